@@ -1,0 +1,30 @@
+//!include grid activation
+// dx = dy * f'(x), element by element.
+// One invocation: one vec4 (the lanes past the end are the buffer's own padding).
+// Grid: ceil(len / 4) invocations. Twin: ActivationBwd in src/reference/activation.rs.
+
+// Which function, a code of common/activation.wgsl.
+override ACTIVATION: u32 = 0u;
+
+struct Params {
+    vectors: u32,
+    parameter: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> dy: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> dx: array<vec4<f32>>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_invocation(group, groups, local, 64u);
+    if i >= p.vectors {
+        return;
+    }
+    dx[i] = dy[i] * activation_slope4(ACTIVATION, p.parameter, x[i]);
+}

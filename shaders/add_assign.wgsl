@@ -1,0 +1,24 @@
+//!include grid
+// y += x, element by element.
+// One invocation: one vec4 (the lanes past the end are the buffer's own padding).
+// Grid: ceil(len / 4) invocations. Twin: AddAssign in src/reference/elementwise.rs.
+struct Params {
+    vectors: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_invocation(group, groups, local, 64u);
+    if i >= p.vectors {
+        return;
+    }
+    y[i] += x[i];
+}

@@ -1,0 +1,80 @@
+//!include grid
+// y[n,p,q,c] = the mean of x over the window; the divisor is R * S with COUNT_INCLUDE_PAD, else the window's part inside the input.
+// x (N,H,W,C), y (N,P,Q,C).
+// One invocation: four consecutive elements of y, which with VEC are four channels of a pixel; without, they are done one by one and
+// pool works on the same number in every lane. Those past the end fall into the buffer's own padding.
+// Grid: ceil(len / 4) invocations, len the elements of y. Twin: AvgPool2dFwd in src/reference/pool2d.rs.
+
+// Whether C is a multiple of 4, so that a vec4 lies within one pixel.
+override VEC: bool = false;
+override COUNT_INCLUDE_PAD: bool = false;
+
+struct Params {
+    vectors: u32,
+    c: u32,
+    h: u32,
+    w: u32,
+    p: u32,
+    q: u32,
+    r: u32,
+    s: u32,
+    stride_h: u32,
+    stride_w: u32,
+    pad_h: u32,
+    pad_w: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+
+fn fetch_x(i: u32) -> vec4<f32> {
+    if VEC {
+        return x[i / 4u];
+    }
+    return vec4<f32>(x[i / 4u][i % 4u]);
+}
+
+fn pool(i: u32) -> vec4<f32> {
+    let c = i % p.c;
+    let q = i / p.c % p.q;
+    let row = i / p.c / p.q;
+    let n = row / p.p;
+    // The window without its padding: never empty, as padding is at most half of the kernel.
+    let top = row % p.p * p.stride_h;
+    let left = q * p.stride_w;
+    let h0 = max(top, p.pad_h) - p.pad_h;
+    let w0 = max(left, p.pad_w) - p.pad_w;
+    let h1 = min(top + p.r - p.pad_h, p.h);
+    let w1 = min(left + p.s - p.pad_w, p.w);
+    var sum = vec4<f32>(0.0);
+    for (var h = h0; h < h1; h++) {
+        for (var w = w0; w < w1; w++) {
+            sum += fetch_x(((n * p.h + h) * p.w + w) * p.c + c);
+        }
+    }
+    // With floor sizes no window reaches past the padding.
+    let divisor = select((h1 - h0) * (w1 - w0), p.r * p.s, COUNT_INCLUDE_PAD);
+    return sum / f32(divisor);
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_invocation(group, groups, local, 64u);
+    if i >= p.vectors {
+        return;
+    }
+    if VEC {
+        y[i] = pool(i * 4u);
+    } else {
+        var result: vec4<f32>;
+        for (var lane = 0u; lane < 4u; lane++) {
+            result[lane] = pool(i * 4u + lane).x;
+        }
+        y[i] = result;
+    }
+}

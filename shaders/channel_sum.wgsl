@@ -1,0 +1,70 @@
+//!include grid
+// sums[slice, c] = sum of x[row, c] over the rows of a slice; x (rows, C). sums has stride_vectors vec4s a slice, zero behind the last channel;
+// with one slice it is the result, else sum_slices adds the slices.
+// A column is a vec4 of channels if C is a multiple of 4, else one channel. One workgroup: one slice of `lanes` columns (a power of two, at
+// least 4 if columns are single channels); 256 / lanes invocations share each column, row by row, so that neighbours read neighbours.
+// Grid: blocks * slices workgroups of 256. Twin: ChannelSum in src/reference/reduce.rs.
+struct Params {
+    rows: u32,
+    channels: u32,
+    lanes: u32,
+    blocks: u32,
+    rows_per_slice: u32,
+    slices: u32,
+    stride_vectors: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> sums: array<vec4<f32>>;
+
+var<workgroup> columns: array<vec4<f32>, 256>;
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let block = flat_workgroup(group, groups) % p.blocks;
+    let slice = flat_workgroup(group, groups) / p.blocks;
+    if slice >= p.slices {
+        return;
+    }
+    let wide = p.channels % 4u == 0u;
+    let column = block * p.lanes + local % p.lanes;
+    let row_lanes = 256u / p.lanes;
+    let begin = slice * p.rows_per_slice + local / p.lanes;
+    let end = min((slice + 1u) * p.rows_per_slice, p.rows);
+    var sum = vec4<f32>(0.0);
+    if wide && column < p.channels / 4u {
+        for (var row = begin; row < end; row += row_lanes) {
+            sum += x[row * (p.channels / 4u) + column];
+        }
+    } else if !wide && column < p.channels {
+        for (var row = begin; row < end; row += row_lanes) {
+            let e = row * p.channels + column;
+            sum.x += x[e / 4u][e % 4u];
+        }
+    }
+    columns[local] = sum;
+    workgroupBarrier();
+    for (var half = 128u; half >= p.lanes; half /= 2u) {
+        if local < half {
+            columns[local] += columns[local + half];
+        }
+        workgroupBarrier();
+    }
+    if wide {
+        if local < p.lanes && column < p.stride_vectors {
+            sums[slice * p.stride_vectors + column] = columns[local];
+        }
+    } else {
+        let vector = block * (p.lanes / 4u) + local;
+        if local < p.lanes / 4u && vector < p.stride_vectors {
+            let four = 4u * local;
+            sums[slice * p.stride_vectors + vector] =
+                vec4<f32>(columns[four].x, columns[four + 1u].x, columns[four + 2u].x, columns[four + 3u].x);
+        }
+    }
+}

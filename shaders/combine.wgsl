@@ -1,0 +1,32 @@
+//!include grid
+// y = alpha * a + beta * b, element by element; y = alpha * a without b (has_b = 0: b is bound to anything and not read).
+// One invocation: one vec4 (the lanes past the end are the buffer's own padding).
+// Grid: ceil(len / 4) invocations. Twin: Combine in src/reference/elementwise.rs.
+struct Params {
+    vectors: u32,
+    has_b: u32,
+    alpha: f32,
+    beta: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> b: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_invocation(group, groups, local, 64u);
+    if i >= p.vectors {
+        return;
+    }
+    var sum = p.alpha * a[i];
+    if p.has_b != 0u {
+        sum += p.beta * b[i];
+    }
+    y[i] = sum;
+}

@@ -1,0 +1,19 @@
+// pcg4d (Jarzynski & Olano, JCGT 9(3), 2020); twin: src/rng.rs.
+fn pcg4d(seed: vec4<u32>) -> vec4<u32> {
+    var v = seed * 1664525u + 1013904223u;
+    v.x += v.y * v.w;
+    v.y += v.z * v.x;
+    v.z += v.x * v.y;
+    v.w += v.y * v.z;
+    v ^= v >> vec4<u32>(16u);
+    v.x += v.y * v.w;
+    v.y += v.z * v.x;
+    v.z += v.x * v.y;
+    v.w += v.y * v.z;
+    return v;
+}
+
+// One word of a counter.
+fn random_word(index: u32, step: u32, stream: u32, seed_lo: u32, seed_hi: u32) -> u32 {
+    return pcg4d(vec4<u32>(index, step, stream ^ (seed_hi * 0x9e3779b9u), seed_lo)).x;
+}

@@ -1,0 +1,15 @@
+// What changes from step to step (twin: StepParams in src/ops/view.rs).
+struct Step {
+    step: u32,
+    seed_lo: u32,
+    seed_hi: u32,
+    cursor: u32,
+    lr: f32,
+    correction1: f32,
+    correction2: f32,
+    sparsity_scale: f32,
+    slot: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
+}

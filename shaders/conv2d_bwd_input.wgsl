@@ -1,0 +1,81 @@
+//!include activation grid
+// x[n,h,w,c] = f(b[c] + sum over r,s,k of y[n,p,q,k] * w[r,s,c,k]) over the (p,q) with p*stride - pad + r*dilation = h: the gradient
+// of a convolution by its input, and the forward of a transposed convolution.
+// y (N,P,Q,K), w (R,S,C/groups,K), b (C), x (N,H,W,C). The plain kernel: any shape.
+// One invocation: one element of x. Grid: N*H*W*C invocations.
+// Without a bias (`has_bias` = 0) any view may be bound as `b`. Twin: Conv2dBwdInput in src/reference/conv2d.rs.
+struct Params {
+    n: u32,
+    h: u32,
+    w: u32,
+    c: u32,
+    p: u32,
+    q: u32,
+    k: u32,
+    r: u32,
+    s: u32,
+    stride_h: u32,
+    stride_w: u32,
+    pad_h: u32,
+    pad_w: u32,
+    dilation_h: u32,
+    dilation_w: u32,
+    groups: u32,
+    has_bias: u32,
+    parameter: f32,
+    slices: u32,
+    slice_pixels: u32,
+    slice_stride: u32,
+}
+
+override ACTIVATION: u32 = 0u;
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> y: array<f32>;
+@group(0) @binding(2) var<storage, read> w: array<f32>;
+@group(0) @binding(3) var<storage, read> b: array<f32>;
+@group(0) @binding(4) var<storage, read_write> x: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_invocation(group, groups, local, 64u);
+    if i >= p.n * p.h * p.w * p.c {
+        return;
+    }
+    let c = i % p.c;
+    let pixel = i / p.c;
+    let n = pixel / (p.h * p.w);
+    let bottom = (pixel / p.w) % p.h + p.pad_h;
+    let right = pixel % p.w + p.pad_w;
+    let channels = p.c / p.groups;
+    let filters = p.k / p.groups;
+    let first = c / channels * filters;
+
+    var sum = 0.0;
+    for (var r = 0u; r < p.r; r++) {
+        let down = r * p.dilation_h;
+        if down > bottom || (bottom - down) % p.stride_h != 0u || (bottom - down) / p.stride_h >= p.p {
+            continue;
+        }
+        let row = n * p.p + (bottom - down) / p.stride_h;
+        for (var s = 0u; s < p.s; s++) {
+            let along = s * p.dilation_w;
+            if along > right || (right - along) % p.stride_w != 0u || (right - along) / p.stride_w >= p.q {
+                continue;
+            }
+            let source = (row * p.q + (right - along) / p.stride_w) * p.k + first;
+            let weight = ((r * p.s + s) * channels + c % channels) * p.k + first;
+            for (var k = 0u; k < filters; k++) {
+                sum += y[source + k] * w[weight + k];
+            }
+        }
+    }
+    if p.has_bias != 0u {
+        sum += b[c];
+    }
+    x[i] = activate(ACTIVATION, p.parameter, sum);
+}

@@ -1,0 +1,66 @@
+//!include grid
+// dw[r,s,c,k] = sum over n,p,q of x[n, p*stride - pad + r*dilation, ..., c] * dy[n,p,q,k], by slices of the pixels (n,p,q).
+// x (N,H,W,C), dy (N,P,Q,K), out (slices, R,S,C/groups,K): partial sums with `slice_stride` elements from slice to slice, which
+// sum_slices adds up, or dw itself if there is one slice. The plain kernel: any shape.
+// One invocation: one element of one slice. Grid: slices*R*S*(C/groups)*K invocations. Twin: Conv2dBwdWeight in src/reference/conv2d.rs.
+struct Params {
+    n: u32,
+    h: u32,
+    w: u32,
+    c: u32,
+    p: u32,
+    q: u32,
+    k: u32,
+    r: u32,
+    s: u32,
+    stride_h: u32,
+    stride_w: u32,
+    pad_h: u32,
+    pad_w: u32,
+    dilation_h: u32,
+    dilation_w: u32,
+    groups: u32,
+    has_bias: u32,
+    parameter: f32,
+    slices: u32,
+    slice_pixels: u32,
+    slice_stride: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> dy: array<f32>;
+@group(0) @binding(3) var<storage, read_write> out: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_invocation(group, groups, local, 64u);
+    let channels = p.c / p.groups;
+    let len = p.r * p.s * channels * p.k;
+    let slice = i / len;
+    if slice >= p.slices {
+        return;
+    }
+    let element = i % len;
+    let k = element % p.k;
+    let c = (element / p.k) % channels + k / (p.k / p.groups) * channels;
+    let tap = element / (p.k * channels);
+    // Rows above the input wrap around to huge numbers, so that one comparison covers both borders.
+    let down = tap / p.s * p.dilation_h - p.pad_h;
+    let along = tap % p.s * p.dilation_w - p.pad_w;
+
+    var sum = 0.0;
+    let end = min((slice + 1u) * p.slice_pixels, p.n * p.p * p.q);
+    for (var pixel = slice * p.slice_pixels; pixel < end; pixel++) {
+        let h = (pixel / p.q) % p.p * p.stride_h + down;
+        let column = pixel % p.q * p.stride_w + along;
+        if h < p.h && column < p.w {
+            sum += x[((pixel / (p.p * p.q) * p.h + h) * p.w + column) * p.c + c] * dy[pixel * p.k + k];
+        }
+    }
+    out[slice * p.slice_stride + element] = sum;
+}

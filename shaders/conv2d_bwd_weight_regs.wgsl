@@ -1,0 +1,168 @@
+//!include grid
+// dw[r,s,c,k] = sum over n,p,q of x[n, p*stride - pad + r*dilation, ..., c] * dy[n,p,q,k], by slices of the pixels (n,p,q), without groups.
+// x (N,H,W,C), dy (N,P,Q,K), out (slices, R,S,C,K): partial sums with `slice_stride` elements from slice to slice, which sum_slices
+// adds up, or dw itself if there is one slice. In registers: arithmetic per load is what counts.
+// One invocation: 8 channels by 8 filters of one tap and slice. Grid: slices*R*S*ceil(C / 8)*ceil(K / 8) invocations, filters fastest.
+// `x4` and `dy4` are `x` and `dy` again, four at a time: VEC_C says that C, VEC_K that K is a multiple of 4; NARROW_C that C <= 4,
+// NARROW_K that K <= 4. Channels past C and filters past K compute something that is not stored; their loads may pass the end of a view
+// and are then caught by WGSL's bounds rule. Twin: Conv2dBwdWeight in src/reference/conv2d.rs.
+struct Params {
+    n: u32,
+    h: u32,
+    w: u32,
+    c: u32,
+    p: u32,
+    q: u32,
+    k: u32,
+    r: u32,
+    s: u32,
+    stride_h: u32,
+    stride_w: u32,
+    pad_h: u32,
+    pad_w: u32,
+    dilation_h: u32,
+    dilation_w: u32,
+    groups: u32,
+    has_bias: u32,
+    parameter: f32,
+    slices: u32,
+    slice_pixels: u32,
+    slice_stride: u32,
+}
+
+override VEC_C: bool = false;
+override VEC_K: bool = false;
+override NARROW_C: bool = false;
+override NARROW_K: bool = false;
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> x4: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> dy: array<f32>;
+@group(0) @binding(4) var<storage, read> dy4: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> out: array<f32>;
+
+fn load_x(i: u32) -> vec4<f32> {
+    if VEC_C {
+        return x4[i / 4u];
+    }
+    return vec4<f32>(x[i], x[i + 1u], x[i + 2u], x[i + 3u]);
+}
+
+fn load_dy(i: u32) -> vec4<f32> {
+    if VEC_K {
+        return dy4[i / 4u];
+    }
+    return vec4<f32>(dy[i], dy[i + 1u], dy[i + 2u], dy[i + 3u]);
+}
+
+// Four filters of one channel, `row` = (slice, r, s) times C.
+fn store(row: u32, c: u32, k: u32, v: vec4<f32>) {
+    if c >= p.c {
+        return;
+    }
+    let i = row + c * p.k + k;
+    if k < p.k {
+        out[i] = v.x;
+    }
+    if k + 1u < p.k {
+        out[i + 1u] = v.y;
+    }
+    if k + 2u < p.k {
+        out[i + 2u] = v.z;
+    }
+    if k + 3u < p.k {
+        out[i + 3u] = v.w;
+    }
+}
+
+// a bᵀ
+fn outer(a: vec4<f32>, b: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(a * b.x, a * b.y, a * b.z, a * b.w);
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_invocation(group, groups, local, 64u);
+    let k_blocks = (p.k + 7u) / 8u;
+    let c_blocks = (p.c + 7u) / 8u;
+    let k = i % k_blocks * 8u;
+    let c = i / k_blocks % c_blocks * 8u;
+    let tap = i / (k_blocks * c_blocks) % (p.r * p.s);
+    let slice = i / (k_blocks * c_blocks * p.r * p.s);
+    if slice >= p.slices {
+        return;
+    }
+    // Rows above the input wrap around to huge numbers, so that one comparison covers both borders.
+    let down = tap / p.s * p.dilation_h - p.pad_h;
+    let along = tap % p.s * p.dilation_w - p.pad_w;
+    let begin = slice * p.slice_pixels;
+    let end = min(begin + p.slice_pixels, p.n * p.p * p.q);
+    var q = begin % p.q;
+    var row = begin / p.q % p.p;
+    var n = begin / (p.p * p.q);
+
+    // sumCK: filters k + 4K.. down a column, channels c + 4C.. across.
+    var sum00 = mat4x4<f32>();
+    var sum01 = mat4x4<f32>();
+    var sum10 = mat4x4<f32>();
+    var sum11 = mat4x4<f32>();
+    for (var pixel = begin; pixel < end; pixel++) {
+        let h = row * p.stride_h + down;
+        let column = q * p.stride_w + along;
+        if h < p.h && column < p.w {
+            let source = ((n * p.h + h) * p.w + column) * p.c + c;
+            let x0 = load_x(source);
+            let dy0 = load_dy(pixel * p.k + k);
+            sum00 += outer(dy0, x0);
+            if !NARROW_C {
+                let x1 = load_x(source + 4u);
+                sum10 += outer(dy0, x1);
+                if !NARROW_K {
+                    let dy1 = load_dy(pixel * p.k + k + 4u);
+                    sum01 += outer(dy1, x0);
+                    sum11 += outer(dy1, x1);
+                }
+            } else if !NARROW_K {
+                sum01 += outer(load_dy(pixel * p.k + k + 4u), x0);
+            }
+        }
+        q++;
+        if q == p.q {
+            q = 0u;
+            row++;
+            if row == p.p {
+                row = 0u;
+                n++;
+            }
+        }
+    }
+
+    let target_row = slice * p.slice_stride + tap * p.c * p.k;
+    store(target_row, c + 0u, k, sum00[0]);
+    store(target_row, c + 1u, k, sum00[1]);
+    store(target_row, c + 2u, k, sum00[2]);
+    store(target_row, c + 3u, k, sum00[3]);
+    if !NARROW_K {
+        store(target_row, c + 0u, k + 4u, sum01[0]);
+        store(target_row, c + 1u, k + 4u, sum01[1]);
+        store(target_row, c + 2u, k + 4u, sum01[2]);
+        store(target_row, c + 3u, k + 4u, sum01[3]);
+    }
+    if !NARROW_C {
+        store(target_row, c + 4u, k, sum10[0]);
+        store(target_row, c + 5u, k, sum10[1]);
+        store(target_row, c + 6u, k, sum10[2]);
+        store(target_row, c + 7u, k, sum10[3]);
+    }
+    if !NARROW_C && !NARROW_K {
+        store(target_row, c + 4u, k + 4u, sum11[0]);
+        store(target_row, c + 5u, k + 4u, sum11[1]);
+        store(target_row, c + 6u, k + 4u, sum11[2]);
+        store(target_row, c + 7u, k + 4u, sum11[3]);
+    }
+}

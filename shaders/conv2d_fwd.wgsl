@@ -1,0 +1,79 @@
+//!include activation grid
+// y[n,p,q,k] = f(b[k] + sum over r,s,c of x[n, p*stride - pad + r*dilation, ..., c] * w[r,s,c,k]), c over the group of k.
+// x (N,H,W,C), w (R,S,C/groups,K), b (K), y (N,P,Q,K). The plain kernel: any shape.
+// One invocation: one element of y. Grid: N*P*Q*K invocations.
+// Without a bias (`has_bias` = 0) any view may be bound as `b`. Twin: Conv2dFwd in src/reference/conv2d.rs.
+struct Params {
+    n: u32,
+    h: u32,
+    w: u32,
+    c: u32,
+    p: u32,
+    q: u32,
+    k: u32,
+    r: u32,
+    s: u32,
+    stride_h: u32,
+    stride_w: u32,
+    pad_h: u32,
+    pad_w: u32,
+    dilation_h: u32,
+    dilation_w: u32,
+    groups: u32,
+    has_bias: u32,
+    parameter: f32,
+    slices: u32,
+    slice_pixels: u32,
+    slice_stride: u32,
+}
+
+override ACTIVATION: u32 = 0u;
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> w: array<f32>;
+@group(0) @binding(3) var<storage, read> b: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_invocation(group, groups, local, 64u);
+    if i >= p.n * p.p * p.q * p.k {
+        return;
+    }
+    let k = i % p.k;
+    let pixel = i / p.k;
+    let n = pixel / (p.p * p.q);
+    let top = (pixel / p.q) % p.p * p.stride_h;
+    let left = pixel % p.q * p.stride_w;
+    let channels = p.c / p.groups;
+    let first = k / (p.k / p.groups) * channels;
+
+    var sum = 0.0;
+    for (var r = 0u; r < p.r; r++) {
+        // Rows above the input wrap around to huge numbers, so that one comparison covers both borders.
+        let h = top + r * p.dilation_h - p.pad_h;
+        if h >= p.h {
+            continue;
+        }
+        for (var s = 0u; s < p.s; s++) {
+            let column = left + s * p.dilation_w - p.pad_w;
+            if column >= p.w {
+                continue;
+            }
+            let source = ((n * p.h + h) * p.w + column) * p.c + first;
+            let weight = (r * p.s + s) * channels * p.k + k;
+            for (var c = 0u; c < channels; c++) {
+                sum += x[source + c] * w[weight + c * p.k];
+            }
+        }
+    }
+    if p.has_bias != 0u {
+        sum += b[k];
+    }
+    y[i] = activate(ACTIVATION, p.parameter, sum);
+}

@@ -1,0 +1,37 @@
+//!include grid
+// y[row, to + j] = x[row, from + j] for j < count, with x (rows, x_channels) and y (rows, y_channels).
+// One invocation: LANES consecutive channels of one row. Precondition: LANES divides count.
+// Grid: rows * count / LANES invocations. Twin: CopyChannels in src/reference/elementwise.rs.
+override LANES: u32 = 1u;
+
+struct Params {
+    invocations: u32,
+    per_row: u32,
+    x_channels: u32,
+    x_first: u32,
+    y_channels: u32,
+    y_first: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_invocation(group, groups, local, 64u);
+    if i >= p.invocations {
+        return;
+    }
+    let row = i / p.per_row;
+    let j = (i % p.per_row) * LANES;
+    let source = row * p.x_channels + p.x_first + j;
+    let target_start = row * p.y_channels + p.y_first + j;
+    for (var lane = 0u; lane < LANES; lane++) {
+        y[target_start + lane] = x[source + lane];
+    }
+}

@@ -1,0 +1,48 @@
+//!include grid rng step
+// mask (N,H,W,C): 1 where random_word(i, step, layer, seed) >= threshold, else 0; i is the element's NCHW index in the batch.
+// One invocation: four consecutive elements (those past the end fall into the buffer's own padding).
+// Grid: ceil(len / 4) invocations. Twin: DropoutMask in src/reference/mask.rs.
+struct Params {
+    vectors: u32,
+    c: u32,
+    area: u32,
+    threshold: u32,
+    layer: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read_write> mask: array<vec4<f32>>;
+@group(0) @binding(2) var<uniform> step: Step;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_invocation(group, groups, local, 64u);
+    if i >= p.vectors {
+        return;
+    }
+    var c = (i * 4u) % p.c;
+    let pixel = (i * 4u) / p.c;
+    var n = pixel / p.area;
+    var hw = pixel % p.area;
+    var kept: vec4<f32>;
+    for (var lane = 0u; lane < 4u; lane++) {
+        let index = (n * p.c + c) * p.area + hw;
+        let word = random_word(index, step.step, p.layer, step.seed_lo, step.seed_hi);
+        kept[lane] = select(0.0, 1.0, word >= p.threshold);
+        // The next element in memory.
+        c++;
+        if c == p.c {
+            c = 0u;
+            hw++;
+        }
+        if hw == p.area {
+            hw = 0u;
+            n++;
+        }
+    }
+    mask[i] = kept;
+}

@@ -1,0 +1,106 @@
+//!include grid rng step
+// x[i] = a crop of image order[cursor + i], byte * scale + shift; x (N,H,W,C). `bytes` holds images (H,W,C) one after the other, four bytes a
+// word, little end first; `table` holds three words an image: byte offset, height, width (each side at least x's).
+// The crop is centred, or drawn (crop = 1); flip_x and flip_y mirror it by the top bit of a draw. Draw j of sample i is
+// random_word(cursor + i, step, 0x6a7468 + j, seed).
+// One invocation: one vec4 of x. Grid: ceil(len / 4) invocations. Twin: GatherBatch in src/reference/data.rs.
+struct Params {
+    len: u32,
+    height: u32,
+    width: u32,
+    channels: u32,
+    crop: u32,
+    flip_x: u32,
+    flip_y: u32,
+    scale: f32,
+    shift: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> bytes: array<u32>;
+@group(0) @binding(2) var<storage, read> table: array<u32>;
+@group(0) @binding(3) var<storage, read> order: array<u32>;
+@group(0) @binding(4) var<storage, read_write> x: array<vec4<f32>>;
+@group(0) @binding(5) var<uniform> step: Step;
+
+// Where a sample comes from: `base` is the byte of the crop's corner, `stride` the bytes of a row of the image.
+struct Crop {
+    base: u32,
+    stride: u32,
+    mirror_x: bool,
+    mirror_y: bool,
+}
+
+fn draw(index: u32, j: u32) -> u32 {
+    return random_word(index, step.step, 0x6a7468u + j, step.seed_lo, step.seed_hi);
+}
+
+fn crop_of(sample: u32) -> Crop {
+    let index = step.cursor + sample;
+    let entry = 3u * order[index];
+    let spare_y = table[entry + 1u] - p.height;
+    let spare_x = table[entry + 2u] - p.width;
+    var top = spare_y / 2u;
+    var left = spare_x / 2u;
+    if p.crop == 1u {
+        top = draw(index, 0u) % (spare_y + 1u);
+        left = draw(index, 1u) % (spare_x + 1u);
+    }
+    var crop: Crop;
+    crop.stride = table[entry + 2u] * p.channels;
+    crop.base = table[entry] + top * crop.stride + left * p.channels;
+    crop.mirror_x = false;
+    crop.mirror_y = false;
+    if p.flip_x == 1u {
+        crop.mirror_x = draw(index, 2u) >= 0x80000000u;
+    }
+    if p.flip_y == 1u {
+        crop.mirror_y = draw(index, 3u) >= 0x80000000u;
+    }
+    return crop;
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_invocation(group, groups, local, 64u);
+    if 4u * i >= p.len {
+        return;
+    }
+    let pixel = 4u * i / p.channels;
+    var c = 4u * i % p.channels;
+    var column = pixel % p.width;
+    var row = pixel / p.width % p.height;
+    var sample = pixel / p.width / p.height;
+    var crop = crop_of(sample);
+    var values = vec4<f32>(0.0);
+    for (var k = 0u; k < 4u; k++) {
+        let from_row = select(row, p.height - 1u - row, crop.mirror_y);
+        let from_column = select(column, p.width - 1u - column, crop.mirror_x);
+        let at = crop.base + from_row * crop.stride + from_column * p.channels + c;
+        let byte = (bytes[at / 4u] >> (8u * (at % 4u))) & 255u;
+        values[k] = f32(byte) * p.scale + p.shift;
+        if 4u * i + k + 1u >= p.len {
+            break;
+        }
+        // The next element: channel, then column, row, sample.
+        c++;
+        if c == p.channels {
+            c = 0u;
+            column++;
+        }
+        if column == p.width {
+            column = 0u;
+            row++;
+        }
+        if row == p.height {
+            row = 0u;
+            sample++;
+            crop = crop_of(sample);
+        }
+    }
+    x[i] = values;
+}

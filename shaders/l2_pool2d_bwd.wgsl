@@ -1,0 +1,97 @@
+//!include grid
+// dx[n,h,w,c] = x[n,h,w,c] times the sum of dy / y over the windows that hold (h, w); a window with y = 0 gives 0.
+// x and dx (N,H,W,C), y and dy (N,P,Q,C).
+// One invocation: four consecutive elements of dx, which with VEC are four channels of a pixel; without, they are done one by one and
+// gather works on the same number in every lane. Those past the end fall into the buffer's own padding.
+// Grid: ceil(len / 4) invocations, len the elements of dx. Twin: L2Pool2dBwd in src/reference/pool2d.rs.
+
+// Whether C is a multiple of 4, so that a vec4 lies within one pixel.
+override VEC: bool = false;
+
+struct Params {
+    vectors: u32,
+    c: u32,
+    h: u32,
+    w: u32,
+    p: u32,
+    q: u32,
+    r: u32,
+    s: u32,
+    stride_h: u32,
+    stride_w: u32,
+    pad_h: u32,
+    pad_w: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> y: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> dy: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> dx: array<vec4<f32>>;
+
+fn fetch_x(i: u32) -> vec4<f32> {
+    if VEC {
+        return x[i / 4u];
+    }
+    return vec4<f32>(x[i / 4u][i % 4u]);
+}
+
+fn fetch_y(i: u32) -> vec4<f32> {
+    if VEC {
+        return y[i / 4u];
+    }
+    return vec4<f32>(y[i / 4u][i % 4u]);
+}
+
+fn fetch_dy(i: u32) -> vec4<f32> {
+    if VEC {
+        return dy[i / 4u];
+    }
+    return vec4<f32>(dy[i / 4u][i % 4u]);
+}
+
+fn gather(i: u32) -> vec4<f32> {
+    let c = i % p.c;
+    let w = i / p.c % p.w;
+    let row = i / p.c / p.w;
+    let h = row % p.h;
+    let n = row / p.h;
+    // The windows that hold the pixel.
+    let bottom = h + p.pad_h;
+    let right = w + p.pad_w;
+    let p0 = select((bottom - p.r) / p.stride_h + 1u, 0u, bottom < p.r);
+    let q0 = select((right - p.s) / p.stride_w + 1u, 0u, right < p.s);
+    let p1 = min(bottom / p.stride_h + 1u, p.p);
+    let q1 = min(right / p.stride_w + 1u, p.q);
+    var sum = vec4<f32>(0.0);
+    for (var wp = p0; wp < p1; wp++) {
+        for (var wq = q0; wq < q1; wq++) {
+            let at = ((n * p.p + wp) * p.q + wq) * p.c + c;
+            let root = fetch_y(at);
+            let zero = root == vec4<f32>(0.0);
+            sum += select(fetch_dy(at) / select(root, vec4<f32>(1.0), zero), vec4<f32>(0.0), zero);
+        }
+    }
+    return fetch_x(i) * sum;
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_invocation(group, groups, local, 64u);
+    if i >= p.vectors {
+        return;
+    }
+    if VEC {
+        dx[i] = gather(i * 4u);
+    } else {
+        var result: vec4<f32>;
+        for (var lane = 0u; lane < 4u; lane++) {
+            result[lane] = gather(i * 4u + lane).x;
+        }
+        dx[i] = result;
+    }
+}

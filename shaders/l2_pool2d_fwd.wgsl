@@ -1,0 +1,77 @@
+//!include grid
+// y[n,p,q,c] = the root of the sum of x^2 over the window (padding is 0). x (N,H,W,C), y (N,P,Q,C).
+// One invocation: four consecutive elements of y, which with VEC are four channels of a pixel; without, they are done one by one and
+// pool works on the same number in every lane. Those past the end fall into the buffer's own padding.
+// Grid: ceil(len / 4) invocations, len the elements of y. Twin: L2Pool2dFwd in src/reference/pool2d.rs.
+
+// Whether C is a multiple of 4, so that a vec4 lies within one pixel.
+override VEC: bool = false;
+
+struct Params {
+    vectors: u32,
+    c: u32,
+    h: u32,
+    w: u32,
+    p: u32,
+    q: u32,
+    r: u32,
+    s: u32,
+    stride_h: u32,
+    stride_w: u32,
+    pad_h: u32,
+    pad_w: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+
+fn fetch_x(i: u32) -> vec4<f32> {
+    if VEC {
+        return x[i / 4u];
+    }
+    return vec4<f32>(x[i / 4u][i % 4u]);
+}
+
+fn pool(i: u32) -> vec4<f32> {
+    let c = i % p.c;
+    let q = i / p.c % p.q;
+    let row = i / p.c / p.q;
+    let n = row / p.p;
+    // The window without its padding: never empty, as padding is at most half of the kernel.
+    let top = row % p.p * p.stride_h;
+    let left = q * p.stride_w;
+    let h0 = max(top, p.pad_h) - p.pad_h;
+    let w0 = max(left, p.pad_w) - p.pad_w;
+    let h1 = min(top + p.r - p.pad_h, p.h);
+    let w1 = min(left + p.s - p.pad_w, p.w);
+    var sum = vec4<f32>(0.0);
+    for (var h = h0; h < h1; h++) {
+        for (var w = w0; w < w1; w++) {
+            let v = fetch_x(((n * p.h + h) * p.w + w) * p.c + c);
+            sum += v * v;
+        }
+    }
+    return sqrt(sum);
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_invocation(group, groups, local, 64u);
+    if i >= p.vectors {
+        return;
+    }
+    if VEC {
+        y[i] = pool(i * 4u);
+    } else {
+        var result: vec4<f32>;
+        for (var lane = 0u; lane < 4u; lane++) {
+            result[lane] = pool(i * 4u + lane).x;
+        }
+        y[i] = result;
+    }
+}

@@ -1,0 +1,62 @@
+//!include grid key
+// mask[n,h,w,c] = 1 for the `winners` samples n with the largest sums[n,c], ties to the lowest n, else 0. mask (N,H,W,C), sums (N,C).
+// A radix selection: four passes over the bytes of the keys, then, only where a tie has to be cut, over those of the sample numbers.
+// One workgroup: one channel. Grid: C workgroups of 64: batches are small, and software adapters pay for each invocation at a barrier.
+// Precondition: 1 <= winners <= N. Twin: LifetimeWtaMask in src/reference/mask.rs.
+struct Params {
+    n: u32,
+    c: u32,
+    area: u32,
+    winners: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> sums: array<f32>;
+@group(0) @binding(2) var<storage, read_write> mask: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let c = flat_workgroup(group, groups);
+    if c >= p.c {
+        return;
+    }
+    // The key of the last winner, byte by byte.
+    var digit = Digit(0u, p.winners, p.n);
+    var cut = 0u;
+    for (var shift = 32u; shift > 0u; shift -= 8u) {
+        clear_digits(local, 64u);
+        for (var n = local; n < p.n; n += 64u) {
+            let key = key_of(sums[n * p.c + c]);
+            if above(key, shift) == above(cut, shift) {
+                count_digit(key >> (shift - 8u));
+            }
+        }
+        digit = choose_digit(local, digit.wanted);
+        cut |= digit.value << (shift - 8u);
+    }
+    // Among equal keys, the last sample that wins: the lowest rank n - 1 - sample.
+    var lowest = 0u;
+    if digit.wanted < digit.count {
+        for (var shift = bits_of(p.n - 1u); shift > 0u; shift -= 8u) {
+            clear_digits(local, 64u);
+            for (var n = local; n < p.n; n += 64u) {
+                let rank = p.n - 1u - n;
+                if key_of(sums[n * p.c + c]) == cut && above(rank, shift) == above(lowest, shift) {
+                    count_digit(rank >> (shift - 8u));
+                }
+            }
+            digit = choose_digit(local, digit.wanted);
+            lowest |= digit.value << (shift - 8u);
+        }
+    }
+    for (var i = local; i < p.n * p.area; i += 64u) {
+        let n = i / p.area;
+        let key = key_of(sums[n * p.c + c]);
+        let wins = key > cut || (key == cut && p.n - 1u - n >= lowest);
+        mask[i * p.c + c] = select(0.0, 1.0, wins);
+    }
+}

@@ -1,0 +1,95 @@
+//!include grid
+// y[n,p,q,c] = the largest x of the window (padding is -inf), switches[n,p,q,c] = its position h * W + w in the input map; ties go to the
+// first in row-major order, and the first NaN wins over numbers. x (N,H,W,C), y and switches (N,P,Q,C).
+// One invocation: four consecutive elements of y, which with VEC are four channels of a pixel; without, they are done one by one and
+// pool works on the same number in every lane. Those past the end fall into the buffer's own padding.
+// Grid: ceil(len / 4) invocations, len the elements of y. Twin: MaxPool2dFwd in src/reference/pool2d.rs.
+
+// Whether C is a multiple of 4, so that a vec4 lies within one pixel.
+override VEC: bool = false;
+
+struct Params {
+    vectors: u32,
+    c: u32,
+    h: u32,
+    w: u32,
+    p: u32,
+    q: u32,
+    r: u32,
+    s: u32,
+    stride_h: u32,
+    stride_w: u32,
+    pad_h: u32,
+    pad_w: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> switches: array<vec4<u32>>;
+
+struct Pooled {
+    y: vec4<f32>,
+    at: vec4<u32>,
+}
+
+fn fetch_x(i: u32) -> vec4<f32> {
+    if VEC {
+        return x[i / 4u];
+    }
+    return vec4<f32>(x[i / 4u][i % 4u]);
+}
+
+fn is_nan(v: vec4<f32>) -> vec4<bool> {
+    return (bitcast<vec4<u32>>(v) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
+}
+
+fn pool(i: u32) -> Pooled {
+    let c = i % p.c;
+    let q = i / p.c % p.q;
+    let row = i / p.c / p.q;
+    let n = row / p.p;
+    // The window without its padding: never empty, as padding is at most half of the kernel.
+    let top = row % p.p * p.stride_h;
+    let left = q * p.stride_w;
+    let h0 = max(top, p.pad_h) - p.pad_h;
+    let w0 = max(left, p.pad_w) - p.pad_w;
+    let h1 = min(top + p.r - p.pad_h, p.h);
+    let w1 = min(left + p.s - p.pad_w, p.w);
+    var best = Pooled(fetch_x(((n * p.h + h0) * p.w + w0) * p.c + c), vec4<u32>(h0 * p.w + w0));
+    for (var h = h0; h < h1; h++) {
+        for (var w = w0; w < w1; w++) {
+            let v = fetch_x(((n * p.h + h) * p.w + w) * p.c + c);
+            let better = ((v > best.y) | is_nan(v)) & !is_nan(best.y);
+            best.y = select(best.y, v, better);
+            best.at = select(best.at, vec4<u32>(h * p.w + w), better);
+        }
+    }
+    return best;
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_invocation(group, groups, local, 64u);
+    if i >= p.vectors {
+        return;
+    }
+    if VEC {
+        let best = pool(i * 4u);
+        y[i] = best.y;
+        switches[i] = best.at;
+    } else {
+        var result: Pooled;
+        for (var lane = 0u; lane < 4u; lane++) {
+            let best = pool(i * 4u + lane);
+            result.y[lane] = best.y.x;
+            result.at[lane] = best.at.x;
+        }
+        y[i] = result.y;
+        switches[i] = result.at;
+    }
+}

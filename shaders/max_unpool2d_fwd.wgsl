@@ -1,0 +1,88 @@
+//!include grid
+// y[n, switch, c] = x[n,p,q,c], 0 elsewhere; of windows that share a switch the last in row-major order wins.
+// x and switches (N,P,Q,C), y (N,H,W,C): p.h and p.w are the output's size, p.p and p.q the input's (the pooling that is undone).
+// One invocation: four consecutive elements of y, which with VEC are four channels of a pixel; without, they are done one by one and
+// gather works on the same number in every lane. Those past the end fall into the buffer's own padding.
+// Precondition: every switch lies in its own window.
+// Grid: ceil(len / 4) invocations, len the elements of y. Twin: MaxUnpool2dFwd in src/reference/unpool2d.rs.
+
+// Whether C is a multiple of 4, so that a vec4 lies within one pixel.
+override VEC: bool = false;
+
+struct Params {
+    vectors: u32,
+    c: u32,
+    h: u32,
+    w: u32,
+    p: u32,
+    q: u32,
+    r: u32,
+    s: u32,
+    stride_h: u32,
+    stride_w: u32,
+    pad_h: u32,
+    pad_w: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> switches: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
+
+fn fetch_x(i: u32) -> vec4<f32> {
+    if VEC {
+        return x[i / 4u];
+    }
+    return vec4<f32>(x[i / 4u][i % 4u]);
+}
+
+fn fetch_switches(i: u32) -> vec4<u32> {
+    if VEC {
+        return switches[i / 4u];
+    }
+    return vec4<u32>(switches[i / 4u][i % 4u]);
+}
+
+fn gather(i: u32) -> vec4<f32> {
+    let c = i % p.c;
+    let w = i / p.c % p.w;
+    let row = i / p.c / p.w;
+    let h = row % p.h;
+    let n = row / p.h;
+    // The windows that hold the pixel.
+    let bottom = h + p.pad_h;
+    let right = w + p.pad_w;
+    let p0 = select((bottom - p.r) / p.stride_h + 1u, 0u, bottom < p.r);
+    let q0 = select((right - p.s) / p.stride_w + 1u, 0u, right < p.s);
+    let p1 = min(bottom / p.stride_h + 1u, p.p);
+    let q1 = min(right / p.stride_w + 1u, p.q);
+    var last = vec4<f32>(0.0);
+    for (var wp = p0; wp < p1; wp++) {
+        for (var wq = q0; wq < q1; wq++) {
+            let at = ((n * p.p + wp) * p.q + wq) * p.c + c;
+            last = select(last, fetch_x(at), fetch_switches(at) == vec4<u32>(h * p.w + w));
+        }
+    }
+    return last;
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_invocation(group, groups, local, 64u);
+    if i >= p.vectors {
+        return;
+    }
+    if VEC {
+        y[i] = gather(i * 4u);
+    } else {
+        var result: vec4<f32>;
+        for (var lane = 0u; lane < 4u; lane++) {
+            result[lane] = gather(i * 4u + lane).x;
+        }
+        y[i] = result;
+    }
+}

@@ -1,0 +1,44 @@
+//!include grid step
+// g = grad + weight_decay * w; with momentum: m = momentum * m + g, or m = g at step 0;
+// w -= lr * (g without momentum, g + momentum * m with nesterov = 1, else m).
+// One invocation: one vec4 (gaps between parameters have zero gradients and stay as they are). Without momentum m is not touched.
+// Grid: ceil(len / 4) invocations. Twin: Sgd in src/reference/optimizer.rs.
+struct Params {
+    vectors: u32,
+    momentum: f32,
+    nesterov: u32,
+    weight_decay: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> grads: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> weights: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> m: array<vec4<f32>>;
+@group(0) @binding(4) var<uniform> step: Step;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_invocation(group, groups, local, 64u);
+    if i >= p.vectors {
+        return;
+    }
+    let w = weights[i];
+    let g = grads[i] + p.weight_decay * w;
+    var direction = g;
+    if p.momentum > 0.0 {
+        var velocity = g;
+        if step.step != 0u {
+            velocity += p.momentum * m[i];
+        }
+        m[i] = velocity;
+        direction = velocity;
+        if p.nesterov == 1u {
+            direction = g + p.momentum * velocity;
+        }
+    }
+    weights[i] = w - step.lr * direction;
+}

@@ -1,0 +1,48 @@
+//!include step
+// scalars[slot * width + index] = scale * s, s the sum of partials[offset .. offset + count] in a fixed order; its square root if `root` is 1;
+// times the step's sparsity_scale if `sparsity` is 1.
+// The second stage of every reduction to a scalar. One invocation: partials local, local + 256, ...
+// Grid: one workgroup of 256. Twin: the sums in src/reference/{loss,reduce}.rs.
+struct Params {
+    offset: u32,
+    count: u32,
+    width: u32,
+    index: u32,
+    scale: f32,
+    root: u32,
+    sparsity: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> partials: array<f32>;
+@group(0) @binding(2) var<storage, read_write> scalars: array<f32>;
+@group(0) @binding(3) var<uniform> step: Step;
+
+var<workgroup> sums: array<f32, 256>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(local_invocation_index) local: u32) {
+    var sum = 0.0;
+    for (var i = local; i < p.count; i += 256u) {
+        sum += partials[p.offset + i];
+    }
+    sums[local] = sum;
+    workgroupBarrier();
+    for (var half = 128u; half > 0u; half /= 2u) {
+        if local < half {
+            sums[local] += sums[local + half];
+        }
+        workgroupBarrier();
+    }
+    if local == 0u {
+        var total = sums[0];
+        if p.root == 1u {
+            total = sqrt(total);
+        }
+        total *= p.scale;
+        if p.sparsity == 1u {
+            total *= step.sparsity_scale;
+        }
+        scalars[step.slot * p.width + p.index] = total;
+    }
+}

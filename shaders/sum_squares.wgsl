@@ -1,0 +1,41 @@
+//!include grid
+// Partial sums of x^2.
+// One invocation: vec4s i, i + stride, ...; its workgroup's sum goes to partials[workgroup], and sum_scalar adds those.
+// Grid: at most 256 workgroups of 256. Twin: SumSquares in src/reference/reduce.rs.
+struct Params {
+    len: u32,
+    vectors: u32,
+    stride: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> partials: array<f32>;
+
+var<workgroup> sums: array<f32, 256>;
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    var sum = vec4<f32>(0.0);
+    for (var i = flat_invocation(group, groups, local, 256u); i < p.vectors; i += p.stride) {
+        // The lanes past the end are the buffer's padding.
+        let inside = vec4<u32>(4u * i) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.len);
+        let v = select(vec4<f32>(0.0), x[i], inside);
+        sum += v * v;
+    }
+    sums[local] = (sum.x + sum.y) + (sum.z + sum.w);
+    workgroupBarrier();
+    for (var half = 128u; half > 0u; half /= 2u) {
+        if local < half {
+            sums[local] += sums[local + half];
+        }
+        workgroupBarrier();
+    }
+    if local == 0u {
+        partials[flat_workgroup(group, groups)] = sums[0];
+    }
+}

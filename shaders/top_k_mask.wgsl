@@ -1,0 +1,69 @@
+//!include grid key
+// mask = 1 for the k largest x of each sample by signed value, ties to the lowest NCHW index, else 0. x and mask (N,H,W,C).
+// A radix selection: four passes over the bytes of the keys, then, only where a tie has to be cut, over those of the NCHW index.
+// One workgroup: one sample. Grid: N workgroups of 256. Precondition: k <= C * H * W. Twin: TopKMask in src/reference/mask.rs.
+struct Params {
+    n: u32,
+    c: u32,
+    area: u32,
+    k: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read_write> mask: array<f32>;
+
+// Larger for a lower NCHW index, from the position in memory.
+fn rank_of(i: u32) -> u32 {
+    return p.c * p.area - 1u - (i % p.c * p.area + i / p.c);
+}
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let n = flat_workgroup(group, groups);
+    if n >= p.n {
+        return;
+    }
+    let len = p.c * p.area;
+    let first = n * len;
+    // The key of the last one kept, byte by byte.
+    var digit = Digit(0u, p.k, len);
+    var cut = 0u;
+    for (var shift = 32u; shift > 0u; shift -= 8u) {
+        clear_digits(local, 256u);
+        for (var i = local; i < len; i += 256u) {
+            let key = key_of(x[first + i]);
+            if above(key, shift) == above(cut, shift) {
+                count_digit(key >> (shift - 8u));
+            }
+        }
+        digit = choose_digit(local, digit.wanted);
+        cut |= digit.value << (shift - 8u);
+    }
+    // Among equal keys, the rank of the last one kept.
+    var lowest = 0u;
+    if digit.wanted < digit.count {
+        for (var shift = bits_of(len - 1u); shift > 0u; shift -= 8u) {
+            clear_digits(local, 256u);
+            for (var i = local; i < len; i += 256u) {
+                if key_of(x[first + i]) == cut {
+                    let rank = rank_of(i);
+                    if above(rank, shift) == above(lowest, shift) {
+                        count_digit(rank >> (shift - 8u));
+                    }
+                }
+            }
+            digit = choose_digit(local, digit.wanted);
+            lowest |= digit.value << (shift - 8u);
+        }
+    }
+    for (var i = local; i < len; i += 256u) {
+        let key = key_of(x[first + i]);
+        let kept = key > cut || (key == cut && rank_of(i) >= lowest);
+        mask[first + i] = select(0.0, 1.0, kept);
+    }
+}

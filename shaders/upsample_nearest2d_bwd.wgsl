@@ -1,0 +1,65 @@
+//!include grid
+// dx[n,h,w,c] = the sum of dy over the block of scale_h by scale_w pixels. dx (N,H,W,C), dy (N, H * scale_h, W * scale_w, C); p.h and p.w are
+// those of dx.
+// One invocation: four consecutive elements of dx, which with VEC are four channels of a pixel; without, they are done one by one and
+// gather works on the same number in every lane. Those past the end fall into the buffer's own padding.
+// Grid: ceil(len / 4) invocations, len the elements of dx. Twin: UpsampleNearest2dBwd in src/reference/unpool2d.rs.
+
+// Whether C is a multiple of 4, so that a vec4 lies within one pixel.
+override VEC: bool = false;
+
+struct Params {
+    vectors: u32,
+    c: u32,
+    h: u32,
+    w: u32,
+    scale_h: u32,
+    scale_w: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> dy: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> dx: array<vec4<f32>>;
+
+fn fetch_dy(i: u32) -> vec4<f32> {
+    if VEC {
+        return dy[i / 4u];
+    }
+    return vec4<f32>(dy[i / 4u][i % 4u]);
+}
+
+fn gather(i: u32) -> vec4<f32> {
+    let c = i % p.c;
+    let pixel = i / p.c;
+    let left = pixel % p.w * p.scale_w;
+    // n * H + h at once.
+    let top = pixel / p.w * p.scale_h;
+    var sum = vec4<f32>(0.0);
+    for (var r = 0u; r < p.scale_h; r++) {
+        for (var s = 0u; s < p.scale_w; s++) {
+            sum += fetch_dy(((top + r) * (p.w * p.scale_w) + left + s) * p.c + c);
+        }
+    }
+    return sum;
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_invocation(group, groups, local, 64u);
+    if i >= p.vectors {
+        return;
+    }
+    if VEC {
+        dx[i] = gather(i * 4u);
+    } else {
+        var result: vec4<f32>;
+        for (var lane = 0u; lane < 4u; lane++) {
+            result[lane] = gather(i * 4u + lane).x;
+        }
+        dx[i] = result;
+    }
+}

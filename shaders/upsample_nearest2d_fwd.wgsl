@@ -1,0 +1,59 @@
+//!include grid
+// y[n,h,w,c] = x[n, h / scale_h, w / scale_w, c]. x (N,H,W,C), y (N, H * scale_h, W * scale_w, C); p.h and p.w are those of x.
+// One invocation: four consecutive elements of y, which with VEC are four channels of a pixel; without, they are done one by one and
+// copy works on the same number in every lane. Those past the end fall into the buffer's own padding.
+// Grid: ceil(len / 4) invocations, len the elements of y. Twin: UpsampleNearest2dFwd in src/reference/unpool2d.rs.
+
+// Whether C is a multiple of 4, so that a vec4 lies within one pixel.
+override VEC: bool = false;
+
+struct Params {
+    vectors: u32,
+    c: u32,
+    h: u32,
+    w: u32,
+    scale_h: u32,
+    scale_w: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+
+fn fetch_x(i: u32) -> vec4<f32> {
+    if VEC {
+        return x[i / 4u];
+    }
+    return vec4<f32>(x[i / 4u][i % 4u]);
+}
+
+fn copy(i: u32) -> vec4<f32> {
+    let c = i % p.c;
+    let pixel = i / p.c;
+    let width = p.w * p.scale_w;
+    let w = pixel % width / p.scale_w;
+    // H * scale_h is a multiple of scale_h: n * H + h at once.
+    let row = pixel / width / p.scale_h;
+    return fetch_x((row * p.w + w) * p.c + c);
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_invocation(group, groups, local, 64u);
+    if i >= p.vectors {
+        return;
+    }
+    if VEC {
+        y[i] = copy(i * 4u);
+    } else {
+        var result: vec4<f32>;
+        for (var lane = 0u; lane < 4u; lane++) {
+            result[lane] = copy(i * 4u + lane).x;
+        }
+        y[i] = result;
+    }
+}

@@ -1,0 +1,78 @@
+//! `csae devices`
+
+use clap::Args;
+use csae::gpu::{self, Adapter};
+use serde_json::json;
+
+use super::Common;
+
+/// List every adapter, and say which one `auto` takes and why.
+#[derive(Debug, Args)]
+pub struct DevicesArgs {
+    #[command(flatten)]
+    common: Common,
+}
+
+pub fn run(args: DevicesArgs) -> anyhow::Result<()> {
+    let adapters = gpu::adapters();
+    let chosen = gpu::choose_automatically(&adapters);
+    let why = match chosen {
+        Some(adapter) => format!("auto takes {}: the first of the GPUs, {}", adapter.label(), adapter.kind()),
+        None if adapters.is_empty() => "auto takes the CPU path: there is no adapter".to_owned(),
+        None => "auto takes the CPU path: there is no GPU, and software adapters are taken only when named".to_owned(),
+    };
+    if args.common.json {
+        for adapter in &adapters {
+            println!("{}", describe(adapter, chosen.is_some_and(|chosen| chosen.index == adapter.index)));
+        }
+        println!("{}", json!({"kind": "choice", "auto": chosen.map_or("cpu", |adapter| &adapter.info.name), "why": why}));
+        return Ok(());
+    }
+    for adapter in &adapters {
+        let (info, limits) = (&adapter.info, adapter.handle.limits());
+        println!("{}  {}", adapter.index, info.name);
+        println!("   {} through {}; driver {} {}", adapter.kind(), info.backend, info.driver, info.driver_info);
+        println!(
+            "   buffer {} MiB, binding {} MiB, workgroup {} invocations and {} KiB, {} storage buffers, subgroups of {}–{}",
+            limits.max_buffer_size >> 20,
+            limits.max_storage_buffer_binding_size >> 20,
+            limits.max_compute_invocations_per_workgroup,
+            limits.max_compute_workgroup_storage_size >> 10,
+            limits.max_storage_buffers_per_shader_stage,
+            info.subgroup_min_size,
+            info.subgroup_max_size
+        );
+        println!("   {}", features(adapter).join(", "));
+    }
+    println!("cpu  the CPU path, {} threads", rayon::current_num_threads());
+    println!("{why}");
+    Ok(())
+}
+
+/// The features that matter to kernels.
+fn features(adapter: &Adapter) -> Vec<&'static str> {
+    let has = adapter.handle.features();
+    [
+        (wgpu::Features::SHADER_F16, "f16"),
+        (wgpu::Features::SUBGROUP, "subgroups"),
+        (wgpu::Features::TIMESTAMP_QUERY, "timestamps"),
+        (wgpu::Features::PIPELINE_CACHE, "pipeline cache"),
+        (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, "cooperative matrices"),
+    ]
+    .into_iter()
+    .map(|(feature, name)| if has.contains(feature) { name } else { "" })
+    .filter(|name| !name.is_empty())
+    .collect()
+}
+
+fn describe(adapter: &Adapter, chosen: bool) -> serde_json::Value {
+    let (info, limits) = (&adapter.info, adapter.handle.limits());
+    json!({
+        "kind": "adapter", "index": adapter.index, "name": info.name, "backend": info.backend.to_string(), "type": adapter.kind(),
+        "driver": info.driver, "driver_info": info.driver_info, "software": adapter.is_software(), "auto": chosen,
+        "max_buffer_size": limits.max_buffer_size, "max_storage_buffer_binding_size": limits.max_storage_buffer_binding_size,
+        "max_compute_workgroup_storage_size": limits.max_compute_workgroup_storage_size,
+        "max_compute_invocations_per_workgroup": limits.max_compute_invocations_per_workgroup,
+        "features": features(adapter),
+    })
+}

@@ -1,0 +1,90 @@
+//! `csae verify`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use csae::error::Error;
+use csae::verify::{self, Outcome};
+use serde_json::json;
+
+use super::Common;
+
+/// Check every kernel, forward and backward, on your device.
+///
+/// The built-in cases are answered by the CPU path in f64; --cases adds stored ones with another program's answers. Exits 1 if any fails.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  csae verify --device gpu\n  csae verify --device lavapipe --cases tests/cases --filter conv2d")]
+pub struct VerifyArgs {
+    /// Folder of stored cases (OP__NAME.safetensors)
+    #[arg(long, value_name = "DIR")]
+    cases: Option<PathBuf>,
+    /// Only cases whose op/name contains this
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub fn run(args: VerifyArgs) -> anyhow::Result<()> {
+    let mut cases = verify::built_in();
+    if let Some(folder) = &args.cases {
+        cases.extend(verify::load_folder(folder)?);
+    }
+    if let Some(filter) = &args.filter {
+        cases.retain(|case| case.id().contains(filter));
+        if cases.is_empty() {
+            return Err(Error::usage(format!("--filter {filter}: no case's op/name contains it")).into());
+        }
+    }
+    let mut device = args.common.open()?;
+    let (mut passed, mut failed) = (0, 0);
+    for case in &cases {
+        for outcome in verify::run(&mut device, case) {
+            if outcome.passed() {
+                passed += 1;
+            } else {
+                failed += 1;
+            }
+            tell(&args.common, &outcome);
+        }
+    }
+    if args.common.json {
+        println!("{}", json!({"kind": "summary", "passed": passed, "failed": failed, "device": device.label()}));
+    } else {
+        println!("{passed} passed, {failed} failed on {}", device.label());
+    }
+    if failed > 0 {
+        return Err(Error::failed(format!("{failed} cases failed")).into());
+    }
+    Ok(())
+}
+
+fn tell(common: &Common, outcome: &Outcome) {
+    if common.json {
+        let outputs: Vec<_> = outcome
+            .comparisons
+            .iter()
+            .map(|c| json!({"output": c.output, "error": c.error, "tolerance": c.tolerance, "passed": c.passed}))
+            .collect();
+        println!(
+            "{}",
+            json!({"kind": "case", "id": outcome.id, "kernels": outcome.kernels, "passed": outcome.passed(), "outputs": outputs,
+                "failure": outcome.failure})
+        );
+        return;
+    }
+    let passed = outcome.passed();
+    if common.quiet && passed {
+        return;
+    }
+    let errors: Vec<String> = outcome
+        .comparisons
+        .iter()
+        .map(|c| format!("{} {:.1e}{}", c.output, c.error, if c.passed { "" } else { " (!)" }))
+        .collect();
+    let tolerance = outcome.comparisons.first().map_or(String::new(), |c| format!("  ≤ {:.0e}", c.tolerance));
+    let kernels = if outcome.kernels == "-" { String::new() } else { format!(" [{}]", outcome.kernels) };
+    let verdict = if passed { "pass" } else { "FAIL" };
+    let reason = outcome.failure.as_deref().unwrap_or_default();
+    println!("{verdict} {}{kernels}  {}{tolerance}{reason}", outcome.id, errors.join("  "));
+}

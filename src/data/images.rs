@@ -1,0 +1,408 @@
+//! A set of images in memory: bytes, a table of where each lies, names and labels.
+
+use image::imageops::{self, FilterType};
+use image::{ImageBuffer, Pixel};
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::rng::Stream;
+
+/// The most bytes one set may hold: offsets are 32-bit words on the device.
+pub const MAX_BYTES: usize = u32::MAX as usize;
+
+/// The most bytes one enlarged image may hold, so that a hair-thin image cannot ask for gigabytes.
+const MAX_ENLARGED: usize = 1 << 28;
+
+/// Where an image lies in [`Images::bytes`] and how large it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Offset of its first byte.
+    pub offset: usize,
+    /// Height in pixels.
+    pub h: usize,
+    /// Width in pixels.
+    pub w: usize,
+}
+
+/// A class for each image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels {
+    /// The classes' names.
+    pub classes: Vec<String>,
+    /// The class of each image, an index into `classes`.
+    pub of: Vec<u32>,
+}
+
+/// Images of any sizes with the same number of channels, 8 bits a sample.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Images {
+    /// The pixels: H,W,C of one image after the other, in the order of `table`.
+    pub bytes: Vec<u8>,
+    /// Where each image lies.
+    pub table: Vec<Entry>,
+    /// Samples per pixel.
+    pub channels: usize,
+    /// A name for each image: its path inside the folder, or its number inside a file.
+    pub names: Vec<String>,
+    /// Classes, where the data has them.
+    pub labels: Option<Labels>,
+}
+
+impl Images {
+    /// An empty set.
+    pub fn new(channels: usize) -> Self {
+        Self { channels, ..Self::default() }
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// The pixels of image `i`, H,W,C.
+    pub fn image(&self, i: usize) -> &[u8] {
+        let Entry { offset, h, w } = self.table[i];
+        &self.bytes[offset..offset + h * w * self.channels]
+    }
+
+    /// The pixels of image `i` on the 0–1 scale, H,W,C.
+    pub fn image_f32(&self, i: usize) -> Vec<f32> {
+        self.image(i).iter().map(|&byte| f32::from(byte) / 255.0).collect()
+    }
+
+    /// Total size of the pixels in bytes.
+    pub fn pixel_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Adds an image (H,W,C with the set's channels).
+    ///
+    /// # Errors
+    /// When the set would exceed [`MAX_BYTES`].
+    pub fn push(&mut self, name: String, h: usize, w: usize, pixels: &[u8]) -> Result<()> {
+        assert_eq!(pixels.len(), h * w * self.channels, "pixels of {name}");
+        if self.bytes.len() + pixels.len() > MAX_BYTES {
+            return Err(too_large().at(name));
+        }
+        self.table.push(Entry { offset: self.bytes.len(), h, w });
+        self.bytes.extend_from_slice(pixels);
+        self.names.push(name);
+        Ok(())
+    }
+
+    /// The common size (height, width) of the images, if they have one.
+    pub fn common_size(&self) -> Option<(usize, usize)> {
+        let first = self.table.first()?;
+        self.table.iter().all(|e| (e.h, e.w) == (first.h, first.w)).then_some((first.h, first.w))
+    }
+
+    /// The least height and the least width that occur (0, 0 for an empty set).
+    pub fn least_size(&self) -> (usize, usize) {
+        let least = |side: fn(&Entry) -> usize| self.table.iter().map(side).min().unwrap_or(0);
+        (least(|e| e.h), least(|e| e.w))
+    }
+
+    /// One line about the set: `400 images of 180x180, gray, 10 classes`.
+    pub fn describe(&self) -> String {
+        let count = if self.len() == 1 { "1 image".to_owned() } else { format!("{} images", self.len()) };
+        let size = match self.common_size() {
+            Some((h, w)) => format!("{w}x{h}"),
+            None => {
+                let (h, w) = self.least_size();
+                let most = |side: fn(&Entry) -> usize| self.table.iter().map(side).max().unwrap_or(0);
+                format!("{w}x{h} to {}x{}", most(|e| e.w), most(|e| e.h))
+            }
+        };
+        let classes = self.labels.as_ref().map_or(String::new(), |l| format!(", {} classes", l.classes.len()));
+        format!("{count} of {size}, {}{classes}", channels_name(self.channels))
+    }
+
+    /// The images at `indices`, in that order, with their names and labels.
+    pub fn subset(&self, indices: &[usize]) -> Images {
+        let mut out = Images::new(self.channels);
+        out.bytes.reserve_exact(indices.iter().map(|&i| self.image(i).len()).sum());
+        for &i in indices {
+            out.table.push(Entry { offset: out.bytes.len(), ..self.table[i] });
+            out.bytes.extend_from_slice(self.image(i));
+            out.names.push(self.names[i].clone());
+        }
+        out.labels =
+            self.labels.as_ref().map(|l| Labels { classes: l.classes.clone(), of: indices.iter().map(|&i| l.of[i]).collect() });
+        out
+    }
+
+    /// Splits by images into (training, validation): `fraction` of them, drawn from the seed, go to validation; both keep the order. With two
+    /// images or more each side gets at least one. A fraction of 0 (or a single image) leaves the validation set empty.
+    pub fn split(self, fraction: f64, seed: u64) -> (Images, Images) {
+        let n = self.len();
+        if n < 2 || fraction.is_nan() || fraction <= 0.0 {
+            let channels = self.channels;
+            return (self, Images::new(channels));
+        }
+        let count = ((n as f64 * fraction).round() as usize).clamp(1, n - 1);
+        let mut held_out = vec![false; n];
+        for &i in &Stream::new(seed, "validation split").permutation(n)[..count] {
+            held_out[i as usize] = true;
+        }
+        let (validation, train): (Vec<usize>, Vec<usize>) = (0..n).partition(|&i| held_out[i]);
+        (self.subset(&train), self.subset(&validation))
+    }
+
+    /// The bytes as words for the device: four a word, little end first, the last one padded with zeros.
+    pub fn words(&self) -> Vec<u32> {
+        let word = |four: &[u8]| {
+            let mut bytes = [0; 4];
+            bytes[..four.len()].copy_from_slice(four);
+            u32::from_le_bytes(bytes)
+        };
+        self.bytes.chunks(4).map(word).collect()
+    }
+
+    /// Three words an image: byte offset, height, width.
+    ///
+    /// # Panics
+    /// When the set exceeds [`MAX_BYTES`], which no reader lets happen.
+    pub fn table_words(&self) -> Vec<u32> {
+        let word = |value: usize| u32::try_from(value).expect("a set within MAX_BYTES");
+        self.table.iter().flat_map(|e| [word(e.offset), word(e.h), word(e.w)]).collect()
+    }
+
+    /// Enlarges the images with a side below `h` or `w` (Catmull-Rom, aspect kept) until both are reached. Returns how many were enlarged.
+    ///
+    /// # Errors
+    /// When an image is so long and narrow that its enlargement would be absurd, or the set grows past [`MAX_BYTES`].
+    pub fn ensure_at_least(&mut self, h: usize, w: usize) -> Result<usize> {
+        let sizes: Vec<(usize, usize)> = self
+            .table
+            .iter()
+            .map(|e| {
+                let scale = (h as f64 / e.h as f64).max(w as f64 / e.w as f64);
+                if scale <= 1.0 {
+                    return (e.h, e.w);
+                }
+                let side = |old: usize, least: usize| ((old as f64 * scale).round() as usize).max(least);
+                (side(e.h, h), side(e.w, w))
+            })
+            .collect();
+        let enlarged = sizes.iter().zip(&self.table).filter(|(size, e)| **size != (e.h, e.w)).count();
+        if enlarged > 0 {
+            self.resize_to(&sizes)?;
+        }
+        Ok(enlarged)
+    }
+
+    /// Resizes every image to exactly `h`×`w` (Catmull-Rom, with the wider kernel that shrinking needs); the aspect is not kept.
+    ///
+    /// # Errors
+    /// When the set would exceed [`MAX_BYTES`].
+    pub fn resize_all(&mut self, h: usize, w: usize) -> Result<()> {
+        self.resize_to(&vec![(h, w); self.len()])
+    }
+
+    fn resize_to(&mut self, sizes: &[(usize, usize)]) -> Result<()> {
+        let mut total = 0usize;
+        for (i, &(h, w)) in sizes.iter().enumerate() {
+            let size = h.checked_mul(w).and_then(|area| area.checked_mul(self.channels)).filter(|&size| size > 0);
+            let Some(size) = size.filter(|&size| size <= MAX_ENLARGED.max(self.image(i).len())) else {
+                let Entry { h: old_h, w: old_w, .. } = self.table[i];
+                return Err(Error::usage(format!(
+                    "{}: {old_w}x{old_h} pixels cannot be resized to {w}x{h}; crop or remove this image",
+                    self.names[i]
+                )));
+            };
+            total = total.saturating_add(size);
+        }
+        if total > MAX_BYTES {
+            return Err(too_large());
+        }
+        // a slice of the set at a time, so that the resized images are not held twice
+        const AT_ONCE: usize = 256;
+        let mut bytes = Vec::with_capacity(total);
+        for start in (0..sizes.len()).step_by(AT_ONCE) {
+            let part: Vec<Vec<u8>> = (start..sizes.len().min(start + AT_ONCE))
+                .into_par_iter()
+                .map(|i| {
+                    let Entry { h, w, .. } = self.table[i];
+                    resize(self.image(i), (h, w), sizes[i], self.channels)
+                })
+                .collect();
+            part.iter().for_each(|pixels| bytes.extend_from_slice(pixels));
+        }
+        let mut offset = 0;
+        for (entry, &(h, w)) in self.table.iter_mut().zip(sizes) {
+            *entry = Entry { offset, h, w };
+            offset += h * w * self.channels;
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// Converts between gray and RGB: gray is repeated, RGB becomes BT.601 luma, 0.299 R + 0.587 G + 0.114 B, rounded.
+    ///
+    /// # Errors
+    /// For any other pair of channel counts, or when the set would exceed [`MAX_BYTES`].
+    pub fn convert_channels(&mut self, channels: usize) -> Result<()> {
+        match (self.channels, channels) {
+            (from, to) if from == to => return Ok(()),
+            (1, 3) => {
+                if self.bytes.len() > MAX_BYTES / 3 {
+                    return Err(too_large());
+                }
+                self.bytes = gray_to_rgb(&self.bytes);
+                self.table.iter_mut().for_each(|e| e.offset *= 3);
+            }
+            (3, 1) => {
+                self.bytes = rgb_to_gray(&self.bytes);
+                self.table.iter_mut().for_each(|e| e.offset /= 3);
+            }
+            (from, to) => {
+                return Err(Error::usage(format!(
+                    "images of {from} channels cannot be turned into {to}: only gray (1) and RGB (3) convert into each other"
+                )));
+            }
+        }
+        self.channels = channels;
+        Ok(())
+    }
+}
+
+fn channels_name(channels: usize) -> String {
+    match channels {
+        1 => "gray".to_owned(),
+        3 => "RGB".to_owned(),
+        c => format!("{c} channels"),
+    }
+}
+
+/// Refusal of a set that 32-bit offsets cannot address.
+pub(super) fn too_large() -> Error {
+    Error::usage("the images together exceed 4 GiB of pixels; use fewer or smaller ones")
+}
+
+/// Gray samples, each three times.
+pub(super) fn gray_to_rgb(gray: &[u8]) -> Vec<u8> {
+    gray.iter().flat_map(|&v| [v; 3]).collect()
+}
+
+/// BT.601 luma in 16-bit fixed point: the weights sum to 65536, so equal channels stay as they are.
+pub(super) fn rgb_to_gray(rgb: &[u8]) -> Vec<u8> {
+    let luma = |p: &[u8]| ((19_595 * u32::from(p[0]) + 38_470 * u32::from(p[1]) + 7_471 * u32::from(p[2]) + 32_768) >> 16) as u8;
+    rgb.chunks_exact(3).map(luma).collect()
+}
+
+/// Catmull-Rom from one size (height, width) to another.
+fn resize(pixels: &[u8], from: (usize, usize), to: (usize, usize), channels: usize) -> Vec<u8> {
+    if from == to {
+        return pixels.to_vec();
+    }
+    match channels {
+        1 => resize_as::<image::Luma<u8>>(pixels, from, to),
+        3 => resize_as::<image::Rgb<u8>>(pixels, from, to),
+        // channel by channel: no assumption about what they mean
+        c => {
+            let mut out = vec![0; to.0 * to.1 * c];
+            for channel in 0..c {
+                let plane: Vec<u8> = pixels.iter().skip(channel).step_by(c).copied().collect();
+                let resized = resize_as::<image::Luma<u8>>(&plane, from, to);
+                out.iter_mut().skip(channel).step_by(c).zip(resized).for_each(|(o, v)| *o = v);
+            }
+            out
+        }
+    }
+}
+
+fn resize_as<P: Pixel<Subpixel = u8> + 'static>(pixels: &[u8], from: (usize, usize), to: (usize, usize)) -> Vec<u8> {
+    let image = ImageBuffer::<P, &[u8]>::from_raw(from.1 as u32, from.0 as u32, pixels).expect("as many bytes as the size says");
+    imageops::resize(&image, to.1 as u32, to.0 as u32, FilterType::CatmullRom).into_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Images {
+        let mut images = Images::new(1);
+        for i in 0..5usize {
+            let (h, w) = (2 + i, 3);
+            let pixels: Vec<u8> = (0..h * w).map(|p| (10 * i + p) as u8).collect();
+            images.push(format!("{i}.png"), h, w, &pixels).unwrap();
+        }
+        images.labels = Some(Labels { classes: vec!["a".into(), "b".into()], of: vec![0, 1, 0, 1, 1] });
+        images
+    }
+
+    #[test]
+    fn subset_takes_names_and_labels_along() {
+        let subset = sample().subset(&[3, 1]);
+        assert_eq!(subset.names, ["3.png", "1.png"]);
+        assert_eq!(subset.table, [Entry { offset: 0, h: 5, w: 3 }, Entry { offset: 15, h: 3, w: 3 }]);
+        assert_eq!(subset.image(1), sample().image(1));
+        assert_eq!(subset.labels.unwrap().of, [1, 1]);
+        assert_eq!(sample().describe(), "5 images of 3x2 to 3x6, gray, 2 classes");
+    }
+
+    #[test]
+    fn split_is_complete_ordered_and_repeatable() {
+        let (train, validation) = sample().split(0.4, 1);
+        assert_eq!((train.len(), validation.len()), (3, 2));
+        assert_eq!(sample().split(0.4, 1), (train.clone(), validation.clone()));
+        assert!(train.names.is_sorted() && validation.names.is_sorted());
+        let mut all = [train.names, validation.names.clone()].concat();
+        all.sort();
+        assert_eq!(all, sample().names);
+        assert!((0..20).any(|seed| sample().split(0.4, seed).1 != validation));
+        for (fraction, sizes) in [(0.001, (4, 1)), (0.999, (1, 4)), (0.0, (5, 0)), (f64::NAN, (5, 0))] {
+            let (train, validation) = sample().split(fraction, 1);
+            assert_eq!((train.len(), validation.len()), sizes);
+        }
+        let (train, validation) = sample().subset(&[0]).split(0.5, 1);
+        assert_eq!((train.len(), validation.len()), (1, 0));
+    }
+
+    #[test]
+    fn words_are_little_endian_and_padded() {
+        let mut images = Images::new(1);
+        images.push("a".into(), 1, 5, &[1, 2, 3, 4, 5]).unwrap();
+        images.push("b".into(), 2, 1, &[6, 7]).unwrap();
+        assert_eq!(images.words(), [0x0403_0201, 0x0007_0605]);
+        assert_eq!(images.table_words(), [0, 1, 5, 5, 2, 1]);
+    }
+
+    #[test]
+    fn small_images_are_enlarged_with_their_aspect() {
+        for channels in 1..=4 {
+            let mut images = Images::new(channels);
+            images.push("small".into(), 4, 8, &vec![77; 32 * channels]).unwrap();
+            images.push("large".into(), 20, 16, &vec![9; 320 * channels]).unwrap();
+            assert_eq!(images.ensure_at_least(16, 16).unwrap(), 1);
+            assert_eq!(images.table[0], Entry { offset: 0, h: 16, w: 32 });
+            assert_eq!(images.table[1], Entry { offset: 512 * channels, h: 20, w: 16 });
+            assert!(images.image(0).iter().all(|&v| v == 77) && images.image(1).iter().all(|&v| v == 9));
+            images.resize_all(7, 5).unwrap();
+            assert_eq!(images.common_size(), Some((7, 5)));
+            assert!(images.image(1).iter().all(|&v| v == 9));
+        }
+        let mut thread = Images::new(1);
+        thread.push("thread".into(), 1, 200_000, &vec![0; 200_000]).unwrap();
+        assert!(thread.ensure_at_least(64, 64).unwrap_err().to_string().starts_with("thread: 200000x1 pixels cannot"));
+        assert!(thread.resize_all(0, 5).is_err());
+    }
+
+    #[test]
+    fn channels_convert_both_ways() {
+        let mut images = sample();
+        images.convert_channels(3).unwrap();
+        assert_eq!(images.image(2).len(), 36);
+        assert_eq!(images.image(2)[..6], [20, 20, 20, 21, 21, 21]);
+        images.convert_channels(1).unwrap();
+        assert_eq!(images, sample());
+        assert!(images.convert_channels(2).is_err());
+        assert_eq!(rgb_to_gray(&[255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0]), [76, 150, 29, 255, 0]);
+        assert!((0..=255).all(|v| rgb_to_gray(&[v; 3]) == [v]));
+    }
+}

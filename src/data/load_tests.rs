@@ -1,0 +1,211 @@
+//! Reading folders and files, good and bad.
+
+use image::{DynamicImage, GrayImage, ImageFormat, RgbImage, RgbaImage};
+
+use super::testing::{Folder, encoded};
+use super::{Loaded, Wanted, decode, load};
+
+fn gray(h: u32, w: u32, value: u8) -> DynamicImage {
+    GrayImage::from_fn(w, h, |x, y| image::Luma([value.wrapping_add((x + 3 * y) as u8)])).into()
+}
+
+fn colour(h: u32, w: u32, value: u8) -> DynamicImage {
+    RgbImage::from_fn(w, h, |x, y| image::Rgb([value, x as u8, y as u8])).into()
+}
+
+fn png(image: &DynamicImage) -> Vec<u8> {
+    encoded(image, ImageFormat::Png)
+}
+
+fn read(folder: &Folder, want: &Wanted) -> Result<Loaded, String> {
+    load(folder.path.to_str().unwrap(), want).map_err(|e| e.to_string())
+}
+
+#[test]
+fn a_folder_is_read_in_the_order_of_paths() {
+    let folder = Folder::new("order");
+    folder.write("b/z.png", &png(&gray(4, 6, 1)));
+    folder.write("b.png", &png(&gray(5, 5, 2)));
+    folder.write("a/deep/x.BMP", &encoded(&gray(3, 2, 3), ImageFormat::Bmp));
+    folder.write("a/note.txt", b"not an image");
+    folder.write(".hidden/y.png", b"never looked at");
+    let loaded = read(&folder, &Wanted::default()).unwrap();
+    assert_eq!(loaded.images.names, ["a/deep/x.BMP", "b/z.png", "b.png"]);
+    assert_eq!(loaded.images.channels, 1);
+    assert_eq!(loaded.images.image(1), gray(4, 6, 1).as_bytes());
+    assert!(loaded.images.labels.is_none() && loaded.skipped.is_empty());
+    assert!(loaded.description.ends_with("3 images of 2x3 to 6x5, gray"), "{}", loaded.description);
+}
+
+#[test]
+fn one_colour_image_makes_the_set_rgb() {
+    let folder = Folder::new("channels");
+    for i in 0..200 {
+        folder.write(format!("{i:03}.png"), &png(&gray(2, 3, i as u8)));
+    }
+    folder.write("zz.png", &png(&colour(2, 2, 9)));
+    let images = read(&folder, &Wanted::default()).unwrap().images;
+    assert_eq!((images.channels, images.len()), (3, 201));
+    assert_eq!(images.image(150)[..6], [150, 150, 150, 151, 151, 151]);
+    assert_eq!(images.image(200), colour(2, 2, 9).as_bytes());
+    let images = read(&folder, &Wanted { channels: Some(1), strict: false }).unwrap().images;
+    assert_eq!((images.channels, images.image(150).len()), (1, 6));
+    let message = read(&folder, &Wanted { channels: Some(2), strict: false }).unwrap_err();
+    assert!(message.contains("not 2"), "{message}");
+}
+
+#[test]
+fn sub_folders_are_labels() {
+    let folder = Folder::new("labels");
+    folder.write("cat/1.png", &png(&gray(2, 2, 0)));
+    folder.write("cat/more/2.png", &png(&gray(2, 2, 0)));
+    folder.write("ant/1.png", b"broken");
+    folder.write("ant/2.png", &png(&gray(2, 2, 0)));
+    folder.write("bee/1.png", &png(&gray(2, 2, 0)));
+    let loaded = read(&folder, &Wanted::default()).unwrap();
+    let labels = loaded.images.labels.unwrap();
+    assert_eq!(labels.classes, ["ant", "bee", "cat"]);
+    assert_eq!(labels.of, [0, 1, 2, 2]);
+    assert_eq!(loaded.skipped.len(), 1);
+    folder.write("top.png", &png(&gray(2, 2, 0)));
+    assert!(read(&folder, &Wanted::default()).unwrap().images.labels.is_none());
+}
+
+#[test]
+fn what_does_not_decode_is_named() {
+    let folder = Folder::new("broken");
+    let whole = png(&colour(40, 40, 3));
+    folder.write("cut.png", &whole[..whole.len() / 2]);
+    folder.write("empty.png", b"");
+    folder.write("text.jpg", b"this is no picture");
+    folder.write("whole.png", &whole);
+    let loaded = read(&folder, &Wanted::default()).unwrap();
+    assert_eq!(loaded.images.names, ["whole.png"]);
+    let places: Vec<_> = loaded.skipped.iter().map(|(path, _)| path.rsplit(['/', '\\']).next().unwrap()).collect();
+    assert_eq!(places, ["cut.png", "empty.png", "text.jpg"]);
+    for ((_, reason), expected) in loaded.skipped.iter().zip(["cannot be decoded", "empty", "known kind"]) {
+        assert!(reason.contains(expected) && !reason.contains('\n'), "{reason}");
+    }
+    let message = read(&folder, &Wanted { channels: None, strict: true }).unwrap_err();
+    assert!(message.contains("cut.png: cannot be decoded"), "{message}");
+    std::fs::remove_file(folder.path.join("whole.png")).unwrap();
+    let message = read(&folder, &Wanted::default()).unwrap_err();
+    assert!(message.contains("no image can be used") && message.contains("cut.png") && message.contains("other 2"), "{message}");
+}
+
+#[test]
+fn folders_without_images_say_what_to_do() {
+    let folder = Folder::new("nothing");
+    let message = read(&folder, &Wanted::default()).unwrap_err();
+    assert!(message.contains("no image found"), "{message}");
+    folder.write("t10k-images-idx3-ubyte.gz", b"");
+    folder.write("train-labels-idx1-ubyte.gz", b"");
+    folder.write("train-images-idx3-ubyte.gz", b"");
+    let message = read(&folder, &Wanted::default()).unwrap_err();
+    assert!(message.contains("name the file") && message.ends_with("train-images-idx3-ubyte.gz"), "{message}");
+    let message = load("no/such/place", &Wanted::default()).unwrap_err().to_string();
+    assert!(message.contains("does not exist") && message.contains("photos, textures, digits"), "{message}");
+    let empty = folder.path.join("train-images-idx3-ubyte.gz");
+    assert!(load(empty.to_str().unwrap(), &Wanted::default()).unwrap_err().to_string().contains("empty"));
+}
+
+#[test]
+fn single_files_are_recognised_by_content() {
+    let folder = Folder::new("single");
+    let path = folder.write("misnamed.jpg", &png(&colour(3, 4, 5)));
+    let loaded = load(path.to_str().unwrap(), &Wanted::default()).unwrap();
+    assert_eq!((loaded.images.names[0].as_str(), loaded.images.channels), ("misnamed.jpg", 3));
+    let idx = [&[0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2][..], &[5, 6]].concat();
+    let path = folder.write("digits", &idx);
+    let loaded = load(path.to_str().unwrap(), &Wanted { channels: Some(3), strict: true }).unwrap();
+    assert_eq!(loaded.images.bytes, [5, 5, 5, 6, 6, 6]);
+    let path = folder.write("cut-idx3", &idx[..17]);
+    let message = load(path.to_str().unwrap(), &Wanted::default()).unwrap_err().to_string();
+    assert!(message.contains("cut-idx3: promises 1x1x2"), "{message}");
+    let path = folder.write("notes.txt", b"hello");
+    let message = load(path.to_str().unwrap(), &Wanted::default()).unwrap_err().to_string();
+    assert!(message.contains("notes.txt: is not an image"), "{message}");
+    assert_eq!(load("digits", &Wanted::default()).unwrap().images.len(), 1797);
+    assert_eq!(load("textures", &Wanted { channels: Some(3), strict: true }).unwrap().images.channels, 3);
+}
+
+#[test]
+fn every_format_and_depth_decodes() {
+    let picture = colour(5, 7, 200);
+    for format in [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::WebP, ImageFormat::Pnm] {
+        let decoded = decode(&encoded(&picture, format)).unwrap();
+        assert_eq!((decoded.h, decoded.w, decoded.channels), (5, 7, 3), "{format:?}");
+        assert_eq!(decoded.pixels, picture.as_bytes(), "{format:?}");
+    }
+    for format in [ImageFormat::Jpeg, ImageFormat::Gif] {
+        let decoded = decode(&encoded(&picture, format)).unwrap();
+        assert_eq!((decoded.h, decoded.w, decoded.channels), (5, 7, 3), "{format:?}");
+    }
+    let deep = DynamicImage::ImageLuma16(image::ImageBuffer::from_fn(2, 1, |x, _| image::Luma([[0, 65_535u16][x as usize]])));
+    assert_eq!(decode(&png(&deep)).unwrap().pixels, [0, 255]);
+    // gray that is stored as colour is gray
+    let stored = DynamicImage::ImageRgb8(gray(2, 2, 50).into_rgb8());
+    let decoded = decode(&png(&stored)).unwrap();
+    assert_eq!((decoded.channels, decoded.pixels.as_slice()), (1, gray(2, 2, 50).as_bytes()));
+    // alpha lies over white
+    let clear = RgbaImage::from_raw(3, 1, vec![10, 20, 30, 255, 0, 0, 0, 0, 0, 0, 100, 128]).unwrap();
+    assert_eq!(decode(&png(&clear.into())).unwrap().pixels, [10, 20, 30, 255, 255, 255, 127, 127, 177]);
+    let veil = DynamicImage::ImageLumaA8(image::ImageBuffer::from_raw(2, 1, vec![40, 255, 0, 51]).unwrap());
+    assert_eq!(decode(&png(&veil)).unwrap().pixels, [40, 204]);
+}
+
+#[test]
+fn exif_orientation_is_applied() {
+    let jpeg = encoded(&gray(8, 24, 0), ImageFormat::Jpeg);
+    assert_eq!(decode(&jpeg).map(|d| (d.h, d.w)).unwrap(), (8, 24));
+    // the smallest EXIF block: one tag, orientation (0x0112) = 6, a quarter turn
+    let tiff = [b'I', b'I', 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0];
+    let body = [&b"Exif\0\0"[..], &tiff].concat();
+    let mut turned = vec![0xff, 0xd8, 0xff, 0xe1];
+    turned.extend(((body.len() + 2) as u16).to_be_bytes());
+    turned.extend(body);
+    turned.extend(&jpeg[2..]);
+    assert_eq!(decode(&turned).map(|d| (d.h, d.w)).unwrap(), (24, 8));
+}
+
+#[test]
+fn monstrous_headers_are_refused_before_memory_is_taken() {
+    let crc = |bytes: &[u8]| {
+        let mut crc = flate2::Crc::new();
+        crc.update(bytes);
+        crc.sum()
+    };
+    let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
+    let mut chunk = |kind: &[u8], data: &[u8]| {
+        let body = [kind, data].concat();
+        bytes.extend((data.len() as u32).to_be_bytes());
+        bytes.extend(&body);
+        bytes.extend(crc(&body).to_be_bytes());
+    };
+    chunk(b"IHDR", &[&60_000u32.to_be_bytes()[..], &60_000u32.to_be_bytes(), &[8, 2, 0, 0, 0]].concat());
+    chunk(b"IDAT", &[0x78, 0x9c, 3, 0, 0, 0, 0, 1]);
+    chunk(b"IEND", &[]);
+    let cases: [(&[u8], &str); 4] = [
+        (&bytes, "60000x60000 pixels need more than the 512 MiB"),
+        (b"P5 60000 60000 255\n\0\0", "512 MiB"),
+        (b"GIF89a\xff\xff\xff\xff\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\x01\0\x01\0\0\x02\x02\x4c\x01\0;", "512 MiB"),
+        (b"P6 0 4 255\n", ""),
+    ];
+    for (bytes, expected) in cases {
+        let message = decode(bytes).unwrap_err().to_string();
+        assert!(message.contains(expected) && !message.contains('\n'), "{message}");
+    }
+    let mut jpeg = encoded(&gray(8, 8, 0), ImageFormat::Jpeg);
+    let frame = jpeg.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[0x30, 0, 0x30, 0]);
+    let message = decode(&jpeg).unwrap_err().to_string();
+    assert!(message.contains("cannot hold its 12288x12288 pixels"), "{message}");
+    // cut anywhere, no decoder panics
+    for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Gif, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::WebP]
+    {
+        let whole = encoded(&colour(9, 9, 1), format);
+        for end in (0..whole.len()).step_by(7) {
+            let _ = decode(&whole[..end]);
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Where a program runs: the CPU path or a GPU. Both take the same calls on the same buffers.
+
+use std::cell::Cell;
+
+use crate::error::Result;
+use crate::gpu::{self, Adapter, Gpu};
+use crate::ops::{Buffer, Call, StepParams, View};
+use crate::reference::Memory;
+
+/// A device and its buffers.
+#[derive(Debug)]
+pub struct Device {
+    kind: Kind,
+    next: Cell<u32>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Cpu(Box<Memory<f32>>),
+    Oracle(Box<Memory<f64>>),
+    Gpu(Box<Gpu>),
+}
+
+/// A program made ready for a device.
+#[derive(Debug)]
+pub enum Program {
+    /// The CPU path interprets the calls.
+    Cpu(Vec<Call>),
+    /// A recorded plan.
+    Gpu(gpu::Plan),
+}
+
+/// A result on its way to the host.
+#[derive(Debug)]
+pub enum Pending {
+    /// The CPU path's results are there at once.
+    Ready(Vec<f32>),
+    /// A readback under way.
+    Gpu(gpu::Ticket),
+}
+
+/// What `--device` means.
+#[derive(Clone, Debug)]
+pub enum Selected {
+    /// The CPU path.
+    Cpu,
+    /// An adapter.
+    Adapter(Box<Adapter>),
+}
+
+/// Resolves `auto`, `cpu`, `gpu`, a name or a number.
+pub fn select(wanted: &str) -> Result<Selected> {
+    match wanted {
+        "cpu" => Ok(Selected::Cpu),
+        "auto" => Ok(match gpu::choose_automatically(&gpu::adapters()) {
+            Some(adapter) => Selected::Adapter(Box::new(adapter.clone())),
+            None => Selected::Cpu,
+        }),
+        other => gpu::find(other).map(|adapter| Selected::Adapter(Box::new(adapter))),
+    }
+}
+
+impl Device {
+    const fn of(kind: Kind) -> Self {
+        Self { kind, next: Cell::new(0) }
+    }
+
+    /// The CPU path in f32.
+    pub fn cpu() -> Self {
+        Self::of(Kind::Cpu(Box::default()))
+    }
+
+    /// The CPU path in f64, against which everything else is checked.
+    pub fn oracle() -> Self {
+        Self::of(Kind::Oracle(Box::default()))
+    }
+
+    /// A GPU.
+    pub fn gpu(adapter: Adapter) -> Result<Self> {
+        Ok(Self::of(Kind::Gpu(Box::new(Gpu::new(adapter)?))))
+    }
+
+    /// Opens what `--device` means.
+    pub fn open(wanted: &str) -> Result<Self> {
+        match select(wanted)? {
+            Selected::Cpu => Ok(Self::cpu()),
+            Selected::Adapter(adapter) => Self::gpu(*adapter),
+        }
+    }
+
+    /// Name for people.
+    pub fn label(&self) -> String {
+        match &self.kind {
+            Kind::Cpu(_) => format!("cpu ({} threads)", rayon::current_num_threads()),
+            Kind::Oracle(_) => "cpu in f64".to_owned(),
+            Kind::Gpu(gpu) if gpu.adapter().is_software() => format!("{}, a software adapter", gpu.adapter().label()),
+            Kind::Gpu(gpu) => gpu.adapter().label(),
+        }
+    }
+
+    /// The GPU, if it is one.
+    pub fn as_gpu(&mut self) -> Option<&mut Gpu> {
+        if let Kind::Gpu(gpu) = &mut self.kind { Some(gpu) } else { None }
+    }
+
+    /// Largest number of elements of one buffer.
+    pub fn max_elements(&self) -> u64 {
+        match &self.kind {
+            Kind::Gpu(gpu) => gpu.limits().max_storage_buffer_binding_size.min(gpu.limits().max_buffer_size) / 4,
+            _ => u64::from(u32::MAX),
+        }
+    }
+
+    fn fresh(&self) -> Buffer {
+        let id = self.next.get();
+        self.next.set(id + 1);
+        Buffer(id)
+    }
+
+    /// Makes a buffer of reals, all zero.
+    pub fn alloc_real(&mut self, label: &str, len: usize) -> Result<View> {
+        let buffer = self.fresh();
+        match &mut self.kind {
+            Kind::Cpu(memory) => memory.alloc_real(buffer, len),
+            Kind::Oracle(memory) => memory.alloc_real(buffer, len),
+            Kind::Gpu(gpu) => gpu.alloc(buffer, label, len)?,
+        }
+        Ok(View::whole(buffer, len))
+    }
+
+    /// Makes a buffer of words, all zero.
+    pub fn alloc_words(&mut self, label: &str, len: usize) -> Result<View> {
+        let buffer = self.fresh();
+        match &mut self.kind {
+            Kind::Cpu(memory) => memory.alloc_words(buffer, len),
+            Kind::Oracle(memory) => memory.alloc_words(buffer, len),
+            Kind::Gpu(gpu) => gpu.alloc(buffer, label, len)?,
+        }
+        Ok(View::whole(buffer, len))
+    }
+
+    /// Gives a buffer's memory back.
+    pub fn free(&mut self, buffer: Buffer) {
+        match &mut self.kind {
+            Kind::Cpu(memory) => memory.free(buffer),
+            Kind::Oracle(memory) => memory.free(buffer),
+            Kind::Gpu(gpu) => gpu.free(buffer),
+        }
+    }
+
+    /// Writes reals into a view.
+    pub fn write(&mut self, view: View, data: &[f32]) {
+        match &mut self.kind {
+            Kind::Cpu(memory) => {
+                let mut to = memory.take(view);
+                to[..data.len()].copy_from_slice(data);
+                memory.put(to);
+            }
+            Kind::Oracle(memory) => {
+                let mut to = memory.take(view);
+                to.iter_mut().zip(data).for_each(|(to, from)| *to = f64::from(*from));
+                memory.put(to);
+            }
+            Kind::Gpu(gpu) => gpu.write(view, data),
+        }
+    }
+
+    /// Writes f64 values into a view; the oracle keeps them whole.
+    pub fn write_f64(&mut self, view: View, data: &[f64]) {
+        if let Kind::Oracle(memory) = &mut self.kind {
+            let mut to = memory.take(view);
+            to[..data.len()].copy_from_slice(data);
+            memory.put(to);
+        } else {
+            self.write(view, &data.iter().map(|x| *x as f32).collect::<Vec<_>>());
+        }
+    }
+
+    /// Writes words into a view.
+    pub fn write_words(&mut self, view: View, data: &[u32]) {
+        match &mut self.kind {
+            Kind::Cpu(memory) => put_words(memory, view, data),
+            Kind::Oracle(memory) => put_words(memory, view, data),
+            Kind::Gpu(gpu) => gpu.write(view, data),
+        }
+    }
+
+    /// Reads reals, waiting for what computes them.
+    pub fn read(&mut self, view: View) -> Result<Vec<f32>> {
+        match &mut self.kind {
+            Kind::Cpu(memory) => Ok(memory.real(view).to_vec()),
+            Kind::Oracle(memory) => Ok(memory.real(view).iter().map(|x| *x as f32).collect()),
+            Kind::Gpu(gpu) => gpu.read(view),
+        }
+    }
+
+    /// Reads reals as f64; whole from the oracle.
+    pub fn read_f64(&mut self, view: View) -> Result<Vec<f64>> {
+        if let Kind::Oracle(memory) = &self.kind {
+            return Ok(memory.real(view).to_vec());
+        }
+        Ok(self.read(view)?.into_iter().map(f64::from).collect())
+    }
+
+    /// Reads words.
+    pub fn read_words(&mut self, view: View) -> Result<Vec<u32>> {
+        match &mut self.kind {
+            Kind::Cpu(memory) => Ok(memory.words(view).to_vec()),
+            Kind::Oracle(memory) => Ok(memory.words(view).to_vec()),
+            Kind::Gpu(gpu) => gpu.read(view),
+        }
+    }
+
+    /// Makes a program ready.
+    pub fn compile(&mut self, calls: Vec<Call>) -> Result<Program> {
+        match &mut self.kind {
+            Kind::Gpu(gpu) => gpu.compile(&calls).map(Program::Gpu),
+            _ => Ok(Program::Cpu(calls)),
+        }
+    }
+
+    /// Runs a program once. A GPU may still be at work when this returns.
+    pub fn run(&mut self, program: &Program, step: &StepParams) -> Result<()> {
+        match (&mut self.kind, program) {
+            (Kind::Gpu(gpu), Program::Gpu(plan)) => gpu.run(plan, step),
+            (Kind::Cpu(memory), Program::Cpu(calls)) => {
+                memory.step = *step;
+                calls.iter().for_each(|call| call.run(memory));
+                Ok(())
+            }
+            (Kind::Oracle(memory), Program::Cpu(calls)) => {
+                memory.step = *step;
+                calls.iter().for_each(|call| call.run(memory));
+                Ok(())
+            }
+            _ => unreachable!("a program runs on the device that compiled it"),
+        }
+    }
+
+    /// Asks for a view without waiting.
+    pub fn fetch(&mut self, view: View) -> Result<Pending> {
+        match &mut self.kind {
+            Kind::Gpu(gpu) => Ok(Pending::Gpu(gpu.fetch(view))),
+            _ => self.read(view).map(Pending::Ready),
+        }
+    }
+
+    /// Whether an asked-for view has arrived.
+    pub fn arrived(&self, pending: &Pending) -> bool {
+        match (&self.kind, pending) {
+            (Kind::Gpu(gpu), Pending::Gpu(ticket)) => gpu.arrived(ticket),
+            _ => true,
+        }
+    }
+
+    /// Takes an asked-for view, waiting if need be.
+    pub fn collect(&mut self, pending: Pending) -> Result<Vec<f32>> {
+        match (&mut self.kind, pending) {
+            (Kind::Gpu(gpu), Pending::Gpu(ticket)) => gpu.collect(ticket),
+            (_, Pending::Ready(data)) => Ok(data),
+            _ => unreachable!("a result is collected from its own device"),
+        }
+    }
+
+    /// Waits until nothing is under way.
+    pub fn wait(&mut self) -> Result<()> {
+        if let Kind::Gpu(gpu) = &mut self.kind { gpu.wait() } else { Ok(()) }
+    }
+}
+
+fn put_words<T: crate::reference::Real>(memory: &mut Memory<T>, view: View, data: &[u32]) {
+    let mut to = memory.take_words(view);
+    to[..data.len()].copy_from_slice(data);
+    memory.put_words(to);
+}

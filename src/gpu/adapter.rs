@@ -1,0 +1,124 @@
+//! Adapters, and which one a user means.
+
+use crate::error::{Error, Result};
+
+/// An adapter and what it says of itself.
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    /// Position in the list of `csae devices`.
+    pub index: usize,
+    /// wgpu's handle.
+    pub handle: wgpu::Adapter,
+    /// Name, backend, driver.
+    pub info: wgpu::AdapterInfo,
+}
+
+impl Adapter {
+    /// Whether it computes on the CPU: taken only when named.
+    pub fn is_software(&self) -> bool {
+        let name = self.info.name.to_lowercase();
+        self.info.device_type == wgpu::DeviceType::Cpu
+            || ["llvmpipe", "swiftshader", "microsoft basic render"].iter().any(|software| name.contains(software))
+    }
+
+    /// Kind in a word.
+    pub fn kind(&self) -> &'static str {
+        match self.info.device_type {
+            _ if self.is_software() => "software",
+            wgpu::DeviceType::DiscreteGpu => "discrete GPU",
+            wgpu::DeviceType::IntegratedGpu => "integrated GPU",
+            wgpu::DeviceType::VirtualGpu => "virtual GPU",
+            _ => "GPU of unknown kind",
+        }
+    }
+
+    /// Name and backend.
+    pub fn label(&self) -> String {
+        format!("{} ({})", self.info.name, self.info.backend)
+    }
+
+    fn backend_rank(&self) -> usize {
+        use wgpu::Backend;
+        [Backend::Vulkan, Backend::Metal, Backend::Dx12, Backend::Gl].iter().position(|b| *b == self.info.backend).unwrap_or(9)
+    }
+
+    fn kind_rank(&self) -> usize {
+        match self.info.device_type {
+            wgpu::DeviceType::DiscreteGpu => 0,
+            wgpu::DeviceType::IntegratedGpu => 1,
+            wgpu::DeviceType::VirtualGpu => 2,
+            _ => 3,
+        }
+    }
+}
+
+/// Every adapter of the machine; Vulkan, Metal and DX12 first, then OpenGL's.
+pub fn adapters() -> Vec<Adapter> {
+    let mut found = listed(wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12);
+    found.extend(listed(wgpu::Backends::GL));
+    number(found)
+}
+
+/// Vulkan, Metal and DX12 alone: looking for OpenGL's takes longer and is seldom wanted.
+fn primary() -> Vec<Adapter> {
+    number(listed(wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12))
+}
+
+fn number(mut adapters: Vec<Adapter>) -> Vec<Adapter> {
+    for (index, adapter) in adapters.iter_mut().enumerate() {
+        adapter.index = index;
+    }
+    adapters
+}
+
+fn listed(backends: wgpu::Backends) -> Vec<Adapter> {
+    let descriptor = wgpu::InstanceDescriptor { backends, ..wgpu::InstanceDescriptor::new_without_display_handle() };
+    let instance = wgpu::Instance::new(descriptor);
+    let mut found: Vec<Adapter> = pollster::block_on(instance.enumerate_adapters(backends))
+        .into_iter()
+        .map(|handle| Adapter { index: 0, info: handle.get_info(), handle })
+        .collect();
+    found.sort_by_key(Adapter::backend_rank);
+    found
+}
+
+/// The adapter that `auto` and `gpu` take: a real GPU, discrete before integrated, Vulkan before Metal, DX12 and GL.
+pub fn choose_automatically(adapters: &[Adapter]) -> Option<&Adapter> {
+    adapters.iter().filter(|adapter| !adapter.is_software()).min_by_key(|adapter| (adapter.kind_rank(), adapter.backend_rank()))
+}
+
+/// The adapter that a name or a number means: any part of the name or driver, whatever the case; `lavapipe` is `llvmpipe`.
+pub fn find(wanted: &str) -> Result<Adapter> {
+    if wanted == "gpu" {
+        let all = primary();
+        let all = if choose_automatically(&all).is_some() { all } else { adapters() };
+        return choose_automatically(&all).cloned().ok_or_else(|| {
+            let software: Vec<String> = all.iter().map(Adapter::label).collect();
+            let hint = if software.is_empty() {
+                "install your GPU's Vulkan driver, or use --device cpu".to_owned()
+            } else {
+                format!("use --device cpu, or name a software adapter: {}", software.join(", "))
+            };
+            Error::usage(format!("--device gpu: no GPU found; {hint}"))
+        });
+    }
+    if let Ok(index) = wanted.parse::<usize>() {
+        let all = adapters();
+        let count = all.len();
+        return all.into_iter().nth(index).ok_or_else(|| {
+            Error::usage(format!("--device {index}: there are {count} adapters; `csae devices` lists them with their numbers"))
+        });
+    }
+    let name = wanted.to_lowercase().replace("lavapipe", "llvmpipe");
+    let matching = |all: Vec<Adapter>| {
+        all.into_iter().find(|adapter| {
+            let info = &adapter.info;
+            format!("{}\n{}\n{}", info.name, info.driver, info.driver_info).to_lowercase().contains(&name)
+        })
+    };
+    matching(primary()).or_else(|| matching(adapters())).ok_or_else(|| {
+        let names: Vec<String> = adapters().iter().map(Adapter::label).collect();
+        let list = if names.is_empty() { "none: no graphics driver is installed".to_owned() } else { names.join(", ") };
+        Error::usage(format!("--device {wanted}: no such adapter; known are auto, cpu, gpu and adapters by name or number ({list})"))
+    })
+}

@@ -1,0 +1,330 @@
+//! A GPU: its buffers, its kernels compiled once each, and the replay of plans.
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::adapter::Adapter;
+use super::kernels::{Kernel, Source};
+use super::plan::Plan;
+use super::record::Choice;
+use super::reflect::{Reflection, Role};
+use crate::error::{Error, Result};
+use crate::ops::{Buffer, Call, StepParams, View};
+
+/// How long a wait may last before the adapter counts as hung.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Submissions that may be under way before the host waits for the oldest.
+const IN_FLIGHT: usize = 3;
+
+/// How many objects have been made: none of them may grow inside a training loop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Buffers.
+    pub buffers: usize,
+    /// Bind groups.
+    pub bind_groups: usize,
+    /// Pipelines.
+    pub pipelines: usize,
+}
+
+/// A kernel ready to run.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) pipeline: wgpu::ComputePipeline,
+    pub(super) layout: wgpu::BindGroupLayout,
+    pub(super) reflection: Rc<Reflection>,
+}
+
+type Constants = Vec<(&'static str, u64)>;
+
+/// A device on an adapter.
+#[derive(Debug)]
+pub struct Gpu {
+    adapter: Adapter,
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    limits: wgpu::Limits,
+    modules: HashMap<Kernel, (wgpu::ShaderModule, Rc<Reflection>)>,
+    pipelines: HashMap<(Kernel, Constants), Rc<Loaded>>,
+    buffers: Vec<Option<wgpu::Buffer>>,
+    staging: Vec<wgpu::Buffer>,
+    step: wgpu::Buffer,
+    in_flight: VecDeque<wgpu::SubmissionIndex>,
+    trouble: Arc<Mutex<Option<String>>>,
+    counters: Counters,
+    /// Which kernel of a family is taken.
+    pub choice: Choice,
+    /// Time spent making each kernel's pipelines, in order.
+    pub compile_log: Vec<(&'static str, Duration)>,
+    /// Bytes of all live buffers.
+    pub allocated: u64,
+}
+
+impl Gpu {
+    /// Opens an adapter with the limits that it offers.
+    pub fn new(adapter: Adapter) -> Result<Self> {
+        let limits = adapter.handle.limits();
+        let features = adapter.handle.features() & wgpu::Features::TIMESTAMP_QUERY;
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("csae"),
+            required_features: features,
+            required_limits: limits.clone(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            ..wgpu::DeviceDescriptor::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.handle.request_device(&descriptor))
+            .map_err(|error| Error::failed(format!("{}: the adapter refused a device: {error}", adapter.label())))?;
+        let trouble = Arc::new(Mutex::new(None));
+        let note = |trouble: &Arc<Mutex<Option<String>>>, text: String| {
+            trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(text);
+        };
+        let seen = Arc::clone(&trouble);
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&seen, error.to_string())));
+        let seen = Arc::clone(&trouble);
+        device.set_device_lost_callback(move |reason, text| note(&seen, format!("the device was lost ({reason:?}): {text}")));
+        let step = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("step"),
+            size: size_of::<StepParams>() as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        Ok(Self {
+            adapter,
+            device,
+            queue,
+            limits,
+            modules: HashMap::new(),
+            pipelines: HashMap::new(),
+            buffers: Vec::new(),
+            staging: Vec::new(),
+            step,
+            in_flight: VecDeque::new(),
+            trouble,
+            counters: Counters::default(),
+            choice: Choice::Auto,
+            compile_log: Vec::new(),
+            allocated: 0,
+        })
+    }
+
+    /// The adapter's name.
+    pub fn name(&self) -> &str {
+        &self.adapter.info.name
+    }
+
+    /// The adapter.
+    pub fn adapter(&self) -> &Adapter {
+        &self.adapter
+    }
+
+    /// The adapter's limits, all of which the device has.
+    pub fn limits(&self) -> &wgpu::Limits {
+        &self.limits
+    }
+
+    /// How many objects have been made so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    pub(super) fn device(&self) -> &wgpu::Device {
+        &self.device
+    }
+
+    pub(super) fn step_buffer(&self) -> &wgpu::Buffer {
+        &self.step
+    }
+
+    pub(super) fn count_bind_group(&mut self) {
+        self.counters.bind_groups += 1;
+    }
+
+    pub(super) fn buffer(&self, buffer: Buffer) -> &wgpu::Buffer {
+        self.buffers[buffer.0 as usize].as_ref().expect("the buffer is allocated")
+    }
+
+    /// Makes a buffer of `len` zero elements. Its size is rounded up to 16 bytes.
+    pub fn alloc(&mut self, buffer: Buffer, label: &str, len: usize) -> Result<()> {
+        let size = (len.max(1) as u64 * 4).next_multiple_of(16);
+        if size > self.limits.max_buffer_size {
+            let (need, limit) = (size >> 20, self.limits.max_buffer_size >> 20);
+            return Err(Error::usage(format!("{label} needs {need} MiB in one buffer, the adapter allows {limit} MiB: use a smaller --batch")));
+        }
+        let made = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        });
+        let index = buffer.0 as usize;
+        if self.buffers.len() <= index {
+            self.buffers.resize(index + 1, None);
+        }
+        self.free(buffer);
+        self.buffers[index] = Some(made);
+        self.counters.buffers += 1;
+        self.allocated += size;
+        self.check()
+    }
+
+    /// Gives a buffer's memory back.
+    pub fn free(&mut self, buffer: Buffer) {
+        if let Some(old) = self.buffers.get_mut(buffer.0 as usize).and_then(Option::take) {
+            self.allocated -= old.size();
+        }
+    }
+
+    pub(super) fn uniform_buffer(&mut self, label: &str, bytes: &[u8]) -> wgpu::Buffer {
+        let size = (bytes.len() as u64).max(256);
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false });
+        self.queue.write_buffer(&buffer, 0, bytes);
+        self.counters.buffers += 1;
+        buffer
+    }
+
+    pub(super) fn staging(&mut self, size: u64) -> wgpu::Buffer {
+        let fitting = self.staging.iter().position(|buffer| buffer.size() >= size && buffer.size() <= 2 * size.max(4096));
+        if let Some(index) = fitting {
+            return self.staging.swap_remove(index);
+        }
+        self.counters.buffers += 1;
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        self.device.create_buffer(&wgpu::BufferDescriptor { label: Some("staging"), size, usage, mapped_at_creation: false })
+    }
+
+    pub(super) fn return_staging(&mut self, buffer: wgpu::Buffer) {
+        if self.staging.len() < 8 {
+            self.staging.push(buffer);
+        }
+    }
+
+    /// Writes elements into a view.
+    pub fn write<E: bytemuck::Pod>(&mut self, view: View, data: &[E]) {
+        assert!(size_of::<E>() == 4 && data.len() <= view.len, "{} elements into a view of {}", data.len(), view.len);
+        self.queue.write_buffer(self.buffer(view.buffer), view.start as u64 * 4, bytemuck::cast_slice(data));
+    }
+
+    /// Reads a view, waiting for what computes it.
+    pub fn read<E: bytemuck::Pod>(&mut self, view: View) -> Result<Vec<E>> {
+        let ticket = self.fetch(view);
+        self.collect(ticket)
+    }
+
+    /// Compiles calls once, to be replayed.
+    pub fn compile(&mut self, calls: &[Call]) -> Result<Plan> {
+        let plan = Plan::new(self, calls)?;
+        self.check()?;
+        Ok(plan)
+    }
+
+    /// Replays a plan: one pass, one submission. It does not wait for the end.
+    pub fn run(&mut self, plan: &Plan, step: &StepParams) -> Result<()> {
+        self.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("plan") });
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("plan"), timestamp_writes: None });
+            for step in &plan.steps {
+                pass.set_pipeline(&step.pipeline);
+                pass.set_bind_group(0, &step.bind_group, &[]);
+                pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
+            }
+        }
+        self.submit(encoder);
+        while self.in_flight.len() > IN_FLIGHT {
+            let oldest = self.in_flight.pop_front();
+            self.wait_for(oldest)?;
+        }
+        self.check()
+    }
+
+    pub(super) fn submit(&mut self, encoder: wgpu::CommandEncoder) {
+        let index = self.queue.submit([encoder.finish()]);
+        self.in_flight.push_back(index);
+    }
+
+    /// Waits for everything submitted.
+    pub fn wait(&mut self) -> Result<()> {
+        self.in_flight.clear();
+        self.wait_for(None)
+    }
+
+    fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let waited = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: Some(PATIENCE) });
+        self.check()?;
+        waited.map(|_| ()).map_err(|error| {
+            Error::failed(format!("{}: no answer within {} s ({error}); the driver may hang", self.adapter.label(), PATIENCE.as_secs()))
+        })
+    }
+
+    /// Fails if the device has reported an error.
+    pub fn check(&self) -> Result<()> {
+        let trouble = self.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match trouble.as_ref() {
+            None => Ok(()),
+            Some(text) => Err(Error::failed(format!("{}, driver {}: {text}", self.adapter.label(), self.adapter.info.driver))),
+        }
+    }
+
+    pub(super) fn pipeline(&mut self, kernel: Kernel, constants: &[(&'static str, f64)]) -> Result<Rc<Loaded>> {
+        let key: Constants = constants.iter().map(|(name, value)| (*name, value.to_bits())).collect();
+        if let Some(loaded) = self.pipelines.get(&(kernel, key.clone())) {
+            return Ok(Rc::clone(loaded));
+        }
+        let start = Instant::now();
+        let (module, reflection) = self.module(kernel)?;
+        let entries: Vec<wgpu::BindGroupLayoutEntry> = reflection
+            .bindings
+            .iter()
+            .map(|binding| wgpu::BindGroupLayoutEntry {
+                binding: binding.index,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: match binding.role {
+                        Role::Uniform(_) => wgpu::BufferBindingType::Uniform,
+                        Role::Storage { writable } => wgpu::BufferBindingType::Storage { read_only: !writable },
+                    },
+                    has_dynamic_offset: false,
+                    min_binding_size: wgpu::BufferSize::new(binding.min_size),
+                },
+                count: None,
+            })
+            .collect();
+        let label = Some(kernel.name());
+        let layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label,
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label,
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: None,
+            compilation_options: wgpu::PipelineCompilationOptions { constants, zero_initialize_workgroup_memory: false },
+            cache: None,
+        });
+        self.counters.pipelines += 1;
+        self.compile_log.push((kernel.name(), start.elapsed()));
+        let loaded = Rc::new(Loaded { pipeline, layout, reflection });
+        self.pipelines.insert((kernel, key), Rc::clone(&loaded));
+        Ok(loaded)
+    }
+
+    fn module(&mut self, kernel: Kernel) -> Result<(wgpu::ShaderModule, Rc<Reflection>)> {
+        if let Some((module, reflection)) = self.modules.get(&kernel) {
+            return Ok((module.clone(), Rc::clone(reflection)));
+        }
+        let source = Source::of(kernel);
+        let reflection = Rc::new(Reflection::of(kernel, &source)?);
+        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(kernel.name()),
+            source: wgpu::ShaderSource::Wgsl(source.text.into()),
+        });
+        self.modules.insert(kernel, (module.clone(), Rc::clone(&reflection)));
+        Ok((module, reflection))
+    }
+}

@@ -1,0 +1,126 @@
+//! The registry: one line a kernel. The shader's file name is the kernel's name.
+
+macro_rules! kernels {
+    ($($variant:ident $name:literal),* $(,)?) => {
+        /// A WGSL kernel, `shaders/{name}.wgsl`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[allow(missing_docs)]
+        pub enum Kernel { $($variant),* }
+
+        impl Kernel {
+            /// Every kernel.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// Its name: file, label, test and bench id.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
+
+            /// Its file's text, before includes are joined.
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$variant => include_str!(concat!("../../shaders/", $name, ".wgsl"))),* }
+            }
+        }
+    };
+}
+
+kernels! {
+    Conv2dFwd "conv2d_fwd",
+    Conv2dFwdRegs "conv2d_fwd_regs",
+    Conv2dBwdInput "conv2d_bwd_input",
+    Conv2dBwdInputRegs "conv2d_bwd_input_regs",
+    Conv2dBwdWeight "conv2d_bwd_weight",
+    Conv2dBwdWeightRegs "conv2d_bwd_weight_regs",
+    SumSlices "sum_slices",
+    ActivationFwd "activation_fwd",
+    ActivationBwd "activation_bwd",
+    ActivationBwdOutput "activation_bwd_output",
+    MaxPool2dFwd "max_pool2d_fwd",
+    MaxPool2dBwd "max_pool2d_bwd",
+    AvgPool2dFwd "avg_pool2d_fwd",
+    AvgPool2dBwd "avg_pool2d_bwd",
+    L2Pool2dFwd "l2_pool2d_fwd",
+    L2Pool2dBwd "l2_pool2d_bwd",
+    MaxUnpool2dFwd "max_unpool2d_fwd",
+    MaxUnpool2dBwd "max_unpool2d_bwd",
+    UpsampleNearest2dFwd "upsample_nearest2d_fwd",
+    UpsampleNearest2dBwd "upsample_nearest2d_bwd",
+    Combine "combine",
+    AddAssign "add_assign",
+    CopyChannels "copy_channels",
+    MaskApply "mask_apply",
+    DropoutMask "dropout_mask",
+    TopKMask "top_k_mask",
+    BatchTopKMask "batch_top_k_mask",
+    ThresholdMask "threshold_mask",
+    SpatialWtaMask "spatial_wta_mask",
+    LifetimeWtaSums "lifetime_wta_sums",
+    LifetimeWtaMask "lifetime_wta_mask",
+    SoftThresholdFwd "soft_threshold_fwd",
+    SoftThresholdBwd "soft_threshold_bwd",
+    Loss "loss",
+    CrossEntropy "cross_entropy",
+    L1Penalty "l1_penalty",
+    KlPenaltyMeans "kl_penalty_means",
+    KlPenalty "kl_penalty",
+    SumScalar "sum_scalar",
+    ChannelSum "channel_sum",
+    CountNonzero "count_nonzero",
+    SumSquares "sum_squares",
+    FiringUpdate "firing_update",
+    Revive "revive",
+    ClipGrads "clip_grads",
+    Sgd "sgd",
+    Adam "adam",
+    GatherBatch "gather_batch",
+}
+
+/// The snippets that kernels include.
+const COMMON: &[(&str, &str)] = &[
+    ("activation", include_str!("../../shaders/common/activation.wgsl")),
+    ("grid", include_str!("../../shaders/common/grid.wgsl")),
+    ("key", include_str!("../../shaders/common/key.wgsl")),
+    ("log", include_str!("../../shaders/common/log.wgsl")),
+    ("rng", include_str!("../../shaders/common/rng.wgsl")),
+    ("step", include_str!("../../shaders/common/step.wgsl")),
+];
+
+/// A kernel's text with its includes joined in front, and where each line came from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Plain WGSL.
+    pub text: String,
+    /// (first line in `text` from 1, file, first line in the file from 1)
+    pieces: Vec<(usize, String, usize)>,
+}
+
+impl Source {
+    /// Joins the snippets that `//!include a b c` names in front of the kernel.
+    pub fn of(kernel: Kernel) -> Self {
+        let mut text = String::new();
+        let mut pieces = Vec::new();
+        let names = kernel.text().lines().filter_map(|line| line.strip_prefix("//!include ")).flat_map(str::split_whitespace);
+        for name in names {
+            let (_, snippet) = COMMON
+                .iter()
+                .find(|(common, _)| *common == name)
+                .unwrap_or_else(|| panic!("{}.wgsl includes {name}, which shaders/common does not hold", kernel.name()));
+            pieces.push((text.lines().count() + 1, format!("shaders/common/{name}.wgsl"), 1));
+            text.push_str(snippet);
+        }
+        pieces.push((text.lines().count() + 1, format!("shaders/{}.wgsl", kernel.name()), 1));
+        text.push_str(kernel.text());
+        Self { text, pieces }
+    }
+
+    /// File and line of a line of the joined text (both from 1).
+    pub fn locate(&self, line: usize) -> (&str, usize) {
+        let (start, file, first) = self.pieces.iter().rev().find(|(start, ..)| *start <= line).unwrap_or(&self.pieces[0]);
+        (file, line - start + first)
+    }
+
+    /// Names of the snippets of `shaders/common`.
+    pub fn common_names() -> impl Iterator<Item = &'static str> {
+        COMMON.iter().map(|(name, _)| *name)
+    }
+}

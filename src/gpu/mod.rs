@@ -1,0 +1,18 @@
+//! The GPU path: kernels as text, what naga reads in them, adapters, and a device that compiles a program once and replays it.
+
+mod adapter;
+mod device;
+mod kernels;
+mod plan;
+mod readback;
+mod record;
+mod reflect;
+
+pub use adapter::{Adapter, adapters, choose_automatically, find};
+pub use device::{Counters, Gpu};
+pub use kernels::{Kernel, Source};
+pub use plan::Plan;
+pub use readback::Ticket;
+pub(crate) use record::params;
+pub use record::{Choice, Dispatch, FLAT, Params, Recorder};
+pub use reflect::{Binding, Reflection, Role};

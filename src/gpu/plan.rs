@@ -1,0 +1,126 @@
+//! A program made ready: pipelines, bind groups and grids, replayed as often as one likes.
+
+use super::device::Gpu;
+use super::record::{Dispatch, Recorder};
+use super::reflect::Role;
+use crate::error::{Error, Result};
+use crate::ops::Call;
+
+/// One prebuilt dispatch.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) pipeline: wgpu::ComputePipeline,
+    pub(super) bind_group: wgpu::BindGroup,
+    pub(super) grid: [u32; 3],
+    pub(super) name: &'static str,
+}
+
+/// A compiled program.
+#[derive(Debug)]
+pub struct Plan {
+    pub(super) steps: Vec<Step>,
+}
+
+impl Plan {
+    /// Number of dispatches.
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Names of the kernels in order.
+    pub fn kernels(&self) -> impl Iterator<Item = &'static str> {
+        self.steps.iter().map(|step| step.name)
+    }
+
+    /// Compiles calls for a device.
+    pub(super) fn new(gpu: &mut Gpu, calls: &[Call]) -> Result<Self> {
+        let mut recorder = Recorder { choice: gpu.choice, ..Recorder::default() };
+        for call in calls {
+            call.record(&mut recorder);
+        }
+        let slot = u64::from(gpu.limits().min_uniform_buffer_offset_alignment.max(256));
+        let blocks: Vec<u8> = recorder
+            .dispatches
+            .iter()
+            .flat_map(|dispatch| {
+                let mut block = dispatch.params.clone();
+                block.resize(slot as usize, 0);
+                block
+            })
+            .collect();
+        let uniforms = gpu.uniform_buffer("parameter blocks", &blocks);
+        let steps = recorder
+            .dispatches
+            .iter()
+            .enumerate()
+            .map(|(i, dispatch)| Self::step(gpu, dispatch, &uniforms, i as u64 * slot))
+            .collect::<Result<_>>()?;
+        Ok(Self { steps })
+    }
+
+    fn step(gpu: &mut Gpu, dispatch: &Dispatch, uniforms: &wgpu::Buffer, offset: u64) -> Result<Step> {
+        let name = dispatch.kernel.name();
+        let loaded = gpu.pipeline(dispatch.kernel, &dispatch.constants)?;
+        let limit = gpu.limits().max_storage_buffer_binding_size;
+        let mut entries = Vec::new();
+        for binding in &loaded.reflection.bindings {
+            let resource = match (&binding.role, binding.name.as_str()) {
+                (Role::Uniform(_), "p") => {
+                    assert!(dispatch.params.len() as u64 == binding.min_size, "{name}: the parameter block has another size");
+                    wgpu::BufferBinding { buffer: uniforms, offset, size: wgpu::BufferSize::new(binding.min_size) }
+                }
+                (Role::Uniform(_), "step") => gpu.step_buffer().as_entire_buffer_binding(),
+                _ => {
+                    let (_, view) = dispatch
+                        .bindings
+                        .iter()
+                        .find(|(bound, _)| *bound == binding.name)
+                        .unwrap_or_else(|| panic!("{name}: nothing is bound to `{}`", binding.name));
+                    let size = (view.len as u64 * 4).next_multiple_of(16);
+                    if size > limit {
+                        return Err(Error::usage(format!(
+                            "kernel {name} needs {} MiB in one binding, the adapter allows {} MiB: use a smaller --batch",
+                            size >> 20,
+                            limit >> 20
+                        )));
+                    }
+                    wgpu::BufferBinding { buffer: gpu.buffer(view.buffer), offset: view.start as u64 * 4, size: wgpu::BufferSize::new(size) }
+                }
+            };
+            entries.push(wgpu::BindGroupEntry { binding: binding.index, resource: wgpu::BindingResource::Buffer(resource) });
+        }
+        let descriptor = wgpu::BindGroupDescriptor { label: Some(name), layout: &loaded.layout, entries: &entries };
+        let bind_group = gpu.device().create_bind_group(&descriptor);
+        let grid = fold(dispatch.workgroups, gpu.limits().max_compute_workgroups_per_dimension)
+            .ok_or_else(|| Error::usage(format!("kernel {name} needs {} workgroups, more than a grid holds", dispatch.workgroups)))?;
+        let pipeline = loaded.pipeline.clone();
+        gpu.count_bind_group();
+        Ok(Step { pipeline, bind_group, grid, name })
+    }
+}
+
+/// Folds a count of workgroups into two dimensions; the grid may be a little larger, and kernels guard against the rest.
+fn fold(count: u64, limit: u32) -> Option<[u32; 3]> {
+    let limit = u64::from(limit);
+    if count <= limit {
+        return Some([count as u32, 1, 1]);
+    }
+    let rows = count.div_ceil(limit);
+    (rows <= limit).then(|| [count.div_ceil(rows) as u32, rows as u32, 1])
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn grids_fold() {
+        assert_eq!(super::fold(65_535, 65_535), Some([65_535, 1, 1]));
+        let [x, y, _] = super::fold(70_001, 65_535).unwrap();
+        assert!(y == 2 && u64::from(x) * u64::from(y) >= 70_001 && x <= 65_535);
+        assert_eq!(super::fold(u64::MAX / 2, 65_535), None);
+    }
+}

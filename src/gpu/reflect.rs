@@ -1,0 +1,92 @@
+//! What a shader declares, read by naga: WGSL is the authority on bindings, Rust only names them.
+
+use naga::{AddressSpace, ArraySize, StorageAccess, TypeInner};
+
+use super::kernels::{Kernel, Source};
+use crate::error::{Error, Result};
+
+/// What a binding is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A uniform block: its fields' names and types.
+    Uniform(Vec<(String, &'static str)>),
+    /// A storage array.
+    Storage {
+        /// Whether the shader may write it.
+        writable: bool,
+    },
+}
+
+/// One binding of a shader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Name of the variable.
+    pub name: String,
+    /// `@binding` in group 0.
+    pub index: u32,
+    /// Smallest size in bytes.
+    pub min_size: u64,
+    /// What it is.
+    pub role: Role,
+}
+
+/// A shader's interface.
+#[derive(Clone, Debug)]
+pub struct Reflection {
+    /// Bindings of group 0, by index.
+    pub bindings: Vec<Binding>,
+    /// Invocations of a workgroup.
+    pub workgroup_size: u32,
+    /// Names of its `override` constants.
+    pub overrides: Vec<String>,
+    /// The parsed module.
+    pub module: naga::Module,
+}
+
+impl Reflection {
+    /// Parses a kernel and reads its bindings.
+    pub fn of(kernel: Kernel, source: &Source) -> Result<Self> {
+        let module = naga::front::wgsl::parse_str(&source.text).map_err(|error| {
+            let place = error.location(&source.text).map_or((kernel.name(), 0), |at| source.locate(at.line_number as usize));
+            Error::failed(format!("{}:{}: {error}", place.0, place.1))
+        })?;
+        let mut layouter = naga::proc::Layouter::default();
+        layouter.update(module.to_ctx()).map_err(|error| Error::failed(format!("{}: {error}", kernel.name())))?;
+        let mut bindings = Vec::new();
+        for (_, variable) in module.global_variables.iter() {
+            let Some(binding) = &variable.binding else { continue };
+            let ty = &module.types[variable.ty];
+            let min_size = match ty.inner {
+                TypeInner::Array { size: ArraySize::Dynamic, stride, .. } => stride,
+                _ => layouter[variable.ty].size,
+            };
+            let role = match variable.space {
+                AddressSpace::Storage { access } => Role::Storage { writable: access.contains(StorageAccess::STORE) },
+                _ => Role::Uniform(fields(&module, &ty.inner)),
+            };
+            let name = variable.name.clone().unwrap_or_default();
+            bindings.push(Binding { name, index: binding.binding, min_size: u64::from(min_size), role });
+        }
+        bindings.sort_by_key(|binding| binding.index);
+        let entry = module.entry_points.first().ok_or_else(|| Error::failed(format!("{}: no entry point", kernel.name())))?;
+        let workgroup_size = entry.workgroup_size.iter().product();
+        let overrides = module.overrides.iter().filter_map(|(_, item)| item.name.clone()).collect();
+        Ok(Self { bindings, workgroup_size, overrides, module })
+    }
+
+    /// The binding called `name`.
+    pub fn binding(&self, name: &str) -> Option<&Binding> {
+        self.bindings.iter().find(|binding| binding.name == name)
+    }
+}
+
+fn fields(module: &naga::Module, inner: &TypeInner) -> Vec<(String, &'static str)> {
+    let TypeInner::Struct { members, .. } = inner else { return Vec::new() };
+    let kind = |ty| match module.types[ty].inner {
+        TypeInner::Scalar(naga::Scalar::U32) => "u32",
+        TypeInner::Scalar(naga::Scalar::I32) => "i32",
+        TypeInner::Scalar(naga::Scalar::F32) => "f32",
+        _ => "other",
+    };
+    members.iter().map(|member| (member.name.clone().unwrap_or_default(), kind(member.ty))).collect()
+}

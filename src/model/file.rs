@@ -1,0 +1,95 @@
+//! The model file: one safetensors file with every tensor in natural order and, under the metadata key `csae`, the architecture as sorted
+//! JSON. No paths, times or host names: the same model gives the same bytes.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+
+use super::graph::Graph;
+use super::store::Store;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::shape::Dims;
+use crate::spec::ModelSpec;
+
+const KEY: &str = "csae";
+const FORMAT: u32 = 1;
+/// A model file larger than this is taken for something else.
+const LIMIT: u64 = 16 << 30;
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format: u32,
+    model: ModelSpec,
+}
+
+/// Writes a model.
+pub fn save(path: &Path, device: &mut Device, graph: &Graph, store: &Store) -> Result<()> {
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = store
+        .read_all(device, graph)?
+        .into_iter()
+        .map(|(param, data)| (param.name, param.shape, data.iter().flat_map(|x| x.to_le_bytes()).collect()))
+        .collect();
+    let views = tensors
+        .iter()
+        .map(|(name, shape, data)| Ok((name.clone(), TensorView::new(Dtype::F32, shape.clone(), data)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
+    let header = Header { format: FORMAT, model: graph.spec.clone() };
+    // Through a `Value`, whose tables are sorted.
+    let json = serde_json::to_value(&header).and_then(|value| serde_json::to_string(&value)).expect("a description is JSON");
+    let bytes = views.and_then(|views| safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), json)]))));
+    let bytes = bytes.map_err(|error| Error::failed(format!("{}: {error}", path.display())))?;
+    files::write_atomically(path, &bytes)
+}
+
+/// A model read from a file, with its tensors in natural order.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The graph at the size that the model was trained for.
+    pub graph: Graph,
+    tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
+}
+
+impl Loaded {
+    /// Puts the model's values on a device; `graph` may be the same layers at another input size.
+    pub fn place(&self, device: &mut Device, graph: &Graph, training: bool) -> Result<Store> {
+        let store = Store::new(device, graph, training)?;
+        store.write_all(device, graph, |name| self.tensors.get(name).cloned())?;
+        Ok(store)
+    }
+}
+
+/// Reads a model file, or the one in a run folder.
+pub fn load(path: &Path) -> Result<Loaded> {
+    let inside = path.join("model.safetensors");
+    let path = if path.is_dir() { inside.as_path() } else { path };
+    let bad = |what: String| Error::usage(format!("{}: {what}", path.display()));
+    let size = std::fs::metadata(path).map_err(|error| Error::io(path, &error))?.len();
+    if size > LIMIT {
+        return Err(bad(format!("{size} bytes are too many for a model")));
+    }
+    let bytes = files::read(path)?;
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| bad(format!("not a model file ({error})")))?;
+    let json = metadata.metadata().as_ref().and_then(|map| map.get(KEY));
+    let json = json.ok_or_else(|| bad("a safetensors file, but without the architecture that csae writes".to_owned()))?;
+    let header: Header = serde_json::from_str(json).map_err(|error| bad(format!("its architecture cannot be read: {error}")))?;
+    if header.format != FORMAT {
+        return Err(bad(format!("format {} is not known to this version, which reads {FORMAT}", header.format)));
+    }
+    let [c, h, w] = header.model.input.ok_or_else(|| bad("its architecture lacks the input's size".to_owned()))?;
+    let graph = Graph::new(&header.model, Dims::new(c, h, w)).map_err(|error| error.at(path.display()))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| bad(format!("not a model file ({error})")))?;
+    let mut tensors = HashMap::new();
+    for (name, view) in file.tensors() {
+        if view.dtype() != Dtype::F32 {
+            return Err(bad(format!("tensor {name} holds {:?}, models hold F32", view.dtype())));
+        }
+        let data = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        tensors.insert(name.clone(), (view.shape().to_vec(), data));
+    }
+    Ok(Loaded { graph, tensors })
+}

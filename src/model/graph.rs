@@ -1,0 +1,147 @@
+//! The graph: layers with their shapes inferred and their parameters named. A node's value is one tensor.
+
+use super::layers;
+use super::params::{Packing, Param, Start};
+use crate::error::{Error, Result};
+use crate::shape::Dims;
+use crate::spec::{LayerOp, ModelSpec};
+
+/// A layer in place. Node 0 is the input.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// What it does; none for the input.
+    pub op: Option<LayerOp>,
+    /// The nodes that it reads.
+    pub inputs: Vec<usize>,
+    /// Size of one sample of its output.
+    pub dims: Dims,
+    /// Its weight, or thresholds.
+    pub weight: Option<usize>,
+    /// Its bias.
+    pub bias: Option<usize>,
+    /// Its state (a running threshold).
+    pub state: Option<usize>,
+    /// The max-pooling whose switches it takes.
+    pub switches: Option<usize>,
+}
+
+/// A model with its shapes known.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    /// The description, with the input's size and every channel count filled in.
+    pub spec: ModelSpec,
+    /// The input, then the layers in order.
+    pub nodes: Vec<Node>,
+    /// Learned parameters.
+    pub params: Vec<Param>,
+    /// States that are kept but not learned.
+    pub states: Vec<Param>,
+    /// The node whose value is the code.
+    pub code: usize,
+    /// The node whose value is the reconstruction.
+    pub output: usize,
+}
+
+impl Graph {
+    /// Infers every shape. `input` is the size of one sample.
+    pub fn new(spec: &ModelSpec, input: Dims) -> Result<Self> {
+        if input.is_empty() {
+            return Err(Error::usage(format!("model.input: {input} has no element")));
+        }
+        let mut graph = Self {
+            spec: ModelSpec { input: Some([input.c, input.h, input.w]), ..spec.clone() },
+            nodes: vec![Node {
+                name: "input".to_owned(),
+                op: None,
+                inputs: Vec::new(),
+                dims: input,
+                weight: None,
+                bias: None,
+                state: None,
+                switches: None,
+            }],
+            params: Vec::new(),
+            states: Vec::new(),
+            code: 0,
+            output: 0,
+        };
+        if spec.layers.is_empty() {
+            return Err(Error::usage("model.layers: a model needs at least one layer"));
+        }
+        for (i, layer) in spec.layers.iter().enumerate() {
+            if graph.find(&layer.name).is_some() {
+                return Err(Error::usage(format!("layer {}: the name is taken", layer.name)));
+            }
+            layers::add(&mut graph, layer).map_err(|error| error.at(format!("layer {}", layer.name)))?;
+            if let Some(op) = &graph.nodes[graph.nodes.len() - 1].op {
+                graph.spec.layers[i].op = op.clone();
+            }
+        }
+        graph.code = graph.find(&spec.code).ok_or_else(|| graph.unknown("model.code", &spec.code))?;
+        graph.output = match &spec.output {
+            Some(name) => graph.find(name).ok_or_else(|| graph.unknown("model.output", name))?,
+            None => graph.nodes.len() - 1,
+        };
+        Ok(graph)
+    }
+
+    /// Fails unless the output is as large as the input, as an autoencoder's is.
+    pub fn check_autoencoder(&self) -> Result<()> {
+        let (x, y) = (self.nodes[0].dims, self.nodes[self.output].dims);
+        if x == y {
+            return Ok(());
+        }
+        let shapes: Vec<String> = self.nodes.iter().map(|node| format!("{} {}", node.name, node.dims)).collect();
+        Err(Error::usage(format!(
+            "the model turns {x} into {y}; an autoencoder gives back the input's size: change strides, padding or the input ({})",
+            shapes.join(" → ")
+        )))
+    }
+
+    /// The node called `name`.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.nodes.iter().position(|node| node.name == name)
+    }
+
+    /// Learned values in all.
+    pub fn parameter_count(&self) -> usize {
+        self.params.iter().map(Param::len).sum()
+    }
+
+    /// Whether every layer takes images of any size (no fully connected one).
+    pub fn any_size(&self) -> bool {
+        !self.nodes.iter().any(|node| matches!(node.op, Some(LayerOp::Linear(_))))
+    }
+
+    /// The nodes that layer `from` reads.
+    pub(super) fn resolve(&self, from: &[String]) -> Result<Vec<usize>> {
+        if from.is_empty() {
+            return Ok(vec![self.nodes.len() - 1]);
+        }
+        from.iter().map(|name| self.find(name).ok_or_else(|| self.unknown("from", name))).collect()
+    }
+
+    pub(super) fn unknown(&self, key: &str, name: &str) -> Error {
+        let known: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
+        Error::usage(format!("{key} = {name:?}: no such layer before it; there are {}", known.join(", ")))
+    }
+
+    /// The parameter called `name`, made if it is new; a shared one must have the same shape.
+    pub(super) fn param(&mut self, name: String, shape: Vec<usize>, packing: Packing, start: Start) -> Result<usize> {
+        let new = Param { name, shape, packing, start };
+        if let Some(index) = self.params.iter().position(|param| param.name == new.name) {
+            let old = &self.params[index];
+            if old.shape != new.shape || old.packing != new.packing {
+                return Err(Error::usage(format!(
+                    "shares {} of shape {:?}, but needs {:?} in the same order",
+                    old.name, old.shape, new.shape
+                )));
+            }
+            return Ok(index);
+        }
+        self.params.push(new);
+        Ok(self.params.len() - 1)
+    }
+}

@@ -1,0 +1,151 @@
+//! Convolution and transposed convolution: each is the other's adjoint, on the same three operations.
+
+use super::{Builder, Graph, Layer, Node, View, input_dims};
+use crate::error::Result;
+use crate::model::params::{Packing, Start};
+use crate::ops::{Activation, ActivationFwd, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd};
+use crate::shape::{Conv2d, Dims, Taps};
+use crate::spec::{Conv2dSpec, ConvTranspose2dSpec, Filters, Pad, Pair};
+
+const fn count(filters: Filters) -> usize {
+    match filters {
+        Filters::Count(count) => count,
+        Filters::Input => unreachable!(), // settled before inference
+    }
+}
+
+fn taps(kernel: Pair, stride: Pair, padding: Pad, dilation: Pair) -> Taps {
+    Taps { kernel: kernel.0, stride: stride.0, padding: padding.resolve(kernel.0, dilation.0), dilation: dilation.0 }
+}
+
+/// Whether a rectifier follows, for the start of the weights.
+pub(super) const fn rectified(activation: Activation) -> bool {
+    !matches!(activation, Activation::Identity | Activation::Sigmoid | Activation::Tanh)
+}
+
+/// Records the activation that could not be an epilogue.
+pub(super) fn separate_activation(b: &mut Builder, node: usize, activation: Activation, before: View) -> View {
+    let y = b.output(node);
+    b.save(node, before);
+    b.tape.push(ActivationFwd { activation, x: before, y });
+    y
+}
+
+/// The activation that goes into the epilogue.
+pub(super) const fn epilogue(activation: Activation) -> Activation {
+    if activation.from_output() { activation } else { Activation::Identity }
+}
+
+impl Conv2dSpec {
+    fn size(&self, n: usize, x: Dims) -> Result<Conv2d> {
+        Conv2d::forward(n, x, count(self.filters), taps(self.kernel, self.stride, self.padding, self.dilation), self.groups)
+    }
+}
+
+impl Layer for Conv2dSpec {
+    fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
+        let size = self.size(1, input_dims(graph, node))?;
+        node.dims = size.y;
+        let [r, s] = self.kernel.0;
+        let (c, k) = (size.x.c / self.groups, size.y.c);
+        let start = Start::weight(self.init, rectified(self.activation), (c * r * s) as f64, (k / self.groups * r * s) as f64);
+        let name = self.weight.clone().unwrap_or_else(|| format!("{}.weight", node.name));
+        node.weight = Some(graph.param(name, vec![k, c, r, s], Packing::Conv, start)?);
+        if self.bias {
+            let start = Start::bias(self.init, (c * r * s) as f64);
+            node.bias = Some(graph.param(format!("{}.bias", node.name), vec![k], Packing::Flat, start)?);
+        }
+        Ok(())
+    }
+
+    fn forward(&self, b: &mut Builder, node: usize) -> View {
+        let size = self.size(b.n, b.input_dims(node, 0)).expect("inferred before");
+        let (w, bias) = weights(b, node);
+        let (x, y) = (b.input_value(node, 0), b.output(node));
+        b.tape.push(Conv2dFwd { size, activation: epilogue(self.activation), x, w, b: bias, y });
+        if self.activation.from_output() { y } else { separate_activation(b, node, self.activation, y) }
+    }
+
+    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
+        let size = self.size(b.n, b.input_dims(node, 0)).expect("inferred before");
+        let dy = b.before_activation(node, self.activation, dy);
+        let x = b.input_value(node, 0);
+        if let Some(bias) = b.node(node).bias {
+            b.bias_grad(bias, dy, size.y.c);
+        }
+        weight_grad(b, node, size, x, dy);
+        if b.needs_input(node, 0) {
+            let dx = b.input_grad(node, 0);
+            let (w, _) = weights(b, node);
+            b.tape.push(Conv2dBwdInput { size, activation: Activation::Identity, y: dy, w, b: None, x: dx });
+            b.give(b.input_node(node, 0), dx);
+        }
+    }
+}
+
+impl ConvTranspose2dSpec {
+    fn size(&self, n: usize, y: Dims) -> Result<Conv2d> {
+        let taps = taps(self.kernel, self.stride, self.padding, self.dilation);
+        Conv2d::transposed(n, y, count(self.filters), taps, self.output_padding.0, self.groups)
+    }
+}
+
+impl Layer for ConvTranspose2dSpec {
+    fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
+        let size = self.size(1, input_dims(graph, node))?;
+        node.dims = size.x;
+        let [r, s] = self.kernel.0;
+        let (c, k) = (size.x.c / self.groups, size.y.c);
+        // An output pixel is reached by one tap in stride² of each input channel of its group.
+        let reach = (r * s) as f64 / (self.stride.0[0] * self.stride.0[1]) as f64;
+        let fan_in = (k / self.groups) as f64 * reach.max(1.0);
+        let start = Start::weight(self.init, rectified(self.activation), fan_in, c as f64 * reach.max(1.0));
+        let name = self.weight.clone().unwrap_or_else(|| format!("{}.weight", node.name));
+        node.weight = Some(graph.param(name, vec![k, c, r, s], Packing::Conv, start)?);
+        if self.bias {
+            let start = Start::bias(self.init, fan_in);
+            node.bias = Some(graph.param(format!("{}.bias", node.name), vec![size.x.c], Packing::Flat, start)?);
+        }
+        Ok(())
+    }
+
+    fn forward(&self, b: &mut Builder, node: usize) -> View {
+        let size = self.size(b.n, b.input_dims(node, 0)).expect("inferred before");
+        let (w, bias) = weights(b, node);
+        let (x, y) = (b.input_value(node, 0), b.output(node));
+        b.tape.push(Conv2dBwdInput { size, activation: epilogue(self.activation), y: x, w, b: bias, x: y });
+        if self.activation.from_output() { y } else { separate_activation(b, node, self.activation, y) }
+    }
+
+    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
+        let size = self.size(b.n, b.input_dims(node, 0)).expect("inferred before");
+        let dy = b.before_activation(node, self.activation, dy);
+        let x = b.input_value(node, 0);
+        if let Some(bias) = b.node(node).bias {
+            b.bias_grad(bias, dy, size.x.c);
+        }
+        // The adjoint's roles: this layer's output gradient is the convolution's x, its input the convolution's dy.
+        weight_grad(b, node, size, dy, x);
+        if b.needs_input(node, 0) {
+            let dx = b.input_grad(node, 0);
+            let (w, _) = weights(b, node);
+            b.tape.push(Conv2dFwd { size, activation: Activation::Identity, x: dy, w, b: None, y: dx });
+            b.give(b.input_node(node, 0), dx);
+        }
+    }
+}
+
+/// Weight and bias of a node.
+pub(super) fn weights(b: &Builder, node: usize) -> (View, Option<View>) {
+    let node = b.node(node);
+    (b.store.weight(node.weight.expect("it has a weight")), node.bias.map(|bias| b.store.weight(bias)))
+}
+
+/// Records a weight gradient.
+pub(super) fn weight_grad(b: &mut Builder, node: usize, size: Conv2d, x: View, dy: View) {
+    let weight = b.node(node).weight.expect("it has a weight");
+    b.param_grad(weight, |b, dw| {
+        let partials = b.tape.real("partial weight gradients", Conv2dBwdWeight::partials_len(&size));
+        b.tape.push(Conv2dBwdWeight { size, x, dy, dw, partials });
+    });
+}

@@ -1,0 +1,163 @@
+//! What each layer of a description is: its output's size, its parameters, its calls forward and backward.
+
+mod conv2d;
+mod linear;
+mod merge;
+mod pool2d;
+mod select;
+mod unpool2d;
+
+use super::builder::Builder;
+use super::graph::{Graph, Node};
+use super::params::Param;
+use crate::error::{Error, Result};
+use crate::ops::View;
+use crate::shape::Dims;
+use crate::spec::{ActivationSpec, LayerOp, LayerSpec};
+
+/// A layer's part in a graph.
+pub(super) trait Layer {
+    /// How many layers it reads; none: any number from two.
+    const INPUTS: Option<usize> = Some(1);
+
+    /// Infers the output's size and registers parameters. `node` has its name and inputs.
+    fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()>;
+
+    /// Records the forward pass and returns the output.
+    fn forward(&self, b: &mut Builder, node: usize) -> View;
+
+    /// Records the backward pass: parameter gradients, and input gradients where needed.
+    fn backward(&self, b: &mut Builder, node: usize, dy: View);
+}
+
+/// Applies `$do` to the layer in an operation, whichever it is.
+macro_rules! with_layer {
+    ($op:expr, $layer:ident => $do:expr) => {
+        match $op {
+            LayerOp::Conv2d($layer) => $do,
+            LayerOp::ConvTranspose2d($layer) => $do,
+            LayerOp::Linear($layer) => $do,
+            LayerOp::MaxPool2d(spec) => {
+                let $layer = &pool2d::MaxPool(*spec);
+                $do
+            }
+            LayerOp::AvgPool2d($layer) => $do,
+            LayerOp::L2Pool2d(spec) => {
+                let $layer = &pool2d::L2Pool(*spec);
+                $do
+            }
+            LayerOp::MaxUnpool2d($layer) => $do,
+            LayerOp::UpsampleNearest2d($layer) => $do,
+            LayerOp::Activation($layer) => $do,
+            LayerOp::Dropout($layer) => $do,
+            LayerOp::SoftThreshold($layer) => $do,
+            LayerOp::TopK($layer) => $do,
+            LayerOp::BatchTopK($layer) => $do,
+            LayerOp::SpatialWta(_) => {
+                let $layer = &select::SpatialWta;
+                $do
+            }
+            LayerOp::LifetimeWta($layer) => $do,
+            LayerOp::Add(_) => {
+                let $layer = &merge::Sum { second: 1.0 };
+                $do
+            }
+            LayerOp::Sub(_) => {
+                let $layer = &merge::Sum { second: -1.0 };
+                $do
+            }
+            LayerOp::Concat(_) => {
+                let $layer = &merge::Concat;
+                $do
+            }
+        }
+    };
+}
+
+/// Adds a layer to a graph.
+pub(super) fn add(graph: &mut Graph, layer: &LayerSpec) -> Result<()> {
+    let inputs = graph.resolve(&layer.from)?;
+    let wanted = with_layer!(&layer.op, l => inputs_of(l));
+    if wanted.map_or(inputs.len() < 2, |wanted| wanted != inputs.len()) {
+        let wanted = wanted.map_or("two or more layers".to_owned(), |count| format!("{count}"));
+        return Err(Error::usage(format!("{} reads {wanted}, `from` names {}", layer.op.name(), inputs.len())));
+    }
+    let op = settle(graph, &layer.op);
+    let mut node = Node {
+        name: layer.name.clone(),
+        op: Some(op.clone()),
+        inputs,
+        dims: Dims::flat(0),
+        weight: None,
+        bias: None,
+        state: None,
+        switches: None,
+    };
+    with_layer!(&op, l => l.infer(graph, &mut node))?;
+    graph.nodes.push(node);
+    Ok(())
+}
+
+const fn inputs_of<L: Layer>(_: &L) -> Option<usize> {
+    L::INPUTS
+}
+
+/// Replaces `filters = "input"` by the number.
+fn settle(graph: &Graph, op: &LayerOp) -> LayerOp {
+    use crate::spec::Filters;
+    let channels = Filters::Count(graph.nodes[0].dims.c);
+    let mut op = op.clone();
+    match &mut op {
+        LayerOp::Conv2d(spec) if spec.filters == Filters::Input => spec.filters = channels,
+        LayerOp::ConvTranspose2d(spec) if spec.filters == Filters::Input => spec.filters = channels,
+        _ => {}
+    }
+    op
+}
+
+/// Records a node's forward pass.
+pub(super) fn forward(b: &mut Builder, node: usize) -> View {
+    let op = b.node(node).op.as_ref().expect("only the input has no operation");
+    with_layer!(op, l => l.forward(b, node))
+}
+
+/// Records a node's backward pass.
+pub(super) fn backward(b: &mut Builder, node: usize, dy: View) {
+    let op = b.node(node).op.as_ref().expect("only the input has no operation");
+    with_layer!(op, l => l.backward(b, node, dy));
+}
+
+/// Input size of a node being inferred.
+fn input_dims(graph: &Graph, node: &Node) -> Dims {
+    graph.nodes[node.inputs[0]].dims
+}
+
+/// A state of a node.
+fn add_state(graph: &mut Graph, state: Param) -> usize {
+    graph.states.push(state);
+    graph.states.len() - 1
+}
+
+impl Layer for ActivationSpec {
+    fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
+        node.dims = input_dims(graph, node);
+        Ok(())
+    }
+
+    fn forward(&self, b: &mut Builder, node: usize) -> View {
+        let y = b.output(node);
+        let x = b.input_value(node, 0);
+        b.save(node, x);
+        b.tape.push(crate::ops::ActivationFwd { activation: self.activation, x, y });
+        y
+    }
+
+    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
+        if b.needs_input(node, 0) {
+            // From the input, which is at hand: exact for every activation.
+            let dx = b.input_grad(node, 0);
+            b.tape.push(crate::ops::ActivationBwd { activation: self.activation, x: b.saved(node, 0), dy, dx });
+            b.give(b.input_node(node, 0), dx);
+        }
+    }
+}

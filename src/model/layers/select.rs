@@ -1,0 +1,202 @@
+//! Selections and thresholds: the sparsity rules that are layers.
+
+use super::{Builder, Graph, Layer, Node, View, add_state, input_dims};
+use crate::error::{Error, Result};
+use crate::model::builder::Mode;
+use crate::model::params::{Packing, Param, Start};
+use crate::ops::{
+    BatchTopKMask, Call, ChannelSum, DropoutMask, LifetimeWtaMask, MaskApply, SoftThresholdBwd, SoftThresholdFwd, SpatialWtaMask,
+    ThresholdMask, TopKMask,
+};
+use crate::spec::{BatchTopKSpec, DropoutSpec, LifetimeWtaSpec, SoftThresholdSpec, TopKSpec};
+
+/// Spatial winner-take-all.
+pub(super) struct SpatialWta;
+
+/// Records a mask and its application; the mask is saved for the backward pass.
+fn select(b: &mut Builder, node: usize, scale: f64, mask: impl FnOnce(&mut Builder, View, View) -> Call) -> View {
+    let (x, y) = (b.input_value(node, 0), b.output(node));
+    let chosen = b.tape.real(format!("mask of {}", b.node(node).name), y.len);
+    b.save(node, chosen);
+    let call = mask(b, x, chosen);
+    b.tape.push(call);
+    b.tape.push(MaskApply { scale, x, mask: chosen, y });
+    y
+}
+
+/// The gradient of [`select`]: the same mask.
+fn select_backward(b: &mut Builder, node: usize, scale: f64, dy: View) {
+    if b.needs_input(node, 0) {
+        let dx = b.input_grad(node, 0);
+        b.tape.push(MaskApply { scale, x: dy, mask: b.saved(node, 0), y: dx });
+        b.give(b.input_node(node, 0), dx);
+    }
+}
+
+/// A layer that does nothing in this mode passes its input on; the copy keeps one value a node.
+fn pass(b: &mut Builder, node: usize) -> View {
+    b.input_value(node, 0)
+}
+
+fn pass_backward(b: &mut Builder, node: usize, dy: View) {
+    if b.needs_input(node, 0) {
+        let dx = b.input_grad(node, 0);
+        b.tape.push(crate::ops::Combine { alpha: 1.0, beta: 0.0, a: dy, b: None, y: dx });
+        b.give(b.input_node(node, 0), dx);
+    }
+}
+
+fn keep_size(graph: &Graph, node: &mut Node) {
+    node.dims = input_dims(graph, node);
+}
+
+impl Layer for DropoutSpec {
+    fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
+        if !(0.0..1.0).contains(&self.p) {
+            return Err(Error::usage(format!("dropout: p = {} must lie in 0 ≤ p < 1", self.p)));
+        }
+        keep_size(graph, node);
+        Ok(())
+    }
+
+    fn forward(&self, b: &mut Builder, node: usize) -> View {
+        if b.mode == Mode::Infer || self.p == 0.0 {
+            return pass(b, node);
+        }
+        let (n, dims, p) = (b.n, b.node(node).dims, self.p);
+        select(b, node, 1.0 / (1.0 - p), |_, _, mask| DropoutMask { p, n, dims, layer: node as u32, mask }.into())
+    }
+
+    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
+        if b.mode == Mode::Infer || self.p == 0.0 { pass_backward(b, node, dy) } else { select_backward(b, node, 1.0 / (1.0 - self.p), dy) }
+    }
+}
+
+fn check_k(k: usize, units: usize) -> Result<()> {
+    if k == 0 || k > units { Err(Error::usage(format!("k = {k} must lie in 1…{units}, the size of a sample"))) } else { Ok(()) }
+}
+
+impl Layer for TopKSpec {
+    fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
+        keep_size(graph, node);
+        check_k(self.k, node.dims.len())
+    }
+
+    fn forward(&self, b: &mut Builder, node: usize) -> View {
+        let (n, dims, k) = (b.n, b.node(node).dims, self.k);
+        select(b, node, 1.0, |_, x, mask| TopKMask { n, dims, k, x, mask }.into())
+    }
+
+    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
+        select_backward(b, node, 1.0, dy);
+    }
+}
+
+impl Layer for BatchTopKSpec {
+    fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
+        keep_size(graph, node);
+        if !(self.rate > 0.0 && self.rate <= 1.0) {
+            return Err(Error::usage(format!("rate = {} must lie in 0 < rate ≤ 1", self.rate)));
+        }
+        let name = format!("{}.threshold", node.name);
+        let state = Param { name, shape: vec![1], packing: Packing::Flat, start: Start::Constant(0.0) };
+        node.state = Some(add_state(graph, state));
+        check_k(self.k, node.dims.len())
+    }
+
+    fn forward(&self, b: &mut Builder, node: usize) -> View {
+        let (n, dims, k, rate) = (b.n, b.node(node).dims, self.k, self.rate);
+        let threshold = b.store.state(b.node(node).state.expect("inferred before"));
+        select(b, node, 1.0, |b, x, mask| match b.mode {
+            Mode::Train => BatchTopKMask { n, dims, k, rate, x, threshold, mask }.into(),
+            Mode::Infer => ThresholdMask { x, threshold, mask }.into(),
+        })
+    }
+
+    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
+        select_backward(b, node, 1.0, dy);
+    }
+}
+
+impl Layer for SpatialWta {
+    fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
+        keep_size(graph, node);
+        Ok(())
+    }
+
+    fn forward(&self, b: &mut Builder, node: usize) -> View {
+        let (n, dims) = (b.n, b.node(node).dims);
+        select(b, node, 1.0, |_, x, mask| SpatialWtaMask { n, dims, x, mask }.into())
+    }
+
+    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
+        select_backward(b, node, 1.0, dy);
+    }
+}
+
+impl LifetimeWtaSpec {
+    /// max(1, ⌈rate·n − 10⁻⁹⌉)
+    fn winners(&self, n: usize) -> usize {
+        ((self.rate * n as f64 - 1e-9).ceil() as usize).clamp(1, n)
+    }
+}
+
+impl Layer for LifetimeWtaSpec {
+    fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
+        keep_size(graph, node);
+        if !(self.rate > 0.0 && self.rate <= 1.0) {
+            return Err(Error::usage(format!("rate = {} must lie in 0 < rate ≤ 1", self.rate)));
+        }
+        Ok(())
+    }
+
+    fn forward(&self, b: &mut Builder, node: usize) -> View {
+        if b.mode == Mode::Infer {
+            return pass(b, node);
+        }
+        let (n, dims, winners) = (b.n, b.node(node).dims, self.winners(b.n));
+        let sums = b.tape.real("sums of maps", n * dims.c);
+        select(b, node, 1.0, |_, x, mask| LifetimeWtaMask { n, dims, winners, x, mask, sums }.into())
+    }
+
+    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
+        if b.mode == Mode::Infer { pass_backward(b, node, dy) } else { select_backward(b, node, 1.0, dy) }
+    }
+}
+
+impl Layer for SoftThresholdSpec {
+    fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
+        keep_size(graph, node);
+        if !self.value.is_finite() || self.value < 0.0 {
+            return Err(Error::usage(format!("value = {} must be at least 0", self.value)));
+        }
+        let name = self.threshold.clone().unwrap_or_else(|| format!("{}.threshold", node.name));
+        node.weight = Some(graph.param(name, vec![node.dims.c], Packing::Flat, Start::Constant(self.value))?);
+        Ok(())
+    }
+
+    fn forward(&self, b: &mut Builder, node: usize) -> View {
+        let (n, dims) = (b.n, b.node(node).dims);
+        let threshold = b.store.weight(b.node(node).weight.expect("inferred before"));
+        let (x, y) = (b.input_value(node, 0), b.output(node));
+        b.tape.push(SoftThresholdFwd { n, dims, x, threshold, y });
+        y
+    }
+
+    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
+        let (n, dims) = (b.n, b.node(node).dims);
+        let param = b.node(node).weight.expect("inferred before");
+        let threshold = b.store.weight(param);
+        let (x, dx) = (b.input_value(node, 0), b.input_grad(node, 0));
+        let dt = b.tape.real("threshold gradients", dy.len);
+        b.tape.push(SoftThresholdBwd { n, dims, x, threshold, dy, dx, dt });
+        let (rows, channels) = (n * dims.area(), dims.c);
+        b.param_grad(param, |b, y| {
+            let partials = b.tape.real("partial sums", ChannelSum::partials_len(rows, channels));
+            b.tape.push(ChannelSum { rows, channels, x: dt, y, partials });
+        });
+        if b.needs_input(node, 0) {
+            b.give(b.input_node(node, 0), dx);
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! From a description to calls: the graph with its shapes, the parameters, and the tape of a forward or training pass with its memory
+//! planned.
+
+mod builder;
+mod file;
+mod graph;
+mod layers;
+mod params;
+mod store;
+mod tape;
+
+pub use builder::{Builder, Mode, Revival};
+pub use file::{Loaded, load, save};
+pub use graph::{Graph, Node};
+pub use params::{Packing, Param};
+pub use store::Store;
+pub use tape::{Memory, Tape};

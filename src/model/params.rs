@@ -1,0 +1,173 @@
+//! Parameters: their natural shape (PyTorch's, at every interface) and how they lie in memory.
+
+use crate::rng::Stream;
+use crate::shape::Dims;
+use crate::spec::Init;
+
+/// How a parameter's natural order maps to memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// As it is.
+    Flat,
+    /// [K, C/groups, R, S] → (R, S, C/groups, K); a transposed convolution's [in, out/groups, R, S] is the same with K = in.
+    Conv,
+    /// [out, in] → (in, out), both with channels innermost where they are maps.
+    Linear {
+        /// The layer's input.
+        input: Dims,
+        /// The layer's output.
+        output: Dims,
+    },
+    /// One value an element of maps (a fully connected layer's bias): C·H·W → H·W·C.
+    Maps(Dims),
+}
+
+/// How a parameter begins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Start {
+    /// One value.
+    Constant(f64),
+    /// Normal with this standard deviation.
+    Normal(f64),
+    /// Uniform within ± this bound.
+    Uniform(f64),
+}
+
+impl Start {
+    /// A weight's start from its fans; `rectified` tells whether a rectifier follows.
+    pub fn weight(init: Init, rectified: bool, fan_in: f64, fan_out: f64) -> Self {
+        match init {
+            Init::Torch => Self::Uniform((1.0 / fan_in).sqrt()),
+            Init::He => Self::Normal((2.0 / fan_in).sqrt()),
+            Init::Auto if rectified => Self::Normal((2.0 / fan_in).sqrt()),
+            Init::Auto | Init::Xavier => Self::Normal((2.0 / (fan_in + fan_out)).sqrt()),
+        }
+    }
+
+    /// A bias's start.
+    pub fn bias(init: Init, fan_in: f64) -> Self {
+        if init == Init::Torch { Self::Uniform((1.0 / fan_in).sqrt()) } else { Self::Constant(0.0) }
+    }
+}
+
+/// A named tensor of a model: a parameter that is learned, or a state that training keeps (a running threshold).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Param {
+    /// `{layer}.weight` and the like.
+    pub name: String,
+    /// Natural shape.
+    pub shape: Vec<usize>,
+    /// Order in memory.
+    pub packing: Packing,
+    /// First values.
+    pub start: Start,
+}
+
+impl Param {
+    /// Elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// First values in natural order: the same for the same seed and name, whatever else the model holds.
+    pub fn initial(&self, seed: u64) -> Vec<f32> {
+        let mut stream = Stream::new(seed, &self.name);
+        (0..self.len())
+            .map(|_| match self.start {
+                Start::Constant(value) => value as f32,
+                Start::Normal(deviation) => (f64::from(stream.normal()) * deviation) as f32,
+                Start::Uniform(bound) => ((f64::from(stream.uniform()) * 2.0 - 1.0) * bound) as f32,
+            })
+            .collect()
+    }
+
+    /// From natural order to memory order.
+    pub fn pack<T: Copy + Default>(&self, natural: &[T]) -> Vec<T> {
+        let mut packed = vec![T::default(); natural.len()];
+        self.each(|from, to| packed[to] = natural[from]);
+        packed
+    }
+
+    /// From memory order to natural order.
+    pub fn unpack<T: Copy + Default>(&self, packed: &[T]) -> Vec<T> {
+        let mut natural = vec![T::default(); packed.len()];
+        self.each(|from, to| natural[from] = packed[to]);
+        natural
+    }
+
+    /// Calls `f(natural index, memory index)` for every element.
+    fn each(&self, mut f: impl FnMut(usize, usize)) {
+        match self.packing {
+            Packing::Flat => (0..self.len()).for_each(|i| f(i, i)),
+            Packing::Maps(dims) => chw(dims).enumerate().for_each(|(natural, memory)| f(natural, memory)),
+            Packing::Linear { input, output } => {
+                let inputs: Vec<usize> = chw(input).collect();
+                for (o, o_memory) in chw(output).enumerate() {
+                    for (i, i_memory) in inputs.iter().enumerate() {
+                        f(o * input.len() + i, i_memory * output.len() + o_memory);
+                    }
+                }
+            }
+            Packing::Conv => {
+                let [k, c, r, s] = self.shape[..] else { unreachable!("a convolution's weight has four axes") };
+                for k_ in 0..k {
+                    for c_ in 0..c {
+                        for tap in 0..r * s {
+                            f((k_ * c + c_) * r * s + tap, (tap * c + c_) * k + k_);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Memory offsets of a sample's elements in natural (C, H, W) order.
+fn chw(dims: Dims) -> impl Iterator<Item = usize> {
+    (0..dims.c).flat_map(move |c| (0..dims.area()).map(move |p| p * dims.c + c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn param(shape: &[usize], packing: Packing) -> Param {
+        Param { name: "p".to_owned(), shape: shape.to_vec(), packing, start: Start::Normal(1.0) }
+    }
+
+    #[test]
+    fn packings_are_permutations_and_invert() {
+        let (input, output) = (Dims::new(3, 2, 2), Dims::new(2, 1, 3));
+        for p in [
+            param(&[7], Packing::Flat),
+            param(&[4, 3, 2, 5], Packing::Conv),
+            param(&[output.len(), input.len()], Packing::Linear { input, output }),
+            param(&[output.len()], Packing::Maps(output)),
+        ] {
+            let natural: Vec<u32> = (0..p.len() as u32).collect();
+            let packed = p.pack(&natural);
+            assert_eq!(p.unpack(&packed), natural, "{:?}", p.packing);
+            let mut sorted = packed.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, natural);
+        }
+        // [k=1, c=2, r=0, s=1] of [4, 3, 2, 2]
+        let p = param(&[4, 3, 2, 2], Packing::Conv);
+        let packed = p.pack(&(0..48).collect::<Vec<u32>>());
+        assert_eq!(packed[(3 + 2) * 4 + 1], (3 + 2) * 4 + 1);
+        assert_eq!(packed[4 + 3], 3 * 12 + 4);
+    }
+
+    #[test]
+    fn starts_depend_on_name_and_seed_alone() {
+        let p = param(&[100], Packing::Flat);
+        assert_eq!(p.initial(3), p.initial(3));
+        assert_ne!(p.initial(3), p.initial(4));
+        assert_ne!(p.initial(3), Param { name: "q".to_owned(), ..p.clone() }.initial(3));
+    }
+}

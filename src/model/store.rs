@@ -1,0 +1,118 @@
+//! What outlives a step: parameters, gradients, optimiser state and kept states, each one contiguous buffer with named ranges.
+
+use super::graph::Graph;
+use super::params::Param;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::ops::View;
+
+/// Ranges begin on 256 bytes.
+const ALIGN: usize = 64;
+
+/// A model's values on a device.
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// All parameters.
+    pub weights: View,
+    /// All gradients, laid out as the parameters.
+    pub grads: View,
+    /// SGD's momentum or Adam's first moment.
+    pub m: View,
+    /// Adam's second moment.
+    pub v: View,
+    /// Kept states: running thresholds, then one idle counter a code unit.
+    pub state: View,
+    ranges: Vec<(usize, usize)>,
+    state_ranges: Vec<(usize, usize)>,
+    /// Steps since each unit of the code last fired.
+    pub idle: View,
+}
+
+fn ranges(params: &[Param]) -> (Vec<(usize, usize)>, usize) {
+    let mut end = 0;
+    let ranges = params
+        .iter()
+        .map(|param| {
+            let start = end;
+            end = (start + param.len()).next_multiple_of(ALIGN);
+            (start, param.len())
+        })
+        .collect();
+    (ranges, end.max(ALIGN))
+}
+
+impl Store {
+    /// Makes the buffers. For inference, gradients and optimiser state are left at one element.
+    pub fn new(device: &mut Device, graph: &Graph, training: bool) -> Result<Self> {
+        let (weight_ranges, len) = ranges(&graph.params);
+        let (state_ranges, state_len) = ranges(&graph.states);
+        let rest = if training { len } else { 1 };
+        let weights = device.alloc_real("parameters", len)?;
+        let grads = device.alloc_real("gradients", rest)?;
+        let m = device.alloc_real("first moment", rest)?;
+        let v = device.alloc_real("second moment", rest)?;
+        let state = device.alloc_real("states", state_len)?;
+        let idle = device.alloc_real("idle counters", graph.nodes[graph.code].dims.c)?;
+        Ok(Self { weights, grads, m, v, state, ranges: weight_ranges, state_ranges, idle })
+    }
+
+    /// A parameter.
+    pub fn weight(&self, param: usize) -> View {
+        let (start, len) = self.ranges[param];
+        self.weights.part(start, len)
+    }
+
+    /// A parameter's gradient.
+    pub fn grad(&self, param: usize) -> View {
+        let (start, len) = self.ranges[param];
+        self.grads.part(start, len)
+    }
+
+    /// A state.
+    pub fn state(&self, state: usize) -> View {
+        let (start, len) = self.state_ranges[state];
+        self.state.part(start, len)
+    }
+
+    /// Draws every parameter's first values and sets the states' too.
+    pub fn initialise(&self, device: &mut Device, graph: &Graph, seed: u64) {
+        for (i, param) in graph.params.iter().enumerate() {
+            device.write(self.weight(i), &param.pack(&param.initial(seed)));
+        }
+        for (i, state) in graph.states.iter().enumerate() {
+            device.write(self.state(i), &state.pack(&state.initial(seed)));
+        }
+    }
+
+    /// Reads one parameter in natural order.
+    pub fn read_param(&self, device: &mut Device, graph: &Graph, param: usize) -> Result<Vec<f32>> {
+        Ok(graph.params[param].unpack(&device.read(self.weight(param))?))
+    }
+
+    /// Every named tensor, parameters then states, in natural order.
+    pub fn read_all(&self, device: &mut Device, graph: &Graph) -> Result<Vec<(Param, Vec<f32>)>> {
+        let weights = device.read(self.weights)?;
+        let states = device.read(self.state)?;
+        let of = |param: &Param, range: &(usize, usize), from: &[f32]| (param.clone(), param.unpack(&from[range.0..range.0 + range.1]));
+        let mut all: Vec<_> = graph.params.iter().zip(&self.ranges).map(|(param, range)| of(param, range, &weights)).collect();
+        all.extend(graph.states.iter().zip(&self.state_ranges).map(|(state, range)| of(state, range, &states)));
+        Ok(all)
+    }
+
+    /// Writes named tensors given in natural order; every one of the model's must be there, with its shape.
+    pub fn write_all(&self, device: &mut Device, graph: &Graph, get: impl Fn(&str) -> Option<(Vec<usize>, Vec<f32>)>) -> Result<()> {
+        let all = graph.params.iter().enumerate().map(|(i, param)| (param, self.weight(i)));
+        let all = all.chain(graph.states.iter().enumerate().map(|(i, state)| (state, self.state(i))));
+        for (param, view) in all {
+            let (shape, data) = get(&param.name).ok_or_else(|| Error::usage(format!("the model file has no tensor {}", param.name)))?;
+            if shape != param.shape {
+                return Err(Error::usage(format!("tensor {} has shape {shape:?}, the model needs {:?}", param.name, param.shape)));
+            }
+            if let Some(bad) = data.iter().find(|x| !x.is_finite()) {
+                return Err(Error::usage(format!("tensor {} holds {bad}: the file is damaged, or its training diverged", param.name)));
+            }
+            device.write(view, &param.pack(&data));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! Activations. `y = f(x)`; as an epilogue of a convolution they are differentiated by their output instead, which saves the
+//! input: possible where f is invertible on its derivative (not GELU and SiLU).
+
+use super::{View, operation};
+use crate::gpu::{Kernel, Recorder, params};
+
+/// An activation function.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Activation {
+    /// x
+    #[default]
+    Identity,
+    /// max(x, 0); derivative 0 at 0
+    Relu,
+    /// x > 0 ? x : slope·x
+    LeakyRelu {
+        /// Slope for x ≤ 0, at least 0.
+        slope: f64,
+    },
+    /// x > 0 ? x : α(eˣ − 1)
+    Elu {
+        /// Saturation, above 0.
+        alpha: f64,
+    },
+    /// ln(1 + eˣ)
+    Softplus,
+    /// 1 / (1 + e⁻ˣ)
+    Sigmoid,
+    /// tanh x
+    Tanh,
+    /// x·Φ(x), the exact form with erf
+    Gelu,
+    /// x·sigmoid(x)
+    Silu,
+}
+
+impl Activation {
+    /// Number of the function in `common/activation.wgsl`.
+    pub const fn code(self) -> u32 {
+        match self {
+            Self::Identity => 0,
+            Self::Relu => 1,
+            Self::LeakyRelu { .. } => 2,
+            Self::Elu { .. } => 3,
+            Self::Softplus => 4,
+            Self::Sigmoid => 5,
+            Self::Tanh => 6,
+            Self::Gelu => 7,
+            Self::Silu => 8,
+        }
+    }
+
+    /// The function's constant (slope or α), 0 if it has none.
+    pub const fn parameter(self) -> f64 {
+        match self {
+            Self::LeakyRelu { slope } => slope,
+            Self::Elu { alpha } => alpha,
+            _ => 0.0,
+        }
+    }
+
+    /// Whether the derivative follows from the output alone.
+    pub const fn from_output(self) -> bool {
+        !matches!(self, Self::Gelu | Self::Silu)
+    }
+}
+
+operation! {
+    /// y = f(x), element by element. `x` and `y` have the same length.
+    ActivationFwd { activation: Activation } reads { x } writes { y }
+}
+
+operation! {
+    /// dx = dy·f′(x).
+    ActivationBwd { activation: Activation } reads { x, dy } writes { dx }
+}
+
+operation! {
+    /// dx = dy·f′(f⁻¹(y)): from the output, for activations with [`Activation::from_output`].
+    ActivationBwdOutput { activation: Activation } reads { y, dy } writes { dx }
+}
+
+params! {
+    struct ActivationParams { vectors: u32, parameter: f32 }
+}
+
+/// All three kernels: one vec4 an invocation, the function as a constant so that its switch folds away.
+fn dispatch(r: &mut Recorder, kernel: Kernel, activation: Activation, len: usize, views: &[(&'static str, View)]) {
+    let vectors = len.div_ceil(4);
+    let params = ActivationParams { vectors: vectors as u32, parameter: activation.parameter() as f32 };
+    let mut building = r.kernel(kernel, &params).constant("ACTIVATION", activation.code());
+    for &(name, view) in views {
+        building = building.bind(name, view);
+    }
+    building.threads(vectors);
+}
+
+impl ActivationFwd {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        dispatch(r, Kernel::ActivationFwd, self.activation, self.y.len, &[("x", self.x), ("y", self.y)]);
+    }
+}
+
+impl ActivationBwd {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let views = [("x", self.x), ("dy", self.dy), ("dx", self.dx)];
+        dispatch(r, Kernel::ActivationBwd, self.activation, self.dx.len, &views);
+    }
+}
+
+impl ActivationBwdOutput {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        assert!(self.activation.from_output(), "{:?} has no derivative by its output", self.activation);
+        let views = [("y", self.y), ("dy", self.dy), ("dx", self.dx)];
+        dispatch(r, Kernel::ActivationBwdOutput, self.activation, self.dx.len, &views);
+    }
+}

@@ -1,0 +1,206 @@
+//! Convolution and its two gradients. The three of them are also the transposed convolution (its forward is
+//! [`Conv2dBwdInput`], its gradient by input [`Conv2dFwd`]) and the fully connected layer ([`Conv2d::linear`]).
+//!
+//! Memory: x (N,H,W,C), y (N,P,Q,K), w (R,S,C/groups,K), all dense.
+
+use super::{Activation, View, operation};
+use crate::gpu::{Choice, Kernel, Recorder, params};
+use crate::shape::Conv2d;
+
+operation! {
+    /// y[n,p,q,k] = f(b[k] + Σ_{r,s,c} x[n, p·stride − pad + r·dil, q·stride − pad + s·dil, c]·w[r,s,c,k]), c over the group of k.
+    Conv2dFwd {
+        /// Problem size.
+        size: Conv2d,
+        /// Epilogue f.
+        activation: Activation,
+    }
+    reads { x, w }
+    maybe { b }
+    writes { y }
+}
+
+operation! {
+    /// x[n,h,w,c] = f(b[c] + Σ_{r,s,k} y[n,p,q,k]·w[r,s,c,k]) over the (p,q) with p·stride − pad + r·dil = h: the gradient by the
+    /// input (b absent, f identity), and the transposed convolution's forward.
+    Conv2dBwdInput {
+        /// Problem size of the convolution whose adjoint this is.
+        size: Conv2d,
+        /// Epilogue f.
+        activation: Activation,
+    }
+    reads { y, w }
+    maybe {
+        /// One value a channel of x.
+        b
+    }
+    writes { x }
+}
+
+operation! {
+    /// dw[r,s,c,k] = Σ_{n,p,q} x[n, p·stride − pad + r·dil, …, c]·dy[n,p,q,k]. For a transposed convolution, `x` is its output's
+    /// gradient and `dy` its input. `partials` holds [`Conv2dBwdWeight::partials_len`] elements: one dw for each slice of the batch.
+    Conv2dBwdWeight { size: Conv2d }
+    reads { x, dy }
+    writes { dw }
+    scratch { partials }
+}
+
+params! {
+    /// Shared by all six kernels: bias and activation in the two directions, slices in the weight gradient.
+    struct Conv2dParams {
+        n: u32, h: u32, w: u32, c: u32, p: u32, q: u32, k: u32, r: u32, s: u32,
+        stride_h: u32, stride_w: u32, pad_h: u32, pad_w: u32, dilation_h: u32, dilation_w: u32, groups: u32,
+        has_bias: u32, parameter: f32,
+        slices: u32, slice_pixels: u32, slice_stride: u32,
+    }
+}
+
+/// Pixels, channels and filters of an invocation's block in the `_regs` kernels.
+const BLOCK: usize = 8;
+
+/// Whether four channels lie together in one aligned vec4.
+const fn vec4(channels: usize) -> bool {
+    channels.is_multiple_of(4)
+}
+
+impl Conv2dParams {
+    fn new(g: &Conv2d) -> Self {
+        let taps = &g.taps;
+        Self {
+            n: g.n as u32,
+            h: g.x.h as u32,
+            w: g.x.w as u32,
+            c: g.x.c as u32,
+            p: g.y.h as u32,
+            q: g.y.w as u32,
+            k: g.y.c as u32,
+            r: taps.kernel[0] as u32,
+            s: taps.kernel[1] as u32,
+            stride_h: taps.stride[0] as u32,
+            stride_w: taps.stride[1] as u32,
+            pad_h: taps.padding[0] as u32,
+            pad_w: taps.padding[1] as u32,
+            dilation_h: taps.dilation[0] as u32,
+            dilation_w: taps.dilation[1] as u32,
+            groups: g.groups as u32,
+            ..bytemuck::Zeroable::zeroed()
+        }
+    }
+
+    fn epilogue(self, b: Option<View>, activation: Activation) -> Self {
+        Self { has_bias: u32::from(b.is_some()), parameter: activation.parameter() as f32, ..self }
+    }
+}
+
+impl Conv2dFwd {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let g = &self.size;
+        let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
+        let pixels = g.n * g.y.area();
+        let regs = g.groups == 1 && r.choice == Choice::Auto;
+        let mut dispatch = r.kernel(if regs { Kernel::Conv2dFwdRegs } else { Kernel::Conv2dFwd }, &params);
+        dispatch = dispatch.constant("ACTIVATION", self.activation.code()).bind("x", self.x).bind("w", self.w);
+        // An absent bias is never read: the weights keep its binding occupied.
+        dispatch = dispatch.bind("b", self.b.unwrap_or(self.w)).bind("y", self.y);
+        if regs {
+            dispatch
+                .constant("VEC_C", vec4(g.x.c))
+                .constant("VEC_K", vec4(g.y.c))
+                .constant("NARROW", g.y.c <= 4)
+                .bind("x4", self.x)
+                .bind("w4", self.w)
+                .threads(pixels.div_ceil(BLOCK) * g.y.c.div_ceil(BLOCK));
+        } else {
+            dispatch.threads(pixels * g.y.c);
+        }
+    }
+}
+
+impl Conv2dBwdInput {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let g = &self.size;
+        let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
+        let regs = g.groups == 1 && r.choice == Choice::Auto;
+        let mut dispatch = r.kernel(if regs { Kernel::Conv2dBwdInputRegs } else { Kernel::Conv2dBwdInput }, &params);
+        dispatch = dispatch.constant("ACTIVATION", self.activation.code()).bind("y", self.y).bind("w", self.w);
+        // An absent bias is never read: the weights keep its binding occupied.
+        dispatch = dispatch.bind("b", self.b.unwrap_or(self.w)).bind("x", self.x);
+        if regs {
+            let [stride_h, stride_w] = g.taps.stride;
+            let phase_pixels = g.n * g.x.h.div_ceil(stride_h) * g.x.w.div_ceil(stride_w);
+            dispatch
+                .constant("VEC_K", vec4(g.y.c))
+                .constant("NARROW", g.x.c <= 4)
+                .bind("y4", self.y)
+                .bind("w4", self.w)
+                .threads(stride_h * stride_w * phase_pixels.div_ceil(BLOCK) * g.x.c.div_ceil(BLOCK));
+        } else {
+            dispatch.threads(g.n * g.x.len());
+        }
+    }
+}
+
+/// Pixels of a slice of the weight gradient and the number of slices: enough to fill a device, short enough for sums of single
+/// precision, within 128 MiB. They depend on the problem alone, not on the device, so that sums keep their order.
+fn slices(g: &Conv2d) -> (usize, usize) {
+    const INVOCATIONS: usize = 16384;
+    const PIXELS: std::ops::RangeInclusive<usize> = 64..=65536;
+    const MOST: usize = 64;
+    const ELEMENTS: usize = 1 << 25;
+    let pixels = g.n * g.y.area();
+    let wanted = INVOCATIONS.div_ceil(weight_blocks(g)).min(pixels / PIXELS.start()).max(pixels.div_ceil(*PIXELS.end()));
+    let wanted = wanted.min(MOST).min(ELEMENTS / g.weight_len().next_multiple_of(4)).max(1);
+    let slice_pixels = pixels.div_ceil(wanted);
+    (slice_pixels, pixels.div_ceil(slice_pixels))
+}
+
+/// Invocations of one slice of `conv2d_bwd_weight_regs`.
+fn weight_blocks(g: &Conv2d) -> usize {
+    let [r, s] = g.taps.kernel;
+    r * s * (g.x.c / g.groups).div_ceil(BLOCK) * g.y.c.div_ceil(BLOCK)
+}
+
+impl Conv2dBwdWeight {
+    /// Elements of `partials`, at least 1: none is used if the batch is one slice.
+    pub fn partials_len(size: &Conv2d) -> usize {
+        match slices(size) {
+            (_, 1) => 1,
+            (_, count) => count * size.weight_len().next_multiple_of(4),
+        }
+    }
+
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let g = &self.size;
+        let (slice_pixels, count) = slices(g);
+        let len = g.weight_len();
+        let params = Conv2dParams {
+            slices: count as u32,
+            slice_pixels: slice_pixels as u32,
+            slice_stride: len.next_multiple_of(4) as u32,
+            ..Conv2dParams::new(g)
+        };
+        let regs = g.groups == 1 && r.choice == Choice::Auto;
+        let mut dispatch = r.kernel(if regs { Kernel::Conv2dBwdWeightRegs } else { Kernel::Conv2dBwdWeight }, &params);
+        dispatch = dispatch.bind("x", self.x).bind("dy", self.dy).bind("out", if count == 1 { self.dw } else { self.partials });
+        if regs {
+            dispatch
+                .constant("VEC_C", vec4(g.x.c))
+                .constant("VEC_K", vec4(g.y.c))
+                .constant("NARROW_C", g.x.c <= 4)
+                .constant("NARROW_K", g.y.c <= 4)
+                .bind("x4", self.x)
+                .bind("dy4", self.dy)
+                .threads(count * weight_blocks(g));
+        } else {
+            dispatch.threads(count * len);
+        }
+        if count > 1 {
+            let vectors = len.div_ceil(4);
+            r.kernel(Kernel::SumSlices, &SumSlicesParams { vectors: vectors as u32, slices: count as u32, len: self.dw.len as u32 })
+                .bind("partials", self.partials)
+                .bind("y", self.dw)
+                .threads(vectors);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Sums, copies and accumulation.
+
+use super::operation;
+use crate::gpu::{Kernel, Recorder, params};
+
+operation! {
+    /// y = α·a + β·b, element by element (β·b left out if `b` is absent).
+    Combine { alpha: f64, beta: f64 } reads { a } maybe { b } writes { y }
+}
+
+operation! {
+    /// y += x, element by element: the second and later contributions to a gradient.
+    AddAssign {} reads { x } updates { y }
+}
+
+operation! {
+    /// y[row, to + j] = x[row, from + j] for j < count: channel ranges, as concatenation and its gradient need them. Other channels of y
+    /// keep their values.
+    CopyChannels {
+        /// Rows: N·H·W.
+        rows: usize,
+        /// Channels of x.
+        x_channels: usize,
+        /// First channel read.
+        from: usize,
+        /// Channels of y.
+        y_channels: usize,
+        /// First channel written.
+        to: usize,
+        /// Channels copied.
+        count: usize,
+    }
+    reads { x } updates { y }
+}
+
+params! {
+    struct CombineParams { vectors: u32, has_b: u32, alpha: f32, beta: f32 }
+}
+
+params! {
+    struct AddAssignParams { vectors: u32 }
+}
+
+params! {
+    struct CopyChannelsParams { invocations: u32, per_row: u32, x_channels: u32, x_first: u32, y_channels: u32, y_first: u32 }
+}
+
+impl Combine {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let vectors = self.y.len.div_ceil(4);
+        let params = CombineParams {
+            vectors: vectors as u32,
+            has_b: u32::from(self.b.is_some()),
+            alpha: self.alpha as f32,
+            beta: self.beta as f32,
+        };
+        r.kernel(Kernel::Combine, &params)
+            .bind("a", self.a)
+            .bind("b", self.b.unwrap_or(self.a))
+            .bind("y", self.y)
+            .threads(vectors);
+    }
+}
+
+impl AddAssign {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let vectors = self.y.len.div_ceil(4);
+        r.kernel(Kernel::AddAssign, &AddAssignParams { vectors: vectors as u32 })
+            .bind("x", self.x)
+            .bind("y", self.y)
+            .threads(vectors);
+    }
+}
+
+impl CopyChannels {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let lanes = if self.count.is_multiple_of(4) { 4 } else { 1 };
+        let per_row = self.count / lanes;
+        let params = CopyChannelsParams {
+            invocations: (self.rows * per_row) as u32,
+            per_row: per_row as u32,
+            x_channels: self.x_channels as u32,
+            x_first: self.from as u32,
+            y_channels: self.y_channels as u32,
+            y_first: self.to as u32,
+        };
+        r.kernel(Kernel::CopyChannels, &params)
+            .constant("LANES", lanes as u32)
+            .bind("x", self.x)
+            .bind("y", self.y)
+            .threads(self.rows * per_row);
+    }
+}

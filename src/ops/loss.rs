@@ -1,0 +1,222 @@
+//! Losses and penalties: each writes (or adds to) a gradient and one scalar of the step, `scalars[slot·width + index]`.
+//! `partials` holds [`super::reduce::SCALAR_PARTIALS`] elements.
+
+use super::operation;
+use super::reduce::{SumScalar, WORKGROUP, partial_groups};
+use crate::gpu::{Kernel, Recorder, params};
+
+/// An element-wise reconstruction loss between y and its target t.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LossKind {
+    /// Σ(y − t)²/n: the article's, a sum over the image, a mean over the batch.
+    SumSquares,
+    /// Mean of (y − t)² over all elements.
+    Mse,
+    /// Mean of |y − t|; gradient 0 at 0.
+    L1,
+    /// Mean binary cross-entropy −t·ln y − (1 − t)·ln(1 − y) of probabilities; logs clamped at −100, and the gradient
+    /// (y − t)/max(y(1 − y), 10⁻¹²), as PyTorch's.
+    Bce,
+    /// Mean of √((y − t)² + ε²).
+    Charbonnier {
+        /// ε
+        eps: f64,
+    },
+}
+
+impl LossKind {
+    /// Number of the loss in `loss.wgsl`.
+    pub const fn code(self) -> u32 {
+        match self {
+            Self::SumSquares => 0,
+            Self::Mse => 1,
+            Self::L1 => 2,
+            Self::Bce => 3,
+            Self::Charbonnier { .. } => 4,
+        }
+    }
+
+    /// ε, or 0.
+    pub const fn parameter(self) -> f64 {
+        if let Self::Charbonnier { eps } = self { eps } else { 0.0 }
+    }
+
+    /// What the sum over elements is divided by: the batch, or the number of elements.
+    pub const fn divisor(self, n: usize, elements: usize) -> usize {
+        if matches!(self, Self::SumSquares) { n } else { elements }
+    }
+}
+
+operation! {
+    /// The loss and its gradient by y.
+    Loss { kind: LossKind, n: usize, width: usize, index: usize }
+    reads { y, target } updates { scalars } writes { dy } scratch { partials }
+}
+
+operation! {
+    /// Mean over the batch of −ln softmax(y)[label]: y (n, classes) logits, `labels` n class indices (u32).
+    CrossEntropy { n: usize, classes: usize, width: usize, index: usize }
+    reads { y, labels } updates { scalars } writes { dy } scratch {
+        /// n elements: each sample's loss.
+        partials
+    }
+}
+
+operation! {
+    /// λ·Σ|z|/n, times the step's `sparsity_scale`; adds its gradient λ·sign(z)/n (0 at 0) to dz.
+    L1Penalty { lambda: f64, n: usize, width: usize, index: usize }
+    reads { z } updates { dz, scalars } scratch { partials }
+}
+
+operation! {
+    /// β·Σ_units [ρ ln(ρ/ρ̂) + (1 − ρ) ln((1 − ρ)/(1 − ρ̂))], ρ̂ the mean over the batch clamped to [10⁻⁶, 1 − 10⁻⁶], times the step's
+    /// `sparsity_scale`; adds its gradient to dz (0 where the clamp bit). A unit is one of the `units` elements of a sample.
+    KlPenalty { beta: f64, rho: f64, n: usize, units: usize, width: usize, index: usize }
+    reads { z } updates { dz, scalars } scratch {
+        /// `units` slopes of the terms at their means, then the `units` terms of the loss: 2·units elements.
+        partials
+    }
+}
+
+params! {
+    struct LossParams { len: u32, vectors: u32, stride: u32, scale: f32, eps_squared: f32 }
+}
+
+params! {
+    struct CrossEntropyParams { n: u32, classes: u32, scale: f32 }
+}
+
+params! {
+    struct L1PenaltyParams { len: u32, vectors: u32, stride: u32, scale: f32 }
+}
+
+params! {
+    struct KlPenaltyMeansParams { n: u32, units: u32, inverse_n: f32, rho: f32, rest: f32 }
+}
+
+params! {
+    struct KlPenaltyParams { vectors: u32, units: u32, scale: f32 }
+}
+
+impl Loss {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let groups = partial_groups(self.y.len);
+        let scale = 1.0 / self.kind.divisor(self.n, self.y.len) as f64;
+        let params = LossParams {
+            len: self.y.len as u32,
+            vectors: self.y.len.div_ceil(4) as u32,
+            stride: groups as u32 * WORKGROUP,
+            scale: scale as f32,
+            eps_squared: self.kind.parameter().powi(2) as f32,
+        };
+        r.kernel(Kernel::Loss, &params)
+            .constant("KIND", self.kind.code())
+            .bind("y", self.y)
+            .bind("t", self.target)
+            .bind("dy", self.dy)
+            .bind("partials", self.partials)
+            .groups(groups as u64, WORKGROUP);
+        SumScalar {
+            partials: self.partials,
+            offset: 0,
+            count: groups,
+            scalars: self.scalars,
+            width: self.width,
+            index: self.index,
+            scale,
+            root: false,
+            sparsity: false,
+        }
+        .record(r);
+    }
+}
+
+impl CrossEntropy {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let scale = 1.0 / self.n as f64;
+        r.kernel(
+            Kernel::CrossEntropy,
+            &CrossEntropyParams { n: self.n as u32, classes: self.classes as u32, scale: scale as f32 },
+        )
+        .bind("y", self.y)
+        .bind("labels", self.labels)
+        .bind("dy", self.dy)
+        .bind("partials", self.partials)
+        .groups(self.n as u64, 64);
+        SumScalar {
+            partials: self.partials,
+            offset: 0,
+            count: self.n,
+            scalars: self.scalars,
+            width: self.width,
+            index: self.index,
+            scale,
+            root: false,
+            sparsity: false,
+        }
+        .record(r);
+    }
+}
+
+impl L1Penalty {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let groups = partial_groups(self.z.len);
+        let scale = self.lambda / self.n as f64;
+        let params = L1PenaltyParams {
+            len: self.z.len as u32,
+            vectors: self.z.len.div_ceil(4) as u32,
+            stride: groups as u32 * WORKGROUP,
+            scale: scale as f32,
+        };
+        r.kernel(Kernel::L1Penalty, &params)
+            .bind("z", self.z)
+            .bind("dz", self.dz)
+            .bind("partials", self.partials)
+            .groups(groups as u64, WORKGROUP);
+        SumScalar {
+            partials: self.partials,
+            offset: 0,
+            count: groups,
+            scalars: self.scalars,
+            width: self.width,
+            index: self.index,
+            scale,
+            root: false,
+            sparsity: true,
+        }
+        .record(r);
+    }
+}
+
+impl KlPenalty {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let inverse_n = 1.0 / self.n as f64;
+        let means = KlPenaltyMeansParams {
+            n: self.n as u32,
+            units: self.units as u32,
+            inverse_n: inverse_n as f32,
+            rho: self.rho as f32,
+            rest: (1.0 - self.rho) as f32,
+        };
+        let columns = if self.units.is_multiple_of(4) { self.units / 4 } else { self.units };
+        r.kernel(Kernel::KlPenaltyMeans, &means)
+            .bind("z", self.z)
+            .bind("partials", self.partials)
+            .groups(columns.div_ceil(64) as u64, WORKGROUP);
+        let vectors = self.dz.len.div_ceil(4);
+        let params = KlPenaltyParams { vectors: vectors as u32, units: self.units as u32, scale: (self.beta * inverse_n) as f32 };
+        r.kernel(Kernel::KlPenalty, &params).bind("partials", self.partials).bind("dz", self.dz).threads(vectors);
+        SumScalar {
+            partials: self.partials,
+            offset: self.units,
+            count: self.units,
+            scalars: self.scalars,
+            width: self.width,
+            index: self.index,
+            scale: self.beta,
+            root: false,
+            sparsity: true,
+        }
+        .record(r);
+    }
+}

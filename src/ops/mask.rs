@@ -1,0 +1,198 @@
+//! Selections: an operation writes a mask of 0 and 1, and [`MaskApply`] multiplies by it, forward and backward alike. Dropout, TopK,
+//! BatchTopK, the winner-take-all rules and thresholds are all of this kind.
+//!
+//! "Index" in a tie always means the NCHW index within the row, whatever the layout in memory.
+
+use super::operation;
+use crate::gpu::{FLAT, Kernel, Recorder, params};
+use crate::shape::Dims;
+
+operation! {
+    /// y = scale·x·mask: for a selection (scale 1) and for dropout (scale 1/(1 − p)); the gradient is the same operation on dy.
+    MaskApply { scale: f64 } reads { x, mask } writes { y }
+}
+
+operation! {
+    /// mask = 1 with probability 1 − p: element i (NCHW index in the batch) survives if `crate::rng::word([i, step, layer, …])` is at least
+    /// p·2³². The same bits for the same seed, step, layer and element on every device.
+    DropoutMask {
+        /// Share dropped, 0 ≤ p < 1.
+        p: f64,
+        /// Batch.
+        n: usize,
+        /// One sample.
+        dims: Dims,
+        /// Tells the layers of a model apart.
+        layer: u32,
+    }
+    writes { mask }
+}
+
+operation! {
+    /// mask = 1 for the `k` largest of each sample by signed value over C·H·W (Makhzani & Frey 2013), ties to the lowest index.
+    TopKMask { n: usize, dims: Dims, k: usize } reads { x } writes { mask }
+}
+
+operation! {
+    /// mask = 1 for the k·n largest of the whole batch (Bussmann et al. 2024), ties to the lowest index (sample-major). `threshold`, one
+    /// element, follows the smallest selected value that is above 0: θ ← θ + rate·(min − θ), or θ ← min while θ is 0 (unset);
+    /// unchanged if nothing above 0 was selected.
+    BatchTopKMask { n: usize, dims: Dims, k: usize,
+        /// Weight of the new value in the running threshold.
+        rate: f64,
+    }
+    reads { x } updates { threshold } writes { mask }
+}
+
+operation! {
+    /// mask = 1 where x ≥ threshold[0] and x > 0: BatchTopK at inference, which does not depend on an image's neighbours.
+    ThresholdMask {} reads { x, threshold } writes { mask }
+}
+
+operation! {
+    /// mask = 1 for the largest element of each map of each sample, ties to the lowest index: one winner a map (Makhzani & Frey 2015).
+    SpatialWtaMask { n: usize, dims: Dims } reads { x } writes { mask }
+}
+
+operation! {
+    /// mask = 1 for all elements of the max(1, ⌈rate·n − 10⁻⁹⌉) maps of each channel with the largest sums over the batch, ties to the lowest
+    /// sample. After spatial winner-take-all a map's sum is its winner; for a flat code it is the value itself.
+    LifetimeWtaMask { n: usize, dims: Dims,
+        /// Winners of each channel over the batch.
+        winners: usize,
+    }
+    reads { x } writes { mask }
+    scratch {
+        /// n·C sums.
+        sums
+    }
+}
+
+params! {
+    struct MaskApplyParams { vectors: u32, scale: f32 }
+}
+
+impl MaskApply {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let vectors = self.y.len.div_ceil(4);
+        r.kernel(Kernel::MaskApply, &MaskApplyParams { vectors: vectors as u32, scale: self.scale as f32 })
+            .bind("x", self.x)
+            .bind("mask", self.mask)
+            .bind("y", self.y)
+            .threads(vectors);
+    }
+}
+
+params! {
+    struct DropoutMaskParams { vectors: u32, c: u32, area: u32, threshold: u32, layer: u32 }
+}
+
+params! {
+    struct TopKMaskParams { n: u32, c: u32, area: u32, k: u32 }
+}
+
+params! {
+    struct BatchTopKMaskParams { len: u32, c: u32, area: u32, k: u32, rate: f32 }
+}
+
+params! {
+    struct ThresholdMaskParams { vectors: u32 }
+}
+
+params! {
+    struct MapsParams { maps: u32, c: u32, area: u32 }
+}
+
+params! {
+    struct LifetimeWtaMaskParams { n: u32, c: u32, area: u32, winners: u32 }
+}
+
+/// Invocations of a workgroup that selects among a sample's or a batch's elements.
+const SELECTION: u32 = 256;
+
+impl DropoutMask {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let vectors = self.mask.len.div_ceil(4);
+        let params = DropoutMaskParams {
+            vectors: vectors as u32,
+            c: self.dims.c as u32,
+            area: self.dims.area() as u32,
+            threshold: (self.p * 4_294_967_296.0) as u32,
+            layer: self.layer,
+        };
+        r.kernel(Kernel::DropoutMask, &params).bind("mask", self.mask).threads(vectors);
+    }
+}
+
+impl TopKMask {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let params = TopKMaskParams {
+            n: self.n as u32,
+            c: self.dims.c as u32,
+            area: self.dims.area() as u32,
+            k: self.k.min(self.dims.len()) as u32,
+        };
+        r.kernel(Kernel::TopKMask, &params).bind("x", self.x).bind("mask", self.mask).groups(self.n as u64, SELECTION);
+    }
+}
+
+impl BatchTopKMask {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let len = self.n * self.dims.len();
+        let params = BatchTopKMaskParams {
+            len: len as u32,
+            c: self.dims.c as u32,
+            area: self.dims.area() as u32,
+            k: (self.k * self.n).min(len) as u32,
+            rate: self.rate as f32,
+        };
+        r.kernel(Kernel::BatchTopKMask, &params)
+            .bind("x", self.x)
+            .bind("threshold", self.threshold)
+            .bind("mask", self.mask)
+            .groups(1, SELECTION);
+    }
+}
+
+impl ThresholdMask {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let vectors = self.mask.len.div_ceil(4);
+        r.kernel(Kernel::ThresholdMask, &ThresholdMaskParams { vectors: vectors as u32 })
+            .bind("x", self.x)
+            .bind("threshold", self.threshold)
+            .bind("mask", self.mask)
+            .threads(vectors);
+    }
+}
+
+fn maps(n: usize, dims: Dims) -> MapsParams {
+    MapsParams { maps: (n * dims.c) as u32, c: dims.c as u32, area: dims.area() as u32 }
+}
+
+impl SpatialWtaMask {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        r.kernel(Kernel::SpatialWtaMask, &maps(self.n, self.dims))
+            .bind("x", self.x)
+            .bind("mask", self.mask)
+            .threads(self.n * self.dims.c);
+    }
+}
+
+impl LifetimeWtaMask {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        r.kernel(Kernel::LifetimeWtaSums, &maps(self.n, self.dims))
+            .bind("x", self.x)
+            .bind("sums", self.sums)
+            .threads(self.n * self.dims.c);
+        let params = LifetimeWtaMaskParams {
+            n: self.n as u32,
+            c: self.dims.c as u32,
+            area: self.dims.area() as u32,
+            winners: self.winners.min(self.n) as u32,
+        };
+        r.kernel(Kernel::LifetimeWtaMask, &params)
+            .bind("sums", self.sums)
+            .bind("mask", self.mask)
+            .groups(self.dims.c as u64, FLAT);
+    }
+}

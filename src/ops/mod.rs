@@ -1,0 +1,133 @@
+//! The operations. An operation is a plain struct: its sizes and the views of memory that it reads and writes. Two
+//! interpreters run it: `record` turns it into dispatches of WGSL kernels (here, one file an operation), and
+//! [`crate::reference`] computes it on the CPU. A [`Call`] is any of them; a program is a list of calls.
+
+mod activation;
+mod conv2d;
+mod data;
+mod elementwise;
+mod loss;
+mod mask;
+mod optimizer;
+mod pool2d;
+mod reduce;
+mod revive;
+mod soft_threshold;
+mod unpool2d;
+mod view;
+
+pub use activation::{Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd};
+pub use conv2d::{Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd};
+pub use data::{Augment, GatherBatch};
+pub use elementwise::{AddAssign, Combine, CopyChannels};
+pub use loss::{CrossEntropy, KlPenalty, L1Penalty, Loss, LossKind};
+pub use mask::{BatchTopKMask, DropoutMask, LifetimeWtaMask, MaskApply, SpatialWtaMask, ThresholdMask, TopKMask};
+pub use optimizer::{Adam, ClipGrads, Sgd};
+pub use pool2d::{AvgPool2dBwd, AvgPool2dFwd, L2Pool2dBwd, L2Pool2dFwd, MaxPool2dBwd, MaxPool2dFwd};
+pub use reduce::{ChannelSum, CountNonzero, SCALAR_PARTIALS, SumSquares};
+pub use revive::{FiringUpdate, Revive};
+pub use soft_threshold::{SoftThresholdBwd, SoftThresholdFwd};
+pub use unpool2d::{MaxUnpool2dBwd, MaxUnpool2dFwd, UpsampleNearest2dBwd, UpsampleNearest2dFwd};
+pub use view::{Access, Buffer, StepParams, View};
+
+/// Declares an operation's struct. `reads`, `maybe` (may be absent), `updates` (read and written in place), `writes`
+/// and `scratch` (GPU workspace, of no meaning to the CPU path) are [`View`]s; the rest are its sizes and constants.
+macro_rules! operation {
+    (
+        $(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident: $ty:ty),* $(,)? }
+        $(reads { $($(#[$rmeta:meta])* $read:ident),* $(,)? })?
+        $(maybe { $($(#[$mmeta:meta])* $maybe:ident),* $(,)? })?
+        $(updates { $($(#[$umeta:meta])* $update:ident),* $(,)? })?
+        $(writes { $($(#[$wmeta:meta])* $write:ident),* $(,)? })?
+        $(scratch { $($(#[$smeta:meta])* $scratch:ident),* $(,)? })?
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug)]
+        #[allow(missing_docs)] // the operation's formula says what each is
+        pub struct $name {
+            $($(#[$fmeta])* pub $field: $ty,)*
+            $($($(#[$rmeta])* pub $read: crate::ops::View,)*)?
+            $($($(#[$mmeta])* pub $maybe: Option<crate::ops::View>,)*)?
+            $($($(#[$umeta])* pub $update: crate::ops::View,)*)?
+            $($($(#[$wmeta])* pub $write: crate::ops::View,)*)?
+            $($($(#[$smeta])* pub $scratch: crate::ops::View,)*)?
+        }
+
+        impl $name {
+            /// Visits every view with how it is used.
+            pub fn visit(&mut self, f: &mut dyn FnMut(&mut crate::ops::View, crate::ops::Access)) {
+                #[allow(unused_imports)]
+                use crate::ops::Access;
+                let _ = &f;
+                $($(f(&mut self.$read, Access::Read);)*)?
+                $($(if let Some(view) = &mut self.$maybe { f(view, Access::Read); })*)?
+                $($(f(&mut self.$update, Access::Update);)*)?
+                $($(f(&mut self.$write, Access::Write);)*)?
+                $($(f(&mut self.$scratch, Access::Write);)*)?
+            }
+        }
+    };
+}
+pub(crate) use operation;
+
+/// One line an operation: the enum over all of them and its dispatch to both interpreters.
+macro_rules! calls {
+    ($($name:ident),* $(,)?) => {
+        /// Any operation, ready to run.
+        #[derive(Clone, Debug)]
+        #[allow(missing_docs)]
+        pub enum Call { $($name($name),)* }
+
+        impl Call {
+            /// Every operation's name.
+            pub const NAMES: &[&str] = &[$(stringify!($name)),*];
+
+            /// The operation's name.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$name(_) => stringify!($name),)* }
+            }
+
+            /// Visits every view with how it is used.
+            pub fn visit(&mut self, f: &mut dyn FnMut(&mut View, Access)) {
+                match self { $(Self::$name(op) => op.visit(f),)* }
+            }
+
+            /// Appends the operation's dispatches.
+            pub fn record(&self, recorder: &mut crate::gpu::Recorder) {
+                match self { $(Self::$name(op) => op.record(recorder),)* }
+            }
+
+            /// Computes the operation on the CPU.
+            pub fn run<T: crate::reference::Real>(&self, memory: &mut crate::reference::Memory<T>) {
+                use crate::reference::Reference;
+                match self { $(Self::$name(op) => op.run(memory),)* }
+            }
+        }
+
+        $(impl From<$name> for Call { fn from(op: $name) -> Self { Self::$name(op) } })*
+    };
+}
+
+calls! {
+    Conv2dFwd, Conv2dBwdInput, Conv2dBwdWeight,
+    ActivationFwd, ActivationBwd, ActivationBwdOutput,
+    MaxPool2dFwd, MaxPool2dBwd, AvgPool2dFwd, AvgPool2dBwd, L2Pool2dFwd, L2Pool2dBwd,
+    MaxUnpool2dFwd, MaxUnpool2dBwd, UpsampleNearest2dFwd, UpsampleNearest2dBwd,
+    Combine, AddAssign, CopyChannels,
+    DropoutMask, TopKMask, BatchTopKMask, ThresholdMask, SpatialWtaMask, LifetimeWtaMask, MaskApply,
+    SoftThresholdFwd, SoftThresholdBwd,
+    Loss, CrossEntropy, L1Penalty, KlPenalty,
+    ChannelSum, CountNonzero, SumSquares,
+    FiringUpdate, Revive,
+    ClipGrads, Sgd, Adam,
+    GatherBatch,
+}
+
+impl Call {
+    /// Every view with how it is used.
+    pub fn views(&self) -> Vec<(View, Access)> {
+        let mut found = Vec::new();
+        self.clone().visit(&mut |view, access| found.push((*view, access)));
+        found
+    }
+}

@@ -1,0 +1,117 @@
+//! Pooling. Memory: x (N,H,W,C), y (N,P,Q,C).
+
+use super::{View, operation};
+use crate::gpu::{Kernel, Recorder, params};
+use crate::shape::Pool2d;
+
+operation! {
+    /// y = the largest of each window (padding is −∞), `switches` its position h·W + w in the input map (u32). Ties go to the first in
+    /// row-major order; a NaN wins over numbers.
+    MaxPool2dFwd { size: Pool2d } reads { x } writes { y, switches }
+}
+
+operation! {
+    /// dx[n,h,w,c] = Σ dy over the windows whose switch is (h,w).
+    MaxPool2dBwd { size: Pool2d } reads { dy, switches } writes { dx }
+}
+
+operation! {
+    /// y = the mean of each window; with `count_include_pad` the divisor is the window's part inside the padded input, else inside the
+    /// input.
+    AvgPool2dFwd { size: Pool2d, count_include_pad: bool } reads { x } writes { y }
+}
+
+operation! {
+    /// dx = Σ dy / divisor over the windows that hold the element.
+    AvgPool2dBwd { size: Pool2d, count_include_pad: bool } reads { dy } writes { dx }
+}
+
+operation! {
+    /// y = √Σx² over each window (padding is 0).
+    L2Pool2dFwd { size: Pool2d } reads { x } writes { y }
+}
+
+operation! {
+    /// dx = x·Σ dy/y over the windows that hold the element; a window with y = 0 gives 0.
+    L2Pool2dBwd { size: Pool2d } reads { x, y, dy } writes { dx }
+}
+
+params! {
+    struct PoolParams {
+        vectors: u32, c: u32, h: u32, w: u32, p: u32, q: u32, r: u32, s: u32,
+        stride_h: u32, stride_w: u32, pad_h: u32, pad_w: u32,
+    }
+}
+
+/// A pooling kernel that writes `len` elements, four an invocation; `mean` carries `count_include_pad` to those of the mean.
+fn dispatch(r: &mut Recorder, kernel: Kernel, size: &Pool2d, mean: Option<bool>, len: usize, views: &[(&'static str, View)]) {
+    let vectors = len.div_ceil(4);
+    let params = PoolParams {
+        vectors: vectors as u32,
+        c: size.x.c as u32,
+        h: size.x.h as u32,
+        w: size.x.w as u32,
+        p: size.y.h as u32,
+        q: size.y.w as u32,
+        r: size.kernel[0] as u32,
+        s: size.kernel[1] as u32,
+        stride_h: size.stride[0] as u32,
+        stride_w: size.stride[1] as u32,
+        pad_h: size.padding[0] as u32,
+        pad_w: size.padding[1] as u32,
+    };
+    let mut building = r.kernel(kernel, &params).constant("VEC", size.x.c.is_multiple_of(4));
+    if let Some(include) = mean {
+        building = building.constant("COUNT_INCLUDE_PAD", include);
+    }
+    for &(name, view) in views {
+        building = building.bind(name, view);
+    }
+    building.threads(vectors);
+}
+
+/// A kernel of this family without a constant of its own.
+pub(super) fn record(r: &mut Recorder, kernel: Kernel, size: &Pool2d, len: usize, views: &[(&'static str, View)]) {
+    dispatch(r, kernel, size, None, len, views);
+}
+
+impl MaxPool2dFwd {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let views = [("x", self.x), ("y", self.y), ("switches", self.switches)];
+        record(r, Kernel::MaxPool2dFwd, &self.size, self.y.len, &views);
+    }
+}
+
+impl MaxPool2dBwd {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let views = [("dy", self.dy), ("switches", self.switches), ("dx", self.dx)];
+        record(r, Kernel::MaxPool2dBwd, &self.size, self.dx.len, &views);
+    }
+}
+
+impl AvgPool2dFwd {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let views = [("x", self.x), ("y", self.y)];
+        dispatch(r, Kernel::AvgPool2dFwd, &self.size, Some(self.count_include_pad), self.y.len, &views);
+    }
+}
+
+impl AvgPool2dBwd {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let views = [("dy", self.dy), ("dx", self.dx)];
+        dispatch(r, Kernel::AvgPool2dBwd, &self.size, Some(self.count_include_pad), self.dx.len, &views);
+    }
+}
+
+impl L2Pool2dFwd {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        record(r, Kernel::L2Pool2dFwd, &self.size, self.y.len, &[("x", self.x), ("y", self.y)]);
+    }
+}
+
+impl L2Pool2dBwd {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let views = [("x", self.x), ("y", self.y), ("dy", self.dy), ("dx", self.dx)];
+        record(r, Kernel::L2Pool2dBwd, &self.size, self.dx.len, &views);
+    }
+}

@@ -1,0 +1,218 @@
+//! Sums in a fixed order. On the GPU each is two dispatches: partial sums by fixed slices, then their sum in index order.
+
+use super::operation;
+use crate::gpu::{Kernel, Recorder, params};
+use crate::ops::View;
+
+operation! {
+    /// y[c] = Σ_rows x[row, c]: the bias gradient, with rows = N·H·W. `partials` holds [`ChannelSum::partials_len`] elements.
+    ChannelSum { rows: usize, channels: usize } reads { x } writes { y } scratch { partials }
+}
+
+operation! {
+    /// scalars[slot·width + index] = scale·(number of elements ≠ 0): L0 with scale 1/n. `partials` holds
+    /// [`super::reduce::SCALAR_PARTIALS`] elements.
+    CountNonzero {
+        /// Factor.
+        scale: f64,
+        /// Scalars of one step.
+        width: usize,
+        /// Which of them.
+        index: usize,
+    }
+    reads { x } updates { scalars } scratch { partials }
+}
+
+operation! {
+    /// scalars[slot·width + index] = √Σx² : the global norm of the gradients. `partials` holds [`super::reduce::SCALAR_PARTIALS`] elements.
+    SumSquares { width: usize, index: usize } reads { x } updates { scalars } scratch { partials }
+}
+
+/// Partial sums of every reduction to a scalar: a constant, so that the order of summation is the same everywhere.
+pub const SCALAR_PARTIALS: usize = 256;
+
+/// Invocations of a workgroup in reductions.
+pub(super) const WORKGROUP: u32 = 256;
+
+/// How the sum over `rows` of a (rows, channels) matrix is cut into workgroups. It depends on the problem only, and so does the order of
+/// summation. A column is a vec4 of channels if their number is a multiple of 4, else one channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Split {
+    /// Columns of a workgroup, a power of two; `WORKGROUP / lanes` invocations share each.
+    pub lanes: usize,
+    /// Workgroups side by side that cover all columns.
+    pub blocks: usize,
+    /// Rows of a slice.
+    pub rows_per_slice: usize,
+    /// Slices, none of them empty.
+    pub slices: usize,
+}
+
+impl Split {
+    /// Rows that are worth an invocation of their own.
+    const ROWS: usize = 32;
+    /// More slices would make their sum, one invocation each four channels, the longer part.
+    const SLICES: usize = 128;
+
+    pub(super) fn new(rows: usize, channels: usize) -> Self {
+        let wide = channels.is_multiple_of(4);
+        let columns = if wide { channels / 4 } else { channels };
+        // Four single columns make one vec4 of the result.
+        let lanes = columns.next_power_of_two().clamp(if wide { 1 } else { 4 }, 64);
+        let slices = (rows * lanes / (WORKGROUP as usize * Self::ROWS)).clamp(1, Self::SLICES);
+        let rows_per_slice = rows.div_ceil(slices);
+        Self { lanes, blocks: columns.div_ceil(lanes), rows_per_slice, slices: rows.div_ceil(rows_per_slice) }
+    }
+}
+
+impl ChannelSum {
+    /// Elements of the scratch view `partials`: one row of sums a slice, padded to whole vec4s.
+    pub fn partials_len(rows: usize, channels: usize) -> usize {
+        Split::new(rows, channels).slices * channels.next_multiple_of(4)
+    }
+}
+
+params! {
+    struct ChannelSumParams { rows: u32, channels: u32, lanes: u32, blocks: u32, rows_per_slice: u32, slices: u32, stride_vectors: u32 }
+}
+
+params! {
+    pub(super) struct SumSlicesParams { vectors: u32, slices: u32, len: u32 }
+}
+
+params! {
+    struct PartialParams { len: u32, vectors: u32, stride: u32 }
+}
+
+params! {
+    struct SumScalarParams { offset: u32, count: u32, width: u32, index: u32, scale: f32, root: u32, sparsity: u32 }
+}
+
+/// Workgroups, and so partial sums, of a reduction over `len` elements to a scalar.
+pub(super) fn partial_groups(len: usize) -> usize {
+    len.div_ceil(4).div_ceil(WORKGROUP as usize).min(SCALAR_PARTIALS)
+}
+
+/// The second stage of a reduction to a scalar: scalars[slot·width + index] from a range of partial sums.
+pub(super) struct SumScalar {
+    pub partials: View,
+    /// First partial sum.
+    pub offset: usize,
+    /// Number of partial sums.
+    pub count: usize,
+    pub scalars: View,
+    pub width: usize,
+    pub index: usize,
+    /// Factor of the sum, or of its root.
+    pub scale: f64,
+    /// Take the square root.
+    pub root: bool,
+    /// Multiply by the step's `sparsity_scale`.
+    pub sparsity: bool,
+}
+
+impl SumScalar {
+    pub(super) fn record(&self, r: &mut Recorder) {
+        let params = SumScalarParams {
+            offset: self.offset as u32,
+            count: self.count as u32,
+            width: self.width as u32,
+            index: self.index as u32,
+            scale: self.scale as f32,
+            root: self.root.into(),
+            sparsity: self.sparsity.into(),
+        };
+        r.kernel(Kernel::SumScalar, &params).bind("partials", self.partials).bind("scalars", self.scalars).groups(1, WORKGROUP);
+    }
+}
+
+impl ChannelSum {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let Split { lanes, blocks, rows_per_slice, slices } = Split::new(self.rows, self.channels);
+        let vectors = self.channels.div_ceil(4);
+        let params = ChannelSumParams {
+            rows: self.rows as u32,
+            channels: self.channels as u32,
+            lanes: lanes as u32,
+            blocks: blocks as u32,
+            rows_per_slice: rows_per_slice as u32,
+            slices: slices as u32,
+            stride_vectors: vectors as u32,
+        };
+        r.kernel(Kernel::ChannelSum, &params)
+            .bind("x", self.x)
+            .bind("sums", if slices == 1 { self.y } else { self.partials })
+            .groups((blocks * slices) as u64, WORKGROUP);
+        if slices > 1 {
+            r.kernel(Kernel::SumSlices, &SumSlicesParams { vectors: vectors as u32, slices: slices as u32, len: self.y.len as u32 })
+                .bind("partials", self.partials)
+                .bind("y", self.y)
+                .threads(vectors);
+        }
+    }
+}
+
+impl CountNonzero {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let count = partials(r, Kernel::CountNonzero, self.x, self.partials);
+        SumScalar {
+            partials: self.partials,
+            offset: 0,
+            count,
+            scalars: self.scalars,
+            width: self.width,
+            index: self.index,
+            scale: self.scale,
+            root: false,
+            sparsity: false,
+        }
+        .record(r);
+    }
+}
+
+impl SumSquares {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let count = partials(r, Kernel::SumSquares, self.x, self.partials);
+        SumScalar {
+            partials: self.partials,
+            offset: 0,
+            count,
+            scalars: self.scalars,
+            width: self.width,
+            index: self.index,
+            scale: 1.0,
+            root: true,
+            sparsity: false,
+        }
+        .record(r);
+    }
+}
+
+/// The first stage of a reduction of `x` alone; returns the number of partial sums.
+fn partials(r: &mut Recorder, kernel: Kernel, x: View, partials: View) -> usize {
+    let groups = partial_groups(x.len);
+    let stride = groups as u32 * WORKGROUP;
+    r.kernel(kernel, &PartialParams { len: x.len as u32, vectors: x.len.div_ceil(4) as u32, stride })
+        .bind("x", x)
+        .bind("partials", partials)
+        .groups(groups as u64, WORKGROUP);
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_cover_the_rows() {
+        for rows in [1, 2, 31, 32, 1000, 2047, 4099, 131_072, 1_000_003] {
+            for channels in [1, 2, 3, 4, 5, 7, 32, 60, 65, 256, 512, 4095, 4096] {
+                let split = Split::new(rows, channels);
+                assert!(split.slices * split.rows_per_slice >= rows && (split.slices - 1) * split.rows_per_slice < rows);
+                assert!(split.lanes.is_power_of_two() && split.lanes <= 64 && split.slices <= Split::SLICES);
+                let columns = if channels % 4 == 0 { channels / 4 } else { channels };
+                assert!(split.blocks * split.lanes >= columns && (split.blocks - 1) * split.lanes < columns);
+            }
+        }
+    }
+}

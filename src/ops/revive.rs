@@ -1,0 +1,67 @@
+//! Revival of dead units, on the device, without randomness: a unit that has not fired for `patience` steps is pushed up by a constant
+//! gradient on its pre-activation until it fires (the pre-activation loss of Conerly et al. 2025, restricted to dead units).
+
+use super::operation;
+use super::reduce::{Split, WORKGROUP};
+use crate::gpu::{Kernel, Recorder, params};
+use crate::shape::Dims;
+
+operation! {
+    /// idle[c] = 0 if any z[·,c] ≠ 0 in this batch, else idle[c] + 1 (in steps, kept as a real).
+    FiringUpdate { n: usize, dims: Dims } reads { z } updates { idle }
+}
+
+operation! {
+    /// dx[n,·,c] −= strength/(n·H·W) where idle[c] ≥ patience: descent raises x there.
+    Revive { n: usize, dims: Dims, patience: usize, strength: f64 } reads { idle } updates { dx }
+}
+
+params! {
+    struct FiringUpdateParams { rows: u32, channels: u32, lanes: u32, blocks: u32, rows_per_slice: u32, slices: u32, increment: u32 }
+}
+
+params! {
+    struct ReviveParams { vectors: u32, channels: u32, patience: f32, push: f32 }
+}
+
+impl FiringUpdate {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let rows = self.n * self.dims.area();
+        let Split { lanes, blocks, rows_per_slice, slices } = Split::new(rows, self.dims.c);
+        let mut dispatch = |rows: usize, slices: usize, increment: bool| {
+            let params = FiringUpdateParams {
+                rows: rows as u32,
+                channels: self.dims.c as u32,
+                lanes: lanes as u32,
+                blocks: blocks as u32,
+                rows_per_slice: rows_per_slice as u32,
+                slices: slices as u32,
+                increment: increment.into(),
+            };
+            r.kernel(Kernel::FiringUpdate, &params)
+                .bind("z", self.z)
+                .bind("idle", self.idle)
+                .groups((blocks * slices) as u64, WORKGROUP);
+        };
+        if slices == 1 {
+            dispatch(rows, 1, true);
+        } else {
+            // No workgroup sees all rows: everything grows older, then each clears what it saw fire.
+            dispatch(0, 1, true);
+            dispatch(rows, slices, false);
+        }
+    }
+}
+
+impl Revive {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let vectors = self.dx.len.div_ceil(4);
+        let params = ReviveParams {
+            vectors: vectors as u32,
+            channels: self.dims.c as u32,
+            patience: self.patience as f32,
+            push: (self.strength / (self.n * self.dims.area()) as f64) as f32,
+        };
+        r.kernel(Kernel::Revive, &params).bind("idle", self.idle).bind("dx", self.dx).threads(vectors);
+    }
+}

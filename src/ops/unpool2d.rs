@@ -1,0 +1,106 @@
+//! Unpooling: by the switches of a max-pooling (what-where autoencoders, Zhao et al. 2015) and by repetition.
+//!
+//! Memory: maps with channels innermost; `switches` as written by [`super::MaxPool2dFwd`].
+
+use super::{View, operation, pool2d};
+use crate::gpu::{Kernel, Recorder, params};
+use crate::shape::{Dims, Pool2d};
+
+operation! {
+    /// y[n, switch, c] = x[n,p,q,c], zero elsewhere. `size` is the pooling undone: `size.y` is this operation's input, `size.x` its output.
+    /// Every switch lies in its own window. Where windows overlap and share a switch, the last in row-major order wins (PyTorch on a
+    /// CPU does the same, and documents it as undefined).
+    MaxUnpool2dFwd { size: Pool2d } reads { x, switches } writes { y }
+}
+
+operation! {
+    /// dx[n,p,q,c] = dy[n, switch, c] (PyTorch's: windows that share a switch all take its gradient).
+    MaxUnpool2dBwd { size: Pool2d } reads { dy, switches } writes { dx }
+}
+
+operation! {
+    /// y[n,h,w,c] = x[n, h/scale, w/scale, c].
+    UpsampleNearest2dFwd {
+        /// Batch.
+        n: usize,
+        /// The input.
+        x_dims: Dims,
+        /// Factors [height, width].
+        scale: [usize; 2],
+    }
+    reads { x } writes { y }
+}
+
+operation! {
+    /// dx = Σ dy over each block of scale pixels.
+    UpsampleNearest2dBwd { n: usize, x_dims: Dims, scale: [usize; 2] } reads { dy } writes { dx }
+}
+
+params! {
+    struct MaxUnpoolBwdParams { vectors: u32, c: u32, x_area: u32, y_area: u32 }
+}
+
+params! {
+    struct UpsampleParams { vectors: u32, c: u32, h: u32, w: u32, scale_h: u32, scale_w: u32 }
+}
+
+impl MaxUnpool2dFwd {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let views = [("x", self.x), ("switches", self.switches), ("y", self.y)];
+        pool2d::record(r, Kernel::MaxUnpool2dFwd, &self.size, self.y.len, &views);
+    }
+}
+
+impl MaxUnpool2dBwd {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let vectors = self.dx.len.div_ceil(4);
+        let params = MaxUnpoolBwdParams {
+            vectors: vectors as u32,
+            c: self.size.x.c as u32,
+            x_area: self.size.y.area() as u32,
+            y_area: self.size.x.area() as u32,
+        };
+        r.kernel(Kernel::MaxUnpool2dBwd, &params)
+            .bind("dy", self.dy)
+            .bind("switches", self.switches)
+            .bind("dx", self.dx)
+            .threads(vectors);
+    }
+}
+
+/// Both upsampling kernels: `written` is filled, four elements an invocation.
+fn upsample(
+    r: &mut Recorder,
+    kernel: Kernel,
+    x: Dims,
+    scale: [usize; 2],
+    read: (&'static str, View),
+    written: (&'static str, View),
+) {
+    let vectors = written.1.len.div_ceil(4);
+    let params = UpsampleParams {
+        vectors: vectors as u32,
+        c: x.c as u32,
+        h: x.h as u32,
+        w: x.w as u32,
+        scale_h: scale[0] as u32,
+        scale_w: scale[1] as u32,
+    };
+    r.kernel(kernel, &params)
+        .constant("VEC", x.c.is_multiple_of(4))
+        .bind(read.0, read.1)
+        .bind(written.0, written.1)
+        .threads(vectors);
+}
+
+impl UpsampleNearest2dFwd {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        upsample(r, Kernel::UpsampleNearest2dFwd, self.x_dims, self.scale, ("x", self.x), ("y", self.y));
+    }
+}
+
+impl UpsampleNearest2dBwd {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        upsample(r, Kernel::UpsampleNearest2dBwd, self.x_dims, self.scale, ("dy", self.dy), ("dx", self.dx));
+    }
+}

@@ -1,0 +1,75 @@
+//! Where an operation's arguments lie.
+
+use bytemuck::{Pod, Zeroable};
+
+/// A buffer of 4-byte elements (f32, or u32 for indices and packed bytes) on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Buffer(pub u32);
+
+/// A range of a buffer, in elements. On the GPU `start` is a multiple of 64 (256 bytes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct View {
+    /// The buffer.
+    pub buffer: Buffer,
+    /// First element.
+    pub start: usize,
+    /// Elements.
+    pub len: usize,
+}
+
+impl View {
+    /// A whole buffer of `len` elements.
+    pub const fn whole(buffer: Buffer, len: usize) -> Self {
+        Self { buffer, start: 0, len }
+    }
+
+    /// A part of this view.
+    #[must_use]
+    pub fn part(self, start: usize, len: usize) -> Self {
+        assert!(start + len <= self.len, "part {start}+{len} of a view of {}", self.len);
+        Self { buffer: self.buffer, start: self.start + start, len }
+    }
+}
+
+/// How an operation uses a view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Read only.
+    Read,
+    /// Read and written in place.
+    Update,
+    /// Every element is written, none is read.
+    Write,
+}
+
+/// What changes from step to step: the uniform `step` of the kernels (`common/step.wgsl`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable, PartialEq)]
+pub struct StepParams {
+    /// Step number from 0: counter of the generators.
+    pub step: u32,
+    /// Seed of the run, low word.
+    pub seed_lo: u32,
+    /// Seed of the run, high word.
+    pub seed_hi: u32,
+    /// First entry of this batch in the epoch's order.
+    pub cursor: u32,
+    /// Learning rate.
+    pub lr: f32,
+    /// Adam's first bias correction, 1 − β₁ᵗ.
+    pub correction1: f32,
+    /// Adam's second bias correction, 1 − β₂ᵗ.
+    pub correction2: f32,
+    /// Factor of the sparsity penalty in its warm-up, 0…1.
+    pub sparsity_scale: f32,
+    /// Row of the step's scalars (losses and counts).
+    pub slot: u32,
+    /// Fills the block to a multiple of 16 bytes.
+    pub _pad: [u32; 3],
+}
+
+impl Default for StepParams {
+    fn default() -> Self {
+        Self { correction1: 1.0, correction2: 1.0, sparsity_scale: 1.0, ..Self::zeroed() }
+    }
+}

@@ -1,0 +1,132 @@
+//! The CPU path's buffers.
+
+use super::Real;
+use crate::ops::{Buffer, StepParams, View};
+
+#[derive(Debug)]
+enum Slot<T> {
+    Empty,
+    Real(Vec<T>),
+    Words(Vec<u32>),
+}
+
+/// Buffers of reals and words. An operation takes what it writes out of the memory, reads the rest, and puts it back.
+#[derive(Debug)]
+pub struct Memory<T> {
+    slots: Vec<Slot<T>>,
+    /// The current step.
+    pub step: StepParams,
+}
+
+impl<T: Real> Default for Memory<T> {
+    fn default() -> Self {
+        Self { slots: Vec::new(), step: StepParams::default() }
+    }
+}
+
+/// A view taken out of the memory for writing; it dereferences to the view's elements.
+#[derive(Debug)]
+pub struct Taken<E> {
+    view: View,
+    data: Vec<E>,
+}
+
+impl<E> std::ops::Deref for Taken<E> {
+    type Target = [E];
+    fn deref(&self) -> &[E] {
+        &self.data[self.view.start..self.view.start + self.view.len]
+    }
+}
+
+impl<E> std::ops::DerefMut for Taken<E> {
+    fn deref_mut(&mut self) -> &mut [E] {
+        &mut self.data[self.view.start..self.view.start + self.view.len]
+    }
+}
+
+impl<T: Real> Memory<T> {
+    fn slot(&mut self, buffer: Buffer) -> &mut Slot<T> {
+        let index = buffer.0 as usize;
+        while self.slots.len() <= index {
+            self.slots.push(Slot::Empty);
+        }
+        &mut self.slots[index]
+    }
+
+    /// Makes a buffer of reals, all zero.
+    pub fn alloc_real(&mut self, buffer: Buffer, len: usize) {
+        *self.slot(buffer) = Slot::Real(vec![T::ZERO; len]);
+    }
+
+    /// Makes a buffer of words, all zero.
+    pub fn alloc_words(&mut self, buffer: Buffer, len: usize) {
+        *self.slot(buffer) = Slot::Words(vec![0; len]);
+    }
+
+    /// Drops a buffer.
+    pub fn free(&mut self, buffer: Buffer) {
+        *self.slot(buffer) = Slot::Empty;
+    }
+
+    /// The reals of a view.
+    pub fn real(&self, view: View) -> &[T] {
+        match &self.slots[view.buffer.0 as usize] {
+            Slot::Real(data) => &data[view.start..view.start + view.len],
+            other => panic!("{view:?} is not a buffer of reals: {}", other.what()),
+        }
+    }
+
+    /// The words of a view.
+    pub fn words(&self, view: View) -> &[u32] {
+        match &self.slots[view.buffer.0 as usize] {
+            Slot::Words(data) => &data[view.start..view.start + view.len],
+            other => panic!("{view:?} is not a buffer of words: {}", other.what()),
+        }
+    }
+
+    /// Takes the reals of a view out for writing; [`Memory::put`] returns them. Its whole buffer is away meanwhile.
+    pub fn take(&mut self, view: View) -> Taken<T> {
+        match std::mem::replace(self.slot(view.buffer), Slot::Empty) {
+            Slot::Real(data) => Taken { view, data },
+            other => panic!("{view:?} is not a buffer of reals: {}", other.what()),
+        }
+    }
+
+    /// Returns what [`Memory::take`] took.
+    pub fn put(&mut self, taken: Taken<T>) {
+        *self.slot(taken.view.buffer) = Slot::Real(taken.data);
+    }
+
+    /// Takes the words of a view out for writing; [`Memory::put_words`] returns them.
+    pub fn take_words(&mut self, view: View) -> Taken<u32> {
+        match std::mem::replace(self.slot(view.buffer), Slot::Empty) {
+            Slot::Words(data) => Taken { view, data },
+            other => panic!("{view:?} is not a buffer of words: {}", other.what()),
+        }
+    }
+
+    /// Returns what [`Memory::take_words`] took.
+    pub fn put_words(&mut self, taken: Taken<u32>) {
+        *self.slot(taken.view.buffer) = Slot::Words(taken.data);
+    }
+
+    /// Index of a scalar of the current step.
+    pub fn scalar_index(&self, width: usize, index: usize) -> usize {
+        self.step.slot as usize * width + index
+    }
+
+    /// Seed of the run.
+    pub fn seed(&self) -> u64 {
+        u64::from(self.step.seed_hi) << 32 | u64::from(self.step.seed_lo)
+    }
+}
+
+impl<T> Slot<T> {
+    fn what(&self) -> &'static str {
+        match self {
+            Self::Empty => "empty, or taken",
+            Self::Real(_) => "reals",
+            Self::Words(_) => "words",
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The CPU path: every operation, plain to read, generic over f32 and f64. It is the oracle of the kernels and the way to work without
+//! a GPU. Convolutions are matrix products; rayon spreads work over samples or blocks whose bounds depend on the problem
+//! alone, so that results do not depend on the number of threads.
+
+mod activation;
+mod conv2d;
+mod data;
+mod depthwise;
+mod elementwise;
+mod erf;
+mod gemm;
+mod im2col;
+mod loss;
+mod mask;
+mod memory;
+mod optimizer;
+mod parallel;
+mod pool2d;
+mod real;
+mod reduce;
+mod revive;
+mod soft_threshold;
+#[cfg(test)]
+mod testing;
+mod unpool2d;
+
+pub use memory::{Memory, Taken};
+pub use real::Real;
+
+/// How an operation computes on the CPU.
+pub trait Reference {
+    /// Reads and writes the operation's views in `memory`.
+    fn run<T: Real>(&self, memory: &mut Memory<T>);
+}

@@ -1,0 +1,77 @@
+//! Twins of `ops/revive.rs`.
+
+use rayon::prelude::*;
+
+use super::parallel::units;
+use super::{Memory, Real, Reference};
+use crate::ops::{FiringUpdate, Revive};
+
+impl Reference for FiringUpdate {
+    fn run<T: Real>(&self, memory: &mut Memory<T>) {
+        let mut idle = memory.take(self.idle);
+        let (z, c) = (memory.real(self.z), self.dims.c);
+        // "any" has no order
+        let fired = z
+            .par_chunks(units(c) * c)
+            .map(|z| {
+                let mut fired = vec![false; c];
+                for pixel in z.chunks_exact(c) {
+                    for (fired, &z) in fired.iter_mut().zip(pixel) {
+                        *fired |= z != T::ZERO;
+                    }
+                }
+                fired
+            })
+            .reduce(
+                || vec![false; c],
+                |mut a, b| {
+                    a.iter_mut().zip(b).for_each(|(a, b)| *a |= b);
+                    a
+                },
+            );
+        for (idle, fired) in idle.iter_mut().zip(fired) {
+            *idle = if fired { T::ZERO } else { *idle + T::ONE };
+        }
+        memory.put(idle);
+    }
+}
+
+impl Reference for Revive {
+    fn run<T: Real>(&self, memory: &mut Memory<T>) {
+        let mut dx = memory.take(self.dx);
+        let (patience, c) = (T::of(self.patience as f64), self.dims.c);
+        let push = T::of(self.strength / (self.n * self.dims.area()) as f64);
+        let pushes: Vec<T> = memory.real(self.idle).iter().map(|&idle| if idle >= patience { push } else { T::ZERO }).collect();
+        if pushes.iter().any(|&push| push != T::ZERO) {
+            dx.par_chunks_mut(units(c) * c).for_each(|dx| {
+                for pixel in dx.chunks_exact_mut(c) {
+                    for (dx, &push) in pixel.iter_mut().zip(&pushes) {
+                        *dx -= push;
+                    }
+                }
+            });
+        }
+        memory.put(dx);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference::testing::Setup;
+    use crate::shape::Dims;
+
+    #[test]
+    fn idle_units_are_counted_and_pushed() {
+        let (n, dims) = (2, Dims::new(3, 1, 2));
+        let mut s = Setup::<f64>::new();
+        let mut values = [0.0; 12];
+        values[10] = -0.5; // the last pixel of channel 1
+        let (z, idle, dx) = (s.real(&values), s.real(&[4.0, 4.0, 1.0]), s.real(&[1.0; 12]));
+        assert_eq!(s.run(&FiringUpdate { n, dims, z, idle }, idle), [5.0, 0.0, 2.0]);
+        let got = s.run(&Revive { n, dims, patience: 5, strength: 2.0, idle, dx }, dx);
+        for pixel in got.chunks(3) {
+            assert_eq!(pixel, [0.5, 1.0, 1.0]);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Every size formula, once. Sizes are logical NCHW; in memory a tensor is dense with channels
+//! innermost (N, H, W, C), on every device.
+
+use crate::error::{Error, Result};
+
+/// The size of one sample: `c` channels of `h`×`w`. A flat code of D units is D×1×1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Dims {
+    /// Channels.
+    pub c: usize,
+    /// Height.
+    pub h: usize,
+    /// Width.
+    pub w: usize,
+}
+
+impl Dims {
+    /// `c` channels of `h`×`w`.
+    pub const fn new(c: usize, h: usize, w: usize) -> Self {
+        Self { c, h, w }
+    }
+
+    /// A vector of `d` units.
+    pub const fn flat(d: usize) -> Self {
+        Self { c: d, h: 1, w: 1 }
+    }
+
+    /// Elements of one sample.
+    pub const fn len(self) -> usize {
+        self.c * self.h * self.w
+    }
+
+    /// Whether a sample has no element.
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// Pixels of one map.
+    pub const fn area(self) -> usize {
+        self.h * self.w
+    }
+
+    /// Position of an element in memory (channels innermost) from its NCHW coordinates.
+    pub const fn offset(self, c: usize, h: usize, w: usize) -> usize {
+        (h * self.w + w) * self.c + c
+    }
+}
+
+impl std::fmt::Display for Dims {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.h == 1 && self.w == 1 { write!(f, "{}", self.c) } else { write!(f, "{}x{}x{}", self.c, self.h, self.w) }
+    }
+}
+
+/// Reorders a batch from NCHW (every interface) to channels innermost (memory).
+pub fn to_nhwc<T: Copy + Default>(nchw: &[T], dims: Dims) -> Vec<T> {
+    permute(nchw, dims, |d, c, p| (c * d.area() + p, p * d.c + c))
+}
+
+/// Reorders a batch from channels innermost (memory) to NCHW (every interface).
+pub fn to_nchw<T: Copy + Default>(nhwc: &[T], dims: Dims) -> Vec<T> {
+    permute(nhwc, dims, |d, c, p| (p * d.c + c, c * d.area() + p))
+}
+
+fn permute<T: Copy + Default>(from: &[T], dims: Dims, index: impl Fn(Dims, usize, usize) -> (usize, usize)) -> Vec<T> {
+    assert!(!dims.is_empty() && from.len().is_multiple_of(dims.len()), "a batch of {dims} has {} elements", from.len());
+    let mut to = vec![T::default(); from.len()];
+    for (from, to) in from.chunks_exact(dims.len()).zip(to.chunks_exact_mut(dims.len())) {
+        for c in 0..dims.c {
+            for p in 0..dims.area() {
+                let (source, target) = index(dims, c, p);
+                to[target] = from[source];
+            }
+        }
+    }
+    to
+}
+
+/// Kernel geometry shared by convolutions: sizes are [height, width].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Taps {
+    /// Kernel size [R, S].
+    pub kernel: [usize; 2],
+    /// Step between windows.
+    pub stride: [usize; 2],
+    /// Zeros on each side.
+    pub padding: [usize; 2],
+    /// Distance between taps.
+    pub dilation: [usize; 2],
+}
+
+/// The problem size of a convolution x (N,C,H,W) → y (N,K,P,Q) with K filters of C/groups×R×S. A transposed
+/// convolution is its adjoint: the same problem, read from y to x.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Conv2d {
+    /// Batch.
+    pub n: usize,
+    /// The wide side: x of a convolution, the output of a transposed one.
+    pub x: Dims,
+    /// The narrow side: y of a convolution, the input of a transposed one.
+    pub y: Dims,
+    /// Kernel, stride, padding, dilation.
+    pub taps: Taps,
+    /// Groups; both channel counts are multiples of it.
+    pub groups: usize,
+}
+
+impl Conv2d {
+    /// A convolution of `x` with `filters` filters: P = ⌊(H + 2·pad − dilation·(R − 1) − 1) / stride⌋ + 1 (PyTorch's formula).
+    pub fn forward(n: usize, x: Dims, filters: usize, taps: Taps, groups: usize) -> Result<Self> {
+        check(taps, groups, x.c, filters)?;
+        let side = |size: usize, i: usize| -> Result<usize> {
+            let span = taps.dilation[i] * (taps.kernel[i] - 1) + 1;
+            let padded = size + 2 * taps.padding[i];
+            if padded < span {
+                return Err(Error::usage(format!(
+                    "kernel {} (dilation {}) is larger than the padded input {padded}: use a smaller kernel or more padding",
+                    taps.kernel[i], taps.dilation[i]
+                )));
+            }
+            Ok((padded - span) / taps.stride[i] + 1)
+        };
+        let y = Dims::new(filters, side(x.h, 0)?, side(x.w, 1)?);
+        Ok(Self { n, x, y, taps, groups })
+    }
+
+    /// A transposed convolution of `y` to `channels`: H = (P − 1)·stride − 2·pad + dilation·(R − 1) + output padding + 1.
+    pub fn transposed(n: usize, y: Dims, channels: usize, taps: Taps, output_padding: [usize; 2], groups: usize) -> Result<Self> {
+        check(taps, groups, channels, y.c)?;
+        let side = |size: usize, i: usize| -> Result<usize> {
+            if output_padding[i] >= taps.stride[i].max(taps.dilation[i]) {
+                return Err(Error::usage(format!(
+                    "output padding {} must be smaller than the stride {} or the dilation {}",
+                    output_padding[i], taps.stride[i], taps.dilation[i]
+                )));
+            }
+            let grown = (size - 1) * taps.stride[i] + taps.dilation[i] * (taps.kernel[i] - 1) + output_padding[i] + 1;
+            if grown <= 2 * taps.padding[i] {
+                return Err(Error::usage(format!("padding {} leaves nothing of the output ({grown} before cropping)", taps.padding[i])));
+            }
+            Ok(grown - 2 * taps.padding[i])
+        };
+        let x = Dims::new(channels, side(y.h, 0)?, side(y.w, 1)?);
+        Ok(Self { n, x, y, taps, groups })
+    }
+
+    /// A fully connected layer: one "pixel" a sample, every input a channel.
+    pub fn linear(n: usize, input: usize, output: usize) -> Self {
+        let taps = Taps { kernel: [1, 1], stride: [1, 1], padding: [0, 0], dilation: [1, 1] };
+        Self { n, x: Dims::flat(input), y: Dims::flat(output), taps, groups: 1 }
+    }
+
+    /// Elements of the weight: R·S·(C/groups)·K, in memory in that order.
+    pub fn weight_len(&self) -> usize {
+        self.taps.kernel[0] * self.taps.kernel[1] * (self.x.c / self.groups) * self.y.c
+    }
+
+    /// Floating-point operations of one pass (a multiplication and an addition a tap).
+    pub fn flops(&self) -> f64 {
+        2.0 * self.n as f64 * self.y.area() as f64 * self.weight_len() as f64
+    }
+}
+
+fn check(taps: Taps, groups: usize, c: usize, k: usize) -> Result<()> {
+    for (name, pair) in [("kernel", taps.kernel), ("stride", taps.stride), ("dilation", taps.dilation)] {
+        if pair.contains(&0) {
+            return Err(Error::usage(format!("{name} {pair:?} must be at least 1")));
+        }
+    }
+    if c == 0 || k == 0 {
+        return Err(Error::usage(format!("channel counts must be at least 1, not {c} and {k}")));
+    }
+    if groups == 0 || !c.is_multiple_of(groups) || !k.is_multiple_of(groups) {
+        return Err(Error::usage(format!("groups = {groups} must divide both channel counts, {c} and {k}")));
+    }
+    Ok(())
+}
+
+/// The problem size of a pooling x (N,C,H,W) → y (N,C,P,Q).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Pool2d {
+    /// Batch.
+    pub n: usize,
+    /// Input.
+    pub x: Dims,
+    /// Output.
+    pub y: Dims,
+    /// Window [height, width].
+    pub kernel: [usize; 2],
+    /// Step between windows.
+    pub stride: [usize; 2],
+    /// Padding on each side, at most half of the kernel.
+    pub padding: [usize; 2],
+}
+
+impl Pool2d {
+    /// P = ⌊(H + 2·pad − kernel) / stride⌋ + 1: floor sizes, what does not fill a window is dropped.
+    pub fn new(n: usize, x: Dims, kernel: [usize; 2], stride: [usize; 2], padding: [usize; 2]) -> Result<Self> {
+        let side = |size: usize, i: usize| -> Result<usize> {
+            if kernel[i] == 0 || stride[i] == 0 {
+                return Err(Error::usage(format!("pooling kernel {kernel:?} and stride {stride:?} must be at least 1")));
+            }
+            if 2 * padding[i] > kernel[i] {
+                return Err(Error::usage(format!("pooling padding {} must be at most half of the kernel {}", padding[i], kernel[i])));
+            }
+            let padded = size + 2 * padding[i];
+            if padded < kernel[i] {
+                return Err(Error::usage(format!("pooling window {} is larger than the padded input {padded}", kernel[i])));
+            }
+            Ok((padded - kernel[i]) / stride[i] + 1)
+        };
+        let y = Dims::new(x.c, side(x.h, 0)?, side(x.w, 1)?);
+        Ok(Self { n, x, y, kernel, stride, padding })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAME: Taps = Taps { kernel: [3, 3], stride: [1, 1], padding: [1, 1], dilation: [1, 1] };
+
+    #[test]
+    fn sizes_follow_pytorch() {
+        let conv = |side: usize, taps: Taps| Conv2d::forward(1, Dims::new(3, side, side), 8, taps, 1).map(|g| g.y.h);
+        assert_eq!(conv(9, SAME).unwrap(), 9);
+        assert_eq!(conv(20, Taps { kernel: [7, 7], stride: [2, 2], padding: [3, 3], dilation: [1, 1] }).unwrap(), 10);
+        assert_eq!(conv(11, Taps { kernel: [3, 3], stride: [1, 1], padding: [2, 2], dilation: [2, 2] }).unwrap(), 11);
+        assert!(conv(1, Taps { padding: [0, 0], ..SAME }).is_err());
+        let taps = Taps { kernel: [3, 3], stride: [2, 2], padding: [1, 1], dilation: [1, 1] };
+        let up = Conv2d::transposed(1, Dims::new(4, 6, 6), 4, taps, [1, 1], 1).unwrap();
+        assert_eq!(up.x, Dims::new(4, 12, 12));
+        assert!(Conv2d::transposed(1, Dims::new(4, 6, 6), 4, taps, [2, 2], 1).is_err());
+        assert_eq!(Pool2d::new(1, Dims::new(6, 7, 7), [2, 2], [2, 2], [0, 0]).unwrap().y, Dims::new(6, 3, 3));
+        assert!(Pool2d::new(1, Dims::new(6, 7, 7), [2, 2], [2, 2], [2, 2]).is_err());
+        assert!(Conv2d::forward(1, Dims::new(3, 8, 8), 8, SAME, 2).is_err());
+    }
+
+    #[test]
+    fn layouts_are_inverse() {
+        let dims = Dims::new(3, 2, 5);
+        let x: Vec<u32> = (0..60).collect();
+        let inside = to_nhwc(&x, dims);
+        assert_eq!(inside[dims.offset(2, 1, 3)], (2 * 2 + 1) * 5 + 3);
+        assert_eq!(to_nchw(&inside, dims), x);
+    }
+}

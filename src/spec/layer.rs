@@ -1,0 +1,336 @@
+//! The layers of a description: one struct an operation, with the keys that a user writes.
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::values::{Filters, Init, Pad, Pair};
+use crate::ops::Activation;
+
+/// A layer: its name, what it reads, and what it does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerSpec {
+    /// Name, also of its parameters: `{name}.weight`.
+    pub name: String,
+    /// Names of the layers that it reads (`input` is the image); empty: the layer before.
+    pub from: Vec<String>,
+    /// What it does.
+    pub op: LayerOp,
+}
+
+const fn one() -> Pair {
+    Pair::both(1)
+}
+
+const fn none() -> Pair {
+    Pair::both(0)
+}
+
+const fn unpadded() -> Pad {
+    Pad::Fixed(Pair::both(0))
+}
+
+const fn yes() -> bool {
+    true
+}
+
+const fn one_group() -> usize {
+    1
+}
+
+/// Convolution, `op = "conv2d"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Conv2dSpec {
+    pub filters: Filters,
+    pub kernel: Pair,
+    #[serde(default = "one")]
+    pub stride: Pair,
+    #[serde(default = "unpadded")]
+    pub padding: Pad,
+    #[serde(default = "one")]
+    pub dilation: Pair,
+    #[serde(default = "one_group")]
+    pub groups: usize,
+    #[serde(default = "yes")]
+    pub bias: bool,
+    #[serde(default)]
+    pub activation: Activation,
+    #[serde(default)]
+    pub init: Init,
+    /// Name of the weight, to share it with another layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<String>,
+}
+
+/// Transposed convolution, `op = "conv_transpose2d"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct ConvTranspose2dSpec {
+    pub filters: Filters,
+    pub kernel: Pair,
+    #[serde(default = "one")]
+    pub stride: Pair,
+    #[serde(default = "unpadded")]
+    pub padding: Pad,
+    #[serde(default = "none")]
+    pub output_padding: Pair,
+    #[serde(default = "one")]
+    pub dilation: Pair,
+    #[serde(default = "one_group")]
+    pub groups: usize,
+    #[serde(default = "yes")]
+    pub bias: bool,
+    #[serde(default)]
+    pub activation: Activation,
+    #[serde(default)]
+    pub init: Init,
+    /// Name of the weight, to share it with another layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<String>,
+}
+
+/// Fully connected, `op = "linear"`; exactly one of `units`, `shape` and `like` says how large its output is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct LinearSpec {
+    /// A vector of so many units.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub units: Option<usize>,
+    /// Maps of [channels, height, width].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<[usize; 3]>,
+    /// Maps as large as the named layer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub like: Option<String>,
+    #[serde(default = "yes")]
+    pub bias: bool,
+    #[serde(default)]
+    pub activation: Activation,
+    #[serde(default)]
+    pub init: Init,
+    /// Name of the weight, to share it with another layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<String>,
+}
+
+/// Max or L2 pooling, `op = "max_pool2d"` or `"l2_pool2d"`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Pool2dSpec {
+    pub kernel: Pair,
+    /// The kernel unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stride: Option<Pair>,
+    #[serde(default = "none")]
+    pub padding: Pair,
+}
+
+/// Average pooling, `op = "avg_pool2d"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct AvgPool2dSpec {
+    pub kernel: Pair,
+    /// The kernel unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stride: Option<Pair>,
+    #[serde(default = "none")]
+    pub padding: Pair,
+    /// Whether padding counts in the mean.
+    #[serde(default = "yes")]
+    pub count_include_pad: bool,
+}
+
+/// Max-unpooling, `op = "max_unpool2d"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct MaxUnpool2dSpec {
+    /// Name of the max-pooling layer whose switches and sizes it takes.
+    pub switches: String,
+}
+
+/// Nearest-neighbour upsampling, `op = "upsample_nearest2d"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct UpsampleSpec {
+    pub scale: Pair,
+}
+
+/// An activation on its own, `op = "activation"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct ActivationSpec {
+    pub activation: Activation,
+}
+
+/// Dropout, `op = "dropout"`: nothing at inference.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct DropoutSpec {
+    pub p: f64,
+}
+
+const fn first_threshold() -> f64 {
+    0.01
+}
+
+/// Soft threshold with learned thresholds, `op = "soft_threshold"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct SoftThresholdSpec {
+    /// First value of every threshold.
+    #[serde(default = "first_threshold")]
+    pub value: f64,
+    /// Name of the thresholds, to share them with another layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<String>,
+}
+
+/// TopK, `op = "top_k"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct TopKSpec {
+    pub k: usize,
+}
+
+const fn threshold_rate() -> f64 {
+    0.01
+}
+
+/// BatchTopK, `op = "batch_top_k"`: at inference a stored threshold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct BatchTopKSpec {
+    pub k: usize,
+    /// Weight of each batch in the running threshold.
+    #[serde(default = "threshold_rate")]
+    pub rate: f64,
+}
+
+/// Lifetime winner-take-all, `op = "lifetime_wta"`: nothing at inference.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct LifetimeWtaSpec {
+    /// Share of the batch that each unit keeps.
+    pub rate: f64,
+}
+
+/// An operation without keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+macro_rules! layer_ops {
+    ($($(#[$meta:meta])* $variant:ident $name:literal $spec:ty),* $(,)?) => {
+        /// What a layer does.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum LayerOp { $($(#[$meta])* $variant($spec),)* }
+
+        impl LayerOp {
+            /// Every operation's name.
+            pub const NAMES: &[&str] = &[$($name),*];
+
+            /// Its name in descriptions.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $name,)* }
+            }
+
+            fn keys(&self) -> Result<Value, serde_json::Error> {
+                match self { $(Self::$variant(spec) => serde_json::to_value(spec),)* }
+            }
+
+            fn from_keys(name: &str, keys: Value) -> Result<Self, serde_json::Error> {
+                match name {
+                    $($name => serde_json::from_value(keys).map(Self::$variant),)*
+                    other => Err(serde_json::Error::custom(format!("op {other:?} is unknown: there are {}", Self::NAMES.join(", ")))),
+                }
+            }
+        }
+    };
+}
+
+layer_ops! {
+    /// Convolution.
+    Conv2d "conv2d" Conv2dSpec,
+    /// Transposed convolution.
+    ConvTranspose2d "conv_transpose2d" ConvTranspose2dSpec,
+    /// Fully connected.
+    Linear "linear" LinearSpec,
+    /// Max pooling.
+    MaxPool2d "max_pool2d" Pool2dSpec,
+    /// Average pooling.
+    AvgPool2d "avg_pool2d" AvgPool2dSpec,
+    /// L2 pooling.
+    L2Pool2d "l2_pool2d" Pool2dSpec,
+    /// Max-unpooling by switches.
+    MaxUnpool2d "max_unpool2d" MaxUnpool2dSpec,
+    /// Nearest upsampling.
+    UpsampleNearest2d "upsample_nearest2d" UpsampleSpec,
+    /// An activation.
+    Activation "activation" ActivationSpec,
+    /// Dropout.
+    Dropout "dropout" DropoutSpec,
+    /// Soft threshold.
+    SoftThreshold "soft_threshold" SoftThresholdSpec,
+    /// TopK.
+    TopK "top_k" TopKSpec,
+    /// BatchTopK.
+    BatchTopK "batch_top_k" BatchTopKSpec,
+    /// Spatial winner-take-all.
+    SpatialWta "spatial_wta" Nothing,
+    /// Lifetime winner-take-all.
+    LifetimeWta "lifetime_wta" LifetimeWtaSpec,
+    /// Sum of two layers.
+    Add "add" Nothing,
+    /// The first layer less the second.
+    Sub "sub" Nothing,
+    /// Channels of several layers side by side.
+    Concat "concat" Nothing,
+}
+
+impl Serialize for LayerSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut table = Map::new();
+        table.insert("name".to_owned(), Value::from(self.name.clone()));
+        table.insert("op".to_owned(), Value::from(self.op.name()));
+        if !self.from.is_empty() {
+            table.insert("from".to_owned(), Value::from(self.from.clone()));
+        }
+        if let Value::Object(keys) = self.op.keys().map_err(serde::ser::Error::custom)? {
+            table.extend(keys);
+        }
+        table.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for LayerSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut table = Map::deserialize(deserializer)?;
+        let mut text = |key: &str| match table.remove(key) {
+            Some(Value::String(text)) if !text.is_empty() => Ok(text),
+            Some(other) => Err(D::Error::custom(format!("layer: {key} = {other} is not a name"))),
+            None => Err(D::Error::custom(format!("a layer has no {key}: every [[model.layers]] needs name and op"))),
+        };
+        let (name, op) = (text("name")?, text("op")?);
+        let from = match table.remove("from") {
+            None => Vec::new(),
+            Some(Value::String(one)) => vec![one],
+            Some(list) => serde_json::from_value(list).map_err(|error| D::Error::custom(format!("layer {name}: from: {error}")))?,
+        };
+        let op = LayerOp::from_keys(&op, Value::Object(table)).map_err(|error| D::Error::custom(format!("layer {name}: {error}")))?;
+        Ok(Self { name, from, op })
+    }
+}

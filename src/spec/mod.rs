@@ -1,0 +1,340 @@
+//! What a run is: the model, and how it is trained. Written in TOML, overridden by `--set key=value`, kept whole in the run
+//! folder, and the model part in the model file.
+
+mod layer;
+mod overrides;
+mod presets;
+mod values;
+
+use serde::{Deserialize, Serialize};
+
+pub use layer::{
+    ActivationSpec, AvgPool2dSpec, BatchTopKSpec, Conv2dSpec, ConvTranspose2dSpec, DropoutSpec, LayerOp, LayerSpec, LifetimeWtaSpec, LinearSpec,
+    MaxUnpool2dSpec, Nothing, Pool2dSpec, SoftThresholdSpec, TopKSpec, UpsampleSpec,
+};
+pub use overrides::{apply as apply_override, from_toml};
+pub use presets::{DEFAULT as DEFAULT_PRESET, names as preset_names, text as preset_text};
+pub use values::{Filters, Init, Pad, Pair};
+
+use crate::error::{Error, Result};
+use crate::ops::{Activation, LossKind};
+
+/// A model: a graph of layers from an image to its reconstruction, through a code.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// Channels, height and width of the input. Left out, the data decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<[usize; 3]>,
+    /// Name of the layer whose output is the code.
+    pub code: String,
+    /// Name of the layer whose output is the reconstruction: the last one unless named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+    /// The layers, each after those that it reads.
+    pub layers: Vec<LayerSpec>,
+}
+
+/// A run's whole configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Seed of everything that draws.
+    #[serde(default)]
+    pub seed: u64,
+    /// The data.
+    #[serde(default)]
+    pub data: DataSpec,
+    /// The model.
+    pub model: ModelSpec,
+    /// The reconstruction loss.
+    #[serde(default)]
+    pub loss: LossSpec,
+    /// Sparsity penalty and revival of dead units.
+    #[serde(default)]
+    pub sparsity: SparsitySpec,
+    /// The optimiser.
+    #[serde(default)]
+    pub optimizer: OptimizerSpec,
+    /// The learning rate over time.
+    #[serde(default)]
+    pub schedule: ScheduleSpec,
+    /// Length and rhythm of the training.
+    #[serde(default)]
+    pub train: TrainSpec,
+}
+
+/// Where images come from and how a batch is cut from them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataSpec {
+    /// A bundled set's name, a folder, or a file.
+    pub source: String,
+    /// Side of the square crops taken from images larger than that, when the model does not fix its input.
+    pub crop: usize,
+    /// Crops taken from each image an epoch; 1 where images are as large as the input. 0: as many as cover the image once.
+    pub crops_per_image: usize,
+    /// Flip left to right at random.
+    pub flip_x: bool,
+    /// Flip top to bottom at random.
+    pub flip_y: bool,
+    /// Share of the images held out for validation. A bundled set may bring its own.
+    pub validation: f64,
+    /// Largest number of patches that validation looks at.
+    pub validation_patches: usize,
+}
+
+impl Default for DataSpec {
+    fn default() -> Self {
+        Self {
+            source: "photos".to_owned(),
+            crop: 32,
+            crops_per_image: 0,
+            flip_x: false,
+            flip_y: false,
+            validation: 0.1,
+            validation_patches: 2048,
+        }
+    }
+}
+
+/// The reconstruction loss.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LossSpec {
+    /// `sum_squares`, `mse`, `l1`, `bce` or `charbonnier`.
+    pub kind: String,
+    /// ε of `charbonnier`.
+    pub eps: f64,
+}
+
+impl Default for LossSpec {
+    fn default() -> Self {
+        Self { kind: "sum_squares".to_owned(), eps: 1e-3 }
+    }
+}
+
+impl LossSpec {
+    /// The loss meant.
+    pub fn resolve(&self) -> Result<LossKind> {
+        Ok(match self.kind.as_str() {
+            "sum_squares" => LossKind::SumSquares,
+            "mse" => LossKind::Mse,
+            "l1" => LossKind::L1,
+            "bce" => LossKind::Bce,
+            "charbonnier" => LossKind::Charbonnier { eps: self.eps },
+            other => return Err(Error::usage(format!("loss.kind = {other:?}: known are sum_squares, mse, l1, bce, charbonnier"))),
+        })
+    }
+}
+
+/// Sparsity of the code.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SparsitySpec {
+    /// `l1`, `kl` or `none` (selections such as TopK are layers).
+    pub penalty: String,
+    /// λ of the L1 penalty λ‖z‖₁.
+    pub lambda: f64,
+    /// β of the KL penalty.
+    pub beta: f64,
+    /// Target rate ρ of the KL penalty.
+    pub rho: f64,
+    /// Epochs over which the penalty grows from 0 to its full weight.
+    pub warmup_epochs: f64,
+    /// Gradient that pushes a dead unit's pre-activation up; 0 turns revival off.
+    pub revive_strength: f64,
+    /// Steps without firing after which a unit counts as dead.
+    pub revive_patience: usize,
+}
+
+impl Default for SparsitySpec {
+    fn default() -> Self {
+        Self {
+            penalty: "l1".to_owned(),
+            lambda: 1e-3,
+            beta: 0.1,
+            rho: 0.05,
+            warmup_epochs: 0.0,
+            revive_strength: 0.0,
+            revive_patience: 100,
+        }
+    }
+}
+
+/// The optimiser.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerSpec {
+    /// `sgd`, `adam` or `adamw`.
+    pub kind: String,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// SGD's momentum.
+    pub momentum: f64,
+    /// Nesterov's momentum.
+    pub nesterov: bool,
+    /// Adam's decay rates of the moments.
+    pub betas: [f64; 2],
+    /// Adam's ε.
+    pub eps: f64,
+    /// Weight decay (decoupled in `adamw`).
+    pub weight_decay: f64,
+    /// Largest global norm of the gradient; 0: no clipping.
+    pub clip_norm: f64,
+}
+
+impl Default for OptimizerSpec {
+    fn default() -> Self {
+        Self {
+            kind: "sgd".to_owned(),
+            lr: 1e-3,
+            momentum: 0.9,
+            nesterov: false,
+            betas: [0.9, 0.999],
+            eps: 1e-8,
+            weight_decay: 0.0,
+            clip_norm: 0.0,
+        }
+    }
+}
+
+/// The learning rate over time, as a factor on `optimizer.lr`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScheduleSpec {
+    /// `constant`, `step`, `cosine` or `one_cycle`.
+    pub kind: String,
+    /// Epochs of linear growth from 0 at the start.
+    pub warmup_epochs: f64,
+    /// `step`: epochs between drops.
+    pub every_epochs: f64,
+    /// `step`: factor of each drop.
+    pub gamma: f64,
+    /// `cosine` and `one_cycle`: factor at the end.
+    pub floor: f64,
+    /// `one_cycle`: share of the training spent rising.
+    pub rise: f64,
+}
+
+impl Default for ScheduleSpec {
+    fn default() -> Self {
+        Self { kind: "constant".to_owned(), warmup_epochs: 0.0, every_epochs: 10.0, gamma: 0.1, floor: 0.0, rise: 0.3 }
+    }
+}
+
+/// Length and rhythm of a training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainSpec {
+    /// Images (or crops) of a step.
+    pub batch: usize,
+    /// Passes over the data.
+    pub epochs: f64,
+    /// Steps; 0: as many as the epochs make.
+    pub steps: u64,
+    /// Steps between lines of the log.
+    pub log_every: u64,
+    /// Epochs between validations (there is always one at the end).
+    pub validate_every: f64,
+}
+
+impl Default for TrainSpec {
+    fn default() -> Self {
+        Self { batch: 128, epochs: 10.0, steps: 0, log_every: 50, validate_every: 1.0 }
+    }
+}
+
+impl Config {
+    /// Reads a configuration and its overrides; errors name the key.
+    pub fn parse(text: &str, place: &str, overrides: &[String]) -> Result<Self> {
+        let mut value = overrides::from_toml(text).map_err(|error| error.at(place))?;
+        for one in overrides {
+            overrides::apply(&mut value, one)?;
+        }
+        let config: Self = serde_json::from_value(value).map_err(|error| Error::usage(format!("{place}: {error}")))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// As TOML, with every value spelled out.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a configuration is a TOML table")
+    }
+
+    fn check(&self) -> Result<()> {
+        self.loss.resolve()?;
+        let one_of = |key: &str, value: &str, known: &[&str]| -> Result<()> {
+            if known.contains(&value) { Ok(()) } else { Err(Error::usage(format!("{key} = {value:?}: known are {}", known.join(", ")))) }
+        };
+        one_of("sparsity.penalty", &self.sparsity.penalty, &["none", "l1", "kl"])?;
+        one_of("optimizer.kind", &self.optimizer.kind, &["sgd", "adam", "adamw"])?;
+        one_of("schedule.kind", &self.schedule.kind, &["constant", "step", "cosine", "one_cycle"])?;
+        let (o, s, t) = (&self.optimizer, &self.sparsity, &self.train);
+        let not_negative: &[(&str, f64)] = &[
+            ("optimizer.lr", o.lr),
+            ("optimizer.weight_decay", o.weight_decay),
+            ("optimizer.clip_norm", o.clip_norm),
+            ("sparsity.lambda", s.lambda),
+            ("sparsity.beta", s.beta),
+            ("sparsity.warmup_epochs", s.warmup_epochs),
+            ("sparsity.revive_strength", s.revive_strength),
+            ("schedule.warmup_epochs", self.schedule.warmup_epochs),
+            ("train.epochs", t.epochs),
+            ("train.validate_every", t.validate_every),
+        ];
+        for (key, value) in not_negative {
+            if !value.is_finite() || *value < 0.0 {
+                return Err(Error::usage(format!("{key} = {value}: it must be a number of at least 0")));
+            }
+        }
+        let shares: &[(&str, f64)] = &[
+            ("optimizer.momentum", o.momentum),
+            ("optimizer.betas[0]", o.betas[0]),
+            ("optimizer.betas[1]", o.betas[1]),
+            ("data.validation", self.data.validation),
+        ];
+        for (key, value) in shares {
+            if !(0.0..1.0).contains(value) {
+                return Err(Error::usage(format!("{key} = {value}: it must lie in 0 ≤ x < 1")));
+            }
+        }
+        if !(s.rho > 0.0 && s.rho < 1.0) {
+            return Err(Error::usage(format!("sparsity.rho = {}: a rate lies between 0 and 1", s.rho)));
+        }
+        if !(self.schedule.rise > 0.0 && self.schedule.rise < 1.0) {
+            return Err(Error::usage(format!("schedule.rise = {}: a share lies between 0 and 1", self.schedule.rise)));
+        }
+        if self.schedule.kind == "step" && self.schedule.every_epochs <= 0.0 {
+            return Err(Error::usage("schedule.every_epochs: it must be above 0"));
+        }
+        if t.batch == 0 || t.log_every == 0 || self.data.crop == 0 {
+            return Err(Error::usage("train.batch, train.log_every and data.crop must be at least 1"));
+        }
+        if o.nesterov && o.momentum == 0.0 {
+            return Err(Error::usage("optimizer.nesterov needs a momentum above 0"));
+        }
+        Ok(())
+    }
+}
+
+/// Names of the activations in descriptions.
+pub(crate) fn activation_named(kind: &str, slope: f64, alpha: f64) -> Result<Activation> {
+    Ok(match kind {
+        "identity" | "linear" => Activation::Identity,
+        "relu" => Activation::Relu,
+        "leaky_relu" if slope >= 0.0 => Activation::LeakyRelu { slope },
+        "leaky_relu" => return Err(Error::usage(format!("leaky_relu: slope {slope} must be at least 0"))),
+        "elu" if alpha > 0.0 => Activation::Elu { alpha },
+        "elu" => return Err(Error::usage(format!("elu: alpha {alpha} must be above 0"))),
+        "softplus" => Activation::Softplus,
+        "sigmoid" => Activation::Sigmoid,
+        "tanh" => Activation::Tanh,
+        "gelu" => Activation::Gelu,
+        "silu" => Activation::Silu,
+        other => {
+            let known = "identity, relu, leaky_relu, elu, softplus, sigmoid, tanh, gelu, silu";
+            return Err(Error::usage(format!("activation {other:?} is unknown: there are {known}")));
+        }
+    })
+}

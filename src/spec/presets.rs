@@ -1,0 +1,25 @@
+//! Configurations by name, compiled into the binary.
+
+use crate::error::{Error, Result};
+
+/// The preset of `csae train` without a word.
+pub const DEFAULT: &str = "article";
+
+const PRESETS: &[(&str, &str)] = &[
+    ("article", include_str!("../../assets/presets/article.toml")),
+    ("w1", include_str!("../../assets/presets/w1.toml")),
+    ("w2", include_str!("../../assets/presets/w2.toml")),
+    ("w3", include_str!("../../assets/presets/w3.toml")),
+];
+
+/// Every preset's name.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    PRESETS.iter().map(|(name, _)| *name)
+}
+
+/// A preset's TOML.
+pub fn text(name: &str) -> Result<&'static str> {
+    PRESETS.iter().find(|(known, _)| *known == name).map(|(_, text)| *text).ok_or_else(|| {
+        Error::usage(format!("--preset {name}: there are {}", names().collect::<Vec<_>>().join(", ")))
+    })
+}

@@ -1,0 +1,165 @@
+//! PSNR and SSIM as scikit-image 0.26 defines them, on the 0–1 scale.
+//!
+//! Neither clips: a caller whose picture may leave 0–1 clips it first, as a saved picture would be.
+
+/// Standard deviation of SSIM's Gaussian window.
+const SIGMA: f64 = 1.5;
+/// The window ends at `TRUNCATE` standard deviations: radius 5, 11×11.
+const TRUNCATE: f64 = 3.5;
+/// (K₁·data range)², K₁ = 0.01.
+const C1: f64 = 0.01 * 0.01;
+/// (K₂·data range)², K₂ = 0.03.
+const C2: f64 = 0.03 * 0.03;
+
+/// Mean squared error.
+pub fn mse(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len(), "pictures of the same size");
+    let square = |(&a, &b): (&f32, &f32)| (f64::from(a) - f64::from(b)).powi(2);
+    a.iter().zip(b).map(square).sum::<f64>() / a.len() as f64
+}
+
+/// Peak signal-to-noise ratio in dB, `peak_signal_noise_ratio(a, b, data_range=1)`: −10 log₁₀ of the mean squared error over all pixels and channels;
+/// infinite for equal pictures.
+pub fn psnr(a: &[f32], b: &[f32]) -> f64 {
+    let error = mse(a, b);
+    // −10·log₁₀(0) would do too, but says less
+    if error == 0.0 { f64::INFINITY } else { -10.0 * error.log10() }
+}
+
+/// Structural similarity (Wang, Bovik, Sheikh & Simoncelli 2004) of two H,W,C pictures, `structural_similarity(a, b, gaussian_weights=True,
+/// sigma=1.5, use_sample_covariance=False, data_range=1, channel_axis=-1)`: the mean over channels of the mean map, without the border that the
+/// window does not cover (so the treatment of the boundary never shows).
+///
+/// scikit-image refuses pictures smaller than the 11×11 window. Here the window shrinks to the largest odd side that fits, with the same σ.
+pub fn ssim(a: &[f32], b: &[f32], h: usize, w: usize, c: usize) -> f64 {
+    assert!(a.len() == h * w * c && b.len() == a.len() && !a.is_empty(), "two pictures of {h}x{w}x{c}");
+    let radius = ((TRUNCATE * SIGMA + 0.5) as usize).min((h.min(w) - 1) / 2);
+    let window = gaussian(radius);
+    (0..c).map(|channel| channel_ssim(a, b, (h, w, c), channel, &window)).sum::<f64>() / c as f64
+}
+
+fn gaussian(radius: usize) -> Vec<f64> {
+    let weight = |i: usize| (-0.5 * ((i as f64 - radius as f64) / SIGMA).powi(2)).exp();
+    let weights: Vec<f64> = (0..=2 * radius).map(weight).collect();
+    let sum: f64 = weights.iter().sum();
+    weights.into_iter().map(|weight| weight / sum).collect()
+}
+
+/// What is filtered: a, b, a², b², ab.
+const MOMENTS: usize = 5;
+
+/// Rows are filtered horizontally once and kept in a ring as tall as the window, so that memory grows with the width only.
+fn channel_ssim(a: &[f32], b: &[f32], (h, w, c): (usize, usize, usize), channel: usize, window: &[f64]) -> f64 {
+    let size = window.len();
+    let (rows, columns) = (h + 1 - size, w + 1 - size);
+    let mut moments = vec![[0.0f64; MOMENTS]; w];
+    let mut ring = vec![vec![[0.0f64; MOMENTS]; columns]; size];
+    let mut filtered = vec![[0.0f64; MOMENTS]; columns];
+    let mut sum = 0.0;
+    for y in 0..h {
+        let row = y * w * c..(y + 1) * w * c;
+        let samples = |picture: &[f32]| -> Vec<f64> {
+            picture[row.clone()].iter().skip(channel).step_by(c).map(|&v| f64::from(v)).collect()
+        };
+        for ((moment, a), b) in moments.iter_mut().zip(samples(a)).zip(samples(b)) {
+            *moment = [a, b, a * a, b * b, a * b];
+        }
+        for (out, taps) in ring[y % size].iter_mut().zip(moments.windows(size)) {
+            *out = [0.0; MOMENTS];
+            add_weighted(out, taps.iter().zip(window));
+        }
+        if y + 1 < size {
+            continue;
+        }
+        let top = y + 1 - size;
+        filtered.fill([0.0; MOMENTS]);
+        for (tap, &weight) in window.iter().enumerate() {
+            for (out, moment) in filtered.iter_mut().zip(&ring[(top + tap) % size]) {
+                add_weighted(out, [(moment, &weight)].into_iter());
+            }
+        }
+        sum += filtered.iter().map(similarity).sum::<f64>();
+    }
+    sum / (rows * columns) as f64
+}
+
+fn add_weighted<'a>(out: &mut [f64; MOMENTS], taps: impl Iterator<Item = (&'a [f64; MOMENTS], &'a f64)>) {
+    for (moment, weight) in taps {
+        for (o, m) in out.iter_mut().zip(moment) {
+            *o += weight * m;
+        }
+    }
+}
+
+fn similarity(&[a, b, aa, bb, ab]: &[f64; MOMENTS]) -> f64 {
+    let (var_a, var_b, covariance) = (aa - a * a, bb - b * b, ab - a * b);
+    ((2.0 * a * b + C1) * (2.0 * covariance + C2)) / ((a * a + b * b + C1) * (var_a + var_b + C2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pattern with a little noise, by integer arithmetic, which the Python below repeats.
+    fn picture(h: usize, w: usize, c: usize, k: u64) -> Vec<f32> {
+        let sample = |i: usize| {
+            let noise = ((i as u64 * 2_654_435_761 + k * 40_503) & 0xffff_ffff) >> 24;
+            let (y, x) = ((i / c / w) as u64, (i / c % w) as u64);
+            (((y * 7 + x * 3 + k * 11) % 200) as f32 + (noise % 56) as f32) / 255.0
+        };
+        (0..h * w * c).map(sample).collect()
+    }
+
+    /// scikit-image 0.26.0 on `picture(…, 1)` against 0.75·`picture(…, 1)` + 0.25·`picture(…, 5)`, and against `picture(…, 9)`, in float64:
+    ///
+    /// ```python
+    /// def picture(h, w, c, k):
+    ///     i = np.arange(h * w * c, dtype=np.uint64)
+    ///     noise = ((i * np.uint64(2654435761) + np.uint64(k * 40503)) & np.uint64(0xffffffff)) >> np.uint64(24)
+    ///     y, x = np.divmod((i // np.uint64(c)).astype(int), w)
+    ///     s = ((y * 7 + x * 3 + k * 11) % 200).astype(np.float32) + (noise % np.uint64(56)).astype(np.float32)
+    ///     return (s / np.float32(255)).reshape(h, w, c)
+    /// ```
+    #[test]
+    fn equals_scikit_image() {
+        let cases = [
+            ((28, 28, 1), [21.743129374767605, 0.8493902354253412, 8.174702718037446, 0.24279152544902055]),
+            ((11, 11, 1), [27.30294858206735, 0.991386643840866, 9.239509527433608, 0.7701089002886222]),
+            ((11, 17, 3), [27.301169858421183, 0.9940711744536651, 9.069882713652916, 0.8013276795454614]),
+            ((40, 33, 3), [22.521034397395248, 0.9022248217854303, 8.252920801331827, 0.3451224986002235]),
+            ((64, 100, 1), [21.91854327215525, 0.8866525604837239, 8.211994546602417, 0.33470063415273316]),
+        ];
+        for ((h, w, c), expected) in cases {
+            let a = picture(h, w, c, 1);
+            let mixed: Vec<f32> = a.iter().zip(picture(h, w, c, 5)).map(|(a, b)| 0.75 * a + 0.25 * b).collect();
+            let other = picture(h, w, c, 9);
+            let got = [psnr(&a, &mixed), ssim(&a, &mixed, h, w, c), psnr(&a, &other), ssim(&a, &other, h, w, c)];
+            for (got, expected) in got.into_iter().zip(expected) {
+                assert!((got - expected).abs() <= 1e-9 * expected, "{h}x{w}x{c}: {got} instead of {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_ends_of_the_scale() {
+        let a = picture(20, 20, 3, 1);
+        assert_eq!(psnr(&a, &a), f64::INFINITY);
+        assert!((ssim(&a, &a, 20, 20, 3) - 1.0).abs() < 1e-12);
+        assert_eq!(psnr(&[0.0; 4], &[1.0; 4]), 0.0);
+        let black_white = ssim(&[0.0; 144], &[1.0; 144], 12, 12, 1);
+        assert!((black_white - C1 / (1.0 + C1)).abs() < 1e-12, "{black_white}");
+    }
+
+    #[test]
+    fn small_pictures_have_a_smaller_window() {
+        for (h, w) in [(1, 1), (1, 30), (2, 2), (8, 8), (10, 40)] {
+            let (a, b) = (picture(h, w, 1, 1), picture(h, w, 1, 2));
+            assert!((ssim(&a, &a, h, w, 1) - 1.0).abs() < 1e-12);
+            let value = ssim(&a, &b, h, w, 1);
+            assert!(value > -1.0 && value < 1.0, "{h}x{w}: {value}");
+        }
+        // the same formula on scipy's gaussian_filter with truncate=2 (radius 3), the border of 3 cut off
+        let value = ssim(&picture(8, 8, 1, 1), &picture(8, 8, 1, 9), 8, 8, 1);
+        assert!((value - 0.7501951285148839).abs() < 1e-9, "{value}");
+    }
+}

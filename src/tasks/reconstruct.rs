@@ -1,0 +1,101 @@
+//! Reconstruction of images of any size: overlapping tiles of the model's input, blended by a smooth window.
+
+use super::infer::Inference;
+use crate::device::Device;
+use crate::error::Result;
+use crate::model::Graph;
+
+/// Tiles of a batch.
+const BATCH: usize = 64;
+
+/// Where tiles of `size` begin along a side of `length` ≥ `size`: at most `size/2` apart, the last flush with the end.
+fn starts(length: usize, size: usize) -> Vec<usize> {
+    let last = length - size;
+    let stride = (size / 2).max(1);
+    let count = last.div_ceil(stride);
+    (0..=count).map(|i| if count == 0 { 0 } else { i * last / count }).collect()
+}
+
+/// Weight of a pixel inside a tile: a raised cosine that is nowhere 0, so that every pixel has a mean.
+fn window(size: usize) -> Vec<f64> {
+    let cosine = |i: usize| (std::f64::consts::TAU * (i as f64 + 0.5) / size as f64).cos();
+    (0..size).map(|i| 0.5 - 0.5 * cosine(i) + 1e-3).collect()
+}
+
+/// Reconstructs an image (H, W, C; 0…1) of any size. An image smaller than the model's input is mirrored at its edges first.
+pub fn image(device: &mut Device, graph: &Graph, inference: &mut Inference, pixels: &[f32], h: usize, w: usize) -> Result<Vec<f32>> {
+    let dims = graph.nodes[0].dims;
+    let c = dims.c;
+    let (full_h, full_w) = (h.max(dims.h), w.max(dims.w));
+    let padded = mirror(pixels, [h, w], [full_h, full_w], c);
+    let (wy, wx) = (window(dims.h), window(dims.w));
+    let mut sum = vec![0.0_f64; full_h * full_w * c];
+    let mut weight = vec![0.0_f64; full_h * full_w];
+    let tiles: Vec<(usize, usize)> =
+        starts(full_h, dims.h).iter().flat_map(|y| starts(full_w, dims.w).into_iter().map(|x| (*y, x))).collect();
+    for batch in tiles.chunks(BATCH) {
+        let mut x = Vec::with_capacity(batch.len() * dims.len());
+        for (top, left) in batch {
+            for row in *top..top + dims.h {
+                let start = (row * full_w + left) * c;
+                x.extend_from_slice(&padded[start..start + dims.w * c]);
+            }
+        }
+        let passed = inference.run(device, &x)?;
+        for ((top, left), tile) in batch.iter().zip(passed.y.chunks(dims.len())) {
+            for i in 0..dims.h {
+                for j in 0..dims.w {
+                    let factor = wy[i] * wx[j];
+                    let at = (top + i) * full_w + left + j;
+                    weight[at] += factor;
+                    for ch in 0..c {
+                        sum[at * c + ch] += factor * f64::from(tile[(i * dims.w + j) * c + ch]);
+                    }
+                }
+            }
+        }
+    }
+    let mut out = Vec::with_capacity(h * w * c);
+    for row in 0..h {
+        for at in row * full_w..row * full_w + w {
+            out.extend((0..c).map(|ch| (sum[at * c + ch] / weight[at]) as f32));
+        }
+    }
+    Ok(out)
+}
+
+/// Grows an image to the right and below by mirroring.
+fn mirror(pixels: &[f32], [h, w]: [usize; 2], [full_h, full_w]: [usize; 2], c: usize) -> Vec<f32> {
+    let fold = |i: usize, size: usize| {
+        let period = (2 * size).max(1);
+        let i = i % period;
+        if i < size { i } else { period - 1 - i }
+    };
+    let mut out = Vec::with_capacity(full_h * full_w * c);
+    for i in 0..full_h {
+        for j in 0..full_w {
+            let at = (fold(i, h) * w + fold(j, w)) * c;
+            out.extend_from_slice(&pixels[at..at + c]);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_cover_every_side() {
+        for length in 8..60 {
+            let all = starts(length, 8);
+            assert_eq!((all[0], all[all.len() - 1]), (0, length - 8));
+            assert!(all.windows(2).all(|pair| pair[1] - pair[0] <= 4 && pair[1] > pair[0]), "{length}: {all:?}");
+        }
+    }
+
+    #[test]
+    fn mirrors_repeat_the_edge() {
+        assert_eq!(mirror(&[1.0, 2.0, 3.0], [1, 3], [1, 8], 1), [1.0, 2.0, 3.0, 3.0, 2.0, 1.0, 1.0, 2.0]);
+    }
+}

@@ -1,0 +1,126 @@
+//! What a training says: one JSON object a line in `metrics.jsonl`, and progress for people.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+
+/// Progress over the last logging interval.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Steps done.
+    pub step: u64,
+    /// Of so many.
+    pub total: u64,
+    /// Passes over the data so far.
+    pub epoch: f64,
+    /// Mean reconstruction loss.
+    pub reconstruction: f64,
+    /// Mean sparsity penalty.
+    pub sparsity: f64,
+    /// Mean L0.
+    pub l0: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Images a second.
+    pub rate: f64,
+    /// Time left.
+    pub eta: Duration,
+}
+
+/// The log of a run.
+#[derive(Debug)]
+pub struct Log {
+    file: Option<std::io::BufWriter<std::fs::File>>,
+    bar: Option<ProgressBar>,
+    json: bool,
+    quiet: bool,
+    last_line: Instant,
+}
+
+impl Log {
+    /// Writes metrics to `path`, and progress as a bar on a terminal, as plain lines elsewhere, or as JSON on standard output.
+    pub fn new(path: Option<&Path>, total: u64, quiet: bool, json: bool) -> Result<Self> {
+        let file = path
+            .map(|path| std::fs::File::create(path).map(std::io::BufWriter::new).map_err(|error| Error::io(path, &error)))
+            .transpose()?;
+        let bar = (!quiet && !json && std::io::stderr().is_terminal()).then(|| {
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}").expect("the template is sound");
+            ProgressBar::new(total).with_style(style)
+        });
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(3600)).unwrap_or_else(Instant::now);
+        Ok(Self { file, bar, json, quiet, last_line: long_ago })
+    }
+
+    fn record(&mut self, value: &Value) -> Result<()> {
+        if let Some(file) = &mut self.file {
+            writeln!(file, "{value}")
+                .and_then(|()| file.flush())
+                .map_err(|error| Error::failed(format!("metrics.jsonl could not be written: {error}")))?;
+        }
+        if self.json {
+            println!("{value}");
+        }
+        Ok(())
+    }
+
+    /// A line for people, above the bar if there is one.
+    pub fn say(&self, line: &str) {
+        if self.quiet {
+            return;
+        }
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{line}")),
+            None => eprintln!("{line}"),
+        }
+    }
+
+    /// One logging interval.
+    pub fn progress(&mut self, p: &Progress) -> Result<()> {
+        self.record(&json!({
+            "kind": "train", "step": p.step, "epoch": p.epoch, "reconstruction": p.reconstruction, "sparsity": p.sparsity,
+            "l0": p.l0, "lr": p.lr, "images_per_s": p.rate.round(),
+        }))?;
+        let seconds = p.eta.as_secs();
+        let line = format!(
+            "epoch {:.2}  ‖x − x̂‖² {:.3}  sparsity {:.4}  L0 {:.1}  {:.0} images/s  {}:{:02} left",
+            p.epoch,
+            p.reconstruction,
+            p.sparsity,
+            p.l0,
+            p.rate,
+            seconds / 60,
+            seconds % 60
+        );
+        if let Some(bar) = &self.bar {
+            bar.set_position(p.step);
+            bar.set_message(line);
+        } else if !self.json && (self.last_line.elapsed() > Duration::from_secs(5) || p.step == p.total) {
+            self.last_line = Instant::now();
+            self.say(&format!("step {}/{}  {line}", p.step, p.total));
+        }
+        Ok(())
+    }
+
+    /// A validation.
+    pub fn validation(&mut self, step: u64, epoch: f64, report: &crate::tasks::evaluate::Report) -> Result<()> {
+        let mut value = serde_json::to_value(report).expect("a report is JSON");
+        if let Some(table) = value.as_object_mut() {
+            table.extend([("kind".to_owned(), json!("validation")), ("step".to_owned(), json!(step)), ("epoch".to_owned(), json!(epoch))]);
+        }
+        self.record(&value)?;
+        self.say(&format!("validation after epoch {epoch:.2}: {report}"));
+        Ok(())
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

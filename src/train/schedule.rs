@@ -1,0 +1,95 @@
+//! The learning rate and the sparsity factor over time.
+
+use crate::error::Result;
+use crate::ops::StepParams;
+use crate::spec::{Config, OptimizerSpec, ScheduleSpec};
+
+/// What varies from step to step, from a configuration and the length of an epoch.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    schedule: ScheduleSpec,
+    optimizer: OptimizerSpec,
+    seed: u64,
+    steps_per_epoch: f64,
+    total: u64,
+    sparsity_warmup: f64,
+}
+
+impl Schedule {
+    /// For a training of `total` steps.
+    pub fn new(config: &Config, steps_per_epoch: usize, total: u64) -> Result<Self> {
+        Ok(Self {
+            schedule: config.schedule.clone(),
+            optimizer: config.optimizer.clone(),
+            seed: config.seed,
+            steps_per_epoch: steps_per_epoch as f64,
+            total,
+            sparsity_warmup: config.sparsity.warmup_epochs * steps_per_epoch as f64,
+        })
+    }
+
+    /// Factor on the peak learning rate at a step (from 0).
+    pub fn factor(&self, step: u64) -> f64 {
+        let s = &self.schedule;
+        let warmup = s.warmup_epochs * self.steps_per_epoch;
+        let at = step as f64;
+        let rising = if at < warmup { (at + 1.0) / warmup.max(1.0) } else { 1.0 };
+        let progress = (at / (self.total.max(2) - 1) as f64).min(1.0);
+        let cosine = |from: f64, to: f64, x: f64| to + (from - to) * 0.5 * (1.0 + (std::f64::consts::PI * x).cos());
+        let shape = match s.kind.as_str() {
+            "step" => s.gamma.powf((at / (s.every_epochs * self.steps_per_epoch)).floor()),
+            "cosine" => {
+                let span = (self.total as f64 - 1.0 - warmup).max(1.0);
+                cosine(1.0, s.floor, ((at - warmup).max(0.0) / span).min(1.0))
+            }
+            // Smith 2018: up from 1/25 to the peak, down to the floor.
+            "one_cycle" if progress < s.rise => cosine(0.04, 1.0, progress / s.rise),
+            "one_cycle" => cosine(1.0, s.floor, (progress - s.rise) / (1.0 - s.rise)),
+            _ => 1.0,
+        };
+        rising.min(1.0) * shape
+    }
+
+    /// The step's uniform, without its place in the data.
+    pub fn params(&self, step: u64) -> StepParams {
+        let [beta1, beta2] = self.optimizer.betas;
+        let t = (step + 1).min(1 << 24) as i32;
+        let sparsity_scale = if self.sparsity_warmup > 0.0 { ((step + 1) as f64 / self.sparsity_warmup).min(1.0) } else { 1.0 };
+        StepParams {
+            step: step as u32,
+            seed_lo: self.seed as u32,
+            seed_hi: (self.seed >> 32) as u32,
+            lr: (self.optimizer.lr * self.factor(step)) as f32,
+            correction1: (1.0 - beta1.powi(t)) as f32,
+            correction2: (1.0 - beta2.powi(t)) as f32,
+            sparsity_scale: sparsity_scale as f32,
+            ..StepParams::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(set: &[&str]) -> Schedule {
+        let sets: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
+        let config = Config::parse(crate::spec::preset_text("w1").unwrap(), "w1", &sets).unwrap();
+        Schedule::new(&config, 10, 100).unwrap()
+    }
+
+    #[test]
+    fn rates_follow_their_shapes() {
+        let near = |a: f64, b: f64| (a - b).abs() < 1e-9;
+        let s = schedule(&["schedule.kind=constant", "schedule.warmup_epochs=1"]);
+        assert!(near(s.factor(0), 0.1) && near(s.factor(9), 1.0) && near(s.factor(99), 1.0));
+        let s = schedule(&["schedule.kind=step", "schedule.every_epochs=3", "schedule.gamma=0.5"]);
+        assert!(near(s.factor(29), 1.0) && near(s.factor(30), 0.5) && near(s.factor(99), 0.125));
+        let s = schedule(&["schedule.kind=cosine", "schedule.floor=0.1"]);
+        assert!(near(s.factor(0), 1.0) && near(s.factor(99), 0.1) && s.factor(50) < 0.6);
+        let s = schedule(&["schedule.kind=one_cycle"]);
+        assert!(near(s.factor(0), 0.04) && s.factor(30) > 0.99 && s.factor(99) < 1e-6);
+        let s = schedule(&["sparsity.warmup_epochs=2"]);
+        assert!((s.params(0).sparsity_scale - 0.05).abs() < 1e-6 && (s.params(19).sparsity_scale - 1.0).abs() < 1e-6);
+    }
+}

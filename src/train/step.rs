@@ -1,0 +1,156 @@
+//! One training step as calls: batch, forward, loss, backward, optimiser.
+
+use crate::device::Device;
+use crate::error::Result;
+use crate::model::{Builder, Graph, Memory, Mode, Revival, Store};
+use crate::ops::{
+    Adam, Augment, Call, ClipGrads, CountNonzero, FiringUpdate, GatherBatch, KlPenalty, L1Penalty, Loss, LossKind, SCALAR_PARTIALS, Sgd,
+    SumSquares, View,
+};
+use crate::shape::Dims;
+use crate::spec::{OptimizerSpec, SparsitySpec};
+
+/// Scalars of one step.
+pub const WIDTH: usize = 8;
+/// Reconstruction loss.
+pub const RECONSTRUCTION: usize = 0;
+/// Sparsity penalty, λ and its warm-up included.
+pub const SPARSITY: usize = 1;
+/// Mean number of code units ≠ 0.
+pub const L0: usize = 2;
+/// Global norm of the gradient before clipping.
+pub const GRAD_NORM: usize = 3;
+
+/// The resident data that batches are gathered from.
+#[derive(Clone, Copy, Debug)]
+pub struct Resident {
+    /// Packed bytes of all images.
+    pub bytes: View,
+    /// Offset, height and width of each.
+    pub table: View,
+    /// The epoch's order.
+    pub order: View,
+    /// What is done at random.
+    pub augment: Augment,
+}
+
+/// What a step consists of.
+#[derive(Debug)]
+pub struct StepSpec<'a> {
+    /// The model.
+    pub graph: &'a Graph,
+    /// Its values.
+    pub store: &'a Store,
+    /// Batch.
+    pub n: usize,
+    /// Reconstruction loss.
+    pub loss: LossKind,
+    /// Penalty and revival.
+    pub sparsity: &'a SparsitySpec,
+    /// Optimiser.
+    pub optimizer: &'a OptimizerSpec,
+    /// Where batches come from; none: they are written into `x` by the host.
+    pub resident: Option<Resident>,
+    /// The ring of scalars, rows of [`WIDTH`].
+    pub scalars: View,
+    /// Whether L0 is counted.
+    pub count_code: bool,
+}
+
+/// A recorded step.
+#[derive(Debug)]
+pub struct Recorded {
+    /// Its calls.
+    pub calls: Vec<Call>,
+    /// The batch.
+    pub x: View,
+    /// What its own buffers take.
+    pub memory: Memory,
+}
+
+/// Records a training step on a device's buffers.
+pub fn record(device: &mut Device, spec: &StepSpec) -> Result<Recorded> {
+    let (mut b, mut x) = build(spec);
+    if spec.resident.is_none() {
+        b.tape.keep(x);
+    }
+    let (calls, memory) = b.tape.allocate(device, &mut [&mut x])?;
+    Ok(Recorded { calls, x, memory })
+}
+
+/// Bytes that a step's own buffers would take, and the largest of them.
+pub fn planned_bytes(spec: &StepSpec) -> (u64, u64) {
+    let (mut b, _) = build(spec);
+    (b.tape.planned_bytes(), b.tape.largest().0)
+}
+
+fn build<'a>(spec: &StepSpec<'a>) -> (Builder<'a>, View) {
+    let StepSpec { graph, store, n, .. } = *spec;
+    let mut b = Builder::new(graph, store, n, Mode::Train);
+    let x = b.input();
+    if let Some(Resident { bytes, table, order, augment }) = spec.resident {
+        let dims: Dims = graph.nodes[0].dims;
+        b.tape.push(GatherBatch { n, dims, augment, scale: 1.0 / 255.0, shift: 0.0, bytes, table, order, x });
+    }
+    let reviving = spec.sparsity.revive_strength > 0.0;
+    if reviving {
+        b.revive(Revival { patience: spec.sparsity.revive_patience, strength: spec.sparsity.revive_strength });
+    }
+    b.forward(x, &[graph.output, graph.code]);
+    let (y, z) = (b.value(graph.output), b.value(graph.code));
+    if reviving {
+        b.tape.push(FiringUpdate { n, dims: graph.nodes[graph.code].dims, z, idle: store.idle });
+    }
+    let scalars = spec.scalars;
+    if spec.count_code {
+        let partials = b.tape.real("partial counts", SCALAR_PARTIALS);
+        b.tape.push(CountNonzero { scale: 1.0 / n as f64, width: WIDTH, index: L0, x: z, scalars, partials });
+    }
+    let dy = b.tape.real("gradient of the output", y.len);
+    let partials = b.tape.real("partial losses", SCALAR_PARTIALS);
+    b.tape.push(Loss { kind: spec.loss, n, width: WIDTH, index: RECONSTRUCTION, y, target: x, scalars, dy, partials });
+    b.seed(graph.output, dy);
+    let units = graph.nodes[graph.code].dims.len();
+    b.backward(|b, node, dz| {
+        if node == graph.code {
+            penalise(b, spec, units, z, dz);
+        }
+    });
+    optimise(&mut b, spec);
+    (b, x)
+}
+
+/// Adds the sparsity penalty to the code's complete gradient.
+fn penalise(b: &mut Builder, spec: &StepSpec, units: usize, z: View, dz: View) {
+    let SparsitySpec { lambda, beta, rho, .. } = *spec.sparsity;
+    let (n, scalars, width, index) = (spec.n, spec.scalars, WIDTH, SPARSITY);
+    match spec.sparsity.penalty.as_str() {
+        "l1" if lambda > 0.0 => {
+            let partials = b.tape.real("partial penalties", SCALAR_PARTIALS);
+            b.tape.push(L1Penalty { lambda, n, width, index, z, dz, scalars, partials });
+        }
+        "kl" if beta > 0.0 => {
+            let partials = b.tape.real("mean activities", 2 * units);
+            b.tape.push(KlPenalty { beta, rho, n, units, width, index, z, dz, scalars, partials });
+        }
+        _ => {}
+    }
+}
+
+fn optimise(b: &mut Builder, spec: &StepSpec) {
+    let o = spec.optimizer;
+    let Store { weights, grads, m, v, .. } = *spec.store;
+    let scalars = spec.scalars;
+    if o.clip_norm > 0.0 {
+        let partials = b.tape.real("partial norms", SCALAR_PARTIALS);
+        b.tape.push(SumSquares { width: WIDTH, index: GRAD_NORM, x: grads, scalars, partials });
+        b.tape.push(ClipGrads { max_norm: o.clip_norm, width: WIDTH, index: GRAD_NORM, scalars, grads });
+    }
+    let weight_decay = o.weight_decay;
+    if o.kind == "sgd" {
+        b.tape.push(Sgd { momentum: o.momentum, nesterov: o.nesterov, weight_decay, grads, weights, m });
+    } else {
+        let [beta1, beta2] = o.betas;
+        b.tape.push(Adam { beta1, beta2, eps: o.eps, weight_decay, decoupled: o.kind == "adamw", grads, weights, m, v });
+    }
+}

@@ -1,0 +1,236 @@
+//! A training: everything made before the first step, then steps.
+
+use std::time::{Duration, Instant};
+
+use super::data::Feed;
+use super::log::{Log, Progress};
+use super::schedule::Schedule;
+use super::step::{self, StepSpec, WIDTH};
+use crate::data::Images;
+use crate::device::{Device, Pending, Program};
+use crate::error::{Error, Result};
+use crate::model::{Graph, Store};
+use crate::ops::View;
+use crate::spec::Config;
+
+/// What a training takes on its device, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryPlan {
+    /// Parameters, gradients and optimiser state.
+    pub parameters: u64,
+    /// Activations and scratch, laid over one another where lifetimes allow.
+    pub activations: u64,
+    /// The same without reuse.
+    pub unshared: u64,
+    /// The training set, where it is resident.
+    pub data: u64,
+}
+
+impl std::fmt::Display for MemoryPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        write!(
+            f,
+            "{:.1} MiB: parameters, gradients and moments {:.1}, activations {:.1} ({:.1} without reuse), data {:.1}",
+            mib(self.parameters + self.activations + self.data),
+            mib(self.parameters),
+            mib(self.activations),
+            mib(self.unshared),
+            mib(self.data)
+        )
+    }
+}
+
+/// A training under way.
+#[derive(Debug)]
+pub struct Trainer<'a> {
+    graph: &'a Graph,
+    /// The model's values.
+    pub store: Store,
+    /// What it takes.
+    pub memory: MemoryPlan,
+    /// Steps in all.
+    pub total: u64,
+    /// Steps of an epoch.
+    pub steps_per_epoch: usize,
+    /// Steps done.
+    pub done: u64,
+    feed: Feed,
+    schedule: Schedule,
+    program: Program,
+    x: View,
+    scalars: View,
+    slots: u64,
+    log_every: u64,
+    batch: usize,
+    pending: Option<(u64, u64, Pending)>,
+    logged: u64,
+    started: Instant,
+    interval: Instant,
+    paused: Duration,
+}
+
+/// How a training went.
+#[derive(Clone, Copy, Debug)]
+pub struct Finished {
+    /// Wall time of the steps, validations left out.
+    pub seconds: f64,
+    /// Images a second over all steps.
+    pub images_per_s: f64,
+}
+
+impl<'a> Trainer<'a> {
+    /// Lays out data and model, draws the first weights, records the step.
+    pub fn new(device: &mut Device, config: &Config, graph: &'a Graph, images: &Images) -> Result<Self> {
+        let batch = config.train.batch;
+        let feed = Feed::new(device, images, graph.nodes[0].dims, &config.data, batch, config.seed)?;
+        let steps_per_epoch = feed.steps_per_epoch;
+        let total = match config.train.steps {
+            0 => (config.train.epochs * steps_per_epoch as f64).round().max(1.0) as u64,
+            steps => steps,
+        };
+        if total > u64::from(u32::MAX) {
+            return Err(Error::usage(format!("train: {total} steps are more than a run can number")));
+        }
+        let store = Store::new(device, graph, true)?;
+        store.initialise(device, graph, config.seed);
+        let log_every = config.train.log_every.min(total);
+        let slots = (2 * log_every).next_power_of_two().max(64);
+        let scalars = device.alloc_real("scalars of steps", slots as usize * WIDTH)?;
+        let spec = StepSpec {
+            graph,
+            store: &store,
+            n: batch,
+            loss: config.loss.resolve()?,
+            sparsity: &config.sparsity,
+            optimizer: &config.optimizer,
+            resident: feed.resident(),
+            scalars,
+            count_code: true,
+        };
+        let largest = step::planned_bytes(&spec).1 / 4;
+        if largest > device.max_elements() {
+            let fitting = batch as u64 * device.max_elements() / largest;
+            return Err(Error::usage(format!(
+                "train.batch = {batch}: one buffer would take {} MiB, {} allows {} MiB; a batch of {fitting} would fit",
+                largest >> 18,
+                device.label(),
+                device.max_elements() >> 18
+            )));
+        }
+        let recorded = step::record(device, &spec)?;
+        let memory = MemoryPlan {
+            parameters: 4 * (store.weights.len + store.grads.len + store.m.len + store.v.len) as u64,
+            activations: recorded.memory.bytes,
+            unshared: recorded.memory.unshared_bytes,
+            data: if feed.resident().is_some() { images.bytes.len() as u64 } else { 0 },
+        };
+        let program = device.compile(recorded.calls)?;
+        let now = Instant::now();
+        Ok(Self {
+            graph,
+            store,
+            memory,
+            total,
+            steps_per_epoch,
+            done: 0,
+            schedule: Schedule::new(config, steps_per_epoch, total)?,
+            feed,
+            program,
+            x: recorded.x,
+            scalars,
+            slots,
+            log_every,
+            batch,
+            pending: None,
+            logged: 0,
+            started: now,
+            interval: now,
+            paused: Duration::ZERO,
+        })
+    }
+
+    /// The model.
+    pub fn graph(&self) -> &'a Graph {
+        self.graph
+    }
+
+    /// Passes over the data so far.
+    pub fn epoch(&self) -> f64 {
+        self.done as f64 / self.steps_per_epoch as f64
+    }
+
+    /// Number of dispatches of a step, 0 on the CPU path.
+    pub fn dispatches(&self) -> usize {
+        if let Program::Gpu(plan) = &self.program { plan.len() } else { 0 }
+    }
+
+    /// One step. Losses are looked at when they have arrived, every logging interval.
+    pub fn step(&mut self, device: &mut Device, log: &mut Log) -> Result<()> {
+        if self.done == 0 {
+            (self.started, self.interval) = (Instant::now(), Instant::now());
+        }
+        let mut params = self.schedule.params(self.done);
+        params.slot = (self.done % self.slots) as u32;
+        self.feed.advance(device, &mut params, self.x)?;
+        device.run(&self.program, &params)?;
+        self.done += 1;
+        if self.done.is_multiple_of(self.log_every) || self.done == self.total {
+            self.settle(device, log)?;
+            self.pending = Some((self.logged, self.done, device.fetch(self.scalars)?));
+            self.logged = self.done;
+        }
+        if self.pending.as_ref().is_some_and(|(.., pending)| device.arrived(pending)) || self.done == self.total {
+            self.settle(device, log)?;
+        }
+        Ok(())
+    }
+
+    /// Time spent on something else than training (validation) does not count.
+    pub fn pause(&mut self, spent: Duration) {
+        self.paused += spent;
+        self.interval += spent;
+    }
+
+    /// Ends the timing.
+    pub fn finish(&self, device: &mut Device) -> Result<Finished> {
+        device.wait()?;
+        let seconds = (self.started.elapsed() - self.paused).as_secs_f64();
+        Ok(Finished { seconds, images_per_s: (self.done * self.batch as u64) as f64 / seconds })
+    }
+
+    /// Takes the losses of the last interval, logs them, and stops at NaN or infinity.
+    fn settle(&mut self, device: &mut Device, log: &mut Log) -> Result<()> {
+        let Some((from, to, pending)) = self.pending.take() else { return Ok(()) };
+        let scalars = device.collect(pending)?;
+        let mut means = [0.0_f64; WIDTH];
+        for step in from..to {
+            let row = (step % self.slots) as usize * WIDTH;
+            let values = &scalars[row..row + WIDTH];
+            for (what, index) in [("reconstruction loss", step::RECONSTRUCTION), ("sparsity penalty", step::SPARSITY)] {
+                if !values[index].is_finite() {
+                    return Err(Error::failed(format!(
+                        "step {step}: the {what} became {}; lower optimizer.lr (now {:e}) or set optimizer.clip_norm",
+                        values[index],
+                        self.schedule.params(step).lr
+                    )));
+                }
+            }
+            means.iter_mut().zip(values).for_each(|(mean, value)| *mean += f64::from(*value) / (to - from) as f64);
+        }
+        let seconds = self.interval.elapsed().as_secs_f64().max(1e-9);
+        self.interval = Instant::now();
+        let rate = ((to - from) * self.batch as u64) as f64 / seconds;
+        log.progress(&Progress {
+            step: to,
+            total: self.total,
+            epoch: to as f64 / self.steps_per_epoch as f64,
+            reconstruction: means[step::RECONSTRUCTION],
+            sparsity: means[step::SPARSITY],
+            l0: means[step::L0],
+            lr: f64::from(self.schedule.params(to - 1).lr),
+            rate,
+            eta: Duration::from_secs_f64((self.total - to) as f64 * self.batch as f64 / rate),
+        })
+    }
+}

@@ -1,0 +1,78 @@
+//! Proof that a device computes what it should: the built-in case table against the CPU path in f64, and stored cases with
+//! another program's answers (PyTorch's), forward and backward.
+
+mod case;
+mod compare;
+mod gradient;
+mod prepare;
+mod table;
+mod train_case;
+
+pub use case::{Case, Tensor, Values, load as load_case, load_folder};
+pub use compare::{Comparison, TOLERANCE, compare};
+pub use gradient::check as check_gradient;
+pub use prepare::{Prepared, prepare};
+pub use table::cases as built_in;
+
+use crate::device::Device;
+use crate::error::Result;
+use crate::gpu::Choice;
+
+/// What a case gave.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// `op/name`.
+    pub id: String,
+    /// Which kernels were taken: `auto`, `plain`, or `-` on the CPU path.
+    pub kernels: &'static str,
+    /// Error of each output beside its tolerance.
+    pub comparisons: Vec<Comparison>,
+    /// Why the case could not run.
+    pub failure: Option<String>,
+}
+
+impl Outcome {
+    /// Whether everything agrees.
+    pub fn passed(&self) -> bool {
+        self.failure.is_none() && !self.comparisons.is_empty() && self.comparisons.iter().all(|c| c.passed)
+    }
+}
+
+/// Runs a case on a device. A case without answers is answered by the CPU path in f64 first. On a GPU whose kernel families give a choice, the
+/// plain kernels are run as well.
+pub fn run(device: &mut Device, case: &Case) -> Vec<Outcome> {
+    let answered = if case.has_answers() { Ok(case.clone()) } else { case.answered() };
+    let case = match answered {
+        Ok(case) => case,
+        Err(error) => return vec![Outcome { id: case.id(), kernels: "-", comparisons: Vec::new(), failure: Some(error.to_string()) }],
+    };
+    let one = |device: &mut Device, kernels| match execute(device, &case) {
+        Ok(found) => Outcome { id: case.id(), kernels, comparisons: compare(&case, &found), failure: None },
+        Err(error) => Outcome { id: case.id(), kernels, comparisons: Vec::new(), failure: Some(error.to_string()) },
+    };
+    if device.as_gpu().is_none() {
+        return vec![one(device, "-")];
+    }
+    let mut outcomes = Vec::new();
+    for (choice, name) in [(Choice::Auto, "auto"), (Choice::Plain, "plain")] {
+        if choice == Choice::Plain && !prepare::has_choice(&case) {
+            continue;
+        }
+        if let Some(gpu) = device.as_gpu() {
+            gpu.choice = choice;
+        }
+        outcomes.push(one(device, name));
+    }
+    if let Some(gpu) = device.as_gpu() {
+        gpu.choice = Choice::Auto;
+    }
+    outcomes
+}
+
+/// Runs a case and returns its outputs by name, in natural order.
+pub fn execute(device: &mut Device, case: &Case) -> Result<Vec<(String, Vec<f64>)>> {
+    let prepared = prepare(device, case)?;
+    let found = prepared.execute(device);
+    prepared.free(device);
+    found
+}

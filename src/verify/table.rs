@@ -1,0 +1,253 @@
+//! The built-in case table: every operation at shapes that bite. Tests, `csae verify` and the benches walk it.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::case::{Case, Tensor, Values};
+use crate::model::Graph;
+use crate::rng::Stream;
+use crate::shape::Dims;
+use crate::spec::ModelSpec;
+
+/// A layer's case: name, attributes, shape of x, and shapes of weight and bias where it has them.
+struct Row {
+    op: &'static str,
+    name: &'static str,
+    attrs: Value,
+    x: &'static [usize],
+    tensors: &'static [(&'static str, &'static [usize])],
+}
+
+fn row(
+    op: &'static str,
+    name: &'static str,
+    attrs: Value,
+    x: &'static [usize],
+    tensors: &'static [(&'static str, &'static [usize])],
+) -> Row {
+    Row { op, name, attrs, x, tensors }
+}
+
+#[rustfmt::skip]
+fn rows() -> Vec<Row> {
+    vec![
+        row("conv2d", "one_element", json!({}), &[1, 1, 1, 1], &[("weight", &[1, 1, 1, 1]), ("bias", &[1])]),
+        row("conv2d", "primes", json!({"padding": [1, 2]}), &[3, 5, 11, 7], &[("weight", &[13, 5, 3, 5]), ("bias", &[13])]),
+        row("conv2d", "even_kernel", json!({"padding": [1, 0]}), &[2, 3, 6, 9], &[("weight", &[4, 3, 4, 2])]),
+        row("conv2d", "stride_dilation", json!({"stride": [2, 3], "dilation": [2, 1], "padding": [3, 1]}), &[2, 4, 13, 17], &[("weight", &[8, 4, 3, 2]), ("bias", &[8])]),
+        row("conv2d", "groups", json!({"groups": 3, "padding": [1, 1]}), &[2, 6, 5, 8], &[("weight", &[9, 2, 3, 3]), ("bias", &[9])]),
+        row("conv2d", "depthwise", json!({"groups": 7, "padding": [1, 1], "stride": [2, 2]}), &[2, 7, 9, 9], &[("weight", &[7, 1, 3, 3])]),
+        row("conv2d", "wide", json!({"padding": [1, 1]}), &[3, 32, 8, 8], &[("weight", &[64, 32, 3, 3]), ("bias", &[64])]),
+        row("conv2d", "gray_in", json!({"padding": [1, 1]}), &[4, 1, 28, 28], &[("weight", &[16, 1, 3, 3]), ("bias", &[16])]),
+        row("conv2d", "colour_in", json!({"padding": [1, 1]}), &[2, 3, 32, 32], &[("weight", &[32, 3, 3, 3]), ("bias", &[32])]),
+        row("conv2d", "many_workgroups", json!({"padding": [0, 0]}), &[5, 3, 640, 400], &[("weight", &[4, 3, 1, 1]), ("bias", &[4])]),
+        row("conv_transpose2d", "one_element", json!({}), &[1, 1, 1, 1], &[("weight", &[1, 1, 1, 1])]),
+        row("conv_transpose2d", "primes", json!({"stride": [2, 3], "padding": [1, 0], "output_padding": [1, 2]}), &[3, 5, 4, 3], &[("weight", &[5, 7, 3, 5]), ("bias", &[7])]),
+        row("conv_transpose2d", "even_kernel", json!({"stride": [2, 2], "padding": [1, 1]}), &[2, 16, 8, 8], &[("weight", &[16, 3, 4, 4]), ("bias", &[3])]),
+        row("conv_transpose2d", "groups_dilation", json!({"groups": 2, "dilation": [2, 3], "padding": [2, 1]}), &[2, 4, 6, 5], &[("weight", &[4, 3, 3, 2]), ("bias", &[6])]),
+        row("conv_transpose2d", "wide", json!({"stride": [2, 2], "padding": [1, 1]}), &[2, 64, 8, 8], &[("weight", &[64, 32, 4, 4]), ("bias", &[32])]),
+        row("conv_transpose2d", "to_gray", json!({"stride": [2, 2]}), &[3, 16, 14, 14], &[("weight", &[16, 1, 2, 2]), ("bias", &[1])]),
+        row("linear", "one", json!({}), &[1, 1], &[("weight", &[1, 1]), ("bias", &[1])]),
+        row("linear", "primes", json!({}), &[7, 61], &[("weight", &[37, 61]), ("bias", &[37])]),
+        row("linear", "from_maps", json!({}), &[5, 3, 4, 7], &[("weight", &[29, 84]), ("bias", &[29])]),
+        row("linear", "wide", json!({}), &[16, 1568], &[("weight", &[128, 1568]), ("bias", &[128])]),
+        row("max_pool2d", "overlap_padded", json!({"kernel": [3, 2], "stride": [2, 1], "padding": [1, 1]}), &[2, 5, 9, 7], &[]),
+        row("max_pool2d", "vectors", json!({"kernel": [2, 2]}), &[3, 16, 8, 8], &[]),
+        row("avg_pool2d", "overlap_padded", json!({"kernel": [3, 2], "stride": [2, 1], "padding": [1, 1]}), &[2, 5, 9, 7], &[]),
+        row("avg_pool2d", "without_pad", json!({"kernel": [3, 3], "stride": [2, 2], "padding": [1, 1], "count_include_pad": false}), &[2, 8, 9, 7], &[]),
+        row("l2_pool2d", "overlap_padded", json!({"kernel": [3, 2], "stride": [2, 1], "padding": [1, 1]}), &[2, 5, 9, 7], &[]),
+        row("l2_pool2d", "vectors", json!({"kernel": [2, 2]}), &[3, 16, 8, 8], &[]),
+        row("upsample_nearest2d", "uneven", json!({"scale": [2, 3]}), &[2, 5, 4, 3], &[]),
+        row("upsample_nearest2d", "vectors", json!({"scale": [2, 2]}), &[2, 8, 4, 4], &[]),
+        row("activation", "relu", json!({"kind": "relu"}), &[2, 5, 6, 7], &[]),
+        row("activation", "leaky_relu", json!({"kind": "leaky_relu", "slope": 0.2}), &[2, 5, 6, 7], &[]),
+        row("activation", "elu", json!({"kind": "elu", "alpha": 1.5}), &[2, 5, 6, 7], &[]),
+        row("activation", "softplus", json!({"kind": "softplus"}), &[2, 5, 6, 7], &[]),
+        row("activation", "sigmoid", json!({"kind": "sigmoid"}), &[2, 5, 6, 7], &[]),
+        row("activation", "tanh", json!({"kind": "tanh"}), &[2, 5, 6, 7], &[]),
+        row("activation", "gelu", json!({"kind": "gelu"}), &[2, 5, 6, 7], &[]),
+        row("activation", "silu", json!({"kind": "silu"}), &[2, 5, 6, 7], &[]),
+        row("activation", "identity", json!({"kind": "identity"}), &[2, 5, 6, 7], &[]),
+        row("soft_threshold", "maps", json!({}), &[3, 5, 6, 7], &[("threshold", &[5])]),
+        row("soft_threshold", "code", json!({}), &[9, 61], &[("threshold", &[61])]),
+        row("top_k", "code", json!({"k": 7}), &[5, 301], &[]),
+        row("top_k", "maps", json!({"k": 20}), &[3, 6, 5, 7], &[]),
+        row("batch_top_k", "code", json!({"k": 5}), &[7, 97], &[]),
+        row("batch_top_k", "maps", json!({"k": 11}), &[4, 3, 5, 7], &[]),
+        row("spatial_wta", "maps", json!({}), &[3, 5, 6, 7], &[]),
+        row("lifetime_wta", "code", json!({"rate": 0.1}), &[33, 17], &[]),
+        row("lifetime_wta", "maps", json!({"rate": 0.3}), &[7, 5, 3, 4], &[]),
+        row("l1_penalty", "maps", json!({"lambda": 0.25}), &[3, 5, 4, 7], &[]),
+        row("kl_penalty", "code", json!({"beta": 2.0, "rho": 0.05}), &[9, 33], &[]),
+        row("dropout_mask", "code", json!({"p": 0.25, "seed": 0x1_2345_6789_u64, "step": 17}), &[5, 203], &[]),
+        row("dropout_mask", "maps", json!({"p": 0.5, "seed": 3, "step": 1}), &[2, 5, 7, 3], &[]),
+        row("count_nonzero", "maps", json!({}), &[3, 5, 6, 7], &[]),
+        row("firing_update", "code", json!({}), &[6, 37], &[("idle", &[37])]),
+        row("firing_update", "maps", json!({}), &[3, 20, 5, 4], &[("idle", &[20])]),
+        row("revive", "code", json!({"patience": 1, "strength": 0.5}), &[6, 37], &[("idle", &[37])]),
+    ]
+}
+
+/// Every built-in case; inputs are drawn from the case's name, answers are computed when it runs.
+pub fn cases() -> Vec<Case> {
+    let mut cases: Vec<Case> = rows().into_iter().map(fill).collect();
+    cases.extend(losses());
+    cases.extend([model("skips_and_shared", SKIPS, &[2, 3, 8, 8]), model("what_where", WHAT_WHERE, &[2, 2, 7, 9])]);
+    cases.extend([model("fused_epilogues", EPILOGUES, &[2, 3, 6, 6]), model("dropped", DROPPED, &[3, 2, 4, 4])]);
+    cases.extend([optimizer("sgd"), optimizer("adamw"), clip(), gather("centre", false), gather("augmented", true)]);
+    cases
+}
+
+fn normals(id: &str, len: usize) -> Vec<f64> {
+    let mut stream = Stream::new(11, id);
+    (0..len).map(|_| f64::from(stream.normal())).collect()
+}
+
+fn uniforms(id: &str, len: usize) -> Vec<f64> {
+    let mut stream = Stream::new(12, id);
+    (0..len).map(|_| f64::from(stream.uniform())).collect()
+}
+
+fn normal(id: &str, shape: &[usize]) -> Tensor {
+    Tensor::real(shape, normals(id, shape.iter().product()))
+}
+
+fn fill(row: Row) -> Case {
+    let id = format!("{}/{}", row.op, row.name);
+    let mut inputs = BTreeMap::new();
+    let mut x = normals(&format!("{id} x"), row.x.iter().product());
+    match row.op {
+        // A code as a rectifier leaves it: many zeros, which are ties too.
+        "count_nonzero" | "firing_update" | "batch_top_k" => x.iter_mut().for_each(|x| *x = (*x - 0.8).max(0.0)),
+        "kl_penalty" => x.iter_mut().for_each(|x| *x = f64::from((1.0 / (1.0 + (-*x).exp())) as f32)),
+        _ => {}
+    }
+    if row.op == "batch_top_k" {
+        // Exactly representable in f32 on every path.
+        x.iter_mut().for_each(|x| *x = f64::from(*x as f32));
+    }
+    inputs.insert("x".to_owned(), Tensor::real(row.x, x));
+    for (name, shape) in row.tensors {
+        let len = shape.iter().product();
+        let values = match *name {
+            "threshold" => uniforms(&id, len),
+            "idle" => (0..len).map(|i| (i % 3) as f64).collect(),
+            _ => normals(&format!("{id} {name}"), len),
+        };
+        inputs.insert((*name).to_owned(), Tensor::real(shape, values));
+    }
+    let mut case = Case { op: row.op.to_owned(), name: row.name.to_owned(), attrs: row.attrs, inputs, answers: BTreeMap::new() };
+    case.add_output_gradient();
+    case
+}
+
+impl Case {
+    /// Draws `grad_y` for a layer's case, as large as its output.
+    fn add_output_gradient(&mut self) {
+        let no_gradient = ["l1_penalty", "kl_penalty", "dropout_mask", "count_nonzero", "firing_update", "revive"];
+        if no_gradient.contains(&self.op.as_str()) {
+            return;
+        }
+        let shape = super::prepare::output_shape(self).expect("a built-in case has a shape");
+        self.inputs.insert("grad_y".to_owned(), normal(&format!("{} grad_y", self.id()), &shape));
+    }
+}
+
+fn losses() -> Vec<Case> {
+    let shape = [3, 2, 5, 7];
+    let mut cases: Vec<Case> = ["sum_squares", "mse", "l1", "bce", "charbonnier"]
+        .into_iter()
+        .map(|kind| {
+            let inputs = ["y", "target"].map(|name| (name.to_owned(), Tensor::real(&shape, uniforms(&format!("{kind} {name}"), 210))));
+            let attrs = json!({"kind": kind, "eps": 1e-3});
+            Case { op: "loss".to_owned(), name: kind.to_owned(), attrs, inputs: inputs.into(), answers: BTreeMap::new() }
+        })
+        .collect();
+    let labels = Tensor { shape: vec![9], values: Values::Int((0..9).map(|i| i * 5 % 13).collect()) };
+    let inputs = BTreeMap::from([("y".to_owned(), normal("cross_entropy", &[9, 13])), ("target".to_owned(), labels)]);
+    let attrs = json!({"kind": "cross_entropy"});
+    cases.push(Case { op: "loss".to_owned(), name: "cross_entropy".to_owned(), attrs, inputs, answers: BTreeMap::new() });
+    cases
+}
+
+fn optimizer(kind: &str) -> Case {
+    let attrs = json!({"kind": kind, "lr": 0.05, "momentum": 0.8, "nesterov": true, "betas": [0.9, 0.99], "weight_decay": 0.02});
+    let inputs = BTreeMap::from([("weight".to_owned(), normal(kind, &[131])), ("grads".to_owned(), normal(&format!("{kind} g"), &[4, 131]))]);
+    Case { op: "optimizer".to_owned(), name: format!("{kind}_built_in"), attrs, inputs, answers: BTreeMap::new() }
+}
+
+fn clip() -> Case {
+    let inputs = BTreeMap::from([("grads".to_owned(), normal("clip", &[10_007]))]);
+    let attrs = json!({"max_norm": 3.0});
+    Case { op: "clip_grad_norm".to_owned(), name: "long".to_owned(), attrs, inputs, answers: BTreeMap::new() }
+}
+
+fn gather(name: &str, random: bool) -> Case {
+    // Three images of 2 channels: 5x6, 4x4, 7x5, packed little end first.
+    let sides = [(5, 6), (4, 4), (7, 5)];
+    let mut bytes: Vec<u8> = Vec::new();
+    let mut table = Vec::new();
+    let mut stream = Stream::new(5, "gather");
+    for (h, w) in sides {
+        table.extend([bytes.len() as i32, h, w]);
+        bytes.extend((0..h * w * 2).map(|_| stream.word() as u8));
+    }
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    let words = bytes.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let ints = |values: Vec<i32>| Tensor { shape: vec![values.len()], values: Values::Int(values) };
+    let inputs = BTreeMap::from([
+        ("bytes".to_owned(), ints(words)),
+        ("table".to_owned(), ints(table)),
+        ("order".to_owned(), ints(vec![2, 0, 1, 1, 2])),
+    ]);
+    let attrs = json!({"dims": [2, 3, 4], "crop": random, "flip_x": random, "flip_y": random, "seed": 9, "step": 4});
+    Case { op: "gather_batch".to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new() }
+}
+
+/// Sums, differences, concatenation, one weight in two layers, and a value read three times.
+const SKIPS: &str = r#"{"code": "mix", "layers": [
+    {"name": "a", "op": "conv2d", "filters": 4, "kernel": 3, "padding": "same", "activation": "tanh"},
+    {"name": "b", "op": "conv2d", "filters": 4, "kernel": 1, "activation": "gelu"},
+    {"name": "c", "op": "conv2d", "filters": 4, "kernel": 1, "weight": "b.weight", "from": "a"},
+    {"name": "sum", "op": "add", "from": ["b", "c"]},
+    {"name": "difference", "op": "sub", "from": ["sum", "a"]},
+    {"name": "mix", "op": "concat", "from": ["difference", "a", "input"]},
+    {"name": "out", "op": "conv_transpose2d", "filters": 3, "kernel": 3, "padding": 1, "activation": "silu"}]}"#;
+
+/// A what-where autoencoder: unpooling by the pooling's own switches.
+const WHAT_WHERE: &str = r#"{"code": "pool", "layers": [
+    {"name": "conv", "op": "conv2d", "filters": 3, "kernel": 3, "padding": "same", "activation": "softplus"},
+    {"name": "pool", "op": "max_pool2d", "kernel": [2, 3]},
+    {"name": "unpool", "op": "max_unpool2d", "switches": "pool"},
+    {"name": "out", "op": "conv_transpose2d", "filters": 2, "kernel": 3, "padding": 1}]}"#;
+
+/// Every activation that is an epilogue, behind each of the operations that have one.
+const EPILOGUES: &str = r#"{"code": "d", "layers": [
+    {"name": "a", "op": "conv2d", "filters": 5, "kernel": 3, "padding": 1, "activation": {"kind": "leaky_relu", "slope": 0.1}},
+    {"name": "b", "op": "conv_transpose2d", "filters": 4, "kernel": 2, "stride": 2, "activation": {"kind": "elu", "alpha": 0.7}},
+    {"name": "c", "op": "conv2d", "filters": 6, "kernel": 2, "stride": 2, "groups": 2, "activation": "softplus"},
+    {"name": "d", "op": "linear", "units": 20, "activation": "tanh"},
+    {"name": "e", "op": "linear", "shape": [3, 4, 2], "activation": "sigmoid"},
+    {"name": "f", "op": "conv_transpose2d", "filters": 3, "kernel": 3, "groups": 3, "activation": "relu"}]}"#;
+
+/// Dropout with its own mask, forward and backward.
+const DROPPED: &str = r#"{"code": "conv", "layers": [
+    {"name": "conv", "op": "conv2d", "filters": 4, "kernel": 1, "activation": "relu"},
+    {"name": "drop", "op": "dropout", "p": 0.4},
+    {"name": "out", "op": "conv2d", "filters": 2, "kernel": 1}]}"#;
+
+fn model(name: &str, description: &str, x: &[usize]) -> Case {
+    let description: Value = serde_json::from_str(description).expect("a built-in model is JSON");
+    let spec: ModelSpec = serde_json::from_value(description.clone()).expect("a built-in model is a description");
+    let graph = Graph::new(&spec, Dims::new(x[1], x[2], x[3])).expect("a built-in model is sound");
+    let mut inputs = BTreeMap::from([("x".to_owned(), normal(&format!("{name} x"), x))]);
+    for param in &graph.params {
+        let values = normals(&format!("{name} {}", param.name), param.len()).iter().map(|x| 0.5 * x).collect();
+        inputs.insert(param.name.clone(), Tensor::real(&param.shape, values));
+    }
+    let out = graph.nodes[graph.output].dims;
+    inputs.insert("grad_y".to_owned(), normal(&format!("{name} grad_y"), &[x[0], out.c, out.h, out.w]));
+    let attrs = json!({"model": description});
+    Case { op: "model".to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new() }
+}

@@ -1,0 +1,103 @@
+//! Stored training trajectories: a whole model trained by SGD on the article's loss.
+
+use serde_json::{Value, json};
+
+use super::case::{Case, Values};
+use super::prepare::{Prepared, Step, Unpack};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::model::{Graph, Store};
+use crate::ops::{LossKind, StepParams};
+use crate::shape::{Dims, to_nhwc};
+use crate::spec::{ModelSpec, OptimizerSpec, SparsitySpec};
+use crate::train::step::{self, StepSpec};
+
+/// The model that a case's attributes describe.
+fn spec(case: &Case) -> Result<ModelSpec> {
+    let attrs = &case.attrs;
+    let list = |key: &str| attrs[key].as_array().cloned().unwrap_or_default();
+    let mut layers = Vec::new();
+    for (i, block) in list("encoder").iter().enumerate() {
+        let name = format!("encoder.{i}");
+        layers.push(json!({
+            "name": name, "op": "conv2d", "filters": block["filters"], "kernel": block["kernel"], "padding": block["padding"],
+            "stride": block.get("stride").cloned().unwrap_or(json!(1)), "activation": block["activation"]
+        }));
+        if let Some(pool) = block.get("pool").and_then(Value::as_object) {
+            let mut keys = pool.clone();
+            let kind = keys.remove("kind").and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
+            keys.extend([("name".to_owned(), json!(format!("{name}.pool"))), ("op".to_owned(), json!(format!("{kind}_pool2d")))]);
+            layers.push(Value::Object(keys));
+        }
+    }
+    let last = layers.last().map(|layer| layer["name"].clone()).unwrap_or_default();
+    let code = &attrs["code"];
+    layers.push(json!({"name": "code", "op": "linear", "units": code["units"], "activation": code["activation"]}));
+    layers.push(json!({"name": "expand", "op": "linear", "like": last, "activation": attrs["expand_activation"]}));
+    for (i, block) in list("decoder").iter().enumerate() {
+        let mut keys = block.as_object().cloned().unwrap_or_default();
+        keys.extend([("name".to_owned(), json!(format!("decoder.{i}"))), ("op".to_owned(), json!("conv_transpose2d"))]);
+        layers.push(Value::Object(keys));
+    }
+    serde_json::from_value(json!({"code": "code", "layers": layers})).map_err(|error| Error::usage(format!("{}: {error}", case.id())))
+}
+
+pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
+    let images = case.input("images")?;
+    let [steps, n, c, h, w] = images.shape[..] else {
+        return Err(Error::usage(format!("{}: images have shape {:?}, not [steps, n, c, h, w]", case.id(), images.shape)));
+    };
+    let dims = Dims::new(c, h, w);
+    let graph = Graph::new(&spec(case)?, dims).map_err(|error| error.at(case.id()))?;
+    let store = Store::new(device, &graph, true)?;
+    let scalars = device.alloc_real("scalars", step::WIDTH)?;
+    let rule = &case.attrs["optimizer"];
+    let kind = rule["kind"].as_str().unwrap_or("sgd");
+    if kind != "sgd" || case.attrs["loss"].as_str().is_some_and(|loss| loss != "sum_squares") {
+        return Err(Error::usage(format!("{}: a trajectory is by sgd on sum_squares", case.id())));
+    }
+    let optimizer = OptimizerSpec {
+        momentum: rule["momentum"].as_f64().unwrap_or(0.0),
+        nesterov: rule["nesterov"].as_bool().unwrap_or(false),
+        weight_decay: rule["weight_decay"].as_f64().unwrap_or(0.0),
+        ..OptimizerSpec::default()
+    };
+    let sparsity = SparsitySpec { lambda: case.number("lambda")?, ..SparsitySpec::default() };
+    let spec = StepSpec {
+        graph: &graph,
+        store: &store,
+        n,
+        loss: LossKind::SumSquares,
+        sparsity: &sparsity,
+        optimizer: &optimizer,
+        resident: None,
+        scalars,
+        count_code: false,
+    };
+    let recorded = step::record(device, &spec)?;
+    let lr = rule["lr"].as_f64().ok_or_else(|| Error::usage(format!("{}: optimizer.lr is missing", case.id())))?;
+    let batch = n * dims.len();
+    let steps = images.reals()[..steps * batch]
+        .chunks_exact(batch)
+        .enumerate()
+        .map(|(i, x)| Step {
+            writes: vec![(recorded.x, Values::Real(to_nhwc(x, dims)))],
+            params: StepParams { step: i as u32, lr: lr as f32, ..StepParams::default() },
+        })
+        .collect();
+    let mut first = Vec::new();
+    let mut last = Vec::new();
+    for (i, param) in graph.params.iter().enumerate() {
+        let tensor = case.input(&format!("init.{}", param.name))?;
+        if tensor.shape != param.shape {
+            return Err(Error::usage(format!("{}: init.{} has shape {:?}, not {:?}", case.id(), param.name, tensor.shape, param.shape)));
+        }
+        first.push((store.weight(i), Values::Real(param.pack(&tensor.reals()))));
+        last.push((format!("final.{}", param.name), store.weight(i), Unpack::Param(param.clone())));
+    }
+    let each = [("reconstruction_loss", step::RECONSTRUCTION), ("sparsity_loss", step::SPARSITY)]
+        .map(|(name, index)| (name.to_owned(), crate::ops::View { len: 1, start: index, ..scalars }, Unpack::Plain));
+    let mut buffers = recorded.memory.buffers;
+    buffers.extend([store.weights, store.grads, store.m, store.v, store.state, store.idle, scalars].map(|view| view.buffer));
+    Ok(Prepared { calls: recorded.calls, first, steps, each: each.to_vec(), last, buffers })
+}

@@ -1,0 +1,19 @@
+//! The integration tests, one binary. `cargo test --test suite NAME` runs a part of it. Tests of the GPU path obey `CSAE_GPU` (`require`, `auto` or
+//! `off`) and `CSAE_DEVICE` (an adapter's name).
+
+#[path = "suite/conformance.rs"]
+mod conformance;
+#[path = "suite/determinism.rs"]
+mod determinism;
+#[path = "suite/dispatches.rs"]
+mod dispatches;
+#[path = "suite/gpu.rs"]
+mod gpu;
+#[path = "suite/gradients.rs"]
+mod gradients;
+#[path = "suite/recorded.rs"]
+mod recorded;
+#[path = "suite/shaders.rs"]
+mod shaders;
+#[path = "suite/training.rs"]
+mod training;

@@ -1,0 +1,81 @@
+//! What the library dispatches, collected without a GPU: every case of the built-in table, every stored case and the training step of every
+//! preset, with the automatic and with the plain choice of kernels.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use csae::device::Device;
+use csae::gpu::{Choice, Dispatch, Kernel, Recorder};
+use csae::ops::Call;
+use csae::spec::{Config, preset_names, preset_text};
+use csae::verify;
+
+use crate::training::Training;
+
+/// Calls of one source and what they record.
+#[derive(Debug)]
+pub struct Recorded {
+    /// `op/name`, or the preset's name.
+    pub id: String,
+    /// Whether it is a case of the built-in table.
+    pub built_in: bool,
+    /// Names of the operations.
+    pub operations: BTreeSet<&'static str>,
+    /// Dispatches for both choices.
+    pub dispatches: Vec<Dispatch>,
+}
+
+fn recorded(id: String, built_in: bool, calls: &[Call]) -> Recorded {
+    let mut dispatches = Vec::new();
+    for choice in [Choice::Auto, Choice::Plain] {
+        let mut recorder = Recorder { choice, ..Recorder::default() };
+        calls.iter().for_each(|call| call.record(&mut recorder));
+        dispatches.append(&mut recorder.dispatches);
+    }
+    Recorded { id, built_in, operations: calls.iter().map(Call::name).collect(), dispatches }
+}
+
+/// The folder of the stored cases.
+pub fn stored_cases() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
+}
+
+/// Everything that is recorded.
+pub fn all() -> &'static [Recorded] {
+    static ALL: OnceLock<Vec<Recorded>> = OnceLock::new();
+    ALL.get_or_init(|| {
+        let stored = verify::load_folder(&stored_cases()).expect("the stored cases can be read");
+        let cases = verify::built_in().into_iter().map(|case| (true, case)).chain(stored.into_iter().map(|case| (false, case)));
+        let mut all: Vec<Recorded> = cases
+            .map(|(built_in, case)| {
+                let mut device = Device::cpu();
+                let prepared = verify::prepare(&mut device, &case).unwrap_or_else(|error| panic!("{}: {error}", case.id()));
+                recorded(case.id(), built_in, &prepared.calls)
+            })
+            .collect();
+        for preset in preset_names() {
+            let text = preset_text(preset).expect("a listed preset exists");
+            let config = Config::parse(text, preset, &[]).unwrap_or_else(|error| panic!("{error}"));
+            let training = Training::new(Device::cpu(), &config, 2).unwrap_or_else(|error| panic!("{preset}: {error}"));
+            all.push(recorded(preset.to_owned(), false, &training.calls));
+        }
+        all
+    })
+}
+
+/// A kernel with the constants of a dispatch, by name.
+pub type Variant = (Kernel, Vec<(&'static str, f64)>);
+
+/// Every variant of every kernel that is dispatched.
+pub fn variants() -> Vec<Variant> {
+    let mut variants: Vec<Variant> = Vec::new();
+    for dispatch in all().iter().flat_map(|recorded| &recorded.dispatches) {
+        let mut constants = dispatch.constants.clone();
+        constants.sort_by_key(|(name, _)| *name);
+        if !variants.contains(&(dispatch.kernel, constants.clone())) {
+            variants.push((dispatch.kernel, constants));
+        }
+    }
+    variants
+}

@@ -1,0 +1,278 @@
+//! Reads every shader without a GPU: the registry and the folder agree, headers are there, every variant that is dispatched validates with the
+//! portable capabilities, keeps to the portable budget and translates for Vulkan, Metal and DX12. `tint` judges as well where it is installed.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use csae::gpu::{Kernel, Source};
+use naga::back::{PipelineConstants, hlsl, msl, pipeline_constants::process_overrides, spv};
+use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy, Layouter};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, Module, ShaderStage};
+
+use crate::recorded;
+
+/// The portable budget.
+const INVOCATIONS: u32 = 256;
+const WORKGROUP_BYTES: u32 = 16 << 10;
+const STORAGE_BINDINGS: usize = 8;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A module whose overrides have values.
+struct Resolved {
+    module: Module,
+    info: ModuleInfo,
+}
+
+/// Parses and validates WGSL and gives its overrides their values.
+fn resolve(text: &str, constants: &[(&str, f64)]) -> Result<Resolved, String> {
+    let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
+    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::empty());
+    let info = validator.validate(&module).map_err(|error| error.emit_to_string(text))?;
+    let constants = constants.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect::<PipelineConstants>();
+    let entry = module.entry_points.first().ok_or("no entry point")?.name.clone();
+    let resolved = process_overrides(&module, &info, Some((ShaderStage::Compute, &entry)), &constants);
+    let (module, info) = resolved.map(|(module, info)| (module.into_owned(), info.into_owned())).map_err(|error| error.to_string())?;
+    Ok(Resolved { module, info })
+}
+
+/// Holds a module against the portable budget.
+fn check_budget(resolved: &Resolved) -> Result<(), String> {
+    let module = &resolved.module;
+    let mut layouter = Layouter::default();
+    layouter.update(module.to_ctx()).map_err(|error| error.to_string())?;
+    let [entry] = &module.entry_points[..] else { return Err("one entry point a file".to_owned()) };
+    if entry.name != "main" {
+        return Err(format!("the entry point is called {}, not main", entry.name));
+    }
+    let invocations: u32 = entry.workgroup_size.iter().product();
+    if invocations > INVOCATIONS {
+        return Err(format!("{invocations} invocations in a workgroup, portable are {INVOCATIONS}"));
+    }
+    let of = |space: &dyn Fn(AddressSpace) -> bool| -> Vec<_> {
+        module.global_variables.iter().map(|(_, variable)| variable).filter(|variable| space(variable.space)).collect()
+    };
+    let bytes: u32 = of(&|space| space == AddressSpace::WorkGroup).iter().map(|variable| layouter[variable.ty].size).sum();
+    if bytes > WORKGROUP_BYTES {
+        return Err(format!("{bytes} bytes of workgroup memory, portable are {WORKGROUP_BYTES}"));
+    }
+    let storage = of(&|space| matches!(space, AddressSpace::Storage { .. })).len();
+    if storage > STORAGE_BINDINGS {
+        return Err(format!("{storage} storage bindings, portable are {STORAGE_BINDINGS}"));
+    }
+    let mut seen = BTreeSet::new();
+    for variable in of(&|space| matches!(space, AddressSpace::Storage { .. } | AddressSpace::Uniform)) {
+        let binding = variable.binding.ok_or("a buffer without a binding")?;
+        if binding.group != 0 || !seen.insert(binding.binding) {
+            return Err(format!("@group({}) @binding({}): all in group 0, each once", binding.group, binding.binding));
+        }
+    }
+    Ok(())
+}
+
+/// Translates a module with the options that wgpu gives naga on each platform.
+fn translate(Resolved { module, info }: &Resolved) -> Result<(), String> {
+    let entry = &module.entry_points[0].name;
+    for buffer in [BoundsCheckPolicy::Restrict, BoundsCheckPolicy::Unchecked] {
+        let bounds_check_policies = BoundsCheckPolicies { index: BoundsCheckPolicy::Restrict, buffer, ..BoundsCheckPolicies::default() };
+        let options = spv::Options { bounds_check_policies, ..spv::Options::default() };
+        let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: entry.clone() };
+        let words = spv::write_vec(module, info, &options, Some(&pipeline)).map_err(|error| format!("SPIR-V: {error}"))?;
+        if words.first() != Some(&0x0723_0203) {
+            return Err("SPIR-V: no magic number".to_owned());
+        }
+    }
+    let (options, pipeline) = metal(module, entry);
+    let (text, translation) = msl::write_string(module, info, &options, &pipeline).map_err(|error| format!("MSL: {error}"))?;
+    named(&text, &translation.entry_point_names, "MSL")?;
+    for shader_model in [hlsl::ShaderModel::V5_1, hlsl::ShaderModel::V6_0] {
+        let options = hlsl::Options { shader_model, zero_initialize_workgroup_memory: false, ..hlsl::Options::default() };
+        let pipeline = hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry.clone())) };
+        let mut text = String::new();
+        let reflection = hlsl::Writer::new(&mut text, &options, &pipeline).write(module, info, None).map_err(|error| format!("HLSL: {error}"))?;
+        named(&text, &reflection.entry_point_names, "HLSL")?;
+    }
+    Ok(())
+}
+
+/// Metal's slots, one a binding in order of declaration and one for the sizes of runtime arrays.
+fn metal(module: &Module, entry: &str) -> (msl::Options, msl::PipelineOptions) {
+    let bound: Vec<_> = module.global_variables.iter().filter_map(|(_, variable)| variable.binding.map(|at| (at, variable.space))).collect();
+    let target = |slot: usize, space: AddressSpace| msl::BindTarget {
+        buffer: Some(slot as u8),
+        mutable: matches!(space, AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE)),
+        ..msl::BindTarget::default()
+    };
+    let resources = bound.iter().enumerate().map(|(slot, (at, space))| (*at, target(slot, *space))).collect();
+    let resources = msl::EntryPointResources { resources, immediates_buffer: None, sizes_buffer: Some(bound.len() as u8) };
+    let restrict = BoundsCheckPolicy::Restrict;
+    let options = msl::Options {
+        lang_version: (2, 0),
+        per_entry_point_map: msl::EntryPointResourceMap::from([(entry.to_owned(), resources)]),
+        fake_missing_bindings: false,
+        bounds_check_policies: BoundsCheckPolicies { index: restrict, buffer: restrict, ..BoundsCheckPolicies::default() },
+        zero_initialize_workgroup_memory: false,
+        ..msl::Options::default()
+    };
+    let pipeline = msl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry.to_owned())), ..msl::PipelineOptions::default() };
+    (options, pipeline)
+}
+
+/// Fails unless the one entry point was written under a name that the text holds.
+fn named<E: std::fmt::Display>(text: &str, names: &[Result<String, E>], language: &str) -> Result<(), String> {
+    match names {
+        [Ok(name)] if text.contains(name.as_str()) => Ok(()),
+        [Err(error)] => Err(format!("{language}: {error}")),
+        _ => Err(format!("{language}: the entry point is missing")),
+    }
+}
+
+/// What a kernel's header must say: a comment above the parameters with the CPU twin, which must exist.
+fn check_header(text: &str) -> Result<(), String> {
+    let header: Vec<&str> = text.lines().skip_while(|line| line.starts_with("//!include")).take_while(|line| line.starts_with("// ")).collect();
+    if header.len() < 3 {
+        return Err("the header is missing: formula, layouts, invocation, grid, twin".to_owned());
+    }
+    let header = header.join("\n");
+    for word in ["Twin: ", "Grid: "] {
+        if !header.contains(word) {
+            return Err(format!("the header does not say `{word}`"));
+        }
+    }
+    let (_, twin) = header.split_once("Twin: ").unwrap_or_default();
+    let path = twin.split_whitespace().map(|word| word.trim_end_matches(['.', ',', ';', ')'])).find(|word| word.starts_with("src/"));
+    let path = path.ok_or("the header names no file of the twin")?;
+    if !root().join(path).is_file() {
+        return Err(format!("the twin {path} does not exist"));
+    }
+    Ok(())
+}
+
+/// Stems of the `.wgsl` files right in a folder; anything else there is an error.
+fn stems(folder: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let files = entries.map(|entry| entry.expect("the folder can be read").path()).filter(|path| path.is_file());
+    files
+        .map(|path| {
+            assert!(path.extension().is_some_and(|extension| extension == "wgsl"), "{} is no shader", path.display());
+            path.file_stem().expect("a file has a name").to_string_lossy().into_owned()
+        })
+        .collect()
+}
+
+fn set<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+    names.into_iter().map(str::to_owned).collect()
+}
+
+fn includes(text: &str) -> BTreeSet<String> {
+    set(text.lines().filter_map(|line| line.strip_prefix("//!include ")).flat_map(str::split_whitespace))
+}
+
+/// Two sets of names that must be one.
+fn same(what: &str, found: &BTreeSet<String>, wanted: &BTreeSet<String>) -> Result<(), String> {
+    let differing: Vec<&String> = found.symmetric_difference(wanted).collect();
+    if differing.is_empty() { Ok(()) } else { Err(format!("{what}: only on one side: {differing:?}")) }
+}
+
+fn report(failures: &[String]) {
+    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn no_shader_is_an_orphan() {
+    let shaders = root().join("shaders");
+    same("shaders and the registry", &stems(&shaders), &set(Kernel::ALL.iter().map(|kernel| kernel.name()))).unwrap();
+    let common = stems(&shaders.join("common"));
+    same("shaders/common and the registry", &common, &set(Source::common_names())).unwrap();
+    let included = Kernel::ALL.iter().flat_map(|kernel| includes(kernel.text())).collect();
+    same("shaders/common and what kernels include", &common, &included).unwrap();
+    let error = same("both", &set(["a", "orphan"]), &set(["a"])).unwrap_err();
+    assert!(error.contains("orphan"), "{error}");
+}
+
+#[test]
+fn every_shader_has_a_header() {
+    let failures: Vec<String> = Kernel::ALL
+        .iter()
+        .filter_map(|kernel| check_header(kernel.text()).err().map(|error| format!("{}.wgsl: {error}", kernel.name())))
+        .collect();
+    report(&failures);
+    assert!(check_header("//!include grid\n@compute fn main() {}").is_err());
+    assert!(check_header("// y = x\n// Grid: one.\n// Twin: X in src/reference/nothing.rs.\n").is_err());
+}
+
+#[test]
+fn every_variant_validates_and_translates() {
+    let failures: Vec<String> = recorded::variants()
+        .into_iter()
+        .filter_map(|(kernel, constants)| {
+            let outcome = resolve(&Source::of(kernel).text, &constants).and_then(|resolved| {
+                check_budget(&resolved)?;
+                translate(&resolved)
+            });
+            outcome.err().map(|error| format!("{} {constants:?}: {error}", kernel.name()))
+        })
+        .collect();
+    report(&failures);
+}
+
+#[test]
+fn the_checks_can_fail() {
+    let kernel = |declarations: &str, size: u32, body: &str| {
+        format!("override SIZE: u32 = 1u;\n{declarations}\n@compute @workgroup_size({size}) fn main() {{ {body} }}")
+    };
+    let fails = |text: &str, constants: &[(&str, f64)], what: &str| {
+        let error = resolve(text, constants).and_then(|resolved| check_budget(&resolved).and_then(|()| translate(&resolved))).unwrap_err();
+        assert!(error.contains(what), "{error}");
+    };
+    let sound = kernel("@group(0) @binding(0) var<storage, read_write> y: array<u32>;", 64, "y[0] = SIZE;");
+    resolve(&sound, &[("SIZE", 3.0)]).and_then(|resolved| check_budget(&resolved).and_then(|()| translate(&resolved))).unwrap();
+    fails(&sound, &[("UNKNOWN", 3.0)], "UNKNOWN");
+    fails(&kernel("", 64, "let x: u32 = 1.0;"), &[], "x");
+    fails(&kernel("enable f16; var<private> x: f16;", 64, "x = 1h;"), &[], "");
+    fails(&kernel("", 512, ""), &[], "512 invocations");
+    fails(&kernel("var<workgroup> tile: array<f32, 5000>;", 64, "tile[0] = 1.0;"), &[], "20000 bytes");
+    let mut many = String::new();
+    let mut sum = String::from("let all = 0u");
+    for i in 0..9 {
+        writeln!(many, "@group(0) @binding({i}) var<storage, read> x{i}: array<u32>;").unwrap();
+        write!(sum, " + x{i}[0]").unwrap();
+    }
+    fails(&kernel(&many, 64, &format!("{sum};")), &[], "9 storage bindings");
+    let elsewhere = "@group(1) @binding(0) var<storage, read_write> y: array<u32>;";
+    fails(&kernel(elsewhere, 64, "y[0] = SIZE;"), &[], "group 0");
+}
+
+#[test]
+fn tint_agrees_where_it_is_installed() {
+    let folder = std::env::temp_dir().join(format!("csae-tint-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut failures = Vec::new();
+    for (i, (kernel, constants)) in recorded::variants().into_iter().enumerate() {
+        let path = folder.join(format!("{}_{i}.wgsl", kernel.name()));
+        std::fs::write(&path, Source::of(kernel).text).unwrap();
+        let values: Vec<String> = constants.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mut command = Command::new("tint");
+        command.args(["--format", "wgsl"]);
+        if !values.is_empty() {
+            command.args(["--overrides", &values.join(",")]);
+        }
+        let output = match command.arg(&path).output() {
+            Ok(output) => output,
+            Err(error) => {
+                eprintln!("skipped: tint cannot be run ({error})");
+                break;
+            }
+        };
+        if !output.status.success() {
+            failures.push(format!("{} {constants:?}: {}", kernel.name(), String::from_utf8_lossy(&output.stderr)));
+        }
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+    report(&failures);
+}

@@ -1,0 +1,183 @@
+//! Short trainings on data that is drawn on the spot, through the step that `csae train` records.
+
+use csae::device::{Device, Program};
+use csae::error::Result;
+use csae::model::{Graph, Store};
+use csae::ops::{Augment, Call, StepParams, View};
+use csae::rng::Stream;
+use csae::shape::Dims;
+use csae::spec::Config;
+use csae::train::step::{self, Resident, StepSpec};
+
+/// Images in the resident set.
+const IMAGES: usize = 12;
+/// Rows of the ring of scalars.
+const ROWS: usize = 4;
+
+/// A model with everything in it that could make runs differ: overlapping pooling, dropout, L1, revival, clipping, Adam.
+pub const SMALL: &str = r#"
+seed = 5
+[model]
+code = "code"
+input = [3, 12, 12]
+[[model.layers]]
+name = "conv"
+op = "conv2d"
+filters = 8
+kernel = 3
+padding = "same"
+activation = "relu"
+[[model.layers]]
+name = "pool"
+op = "max_pool2d"
+kernel = 3
+stride = 2
+padding = 1
+[[model.layers]]
+name = "code"
+op = "linear"
+units = 40
+activation = "relu"
+[[model.layers]]
+name = "dropout"
+op = "dropout"
+p = 0.2
+[[model.layers]]
+name = "expand"
+op = "linear"
+like = "pool"
+activation = "softplus"
+[[model.layers]]
+name = "out"
+op = "conv_transpose2d"
+filters = "input"
+kernel = 4
+stride = 2
+padding = 1
+activation = "sigmoid"
+[sparsity]
+penalty = "l1"
+lambda = 0.02
+revive_strength = 0.1
+revive_patience = 2
+[optimizer]
+kind = "adam"
+lr = 2e-3
+clip_norm = 20.0
+"#;
+
+/// [`SMALL`], read.
+pub fn small() -> Config {
+    Config::parse(SMALL, "the small model", &[]).expect("the small model is sound")
+}
+
+/// A training under way.
+#[derive(Debug)]
+pub struct Training {
+    /// Where it runs.
+    pub device: Device,
+    /// The calls of a step.
+    pub calls: Vec<Call>,
+    /// The model.
+    pub graph: Graph,
+    /// Its values.
+    pub store: Store,
+    config: Config,
+    scalars: View,
+    n: usize,
+    steps: u32,
+    program: Option<Program>,
+}
+
+impl Training {
+    /// Places the model and a resident set of images, larger than the model's input, on a device.
+    pub fn new(mut device: Device, config: &Config, n: usize) -> Result<Self> {
+        let [c, h, w] = config.model.input.unwrap_or([3, 16, 16]);
+        let graph = Graph::new(&config.model, Dims::new(c, h, w))?;
+        let store = Store::new(&mut device, &graph, true)?;
+        store.initialise(&mut device, &graph, config.seed);
+        let scalars = device.alloc_real("scalars", ROWS * step::WIDTH)?;
+        let augment = Augment { crop: true, flip_x: true, flip_y: false };
+        let resident = resident(&mut device, Dims::new(c, h + 3, w + 2), augment)?;
+        let spec = StepSpec {
+            graph: &graph,
+            store: &store,
+            n,
+            loss: config.loss.resolve()?,
+            sparsity: &config.sparsity,
+            optimizer: &config.optimizer,
+            resident: Some(resident),
+            scalars,
+            count_code: true,
+        };
+        let calls = step::record(&mut device, &spec)?.calls;
+        Ok(Self { device, calls, graph, store, config: config.clone(), scalars, n, steps: 0, program: None })
+    }
+
+    /// Compiles the step once.
+    pub fn compile(&mut self) {
+        if self.program.is_none() {
+            self.program = Some(self.device.compile(self.calls.clone()).expect("the step compiles"));
+        }
+    }
+
+    /// Runs `count` steps.
+    pub fn run(&mut self, count: usize) {
+        self.compile();
+        for _ in 0..count {
+            let t = self.steps as i32 + 1;
+            let [beta1, beta2] = self.config.optimizer.betas;
+            let params = StepParams {
+                step: self.steps,
+                seed_lo: self.config.seed as u32,
+                cursor: (self.steps as usize * self.n % (IMAGES + 1 - self.n)) as u32,
+                lr: self.config.optimizer.lr as f32,
+                correction1: (1.0 - beta1.powi(t)) as f32,
+                correction2: (1.0 - beta2.powi(t)) as f32,
+                sparsity_scale: (f64::from(t) / 8.0).min(1.0) as f32,
+                slot: self.steps % ROWS as u32,
+                ..StepParams::default()
+            };
+            self.device.run(self.program.as_ref().expect("compiled above"), &params).expect("a step runs");
+            self.steps += 1;
+        }
+    }
+
+    /// The last step's scalars.
+    pub fn scalars(&mut self) -> Vec<f32> {
+        let row = (self.steps as usize - 1) % ROWS;
+        let pending = self.device.fetch(self.scalars).expect("scalars can be fetched");
+        self.device.collect(pending).expect("scalars arrive")[row * step::WIDTH..][..step::WIDTH].to_vec()
+    }
+
+    /// Every parameter.
+    pub fn weights(&mut self) -> Vec<f32> {
+        let all = self.store.read_all(&mut self.device, &self.graph).expect("parameters can be read");
+        all.into_iter().flat_map(|(_, values)| values).collect()
+    }
+}
+
+/// Smooth random images in bytes, their table, and an order.
+fn resident(device: &mut Device, dims: Dims, augment: Augment) -> Result<Resident> {
+    let mut stream = Stream::new(21, "images");
+    let mut bytes: Vec<u8> = Vec::new();
+    let mut entries: Vec<u32> = Vec::new();
+    for _ in 0..IMAGES {
+        entries.extend([bytes.len() as u32, dims.h as u32, dims.w as u32]);
+        let [fx, fy, phase] = [0; 3].map(|_: i32| stream.uniform());
+        for i in 0..dims.len() {
+            let (row, column, channel) = (i / dims.c / dims.w, i / dims.c % dims.w, i % dims.c);
+            let wave = (row as f32 * fy + column as f32 * fx + phase * 6.0 + channel as f32 * 0.5).sin();
+            bytes.push((127.0 + 90.0 * wave + 30.0 * stream.uniform()) as u8);
+        }
+    }
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    let packed: Vec<u32> = bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let mut words = |label: &str, data: &[u32]| -> Result<View> {
+        let view = device.alloc_words(label, data.len())?;
+        device.write_words(view, data);
+        Ok(view)
+    };
+    let order = stream.permutation(IMAGES);
+    Ok(Resident { bytes: words("images", &packed)?, table: words("table", &entries)?, order: words("order", &order)?, augment })
+}
