@@ -3,6 +3,7 @@
 //!
 //! Memory: x (N,H,W,C), y (N,P,Q,K), w (R,S,C/groups,K), all dense.
 
+use super::reduce::SumSlicesParams;
 use super::{Activation, View, operation};
 use crate::gpu::{Choice, Kernel, Recorder, params};
 use crate::shape::Conv2d;

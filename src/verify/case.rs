@@ -101,6 +101,30 @@ impl Case {
         count.ok_or_else(|| Error::usage(format!("{}: the attributes have no whole number {key}", self.id())))
     }
 
+    /// Fails if there is an attribute that is not among `known`: ignoring it might mean computing something else.
+    pub fn know(&self, known: &[&str]) -> Result<()> {
+        let unknown = self.attrs.as_object().and_then(|attrs| attrs.keys().find(|key| !known.contains(&key.as_str())));
+        unknown.map_or(Ok(()), |key| Err(Error::usage(format!("{}: attribute {key:?} is unknown", self.id()))))
+    }
+
+    /// An input of `len` elements, or an error that names it.
+    pub fn sized(&self, name: &str, len: usize) -> Result<&Tensor> {
+        let tensor = self.input(name)?;
+        if tensor.shape.iter().product::<usize>() == len {
+            return Ok(tensor);
+        }
+        Err(Error::usage(format!("{}: {name} has shape {:?}, which is not {len} elements", self.id(), tensor.shape)))
+    }
+
+    /// An input of words below `bound`, `len` of them.
+    pub fn indices(&self, name: &str, len: usize, bound: usize) -> Result<Vec<u32>> {
+        let words = self.sized(name, len)?.words();
+        match words.iter().find(|word| **word as usize >= bound) {
+            None => Ok(words),
+            Some(word) => Err(Error::usage(format!("{}: {name} holds {word}, the largest index is {}", self.id(), bound - 1))),
+        }
+    }
+
     /// A text among the attributes.
     pub fn text(&self, key: &str) -> Result<&str> {
         self.attrs[key].as_str().ok_or_else(|| Error::usage(format!("{}: the attributes have no text {key}", self.id())))

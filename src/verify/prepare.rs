@@ -228,15 +228,16 @@ fn layer_spec(case: &Case) -> Result<ModelSpec> {
     serde_json::from_value(json!({"code": "layer", "layers": [keys]})).map_err(|error| Error::usage(format!("{}: {error}", case.id())))
 }
 
-/// A whole model given in the attributes, its parameters as tensors of the same names.
+/// A whole model given in the attributes, its parameters (and states, 0 unless given) as tensors of the same names. `mode` may be `infer`.
 fn model(device: &mut Device, case: &Case) -> Result<Prepared> {
+    case.know(&["model", "mode", "seed", "step"])?;
     let (_, dims) = batch_of(case, case.input("x")?)?;
     let spec: ModelSpec =
         serde_json::from_value(case.attrs["model"].clone()).map_err(|error| Error::usage(format!("{}: {error}", case.id())))?;
     graph_case(device, case, &spec, dims, |name| Some(name.to_owned()))
 }
 
-/// Forward and backward of a graph, in training mode, from the output's gradient.
+/// Forward and backward of a graph from the output's gradient.
 fn graph_case(
     device: &mut Device,
     case: &Case,
@@ -247,7 +248,8 @@ fn graph_case(
     let graph = Graph::new(spec, dims).map_err(|error| error.at(case.id()))?;
     let (n, _) = batch_of(case, case.input("x")?)?;
     let store = Store::new(device, &graph, true)?;
-    let mut b = Builder::new(&graph, &store, n, Mode::Train);
+    let mode = if case.attrs["mode"] == "infer" { Mode::Infer } else { Mode::Train };
+    let mut b = Builder::new(&graph, &store, n, mode);
     b.input_gradient = true;
     let mut x = b.input();
     b.forward(x, &[]);
@@ -277,12 +279,18 @@ fn graph_case(
         first.push((store.weight(i), Values::Real(param.pack(&tensor.reals()))));
         last.push((format!("grad_{name}"), store.grad(i), Unpack::Param(param.clone())));
     }
+    for (i, state) in graph.states.iter().enumerate() {
+        let given = case.inputs.get(&state.name).map_or_else(|| vec![0.0; state.len()], Tensor::reals);
+        first.push((store.state(i), Values::Real(given)));
+        last.push((format!("{} after", state.name), store.state(i), Unpack::Plain));
+    }
     let mut buffers = memory.buffers;
     buffers.extend([store.weights, store.grads, store.m, store.v, store.state, store.idle].map(|view| view.buffer));
     Ok(Prepared { calls, first, steps: vec![Step { writes: Vec::new(), params: step_of(case) }], each: Vec::new(), last, buffers })
 }
 
 fn unpool(mut d: Direct, case: &Case) -> Result<Prepared> {
+    case.know(&["kernel", "stride", "padding", "output_size"])?;
     let pair = |key: &str| -> Result<Option<[usize; 2]>> {
         match &case.attrs[key] {
             Value::Null => Ok(None),
@@ -299,8 +307,8 @@ fn unpool(mut d: Direct, case: &Case) -> Result<Prepared> {
         return Err(Error::usage(format!("{}: pooling {output} gives {}, the case unpools {input}", case.id(), size.y)));
     }
     let x = d.maps(case.input("x")?, input)?;
-    let switches = d.indices(to_nhwc(&case.input("switches")?.words(), input))?;
-    let dy = d.maps(case.input("grad_y")?, output)?;
+    let switches = d.indices(to_nhwc(&case.indices("switches", n * input.len(), output.area())?, input))?;
+    let dy = d.maps(case.sized("grad_y", n * output.len())?, output)?;
     let y = d.output("y", n * output.len(), Unpack::Maps(output))?;
     let dx = d.output("grad_x", n * input.len(), Unpack::Maps(input))?;
     d.push(MaxUnpool2dFwd { size, x, switches, y });
@@ -309,6 +317,7 @@ fn unpool(mut d: Direct, case: &Case) -> Result<Prepared> {
 }
 
 fn penalty(mut d: Direct, case: &Case) -> Result<Prepared> {
+    case.know(if case.op == "l1_penalty" { &["lambda", "reduction"] } else { &["beta", "rho"] })?;
     let (n, dims) = batch_of(case, case.input("x")?)?;
     let z = d.maps(case.input("x")?, dims)?;
     let dz = d.output("grad_x", n * dims.len(), Unpack::Maps(dims))?;
@@ -326,9 +335,10 @@ fn penalty(mut d: Direct, case: &Case) -> Result<Prepared> {
 }
 
 fn dropout_apply(mut d: Direct, case: &Case) -> Result<Prepared> {
+    case.know(&["p"])?;
     let (n, dims) = batch_of(case, case.input("x")?)?;
     let scale = 1.0 / (1.0 - case.number("p")?);
-    let [x, mask, dy] = ["x", "mask", "grad_y"].map(|name| case.input(name).and_then(|tensor| d.maps(tensor, dims)));
+    let [x, mask, dy] = ["x", "mask", "grad_y"].map(|name| case.sized(name, n * dims.len()).and_then(|tensor| d.maps(tensor, dims)));
     let (x, mask, dy) = (x?, mask?, dy?);
     let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
     let dx = d.output("grad_x", n * dims.len(), Unpack::Maps(dims))?;
@@ -338,13 +348,14 @@ fn dropout_apply(mut d: Direct, case: &Case) -> Result<Prepared> {
 }
 
 fn loss(mut d: Direct, case: &Case) -> Result<Prepared> {
+    case.know(&["kind", "eps"])?;
     let (n, dims) = batch_of(case, case.input("y")?)?;
     let y = d.maps(case.input("y")?, dims)?;
     let dy = d.output("grad_y", n * dims.len(), Unpack::Maps(dims))?;
     let scalars = d.output("loss", 1, Unpack::Plain)?;
     let kind = match case.text("kind")? {
         "cross_entropy" => {
-            let labels = d.indices(case.input("target")?.words())?;
+            let labels = d.indices(case.indices("target", n, dims.len())?)?;
             let partials = d.real(n)?;
             d.push(CrossEntropy { n, classes: dims.len(), width: 1, index: 0, y, labels, scalars, dy, partials });
             return Ok(d.prepared);
@@ -356,13 +367,14 @@ fn loss(mut d: Direct, case: &Case) -> Result<Prepared> {
         "charbonnier" => LossKind::Charbonnier { eps: case.number("eps")? },
         other => return Err(Error::usage(format!("{}: loss {other:?} is unknown", case.id()))),
     };
-    let target = d.maps(case.input("target")?, dims)?;
+    let target = d.maps(case.sized("target", n * dims.len())?, dims)?;
     let partials = d.real(SCALAR_PARTIALS)?;
     d.push(Loss { kind, n, width: 1, index: 0, y, target, scalars, dy, partials });
     Ok(d.prepared)
 }
 
 fn clip(mut d: Direct, case: &Case) -> Result<Prepared> {
+    case.know(&["max_norm"])?;
     let given = case.input("grads")?.reals();
     let grads = d.output("clipped", given.len(), Unpack::Plain)?;
     d.prepared.first.push((grads, Values::Real(given)));
@@ -374,8 +386,13 @@ fn clip(mut d: Direct, case: &Case) -> Result<Prepared> {
 }
 
 fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
+    case.know(&["kind", "lr", "momentum", "nesterov", "betas", "eps", "weight_decay"])?;
     let start = case.input("weight")?.reals();
     let len = start.len();
+    let all = case.input("grads")?.reals();
+    if len == 0 || all.is_empty() || !all.len().is_multiple_of(len) {
+        return Err(Error::usage(format!("{}: {} gradients are no whole steps of {len} weights", case.id(), all.len())));
+    }
     let number = |key: &str, default: f64| case.attrs[key].as_f64().unwrap_or(default);
     let weights = d.input(start)?;
     let (m, v, grads) = (d.input(vec![0.0; len])?, d.input(vec![0.0; len])?, d.real(len)?);
@@ -393,7 +410,6 @@ fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
         }
         other => return Err(Error::usage(format!("{}: optimiser {other:?} is unknown", case.id()))),
     }
-    let all = case.input("grads")?.reals();
     d.prepared.steps = all
         .chunks_exact(len)
         .enumerate()
@@ -415,6 +431,7 @@ fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
 
 /// Operations that no other program has: answered by the CPU path in f64.
 fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
+    case.know(&["p", "patience", "strength", "seed", "step", "dims", "crop", "flip_x", "flip_y"])?;
     if case.op == "gather_batch" {
         return gather(d, case);
     }
@@ -432,7 +449,7 @@ fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
         }
         _ => {
             let idle = d.output("idle", dims.c, Unpack::Plain)?;
-            d.prepared.first.push((idle, Values::Real(case.input("idle")?.reals())));
+            d.prepared.first.push((idle, Values::Real(case.sized("idle", dims.c)?.reals())));
             if case.op == "firing_update" {
                 d.push(FiringUpdate { n, dims, z: x, idle });
             } else {

@@ -14,17 +14,18 @@ use crate::train::step::{self, StepSpec};
 
 /// The model that a case's attributes describe.
 fn spec(case: &Case) -> Result<ModelSpec> {
+    let known = ["encoder", "code", "expand_activation", "decoder", "flatten", "lambda", "loss", "optimizer", "steps"];
+    case.know(&known)?;
     let attrs = &case.attrs;
     let list = |key: &str| attrs[key].as_array().cloned().unwrap_or_default();
     let mut layers = Vec::new();
     for (i, block) in list("encoder").iter().enumerate() {
         let name = format!("encoder.{i}");
-        layers.push(json!({
-            "name": name, "op": "conv2d", "filters": block["filters"], "kernel": block["kernel"], "padding": block["padding"],
-            "stride": block.get("stride").cloned().unwrap_or(json!(1)), "activation": block["activation"]
-        }));
-        if let Some(pool) = block.get("pool").and_then(Value::as_object) {
-            let mut keys = pool.clone();
+        let mut keys = block.as_object().cloned().unwrap_or_default();
+        let pool = keys.remove("pool");
+        keys.extend([("name".to_owned(), json!(name)), ("op".to_owned(), json!("conv2d"))]);
+        layers.push(Value::Object(keys));
+        if let Some(Value::Object(mut keys)) = pool {
             let kind = keys.remove("kind").and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
             keys.extend([("name".to_owned(), json!(format!("{name}.pool"))), ("op".to_owned(), json!(format!("{kind}_pool2d")))]);
             layers.push(Value::Object(keys));
