@@ -1,4 +1,38 @@
-//! placeholder
+//! `csae`: convolutional sparse autoencoders on any GPU, with a CPU path that is the kernels' twin.
+//!
+//! # The architecture, on one page
+//!
+//! ```text
+//!  spec     what a run is: TOML → Config (model, data, loss, sparsity, optimiser, schedule); presets; --set
+//!    │
+//!  model    ModelSpec → Graph (shapes inferred, parameters named) → Builder walks it forward and backward → Tape: calls on virtual
+//!    │      buffers → laid into real ones by their lifetimes. Store: parameters, gradients, moments, each one buffer. File: safetensors.
+//!  ops      one struct an operation (its sizes and views), and how it is recorded as dispatches; `Call` is any of them
+//!    ├── gpu        shaders → naga reflection → pipelines; Plan: prebuilt {pipeline, bind group, grid}, replayed in one submission
+//!    └── reference  the same call on the CPU, generic over f32 (work) and f64 (oracle)
+//!  device   the enum over both: buffers, write, read, compile, run
+//!    │
+//!  train    data on the device, one step recorded once, replayed with what changes in one small uniform; log, validation
+//!  tasks    what users do with a model: evaluate, reconstruct, pictures
+//!  verify   the case table against the oracle, stored cases with another program's answers, central differences
+//!  bench    training steps and kernels, timed
+//!  data     folders, IDX files, bundled sets → bytes and a table; patches
+//! ```
+//!
+//! # Conventions
+//!
+//! Shapes are NCHW at every interface; memory is dense with channels innermost, on every device. Names: x, w, b, y and dx, dw, db, dy;
+//! K filters of R×S, output P×Q. A fully connected layer is a convolution with one pixel, a transposed convolution the adjoint of a
+//! convolution: three operations (`Conv2dFwd`, `Conv2dBwdInput`, `Conv2dBwdWeight`) are all of them. A selection (TopK, winner-take-all, dropout) is
+//! an operation that writes a mask, and `MaskApply`, forward and backward alike.
+//!
+//! # Adding an operation
+//!
+//! `shaders/foo_fwd.wgsl`, `shaders/foo_bwd.wgsl`, a line each in `gpu/kernels.rs`; `ops/foo.rs` and a name in `ops/mod.rs`; `reference/foo.rs`;
+//! rows in `verify/table.rs`; if it is a layer, its keys in `spec/layer.rs` and its part in `model/layers/`. A test fails for each of them
+//! that is forgotten.
+
+pub mod bench;
 pub mod data;
 pub mod device;
 pub mod error;

@@ -57,7 +57,8 @@ impl Stream {
 
     /// Standard normal (Box–Muller).
     pub fn normal(&mut self) -> f32 {
-        let radius = (-2.0 * (f64::from(self.word()) + 1.0).log2() * std::f64::consts::LN_2 + 2.0 * 32.0 * std::f64::consts::LN_2).sqrt();
+        let radius =
+            (-2.0 * (f64::from(self.word()) + 1.0).log2() * std::f64::consts::LN_2 + 2.0 * 32.0 * std::f64::consts::LN_2).sqrt();
         let angle = std::f64::consts::TAU * f64::from(self.word()) / 4_294_967_296.0;
         (radius * angle.cos()) as f32
     }

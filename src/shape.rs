@@ -136,7 +136,10 @@ impl Conv2d {
             }
             let grown = (size - 1) * taps.stride[i] + taps.dilation[i] * (taps.kernel[i] - 1) + output_padding[i] + 1;
             if grown <= 2 * taps.padding[i] {
-                return Err(Error::usage(format!("padding {} leaves nothing of the output ({grown} before cropping)", taps.padding[i])));
+                return Err(Error::usage(format!(
+                    "padding {} leaves nothing of the output ({grown} before cropping)",
+                    taps.padding[i]
+                )));
             }
             Ok(grown - 2 * taps.padding[i])
         };
@@ -201,7 +204,10 @@ impl Pool2d {
                 return Err(Error::usage(format!("pooling kernel {kernel:?} and stride {stride:?} must be at least 1")));
             }
             if 2 * padding[i] > kernel[i] {
-                return Err(Error::usage(format!("pooling padding {} must be at most half of the kernel {}", padding[i], kernel[i])));
+                return Err(Error::usage(format!(
+                    "pooling padding {} must be at most half of the kernel {}",
+                    padding[i], kernel[i]
+                )));
             }
             let padded = size + 2 * padding[i];
             if padded < kernel[i] {

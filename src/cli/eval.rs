@@ -15,7 +15,9 @@ use super::Common;
 /// Images larger than the model's input are cut into patches side by side; smaller ones are enlarged. A bundled set with held-out images is judged
 /// on those.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  csae eval runs/001 photos\n  csae eval model.safetensors t10k-images-idx3-ubyte.gz --device cpu --json")]
+#[command(
+    after_help = "Examples:\n  csae eval runs/001 photos\n  csae eval model.safetensors t10k-images-idx3-ubyte.gz --device cpu --json"
+)]
 pub struct EvalArgs {
     /// Model file, or a run folder
     model: PathBuf,
@@ -49,7 +51,7 @@ pub fn run(args: EvalArgs) -> anyhow::Result<()> {
     let store = loaded.place(&mut device, graph, false)?;
     let chosen = patches::grid(&images, dims.h, dims.w, args.limit, 0);
     let mut inference = Inference::new(graph, &store);
-    let report = evaluate(&mut device, graph, &mut inference, &images, &chosen)?;
+    let report = evaluate(&mut device, &mut inference, &images, &chosen)?;
     if args.common.json {
         let mut line = serde_json::to_value(&report)?;
         line["kind"] = "eval".into();

@@ -96,7 +96,10 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
 /// Refuses to write over what is there.
 pub fn refuse_existing(path: &Path, force: bool) -> csae::error::Result<()> {
     if path.exists() && !force {
-        return Err(Error::usage(format!("{} is there already: name another place, or add --force to write over it", path.display())));
+        return Err(Error::usage(format!(
+            "{} is there already: name another place, or add --force to write over it",
+            path.display()
+        )));
     }
     Ok(())
 }

@@ -17,7 +17,9 @@ use super::Common;
 ///
 /// Larger images are covered by overlapping tiles of the model's input, blended without seams. Prints PSNR and SSIM beside each original.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  csae reconstruct runs/001 photo.jpg -o out/\n  csae reconstruct model.safetensors folder/ -o out/ --force")]
+#[command(
+    after_help = "Examples:\n  csae reconstruct runs/001 photo.jpg -o out/\n  csae reconstruct model.safetensors folder/ -o out/ --force"
+)]
 pub struct ReconstructArgs {
     /// Model file, or a run folder
     model: PathBuf,
@@ -60,12 +62,15 @@ pub fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     for (images, i, target) in &jobs {
         let (h, w) = (images.table[*i].h, images.table[*i].w);
         let original = images.image_f32(*i);
-        let mut result = reconstruct::image(&mut device, graph, &mut inference, &original, h, w)?;
+        let mut result = reconstruct::image(&mut device, &mut inference, &original, h, w)?;
         result.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
         picture::save_png(target, &result, h, w, c)?;
         let (psnr, ssim) = (quality::psnr(&original, &result), quality::ssim(&original, &result, h, w, c));
         if args.common.json {
-            println!("{}", json!({"kind": "reconstruct", "file": target.display().to_string(), "width": w, "height": h, "psnr": psnr, "ssim": ssim}));
+            println!(
+                "{}",
+                json!({"kind": "reconstruct", "file": target.display().to_string(), "width": w, "height": h, "psnr": psnr, "ssim": ssim})
+            );
         } else {
             println!("{}  {w}x{h}  PSNR {psnr:.2} dB  SSIM {ssim:.4}", target.display());
         }

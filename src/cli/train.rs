@@ -7,13 +7,13 @@ use clap::Args;
 use csae::data::patches;
 use csae::device::Device;
 use csae::error::Error;
+use csae::files;
 use csae::model::{self, Graph};
 use csae::spec::{self, Config};
 use csae::tasks::evaluate::{Report, evaluate};
 use csae::tasks::gallery;
 use csae::tasks::infer::Inference;
 use csae::train::{Finished, Log, Trainer, data};
-use csae::files;
 
 use super::Common;
 
@@ -22,7 +22,9 @@ use super::Common;
 /// DATA is a folder of images, an IDX file (.gz too) or the name of a bundled set. The run folder gets config.toml, model.safetensors,
 /// metrics.jsonl and pictures.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  csae train\n  csae train my-photos/ --set data.crop=48 --epochs 5\n  csae train train-images-idx3-ubyte.gz --preset w1 --device cpu")]
+#[command(
+    after_help = "Examples:\n  csae train\n  csae train my-photos/ --set data.crop=48 --epochs 5\n  csae train train-images-idx3-ubyte.gz --preset w1 --device cpu"
+)]
 pub struct TrainArgs {
     /// Images to train on [default: the preset's, bundled photographs]
     data: Option<String>,
@@ -129,7 +131,7 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
             let start = Instant::now();
             device.wait()?;
             let waited = start.elapsed();
-            let found = evaluate(&mut device, &graph, &mut inference, &prepared.validation, &chosen)?;
+            let found = evaluate(&mut device, &mut inference, &prepared.validation, &chosen)?;
             log.validation(trainer.done, trainer.epoch(), &found)?;
             report = Some(found);
             trainer.pause(start.elapsed() - waited);
@@ -139,7 +141,7 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     log.finish();
     let report = report.ok_or_else(|| Error::failed("the run had no step"))?;
     model::save(&folder.join("model.safetensors"), &mut device, &graph, &store)?;
-    let pictures = gallery::write(&folder, &mut device, &graph, &store, &mut inference, &prepared.validation, &chosen, &report)?;
+    let pictures = gallery::write(&folder, &mut device, &mut inference, &prepared.validation, &chosen, &report)?;
     conclude(&args, &folder, &report, &finished, &pictures);
     Ok(())
 }

@@ -13,7 +13,9 @@ use super::Common;
 ///
 /// The built-in cases are answered by the CPU path in f64; --cases adds stored ones with another program's answers. Exits 1 if any fails.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  csae verify --device gpu\n  csae verify --device lavapipe --cases tests/cases --filter conv2d")]
+#[command(
+    after_help = "Examples:\n  csae verify --device gpu\n  csae verify --device lavapipe --cases tests/cases --filter conv2d"
+)]
 pub struct VerifyArgs {
     /// Folder of stored cases (OP__NAME.safetensors)
     #[arg(long, value_name = "DIR")]

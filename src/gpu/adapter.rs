@@ -119,6 +119,8 @@ pub fn find(wanted: &str) -> Result<Adapter> {
     matching(primary()).or_else(|| matching(adapters())).ok_or_else(|| {
         let names: Vec<String> = adapters().iter().map(Adapter::label).collect();
         let list = if names.is_empty() { "none: no graphics driver is installed".to_owned() } else { names.join(", ") };
-        Error::usage(format!("--device {wanted}: no such adapter; known are auto, cpu, gpu and adapters by name or number ({list})"))
+        Error::usage(format!(
+            "--device {wanted}: no such adapter; known are auto, cpu, gpu and adapters by name or number ({list})"
+        ))
     })
 }

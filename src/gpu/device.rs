@@ -150,7 +150,9 @@ impl Gpu {
         let size = (len.max(1) as u64 * 4).next_multiple_of(16);
         if size > self.limits.max_buffer_size {
             let (need, limit) = (size >> 20, self.limits.max_buffer_size >> 20);
-            return Err(Error::usage(format!("{label} needs {need} MiB in one buffer, the adapter allows {limit} MiB: use a smaller --batch")));
+            return Err(Error::usage(format!(
+                "{label} needs {need} MiB in one buffer, the adapter allows {limit} MiB: use a smaller --batch"
+            )));
         }
         let made = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
@@ -179,7 +181,8 @@ impl Gpu {
     pub(super) fn uniform_buffer(&mut self, label: &str, bytes: &[u8]) -> wgpu::Buffer {
         let size = (bytes.len() as u64).max(256);
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false });
+        let buffer =
+            self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false });
         self.queue.write_buffer(&buffer, 0, bytes);
         self.counters.buffers += 1;
         buffer
@@ -225,7 +228,8 @@ impl Gpu {
         self.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("plan") });
         {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("plan"), timestamp_writes: None });
+            let mut pass =
+                encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("plan"), timestamp_writes: None });
             for step in &plan.steps {
                 pass.set_pipeline(&step.pipeline);
                 pass.set_bind_group(0, &step.bind_group, &[]);
@@ -255,7 +259,11 @@ impl Gpu {
         let waited = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: Some(PATIENCE) });
         self.check()?;
         waited.map(|_| ()).map_err(|error| {
-            Error::failed(format!("{}: no answer within {} s ({error}); the driver may hang", self.adapter.label(), PATIENCE.as_secs()))
+            Error::failed(format!(
+                "{}: no answer within {} s ({error}); the driver may hang",
+                self.adapter.label(),
+                PATIENCE.as_secs()
+            ))
         })
     }
 

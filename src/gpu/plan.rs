@@ -89,15 +89,20 @@ impl Plan {
                             limit >> 20
                         )));
                     }
-                    wgpu::BufferBinding { buffer: gpu.buffer(view.buffer), offset: view.start as u64 * 4, size: wgpu::BufferSize::new(size) }
+                    wgpu::BufferBinding {
+                        buffer: gpu.buffer(view.buffer),
+                        offset: view.start as u64 * 4,
+                        size: wgpu::BufferSize::new(size),
+                    }
                 }
             };
             entries.push(wgpu::BindGroupEntry { binding: binding.index, resource: wgpu::BindingResource::Buffer(resource) });
         }
         let descriptor = wgpu::BindGroupDescriptor { label: Some(name), layout: &loaded.layout, entries: &entries };
         let bind_group = gpu.device().create_bind_group(&descriptor);
-        let grid = fold(dispatch.workgroups, gpu.limits().max_compute_workgroups_per_dimension)
-            .ok_or_else(|| Error::usage(format!("kernel {name} needs {} workgroups, more than a grid holds", dispatch.workgroups)))?;
+        let grid = fold(dispatch.workgroups, gpu.limits().max_compute_workgroups_per_dimension).ok_or_else(|| {
+            Error::usage(format!("kernel {name} needs {} workgroups, more than a grid holds", dispatch.workgroups))
+        })?;
         let pipeline = loaded.pipeline.clone();
         gpu.count_bind_group();
         Ok(Step { pipeline, bind_group, grid, name })

@@ -50,7 +50,8 @@ impl Gpu {
             self.check()?;
             return Err(Error::failed(format!("{}: a result could not be read back", self.name())));
         }
-        let range = ticket.buffer.get_mapped_range(0..ticket.bytes).map_err(|error| Error::failed(format!("readback: {error}")))?;
+        let range =
+            ticket.buffer.get_mapped_range(0..ticket.bytes).map_err(|error| Error::failed(format!("readback: {error}")))?;
         let data = bytemuck::pod_collect_to_vec(&range[..]);
         drop(range);
         ticket.buffer.unmap();

@@ -93,23 +93,37 @@ impl Store {
     pub fn read_all(&self, device: &mut Device, graph: &Graph) -> Result<Vec<(Param, Vec<f32>)>> {
         let weights = device.read(self.weights)?;
         let states = device.read(self.state)?;
-        let of = |param: &Param, range: &(usize, usize), from: &[f32]| (param.clone(), param.unpack(&from[range.0..range.0 + range.1]));
+        let of = |param: &Param, range: &(usize, usize), from: &[f32]| {
+            (param.clone(), param.unpack(&from[range.0..range.0 + range.1]))
+        };
         let mut all: Vec<_> = graph.params.iter().zip(&self.ranges).map(|(param, range)| of(param, range, &weights)).collect();
         all.extend(graph.states.iter().zip(&self.state_ranges).map(|(state, range)| of(state, range, &states)));
         Ok(all)
     }
 
     /// Writes named tensors given in natural order; every one of the model's must be there, with its shape.
-    pub fn write_all(&self, device: &mut Device, graph: &Graph, get: impl Fn(&str) -> Option<(Vec<usize>, Vec<f32>)>) -> Result<()> {
+    pub fn write_all(
+        &self,
+        device: &mut Device,
+        graph: &Graph,
+        get: impl Fn(&str) -> Option<(Vec<usize>, Vec<f32>)>,
+    ) -> Result<()> {
         let all = graph.params.iter().enumerate().map(|(i, param)| (param, self.weight(i)));
         let all = all.chain(graph.states.iter().enumerate().map(|(i, state)| (state, self.state(i))));
         for (param, view) in all {
-            let (shape, data) = get(&param.name).ok_or_else(|| Error::usage(format!("the model file has no tensor {}", param.name)))?;
+            let (shape, data) =
+                get(&param.name).ok_or_else(|| Error::usage(format!("the model file has no tensor {}", param.name)))?;
             if shape != param.shape {
-                return Err(Error::usage(format!("tensor {} has shape {shape:?}, the model needs {:?}", param.name, param.shape)));
+                return Err(Error::usage(format!(
+                    "tensor {} has shape {shape:?}, the model needs {:?}",
+                    param.name, param.shape
+                )));
             }
             if let Some(bad) = data.iter().find(|x| !x.is_finite()) {
-                return Err(Error::usage(format!("tensor {} holds {bad}: the file is damaged, or its training diverged", param.name)));
+                return Err(Error::usage(format!(
+                    "tensor {} holds {bad}: the file is damaged, or its training diverged",
+                    param.name
+                )));
             }
             device.write(view, &param.pack(&data));
         }

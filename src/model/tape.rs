@@ -74,7 +74,8 @@ impl Tape {
         let slots = self.assign();
         let mut memory = Memory::default();
         for slot in &slots.sizes {
-            let view = if slot.words { device.alloc_words(&slot.label, slot.len)? } else { device.alloc_real(&slot.label, slot.len)? };
+            let view =
+                if slot.words { device.alloc_words(&slot.label, slot.len)? } else { device.alloc_real(&slot.label, slot.len)? };
             memory.buffers.push(view.buffer);
             memory.bytes += slot.len as u64 * 4;
             if slot.len as u64 * 4 > memory.largest.0 {
@@ -164,7 +165,11 @@ impl Slots {
     /// The smallest free one that is large enough, else the largest free one made larger, else a new one.
     fn place(&mut self, id: u32, buffer: &Virtual, free: &mut Vec<usize>) {
         let fitting = |slot: &&usize| self.sizes[**slot].words == buffer.words;
-        let enough = free.iter().filter(fitting).filter(|slot| self.sizes[**slot].len >= buffer.len).min_by_key(|slot| self.sizes[**slot].len);
+        let enough = free
+            .iter()
+            .filter(fitting)
+            .filter(|slot| self.sizes[**slot].len >= buffer.len)
+            .min_by_key(|slot| self.sizes[**slot].len);
         let chosen = enough.or_else(|| free.iter().filter(fitting).max_by_key(|slot| self.sizes[**slot].len)).copied();
         match chosen {
             None => self.make(id, buffer),

@@ -198,10 +198,13 @@ impl Conv2dBwdWeight {
         }
         if count > 1 {
             let vectors = len.div_ceil(4);
-            r.kernel(Kernel::SumSlices, &SumSlicesParams { vectors: vectors as u32, slices: count as u32, len: self.dw.len as u32 })
-                .bind("partials", self.partials)
-                .bind("y", self.dw)
-                .threads(vectors);
+            r.kernel(
+                Kernel::SumSlices,
+                &SumSlicesParams { vectors: vectors as u32, slices: count as u32, len: self.dw.len as u32 },
+            )
+            .bind("partials", self.partials)
+            .bind("y", self.dw)
+            .threads(vectors);
         }
     }
 }

@@ -144,10 +144,13 @@ impl ChannelSum {
             .bind("sums", if slices == 1 { self.y } else { self.partials })
             .groups((blocks * slices) as u64, WORKGROUP);
         if slices > 1 {
-            r.kernel(Kernel::SumSlices, &SumSlicesParams { vectors: vectors as u32, slices: slices as u32, len: self.y.len as u32 })
-                .bind("partials", self.partials)
-                .bind("y", self.y)
-                .threads(vectors);
+            r.kernel(
+                Kernel::SumSlices,
+                &SumSlicesParams { vectors: vectors as u32, slices: slices as u32, len: self.y.len as u32 },
+            )
+            .bind("partials", self.partials)
+            .bind("y", self.y)
+            .threads(vectors);
         }
     }
 }

@@ -21,6 +21,9 @@ const COLUMNS: usize = 131_072;
 /// Below this many columns a product is computed as its transpose, which fills the vector registers.
 const NARROW: usize = 16;
 
+/// Side of the squares by which a matrix is transposed: one or two cache lines.
+const TILE: usize = 16;
+
 /// What follows the sum: bias and activation.
 #[derive(Clone, Copy)]
 struct Epilogue<'a, T> {
@@ -75,10 +78,10 @@ fn turn_weight<T: Real>(size: &Conv2d, w: &[T], to: &mut [T]) {
     to.par_chunks_exact_mut(tap).enumerate().for_each(|(i, to)| {
         let w = &w[(taps - 1 - i) * tap..(taps - i) * tap];
         // in squares, so that a cache line is used whole on both sides
-        for c0 in (0..c).step_by(16) {
-            for k0 in (0..size.y.c).step_by(16) {
-                for ci in c0..c.min(c0 + 16) {
-                    for ki in k0..size.y.c.min(k0 + 16) {
+        for c0 in (0..c).step_by(TILE) {
+            for k0 in (0..size.y.c).step_by(TILE) {
+                for ci in c0..c.min(c0 + TILE) {
+                    for ki in k0..size.y.c.min(k0 + TILE) {
                         to[ki % k * size.x.c + ki / k * c + ci] = w[ci * size.y.c + ki];
                     }
                 }
@@ -93,7 +96,8 @@ fn forward<T: Real>(size: &Conv2d, x: &[T], w: &[T], y: &mut [T], epilogue: Epil
         product(size.y.c, x, size.x.c, Matrix::rows(w, size.y.c), y, epilogue);
     } else if depthwise::takes(size) {
         depthwise::forward(size, x, w, y, |block| epilogue.apply(block));
-    } else if let Some(turned) = turned(size).filter(|_| adding_is_cheaper(taps, size.x.c / size.groups, size.y.c / size.groups)) {
+    } else if let Some(turned) = turned(size).filter(|_| adding_is_cheaper(taps, size.x.c / size.groups, size.y.c / size.groups))
+    {
         T::scratch(w.len(), |other| {
             turn_weight(size, w, other);
             add_columns(&turned, x, other, y, epilogue);
@@ -109,7 +113,8 @@ fn backward_input<T: Real>(size: &Conv2d, y: &[T], w: &[T], x: &mut [T], epilogu
         product(size.x.c, y, size.y.c, Matrix::rows(w, size.y.c).t(), x, epilogue);
     } else if depthwise::takes(size) {
         depthwise::backward_input(size, y, w, x, |block| epilogue.apply(block));
-    } else if let Some(turned) = turned(size).filter(|_| !adding_is_cheaper(taps, size.y.c / size.groups, size.x.c / size.groups)) {
+    } else if let Some(turned) = turned(size).filter(|_| !adding_is_cheaper(taps, size.y.c / size.groups, size.x.c / size.groups))
+    {
         T::scratch(w.len(), |other| {
             turn_weight(size, w, other);
             gather_columns(&turned, y, other, x, epilogue);
@@ -142,18 +147,21 @@ fn product<T: Real>(n: usize, a: &[T], k: usize, b: Matrix<'_, T>, y: &mut [T], 
             gemm([rows, width, k], part, strides, Matrix::rows(a, k), b.from(i * WIDTH * b.col), false);
         });
         let parts = &*parts;
-        // a cache line of rows at a time
-        y.par_chunks_mut(16 * n).enumerate().for_each(|(i, y)| {
+        y.par_chunks_mut(TILE * n).enumerate().for_each(|(i, y)| {
             for (j, part) in parts.chunks(rows * WIDTH).enumerate() {
                 let width = part.len() / rows;
                 if by_column {
-                    for (l, column) in part.chunks_exact(rows).enumerate() {
-                        for (y, &sum) in y[j * WIDTH + l..].iter_mut().step_by(n).zip(&column[i * 16..]) {
-                            *y = sum;
+                    // in squares, so that a cache line is used whole on both sides
+                    for (l, columns) in part.chunks(TILE * rows).enumerate() {
+                        for (row, y) in y.chunks_exact_mut(n).enumerate() {
+                            let y = y[j * WIDTH + l * TILE..].iter_mut();
+                            for (y, column) in y.zip(columns.chunks_exact(rows)) {
+                                *y = column[i * TILE + row];
+                            }
                         }
                     }
                 } else {
-                    for (y, part) in y.chunks_exact_mut(n).zip(part[i * 16 * width..].chunks_exact(width)) {
+                    for (y, part) in y.chunks_exact_mut(n).zip(part[i * TILE * width..].chunks_exact(width)) {
                         y[j * WIDTH..j * WIDTH + width].copy_from_slice(part);
                     }
                 }
@@ -215,7 +223,8 @@ fn add_band<T: Real>(size: &Conv2d, y: &[T], w: &[T], n: usize, band: std::ops::
     // the output rows whose windows meet the band
     let first = (band.start + taps.padding[0]).saturating_sub(taps.dilation[0] * (taps.kernel[0] - 1)).div_ceil(taps.stride[0]);
     let last = ((band.end - 1 + taps.padding[0]) / taps.stride[0] + 1).min(p_count);
-    let (first, last) = if samples == 1 { (n * p_count + first.min(last), n * p_count + last) } else { (n * p_count, (n + samples) * p_count) };
+    let (first, last) =
+        if samples == 1 { (n * p_count + first.min(last), n * p_count + last) } else { (n * p_count, (n + samples) * p_count) };
     let rows = (COLUMNS / (size.y.w * width)).max(1);
     T::scratch(rows.min(last - first) * size.y.w * width, |col| {
         for group in 0..size.groups {

@@ -69,8 +69,10 @@ fn naive(size: &Conv2d, x: &[f64], w: &[f64]) -> Vec<f64> {
                     let mut sum = 0.0;
                     for r in 0..size.taps.kernel[0] {
                         for s in 0..size.taps.kernel[1] {
-                            let h = (p * size.taps.stride[0] + r * size.taps.dilation[0]) as isize - size.taps.padding[0] as isize;
-                            let v = (q * size.taps.stride[1] + s * size.taps.dilation[1]) as isize - size.taps.padding[1] as isize;
+                            let h =
+                                (p * size.taps.stride[0] + r * size.taps.dilation[0]) as isize - size.taps.padding[0] as isize;
+                            let v =
+                                (q * size.taps.stride[1] + s * size.taps.dilation[1]) as isize - size.taps.padding[1] as isize;
                             if h < 0 || v < 0 || h as usize >= size.x.h || v as usize >= size.x.w {
                                 continue;
                             }

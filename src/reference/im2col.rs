@@ -56,13 +56,13 @@ pub fn im2col<T: Real>(size: &Conv2d, columns: &Columns, x: &[T], first: usize, 
             if joined {
                 let start = (from + taps.start as isize) as usize * channels;
                 row[..taps.start * channels].fill(T::ZERO);
-                copy(&mut row[taps.start * channels..taps.end * channels], &map[start..start + taps.len() * channels]);
+                row[taps.start * channels..taps.end * channels].copy_from_slice(&map[start..start + taps.len() * channels]);
                 row[taps.end * channels..].fill(T::ZERO);
             } else {
                 for (s, to) in row.chunks_exact_mut(channels).enumerate() {
                     if taps.contains(&s) {
                         let start = (from + (s * dilation) as isize) as usize * all + offset;
-                        copy(to, &map[start..start + channels]);
+                        to.copy_from_slice(&map[start..start + channels]);
                     } else {
                         to.fill(T::ZERO);
                     }
@@ -85,16 +85,14 @@ pub fn col2im_row<T: Real>(size: &Conv2d, group: usize, col: &[T], p: usize, ban
     let (channels, all) = (size.x.c / size.groups, size.x.c);
     let offset = group * channels;
     let joined = dilation == 1 && size.groups == 1;
-    // Neighbouring windows overlap: where they are short, a load would wait for the store of the window before, so they take turns.
-    let passes = if s_taps * channels < 64 { s_taps.div_ceil(size.taps.stride[1]) } else { 1 };
     for r in 0..r_taps {
         let h = (p * size.taps.stride[0] + r * size.taps.dilation[0]).wrapping_sub(size.taps.padding[0]);
         if !band.contains(&h) {
             continue;
         }
         let line = &mut x[(h - band.start) * size.x.w * all..(h - band.start + 1) * size.x.w * all];
-        for q in (0..passes).flat_map(|first| (first..size.y.w).step_by(passes)) {
-            let col = &col[(q * r_taps + r) * s_taps * channels..][..s_taps * channels];
+        for (q, col) in col.chunks_exact(r_taps * s_taps * channels).enumerate() {
+            let col = &col[r * s_taps * channels..(r + 1) * s_taps * channels];
             let w = (q * size.taps.stride[1]) as isize - size.taps.padding[1] as isize;
             let taps = inside(w, s_taps, dilation, size.x.w);
             if taps.is_empty() {
@@ -110,25 +108,6 @@ pub fn col2im_row<T: Real>(size: &Conv2d, group: usize, col: &[T], p: usize, ban
                 }
             }
         }
-    }
-}
-
-/// Copies; short runs without a call to the C library.
-#[inline]
-fn copy<T: Copy>(to: &mut [T], from: &[T]) {
-    const STEP: usize = 4;
-    let len = to.len().min(from.len());
-    if len > 4 * STEP {
-        to.copy_from_slice(from);
-    } else if len >= STEP {
-        // the last step overlaps the one before
-        for i in (0..len - STEP).step_by(STEP).chain([len - STEP]) {
-            to[i..i + STEP].copy_from_slice(&from[i..i + STEP]);
-        }
-    } else if len > 0 {
-        to[0] = from[0];
-        to[len / 2] = from[len / 2];
-        to[len - 1] = from[len - 1];
     }
 }
 
@@ -151,18 +130,12 @@ mod tests {
             for (taps, dilation, width) in [(1, 1, 1), (3, 1, 4), (3, 2, 4), (5, 3, 2), (4, 1, 9)] {
                 let expected: Vec<usize> =
                     (0..taps).filter(|s| (0..width as isize).contains(&(start + (s * dilation) as isize))).collect();
-                assert_eq!(inside(start, taps, dilation, width).collect::<Vec<_>>(), expected, "{start} {taps} {dilation} {width}");
+                assert_eq!(
+                    inside(start, taps, dilation, width).collect::<Vec<_>>(),
+                    expected,
+                    "{start} {taps} {dilation} {width}"
+                );
             }
-        }
-    }
-
-    #[test]
-    fn copies_of_any_length() {
-        for len in 0..40 {
-            let from: Vec<usize> = (1..=len).collect();
-            let mut to = vec![0; len];
-            copy(&mut to, &from);
-            assert_eq!(to, from);
         }
     }
 

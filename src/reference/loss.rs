@@ -89,7 +89,13 @@ impl Reference for L1Penalty {
         let push = T::of(scale);
         dz.par_chunks_mut(CHUNK).zip(z.par_chunks(CHUNK)).for_each(|(dz, z)| {
             for (dz, &z) in dz.iter_mut().zip(z) {
-                *dz += if z > T::ZERO { push } else if z < T::ZERO { -push } else { T::ZERO };
+                *dz += if z > T::ZERO {
+                    push
+                } else if z < T::ZERO {
+                    -push
+                } else {
+                    T::ZERO
+                };
             }
         });
         let sum = sum_map(z, |z| z.f64().abs());

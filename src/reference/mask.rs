@@ -4,9 +4,7 @@ use rayon::prelude::*;
 
 use super::parallel::{CHUNK, units};
 use super::{Memory, Real, Reference};
-use crate::ops::{
-    BatchTopKMask, DropoutMask, LifetimeWtaMask, MaskApply, SpatialWtaMask, ThresholdMask, TopKMask,
-};
+use crate::ops::{BatchTopKMask, DropoutMask, LifetimeWtaMask, MaskApply, SpatialWtaMask, ThresholdMask, TopKMask};
 use crate::rng;
 use crate::shape::Dims;
 
@@ -75,15 +73,18 @@ impl Reference for TopKMask {
         let k = self.k.min(dims.len());
         mask.fill(T::ZERO);
         if k > 0 {
-            mask.par_chunks_exact_mut(dims.len()).zip(x.par_chunks_exact(dims.len())).for_each_init(Vec::new, |keys, (mask, x)| {
-                keys.clear();
-                keys.extend(x.iter().map(|x| x.key()));
-                let (cut, ties) = kth_largest(keys, k);
-                for (mask, x) in mask.iter_mut().zip(x) {
-                    *mask = if x.key() > cut { T::ONE } else { T::ZERO };
-                }
-                mark_ties(dims, x, cut, ties, mask);
-            });
+            mask.par_chunks_exact_mut(dims.len()).zip(x.par_chunks_exact(dims.len())).for_each_init(
+                Vec::new,
+                |keys, (mask, x)| {
+                    keys.clear();
+                    keys.extend(x.iter().map(|x| x.key()));
+                    let (cut, ties) = kth_largest(keys, k);
+                    for (mask, x) in mask.iter_mut().zip(x) {
+                        *mask = if x.key() > cut { T::ONE } else { T::ZERO };
+                    }
+                    mark_ties(dims, x, cut, ties, mask);
+                },
+            );
         }
         memory.put(mask);
     }
@@ -112,7 +113,8 @@ fn kth_largest_of_many<T: Real>(x: &[T], k: usize) -> (u64, usize) {
         above += here;
         chosen -= 1;
     }
-    let mut keys: Vec<u64> = x.par_chunks(block).flat_map_iter(|x| x.iter().filter(|&&x| bin(x) == chosen).map(|x| x.key())).collect();
+    let mut keys: Vec<u64> =
+        x.par_chunks(block).flat_map_iter(|x| x.iter().filter(|&&x| bin(x) == chosen).map(|x| x.key())).collect();
     kth_largest(&mut keys, k - above)
 }
 
@@ -238,7 +240,8 @@ mod tests {
 
     /// Memory positions of `range` (NCHW indices), largest value first, ties by index.
     fn ranked(x: &[f64], range: std::ops::Range<usize>) -> Vec<usize> {
-        let mut at: Vec<(usize, usize)> = (0..x.len()).map(|at| (nchw(DIMS, at), at)).filter(|(i, _)| range.contains(i)).collect();
+        let mut at: Vec<(usize, usize)> =
+            (0..x.len()).map(|at| (nchw(DIMS, at), at)).filter(|(i, _)| range.contains(i)).collect();
         at.sort();
         at.sort_by(|a, b| x[b.1].partial_cmp(&x[a.1]).unwrap());
         at.into_iter().map(|(_, at)| at).collect()

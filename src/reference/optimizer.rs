@@ -11,7 +11,7 @@ impl Reference for ClipGrads {
         let mut grads = memory.take(self.grads);
         let norm = memory.real(self.scalars)[memory.scalar_index(self.width, self.index)].f64();
         let factor = self.max_norm / (norm + 1e-6);
-        if !(factor >= 1.0) {
+        if factor < 1.0 || factor.is_nan() {
             let factor = T::of(factor);
             grads.par_chunks_mut(CHUNK).for_each(|grads| grads.iter_mut().for_each(|g| *g *= factor));
         }

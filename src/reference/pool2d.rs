@@ -92,7 +92,7 @@ impl Reference for MaxPool2dFwd {
                         continue;
                     }
                     for ((y, switch), &x) in y.iter_mut().zip(switches.iter_mut()).zip(x) {
-                        let better = !(x <= *y) & !y.is_nan();
+                        let better = ((x > *y) | x.is_nan()) & !y.is_nan();
                         *y = if better { x } else { *y };
                         *switch = if better { position } else { *switch };
                     }
@@ -190,6 +190,7 @@ impl Reference for L2Pool2dBwd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::View;
     use crate::reference::testing::{Setup, assert_close, assert_threads_agree, dot, normals, numeric_gradient};
     use crate::shape::Dims;
 
@@ -230,6 +231,9 @@ mod tests {
         }
         all
     }
+
+    /// Runs a pooling from x to y.
+    type Pooling<'a> = &'a dyn Fn(&mut Setup<f64>, View, View) -> Vec<f64>;
 
     fn max_pool<T: Real>(size: Pool2d, values: &[f64]) -> (Vec<f64>, Vec<u32>) {
         let len = size.n * size.y.len();
@@ -282,7 +286,7 @@ mod tests {
             let mut s = Setup::<f64>::new();
             let (x, dy, y) = (s.real(&values), s.real(&weights), s.out(y_len));
             let (dx, switches) = (s.out(x_len), s.words(&vec![u32::MAX; y_len]));
-            let numeric = |f: &dyn Fn(&mut Setup<f64>, crate::ops::View, crate::ops::View) -> Vec<f64>| {
+            let numeric = |f: Pooling<'_>| {
                 numeric_gradient(&values, 1e-6, |values| {
                     let mut s = Setup::<f64>::new();
                     let (x, y) = (s.real(values), s.out(y_len));

@@ -152,10 +152,20 @@ real!(f32, u32, {
     fn normal_cdf(self) -> Self {
         // the lower tail is exp(−x²/2) times a polynomial in u of relative error 1e-8, so it keeps its relative precision
         let u = 1.0 / (1.0 + 0.212_132_03 * self.abs());
-        let series = polynomial(u, &[
-            -0.065_385_44, 0.245_967_14, -0.263_075_83, 0.282_257_12, -0.053_491_68, 0.110_269_585, 0.073_398_01, 0.085_474_56,
-            0.084_586_53,
-        ]);
+        let series = polynomial(
+            u,
+            &[
+                -0.065_385_44,
+                0.245_967_14,
+                -0.263_075_83,
+                0.282_257_1,
+                -0.053_491_68,
+                0.110_269_585,
+                0.073_398_01,
+                0.085_474_56,
+                0.084_586_53,
+            ],
+        );
         let tail = Real::exp(-0.5 * self * self) * u * series;
         if self >= 0.0 { 1.0 - tail } else { tail }
     }
@@ -224,7 +234,13 @@ mod tests {
                 let x = (from + (to - from) * f64::from(i) / f64::from(steps)) as f32;
                 let expected = exact(f64::from(x));
                 let error = (f64::from(f(x)) - expected).abs() / expected.abs().max(1e-300);
-                if error.is_nan() { f64::INFINITY } else if expected == 0.0 { 0.0 } else { error }
+                if error.is_nan() {
+                    f64::INFINITY
+                } else if expected == 0.0 {
+                    0.0
+                } else {
+                    error
+                }
             })
             .fold(0.0, f64::max)
     }

@@ -72,8 +72,7 @@ pub fn put_scalar<T: Real>(memory: &mut Memory<T>, scalars: crate::ops::View, wi
 
 impl Reference for CountNonzero {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
-        let count: usize =
-            memory.real(self.x).par_chunks(CHUNK).map(|x| x.iter().filter(|&&v| v != T::ZERO).count()).sum();
+        let count: usize = memory.real(self.x).par_chunks(CHUNK).map(|x| x.iter().filter(|&&v| v != T::ZERO).count()).sum();
         put_scalar(memory, self.scalars, self.width, self.index, self.scale * count as f64);
     }
 }

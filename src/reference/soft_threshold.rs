@@ -37,7 +37,13 @@ impl Reference for SoftThresholdBwd {
                 for ((((dx, dt), &x), &dy), &t) in dx.iter_mut().zip(dt).zip(x).zip(dy).zip(threshold) {
                     *dx = if x.abs() > t { dy } else { T::ZERO };
                     // at x = 0 (only above a negative threshold) the sign is 0
-                    *dt = if x > T::ZERO { -*dx } else if x < T::ZERO { *dx } else { T::ZERO };
+                    *dt = if x > T::ZERO {
+                        -*dx
+                    } else if x < T::ZERO {
+                        *dx
+                    } else {
+                        T::ZERO
+                    };
                 }
             }
         });

@@ -328,9 +328,12 @@ impl<'de> Deserialize<'de> for LayerSpec {
         let from = match table.remove("from") {
             None => Vec::new(),
             Some(Value::String(one)) => vec![one],
-            Some(list) => serde_json::from_value(list).map_err(|error| D::Error::custom(format!("layer {name}: from: {error}")))?,
+            Some(list) => {
+                serde_json::from_value(list).map_err(|error| D::Error::custom(format!("layer {name}: from: {error}")))?
+            }
         };
-        let op = LayerOp::from_keys(&op, Value::Object(table)).map_err(|error| D::Error::custom(format!("layer {name}: {error}")))?;
+        let op =
+            LayerOp::from_keys(&op, Value::Object(table)).map_err(|error| D::Error::custom(format!("layer {name}: {error}")))?;
         Ok(Self { name, from, op })
     }
 }

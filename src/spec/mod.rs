@@ -9,8 +9,8 @@ mod values;
 use serde::{Deserialize, Serialize};
 
 pub use layer::{
-    ActivationSpec, AvgPool2dSpec, BatchTopKSpec, Conv2dSpec, ConvTranspose2dSpec, DropoutSpec, LayerOp, LayerSpec, LifetimeWtaSpec, LinearSpec,
-    MaxUnpool2dSpec, Nothing, Pool2dSpec, SoftThresholdSpec, TopKSpec, UpsampleSpec,
+    ActivationSpec, AvgPool2dSpec, BatchTopKSpec, Conv2dSpec, ConvTranspose2dSpec, DropoutSpec, LayerOp, LayerSpec,
+    LifetimeWtaSpec, LinearSpec, MaxUnpool2dSpec, Nothing, Pool2dSpec, SoftThresholdSpec, TopKSpec, UpsampleSpec,
 };
 pub use overrides::{apply as apply_override, from_toml};
 pub use presets::{DEFAULT as DEFAULT_PRESET, names as preset_names, text as preset_text};
@@ -123,7 +123,9 @@ impl LossSpec {
             "l1" => LossKind::L1,
             "bce" => LossKind::Bce,
             "charbonnier" => LossKind::Charbonnier { eps: self.eps },
-            other => return Err(Error::usage(format!("loss.kind = {other:?}: known are sum_squares, mse, l1, bce, charbonnier"))),
+            other => {
+                return Err(Error::usage(format!("loss.kind = {other:?}: known are sum_squares, mse, l1, bce, charbonnier")));
+            }
         })
     }
 }
@@ -265,7 +267,11 @@ impl Config {
     fn check(&self) -> Result<()> {
         self.loss.resolve()?;
         let one_of = |key: &str, value: &str, known: &[&str]| -> Result<()> {
-            if known.contains(&value) { Ok(()) } else { Err(Error::usage(format!("{key} = {value:?}: known are {}", known.join(", ")))) }
+            if known.contains(&value) {
+                Ok(())
+            } else {
+                Err(Error::usage(format!("{key} = {value:?}: known are {}", known.join(", "))))
+            }
         };
         one_of("sparsity.penalty", &self.sparsity.penalty, &["none", "l1", "kl"])?;
         one_of("optimizer.kind", &self.optimizer.kind, &["sgd", "adam", "adamw"])?;

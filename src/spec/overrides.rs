@@ -17,8 +17,9 @@ pub fn from_toml(text: &str) -> Result<Value> {
 /// Sets `a.b.c=value`. The value is TOML where it parses as such, else text. A layer is named by its name:
 /// `model.layers.code.units=64`.
 pub fn apply(tree: &mut Value, assignment: &str) -> Result<()> {
-    let (path, text) =
-        assignment.split_once('=').ok_or_else(|| Error::usage(format!("--set {assignment}: write key=value, such as optimizer.lr=0.01")))?;
+    let (path, text) = assignment
+        .split_once('=')
+        .ok_or_else(|| Error::usage(format!("--set {assignment}: write key=value, such as optimizer.lr=0.01")))?;
     let (path, text) = (path.trim(), text.trim());
     let value = match toml::from_str::<toml::Table>(&format!("v = {text}")) {
         Ok(mut table) => serde_json::to_value(table.remove("v")).map_err(|error| Error::usage(error.to_string()))?,

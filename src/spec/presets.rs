@@ -19,7 +19,9 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// A preset's TOML.
 pub fn text(name: &str) -> Result<&'static str> {
-    PRESETS.iter().find(|(known, _)| *known == name).map(|(_, text)| *text).ok_or_else(|| {
-        Error::usage(format!("--preset {name}: there are {}", names().collect::<Vec<_>>().join(", ")))
-    })
+    PRESETS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, text)| *text)
+        .ok_or_else(|| Error::usage(format!("--preset {name}: there are {}", names().collect::<Vec<_>>().join(", "))))
 }

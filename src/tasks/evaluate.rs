@@ -7,7 +7,6 @@ use super::quality;
 use crate::data::{Images, Patch, patches};
 use crate::device::Device;
 use crate::error::Result;
-use crate::model::Graph;
 
 /// Images of a batch.
 pub const BATCH: usize = 64;
@@ -43,7 +42,8 @@ pub struct Report {
 }
 
 /// Evaluates on patches of images. `inference` is kept by the caller, so that it is compiled once.
-pub fn evaluate(device: &mut Device, graph: &Graph, inference: &mut Inference, images: &Images, chosen: &[Patch]) -> Result<Report> {
+pub fn evaluate(device: &mut Device, inference: &mut Inference, images: &Images, chosen: &[Patch]) -> Result<Report> {
+    let graph = inference.graph;
     let dims = graph.nodes[0].dims;
     let code = graph.nodes[graph.code].dims;
     let mut fired = vec![false; code.c];

@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use super::evaluate::Report;
-use super::infer::{Inference, decode};
+use super::infer::Inference;
 use super::picture;
 use crate::data::{Images, Patch, patches};
 use crate::device::Device;
 use crate::error::Result;
-use crate::model::{Graph, Store};
 
 /// Pairs shown.
 const SHOWN: usize = 48;
@@ -19,14 +18,13 @@ const ATOMS: usize = 64;
 pub fn write(
     folder: &Path,
     device: &mut Device,
-    graph: &Graph,
-    store: &Store,
     inference: &mut Inference,
     images: &Images,
     chosen: &[Patch],
     report: &Report,
 ) -> Result<Vec<&'static str>> {
     let mut written = vec!["reconstructions.png"];
+    let graph = inference.graph;
     let dims = graph.nodes[0].dims;
     let step = (chosen.len() / SHOWN).max(1);
     let shown: Vec<Patch> = chosen.iter().step_by(step).take(SHOWN).copied().collect();
@@ -38,11 +36,11 @@ pub fn write(
     let first = graph.nodes.iter().find_map(|node| node.weight.filter(|w| graph.params[*w].shape.len() == 4));
     if let Some(weight) = first {
         let [k, c, r, s] = graph.params[weight].shape[..] else { unreachable!("four axes were asked for") };
-        let values = store.read_param(device, graph, weight)?;
+        let values = inference.store.read_param(device, graph, weight)?;
         picture::filters(&values, k, c, r, s).picture().save(&folder.join("filters.png"))?;
         written.push("filters.png");
     }
-    if let Some(atoms) = atoms(device, graph, store, report)? {
+    if let Some(atoms) = atoms(device, inference, report)? {
         picture::atoms(&atoms, dims.h, dims.w, dims.c).picture().save(&folder.join("atoms.png"))?;
         written.push("atoms.png");
     }
@@ -51,7 +49,8 @@ pub fn write(
 
 /// What the most active units draw: the decoder's answer to one unit at a typical strength, less its answer to the empty code. A map's unit is
 /// lit at its centre.
-fn atoms(device: &mut Device, graph: &Graph, store: &Store, report: &Report) -> Result<Option<Vec<Vec<f32>>>> {
+fn atoms(device: &mut Device, inference: &Inference, report: &Report) -> Result<Option<Vec<Vec<f32>>>> {
+    let graph = inference.graph;
     let dims = graph.nodes[graph.code].dims;
     let mut order: Vec<usize> = (0..dims.c).filter(|unit| report.activity[*unit] > 0.0).collect();
     order.sort_by(|a, b| report.activity[*b].total_cmp(&report.activity[*a]));
@@ -64,7 +63,7 @@ fn atoms(device: &mut Device, graph: &Graph, store: &Store, report: &Report) -> 
         let strength = 4.0 * report.activity[*unit].max(1e-3);
         codes[(i + 1) * dims.len() + dims.offset(*unit, dims.h / 2, dims.w / 2)] = strength as f32;
     }
-    let Some(images) = decode(device, graph, store, &codes)? else { return Ok(None) };
+    let Some(images) = inference.decode(device, &codes)? else { return Ok(None) };
     let size = graph.nodes[graph.output].dims.len();
     let (empty, lit) = images.split_at(size);
     Ok(Some(lit.chunks(size).map(|atom| atom.iter().zip(empty).map(|(a, e)| a - e).collect()).collect()))

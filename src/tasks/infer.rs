@@ -10,8 +10,10 @@ use crate::ops::{StepParams, View};
 /// A model's forward pass, compiled once for each size of batch.
 #[derive(Debug)]
 pub struct Inference<'a> {
-    graph: &'a Graph,
-    store: &'a Store,
+    /// The model.
+    pub graph: &'a Graph,
+    /// Its values.
+    pub store: &'a Store,
     compiled: HashMap<usize, Compiled>,
 }
 
@@ -62,22 +64,22 @@ impl<'a> Inference<'a> {
         let (calls, _) = b.tape.allocate(device, &mut [&mut x, &mut y, &mut z])?;
         Ok(Compiled { program: device.compile(calls)?, x, y, z })
     }
-}
 
-/// Decodes codes (memory order) into images; none if the model's decoder also reads what lies before the code.
-pub fn decode(device: &mut Device, graph: &Graph, store: &Store, codes: &[f32]) -> Result<Option<Vec<f32>>> {
-    let units = graph.nodes[graph.code].dims.len();
-    let n = codes.len() / units;
-    let mut b = Builder::new(graph, store, n, Mode::Infer);
-    let mut z = b.tape.real("codes", n * units);
-    b.tape.keep(z);
-    let Some(mut y) = b.decode(z) else { return Ok(None) };
-    b.tape.keep(y);
-    let (calls, memory) = b.tape.allocate(device, &mut [&mut z, &mut y])?;
-    let program = device.compile(calls)?;
-    device.write(z, codes);
-    device.run(&program, &StepParams::default())?;
-    let images = device.read(y)?;
-    memory.buffers.iter().for_each(|buffer| device.free(*buffer));
-    Ok(Some(images))
+    /// Decodes codes (memory order) into images; none if the model's decoder also reads what lies before the code.
+    pub fn decode(&self, device: &mut Device, codes: &[f32]) -> Result<Option<Vec<f32>>> {
+        let units = self.graph.nodes[self.graph.code].dims.len();
+        let n = codes.len() / units;
+        let mut b = Builder::new(self.graph, self.store, n, Mode::Infer);
+        let mut z = b.tape.real("codes", n * units);
+        b.tape.keep(z);
+        let Some(mut y) = b.decode(z) else { return Ok(None) };
+        b.tape.keep(y);
+        let (calls, memory) = b.tape.allocate(device, &mut [&mut z, &mut y])?;
+        let program = device.compile(calls)?;
+        device.write(z, codes);
+        device.run(&program, &StepParams::default())?;
+        let images = device.read(y)?;
+        memory.buffers.iter().for_each(|buffer| device.free(*buffer));
+        Ok(Some(images))
+    }
 }

@@ -3,7 +3,6 @@
 use super::infer::Inference;
 use crate::device::Device;
 use crate::error::Result;
-use crate::model::Graph;
 
 /// Tiles of a batch.
 const BATCH: usize = 64;
@@ -11,9 +10,8 @@ const BATCH: usize = 64;
 /// Where tiles of `size` begin along a side of `length` ≥ `size`: at most `size/2` apart, the last flush with the end.
 fn starts(length: usize, size: usize) -> Vec<usize> {
     let last = length - size;
-    let stride = (size / 2).max(1);
-    let count = last.div_ceil(stride);
-    (0..=count).map(|i| if count == 0 { 0 } else { i * last / count }).collect()
+    let gaps = last.div_ceil((size / 2).max(1));
+    (0..=gaps).map(|i| i * last / gaps.max(1)).collect()
 }
 
 /// Weight of a pixel inside a tile: a raised cosine that is nowhere 0, so that every pixel has a mean.
@@ -23,8 +21,8 @@ fn window(size: usize) -> Vec<f64> {
 }
 
 /// Reconstructs an image (H, W, C; 0…1) of any size. An image smaller than the model's input is mirrored at its edges first.
-pub fn image(device: &mut Device, graph: &Graph, inference: &mut Inference, pixels: &[f32], h: usize, w: usize) -> Result<Vec<f32>> {
-    let dims = graph.nodes[0].dims;
+pub fn image(device: &mut Device, inference: &mut Inference, pixels: &[f32], h: usize, w: usize) -> Result<Vec<f32>> {
+    let dims = inference.graph.nodes[0].dims;
     let c = dims.c;
     let (full_h, full_w) = (h.max(dims.h), w.max(dims.w));
     let padded = mirror(pixels, [h, w], [full_h, full_w], c);

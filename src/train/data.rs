@@ -83,7 +83,13 @@ impl Feed {
         let mut samples = Vec::new();
         for (i, entry) in images.table.iter().enumerate() {
             let cover = (entry.h * entry.w).div_ceil(dims.area());
-            let count = if exact { 1 } else if spec.crops_per_image > 0 { spec.crops_per_image } else { cover };
+            let count = if exact {
+                1
+            } else if spec.crops_per_image > 0 {
+                spec.crops_per_image
+            } else {
+                cover
+            };
             samples.extend(std::iter::repeat_n(i as u32, count));
         }
         if samples.is_empty() {

@@ -110,7 +110,11 @@ impl Log {
     pub fn validation(&mut self, step: u64, epoch: f64, report: &crate::tasks::evaluate::Report) -> Result<()> {
         let mut value = serde_json::to_value(report).expect("a report is JSON");
         if let Some(table) = value.as_object_mut() {
-            table.extend([("kind".to_owned(), json!("validation")), ("step".to_owned(), json!(step)), ("epoch".to_owned(), json!(epoch))]);
+            table.extend([
+                ("kind".to_owned(), json!("validation")),
+                ("step".to_owned(), json!(step)),
+                ("epoch".to_owned(), json!(epoch)),
+            ]);
         }
         self.record(&value)?;
         self.say(&format!("validation after epoch {epoch:.2}: {report}"));

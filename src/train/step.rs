@@ -4,8 +4,8 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::model::{Builder, Graph, Memory, Mode, Revival, Store};
 use crate::ops::{
-    Adam, Augment, Call, ClipGrads, CountNonzero, FiringUpdate, GatherBatch, KlPenalty, L1Penalty, Loss, LossKind, SCALAR_PARTIALS, Sgd,
-    SumSquares, View,
+    Adam, Augment, Call, ClipGrads, CountNonzero, FiringUpdate, GatherBatch, KlPenalty, L1Penalty, Loss, LossKind,
+    SCALAR_PARTIALS, Sgd, SumSquares, View,
 };
 use crate::shape::Dims;
 use crate::spec::{OptimizerSpec, SparsitySpec};

@@ -68,7 +68,8 @@ mod tests {
 
     fn passes(found: &[(String, Vec<f64>)]) -> bool {
         let answers = BTreeMap::from([("y".to_owned(), Tensor::real(&[3], vec![1.0, 2.0, 2.0]))]);
-        let case = Case { op: "test".to_owned(), name: "t".to_owned(), attrs: serde_json::json!({}), inputs: BTreeMap::new(), answers };
+        let case =
+            Case { op: "test".to_owned(), name: "t".to_owned(), attrs: serde_json::json!({}), inputs: BTreeMap::new(), answers };
         compare(&case, found).iter().all(|c| c.passed)
     }
 

@@ -44,7 +44,9 @@ pub fn run(device: &mut Device, case: &Case) -> Vec<Outcome> {
     let answered = if case.has_answers() { Ok(case.clone()) } else { case.answered() };
     let case = match answered {
         Ok(case) => case,
-        Err(error) => return vec![Outcome { id: case.id(), kernels: "-", comparisons: Vec::new(), failure: Some(error.to_string()) }],
+        Err(error) => {
+            return vec![Outcome { id: case.id(), kernels: "-", comparisons: Vec::new(), failure: Some(error.to_string()) }];
+        }
     };
     let one = |device: &mut Device, kernels| match execute(device, &case) {
         Ok(found) => Outcome { id: case.id(), kernels, comparisons: compare(&case, &found), failure: None },

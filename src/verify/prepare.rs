@@ -9,8 +9,9 @@ use crate::error::{Error, Result};
 use crate::gpu::{Choice, Recorder};
 use crate::model::{Builder, Graph, Mode, Store};
 use crate::ops::{
-    Adam, Augment, Buffer, Call, ClipGrads, CountNonzero, CrossEntropy, DropoutMask, FiringUpdate, GatherBatch, KlPenalty, L1Penalty, Loss,
-    LossKind, MaskApply, MaxUnpool2dBwd, MaxUnpool2dFwd, Revive, SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View,
+    Adam, Augment, Buffer, Call, ClipGrads, CountNonzero, CrossEntropy, DropoutMask, FiringUpdate, GatherBatch, KlPenalty,
+    L1Penalty, Loss, LossKind, MaskApply, MaxUnpool2dBwd, MaxUnpool2dFwd, Revive, SCALAR_PARTIALS, Sgd, StepParams, SumSquares,
+    View,
 };
 use crate::shape::{Dims, Pool2d, to_nchw, to_nhwc};
 use crate::spec::ModelSpec;
@@ -212,11 +213,19 @@ fn layer_spec(case: &Case) -> Result<ModelSpec> {
     let weight = case.inputs.get("weight").map(|weight| weight.shape.clone());
     match (case.op.as_str(), weight.as_deref()) {
         ("conv2d", Some(&[k, _, r, s])) => {
-            keys.extend([("filters".to_owned(), json!(k)), ("kernel".to_owned(), json!([r, s])), ("bias".to_owned(), json!(bias))]);
+            keys.extend([
+                ("filters".to_owned(), json!(k)),
+                ("kernel".to_owned(), json!([r, s])),
+                ("bias".to_owned(), json!(bias)),
+            ]);
         }
         ("conv_transpose2d", Some(&[_, c, r, s])) => {
             let filters = c * keys.get("groups").and_then(Value::as_u64).unwrap_or(1) as usize;
-            keys.extend([("filters".to_owned(), json!(filters)), ("kernel".to_owned(), json!([r, s])), ("bias".to_owned(), json!(bias))]);
+            keys.extend([
+                ("filters".to_owned(), json!(filters)),
+                ("kernel".to_owned(), json!([r, s])),
+                ("bias".to_owned(), json!(bias)),
+            ]);
         }
         ("linear", Some(&[units, _])) => {
             keys.extend([("units".to_owned(), json!(units)), ("bias".to_owned(), json!(bias))]);
@@ -225,7 +234,8 @@ fn layer_spec(case: &Case) -> Result<ModelSpec> {
         _ => {}
     }
     keys.extend([("name".to_owned(), json!("layer")), ("op".to_owned(), json!(case.op))]);
-    serde_json::from_value(json!({"code": "layer", "layers": [keys]})).map_err(|error| Error::usage(format!("{}: {error}", case.id())))
+    serde_json::from_value(json!({"code": "layer", "layers": [keys]}))
+        .map_err(|error| Error::usage(format!("{}: {error}", case.id())))
 }
 
 /// A whole model given in the attributes, its parameters (and states, 0 unless given) as tensors of the same names. `mode` may be `infer`.
@@ -274,7 +284,12 @@ fn graph_case(
         let name = tensor_of(&param.name).unwrap_or_else(|| param.name.clone());
         let tensor = case.input(&name)?;
         if tensor.shape != param.shape {
-            return Err(Error::usage(format!("{}: {name} has shape {:?}, the layer needs {:?}", case.id(), tensor.shape, param.shape)));
+            return Err(Error::usage(format!(
+                "{}: {name} has shape {:?}, the layer needs {:?}",
+                case.id(),
+                tensor.shape,
+                param.shape
+            )));
         }
         first.push((store.weight(i), Values::Real(param.pack(&tensor.reals()))));
         last.push((format!("grad_{name}"), store.grad(i), Unpack::Param(param.clone())));
@@ -286,7 +301,14 @@ fn graph_case(
     }
     let mut buffers = memory.buffers;
     buffers.extend([store.weights, store.grads, store.m, store.v, store.state, store.idle].map(|view| view.buffer));
-    Ok(Prepared { calls, first, steps: vec![Step { writes: Vec::new(), params: step_of(case) }], each: Vec::new(), last, buffers })
+    Ok(Prepared {
+        calls,
+        first,
+        steps: vec![Step { writes: Vec::new(), params: step_of(case) }],
+        each: Vec::new(),
+        last,
+        buffers,
+    })
 }
 
 fn unpool(mut d: Direct, case: &Case) -> Result<Prepared> {
@@ -294,13 +316,16 @@ fn unpool(mut d: Direct, case: &Case) -> Result<Prepared> {
     let pair = |key: &str| -> Result<Option<[usize; 2]>> {
         match &case.attrs[key] {
             Value::Null => Ok(None),
-            value => serde_json::from_value(value.clone()).map(Some).map_err(|error| Error::usage(format!("{}: {key}: {error}", case.id()))),
+            value => serde_json::from_value(value.clone())
+                .map(Some)
+                .map_err(|error| Error::usage(format!("{}: {key}: {error}", case.id()))),
         }
     };
     let (n, input) = batch_of(case, case.input("x")?)?;
     let kernel = pair("kernel")?.ok_or_else(|| Error::usage(format!("{}: the attributes have no kernel", case.id())))?;
     let [stride, padding] = [pair("stride")?.unwrap_or(kernel), pair("padding")?.unwrap_or([0, 0])];
-    let [h, w] = pair("output_size")?.unwrap_or_else(|| [0, 1].map(|i| ([input.h, input.w][i] - 1) * stride[i] + kernel[i] - 2 * padding[i]));
+    let [h, w] = pair("output_size")?
+        .unwrap_or_else(|| [0, 1].map(|i| ([input.h, input.w][i] - 1) * stride[i] + kernel[i] - 2 * padding[i]));
     let output = Dims::new(input.c, h, w);
     let size = Pool2d::new(n, output, kernel, stride, padding)?;
     if size.y != input {
@@ -317,7 +342,7 @@ fn unpool(mut d: Direct, case: &Case) -> Result<Prepared> {
 }
 
 fn penalty(mut d: Direct, case: &Case) -> Result<Prepared> {
-    case.know(if case.op == "l1_penalty" { &["lambda", "reduction"] } else { &["beta", "rho"] })?;
+    case.know(if case.op == "l1_penalty" { &["lambda", "reduction"] } else { &["beta", "rho", "reduction"] })?;
     let (n, dims) = batch_of(case, case.input("x")?)?;
     let z = d.maps(case.input("x")?, dims)?;
     let dz = d.output("grad_x", n * dims.len(), Unpack::Maps(dims))?;
@@ -338,7 +363,8 @@ fn dropout_apply(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(&["p"])?;
     let (n, dims) = batch_of(case, case.input("x")?)?;
     let scale = 1.0 / (1.0 - case.number("p")?);
-    let [x, mask, dy] = ["x", "mask", "grad_y"].map(|name| case.sized(name, n * dims.len()).and_then(|tensor| d.maps(tensor, dims)));
+    let [x, mask, dy] =
+        ["x", "mask", "grad_y"].map(|name| case.sized(name, n * dims.len()).and_then(|tensor| d.maps(tensor, dims)));
     let (x, mask, dy) = (x?, mask?, dy?);
     let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
     let dx = d.output("grad_x", n * dims.len(), Unpack::Maps(dims))?;
@@ -348,7 +374,7 @@ fn dropout_apply(mut d: Direct, case: &Case) -> Result<Prepared> {
 }
 
 fn loss(mut d: Direct, case: &Case) -> Result<Prepared> {
-    case.know(&["kind", "eps"])?;
+    case.know(&["kind", "eps", "reduction"])?;
     let (n, dims) = batch_of(case, case.input("y")?)?;
     let y = d.maps(case.input("y")?, dims)?;
     let dy = d.output("grad_y", n * dims.len(), Unpack::Maps(dims))?;
@@ -406,7 +432,17 @@ fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
         }
         "adam" | "adamw" => {
             let decoupled = kind == "adamw";
-            d.push(Adam { beta1: beta(0), beta2: beta(1), eps: number("eps", 1e-8), weight_decay, decoupled, grads, weights, m, v });
+            d.push(Adam {
+                beta1: beta(0),
+                beta2: beta(1),
+                eps: number("eps", 1e-8),
+                weight_decay,
+                decoupled,
+                grads,
+                weights,
+                m,
+                v,
+            });
         }
         other => return Err(Error::usage(format!("{}: optimiser {other:?} is unknown", case.id()))),
     }

@@ -54,10 +54,12 @@ fn rows() -> Vec<Row> {
         row("linear", "wide", json!({}), &[16, 1568], &[("weight", &[128, 1568]), ("bias", &[128])]),
         row("max_pool2d", "overlap_padded", json!({"kernel": [3, 2], "stride": [2, 1], "padding": [1, 1]}), &[2, 5, 9, 7], &[]),
         row("max_pool2d", "vectors", json!({"kernel": [2, 2]}), &[3, 16, 8, 8], &[]),
+        row("max_pool2d", "vectors_overlap", json!({"kernel": [3, 3], "stride": [2, 2], "padding": [1, 1]}), &[2, 8, 9, 7], &[]),
         row("avg_pool2d", "overlap_padded", json!({"kernel": [3, 2], "stride": [2, 1], "padding": [1, 1]}), &[2, 5, 9, 7], &[]),
         row("avg_pool2d", "without_pad", json!({"kernel": [3, 3], "stride": [2, 2], "padding": [1, 1], "count_include_pad": false}), &[2, 8, 9, 7], &[]),
         row("l2_pool2d", "overlap_padded", json!({"kernel": [3, 2], "stride": [2, 1], "padding": [1, 1]}), &[2, 5, 9, 7], &[]),
         row("l2_pool2d", "vectors", json!({"kernel": [2, 2]}), &[3, 16, 8, 8], &[]),
+        row("l2_pool2d", "vectors_overlap", json!({"kernel": [3, 3], "stride": [2, 2], "padding": [1, 1]}), &[2, 8, 9, 7], &[]),
         row("upsample_nearest2d", "uneven", json!({"scale": [2, 3]}), &[2, 5, 4, 3], &[]),
         row("upsample_nearest2d", "vectors", json!({"scale": [2, 2]}), &[2, 8, 4, 4], &[]),
         row("activation", "relu", json!({"kind": "relu"}), &[2, 5, 6, 7], &[]),
@@ -75,17 +77,23 @@ fn rows() -> Vec<Row> {
         row("top_k", "maps", json!({"k": 20}), &[3, 6, 5, 7], &[]),
         row("batch_top_k", "code", json!({"k": 5}), &[7, 97], &[]),
         row("batch_top_k", "maps", json!({"k": 11}), &[4, 3, 5, 7], &[]),
+        row("batch_top_k", "ties_at_zero", json!({"k": 40}), &[7, 97], &[]),
         row("spatial_wta", "maps", json!({}), &[3, 5, 6, 7], &[]),
         row("lifetime_wta", "code", json!({"rate": 0.1}), &[33, 17], &[]),
         row("lifetime_wta", "maps", json!({"rate": 0.3}), &[7, 5, 3, 4], &[]),
         row("l1_penalty", "maps", json!({"lambda": 0.25}), &[3, 5, 4, 7], &[]),
+        row("l1_penalty", "long", json!({"lambda": 0.25}), &[2, 300_007], &[]),
         row("kl_penalty", "code", json!({"beta": 2.0, "rho": 0.05}), &[9, 33], &[]),
+        row("kl_penalty", "vectors", json!({"beta": 2.0, "rho": 0.2}), &[6, 68], &[]),
         row("dropout_mask", "code", json!({"p": 0.25, "seed": 0x1_2345_6789_u64, "step": 17}), &[5, 203], &[]),
         row("dropout_mask", "maps", json!({"p": 0.5, "seed": 3, "step": 1}), &[2, 5, 7, 3], &[]),
         row("count_nonzero", "maps", json!({}), &[3, 5, 6, 7], &[]),
+        row("count_nonzero", "long", json!({}), &[2, 300_007], &[]),
         row("firing_update", "code", json!({}), &[6, 37], &[("idle", &[37])]),
         row("firing_update", "maps", json!({}), &[3, 20, 5, 4], &[("idle", &[20])]),
+        row("firing_update", "many_rows", json!({}), &[4, 20, 33, 41], &[("idle", &[20])]),
         row("revive", "code", json!({"patience": 1, "strength": 0.5}), &[6, 37], &[("idle", &[37])]),
+        row("revive", "maps", json!({"patience": 2, "strength": 0.5}), &[3, 20, 5, 4], &[("idle", &[20])]),
     ]
 }
 
@@ -95,7 +103,15 @@ pub fn cases() -> Vec<Case> {
     cases.extend(losses());
     cases.extend([model("skips_and_shared", SKIPS, &[2, 3, 8, 8]), model("what_where", WHAT_WHERE, &[2, 2, 7, 9])]);
     cases.extend([model("fused_epilogues", EPILOGUES, &[2, 3, 6, 6]), model("dropped", DROPPED, &[3, 2, 4, 4])]);
-    cases.extend([optimizer("sgd"), optimizer("adamw"), clip(), gather("centre", false), gather("augmented", true)]);
+    cases.extend([at_inference(), unpool("scalars", &[2, 3, 4, 5]), unpool("vectors", &[3, 8, 3, 4])]);
+    cases.extend([
+        optimizer("sgd"),
+        optimizer("adam"),
+        optimizer("adamw"),
+        clip(),
+        gather("centre", false),
+        gather("augmented", true),
+    ]);
     cases
 }
 
@@ -155,30 +171,61 @@ impl Case {
 }
 
 fn losses() -> Vec<Case> {
-    let shape = [3, 2, 5, 7];
-    let mut cases: Vec<Case> = ["sum_squares", "mse", "l1", "bce", "charbonnier"]
-        .into_iter()
-        .map(|kind| {
-            let inputs = ["y", "target"].map(|name| (name.to_owned(), Tensor::real(&shape, uniforms(&format!("{kind} {name}"), 210))));
-            let attrs = json!({"kind": kind, "eps": 1e-3});
-            Case { op: "loss".to_owned(), name: kind.to_owned(), attrs, inputs: inputs.into(), answers: BTreeMap::new() }
+    let by_element = |name: &str, kind: &str, shape: &[usize]| {
+        let len = shape.iter().product();
+        let inputs =
+            ["y", "target"].map(|input| (input.to_owned(), Tensor::real(shape, uniforms(&format!("{name} {input}"), len))));
+        let attrs = json!({"kind": kind, "eps": 1e-3});
+        Case { op: "loss".to_owned(), name: name.to_owned(), attrs, inputs: inputs.into(), answers: BTreeMap::new() }
+    };
+    let by_class = |name: &str, n: usize, classes: usize| {
+        let labels = Tensor { shape: vec![n], values: Values::Int((0..n).map(|i| (i * 5 % classes) as i32).collect()) };
+        let inputs = BTreeMap::from([("y".to_owned(), normal(name, &[n, classes])), ("target".to_owned(), labels)]);
+        Case {
+            op: "loss".to_owned(),
+            name: name.to_owned(),
+            attrs: json!({"kind": "cross_entropy"}),
+            inputs,
+            answers: BTreeMap::new(),
+        }
+    };
+    let kinds = ["sum_squares", "mse", "l1", "bce", "charbonnier"];
+    let mut cases: Vec<Case> = kinds.iter().map(|kind| by_element(kind, kind, &[3, 2, 5, 7])).collect();
+    cases.push(by_element("long", "mse", &[2, 3, 301, 299]));
+    cases.extend([by_class("cross_entropy", 9, 13), by_class("many_workgroups", 70_001, 3)]);
+    cases
+}
+
+/// Unpooling by switches drawn within each 2×2 window.
+fn unpool(name: &str, x: &[usize]) -> Case {
+    let mut stream = Stream::new(6, name);
+    let (h, w) = (x[2], x[3]);
+    let switches: Vec<i32> = (0..x.iter().product())
+        .map(|i: usize| {
+            let (row, column) = (i / w % h, i % w);
+            ((2 * row + stream.below(2)) * 2 * w + 2 * column + stream.below(2)) as i32
         })
         .collect();
-    let labels = Tensor { shape: vec![9], values: Values::Int((0..9).map(|i| i * 5 % 13).collect()) };
-    let inputs = BTreeMap::from([("y".to_owned(), normal("cross_entropy", &[9, 13])), ("target".to_owned(), labels)]);
-    let attrs = json!({"kind": "cross_entropy"});
-    cases.push(Case { op: "loss".to_owned(), name: "cross_entropy".to_owned(), attrs, inputs, answers: BTreeMap::new() });
-    cases
+    let inputs = BTreeMap::from([
+        ("x".to_owned(), normal(&format!("unpool {name}"), x)),
+        ("switches".to_owned(), Tensor { shape: x.to_vec(), values: Values::Int(switches) }),
+        ("grad_y".to_owned(), normal(&format!("unpool {name} grad_y"), &[x[0], x[1], 2 * h, 2 * w])),
+    ]);
+    let attrs = json!({"kernel": [2, 2], "stride": [2, 2], "output_size": [2 * h, 2 * w]});
+    Case { op: "max_unpool2d".to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new() }
 }
 
 fn optimizer(kind: &str) -> Case {
     let attrs = json!({"kind": kind, "lr": 0.05, "momentum": 0.8, "nesterov": true, "betas": [0.9, 0.99], "weight_decay": 0.02});
-    let inputs = BTreeMap::from([("weight".to_owned(), normal(kind, &[131])), ("grads".to_owned(), normal(&format!("{kind} g"), &[4, 131]))]);
+    let inputs = BTreeMap::from([
+        ("weight".to_owned(), normal(kind, &[131])),
+        ("grads".to_owned(), normal(&format!("{kind} g"), &[4, 131])),
+    ]);
     Case { op: "optimizer".to_owned(), name: format!("{kind}_built_in"), attrs, inputs, answers: BTreeMap::new() }
 }
 
 fn clip() -> Case {
-    let inputs = BTreeMap::from([("grads".to_owned(), normal("clip", &[10_007]))]);
+    let inputs = BTreeMap::from([("grads".to_owned(), normal("clip", &[300_007]))]);
     let attrs = json!({"max_norm": 3.0});
     Case { op: "clip_grad_norm".to_owned(), name: "long".to_owned(), attrs, inputs, answers: BTreeMap::new() }
 }
@@ -236,6 +283,21 @@ const DROPPED: &str = r#"{"code": "conv", "layers": [
     {"name": "conv", "op": "conv2d", "filters": 4, "kernel": 1, "activation": "relu"},
     {"name": "drop", "op": "dropout", "p": 0.4},
     {"name": "out", "op": "conv2d", "filters": 2, "kernel": 1}]}"#;
+
+/// What differs at inference: a stored threshold, neither dropout nor a rule over the batch.
+const AT_INFERENCE: &str = r#"{"code": "chosen", "layers": [
+    {"name": "conv", "op": "conv2d", "filters": 5, "kernel": 3, "padding": 1, "activation": "relu"},
+    {"name": "chosen", "op": "batch_top_k", "k": 9},
+    {"name": "winners", "op": "lifetime_wta", "rate": 0.4},
+    {"name": "drop", "op": "dropout", "p": 0.4},
+    {"name": "out", "op": "conv2d", "filters": 2, "kernel": 1}]}"#;
+
+fn at_inference() -> Case {
+    let mut case = model("at_inference", AT_INFERENCE, &[3, 2, 5, 7]);
+    case.attrs["mode"] = json!("infer");
+    case.inputs.insert("chosen.threshold".to_owned(), Tensor::real(&[1], vec![0.75]));
+    case
+}
 
 fn model(name: &str, description: &str, x: &[usize]) -> Case {
     let description: Value = serde_json::from_str(description).expect("a built-in model is JSON");

@@ -40,7 +40,8 @@ fn spec(case: &Case) -> Result<ModelSpec> {
         keys.extend([("name".to_owned(), json!(format!("decoder.{i}"))), ("op".to_owned(), json!("conv_transpose2d"))]);
         layers.push(Value::Object(keys));
     }
-    serde_json::from_value(json!({"code": "code", "layers": layers})).map_err(|error| Error::usage(format!("{}: {error}", case.id())))
+    serde_json::from_value(json!({"code": "code", "layers": layers}))
+        .map_err(|error| Error::usage(format!("{}: {error}", case.id())))
 }
 
 pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
@@ -91,7 +92,13 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
     for (i, param) in graph.params.iter().enumerate() {
         let tensor = case.input(&format!("init.{}", param.name))?;
         if tensor.shape != param.shape {
-            return Err(Error::usage(format!("{}: init.{} has shape {:?}, not {:?}", case.id(), param.name, tensor.shape, param.shape)));
+            return Err(Error::usage(format!(
+                "{}: init.{} has shape {:?}, not {:?}",
+                case.id(),
+                param.name,
+                tensor.shape,
+                param.shape
+            )));
         }
         first.push((store.weight(i), Values::Real(param.pack(&tensor.reals()))));
         last.push((format!("final.{}", param.name), store.weight(i), Unpack::Param(param.clone())));

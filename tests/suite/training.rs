@@ -14,7 +14,7 @@ const IMAGES: usize = 12;
 /// Rows of the ring of scalars.
 const ROWS: usize = 4;
 
-/// A model with everything in it that could make runs differ: overlapping pooling, dropout, L1, revival, clipping, Adam.
+/// A model with everything in it that could make runs differ, at odd sizes: overlapping pooling, dropout, L1, revival, clipping, Adam.
 pub const SMALL: &str = r#"
 seed = 5
 [model]
@@ -23,7 +23,7 @@ input = [3, 12, 12]
 [[model.layers]]
 name = "conv"
 op = "conv2d"
-filters = 8
+filters = 7
 kernel = 3
 padding = "same"
 activation = "relu"
@@ -36,7 +36,7 @@ padding = 1
 [[model.layers]]
 name = "code"
 op = "linear"
-units = 40
+units = 41
 activation = "relu"
 [[model.layers]]
 name = "dropout"

@@ -68,7 +68,11 @@ impl Layer for DropoutSpec {
     }
 
     fn backward(&self, b: &mut Builder, node: usize, dy: View) {
-        if b.mode == Mode::Infer || self.p == 0.0 { pass_backward(b, node, dy) } else { select_backward(b, node, 1.0 / (1.0 - self.p), dy) }
+        if b.mode == Mode::Infer || self.p == 0.0 {
+            pass_backward(b, node, dy)
+        } else {
+            select_backward(b, node, 1.0 / (1.0 - self.p), dy)
+        }
     }
 }
 

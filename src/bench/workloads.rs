@@ -1,0 +1,139 @@
+//! The three models that are timed: W1 28×28 gray, W2 32×32 colour, W3 64×64 colour. SGD with momentum 0.9 and rate 10⁻⁵ on the article's loss with
+//! λ = 10⁻³; one fixed batch of uniform random images that lies on the device.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::{peak_mib, spread};
+use crate::device::Device;
+use crate::error::Result;
+use crate::model::{Graph, Store};
+use crate::ops::{LossKind, StepParams};
+use crate::rng::Stream;
+use crate::shape::Dims;
+use crate::spec::{Config, OptimizerSpec, SparsitySpec, preset_text};
+use crate::train::step::{self, StepSpec, WIDTH};
+
+/// A model to time.
+#[derive(Clone, Copy, Debug)]
+pub struct Workload {
+    /// Name, of the preset too.
+    pub name: &'static str,
+    /// Its own batch.
+    pub batch: usize,
+}
+
+/// The three.
+pub const WORKLOADS: [Workload; 3] =
+    [Workload { name: "w1", batch: 128 }, Workload { name: "w2", batch: 128 }, Workload { name: "w3", batch: 32 }];
+
+/// A timed training step.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepResult {
+    /// `train_step`
+    pub kind: &'static str,
+    /// The model.
+    pub workload: String,
+    /// Batch.
+    pub batch: usize,
+    /// Where.
+    pub device: String,
+    /// `f32`
+    pub precision: &'static str,
+    /// Median over the windows.
+    pub images_per_s: f64,
+    /// Slowest window.
+    pub min: f64,
+    /// Fastest window.
+    pub max: f64,
+    /// Milliseconds a step, median.
+    pub ms: f64,
+    /// From the start of building the model to the end of the first step.
+    pub first_step_s: f64,
+    /// The second step.
+    pub second_step_s: f64,
+    /// Peak memory of the process.
+    pub peak_mib: Option<u64>,
+    /// Learned values.
+    pub params: usize,
+    /// Dispatches a step, 0 on the CPU path.
+    pub dispatches: usize,
+    /// Loss of the last step.
+    pub loss: f64,
+}
+
+/// Times one model's training step in `windows` windows of `seconds`.
+pub fn train_step(device: &mut Device, workload: Workload, batch: usize, seconds: f64, windows: usize) -> Result<StepResult> {
+    let began = Instant::now();
+    let config = Config::parse(preset_text(workload.name)?, workload.name, &[])?;
+    let [c, h, w] = config.model.input.expect("a workload fixes its input");
+    let graph = Graph::new(&config.model, Dims::new(c, h, w))?;
+    let store = Store::new(device, &graph, true)?;
+    store.initialise(device, &graph, 0);
+    let scalars = device.alloc_real("scalars", WIDTH)?;
+    let sparsity = SparsitySpec { lambda: 1e-3, ..SparsitySpec::default() };
+    let optimizer = OptimizerSpec { lr: 1e-5, momentum: 0.9, ..OptimizerSpec::default() };
+    let spec = StepSpec {
+        graph: &graph,
+        store: &store,
+        n: batch,
+        loss: LossKind::SumSquares,
+        sparsity: &sparsity,
+        optimizer: &optimizer,
+        resident: None,
+        scalars,
+        count_code: false,
+    };
+    let recorded = step::record(device, &spec)?;
+    let mut stream = Stream::new(0, "bench");
+    let images: Vec<f32> = (0..recorded.x.len).map(|_| stream.uniform()).collect();
+    device.write(recorded.x, &images);
+    let program = device.compile(recorded.calls)?;
+    let mut done = 0_u32;
+    let mut run = |device: &mut Device, steps: u32| -> Result<f64> {
+        let start = Instant::now();
+        for _ in 0..steps {
+            device.run(&program, &StepParams { step: done, lr: 1e-5, ..StepParams::default() })?;
+            done += 1;
+        }
+        device.wait()?;
+        Ok(start.elapsed().as_secs_f64())
+    };
+    run(device, 1)?;
+    let first_step_s = began.elapsed().as_secs_f64();
+    let second_step_s = run(device, 1)?;
+    let warm = Instant::now();
+    let mut estimate = run(device, 1)?;
+    while warm.elapsed().as_secs_f64() < seconds.min(1.0) {
+        estimate = estimate.min(run(device, 3)? / 3.0);
+    }
+    let steps = (seconds / estimate).round().clamp(1.0, 1e6) as u32;
+    let rates = (0..windows).map(|_| Ok(f64::from(steps) * batch as f64 / run(device, steps)?)).collect::<Result<Vec<_>>>()?;
+    let (median, min, max) = spread(rates);
+    let loss = f64::from(device.read(scalars)?[step::RECONSTRUCTION]);
+    for buffer in recorded.memory.buffers {
+        device.free(buffer);
+    }
+    for view in [store.weights, store.grads, store.m, store.v, store.state, store.idle, scalars] {
+        device.free(view.buffer);
+    }
+    let tenth = |x: f64| (x * 10.0).round() / 10.0;
+    Ok(StepResult {
+        kind: "train_step",
+        workload: workload.name.to_owned(),
+        batch,
+        device: device.label(),
+        precision: "f32",
+        images_per_s: tenth(median),
+        min: tenth(min),
+        max: tenth(max),
+        ms: (batch as f64 / median * 1e6).round() / 1e3,
+        first_step_s: (first_step_s * 1e3).round() / 1e3,
+        second_step_s: (second_step_s * 1e3).round() / 1e3,
+        peak_mib: peak_mib(),
+        params: graph.parameter_count(),
+        dispatches: if let crate::device::Program::Gpu(plan) = &program { plan.len() } else { 0 },
+        loss,
+    })
+}

@@ -1,0 +1,146 @@
+//! Backward is the derivative of forward: central differences on the CPU path in f64, for every layer and model of the case table, for losses
+//! and for penalties.
+
+use std::collections::BTreeMap;
+
+use csae::device::Device;
+use csae::rng::Stream;
+use csae::verify::{self, Case, Tensor};
+use serde_json::json;
+
+const STEP: f64 = 1e-5;
+const TOLERANCE: f64 = 1e-6;
+/// Coordinates tried of each input of a loss.
+const SAMPLES: usize = 24;
+
+/// Cases left out, each with the reason.
+const LEFT_OUT: [(&str, &str); 2] = [
+    ("conv2d/many_workgroups", "the arithmetic of other cases at a size that takes minutes here"),
+    ("batch_top_k/ties_at_zero", "a step would change which of the equal zeros is selected"),
+];
+
+fn cases() -> Vec<Case> {
+    let mut cases = verify::built_in();
+    cases.retain(|case| LEFT_OUT.iter().all(|(id, _)| case.id() != *id));
+    cases
+}
+
+fn outputs(case: &Case) -> BTreeMap<String, Vec<f64>> {
+    verify::execute(&mut Device::oracle(), case).unwrap_or_else(|error| panic!("{error}")).into_iter().collect()
+}
+
+/// ‖a − b‖/‖b‖.
+fn relative(a: &[f64], b: &[f64]) -> f64 {
+    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+    norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
+}
+
+#[test]
+fn layers_and_models_agree_with_differences() {
+    let mut failures = Vec::new();
+    let mut checked = 0;
+    for case in cases().iter().filter(|case| case.inputs.contains_key("grad_y")) {
+        let errors = verify::check_gradient(case, STEP).unwrap_or_else(|error| panic!("{error}"));
+        assert!(!errors.is_empty(), "{}: no gradient", case.id());
+        checked += errors.len();
+        for (input, error) in errors {
+            // Written so that NaN fails.
+            if !(error <= TOLERANCE) {
+                failures.push(format!("{}: grad_{input} differs from differences by {error:.2e}", case.id()));
+            }
+        }
+        for (name, gradient) in outputs(case).iter().filter(|(name, _)| name.starts_with("grad_")) {
+            if gradient.iter().all(|g| *g == 0.0) {
+                failures.push(format!("{}: {name} is all zero", case.id()));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(checked > 80, "only {checked} gradients");
+}
+
+/// Error between `factor` times the gradient of a scalar output and its central differences.
+fn scalar_error(case: &Case, input: &str, factor: f64) -> f64 {
+    let gradient = outputs(case).remove(&format!("grad_{input}")).expect("a loss has a gradient");
+    assert!(gradient.iter().any(|g| *g != 0.0), "{}: the gradient is all zero", case.id());
+    let tensor = &case.inputs[input];
+    // Small against the distance to the logs' clamp and to the corner of an absolute value.
+    let step = 1e-7;
+    let at = |i: usize, delta: f64| {
+        let mut values = tensor.reals();
+        values[i] += delta;
+        let mut moved = case.clone();
+        moved.inputs.insert(input.to_owned(), Tensor::real(&tensor.shape, values));
+        outputs(&moved)["loss"][0]
+    };
+    let mut pick = Stream::new(2, &case.id());
+    let indices: Vec<usize> = (0..SAMPLES.min(gradient.len())).map(|_| pick.below(gradient.len())).collect();
+    let differences: Vec<f64> = indices.iter().map(|i| (at(*i, step) - at(*i, -step)) / (2.0 * step)).collect();
+    let analytic: Vec<f64> = indices.iter().map(|i| factor * gradient[*i]).collect();
+    relative(&analytic, &differences)
+}
+
+/// Losses and penalties small enough for rounding not to drown a step.
+fn scalar_cases() -> Vec<(Case, &'static str)> {
+    let input = |case: &Case| match case.op.as_str() {
+        "loss" => Some("y"),
+        "l1_penalty" | "kl_penalty" => Some("x"),
+        _ => None,
+    };
+    let all = cases().into_iter().filter_map(|case| input(&case).map(|input| (case, input)));
+    all.filter(|(case, input)| case.inputs[*input].reals().len() < 1000).collect()
+}
+
+#[test]
+fn losses_and_penalties_agree_with_differences() {
+    let cases = scalar_cases();
+    assert!(cases.len() >= 9, "only {} losses", cases.len());
+    let failures: Vec<String> = cases
+        .iter()
+        .filter_map(|(case, input)| {
+            let error = scalar_error(case, input, 1.0);
+            if error <= TOLERANCE { None } else { Some(format!("{}: off by {error:.2e}", case.id())) }
+        })
+        .collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn a_wrong_gradient_is_found() {
+    for (case, input) in scalar_cases() {
+        let error = scalar_error(&case, input, 1.01);
+        assert!(error > 5e-3, "{}: a gradient wrong by 1 % is off by {error:.2e} only", case.id());
+    }
+    // At the corner of a rectifier the gradient is 0 by definition, the central difference half the slope.
+    let inputs = BTreeMap::from([
+        ("x".to_owned(), Tensor::real(&[1, 4], vec![0.0; 4])),
+        ("grad_y".to_owned(), Tensor::real(&[1, 4], vec![1.0; 4])),
+    ]);
+    let corner = Case {
+        op: "activation".to_owned(),
+        name: "corner".to_owned(),
+        attrs: json!({"kind": "relu"}),
+        inputs,
+        answers: BTreeMap::new(),
+    };
+    let errors = verify::check_gradient(&corner, STEP).unwrap();
+    assert!(errors.iter().all(|(_, error)| *error > 0.1), "{errors:?}");
+}
+
+/// ⟨conv(x), y⟩ = ⟨x, convᵀ(y)⟩, which ties the two operations together without differences.
+#[test]
+fn convolution_and_its_transpose_are_adjoint() {
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let linear: Vec<Case> = cases()
+        .into_iter()
+        .filter(|case| case.op.starts_with("conv") || case.op == "linear" || case.op == "avg_pool2d")
+        .collect();
+    assert!(linear.len() > 15);
+    for mut case in linear {
+        // Without the bias the operation is linear in x, and grad_x the adjoint applied to grad_y.
+        case.inputs.remove("bias");
+        let found = outputs(&case);
+        let (left, right) = (dot(&found["y"], &case.inputs["grad_y"].reals()), dot(&case.inputs["x"].reals(), &found["grad_x"]));
+        assert!((left - right).abs() <= 1e-9 * left.abs().max(1.0), "{}: {left} and {right}", case.id());
+    }
+}
