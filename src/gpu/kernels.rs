@@ -72,6 +72,7 @@ kernels! {
     ClipGrads "clip_grads",
     Sgd "sgd",
     Adam "adam",
+    MaxNorm "max_norm",
     GatherBatch "gather_batch",
 }
 

@@ -4,8 +4,10 @@ use super::graph::{Graph, Node};
 use super::layers;
 use super::store::Store;
 use super::tape::Tape;
+use crate::error::{Error, Result};
 use crate::ops::{Activation, ActivationBwd, ActivationBwdOutput, AddAssign, ChannelSum, Revive, View};
 use crate::shape::Dims;
+use crate::spec::LayerOp;
 
 /// What the pass is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,15 +70,24 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Turns revival on: the push goes to the pre-activation of the last layer with parameters at or before the code.
-    pub fn revive(&mut self, revival: Revival) {
-        let mut node = self.graph.code;
-        while self.graph.nodes[node].weight.is_none() && !self.graph.nodes[node].inputs.is_empty() {
-            node = self.graph.nodes[node].inputs[0];
+    /// Turns revival on: the push goes to the pre-activation of the last convolution or fully connected layer at or before the code.
+    pub fn revive(&mut self, revival: Revival) -> Result<()> {
+        let Graph { nodes, code, .. } = self.graph;
+        let pushes = |op: &LayerOp| matches!(op, LayerOp::Conv2d(_) | LayerOp::ConvTranspose2d(_) | LayerOp::Linear(_));
+        let mut node = *code;
+        while !nodes[node].op.as_ref().is_some_and(pushes) {
+            node = *nodes[node].inputs.first().ok_or_else(|| {
+                Error::usage("sparsity.revive_strength: no convolution or fully connected layer leads to the code; set it to 0")
+            })?;
         }
-        if self.graph.nodes[node].dims.c == self.graph.nodes[self.graph.code].dims.c {
-            self.revival = Some((node, revival));
+        if nodes[node].dims.c != nodes[*code].dims.c {
+            return Err(Error::usage(format!(
+                "sparsity.revive_strength: layer {} has {} channels, the code {}: units do not correspond; set it to 0",
+                nodes[node].name, nodes[node].dims.c, nodes[*code].dims.c
+            )));
         }
+        self.revival = Some((node, revival));
+        Ok(())
     }
 
     /// A buffer for the batch's input, kept.
@@ -153,6 +164,16 @@ impl<'a> Builder<'a> {
             {
                 at(self, node, dy);
                 layers::backward(self, node, dy);
+            }
+        }
+    }
+
+    /// Records the constraints on weights, after the optimiser; a shared weight may be bound by each of its layers.
+    pub fn constrain(&mut self) {
+        for node in &self.graph.nodes {
+            let weight = node.weight.map(|weight| self.store.weight(weight));
+            if let Some(call) = weight.and_then(|w| layers::constraint(self.graph, node, w)) {
+                self.tape.push(call);
             }
         }
     }

@@ -3,6 +3,7 @@
 //! [`crate::reference`] computes it on the CPU. A [`Call`] is any of them; a program is a list of calls.
 
 mod activation;
+mod constraint;
 mod conv2d;
 mod data;
 mod elementwise;
@@ -17,6 +18,7 @@ mod unpool2d;
 mod view;
 
 pub use activation::{Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd};
+pub use constraint::MaxNorm;
 pub use conv2d::{Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd};
 pub use data::{Augment, GatherBatch};
 pub use elementwise::{AddAssign, Combine, CopyChannels};
@@ -119,7 +121,7 @@ calls! {
     Loss, CrossEntropy, L1Penalty, KlPenalty,
     ChannelSum, CountNonzero, SumSquares,
     FiringUpdate, Revive,
-    ClipGrads, Sgd, Adam,
+    ClipGrads, Sgd, Adam, MaxNorm,
     GatherBatch,
 }
 

@@ -3,6 +3,7 @@
 //! alone, so that results do not depend on the number of threads.
 
 mod activation;
+mod constraint;
 mod conv2d;
 mod data;
 mod depthwise;

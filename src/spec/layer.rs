@@ -90,6 +90,9 @@ pub struct ConvTranspose2dSpec {
     /// Name of the weight, to share it with another layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<String>,
+    /// Largest norm of the weights that lead out of one input channel (its atom); they are scaled back after each update.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_norm: Option<f64>,
 }
 
 /// Fully connected, `op = "linear"`; exactly one of `units`, `shape` and `like` says how large its output is.
@@ -115,6 +118,9 @@ pub struct LinearSpec {
     /// Name of the weight, to share it with another layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<String>,
+    /// Largest norm of the weights that lead out of one input channel (its atom); they are scaled back after each update.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_norm: Option<f64>,
 }
 
 /// Max or L2 pooling, `op = "max_pool2d"` or `"l2_pool2d"`.

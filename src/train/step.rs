@@ -70,7 +70,7 @@ pub struct Recorded {
 
 /// Records a training step on a device's buffers.
 pub fn record(device: &mut Device, spec: &StepSpec) -> Result<Recorded> {
-    let (mut b, mut x) = build(spec);
+    let (mut b, mut x) = build(spec)?;
     if spec.resident.is_none() {
         b.tape.keep(x);
     }
@@ -79,12 +79,12 @@ pub fn record(device: &mut Device, spec: &StepSpec) -> Result<Recorded> {
 }
 
 /// Bytes that a step's own buffers would take, and the largest of them.
-pub fn planned_bytes(spec: &StepSpec) -> (u64, u64) {
-    let (mut b, _) = build(spec);
-    (b.tape.planned_bytes(), b.tape.largest().0)
+pub fn planned_bytes(spec: &StepSpec) -> Result<(u64, u64)> {
+    let (mut b, _) = build(spec)?;
+    Ok((b.tape.planned_bytes(), b.tape.largest().0))
 }
 
-fn build<'a>(spec: &StepSpec<'a>) -> (Builder<'a>, View) {
+fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View)> {
     let StepSpec { graph, store, n, .. } = *spec;
     let mut b = Builder::new(graph, store, n, Mode::Train);
     let x = b.input();
@@ -94,7 +94,7 @@ fn build<'a>(spec: &StepSpec<'a>) -> (Builder<'a>, View) {
     }
     let reviving = spec.sparsity.revive_strength > 0.0;
     if reviving {
-        b.revive(Revival { patience: spec.sparsity.revive_patience, strength: spec.sparsity.revive_strength });
+        b.revive(Revival { patience: spec.sparsity.revive_patience, strength: spec.sparsity.revive_strength })?;
     }
     b.forward(x, &[graph.output, graph.code]);
     let (y, z) = (b.value(graph.output), b.value(graph.code));
@@ -117,7 +117,8 @@ fn build<'a>(spec: &StepSpec<'a>) -> (Builder<'a>, View) {
         }
     });
     optimise(&mut b, spec);
-    (b, x)
+    b.constrain();
+    Ok((b, x))
 }
 
 /// Adds the sparsity penalty to the code's complete gradient.

@@ -108,7 +108,7 @@ impl<'a> Trainer<'a> {
             scalars,
             count_code: true,
         };
-        let largest = step::planned_bytes(&spec).1 / 4;
+        let largest = step::planned_bytes(&spec)?.1 / 4;
         if largest > device.max_elements() {
             let fitting = batch as u64 * device.max_elements() / largest;
             return Err(Error::usage(format!(

@@ -10,8 +10,8 @@ use crate::gpu::{Choice, Recorder};
 use crate::model::{Builder, Graph, Mode, Store};
 use crate::ops::{
     Adam, Augment, Buffer, Call, ClipGrads, CountNonzero, CrossEntropy, DropoutMask, FiringUpdate, GatherBatch, KlPenalty,
-    L1Penalty, Loss, LossKind, MaskApply, MaxUnpool2dBwd, MaxUnpool2dFwd, Revive, SCALAR_PARTIALS, Sgd, StepParams, SumSquares,
-    View,
+    L1Penalty, Loss, LossKind, MaskApply, MaxNorm, MaxUnpool2dBwd, MaxUnpool2dFwd, Revive, SCALAR_PARTIALS, Sgd, StepParams,
+    SumSquares, View,
 };
 use crate::shape::{Dims, Pool2d, to_nchw, to_nhwc};
 use crate::spec::ModelSpec;
@@ -176,7 +176,7 @@ pub fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
         "clip_grad_norm" => clip(d, case),
         "optimizer" => optimizer(d, case),
         "train" => train_case::prepare(d.device, case),
-        "dropout_mask" | "count_nonzero" | "firing_update" | "revive" | "gather_batch" => own(d, case),
+        "dropout_mask" | "count_nonzero" | "firing_update" | "revive" | "max_norm" | "gather_batch" => own(d, case),
         "model" => model(d.device, case),
         _ => layer(d.device, case),
     }
@@ -467,9 +467,17 @@ fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
 
 /// Operations that no other program has: answered by the CPU path in f64.
 fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
-    case.know(&["p", "patience", "strength", "seed", "step", "dims", "crop", "flip_x", "flip_y"])?;
+    case.know(&["p", "outer", "atoms", "inner", "max_norm", "patience", "strength", "seed", "step", "dims", "crop", "flip_x", "flip_y"])?;
     if case.op == "gather_batch" {
         return gather(d, case);
+    }
+    if case.op == "max_norm" {
+        let x = case.input("x")?.reals();
+        let w = d.output("y", x.len(), Unpack::Plain)?;
+        d.prepared.first.push((w, Values::Real(x)));
+        let (outer, atoms, inner) = (case.count("outer")?, case.count("atoms")?, case.count("inner")?);
+        d.push(MaxNorm { outer, atoms, inner, max_norm: case.number("max_norm")?, w });
+        return Ok(d.prepared);
     }
     let (n, dims) = batch_of(case, case.input("x")?)?;
     let x = d.maps(case.input("x")?, dims)?;

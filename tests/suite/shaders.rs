@@ -214,6 +214,23 @@ fn every_shader_has_a_header() {
     assert!(check_header("// y = x\n// Grid: one.\n// Twin: X in src/reference/nothing.rs.\n").is_err());
 }
 
+/// A grid may be folded into two dimensions: only `common/grid.wgsl` knows how.
+fn check_grid(text: &str) -> Result<(), String> {
+    let direct = ["global_invocation_id", "group.x", "group.y", "group.z", "groups.x"];
+    direct
+        .iter()
+        .find(|word| text.contains(*word))
+        .map_or(Ok(()), |word| Err(format!("`{word}`: use flat_invocation or flat_workgroup")))
+}
+
+#[test]
+fn every_shader_minds_folded_grids() {
+    for kernel in Kernel::ALL {
+        check_grid(kernel.text()).unwrap_or_else(|error| panic!("{}.wgsl: {error}", kernel.name()));
+    }
+    assert!(check_grid("let i = group.x * 64u + local;").is_err());
+}
+
 #[test]
 fn every_variant_validates_and_translates() {
     let failures: Vec<String> = recorded::variants()

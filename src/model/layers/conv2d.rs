@@ -1,9 +1,9 @@
 //! Convolution and transposed convolution: each is the other's adjoint, on the same three operations.
 
-use super::{Builder, Graph, Layer, Node, View, input_dims};
+use super::{Builder, Graph, Layer, Node, View, check_norm, input_dims};
 use crate::error::Result;
 use crate::model::params::{Packing, Start};
-use crate::ops::{Activation, ActivationFwd, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd};
+use crate::ops::{Activation, ActivationFwd, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, MaxNorm};
 use crate::shape::{Conv2d, Dims, Taps};
 use crate::spec::{Conv2dSpec, ConvTranspose2dSpec, Filters, Pad, Pair};
 
@@ -93,6 +93,7 @@ impl ConvTranspose2dSpec {
 impl Layer for ConvTranspose2dSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         let size = self.size(1, input_dims(graph, node))?;
+        check_norm(self.max_norm)?;
         node.dims = size.x;
         let [r, s] = self.kernel.0;
         let (c, k) = (size.x.c / self.groups, size.y.c);
@@ -107,6 +108,12 @@ impl Layer for ConvTranspose2dSpec {
             node.bias = Some(graph.param(format!("{}.bias", node.name), vec![size.x.c], Packing::Flat, start)?);
         }
         Ok(())
+    }
+
+    fn constraint(&self, graph: &Graph, node: &Node, w: View) -> Option<MaxNorm> {
+        // (R, S, C/groups, K): an atom is a column.
+        let atoms = input_dims(graph, node).c;
+        self.max_norm.map(|max_norm| MaxNorm { outer: w.len / atoms, atoms, inner: 1, max_norm, w })
     }
 
     fn forward(&self, b: &mut Builder, node: usize) -> View {

@@ -1,10 +1,10 @@
 //! Fully connected: every input element to every output element, between vectors and maps alike.
 
 use super::conv2d::{epilogue, rectified, separate_activation, weight_grad, weights};
-use super::{Builder, Graph, Layer, Node, View, input_dims};
+use super::{Builder, Graph, Layer, Node, View, check_norm, input_dims};
 use crate::error::{Error, Result};
 use crate::model::params::{Packing, Start};
-use crate::ops::{Activation, Conv2dBwdInput, Conv2dFwd};
+use crate::ops::{Activation, Conv2dBwdInput, Conv2dFwd, MaxNorm};
 use crate::shape::{Conv2d, Dims};
 use crate::spec::LinearSpec;
 
@@ -22,6 +22,7 @@ impl Layer for LinearSpec {
         if output.is_empty() || output.len() > 1 << 26 {
             return Err(Error::usage(format!("linear: an output of {output} is not possible")));
         }
+        check_norm(self.max_norm)?;
         let input = input_dims(graph, node);
         node.dims = output;
         let start = Start::weight(self.init, rectified(self.activation), input.len() as f64, output.len() as f64);
@@ -32,6 +33,12 @@ impl Layer for LinearSpec {
             node.bias = Some(graph.param(format!("{}.bias", node.name), vec![output.len()], Packing::Maps(output), start)?);
         }
         Ok(())
+    }
+
+    fn constraint(&self, graph: &Graph, node: &Node, w: View) -> Option<MaxNorm> {
+        // (in, out): an atom is a row.
+        let (atoms, inner) = (input_dims(graph, node).len(), node.dims.len());
+        self.max_norm.map(|max_norm| MaxNorm { outer: 1, atoms, inner, max_norm, w })
     }
 
     fn forward(&self, b: &mut Builder, node: usize) -> View {

@@ -11,7 +11,7 @@ use super::builder::Builder;
 use super::graph::{Graph, Node};
 use super::params::Param;
 use crate::error::{Error, Result};
-use crate::ops::View;
+use crate::ops::{MaxNorm, View};
 use crate::shape::Dims;
 use crate::spec::{ActivationSpec, LayerOp, LayerSpec};
 
@@ -22,6 +22,11 @@ pub(super) trait Layer {
 
     /// Infers the output's size and registers parameters. `node` has its name and inputs.
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()>;
+
+    /// The constraint on its weight, if it has one, to be applied after each update.
+    fn constraint(&self, _graph: &Graph, _node: &Node, _w: View) -> Option<MaxNorm> {
+        None
+    }
 
     /// Records the forward pass and returns the output.
     fn forward(&self, b: &mut Builder, node: usize) -> View;
@@ -125,6 +130,19 @@ pub(super) fn forward(b: &mut Builder, node: usize) -> View {
 pub(super) fn backward(b: &mut Builder, node: usize, dy: View) {
     let op = b.node(node).op.as_ref().expect("only the input has no operation");
     with_layer!(op, l => l.backward(b, node, dy));
+}
+
+/// The constraint on a node's weight.
+pub(super) fn constraint(graph: &Graph, node: &Node, w: View) -> Option<MaxNorm> {
+    with_layer!(node.op.as_ref()?, l => l.constraint(graph, node, w))
+}
+
+/// Fails unless a norm can bound anything.
+fn check_norm(max_norm: Option<f64>) -> Result<()> {
+    match max_norm {
+        Some(norm) if !(norm > 0.0 && norm.is_finite()) => Err(Error::usage(format!("max_norm = {norm} must be above 0"))),
+        _ => Ok(()),
+    }
 }
 
 /// Input size of a node being inferred.
