@@ -126,23 +126,28 @@ fn main(
     let pixels0 = locate(first + vec4<u32>(0u, 1u, 2u, 3u), rows, columns);
     let pixels1 = locate(first + vec4<u32>(4u, 5u, 6u, 7u), rows, columns);
 
+    let reach_h = p.r * p.dilation_h;
+    let reach_w = p.s * p.dilation_w;
     // sumCP: channels c + 4C.. down a column, pixels first + 4P.. across.
     var sum00 = mat4x4<f32>();
     var sum01 = mat4x4<f32>();
     var sum10 = mat4x4<f32>();
     var sum11 = mat4x4<f32>();
     for (var r = 0u; r < p.r; r++) {
-        let down = i32(phase_h + p.pad_h) - i32(r * p.dilation_h);
-        if down % i32(p.stride_h) != 0 {
+        // Kept above 0 by whole strides: OpenGL leaves the remainder of a negative number undefined.
+        let down = phase_h + p.pad_h + (reach_h * p.stride_h - r * p.dilation_h);
+        if down % p.stride_h != 0u {
             continue;
         }
         for (var s = 0u; s < p.s; s++) {
-            let along = i32(phase_w + p.pad_w) - i32(s * p.dilation_w);
-            if along % i32(p.stride_w) != 0 {
+            let along = phase_w + p.pad_w + (reach_w * p.stride_w - s * p.dilation_w);
+            if along % p.stride_w != 0u {
                 continue;
             }
-            let source0 = shifted(pixels0, down / i32(p.stride_h), along / i32(p.stride_w));
-            let source1 = shifted(pixels1, down / i32(p.stride_h), along / i32(p.stride_w));
+            let rows_down = i32(down / p.stride_h) - i32(reach_h);
+            let columns_along = i32(along / p.stride_w) - i32(reach_w);
+            let source0 = shifted(pixels0, rows_down, columns_along);
+            let source1 = shifted(pixels1, rows_down, columns_along);
             let weight = ((r * p.s + s) * p.c + c) * p.k;
             if VEC_K {
                 let row = p.k / 4u;

@@ -68,6 +68,13 @@ impl Store {
         self.grads.part(start, len)
     }
 
+    /// What lies between the ranges of the gradients (of a store for training): always 0.
+    pub fn gaps(&self) -> Vec<View> {
+        let starts = self.ranges.iter().map(|(start, _)| *start).skip(1).chain([self.grads.len]);
+        let ends = self.ranges.iter().map(|(start, len)| start + len);
+        ends.zip(starts).filter(|(end, start)| start > end).map(|(end, start)| self.grads.part(end, start - end)).collect()
+    }
+
     /// A state.
     pub fn state(&self, state: usize) -> View {
         let (start, len) = self.state_ranges[state];

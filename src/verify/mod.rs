@@ -3,7 +3,9 @@
 
 mod case;
 mod compare;
+mod direct_case;
 mod gradient;
+mod layer_case;
 mod prepare;
 mod table;
 mod train_case;

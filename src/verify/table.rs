@@ -167,7 +167,7 @@ impl Case {
         if no_gradient.contains(&self.op.as_str()) {
             return;
         }
-        let shape = super::prepare::output_shape(self).expect("a built-in case has a shape");
+        let shape = super::layer_case::output_shape(self).expect("a built-in case has a shape");
         self.inputs.insert("grad_y".to_owned(), normal(&format!("{} grad_y", self.id()), &shape));
     }
 }

@@ -107,5 +107,5 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
         .map(|(name, index)| (name.to_owned(), crate::ops::View { len: 1, start: index, ..scalars }, Unpack::Plain));
     let mut buffers = recorded.memory.buffers;
     buffers.extend([store.weights, store.grads, store.m, store.v, store.state, store.idle, scalars].map(|view| view.buffer));
-    Ok(Prepared { calls: recorded.calls, first, steps, each: each.to_vec(), last, buffers })
+    Ok(Prepared { calls: recorded.calls, first, steps, each: each.to_vec(), last, buffers, guards: store.gaps() })
 }

@@ -1,0 +1,288 @@
+//! Operations that are no layers as cases: their calls directly.
+
+use serde_json::Value;
+
+use super::case::{Case, Tensor, Values};
+use super::prepare::{Prepared, Step, Unpack, batch_of, step_of};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::ops::{
+    Adam, Augment, Call, ClipGrads, CountNonzero, CrossEntropy, DropoutMask, FiringUpdate, GatherBatch, KlPenalty, L1Penalty,
+    Loss, LossKind, MaskApply, MaxNorm, MaxUnpool2dBwd, MaxUnpool2dFwd, Revive, SCALAR_PARTIALS, Sgd, StepParams, SumSquares,
+    View,
+};
+use crate::shape::{Dims, Pool2d, to_nhwc};
+
+/// Collects a directly prepared case.
+struct Direct<'a> {
+    device: &'a mut Device,
+    prepared: Prepared,
+}
+
+impl Direct<'_> {
+    fn real(&mut self, len: usize) -> Result<View> {
+        let view = self.device.alloc_real("verify", len)?;
+        self.prepared.buffers.push(view.buffer);
+        Ok(view)
+    }
+
+    fn words(&mut self, len: usize) -> Result<View> {
+        let view = self.device.alloc_words("verify", len)?;
+        self.prepared.buffers.push(view.buffer);
+        Ok(view)
+    }
+
+    fn input(&mut self, values: Vec<f64>) -> Result<View> {
+        let view = self.real(values.len())?;
+        self.prepared.first.push((view, Values::Real(values)));
+        Ok(view)
+    }
+
+    fn maps(&mut self, tensor: &Tensor, dims: Dims) -> Result<View> {
+        self.input(to_nhwc(&tensor.reals(), dims))
+    }
+
+    fn indices(&mut self, values: Vec<u32>) -> Result<View> {
+        let view = self.words(values.len())?;
+        self.prepared.first.push((view, Values::Int(values.iter().map(|x| *x as i32).collect())));
+        Ok(view)
+    }
+
+    fn output(&mut self, name: &str, len: usize, unpack: Unpack) -> Result<View> {
+        let view = self.real(len)?;
+        self.prepared.last.push((name.to_owned(), view, unpack));
+        Ok(view)
+    }
+
+    fn push(&mut self, call: impl Into<Call>) {
+        self.prepared.calls.push(call.into());
+    }
+}
+
+/// Prepares an operation that is no layer; none if it is not known here.
+pub(super) fn prepare(device: &mut Device, case: &Case) -> Option<Result<Prepared>> {
+    let way: fn(Direct, &Case) -> Result<Prepared> = match case.op.as_str() {
+        "max_unpool2d" => unpool,
+        "l1_penalty" | "kl_penalty" => penalty,
+        "dropout_apply" => dropout_apply,
+        "loss" => loss,
+        "clip_grad_norm" => clip,
+        "optimizer" => optimizer,
+        "dropout_mask" | "count_nonzero" | "firing_update" | "revive" | "max_norm" | "gather_batch" => own,
+        _ => return None,
+    };
+    let prepared = Prepared { steps: vec![Step { writes: Vec::new(), params: step_of(case) }], ..Prepared::default() };
+    Some(way(Direct { device, prepared }, case))
+}
+
+fn unpool(mut d: Direct, case: &Case) -> Result<Prepared> {
+    case.know(&["kernel", "stride", "padding", "output_size"])?;
+    let pair = |key: &str| -> Result<Option<[usize; 2]>> {
+        match &case.attrs[key] {
+            Value::Null => Ok(None),
+            value => serde_json::from_value(value.clone())
+                .map(Some)
+                .map_err(|error| Error::usage(format!("{}: {key}: {error}", case.id()))),
+        }
+    };
+    let (n, input) = batch_of(case, case.input("x")?)?;
+    let kernel = pair("kernel")?.ok_or_else(|| Error::usage(format!("{}: the attributes have no kernel", case.id())))?;
+    let [stride, padding] = [pair("stride")?.unwrap_or(kernel), pair("padding")?.unwrap_or([0, 0])];
+    let [h, w] = pair("output_size")?
+        .unwrap_or_else(|| [0, 1].map(|i| ([input.h, input.w][i] - 1) * stride[i] + kernel[i] - 2 * padding[i]));
+    let output = Dims::new(input.c, h, w);
+    let size = Pool2d::new(n, output, kernel, stride, padding)?;
+    if size.y != input {
+        return Err(Error::usage(format!("{}: pooling {output} gives {}, the case unpools {input}", case.id(), size.y)));
+    }
+    let x = d.maps(case.input("x")?, input)?;
+    let switches = d.indices(to_nhwc(&case.indices("switches", n * input.len(), output.area())?, input))?;
+    let dy = d.maps(case.sized("grad_y", n * output.len())?, output)?;
+    let y = d.output("y", n * output.len(), Unpack::Maps(output))?;
+    let dx = d.output("grad_x", n * input.len(), Unpack::Maps(input))?;
+    d.push(MaxUnpool2dFwd { size, x, switches, y });
+    d.push(MaxUnpool2dBwd { size, dy, switches, dx });
+    Ok(d.prepared)
+}
+
+fn penalty(mut d: Direct, case: &Case) -> Result<Prepared> {
+    case.know(if case.op == "l1_penalty" { &["lambda", "reduction"] } else { &["beta", "rho", "reduction"] })?;
+    let (n, dims) = batch_of(case, case.input("x")?)?;
+    let z = d.maps(case.input("x")?, dims)?;
+    let dz = d.output("grad_x", n * dims.len(), Unpack::Maps(dims))?;
+    d.prepared.first.push((dz, Values::Real(vec![0.0; n * dims.len()])));
+    let scalars = d.output("loss", 1, Unpack::Plain)?;
+    if case.op == "l1_penalty" {
+        let partials = d.real(SCALAR_PARTIALS)?;
+        d.push(L1Penalty { lambda: case.number("lambda")?, n, width: 1, index: 0, z, dz, scalars, partials });
+    } else {
+        let partials = d.real(2 * dims.len())?;
+        let (beta, rho) = (case.number("beta")?, case.number("rho")?);
+        d.push(KlPenalty { beta, rho, n, units: dims.len(), width: 1, index: 0, z, dz, scalars, partials });
+    }
+    Ok(d.prepared)
+}
+
+fn dropout_apply(mut d: Direct, case: &Case) -> Result<Prepared> {
+    case.know(&["p"])?;
+    let (n, dims) = batch_of(case, case.input("x")?)?;
+    let scale = 1.0 / (1.0 - case.number("p")?);
+    let [x, mask, dy] =
+        ["x", "mask", "grad_y"].map(|name| case.sized(name, n * dims.len()).and_then(|tensor| d.maps(tensor, dims)));
+    let (x, mask, dy) = (x?, mask?, dy?);
+    let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
+    let dx = d.output("grad_x", n * dims.len(), Unpack::Maps(dims))?;
+    d.push(MaskApply { scale, x, mask, y });
+    d.push(MaskApply { scale, x: dy, mask, y: dx });
+    Ok(d.prepared)
+}
+
+fn loss(mut d: Direct, case: &Case) -> Result<Prepared> {
+    case.know(&["kind", "eps", "reduction"])?;
+    let (n, dims) = batch_of(case, case.input("y")?)?;
+    let y = d.maps(case.input("y")?, dims)?;
+    let dy = d.output("grad_y", n * dims.len(), Unpack::Maps(dims))?;
+    let scalars = d.output("loss", 1, Unpack::Plain)?;
+    let kind = match case.text("kind")? {
+        "cross_entropy" => {
+            let labels = d.indices(case.indices("target", n, dims.len())?)?;
+            let partials = d.real(n)?;
+            d.push(CrossEntropy { n, classes: dims.len(), width: 1, index: 0, y, labels, scalars, dy, partials });
+            return Ok(d.prepared);
+        }
+        "sum_squares" => LossKind::SumSquares,
+        "mse" => LossKind::Mse,
+        "l1" => LossKind::L1,
+        "bce" => LossKind::Bce,
+        "charbonnier" => LossKind::Charbonnier { eps: case.number("eps")? },
+        other => return Err(Error::usage(format!("{}: loss {other:?} is unknown", case.id()))),
+    };
+    let target = d.maps(case.sized("target", n * dims.len())?, dims)?;
+    let partials = d.real(SCALAR_PARTIALS)?;
+    d.push(Loss { kind, n, width: 1, index: 0, y, target, scalars, dy, partials });
+    Ok(d.prepared)
+}
+
+fn clip(mut d: Direct, case: &Case) -> Result<Prepared> {
+    case.know(&["max_norm"])?;
+    let given = case.input("grads")?.reals();
+    let grads = d.output("clipped", given.len(), Unpack::Plain)?;
+    d.prepared.first.push((grads, Values::Real(given)));
+    let scalars = d.output("norm", 1, Unpack::Plain)?;
+    let partials = d.real(SCALAR_PARTIALS)?;
+    d.push(SumSquares { width: 1, index: 0, x: grads, scalars, partials });
+    d.push(ClipGrads { max_norm: case.number("max_norm")?, width: 1, index: 0, scalars, grads });
+    Ok(d.prepared)
+}
+
+fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
+    case.know(&["kind", "lr", "momentum", "nesterov", "betas", "eps", "weight_decay"])?;
+    let start = case.input("weight")?.reals();
+    let len = start.len();
+    let all = case.input("grads")?.reals();
+    if len == 0 || all.is_empty() || !all.len().is_multiple_of(len) {
+        return Err(Error::usage(format!("{}: {} gradients are no whole steps of {len} weights", case.id(), all.len())));
+    }
+    let number = |key: &str, default: f64| case.attrs[key].as_f64().unwrap_or(default);
+    let weights = d.input(start)?;
+    let (m, v, grads) = (d.input(vec![0.0; len])?, d.input(vec![0.0; len])?, d.real(len)?);
+    let weight_decay = number("weight_decay", 0.0);
+    let beta = |i: usize| case.attrs["betas"][i].as_f64().unwrap_or([0.9, 0.999][i]);
+    let kind = case.text("kind")?;
+    match kind {
+        _ if kind.starts_with("sgd") => {
+            let nesterov = case.attrs["nesterov"].as_bool().unwrap_or(false);
+            d.push(Sgd { momentum: number("momentum", 0.0), nesterov, weight_decay, grads, weights, m });
+        }
+        "adam" | "adamw" => {
+            let decoupled = kind == "adamw";
+            d.push(Adam {
+                beta1: beta(0),
+                beta2: beta(1),
+                eps: number("eps", 1e-8),
+                weight_decay,
+                decoupled,
+                grads,
+                weights,
+                m,
+                v,
+            });
+        }
+        other => return Err(Error::usage(format!("{}: optimiser {other:?} is unknown", case.id()))),
+    }
+    d.prepared.steps = all
+        .chunks_exact(len)
+        .enumerate()
+        .map(|(i, grad)| Step {
+            writes: vec![(grads, Values::Real(grad.to_vec()))],
+            params: StepParams {
+                step: i as u32,
+                lr: number("lr", 1e-3) as f32,
+                correction1: (1.0 - beta(0).powi(i as i32 + 1)) as f32,
+                correction2: (1.0 - beta(1).powi(i as i32 + 1)) as f32,
+                ..StepParams::default()
+            },
+        })
+        .collect();
+    d.prepared.each.push(("trajectory".to_owned(), weights, Unpack::Plain));
+    // `each` is filled with NaN beforehand; the first weights are written after that.
+    Ok(d.prepared)
+}
+
+/// Operations that no other program has: answered by the CPU path in f64.
+fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
+    case.know(&[
+        "p", "outer", "atoms", "inner", "max_norm", "patience", "strength", "seed", "step", "dims", "crop", "flip_x", "flip_y",
+    ])?;
+    if case.op == "gather_batch" {
+        return gather(d, case);
+    }
+    if case.op == "max_norm" {
+        let x = case.input("x")?.reals();
+        let w = d.output("y", x.len(), Unpack::Plain)?;
+        d.prepared.first.push((w, Values::Real(x)));
+        let (outer, atoms, inner) = (case.count("outer")?, case.count("atoms")?, case.count("inner")?);
+        d.push(MaxNorm { outer, atoms, inner, max_norm: case.number("max_norm")?, w });
+        return Ok(d.prepared);
+    }
+    let (n, dims) = batch_of(case, case.input("x")?)?;
+    let x = d.maps(case.input("x")?, dims)?;
+    match case.op.as_str() {
+        "dropout_mask" => {
+            let mask = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
+            d.push(DropoutMask { p: case.number("p")?, n, dims, layer: 5, mask });
+        }
+        "count_nonzero" => {
+            let scalars = d.output("y", 1, Unpack::Plain)?;
+            let partials = d.real(SCALAR_PARTIALS)?;
+            d.push(CountNonzero { scale: 1.0 / n as f64, width: 1, index: 0, x, scalars, partials });
+        }
+        _ => {
+            let idle = d.output("idle", dims.c, Unpack::Plain)?;
+            d.prepared.first.push((idle, Values::Real(case.sized("idle", dims.c)?.reals())));
+            if case.op == "firing_update" {
+                d.push(FiringUpdate { n, dims, z: x, idle });
+            } else {
+                d.prepared.last.push(("grad_x".to_owned(), x, Unpack::Maps(dims)));
+                let (patience, strength) = (case.count("patience")?, case.number("strength")?);
+                d.push(Revive { n, dims, patience, strength, idle, dx: x });
+            }
+        }
+    }
+    Ok(d.prepared)
+}
+
+fn gather(mut d: Direct, case: &Case) -> Result<Prepared> {
+    let flag = |key: &str| case.attrs[key].as_bool().unwrap_or(false);
+    let side = |i: usize| case.attrs["dims"][i].as_u64().unwrap_or(1) as usize;
+    let dims = Dims::new(side(0), side(1), side(2));
+    let bytes = d.indices(case.input("bytes")?.words())?;
+    let table = d.indices(case.input("table")?.words())?;
+    let order = case.input("order")?.words();
+    let n = order.len();
+    let order = d.indices(order)?;
+    let x = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
+    let augment = Augment { crop: flag("crop"), flip_x: flag("flip_x"), flip_y: flag("flip_y") };
+    d.push(GatherBatch { n, dims, augment, scale: 1.0 / 255.0, shift: -0.25, bytes, table, order, x });
+    Ok(d.prepared)
+}

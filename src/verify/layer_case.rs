@@ -1,0 +1,135 @@
+//! Layers and models as cases: through the graph that training uses.
+
+use serde_json::{Value, json};
+
+use super::case::{Case, Tensor, Values};
+use super::prepare::{Prepared, Step, Unpack, batch_of, step_of};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::model::{Builder, Graph, Mode, Store};
+use crate::shape::{Dims, to_nhwc};
+use crate::spec::ModelSpec;
+
+/// Shape of a layer's output.
+pub(super) fn output_shape(case: &Case) -> Result<Vec<usize>> {
+    let (n, dims) = batch_of(case, case.input("x")?)?;
+    let graph = Graph::new(&layer_spec(case)?, dims).map_err(|error| error.at(case.id()))?;
+    let out = graph.nodes[graph.output].dims;
+    Ok(if case.input("x")?.shape.len() == 2 || out.area() == 1 { vec![n, out.len()] } else { vec![n, out.c, out.h, out.w] })
+}
+
+/// A layer on its own: a graph of one.
+pub(super) fn layer(device: &mut Device, case: &Case) -> Result<Prepared> {
+    let (_, dims) = batch_of(case, case.input("x")?)?;
+    graph_case(device, case, &layer_spec(case)?, dims, |name| match name {
+        "layer.weight" => Some("weight".to_owned()),
+        "layer.bias" => Some("bias".to_owned()),
+        "layer.threshold" => Some("threshold".to_owned()),
+        _ => None,
+    })
+}
+
+fn layer_spec(case: &Case) -> Result<ModelSpec> {
+    let mut keys = case.attrs.as_object().cloned().unwrap_or_default();
+    let bias = case.inputs.contains_key("bias");
+    let weight = case.inputs.get("weight").map(|weight| weight.shape.clone());
+    match (case.op.as_str(), weight.as_deref()) {
+        ("conv2d", Some(&[k, _, r, s])) => {
+            keys.extend([
+                ("filters".to_owned(), json!(k)),
+                ("kernel".to_owned(), json!([r, s])),
+                ("bias".to_owned(), json!(bias)),
+            ]);
+        }
+        ("conv_transpose2d", Some(&[_, c, r, s])) => {
+            let filters = c * keys.get("groups").and_then(Value::as_u64).unwrap_or(1) as usize;
+            keys.extend([
+                ("filters".to_owned(), json!(filters)),
+                ("kernel".to_owned(), json!([r, s])),
+                ("bias".to_owned(), json!(bias)),
+            ]);
+        }
+        ("linear", Some(&[units, _])) => {
+            keys.extend([("units".to_owned(), json!(units)), ("bias".to_owned(), json!(bias))]);
+        }
+        ("activation", _) => keys = serde_json::Map::from_iter([("activation".to_owned(), case.attrs.clone())]),
+        _ => {}
+    }
+    keys.extend([("name".to_owned(), json!("layer")), ("op".to_owned(), json!(case.op))]);
+    serde_json::from_value(json!({"code": "layer", "layers": [keys]}))
+        .map_err(|error| Error::usage(format!("{}: {error}", case.id())))
+}
+
+/// A whole model given in the attributes, its parameters (and states, 0 unless given) as tensors of the same names. `mode` may be `infer`.
+pub(super) fn model(device: &mut Device, case: &Case) -> Result<Prepared> {
+    case.know(&["model", "mode", "seed", "step"])?;
+    let (_, dims) = batch_of(case, case.input("x")?)?;
+    let spec: ModelSpec =
+        serde_json::from_value(case.attrs["model"].clone()).map_err(|error| Error::usage(format!("{}: {error}", case.id())))?;
+    graph_case(device, case, &spec, dims, |name| Some(name.to_owned()))
+}
+
+/// Forward and backward of a graph from the output's gradient.
+fn graph_case(
+    device: &mut Device,
+    case: &Case,
+    spec: &ModelSpec,
+    dims: Dims,
+    tensor_of: impl Fn(&str) -> Option<String>,
+) -> Result<Prepared> {
+    let graph = Graph::new(spec, dims).map_err(|error| error.at(case.id()))?;
+    let (n, _) = batch_of(case, case.input("x")?)?;
+    let store = Store::new(device, &graph, true)?;
+    let mode = if case.attrs["mode"] == "infer" { Mode::Infer } else { Mode::Train };
+    let mut b = Builder::new(&graph, &store, n, mode);
+    b.input_gradient = true;
+    let mut x = b.input();
+    b.forward(x, &[]);
+    let out = graph.nodes[graph.output].dims;
+    let mut y = b.value(graph.output);
+    b.tape.keep(y);
+    let given = case.input("grad_y")?;
+    if given.reals().len() != y.len {
+        return Err(Error::usage(format!("{}: grad_y has shape {:?}, the output is {n} of {out}", case.id(), given.shape)));
+    }
+    let mut dy = b.tape.real("gradient of the output", y.len);
+    b.tape.keep(dy);
+    b.seed(graph.output, dy);
+    b.backward(|_, _, _| {});
+    let mut dx = b.gradient(0).ok_or_else(|| Error::usage(format!("{}: no gradient reaches the input", case.id())))?;
+    b.tape.keep(dx);
+    let (calls, memory) = b.tape.allocate(device, &mut [&mut x, &mut y, &mut dy, &mut dx])?;
+    let mut first =
+        vec![(x, Values::Real(to_nhwc(&case.input("x")?.reals(), dims))), (dy, Values::Real(to_nhwc(&given.reals(), out)))];
+    let mut last = vec![("y".to_owned(), y, Unpack::Maps(out)), ("grad_x".to_owned(), dx, Unpack::Maps(dims))];
+    for (i, param) in graph.params.iter().enumerate() {
+        let name = tensor_of(&param.name).unwrap_or_else(|| param.name.clone());
+        let tensor = case.input(&name)?;
+        if tensor.shape != param.shape {
+            return Err(Error::usage(format!(
+                "{}: {name} has shape {:?}, the layer needs {:?}",
+                case.id(),
+                tensor.shape,
+                param.shape
+            )));
+        }
+        first.push((store.weight(i), Values::Real(param.pack(&tensor.reals()))));
+        last.push((format!("grad_{name}"), store.grad(i), Unpack::Param(param.clone())));
+    }
+    for (i, state) in graph.states.iter().enumerate() {
+        let given = case.inputs.get(&state.name).map_or_else(|| vec![0.0; state.len()], Tensor::reals);
+        first.push((store.state(i), Values::Real(given)));
+        last.push((format!("{} after", state.name), store.state(i), Unpack::Plain));
+    }
+    let mut buffers = memory.buffers;
+    buffers.extend([store.weights, store.grads, store.m, store.v, store.state, store.idle].map(|view| view.buffer));
+    Ok(Prepared {
+        calls,
+        first,
+        steps: vec![Step { writes: Vec::new(), params: step_of(case) }],
+        each: Vec::new(),
+        last,
+        buffers,
+        guards: store.gaps(),
+    })
+}
