@@ -74,7 +74,7 @@ mod tests {
 
     fn schedule(set: &[&str]) -> Schedule {
         let sets: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
-        let config = Config::parse(crate::spec::preset_text("w1").unwrap(), "w1", &sets).unwrap();
+        let config = Config::parse(crate::spec::preset_text("sparse").unwrap(), "w1", &sets).unwrap();
         Schedule::new(&config, 10, 100).unwrap()
     }
 
