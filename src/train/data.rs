@@ -40,17 +40,21 @@ pub fn prepare(config: &Config) -> Result<Prepared> {
         },
     };
     images.ensure_at_least(dims.h, dims.w)?;
+    let mut whole = "";
     let (train, mut validation) = match bundled::validation_of(&spec.source) {
         Some(mut validation) => {
             validation.convert_channels(images.channels)?;
             (images, validation)
         }
         None if images.len() >= 2 && spec.validation > 0.0 => images.split(spec.validation, config.seed),
-        // One image alone, or no split wanted: validated on what it is trained on, which the log says.
-        None => (images.clone(), images),
+        None => {
+            whole = "; validated on what it is trained on";
+            (images.clone(), images)
+        }
     };
     validation.ensure_at_least(dims.h, dims.w)?;
-    let description = format!("{}; {} to train, {} to validate, as {dims}", loaded.description, train.len(), validation.len());
+    let description =
+        format!("{}; {} to train, {} to validate, as {dims}{whole}", loaded.description, train.len(), validation.len());
     Ok(Prepared { train, validation, description, skipped: loaded.skipped, dims })
 }
 
@@ -102,7 +106,7 @@ impl Feed {
         }
         let augment = Augment { crop: !exact, flip_x: spec.flip_x, flip_y: spec.flip_y };
         let words = images.words();
-        let fits = words.len() as u64 <= device.max_elements();
+        let fits = words.len().max(samples.len()) as u64 <= device.max_elements();
         let way = if fits {
             let lay = |device: &mut Device| Self::lay(device, &words, &images.table_words(), samples.len());
             let (bytes, table, order) = lay(device)?;
