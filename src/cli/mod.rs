@@ -3,8 +3,11 @@
 mod bench;
 mod devices;
 mod eval;
+mod interrupt;
 mod reconstruct;
+mod resume;
 mod train;
+mod training;
 mod verify;
 
 use std::path::Path;
@@ -27,6 +30,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Train(train::TrainArgs),
+    Resume(resume::ResumeArgs),
     Eval(eval::EvalArgs),
     Reconstruct(reconstruct::ReconstructArgs),
     Devices(devices::DevicesArgs),
@@ -37,9 +41,9 @@ enum Command {
 /// Flags that every command takes.
 #[derive(Clone, Debug, Args)]
 pub struct Common {
-    /// auto, cpu, gpu, any part of an adapter's name or driver, or its number in `csae devices`
-    #[arg(long, default_value = "auto", value_name = "DEVICE", help_heading = "General")]
-    pub device: String,
+    /// auto, cpu, gpu, any part of an adapter's name or driver, or its number in `csae devices` [default: auto, or the run's in `resume`]
+    #[arg(long, value_name = "DEVICE", help_heading = "General")]
+    pub device: Option<String>,
     /// Threads of the CPU path [default: all cores]
     #[arg(long, value_name = "N", help_heading = "General")]
     pub threads: Option<std::num::NonZeroUsize>,
@@ -55,13 +59,18 @@ pub struct Common {
 }
 
 impl Common {
+    /// The device asked for.
+    pub fn device(&self) -> &str {
+        self.device.as_deref().unwrap_or("auto")
+    }
+
     /// Opens the device that is meant, and says which it is.
     pub fn open(&self) -> csae::error::Result<Device> {
         if let Some(threads) = self.threads {
             // Fails only if the pool exists already, which no command makes before this.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
         }
-        let device = Device::open(&self.device)?;
+        let device = Device::open(self.device())?;
         self.say(&format!("device: {}", device.label()));
         Ok(device)
     }
@@ -74,10 +83,11 @@ impl Common {
     }
 }
 
-/// Runs the command. The exit status of a failure is 2 for what the caller got wrong, else 1.
+/// Runs the command. The exit status of a failure is 2 for what the caller got wrong, 130 after Ctrl-C, else 1.
 pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
     let done = match cli.command {
         Command::Train(args) => train::run(args),
+        Command::Resume(args) => resume::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
         Command::Devices(args) => devices::run(args),
@@ -87,6 +97,7 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
     done.map_err(|error| {
         let status = match error.downcast_ref::<Error>() {
             Some(error) if error.kind == Kind::Usage => 2,
+            None if error.is::<interrupt::Interrupted>() => interrupt::STATUS,
             _ => 1,
         };
         (error, status)
