@@ -37,7 +37,7 @@ pub struct Header {
     pub logged: u64,
     /// Hash of the configuration, its length left out ([`config_hash`]).
     pub config: u64,
-    /// Hash of the training images.
+    /// Hash of the images to train and to validate on.
     pub data: u64,
     /// The device that it ran on.
     pub device: String,

@@ -52,10 +52,11 @@ pub enum Outcome {
     Stopped(u64),
 }
 
-/// Hash of the images that batches are made of.
-fn data_hash(images: &Images) -> u64 {
-    let table = images.table_words();
-    checkpoint::Hash::default().with(bytemuck::cast_slice(&table)).with(&images.bytes).value()
+/// Hash of the images to train and to validate on.
+fn data_hash(prepared: &Prepared) -> u64 {
+    let with =
+        |hash: checkpoint::Hash, images: &Images| hash.with(bytemuck::cast_slice(&images.table_words())).with(&images.bytes);
+    with(with(checkpoint::Hash::default(), &prepared.train), &prepared.validation).value()
 }
 
 impl<'a> Run<'a> {
@@ -70,13 +71,13 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         let mut trainer = Trainer::new(device, config, graph, &prepared.train)?;
         let validate_every = (config.train.validate_every * trainer.steps_per_epoch as f64).round() as u64;
-        let data = data_hash(&prepared.train);
+        let data = data_hash(prepared);
         let (mut best, mut validated) = (None, false);
         if let Some(checkpoint) = from {
             let header = &checkpoint.header;
             if header.data != data {
                 crate::bail_usage!(
-                    "{}: the training data are not those that the run began with; put them back, or begin another run",
+                    "{}: the images are not those that the run began with; put them back, or begin another run",
                     config.data.source
                 );
             }
