@@ -98,6 +98,28 @@ impl Device {
         }
     }
 
+    /// What the same bytes can be expected of: the CPU path, or an adapter with its driver.
+    pub fn identity(&self) -> String {
+        match &self.kind {
+            Kind::Cpu(_) => "cpu".to_owned(),
+            Kind::Oracle(_) => "cpu in f64".to_owned(),
+            Kind::Gpu(gpu) => {
+                let info = &gpu.adapter().info;
+                let text = format!("{}, {} {}", gpu.adapter().label(), info.driver, info.driver_info);
+                text.trim_end_matches([' ', ',']).to_owned()
+            }
+        }
+    }
+
+    /// What `--device` must be given to mean this device again, where it was chosen by `wanted`.
+    pub fn again(&self, wanted: &str) -> String {
+        match &self.kind {
+            Kind::Gpu(gpu) if ["auto", "gpu"].contains(&wanted) => gpu.adapter().info.name.clone(),
+            Kind::Gpu(_) => wanted.to_owned(),
+            _ => "cpu".to_owned(),
+        }
+    }
+
     /// The GPU, if it is one.
     pub fn as_gpu(&mut self) -> Option<&mut Gpu> {
         if let Kind::Gpu(gpu) = &mut self.kind { Some(gpu) } else { None }

@@ -12,7 +12,8 @@
 //!    └── reference  the same call on the CPU, generic over f32 (work) and f64 (oracle)
 //!  device   the enum over both: buffers, write, read, compile, run
 //!    │
-//!  train    data on the device, one step recorded once, replayed with what changes in one small uniform; log, validation
+//!  train    data on the device, one step recorded once, replayed with what changes in one small uniform; log, validation,
+//!           checkpoints; a run's folder, from its creation to its end
 //!  tasks    what users do with a model: evaluate, reconstruct, pictures
 //!  verify   the case table against the oracle, stored cases with another program's answers, central differences
 //!  bench    training steps and kernels, timed

@@ -15,6 +15,8 @@ mod gpu;
 mod gradients;
 #[path = "suite/recorded.rs"]
 mod recorded;
+#[path = "suite/resume.rs"]
+mod resume;
 #[path = "suite/shaders.rs"]
 mod shaders;
 #[path = "suite/training.rs"]

@@ -8,8 +8,11 @@ macro_rules! outln {
 mod bench;
 mod devices;
 mod eval;
+mod interrupt;
 mod reconstruct;
+mod resume;
 mod train;
+mod training;
 mod verify;
 
 use std::path::Path;
@@ -33,6 +36,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Train(train::TrainArgs),
+    Resume(resume::ResumeArgs),
     Eval(eval::EvalArgs),
     Reconstruct(reconstruct::ReconstructArgs),
     Devices(devices::DevicesArgs),
@@ -44,6 +48,7 @@ impl Command {
     const fn common(&self) -> &Common {
         match self {
             Self::Train(args) => &args.common,
+            Self::Resume(args) => &args.common,
             Self::Eval(args) => &args.common,
             Self::Reconstruct(args) => &args.common,
             Self::Devices(args) => &args.common,
@@ -74,9 +79,9 @@ impl From<Kernels> for Choice {
 /// Flags that every command takes.
 #[derive(Clone, Debug, Args)]
 pub struct Common {
-    /// auto, cpu, gpu, any part of an adapter's name or driver, or its number in `csae devices`
-    #[arg(long, default_value = "auto", value_name = "DEVICE", help_heading = "General")]
-    pub device: String,
+    /// auto, cpu, gpu, any part of an adapter's name or driver, or its number in `csae devices` [default: auto, or the run's in `resume`]
+    #[arg(long, value_name = "DEVICE", help_heading = "General")]
+    pub device: Option<String>,
     /// Threads of the CPU path [default: all cores]
     #[arg(long, value_name = "N", help_heading = "General")]
     pub threads: Option<std::num::NonZeroUsize>,
@@ -95,9 +100,14 @@ pub struct Common {
 }
 
 impl Common {
+    /// The device asked for.
+    pub fn device(&self) -> &str {
+        self.device.as_deref().unwrap_or("auto")
+    }
+
     /// Opens the device that is meant, and says which it is.
     pub fn open(&self) -> csae::error::Result<Device> {
-        let mut device = Device::open(&self.device)?;
+        let mut device = Device::open(self.device())?;
         if let Some(gpu) = device.as_gpu() {
             gpu.choice = self.kernels.into();
         }
@@ -113,14 +123,14 @@ impl Common {
     }
 }
 
-/// Runs the command. The exit status of a failure is 2 for what the caller got wrong, else 1.
+/// Runs the command. The exit status of a failure is 2 for what the caller got wrong, 130 after Ctrl-C, else 1.
 pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
     if let Some(threads) = cli.command.common().threads {
-        let made = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
-        made.map_err(|error| (anyhow::anyhow!("--threads {threads}: {error}"), 1))?;
+        use_threads(threads).map_err(|error| (error.into(), 1))?;
     }
     let done = match cli.command {
         Command::Train(args) => train::run(args),
+        Command::Resume(args) => resume::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
         Command::Devices(args) => devices::run(args),
@@ -130,10 +140,17 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
     done.map_err(|error| {
         let status = match error.downcast_ref::<Error>() {
             Some(error) if error.kind == Kind::Usage => 2,
+            None if error.is::<interrupt::Interrupted>() => interrupt::STATUS,
             _ => 1,
         };
         (error, status)
     })
+}
+
+/// Sets the number of threads of the CPU path, before anything has run on them.
+fn use_threads(threads: std::num::NonZeroUsize) -> csae::error::Result<()> {
+    let made = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
+    made.map_err(|error| Error::failed(format!("--threads {threads}: {error}")))
 }
 
 /// A line on standard output.

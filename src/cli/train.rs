@@ -1,26 +1,20 @@
 //! `csae train`
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use clap::Args;
-use csae::data::patches;
-use csae::device::Device;
 use csae::error::Error;
 use csae::files;
-use csae::model::{self, Graph};
 use csae::spec::{self, Config};
-use csae::tasks::evaluate::{Report, evaluate};
-use csae::tasks::gallery;
-use csae::tasks::infer::Inference;
-use csae::train::{Finished, Log, Trainer, data};
+use csae::train::{Origin, RunFolder};
 
 use super::Common;
+use super::training::Job;
 
 /// Train a model.
 ///
-/// DATA is a folder of images, an IDX file (.gz too) or the name of a bundled set. The run folder gets config.toml, model.safetensors,
-/// metrics.jsonl and pictures.
+/// DATA is a folder of images, an IDX file (.gz too) or the name of a bundled set. The run folder gets config.toml, model.safetensors (the
+/// last), best.safetensors (the best in validation), metrics.jsonl, pictures, and checkpoints from which `csae resume` goes on; Ctrl-C writes one.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae train\n  csae train my-photos/ --set data.crop=48 --epochs 5\n  csae train train-images-idx3-ubyte.gz --preset w1 --device cpu"
@@ -91,101 +85,25 @@ impl TrainArgs {
 }
 
 pub fn run(args: TrainArgs) -> anyhow::Result<()> {
-    let mut config = args.config()?;
-    let folder = run_folder(args.out.as_deref(), args.force)?;
-    let prepared = data::prepare(&config)?;
-    let graph = Graph::new(&config.model, prepared.dims)?;
-    graph.check_autoencoder()?;
-    config.model = graph.spec.clone();
+    let config = args.config()?;
+    let folder = RunFolder::at(&run_folder(args.out.as_deref(), args.force)?);
+    let job = Job::new(config)?;
     let mut device = args.common.open()?;
-    args.common.say(&format!("data: {}", prepared.description));
-    for (file, reason) in &prepared.skipped {
-        args.common.say(&format!("skipped {file}: {reason}"));
-    }
-    let mut trainer = Trainer::new(&mut device, &config, &graph, &prepared.train)?;
-    args.common.say(&format!(
-        "model: {} parameters, code of {}; {} steps of {} images, {} an epoch",
-        graph.parameter_count(),
-        graph.nodes[graph.code].dims,
-        trainer.total,
-        config.train.batch,
-        trainer.steps_per_epoch
-    ));
-    args.common.say(&format!("memory: {}", trainer.memory));
-    if args.common.verbose {
-        tell_kernels(&mut device, &trainer);
-    }
-    files::make_folder(&folder)?;
-    for stale in ["config.toml", "metrics.jsonl", "model.safetensors"].iter().chain(&gallery::NAMES) {
-        let _ = std::fs::remove_file(folder.join(stale));
-    }
-    files::write_atomically(&folder.join("config.toml"), config.to_toml().as_bytes())?;
-    let mut log = Log::new(Some(&folder.join("metrics.jsonl")), trainer.total, args.common.quiet, args.common.json)?;
-    let dims = prepared.dims;
-    let chosen = patches::grid(&prepared.validation, dims.h, dims.w, config.data.validation_patches, config.seed);
-    let store = trainer.store.clone();
-    let mut inference = Inference::new(&graph, &store);
-    let every = (config.train.validate_every * trainer.steps_per_epoch as f64).round() as u64;
-    let mut report = None;
-    while trainer.done < trainer.total {
-        trainer.step(&mut device, &mut log)?;
-        let last = trainer.done == trainer.total;
-        if last || (every > 0 && trainer.done.is_multiple_of(every)) {
-            let start = Instant::now();
-            trainer.flush(&mut device, &mut log)?;
-            device.wait()?;
-            let waited = start.elapsed();
-            let found = evaluate(&mut device, &mut inference, &prepared.validation, &chosen)?;
-            log.validation(trainer.done, trainer.epoch(), &found)?;
-            report = Some(found);
-            trainer.pause(start.elapsed() - waited);
-        }
-    }
-    let finished = trainer.finish(&mut device)?;
-    log.finish();
-    let report = report.ok_or_else(|| Error::failed("the run had no step"))?;
-    model::save(&folder.join("model.safetensors"), &mut device, &graph, &store)?;
-    let pictures = gallery::write(&folder, &mut device, &mut inference, &prepared.validation, &chosen, &report)?;
-    conclude(&args, &folder, &report, &finished, &pictures);
-    Ok(())
-}
-
-fn conclude(args: &TrainArgs, folder: &Path, report: &Report, finished: &Finished, pictures: &[&str]) {
-    let where_ = folder.display();
-    if args.common.json {
-        let mut line = serde_json::to_value(report).unwrap_or_default();
-        line["kind"] = "run".into();
-        line["images_per_s"] = finished.images_per_s.round().into();
-        line["seconds"] = finished.seconds.into();
-        line["folder"] = where_.to_string().into();
-        outln!("{line}");
-    } else {
-        outln!(
-            "PSNR {:.2} dB, SSIM {:.4}, L0 {:.1} of {}, dead {:.1} %, {:.0} images/s in {:.0} s; {where_}: model.safetensors, {}",
-            report.psnr,
-            report.ssim,
-            report.l0,
-            report.code,
-            100.0 * report.dead_share,
-            finished.images_per_s,
-            finished.seconds,
-            pictures.join(", ")
-        );
-    }
-}
-
-fn tell_kernels(device: &mut Device, trainer: &Trainer) {
-    if let Some(gpu) = device.as_gpu() {
-        eprintln!("step: {} dispatches", trainer.dispatches());
-        for (kernel, time) in &gpu.compile_log {
-            eprintln!("pipeline {kernel}: {:.1} ms", time.as_secs_f64() * 1e3);
-        }
-    }
+    job.run(&args.common, &mut device, &folder, None, |device| {
+        let threads = args.common.threads.map(std::num::NonZeroUsize::get);
+        folder.create(&job.config, &Origin::new(&job.config, device.again(args.common.device()), threads)?)
+    })
 }
 
 /// The folder asked for, if it is free; else the next free `runs/NNN`.
 fn run_folder(wanted: Option<&Path>, force: bool) -> csae::error::Result<PathBuf> {
     if let Some(wanted) = wanted {
+        if !force && RunFolder::is_one(wanted) {
+            let folder = wanted.display();
+            return Err(Error::usage(format!(
+                "{folder} holds a run already: go on with it by `csae resume {folder}`, name another place, or add --force to write over it"
+            )));
+        }
         super::refuse_existing(wanted, force)?;
         return Ok(wanted.to_owned());
     }

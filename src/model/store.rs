@@ -134,6 +134,12 @@ impl Store {
         }
     }
 
+    /// The parameter that an element of the weights (or of their moments) belongs to.
+    pub fn owner<'a>(&self, graph: &'a Graph, element: usize) -> &'a str {
+        let found = self.ranges.iter().position(|(start, len)| (*start..start + len).contains(&element));
+        found.map_or("a gap between parameters", |param| &graph.params[param].name)
+    }
+
     /// Reads one parameter in natural order.
     pub fn read_param(&self, device: &mut Device, graph: &Graph, param: usize) -> Result<Vec<f32>> {
         Ok(graph.params[param].unpack(&device.read(self.weight(param))?))

@@ -2,6 +2,9 @@
 //! interpreters run it: `record` turns it into dispatches of WGSL kernels (here, one file an operation), and
 //! [`crate::reference`] computes it on the CPU. A [`Call`] is any of them; a program is a list of calls.
 
+// Formulas index with brackets: y[n,p,q,k] is no link.
+#![allow(rustdoc::broken_intra_doc_links)]
+
 mod activation;
 mod constraint;
 mod conv2d;

@@ -252,11 +252,26 @@ pub struct TrainSpec {
     pub log_every: u64,
     /// Epochs between validations (there is always one at the end).
     pub validate_every: f64,
+    /// Steps between checkpoints; 0: by time alone (there is always one at the end).
+    pub checkpoint_every: u64,
+    /// Minutes between checkpoints; 0: by steps alone.
+    pub checkpoint_minutes: f64,
+    /// Checkpoints kept.
+    pub keep: usize,
 }
 
 impl Default for TrainSpec {
     fn default() -> Self {
-        Self { batch: 128, epochs: 10.0, steps: 0, log_every: 50, validate_every: 1.0 }
+        Self {
+            batch: 128,
+            epochs: 10.0,
+            steps: 0,
+            log_every: 50,
+            validate_every: 1.0,
+            checkpoint_every: 0,
+            checkpoint_minutes: 5.0,
+            keep: 1,
+        }
     }
 }
 
@@ -308,6 +323,7 @@ impl Config {
             ("optimizer.eps", o.eps),
             ("train.epochs", t.epochs),
             ("train.validate_every", t.validate_every),
+            ("train.checkpoint_minutes", t.checkpoint_minutes),
         ];
         for (key, value) in not_negative {
             if !value.is_finite() || *value < 0.0 {
@@ -334,8 +350,8 @@ impl Config {
         if self.schedule.kind == "step" && self.schedule.every_epochs <= 0.0 {
             return Err(Error::usage("schedule.every_epochs: it must be above 0"));
         }
-        if t.batch == 0 || t.log_every == 0 || self.data.crop == 0 {
-            return Err(Error::usage("train.batch, train.log_every and data.crop must be at least 1"));
+        if t.batch == 0 || t.log_every == 0 || t.keep == 0 || self.data.crop == 0 {
+            return Err(Error::usage("train.batch, train.log_every, train.keep and data.crop must be at least 1"));
         }
         if o.nesterov && o.momentum == 0.0 {
             return Err(Error::usage("optimizer.nesterov needs a momentum above 0"));

@@ -9,7 +9,7 @@ use crate::data::{Images, Patch, patches};
 use crate::device::Device;
 use crate::error::Result;
 
-/// Every picture that [`write`] may make.
+/// Every picture that may be made.
 pub const NAMES: [&str; 4] = ["reconstructions.png", "whole.png", "filters.png", "atoms.png"];
 /// Pairs shown.
 const SHOWN: usize = 48;

@@ -43,7 +43,7 @@ impl<'a> Inference<'a> {
         Self { graph, store, compiled: HashMap::new() }
     }
 
-    /// Samples of a batch: [`BATCH`], or fewer where one of them needs much.
+    /// Samples of a batch: 64, or fewer where one of them needs much.
     pub fn batch(&self, device: &Device) -> usize {
         let largest = self.record(1).0.tape.largest().0 / 4;
         (device.max_elements() / largest.max(1)).clamp(1, BATCH as u64) as usize

@@ -43,10 +43,13 @@ pub struct Log {
 }
 
 impl Log {
-    /// Writes metrics to `path`, and progress as a bar on a terminal, as plain lines elsewhere, or as JSON on standard output.
+    /// Adds metrics to `path`, and shows progress as a bar on a terminal, as plain lines elsewhere, or as JSON on standard output.
     pub fn new(path: Option<&Path>, total: u64, quiet: bool, json: bool) -> Result<Self> {
         let file = path
-            .map(|path| std::fs::File::create(path).map(std::io::BufWriter::new).map_err(|error| Error::io(path, &error)))
+            .map(|path| {
+                let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+                file.map(std::io::BufWriter::new).map_err(|error| Error::failed(format!("{}: {error}", path.display())))
+            })
             .transpose()?;
         let bar = (!quiet && !json && std::io::stderr().is_terminal()).then(|| {
             let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}").expect("the template is sound");
@@ -67,6 +70,14 @@ impl Log {
             let _ = writeln!(std::io::stdout(), "{value}");
         }
         Ok(())
+    }
+
+    /// Makes sure that what was recorded is on the disk.
+    pub fn sync(&mut self) -> Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        file.flush()
+            .and_then(|()| file.get_ref().sync_all())
+            .map_err(|error| Error::failed(format!("metrics.jsonl could not be written: {error}")))
     }
 
     /// A line for people, above the bar if there is one.

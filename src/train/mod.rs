@@ -1,11 +1,17 @@
-//! Training: data on the device, a step recorded once, its replay with schedule, log and validation.
+//! Training: data on the device, a step recorded once, its replay with schedule, log, validation and
+//! checkpoints.
 
+pub mod checkpoint;
 pub mod data;
+mod folder;
 mod log;
+mod run;
 mod schedule;
 pub mod step;
 mod trainer;
 
+pub use folder::{Origin, RunFolder};
 pub use log::{Log, Progress};
+pub use run::{Outcome, Run, Summary};
 pub use schedule::Schedule;
 pub use trainer::{Finished, MemoryPlan, Trainer};

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::checkpoint::{self, Checkpoint};
 use super::data::Feed;
 use super::log::{Log, Progress};
 use super::schedule::Schedule;
@@ -65,6 +66,10 @@ pub struct Trainer<'a> {
     batch: usize,
     pending: Option<(u64, u64, Pending)>,
     logged: u64,
+    /// Steps done when this process took over.
+    first: u64,
+    /// Step of the last checkpoint.
+    saved: Option<u64>,
     started: Instant,
     interval: Instant,
     paused: Duration,
@@ -152,10 +157,7 @@ impl<'a> Trainer<'a> {
         fits(device, config, graph, purpose, images)?;
         let feed = Feed::new(device, images, graph.nodes[0].dims, &config.data, batch, config.seed)?;
         let steps_per_epoch = feed.steps_per_epoch;
-        let total = match config.train.steps {
-            0 => (config.train.epochs * steps_per_epoch as f64).round().max(1.0) as u64,
-            steps => steps,
-        };
+        let total = Self::total_steps(config, steps_per_epoch);
         if total > u64::from(u32::MAX) {
             return Err(Error::usage(format!("train: {total} steps are more than a run can number")));
         }
@@ -191,10 +193,20 @@ impl<'a> Trainer<'a> {
             batch,
             pending: None,
             logged: 0,
+            first: 0,
+            saved: None,
             started: now,
             interval: now,
             paused: Duration::ZERO,
         })
+    }
+
+    /// Steps that a configuration asks for.
+    pub fn total_steps(config: &Config, steps_per_epoch: usize) -> u64 {
+        match config.train.steps {
+            0 => (config.train.epochs * steps_per_epoch as f64).round().max(1.0) as u64,
+            steps => steps,
+        }
     }
 
     /// The model.
@@ -214,7 +226,7 @@ impl<'a> Trainer<'a> {
 
     /// One step. Losses are looked at when they have arrived, every logging interval.
     pub fn step(&mut self, device: &mut Device, log: &mut Log) -> Result<()> {
-        if self.done == 0 {
+        if self.done == self.first {
             (self.started, self.interval) = (Instant::now(), Instant::now());
         }
         let mut params = self.schedule.params(self.done);
@@ -242,37 +254,100 @@ impl<'a> Trainer<'a> {
     /// Ends the timing.
     pub fn finish(&self, device: &mut Device) -> Result<Finished> {
         device.wait()?;
-        let seconds = (self.started.elapsed() - self.paused).as_secs_f64();
-        Ok(Finished { seconds, images_per_s: (self.done * self.batch as u64) as f64 / seconds })
+        let images = (self.done - self.first) * self.batch as u64;
+        if images == 0 {
+            return Ok(Finished { seconds: 0.0, images_per_s: 0.0 });
+        }
+        let seconds = self.started.elapsed().saturating_sub(self.paused).as_secs_f64().max(1e-9);
+        Ok(Finished { seconds, images_per_s: images as f64 / seconds })
     }
 
-    /// Logs what is still on its way, so that the log's order does not depend on when results arrive.
-    pub fn flush(&mut self, device: &mut Device, log: &mut Log) -> Result<()> {
-        self.settle(device, log)
+    /// Everything that goes into a checkpoint but its header's constants. What is not finite is an error: such a state is never written.
+    pub fn capture(&mut self, device: &mut Device, log: &mut Log) -> Result<Checkpoint> {
+        self.settle(device, log)?;
+        let ring = if self.logged < self.done { device.read(self.scalars)? } else { Vec::new() };
+        let mut losses = Vec::new();
+        for step in self.logged..self.done {
+            losses.extend_from_slice(self.check(step, &ring)?);
+        }
+        let Store { weights, m, v, state, idle, .. } = self.store;
+        let mut checkpoint = Checkpoint::default();
+        for (i, view) in [weights, m, v, state, idle].into_iter().enumerate() {
+            let values = device.read(view)?;
+            if let Some(bad) = values.iter().position(|x| !x.is_finite()) {
+                let name = if i < 3 { self.store.owner(self.graph, bad) } else { "of the whole model" };
+                let what = format!("{} {name} became {}", checkpoint::TENSORS[i], values[bad]);
+                return Err(self.diverged(self.done - 1, &what));
+            }
+            checkpoint.tensors[i] = values;
+        }
+        checkpoint.tensors[checkpoint::LOSSES] = losses;
+        let header = &mut checkpoint.header;
+        (header.step, header.total, header.logged) = (self.done, self.total, self.logged);
+        header.steps_per_epoch = self.steps_per_epoch as u64;
+        Ok(checkpoint)
     }
 
-    /// Takes the losses of the last interval, logs them, and stops at NaN or infinity.
-    fn settle(&mut self, device: &mut Device, log: &mut Log) -> Result<()> {
+    /// Goes on from a checkpoint of this run.
+    pub fn restore(&mut self, device: &mut Device, checkpoint: &Checkpoint) -> Result<()> {
+        let header = &checkpoint.header;
+        let Store { weights, m, v, state, idle, .. } = self.store;
+        let views = [weights, m, v, state, idle];
+        let losses = &checkpoint.tensors[checkpoint::LOSSES];
+        let unlogged = header.step.checked_sub(header.logged).filter(|steps| *steps <= self.slots);
+        if views.iter().zip(&checkpoint.tensors).any(|(view, values)| view.len != values.len())
+            || unlogged.is_none_or(|steps| steps as usize * WIDTH != losses.len())
+            || header.step > self.total
+        {
+            return Err(Error::usage("the checkpoint is of another model"));
+        }
+        for (view, values) in views.into_iter().zip(&checkpoint.tensors) {
+            device.write(view, values);
+        }
+        let mut ring = vec![0.0; self.scalars.len];
+        for (step, row) in (header.logged..header.step).zip(losses.chunks_exact(WIDTH)) {
+            ring[(step % self.slots) as usize * WIDTH..][..WIDTH].copy_from_slice(row);
+        }
+        device.write(self.scalars, &ring);
+        (self.done, self.first, self.logged, self.saved) = (header.step, header.step, header.logged, Some(header.step));
+        Ok(())
+    }
+
+    /// Notes that the state after so many steps lies in a checkpoint.
+    pub const fn saved(&mut self, step: u64) {
+        self.saved = Some(step);
+    }
+
+    fn diverged(&self, step: u64, what: &str) -> Error {
+        let kept = self.saved.map_or(String::new(), |step| format!("; the checkpoint after {step} steps is kept"));
+        let lr = self.schedule.params(step).lr;
+        Error::failed(format!("step {step}: the {what}; lower optimizer.lr (now {lr:e}) or set optimizer.clip_norm{kept}"))
+    }
+
+    /// A step's losses in the ring, if they are numbers.
+    fn check<'r>(&self, step: u64, ring: &'r [f32]) -> Result<&'r [f32]> {
+        let values = &ring[(step % self.slots) as usize * WIDTH..][..WIDTH];
+        for (what, index) in [("reconstruction loss", step::RECONSTRUCTION), ("sparsity penalty", step::SPARSITY)] {
+            if !values[index].is_finite() {
+                return Err(self.diverged(step, &format!("{what} became {}", values[index])));
+            }
+        }
+        Ok(values)
+    }
+
+    /// Takes the losses of the last interval, logs them, and stops at NaN or infinity. After it the log holds all whole intervals.
+    pub fn settle(&mut self, device: &mut Device, log: &mut Log) -> Result<()> {
         let Some((from, to, pending)) = self.pending.take() else { return Ok(()) };
         let scalars = device.collect(pending)?;
         let mut means = [0.0_f64; WIDTH];
         for step in from..to {
-            let row = (step % self.slots) as usize * WIDTH;
-            let values = &scalars[row..row + WIDTH];
-            for (what, index) in [("reconstruction loss", step::RECONSTRUCTION), ("sparsity penalty", step::SPARSITY)] {
-                if !values[index].is_finite() {
-                    return Err(Error::failed(format!(
-                        "step {step}: the {what} became {}; lower optimizer.lr (now {:e}) or set optimizer.clip_norm",
-                        values[index],
-                        self.schedule.params(step).lr
-                    )));
-                }
-            }
+            let values = self.check(step, &scalars)?;
             means.iter_mut().zip(values).for_each(|(mean, value)| *mean += f64::from(*value) / (to - from) as f64);
         }
         let seconds = self.interval.elapsed().as_secs_f64().max(1e-9);
         self.interval = Instant::now();
-        let rate = ((to - from) * self.batch as u64) as f64 / seconds;
+        // Only what this process did took its time.
+        let rate = ((to - from.max(self.first)) * self.batch as u64) as f64 / seconds;
         log.progress(&Progress {
             step: to,
             total: self.total,

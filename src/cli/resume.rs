@@ -1,0 +1,122 @@
+//! `csae resume`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use csae::error::Error;
+use csae::spec::Config;
+use csae::train::checkpoint::{self, Checkpoint};
+use csae::train::{RunFolder, Trainer};
+use serde_json::json;
+
+use super::Common;
+use super::training::Job;
+
+/// Go on with a run where it stopped.
+///
+/// Continues from the last checkpoint in the run's folder, or from the start if there is none yet, on the device that the run began on. What comes out
+/// has the same bytes as a run that was never stopped; on another device, named by --device, bytes may differ. A finished run is left as it is,
+/// unless --epochs or --steps extend it: the learning rate's schedule then is that of the new total from where it goes on.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  csae resume runs/001\n  csae resume runs/001 --epochs 40\n  csae resume runs/001 --device cpu"
+)]
+pub struct ResumeArgs {
+    /// The run's folder
+    run: PathBuf,
+    /// Passes over the data in all, instead of those that the run began with
+    #[arg(long, value_name = "N")]
+    epochs: Option<f64>,
+    /// Steps in all, whatever the epochs
+    #[arg(long, value_name = "N")]
+    steps: Option<u64>,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+impl ResumeArgs {
+    /// The configuration with its new length.
+    fn lengthen(&self, mut config: Config) -> csae::error::Result<Config> {
+        if let Some(epochs) = self.epochs {
+            (config.train.epochs, config.train.steps) = (epochs, 0);
+        }
+        if let Some(steps) = self.steps {
+            config.train.steps = steps;
+        }
+        Config::parse(&config.to_toml(), "--epochs", &[])
+    }
+}
+
+pub fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
+    let (folder, recorded, origin) = RunFolder::open(&args.run)?;
+    let config = args.lengthen(recorded.clone())?;
+    let newest = folder.newest()?;
+    let from = newest.as_deref().map(checkpoint::load).transpose()?;
+    if let Some(checkpoint) = &from {
+        let place = newest.unwrap_or_default();
+        if checkpoint.header.config != checkpoint::config_hash(&config) {
+            return Err(Error::usage(format!(
+                "{}: the checkpoint is of another configuration than {}; put back the one that the run began with, or begin another run",
+                place.display(),
+                folder.file("config.toml").display()
+            ))
+            .into());
+        }
+        if finished(&args, &folder, &config, checkpoint)? {
+            return Ok(());
+        }
+    }
+    let mut to_load = config.clone();
+    let mut begun_by = None;
+    if let Some(origin) = origin {
+        to_load.data.source = origin.source;
+        args.common.device.get_or_insert(origin.device);
+        if let (None, Some(threads)) = (args.common.threads, origin.threads.and_then(std::num::NonZeroUsize::new)) {
+            super::use_threads(threads)?;
+            args.common.threads = Some(threads);
+        }
+        begun_by = (origin.csae != env!("CARGO_PKG_VERSION")).then_some(origin.csae);
+    }
+    let mut job = Job::new(to_load)?;
+    job.config.data.source.clone_from(&config.data.source);
+    let mut device = args.common.open().map_err(|error| error.at(format!("{} cannot go on as it was", args.run.display())))?;
+    if let Some(version) = begun_by {
+        args.common.say(&format!(
+            "the run was begun by csae {version}: from here on bytes may differ from a run that it had not stopped"
+        ));
+    }
+    let step = from.as_ref().map_or(0, |checkpoint| checkpoint.header.step);
+    match &from {
+        Some(checkpoint) if checkpoint.header.device != device.identity() => args.common.say(&format!(
+            "going on after step {step} on {}, until now it was {}: bytes may differ from a run that stayed there",
+            device.identity(),
+            checkpoint.header.device
+        )),
+        Some(_) => args.common.say(&format!("going on after step {step}")),
+        None => args.common.say("there is no checkpoint yet: from the start"),
+    }
+    job.run(&args.common, &mut device, &folder, from.as_ref(), |_| {
+        folder.cut_log(step)?;
+        if config != recorded { folder.write_config(&config) } else { Ok(()) }
+    })
+}
+
+/// Whether nothing is left to do, which is said.
+fn finished(args: &ResumeArgs, folder: &RunFolder, config: &Config, checkpoint: &Checkpoint) -> csae::error::Result<bool> {
+    let header = &checkpoint.header;
+    let total = Trainer::total_steps(config, usize::try_from(header.steps_per_epoch).unwrap_or(usize::MAX));
+    if header.step > total {
+        return Err(Error::usage(format!(
+            "{}: {} steps are done, which is more than {total}; give more by --steps or --epochs",
+            folder.path().display(),
+            header.step
+        )));
+    }
+    let done = header.step == total && header.total == total && folder.file("model.safetensors").is_file();
+    if done && args.common.json {
+        outln!("{}", json!({"kind": "finished", "folder": folder.path().display().to_string(), "step": total}));
+    } else if done {
+        outln!("{}: finished, all {total} steps are done; --steps or --epochs extend it", folder.path().display());
+    }
+    Ok(done)
+}

@@ -1,0 +1,108 @@
+//! What `csae train` and `csae resume` share: everything from a configuration to the end of the run.
+
+use std::path::Path;
+
+use csae::device::Device;
+use csae::error::Result;
+use csae::model::Graph;
+use csae::spec::Config;
+use csae::train::checkpoint::Checkpoint;
+use csae::train::data::{self, Prepared};
+use csae::train::{Log, Outcome, Run, RunFolder, Summary, Trainer};
+
+use super::Common;
+use super::interrupt::{self, Interrupted};
+
+/// Data and model of a run, checked.
+pub struct Job {
+    pub config: Config,
+    prepared: Prepared,
+    graph: Graph,
+}
+
+impl Job {
+    /// Reads the data and checks the model against them; the configuration then has the model with every size.
+    pub fn new(mut config: Config) -> Result<Self> {
+        let prepared = data::prepare(&config)?;
+        let graph = Graph::new(&config.model, prepared.dims)?;
+        graph.check_autoencoder()?;
+        config.model = graph.spec.clone();
+        Ok(Self { config, prepared, graph })
+    }
+
+    fn tell(&self, common: &Common, device: &mut Device, trainer: &Trainer) {
+        common.say(&format!("data: {}", self.prepared.description));
+        for (file, reason) in &self.prepared.skipped {
+            common.say(&format!("skipped {file}: {reason}"));
+        }
+        common.say(&format!(
+            "model: {} parameters, code of {}; {} steps of {} images, {} an epoch",
+            self.graph.parameter_count(),
+            self.graph.nodes[self.graph.code].dims,
+            trainer.total,
+            self.config.train.batch,
+            trainer.steps_per_epoch
+        ));
+        common.say(&format!("memory: {}", trainer.memory));
+        if common.verbose {
+            tell_kernels(device, trainer);
+        }
+    }
+
+    /// Trains in a folder that `begin` makes ready once the training is laid out.
+    pub fn run(
+        &self,
+        common: &Common,
+        device: &mut Device,
+        folder: &RunFolder,
+        from: Option<&Checkpoint>,
+        begin: impl FnOnce(&Device) -> Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut run = Run::new(device, folder, &self.config, &self.prepared, &self.graph, from)?;
+        self.tell(common, device, &run.trainer);
+        begin(device)?;
+        let mut log = Log::new(Some(&folder.file("metrics.jsonl")), run.trainer.total, common.quiet, common.json)?;
+        interrupt::watch();
+        match run.train(device, &mut log, &interrupt::asked)? {
+            Outcome::Finished(summary) => conclude(common, folder.path(), &summary),
+            Outcome::Stopped(step) => {
+                let (total, folder) = (run.trainer.total, folder.path().display());
+                return Err(Interrupted(format!("stopped after step {step} of {total}; go on with: csae resume {folder}")).into());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn conclude(common: &Common, folder: &Path, summary: &Summary) {
+    let (report, finished, folder) = (&summary.report, &summary.finished, folder.display());
+    if common.json {
+        let mut line = serde_json::to_value(report).unwrap_or_default();
+        line["kind"] = "run".into();
+        line["images_per_s"] = finished.images_per_s.round().into();
+        line["seconds"] = finished.seconds.into();
+        line["folder"] = folder.to_string().into();
+        outln!("{line}");
+    } else {
+        outln!(
+            "PSNR {:.2} dB, SSIM {:.4}, L0 {:.1} of {}, dead {:.1} %, {:.0} images/s in {:.0} s; {folder}: model.safetensors, {}",
+            report.psnr,
+            report.ssim,
+            report.l0,
+            report.code,
+            100.0 * report.dead_share,
+            finished.images_per_s,
+            finished.seconds,
+            summary.pictures.join(", ")
+        );
+    }
+}
+
+fn tell_kernels(device: &mut Device, trainer: &Trainer) {
+    if let Some(gpu) = device.as_gpu() {
+        eprintln!("step: {} dispatches", trainer.dispatches());
+        for (kernel, time) in &gpu.compile_log {
+            eprintln!("pipeline {kernel}: {:.1} ms", time.as_secs_f64() * 1e3);
+        }
+    }
+}

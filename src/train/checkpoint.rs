@@ -1,0 +1,219 @@
+//! What a training needs to go on where it stopped, in one safetensors file: parameters, both moments, kept states and idle counters as they lie in
+//! memory, the losses not yet logged, and a header. Every draw and the order of the data follow from seed and step, so there is nothing else.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::files;
+
+const KEY: &str = "csae.checkpoint";
+const FORMAT: u32 = 1;
+
+/// Names of the tensors, in the order in which they are hashed.
+pub const TENSORS: [&str; 6] = ["parameters", "first moment", "second moment", "states", "idle counters", "losses"];
+
+/// Place of the losses not yet logged in [`TENSORS`].
+pub const LOSSES: usize = 5;
+
+/// What a checkpoint says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    /// Version of this format.
+    pub format: u32,
+    /// Steps done.
+    pub step: u64,
+    /// Steps of the run, as it was then.
+    pub total: u64,
+    /// Steps of an epoch.
+    pub steps_per_epoch: u64,
+    /// The last step in the log; `losses` has a row for each step since.
+    pub logged: u64,
+    /// Hash of the configuration, its length left out ([`config_hash`]).
+    pub config: u64,
+    /// Hash of the images to train and to validate on.
+    pub data: u64,
+    /// The device that it ran on.
+    pub device: String,
+    /// Bits of the best validation's ‖x − x̂‖².
+    pub best: Option<u64>,
+    /// Hash of this header with 0 here, then of every tensor.
+    pub hash: u64,
+}
+
+/// A checkpoint in memory.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Checkpoint {
+    /// What it says of itself.
+    pub header: Header,
+    /// The values, in the order of [`TENSORS`].
+    pub tensors: [Vec<f32>; 6],
+}
+
+/// FNV-1a taken over words of 8 bytes, with a shift that carries the upper bits down: finds damage, not forgery.
+#[derive(Clone, Copy, Debug)]
+pub struct Hash(u64);
+
+impl Default for Hash {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hash {
+    fn word(self, word: u64) -> Self {
+        let mixed = (self.0 ^ word).wrapping_mul(0x0000_0100_0000_01b3);
+        Self(mixed ^ (mixed >> 32))
+    }
+
+    /// With bytes and their number added.
+    #[must_use]
+    pub fn with(self, bytes: &[u8]) -> Self {
+        let whole = bytes.chunks_exact(8);
+        let mut rest = [0; 8];
+        rest[..whole.remainder().len()].copy_from_slice(whole.remainder());
+        let words = whole.map(|word| u64::from_le_bytes(word.try_into().expect("8 bytes")));
+        words.chain([u64::from_le_bytes(rest), bytes.len() as u64]).fold(self, Self::word)
+    }
+
+    /// The hash of what was added.
+    pub const fn value(self) -> u64 {
+        self.0
+    }
+}
+
+/// Hash of what must not change within a run: its configuration without its length and the rhythm of its checkpoints.
+pub fn config_hash(config: &crate::spec::Config) -> u64 {
+    let mut config = config.clone();
+    let train = &mut config.train;
+    (train.epochs, train.steps, train.checkpoint_every, train.checkpoint_minutes, train.keep) = (0.0, 0, 0, 0.0, 1);
+    Hash::default().with(config.to_toml().as_bytes()).value()
+}
+
+impl Header {
+    fn json(&self) -> String {
+        serde_json::to_value(self).and_then(|value| serde_json::to_string(&value)).expect("a header is JSON")
+    }
+
+    fn hash_with<'a>(&self, tensors: impl Iterator<Item = Cow<'a, [u8]>>) -> u64 {
+        let own = Hash::default().with(Self { hash: 0, ..self.clone() }.json().as_bytes());
+        tensors.fold(own, |hash, bytes| hash.with(&bytes)).value()
+    }
+}
+
+fn bytes_of(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+/// Writes a checkpoint beside its place and renames it there.
+pub fn save(path: &Path, checkpoint: &Checkpoint) -> Result<()> {
+    let bytes: Vec<Vec<u8>> = checkpoint.tensors.iter().map(|values| bytes_of(values)).collect();
+    let mut header = Header { format: FORMAT, ..checkpoint.header.clone() };
+    header.hash = header.hash_with(bytes.iter().map(|bytes| Cow::Borrowed(&bytes[..])));
+    let views =
+        TENSORS.iter().zip(&bytes).map(|(name, bytes)| Ok((*name, TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes)?)));
+    let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
+    let file = views.and_then(|views| safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), header.json())]))));
+    files::write_atomically(path, &file.map_err(|error| Error::failed(format!("{}: {error}", path.display())))?)
+}
+
+/// Reads a checkpoint whole, or refuses it.
+pub fn load(path: &Path) -> Result<Checkpoint> {
+    let bytes = files::read(path)?;
+    let damaged = |what: String| {
+        Error::failed(format!(
+            "{}: the checkpoint is damaged ({what}); delete it to go on from the one before it, or from the start",
+            path.display()
+        ))
+    };
+    let header = header_of(path, &bytes, damaged)?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(error.to_string()))?;
+    let mut views = Vec::new();
+    for name in TENSORS {
+        let view = file.tensor(name).map_err(|error| damaged(error.to_string()))?;
+        if view.dtype() != Dtype::F32 {
+            return Err(damaged(format!("{name} is not in F32")));
+        }
+        views.push(view);
+    }
+    if header.hash != header.hash_with(views.iter().map(|view| Cow::Borrowed(view.data()))) {
+        return Err(damaged("its hash does not match its contents".to_owned()));
+    }
+    let values = |i: usize| views[i].data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    Ok(Checkpoint { header, tensors: std::array::from_fn(values) })
+}
+
+/// The header in a file's metadata.
+fn header_of(path: &Path, bytes: &[u8], damaged: impl Fn(String) -> Error) -> Result<Header> {
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| damaged(error.to_string()))?;
+    let json = metadata.metadata().as_ref().and_then(|map| map.get(KEY)).ok_or_else(|| damaged("it has no header".to_owned()))?;
+    let value: serde_json::Value = serde_json::from_str(json).map_err(|error| damaged(error.to_string()))?;
+    if value["format"] != FORMAT {
+        return Err(Error::failed(format!(
+            "{}: checkpoint format {} is not known to this version, which reads {FORMAT}: resume with the version that wrote it",
+            path.display(),
+            value["format"]
+        )));
+    }
+    serde_json::from_value(value).map_err(|error| damaged(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Checkpoint {
+        let header = Header { format: FORMAT, step: 7, total: 20, logged: 5, best: Some(0.3_f64.to_bits()), ..Header::default() };
+        let tensors = std::array::from_fn(|i| (0..5 * i).map(|x| x as f32 * 0.3 - 1.0).collect());
+        Checkpoint { header, tensors }
+    }
+
+    #[test]
+    fn every_damaged_byte_is_found() {
+        let path = std::env::temp_dir().join(format!("csae-checkpoint-{}.safetensors", std::process::id()));
+        save(&path, &sample()).unwrap();
+        let read = load(&path).unwrap();
+        assert_eq!(Checkpoint { header: Header { hash: 0, ..read.header.clone() }, ..read.clone() }, sample());
+        let bytes = std::fs::read(&path).unwrap();
+        for i in 0..bytes.len() {
+            let mut other = bytes.clone();
+            other[i] ^= 1 << (i % 8);
+            std::fs::write(&path, &other).unwrap();
+            // White space may turn into other white space without a change of meaning.
+            assert!(load(&path).is_err() || bytes[i] == b' ', "byte {i}");
+            if i % 16 == 0 {
+                std::fs::write(&path, &bytes[..i]).unwrap();
+                assert!(load(&path).unwrap_err().to_string().contains("damaged"), "first {i} bytes");
+            }
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn the_hash_tells_lengths_and_places() {
+        let of = |parts: &[&[u8]]| parts.iter().fold(Hash::default(), |hash, part| hash.with(part)).value();
+        let all = [
+            of(&[]),
+            of(&[b""]),
+            of(&[b"\0"]),
+            of(&[b"\0\0"]),
+            of(&[b"ab", b"c"]),
+            of(&[b"a", b"bc"]),
+            of(&[b"12345678"]),
+            of(&[b"12345679"]),
+        ];
+        for (i, a) in all.iter().enumerate() {
+            assert!(all[..i].iter().all(|b| a != b), "{i}");
+        }
+        // The highest bit of two words in a row, which a plain product would cancel.
+        let (mut one, mut two) = ([0_u8; 16], [0_u8; 16]);
+        (one[7], two[15]) = (0x80, 0x80);
+        assert!(of(&[&one]) != of(&[&two]) && of(&[&one]) != of(&[&[0; 16]]));
+    }
+}

@@ -1,0 +1,229 @@
+//! A run's folder: `config.toml` and `run.json` from its creation on, checkpoints by number of steps, the log, the models.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::bundled;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::spec::Config;
+use crate::tasks::gallery;
+
+/// What a run needs beside its configuration, and what has no place in a model file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Version of the program that began the run.
+    pub csae: String,
+    /// The device, as `--device` takes it.
+    pub device: String,
+    /// The data: a bundled set's name, or a path that holds from anywhere.
+    pub source: String,
+    /// Threads of the CPU path, if they were given.
+    pub threads: Option<usize>,
+}
+
+impl Origin {
+    /// Of a run begun now.
+    pub fn new(config: &Config, device: String, threads: Option<usize>) -> Result<Self> {
+        let source = &config.data.source;
+        let source = if bundled::names().contains(&source.as_str()) {
+            source.clone()
+        } else {
+            let path = std::path::absolute(source).map_err(|error| Error::io(Path::new(source), &error))?;
+            path.into_os_string().into_string().map_err(|path| {
+                Error::usage(format!("{}: a path that is not Unicode cannot be recorded", Path::new(&path).display()))
+            })?
+        };
+        Ok(Self { csae: env!("CARGO_PKG_VERSION").to_owned(), device, source, threads })
+    }
+}
+
+/// A run's folder.
+#[derive(Clone, Debug)]
+pub struct RunFolder(PathBuf);
+
+const CONFIG: &str = "config.toml";
+const ORIGIN: &str = "run.json";
+const PREFIX: &str = "checkpoint-";
+const SUFFIX: &str = ".safetensors";
+
+impl RunFolder {
+    /// Whether a folder is a run's, which `csae resume` takes.
+    pub fn is_one(path: &Path) -> bool {
+        path.join(CONFIG).is_file()
+    }
+
+    /// The folder of a run, made or not.
+    pub fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    /// Makes a run's folder. It appears under its name with all that a resume needs. What another run left in a folder that is there already is removed.
+    pub fn create(&self, config: &Config, origin: &Origin) -> Result<()> {
+        let path = &self.0;
+        if path.exists() {
+            self.clear()?;
+            self.write_config(config)?;
+            return self.write_origin(origin);
+        }
+        let mut name = path.file_name().map(std::ffi::OsStr::to_os_string).unwrap_or_default();
+        name.push(".partial");
+        let beside = Self(path.with_file_name(name));
+        files::make_folder(&beside.0)?;
+        beside.write_config(config)?;
+        beside.write_origin(origin)?;
+        std::fs::rename(&beside.0, path).map_err(|error| Error::failed(format!("{} could not be made: {error}", path.display())))
+    }
+
+    /// Opens the folder of a run that was begun.
+    pub fn open(path: &Path) -> Result<(Self, Config, Option<Origin>)> {
+        if !path.is_dir() {
+            return Err(Error::usage(format!("{}: there is no such folder; name the folder of a run", path.display())));
+        }
+        let run = Self(path.to_owned());
+        let file = run.file(CONFIG);
+        if !file.is_file() {
+            return Err(Error::usage(format!("{}: not the folder of a run, it has no {CONFIG}", path.display())));
+        }
+        let config = Config::parse(&files::read_text(&file)?, &file.display().to_string(), &[])?;
+        let file = run.file(ORIGIN);
+        let origin = if file.is_file() {
+            let read = serde_json::from_str(&files::read_text(&file)?);
+            Some(read.map_err(|error| Error::usage(format!("{}: {error}", file.display())))?)
+        } else {
+            None
+        };
+        Ok((run, config, origin))
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Writes the configuration anew.
+    pub fn write_config(&self, config: &Config) -> Result<()> {
+        files::write_atomically(&self.file(CONFIG), config.to_toml().as_bytes())
+    }
+
+    fn write_origin(&self, origin: &Origin) -> Result<()> {
+        let text = serde_json::to_string_pretty(origin).expect("an origin is JSON");
+        files::write_atomically(&self.file(ORIGIN), format!("{text}\n").as_bytes())
+    }
+
+    /// Removes what belongs to another run.
+    fn clear(&self) -> Result<()> {
+        let known = [ORIGIN, "metrics.jsonl", "model.safetensors", "best.safetensors"].map(str::to_owned);
+        self.remove(|name| known.contains(&name.to_owned()) || gallery::NAMES.contains(&name) || name.starts_with(PREFIX))
+    }
+
+    fn remove(&self, which: impl Fn(&str) -> bool) -> Result<()> {
+        let failed = |error: &std::io::Error| Error::io(&self.0, error);
+        for entry in std::fs::read_dir(&self.0).map_err(|error| failed(&error))? {
+            let entry = entry.map_err(|error| failed(&error))?;
+            if entry.file_name().to_str().is_some_and(&which) {
+                std::fs::remove_file(entry.path()).map_err(|error| Error::io(&entry.path(), &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the checkpoint of a step belongs.
+    pub fn checkpoint(&self, step: u64) -> PathBuf {
+        self.file(&format!("{PREFIX}{step:06}{SUFFIX}"))
+    }
+
+    /// The checkpoint with the most steps, if there is one.
+    pub fn newest(&self) -> Result<Option<PathBuf>> {
+        Ok(self.steps()?.last().map(|step| self.checkpoint(*step)))
+    }
+
+    /// Steps of the checkpoints, in order.
+    fn steps(&self) -> Result<Vec<u64>> {
+        let failed = |error: &std::io::Error| Error::io(&self.0, error);
+        let mut steps = Vec::new();
+        for entry in std::fs::read_dir(&self.0).map_err(|error| failed(&error))? {
+            let name = entry.map_err(|error| failed(&error))?.file_name();
+            steps.extend(name.to_str().and_then(step_of));
+        }
+        steps.sort_unstable();
+        Ok(steps)
+    }
+
+    /// Removes all checkpoints but the last `keep`, and what a kill left half written.
+    pub fn prune(&self, keep: usize) -> Result<()> {
+        let steps = self.steps()?;
+        let first = steps[steps.len().saturating_sub(keep)..].first().copied().unwrap_or(0);
+        self.remove(|name| {
+            name.starts_with(PREFIX) && (name.ends_with(".partial") || step_of(name).is_some_and(|step| step < first))
+        })
+    }
+
+    /// Cuts the log back to what was written up to a step.
+    pub fn cut_log(&self, step: u64) -> Result<()> {
+        let path = self.file("metrics.jsonl");
+        let text = match std::fs::read(&path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(Error::io(&path, &error)),
+        };
+        files::write_atomically(&path, cut(&text, step).as_bytes())
+    }
+}
+
+/// The step in a checkpoint's name.
+fn step_of(name: &str) -> Option<u64> {
+    name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse().ok()
+}
+
+/// The whole lines up to a step.
+fn cut(text: &str, step: u64) -> String {
+    let keeps = |line: &&str| {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+        line.ends_with('\n') && value["step"].as_u64().is_some_and(|at| at <= step)
+    };
+    text.split_inclusive('\n').filter(keeps).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_cut_at_a_step() {
+        let text = "{\"step\":5}\n{\"step\":10,\"a\":1}\n{\"step\":10,\"b\":1}\nnonsense\n{\"step\":15}\n{\"step\":2";
+        assert_eq!(cut(text, 10), "{\"step\":5}\n{\"step\":10,\"a\":1}\n{\"step\":10,\"b\":1}\n");
+        assert_eq!(cut(text, 0), "");
+        assert_eq!(cut("{\"step\":5}", 10), "", "a line without its end is not whole");
+    }
+
+    #[test]
+    fn the_newest_checkpoint_goes_by_number_and_the_oldest_goes() {
+        let path = std::env::temp_dir().join(format!("csae-folder-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        let config = Config::parse(crate::spec::preset_text("w1").unwrap(), "w1", &[]).unwrap();
+        let origin = Origin::new(&config, "cpu".to_owned(), None).unwrap();
+        let run = RunFolder::at(&path);
+        run.create(&config, &origin).unwrap();
+        assert_eq!(run.newest().unwrap(), None);
+        for step in [20, 999_999, 1_000_000, 40] {
+            std::fs::write(run.checkpoint(step), "").unwrap();
+        }
+        std::fs::write(run.file("checkpoint-000060.safetensors.partial"), "").unwrap();
+        assert_eq!(run.newest().unwrap(), Some(run.checkpoint(1_000_000)));
+        run.prune(2).unwrap();
+        assert_eq!(run.steps().unwrap(), [999_999, 1_000_000]);
+        assert!(!run.file("checkpoint-000060.safetensors.partial").exists());
+        // Another run over it leaves nothing of the first.
+        run.create(&config, &origin).unwrap();
+        let (run, again, read) = RunFolder::open(&path).unwrap();
+        assert_eq!((run.newest().unwrap(), &again, read), (None, &config, Some(origin)));
+        std::fs::remove_dir_all(&path).unwrap();
+    }
+}

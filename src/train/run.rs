@@ -1,0 +1,194 @@
+//! The training of a run folder from its first step or its last checkpoint to its end: steps, validations, checkpoints, models, pictures.
+
+use std::time::{Duration, Instant};
+
+use super::checkpoint::{self, Checkpoint, Header};
+use super::data::Prepared;
+use super::folder::RunFolder;
+use super::log::Log;
+use super::trainer::{Finished, Trainer};
+use crate::data::{Images, Patch, patches};
+use crate::device::Device;
+use crate::error::Result;
+use crate::model::{self, Graph, Store};
+use crate::spec::Config;
+use crate::tasks::evaluate::{Report, evaluate};
+use crate::tasks::gallery;
+use crate::tasks::infer::Inference;
+
+/// A run under way.
+#[derive(Debug)]
+pub struct Run<'a> {
+    folder: &'a RunFolder,
+    config: &'a Config,
+    prepared: &'a Prepared,
+    graph: &'a Graph,
+    /// Its training.
+    pub trainer: Trainer<'a>,
+    best: Option<f64>,
+    data: u64,
+    validate_every: u64,
+    validated: bool,
+    saved_at: Instant,
+}
+
+/// What a finished run has to show.
+#[derive(Debug)]
+pub struct Summary {
+    /// The last validation.
+    pub report: Report,
+    /// How fast it went, in this process.
+    pub finished: Finished,
+    /// Pictures written.
+    pub pictures: Vec<&'static str>,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// With its last step.
+    Finished(Box<Summary>),
+    /// It was asked to stop, and did after so many steps, with a checkpoint.
+    Stopped(u64),
+}
+
+/// Hash of the images to train and to validate on.
+fn data_hash(prepared: &Prepared) -> u64 {
+    let with =
+        |hash: checkpoint::Hash, images: &Images| hash.with(bytemuck::cast_slice(&images.table_words())).with(&images.bytes);
+    with(with(checkpoint::Hash::default(), &prepared.train), &prepared.validation).value()
+}
+
+impl<'a> Run<'a> {
+    /// Lays out the training; `from` is the checkpoint to go on from.
+    pub fn new(
+        device: &mut Device,
+        folder: &'a RunFolder,
+        config: &'a Config,
+        prepared: &'a Prepared,
+        graph: &'a Graph,
+        from: Option<&Checkpoint>,
+    ) -> Result<Self> {
+        let mut trainer = Trainer::new(device, config, graph, &prepared.train)?;
+        let validate_every = (config.train.validate_every * trainer.steps_per_epoch as f64).round() as u64;
+        let data = data_hash(prepared);
+        let (mut best, mut validated) = (None, false);
+        if let Some(checkpoint) = from {
+            let header = &checkpoint.header;
+            if header.data != data {
+                crate::bail_usage!(
+                    "{}: the images are not those that the run began with; put them back, or begin another run",
+                    config.data.source
+                );
+            }
+            trainer.restore(device, checkpoint)?;
+            best = header.best.map(f64::from_bits);
+            // A checkpoint comes after the validation of its step.
+            validated = header.step == header.total || (validate_every > 0 && header.step.is_multiple_of(validate_every));
+        }
+        Ok(Self { folder, config, prepared, graph, trainer, best, data, validate_every, validated, saved_at: Instant::now() })
+    }
+
+    /// Trains to the end, or until `stop` says so, which is asked after each step.
+    pub fn train(&mut self, device: &mut Device, log: &mut Log, stop: &dyn Fn() -> bool) -> Result<Outcome> {
+        let dims = self.prepared.dims;
+        let chosen =
+            patches::grid(&self.prepared.validation, dims.h, dims.w, self.config.data.validation_patches, self.config.seed);
+        let store = self.trainer.store.clone();
+        let mut inference = Inference::new(self.graph, &store);
+        let mut last = None;
+        self.saved_at = Instant::now();
+        while self.trainer.done < self.trainer.total {
+            self.trainer.step(device, log)?;
+            let (done, ended) = (self.trainer.done, self.trainer.done == self.trainer.total);
+            self.validated = ended || (self.validate_every > 0 && done.is_multiple_of(self.validate_every));
+            if self.validated {
+                let found = self.untimed(device, |run, device| run.validate(device, log, &mut inference, &chosen))?;
+                last = ended.then_some(found);
+            }
+            let stopping = stop();
+            if !ended && (stopping || self.due()) {
+                self.untimed(device, |run, device| {
+                    let checkpoint = run.capture(device, log)?;
+                    run.save(checkpoint, log)
+                })?;
+            }
+            if !ended && stopping {
+                log.finish();
+                return Ok(Outcome::Stopped(done));
+            }
+        }
+        let finished = self.trainer.finish(device)?;
+        log.finish();
+        let report = match last {
+            Some(report) => report,
+            None if self.validated => self.evaluate(device, &mut inference, &chosen)?,
+            None => self.validate(device, log, &mut inference, &chosen)?,
+        };
+        // The last checkpoint comes last: where it is, the rest is whole.
+        let checkpoint = self.capture(device, log)?;
+        let pictures = gallery::write(self.folder.path(), device, &mut inference, &self.prepared.validation, &chosen, &report)?;
+        model::save(&self.folder.file("model.safetensors"), device, self.graph, &store)?;
+        self.save(checkpoint, log)?;
+        Ok(Outcome::Finished(Box::new(Summary { report, finished, pictures })))
+    }
+
+    /// Whether a checkpoint is due by steps or by the clock.
+    fn due(&self) -> bool {
+        let train = &self.config.train;
+        let by_steps = train.checkpoint_every > 0 && self.trainer.done.is_multiple_of(train.checkpoint_every);
+        let minutes = train.checkpoint_minutes;
+        by_steps || (minutes > 0.0 && self.saved_at.elapsed() >= Duration::from_secs_f64((minutes * 60.0).min(1e9)))
+    }
+
+    /// Does something that is not training, off the clock.
+    fn untimed<T>(&mut self, device: &mut Device, work: impl FnOnce(&mut Self, &mut Device) -> Result<T>) -> Result<T> {
+        device.wait()?;
+        let start = Instant::now();
+        let made = work(self, device)?;
+        self.trainer.pause(start.elapsed());
+        Ok(made)
+    }
+
+    fn evaluate(&self, device: &mut Device, inference: &mut Inference, chosen: &[Patch]) -> Result<Report> {
+        evaluate(device, inference, &self.prepared.validation, chosen)
+    }
+
+    /// Judges the model, logs it, and keeps it if it is the best so far.
+    fn validate(&mut self, device: &mut Device, log: &mut Log, inference: &mut Inference, chosen: &[Patch]) -> Result<Report> {
+        // First what was logged before, so that the order of the lines is always the same.
+        self.trainer.settle(device, log)?;
+        let report = self.evaluate(device, inference, chosen)?;
+        log.validation(self.trainer.done, self.trainer.epoch(), &report)?;
+        let loss = report.sum_squares;
+        if loss.is_finite() && self.best.is_none_or(|best| loss < best) {
+            self.best = Some(loss);
+            let store: &Store = inference.store;
+            model::save(&self.folder.file("best.safetensors"), device, self.graph, store)?;
+        }
+        Ok(report)
+    }
+
+    fn capture(&mut self, device: &mut Device, log: &mut Log) -> Result<Checkpoint> {
+        let mut checkpoint = self.trainer.capture(device, log)?;
+        checkpoint.header = Header {
+            config: checkpoint::config_hash(self.config),
+            data: self.data,
+            device: device.identity(),
+            best: self.best.map(f64::to_bits),
+            ..checkpoint.header
+        };
+        Ok(checkpoint)
+    }
+
+    /// Writes a checkpoint, after the log of its steps, and removes those too many.
+    fn save(&mut self, checkpoint: Checkpoint, log: &mut Log) -> Result<()> {
+        log.sync()?;
+        let step = checkpoint.header.step;
+        checkpoint::save(&self.folder.checkpoint(step), &checkpoint)?;
+        self.trainer.saved(step);
+        self.folder.prune(self.config.train.keep)?;
+        self.saved_at = Instant::now();
+        Ok(())
+    }
+}

@@ -1,0 +1,262 @@
+//! Runs that are stopped and go on: killed at any moment, interrupted, extended, damaged. `tests/kill25` does the same on a device of your choice.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use csae::rng::Stream;
+
+use crate::commands::{Place, csae, fail, succeed};
+
+const TRAIN: [&str; 16] = [
+    "train",
+    "digits",
+    "--device",
+    "cpu",
+    "-q",
+    "--batch",
+    "16",
+    "--set",
+    "model.layers.code.units=24",
+    "--set",
+    "train.log_every=7",
+    "--set",
+    "train.validate_every=0.5",
+    "--set",
+    "train.checkpoint_every=20",
+    "--out",
+];
+
+fn train(out: &str, more: &[&str]) {
+    succeed(&[&TRAIN[..], &[out], more].concat());
+}
+
+fn resume(run: &str, more: &[&str]) -> String {
+    succeed(&[&["resume", run, "-q"], more].concat())
+}
+
+fn start(arguments: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_csae"));
+    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts")
+}
+
+fn bytes(run: &str, name: &str) -> Vec<u8> {
+    std::fs::read(Path::new(run).join(name)).unwrap_or_else(|error| panic!("{run}/{name}: {error}"))
+}
+
+/// The log without what depends on the clock.
+fn log(run: &str) -> Vec<serde_json::Value> {
+    let text = String::from_utf8(bytes(run, "metrics.jsonl")).unwrap();
+    let line = |line: &str| {
+        let mut value: serde_json::Value = serde_json::from_str(line).unwrap();
+        value.as_object_mut().unwrap().remove("images_per_s");
+        value
+    };
+    text.lines().map(line).collect()
+}
+
+fn assert_equal(run: &str, whole: &str) {
+    for name in ["model.safetensors", "best.safetensors", "reconstructions.png", "filters.png", "atoms.png", "config.toml"] {
+        assert!(bytes(run, name) == bytes(whole, name), "{name} differs");
+    }
+    let (a, b) = (log(run), log(whole));
+    assert!(a.len() > 10);
+    for (a, b) in a.iter().zip(&b) {
+        assert_eq!(a, b);
+    }
+    assert_eq!(a.len(), b.len());
+}
+
+/// Names of the checkpoints, in order.
+fn checkpoints(run: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(run) else { return Vec::new() };
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with("checkpoint-"));
+    found.sort();
+    found
+}
+
+/// Waits until a run has a checkpoint.
+fn wait_for_checkpoint(run: &str, child: &mut Child) {
+    let start = Instant::now();
+    while checkpoints(run).iter().all(|path| path.extension().is_none_or(|end| end != "safetensors")) {
+        assert!(start.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(), "no checkpoint came");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A run of 200 steps killed behind its first checkpoint.
+fn killed(run: &str) {
+    let mut child = start(&[&TRAIN[..], &[run, "--steps", "200"]].concat());
+    wait_for_checkpoint(run, &mut child);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_run_killed_at_random_moments_ends_with_the_same_bytes() {
+    let place = Place::new("kill");
+    let (whole, run) = (place.path("whole"), place.path("run"));
+    let begin = Instant::now();
+    train(&whole, &["--steps", "400"]);
+    let took = begin.elapsed();
+    let mut stream = Stream::new(u64::from(std::process::id()), "moments");
+    let mut kills = 0;
+    for _ in 0..60 {
+        let mut child = if Path::new(&run).exists() {
+            assert!(Path::new(&run).join("config.toml").exists(), "a folder that cannot be resumed");
+            start(&["resume", &run, "-q"])
+        } else {
+            start(&[&TRAIN[..], &[&run, "--steps", "400"]].concat())
+        };
+        if kills < 6 {
+            std::thread::sleep(took.mul_f32(0.4 * stream.uniform()));
+            child.kill().unwrap();
+        }
+        let output = child.wait_with_output().unwrap();
+        if output.status.success() {
+            break;
+        }
+        assert!(kills < 6 && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        kills += 1;
+    }
+    assert!(kills > 0);
+    assert_equal(&run, &whole);
+    // What is finished stays as it is.
+    assert!(resume(&run, &[]).contains("finished, all 400 steps"));
+    assert!(resume(&run, &["--json"]).contains("\"kind\":\"finished\""));
+    assert_equal(&run, &whole);
+    // A model taken away is written again.
+    std::fs::remove_file(Path::new(&run).join("model.safetensors")).unwrap();
+    resume(&run, &[]);
+    assert_equal(&run, &whole);
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on() {
+    let place = Place::new("interrupt");
+    let (whole, run) = (place.path("whole"), place.path("run"));
+    // No checkpoint of its own accord, and steps that no line of the log ends with.
+    let more = ["--steps", "300", "--set", "train.checkpoint_every=0"];
+    train(&whole, &more);
+    let mut child = start(&[&TRAIN[..], &[&run], &more[..]].concat());
+    let begin = Instant::now();
+    while bytes_if_there(&run, "metrics.jsonl") == 0 {
+        assert!(begin.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(), "no line of the log came");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("of 300") && said.contains(&format!("csae resume {run}")), "{said}");
+    assert_eq!(checkpoints(&run).len(), 1);
+    fail(&["train", "digits", "--out", &run], 2, &["csae resume", "--force"]);
+    resume(&run, &[]);
+    let config = |run: &str| String::from_utf8(bytes(run, "config.toml")).unwrap();
+    assert_eq!(config(&run), config(&whole));
+    assert_equal(&run, &whole);
+}
+
+#[cfg(unix)]
+fn bytes_if_there(run: &str, name: &str) -> u64 {
+    Path::new(run).join(name).metadata().map_or(0, |data| data.len())
+}
+
+#[test]
+fn a_damaged_or_foreign_checkpoint_is_refused() {
+    let place = Place::new("damaged");
+    let run = place.path("run");
+    killed(&run);
+    let path = checkpoints(&run).pop().unwrap();
+    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    let good = std::fs::read(&path).unwrap();
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 4;
+    for bad in [&flipped[..], &good[..good.len() - 4], &good[..7], b"", &[0xff; 64]] {
+        std::fs::write(&path, bad).unwrap();
+        fail(&["resume", &run, "-q"], 1, &[&name, "damaged", "delete it"]);
+    }
+    std::fs::write(&path, &good).unwrap();
+    let config = Path::new(&run).join("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    assert!(text.contains("seed = 0\n"));
+    std::fs::write(&config, text.replace("seed = 0\n", "seed = 1\n")).unwrap();
+    fail(&["resume", &run, "-q"], 2, &[&name, "config.toml", "another configuration"]);
+    // How often checkpoints are written is no part of what a run is.
+    std::fs::write(&config, text.replace("checkpoint_every = 20\n", "checkpoint_every = 50\n")).unwrap();
+    resume(&run, &[]);
+    fail(&["resume", &run, "-q", "--steps", "10"], 2, &["200", "10"]);
+    fail(&["resume", &place.path("none"), "-q"], 2, &["none", "no such folder"]);
+    std::fs::remove_file(&config).unwrap();
+    fail(&["resume", &run, "-q"], 2, &["config.toml"]);
+}
+
+#[test]
+fn a_run_on_other_data_is_refused() {
+    let place = Place::new("data");
+    let (run, images) = (place.path("run"), place.path("images"));
+    std::fs::create_dir_all(&images).unwrap();
+    let copy = |name: &str, to: &str| {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/images/textures").join(name);
+        std::fs::copy(from, Path::new(&images).join(to)).unwrap();
+    };
+    copy("brick.png", "a.png");
+    copy("grass.png", "b.png");
+    // The folder is named as it is seen from where the run begins.
+    let more = ["--device", "cpu", "-q", "--steps", "2", "--batch", "4", "--set", "model.layers.code.units=8", "--out", "run"];
+    let begun =
+        Command::new(env!("CARGO_BIN_EXE_csae")).current_dir(place.path("")).args(["train", "images"]).args(more).output();
+    assert!(begun.unwrap().status.success());
+    resume(&run, &["--steps", "4"]);
+    copy("gravel.png", "a.png");
+    fail(&["resume", &run, "-q", "--steps", "6"], 2, &["images", "images are not those"]);
+    // The refusal changed nothing.
+    assert!(resume(&run, &[]).contains("all 4 steps"));
+}
+
+#[test]
+fn a_finished_run_is_extended() {
+    let place = Place::new("extend");
+    let (run, whole) = (place.path("run"), place.path("whole"));
+    // The rate is constant here, so that a longer run begins like a shorter one.
+    let constant = ["--set", "schedule.kind=constant", "--set", "schedule.warmup_epochs=0", "--set", "train.keep=3"];
+    train(&whole, &[&["--steps", "90"], &constant[..]].concat());
+    train(&run, &[&["--steps", "50"], &constant[..]].concat());
+    let short = bytes(&run, "model.safetensors");
+    resume(&run, &["--steps", "90"]);
+    assert!(bytes(&run, "model.safetensors") == bytes(&whole, "model.safetensors"));
+    assert!(bytes(&run, "model.safetensors") != short);
+    assert!(bytes(&run, "config.toml") == bytes(&whole, "config.toml"));
+    let names = |run: &str| checkpoints(run).iter().map(|path| path.file_name().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(names(&run), ["checkpoint-000060.safetensors", "checkpoint-000080.safetensors", "checkpoint-000090.safetensors"]);
+    assert_eq!(names(&run), names(&whole));
+    let steps: Vec<u64> = log(&run).iter().map(|line| line["step"].as_u64().unwrap()).collect();
+    assert!(steps.is_sorted() && steps.last() == Some(&90), "{steps:?}");
+    assert!(resume(&run, &[]).contains("all 90 steps"));
+}
+
+#[test]
+fn a_diverging_run_keeps_its_last_good_checkpoint() {
+    let place = Place::new("nan");
+    let run = place.path("run");
+    // The rate doubles every step until no training survives it.
+    let rate = [
+        "optimizer.clip_norm=0",
+        "schedule.kind=step",
+        "schedule.every_epochs=0.01",
+        "schedule.gamma=2",
+        "train.checkpoint_every=1",
+    ];
+    let rate: Vec<String> = rate.iter().map(|set| format!("--set={set}")).collect();
+    let rate: Vec<&str> = rate.iter().map(String::as_str).collect();
+    let output = csae(&[&TRAIN[..], &[&run, "--steps", "400"], &rate].concat());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("step") && said.contains("optimizer.lr") && said.contains("is kept"), "{said}");
+    assert_eq!(checkpoints(&run).len(), 1, "{said}");
+    assert!(!Path::new(&run).join("model.safetensors").exists());
+    // It is a sound one: going on from there fails as before, not earlier.
+    fail(&["resume", &run, "-q"], 1, &["step", "optimizer.lr", "is kept"]);
+}
