@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use csae::data::patches;
+use csae::data::{budget, patches};
 use csae::device::Device;
 use csae::error::Error;
 use csae::files;
@@ -19,7 +19,8 @@ use super::Common;
 
 /// Train a model.
 ///
-/// DATA is a folder of images, an IDX file (.gz too) or the name of a bundled set. The run folder gets config.toml, model.safetensors,
+/// DATA is a folder of images, an IDX file (.gz too), CIFAR's binary files or their folder, an .npy file (floats are rounded to 8 bits), a list of image
+/// files (@FILE, or - for standard input) or the name of a bundled set. What does not fit into memory is streamed. The run folder gets config.toml, model.safetensors,
 /// metrics.jsonl and pictures.
 #[derive(Debug, Args)]
 #[command(
@@ -55,6 +56,12 @@ pub struct TrainArgs {
     /// Write over an existing run folder
     #[arg(long)]
     force: bool,
+    /// A file that does not decode is an error, not skipped
+    #[arg(long)]
+    strict: bool,
+    /// Memory that the data may take, such as 512MiB or 2GiB; what is larger is streamed [default: 3/4 of what is free]
+    #[arg(long, value_name = "SIZE")]
+    max_memory: Option<String>,
     #[command(flatten)]
     common: Common,
 }
@@ -82,6 +89,7 @@ impl TrainArgs {
         if let Some(steps) = self.steps {
             config.train.steps = steps;
         }
+        config.data.strict |= self.strict;
         if let Some(seed) = self.seed {
             config.seed = seed;
         }
@@ -93,15 +101,17 @@ impl TrainArgs {
 pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     let mut config = args.config()?;
     let folder = run_folder(args.out.as_deref(), args.force)?;
-    let prepared = data::prepare(&config)?;
+    let max_memory = match &args.max_memory {
+        Some(text) => budget::parse_bytes(text).map_err(|error| error.at("--max-memory"))?,
+        None => budget::default_max_memory(),
+    };
+    let prepared = data::prepare_within(&config, max_memory)?;
     let graph = Graph::new(&config.model, prepared.dims)?;
     graph.check_autoencoder()?;
     config.model = graph.spec.clone();
     let mut device = args.common.open()?;
     args.common.say(&format!("data: {}", prepared.description));
-    for (file, reason) in &prepared.skipped {
-        args.common.say(&format!("skipped {file}: {reason}"));
-    }
+    args.common.say_skipped(&prepared.skipped);
     let mut trainer = Trainer::new(&mut device, &config, &graph, &prepared.train)?;
     args.common.say(&format!(
         "model: {} parameters, code of {}; {} steps of {} images, {} an epoch",

@@ -2,6 +2,7 @@
 
 pub mod data;
 mod log;
+pub mod prefetch;
 mod schedule;
 pub mod step;
 mod trainer;

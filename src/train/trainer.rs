@@ -6,7 +6,7 @@ use super::data::Feed;
 use super::log::{Log, Progress};
 use super::schedule::Schedule;
 use super::step::{self, StepSpec, WIDTH};
-use crate::data::Images;
+use crate::data::Pixels;
 use crate::device::{Device, Pending, Program};
 use crate::error::{Error, Result};
 use crate::model::{Graph, Store};
@@ -81,9 +81,9 @@ pub struct Finished {
 
 impl<'a> Trainer<'a> {
     /// Lays out data and model, draws the first weights, records the step.
-    pub fn new(device: &mut Device, config: &Config, graph: &'a Graph, images: &Images) -> Result<Self> {
+    pub fn new(device: &mut Device, config: &Config, graph: &'a Graph, pixels: &Pixels) -> Result<Self> {
         let batch = config.train.batch;
-        let feed = Feed::new(device, images, graph.nodes[0].dims, &config.data, batch, config.seed)?;
+        let feed = Feed::new(device, pixels, graph.nodes[0].dims, &config.data, batch, config.seed)?;
         let steps_per_epoch = feed.steps_per_epoch;
         let total = match config.train.steps {
             0 => (config.train.epochs * steps_per_epoch as f64).round().max(1.0) as u64,
@@ -123,7 +123,7 @@ impl<'a> Trainer<'a> {
             parameters: 4 * (store.weights.len + store.grads.len + store.m.len + store.v.len) as u64,
             activations: recorded.memory.bytes,
             unshared: recorded.memory.unshared_bytes,
-            data: if feed.resident().is_some() { images.bytes.len() as u64 } else { 0 },
+            data: feed.resident_bytes(),
         };
         let program = device.compile(recorded.calls)?;
         let now = Instant::now();

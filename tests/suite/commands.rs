@@ -4,17 +4,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// A folder of its own, removed at the end.
-struct Place(PathBuf);
+#[derive(Debug)]
+pub struct Place(PathBuf);
 
 impl Place {
-    fn new(name: &str) -> Self {
+    /// An empty one.
+    pub fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("csae-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).expect("a temporary folder");
         Self(path)
     }
 
-    fn path(&self, name: &str) -> String {
+    /// A path inside.
+    pub fn path(&self, name: &str) -> String {
         self.0.join(name).display().to_string()
     }
 }
@@ -25,11 +28,13 @@ impl Drop for Place {
     }
 }
 
-fn csae(arguments: &[&str]) -> Output {
+/// Runs the program.
+pub fn csae(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_csae")).args(arguments).output().expect("the program starts")
 }
 
-fn succeed(arguments: &[&str]) -> String {
+/// Its standard output, when it must succeed.
+pub fn succeed(arguments: &[&str]) -> String {
     let output = csae(arguments);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -37,7 +42,7 @@ fn succeed(arguments: &[&str]) -> String {
 }
 
 /// One line on standard error that holds `words`, and this status.
-fn fail(arguments: &[&str], status: i32, words: &[&str]) {
+pub fn fail(arguments: &[&str], status: i32, words: &[&str]) {
     let output = csae(arguments);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(status), "{arguments:?}: {text}");
