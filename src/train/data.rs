@@ -15,7 +15,7 @@ use crate::spec::{Config, DataSpec};
 pub struct Prepared {
     /// To train on.
     pub train: Pixels,
-    /// To validate on. Of a streamed set, just the patches that validation looks at.
+    /// To validate on. Of a streamed set, just the patches that validation looks at, and no more than fit into memory.
     pub validation: Images,
     /// One line about both.
     pub description: String,
@@ -71,6 +71,9 @@ pub fn prepare_within(config: &Config, max_memory: u64) -> Result<Prepared> {
     let description = format!("{description}; {} to train{streamed}, {} to validate, as {dims}", train.len(), validation.len());
     Ok(Prepared { train, validation, description, skipped, dims })
 }
+
+/// Bytes of validation patches that are kept of a streamed set however little memory is allowed.
+const LEAST_VALIDATION: u64 = 16 << 20;
 
 /// How images meet the input.
 struct Fit<'a> {
@@ -148,18 +151,13 @@ impl Fit<'_> {
             Pixels::Resident(images) => Ok(images),
             // the very patches that validation draws from images in memory
             Pixels::Streamed(catalogue) => {
-                let chosen = patches::grid_of(catalogue.sizes(), h, w, self.spec.validation_patches, self.seed);
-                let part = catalogue.windows(&chosen, h, w);
-                if part.total() > self.limit {
-                    return Err(Error::usage(format!(
-                        "data.validation_patches = {}: {} patches of {} do not fit into memory; set it to {} or fewer",
-                        self.spec.validation_patches,
-                        part.len(),
-                        self.dims,
-                        (self.limit / self.dims.len() as u64).max(1)
-                    )));
-                }
-                part.collect()
+                let fitting = (self.limit.max(LEAST_VALIDATION) / self.dims.len() as u64).max(1) as usize;
+                let wanted = match self.spec.validation_patches {
+                    0 => fitting,
+                    patches => patches.min(fitting),
+                };
+                let chosen = patches::grid_of(catalogue.sizes(), h, w, wanted, self.seed);
+                catalogue.windows(&chosen, h, w).collect()
             }
         }
     }
