@@ -25,8 +25,8 @@ const MAX_IMAGE_BYTES: u64 = 512 << 20;
 /// The largest image file that is read.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
-/// Files decoded at a time, before their pixels join the set.
-const AT_ONCE: usize = 128;
+/// Files decoded at a time for each thread, before their pixels join the set: few, since photographs take tens of megabytes each.
+const AT_ONCE: usize = 4;
 
 /// A decoded image: gray (1) or RGB (3), H,W,C.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,11 +205,12 @@ pub(super) fn gather(source: &Files, want: &Wanted, limit: u64) -> Result<Opened
         limit,
     };
     let mut skipped = Vec::new();
-    for (part, files) in files.chunks(AT_ONCE).enumerate() {
+    let at_once = AT_ONCE * rayon::current_num_threads();
+    for (part, files) in files.chunks(at_once).enumerate() {
         let decoded: Vec<Result<Decoded>> = files.par_iter().map(|file| decode_file(&root.join(file))).collect();
         for (i, (file, decoded)) in files.iter().zip(decoded).enumerate() {
             match decoded {
-                Ok(decoded) => gathered.push(part * AT_ONCE + i, root, file, &decoded)?,
+                Ok(decoded) => gathered.push(part * at_once + i, root, file, &decoded)?,
                 Err(error) if want.strict => return Err(error.at(root.join(file).display())),
                 Err(error) => skipped.push((root.join(file).display().to_string(), error.to_string())),
             }

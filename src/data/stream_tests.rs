@@ -89,7 +89,7 @@ fn folders_and_lists_stream() {
 #[test]
 fn files_of_records_stream() {
     let folder = Folder::new("stream_records");
-    let values: Vec<u8> = (0..1200u32).map(|i| (i * i >> 3) as u8).collect();
+    let values: Vec<u8> = (0..1200u32).map(|i| ((i * i) >> 3) as u8).collect();
     let idx = [&[0, 0, 8, 3, 0, 0, 0, 12, 0, 0, 0, 10, 0, 0, 0, 10][..], &values].concat();
     let images = folder.write("train-images-idx3-ubyte", &idx);
     folder.write("train-labels-idx1-ubyte", &[0, 0, 8, 1, 0, 0, 0, 12, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2]);
@@ -97,7 +97,8 @@ fn files_of_records_stream() {
     let mut npy = [b"\x93NUMPY\x01\0", &(header.len() as u16).to_le_bytes()[..], header.as_bytes()].concat();
     npy.extend(values.iter().flat_map(|v| (f32::from(*v) / 255.0).to_le_bytes()));
     let npy = folder.write("x.npy", &npy);
-    let records: Vec<u8> = (0..3 * 3073u32).map(|i| if i % 3073 == 0 { (i / 3073) as u8 } else { (i * i >> 4) as u8 }).collect();
+    let records: Vec<u8> =
+        (0..3 * 3073u32).map(|i| if i % 3073 == 0 { (i / 3073) as u8 } else { ((i * i) >> 4) as u8 }).collect();
     let cifar = folder.write("cifar/data_batch_1.bin", &records);
     folder.write("cifar/data_batch_2.bin", &records);
     for source in [&images, &npy, &cifar, &folder.path.join("cifar")] {

@@ -69,10 +69,10 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
     seeds
 }
 
-/// One to eight small changes: bits, bytes, numbers that bite, cuts, repeats.
+/// One to four small changes: bits, bytes, numbers that bite, cuts, repeats.
 fn mutate(bytes: &mut Vec<u8>, draw: &mut Stream) {
     const BITING: [u64; 8] = [0, 1, 0x7f, 0xff, 0x7fff_ffff, 0xffff_ffff, 1 << 63, u64::MAX];
-    for _ in 0..=draw.below(8) {
+    for _ in 0..=draw.below(4) {
         if bytes.is_empty() {
             bytes.push(draw.word() as u8);
         }
