@@ -111,6 +111,16 @@ impl Device {
         }
     }
 
+    /// Bytes that the CPU path may take: what the system calls available, where it tells. An adapter does not say.
+    pub fn budget(&self) -> Option<u64> {
+        if matches!(self.kind, Kind::Gpu(_)) {
+            return None;
+        }
+        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok().map(|kib| kib * 1024)
+    }
+
     fn fresh(&self) -> Buffer {
         let id = self.next.get();
         self.next.set(id + 1);

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{peak_mib, spread};
 use crate::device::Device;
 use crate::error::Result;
-use crate::model::{Graph, Store};
+use crate::model::{Graph, Purpose, Store};
 use crate::ops::{LossKind, StepParams};
 use crate::rng::Stream;
 use crate::shape::Dims;
@@ -69,10 +69,10 @@ pub fn train_step(device: &mut Device, workload: Workload, batch: usize, seconds
     let config = Config::parse(preset_text(workload.name)?, workload.name, &[])?;
     let [c, h, w] = config.model.input.expect("a workload fixes its input");
     let graph = Graph::new(&config.model, Dims::new(c, h, w))?;
-    let store = Store::new(device, &graph, true)?;
+    let store = Store::new(device, &graph, Purpose::Train { moments: 1 })?;
     store.initialise(device, &graph, 0);
     let scalars = device.alloc_real("scalars", WIDTH)?;
-    let sparsity = SparsitySpec { lambda: 1e-3, ..SparsitySpec::default() };
+    let sparsity = SparsitySpec { penalty: "l1".to_owned(), lambda: 1e-3, ..SparsitySpec::default() };
     let optimizer = OptimizerSpec { lr: 1e-5, momentum: 0.9, ..OptimizerSpec::default() };
     let spec = StepSpec {
         graph: &graph,
@@ -115,9 +115,7 @@ pub fn train_step(device: &mut Device, workload: Workload, batch: usize, seconds
     for buffer in recorded.memory.buffers {
         device.free(buffer);
     }
-    for view in [store.weights, store.grads, store.m, store.v, store.state, store.idle, scalars] {
-        device.free(view.buffer);
-    }
+    store.views().into_iter().chain([scalars]).for_each(|view| device.free(view.buffer));
     let tenth = |x: f64| (x * 10.0).round() / 10.0;
     Ok(StepResult {
         kind: "train_step",

@@ -32,7 +32,7 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(3..))]
     windows: u16,
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 impl BenchArgs {
@@ -63,9 +63,9 @@ impl BenchArgs {
 
     fn tell(&self, result: &impl Serialize, line: &str) -> anyhow::Result<()> {
         if self.common.json {
-            println!("{}", serde_json::to_string(result)?);
+            outln!("{}", serde_json::to_string(result)?);
         } else {
-            println!("{line}");
+            outln!("{line}");
         }
         Ok(())
     }

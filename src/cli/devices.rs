@@ -10,7 +10,7 @@ use super::Common;
 #[derive(Debug, Args)]
 pub struct DevicesArgs {
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 pub fn run(args: DevicesArgs) -> anyhow::Result<()> {
@@ -23,16 +23,16 @@ pub fn run(args: DevicesArgs) -> anyhow::Result<()> {
     };
     if args.common.json {
         for adapter in &adapters {
-            println!("{}", describe(adapter, chosen.is_some_and(|chosen| chosen.index == adapter.index)));
+            outln!("{}", describe(adapter, chosen.is_some_and(|chosen| chosen.index == adapter.index)));
         }
-        println!("{}", json!({"kind": "choice", "auto": chosen.map_or("cpu", |adapter| &adapter.info.name), "why": why}));
+        outln!("{}", json!({"kind": "choice", "auto": chosen.map_or("cpu", |adapter| &adapter.info.name), "why": why}));
         return Ok(());
     }
     for adapter in &adapters {
         let (info, limits) = (&adapter.info, adapter.handle.limits());
-        println!("{}  {}", adapter.index, info.name);
-        println!("   {} through {}; driver {} {}", adapter.kind(), info.backend, info.driver, info.driver_info);
-        println!(
+        outln!("{}  {}", adapter.index, info.name);
+        outln!("   {} through {}; driver {} {}", adapter.kind(), info.backend, info.driver, info.driver_info);
+        outln!(
             "   buffer {} MiB, binding {} MiB, workgroup {} invocations and {} KiB, {} storage buffers, subgroups of {}–{}",
             limits.max_buffer_size >> 20,
             limits.max_storage_buffer_binding_size >> 20,
@@ -42,10 +42,10 @@ pub fn run(args: DevicesArgs) -> anyhow::Result<()> {
             info.subgroup_min_size,
             info.subgroup_max_size
         );
-        println!("   {}", features(adapter).join(", "));
+        outln!("   {}", features(adapter).join(", "));
     }
-    println!("cpu  the CPU path, {} threads", rayon::current_num_threads());
-    println!("{why}");
+    outln!("cpu  the CPU path, {} threads", rayon::current_num_threads());
+    outln!("{why}");
     Ok(())
 }
 

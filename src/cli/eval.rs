@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use csae::data::{self, Wanted, bundled, patches};
-use csae::model;
+use csae::model::{self, Purpose};
 use csae::tasks::evaluate::evaluate;
 use csae::tasks::infer::Inference;
 
@@ -30,12 +30,13 @@ pub struct EvalArgs {
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 pub fn run(args: EvalArgs) -> anyhow::Result<()> {
     let loaded = model::load(&args.model)?;
     let graph = &loaded.graph;
+    graph.check_autoencoder()?;
     let dims = graph.nodes[0].dims;
     let mut images = match bundled::validation_of(&args.data) {
         Some(images) => images,
@@ -49,16 +50,16 @@ pub fn run(args: EvalArgs) -> anyhow::Result<()> {
     images.convert_channels(dims.c)?;
     images.ensure_at_least(dims.h, dims.w)?;
     let mut device = args.common.open()?;
-    let store = loaded.place(&mut device, graph, false)?;
+    let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let chosen = patches::grid(&images, dims.h, dims.w, args.limit, 0);
     let mut inference = Inference::new(graph, &store);
     let report = evaluate(&mut device, &mut inference, &images, &chosen)?;
     if args.common.json {
         let mut line = serde_json::to_value(&report)?;
         line["kind"] = "eval".into();
-        println!("{line}");
+        outln!("{line}");
     } else {
-        println!("{} images of {dims}: {report}", report.images);
+        outln!("{} images of {dims}: {report}", report.images);
     }
     Ok(())
 }

@@ -1,5 +1,10 @@
 //! The command line: raw flags, then validated arguments, then a run. One file a command.
 
+/// `println!` to which a reader that has left (`csae … | head`) is no error: the program ends.
+macro_rules! outln {
+    ($($arg:tt)*) => { crate::cli::out(format_args!($($arg)*)) };
+}
+
 mod bench;
 mod devices;
 mod eval;
@@ -9,8 +14,9 @@ mod verify;
 
 use std::path::Path;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use csae::device::Device;
+use csae::gpu::Choice;
 
 use csae::error::{Error, Kind};
 
@@ -34,6 +40,37 @@ enum Command {
     Bench(bench::BenchArgs),
 }
 
+impl Command {
+    const fn common(&self) -> &Common {
+        match self {
+            Self::Train(args) => &args.common,
+            Self::Eval(args) => &args.common,
+            Self::Reconstruct(args) => &args.common,
+            Self::Devices(args) => &args.common,
+            Self::Verify(args) => &args.common,
+            Self::Bench(args) => &args.common,
+        }
+    }
+}
+
+/// Which kernel of a family is taken.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Kernels {
+    /// The fastest that takes the shape
+    Auto,
+    /// The plain ones, which take every shape
+    Plain,
+}
+
+impl From<Kernels> for Choice {
+    fn from(kernels: Kernels) -> Self {
+        match kernels {
+            Kernels::Auto => Self::Auto,
+            Kernels::Plain => Self::Plain,
+        }
+    }
+}
+
 /// Flags that every command takes.
 #[derive(Clone, Debug, Args)]
 pub struct Common {
@@ -43,6 +80,9 @@ pub struct Common {
     /// Threads of the CPU path [default: all cores]
     #[arg(long, value_name = "N", help_heading = "General")]
     pub threads: Option<std::num::NonZeroUsize>,
+    /// Kernels on a GPU
+    #[arg(long, value_enum, default_value_t = Kernels::Auto, help_heading = "General")]
+    pub kernels: Kernels,
     /// Report as JSON lines on standard output
     #[arg(long, help_heading = "General")]
     pub json: bool,
@@ -57,11 +97,10 @@ pub struct Common {
 impl Common {
     /// Opens the device that is meant, and says which it is.
     pub fn open(&self) -> csae::error::Result<Device> {
-        if let Some(threads) = self.threads {
-            // Fails only if the pool exists already, which no command makes before this.
-            let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
+        let mut device = Device::open(&self.device)?;
+        if let Some(gpu) = device.as_gpu() {
+            gpu.choice = self.kernels.into();
         }
-        let device = Device::open(&self.device)?;
         self.say(&format!("device: {}", device.label()));
         Ok(device)
     }
@@ -81,6 +120,10 @@ impl Common {
 
 /// Runs the command. The exit status of a failure is 2 for what the caller got wrong, else 1.
 pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
+    if let Some(threads) = cli.command.common().threads {
+        let made = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
+        made.map_err(|error| (anyhow::anyhow!("--threads {threads}: {error}"), 1))?;
+    }
     let done = match cli.command {
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(args),
@@ -96,6 +139,14 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
         };
         (error, status)
     })
+}
+
+/// A line on standard output.
+fn out(line: impl std::fmt::Display) {
+    use std::io::Write;
+    if writeln!(std::io::stdout(), "{line}").is_err() {
+        std::process::exit(0);
+    }
 }
 
 /// Refuses to write over what is there.

@@ -6,7 +6,7 @@ use clap::Args;
 use csae::data::{self, Images, Wanted};
 use csae::error::Error;
 use csae::files;
-use csae::model;
+use csae::model::{self, Purpose};
 use csae::tasks::infer::Inference;
 use csae::tasks::{picture, quality, reconstruct};
 use serde_json::json;
@@ -36,20 +36,25 @@ pub struct ReconstructArgs {
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 pub fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     let loaded = model::load(&args.model)?;
     let graph = &loaded.graph;
+    graph.check_autoencoder()?;
     let c = graph.nodes[0].dims.c;
     let mut jobs: Vec<(Images, usize, PathBuf)> = Vec::new();
     for source in &args.images {
         let found = data::load(source, &Wanted { channels: Some(c), strict: args.strict })?;
         args.common.say_skipped(&found.skipped);
         for i in 0..found.images.len() {
-            let target = args.out.join(Path::new(&found.images.names[i]).with_extension("png").file_name().unwrap_or_default());
-            if jobs.iter().any(|(.., other)| *other == target) {
+            // A folder's files keep their places below it; a single file its name.
+            let name = Path::new(&found.images.names[i]);
+            let name = if Path::new(source).is_dir() { name } else { Path::new(name.file_name().unwrap_or_default()) };
+            let target = args.out.join(name.strip_prefix(source).unwrap_or(name)).with_extension("png");
+            let lower = |path: &Path| path.to_string_lossy().to_lowercase();
+            if jobs.iter().any(|(.., other)| lower(other) == lower(&target)) {
                 return Err(Error::usage(format!("two images would become {}: give them in two calls", target.display())).into());
             }
             super::refuse_existing(&target, args.force)?;
@@ -57,7 +62,7 @@ pub fn run(args: ReconstructArgs) -> anyhow::Result<()> {
         }
     }
     let mut device = args.common.open()?;
-    let store = loaded.place(&mut device, graph, false)?;
+    let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let mut inference = Inference::new(graph, &store);
     files::make_folder(&args.out)?;
     for (images, i, target) in &jobs {
@@ -65,15 +70,16 @@ pub fn run(args: ReconstructArgs) -> anyhow::Result<()> {
         let original = images.image_f32(*i);
         let mut result = reconstruct::image(&mut device, &mut inference, &original, h, w)?;
         result.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
+        files::make_folder(target.parent().unwrap_or(&args.out))?;
         picture::save_png(target, &result, h, w, c)?;
         let (psnr, ssim) = (quality::psnr(&original, &result), quality::ssim(&original, &result, h, w, c));
         if args.common.json {
-            println!(
+            outln!(
                 "{}",
                 json!({"kind": "reconstruct", "file": target.display().to_string(), "width": w, "height": h, "psnr": psnr, "ssim": ssim})
             );
         } else {
-            println!("{}  {w}x{h}  PSNR {psnr:.2} dB  SSIM {ssim:.4}", target.display());
+            outln!("{}  {w}x{h}  PSNR {psnr:.2} dB  SSIM {ssim:.4}", target.display());
         }
     }
     Ok(())

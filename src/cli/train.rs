@@ -48,7 +48,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N")]
     steps: Option<u64>,
     /// Seed of everything that draws
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64))]
     seed: Option<u64>,
     /// Run folder [default: the next free runs/NNN]
     #[arg(short, long, value_name = "DIR")]
@@ -63,7 +63,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 impl TrainArgs {
@@ -126,6 +126,9 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
         tell_kernels(&mut device, &trainer);
     }
     files::make_folder(&folder)?;
+    for stale in ["config.toml", "metrics.jsonl", "model.safetensors"].iter().chain(&gallery::NAMES) {
+        let _ = std::fs::remove_file(folder.join(stale));
+    }
     files::write_atomically(&folder.join("config.toml"), config.to_toml().as_bytes())?;
     let mut log = Log::new(Some(&folder.join("metrics.jsonl")), trainer.total, args.common.quiet, args.common.json)?;
     let dims = prepared.dims;
@@ -139,6 +142,7 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
         let last = trainer.done == trainer.total;
         if last || (every > 0 && trainer.done.is_multiple_of(every)) {
             let start = Instant::now();
+            trainer.flush(&mut device, &mut log)?;
             device.wait()?;
             let waited = start.elapsed();
             let found = evaluate(&mut device, &mut inference, &prepared.validation, &chosen)?;
@@ -164,9 +168,9 @@ fn conclude(args: &TrainArgs, folder: &Path, report: &Report, finished: &Finishe
         line["images_per_s"] = finished.images_per_s.round().into();
         line["seconds"] = finished.seconds.into();
         line["folder"] = where_.to_string().into();
-        println!("{line}");
+        outln!("{line}");
     } else {
-        println!(
+        outln!(
             "PSNR {:.2} dB, SSIM {:.4}, L0 {:.1} of {}, dead {:.1} %, {:.0} images/s in {:.0} s; {where_}: model.safetensors, {}",
             report.psnr,
             report.ssim,

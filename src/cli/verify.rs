@@ -24,7 +24,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 }
 
 pub fn run(args: VerifyArgs) -> anyhow::Result<()> {
@@ -51,9 +51,9 @@ pub fn run(args: VerifyArgs) -> anyhow::Result<()> {
         }
     }
     if args.common.json {
-        println!("{}", json!({"kind": "summary", "passed": passed, "failed": failed, "device": device.label()}));
+        outln!("{}", json!({"kind": "summary", "passed": passed, "failed": failed, "device": device.label()}));
     } else {
-        println!("{passed} passed, {failed} failed on {}", device.label());
+        outln!("{passed} passed, {failed} failed on {}", device.label());
     }
     if failed > 0 {
         return Err(Error::failed(format!("{failed} cases failed")).into());
@@ -68,7 +68,7 @@ fn tell(common: &Common, outcome: &Outcome) {
             .iter()
             .map(|c| json!({"output": c.output, "error": c.error, "tolerance": c.tolerance, "passed": c.passed}))
             .collect();
-        println!(
+        outln!(
             "{}",
             json!({"kind": "case", "id": outcome.id, "kernels": outcome.kernels, "passed": outcome.passed(), "outputs": outputs,
                 "failure": outcome.failure})
@@ -88,5 +88,5 @@ fn tell(common: &Common, outcome: &Outcome) {
     let kernels = if outcome.kernels == "-" { String::new() } else { format!(" [{}]", outcome.kernels) };
     let verdict = if passed { "pass" } else { "FAIL" };
     let reason = outcome.failure.as_deref().unwrap_or_default();
-    println!("{verdict} {}{kernels}  {}{tolerance}{reason}", outcome.id, errors.join("  "));
+    outln!("{verdict} {}{kernels}  {}{tolerance}{reason}", outcome.id, errors.join("  "));
 }

@@ -265,6 +265,14 @@ impl Pixels {
         }
     }
 
+    /// Bytes of the pixels in memory.
+    pub fn resident_bytes(&self) -> u64 {
+        match self {
+            Self::Resident(images) => images.bytes.len() as u64,
+            Self::Streamed(_) => 0,
+        }
+    }
+
     /// Heights and widths.
     pub fn sizes(&self) -> Vec<(usize, usize)> {
         match self {

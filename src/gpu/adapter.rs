@@ -105,7 +105,9 @@ pub fn find(wanted: &str) -> Result<Adapter> {
     if let Ok(index) = wanted.parse::<usize>() {
         let all = adapters();
         let count = all.len();
-        return all.into_iter().nth(index).ok_or_else(|| {
+        // A number may also be part of a name: 4090.
+        let named = all.iter().find(|adapter| adapter.info.name.contains(wanted)).cloned();
+        return all.into_iter().nth(index).or(named).ok_or_else(|| {
             Error::usage(format!("--device {index}: there are {count} adapters; `csae devices` lists them with their numbers"))
         });
     }

@@ -15,6 +15,10 @@ use crate::ops::{Buffer, Call, StepParams, View};
 
 /// How long a wait may last before the adapter counts as hung.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// Elements written at once.
+const WRITE: usize = 16 << 20;
+/// How the report of a lost device begins.
+const LOST: &str = "the device was lost";
 /// Submissions that may be under way before the host waits for the oldest.
 const IN_FLIGHT: usize = 3;
 
@@ -83,7 +87,7 @@ impl Gpu {
         let seen = Arc::clone(&trouble);
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&seen, error.to_string())));
         let seen = Arc::clone(&trouble);
-        device.set_device_lost_callback(move |reason, text| note(&seen, format!("the device was lost ({reason:?}): {text}")));
+        device.set_device_lost_callback(move |reason, text| note(&seen, format!("{LOST} ({reason:?}): {text}")));
         let step = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("step"),
             size: size_of::<StepParams>() as u64,
@@ -207,7 +211,14 @@ impl Gpu {
     /// Writes elements into a view.
     pub fn write<E: bytemuck::Pod>(&mut self, view: View, data: &[E]) {
         assert!(size_of::<E>() == 4 && data.len() <= view.len, "{} elements into a view of {}", data.len(), view.len);
-        self.queue.write_buffer(self.buffer(view.buffer), view.start as u64 * 4, bytemuck::cast_slice(data));
+        // In pieces: wgpu stages as much again as is written at once.
+        let buffer = self.buffer(view.buffer);
+        for (i, piece) in data.chunks(WRITE).enumerate() {
+            self.queue.write_buffer(buffer, (view.start + i * WRITE) as u64 * 4, bytemuck::cast_slice(piece));
+            if piece.len() == WRITE {
+                self.queue.submit([]);
+            }
+        }
     }
 
     /// Reads a view, waiting for what computes it.
@@ -218,9 +229,14 @@ impl Gpu {
 
     /// Compiles calls once, to be replayed.
     pub fn compile(&mut self, calls: &[Call]) -> Result<Plan> {
-        let plan = Plan::new(self, calls)?;
-        self.check()?;
-        Ok(plan)
+        let plan = Plan::new(self, calls);
+        let checked = self.check();
+        if checked.is_err() {
+            // A kernel that the driver refused is not kept.
+            self.pipelines.clear();
+            self.modules.clear();
+        }
+        checked.and(plan)
     }
 
     /// Replays a plan: one pass, one submission. It does not wait for the end.
@@ -267,10 +283,12 @@ impl Gpu {
         })
     }
 
-    /// Fails if the device has reported an error.
+    /// Fails if the device has reported an error since the last look; a lost device stays lost.
     pub fn check(&self) -> Result<()> {
-        let trouble = self.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match trouble.as_ref() {
+        let mut trouble = self.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let lost = trouble.as_ref().is_some_and(|text| text.starts_with(LOST));
+        let found = if lost { trouble.clone() } else { trouble.take() };
+        match found {
             None => Ok(()),
             Some(text) => Err(Error::failed(format!("{}, driver {}: {text}", self.adapter.label(), self.adapter.info.driver))),
         }

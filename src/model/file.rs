@@ -9,7 +9,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use super::graph::Graph;
-use super::store::Store;
+use super::store::{Purpose, Store};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files;
@@ -56,8 +56,8 @@ pub struct Loaded {
 
 impl Loaded {
     /// Puts the model's values on a device; `graph` may be the same layers at another input size.
-    pub fn place(&self, device: &mut Device, graph: &Graph, training: bool) -> Result<Store> {
-        let store = Store::new(device, graph, training)?;
+    pub fn place(&self, device: &mut Device, graph: &Graph, purpose: Purpose) -> Result<Store> {
+        let store = Store::new(device, graph, purpose)?;
         store.write_all(device, graph, |name| self.tensors.get(name).cloned())?;
         Ok(store)
     }

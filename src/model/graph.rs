@@ -89,15 +89,30 @@ impl Graph {
 
     /// Fails unless the output is as large as the input, as an autoencoder's is.
     pub fn check_autoencoder(&self) -> Result<()> {
+        if !self.code_reaches_output() || self.code == 0 {
+            return Err(Error::usage(format!("model.code = {:?}: the output does not depend on it", self.nodes[self.code].name)));
+        }
         let (x, y) = (self.nodes[0].dims, self.nodes[self.output].dims);
         if x == y {
             return Ok(());
         }
         let shapes: Vec<String> = self.nodes.iter().map(|node| format!("{} {}", node.name, node.dims)).collect();
         Err(Error::usage(format!(
-            "the model turns {x} into {y}; an autoencoder gives back the input's size: change strides, padding or the input ({})",
+            "the model turns {x} into {y}; an autoencoder gives back the input's size: change strides or padding, or fix the input by --set model.input=[channels,height,width] ({})",
             shapes.join(" → ")
         )))
+    }
+
+    /// Whether the output depends on the code.
+    pub fn code_reaches_output(&self) -> bool {
+        let mut live = vec![false; self.nodes.len()];
+        live[self.output] = true;
+        for node in (0..live.len()).rev().filter(|node| *node > self.code) {
+            if live[node] {
+                self.nodes[node].inputs.iter().for_each(|input| live[*input] = true);
+            }
+        }
+        live[self.code]
     }
 
     /// The node called `name`.
@@ -108,11 +123,6 @@ impl Graph {
     /// Learned values in all.
     pub fn parameter_count(&self) -> usize {
         self.params.iter().map(Param::len).sum()
-    }
-
-    /// Whether every layer takes images of any size (no fully connected one).
-    pub fn any_size(&self) -> bool {
-        !self.nodes.iter().any(|node| matches!(node.op, Some(LayerOp::Linear(_))))
     }
 
     /// The nodes that layer `from` reads.

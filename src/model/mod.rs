@@ -13,5 +13,5 @@ pub use builder::{Builder, Mode, Revival};
 pub use file::{Loaded, load, load_bytes, save};
 pub use graph::{Graph, Node};
 pub use params::{Packing, Param};
-pub use store::Store;
+pub use store::{Purpose, Store};
 pub use tape::{Memory, Tape};

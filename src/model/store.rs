@@ -4,8 +4,10 @@ use super::graph::Graph;
 use super::params::Param;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::ops::View;
+use crate::ops::{Buffer, View};
 
+/// First number of the buffers of a layout: no device counts so far.
+const NOWHERE: u32 = (1 << 30) - 64;
 /// Ranges begin on 256 bytes.
 const ALIGN: usize = 64;
 
@@ -41,19 +43,60 @@ fn ranges(params: &[Param]) -> (Vec<(usize, usize)>, usize) {
     (ranges, end.max(ALIGN))
 }
 
+/// What a model's values are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Neither gradients nor moments.
+    Infer,
+    /// Gradients and so many moments of the optimiser: 1 for SGD, 2 for Adam.
+    Train {
+        /// 1 or 2.
+        moments: usize,
+    },
+}
+
 impl Store {
-    /// Makes the buffers. For inference, gradients and optimiser state are left at one element.
-    pub fn new(device: &mut Device, graph: &Graph, training: bool) -> Result<Self> {
+    /// Where everything will lie, on buffers that do not exist: to plan with.
+    pub fn layout(graph: &Graph, purpose: Purpose) -> Self {
         let (weight_ranges, len) = ranges(&graph.params);
         let (state_ranges, state_len) = ranges(&graph.states);
-        let rest = if training { len } else { 1 };
-        let weights = device.alloc_real("parameters", len)?;
-        let grads = device.alloc_real("gradients", rest)?;
-        let m = device.alloc_real("first moment", rest)?;
-        let v = device.alloc_real("second moment", rest)?;
-        let state = device.alloc_real("states", state_len)?;
-        let idle = device.alloc_real("idle counters", graph.nodes[graph.code].dims.c)?;
-        Ok(Self { weights, grads, m, v, state, ranges: weight_ranges, state_ranges, idle })
+        let when = |wanted: bool| if wanted { len } else { 1 };
+        let moments = if let Purpose::Train { moments } = purpose { moments } else { 0 };
+        let view = |i: u32, len: usize| View::whole(Buffer(NOWHERE + i), len);
+        Self {
+            weights: view(0, len),
+            grads: view(1, when(purpose != Purpose::Infer)),
+            m: view(2, when(moments >= 1)),
+            v: view(3, when(moments >= 2)),
+            state: view(4, state_len),
+            idle: view(5, graph.nodes[graph.code].dims.c),
+            ranges: weight_ranges,
+            state_ranges,
+        }
+    }
+
+    /// Makes the buffers.
+    pub fn new(device: &mut Device, graph: &Graph, purpose: Purpose) -> Result<Self> {
+        let mut store = Self::layout(graph, purpose);
+        let labels = ["parameters", "gradients", "first moment", "second moment", "states", "idle counters"];
+        for (view, label) in store.views_mut().into_iter().zip(labels) {
+            *view = device.alloc_real(label, view.len)?;
+        }
+        Ok(store)
+    }
+
+    const fn views_mut(&mut self) -> [&mut View; 6] {
+        [&mut self.weights, &mut self.grads, &mut self.m, &mut self.v, &mut self.state, &mut self.idle]
+    }
+
+    /// Its buffers.
+    pub const fn views(&self) -> [View; 6] {
+        [self.weights, self.grads, self.m, self.v, self.state, self.idle]
+    }
+
+    /// Bytes of all of it.
+    pub fn bytes(&self) -> u64 {
+        self.views().iter().map(|view| 4 * view.len as u64).sum()
     }
 
     /// A parameter.

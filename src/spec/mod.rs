@@ -155,6 +155,8 @@ pub struct SparsitySpec {
     pub rho: f64,
     /// Epochs over which the penalty grows from 0 to its full weight.
     pub warmup_epochs: f64,
+    /// The same in steps, where it is above 0.
+    pub warmup_steps: u64,
     /// Gradient that pushes a dead unit's pre-activation up; 0 turns revival off.
     pub revive_strength: f64,
     /// Steps without firing after which a unit counts as dead.
@@ -164,11 +166,12 @@ pub struct SparsitySpec {
 impl Default for SparsitySpec {
     fn default() -> Self {
         Self {
-            penalty: "l1".to_owned(),
+            penalty: "none".to_owned(),
             lambda: 1e-3,
             beta: 0.1,
             rho: 0.05,
             warmup_epochs: 0.0,
+            warmup_steps: 0,
             revive_strength: 0.0,
             revive_patience: 100,
         }
@@ -220,6 +223,8 @@ pub struct ScheduleSpec {
     pub kind: String,
     /// Epochs of linear growth from 0 at the start.
     pub warmup_epochs: f64,
+    /// The same in steps, where it is above 0.
+    pub warmup_steps: u64,
     /// `step`: epochs between drops.
     pub every_epochs: f64,
     /// `step`: factor of each drop.
@@ -232,7 +237,15 @@ pub struct ScheduleSpec {
 
 impl Default for ScheduleSpec {
     fn default() -> Self {
-        Self { kind: "constant".to_owned(), warmup_epochs: 0.0, every_epochs: 10.0, gamma: 0.1, floor: 0.0, rise: 0.3 }
+        Self {
+            kind: "constant".to_owned(),
+            warmup_epochs: 0.0,
+            warmup_steps: 0,
+            every_epochs: 10.0,
+            gamma: 0.1,
+            floor: 0.0,
+            rise: 0.3,
+        }
     }
 }
 
@@ -265,7 +278,10 @@ impl Config {
         for one in overrides {
             overrides::apply(&mut value, one)?;
         }
-        let config: Self = serde_json::from_value(value).map_err(|error| Error::usage(format!("{place}: {error}")))?;
+        let config: Self = serde_path_to_error::deserialize(value).map_err(|error| {
+            let key = error.path().to_string();
+            Error::usage(format!("{place}: {key}: {}", error.into_inner()))
+        })?;
         config.check()?;
         Ok(config)
     }
@@ -298,6 +314,10 @@ impl Config {
             ("sparsity.warmup_epochs", s.warmup_epochs),
             ("sparsity.revive_strength", s.revive_strength),
             ("schedule.warmup_epochs", self.schedule.warmup_epochs),
+            ("schedule.gamma", self.schedule.gamma),
+            ("schedule.floor", self.schedule.floor),
+            ("loss.eps", self.loss.eps),
+            ("optimizer.eps", o.eps),
             ("train.epochs", t.epochs),
             ("train.validate_every", t.validate_every),
         ];

@@ -6,10 +6,7 @@ use super::infer::Inference;
 use super::quality;
 use crate::data::{Images, Patch, patches};
 use crate::device::Device;
-use crate::error::Result;
-
-/// Images of a batch.
-pub const BATCH: usize = 64;
+use crate::error::{Error, Result};
 
 /// What an evaluation found. Means are over images (or patches).
 #[derive(Clone, Debug, Serialize)]
@@ -50,7 +47,7 @@ pub fn evaluate(device: &mut Device, inference: &mut Inference, images: &Images,
     let mut activity = vec![0.0_f64; code.c];
     let (mut sum, mut square) = (vec![0.0_f64; dims.len()], vec![0.0_f64; dims.len()]);
     let (mut psnr, mut ssim, mut errors, mut l1, mut l0) = (0.0, 0.0, 0.0, 0.0, 0_usize);
-    for batch in chosen.chunks(BATCH) {
+    for batch in chosen.chunks(inference.batch(device)) {
         let x = patches::cut(images, batch, dims.h, dims.w);
         let passed = inference.run(device, &x)?;
         use rayon::prelude::*;
@@ -65,7 +62,7 @@ pub fn evaluate(device: &mut Device, inference: &mut Inference, images: &Images,
             .collect();
         for (p, s, e) in judged {
             // An image without any error would make the mean infinite: 100 dB stands for it.
-            psnr += p.min(100.0);
+            psnr += if p > 100.0 { 100.0 } else { p };
             ssim += s;
             errors += e;
         }
@@ -85,6 +82,11 @@ pub fn evaluate(device: &mut Device, inference: &mut Inference, images: &Images,
         }
     }
     let n = chosen.len() as f64;
+    if !f64::is_finite(errors + l1) {
+        return Err(Error::failed(
+            "the model answers with NaN or infinity: its training diverged; lower optimizer.lr or set optimizer.clip_norm",
+        ));
+    }
     let variance: f64 = sum.iter().zip(&square).map(|(sum, square)| square - sum * sum / n).sum();
     let dead = fired.iter().filter(|fired| !**fired).count();
     activity.iter_mut().for_each(|a| *a /= n * code.area() as f64);

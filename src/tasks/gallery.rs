@@ -4,17 +4,20 @@ use std::path::Path;
 
 use super::evaluate::Report;
 use super::infer::Inference;
-use super::picture;
+use super::{picture, reconstruct};
 use crate::data::{Images, Patch, patches};
 use crate::device::Device;
 use crate::error::Result;
 
+/// Every picture that [`write`] may make.
+pub const NAMES: [&str; 4] = ["reconstructions.png", "whole.png", "filters.png", "atoms.png"];
 /// Pairs shown.
 const SHOWN: usize = 48;
 /// Atoms shown.
 const ATOMS: usize = 64;
 
-/// Writes `reconstructions.png`, `filters.png` and `atoms.png` into a folder, as far as the model has them; returns their names.
+/// Writes `reconstructions.png` (patches above what is drawn from their codes), `whole.png` (a whole image beside its reconstruction, where images are
+/// larger than the model's input), `filters.png` and `atoms.png` into a folder, as far as the model has them; returns their names.
 pub fn write(
     folder: &Path,
     device: &mut Device,
@@ -33,6 +36,14 @@ pub fn write(
     let tiles = |data: &[f32]| data.chunks(dims.len()).map(<[f32]>::to_vec).collect::<Vec<_>>();
     let columns = picture::columns_for(shown.len(), dims.h, dims.w).min(shown.len());
     picture::pairs(&tiles(&x), &tiles(&y), dims.h, dims.w, dims.c, columns).save(&folder.join("reconstructions.png"))?;
+    let (h, w) = (images.table[0].h, images.table[0].w);
+    if (h, w) != (dims.h, dims.w) {
+        let original = images.image_f32(0);
+        let mut drawn = reconstruct::image(device, inference, &original, h, w)?;
+        drawn.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
+        picture::grid(&[original, drawn], h, w, dims.c, 2, 4).save(&folder.join("whole.png"))?;
+        written.push("whole.png");
+    }
     let first = graph.nodes.iter().find_map(|node| node.weight.filter(|w| graph.params[*w].shape.len() == 4));
     if let Some(weight) = first {
         let [k, c, r, s] = graph.params[weight].shape[..] else { unreachable!("four axes were asked for") };

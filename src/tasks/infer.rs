@@ -7,6 +7,9 @@ use crate::error::Result;
 use crate::model::{Builder, Graph, Mode, Store};
 use crate::ops::{StepParams, View};
 
+/// Samples of a batch at most.
+const BATCH: usize = 64;
+
 /// A model's forward pass, compiled once for each size of batch.
 #[derive(Debug)]
 pub struct Inference<'a> {
@@ -40,10 +43,27 @@ impl<'a> Inference<'a> {
         Self { graph, store, compiled: HashMap::new() }
     }
 
-    /// Runs `x`, a whole number of samples in memory order.
+    /// Samples of a batch: [`BATCH`], or fewer where one of them needs much.
+    pub fn batch(&self, device: &Device) -> usize {
+        let largest = self.record(1).0.tape.largest().0 / 4;
+        (device.max_elements() / largest.max(1)).clamp(1, BATCH as u64) as usize
+    }
+
+    /// Runs any number of samples in memory order, batch by batch.
     pub fn run(&mut self, device: &mut Device, x: &[f32]) -> Result<Passed> {
+        let size = self.graph.nodes[0].dims.len();
+        assert!(!x.is_empty() && x.len().is_multiple_of(size), "{} values are no samples", x.len());
+        let mut passed = Passed { y: Vec::new(), z: Vec::new() };
+        for x in x.chunks(self.batch(device) * size) {
+            let Passed { y, z } = self.run_batch(device, x)?;
+            passed.y.extend(y);
+            passed.z.extend(z);
+        }
+        Ok(passed)
+    }
+
+    fn run_batch(&mut self, device: &mut Device, x: &[f32]) -> Result<Passed> {
         let n = x.len() / self.graph.nodes[0].dims.len();
-        assert!(n > 0 && n * self.graph.nodes[0].dims.len() == x.len(), "{} values are no batch", x.len());
         if !self.compiled.contains_key(&n) {
             let compiled = self.compile(device, n)?;
             self.compiled.insert(n, compiled);
@@ -54,13 +74,19 @@ impl<'a> Inference<'a> {
         Ok(Passed { y: device.read(compiled.y)?, z: device.read(compiled.z)? })
     }
 
-    fn compile(&self, device: &mut Device, n: usize) -> Result<Compiled> {
+    /// Records the pass of a batch: the builder, and where input, output and code lie.
+    fn record(&self, n: usize) -> (Builder<'a>, [View; 3]) {
         let mut b = Builder::new(self.graph, self.store, n, Mode::Infer);
-        let mut x = b.input();
+        let x = b.input();
         b.forward(x, &[self.graph.output, self.graph.code]);
-        let (mut y, mut z) = (b.value(self.graph.output), b.value(self.graph.code));
+        let (y, z) = (b.value(self.graph.output), b.value(self.graph.code));
         b.tape.keep(y);
         b.tape.keep(z);
+        (b, [x, y, z])
+    }
+
+    fn compile(&self, device: &mut Device, n: usize) -> Result<Compiled> {
+        let (b, [mut x, mut y, mut z]) = self.record(n);
         let (calls, _) = b.tape.allocate(device, &mut [&mut x, &mut y, &mut z])?;
         Ok(Compiled { program: device.compile(calls)?, x, y, z })
     }

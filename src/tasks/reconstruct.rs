@@ -4,9 +4,6 @@ use super::infer::Inference;
 use crate::device::Device;
 use crate::error::Result;
 
-/// Tiles of a batch.
-const BATCH: usize = 64;
-
 /// Where tiles of `size` begin along a side of `length` ≥ `size`: at most `size/2` apart, the last flush with the end.
 fn starts(length: usize, size: usize) -> Vec<usize> {
     let last = length - size;
@@ -31,7 +28,7 @@ pub fn image(device: &mut Device, inference: &mut Inference, pixels: &[f32], h: 
     let mut weight = vec![0.0_f64; full_h * full_w];
     let tiles: Vec<(usize, usize)> =
         starts(full_h, dims.h).iter().flat_map(|y| starts(full_w, dims.w).into_iter().map(|x| (*y, x))).collect();
-    for batch in tiles.chunks(BATCH) {
+    for batch in tiles.chunks(inference.batch(device)) {
         let mut x = Vec::with_capacity(batch.len() * dims.len());
         for (top, left) in batch {
             for row in *top..top + dims.h {

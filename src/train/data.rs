@@ -53,6 +53,7 @@ pub fn prepare_within(config: &Config, max_memory: u64) -> Result<Prepared> {
             _ => Dims::new(channels, spec.crop, spec.crop),
         },
     };
+    let mut whole = "";
     let fit = Fit { spec, dims, seed: config.seed, limit };
     let (train, validation) = if let Some(source) = &spec.validation_source {
         let want = Wanted { channels: Some(channels), ..want };
@@ -64,11 +65,15 @@ pub fn prepare_within(config: &Config, max_memory: u64) -> Result<Prepared> {
         validation.convert_channels(channels)?;
         (fit.train(pixels)?, fit.validation(Pixels::Resident(validation))?)
     } else {
+        if pixels.len() < 2 || spec.validation <= 0.0 {
+            whole = "; validated on what it is trained on";
+        }
         let (train, validation) = fit.split(pixels);
         (fit.train(train)?, fit.validation(validation)?)
     };
     let streamed = if matches!(train, Pixels::Streamed(_)) { ", streamed from its files" } else { "" };
-    let description = format!("{description}; {} to train{streamed}, {} to validate, as {dims}", train.len(), validation.len());
+    let description =
+        format!("{description}; {} to train{streamed}, {} to validate, as {dims}{whole}", train.len(), validation.len());
     Ok(Prepared { train, validation, description, skipped, dims })
 }
 
@@ -227,7 +232,7 @@ impl Feed {
             }
         };
         let words = images.words();
-        let fits = words.len() as u64 <= device.max_elements();
+        let fits = words.len().max(samples.len()) as u64 <= device.max_elements();
         let way = if fits {
             let lay = |device: &mut Device| Self::lay(device, &words, &images.table_words(), samples.len());
             let (bytes, table, order) = lay(device)?;

@@ -63,7 +63,8 @@ impl Log {
                 .map_err(|error| Error::failed(format!("metrics.jsonl could not be written: {error}")))?;
         }
         if self.json {
-            println!("{value}");
+            // A reader that has left does not stop a training.
+            let _ = writeln!(std::io::stdout(), "{value}");
         }
         Ok(())
     }

@@ -24,14 +24,14 @@ impl Schedule {
             seed: config.seed,
             steps_per_epoch: steps_per_epoch as f64,
             total,
-            sparsity_warmup: config.sparsity.warmup_epochs * steps_per_epoch as f64,
+            sparsity_warmup: in_steps(config.sparsity.warmup_steps, config.sparsity.warmup_epochs, steps_per_epoch as f64),
         })
     }
 
     /// Factor on the peak learning rate at a step (from 0).
     pub fn factor(&self, step: u64) -> f64 {
         let s = &self.schedule;
-        let warmup = s.warmup_epochs * self.steps_per_epoch;
+        let warmup = in_steps(s.warmup_steps, s.warmup_epochs, self.steps_per_epoch);
         let at = step as f64;
         let rising = if at < warmup { (at + 1.0) / warmup.max(1.0) } else { 1.0 };
         let progress = (at / (self.total.max(2) - 1) as f64).min(1.0);
@@ -68,13 +68,18 @@ impl Schedule {
     }
 }
 
+/// A span given in steps, or else in epochs.
+fn in_steps(steps: u64, epochs: f64, steps_per_epoch: f64) -> f64 {
+    if steps > 0 { steps as f64 } else { epochs * steps_per_epoch }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn schedule(set: &[&str]) -> Schedule {
         let sets: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
-        let config = Config::parse(crate::spec::preset_text("w1").unwrap(), "w1", &sets).unwrap();
+        let config = Config::parse(crate::spec::preset_text("sparse").unwrap(), "w1", &sets).unwrap();
         Schedule::new(&config, 10, 100).unwrap()
     }
 

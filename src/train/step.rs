@@ -78,10 +78,19 @@ pub fn record(device: &mut Device, spec: &StepSpec) -> Result<Recorded> {
     Ok(Recorded { calls, x, memory })
 }
 
-/// Bytes that a step's own buffers would take, and the largest of them.
-pub fn planned_bytes(spec: &StepSpec) -> Result<(u64, u64)> {
+/// Bytes that a step's own buffers would take.
+#[derive(Clone, Copy, Debug)]
+pub struct Planned {
+    /// All of them.
+    pub total: u64,
+    /// The largest.
+    pub largest: u64,
+}
+
+/// What a step would take, without making it.
+pub fn planned_bytes(spec: &StepSpec) -> Result<Planned> {
     let (mut b, _) = build(spec)?;
-    Ok((b.tape.planned_bytes(), b.tape.largest().0))
+    Ok(Planned { total: b.tape.planned_bytes(), largest: b.tape.largest().0 })
 }
 
 fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View)> {

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use super::data::Feed;
 use super::log::{Log, Progress};
 use super::schedule::Schedule;
-use super::step::{self, StepSpec, WIDTH};
+use super::step::{self, Resident, StepSpec, WIDTH};
 use crate::data::Pixels;
 use crate::device::{Device, Pending, Program};
 use crate::error::{Error, Result};
-use crate::model::{Graph, Store};
+use crate::model::{Graph, Purpose, Store};
 use crate::ops::View;
 use crate::spec::Config;
 
@@ -70,6 +70,71 @@ pub struct Trainer<'a> {
     paused: Duration,
 }
 
+/// The step that a configuration means.
+fn spec<'s>(
+    config: &'s Config,
+    graph: &'s Graph,
+    store: &'s Store,
+    resident: Option<Resident>,
+    scalars: View,
+) -> Result<StepSpec<'s>> {
+    Ok(StepSpec {
+        graph,
+        store,
+        n: config.train.batch,
+        loss: config.loss.resolve()?,
+        sparsity: &config.sparsity,
+        optimizer: &config.optimizer,
+        resident,
+        scalars,
+        count_code: true,
+    })
+}
+
+/// Fails, with the figures, if the training cannot fit. Nothing has been made yet.
+fn fits(device: &Device, config: &Config, graph: &Graph, purpose: Purpose, pixels: &Pixels) -> Result<()> {
+    let store = Store::layout(graph, purpose);
+    let batch = config.train.batch as u64;
+    let planned = step::planned_bytes(&spec(config, graph, &store, None, store.weights)?)?;
+    let mib = |bytes: u64| bytes >> 20;
+    let one = device.max_elements() * 4;
+    if 4 * store.weights.len as u64 > one {
+        return Err(Error::usage(format!(
+            "the model's {} parameters take {} MiB, {} allows {} MiB in one buffer: use fewer filters or units",
+            graph.parameter_count(),
+            mib(4 * store.weights.len as u64),
+            device.label(),
+            mib(one)
+        )));
+    }
+    if planned.largest > one {
+        return Err(Error::usage(format!(
+            "train.batch = {batch}: one buffer would take {} MiB, {} allows {} MiB; a batch of {} would fit",
+            mib(planned.largest),
+            device.label(),
+            mib(one),
+            (batch * one / planned.largest).max(1)
+        )));
+    }
+    let fixed = store.bytes() + pixels.resident_bytes();
+    let Some(budget) = device.budget() else { return Ok(()) };
+    if fixed + planned.total > budget {
+        let fitting = budget.saturating_sub(fixed) * batch / planned.total.max(1);
+        let advice = if fitting > 0 {
+            format!("a batch of {fitting} would fit")
+        } else {
+            "use a smaller model or fewer images".to_owned()
+        };
+        return Err(Error::usage(format!(
+            "train.batch = {batch}: parameters and data take {} MiB and the step {} MiB, of {} MiB that are free; {advice}",
+            mib(fixed),
+            mib(planned.total),
+            mib(budget)
+        )));
+    }
+    Ok(())
+}
+
 /// How a training went.
 #[derive(Clone, Copy, Debug)]
 pub struct Finished {
@@ -83,6 +148,8 @@ impl<'a> Trainer<'a> {
     /// Lays out data and model, draws the first weights, records the step.
     pub fn new(device: &mut Device, config: &Config, graph: &'a Graph, pixels: &Pixels) -> Result<Self> {
         let batch = config.train.batch;
+        let purpose = Purpose::Train { moments: if config.optimizer.kind == "sgd" { 1 } else { 2 } };
+        fits(device, config, graph, purpose, pixels)?;
         let feed = Feed::new(device, pixels, graph.nodes[0].dims, &config.data, batch, config.seed)?;
         let steps_per_epoch = feed.steps_per_epoch;
         let total = match config.train.steps {
@@ -92,35 +159,15 @@ impl<'a> Trainer<'a> {
         if total > u64::from(u32::MAX) {
             return Err(Error::usage(format!("train: {total} steps are more than a run can number")));
         }
-        let store = Store::new(device, graph, true)?;
+        let store = Store::new(device, graph, purpose)?;
         store.initialise(device, graph, config.seed);
         let log_every = config.train.log_every.min(total);
         let slots = (2 * log_every).next_power_of_two().max(64);
         let scalars = device.alloc_real("scalars of steps", slots as usize * WIDTH)?;
-        let spec = StepSpec {
-            graph,
-            store: &store,
-            n: batch,
-            loss: config.loss.resolve()?,
-            sparsity: &config.sparsity,
-            optimizer: &config.optimizer,
-            resident: feed.resident(),
-            scalars,
-            count_code: true,
-        };
-        let largest = step::planned_bytes(&spec)?.1 / 4;
-        if largest > device.max_elements() {
-            let fitting = batch as u64 * device.max_elements() / largest;
-            return Err(Error::usage(format!(
-                "train.batch = {batch}: one buffer would take {} MiB, {} allows {} MiB; a batch of {fitting} would fit",
-                largest >> 18,
-                device.label(),
-                device.max_elements() >> 18
-            )));
-        }
+        let spec = spec(config, graph, &store, feed.resident(), scalars)?;
         let recorded = step::record(device, &spec)?;
         let memory = MemoryPlan {
-            parameters: 4 * (store.weights.len + store.grads.len + store.m.len + store.v.len) as u64,
+            parameters: store.bytes(),
             activations: recorded.memory.bytes,
             unshared: recorded.memory.unshared_bytes,
             data: feed.resident_bytes(),
@@ -197,6 +244,11 @@ impl<'a> Trainer<'a> {
         device.wait()?;
         let seconds = (self.started.elapsed() - self.paused).as_secs_f64();
         Ok(Finished { seconds, images_per_s: (self.done * self.batch as u64) as f64 / seconds })
+    }
+
+    /// Logs what is still on its way, so that the log's order does not depend on when results arrive.
+    pub fn flush(&mut self, device: &mut Device, log: &mut Log) -> Result<()> {
+        self.settle(device, log)
     }
 
     /// Takes the losses of the last interval, logs them, and stops at NaN or infinity.

@@ -6,7 +6,7 @@ use super::case::{Case, Tensor, Values};
 use super::prepare::{Prepared, Step, Unpack, batch_of, step_of};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::{Builder, Graph, Mode, Store};
+use crate::model::{Builder, Graph, Mode, Purpose, Store};
 use crate::shape::{Dims, to_nhwc};
 use crate::spec::ModelSpec;
 
@@ -79,7 +79,7 @@ fn graph_case(
 ) -> Result<Prepared> {
     let graph = Graph::new(spec, dims).map_err(|error| error.at(case.id()))?;
     let (n, _) = batch_of(case, case.input("x")?)?;
-    let store = Store::new(device, &graph, true)?;
+    let store = Store::new(device, &graph, Purpose::Train { moments: 1 })?;
     let mode = if case.attrs["mode"] == "infer" { Mode::Infer } else { Mode::Train };
     let mut b = Builder::new(&graph, &store, n, mode);
     b.input_gradient = true;
@@ -122,7 +122,7 @@ fn graph_case(
         last.push((format!("{} after", state.name), store.state(i), Unpack::Plain));
     }
     let mut buffers = memory.buffers;
-    buffers.extend([store.weights, store.grads, store.m, store.v, store.state, store.idle].map(|view| view.buffer));
+    buffers.extend(store.views().map(|view| view.buffer));
     Ok(Prepared {
         calls,
         first,

@@ -6,7 +6,7 @@ use super::case::{Case, Values};
 use super::prepare::{Prepared, Step, Unpack};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::{Graph, Store};
+use crate::model::{Graph, Purpose, Store};
 use crate::ops::{LossKind, StepParams};
 use crate::shape::{Dims, to_nhwc};
 use crate::spec::{ModelSpec, OptimizerSpec, SparsitySpec};
@@ -51,7 +51,7 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
     };
     let dims = Dims::new(c, h, w);
     let graph = Graph::new(&spec(case)?, dims).map_err(|error| error.at(case.id()))?;
-    let store = Store::new(device, &graph, true)?;
+    let store = Store::new(device, &graph, Purpose::Train { moments: 1 })?;
     let scalars = device.alloc_real("scalars", step::WIDTH)?;
     let rule = &case.attrs["optimizer"];
     let kind = rule["kind"].as_str().unwrap_or("sgd");
@@ -64,7 +64,7 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
         weight_decay: rule["weight_decay"].as_f64().unwrap_or(0.0),
         ..OptimizerSpec::default()
     };
-    let sparsity = SparsitySpec { lambda: case.number("lambda")?, ..SparsitySpec::default() };
+    let sparsity = SparsitySpec { penalty: "l1".to_owned(), lambda: case.number("lambda")?, ..SparsitySpec::default() };
     let spec = StepSpec {
         graph: &graph,
         store: &store,
@@ -87,7 +87,8 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
             params: StepParams { step: i as u32, lr: lr as f32, ..StepParams::default() },
         })
         .collect();
-    let mut first = Vec::new();
+    // A penalty of weight 0 is not recorded: its scalar keeps this.
+    let mut first = vec![(scalars, Values::Real(vec![0.0; step::WIDTH]))];
     let mut last = Vec::new();
     for (i, param) in graph.params.iter().enumerate() {
         let tensor = case.input(&format!("init.{}", param.name))?;
@@ -106,6 +107,6 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
     let each = [("reconstruction_loss", step::RECONSTRUCTION), ("sparsity_loss", step::SPARSITY)]
         .map(|(name, index)| (name.to_owned(), crate::ops::View { len: 1, start: index, ..scalars }, Unpack::Plain));
     let mut buffers = recorded.memory.buffers;
-    buffers.extend([store.weights, store.grads, store.m, store.v, store.state, store.idle, scalars].map(|view| view.buffer));
+    buffers.extend(store.views().into_iter().chain([scalars]).map(|view| view.buffer));
     Ok(Prepared { calls: recorded.calls, first, steps, each: each.to_vec(), last, buffers, guards: store.gaps() })
 }

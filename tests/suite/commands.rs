@@ -123,11 +123,18 @@ fn wrong_input_is_answered_by_one_line() {
         (&["--set", "nonsense"], &["key=value"]),
         (&["--set", "model.layers.coed.units=3"], &["encoder.0"]),
         (&["--set", "model.layers.code.units=0"], &["code"]),
-        (&["--set", "model.layers.encoder.0.kernel=99"], &["encoder.0", "kernel 99"]),
+        (
+            &["--set", "model.layers.encoder.0.kernel=99", "--set", "model.layers.encoder.0.padding=0"],
+            &["encoder.0", "kernel 99"],
+        ),
         (&["--set", "model.layers.encoder.0.stride=2"], &["the model turns", "8x8"]),
         (&["--set", "model.layers.encoder.0.activation=rleu"], &["encoder.0", "rleu", "relu"]),
         (&["--set", "loss.kind=l3"], &["loss.kind", "charbonnier"]),
         (&["--batch", "0"], &["train.batch"]),
+        (&["--batch", "400000000"], &["train.batch", "would fit"]),
+        (&["--set", "train.batch=abc"], &["train.batch", "abc"]),
+        (&["--set", "model.code=input"], &["model.code"]),
+        (&["--set", "model.layers.code.units=60000000"], &["MiB"]),
         (&["--config", "no-such-file.toml"], &["no-such-file.toml"]),
     ];
     for (more, words) in cases {
@@ -159,6 +166,9 @@ fn a_diverging_run_stops_and_says_where() {
         [&["train", "digits", "--out", &run], &SMALL[..], &["--set", "optimizer.lr=1e30", "--set", "optimizer.clip_norm=0"]]
             .concat();
     fail(&arguments, 1, &["step", "loss", "optimizer.lr"]);
+    // The last update ruins the weights when every loss seen was finite.
+    let one = ["--force", "--steps=1", "--set", "optimizer.lr=1e30", "--set", "optimizer.clip_norm=0", "--device", "cpu", "-q"];
+    fail(&[&["train", "digits", "--out", &run], &one[..]].concat(), 1, &["diverged", "optimizer.lr"]);
     assert!(!Path::new(&run).join("model.safetensors").exists());
 }
 

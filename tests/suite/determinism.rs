@@ -1,7 +1,7 @@
 //! The same bytes from the same seed on the CPU path, whatever the number of threads, and the same bytes from saving, loading and saving again.
 
 use csae::device::Device;
-use csae::model;
+use csae::model::{self, Purpose};
 use csae::spec::Config;
 
 use crate::training::{Training, small};
@@ -44,7 +44,7 @@ fn a_model_is_saved_and_loaded_whole() {
     model::save(&first, &mut training.device, &training.graph, &training.store).unwrap();
     let loaded = model::load(&first).unwrap();
     let mut device = Device::cpu();
-    let store = loaded.place(&mut device, &loaded.graph, false).unwrap();
+    let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer).unwrap();
     model::save(&second, &mut device, &loaded.graph, &store).unwrap();
     let [a, b] = [&first, &second].map(|path| std::fs::read(path).unwrap());
     assert!(a == b, "saving again gives other bytes");

@@ -45,7 +45,9 @@ fn layers_and_models_agree_with_differences() {
         checked += errors.len();
         for (input, error) in errors {
             // Written so that NaN fails.
-            if !(error <= TOLERANCE) {
+            // Written so that NaN fails.
+            let passed = error <= TOLERANCE;
+            if !passed {
                 failures.push(format!("{}: grad_{input} differs from differences by {error:.2e}", case.id()));
             }
         }

@@ -2,7 +2,7 @@
 
 use csae::device::{Device, Program};
 use csae::error::Result;
-use csae::model::{Graph, Store};
+use csae::model::{Graph, Purpose, Store};
 use csae::ops::{Augment, Call, StepParams, View};
 use csae::rng::Stream;
 use csae::shape::Dims;
@@ -94,7 +94,7 @@ impl Training {
     pub fn new(mut device: Device, config: &Config, n: usize) -> Result<Self> {
         let [c, h, w] = config.model.input.unwrap_or([3, 16, 16]);
         let graph = Graph::new(&config.model, Dims::new(c, h, w))?;
-        let store = Store::new(&mut device, &graph, true)?;
+        let store = Store::new(&mut device, &graph, Purpose::Train { moments: 2 })?;
         store.initialise(&mut device, &graph, config.seed);
         let scalars = device.alloc_real("scalars", ROWS * step::WIDTH)?;
         let augment = Augment { crop: true, flip_x: true, flip_y: false };
