@@ -17,7 +17,7 @@
 //!  tasks    what users do with a model: evaluate, reconstruct, pictures
 //!  verify   the case table against the oracle, stored cases with another program's answers, central differences
 //!  bench    training steps and kernels, timed
-//!  data     folders, IDX files, bundled sets → bytes and a table; patches
+//!  data     folders, lists, IDX, CIFAR and npy files, bundled sets → bytes and a table, or a catalogue to stream from; patches
 //! ```
 //!
 //! # Conventions

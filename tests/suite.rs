@@ -5,10 +5,14 @@
 mod commands;
 #[path = "suite/conformance.rs"]
 mod conformance;
+#[path = "suite/data.rs"]
+mod data;
 #[path = "suite/determinism.rs"]
 mod determinism;
 #[path = "suite/dispatches.rs"]
 mod dispatches;
+#[path = "suite/fuzz.rs"]
+mod fuzz;
 #[path = "suite/gpu.rs"]
 mod gpu;
 #[path = "suite/gradients.rs"]

@@ -26,6 +26,9 @@ pub struct EvalArgs {
     /// Look at no more than so many patches; 0: all
     #[arg(long, default_value_t = 0, value_name = "N")]
     limit: usize,
+    /// A file that does not decode is an error, not skipped
+    #[arg(long)]
+    strict: bool,
     #[command(flatten)]
     pub(super) common: Common,
 }
@@ -38,11 +41,9 @@ pub fn run(args: EvalArgs) -> anyhow::Result<()> {
     let mut images = match bundled::validation_of(&args.data) {
         Some(images) => images,
         None => {
-            let found = data::load(&args.data, &Wanted { channels: Some(dims.c), strict: false })?;
+            let found = data::load(&args.data, &Wanted { channels: Some(dims.c), strict: args.strict })?;
             args.common.say(&format!("data: {}", found.description));
-            for (file, reason) in &found.skipped {
-                args.common.say(&format!("skipped {file}: {reason}"));
-            }
+            args.common.say_skipped(&found.skipped);
             found.images
         }
     };

@@ -115,6 +115,11 @@ impl Common {
         Ok(device)
     }
 
+    /// Counts the files that were passed over and names some, or all with `-v`.
+    pub fn say_skipped(&self, skipped: &[(String, String)]) {
+        csae::data::tell_skipped(skipped, self.verbose).iter().for_each(|line| self.say(line));
+    }
+
     /// A line for people on standard error.
     pub fn say(&self, line: &str) {
         if !self.quiet {

@@ -32,6 +32,9 @@ pub struct ReconstructArgs {
     /// Write over existing files
     #[arg(long)]
     force: bool,
+    /// A file that does not decode is an error, not skipped
+    #[arg(long)]
+    strict: bool,
     #[command(flatten)]
     pub(super) common: Common,
 }
@@ -43,10 +46,8 @@ pub fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     let c = graph.nodes[0].dims.c;
     let mut jobs: Vec<(Images, usize, PathBuf)> = Vec::new();
     for source in &args.images {
-        let found = data::load(source, &Wanted { channels: Some(c), strict: false })?;
-        for (file, reason) in &found.skipped {
-            args.common.say(&format!("skipped {file}: {reason}"));
-        }
+        let found = data::load(source, &Wanted { channels: Some(c), strict: args.strict })?;
+        args.common.say_skipped(&found.skipped);
         for i in 0..found.images.len() {
             // A folder's files keep their places below it; a single file its name.
             let name = Path::new(&found.images.names[i]);

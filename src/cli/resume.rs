@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use csae::data::budget;
 use csae::error::Error;
 use csae::spec::Config;
 use csae::train::checkpoint::{self, Checkpoint};
@@ -67,9 +68,10 @@ pub fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
         }
     }
     let mut to_load = config.clone();
-    let mut begun_by = None;
+    let (mut begun_by, mut max_memory) = (None, None);
     if let Some(origin) = origin {
         to_load.data.source = origin.source;
+        max_memory = origin.max_memory;
         args.common.device.get_or_insert(origin.device);
         if let (None, Some(threads)) = (args.common.threads, origin.threads.and_then(std::num::NonZeroUsize::new)) {
             super::use_threads(threads)?;
@@ -77,7 +79,11 @@ pub fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
         }
         begun_by = (origin.csae != env!("CARGO_PKG_VERSION")).then_some(origin.csae);
     }
-    let mut job = Job::new(to_load)?;
+    let max_memory = match &max_memory {
+        Some(text) => budget::parse_bytes(text)?,
+        None => budget::default_max_memory(),
+    };
+    let mut job = Job::new(to_load, max_memory)?;
     job.config.data.source.clone_from(&config.data.source);
     let mut device = args.common.open().map_err(|error| error.at(format!("{} cannot go on as it was", args.run.display())))?;
     if let Some(version) = begun_by {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use csae::data::budget;
 use csae::error::Error;
 use csae::files;
 use csae::spec::{self, Config};
@@ -13,8 +14,10 @@ use super::training::Job;
 
 /// Train a model.
 ///
-/// DATA is a folder of images, an IDX file (.gz too) or the name of a bundled set. The run folder gets config.toml, model.safetensors (the
-/// last), best.safetensors (the best in validation), metrics.jsonl, pictures, and checkpoints from which `csae resume` goes on; Ctrl-C writes one.
+/// DATA is a folder of images, an IDX file (.gz too), CIFAR's binary files or their folder, an .npy file (floats are rounded to 8 bits), a list of image
+/// files (@FILE, or - for standard input) or the name of a bundled set. What does not fit into memory is streamed. The run folder gets config.toml, model.safetensors
+/// (the last), best.safetensors (the best in validation), metrics.jsonl, pictures, and checkpoints from which `csae resume` goes on; Ctrl-C writes
+/// one.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae train\n  csae train my-photos/ --set data.crop=48 --epochs 5\n  csae train train-images-idx3-ubyte.gz --preset w1 --device cpu"
@@ -49,6 +52,12 @@ pub struct TrainArgs {
     /// Write over an existing run folder
     #[arg(long)]
     force: bool,
+    /// A file that does not decode is an error, not skipped
+    #[arg(long)]
+    strict: bool,
+    /// Memory that the data may take, such as 512MiB or 2GiB; what is larger is streamed [default: 3/4 of what is free]
+    #[arg(long, value_name = "SIZE")]
+    max_memory: Option<String>,
     #[command(flatten)]
     pub(super) common: Common,
 }
@@ -76,6 +85,7 @@ impl TrainArgs {
         if let Some(steps) = self.steps {
             config.train.steps = steps;
         }
+        config.data.strict |= self.strict;
         if let Some(seed) = self.seed {
             config.seed = seed;
         }
@@ -87,11 +97,16 @@ impl TrainArgs {
 pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     let config = args.config()?;
     let folder = RunFolder::at(&run_folder(args.out.as_deref(), args.force)?);
-    let job = Job::new(config)?;
+    let max_memory = match &args.max_memory {
+        Some(text) => budget::parse_bytes(text).map_err(|error| error.at("--max-memory"))?,
+        None => budget::default_max_memory(),
+    };
+    let job = Job::new(config, max_memory)?;
     let mut device = args.common.open()?;
     job.run(&args.common, &mut device, &folder, None, |device| {
         let threads = args.common.threads.map(std::num::NonZeroUsize::get);
-        folder.create(&job.config, &Origin::new(&job.config, device.again(args.common.device()), threads)?)
+        let origin = Origin::new(&job.config, device.again(args.common.device()), threads)?;
+        folder.create(&job.config, &Origin { max_memory: args.max_memory.clone(), ..origin })
     })
 }
 

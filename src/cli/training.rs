@@ -21,9 +21,9 @@ pub struct Job {
 }
 
 impl Job {
-    /// Reads the data and checks the model against them; the configuration then has the model with every size.
-    pub fn new(mut config: Config) -> Result<Self> {
-        let prepared = data::prepare(&config)?;
+    /// Reads the data, which are streamed if they take more than `max_memory` bytes, and checks the model against them; the configuration then has the model with every size.
+    pub fn new(mut config: Config, max_memory: u64) -> Result<Self> {
+        let prepared = data::prepare_within(&config, max_memory)?;
         let graph = Graph::new(&config.model, prepared.dims)?;
         graph.check_autoencoder()?;
         config.model = graph.spec.clone();
@@ -32,9 +32,7 @@ impl Job {
 
     fn tell(&self, common: &Common, device: &mut Device, trainer: &Trainer) {
         common.say(&format!("data: {}", self.prepared.description));
-        for (file, reason) in &self.prepared.skipped {
-            common.say(&format!("skipped {file}: {reason}"));
-        }
+        common.say_skipped(&self.prepared.skipped);
         common.say(&format!(
             "model: {} parameters, code of {}; {} steps of {} images, {} an epoch",
             self.graph.parameter_count(),

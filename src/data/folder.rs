@@ -6,12 +6,14 @@ use std::fs::File;
 use std::io::{BufReader, Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 use rayon::prelude::*;
 
+use super::catalogue::{Catalogue, Item, Pixels, Place};
 use super::images::{Images, Labels, gray_to_rgb, rgb_to_gray};
-use super::{Loaded, Wanted, idx};
+use super::{Opened, Wanted, idx};
 use crate::error::{Error, Result};
 
 /// The file name endings that are taken for images.
@@ -23,8 +25,8 @@ const MAX_IMAGE_BYTES: u64 = 512 << 20;
 /// The largest image file that is read.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
-/// Files decoded at a time, before their pixels join the set.
-const AT_ONCE: usize = 128;
+/// Files decoded at a time for each thread, before their pixels join the set: few, since photographs take tens of megabytes each.
+const AT_ONCE: usize = 4;
 
 /// A decoded image: gray (1) or RGB (3), H,W,C.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,56 +168,103 @@ pub(super) fn load_file(path: &Path, want: &Wanted) -> Result<Images> {
 
 /// Reads every image below `root`, in the order of their paths. Hidden files and folders are passed over, as are files that are not called like
 /// images.
-pub(super) fn load(root: &Path, want: &Wanted) -> Result<Loaded> {
-    if let Some(channels) = want.channels.filter(|c| ![1, 3].contains(c)) {
-        return Err(Error::usage(format!(
-            "{}: image files give 1 channel (gray) or 3 (RGB), not {channels}; change the model's channels",
-            root.display()
-        )));
-    }
+pub(super) fn load(root: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
     let found = find(root)?;
     if found.images.is_empty() {
         return Err(nothing_found(root, &found.idx));
     }
-    let mut gathered = Gathered { images: Images::new(want.channels.unwrap_or(1)), from: Vec::new(), skipped: Vec::new() };
-    for (part, files) in found.images.chunks(AT_ONCE).enumerate() {
+    gather(&Files { place: &root.display().to_string(), root, files: &found.images, labelled: true }, want, limit)
+}
+
+/// Image files to read.
+pub(super) struct Files<'a> {
+    /// What names them, for people.
+    pub place: &'a str,
+    /// What their paths are relative to.
+    pub root: &'a Path,
+    /// The paths, in order.
+    pub files: &'a [PathBuf],
+    /// Whether sub-folders are classes.
+    pub labelled: bool,
+}
+
+/// Decodes files. Their pixels are kept as long as they do not exceed `limit` bytes.
+pub(super) fn gather(source: &Files, want: &Wanted, limit: u64) -> Result<Opened> {
+    let Files { place, root, files, labelled } = *source;
+    if let Some(channels) = want.channels.filter(|c| ![1, 3].contains(c)) {
+        return Err(Error::usage(format!(
+            "{place}: image files give 1 channel (gray) or 3 (RGB), not {channels}; change the model's channels"
+        )));
+    }
+    let channels = want.channels.unwrap_or(1);
+    let mut gathered = Gathered {
+        images: Some(Images::new(channels)),
+        catalogue: Catalogue { channels, ..Catalogue::default() },
+        grows: want.channels.is_none(),
+        from: Vec::new(),
+        limit,
+    };
+    let mut skipped = Vec::new();
+    let at_once = AT_ONCE * rayon::current_num_threads();
+    for (part, files) in files.chunks(at_once).enumerate() {
         let decoded: Vec<Result<Decoded>> = files.par_iter().map(|file| decode_file(&root.join(file))).collect();
         for (i, (file, decoded)) in files.iter().zip(decoded).enumerate() {
             match decoded {
-                Ok(decoded) => {
-                    gathered.push(part * AT_ONCE + i, slashed(file), &decoded, want).map_err(|e| e.at(root.display()))?
-                }
+                Ok(decoded) => gathered.push(part * at_once + i, root, file, &decoded)?,
                 Err(error) if want.strict => return Err(error.at(root.join(file).display())),
-                Err(error) => gathered.skipped.push((root.join(file).display().to_string(), error.to_string())),
+                Err(error) => skipped.push((root.join(file).display().to_string(), error.to_string())),
             }
         }
     }
-    let Gathered { mut images, from, skipped } = gathered;
-    if images.is_empty() {
+    let Gathered { images, mut catalogue, from, .. } = gathered;
+    if catalogue.is_empty() {
         let (first, why) = &skipped[0];
         let others = if skipped.len() == 1 { String::new() } else { format!(", nor can any of the other {}", skipped.len() - 1) };
-        return Err(Error::usage(format!("{}: no image can be used; {first}: {why}{others}", root.display())));
+        return Err(Error::usage(format!("{place}: no image can be used; {first}: {why}{others}")));
     }
-    images.labels = labels(&found.images, &from);
-    let description = format!("{}: {}", root.display(), images.describe());
-    Ok(Loaded { images, skipped, description })
+    catalogue.labels = if labelled { labels(files, &from) } else { None };
+    let pixels = match images {
+        Some(mut images) => {
+            (images.names, images.labels) = (catalogue.names, catalogue.labels);
+            Pixels::Resident(images)
+        }
+        None => Pixels::Streamed(Arc::new(catalogue)),
+    };
+    Ok(Opened { skipped, ..Opened::new(place, pixels, "") })
 }
 
 struct Gathered {
-    images: Images,
+    /// The pixels, while they fit.
+    images: Option<Images>,
+    catalogue: Catalogue,
+    /// Whether the first colour image makes the set RGB.
+    grows: bool,
     /// Which of the found files each image is.
     from: Vec<usize>,
-    skipped: Vec<(String, String)>,
+    limit: u64,
 }
 
 impl Gathered {
     /// Adds an image. The set stays gray until the first colour image, unless the channels are given.
-    fn push(&mut self, file: usize, name: String, decoded: &Decoded, want: &Wanted) -> Result<()> {
-        if want.channels.is_none() && decoded.channels > self.images.channels {
-            self.images.convert_channels(decoded.channels)?;
+    fn push(&mut self, index: usize, root: &Path, file: &Path, decoded: &Decoded) -> Result<()> {
+        let Decoded { h, w, .. } = *decoded;
+        let before = self.catalogue.channels;
+        if self.grows && decoded.channels > before {
+            self.catalogue.channels = decoded.channels;
         }
-        self.from.push(file);
-        self.images.push(name, decoded.h, decoded.w, &to_channels(decoded, self.images.channels))
+        let channels = self.catalogue.channels;
+        self.from.push(index);
+        self.catalogue.names.push(slashed(file));
+        self.catalogue.items.push(Item::new(Place::File(root.join(file)), h, w));
+        let held = self.images.as_ref().map_or(0, |images| images.bytes.len() / before * channels);
+        if (held + h * w * channels) as u64 > self.limit {
+            self.images = None;
+        }
+        if let Some(images) = &mut self.images {
+            images.convert_channels(channels)?;
+            images.push(String::new(), h, w, &to_channels(decoded, channels))?;
+        }
+        Ok(())
     }
 }
 

@@ -2,16 +2,14 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::array::{Array, MAX_COUNT, Sample};
 use super::images::{Entry, Images, Labels, MAX_BYTES, too_large};
 use crate::error::{Error, Result};
-
-/// The most images (or labels) a file may hold: the table and the names take memory too.
-const MAX_COUNT: u64 = 10_000_000;
 
 /// What deflate can shrink at most; a header that promises more than this allows is refused before anything is unpacked.
 const MAX_DEFLATE_RATIO: u64 = 1032;
@@ -40,22 +38,58 @@ pub fn load(path: &Path) -> Result<Images> {
         images(BufReader::new(file), size).map_err(|e| e.at(path.display()))
     };
     let mut images = read()?;
+    images.labels = labels_for(path, images.len())?;
+    Ok(images)
+}
+
+/// The array to stream from, with its labels, if its images take more than `limit` bytes.
+///
+/// # Errors
+/// As [`load`]; and what is gzipped cannot be read by seeking.
+pub(super) fn to_stream(path: &Path, limit: u64) -> Result<Option<(Array, Option<Labels>)>> {
+    let place = |e: Error| e.at(path.display());
+    let size = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?.len();
+    let mut reader = BufReader::new(File::open(path).map_err(|e| Error::io(path, &e))?);
+    let packed = reader.fill_buf().is_ok_and(|start| start.starts_with(&[0x1f, 0x8b]));
+    let head = if packed {
+        header(&mut MultiGzDecoder::new(reader), size.saturating_mul(MAX_DEFLATE_RATIO))
+    } else {
+        header(&mut reader, size)
+    };
+    // what is wrong with the file is said when it is read
+    let Some((dims, promised)) = head.ok().filter(|(_, promised)| *promised > limit) else { return Ok(None) };
+    if packed {
+        return Err(place(Error::usage(format!(
+            "its {promised} bytes are more than fit into memory, and gzip cannot be read in parts: unpack it (gunzip), or raise --max-memory"
+        ))));
+    }
+    let start = 4 + 4 * dims.len() as u64;
+    if size > start + promised {
+        return Err(place(surplus(&shape_of(&dims))));
+    }
+    let (n, h, w, c) = sizes(&dims.iter().map(|&dim| dim as usize).collect::<Vec<_>>()).map_err(place)?;
+    let array = Array { start, count: n, skip: 0, h, w, c, planar: false, sample: Sample::U8 };
+    Ok(Some((array, labels_for(path, n)?)))
+}
+
+/// The labels beside a file of `count` images.
+fn labels_for(path: &Path, count: usize) -> Result<Option<Labels>> {
     if let Some(beside) = labels_beside(path) {
         let size = std::fs::metadata(&beside).map_err(|e| Error::io(&beside, &e))?.len();
         let file = File::open(&beside).map_err(|e| Error::io(&beside, &e))?;
         let of = labels(BufReader::new(file), size).map_err(|e| e.at(beside.display()))?;
-        if of.len() != images.len() {
+        if of.len() != count {
             return Err(Error::usage(format!(
                 "{}: {} labels for the {} images of {}; rename it if it does not belong to them",
                 beside.display(),
                 of.len(),
-                images.len(),
+                count,
                 path.display()
             )));
         }
-        images.labels = Some(with_classes(of));
+        return Ok(Some(with_classes(of)));
     }
-    Ok(images)
+    Ok(None)
 }
 
 /// Reads images from bytes in memory.
@@ -79,9 +113,19 @@ fn with_classes(of: Vec<u8>) -> Labels {
     Labels { classes: (0..count).map(|class| class.to_string()).collect(), of: of.into_iter().map(u32::from).collect() }
 }
 
-fn images(reader: impl std::io::BufRead, size: u64) -> Result<Images> {
+fn images(reader: impl BufRead, size: u64) -> Result<Images> {
     let (dims, bytes) = read(reader, size)?;
-    let &[n, h, w, ref rest @ ..] = dims.as_slice() else {
+    let (n, h, w, channels) = sizes(&dims)?;
+    let each = h * w * channels;
+    let table = (0..n).map(|i| Entry { offset: i * each, h, w }).collect();
+    let digits = (n - 1).to_string().len();
+    let names = (0..n).map(|i| format!("{i:0digits$}")).collect();
+    Ok(Images { bytes, table, channels, names, labels: None })
+}
+
+/// Number, height, width and channels of images.
+fn sizes(dims: &[usize]) -> Result<(usize, usize, usize, usize)> {
+    let &[n, h, w, ref rest @ ..] = dims else {
         let what = if dims.len() == 1 { "looks like labels; name the images' file instead" } else { "is not a set of images" };
         return Err(Error::usage(format!("{} dimension(s) where images have 3 (N,H,W) or 4 (N,H,W,C): this {what}", dims.len())));
     };
@@ -91,20 +135,16 @@ fn images(reader: impl std::io::BufRead, size: u64) -> Result<Images> {
         [c] => return Err(Error::usage(format!("{c} channels; 1 to 4 are possible (the order of dimensions is N,H,W,C)"))),
         _ => return Err(Error::usage(format!("{} dimensions where images have 3 (N,H,W) or 4 (N,H,W,C)", dims.len()))),
     };
-    let each = h * w * channels;
-    let table = (0..n).map(|i| Entry { offset: i * each, h, w }).collect();
-    let digits = (n - 1).to_string().len();
-    let names = (0..n).map(|i| format!("{i:0digits$}")).collect();
-    Ok(Images { bytes, table, channels, names, labels: None })
+    Ok((n, h, w, channels))
 }
 
-fn labels(reader: impl std::io::BufRead, size: u64) -> Result<Vec<u8>> {
+fn labels(reader: impl BufRead, size: u64) -> Result<Vec<u8>> {
     let (dims, bytes) = read(reader, size)?;
     if dims.len() == 1 { Ok(bytes) } else { Err(Error::usage(format!("{} dimensions where labels have 1", dims.len()))) }
 }
 
 /// Reads dimensions and values, gzipped or not. `size` is that of the file.
-fn read(mut reader: impl std::io::BufRead, size: u64) -> Result<(Vec<usize>, Vec<u8>)> {
+fn read(mut reader: impl BufRead, size: u64) -> Result<(Vec<usize>, Vec<u8>)> {
     let start = reader.fill_buf().map_err(|e| Error::failed(e.to_string()))?;
     if start.is_empty() {
         return Err(Error::usage("the file is empty"));
@@ -118,6 +158,42 @@ fn read(mut reader: impl std::io::BufRead, size: u64) -> Result<(Vec<usize>, Vec
 
 /// Reads dimensions and values; `most` is what the file can hold at most, header included.
 fn read_plain(mut reader: impl Read, most: u64) -> Result<(Vec<usize>, Vec<u8>)> {
+    let (dims, promised) = header(&mut reader, most)?;
+    if promised > MAX_BYTES as u64 {
+        return Err(too_large());
+    }
+    let shape = shape_of(&dims);
+    // gzip may still hold less: memory grows with what is really there
+    let mut bytes = Vec::with_capacity(promised.min(1 << 24) as usize);
+    if let Err(error) = reader.by_ref().take(promised).read_to_end(&mut bytes) {
+        return Err(match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => short(&shape, &bytes.len().to_string()),
+            _ => Error::usage(format!("cannot be read after {} of {promised} bytes: {error}; get it again", bytes.len())),
+        });
+    }
+    if (bytes.len() as u64) < promised {
+        return Err(short(&shape, &bytes.len().to_string()));
+    }
+    if reader.read(&mut [0]).is_ok_and(|more| more > 0) {
+        return Err(surplus(&shape));
+    }
+    Ok((dims.into_iter().map(|dim| dim as usize).collect(), bytes))
+}
+
+fn shape_of(dims: &[u64]) -> String {
+    dims.iter().map(u64::to_string).collect::<Vec<_>>().join("x")
+}
+
+fn short(shape: &str, held: &str) -> Error {
+    Error::usage(format!("promises {shape} bytes but holds {held}; the file is cut off or damaged: get it again"))
+}
+
+fn surplus(shape: &str) -> Error {
+    Error::usage(format!("holds more than the {shape} bytes that it promises; the header or the file is damaged: get it again"))
+}
+
+/// Reads the dimensions, and how many bytes of values they promise; `most` is what the file can hold at most, header included.
+fn header(mut reader: &mut impl Read, most: u64) -> Result<(Vec<u64>, u64)> {
     let mut magic = [0; 4];
     exact(&mut reader, &mut magic)?;
     let [0, 0, kind, rank] = magic else {
@@ -143,42 +219,20 @@ fn read_plain(mut reader: impl Read, most: u64) -> Result<(Vec<usize>, Vec<u8>)>
         exact(&mut reader, &mut dim)?;
         dims.push(u64::from(u32::from_be_bytes(dim)));
     }
-    let shape = dims.iter().map(u64::to_string).collect::<Vec<_>>().join("x");
+    let shape = shape_of(&dims);
     if dims.contains(&0) {
         return Err(Error::usage(format!("holds nothing: its dimensions are {shape}")));
     }
     let promised = dims.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim));
     let header = 4 + 4 * u64::from(rank);
-    let short = |held: String| {
-        Error::usage(format!("promises {shape} bytes but holds {held}; the file is cut off or damaged: get it again"))
-    };
     let promised = match promised {
         Some(bytes) if bytes <= most.saturating_sub(header) => bytes,
-        _ => return Err(short("fewer".to_owned())),
+        _ => return Err(short(&shape, "fewer")),
     };
     if dims[0] > MAX_COUNT {
         return Err(Error::usage(format!("{} entries; at most {MAX_COUNT} are read: split the file", dims[0])));
     }
-    if promised > MAX_BYTES as u64 {
-        return Err(too_large());
-    }
-    // gzip may still hold less: memory grows with what is really there
-    let mut bytes = Vec::with_capacity(promised.min(1 << 24) as usize);
-    if let Err(error) = reader.by_ref().take(promised).read_to_end(&mut bytes) {
-        return Err(match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => short(bytes.len().to_string()),
-            _ => Error::usage(format!("cannot be read after {} of {promised} bytes: {error}; get it again", bytes.len())),
-        });
-    }
-    if (bytes.len() as u64) < promised {
-        return Err(short(bytes.len().to_string()));
-    }
-    if reader.read(&mut [0]).is_ok_and(|more| more > 0) {
-        return Err(Error::usage(format!(
-            "holds more than the {shape} bytes that it promises; the header or the file is damaged: get it again"
-        )));
-    }
-    Ok((dims.into_iter().map(|dim| dim as usize).collect(), bytes))
+    Ok((dims, promised))
 }
 
 fn exact(reader: &mut impl Read, into: &mut [u8]) -> Result<()> {

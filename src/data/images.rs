@@ -109,17 +109,7 @@ impl Images {
 
     /// One line about the set: `400 images of 180x180, gray, 10 classes`.
     pub fn describe(&self) -> String {
-        let count = if self.len() == 1 { "1 image".to_owned() } else { format!("{} images", self.len()) };
-        let size = match self.common_size() {
-            Some((h, w)) => format!("{w}x{h}"),
-            None => {
-                let (h, w) = self.least_size();
-                let most = |side: fn(&Entry) -> usize| self.table.iter().map(side).max().unwrap_or(0);
-                format!("{w}x{h} to {}x{}", most(|e| e.w), most(|e| e.h))
-            }
-        };
-        let classes = self.labels.as_ref().map_or(String::new(), |l| format!(", {} classes", l.classes.len()));
-        format!("{count} of {size}, {}{classes}", channels_name(self.channels))
+        describe(self.table.iter().map(|e| (e.h, e.w)), self.channels, self.labels.as_ref())
     }
 
     /// The images at `indices`, in that order, with their names and labels.
@@ -139,17 +129,11 @@ impl Images {
     /// Splits by images into (training, validation): `fraction` of them, drawn from the seed, go to validation; both keep the order. With two
     /// images or more each side gets at least one. A fraction of 0 (or a single image) leaves the validation set empty.
     pub fn split(self, fraction: f64, seed: u64) -> (Images, Images) {
-        let n = self.len();
-        if n < 2 || fraction.is_nan() || fraction <= 0.0 {
+        let (train, validation) = split(self.len(), fraction, seed);
+        if validation.is_empty() {
             let channels = self.channels;
             return (self, Images::new(channels));
         }
-        let count = ((n as f64 * fraction).round() as usize).clamp(1, n - 1);
-        let mut held_out = vec![false; n];
-        for &i in &Stream::new(seed, "validation split").permutation(n)[..count] {
-            held_out[i as usize] = true;
-        }
-        let (validation, train): (Vec<usize>, Vec<usize>) = (0..n).partition(|&i| held_out[i]);
         (self.subset(&train), self.subset(&validation))
     }
 
@@ -177,18 +161,7 @@ impl Images {
     /// # Errors
     /// When an image is so long and narrow that its enlargement would be absurd, or the set grows past [`MAX_BYTES`].
     pub fn ensure_at_least(&mut self, h: usize, w: usize) -> Result<usize> {
-        let sizes: Vec<(usize, usize)> = self
-            .table
-            .iter()
-            .map(|e| {
-                let scale = (h as f64 / e.h as f64).max(w as f64 / e.w as f64);
-                if scale <= 1.0 {
-                    return (e.h, e.w);
-                }
-                let side = |old: usize, least: usize| ((old as f64 * scale).round() as usize).max(least);
-                (side(e.h, h), side(e.w, w))
-            })
-            .collect();
+        let sizes: Vec<(usize, usize)> = self.table.iter().map(|e| enlarged((e.h, e.w), h, w)).collect();
         let enlarged = sizes.iter().zip(&self.table).filter(|(size, e)| **size != (e.h, e.w)).count();
         if enlarged > 0 {
             self.resize_to(&sizes)?;
@@ -207,14 +180,8 @@ impl Images {
     fn resize_to(&mut self, sizes: &[(usize, usize)]) -> Result<()> {
         let mut total = 0usize;
         for (i, &(h, w)) in sizes.iter().enumerate() {
-            let size = h.checked_mul(w).and_then(|area| area.checked_mul(self.channels)).filter(|&size| size > 0);
-            let Some(size) = size.filter(|&size| size <= MAX_ENLARGED.max(self.image(i).len())) else {
-                let Entry { h: old_h, w: old_w, .. } = self.table[i];
-                return Err(Error::usage(format!(
-                    "{}: {old_w}x{old_h} pixels cannot be resized to {w}x{h}; crop or remove this image",
-                    self.names[i]
-                )));
-            };
+            let Entry { h: old_h, w: old_w, .. } = self.table[i];
+            let size = resized_len((old_h, old_w), (h, w), self.channels).map_err(|e| e.at(&self.names[i]))?;
             total = total.saturating_add(size);
         }
         if total > MAX_BYTES {
@@ -271,6 +238,56 @@ impl Images {
     }
 }
 
+/// One line about images of these sizes (height, width).
+pub(super) fn describe(sizes: impl Iterator<Item = (usize, usize)>, channels: usize, labels: Option<&Labels>) -> String {
+    let (mut count, mut least, mut most) = (0, (usize::MAX, usize::MAX), (0, 0));
+    for (h, w) in sizes {
+        count += 1;
+        least = (h.min(least.0), w.min(least.1));
+        most = (h.max(most.0), w.max(most.1));
+    }
+    let count = if count == 1 { "1 image".to_owned() } else { format!("{count} images") };
+    let size = if least == most {
+        format!("{}x{}", most.1, most.0)
+    } else {
+        format!("{}x{} to {}x{}", least.1, least.0, most.1, most.0)
+    };
+    let classes = labels.map_or(String::new(), |l| format!(", {} classes", l.classes.len()));
+    format!("{count} of {size}, {}{classes}", channels_name(channels))
+}
+
+/// The images (of `n`) to train on and those to validate on, as [`Images::split`] says.
+pub(super) fn split(n: usize, fraction: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
+    if n < 2 || fraction.is_nan() || fraction <= 0.0 {
+        return ((0..n).collect(), Vec::new());
+    }
+    let count = ((n as f64 * fraction).round() as usize).clamp(1, n - 1);
+    let mut held_out = vec![false; n];
+    for &i in &Stream::new(seed, "validation split").permutation(n)[..count] {
+        held_out[i as usize] = true;
+    }
+    (0..n).partition(|&i| !held_out[i])
+}
+
+/// The size (height, width) that an image is enlarged to so that neither side is below `h` or `w`.
+pub(super) fn enlarged(size: (usize, usize), h: usize, w: usize) -> (usize, usize) {
+    let scale = (h as f64 / size.0 as f64).max(w as f64 / size.1 as f64);
+    if scale <= 1.0 {
+        return size;
+    }
+    let side = |old: usize, least: usize| ((old as f64 * scale).round() as usize).max(least);
+    (side(size.0, h), side(size.1, w))
+}
+
+/// Bytes of an image resized from one size to another; an error where that is absurd.
+pub(super) fn resized_len(from: (usize, usize), to: (usize, usize), channels: usize) -> Result<usize> {
+    let size = to.0.checked_mul(to.1).and_then(|area| area.checked_mul(channels)).filter(|&size| size > 0);
+    size.filter(|&size| size <= MAX_ENLARGED.max(from.0 * from.1 * channels)).ok_or_else(|| {
+        let ((h, w), (old_h, old_w)) = (to, from);
+        Error::usage(format!("{old_w}x{old_h} pixels cannot be resized to {w}x{h}; crop or remove this image"))
+    })
+}
+
 fn channels_name(channels: usize) -> String {
     match channels {
         1 => "gray".to_owned(),
@@ -296,7 +313,7 @@ pub(super) fn rgb_to_gray(rgb: &[u8]) -> Vec<u8> {
 }
 
 /// Catmull-Rom from one size (height, width) to another.
-fn resize(pixels: &[u8], from: (usize, usize), to: (usize, usize), channels: usize) -> Vec<u8> {
+pub(super) fn resize(pixels: &[u8], from: (usize, usize), to: (usize, usize), channels: usize) -> Vec<u8> {
     if from == to {
         return pixels.to_vec();
     }

@@ -1,19 +1,29 @@
-//! Where images come from: folders, single files, IDX files and the bundled sets.
+//! Where images come from: folders, lists, single files, IDX, CIFAR and npy files, and the bundled sets.
 
+pub mod array;
+pub mod budget;
 pub mod bundled;
+pub mod catalogue;
+pub mod cifar;
 pub mod folder;
 pub mod idx;
 pub mod images;
+mod list;
+pub mod npy;
 pub mod patches;
+mod records;
 
 #[cfg(test)]
 mod load_tests;
+#[cfg(test)]
+mod stream_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 
 use std::io::Read;
 use std::path::Path;
 
+pub use catalogue::{Catalogue, Handles, Pixels};
 pub use folder::{Decoded, decode, decode_file};
 pub use images::{Entry, Images, Labels, MAX_BYTES};
 pub use patches::Patch;
@@ -40,17 +50,59 @@ pub struct Loaded {
     pub description: String,
 }
 
-/// Reads images from the name of a bundled set, a folder, an image file or an IDX file (also gzipped). A bundled set goes before a folder of the same
-/// name: `./photos` is the folder.
+/// What was found: in memory where it fits, else in its files.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The images, at least one.
+    pub pixels: Pixels,
+    /// Files passed over: path and reason.
+    pub skipped: Vec<(String, String)>,
+    /// One line: the source, how many images of which size, classes.
+    pub description: String,
+}
+
+impl Opened {
+    fn new(source: &str, pixels: Pixels, note: &str) -> Self {
+        let what = match &pixels {
+            Pixels::Resident(images) => images.describe(),
+            Pixels::Streamed(catalogue) => catalogue.describe(),
+        };
+        Self { pixels, skipped: Vec::new(), description: format!("{source}: {what}{note}") }
+    }
+}
+
+/// Reads images into memory from the name of a bundled set, a folder (of images, or of CIFAR's batches), an image file, an IDX file (also gzipped), a
+/// CIFAR or npy file, a list of image files (`@FILE`, or `-` for standard input). A bundled set goes before a folder of the same name: `./photos` is the
+/// folder.
 ///
 /// # Errors
 /// One line that names the source, what is wrong with it and what to do.
 pub fn load(source: &str, want: &Wanted) -> Result<Loaded> {
+    let Opened { pixels, skipped, description } = open(source, want, MAX_BYTES as u64)?;
+    match pixels {
+        Pixels::Resident(images) => Ok(Loaded { images, skipped, description }),
+        Pixels::Streamed(_) => Err(images::too_large().at(source)),
+    }
+}
+
+/// As [`load`], but what takes more than `limit` bytes when decoded stays in its files. Every image file is decoded once all the same, so that the same
+/// ones are skipped and the channels are the same as in memory.
+///
+/// # Errors
+/// As [`load`].
+pub fn open(source: &str, want: &Wanted, limit: u64) -> Result<Opened> {
+    let limit = limit.min(MAX_BYTES as u64);
     if let Some(mut images) = bundled::load(source) {
         if let Some(channels) = want.channels {
             images.convert_channels(channels).map_err(|e| e.at(format!("bundled set {source}")))?;
         }
-        return Ok(whole(&format!("bundled set {source}"), images));
+        return Ok(Opened::new(&format!("bundled set {source}"), Pixels::Resident(images), ""));
+    }
+    if source == "-" {
+        return list::standard_input(want, limit);
+    }
+    if let Some(file) = source.strip_prefix('@') {
+        return list::file(Path::new(file), want, limit);
     }
     let path = Path::new(source);
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
@@ -61,7 +113,8 @@ pub fn load(source: &str, want: &Wanted) -> Result<Loaded> {
         _ => Error::io(path, &error),
     })?;
     if metadata.is_dir() {
-        return folder::load(path, want);
+        let batches = cifar::training_files(path);
+        return if batches.is_empty() { folder::load(path, want, limit) } else { records::cifar(path, &batches, want, limit) };
     }
     if !metadata.is_file() {
         return Err(Error::usage(format!("{source}: neither a folder nor a regular file")));
@@ -72,19 +125,38 @@ pub fn load(source: &str, want: &Wanted) -> Result<Loaded> {
     if start.is_empty() {
         return Err(Error::usage(format!("{source}: the file is empty")));
     }
-    let images = if idx::looks_like(&start, path) {
-        let mut images = idx::load(path)?;
-        if let Some(channels) = want.channels {
-            images.convert_channels(channels).map_err(|e| e.at(source))?;
-        }
-        images
-    } else {
-        folder::load_file(path, want)?
-    };
-    Ok(whole(source, images))
+    if npy::looks_like(&start, path) {
+        return records::npy(path, want, limit);
+    }
+    if cifar::named_cifar(path) {
+        return records::cifar(path, &[path.to_owned()], want, limit);
+    }
+    if !idx::looks_like(&start, path) {
+        return Ok(Opened::new(source, Pixels::Resident(folder::load_file(path, want)?), ""));
+    }
+    if let Some((array, labels)) = idx::to_stream(path, limit)? {
+        return records::open(source, vec![(path.to_owned(), array)], array_names, labels, want, limit, "");
+    }
+    let mut images = idx::load(path)?;
+    if let Some(channels) = want.channels {
+        images.convert_channels(channels).map_err(|e| e.at(source))?;
+    }
+    Ok(Opened::new(source, Pixels::Resident(images), ""))
 }
 
-fn whole(source: &str, images: Images) -> Loaded {
-    let description = format!("{source}: {}", images.describe());
-    Loaded { images, skipped: Vec::new(), description }
+fn array_names(arrays: &[(std::path::PathBuf, array::Array)]) -> Vec<String> {
+    arrays.iter().flat_map(|(_, array)| array.names()).collect()
+}
+
+/// What to say about skipped files: a line that counts them, and a line each for some (`all`: for every one).
+pub fn tell_skipped(skipped: &[(String, String)], all: bool) -> Vec<String> {
+    const NAMED: usize = 5;
+    if skipped.is_empty() {
+        return Vec::new();
+    }
+    let shown = if all { skipped.len() } else { skipped.len().min(NAMED) };
+    let files = if skipped.len() == 1 { "file" } else { "files" };
+    let named = if shown < skipped.len() { format!("; the first {shown} (-v names all):") } else { ":".to_owned() };
+    let first = format!("skipped {} {files} that cannot be used (--strict makes it an error){named}", skipped.len());
+    std::iter::once(first).chain(skipped[..shown].iter().map(|(file, reason)| format!("  {file}: {reason}"))).collect()
 }

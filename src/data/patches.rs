@@ -1,6 +1,7 @@
 //! Patches cut from images at fixed places, for evaluation and pictures.
 
-use super::images::Images;
+use super::images::{Images, Labels};
+use crate::error::Result;
 use crate::rng::Stream;
 
 /// Where a patch lies.
@@ -20,11 +21,16 @@ pub struct Patch {
 /// If there are more than `limit` (0: no limit), they are thinned evenly: the list is cut into `limit` stretches of equal length (±1) and each gives
 /// one patch, drawn from the seed, so that no regular step falls in with the rows of the grid.
 pub fn grid(images: &Images, h: usize, w: usize, limit: usize, seed: u64) -> Vec<Patch> {
+    grid_of(images.table.iter().map(|e| (e.h, e.w)), h, w, limit, seed)
+}
+
+/// [`grid`] over images of which only the sizes (height, width) are known.
+pub fn grid_of(sizes: impl Iterator<Item = (usize, usize)>, h: usize, w: usize, limit: usize, seed: u64) -> Vec<Patch> {
     assert!(h > 0 && w > 0, "a patch has pixels");
     let mut patches = Vec::new();
-    for (image, entry) in images.table.iter().enumerate() {
-        let (rows, columns) = (entry.h / h, entry.w / w);
-        let (top, left) = ((entry.h - rows * h) / 2, (entry.w - columns * w) / 2);
+    for (image, size) in sizes.enumerate() {
+        let (rows, columns) = (size.0 / h, size.1 / w);
+        let (top, left) = ((size.0 - rows * h) / 2, (size.1 - columns * w) / 2);
         for row in 0..rows {
             patches.extend((0..columns).map(|column| Patch { image, top: top + row * h, left: left + column * w }));
         }
@@ -35,6 +41,24 @@ pub fn grid(images: &Images, h: usize, w: usize, limit: usize, seed: u64) -> Vec
     let mut stream = Stream::new(seed, "patches");
     let bound = |i: usize| (i as u128 * patches.len() as u128 / limit as u128) as usize;
     (0..limit).map(|i| patches[bound(i) + stream.below(bound(i + 1) - bound(i))]).collect()
+}
+
+/// Every patch of the grid as an image of its own, with the name and the label of the image that it comes from.
+///
+/// # Errors
+/// Never in practice: patches hold no more bytes than their images.
+pub fn images(images: &Images, h: usize, w: usize) -> Result<Images> {
+    let (patches, c) = (grid(images, h, w, 0, 0), images.channels);
+    let mut out = Images::new(c);
+    for patch in &patches {
+        let width = images.table[patch.image].w;
+        let pixels = images.image(patch.image);
+        let rows = (patch.top..patch.top + h).flat_map(|row| &pixels[(row * width + patch.left) * c..][..w * c]);
+        out.push(images.names[patch.image].clone(), h, w, &rows.copied().collect::<Vec<u8>>())?;
+    }
+    let of = |l: &Labels| Labels { classes: l.classes.clone(), of: patches.iter().map(|p| l.of[p.image]).collect() };
+    out.labels = images.labels.as_ref().map(of);
+    Ok(out)
 }
 
 /// The patches one after the other, N,H,W,C, on the 0–1 scale (byte/255).

@@ -72,8 +72,16 @@ pub fn load(path: &Path) -> Result<Loaded> {
     if size > LIMIT {
         return Err(bad(format!("{size} bytes are too many for a model")));
     }
-    let bytes = files::read(path)?;
-    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| bad(format!("not a model file ({error})")))?;
+    load_bytes(&files::read(path)?, &path.display().to_string())
+}
+
+/// Reads a model from a file's bytes; `place` names it in errors.
+///
+/// # Errors
+/// One line about what is wrong with the file.
+pub fn load_bytes(bytes: &[u8], place: &str) -> Result<Loaded> {
+    let bad = |what: String| Error::usage(format!("{place}: {what}"));
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| bad(format!("not a model file ({error})")))?;
     let json = metadata.metadata().as_ref().and_then(|map| map.get(KEY));
     let json = json.ok_or_else(|| bad("a safetensors file, but without the architecture that csae writes".to_owned()))?;
     let header: Header = serde_json::from_str(json).map_err(|error| bad(format!("its architecture cannot be read: {error}")))?;
@@ -81,8 +89,8 @@ pub fn load(path: &Path) -> Result<Loaded> {
         return Err(bad(format!("format {} is not known to this version, which reads {FORMAT}", header.format)));
     }
     let [c, h, w] = header.model.input.ok_or_else(|| bad("its architecture lacks the input's size".to_owned()))?;
-    let graph = Graph::new(&header.model, Dims::new(c, h, w)).map_err(|error| error.at(path.display()))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| bad(format!("not a model file ({error})")))?;
+    let graph = Graph::new(&header.model, Dims::new(c, h, w)).map_err(|error| error.at(place))?;
+    let file = SafeTensors::deserialize(bytes).map_err(|error| bad(format!("not a model file ({error})")))?;
     let mut tensors = HashMap::new();
     for (name, view) in file.tensors() {
         if view.dtype() != Dtype::F32 {

@@ -2,6 +2,7 @@
 
 use super::operation;
 use crate::gpu::{Kernel, Recorder, params};
+use crate::rng;
 use crate::shape::Dims;
 
 /// What may be done at random to each sample of a batch.
@@ -13,6 +14,36 @@ pub struct Augment {
     pub flip_x: bool,
     /// Flip top to bottom with probability ½.
     pub flip_y: bool,
+}
+
+/// First of the four random streams of a sample.
+const STREAM: u32 = 0x006a_7468;
+
+/// What was drawn for one sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draw {
+    /// First row of the crop.
+    pub top: usize,
+    /// First column of the crop.
+    pub left: usize,
+    /// Whether it is flipped left to right.
+    pub flip_x: bool,
+    /// Whether it is flipped top to bottom.
+    pub flip_y: bool,
+}
+
+impl Augment {
+    /// Draws for the sample at place `entry` of the epoch's order; the image has `spare_h` rows and `spare_w` columns more than the sample.
+    pub fn draw(self, entry: u32, step: u32, seed: u64, spare_h: usize, spare_w: usize) -> Draw {
+        let random = |j: u32| rng::word(entry, step, STREAM + j, seed);
+        let place = |spare: usize, j: u32| if self.crop { random(j) as usize % (spare + 1) } else { spare / 2 };
+        Draw {
+            top: place(spare_h, 0),
+            left: place(spare_w, 1),
+            flip_x: self.flip_x && random(2) >> 31 == 1,
+            flip_y: self.flip_y && random(3) >> 31 == 1,
+        }
+    }
 }
 
 operation! {

@@ -23,7 +23,7 @@ mod view;
 pub use activation::{Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd};
 pub use constraint::MaxNorm;
 pub use conv2d::{Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd};
-pub use data::{Augment, GatherBatch};
+pub use data::{Augment, Draw, GatherBatch};
 pub use elementwise::{AddAssign, Combine, CopyChannels};
 pub use loss::{CrossEntropy, KlPenalty, L1Penalty, Loss, LossKind};
 pub use mask::{BatchTopKMask, DropoutMask, LifetimeWtaMask, MaskApply, SpatialWtaMask, ThresholdMask, TopKMask};

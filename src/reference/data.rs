@@ -3,13 +3,10 @@
 use rayon::prelude::*;
 
 use super::{Memory, Real, Reference};
-use crate::ops::GatherBatch;
-use crate::rng;
+use crate::ops::{Draw, GatherBatch};
 
 impl Reference for GatherBatch {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
-        /// First of the four random streams.
-        const STREAM: u32 = 0x006a_7468;
         let mut x = memory.take(self.x);
         let (bytes, table, order) = (memory.words(self.bytes), memory.words(self.table), memory.words(self.order));
         let (step, seed) = (memory.step, memory.seed());
@@ -17,13 +14,10 @@ impl Reference for GatherBatch {
         let (dims, augment) = (self.dims, self.augment);
         x.par_chunks_exact_mut(dims.len()).enumerate().for_each(|(i, x)| {
             let entry = step.cursor.wrapping_add(i as u32);
-            let random = |j: u32| rng::word(entry, step.step, STREAM + j, seed);
             let image = 3 * order[entry as usize] as usize;
             let [offset, height, width] = [0, 1, 2].map(|field| table[image + field] as usize);
             assert!(height >= dims.h && width >= dims.w, "image {height}x{width} is smaller than the sample {dims}");
-            let place = |spare: usize, j: u32| if augment.crop { random(j) as usize % (spare + 1) } else { spare / 2 };
-            let (top, left) = (place(height - dims.h, 0), place(width - dims.w, 1));
-            let (flip_x, flip_y) = (augment.flip_x && random(2) >> 31 == 1, augment.flip_y && random(3) >> 31 == 1);
+            let Draw { top, left, flip_x, flip_y } = augment.draw(entry, step.step, seed, height - dims.h, width - dims.w);
             for (h, row) in x.chunks_exact_mut(dims.w * dims.c).enumerate() {
                 let from_h = top + if flip_y { dims.h - 1 - h } else { h };
                 for (w, pixel) in row.chunks_exact_mut(dims.c).enumerate() {
@@ -45,6 +39,7 @@ mod tests {
     use super::*;
     use crate::ops::Augment;
     use crate::reference::testing::Setup;
+    use crate::rng;
     use crate::shape::Dims;
 
     fn gather(augment: Augment, step: u32) -> Vec<f64> {

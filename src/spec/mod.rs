@@ -68,8 +68,16 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataSpec {
-    /// A bundled set's name, a folder, or a file.
+    /// A bundled set's name, a folder, a file, or a list of image files: `@FILE`, or `-` for standard input.
     pub source: String,
+    /// A source of the same kinds to validate on, instead of a share of the images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_source: Option<String>,
+    /// A file that does not decode is an error; else it is skipped, named and counted.
+    pub strict: bool,
+    /// How images meet the input's size: `crop` (random crops), `resize` (every image to just that size, aspect not kept) or `patches` (all of a grid
+    /// side by side). Smaller images are enlarged by the first and the last.
+    pub fit: String,
     /// Side of the square crops taken from images larger than that, when the model does not fix its input.
     pub crop: usize,
     /// Crops taken from each image an epoch; 1 where images are as large as the input. 0: as many as cover the image once.
@@ -88,6 +96,9 @@ impl Default for DataSpec {
     fn default() -> Self {
         Self {
             source: "photos".to_owned(),
+            validation_source: None,
+            strict: false,
+            fit: "crop".to_owned(),
             crop: 32,
             crops_per_image: 0,
             flip_x: false,
@@ -304,6 +315,7 @@ impl Config {
                 Err(Error::usage(format!("{key} = {value:?}: known are {}", known.join(", "))))
             }
         };
+        one_of("data.fit", &self.data.fit, &["crop", "resize", "patches"])?;
         one_of("sparsity.penalty", &self.sparsity.penalty, &["none", "l1", "kl"])?;
         one_of("optimizer.kind", &self.optimizer.kind, &["sgd", "adam", "adamw"])?;
         one_of("schedule.kind", &self.schedule.kind, &["constant", "step", "cosine", "one_cycle"])?;

@@ -1,10 +1,12 @@
 //! The training data on the device, and the order of every epoch.
 
-use crate::data::{Images, Wanted, bundled, load};
+use std::sync::Arc;
+
+use super::prefetch::{self, Prefetch, Source};
+use crate::data::{Catalogue, Images, Opened, Pixels, Wanted, budget, bundled, open, patches};
 use crate::device::{Device, Program};
 use crate::error::{Error, Result};
 use crate::ops::{Augment, GatherBatch, StepParams, View};
-use crate::rng::Stream;
 use crate::shape::Dims;
 use crate::spec::{Config, DataSpec};
 
@@ -12,8 +14,8 @@ use crate::spec::{Config, DataSpec};
 #[derive(Debug)]
 pub struct Prepared {
     /// To train on.
-    pub train: Images,
-    /// To validate on.
+    pub train: Pixels,
+    /// To validate on. Of a streamed set, just the patches that validation looks at, and no more than fit into memory.
     pub validation: Images,
     /// One line about both.
     pub description: String,
@@ -27,36 +29,147 @@ pub struct Prepared {
 const WHOLE: usize = 64;
 
 /// Loads, splits and fits the data to the model, or the model's open input to the data.
+///
+/// # Errors
+/// One line about what is wrong with the data.
 pub fn prepare(config: &Config) -> Result<Prepared> {
+    prepare_within(config, budget::default_max_memory())
+}
+
+/// As [`prepare`]; a set that would take more than `max_memory` bytes (in its copies, [`budget::set_within`]) is streamed.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_within(config: &Config, max_memory: u64) -> Result<Prepared> {
     let spec = &config.data;
-    let channels = config.model.input.map(|[c, ..]| c);
-    let loaded = load(&spec.source, &Wanted { channels, strict: false })?;
-    let mut images = loaded.images;
+    let limit = budget::set_within(max_memory);
+    let want = Wanted { channels: config.model.input.map(|[c, ..]| c), strict: spec.strict };
+    let Opened { pixels, mut skipped, mut description } = open(&spec.source, &want, limit)?;
+    let channels = pixels.channels();
     let dims = match config.model.input {
         Some([c, h, w]) => Dims::new(c, h, w),
-        None => match images.common_size() {
-            Some((h, w)) if h <= WHOLE && w <= WHOLE => Dims::new(images.channels, h, w),
-            _ => Dims::new(images.channels, spec.crop, spec.crop),
+        None => match pixels.common_size() {
+            Some((h, w)) if h <= WHOLE && w <= WHOLE => Dims::new(channels, h, w),
+            _ => Dims::new(channels, spec.crop, spec.crop),
         },
     };
-    images.ensure_at_least(dims.h, dims.w)?;
     let mut whole = "";
-    let (train, mut validation) = match bundled::validation_of(&spec.source) {
-        Some(mut validation) => {
-            validation.convert_channels(images.channels)?;
-            (images, validation)
-        }
-        None if images.len() >= 2 && spec.validation > 0.0 => images.split(spec.validation, config.seed),
-        None => {
+    let fit = Fit { spec, dims, seed: config.seed, limit };
+    let (train, validation) = if let Some(source) = &spec.validation_source {
+        let want = Wanted { channels: Some(channels), ..want };
+        let beside = open(source, &want, limit).map_err(|e| e.at("data.validation_source"))?;
+        skipped.extend(beside.skipped);
+        description = format!("{description}; validation: {}", beside.description);
+        (fit.train(pixels)?, fit.validation(beside.pixels)?)
+    } else if let Some(mut validation) = bundled::validation_of(&spec.source) {
+        validation.convert_channels(channels)?;
+        (fit.train(pixels)?, fit.validation(Pixels::Resident(validation))?)
+    } else {
+        if pixels.len() < 2 || spec.validation <= 0.0 {
             whole = "; validated on what it is trained on";
-            (images.clone(), images)
         }
+        let (train, validation) = fit.split(pixels);
+        (fit.train(train)?, fit.validation(validation)?)
     };
-    validation.ensure_at_least(dims.h, dims.w)?;
+    let streamed = if matches!(train, Pixels::Streamed(_)) { ", streamed from its files" } else { "" };
     let description =
-        format!("{}; {} to train, {} to validate, as {dims}{whole}", loaded.description, train.len(), validation.len());
-    Ok(Prepared { train, validation, description, skipped: loaded.skipped, dims })
+        format!("{description}; {} to train{streamed}, {} to validate, as {dims}{whole}", train.len(), validation.len());
+    Ok(Prepared { train, validation, description, skipped, dims })
 }
+
+/// Bytes of validation patches that are kept of a streamed set however little memory is allowed.
+const LEAST_VALIDATION: u64 = 16 << 20;
+
+/// How images meet the input.
+struct Fit<'a> {
+    spec: &'a DataSpec,
+    dims: Dims,
+    seed: u64,
+    limit: u64,
+}
+
+impl Fit<'_> {
+    /// Training and validation images of one source.
+    fn split(&self, pixels: Pixels) -> (Pixels, Pixels) {
+        // One image alone, or no split wanted: validated on what it is trained on, which the log says.
+        if pixels.len() < 2 || self.spec.validation <= 0.0 {
+            return (pixels.clone(), pixels);
+        }
+        match pixels {
+            Pixels::Resident(images) => {
+                let (train, validation) = images.split(self.spec.validation, self.seed);
+                (Pixels::Resident(train), Pixels::Resident(validation))
+            }
+            Pixels::Streamed(catalogue) => {
+                let (train, validation) = catalogue.split(self.spec.validation, self.seed);
+                (Pixels::Streamed(Arc::new(train)), Pixels::Streamed(Arc::new(validation)))
+            }
+        }
+    }
+
+    /// Sizes as `data.fit` wants them.
+    fn sized(&self, pixels: Pixels) -> Result<Pixels> {
+        let Dims { h, w, .. } = self.dims;
+        let resize = self.spec.fit == "resize";
+        Ok(match pixels {
+            Pixels::Resident(mut images) => {
+                if resize {
+                    images.resize_all(h, w)?;
+                } else {
+                    images.ensure_at_least(h, w)?;
+                }
+                Pixels::Resident(images)
+            }
+            Pixels::Streamed(catalogue) => {
+                let mut catalogue = Arc::unwrap_or_clone(catalogue);
+                if resize {
+                    catalogue.resize_all(h, w)?;
+                } else {
+                    catalogue.ensure_at_least(h, w)?;
+                }
+                Pixels::Streamed(Arc::new(catalogue))
+            }
+        })
+    }
+
+    fn train(&self, pixels: Pixels) -> Result<Pixels> {
+        let Dims { h, w, .. } = self.dims;
+        let cut = self.spec.fit == "patches";
+        match self.sized(pixels)? {
+            Pixels::Resident(images) if cut => Ok(Pixels::Resident(patches::images(&images, h, w)?)),
+            Pixels::Resident(images) => Ok(Pixels::Resident(images)),
+            Pixels::Streamed(catalogue) => {
+                let catalogue = if cut { Arc::new(catalogue.patches(h, w)) } else { catalogue };
+                self.settle(catalogue)
+            }
+        }
+    }
+
+    /// Images that fit into memory after all, once resized, are read into it.
+    fn settle(&self, catalogue: Arc<Catalogue>) -> Result<Pixels> {
+        if catalogue.total() <= self.limit { Ok(Pixels::Resident(catalogue.collect()?)) } else { Ok(Pixels::Streamed(catalogue)) }
+    }
+
+    fn validation(&self, pixels: Pixels) -> Result<Images> {
+        let Dims { h, w, .. } = self.dims;
+        match self.sized(pixels)? {
+            Pixels::Resident(images) => Ok(images),
+            // the very patches that validation draws from images in memory
+            Pixels::Streamed(catalogue) => {
+                let fitting = (self.limit.max(LEAST_VALIDATION) / self.dims.len() as u64).max(1) as usize;
+                let wanted = match self.spec.validation_patches {
+                    0 => fitting,
+                    patches => patches.min(fitting),
+                };
+                let chosen = patches::grid_of(catalogue.sizes(), h, w, wanted, self.seed);
+                catalogue.windows(&chosen, h, w).collect()
+            }
+        }
+    }
+}
+
+/// From a byte to the 0–1 scale.
+const SCALE: f64 = 1.0 / 255.0;
 
 /// Where batches come from.
 #[derive(Debug)]
@@ -78,15 +191,17 @@ enum Way {
     Resident { bytes: View, table: View, order: View },
     /// They do not fit: the host gathers each batch.
     Host { cpu: Box<Device>, program: Program, order: View, x: View },
+    /// They stay in their files: threads read the coming batches. A byte's value is looked up.
+    Stream { prefetch: Prefetch, values: Vec<f32> },
 }
 
 impl Feed {
     /// Lays the images onto the device if they fit.
-    pub fn new(device: &mut Device, images: &Images, dims: Dims, spec: &DataSpec, batch: usize, seed: u64) -> Result<Self> {
-        let exact = images.common_size() == Some((dims.h, dims.w));
+    pub fn new(device: &mut Device, pixels: &Pixels, dims: Dims, spec: &DataSpec, batch: usize, seed: u64) -> Result<Self> {
+        let exact = pixels.common_size() == Some((dims.h, dims.w));
         let mut samples = Vec::new();
-        for (i, entry) in images.table.iter().enumerate() {
-            let cover = (entry.h * entry.w).div_ceil(dims.area());
+        for (i, (h, w)) in pixels.sizes().into_iter().enumerate() {
+            let cover = (h * w).div_ceil(dims.area());
             let count = if exact {
                 1
             } else if spec.crops_per_image > 0 {
@@ -105,6 +220,17 @@ impl Feed {
             samples.extend_from_within(..once);
         }
         let augment = Augment { crop: !exact, flip_x: spec.flip_x, flip_y: spec.flip_y };
+        let steps_per_epoch = samples.len() / batch;
+        let images = match pixels {
+            Pixels::Resident(images) => images,
+            Pixels::Streamed(catalogue) => {
+                let values = (0..256).map(|byte| (f64::from(byte) * SCALE) as f32).collect();
+                let source = Source { catalogue: Arc::clone(catalogue), samples: samples.clone(), batch, seed, dims, augment };
+                let prefetch = Prefetch::new(source, rayon::current_num_threads());
+                let way = Way::Stream { prefetch, values };
+                return Ok(Self { samples, batch, seed, steps_per_epoch, augment, way, epoch: None });
+            }
+        };
         let words = images.words();
         let fits = words.len().max(samples.len()) as u64 <= device.max_elements();
         let way = if fits {
@@ -115,11 +241,10 @@ impl Feed {
             let mut cpu = Device::cpu();
             let (bytes, table, order) = Self::lay(&mut cpu, &words, &images.table_words(), samples.len())?;
             let x = cpu.alloc_real("batch", batch * dims.len())?;
-            let gather = GatherBatch { n: batch, dims, augment, scale: 1.0 / 255.0, shift: 0.0, bytes, table, order, x };
+            let gather = GatherBatch { n: batch, dims, augment, scale: SCALE, shift: 0.0, bytes, table, order, x };
             let program = cpu.compile(vec![gather.into()])?;
             Way::Host { cpu: Box::new(cpu), program, order, x }
         };
-        let steps_per_epoch = samples.len() / batch;
         Ok(Self { samples, batch, seed, steps_per_epoch, augment, way, epoch: None })
     }
 
@@ -135,7 +260,15 @@ impl Feed {
     pub fn resident(&self) -> Option<super::step::Resident> {
         match self.way {
             Way::Resident { bytes, table, order } => Some(super::step::Resident { bytes, table, order, augment: self.augment }),
-            Way::Host { .. } => None,
+            Way::Host { .. } | Way::Stream { .. } => None,
+        }
+    }
+
+    /// Bytes of the images on the device.
+    pub fn resident_bytes(&self) -> u64 {
+        match self.way {
+            Way::Resident { bytes, .. } => 4 * bytes.len as u64,
+            Way::Host { .. } | Way::Stream { .. } => 0,
         }
     }
 
@@ -148,13 +281,19 @@ impl Feed {
     pub fn advance(&mut self, device: &mut Device, params: &mut StepParams, x: View) -> Result<()> {
         let epoch = u64::from(params.step) / self.steps_per_epoch as u64;
         params.cursor = ((u64::from(params.step) % self.steps_per_epoch as u64) as usize * self.batch) as u32;
+        if let Way::Stream { prefetch, values } = &self.way {
+            let bytes = prefetch.take(u64::from(params.step))?;
+            let batch: Vec<f32> = bytes.into_iter().map(|byte| values[usize::from(byte)]).collect();
+            device.write(x, &batch);
+            return Ok(());
+        }
         let fresh = self.epoch != Some(epoch);
         if fresh {
-            let shuffled = Stream::new(self.seed, &format!("order of epoch {epoch}")).permutation(self.samples.len());
-            let order: Vec<u32> = shuffled.into_iter().map(|i| self.samples[i as usize]).collect();
+            let order = prefetch::order(&self.samples, self.seed, epoch);
             match &mut self.way {
                 Way::Resident { order: view, .. } => device.write_words(*view, &order),
                 Way::Host { cpu, order: view, .. } => cpu.write_words(*view, &order),
+                Way::Stream { .. } => {}
             }
             self.epoch = Some(epoch);
         }

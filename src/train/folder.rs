@@ -21,21 +21,28 @@ pub struct Origin {
     pub source: String,
     /// Threads of the CPU path, if they were given.
     pub threads: Option<usize>,
+    /// `--max-memory`, if it was given.
+    #[serde(default)]
+    pub max_memory: Option<String>,
 }
 
 impl Origin {
     /// Of a run begun now.
     pub fn new(config: &Config, device: String, threads: Option<usize>) -> Result<Self> {
         let source = &config.data.source;
-        let source = if bundled::names().contains(&source.as_str()) {
-            source.clone()
-        } else {
-            let path = std::path::absolute(source).map_err(|error| Error::io(Path::new(source), &error))?;
+        let absolute = |path: &str| -> Result<String> {
+            let path = std::path::absolute(path).map_err(|error| Error::io(Path::new(path), &error))?;
             path.into_os_string().into_string().map_err(|path| {
                 Error::usage(format!("{}: a path that is not Unicode cannot be recorded", Path::new(&path).display()))
-            })?
+            })
         };
-        Ok(Self { csae: env!("CARGO_PKG_VERSION").to_owned(), device, source, threads })
+        let source = match source.strip_prefix('@') {
+            // The list on standard input has to be given again.
+            _ if source == "-" || bundled::names().contains(&source.as_str()) => source.clone(),
+            Some(list) => format!("@{}", absolute(list)?),
+            None => absolute(source)?,
+        };
+        Ok(Self { csae: env!("CARGO_PKG_VERSION").to_owned(), device, source, threads, max_memory: None })
     }
 }
 

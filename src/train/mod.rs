@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod data;
 mod folder;
 mod log;
+pub mod prefetch;
 mod run;
 mod schedule;
 pub mod step;

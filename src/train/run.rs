@@ -7,7 +7,7 @@ use super::data::Prepared;
 use super::folder::RunFolder;
 use super::log::Log;
 use super::trainer::{Finished, Trainer};
-use crate::data::{Images, Patch, patches};
+use crate::data::{Images, Patch, Pixels, patches};
 use crate::device::Device;
 use crate::error::Result;
 use crate::model::{self, Graph, Store};
@@ -52,11 +52,18 @@ pub enum Outcome {
     Stopped(u64),
 }
 
-/// Hash of the images to train and to validate on.
+/// Hash of the images to train and to validate on; of a streamed set, of the images' sizes alone.
 fn data_hash(prepared: &Prepared) -> u64 {
-    let with =
+    let whole =
         |hash: checkpoint::Hash, images: &Images| hash.with(bytemuck::cast_slice(&images.table_words())).with(&images.bytes);
-    with(with(checkpoint::Hash::default(), &prepared.train), &prepared.validation).value()
+    let hash = match &prepared.train {
+        Pixels::Resident(images) => whole(checkpoint::Hash::default(), images),
+        streamed @ Pixels::Streamed(_) => {
+            let sizes: Vec<u64> = streamed.sizes().iter().flat_map(|(h, w)| [*h as u64, *w as u64]).collect();
+            checkpoint::Hash::default().with(bytemuck::cast_slice(&sizes))
+        }
+    };
+    whole(hash, &prepared.validation).value()
 }
 
 impl<'a> Run<'a> {

@@ -7,7 +7,7 @@ use super::data::Feed;
 use super::log::{Log, Progress};
 use super::schedule::Schedule;
 use super::step::{self, Resident, StepSpec, WIDTH};
-use crate::data::Images;
+use crate::data::Pixels;
 use crate::device::{Device, Pending, Program};
 use crate::error::{Error, Result};
 use crate::model::{Graph, Purpose, Store};
@@ -97,7 +97,7 @@ fn spec<'s>(
 }
 
 /// Fails, with the figures, if the training cannot fit. Nothing has been made yet.
-fn fits(device: &Device, config: &Config, graph: &Graph, purpose: Purpose, images: &Images) -> Result<()> {
+fn fits(device: &Device, config: &Config, graph: &Graph, purpose: Purpose, pixels: &Pixels) -> Result<()> {
     let store = Store::layout(graph, purpose);
     let batch = config.train.batch as u64;
     let planned = step::planned_bytes(&spec(config, graph, &store, None, store.weights)?)?;
@@ -121,7 +121,7 @@ fn fits(device: &Device, config: &Config, graph: &Graph, purpose: Purpose, image
             (batch * one / planned.largest).max(1)
         )));
     }
-    let fixed = store.bytes() + images.bytes.len() as u64;
+    let fixed = store.bytes() + pixels.resident_bytes();
     let Some(budget) = device.budget() else { return Ok(()) };
     if fixed + planned.total > budget {
         let fitting = budget.saturating_sub(fixed) * batch / planned.total.max(1);
@@ -151,11 +151,11 @@ pub struct Finished {
 
 impl<'a> Trainer<'a> {
     /// Lays out data and model, draws the first weights, records the step.
-    pub fn new(device: &mut Device, config: &Config, graph: &'a Graph, images: &Images) -> Result<Self> {
+    pub fn new(device: &mut Device, config: &Config, graph: &'a Graph, pixels: &Pixels) -> Result<Self> {
         let batch = config.train.batch;
         let purpose = Purpose::Train { moments: if config.optimizer.kind == "sgd" { 1 } else { 2 } };
-        fits(device, config, graph, purpose, images)?;
-        let feed = Feed::new(device, images, graph.nodes[0].dims, &config.data, batch, config.seed)?;
+        fits(device, config, graph, purpose, pixels)?;
+        let feed = Feed::new(device, pixels, graph.nodes[0].dims, &config.data, batch, config.seed)?;
         let steps_per_epoch = feed.steps_per_epoch;
         let total = Self::total_steps(config, steps_per_epoch);
         if total > u64::from(u32::MAX) {
@@ -172,7 +172,7 @@ impl<'a> Trainer<'a> {
             parameters: store.bytes(),
             activations: recorded.memory.bytes,
             unshared: recorded.memory.unshared_bytes,
-            data: if feed.resident().is_some() { images.bytes.len() as u64 } else { 0 },
+            data: feed.resident_bytes(),
         };
         let program = device.compile(recorded.calls)?;
         let now = Instant::now();

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// A folder of its own, removed at the end.
+#[derive(Debug)]
 pub struct Place(PathBuf);
 
 impl Place {
+    /// An empty one.
     pub fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("csae-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
@@ -14,6 +16,7 @@ impl Place {
         Self(path)
     }
 
+    /// A path inside.
     pub fn path(&self, name: &str) -> String {
         self.0.join(name).display().to_string()
     }
@@ -25,10 +28,12 @@ impl Drop for Place {
     }
 }
 
+/// Runs the program.
 pub fn csae(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_csae")).args(arguments).output().expect("the program starts")
 }
 
+/// Its standard output, when it must succeed.
 pub fn succeed(arguments: &[&str]) -> String {
     let output = csae(arguments);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -1,0 +1,113 @@
+//! Training on every kind of data: what is streamed gives the bytes of what is in memory, and bad data one line.
+
+use super::commands::{Place, csae, fail, succeed};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+fn picture(path: &str, i: u32) {
+    let image = image::RgbImage::from_fn(20 + i % 9, 18 + i % 4, |x, y| {
+        image::Rgb([(x * 11 + i * 3) as u8, (y * 13) as u8, (x * y + i) as u8])
+    });
+    std::fs::create_dir_all(Path::new(path).parent().unwrap()).unwrap();
+    image.save(path).unwrap();
+}
+
+fn pictures(place: &Place) -> String {
+    (0..40).for_each(|i| picture(&place.path(&format!("photos/{i:02}.png")), i));
+    place.path("photos")
+}
+
+const SHORT: [&str; 12] = [
+    "--device",
+    "cpu",
+    "-q",
+    "--steps",
+    "13",
+    "--batch",
+    "8",
+    "--set=model.layers.code.units=16",
+    "--set=data.crop=16",
+    "--set=train.log_every=3",
+    "--set=data.flip_x=true",
+    "--set=train.validate_every=0.5",
+];
+
+fn model(place: &Place, data: &str, name: &str, more: &[&str]) -> (Vec<u8>, Vec<u8>) {
+    let out = place.path(name);
+    succeed(&[&["train", data, "--out", &out], &SHORT[..], more].concat());
+    let read = |file: &str| std::fs::read(Path::new(&out).join(file)).unwrap();
+    (read("model.safetensors"), read("reconstructions.png"))
+}
+
+#[test]
+fn a_streamed_set_trains_to_the_same_bytes() {
+    let place = Place::new("stream");
+    let photos = pictures(&place);
+    for (i, fit) in ["crop", "resize", "patches"].into_iter().enumerate() {
+        let fit = format!("--set=data.fit={fit}");
+        let resident = model(&place, &photos, &format!("resident{i}"), &[&fit]);
+        // the whole set has some 50 KB
+        let streamed =
+            model(&place, &photos, &format!("streamed{i}"), &[&fit, "--max-memory", "6KiB", "--set=data.validation_patches=2"]);
+        let few = model(&place, &photos, &format!("few{i}"), &[&fit, "--set=data.validation_patches=2"]);
+        assert!(streamed == few && streamed.0 == resident.0, "{fit}");
+    }
+}
+
+#[test]
+fn lists_and_validation_sources_train() {
+    let place = Place::new("lists");
+    let photos = pictures(&place);
+    picture(&place.path("beside/a.png"), 50);
+    let list = (0..12).map(|i| format!("{photos}/{i:02}.png\n")).collect::<String>();
+    std::fs::write(place.path("list.txt"), (0..12).map(|i| format!("photos/{i:02}.png\n")).collect::<String>()).unwrap();
+    let validation = format!("--set=data.validation_source={}", place.path("beside"));
+    let by_file = model(&place, &format!("@{}", place.path("list.txt")), "file", &[&validation]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_csae"))
+        .args([&["train", "-", "--out", &place.path("input")], &SHORT[..], &[&validation]].concat())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(list.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(std::fs::read(Path::new(&place.path("input")).join("model.safetensors")).unwrap(), by_file.0);
+}
+
+#[test]
+fn bad_data_is_answered_by_one_line() {
+    let place = Place::new("bad-data");
+    let photos = pictures(&place);
+    let whole = std::fs::read(Path::new(&photos).join("00.png")).unwrap();
+    std::fs::write(Path::new(&photos).join("00.png"), &whole[..whole.len() / 2]).unwrap();
+    std::fs::create_dir_all(place.path("empty")).unwrap();
+    std::fs::write(place.path("odd.bin"), [0; 5000]).unwrap();
+    std::fs::write(place.path("short-idx3"), [0, 0, 8, 3, 0, 0, 0, 9, 0, 0, 0, 9, 0, 0, 0, 9, 1]).unwrap();
+    std::fs::write(place.path("cut.npy"), b"\x93NUMPY\x01\0\x76\0{'descr'").unwrap();
+    let nan = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 1), }";
+    let nan = [b"\x93NUMPY\x01\0", &(nan.len() as u16).to_le_bytes()[..], nan.as_bytes(), &f32::NAN.to_le_bytes()].concat();
+    std::fs::write(place.path("nan.npy"), nan).unwrap();
+    let run = place.path("run");
+    let bad = |data: &str, more: &[&str], words: &[&str]| {
+        fail(&[&["train", data, "--out", &run], &SHORT[..], more].concat(), 2, words);
+        assert!(!Path::new(&run).exists(), "{data} left a folder");
+    };
+    bad(&photos, &["--strict"], &["00.png", "cannot be decoded"]);
+    bad(&place.path("nowhere"), &[], &["nowhere", "does not exist"]);
+    bad(&place.path("empty"), &[], &["empty", "no image found"]);
+    bad(&place.path("odd.bin"), &[], &["odd.bin", "no multiple of 3073"]);
+    bad(&place.path("short-idx3"), &[], &["short-idx3", "promises 9x9x9"]);
+    bad(&place.path("cut.npy"), &[], &["cut.npy", "header"]);
+    bad(&place.path("nan.npy"), &[], &["nan.npy", "[0, 0, 0] is NaN"]);
+    bad("@nowhere.txt", &[], &["nowhere.txt"]);
+    bad(&photos, &["--set", "data.fit=stretch"], &["data.fit", "patches"]);
+    bad(&photos, &["--max-memory", "lots"], &["--max-memory", "512MiB"]);
+    bad(&photos, &["--set=data.validation_source=nowhere"], &["data.validation_source", "nowhere"]);
+    // without --strict the broken one is counted and named
+    let run = place.path("lenient");
+    let arguments: Vec<&str> = SHORT.iter().copied().filter(|flag| *flag != "-q").collect();
+    let output = csae(&[&["train", &photos, "--out", &run], &arguments[..]].concat());
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && text.contains("skipped 1 file") && text.contains("00.png"), "{text}");
+}

@@ -1,0 +1,166 @@
+//! Mutated files for every reader of bytes that come from elsewhere: IDX, CIFAR, npy, pictures, model files, TOML. None may panic, nor take a second.
+//!
+//! Each run draws `CSAE_FUZZ` inputs (default 4,000) from `CSAE_FUZZ_SEED` (default 1). A long run, with memory bounded to 3 GB:
+//!
+//! ```text
+//! (ulimit -v 3000000; CSAE_GPU=off CSAE_FUZZ=10000000 CSAE_FUZZ_SEED=2 cargo test --release --test suite fuzz -- --nocapture)
+//! ```
+//!
+//! What fails is written to `tests/fuzz_corpus/`, whose files are seeds of every run: a case that was found once stays a test. Their names begin with
+//! the reader's name.
+
+use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use csae::data::{cifar, decode, idx, npy};
+use csae::rng::Stream;
+use csae::spec::{Config, preset_names, preset_text};
+
+type Reader = fn(&[u8]) -> Result<(), String>;
+
+/// A reader, and what it says to bytes.
+const READERS: [(&str, Reader); 7] = [
+    ("cifar", |bytes| {
+        let mut file = Cursor::new(bytes);
+        let array = cifar::array(&mut file, bytes.len() as u64).map_err(|e| e.to_string())?.0;
+        array.read_all(&mut file).map(drop).map_err(|e| e.to_string())
+    }),
+    ("idx", |bytes| idx::images_from(bytes).map(drop).map_err(|e| e.to_string())),
+    ("labels", |bytes| {
+        let idx = idx::labels_from(bytes).map(drop).map_err(|e| e.to_string());
+        npy::labels(&mut Cursor::new(bytes), bytes.len() as u64).map(drop).map_err(|e| e.to_string()).or(idx)
+    }),
+    ("model", |bytes| csae::model::load_bytes(bytes, "fuzz").map(drop).map_err(|e| e.to_string())),
+    ("npy", |bytes| {
+        let mut file = Cursor::new(bytes);
+        let array = npy::array(&mut file, bytes.len() as u64).map_err(|e| e.to_string())?;
+        array.read_all(&mut file).map(drop).map_err(|e| e.to_string())
+    }),
+    ("picture", |bytes| decode(bytes).map(drop).map_err(|e| e.to_string())),
+    ("toml", |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        // Its first lines as overrides.
+        let overrides: Vec<String> = text.lines().take(2).map(str::to_owned).collect();
+        if let Ok(preset) = preset_text("w1") {
+            let _ = Config::parse(preset, "fuzz", &overrides);
+        }
+        Config::parse(&text, "fuzz", &[]).map(drop).map_err(|e| e.to_string())
+    }),
+];
+
+fn corpus() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz_corpus"))
+}
+
+/// Sound and once-found files, each for the reader that its name begins with.
+fn seeds() -> Vec<(String, Vec<u8>)> {
+    let mut seeds: Vec<(String, Vec<u8>)> = std::fs::read_dir(corpus())
+        .expect("tests/fuzz_corpus is there")
+        .map(|entry| entry.expect("an entry").path())
+        .map(|path| (path.file_name().unwrap_or_default().to_string_lossy().into_owned(), std::fs::read(path).expect("a seed")))
+        .collect();
+    seeds.sort();
+    let presets = preset_names().map(|name| preset_text(name).expect("a preset").as_bytes().to_vec());
+    seeds.extend(presets.map(|text| ("toml".to_owned(), text)));
+    let record: Vec<u8> = (0..3073u32).map(|i| (i % 10) as u8).collect();
+    seeds.push(("cifar".to_owned(), [record.clone(), record].concat()));
+    seeds
+}
+
+/// One to four small changes: bits, bytes, numbers that bite, cuts, repeats.
+fn mutate(bytes: &mut Vec<u8>, draw: &mut Stream) {
+    const BITING: [u64; 8] = [0, 1, 0x7f, 0xff, 0x7fff_ffff, 0xffff_ffff, 1 << 63, u64::MAX];
+    for _ in 0..=draw.below(4) {
+        if bytes.is_empty() {
+            bytes.push(draw.word() as u8);
+        }
+        // most of what is read closely stands at the start
+        let reach = if draw.below(2) == 0 { bytes.len() } else { bytes.len().min(64) };
+        let at = draw.below(reach);
+        match draw.below(8) {
+            0 => bytes[at] ^= 1 << draw.below(8),
+            1 => bytes[at] = draw.word() as u8,
+            2 => bytes.truncate(at),
+            3 => bytes.insert(at, draw.word() as u8),
+            4 => drop(bytes.remove(at)),
+            5 => {
+                let width = [1, 2, 4, 8][draw.below(4)];
+                let number = BITING[draw.below(BITING.len())];
+                let number = if draw.below(2) == 0 { number.to_le_bytes() } else { number.to_be_bytes() };
+                bytes.iter_mut().skip(at).zip(&number[..width]).for_each(|(byte, new)| *byte = *new);
+            }
+            6 => {
+                let end = (at + 1 + draw.below(32)).min(bytes.len());
+                let part = bytes[at..end].to_vec();
+                let to = draw.below(bytes.len());
+                bytes.splice(to..to, part);
+            }
+            _ => {
+                // a digit more or less makes another number of text
+                if let Some(digit) = bytes.iter_mut().skip(at).find(|byte| byte.is_ascii_digit()) {
+                    *digit = b"0123456789-.e"[draw.below(13)];
+                }
+            }
+        }
+    }
+    bytes.truncate(1 << 16);
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+#[test]
+fn no_reader_panics_or_hangs_on_mutated_files() {
+    let (inputs, seed) = (number("CSAE_FUZZ", 4000), number("CSAE_FUZZ_SEED", 1));
+    let seeds = seeds();
+    let mut draw = Stream::new(seed, "fuzz");
+    let mut bad = Vec::new();
+    let mut accepted = [0u64; READERS.len()];
+    let look = |name: &str, reader: Reader, bytes: &[u8]| -> (bool, Option<String>) {
+        let start = Instant::now();
+        let answer = catch_unwind(AssertUnwindSafe(|| reader(bytes)));
+        let seconds = start.elapsed();
+        match answer {
+            Err(_) => (false, Some(format!("{name} panicked"))),
+            _ if seconds > Duration::from_secs(1) => (false, Some(format!("{name} took {seconds:?}"))),
+            Ok(Err(message)) if message.trim().contains('\n') => (false, Some(format!("{name}: several lines: {message}"))),
+            Ok(answer) => (answer.is_ok(), None),
+        }
+    };
+    let own = |reader: &str| -> Vec<&(String, Vec<u8>)> { seeds.iter().filter(|(name, _)| name.starts_with(reader)).collect() };
+    let seeds_of: Vec<Vec<&(String, Vec<u8>)>> = READERS.iter().map(|(name, _)| own(name)).collect();
+    for ((name, reader), seeds) in READERS.iter().zip(&seeds_of) {
+        assert!(!seeds.is_empty(), "{name} has no seed");
+        for (file, bytes) in seeds {
+            bad.extend(look(name, *reader, bytes).1.map(|what| format!("{what} on the seed {file}")));
+        }
+    }
+    for i in 0..inputs {
+        let which = (i % READERS.len() as u64) as usize;
+        let (name, reader) = READERS[which];
+        let mut bytes = seeds_of[which][draw.below(seeds_of[which].len())].1.clone();
+        mutate(&mut bytes, &mut draw);
+        let (sound, what) = look(name, reader, &bytes);
+        accepted[which] += u64::from(sound);
+        if let Some(what) = what {
+            let file = corpus().join(format!("{name}_found_{seed}_{i}"));
+            std::fs::write(&file, &bytes).expect("the corpus can be written");
+            bad.push(format!("{what} on {}", file.display()));
+            if bad.len() > 9 {
+                break;
+            }
+        }
+        if i > 0 && i.is_multiple_of(1_000_000) {
+            println!("{i} inputs");
+        }
+    }
+    println!("{inputs} inputs; accepted: {:?}", READERS.iter().map(|(name, _)| name).zip(accepted).collect::<Vec<_>>());
+    assert!(bad.is_empty(), "{}", bad.join("\n"));
+    // a mutator that breaks everything at once would test nothing behind the first check
+    if inputs >= 4000 {
+        assert!(accepted.iter().all(|count| *count > 0), "{accepted:?}");
+    }
+}
