@@ -4,10 +4,10 @@ use super::infer::Inference;
 use crate::device::Device;
 use crate::error::Result;
 
-/// Where tiles of `size` begin along a side of `length` ≥ `size`: at most `size/2` apart, the last flush with the end.
+/// Where tiles of `size` begin along a side of `length` ≥ `size`: at most `size/4` apart, the last flush with the end.
 fn starts(length: usize, size: usize) -> Vec<usize> {
     let last = length - size;
-    let gaps = last.div_ceil((size / 2).max(1));
+    let gaps = last.div_ceil((size / 4).max(1));
     (0..=gaps).map(|i| i * last / gaps.max(1)).collect()
 }
 
@@ -85,7 +85,7 @@ mod tests {
         for length in 8..60 {
             let all = starts(length, 8);
             assert_eq!((all[0], all[all.len() - 1]), (0, length - 8));
-            assert!(all.windows(2).all(|pair| pair[1] - pair[0] <= 4 && pair[1] > pair[0]), "{length}: {all:?}");
+            assert!(all.windows(2).all(|pair| pair[1] - pair[0] <= 2 && pair[1] > pair[0]), "{length}: {all:?}");
         }
     }
 
