@@ -125,7 +125,12 @@ impl Device {
         if let Kind::Gpu(gpu) = &mut self.kind { Some(gpu) } else { None }
     }
 
-    /// Largest number of elements of one buffer.
+    /// Largest number of bytes of one buffer.
+    pub fn max_bytes(&self) -> u64 {
+        if let Kind::Gpu(gpu) = &self.kind { gpu.limits().max_buffer_size } else { 4 * u64::from(u32::MAX) }
+    }
+
+    /// Largest number of elements that a kernel may see of one buffer.
     pub fn max_elements(&self) -> u64 {
         match &self.kind {
             Kind::Gpu(gpu) => gpu.limits().max_storage_buffer_binding_size.min(gpu.limits().max_buffer_size) / 4,

@@ -9,7 +9,7 @@ use super::{peak_mib, spread};
 use crate::device::Device;
 use crate::error::Result;
 use crate::model::{Graph, Purpose, Store};
-use crate::ops::{LossKind, StepParams};
+use crate::ops::StepParams;
 use crate::rng::Stream;
 use crate::shape::Dims;
 use crate::spec::{Config, OptimizerSpec, SparsitySpec, preset_text};
@@ -74,17 +74,7 @@ pub fn train_step(device: &mut Device, workload: Workload, batch: usize, seconds
     let scalars = device.alloc_real("scalars", WIDTH)?;
     let sparsity = SparsitySpec { penalty: "l1".to_owned(), lambda: 1e-3, ..SparsitySpec::default() };
     let optimizer = OptimizerSpec { lr: 1e-5, momentum: 0.9, ..OptimizerSpec::default() };
-    let spec = StepSpec {
-        graph: &graph,
-        store: &store,
-        n: batch,
-        loss: LossKind::SumSquares,
-        sparsity: &sparsity,
-        optimizer: &optimizer,
-        resident: None,
-        scalars,
-        count_code: false,
-    };
+    let spec = StepSpec::plain(&graph, &store, batch, &sparsity, &optimizer, scalars);
     let recorded = step::record(device, &spec)?;
     let mut stream = Stream::new(0, "bench");
     let images: Vec<f32> = (0..recorded.x.len).map(|_| stream.uniform()).collect();

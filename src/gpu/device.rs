@@ -19,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const WRITE: usize = 16 << 20;
 /// How the report of a lost device begins.
 const LOST: &str = "the device was lost";
+/// Elements of the guard behind a buffer, and what each of them holds: no number that a kernel would write.
+const GUARD: usize = 64;
+const GUARD_WORD: u32 = 0xfff5_a5a5;
 /// Submissions that may be under way before the host waits for the oldest.
 const IN_FLIGHT: usize = 3;
 
@@ -43,6 +46,14 @@ pub(super) struct Loaded {
 
 type Constants = Vec<(&'static str, u64)>;
 
+/// A buffer of so many elements, and perhaps a guard behind them.
+#[derive(Clone, Debug)]
+struct Allocated {
+    handle: wgpu::Buffer,
+    len: usize,
+    guarded: bool,
+}
+
 /// A device on an adapter.
 #[derive(Debug)]
 pub struct Gpu {
@@ -52,7 +63,7 @@ pub struct Gpu {
     limits: wgpu::Limits,
     modules: HashMap<Kernel, (wgpu::ShaderModule, Rc<Reflection>)>,
     pipelines: HashMap<(Kernel, Constants), Rc<Loaded>>,
-    buffers: Vec<Option<wgpu::Buffer>>,
+    buffers: Vec<Option<Allocated>>,
     staging: Vec<wgpu::Buffer>,
     step: wgpu::Buffer,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
@@ -60,6 +71,8 @@ pub struct Gpu {
     counters: Counters,
     /// Which kernel of a family is taken.
     pub choice: Choice,
+    /// Whether buffers made from now on get a guard that kernels can reach, so that [`Gpu::check_guards`] sees what they write past an end.
+    pub guarded: bool,
     /// Time spent making each kernel's pipelines, in order.
     pub compile_log: Vec<(&'static str, Duration)>,
     /// Bytes of all live buffers.
@@ -108,6 +121,7 @@ impl Gpu {
             trouble,
             counters: Counters::default(),
             choice: Choice::Auto,
+            guarded: false,
             compile_log: Vec::new(),
             allocated: 0,
         })
@@ -146,12 +160,24 @@ impl Gpu {
     }
 
     pub(super) fn buffer(&self, buffer: Buffer) -> &wgpu::Buffer {
+        &self.allocated_at(buffer).handle
+    }
+
+    fn allocated_at(&self, buffer: Buffer) -> &Allocated {
         self.buffers[buffer.0 as usize].as_ref().expect("the buffer is allocated")
+    }
+
+    /// Bytes of a view as it is bound: whole vec4s, and the guard where there is one.
+    pub(super) fn bound_size(&self, view: View) -> u64 {
+        let Allocated { handle, len, guarded } = self.allocated_at(view.buffer);
+        let last = view.start + view.len == *len;
+        if *guarded && last { handle.size() - view.start as u64 * 4 } else { (view.len as u64 * 4).next_multiple_of(16) }
     }
 
     /// Makes a buffer of `len` zero elements. Its size is rounded up to 16 bytes.
     pub fn alloc(&mut self, buffer: Buffer, label: &str, len: usize) -> Result<()> {
-        let size = (len.max(1) as u64 * 4).next_multiple_of(16);
+        let content = (len.max(1) as u64 * 4).next_multiple_of(16);
+        let size = if self.guarded { content + GUARD as u64 * 4 } else { content };
         if size > self.limits.max_buffer_size {
             let (need, limit) = (size >> 20, self.limits.max_buffer_size >> 20);
             return Err(Error::usage(format!(
@@ -169,16 +195,36 @@ impl Gpu {
             self.buffers.resize(index + 1, None);
         }
         self.free(buffer);
-        self.buffers[index] = Some(made);
+        if self.guarded {
+            self.queue.write_buffer(&made, content, bytemuck::cast_slice(&[GUARD_WORD; GUARD]));
+        }
+        self.buffers[index] = Some(Allocated { handle: made, len, guarded: self.guarded });
         self.counters.buffers += 1;
         self.allocated += size;
         self.check()
     }
 
+    /// Fails if a kernel has written past the end of a buffer that has a guard.
+    pub fn check_guards(&mut self) -> Result<()> {
+        for index in 0..self.buffers.len() {
+            let Some(Allocated { handle, len, guarded: true }) = self.buffers[index].clone() else { continue };
+            let start = (handle.size() / 4) as usize - GUARD;
+            let guard: Vec<u32> = self.read(View { buffer: Buffer(index as u32), start, len: GUARD })?;
+            if let Some(at) = guard.iter().position(|word| *word != GUARD_WORD) {
+                let bad = f32::from_bits(guard[at]);
+                return Err(Error::failed(format!(
+                    "a kernel wrote {bad} past the end of a buffer of {len}, at element {}; its bindings need another size",
+                    start + at
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Gives a buffer's memory back.
     pub fn free(&mut self, buffer: Buffer) {
         if let Some(old) = self.buffers.get_mut(buffer.0 as usize).and_then(Option::take) {
-            self.allocated -= old.size();
+            self.allocated -= old.handle.size();
         }
     }
 

@@ -81,7 +81,7 @@ impl Plan {
                         .iter()
                         .find(|(bound, _)| *bound == binding.name)
                         .unwrap_or_else(|| panic!("{name}: nothing is bound to `{}`", binding.name));
-                    let size = (view.len as u64 * 4).next_multiple_of(16);
+                    let size = gpu.bound_size(*view);
                     if size > limit {
                         return Err(Error::usage(format!(
                             "kernel {name} needs {} MiB in one binding, the adapter allows {} MiB: use a smaller --batch",

@@ -29,7 +29,7 @@ pub use loss::{CrossEntropy, KlPenalty, L1Penalty, Loss, LossKind};
 pub use mask::{BatchTopKMask, DropoutMask, LifetimeWtaMask, MaskApply, SpatialWtaMask, ThresholdMask, TopKMask};
 pub use optimizer::{Adam, ClipGrads, Sgd};
 pub use pool2d::{AvgPool2dBwd, AvgPool2dFwd, L2Pool2dBwd, L2Pool2dFwd, MaxPool2dBwd, MaxPool2dFwd};
-pub use reduce::{ChannelSum, CountNonzero, SCALAR_PARTIALS, SumSquares};
+pub use reduce::{ChannelSum, CountNonzero, SCALAR_PARTIALS, SumSquares, WINDOW};
 pub use revive::{FiringUpdate, Revive};
 pub use soft_threshold::{SoftThresholdBwd, SoftThresholdFwd};
 pub use unpool2d::{MaxUnpool2dBwd, MaxUnpool2dFwd, UpsampleNearest2dBwd, UpsampleNearest2dFwd};

@@ -24,12 +24,24 @@ operation! {
 }
 
 operation! {
-    /// scalars[slot·width + index] = √Σx² : the global norm of the gradients. `partials` holds [`super::reduce::SCALAR_PARTIALS`] elements.
-    SumSquares { width: usize, index: usize } reads { x } updates { scalars } scratch { partials }
+    /// scalars[slot·width + index] = √Σx² : the global norm of the gradients. On the GPU `x` is bound in windows; `partials` holds
+    /// [`super::reduce::SCALAR_PARTIALS`] elements for each.
+    SumSquares {
+        /// Scalars of one step.
+        width: usize,
+        /// Which of them.
+        index: usize,
+        /// Elements of a window, a multiple of [`super::WINDOW`].
+        window: usize,
+    }
+    reads { x } updates { scalars } scratch { partials }
 }
 
 /// Partial sums of every reduction to a scalar: a constant, so that the order of summation is the same everywhere.
 pub const SCALAR_PARTIALS: usize = 256;
+
+/// Windows of long buffers are multiples of this, so that every window but the last has all of its partial sums.
+pub const WINDOW: usize = SCALAR_PARTIALS * 4 * WORKGROUP as usize;
 
 /// Invocations of a workgroup in reductions.
 pub(super) const WORKGROUP: u32 = 256;
@@ -175,7 +187,12 @@ impl CountNonzero {
 
 impl SumSquares {
     pub(crate) fn record(&self, r: &mut Recorder) {
-        let count = partials(r, Kernel::SumSquares, self.x, self.partials);
+        assert!(self.window.is_multiple_of(WINDOW), "a window of {} elements", self.window);
+        let mut count = 0;
+        for (i, x) in self.x.windows(self.window).enumerate() {
+            let whole = i * SCALAR_PARTIALS;
+            count = whole + partials(r, Kernel::SumSquares, x, self.partials.part(whole, SCALAR_PARTIALS));
+        }
         SumScalar {
             partials: self.partials,
             offset: 0,

@@ -29,6 +29,11 @@ impl View {
         assert!(start + len <= self.len, "part {start}+{len} of a view of {}", self.len);
         Self { buffer: self.buffer, start: self.start + start, len }
     }
+
+    /// Its parts of `len` elements in order, the last of them shorter: what is longer than a binding may be is bound so.
+    pub fn windows(self, len: usize) -> impl Iterator<Item = Self> {
+        (0..self.len).step_by(len).map(move |start| self.part(start, len.min(self.len - start)))
+    }
 }
 
 /// How an operation uses a view.

@@ -87,6 +87,7 @@ impl Reference for SumSquares {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::WINDOW;
     use crate::reference::testing::{Setup, assert_close, assert_threads_agree, normals};
 
     fn channel_sum(rows: usize, channels: usize) -> (Vec<f64>, Vec<f64>) {
@@ -111,7 +112,7 @@ mod tests {
         let mut s = Setup::<f64>::new();
         let (x, scalars, partials) = (s.real(&[3.0, 0.0, -4.0, -0.0]), s.real(&[-1.0; 6]), s.out(1));
         s.memory.step.slot = 1;
-        s.run(&SumSquares { width: 3, index: 2, x, scalars, partials }, scalars);
+        s.run(&SumSquares { width: 3, index: 2, window: WINDOW, x, scalars, partials }, scalars);
         let got = s.run(&CountNonzero { scale: 0.5, width: 3, index: 0, x, scalars, partials }, scalars);
         assert_eq!(got, [-1.0, -1.0, -1.0, 1.0, -1.0, 5.0]);
     }

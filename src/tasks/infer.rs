@@ -1,28 +1,28 @@
 //! Running a trained model on batches.
 
-use std::collections::HashMap;
-
 use crate::device::{Device, Program};
 use crate::error::Result;
-use crate::model::{Builder, Graph, Mode, Store};
+use crate::model::{Builder, Graph, Memory, Mode, Store};
 use crate::ops::{StepParams, View};
 
 /// Samples of a batch at most.
 const BATCH: usize = 64;
 
-/// A model's forward pass, compiled once for each size of batch.
+/// A model's forward pass, compiled once for the largest batch so far; a smaller one is filled up.
 #[derive(Debug)]
 pub struct Inference<'a> {
     /// The model.
     pub graph: &'a Graph,
     /// Its values.
-    pub store: &'a Store,
-    compiled: HashMap<usize, Compiled>,
+    pub store: Store,
+    compiled: Option<Compiled>,
 }
 
 #[derive(Debug)]
 struct Compiled {
+    n: usize,
     program: Program,
+    memory: Memory,
     x: View,
     y: View,
     z: View,
@@ -39,14 +39,22 @@ pub struct Passed {
 
 impl<'a> Inference<'a> {
     /// For a model whose values are on the device.
-    pub fn new(graph: &'a Graph, store: &'a Store) -> Self {
-        Self { graph, store, compiled: HashMap::new() }
+    pub fn new(graph: &'a Graph, store: &Store) -> Self {
+        Self { graph, store: store.clone(), compiled: None }
     }
 
     /// Samples of a batch: 64, or fewer where one of them needs much.
     pub fn batch(&self, device: &Device) -> usize {
         let largest = self.record(1).0.tape.largest().0 / 4;
         (device.max_elements() / largest.max(1)).clamp(1, BATCH as u64) as usize
+    }
+
+    /// Compiles for so many samples or more, and runs once on nothing, so that later runs make no buffer and no pipeline. Returns the
+    /// bytes that it took.
+    pub fn prepare(&mut self, device: &mut Device, samples: usize) -> Result<u64> {
+        let n = samples.clamp(1, self.batch(device));
+        self.run_batch(device, &vec![0.0; n * self.graph.nodes[0].dims.len()])?;
+        Ok(self.compiled.as_ref().map_or(0, |compiled| compiled.memory.bytes))
     }
 
     /// Runs any number of samples in memory order, batch by batch.
@@ -64,19 +72,23 @@ impl<'a> Inference<'a> {
 
     fn run_batch(&mut self, device: &mut Device, x: &[f32]) -> Result<Passed> {
         let n = x.len() / self.graph.nodes[0].dims.len();
-        if !self.compiled.contains_key(&n) {
-            let compiled = self.compile(device, n)?;
-            self.compiled.insert(n, compiled);
+        if self.compiled.as_ref().is_none_or(|compiled| compiled.n < n) {
+            if let Some(old) = self.compiled.take() {
+                old.memory.buffers.into_iter().for_each(|buffer| device.free(buffer));
+            }
+            self.compiled = Some(self.compile(device, n)?);
         }
-        let compiled = &self.compiled[&n];
+        let compiled = self.compiled.as_ref().expect("it was compiled just now");
+        // No sample has to do with another one: what fills the batch up may be anything.
         device.write(compiled.x, x);
         device.run(&compiled.program, &StepParams::default())?;
-        Ok(Passed { y: device.read(compiled.y)?, z: device.read(compiled.z)? })
+        let first = |view: View| view.part(0, view.len / compiled.n * n);
+        Ok(Passed { y: device.read(first(compiled.y))?, z: device.read(first(compiled.z))? })
     }
 
     /// Records the pass of a batch: the builder, and where input, output and code lie.
-    fn record(&self, n: usize) -> (Builder<'a>, [View; 3]) {
-        let mut b = Builder::new(self.graph, self.store, n, Mode::Infer);
+    fn record(&self, n: usize) -> (Builder<'_>, [View; 3]) {
+        let mut b = Builder::new(self.graph, &self.store, n, Mode::Infer);
         let x = b.input();
         b.forward(x, &[self.graph.output, self.graph.code]);
         let (y, z) = (b.value(self.graph.output), b.value(self.graph.code));
@@ -87,15 +99,15 @@ impl<'a> Inference<'a> {
 
     fn compile(&self, device: &mut Device, n: usize) -> Result<Compiled> {
         let (b, [mut x, mut y, mut z]) = self.record(n);
-        let (calls, _) = b.tape.allocate(device, &mut [&mut x, &mut y, &mut z])?;
-        Ok(Compiled { program: device.compile(calls)?, x, y, z })
+        let (calls, memory) = b.tape.allocate(device, &mut [&mut x, &mut y, &mut z])?;
+        Ok(Compiled { n, program: device.compile(calls)?, memory, x, y, z })
     }
 
     /// Decodes codes (memory order) into images; none if the model's decoder also reads what lies before the code.
     pub fn decode(&self, device: &mut Device, codes: &[f32]) -> Result<Option<Vec<f32>>> {
         let units = self.graph.nodes[self.graph.code].dims.len();
         let n = codes.len() / units;
-        let mut b = Builder::new(self.graph, self.store, n, Mode::Infer);
+        let mut b = Builder::new(self.graph, &self.store, n, Mode::Infer);
         let mut z = b.tape.real("codes", n * units);
         b.tape.keep(z);
         let Some(mut y) = b.decode(z) else { return Ok(None) };

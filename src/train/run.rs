@@ -10,7 +10,7 @@ use super::trainer::{Finished, Trainer};
 use crate::data::{Images, Patch, Pixels, patches};
 use crate::device::Device;
 use crate::error::Result;
-use crate::model::{self, Graph, Store};
+use crate::model::{self, Graph};
 use crate::spec::Config;
 use crate::tasks::evaluate::{Report, evaluate};
 use crate::tasks::gallery;
@@ -25,6 +25,9 @@ pub struct Run<'a> {
     graph: &'a Graph,
     /// Its training.
     pub trainer: Trainer<'a>,
+    inference: Inference<'a>,
+    /// What validation looks at.
+    chosen: Vec<Patch>,
     best: Option<f64>,
     data: u64,
     validate_every: u64,
@@ -93,16 +96,28 @@ impl<'a> Run<'a> {
             // A checkpoint comes after the validation of its step.
             validated = header.step == header.total || (validate_every > 0 && header.step.is_multiple_of(validate_every));
         }
-        Ok(Self { folder, config, prepared, graph, trainer, best, data, validate_every, validated, saved_at: Instant::now() })
+        let dims = prepared.dims;
+        let chosen = patches::grid(&prepared.validation, dims.h, dims.w, config.data.validation_patches, config.seed);
+        let mut inference = Inference::new(graph, &trainer.store);
+        trainer.memory.validation = inference.prepare(device, chosen.len())?;
+        Ok(Self {
+            folder,
+            config,
+            prepared,
+            graph,
+            trainer,
+            inference,
+            chosen,
+            best,
+            data,
+            validate_every,
+            validated,
+            saved_at: Instant::now(),
+        })
     }
 
     /// Trains to the end, or until `stop` says so, which is asked after each step.
     pub fn train(&mut self, device: &mut Device, log: &mut Log, stop: &dyn Fn() -> bool) -> Result<Outcome> {
-        let dims = self.prepared.dims;
-        let chosen =
-            patches::grid(&self.prepared.validation, dims.h, dims.w, self.config.data.validation_patches, self.config.seed);
-        let store = self.trainer.store.clone();
-        let mut inference = Inference::new(self.graph, &store);
         let mut last = None;
         self.saved_at = Instant::now();
         while self.trainer.done < self.trainer.total {
@@ -110,7 +125,7 @@ impl<'a> Run<'a> {
             let (done, ended) = (self.trainer.done, self.trainer.done == self.trainer.total);
             self.validated = ended || (self.validate_every > 0 && done.is_multiple_of(self.validate_every));
             if self.validated {
-                let found = self.untimed(device, |run, device| run.validate(device, log, &mut inference, &chosen))?;
+                let found = self.untimed(device, |run, device| run.validate(device, log))?;
                 last = ended.then_some(found);
             }
             let stopping = stop();
@@ -129,13 +144,14 @@ impl<'a> Run<'a> {
         log.finish();
         let report = match last {
             Some(report) => report,
-            None if self.validated => self.evaluate(device, &mut inference, &chosen)?,
-            None => self.validate(device, log, &mut inference, &chosen)?,
+            None if self.validated => self.evaluate(device)?,
+            None => self.validate(device, log)?,
         };
         // The last checkpoint comes last: where it is, the rest is whole.
         let checkpoint = self.capture(device, log)?;
-        let pictures = gallery::write(self.folder.path(), device, &mut inference, &self.prepared.validation, &chosen, &report)?;
-        model::save(&self.folder.file("model.safetensors"), device, self.graph, &store)?;
+        let Self { folder, prepared, inference, chosen, .. } = self;
+        let pictures = gallery::write(folder.path(), device, inference, &prepared.validation, chosen, &report)?;
+        model::save(&folder.file("model.safetensors"), device, self.graph, &self.trainer.store)?;
         self.save(checkpoint, log)?;
         Ok(Outcome::Finished(Box::new(Summary { report, finished, pictures })))
     }
@@ -157,21 +173,20 @@ impl<'a> Run<'a> {
         Ok(made)
     }
 
-    fn evaluate(&self, device: &mut Device, inference: &mut Inference, chosen: &[Patch]) -> Result<Report> {
-        evaluate(device, inference, &self.prepared.validation, chosen)
+    fn evaluate(&mut self, device: &mut Device) -> Result<Report> {
+        evaluate(device, &mut self.inference, &self.prepared.validation, &self.chosen)
     }
 
     /// Judges the model, logs it, and keeps it if it is the best so far.
-    fn validate(&mut self, device: &mut Device, log: &mut Log, inference: &mut Inference, chosen: &[Patch]) -> Result<Report> {
+    fn validate(&mut self, device: &mut Device, log: &mut Log) -> Result<Report> {
         // First what was logged before, so that the order of the lines is always the same.
         self.trainer.settle(device, log)?;
-        let report = self.evaluate(device, inference, chosen)?;
+        let report = self.evaluate(device)?;
         log.validation(self.trainer.done, self.trainer.epoch(), &report)?;
         let loss = report.sum_squares;
         if loss.is_finite() && self.best.is_none_or(|best| loss < best) {
             self.best = Some(loss);
-            let store: &Store = inference.store;
-            model::save(&self.folder.file("best.safetensors"), device, self.graph, store)?;
+            model::save(&self.folder.file("best.safetensors"), device, self.graph, &self.trainer.store)?;
         }
         Ok(report)
     }

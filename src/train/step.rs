@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::model::{Builder, Graph, Memory, Mode, Revival, Store};
 use crate::ops::{
     Adam, Augment, Call, ClipGrads, CountNonzero, FiringUpdate, GatherBatch, KlPenalty, L1Penalty, Loss, LossKind,
-    SCALAR_PARTIALS, Sgd, SumSquares, View,
+    SCALAR_PARTIALS, Sgd, SumSquares, View, WINDOW,
 };
 use crate::shape::Dims;
 use crate::spec::{OptimizerSpec, SparsitySpec};
@@ -55,6 +55,30 @@ pub struct StepSpec<'a> {
     pub scalars: View,
     /// Whether L0 is counted.
     pub count_code: bool,
+    /// Elements that one binding may have: the optimiser takes the parameters in windows of no more.
+    pub binding: u64,
+}
+
+impl<'a> StepSpec<'a> {
+    /// The article's loss on batches that the host writes: nothing counted, nothing clipped into windows.
+    pub const fn plain(
+        graph: &'a Graph,
+        store: &'a Store,
+        n: usize,
+        sparsity: &'a SparsitySpec,
+        optimizer: &'a OptimizerSpec,
+        scalars: View,
+    ) -> Self {
+        let (loss, resident, count_code, binding) = (LossKind::SumSquares, None, false, u64::MAX);
+        Self { graph, store, n, loss, sparsity, optimizer, resident, scalars, count_code, binding }
+    }
+
+    /// Elements of a window.
+    fn window(&self) -> usize {
+        // A binding of fewer elements than the smallest window is no device's.
+        let most = usize::try_from(self.binding).unwrap_or(usize::MAX).min(self.store.weights.len.next_multiple_of(WINDOW));
+        (most / WINDOW * WINDOW).max(WINDOW)
+    }
 }
 
 /// A recorded step.
@@ -150,17 +174,23 @@ fn penalise(b: &mut Builder, spec: &StepSpec, units: usize, z: View, dz: View) {
 fn optimise(b: &mut Builder, spec: &StepSpec) {
     let o = spec.optimizer;
     let Store { weights, grads, m, v, .. } = *spec.store;
-    let scalars = spec.scalars;
+    let (scalars, window) = (spec.scalars, spec.window());
     if o.clip_norm > 0.0 {
-        let partials = b.tape.real("partial norms", SCALAR_PARTIALS);
-        b.tape.push(SumSquares { width: WIDTH, index: GRAD_NORM, x: grads, scalars, partials });
-        b.tape.push(ClipGrads { max_norm: o.clip_norm, width: WIDTH, index: GRAD_NORM, scalars, grads });
+        let partials = b.tape.real("partial norms", grads.len.div_ceil(window) * SCALAR_PARTIALS);
+        b.tape.push(SumSquares { width: WIDTH, index: GRAD_NORM, window, x: grads, scalars, partials });
+        for grads in grads.windows(window) {
+            b.tape.push(ClipGrads { max_norm: o.clip_norm, width: WIDTH, index: GRAD_NORM, scalars, grads });
+        }
     }
     let weight_decay = o.weight_decay;
-    if o.kind == "sgd" {
-        b.tape.push(Sgd { momentum: o.momentum, nesterov: o.nesterov, weight_decay, grads, weights, m });
-    } else {
-        let [beta1, beta2] = o.betas;
-        b.tape.push(Adam { beta1, beta2, eps: o.eps, weight_decay, decoupled: o.kind == "adamw", grads, weights, m, v });
+    let sgd = o.kind == "sgd";
+    for ((weights, grads), m) in weights.windows(window).zip(grads.windows(window)).zip(m.windows(window)) {
+        if sgd {
+            b.tape.push(Sgd { momentum: o.momentum, nesterov: o.nesterov, weight_decay, grads, weights, m });
+        } else {
+            let [beta1, beta2] = o.betas;
+            let v = v.part(weights.start, weights.len);
+            b.tape.push(Adam { beta1, beta2, eps: o.eps, weight_decay, decoupled: o.kind == "adamw", grads, weights, m, v });
+        }
     }
 }

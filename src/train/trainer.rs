@@ -25,6 +25,8 @@ pub struct MemoryPlan {
     pub unshared: u64,
     /// The training set, where it is resident.
     pub data: u64,
+    /// Activations of the validation's forward pass.
+    pub validation: u64,
 }
 
 impl std::fmt::Display for MemoryPlan {
@@ -32,12 +34,13 @@ impl std::fmt::Display for MemoryPlan {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         write!(
             f,
-            "{:.1} MiB: parameters, gradients and moments {:.1}, activations {:.1} ({:.1} without reuse), data {:.1}",
-            mib(self.parameters + self.activations + self.data),
+            "{:.1} MiB: parameters, gradients and moments {:.1}, activations {:.1} ({:.1} without reuse), data {:.1}, validation {:.1}",
+            mib(self.parameters + self.activations + self.data + self.validation),
             mib(self.parameters),
             mib(self.activations),
             mib(self.unshared),
-            mib(self.data)
+            mib(self.data),
+            mib(self.validation)
         )
     }
 }
@@ -77,6 +80,7 @@ pub struct Trainer<'a> {
 
 /// The step that a configuration means.
 fn spec<'s>(
+    device: &Device,
     config: &'s Config,
     graph: &'s Graph,
     store: &'s Store,
@@ -93,6 +97,7 @@ fn spec<'s>(
         resident,
         scalars,
         count_code: true,
+        binding: device.max_elements(),
     })
 }
 
@@ -100,14 +105,25 @@ fn spec<'s>(
 fn fits(device: &Device, config: &Config, graph: &Graph, purpose: Purpose, pixels: &Pixels) -> Result<()> {
     let store = Store::layout(graph, purpose);
     let batch = config.train.batch as u64;
-    let planned = step::planned_bytes(&spec(config, graph, &store, None, store.weights)?)?;
+    let planned = step::planned_bytes(&spec(device, config, graph, &store, None, store.weights)?)?;
     let mib = |bytes: u64| bytes >> 20;
     let one = device.max_elements() * 4;
-    if 4 * store.weights.len as u64 > one {
+    let all = 4 * store.weights.len as u64;
+    if all > device.max_bytes() {
         return Err(Error::usage(format!(
             "the model's {} parameters take {} MiB, {} allows {} MiB in one buffer: use fewer filters or units",
             graph.parameter_count(),
-            mib(4 * store.weights.len as u64),
+            mib(all),
+            device.label(),
+            mib(device.max_bytes())
+        )));
+    }
+    if let Some(param) = graph.params.iter().find(|param| 4 * param.len() as u64 > one) {
+        return Err(Error::usage(format!(
+            "{} of {:?} takes {} MiB, {} binds no more than {} MiB: use fewer filters or units",
+            param.name,
+            param.shape,
+            mib(4 * param.len() as u64),
             device.label(),
             mib(one)
         )));
@@ -166,13 +182,14 @@ impl<'a> Trainer<'a> {
         let log_every = config.train.log_every.min(total);
         let slots = (2 * log_every).next_power_of_two().max(64);
         let scalars = device.alloc_real("scalars of steps", slots as usize * WIDTH)?;
-        let spec = spec(config, graph, &store, feed.resident(), scalars)?;
+        let spec = spec(device, config, graph, &store, feed.resident(), scalars)?;
         let recorded = step::record(device, &spec)?;
         let memory = MemoryPlan {
             parameters: store.bytes(),
             activations: recorded.memory.bytes,
             unshared: recorded.memory.unshared_bytes,
             data: feed.resident_bytes(),
+            validation: 0,
         };
         let program = device.compile(recorded.calls)?;
         let now = Instant::now();

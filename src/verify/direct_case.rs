@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::ops::{
     Adam, Augment, Call, ClipGrads, CountNonzero, CrossEntropy, DropoutMask, FiringUpdate, GatherBatch, KlPenalty, L1Penalty,
     Loss, LossKind, MaskApply, MaxNorm, MaxUnpool2dBwd, MaxUnpool2dFwd, Revive, SCALAR_PARTIALS, Sgd, StepParams, SumSquares,
-    View,
+    View, WINDOW,
 };
 use crate::shape::{Dims, Pool2d, to_nhwc};
 
@@ -166,11 +166,12 @@ fn loss(mut d: Direct, case: &Case) -> Result<Prepared> {
 fn clip(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(&["max_norm"])?;
     let given = case.input("grads")?.reals();
+    let windows = given.len().div_ceil(WINDOW);
     let grads = d.output("clipped", given.len(), Unpack::Plain)?;
     d.prepared.first.push((grads, Values::Real(given)));
     let scalars = d.output("norm", 1, Unpack::Plain)?;
-    let partials = d.real(SCALAR_PARTIALS)?;
-    d.push(SumSquares { width: 1, index: 0, x: grads, scalars, partials });
+    let partials = d.real(windows * SCALAR_PARTIALS)?;
+    d.push(SumSquares { width: 1, index: 0, window: WINDOW, x: grads, scalars, partials });
     d.push(ClipGrads { max_norm: case.number("max_norm")?, width: 1, index: 0, scalars, grads });
     Ok(d.prepared)
 }

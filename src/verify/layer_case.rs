@@ -130,6 +130,6 @@ fn graph_case(
         each: Vec::new(),
         last,
         buffers,
-        guards: store.gaps(),
+        gaps: store.gaps(),
     })
 }

@@ -73,9 +73,17 @@ pub fn run(device: &mut Device, case: &Case) -> Vec<Outcome> {
     outcomes
 }
 
-/// Runs a case and returns its outputs by name, in natural order.
+/// Runs a case and returns its outputs by name, in natural order. On a GPU every buffer has a guard behind it, and a kernel that writes there fails.
 pub fn execute(device: &mut Device, case: &Case) -> Result<Vec<(String, Vec<f64>)>> {
-    let prepared = prepare(device, case)?;
+    let guard = |device: &mut Device, guarded| {
+        if let Some(gpu) = device.as_gpu() {
+            gpu.guarded = guarded;
+        }
+    };
+    guard(device, true);
+    let prepared = prepare(device, case);
+    guard(device, false);
+    let prepared = prepared?;
     let found = prepared.execute(device);
     prepared.free(device);
     found

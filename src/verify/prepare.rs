@@ -35,8 +35,8 @@ pub struct Prepared {
     /// Read at the end.
     pub(super) last: Vec<(String, View, Unpack)>,
     pub(super) buffers: Vec<Buffer>,
-    /// Guards: what lies between the ranges of the gradients. Nothing may be written there.
-    pub(super) guards: Vec<View>,
+    /// What lies between the ranges of the gradients. Nothing may be written there.
+    pub(super) gaps: Vec<View>,
 }
 
 impl Prepared {
@@ -67,10 +67,13 @@ impl Prepared {
         for (name, view, unpack) in &self.last {
             found.push((name.clone(), natural(device.read_f64(*view)?, unpack)));
         }
-        for guard in &self.guards {
-            if let Some(bad) = device.read(*guard)?.into_iter().find(|x| *x != 0.0) {
+        for gap in &self.gaps {
+            if let Some(bad) = device.read(*gap)?.into_iter().find(|x| *x != 0.0) {
                 return Err(Error::failed(format!("{bad} was written past the end of a gradient")));
             }
+        }
+        if let Some(gpu) = device.as_gpu() {
+            gpu.check_guards()?;
         }
         Ok(found)
     }

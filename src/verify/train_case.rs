@@ -7,7 +7,7 @@ use super::prepare::{Prepared, Step, Unpack};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::{Graph, Purpose, Store};
-use crate::ops::{LossKind, StepParams};
+use crate::ops::StepParams;
 use crate::shape::{Dims, to_nhwc};
 use crate::spec::{ModelSpec, OptimizerSpec, SparsitySpec};
 use crate::train::step::{self, StepSpec};
@@ -65,17 +65,7 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
         ..OptimizerSpec::default()
     };
     let sparsity = SparsitySpec { penalty: "l1".to_owned(), lambda: case.number("lambda")?, ..SparsitySpec::default() };
-    let spec = StepSpec {
-        graph: &graph,
-        store: &store,
-        n,
-        loss: LossKind::SumSquares,
-        sparsity: &sparsity,
-        optimizer: &optimizer,
-        resident: None,
-        scalars,
-        count_code: false,
-    };
+    let spec = StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, scalars);
     let recorded = step::record(device, &spec)?;
     let lr = rule["lr"].as_f64().ok_or_else(|| Error::usage(format!("{}: optimizer.lr is missing", case.id())))?;
     let batch = n * dims.len();
@@ -108,5 +98,5 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
         .map(|(name, index)| (name.to_owned(), crate::ops::View { len: 1, start: index, ..scalars }, Unpack::Plain));
     let mut buffers = recorded.memory.buffers;
     buffers.extend(store.views().into_iter().chain([scalars]).map(|view| view.buffer));
-    Ok(Prepared { calls: recorded.calls, first, steps, each: each.to_vec(), last, buffers, guards: store.gaps() })
+    Ok(Prepared { calls: recorded.calls, first, steps, each: each.to_vec(), last, buffers, gaps: store.gaps() })
 }

@@ -118,6 +118,86 @@ fn a_trajectory_follows_the_cpu() {
 }
 
 #[test]
+fn a_run_makes_nothing_between_its_first_step_and_its_last() {
+    let Some(_turn) = turn("a_run_makes_nothing_between_its_first_step_and_its_last") else { return };
+    use csae::train::{Log, Outcome, Run, RunFolder};
+    let place = std::env::temp_dir().join(format!("csae-counters-{}", std::process::id()));
+    std::fs::create_dir_all(&place).unwrap();
+    let set = ["data.source=digits", "train.batch=32", "train.steps=60", "train.validate_every=0.1", "train.log_every=7"];
+    let text = csae::spec::preset_text("sparse").unwrap();
+    let config = csae::spec::Config::parse(text, "sparse", &set.map(str::to_owned)).unwrap();
+    let prepared = csae::train::data::prepare(&config).unwrap();
+    let graph = csae::model::Graph::new(&config.model, prepared.dims).unwrap();
+    let folder = RunFolder::at(&place);
+    let mut device = open();
+    let mut run = Run::new(&mut device, &folder, &config, &prepared, &graph, None).unwrap();
+    let mut log = Log::new(Some(&folder.file("metrics.jsonl")), 60, true, false).unwrap();
+    let steps = std::cell::Cell::new(0);
+    let mut made = Vec::new();
+    for _ in 0..3 {
+        made.push(device.as_gpu().expect("it runs on a GPU").counters());
+        let stop = || {
+            steps.set(steps.get() + 1);
+            steps.get() % 20 == 0
+        };
+        assert!(matches!(run.train(&mut device, &mut log, &stop).unwrap(), Outcome::Stopped(_)) || steps.get() == 60);
+    }
+    let logged = std::fs::read_to_string(folder.file("metrics.jsonl")).unwrap();
+    assert!(logged.matches("validation").count() >= 6, "there were validations between the steps:\n{logged}");
+    let objects = |counters: &Counters| (counters.bind_groups, counters.pipelines);
+    assert_eq!(objects(&made[0]), objects(&made[1]), "20 steps with validations and a checkpoint");
+    assert_eq!(made[1], made[2], "and 20 more");
+    std::fs::remove_dir_all(&place).unwrap();
+}
+
+#[test]
+fn long_buffers_are_bound_in_windows() {
+    let Some(_turn) = turn("long_buffers_are_bound_in_windows") else { return };
+    let config = |clip: f64| {
+        let set = ["model.layers.code.units=1200".to_owned(), format!("optimizer.clip_norm={clip}")];
+        csae::spec::Config::parse(crate::training::SMALL, "the small model", &set).unwrap()
+    };
+    let train = |device: Device, clip: f64, binding: u64| {
+        let mut training = Training::with_binding(device, &config(clip), 6, binding).unwrap();
+        let updates = training.calls.iter().filter(|call| call.name() == "Adam").count();
+        training.run(5);
+        (updates, training.weights())
+    };
+    let narrow = csae::ops::WINDOW as u64 + 5;
+    for clip in [0.0, 0.5] {
+        let (whole, cut) = (train(open(), clip, u64::MAX), train(open(), clip, narrow));
+        assert_eq!((whole.0, cut.0), (1, 3));
+        let apart = whole.1.iter().zip(&cut.1).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        // Without clipping no sum is taken in another order.
+        assert!(apart <= if clip > 0.0 { 1e-5 } else { 0.0 }, "clip_norm {clip}: {apart:.1e} apart");
+        let cpu = train(Device::cpu(), clip, narrow);
+        let apart = cpu.1.iter().zip(&cut.1).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(apart <= 1e-3, "clip_norm {clip}: {apart:.1e} from the CPU path");
+    }
+    let (clipped, free) = (train(open(), 0.5, narrow), train(open(), 0.0, narrow));
+    assert!(clipped.1 != free.1, "clipping changes nothing");
+}
+
+#[test]
+fn a_kernel_that_writes_past_an_end_is_seen() {
+    let Some(_turn) = turn("a_kernel_that_writes_past_an_end_is_seen") else { return };
+    let mut device = open();
+    let mut run = |elements: usize| {
+        device.as_gpu().expect("it runs on a GPU").guarded = true;
+        let x = device.alloc_real("x", 160).unwrap();
+        let y = device.alloc_real("y", elements).unwrap();
+        device.write(x, &[1.5; 160]);
+        let copy = csae::ops::CopyChannels { rows: 20, x_channels: 8, from: 0, y_channels: 8, to: 0, count: 8, x, y };
+        let program = device.compile(vec![copy.into()]).unwrap();
+        device.run(&program, &csae::ops::StepParams::default()).unwrap();
+        device.as_gpu().expect("it runs on a GPU").check_guards()
+    };
+    run(160).unwrap();
+    let error = run(100).unwrap_err().to_string();
+    assert!(error.contains("wrote 1.5 past the end of a buffer of 100, at element 100"), "{error}");
+}
+
+#[test]
 fn nothing_is_made_inside_the_loop() {
     let Some(_turn) = turn("nothing_is_made_inside_the_loop") else { return };
     let mut training = Training::new(open(), &small(), 6).unwrap();

@@ -91,7 +91,12 @@ pub struct Training {
 
 impl Training {
     /// Places the model and a resident set of images, larger than the model's input, on a device.
-    pub fn new(mut device: Device, config: &Config, n: usize) -> Result<Self> {
+    pub fn new(device: Device, config: &Config, n: usize) -> Result<Self> {
+        Self::with_binding(device, config, n, u64::MAX)
+    }
+
+    /// The same where a binding may have no more than so many elements.
+    pub fn with_binding(mut device: Device, config: &Config, n: usize, binding: u64) -> Result<Self> {
         let [c, h, w] = config.model.input.unwrap_or([3, 16, 16]);
         let graph = Graph::new(&config.model, Dims::new(c, h, w))?;
         let store = Store::new(&mut device, &graph, Purpose::Train { moments: 2 })?;
@@ -109,6 +114,7 @@ impl Training {
             resident: Some(resident),
             scalars,
             count_code: true,
+            binding,
         };
         let calls = step::record(&mut device, &spec)?.calls;
         Ok(Self { device, calls, graph, store, config: config.clone(), scalars, n, steps: 0, program: None })
