@@ -1,5 +1,6 @@
 //!include grid rng step
-// mask (N,H,W,C): 1 where random_word(i, step, layer, seed) >= threshold, else 0; i is the element's NCHW index in the batch.
+// mask (N,H,W,C): 1 where random_word(i, step, layer, seed) >= threshold, else 0; i is the element's NCHW index in the batch,
+// of which this may be a part that begins with sample step.first_sample.
 // One invocation: four consecutive elements (those past the end fall into the buffer's own padding).
 // Grid: ceil(len / 4) invocations. Twin: DropoutMask in src/reference/mask.rs.
 struct Params {
@@ -30,7 +31,7 @@ fn main(
     var hw = pixel % p.area;
     var kept: vec4<f32>;
     for (var lane = 0u; lane < 4u; lane++) {
-        let index = (n * p.c + c) * p.area + hw;
+        let index = ((step.first_sample + n) * p.c + c) * p.area + hw;
         let word = random_word(index, step.step, p.layer, step.seed_lo, step.seed_hi);
         kept[lane] = select(0.0, 1.0, word >= p.threshold);
         // The next element in memory.

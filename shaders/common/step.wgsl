@@ -9,7 +9,7 @@ struct Step {
     correction2: f32,
     sparsity_scale: f32,
     slot: u32,
+    first_sample: u32,
     pad0: u32,
     pad1: u32,
-    pad2: u32,
 }

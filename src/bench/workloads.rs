@@ -69,7 +69,7 @@ pub fn train_step(device: &mut Device, workload: Workload, batch: usize, seconds
     let config = Config::parse(preset_text(workload.name)?, workload.name, &[])?;
     let [c, h, w] = config.model.input.expect("a workload fixes its input");
     let graph = Graph::new(&config.model, Dims::new(c, h, w))?;
-    let store = Store::new(device, &graph, Purpose::Train { moments: 1 })?;
+    let store = Store::new(device, &graph, Purpose::train(1))?;
     store.initialise(device, &graph, 0);
     let scalars = device.alloc_real("scalars", WIDTH)?;
     let sparsity = SparsitySpec { penalty: "l1".to_owned(), lambda: 1e-3, ..SparsitySpec::default() };
@@ -79,12 +79,13 @@ pub fn train_step(device: &mut Device, workload: Workload, batch: usize, seconds
     let mut stream = Stream::new(0, "bench");
     let images: Vec<f32> = (0..recorded.x.len).map(|_| stream.uniform()).collect();
     device.write(recorded.x, &images);
-    let program = device.compile(recorded.calls)?;
+    let memory = recorded.memory.clone();
+    let program = recorded.compile(device)?;
     let mut done = 0_u32;
     let mut run = |device: &mut Device, steps: u32| -> Result<f64> {
         let start = Instant::now();
         for _ in 0..steps {
-            device.run(&program, &StepParams { step: done, lr: 1e-5, ..StepParams::default() })?;
+            program.run(device, 0, 1, &StepParams { step: done, lr: 1e-5, ..StepParams::default() })?;
             done += 1;
         }
         device.wait()?;
@@ -102,7 +103,7 @@ pub fn train_step(device: &mut Device, workload: Workload, batch: usize, seconds
     let rates = (0..windows).map(|_| Ok(f64::from(steps) * batch as f64 / run(device, steps)?)).collect::<Result<Vec<_>>>()?;
     let (median, min, max) = spread(rates);
     let loss = f64::from(device.read(scalars)?[step::RECONSTRUCTION]);
-    for buffer in recorded.memory.buffers {
+    for buffer in memory.buffers {
         device.free(buffer);
     }
     store.views().into_iter().chain([scalars]).for_each(|view| device.free(view.buffer));
@@ -121,7 +122,7 @@ pub fn train_step(device: &mut Device, workload: Workload, batch: usize, seconds
         second_step_s: (second_step_s * 1e3).round() / 1e3,
         peak_mib: peak_mib(),
         params: graph.parameter_count(),
-        dispatches: if let crate::device::Program::Gpu(plan) = &program { plan.len() } else { 0 },
+        dispatches: program.dispatches(1),
         loss,
     })
 }

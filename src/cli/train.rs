@@ -37,6 +37,9 @@ pub struct TrainArgs {
     /// Images of a step
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
+    /// Take each batch in so many equal parts and average their gradients: less memory, the same result within rounding
+    #[arg(long, value_name = "N")]
+    accumulate: Option<usize>,
     /// Passes over the data
     #[arg(long, value_name = "N")]
     epochs: Option<f64>,
@@ -78,6 +81,9 @@ impl TrainArgs {
         }
         if let Some(batch) = self.batch {
             config.train.batch = batch;
+        }
+        if let Some(parts) = self.accumulate {
+            config.train.accumulate = parts;
         }
         if let Some(epochs) = self.epochs {
             (config.train.epochs, config.train.steps) = (epochs, 0);

@@ -68,6 +68,7 @@ kernels! {
     CountNonzero "count_nonzero",
     SumSquares "sum_squares",
     FiringUpdate "firing_update",
+    IdleUpdate "idle_update",
     Revive "revive",
     ClipGrads "clip_grads",
     Sgd "sgd",

@@ -28,6 +28,10 @@ pub struct Store {
     state_ranges: Vec<(usize, usize)>,
     /// Steps since each unit of the code last fired.
     pub idle: View,
+    /// The sum of the gradients over the parts of a batch.
+    pub sum: View,
+    /// Parts of a batch in which each unit did not fire ([`crate::ops::IdleUpdate`]).
+    pub unseen: View,
 }
 
 fn ranges(params: &[Param]) -> (Vec<(usize, usize)>, usize) {
@@ -52,7 +56,16 @@ pub enum Purpose {
     Train {
         /// 1 or 2.
         moments: usize,
+        /// Whether gradients are summed over the parts of a batch.
+        parts: bool,
     },
+}
+
+impl Purpose {
+    /// A training by whole batches.
+    pub const fn train(moments: usize) -> Self {
+        Self::Train { moments, parts: false }
+    }
 }
 
 impl Store {
@@ -61,7 +74,8 @@ impl Store {
         let (weight_ranges, len) = ranges(&graph.params);
         let (state_ranges, state_len) = ranges(&graph.states);
         let when = |wanted: bool| if wanted { len } else { 1 };
-        let moments = if let Purpose::Train { moments } = purpose { moments } else { 0 };
+        let (moments, parts) = if let Purpose::Train { moments, parts } = purpose { (moments, parts) } else { (0, false) };
+        let units = graph.nodes[graph.code].dims.c;
         let view = |i: u32, len: usize| View::whole(Buffer(NOWHERE + i), len);
         Self {
             weights: view(0, len),
@@ -69,7 +83,9 @@ impl Store {
             m: view(2, when(moments >= 1)),
             v: view(3, when(moments >= 2)),
             state: view(4, state_len),
-            idle: view(5, graph.nodes[graph.code].dims.c),
+            idle: view(5, units),
+            sum: view(6, when(parts)),
+            unseen: view(7, if parts { units } else { 1 }),
             ranges: weight_ranges,
             state_ranges,
         }
@@ -78,20 +94,31 @@ impl Store {
     /// Makes the buffers.
     pub fn new(device: &mut Device, graph: &Graph, purpose: Purpose) -> Result<Self> {
         let mut store = Self::layout(graph, purpose);
-        let labels = ["parameters", "gradients", "first moment", "second moment", "states", "idle counters"];
+        let labels = [
+            "parameters",
+            "gradients",
+            "first moment",
+            "second moment",
+            "states",
+            "idle counters",
+            "sum of gradients",
+            "unseen counters",
+        ];
         for (view, label) in store.views_mut().into_iter().zip(labels) {
             *view = device.alloc_real(label, view.len)?;
         }
         Ok(store)
     }
 
-    const fn views_mut(&mut self) -> [&mut View; 6] {
-        [&mut self.weights, &mut self.grads, &mut self.m, &mut self.v, &mut self.state, &mut self.idle]
+    const fn views_mut(&mut self) -> [&mut View; 8] {
+        let Self { weights, grads, m, v, state, idle, sum, unseen, .. } = self;
+        [weights, grads, m, v, state, idle, sum, unseen]
     }
 
     /// Its buffers.
-    pub const fn views(&self) -> [View; 6] {
-        [self.weights, self.grads, self.m, self.v, self.state, self.idle]
+    pub const fn views(&self) -> [View; 8] {
+        let Self { weights, grads, m, v, state, idle, sum, unseen, .. } = *self;
+        [weights, grads, m, v, state, idle, sum, unseen]
     }
 
     /// Bytes of all of it.

@@ -30,7 +30,7 @@ pub use mask::{BatchTopKMask, DropoutMask, LifetimeWtaMask, MaskApply, SpatialWt
 pub use optimizer::{Adam, ClipGrads, Sgd};
 pub use pool2d::{AvgPool2dBwd, AvgPool2dFwd, L2Pool2dBwd, L2Pool2dFwd, MaxPool2dBwd, MaxPool2dFwd};
 pub use reduce::{ChannelSum, CountNonzero, SCALAR_PARTIALS, SumSquares, WINDOW};
-pub use revive::{FiringUpdate, Revive};
+pub use revive::{FiringUpdate, IdleUpdate, Revive};
 pub use soft_threshold::{SoftThresholdBwd, SoftThresholdFwd};
 pub use unpool2d::{MaxUnpool2dBwd, MaxUnpool2dFwd, UpsampleNearest2dBwd, UpsampleNearest2dFwd};
 pub use view::{Access, Buffer, StepParams, View};
@@ -123,7 +123,7 @@ calls! {
     SoftThresholdFwd, SoftThresholdBwd,
     Loss, CrossEntropy, L1Penalty, KlPenalty,
     ChannelSum, CountNonzero, SumSquares,
-    FiringUpdate, Revive,
+    FiringUpdate, IdleUpdate, Revive,
     ClipGrads, Sgd, Adam, MaxNorm,
     GatherBatch,
 }

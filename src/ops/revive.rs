@@ -12,12 +12,22 @@ operation! {
 }
 
 operation! {
+    /// The idle counters after a batch that was taken in `parts`: idle[c] = idle[c] + 1 if unseen[c] = parts, else 0; unseen ← 0. `unseen` is what
+    /// [`FiringUpdate`] made of 0 over the parts: it reaches their number only where no part saw the unit fire.
+    IdleUpdate { parts: usize } updates { unseen, idle }
+}
+
+operation! {
     /// dx[n,·,c] −= strength/(n·H·W) where idle[c] ≥ patience: descent raises x there.
     Revive { n: usize, dims: Dims, patience: usize, strength: f64 } reads { idle } updates { dx }
 }
 
 params! {
     struct FiringUpdateParams { rows: u32, channels: u32, lanes: u32, blocks: u32, rows_per_slice: u32, slices: u32, increment: u32 }
+}
+
+params! {
+    struct IdleUpdateParams { vectors: u32, parts: f32 }
 }
 
 params! {
@@ -50,6 +60,16 @@ impl FiringUpdate {
             dispatch(0, 1, true);
             dispatch(rows, slices, false);
         }
+    }
+}
+
+impl IdleUpdate {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let vectors = self.idle.len.div_ceil(4);
+        r.kernel(Kernel::IdleUpdate, &IdleUpdateParams { vectors: vectors as u32, parts: self.parts as f32 })
+            .bind("unseen", self.unseen)
+            .bind("idle", self.idle)
+            .threads(vectors);
     }
 }
 

@@ -69,8 +69,10 @@ pub struct StepParams {
     pub sparsity_scale: f32,
     /// Row of the step's scalars (losses and counts).
     pub slot: u32,
+    /// Place in the batch of the first sample, where the batch is taken in parts: counter of the generators.
+    pub first_sample: u32,
     /// Fills the block to a multiple of 16 bytes.
-    pub _pad: [u32; 3],
+    pub _pad: [u32; 2],
 }
 
 impl Default for StepParams {

@@ -26,12 +26,13 @@ impl Reference for DropoutMask {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let mut mask = memory.take(self.mask);
         let (step, seed, dims) = (memory.step.step, memory.seed(), self.dims);
+        let before = memory.step.first_sample as usize * dims.len();
         let threshold = (self.p * 4_294_967_296.0) as u64;
         let pixels = units(dims.c);
         mask.par_chunks_mut(pixels * dims.c).enumerate().for_each(|(block, mask)| {
             for (i, mask) in mask.chunks_exact_mut(dims.c).enumerate() {
                 let pixel = block * pixels + i;
-                let first = pixel / dims.area() * dims.len() + pixel % dims.area();
+                let first = before + pixel / dims.area() * dims.len() + pixel % dims.area();
                 for (c, mask) in mask.iter_mut().enumerate() {
                     let word = rng::word((first + c * dims.area()) as u32, step, self.layer, seed);
                     *mask = if u64::from(word) >= threshold { T::ONE } else { T::ZERO };

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::parallel::units;
 use super::{Memory, Real, Reference};
-use crate::ops::{FiringUpdate, Revive};
+use crate::ops::{FiringUpdate, IdleUpdate, Revive};
 
 impl Reference for FiringUpdate {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
@@ -32,6 +32,19 @@ impl Reference for FiringUpdate {
         for (idle, fired) in idle.iter_mut().zip(fired) {
             *idle = if fired { T::ZERO } else { *idle + T::ONE };
         }
+        memory.put(idle);
+    }
+}
+
+impl Reference for IdleUpdate {
+    fn run<T: Real>(&self, memory: &mut Memory<T>) {
+        let (mut unseen, mut idle) = (memory.take(self.unseen), memory.take(self.idle));
+        let parts = T::of(self.parts as f64);
+        for (unseen, idle) in unseen.iter_mut().zip(idle.iter_mut()) {
+            *idle = if *unseen == parts { *idle + T::ONE } else { T::ZERO };
+            *unseen = T::ZERO;
+        }
+        memory.put(unseen);
         memory.put(idle);
     }
 }
@@ -73,5 +86,18 @@ mod tests {
         for pixel in got.chunks(3) {
             assert_eq!(pixel, [0.5, 1.0, 1.0]);
         }
+    }
+
+    #[test]
+    fn a_batch_in_parts_counts_as_one() {
+        let dims = Dims::new(3, 1, 1);
+        let mut s = Setup::<f64>::new();
+        let (unseen, idle) = (s.real(&[0.0; 3]), s.real(&[4.0, 4.0, 4.0]));
+        for values in [[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 2.0]] {
+            let z = s.real(&values);
+            s.run(&FiringUpdate { n: 1, dims, z, idle: unseen }, unseen);
+        }
+        assert_eq!(s.run(&IdleUpdate { parts: 3, unseen, idle }, idle), [0.0, 5.0, 0.0]);
+        assert_eq!(s.memory.real(unseen), [0.0; 3]);
     }
 }

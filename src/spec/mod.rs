@@ -255,6 +255,8 @@ impl Default for ScheduleSpec {
 pub struct TrainSpec {
     /// Images (or crops) of a step.
     pub batch: usize,
+    /// Equal parts that a batch is taken in, their gradients averaged before the update: less memory, the same result within rounding.
+    pub accumulate: usize,
     /// Passes over the data.
     pub epochs: f64,
     /// Steps; 0: as many as the epochs make.
@@ -275,6 +277,7 @@ impl Default for TrainSpec {
     fn default() -> Self {
         Self {
             batch: 128,
+            accumulate: 1,
             epochs: 10.0,
             steps: 0,
             log_every: 50,
@@ -362,8 +365,10 @@ impl Config {
         if self.schedule.kind == "step" && self.schedule.every_epochs <= 0.0 {
             return Err(Error::usage("schedule.every_epochs: it must be above 0"));
         }
-        if t.batch == 0 || t.log_every == 0 || t.keep == 0 || self.data.crop == 0 {
-            return Err(Error::usage("train.batch, train.log_every, train.keep and data.crop must be at least 1"));
+        if t.batch == 0 || t.accumulate == 0 || t.log_every == 0 || t.keep == 0 || self.data.crop == 0 {
+            return Err(Error::usage(
+                "train.batch, train.accumulate, train.log_every, train.keep and data.crop must be at least 1",
+            ));
         }
         if o.nesterov && o.momentum == 0.0 {
             return Err(Error::usage("optimizer.nesterov needs a momentum above 0"));

@@ -176,6 +176,8 @@ const SCALE: f64 = 1.0 / 255.0;
 pub struct Feed {
     samples: Vec<u32>,
     batch: usize,
+    /// Parts that a batch is taken in.
+    parts: usize,
     seed: u64,
     /// Steps of an epoch; what does not fill a batch is left out, another part each epoch.
     pub steps_per_epoch: usize,
@@ -192,12 +194,19 @@ enum Way {
     /// They do not fit: the host gathers each batch.
     Host { cpu: Box<Device>, program: Program, order: View, x: View },
     /// They stay in their files: threads read the coming batches. A byte's value is looked up.
-    Stream { prefetch: Prefetch, values: Vec<f32> },
+    Stream { prefetch: Prefetch, values: Vec<f32>, batch: Vec<u8> },
 }
 
 impl Feed {
-    /// Lays the images onto the device if they fit.
-    pub fn new(device: &mut Device, pixels: &Pixels, dims: Dims, spec: &DataSpec, batch: usize, seed: u64) -> Result<Self> {
+    /// Lays the images onto the device if they fit. A batch is taken in equal parts, whose number is given beside its size.
+    pub fn new(
+        device: &mut Device,
+        pixels: &Pixels,
+        dims: Dims,
+        spec: &DataSpec,
+        [batch, parts]: [usize; 2],
+        seed: u64,
+    ) -> Result<Self> {
         let exact = pixels.common_size() == Some((dims.h, dims.w));
         let mut samples = Vec::new();
         for (i, (h, w)) in pixels.sizes().into_iter().enumerate() {
@@ -227,8 +236,8 @@ impl Feed {
                 let values = (0..256).map(|byte| (f64::from(byte) * SCALE) as f32).collect();
                 let source = Source { catalogue: Arc::clone(catalogue), samples: samples.clone(), batch, seed, dims, augment };
                 let prefetch = Prefetch::new(source, rayon::current_num_threads());
-                let way = Way::Stream { prefetch, values };
-                return Ok(Self { samples, batch, seed, steps_per_epoch, augment, way, epoch: None });
+                let way = Way::Stream { prefetch, values, batch: Vec::new() };
+                return Ok(Self { samples, batch, parts, seed, steps_per_epoch, augment, way, epoch: None });
             }
         };
         let words = images.words();
@@ -240,12 +249,13 @@ impl Feed {
         } else {
             let mut cpu = Device::cpu();
             let (bytes, table, order) = Self::lay(&mut cpu, &words, &images.table_words(), samples.len())?;
-            let x = cpu.alloc_real("batch", batch * dims.len())?;
-            let gather = GatherBatch { n: batch, dims, augment, scale: SCALE, shift: 0.0, bytes, table, order, x };
+            let n = batch / parts;
+            let x = cpu.alloc_real("batch", n * dims.len())?;
+            let gather = GatherBatch { n, dims, augment, scale: SCALE, shift: 0.0, bytes, table, order, x };
             let program = cpu.compile(vec![gather.into()])?;
             Way::Host { cpu: Box::new(cpu), program, order, x }
         };
-        Ok(Self { samples, batch, seed, steps_per_epoch, augment, way, epoch: None })
+        Ok(Self { samples, batch, parts, seed, steps_per_epoch, augment, way, epoch: None })
     }
 
     fn lay(device: &mut Device, words: &[u32], table: &[u32], samples: usize) -> Result<(View, View, View)> {
@@ -277,14 +287,18 @@ impl Feed {
         self.samples.len()
     }
 
-    /// Makes the batch of a step ready: sets the step's cursor, writes a new epoch's order, and fills `x` if the host gathers.
-    pub fn advance(&mut self, device: &mut Device, params: &mut StepParams, x: View) -> Result<()> {
+    /// Makes a part of the batch of a step ready: sets the step's cursor, writes a new epoch's order, and fills `x` if the host gathers.
+    pub fn advance(&mut self, device: &mut Device, params: &mut StepParams, part: usize, x: View) -> Result<()> {
         let epoch = u64::from(params.step) / self.steps_per_epoch as u64;
-        params.cursor = ((u64::from(params.step) % self.steps_per_epoch as u64) as usize * self.batch) as u32;
-        if let Way::Stream { prefetch, values } = &self.way {
-            let bytes = prefetch.take(u64::from(params.step))?;
-            let batch: Vec<f32> = bytes.into_iter().map(|byte| values[usize::from(byte)]).collect();
-            device.write(x, &batch);
+        let n = self.batch / self.parts;
+        params.cursor = ((u64::from(params.step) % self.steps_per_epoch as u64) as usize * self.batch + part * n) as u32;
+        if let Way::Stream { prefetch, values, batch } = &mut self.way {
+            if part == 0 {
+                *batch = prefetch.take(u64::from(params.step))?;
+            }
+            let bytes = &batch[part * x.len..][..x.len];
+            let samples: Vec<f32> = bytes.iter().map(|byte| values[usize::from(*byte)]).collect();
+            device.write(x, &samples);
             return Ok(());
         }
         let fresh = self.epoch != Some(epoch);

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     fn schedule(set: &[&str]) -> Schedule {
-        let sets: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
+        let sets: Vec<String> = ["schedule.warmup_epochs=0"].iter().chain(set).map(|s| (*s).to_owned()).collect();
         let config = Config::parse(crate::spec::preset_text("sparse").unwrap(), "w1", &sets).unwrap();
         Schedule::new(&config, 10, 100).unwrap()
     }

@@ -1,11 +1,11 @@
 //! One training step as calls: batch, forward, loss, backward, optimiser.
 
-use crate::device::Device;
+use crate::device::{Device, Program};
 use crate::error::Result;
 use crate::model::{Builder, Graph, Memory, Mode, Revival, Store};
 use crate::ops::{
-    Adam, Augment, Call, ClipGrads, CountNonzero, FiringUpdate, GatherBatch, KlPenalty, L1Penalty, Loss, LossKind,
-    SCALAR_PARTIALS, Sgd, SumSquares, View, WINDOW,
+    Adam, AddAssign, Augment, Call, ClipGrads, Combine, CountNonzero, FiringUpdate, GatherBatch, IdleUpdate, KlPenalty,
+    L1Penalty, Loss, LossKind, SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
 };
 use crate::shape::Dims;
 use crate::spec::{OptimizerSpec, SparsitySpec};
@@ -41,8 +41,10 @@ pub struct StepSpec<'a> {
     pub graph: &'a Graph,
     /// Its values.
     pub store: &'a Store,
-    /// Batch.
+    /// Samples of a part.
     pub n: usize,
+    /// Parts of a batch, whose gradients are averaged; 1: the batch is taken whole.
+    pub parts: usize,
     /// Reconstruction loss.
     pub loss: LossKind,
     /// Penalty and revival.
@@ -51,7 +53,7 @@ pub struct StepSpec<'a> {
     pub optimizer: &'a OptimizerSpec,
     /// Where batches come from; none: they are written into `x` by the host.
     pub resident: Option<Resident>,
-    /// The ring of scalars, rows of [`WIDTH`].
+    /// The ring of scalars, rows of [`WIDTH`], one for each part.
     pub scalars: View,
     /// Whether L0 is counted.
     pub count_code: bool,
@@ -60,7 +62,7 @@ pub struct StepSpec<'a> {
 }
 
 impl<'a> StepSpec<'a> {
-    /// The article's loss on batches that the host writes: nothing counted, nothing clipped into windows.
+    /// The article's loss on whole batches that the host writes, nothing counted.
     pub const fn plain(
         graph: &'a Graph,
         store: &'a Store,
@@ -70,7 +72,7 @@ impl<'a> StepSpec<'a> {
         scalars: View,
     ) -> Self {
         let (loss, resident, count_code, binding) = (LossKind::SumSquares, None, false, u64::MAX);
-        Self { graph, store, n, loss, sparsity, optimizer, resident, scalars, count_code, binding }
+        Self { graph, store, n, parts: 1, loss, sparsity, optimizer, resident, scalars, count_code, binding }
     }
 
     /// Elements of a window.
@@ -79,27 +81,80 @@ impl<'a> StepSpec<'a> {
         let most = usize::try_from(self.binding).unwrap_or(usize::MAX).min(self.store.weights.len.next_multiple_of(WINDOW));
         (most / WINDOW * WINDOW).max(WINDOW)
     }
+
+    /// What is done with a part's gradients.
+    fn gathered(&self, part: usize) -> Vec<Call> {
+        let Store { grads, sum, .. } = *self.store;
+        let both = grads.windows(self.window()).zip(sum.windows(self.window()));
+        both.map(|(grads, sum)| match part {
+            0 => Combine { alpha: 1.0, beta: 0.0, a: grads, b: None, y: sum }.into(),
+            _ => AddAssign { x: grads, y: sum }.into(),
+        })
+        .collect()
+    }
 }
 
 /// A recorded step.
 #[derive(Debug)]
 pub struct Recorded {
-    /// Its calls.
-    pub calls: Vec<Call>,
-    /// The batch.
+    /// The calls of each part of the batch: the first, those between, the last, which ends with the update. One list where the batch is whole.
+    pub passes: Vec<Vec<Call>>,
+    /// The samples of a part.
     pub x: View,
     /// What its own buffers take.
     pub memory: Memory,
 }
 
+impl Recorded {
+    /// Compiles the step.
+    pub fn compile(self, device: &mut Device) -> Result<Step> {
+        let passes = self.passes.into_iter().map(|calls| device.compile(calls)).collect::<Result<_>>()?;
+        Ok(Step { passes })
+    }
+}
+
+/// A step ready to run.
+#[derive(Debug)]
+pub struct Step {
+    passes: Vec<Program>,
+}
+
+impl Step {
+    /// Runs a part of the batch; with the last one the parameters are updated.
+    pub fn run(&self, device: &mut Device, part: usize, parts: usize, params: &StepParams) -> Result<()> {
+        let last = self.passes.len() - 1;
+        let pass = if part + 1 == parts { last } else { part.min(last - 1) };
+        device.run(&self.passes[pass], params)
+    }
+
+    /// Dispatches of a whole step, 0 on the CPU path.
+    pub fn dispatches(&self, parts: usize) -> usize {
+        let count = |pass: &Program| if let Program::Gpu(plan) = pass { plan.len() } else { 0 };
+        let between = if self.passes.len() > 2 { (parts - 3) * count(&self.passes[1]) } else { 0 };
+        self.passes.iter().map(count).sum::<usize>() + between
+    }
+}
+
 /// Records a training step on a device's buffers.
 pub fn record(device: &mut Device, spec: &StepSpec) -> Result<Recorded> {
-    let (mut b, mut x) = build(spec)?;
+    let (mut b, mut x, update) = build(spec)?;
     if spec.resident.is_none() {
         b.tape.keep(x);
     }
-    let (calls, memory) = b.tape.allocate(device, &mut [&mut x])?;
-    Ok(Recorded { calls, x, memory })
+    let (mut calls, memory) = b.tape.allocate(device, &mut [&mut x])?;
+    if spec.parts == 1 {
+        return Ok(Recorded { passes: vec![calls], x, memory });
+    }
+    let update = calls.split_off(update);
+    let mut passes: Vec<Vec<Call>> = (0..spec.parts.min(3)).map(|part| [calls.clone(), spec.gathered(part)].concat()).collect();
+    let last = passes.last_mut().expect("there are two parts at least");
+    let Store { grads, sum, .. } = *spec.store;
+    let alpha = 1.0 / spec.parts as f64;
+    for (grads, sum) in grads.windows(spec.window()).zip(sum.windows(spec.window())) {
+        last.push(Combine { alpha, beta: 0.0, a: sum, b: None, y: grads }.into());
+    }
+    last.extend(update);
+    Ok(Recorded { passes, x, memory })
 }
 
 /// Bytes that a step's own buffers would take.
@@ -113,12 +168,13 @@ pub struct Planned {
 
 /// What a step would take, without making it.
 pub fn planned_bytes(spec: &StepSpec) -> Result<Planned> {
-    let (mut b, _) = build(spec)?;
+    let (mut b, ..) = build(spec)?;
     Ok(Planned { total: b.tape.planned_bytes(), largest: b.tape.largest().0 })
 }
 
-fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View)> {
-    let StepSpec { graph, store, n, .. } = *spec;
+/// The calls of a part and of the update, where the samples are, and the place of the update's first call.
+fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View, usize)> {
+    let StepSpec { graph, store, n, parts, .. } = *spec;
     let mut b = Builder::new(graph, store, n, Mode::Train);
     let x = b.input();
     if let Some(Resident { bytes, table, order, augment }) = spec.resident {
@@ -131,9 +187,6 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View)> {
     }
     b.forward(x, &[graph.output, graph.code]);
     let (y, z) = (b.value(graph.output), b.value(graph.code));
-    if reviving {
-        b.tape.push(FiringUpdate { n, dims: graph.nodes[graph.code].dims, z, idle: store.idle });
-    }
     let scalars = spec.scalars;
     if spec.count_code {
         let partials = b.tape.real("partial counts", SCALAR_PARTIALS);
@@ -149,9 +202,18 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View)> {
             penalise(b, spec, units, z, dz);
         }
     });
+    // After the backward pass: every part of the batch sees the counters of the steps before.
+    if reviving {
+        let idle = if parts == 1 { store.idle } else { store.unseen };
+        b.tape.push(FiringUpdate { n, dims: graph.nodes[graph.code].dims, z, idle });
+    }
+    let update = b.tape.calls.len();
+    if reviving && parts > 1 {
+        b.tape.push(IdleUpdate { parts, unseen: store.unseen, idle: store.idle });
+    }
     optimise(&mut b, spec);
     b.constrain();
-    Ok((b, x))
+    Ok((b, x, update))
 }
 
 /// Adds the sparsity penalty to the code's complete gradient.

@@ -6,13 +6,13 @@ use super::checkpoint::{self, Checkpoint};
 use super::data::Feed;
 use super::log::{Log, Progress};
 use super::schedule::Schedule;
-use super::step::{self, Resident, StepSpec, WIDTH};
+use super::step::{self, Resident, Step, StepSpec, WIDTH};
 use crate::data::Pixels;
-use crate::device::{Device, Pending, Program};
+use crate::device::{Device, Pending};
 use crate::error::{Error, Result};
 use crate::model::{Graph, Purpose, Store};
 use crate::ops::View;
-use crate::spec::Config;
+use crate::spec::{Config, LayerOp};
 
 /// What a training takes on its device, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -61,12 +61,14 @@ pub struct Trainer<'a> {
     pub done: u64,
     feed: Feed,
     schedule: Schedule,
-    program: Program,
+    program: Step,
     x: View,
     scalars: View,
     slots: u64,
     log_every: u64,
     batch: usize,
+    /// Parts that a batch is taken in.
+    parts: usize,
     pending: Option<(u64, u64, Pending)>,
     logged: u64,
     /// Steps done when this process took over.
@@ -90,7 +92,8 @@ fn spec<'s>(
     Ok(StepSpec {
         graph,
         store,
-        n: config.train.batch,
+        n: config.train.batch / config.train.accumulate,
+        parts: config.train.accumulate,
         loss: config.loss.resolve()?,
         sparsity: &config.sparsity,
         optimizer: &config.optimizer,
@@ -104,7 +107,7 @@ fn spec<'s>(
 /// Fails, with the figures, if the training cannot fit. Nothing has been made yet.
 fn fits(device: &Device, config: &Config, graph: &Graph, purpose: Purpose, pixels: &Pixels) -> Result<()> {
     let store = Store::layout(graph, purpose);
-    let batch = config.train.batch as u64;
+    let (batch, parts) = (config.train.batch as u64, config.train.accumulate as u64);
     let planned = step::planned_bytes(&spec(device, config, graph, &store, None, store.weights)?)?;
     let mib = |bytes: u64| bytes >> 20;
     let one = device.max_elements() * 4;
@@ -130,30 +133,56 @@ fn fits(device: &Device, config: &Config, graph: &Graph, purpose: Purpose, pixel
     }
     if planned.largest > one {
         return Err(Error::usage(format!(
-            "train.batch = {batch}: one buffer would take {} MiB, {} allows {} MiB; a batch of {} would fit",
+            "train.batch = {batch}: one buffer would take {} MiB, {} allows {} MiB; {}",
             mib(planned.largest),
             device.label(),
             mib(one),
-            (batch * one / planned.largest).max(1)
+            advice(batch, parts, batch / parts * one / planned.largest)
         )));
     }
     let fixed = store.bytes() + pixels.resident_bytes();
     let Some(budget) = device.budget() else { return Ok(()) };
     if fixed + planned.total > budget {
-        let fitting = budget.saturating_sub(fixed) * batch / planned.total.max(1);
-        let advice = if fitting > 0 {
-            format!("a batch of {fitting} would fit")
-        } else {
-            "use a smaller model or fewer images".to_owned()
-        };
+        let fitting = budget.saturating_sub(fixed) * (batch / parts) / planned.total.max(1);
         return Err(Error::usage(format!(
-            "train.batch = {batch}: parameters and data take {} MiB and the step {} MiB, of {} MiB that are free; {advice}",
+            "train.batch = {batch}: parameters and data take {} MiB and the step {} MiB, of {} MiB that it may take; {}",
             mib(fixed),
             mib(planned.total),
-            mib(budget)
+            mib(budget),
+            advice(batch, parts, fitting)
         )));
     }
     Ok(())
+}
+
+/// What would fit, where so many samples at once do.
+fn advice(batch: u64, parts: u64, fitting: u64) -> String {
+    if fitting == 0 {
+        return "not even one sample would fit: use a smaller model".to_owned();
+    }
+    let more = (parts + 1..=batch).find(|parts| batch.is_multiple_of(*parts) && batch / parts <= fitting);
+    let accumulate = more.map_or(String::new(), |parts| format!(", or this one by --accumulate {parts}"));
+    format!("a batch of {} would fit{accumulate}", fitting * parts)
+}
+
+/// Fails if the batch is to be taken in parts, and something looks at the whole of it.
+fn divides(config: &Config, graph: &Graph) -> Result<()> {
+    let (batch, parts) = (config.train.batch, config.train.accumulate);
+    if !batch.is_multiple_of(parts) {
+        return Err(Error::usage(format!(
+            "train.accumulate = {parts}: a batch of {batch} cannot be taken in so many equal parts; {} would do for a batch",
+            batch.next_multiple_of(parts)
+        )));
+    }
+    let whole = |op: &LayerOp| matches!(op, LayerOp::BatchTopK(_) | LayerOp::LifetimeWta(_));
+    let layer = graph.nodes.iter().find(|node| node.op.as_ref().is_some_and(whole)).map(|node| format!("layer {}", node.name));
+    let penalty = (config.sparsity.penalty == "kl" && config.sparsity.beta > 0.0).then(|| "the KL penalty".to_owned());
+    match layer.or(penalty) {
+        Some(what) if parts > 1 => Err(Error::usage(format!(
+            "train.accumulate = {parts}: {what} looks at the whole batch, which then must be taken at once"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// How a training went.
@@ -169,9 +198,11 @@ impl<'a> Trainer<'a> {
     /// Lays out data and model, draws the first weights, records the step.
     pub fn new(device: &mut Device, config: &Config, graph: &'a Graph, pixels: &Pixels) -> Result<Self> {
         let batch = config.train.batch;
-        let purpose = Purpose::Train { moments: if config.optimizer.kind == "sgd" { 1 } else { 2 } };
+        let parts = config.train.accumulate;
+        divides(config, graph)?;
+        let purpose = Purpose::Train { moments: if config.optimizer.kind == "sgd" { 1 } else { 2 }, parts: parts > 1 };
         fits(device, config, graph, purpose, pixels)?;
-        let feed = Feed::new(device, pixels, graph.nodes[0].dims, &config.data, batch, config.seed)?;
+        let feed = Feed::new(device, pixels, graph.nodes[0].dims, &config.data, [batch, parts], config.seed)?;
         let steps_per_epoch = feed.steps_per_epoch;
         let total = Self::total_steps(config, steps_per_epoch);
         if total > u64::from(u32::MAX) {
@@ -181,9 +212,10 @@ impl<'a> Trainer<'a> {
         store.initialise(device, graph, config.seed);
         let log_every = config.train.log_every.min(total);
         let slots = (2 * log_every).next_power_of_two().max(64);
-        let scalars = device.alloc_real("scalars of steps", slots as usize * WIDTH)?;
+        let scalars = device.alloc_real("scalars of steps", slots as usize * parts * WIDTH)?;
         let spec = spec(device, config, graph, &store, feed.resident(), scalars)?;
         let recorded = step::record(device, &spec)?;
+        let x = recorded.x;
         let memory = MemoryPlan {
             parameters: store.bytes(),
             activations: recorded.memory.bytes,
@@ -191,7 +223,7 @@ impl<'a> Trainer<'a> {
             data: feed.resident_bytes(),
             validation: 0,
         };
-        let program = device.compile(recorded.calls)?;
+        let program = recorded.compile(device)?;
         let now = Instant::now();
         Ok(Self {
             graph,
@@ -203,11 +235,12 @@ impl<'a> Trainer<'a> {
             schedule: Schedule::new(config, steps_per_epoch, total)?,
             feed,
             program,
-            x: recorded.x,
+            x,
             scalars,
             slots,
             log_every,
             batch,
+            parts,
             pending: None,
             logged: 0,
             first: 0,
@@ -238,7 +271,7 @@ impl<'a> Trainer<'a> {
 
     /// Number of dispatches of a step, 0 on the CPU path.
     pub fn dispatches(&self) -> usize {
-        if let Program::Gpu(plan) = &self.program { plan.len() } else { 0 }
+        self.program.dispatches(self.parts)
     }
 
     /// One step. Losses are looked at when they have arrived, every logging interval.
@@ -247,9 +280,12 @@ impl<'a> Trainer<'a> {
             (self.started, self.interval) = (Instant::now(), Instant::now());
         }
         let mut params = self.schedule.params(self.done);
-        params.slot = (self.done % self.slots) as u32;
-        self.feed.advance(device, &mut params, self.x)?;
-        device.run(&self.program, &params)?;
+        for part in 0..self.parts {
+            params.slot = ((self.done % self.slots) as usize * self.parts + part) as u32;
+            params.first_sample = (part * self.batch / self.parts) as u32;
+            self.feed.advance(device, &mut params, part, self.x)?;
+            self.program.run(device, part, self.parts, &params)?;
+        }
         self.done += 1;
         if self.done.is_multiple_of(self.log_every) || self.done == self.total {
             self.settle(device, log)?;
@@ -285,7 +321,8 @@ impl<'a> Trainer<'a> {
         let ring = if self.logged < self.done { device.read(self.scalars)? } else { Vec::new() };
         let mut losses = Vec::new();
         for step in self.logged..self.done {
-            losses.extend_from_slice(self.check(step, &ring)?);
+            self.check(step, &ring)?;
+            losses.extend_from_slice(self.rows(step, &ring));
         }
         let Store { weights, m, v, state, idle, .. } = self.store;
         let mut checkpoint = Checkpoint::default();
@@ -313,7 +350,7 @@ impl<'a> Trainer<'a> {
         let losses = &checkpoint.tensors[checkpoint::LOSSES];
         let unlogged = header.step.checked_sub(header.logged).filter(|steps| *steps <= self.slots);
         if views.iter().zip(&checkpoint.tensors).any(|(view, values)| view.len != values.len())
-            || unlogged.is_none_or(|steps| steps as usize * WIDTH != losses.len())
+            || unlogged.is_none_or(|steps| steps as usize * self.parts * WIDTH != losses.len())
             || header.step > self.total
         {
             return Err(Error::usage("the checkpoint is of another model"));
@@ -322,8 +359,9 @@ impl<'a> Trainer<'a> {
             device.write(view, values);
         }
         let mut ring = vec![0.0; self.scalars.len];
-        for (step, row) in (header.logged..header.step).zip(losses.chunks_exact(WIDTH)) {
-            ring[(step % self.slots) as usize * WIDTH..][..WIDTH].copy_from_slice(row);
+        let width = self.parts * WIDTH;
+        for (step, rows) in (header.logged..header.step).zip(losses.chunks_exact(width)) {
+            ring[(step % self.slots) as usize * width..][..width].copy_from_slice(rows);
         }
         device.write(self.scalars, &ring);
         (self.done, self.first, self.logged, self.saved) = (header.step, header.step, header.logged, Some(header.step));
@@ -341,9 +379,18 @@ impl<'a> Trainer<'a> {
         Error::failed(format!("step {step}: the {what}; lower optimizer.lr (now {lr:e}) or set optimizer.clip_norm{kept}"))
     }
 
-    /// A step's losses in the ring, if they are numbers.
-    fn check<'r>(&self, step: u64, ring: &'r [f32]) -> Result<&'r [f32]> {
-        let values = &ring[(step % self.slots) as usize * WIDTH..][..WIDTH];
+    /// A step's rows in the ring, one for each part.
+    fn rows<'r>(&self, step: u64, ring: &'r [f32]) -> &'r [f32] {
+        let width = self.parts * WIDTH;
+        &ring[(step % self.slots) as usize * width..][..width]
+    }
+
+    /// A step's losses, the means over the parts of its batch, if they are numbers.
+    fn check(&self, step: u64, ring: &[f32]) -> Result<[f64; WIDTH]> {
+        let mut values = [0.0; WIDTH];
+        for row in self.rows(step, ring).chunks_exact(WIDTH) {
+            values.iter_mut().zip(row).for_each(|(mean, value)| *mean += f64::from(*value) / self.parts as f64);
+        }
         for (what, index) in [("reconstruction loss", step::RECONSTRUCTION), ("sparsity penalty", step::SPARSITY)] {
             if !values[index].is_finite() {
                 return Err(self.diverged(step, &format!("{what} became {}", values[index])));
@@ -359,7 +406,7 @@ impl<'a> Trainer<'a> {
         let mut means = [0.0_f64; WIDTH];
         for step in from..to {
             let values = self.check(step, &scalars)?;
-            means.iter_mut().zip(values).for_each(|(mean, value)| *mean += f64::from(*value) / (to - from) as f64);
+            means.iter_mut().zip(values).for_each(|(mean, value)| *mean += value / (to - from) as f64);
         }
         let seconds = self.interval.elapsed().as_secs_f64().max(1e-9);
         self.interval = Instant::now();

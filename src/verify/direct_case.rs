@@ -7,9 +7,9 @@ use super::prepare::{Prepared, Step, Unpack, batch_of, step_of};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::{
-    Adam, Augment, Call, ClipGrads, CountNonzero, CrossEntropy, DropoutMask, FiringUpdate, GatherBatch, KlPenalty, L1Penalty,
-    Loss, LossKind, MaskApply, MaxNorm, MaxUnpool2dBwd, MaxUnpool2dFwd, Revive, SCALAR_PARTIALS, Sgd, StepParams, SumSquares,
-    View, WINDOW,
+    Adam, Augment, Call, ClipGrads, CountNonzero, CrossEntropy, DropoutMask, FiringUpdate, GatherBatch, IdleUpdate, KlPenalty,
+    L1Penalty, Loss, LossKind, MaskApply, MaxNorm, MaxUnpool2dBwd, MaxUnpool2dFwd, Revive, SCALAR_PARTIALS, Sgd, StepParams,
+    SumSquares, View, WINDOW,
 };
 use crate::shape::{Dims, Pool2d, to_nhwc};
 
@@ -68,7 +68,7 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Option<Result<Prepare
         "loss" => loss,
         "clip_grad_norm" => clip,
         "optimizer" => optimizer,
-        "dropout_mask" | "count_nonzero" | "firing_update" | "revive" | "max_norm" | "gather_batch" => own,
+        "dropout_mask" | "count_nonzero" | "firing_update" | "idle_update" | "revive" | "max_norm" | "gather_batch" => own,
         _ => return None,
     };
     let prepared = Prepared { steps: vec![Step { writes: Vec::new(), params: step_of(case) }], ..Prepared::default() };
@@ -261,7 +261,15 @@ fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
         _ => {
             let idle = d.output("idle", dims.c, Unpack::Plain)?;
             d.prepared.first.push((idle, Values::Real(case.sized("idle", dims.c)?.reals())));
-            if case.op == "firing_update" {
+            if case.op == "idle_update" {
+                let unseen = d.output("unseen", dims.c, Unpack::Plain)?;
+                d.prepared.first.push((unseen, Values::Real(vec![0.0; dims.c])));
+                // Two parts that are alike: what fires in one fires in both.
+                for _ in 0..2 {
+                    d.push(FiringUpdate { n, dims, z: x, idle: unseen });
+                }
+                d.push(IdleUpdate { parts: 2, unseen, idle });
+            } else if case.op == "firing_update" {
                 d.push(FiringUpdate { n, dims, z: x, idle });
             } else {
                 d.prepared.last.push(("grad_x".to_owned(), x, Unpack::Maps(dims)));

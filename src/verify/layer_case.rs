@@ -79,7 +79,7 @@ fn graph_case(
 ) -> Result<Prepared> {
     let graph = Graph::new(spec, dims).map_err(|error| error.at(case.id()))?;
     let (n, _) = batch_of(case, case.input("x")?)?;
-    let store = Store::new(device, &graph, Purpose::Train { moments: 1 })?;
+    let store = Store::new(device, &graph, Purpose::train(1))?;
     let mode = if case.attrs["mode"] == "infer" { Mode::Infer } else { Mode::Train };
     let mut b = Builder::new(&graph, &store, n, mode);
     b.input_gradient = true;

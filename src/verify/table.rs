@@ -91,6 +91,8 @@ fn rows() -> Vec<Row> {
         row("count_nonzero", "long", json!({}), &[2, 300_007], &[]),
         row("firing_update", "code", json!({}), &[6, 37], &[("idle", &[37])]),
         row("firing_update", "maps", json!({}), &[3, 20, 5, 4], &[("idle", &[20])]),
+        row("idle_update", "code", json!({}), &[6, 37], &[("idle", &[37])]),
+        row("idle_update", "maps", json!({}), &[3, 20, 5, 4], &[("idle", &[20])]),
         row("firing_update", "many_rows", json!({}), &[4, 20, 33, 41], &[("idle", &[20])]),
         row("max_norm", "rows", json!({"outer": 1, "atoms": 7, "inner": 130, "max_norm": 11.0}), &[7, 130], &[]),
         row("max_norm", "columns", json!({"outer": 9, "atoms": 13, "inner": 1, "max_norm": 3.0}), &[9, 13], &[]),
@@ -131,11 +133,11 @@ fn fill(row: Row) -> Case {
     let mut x = normals(&format!("{id} x"), row.x.iter().product());
     match row.op {
         // A code as a rectifier leaves it: many zeros, which are ties too.
-        "count_nonzero" | "firing_update" | "batch_top_k" => x.iter_mut().for_each(|x| *x = (*x - 0.8).max(0.0)),
+        "count_nonzero" | "firing_update" | "idle_update" | "batch_top_k" => x.iter_mut().for_each(|x| *x = (*x - 0.8).max(0.0)),
         "kl_penalty" => x.iter_mut().for_each(|x| *x = f64::from((1.0 / (1.0 + (-*x).exp())) as f32)),
         _ => {}
     }
-    if row.op == "firing_update" {
+    if ["firing_update", "idle_update"].contains(&row.op) {
         // Of four units one is dead, and one fires in the first sample only.
         let (channels, area) = (row.x[1], row.x[2..].iter().product::<usize>());
         let silent = |i: usize| matches!((i / area % channels % 4, i / area / channels), (1, _) | (2, 1..));
@@ -163,7 +165,8 @@ fn fill(row: Row) -> Case {
 impl Case {
     /// Draws `grad_y` for a layer's case, as large as its output.
     fn add_output_gradient(&mut self) {
-        let no_gradient = ["l1_penalty", "kl_penalty", "dropout_mask", "count_nonzero", "firing_update", "revive", "max_norm"];
+        let no_gradient =
+            ["l1_penalty", "kl_penalty", "dropout_mask", "count_nonzero", "firing_update", "idle_update", "revive", "max_norm"];
         if no_gradient.contains(&self.op.as_str()) {
             return;
         }

@@ -51,7 +51,7 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
     };
     let dims = Dims::new(c, h, w);
     let graph = Graph::new(&spec(case)?, dims).map_err(|error| error.at(case.id()))?;
-    let store = Store::new(device, &graph, Purpose::Train { moments: 1 })?;
+    let store = Store::new(device, &graph, Purpose::train(1))?;
     let scalars = device.alloc_real("scalars", step::WIDTH)?;
     let rule = &case.attrs["optimizer"];
     let kind = rule["kind"].as_str().unwrap_or("sgd");
@@ -66,7 +66,8 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
     };
     let sparsity = SparsitySpec { penalty: "l1".to_owned(), lambda: case.number("lambda")?, ..SparsitySpec::default() };
     let spec = StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, scalars);
-    let recorded = step::record(device, &spec)?;
+    let mut recorded = step::record(device, &spec)?;
+    let calls = recorded.passes.remove(0);
     let lr = rule["lr"].as_f64().ok_or_else(|| Error::usage(format!("{}: optimizer.lr is missing", case.id())))?;
     let batch = n * dims.len();
     let steps = images.reals()[..steps * batch]
@@ -98,5 +99,5 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
         .map(|(name, index)| (name.to_owned(), crate::ops::View { len: 1, start: index, ..scalars }, Unpack::Plain));
     let mut buffers = recorded.memory.buffers;
     buffers.extend(store.views().into_iter().chain([scalars]).map(|view| view.buffer));
-    Ok(Prepared { calls: recorded.calls, first, steps, each: each.to_vec(), last, buffers, gaps: store.gaps() })
+    Ok(Prepared { calls, first, steps, each: each.to_vec(), last, buffers, gaps: store.gaps() })
 }

@@ -99,7 +99,7 @@ impl Training {
     pub fn with_binding(mut device: Device, config: &Config, n: usize, binding: u64) -> Result<Self> {
         let [c, h, w] = config.model.input.unwrap_or([3, 16, 16]);
         let graph = Graph::new(&config.model, Dims::new(c, h, w))?;
-        let store = Store::new(&mut device, &graph, Purpose::Train { moments: 2 })?;
+        let store = Store::new(&mut device, &graph, Purpose::train(2))?;
         store.initialise(&mut device, &graph, config.seed);
         let scalars = device.alloc_real("scalars", ROWS * step::WIDTH)?;
         let augment = Augment { crop: true, flip_x: true, flip_y: false };
@@ -108,6 +108,7 @@ impl Training {
             graph: &graph,
             store: &store,
             n,
+            parts: 1,
             loss: config.loss.resolve()?,
             sparsity: &config.sparsity,
             optimizer: &config.optimizer,
@@ -116,7 +117,7 @@ impl Training {
             count_code: true,
             binding,
         };
-        let calls = step::record(&mut device, &spec)?.calls;
+        let calls = step::record(&mut device, &spec)?.passes.remove(0);
         Ok(Self { device, calls, graph, store, config: config.clone(), scalars, n, steps: 0, program: None })
     }
 
