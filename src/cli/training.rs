@@ -42,9 +42,10 @@ impl Job {
             trainer.steps_per_epoch
         ));
         common.say(&format!("memory: {}", trainer.memory));
-        if common.verbose {
-            tell_kernels(device, trainer);
+        if common.verbose && device.as_gpu().is_some() {
+            eprintln!("step: {} dispatches", trainer.dispatches());
         }
+        common.say_kernels(device);
     }
 
     /// Trains in a folder that `begin` makes ready once the training is laid out.
@@ -93,14 +94,5 @@ fn conclude(common: &Common, folder: &Path, summary: &Summary) {
             finished.seconds,
             summary.pictures.join(", ")
         );
-    }
-}
-
-fn tell_kernels(device: &mut Device, trainer: &Trainer) {
-    if let Some(gpu) = device.as_gpu() {
-        eprintln!("step: {} dispatches", trainer.dispatches());
-        for (kernel, time) in &gpu.compile_log {
-            eprintln!("pipeline {kernel}: {:.1} ms", time.as_secs_f64() * 1e3);
-        }
     }
 }

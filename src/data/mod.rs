@@ -148,15 +148,18 @@ fn array_names(arrays: &[(std::path::PathBuf, array::Array)]) -> Vec<String> {
     arrays.iter().flat_map(|(_, array)| array.names()).collect()
 }
 
-/// What to say about skipped files: a line that counts them, and a line each for some (`all`: for every one).
-pub fn tell_skipped(skipped: &[(String, String)], all: bool) -> Vec<String> {
-    const NAMED: usize = 5;
+/// What to say about skipped files: a line that counts them, and a line each for the first `most`.
+pub fn tell_skipped(skipped: &[(String, String)], most: usize) -> Vec<String> {
     if skipped.is_empty() {
         return Vec::new();
     }
-    let shown = if all { skipped.len() } else { skipped.len().min(NAMED) };
+    let shown = skipped.len().min(most);
     let files = if skipped.len() == 1 { "file" } else { "files" };
-    let named = if shown < skipped.len() { format!("; the first {shown} (-v names all):") } else { ":".to_owned() };
+    let named = match shown {
+        0 => String::new(),
+        _ if shown < skipped.len() => format!("; the first {shown} (-v names all):"),
+        _ => ":".to_owned(),
+    };
     let first = format!("skipped {} {files} that cannot be used (--strict makes it an error){named}", skipped.len());
     std::iter::once(first).chain(skipped[..shown].iter().map(|(file, reason)| format!("  {file}: {reason}"))).collect()
 }
