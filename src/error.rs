@@ -58,8 +58,46 @@ impl std::error::Error for Error {}
 /// The library's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// `; did you mean NAME?` with the known name that is nearest to a word, if one is near.
+pub fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> String {
+    let near = |name: &&str| edits(word, name);
+    let nearest = known.into_iter().min_by_key(near).filter(|name| near(name) <= (word.chars().count() / 3).max(1));
+    nearest.map_or_else(String::new, |name| format!("; did you mean {name}?"))
+}
+
+/// Letters to put in, take out or exchange to make one word of another.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let exchanged = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = exchanged.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
 /// Returns early with a usage error.
 #[macro_export]
 macro_rules! bail_usage {
     ($($arg:tt)*) => { return Err($crate::error::Error::usage(format!($($arg)*))) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_found_and_nothing_far() {
+        let known = ["lr", "momentum", "weight_decay"];
+        assert_eq!(did_you_mean("lrr", known), "; did you mean lr?");
+        assert_eq!(did_you_mean("momentun", known), "; did you mean momentum?");
+        assert_eq!(did_you_mean("wieght_decay", known), "; did you mean weight_decay?");
+        assert_eq!(did_you_mean("seed", known), "");
+        assert_eq!(did_you_mean("", known) + &did_you_mean("a", []), "");
+        assert_eq!((edits("kitten", "sitting"), edits("", "abc"), edits("abc", ""), edits("größe", "grüße")), (3, 3, 3, 1));
+    }
 }

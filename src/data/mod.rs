@@ -28,7 +28,7 @@ pub use folder::{Decoded, decode, decode_file};
 pub use images::{Entry, Images, Labels, MAX_BYTES};
 pub use patches::Patch;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, did_you_mean};
 
 /// What the caller needs of the data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,8 +107,9 @@ pub fn open(source: &str, want: &Wanted, limit: u64) -> Result<Opened> {
     let path = Path::new(source);
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Error::usage(format!(
-            "{source}: this path does not exist, nor is it a bundled set (those are {})",
-            bundled::names().join(", ")
+            "{source}: this path does not exist, nor is it a bundled set (those are {}){}",
+            bundled::names().join(", "),
+            did_you_mean(source, bundled::names().iter().copied())
         )),
         _ => Error::io(path, &error),
     })?;

@@ -16,7 +16,7 @@ pub use overrides::{apply as apply_override, from_toml};
 pub use presets::{DEFAULT as DEFAULT_PRESET, names as preset_names, text as preset_text};
 pub use values::{Filters, Init, Pad, Pair};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, did_you_mean};
 use crate::ops::{Activation, LossKind};
 
 /// A model: a graph of layers from an image to its reconstruction, through a code.
@@ -295,7 +295,8 @@ impl Config {
         }
         let config: Self = serde_path_to_error::deserialize(value).map_err(|error| {
             let key = error.path().to_string();
-            Error::usage(format!("{place}: {key}: {}", error.into_inner()))
+            let message = error.into_inner().to_string();
+            Error::usage(format!("{place}: {key}: {message}{}", hint(&message)))
         })?;
         config.check()?;
         Ok(config)
@@ -312,7 +313,8 @@ impl Config {
             if known.contains(&value) {
                 Ok(())
             } else {
-                Err(Error::usage(format!("{key} = {value:?}: known are {}", known.join(", "))))
+                let hint = did_you_mean(value, known.iter().copied());
+                Err(Error::usage(format!("{key} = {value:?}: known are {}{hint}", known.join(", "))))
             }
         };
         one_of("data.fit", &self.data.fit, &["crop", "resize", "patches"])?;
@@ -372,6 +374,15 @@ impl Config {
     }
 }
 
+/// The nearest of the names that serde expects where it found an unknown one.
+fn hint(message: &str) -> String {
+    let mut names = message.split('`').skip(1).step_by(2);
+    match names.next() {
+        Some(unknown) if message.contains("unknown field `") => did_you_mean(unknown, names),
+        _ => String::new(),
+    }
+}
+
 /// Names of the activations in descriptions.
 pub(crate) fn activation_named(kind: &str, slope: f64, alpha: f64) -> Result<Activation> {
     Ok(match kind {
@@ -388,7 +399,8 @@ pub(crate) fn activation_named(kind: &str, slope: f64, alpha: f64) -> Result<Act
         "silu" => Activation::Silu,
         other => {
             let known = "identity, relu, leaky_relu, elu, softplus, sigmoid, tanh, gelu, silu";
-            return Err(Error::usage(format!("activation {other:?} is unknown: there are {known}")));
+            let hint = did_you_mean(other, known.split(", "));
+            return Err(Error::usage(format!("activation {other:?} is unknown: there are {known}{hint}")));
         }
     })
 }
