@@ -1,7 +1,7 @@
 //! Files that are never half there.
 
-use std::fs::File;
-use std::io::Write;
+use std::fs::{File, TryLockError};
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -56,6 +56,31 @@ pub fn make_folder(path: &Path) -> Result<()> {
 
 fn not_made(path: &Path, error: &std::io::Error) -> Error {
     Error::failed(format!("{} could not be made: {error}; name a folder that can be written to", path.display()))
+}
+
+/// A file that one process at a time holds. A process that ends lets go of it, however it ends.
+#[derive(Debug)]
+#[must_use]
+pub struct Lock {
+    _held: Option<File>,
+}
+
+impl Lock {
+    /// Takes the lock, or tells that another process holds it. Where nothing can be written there is nothing to lock, and some file systems know
+    /// no locks: that is no error.
+    pub fn take(path: &Path) -> Result<Option<Self>> {
+        let file = match File::options().create(true).append(true).open(path) {
+            Ok(file) => file,
+            Err(error) if [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem].contains(&error.kind()) => {
+                return Ok(Some(Self { _held: None }));
+            }
+            Err(error) => return Err(not_written(path.display(), &error)),
+        };
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(Self { _held: Some(file) })),
+        }
+    }
 }
 
 /// Reads a whole file.

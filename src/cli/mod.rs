@@ -177,7 +177,7 @@ pub fn refuse(error: &clap::Error) -> std::process::ExitCode {
 fn in_one_line(text: &str) -> String {
     let paragraphs = text.trim().trim_start_matches("error: ").split("\n\n");
     let lines: Vec<String> = paragraphs.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    lines.join("; ")
+    lines.join("; ").replace("; Usage:", "; usage:").replace("; For more information, try '--help'.", "; see --help")
 }
 
 /// Runs the command. The exit status of a failure is 2 for what the caller got wrong, 130 after Ctrl-C, else 1.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use csae::device::Device;
 use csae::error::Result;
+use csae::files::Lock;
 use csae::model::Graph;
 use csae::spec::Config;
 use csae::train::checkpoint::Checkpoint;
@@ -48,18 +49,18 @@ impl Job {
         common.say_kernels(device);
     }
 
-    /// Trains in a folder that `begin` makes ready once the training is laid out.
+    /// Trains in a folder that `begin` makes ready, and locks, once the training is laid out.
     pub fn run(
         &self,
         common: &Common,
         device: &mut Device,
         folder: &RunFolder,
         from: Option<&Checkpoint>,
-        begin: impl FnOnce(&Device) -> Result<()>,
+        begin: impl FnOnce(&Device) -> Result<Lock>,
     ) -> anyhow::Result<()> {
         let mut run = Run::new(device, folder, &self.config, &self.prepared, &self.graph, from)?;
         self.tell(common, device, &run.trainer);
-        begin(device)?;
+        let _lock = begin(device)?;
         let mut log = Log::new(Some(&folder.file("metrics.jsonl")), run.trainer.total, common.quiet, common.json)?;
         interrupt::watch();
         match run.train(device, &mut log, &interrupt::asked)? {
