@@ -7,8 +7,10 @@ use std::fmt;
 pub enum Kind {
     /// The caller asked for something impossible: a bad flag, file, layer or shape. Exit status 2.
     Usage,
-    /// The request was sound but it failed: I/O, adapter, numbers. Exit status 1.
+    /// The request was sound but it failed: I/O, numbers. Exit status 1.
     Failed,
+    /// The adapter or its driver failed. Exit status 1.
+    Adapter,
 }
 
 /// An error of the library.
@@ -28,6 +30,18 @@ impl Error {
     /// A sound request that failed.
     pub fn failed(message: impl Into<String>) -> Self {
         Self { kind: Kind::Failed, message: message.into() }
+    }
+
+    /// An adapter that failed.
+    pub fn adapter(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Adapter, message: message.into() }
+    }
+
+    /// Adds what follows from it.
+    #[must_use]
+    pub fn and(mut self, consequence: impl fmt::Display) -> Self {
+        self.message = format!("{}; {consequence}", self.message);
+        self
     }
 
     /// Says where it happened, in front of what happened.

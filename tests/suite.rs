@@ -9,8 +9,12 @@ mod conformance;
 mod data;
 #[path = "suite/determinism.rs"]
 mod determinism;
+#[path = "suite/disk.rs"]
+mod disk;
 #[path = "suite/dispatches.rs"]
 mod dispatches;
+#[path = "suite/faults.rs"]
+mod faults;
 #[path = "suite/fuzz.rs"]
 mod fuzz;
 #[path = "suite/gpu.rs"]

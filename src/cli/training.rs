@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use csae::device::Device;
-use csae::error::Result;
+use csae::error::{Kind, Result};
 use csae::files::Lock;
 use csae::model::Graph;
 use csae::spec::Config;
@@ -58,7 +58,11 @@ impl Job {
         from: Option<&Checkpoint>,
         begin: impl FnOnce(&Device) -> Result<Lock>,
     ) -> anyhow::Result<()> {
-        let mut run = Run::new(device, folder, &self.config, &self.prepared, &self.graph, from)?;
+        let run = Run::new(device, folder, &self.config, &self.prepared, &self.graph, from);
+        let mut run = run.map_err(|error| match error.kind {
+            Kind::Adapter => error.at("before the first step"),
+            _ => error,
+        })?;
         self.tell(common, device, &run.trainer);
         let _lock = begin(device)?;
         let mut log = Log::new(Some(&folder.file("metrics.jsonl")), run.trainer.total, common.quiet, common.json)?;

@@ -15,7 +15,7 @@ use crate::training::{Training, small};
 static ADAPTER: Mutex<()> = Mutex::new(());
 
 /// The adapter's turn, or none where the tests are to be skipped.
-fn turn(test: &str) -> Option<MutexGuard<'static, ()>> {
+pub fn turn(test: &str) -> Option<MutexGuard<'static, ()>> {
     let wanted = std::env::var("CSAE_GPU").unwrap_or_else(|_| "auto".to_owned());
     if wanted == "off" {
         eprintln!("skipped {test}: CSAE_GPU=off");
@@ -34,11 +34,13 @@ fn turn(test: &str) -> Option<MutexGuard<'static, ()>> {
     }
 }
 
-fn name() -> String {
+/// The adapter's name.
+pub fn name() -> String {
     std::env::var("CSAE_DEVICE").unwrap_or_else(|_| "llvmpipe".to_owned())
 }
 
-fn open() -> Device {
+/// The adapter, opened.
+pub fn open() -> Device {
     Device::open(&name()).unwrap_or_else(|error| panic!("{error}"))
 }
 
