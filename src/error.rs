@@ -79,19 +79,23 @@ pub fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) ->
     nearest.map_or_else(String::new, |name| format!("; did you mean {name}?"))
 }
 
-/// Letters to put in, take out or exchange to make one word of another.
+/// Letters to put in, take out, exchange, or swap with their neighbours to make one word of another.
 fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let exchanged = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = exchanged.min(diagonal + 1).min(row[j] + 1);
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let exchanged = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+                let swapped = if swapped { rows[i - 2][j - 2] + 1 } else { usize::MAX };
+                exchanged.min(swapped).min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1)
+            };
         }
     }
-    row[b.len()]
+    rows[a.len()][b.len()]
 }
 
 /// Returns early with a usage error.
@@ -113,5 +117,6 @@ mod tests {
         assert_eq!(did_you_mean("seed", known), "");
         assert_eq!(did_you_mean("", known) + &did_you_mean("a", []), "");
         assert_eq!((edits("kitten", "sitting"), edits("", "abc"), edits("abc", ""), edits("größe", "grüße")), (3, 3, 3, 1));
+        assert_eq!((edits("trian", "train"), edits("ab", "ba"), edits("", "")), (1, 1, 0));
     }
 }

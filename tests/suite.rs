@@ -1,6 +1,8 @@
 //! The integration tests, one binary. `cargo test --test suite NAME` runs a part of it. Tests of the GPU path obey `CSAE_GPU` (`require`, `auto` or
 //! `off`) and `CSAE_DEVICE` (an adapter's name).
 
+#[path = "suite/bad_input.rs"]
+mod bad_input;
 #[path = "suite/commands.rs"]
 mod commands;
 #[path = "suite/conformance.rs"]

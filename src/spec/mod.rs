@@ -295,7 +295,8 @@ impl Config {
         }
         let config: Self = serde_path_to_error::deserialize(value).map_err(|error| {
             let key = error.path().to_string();
-            let message = error.into_inner().to_string();
+            // What the tree of values cannot hold has become null there.
+            let message = error.into_inner().to_string().replace("invalid type: null", "NaN or infinity is no value here");
             Error::usage(format!("{place}: {key}: {message}{}", hint(&message)))
         })?;
         config.check()?;
