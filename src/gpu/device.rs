@@ -94,7 +94,7 @@ impl Gpu {
             ..wgpu::DeviceDescriptor::default()
         };
         let (device, queue) = pollster::block_on(adapter.handle.request_device(&descriptor))
-            .map_err(|error| Error::failed(format!("{}: the adapter refused a device: {error}", adapter.label())))?;
+            .map_err(|error| adapter.fault(&format!("the adapter refused a device: {error}")))?;
         let trouble = Arc::new(Mutex::new(None));
         let note = |trouble: &Arc<Mutex<Option<String>>>, text: String| {
             trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(text);

@@ -168,7 +168,7 @@ fn configurations() {
         (&["--set=model.layers.encoder.0.stride=0"], &["encoder.0", "stride [0, 0]", "at least 1"]),
         (&["--set=model.layers.encoder.0.filters=0"], &["encoder.0", "filters"]),
         (&["--set=model.layers.encoder.0.filters=-3"], &["encoder.0", "-3"]),
-        (&["--set=model.layers.code.units=0"], &["code", "units"]),
+        (&["--set=model.layers.code.units=0"], &["layer code", "output of 0"]),
         (&["--set=model.input=[1,0,8]"], &["input", "0"]),
         (&["--set=model.input=[1,-8,8]"], &["model.input", "-8"]),
         // A kernel that does not fit.

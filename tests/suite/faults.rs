@@ -12,7 +12,7 @@ use csae::train::checkpoint;
 use csae::train::data::prepare;
 use csae::train::{Log, Origin, Outcome, Run, RunFolder};
 
-use crate::commands::{Place, csae, succeed};
+use crate::commands::{Place, csae, one_line, succeed};
 use crate::gpu::{name, open, turn};
 use crate::training::{Training, small};
 
@@ -147,6 +147,33 @@ fn what_one_buffer_cannot_hold_is_refused_with_the_figure() {
     let view = device.alloc_real("another", 3).unwrap();
     device.write(view, &[1.0, 2.0, 3.0]);
     assert_eq!(device.read(view).unwrap(), [1.0, 2.0, 3.0]);
+}
+
+/// Where the process may have 1 GB of addresses, a software adapter runs out of memory for real.
+#[cfg(target_os = "linux")]
+#[test]
+fn out_of_memory_is_told() {
+    let Some(_turn) = turn("out_of_memory_is_told") else { return };
+    if !["llvmpipe", "lavapipe"].contains(&name().as_str()) {
+        eprintln!("skipped out_of_memory_is_told: {} has memory of its own", name());
+        return;
+    }
+    let place = Place::new("memory");
+    let run = place.path("run");
+    let mut command = std::process::Command::new("sh");
+    command.args([
+        "-c",
+        "ulimit -v 1000000; exec \"$0\" \"$@\"",
+        env!("CARGO_BIN_EXE_csae"),
+        "train",
+        "digits",
+        "--device",
+        "llvmpipe",
+    ]);
+    command.args(["-q", "--threads=2", "--batch=2048", "--set=model.layers.encoder.0.filters=256", "--out", &run]);
+    let output = command.env("LP_NUM_THREADS", "2").output().unwrap();
+    one_line(&output, 1, &["llvmpipe", "driver llvmpipe Mesa", "emory"]);
+    assert!(!Path::new(&run).exists());
 }
 
 #[cfg(target_os = "linux")]
