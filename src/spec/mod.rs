@@ -297,7 +297,7 @@ impl Config {
             let key = error.path().to_string();
             // What the tree of values cannot hold has become null there.
             let message = error.into_inner().to_string().replace("invalid type: null", "NaN or infinity is no value here");
-            Error::usage(format!("{place}: {key}: {message}{}", hint(&message)))
+            Error::usage(format!("{place}: {key}: {message}{}", overrides::hint(&message)))
         })?;
         config.check()?;
         Ok(config)
@@ -372,15 +372,6 @@ impl Config {
             return Err(Error::usage("optimizer.nesterov needs a momentum above 0"));
         }
         Ok(())
-    }
-}
-
-/// The nearest of the names that serde expects where it found an unknown one.
-fn hint(message: &str) -> String {
-    let mut names = message.split('`').skip(1).step_by(2);
-    match names.next() {
-        Some(unknown) if message.contains("unknown field `") => did_you_mean(unknown, names),
-        _ => String::new(),
     }
 }
 

@@ -65,6 +65,15 @@ pub fn apply(tree: &mut Value, assignment: &str) -> Result<()> {
     }
 }
 
+/// The nearest of the names that serde expects where it found an unknown one.
+pub fn hint(message: &str) -> String {
+    let mut names = message.split('`').skip(1).step_by(2);
+    match names.next() {
+        Some(unknown) if message.contains("unknown field `") => did_you_mean(unknown, names),
+        _ => String::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
