@@ -7,8 +7,10 @@ use std::fmt;
 pub enum Kind {
     /// The caller asked for something impossible: a bad flag, file, layer or shape. Exit status 2.
     Usage,
-    /// The request was sound but it failed: I/O, adapter, numbers. Exit status 1.
+    /// The request was sound but it failed: I/O, numbers. Exit status 1.
     Failed,
+    /// The adapter or its driver failed. Exit status 1.
+    Adapter,
 }
 
 /// An error of the library.
@@ -28,6 +30,18 @@ impl Error {
     /// A sound request that failed.
     pub fn failed(message: impl Into<String>) -> Self {
         Self { kind: Kind::Failed, message: message.into() }
+    }
+
+    /// An adapter that failed.
+    pub fn adapter(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Adapter, message: message.into() }
+    }
+
+    /// Adds what follows from it.
+    #[must_use]
+    pub fn and(mut self, consequence: impl fmt::Display) -> Self {
+        self.message = format!("{}; {consequence}", self.message);
+        self
     }
 
     /// Says where it happened, in front of what happened.
@@ -58,8 +72,51 @@ impl std::error::Error for Error {}
 /// The library's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// `; did you mean NAME?` with the known name that is nearest to a word, if one is near.
+pub fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> String {
+    let near = |name: &&str| edits(word, name);
+    let nearest = known.into_iter().min_by_key(near).filter(|name| near(name) <= (word.chars().count() / 3).max(1));
+    nearest.map_or_else(String::new, |name| format!("; did you mean {name}?"))
+}
+
+/// Letters to put in, take out, exchange, or swap with their neighbours to make one word of another.
+fn edits(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let exchanged = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+                let swapped = if swapped { rows[i - 2][j - 2] + 1 } else { usize::MAX };
+                exchanged.min(swapped).min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1)
+            };
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
 /// Returns early with a usage error.
 #[macro_export]
 macro_rules! bail_usage {
     ($($arg:tt)*) => { return Err($crate::error::Error::usage(format!($($arg)*))) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_found_and_nothing_far() {
+        let known = ["lr", "momentum", "weight_decay"];
+        assert_eq!(did_you_mean("lrr", known), "; did you mean lr?");
+        assert_eq!(did_you_mean("momentun", known), "; did you mean momentum?");
+        assert_eq!(did_you_mean("wieght_decay", known), "; did you mean weight_decay?");
+        assert_eq!(did_you_mean("seed", known), "");
+        assert_eq!(did_you_mean("", known) + &did_you_mean("a", []), "");
+        assert_eq!((edits("kitten", "sitting"), edits("", "abc"), edits("abc", ""), edits("größe", "grüße")), (3, 3, 3, 1));
+        assert_eq!((edits("trian", "train"), edits("ab", "ba"), edits("", "")), (1, 1, 0));
+    }
 }

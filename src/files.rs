@@ -1,14 +1,17 @@
 //! Files that are never half there.
 
-use std::fs::File;
-use std::io::Write;
+use std::fs::{File, TryLockError};
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use crate::error::{Error, Result};
 
 /// Writes beside, syncs and renames: under `path` there is the old file or the new one, never a part.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut name = path.file_name().map(std::ffi::OsStr::to_os_string).unwrap_or_default();
+    let Some(name) = path.file_name() else {
+        return Err(Error::usage(format!("{}: not the name of a file", path.display())));
+    };
+    let mut name = name.to_os_string();
     name.push(".partial");
     let beside = path.with_file_name(name);
     let write = || -> std::io::Result<()> {
@@ -19,13 +22,65 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     };
     write().map_err(|error| {
         let _ = std::fs::remove_file(&beside);
-        Error::failed(format!("{} could not be written: {error}", path.display()))
-    })
+        not_written(path.display(), &error)
+    })?;
+    sync_folder_of(path);
+    Ok(())
+}
+
+/// The error of a file that could not be written.
+pub fn not_written(path: impl std::fmt::Display, error: &std::io::Error) -> Error {
+    Error::failed(format!("{path} could not be written: {error}; check the folder, its permissions and the free space"))
+}
+
+/// Gives a folder another name, and makes sure that the disk knows.
+pub fn rename_folder(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to).map_err(|error| not_made(to, &error))?;
+    sync_folder_of(to);
+    Ok(())
+}
+
+/// A new name is on the disk only when its folder is, where folders are files that can be synced. Not every file system does it, and the
+/// contents are safe without.
+fn sync_folder_of(path: &Path) {
+    if cfg!(unix) {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    }
 }
 
 /// Makes a folder and those above it.
 pub fn make_folder(path: &Path) -> Result<()> {
-    std::fs::create_dir_all(path).map_err(|error| Error::failed(format!("{} could not be made: {error}", path.display())))
+    std::fs::create_dir_all(path).map_err(|error| not_made(path, &error))
+}
+
+fn not_made(path: &Path, error: &std::io::Error) -> Error {
+    Error::failed(format!("{} could not be made: {error}; name a folder that can be written to", path.display()))
+}
+
+/// A file that one process at a time holds. A process that ends lets go of it, however it ends.
+#[derive(Debug)]
+#[must_use]
+pub struct Lock {
+    _held: Option<File>,
+}
+
+impl Lock {
+    /// Takes the lock, or tells that another process holds it. Where nothing can be written there is nothing to lock, and some file systems know
+    /// no locks: that is no error.
+    pub fn take(path: &Path) -> Result<Option<Self>> {
+        let file = match File::options().create(true).append(true).open(path) {
+            Ok(file) => file,
+            Err(error) if [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem].contains(&error.kind()) => {
+                return Ok(Some(Self { _held: None }));
+            }
+            Err(error) => return Err(not_written(path.display(), &error)),
+        };
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(Self { _held: Some(file) })),
+        }
+    }
 }
 
 /// Reads a whole file.

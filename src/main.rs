@@ -7,7 +7,11 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    match cli::run(cli::Cli::parse()) {
+    let parsed = match cli::Cli::try_parse() {
+        Ok(parsed) => parsed,
+        Err(error) => return cli::refuse(&error),
+    };
+    match cli::run(parsed) {
         Ok(()) => ExitCode::SUCCESS,
         Err((error, status)) => {
             eprintln!("csae: {error:#}");

@@ -3,6 +3,8 @@
 
 #[path = "suite/accumulate.rs"]
 mod accumulate;
+#[path = "suite/bad_input.rs"]
+mod bad_input;
 #[path = "suite/commands.rs"]
 mod commands;
 #[path = "suite/conformance.rs"]
@@ -11,14 +13,20 @@ mod conformance;
 mod data;
 #[path = "suite/determinism.rs"]
 mod determinism;
+#[path = "suite/disk.rs"]
+mod disk;
 #[path = "suite/dispatches.rs"]
 mod dispatches;
+#[path = "suite/faults.rs"]
+mod faults;
 #[path = "suite/fuzz.rs"]
 mod fuzz;
 #[path = "suite/gpu.rs"]
 mod gpu;
 #[path = "suite/gradients.rs"]
 mod gradients;
+#[path = "suite/manners.rs"]
+mod manners;
 #[path = "suite/recorded.rs"]
 mod recorded;
 #[path = "suite/resume.rs"]

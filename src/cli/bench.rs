@@ -108,5 +108,6 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
         let line = format!("{:<40} {:<26} {:>9.3} ms {:>9.2} GFLOP/s {:>8.2} GB/s", r.name, r.shape, r.ms, r.gflops, r.gbps);
         args.tell(&r, &line)?;
     }
+    args.common.say_kernels(&mut device);
     Ok(())
 }

@@ -23,7 +23,8 @@ pub fn run(args: DevicesArgs) -> anyhow::Result<()> {
     };
     if args.common.json {
         for adapter in &adapters {
-            outln!("{}", describe(adapter, chosen.is_some_and(|chosen| chosen.index == adapter.index)));
+            let chosen = chosen.is_some_and(|chosen| chosen.index == adapter.index);
+            outln!("{}", describe(adapter, chosen, args.common.verbose));
         }
         outln!("{}", json!({"kind": "choice", "auto": chosen.map_or("cpu", |adapter| &adapter.info.name), "why": why}));
         return Ok(());
@@ -42,16 +43,19 @@ pub fn run(args: DevicesArgs) -> anyhow::Result<()> {
             info.subgroup_min_size,
             info.subgroup_max_size
         );
-        outln!("   {}", features(adapter).join(", "));
+        outln!("   {}", features(adapter, args.common.verbose).join(", "));
     }
     outln!("cpu  the CPU path, {} threads", rayon::current_num_threads());
     outln!("{why}");
     Ok(())
 }
 
-/// The features that matter to kernels.
-fn features(adapter: &Adapter) -> Vec<&'static str> {
+/// The features that matter to kernels, or all.
+fn features(adapter: &Adapter, all: bool) -> Vec<&'static str> {
     let has = adapter.handle.features();
+    if all {
+        return has.iter_names().map(|(name, _)| name).collect();
+    }
     [
         (wgpu::Features::SHADER_F16, "f16"),
         (wgpu::Features::SUBGROUP, "subgroups"),
@@ -65,7 +69,7 @@ fn features(adapter: &Adapter) -> Vec<&'static str> {
     .collect()
 }
 
-fn describe(adapter: &Adapter, chosen: bool) -> serde_json::Value {
+fn describe(adapter: &Adapter, chosen: bool, verbose: bool) -> serde_json::Value {
     let (info, limits) = (&adapter.info, adapter.handle.limits());
     json!({
         "kind": "adapter", "index": adapter.index, "name": info.name, "backend": info.backend.to_string(), "type": adapter.kind(),
@@ -73,6 +77,6 @@ fn describe(adapter: &Adapter, chosen: bool) -> serde_json::Value {
         "max_buffer_size": limits.max_buffer_size, "max_storage_buffer_binding_size": limits.max_storage_buffer_binding_size,
         "max_compute_workgroup_storage_size": limits.max_compute_workgroup_storage_size,
         "max_compute_invocations_per_workgroup": limits.max_compute_invocations_per_workgroup,
-        "features": features(adapter),
+        "features": features(adapter, verbose),
     })
 }

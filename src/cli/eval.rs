@@ -54,6 +54,7 @@ pub fn run(args: EvalArgs) -> anyhow::Result<()> {
     let chosen = patches::grid(&images, dims.h, dims.w, args.limit, 0);
     let mut inference = Inference::new(graph, &store);
     let report = evaluate(&mut device, &mut inference, &images, &chosen)?;
+    args.common.say_kernels(&mut device);
     if args.common.json {
         let mut line = serde_json::to_value(&report)?;
         line["kind"] = "eval".into();

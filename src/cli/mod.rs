@@ -6,9 +6,11 @@ macro_rules! outln {
 }
 
 mod bench;
+mod completions;
 mod devices;
 mod eval;
 mod interrupt;
+mod man;
 mod reconstruct;
 mod resume;
 mod train;
@@ -22,6 +24,7 @@ use csae::device::Device;
 use csae::gpu::Choice;
 
 use csae::error::{Error, Kind};
+use serde_json::json;
 
 /// Convolutional sparse autoencoders on any GPU.
 ///
@@ -42,18 +45,22 @@ enum Command {
     Devices(devices::DevicesArgs),
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 impl Command {
-    const fn common(&self) -> &Common {
+    /// The flags that every command takes which works on a model or a device.
+    const fn common(&self) -> Option<&Common> {
         match self {
-            Self::Train(args) => &args.common,
-            Self::Resume(args) => &args.common,
-            Self::Eval(args) => &args.common,
-            Self::Reconstruct(args) => &args.common,
-            Self::Devices(args) => &args.common,
-            Self::Verify(args) => &args.common,
-            Self::Bench(args) => &args.common,
+            Self::Train(args) => Some(&args.common),
+            Self::Resume(args) => Some(&args.common),
+            Self::Eval(args) => Some(&args.common),
+            Self::Reconstruct(args) => Some(&args.common),
+            Self::Devices(args) => Some(&args.common),
+            Self::Verify(args) => Some(&args.common),
+            Self::Bench(args) => Some(&args.common),
+            Self::Completions(_) | Self::Man(_) => None,
         }
     }
 }
@@ -76,7 +83,7 @@ impl From<Kernels> for Choice {
     }
 }
 
-/// Flags that every command takes.
+/// Flags that every command takes which works on a model or a device.
 #[derive(Clone, Debug, Args)]
 pub struct Common {
     /// auto, cpu, gpu, any part of an adapter's name or driver, or its number in `csae devices` [default: auto, or the run's in `resume`]
@@ -91,10 +98,10 @@ pub struct Common {
     /// Report as JSON lines on standard output
     #[arg(long, help_heading = "General")]
     pub json: bool,
-    /// Say only what was asked for, and errors
+    /// Say only what was asked for, errors, and how many files were skipped
     #[arg(short, long, help_heading = "General")]
     pub quiet: bool,
-    /// Say more: chosen kernels, compile times
+    /// Say more: chosen kernels and compile times, every skipped file, every feature of an adapter
     #[arg(short, long, help_heading = "General")]
     pub verbose: bool,
 }
@@ -115,9 +122,35 @@ impl Common {
         Ok(device)
     }
 
-    /// Counts the files that were passed over and names some, or all with `-v`.
+    /// Counts the files that were passed over and names some, all with `-v` or `--json`. That there are any is said even with `-q`.
     pub fn say_skipped(&self, skipped: &[(String, String)]) {
-        csae::data::tell_skipped(skipped, self.verbose).iter().for_each(|line| self.say(line));
+        if self.json && !skipped.is_empty() {
+            let files: Vec<_> = skipped.iter().map(|(file, reason)| json!({"file": file, "reason": reason})).collect();
+            outln!("{}", json!({"kind": "skipped", "count": skipped.len(), "files": files}));
+        }
+        let named = match (self.quiet, self.verbose) {
+            (true, _) if self.json => return,
+            (true, _) => 0,
+            (false, true) => usize::MAX,
+            (false, false) => 5,
+        };
+        csae::data::tell_skipped(skipped, named).iter().for_each(|line| eprintln!("{line}"));
+    }
+
+    /// With `-v`: the kernels that were made on a GPU and how long each took, or what the CPU path computes with.
+    pub fn say_kernels(&self, device: &mut Device) {
+        if !self.verbose {
+            return;
+        }
+        let label = device.label();
+        match device.as_gpu() {
+            Some(gpu) => {
+                for (kernel, time) in &gpu.compile_log {
+                    eprintln!("pipeline {kernel}: {:.1} ms", time.as_secs_f64() * 1e3);
+                }
+            }
+            None => eprintln!("{label}: matrix products by {}", csae::reference::instructions()),
+        }
     }
 
     /// A line for people on standard error.
@@ -128,9 +161,28 @@ impl Common {
     }
 }
 
+/// What clap has to say: help and version as they are, a wrong command line as one line.
+pub fn refuse(error: &clap::Error) -> std::process::ExitCode {
+    use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+    if matches!(error.kind(), DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion) {
+        // A reader that has left is no error.
+        let _ = error.print();
+    } else {
+        eprintln!("csae: {}", in_one_line(&error.to_string()));
+    }
+    std::process::ExitCode::from(error.exit_code() as u8)
+}
+
+/// Clap's paragraphs (what is wrong, tips, usage, where to find more) one after the other.
+fn in_one_line(text: &str) -> String {
+    let paragraphs = text.trim().trim_start_matches("error: ").split("\n\n");
+    let lines: Vec<String> = paragraphs.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    lines.join("; ").replace("; Usage:", "; usage:").replace("; For more information, try '--help'.", "; see --help")
+}
+
 /// Runs the command. The exit status of a failure is 2 for what the caller got wrong, 130 after Ctrl-C, else 1.
 pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
-    if let Some(threads) = cli.command.common().threads {
+    if let Some(threads) = cli.command.common().and_then(|common| common.threads) {
         use_threads(threads).map_err(|error| (error.into(), 1))?;
     }
     let done = match cli.command {
@@ -141,6 +193,11 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
         Command::Devices(args) => devices::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Completions(args) => {
+            completions::run(&args);
+            Ok(())
+        }
+        Command::Man(args) => man::run(&args),
     };
     done.map_err(|error| {
         let status = match error.downcast_ref::<Error>() {
@@ -160,8 +217,13 @@ fn use_threads(threads: std::num::NonZeroUsize) -> csae::error::Result<()> {
 
 /// A line on standard output.
 fn out(line: impl std::fmt::Display) {
+    out_raw(format!("{line}\n").as_bytes());
+}
+
+/// Bytes on standard output.
+fn out_raw(bytes: &[u8]) {
     use std::io::Write;
-    if writeln!(std::io::stdout(), "{line}").is_err() {
+    if std::io::stdout().write_all(bytes).is_err() {
         std::process::exit(0);
     }
 }

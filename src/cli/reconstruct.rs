@@ -82,5 +82,6 @@ pub fn run(args: ReconstructArgs) -> anyhow::Result<()> {
             outln!("{}  {w}x{h}  PSNR {psnr:.2} dB  SSIM {ssim:.4}", target.display());
         }
     }
+    args.common.say_kernels(&mut device);
     Ok(())
 }

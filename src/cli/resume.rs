@@ -51,6 +51,7 @@ impl ResumeArgs {
 pub fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
     let (folder, recorded, origin) = RunFolder::open(&args.run)?;
     let config = args.lengthen(recorded.clone())?;
+    let lock = folder.lock()?;
     let newest = folder.newest()?;
     let from = newest.as_deref().map(checkpoint::load).transpose()?;
     if let Some(checkpoint) = &from {
@@ -71,6 +72,7 @@ pub fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
     let (mut begun_by, mut max_memory) = (None, None);
     if let Some(origin) = origin {
         to_load.data.source = origin.source;
+        to_load.data.validation_source = origin.validation_source.or(to_load.data.validation_source);
         max_memory = origin.max_memory;
         args.common.device.get_or_insert(origin.device);
         if let (None, Some(threads)) = (args.common.threads, origin.threads.and_then(std::num::NonZeroUsize::new)) {
@@ -85,6 +87,7 @@ pub fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
     };
     let mut job = Job::new(to_load, max_memory)?;
     job.config.data.source.clone_from(&config.data.source);
+    job.config.data.validation_source.clone_from(&config.data.validation_source);
     let mut device = args.common.open().map_err(|error| error.at(format!("{} cannot go on as it was", args.run.display())))?;
     if let Some(version) = begun_by {
         args.common.say(&format!(
@@ -103,7 +106,10 @@ pub fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
     }
     job.run(&args.common, &mut device, &folder, from.as_ref(), |_| {
         folder.cut_log(step)?;
-        if config != recorded { folder.write_config(&config) } else { Ok(()) }
+        if config != recorded {
+            folder.write_config(&config)?;
+        }
+        Ok(lock)
     })
 }
 

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use csae::device::Device;
-use csae::error::Result;
+use csae::error::{Kind, Result};
+use csae::files::Lock;
 use csae::model::Graph;
 use csae::spec::Config;
 use csae::train::checkpoint::Checkpoint;
@@ -42,23 +43,28 @@ impl Job {
             trainer.steps_per_epoch
         ));
         common.say(&format!("memory: {}", trainer.memory));
-        if common.verbose {
-            tell_kernels(device, trainer);
+        if common.verbose && device.as_gpu().is_some() {
+            eprintln!("step: {} dispatches", trainer.dispatches());
         }
+        common.say_kernels(device);
     }
 
-    /// Trains in a folder that `begin` makes ready once the training is laid out.
+    /// Trains in a folder that `begin` makes ready, and locks, once the training is laid out.
     pub fn run(
         &self,
         common: &Common,
         device: &mut Device,
         folder: &RunFolder,
         from: Option<&Checkpoint>,
-        begin: impl FnOnce(&Device) -> Result<()>,
+        begin: impl FnOnce(&Device) -> Result<Lock>,
     ) -> anyhow::Result<()> {
-        let mut run = Run::new(device, folder, &self.config, &self.prepared, &self.graph, from)?;
+        let run = Run::new(device, folder, &self.config, &self.prepared, &self.graph, from);
+        let mut run = run.map_err(|error| match error.kind {
+            Kind::Adapter => error.at("before the first step"),
+            _ => error,
+        })?;
         self.tell(common, device, &run.trainer);
-        begin(device)?;
+        let _lock = begin(device)?;
         let mut log = Log::new(Some(&folder.file("metrics.jsonl")), run.trainer.total, common.quiet, common.json)?;
         interrupt::watch();
         match run.train(device, &mut log, &interrupt::asked)? {
@@ -93,14 +99,5 @@ fn conclude(common: &Common, folder: &Path, summary: &Summary) {
             finished.seconds,
             summary.pictures.join(", ")
         );
-    }
-}
-
-fn tell_kernels(device: &mut Device, trainer: &Trainer) {
-    if let Some(gpu) = device.as_gpu() {
-        eprintln!("step: {} dispatches", trainer.dispatches());
-        for (kernel, time) in &gpu.compile_log {
-            eprintln!("pipeline {kernel}: {:.1} ms", time.as_secs_f64() * 1e3);
-        }
     }
 }

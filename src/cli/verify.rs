@@ -50,6 +50,7 @@ pub fn run(args: VerifyArgs) -> anyhow::Result<()> {
             tell(&args.common, &outcome);
         }
     }
+    args.common.say_kernels(&mut device);
     if args.common.json {
         outln!("{}", json!({"kind": "summary", "passed": passed, "failed": failed, "device": device.label()}));
     } else {

@@ -28,7 +28,7 @@ pub use folder::{Decoded, decode, decode_file};
 pub use images::{Entry, Images, Labels, MAX_BYTES};
 pub use patches::Patch;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, did_you_mean};
 
 /// What the caller needs of the data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,8 +107,9 @@ pub fn open(source: &str, want: &Wanted, limit: u64) -> Result<Opened> {
     let path = Path::new(source);
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Error::usage(format!(
-            "{source}: this path does not exist, nor is it a bundled set (those are {})",
-            bundled::names().join(", ")
+            "{source}: this path does not exist, nor is it a bundled set (those are {}){}",
+            bundled::names().join(", "),
+            did_you_mean(source, bundled::names().iter().copied())
         )),
         _ => Error::io(path, &error),
     })?;
@@ -148,15 +149,18 @@ fn array_names(arrays: &[(std::path::PathBuf, array::Array)]) -> Vec<String> {
     arrays.iter().flat_map(|(_, array)| array.names()).collect()
 }
 
-/// What to say about skipped files: a line that counts them, and a line each for some (`all`: for every one).
-pub fn tell_skipped(skipped: &[(String, String)], all: bool) -> Vec<String> {
-    const NAMED: usize = 5;
+/// What to say about skipped files: a line that counts them, and a line each for the first `most`.
+pub fn tell_skipped(skipped: &[(String, String)], most: usize) -> Vec<String> {
     if skipped.is_empty() {
         return Vec::new();
     }
-    let shown = if all { skipped.len() } else { skipped.len().min(NAMED) };
+    let shown = skipped.len().min(most);
     let files = if skipped.len() == 1 { "file" } else { "files" };
-    let named = if shown < skipped.len() { format!("; the first {shown} (-v names all):") } else { ":".to_owned() };
+    let named = match shown {
+        0 => String::new(),
+        _ if shown < skipped.len() => format!("; the first {shown} (-v names all):"),
+        _ => ":".to_owned(),
+    };
     let first = format!("skipped {} {files} that cannot be used (--strict makes it an error){named}", skipped.len());
     std::iter::once(first).chain(skipped[..shown].iter().map(|(file, reason)| format!("  {file}: {reason}"))).collect()
 }

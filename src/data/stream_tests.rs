@@ -123,8 +123,9 @@ fn files_of_records_stream() {
 #[test]
 fn what_was_skipped_is_counted_and_named() {
     let skipped: Vec<_> = (0..7).map(|i| (format!("{i}.png"), "is broken".to_owned())).collect();
-    let lines = tell_skipped(&skipped, false);
+    let lines = tell_skipped(&skipped, 5);
     assert!(lines.len() == 6 && lines[0].starts_with("skipped 7 files") && lines[0].contains("first 5"), "{lines:?}");
-    assert_eq!(tell_skipped(&skipped, true).len(), 8);
-    assert!(tell_skipped(&[], true).is_empty() && tell_skipped(&skipped[..1], false)[0].contains("skipped 1 file that"));
+    assert_eq!(tell_skipped(&skipped, usize::MAX).len(), 8);
+    assert_eq!(tell_skipped(&skipped, 0), ["skipped 7 files that cannot be used (--strict makes it an error)"]);
+    assert!(tell_skipped(&[], 5).is_empty() && tell_skipped(&skipped[..1], 5)[0].contains("skipped 1 file that"));
 }

@@ -37,6 +37,14 @@ impl Adapter {
         format!("{} ({})", self.info.name, self.info.backend)
     }
 
+    /// An error of the adapter: one line that names it and its driver.
+    pub fn fault(&self, what: &str) -> Error {
+        let driver = format!("{} {}", self.info.driver, self.info.driver_info);
+        // wgpu's messages and some drivers' run over several lines.
+        let words: Vec<&str> = what.split_whitespace().collect();
+        Error::adapter(format!("{}, driver {}: {}", self.label(), driver.trim(), words.join(" ")))
+    }
+
     fn backend_rank(&self) -> usize {
         use wgpu::Backend;
         [Backend::Vulkan, Backend::Metal, Backend::Dx12, Backend::Gl].iter().position(|b| *b == self.info.backend).unwrap_or(9)
@@ -49,6 +57,14 @@ impl Adapter {
             wgpu::DeviceType::VirtualGpu => 2,
             _ => 3,
         }
+    }
+}
+
+/// What wgpu reports and what to do about it.
+pub(super) fn explain(error: &wgpu::Error) -> String {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => "out of memory: use a smaller --batch or model, or --device cpu".to_owned(),
+        refused => format!("{refused}; `csae verify` tells which kernels work here, --device cpu does without"),
     }
 }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::adapter::Adapter;
+use super::adapter::{Adapter, explain};
 use super::kernels::{Kernel, Source};
 use super::plan::Plan;
 use super::record::Choice;
@@ -13,7 +13,7 @@ use super::reflect::{Reflection, Role};
 use crate::error::{Error, Result};
 use crate::ops::{Buffer, Call, StepParams, View};
 
-/// How long a wait may last before the adapter counts as hung.
+/// How long a wait may last before the adapter counts as hung, unless [`Gpu::patience`] is set.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Elements written at once.
 const WRITE: usize = 16 << 20;
@@ -71,6 +71,8 @@ pub struct Gpu {
     counters: Counters,
     /// Which kernel of a family is taken.
     pub choice: Choice,
+    /// How long a wait may last before the adapter counts as hung.
+    pub patience: Duration,
     /// Whether buffers made from now on get a guard that kernels can reach, so that [`Gpu::check_guards`] sees what they write past an end.
     pub guarded: bool,
     /// Time spent making each kernel's pipelines, in order.
@@ -92,15 +94,15 @@ impl Gpu {
             ..wgpu::DeviceDescriptor::default()
         };
         let (device, queue) = pollster::block_on(adapter.handle.request_device(&descriptor))
-            .map_err(|error| Error::failed(format!("{}: the adapter refused a device: {error}", adapter.label())))?;
+            .map_err(|error| adapter.fault(&format!("the adapter refused a device: {error}")))?;
         let trouble = Arc::new(Mutex::new(None));
         let note = |trouble: &Arc<Mutex<Option<String>>>, text: String| {
             trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(text);
         };
         let seen = Arc::clone(&trouble);
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&seen, error.to_string())));
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&seen, explain(&error))));
         let seen = Arc::clone(&trouble);
-        device.set_device_lost_callback(move |reason, text| note(&seen, format!("{LOST} ({reason:?}): {text}")));
+        device.set_device_lost_callback(move |reason, text| note(&seen, format!("{LOST} ({reason:?}) {text}")));
         let step = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("step"),
             size: size_of::<StepParams>() as u64,
@@ -121,6 +123,7 @@ impl Gpu {
             trouble,
             counters: Counters::default(),
             choice: Choice::Auto,
+            patience: PATIENCE,
             guarded: false,
             compile_log: Vec::new(),
             allocated: 0,
@@ -140,6 +143,11 @@ impl Gpu {
     /// The adapter's limits, all of which the device has.
     pub fn limits(&self) -> &wgpu::Limits {
         &self.limits
+    }
+
+    /// wgpu's own handle of the device, by which a test of faults destroys it or hands it what a driver refuses.
+    pub fn handle(&self) -> wgpu::Device {
+        self.device.clone()
     }
 
     /// How many objects have been made so far.
@@ -318,15 +326,17 @@ impl Gpu {
     }
 
     fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        let waited = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: Some(PATIENCE) });
+        let waited = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: Some(self.patience) });
         self.check()?;
         waited.map(|_| ()).map_err(|error| {
-            Error::failed(format!(
-                "{}: no answer within {} s ({error}); the driver may hang",
-                self.adapter.label(),
-                PATIENCE.as_secs()
-            ))
+            self.abandon();
+            self.adapter.fault(&format!("no answer within {} s ({error}); the driver may hang", self.patience.as_secs()))
         })
+    }
+
+    /// Leaks the device: its end would wait for what hangs, and wgpu panics at the end of a device that is lost with work under way.
+    fn abandon(&self) {
+        std::mem::forget((self.device.clone(), self.queue.clone()));
     }
 
     /// Fails if the device has reported an error since the last look; a lost device stays lost.
@@ -336,7 +346,12 @@ impl Gpu {
         let found = if lost { trouble.clone() } else { trouble.take() };
         match found {
             None => Ok(()),
-            Some(text) => Err(Error::failed(format!("{}, driver {}: {text}", self.adapter.label(), self.adapter.info.driver))),
+            Some(text) => {
+                if lost {
+                    self.abandon();
+                }
+                Err(self.adapter.fault(&text))
+            }
         }
     }
 

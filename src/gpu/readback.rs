@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::device::Gpu;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops::View;
 
 const PENDING: u8 = 0;
@@ -48,10 +48,12 @@ impl Gpu {
         }
         if ticket.state.load(Ordering::Acquire) == BROKEN {
             self.check()?;
-            return Err(Error::failed(format!("{}: a result could not be read back", self.name())));
+            return Err(self.adapter().fault("a result could not be read back"));
         }
-        let range =
-            ticket.buffer.get_mapped_range(0..ticket.bytes).map_err(|error| Error::failed(format!("readback: {error}")))?;
+        let range = ticket
+            .buffer
+            .get_mapped_range(0..ticket.bytes)
+            .map_err(|error| self.adapter().fault(&format!("a result could not be read back ({error})")))?;
         let data = bytemuck::pod_collect_to_vec(&range[..]);
         drop(range);
         ticket.buffer.unmap();

@@ -51,6 +51,7 @@ pub fn save(path: &Path, device: &mut Device, graph: &Graph, store: &Store) -> R
 pub struct Loaded {
     /// The graph at the size that the model was trained for.
     pub graph: Graph,
+    place: String,
     tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
 }
 
@@ -58,7 +59,7 @@ impl Loaded {
     /// Puts the model's values on a device; `graph` may be the same layers at another input size.
     pub fn place(&self, device: &mut Device, graph: &Graph, purpose: Purpose) -> Result<Store> {
         let store = Store::new(device, graph, purpose)?;
-        store.write_all(device, graph, |name| self.tensors.get(name).cloned())?;
+        store.write_all(device, graph, |name| self.tensors.get(name).cloned()).map_err(|error| error.at(&self.place))?;
         Ok(store)
     }
 }
@@ -99,5 +100,5 @@ pub fn load_bytes(bytes: &[u8], place: &str) -> Result<Loaded> {
         let data = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         tensors.insert(name.clone(), (view.shape().to_vec(), data));
     }
-    Ok(Loaded { graph, tensors })
+    Ok(Loaded { graph, place: place.to_owned(), tensors })
 }

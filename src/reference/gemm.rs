@@ -87,6 +87,20 @@ pub fn gemm<T: Real>(
     }
 }
 
+/// The instructions that the crate chooses on this processor.
+pub fn instructions() -> &'static str {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            return "AVX-512";
+        }
+        if is_x86_feature_detected!("fma") {
+            return "AVX and FMA";
+        }
+    }
+    if cfg!(target_arch = "aarch64") { "NEON" } else { "scalar code" }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,6 +25,7 @@ mod soft_threshold;
 mod testing;
 mod unpool2d;
 
+pub use gemm::instructions;
 pub use memory::{Memory, Taken};
 pub use real::Real;
 

@@ -261,7 +261,10 @@ macro_rules! layer_ops {
             fn from_keys(name: &str, keys: Value) -> Result<Self, serde_json::Error> {
                 match name {
                     $($name => serde_json::from_value(keys).map(Self::$variant),)*
-                    other => Err(serde_json::Error::custom(format!("op {other:?} is unknown: there are {}", Self::NAMES.join(", ")))),
+                    other => {
+                        let hint = crate::error::did_you_mean(other, Self::NAMES.iter().copied());
+                        Err(serde_json::Error::custom(format!("op {other:?} is unknown: there are {}{hint}", Self::NAMES.join(", "))))
+                    }
                 }
             }
         }

@@ -16,7 +16,7 @@ pub use overrides::{apply as apply_override, from_toml};
 pub use presets::{DEFAULT as DEFAULT_PRESET, names as preset_names, text as preset_text};
 pub use values::{Filters, Init, Pad, Pair};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, did_you_mean};
 use crate::ops::{Activation, LossKind};
 
 /// A model: a graph of layers from an image to its reconstruction, through a code.
@@ -298,7 +298,9 @@ impl Config {
         }
         let config: Self = serde_path_to_error::deserialize(value).map_err(|error| {
             let key = error.path().to_string();
-            Error::usage(format!("{place}: {key}: {}", error.into_inner()))
+            // What the tree of values cannot hold has become null there.
+            let message = error.into_inner().to_string().replace("invalid type: null", "NaN or infinity is no value here");
+            Error::usage(format!("{place}: {key}: {message}{}", overrides::hint(&message)))
         })?;
         config.check()?;
         Ok(config)
@@ -315,7 +317,8 @@ impl Config {
             if known.contains(&value) {
                 Ok(())
             } else {
-                Err(Error::usage(format!("{key} = {value:?}: known are {}", known.join(", "))))
+                let hint = did_you_mean(value, known.iter().copied());
+                Err(Error::usage(format!("{key} = {value:?}: known are {}{hint}", known.join(", "))))
             }
         };
         one_of("data.fit", &self.data.fit, &["crop", "resize", "patches"])?;
@@ -393,7 +396,8 @@ pub(crate) fn activation_named(kind: &str, slope: f64, alpha: f64) -> Result<Act
         "silu" => Activation::Silu,
         other => {
             let known = "identity, relu, leaky_relu, elu, softplus, sigmoid, tanh, gelu, silu";
-            return Err(Error::usage(format!("activation {other:?} is unknown: there are {known}")));
+            let hint = did_you_mean(other, known.split(", "));
+            return Err(Error::usage(format!("activation {other:?} is unknown: there are {known}{hint}")));
         }
     })
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, did_you_mean};
 
 /// Reads TOML into a tree.
 pub fn from_toml(text: &str) -> Result<Value> {
@@ -35,7 +35,10 @@ pub fn apply(tree: &mut Value, assignment: &str) -> Result<()> {
             let found = items.iter().position(|item| {
                 item["name"].as_str().is_some_and(|name| rest.strip_prefix(name).is_some_and(|tail| tail.starts_with('.')))
             });
-            let index = found.ok_or_else(|| bad(format!("no layer and key like {rest:?}; the layers are {known}")))?;
+            let index = found.ok_or_else(|| {
+                let hint = did_you_mean(rest.rsplit_once('.').map_or(rest, |(layer, _)| layer), names());
+                bad(format!("no layer and key like {rest:?}; the layers are {known}{hint}"))
+            })?;
             rest = &rest[items[index]["name"].as_str().unwrap_or_default().len() + 1..];
             at = &mut items[index];
             continue;
@@ -59,6 +62,15 @@ pub fn apply(tree: &mut Value, assignment: &str) -> Result<()> {
                 rest = tail;
             }
         }
+    }
+}
+
+/// The nearest of the names that serde expects where it found an unknown one.
+pub fn hint(message: &str) -> String {
+    let mut names = message.split('`').skip(1).step_by(2);
+    match names.next() {
+        Some(unknown) if message.contains("unknown field `") => did_you_mean(unknown, names),
+        _ => String::new(),
     }
 }
 

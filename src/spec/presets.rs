@@ -1,6 +1,6 @@
 //! Configurations by name, compiled into the binary.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, did_you_mean};
 
 /// The preset of `csae train` without a word.
 pub const DEFAULT: &str = "article";
@@ -20,9 +20,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// A preset's TOML.
 pub fn text(name: &str) -> Result<&'static str> {
-    PRESETS
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, text)| *text)
-        .ok_or_else(|| Error::usage(format!("--preset {name}: there are {}", names().collect::<Vec<_>>().join(", "))))
+    PRESETS.iter().find(|(known, _)| *known == name).map(|(_, text)| *text).ok_or_else(|| {
+        let hint = did_you_mean(name, names());
+        Error::usage(format!("--preset {name}: there are {}{hint}", names().collect::<Vec<_>>().join(", ")))
+    })
 }

@@ -1,13 +1,12 @@
 //! Pictures for people: PNG files, tiles side by side, filters and atoms made visible.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 
 use crate::error::{Error, Result};
+use crate::files;
 
 /// The width that small tiles are enlarged towards, never past.
 const MAX_WIDTH: usize = 1000;
@@ -92,25 +91,10 @@ pub fn save_png(path: &Path, pixels: &[f32], h: usize, w: usize, c: usize) -> Re
     let shown = visible(pixels, c);
     let bytes: Vec<u8> = shown.iter().map(|&v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
     let color = if shown_channels(c) == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
-    let temporary = beside(path)?;
-    let write = || -> std::io::Result<()> {
-        let mut file = BufWriter::new(File::create(&temporary)?);
-        PngEncoder::new(&mut file).write_image(&bytes, w as u32, h as u32, color).map_err(std::io::Error::other)?;
-        file.flush()?;
-        std::fs::rename(&temporary, path)
-    };
-    write().map_err(|error| {
-        let _ = std::fs::remove_file(&temporary);
-        Error::failed(format!("{}: the picture cannot be written ({error}); check the folder and its free space", path.display()))
-    })
-}
-
-/// A hidden name in the same folder, so that renaming stays within one file system.
-fn beside(path: &Path) -> Result<PathBuf> {
-    let Some(name) = path.file_name() else {
-        return Err(Error::usage(format!("{}: not a file name for a picture", path.display())));
-    };
-    Ok(path.with_file_name(format!(".{}.{}.part", name.to_string_lossy(), std::process::id())))
+    let mut png = Vec::new();
+    let encoded = PngEncoder::new(&mut png).write_image(&bytes, w as u32, h as u32, color);
+    encoded.map_err(|error| Error::failed(format!("{}: no PNG can be made of {w}x{h} pixels: {error}", path.display())))?;
+    files::write_atomically(path, &png)
 }
 
 fn shown_channels(c: usize) -> usize {
@@ -224,7 +208,7 @@ mod tests {
         }
         assert_eq!(std::fs::read_dir(&folder.path).unwrap().count(), 1);
         let message = save_png(&folder.path.join("none/a.png"), &[0.0], 1, 1, 1).unwrap_err().to_string();
-        assert!(message.contains("a.png: the picture cannot be written"), "{message}");
+        assert!(message.contains("a.png could not be written"), "{message}");
         // a name that is taken by a folder: the temporary file goes away
         std::fs::create_dir(folder.path.join("taken.png")).unwrap();
         assert!(save_png(&folder.path.join("taken.png"), &[0.0], 1, 1, 1).is_err());

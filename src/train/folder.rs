@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::bundled;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Lock};
 use crate::spec::Config;
 use crate::tasks::gallery;
 
@@ -19,6 +19,9 @@ pub struct Origin {
     pub device: String,
     /// The data: a bundled set's name, or a path that holds from anywhere.
     pub source: String,
+    /// Where the validation images come from, if the configuration says so; as `source`.
+    #[serde(default)]
+    pub validation_source: Option<String>,
     /// Threads of the CPU path, if they were given.
     pub threads: Option<usize>,
     /// `--max-memory`, if it was given.
@@ -29,20 +32,28 @@ pub struct Origin {
 impl Origin {
     /// Of a run begun now.
     pub fn new(config: &Config, device: String, threads: Option<usize>) -> Result<Self> {
-        let source = &config.data.source;
         let absolute = |path: &str| -> Result<String> {
             let path = std::path::absolute(path).map_err(|error| Error::io(Path::new(path), &error))?;
             path.into_os_string().into_string().map_err(|path| {
                 Error::usage(format!("{}: a path that is not Unicode cannot be recorded", Path::new(&path).display()))
             })
         };
-        let source = match source.strip_prefix('@') {
-            // The list on standard input has to be given again.
-            _ if source == "-" || bundled::names().contains(&source.as_str()) => source.clone(),
-            Some(list) => format!("@{}", absolute(list)?),
-            None => absolute(source)?,
+        let anywhere = |source: &String| -> Result<String> {
+            Ok(match source.strip_prefix('@') {
+                // The list on standard input has to be given again.
+                _ if source == "-" || bundled::names().contains(&source.as_str()) => source.clone(),
+                Some(list) => format!("@{}", absolute(list)?),
+                None => absolute(source)?,
+            })
         };
-        Ok(Self { csae: env!("CARGO_PKG_VERSION").to_owned(), device, source, threads, max_memory: None })
+        Ok(Self {
+            csae: env!("CARGO_PKG_VERSION").to_owned(),
+            device,
+            source: anywhere(&config.data.source)?,
+            validation_source: config.data.validation_source.as_ref().map(anywhere).transpose()?,
+            threads,
+            max_memory: None,
+        })
     }
 }
 
@@ -52,6 +63,7 @@ pub struct RunFolder(PathBuf);
 
 const CONFIG: &str = "config.toml";
 const ORIGIN: &str = "run.json";
+const LOCK: &str = "run.lock";
 const PREFIX: &str = "checkpoint-";
 const SUFFIX: &str = ".safetensors";
 
@@ -66,13 +78,26 @@ impl RunFolder {
         Self(path.to_owned())
     }
 
-    /// Makes a run's folder. It appears under its name with all that a resume needs. What another run left in a folder that is there already is removed.
-    pub fn create(&self, config: &Config, origin: &Origin) -> Result<()> {
+    /// Makes sure that no other process trains in this folder as long as the lock is kept.
+    pub fn lock(&self) -> Result<Lock> {
+        Lock::take(&self.file(LOCK))?.ok_or_else(|| {
+            Error::failed(format!(
+                "{}: another csae is training in this folder; wait until it ends or stop it, or name another folder by --out",
+                self.0.display()
+            ))
+        })
+    }
+
+    /// Makes a run's folder, locked. It appears under its name with all that a resume needs. What another run left in a folder that is there already
+    /// is removed.
+    pub fn create(&self, config: &Config, origin: &Origin) -> Result<Lock> {
         let path = &self.0;
         if path.exists() {
+            let lock = self.lock()?;
             self.clear()?;
             self.write_config(config)?;
-            return self.write_origin(origin);
+            self.write_origin(origin)?;
+            return Ok(lock);
         }
         let mut name = path.file_name().map(std::ffi::OsStr::to_os_string).unwrap_or_default();
         name.push(".partial");
@@ -80,7 +105,8 @@ impl RunFolder {
         files::make_folder(&beside.0)?;
         beside.write_config(config)?;
         beside.write_origin(origin)?;
-        std::fs::rename(&beside.0, path).map_err(|error| Error::failed(format!("{} could not be made: {error}", path.display())))
+        files::rename_folder(&beside.0, path)?;
+        self.lock()
     }
 
     /// Opens the folder of a run that was begun.
@@ -217,7 +243,10 @@ mod tests {
         let config = Config::parse(crate::spec::preset_text("w1").unwrap(), "w1", &[]).unwrap();
         let origin = Origin::new(&config, "cpu".to_owned(), None).unwrap();
         let run = RunFolder::at(&path);
-        run.create(&config, &origin).unwrap();
+        let lock = run.create(&config, &origin).unwrap();
+        // A lock is of the file that was opened, so this process is refused like any other.
+        assert!(run.create(&config, &origin).unwrap_err().to_string().contains("another csae is training in this folder"));
+        drop(lock);
         assert_eq!(run.newest().unwrap(), None);
         for step in [20, 999_999, 1_000_000, 40] {
             std::fs::write(run.checkpoint(step), "").unwrap();
@@ -228,7 +257,7 @@ mod tests {
         assert_eq!(run.steps().unwrap(), [999_999, 1_000_000]);
         assert!(!run.file("checkpoint-000060.safetensors.partial").exists());
         // Another run over it leaves nothing of the first.
-        run.create(&config, &origin).unwrap();
+        drop(run.create(&config, &origin).unwrap());
         let (run, again, read) = RunFolder::open(&path).unwrap();
         assert_eq!((run.newest().unwrap(), &again, read), (None, &config, Some(origin)));
         std::fs::remove_dir_all(&path).unwrap();

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::files;
 
 /// Progress over the last logging interval.
 #[derive(Clone, Copy, Debug)]
@@ -36,10 +37,17 @@ pub struct Progress {
 #[derive(Debug)]
 pub struct Log {
     file: Option<std::io::BufWriter<std::fs::File>>,
+    path: String,
     bar: Option<ProgressBar>,
     json: bool,
     quiet: bool,
     last_line: Instant,
+}
+
+/// Whether a bar may be drawn: on a terminal, unless `NO_COLOR` or a dumb terminal asks for plain text.
+fn draws() -> bool {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !plain && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 impl Log {
@@ -48,22 +56,22 @@ impl Log {
         let file = path
             .map(|path| {
                 let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-                file.map(std::io::BufWriter::new).map_err(|error| Error::failed(format!("{}: {error}", path.display())))
+                file.map(std::io::BufWriter::new).map_err(|error| files::not_written(path.display(), &error))
             })
             .transpose()?;
-        let bar = (!quiet && !json && std::io::stderr().is_terminal()).then(|| {
+        let bar = (!quiet && !json && draws()).then(|| {
             let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}").expect("the template is sound");
             ProgressBar::new(total).with_style(style)
         });
         let long_ago = Instant::now().checked_sub(Duration::from_secs(3600)).unwrap_or_else(Instant::now);
-        Ok(Self { file, bar, json, quiet, last_line: long_ago })
+        let path = path.map_or_else(String::new, |path| path.display().to_string());
+        Ok(Self { file, path, bar, json, quiet, last_line: long_ago })
     }
 
     fn record(&mut self, value: &Value) -> Result<()> {
         if let Some(file) = &mut self.file {
-            writeln!(file, "{value}")
-                .and_then(|()| file.flush())
-                .map_err(|error| Error::failed(format!("metrics.jsonl could not be written: {error}")))?;
+            let written = writeln!(file, "{value}").and_then(|()| file.flush());
+            written.map_err(|error| files::not_written(&self.path, &error))?;
         }
         if self.json {
             // A reader that has left does not stop a training.
@@ -75,9 +83,7 @@ impl Log {
     /// Makes sure that what was recorded is on the disk.
     pub fn sync(&mut self) -> Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
-        file.flush()
-            .and_then(|()| file.get_ref().sync_all())
-            .map_err(|error| Error::failed(format!("metrics.jsonl could not be written: {error}")))
+        file.flush().and_then(|()| file.get_ref().sync_all()).map_err(|error| files::not_written(&self.path, &error))
     }
 
     /// A line for people, above the bar if there is one.

@@ -9,7 +9,7 @@ use super::log::Log;
 use super::trainer::{Finished, Trainer};
 use crate::data::{Images, Patch, Pixels, patches};
 use crate::device::Device;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::model::{self, Graph};
 use crate::spec::Config;
 use crate::tasks::evaluate::{Report, evaluate};
@@ -118,6 +118,25 @@ impl<'a> Run<'a> {
 
     /// Trains to the end, or until `stop` says so, which is asked after each step.
     pub fn train(&mut self, device: &mut Device, log: &mut Log, stop: &dyn Fn() -> bool) -> Result<Outcome> {
+        self.work(device, log, stop).map_err(|error| match error.kind {
+            Kind::Adapter => self.after_fault(error),
+            _ => error,
+        })
+    }
+
+    /// At which step an adapter failed, and what is left.
+    fn after_fault(&self, error: Error) -> Error {
+        let Trainer { done, total, .. } = self.trainer;
+        let error = error.at(format!("after step {done} of {total}"));
+        match self.folder.newest() {
+            Ok(Some(last)) => {
+                error.and(format!("{} is kept, go on with: csae resume {}", last.display(), self.folder.path().display()))
+            }
+            _ => error.and("there was no checkpoint yet"),
+        }
+    }
+
+    fn work(&mut self, device: &mut Device, log: &mut Log, stop: &dyn Fn() -> bool) -> Result<Outcome> {
         let mut last = None;
         self.saved_at = Instant::now();
         while self.trainer.done < self.trainer.total {

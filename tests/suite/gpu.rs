@@ -34,11 +34,12 @@ pub fn turn(test: &str) -> Option<MutexGuard<'static, ()>> {
     }
 }
 
-fn name() -> String {
+/// The adapter's name.
+pub fn name() -> String {
     std::env::var("CSAE_DEVICE").unwrap_or_else(|_| "llvmpipe".to_owned())
 }
 
-/// The adapter.
+/// The adapter, opened.
 pub fn open() -> Device {
     Device::open(&name()).unwrap_or_else(|error| panic!("{error}"))
 }

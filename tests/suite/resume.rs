@@ -159,6 +159,63 @@ fn ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on() {
     assert_equal(&run, &whole);
 }
 
+/// A run whose steps take a second or two, at work; and what it says from then on.
+#[cfg(unix)]
+fn slow(run: &str) -> (Child, std::io::BufReader<std::process::ChildStderr>) {
+    let large = |word| if word == "16" { "8192" } else { word };
+    let arguments: Vec<&str> =
+        TRAIN.into_iter().map(large).chain([run, "--steps=1000", "--set=train.checkpoint_every=1"]).collect();
+    let mut child = start(&[&arguments[..], &["--set=model.layers.encoder.0.filters=256"]].concat());
+    wait_for_checkpoint(run, &mut child);
+    let said = std::io::BufReader::new(child.stderr.take().unwrap());
+    (child, said)
+}
+
+#[cfg(unix)]
+fn send(signal: &str, child: &Child) {
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_ctrl_c_stops_at_once() {
+    use std::io::BufRead as _;
+    let place = Place::new("twice");
+    let run = place.path("run");
+    let (mut child, mut said) = slow(&run);
+    send("-INT", &child);
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    assert!(line.contains("Ctrl-C again stops at once"), "{line}");
+    let begin = Instant::now();
+    send("-INT", &child);
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(130));
+    assert!(begin.elapsed() < Duration::from_secs(5), "it took {:?}", begin.elapsed());
+    // Nothing more was said, so the step was not finished; what is there is whole.
+    line.clear();
+    assert_eq!(said.read_line(&mut line).unwrap(), 0, "{line}");
+    assert!(!Path::new(&run).join("model.safetensors").exists());
+    for path in checkpoints(&run).iter().filter(|path| path.extension().is_some_and(|end| end == "safetensors")) {
+        csae::train::checkpoint::load(path).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_closed_terminal_and_a_shutdown_leave_a_checkpoint_too() {
+    for signal in ["-HUP", "-TERM"] {
+        let place = Place::new(&format!("signal{signal}"));
+        let run = place.path("run");
+        let mut child = start(&[&TRAIN[..], &[&run, "--steps", "100000"]].concat());
+        wait_for_checkpoint(&run, &mut child);
+        send(signal, &child);
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(130) && said.contains(&format!("csae resume {run}")), "{signal}: {said}");
+    }
+}
+
 #[cfg(unix)]
 fn bytes_if_there(run: &str, name: &str) -> u64 {
     Path::new(run).join(name).metadata().map_or(0, |data| data.len())
@@ -205,11 +262,20 @@ fn a_run_on_other_data_is_refused() {
     copy("brick.png", "a.png");
     copy("grass.png", "b.png");
     // The folder is named as it is seen from where the run begins.
-    let more = ["--device", "cpu", "-q", "--steps", "2", "--batch", "4", "--set", "model.layers.code.units=8", "--out", "run"];
-    let begun =
-        Command::new(env!("CARGO_BIN_EXE_csae")).current_dir(place.path("")).args(["train", "images"]).args(more).output();
-    assert!(begun.unwrap().status.success());
+    let more = ["--device", "cpu", "-q", "--steps", "2", "--batch", "4", "--set", "model.layers.code.units=8", "--out"];
+    let begin = |name: &str, set: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_csae"));
+        command.current_dir(place.path("")).args(["train", "images"]).args(more).arg(name).args(set);
+        assert!(command.output().unwrap().status.success());
+    };
+    begin("run", &[]);
     resume(&run, &["--steps", "4"]);
+    // Images to validate on are found again too, and their path stays what the user wrote in the configuration.
+    let beside = place.path("beside");
+    begin("beside", &["--set", "data.validation_source=images"]);
+    resume(&beside, &["--steps", "4"]);
+    let config = String::from_utf8(bytes(&beside, "config.toml")).unwrap();
+    assert!(config.contains("validation_source = \"images\"") && config.contains("steps = 4"), "{config}");
     copy("gravel.png", "a.png");
     fail(&["resume", &run, "-q", "--steps", "6"], 2, &["images", "images are not those"]);
     // The refusal changed nothing.

@@ -1,0 +1,20 @@
+//! `csae completions`
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+/// Print a script that completes commands and flags in your shell.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  source <(csae completions bash)\n  csae completions zsh > ~/.zfunc/_csae\n  csae completions fish > ~/.config/fish/completions/csae.fish"
+)]
+pub struct CompletionsArgs {
+    /// The shell
+    shell: Shell,
+}
+
+pub fn run(args: &CompletionsArgs) {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut super::Cli::command(), "csae", &mut script);
+    super::out_raw(&script);
+}

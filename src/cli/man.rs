@@ -1,0 +1,53 @@
+//! `csae man`
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory};
+use clap_mangen::Man;
+use csae::error::{Error, Result};
+use csae::files;
+
+/// Write the manual pages, one of the program and one of each command.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  csae man | man -l -\n  csae man --out ~/.local/share/man/man1")]
+pub struct ManArgs {
+    /// Folder for csae.1, csae-train.1 and so on [default: all of them on standard output]
+    #[arg(short, long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Write over existing files
+    #[arg(long)]
+    force: bool,
+}
+
+/// File name and roff of every page.
+fn pages() -> Result<Vec<(String, Vec<u8>)>> {
+    let mut program = super::Cli::command().disable_help_subcommand(true);
+    program.build();
+    let commands: Vec<clap::Command> = program.get_subcommands().cloned().collect();
+    std::iter::once(program).chain(commands).map(page).collect()
+}
+
+/// The page of a command that was built below its program, which is when it knows its whole name.
+fn page(command: clap::Command) -> Result<(String, Vec<u8>)> {
+    let man = Man::new(command);
+    let (name, mut roff) = (man.get_filename(), Vec::new());
+    man.render(&mut roff).map_err(|error| Error::failed(format!("{name}: {error}")))?;
+    Ok((name, roff))
+}
+
+pub fn run(args: &ManArgs) -> anyhow::Result<()> {
+    let pages = pages()?;
+    let Some(folder) = &args.out else {
+        pages.iter().for_each(|(_, roff)| super::out_raw(roff));
+        return Ok(());
+    };
+    for (name, _) in &pages {
+        super::refuse_existing(&folder.join(name), args.force)?;
+    }
+    files::make_folder(folder)?;
+    for (name, roff) in &pages {
+        files::write_atomically(&folder.join(name), roff)?;
+        outln!("{}", folder.join(name).display());
+    }
+    Ok(())
+}
