@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use crate::data::budget;
 use crate::error::Result;
 use crate::gpu::{self, Adapter, Gpu};
 use crate::ops::{Buffer, Call, StepParams, View};
@@ -12,6 +13,8 @@ use crate::reference::Memory;
 pub struct Device {
     kind: Kind,
     next: Cell<u32>,
+    /// Bytes that it may take, where the user said so.
+    limit: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -62,7 +65,7 @@ pub fn select(wanted: &str) -> Result<Selected> {
 
 impl Device {
     const fn of(kind: Kind) -> Self {
-        Self { kind, next: Cell::new(0) }
+        Self { kind, next: Cell::new(0), limit: None }
     }
 
     /// The CPU path in f32.
@@ -138,14 +141,21 @@ impl Device {
         }
     }
 
-    /// Bytes that the CPU path may take: what the system calls available, where it tells. An adapter does not say.
+    /// Bytes that a training may take: what the user allowed, and what is free where the device works in the machine's own memory and the machine
+    /// tells. An adapter with memory of its own does not say.
     pub fn budget(&self) -> Option<u64> {
-        if matches!(self.kind, Kind::Gpu(_)) {
-            return None;
-        }
-        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-        line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok().map(|kib| kib * 1024)
+        let shares = self.kind_of_gpu().is_none_or(|gpu| gpu.adapter().is_software());
+        let free = if shares { budget::free() } else { None };
+        [self.limit, free].into_iter().flatten().min()
+    }
+
+    /// Allows so many bytes and no more.
+    pub const fn limit_memory(&mut self, bytes: Option<u64>) {
+        self.limit = bytes;
+    }
+
+    const fn kind_of_gpu(&self) -> Option<&Gpu> {
+        if let Kind::Gpu(gpu) = &self.kind { Some(gpu) } else { None }
     }
 
     fn fresh(&self) -> Buffer {

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use csae::data::budget;
 use csae::error::Error;
 use csae::spec::Config;
 use csae::train::checkpoint::{self, Checkpoint};
@@ -69,11 +68,11 @@ pub fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
         }
     }
     let mut to_load = config.clone();
-    let (mut begun_by, mut max_memory) = (None, None);
+    let (mut begun_by, mut budget) = (None, None);
     if let Some(origin) = origin {
         to_load.data.source = origin.source;
         to_load.data.validation_source = origin.validation_source.or(to_load.data.validation_source);
-        max_memory = origin.max_memory;
+        budget = origin.budget;
         args.common.device.get_or_insert(origin.device);
         if let (None, Some(threads)) = (args.common.threads, origin.threads.and_then(std::num::NonZeroUsize::new)) {
             super::use_threads(threads)?;
@@ -81,11 +80,8 @@ pub fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
         }
         begun_by = (origin.csae != env!("CARGO_PKG_VERSION")).then_some(origin.csae);
     }
-    let max_memory = match &max_memory {
-        Some(text) => budget::parse_bytes(text)?,
-        None => budget::default_max_memory(),
-    };
-    let mut job = Job::new(to_load, max_memory)?;
+    // What was streamed still is: that decides which images validation looks at.
+    let mut job = Job::new(to_load, budget.unwrap_or_default())?;
     job.config.data.source.clone_from(&config.data.source);
     job.config.data.validation_source.clone_from(&config.data.validation_source);
     let mut device = args.common.open().map_err(|error| error.at(format!("{} cannot go on as it was", args.run.display())))?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::data::budget;
+use csae::data::budget::{self, Budget};
 use csae::error::Error;
 use csae::files;
 use csae::spec::{self, Config};
@@ -58,7 +58,8 @@ pub struct TrainArgs {
     /// A file that does not decode is an error, not skipped
     #[arg(long)]
     strict: bool,
-    /// Memory that the data may take, such as 512MiB or 2GiB; what is larger is streamed [default: 3/4 of what is free]
+    /// Memory that the training may take, such as 512MiB or 2GiB: data that need more than half of it are streamed, a model or batch
+    /// that needs more than the rest is refused [default: what is free]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
@@ -103,16 +104,13 @@ impl TrainArgs {
 pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     let config = args.config()?;
     let folder = RunFolder::at(&run_folder(args.out.as_deref(), args.force)?);
-    let max_memory = match &args.max_memory {
-        Some(text) => budget::parse_bytes(text).map_err(|error| error.at("--max-memory"))?,
-        None => budget::default_max_memory(),
-    };
-    let job = Job::new(config, max_memory)?;
+    let all = args.max_memory.as_deref().map(budget::parse_bytes).transpose().map_err(|error| error.at("--max-memory"))?;
+    let job = Job::new(config, Budget::new(all))?;
     let mut device = args.common.open()?;
     job.run(&args.common, &mut device, &folder, None, |device| {
         let threads = args.common.threads.map(std::num::NonZeroUsize::get);
         let origin = Origin::new(&job.config, device.again(args.common.device()), threads)?;
-        folder.create(&job.config, &Origin { max_memory: args.max_memory.clone(), ..origin })
+        folder.create(&job.config, &Origin { budget: Some(job.budget), ..origin })
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use csae::data::budget::Budget;
 use csae::device::Device;
 use csae::error::{Kind, Result};
 use csae::files::Lock;
@@ -19,16 +20,18 @@ pub struct Job {
     pub config: Config,
     prepared: Prepared,
     graph: Graph,
+    pub budget: Budget,
 }
 
 impl Job {
-    /// Reads the data, which are streamed if they take more than `max_memory` bytes, and checks the model against them; the configuration then has the model with every size.
-    pub fn new(mut config: Config, max_memory: u64) -> Result<Self> {
-        let prepared = data::prepare_within(&config, max_memory)?;
+    /// Reads the data, which are streamed if they are larger than the budget's part for them, and checks the model against them; the configuration
+    /// then has the model with every size.
+    pub fn new(mut config: Config, budget: Budget) -> Result<Self> {
+        let prepared = data::prepare_within(&config, budget.data)?;
         let graph = Graph::new(&config.model, prepared.dims)?;
         graph.check_autoencoder()?;
         config.model = graph.spec.clone();
-        Ok(Self { config, prepared, graph })
+        Ok(Self { config, prepared, graph, budget })
     }
 
     fn tell(&self, common: &Common, device: &mut Device, trainer: &Trainer) {
@@ -58,6 +61,7 @@ impl Job {
         from: Option<&Checkpoint>,
         begin: impl FnOnce(&Device) -> Result<Lock>,
     ) -> anyhow::Result<()> {
+        device.limit_memory(self.budget.all);
         let run = Run::new(device, folder, &self.config, &self.prepared, &self.graph, from);
         let mut run = run.map_err(|error| match error.kind {
             Kind::Adapter => error.at("before the first step"),

@@ -1,19 +1,38 @@
-//! How much memory data may take.
+//! How much memory a training may take, and its data.
+
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
 /// A set in memory exists up to three times: as read, as split, and on the device.
 const COPIES: u64 = 3;
 
-/// Bytes that a decoded set may have so that training on it stays within `max_memory` bytes.
-pub fn set_within(max_memory: u64) -> u64 {
-    max_memory / COPIES
+/// What a training may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Bytes of everything: parameters, activations, data. None: what the device has.
+    pub all: Option<u64>,
+    /// Bytes of a decoded set that is kept in memory; a larger one is streamed.
+    pub data: u64,
 }
 
-/// Three quarters of the memory that is free on this machine, where it can tell (Linux), else 4 GiB.
-pub fn default_max_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    available(&text).map_or(4 << 30, |bytes| bytes / 4 * 3)
+impl Budget {
+    /// Of a limit that was given: half of it is the data's, in all their copies. Without one, three quarters of what is free.
+    pub fn new(all: Option<u64>) -> Self {
+        let data = all.map_or_else(|| free().map_or(4 << 30, |bytes| bytes / 4 * 3), |all| all / 2);
+        Self { all, data: data / COPIES }
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new(None)
+    }
+}
+
+/// Memory that is free on this machine, where it can tell (Linux).
+pub fn free() -> Option<u64> {
+    available(&std::fs::read_to_string("/proc/meminfo").ok()?)
 }
 
 fn available(meminfo: &str) -> Option<u64> {
@@ -60,6 +79,7 @@ mod tests {
         }
         assert_eq!(available("MemFree: 1 kB\nMemAvailable:    2048 kB\n"), Some(2 << 20));
         assert_eq!(available("MemFree: 1 kB\n"), None);
-        assert!(default_max_memory() > 0);
+        assert!(Budget::default().data > 0);
+        assert_eq!(Budget::new(Some(600)), Budget { all: Some(600), data: 100 });
     }
 }

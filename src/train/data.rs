@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::prefetch::{self, Prefetch, Source};
-use crate::data::{Catalogue, Images, Opened, Pixels, Wanted, budget, bundled, open, patches};
+use crate::data::{Catalogue, Images, Opened, Pixels, Wanted, budget::Budget, bundled, open, patches};
 use crate::device::{Device, Program};
 use crate::error::{Error, Result};
 use crate::ops::{Augment, GatherBatch, StepParams, View};
@@ -33,16 +33,15 @@ const WHOLE: usize = 64;
 /// # Errors
 /// One line about what is wrong with the data.
 pub fn prepare(config: &Config) -> Result<Prepared> {
-    prepare_within(config, budget::default_max_memory())
+    prepare_within(config, Budget::default().data)
 }
 
-/// As [`prepare`]; a set that would take more than `max_memory` bytes (in its copies, [`budget::set_within`]) is streamed.
+/// As [`prepare`]; a set of more than `limit` bytes, decoded, is streamed.
 ///
 /// # Errors
 /// As [`prepare`].
-pub fn prepare_within(config: &Config, max_memory: u64) -> Result<Prepared> {
+pub fn prepare_within(config: &Config, limit: u64) -> Result<Prepared> {
     let spec = &config.data;
-    let limit = budget::set_within(max_memory);
     let want = Wanted { channels: config.model.input.map(|[c, ..]| c), strict: spec.strict };
     let Opened { pixels, mut skipped, mut description } = open(&spec.source, &want, limit)?;
     let channels = pixels.channels();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::bundled;
+use crate::data::{budget::Budget, bundled};
 use crate::error::{Error, Result};
 use crate::files::{self, Lock};
 use crate::spec::Config;
@@ -24,9 +24,9 @@ pub struct Origin {
     pub validation_source: Option<String>,
     /// Threads of the CPU path, if they were given.
     pub threads: Option<usize>,
-    /// `--max-memory`, if it was given.
+    /// The memory that it may take.
     #[serde(default)]
-    pub max_memory: Option<String>,
+    pub budget: Option<Budget>,
 }
 
 impl Origin {
@@ -52,7 +52,7 @@ impl Origin {
             source: anywhere(&config.data.source)?,
             validation_source: config.data.validation_source.as_ref().map(anywhere).transpose()?,
             threads,
-            max_memory: None,
+            budget: None,
         })
     }
 }

@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod data;
 mod folder;
 mod log;
+mod memory;
 pub mod prefetch;
 mod run;
 mod schedule;
@@ -13,6 +14,7 @@ mod trainer;
 
 pub use folder::{Origin, RunFolder};
 pub use log::{Log, Progress};
+pub use memory::MemoryPlan;
 pub use run::{Outcome, Run, Summary};
 pub use schedule::Schedule;
-pub use trainer::{Finished, MemoryPlan, Trainer};
+pub use trainer::{Finished, Trainer};

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::checkpoint::{self, Checkpoint};
 use super::data::Feed;
 use super::log::{Log, Progress};
+use super::memory::{self, MemoryPlan};
 use super::schedule::Schedule;
 use super::step::{self, Resident, Step, StepSpec, WIDTH};
 use crate::data::Pixels;
@@ -13,37 +14,6 @@ use crate::error::{Error, Result};
 use crate::model::{Graph, Purpose, Store};
 use crate::ops::View;
 use crate::spec::{Config, LayerOp};
-
-/// What a training takes on its device, in bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct MemoryPlan {
-    /// Parameters, gradients and optimiser state.
-    pub parameters: u64,
-    /// Activations and scratch, laid over one another where lifetimes allow.
-    pub activations: u64,
-    /// The same without reuse.
-    pub unshared: u64,
-    /// The training set, where it is resident.
-    pub data: u64,
-    /// Activations of the validation's forward pass.
-    pub validation: u64,
-}
-
-impl std::fmt::Display for MemoryPlan {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        write!(
-            f,
-            "{:.1} MiB: parameters, gradients and moments {:.1}, activations {:.1} ({:.1} without reuse), data {:.1}, validation {:.1}",
-            mib(self.parameters + self.activations + self.data + self.validation),
-            mib(self.parameters),
-            mib(self.activations),
-            mib(self.unshared),
-            mib(self.data),
-            mib(self.validation)
-        )
-    }
-}
 
 /// A training under way.
 #[derive(Debug)]
@@ -81,7 +51,7 @@ pub struct Trainer<'a> {
 }
 
 /// The step that a configuration means.
-fn spec<'s>(
+pub(super) fn spec<'s>(
     device: &Device,
     config: &'s Config,
     graph: &'s Graph,
@@ -102,67 +72,6 @@ fn spec<'s>(
         count_code: true,
         binding: device.max_elements(),
     })
-}
-
-/// Fails, with the figures, if the training cannot fit. Nothing has been made yet.
-fn fits(device: &Device, config: &Config, graph: &Graph, purpose: Purpose, pixels: &Pixels) -> Result<()> {
-    let store = Store::layout(graph, purpose);
-    let (batch, parts) = (config.train.batch as u64, config.train.accumulate as u64);
-    let planned = step::planned_bytes(&spec(device, config, graph, &store, None, store.weights)?)?;
-    let mib = |bytes: u64| bytes >> 20;
-    let one = device.max_elements() * 4;
-    let all = 4 * store.weights.len as u64;
-    if all > device.max_bytes() {
-        return Err(Error::usage(format!(
-            "the model's {} parameters take {} MiB, {} allows {} MiB in one buffer: use fewer filters or units",
-            graph.parameter_count(),
-            mib(all),
-            device.label(),
-            mib(device.max_bytes())
-        )));
-    }
-    if let Some(param) = graph.params.iter().find(|param| 4 * param.len() as u64 > one) {
-        return Err(Error::usage(format!(
-            "{} of {:?} takes {} MiB, {} binds no more than {} MiB: use fewer filters or units",
-            param.name,
-            param.shape,
-            mib(4 * param.len() as u64),
-            device.label(),
-            mib(one)
-        )));
-    }
-    if planned.largest > one {
-        return Err(Error::usage(format!(
-            "train.batch = {batch}: one buffer would take {} MiB, {} allows {} MiB; {}",
-            mib(planned.largest),
-            device.label(),
-            mib(one),
-            advice(batch, parts, batch / parts * one / planned.largest)
-        )));
-    }
-    let fixed = store.bytes() + pixels.resident_bytes();
-    let Some(budget) = device.budget() else { return Ok(()) };
-    if fixed + planned.total > budget {
-        let fitting = budget.saturating_sub(fixed) * (batch / parts) / planned.total.max(1);
-        return Err(Error::usage(format!(
-            "train.batch = {batch}: parameters and data take {} MiB and the step {} MiB, of {} MiB that it may take; {}",
-            mib(fixed),
-            mib(planned.total),
-            mib(budget),
-            advice(batch, parts, fitting)
-        )));
-    }
-    Ok(())
-}
-
-/// What would fit, where so many samples at once do.
-fn advice(batch: u64, parts: u64, fitting: u64) -> String {
-    if fitting == 0 {
-        return "not even one sample would fit: use a smaller model".to_owned();
-    }
-    let more = (parts + 1..=batch).find(|parts| batch.is_multiple_of(*parts) && batch / parts <= fitting);
-    let accumulate = more.map_or(String::new(), |parts| format!(", or this one by --accumulate {parts}"));
-    format!("a batch of {} would fit{accumulate}", fitting * parts)
 }
 
 /// Fails if the batch is to be taken in parts, and something looks at the whole of it.
@@ -201,7 +110,7 @@ impl<'a> Trainer<'a> {
         let parts = config.train.accumulate;
         divides(config, graph)?;
         let purpose = Purpose::Train { moments: if config.optimizer.kind == "sgd" { 1 } else { 2 }, parts: parts > 1 };
-        fits(device, config, graph, purpose, pixels)?;
+        memory::check(device, config, graph, purpose, pixels)?;
         let feed = Feed::new(device, pixels, graph.nodes[0].dims, &config.data, [batch, parts], config.seed)?;
         let steps_per_epoch = feed.steps_per_epoch;
         let total = Self::total_steps(config, steps_per_epoch);

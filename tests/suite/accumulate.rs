@@ -7,7 +7,7 @@ use csae::model::Graph;
 use csae::spec::{Config, preset_text};
 use csae::train::{Log, Trainer};
 
-use crate::commands::{Place, fail, succeed};
+use crate::commands::{Place, csae, fail, succeed};
 use crate::gpu;
 
 /// Dropout, L1 with warm-up, revival at work, clipping, Adam, crops and flips.
@@ -115,6 +115,39 @@ fn a_run_by_parts_goes_on_where_it_was() {
         let read = |run: &str| std::fs::read(Path::new(run).join(name)).unwrap();
         assert!(read(&run) == read(&whole), "{name} differs");
     }
+}
+
+#[test]
+fn what_is_refused_for_memory_fits_as_advised() {
+    let place = Place::new("memory");
+    let out = place.path("run");
+    let train_by = |batch: &str, more: &[&str]| -> Vec<String> {
+        let always =
+            ["train", "digits", "--device", "cpu", "-q", "--steps", "2", "--max-memory", "6MiB", "--out", &out, "--batch", batch];
+        always.iter().chain(more).map(|word| (*word).to_owned()).collect()
+    };
+    fn words(line: &[String]) -> Vec<&str> {
+        line.iter().map(String::as_str).collect()
+    }
+    let train = train_by("512", &[]);
+    let train = words(&train);
+    fail(&train, 2, &["train.batch = 512", "MiB", "would fit", "--accumulate"]);
+    let said = String::from_utf8(csae(&train).stderr).unwrap();
+    let after = |words: &str| {
+        let rest = said.split(words).nth(1).unwrap_or_else(|| panic!("{words} is missing: {said}"));
+        rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().to_owned()
+    };
+    let (batch, parts) = (after("a batch of "), after("--accumulate "));
+    assert!(!Path::new(&out).exists());
+    succeed(&words(&train_by("512", &["--accumulate", &parts])));
+    succeed(&words(&train_by(&batch, &["--force"])));
+    let fewer = (parts.parse::<usize>().unwrap() / 2).to_string();
+    fail(&words(&train_by("512", &["--force", "--accumulate", &fewer])), 2, &["would fit"]);
+    fail(
+        &["train", "digits", "--device", "cpu", "-q", "--max-memory", "200KiB", "--out", &out, "--force"],
+        2,
+        &["smaller model"],
+    );
 }
 
 #[test]
