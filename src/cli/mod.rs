@@ -8,6 +8,7 @@ macro_rules! outln {
 mod bench;
 mod devices;
 mod eval;
+mod inspect;
 mod interrupt;
 mod reconstruct;
 mod resume;
@@ -38,6 +39,7 @@ enum Command {
     Train(train::TrainArgs),
     Resume(resume::ResumeArgs),
     Eval(eval::EvalArgs),
+    Inspect(inspect::InspectArgs),
     Reconstruct(reconstruct::ReconstructArgs),
     Devices(devices::DevicesArgs),
     Verify(verify::VerifyArgs),
@@ -50,6 +52,7 @@ impl Command {
             Self::Train(args) => &args.common,
             Self::Resume(args) => &args.common,
             Self::Eval(args) => &args.common,
+            Self::Inspect(args) => &args.common,
             Self::Reconstruct(args) => &args.common,
             Self::Devices(args) => &args.common,
             Self::Verify(args) => &args.common,
@@ -137,6 +140,7 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
         Command::Train(args) => train::run(args),
         Command::Resume(args) => resume::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Inspect(args) => inspect::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Verify(args) => verify::run(args),
