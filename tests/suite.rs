@@ -17,6 +17,8 @@ mod fuzz;
 mod gpu;
 #[path = "suite/gradients.rs"]
 mod gradients;
+#[path = "suite/inspect.rs"]
+mod inspect;
 #[path = "suite/recorded.rs"]
 mod recorded;
 #[path = "suite/resume.rs"]

@@ -146,6 +146,7 @@ fn setting(key: &str, value: &Value) -> String {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     match (key, value) {
         ("bias", _) => "no bias".to_owned(),
+        ("filters" | "units", count) if *count == 1 => format!("1 {}", key.trim_end_matches('s')),
         ("filters" | "units", count) => format!("{} {key}", text(count)),
         ("activation", Value::String(kind)) => kind.clone(),
         ("activation", Value::Object(table)) => {

@@ -172,19 +172,34 @@ fn text(size: u32, colour: RGBColor) -> TextStyle<'static> {
         let font = include_bytes!("../../assets/font/sans.ttf");
         assert!(register_font(FONT, FontStyle::Normal, font).is_ok(), "the bundled font is sound");
     });
-    (FONT, size).into_font().color(&colour)
+    (FONT, size * FINE).into_font().color(&colour)
+}
+
+/// Everything is drawn this many times larger and then averaged, so that lines are smooth.
+const FINE: u32 = 2;
+
+/// Pixels of the picture as pixels of the drawing.
+const fn fine(pixels: usize) -> i32 {
+    pixels as i32 * FINE as i32
 }
 
 /// Draws on a white page of this size. A drawing in memory cannot fail but by a mistake in this file.
 fn page((w, h): (u32, u32), draw: impl FnOnce(&DrawingArea<BitMapBackend, Shift>)) -> Picture {
-    let mut bytes = vec![255_u8; 3 * w as usize * h as usize];
+    let (wide, high) = (w * FINE, h * FINE);
+    let mut bytes = vec![255_u8; 3 * wide as usize * high as usize];
     {
-        let area = BitMapBackend::with_buffer(&mut bytes, (w, h)).into_drawing_area();
+        let area = BitMapBackend::with_buffer(&mut bytes, (wide, high)).into_drawing_area();
         draw(&area);
-        area.present().expect("memory takes every drawing");
+        area.present().expect(DRAWN);
     }
-    let pixels = bytes.iter().map(|byte| f32::from(*byte) / 255.0).collect();
-    Picture { h: h as usize, w: w as usize, c: 3, pixels }
+    let (w, h, fine) = (w as usize, h as usize, FINE as usize);
+    let mut pixels = Vec::with_capacity(3 * w * h);
+    for (y, x, c) in (0..h).flat_map(|y| (0..w).flat_map(move |x| (0..3).map(move |c| (y, x, c)))) {
+        let at = |i: usize| ((y * fine + i / fine) * wide as usize + x * fine + i % fine) * 3 + c;
+        let sum: u32 = (0..fine * fine).map(|i| u32::from(bytes[at(i)])).sum();
+        pixels.push(sum as f32 / (255 * FINE * FINE) as f32);
+    }
+    Picture { h, w, c: 3, pixels }
 }
 
 const DRAWN: &str = "memory takes every drawing";
@@ -208,10 +223,10 @@ fn draw(chart: &Chart, area: &DrawingArea<BitMapBackend, Shift>) {
     let (x, y) = (Scale::new(&chart.x, x_values, true), Scale::new(&y_axis, y_values, false));
     let mut built = ChartBuilder::on(area)
         .caption(&chart.title, text(TITLE, INK))
-        .margin(12)
-        .margin_right(28)
-        .x_label_area_size(48)
-        .y_label_area_size(72)
+        .margin(fine(12))
+        .margin_right(fine(28))
+        .x_label_area_size(fine(48))
+        .y_label_area_size(fine(72))
         .build_cartesian_2d(x.clone(), y.clone())
         .expect(DRAWN);
     built
@@ -222,39 +237,42 @@ fn draw(chart: &Chart, area: &DrawingArea<BitMapBackend, Shift>) {
         .y_labels(y.ticks.len().max(1))
         .label_style(text(TEXT, INK))
         .axis_desc_style(text(TEXT, INK))
-        .axis_style(INK)
-        .bold_line_style(GRID)
+        .axis_style(INK.stroke_width(FINE))
+        .bold_line_style(GRID.stroke_width(FINE))
         .light_line_style(TRANSPARENT)
+        .set_all_tick_mark_size(fine(5))
         .draw()
         .expect(DRAWN);
     let bars = chart.bars.iter().filter_map(|(from, to, height)| Some((x.place(*from)?, x.place(*to)?, *height)));
     built
         .draw_series(bars.map(|(from, to, height)| {
             let mut bar = Rectangle::new([(from, 0.0), (to, height)], COLOURS[0].filled());
-            bar.set_margin(0, 0, 1, 1);
+            bar.set_margin(0, 0, FINE, FINE);
             bar
         }))
         .expect(DRAWN);
     for (series, colour) in chart.series.iter().zip(COLOURS) {
         let placed = || series.points.iter().filter_map(|(a, b)| Some((x.place(*a)?, y.place(*b)?)));
-        let width = if series.look == Look::Line { 2 } else { 1 };
+        let width = FINE * if series.look == Look::Line { 2 } else { 1 };
         let line = built.draw_series(LineSeries::new(placed(), colour.stroke_width(width))).expect(DRAWN);
         if chart.series.len() > 1 {
             let dots = series.look == Look::Dots;
             line.label(&series.name).legend(move |(x, y)| {
-                let line = PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(width));
-                let dot = Circle::new((x + 9, y), if dots { 4 } else { 0 }, colour.filled());
+                let line = PathElement::new([(x, y), (x + fine(18), y)], colour.stroke_width(width));
+                let dot = Circle::new((x + fine(9), y), if dots { fine(4) } else { 0 }, colour.filled());
                 EmptyElement::at((0, 0)) + line + dot
             });
         }
         if series.look == Look::Dots {
-            built.draw_series(placed().map(|point| Circle::new(point, 4, colour.filled()))).expect(DRAWN);
+            built.draw_series(placed().map(|point| Circle::new(point, fine(4), colour.filled()))).expect(DRAWN);
         }
     }
     if chart.series.len() > 1 {
         built
             .configure_series_labels()
             .position(SeriesLabelPosition::UpperRight)
+            .legend_area_size(fine(26))
+            .margin(fine(8))
             .background_style(WHITE.mix(0.85))
             .border_style(GRID)
             .label_font(text(TEXT, INK))
@@ -282,13 +300,13 @@ pub fn captioned(title: &str, tiles: &Tiles, captions: &[[String; 2]]) -> Pictur
     // the title is never wider than this for what is written here
     let width = (columns * step_x + GAP).max(title.chars().count() * TITLE as usize * 6 / 10 + 2 * GAP);
     let mut picture = page((width as u32, (top + rows * step_y + GAP) as u32), |page| {
-        page.draw_text(title, &text(TITLE, INK), (GAP as i32, GAP as i32)).expect(DRAWN);
+        page.draw_text(title, &text(TITLE, INK), (fine(GAP), fine(GAP))).expect(DRAWN);
         for (i, lines) in captions.iter().enumerate() {
             let centre = GAP + i % columns * step_x + w / 2;
             let below = top + i / columns * step_y + h + 3;
             for (j, (words, colour)) in lines.iter().zip([INK, RGBColor(130, 130, 130)]).enumerate() {
                 let style = text(TEXT - 2, colour).pos(Pos::new(HPos::Center, VPos::Top));
-                page.draw_text(words, &style, (centre as i32, (below + j * line) as i32)).expect(DRAWN);
+                page.draw_text(words, &style, (fine(centre), fine(below + j * line))).expect(DRAWN);
             }
         }
     });
