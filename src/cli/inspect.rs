@@ -169,13 +169,17 @@ fn tell_history(history: &History, wanted: Option<u64>) {
         return;
     }
     let of = wanted.filter(|wanted| *wanted > steps).map_or(String::new(), |wanted| format!(" of {wanted}"));
-    outln!("training: {steps} steps{of}, {epochs:.2} epochs, {} validations", history.validations.len());
+    outln!("training: {steps} steps{of}, {epochs:.2} epochs, {}", counted(history.validations.len()));
     let all = [("first", history.validations.first()), ("best", history.best()), ("last", history.validations.last())];
     for (name, validation) in all {
         if let Some(Validation { step, epoch, sum_squares, psnr, l0 }) = validation {
             outln!("  {name:5}  step {step}, epoch {epoch:.2}: ‖x − x̂‖² {sum_squares:.3}, PSNR {psnr:.2} dB, L0 {l0:.1}");
         }
     }
+}
+
+fn counted(validations: usize) -> String {
+    if validations == 1 { "1 validation".to_owned() } else { format!("{validations} validations") }
 }
 
 fn tell_code(report: &Report) {

@@ -88,7 +88,7 @@ impl Scale {
         }
         if high - low <= 1e-9 * high.abs().max(1e-9) {
             let room = if log { 0.5 } else { (0.1 * high.abs()).max(0.5) };
-            (low, high) = (low - room, high + room);
+            (low, high) = if low == 0.0 && !log { (0.0, 1.0) } else { (low - room, high + room) };
         }
         if !tight {
             // a little room, but none beyond a value asked for
@@ -125,7 +125,11 @@ impl Ranged for Scale {
 
 impl ValueFormatter<f64> for Scale {
     fn format_ext(&self, placed: &f64) -> String {
-        if self.log { number(10.0_f64.powf(*placed)) } else { number(*placed) }
+        let apart = match self.ticks[..] {
+            [first, second, ..] if !self.log => second - first,
+            _ => 1.0,
+        };
+        number(if self.log { 10.0_f64.powf(*placed) } else { *placed }, apart)
     }
 }
 
@@ -141,7 +145,8 @@ fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
 /// Logarithms of powers of ten within a range, with their doubles and fivefolds if the powers alone are few.
 fn log_ticks(low: f64, high: f64) -> Vec<f64> {
     let all = |factors: &[f64]| -> Vec<f64> {
-        let powers = low.floor() as i64..=high.ceil() as i64;
+        let every = ((high - low) / 8.0).ceil().max(1.0) as i64;
+        let powers = (low.floor() as i64..=high.ceil() as i64).filter(|power| power % every == 0);
         let ticks = powers.flat_map(|power| factors.iter().map(move |factor| power as f64 + factor.log10()));
         ticks.filter(|tick| (low - 1e-9..=high + 1e-9).contains(tick)).collect()
     };
@@ -152,8 +157,8 @@ fn log_ticks(low: f64, high: f64) -> Vec<f64> {
         .unwrap_or_else(|| ticks(low, high, 4))
 }
 
-/// A number as short as it may be at three digits or so.
-fn number(value: f64) -> String {
+/// A number as short as it may be at four digits, or at as many as tell it from one that is `apart`.
+fn number(value: f64, apart: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }
@@ -161,7 +166,8 @@ fn number(value: f64) -> String {
     if !(-4.0..7.0).contains(&size) {
         return format!("{value:.0e}");
     }
-    let text = format!("{value:.*}", (3.0 - size).clamp(0.0, 8.0) as usize);
+    let digits = (3.0 - size).max(-apart.log10().floor()).clamp(0.0, 8.0);
+    let text = format!("{value:.*}", digits as usize);
     let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     text.replace('-', "−")
 }
@@ -268,9 +274,14 @@ fn draw(chart: &Chart, area: &DrawingArea<BitMapBackend, Shift>) {
         }
     }
     if chart.series.len() > 1 {
+        // the legend keeps out of the way of what lies to the right, which most lines level out to
+        let right = points().filter_map(|(a, b)| Some((x.place(a)?, y.place(b)?)));
+        let share = |value: f64, of: &Scale| (value - of.range.0) / (of.range.1 - of.range.0);
+        let right: Vec<f64> = right.filter(|p| share(p.0, &x) > 0.6).map(|p| share(p.1, &y)).collect();
+        let high = right.iter().sum::<f64>() > 0.5 * right.len() as f64;
         built
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
+            .position(if high { SeriesLabelPosition::LowerRight } else { SeriesLabelPosition::UpperRight })
             .legend_area_size(fine(26))
             .margin(fine(8))
             .background_style(WHITE.mix(0.85))
@@ -324,16 +335,20 @@ mod tests {
     #[test]
     fn ticks_are_round_and_inside() {
         assert_eq!(ticks(0.0, 10.0, 6), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
-        assert_eq!(ticks(-0.3, 0.31, 6).iter().map(|t| number(*t)).collect::<Vec<_>>(), ["−0.2", "0", "0.2"]);
+        assert_eq!(ticks(-0.3, 0.31, 6).iter().map(|t| number(*t, 0.2)).collect::<Vec<_>>(), ["−0.2", "0", "0.2"]);
         assert_eq!(log_ticks(-2.1, 0.1), [-2.0, -1.0, 0.0]);
         assert_eq!(log_ticks(0.0, 1.0).len(), 4);
         for (low, high) in [(3.0, 3.01), (1e-8, 2e-8), (-5.0, 1e6), (999.0, 1001.0)] {
             let found = ticks(low, high, 6);
-            assert!((2..=8).contains(&found.len()) && found.iter().all(|t| (low..=high).contains(t)), "{low}–{high}: {found:?}");
+            assert!(
+                (2..=8).contains(&found.len()) && found.iter().all(|t| (low - 1e-9..=high + 1e-9).contains(t)),
+                "{low}–{high}: {found:?}"
+            );
             assert!((2..=10).contains(&log_ticks(low.clamp(-9.0, 8.0), high.clamp(-8.0, 9.0)).len()));
         }
+        assert_eq!([12_345.0, 12_345.1, 12_345.25].map(|v| number(v, 0.05)), ["12345", "12345.1", "12345.25"]);
         for (value, text) in [(0.0, "0"), (1500.0, "1500"), (0.05, "0.05"), (2.5, "2.5"), (1e-5, "1e-5"), (3e9, "3e9")] {
-            assert_eq!(number(value), text);
+            assert_eq!(number(value, 1e9), text);
         }
     }
 

@@ -86,29 +86,31 @@ impl History {
 
     /// Reconstruction loss, sparsity penalty, L0 and PSNR over the steps. `squares` tells that the loss is the sum of squares, so that validations go with it.
     pub fn picture(&self, squares: bool) -> Picture {
-        let interval = |y: fn(&Interval) -> f64| self.intervals.iter().map(|i| (i.step as f64, y(i))).collect();
-        let validation = |y: fn(&Validation) -> f64| self.validations.iter().map(|v| (v.step as f64, y(v))).collect();
+        let line = |y: fn(&Interval) -> f64| Series {
+            name: "training".to_owned(),
+            points: self.intervals.iter().map(|i| (i.step as f64, y(i))).collect(),
+            look: Look::Line,
+        };
+        let dots = |y: fn(&Validation) -> f64| Series {
+            name: "validation".to_owned(),
+            points: self.validations.iter().map(|v| (v.step as f64, y(v))).collect(),
+            look: Look::Dots,
+        };
         let steps = Axis { label: "step".to_owned(), with: Some(0.0), ..Axis::default() };
-        let chart = |title: &str, label: &str, all: Vec<(&str, Look, Vec<(f64, f64)>)>| {
-            let series: Vec<Series> = all
-                .into_iter()
-                .filter(|(_, _, points)| !points.is_empty())
-                .map(|(name, look, points)| Series { name: name.to_owned(), look, points })
-                .collect();
+        let chart = |title: &str, label: &str, mut series: Vec<Series>| {
+            series.retain(|series| !series.points.is_empty());
             let y = Axis { label: label.to_owned(), log: wide(&series), with: None };
             Chart { title: title.to_owned(), x: steps.clone(), y, series, bars: Vec::new() }
         };
-        let (line, dots) = (Look::Line, Look::Dots);
-        let mut losses = vec![("training", line, interval(|i| i.reconstruction))];
+        let mut losses = vec![line(|i| i.reconstruction)];
         if squares {
-            losses.push(("validation", dots, validation(|v| v.sum_squares)));
+            losses.push(dots(|v| v.sum_squares));
         }
-        let l0 = vec![("training", line, interval(|i| i.l0)), ("validation", dots, validation(|v| v.l0))];
         let panels = [
             chart("Reconstruction loss", "loss", losses),
-            chart("Sparsity penalty", "penalty", vec![("training", line, interval(|i| i.sparsity))]),
-            chart("L0: elements of the code that are not 0", "elements", l0),
-            chart("PSNR in validation", "dB", vec![("validation", dots, validation(|v| v.psnr))]),
+            chart("Sparsity penalty", "penalty", vec![line(|i| i.sparsity)]),
+            chart("L0: elements of the code that are not 0", "elements", vec![line(|i| i.l0), dots(|v| v.l0)]),
+            chart("PSNR in validation", "dB", vec![dots(|v| v.psnr)]),
         ];
         chart::charts(&panels, 2)
     }

@@ -204,7 +204,7 @@ pub const QUANTILES: [f64; 5] = [0.0, 0.05, 0.5, 0.95, 1.0];
 /// A share for people.
 pub fn percent(share: f64) -> String {
     match 100.0 * share {
-        p if p == 0.0 => "0 %".to_owned(),
+        0.0 => "0 %".to_owned(),
         p if p < 0.01 => "<0.01 %".to_owned(),
         p if p < 1.0 => format!("{p:.2} %"),
         p => format!("{p:.1} %"),
