@@ -17,7 +17,10 @@ const SIZE: (u32, u32) = (640, 400);
 const TEXT: u32 = 15;
 /// Height of a title in pixels.
 const TITLE: u32 = 18;
+/// Everything is drawn this many times larger and then averaged, so that lines are smooth.
+const FINE: u32 = 2;
 const FONT: &str = "bundled";
+const DRAWN: &str = "memory takes every drawing";
 const INK: RGBColor = RGBColor(51, 51, 51);
 const GRID: RGBColor = RGBColor(228, 228, 228);
 /// Colours of series: blue, orange (Okabe & Ito's, which colour-blind people tell apart).
@@ -181,9 +184,6 @@ fn text(size: u32, colour: RGBColor) -> TextStyle<'static> {
     (FONT, size * FINE).into_font().color(&colour)
 }
 
-/// Everything is drawn this many times larger and then averaged, so that lines are smooth.
-const FINE: u32 = 2;
-
 /// Pixels of the picture as pixels of the drawing.
 const fn fine(pixels: usize) -> i32 {
     pixels as i32 * FINE as i32
@@ -207,8 +207,6 @@ fn page((w, h): (u32, u32), draw: impl FnOnce(&DrawingArea<BitMapBackend, Shift>
     }
     Picture { h, w, c: 3, pixels }
 }
-
-const DRAWN: &str = "memory takes every drawing";
 
 /// Charts side by side in `columns` columns.
 pub fn charts(charts: &[Chart], columns: usize) -> Picture {
