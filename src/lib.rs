@@ -14,7 +14,7 @@
 //!    │
 //!  train    data on the device, one step recorded once, replayed with what changes in one small uniform; log, validation,
 //!           checkpoints; a run's folder, from its creation to its end
-//!  tasks    what users do with a model: evaluate, reconstruct, pictures
+//!  tasks    what users do with a model: evaluate, inspect, reconstruct; pictures and charts
 //!  verify   the case table against the oracle, stored cases with another program's answers, central differences
 //!  bench    training steps and kernels, timed
 //!  data     folders, lists, IDX, CIFAR and npy files, bundled sets → bytes and a table, or a catalogue to stream from; patches

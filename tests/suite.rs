@@ -25,6 +25,8 @@ mod fuzz;
 mod gpu;
 #[path = "suite/gradients.rs"]
 mod gradients;
+#[path = "suite/inspect.rs"]
+mod inspect;
 #[path = "suite/manners.rs"]
 mod manners;
 #[path = "suite/recorded.rs"]

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use csae::data::{self, Wanted, bundled, patches};
+use csae::data::Sample;
 use csae::model::{self, Purpose};
-use csae::tasks::evaluate::evaluate;
+use csae::tasks::evaluate::evaluate_sample;
 use csae::tasks::infer::Inference;
 
 use super::Common;
@@ -23,12 +23,15 @@ pub struct EvalArgs {
     model: PathBuf,
     /// Images: a folder, a file or a bundled set
     data: String,
-    /// Look at no more than so many patches; 0: all
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    limit: usize,
+    /// Patches to look at, spread evenly over the images; 0: all
+    #[arg(long, alias = "limit", default_value_t = 0, value_name = "N")]
+    images: usize,
     /// A file that does not decode is an error, not skipped
     #[arg(long)]
     strict: bool,
+    /// Memory that may be taken, such as 512MiB or 2GiB: data that need more than half of it are streamed [default: 3/4 of what is free]
+    #[arg(long, value_name = "SIZE")]
+    max_memory: Option<String>,
     #[command(flatten)]
     pub(super) common: Common,
 }
@@ -38,22 +41,14 @@ pub fn run(args: EvalArgs) -> anyhow::Result<()> {
     let graph = &loaded.graph;
     graph.check_autoencoder()?;
     let dims = graph.nodes[0].dims;
-    let mut images = match bundled::validation_of(&args.data) {
-        Some(images) => images,
-        None => {
-            let found = data::load(&args.data, &Wanted { channels: Some(dims.c), strict: args.strict })?;
-            args.common.say(&format!("data: {}", found.description));
-            args.common.say_skipped(&found.skipped);
-            found.images
-        }
-    };
-    images.convert_channels(dims.c)?;
-    images.ensure_at_least(dims.h, dims.w)?;
+    let limit = super::budget(args.max_memory.as_deref())?.data;
+    let sample = Sample::open(&args.data, dims, args.images, args.strict, limit)?;
+    args.common.say(&format!("data: {}", sample.description));
+    args.common.say_skipped(&sample.skipped);
     let mut device = args.common.open()?;
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
-    let chosen = patches::grid(&images, dims.h, dims.w, args.limit, 0);
     let mut inference = Inference::new(graph, &store);
-    let report = evaluate(&mut device, &mut inference, &images, &chosen)?;
+    let report = evaluate_sample(&mut device, &mut inference, &sample)?;
     args.common.say_kernels(&mut device);
     if args.common.json {
         let mut line = serde_json::to_value(&report)?;

@@ -9,6 +9,7 @@ mod bench;
 mod completions;
 mod devices;
 mod eval;
+mod inspect;
 mod interrupt;
 mod man;
 mod reconstruct;
@@ -20,6 +21,7 @@ mod verify;
 use std::path::Path;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use csae::data::budget::{self, Budget};
 use csae::device::Device;
 use csae::gpu::Choice;
 
@@ -41,6 +43,7 @@ enum Command {
     Train(train::TrainArgs),
     Resume(resume::ResumeArgs),
     Eval(eval::EvalArgs),
+    Inspect(inspect::InspectArgs),
     Reconstruct(reconstruct::ReconstructArgs),
     Devices(devices::DevicesArgs),
     Verify(verify::VerifyArgs),
@@ -56,6 +59,7 @@ impl Command {
             Self::Train(args) => Some(&args.common),
             Self::Resume(args) => Some(&args.common),
             Self::Eval(args) => Some(&args.common),
+            Self::Inspect(args) => Some(&args.common),
             Self::Reconstruct(args) => Some(&args.common),
             Self::Devices(args) => Some(&args.common),
             Self::Verify(args) => Some(&args.common),
@@ -189,6 +193,7 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
         Command::Train(args) => train::run(args),
         Command::Resume(args) => resume::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Inspect(args) => inspect::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Verify(args) => verify::run(args),
@@ -213,6 +218,12 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
 fn use_threads(threads: std::num::NonZeroUsize) -> csae::error::Result<()> {
     let made = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
     made.map_err(|error| Error::failed(format!("--threads {threads}: {error}")))
+}
+
+/// What `--max-memory` allows.
+fn budget(given: Option<&str>) -> csae::error::Result<Budget> {
+    let all = given.map(budget::parse_bytes).transpose().map_err(|error| error.at("--max-memory"))?;
+    Ok(Budget::new(all))
 }
 
 /// A line on standard output.

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::data::budget::{self, Budget};
 use csae::error::Error;
 use csae::files;
 use csae::spec::{self, Config};
@@ -104,8 +103,7 @@ impl TrainArgs {
 pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     let config = args.config()?;
     let folder = RunFolder::at(&run_folder(args.out.as_deref(), args.force)?);
-    let all = args.max_memory.as_deref().map(budget::parse_bytes).transpose().map_err(|error| error.at("--max-memory"))?;
-    let job = Job::new(config, Budget::new(all))?;
+    let job = Job::new(config, super::budget(args.max_memory.as_deref())?)?;
     let mut device = args.common.open()?;
     job.run(&args.common, &mut device, &folder, None, |device| {
         let threads = args.common.threads.map(std::num::NonZeroUsize::get);

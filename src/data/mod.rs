@@ -12,6 +12,7 @@ mod list;
 pub mod npy;
 pub mod patches;
 mod records;
+mod sample;
 
 #[cfg(test)]
 mod load_tests;
@@ -27,6 +28,7 @@ pub use catalogue::{Catalogue, Handles, Pixels};
 pub use folder::{Decoded, decode, decode_file};
 pub use images::{Entry, Images, Labels, MAX_BYTES};
 pub use patches::Patch;
+pub use sample::Sample;
 
 use crate::error::{Error, Result, did_you_mean};
 

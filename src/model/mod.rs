@@ -7,6 +7,7 @@ mod graph;
 mod layers;
 mod params;
 mod store;
+mod summary;
 mod tape;
 
 pub use builder::{Builder, Mode, Revival};
@@ -14,4 +15,5 @@ pub use file::{Loaded, load, load_bytes, save};
 pub use graph::{Graph, Node};
 pub use params::{Packing, Param};
 pub use store::{Purpose, Store};
+pub use summary::{Row, Summary, settings, summary};
 pub use tape::{Memory, Tape};

@@ -1,10 +1,12 @@
 //! Judging a model on images: quality of the reconstruction, sparsity of the code.
 
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::infer::Inference;
 use super::quality;
-use crate::data::{Images, Patch, patches};
+use super::statistics::Statistics;
+use crate::data::{Images, Patch, Sample, patches};
 use crate::device::Device;
 use crate::error::{Error, Result};
 
@@ -33,77 +35,114 @@ pub struct Report {
     pub dead_share: f64,
     /// 1 − Σ‖x − x̂‖² / Σ‖x − mean‖².
     pub explained_variance: f64,
-    /// Mean activity of each unit.
+    /// How often and how strongly each unit fires.
     #[serde(skip)]
-    pub activity: Vec<f64>,
+    pub statistics: Statistics,
 }
 
 /// Evaluates on patches of images. `inference` is kept by the caller, so that it is compiled once.
 pub fn evaluate(device: &mut Device, inference: &mut Inference, images: &Images, chosen: &[Patch]) -> Result<Report> {
-    let graph = inference.graph;
-    let dims = graph.nodes[0].dims;
-    let code = graph.nodes[graph.code].dims;
-    let mut fired = vec![false; code.c];
-    let mut activity = vec![0.0_f64; code.c];
-    let (mut sum, mut square) = (vec![0.0_f64; dims.len()], vec![0.0_f64; dims.len()]);
-    let (mut psnr, mut ssim, mut errors, mut l1, mut l0) = (0.0, 0.0, 0.0, 0.0, 0_usize);
-    for batch in chosen.chunks(inference.batch(device)) {
-        let x = patches::cut(images, batch, dims.h, dims.w);
-        let passed = inference.run(device, &x)?;
-        use rayon::prelude::*;
-        let judged: Vec<(f64, f64, f64)> = x
-            .par_chunks(dims.len())
-            .zip(passed.y.par_chunks(dims.len()))
-            .map(|(x, y)| {
-                let clipped: Vec<f32> = y.iter().map(|y| y.clamp(0.0, 1.0)).collect();
-                let error = x.iter().zip(y).map(|(x, y)| f64::from(x - y).powi(2)).sum::<f64>();
-                (quality::psnr(x, &clipped), quality::ssim(x, &clipped, dims.h, dims.w, dims.c), error)
-            })
-            .collect();
-        for (p, s, e) in judged {
-            // An image without any error would make the mean infinite: 100 dB stands for it.
-            psnr += if p > 100.0 { 100.0 } else { p };
-            ssim += s;
-            errors += e;
-        }
-        for x in x.chunks(dims.len()) {
-            for ((sum, square), x) in sum.iter_mut().zip(&mut square).zip(x) {
-                *sum += f64::from(*x);
-                *square += f64::from(*x).powi(2);
-            }
-        }
-        for (i, z) in passed.z.iter().enumerate() {
-            if *z != 0.0 {
-                fired[i % code.c] = true;
-                l0 += 1;
-                l1 += f64::from(z.abs());
-                activity[i % code.c] += f64::from(z.abs());
-            }
+    let mut evaluation = Evaluation::new(inference);
+    evaluation.add(device, inference, images, chosen)?;
+    evaluation.report()
+}
+
+/// Evaluates on the patches of a source, part by part where it is streamed.
+pub fn evaluate_sample(device: &mut Device, inference: &mut Inference, sample: &Sample) -> Result<Report> {
+    let mut evaluation = Evaluation::new(inference);
+    sample.each_part(|images, chosen| evaluation.add(device, inference, images, chosen))?;
+    evaluation.report()
+}
+
+/// An evaluation under way, where the images come part by part.
+#[derive(Debug)]
+pub struct Evaluation {
+    statistics: Statistics,
+    /// Σx and Σx² of each element of the input.
+    sum: Vec<f64>,
+    square: Vec<f64>,
+    psnr: f64,
+    ssim: f64,
+    errors: f64,
+}
+
+impl Evaluation {
+    /// Before the first image.
+    pub fn new(inference: &Inference) -> Self {
+        let graph = inference.graph;
+        let len = graph.nodes[0].dims.len();
+        Self {
+            statistics: Statistics::new(graph.nodes[graph.code].dims),
+            sum: vec![0.0; len],
+            square: vec![0.0; len],
+            psnr: 0.0,
+            ssim: 0.0,
+            errors: 0.0,
         }
     }
-    let n = chosen.len() as f64;
-    if !f64::is_finite(errors + l1) {
-        return Err(Error::failed(
-            "the model answers with NaN or infinity: its training diverged; lower optimizer.lr or set optimizer.clip_norm",
-        ));
+
+    /// Looks at patches of some images.
+    pub fn add(&mut self, device: &mut Device, inference: &mut Inference, images: &Images, chosen: &[Patch]) -> Result<()> {
+        let dims = inference.graph.nodes[0].dims;
+        for batch in chosen.chunks(inference.batch(device)) {
+            let x = patches::cut(images, batch, dims.h, dims.w);
+            let passed = inference.run(device, &x)?;
+            let judged: Vec<(f64, f64, f64)> = x
+                .par_chunks(dims.len())
+                .zip(passed.y.par_chunks(dims.len()))
+                .map(|(x, y)| {
+                    let clipped: Vec<f32> = y.iter().map(|y| y.clamp(0.0, 1.0)).collect();
+                    let error = x.iter().zip(y).map(|(x, y)| f64::from(x - y).powi(2)).sum::<f64>();
+                    (quality::psnr(x, &clipped), quality::ssim(x, &clipped, dims.h, dims.w, dims.c), error)
+                })
+                .collect();
+            for (p, s, e) in judged {
+                // An image without any error would make the mean infinite: 100 dB stands for it.
+                self.psnr += if p > 100.0 { 100.0 } else { p };
+                self.ssim += s;
+                self.errors += e;
+            }
+            for x in x.chunks(dims.len()) {
+                for ((sum, square), x) in self.sum.iter_mut().zip(&mut self.square).zip(x) {
+                    *sum += f64::from(*x);
+                    *square += f64::from(*x).powi(2);
+                }
+            }
+            self.statistics.add(&passed.z);
+        }
+        Ok(())
     }
-    let variance: f64 = sum.iter().zip(&square).map(|(sum, square)| square - sum * sum / n).sum();
-    let dead = fired.iter().filter(|fired| !**fired).count();
-    activity.iter_mut().for_each(|a| *a /= n * code.area() as f64);
-    Ok(Report {
-        images: chosen.len(),
-        psnr: psnr / n,
-        ssim: ssim / n,
-        sum_squares: errors / n,
-        l1: l1 / n,
-        l0: l0 as f64 / n,
-        code: code.len(),
-        units: code.c,
-        dead,
-        dead_share: dead as f64 / code.c as f64,
-        explained_variance: 1.0 - errors / variance,
-        activity,
-    })
+
+    /// What was found.
+    ///
+    /// # Errors
+    /// When the model answers with what is not finite.
+    pub fn report(self) -> Result<Report> {
+        let Self { statistics, sum, square, psnr, ssim, errors } = self;
+        let n = statistics.images() as f64;
+        let l1 = statistics.mean_l1();
+        if !f64::is_finite(errors + l1) {
+            return Err(Error::failed(
+                "the model answers with NaN or infinity: its training diverged; lower optimizer.lr or set optimizer.clip_norm",
+            ));
+        }
+        let variance: f64 = sum.iter().zip(&square).map(|(sum, square)| square - sum * sum / n).sum();
+        let dead = statistics.dead();
+        Ok(Report {
+            images: statistics.images(),
+            psnr: psnr / n,
+            ssim: ssim / n,
+            sum_squares: errors / n,
+            l1,
+            l0: statistics.mean_l0(),
+            code: statistics.code.len(),
+            units: statistics.units(),
+            dead,
+            dead_share: dead as f64 / statistics.units() as f64,
+            explained_variance: 1.0 - errors / variance,
+            statistics,
+        })
+    }
 }
 
 impl std::fmt::Display for Report {

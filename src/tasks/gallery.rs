@@ -4,10 +4,12 @@ use std::path::Path;
 
 use super::evaluate::Report;
 use super::infer::Inference;
-use super::{picture, reconstruct};
+use super::picture::{self, Tiles};
+use super::reconstruct;
 use crate::data::{Images, Patch, patches};
 use crate::device::Device;
 use crate::error::Result;
+use crate::shape::Dims;
 
 /// Every picture that may be made.
 pub const NAMES: [&str; 4] = ["reconstructions.png", "whole.png", "filters.png", "atoms.png"];
@@ -44,38 +46,89 @@ pub fn write(
         picture::grid(&[original, drawn], h, w, dims.c, 2, 4).save(&folder.join("whole.png"))?;
         written.push("whole.png");
     }
-    let first = graph.nodes.iter().find_map(|node| node.weight.filter(|w| graph.params[*w].shape.len() == 4));
-    if let Some(weight) = first {
-        let [k, c, r, s] = graph.params[weight].shape[..] else { unreachable!("four axes were asked for") };
-        let values = inference.store.read_param(device, graph, weight)?;
-        picture::filters(&values, k, c, r, s).picture().save(&folder.join("filters.png"))?;
+    if let Some(filters) = filters(device, inference)? {
+        filters.picture().save(&folder.join("filters.png"))?;
         written.push("filters.png");
     }
-    if let Some(atoms) = atoms(device, inference, report)? {
-        picture::atoms(&atoms, dims.h, dims.w, dims.c).picture().save(&folder.join("atoms.png"))?;
+    let statistics = &report.statistics;
+    let mut order: Vec<usize> = (0..statistics.units()).filter(|unit| !statistics.is_dead(*unit)).collect();
+    order.sort_by(|a, b| statistics.activity(*b).total_cmp(&statistics.activity(*a)));
+    let lit = |unit: &usize| (*unit, 4.0 * statistics.activity(*unit).max(1e-3));
+    let lit: Vec<(usize, f64)> = order.iter().take(ATOMS).map(lit).collect();
+    if let Some(atoms) = atoms(device, inference, &lit)? {
+        atoms.picture().save(&folder.join("atoms.png"))?;
         written.push("atoms.png");
     }
     Ok(written)
 }
 
-/// What the most active units draw: the decoder's answer to one unit at a typical strength, less its answer to the empty code. A map's unit is
-/// lit at its centre.
-fn atoms(device: &mut Device, inference: &Inference, report: &Report) -> Result<Option<Vec<Vec<f32>>>> {
+/// The filters of the first convolution, if the model has one.
+pub fn filters(device: &mut Device, inference: &Inference) -> Result<Option<Tiles>> {
     let graph = inference.graph;
-    let dims = graph.nodes[graph.code].dims;
-    let mut order: Vec<usize> = (0..dims.c).filter(|unit| report.activity[*unit] > 0.0).collect();
-    order.sort_by(|a, b| report.activity[*b].total_cmp(&report.activity[*a]));
-    order.truncate(ATOMS);
-    if order.is_empty() {
+    let first = graph.nodes.iter().find_map(|node| node.weight.filter(|w| graph.params[*w].shape.len() == 4));
+    let Some(weight) = first else { return Ok(None) };
+    let [k, c, r, s] = graph.params[weight].shape[..] else { unreachable!("four axes were asked for") };
+    let values = inference.store.read_param(device, graph, weight)?;
+    Ok(Some(picture::filters(&values, k, c, r, s)))
+}
+
+/// What units draw: the decoder's answer to one unit at a given strength, less its answer to the empty code. A map's unit is lit at its centre, and what none
+/// of them reaches is cut off. None without units, or where the decoder needs more than the code.
+pub fn atoms(device: &mut Device, inference: &Inference, lit: &[(usize, f64)]) -> Result<Option<Tiles>> {
+    let graph = inference.graph;
+    if lit.is_empty() || graph.code == 0 || !graph.code_reaches_output() {
         return Ok(None);
     }
-    let mut codes = vec![0.0; (order.len() + 1) * dims.len()];
-    for (i, unit) in order.iter().enumerate() {
-        let strength = 4.0 * report.activity[*unit].max(1e-3);
-        codes[(i + 1) * dims.len() + dims.offset(*unit, dims.h / 2, dims.w / 2)] = strength as f32;
+    let (code, drawn) = (graph.nodes[graph.code].dims, graph.nodes[graph.output].dims);
+    let mut atoms: Vec<Vec<f32>> = Vec::new();
+    // one place of each batch is for the empty code
+    for lit in lit.chunks((inference.batch(device) - 1).max(1)) {
+        let mut codes = vec![0.0; (lit.len() + 1) * code.len()];
+        for (i, (unit, strength)) in lit.iter().enumerate() {
+            codes[(i + 1) * code.len() + code.offset(*unit, code.h / 2, code.w / 2)] = *strength as f32;
+        }
+        let Some(images) = inference.decode(device, &codes)? else { return Ok(None) };
+        let (empty, lit) = images.split_at(drawn.len());
+        atoms.extend(lit.chunks(drawn.len()).map(|atom| atom.iter().zip(empty).map(|(a, e)| a - e).collect::<Vec<f32>>()));
     }
-    let Some(images) = inference.decode(device, &codes)? else { return Ok(None) };
-    let size = graph.nodes[graph.output].dims.len();
-    let (empty, lit) = images.split_at(size);
-    Ok(Some(lit.chunks(size).map(|atom| atom.iter().zip(empty).map(|(a, e)| a - e).collect()).collect()))
+    let (atoms, dims) = if code.area() > 1 { reached(&atoms, drawn) } else { (atoms, drawn) };
+    Ok(Some(picture::atoms(&atoms, dims.h, dims.w, dims.c)))
+}
+
+/// The part of pictures outside of which all of them are next to nothing, and its size.
+fn reached(pictures: &[Vec<f32>], dims: Dims) -> (Vec<Vec<f32>>, Dims) {
+    let (mut top, mut bottom, mut left, mut right) = (dims.h, 0, dims.w, 0);
+    for picture in pictures {
+        let most = picture.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
+        for (at, pixel) in picture.chunks(dims.c).enumerate() {
+            if pixel.iter().any(|v| v.abs() > 1e-3 * most) {
+                let (y, x) = (at / dims.w, at % dims.w);
+                (top, bottom, left, right) = (top.min(y), bottom.max(y + 1), left.min(x), right.max(x + 1));
+            }
+        }
+    }
+    if top >= bottom {
+        return (pictures.to_vec(), dims);
+    }
+    let row = |y: usize| (y * dims.w + left) * dims.c..(y * dims.w + right) * dims.c;
+    let cut = |picture: &Vec<f32>| (top..bottom).flat_map(|y| &picture[row(y)]).copied().collect();
+    (pictures.iter().map(cut).collect(), Dims::new(dims.c, bottom - top, right - left))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_atom_reaches_is_cut_off() {
+        let dims = Dims::new(2, 3, 4);
+        let mut picture = vec![0.0; dims.len()];
+        picture[dims.offset(1, 1, 2)] = -2.0;
+        picture[dims.offset(0, 2, 1)] = 1e-4; // next to nothing beside 2
+        assert_eq!(reached(&[picture.clone()], dims), (vec![vec![0.0, -2.0]], Dims::new(2, 1, 1)));
+        picture[dims.offset(0, 2, 1)] = 0.5;
+        let (cut, size) = reached(&[picture, vec![0.0; dims.len()]], dims);
+        assert_eq!((size, &cut[0]), (Dims::new(2, 2, 2), &vec![0.0, 0.0, 0.0, -2.0, 0.5, 0.0, 0.0, 0.0]));
+        assert_eq!(reached(&[vec![0.0; 24]], dims).1, dims);
+    }
 }

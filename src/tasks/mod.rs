@@ -1,8 +1,12 @@
 //! What users do with a model: run it, judge it, restore images, look at what it learned.
 
+pub mod chart;
 pub mod evaluate;
 pub mod gallery;
+pub mod history;
 pub mod infer;
+pub mod inspect;
 pub mod picture;
 pub mod quality;
 pub mod reconstruct;
+pub mod statistics;

@@ -70,7 +70,7 @@ impl Picture {
     }
 
     /// Paints a tile, each of its pixels as a square of `scale`.
-    fn paint(&mut self, tile: &[f32], (h, w): (usize, usize), scale: usize, top: usize, left: usize) {
+    pub(super) fn paint(&mut self, tile: &[f32], (h, w): (usize, usize), scale: usize, top: usize, left: usize) {
         for y in 0..h * scale {
             let start = ((top + y) * self.w + left) * self.c;
             for x in 0..w * scale {

@@ -127,7 +127,7 @@ fn arrays() {
         ("surplus-idx3-ubyte", idx(&[1, 8, 8], 65), &["holds more than"]),
         ("more.npy", npy("|u1", "60000, 8, 8", &[0; 64]), &["60000"]),
         ("none.npy", npy("|u1", "0, 8, 8", &[]), &["0"]),
-        ("negative.npy", npy("|u1", "-1, 8, 8", &[0; 64]), &["-1"]),
+        ("negative.npy", npy("|u1", "-1, 8, 8", &[0; 64]), &["a size is negative"]),
         ("nan.npy", npy("<f4", "1, 1, 2", &[0, 0, 0, 0, 0, 0, 0xc0, 0x7f]), &["[0, 0, 1] is NaN"]),
         ("infinite.npy", npy("<f4", "1, 1, 1", &f32::INFINITY.to_le_bytes()), &["[0, 0, 0] is inf"]),
         ("objects.npy", npy("|O", "1, 1, 1", &[0; 8]), &["|O"]),

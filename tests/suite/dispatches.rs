@@ -25,9 +25,9 @@ const STEP: [(&str, &str); 12] = [
     ("correction2", "f32"),
     ("sparsity_scale", "f32"),
     ("slot", "u32"),
+    ("first_sample", "u32"),
     ("pad0", "u32"),
     ("pad1", "u32"),
-    ("pad2", "u32"),
 ];
 
 fn same_fields(found: &[(String, &'static str)], wanted: &[(&str, &str)]) -> Result<(), String> {

@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 
 use super::commands::{Place, csae, fail, succeed};
 
-const COMMANDS: [&str; 9] = ["train", "resume", "eval", "reconstruct", "devices", "verify", "bench", "completions", "man"];
+const COMMANDS: [&str; 10] =
+    ["train", "resume", "eval", "reconstruct", "inspect", "devices", "verify", "bench", "completions", "man"];
 
 #[test]
 fn completions_name_every_command() {

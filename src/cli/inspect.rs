@@ -1,0 +1,227 @@
+//! `csae inspect`
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use csae::data::Sample;
+use csae::model::{self, Purpose, Row};
+use csae::tasks::evaluate::Report;
+use csae::tasks::history::{History, Validation};
+use csae::tasks::infer::Inference;
+use csae::tasks::inspect::{Found, Place, QUANTILES, Run, in_the_way, percent};
+use csae::tasks::statistics::quantiles;
+use serde_json::json;
+
+use super::Common;
+
+/// Look into a model: its layers, how its training went, its filters and what its units draw, and with --data how often they fire.
+///
+/// Prints a table of the layers (output as channels x height x width, multiply-adds of one image) and writes pictures: history.png (of a run folder),
+/// filters.png (the first layer's), atoms.png (what each unit of the code draws), and with --data rates.png and l0.png (histograms of the units' firing rates
+/// and of the images' L0) and units.png (atoms sorted by firing rate). inspect.jsonl beside them holds the numbers, those of every unit too. A unit of a
+/// code of maps is a channel; its rate is over images and places.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  csae inspect runs/001\n  csae inspect runs/001 --data photos\n  csae inspect model.safetensors --data t10k-images-idx3-ubyte.gz --images 10000 -o look/\n  csae inspect model.safetensors --json"
+)]
+pub struct InspectArgs {
+    /// Model file, or a run folder
+    model: PathBuf,
+    /// Images for the statistics of the code: a folder, a file, a list (@FILE, or -) or a bundled set
+    #[arg(long, value_name = "DATA")]
+    data: Option<String>,
+    /// Patches to look at, spread evenly over the images; 0: all
+    #[arg(long, default_value_t = 2000, value_name = "N", requires = "data")]
+    images: usize,
+    /// Folder for the pictures [default: inspect/ in the run folder, or beside the model file under its name with -inspect]
+    #[arg(short, long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Write over files that inspect did not write
+    #[arg(long)]
+    force: bool,
+    /// A file that does not decode is an error, not skipped
+    #[arg(long, requires = "data")]
+    strict: bool,
+    /// Memory that may be taken, such as 512MiB or 2GiB: data that need more than half of it are streamed [default: 3/4 of what is free]
+    #[arg(long, value_name = "SIZE", requires = "data")]
+    max_memory: Option<String>,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+pub fn run(args: InspectArgs) -> anyhow::Result<()> {
+    let place = Place::of(&args.model);
+    let loaded = model::load(&place.model)?;
+    let graph = &loaded.graph;
+    let run = match &place.run {
+        Some(folder) => Run::read(folder, graph)?,
+        None => Run::default(),
+    };
+    let out = args.out.clone().unwrap_or(place.out);
+    if let Some(path) = in_the_way(&out).filter(|_| !args.force) {
+        super::refuse_existing(&path, false)?;
+    }
+    let sample = match &args.data {
+        Some(source) => {
+            graph.check_autoencoder().map_err(|error| error.at("--data"))?;
+            let sample = Sample::open(
+                source,
+                graph.nodes[0].dims,
+                args.images,
+                args.strict,
+                super::budget(args.max_memory.as_deref())?.data,
+            )?;
+            args.common.say(&format!("data: {}", sample.description));
+            args.common.say_skipped(&sample.skipped);
+            Some(sample)
+        }
+        None => None,
+    };
+    let mut found = Found::new(graph, run);
+    if !args.common.json {
+        tell_model(&found, &place.model);
+    }
+    let mut device = args.common.open()?;
+    let store = loaded.place(&mut device, graph, Purpose::Infer)?;
+    let mut inference = Inference::new(graph, &store);
+    if let Some(sample) = &sample {
+        found.look(&mut device, &mut inference, sample)?;
+        if let (Some(report), false) = (&found.report, args.common.json) {
+            tell_code(report);
+        }
+    }
+    let written = found.write(&out, &mut device, &inference)?;
+    if args.common.json {
+        found.lines().iter().for_each(|line| outln!("{line}"));
+        outln!("{}", json!({"kind": "files", "folder": out.display().to_string(), "files": written}));
+    } else {
+        outln!("{}: {}", out.display(), written.join(", "));
+    }
+    Ok(())
+}
+
+fn tell_model(found: &Found, file: &Path) {
+    let summary = &found.summary;
+    outln!("{}: input {}", file.display(), shape(summary.input));
+    let head = ["layer", "operation", "output", "parameters", "multiply-adds"].map(str::to_owned);
+    let rows: Vec<[String; 5]> = std::iter::once(head).chain(summary.rows.iter().map(cells)).collect();
+    let mut width = [0; 5];
+    for row in &rows {
+        width.iter_mut().zip(row).for_each(|(width, cell)| *width = (*width).max(cell.chars().count()));
+    }
+    for [name, what, output, parameters, multiply_adds] in &rows {
+        let [a, b, c, d, e] = width;
+        outln!("  {name:a$}  {what:b$}  {output:>c$}  {parameters:>d$}  {multiply_adds:>e$}");
+    }
+    outln!(
+        "{} parameters, {} multiply-adds an image; the code is {} ({}), the output {}",
+        grouped(summary.parameters as u64),
+        grouped(summary.multiply_adds),
+        summary.code,
+        shape(summary.code_shape),
+        summary.output
+    );
+    if let Some(config) = &found.run.config {
+        let (loss, s) = (&config.loss.kind, &config.sparsity);
+        let penalty = match s.penalty.as_str() {
+            "l1" => format!("l1 penalty, lambda {}", s.lambda),
+            "kl" => format!("kl penalty, beta {}, rho {}", s.beta, s.rho),
+            _ => "no penalty".to_owned(),
+        };
+        outln!("loss {loss}; sparsity: {penalty}");
+    }
+    if let Some(history) = &found.run.history {
+        tell_history(history, found.run.config.as_ref().map(|config| config.train.steps));
+    }
+}
+
+/// The cells of a layer's row.
+fn cells(row: &Row) -> [String; 5] {
+    let mut what = [row.op, &row.settings].join(" ");
+    if !row.in_line {
+        what = format!("{} from {}", what.trim_end(), row.inputs.join(", "));
+    }
+    if !row.shared.is_empty() {
+        what = format!("{} (shares {})", what.trim_end(), row.shared.join(", "));
+    }
+    let mark = match (row.is_code, row.is_output) {
+        (true, true) => " (code, output)",
+        (true, false) => " (code)",
+        (false, true) => " (output)",
+        (false, false) => "",
+    };
+    [format!("{}{mark}", row.name), what, shape(row.shape), grouped(row.parameters as u64), grouped(row.multiply_adds)]
+}
+
+fn shape([c, h, w]: [usize; 3]) -> String {
+    format!("{c}x{h}x{w}")
+}
+
+/// A whole number with commas between its thousands.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let parts: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|part| std::str::from_utf8(part).unwrap_or_default()).collect();
+    parts.join(",")
+}
+
+fn tell_history(history: &History, wanted: Option<u64>) {
+    let (steps, epochs) = history.length();
+    if steps == 0 {
+        outln!("training: nothing is logged yet");
+        return;
+    }
+    let of = wanted.filter(|wanted| *wanted > steps).map_or(String::new(), |wanted| format!(" of {wanted}"));
+    outln!("training: {steps} steps{of}, {epochs:.2} epochs, {}", counted(history.validations.len()));
+    let all = [("first", history.validations.first()), ("best", history.best()), ("last", history.validations.last())];
+    for (name, validation) in all {
+        if let Some(Validation { step, epoch, sum_squares, psnr, l0 }) = validation {
+            outln!("  {name:5}  step {step}, epoch {epoch:.2}: ‖x − x̂‖² {sum_squares:.3}, PSNR {psnr:.2} dB, L0 {l0:.1}");
+        }
+    }
+}
+
+fn counted(validations: usize) -> String {
+    if validations == 1 { "1 validation".to_owned() } else { format!("{validations} validations") }
+}
+
+fn tell_code(report: &Report) {
+    let s = &report.statistics;
+    outln!("code on {} images: {report}", report.images);
+    let heads: Vec<String> =
+        QUANTILES.iter().map(|share| if *share == 0.5 { "median".to_owned() } else { percent_of(*share) }).collect();
+    let line = |name: &str, cells: &[String]| {
+        let cells: Vec<String> = cells.iter().map(|cell| format!("{cell:>9}")).collect();
+        outln!("  {name:24}{}", cells.join(" "));
+    };
+    line("", &heads);
+    let alive = || (0..s.units()).filter(|unit| !s.is_dead(*unit));
+    if let Some(q) = quantiles(s.l0.iter().map(|l0| f64::from(*l0)), QUANTILES) {
+        line("L0 of an image", &q.map(|l0| l0.to_string()));
+    }
+    if let Some(q) = quantiles(s.rates(), QUANTILES) {
+        line("firing rate of a unit", &q.map(percent));
+    }
+    if let Some(q) = quantiles(alive().map(|unit| s.strength(unit)), QUANTILES) {
+        line("mean |z| where active", &q.map(|strength| format!("{strength:.3}")));
+    }
+    let order = s.by_rate();
+    let named =
+        |units: &[usize]| units.iter().map(|unit| format!("#{unit} {}", percent(s.rate(*unit)))).collect::<Vec<_>>().join(", ");
+    let alive = s.units() - s.dead();
+    outln!("  most often: {}", named(&order[..alive.min(5)]));
+    outln!("  least often: {}", named(&order[alive.saturating_sub(5)..alive]));
+    if s.dead() > 0 {
+        const NAMED: usize = 20;
+        let dead: Vec<String> = order[alive..].iter().take(NAMED).map(|unit| format!("#{unit}")).collect();
+        let more = if s.dead() > NAMED { ", …" } else { "" };
+        outln!("  never: {}{more}", dead.join(", "));
+    }
+}
+
+fn percent_of(share: f64) -> String {
+    match share {
+        0.0 => "least".to_owned(),
+        1.0 => "most".to_owned(),
+        share => format!("{:.0} %", 100.0 * share),
+    }
+}

@@ -1,0 +1,123 @@
+//! Images to judge a model on: patches of its input's size, held in memory or read part by part.
+
+use std::sync::Arc;
+
+use super::patches::{Patch, grid_of};
+use super::{Images, Opened, Pixels, Wanted, bundled, open};
+use crate::error::{Error, Result};
+use crate::shape::Dims;
+
+/// Bytes of patches that are read at once however little memory is allowed.
+const LEAST: u64 = 16 << 20;
+/// Parts are whole multiples of this many patches, as batches are.
+const STEP: usize = 64;
+
+/// Patches of a source.
+#[derive(Debug)]
+pub struct Sample {
+    pixels: Pixels,
+    patches: Vec<Patch>,
+    dims: Dims,
+    part: usize,
+    /// One line: the source, how many images of which size.
+    pub description: String,
+    /// Files passed over, with reasons.
+    pub skipped: Vec<(String, String)>,
+}
+
+impl Sample {
+    /// `wanted` patches (0: all), spread evenly over the images, of the size `dims`; smaller images are enlarged. Of a bundled set with held-out images it is
+    /// those. A set of more than `limit` bytes, decoded, stays in its files.
+    ///
+    /// # Errors
+    /// One line about what is wrong with the data.
+    pub fn open(source: &str, dims: Dims, wanted: usize, strict: bool, limit: u64) -> Result<Self> {
+        let (mut pixels, skipped, description) = match bundled::validation_of(source) {
+            Some(mut images) => {
+                images.convert_channels(dims.c)?;
+                let description = format!("bundled set {source}, what is held out: {}", images.describe());
+                (Pixels::Resident(images), Vec::new(), description)
+            }
+            None => {
+                let Opened { pixels, skipped, description } = open(source, &Wanted { channels: Some(dims.c), strict }, limit)?;
+                (pixels, skipped, description)
+            }
+        };
+        match &mut pixels {
+            Pixels::Resident(images) => images.ensure_at_least(dims.h, dims.w).map(drop)?,
+            Pixels::Streamed(catalogue) => Arc::make_mut(catalogue).ensure_at_least(dims.h, dims.w)?,
+        }
+        let patches = grid_of(pixels.sizes().into_iter(), dims.h, dims.w, wanted, 0);
+        if patches.is_empty() {
+            return Err(Error::usage(format!("{source}: no image gives a patch of {dims}")));
+        }
+        let fitting = usize::try_from(limit.max(LEAST)).unwrap_or(usize::MAX) / dims.len();
+        let part = (fitting / STEP).max(1) * STEP;
+        Ok(Self { pixels, patches, dims, part, description, skipped })
+    }
+
+    /// Patches in all.
+    pub fn len(&self) -> usize {
+        self.patches.len()
+    }
+
+    /// Whether there is none; there always is one.
+    pub fn is_empty(&self) -> bool {
+        self.patches.is_empty()
+    }
+
+    /// Gives the patches in order to `look`, part by part: images with the patches that they have.
+    ///
+    /// # Errors
+    /// What `look` fails with, or when a file cannot be read any more.
+    pub fn each_part(&self, mut look: impl FnMut(&Images, &[Patch]) -> Result<()>) -> Result<()> {
+        match &self.pixels {
+            Pixels::Resident(images) => look(images, &self.patches),
+            Pixels::Streamed(catalogue) => self.patches.chunks(self.part).try_for_each(|part| {
+                let images = catalogue.windows(part, self.dims.h, self.dims.w).collect()?;
+                let whole: Vec<Patch> = (0..images.len()).map(|image| Patch { image, top: 0, left: 0 }).collect();
+                look(&images, &whole)
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::patches::cut;
+    use crate::data::testing::{Folder, encoded};
+
+    fn all(sample: &Sample) -> (Vec<f32>, usize) {
+        let (mut pixels, mut parts) = (Vec::new(), 0);
+        let read = sample.each_part(|images, chosen| {
+            parts += 1;
+            pixels.extend(cut(images, chosen, sample.dims.h, sample.dims.w));
+            Ok(())
+        });
+        read.unwrap();
+        (pixels, parts)
+    }
+
+    #[test]
+    fn what_is_streamed_is_what_would_be_in_memory() {
+        let folder = Folder::new("sample");
+        for i in 0..9u32 {
+            let image = image::GrayImage::from_fn(40 + i, 30, |x, y| image::Luma([(x * 5 + y * 3 + i * 7) as u8]));
+            folder.write(format!("{i}.png"), &encoded(&image.into(), image::ImageFormat::Png));
+        }
+        let source = folder.path.display().to_string();
+        let dims = Dims::new(1, 4, 4);
+        for wanted in [0, 100] {
+            let resident = Sample::open(&source, dims, wanted, false, 1 << 30).unwrap();
+            let mut streamed = Sample::open(&source, dims, wanted, false, 100).unwrap();
+            assert!(matches!((&resident.pixels, &streamed.pixels), (Pixels::Resident(_), Pixels::Streamed(_))));
+            streamed.part = STEP;
+            assert_eq!(resident.len(), if wanted == 0 { 7 * (4 * 10 + 4 * 11 + 12) } else { 100 }, "{wanted}");
+            let ((a, one), (b, many)) = (all(&resident), all(&streamed));
+            assert!(a == b && one == 1 && many == resident.len().div_ceil(STEP), "{wanted}: {many} parts");
+        }
+        let held_out = Sample::open("photos", Dims::new(1, 32, 32), 5, false, 1 << 30).unwrap();
+        assert!(held_out.len() == 5 && held_out.description.contains("held out"), "{}", held_out.description);
+    }
+}

@@ -1,0 +1,231 @@
+//! A model as a table: a row a layer, with what it costs.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::graph::{Graph, Node};
+use crate::shape::Dims;
+use crate::spec::{LayerOp, LayerSpec};
+
+/// A layer's row.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    /// Its name.
+    pub name: String,
+    /// Its operation's name.
+    pub op: &'static str,
+    /// What is set about the operation, in short; what has its usual value is left out.
+    pub settings: String,
+    /// The layers that it reads.
+    pub inputs: Vec<String>,
+    /// Whether it reads just the row above.
+    #[serde(skip)]
+    pub in_line: bool,
+    /// Channels, height and width of its output.
+    pub shape: [usize; 3],
+    /// Learned values, but for those that a layer above has already (`shared`).
+    pub parameters: usize,
+    /// Names of the parameters that a layer above has already.
+    pub shared: Vec<String>,
+    /// Multiplications with additions for one image.
+    pub multiply_adds: u64,
+    /// Whether its output is the code.
+    pub is_code: bool,
+    /// Whether its output is the model's.
+    pub is_output: bool,
+}
+
+/// The whole table.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// The layers in order.
+    #[serde(skip)]
+    pub rows: Vec<Row>,
+    /// Channels, height and width of the input.
+    pub input: [usize; 3],
+    /// Name of the layer whose output is the code.
+    pub code: String,
+    /// Channels, height and width of the code.
+    pub code_shape: [usize; 3],
+    /// Name of the layer whose output is the reconstruction.
+    pub output: String,
+    /// Learned values in all.
+    pub parameters: usize,
+    /// Multiplications with additions for one image, in all.
+    pub multiply_adds: u64,
+}
+
+/// The table of a model.
+pub fn summary(graph: &Graph) -> Summary {
+    let mut seen = vec![false; graph.params.len()];
+    let rows: Vec<Row> = (1..graph.nodes.len()).map(|node| row(graph, node, &mut seen)).collect();
+    let shape = |node: usize| shape(graph.nodes[node].dims);
+    Summary {
+        input: shape(0),
+        code: graph.nodes[graph.code].name.clone(),
+        code_shape: shape(graph.code),
+        output: graph.nodes[graph.output].name.clone(),
+        parameters: graph.parameter_count(),
+        multiply_adds: rows.iter().fold(0, |sum, row| row.multiply_adds.saturating_add(sum)),
+        rows,
+    }
+}
+
+const fn shape(dims: Dims) -> [usize; 3] {
+    [dims.c, dims.h, dims.w]
+}
+
+fn row(graph: &Graph, index: usize, seen: &mut [bool]) -> Row {
+    let node = &graph.nodes[index];
+    let op = node.op.as_ref().expect("only the input has no operation");
+    let (mut parameters, mut shared) = (0, Vec::new());
+    for param in node.weight.into_iter().chain(node.bias) {
+        if std::mem::replace(&mut seen[param], true) {
+            shared.push(graph.params[param].name.clone());
+        } else {
+            parameters += graph.params[param].len();
+        }
+    }
+    Row {
+        name: node.name.clone(),
+        op: op.name(),
+        settings: settings(op),
+        inputs: node.inputs.iter().map(|input| graph.nodes[*input].name.clone()).collect(),
+        in_line: node.inputs[..] == [index - 1],
+        shape: shape(node.dims),
+        parameters,
+        shared,
+        multiply_adds: multiply_adds(graph, node, op),
+        is_code: index == graph.code,
+        is_output: index == graph.output,
+    }
+}
+
+/// What a layer with a matrix of weights multiplies for one image: every weight where it is applied, taps on padding counted. Other layers have no
+/// multiplications worth counting.
+fn multiply_adds(graph: &Graph, node: &Node, op: &LayerOp) -> u64 {
+    let Some(weight) = node.weight else { return 0 };
+    let weights = graph.params[weight].len() as u64;
+    let places = match op {
+        LayerOp::Conv2d(_) => node.dims.area(),
+        LayerOp::ConvTranspose2d(_) => graph.nodes[node.inputs[0]].dims.area(),
+        LayerOp::Linear(_) => 1,
+        _ => return 0,
+    };
+    weights.saturating_mul(places as u64)
+}
+
+/// The keys that come first, in this order; the others follow by name.
+const FIRST: [&str; 9] = ["filters", "units", "shape", "like", "k", "kernel", "scale", "stride", "padding"];
+
+/// The settings of an operation in short, without those that have their usual value.
+pub fn settings(op: &LayerOp) -> String {
+    let spec = LayerSpec { name: "layer".to_owned(), from: Vec::new(), op: op.clone() };
+    let keys: Map<String, Value> = match serde_json::to_value(&spec) {
+        Ok(Value::Object(keys)) => keys,
+        _ => return String::new(),
+    };
+    let mut keys: Vec<(String, Value)> =
+        keys.into_iter().filter(|(key, value)| !["name", "op"].contains(&key.as_str()) && !usual(key, value)).collect();
+    keys.sort_by_key(|(key, _)| FIRST.iter().position(|first| first == key).unwrap_or(FIRST.len()));
+    keys.iter().map(|(key, value)| setting(key, value)).collect::<Vec<_>>().join(", ")
+}
+
+fn usual(key: &str, value: &Value) -> bool {
+    match key {
+        "stride" | "dilation" | "groups" => *value == 1,
+        "padding" | "output_padding" => *value == 0,
+        "bias" | "count_include_pad" => *value == true,
+        "activation" => value == "identity",
+        "init" => value == "auto",
+        _ => false,
+    }
+}
+
+fn setting(key: &str, value: &Value) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    match (key, value) {
+        ("bias", _) => "no bias".to_owned(),
+        ("filters" | "units", count) if *count == 1 => format!("1 {}", key.trim_end_matches('s')),
+        ("filters" | "units", count) => format!("{} {key}", text(count)),
+        ("activation", Value::String(kind)) => kind.clone(),
+        ("activation", Value::Object(table)) => {
+            let number = table.iter().find(|(key, _)| *key != "kind").map(|(_, value)| format!(" {value}"));
+            format!("{}{}", text(&table["kind"]), number.unwrap_or_default())
+        }
+        (_, Value::Array(sides)) => format!("{key} {}", sides.iter().map(text).collect::<Vec<_>>().join("x")),
+        ("kernel" | "scale", size) => format!("{key} {0}x{0}", text(size)),
+        (_, value) => format!("{} {}", key.replace('_', " "), text(value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{Config, preset_text};
+
+    fn graph(layers: &str, input: Dims) -> Graph {
+        let config = Config::parse(&format!("[model]\ncode = \"a\"\n{layers}"), "test", &[]).unwrap();
+        Graph::new(&config.model, input).unwrap()
+    }
+
+    /// 28×28 gray with a code of 128: the counts by hand.
+    #[test]
+    fn the_first_preset_has_the_sizes_that_it_is_known_by() {
+        let config = Config::parse(preset_text("w1").unwrap(), "w1", &[]).unwrap();
+        let table = summary(&Graph::new(&config.model, Dims::new(1, 28, 28)).unwrap());
+        assert_eq!((table.parameters, &table.code_shape), (410_033, &[128, 1, 1]));
+        assert_eq!(table.rows.iter().map(|row| row.parameters).sum::<usize>(), 410_033);
+        let by_hand = 28 * 28 * 16 * 9 + 14 * 14 * 32 * 16 * 9 + 2 * 128 * 32 * 7 * 7 + 7 * 7 * 32 * 16 * 4 + 14 * 14 * 16 * 4;
+        assert_eq!(table.multiply_adds, by_hand);
+        assert_eq!(table.rows.iter().filter(|row| row.is_code).map(|row| &row.name).collect::<Vec<_>>(), [&table.code]);
+        assert!(table.rows.last().unwrap().is_output);
+    }
+
+    #[test]
+    fn settings_are_short_and_whole() {
+        let layers = r#"
+[[model.layers]]
+name = "a"
+op = "conv2d"
+filters = 4
+kernel = [3, 5]
+stride = 2
+padding = [1, 2]
+groups = 2
+bias = false
+activation = { kind = "leaky_relu", slope = 0.2 }
+[[model.layers]]
+name = "b"
+op = "conv2d"
+filters = 4
+kernel = 1
+[[model.layers]]
+name = "c"
+op = "conv2d"
+filters = 4
+kernel = 1
+weight = "b.weight"
+from = "a"
+[[model.layers]]
+name = "d"
+op = "add"
+from = ["b", "c"]
+[[model.layers]]
+name = "e"
+op = "max_pool2d"
+kernel = 2
+"#;
+        let table = summary(&graph(layers, Dims::new(2, 8, 12)));
+        let [a, b, c, d, e] = &table.rows[..] else { panic!("five layers") };
+        assert_eq!(a.settings, "4 filters, kernel 3x5, stride 2, padding 1x2, leaky_relu 0.2, no bias, groups 2");
+        assert_eq!((a.shape, a.parameters, a.multiply_adds), ([4, 4, 6], 4 * 15, 4 * 6 * 4 * 15));
+        assert_eq!((b.parameters, &b.shared, b.settings.as_str()), (20, &vec![], "4 filters, kernel 1x1"));
+        assert_eq!((c.parameters, &c.shared), (4, &vec!["b.weight".to_owned()]));
+        assert_eq!(c.multiply_adds, b.multiply_adds);
+        assert!(a.in_line && b.in_line && !c.in_line && !d.in_line && e.in_line);
+        assert_eq!((d.settings.as_str(), d.inputs.join(" "), d.multiply_adds), ("", "b c".to_owned(), 0));
+        assert_eq!((e.settings.as_str(), e.shape), ("kernel 2x2", [4, 2, 3]));
+        assert_eq!(table.parameters, 60 + 20 + 4);
+    }
+}
