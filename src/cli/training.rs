@@ -89,11 +89,16 @@ fn conclude(common: &Common, folder: &Path, summary: &Summary) {
         line["kind"] = "run".into();
         line["images_per_s"] = finished.images_per_s.round().into();
         line["seconds"] = finished.seconds.into();
+        line["waited_s"] = finished.waited.into();
         line["folder"] = folder.to_string().into();
         outln!("{line}");
     } else {
+        let waited = match finished.waited {
+            0.0 => String::new(),
+            waited => format!(", of which {waited:.1} s waiting for files"),
+        };
         outln!(
-            "PSNR {:.2} dB, SSIM {:.4}, L0 {:.1} of {}, dead {:.1} %, {:.0} images/s in {:.0} s; {folder}: model.safetensors, {}",
+            "PSNR {:.2} dB, SSIM {:.4}, L0 {:.1} of {}, dead {:.1} %, {:.0} images/s in {:.0} s{waited}; {folder}: model.safetensors, {}",
             report.psnr,
             report.ssim,
             report.l0,

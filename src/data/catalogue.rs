@@ -1,5 +1,6 @@
 //! Images that stay in their files: a list of where each lies and what is to be made of it. What streaming reads from.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
@@ -44,6 +45,11 @@ impl Item {
     /// An image taken as it is.
     pub fn new(place: Place, h: usize, w: usize) -> Self {
         Self { place, size: (h, w), to: (h, w), window: None }
+    }
+
+    /// Whether one decoding serves both.
+    fn same_file(&self, other: &Self) -> bool {
+        self.place == other.place && self.to == other.to
     }
 
     /// Height and width of what is read.
@@ -169,7 +175,23 @@ impl Catalogue {
     /// When its file does not give it (any more), with the file's name.
     pub fn read(&self, index: usize, handles: &mut Handles) -> Result<Vec<u8>> {
         let item = &self.items[index];
-        Ok(cut(item, &self.decode(item, handles)?, self.channels))
+        Ok(cut(item, &self.decode(item, handles)?, self.channels).into_owned())
+    }
+
+    /// Gives images to `look`, with their places in `images`; those of one file that follow one another are decoded once.
+    ///
+    /// # Errors
+    /// As [`Catalogue::read`].
+    pub fn each(&self, images: &[usize], handles: &mut Handles, mut look: impl FnMut(usize, &[u8])) -> Result<()> {
+        let mut at = 0;
+        for of_a_file in images.chunk_by(|a, b| self.items[*a].same_file(&self.items[*b])) {
+            let whole = self.decode(&self.items[of_a_file[0]], handles)?;
+            for image in of_a_file {
+                look(at, &cut(&self.items[*image], &whole, self.channels));
+                at += 1;
+            }
+        }
+        Ok(())
     }
 
     /// The image, whole.
@@ -209,11 +231,11 @@ impl Catalogue {
         const AT_ONCE: usize = 256;
         let mut images = Images::new(self.channels);
         // patches of one image follow one another: it is decoded once for them
-        let groups: Vec<&[Item]> = self.items.chunk_by(|a, b| a.place == b.place).collect();
+        let groups: Vec<&[Item]> = self.items.chunk_by(Item::same_file).collect();
         for part in groups.chunks(AT_ONCE) {
             let read = part.par_iter().map_init(Handles::default, |handles, group| -> Result<Vec<Vec<u8>>> {
                 let whole = self.decode(&group[0], handles)?;
-                Ok(group.iter().map(|item| cut(item, &whole, self.channels)).collect())
+                Ok(group.iter().map(|item| cut(item, &whole, self.channels).into_owned()).collect())
             });
             for group in read.collect::<Vec<_>>() {
                 for pixels in group? {
@@ -228,8 +250,8 @@ impl Catalogue {
     }
 }
 
-fn cut(item: &Item, pixels: &[u8], channels: usize) -> Vec<u8> {
-    let Some([top, left, h, w]) = item.window else { return pixels.to_vec() };
+fn cut<'p>(item: &Item, pixels: &'p [u8], channels: usize) -> Cow<'p, [u8]> {
+    let Some([top, left, h, w]) = item.window else { return Cow::Borrowed(pixels) };
     let row = |y: usize| ((top + y) * item.to.1 + left) * channels;
     (0..h).flat_map(|y| &pixels[row(y)..row(y) + w * channels]).copied().collect()
 }
@@ -278,6 +300,14 @@ impl Pixels {
         match self {
             Self::Resident(images) => images.table.iter().map(|e| (e.h, e.w)).collect(),
             Self::Streamed(catalogue) => catalogue.sizes().collect(),
+        }
+    }
+
+    /// A name for each image; patches have that of their image.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Self::Resident(images) => &images.names,
+            Self::Streamed(catalogue) => &catalogue.names,
         }
     }
 

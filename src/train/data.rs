@@ -1,8 +1,9 @@
 //! The training data on the device, and the order of every epoch.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::prefetch::{self, Prefetch, Source};
+use super::prefetch::{Prefetch, Samples, Source};
 use crate::data::{Catalogue, Images, Opened, Pixels, Wanted, budget::Budget, bundled, open, patches};
 use crate::device::{Device, Program};
 use crate::error::{Error, Result};
@@ -173,7 +174,7 @@ const SCALE: f64 = 1.0 / 255.0;
 /// Where batches come from.
 #[derive(Debug)]
 pub struct Feed {
-    samples: Vec<u32>,
+    samples: Samples,
     batch: usize,
     /// Parts that a batch is taken in.
     parts: usize,
@@ -184,6 +185,8 @@ pub struct Feed {
     pub augment: Augment,
     way: Way,
     epoch: Option<u64>,
+    /// Time spent waiting for images that are read.
+    pub waited: Duration,
 }
 
 #[derive(Debug)]
@@ -207,25 +210,30 @@ impl Feed {
         seed: u64,
     ) -> Result<Self> {
         let exact = pixels.common_size() == Some((dims.h, dims.w));
-        let mut samples = Vec::new();
-        for (i, (h, w)) in pixels.sizes().into_iter().enumerate() {
-            let cover = (h * w).div_ceil(dims.area());
-            let count = if exact {
-                1
-            } else if spec.crops_per_image > 0 {
-                spec.crops_per_image
-            } else {
-                cover
-            };
-            samples.extend(std::iter::repeat_n(i as u32, count));
-        }
+        let (names, mut file) = (pixels.names(), 0);
+        let counts: Vec<(usize, u32)> = pixels
+            .sizes()
+            .into_iter()
+            .enumerate()
+            .map(|(i, (h, w))| {
+                let cover = (h * w).div_ceil(dims.area());
+                file += u32::from(i > 0 && names[i] != names[i - 1]);
+                (
+                    if exact {
+                        1
+                    } else if spec.crops_per_image > 0 {
+                        spec.crops_per_image
+                    } else {
+                        cover
+                    },
+                    file,
+                )
+            })
+            .collect();
+        // Fewer samples than a batch holds: each comes more than once.
+        let samples = Samples::new(&counts, dims, batch);
         if samples.is_empty() {
             return Err(Error::usage("there are no images to train on"));
-        }
-        // Fewer samples than a batch holds: each comes more than once.
-        let once = samples.len();
-        while samples.len() < batch {
-            samples.extend_from_within(..once);
         }
         let augment = Augment { crop: !exact, flip_x: spec.flip_x, flip_y: spec.flip_y };
         let steps_per_epoch = samples.len() / batch;
@@ -236,7 +244,17 @@ impl Feed {
                 let source = Source { catalogue: Arc::clone(catalogue), samples: samples.clone(), batch, seed, dims, augment };
                 let prefetch = Prefetch::new(source, rayon::current_num_threads());
                 let way = Way::Stream { prefetch, values, batch: Vec::new() };
-                return Ok(Self { samples, batch, parts, seed, steps_per_epoch, augment, way, epoch: None });
+                return Ok(Self {
+                    samples,
+                    batch,
+                    parts,
+                    seed,
+                    steps_per_epoch,
+                    augment,
+                    way,
+                    epoch: None,
+                    waited: Duration::ZERO,
+                });
             }
         };
         let words = images.words();
@@ -254,7 +272,7 @@ impl Feed {
             let program = cpu.compile(vec![gather.into()])?;
             Way::Host { cpu: Box::new(cpu), program, order, x }
         };
-        Ok(Self { samples, batch, parts, seed, steps_per_epoch, augment, way, epoch: None })
+        Ok(Self { samples, batch, parts, seed, steps_per_epoch, augment, way, epoch: None, waited: Duration::ZERO })
     }
 
     fn lay(device: &mut Device, words: &[u32], table: &[u32], samples: usize) -> Result<(View, View, View)> {
@@ -293,7 +311,9 @@ impl Feed {
         params.cursor = ((u64::from(params.step) % self.steps_per_epoch as u64) as usize * self.batch + part * n) as u32;
         if let Way::Stream { prefetch, values, batch } = &mut self.way {
             if part == 0 {
+                let asked = Instant::now();
                 *batch = prefetch.take(u64::from(params.step))?;
+                self.waited += asked.elapsed();
             }
             let bytes = &batch[part * x.len..][..x.len];
             let samples: Vec<f32> = bytes.iter().map(|byte| values[usize::from(*byte)]).collect();
@@ -302,7 +322,7 @@ impl Feed {
         }
         let fresh = self.epoch != Some(epoch);
         if fresh {
-            let order = prefetch::order(&self.samples, self.seed, epoch);
+            let order = self.samples.order(self.seed, epoch).images;
             match &mut self.way {
                 Way::Resident { order: view, .. } => device.write_words(*view, &order),
                 Way::Host { cpu, order: view, .. } => cpu.write_words(*view, &order),

@@ -1,5 +1,6 @@
 //! What a training takes, and whether it may.
 
+use super::prefetch::Prefetch;
 use super::step::{self, Planned};
 use super::trainer;
 use crate::data::Pixels;
@@ -79,7 +80,9 @@ pub(super) fn check(device: &Device, config: &Config, graph: &Graph, purpose: Pu
             mib(one)
         )));
     }
-    let fixed = store.bytes() + pixels.resident_bytes();
+    let threads = rayon::current_num_threads();
+    let streamed = if matches!(pixels, Pixels::Streamed(_)) { Prefetch::most_bytes(graph.nodes[0].dims, threads) } else { 0 };
+    let fixed = store.bytes() + pixels.resident_bytes() + streamed;
     let budget = device.budget();
     let allowed = Allowed { one, own: budget.map(|budget| budget.saturating_sub(fixed)) };
     let needs = |n: usize| {

@@ -1,6 +1,10 @@
-//! Batches of images that stay in their files: threads read and decode those to come while the device works on the one before.
+//! Images that stay in their files: threads read and decode those to come while the device works on those before.
+//!
+//! Reading an image costs more than cutting a sample from it, so samples of one image are taken several at a time: a visit. An epoch is a shuffled
+//! list of visits, taken in groups; within a group samples are shuffled. A group is what a thread reads at once. Images in memory come in the same order.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -11,19 +15,107 @@ use crate::ops::Augment;
 use crate::rng::Stream;
 use crate::shape::Dims;
 
-/// The order of an epoch's samples; each is the index of an image.
-pub fn order(samples: &[u32], seed: u64, epoch: u64) -> Vec<u32> {
-    let shuffled = Stream::new(seed, &format!("order of epoch {epoch}")).permutation(samples.len());
-    shuffled.into_iter().map(|i| samples[i as usize]).collect()
+/// Samples of a visit, where they are small.
+const VISIT: usize = 32;
+/// Visits of a group, where they are small.
+const GROUP: usize = 64;
+
+/// Samples of a visit: no more than 1 MiB.
+fn visit(dims: Dims) -> usize {
+    ((1 << 20) / dims.len()).clamp(1, VISIT)
 }
 
-/// What batches are made of.
+/// Visits of a group: about 32 MiB at most.
+fn group(visit: usize, dims: Dims) -> usize {
+    ((32 << 20) / (visit * dims.len())).clamp(GROUP / 2, GROUP)
+}
+
+/// The samples of an epoch before they are shuffled, and how they are taken.
+#[derive(Clone, Debug)]
+pub struct Samples {
+    /// The image of each.
+    images: Vec<u32>,
+    visits: Vec<Range<usize>>,
+    /// Visits of a group.
+    group: usize,
+}
+
+/// The order of an epoch.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Order {
+    /// The image of each sample.
+    pub images: Vec<u32>,
+    /// Where each group begins, and the end.
+    groups: Vec<usize>,
+}
+
+impl Samples {
+    /// Samples of the size `dims` of images in order, each with its number of samples and the file that it comes from; the whole list again until there
+    /// are `least`.
+    pub fn new(images: &[(usize, u32)], dims: Dims, least: usize) -> Self {
+        let visit = visit(dims);
+        let group = group(visit, dims);
+        let mut out = Self { images: Vec::new(), visits: Vec::new(), group };
+        let once: usize = images.iter().map(|(count, _)| count).sum();
+        while once > 0 && out.images.len() < least.max(1) {
+            let mut image = 0;
+            for of_a_file in images.chunk_by(|a, b| a.1 == b.1) {
+                let start = out.images.len();
+                for (count, _) in of_a_file {
+                    out.images.extend(std::iter::repeat_n(image, *count));
+                    image += 1;
+                }
+                let end = out.images.len();
+                out.visits.extend((start..end).step_by(visit).map(|at| at..(at + visit).min(end)));
+            }
+        }
+        out
+    }
+
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.images.is_empty()
+    }
+
+    /// The order of an epoch.
+    pub fn order(&self, seed: u64, epoch: u64) -> Order {
+        let mut stream = Stream::new(seed, &format!("order of epoch {epoch}"));
+        let visits = stream.permutation(self.visits.len());
+        // Alone in their visits, samples are shuffled already.
+        let mixed = self.visits.len() < self.images.len();
+        let mut order = Order { images: Vec::with_capacity(self.len()), groups: Vec::new() };
+        for group in visits.chunks(self.group) {
+            let start = order.images.len();
+            order.groups.push(start);
+            let samples: Vec<u32> =
+                group.iter().flat_map(|visit| &self.images[self.visits[*visit as usize].clone()]).copied().collect();
+            if mixed {
+                order.images.extend(stream.permutation(samples.len()).into_iter().map(|i| samples[i as usize]));
+            } else {
+                order.images.extend(samples);
+            }
+        }
+        order.groups.push(order.images.len());
+        order
+    }
+
+    fn groups(&self) -> u64 {
+        self.visits.len().div_ceil(self.group) as u64
+    }
+}
+
+/// What samples are made of.
 #[derive(Debug)]
 pub struct Source {
     /// The images.
     pub catalogue: Arc<Catalogue>,
-    /// The samples of an epoch, before they are shuffled.
-    pub samples: Vec<u32>,
+    /// The samples of an epoch.
+    pub samples: Samples,
     /// Samples of a batch.
     pub batch: usize,
     /// Seed of order, crops and flips.
@@ -35,45 +127,46 @@ pub struct Source {
 }
 
 impl Source {
-    /// The batch of a step (N,H,W,C bytes): what [`crate::ops::GatherBatch`] takes from images in memory.
-    fn batch(&self, step: u64, order: &[u32], handles: &mut Handles) -> Result<Vec<u8>> {
+    /// Steps of an epoch.
+    fn steps(&self) -> u64 {
+        (self.samples.len() / self.batch) as u64
+    }
+
+    /// Samples (N,H,W,C bytes) of a group of an epoch: what [`crate::ops::GatherBatch`] takes from images in memory.
+    fn read(&self, order: &Order, epoch: u64, group: usize, handles: &mut Handles) -> Result<Vec<u8>> {
         let Dims { c, h, w } = self.dims;
-        let steps = (self.samples.len() / self.batch) as u64;
-        let cursor = (step % steps) as usize * self.batch;
-        let mut out = Vec::with_capacity(self.batch * self.dims.len());
-        for (entry, &image) in order.iter().enumerate().skip(cursor).take(self.batch) {
-            let image = image as usize;
+        let entries = order.groups[group]..order.groups[group + 1];
+        let start = entries.start;
+        let mut by_image: Vec<usize> = entries.clone().collect();
+        by_image.sort_by_key(|entry| order.images[*entry]);
+        let images: Vec<usize> = by_image.iter().map(|entry| order.images[*entry] as usize).collect();
+        let mut out = vec![0; entries.len() * self.dims.len()];
+        self.catalogue.each(&images, handles, |at, pixels| {
+            let (entry, image) = (by_image[at], images[at]);
             let (height, width) = self.catalogue.items[image].result();
-            let pixels = self.catalogue.read(image, handles)?;
+            let step = epoch * self.steps() + (entry / self.batch) as u64;
             let draw = self.augment.draw(entry as u32, step as u32, self.seed, height - h, width - w);
-            for y in 0..h {
+            let sample = &mut out[(entry - start) * self.dims.len()..][..self.dims.len()];
+            for (y, to) in sample.chunks_exact_mut(w * c).enumerate() {
                 let row = draw.top + if draw.flip_y { h - 1 - y } else { y };
                 let row = &pixels[(row * width + draw.left) * c..][..w * c];
                 if draw.flip_x {
-                    out.extend(row.chunks_exact(c).rev().flatten());
+                    to.chunks_exact_mut(c).zip(row.chunks_exact(c).rev()).for_each(|(to, from)| to.copy_from_slice(from));
                 } else {
-                    out.extend(row);
+                    to.copy_from_slice(row);
                 }
             }
-        }
+        })?;
         Ok(out)
-    }
-
-    fn order_of(&self, step: u64, orders: &Mutex<HashMap<u64, Arc<Vec<u32>>>>) -> Arc<Vec<u32>> {
-        let epoch = step / (self.samples.len() / self.batch) as u64;
-        let mut orders = lock(orders);
-        // threads work at the end of one epoch and the start of the next
-        orders.retain(|other, _| other.abs_diff(epoch) <= 1);
-        Arc::clone(orders.entry(epoch).or_insert_with(|| Arc::new(order(&self.samples, self.seed, epoch))))
     }
 }
 
-/// What threads and their reader share.
+/// What threads and their reader share. Groups are numbered through all epochs.
 #[derive(Debug, Default)]
 struct State {
-    /// The next step to begin.
+    /// The next group to begin.
     next: u64,
-    /// The step that is waited for; no thread goes further ahead of it than it may.
+    /// The group that is waited for; no thread goes further ahead of it than it may.
     wanted: u64,
     /// Goes up when the reader jumps, which makes what is under way worthless.
     jumps: u64,
@@ -85,16 +178,18 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    orders: Mutex<HashMap<u64, Arc<Vec<u32>>>>,
+    orders: Mutex<HashMap<u64, Arc<Order>>>,
     source: Source,
     ahead: u64,
 }
 
-/// Threads that make the coming batches ready.
+/// Threads that make the coming groups ready.
 #[derive(Debug)]
 pub struct Prefetch {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    /// Groups of which samples are still to come.
+    held: BTreeMap<u64, Vec<u8>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -102,41 +197,54 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Prefetch {
-    /// Starts `threads` threads, which stay at most two batches each ahead.
+    /// Starts `threads` threads, which stay at most one group more than their number ahead.
     pub fn new(source: Source, threads: usize) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
             orders: Mutex::default(),
             source,
-            ahead: 2 * threads as u64,
+            ahead: 1 + threads as u64,
         });
         let start = |_| {
             let shared = Arc::clone(&shared);
             std::thread::spawn(move || shared.work())
         };
         let threads = (0..threads).map(start).collect();
-        Self { shared, threads }
+        Self { shared, threads, held: BTreeMap::new() }
+    }
+
+    /// Bytes that samples of the size `dims` may take at once: those that are ready and under way, and those being taken.
+    pub fn most_bytes(dims: Dims, threads: usize) -> u64 {
+        let visit = visit(dims);
+        ((threads + 2) * group(visit, dims) * visit * dims.len()) as u64
     }
 
     /// The batch of a step, N,H,W,C. Steps that follow one another are ready soonest; any other may be asked for.
     ///
     /// # Errors
     /// When an image cannot be read any more; the line names its file.
-    pub fn take(&self, step: u64) -> Result<Vec<u8>> {
-        let mut state = lock(&self.shared.state);
-        if state.wanted != step {
-            *state = State { next: step, wanted: step, jumps: state.jumps + 1, ..State::default() };
-        }
-        self.shared.changed.notify_all();
-        loop {
-            if let Some(batch) = state.ready.remove(&step) {
-                state.wanted = step + 1;
-                self.shared.changed.notify_all();
-                return batch;
+    pub fn take(&mut self, step: u64) -> Result<Vec<u8>> {
+        let source = &self.shared.source;
+        let (epoch, len) = (step / source.steps(), source.dims.len());
+        let start = (step % source.steps()) as usize * source.batch;
+        let order = self.shared.order_of(epoch);
+        let mut group = order.groups.partition_point(|begin| *begin <= start) - 1;
+        let first = epoch * source.samples.groups();
+        self.held.retain(|number, _| *number >= first + group as u64);
+        let mut batch = Vec::with_capacity(source.batch * len);
+        let mut at = start;
+        while at < start + source.batch {
+            let (begin, end) = (order.groups[group], order.groups[group + 1].min(start + source.batch));
+            let number = first + group as u64;
+            if !self.held.contains_key(&number) {
+                let read = self.shared.wait_for(number)?;
+                self.held.insert(number, read);
             }
-            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            batch.extend_from_slice(&self.held[&number][(at - begin) * len..(end - begin) * len]);
+            (at, group) = (end, group + 1);
         }
+        Ok(batch)
     }
 }
 
@@ -152,6 +260,32 @@ impl Drop for Prefetch {
 }
 
 impl Shared {
+    fn order_of(&self, epoch: u64) -> Arc<Order> {
+        let mut orders = lock(&self.orders);
+        // Threads work at the end of one epoch and the start of the next.
+        orders.retain(|other, _| other.abs_diff(epoch) <= 1);
+        Arc::clone(orders.entry(epoch).or_insert_with(|| Arc::new(self.source.samples.order(self.source.seed, epoch))))
+    }
+
+    fn wait_for(&self, group: u64) -> Result<Vec<u8>> {
+        let mut state = lock(&self.state);
+        if group < state.wanted || group >= state.next {
+            *state = State { next: group, jumps: state.jumps + 1, ..State::default() };
+        }
+        // What an epoch leaves over is not waited for.
+        state.ready.retain(|number, _| *number >= group);
+        state.wanted = group;
+        self.changed.notify_all();
+        loop {
+            if let Some(read) = state.ready.remove(&group) {
+                state.wanted = group + 1;
+                self.changed.notify_all();
+                return read;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     fn work(&self) {
         let mut handles = Handles::default();
         let mut state = lock(&self.state);
@@ -160,19 +294,56 @@ impl Shared {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            let (step, jumps) = (state.next, state.jumps);
+            let (number, jumps) = (state.next, state.jumps);
             state.next += 1;
             drop(state);
             let made = catch_unwind(AssertUnwindSafe(|| {
-                let order = self.source.order_of(step, &self.orders);
-                self.source.batch(step, &order, &mut handles)
+                let (epoch, group) = (number / self.source.samples.groups(), number % self.source.samples.groups());
+                self.source.read(&self.order_of(epoch), epoch, group as usize, &mut handles)
             }));
-            let batch = made.unwrap_or_else(|_| Err(Error::failed(format!("step {step}: a thread that reads images panicked"))));
+            let read = made.unwrap_or_else(|_| Err(Error::failed("a thread that reads images panicked".to_owned())));
             state = lock(&self.state);
-            if state.jumps == jumps {
-                state.ready.insert(step, batch);
+            if state.jumps == jumps && number >= state.wanted {
+                state.ready.insert(number, read);
                 self.changed.notify_all();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_has_every_sample_once_and_few_images_a_group() {
+        let images: Vec<(usize, u32)> = (0..300).map(|i| (i % 70, i as u32)).collect();
+        let samples = Samples::new(&images, Dims::new(3, 16, 16), 1);
+        let order = samples.order(3, 5);
+        let mut counts = vec![0; 300];
+        order.images.iter().for_each(|image| counts[*image as usize] += 1);
+        assert!(counts.iter().zip(&images).all(|(found, (wanted, _))| found == wanted));
+        assert_eq!(order.groups.len() as u64, samples.groups() + 1);
+        for group in order.groups.windows(2) {
+            let mut inside = order.images[group[0]..group[1]].to_vec();
+            let runs = inside.chunk_by(|a, b| a == b).count();
+            assert!(runs > inside.len() / 2, "a group is shuffled");
+            inside.sort_unstable();
+            inside.dedup();
+            assert!((2..=GROUP).contains(&inside.len()));
+        }
+        assert!(order != samples.order(3, 6) && order == samples.order(3, 5));
+    }
+
+    #[test]
+    fn single_samples_are_shuffled_as_a_whole_and_patches_by_their_file() {
+        let alone: Vec<(usize, u32)> = (0..1000).map(|i| (1, i)).collect();
+        let samples = Samples::new(&alone, Dims::new(1, 8, 8), 1);
+        assert_eq!(samples.visits.len(), 1000);
+        assert_eq!(samples.order(1, 0).images, Stream::new(1, "order of epoch 0").permutation(1000));
+        // 40 patches a file.
+        let patches: Vec<(usize, u32)> = (0..1000).map(|i| (1, i / 40)).collect();
+        let samples = Samples::new(&patches, Dims::new(1, 8, 8), 2500);
+        assert_eq!((samples.visits.len(), samples.len()), (3 * 50, 3000));
     }
 }

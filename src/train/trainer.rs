@@ -101,6 +101,8 @@ pub struct Finished {
     pub seconds: f64,
     /// Images a second over all steps.
     pub images_per_s: f64,
+    /// The part of the wall time that was spent waiting for images that are read from files.
+    pub waited: f64,
 }
 
 impl<'a> Trainer<'a> {
@@ -218,10 +220,10 @@ impl<'a> Trainer<'a> {
         device.wait()?;
         let images = (self.done - self.first) * self.batch as u64;
         if images == 0 {
-            return Ok(Finished { seconds: 0.0, images_per_s: 0.0 });
+            return Ok(Finished { seconds: 0.0, images_per_s: 0.0, waited: 0.0 });
         }
         let seconds = self.started.elapsed().saturating_sub(self.paused).as_secs_f64().max(1e-9);
-        Ok(Finished { seconds, images_per_s: images as f64 / seconds })
+        Ok(Finished { seconds, images_per_s: images as f64 / seconds, waited: self.feed.waited.as_secs_f64() })
     }
 
     /// Everything that goes into a checkpoint but its header's constants. What is not finite is an error: such a state is never written.

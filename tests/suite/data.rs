@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 fn picture(path: &str, i: u32) {
-    let image = image::RgbImage::from_fn(120 + i % 9, 118 + i % 4, |x, y| {
+    let image = image::RgbImage::from_fn(130 + i % 9, 128 + i % 4, |x, y| {
         image::Rgb([(x * 11 + i * 3) as u8, (y * 13) as u8, (x * y + i) as u8])
     });
     std::fs::create_dir_all(Path::new(path).parent().unwrap()).unwrap();
@@ -49,10 +49,21 @@ fn a_streamed_set_trains_to_the_same_bytes() {
         let resident = model(&place, &photos, &format!("resident{i}"), &[&fit]);
         // the whole set has some 1.7 MB, of which three copies are counted against half of what is allowed
         let streamed =
-            model(&place, &photos, &format!("streamed{i}"), &[&fit, "--max-memory", "8MiB", "--set=data.validation_patches=2"]);
+            model(&place, &photos, &format!("streamed{i}"), &[&fit, "--max-memory", "9.5MiB", "--set=data.validation_patches=2"]);
         let few = model(&place, &photos, &format!("few{i}"), &[&fit, "--set=data.validation_patches=2"]);
         assert!(streamed == few && streamed.0 == resident.0, "{fit}");
     }
+    // In the middle of an epoch, and of a group of samples.
+    let stream = ["--max-memory", "9.5MiB", "--set=schedule.kind=constant", "--set=schedule.warmup_steps=0"];
+    let (whole, part) = (model(&place, &photos, "whole", &stream), place.path("part"));
+    let short = SHORT.map(|word| if word == "13" { "5" } else { word });
+    succeed(&[&["train", &photos, "--out", &part], &short[..], &stream].concat());
+    succeed(&["resume", &part, "-q", "--steps", "13"]);
+    assert!(std::fs::read(Path::new(&part).join("model.safetensors")).unwrap() == whole.0, "a resumed stream");
+    let told = csae(
+        &[&["train", &photos, "--out", &place.path("told")], &SHORT[..2], &SHORT[3..], &["--max-memory", "9.5MiB"]].concat(),
+    );
+    assert!(String::from_utf8_lossy(&told.stderr).contains("streamed from its files"), "{told:?}");
 }
 
 #[test]
