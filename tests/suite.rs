@@ -29,6 +29,8 @@ mod gradients;
 mod inspect;
 #[path = "suite/manners.rs"]
 mod manners;
+#[path = "suite/many.rs"]
+mod many;
 #[path = "suite/recorded.rs"]
 mod recorded;
 #[path = "suite/resume.rs"]

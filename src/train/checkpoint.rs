@@ -125,15 +125,21 @@ pub fn save(path: &Path, checkpoint: &Checkpoint) -> Result<()> {
 
 /// Reads a checkpoint whole, or refuses it.
 pub fn load(path: &Path) -> Result<Checkpoint> {
-    let bytes = files::read(path)?;
+    load_bytes(&files::read(path)?, &path.display().to_string())
+}
+
+/// Reads a checkpoint from a file's bytes; `place` names it in errors.
+///
+/// # Errors
+/// One line, where anything in it is not as it was written.
+pub fn load_bytes(bytes: &[u8], place: &str) -> Result<Checkpoint> {
     let damaged = |what: String| {
         Error::failed(format!(
-            "{}: the checkpoint is damaged ({what}); delete it to go on from the one before it, or from the start",
-            path.display()
+            "{place}: the checkpoint is damaged ({what}); delete it to go on from the one before it, or from the start"
         ))
     };
-    let header = header_of(path, &bytes, damaged)?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(error.to_string()))?;
+    let header = header_of(place, bytes, damaged)?;
+    let file = SafeTensors::deserialize(bytes).map_err(|error| damaged(error.to_string()))?;
     let mut views = Vec::new();
     for name in TENSORS {
         let view = file.tensor(name).map_err(|error| damaged(error.to_string()))?;
@@ -150,14 +156,13 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
 }
 
 /// The header in a file's metadata.
-fn header_of(path: &Path, bytes: &[u8], damaged: impl Fn(String) -> Error) -> Result<Header> {
+fn header_of(place: &str, bytes: &[u8], damaged: impl Fn(String) -> Error) -> Result<Header> {
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| damaged(error.to_string()))?;
     let json = metadata.metadata().as_ref().and_then(|map| map.get(KEY)).ok_or_else(|| damaged("it has no header".to_owned()))?;
     let value: serde_json::Value = serde_json::from_str(json).map_err(|error| damaged(error.to_string()))?;
     if value["format"] != FORMAT {
         return Err(Error::failed(format!(
-            "{}: checkpoint format {} is not known to this version, which reads {FORMAT}: resume with the version that wrote it",
-            path.display(),
+            "{place}: checkpoint format {} is not known to this version, which reads {FORMAT}: resume with the version that wrote it",
             value["format"]
         )));
     }

@@ -33,7 +33,7 @@ fn select_backward(b: &mut Builder, node: usize, scale: f64, dy: View) {
     }
 }
 
-/// A layer that does nothing in this mode passes its input on; the copy keeps one value a node.
+/// A layer that does nothing in this mode passes its input on, uncopied.
 fn pass(b: &mut Builder, node: usize) -> View {
     b.input_value(node, 0)
 }
