@@ -3,7 +3,7 @@
 //!
 //! Memory: x (N,H,W,C), y (N,P,Q,K), w (R,S,C/groups,K), all dense.
 
-use super::reduce::SumSlicesParams;
+use super::reduce::sum_slices;
 use super::{Activation, View, operation};
 use crate::gpu::{Choice, Kernel, Recorder, params};
 use crate::shape::Conv2d;
@@ -197,14 +197,7 @@ impl Conv2dBwdWeight {
             dispatch.threads(count * len);
         }
         if count > 1 {
-            let vectors = len.div_ceil(4);
-            r.kernel(
-                Kernel::SumSlices,
-                &SumSlicesParams { vectors: vectors as u32, slices: count as u32, len: self.dw.len as u32 },
-            )
-            .bind("partials", self.partials)
-            .bind("y", self.dw)
-            .threads(vectors);
+            sum_slices(r, self.partials, count, self.dw);
         }
     }
 }

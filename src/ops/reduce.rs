@@ -89,7 +89,7 @@ params! {
 }
 
 params! {
-    pub(super) struct SumSlicesParams { vectors: u32, slices: u32, len: u32 }
+    struct SumSlicesParams { vectors: u32, slices: u32, len: u32 }
 }
 
 params! {
@@ -98,6 +98,15 @@ params! {
 
 params! {
     struct SumScalarParams { offset: u32, count: u32, width: u32, index: u32, scale: f32, root: u32, sparsity: u32 }
+}
+
+/// y = the sum of `slices` rows of partial sums, in order; a row is as long as y, padded to whole vec4s.
+pub(super) fn sum_slices(r: &mut Recorder, partials: View, slices: usize, y: View) {
+    let vectors = y.len.div_ceil(4);
+    r.kernel(Kernel::SumSlices, &SumSlicesParams { vectors: vectors as u32, slices: slices as u32, len: y.len as u32 })
+        .bind("partials", partials)
+        .bind("y", y)
+        .threads(vectors);
 }
 
 /// Workgroups, and so partial sums, of a reduction over `len` elements to a scalar.
@@ -156,13 +165,7 @@ impl ChannelSum {
             .bind("sums", if slices == 1 { self.y } else { self.partials })
             .groups((blocks * slices) as u64, WORKGROUP);
         if slices > 1 {
-            r.kernel(
-                Kernel::SumSlices,
-                &SumSlicesParams { vectors: vectors as u32, slices: slices as u32, len: self.y.len as u32 },
-            )
-            .bind("partials", self.partials)
-            .bind("y", self.y)
-            .threads(vectors);
+            sum_slices(r, self.partials, slices, self.y);
         }
     }
 }
