@@ -8,6 +8,7 @@ use super::Common;
 
 /// List every adapter, and say which one `auto` takes and why.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  csae devices\n  csae devices -v\n  csae devices --json")]
 pub struct DevicesArgs {
     #[command(flatten)]
     pub(super) common: Common,

@@ -3,9 +3,11 @@
 
 pub mod checkpoint;
 pub mod data;
+mod feed;
 mod folder;
 mod log;
 mod memory;
+pub mod order;
 pub mod prefetch;
 mod run;
 mod schedule;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{self, Checkpoint};
-use super::data::Feed;
+use super::feed::Feed;
 use super::log::{Log, Progress};
 use super::memory::{self, MemoryPlan};
 use super::schedule::Schedule;
