@@ -1,4 +1,4 @@
-//!include grid key
+//!include grid key rank
 // mask = 1 for the k largest x of the whole batch by signed value, ties to the lowest NCHW index (sample-major), else 0. threshold[0] follows
 // the smallest selected value above 0: it takes that value while it is 0, else moves to it by `rate`. x and mask (N,H,W,C).
 // A radix selection: four passes over the bytes of the keys, then, only where a tie has to be cut, over those of the NCHW index.
@@ -19,13 +19,6 @@ struct Params {
 var<workgroup> smallest: atomic<u32>;
 
 const NONE = 0xffffffffu;
-
-// Larger for a lower NCHW index, from the position in memory.
-fn rank_of(i: u32) -> u32 {
-    let pixel = i / p.c;
-    let index = (pixel / p.area * p.c + i % p.c) * p.area + pixel % p.area;
-    return p.len - 1u - index;
-}
 
 @compute @workgroup_size(256)
 fn main(@builtin(local_invocation_index) local: u32) {
@@ -56,7 +49,7 @@ fn main(@builtin(local_invocation_index) local: u32) {
                 let v = x[i];
                 for (var lane = 0u; lane < 4u; lane++) {
                     if i * 4u + lane < p.len && key_of(v[lane]) == cut {
-                        let rank = rank_of(i * 4u + lane);
+                        let rank = rank_of(i * 4u + lane, p.len, p.c, p.area);
                         if above(rank, shift) == above(lowest, shift) {
                             count_digit(rank >> (shift - 8u));
                         }
@@ -79,7 +72,7 @@ fn main(@builtin(local_invocation_index) local: u32) {
         for (var lane = 0u; lane < 4u; lane++) {
             let element = i * 4u + lane;
             let key = key_of(v[lane]);
-            if element < p.len && (key > cut || (key == cut && rank_of(element) >= lowest)) {
+            if element < p.len && (key > cut || (key == cut && rank_of(element, p.len, p.c, p.area) >= lowest)) {
                 kept[lane] = 1.0;
                 if key > key_of(0.0) {
                     least = min(least, key);

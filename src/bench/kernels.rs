@@ -8,8 +8,8 @@ use super::spread;
 use crate::device::Device;
 use crate::error::Result;
 use crate::ops::{
-    Activation, ActivationBwdOutput, Adam, Call, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, DropoutMask, L1Penalty, Loss,
-    LossKind, MaxPool2dBwd, MaxPool2dFwd, SCALAR_PARTIALS, Sgd, StepParams, TopKMask, View,
+    Activation, ActivationBwdOutput, Adam, BatchTopKMask, Call, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, DropoutMask,
+    L1Penalty, Loss, LossKind, MaxPool2dBwd, MaxPool2dFwd, SCALAR_PARTIALS, Sgd, StepParams, TopKMask, View,
 };
 use crate::rng::Stream;
 use crate::shape::{Conv2d, Dims, Pool2d, Taps};
@@ -36,6 +36,7 @@ enum What {
     Epilogue(usize),
     Dropout(usize, Dims),
     TopK(usize, Dims, usize),
+    BatchTopK(usize, Dims, usize),
     Loss(usize, Dims),
     L1(usize, Dims),
     Sgd(usize),
@@ -133,6 +134,11 @@ pub fn kernels() -> Vec<KernelBench> {
     push("activation_bwd_output/w2.conv1", "32x32x32, n 128".to_owned(), What::Epilogue(maps), maps as f64, 3 * maps);
     push("dropout_mask/w2.code", format!("{code}, n 128"), What::Dropout(128, code), 128.0 * 512.0 * 30.0, 128 * 512);
     push("top_k_mask/w2.code", format!("{code} k 32, n 128"), What::TopK(128, code, 32), 128.0 * 512.0 * 8.0, 2 * 128 * 512);
+    for (layer, n, dims, k) in [("w2.code", 128, code, 32), ("w2.conv2", 128, Dims::new(64, 16, 16), 800)] {
+        let len = n * dims.len();
+        let shape = format!("{dims} k {k}, n {n}");
+        push(&format!("batch_top_k_mask/{layer}"), shape, What::BatchTopK(n, dims, k), len as f64 * 8.0, 2 * len);
+    }
     push("loss/w2", format!("{image}, n 128"), What::Loss(128, image), 128.0 * 3072.0 * 4.0, 3 * 128 * 3072);
     push("l1_penalty/w2.code", format!("{code}, n 128"), What::L1(128, code), 128.0 * 512.0 * 3.0, 3 * 128 * 512);
     push("sgd/w2", "4252643".to_owned(), What::Sgd(4_252_643), 4.0 * 4_252_643.0, 5 * 4_252_643);
@@ -230,6 +236,12 @@ impl KernelBench {
             What::Dropout(n, dims) => DropoutMask { p: 0.1, n, dims, layer: 1, mask: real(device, n * dims.len())? }.into(),
             What::TopK(n, dims, k) => {
                 TopKMask { n, dims, k, x: real(device, n * dims.len())?, mask: real(device, n * dims.len())? }.into()
+            }
+            What::BatchTopK(n, dims, k) => {
+                let (x, mask) = (real(device, n * dims.len())?, real(device, n * dims.len())?);
+                let (threshold, work) = (real(device, 1)?, device.alloc_words(&self.name, BatchTopKMask::WORK)?);
+                buffers.push(work);
+                BatchTopKMask { n, dims, k, rate: 0.01, x, threshold, mask, work }.into()
             }
             What::Loss(n, dims) => {
                 let len = n * dims.len();

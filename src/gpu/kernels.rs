@@ -52,6 +52,10 @@ kernels! {
     DropoutMask "dropout_mask",
     TopKMask "top_k_mask",
     BatchTopKMask "batch_top_k_mask",
+    BatchTopKClear "batch_top_k_clear",
+    BatchTopKCount "batch_top_k_count",
+    BatchTopKCountRanks "batch_top_k_count_ranks",
+    BatchTopKSelect "batch_top_k_select",
     ThresholdMask "threshold_mask",
     SpatialWtaMask "spatial_wta_mask",
     LifetimeWtaSums "lifetime_wta_sums",
@@ -80,9 +84,11 @@ kernels! {
 /// The snippets that kernels include.
 const COMMON: &[(&str, &str)] = &[
     ("activation", include_str!("../../shaders/common/activation.wgsl")),
+    ("batch_top_k", include_str!("../../shaders/common/batch_top_k.wgsl")),
     ("grid", include_str!("../../shaders/common/grid.wgsl")),
     ("key", include_str!("../../shaders/common/key.wgsl")),
     ("log", include_str!("../../shaders/common/log.wgsl")),
+    ("rank", include_str!("../../shaders/common/rank.wgsl")),
     ("rng", include_str!("../../shaders/common/rng.wgsl")),
     ("step", include_str!("../../shaders/common/step.wgsl")),
 ];

@@ -4,7 +4,7 @@
 //! "Index" in a tie always means the NCHW index within the row, whatever the layout in memory.
 
 use super::operation;
-use crate::gpu::{FLAT, Kernel, Recorder, params};
+use crate::gpu::{Choice, FLAT, Kernel, Recorder, params};
 use crate::shape::Dims;
 
 operation! {
@@ -42,6 +42,10 @@ operation! {
         rate: f64,
     }
     reads { x } updates { threshold } writes { mask }
+    scratch {
+        /// [`BatchTopKMask::WORK`] words.
+        work
+    }
 }
 
 operation! {
@@ -96,6 +100,22 @@ params! {
 }
 
 params! {
+    struct BatchTopKClearParams { words: u32, wanted: u32 }
+}
+
+params! {
+    struct BatchTopKCountParams { len: u32, number: u32, stride: u32 }
+}
+
+params! {
+    struct BatchTopKCountRanksParams { len: u32, c: u32, area: u32, number: u32, stride: u32 }
+}
+
+params! {
+    struct BatchTopKSelectParams { len: u32, c: u32, area: u32, passes: u32, stride: u32, rate: f32 }
+}
+
+params! {
     struct ThresholdMaskParams { vectors: u32 }
 }
 
@@ -137,13 +157,32 @@ impl TopKMask {
 }
 
 impl BatchTopKMask {
+    /// Words of the scratch view `work`: a record for each pass, four over the bytes of the keys and up to four over those of the index.
+    pub const WORK: usize = 8 * Self::RECORD;
+    /// Words of a record: 256 counts and four words of what is known (`shaders/common/batch_top_k.wgsl`).
+    const RECORD: usize = 260;
+    /// Passes over the bytes of the keys.
+    const KEY_PASSES: u32 = 4;
+    /// From so many elements on many workgroups select. On one core of a software adapter, where they gain least, they are as fast as one
+    /// workgroup at 65,536 elements and twice as fast at two million.
+    const MANY: usize = 1 << 15;
+    /// Vec4s of an invocation, until there are [`Self::GROUPS`].
+    const VECTORS: usize = 8;
+    /// Workgroups at most: each adds its counts to those of all.
+    const GROUPS: usize = 1024;
+
     pub(crate) fn record(&self, r: &mut Recorder) {
         let len = self.n * self.dims.len();
+        let k = (self.k * self.n).min(len) as u32;
+        if r.choice == Choice::Auto && len >= Self::MANY {
+            self.record_many(r, len, k);
+            return;
+        }
         let params = BatchTopKMaskParams {
             len: len as u32,
             c: self.dims.c as u32,
             area: self.dims.area() as u32,
-            k: (self.k * self.n).min(len) as u32,
+            k,
             rate: self.rate as f32,
         };
         r.kernel(Kernel::BatchTopKMask, &params)
@@ -151,6 +190,33 @@ impl BatchTopKMask {
             .bind("threshold", self.threshold)
             .bind("mask", self.mask)
             .groups(1, SELECTION);
+    }
+
+    /// A dispatch a pass over the elements, by many workgroups each.
+    fn record_many(&self, r: &mut Recorder, len: usize, k: u32) {
+        // Whole bytes that hold an index.
+        let passes = Self::KEY_PASSES + (usize::BITS - (len - 1).leading_zeros()).div_ceil(8);
+        let words = passes as usize * Self::RECORD;
+        r.kernel(Kernel::BatchTopKClear, &BatchTopKClearParams { words: words as u32, wanted: k })
+            .bind("work", self.work)
+            .threads(words);
+        let groups = len.div_ceil(4 * SELECTION as usize * Self::VECTORS).min(Self::GROUPS);
+        let (len, c, area, stride) = (len as u32, self.dims.c as u32, self.dims.area() as u32, groups as u32 * SELECTION);
+        for number in 0..passes {
+            let ranks = BatchTopKCountRanksParams { len, c, area, number, stride };
+            let building = if number < Self::KEY_PASSES {
+                r.kernel(Kernel::BatchTopKCount, &BatchTopKCountParams { len, number, stride })
+            } else {
+                r.kernel(Kernel::BatchTopKCountRanks, &ranks)
+            };
+            building.bind("x", self.x).bind("work", self.work).groups(groups as u64, SELECTION);
+        }
+        r.kernel(Kernel::BatchTopKSelect, &BatchTopKSelectParams { len, c, area, passes, stride, rate: self.rate as f32 })
+            .bind("x", self.x)
+            .bind("work", self.work)
+            .bind("threshold", self.threshold)
+            .bind("mask", self.mask)
+            .groups(groups as u64, SELECTION);
     }
 }
 

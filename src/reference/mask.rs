@@ -277,8 +277,8 @@ mod tests {
         let values = values();
         for k in [0, 1, 5, 17, 60] {
             let mut s = Setup::<f64>::new();
-            let (x, threshold, mask) = (s.real(&values), s.real(&[0.0]), s.out(values.len()));
-            let op = BatchTopKMask { n: N, dims: DIMS, k, rate: 0.25, x, threshold, mask };
+            let (x, threshold, mask, work) = (s.real(&values), s.real(&[0.0]), s.out(values.len()), s.out(1));
+            let op = BatchTopKMask { n: N, dims: DIMS, k, rate: 0.25, x, threshold, mask, work };
             let kept: Vec<usize> = ranked(&values, 0..values.len()).into_iter().take(k * N).collect();
             let smallest = kept.iter().map(|&at| values[at]).filter(|&v| v > 0.0).fold(f64::INFINITY, f64::min);
             assert_eq!(s.run(&op, mask), marked(values.len(), kept), "k = {k}");
@@ -291,8 +291,8 @@ mod tests {
             }
         }
         let mut s = Setup::<f64>::new();
-        let (x, threshold, mask) = (s.real(&[-1.0, -2.0]), s.real(&[3.0]), s.out(2));
-        let op = BatchTopKMask { n: 1, dims: Dims::flat(2), k: 1, rate: 0.5, x, threshold, mask };
+        let (x, threshold, mask, work) = (s.real(&[-1.0, -2.0]), s.real(&[3.0]), s.out(2), s.out(1));
+        let op = BatchTopKMask { n: 1, dims: Dims::flat(2), k: 1, rate: 0.5, x, threshold, mask, work };
         assert_eq!(s.run(&op, mask), [1.0, 0.0]);
         assert_eq!(s.get(threshold), [3.0]);
     }
@@ -303,8 +303,8 @@ mod tests {
         let values = normals(4, n * dims.len());
         let run = || {
             let mut s = Setup::<f32>::new();
-            let (x, threshold, mask) = (s.real(&values), s.real(&[0.0]), s.out(values.len()));
-            s.run(&BatchTopKMask { n, dims, k, rate: 0.25, x, threshold, mask }, mask)
+            let (x, threshold, mask, work) = (s.real(&values), s.real(&[0.0]), s.out(values.len()), s.out(1));
+            s.run(&BatchTopKMask { n, dims, k, rate: 0.25, x, threshold, mask, work }, mask)
         };
         let mut sorted = values.clone();
         sorted.sort_by(|a, b| b.total_cmp(a));

@@ -4,7 +4,10 @@
 use std::sync::{Mutex, MutexGuard};
 
 use csae::device::{Device, Selected, select};
-use csae::gpu::Counters;
+use csae::gpu::{Choice, Counters, Kernel, Recorder};
+use csae::ops::{BatchTopKMask, Call};
+use csae::rng::Stream;
+use csae::shape::Dims;
 use csae::verify::{self, Case};
 
 use crate::conformance::failures;
@@ -218,4 +221,46 @@ fn nothing_is_made_inside_the_loop() {
         assert!(scalars.iter().all(|x| x.is_finite()) && scalars != first);
     }
     assert_eq!(counters(&mut training), warm, "50 steps and their scalars");
+}
+
+#[test]
+fn many_workgroups_select_as_one_does() {
+    let Some(_turn) = turn("many_workgroups_select_as_one_does") else { return };
+    let (n, dims) = (7, Dims::new(5, 31, 43));
+    let len = n * dims.len();
+    let mut stream = Stream::new(3, "a batch");
+    let mut x: Vec<f32> = (0..len).map(|_| (8.0 * stream.normal()).round() / 8.0).collect();
+    for (i, odd) in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 1e-40, -f32::NAN].into_iter().enumerate() {
+        x[i * 977] = odd;
+    }
+    let mut kernels = Vec::new();
+    let mut select = |choice: Choice, k: usize, old: f32| {
+        let mut device = open();
+        device.as_gpu().expect("it runs on a GPU").choice = choice;
+        let [x_, mask] = ["x", "mask"].map(|label| device.alloc_real(label, len).unwrap());
+        let (threshold, work) =
+            (device.alloc_real("threshold", 1).unwrap(), device.alloc_words("work", BatchTopKMask::WORK).unwrap());
+        device.write(x_, &x);
+        device.write(threshold, &[old]);
+        // Records that another selection has left behind.
+        device.write_words(work, &[7; BatchTopKMask::WORK]);
+        let call = Call::from(BatchTopKMask { n, dims, k, rate: 0.1, x: x_, threshold, mask, work });
+        let mut recorder = Recorder { choice, ..Recorder::default() };
+        call.record(&mut recorder);
+        kernels.push(recorder.dispatches[0].kernel);
+        let program = device.compile(vec![call]).unwrap();
+        let mut found = Vec::new();
+        for _ in 0..2 {
+            device.run(&program, &csae::ops::StepParams::default()).unwrap();
+            found.extend([mask, threshold].map(|view| device.read(view).unwrap()).concat().into_iter().map(f32::to_bits));
+        }
+        found
+    };
+    // Of 6,665 a sample.
+    for (k, old) in [(0, 0.5), (1, 0.0), (100, 0.5), (3000, 0.0), (5000, 2.0), (6665, 0.0)] {
+        let (one, many) = (select(Choice::Plain, k, old), select(Choice::Auto, k, old));
+        assert_eq!(one[..len].iter().filter(|bits| **bits == 1f32.to_bits()).count(), n * k, "k = {k}");
+        assert!(one == many, "k = {k}, threshold {old}: another selection");
+    }
+    assert!(kernels.chunks(2).all(|pair| pair == [Kernel::BatchTopKMask, Kernel::BatchTopKClear]), "{kernels:?}");
 }

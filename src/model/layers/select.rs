@@ -112,7 +112,10 @@ impl Layer for BatchTopKSpec {
         let (n, dims, k, rate) = (b.n, b.node(node).dims, self.k, self.rate);
         let threshold = b.store.state(b.node(node).state.expect("inferred before"));
         select(b, node, 1.0, |b, x, mask| match b.mode {
-            Mode::Train => BatchTopKMask { n, dims, k, rate, x, threshold, mask }.into(),
+            Mode::Train => {
+                let work = b.tape.words("records of a selection", BatchTopKMask::WORK);
+                BatchTopKMask { n, dims, k, rate, x, threshold, mask, work }.into()
+            }
             Mode::Infer => ThresholdMask { x, threshold, mask }.into(),
         })
     }
