@@ -41,7 +41,7 @@ pub fn run(args: EvalArgs) -> anyhow::Result<()> {
     let graph = &loaded.graph;
     graph.check_autoencoder()?;
     let dims = graph.nodes[0].dims;
-    let limit = super::budget(args.max_memory.as_deref())?.largest_set();
+    let limit = super::budget(args.max_memory.as_deref())?.data;
     let sample = Sample::open(&args.data, dims, args.images, args.strict, limit)?;
     args.common.say(&format!("data: {}", sample.description));
     args.common.say_skipped(&sample.skipped);

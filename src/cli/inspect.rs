@@ -69,7 +69,7 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
                 graph.nodes[0].dims,
                 args.images,
                 args.strict,
-                super::budget(args.max_memory.as_deref())?.largest_set(),
+                super::budget(args.max_memory.as_deref())?.data,
             )?;
             args.common.say(&format!("data: {}", sample.description));
             args.common.say_skipped(&sample.skipped);

@@ -108,7 +108,7 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     job.run(&args.common, &mut device, &folder, None, |device| {
         let threads = args.common.threads.map(std::num::NonZeroUsize::get);
         let origin = Origin::new(&job.config, device.again(args.common.device()), threads)?;
-        folder.create(&job.config, &Origin { budget: Some(job.budget), ..origin })
+        folder.create(&job.config, &Origin { budget: Some(job.budget), ..origin }, args.force)
     })
 }
 

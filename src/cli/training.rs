@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use csae::data::{Pixels, budget::Budget};
+use csae::data::budget::Budget;
 use csae::device::Device;
 use csae::error::{Kind, Result};
 use csae::files::Lock;
@@ -27,12 +27,8 @@ pub struct Job {
 impl Job {
     /// Reads the data, which are streamed if they are larger than the budget's part for them, and checks the model against them; the configuration
     /// then has the model with every size.
-    pub fn new(mut config: Config, mut budget: Budget) -> Result<Self> {
-        let prepared = data::prepare_within(&config, budget.largest_set())?;
-        if matches!(prepared.train, Pixels::Resident(_)) {
-            // What is kept in memory is kept there when the run goes on, however much is free then.
-            budget.data = None;
-        }
+    pub fn new(mut config: Config, budget: Budget) -> Result<Self> {
+        let prepared = data::prepare_within(&config, budget.data)?;
         let graph = Graph::new(&config.model, prepared.dims)?;
         graph.check_autoencoder()?;
         config.model = graph.spec.clone();

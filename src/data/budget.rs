@@ -12,20 +12,15 @@ const COPIES: u64 = 3;
 pub struct Budget {
     /// Bytes of everything: parameters, activations, data. None: what the device has.
     pub all: Option<u64>,
-    /// Bytes of a decoded set that is kept in memory; a larger one is streamed. None: none is.
-    pub data: Option<u64>,
+    /// Bytes of a decoded set that is kept in memory; a larger one is streamed.
+    pub data: u64,
 }
 
 impl Budget {
     /// Of a limit that was given: half of it is the data's, in all their copies. Without one, three quarters of what is free.
     pub fn new(all: Option<u64>) -> Self {
         let data = all.map_or_else(|| free().map_or(4 << 30, |bytes| bytes / 4 * 3), |all| all / 2);
-        Self { all, data: Some(data / COPIES) }
-    }
-
-    /// Bytes of the largest set that is kept in memory.
-    pub fn largest_set(self) -> u64 {
-        self.data.unwrap_or(u64::MAX)
+        Self { all, data: data / COPIES }
     }
 }
 
@@ -84,7 +79,7 @@ mod tests {
         }
         assert_eq!(available("MemFree: 1 kB\nMemAvailable:    2048 kB\n"), Some(2 << 20));
         assert_eq!(available("MemFree: 1 kB\n"), None);
-        assert!(Budget::default().largest_set() > 0);
-        assert_eq!(Budget::new(Some(600)), Budget { all: Some(600), data: Some(100) });
+        assert!(Budget::default().data > 0);
+        assert_eq!(Budget::new(Some(600)), Budget { all: Some(600), data: 100 });
     }
 }

@@ -102,7 +102,10 @@ impl Gpu {
         let seen = Arc::clone(&trouble);
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&seen, explain(&error))));
         let seen = Arc::clone(&trouble);
-        device.set_device_lost_callback(move |reason, text| note(&seen, format!("{LOST} ({reason:?}) {text}")));
+        // Whatever was noted before: that the device is lost matters most.
+        device.set_device_lost_callback(move |reason, text| {
+            *seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(format!("{LOST} ({reason:?}) {text}"));
+        });
         let step = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("step"),
             size: size_of::<StepParams>() as u64,

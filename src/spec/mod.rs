@@ -368,6 +368,9 @@ impl Config {
         if self.schedule.kind == "step" && self.schedule.every_epochs <= 0.0 {
             return Err(Error::usage("schedule.every_epochs: it must be above 0"));
         }
+        if t.log_every > 10_000 {
+            return Err(Error::usage(format!("train.log_every = {}: at most 10000, the losses between are kept", t.log_every)));
+        }
         if t.batch == 0 || t.accumulate == 0 || t.log_every == 0 || t.keep == 0 || self.data.crop == 0 {
             return Err(Error::usage(
                 "train.batch, train.accumulate, train.log_every, train.keep and data.crop must be at least 1",

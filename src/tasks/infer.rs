@@ -7,6 +7,8 @@ use crate::ops::{StepParams, View};
 
 /// Samples of a batch at most.
 const BATCH: usize = 64;
+/// The part of the memory that a batch may take.
+const PART: u64 = 4;
 
 /// A model's forward pass, compiled once for the largest batch so far; a smaller one is filled up.
 #[derive(Debug)]
@@ -45,8 +47,16 @@ impl<'a> Inference<'a> {
 
     /// Samples of a batch: 64, or fewer where one of them needs much.
     pub fn batch(&self, device: &Device) -> usize {
-        let largest = self.record(1).0.tape.largest().0 / 4;
-        (device.max_elements() / largest.max(1)).clamp(1, BATCH as u64) as usize
+        let mut tape = self.record(1).0.tape;
+        let (largest, all) = (tape.largest().0 / 4, tape.planned_bytes());
+        let bound = device.max_elements() / largest.max(1);
+        let free = device.budget().map_or(u64::MAX, |budget| budget / PART / all.max(1));
+        bound.min(free).clamp(1, BATCH as u64) as usize
+    }
+
+    /// Bytes that so many samples would take, batch by batch.
+    pub fn planned_bytes(&self, device: &Device, samples: usize) -> u64 {
+        self.record(samples.clamp(1, self.batch(device))).0.tape.planned_bytes()
     }
 
     /// Compiles for so many samples or more, and runs once on nothing, so that later runs make no buffer and no pipeline. Returns the

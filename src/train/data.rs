@@ -30,7 +30,7 @@ const WHOLE: usize = 64;
 /// # Errors
 /// One line about what is wrong with the data.
 pub fn prepare(config: &Config) -> Result<Prepared> {
-    prepare_within(config, Budget::default().largest_set())
+    prepare_within(config, Budget::default().data)
 }
 
 /// As [`prepare`]; a set of more than `limit` bytes, decoded, is streamed.

@@ -88,11 +88,17 @@ impl RunFolder {
         })
     }
 
-    /// Makes a run's folder, locked. It appears under its name with all that a resume needs. What another run left in a folder that is there already
-    /// is removed.
-    pub fn create(&self, config: &Config, origin: &Origin) -> Result<Lock> {
+    /// Makes a run's folder, locked. It appears under its name with all that a resume needs. In a folder that is there already, what another run left is
+    /// removed if `over` says so; else it is refused, though it may have come since the name was chosen.
+    pub fn create(&self, config: &Config, origin: &Origin, over: bool) -> Result<Lock> {
         let path = &self.0;
         if path.exists() {
+            if !over {
+                return Err(Error::usage(format!(
+                    "{} is there already, made by another run since this one began: name another place, or add --force to write over it",
+                    path.display()
+                )));
+            }
             let lock = self.lock()?;
             self.clear()?;
             self.write_config(config)?;
@@ -103,10 +109,12 @@ impl RunFolder {
         name.push(".partial");
         let beside = Self(path.with_file_name(name));
         files::make_folder(&beside.0)?;
+        // The lock moves with its folder.
+        let lock = beside.lock()?;
         beside.write_config(config)?;
         beside.write_origin(origin)?;
         files::rename_folder(&beside.0, path)?;
-        self.lock()
+        Ok(lock)
     }
 
     /// Opens the folder of a run that was begun.
@@ -243,9 +251,9 @@ mod tests {
         let config = Config::parse(crate::spec::preset_text("w1").unwrap(), "w1", &[]).unwrap();
         let origin = Origin::new(&config, "cpu".to_owned(), None).unwrap();
         let run = RunFolder::at(&path);
-        let lock = run.create(&config, &origin).unwrap();
+        let lock = run.create(&config, &origin, false).unwrap();
         // A lock is of the file that was opened, so this process is refused like any other.
-        assert!(run.create(&config, &origin).unwrap_err().to_string().contains("another csae is training in this folder"));
+        assert!(run.create(&config, &origin, true).unwrap_err().to_string().contains("another csae is training in this folder"));
         drop(lock);
         assert_eq!(run.newest().unwrap(), None);
         for step in [20, 999_999, 1_000_000, 40] {
@@ -257,7 +265,8 @@ mod tests {
         assert_eq!(run.steps().unwrap(), [999_999, 1_000_000]);
         assert!(!run.file("checkpoint-000060.safetensors.partial").exists());
         // Another run over it leaves nothing of the first.
-        drop(run.create(&config, &origin).unwrap());
+        assert!(run.create(&config, &origin, false).unwrap_err().to_string().contains("is there already"));
+        drop(run.create(&config, &origin, true).unwrap());
         let (run, again, read) = RunFolder::open(&path).unwrap();
         assert_eq!((run.newest().unwrap(), &again, read), (None, &config, Some(origin)));
         std::fs::remove_dir_all(&path).unwrap();

@@ -8,6 +8,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::{Graph, Purpose, Store};
 use crate::spec::Config;
+use crate::tasks::infer::Inference;
 
 /// What a training takes on its device, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -82,8 +83,22 @@ pub(super) fn check(device: &Device, config: &Config, graph: &Graph, purpose: Pu
     }
     let threads = rayon::current_num_threads();
     let streamed = if matches!(pixels, Pixels::Streamed(_)) { Prefetch::most_bytes(graph.nodes[0].dims, threads) } else { 0 };
-    let fixed = store.bytes() + pixels.resident_bytes() + streamed;
+    // Validation's pass, of as many samples as it may look at at once.
+    let validation = Inference::new(graph, &store).planned_bytes(device, usize::MAX);
+    let fixed = store.bytes() + pixels.resident_bytes() + streamed + validation;
     let budget = device.budget();
+    if let Some(budget) = budget.filter(|budget| *budget <= fixed) {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        return Err(Error::usage(format!(
+            "parameters {:.1} MiB, data {:.1}, images read ahead {:.1}, validation {:.1}: that leaves nothing of {:.1} MiB for a step; \
+             use a smaller model, fewer --threads or a larger --max-memory",
+            mib(store.bytes()),
+            mib(pixels.resident_bytes()),
+            mib(streamed),
+            mib(validation),
+            mib(budget)
+        )));
+    }
     let allowed = Allowed { one, own: budget.map(|budget| budget.saturating_sub(fixed)) };
     let needs = |n: usize| {
         let spec = trainer::spec(device, config, graph, &store, None, store.weights)?;
@@ -110,7 +125,7 @@ pub(super) fn check(device: &Device, config: &Config, graph: &Graph, purpose: Pu
         )
     } else {
         format!(
-            "train.batch = {batch}: parameters and data take {:.1} MiB and the step {:.1} MiB, of {:.1} MiB that it may take; {advice}",
+            "train.batch = {batch}: parameters, data and validation take {:.1} MiB and the step {:.1} MiB, of {:.1} MiB that it may take; {advice}",
             fixed as f64 / f64::from(1 << 20),
             planned.total as f64 / f64::from(1 << 20),
             budget.unwrap_or(0) as f64 / f64::from(1 << 20)

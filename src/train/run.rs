@@ -169,8 +169,8 @@ impl<'a> Run<'a> {
         // The last checkpoint comes last: where it is, the rest is whole.
         let checkpoint = self.capture(device, log)?;
         let Self { folder, prepared, inference, chosen, .. } = self;
-        let pictures = gallery::write(folder.path(), device, inference, &prepared.validation, chosen, &report)?;
         model::save(&folder.file("model.safetensors"), device, self.graph, &self.trainer.store)?;
+        let pictures = gallery::write(folder.path(), device, inference, &prepared.validation, chosen, &report)?;
         self.save(checkpoint, log)?;
         Ok(Outcome::Finished(Box::new(Summary { report, finished, pictures })))
     }

@@ -39,7 +39,7 @@ fn train(device: &mut Device, path: &str, patience: Duration, after: &dyn Fn(u64
     config.model = graph.spec.clone();
     let folder = RunFolder::at(Path::new(path));
     let mut run = Run::new(device, &folder, &config, &prepared, &graph, None)?;
-    let _lock = folder.create(&config, &Origin::new(&config, name(), None)?)?;
+    let _lock = folder.create(&config, &Origin::new(&config, name(), None)?, true)?;
     let mut log = Log::new(Some(&folder.file("metrics.jsonl")), STEPS, true, false)?;
     let steps = Cell::new(0);
     device.as_gpu().expect("it runs on a GPU").patience = patience;
@@ -160,20 +160,29 @@ fn out_of_memory_is_told() {
     }
     let place = Place::new("memory");
     let run = place.path("run");
-    let mut command = std::process::Command::new("sh");
-    command.args([
-        "-c",
-        "ulimit -v 1000000; exec \"$0\" \"$@\"",
-        env!("CARGO_BIN_EXE_csae"),
-        "train",
-        "digits",
-        "--device",
-        "llvmpipe",
-    ]);
-    command.args(["-q", "--threads=2", "--batch=2048", "--set=model.layers.encoder.0.filters=256", "--out", &run]);
-    let output = command.env("LP_NUM_THREADS", "2").output().unwrap();
-    one_line(&output, 1, &["llvmpipe", "driver llvmpipe Mesa", "emory"]);
-    assert!(!Path::new(&run).exists());
+    // What the driver and the program take beside the buffers differs from machine to machine: less and less is allowed, until it is too little.
+    for kib in (600_000..=1_080_000).rev().step_by(60_000) {
+        let mut command = std::process::Command::new("sh");
+        let limited = format!("ulimit -v {kib}; exec \"$0\" \"$@\"");
+        command.args([
+            "-c",
+            &limited,
+            env!("CARGO_BIN_EXE_csae"),
+            "train",
+            "digits",
+            "--device",
+            "llvmpipe",
+            "-q",
+            "--threads=2",
+        ]);
+        command.args(["--steps=1", "--batch=2048", "--set=model.layers.encoder.0.filters=256", "--out", &run, "--force"]);
+        let output = command.env("LP_NUM_THREADS", "2").output().unwrap();
+        if !output.status.success() {
+            one_line(&output, 1, &["llvmpipe", "driver llvmpipe Mesa", "emory"]);
+            return;
+        }
+    }
+    panic!("600 MB are enough for it");
 }
 
 #[cfg(target_os = "linux")]
