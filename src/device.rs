@@ -144,9 +144,14 @@ impl Device {
     /// Bytes that a training may take: what the user allowed, and what is free where the device works in the machine's own memory and the machine
     /// tells. An adapter with memory of its own does not say.
     pub fn budget(&self) -> Option<u64> {
+        self.budget_with(0)
+    }
+
+    /// [`Device::budget`] where so many bytes of it are taken already, so that what is free is what is left beside them.
+    pub fn budget_with(&self, taken: u64) -> Option<u64> {
         let shares = self.kind_of_gpu().is_none_or(|gpu| gpu.adapter().is_software());
         let free = if shares { budget::free() } else { None };
-        [self.limit, free].into_iter().flatten().min()
+        [self.limit, free.map(|free| free.saturating_add(taken))].into_iter().flatten().min()
     }
 
     /// Allows so many bytes and no more.

@@ -11,6 +11,8 @@ pub enum Kind {
     Failed,
     /// The adapter or its driver failed. Exit status 1.
     Adapter,
+    /// An image that was there when a training began cannot be read any more. Exit status 1.
+    Data,
 }
 
 /// An error of the library.
@@ -35,6 +37,13 @@ impl Error {
     /// An adapter that failed.
     pub fn adapter(message: impl Into<String>) -> Self {
         Self { kind: Kind::Adapter, message: message.into() }
+    }
+
+    /// The same message of another kind.
+    #[must_use]
+    pub fn of(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
     }
 
     /// Adds what follows from it.

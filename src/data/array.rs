@@ -131,8 +131,13 @@ impl Array {
 
     /// The images' names: their numbers, all of one length.
     pub fn names(&self) -> Vec<String> {
-        let digits = self.count.saturating_sub(1).to_string().len();
-        (0..self.count).map(|i| format!("{i:0digits$}")).collect()
+        (0..self.count).map(|index| self.name(index)).collect()
+    }
+
+    /// An image's name: its number, with as many digits as the last one's.
+    pub fn name(&self, index: usize) -> String {
+        let digits = self.count.saturating_sub(1).max(1).ilog10() as usize + 1;
+        format!("{index:0digits$}")
     }
 
     /// One record's pixels, H,W,C.

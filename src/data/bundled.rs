@@ -58,11 +58,12 @@ fn pictures(files: &[File], columns: impl Fn(usize) -> std::ops::Range<usize>) -
     let decoded: Vec<_> = files.iter().map(|(name, bytes)| (name, decode(bytes).expect("a bundled picture decodes"))).collect();
     let mut images = Images::new(decoded.iter().map(|(_, d)| d.channels).max().unwrap_or(1));
     for (name, picture) in decoded {
-        let pixels = folder::to_channels(&picture, images.channels);
-        let (kept, c) = (columns(picture.w), images.channels);
-        let rows = pixels.chunks_exact(picture.w * c).flat_map(|row| &row[kept.start * c..kept.end * c]);
+        let (h, w) = (picture.h, picture.w);
+        let pixels = folder::to_channels(picture, images.channels);
+        let (kept, c) = (columns(w), images.channels);
+        let rows = pixels.chunks_exact(w * c).flat_map(|row| &row[kept.start * c..kept.end * c]);
         let pixels: Vec<u8> = rows.copied().collect();
-        images.push((*name).to_owned(), picture.h, kept.len(), &pixels).expect("bundled sets are small");
+        images.push((*name).to_owned(), h, kept.len(), &pixels).expect("bundled sets are small");
     }
     images
 }

@@ -1,19 +1,19 @@
 //! Folders of image files, and single ones.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 use rayon::prelude::*;
 
-use super::catalogue::{Catalogue, Item, Pixels, Place};
+use super::catalogue::{Catalogue, Places};
 use super::images::{Images, Labels, gray_to_rgb, rgb_to_gray};
-use super::{Opened, Wanted, idx};
+use super::{Opened, Pixels, Wanted, idx};
 use crate::error::{Error, Result};
 
 /// The file name endings that are taken for images.
@@ -48,11 +48,12 @@ pub struct Decoded {
 /// A line without the file's name: what is wrong and what to do.
 pub fn decode_file(path: &Path) -> Result<Decoded> {
     let failed = |e: &std::io::Error| Error::failed(format!("cannot be read ({e}); check the file and its permissions"));
-    let file = File::open(path).map_err(|e| failed(&e))?;
-    let metadata = file.metadata().map_err(|e| failed(&e))?;
+    // Before it is opened: a pipe would be waited for.
+    let metadata = std::fs::metadata(path).map_err(|e| failed(&e))?;
     if !metadata.is_file() {
         return Err(Error::usage("is not a regular file"));
     }
+    let file = File::open(path).map_err(|e| failed(&e))?;
     if metadata.len() > MAX_FILE_BYTES {
         return Err(Error::usage("is larger than 1 GiB; cut it into smaller images"));
     }
@@ -199,7 +200,8 @@ pub(super) fn gather(source: &Files, want: &Wanted, limit: u64) -> Result<Opened
     let channels = want.channels.unwrap_or(1);
     let mut gathered = Gathered {
         images: Some(Images::new(channels)),
-        catalogue: Catalogue { channels, ..Catalogue::default() },
+        channels,
+        sizes: Vec::new(),
         grows: want.channels.is_none(),
         from: Vec::new(),
         limit,
@@ -207,28 +209,42 @@ pub(super) fn gather(source: &Files, want: &Wanted, limit: u64) -> Result<Opened
     let mut skipped = Vec::new();
     let at_once = AT_ONCE * rayon::current_num_threads();
     for (part, files) in files.chunks(at_once).enumerate() {
-        let decoded: Vec<Result<Decoded>> = files.par_iter().map(|file| decode_file(&root.join(file))).collect();
+        // What is certain to exceed the limit is not held until its turn comes.
+        let held = AtomicU64::new(gathered.images.as_ref().map_or(u64::MAX / 2, |images| images.bytes.len() as u64));
+        let decode = |file: &PathBuf| -> Result<Decoded> {
+            let mut decoded = decode_file(&root.join(file))?;
+            let bytes = (decoded.h * decoded.w * want.channels.unwrap_or(decoded.channels)) as u64;
+            if held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > limit {
+                decoded.pixels = Vec::new();
+            }
+            Ok(decoded)
+        };
+        let decoded: Vec<Result<Decoded>> = files.par_iter().map(decode).collect();
         for (i, (file, decoded)) in files.iter().zip(decoded).enumerate() {
             match decoded {
-                Ok(decoded) => gathered.push(part * at_once + i, root, file, &decoded)?,
+                Ok(decoded) => gathered.push(part * at_once + i, decoded)?,
                 Err(error) if want.strict => return Err(error.at(root.join(file).display())),
                 Err(error) => skipped.push((root.join(file).display().to_string(), error.to_string())),
             }
         }
     }
-    let Gathered { images, mut catalogue, from, .. } = gathered;
-    if catalogue.is_empty() {
+    let Gathered { images, channels, sizes, from, .. } = gathered;
+    if from.is_empty() {
         let (first, why) = &skipped[0];
         let others = if skipped.len() == 1 { String::new() } else { format!(", nor can any of the other {}", skipped.len() - 1) };
         return Err(Error::usage(format!("{place}: no image can be used; {first}: {why}{others}")));
     }
-    catalogue.labels = if labelled { labels(files, &from) } else { None };
+    let labels = if labelled { labels(files, &from) } else { None };
     let pixels = match images {
         Some(mut images) => {
-            (images.names, images.labels) = (catalogue.names, catalogue.labels);
+            (images.names, images.labels) = (from.iter().map(|index| slashed(&files[*index])).collect(), labels);
             Pixels::Resident(images)
         }
-        None => Pixels::Streamed(Arc::new(catalogue)),
+        None => {
+            let mut files: Vec<PathBuf> = from.iter().map(|index| files[*index].clone()).collect();
+            files.iter_mut().for_each(PathBuf::shrink_to_fit);
+            Pixels::Streamed(Arc::new(Catalogue::new(Places::Files { root: root.to_owned(), files, sizes }, channels, labels)))
+        }
     };
     Ok(Opened { skipped, ..Opened::new(place, pixels, "") })
 }
@@ -236,7 +252,9 @@ pub(super) fn gather(source: &Files, want: &Wanted, limit: u64) -> Result<Opened
 struct Gathered {
     /// The pixels, while they fit.
     images: Option<Images>,
-    catalogue: Catalogue,
+    channels: usize,
+    /// Height and width of each.
+    sizes: Vec<[u32; 2]>,
     /// Whether the first colour image makes the set RGB.
     grows: bool,
     /// Which of the found files each image is.
@@ -245,19 +263,18 @@ struct Gathered {
 }
 
 impl Gathered {
-    /// Adds an image. The set stays gray until the first colour image, unless the channels are given.
-    fn push(&mut self, index: usize, root: &Path, file: &Path, decoded: &Decoded) -> Result<()> {
-        let Decoded { h, w, .. } = *decoded;
-        let before = self.catalogue.channels;
+    /// Adds an image, whose pixels are left out where they are certain not to fit. The set stays gray until the first colour image, unless the channels are given.
+    fn push(&mut self, index: usize, decoded: Decoded) -> Result<()> {
+        let Decoded { h, w, .. } = decoded;
+        let before = self.channels;
         if self.grows && decoded.channels > before {
-            self.catalogue.channels = decoded.channels;
+            self.channels = decoded.channels;
         }
-        let channels = self.catalogue.channels;
+        let channels = self.channels;
         self.from.push(index);
-        self.catalogue.names.push(slashed(file));
-        self.catalogue.items.push(Item::new(Place::File(root.join(file)), h, w));
+        self.sizes.push([h as u32, w as u32]);
         let held = self.images.as_ref().map_or(0, |images| images.bytes.len() / before * channels);
-        if (held + h * w * channels) as u64 > self.limit {
+        if decoded.pixels.is_empty() || (held + h * w * channels) as u64 > self.limit {
             self.images = None;
         }
         if let Some(images) = &mut self.images {
@@ -269,11 +286,11 @@ impl Gathered {
 }
 
 /// The samples as gray (1) or RGB (3).
-pub(super) fn to_channels(decoded: &Decoded, channels: usize) -> Cow<'_, [u8]> {
+pub(super) fn to_channels(decoded: Decoded, channels: usize) -> Vec<u8> {
     match (decoded.channels, channels) {
-        (1, 3) => Cow::Owned(gray_to_rgb(&decoded.pixels)),
-        (3, 1) => Cow::Owned(rgb_to_gray(&decoded.pixels)),
-        _ => Cow::Borrowed(&decoded.pixels),
+        (1, 3) => gray_to_rgb(&decoded.pixels),
+        (3, 1) => rgb_to_gray(&decoded.pixels),
+        _ => decoded.pixels,
     }
 }
 
@@ -297,7 +314,7 @@ fn labels(files: &[PathBuf], from: &[usize]) -> Option<Labels> {
 }
 
 /// The path with slashes on every system, so that names are the same everywhere.
-fn slashed(path: &Path) -> String {
+pub(super) fn slashed(path: &Path) -> String {
     path.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
 }
 

@@ -80,6 +80,13 @@ impl Images {
         self.bytes.len()
     }
 
+    /// Bytes that the set takes: pixels, table, names, labels.
+    pub fn held_bytes(&self) -> u64 {
+        let names: usize = self.names.iter().map(|name| size_of::<String>() + name.len()).sum();
+        let labels = self.labels.as_ref().map_or(0, |labels| size_of_val(&labels.of[..]));
+        (self.bytes.len() + size_of_val(&self.table[..]) + names + labels) as u64
+    }
+
     /// Adds an image (H,W,C with the set's channels).
     ///
     /// # Errors
@@ -139,12 +146,17 @@ impl Images {
 
     /// The bytes as words for the device: four a word, little end first, the last one padded with zeros.
     pub fn words(&self) -> Vec<u32> {
+        Self::words_of(&self.bytes)
+    }
+
+    /// [`Images::words`] of some bytes.
+    pub fn words_of(bytes: &[u8]) -> Vec<u32> {
         let word = |four: &[u8]| {
             let mut bytes = [0; 4];
             bytes[..four.len()].copy_from_slice(four);
             u32::from_le_bytes(bytes)
         };
-        self.bytes.chunks(4).map(word).collect()
+        bytes.chunks(4).map(word).collect()
     }
 
     /// Three words an image: byte offset, height, width.

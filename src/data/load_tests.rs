@@ -37,6 +37,21 @@ fn a_folder_is_read_in_the_order_of_paths() {
     assert!(loaded.description.ends_with("3 images of 2x3 to 6x5, gray"), "{}", loaded.description);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_pipe_among_images_is_not_waited_for() {
+    let folder = Folder::new("pipe");
+    folder.write("a.png", &png(&gray(4, 6, 1)));
+    let made = std::process::Command::new("mkfifo").arg(folder.path.join("b.png")).status();
+    if !made.is_ok_and(|status| status.success()) {
+        eprintln!("skipped a_pipe_among_images_is_not_waited_for: there is no `mkfifo` here");
+        return;
+    }
+    let loaded = read(&folder, &Wanted::default()).unwrap();
+    assert_eq!((loaded.images.len(), loaded.skipped.len()), (1, 1));
+    assert!(loaded.skipped[0].1.contains("not a regular file"), "{:?}", loaded.skipped);
+}
+
 #[test]
 fn one_colour_image_makes_the_set_rgb() {
     let folder = Folder::new("channels");

@@ -11,6 +11,7 @@ pub mod images;
 mod list;
 pub mod npy;
 pub mod patches;
+pub mod pixels;
 mod records;
 mod sample;
 
@@ -24,10 +25,11 @@ pub(crate) mod testing;
 use std::io::Read;
 use std::path::Path;
 
-pub use catalogue::{Catalogue, Handles, Pixels};
+pub use catalogue::{Catalogue, Handles, Places};
 pub use folder::{Decoded, decode, decode_file};
 pub use images::{Entry, Images, Labels, MAX_BYTES};
 pub use patches::Patch;
+pub use pixels::Pixels;
 pub use sample::Sample;
 
 use crate::error::{Error, Result, did_you_mean};
@@ -138,17 +140,13 @@ pub fn open(source: &str, want: &Wanted, limit: u64) -> Result<Opened> {
         return Ok(Opened::new(source, Pixels::Resident(folder::load_file(path, want)?), ""));
     }
     if let Some((array, labels)) = idx::to_stream(path, limit)? {
-        return records::open(source, vec![(path.to_owned(), array)], array_names, labels, want, limit, "");
+        return records::open(source, vec![(path.to_owned(), array)], labels, want, limit, "");
     }
     let mut images = idx::load(path)?;
     if let Some(channels) = want.channels {
         images.convert_channels(channels).map_err(|e| e.at(source))?;
     }
     Ok(Opened::new(source, Pixels::Resident(images), ""))
-}
-
-fn array_names(arrays: &[(std::path::PathBuf, array::Array)]) -> Vec<String> {
-    arrays.iter().flat_map(|(_, array)| array.names()).collect()
 }
 
 /// What to say about skipped files: a line that counts them, and a line each for the first `most`.

@@ -24,23 +24,56 @@ pub fn grid(images: &Images, h: usize, w: usize, limit: usize, seed: u64) -> Vec
     grid_of(images.table.iter().map(|e| (e.h, e.w)), h, w, limit, seed)
 }
 
-/// [`grid`] over images of which only the sizes (height, width) are known.
+/// [`grid`] over images of which only the sizes (height, width) are known. No more patches are listed than are wanted.
 pub fn grid_of(sizes: impl Iterator<Item = (usize, usize)>, h: usize, w: usize, limit: usize, seed: u64) -> Vec<Patch> {
-    assert!(h > 0 && w > 0, "a patch has pixels");
-    let mut patches = Vec::new();
-    for (image, size) in sizes.enumerate() {
-        let (rows, columns) = (size.0 / h, size.1 / w);
-        let (top, left) = ((size.0 - rows * h) / 2, (size.1 - columns * w) / 2);
-        for row in 0..rows {
-            patches.extend((0..columns).map(|column| Patch { image, top: top + row * h, left: left + column * w }));
-        }
-    }
-    if limit == 0 || patches.len() <= limit {
-        return patches;
+    let tilings: Vec<Tiling> = sizes.map(|size| Tiling::of(size, h, w)).collect();
+    let count: usize = tilings.iter().map(|tiling| tiling.count()).sum();
+    let patches = tilings.iter().enumerate().flat_map(|(image, tiling)| {
+        (0..tiling.count()).map(move |number| {
+            let (top, left) = tiling.place(number);
+            Patch { image, top, left }
+        })
+    });
+    if limit == 0 || count <= limit {
+        return patches.collect();
     }
     let mut stream = Stream::new(seed, "patches");
-    let bound = |i: usize| (i as u128 * patches.len() as u128 / limit as u128) as usize;
-    (0..limit).map(|i| patches[bound(i) + stream.below(bound(i + 1) - bound(i))]).collect()
+    let bound = |i: usize| (i as u128 * count as u128 / limit as u128) as usize;
+    let mut chosen = (0..limit).map(|i| bound(i) + stream.below(bound(i + 1) - bound(i))).peekable();
+    patches.enumerate().filter(|(number, _)| chosen.next_if_eq(number).is_some()).map(|(_, patch)| patch).collect()
+}
+
+/// The patches of a grid over one image.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tiling {
+    rows: u32,
+    columns: u32,
+    top: u32,
+    left: u32,
+    h: u32,
+    w: u32,
+}
+
+impl Tiling {
+    /// Over an image of a size (height, width); sides fit into 32 bits.
+    pub(super) fn of(size: (usize, usize), h: usize, w: usize) -> Self {
+        assert!(h > 0 && w > 0, "a patch has pixels");
+        let (rows, columns) = (size.0 / h, size.1 / w);
+        let (top, left) = ((size.0 - rows * h) / 2, (size.1 - columns * w) / 2);
+        let [rows, columns, top, left, h, w] = [rows, columns, top, left, h, w].map(|side| side as u32);
+        Self { rows, columns, top, left, h, w }
+    }
+
+    /// Number of patches.
+    pub(super) const fn count(self) -> usize {
+        self.rows as usize * self.columns as usize
+    }
+
+    /// First row and first column of a patch, in reading order.
+    pub(super) const fn place(self, number: usize) -> (usize, usize) {
+        let (row, column) = (number / self.columns as usize, number % self.columns as usize);
+        (self.top as usize + row * self.h as usize, self.left as usize + column * self.w as usize)
+    }
 }
 
 /// Every patch of the grid as an image of its own, with the name and the label of the image that it comes from.

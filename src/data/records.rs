@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::array::Array;
-use super::catalogue::{Catalogue, Item, Pixels, Place};
+use super::catalogue::{Catalogue, Places, name_of_record};
 use super::images::{Images, Labels};
-use super::{Opened, Wanted, cifar as cifar_file, npy as npy_file};
+use super::{Opened, Pixels, Wanted, cifar as cifar_file, npy as npy_file};
 use crate::error::{Error, Result};
 
 type Arrays = Vec<(PathBuf, Array)>;
@@ -38,14 +38,7 @@ pub(super) fn cifar(source: &Path, files: &[PathBuf], want: &Wanted, limit: u64)
     let kind = found.unwrap_or(cifar_file::Kind::Cifar10);
     let folder = if source.is_dir() { source } else { source.parent().unwrap_or(Path::new("")) };
     let labels = Labels { classes: cifar_file::classes(folder, kind), of };
-    let several = files.len() > 1;
-    let names = |arrays: &[(PathBuf, Array)]| {
-        let prefix = |path: &Path| {
-            if several { format!("{}/", path.file_name().unwrap_or_default().to_string_lossy()) } else { String::new() }
-        };
-        arrays.iter().flat_map(|(path, a)| a.names().into_iter().map(move |n| format!("{}{n}", prefix(path)))).collect()
-    };
-    open(&source.display().to_string(), arrays, names, Some(labels), want, limit, "")
+    open(&source.display().to_string(), arrays, Some(labels), want, limit, "")
 }
 
 /// An npy file, with labels beside it where there are some.
@@ -67,14 +60,13 @@ pub(super) fn npy(path: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
         Ok(labels)
     });
     let note = if array.sample == super::array::Sample::U8 { "" } else { ", floats rounded to 8 bits" };
-    open(&path.display().to_string(), vec![(path.to_owned(), array)], super::array_names, labels.transpose()?, want, limit, note)
+    open(&path.display().to_string(), vec![(path.to_owned(), array)], labels.transpose()?, want, limit, note)
 }
 
 /// Reads arrays into memory, or leaves them in their files where they would exceed `limit`.
 pub(super) fn open(
     source: &str,
     arrays: Arrays,
-    names: impl FnOnce(&[(PathBuf, Array)]) -> Vec<String>,
     labels: Option<Labels>,
     want: &Wanted,
     limit: u64,
@@ -84,15 +76,9 @@ pub(super) fn open(
     let channels = want.channels.unwrap_or(from);
     // the empty set converts wherever a full one does
     Images::new(from).convert_channels(channels).map_err(|e| e.at(source))?;
-    let names = names(&arrays);
     let total: u64 = arrays.iter().map(|(_, array)| array.total()).sum();
     if total.max(total / from as u64 * channels as u64) > limit {
-        let records = |(array, (_, of)): (usize, &(PathBuf, Array))| {
-            let (h, w) = (of.h, of.w);
-            (0..of.count).map(move |index| Item::new(Place::Record { array, index }, h, w))
-        };
-        let items = arrays.iter().enumerate().flat_map(records).collect();
-        let catalogue = Catalogue { items, channels, names, labels, arrays: Arc::new(arrays) };
+        let catalogue = Catalogue::new(Places::Records(arrays), channels, labels);
         return Ok(Opened::new(source, Pixels::Streamed(Arc::new(catalogue)), note));
     }
     let mut images = Images::new(from);
@@ -106,7 +92,9 @@ pub(super) fn open(
         images.bytes.extend(part.bytes);
         images.table.extend(part.table.into_iter().map(|e| super::Entry { offset: start + e.offset, ..e }));
     }
-    (images.names, images.labels) = (names, labels);
+    let named = |array: usize| (0..arrays[array].1.count).map(move |index| (array, index));
+    let names = (0..arrays.len()).flat_map(named).map(|(array, index)| name_of_record(&arrays, array, index));
+    (images.names, images.labels) = (names.collect(), labels);
     images.convert_channels(channels).map_err(|e| e.at(source))?;
     Ok(Opened::new(source, Pixels::Resident(images), note))
 }

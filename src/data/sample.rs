@@ -7,10 +7,10 @@ use super::{Images, Opened, Pixels, Wanted, bundled, open};
 use crate::error::{Error, Result};
 use crate::shape::Dims;
 
-/// Bytes of patches that are read at once however little memory is allowed.
-const LEAST: u64 = 16 << 20;
-/// Parts are whole multiples of this many patches, as batches are.
+/// Parts are whole multiples of this many patches, as batches are, unless memory is scarce.
 const STEP: usize = 64;
+/// Bytes of a patch that is read beside its pixels: its place, its name, an entry of the table.
+const ENTRY: usize = 160;
 
 /// Patches of a source.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub struct Sample {
     patches: Vec<Patch>,
     dims: Dims,
     part: usize,
+    /// Files that are decoded at once.
+    at_once: usize,
     /// One line: the source, how many images of which size.
     pub description: String,
     /// Files passed over, with reasons.
@@ -47,13 +49,30 @@ impl Sample {
             Pixels::Resident(images) => images.ensure_at_least(dims.h, dims.w).map(drop)?,
             Pixels::Streamed(catalogue) => Arc::make_mut(catalogue).ensure_at_least(dims.h, dims.w)?,
         }
-        let patches = grid_of(pixels.sizes().into_iter(), dims.h, dims.w, wanted, 0);
+        let patches = grid_of(pixels.sizes(), dims.h, dims.w, wanted, 0);
         if patches.is_empty() {
             return Err(Error::usage(format!("{source}: no image gives a patch of {dims}")));
         }
-        let fitting = usize::try_from(limit.max(LEAST)).unwrap_or(usize::MAX) / dims.len();
-        let part = (fitting / STEP).max(1) * STEP;
-        Ok(Self { pixels, patches, dims, part, description, skipped })
+        // Of what streamed data may take, half is for the patches of a part and half for what they are cut from.
+        let half = usize::try_from(limit / 2).unwrap_or(usize::MAX);
+        let fitting = half / each(dims);
+        let part = if fitting < STEP { fitting.max(1) } else { fitting / STEP * STEP };
+        let at_once = match &pixels {
+            Pixels::Resident(_) => 1,
+            Pixels::Streamed(catalogue) => half / (catalogue.reading_bytes() as usize).max(1),
+        };
+        let at_once = at_once.clamp(1, rayon::current_num_threads());
+        Ok(Self { part: part.min(patches.len()), pixels, patches, dims, at_once, description, skipped })
+    }
+
+    /// Bytes that the images take, with what is read of them at once and what is counted of each.
+    pub fn bytes(&self) -> u64 {
+        let reading = match &self.pixels {
+            Pixels::Resident(_) => 0,
+            Pixels::Streamed(catalogue) => self.at_once as u64 * catalogue.reading_bytes() + (self.part * each(self.dims)) as u64,
+        };
+        let counted = (self.patches.len() * (size_of::<Patch>() + size_of::<u32>())) as u64;
+        self.pixels.held_bytes() + counted + reading
     }
 
     /// Patches in all.
@@ -74,12 +93,17 @@ impl Sample {
         match &self.pixels {
             Pixels::Resident(images) => look(images, &self.patches),
             Pixels::Streamed(catalogue) => self.patches.chunks(self.part).try_for_each(|part| {
-                let images = catalogue.windows(part, self.dims.h, self.dims.w).collect()?;
+                let images = catalogue.windows(part, self.dims.h, self.dims.w).collect_at_once(self.at_once)?;
                 let whole: Vec<Patch> = (0..images.len()).map(|image| Patch { image, top: 0, left: 0 }).collect();
                 look(&images, &whole)
             }),
         }
     }
+}
+
+/// Bytes of a patch of a part: as it is cut, and in the set that it joins.
+const fn each(dims: Dims) -> usize {
+    2 * dims.len() + ENTRY
 }
 
 #[cfg(test)]

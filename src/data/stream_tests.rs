@@ -2,9 +2,10 @@
 
 use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
 
+use super::array::{Array, Sample};
 use super::patches::grid;
 use super::testing::{Folder, encoded};
-use super::{Catalogue, Handles, Images, Pixels, Wanted, open, patches, tell_skipped};
+use super::{Catalogue, Handles, Images, Pixels, Places, Wanted, open, patches, tell_skipped};
 
 const MUCH: u64 = 1 << 30;
 
@@ -27,8 +28,11 @@ fn both(source: &str, want: &Wanted) -> (Images, Catalogue) {
 fn same(images: &Images, catalogue: &Catalogue) {
     let mut handles = Handles::default();
     assert_eq!(catalogue.len(), images.len());
+    assert!((0..images.len()).all(|i| catalogue.name(i) == images.names[i]));
+    let (streamed, resident) = (Pixels::Streamed(catalogue.clone().into()), Pixels::Resident(images.clone()));
+    assert!((0..images.len()).all(|i| streamed.follows(i) == resident.follows(i)));
     for i in (0..images.len()).rev() {
-        assert_eq!(catalogue.items[i].result(), (images.table[i].h, images.table[i].w));
+        assert_eq!(catalogue.size(i), (images.table[i].h, images.table[i].w));
         assert!(catalogue.read(i, &mut handles).unwrap() == images.image(i), "image {i}");
     }
     assert!(catalogue.collect().unwrap() == *images);
@@ -46,7 +50,7 @@ fn same_in_every_fit(source: &str, want: &Wanted) {
     large.ensure_at_least(12, 10).unwrap();
     large_of.ensure_at_least(12, 10).unwrap();
     same(&large, &large_of);
-    same(&patches::images(&large, 5, 4).unwrap(), &large_of.patches(5, 4));
+    same(&patches::images(&large, 5, 4).unwrap(), &large_of.patches(5, 4).unwrap());
     let chosen = grid(&large, 5, 4, 7, 3);
     let cut = large_of.windows(&chosen, 5, 4).collect().unwrap();
     assert_eq!(patches::cut(&cut, &grid(&cut, 5, 4, 7, 3), 5, 4), patches::cut(&large, &chosen, 5, 4));
@@ -118,6 +122,27 @@ fn files_of_records_stream() {
     std::io::Write::write_all(&mut packed, &idx).unwrap();
     let packed = folder.write("packed-idx3.gz", &packed.finish().unwrap());
     assert!(open(packed.to_str().unwrap(), &Wanted::default(), 100).unwrap_err().to_string().contains("gunzip"));
+}
+
+#[test]
+fn patches_and_records_are_not_listed() {
+    // A million patches of one file, of which the size is enough.
+    let places = Places::Files { root: "photos".into(), files: vec!["a/one.png".into()], sizes: vec![[4000, 4002]] };
+    let file = Catalogue::new(places, 1, None);
+    let patches = file.patches(4, 4).unwrap();
+    assert_eq!((patches.len(), patches.held_bytes() - file.held_bytes()), (1_000_000, 8));
+    assert_eq!((patches.name(999_999).as_str(), patches.follows(999_999), patches.follows(0)), ("a/one.png", true, false));
+    assert!(file.patches(4000, 4001).unwrap().len() == 1 && file.patches(1, 1).unwrap().len() == 4000 * 4002);
+    // Ten million records, of which a tenth is held out.
+    let array = Array { start: 8, count: 10_000_000, skip: 0, h: 9, w: 9, c: 1, planar: false, sample: Sample::U8 };
+    let records = Catalogue::new(Places::Records(vec![("x.npy".into(), array)]), 1, None);
+    assert!(records.held_bytes() < 200, "{}", records.held_bytes());
+    assert_eq!((records.name(42).as_str(), records.len(), records.size(7)), ("0000042", 10_000_000, (9, 9)));
+    let (train, validation) = records.split(0.1, 1);
+    assert_eq!((train.held_bytes() - records.held_bytes(), validation.len()), (4 * 9_000_000, 1_000_000));
+    let many = Places::Files { root: "".into(), files: vec!["a.png".into(); 300], sizes: vec![[4000, 4000]; 300] };
+    let refused = Catalogue::new(many, 1, None).patches(1, 1).unwrap_err().to_string();
+    assert!(refused.contains("patches of 1x1"), "{refused}");
 }
 
 #[test]

@@ -135,7 +135,7 @@ impl Fit<'_> {
             Pixels::Resident(images) if cut => Ok(Pixels::Resident(patches::images(&images, h, w)?)),
             Pixels::Resident(images) => Ok(Pixels::Resident(images)),
             Pixels::Streamed(catalogue) => {
-                let catalogue = if cut { Arc::new(catalogue.patches(h, w)) } else { catalogue };
+                let catalogue = if cut { Arc::new(catalogue.patches(h, w)?) } else { catalogue };
                 self.settle(catalogue)
             }
         }

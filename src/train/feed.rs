@@ -4,22 +4,44 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::order::Samples;
-use super::prefetch::{Prefetch, Source};
+use super::prefetch::{Ahead, Prefetch, Source};
 use super::step::Resident;
-use crate::data::Pixels;
+use crate::data::{Images, Pixels};
 use crate::device::{Device, Program};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::ops::{Augment, GatherBatch, StepParams, View};
 use crate::shape::Dims;
-use crate::spec::DataSpec;
+use crate::spec::{Config, DataSpec};
 
 /// From a byte to the 0–1 scale.
 const SCALE: f64 = 1.0 / 255.0;
 
+/// Words of the images that are laid onto the device at once.
+const PIECE: usize = 4 << 20;
+
+/// The samples of an epoch, of the size `dims`: crops of larger images. Where they are fewer than a batch holds, each comes more than once.
+///
+/// # Errors
+/// When there are none, or too many.
+pub fn samples(pixels: &Pixels, dims: Dims, spec: &DataSpec, batch: usize) -> Result<Samples> {
+    let exact = pixels.common_size() == Some((dims.h, dims.w));
+    let count = |(h, w): (usize, usize)| match (exact, spec.crops_per_image) {
+        (true, _) => 1,
+        (false, 0) => (h * w).div_ceil(dims.area()),
+        (false, crops) => crops,
+    };
+    let of = pixels.sizes().enumerate().map(|(image, size)| (count(size), pixels.follows(image)));
+    let samples = Samples::new(of, dims, batch)?;
+    if samples.is_empty() {
+        return Err(Error::usage("there are no images to train on"));
+    }
+    Ok(samples)
+}
+
 /// Where batches come from.
 #[derive(Debug)]
 pub struct Feed {
-    samples: Samples,
+    samples: Arc<Samples>,
     batch: usize,
     /// Parts that a batch is taken in.
     parts: usize,
@@ -34,6 +56,22 @@ pub struct Feed {
     pub waited: Duration,
 }
 
+/// Words that images take on the device.
+fn words(images: &Images) -> usize {
+    images.bytes.len().div_ceil(4)
+}
+
+/// Bytes that images take where batches are gathered from them, with the table as it is written.
+pub fn gathered_bytes(images: &Images) -> u64 {
+    4 * (words(images) + 2 * 3 * images.len()) as u64
+}
+
+/// Bytes of the host's memory that a batch of streamed samples takes, and a part of it on its way to the device.
+pub fn batch_bytes(dims: Dims, [batch, parts]: [usize; 2]) -> u64 {
+    let [batch, part] = [batch, batch / parts].map(|samples| (samples as u64).saturating_mul(dims.len() as u64));
+    batch.saturating_add(part.saturating_mul(4))
+}
+
 #[derive(Debug)]
 enum Way {
     /// The bytes lie on the device.
@@ -45,86 +83,54 @@ enum Way {
 }
 
 impl Feed {
-    /// Lays the images onto the device if they fit. A batch is taken in equal parts, whose number is given beside its size.
+    /// Lays the images onto the device if they fit, or begins to read them.
     pub fn new(
         device: &mut Device,
         pixels: &Pixels,
+        samples: Samples,
         dims: Dims,
-        spec: &DataSpec,
-        [batch, parts]: [usize; 2],
-        seed: u64,
+        config: &Config,
+        ahead: Ahead,
     ) -> Result<Self> {
+        let (spec, seed, batch, parts) = (&config.data, config.seed, config.train.batch, config.train.accumulate);
         let exact = pixels.common_size() == Some((dims.h, dims.w));
-        let (names, mut file) = (pixels.names(), 0);
-        let counts: Vec<(usize, u32)> = pixels
-            .sizes()
-            .into_iter()
-            .enumerate()
-            .map(|(i, (h, w))| {
-                let cover = (h * w).div_ceil(dims.area());
-                file += u32::from(i > 0 && names[i] != names[i - 1]);
-                (
-                    if exact {
-                        1
-                    } else if spec.crops_per_image > 0 {
-                        spec.crops_per_image
-                    } else {
-                        cover
-                    },
-                    file,
-                )
-            })
-            .collect();
-        // Fewer samples than a batch holds: each comes more than once.
-        let samples = Samples::new(&counts, dims, batch);
-        if samples.is_empty() {
-            return Err(Error::usage("there are no images to train on"));
-        }
         let augment = Augment { crop: !exact, flip_x: spec.flip_x, flip_y: spec.flip_y };
         let steps_per_epoch = samples.len() / batch;
-        let images = match pixels {
-            Pixels::Resident(images) => images,
+        let samples = Arc::new(samples);
+        let way = match pixels {
             Pixels::Streamed(catalogue) => {
                 let values = (0..256).map(|byte| (f64::from(byte) * SCALE) as f32).collect();
-                let source = Source { catalogue: Arc::clone(catalogue), samples: samples.clone(), batch, seed, dims, augment };
-                let prefetch = Prefetch::new(source, rayon::current_num_threads());
-                let way = Way::Stream { prefetch, values, batch: Vec::new() };
-                return Ok(Self {
-                    samples,
-                    batch,
-                    parts,
-                    seed,
-                    steps_per_epoch,
-                    augment,
-                    way,
-                    epoch: None,
-                    waited: Duration::ZERO,
-                });
+                let samples = Arc::clone(&samples);
+                let source = Source { catalogue: Arc::clone(catalogue), samples, batch, seed, dims, augment };
+                Way::Stream { prefetch: Prefetch::new(source, ahead), values, batch: Vec::new() }
             }
-        };
-        let words = images.words();
-        let fits = words.len().max(samples.len()) as u64 <= device.max_elements();
-        let way = if fits {
-            let lay = |device: &mut Device| Self::lay(device, &words, &images.table_words(), samples.len());
-            let (bytes, table, order) = lay(device)?;
-            Way::Resident { bytes, table, order }
-        } else {
-            let mut cpu = Device::cpu();
-            let (bytes, table, order) = Self::lay(&mut cpu, &words, &images.table_words(), samples.len())?;
-            let n = batch / parts;
-            let x = cpu.alloc_real("batch", n * dims.len())?;
-            let gather = GatherBatch { n, dims, augment, scale: SCALE, shift: 0.0, bytes, table, order, x };
-            let program = cpu.compile(vec![gather.into()])?;
-            Way::Host { cpu: Box::new(cpu), program, order, x }
+            Pixels::Resident(images) if words(images).max(samples.len()) as u64 <= device.max_elements() => {
+                let (bytes, table, order) = Self::lay(device, images, samples.len())?;
+                Way::Resident { bytes, table, order }
+            }
+            Pixels::Resident(images) => {
+                let mut cpu = Device::cpu();
+                let (bytes, table, order) = Self::lay(&mut cpu, images, samples.len())?;
+                let n = batch / parts;
+                let x = cpu.alloc_real("batch", n * dims.len())?;
+                let gather = GatherBatch { n, dims, augment, scale: SCALE, shift: 0.0, bytes, table, order, x };
+                let program = cpu.compile(vec![gather.into()])?;
+                Way::Host { cpu: Box::new(cpu), program, order, x }
+            }
         };
         Ok(Self { samples, batch, parts, seed, steps_per_epoch, augment, way, epoch: None, waited: Duration::ZERO })
     }
 
-    fn lay(device: &mut Device, words: &[u32], table: &[u32], samples: usize) -> Result<(View, View, View)> {
-        let bytes = device.alloc_words("training set", words.len())?;
-        device.write_words(bytes, words);
+    /// In pieces, so that the images are not in memory once more.
+    fn lay(device: &mut Device, images: &Images, samples: usize) -> Result<(View, View, View)> {
+        let bytes = device.alloc_words("training set", words(images))?;
+        for (i, piece) in images.bytes.chunks(4 * PIECE).enumerate() {
+            let piece = Images::words_of(piece);
+            device.write_words(bytes.part(i * PIECE, piece.len()), &piece);
+        }
+        let table = images.table_words();
         let place = device.alloc_words("table of images", table.len())?;
-        device.write_words(place, table);
+        device.write_words(place, &table);
         Ok((bytes, place, device.alloc_words("order of the epoch", samples)?))
     }
 
@@ -136,14 +142,6 @@ impl Feed {
         }
     }
 
-    /// Bytes of the images on the device.
-    pub fn resident_bytes(&self) -> u64 {
-        match self.way {
-            Way::Resident { bytes, .. } => 4 * bytes.len as u64,
-            Way::Host { .. } | Way::Stream { .. } => 0,
-        }
-    }
-
     /// Makes a part of the batch of a step ready: sets the step's cursor, writes a new epoch's order, and fills `x` if the host gathers.
     pub fn advance(&mut self, device: &mut Device, params: &mut StepParams, part: usize, x: View) -> Result<()> {
         let epoch = u64::from(params.step) / self.steps_per_epoch as u64;
@@ -152,7 +150,8 @@ impl Feed {
         if let Way::Stream { prefetch, values, batch } = &mut self.way {
             if part == 0 {
                 let asked = Instant::now();
-                *batch = prefetch.take(u64::from(params.step))?;
+                batch.clear();
+                prefetch.take(u64::from(params.step), batch).map_err(|error| error.of(Kind::Data))?;
                 self.waited += asked.elapsed();
             }
             let bytes = &batch[part * x.len..][..x.len];

@@ -1,16 +1,19 @@
 //! What a training takes, and whether it may.
 
-use super::prefetch::Prefetch;
+use super::data::Prepared;
+use super::feed;
+use super::order::Samples;
+use super::prefetch::Ahead;
 use super::step::{self, Planned};
 use super::trainer;
-use crate::data::Pixels;
+use crate::data::{Patch, Pixels};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::{Graph, Purpose, Store};
 use crate::spec::Config;
 use crate::tasks::infer::Inference;
 
-/// What a training takes on its device, in bytes.
+/// What a training takes, on its device and in the host's memory, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryPlan {
     /// Parameters, gradients and optimiser state.
@@ -19,9 +22,9 @@ pub struct MemoryPlan {
     pub activations: u64,
     /// The same without reuse.
     pub unshared: u64,
-    /// The training set, where it is resident.
+    /// The training set where it is in memory, lists of its images and samples, and what is read ahead.
     pub data: u64,
-    /// Activations of the validation's forward pass.
+    /// Images to validate on, and the activations of a forward pass.
     pub validation: u64,
 }
 
@@ -56,8 +59,59 @@ impl Allowed {
     }
 }
 
-/// Fails, with the figures and what would fit, if the training cannot. Nothing has been made yet.
-pub(super) fn check(device: &Device, config: &Config, graph: &Graph, purpose: Purpose, pixels: &Pixels) -> Result<()> {
+/// A training before anything of it has been made.
+#[derive(Debug)]
+pub(super) struct Intended<'a> {
+    pub config: &'a Config,
+    pub graph: &'a Graph,
+    pub purpose: Purpose,
+    pub prepared: &'a Prepared,
+    pub samples: &'a Samples,
+}
+
+/// Bytes that do not depend on the batch.
+#[derive(Clone, Copy, Debug)]
+struct Fixed {
+    parameters: u64,
+    /// Images, and lists that grow with their number.
+    data: u64,
+    /// Images to validate on, and the pass over a batch of them.
+    validation: u64,
+    /// The losses that are not logged yet.
+    losses: u64,
+}
+
+impl Fixed {
+    fn of(device: &Device, of: &Intended, store: &Store) -> Self {
+        let Intended { config, graph, prepared, samples, .. } = *of;
+        let on_the_device = match &prepared.train {
+            Pixels::Resident(images) => feed::gathered_bytes(images),
+            Pixels::Streamed(_) => 0,
+        };
+        let dims = graph.nodes[0].dims;
+        let patches: usize = prepared.validation.table.iter().map(|e| (e.h / dims.h) * (e.w / dims.w)).sum();
+        let wanted = if config.data.validation_patches == 0 { patches } else { config.data.validation_patches };
+        let chosen = (patches.min(wanted) * size_of::<Patch>()) as u64;
+        // A pass over as many samples as it may look at at once.
+        let pass = Inference::new(graph, store).planned_bytes(device, usize::MAX);
+        Self {
+            parameters: store.bytes(),
+            data: prepared.train.held_bytes() + on_the_device + samples.bytes(),
+            validation: prepared.validation.held_bytes() + chosen + pass,
+            losses: (4 * step::WIDTH as u64 * trainer::slots(config.train.log_every))
+                .saturating_mul(config.train.accumulate as u64),
+        }
+    }
+
+    const fn all(self) -> u64 {
+        (self.parameters + self.data + self.validation).saturating_add(self.losses)
+    }
+}
+
+/// How far ahead images may be read, where they are streamed, so that the training fits. Fails, with the figures and what would fit, if it cannot. Nothing
+/// has been made yet.
+pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
+    let Intended { config, graph, purpose, prepared, samples } = *of;
     let store = Store::layout(graph, purpose);
     let mib = |bytes: u64| bytes >> 20;
     let one = device.max_elements() * 4;
@@ -81,33 +135,38 @@ pub(super) fn check(device: &Device, config: &Config, graph: &Graph, purpose: Pu
             mib(one)
         )));
     }
-    let threads = rayon::current_num_threads();
-    let streamed = if matches!(pixels, Pixels::Streamed(_)) { Prefetch::most_bytes(graph.nodes[0].dims, threads) } else { 0 };
-    // Validation's pass, of as many samples as it may look at at once.
-    let validation = Inference::new(graph, &store).planned_bytes(device, usize::MAX);
-    let fixed = store.bytes() + pixels.resident_bytes() + streamed + validation;
-    let budget = device.budget();
-    if let Some(budget) = budget.filter(|budget| *budget <= fixed) {
+    let (dims, threads) = (graph.nodes[0].dims, rayon::current_num_threads());
+    let streamed = if let Pixels::Streamed(catalogue) = &prepared.train { Some(catalogue) } else { None };
+    let least = streamed.map_or(0, |catalogue| Ahead::LEAST.bytes(samples, catalogue, dims));
+    let fixed = Fixed::of(device, of, &store);
+    // The images that are in memory are no longer free.
+    let budget = device.budget_with(prepared.train.held_bytes() + prepared.validation.held_bytes());
+    if let Some(budget) = budget.filter(|budget| *budget <= fixed.all().saturating_add(least)) {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         return Err(Error::usage(format!(
-            "parameters {:.1} MiB, data {:.1}, images read ahead {:.1}, validation {:.1}: that leaves nothing of {:.1} MiB for a step; \
-             use a smaller model, fewer --threads or a larger --max-memory",
-            mib(store.bytes()),
-            mib(pixels.resident_bytes()),
-            mib(streamed),
-            mib(validation),
+            "parameters {:.1} MiB, data {:.1}, images read ahead {:.1}, validation {:.1}, losses to be logged {:.1}: that leaves nothing of {:.1} MiB for a step; \
+             use a smaller model, a lower data.validation_patches or a larger --max-memory",
+            mib(fixed.parameters),
+            mib(fixed.data),
+            mib(least),
+            mib(fixed.validation),
+            mib(fixed.losses),
             mib(budget)
         )));
     }
-    let allowed = Allowed { one, own: budget.map(|budget| budget.saturating_sub(fixed)) };
+    let allowed = Allowed { one, own: budget.map(|budget| budget - fixed.all() - least) };
+    let (batch, parts) = (config.train.batch, config.train.accumulate);
     let needs = |n: usize| {
         let spec = trainer::spec(device, config, graph, &store, None, store.weights)?;
-        step::planned_bytes(&step::StepSpec { n, ..spec })
+        let mut planned = step::planned_bytes(&step::StepSpec { n, ..spec })?;
+        let host = streamed.map_or(0, |_| feed::batch_bytes(dims, [n.saturating_mul(parts), parts]));
+        planned.total = planned.total.saturating_add(host).saturating_add(samples.order_bytes(n.saturating_mul(parts)));
+        Ok::<Planned, Error>(planned)
     };
-    let (batch, parts) = (config.train.batch, config.train.accumulate);
     let planned = needs(batch / parts)?;
     if allowed.holds(planned) {
-        return Ok(());
+        let room = budget.map_or(u64::MAX, |budget| budget - fixed.all() - planned.total);
+        return Ok(streamed.map_or(Ahead::LEAST, |catalogue| Ahead::within(room, threads, samples, catalogue, dims)));
     }
     // By halves, which assumes that a larger batch never needs less.
     let (mut fitting, mut beyond) = (0, batch / parts);
@@ -126,11 +185,23 @@ pub(super) fn check(device: &Device, config: &Config, graph: &Graph, purpose: Pu
     } else {
         format!(
             "train.batch = {batch}: parameters, data and validation take {:.1} MiB and the step {:.1} MiB, of {:.1} MiB that it may take; {advice}",
-            fixed as f64 / f64::from(1 << 20),
+            (fixed.all() + least) as f64 / f64::from(1 << 20),
             planned.total as f64 / f64::from(1 << 20),
             budget.unwrap_or(0) as f64 / f64::from(1 << 20)
         )
     }))
+}
+
+/// What a training takes beside its parameters and activations: images and lists, what is read ahead, and a batch on its way.
+pub(super) fn data_bytes(of: &Intended, ahead: Ahead) -> u64 {
+    let Intended { config, graph, prepared, samples, .. } = *of;
+    let (dims, batch) = (graph.nodes[0].dims, [config.train.batch, config.train.accumulate]);
+    let lists = prepared.train.held_bytes() + samples.bytes() + samples.order_bytes(batch[0]);
+    lists
+        + match &prepared.train {
+            Pixels::Resident(images) => feed::gathered_bytes(images),
+            Pixels::Streamed(catalogue) => ahead.bytes(samples, catalogue, dims) + feed::batch_bytes(dims, batch),
+        }
 }
 
 /// What would fit, where so many samples at once do.
@@ -138,7 +209,9 @@ fn advice(batch: usize, parts: usize, fitting: usize) -> String {
     if fitting == 0 {
         return "not even one sample would fit: use a smaller model".to_owned();
     }
-    let more = (parts + 1..=batch).find(|parts| batch.is_multiple_of(*parts) && batch / parts <= fitting);
+    // The least number of equal parts that fit; a batch that no memory holds is not searched to its end.
+    let least = batch.div_ceil(fitting).max(parts + 1);
+    let more = (least..=batch).take(1 << 20).find(|parts| batch.is_multiple_of(*parts));
     let accumulate = more.map_or(String::new(), |parts| format!(", or this one by --accumulate {parts}"));
     format!("a batch of {} would fit{accumulate}", fitting * parts)
 }

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use crate::error::{Error, Result};
 use crate::rng::Stream;
 use crate::shape::Dims;
 
@@ -13,6 +14,8 @@ use crate::shape::Dims;
 const VISIT: usize = 32;
 /// Visits of a group, where they are small.
 const GROUP: usize = 64;
+/// Epochs whose orders are kept at once: threads work at the end of one and the start of the next.
+pub(super) const ORDERS: usize = 2;
 
 /// Samples of a visit: no more than 1 MiB.
 fn visit(dims: Dims) -> usize {
@@ -24,18 +27,17 @@ fn group(visit: usize, dims: Dims) -> usize {
     ((32 << 20) / (visit * dims.len())).clamp(GROUP / 2, GROUP)
 }
 
-/// Samples of a group at most.
-pub(super) fn most_samples(dims: Dims) -> usize {
-    let visit = visit(dims);
-    group(visit, dims) * visit
-}
-
-/// The samples of an epoch before they are shuffled, and how they are taken.
+/// The samples of an epoch before they are shuffled, and how they are taken. What it keeps grows with the images and visits alone.
 #[derive(Clone, Debug)]
 pub struct Samples {
-    /// The image of each.
-    images: Vec<u32>,
-    visits: Vec<Range<usize>>,
+    /// The first sample of each image, and the end; none where every image gives one.
+    starts: Option<Vec<u32>>,
+    /// The first sample of each visit, and the end.
+    visits: Vec<u32>,
+    /// Samples of all images.
+    once: usize,
+    /// How often all of them come in an epoch.
+    rounds: usize,
     /// Visits of a group.
     group: usize,
 }
@@ -50,50 +52,78 @@ pub struct Order {
 }
 
 impl Samples {
-    /// Samples of the size `dims` of images in order, each with its number of samples and the file that it comes from; the whole list again until there
-    /// are `least`.
-    pub fn new(images: &[(usize, u32)], dims: Dims, least: usize) -> Self {
+    /// Samples of the size `dims` of images in order, each with its number of samples and whether it comes from the same file as the one before; the whole
+    /// list again until there are `least`.
+    ///
+    /// # Errors
+    /// When there are more samples than can be numbered.
+    pub fn new(images: impl Iterator<Item = (usize, bool)>, dims: Dims, least: usize) -> Result<Self> {
         let visit = visit(dims);
-        let group = group(visit, dims);
-        let mut out = Self { images: Vec::new(), visits: Vec::new(), group };
-        let once: usize = images.iter().map(|(count, _)| count).sum();
-        while once > 0 && out.images.len() < least.max(1) {
-            let mut image = 0;
-            for of_a_file in images.chunk_by(|a, b| a.1 == b.1) {
-                let start = out.images.len();
-                for (count, _) in of_a_file {
-                    out.images.extend(std::iter::repeat_n(image, *count));
-                    image += 1;
-                }
-                let end = out.images.len();
-                out.visits.extend((start..end).step_by(visit).map(|at| at..(at + visit).min(end)));
+        let (mut starts, mut visits, mut file, mut at) = (None::<Vec<u32>>, Vec::new(), 0_u32, 0_u32);
+        for (image, (count, same_file)) in images.enumerate() {
+            if !same_file {
+                visits.extend((file..at).step_by(visit));
+                file = at;
             }
+            if count != 1 && starts.is_none() {
+                starts = Some((0..=image as u32).collect());
+            }
+            let end = u32::try_from(count).ok().and_then(|count| at.checked_add(count));
+            at = end.ok_or_else(|| {
+                Error::usage(format!(
+                    "the images give more than {} samples an epoch: use fewer or smaller ones, or a lower data.crops_per_image",
+                    u32::MAX
+                ))
+            })?;
+            starts.iter_mut().for_each(|starts| starts.push(at));
         }
-        out
+        visits.extend((file..at).step_by(visit));
+        visits.push(at);
+        let once = at as usize;
+        let rounds = if once == 0 { 0 } else { least.max(1).div_ceil(once) };
+        Ok(Self { starts, visits, once, rounds, group: group(visit, dims) })
     }
 
     /// Number of samples.
     pub fn len(&self) -> usize {
-        self.images.len()
+        self.once * self.rounds
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.images.is_empty()
+        self.len() == 0
+    }
+
+    /// The image of a sample.
+    fn image(&self, sample: usize) -> u32 {
+        let sample = sample % self.once;
+        self.starts.as_ref().map_or(sample, |starts| starts.partition_point(|start| *start as usize <= sample) - 1) as u32
+    }
+
+    /// Number of visits.
+    fn visits(&self) -> usize {
+        (self.visits.len() - 1) * self.rounds
+    }
+
+    /// The samples of a visit.
+    fn visit(&self, visit: usize) -> Range<usize> {
+        let each = self.visits.len() - 1;
+        let (first, at) = (visit / each * self.once, visit % each);
+        first + self.visits[at] as usize..first + self.visits[at + 1] as usize
     }
 
     /// The order of an epoch.
     pub fn order(&self, seed: u64, epoch: u64) -> Order {
         let mut stream = Stream::new(seed, &format!("order of epoch {epoch}"));
-        let visits = stream.permutation(self.visits.len());
+        let visits = stream.permutation(self.visits());
         // Alone in their visits, samples are shuffled already.
-        let mixed = self.visits.len() < self.images.len();
-        let mut order = Order { images: Vec::with_capacity(self.len()), groups: Vec::new() };
+        let mixed = self.visits() < self.len();
+        let mut order = Order { images: Vec::with_capacity(self.len()), groups: Vec::with_capacity(self.groups() as usize + 1) };
         for group in visits.chunks(self.group) {
             let start = order.images.len();
             order.groups.push(start);
             let samples: Vec<u32> =
-                group.iter().flat_map(|visit| &self.images[self.visits[*visit as usize].clone()]).copied().collect();
+                group.iter().flat_map(|visit| self.visit(*visit as usize)).map(|sample| self.image(sample)).collect();
             if mixed {
                 order.images.extend(stream.permutation(samples.len()).into_iter().map(|i| samples[i as usize]));
             } else {
@@ -106,7 +136,29 @@ impl Samples {
 
     /// Number of groups.
     pub(super) fn groups(&self) -> u64 {
-        self.visits.len().div_ceil(self.group) as u64
+        self.visits().div_ceil(self.group) as u64
+    }
+
+    /// Samples of a group at most: those of the largest visits.
+    pub(super) fn most_of_a_group(&self) -> usize {
+        let mut lengths: Vec<u32> = self.visits.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        lengths.sort_unstable_by(|a, b| b.cmp(a));
+        let all = lengths.iter().flat_map(|length| std::iter::repeat_n(*length as usize, self.rounds));
+        all.take(self.group).sum()
+    }
+
+    /// Bytes of the lists that are kept.
+    pub(super) fn bytes(&self) -> u64 {
+        4 * (self.starts.as_ref().map_or(0, Vec::len) + self.visits.len()) as u64
+    }
+
+    /// Bytes of [`ORDERS`] epochs' orders, and of the draw that one is made from, were there `least` samples at least.
+    pub(super) fn order_bytes(&self, least: usize) -> u64 {
+        let rounds = least.max(1).div_ceil(self.once.max(1)) as u64;
+        let visits = (self.visits.len() as u64 - 1).saturating_mul(rounds);
+        let groups = visits.div_ceil(self.group as u64) + 1;
+        let order = (self.once as u64).saturating_mul(rounds).saturating_mul(4).saturating_add(8 * groups);
+        order.saturating_mul(ORDERS as u64).saturating_add(visits.saturating_mul(4))
     }
 }
 
@@ -116,8 +168,8 @@ mod tests {
 
     #[test]
     fn an_epoch_has_every_sample_once_and_few_images_a_group() {
-        let images: Vec<(usize, u32)> = (0..300).map(|i| (i % 70, i as u32)).collect();
-        let samples = Samples::new(&images, Dims::new(3, 16, 16), 1);
+        let images: Vec<(usize, bool)> = (0..300).map(|i| (i % 70, false)).collect();
+        let samples = Samples::new(images.iter().copied(), Dims::new(3, 16, 16), 1).unwrap();
         let order = samples.order(3, 5);
         let mut counts = vec![0; 300];
         order.images.iter().for_each(|image| counts[*image as usize] += 1);
@@ -130,19 +182,40 @@ mod tests {
             inside.sort_unstable();
             inside.dedup();
             assert!((2..=GROUP).contains(&inside.len()));
+            assert!(group[1] - group[0] <= samples.most_of_a_group());
         }
         assert!(order != samples.order(3, 6) && order == samples.order(3, 5));
     }
 
     #[test]
     fn single_samples_are_shuffled_as_a_whole_and_patches_by_their_file() {
-        let alone: Vec<(usize, u32)> = (0..1000).map(|i| (1, i)).collect();
-        let samples = Samples::new(&alone, Dims::new(1, 8, 8), 1);
-        assert_eq!(samples.visits.len(), 1000);
+        let alone = (0..1000).map(|_| (1, false));
+        let samples = Samples::new(alone, Dims::new(1, 8, 8), 1).unwrap();
+        assert_eq!((samples.visits(), samples.most_of_a_group()), (1000, GROUP));
         assert_eq!(samples.order(1, 0).images, Stream::new(1, "order of epoch 0").permutation(1000));
         // 40 patches a file.
-        let patches: Vec<(usize, u32)> = (0..1000).map(|i| (1, i / 40)).collect();
-        let samples = Samples::new(&patches, Dims::new(1, 8, 8), 2500);
-        assert_eq!((samples.visits.len(), samples.len()), (3 * 50, 3000));
+        let patches = (0..1000).map(|i| (1, i % 40 > 0));
+        let samples = Samples::new(patches, Dims::new(1, 8, 8), 2500).unwrap();
+        assert_eq!((samples.visits(), samples.len()), (3 * 50, 3000));
+        let mut counts = [0; 1000];
+        samples.order(1, 0).images.iter().for_each(|image| counts[*image as usize] += 1);
+        assert_eq!(counts, [3; 1000]);
+    }
+
+    #[test]
+    fn lists_grow_with_visits_and_an_absurd_number_of_samples_is_refused() {
+        let dims = Dims::new(1, 8, 8);
+        // A million patches of a thousand files, then as many images of their own.
+        let patches = Samples::new((0..1_000_000).map(|i| (1, i % 1000 > 0)), dims, 1).unwrap();
+        assert_eq!(patches.bytes(), 4 * (32 * 1000 + 1));
+        let crops = Samples::new((0..1000).map(|_| (1000, false)), dims, 1).unwrap();
+        assert_eq!(crops.bytes(), 4 * (1001 + 32 * 1000 + 1));
+        let order = crops.order(1, 0);
+        let held = 4 * order.images.capacity() + 8 * order.groups.capacity();
+        assert_eq!(crops.order_bytes(1), (ORDERS * held + 4 * crops.visits()) as u64);
+        // A batch that no memory holds makes no list.
+        assert!(Samples::new((0..1000).map(|_| (1, false)), dims, 4_000_000_000).unwrap().order_bytes(4_000_000_000) > 32 << 30);
+        let error = Samples::new((0..2).map(|_| (3_000_000_000, false)), dims, 1).unwrap_err().to_string();
+        assert!(error.contains("data.crops_per_image"), "{error}");
     }
 }

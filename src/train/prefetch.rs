@@ -1,12 +1,12 @@
 //! Images that stay in their files: threads read and decode those to come, a group of the epoch's order at a time, while the device works on those
 //! before.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use super::order::{self, Order, Samples};
+use super::order::{ORDERS, Order, Samples};
 use crate::data::{Catalogue, Handles};
 use crate::error::{Error, Result};
 use crate::ops::Augment;
@@ -18,7 +18,7 @@ pub struct Source {
     /// The images.
     pub catalogue: Arc<Catalogue>,
     /// The samples of an epoch.
-    pub samples: Samples,
+    pub samples: Arc<Samples>,
     /// Samples of a batch.
     pub batch: usize,
     /// Seed of order, crops and flips.
@@ -46,7 +46,7 @@ impl Source {
         let mut out = vec![0; entries.len() * self.dims.len()];
         self.catalogue.each(&images, handles, |at, pixels| {
             let (entry, image) = (by_image[at], images[at]);
-            let (height, width) = self.catalogue.items[image].result();
+            let (height, width) = self.catalogue.size(image);
             let step = epoch * self.steps() + (entry / self.batch) as u64;
             let draw = self.augment.draw(entry as u32, step as u32, self.seed, height - h, width - w);
             let sample = &mut out[(entry - start) * self.dims.len()..][..self.dims.len()];
@@ -61,6 +61,58 @@ impl Source {
             }
         })?;
         Ok(out)
+    }
+}
+
+/// How far reading goes ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// Threads that read.
+    pub threads: usize,
+    /// Groups that are ready or under way at most.
+    pub groups: usize,
+}
+
+impl Ahead {
+    /// The least that works: one thread reads the next group while samples are taken from the last.
+    pub const LEAST: Self = Self { threads: 1, groups: 1 };
+
+    /// What keeps so many threads busy: each has a group under way, and one is ready.
+    pub const fn most(threads: usize) -> Self {
+        Self { threads, groups: threads + 1 }
+    }
+
+    /// The most that takes no more than `room` bytes, and the least in any case.
+    pub fn within(room: u64, threads: usize, samples: &Samples, catalogue: &Catalogue, dims: Dims) -> Self {
+        let each = Each::of(samples, catalogue, dims);
+        let all = (1..=threads + 1).rev().map(|groups| Self { threads: threads.min(groups), groups });
+        all.into_iter().find(|ahead| each.bytes(*ahead) <= room).unwrap_or(Self::LEAST)
+    }
+
+    /// Bytes that reading takes: groups that are ready and under way, the one that samples are taken from, and what is decoded on the way.
+    pub fn bytes(self, samples: &Samples, catalogue: &Catalogue, dims: Dims) -> u64 {
+        Each::of(samples, catalogue, dims).bytes(self)
+    }
+}
+
+/// What reading takes at most.
+struct Each {
+    /// Bytes of a group.
+    group: u64,
+    /// Bytes of a thread.
+    thread: u64,
+}
+
+impl Each {
+    fn of(samples: &Samples, catalogue: &Catalogue, dims: Dims) -> Self {
+        let most = samples.most_of_a_group();
+        // A thread sorts a group's samples by their images.
+        let sorting = most * (2 * size_of::<usize>());
+        Self { group: (most * dims.len()) as u64, thread: catalogue.reading_bytes() + sorting as u64 }
+    }
+
+    const fn bytes(&self, ahead: Ahead) -> u64 {
+        (ahead.groups as u64 + 1) * self.group + ahead.threads as u64 * self.thread
     }
 }
 
@@ -81,9 +133,9 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    orders: Mutex<HashMap<u64, Arc<Order>>>,
+    orders: Mutex<BTreeMap<u64, Arc<Order>>>,
     source: Source,
-    ahead: u64,
+    ahead: Ahead,
 }
 
 /// Threads that make the coming groups ready.
@@ -91,8 +143,8 @@ struct Shared {
 pub struct Prefetch {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
-    /// Groups of which samples are still to come.
-    held: BTreeMap<u64, Vec<u8>>,
+    /// The group that the last batch ended in, and its number.
+    held: Option<(u64, Vec<u8>)>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -100,53 +152,44 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Prefetch {
-    /// Starts `threads` threads, which stay at most one group more than their number ahead.
-    pub fn new(source: Source, threads: usize) -> Self {
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            orders: Mutex::default(),
-            source,
-            ahead: 1 + threads as u64,
-        });
+    /// Starts the threads.
+    pub fn new(source: Source, ahead: Ahead) -> Self {
+        let shared =
+            Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), orders: Mutex::default(), source, ahead });
         let start = |_| {
             let shared = Arc::clone(&shared);
             std::thread::spawn(move || shared.work())
         };
-        let threads = (0..threads).map(start).collect();
-        Self { shared, threads, held: BTreeMap::new() }
+        let threads = (0..ahead.threads).map(start).collect();
+        Self { shared, threads, held: None }
     }
 
-    /// Bytes that samples of the size `dims` may take at once: those that are ready and under way, and those being taken.
-    pub fn most_bytes(dims: Dims, threads: usize) -> u64 {
-        ((threads + 2) * order::most_samples(dims) * dims.len()) as u64
-    }
-
-    /// The batch of a step, N,H,W,C. Steps that follow one another are ready soonest; any other may be asked for.
+    /// Appends the batch of a step, N,H,W,C. Steps that follow one another are ready soonest; any other may be asked for.
     ///
     /// # Errors
     /// When an image cannot be read any more; the line names its file.
-    pub fn take(&mut self, step: u64) -> Result<Vec<u8>> {
+    pub fn take(&mut self, step: u64, batch: &mut Vec<u8>) -> Result<()> {
         let source = &self.shared.source;
         let (epoch, len) = (step / source.steps(), source.dims.len());
         let start = (step % source.steps()) as usize * source.batch;
         let order = self.shared.order_of(epoch);
         let mut group = order.groups.partition_point(|begin| *begin <= start) - 1;
         let first = epoch * source.samples.groups();
-        self.held.retain(|number, _| *number >= first + group as u64);
-        let mut batch = Vec::with_capacity(source.batch * len);
+        batch.reserve_exact(source.batch * len);
         let mut at = start;
         while at < start + source.batch {
             let (begin, end) = (order.groups[group], order.groups[group + 1].min(start + source.batch));
             let number = first + group as u64;
-            if !self.held.contains_key(&number) {
-                let read = self.shared.wait_for(number)?;
-                self.held.insert(number, read);
+            // One group at a time: a large batch does not hold all that it is made of.
+            if self.held.as_ref().is_none_or(|(held, _)| *held != number) {
+                self.held = None;
+                self.held = Some((number, self.shared.wait_for(number)?));
             }
-            batch.extend_from_slice(&self.held[&number][(at - begin) * len..(end - begin) * len]);
+            let (_, read) = self.held.as_ref().expect("it was read just now");
+            batch.extend_from_slice(&read[(at - begin) * len..(end - begin) * len]);
             (at, group) = (end, group + 1);
         }
-        Ok(batch)
+        Ok(())
     }
 }
 
@@ -164,9 +207,14 @@ impl Drop for Prefetch {
 impl Shared {
     fn order_of(&self, epoch: u64) -> Arc<Order> {
         let mut orders = lock(&self.orders);
-        // Threads work at the end of one epoch and the start of the next.
-        orders.retain(|other, _| other.abs_diff(epoch) <= 1);
-        Arc::clone(orders.entry(epoch).or_insert_with(|| Arc::new(self.source.samples.order(self.source.seed, epoch))))
+        if !orders.contains_key(&epoch) {
+            while orders.len() >= ORDERS {
+                let furthest = *orders.keys().max_by_key(|other| other.abs_diff(epoch)).expect("there are some");
+                orders.remove(&furthest);
+            }
+            orders.insert(epoch, Arc::new(self.source.samples.order(self.source.seed, epoch)));
+        }
+        Arc::clone(&orders[&epoch])
     }
 
     fn wait_for(&self, group: u64) -> Result<Vec<u8>> {
@@ -192,7 +240,7 @@ impl Shared {
         let mut handles = Handles::default();
         let mut state = lock(&self.state);
         while !state.stop {
-            if state.next >= state.wanted + self.ahead {
+            if state.next >= state.wanted + self.ahead.groups as u64 {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
@@ -209,6 +257,70 @@ impl Shared {
                 state.ready.insert(number, read);
                 self.changed.notify_all();
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::testing::Folder;
+    use crate::data::{Pixels, Wanted, open};
+
+    /// An IDX file of 200 images of 8×8, streamed.
+    fn streamed(folder: &Folder) -> Arc<Catalogue> {
+        let head = [0, 0, 8, 3, 0, 0, 0, 200, 0, 0, 0, 8, 0, 0, 0, 8];
+        let values = (0..200 * 64_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8);
+        let file = folder.write("x-idx3-ubyte", &head.into_iter().chain(values).collect::<Vec<u8>>());
+        let Pixels::Streamed(catalogue) = open(file.to_str().unwrap(), &Wanted::default(), 100).unwrap().pixels else {
+            panic!("not streamed")
+        };
+        catalogue
+    }
+
+    #[test]
+    fn batches_are_those_of_the_order_and_few_orders_are_kept() {
+        let folder = Folder::new("prefetch");
+        let (catalogue, dims) = (streamed(&folder), Dims::new(1, 8, 8));
+        let samples = Arc::new(Samples::new((0..200).map(|_| (1, false)), dims, 150).unwrap());
+        let augment = Augment { crop: false, flip_x: false, flip_y: false };
+        let source =
+            Source { catalogue: Arc::clone(&catalogue), samples: Arc::clone(&samples), batch: 150, seed: 3, dims, augment };
+        let mut handles = Handles::default();
+        let mut ahead = |ahead: Ahead| {
+            let source = Source { catalogue: Arc::clone(&source.catalogue), samples: Arc::clone(&samples), ..source };
+            let mut prefetch = Prefetch::new(source, ahead);
+            // A batch is of three groups; steps are epochs here. Then back, and far ahead.
+            for step in [0, 1, 2, 3, 4, 1, 90, 91] {
+                let mut batch = Vec::new();
+                prefetch.take(step, &mut batch).unwrap();
+                let order = samples.order(3, step);
+                let expected =
+                    order.images[..150].iter().flat_map(|image| catalogue.read(*image as usize, &mut handles).unwrap());
+                assert!(batch == expected.collect::<Vec<u8>>(), "step {step} with {ahead:?}");
+                assert!(lock(&prefetch.shared.orders).len() <= ORDERS);
+                assert!(lock(&prefetch.shared.state).ready.len() <= ahead.groups);
+            }
+        };
+        ahead(Ahead::LEAST);
+        ahead(Ahead::most(3));
+    }
+
+    #[test]
+    fn reading_goes_as_far_ahead_as_there_is_room() {
+        let folder = Folder::new("ahead");
+        let (catalogue, dims) = (streamed(&folder), Dims::new(1, 8, 8));
+        let samples = Samples::new((0..200).map(|_| (1, false)), dims, 1).unwrap();
+        let within = |room| Ahead::within(room, 16, &samples, &catalogue, dims);
+        assert_eq!((within(u64::MAX), within(0)), (Ahead::most(16), Ahead::LEAST));
+        let bytes = |ahead: Ahead| ahead.bytes(&samples, &catalogue, dims);
+        // Groups of single samples are small, whatever groups of crops would be.
+        assert!(bytes(Ahead::most(16)) < (16 + 2) * 64 * 64 + 16 * 2048, "{}", bytes(Ahead::most(16)));
+        for room in (bytes(Ahead::LEAST)..bytes(Ahead::most(16))).step_by(500) {
+            let found = within(room);
+            let more = Ahead { threads: 16.min(found.groups + 1), groups: found.groups + 1 };
+            assert!(bytes(found) <= room && bytes(more) > room, "{room}: {found:?}");
+            assert!((1..=found.groups).contains(&found.threads), "{found:?}");
         }
     }
 }

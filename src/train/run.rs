@@ -19,7 +19,7 @@ use crate::tasks::infer::Inference;
 /// A run under way.
 #[derive(Debug)]
 pub struct Run<'a> {
-    folder: &'a RunFolder,
+    folder: RunFolder,
     config: &'a Config,
     prepared: &'a Prepared,
     graph: &'a Graph,
@@ -62,7 +62,7 @@ fn data_hash(prepared: &Prepared) -> u64 {
     let hash = match &prepared.train {
         Pixels::Resident(images) => whole(checkpoint::Hash::default(), images),
         streamed @ Pixels::Streamed(_) => {
-            let sizes: Vec<u64> = streamed.sizes().iter().flat_map(|(h, w)| [*h as u64, *w as u64]).collect();
+            let sizes: Vec<u64> = streamed.sizes().flat_map(|(h, w)| [h as u64, w as u64]).collect();
             checkpoint::Hash::default().with(bytemuck::cast_slice(&sizes))
         }
     };
@@ -73,13 +73,13 @@ impl<'a> Run<'a> {
     /// Lays out the training; `from` is the checkpoint to go on from.
     pub fn new(
         device: &mut Device,
-        folder: &'a RunFolder,
+        folder: &RunFolder,
         config: &'a Config,
         prepared: &'a Prepared,
         graph: &'a Graph,
         from: Option<&Checkpoint>,
     ) -> Result<Self> {
-        let mut trainer = Trainer::new(device, config, graph, &prepared.train)?;
+        let mut trainer = Trainer::new(device, config, graph, prepared)?;
         let validate_every = (config.train.validate_every * trainer.steps_per_epoch as f64).round() as u64;
         let data = data_hash(prepared);
         let (mut best, mut validated) = (None, false);
@@ -99,9 +99,9 @@ impl<'a> Run<'a> {
         let dims = prepared.dims;
         let chosen = patches::grid(&prepared.validation, dims.h, dims.w, config.data.validation_patches, config.seed);
         let mut inference = Inference::new(graph, &trainer.store);
-        trainer.memory.validation = inference.prepare(device, chosen.len())?;
+        trainer.memory.validation = prepared.validation.held_bytes() + inference.prepare(device, chosen.len())?;
         Ok(Self {
-            folder,
+            folder: folder.clone(),
             config,
             prepared,
             graph,
@@ -116,12 +116,32 @@ impl<'a> Run<'a> {
         })
     }
 
+    /// The folder that was made after all, where another run has taken the one that was meant.
+    pub fn settle_in(&mut self, folder: &RunFolder) {
+        self.folder = folder.clone();
+    }
+
     /// Trains to the end, or until `stop` says so, which is asked after each step.
     pub fn train(&mut self, device: &mut Device, log: &mut Log, stop: &dyn Fn() -> bool) -> Result<Outcome> {
         self.work(device, log, stop).map_err(|error| match error.kind {
             Kind::Adapter => self.after_fault(error),
+            Kind::Data => self.after_loss(error, device, log),
             _ => error,
         })
+    }
+
+    /// Keeps the steps done when an image could not be read any more, and says how to go on.
+    fn after_loss(&mut self, error: Error, device: &mut Device, log: &mut Log) -> Error {
+        log.finish();
+        let Trainer { done, total, .. } = self.trainer;
+        let error = error.at(format!("after step {done} of {total}"));
+        let kept = if done == 0 { Ok(()) } else { self.capture(device, log).and_then(|checkpoint| self.save(checkpoint, log)) };
+        if let Err(other) = kept {
+            return error.and(format!("nor could the steps be kept: {other}"));
+        }
+        let kept =
+            if done == 0 { String::new() } else { format!("{} holds the steps done; ", self.folder.checkpoint(done).display()) };
+        error.and(format!("{kept}put the file back, then go on with: csae resume {}", self.folder.path().display()))
     }
 
     /// At which step an adapter failed, and what is left.

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{self, Checkpoint};
-use super::feed::Feed;
+use super::data::Prepared;
+use super::feed::{self, Feed};
 use super::log::{Log, Progress};
-use super::memory::{self, MemoryPlan};
+use super::memory::{self, Intended, MemoryPlan};
 use super::schedule::Schedule;
 use super::step::{self, Resident, Step, StepSpec, WIDTH};
-use crate::data::Pixels;
 use crate::device::{Device, Pending};
 use crate::error::{Error, Result};
 use crate::model::{Graph, Purpose, Store};
@@ -74,9 +74,17 @@ pub(super) fn spec<'s>(
     })
 }
 
+/// Steps whose losses are kept, where so many lie between lines of the log.
+pub(super) fn slots(log_every: u64) -> u64 {
+    (2 * log_every).next_power_of_two().max(64)
+}
+
 /// Fails if the batch is to be taken in parts, and something looks at the whole of it.
 fn divides(config: &Config, graph: &Graph) -> Result<()> {
     let (batch, parts) = (config.train.batch, config.train.accumulate);
+    if u32::try_from(batch).is_err() {
+        return Err(Error::usage(format!("train.batch = {batch}: a step cannot number more than {} samples", u32::MAX)));
+    }
     if !batch.is_multiple_of(parts) {
         return Err(Error::usage(format!(
             "train.accumulate = {parts}: a batch of {batch} cannot be taken in so many equal parts; {} would do for a batch",
@@ -107,13 +115,17 @@ pub struct Finished {
 
 impl<'a> Trainer<'a> {
     /// Lays out data and model, draws the first weights, records the step.
-    pub fn new(device: &mut Device, config: &Config, graph: &'a Graph, pixels: &Pixels) -> Result<Self> {
+    pub fn new(device: &mut Device, config: &Config, graph: &'a Graph, prepared: &Prepared) -> Result<Self> {
         let batch = config.train.batch;
         let parts = config.train.accumulate;
         divides(config, graph)?;
         let purpose = Purpose::Train { moments: if config.optimizer.kind == "sgd" { 1 } else { 2 }, parts: parts > 1 };
-        memory::check(device, config, graph, purpose, pixels)?;
-        let feed = Feed::new(device, pixels, graph.nodes[0].dims, &config.data, [batch, parts], config.seed)?;
+        let dims = graph.nodes[0].dims;
+        let samples = feed::samples(&prepared.train, dims, &config.data, batch)?;
+        let intended = Intended { config, graph, purpose, prepared, samples: &samples };
+        let ahead = memory::check(device, &intended)?;
+        let data = memory::data_bytes(&intended, ahead);
+        let feed = Feed::new(device, &prepared.train, samples, dims, config, ahead)?;
         let steps_per_epoch = feed.steps_per_epoch;
         let total = Self::total_steps(config, steps_per_epoch);
         if total > u64::from(u32::MAX) {
@@ -122,7 +134,7 @@ impl<'a> Trainer<'a> {
         let store = Store::new(device, graph, purpose)?;
         store.initialise(device, graph, config.seed);
         let log_every = config.train.log_every.min(total);
-        let slots = (2 * log_every).next_power_of_two().max(64);
+        let slots = slots(log_every);
         let scalars = device.alloc_real("scalars of steps", slots as usize * parts * WIDTH)?;
         let spec = spec(device, config, graph, &store, feed.resident(), scalars)?;
         let recorded = step::record(device, &spec)?;
@@ -131,7 +143,7 @@ impl<'a> Trainer<'a> {
             parameters: store.bytes(),
             activations: recorded.memory.bytes,
             unshared: recorded.memory.unshared_bytes,
-            data: feed.resident_bytes(),
+            data,
             validation: 0,
         };
         let program = recorded.compile(device)?;

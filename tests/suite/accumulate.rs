@@ -38,7 +38,7 @@ fn trained(mut device: Device, config: &Config) -> (Vec<f32>, Vec<f32>, serde_js
     let place = Place::new(&format!("parts-{}-{:p}", config.train.accumulate, config));
     let prepared = csae::train::data::prepare(config).unwrap();
     let graph = Graph::new(&config.model, prepared.dims).unwrap();
-    let mut trainer = Trainer::new(&mut device, config, &graph, &prepared.train).unwrap();
+    let mut trainer = Trainer::new(&mut device, config, &graph, &prepared).unwrap();
     let path = place.path("log");
     std::fs::create_dir_all(place.path("")).unwrap();
     let mut log = Log::new(Some(Path::new(&path)), trainer.total, true, false).unwrap();

@@ -66,6 +66,68 @@ fn a_streamed_set_trains_to_the_same_bytes() {
     assert!(String::from_utf8_lossy(&told.stderr).contains("streamed from its files"), "{told:?}");
 }
 
+/// An npy file of gray images.
+fn array(place: &Place, name: &str, [n, side]: [usize; 2]) -> String {
+    let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({n}, {side}, {side}), }}");
+    let head = [b"\x93NUMPY\x01\0", &(header.len() as u16).to_le_bytes()[..], header.as_bytes()].concat();
+    let values = (0..n * side * side).map(|i| ((i % 97) * (i / side % 13) + i / 4096) as u8);
+    std::fs::write(place.path(name), head.into_iter().chain(values).collect::<Vec<u8>>()).unwrap();
+    place.path(name)
+}
+
+#[test]
+fn many_threads_need_no_more_memory_than_there_is() {
+    let place = Place::new("threads");
+    let data = array(&place, "x.npy", [3000, 32]);
+    let little = ["--max-memory", "9MiB", "--set=data.validation_patches=64"];
+    let resident = model(&place, &data, "resident", &["--set=data.validation_patches=64"]);
+    for threads in ["1", "16", "64"] {
+        let streamed = model(&place, &data, &format!("streamed{threads}"), &[&little[..], &["--threads", threads]].concat());
+        assert!(streamed.0 == resident.0, "{threads} threads");
+    }
+    // A batch of many groups of samples, in parts of eight.
+    let large = |out: &str, more: &[&str]| {
+        let short = SHORT.map(|word| if word == "8" { "400" } else { word });
+        let set = ["--set=data.validation_patches=64", "--accumulate=50"];
+        succeed(&[&["train", &data, "--out", &place.path(out)], &set[..], &short[..], more].concat());
+        std::fs::read(Path::new(&place.path(out)).join("model.safetensors")).unwrap()
+    };
+    assert!(large("large", &[]) == large("large-streamed", &["--max-memory", "9MiB"]), "a large batch");
+}
+
+/// The most memory that a command took, in MiB.
+#[cfg(target_os = "linux")]
+fn most_memory(arguments: &[&str]) -> f64 {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_csae")).args(arguments).stdout(Stdio::null()).spawn().unwrap();
+    let mut most = 0.0_f64;
+    while child.try_wait().unwrap().is_none() {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        if let Some(kib) = status.lines().find_map(|line| line.strip_prefix("VmHWM:")) {
+            most = most.max(kib.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    assert!(child.wait().unwrap().success(), "{arguments:?}");
+    most
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_million_patches_stay_within_what_may_be_taken() {
+    let place = Place::new("patches");
+    let data = array(&place, "x.npy", [1100, 128]);
+    let train = |data: &str, more: &[&str]| {
+        let out = place.path("run");
+        let set = ["--set=data.fit=patches", "--set=model.input=[1,4,4]", "--set=data.validation_patches=64", "--force"];
+        most_memory(&[&["train", data, "--out", &out, "--threads=2"], &SHORT[..7], &set, more].concat())
+    };
+    // What the program takes for itself, and for a training of a few images.
+    let own = train(&array(&place, "few.npy", [4, 128]), &[]);
+    let most = train(&data, &["--max-memory", "48MiB"]);
+    println!("{own:.1} MiB and {:.1} MiB more", most - own);
+    assert!(most - own <= 48.0, "{:.1} MiB were taken beside the program's own {own:.1}", most - own);
+}
+
 #[test]
 fn lists_and_validation_sources_train() {
     let place = Place::new("lists");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use csae::rng::Stream;
 
-use crate::commands::{Place, csae, fail, succeed};
+use crate::commands::{Place, csae, fail, one_line, succeed};
 
 const TRAIN: [&str; 16] = [
     "train",
@@ -280,6 +280,62 @@ fn a_run_on_other_data_is_refused() {
     fail(&["resume", &run, "-q", "--steps", "6"], 2, &["images", "images are not those"]);
     // The refusal changed nothing.
     assert!(resume(&run, &[]).contains("all 4 steps"));
+}
+
+#[test]
+fn a_run_whose_files_vanish_keeps_its_steps_and_goes_on_when_they_are_back() {
+    let place = Place::new("vanished");
+    let (images, run, whole) = (place.path("images"), place.path("run"), place.path("whole"));
+    std::fs::create_dir_all(&images).unwrap();
+    let pictures: Vec<PathBuf> = (0..1500).map(|i| Path::new(&images).join(format!("{i:04}.png"))).collect();
+    for (i, path) in pictures.iter().enumerate() {
+        let picture = image::GrayImage::from_fn(24, 24, |x, y| image::Luma([(x * 7 + y * (i as u32 % 11) + i as u32) as u8]));
+        picture.save(path).unwrap();
+    }
+    // 1350 images to train on, in three copies more than half of what may be taken: they are streamed.
+    let train = |out: &str| -> Vec<String> {
+        let set = [
+            "model.layers.code.units=16",
+            "model.layers.encoder.0.filters=4",
+            "train.checkpoint_every=10",
+            "train.log_every=7",
+            "data.validation_patches=8",
+        ];
+        let words = ["train", &images, "--device=cpu", "-q", "--batch=16", "--steps=500", "--max-memory=4MiB", "--out", out];
+        words.map(str::to_owned).into_iter().chain(set.map(|set| format!("--set={set}"))).collect()
+    };
+    let (to_whole, to_run) = (train(&whole), train(&run));
+    succeed(&to_whole.iter().map(String::as_str).collect::<Vec<_>>());
+    let bytes_of: Vec<Vec<u8>> = pictures.iter().map(|path| std::fs::read(path).unwrap()).collect();
+    let newest = || checkpoints(&run).into_iter().rfind(|path| path.extension().is_some_and(|end| end == "safetensors"));
+    for away in [true, false] {
+        let begin: Vec<&str> = to_run.iter().map(String::as_str).collect();
+        let before = newest();
+        let again = ["resume", &run, "-q"];
+        let mut child = start(if before.is_none() { &begin } else { &again });
+        let began = Instant::now();
+        while newest() == before {
+            assert!(began.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(), "no checkpoint came");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Some day the files are gone, and some day they are no pictures any more.
+        for path in &pictures {
+            if away { std::fs::remove_file(path).unwrap() } else { std::fs::write(path, "no picture").unwrap() }
+        }
+        let output = child.wait_with_output().unwrap();
+        let kept = newest().unwrap();
+        let step = csae::train::checkpoint::load(&kept).unwrap().header.step;
+        let (after, how, kept) = (format!("after step {step} of 500"), format!("csae resume {run}"), kept.display().to_string());
+        one_line(&output, 1, &[&after, ".png", "put the file back", &how, &kept]);
+        // Without them it does not go on.
+        fail(&["resume", &run, "-q"], 2, &[&images]);
+        pictures.iter().zip(&bytes_of).for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
+    }
+    resume(&run, &[]);
+    for name in ["model.safetensors", "best.safetensors", "reconstructions.png"] {
+        assert!(bytes(&run, name) == bytes(&whole, name), "{name} differs");
+    }
+    assert_eq!(log(&run), log(&whole));
 }
 
 #[test]
