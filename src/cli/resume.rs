@@ -105,7 +105,7 @@ pub fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
         if config != recorded {
             folder.write_config(&config)?;
         }
-        Ok(lock)
+        Ok((folder.clone(), lock))
     })
 }
 

@@ -102,18 +102,22 @@ impl TrainArgs {
 
 pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     let config = args.config()?;
-    let folder = RunFolder::at(&run_folder(args.out.as_deref(), args.force)?);
+    let folder = run_folder(args.out.as_deref(), args.force)?;
     let job = Job::new(config, super::budget(args.max_memory.as_deref())?)?;
     let mut device = args.common.open()?;
     job.run(&args.common, &mut device, &folder, None, |device| {
         let threads = args.common.threads.map(std::num::NonZeroUsize::get);
         let origin = Origin::new(&job.config, device.again(args.common.device()), threads)?;
-        folder.create(&job.config, &Origin { budget: Some(job.budget), ..origin }, args.force)
+        let origin = Origin { budget: Some(job.budget), ..origin };
+        match &args.out {
+            Some(_) => Ok((folder.clone(), folder.create(&job.config, &origin, args.force)?)),
+            None => folder.create_next(&job.config, &origin),
+        }
     })
 }
 
 /// The folder asked for, if it is free; else the next free `runs/NNN`.
-fn run_folder(wanted: Option<&Path>, force: bool) -> csae::error::Result<PathBuf> {
+fn run_folder(wanted: Option<&Path>, force: bool) -> csae::error::Result<RunFolder> {
     if let Some(wanted) = wanted {
         if !force && RunFolder::is_one(wanted) {
             let folder = wanted.display();
@@ -122,8 +126,7 @@ fn run_folder(wanted: Option<&Path>, force: bool) -> csae::error::Result<PathBuf
             )));
         }
         super::refuse_existing(wanted, force)?;
-        return Ok(wanted.to_owned());
+        return Ok(RunFolder::at(wanted));
     }
-    let free = (1..10_000).map(|i| PathBuf::from(format!("runs/{i:03}"))).find(|path| !path.exists());
-    free.ok_or_else(|| Error::usage("runs/ is full: name a folder with --out"))
+    RunFolder::next(Path::new("runs"))
 }

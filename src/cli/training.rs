@@ -53,14 +53,14 @@ impl Job {
         common.say_kernels(device);
     }
 
-    /// Trains in a folder that `begin` makes ready, and locks, once the training is laid out.
+    /// Trains in a folder that `begin` makes ready, and locks, once the training is laid out. It may have become another one than was meant.
     pub fn run(
         &self,
         common: &Common,
         device: &mut Device,
         folder: &RunFolder,
         from: Option<&Checkpoint>,
-        begin: impl FnOnce(&Device) -> Result<Lock>,
+        begin: impl FnOnce(&Device) -> Result<(RunFolder, Lock)>,
     ) -> anyhow::Result<()> {
         device.limit_memory(self.budget.all);
         let run = Run::new(device, folder, &self.config, &self.prepared, &self.graph, from);
@@ -69,7 +69,8 @@ impl Job {
             _ => error,
         })?;
         self.tell(common, device, &run.trainer);
-        let _lock = begin(device)?;
+        let (folder, _lock) = begin(device)?;
+        run.settle_in(&folder);
         let mut log = Log::new(Some(&folder.file("metrics.jsonl")), run.trainer.total, common.quiet, common.json)?;
         interrupt::watch();
         match run.train(device, &mut log, &interrupt::asked)? {

@@ -91,30 +91,80 @@ impl RunFolder {
     /// Makes a run's folder, locked. It appears under its name with all that a resume needs. In a folder that is there already, what another run left is
     /// removed if `over` says so; else it is refused, though it may have come since the name was chosen.
     pub fn create(&self, config: &Config, origin: &Origin, over: bool) -> Result<Lock> {
-        let path = &self.0;
-        if path.exists() {
-            if !over {
-                return Err(Error::usage(format!(
-                    "{} is there already, made by another run since this one began: name another place, or add --force to write over it",
-                    path.display()
-                )));
-            }
+        if over && self.0.exists() {
             let lock = self.lock()?;
             self.clear()?;
             self.write_config(config)?;
             self.write_origin(origin)?;
             return Ok(lock);
         }
-        let mut name = path.file_name().map(std::ffi::OsStr::to_os_string).unwrap_or_default();
+        self.create_new(config, origin)?.ok_or_else(|| {
+            Error::usage(format!(
+                "{} is there already, made by another run since this one began: name another place, or add --force to write over it",
+                self.0.display()
+            ))
+        })
+    }
+
+    /// The first free `NNN` of a folder of runs.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn next(runs: &Path) -> Result<Self> {
+        let free = (1..10_000).map(|i| runs.join(format!("{i:03}"))).find(|path| !path.exists());
+        free.map(Self).ok_or_else(|| Error::usage(format!("{}/ is full: name a folder with --out", runs.display())))
+    }
+
+    /// Makes this folder as [`RunFolder::create`] does or, where another run has taken it meanwhile, the next free one beside it.
+    pub fn create_next(&self, config: &Config, origin: &Origin) -> Result<(Self, Lock)> {
+        let mut folder = self.clone();
+        for _ in 0..10_000 {
+            if let Some(lock) = folder.create_new(config, origin)? {
+                return Ok((folder, lock));
+            }
+            // One that another run is about to make is not there yet.
+            let number = folder.0.file_name().and_then(|name| name.to_str()?.parse::<usize>().ok()).unwrap_or(0);
+            folder = Self(folder.0.with_file_name(format!("{:03}", number + 1)));
+        }
+        Err(Error::usage(format!("{}: no folder beside it is free: name one with --out", self.0.display())))
+    }
+
+    /// Makes the folder unless it is there, or another run is about to make it.
+    fn create_new(&self, config: &Config, origin: &Origin) -> Result<Option<Lock>> {
+        let path = &self.0;
+        let Some(name) = path.file_name().filter(|_| !path.exists()) else {
+            return if path.exists() {
+                Ok(None)
+            } else {
+                Err(Error::usage(format!("{:?}: not the name of a folder", path.display().to_string())))
+            };
+        };
+        let mut name = name.to_os_string();
         name.push(".partial");
         let beside = Self(path.with_file_name(name));
-        files::make_folder(&beside.0)?;
-        // The lock moves with its folder.
-        let lock = beside.lock()?;
-        beside.write_config(config)?;
-        beside.write_origin(origin)?;
-        files::rename_folder(&beside.0, path)?;
-        Ok(lock)
+        let make = || -> Result<Option<Lock>> {
+            files::make_folder(&beside.0)?;
+            // The lock moves with its folder.
+            let Some(lock) = Lock::take(&beside.file(LOCK))? else { return Ok(None) };
+            if path.exists() {
+                beside.remove_whole();
+                return Ok(None);
+            }
+            let written = beside.write_config(config).and_then(|()| beside.write_origin(origin));
+            let renamed = written.and_then(|()| files::rename_folder(&beside.0, path));
+            renamed.inspect_err(|_| beside.remove_whole())?;
+            Ok(Some(lock))
+        };
+        // What went wrong because another run was there first is no error.
+        make().or_else(|error| if path.exists() { Ok(None) } else { Err(error) })
+    }
+
+    /// Removes a folder that did not become a run's. What stays of it is taken by the next run of that name.
+    fn remove_whole(&self) {
+        for name in [CONFIG, ORIGIN, LOCK] {
+            let _ = std::fs::remove_file(self.file(name));
+        }
+        let _ = std::fs::remove_dir(&self.0);
     }
 
     /// Opens the folder of a run that was begun.
@@ -131,7 +181,12 @@ impl RunFolder {
         let file = run.file(ORIGIN);
         let origin = if file.is_file() {
             let read = serde_json::from_str(&files::read_text(&file)?);
-            Some(read.map_err(|error| Error::usage(format!("{}: {error}", file.display())))?)
+            Some(read.map_err(|error| {
+                Error::usage(format!(
+                    "{}: {error}; put back the one that the run began with, or remove it to go on with the data of {CONFIG}",
+                    file.display()
+                ))
+            })?)
         } else {
             None
         };
@@ -242,6 +297,34 @@ mod tests {
         assert_eq!(cut(text, 10), "{\"step\":5}\n{\"step\":10,\"a\":1}\n{\"step\":10,\"b\":1}\n");
         assert_eq!(cut(text, 0), "");
         assert_eq!(cut("{\"step\":5}", 10), "", "a line without its end is not whole");
+    }
+
+    #[test]
+    fn runs_begun_together_take_a_folder_each() {
+        const RUNS: usize = 8;
+        let place = std::env::temp_dir().join(format!("csae-together-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&place);
+        let config = Config::parse(crate::spec::preset_text("w1").unwrap(), "w1", &[]).unwrap();
+        let origin = Origin::new(&config, "cpu".to_owned(), None).unwrap();
+        // All have seen that 001 is free before any of them makes it.
+        let meant = RunFolder::next(&place).unwrap();
+        let make = || meant.create_next(&config, &origin).unwrap();
+        let made: Vec<(RunFolder, Lock)> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..RUNS).map(|_| scope.spawn(make)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let mut names: Vec<PathBuf> = made.iter().map(|(folder, _)| folder.path().to_owned()).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), RUNS, "{names:?}");
+        for (folder, _lock) in &made {
+            assert_eq!(RunFolder::open(folder.path()).unwrap().2.as_ref(), Some(&origin));
+            assert!(folder.lock().is_err(), "its lock came along");
+        }
+        let left: Vec<String> =
+            std::fs::read_dir(&place).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        assert!(left.iter().all(|name| !name.ends_with(".partial")), "{left:?}");
+        std::fs::remove_dir_all(&place).unwrap();
     }
 
     #[test]
