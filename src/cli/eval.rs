@@ -6,7 +6,7 @@ use clap::Args;
 use csae::data::Sample;
 use csae::model::{self, Purpose};
 use csae::tasks::evaluate::evaluate_sample;
-use csae::tasks::infer::Inference;
+use csae::tasks::infer::{Beside, Inference};
 
 use super::Common;
 
@@ -29,7 +29,8 @@ pub struct EvalArgs {
     /// A file that does not decode is an error, not skipped
     #[arg(long)]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: data that need more than half of it are streamed [default: 3/4 of what is free]
+    /// Memory that may be taken, such as 512MiB or 2GiB: data that need more than half of it are streamed, and as many images are looked
+    /// at at once as fit beside them [default: what is free]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
@@ -41,13 +42,16 @@ pub fn run(args: EvalArgs) -> anyhow::Result<()> {
     let graph = &loaded.graph;
     graph.check_autoencoder()?;
     let dims = graph.nodes[0].dims;
-    let limit = super::budget(args.max_memory.as_deref())?.data;
-    let sample = Sample::open(&args.data, dims, args.images, args.strict, limit)?;
+    let budget = super::budget(args.max_memory.as_deref())?;
+    let sample = Sample::open(&args.data, dims, args.images, args.strict, budget.data)?;
     args.common.say(&format!("data: {}", sample.description));
     args.common.say_skipped(&sample.skipped);
     let mut device = args.common.open()?;
+    device.limit_memory(budget.all);
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let mut inference = Inference::new(graph, &store);
+    // The values are on the device, and in the host's memory as they were read.
+    inference.fit(&device, Beside { parameters: 2 * store.bytes(), data: sample.bytes() })?;
     let report = evaluate_sample(&mut device, &mut inference, &sample)?;
     args.common.say_kernels(&mut device);
     if args.common.json {

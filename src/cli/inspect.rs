@@ -7,7 +7,7 @@ use csae::data::Sample;
 use csae::model::{self, Purpose, Row};
 use csae::tasks::evaluate::Report;
 use csae::tasks::history::{History, Validation};
-use csae::tasks::infer::Inference;
+use csae::tasks::infer::{Beside, Inference};
 use csae::tasks::inspect::{Found, Place, QUANTILES, Run, in_the_way, percent};
 use csae::tasks::statistics::quantiles;
 use serde_json::json;
@@ -42,7 +42,8 @@ pub struct InspectArgs {
     /// A file that does not decode is an error, not skipped
     #[arg(long, requires = "data")]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: data that need more than half of it are streamed [default: 3/4 of what is free]
+    /// Memory that may be taken, such as 512MiB or 2GiB: data that need more than half of it are streamed, and as many images are looked
+    /// at at once as fit beside them [default: what is free]
     #[arg(long, value_name = "SIZE", requires = "data")]
     max_memory: Option<String>,
     #[command(flatten)]
@@ -61,16 +62,11 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     if let Some(path) = in_the_way(&out).filter(|_| !args.force) {
         super::refuse_existing(&path, false)?;
     }
+    let budget = super::budget(args.max_memory.as_deref())?;
     let sample = match &args.data {
         Some(source) => {
             graph.check_autoencoder().map_err(|error| error.at("--data"))?;
-            let sample = Sample::open(
-                source,
-                graph.nodes[0].dims,
-                args.images,
-                args.strict,
-                super::budget(args.max_memory.as_deref())?.data,
-            )?;
+            let sample = Sample::open(source, graph.nodes[0].dims, args.images, args.strict, budget.data)?;
             args.common.say(&format!("data: {}", sample.description));
             args.common.say_skipped(&sample.skipped);
             Some(sample)
@@ -78,12 +74,16 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
         None => None,
     };
     let mut found = Found::new(graph, run);
+    let mut device = args.common.open()?;
+    device.limit_memory(budget.all);
+    let store = loaded.place(&mut device, graph, Purpose::Infer)?;
+    let mut inference = Inference::new(graph, &store);
+    if let Some(sample) = &sample {
+        inference.fit(&device, Beside { parameters: 2 * store.bytes(), data: sample.bytes() })?;
+    }
     if !args.common.json {
         tell_model(&found, &place.model);
     }
-    let mut device = args.common.open()?;
-    let store = loaded.place(&mut device, graph, Purpose::Infer)?;
-    let mut inference = Inference::new(graph, &store);
     if let Some(sample) = &sample {
         found.look(&mut device, &mut inference, sample)?;
         if let (Some(report), false) = (&found.report, args.common.json) {
@@ -131,7 +131,7 @@ fn tell_model(found: &Found, file: &Path) {
         outln!("loss {loss}; sparsity: {penalty}");
     }
     if let Some(history) = &found.run.history {
-        tell_history(history, found.run.config.as_ref().map(|config| config.train.steps));
+        tell_history(history, found.run.steps());
     }
 }
 

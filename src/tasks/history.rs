@@ -84,6 +84,13 @@ impl History {
         of.fold((0, 0.0), |a, b| if b.0 > a.0 { b } else { a })
     }
 
+    /// Steps of an epoch, where anything is logged that tells.
+    pub fn steps_per_epoch(&self) -> Option<usize> {
+        let (steps, epochs) = self.length();
+        let each = (steps as f64 / epochs).round();
+        (1.0..1e15).contains(&each).then_some(each as usize)
+    }
+
     /// Reconstruction loss, sparsity penalty, L0 and PSNR over the steps. `squares` tells that the loss is the sum of squares, so that validations go with it.
     pub fn picture(&self, squares: bool) -> Picture {
         let line = |y: fn(&Interval) -> f64| Series {
@@ -141,7 +148,8 @@ nonsense
         assert_eq!((history.intervals.len(), history.validations.len()), (2, 3));
         assert_eq!(history.intervals[1].sparsity, 0.2);
         assert_eq!(history.best().map(|v| v.step), Some(10));
-        assert_eq!(history.length(), (12, 1.2));
+        assert_eq!((history.length(), history.steps_per_epoch()), ((12, 1.2), Some(10)));
+        assert_eq!(History::default().steps_per_epoch(), None);
         assert_eq!(History::parse("").best(), None);
         assert_eq!(History::read(Path::new("no/such/log")).unwrap(), None);
     }

@@ -1,7 +1,7 @@
 //! Running a trained model on batches.
 
 use crate::device::{Device, Program};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Builder, Graph, Memory, Mode, Store};
 use crate::ops::{StepParams, View};
 
@@ -18,6 +18,8 @@ pub struct Inference<'a> {
     /// Its values.
     pub store: Store,
     compiled: Option<Compiled>,
+    /// Samples of a batch at most, where that was settled before.
+    most: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -28,6 +30,15 @@ struct Compiled {
     x: View,
     y: View,
     z: View,
+}
+
+/// What is taken beside a batch, in bytes, most of it already.
+#[derive(Clone, Copy, Debug)]
+pub struct Beside {
+    /// The model's values, wherever they are.
+    pub parameters: u64,
+    /// Images, and what reading them takes.
+    pub data: u64,
 }
 
 /// What a batch gave: memory order, channels innermost.
@@ -42,21 +53,59 @@ pub struct Passed {
 impl<'a> Inference<'a> {
     /// For a model whose values are on the device.
     pub fn new(graph: &'a Graph, store: &Store) -> Self {
-        Self { graph, store: store.clone(), compiled: None }
+        Self { graph, store: store.clone(), compiled: None, most: None }
+    }
+
+    /// Takes the largest batch for which there is room beside what else is taken, of [`Device::budget`]. No sample has to do with another; but products
+    /// of other extents may round otherwise, so halves are taken, which do not on the processors seen, down to two.
+    ///
+    /// # Errors
+    /// When there is none for a single sample, with the figures.
+    pub fn fit(&mut self, device: &Device, beside: Beside) -> Result<()> {
+        let taken = beside.parameters + beside.data;
+        let Some(budget) = device.budget_with(taken) else { return Ok(()) };
+        let room = budget.saturating_sub(taken);
+        let halves = std::iter::successors(Some(self.bound(device)), |n| (*n > 1).then_some(n / 2));
+        let most = halves.into_iter().find(|n| self.bytes(*n) <= room);
+        if most.is_none() {
+            let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+            return Err(Error::usage(format!(
+                "parameters {:.2} MiB, data {:.2}, and one sample on its way through the model {:.2}: more than the {:.2} MiB that may be taken; \
+                 raise --max-memory, or look at fewer --images",
+                mib(beside.parameters),
+                mib(beside.data),
+                mib(self.bytes(1)),
+                mib(budget)
+            )));
+        }
+        self.most = most;
+        Ok(())
     }
 
     /// Samples of a batch: 64, or fewer where one of them needs much.
     pub fn batch(&self, device: &Device) -> usize {
-        let mut tape = self.record(1).0.tape;
-        let (largest, all) = (tape.largest().0 / 4, tape.planned_bytes());
-        let bound = device.max_elements() / largest.max(1);
-        let free = device.budget().map_or(u64::MAX, |budget| budget / PART / all.max(1));
-        bound.min(free).clamp(1, BATCH as u64) as usize
+        self.most.unwrap_or_else(|| {
+            let free = device.budget().map_or(u64::MAX, |budget| budget / PART / self.bytes(1).max(1));
+            free.clamp(1, self.bound(device) as u64) as usize
+        })
+    }
+
+    /// Samples of a batch whose buffers the device can bind; one in any case.
+    fn bound(&self, device: &Device) -> usize {
+        let largest = self.record(1).0.tape.largest().0 / 4;
+        (device.max_elements() / largest.max(1)).clamp(1, BATCH as u64) as usize
     }
 
     /// Bytes that so many samples would take, batch by batch.
     pub fn planned_bytes(&self, device: &Device, samples: usize) -> u64 {
-        self.record(samples.clamp(1, self.batch(device))).0.tape.planned_bytes()
+        self.bytes(samples.clamp(1, self.batch(device)))
+    }
+
+    /// Bytes of a batch: its buffers, and in the host's memory what is written, what is read, and what it is judged by.
+    fn bytes(&self, n: usize) -> u64 {
+        let of = |node: usize| self.graph.nodes[node].dims.len() as u64;
+        let host = 4 * n as u64 * (of(0) + 2 * of(self.graph.output) + of(self.graph.code));
+        self.record(n).0.tape.planned_bytes() + host
     }
 
     /// Compiles for so many samples or more, and runs once on nothing, so that later runs make no buffer and no pipeline. Returns the
@@ -113,10 +162,10 @@ impl<'a> Inference<'a> {
         Ok(Compiled { n, program: device.compile(calls)?, memory, x, y, z })
     }
 
-    /// Decodes codes (memory order) into images; none if the model's decoder also reads what lies before the code.
+    /// Decodes any number of codes (memory order) into images, batch by batch; none if the model's decoder also reads what lies before the code.
     pub fn decode(&self, device: &mut Device, codes: &[f32]) -> Result<Option<Vec<f32>>> {
         let units = self.graph.nodes[self.graph.code].dims.len();
-        let n = codes.len() / units;
+        let n = (codes.len() / units).min(self.batch(device));
         let mut b = Builder::new(self.graph, &self.store, n, Mode::Infer);
         let mut z = b.tape.real("codes", n * units);
         b.tape.keep(z);
@@ -124,9 +173,12 @@ impl<'a> Inference<'a> {
         b.tape.keep(y);
         let (calls, memory) = b.tape.allocate(device, &mut [&mut z, &mut y])?;
         let program = device.compile(calls)?;
-        device.write(z, codes);
-        device.run(&program, &StepParams::default())?;
-        let images = device.read(y)?;
+        let mut images = Vec::new();
+        for codes in codes.chunks(n * units) {
+            device.write(z, codes);
+            device.run(&program, &StepParams::default())?;
+            images.extend(device.read(y.part(0, y.len / n * (codes.len() / units)))?);
+        }
         memory.buffers.iter().for_each(|buffer| device.free(*buffer));
         Ok(Some(images))
     }

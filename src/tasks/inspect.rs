@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::files;
 use crate::model::{Graph, Summary, summary};
 use crate::spec::Config;
-use crate::train::RunFolder;
+use crate::train::{RunFolder, Trainer};
 
 /// Every file that may be made, the list of numbers first.
 pub const NAMES: [&str; 7] = [NUMBERS, "history.png", "filters.png", "atoms.png", "rates.png", "l0.png", "units.png"];
@@ -75,6 +75,14 @@ impl Run {
         Ok(Self { config, history: History::read(&folder.join("metrics.jsonl"))? })
     }
 
+    /// Steps that the run is to have in all, where it says so, or its log tells how many an epoch has.
+    pub fn steps(&self) -> Option<u64> {
+        let config = self.config.as_ref()?;
+        // What an epoch has does not matter where steps are given.
+        let given = (config.train.steps > 0).then_some(1);
+        Some(Trainer::total_steps(config, given.or_else(|| self.history.as_ref()?.steps_per_epoch())?))
+    }
+
     fn sums_squares(&self) -> bool {
         self.config.as_ref().is_none_or(|config| config.loss.kind == "sum_squares")
     }
@@ -114,7 +122,7 @@ impl Found {
             let (steps, epochs) = history.length();
             let validation = |v: Option<&super::history::Validation>| v.map_or(Value::Null, json_of);
             lines.push(json!({
-                "kind": "history", "steps": steps, "epochs": epochs, "validations": history.validations.len(),
+                "kind": "history", "steps": steps, "of_steps": self.run.steps(), "epochs": epochs, "validations": history.validations.len(),
                 "first": validation(history.validations.first()), "best": validation(history.best()),
                 "last": validation(history.validations.last()),
             }));

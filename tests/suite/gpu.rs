@@ -264,3 +264,30 @@ fn many_workgroups_select_as_one_does() {
     }
     assert!(kernels.chunks(2).all(|pair| pair == [Kernel::BatchTopKMask, Kernel::BatchTopKClear]), "{kernels:?}");
 }
+
+#[test]
+fn atoms_are_drawn_one_at_a_time_where_two_do_not_fit() {
+    let Some(_turn) = turn("atoms_are_drawn_one_at_a_time_where_two_do_not_fit") else { return };
+    use csae::model::{Graph, Purpose, Store};
+    use csae::tasks::{gallery, infer::Inference};
+    let mut device = open();
+    // One sample of so many pixels fits a binding, two do not.
+    let side = (device.max_elements() as f64 * 0.55).sqrt() as usize;
+    if side > 8192 {
+        eprintln!("skipped atoms_are_drawn_one_at_a_time_where_two_do_not_fit: a binding of {} elements", device.max_elements());
+        return;
+    }
+    let text = format!(
+        "[model]\ncode = \"code\"\ninput = [1, {side}, {side}]\n[[model.layers]]\nname = \"code\"\nop = \"conv2d\"\nfilters = 1\n\
+         kernel = 1\n[[model.layers]]\nname = \"decoder\"\nop = \"conv_transpose2d\"\nfilters = \"input\"\nkernel = 1\n"
+    );
+    let config = csae::spec::Config::parse(&text, "a large model", &[]).unwrap();
+    let graph = Graph::new(&config.model, Dims::new(1, side, side)).unwrap();
+    let store = Store::new(&mut device, &graph, Purpose::Infer).unwrap();
+    store.initialise(&mut device, &graph, 1);
+    let inference = Inference::new(&graph, &store);
+    assert_eq!(inference.batch(&device), 1);
+    let atoms = gallery::atoms(&mut device, &inference, &[(0, 1.0)]).unwrap().expect("there is a unit");
+    // A unit draws one pixel: its weight, on which the picture is scaled.
+    assert_eq!((atoms.tiles.len(), atoms.h, atoms.w), (1, 1, 1));
+}

@@ -45,6 +45,21 @@ fn by_hand(file: &str, images: usize) -> (Vec<(f64, f64)>, f64) {
     ((0..dims.c).map(unit).collect(), l0)
 }
 
+/// Whether all is the same but for the rounding of sums: batches of other sizes may take them in another order.
+fn close(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => {
+            let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
+            (a - b).abs() <= 1e-6 * a.abs().max(1e-3)
+        }
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| close(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| close(a, b)))
+        }
+        _ => a == b,
+    }
+}
+
 /// Whether a look says of the units what a count by hand does.
 fn agrees(lines: &[Value], (units, l0): &(Vec<(f64, f64)>, f64)) -> bool {
     let near = |value: &Value, expected: f64| value.as_f64().is_some_and(|v| (v - expected).abs() <= 1e-9 * expected.abs());
@@ -108,10 +123,8 @@ fn a_look_at_a_run_tells_what_is_there() {
     assert_eq!(of(&lines(&[&run]), "layer").len(), layers.len());
 }
 
-#[test]
-fn streamed_images_give_the_same_statistics() {
-    let place = Place::new("inspect-stream");
-    let run = train(&place, &[]);
+/// The bundled digits as an npy file, which can be streamed.
+fn digits_file(place: &Place) -> String {
     let digits = bundled::load("digits").unwrap();
     let mut file = Vec::from(*b"\x93NUMPY\x01\x00");
     let header = format!("{:<118}", format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({}, 8, 8), }}", digits.len()));
@@ -120,6 +133,15 @@ fn streamed_images_give_the_same_statistics() {
     file.extend(&digits.bytes);
     let data = place.path("digits.npy");
     std::fs::write(&data, file).unwrap();
+    data
+}
+
+#[test]
+fn streamed_images_give_the_same_statistics() {
+    let place = Place::new("inspect-stream");
+    // A model so small that it fits where the images do not.
+    let run = train(&place, &["--set", "model.layers.code.units=24"]);
+    let data = digits_file(&place);
     let look = |more: &[&str]| {
         let mut told = lines(&[&[run.as_str(), "--data", &data, "--images", "1000"], more].concat());
         told.pop();
@@ -127,9 +149,72 @@ fn streamed_images_give_the_same_statistics() {
     };
     let resident = look(&[]);
     assert_eq!(of(&resident, "code")[0]["images"], 1000);
-    assert_eq!(resident, look(&["--max-memory", "30KB"]));
+    assert_eq!(resident, look(&["--max-memory", "680KB"]));
     let other = lines(&[&run, "--data", &data, "--images", "999"]);
     assert_ne!(of(&resident, "code"), of(&other, "code"));
+    // What holds the model, and not its images, holds a few at a time; what does not hold the model is refused, with the figures.
+    let (whole, few) = (Value::from(resident), Value::from(look(&["--max-memory", "230KB"])));
+    assert!(close(&whole, &few) && !close(&whole, &Value::from(other)), "{whole} and {few}");
+    let few = ["--images", "1000", "--device", "cpu", "-q", "--max-memory", "30KB"];
+    let told = ["parameters", "MiB", "one sample on its way through the model", "--max-memory"];
+    fail(&[&["inspect", &run, "--data", &data][..], &few].concat(), 2, &told);
+    fail(&[&["eval", &run, &data][..], &few].concat(), 2, &told);
+}
+
+#[test]
+fn an_evaluation_in_little_memory_finds_the_same() {
+    let place = Place::new("eval-memory");
+    let run = train(&place, &["--set", "model.layers.code.units=24"]);
+    let data = digits_file(&place);
+    let eval =
+        |memory: &str| csae(&["eval", &run, &data, "--device", "cpu", "-q", "--json", "--images", "300", "--max-memory", memory]);
+    let whole = eval("1GiB");
+    assert!(whole.status.success(), "{whole:?}");
+    // From what is refused up, in steps smaller than what one more sample takes.
+    let (mut refused, mut found) = (0, 0);
+    for kib in (100..460).step_by(15) {
+        let output = eval(&format!("{kib}KiB"));
+        if found == 0 && !output.status.success() {
+            crate::commands::one_line(&output, 2, &["one sample on its way", "--max-memory"]);
+            refused += 1;
+        } else {
+            let [few, whole]: [Value; 2] = [&output, &whole].map(|output| serde_json::from_slice(&output.stdout).unwrap());
+            assert!(close(&few, &whole), "{kib} KiB: {few} and {whole}");
+            found += 1;
+        }
+    }
+    assert!(refused > 0 && found > 10, "{refused} refused, {found} found");
+}
+
+#[test]
+fn a_run_under_way_tells_how_many_steps_it_is_to_have() {
+    let place = Place::new("inspect-epochs");
+    let run = place.path("run");
+    succeed(&[
+        "train",
+        "digits",
+        "--device",
+        "cpu",
+        "-q",
+        "--batch",
+        "16",
+        "--epochs",
+        "0.2",
+        "--set=train.log_every=4",
+        "--out",
+        &run,
+    ]);
+    let text = succeed(&["inspect", &run, "--device", "cpu", "-q"]);
+    assert!(text.contains("training: 20 steps, 0.20 epochs"), "{text}");
+    let config = Path::new(&run).join("config.toml");
+    let whole = std::fs::read_to_string(&config).unwrap();
+    for (key, steps) in [("epochs = 3.0\n", 303), ("epochs = 0.2\nsteps = 40\n", 40)] {
+        let longer = whole.replace("steps = 0\n", if steps == 40 { "" } else { "steps = 0\n" }).replace("epochs = 0.2\n", key);
+        std::fs::write(&config, longer).unwrap();
+        let text = succeed(&["inspect", &run, "--device", "cpu", "-q"]);
+        assert!(text.contains(&format!("training: 20 steps of {steps}, 0.20 epochs")), "{text}");
+        assert_eq!(of(&lines(&[&run]), "history")[0]["of_steps"], steps);
+    }
 }
 
 #[test]
