@@ -162,6 +162,7 @@ fn configurations() {
         (&["--epochs=nan"], &["train.epochs: NaN or infinity is no value here"]),
         (&["--max-memory=-1GiB"], &["--max-memory", "-1GiB"]),
         (&["--set=data.crop=0"], &["data.crop", "at least 1"]),
+        (&["--set=data.crop=4", "--set=data.crops_per_image=4000000000", "--set=model.input=[1,4,4]"], &["data.crops_per_image"]),
         (&["--set=train.batch=-3"], &["train.batch", "-3"]),
         (&["--set=model.layers.encoder.0.kernel=0"], &["encoder.0", "kernel [0, 0]", "at least 1"]),
         (&["--set=model.layers.encoder.0.kernel=-3"], &["encoder.0", "-3"]),
@@ -180,6 +181,8 @@ fn configurations() {
         // More than any memory holds.
         (&["--set=model.layers.code.units=4000000000000"], &["code"]),
         (&["--batch=4000000000"], &["train.batch"]),
+        (&["--batch=9000000000000000000"], &["train.batch"]),
+        (&["--batch=4000000000", "--accumulate=4000000000"], &["losses to be logged"]),
         // Names.
         (&["--preset=artikel"], &["artikel", "did you mean article?"]),
         (&["--device=no-such-adapter"], &["no-such-adapter", "cpu"]),
@@ -204,6 +207,20 @@ fn configurations() {
     toml("latin.toml", "\u{0}", &["line 1"]);
     let path = bad.write("bytes.toml", &[0xff, 0xfe, 0]);
     bad.refused(&["train", "--config", &path, "--device", "cpu"], 2, &["bytes.toml", "not a text file"]);
+}
+
+#[test]
+fn names_of_folders() {
+    let bad = Bad::new("bad-names");
+    // Nothing is left where the program runs either.
+    let here = bad.place.path("here");
+    std::fs::create_dir_all(&here).unwrap();
+    for (out, words) in [("--out=", "--out"), ("--out=new/..", "not the name of a folder")] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_csae"));
+        command.current_dir(&here).args(["train", "digits", "--steps=1", "--device", "cpu", "-q", out]);
+        one_line(&command.output().unwrap(), 2, &[words]);
+        assert_eq!(std::fs::read_dir(&here).unwrap().count(), 0, "{out:?}");
+    }
 }
 
 #[test]
