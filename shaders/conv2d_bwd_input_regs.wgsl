@@ -1,4 +1,4 @@
-//!include activation grid
+//!include conv2d activation grid
 // x[n,h,w,c] = f(b[c] + sum over r,s,k of y[n,p,q,k] * w[r,s,c,k]) over the (p,q) with p*stride - pad + r*dilation = h, without groups:
 // the gradient of a convolution by its input, and the forward of a transposed convolution.
 // y (N,P,Q,K), w (R,S,C,K), b (C), x (N,H,W,C). An implicit matrix product in registers: arithmetic per load is what counts.
@@ -8,29 +8,6 @@
 // `y4` and `w4` are `y` and `w` again, four at a time: VEC_K says that K is a multiple of 4; NARROW that C <= 4.
 // Channels past C compute something that is not stored; their loads may pass the end of `w` and are then caught by WGSL's bounds rule.
 // Without a bias (`has_bias` = 0) any view may be bound as `b`. Twin: Conv2dBwdInput in src/reference/conv2d.rs.
-struct Params {
-    n: u32,
-    h: u32,
-    w: u32,
-    c: u32,
-    p: u32,
-    q: u32,
-    k: u32,
-    r: u32,
-    s: u32,
-    stride_h: u32,
-    stride_w: u32,
-    pad_h: u32,
-    pad_w: u32,
-    dilation_h: u32,
-    dilation_w: u32,
-    groups: u32,
-    has_bias: u32,
-    parameter: f32,
-    slices: u32,
-    slice_pixels: u32,
-    slice_stride: u32,
-}
 
 override ACTIVATION: u32 = 0u;
 override VEC_K: bool = false;

@@ -1,31 +1,8 @@
-//!include grid
+//!include conv2d grid
 // dw[r,s,c,k] = sum over n,p,q of x[n, p*stride - pad + r*dilation, ..., c] * dy[n,p,q,k], by slices of the pixels (n,p,q).
 // x (N,H,W,C), dy (N,P,Q,K), out (slices, R,S,C/groups,K): partial sums with `slice_stride` elements from slice to slice, which
 // sum_slices adds up, or dw itself if there is one slice. The plain kernel: any shape.
 // One invocation: one element of one slice. Grid: slices*R*S*(C/groups)*K invocations. Twin: Conv2dBwdWeight in src/reference/conv2d.rs.
-struct Params {
-    n: u32,
-    h: u32,
-    w: u32,
-    c: u32,
-    p: u32,
-    q: u32,
-    k: u32,
-    r: u32,
-    s: u32,
-    stride_h: u32,
-    stride_w: u32,
-    pad_h: u32,
-    pad_w: u32,
-    dilation_h: u32,
-    dilation_w: u32,
-    groups: u32,
-    has_bias: u32,
-    parameter: f32,
-    slices: u32,
-    slice_pixels: u32,
-    slice_stride: u32,
-}
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;

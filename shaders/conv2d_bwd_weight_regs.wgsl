@@ -1,4 +1,4 @@
-//!include grid
+//!include conv2d grid
 // dw[r,s,c,k] = sum over n,p,q of x[n, p*stride - pad + r*dilation, ..., c] * dy[n,p,q,k], by slices of the pixels (n,p,q), without groups.
 // x (N,H,W,C), dy (N,P,Q,K), out (slices, R,S,C,K): partial sums with `slice_stride` elements from slice to slice, which sum_slices
 // adds up, or dw itself if there is one slice. In registers: arithmetic per load is what counts.
@@ -6,29 +6,6 @@
 // `x4` and `dy4` are `x` and `dy` again, four at a time: VEC_C says that C, VEC_K that K is a multiple of 4; NARROW_C that C <= 4,
 // NARROW_K that K <= 4. Channels past C and filters past K compute something that is not stored; their loads may pass the end of a view
 // and are then caught by WGSL's bounds rule. Twin: Conv2dBwdWeight in src/reference/conv2d.rs.
-struct Params {
-    n: u32,
-    h: u32,
-    w: u32,
-    c: u32,
-    p: u32,
-    q: u32,
-    k: u32,
-    r: u32,
-    s: u32,
-    stride_h: u32,
-    stride_w: u32,
-    pad_h: u32,
-    pad_w: u32,
-    dilation_h: u32,
-    dilation_w: u32,
-    groups: u32,
-    has_bias: u32,
-    parameter: f32,
-    slices: u32,
-    slice_pixels: u32,
-    slice_stride: u32,
-}
 
 override VEC_C: bool = false;
 override VEC_K: bool = false;

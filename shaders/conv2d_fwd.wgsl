@@ -1,31 +1,8 @@
-//!include activation grid
+//!include conv2d activation grid
 // y[n,p,q,k] = f(b[k] + sum over r,s,c of x[n, p*stride - pad + r*dilation, ..., c] * w[r,s,c,k]), c over the group of k.
 // x (N,H,W,C), w (R,S,C/groups,K), b (K), y (N,P,Q,K). The plain kernel: any shape.
 // One invocation: one element of y. Grid: N*P*Q*K invocations.
 // Without a bias (`has_bias` = 0) any view may be bound as `b`. Twin: Conv2dFwd in src/reference/conv2d.rs.
-struct Params {
-    n: u32,
-    h: u32,
-    w: u32,
-    c: u32,
-    p: u32,
-    q: u32,
-    k: u32,
-    r: u32,
-    s: u32,
-    stride_h: u32,
-    stride_w: u32,
-    pad_h: u32,
-    pad_w: u32,
-    dilation_h: u32,
-    dilation_w: u32,
-    groups: u32,
-    has_bias: u32,
-    parameter: f32,
-    slices: u32,
-    slice_pixels: u32,
-    slice_stride: u32,
-}
 
 override ACTIVATION: u32 = 0u;
 

@@ -1,33 +1,10 @@
-//!include activation grid
+//!include conv2d activation grid
 // y[n,p,q,k] = f(b[k] + sum over r,s,c of x[n, p*stride - pad + r*dilation, ..., c] * w[r,s,c,k]), without groups.
 // x (N,H,W,C), w (R,S,C,K), b (K), y (N,P,Q,K). An implicit matrix product in registers: arithmetic per load is what counts.
 // One invocation: 8 pixels (n,p,q) in a row of memory by 8 filters. Grid: ceil(N*P*Q / 8) * ceil(K / 8) invocations, filters fastest.
 // `x4` and `w4` are `x` and `w` again, four at a time: VEC_C says that C, VEC_K that K is a multiple of 4; NARROW that K <= 4.
 // Filters past K compute something that is not stored; their loads may pass the end of `w` and are then caught by WGSL's bounds rule.
 // Without a bias (`has_bias` = 0) any view may be bound as `b`. Twin: Conv2dFwd in src/reference/conv2d.rs.
-struct Params {
-    n: u32,
-    h: u32,
-    w: u32,
-    c: u32,
-    p: u32,
-    q: u32,
-    k: u32,
-    r: u32,
-    s: u32,
-    stride_h: u32,
-    stride_w: u32,
-    pad_h: u32,
-    pad_w: u32,
-    dilation_h: u32,
-    dilation_w: u32,
-    groups: u32,
-    has_bias: u32,
-    parameter: f32,
-    slices: u32,
-    slice_pixels: u32,
-    slice_stride: u32,
-}
 
 override ACTIVATION: u32 = 0u;
 override VEC_C: bool = false;

@@ -72,10 +72,16 @@ impl Command {
 /// Which kernel of a family is taken.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Kernels {
-    /// The fastest that takes the shape
+    /// What suits adapter and shape
     Auto,
     /// The plain ones, which take every shape
     Plain,
+    /// Products of matrices by sums in the registers of each invocation
+    Registers,
+    /// Products by sums in registers, values exchanged within a subgroup
+    Subgroup,
+    /// Products by sums in registers, values exchanged in workgroup memory
+    Tiled,
 }
 
 impl From<Kernels> for Choice {
@@ -83,6 +89,9 @@ impl From<Kernels> for Choice {
         match kernels {
             Kernels::Auto => Self::Auto,
             Kernels::Plain => Self::Plain,
+            Kernels::Registers => Self::Registers,
+            Kernels::Subgroup => Self::Subgroup,
+            Kernels::Tiled => Self::Tiled,
         }
     }
 }
@@ -120,7 +129,7 @@ impl Common {
     pub fn open(&self) -> csae::error::Result<Device> {
         let mut device = Device::open(self.device())?;
         if let Some(gpu) = device.as_gpu() {
-            gpu.choice = self.kernels.into();
+            gpu.choose(self.kernels.into())?;
         }
         self.say(&format!("device: {}", device.label()));
         Ok(device)

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::adapter::{Adapter, explain};
+use super::choice::{Choice, Traits};
 use super::kernels::{Kernel, Source};
 use super::plan::Plan;
-use super::record::Choice;
 use super::reflect::{Reflection, Role};
 use crate::error::{Error, Result};
 use crate::ops::{Buffer, Call, StepParams, View};
@@ -85,7 +85,8 @@ impl Gpu {
     /// Opens an adapter with the limits that it offers.
     pub fn new(adapter: Adapter) -> Result<Self> {
         let limits = adapter.handle.limits();
-        let features = adapter.handle.features() & wgpu::Features::TIMESTAMP_QUERY;
+        let wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP | wgpu::Features::SHADER_INT64;
+        let features = adapter.handle.features() & wanted;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("csae"),
             required_features: features,
@@ -151,6 +152,33 @@ impl Gpu {
     /// wgpu's own handle of the device, by which a test of faults destroys it or hands it what a driver refuses.
     pub fn handle(&self) -> wgpu::Device {
         self.device.clone()
+    }
+
+    /// What the adapter offers to kernels.
+    pub fn traits(&self) -> Traits {
+        let features = self.device.features();
+        let subgroup = if features.contains(wgpu::Features::SUBGROUP) { self.adapter.info.subgroup_min_size } else { 0 };
+        let int64 = features.contains(wgpu::Features::SHADER_INT64);
+        Traits { software: self.adapter.is_software(), subgroup, int64 }
+    }
+
+    /// Takes kernels of one kind from now on.
+    ///
+    /// # Errors
+    /// Where they do not run on this adapter.
+    pub fn choose(&mut self, choice: Choice) -> Result<()> {
+        let traits = self.traits();
+        if !traits.takes(choice) {
+            return Err(Error::usage(format!(
+                "--kernels {}: {} has subgroups of {}, {} are needed; auto takes what suits it",
+                choice.name(),
+                self.adapter.label(),
+                traits.subgroup,
+                Traits::SUBGROUP
+            )));
+        }
+        self.choice = choice;
+        Ok(())
     }
 
     /// How many objects have been made so far.
@@ -408,7 +436,7 @@ impl Gpu {
         if let Some((module, reflection)) = self.modules.get(&kernel) {
             return Ok((module.clone(), Rc::clone(reflection)));
         }
-        let source = Source::of(kernel);
+        let source = Source::with(kernel, self.traits().wide_words());
         let reflection = Rc::new(Reflection::of(kernel, &source)?);
         let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(kernel.name()),

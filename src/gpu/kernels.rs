@@ -27,10 +27,16 @@ macro_rules! kernels {
 kernels! {
     Conv2dFwd "conv2d_fwd",
     Conv2dFwdRegs "conv2d_fwd_regs",
+    Conv2dFwdSubgroup "conv2d_fwd_subgroup",
+    Conv2dFwdTiled "conv2d_fwd_tiled",
     Conv2dBwdInput "conv2d_bwd_input",
     Conv2dBwdInputRegs "conv2d_bwd_input_regs",
+    Conv2dBwdInputSubgroup "conv2d_bwd_input_subgroup",
+    Conv2dBwdInputTiled "conv2d_bwd_input_tiled",
     Conv2dBwdWeight "conv2d_bwd_weight",
     Conv2dBwdWeightRegs "conv2d_bwd_weight_regs",
+    Conv2dBwdWeightSubgroup "conv2d_bwd_weight_subgroup",
+    Conv2dBwdWeightTiled "conv2d_bwd_weight_tiled",
     SumSlices "sum_slices",
     ActivationFwd "activation_fwd",
     ActivationBwd "activation_bwd",
@@ -81,17 +87,33 @@ kernels! {
     GatherBatch "gather_batch",
 }
 
+macro_rules! snippets {
+    ($($name:literal),* $(,)?) => { &[$(($name, include_str!(concat!("../../shaders/common/", $name, ".wgsl")))),*] };
+}
+
 /// The snippets that kernels include.
-const COMMON: &[(&str, &str)] = &[
-    ("activation", include_str!("../../shaders/common/activation.wgsl")),
-    ("batch_top_k", include_str!("../../shaders/common/batch_top_k.wgsl")),
-    ("grid", include_str!("../../shaders/common/grid.wgsl")),
-    ("key", include_str!("../../shaders/common/key.wgsl")),
-    ("log", include_str!("../../shaders/common/log.wgsl")),
-    ("rank", include_str!("../../shaders/common/rank.wgsl")),
-    ("rng", include_str!("../../shaders/common/rng.wgsl")),
-    ("step", include_str!("../../shaders/common/step.wgsl")),
+const COMMON: &[(&str, &str)] = snippets![
+    "activation",
+    "batch_top_k",
+    "conv2d",
+    "conv2d_bwd_input_product",
+    "conv2d_bwd_weight_product",
+    "conv2d_fwd_product",
+    "fours",
+    "fours_int64",
+    "grid",
+    "key",
+    "log",
+    "rank",
+    "rng",
+    "step",
+    "subgroup_tile",
+    "workgroup_tile",
 ];
+
+const FOURS: &str = "fours";
+/// Taken in place of [`FOURS`] where an adapter computes with integers of 64 bits and gains by it.
+const FOURS_INT64: &str = "fours_int64";
 
 /// A kernel's text with its includes joined in front, and where each line came from.
 #[derive(Clone, Debug)]
@@ -105,10 +127,16 @@ pub struct Source {
 impl Source {
     /// Joins the snippets that `//!include a b c` names in front of the kernel.
     pub fn of(kernel: Kernel) -> Self {
+        Self::with(kernel, false)
+    }
+
+    /// As [`Source::of`]; with `int64`, four reals are read and written as two words of 64 bits.
+    pub fn with(kernel: Kernel, int64: bool) -> Self {
         let mut text = String::new();
         let mut pieces = Vec::new();
         let names = kernel.text().lines().filter_map(|line| line.strip_prefix("//!include ")).flat_map(str::split_whitespace);
         for name in names {
+            let name = if int64 && name == FOURS { FOURS_INT64 } else { name };
             let (_, snippet) = COMMON
                 .iter()
                 .find(|(common, _)| *common == name)

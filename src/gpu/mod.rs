@@ -1,6 +1,7 @@
 //! The GPU path: kernels as text, what naga reads in them, adapters, and a device that compiles a program once and replays it.
 
 mod adapter;
+mod choice;
 mod device;
 mod kernels;
 mod plan;
@@ -9,10 +10,11 @@ mod record;
 mod reflect;
 
 pub use adapter::{Adapter, adapters, choose_automatically, find};
+pub use choice::{Choice, Traits};
 pub use device::{Counters, Gpu};
 pub use kernels::{Kernel, Source};
 pub use plan::Plan;
 pub use readback::Ticket;
 pub(crate) use record::params;
-pub use record::{Choice, Dispatch, FLAT, Params, Recorder};
+pub use record::{Dispatch, FLAT, Params, Recorder};
 pub use reflect::{Binding, Reflection, Role};

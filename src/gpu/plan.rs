@@ -39,7 +39,7 @@ impl Plan {
 
     /// Compiles calls for a device.
     pub(super) fn new(gpu: &mut Gpu, calls: &[Call]) -> Result<Self> {
-        let mut recorder = Recorder { choice: gpu.choice, ..Recorder::default() };
+        let mut recorder = Recorder { choice: gpu.choice, traits: gpu.traits(), ..Recorder::default() };
         for call in calls {
             call.record(&mut recorder);
         }

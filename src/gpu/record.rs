@@ -1,6 +1,7 @@
 //! A recording: what to dispatch, with which arguments. It knows nothing of wgpu, so that a test without a GPU can hold every
 //! dispatch against what naga reads in the shader.
 
+use super::choice::{Choice, Traits};
 use super::kernels::Kernel;
 use crate::ops::View;
 
@@ -43,16 +44,6 @@ pub struct Dispatch {
     pub workgroup_size: u32,
 }
 
-/// Which kernel of a family is taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Choice {
-    /// The fastest that takes the shape.
-    #[default]
-    Auto,
-    /// The plain one, which takes every shape.
-    Plain,
-}
-
 /// Collects dispatches.
 #[derive(Debug, Default)]
 pub struct Recorder {
@@ -60,12 +51,19 @@ pub struct Recorder {
     pub dispatches: Vec<Dispatch>,
     /// Which kernel of a family is taken.
     pub choice: Choice,
+    /// What the adapter offers.
+    pub traits: Traits,
 }
 
 /// Invocations of a workgroup in kernels with one invocation an element.
 pub const FLAT: u32 = 64;
 
 impl Recorder {
+    /// The kind of kernel that a product of matrices takes.
+    pub const fn products(&self) -> Choice {
+        self.traits.products(self.choice)
+    }
+
     /// Starts a dispatch of `kernel` with its parameter block.
     pub fn kernel<P: Params>(&mut self, kernel: Kernel, params: &P) -> Building<'_> {
         let dispatch = Dispatch {

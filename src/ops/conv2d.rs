@@ -48,7 +48,7 @@ operation! {
 }
 
 params! {
-    /// Shared by all six kernels: bias and activation in the two directions, slices in the weight gradient.
+    /// Shared by all kernels: bias and activation in the two directions, slices in the weight gradient.
     struct Conv2dParams {
         n: u32, h: u32, w: u32, c: u32, p: u32, q: u32, k: u32, r: u32, s: u32,
         stride_h: u32, stride_w: u32, pad_h: u32, pad_w: u32, dilation_h: u32, dilation_w: u32, groups: u32,
@@ -59,6 +59,38 @@ params! {
 
 /// Pixels, channels and filters of an invocation's block in the `_regs` kernels.
 const BLOCK: usize = 8;
+
+/// A tile of the `_subgroup` and `_tiled` kernels.
+struct Tile {
+    /// Invocations of a workgroup.
+    size: u32,
+    /// Rows of a tile.
+    rows: usize,
+    /// Vec4s of columns.
+    columns: usize,
+}
+
+impl Tile {
+    /// The tile for products with so many columns, for the kinds that have one.
+    fn of(choice: Choice, columns: usize) -> Option<Self> {
+        let vectors = columns.div_ceil(4).next_power_of_two();
+        match choice {
+            Choice::Subgroup => Some(Self { size: 8, rows: 32, columns: vectors.clamp(2, 8) }),
+            Choice::Tiled => Some(Self { size: 64, rows: 64, columns: vectors.clamp(4, 16) }),
+            _ => None,
+        }
+    }
+
+    /// Workgroups for a product of so many rows and columns.
+    const fn groups(&self, rows: usize, columns: usize) -> u64 {
+        (rows.div_ceil(self.rows) * columns.div_ceil(4 * self.columns)) as u64
+    }
+}
+
+/// The kind that a convolution takes: products of matrices have no groups.
+fn choice(r: &Recorder, g: &Conv2d) -> Choice {
+    if g.groups == 1 { r.products() } else { Choice::Plain }
+}
 
 /// Whether four channels lie together in one aligned vec4.
 const fn vec4(channels: usize) -> bool {
@@ -99,21 +131,26 @@ impl Conv2dFwd {
         let g = &self.size;
         let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
         let pixels = g.n * g.y.area();
-        let regs = g.groups == 1 && r.choice == Choice::Auto;
-        let mut dispatch = r.kernel(if regs { Kernel::Conv2dFwdRegs } else { Kernel::Conv2dFwd }, &params);
-        dispatch = dispatch.constant("ACTIVATION", self.activation.code()).bind("x", self.x).bind("w", self.w);
+        let choice = choice(r, g);
+        let kernel = match choice {
+            Choice::Subgroup => Kernel::Conv2dFwdSubgroup,
+            Choice::Tiled => Kernel::Conv2dFwdTiled,
+            Choice::Registers => Kernel::Conv2dFwdRegs,
+            _ => Kernel::Conv2dFwd,
+        };
+        let mut dispatch = r.kernel(kernel, &params).constant("ACTIVATION", self.activation.code());
         // An absent bias is never read: the weights keep its binding occupied.
-        dispatch = dispatch.bind("b", self.b.unwrap_or(self.w)).bind("y", self.y);
-        if regs {
-            dispatch
-                .constant("VEC_C", vec4(g.x.c))
-                .constant("VEC_K", vec4(g.y.c))
-                .constant("NARROW", g.y.c <= 4)
-                .bind("x4", self.x)
-                .bind("w4", self.w)
-                .threads(pixels.div_ceil(BLOCK) * g.y.c.div_ceil(BLOCK));
-        } else {
-            dispatch.threads(pixels * g.y.c);
+        dispatch = dispatch.bind("x", self.x).bind("w", self.w).bind("b", self.b.unwrap_or(self.w)).bind("y", self.y);
+        if choice == Choice::Plain {
+            return dispatch.threads(pixels * g.y.c);
+        }
+        dispatch = dispatch.constant("VEC_C", vec4(g.x.c)).constant("VEC_K", vec4(g.y.c)).bind("x4", self.x).bind("w4", self.w);
+        match Tile::of(choice, g.y.c) {
+            Some(tile) => dispatch
+                .constant("COLUMNS", tile.columns as u32)
+                .bind("y4", self.y)
+                .groups(tile.groups(pixels, g.y.c), tile.size),
+            None => dispatch.constant("NARROW", g.y.c <= 4).threads(pixels.div_ceil(BLOCK) * g.y.c.div_ceil(BLOCK)),
         }
     }
 }
@@ -122,22 +159,32 @@ impl Conv2dBwdInput {
     pub(crate) fn record(&self, r: &mut Recorder) {
         let g = &self.size;
         let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
-        let regs = g.groups == 1 && r.choice == Choice::Auto;
-        let mut dispatch = r.kernel(if regs { Kernel::Conv2dBwdInputRegs } else { Kernel::Conv2dBwdInput }, &params);
-        dispatch = dispatch.constant("ACTIVATION", self.activation.code()).bind("y", self.y).bind("w", self.w);
+        let choice = choice(r, g);
+        let kernel = match choice {
+            Choice::Subgroup => Kernel::Conv2dBwdInputSubgroup,
+            Choice::Tiled => Kernel::Conv2dBwdInputTiled,
+            Choice::Registers => Kernel::Conv2dBwdInputRegs,
+            _ => Kernel::Conv2dBwdInput,
+        };
+        let mut dispatch = r.kernel(kernel, &params).constant("ACTIVATION", self.activation.code());
         // An absent bias is never read: the weights keep its binding occupied.
-        dispatch = dispatch.bind("b", self.b.unwrap_or(self.w)).bind("x", self.x);
-        if regs {
-            let [stride_h, stride_w] = g.taps.stride;
-            let phase_pixels = g.n * g.x.h.div_ceil(stride_h) * g.x.w.div_ceil(stride_w);
-            dispatch
-                .constant("VEC_K", vec4(g.y.c))
+        dispatch = dispatch.bind("y", self.y).bind("w", self.w).bind("b", self.b.unwrap_or(self.w)).bind("x", self.x);
+        if choice == Choice::Plain {
+            return dispatch.threads(g.n * g.x.len());
+        }
+        let [stride_h, stride_w] = g.taps.stride;
+        let phases = stride_h * stride_w;
+        let pixels = g.n * g.x.h.div_ceil(stride_h) * g.x.w.div_ceil(stride_w);
+        dispatch = dispatch.constant("VEC_K", vec4(g.y.c)).bind("y4", self.y).bind("w4", self.w);
+        match Tile::of(choice, g.x.c) {
+            Some(tile) => dispatch
+                .constant("VEC_C", vec4(g.x.c))
+                .constant("COLUMNS", tile.columns as u32)
+                .bind("x4", self.x)
+                .groups(phases as u64 * tile.groups(pixels, g.x.c), tile.size),
+            None => dispatch
                 .constant("NARROW", g.x.c <= 4)
-                .bind("y4", self.y)
-                .bind("w4", self.w)
-                .threads(stride_h * stride_w * phase_pixels.div_ceil(BLOCK) * g.x.c.div_ceil(BLOCK));
-        } else {
-            dispatch.threads(g.n * g.x.len());
+                .threads(phases * pixels.div_ceil(BLOCK) * g.x.c.div_ceil(BLOCK)),
         }
     }
 }
@@ -181,20 +228,30 @@ impl Conv2dBwdWeight {
             slice_stride: len.next_multiple_of(4) as u32,
             ..Conv2dParams::new(g)
         };
-        let regs = g.groups == 1 && r.choice == Choice::Auto;
-        let mut dispatch = r.kernel(if regs { Kernel::Conv2dBwdWeightRegs } else { Kernel::Conv2dBwdWeight }, &params);
-        dispatch = dispatch.bind("x", self.x).bind("dy", self.dy).bind("out", if count == 1 { self.dw } else { self.partials });
-        if regs {
-            dispatch
-                .constant("VEC_C", vec4(g.x.c))
-                .constant("VEC_K", vec4(g.y.c))
-                .constant("NARROW_C", g.x.c <= 4)
-                .constant("NARROW_K", g.y.c <= 4)
-                .bind("x4", self.x)
-                .bind("dy4", self.dy)
-                .threads(count * weight_blocks(g));
-        } else {
+        let choice = choice(r, g);
+        let kernel = match choice {
+            Choice::Subgroup => Kernel::Conv2dBwdWeightSubgroup,
+            Choice::Tiled => Kernel::Conv2dBwdWeightTiled,
+            Choice::Registers => Kernel::Conv2dBwdWeightRegs,
+            _ => Kernel::Conv2dBwdWeight,
+        };
+        let out = if count == 1 { self.dw } else { self.partials };
+        let mut dispatch = r.kernel(kernel, &params).bind("x", self.x).bind("dy", self.dy).bind("out", out);
+        if choice == Choice::Plain {
             dispatch.threads(count * len);
+        } else {
+            dispatch = dispatch.constant("VEC_C", vec4(g.x.c)).constant("VEC_K", vec4(g.y.c)).bind("x4", self.x).bind("dy4", self.dy);
+            let [taps_h, taps_w] = g.taps.kernel;
+            match Tile::of(choice, g.y.c) {
+                Some(tile) => dispatch
+                    .constant("COLUMNS", tile.columns as u32)
+                    .bind("out4", out)
+                    .groups(count as u64 * tile.groups(taps_h * taps_w * g.x.c, g.y.c), tile.size),
+                None => dispatch
+                    .constant("NARROW_C", g.x.c <= 4)
+                    .constant("NARROW_K", g.y.c <= 4)
+                    .threads(count * weight_blocks(g)),
+            }
         }
         if count > 1 {
             sum_slices(r, self.partials, count, self.dw);

@@ -174,7 +174,7 @@ impl BatchTopKMask {
     pub(crate) fn record(&self, r: &mut Recorder) {
         let len = self.n * self.dims.len();
         let k = (self.k * self.n).min(len) as u32;
-        if r.choice == Choice::Auto && len >= Self::MANY {
+        if r.choice != Choice::Plain && len >= Self::MANY {
             self.record_many(r, len, k);
             return;
         }

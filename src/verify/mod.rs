@@ -40,8 +40,8 @@ impl Outcome {
     }
 }
 
-/// Runs a case on a device. A case without answers is answered by the CPU path in f64 first. On a GPU whose kernel families give a choice, the
-/// plain kernels are run as well.
+/// Runs a case on a device. A case without answers is answered by the CPU path in f64 first. On a GPU whose kernel families give a choice, every
+/// kernel that it takes is run.
 pub fn run(device: &mut Device, case: &Case) -> Vec<Outcome> {
     let answered = if case.has_answers() { Ok(case.clone()) } else { case.answered() };
     let case = match answered {
@@ -54,18 +54,13 @@ pub fn run(device: &mut Device, case: &Case) -> Vec<Outcome> {
         Ok(found) => Outcome { id: case.id(), kernels, comparisons: compare(&case, &found), failure: None },
         Err(error) => Outcome { id: case.id(), kernels, comparisons: Vec::new(), failure: Some(error.to_string()) },
     };
-    if device.as_gpu().is_none() {
-        return vec![one(device, "-")];
-    }
+    let Some(traits) = device.as_gpu().map(|gpu| gpu.traits()) else { return vec![one(device, "-")] };
     let mut outcomes = Vec::new();
-    for (choice, name) in [(Choice::Auto, "auto"), (Choice::Plain, "plain")] {
-        if choice == Choice::Plain && !prepare::has_choice(&case) {
-            continue;
-        }
+    for choice in prepare::choices(&case, traits) {
         if let Some(gpu) = device.as_gpu() {
             gpu.choice = choice;
         }
-        outcomes.push(one(device, name));
+        outcomes.push(one(device, choice.name()));
     }
     if let Some(gpu) = device.as_gpu() {
         gpu.choice = Choice::Auto;

@@ -4,7 +4,7 @@ use super::case::{Case, Tensor, Values};
 use super::{direct_case, layer_case, train_case};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::gpu::{Choice, Recorder};
+use crate::gpu::{Choice, Kernel, Recorder, Traits};
 use crate::ops::{Buffer, Call, StepParams, View};
 use crate::shape::{Dims, to_nchw};
 
@@ -92,16 +92,20 @@ fn natural(values: Vec<f64>, unpack: &Unpack) -> Vec<f64> {
     }
 }
 
-/// Whether the case runs other kernels when the plain ones are asked for.
-pub fn has_choice(case: &Case) -> bool {
-    let kernels = |choice| {
+/// The choices that an adapter takes, without those by which the case would run the same kernels as by an earlier one.
+pub fn choices(case: &Case, traits: Traits) -> Vec<Choice> {
+    let mut seen = Vec::new();
+    let mut differs = |choice: &Choice| {
         let mut device = Device::cpu();
-        let prepared = prepare(&mut device, case).ok()?;
-        let mut recorder = Recorder { choice, ..Recorder::default() };
+        let Ok(prepared) = prepare(&mut device, case) else { return *choice == Choice::Auto };
+        let mut recorder = Recorder { choice: *choice, traits, ..Recorder::default() };
         prepared.calls.iter().for_each(|call| call.record(&mut recorder));
-        Some(recorder.dispatches.iter().map(|dispatch| dispatch.kernel).collect::<Vec<_>>())
+        let kernels: Vec<Kernel> = recorder.dispatches.iter().map(|dispatch| dispatch.kernel).collect();
+        let fresh = !seen.contains(&kernels);
+        seen.push(kernels);
+        fresh
     };
-    kernels(Choice::Auto) != kernels(Choice::Plain)
+    Choice::ALL.into_iter().filter(|choice| traits.takes(*choice)).filter(|choice| differs(choice)).collect()
 }
 
 /// Batch and size of a sample: [n, d] or [n, c, h, w].

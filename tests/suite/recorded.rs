@@ -1,12 +1,12 @@
 //! What the library dispatches, collected without a GPU: every case of the built-in table, every stored case and the training step of every
-//! preset, with the automatic and with the plain choice of kernels.
+//! preset, with every choice of kernels.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use csae::device::Device;
-use csae::gpu::{Choice, Dispatch, Kernel, Recorder};
+use csae::gpu::{Choice, Dispatch, Kernel, Recorder, Traits};
 use csae::ops::Call;
 use csae::spec::{Config, preset_names, preset_text};
 use csae::verify;
@@ -22,14 +22,15 @@ pub struct Recorded {
     pub built_in: bool,
     /// Names of the operations.
     pub operations: BTreeSet<&'static str>,
-    /// Dispatches for both choices.
+    /// Dispatches for every choice.
     pub dispatches: Vec<Dispatch>,
 }
 
 fn recorded(id: String, built_in: bool, calls: &[Call]) -> Recorded {
     let mut dispatches = Vec::new();
-    for choice in [Choice::Auto, Choice::Plain] {
-        let mut recorder = Recorder { choice, ..Recorder::default() };
+    for choice in Choice::ALL {
+        let traits = Traits { subgroup: Traits::SUBGROUP, ..Traits::default() };
+        let mut recorder = Recorder { choice, traits, ..Recorder::default() };
         calls.iter().for_each(|call| call.record(&mut recorder));
         dispatches.append(&mut recorder.dispatches);
     }

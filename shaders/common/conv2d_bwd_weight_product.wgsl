@@ -1,0 +1,145 @@
+override VEC_C: bool = false;
+override VEC_K: bool = false;
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> x4: array<Four>;
+@group(0) @binding(3) var<storage, read> dy: array<f32>;
+@group(0) @binding(4) var<storage, read> dy4: array<Four>;
+@group(0) @binding(5) var<storage, read_write> out: array<f32>;
+@group(0) @binding(6) var<storage, read_write> out4: array<Four>;
+
+var<private> slice: u32;
+
+// Four rows (r,s,c): their taps' places, relative to a window's corner, and channels. Rows past the end lie outside every input.
+struct Rows {
+    down: vec4<u32>,
+    along: vec4<u32>,
+    c: vec4<u32>,
+}
+
+fn locate(first: u32) -> Rows {
+    let row = first + vec4<u32>(0u, 1u, 2u, 3u);
+    let tap = row / p.c;
+    let down = select(vec4<u32>(0x40000000u), tap / p.s * p.dilation_h - p.pad_h, row < vec4<u32>(p.r * p.s * p.c));
+    return Rows(down, tap % p.s * p.dilation_w - p.pad_w, row % p.c);
+}
+
+// A step: a pixel (n,p,q).
+struct Step {
+    n: u32,
+    p: u32,
+    q: u32,
+}
+
+fn onward(step: Step, by: u32) -> Step {
+    var next = step;
+    next.q += by;
+    // Without a branch; once is enough for a step by one.
+    let wraps = next.q >= p.q;
+    next.q -= select(0u, p.q, wraps);
+    next.p += u32(wraps);
+    next.n += u32(next.p == p.p);
+    next.p = select(next.p, 0u, next.p == p.p);
+    if DEPTH > 4u {
+        while next.q >= p.q {
+            next.q -= p.q;
+            next.p++;
+            if next.p == p.p {
+                next.p = 0u;
+                next.n++;
+            }
+        }
+    }
+    return next;
+}
+
+// Above the input h wraps around to a huge number, so that one comparison covers both borders.
+fn load_x4(step: Step, down: u32, along: u32, c: u32, inside: bool) -> vec4<f32> {
+    let h = step.p * p.stride_h + down;
+    let column = step.q * p.stride_w + along;
+    let covered = inside && h < p.h && column < p.w;
+    return select(vec4<f32>(0.0), four(x4[select(0u, (((step.n * p.h + h) * p.w + column) * p.c + c) / 4u, covered)]), covered);
+}
+
+fn load_x(step: Step, down: u32, along: u32, c: u32, inside: bool) -> f32 {
+    let h = step.p * p.stride_h + down;
+    let column = step.q * p.stride_w + along;
+    let covered = inside && h < p.h && column < p.w;
+    return select(0.0, x[select(0u, ((step.n * p.h + h) * p.w + column) * p.c + c, covered)], covered);
+}
+
+fn load_dy(pixel: u32, k: u32) -> vec4<f32> {
+    let i = pixel * p.k + k;
+    if VEC_K {
+        return four(dy4[i / 4u]);
+    }
+    return vec4<f32>(dy[i], dy[i + 1u], dy[i + 2u], dy[i + 3u]);
+}
+
+fn store(row: u32, k: u32, v: vec4<f32>) {
+    if row >= p.r * p.s * p.c || k >= p.k {
+        return;
+    }
+    let i = slice * p.slice_stride + row * p.k + k;
+    if VEC_K {
+        out4[i / 4u] = stored(v);
+        return;
+    }
+    out[i] = v.x;
+    if k + 1u < p.k {
+        out[i + 1u] = v.y;
+    }
+    if k + 2u < p.k {
+        out[i + 2u] = v.z;
+    }
+    if k + 3u < p.k {
+        out[i + 3u] = v.w;
+    }
+}
+
+@compute @workgroup_size(SIZE)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_workgroup(group, groups);
+    let k_blocks = (p.k + 4u * COLUMNS - 1u) / (4u * COLUMNS);
+    let row_blocks = (p.r * p.s * p.c + ROWS - 1u) / ROWS;
+    let k = i % k_blocks * 4u * COLUMNS;
+    let first = i / k_blocks % row_blocks * ROWS;
+    slice = i / (k_blocks * row_blocks);
+    let rows = locate(first + row_of(local));
+    let column = k + column_of(local);
+    let begin = slice * p.slice_pixels;
+    let end = min(begin + p.slice_pixels, p.n * p.p * p.q);
+    var pixel = begin + step_of(local);
+    var step = Step(pixel / (p.p * p.q), pixel / p.q % p.p, pixel % p.q);
+    for (var done = begin; done < end; done += DEPTH) {
+        var values: mat4x4<f32>;
+        var grads: mat4x4<f32>;
+        for (var j = 0u; j < 4u; j++) {
+            // Past the slice's end x is 0, and any pixel of dy will do.
+            let inside = pixel + j < end;
+            grads[j] = load_dy(select(0u, pixel + j, inside), column);
+            if VEC_C {
+                values[j] = load_x4(step, rows.down.x, rows.along.x, rows.c.x, inside);
+            } else {
+                values[j] = vec4<f32>(
+                    load_x(step, rows.down.x, rows.along.x, rows.c.x, inside),
+                    load_x(step, rows.down.y, rows.along.y, rows.c.y, inside),
+                    load_x(step, rows.down.z, rows.along.z, rows.c.z, inside),
+                    load_x(step, rows.down.w, rows.along.w, rows.c.w, inside),
+                );
+            }
+            step = onward(step, 1u);
+        }
+        add_products(grads, values, local);
+        pixel += DEPTH;
+        if DEPTH > 4u {
+            step = onward(step, DEPTH - 4u);
+        }
+    }
+    store_tile(first, k, local);
+}

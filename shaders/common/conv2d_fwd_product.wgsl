@@ -1,0 +1,144 @@
+override ACTIVATION: u32 = 0u;
+override VEC_C: bool = false;
+override VEC_K: bool = false;
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> x4: array<Four>;
+@group(0) @binding(3) var<storage, read> w: array<f32>;
+@group(0) @binding(4) var<storage, read> w4: array<Four>;
+@group(0) @binding(5) var<storage, read> b: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+@group(0) @binding(7) var<storage, read_write> y4: array<Four>;
+
+// Four pixels of y: their sample and the corner of their window in x. A pixel past the end lies outside every input.
+struct Pixels {
+    n: vec4<i32>,
+    h: vec4<i32>,
+    w: vec4<i32>,
+}
+
+fn locate(first: u32) -> Pixels {
+    let pixel = first + vec4<u32>(0u, 1u, 2u, 3u);
+    let row = pixel / p.q;
+    let inside = pixel < vec4<u32>(p.n * p.p * p.q);
+    let h = select(vec4<i32>(-0x40000000), vec4<i32>(row % p.p * p.stride_h) - i32(p.pad_h), inside);
+    return Pixels(vec4<i32>(row / p.p), h, vec4<i32>(pixel % p.q * p.stride_w) - i32(p.pad_w));
+}
+
+// A step: tap (r,s) and channel.
+struct Step {
+    r: u32,
+    s: u32,
+    c: u32,
+}
+
+fn onward(step: Step, by: u32) -> Step {
+    var next = step;
+    next.c += by;
+    // Without a branch; once is enough where `by` is 1, or 4 with whole vec4s of channels.
+    let wraps = next.c >= p.c;
+    next.c -= select(0u, p.c, wraps);
+    next.s += u32(wraps);
+    next.r += u32(next.s == p.s);
+    next.s = select(next.s, 0u, next.s == p.s);
+    if DEPTH > 4u {
+        while next.c >= p.c {
+            next.c -= p.c;
+            next.s++;
+            if next.s == p.s {
+                next.s = 0u;
+                next.r++;
+            }
+        }
+    }
+    return next;
+}
+
+// Where the pixels' values of a step lie in x, -1 in the padding and past the last tap.
+fn under_tap(pixels: Pixels, step: Step) -> vec4<i32> {
+    let h = pixels.h + i32(step.r * p.dilation_h);
+    let column = pixels.w + i32(step.s * p.dilation_w);
+    let inside = (vec4<u32>(h) < vec4<u32>(p.h)) & (vec4<u32>(column) < vec4<u32>(p.w)) & vec4<bool>(step.r < p.r);
+    return select(vec4<i32>(-1), ((pixels.n * i32(p.h) + h) * i32(p.w) + column) * i32(p.c) + i32(step.c), inside);
+}
+
+// In the padding the first element is read and dropped: cheaper than a branch.
+fn load_x4(at: i32) -> vec4<f32> {
+    return select(four(x4[u32(max(at, 0)) / 4u]), vec4<f32>(0.0), at < 0);
+}
+
+fn load_x(at: i32) -> f32 {
+    return select(x[u32(max(at, 0))], 0.0, at < 0);
+}
+
+fn load_w(row: u32, k: u32) -> vec4<f32> {
+    let i = select(0u, row * p.k + k, row < p.r * p.s * p.c);
+    if VEC_K {
+        return four(w4[i / 4u]);
+    }
+    return vec4<f32>(w[i], w[i + 1u], w[i + 2u], w[i + 3u]);
+}
+
+fn store(pixel: u32, k: u32, sum: vec4<f32>) {
+    if pixel >= p.n * p.p * p.q || k >= p.k {
+        return;
+    }
+    let v = activate4(ACTIVATION, p.parameter, sum);
+    let i = pixel * p.k + k;
+    if VEC_K {
+        y4[i / 4u] = stored(v);
+        return;
+    }
+    y[i] = v.x;
+    if k + 1u < p.k {
+        y[i + 1u] = v.y;
+    }
+    if k + 2u < p.k {
+        y[i + 2u] = v.z;
+    }
+    if k + 3u < p.k {
+        y[i + 3u] = v.w;
+    }
+}
+
+@compute @workgroup_size(SIZE)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_workgroup(group, groups);
+    let blocks = (p.k + 4u * COLUMNS - 1u) / (4u * COLUMNS);
+    let k = i % blocks * 4u * COLUMNS;
+    let first = i / blocks * ROWS;
+    let column = k + column_of(local);
+    if p.has_bias != 0u {
+        add_to_rows(vec4<f32>(b[column], b[column + 1u], b[column + 2u], b[column + 3u]), local);
+    }
+    let pixels = locate(first + row_of(local));
+    var row = step_of(local);
+    var step = onward(Step(), row);
+    for (var done = 0u; done < p.r * p.s * p.c; done += DEPTH) {
+        let weights = mat4x4<f32>(load_w(row, column), load_w(row + 1u, column), load_w(row + 2u, column), load_w(row + 3u, column));
+        if VEC_C {
+            let at = under_tap(pixels, step);
+            let values = mat4x4<f32>(load_x4(at.x), load_x4(at.y), load_x4(at.z), load_x4(at.w));
+            add_products(weights, transpose(values), local);
+            step = onward(step, DEPTH);
+        } else {
+            var values: mat4x4<f32>;
+            for (var j = 0u; j < 4u; j++) {
+                let at = under_tap(pixels, step);
+                values[j] = vec4<f32>(load_x(at.x), load_x(at.y), load_x(at.z), load_x(at.w));
+                step = onward(step, 1u);
+            }
+            add_products(weights, values, local);
+            if DEPTH > 4u {
+                step = onward(step, DEPTH - 4u);
+            }
+        }
+        row += DEPTH;
+    }
+    store_tile(first, k, local);
+}

@@ -1,0 +1,107 @@
+// A tile of a matrix product, 64 rows by 4*COLUMNS columns, summed by a workgroup of 64 invocations. Sixteen steps at a time lie in workgroup memory,
+// where every value serves a whole row or column of the tile. An invocation sums 8 by 8, of a narrow tile 4 by 8 or 4 by 4.
+const SIZE: u32 = 64u;
+const ROWS: u32 = 64u;
+// Steps at once.
+const DEPTH: u32 = 16u;
+// How many vec4s of columns, 4, 8 or 16, the tile has.
+override COLUMNS: u32 = 16u;
+
+// Step by step the tile's rows and columns, four at a time.
+var<workgroup> row_tile: array<vec4<f32>, 256>;
+var<workgroup> column_tile: array<vec4<f32>, 256>;
+
+// sumRC: its columns are the four rows of the R-th group, down a column lie four columns of the C-th.
+var<private> sum00: mat4x4<f32>;
+var<private> sum01: mat4x4<f32>;
+var<private> sum10: mat4x4<f32>;
+var<private> sum11: mat4x4<f32>;
+
+// The first of the rows, columns and steps that an invocation loads, within the tile.
+fn row_of(local: u32) -> u32 {
+    return local % 16u * 4u;
+}
+
+// Past the tile's columns: nothing to load.
+fn column_of(local: u32) -> u32 {
+    return local % 16u * 4u;
+}
+
+fn step_of(local: u32) -> u32 {
+    return local / 16u * 4u;
+}
+
+// a bᵀ
+fn outer(a: vec4<f32>, b: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(a * b.x, a * b.y, a * b.z, a * b.w);
+}
+
+// Invocations side by side.
+fn across() -> u32 {
+    return select(4u, COLUMNS / 2u, COLUMNS > 4u);
+}
+
+// Adds four steps: a column of either matrix holds what the invocation loads for one.
+fn add_products(columns: mat4x4<f32>, rows: mat4x4<f32>, local: u32) {
+    let at = local / 16u * 64u + local % 16u;
+    workgroupBarrier();
+    row_tile[at] = rows[0];
+    row_tile[at + 16u] = rows[1];
+    row_tile[at + 32u] = rows[2];
+    row_tile[at + 48u] = rows[3];
+    column_tile[at] = columns[0];
+    column_tile[at + 16u] = columns[1];
+    column_tile[at + 32u] = columns[2];
+    column_tile[at + 48u] = columns[3];
+    workgroupBarrier();
+    let down = local / across();
+    let along = local % across();
+    for (var i = 0u; i < 256u; i += 16u) {
+        let row0 = row_tile[i + down];
+        let column0 = column_tile[i + along];
+        sum00 += outer(column0, row0);
+        if COLUMNS > 4u {
+            let column1 = column_tile[i + along + COLUMNS / 2u];
+            sum01 += outer(column1, row0);
+            if COLUMNS > 8u {
+                let row1 = row_tile[i + down + 8u];
+                sum10 += outer(column0, row1);
+                sum11 += outer(column1, row1);
+            }
+        }
+    }
+}
+
+// Adds the same to every row: the four values of the columns that the invocation loads.
+fn add_to_rows(columns: vec4<f32>, local: u32) {
+    if local < 16u {
+        column_tile[local] = columns;
+    }
+    workgroupBarrier();
+    let along = local % across();
+    sum00 += outer(column_tile[along], vec4<f32>(1.0));
+    sum01 += outer(column_tile[along + COLUMNS / 2u], vec4<f32>(1.0));
+    sum10 = sum00;
+    sum11 = sum01;
+}
+
+fn store_rows(row: u32, column: u32, sum: mat4x4<f32>) {
+    store(row, column, sum[0]);
+    store(row + 1u, column, sum[1]);
+    store(row + 2u, column, sum[2]);
+    store(row + 3u, column, sum[3]);
+}
+
+// Stores the tile whose first row and column are given.
+fn store_tile(row: u32, column: u32, local: u32) {
+    let down = row + local / across() * 4u;
+    let along = column + local % across() * 4u;
+    store_rows(down, along, sum00);
+    if COLUMNS > 4u {
+        store_rows(down, along + 2u * COLUMNS, sum01);
+    }
+    if COLUMNS > 8u {
+        store_rows(down + 32u, along, sum10);
+        store_rows(down + 32u, along + 2u * COLUMNS, sum11);
+    }
+}
