@@ -10,7 +10,7 @@
 //!  ops      one struct an operation (its sizes and views), and how it is recorded as dispatches; `Call` is any of them
 //!    ├── gpu        shaders → naga reflection → pipelines; Plan: prebuilt {pipeline, bind group, grid}, replayed in one submission
 //!    └── reference  the same call on the CPU, generic over f32 (work) and f64 (oracle)
-//!  device   the enum over both: buffers, write, read, compile, run
+//!  device   the enum over both: buffers, write, read, compile, run, profile (when each dispatch or call ran, and what it costs at least)
 //!    │
 //!  train    data on the device, one step recorded once, replayed with what changes in one small uniform; log, validation,
 //!           checkpoints; a run's folder, from its creation to its end
@@ -41,6 +41,7 @@ pub mod files;
 pub mod gpu;
 pub mod model;
 pub mod ops;
+pub mod profile;
 pub mod reference;
 pub mod rng;
 pub mod shape;

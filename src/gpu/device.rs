@@ -85,7 +85,10 @@ impl Gpu {
     /// Opens an adapter with the limits that it offers.
     pub fn new(adapter: Adapter) -> Result<Self> {
         let limits = adapter.handle.limits();
-        let features = adapter.handle.features() & wgpu::Features::TIMESTAMP_QUERY;
+        let clocks = wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS
+            | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES;
+        let features = adapter.handle.features() & clocks;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("csae"),
             required_features: features,
@@ -160,6 +163,10 @@ impl Gpu {
 
     pub(super) fn device(&self) -> &wgpu::Device {
         &self.device
+    }
+
+    pub(super) const fn queue(&self) -> &wgpu::Queue {
+        &self.queue
     }
 
     pub(super) fn step_buffer(&self) -> &wgpu::Buffer {

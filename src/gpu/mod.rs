@@ -4,6 +4,7 @@ mod adapter;
 mod device;
 mod kernels;
 mod plan;
+mod profile;
 mod readback;
 mod record;
 mod reflect;
