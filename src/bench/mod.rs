@@ -1,9 +1,15 @@
-//! Benchmarks: training steps of three models, and single operations at their shapes.
+//! Benchmarks: training steps of three models, where their time goes, and single operations, held against what the device can do.
 
 mod kernels;
+mod peak;
+mod profile;
+mod trace;
 mod workloads;
 
 pub use kernels::{KernelBench, KernelResult, kernels};
+pub use peak::Peak;
+pub use profile::{ProfileRow, StepProfile, profile_step};
+pub use trace::Trace;
 pub use workloads::{StepResult, WORKLOADS, Workload, train_step};
 
 /// Median, smallest and largest of timings.

@@ -1,11 +1,14 @@
 //! `csae bench`
 
+use std::path::PathBuf;
+
 use clap::Args;
-use csae::bench::{self, WORKLOADS, Workload};
+use csae::bench::{self, Peak, Trace, WORKLOADS, Workload};
 use csae::error::{Error, Result};
+use csae::files;
 use serde::Serialize;
 
-use super::Common;
+use super::{Common, refuse_existing};
 
 /// Time training steps and kernels on your device.
 ///
@@ -28,6 +31,15 @@ pub struct BenchArgs {
     /// Seconds of one timed window
     #[arg(long, default_value_t = 1.0, value_name = "S")]
     seconds: f64,
+    /// Profile training steps: time by kernel beside the floor of its work; with -v every dispatch in order
+    #[arg(long)]
+    profile: bool,
+    /// Where to write a timeline of the profiled steps, for ui.perfetto.dev or chrome://tracing
+    #[arg(long, value_name = "FILE", requires = "profile")]
+    trace: Option<PathBuf>,
+    /// Write over an existing --trace
+    #[arg(long)]
+    force: bool,
     /// Timed windows, at least 3
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(3..))]
     windows: u16,
@@ -40,13 +52,7 @@ impl BenchArgs {
         let chosen: Vec<Workload> = if self.workload.is_empty() {
             WORKLOADS.to_vec()
         } else {
-            let find = |name: &String| {
-                WORKLOADS.into_iter().find(|workload| workload.name == *name).ok_or_else(|| {
-                    let known: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
-                    Error::usage(format!("--workload {name}: there are {}", known.join(", ")))
-                })
-            };
-            self.workload.iter().map(find).collect::<Result<_>>()?
+            self.workload.iter().map(|name| Workload::named(name)).collect::<Result<_>>()?
         };
         let batches = |workload: &Workload| {
             if self.batch.is_empty() { vec![workload.batch] } else { self.batch.iter().map(|batch| batch.get()).collect() }
@@ -76,6 +82,9 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
         return Err(Error::usage(format!("--seconds {}: a window lasts between 0 and 3600 seconds", args.seconds)).into());
     }
     let jobs = args.workloads()?;
+    if args.profile {
+        return profile(&args, &jobs);
+    }
     let steps_only = !args.workload.is_empty() || !args.batch.is_empty();
     let mut kernels = if steps_only { Vec::new() } else { bench::kernels() };
     kernels.retain(|kernel| args.wants(&kernel.name));
@@ -107,6 +116,41 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
         let r = kernel.run(&mut device, args.seconds / 4.0, windows)?;
         let line = format!("{:<40} {:<26} {:>9.3} ms {:>9.2} GFLOP/s {:>8.2} GB/s", r.name, r.shape, r.ms, r.gflops, r.gbps);
         args.tell(&r, &line)?;
+    }
+    args.common.say_kernels(&mut device);
+    Ok(())
+}
+
+fn profile(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<()> {
+    if let Some(path) = &args.trace {
+        refuse_existing(path, args.force)?;
+    }
+    let mut device = args.common.open()?;
+    let peak = Peak::measure(&mut device)?;
+    args.tell(&peak, &peak.lines().join("\n"))?;
+    let mut trace = Trace::default();
+    for (workload, batch) in jobs {
+        let found = bench::profile_step(&mut device, *workload, *batch, args.seconds, &peak)?;
+        let name = format!("{} batch {batch}", workload.name);
+        trace.add(&name, &device.label(), &found.last);
+        if args.common.json {
+            for row in found.rows.iter().chain([&found.sum]) {
+                outln!("{}", serde_json::to_string(row)?);
+            }
+        } else {
+            let what = if device.as_gpu().is_some() { "dispatches" } else { "operations" };
+            let (clock, calls, steps) = (found.median.clock.describe(), found.sum.calls, found.steps);
+            outln!("\n{name}: {calls} {what} a step; {clock}; median of {steps} steps");
+            found.table().iter().for_each(|line| outln!("{line}"));
+            if args.common.verbose {
+                outln!("");
+                found.timeline(&peak).iter().for_each(|line| outln!("{line}"));
+            }
+        }
+    }
+    if let Some(path) = &args.trace {
+        files::write_atomically(path, trace.text().as_bytes())?;
+        args.common.say(&format!("timeline in {}: open it at ui.perfetto.dev or chrome://tracing", path.display()));
     }
     args.common.say_kernels(&mut device);
     Ok(())

@@ -6,7 +6,7 @@ use super::device::Gpu;
 use super::plan::{Plan, Step};
 use super::readback::Ticket;
 use crate::error::Result;
-use crate::ops::StepParams;
+use crate::ops::{StepParams, View};
 use crate::profile::{Clock, Profile, Timed, forwards};
 
 impl Gpu {
@@ -40,6 +40,19 @@ impl Gpu {
         let timed = timed.map(|(step, (start, end))| Timed { kernel: step.name.to_owned(), call: step.call, start, end });
         let clock = if clock == Clock::Calls { Clock::Submissions } else { clock };
         Ok(Profile { clock, operations: plan.operations.clone(), timed: timed.collect() })
+    }
+
+    /// Seconds of a copy between two buffers by the queue itself, the submission's time included.
+    pub fn time_copy(&mut self, from: View, to: View) -> Result<f64> {
+        assert!(from.len == to.len && from.buffer != to.buffer, "a copy is from one buffer to another of its size");
+        self.wait()?;
+        let began = Instant::now();
+        let mut encoder = self.encoder();
+        let (a, b) = (self.buffer(from.buffer), self.buffer(to.buffer));
+        encoder.copy_buffer_to_buffer(a, from.start as u64 * 4, b, to.start as u64 * 4, from.len as u64 * 4);
+        self.submit(encoder);
+        self.wait()?;
+        Ok(began.elapsed().as_secs_f64())
     }
 
     fn by_submissions(&mut self, plan: &Plan) -> Result<Vec<(f64, f64)>> {

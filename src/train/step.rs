@@ -181,6 +181,11 @@ pub fn planned_bytes(spec: &StepSpec) -> Result<Planned> {
     Ok(Planned { total: b.tape.planned_bytes(), largest: b.tape.largest().0 })
 }
 
+/// The calls of a step on buffers that do not exist, without making it.
+pub fn planned_calls(spec: &StepSpec) -> Result<Vec<Call>> {
+    Ok(build(spec)?.0.tape.calls)
+}
+
 /// The calls of a part and of the update, where the samples are, and the place of the update's first call.
 fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View, usize)> {
     let StepSpec { graph, store, n, parts, .. } = *spec;
