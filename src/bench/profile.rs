@@ -41,6 +41,9 @@ pub struct ProfileRow {
     pub of_floor: f64,
     /// MiB that must move at least.
     pub mib: f64,
+    /// Of the whole step: milliseconds by the wall of one that is not profiled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wall_ms: Option<f64>,
 }
 
 /// A profiled training step.
@@ -50,8 +53,6 @@ pub struct StepProfile {
     pub rows: Vec<ProfileRow>,
     /// Their sum.
     pub sum: ProfileRow,
-    /// Milliseconds of a step that is not profiled, by the wall.
-    pub wall_ms: f64,
     /// Steps that were profiled.
     pub steps: usize,
     /// One step with the median of each dispatch's time.
@@ -117,6 +118,7 @@ pub fn profile_step(
         gbps: round(cost.bytes / ns),
         of_floor: round(peak.floor(cost) * 1e9 / ns),
         mib: round(cost.bytes / f64::from(1 << 20)),
+        wall_ms: None,
     };
     let mut kernels: Vec<(&str, usize, f64, Cost)> = Vec::new();
     let (mut all, mut least) = (Cost::default(), 0.0);
@@ -135,9 +137,10 @@ pub fn profile_step(
     kernels.sort_by(|a, b| b.2.total_cmp(&a.2));
     let rows = kernels.into_iter().map(|(kernel, calls, ns, cost)| row(kernel, calls, ns, cost)).collect();
     // The floor of a sum is the sum of the floors: kernels run one after the other.
-    let sum = ProfileRow { of_floor: round(least * 1e9 / total), ..row("step", median.timed.len(), total, all) };
+    let (of_floor, wall_ms) = (round(least * 1e9 / total), Some(round(wall * 1e3)));
+    let sum = ProfileRow { of_floor, wall_ms, ..row("step", median.timed.len(), total, all) };
     let last = profiles[profiles.len() - 1].clone();
-    Ok(StepProfile { rows, sum, wall_ms: round(wall * 1e3), steps: profiles.len(), median, last })
+    Ok(StepProfile { rows, sum, steps: profiles.len(), median, last })
 }
 
 fn round(x: f64) -> f64 {
@@ -167,7 +170,8 @@ impl StepProfile {
                 figure(format!("{:.2}", row.mib)),
             ));
         }
-        lines.push(format!("wall time of a step not profiled: {:.3} ms", self.wall_ms));
+        let wall = self.sum.wall_ms.unwrap_or_default();
+        lines.push(format!("wall time of a step not profiled: {wall:.3} ms"));
         lines
     }
 
