@@ -40,11 +40,15 @@ fn fits(device: &Device, graph: &Graph, batch: usize) -> Result<Option<String>> 
     let (plan, _) = workloads::planned(graph, batch)?;
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     let parameters = 4 * graph.parameter_count() as u64;
-    let (largest, total) = (plan.largest.max(parameters), plan.total + 3 * parameters);
-    if largest > 4 * device.max_elements() {
-        let most = mib(4 * device.max_elements());
-        return Ok(Some(format!("a buffer of {} MiB is needed, the device binds {most} MiB", mib(largest))));
+    let parameter = graph.params.iter().map(|param| 4 * param.len() as u64).max().unwrap_or(0);
+    let (bound, most) = (plan.largest.max(parameter), 4 * device.max_elements());
+    if bound > most {
+        return Ok(Some(format!("{} MiB are needed in one binding, the device allows {} MiB", mib(bound), mib(most))));
     }
+    if parameters > device.max_bytes() {
+        return Ok(Some(format!("{} MiB of parameters do not fit a buffer of the device", mib(parameters))));
+    }
+    let total = plan.total + 3 * parameters;
     // Some is left for the program itself and for others.
     let free = device.budget().map(|free| free / 10 * 8);
     Ok(free.filter(|free| total > *free).map(|free| format!("{} MiB are needed, {} MiB are free", mib(total), mib(free))))

@@ -114,7 +114,8 @@ impl Running {
         store.initialise(device, graph, 0);
         let scalars = device.alloc_real("scalars", WIDTH)?;
         let (sparsity, optimizer) = rules();
-        let spec = StepSpec::plain(graph, &store, batch, &sparsity, &optimizer, scalars);
+        let binding = device.max_elements();
+        let spec = StepSpec { binding, ..StepSpec::plain(graph, &store, batch, &sparsity, &optimizer, scalars) };
         let recorded = step::record(device, &spec)?;
         let mut stream = Stream::new(0, "bench");
         let images: Vec<f32> = (0..recorded.x.len).map(|_| stream.uniform()).collect();
