@@ -16,7 +16,7 @@
 //!           checkpoints; a run's folder, from its creation to its end
 //!  tasks    what users do with a model: evaluate, inspect, reconstruct; pictures and charts
 //!  verify   the case table against the oracle, stored cases with another program's answers, central differences
-//!  bench    training steps and kernels, timed
+//!  bench    training steps and kernels, timed; a step's time by kernel beside the floor of its work; how cost grows; then and now
 //!  data     folders, lists, IDX, CIFAR and npy files, bundled sets → bytes and a table, or a catalogue to stream from; patches
 //! ```
 //!

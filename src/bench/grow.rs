@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::workloads::{self, Running};
 use super::fits;
+use super::workloads::{self, Running};
 use crate::device::Device;
 use crate::error::Result;
 use crate::spec::{Config, preset_text};

@@ -226,7 +226,9 @@ impl KernelResult {
     pub fn line(&self, width: usize) -> String {
         let Self { name, ms, min, max, gflops, gbps, of_floor, .. } = self;
         let share = 100.0 * of_floor;
-        format!("{name:<width$}  {ms:>9.3} ms  ({min:.3}–{max:.3})  {gflops:>8.2} GFLOP/s  {gbps:>7.2} GB/s  {share:>5.1} % of floor")
+        format!(
+            "{name:<width$}  {ms:>9.3} ms  ({min:.3}–{max:.3})  {gflops:>8.2} GFLOP/s  {gbps:>7.2} GB/s  {share:>5.1} % of floor"
+        )
     }
 }
 

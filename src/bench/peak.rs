@@ -126,7 +126,6 @@ fn copy(device: &mut Device, len: usize) -> Result<(f64, &'static str)> {
     let by_kernel = time(device, Combine { alpha: 1.0, beta: 0.0, a, b: None, y }.into())?;
     let by_queue = best(|| device.as_gpu().map_or(Ok(f64::INFINITY), |gpu| gpu.time_copy(a, y)))?;
     [a, y].iter().for_each(|view| device.free(view.buffer));
-    let (seconds, how) =
-        if by_kernel < by_queue { (by_kernel, "kernel combine") } else { (by_queue, "copy_buffer_to_buffer") };
+    let (seconds, how) = if by_kernel < by_queue { (by_kernel, "kernel combine") } else { (by_queue, "copy_buffer_to_buffer") };
     Ok((moved / seconds / 1e9, how))
 }

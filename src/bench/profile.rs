@@ -87,13 +87,7 @@ pub(super) fn repeat(device: &mut Device, running: &mut Running, seconds: f64) -
 }
 
 /// Profiles a model's training step for `seconds`.
-pub fn profile_step(
-    device: &mut Device,
-    workload: Workload,
-    batch: usize,
-    seconds: f64,
-    peak: &Peak,
-) -> Result<StepProfile> {
+pub fn profile_step(device: &mut Device, workload: Workload, batch: usize, seconds: f64, peak: &Peak) -> Result<StepProfile> {
     let mut running = Running::new(device, &workload.graph()?, batch)?;
     let profiles = repeat(device, &mut running, seconds)?;
     let mut walls = Vec::new();
@@ -192,7 +186,10 @@ impl StepProfile {
                 operation.sizes
             )
         });
-        [format!("{:>10}  {:>9}  {:<width$}  {:>7}  operation", "start ms", "ms", "kernel", "floor")].into_iter().chain(lines).collect()
+        [format!("{:>10}  {:>9}  {:<width$}  {:>7}  operation", "start ms", "ms", "kernel", "floor")]
+            .into_iter()
+            .chain(lines)
+            .collect()
     }
 }
 

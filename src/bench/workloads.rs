@@ -178,9 +178,8 @@ pub fn train_step(device: &mut Device, workload: Workload, batch: usize, seconds
         estimate = estimate.min(running.run(device, 3)? / 3.0);
     }
     let steps = (seconds / estimate).round().clamp(1.0, 1e6) as u32;
-    let rates = (0..windows)
-        .map(|_| Ok(f64::from(steps) * batch as f64 / running.run(device, steps)?))
-        .collect::<Result<Vec<_>>>()?;
+    let rates =
+        (0..windows).map(|_| Ok(f64::from(steps) * batch as f64 / running.run(device, steps)?)).collect::<Result<Vec<_>>>()?;
     let (median, min, max) = spread(rates);
     let (loss, dispatches) = (running.loss(device)?, running.dispatches());
     running.free(device);

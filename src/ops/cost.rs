@@ -221,7 +221,7 @@ const fn of_loss(kind: LossKind) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::{Buffer, CopyChannels, GatherBatch, Augment, Sgd, View};
+    use crate::ops::{Augment, Buffer, CopyChannels, GatherBatch, Sgd, View};
     use crate::ops::{Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd};
     use crate::shape::Taps;
 
@@ -255,14 +255,8 @@ mod tests {
 
     #[test]
     fn what_is_updated_counts_twice_and_a_part_counts_as_a_part() {
-        let sgd = Sgd {
-            momentum: 0.9,
-            nesterov: false,
-            weight_decay: 0.0,
-            grads: view(0, 10),
-            weights: view(1, 10),
-            m: view(2, 10),
-        };
+        let sgd =
+            Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0, grads: view(0, 10), weights: view(1, 10), m: view(2, 10) };
         assert_eq!(Call::from(sgd).cost(), Cost { flops: 40.0, bytes: 200.0 });
         let (x, y) = (view(0, 700), view(1, 900));
         let copy = CopyChannels { rows: 100, x_channels: 7, from: 1, y_channels: 9, to: 2, count: 3, x, y };
@@ -284,7 +278,8 @@ mod tests {
     #[test]
     fn labels_are_the_names_of_files() {
         let labels: Vec<String> = Call::NAMES.iter().map(|name| snake(name)).collect();
-        for label in ["conv2d_fwd", "max_pool2d_bwd", "l2_pool2d_fwd", "batch_top_k_mask", "upsample_nearest2d_fwd", "l1_penalty"] {
+        for label in ["conv2d_fwd", "max_pool2d_bwd", "l2_pool2d_fwd", "batch_top_k_mask", "upsample_nearest2d_fwd", "l1_penalty"]
+        {
             assert!(labels.iter().any(|known| known == label), "{label}: {labels:?}");
         }
     }

@@ -98,8 +98,21 @@ fn lines(text: &str) -> Vec<Value> {
 fn a_profile_is_told_and_its_timeline_is_json() {
     let place = Place::new("profile");
     let trace = place.path("trace.json");
-    let arguments =
-        ["bench", "--profile", "--workload", "w1", "--batch", "4", "--device", "cpu", "--seconds", "0.05", "--trace", &trace, "-q"];
+    let arguments = [
+        "bench",
+        "--profile",
+        "--workload",
+        "w1",
+        "--batch",
+        "4",
+        "--device",
+        "cpu",
+        "--seconds",
+        "0.05",
+        "--trace",
+        &trace,
+        "-q",
+    ];
     let told = lines(&succeed(&[&arguments[..], &["--json"]].concat()));
     assert_eq!(told[0]["kind"], "peak");
     assert!(told[0]["gbps"].as_f64() > Some(0.0) && told[0]["gflops"].as_f64() > Some(0.0), "{}", told[0]);
