@@ -222,13 +222,17 @@ impl KernelBench {
 }
 
 impl KernelResult {
+    /// The heading of the lines; names are padded to `width`.
+    pub fn heading(width: usize) -> String {
+        let span = "fastest–slowest";
+        format!("{:<width$}  {:>9}  {span:>19}  {:>8}  {:>7}  {:>8}", "kernel", "ms", "GFLOP/s", "GB/s", "of floor")
+    }
+
     /// A line for people; names are padded to `width`.
     pub fn line(&self, width: usize) -> String {
         let Self { name, ms, min, max, gflops, gbps, of_floor, .. } = self;
         let share = 100.0 * of_floor;
-        format!(
-            "{name:<width$}  {ms:>9.3} ms  ({min:.3}–{max:.3})  {gflops:>8.2} GFLOP/s  {gbps:>7.2} GB/s  {share:>5.1} % of floor"
-        )
+        format!("{name:<width$}  {ms:>9.3}  {min:>9.3}–{max:<9.3}  {gflops:>8.2}  {gbps:>7.2}  {share:>6.1} %")
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use csae::bench::compare::{self, Earlier};
 use csae::bench::grow::{self, GrowResult};
-use csae::bench::{self, KernelBench, Peak, Told, Trace, WORKLOADS, Workload};
+use csae::bench::{self, KernelBench, KernelResult, Peak, Told, Trace, WORKLOADS, Workload};
 use csae::device::Device;
 use csae::error::{Error, Result};
 use csae::files;
@@ -184,6 +184,7 @@ fn times(args: &BenchArgs, jobs: &[(Workload, usize)], earlier: Option<&Earlier>
 fn time_kernels(args: &BenchArgs, device: &mut Device, kernels: &[KernelBench]) -> Result<()> {
     let peak = args.peak(device)?;
     let width = kernels.iter().map(|kernel| kernel.name.len()).max().unwrap_or(0);
+    args.show(&[KernelResult::heading(width)]);
     let seconds = args.seconds * f64::from(args.windows) / 12.0;
     bench::run_kernels(device, kernels, seconds, &peak, &mut |told| {
         match told {
