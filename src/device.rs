@@ -1,11 +1,13 @@
 //! Where a program runs: the CPU path or a GPU. Both take the same calls on the same buffers.
 
 use std::cell::Cell;
+use std::time::Instant;
 
 use crate::data::budget;
 use crate::error::Result;
 use crate::gpu::{self, Adapter, Gpu};
 use crate::ops::{Buffer, Call, StepParams, View};
+use crate::profile::{Clock, Operation, Profile, Timed};
 use crate::reference::Memory;
 
 /// A device and its buffers.
@@ -289,6 +291,16 @@ impl Device {
         }
     }
 
+    /// Runs a program once, waits for it, and tells when each dispatch ran, or each call on the CPU path.
+    pub fn profile(&mut self, program: &Program, step: &StepParams) -> Result<Profile> {
+        match (&mut self.kind, program) {
+            (Kind::Gpu(gpu), Program::Gpu(plan)) => gpu.profile(plan, step),
+            (Kind::Cpu(memory), Program::Cpu(calls)) => Ok(profile_calls(memory, calls, step)),
+            (Kind::Oracle(memory), Program::Cpu(calls)) => Ok(profile_calls(memory, calls, step)),
+            _ => unreachable!("a program runs on the device that compiled it"),
+        }
+    }
+
     /// Asks for a view without waiting.
     pub fn fetch(&mut self, view: View) -> Result<Pending> {
         match &mut self.kind {
@@ -318,6 +330,19 @@ impl Device {
     pub fn wait(&mut self) -> Result<()> {
         if let Kind::Gpu(gpu) = &mut self.kind { gpu.wait() } else { Ok(()) }
     }
+}
+
+fn profile_calls<T: crate::reference::Real>(memory: &mut Memory<T>, calls: &[Call], step: &StepParams) -> Profile {
+    memory.step = *step;
+    let began = Instant::now();
+    let now = || began.elapsed().as_secs_f64() * 1e9;
+    let timed = calls.iter().enumerate().map(|(i, call)| {
+        let start = now();
+        call.run(memory);
+        let end = now();
+        Timed { kernel: call.label(), call: i, start, end }
+    });
+    Profile { clock: Clock::Calls, timed: timed.collect(), operations: calls.iter().map(Operation::of).collect() }
 }
 
 fn put_words<T: crate::reference::Real>(memory: &mut Memory<T>, view: View, data: &[u32]) {

@@ -10,13 +10,13 @@
 //!  ops      one struct an operation (its sizes and views), and how it is recorded as dispatches; `Call` is any of them
 //!    ├── gpu        shaders → naga reflection → pipelines; Plan: prebuilt {pipeline, bind group, grid}, replayed in one submission
 //!    └── reference  the same call on the CPU, generic over f32 (work) and f64 (oracle)
-//!  device   the enum over both: buffers, write, read, compile, run
+//!  device   the enum over both: buffers, write, read, compile, run, profile (when each dispatch or call ran, and what it costs at least)
 //!    │
 //!  train    data on the device, one step recorded once, replayed with what changes in one small uniform; log, validation,
 //!           checkpoints; a run's folder, from its creation to its end
 //!  tasks    what users do with a model: evaluate, inspect, reconstruct; pictures and charts
 //!  verify   the case table against the oracle, stored cases with another program's answers, central differences
-//!  bench    training steps and kernels, timed
+//!  bench    training steps and kernels, timed; a step's time by kernel beside the floor of its work; how cost grows; then and now
 //!  data     folders, lists, IDX, CIFAR and npy files, bundled sets → bytes and a table, or a catalogue to stream from; patches
 //! ```
 //!
@@ -41,6 +41,7 @@ pub mod files;
 pub mod gpu;
 pub mod model;
 pub mod ops;
+pub mod profile;
 pub mod reference;
 pub mod rng;
 pub mod shape;

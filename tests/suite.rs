@@ -5,6 +5,8 @@
 mod accumulate;
 #[path = "suite/bad_input.rs"]
 mod bad_input;
+#[path = "suite/bench.rs"]
+mod bench;
 #[path = "suite/commands.rs"]
 mod commands;
 #[path = "suite/conformance.rs"]

@@ -11,52 +11,48 @@ override VEC_K: bool = false;
 @group(0) @binding(6) var<storage, read_write> x: array<f32>;
 @group(0) @binding(7) var<storage, read_write> x4: array<Four>;
 
-// The phase's first pixel of x, the size of its grid of pixels, and the taps that reach it: first, distance, number.
+// The phase's first pixel of x and the size of its grid of pixels.
 struct Phase {
     h: u32,
     w: u32,
     rows: u32,
     columns: u32,
-    r: u32,
-    s: u32,
-    r_by: u32,
-    s_by: u32,
-    r_count: u32,
-    s_count: u32,
+}
+
+// The taps of one direction that reach a phase: first, distance, number; a place in the phase's grid less `back` of the first tap, and less `back_by`
+// more for each other, is one of y.
+struct Taps {
+    first: u32,
+    by: u32,
+    count: u32,
+    back: i32,
+    back_by: i32,
 }
 
 var<private> phase: Phase;
+var<private> down: Taps;
+var<private> along: Taps;
 
-// The first tap t of `taps` with (at - t*dilation) a multiple of the stride.
-fn first_tap(at: u32, taps: u32, dilation: u32, stride: u32) -> u32 {
+// The taps t of `count` with (at - t*dilation) a multiple of the stride.
+fn taps_of(at: u32, count: u32, dilation: u32, stride: u32) -> Taps {
+    var taps = Taps(0u, 1u, 0u, 0, 0);
     // Kept above 0 by whole strides: OpenGL leaves the remainder of a negative number undefined.
-    let above = at + taps * dilation * stride;
-    var t = 0u;
-    while t < taps && (above - t * dilation) % stride != 0u {
-        t++;
+    let above = at + count * dilation * stride;
+    while taps.first < count && (above - taps.first * dilation) % stride != 0u {
+        taps.first++;
     }
-    return t;
+    while taps.by * dilation % stride != 0u {
+        taps.by++;
+    }
+    taps.count = (count - taps.first + taps.by - 1u) / taps.by;
+    taps.back = i32(count * dilation) - i32((above - taps.first * dilation) / stride);
+    taps.back_by = i32(taps.by * dilation / stride);
+    return taps;
 }
 
-fn tap_distance(dilation: u32, stride: u32) -> u32 {
-    var t = 1u;
-    while t * dilation % stride != 0u {
-        t++;
-    }
-    return t;
-}
-
-fn enter(number: u32) {
-    phase.h = number / p.stride_w;
-    phase.w = number % p.stride_w;
-    phase.rows = (p.h + p.stride_h - 1u) / p.stride_h;
-    phase.columns = (p.w + p.stride_w - 1u) / p.stride_w;
-    phase.r = first_tap(phase.h + p.pad_h, p.r, p.dilation_h, p.stride_h);
-    phase.s = first_tap(phase.w + p.pad_w, p.s, p.dilation_w, p.stride_w);
-    phase.r_by = tap_distance(p.dilation_h, p.stride_h);
-    phase.s_by = tap_distance(p.dilation_w, p.stride_w);
-    phase.r_count = (p.r - phase.r + phase.r_by - 1u) / phase.r_by;
-    phase.s_count = (p.s - phase.s + phase.s_by - 1u) / phase.s_by;
+fn phase_of(number: u32) -> Phase {
+    let rows = (p.h + p.stride_h - 1u) / p.stride_h;
+    return Phase(number / p.stride_w, number % p.stride_w, rows, (p.w + p.stride_w - 1u) / p.stride_w);
 }
 
 // Four pixels of x, numbered within the phase: their sample and place in the phase's grid.
@@ -69,13 +65,12 @@ struct Pixels {
 fn locate(first: u32) -> Pixels {
     let pixel = first + vec4<u32>(0u, 1u, 2u, 3u);
     let row = pixel / phase.columns;
-    let h = vec4<i32>(row % phase.rows * p.stride_h + phase.h + p.pad_h);
-    let w = vec4<i32>(pixel % phase.columns * p.stride_w + phase.w + p.pad_w);
     // A pixel past the end is reached by no tap.
-    return Pixels(vec4<i32>(row / phase.rows), select(vec4<i32>(-0x40000000), h, row < vec4<u32>(p.n * phase.rows)), w);
+    let h = select(vec4<i32>(-0x40000000), vec4<i32>(row % phase.rows), row < vec4<u32>(p.n * phase.rows));
+    return Pixels(vec4<i32>(row / phase.rows), h, vec4<i32>(pixel % phase.columns));
 }
 
-// A step: tap (r,s) and filter.
+// A step: tap (r,s), counted among those of the phase, and filter.
 struct Step {
     r: u32,
     s: u32,
@@ -88,17 +83,16 @@ fn onward(step: Step, by: u32) -> Step {
     // Without a branch; once is enough where `by` is 1, or 4 with whole vec4s of filters.
     let wraps = next.k >= p.k;
     next.k -= select(0u, p.k, wraps);
-    next.s += select(0u, phase.s_by, wraps);
-    let below = next.s >= p.s;
-    next.s = select(next.s, phase.s, below);
-    next.r += select(0u, phase.r_by, below);
+    next.s += u32(wraps);
+    next.r += u32(next.s == along.count);
+    next.s = select(next.s, 0u, next.s == along.count);
     if DEPTH > 4u {
         while next.k >= p.k {
             next.k -= p.k;
-            next.s += phase.s_by;
-            if next.s >= p.s {
-                next.s = phase.s;
-                next.r += phase.r_by;
+            next.s++;
+            if next.s == along.count {
+                next.s = 0u;
+                next.r++;
             }
         }
     }
@@ -107,13 +101,16 @@ fn onward(step: Step, by: u32) -> Step {
 
 // Where the pixels' values of a step lie in y, -1 outside.
 fn under_tap(pixels: Pixels, step: Step) -> vec4<i32> {
-    let h = pixels.h - i32(step.r * p.dilation_h);
-    let column = pixels.w - i32(step.s * p.dilation_w);
-    let row = h / i32(p.stride_h);
-    let along = column / i32(p.stride_w);
-    let inside = (h >= vec4<i32>(0)) & (column >= vec4<i32>(0)) & (row < vec4<i32>(i32(p.p))) & (along < vec4<i32>(i32(p.q)));
-    let at = ((pixels.n * i32(p.p) + row) * i32(p.q) + along) * i32(p.k) + i32(step.k);
-    return select(vec4<i32>(-1), at, inside & vec4<bool>(step.r < p.r));
+    let row = pixels.h - (down.back + i32(step.r) * down.back_by);
+    let column = pixels.w - (along.back + i32(step.s) * along.back_by);
+    let inside = (vec4<u32>(row) < vec4<u32>(p.p)) & (vec4<u32>(column) < vec4<u32>(p.q)) & vec4<bool>(step.r < down.count);
+    return select(vec4<i32>(-1), ((pixels.n * i32(p.p) + row) * i32(p.q) + column) * i32(p.k) + i32(step.k), inside);
+}
+
+// Where the weights of a step and a channel lie. Past the last tap the pixels' values are 0, and any weights will do.
+fn weight_of(step: Step, c: u32) -> u32 {
+    let tap = (down.first + step.r * down.by) * p.s + along.first + step.s * along.by;
+    return select(0u, (tap * p.c + c) * p.k + step.k, step.r < down.count);
 }
 
 // Outside the map the first element is read and dropped: cheaper than a branch.
@@ -160,22 +157,26 @@ fn main(
     let i = flat_workgroup(group, groups);
     let c_blocks = (p.c + 4u * COLUMNS - 1u) / (4u * COLUMNS);
     let c = i % c_blocks * 4u * COLUMNS;
-    let pixels_of_phase = p.n * ((p.h + p.stride_h - 1u) / p.stride_h) * ((p.w + p.stride_w - 1u) / p.stride_w);
-    let blocks = (pixels_of_phase + ROWS - 1u) / ROWS;
+    let grid = phase_of(0u);
+    let blocks = (p.n * grid.rows * grid.columns + ROWS - 1u) / ROWS;
     let first = i / c_blocks % blocks * ROWS;
-    enter(i / (c_blocks * blocks));
+    phase = phase_of(i / (c_blocks * blocks));
+    // Barriers need a count that is seen to be uniform, which a private variable's is not.
+    let taps_down = taps_of(i / (c_blocks * blocks) / p.stride_w + p.pad_h, p.r, p.dilation_h, p.stride_h);
+    let taps_along = taps_of(i / (c_blocks * blocks) % p.stride_w + p.pad_w, p.s, p.dilation_w, p.stride_w);
+    down = taps_down;
+    along = taps_along;
     let column = c + column_of(local);
     if p.has_bias != 0u {
         add_to_rows(vec4<f32>(b[column], b[column + 1u], b[column + 2u], b[column + 3u]), local);
     }
     let pixels = locate(first + row_of(local));
-    var step = onward(Step(phase.r, phase.s, 0u), step_of(local));
-    for (var done = 0u; done < phase.r_count * phase.s_count * p.k; done += DEPTH) {
-        // Past the last tap the pixels' values are 0, and any weights will do.
+    var step = onward(Step(), step_of(local));
+    for (var done = 0u; done < taps_down.count * taps_along.count * p.k; done += DEPTH) {
         if VEC_K {
             let at = under_tap(pixels, step);
             let values = mat4x4<f32>(load_y4(at.x), load_y4(at.y), load_y4(at.z), load_y4(at.w));
-            let i = select(0u, (((step.r * p.s + step.s) * p.c + column) * p.k + step.k) / 4u, step.r < p.r);
+            let i = weight_of(step, column) / 4u;
             let weights = mat4x4<f32>(four(w4[i]), four(w4[i + p.k / 4u]), four(w4[i + p.k / 2u]), four(w4[i + p.k / 4u * 3u]));
             add_products(transpose(weights), transpose(values), local);
             step = onward(step, DEPTH);
@@ -185,7 +186,7 @@ fn main(
             for (var j = 0u; j < 4u; j++) {
                 let at = under_tap(pixels, step);
                 values[j] = vec4<f32>(load_y(at.x), load_y(at.y), load_y(at.z), load_y(at.w));
-                let i = select(0u, ((step.r * p.s + step.s) * p.c + column) * p.k + step.k, step.r < p.r);
+                let i = weight_of(step, column);
                 weights[j] = vec4<f32>(w[i], w[i + p.k], w[i + 2u * p.k], w[i + 3u * p.k]);
                 step = onward(step, 1u);
             }

@@ -109,10 +109,12 @@ fn main(
     let row_blocks = (p.r * p.s * p.c + ROWS - 1u) / ROWS;
     let k = i % k_blocks * 4u * COLUMNS;
     let first = i / k_blocks % row_blocks * ROWS;
-    slice = i / (k_blocks * row_blocks);
+    // Barriers need bounds that are seen to be uniform, which a private variable's are not.
+    let number = i / (k_blocks * row_blocks);
+    slice = number;
     let rows = locate(first + row_of(local));
     let column = k + column_of(local);
-    let begin = slice * p.slice_pixels;
+    let begin = number * p.slice_pixels;
     let end = min(begin + p.slice_pixels, p.n * p.p * p.q);
     var pixel = begin + step_of(local);
     var step = Step(pixel / (p.p * p.q), pixel / p.q % p.p, pixel % p.q);

@@ -7,13 +7,14 @@ use serde::Serialize;
 
 use super::{peak_mib, spread};
 use crate::device::Device;
-use crate::error::Result;
-use crate::model::{Graph, Purpose, Store};
-use crate::ops::StepParams;
+use crate::error::{Error, Result};
+use crate::model::{Graph, Memory, Purpose, Store};
+use crate::ops::{Call, StepParams, View};
+use crate::profile::Profile;
 use crate::rng::Stream;
 use crate::shape::Dims;
 use crate::spec::{Config, OptimizerSpec, SparsitySpec, preset_text};
-use crate::train::step::{self, StepSpec, WIDTH};
+use crate::train::step::{self, Step, StepSpec, WIDTH};
 
 /// A model to time.
 #[derive(Clone, Copy, Debug)]
@@ -63,50 +64,125 @@ pub struct StepResult {
     pub loss: f64,
 }
 
-/// Times one model's training step in `windows` windows of `seconds`.
-pub fn train_step(device: &mut Device, workload: Workload, batch: usize, seconds: f64, windows: usize) -> Result<StepResult> {
-    let began = Instant::now();
-    let config = Config::parse(preset_text(workload.name)?, workload.name, &[])?;
+impl Workload {
+    /// The one of this name.
+    pub fn named(name: &str) -> Result<Self> {
+        WORKLOADS.into_iter().find(|workload| workload.name == name).ok_or_else(|| {
+            let known: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
+            Error::usage(format!("--workload {name}: there are {}", known.join(", ")))
+        })
+    }
+
+    pub(super) fn graph(self) -> Result<Graph> {
+        graph(&Config::parse(preset_text(self.name)?, self.name, &[])?)
+    }
+}
+
+pub(super) fn graph(config: &Config) -> Result<Graph> {
     let [c, h, w] = config.model.input.expect("a workload fixes its input");
-    let graph = Graph::new(&config.model, Dims::new(c, h, w))?;
-    let store = Store::new(device, &graph, Purpose::train(1))?;
-    store.initialise(device, &graph, 0);
-    let scalars = device.alloc_real("scalars", WIDTH)?;
+    Graph::new(&config.model, Dims::new(c, h, w))
+}
+
+/// What every workload trains with.
+fn rules() -> (SparsitySpec, OptimizerSpec) {
     let sparsity = SparsitySpec { penalty: "l1".to_owned(), lambda: 1e-3, ..SparsitySpec::default() };
-    let optimizer = OptimizerSpec { lr: 1e-5, momentum: 0.9, ..OptimizerSpec::default() };
-    let spec = StepSpec::plain(&graph, &store, batch, &sparsity, &optimizer, scalars);
-    let recorded = step::record(device, &spec)?;
-    let mut stream = Stream::new(0, "bench");
-    let images: Vec<f32> = (0..recorded.x.len).map(|_| stream.uniform()).collect();
-    device.write(recorded.x, &images);
-    let memory = recorded.memory.clone();
-    let program = recorded.compile(device)?;
-    let mut done = 0_u32;
-    let mut run = |device: &mut Device, steps: u32| -> Result<f64> {
+    (sparsity, OptimizerSpec { lr: 1e-5, momentum: 0.9, ..OptimizerSpec::default() })
+}
+
+/// What a step would take beside the model's values, and its calls on buffers that do not exist.
+pub(super) fn planned(graph: &Graph, batch: usize) -> Result<(step::Planned, Vec<Call>)> {
+    let (sparsity, optimizer) = rules();
+    let store = Store::layout(graph, Purpose::train(1));
+    let spec = StepSpec::plain(graph, &store, batch, &sparsity, &optimizer, store.state);
+    Ok((step::planned_bytes(&spec)?, step::planned_calls(&spec)?))
+}
+
+/// A training step on a device, ready to run.
+#[derive(Debug)]
+pub(super) struct Running {
+    step: Step,
+    memory: Memory,
+    store: Store,
+    scalars: View,
+    done: u32,
+}
+
+impl Running {
+    /// Makes the model, its step and one batch.
+    pub(super) fn new(device: &mut Device, graph: &Graph, batch: usize) -> Result<Self> {
+        let store = Store::new(device, graph, Purpose::train(1))?;
+        store.initialise(device, graph, 0);
+        let scalars = device.alloc_real("scalars", WIDTH)?;
+        let (sparsity, optimizer) = rules();
+        let binding = device.max_elements();
+        let spec = StepSpec { binding, ..StepSpec::plain(graph, &store, batch, &sparsity, &optimizer, scalars) };
+        let recorded = step::record(device, &spec)?;
+        let mut stream = Stream::new(0, "bench");
+        let images: Vec<f32> = (0..recorded.x.len).map(|_| stream.uniform()).collect();
+        device.write(recorded.x, &images);
+        let memory = recorded.memory.clone();
+        Ok(Self { step: recorded.compile(device)?, memory, store, scalars, done: 0 })
+    }
+
+    fn params(&mut self) -> StepParams {
+        let params = StepParams { step: self.done, lr: 1e-5, ..StepParams::default() };
+        self.done += 1;
+        params
+    }
+
+    /// Seconds of so many steps.
+    pub(super) fn run(&mut self, device: &mut Device, steps: u32) -> Result<f64> {
         let start = Instant::now();
         for _ in 0..steps {
-            program.run(device, 0, 1, &StepParams { step: done, lr: 1e-5, ..StepParams::default() })?;
-            done += 1;
+            let params = self.params();
+            self.step.run(device, 0, 1, &params)?;
         }
         device.wait()?;
         Ok(start.elapsed().as_secs_f64())
-    };
-    run(device, 1)?;
+    }
+
+    /// Runs a step and tells when each of its dispatches ran.
+    pub(super) fn profile(&mut self, device: &mut Device) -> Result<Profile> {
+        let params = self.params();
+        self.step.profile(device, 0, 1, &params)
+    }
+
+    /// The loss of the last step.
+    pub(super) fn loss(&self, device: &mut Device) -> Result<f64> {
+        Ok(f64::from(device.read(self.scalars)?[step::RECONSTRUCTION]))
+    }
+
+    /// Dispatches a step, 0 on the CPU path.
+    pub(super) fn dispatches(&self) -> usize {
+        self.step.dispatches(1)
+    }
+
+    /// Gives its buffers back.
+    pub(super) fn free(self, device: &mut Device) {
+        self.memory.buffers.iter().for_each(|buffer| device.free(*buffer));
+        self.store.views().into_iter().chain([self.scalars]).for_each(|view| device.free(view.buffer));
+    }
+}
+
+/// Times one model's training step in `windows` windows of `seconds`.
+pub fn train_step(device: &mut Device, workload: Workload, batch: usize, seconds: f64, windows: usize) -> Result<StepResult> {
+    let began = Instant::now();
+    let graph = workload.graph()?;
+    let mut running = Running::new(device, &graph, batch)?;
+    running.run(device, 1)?;
     let first_step_s = began.elapsed().as_secs_f64();
-    let second_step_s = run(device, 1)?;
+    let second_step_s = running.run(device, 1)?;
     let warm = Instant::now();
-    let mut estimate = run(device, 1)?;
+    let mut estimate = running.run(device, 1)?;
     while warm.elapsed().as_secs_f64() < seconds.min(1.0) {
-        estimate = estimate.min(run(device, 3)? / 3.0);
+        estimate = estimate.min(running.run(device, 3)? / 3.0);
     }
     let steps = (seconds / estimate).round().clamp(1.0, 1e6) as u32;
-    let rates = (0..windows).map(|_| Ok(f64::from(steps) * batch as f64 / run(device, steps)?)).collect::<Result<Vec<_>>>()?;
+    let rates =
+        (0..windows).map(|_| Ok(f64::from(steps) * batch as f64 / running.run(device, steps)?)).collect::<Result<Vec<_>>>()?;
     let (median, min, max) = spread(rates);
-    let loss = f64::from(device.read(scalars)?[step::RECONSTRUCTION]);
-    for buffer in memory.buffers {
-        device.free(buffer);
-    }
-    store.views().into_iter().chain([scalars]).for_each(|view| device.free(view.buffer));
+    let (loss, dispatches) = (running.loss(device)?, running.dispatches());
+    running.free(device);
     let tenth = |x: f64| (x * 10.0).round() / 10.0;
     Ok(StepResult {
         kind: "train_step",
@@ -122,7 +198,7 @@ pub fn train_step(device: &mut Device, workload: Workload, batch: usize, seconds
         second_step_s: (second_step_s * 1e3).round() / 1e3,
         peak_mib: peak_mib(),
         params: graph.parameter_count(),
-        dispatches: program.dispatches(1),
+        dispatches,
         loss,
     })
 }

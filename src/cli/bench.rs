@@ -1,19 +1,29 @@
 //! `csae bench`
 
+use std::cell::RefCell;
+use std::path::PathBuf;
+
 use clap::Args;
-use csae::bench::{self, WORKLOADS, Workload};
+use csae::bench::compare::{self, Earlier};
+use csae::bench::grow::{self, GrowResult};
+use csae::bench::{self, KernelBench, KernelResult, Peak, Told, Trace, WORKLOADS, Workload};
+use csae::device::Device;
 use csae::error::{Error, Result};
+use csae::files;
 use serde::Serialize;
+use serde_json::{Value, json};
 
-use super::Common;
+use super::{Common, refuse_existing};
 
-/// Time training steps and kernels on your device.
+/// Time training steps and kernels on your device, and see where the time goes.
 ///
 /// Training steps are those of three models: W1 (28x28 gray), W2 (32x32 colour), W3 (64x64 colour). Each figure is the median of the windows after a
-/// warm-up.
+/// warm-up. Kernels are timed by the adapter's own clock where it has one, every operation of W1-W3 where it stands in the step, at growing batches,
+/// and every other operation on its own; beside each its share of the floor: what its operations and bytes would take at the rate of the fastest
+/// matrix product and of the fastest copy measured in the same run.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  csae bench --device cpu --workload w1,w2\n  csae bench --device gpu --batch 128,1024 --json\n  csae bench --filter conv2d_fwd"
+    after_help = "Examples:\n  csae bench --device cpu --workload w1,w2\n  csae bench --device gpu --batch 128,1024 --json\n  csae bench --filter conv2d_fwd/w2\n  csae bench --profile --workload w2 --trace w2.json\n  csae bench --workload w1 --json > then.json; csae bench --workload w1 --compare then.json\n  csae bench --grow --seconds 0.3 -o growth/"
 )]
 pub struct BenchArgs {
     /// Training steps to time, and no kernels: w1, w2, w3, comma-separated
@@ -22,7 +32,7 @@ pub struct BenchArgs {
     /// Batches of the training steps, and no kernels; each workload's own unless given
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     batch: Vec<std::num::NonZeroUsize>,
-    /// Only benchmarks whose name contains this (train_step/w1, conv2d_fwd/w2.conv1, …)
+    /// Only benchmarks whose name contains this (train_step/w1, conv2d_fwd/w2, sgd, …)
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     /// Seconds of one timed window
@@ -31,8 +41,29 @@ pub struct BenchArgs {
     /// Timed windows, at least 3
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(3..))]
     windows: u16,
+    /// Where a training step's time goes: a table by kernel; with -v every dispatch in order
+    #[arg(long, conflicts_with = "grow")]
+    profile: bool,
+    /// With --profile: write a timeline of the steps, for ui.perfetto.dev or chrome://tracing
+    #[arg(long, value_name = "FILE", requires = "profile")]
+    trace: Option<PathBuf>,
+    /// How cost grows: W1's images/s over batch 1...1024, image side 28...256, code 64...4096, each alone
+    #[arg(long, conflicts_with_all = ["workload", "batch", "filter"])]
+    grow: bool,
+    /// With --grow: a folder for the figures (growth.jsonl) and a picture of them (growth.png)
+    #[arg(short, long, value_name = "DIR", requires = "grow")]
+    out: Option<PathBuf>,
+    /// Write over existing files of --trace and --out
+    #[arg(long)]
+    force: bool,
+    /// Set times beside those of an earlier `csae bench --json > FILE`; changes over 10 % are flagged
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
     #[command(flatten)]
     pub(super) common: Common,
+    /// Every line told so far.
+    #[arg(skip)]
+    told: RefCell<Vec<Value>>,
 }
 
 impl BenchArgs {
@@ -40,20 +71,17 @@ impl BenchArgs {
         let chosen: Vec<Workload> = if self.workload.is_empty() {
             WORKLOADS.to_vec()
         } else {
-            let find = |name: &String| {
-                WORKLOADS.into_iter().find(|workload| workload.name == *name).ok_or_else(|| {
-                    let known: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
-                    Error::usage(format!("--workload {name}: there are {}", known.join(", ")))
-                })
-            };
-            self.workload.iter().map(find).collect::<Result<_>>()?
+            self.workload.iter().map(|name| Workload::named(name)).collect::<Result<_>>()?
         };
         let batches = |workload: &Workload| {
             if self.batch.is_empty() { vec![workload.batch] } else { self.batch.iter().map(|batch| batch.get()).collect() }
         };
         let mut jobs: Vec<(Workload, usize)> =
             chosen.iter().flat_map(|workload| batches(workload).into_iter().map(|batch| (*workload, batch))).collect();
-        jobs.retain(|(workload, _)| self.wants(&format!("train_step/{}", workload.name)));
+        jobs.retain(|(workload, batch)| {
+            // A profile is chosen by its workload, whatever kernels are looked for.
+            self.profile || self.wants(&compare::step_name(workload.name, *batch))
+        });
         Ok(jobs)
     }
 
@@ -61,13 +89,28 @@ impl BenchArgs {
         self.filter.as_ref().is_none_or(|filter| name.contains(filter))
     }
 
-    fn tell(&self, result: &impl Serialize, line: &str) -> anyhow::Result<()> {
+    /// A JSON line, or the line for people.
+    fn tell(&self, result: &impl Serialize, line: &str) {
+        let value = json!(result);
         if self.common.json {
-            outln!("{}", serde_json::to_string(result)?);
+            outln!("{value}");
         } else {
             outln!("{line}");
         }
-        Ok(())
+        self.told.borrow_mut().push(value);
+    }
+
+    /// Lines for people alone.
+    fn show(&self, lines: &[String]) {
+        if !self.common.json {
+            lines.iter().for_each(|line| outln!("{line}"));
+        }
+    }
+
+    fn peak(&self, device: &mut Device) -> Result<Peak> {
+        let peak = Peak::measure(device)?;
+        self.tell(&peak, &peak.lines().join("\n"));
+        Ok(peak)
     }
 }
 
@@ -75,9 +118,35 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
     if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
         return Err(Error::usage(format!("--seconds {}: a window lasts between 0 and 3600 seconds", args.seconds)).into());
     }
+    let earlier = args.compare.as_deref().map(Earlier::read).transpose()?;
     let jobs = args.workloads()?;
+    let mut device = if args.grow {
+        grow(&args)?
+    } else if args.profile {
+        profile(&args, &jobs)?
+    } else {
+        times(&args, &jobs, earlier.as_ref())?
+    };
+    if let Some(earlier) = earlier {
+        let changes = earlier.compare(&args.told.borrow())?;
+        if let Some(note) = earlier.note(&device.label()) {
+            args.common.say(&note);
+        }
+        if args.common.json {
+            changes.iter().for_each(|change| outln!("{}", json!(change)));
+        } else {
+            outln!("");
+            args.show(&compare::table(&changes));
+        }
+    }
+    args.common.say_kernels(&mut device);
+    Ok(())
+}
+
+/// Training steps and kernels.
+fn times(args: &BenchArgs, jobs: &[(Workload, usize)], earlier: Option<&Earlier>) -> anyhow::Result<Device> {
     let steps_only = !args.workload.is_empty() || !args.batch.is_empty();
-    let mut kernels = if steps_only { Vec::new() } else { bench::kernels() };
+    let mut kernels = if steps_only { Vec::new() } else { bench::kernels()? };
     kernels.retain(|kernel| args.wants(&kernel.name));
     if jobs.is_empty() && kernels.is_empty() {
         let filter = args.filter.as_deref().unwrap_or_default();
@@ -86,10 +155,13 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
         ))
         .into());
     }
+    if let Some(earlier) = earlier {
+        let steps: Vec<String> = jobs.iter().map(|(workload, batch)| compare::step_name(workload.name, *batch)).collect();
+        earlier.must_know(steps.iter().map(String::as_str).chain(kernels.iter().map(|kernel| kernel.name.as_str())))?;
+    }
     let mut device = args.common.open()?;
-    let windows = usize::from(args.windows);
     for (workload, batch) in jobs {
-        let r = bench::train_step(&mut device, workload, batch, args.seconds, windows)?;
+        let r = bench::train_step(&mut device, *workload, *batch, args.seconds, usize::from(args.windows))?;
         let line = format!(
             "train_step/{:<4} batch {:<5} {:>9.1} images/s ({:.1}–{:.1})  {:>9.3} ms  first step {:.2} s  peak {} MiB",
             r.workload,
@@ -101,13 +173,83 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
             r.first_step_s,
             r.peak_mib.map_or("?".to_owned(), |mib| mib.to_string())
         );
-        args.tell(&r, &line)?;
+        args.tell(&r, &line);
     }
-    for kernel in kernels {
-        let r = kernel.run(&mut device, args.seconds / 4.0, windows)?;
-        let line = format!("{:<40} {:<26} {:>9.3} ms {:>9.2} GFLOP/s {:>8.2} GB/s", r.name, r.shape, r.ms, r.gflops, r.gbps);
-        args.tell(&r, &line)?;
+    if !kernels.is_empty() {
+        time_kernels(args, &mut device, &kernels)?;
     }
-    args.common.say_kernels(&mut device);
-    Ok(())
+    Ok(device)
+}
+
+fn time_kernels(args: &BenchArgs, device: &mut Device, kernels: &[KernelBench]) -> Result<()> {
+    let peak = args.peak(device)?;
+    let width = kernels.iter().map(|kernel| kernel.name.len()).max().unwrap_or(0);
+    args.show(&[KernelResult::heading(width)]);
+    let seconds = args.seconds * f64::from(args.windows) / 12.0;
+    bench::run_kernels(device, kernels, seconds, &peak, &mut |told| {
+        match told {
+            Told::Result(result) => args.tell(result, &result.line(width)),
+            Told::LeftOut(why) => args.common.say(&format!("left out: {why}")),
+        }
+        Ok(())
+    })
+}
+
+fn profile(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Device> {
+    if let Some(path) = &args.trace {
+        refuse_existing(path, args.force)?;
+    }
+    let mut device = args.common.open()?;
+    let peak = args.peak(&mut device)?;
+    let mut trace = Trace::default();
+    for (workload, batch) in jobs {
+        let found = bench::profile_step(&mut device, *workload, *batch, args.seconds, &peak)?;
+        let name = format!("{} batch {batch}", workload.name);
+        trace.add(&name, &device.label(), &found.last);
+        let what = if device.as_gpu().is_some() { "dispatches" } else { "operations" };
+        let (clock, calls, steps) = (found.median.clock.describe(), found.sum.calls, found.steps);
+        args.show(&[String::new(), format!("{name}: {calls} {what} a step; {clock}; median of {steps} steps")]);
+        let mut lines = found.table().into_iter();
+        args.show(&lines.by_ref().take(1).collect::<Vec<_>>());
+        for (row, line) in found.rows.iter().chain([&found.sum]).zip(&mut lines) {
+            args.tell(row, &line);
+        }
+        args.show(&lines.collect::<Vec<_>>());
+        if args.common.verbose {
+            args.show(&[String::new()]);
+            args.show(&found.timeline(&peak));
+        }
+    }
+    if let Some(path) = &args.trace {
+        files::write_atomically(path, trace.text().as_bytes())?;
+        args.common.say(&format!("timeline in {}: open it at ui.perfetto.dev or chrome://tracing", path.display()));
+    }
+    Ok(device)
+}
+
+fn grow(args: &BenchArgs) -> anyhow::Result<Device> {
+    let places = args.out.as_ref().map(|folder| (folder, folder.join("growth.jsonl"), folder.join("growth.png")));
+    if let Some((folder, figures, picture)) = &places {
+        refuse_existing(figures, args.force)?;
+        refuse_existing(picture, args.force)?;
+        files::make_folder(folder)?;
+    }
+    let mut device = args.common.open()?;
+    let mut results: Vec<GrowResult> = Vec::new();
+    for axis in grow::AXES {
+        let stopped = grow::grow(&mut device, axis, args.seconds, &mut |result| {
+            args.tell(&result, &result.line());
+            results.push(result);
+        })?;
+        if let Some(why) = stopped {
+            args.common.say(&format!("stopped at {why}"));
+        }
+    }
+    if let Some((_, figures, picture)) = places {
+        let lines: Vec<String> = results.iter().map(|result| format!("{}\n", json!(result))).collect();
+        files::write_atomically(&figures, lines.concat().as_bytes())?;
+        grow::picture(&results).save(&picture)?;
+        args.common.say(&format!("{}, {}", figures.display(), picture.display()));
+    }
+    Ok(device)
 }

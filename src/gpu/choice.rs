@@ -60,7 +60,9 @@ impl Traits {
     /// The kind that products of matrices take: the one asked for where it runs here, else what suits the adapter.
     pub const fn products(&self, choice: Choice) -> Choice {
         match choice {
-            Choice::Auto | Choice::Subgroup if self.takes(Choice::Subgroup) && (self.software || matches!(choice, Choice::Subgroup)) => {
+            Choice::Auto | Choice::Subgroup
+                if self.takes(Choice::Subgroup) && (self.software || matches!(choice, Choice::Subgroup)) =>
+            {
                 Choice::Subgroup
             }
             Choice::Auto if self.software => Choice::Registers,
@@ -80,11 +82,10 @@ mod tests {
         let gpu = Traits { software: false, subgroup: 32, int64: true };
         let lavapipe = Traits { software: true, subgroup: 8, int64: true };
         let swiftshader = Traits { software: true, subgroup: 4, int64: false };
-        assert_eq!([gpu, lavapipe, swiftshader].map(|traits| traits.products(Choice::Auto)), [
-            Choice::Tiled,
-            Choice::Subgroup,
-            Choice::Registers
-        ]);
+        assert_eq!(
+            [gpu, lavapipe, swiftshader].map(|traits| traits.products(Choice::Auto)),
+            [Choice::Tiled, Choice::Subgroup, Choice::Registers]
+        );
         assert_eq!(gpu.products(Choice::Subgroup), Choice::Subgroup);
         assert_eq!(swiftshader.products(Choice::Subgroup), Choice::Registers);
         assert!(lavapipe.wide_words() && !gpu.wide_words() && !swiftshader.wide_words());

@@ -85,7 +85,11 @@ impl Gpu {
     /// Opens an adapter with the limits that it offers.
     pub fn new(adapter: Adapter) -> Result<Self> {
         let limits = adapter.handle.limits();
-        let wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP | wgpu::Features::SHADER_INT64;
+        let wanted = wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS
+            | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES
+            | wgpu::Features::SUBGROUP
+            | wgpu::Features::SHADER_INT64;
         let features = adapter.handle.features() & wanted;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("csae"),
@@ -188,6 +192,10 @@ impl Gpu {
 
     pub(super) fn device(&self) -> &wgpu::Device {
         &self.device
+    }
+
+    pub(super) const fn queue(&self) -> &wgpu::Queue {
+        &self.queue
     }
 
     pub(super) fn step_buffer(&self) -> &wgpu::Buffer {

@@ -5,6 +5,7 @@ mod choice;
 mod device;
 mod kernels;
 mod plan;
+mod profile;
 mod readback;
 mod record;
 mod reflect;

@@ -1,10 +1,13 @@
 //! A program made ready: pipelines, bind groups and grids, replayed as often as one likes.
 
+use std::rc::Rc;
+
 use super::device::Gpu;
 use super::record::{Dispatch, Recorder};
 use super::reflect::Role;
 use crate::error::{Error, Result};
 use crate::ops::Call;
+use crate::profile::Operation;
 
 /// One prebuilt dispatch.
 #[derive(Debug)]
@@ -13,12 +16,15 @@ pub(super) struct Step {
     pub(super) bind_group: wgpu::BindGroup,
     pub(super) grid: [u32; 3],
     pub(super) name: &'static str,
+    /// Which of the plan's operations it belongs to.
+    pub(super) call: usize,
 }
 
 /// A compiled program.
 #[derive(Debug)]
 pub struct Plan {
     pub(super) steps: Vec<Step>,
+    pub(super) operations: Rc<[Operation]>,
 }
 
 impl Plan {
@@ -40,8 +46,10 @@ impl Plan {
     /// Compiles calls for a device.
     pub(super) fn new(gpu: &mut Gpu, calls: &[Call]) -> Result<Self> {
         let mut recorder = Recorder { choice: gpu.choice, traits: gpu.traits(), ..Recorder::default() };
-        for call in calls {
+        let mut owners = Vec::new();
+        for (i, call) in calls.iter().enumerate() {
             call.record(&mut recorder);
+            owners.resize(recorder.dispatches.len(), i);
         }
         let slot = u64::from(gpu.limits().min_uniform_buffer_offset_alignment.max(256));
         let blocks: Vec<u8> = recorder
@@ -58,12 +66,12 @@ impl Plan {
             .dispatches
             .iter()
             .enumerate()
-            .map(|(i, dispatch)| Self::step(gpu, dispatch, &uniforms, i as u64 * slot))
+            .map(|(i, dispatch)| Self::step(gpu, dispatch, owners[i], &uniforms, i as u64 * slot))
             .collect::<Result<_>>()?;
-        Ok(Self { steps })
+        Ok(Self { steps, operations: calls.iter().map(Operation::of).collect() })
     }
 
-    fn step(gpu: &mut Gpu, dispatch: &Dispatch, uniforms: &wgpu::Buffer, offset: u64) -> Result<Step> {
+    fn step(gpu: &mut Gpu, dispatch: &Dispatch, call: usize, uniforms: &wgpu::Buffer, offset: u64) -> Result<Step> {
         let name = dispatch.kernel.name();
         let loaded = gpu.pipeline(dispatch.kernel, &dispatch.constants)?;
         let limit = gpu.limits().max_storage_buffer_binding_size;
@@ -105,7 +113,7 @@ impl Plan {
         })?;
         let pipeline = loaded.pipeline.clone();
         gpu.count_bind_group();
-        Ok(Step { pipeline, bind_group, grid, name })
+        Ok(Step { pipeline, bind_group, grid, name, call })
     }
 }
 

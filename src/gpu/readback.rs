@@ -22,10 +22,15 @@ pub struct Ticket {
 impl Gpu {
     /// Queues a copy of a view to the host.
     pub fn fetch(&mut self, view: View) -> Ticket {
-        let bytes = (view.len as u64 * 4).next_multiple_of(4);
+        let from = self.buffer(view.buffer).clone();
+        self.fetch_bytes(&from, view.start as u64 * 4, view.len as u64 * 4)
+    }
+
+    /// Queues a copy of so many bytes of wgpu's buffer, a multiple of 4.
+    pub(super) fn fetch_bytes(&mut self, from: &wgpu::Buffer, offset: u64, bytes: u64) -> Ticket {
         let buffer = self.staging(bytes);
         let mut encoder = self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("readback") });
-        encoder.copy_buffer_to_buffer(self.buffer(view.buffer), view.start as u64 * 4, &buffer, 0, bytes);
+        encoder.copy_buffer_to_buffer(from, offset, &buffer, 0, bytes);
         self.submit(encoder);
         let state = Arc::new(AtomicU8::new(PENDING));
         let seen = Arc::clone(&state);

@@ -146,10 +146,9 @@ impl Conv2dFwd {
         }
         dispatch = dispatch.constant("VEC_C", vec4(g.x.c)).constant("VEC_K", vec4(g.y.c)).bind("x4", self.x).bind("w4", self.w);
         match Tile::of(choice, g.y.c) {
-            Some(tile) => dispatch
-                .constant("COLUMNS", tile.columns as u32)
-                .bind("y4", self.y)
-                .groups(tile.groups(pixels, g.y.c), tile.size),
+            Some(tile) => {
+                dispatch.constant("COLUMNS", tile.columns as u32).bind("y4", self.y).groups(tile.groups(pixels, g.y.c), tile.size)
+            }
             None => dispatch.constant("NARROW", g.y.c <= 4).threads(pixels.div_ceil(BLOCK) * g.y.c.div_ceil(BLOCK)),
         }
     }
@@ -182,9 +181,7 @@ impl Conv2dBwdInput {
                 .constant("COLUMNS", tile.columns as u32)
                 .bind("x4", self.x)
                 .groups(phases as u64 * tile.groups(pixels, g.x.c), tile.size),
-            None => dispatch
-                .constant("NARROW", g.x.c <= 4)
-                .threads(phases * pixels.div_ceil(BLOCK) * g.x.c.div_ceil(BLOCK)),
+            None => dispatch.constant("NARROW", g.x.c <= 4).threads(phases * pixels.div_ceil(BLOCK) * g.x.c.div_ceil(BLOCK)),
         }
     }
 }
@@ -240,17 +237,17 @@ impl Conv2dBwdWeight {
         if choice == Choice::Plain {
             dispatch.threads(count * len);
         } else {
-            dispatch = dispatch.constant("VEC_C", vec4(g.x.c)).constant("VEC_K", vec4(g.y.c)).bind("x4", self.x).bind("dy4", self.dy);
+            dispatch =
+                dispatch.constant("VEC_C", vec4(g.x.c)).constant("VEC_K", vec4(g.y.c)).bind("x4", self.x).bind("dy4", self.dy);
             let [taps_h, taps_w] = g.taps.kernel;
             match Tile::of(choice, g.y.c) {
                 Some(tile) => dispatch
                     .constant("COLUMNS", tile.columns as u32)
                     .bind("out4", out)
                     .groups(count as u64 * tile.groups(taps_h * taps_w * g.x.c, g.y.c), tile.size),
-                None => dispatch
-                    .constant("NARROW_C", g.x.c <= 4)
-                    .constant("NARROW_K", g.y.c <= 4)
-                    .threads(count * weight_blocks(g)),
+                None => {
+                    dispatch.constant("NARROW_C", g.x.c <= 4).constant("NARROW_K", g.y.c <= 4).threads(count * weight_blocks(g))
+                }
             }
         }
         if count > 1 {

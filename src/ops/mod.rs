@@ -8,6 +8,7 @@
 mod activation;
 mod constraint;
 mod conv2d;
+mod cost;
 mod data;
 mod elementwise;
 mod loss;
@@ -23,6 +24,7 @@ mod view;
 pub use activation::{Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd};
 pub use constraint::MaxNorm;
 pub use conv2d::{Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd};
+pub use cost::{Cost, snake};
 pub use data::{Augment, Draw, GatherBatch};
 pub use elementwise::{AddAssign, Combine, CopyChannels};
 pub use loss::{CrossEntropy, KlPenalty, L1Penalty, Loss, LossKind};
@@ -68,7 +70,7 @@ macro_rules! operation {
                 $($(if let Some(view) = &mut self.$maybe { f(view, Access::Read); })*)?
                 $($(f(&mut self.$update, Access::Update);)*)?
                 $($(f(&mut self.$write, Access::Write);)*)?
-                $($(f(&mut self.$scratch, Access::Write);)*)?
+                $($(f(&mut self.$scratch, Access::Scratch);)*)?
             }
         }
     };

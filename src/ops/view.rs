@@ -45,6 +45,8 @@ pub enum Access {
     Update,
     /// Every element is written, none is read.
     Write,
+    /// Workspace: its values mean nothing before and after.
+    Scratch,
 }
 
 /// What changes from step to step: the uniform `step` of the kernels (`common/step.wgsl`).

@@ -7,6 +7,7 @@ use crate::ops::{
     Adam, AddAssign, Augment, Call, ClipGrads, Combine, CountNonzero, FiringUpdate, GatherBatch, IdleUpdate, KlPenalty,
     L1Penalty, Loss, LossKind, SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
 };
+use crate::profile::Profile;
 use crate::shape::Dims;
 use crate::spec::{OptimizerSpec, SparsitySpec};
 
@@ -122,9 +123,17 @@ pub struct Step {
 impl Step {
     /// Runs a part of the batch; with the last one the parameters are updated.
     pub fn run(&self, device: &mut Device, part: usize, parts: usize, params: &StepParams) -> Result<()> {
+        device.run(self.pass(part, parts), params)
+    }
+
+    /// Runs a part of the batch as [`Step::run`] does, and tells when each of its dispatches ran.
+    pub fn profile(&self, device: &mut Device, part: usize, parts: usize, params: &StepParams) -> Result<Profile> {
+        device.profile(self.pass(part, parts), params)
+    }
+
+    fn pass(&self, part: usize, parts: usize) -> &Program {
         let last = self.passes.len() - 1;
-        let pass = if part + 1 == parts { last } else { part.min(last - 1) };
-        device.run(&self.passes[pass], params)
+        &self.passes[if part + 1 == parts { last } else { part.min(last - 1) }]
     }
 
     /// Dispatches of a whole step, 0 on the CPU path.
@@ -170,6 +179,11 @@ pub struct Planned {
 pub fn planned_bytes(spec: &StepSpec) -> Result<Planned> {
     let (mut b, ..) = build(spec)?;
     Ok(Planned { total: b.tape.planned_bytes(), largest: b.tape.largest().0 })
+}
+
+/// The calls of a step on buffers that do not exist, without making it.
+pub fn planned_calls(spec: &StepSpec) -> Result<Vec<Call>> {
+    Ok(build(spec)?.0.tape.calls)
 }
 
 /// The calls of a part and of the update, where the samples are, and the place of the update's first call.

@@ -190,9 +190,13 @@ fn bench_lines_have_their_keys() {
         }
         assert_eq!((&line["kind"], &line["workload"], &line["precision"]), (&"train_step".into(), &"w1".into(), &"f32".into()));
     }
-    let text = succeed(&["bench", "--device", "cpu", "--filter", "max_pool2d_fwd/w1", "--seconds", "0.02", "--json", "-q"]);
-    let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
-    assert!(line["kind"] == "kernel" && line["ms"].is_number() && line["gbps"].is_number(), "{line}");
+    let filter = "max_pool2d_fwd/w1.16x28x28-16x14x14.k2x2.n32";
+    let text = succeed(&["bench", "--device", "cpu", "--filter", filter, "--seconds", "0.02", "--json", "-q"]);
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.len() == 2 && lines[0]["kind"] == "peak" && lines[1]["name"] == filter, "{text}");
+    for key in ["ms", "min", "max", "gflops", "gbps", "of_floor"] {
+        assert!(lines[1]["kind"] == "kernel" && lines[1][key].is_number(), "{key}: {text}");
+    }
 }
 
 #[test]

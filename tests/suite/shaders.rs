@@ -27,19 +27,32 @@ fn root() -> PathBuf {
 struct Resolved {
     module: Module,
     info: ModuleInfo,
+    /// It needs more than what is portable.
+    special: bool,
+}
+
+/// A kernel's text in every form that an adapter may be given.
+fn forms(kernel: Kernel) -> Vec<String> {
+    let mut forms = vec![Source::of(kernel).text, Source::with(kernel, true).text];
+    forms.dedup();
+    forms
 }
 
 /// Parses and validates WGSL and gives its overrides their values.
 fn resolve(text: &str, constants: &[(&str, f64)]) -> Result<Resolved, String> {
     let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::empty());
+    // What an adapter must offer beyond the portable: subgroups where they are named, integers of 64 bits where they stand.
+    let mut capabilities = Capabilities::empty();
+    capabilities.set(Capabilities::SUBGROUP, text.contains("subgroupBroadcast"));
+    capabilities.set(Capabilities::SHADER_INT64, text.contains("u64"));
+    let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     let info = validator.validate(&module).map_err(|error| error.emit_to_string(text))?;
     let constants = constants.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect::<PipelineConstants>();
     let entry = module.entry_points.first().ok_or("no entry point")?.name.clone();
     let resolved = process_overrides(&module, &info, Some((ShaderStage::Compute, &entry)), &constants);
     let (module, info) =
         resolved.map(|(module, info)| (module.into_owned(), info.into_owned())).map_err(|error| error.to_string())?;
-    Ok(Resolved { module, info })
+    Ok(Resolved { module, info, special: !capabilities.is_empty() })
 }
 
 /// Holds a module against the portable budget.
@@ -77,22 +90,27 @@ fn check_budget(resolved: &Resolved) -> Result<(), String> {
 }
 
 /// Translates a module with the options that wgpu gives naga on each platform.
-fn translate(Resolved { module, info }: &Resolved) -> Result<(), String> {
+fn translate(Resolved { module, info, special }: &Resolved) -> Result<(), String> {
     let entry = &module.entry_points[0].name;
     for buffer in [BoundsCheckPolicy::Restrict, BoundsCheckPolicy::Unchecked] {
         let bounds_check_policies =
             BoundsCheckPolicies { index: BoundsCheckPolicy::Restrict, buffer, ..BoundsCheckPolicies::default() };
-        let options = spv::Options { bounds_check_policies, ..spv::Options::default() };
+        let lang_version = if *special { (1, 3) } else { spv::Options::default().lang_version };
+        let options = spv::Options { bounds_check_policies, lang_version, ..spv::Options::default() };
         let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: entry.clone() };
         let words = spv::write_vec(module, info, &options, Some(&pipeline)).map_err(|error| format!("SPIR-V: {error}"))?;
         if words.first() != Some(&0x0723_0203) {
             return Err("SPIR-V: no magic number".to_owned());
         }
     }
-    let (options, pipeline) = metal(module, entry);
+    let (mut options, pipeline) = metal(module, entry);
+    if *special {
+        options.lang_version = (2, 4);
+    }
     let (text, translation) = msl::write_string(module, info, &options, &pipeline).map_err(|error| format!("MSL: {error}"))?;
     named(&text, &translation.entry_point_names, "MSL")?;
-    for shader_model in [hlsl::ShaderModel::V5_1, hlsl::ShaderModel::V6_0] {
+    let models = [hlsl::ShaderModel::V5_1, hlsl::ShaderModel::V6_0];
+    for shader_model in models.into_iter().skip(usize::from(*special)) {
         let options = hlsl::Options { shader_model, zero_initialize_workgroup_memory: false, ..hlsl::Options::default() };
         let pipeline = hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry.clone())) };
         let mut text = String::new();
@@ -197,7 +215,9 @@ fn no_shader_is_an_orphan() {
     same("shaders and the registry", &stems(&shaders), &set(Kernel::ALL.iter().map(|kernel| kernel.name()))).unwrap();
     let common = stems(&shaders.join("common"));
     same("shaders/common and the registry", &common, &set(Source::common_names())).unwrap();
-    let included = Kernel::ALL.iter().flat_map(|kernel| includes(kernel.text())).collect();
+    let mut included: BTreeSet<String> = Kernel::ALL.iter().flat_map(|kernel| includes(kernel.text())).collect();
+    // Taken in place of another.
+    included.insert("fours_int64".to_owned());
     same("shaders/common and what kernels include", &common, &included).unwrap();
     let error = same("both", &set(["a", "orphan"]), &set(["a"])).unwrap_err();
     assert!(error.contains("orphan"), "{error}");
@@ -235,8 +255,9 @@ fn every_shader_minds_folded_grids() {
 fn every_variant_validates_and_translates() {
     let failures: Vec<String> = recorded::variants()
         .into_iter()
-        .filter_map(|(kernel, constants)| {
-            let outcome = resolve(&Source::of(kernel).text, &constants).and_then(|resolved| {
+        .flat_map(|(kernel, constants)| forms(kernel).into_iter().map(move |text| (kernel, constants.clone(), text)))
+        .filter_map(|(kernel, constants, text)| {
+            let outcome = resolve(&text, &constants).and_then(|resolved| {
                 check_budget(&resolved)?;
                 translate(&resolved)
             });
@@ -282,7 +303,10 @@ fn tint_agrees_where_it_is_installed() {
     let mut failures = Vec::new();
     for (i, (kernel, constants)) in recorded::variants().into_iter().enumerate() {
         let path = folder.join(format!("{}_{i}.wgsl", kernel.name()));
-        std::fs::write(&path, Source::of(kernel).text).unwrap();
+        let text = Source::of(kernel).text;
+        // naga takes subgroups without being asked to.
+        let enabled = if text.contains("subgroupBroadcast") { "enable subgroups;\n" } else { "" };
+        std::fs::write(&path, format!("{enabled}{text}")).unwrap();
         let values: Vec<String> = constants.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut command = Command::new("tint");
         command.args(["--format", "wgsl"]);

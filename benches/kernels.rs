@@ -1,0 +1,42 @@
+//! `cargo bench`: every case of the built-in table (`src/verify/table.rs`), forward and backward, compiled once and run again and again. The device is
+//! the one that `CSAE_DEVICE` names as for `--device`, `auto` unless set: `CSAE_DEVICE=cpu cargo bench -- conv2d`. Cases are small and odd, so that
+//! times are mostly those of starting a kernel; `csae bench` has the shapes of real models.
+
+use std::time::Duration;
+
+use criterion::Criterion;
+use csae::device::Device;
+use csae::error::Result;
+use csae::ops::StepParams;
+use csae::verify::{self, Case};
+
+fn bench(criterion: &mut Criterion, device: &mut Device, case: &Case) -> Result<()> {
+    let prepared = verify::prepare(device, case)?;
+    // Writes the inputs and runs once, so that pipelines are there.
+    prepared.execute(device)?;
+    let program = device.compile(prepared.calls.clone())?;
+    criterion.bench_function(&case.id(), |bencher| {
+        bencher.iter(|| {
+            let run = device.run(&program, &StepParams::default());
+            run.and_then(|()| device.wait()).unwrap_or_else(|error| panic!("{}: {error}", case.id()));
+        });
+    });
+    prepared.free(device);
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    let mut criterion = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_millis(300))
+        .configure_from_args();
+    let wanted = std::env::var("CSAE_DEVICE").unwrap_or_else(|_| "auto".to_owned());
+    let mut device = Device::open(&wanted)?;
+    eprintln!("device: {}", device.label());
+    for case in verify::built_in() {
+        bench(&mut criterion, &mut device, &case)?;
+    }
+    criterion.final_summary();
+    Ok(())
+}

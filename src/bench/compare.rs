@@ -1,0 +1,160 @@
+//! Times of now beside times of then: two runs of `csae bench --json`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::files;
+
+/// A change beyond this share is flagged.
+pub const NOTABLE: f64 = 0.10;
+
+/// An earlier run.
+#[derive(Clone, Debug)]
+pub struct Earlier {
+    path: PathBuf,
+    times: BTreeMap<String, f64>,
+    devices: BTreeSet<String>,
+}
+
+/// One benchmark, then and now.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Change {
+    /// `compare`
+    pub kind: &'static str,
+    /// The benchmark.
+    pub name: String,
+    /// Milliseconds then.
+    pub then_ms: f64,
+    /// Milliseconds now.
+    pub now_ms: f64,
+    /// Now over then: below 1 is faster.
+    pub ratio: f64,
+    /// `slower` or `faster` beyond [`NOTABLE`], else `same`.
+    pub change: &'static str,
+}
+
+/// Name and milliseconds of a line of `csae bench --json`; none for a line that tells something else.
+pub fn timed(line: &Value) -> Option<(String, f64)> {
+    let ms = line["ms"].as_f64().filter(|ms| *ms > 0.0)?;
+    let name = match line["name"].as_str() {
+        Some(name) => name.to_owned(),
+        None => step_name(line["workload"].as_str()?, line["batch"].as_u64()? as usize),
+    };
+    Some((name, ms))
+}
+
+/// Name of a training step's benchmark.
+pub fn step_name(workload: &str, batch: usize) -> String {
+    format!("train_step/{workload}.n{batch}")
+}
+
+impl Earlier {
+    /// Reads what `csae bench --json > FILE` wrote.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = files::read_text(path).map_err(|error| error.and("--compare takes what `csae bench --json > FILE` wrote"))?;
+        let mut found = Self { path: path.to_owned(), times: BTreeMap::new(), devices: BTreeSet::new() };
+        for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let value: Value = serde_json::from_str(line).map_err(|error| {
+                Error::usage(format!(
+                    "{}:{}: no JSON line ({error}); --compare takes what `csae bench --json > FILE` wrote",
+                    path.display(),
+                    i + 1
+                ))
+            })?;
+            if let Some((name, ms)) = timed(&value) {
+                found.times.insert(name, ms);
+                found.devices.extend(value["device"].as_str().map(str::to_owned));
+            }
+        }
+        if found.times.is_empty() {
+            return Err(Error::usage(format!(
+                "{}: holds no benchmark; --compare takes what `csae bench --json > FILE` wrote",
+                path.display()
+            )));
+        }
+        Ok(found)
+    }
+
+    /// Fails if none of these benchmarks is in the file.
+    pub fn must_know<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<()> {
+        if names.into_iter().any(|name| self.times.contains_key(name)) {
+            return Ok(());
+        }
+        let some: Vec<&str> = self.times.keys().take(3).map(String::as_str).collect();
+        Err(Error::usage(format!(
+            "{}: has none of these benchmarks but others ({}, …): run the same ones as then",
+            self.path.display(),
+            some.join(", ")
+        )))
+    }
+
+    /// That the file was measured on another device, if it was.
+    pub fn note(&self, device: &str) -> Option<String> {
+        let others: Vec<&str> = self.devices.iter().map(String::as_str).filter(|other| *other != device).collect();
+        let (path, others_text) = (self.path.display(), others.join(", "));
+        (!others.is_empty()).then(|| format!("note: {path} was measured on {others_text}, this on {device}"))
+    }
+
+    /// What is in both, in the order of now.
+    pub fn compare(&self, now: &[Value]) -> Result<Vec<Change>> {
+        let timed: Vec<(String, f64)> = now.iter().filter_map(timed).collect();
+        self.must_know(timed.iter().map(|(name, _)| name.as_str()))?;
+        let both = timed.into_iter().filter_map(|(name, now)| Some((*self.times.get(&name)?, name, now)));
+        Ok(both
+            .map(|(then_ms, name, now_ms)| {
+                let ratio = now_ms / then_ms;
+                let change = match ratio {
+                    slower if slower > 1.0 + NOTABLE => "slower",
+                    faster if faster < 1.0 / (1.0 + NOTABLE) => "faster",
+                    _ => "same",
+                };
+                Change { kind: "compare", name, then_ms, now_ms, ratio: (ratio * 1e4).round() / 1e4, change }
+            })
+            .collect())
+    }
+}
+
+/// A table for people.
+pub fn table(changes: &[Change]) -> Vec<String> {
+    let width = changes.iter().map(|change| change.name.len()).max().unwrap_or(0).max(9);
+    let mut lines = vec![format!("{:<width$}  {:>10}  {:>10}  {:>8}", "benchmark", "then ms", "now ms", "now/then")];
+    for Change { name, then_ms, now_ms, ratio, change, .. } in changes {
+        let flag = if *change == "same" { String::new() } else { format!("  {change}") };
+        lines.push(format!("{name:<width$}  {then_ms:>10.3}  {now_ms:>10.3}  {ratio:>8.3}{flag}"));
+    }
+    let count = |what: &str| changes.iter().filter(|change| change.change == what).count();
+    let (slower, faster) = (count("slower"), count("faster"));
+    lines.push(format!("{} compared: {slower} slower and {faster} faster by more than {:.0} %", changes.len(), 100.0 * NOTABLE));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn changes_beyond_a_tenth_are_flagged() {
+        let then = ["a", "b", "c"].map(|name| (name.to_owned(), 10.0)).into();
+        let earlier = Earlier { path: "then.json".into(), times: then, devices: ["x".to_owned()].into() };
+        let now = [("a", 10.9), ("b", 12.0), ("c", 8.0), ("d", 1.0)].map(|(name, ms)| json!({"name": name, "ms": ms}));
+        let changes = earlier.compare(&now).unwrap();
+        assert_eq!(changes.iter().map(|change| change.change).collect::<Vec<_>>(), ["same", "slower", "faster"]);
+        assert!(table(&changes).last().unwrap().contains("3 compared: 1 slower and 1 faster"));
+        assert!(earlier.note("x").is_none() && earlier.note("y").unwrap().contains("x"));
+        let error = earlier.compare(&now[3..]).unwrap_err().to_string();
+        assert!(error.contains("then.json") && error.contains("none of these"), "{error}");
+    }
+
+    #[test]
+    fn training_steps_are_named_by_workload_and_batch() {
+        let line = json!({"kind": "train_step", "workload": "w1", "batch": 128, "ms": 2.5});
+        assert_eq!(timed(&line), Some(("train_step/w1.n128".to_owned(), 2.5)));
+        assert_eq!(timed(&json!({"kind": "peak", "gbps": 3.0})), None);
+        assert_eq!(timed(&json!({"name": "a", "ms": 0.0})), None);
+    }
+}

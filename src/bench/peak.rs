@@ -1,0 +1,131 @@
+//! What the device can do at most, measured in the run that compares with it: a copy and a matrix product.
+
+use std::time::Instant;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::device::Device;
+use crate::error::Result;
+use crate::ops::{Activation, Call, Combine, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Cost, StepParams, View};
+use crate::rng::Stream;
+use crate::shape::Conv2d;
+
+/// Side of the matrices.
+const SIDE: usize = 1024;
+/// Elements copied: 128 MiB, more than a cache holds and no more than every adapter binds.
+const COPIED: usize = 32 << 20;
+/// How often each is tried at most, and for how many seconds; the fastest counts.
+const TRIES: usize = 12;
+const SECONDS: f64 = 0.7;
+
+/// The device's rates.
+#[derive(Clone, Debug, Serialize)]
+pub struct Peak {
+    /// `peak`
+    pub kind: &'static str,
+    /// Where.
+    pub device: String,
+    /// 10⁹ bytes a second, read and written, of the fastest copy.
+    pub gbps: f64,
+    /// What copied.
+    pub copy: &'static str,
+    /// MiB copied.
+    pub copied_mib: usize,
+    /// 10⁹ floating-point operations a second of the fastest product of two 1024×1024 matrices.
+    pub gflops: f64,
+    /// What multiplied.
+    pub product: String,
+}
+
+impl Peak {
+    /// Measures a device.
+    pub fn measure(device: &mut Device) -> Result<Self> {
+        let (gflops, product) = product(device)?;
+        let len = COPIED.min(usize::try_from(device.max_elements()).unwrap_or(COPIED));
+        let (gbps, copy) = copy(device, len)?;
+        let round = |x: f64| (x * 10.0).round() / 10.0;
+        let device = device.label();
+        Ok(Self { kind: "peak", device, gbps: round(gbps), copy, copied_mib: len >> 18, gflops: round(gflops), product })
+    }
+
+    /// The seconds that work takes at least.
+    pub fn floor(&self, cost: Cost) -> f64 {
+        (cost.flops / self.gflops).max(cost.bytes / self.gbps) / 1e9
+    }
+
+    /// Two lines for people.
+    pub fn lines(&self) -> [String; 2] {
+        [
+            format!("peak/copy     {:>10.1} GB/s     {} of {} MiB", self.gbps, self.copy, self.copied_mib),
+            format!("peak/product  {:>10.1} GFLOP/s  {SIDE}x{SIDE}x{SIDE} by {}", self.gflops, self.product),
+        ]
+    }
+}
+
+/// The shortest of some runs, in seconds.
+fn best(mut run: impl FnMut() -> Result<f64>) -> Result<f64> {
+    let began = Instant::now();
+    run()?;
+    let mut best = f64::INFINITY;
+    for i in 0..TRIES {
+        if i > 1 && began.elapsed().as_secs_f64() > SECONDS {
+            break;
+        }
+        best = best.min(run()?);
+    }
+    Ok(best)
+}
+
+fn time(device: &mut Device, call: Call) -> Result<f64> {
+    let program = device.compile(vec![call])?;
+    best(|| Ok(device.profile(&program, &StepParams::default())?.total() / 1e9))
+}
+
+/// Every fully connected product of the project, as large as the others.
+fn product(device: &mut Device) -> Result<(f64, String)> {
+    let size = Conv2d::linear(SIDE, SIDE, SIDE);
+    let mut stream = Stream::new(0, "peak");
+    let values: Vec<f32> = (0..SIDE * SIDE).map(|_| stream.uniform() - 0.5).collect();
+    let mut made = Vec::new();
+    for name in ["a", "b", "c"] {
+        let view = device.alloc_real(name, SIDE * SIDE)?;
+        device.write(view, &values);
+        made.push(view);
+    }
+    let partials = device.alloc_real("partials", Conv2dBwdWeight::partials_len(&size))?;
+    let (activation, [a, b, c]) = (Activation::Identity, [made[0], made[1], made[2]]);
+    let calls: [Call; 3] = [
+        Conv2dFwd { size, activation, x: a, w: b, b: None, y: c }.into(),
+        Conv2dBwdInput { size, activation, y: a, w: b, b: None, x: c }.into(),
+        Conv2dBwdWeight { size, x: a, dy: b, dw: c, partials }.into(),
+    ];
+    let mut rates = Vec::new();
+    for call in calls {
+        let (flops, label) = (call.cost().flops, call.label());
+        rates.push((flops / time(device, call)? / 1e9, label));
+    }
+    made.iter().chain([&partials]).for_each(|view| device.free(view.buffer));
+    Ok(rates.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).expect("three were measured"))
+}
+
+/// The fastest way to copy on this device.
+fn copy(device: &mut Device, len: usize) -> Result<(f64, &'static str)> {
+    let moved = 8.0 * len as f64;
+    if device.as_gpu().is_none() {
+        let (from, mut to) = (vec![1.0_f32; len], vec![0.0_f32; len]);
+        let seconds = best(|| {
+            let start = Instant::now();
+            to.par_chunks_mut(1 << 20).zip(from.par_chunks(1 << 20)).for_each(|(to, from)| to.copy_from_slice(from));
+            Ok(start.elapsed().as_secs_f64())
+        })?;
+        return Ok((moved / seconds / 1e9, "memcpy by every thread"));
+    }
+    let a: View = device.alloc_real("copied", len)?;
+    let y = device.alloc_real("copy", len)?;
+    let by_kernel = time(device, Combine { alpha: 1.0, beta: 0.0, a, b: None, y }.into())?;
+    let by_queue = best(|| device.as_gpu().map_or(Ok(f64::INFINITY), |gpu| gpu.time_copy(a, y)))?;
+    [a, y].iter().for_each(|view| device.free(view.buffer));
+    let (seconds, how) = if by_kernel < by_queue { (by_kernel, "kernel combine") } else { (by_queue, "copy_buffer_to_buffer") };
+    Ok((moved / seconds / 1e9, how))
+}

@@ -1,0 +1,136 @@
+//! The time of each dispatch of a plan, by the adapter's own clock where it has one.
+
+use std::time::Instant;
+
+use super::device::Gpu;
+use super::plan::{Plan, Step};
+use super::readback::Ticket;
+use crate::error::Result;
+use crate::ops::{StepParams, View};
+use crate::profile::{Clock, Profile, Timed, forwards};
+
+impl Gpu {
+    /// The best clock of the adapter.
+    pub fn clock(&self) -> Clock {
+        let features = self.device().features();
+        if self.queue().get_timestamp_period() <= 0.0 || !features.contains(wgpu::Features::TIMESTAMP_QUERY) {
+            Clock::Submissions
+        } else if features.contains(wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES) {
+            Clock::Inside
+        } else {
+            Clock::Passes
+        }
+    }
+
+    /// Runs a plan once, waits for it, and tells when each dispatch ran.
+    pub fn profile(&mut self, plan: &Plan, step: &StepParams) -> Result<Profile> {
+        self.profile_by(plan, step, self.clock())
+    }
+
+    /// The same by another clock that the adapter has.
+    pub fn profile_by(&mut self, plan: &Plan, step: &StepParams, clock: Clock) -> Result<Profile> {
+        // Nothing that was under way before may count.
+        self.wait()?;
+        self.queue().write_buffer(self.step_buffer(), 0, bytemuck::bytes_of(step));
+        let readings = match clock {
+            Clock::Inside | Clock::Passes => self.by_timestamps(plan, clock == Clock::Inside)?,
+            Clock::Submissions | Clock::Calls => self.by_submissions(plan)?,
+        };
+        let timed = plan.steps.iter().zip(forwards(readings.into_iter()));
+        let timed = timed.map(|(step, (start, end))| Timed { kernel: step.name.to_owned(), call: step.call, start, end });
+        let clock = if clock == Clock::Calls { Clock::Submissions } else { clock };
+        Ok(Profile { clock, operations: plan.operations.clone(), timed: timed.collect() })
+    }
+
+    /// Seconds of a copy between two buffers by the queue itself, the submission's time included.
+    pub fn time_copy(&mut self, from: View, to: View) -> Result<f64> {
+        assert!(from.len == to.len && from.buffer != to.buffer, "a copy is from one buffer to another of its size");
+        self.wait()?;
+        let began = Instant::now();
+        let mut encoder = self.encoder();
+        let (a, b) = (self.buffer(from.buffer), self.buffer(to.buffer));
+        encoder.copy_buffer_to_buffer(a, from.start as u64 * 4, b, to.start as u64 * 4, from.len as u64 * 4);
+        self.submit(encoder);
+        self.wait()?;
+        Ok(began.elapsed().as_secs_f64())
+    }
+
+    fn by_submissions(&mut self, plan: &Plan) -> Result<Vec<(f64, f64)>> {
+        self.wait()?;
+        let began = Instant::now();
+        let now = || began.elapsed().as_secs_f64() * 1e9;
+        let mut readings = Vec::new();
+        for step in &plan.steps {
+            let start = now();
+            let mut encoder = self.encoder();
+            dispatch(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()), step);
+            self.submit(encoder);
+            self.wait()?;
+            readings.push((start, now()));
+        }
+        Ok(readings)
+    }
+
+    /// Between dispatches a timestamp is written when everything before it has ended, so one serves as the end of one and the start of the next.
+    fn by_timestamps(&mut self, plan: &Plan, inside: bool) -> Result<Vec<(f64, f64)>> {
+        const MOST: usize = wgpu::QUERY_SET_MAX_QUERIES as usize;
+        let mut encoder = self.encoder();
+        let mut resolved = Vec::new();
+        for steps in plan.steps.chunks(if inside { MOST - 1 } else { MOST / 2 }) {
+            let count = if inside { steps.len() + 1 } else { 2 * steps.len() } as u32;
+            let descriptor = wgpu::QuerySetDescriptor { label: Some("profile"), ty: wgpu::QueryType::Timestamp, count };
+            let queries = self.device().create_query_set(&descriptor);
+            if inside {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                pass.write_timestamp(&queries, 0);
+                for (i, step) in (1..).zip(steps) {
+                    dispatch(&mut pass, step);
+                    pass.write_timestamp(&queries, i);
+                }
+            } else {
+                for (i, step) in (0..).step_by(2).zip(steps) {
+                    let writes = wgpu::ComputePassTimestampWrites {
+                        query_set: &queries,
+                        beginning_of_pass_write_index: Some(i),
+                        end_of_pass_write_index: Some(i + 1),
+                    };
+                    let descriptor = wgpu::ComputePassDescriptor { label: Some(step.name), timestamp_writes: Some(writes) };
+                    dispatch(&mut encoder.begin_compute_pass(&descriptor), step);
+                }
+            }
+            let size = u64::from(count * wgpu::QUERY_SIZE);
+            let buffer = self.device().create_buffer(&wgpu::BufferDescriptor {
+                label: Some("timestamps"),
+                size,
+                usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
+                mapped_at_creation: false,
+            });
+            encoder.resolve_query_set(&queries, 0..count, &buffer, 0);
+            resolved.push((buffer, size));
+        }
+        self.submit(encoder);
+        let tickets: Vec<Ticket> = resolved.iter().map(|(buffer, size)| self.fetch_bytes(buffer, 0, *size)).collect();
+        let period = f64::from(self.queue().get_timestamp_period());
+        let mut first = None;
+        let mut readings = Vec::new();
+        for ticket in tickets {
+            let ticks: Vec<u64> = self.collect(ticket)?;
+            let zero = *first.get_or_insert(ticks[0]);
+            // A clock may step back by a tick: signed, not a leap of 2⁶⁴.
+            let times: Vec<f64> = ticks.iter().map(|tick| tick.wrapping_sub(zero) as i64 as f64 * period).collect();
+            let pairs = times.windows(2).step_by(if inside { 1 } else { 2 });
+            readings.extend(pairs.map(|pair| (pair[0], pair[1])));
+        }
+        Ok(readings)
+    }
+
+    fn encoder(&self) -> wgpu::CommandEncoder {
+        self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("profile") })
+    }
+}
+
+fn dispatch(pass: &mut wgpu::ComputePass, step: &Step) {
+    pass.set_pipeline(&step.pipeline);
+    pass.set_bind_group(0, &step.bind_group, &[]);
+    pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
+}
