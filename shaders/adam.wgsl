@@ -1,4 +1,4 @@
-//!include grid step
+//!include fours grid step
 // Adam: g = grad + weight_decay * w; AdamW (decoupled = 1): w -= lr * weight_decay * w first, g = grad. Then
 // m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w -= lr * (m / correction1) / (sqrt(v / correction2) + eps).
 // 1 - beta comes from the host: taken from beta in f32 it would be off by up to 3e-5 of itself.
@@ -16,10 +16,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> grads: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> weights: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> m: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> v: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> grads: array<Four>;
+@group(0) @binding(2) var<storage, read_write> weights: array<Four>;
+@group(0) @binding(3) var<storage, read_write> m: array<Four>;
+@group(0) @binding(4) var<storage, read_write> v: array<Four>;
 @group(0) @binding(5) var<uniform> step: Step;
 
 @compute @workgroup_size(64)
@@ -32,16 +32,16 @@ fn main(
     if i >= p.vectors {
         return;
     }
-    var w = weights[i];
-    var g = grads[i];
+    var w = four(weights[i]);
+    var g = four(grads[i]);
     if p.decoupled == 1u {
         w -= step.lr * p.weight_decay * w;
     } else {
         g += p.weight_decay * w;
     }
-    let first = p.beta1 * m[i] + p.rest1 * g;
-    let second = p.beta2 * v[i] + p.rest2 * g * g;
-    m[i] = first;
-    v[i] = second;
-    weights[i] = w - step.lr * (first / step.correction1) / (sqrt(second / step.correction2) + p.eps);
+    let first = p.beta1 * four(m[i]) + p.rest1 * g;
+    let second = p.beta2 * four(v[i]) + p.rest2 * g * g;
+    m[i] = stored(first);
+    v[i] = stored(second);
+    weights[i] = stored(w - step.lr * (first / step.correction1) / (sqrt(second / step.correction2) + p.eps));
 }

@@ -1,4 +1,4 @@
-//!include grid
+//!include fours grid
 // y += x, element by element.
 // One invocation: one vec4 (the lanes past the end are the buffer's own padding).
 // Grid: ceil(len / 4) invocations. Twin: AddAssign in src/reference/elementwise.rs.
@@ -7,8 +7,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<Four>;
+@group(0) @binding(2) var<storage, read_write> y: array<Four>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -20,5 +20,5 @@ fn main(
     if i >= p.vectors {
         return;
     }
-    y[i] += x[i];
+    y[i] = stored(four(y[i]) + four(x[i]));
 }

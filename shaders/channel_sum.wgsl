@@ -1,4 +1,4 @@
-//!include grid
+//!include fours grid
 // sums[slice, c] = sum of x[row, c] over the rows of a slice; x (rows, C). sums has stride_vectors vec4s a slice, zero behind the last channel;
 // with one slice it is the result, else sum_slices adds the slices.
 // A column is a vec4 of channels if C is a multiple of 4, else one channel. One workgroup: one slice of `lanes` columns (a power of two, at
@@ -15,8 +15,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> sums: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<Four>;
+@group(0) @binding(2) var<storage, read_write> sums: array<Four>;
 
 var<workgroup> columns: array<vec4<f32>, 256>;
 
@@ -39,12 +39,12 @@ fn main(
     var sum = vec4<f32>(0.0);
     if wide && column < p.channels / 4u {
         for (var row = begin; row < end; row += row_lanes) {
-            sum += x[row * (p.channels / 4u) + column];
+            sum += four(x[row * (p.channels / 4u) + column]);
         }
     } else if !wide && column < p.channels {
         for (var row = begin; row < end; row += row_lanes) {
             let e = row * p.channels + column;
-            sum.x += x[e / 4u][e % 4u];
+            sum.x += four(x[e / 4u])[e % 4u];
         }
     }
     columns[local] = sum;
@@ -57,14 +57,14 @@ fn main(
     }
     if wide {
         if local < p.lanes && column < p.stride_vectors {
-            sums[slice * p.stride_vectors + column] = columns[local];
+            sums[slice * p.stride_vectors + column] = stored(columns[local]);
         }
     } else {
         let vector = block * (p.lanes / 4u) + local;
         if local < p.lanes / 4u && vector < p.stride_vectors {
-            let four = 4u * local;
-            sums[slice * p.stride_vectors + vector] =
-                vec4<f32>(columns[four].x, columns[four + 1u].x, columns[four + 2u].x, columns[four + 3u].x);
+            let i = 4u * local;
+            let value = vec4<f32>(columns[i].x, columns[i + 1u].x, columns[i + 2u].x, columns[i + 3u].x);
+            sums[slice * p.stride_vectors + vector] = stored(value);
         }
     }
 }

@@ -1,4 +1,4 @@
-//!include grid step
+//!include fours grid step
 // grads *= min(1, max_norm / (norm + 1e-6)), norm = scalars[slot * width + index].
 // One invocation: one vec4; nothing is touched while the norm is small enough.
 // Grid: ceil(len / 4) invocations. Twin: ClipGrads in src/reference/optimizer.rs.
@@ -11,7 +11,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> scalars: array<f32>;
-@group(0) @binding(2) var<storage, read_write> grads: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> grads: array<Four>;
 @group(0) @binding(3) var<uniform> step: Step;
 
 @compute @workgroup_size(64)
@@ -28,5 +28,5 @@ fn main(
     if factor >= 1.0 {
         return;
     }
-    grads[i] *= factor;
+    grads[i] = stored(factor * four(grads[i]));
 }

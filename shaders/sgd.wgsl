@@ -1,4 +1,4 @@
-//!include grid step
+//!include fours grid step
 // g = grad + weight_decay * w; with momentum: m = momentum * m + g, or m = g at step 0;
 // w -= lr * (g without momentum, g + momentum * m with nesterov = 1, else m).
 // One invocation: one vec4 (gaps between parameters have zero gradients and stay as they are). Without momentum m is not touched.
@@ -11,9 +11,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> grads: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> weights: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> m: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> grads: array<Four>;
+@group(0) @binding(2) var<storage, read_write> weights: array<Four>;
+@group(0) @binding(3) var<storage, read_write> m: array<Four>;
 @group(0) @binding(4) var<uniform> step: Step;
 
 @compute @workgroup_size(64)
@@ -26,19 +26,19 @@ fn main(
     if i >= p.vectors {
         return;
     }
-    let w = weights[i];
-    let g = grads[i] + p.weight_decay * w;
+    let w = four(weights[i]);
+    let g = four(grads[i]) + p.weight_decay * w;
     var direction = g;
     if p.momentum > 0.0 {
         var velocity = g;
         if step.step != 0u {
-            velocity += p.momentum * m[i];
+            velocity += p.momentum * four(m[i]);
         }
-        m[i] = velocity;
+        m[i] = stored(velocity);
         direction = velocity;
         if p.nesterov == 1u {
             direction = g + p.momentum * velocity;
         }
     }
-    weights[i] = w - step.lr * direction;
+    weights[i] = stored(w - step.lr * direction);
 }

@@ -1,4 +1,4 @@
-//!include grid
+//!include fours grid
 // y[i] = sum of partials[slice, i] over the slices, in index order. partials (slices, 4*vectors), y (4*vectors).
 // One invocation: one vec4. Lanes past `len` become 0: they lie between the ranges of the gradient buffer, whose norm is taken whole.
 // Grid: `vectors` invocations. Second stage of Conv2dBwdWeight and ChannelSum. Twin: the sums in src/reference/conv2d.rs and src/reference/reduce.rs.
@@ -9,8 +9,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> partials: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> partials: array<Four>;
+@group(0) @binding(2) var<storage, read_write> y: array<Four>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -24,8 +24,8 @@ fn main(
     }
     var sum = vec4<f32>(0.0);
     for (var slice = 0u; slice < p.slices; slice++) {
-        sum += partials[slice * p.vectors + i];
+        sum += four(partials[slice * p.vectors + i]);
     }
     let lane = 4u * i + vec4<u32>(0u, 1u, 2u, 3u);
-    y[i] = select(vec4<f32>(0.0), sum, lane < vec4<u32>(p.len));
+    y[i] = stored(select(vec4<f32>(0.0), sum, lane < vec4<u32>(p.len)));
 }

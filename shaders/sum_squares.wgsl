@@ -1,4 +1,4 @@
-//!include grid
+//!include fours grid
 // Partial sums of x^2.
 // One invocation: vec4s i, i + stride, ...; its workgroup's sum goes to partials[workgroup], and sum_scalar adds those.
 // Grid: at most 256 workgroups of 256. Twin: SumSquares in src/reference/reduce.rs.
@@ -9,7 +9,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<Four>;
 @group(0) @binding(2) var<storage, read_write> partials: array<f32>;
 
 var<workgroup> sums: array<f32, 256>;
@@ -24,7 +24,7 @@ fn main(
     for (var i = flat_invocation(group, groups, local, 256u); i < p.vectors; i += p.stride) {
         // The lanes past the end are the buffer's padding.
         let inside = vec4<u32>(4u * i) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.len);
-        let v = select(vec4<f32>(0.0), x[i], inside);
+        let v = select(vec4<f32>(0.0), four(x[i]), inside);
         sum += v * v;
     }
     sums[local] = (sum.x + sum.y) + (sum.z + sum.w);
