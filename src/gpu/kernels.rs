@@ -43,6 +43,7 @@ kernels! {
     ActivationBwdOutput "activation_bwd_output",
     MaxPool2dFwd "max_pool2d_fwd",
     MaxPool2dBwd "max_pool2d_bwd",
+    MaxPool2dBwdDisjoint "max_pool2d_bwd_disjoint",
     AvgPool2dFwd "avg_pool2d_fwd",
     AvgPool2dBwd "avg_pool2d_bwd",
     L2Pool2dFwd "l2_pool2d_fwd",

@@ -1,7 +1,7 @@
 //! Pooling. Memory: x (N,H,W,C), y (N,P,Q,C).
 
 use super::{View, operation};
-use crate::gpu::{Kernel, Recorder, params};
+use crate::gpu::{Choice, Kernel, Recorder, params};
 use crate::shape::Pool2d;
 
 operation! {
@@ -43,24 +43,30 @@ params! {
     }
 }
 
+impl PoolParams {
+    /// The sizes, and how many vec4s the invocations are.
+    fn new(size: &Pool2d, vectors: usize) -> Self {
+        Self {
+            vectors: vectors as u32,
+            c: size.x.c as u32,
+            h: size.x.h as u32,
+            w: size.x.w as u32,
+            p: size.y.h as u32,
+            q: size.y.w as u32,
+            r: size.kernel[0] as u32,
+            s: size.kernel[1] as u32,
+            stride_h: size.stride[0] as u32,
+            stride_w: size.stride[1] as u32,
+            pad_h: size.padding[0] as u32,
+            pad_w: size.padding[1] as u32,
+        }
+    }
+}
+
 /// A pooling kernel that writes `len` elements, four an invocation; `mean` carries `count_include_pad` to those of the mean.
 fn dispatch(r: &mut Recorder, kernel: Kernel, size: &Pool2d, mean: Option<bool>, len: usize, views: &[(&'static str, View)]) {
     let vectors = len.div_ceil(4);
-    let params = PoolParams {
-        vectors: vectors as u32,
-        c: size.x.c as u32,
-        h: size.x.h as u32,
-        w: size.x.w as u32,
-        p: size.y.h as u32,
-        q: size.y.w as u32,
-        r: size.kernel[0] as u32,
-        s: size.kernel[1] as u32,
-        stride_h: size.stride[0] as u32,
-        stride_w: size.stride[1] as u32,
-        pad_h: size.padding[0] as u32,
-        pad_w: size.padding[1] as u32,
-    };
-    let mut building = r.kernel(kernel, &params).constant("VEC", size.x.c.is_multiple_of(4));
+    let mut building = r.kernel(kernel, &PoolParams::new(size, vectors)).constant("VEC", size.x.c.is_multiple_of(4));
     if let Some(include) = mean {
         building = building.constant("COUNT_INCLUDE_PAD", include);
     }
@@ -83,7 +89,19 @@ impl MaxPool2dFwd {
 }
 
 impl MaxPool2dBwd {
+    /// Whether no two windows overlap, so that each can write its own part of dx.
+    fn disjoint(&self) -> bool {
+        let Pool2d { kernel, stride, padding, x, .. } = &self.size;
+        *padding == [0, 0] && stride[0] >= kernel[0] && stride[1] >= kernel[1] && x.c.is_multiple_of(4)
+    }
+
     pub(crate) fn record(&self, r: &mut Recorder) {
+        if r.choice != Choice::Plain && self.disjoint() {
+            let Pool2d { n, stride, x, .. } = &self.size;
+            let vectors = n * x.h.div_ceil(stride[0]) * x.w.div_ceil(stride[1]) * x.c / 4;
+            let building = r.kernel(Kernel::MaxPool2dBwdDisjoint, &PoolParams::new(&self.size, vectors));
+            return building.bind("dy", self.dy).bind("switches", self.switches).bind("dx", self.dx).threads(vectors);
+        }
         let views = [("dy", self.dy), ("switches", self.switches), ("dx", self.dx)];
         record(r, Kernel::MaxPool2dBwd, &self.size, self.dx.len, &views);
     }

@@ -54,6 +54,7 @@ fn rows() -> Vec<Row> {
         row("linear", "wide", json!({}), &[16, 1568], &[("weight", &[128, 1568]), ("bias", &[128])]),
         row("max_pool2d", "overlap_padded", json!({"kernel": [3, 2], "stride": [2, 1], "padding": [1, 1]}), &[2, 5, 9, 7], &[]),
         row("max_pool2d", "vectors", json!({"kernel": [2, 2]}), &[3, 16, 8, 8], &[]),
+        row("max_pool2d", "vectors_odd_edge", json!({"kernel": [2, 3], "stride": [3, 3]}), &[2, 8, 11, 10], &[]),
         row("max_pool2d", "vectors_overlap", json!({"kernel": [3, 3], "stride": [2, 2], "padding": [1, 1]}), &[2, 8, 9, 7], &[]),
         row("avg_pool2d", "overlap_padded", json!({"kernel": [3, 2], "stride": [2, 1], "padding": [1, 1]}), &[2, 5, 9, 7], &[]),
         row("avg_pool2d", "without_pad", json!({"kernel": [3, 3], "stride": [2, 2], "padding": [1, 1], "count_include_pad": false}), &[2, 8, 9, 7], &[]),

@@ -1,0 +1,58 @@
+//!include fours grid
+// dx[n,h,w,c] = dy of the window that holds (h,w) if its switch is h * W + w, else 0: max_pool2d_bwd where no two windows overlap.
+// dx (N,H,W,C), dy and switches (N,P,Q,C). What a window reads once, max_pool2d_bwd reads for each of its pixels.
+// One invocation: four channels of a cell of stride_h by stride_w pixels of dx, which holds one window, or none at the lower and right edge.
+// Grid: N * ceil(H / stride_h) * ceil(W / stride_w) * C/4 invocations, channels fastest.
+// Preconditions: strides not below the kernel's sides, no padding, C a multiple of 4. Twin: MaxPool2dBwd in src/reference/pool2d.rs.
+struct Params {
+    vectors: u32,
+    c: u32,
+    h: u32,
+    w: u32,
+    p: u32,
+    q: u32,
+    r: u32,
+    s: u32,
+    stride_h: u32,
+    stride_w: u32,
+    pad_h: u32,
+    pad_w: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> dy: array<Four>;
+@group(0) @binding(2) var<storage, read> switches: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read_write> dx: array<Four>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_invocation(group, groups, local, 64u);
+    if i >= p.vectors {
+        return;
+    }
+    let channels = p.c / 4u;
+    let columns = (p.w + p.stride_w - 1u) / p.stride_w;
+    let rows = (p.h + p.stride_h - 1u) / p.stride_h;
+    let cell = i / channels;
+    let q = cell % columns;
+    let row = cell / columns % rows;
+    let n = cell / columns / rows;
+    let c = i % channels;
+    var gradient = vec4<f32>(0.0);
+    var at = vec4<u32>(0xffffffffu);
+    if row < p.p && q < p.q {
+        let window = ((n * p.p + row) * p.q + q) * channels + c;
+        gradient = four(dy[window]);
+        at = switches[window];
+    }
+    for (var h = row * p.stride_h; h < min((row + 1u) * p.stride_h, p.h); h++) {
+        for (var w = q * p.stride_w; w < min((q + 1u) * p.stride_w, p.w); w++) {
+            let value = select(vec4<f32>(0.0), gradient, at == vec4<u32>(h * p.w + w));
+            dx[((n * p.h + h) * p.w + w) * channels + c] = stored(value);
+        }
+    }
+}
