@@ -3,9 +3,11 @@
 // of a convolution by its input, and the forward of a transposed convolution.
 // y (N,P,Q,K), w (R,S,C/groups,K), b (C), x (N,H,W,C). The plain kernel: any shape.
 // One invocation: one element of x. Grid: N*H*W*C invocations.
-// Without a bias (`has_bias` = 0) any view may be bound as `b`. Twin: Conv2dBwdInput in src/reference/conv2d.rs.
+// GATED: x = f'(from b) * sum, `b` being the output of f, as large as x: a gradient has no bias, so the binding is free.
+// Without either (`has_bias` = 0) any view may be bound as `b`. Twin: Conv2dBwdInput in src/reference/conv2d.rs.
 
 override ACTIVATION: u32 = 0u;
+override GATED: bool = false;
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> y: array<f32>;
@@ -50,6 +52,10 @@ fn main(
                 sum += y[source + k] * w[weight + k];
             }
         }
+    }
+    if GATED {
+        x[i] = sum * activation_slope_output(ACTIVATION, p.parameter, b[i]);
+        return;
     }
     if p.has_bias != 0u {
         sum += b[c];

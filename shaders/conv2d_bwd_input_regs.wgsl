@@ -7,9 +7,11 @@
 // Grid: stride_h*stride_w * ceil(C / 8) * ceil(N*ceil(H/stride_h)*ceil(W/stride_w) / 8) invocations, channels fastest, then pixels.
 // `y4` and `w4` are `y` and `w` again, four at a time: VEC_K says that K is a multiple of 4; NARROW that C <= 4.
 // Channels past C compute something that is not stored; their loads may pass the end of `w` and are then caught by WGSL's bounds rule.
-// Without a bias (`has_bias` = 0) any view may be bound as `b`. Twin: Conv2dBwdInput in src/reference/conv2d.rs.
+// GATED: x = f'(from b) * sum, `b` being the output of f, as large as x: a gradient has no bias, so the binding is free.
+// Without either (`has_bias` = 0) any view may be bound as `b`. Twin: Conv2dBwdInput in src/reference/conv2d.rs.
 
 override ACTIVATION: u32 = 0u;
+override GATED: bool = false;
 override VEC_K: bool = false;
 override NARROW: bool = false;
 
@@ -58,12 +60,20 @@ fn load_b(c: u32) -> vec4<f32> {
     return vec4<f32>(b[c], b[c + 1u], b[c + 2u], b[c + 3u]);
 }
 
+// What is stored at i: f of the sum, or the sum by the slope of the f whose output lies there.
+fn finished(i: u32, sum: vec4<f32>) -> vec4<f32> {
+    if GATED {
+        return sum * activation_slope_output4(ACTIVATION, p.parameter, vec4<f32>(b[i], b[i + 1u], b[i + 2u], b[i + 3u]));
+    }
+    return activate4(ACTIVATION, p.parameter, sum);
+}
+
 fn store(n: i32, h: u32, column: u32, c: u32, value: vec4<f32>) {
     if u32(n) >= p.n || h >= p.h || column >= p.w || c >= p.c {
         return;
     }
     let i = ((u32(n) * p.h + h) * p.w + column) * p.c + c;
-    let v = activate4(ACTIVATION, p.parameter, value);
+    let v = finished(i, value);
     x[i] = v.x;
     if c + 1u < p.c {
         x[i + 1u] = v.y;

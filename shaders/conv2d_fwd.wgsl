@@ -2,9 +2,11 @@
 // y[n,p,q,k] = f(b[k] + sum over r,s,c of x[n, p*stride - pad + r*dilation, ..., c] * w[r,s,c,k]), c over the group of k.
 // x (N,H,W,C), w (R,S,C/groups,K), b (K), y (N,P,Q,K). The plain kernel: any shape.
 // One invocation: one element of y. Grid: N*P*Q*K invocations.
-// Without a bias (`has_bias` = 0) any view may be bound as `b`. Twin: Conv2dFwd in src/reference/conv2d.rs.
+// GATED: y = f'(from b) * sum, `b` being the output of f, as large as y: a gradient has no bias, so the binding is free.
+// Without either (`has_bias` = 0) any view may be bound as `b`. Twin: Conv2dFwd in src/reference/conv2d.rs.
 
 override ACTIVATION: u32 = 0u;
+override GATED: bool = false;
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
@@ -48,6 +50,10 @@ fn main(
                 sum += x[source + c] * w[weight + c * p.k];
             }
         }
+    }
+    if GATED {
+        y[i] = sum * activation_slope_output(ACTIVATION, p.parameter, b[i]);
+        return;
     }
     if p.has_bias != 0u {
         sum += b[k];

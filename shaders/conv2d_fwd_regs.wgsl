@@ -4,9 +4,11 @@
 // One invocation: 8 pixels (n,p,q) in a row of memory by 8 filters. Grid: ceil(N*P*Q / 8) * ceil(K / 8) invocations, filters fastest.
 // `x4` and `w4` are `x` and `w` again, four at a time: VEC_C says that C, VEC_K that K is a multiple of 4; NARROW that K <= 4.
 // Filters past K compute something that is not stored; their loads may pass the end of `w` and are then caught by WGSL's bounds rule.
-// Without a bias (`has_bias` = 0) any view may be bound as `b`. Twin: Conv2dFwd in src/reference/conv2d.rs.
+// GATED: y = f'(from b) * sum, `b` being the output of f, as large as y: a gradient has no bias, so the binding is free.
+// Without either (`has_bias` = 0) any view may be bound as `b`. Twin: Conv2dFwd in src/reference/conv2d.rs.
 
 override ACTIVATION: u32 = 0u;
+override GATED: bool = false;
 override VEC_C: bool = false;
 override VEC_K: bool = false;
 override NARROW: bool = false;
@@ -70,12 +72,20 @@ fn load_b(k: u32) -> vec4<f32> {
     return vec4<f32>(b[k], b[k + 1u], b[k + 2u], b[k + 3u]);
 }
 
+// What is stored at i: f of the sum, or the sum by the slope of the f whose output lies there.
+fn finished(i: u32, sum: vec4<f32>) -> vec4<f32> {
+    if GATED {
+        return sum * activation_slope_output4(ACTIVATION, p.parameter, vec4<f32>(b[i], b[i + 1u], b[i + 2u], b[i + 3u]));
+    }
+    return activate4(ACTIVATION, p.parameter, sum);
+}
+
 fn store(pixel: u32, k: u32, value: vec4<f32>) {
     if pixel >= p.n * p.p * p.q || k >= p.k {
         return;
     }
     let i = pixel * p.k + k;
-    let v = activate4(ACTIVATION, p.parameter, value);
+    let v = finished(i, value);
     y[i] = v.x;
     if VEC_K || k + 1u < p.k {
         y[i + 1u] = v.y;

@@ -1,12 +1,22 @@
-//!include grid step
+//!include grid step activation
 // dz += scale * sparsity_scale * sign(z), with sign(0) = 0 and scale = lambda / n, and partial sums of |z|.
+// With ACTIVATION, z is that function's output f(x), and dz becomes the gradient by x: multiplied by f' as it follows from z, and with REVIVE
+// less `push` where idle[c] >= patience, as revive.wgsl does it; z and dz (N,H,W,C), idle (C). Without REVIVE any view may be bound as `idle`.
 // One invocation: vec4s i, i + stride, ...; its workgroup's sum goes to partials[workgroup], and sum_scalar adds those.
 // Grid: at most 256 workgroups of 256. Twin: L1Penalty in src/reference/loss.rs.
+// A code of 0 to 6 of common/activation.wgsl.
+override ACTIVATION: u32 = 0u;
+override REVIVE: bool = false;
+
 struct Params {
     len: u32,
     vectors: u32,
     stride: u32,
     scale: f32,
+    parameter: f32,
+    channels: u32,
+    patience: f32,
+    push: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -14,8 +24,25 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> dz: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> partials: array<f32>;
 @group(0) @binding(4) var<uniform> step: Step;
+@group(0) @binding(5) var<storage, read> idle: array<vec4<f32>>;
 
 var<workgroup> sums: array<f32, 256>;
+
+fn idle_of(element: u32) -> f32 {
+    let c = element % p.channels;
+    return idle[c / 4u][c % 4u];
+}
+
+// What pushes four elements up: `push` for those of dead units.
+fn pushed(i: u32) -> vec4<f32> {
+    var age: vec4<f32>;
+    if p.channels % 4u == 0u {
+        age = idle[i % (p.channels / 4u)];
+    } else {
+        age = vec4<f32>(idle_of(4u * i), idle_of(4u * i + 1u), idle_of(4u * i + 2u), idle_of(4u * i + 3u));
+    }
+    return select(vec4<f32>(0.0), vec4<f32>(p.push), age >= vec4<f32>(p.patience));
+}
 
 @compute @workgroup_size(256)
 fn main(
@@ -27,7 +54,11 @@ fn main(
     var sum = vec4<f32>(0.0);
     for (var i = flat_invocation(group, groups, local, 256u); i < p.vectors; i += p.stride) {
         let v = z[i];
-        dz[i] += scale * sign(v);
+        var gradient = (dz[i] + scale * sign(v)) * activation_slope_output4(ACTIVATION, p.parameter, v);
+        if REVIVE {
+            gradient -= pushed(i);
+        }
+        dz[i] = gradient;
         // The lanes past the end are the buffer's padding.
         let inside = vec4<u32>(4u * i) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.len);
         sum += select(vec4<f32>(0.0), abs(v), inside);

@@ -1,4 +1,4 @@
-//!include grid log
+//!include grid log activation
 // dy = dloss/dy and partial sums of the element-wise loss between y and its target t, in one pass; `scale` is 1 / divisor:
 //   KIND 0, 1: (y - t)^2                 scale * 2 (y - t)
 //   KIND 2:    |y - t|                   scale * sign(y - t)
@@ -6,9 +6,12 @@
 //                                        scale * (y - t) / max(y (1 - y), 1e-12)
 //   KIND 4:    r = sqrt((y - t)^2 + eps^2)
 //                                        scale * (y - t) / r
+// ACTIVATION is the function that y is the output of, or 0: dy is then the gradient before it, multiplied by its slope.
 // One invocation: vec4s i, i + stride, ...; its workgroup's (unscaled) sum goes to partials[workgroup], and sum_scalar adds those.
 // Grid: at most 256 workgroups of 256. Twin: Loss in src/reference/loss.rs.
 override KIND: u32 = 0u;
+// A code of 0 to 6 of common/activation.wgsl.
+override ACTIVATION: u32 = 0u;
 
 struct Params {
     len: u32,
@@ -16,6 +19,7 @@ struct Params {
     stride: u32,
     scale: f32,
     eps_squared: f32,
+    parameter: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -64,6 +68,7 @@ fn main(
             // The root is 0 only where d is, or where its square underflows.
             gradient = select(d / loss, sign(d), loss == vec4<f32>(0.0));
         }
+        gradient *= activation_slope_output4(ACTIVATION, p.parameter, a);
         // The lanes past the end are the buffer's padding.
         let inside = vec4<u32>(4u * i) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.len);
         dy[i] = select(vec4<f32>(0.0), p.scale * gradient, inside);

@@ -1,11 +1,17 @@
-//!include grid
+//!include grid activation
 // dx[n,h,w,c] = the sum of dy over the windows whose switch is h * W + w. dx (N,H,W,C), dy and switches (N,P,Q,C).
+// With ACTIVATION the layer below ends in that function f, and dx is the gradient before it: dy is multiplied by f' as it follows from
+// the pooled output y (N,P,Q,C), which is f's output where the switch points. Without (0) any view may be bound as `y`.
 // One invocation: four consecutive elements of dx, which with VEC are four channels of a pixel; without, they are done one by one and
 // gather works on the same number in every lane. Those past the end fall into the buffer's own padding.
 // Grid: ceil(len / 4) invocations, len the elements of dx. Twin: MaxPool2dBwd in src/reference/pool2d.rs.
 
 // Whether C is a multiple of 4, so that a vec4 lies within one pixel.
 override VEC: bool = false;
+// The function that the pooled layer ends in, a code of 0 to 6 of common/activation.wgsl.
+override ACTIVATION: u32 = 0u;
+// Its slope or alpha.
+override PARAMETER: f32 = 0.0;
 
 struct Params {
     vectors: u32,
@@ -25,13 +31,19 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> dy: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> switches: array<vec4<u32>>;
-@group(0) @binding(3) var<storage, read_write> dx: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> y: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> dx: array<vec4<f32>>;
 
+// dy, or the gradient before the activation.
 fn fetch_dy(i: u32) -> vec4<f32> {
-    if VEC {
-        return dy[i / 4u];
+    var fetched = dy[i / 4u];
+    if ACTIVATION != 0u {
+        fetched *= activation_slope_output4(ACTIVATION, PARAMETER, y[i / 4u]);
     }
-    return vec4<f32>(dy[i / 4u][i % 4u]);
+    if VEC {
+        return fetched;
+    }
+    return vec4<f32>(fetched[i % 4u]);
 }
 
 fn fetch_switches(i: u32) -> vec4<u32> {

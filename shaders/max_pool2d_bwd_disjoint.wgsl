@@ -1,9 +1,16 @@
-//!include fours grid
+//!include fours grid activation
 // dx[n,h,w,c] = dy of the window that holds (h,w) if its switch is h * W + w, else 0: max_pool2d_bwd where no two windows overlap.
-// dx (N,H,W,C), dy and switches (N,P,Q,C). What a window reads once, max_pool2d_bwd reads for each of its pixels.
+// dx (N,H,W,C), dy and switches (N,P,Q,C). With ACTIVATION dx is the gradient before the function f that the layer below ends in: dy is multiplied by
+// f' as it follows from the pooled output y (N,P,Q,C). Without (0) any view may be bound as `y`. What a window reads once, max_pool2d_bwd reads for each of its pixels.
 // One invocation: four channels of a cell of stride_h by stride_w pixels of dx, which holds one window, or none at the lower and right edge.
 // Grid: N * ceil(H / stride_h) * ceil(W / stride_w) * C/4 invocations, channels fastest.
 // Preconditions: strides not below the kernel's sides, no padding, C a multiple of 4. Twin: MaxPool2dBwd in src/reference/pool2d.rs.
+
+// The function that the pooled layer ends in, a code of 0 to 6 of common/activation.wgsl.
+override ACTIVATION: u32 = 0u;
+// Its slope or alpha.
+override PARAMETER: f32 = 0.0;
+
 struct Params {
     vectors: u32,
     c: u32,
@@ -22,7 +29,8 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> dy: array<Four>;
 @group(0) @binding(2) var<storage, read> switches: array<vec4<u32>>;
-@group(0) @binding(3) var<storage, read_write> dx: array<Four>;
+@group(0) @binding(3) var<storage, read> y: array<Four>;
+@group(0) @binding(4) var<storage, read_write> dx: array<Four>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -47,6 +55,9 @@ fn main(
     if row < p.p && q < p.q {
         let window = ((n * p.p + row) * p.q + q) * channels + c;
         gradient = four(dy[window]);
+        if ACTIVATION != 0u {
+            gradient *= activation_slope_output4(ACTIVATION, PARAMETER, four(y[window]));
+        }
         at = switches[window];
     }
     for (var h = row * p.stride_h; h < min((row + 1u) * p.stride_h, p.h); h++) {

@@ -1,4 +1,5 @@
 override ACTIVATION: u32 = 0u;
+override GATED: bool = false;
 override VEC_C: bool = false;
 override VEC_K: bool = false;
 
@@ -8,8 +9,9 @@ override VEC_K: bool = false;
 @group(0) @binding(3) var<storage, read> w: array<f32>;
 @group(0) @binding(4) var<storage, read> w4: array<Four>;
 @group(0) @binding(5) var<storage, read> b: array<f32>;
-@group(0) @binding(6) var<storage, read_write> x: array<f32>;
-@group(0) @binding(7) var<storage, read_write> x4: array<Four>;
+@group(0) @binding(6) var<storage, read> b4: array<Four>;
+@group(0) @binding(7) var<storage, read_write> x: array<f32>;
+@group(0) @binding(8) var<storage, read_write> x4: array<Four>;
 
 // The phase's first pixel of x and the size of its grid of pixels.
 struct Phase {
@@ -122,6 +124,17 @@ fn load_y(at: i32) -> f32 {
     return select(y[u32(max(at, 0))], 0.0, at < 0);
 }
 
+// What is stored at i: f of the sum, or the sum by the slope of the f whose output lies there.
+fn finished(i: u32, sum: vec4<f32>) -> vec4<f32> {
+    if GATED && VEC_C {
+        return sum * activation_slope_output4(ACTIVATION, p.parameter, four(b4[i / 4u]));
+    }
+    if GATED {
+        return sum * activation_slope_output4(ACTIVATION, p.parameter, vec4<f32>(b[i], b[i + 1u], b[i + 2u], b[i + 3u]));
+    }
+    return activate4(ACTIVATION, p.parameter, sum);
+}
+
 fn store(pixel: u32, c: u32, sum: vec4<f32>) {
     let row = pixel / phase.columns;
     let n = row / phase.rows;
@@ -130,8 +143,8 @@ fn store(pixel: u32, c: u32, sum: vec4<f32>) {
     if n >= p.n || h >= p.h || column >= p.w || c >= p.c {
         return;
     }
-    let v = activate4(ACTIVATION, p.parameter, sum);
     let i = ((n * p.h + h) * p.w + column) * p.c + c;
+    let v = finished(i, sum);
     if VEC_C {
         x4[i / 4u] = stored(v);
         return;

@@ -1,4 +1,5 @@
 override ACTIVATION: u32 = 0u;
+override GATED: bool = false;
 override VEC_C: bool = false;
 override VEC_K: bool = false;
 
@@ -8,8 +9,9 @@ override VEC_K: bool = false;
 @group(0) @binding(3) var<storage, read> w: array<f32>;
 @group(0) @binding(4) var<storage, read> w4: array<Four>;
 @group(0) @binding(5) var<storage, read> b: array<f32>;
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;
-@group(0) @binding(7) var<storage, read_write> y4: array<Four>;
+@group(0) @binding(6) var<storage, read> b4: array<Four>;
+@group(0) @binding(7) var<storage, read_write> y: array<f32>;
+@group(0) @binding(8) var<storage, read_write> y4: array<Four>;
 
 // Four pixels of y: their sample and the corner of their window in x. A pixel past the end lies outside every input.
 struct Pixels {
@@ -80,12 +82,23 @@ fn load_w(row: u32, k: u32) -> vec4<f32> {
     return vec4<f32>(w[i], w[i + 1u], w[i + 2u], w[i + 3u]);
 }
 
+// What is stored at i: f of the sum, or the sum by the slope of the f whose output lies there.
+fn finished(i: u32, sum: vec4<f32>) -> vec4<f32> {
+    if GATED && VEC_K {
+        return sum * activation_slope_output4(ACTIVATION, p.parameter, four(b4[i / 4u]));
+    }
+    if GATED {
+        return sum * activation_slope_output4(ACTIVATION, p.parameter, vec4<f32>(b[i], b[i + 1u], b[i + 2u], b[i + 3u]));
+    }
+    return activate4(ACTIVATION, p.parameter, sum);
+}
+
 fn store(pixel: u32, k: u32, sum: vec4<f32>) {
     if pixel >= p.n * p.p * p.q || k >= p.k {
         return;
     }
-    let v = activate4(ACTIVATION, p.parameter, sum);
     let i = pixel * p.k + k;
+    let v = finished(i, sum);
     if VEC_K {
         y4[i / 4u] = stored(v);
         return;

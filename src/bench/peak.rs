@@ -96,8 +96,8 @@ fn product(device: &mut Device) -> Result<(f64, String)> {
     let partials = device.alloc_real("partials", Conv2dBwdWeight::partials_len(&size))?;
     let (activation, [a, b, c]) = (Activation::Identity, [made[0], made[1], made[2]]);
     let calls: [Call; 3] = [
-        Conv2dFwd { size, activation, x: a, w: b, b: None, y: c }.into(),
-        Conv2dBwdInput { size, activation, y: a, w: b, b: None, x: c }.into(),
+        Conv2dFwd { size, activation, x: a, w: b, b: None, gate: None, y: c }.into(),
+        Conv2dBwdInput { size, activation, y: a, w: b, b: None, gate: None, x: c }.into(),
         Conv2dBwdWeight { size, x: a, dy: b, dw: c, partials }.into(),
     ];
     let mut rates = Vec::new();

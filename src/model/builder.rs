@@ -1,11 +1,15 @@
-//! Forward and backward order: walks a graph and records its calls on a tape.
+//! Forward order: walks a graph and records its calls on a tape; [`backward`] walks back.
+
+mod backward;
+
+pub use backward::{Penalty, PenaltyKind};
 
 use super::graph::{Graph, Node};
 use super::layers;
 use super::store::Store;
 use super::tape::Tape;
 use crate::error::{Error, Result};
-use crate::ops::{Activation, ActivationBwd, ActivationBwdOutput, AddAssign, ChannelSum, Revive, View};
+use crate::ops::View;
 use crate::shape::Dims;
 use crate::spec::LayerOp;
 
@@ -47,6 +51,9 @@ pub struct Builder<'a> {
     grads: Vec<Option<View>>,
     needs: Vec<bool>,
     written: Vec<bool>,
+    /// Nodes whose gradient is written as that before their activation.
+    gated: Vec<bool>,
+    penalty: Option<Penalty>,
     revival: Option<(usize, Revival)>,
 }
 
@@ -66,6 +73,8 @@ impl<'a> Builder<'a> {
             grads: vec![None; count],
             needs: vec![false; count],
             written: vec![false; graph.params.len()],
+            gated: vec![false; count],
+            penalty: None,
             revival: None,
         }
     }
@@ -147,27 +156,6 @@ impl<'a> Builder<'a> {
         self.values[node].expect("the forward pass computes a value before it is read")
     }
 
-    /// Adds a gradient to a node's, before [`Builder::backward`].
-    pub fn seed(&mut self, node: usize, dy: View) {
-        self.give(node, dy);
-    }
-
-    /// Records the backward pass from the seeds. `at` is called when a node's gradient is complete, before its own backward.
-    pub fn backward(&mut self, mut at: impl FnMut(&mut Self, usize, View)) {
-        self.needs[0] = self.input_gradient;
-        for (i, node) in self.graph.nodes.iter().enumerate().skip(1) {
-            self.needs[i] = node.weight.is_some() || node.bias.is_some() || node.inputs.iter().any(|input| self.needs[*input]);
-        }
-        for node in (1..self.graph.nodes.len()).rev() {
-            if let Some(dy) = self.grads[node]
-                && self.needs[node]
-            {
-                at(self, node, dy);
-                layers::backward(self, node, dy);
-            }
-        }
-    }
-
     /// Records the constraints on weights, after the optimiser; a shared weight may be bound by each of its layers.
     pub fn constrain(&mut self) {
         for node in &self.graph.nodes {
@@ -176,11 +164,6 @@ impl<'a> Builder<'a> {
                 self.tape.push(call);
             }
         }
-    }
-
-    /// The gradient by the input, after [`Builder::backward`].
-    pub fn gradient(&self, node: usize) -> Option<View> {
-        self.grads[node]
     }
 
     // What layers use.
@@ -212,66 +195,5 @@ impl<'a> Builder<'a> {
 
     pub(super) fn saved(&self, node: usize, i: usize) -> View {
         self.saved[node][i]
-    }
-
-    pub(super) fn needs_input(&self, node: usize, i: usize) -> bool {
-        self.needs[self.input_node(node, i)]
-    }
-
-    /// A buffer for the gradient by input `i`.
-    pub(super) fn input_grad(&mut self, node: usize, i: usize) -> View {
-        let input = self.node(self.input_node(node, i));
-        self.tape.real(format!("gradient of {}", input.name), self.n * input.dims.len())
-    }
-
-    /// Contributes to a node's gradient. The first contribution becomes it, so a view is given once only.
-    pub(super) fn give(&mut self, node: usize, dy: View) {
-        match self.grads[node] {
-            None => self.grads[node] = Some(dy),
-            Some(sum) => self.tape.push(AddAssign { x: dy, y: sum }),
-        }
-    }
-
-    /// Contributes to a parameter's gradient what `compute` writes into the view that it is given.
-    pub(super) fn param_grad(&mut self, param: usize, compute: impl FnOnce(&mut Self, View)) {
-        let grad = self.store.grad(param);
-        if std::mem::replace(&mut self.written[param], true) {
-            let more = self.tape.real(format!("gradient of {}", self.graph.params[param].name), grad.len);
-            compute(self, more);
-            self.tape.push(AddAssign { x: more, y: grad });
-        } else {
-            compute(self, grad);
-        }
-    }
-
-    /// The gradient before a layer's activation, from the one behind it; pushes dead units up where that is wanted.
-    pub(super) fn before_activation(&mut self, node: usize, activation: Activation, dy: View) -> View {
-        let dims = self.node(node).dims;
-        let reviving = self.revival.filter(|(at, _)| *at == node);
-        let dx = if activation == Activation::Identity && reviving.is_none() {
-            dy
-        } else {
-            let dx = self.tape.real(format!("gradient before {}", self.node(node).name), dy.len);
-            if activation.from_output() {
-                self.tape.push(ActivationBwdOutput { activation, y: self.value(node), dy, dx });
-            } else {
-                self.tape.push(ActivationBwd { activation, x: self.saved(node, 0), dy, dx });
-            }
-            dx
-        };
-        if let Some((_, revival)) = reviving {
-            let Revival { patience, strength } = revival;
-            self.tape.push(Revive { n: self.n, dims, patience, strength, idle: self.store.idle, dx });
-        }
-        dx
-    }
-
-    /// The bias gradient: sums of `dy` over all rows of `channels`.
-    pub(super) fn bias_grad(&mut self, bias: usize, dy: View, channels: usize) {
-        let rows = dy.len / channels;
-        self.param_grad(bias, |b, y| {
-            let partials = b.tape.real("partial sums", ChannelSum::partials_len(rows, channels));
-            b.tape.push(ChannelSum { rows, channels, x: dy, y, partials });
-        });
     }
 }

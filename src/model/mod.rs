@@ -10,7 +10,7 @@ mod store;
 mod summary;
 mod tape;
 
-pub use builder::{Builder, Mode, Revival};
+pub use builder::{Builder, Mode, Penalty, PenaltyKind, Revival};
 pub use file::{Loaded, load, load_bytes, save};
 pub use graph::{Graph, Node};
 pub use params::{Packing, Param};

@@ -9,31 +9,39 @@ use crate::gpu::{Choice, Kernel, Recorder, params};
 use crate::shape::Conv2d;
 
 operation! {
-    /// y[n,p,q,k] = f(b[k] + Σ_{r,s,c} x[n, p·stride − pad + r·dil, q·stride − pad + s·dil, c]·w[r,s,c,k]), c over the group of k.
+    /// y[n,p,q,k] = f(b[k] + Σ_{r,s,c} x[n, p·stride − pad + r·dil, q·stride − pad + s·dil, c]·w[r,s,c,k]), c over the group of k; with
+    /// a gate, f′(f⁻¹(gate[n,p,q,k]))·Σ.
     Conv2dFwd {
         /// Problem size.
         size: Conv2d,
-        /// Epilogue f.
+        /// Epilogue f, or the f that `gate` is the output of.
         activation: Activation,
     }
     reads { x, w }
-    maybe { b }
+    maybe {
+        /// One value a channel of y.
+        b,
+        /// f's output in the layer whose gradient y is, as large as y; then f is one with [`Activation::from_output`] and b is absent.
+        gate
+    }
     writes { y }
 }
 
 operation! {
     /// x[n,h,w,c] = f(b[c] + Σ_{r,s,k} y[n,p,q,k]·w[r,s,c,k]) over the (p,q) with p·stride − pad + r·dil = h: the gradient by the
-    /// input (b absent, f identity), and the transposed convolution's forward.
+    /// input (b absent, f identity), and the transposed convolution's forward. With a gate, f′(f⁻¹(gate[n,h,w,c]))·Σ.
     Conv2dBwdInput {
         /// Problem size of the convolution whose adjoint this is.
         size: Conv2d,
-        /// Epilogue f.
+        /// Epilogue f, or the f that `gate` is the output of.
         activation: Activation,
     }
     reads { y, w }
     maybe {
         /// One value a channel of x.
-        b
+        b,
+        /// f's output in the layer whose gradient x is, as large as x; then f is one with [`Activation::from_output`] and b is absent.
+        gate
     }
     writes { x }
 }
@@ -126,6 +134,14 @@ impl Conv2dParams {
     }
 }
 
+/// What is bound as `b`: the bias, or the gate, or, since neither is read, the weights.
+fn bias_or_gate(activation: Activation, b: Option<View>, gate: Option<View>, w: View, len: usize) -> View {
+    if let Some(gate) = gate {
+        assert!(b.is_none() && gate.len == len && activation.from_output(), "{activation:?} of {gate:?} gates {len}, bias {b:?}");
+    }
+    gate.or(b).unwrap_or(w)
+}
+
 impl Conv2dFwd {
     pub(crate) fn record(&self, r: &mut Recorder) {
         let g = &self.size;
@@ -139,16 +155,19 @@ impl Conv2dFwd {
             _ => Kernel::Conv2dFwd,
         };
         let mut dispatch = r.kernel(kernel, &params).constant("ACTIVATION", self.activation.code());
-        // An absent bias is never read: the weights keep its binding occupied.
-        dispatch = dispatch.bind("x", self.x).bind("w", self.w).bind("b", self.b.unwrap_or(self.w)).bind("y", self.y);
+        let b = bias_or_gate(self.activation, self.b, self.gate, self.w, self.y.len);
+        dispatch = dispatch.constant("GATED", self.gate.is_some());
+        dispatch = dispatch.bind("x", self.x).bind("w", self.w).bind("b", b).bind("y", self.y);
         if choice == Choice::Plain {
             return dispatch.threads(pixels * g.y.c);
         }
         dispatch = dispatch.constant("VEC_C", vec4(g.x.c)).constant("VEC_K", vec4(g.y.c)).bind("x4", self.x).bind("w4", self.w);
         match Tile::of(choice, g.y.c) {
-            Some(tile) => {
-                dispatch.constant("COLUMNS", tile.columns as u32).bind("y4", self.y).groups(tile.groups(pixels, g.y.c), tile.size)
-            }
+            Some(tile) => dispatch
+                .constant("COLUMNS", tile.columns as u32)
+                .bind("b4", b)
+                .bind("y4", self.y)
+                .groups(tile.groups(pixels, g.y.c), tile.size),
             None => dispatch.constant("NARROW", g.y.c <= 4).threads(pixels.div_ceil(BLOCK) * g.y.c.div_ceil(BLOCK)),
         }
     }
@@ -166,8 +185,9 @@ impl Conv2dBwdInput {
             _ => Kernel::Conv2dBwdInput,
         };
         let mut dispatch = r.kernel(kernel, &params).constant("ACTIVATION", self.activation.code());
-        // An absent bias is never read: the weights keep its binding occupied.
-        dispatch = dispatch.bind("y", self.y).bind("w", self.w).bind("b", self.b.unwrap_or(self.w)).bind("x", self.x);
+        let b = bias_or_gate(self.activation, self.b, self.gate, self.w, self.x.len);
+        dispatch = dispatch.constant("GATED", self.gate.is_some());
+        dispatch = dispatch.bind("y", self.y).bind("w", self.w).bind("b", b).bind("x", self.x);
         if choice == Choice::Plain {
             return dispatch.threads(g.n * g.x.len());
         }
@@ -179,6 +199,7 @@ impl Conv2dBwdInput {
             Some(tile) => dispatch
                 .constant("VEC_C", vec4(g.x.c))
                 .constant("COLUMNS", tile.columns as u32)
+                .bind("b4", b)
                 .bind("x4", self.x)
                 .groups(phases as u64 * tile.groups(pixels, g.x.c), tile.size),
             None => dispatch.constant("NARROW", g.x.c <= 4).threads(phases * pixels.div_ceil(BLOCK) * g.x.c.div_ceil(BLOCK)),

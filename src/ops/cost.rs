@@ -5,7 +5,7 @@
 //! count 1 each; a product of matrices or a convolution 2·N·P·Q·K·R·S·C/groups, taps that fall on padding included, its bias and activation not.
 //! Integer work (indices, random bits, ranks) counts nothing, so that moving and drawing cost bytes alone.
 
-use super::{Access, Activation, Call, LossKind};
+use super::{Access, Activation, Call, LossKind, View};
 use crate::shape::{Conv2d, Dims, Pool2d};
 
 /// The least work of an operation.
@@ -56,10 +56,9 @@ impl Call {
             Self::Conv2dBwdWeight(op) => op.size.flops(),
             Self::ActivationFwd(op) => each(op.y.len, of_activation(op.activation)),
             Self::ActivationBwd(op) => each(op.dx.len, 1 + of_activation(op.activation)),
-            // By the output: no exponential is left, a comparison or two and the product.
             Self::ActivationBwdOutput(op) => each(op.dx.len, 2),
             Self::MaxPool2dFwd(op) => each(op.y.len, window(&op.size)),
-            Self::MaxPool2dBwd(op) => each(op.dy.len, 1),
+            Self::MaxPool2dBwd(op) => each(op.dy.len, 1 + of_slope(op.activation)),
             Self::AvgPool2dFwd(op) => each(op.y.len, window(&op.size)),
             Self::AvgPool2dBwd(op) => each(op.dy.len, window(&op.size)),
             Self::L2Pool2dFwd(op) => each(op.y.len, 2 * window(&op.size)),
@@ -81,9 +80,9 @@ impl Call {
             Self::MaskApply(op) => each(op.y.len, 2),
             Self::SoftThresholdFwd(op) => each(op.y.len, 3),
             Self::SoftThresholdBwd(op) => each(op.dx.len, 3),
-            Self::Loss(op) => each(op.y.len, of_loss(op.kind)),
+            Self::Loss(op) => each(op.y.len, of_loss(op.kind) + of_slope(op.activation)),
             Self::CrossEntropy(op) => each(op.y.len, 5),
-            Self::L1Penalty(op) => each(op.z.len, 3),
+            Self::L1Penalty(op) => each(op.z.len, 3 + of_slope(op.activation) + if op.idle.is_some() { 1 } else { 0 }),
             Self::KlPenalty(op) => each(op.z.len, 2) + each(op.units, 8),
             Self::ChannelSum(op) => each(op.x.len, 1),
             Self::CountNonzero(op) => each(op.x.len, 2),
@@ -114,14 +113,14 @@ impl Call {
         let unpooled = |size: &Pool2d| format!("{}-{} k{}x{} n{}", size.y, size.x, size.kernel[0], size.kernel[1], size.n);
         let maps = |n: usize, dims: Dims| format!("{dims} n{n}");
         match self {
-            Self::Conv2dFwd(op) => convolution(&op.size, op.size.x, op.size.y) + &epilogue(op.activation),
-            Self::Conv2dBwdInput(op) => convolution(&op.size, op.size.y, op.size.x) + &epilogue(op.activation),
+            Self::Conv2dFwd(op) => convolution(&op.size, op.size.x, op.size.y) + &gated(op.activation, op.gate),
+            Self::Conv2dBwdInput(op) => convolution(&op.size, op.size.y, op.size.x) + &gated(op.activation, op.gate),
             Self::Conv2dBwdWeight(op) => convolution(&op.size, op.size.x, op.size.y),
             Self::ActivationFwd(op) => format!("{}{}", op.y.len, epilogue(op.activation)),
             Self::ActivationBwd(op) => format!("{}{}", op.dx.len, epilogue(op.activation)),
             Self::ActivationBwdOutput(op) => format!("{}{}", op.dx.len, epilogue(op.activation)),
             Self::MaxPool2dFwd(op) => pooled(&op.size),
-            Self::MaxPool2dBwd(op) => unpooled(&op.size),
+            Self::MaxPool2dBwd(op) => unpooled(&op.size) + &gated(op.activation, op.gate),
             Self::AvgPool2dFwd(op) => pooled(&op.size),
             Self::AvgPool2dBwd(op) => unpooled(&op.size),
             Self::L2Pool2dFwd(op) => pooled(&op.size),
@@ -142,9 +141,9 @@ impl Call {
             Self::MaskApply(op) => op.y.len.to_string(),
             Self::SoftThresholdFwd(op) => maps(op.n, op.dims),
             Self::SoftThresholdBwd(op) => maps(op.n, op.dims),
-            Self::Loss(op) => format!("{} n{}", op.y.len / op.n, op.n),
+            Self::Loss(op) => format!("{} n{}{}", op.y.len / op.n, op.n, gated(op.activation, Some(op.y))),
             Self::CrossEntropy(op) => format!("{} n{}", op.classes, op.n),
-            Self::L1Penalty(op) => format!("{} n{}", op.z.len / op.n, op.n),
+            Self::L1Penalty(op) => format!("{} n{}{}", op.z.len / op.n, op.n, gated(op.activation, Some(op.z))),
             Self::KlPenalty(op) => format!("{} n{}", op.units, op.n),
             Self::ChannelSum(op) => format!("{} rows{}", op.channels, op.rows),
             Self::CountNonzero(op) => op.x.len.to_string(),
@@ -198,6 +197,19 @@ fn epilogue(activation: Activation) -> String {
     }
 }
 
+/// An epilogue; where it is a gate, so the function's slope, with a stroke behind.
+fn gated(activation: Activation, gate: Option<View>) -> String {
+    match epilogue(activation) {
+        name if gate.is_some() && !name.is_empty() => name + "'",
+        name => name,
+    }
+}
+
+/// By the output: no exponential is left, a comparison or two and the product.
+const fn of_slope(activation: Activation) -> usize {
+    if matches!(activation, Activation::Identity) { 0 } else { 2 }
+}
+
 const fn of_activation(activation: Activation) -> usize {
     match activation {
         Activation::Identity => 0,
@@ -241,13 +253,16 @@ mod tests {
         weights += 4 * 3 * 5 * 3;
         let (x, y, w, b) = (view(0, 7 * 6 * 99), view(1, 7 * 4 * 55), view(2, weights), view(3, 4));
         let activation = Activation::Relu;
-        let forward: Call = Conv2dFwd { size, activation, x, w, b: Some(b), y }.into();
+        let forward: Call = Conv2dFwd { size, activation, x, w, b: Some(b), gate: None, y }.into();
         let elements = x.len + y.len + weights + 4;
         assert_eq!(forward.cost(), Cost { flops: flops as f64, bytes: 4.0 * elements as f64 });
         assert_eq!(forward.sizes(), "6x9x11-4x5x11 k3x5 s2x1 g2 n7 relu");
-        let input: Call = Conv2dBwdInput { size, activation: Activation::Identity, y, w, b: None, x }.into();
+        let input: Call = Conv2dBwdInput { size, activation: Activation::Identity, y, w, b: None, gate: None, x }.into();
         assert_eq!(input.cost(), Cost { flops: flops as f64, bytes: 4.0 * (elements - 4) as f64 });
         assert_eq!(input.sizes(), "4x5x11-6x9x11 k3x5 s2x1 g2 n7");
+        let gated: Call = Conv2dBwdInput { size, activation, y, w, b: None, gate: Some(view(5, x.len)), x }.into();
+        assert_eq!(gated.cost(), Cost { flops: flops as f64, bytes: 4.0 * (elements - 4 + x.len) as f64 });
+        assert_eq!(gated.sizes(), "4x5x11-6x9x11 k3x5 s2x1 g2 n7 relu'");
         // Scratch memory is not part of the floor.
         let weight: Call = Conv2dBwdWeight { size, x, dy: y, dw: w, partials: view(4, 1 << 20) }.into();
         assert_eq!(weight.cost(), input.cost());

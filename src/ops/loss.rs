@@ -1,8 +1,8 @@
 //! Losses and penalties: each writes (or adds to) a gradient and one scalar of the step, `scalars[slot·width + index]`.
 //! `partials` holds [`super::reduce::SCALAR_PARTIALS`] elements.
 
-use super::operation;
 use super::reduce::{SumScalar, WORKGROUP, partial_groups};
+use super::{Activation, View, operation};
 use crate::gpu::{Kernel, Recorder, params};
 
 /// An element-wise reconstruction loss between y and its target t.
@@ -48,8 +48,15 @@ impl LossKind {
 }
 
 operation! {
-    /// The loss and its gradient by y.
-    Loss { kind: LossKind, n: usize, width: usize, index: usize }
+    /// The loss and its gradient by y, or by x where y = f(x).
+    Loss {
+        kind: LossKind,
+        n: usize,
+        width: usize,
+        index: usize,
+        /// f, one with [`Activation::from_output`]: dy is multiplied by its slope. Identity: dy is the gradient by y.
+        activation: Activation,
+    }
     reads { y, target } updates { scalars } writes { dy } scratch { partials }
 }
 
@@ -63,9 +70,28 @@ operation! {
 }
 
 operation! {
-    /// λ·Σ|z|/n, times the step's `sparsity_scale`; adds its gradient λ·sign(z)/n (0 at 0) to dz.
-    L1Penalty { lambda: f64, n: usize, width: usize, index: usize }
-    reads { z } updates { dz, scalars } scratch { partials }
+    /// λ·Σ|z|/n, times the step's `sparsity_scale`; adds its gradient λ·sign(z)/n (0 at 0) to dz. Where z = f(x), dz becomes the gradient by x:
+    /// it is multiplied by f′(f⁻¹(z)), and with `idle` it is pushed as [`super::Revive`] does it.
+    L1Penalty {
+        lambda: f64,
+        n: usize,
+        width: usize,
+        index: usize,
+        /// f, one with [`Activation::from_output`]; identity: dz stays the gradient by z, but for the push.
+        activation: Activation,
+        /// Units: channels of z.
+        channels: usize,
+        /// Steps without firing after which a unit is pushed.
+        patience: usize,
+        /// Σ of the pushes on a unit.
+        strength: f64,
+    }
+    reads { z }
+    maybe {
+        /// Steps that each unit has not fired for; absent: nothing is pushed.
+        idle
+    }
+    updates { dz, scalars } scratch { partials }
 }
 
 operation! {
@@ -79,7 +105,7 @@ operation! {
 }
 
 params! {
-    struct LossParams { len: u32, vectors: u32, stride: u32, scale: f32, eps_squared: f32 }
+    struct LossParams { len: u32, vectors: u32, stride: u32, scale: f32, eps_squared: f32, parameter: f32 }
 }
 
 params! {
@@ -87,7 +113,9 @@ params! {
 }
 
 params! {
-    struct L1PenaltyParams { len: u32, vectors: u32, stride: u32, scale: f32 }
+    struct L1PenaltyParams {
+        len: u32, vectors: u32, stride: u32, scale: f32, parameter: f32, channels: u32, patience: f32, push: f32,
+    }
 }
 
 params! {
@@ -96,6 +124,12 @@ params! {
 
 params! {
     struct KlPenaltyParams { vectors: u32, units: u32, scale: f32 }
+}
+
+/// The code of a function whose slope follows from its output.
+fn slope(activation: Activation) -> u32 {
+    assert!(activation.from_output(), "{activation:?} has no derivative by its output");
+    activation.code()
 }
 
 impl Loss {
@@ -108,9 +142,11 @@ impl Loss {
             stride: groups as u32 * WORKGROUP,
             scale: scale as f32,
             eps_squared: self.kind.parameter().powi(2) as f32,
+            parameter: self.activation.parameter() as f32,
         };
         r.kernel(Kernel::Loss, &params)
             .constant("KIND", self.kind.code())
+            .constant("ACTIVATION", slope(self.activation))
             .bind("y", self.y)
             .bind("t", self.target)
             .bind("dy", self.dy)
@@ -167,9 +203,18 @@ impl L1Penalty {
             vectors: self.z.len.div_ceil(4) as u32,
             stride: groups as u32 * WORKGROUP,
             scale: scale as f32,
+            parameter: self.activation.parameter() as f32,
+            channels: self.channels as u32,
+            patience: self.patience as f32,
+            push: (self.strength * self.channels as f64 / self.z.len as f64) as f32,
         };
+        // Absent counters are never read: the code keeps their binding occupied.
+        let idle: View = self.idle.unwrap_or(self.z);
         r.kernel(Kernel::L1Penalty, &params)
+            .constant("ACTIVATION", slope(self.activation))
+            .constant("REVIVE", self.idle.is_some())
             .bind("z", self.z)
+            .bind("idle", idle)
             .bind("dz", self.dz)
             .bind("partials", self.partials)
             .groups(groups as u64, WORKGROUP);

@@ -1,6 +1,6 @@
 //! Pooling. Memory: x (N,H,W,C), y (N,P,Q,C).
 
-use super::{View, operation};
+use super::{Activation, View, operation};
 use crate::gpu::{Choice, Kernel, Recorder, params};
 use crate::shape::Pool2d;
 
@@ -11,8 +11,17 @@ operation! {
 }
 
 operation! {
-    /// dx[n,h,w,c] = Σ dy over the windows whose switch is (h,w).
-    MaxPool2dBwd { size: Pool2d } reads { dy, switches } writes { dx }
+    /// dx[n,h,w,c] = Σ dy over the windows whose switch is (h,w); with a gate, Σ dy·f′(f⁻¹(gate)): the gradient before the activation f that
+    /// the pooled layer ends in. The gate is as large as dy: the pooled output, which is f's output where the switch points.
+    MaxPool2dBwd {
+        /// Problem size.
+        size: Pool2d,
+        /// f; identity without a gate.
+        activation: Activation,
+    }
+    reads { dy, switches }
+    maybe { gate }
+    writes { dx }
 }
 
 operation! {
@@ -63,12 +72,15 @@ impl PoolParams {
     }
 }
 
-/// A pooling kernel that writes `len` elements, four an invocation; `mean` carries `count_include_pad` to those of the mean.
-fn dispatch(r: &mut Recorder, kernel: Kernel, size: &Pool2d, mean: Option<bool>, len: usize, views: &[(&'static str, View)]) {
+/// A constant of a kernel, a view by the shader's name for it.
+type Named<T> = (&'static str, T);
+
+/// A pooling kernel that writes `len` elements, four an invocation, with constants of its own.
+fn dispatch(r: &mut Recorder, kernel: Kernel, size: &Pool2d, constants: &[Named<f64>], len: usize, views: &[Named<View>]) {
     let vectors = len.div_ceil(4);
     let mut building = r.kernel(kernel, &PoolParams::new(size, vectors)).constant("VEC", size.x.c.is_multiple_of(4));
-    if let Some(include) = mean {
-        building = building.constant("COUNT_INCLUDE_PAD", include);
+    for &(name, value) in constants {
+        building = building.constant(name, value);
     }
     for &(name, view) in views {
         building = building.bind(name, view);
@@ -78,7 +90,7 @@ fn dispatch(r: &mut Recorder, kernel: Kernel, size: &Pool2d, mean: Option<bool>,
 
 /// A kernel of this family without a constant of its own.
 pub(super) fn record(r: &mut Recorder, kernel: Kernel, size: &Pool2d, len: usize, views: &[(&'static str, View)]) {
-    dispatch(r, kernel, size, None, len, views);
+    dispatch(r, kernel, size, &[], len, views);
 }
 
 impl MaxPool2dFwd {
@@ -96,28 +108,53 @@ impl MaxPool2dBwd {
     }
 
     pub(crate) fn record(&self, r: &mut Recorder) {
-        if r.choice != Choice::Plain && self.disjoint() {
-            let Pool2d { n, stride, x, .. } = &self.size;
-            let vectors = n * x.h.div_ceil(stride[0]) * x.w.div_ceil(stride[1]) * x.c / 4;
-            let building = r.kernel(Kernel::MaxPool2dBwdDisjoint, &PoolParams::new(&self.size, vectors));
-            return building.bind("dy", self.dy).bind("switches", self.switches).bind("dx", self.dx).threads(vectors);
+        assert!(self.activation.from_output(), "{:?} has no derivative by its output", self.activation);
+        assert_eq!(self.gate.is_some(), self.activation != Activation::Identity, "{self:?}");
+        // An absent gate is never read: the gradient keeps its binding occupied.
+        let y = self.gate.unwrap_or(self.dy);
+        let constants = [("ACTIVATION", self.activation.code().into()), ("PARAMETER", self.activation.parameter())];
+        let views = [("dy", self.dy), ("switches", self.switches), ("y", y), ("dx", self.dx)];
+        if r.choice == Choice::Plain || !self.disjoint() {
+            return dispatch(r, Kernel::MaxPool2dBwd, &self.size, &constants, self.dx.len, &views);
         }
-        let views = [("dy", self.dy), ("switches", self.switches), ("dx", self.dx)];
-        record(r, Kernel::MaxPool2dBwd, &self.size, self.dx.len, &views);
+        let Pool2d { n, stride, x, .. } = &self.size;
+        let vectors = n * x.h.div_ceil(stride[0]) * x.w.div_ceil(stride[1]) * x.c / 4;
+        let mut building = r.kernel(Kernel::MaxPool2dBwdDisjoint, &PoolParams::new(&self.size, vectors));
+        for (name, value) in constants {
+            building = building.constant(name, value);
+        }
+        for (name, view) in views {
+            building = building.bind(name, view);
+        }
+        building.threads(vectors);
     }
 }
 
 impl AvgPool2dFwd {
     pub(crate) fn record(&self, r: &mut Recorder) {
         let views = [("x", self.x), ("y", self.y)];
-        dispatch(r, Kernel::AvgPool2dFwd, &self.size, Some(self.count_include_pad), self.y.len, &views);
+        dispatch(
+            r,
+            Kernel::AvgPool2dFwd,
+            &self.size,
+            &[("COUNT_INCLUDE_PAD", self.count_include_pad.into())],
+            self.y.len,
+            &views,
+        );
     }
 }
 
 impl AvgPool2dBwd {
     pub(crate) fn record(&self, r: &mut Recorder) {
         let views = [("dy", self.dy), ("dx", self.dx)];
-        dispatch(r, Kernel::AvgPool2dBwd, &self.size, Some(self.count_include_pad), self.dx.len, &views);
+        dispatch(
+            r,
+            Kernel::AvgPool2dBwd,
+            &self.size,
+            &[("COUNT_INCLUDE_PAD", self.count_include_pad.into())],
+            self.dx.len,
+            &views,
+        );
     }
 }
 

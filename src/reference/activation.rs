@@ -88,7 +88,7 @@ fn scale_by_slope<T: Real>(activation: Activation, x: &[T], dx: &mut [T]) {
 }
 
 /// dx ← dx·f′(f⁻¹(y))
-fn scale_by_slope_of_output<T: Real>(activation: Activation, y: &[T], dx: &mut [T]) {
+pub fn scale_by_slope_of_output<T: Real>(activation: Activation, y: &[T], dx: &mut [T]) {
     let (zero, one) = (T::ZERO, T::ONE);
     match activation {
         Activation::Identity => {}

@@ -12,7 +12,7 @@ use super::gemm::{Matrix, gemm};
 use super::im2col::{Columns, col2im_row, im2col};
 use super::parallel::CHUNK;
 use super::{Memory, Real, Reference, activation, depthwise};
-use crate::ops::{Activation, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd};
+use crate::ops::{Activation, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, View};
 use crate::shape::Conv2d;
 
 /// Elements of a block of columns: 512 KiB of f32, within a second-level cache.
@@ -24,16 +24,25 @@ const NARROW: usize = 16;
 /// Side of the squares by which a matrix is transposed: one or two cache lines.
 const TILE: usize = 16;
 
-/// What follows the sum: bias and activation.
+/// What follows the sum: bias and activation, or the slope of the activation by its output.
 #[derive(Clone, Copy)]
 struct Epilogue<'a, T> {
     bias: Option<&'a [T]>,
     activation: Activation,
+    gate: Option<&'a [T]>,
 }
 
-impl<T: Real> Epilogue<'_, T> {
-    /// Finishes whole pixels.
-    fn apply(&self, block: &mut [T]) {
+impl<'a, T: Real> Epilogue<'a, T> {
+    fn new(memory: &'a Memory<T>, activation: Activation, bias: Option<View>, gate: Option<View>) -> Self {
+        let [bias, gate] = [bias, gate].map(|view| view.map(|view| memory.real(view)));
+        Self { bias, activation, gate }
+    }
+
+    /// Finishes whole pixels, the first of which begins at element `at`.
+    fn apply(&self, at: usize, block: &mut [T]) {
+        if let Some(gate) = self.gate {
+            return activation::scale_by_slope_of_output(self.activation, &gate[at..at + block.len()], block);
+        }
         if let Some(bias) = self.bias {
             for pixel in block.chunks_exact_mut(bias.len()) {
                 for (y, &b) in pixel.iter_mut().zip(bias) {
@@ -95,7 +104,7 @@ fn forward<T: Real>(size: &Conv2d, x: &[T], w: &[T], y: &mut [T], epilogue: Epil
     if is_product(size) {
         product(size.y.c, x, size.x.c, Matrix::rows(w, size.y.c), y, epilogue);
     } else if depthwise::takes(size) {
-        depthwise::forward(size, x, w, y, |block| epilogue.apply(block));
+        depthwise::forward(size, x, w, y, |at, block| epilogue.apply(at, block));
     } else if let Some(turned) = turned(size).filter(|_| adding_is_cheaper(taps, size.x.c / size.groups, size.y.c / size.groups))
     {
         T::scratch(w.len(), |other| {
@@ -112,7 +121,7 @@ fn backward_input<T: Real>(size: &Conv2d, y: &[T], w: &[T], x: &mut [T], epilogu
     if is_product(size) {
         product(size.x.c, y, size.y.c, Matrix::rows(w, size.y.c).t(), x, epilogue);
     } else if depthwise::takes(size) {
-        depthwise::backward_input(size, y, w, x, |block| epilogue.apply(block));
+        depthwise::backward_input(size, y, w, x, |at, block| epilogue.apply(at, block));
     } else if let Some(turned) = turned(size).filter(|_| !adding_is_cheaper(taps, size.y.c / size.groups, size.x.c / size.groups))
     {
         T::scratch(w.len(), |other| {
@@ -132,9 +141,9 @@ fn product<T: Real>(n: usize, a: &[T], k: usize, b: Matrix<'_, T>, y: &mut [T], 
     let rows = a.len() / k;
     if rows >= 512 || n < 2 * WIDTH {
         let block = (rows / 8).next_multiple_of(16).clamp(32, 1024);
-        y.par_chunks_mut(block * n).zip(a.par_chunks(block * k)).for_each(|(y, a)| {
+        y.par_chunks_mut(block * n).zip(a.par_chunks(block * k)).enumerate().for_each(|(i, (y, a))| {
             gemm([y.len() / n, n, k], y, [n, 1], Matrix::rows(a, k), b, false);
-            epilogue.apply(y);
+            epilogue.apply(i * block * n, y);
         });
         return;
     }
@@ -166,7 +175,7 @@ fn product<T: Real>(n: usize, a: &[T], k: usize, b: Matrix<'_, T>, y: &mut [T], 
                     }
                 }
             }
-            epilogue.apply(y);
+            epilogue.apply(i * TILE * n, y);
         });
     });
 }
@@ -185,7 +194,7 @@ fn gather_columns<T: Real>(size: &Conv2d, x: &[T], w: &[T], y: &mut [T], epilogu
                 gemm([pixels, k, width], &mut y[group * k..], [k_all, 1], Matrix::rows(col, width), w, false);
             }
         });
-        epilogue.apply(y);
+        epilogue.apply(i * block * k_all, y);
     });
 }
 
@@ -198,7 +207,7 @@ fn add_columns<T: Real>(size: &Conv2d, y: &[T], w: &[T], x: &mut [T], epilogue: 
         let samples = 32_usize.div_ceil(size.y.area());
         x.par_chunks_mut(samples * sample).enumerate().for_each(|(i, x)| {
             add_band(size, y, w, i * samples, 0..size.x.h, x);
-            epilogue.apply(x);
+            epilogue.apply(i * samples * sample, x);
         });
     } else {
         // rows that two bands need are computed twice: a band is long against what it shares
@@ -206,7 +215,7 @@ fn add_columns<T: Real>(size: &Conv2d, y: &[T], w: &[T], x: &mut [T], epilogue: 
         x.par_chunks_mut(sample).enumerate().for_each(|(n, x)| {
             x.par_chunks_mut(band * size.x.w * size.x.c).enumerate().for_each(|(i, x)| {
                 add_band(size, y, w, n, i * band..size.x.h.min((i + 1) * band), x);
-                epilogue.apply(x);
+                epilogue.apply(n * sample + i * band * size.x.w * size.x.c, x);
             });
         });
     }
@@ -347,7 +356,7 @@ fn weight_slice<T: Real>(
 impl Reference for Conv2dFwd {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let mut y = memory.take(self.y);
-        let epilogue = Epilogue { bias: self.b.map(|b| memory.real(b)), activation: self.activation };
+        let epilogue = Epilogue::new(memory, self.activation, self.b, self.gate);
         forward(&self.size, memory.real(self.x), memory.real(self.w), &mut y, epilogue);
         memory.put(y);
     }
@@ -356,7 +365,7 @@ impl Reference for Conv2dFwd {
 impl Reference for Conv2dBwdInput {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let mut x = memory.take(self.x);
-        let epilogue = Epilogue { bias: self.b.map(|b| memory.real(b)), activation: self.activation };
+        let epilogue = Epilogue::new(memory, self.activation, self.b, self.gate);
         backward_input(&self.size, memory.real(self.y), memory.real(self.w), &mut x, epilogue);
         memory.put(x);
     }

@@ -36,8 +36,8 @@ fn add_product<T: Real>(to: &mut [T], a: &[T], b: &[T]) {
     }
 }
 
-/// y from x; `finish` ends each block.
-pub fn forward<T: Real>(size: &Conv2d, x: &[T], w: &[T], y: &mut [T], finish: impl Fn(&mut [T]) + Sync) {
+/// y from x; `finish` ends each block, which begins at an element.
+pub fn forward<T: Real>(size: &Conv2d, x: &[T], w: &[T], y: &mut [T], finish: impl Fn(usize, &mut [T]) + Sync) {
     let (c, [_, s_taps]) = (size.x.c, size.taps.kernel);
     let row = size.y.w * c;
     let rows = units(row);
@@ -56,12 +56,12 @@ pub fn forward<T: Real>(size: &Conv2d, x: &[T], w: &[T], y: &mut [T], finish: im
                 }
             }
         }
-        finish(y);
+        finish(block * rows * row, y);
     });
 }
 
-/// x from y, the adjoint; `finish` ends each block.
-pub fn backward_input<T: Real>(size: &Conv2d, y: &[T], w: &[T], x: &mut [T], finish: impl Fn(&mut [T]) + Sync) {
+/// x from y, the adjoint; `finish` ends each block, which begins at an element.
+pub fn backward_input<T: Real>(size: &Conv2d, y: &[T], w: &[T], x: &mut [T], finish: impl Fn(usize, &mut [T]) + Sync) {
     let (c, [_, s_taps]) = (size.x.c, size.taps.kernel);
     let row = size.x.w * c;
     let rows = units(row);
@@ -80,7 +80,7 @@ pub fn backward_input<T: Real>(size: &Conv2d, y: &[T], w: &[T], x: &mut [T], fin
                 }
             }
         }
-        finish(x);
+        finish(block * rows * row, x);
     });
 }
 

@@ -2,23 +2,34 @@
 
 use rayon::prelude::*;
 
-use super::parallel::{CHUNK, sum_lanes, sum_map};
+use super::parallel::{CHUNK, sum_lanes, sum_map, units};
 use super::reduce::put_scalar;
-use super::{Memory, Real, Reference};
-use crate::ops::{CrossEntropy, KlPenalty, L1Penalty, Loss, LossKind};
+use super::revive::{push, pushes};
+use super::{Memory, Real, Reference, activation};
+use crate::ops::{Activation, CrossEntropy, KlPenalty, L1Penalty, Loss, LossKind};
 
-/// Writes dy = scale·gradient and returns the sum of the values of `f(y, t) = (value, gradient)`.
-fn each<T: Real>(dy: &mut [T], y: &[T], t: &[T], scale: f64, f: impl Fn(f64, f64) -> (f64, f64) + Sync) -> f64 {
+/// Writes dy = scale·gradient, by the slope of the activation that y is the output of, and returns the sum of the values of
+/// `f(y, t) = (value, gradient)`.
+fn each<T: Real>(
+    activation: Activation,
+    dy: &mut [T],
+    y: &[T],
+    t: &[T],
+    scale: f64,
+    f: impl Fn(f64, f64) -> (f64, f64) + Sync,
+) -> f64 {
     let parts: Vec<f64> = (dy.par_chunks_mut(CHUNK), y.par_chunks(CHUNK), t.par_chunks(CHUNK))
         .into_par_iter()
         .map(|(dy, y, t)| {
             let len = dy.len();
             let (y, t) = (&y[..len], &t[..len]);
-            sum_lanes(len, |i| {
+            let sum = sum_lanes(len, |i| {
                 let (value, gradient) = f(y[i].f64(), t[i].f64());
                 dy[i] = T::of(scale * gradient);
                 value
-            })
+            });
+            activation::scale_by_slope_of_output(activation, y, dy);
+            sum
         })
         .collect();
     parts.iter().sum()
@@ -41,14 +52,15 @@ impl Reference for Loss {
         let mut dy = memory.take(self.dy);
         let (y, t) = (memory.real(self.y), memory.real(self.target));
         let scale = 1.0 / self.kind.divisor(self.n, y.len()) as f64;
+        let f = self.activation;
         let sum = match self.kind {
-            LossKind::SumSquares | LossKind::Mse => each(&mut dy, y, t, scale, |y, t| ((y - t) * (y - t), 2.0 * (y - t))),
-            LossKind::L1 => each(&mut dy, y, t, scale, |y, t| ((y - t).abs(), sign(y - t))),
-            LossKind::Bce => each(&mut dy, y, t, scale, |y, t| {
+            LossKind::SumSquares | LossKind::Mse => each(f, &mut dy, y, t, scale, |y, t| ((y - t) * (y - t), 2.0 * (y - t))),
+            LossKind::L1 => each(f, &mut dy, y, t, scale, |y, t| ((y - t).abs(), sign(y - t))),
+            LossKind::Bce => each(f, &mut dy, y, t, scale, |y, t| {
                 let logs = [y, 1.0 - y].map(|p| if p > 0.0 { p.ln().max(-100.0) } else { -100.0 });
                 (-t * logs[0] - (1.0 - t) * logs[1], (y - t) / (y * (1.0 - y)).max(1e-12))
             }),
-            LossKind::Charbonnier { eps } => each(&mut dy, y, t, scale, |y, t| {
+            LossKind::Charbonnier { eps } => each(f, &mut dy, y, t, scale, |y, t| {
                 let root = ((y - t) * (y - t) + eps * eps).sqrt();
                 (root, if root > 0.0 { (y - t) / root } else { sign(y - t) })
             }),
@@ -85,20 +97,30 @@ impl Reference for L1Penalty {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let scale = self.lambda * f64::from(memory.step.sparsity_scale) / self.n as f64;
         let mut dz = memory.take(self.dz);
-        let z = memory.real(self.z);
-        let push = T::of(scale);
-        dz.par_chunks_mut(CHUNK).zip(z.par_chunks(CHUNK)).for_each(|(dz, z)| {
-            for (dz, &z) in dz.iter_mut().zip(z) {
-                *dz += if z > T::ZERO {
-                    push
-                } else if z < T::ZERO {
-                    -push
-                } else {
-                    T::ZERO
-                };
-            }
-        });
-        let sum = sum_map(z, |z| z.f64().abs());
+        let (z, c) = (memory.real(self.z), self.channels);
+        let slope = T::of(scale);
+        let pushes = self.idle.map(|idle| pushes(memory.real(idle), self.patience, self.strength * c as f64 / z.len() as f64));
+        let block = units(c) * c;
+        let sums: Vec<f64> = (dz.par_chunks_mut(block), z.par_chunks(block))
+            .into_par_iter()
+            .map(|(dz, z)| {
+                for (dz, &z) in dz.iter_mut().zip(z) {
+                    *dz += if z > T::ZERO {
+                        slope
+                    } else if z < T::ZERO {
+                        -slope
+                    } else {
+                        T::ZERO
+                    };
+                }
+                activation::scale_by_slope_of_output(self.activation, z, dz);
+                if let Some(pushes) = &pushes {
+                    push(dz, pushes);
+                }
+                sum_lanes(z.len(), |i| z[i].f64().abs())
+            })
+            .collect();
+        let sum: f64 = sums.iter().sum();
         memory.put(dz);
         put_scalar(memory, self.scalars, self.width, self.index, scale * sum);
     }
@@ -155,7 +177,7 @@ mod tests {
         let (yv, target, scalars) = (s.real(y), s.real(t), s.real(&[-1.0; 4]));
         let (dy, partials) = (s.out(y.len()), s.out(1));
         s.memory.step.slot = 1;
-        s.run(&Loss { kind, n, width: 2, index: 1, y: yv, target, scalars, dy, partials }, dy);
+        s.run(&Loss { kind, n, width: 2, index: 1, activation: Activation::Identity, y: yv, target, scalars, dy, partials }, dy);
         let scalars = s.get(scalars);
         assert_eq!(scalars[..3], [-1.0; 3]);
         (scalars[3], s.get(dy))
@@ -238,7 +260,22 @@ mod tests {
             let (zv, dz, scalars, partials) = (s.real(z), s.real(&old), s.real(&[0.0]), s.out(2 * units));
             s.memory.step.sparsity_scale = 0.5;
             if l1 {
-                s.run(&L1Penalty { lambda: 0.3, n, width: 1, index: 0, z: zv, dz, scalars, partials }, dz);
+                let l1 = L1Penalty {
+                    lambda: 0.3,
+                    n,
+                    width: 1,
+                    index: 0,
+                    activation: Activation::Identity,
+                    channels: units,
+                    patience: 0,
+                    strength: 0.0,
+                    z: zv,
+                    idle: None,
+                    dz,
+                    scalars,
+                    partials,
+                };
+                s.run(&l1, dz);
             } else {
                 s.run(&KlPenalty { beta: 0.7, rho: 0.05, n, units, width: 1, index: 0, z: zv, dz, scalars, partials }, dz);
             }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::parallel::units;
-use super::{Memory, Real, Reference};
+use super::{Memory, Real, Reference, activation};
 use crate::ops::{AvgPool2dBwd, AvgPool2dFwd, L2Pool2dBwd, L2Pool2dFwd, MaxPool2dBwd, MaxPool2dFwd};
 use crate::shape::Pool2d;
 
@@ -108,10 +108,21 @@ impl Reference for MaxPool2dBwd {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let mut dx = memory.take(self.dx);
         let (dy, switches, c) = (memory.real(self.dy), memory.words(self.switches), self.size.y.c);
-        scatter(&self.size, &mut dx, |dx, at, _, _| {
-            for (i, (&dy, &switch)) in dy[at..at + c].iter().zip(&switches[at..at + c]).enumerate() {
+        let add = |dx: &mut [T], dy: &[T], switches: &[u32]| {
+            for (i, (&dy, &switch)) in dy.iter().zip(switches).enumerate() {
                 dx[switch as usize * c + i] += dy;
             }
+        };
+        let gate = self.gate.map(|gate| memory.real(gate));
+        scatter(&self.size, &mut dx, |dx, at, _, _| {
+            let pixel = at..at + c;
+            let (dy, switches) = (&dy[pixel.clone()], &switches[pixel.clone()]);
+            let Some(gate) = gate else { return add(dx, dy, switches) };
+            T::scratch(c, |before| {
+                before.copy_from_slice(dy);
+                activation::scale_by_slope_of_output(self.activation, &gate[pixel], before);
+                add(dx, before, switches);
+            });
         });
         memory.put(dx);
     }
@@ -190,7 +201,7 @@ impl Reference for L2Pool2dBwd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::View;
+    use crate::ops::{Activation, View};
     use crate::reference::testing::{Setup, assert_close, assert_threads_agree, dot, normals, numeric_gradient};
     use crate::shape::Dims;
 
@@ -298,7 +309,11 @@ mod tests {
                 let switches = s.words(&vec![0; y_len]);
                 s.run(&MaxPool2dFwd { size, x, y, switches }, y)
             });
-            assert_close(&s.run(&MaxPool2dBwd { size, dy, switches, dx }, dx), &expected, 1e-7);
+            assert_close(
+                &s.run(&MaxPool2dBwd { size, activation: Activation::Identity, dy, switches, gate: None, dx }, dx),
+                &expected,
+                1e-7,
+            );
             for count_include_pad in [false, true] {
                 let expected = numeric(&|s, x, y| s.run(&AvgPool2dFwd { size, count_include_pad, x, y }, y));
                 assert_close(&s.run(&AvgPool2dBwd { size, count_include_pad, dy, dx }, dx), &expected, 1e-7);

@@ -49,20 +49,28 @@ impl Reference for IdleUpdate {
     }
 }
 
+/// What each unit is pushed by: `by` where it is dead.
+pub fn pushes<T: Real>(idle: &[T], patience: usize, by: f64) -> Vec<T> {
+    let (patience, by) = (T::of(patience as f64), T::of(by));
+    idle.iter().map(|&idle| if idle >= patience { by } else { T::ZERO }).collect()
+}
+
+/// Pushes the units of whole pixels.
+pub fn push<T: Real>(dx: &mut [T], pushes: &[T]) {
+    for pixel in dx.chunks_exact_mut(pushes.len()) {
+        for (dx, &push) in pixel.iter_mut().zip(pushes) {
+            *dx -= push;
+        }
+    }
+}
+
 impl Reference for Revive {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let mut dx = memory.take(self.dx);
-        let (patience, c) = (T::of(self.patience as f64), self.dims.c);
-        let push = T::of(self.strength / (self.n * self.dims.area()) as f64);
-        let pushes: Vec<T> = memory.real(self.idle).iter().map(|&idle| if idle >= patience { push } else { T::ZERO }).collect();
+        let (c, by) = (self.dims.c, self.strength / (self.n * self.dims.area()) as f64);
+        let pushes = pushes(memory.real(self.idle), self.patience, by);
         if pushes.iter().any(|&push| push != T::ZERO) {
-            dx.par_chunks_mut(units(c) * c).for_each(|dx| {
-                for pixel in dx.chunks_exact_mut(c) {
-                    for (dx, &push) in pixel.iter_mut().zip(&pushes) {
-                        *dx -= push;
-                    }
-                }
-            });
+            dx.par_chunks_mut(units(c) * c).for_each(|dx| push(dx, &pushes));
         }
         memory.put(dx);
     }

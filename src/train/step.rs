@@ -2,10 +2,10 @@
 
 use crate::device::{Device, Program};
 use crate::error::Result;
-use crate::model::{Builder, Graph, Memory, Mode, Revival, Store};
+use crate::model::{Builder, Graph, Memory, Mode, Penalty, PenaltyKind, Revival, Store};
 use crate::ops::{
-    Adam, AddAssign, Augment, Call, ClipGrads, Combine, CountNonzero, FiringUpdate, GatherBatch, IdleUpdate, KlPenalty,
-    L1Penalty, Loss, LossKind, SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
+    Adam, AddAssign, Augment, Call, ClipGrads, Combine, CountNonzero, FiringUpdate, GatherBatch, IdleUpdate, Loss, LossKind,
+    SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
 };
 use crate::profile::Profile;
 use crate::shape::Dims;
@@ -206,16 +206,16 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View, usize)> {
         let partials = b.tape.real("partial counts", SCALAR_PARTIALS);
         b.tape.push(CountNonzero { scale: 1.0 / n as f64, width: WIDTH, index: L0, x: z, scalars, partials });
     }
+    if let Some(kind) = penalty(spec.sparsity) {
+        b.penalise(Penalty { node: graph.code, kind, scalars, width: WIDTH, index: SPARSITY });
+    }
     let dy = b.tape.real("gradient of the output", y.len);
     let partials = b.tape.real("partial losses", SCALAR_PARTIALS);
-    b.tape.push(Loss { kind: spec.loss, n, width: WIDTH, index: RECONSTRUCTION, y, target: x, scalars, dy, partials });
+    let activation = b.seed_gate(graph.output);
+    let (kind, width, index) = (spec.loss, WIDTH, RECONSTRUCTION);
+    b.tape.push(Loss { kind, n, width, index, activation, y, target: x, scalars, dy, partials });
     b.seed(graph.output, dy);
-    let units = graph.nodes[graph.code].dims.len();
-    b.backward(|b, node, dz| {
-        if node == graph.code {
-            penalise(b, spec, units, z, dz);
-        }
-    });
+    b.backward();
     // After the backward pass: every part of the batch sees the counters of the steps before.
     if reviving {
         let idle = if parts == 1 { store.idle } else { store.unseen };
@@ -230,20 +230,13 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View, usize)> {
     Ok((b, x, update))
 }
 
-/// Adds the sparsity penalty to the code's complete gradient.
-fn penalise(b: &mut Builder, spec: &StepSpec, units: usize, z: View, dz: View) {
-    let SparsitySpec { lambda, beta, rho, .. } = *spec.sparsity;
-    let (n, scalars, width, index) = (spec.n, spec.scalars, WIDTH, SPARSITY);
-    match spec.sparsity.penalty.as_str() {
-        "l1" if lambda > 0.0 => {
-            let partials = b.tape.real("partial penalties", SCALAR_PARTIALS);
-            b.tape.push(L1Penalty { lambda, n, width, index, z, dz, scalars, partials });
-        }
-        "kl" if beta > 0.0 => {
-            let partials = b.tape.real("mean activities", 2 * units);
-            b.tape.push(KlPenalty { beta, rho, n, units, width, index, z, dz, scalars, partials });
-        }
-        _ => {}
+/// The penalty on the code, if it weighs anything.
+fn penalty(sparsity: &SparsitySpec) -> Option<PenaltyKind> {
+    let SparsitySpec { lambda, beta, rho, .. } = *sparsity;
+    match sparsity.penalty.as_str() {
+        "l1" if lambda > 0.0 => Some(PenaltyKind::L1 { lambda }),
+        "kl" if beta > 0.0 => Some(PenaltyKind::Kl { beta, rho }),
+        _ => None,
     }
 }
 

@@ -7,9 +7,9 @@ use super::prepare::{Prepared, Step, Unpack, batch_of, step_of};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::{
-    Adam, Augment, Call, ClipGrads, CountNonzero, CrossEntropy, DropoutMask, FiringUpdate, GatherBatch, IdleUpdate, KlPenalty,
-    L1Penalty, Loss, LossKind, MaskApply, MaxNorm, MaxUnpool2dBwd, MaxUnpool2dFwd, Revive, SCALAR_PARTIALS, Sgd, StepParams,
-    SumSquares, View, WINDOW,
+    Activation, ActivationFwd, Adam, Augment, Call, ClipGrads, CountNonzero, CrossEntropy, DropoutMask, FiringUpdate,
+    GatherBatch, IdleUpdate, KlPenalty, L1Penalty, Loss, LossKind, MaskApply, MaxNorm, MaxUnpool2dBwd, MaxUnpool2dFwd, Revive,
+    SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
 };
 use crate::shape::{Dims, Pool2d, to_nhwc};
 
@@ -64,8 +64,9 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Option<Result<Prepare
     let way: fn(Direct, &Case) -> Result<Prepared> = match case.op.as_str() {
         "max_unpool2d" => unpool,
         "l1_penalty" | "kl_penalty" => penalty,
+        "gated_l1_penalty" => gated_penalty,
         "dropout_apply" => dropout_apply,
-        "loss" => loss,
+        "loss" | "gated_loss" => loss,
         "clip_grad_norm" => clip,
         "optimizer" => optimizer,
         "dropout_mask" | "count_nonzero" | "firing_update" | "idle_update" | "revive" | "max_norm" | "gather_batch" => own,
@@ -113,13 +114,57 @@ fn penalty(mut d: Direct, case: &Case) -> Result<Prepared> {
     d.prepared.first.push((dz, Values::Real(vec![0.0; n * dims.len()])));
     let scalars = d.output("loss", 1, Unpack::Plain)?;
     if case.op == "l1_penalty" {
+        let lambda = case.number("lambda")?;
         let partials = d.real(SCALAR_PARTIALS)?;
-        d.push(L1Penalty { lambda: case.number("lambda")?, n, width: 1, index: 0, z, dz, scalars, partials });
+        d.push(L1Penalty {
+            lambda,
+            n,
+            width: 1,
+            index: 0,
+            activation: Activation::Identity,
+            channels: dims.c,
+            patience: 0,
+            strength: 0.0,
+            z,
+            idle: None,
+            dz,
+            scalars,
+            partials,
+        });
     } else {
         let partials = d.real(2 * dims.len())?;
         let (beta, rho) = (case.number("beta")?, case.number("rho")?);
         d.push(KlPenalty { beta, rho, n, units: dims.len(), width: 1, index: 0, z, dz, scalars, partials });
     }
+    Ok(d.prepared)
+}
+
+/// The activation among a case's attributes; identity if there is none.
+fn activation_of(case: &Case) -> Result<Activation> {
+    serde_json::from_value(case.attrs["activation"].clone())
+        .map_err(|error| Error::usage(format!("{}: activation: {error}", case.id())))
+}
+
+/// The penalty on z = f(x): its gradient, and `grad_z` where it is given, by x, pushed where `idle` is given.
+fn gated_penalty(mut d: Direct, case: &Case) -> Result<Prepared> {
+    case.know(&["lambda", "activation", "patience", "strength"])?;
+    let (n, dims) = batch_of(case, case.input("x")?)?;
+    let activation = activation_of(case)?;
+    let x = d.maps(case.input("x")?, dims)?;
+    let z = d.real(x.len)?;
+    d.push(ActivationFwd { activation, x, y: z });
+    let dz = d.output("grad_x", x.len, Unpack::Maps(dims))?;
+    let given = if case.inputs.contains_key("grad_z") { case.sized("grad_z", x.len)?.reals() } else { vec![0.0; x.len] };
+    d.prepared.first.push((dz, Values::Real(to_nhwc(&given, dims))));
+    let scalars = d.output("loss", 1, Unpack::Plain)?;
+    let (mut idle, mut patience, mut strength) = (None, 0, 0.0);
+    if case.inputs.contains_key("idle") {
+        idle = Some(d.input(case.sized("idle", dims.c)?.reals())?);
+        (patience, strength) = (case.count("patience")?, case.number("strength")?);
+    }
+    let (lambda, channels, partials) = (case.number("lambda")?, dims.c, d.real(SCALAR_PARTIALS)?);
+    let (width, index) = (1, 0);
+    d.push(L1Penalty { lambda, n, width, index, activation, channels, patience, strength, z, idle, dz, scalars, partials });
     Ok(d.prepared)
 }
 
@@ -138,10 +183,19 @@ fn dropout_apply(mut d: Direct, case: &Case) -> Result<Prepared> {
 }
 
 fn loss(mut d: Direct, case: &Case) -> Result<Prepared> {
-    case.know(&["kind", "eps", "reduction"])?;
-    let (n, dims) = batch_of(case, case.input("y")?)?;
-    let y = d.maps(case.input("y")?, dims)?;
-    let dy = d.output("grad_y", n * dims.len(), Unpack::Maps(dims))?;
+    let gated = case.op == "gated_loss";
+    case.know(if gated { &["kind", "eps", "activation"] } else { &["kind", "eps", "reduction"] })?;
+    let (input, gradient) = if gated { ("x", "grad_x") } else { ("y", "grad_y") };
+    let (n, dims) = batch_of(case, case.input(input)?)?;
+    let mut y = d.maps(case.input(input)?, dims)?;
+    let mut activation = Activation::Identity;
+    if gated {
+        // y = f(x), and the gradient is by x.
+        activation = activation_of(case)?;
+        let x = std::mem::replace(&mut y, d.real(n * dims.len())?);
+        d.push(ActivationFwd { activation, x, y });
+    }
+    let dy = d.output(gradient, n * dims.len(), Unpack::Maps(dims))?;
     let scalars = d.output("loss", 1, Unpack::Plain)?;
     let kind = match case.text("kind")? {
         "cross_entropy" => {
@@ -159,7 +213,7 @@ fn loss(mut d: Direct, case: &Case) -> Result<Prepared> {
     };
     let target = d.maps(case.sized("target", n * dims.len())?, dims)?;
     let partials = d.real(SCALAR_PARTIALS)?;
-    d.push(Loss { kind, n, width: 1, index: 0, y, target, scalars, dy, partials });
+    d.push(Loss { kind, n, width: 1, index: 0, activation, y, target, scalars, dy, partials });
     Ok(d.prepared)
 }
 

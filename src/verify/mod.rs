@@ -4,6 +4,7 @@
 mod case;
 mod compare;
 mod direct_case;
+mod gates;
 mod gradient;
 mod layer_case;
 mod prepare;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::case::{Case, Tensor, Values};
+use super::gates::gates;
 use crate::model::Graph;
 use crate::rng::Stream;
 use crate::shape::Dims;
@@ -110,6 +111,7 @@ fn rows() -> Vec<Row> {
 pub fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = rows().into_iter().map(fill).collect();
     cases.extend(losses());
+    cases.extend(gates());
     cases.extend([model("skips_and_shared", SKIPS, &[2, 3, 8, 8]), model("what_where", WHAT_WHERE, &[2, 2, 7, 9])]);
     cases.extend([model("fused_epilogues", EPILOGUES, &[2, 3, 6, 6]), model("dropped", DROPPED, &[3, 2, 4, 4])]);
     cases.extend([clip("long", 300_007, 1.0, 3.0), clip("small", 131, 1e-3, 2e-3), clip("untouched", 131, 1e-3, 1.0)]);
@@ -118,17 +120,17 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-fn normals(id: &str, len: usize) -> Vec<f64> {
+pub(super) fn normals(id: &str, len: usize) -> Vec<f64> {
     let mut stream = Stream::new(11, id);
     (0..len).map(|_| f64::from(stream.normal())).collect()
 }
 
-fn uniforms(id: &str, len: usize) -> Vec<f64> {
+pub(super) fn uniforms(id: &str, len: usize) -> Vec<f64> {
     let mut stream = Stream::new(12, id);
     (0..len).map(|_| f64::from(stream.uniform())).collect()
 }
 
-fn normal(id: &str, shape: &[usize]) -> Tensor {
+pub(super) fn normal(id: &str, shape: &[usize]) -> Tensor {
     Tensor::real(shape, normals(id, shape.iter().product()))
 }
 
@@ -319,7 +321,7 @@ fn at_inference() -> Case {
     case
 }
 
-fn model(name: &str, description: &str, x: &[usize]) -> Case {
+pub(super) fn model(name: &str, description: &str, x: &[usize]) -> Case {
     let description: Value = serde_json::from_str(description).expect("a built-in model is JSON");
     let spec: ModelSpec = serde_json::from_value(description.clone()).expect("a built-in model is a description");
     let graph = Graph::new(&spec, Dims::new(x[1], x[2], x[3])).expect("a built-in model is sound");

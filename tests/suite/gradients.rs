@@ -4,7 +4,12 @@
 use std::collections::BTreeMap;
 
 use csae::device::Device;
+use csae::model::{Graph, Purpose, Store};
+use csae::ops::{Call, StepParams};
 use csae::rng::Stream;
+use csae::shape::Dims;
+use csae::spec::{ModelSpec, OptimizerSpec, SparsitySpec};
+use csae::train::step::{self, StepSpec};
 use csae::verify::{self, Case, Tensor};
 use serde_json::json;
 
@@ -88,7 +93,9 @@ fn scalar_error(case: &Case, input: &str, factor: f64) -> f64 {
 fn scalar_cases() -> Vec<(Case, &'static str)> {
     let input = |case: &Case| match case.op.as_str() {
         "loss" => Some("y"),
-        "l1_penalty" | "kl_penalty" => Some("x"),
+        "l1_penalty" | "kl_penalty" | "gated_loss" => Some("x"),
+        // A gradient that was there before, and a push, are no part of the loss.
+        "gated_l1_penalty" if !case.inputs.contains_key("idle") => Some("x"),
         _ => None,
     };
     let all = cases().into_iter().filter_map(|case| input(&case).map(|input| (case, input)));
@@ -129,6 +136,90 @@ fn a_wrong_gradient_is_found() {
     };
     let errors = verify::check_gradient(&corner, STEP).unwrap();
     assert!(errors.iter().all(|(_, error)| *error > 0.1), "{errors:?}");
+}
+
+/// Error between the gradients that a training step computes and central differences of the losses that it reports, and its calls.
+fn step_error(layers: &serde_json::Value, sparsity: &SparsitySpec) -> (f64, Vec<Call>) {
+    let n = 3;
+    let spec: ModelSpec = serde_json::from_value(json!({"code": "code", "layers": layers})).unwrap();
+    let graph = Graph::new(&spec, Dims::new(2, 6, 5)).unwrap();
+    let mut device = Device::oracle();
+    let store = Store::new(&mut device, &graph, Purpose::train(1)).unwrap();
+    let scalars = device.alloc_real("scalars", step::WIDTH).unwrap();
+    let optimizer = OptimizerSpec { kind: "sgd".to_owned(), ..OptimizerSpec::default() };
+    let mut recorded = step::record(&mut device, &StepSpec::plain(&graph, &store, n, sparsity, &optimizer, scalars)).unwrap();
+    let calls = recorded.passes.remove(0);
+    let mut draw = Stream::new(3, &layers.to_string());
+    let mut normals = |len: usize, scale: f64| -> Vec<f64> { (0..len).map(|_| scale * f64::from(draw.normal())).collect() };
+    device.write_f64(recorded.x, &normals(recorded.x.len, 1.0));
+    for i in 0..graph.params.len() {
+        device.write_f64(store.weight(i), &normals(store.weight(i).len, 0.4));
+    }
+    let program = device.compile(calls.clone()).unwrap();
+    // A rate of 0: the weights stay.
+    let mut run = |device: &mut Device| {
+        device.run(&program, &StepParams::default()).unwrap();
+        let scalars = device.read_f64(scalars).unwrap();
+        scalars[step::RECONSTRUCTION] + scalars[step::SPARSITY]
+    };
+    run(&mut device);
+    let (mut analytic, mut differences) = (Vec::new(), Vec::new());
+    for i in 0..graph.params.len() {
+        let gradient = device.read_f64(store.grad(i)).unwrap();
+        let weights = device.read_f64(store.weight(i)).unwrap();
+        for at in (0..weights.len()).step_by(weights.len().div_ceil(7)) {
+            let mut moved = |delta: f64| {
+                let mut moved = weights.clone();
+                moved[at] += delta;
+                device.write_f64(store.weight(i), &moved);
+                run(&mut device)
+            };
+            differences.push((moved(STEP) - moved(-STEP)) / (2.0 * STEP));
+            analytic.push(gradient[at]);
+        }
+        device.write_f64(store.weight(i), &weights);
+    }
+    (relative(&analytic, &differences), calls)
+}
+
+#[test]
+fn a_training_step_has_the_gradient_of_its_losses() {
+    let sparsity = |penalty: &str| SparsitySpec {
+        penalty: penalty.to_owned(),
+        lambda: 0.7,
+        beta: 0.5,
+        rho: 0.2,
+        revive_strength: 0.0,
+        ..SparsitySpec::default()
+    };
+    let chain = |code: &str, output: &str| {
+        json!([
+            {"name": "conv", "op": "conv2d", "filters": 4, "kernel": 3, "padding": 1, "activation": code},
+            {"name": "pool", "op": "max_pool2d", "kernel": 2},
+            {"name": "code", "op": "linear", "units": 7, "activation": code},
+            {"name": "expand", "op": "linear", "shape": [3, 5, 4], "activation": "elu"},
+            {"name": "out", "op": "conv_transpose2d", "filters": 2, "kernel": 2, "activation": output}])
+    };
+    // The code read twice, and an activation that is no epilogue behind it.
+    let skips = json!([
+        {"name": "code", "op": "conv2d", "filters": 3, "kernel": 1, "activation": "tanh"},
+        {"name": "a", "op": "conv2d", "filters": 2, "kernel": 1, "activation": "gelu"},
+        {"name": "b", "op": "conv2d", "filters": 2, "kernel": 1, "from": "code", "activation": "sigmoid"},
+        {"name": "out", "op": "add", "from": ["a", "b"]}]);
+    let own_pass = |calls: &[Call]| calls.iter().filter(|call| matches!(call, Call::ActivationBwdOutput(_))).count();
+    for (layers, penalty, passes) in [
+        (chain("softplus", "sigmoid"), "l1", 0),
+        (chain("tanh", "softplus"), "l1", 0),
+        (chain("sigmoid", "tanh"), "none", 0),
+        (chain("sigmoid", "identity"), "kl", 1),
+        // `add` writes the gradient of `b`, which it has no gate for.
+        (skips.clone(), "l1", 1),
+        (skips, "none", 2),
+    ] {
+        let (error, calls) = step_error(&layers, &sparsity(penalty));
+        assert!(error <= TOLERANCE, "{penalty} on {layers}: off by {error:.2e}");
+        assert_eq!(own_pass(&calls), passes, "{penalty} on {layers}");
+    }
 }
 
 /// ⟨conv(x), y⟩ = ⟨x, convᵀ(y)⟩, which ties the two operations together without differences.

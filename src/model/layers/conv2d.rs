@@ -62,7 +62,7 @@ impl Layer for Conv2dSpec {
         let size = self.size(b.n, b.input_dims(node, 0)).expect("inferred before");
         let (w, bias) = weights(b, node);
         let (x, y) = (b.input_value(node, 0), b.output(node));
-        b.tape.push(Conv2dFwd { size, activation: epilogue(self.activation), x, w, b: bias, y });
+        b.tape.push(Conv2dFwd { size, activation: epilogue(self.activation), x, w, b: bias, gate: None, y });
         if self.activation.from_output() { y } else { separate_activation(b, node, self.activation, y) }
     }
 
@@ -77,7 +77,8 @@ impl Layer for Conv2dSpec {
         if b.needs_input(node, 0) {
             let dx = b.input_grad(node, 0);
             let (w, _) = weights(b, node);
-            b.tape.push(Conv2dBwdInput { size, activation: Activation::Identity, y: dy, w, b: None, x: dx });
+            let (activation, gate) = b.gate(node, 0);
+            b.tape.push(Conv2dBwdInput { size, activation, y: dy, w, b: None, gate, x: dx });
             b.give(b.input_node(node, 0), dx);
         }
     }
@@ -120,7 +121,7 @@ impl Layer for ConvTranspose2dSpec {
         let size = self.size(b.n, b.input_dims(node, 0)).expect("inferred before");
         let (w, bias) = weights(b, node);
         let (x, y) = (b.input_value(node, 0), b.output(node));
-        b.tape.push(Conv2dBwdInput { size, activation: epilogue(self.activation), y: x, w, b: bias, x: y });
+        b.tape.push(Conv2dBwdInput { size, activation: epilogue(self.activation), y: x, w, b: bias, gate: None, x: y });
         if self.activation.from_output() { y } else { separate_activation(b, node, self.activation, y) }
     }
 
@@ -136,7 +137,8 @@ impl Layer for ConvTranspose2dSpec {
         if b.needs_input(node, 0) {
             let dx = b.input_grad(node, 0);
             let (w, _) = weights(b, node);
-            b.tape.push(Conv2dFwd { size, activation: Activation::Identity, x: dy, w, b: None, y: dx });
+            let (activation, gate) = b.gate(node, 0);
+            b.tape.push(Conv2dFwd { size, activation, x: dy, w, b: None, gate, y: dx });
             b.give(b.input_node(node, 0), dx);
         }
     }

@@ -4,7 +4,7 @@ use super::conv2d::{epilogue, rectified, separate_activation, weight_grad, weigh
 use super::{Builder, Graph, Layer, Node, View, check_norm, input_dims};
 use crate::error::{Error, Result};
 use crate::model::params::{Packing, Start};
-use crate::ops::{Activation, Conv2dBwdInput, Conv2dFwd, MaxNorm};
+use crate::ops::{Conv2dBwdInput, Conv2dFwd, MaxNorm};
 use crate::shape::{Conv2d, Dims};
 use crate::spec::LinearSpec;
 
@@ -45,7 +45,7 @@ impl Layer for LinearSpec {
         let size = size(b, node);
         let (w, bias) = weights(b, node);
         let (x, y) = (b.input_value(node, 0), b.output(node));
-        b.tape.push(Conv2dFwd { size, activation: epilogue(self.activation), x, w, b: bias, y });
+        b.tape.push(Conv2dFwd { size, activation: epilogue(self.activation), x, w, b: bias, gate: None, y });
         if self.activation.from_output() { y } else { separate_activation(b, node, self.activation, y) }
     }
 
@@ -60,7 +60,8 @@ impl Layer for LinearSpec {
         if b.needs_input(node, 0) {
             let dx = b.input_grad(node, 0);
             let (w, _) = weights(b, node);
-            b.tape.push(Conv2dBwdInput { size, activation: Activation::Identity, y: dy, w, b: None, x: dx });
+            let (activation, gate) = b.gate(node, 0);
+            b.tape.push(Conv2dBwdInput { size, activation, y: dy, w, b: None, gate, x: dx });
             b.give(b.input_node(node, 0), dx);
         }
     }

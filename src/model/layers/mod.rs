@@ -11,7 +11,7 @@ use super::builder::Builder;
 use super::graph::{Graph, Node};
 use super::params::Param;
 use crate::error::{Error, Result};
-use crate::ops::{MaxNorm, View};
+use crate::ops::{Activation, MaxNorm, View};
 use crate::shape::Dims;
 use crate::spec::{ActivationSpec, LayerOp, LayerSpec};
 
@@ -130,6 +130,17 @@ pub(super) fn forward(b: &mut Builder, node: usize) -> View {
 pub(super) fn backward(b: &mut Builder, node: usize, dy: View) {
     let op = b.node(node).op.as_ref().expect("only the input has no operation");
     with_layer!(op, l => l.backward(b, node, dy));
+}
+
+/// The activation in a node's epilogue, but for identity.
+pub(super) fn epilogue_of(node: &Node) -> Option<Activation> {
+    let activation = match node.op.as_ref()? {
+        LayerOp::Conv2d(spec) => spec.activation,
+        LayerOp::ConvTranspose2d(spec) => spec.activation,
+        LayerOp::Linear(spec) => spec.activation,
+        _ => return None,
+    };
+    Some(conv2d::epilogue(activation)).filter(|activation| *activation != Activation::Identity)
 }
 
 /// The constraint on a node's weight.

@@ -39,7 +39,10 @@ impl Layer for MaxPool {
         if b.needs_input(node, 0) {
             let size = size_of(&self.0, b.n, b.input_dims(node, 0));
             let dx = b.input_grad(node, 0);
-            b.tape.push(MaxPool2dBwd { size, dy, switches: b.saved(node, 0), dx });
+            // What is pooled is the activation's output where the switch points, so its own output serves, which is smaller.
+            let (activation, pooled) = b.gate(node, 0);
+            let gate = pooled.map(|_| b.value(node));
+            b.tape.push(MaxPool2dBwd { size, activation, dy, switches: b.saved(node, 0), gate, dx });
             b.give(b.input_node(node, 0), dx);
         }
     }

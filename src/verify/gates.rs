@@ -1,0 +1,104 @@
+//! Built-in cases of gates: operations that multiply a gradient by the slope of the activation below as they write it.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::case::{Case, Tensor};
+use super::table::{model, normal, uniforms};
+
+/// Every activation whose slope follows from its output, by name, with its constant, and a loss that takes its outputs.
+fn activations() -> [(&'static str, Value, &'static str); 6] {
+    [
+        ("relu", json!("relu"), "mse"),
+        ("leaky_relu", json!({"kind": "leaky_relu", "slope": 0.2}), "l1"),
+        ("elu", json!({"kind": "elu", "alpha": 1.5}), "charbonnier"),
+        ("softplus", json!("softplus"), "sum_squares"),
+        ("sigmoid", json!("sigmoid"), "bce"),
+        ("tanh", json!("tanh"), "mse"),
+    ]
+}
+
+/// All of them.
+pub(super) fn gates() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (name, activation, kind) in activations() {
+        cases.push(odd(name, &activation));
+        cases.push(loss(name, &activation, kind, &[3, 2, 5, 7]));
+        cases.push(penalty(name, &activation, &[3, 5, 4, 7], None));
+        cases.push(penalty(&format!("{name}_revived"), &activation, &[3, 5, 4, 7], Some(2)));
+    }
+    let relu = json!("relu");
+    cases.extend([
+        vectors("relu", &relu),
+        vectors("tanh", &json!("tanh")),
+        summed(),
+        loss("long", &relu, "mse", &[2, 3, 301, 299]),
+    ]);
+    // Units in whole vec4s, and sums over several blocks.
+    cases.extend([penalty("units", &relu, &[6, 68], Some(1)), penalty("long", &relu, &[2, 300_007], Some(1))]);
+    cases
+}
+
+/// Every operation with a gate, channels that no vec4 holds: the gradients of `a`, `b`, `d` and `e` are written before their activations, by
+/// a convolution, a pooling, a transposed convolution and a fully connected layer.
+fn odd(name: &str, activation: &Value) -> Case {
+    let description = json!({"code": "e", "layers": [
+        {"name": "a", "op": "conv2d", "filters": 5, "kernel": 3, "padding": 1, "activation": activation},
+        {"name": "b", "op": "conv2d", "filters": 6, "kernel": [2, 3], "stride": [2, 1], "activation": activation},
+        {"name": "c", "op": "max_pool2d", "kernel": [3, 2], "stride": [2, 1], "padding": [1, 1]},
+        {"name": "d", "op": "conv_transpose2d", "filters": 7, "kernel": 3, "stride": [1, 2], "activation": activation},
+        {"name": "e", "op": "conv_transpose2d", "filters": 3, "kernel": 2, "activation": activation},
+        {"name": "f", "op": "linear", "units": 13}]});
+    model(&format!("gates_{name}"), &description.to_string(), &[2, 3, 8, 7])
+}
+
+/// As [`odd`] with channels in whole vec4s, groups, and one channel a group.
+fn vectors(name: &str, activation: &Value) -> Case {
+    let description = json!({"code": "e", "layers": [
+        {"name": "a", "op": "conv2d", "filters": 8, "kernel": 3, "padding": 1, "activation": activation},
+        {"name": "b", "op": "max_pool2d", "kernel": 2},
+        {"name": "c", "op": "conv2d", "filters": 36, "kernel": 2, "activation": activation},
+        {"name": "d", "op": "conv2d", "filters": 36, "kernel": 3, "padding": 1, "groups": 36, "activation": activation},
+        {"name": "e", "op": "conv2d", "filters": 12, "kernel": 1, "groups": 3, "activation": activation},
+        {"name": "f", "op": "conv_transpose2d", "filters": 4, "kernel": 2, "stride": 2, "activation": activation},
+        {"name": "g", "op": "conv_transpose2d", "filters": 4, "kernel": 3}]});
+    model(&format!("gates_vectors_{name}"), &description.to_string(), &[3, 2, 10, 12])
+}
+
+/// Where no gate may be: a layer that two read, one that two read by way of one layer, one whose gradient is given and read.
+fn summed() -> Case {
+    let description = json!({"code": "b", "layers": [
+        {"name": "a", "op": "conv2d", "filters": 4, "kernel": 1, "activation": "tanh"},
+        {"name": "b", "op": "conv2d", "filters": 4, "kernel": 3, "padding": 1, "activation": "sigmoid"},
+        {"name": "c", "op": "conv2d", "filters": 4, "kernel": 1, "from": "a", "activation": "softplus"},
+        {"name": "twice", "op": "add", "from": ["c", "c"]},
+        {"name": "sum", "op": "add", "from": ["b", "twice"]},
+        {"name": "pool", "op": "avg_pool2d", "kernel": 2, "from": "sum"},
+        {"name": "d", "op": "conv2d", "filters": 3, "kernel": 1, "activation": "elu"},
+        {"name": "mean", "op": "avg_pool2d", "kernel": 2},
+        {"name": "out", "op": "linear", "units": 5, "activation": "tanh"}]});
+    model("gates_not_taken", &description.to_string(), &[2, 3, 8, 4])
+}
+
+/// A loss of y = f(x) with its gradient by x.
+fn loss(name: &str, activation: &Value, kind: &str, shape: &[usize]) -> Case {
+    let target = Tensor::real(shape, uniforms(&format!("gated {name} target"), shape.iter().product()));
+    let inputs = BTreeMap::from([("x".to_owned(), normal(&format!("gated {name} x"), shape)), ("target".to_owned(), target)]);
+    let attrs = json!({"kind": kind, "eps": 1e-3, "activation": activation});
+    Case { op: "gated_loss".to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new() }
+}
+
+/// A penalty on z = f(x) with its gradient by x; with a patience also what was there before, and the push of dead units.
+fn penalty(name: &str, activation: &Value, shape: &[usize], patience: Option<usize>) -> Case {
+    let mut inputs = BTreeMap::from([("x".to_owned(), normal(&format!("gated penalty {name} x"), shape))]);
+    let mut attrs = json!({"lambda": 0.25, "activation": activation});
+    if let Some(patience) = patience {
+        inputs.insert("grad_z".to_owned(), normal(&format!("gated penalty {name} grad_z"), shape));
+        let idle = (0..shape[1]).map(|i| (i % 3) as f64).collect();
+        inputs.insert("idle".to_owned(), Tensor::real(&shape[1..2], idle));
+        attrs["patience"] = json!(patience);
+        attrs["strength"] = json!(0.5);
+    }
+    Case { op: "gated_l1_penalty".to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new() }
+}
