@@ -43,6 +43,13 @@ impl Stream {
         Self { seed, stream, counter: 0 }
     }
 
+    /// The stream without its next `words` words.
+    #[must_use]
+    pub fn skip(mut self, words: u64) -> Self {
+        self.counter += words;
+        self
+    }
+
     /// The next 32 bits.
     pub fn word(&mut self) -> u32 {
         let counter = self.counter;
@@ -92,6 +99,13 @@ mod tests {
         assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.02, "{mean} {variance}");
         let uniform = (0..n).map(|_| f64::from(stream.uniform())).sum::<f64>() / f64::from(n);
         assert!((uniform - 0.5).abs() < 0.01, "{uniform}");
+    }
+
+    #[test]
+    fn a_stream_may_begin_anywhere() {
+        let mut stream = Stream::new(5, "a");
+        let words: Vec<u32> = (0..9).map(|_| stream.word()).collect();
+        assert_eq!(Stream::new(5, "a").skip(4).skip(3).word(), words[7]);
     }
 
     #[test]

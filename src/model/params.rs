@@ -1,8 +1,16 @@
 //! Parameters: their natural shape (PyTorch's, at every interface) and how they lie in memory.
 
+use rayon::prelude::*;
+
 use crate::rng::Stream;
 use crate::shape::Dims;
 use crate::spec::Init;
+
+/// Values that one task draws.
+const BLOCK: usize = 16_384;
+
+/// Elements of a cache line.
+const LINE: usize = 16;
 
 /// How a parameter's natural order maps to memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,14 +84,23 @@ impl Param {
 
     /// First values in natural order: the same for the same seed and name, whatever else the model holds.
     pub fn initial(&self, seed: u64) -> Vec<f32> {
-        let mut stream = Stream::new(seed, &self.name);
-        (0..self.len())
-            .map(|_| match self.start {
-                Start::Constant(value) => value as f32,
-                Start::Normal(deviation) => (f64::from(stream.normal()) * deviation) as f32,
-                Start::Uniform(bound) => ((f64::from(stream.uniform()) * 2.0 - 1.0) * bound) as f32,
-            })
-            .collect()
+        let mut values = vec![0.0; self.len()];
+        // the stream counts, so that blocks can be drawn side by side
+        values.par_chunks_mut(BLOCK).enumerate().for_each(|(i, values)| {
+            let stream = |words: usize| Stream::new(seed, &self.name).skip((i * BLOCK * words) as u64);
+            match self.start {
+                Start::Constant(value) => values.fill(value as f32),
+                Start::Normal(deviation) => {
+                    let mut stream = stream(2);
+                    values.fill_with(|| (f64::from(stream.normal()) * deviation) as f32);
+                }
+                Start::Uniform(bound) => {
+                    let mut stream = stream(1);
+                    values.fill_with(|| ((f64::from(stream.uniform()) * 2.0 - 1.0) * bound) as f32);
+                }
+            }
+        });
+        values
     }
 
     /// From natural order to memory order.
@@ -106,10 +123,13 @@ impl Param {
             Packing::Flat => (0..self.len()).for_each(|i| f(i, i)),
             Packing::Maps(dims) => chw(dims).enumerate().for_each(|(natural, memory)| f(natural, memory)),
             Packing::Linear { input, output } => {
-                let inputs: Vec<usize> = chw(input).collect();
-                for (o, o_memory) in chw(output).enumerate() {
-                    for (i, i_memory) in inputs.iter().enumerate() {
-                        f(o * input.len() + i, i_memory * output.len() + o_memory);
+                // A cache line of memory at a time: a large matrix is transposed here.
+                let natural = |memory: usize| memory % output.c * output.area() + memory / output.c;
+                for start in (0..output.len()).step_by(LINE) {
+                    for (i, i_memory) in chw(input).enumerate() {
+                        for o_memory in start..output.len().min(start + LINE) {
+                            f(natural(o_memory) * input.len() + i, i_memory * output.len() + o_memory);
+                        }
                     }
                 }
             }
@@ -168,6 +188,10 @@ mod tests {
         let p = param(&[100], Packing::Flat);
         assert_eq!(p.initial(3), p.initial(3));
         assert_ne!(p.initial(3), p.initial(4));
+        // blocks are drawn as one stream would
+        let long = param(&[2 * BLOCK + 3], Packing::Flat);
+        let mut stream = Stream::new(3, "p");
+        assert!(long.initial(3).iter().all(|&value| value == stream.normal()));
         assert_ne!(p.initial(3), Param { name: "q".to_owned(), ..p.clone() }.initial(3));
     }
 }

@@ -1,5 +1,6 @@
 //! Twins of `ops/conv2d.rs`. A convolution is one of
 //! - a plain matrix product (1×1 kernels, fully connected layers);
+//! - sums straight from the map, where it has few channels (`few.rs`);
 //! - im2col and a product: y (pixels, K) = columns (pixels, R·S·C) · w, block by block of pixels;
 //! - a product and col2im: columns (pixels, R·S·C) = y (pixels, K) · wᵀ, added up in the map of each sample.
 //!
@@ -11,7 +12,7 @@ use rayon::prelude::*;
 use super::gemm::{Matrix, gemm};
 use super::im2col::{Columns, col2im_row, im2col};
 use super::parallel::CHUNK;
-use super::{Memory, Real, Reference, activation, depthwise};
+use super::{Memory, Real, Reference, activation, depthwise, few};
 use crate::ops::{Activation, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, View};
 use crate::shape::Conv2d;
 
@@ -105,6 +106,8 @@ fn forward<T: Real>(size: &Conv2d, x: &[T], w: &[T], y: &mut [T], epilogue: Epil
         product(size.y.c, x, size.x.c, Matrix::rows(w, size.y.c), y, epilogue);
     } else if depthwise::takes(size) {
         depthwise::forward(size, x, w, y, |at, block| epilogue.apply(at, block));
+    } else if few::takes(size) {
+        few::forward(size, x, w, y, |at, block| epilogue.apply(at, block));
     } else if let Some(turned) = turned(size).filter(|_| adding_is_cheaper(taps, size.x.c / size.groups, size.y.c / size.groups))
     {
         T::scratch(w.len(), |other| {
@@ -138,6 +141,10 @@ fn backward_input<T: Real>(size: &Conv2d, y: &[T], w: &[T], x: &mut [T], epilogu
 fn product<T: Real>(n: usize, a: &[T], k: usize, b: Matrix<'_, T>, y: &mut [T], epilogue: Epilogue<'_, T>) {
     /// A multiple of every vector register's block.
     const WIDTH: usize = 96;
+    /// Rows of b that are copied side by side, within a second-level cache.
+    const DEPTH: usize = 512;
+    /// So few rows the crate multiplies without packing b, whose rows may lie pages apart; a handful reads b but once or twice.
+    const UNPACKED: std::ops::RangeInclusive<usize> = 5..=64;
     let rows = a.len() / k;
     if rows >= 512 || n < 2 * WIDTH {
         let block = (rows / 8).next_multiple_of(16).clamp(32, 1024);
@@ -152,8 +159,20 @@ fn product<T: Real>(n: usize, a: &[T], k: usize, b: Matrix<'_, T>, y: &mut [T], 
         let by_column = b.row == 1;
         parts.par_chunks_mut(rows * WIDTH).enumerate().for_each(|(i, part)| {
             let width = part.len() / rows;
-            let strides = if by_column { [1, rows] } else { [width, 1] };
-            gemm([rows, width, k], part, strides, Matrix::rows(a, k), b.from(i * WIDTH * b.col), false);
+            let (a, b) = (Matrix::rows(a, k), b.from(i * WIDTH * b.col));
+            if by_column || !UNPACKED.contains(&rows) {
+                gemm([rows, width, k], part, if by_column { [1, rows] } else { [width, 1] }, a, b, false);
+                return;
+            }
+            T::scratch(DEPTH.min(k) * width, |copy| {
+                for start in (0..k).step_by(DEPTH) {
+                    let depth = DEPTH.min(k - start);
+                    for (to, from) in copy.chunks_exact_mut(width).zip(b.data[start * b.row..].chunks(b.row)).take(depth) {
+                        to.copy_from_slice(&from[..width]);
+                    }
+                    gemm([rows, width, depth], part, [width, 1], a.from(start), Matrix::rows(&*copy, width), start > 0);
+                }
+            });
         });
         let parts = &*parts;
         y.par_chunks_mut(TILE * n).enumerate().for_each(|(i, y)| {
@@ -265,6 +284,9 @@ fn backward_weight<T: Real>(size: &Conv2d, x: &[T], dy: &[T], dw: &mut [T]) {
             gemm([dw.len() / k, k, size.n], dw, [k, 1], x, Matrix::rows(dy, k), false);
         });
         return;
+    }
+    if few::takes(size) {
+        return few::backward_weight(size, x, dy, dw);
     }
     if let Some(turned) = turned(size).filter(|_| k < size.x.c && !is_product(size) && !depthwise::takes(size)) {
         // the same sums with the columns of the narrower side

@@ -35,6 +35,10 @@ fn cases() -> Vec<Conv2d> {
         forward(2, Dims::new(2, 6, 6), 40, taps([3, 3], one, one, one), 1),
         forward(2, Dims::new(20, 6, 6), 24, taps([3, 3], one, one, one), 1),
         forward(2, Dims::new(40, 6, 6), 4, taps([3, 3], one, one, one), 2),
+        // few channels, many filters: a part of a block, taps in fours and threes, padding beyond the map
+        forward(3, Dims::new(4, 7, 9), 33, taps([3, 2], [1, 2], [4, 5], [2, 1]), 1),
+        forward(20, Dims::new(1, 9, 11), 16, taps([3, 3], one, one, one), 1),
+        forward(2, Dims::new(2, 5, 1), 48, taps([2, 2], one, [0, 7], [1, 3]), 1),
         // many samples, several blocks and slices, bands of one sample
         forward(37, Dims::new(3, 10, 9), 17, taps([3, 3], [2, 2], one, one), 1),
         forward(17, Dims::new(18, 14, 14), 20, taps([3, 3], one, one, one), 1),
@@ -51,6 +55,7 @@ fn cases() -> Vec<Conv2d> {
         Conv2d::linear(6, 50, 13),
         Conv2d::linear(7, 300, 211),
         Conv2d::linear(7, 211, 300),
+        Conv2d::linear(7, 1100, 211),
         Conv2d::linear(600, 20, 200),
     ]
 }

@@ -9,6 +9,7 @@ mod data;
 mod depthwise;
 mod elementwise;
 mod erf;
+mod few;
 mod gemm;
 mod im2col;
 mod loss;

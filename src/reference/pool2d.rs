@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use pulp::Arch;
 use rayon::prelude::*;
 
 use super::parallel::units;
@@ -11,6 +12,7 @@ use crate::ops::{AvgPool2dBwd, AvgPool2dFwd, L2Pool2dBwd, L2Pool2dFwd, MaxPool2d
 use crate::shape::Pool2d;
 
 /// The part of a window that lies inside the map, on both axes.
+#[inline(always)]
 fn window(size: &Pool2d, p: usize, q: usize) -> [Range<usize>; 2] {
     let range = |axis: usize, p: usize, limit: usize| {
         let start = p * size.stride[axis];
@@ -71,33 +73,69 @@ fn pixels(size: &Pool2d, p: usize, q: usize) -> impl Iterator<Item = usize> + us
     h.flat_map(move |h| w.clone().map(move |w| (h * width + w) * c))
 }
 
+/// Channels whose maxima are held in registers.
+const LANES: usize = 16;
+
+/// The maxima of one window over the channels of `y`, and where they lie. `x` is the sample's map from the first of these channels on. Ties
+/// keep the first, a NaN stays.
+#[inline(always)]
+fn max_window<T: Real>(size: &Pool2d, x: &[T], [h, w]: &[Range<usize>; 2], y: &mut [T], switches: &mut [u32]) {
+    let (c, width) = (size.x.c, size.x.w);
+    let first = h.start * width + w.start;
+    // whole arrays, so that they stay in registers from pixel to pixel
+    let mut max = [T::ZERO; LANES];
+    let mut at = [first as u32; LANES];
+    let count = y.len();
+    max[..count].copy_from_slice(&x[first * c..first * c + count]);
+    for h in h.clone() {
+        for position in h * width + w.start..h * width + w.end {
+            let x = &x[position * c..];
+            let mut better = |lane: usize, x: T| {
+                let better = ((x > max[lane]) | x.is_nan()) & !max[lane].is_nan();
+                max[lane] = if better { x } else { max[lane] };
+                at[lane] = if better { position as u32 } else { at[lane] };
+            };
+            if count == LANES {
+                for (lane, &x) in x[..LANES].iter().enumerate() {
+                    better(lane, x);
+                }
+            } else {
+                for (lane, &x) in x[..count].iter().enumerate() {
+                    better(lane, x);
+                }
+            }
+        }
+    }
+    y.copy_from_slice(&max[..count]);
+    switches.copy_from_slice(&at[..count]);
+}
+
+/// A block of pixels of y from the `first` on, counted over n, p and q.
+#[inline(always)]
+fn max_block<T: Real>(size: &Pool2d, x: &[T], first: usize, y: &mut [T], switches: &mut [u32]) {
+    let c = size.y.c;
+    for (i, (y, switches)) in y.chunks_exact_mut(c).zip(switches.chunks_exact_mut(c)).enumerate() {
+        let (row, q) = ((first + i) / size.y.w, (first + i) % size.y.w);
+        let x = &x[row / size.y.h * size.x.len()..][..size.x.len()];
+        let window = window(size, row % size.y.h, q);
+        for (j, (y, switches)) in y.chunks_mut(LANES).zip(switches.chunks_mut(LANES)).enumerate() {
+            max_window(size, &x[j * LANES..], &window, y, switches);
+        }
+    }
+}
+
 impl Reference for MaxPool2dFwd {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let (mut y, mut switches) = (memory.take(self.y), memory.take_words(self.switches));
         let (x, size) = (memory.real(self.x), &self.size);
-        let (c, row) = (size.y.c, size.y.w * size.y.c);
+        let row = size.y.w * size.y.c;
         let rows = units(row);
         let blocks = y.par_chunks_mut(rows * row).zip(switches.par_chunks_mut(rows * row)).enumerate();
         blocks.for_each(|(block, (y, switches))| {
-            for (i, (y, switches)) in y.chunks_exact_mut(c).zip(switches.chunks_exact_mut(c)).enumerate() {
-                let (i, q) = (block * rows + i / size.y.w, i % size.y.w);
-                let x = &x[i / size.y.h * size.x.len()..][..size.x.len()];
-                let mut first = true;
-                for at in pixels(size, i % size.y.h, q) {
-                    let (x, position) = (&x[at..at + c], (at / c) as u32);
-                    if first {
-                        y.copy_from_slice(x);
-                        switches.fill(position);
-                        first = false;
-                        continue;
-                    }
-                    for ((y, switch), &x) in y.iter_mut().zip(switches.iter_mut()).zip(x) {
-                        let better = ((x > *y) | x.is_nan()) & !y.is_nan();
-                        *y = if better { x } else { *y };
-                        *switch = if better { position } else { *switch };
-                    }
-                }
-            }
+            Arch::new().dispatch(
+                #[inline(always)]
+                || max_block(size, x, block * rows * size.y.w, y, switches),
+            );
         });
         memory.put(y);
         memory.put_words(switches);
