@@ -103,15 +103,14 @@ impl Device {
         }
     }
 
-    /// What the same bytes can be expected of: the CPU path, or an adapter with its driver.
+    /// What the same bytes can be expected of: the CPU path, or an adapter with its driver and the user's table of kernels.
     pub fn identity(&self) -> String {
         match &self.kind {
             Kind::Cpu(_) => "cpu".to_owned(),
             Kind::Oracle(_) => "cpu in f64".to_owned(),
             Kind::Gpu(gpu) => {
-                let info = &gpu.adapter().info;
-                let text = format!("{}, {} {}", gpu.adapter().label(), info.driver, info.driver_info);
-                text.trim_end_matches([' ', ',']).to_owned()
+                let table = gpu.tuned.as_ref().map(|tuned| format!(", tuned {:08x}", tuned.hash()));
+                gpu.adapter().identity() + &table.unwrap_or_default()
             }
         }
     }

@@ -17,6 +17,7 @@
 //!  tasks    what users do with a model: evaluate, inspect, reconstruct; pictures and charts
 //!  verify   the case table against the oracle, stored cases with another program's answers, central differences
 //!  bench    training steps and kernels, timed; a step's time by kernel beside the floor of its work; how cost grows; then and now
+//!  cache    where measurements of this machine's adapters are kept between runs
 //!  data     folders, lists, IDX, CIFAR and npy files, bundled sets → bytes and a table, or a catalogue to stream from; patches
 //! ```
 //!
@@ -34,6 +35,7 @@
 //! that is forgotten.
 
 pub mod bench;
+pub mod cache;
 pub mod data;
 pub mod device;
 pub mod error;

@@ -8,6 +8,7 @@ mod peak;
 mod profile;
 mod singles;
 mod trace;
+pub mod tune;
 mod workloads;
 
 pub use kernels::{KernelBench, KernelResult, Told, kernels, run_kernels};

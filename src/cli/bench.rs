@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use clap::Args;
 use csae::bench::compare::{self, Earlier};
 use csae::bench::grow::{self, GrowResult};
-use csae::bench::{self, KernelBench, KernelResult, Peak, Told, Trace, WORKLOADS, Workload};
+use csae::bench::{self, KernelBench, KernelResult, Peak, Told, Trace, WORKLOADS, Workload, tune};
+use csae::cache;
 use csae::device::Device;
 use csae::error::{Error, Result};
 use csae::files;
+use csae::gpu::Tuned;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -23,7 +25,7 @@ use super::{Common, refuse_existing};
 /// matrix product and of the fastest copy measured in the same run.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  csae bench --device cpu --workload w1,w2\n  csae bench --device gpu --batch 128,1024 --json\n  csae bench --filter conv2d_fwd/w2\n  csae bench --profile --workload w2 --trace w2.json\n  csae bench --workload w1 --json > then.json; csae bench --workload w1 --compare then.json\n  csae bench --grow --seconds 0.3 -o growth/"
+    after_help = "Examples:\n  csae bench --device cpu --workload w1,w2\n  csae bench --device gpu --batch 128,1024 --json\n  csae bench --filter conv2d_fwd/w2\n  csae bench --profile --workload w2 --trace w2.json\n  csae bench --workload w1 --json > then.json; csae bench --workload w1 --compare then.json\n  csae bench --grow --seconds 0.3 -o growth/\n  csae bench --tune --device gpu"
 )]
 pub struct BenchArgs {
     /// Training steps to time, and no kernels: w1, w2, w3, comma-separated
@@ -53,6 +55,10 @@ pub struct BenchArgs {
     /// With --grow: a folder for the figures (growth.jsonl) and a picture of them (growth.png)
     #[arg(short, long, value_name = "DIR", requires = "grow")]
     out: Option<PathBuf>,
+    /// Time every kind of kernel for the matrix products of the workloads, and keep a table of the fastest: the other commands choose by it from
+    /// then on. Where it lies is said at the end; delete it to forget it
+    #[arg(long, conflicts_with_all = ["profile", "grow", "compare", "filter"])]
+    tune: bool,
     /// Write over existing files of --trace and --out
     #[arg(long)]
     force: bool,
@@ -120,7 +126,9 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
     }
     let earlier = args.compare.as_deref().map(Earlier::read).transpose()?;
     let jobs = args.workloads()?;
-    let mut device = if args.grow {
+    let mut device = if args.tune {
+        tune(&args, &jobs)?
+    } else if args.grow {
         grow(&args)?
     } else if args.profile {
         profile(&args, &jobs)?
@@ -193,6 +201,33 @@ fn time_kernels(args: &BenchArgs, device: &mut Device, kernels: &[KernelBench]) 
         }
         Ok(())
     })
+}
+
+/// Measures, and writes the user's table of kernels.
+fn tune(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Device> {
+    let mut device = args.common.open_untuned()?;
+    let Some(gpu) = device.as_gpu() else {
+        let hint = "name an adapter by --device (`csae devices` lists them)";
+        return Err(Error::usage(format!("--tune: the CPU path has one kind of kernel; {hint}")).into());
+    };
+    let identity = gpu.adapter().identity();
+    let Some(path) = Tuned::path(&identity) else {
+        let variable = cache::VARIABLE;
+        return Err(Error::usage(format!("--tune: no folder to keep the table in; set {variable} to one")).into());
+    };
+    let width = tune::width(jobs)?;
+    args.show(&[tune::heading(width)]);
+    let seconds = args.seconds * f64::from(args.windows) / 12.0;
+    let table = tune::tune(&mut device, jobs, seconds, &mut |told| match told {
+        Ok(result) => args.tell(result, &result.line(width)),
+        Err(why) => args.common.say(&format!("left out: {why}")),
+    })?;
+    path.parent().map_or(Ok(()), files::make_folder)?;
+    files::write_atomically(&path, table.text(&identity).as_bytes())?;
+    let (count, path) = (table.len(), path.display());
+    args.common
+        .say(&format!("{count} classes of products in {path}: csae chooses kernels by it from now on; delete it to forget it"));
+    Ok(device)
 }
 
 fn profile(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Device> {

@@ -23,7 +23,7 @@ use std::path::Path;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use csae::data::budget::{self, Budget};
 use csae::device::Device;
-use csae::gpu::Choice;
+use csae::gpu::{BuiltIn, Choice, Gpu, Tuned};
 
 use csae::error::{Error, Kind};
 use serde_json::json;
@@ -72,7 +72,7 @@ impl Command {
 /// Which kernel of a family is taken.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Kernels {
-    /// What suits adapter and shape
+    /// What suits adapter and shape: by your table (`csae bench --tune`), else by a built-in one
     Auto,
     /// The plain ones, which take every shape
     Plain,
@@ -125,14 +125,48 @@ impl Common {
         self.device.as_deref().unwrap_or("auto")
     }
 
-    /// Opens the device that is meant, and says which it is.
+    /// Opens the device that is meant, and says which it is. Its kernels are chosen by the user's table, if there is one.
     pub fn open(&self) -> csae::error::Result<Device> {
+        self.open_by(true)
+    }
+
+    /// Opens a device whose kernels are chosen by the built-in table alone.
+    pub fn open_untuned(&self) -> csae::error::Result<Device> {
+        self.open_by(false)
+    }
+
+    fn open_by(&self, users: bool) -> csae::error::Result<Device> {
         let mut device = Device::open(self.device())?;
         if let Some(gpu) = device.as_gpu() {
             gpu.choose(self.kernels.into())?;
+            if gpu.choice == Choice::Auto {
+                self.take_table(gpu, users);
+            }
         }
         self.say(&format!("device: {}", device.label()));
         Ok(device)
+    }
+
+    /// Takes the user's table of kernels. One that is broken or another's is passed over.
+    fn take_table(&self, gpu: &mut Gpu, users: bool) {
+        let identity = gpu.adapter().identity();
+        let path = if users { Tuned::path(&identity) } else { None };
+        let read = path.as_ref().map_or(Ok(None), |path| Tuned::read(path, &identity));
+        let (table, ignored) = match read {
+            Ok(table) => (table, None),
+            Err(error) => (None, Some(error)),
+        };
+        gpu.tuned = table.map(std::rc::Rc::new);
+        if !self.verbose {
+            return;
+        }
+        if let Some(error) = ignored {
+            self.say(&format!("ignored: {error}; `csae bench --tune` writes a new one"));
+        }
+        self.say(&match (&path, &gpu.tuned) {
+            (Some(path), Some(table)) => format!("products of matrices by {}, {} classes", path.display(), table.len()),
+            _ => format!("products of matrices by the built-in table of {}", BuiltIn::of(&gpu.traits()).name),
+        });
     }
 
     /// Counts the files that were passed over and names some, all with `-v` or `--json`. That there are any is said even with `-q`.

@@ -38,7 +38,7 @@ pub fn run(args: VerifyArgs) -> anyhow::Result<()> {
             return Err(Error::usage(format!("--filter {filter}: no case's op/name contains it")).into());
         }
     }
-    let mut device = args.common.open()?;
+    let mut device = args.common.open_untuned()?;
     let (mut passed, mut failed) = (0, 0);
     for case in &cases {
         for outcome in verify::run(&mut device, case) {

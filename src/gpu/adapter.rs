@@ -37,6 +37,12 @@ impl Adapter {
         format!("{} ({})", self.info.name, self.info.backend)
     }
 
+    /// Name, backend and driver.
+    pub fn identity(&self) -> String {
+        let text = format!("{}, {} {}", self.label(), self.info.driver, self.info.driver_info);
+        text.trim_end_matches([' ', ',']).to_owned()
+    }
+
     /// An error of the adapter: one line that names it and its driver.
     pub fn fault(&self, what: &str) -> Error {
         let driver = format!("{} {}", self.info.driver, self.info.driver_info);

@@ -57,18 +57,12 @@ impl Traits {
         self.software && self.int64
     }
 
-    /// The kind that products of matrices take: the one asked for where it runs here, else what suits the adapter.
-    pub const fn products(&self, choice: Choice) -> Choice {
+    /// The kind that products of matrices take if one is asked for: it, or the next best where it does not run.
+    pub const fn forced(&self, choice: Choice) -> Option<Choice> {
         match choice {
-            Choice::Auto | Choice::Subgroup
-                if self.takes(Choice::Subgroup) && (self.software || matches!(choice, Choice::Subgroup)) =>
-            {
-                Choice::Subgroup
-            }
-            Choice::Auto if self.software => Choice::Registers,
-            Choice::Auto => Choice::Tiled,
-            Choice::Subgroup => Choice::Registers,
-            other => other,
+            Choice::Auto => None,
+            Choice::Subgroup if !self.takes(choice) => Some(Choice::Registers),
+            other => Some(other),
         }
     }
 }
@@ -78,19 +72,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_suits_an_adapter_is_taken() {
+    fn what_is_asked_for_is_taken_where_it_runs() {
         let gpu = Traits { software: false, subgroup: 32, int64: true };
         let lavapipe = Traits { software: true, subgroup: 8, int64: true };
         let swiftshader = Traits { software: true, subgroup: 4, int64: false };
-        assert_eq!(
-            [gpu, lavapipe, swiftshader].map(|traits| traits.products(Choice::Auto)),
-            [Choice::Tiled, Choice::Subgroup, Choice::Registers]
-        );
-        assert_eq!(gpu.products(Choice::Subgroup), Choice::Subgroup);
-        assert_eq!(swiftshader.products(Choice::Subgroup), Choice::Registers);
+        assert_eq!(gpu.forced(Choice::Subgroup), Some(Choice::Subgroup));
+        assert_eq!(swiftshader.forced(Choice::Subgroup), Some(Choice::Registers));
         assert!(lavapipe.wide_words() && !gpu.wide_words() && !swiftshader.wide_words());
         for choice in [Choice::Plain, Choice::Registers, Choice::Tiled] {
-            assert_eq!(lavapipe.products(choice), choice);
+            assert_eq!(lavapipe.forced(choice), Some(choice));
         }
+        assert_eq!(gpu.forced(Choice::Auto), None);
     }
 }

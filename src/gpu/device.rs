@@ -9,7 +9,9 @@ use super::adapter::{Adapter, explain};
 use super::choice::{Choice, Traits};
 use super::kernels::{Kernel, Source};
 use super::plan::Plan;
+use super::record::Recorder;
 use super::reflect::{Reflection, Role};
+use super::tuned::Tuned;
 use crate::error::{Error, Result};
 use crate::ops::{Buffer, Call, StepParams, View};
 
@@ -71,6 +73,8 @@ pub struct Gpu {
     counters: Counters,
     /// Which kernel of a family is taken.
     pub choice: Choice,
+    /// What the user has measured here, by which [`Choice::Auto`] goes first. None unless it is set: [`Tuned::read`].
+    pub tuned: Option<Rc<Tuned>>,
     /// How long a wait may last before the adapter counts as hung.
     pub patience: Duration,
     /// Whether buffers made from now on get a guard that kernels can reach, so that [`Gpu::check_guards`] sees what they write past an end.
@@ -131,6 +135,7 @@ impl Gpu {
             trouble,
             counters: Counters::default(),
             choice: Choice::Auto,
+            tuned: None,
             patience: PATIENCE,
             guarded: false,
             compile_log: Vec::new(),
@@ -183,6 +188,11 @@ impl Gpu {
         }
         self.choice = choice;
         Ok(())
+    }
+
+    /// A recorder that chooses kernels as this device does.
+    pub fn recorder(&self) -> Recorder {
+        Recorder { dispatches: Vec::new(), choice: self.choice, traits: self.traits(), tuned: self.tuned.clone() }
     }
 
     /// How many objects have been made so far.

@@ -9,6 +9,7 @@ mod profile;
 mod readback;
 mod record;
 mod reflect;
+mod tuned;
 
 pub use adapter::{Adapter, adapters, choose_automatically, find};
 pub use choice::{Choice, Traits};
@@ -19,3 +20,4 @@ pub use readback::Ticket;
 pub(crate) use record::params;
 pub use record::{Dispatch, FLAT, Params, Recorder};
 pub use reflect::{Binding, Reflection, Role};
+pub use tuned::{BuiltIn, Class, Product, Tuned};

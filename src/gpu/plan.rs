@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::device::Gpu;
-use super::record::{Dispatch, Recorder};
+use super::record::Dispatch;
 use super::reflect::Role;
 use crate::error::{Error, Result};
 use crate::ops::Call;
@@ -45,7 +45,7 @@ impl Plan {
 
     /// Compiles calls for a device.
     pub(super) fn new(gpu: &mut Gpu, calls: &[Call]) -> Result<Self> {
-        let mut recorder = Recorder { choice: gpu.choice, traits: gpu.traits(), ..Recorder::default() };
+        let mut recorder = gpu.recorder();
         let mut owners = Vec::new();
         for (i, call) in calls.iter().enumerate() {
             call.record(&mut recorder);

@@ -1,8 +1,11 @@
 //! A recording: what to dispatch, with which arguments. It knows nothing of wgpu, so that a test without a GPU can hold every
 //! dispatch against what naga reads in the shader.
 
+use std::rc::Rc;
+
 use super::choice::{Choice, Traits};
 use super::kernels::Kernel;
+use super::tuned::{BuiltIn, Product, Tuned};
 use crate::ops::View;
 
 /// A parameter block: a struct of u32 and f32, laid out as the shader's `struct Params` (checked by a test, field by field).
@@ -53,15 +56,19 @@ pub struct Recorder {
     pub choice: Choice,
     /// What the adapter offers.
     pub traits: Traits,
+    /// What the user has measured on the adapter.
+    pub tuned: Option<Rc<Tuned>>,
 }
 
 /// Invocations of a workgroup in kernels with one invocation an element.
 pub const FLAT: u32 = 64;
 
 impl Recorder {
-    /// The kind of kernel that a product of matrices takes.
-    pub const fn products(&self) -> Choice {
-        self.traits.products(self.choice)
+    /// The kind of kernel that a product of matrices takes: the one asked for, else by its shape what was measured here or on an adapter of the
+    /// kind.
+    pub fn products(&self, product: &Product) -> Choice {
+        let here = || self.tuned.as_ref()?.choice(product).filter(|choice| self.traits.takes(*choice));
+        self.traits.forced(self.choice).or_else(here).unwrap_or_else(|| BuiltIn::of(&self.traits).choice(product))
     }
 
     /// Starts a dispatch of `kernel` with its parameter block.

@@ -4,8 +4,8 @@
 //! Memory: x (N,H,W,C), y (N,P,Q,K), w (R,S,C/groups,K), all dense.
 
 use super::reduce::sum_slices;
-use super::{Activation, View, operation};
-use crate::gpu::{Choice, Kernel, Recorder, params};
+use super::{Activation, Call, View, operation};
+use crate::gpu::{Choice, Kernel, Product, Recorder, params};
 use crate::shape::Conv2d;
 
 operation! {
@@ -95,9 +95,31 @@ impl Tile {
     }
 }
 
+/// The product of matrices that an operation is, if it has no groups.
+pub(crate) fn product(call: &Call) -> Option<Product> {
+    let (family, g) = match call {
+        Call::Conv2dFwd(op) => (Kernel::Conv2dFwd, &op.size),
+        Call::Conv2dBwdInput(op) => (Kernel::Conv2dBwdInput, &op.size),
+        Call::Conv2dBwdWeight(op) => (Kernel::Conv2dBwdWeight, &op.size),
+        _ => return None,
+    };
+    (g.groups == 1).then(|| product_of(family, g))
+}
+
+fn product_of(family: Kernel, g: &Conv2d) -> Product {
+    let (taps, pixels) = (g.taps.kernel[0] * g.taps.kernel[1], g.n * g.y.area());
+    let (rows, columns, steps) = match family {
+        Kernel::Conv2dFwd => (pixels, g.y.c, taps * g.x.c),
+        // Each pixel meets one phase of the taps.
+        Kernel::Conv2dBwdInput => (g.n * g.x.area(), g.x.c, taps.div_ceil(g.taps.stride[0] * g.taps.stride[1]) * g.y.c),
+        _ => (taps * g.x.c, g.y.c, pixels),
+    };
+    Product { family, rows, columns, steps }
+}
+
 /// The kind that a convolution takes: products of matrices have no groups.
-fn choice(r: &Recorder, g: &Conv2d) -> Choice {
-    if g.groups == 1 { r.products() } else { Choice::Plain }
+fn choice(r: &Recorder, family: Kernel, g: &Conv2d) -> Choice {
+    if g.groups == 1 { r.products(&product_of(family, g)) } else { Choice::Plain }
 }
 
 /// Whether four channels lie together in one aligned vec4.
@@ -147,7 +169,7 @@ impl Conv2dFwd {
         let g = &self.size;
         let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
         let pixels = g.n * g.y.area();
-        let choice = choice(r, g);
+        let choice = choice(r, Kernel::Conv2dFwd, g);
         let kernel = match choice {
             Choice::Subgroup => Kernel::Conv2dFwdSubgroup,
             Choice::Tiled => Kernel::Conv2dFwdTiled,
@@ -177,7 +199,7 @@ impl Conv2dBwdInput {
     pub(crate) fn record(&self, r: &mut Recorder) {
         let g = &self.size;
         let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
-        let choice = choice(r, g);
+        let choice = choice(r, Kernel::Conv2dBwdInput, g);
         let kernel = match choice {
             Choice::Subgroup => Kernel::Conv2dBwdInputSubgroup,
             Choice::Tiled => Kernel::Conv2dBwdInputTiled,
@@ -246,7 +268,7 @@ impl Conv2dBwdWeight {
             slice_stride: len.next_multiple_of(4) as u32,
             ..Conv2dParams::new(g)
         };
-        let choice = choice(r, g);
+        let choice = choice(r, Kernel::Conv2dBwdWeight, g);
         let kernel = match choice {
             Choice::Subgroup => Kernel::Conv2dBwdWeightSubgroup,
             Choice::Tiled => Kernel::Conv2dBwdWeightTiled,

@@ -131,6 +131,11 @@ calls! {
 }
 
 impl Call {
+    /// The product of matrices that it is, if it is one.
+    pub fn product(&self) -> Option<crate::gpu::Product> {
+        conv2d::product(self)
+    }
+
     /// Every view with how it is used.
     pub fn views(&self) -> Vec<(View, Access)> {
         let mut found = Vec::new();
