@@ -1,6 +1,5 @@
 //! Twins of `ops/conv2d.rs`. A convolution is one of
 //! - a plain matrix product (1×1 kernels, fully connected layers);
-//! - sums straight from the map, where it has few channels (`few.rs`);
 //! - im2col and a product: y (pixels, K) = columns (pixels, R·S·C) · w, block by block of pixels;
 //! - a product and col2im: columns (pixels, R·S·C) = y (pixels, K) · wᵀ, added up in the map of each sample.
 //!
@@ -12,7 +11,7 @@ use rayon::prelude::*;
 use super::gemm::{Matrix, gemm};
 use super::im2col::{Columns, col2im_row, im2col};
 use super::parallel::CHUNK;
-use super::{Memory, Real, Reference, activation, depthwise, few};
+use super::{Memory, Real, Reference, activation, depthwise};
 use crate::ops::{Activation, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, View};
 use crate::shape::Conv2d;
 
@@ -106,8 +105,6 @@ fn forward<T: Real>(size: &Conv2d, x: &[T], w: &[T], y: &mut [T], epilogue: Epil
         product(size.y.c, x, size.x.c, Matrix::rows(w, size.y.c), y, epilogue);
     } else if depthwise::takes(size) {
         depthwise::forward(size, x, w, y, |at, block| epilogue.apply(at, block));
-    } else if few::takes(size) {
-        few::forward(size, x, w, y, |at, block| epilogue.apply(at, block));
     } else if let Some(turned) = turned(size).filter(|_| adding_is_cheaper(taps, size.x.c / size.groups, size.y.c / size.groups))
     {
         T::scratch(w.len(), |other| {
@@ -284,9 +281,6 @@ fn backward_weight<T: Real>(size: &Conv2d, x: &[T], dy: &[T], dw: &mut [T]) {
             gemm([dw.len() / k, k, size.n], dw, [k, 1], x, Matrix::rows(dy, k), false);
         });
         return;
-    }
-    if few::takes(size) {
-        return few::backward_weight(size, x, dy, dw);
     }
     if let Some(turned) = turned(size).filter(|_| k < size.x.c && !is_product(size) && !depthwise::takes(size)) {
         // the same sums with the columns of the narrower side

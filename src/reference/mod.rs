@@ -9,7 +9,6 @@ mod data;
 mod depthwise;
 mod elementwise;
 mod erf;
-mod few;
 mod gemm;
 mod im2col;
 mod loss;

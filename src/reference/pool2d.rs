@@ -3,7 +3,6 @@
 
 use std::ops::Range;
 
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::parallel::units;
@@ -73,53 +72,59 @@ fn pixels(size: &Pool2d, p: usize, q: usize) -> impl Iterator<Item = usize> + us
     h.flat_map(move |h| w.clone().map(move |w| (h * width + w) * c))
 }
 
-/// Channels whose maxima are held in registers.
-const LANES: usize = 16;
-
-/// The maxima of one window over the channels of `y`, and where they lie. `x` is the sample's map from the first of these channels on. Ties
-/// keep the first, a NaN stays.
+/// The maxima of one window over `L` channels, and where they lie. `x` is the sample's map from the first of these channels on. Ties keep the
+/// first, a NaN stays.
 #[inline(always)]
-fn max_window<T: Real>(size: &Pool2d, x: &[T], [h, w]: &[Range<usize>; 2], y: &mut [T], switches: &mut [u32]) {
+fn max_window<T: Real, const L: usize>(size: &Pool2d, x: &[T], [h, w]: &[Range<usize>; 2]) -> ([T; L], [u32; L]) {
     let (c, width) = (size.x.c, size.x.w);
     let first = h.start * width + w.start;
-    // whole arrays, so that they stay in registers from pixel to pixel
-    let mut max = [T::ZERO; LANES];
-    let mut at = [first as u32; LANES];
-    let count = y.len();
-    max[..count].copy_from_slice(&x[first * c..first * c + count]);
+    // arrays of a fixed length, so that they stay in registers from pixel to pixel
+    let mut max = *x[first * c..].first_chunk::<L>().expect("the channels lie in the map");
+    let mut at = [first as u32; L];
     for h in h.clone() {
         for position in h * width + w.start..h * width + w.end {
-            let x = &x[position * c..];
-            let mut better = |lane: usize, x: T| {
-                let better = ((x > max[lane]) | x.is_nan()) & !max[lane].is_nan();
-                max[lane] = if better { x } else { max[lane] };
+            let x = x[position * c..].first_chunk::<L>().expect("the channels lie in the map");
+            for lane in 0..L {
+                let better = ((x[lane] > max[lane]) | x[lane].is_nan()) & !max[lane].is_nan();
+                max[lane] = if better { x[lane] } else { max[lane] };
                 at[lane] = if better { position as u32 } else { at[lane] };
-            };
-            if count == LANES {
-                for (lane, &x) in x[..LANES].iter().enumerate() {
-                    better(lane, x);
-                }
-            } else {
-                for (lane, &x) in x[..count].iter().enumerate() {
-                    better(lane, x);
-                }
             }
         }
     }
-    y.copy_from_slice(&max[..count]);
-    switches.copy_from_slice(&at[..count]);
+    (max, at)
 }
 
-/// A block of pixels of y from the `first` on, counted over n, p and q.
+/// As many whole groups of `L` channels as there are from the channel `from` on; returns the first that is left.
 #[inline(always)]
-fn max_block<T: Real>(size: &Pool2d, x: &[T], first: usize, y: &mut [T], switches: &mut [u32]) {
-    let c = size.y.c;
-    for (i, (y, switches)) in y.chunks_exact_mut(c).zip(switches.chunks_exact_mut(c)).enumerate() {
-        let (row, q) = ((first + i) / size.y.w, (first + i) % size.y.w);
-        let x = &x[row / size.y.h * size.x.len()..][..size.x.len()];
-        let window = window(size, row % size.y.h, q);
-        for (j, (y, switches)) in y.chunks_mut(LANES).zip(switches.chunks_mut(LANES)).enumerate() {
-            max_window(size, &x[j * LANES..], &window, y, switches);
+fn max_groups<T: Real, const L: usize>(
+    size: &Pool2d,
+    x: &[T],
+    window: &[Range<usize>; 2],
+    mut from: usize,
+    y: &mut [T],
+    switches: &mut [u32],
+) -> usize {
+    while from + L <= y.len() {
+        let (max, at) = max_window::<T, L>(size, &x[from..], window);
+        y[from..from + L].copy_from_slice(&max);
+        switches[from..from + L].copy_from_slice(&at);
+        from += L;
+    }
+    from
+}
+
+/// Rows of y from the `first` on, counted over n and p.
+#[inline(always)]
+fn max_rows<T: Real>(size: &Pool2d, x: &[T], first: usize, y: &mut [T], switches: &mut [u32]) {
+    let (c, row) = (size.y.c, size.y.w * size.y.c);
+    for (i, (y, switches)) in y.chunks_exact_mut(row).zip(switches.chunks_exact_mut(row)).enumerate() {
+        let (n, p) = ((first + i) / size.y.h, (first + i) % size.y.h);
+        let x = &x[n * size.x.len()..(n + 1) * size.x.len()];
+        for (q, (y, switches)) in y.chunks_exact_mut(c).zip(switches.chunks_exact_mut(c)).enumerate() {
+            let window = window(size, p, q);
+            let from = max_groups::<T, 16>(size, x, &window, 0, y, switches);
+            let from = max_groups::<T, 4>(size, x, &window, from, y, switches);
+            max_groups::<T, 1>(size, x, &window, from, y, switches);
         }
     }
 }
@@ -132,10 +137,7 @@ impl Reference for MaxPool2dFwd {
         let rows = units(row);
         let blocks = y.par_chunks_mut(rows * row).zip(switches.par_chunks_mut(rows * row)).enumerate();
         blocks.for_each(|(block, (y, switches))| {
-            Arch::new().dispatch(
-                #[inline(always)]
-                || max_block(size, x, block * rows * size.y.w, y, switches),
-            );
+            max_rows(size, x, block * rows, y, switches);
         });
         memory.put(y);
         memory.put_words(switches);
