@@ -41,3 +41,5 @@ mod resume;
 mod shaders;
 #[path = "suite/training.rs"]
 mod training;
+#[path = "suite/tuned.rs"]
+mod tuned;

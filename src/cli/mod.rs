@@ -21,6 +21,7 @@ mod verify;
 use std::path::Path;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use csae::cache;
 use csae::data::budget::{self, Budget};
 use csae::device::Device;
 use csae::gpu::{BuiltIn, Choice, Gpu, Tuned};
@@ -125,12 +126,13 @@ impl Common {
         self.device.as_deref().unwrap_or("auto")
     }
 
-    /// Opens the device that is meant, and says which it is. Its kernels are chosen by the user's table, if there is one.
+    /// Opens the device that is meant, and says which it is. Its kernels are chosen by the user's table, if there is one, and what its driver
+    /// compiles is kept.
     pub fn open(&self) -> csae::error::Result<Device> {
         self.open_by(true)
     }
 
-    /// Opens a device whose kernels are chosen by the built-in table alone.
+    /// Opens a device for which the user's cache does not count.
     pub fn open_untuned(&self) -> csae::error::Result<Device> {
         self.open_by(false)
     }
@@ -139,6 +141,9 @@ impl Common {
         let mut device = Device::open(self.device())?;
         if let Some(gpu) = device.as_gpu() {
             gpu.choose(self.kernels.into())?;
+            if let Some(path) = cache::file("pipelines", &gpu.adapter().identity(), "bin").filter(|_| users) {
+                gpu.keep_pipelines(path);
+            }
             if gpu.choice == Choice::Auto {
                 self.take_table(gpu, users);
             }
@@ -192,7 +197,7 @@ impl Common {
         let label = device.label();
         match device.as_gpu() {
             Some(gpu) => {
-                for (kernel, time) in &gpu.compile_log {
+                for (kernel, time) in gpu.compile_log() {
                     eprintln!("pipeline {kernel}: {:.1} ms", time.as_secs_f64() * 1e3);
                 }
             }

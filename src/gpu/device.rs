@@ -1,16 +1,16 @@
 //! A GPU: its buffers, its kernels compiled once each, and the replay of plans.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::adapter::{Adapter, explain};
 use super::choice::{Choice, Traits};
-use super::kernels::{Kernel, Source};
+use super::compile::{Compiled, Loaded};
+use super::pipeline_cache::PipelineCache;
 use super::plan::Plan;
-use super::record::Recorder;
-use super::reflect::{Reflection, Role};
+use super::record::{Dispatch, Recorder};
 use super::tuned::Tuned;
 use crate::error::{Error, Result};
 use crate::ops::{Buffer, Call, StepParams, View};
@@ -38,16 +38,6 @@ pub struct Counters {
     pub pipelines: usize,
 }
 
-/// A kernel ready to run.
-#[derive(Debug)]
-pub(super) struct Loaded {
-    pub(super) pipeline: wgpu::ComputePipeline,
-    pub(super) layout: wgpu::BindGroupLayout,
-    pub(super) reflection: Rc<Reflection>,
-}
-
-type Constants = Vec<(&'static str, u64)>;
-
 /// A buffer of so many elements, and perhaps a guard behind them.
 #[derive(Clone, Debug)]
 struct Allocated {
@@ -63,8 +53,7 @@ pub struct Gpu {
     device: wgpu::Device,
     queue: wgpu::Queue,
     limits: wgpu::Limits,
-    modules: HashMap<Kernel, (wgpu::ShaderModule, Rc<Reflection>)>,
-    pipelines: HashMap<(Kernel, Constants), Rc<Loaded>>,
+    compiled: Compiled,
     buffers: Vec<Option<Allocated>>,
     staging: Vec<wgpu::Buffer>,
     step: wgpu::Buffer,
@@ -79,8 +68,6 @@ pub struct Gpu {
     pub patience: Duration,
     /// Whether buffers made from now on get a guard that kernels can reach, so that [`Gpu::check_guards`] sees what they write past an end.
     pub guarded: bool,
-    /// Time spent making each kernel's pipelines, in order.
-    pub compile_log: Vec<(&'static str, Duration)>,
     /// Bytes of all live buffers.
     pub allocated: u64,
 }
@@ -93,7 +80,8 @@ impl Gpu {
             | wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS
             | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES
             | wgpu::Features::SUBGROUP
-            | wgpu::Features::SHADER_INT64;
+            | wgpu::Features::SHADER_INT64
+            | wgpu::Features::PIPELINE_CACHE;
         let features = adapter.handle.features() & wanted;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("csae"),
@@ -126,8 +114,7 @@ impl Gpu {
             device,
             queue,
             limits,
-            modules: HashMap::new(),
-            pipelines: HashMap::new(),
+            compiled: Compiled::default(),
             buffers: Vec::new(),
             staging: Vec::new(),
             step,
@@ -138,7 +125,6 @@ impl Gpu {
             tuned: None,
             patience: PATIENCE,
             guarded: false,
-            compile_log: Vec::new(),
             allocated: 0,
         })
     }
@@ -336,8 +322,7 @@ impl Gpu {
         let checked = self.check();
         if checked.is_err() {
             // A kernel that the driver refused is not kept.
-            self.pipelines.clear();
-            self.modules.clear();
+            self.compiled.clear();
         }
         checked.and(plan)
     }
@@ -404,63 +389,35 @@ impl Gpu {
         }
     }
 
-    pub(super) fn pipeline(&mut self, kernel: Kernel, constants: &[(&'static str, f64)]) -> Result<Rc<Loaded>> {
-        let key: Constants = constants.iter().map(|(name, value)| (*name, value.to_bits())).collect();
-        if let Some(loaded) = self.pipelines.get(&(kernel, key.clone())) {
-            return Ok(Rc::clone(loaded));
-        }
-        let start = Instant::now();
-        let (module, reflection) = self.module(kernel)?;
-        let entries: Vec<wgpu::BindGroupLayoutEntry> = reflection
-            .bindings
-            .iter()
-            .map(|binding| wgpu::BindGroupLayoutEntry {
-                binding: binding.index,
-                visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer {
-                    ty: match binding.role {
-                        Role::Uniform(_) => wgpu::BufferBindingType::Uniform,
-                        Role::Storage { writable } => wgpu::BufferBindingType::Storage { read_only: !writable },
-                    },
-                    has_dynamic_offset: false,
-                    min_binding_size: wgpu::BufferSize::new(binding.min_size),
-                },
-                count: None,
-            })
-            .collect();
-        let label = Some(kernel.name());
-        let layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
-        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label,
-            bind_group_layouts: &[Some(&layout)],
-            immediate_size: 0,
-        });
-        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label,
-            layout: Some(&pipeline_layout),
-            module: &module,
-            entry_point: None,
-            compilation_options: wgpu::PipelineCompilationOptions { constants, zero_initialize_workgroup_memory: false },
-            cache: None,
-        });
-        self.counters.pipelines += 1;
-        self.compile_log.push((kernel.name(), start.elapsed()));
-        let loaded = Rc::new(Loaded { pipeline, layout, reflection });
-        self.pipelines.insert((kernel, key), Rc::clone(&loaded));
-        Ok(loaded)
+    /// Keeps what the driver compiles in a file from now on, and begins with what it holds: read at once, written when the device is dropped.
+    pub fn keep_pipelines(&mut self, path: std::path::PathBuf) {
+        self.compiled.cache = PipelineCache::open(&self.device, path);
     }
 
-    fn module(&mut self, kernel: Kernel) -> Result<(wgpu::ShaderModule, Rc<Reflection>)> {
-        if let Some((module, reflection)) = self.modules.get(&kernel) {
-            return Ok((module.clone(), Rc::clone(reflection)));
+    /// Makes the pipelines of dispatches that are not there yet.
+    pub(super) fn prepare(&mut self, dispatches: &[Dispatch]) -> Result<()> {
+        let int64 = self.traits().wide_words();
+        self.counters.pipelines += self.compiled.prepare(&self.device, int64, dispatches)?;
+        Ok(())
+    }
+
+    /// What [`Gpu::prepare`] has made for a dispatch.
+    pub(super) fn loaded(&self, dispatch: &Dispatch) -> Arc<Loaded> {
+        self.compiled.of(dispatch)
+    }
+
+    /// Time spent making each pipeline, in order; several are made at a time.
+    pub fn compile_log(&self) -> &[(&'static str, Duration)] {
+        &self.compiled.log
+    }
+}
+
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        // A device in trouble may have compiled anything.
+        let sound = self.trouble.lock().is_ok_and(|trouble| trouble.is_none());
+        if let Some(cache) = self.compiled.cache.as_mut().filter(|_| sound) {
+            cache.store();
         }
-        let source = Source::with(kernel, self.traits().wide_words());
-        let reflection = Rc::new(Reflection::of(kernel, &source)?);
-        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some(kernel.name()),
-            source: wgpu::ShaderSource::Wgsl(source.text.into()),
-        });
-        self.modules.insert(kernel, (module.clone(), Rc::clone(&reflection)));
-        Ok((module, reflection))
     }
 }

@@ -2,8 +2,10 @@
 
 mod adapter;
 mod choice;
+mod compile;
 mod device;
 mod kernels;
+mod pipeline_cache;
 mod plan;
 mod profile;
 mod readback;

@@ -61,6 +61,7 @@ impl Plan {
                 block
             })
             .collect();
+        gpu.prepare(&recorder.dispatches)?;
         let uniforms = gpu.uniform_buffer("parameter blocks", &blocks);
         let steps = recorder
             .dispatches
@@ -73,7 +74,7 @@ impl Plan {
 
     fn step(gpu: &mut Gpu, dispatch: &Dispatch, call: usize, uniforms: &wgpu::Buffer, offset: u64) -> Result<Step> {
         let name = dispatch.kernel.name();
-        let loaded = gpu.pipeline(dispatch.kernel, &dispatch.constants)?;
+        let loaded = gpu.loaded(dispatch);
         let limit = gpu.limits().max_storage_buffer_binding_size;
         let mut entries = Vec::new();
         for binding in &loaded.reflection.bindings {

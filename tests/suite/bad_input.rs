@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use crate::commands::{Place, csae, one_line, succeed};
+use crate::commands::{Place, csae, one_line, program, succeed};
 
 /// Files and folders to be refused, and a sound model.
 struct Bad {
@@ -216,7 +216,7 @@ fn names_of_folders() {
     let here = bad.place.path("here");
     std::fs::create_dir_all(&here).unwrap();
     for (out, words) in [("--out=", "--out"), ("--out=new/..", "not the name of a folder")] {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_csae"));
+        let mut command = program();
         command.current_dir(&here).args(["train", "digits", "--steps=1", "--device", "cpu", "-q", out]);
         one_line(&command.output().unwrap(), 2, &[words]);
         assert_eq!(std::fs::read_dir(&here).unwrap().count(), 0, "{out:?}");

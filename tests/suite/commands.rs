@@ -28,9 +28,16 @@ impl Drop for Place {
     }
 }
 
+/// The program, which sees nothing of the user's cache.
+pub fn program() -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_csae"));
+    program.env("CSAE_CACHE", "off");
+    program
+}
+
 /// Runs the program.
 pub fn csae(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_csae")).args(arguments).output().expect("the program starts")
+    program().args(arguments).output().expect("the program starts")
 }
 
 /// Its standard output, when it must succeed.

@@ -3,7 +3,7 @@
 use super::commands::{Place, csae, fail, succeed};
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 fn picture(path: &str, i: u32) {
     let image = image::RgbImage::from_fn(130 + i % 9, 128 + i % 4, |x, y| {
@@ -98,7 +98,7 @@ fn many_threads_need_no_more_memory_than_there_is() {
 /// The most memory that a command took, in MiB.
 #[cfg(target_os = "linux")]
 fn most_memory(arguments: &[&str]) -> f64 {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_csae")).args(arguments).stdout(Stdio::null()).spawn().unwrap();
+    let mut child = program().args(arguments).stdout(Stdio::null()).spawn().unwrap();
     let mut most = 0.0_f64;
     while child.try_wait().unwrap().is_none() {
         let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
@@ -137,7 +137,7 @@ fn lists_and_validation_sources_train() {
     std::fs::write(place.path("list.txt"), (0..12).map(|i| format!("photos/{i:02}.png\n")).collect::<String>()).unwrap();
     let validation = format!("--set=data.validation_source={}", place.path("beside"));
     let by_file = model(&place, &format!("@{}", place.path("list.txt")), "file", &[&validation]);
-    let mut child = Command::new(env!("CARGO_BIN_EXE_csae"))
+    let mut child = program()
         .args([&["train", "-", "--out", &place.path("input")], &SHORT[..], &[&validation]].concat())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use csae::files::Lock;
 
-use crate::commands::{Place, csae, fail, one_line, succeed};
+use crate::commands::{Place, csae, fail, one_line, program, succeed};
 
 const SMALL: [&str; 9] =
     ["--device", "cpu", "-q", "--batch=16", "--set", "model.layers.code.units=24", "--set", "train.checkpoint_every=5", "--out"];
@@ -23,7 +23,12 @@ fn photo() -> &'static str {
 #[cfg(unix)]
 fn csae_on_a_full_disk(blocks: u32, arguments: &[&str]) -> Output {
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
-    Command::new("sh").args(["-c", &script, env!("CARGO_BIN_EXE_csae")]).args(arguments).output().expect("a shell")
+    Command::new("sh")
+        .env("CSAE_CACHE", "off")
+        .args(["-c", &script, env!("CARGO_BIN_EXE_csae")])
+        .args(arguments)
+        .output()
+        .expect("a shell")
 }
 
 /// Everything below a folder.
@@ -147,7 +152,7 @@ fn a_folder_belongs_to_one_process_at_a_time() {
     succeed(&["resume", &run, "-q", "--steps=6"]);
     // A process that was killed holds nothing.
     let long = train(&run, &["--steps=100000", "--force"]);
-    let mut child = Command::new(env!("CARGO_BIN_EXE_csae")).args(&long).stdout(Stdio::null()).spawn().unwrap();
+    let mut child = program().args(&long).stdout(Stdio::null()).spawn().unwrap();
     let refused = (0..3000).any(|_| {
         std::thread::sleep(std::time::Duration::from_millis(10));
         let text = String::from_utf8(csae(&["resume", &run, "-q", "--steps=1"]).stderr).unwrap();

@@ -12,7 +12,7 @@ use csae::train::checkpoint;
 use csae::train::data::prepare;
 use csae::train::{Log, Origin, Outcome, Run, RunFolder};
 
-use crate::commands::{Place, csae, one_line, succeed};
+use crate::commands::{Place, csae, one_line, program, succeed};
 use crate::gpu::{name, open, turn};
 use crate::training::{Training, small};
 
@@ -192,7 +192,7 @@ fn out_of_memory_is_told() {
             "--threads=2",
         ]);
         command.args(["--steps=1", "--batch=2048", "--set=model.layers.encoder.0.filters=256", "--out", &run, "--force"]);
-        let output = command.env("LP_NUM_THREADS", "2").output().unwrap();
+        let output = command.env("LP_NUM_THREADS", "2").env("CSAE_CACHE", "off").output().unwrap();
         if !output.status.success() {
             one_line(&output, 1, &["llvmpipe", "driver llvmpipe Mesa", "emory"]);
             return;
@@ -206,7 +206,7 @@ fn out_of_memory_is_told() {
 fn no_adapter_at_all_is_told() {
     // A loader of drivers that is told to load nothing, on machines with a GPU too.
     for (device, words) in [("gpu", ["no GPU found", "--device cpu"]), ("lavapipe", ["no such adapter", "lavapipe"])] {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_csae"));
+        let mut command = program();
         command
             .args(["train", "digits", "--device", device])
             .env("VK_DRIVER_FILES", "/nowhere")

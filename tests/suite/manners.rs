@@ -56,7 +56,12 @@ fn there_is_no_escape_off_a_terminal() {
 fn on_a_terminal(arguments: &[&str], no_color: bool) -> Option<Vec<u8>> {
     let line = [&[env!("CARGO_BIN_EXE_csae")], arguments].concat().join(" ");
     let mut command = Command::new("script");
-    command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").env_remove("NO_COLOR").stdin(Stdio::null());
+    command
+        .args(["-qec", &line, "/dev/null"])
+        .env("TERM", "xterm")
+        .env("CSAE_CACHE", "off")
+        .env_remove("NO_COLOR")
+        .stdin(Stdio::null());
     if no_color {
         command.env("NO_COLOR", "1");
     }

@@ -5,7 +5,7 @@
 //! It prints what the program takes over time, and writes `target/many.png`. `CSAE_MANY` is the number of images (20000).
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use csae::rng::Stream;
@@ -13,7 +13,7 @@ use csae::tasks::chart::{Axis, Chart, Look, Series, charts};
 use image::RgbImage;
 use rayon::prelude::*;
 
-use crate::commands::{Place, succeed};
+use crate::commands::{Place, program, succeed};
 
 /// Crops of the bundled photographs, resized to sides of 96 to 480 pixels.
 fn write(folder: &str, count: usize) {
@@ -42,7 +42,7 @@ type Look3 = (f64, f64, f64);
 fn watched(arguments: &[&str], out: &str) -> (Vec<Look3>, serde_json::Value) {
     // To a file: nobody would empty a pipe meanwhile.
     let file = std::fs::File::create(out).unwrap();
-    let child = Command::new(env!("CARGO_BIN_EXE_csae")).args(arguments).stdout(Stdio::from(file)).spawn().unwrap();
+    let child = program().args(arguments).stdout(Stdio::from(file)).spawn().unwrap();
     let stat = |what: &str| std::fs::read_to_string(format!("/proc/{}/{what}", child.id())).unwrap_or_default();
     let (start, mut seen, mut before) = (Instant::now(), Vec::new(), (0.0, 0.0));
     loop {

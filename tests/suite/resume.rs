@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use csae::rng::Stream;
 
-use crate::commands::{Place, csae, fail, one_line, succeed};
+use crate::commands::{Place, csae, fail, one_line, program, succeed};
 
 const TRAIN: [&str; 16] = [
     "train",
@@ -36,7 +36,7 @@ fn resume(run: &str, more: &[&str]) -> String {
 }
 
 fn start(arguments: &[&str]) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_csae"));
+    let mut command = program();
     command.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts")
 }
 
@@ -264,7 +264,7 @@ fn a_run_on_other_data_is_refused() {
     // The folder is named as it is seen from where the run begins.
     let more = ["--device", "cpu", "-q", "--steps", "2", "--batch", "4", "--set", "model.layers.code.units=8", "--out"];
     let begin = |name: &str, set: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_csae"));
+        let mut command = program();
         command.current_dir(place.path("")).args(["train", "images"]).args(more).arg(name).args(set);
         assert!(command.output().unwrap().status.success());
     };
