@@ -27,6 +27,8 @@
 //! K filters of R×S, output P×Q. A fully connected layer is a convolution with one pixel, a transposed convolution the adjoint of a
 //! convolution: three operations (`Conv2dFwd`, `Conv2dBwdInput`, `Conv2dBwdWeight`) are all of them. A selection (TopK, winner-take-all, dropout) is
 //! an operation that writes a mask, and `MaskApply`, forward and backward alike.
+//! What is memory-bound is part of what comes before it: bias and activation end a product, a loss writes its gradient, and an operation that writes
+//! all of a gradient multiplies it by the slope of the activation below (a gate, `model::Builder`).
 //!
 //! # Adding an operation
 //!

@@ -1,6 +1,6 @@
 //! Training on every kind of data: what is streamed gives the bytes of what is in memory, and bad data one line.
 
-use super::commands::{Place, csae, fail, succeed};
+use super::commands::{Place, csae, fail, program, succeed};
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
