@@ -157,7 +157,7 @@ fn step_error(layers: &serde_json::Value, sparsity: &SparsitySpec) -> (f64, Vec<
     }
     let program = device.compile(calls.clone()).unwrap();
     // A rate of 0: the weights stay.
-    let mut run = |device: &mut Device| {
+    let run = |device: &mut Device| {
         device.run(&program, &StepParams::default()).unwrap();
         let scalars = device.read_f64(scalars).unwrap();
         scalars[step::RECONSTRUCTION] + scalars[step::SPARSITY]

@@ -16,7 +16,8 @@ use crate::gpu::{name, open, turn};
 fn call(n: usize) -> Call {
     let view = |len| csae::ops::View::whole(csae::ops::Buffer(0), len);
     let size = Conv2d::linear(n, 32, 16);
-    Conv2dFwd { size, activation: Activation::Identity, x: view(n * 32), w: view(32 * 16), b: None, y: view(n * 16) }.into()
+    Conv2dFwd { size, activation: Activation::Identity, x: view(n * 32), w: view(32 * 16), b: None, gate: None, y: view(n * 16) }
+        .into()
 }
 
 fn table(call: &Call, choice: Choice) -> Option<Rc<Tuned>> {
@@ -59,7 +60,7 @@ fn a_device_takes_the_users_table() {
     let identity = device.identity();
     let size = Conv2d::linear(8, 32, 16);
     let [x, w, y] = [8 * 32, 32 * 16, 8 * 16].map(|len| device.alloc_real("v", len).unwrap());
-    let call = Call::from(Conv2dFwd { size, activation: Activation::Identity, x, w, b: None, y });
+    let call = Call::from(Conv2dFwd { size, activation: Activation::Identity, x, w, b: None, gate: None, y });
     let mut kernels = |tuned: Option<Rc<Tuned>>| {
         device.as_gpu().unwrap().tuned = tuned;
         let Program::Gpu(plan) = device.compile(vec![call.clone()]).unwrap() else { panic!("not a GPU") };
