@@ -169,12 +169,24 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
         return Ok(streamed.map_or(Ahead::LEAST, |catalogue| Ahead::within(room, threads, samples, catalogue, dims)));
     }
     // By halves, which assumes that a larger batch never needs less.
-    let (mut fitting, mut beyond) = (0, batch / parts);
-    while beyond - fitting > 1 {
-        let between = fitting.midpoint(beyond);
-        if allowed.holds(needs(between)?) { fitting = between } else { beyond = between }
-    }
-    let advice = advice(batch, parts, fitting);
+    let most = |allowed: &Allowed| -> Result<usize> {
+        let (mut fitting, mut beyond) = (0, batch / parts);
+        while beyond - fitting > 1 {
+            let between = fitting.midpoint(beyond);
+            if allowed.holds(needs(between)?) { fitting = between } else { beyond = between }
+        }
+        Ok(fitting)
+    };
+    let fitting = most(&allowed)?;
+    // In parts the gradients' sum is kept as well.
+    let summed = match purpose {
+        Purpose::Train { moments, parts: false } => {
+            Store::layout(graph, Purpose::Train { moments, parts: true }).bytes().saturating_sub(store.bytes())
+        }
+        _ => 0,
+    };
+    let in_parts = most(&Allowed { one, own: allowed.own.map(|own| own.saturating_sub(summed)) })?;
+    let advice = advice(batch, parts, fitting, in_parts);
     Err(Error::usage(if planned.largest > one {
         format!(
             "train.batch = {batch}: one buffer would take {} MiB, {} allows {} MiB; {advice}",
@@ -205,13 +217,13 @@ pub(super) fn data_bytes(of: &Intended, ahead: Ahead) -> u64 {
 }
 
 /// What would fit, where so many samples at once do.
-fn advice(batch: usize, parts: usize, fitting: usize) -> String {
+fn advice(batch: usize, parts: usize, fitting: usize, in_parts: usize) -> String {
     if fitting == 0 {
         return "not even one sample would fit: use a smaller model".to_owned();
     }
     // The least number of equal parts that fit; a batch that no memory holds is not searched to its end.
-    let least = batch.div_ceil(fitting).max(parts + 1);
-    let more = (least..=batch).take(1 << 20).find(|parts| batch.is_multiple_of(*parts));
+    let least = batch.div_ceil(in_parts.max(1)).max(parts + 1);
+    let more = (least..=batch).take(if in_parts == 0 { 0 } else { 1 << 20 }).find(|parts| batch.is_multiple_of(*parts));
     let accumulate = more.map_or(String::new(), |parts| format!(", or this one by --accumulate {parts}"));
     format!("a batch of {} would fit{accumulate}", fitting * parts)
 }

@@ -197,7 +197,7 @@ fn a_training_step_has_the_gradient_of_its_losses() {
             {"name": "conv", "op": "conv2d", "filters": 4, "kernel": 3, "padding": 1, "activation": code},
             {"name": "pool", "op": "max_pool2d", "kernel": 2},
             {"name": "code", "op": "linear", "units": 7, "activation": code},
-            {"name": "expand", "op": "linear", "shape": [3, 5, 4], "activation": "elu"},
+            {"name": "expand", "op": "linear", "shape": [3, 5, 4], "activation": "tanh"},
             {"name": "out", "op": "conv_transpose2d", "filters": 2, "kernel": 2, "activation": output}])
     };
     // The code read twice, and an activation that is no epilogue behind it.
