@@ -4,11 +4,11 @@
 use crate::device::Device;
 use crate::error::Result;
 use crate::ops::{
-    Activation, ActivationBwd, ActivationFwd, Adam, AddAssign, Augment, AvgPool2dBwd, AvgPool2dFwd, BatchTopKMask, Buffer, Call,
-    ClipGrads, Combine, CopyChannels, CountNonzero, CrossEntropy, FiringUpdate, GatherBatch, IdleUpdate, KlPenalty, L2Pool2dBwd,
-    L2Pool2dFwd, LifetimeWtaMask, MaxNorm, MaxUnpool2dBwd, MaxUnpool2dFwd, Revive, SCALAR_PARTIALS, SoftThresholdBwd,
-    SoftThresholdFwd, SpatialWtaMask, SumSquares, ThresholdMask, TopKMask, UpsampleNearest2dBwd, UpsampleNearest2dFwd, View,
-    WINDOW,
+    Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd, Adam, AddAssign, Augment, AvgPool2dBwd, AvgPool2dFwd,
+    BatchTopKMask, Buffer, Call, ClipGrads, Combine, CopyChannels, CountNonzero, CrossEntropy, FiringUpdate, GatherBatch,
+    IdleUpdate, KlPenalty, L2Pool2dBwd, L2Pool2dFwd, LifetimeWtaMask, MaxNorm, MaxUnpool2dBwd, MaxUnpool2dFwd, Revive,
+    SCALAR_PARTIALS, SoftThresholdBwd, SoftThresholdFwd, SpatialWtaMask, SumSquares, ThresholdMask, TopKMask,
+    UpsampleNearest2dBwd, UpsampleNearest2dFwd, View, WINDOW,
 };
 use crate::rng::Stream;
 use crate::shape::{Dims, Pool2d};
@@ -123,6 +123,8 @@ fn activations(m: &mut Maker, len: usize) {
     m.end(ActivationFwd { activation, x, y });
     let ([x, dy], dx) = (m.two(len), m.real(len));
     m.end(ActivationBwd { activation, x, dy, dx });
+    let ([y, dy], dx) = (m.two(len), m.real(len));
+    m.end(ActivationBwdOutput { activation: Activation::Relu, y, dy, dx });
     let ([a, b], y) = (m.two(len), m.real(len));
     m.end(Combine { alpha: 1.0, beta: 1.0, a, b: Some(b), y });
     let [x, y] = m.two(len);
