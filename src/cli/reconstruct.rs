@@ -1,13 +1,14 @@
 //! `csae reconstruct`
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::data::{self, Images, Wanted};
+use csae::data::{self, Handles, Pixels, Wanted};
 use csae::error::Error;
 use csae::files;
 use csae::model::{self, Purpose};
-use csae::tasks::infer::Inference;
+use csae::tasks::infer::{Beside, Inference};
 use csae::tasks::{picture, quality, reconstruct};
 use serde_json::json;
 
@@ -35,44 +36,75 @@ pub struct ReconstructArgs {
     /// A file that does not decode is an error, not skipped
     #[arg(long)]
     strict: bool,
+    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay in their files until their turn comes, and as
+    /// many tiles are passed at once as fit beside the largest [default: what is free]
+    #[arg(long, value_name = "SIZE")]
+    max_memory: Option<String>,
     #[command(flatten)]
     pub(super) common: Common,
+}
+
+/// An image to pass, and where it goes.
+struct Job {
+    source: usize,
+    image: usize,
+    target: PathBuf,
+}
+
+/// Two images of one name would write over each other; some file systems take no notice of case.
+fn refuse_twins(jobs: &[Job]) -> csae::error::Result<()> {
+    let mut seen = HashSet::new();
+    match jobs.iter().find(|job| !seen.insert(job.target.to_string_lossy().to_lowercase())) {
+        Some(Job { target, .. }) => {
+            Err(Error::usage(format!("two images would become {}: give them in two calls", target.display())))
+        }
+        None => Ok(()),
+    }
 }
 
 pub fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     let loaded = model::load(&args.model)?;
     let graph = &loaded.graph;
     graph.check_autoencoder()?;
-    let c = graph.nodes[0].dims.c;
-    let mut jobs: Vec<(Images, usize, PathBuf)> = Vec::new();
+    let dims = graph.nodes[0].dims;
+    let budget = super::budget(args.max_memory.as_deref())?;
+    let mut sources: Vec<Pixels> = Vec::new();
+    let mut jobs: Vec<Job> = Vec::new();
     for source in &args.images {
-        let found = data::load(source, &Wanted { channels: Some(c), strict: args.strict })?;
+        let held: u64 = sources.iter().map(Pixels::held_bytes).sum();
+        let wanted = Wanted { channels: Some(dims.c), strict: args.strict };
+        let found = data::open(source, &wanted, budget.data.saturating_sub(held))?;
         args.common.say_skipped(&found.skipped);
-        for i in 0..found.images.len() {
+        for image in 0..found.pixels.len() {
             // A folder's files keep their places below it; a single file its name.
-            let name = Path::new(&found.images.names[i]);
-            let name = if Path::new(source).is_dir() { name } else { Path::new(name.file_name().unwrap_or_default()) };
+            let name = PathBuf::from(found.pixels.name(image));
+            let name = if Path::new(source).is_dir() { &name } else { Path::new(name.file_name().unwrap_or_default()) };
             let target = args.out.join(name.strip_prefix(source).unwrap_or(name)).with_extension("png");
-            let lower = |path: &Path| path.to_string_lossy().to_lowercase();
-            if jobs.iter().any(|(.., other)| lower(other) == lower(&target)) {
-                return Err(Error::usage(format!("two images would become {}: give them in two calls", target.display())).into());
-            }
             super::refuse_existing(&target, args.force)?;
-            jobs.push((found.images.subset(&[i]), 0, target));
+            jobs.push(Job { source: sources.len(), image, target });
         }
+        sources.push(found.pixels);
     }
+    refuse_twins(&jobs)?;
     let mut device = args.common.open()?;
+    device.limit_memory(budget.all);
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let mut inference = Inference::new(graph, &store);
+    let of =
+        |pixels: &Pixels| pixels.sizes().map(|(h, w)| reconstruct::bytes(dims, h, w)).max().unwrap_or(0) + pixels.reading_bytes();
+    let data = sources.iter().map(Pixels::held_bytes).sum::<u64>() + sources.iter().map(of).max().unwrap_or(0);
+    inference.fit(&device, Beside { parameters: 2 * store.bytes(), data })?;
     files::make_folder(&args.out)?;
-    for (images, i, target) in &jobs {
-        let (h, w) = (images.table[*i].h, images.table[*i].w);
-        let original = images.image_f32(*i);
+    let mut handles = Handles::default();
+    for Job { source, image, target } in &jobs {
+        let pixels = &sources[*source];
+        let (h, w) = pixels.size(*image);
+        let original: Vec<f32> = pixels.read(*image, &mut handles)?.iter().map(|&byte| f32::from(byte) / 255.0).collect();
         let mut result = reconstruct::image(&mut device, &mut inference, &original, h, w)?;
         result.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
         files::make_folder(target.parent().unwrap_or(&args.out))?;
-        picture::save_png(target, &result, h, w, c)?;
-        let (psnr, ssim) = (quality::psnr(&original, &result), quality::ssim(&original, &result, h, w, c));
+        picture::save_png(target, &result, h, w, dims.c)?;
+        let (psnr, ssim) = (quality::psnr(&original, &result), quality::ssim(&original, &result, h, w, dims.c));
         if args.common.json {
             outln!(
                 "{}",

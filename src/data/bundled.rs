@@ -1,6 +1,6 @@
 //! The sets compiled into the program; sources and licences stand in `assets/LICENSES.md`.
 
-use super::folder::{self, decode};
+use super::decode::decode;
 use super::idx;
 use super::images::Images;
 
@@ -59,7 +59,7 @@ fn pictures(files: &[File], columns: impl Fn(usize) -> std::ops::Range<usize>) -
     let mut images = Images::new(decoded.iter().map(|(_, d)| d.channels).max().unwrap_or(1));
     for (name, picture) in decoded {
         let (h, w) = (picture.h, picture.w);
-        let pixels = folder::to_channels(picture, images.channels);
+        let pixels = picture.into_channels(images.channels);
         let (kept, c) = (columns(w), images.channels);
         let rows = pixels.chunks_exact(w * c).flat_map(|row| &row[kept.start * c..kept.end * c]);
         let pixels: Vec<u8> = rows.copied().collect();

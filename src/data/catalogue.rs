@@ -10,7 +10,8 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::array::Array;
-use super::folder::{decode_file, slashed, to_channels};
+use super::decode::decode_file;
+use super::folder::slashed;
 use super::images::{Images, Labels, describe, enlarged, gray_to_rgb, resize, resized_len, rgb_to_gray, split};
 use super::patches::{Patch, Tiling};
 use crate::error::{Error, Result};
@@ -26,6 +27,8 @@ pub enum Places {
         files: Vec<PathBuf>,
         /// A size for each.
         sizes: Vec<[u32; 2]>,
+        /// Bytes that decoding the most demanding of them takes.
+        decoding: u64,
     },
     /// Files of many: the records of all of them, one file after the other.
     Records(Vec<(PathBuf, Array)>),
@@ -67,8 +70,6 @@ pub struct Catalogue {
     pub labels: Option<Labels>,
 }
 
-/// Bytes for each pixel of a file while it is decoded, where samples have 8 bits: with alpha, and laid over white.
-const DECODING: usize = 8;
 /// Bytes for each pixel between the two passes of a resize.
 const RESIZING: usize = 16;
 
@@ -225,20 +226,20 @@ impl Catalogue {
         (places + cut + chosen + labels) as u64
     }
 
-    /// Bytes that reading one image takes at most, where samples have 8 bits: what is decoded and what is made of it on the way.
+    /// Bytes that reading one image takes at most: what is decoded and what is made of it on the way.
     pub fn reading_bytes(&self) -> u64 {
         let of = |whole: usize| {
             let (size, to) = (self.decoded(whole), self.resized(whole));
             let area = size.0 * size.1;
             let decoding = match &*self.places {
-                Places::Files { .. } => DECODING * area,
+                Places::Files { decoding, .. } => *decoding,
                 Places::Records(arrays) => {
                     let (_, array) = &arrays[record(arrays, self.place(whole)).0];
-                    array.record() + array.samples() + self.channels * area
+                    (array.record() + array.samples() + self.channels * area) as u64
                 }
             };
             let resizing = if to == size { 0 } else { RESIZING * to.0 * size.1 + self.channels * to.0 * to.1 };
-            (decoding + resizing) as u64
+            decoding + resizing as u64
         };
         match (&*self.places, self.to) {
             // All records of a file are alike.
@@ -372,7 +373,7 @@ impl Catalogue {
                 if (decoded.h, decoded.w) != size {
                     return Err(Error::failed(format!("{}: its size has changed since it was first read", path.display())));
                 }
-                to_channels(decoded, self.channels)
+                decoded.into_channels(self.channels)
             }
             Places::Records(arrays) => {
                 let (array, index) = record(arrays, place);

@@ -5,6 +5,7 @@ pub mod budget;
 pub mod bundled;
 pub mod catalogue;
 pub mod cifar;
+pub mod decode;
 pub mod folder;
 pub mod idx;
 pub mod images;
@@ -26,7 +27,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use catalogue::{Catalogue, Handles, Places};
-pub use folder::{Decoded, decode, decode_file};
+pub use decode::{Decoded, decode, decode_file};
 pub use images::{Entry, Images, Labels, MAX_BYTES};
 pub use patches::Patch;
 pub use pixels::Pixels;

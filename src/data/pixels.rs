@@ -1,9 +1,11 @@
 //! Images in memory or in their files, whichever it is.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::catalogue::Catalogue;
+use super::catalogue::{Catalogue, Handles};
 use super::images::Images;
+use crate::error::Result;
 
 /// Images in memory, or in their files.
 #[derive(Clone, Debug)]
@@ -42,6 +44,33 @@ impl Pixels {
             Self::Resident(images) => images.held_bytes(),
             Self::Streamed(catalogue) => catalogue.held_bytes(),
         }
+    }
+
+    /// Bytes that reading one image takes at most, beside those held.
+    pub fn reading_bytes(&self) -> u64 {
+        match self {
+            Self::Resident(_) => 0,
+            Self::Streamed(catalogue) => catalogue.reading_bytes(),
+        }
+    }
+
+    /// The name of an image: its path inside the folder, or its number inside a file.
+    pub fn name(&self, image: usize) -> String {
+        match self {
+            Self::Resident(images) => images.names[image].clone(),
+            Self::Streamed(catalogue) => catalogue.name(image),
+        }
+    }
+
+    /// The pixels of an image, H,W,C.
+    ///
+    /// # Errors
+    /// When its file does not give it (any more), with the file's name.
+    pub fn read(&self, image: usize, handles: &mut Handles) -> Result<Cow<'_, [u8]>> {
+        Ok(match self {
+            Self::Resident(images) => Cow::Borrowed(images.image(image)),
+            Self::Streamed(catalogue) => Cow::Owned(catalogue.read(image, handles)?),
+        })
     }
 
     /// Height and width of an image.

@@ -127,7 +127,7 @@ fn files_of_records_stream() {
 #[test]
 fn patches_and_records_are_not_listed() {
     // A million patches of one file, of which the size is enough.
-    let places = Places::Files { root: "photos".into(), files: vec!["a/one.png".into()], sizes: vec![[4000, 4002]] };
+    let places = Places::Files { root: "photos".into(), files: vec!["a/one.png".into()], sizes: vec![[4000, 4002]], decoding: 0 };
     let file = Catalogue::new(places, 1, None);
     let patches = file.patches(4, 4).unwrap();
     assert_eq!((patches.len(), patches.held_bytes() - file.held_bytes()), (1_000_000, 8));
@@ -140,7 +140,7 @@ fn patches_and_records_are_not_listed() {
     assert_eq!((records.name(42).as_str(), records.len(), records.size(7)), ("0000042", 10_000_000, (9, 9)));
     let (train, validation) = records.split(0.1, 1);
     assert_eq!((train.held_bytes() - records.held_bytes(), validation.len()), (4 * 9_000_000, 1_000_000));
-    let many = Places::Files { root: "".into(), files: vec!["a.png".into(); 300], sizes: vec![[4000, 4000]; 300] };
+    let many = Places::Files { root: "".into(), files: vec!["a.png".into(); 300], sizes: vec![[4000, 4000]; 300], decoding: 0 };
     let refused = Catalogue::new(many, 1, None).patches(1, 1).unwrap_err().to_string();
     assert!(refused.contains("patches of 1x1"), "{refused}");
 }

@@ -71,7 +71,7 @@ impl<'a> Inference<'a> {
             let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
             return Err(Error::usage(format!(
                 "parameters {:.2} MiB, data {:.2}, and one sample on its way through the model {:.2}: more than the {:.2} MiB that may be taken; \
-                 raise --max-memory, or look at fewer --images",
+                 raise --max-memory, or take fewer or smaller images",
                 mib(beside.parameters),
                 mib(beside.data),
                 mib(self.bytes(1)),

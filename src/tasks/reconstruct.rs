@@ -3,6 +3,7 @@
 use super::infer::Inference;
 use crate::device::Device;
 use crate::error::Result;
+use crate::shape::Dims;
 
 /// Where tiles of `size` begin along a side of `length` ≥ `size`: at most `size/4` apart, the last flush with the end.
 fn starts(length: usize, size: usize) -> Vec<usize> {
@@ -15,6 +16,13 @@ fn starts(length: usize, size: usize) -> Vec<usize> {
 fn window(size: usize) -> Vec<f64> {
     let cosine = |i: usize| (std::f64::consts::TAU * (i as f64 + 0.5) / size as f64).cos();
     (0..size).map(|i| 0.5 - 0.5 * cosine(i) + 1e-3).collect()
+}
+
+/// Bytes that [`image`] takes for one of h×w beside the model's batches, with what is judged and written of it: the image as bytes and as reals, the
+/// same enlarged, the sum and its weights, what is returned, and that as bytes.
+pub fn bytes(dims: Dims, h: usize, w: usize) -> u64 {
+    let (area, full, c) = ((h * w) as u64, (h.max(dims.h) * w.max(dims.w)) as u64, dims.c as u64);
+    area * c * (1 + 4 + 4 + 1) + full * (c * (4 + 8) + 8)
 }
 
 /// Reconstructs an image (H, W, C; 0…1) of any size. An image smaller than the model's input is mirrored at its edges first.

@@ -8,7 +8,7 @@ use super::prefetch::{Ahead, Prefetch, Source};
 use super::step::Resident;
 use crate::data::{Images, Pixels};
 use crate::device::{Device, Program};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::ops::{Augment, GatherBatch, StepParams, View};
 use crate::shape::Dims;
 use crate::spec::{Config, DataSpec};
@@ -151,7 +151,7 @@ impl Feed {
             if part == 0 {
                 let asked = Instant::now();
                 batch.clear();
-                prefetch.take(u64::from(params.step), batch).map_err(|error| error.of(Kind::Data))?;
+                prefetch.take(u64::from(params.step), batch)?;
                 self.waited += asked.elapsed();
             }
             let bytes = &batch[part * x.len..][..x.len];

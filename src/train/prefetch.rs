@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use super::order::{ORDERS, Order, Samples};
 use crate::data::{Catalogue, Handles};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::ops::Augment;
 use crate::shape::Dims;
 
@@ -249,7 +249,7 @@ impl Shared {
             drop(state);
             let made = catch_unwind(AssertUnwindSafe(|| {
                 let (epoch, group) = (number / self.source.samples.groups(), number % self.source.samples.groups());
-                self.source.read(&self.order_of(epoch), epoch, group as usize, &mut handles)
+                self.source.read(&self.order_of(epoch), epoch, group as usize, &mut handles).map_err(|error| error.of(Kind::Data))
             }));
             let read = made.unwrap_or_else(|_| Err(Error::failed("a thread that reads images panicked".to_owned())));
             state = lock(&self.state);

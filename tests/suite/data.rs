@@ -41,6 +41,24 @@ fn model(place: &Place, data: &str, name: &str, more: &[&str]) -> (Vec<u8>, Vec<
 }
 
 #[test]
+fn images_that_do_not_fit_are_reconstructed_from_their_files() {
+    let place = Place::new("reconstruct-memory");
+    let photos = pictures(&place);
+    model(&place, &photos, "run", &[]);
+    let reconstruct = |name: &str, more: &[&str]| {
+        let out = place.path(name);
+        succeed(&[&["reconstruct", &place.path("run"), &photos, "--device", "cpu", "-q", "-o", &out], more].concat());
+        (0..40).map(|i| std::fs::read(format!("{out}/{i:02}.png")).unwrap()).collect::<Vec<_>>()
+    };
+    // Some 2 MB, of which three copies are counted against half of what is allowed.
+    assert!(reconstruct("resident", &[]) == reconstruct("streamed", &["--max-memory", "9.5MiB"]));
+    let little = place.path("little");
+    let args = ["reconstruct", &place.path("run"), &photos, "--device", "cpu", "-q", "--max-memory", "1MiB", "-o", &little];
+    fail(&args, 2, &["data 1.", "one sample on its way", "raise --max-memory"]);
+    assert!(!Path::new(&little).exists());
+}
+
+#[test]
 fn a_streamed_set_trains_to_the_same_bytes() {
     let place = Place::new("stream");
     let photos = pictures(&place);

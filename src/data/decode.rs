@@ -1,0 +1,202 @@
+//! Image files, decoded to gray or RGB with 8 bits a sample.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Cursor, Read, Seek};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+
+use super::images::{gray_to_rgb, rgb_to_gray};
+use crate::error::{Error, Result};
+
+/// The most bytes one image may take, decoded and while it is decoded.
+const MAX_IMAGE_BYTES: u64 = 512 << 20;
+
+/// The largest image file that is read.
+const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// A decoded image: gray (1) or RGB (3), H,W,C.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// Height in pixels.
+    pub h: usize,
+    /// Width in pixels.
+    pub w: usize,
+    /// 1 where red, green and blue are equal everywhere, else 3.
+    pub channels: usize,
+    /// The samples.
+    pub pixels: Vec<u8>,
+}
+
+impl Decoded {
+    /// The samples as gray (1) or RGB (3).
+    pub(super) fn into_channels(self, channels: usize) -> Vec<u8> {
+        match (self.channels, channels) {
+            (1, 3) => gray_to_rgb(&self.pixels),
+            (3, 1) => rgb_to_gray(&self.pixels),
+            _ => self.pixels,
+        }
+    }
+}
+
+/// Decodes one image file: PNG, JPEG, BMP, GIF (its first frame), TIFF, WebP or PNM, recognised by its content. The EXIF orientation is applied,
+/// 16-bit and float samples are reduced to 8 bits, and what is transparent is laid over white.
+///
+/// # Errors
+/// A line without the file's name: what is wrong and what to do.
+pub fn decode_file(path: &Path) -> Result<Decoded> {
+    let mut bytes = Vec::new();
+    open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(|e| unreadable_file(&e))?;
+    decode(&bytes)
+}
+
+fn open(path: &Path) -> Result<BufReader<File>> {
+    // Before it is opened: a pipe would be waited for.
+    let metadata = std::fs::metadata(path).map_err(|e| unreadable_file(&e))?;
+    if !metadata.is_file() {
+        return Err(Error::usage("is not a regular file"));
+    }
+    let file = File::open(path).map_err(|e| unreadable_file(&e))?;
+    if metadata.len() > MAX_FILE_BYTES {
+        return Err(Error::usage("is larger than 1 GiB; cut it into smaller images"));
+    }
+    Ok(BufReader::new(file))
+}
+
+fn unreadable_file(error: &std::io::Error) -> Error {
+    Error::failed(format!("cannot be read ({error}); check the file and its permissions"))
+}
+
+/// Bytes that decoding a file takes at most, by its head: the file, what is decoded and what its decoder keeps beside (a progressive JPEG as much again;
+/// so does turning), and the copy with 8 bits. 0 where [`decode_file`] will refuse it.
+pub(super) fn bytes_to_decode(path: &Path) -> u64 {
+    let look = || -> Result<u64> {
+        let file = open(path)?;
+        let size = file.get_ref().metadata().map_err(|e| unreadable_file(&e))?.len();
+        let decoder = begin(file, size)?;
+        let (w, h) = decoder.dimensions();
+        Ok(size + 2 * decoder.total_bytes() + 4 * u64::from(w) * u64::from(h))
+    };
+    catch_unwind(AssertUnwindSafe(look)).map_or(0, |found| found.unwrap_or(0))
+}
+
+/// Decodes an image in memory, as [`decode_file`].
+///
+/// # Errors
+/// As [`decode_file`].
+pub fn decode(bytes: &[u8]) -> Result<Decoded> {
+    if bytes.is_empty() {
+        return Err(Error::usage("the file is empty; remove it"));
+    }
+    // a decoder that panics on a hostile file must not take the program along
+    let decoded = catch_unwind(AssertUnwindSafe(|| decode_unguarded(bytes)));
+    decoded.unwrap_or_else(|_| Err(Error::usage("its decoder failed; the file is damaged: save it again or remove it")))
+}
+
+fn decode_unguarded(bytes: &[u8]) -> Result<Decoded> {
+    let mut decoder = begin(Cursor::new(bytes), bytes.len() as u64)?;
+    // a broken tag is no reason to refuse the picture
+    let orientation = decoder.orientation().ok();
+    let mut image = DynamicImage::from_decoder(decoder).map_err(|e| unreadable(&e))?;
+    if let Some(orientation) = orientation {
+        image.apply_orientation(orientation);
+    }
+    Ok(reduce(image))
+}
+
+/// The decoder of a file of `size` bytes, where its head promises what may be decoded.
+fn begin<'a>(file: impl BufRead + Seek + 'a, size: u64) -> Result<impl ImageDecoder + 'a> {
+    let mut reader = ImageReader::new(file).with_guessed_format().map_err(|e| Error::failed(e.to_string()))?;
+    let Some(format) = reader.format() else {
+        return Err(Error::usage("is not an image of a known kind (PNG, JPEG, BMP, GIF, TIFF, WebP, PNM); convert or remove it"));
+    };
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_IMAGE_BYTES);
+    reader.limits(limits);
+    let decoder = reader.into_decoder().map_err(|e| unreadable(&e))?;
+    let (w, h) = decoder.dimensions();
+    if w == 0 || h == 0 {
+        return Err(Error::usage(format!("has no pixels ({w}x{h}); remove it")));
+    }
+    // the RGB copy made of it counts too
+    if decoder.total_bytes().max(u64::from(w) * u64::from(h) * 3) > MAX_IMAGE_BYTES {
+        return Err(Error::usage(format!(
+            "{w}x{h} pixels need more than the 512 MiB that one image may take; shrink it or cut it into pieces"
+        )));
+    }
+    // These decoders fill in what is missing, however much it is. A JPEG block of 64 pixels takes a bit at least, a GIF code stands for 4096
+    // pixels at most; twice that is allowed.
+    let most_per_byte = match format {
+        ImageFormat::Jpeg => 2 * 64 * 8,
+        ImageFormat::Gif => 2 * 4096,
+        _ => u64::MAX,
+    };
+    if u64::from(w) * u64::from(h) > most_per_byte.saturating_mul(size) {
+        return Err(Error::usage(format!(
+            "{size} bytes cannot hold its {w}x{h} pixels; it is cut off: get it again or remove it"
+        )));
+    }
+    Ok(decoder)
+}
+
+fn unreadable(error: &ImageError) -> Error {
+    // some decoders' messages run over several lines
+    let detail = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+    match error {
+        ImageError::Limits(_) => Error::usage(format!(
+            "needs more than the 512 MiB that one image may take ({detail}); shrink it or cut it into pieces"
+        )),
+        ImageError::Unsupported(_) => Error::usage(format!("{detail}; convert it to PNG")),
+        _ => Error::usage(format!("cannot be decoded ({detail}); save it again or remove it")),
+    }
+}
+
+/// 8 bits, alpha over white, gray where it is gray.
+fn reduce(image: DynamicImage) -> Decoded {
+    let (h, w) = (image.height() as usize, image.width() as usize);
+    let over_white = |value: u8, alpha: u8| {
+        let (value, alpha) = (u32::from(value), u32::from(alpha));
+        ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
+    };
+    let color = image.color();
+    let pixels = match (color.has_color(), color.has_alpha()) {
+        (false, false) => image.into_luma8().into_raw(),
+        (false, true) => image.into_luma_alpha8().into_raw().chunks_exact(2).map(|p| over_white(p[0], p[1])).collect(),
+        (true, false) => image.into_rgb8().into_raw(),
+        (true, true) => {
+            let rgba = image.into_rgba8().into_raw();
+            rgba.chunks_exact(4).flat_map(|p| [over_white(p[0], p[3]), over_white(p[1], p[3]), over_white(p[2], p[3])]).collect()
+        }
+    };
+    if !color.has_color() {
+        return Decoded { h, w, channels: 1, pixels };
+    }
+    if pixels.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]) {
+        return Decoded { h, w, channels: 1, pixels: pixels.into_iter().step_by(3).collect() };
+    }
+    Decoded { h, w, channels: 3, pixels }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::testing::{Folder, encoded};
+    use image::{GrayImage, ImageBuffer, Rgba};
+
+    #[test]
+    fn what_decoding_takes_is_known_from_the_head() {
+        let folder = Folder::new("decode");
+        let deep: ImageBuffer<Rgba<u16>, Vec<u16>> = ImageBuffer::new(200, 100);
+        let shallow = GrayImage::new(200, 100);
+        let bytes = |name: &str, image: DynamicImage| {
+            let file = encoded(&image, ImageFormat::Png);
+            bytes_to_decode(&folder.write(name, &file)) - file.len() as u64
+        };
+        // Decoded, 8 bytes a pixel, and the two copies with 8 bits, 4 and 3.
+        assert!(bytes("deep.png", deep.into()) >= 200 * 100 * 15);
+        assert_eq!(bytes("shallow.png", shallow.into()), 200 * 100 * 6);
+        assert_eq!(bytes_to_decode(&folder.write("cut.png", b"\x89PNG")), 0);
+        assert_eq!(bytes_to_decode(&folder.path.join("none.png")), 0);
+    }
+}
