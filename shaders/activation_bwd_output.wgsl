@@ -1,4 +1,4 @@
-//!include grid activation
+//!include grid map activation
 // dx = dy * f'(x) with the slope taken from y = f(x), element by element.
 // One invocation: one vec4 (the lanes past the end are the buffer's own padding).
 // Grid: ceil(len / 4) invocations. Precondition: the code is one of 0 to 6. Twin: ActivationBwdOutput in src/reference/activation.rs.
@@ -12,9 +12,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> y: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> dy: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> dx: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> y: array<Map4>;
+@group(0) @binding(2) var<storage, read> dy: array<Map4>;
+@group(0) @binding(3) var<storage, read_write> dx: array<Map4>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -26,5 +26,5 @@ fn main(
     if i >= p.vectors {
         return;
     }
-    dx[i] = dy[i] * activation_slope_output4(ACTIVATION, p.parameter, y[i]);
+    dx[i] = to_map4(map4(dy[i]) * activation_slope_output4(ACTIVATION, p.parameter, map4(y[i])));
 }

@@ -1,4 +1,4 @@
-//!include grid activation
+//!include grid map activation
 // y = f(x), element by element.
 // One invocation: one vec4 (the lanes past the end are the buffer's own padding).
 // Grid: ceil(len / 4) invocations. Twin: ActivationFwd in src/reference/activation.rs.
@@ -12,8 +12,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<Map4>;
+@group(0) @binding(2) var<storage, read_write> y: array<Map4>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -25,5 +25,5 @@ fn main(
     if i >= p.vectors {
         return;
     }
-    y[i] = activate4(ACTIVATION, p.parameter, x[i]);
+    y[i] = to_map4(activate4(ACTIVATION, p.parameter, map4(x[i])));
 }

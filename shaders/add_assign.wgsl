@@ -1,4 +1,4 @@
-//!include fours grid
+//!include grid map
 // y += x, element by element.
 // One invocation: one vec4 (the lanes past the end are the buffer's own padding).
 // Grid: ceil(len / 4) invocations. Twin: AddAssign in src/reference/elementwise.rs.
@@ -7,8 +7,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Four>;
-@group(0) @binding(2) var<storage, read_write> y: array<Four>;
+@group(0) @binding(1) var<storage, read> x: array<Map4>;
+@group(0) @binding(2) var<storage, read_write> y: array<Map4>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -20,5 +20,5 @@ fn main(
     if i >= p.vectors {
         return;
     }
-    y[i] = stored(four(y[i]) + four(x[i]));
+    y[i] = to_map4(map4(y[i]) + map4(x[i]));
 }

@@ -1,4 +1,4 @@
-//!include grid
+//!include grid map
 // dx[n,h,w,c] = the sum of dy / divisor over the windows that hold (h, w); the divisor is R * S with COUNT_INCLUDE_PAD, else the window's
 // part inside the input. dx (N,H,W,C), dy (N,P,Q,C).
 // One invocation: four consecutive elements of dx, which with VEC are four channels of a pixel; without, they are done one by one and
@@ -25,14 +25,14 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> dy: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> dx: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> dy: array<Map4>;
+@group(0) @binding(2) var<storage, read_write> dx: array<Map4>;
 
 fn fetch_dy(i: u32) -> vec4<f32> {
     if VEC {
-        return dy[i / 4u];
+        return map4(dy[i / 4u]);
     }
-    return vec4<f32>(dy[i / 4u][i % 4u]);
+    return vec4<f32>(map4(dy[i / 4u])[i % 4u]);
 }
 
 // Pixels of the input along one side of window `at`.
@@ -76,12 +76,12 @@ fn main(
         return;
     }
     if VEC {
-        dx[i] = gather(i * 4u);
+        dx[i] = to_map4(gather(i * 4u));
     } else {
         var result: vec4<f32>;
         for (var lane = 0u; lane < 4u; lane++) {
             result[lane] = gather(i * 4u + lane).x;
         }
-        dx[i] = result;
+        dx[i] = to_map4(result);
     }
 }

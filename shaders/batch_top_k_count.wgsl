@@ -1,4 +1,4 @@
-//!include grid key batch_top_k
+//!include grid map key batch_top_k
 // A pass over the keys of a batch selection: how often each value of their byte `number` (from the highest) occurs among the keys that agree with
 // the bytes found before. The first pass also finds the smallest key above 0. x (N,H,W,C), work (passes, RECORD).
 // Every workgroup first reads the last pass's digit from its counts, the same answer everywhere; the first notes it for the next pass.
@@ -11,7 +11,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<Map4>;
 @group(0) @binding(2) var<storage, read_write> work: array<atomic<u32>>;
 
 var<workgroup> smallest: atomic<u32>;
@@ -41,7 +41,7 @@ fn main(
     // NONE is also NaN's key, which is never below itself.
     var least = NONE;
     for (var i = first; i < (p.len + 3u) / 4u; i += p.stride) {
-        let v = x[i];
+        let v = map4(x[i]);
         for (var lane = 0u; lane < 4u; lane++) {
             let key = key_of(v[lane]);
             if i * 4u + lane < p.len && above(key, shift + 8u) == known {

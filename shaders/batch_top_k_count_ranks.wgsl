@@ -1,4 +1,4 @@
-//!include grid key rank batch_top_k
+//!include grid map key rank batch_top_k
 // A pass over ranks of a batch selection, after those over keys: how often each value of a byte occurs among the ranks of the keys that equal the
 // last one kept. It counts nothing where no tie has to be cut. x (N,H,W,C), work (passes, RECORD).
 // Every workgroup first reads the last pass's digit from its counts, the same answer everywhere; the first notes it for the next pass.
@@ -13,7 +13,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<Map4>;
 @group(0) @binding(2) var<storage, read_write> work: array<atomic<u32>>;
 
 @compute @workgroup_size(256)
@@ -36,7 +36,7 @@ fn main(
     let shift = shift_of(p.number, p.len);
     let known = above(bound.lowest, shift + 8u);
     for (var i = first; i < (p.len + 3u) / 4u; i += p.stride) {
-        let v = x[i];
+        let v = map4(x[i]);
         for (var lane = 0u; lane < 4u; lane++) {
             let element = i * 4u + lane;
             if element < p.len && key_of(v[lane]) == bound.cut {

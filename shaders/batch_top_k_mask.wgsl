@@ -1,4 +1,4 @@
-//!include grid key rank
+//!include grid map key rank
 // mask = 1 for the k largest x of the whole batch by signed value, ties to the lowest NCHW index (sample-major), else 0. threshold[0] follows
 // the smallest selected value above 0: it takes that value while it is 0, else moves to it by `rate`. x and mask (N,H,W,C).
 // A radix selection: four passes over the bytes of the keys, then, only where a tie has to be cut, over those of the NCHW index.
@@ -12,9 +12,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<Map4>;
 @group(0) @binding(2) var<storage, read_write> threshold: array<f32>;
-@group(0) @binding(3) var<storage, read_write> mask: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> mask: array<Map4>;
 
 var<workgroup> smallest: atomic<u32>;
 
@@ -29,7 +29,7 @@ fn main(@builtin(local_invocation_index) local: u32) {
     for (var shift = 32u; shift > 0u; shift -= 8u) {
         clear_digits(local, 256u);
         for (var i = local; i < vectors; i += 256u) {
-            let v = x[i];
+            let v = map4(x[i]);
             for (var lane = 0u; lane < 4u; lane++) {
                 let key = key_of(v[lane]);
                 if i * 4u + lane < p.len && above(key, shift) == above(cut, shift) {
@@ -46,7 +46,7 @@ fn main(@builtin(local_invocation_index) local: u32) {
         for (var shift = bits_of(p.len - 1u); shift > 0u; shift -= 8u) {
             clear_digits(local, 256u);
             for (var i = local; i < vectors; i += 256u) {
-                let v = x[i];
+                let v = map4(x[i]);
                 for (var lane = 0u; lane < 4u; lane++) {
                     if i * 4u + lane < p.len && key_of(v[lane]) == cut {
                         let rank = rank_of(i * 4u + lane, p.len, p.c, p.area);
@@ -67,7 +67,7 @@ fn main(@builtin(local_invocation_index) local: u32) {
     // NONE is also NaN's key, which is never below itself.
     var least = NONE;
     for (var i = local; i < vectors; i += 256u) {
-        let v = x[i];
+        let v = map4(x[i]);
         var kept = vec4<f32>(0.0);
         for (var lane = 0u; lane < 4u; lane++) {
             let element = i * 4u + lane;
@@ -79,7 +79,7 @@ fn main(@builtin(local_invocation_index) local: u32) {
                 }
             }
         }
-        mask[i] = kept;
+        mask[i] = to_map4(kept);
     }
     atomicMin(&smallest, least);
     workgroupBarrier();

@@ -1,4 +1,4 @@
-//!include grid key rank batch_top_k
+//!include grid map key rank batch_top_k
 // The last pass of a batch selection: mask = 1 for the keys above the last one kept and for those of its equals that rank no lower, else 0.
 // threshold[0] follows the smallest selected value above 0: it takes that value while it is 0, else moves to it by `rate`.
 // x and mask (N,H,W,C), work (passes, RECORD) after all of its `passes`. One invocation: vec4s first, first + stride, ...
@@ -13,10 +13,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<Map4>;
 @group(0) @binding(2) var<storage, read_write> work: array<atomic<u32>>;
 @group(0) @binding(3) var<storage, read_write> threshold: array<f32>;
-@group(0) @binding(4) var<storage, read_write> mask: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> mask: array<Map4>;
 
 @compute @workgroup_size(256)
 fn main(
@@ -28,7 +28,7 @@ fn main(
     let digit = found_digit(local, p.passes - 1u);
     let bound = bound_after(p.passes - 1u, digit.value, p.len);
     for (var i = first; i < (p.len + 3u) / 4u; i += p.stride) {
-        let v = x[i];
+        let v = map4(x[i]);
         var kept = vec4<f32>(0.0);
         for (var lane = 0u; lane < 4u; lane++) {
             if i * 4u + lane < p.len && key_of(v[lane]) >= bound.cut {
@@ -41,7 +41,7 @@ fn main(
                 kept[lane] = 0.0;
             }
         }
-        mask[i] = kept;
+        mask[i] = to_map4(kept);
     }
     if first == 0u {
         // All that is above 0 is selected if the last one kept is not, else that one is the smallest. NaN, whose key is NONE, is no value.

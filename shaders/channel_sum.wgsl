@@ -1,4 +1,4 @@
-//!include fours grid
+//!include grid map fours
 // sums[slice, c] = sum of x[row, c] over the rows of a slice; x (rows, C). sums has stride_vectors vec4s a slice, zero behind the last channel;
 // with one slice it is the result, else sum_slices adds the slices.
 // A column is a vec4 of channels if C is a multiple of 4, else one channel. One workgroup: one slice of `lanes` columns (a power of two, at
@@ -15,7 +15,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Four>;
+@group(0) @binding(1) var<storage, read> x: array<Map4>;
 @group(0) @binding(2) var<storage, read_write> sums: array<Four>;
 
 var<workgroup> columns: array<vec4<f32>, 256>;
@@ -39,12 +39,12 @@ fn main(
     var sum = vec4<f32>(0.0);
     if wide && column < p.channels / 4u {
         for (var row = begin; row < end; row += row_lanes) {
-            sum += four(x[row * (p.channels / 4u) + column]);
+            sum += map4(x[row * (p.channels / 4u) + column]);
         }
     } else if !wide && column < p.channels {
         for (var row = begin; row < end; row += row_lanes) {
             let e = row * p.channels + column;
-            sum.x += four(x[e / 4u])[e % 4u];
+            sum.x += map4(x[e / 4u])[e % 4u];
         }
     }
     columns[local] = sum;

@@ -1,4 +1,4 @@
-//!include fours grid
+//!include grid map
 // y = alpha * a + beta * b, element by element; y = alpha * a without b (has_b = 0: b is bound to anything and not read).
 // One invocation: one vec4 (the lanes past the end are the buffer's own padding).
 // Grid: ceil(len / 4) invocations. Twin: Combine in src/reference/elementwise.rs.
@@ -10,9 +10,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> a: array<Four>;
-@group(0) @binding(2) var<storage, read> b: array<Four>;
-@group(0) @binding(3) var<storage, read_write> y: array<Four>;
+@group(0) @binding(1) var<storage, read> a: array<Map4>;
+@group(0) @binding(2) var<storage, read> b: array<Map4>;
+@group(0) @binding(3) var<storage, read_write> y: array<Map4>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -24,9 +24,9 @@ fn main(
     if i >= p.vectors {
         return;
     }
-    var sum = p.alpha * four(a[i]);
+    var sum = p.alpha * map4(a[i]);
     if p.has_b != 0u {
-        sum += p.beta * four(b[i]);
+        sum += p.beta * map4(b[i]);
     }
-    y[i] = stored(sum);
+    y[i] = to_map4(sum);
 }

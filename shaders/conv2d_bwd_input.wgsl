@@ -1,19 +1,20 @@
-//!include conv2d activation grid
+//!include conv2d map gate activation grid
 // x[n,h,w,c] = f(b[c] + sum over r,s,k of y[n,p,q,k] * w[r,s,c,k]) over the (p,q) with p*stride - pad + r*dilation = h: the gradient
 // of a convolution by its input, and the forward of a transposed convolution.
 // y (N,P,Q,K), w (R,S,C/groups,K), b (C), x (N,H,W,C). The plain kernel: any shape.
 // One invocation: one element of x. Grid: N*H*W*C invocations.
-// GATED: x = f'(from b) * sum, `b` being the output of f, as large as x: a gradient has no bias, so the binding is free.
-// Without either (`has_bias` = 0) any view may be bound as `b`. Twin: Conv2dBwdInput in src/reference/conv2d.rs.
+// GATED: x = f'(from gate) * sum, `gate` being the output of f, as large as x.
+// Without bias (`has_bias` = 0) any reals may be bound as `b`, without GATED any map as `gate`. Twin: Conv2dBwdInput in src/reference/conv2d.rs.
 
 override ACTIVATION: u32 = 0u;
 override GATED: bool = false;
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> y: array<f32>;
+@group(0) @binding(1) var<storage, read> y: array<Map>;
 @group(0) @binding(2) var<storage, read> w: array<f32>;
 @group(0) @binding(3) var<storage, read> b: array<f32>;
-@group(0) @binding(4) var<storage, read_write> x: array<f32>;
+@group(0) @binding(4) var<storage, read> gate: array<Map4>;
+@group(0) @binding(5) var<storage, read_write> x: array<Map>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -49,16 +50,16 @@ fn main(
             let source = (row * p.q + (right - along) / p.stride_w) * p.k + first;
             let weight = ((r * p.s + s) * channels + c % channels) * p.k + first;
             for (var k = 0u; k < filters; k++) {
-                sum += y[source + k] * w[weight + k];
+                sum += f32(y[source + k]) * w[weight + k];
             }
         }
     }
     if GATED {
-        x[i] = sum * activation_slope_output(ACTIVATION, p.parameter, b[i]);
+        x[i] = Map(sum * activation_slope_output(ACTIVATION, p.parameter, gate_at(i)));
         return;
     }
     if p.has_bias != 0u {
         sum += b[c];
     }
-    x[i] = activate(ACTIVATION, p.parameter, sum);
+    x[i] = Map(activate(ACTIVATION, p.parameter, sum));
 }

@@ -1,4 +1,4 @@
-//!include conv2d activation grid
+//!include conv2d map gate activation grid
 // x[n,h,w,c] = f(b[c] + sum over r,s,k of y[n,p,q,k] * w[r,s,c,k]) over the (p,q) with p*stride - pad + r*dilation = h, without groups:
 // the gradient of a convolution by its input, and the forward of a transposed convolution.
 // y (N,P,Q,K), w (R,S,C,K), b (C), x (N,H,W,C). An implicit matrix product in registers: arithmetic per load is what counts.
@@ -7,8 +7,8 @@
 // Grid: stride_h*stride_w * ceil(C / 8) * ceil(N*ceil(H/stride_h)*ceil(W/stride_w) / 8) invocations, channels fastest, then pixels.
 // `y4` and `w4` are `y` and `w` again, four at a time: VEC_K says that K is a multiple of 4; NARROW that C <= 4.
 // Channels past C compute something that is not stored; their loads may pass the end of `w` and are then caught by WGSL's bounds rule.
-// GATED: x = f'(from b) * sum, `b` being the output of f, as large as x: a gradient has no bias, so the binding is free.
-// Without either (`has_bias` = 0) any view may be bound as `b`. Twin: Conv2dBwdInput in src/reference/conv2d.rs.
+// GATED: x = f'(from gate) * sum, `gate` being the output of f, as large as x.
+// Without bias (`has_bias` = 0) any reals may be bound as `b`, without GATED any map as `gate`. Twin: Conv2dBwdInput in src/reference/conv2d.rs.
 
 override ACTIVATION: u32 = 0u;
 override GATED: bool = false;
@@ -16,12 +16,13 @@ override VEC_K: bool = false;
 override NARROW: bool = false;
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> y: array<f32>;
-@group(0) @binding(2) var<storage, read> y4: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> y: array<Map>;
+@group(0) @binding(2) var<storage, read> y4: array<Map4>;
 @group(0) @binding(3) var<storage, read> w: array<f32>;
 @group(0) @binding(4) var<storage, read> w4: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read> b: array<f32>;
-@group(0) @binding(6) var<storage, read_write> x: array<f32>;
+@group(0) @binding(6) var<storage, read> gate: array<Map4>;
+@group(0) @binding(7) var<storage, read_write> x: array<Map>;
 
 // Four pixels of x of one phase.
 struct Pixels {
@@ -46,11 +47,11 @@ fn shifted(pixels: Pixels, down: i32, along: i32) -> vec4<i32> {
 
 // Outside the map pixel 0 is read and dropped: cheaper than a branch.
 fn load_y4(pixel: i32, k: u32) -> vec4<f32> {
-    return select(y4[(u32(max(pixel, 0)) * p.k + k) / 4u], vec4<f32>(0.0), pixel < 0);
+    return select(map4(y4[(u32(max(pixel, 0)) * p.k + k) / 4u]), vec4<f32>(0.0), pixel < 0);
 }
 
 fn load_y(pixel: i32, k: u32) -> f32 {
-    return select(y[u32(max(pixel, 0)) * p.k + k], 0.0, pixel < 0);
+    return select(f32(y[u32(max(pixel, 0)) * p.k + k]), 0.0, pixel < 0);
 }
 
 fn load_b(c: u32) -> vec4<f32> {
@@ -63,7 +64,7 @@ fn load_b(c: u32) -> vec4<f32> {
 // What is stored at i: f of the sum, or the sum by the slope of the f whose output lies there.
 fn finished(i: u32, sum: vec4<f32>) -> vec4<f32> {
     if GATED {
-        return sum * activation_slope_output4(ACTIVATION, p.parameter, vec4<f32>(b[i], b[i + 1u], b[i + 2u], b[i + 3u]));
+        return sum * activation_slope_output4(ACTIVATION, p.parameter, gate4_at(i, false));
     }
     return activate4(ACTIVATION, p.parameter, sum);
 }
@@ -74,15 +75,15 @@ fn store(n: i32, h: u32, column: u32, c: u32, value: vec4<f32>) {
     }
     let i = ((u32(n) * p.h + h) * p.w + column) * p.c + c;
     let v = finished(i, value);
-    x[i] = v.x;
+    x[i] = Map(v.x);
     if c + 1u < p.c {
-        x[i + 1u] = v.y;
+        x[i + 1u] = Map(v.y);
     }
     if c + 2u < p.c {
-        x[i + 2u] = v.z;
+        x[i + 2u] = Map(v.z);
     }
     if c + 3u < p.c {
-        x[i + 3u] = v.w;
+        x[i + 3u] = Map(v.w);
     }
 }
 

@@ -1,4 +1,4 @@
-//!include conv2d fours activation grid workgroup_tile conv2d_bwd_input_product
+//!include conv2d map gate fours activation grid workgroup_tile conv2d_bwd_input_product
 // x[n,h,w,c] = f(b[c] + sum over r,s,k of y[n,p,q,k] * w[r,s,c,k]) over the (p,q) with p*stride - pad + r*dilation = h, without groups:
 // the gradient of a convolution by its input, and the forward of a transposed convolution.
 // y (N,P,Q,K), w (R,S,C,K), b (C), x (N,H,W,C). An implicit matrix product: rows are pixels of x, columns channels, steps (r,s,k).
@@ -6,8 +6,8 @@
 // h = i*stride_h + phase_h, w = j*stride_w + phase_w; what falls outside x is not stored.
 // One workgroup: 64 pixels by 4*COLUMNS channels.
 // Grid: stride_h*stride_w * ceil(N*ceil(H/stride_h)*ceil(W/stride_w) / 64) * ceil(C / (4*COLUMNS)) workgroups, channels fastest.
-// `y4`, `w4`, `b4` and `x4` are `y`, `w`, `b` and `x` again, four at a time: VEC_C says that C, VEC_K that K is a multiple of 4.
+// `y4`, `w4` and `x4` are `y`, `w` and `x` again, four at a time: VEC_C says that C, VEC_K that K is a multiple of 4.
 // Channels past C compute something that is not stored; their loads may pass the end of `w` and are then caught by WGSL's bounds rule.
-// GATED: x = f'(from b) * sum, `b` being the output of f, as large as x: a gradient has no bias, so the binding is free.
-// Without either (`has_bias` = 0) any view may be bound as `b`.
+// GATED: x = f'(from gate) * sum, `gate` being the output of f, as large as x.
+// Without bias (`has_bias` = 0) any reals may be bound as `b`, without GATED any map as `gate`.
 // Twin: Conv2dBwdInput in src/reference/conv2d.rs.

@@ -1,12 +1,12 @@
-//!include conv2d grid
+//!include conv2d map grid
 // dw[r,s,c,k] = sum over n,p,q of x[n, p*stride - pad + r*dilation, ..., c] * dy[n,p,q,k], by slices of the pixels (n,p,q).
 // x (N,H,W,C), dy (N,P,Q,K), out (slices, R,S,C/groups,K): partial sums with `slice_stride` elements from slice to slice, which
 // sum_slices adds up, or dw itself if there is one slice. The plain kernel: any shape.
 // One invocation: one element of one slice. Grid: slices*R*S*(C/groups)*K invocations. Twin: Conv2dBwdWeight in src/reference/conv2d.rs.
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> dy: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<Map>;
+@group(0) @binding(2) var<storage, read> dy: array<Map>;
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
 
 @compute @workgroup_size(64)
@@ -36,7 +36,7 @@ fn main(
         let h = (pixel / p.q) % p.p * p.stride_h + down;
         let column = pixel % p.q * p.stride_w + along;
         if h < p.h && column < p.w {
-            sum += x[((pixel / (p.p * p.q) * p.h + h) * p.w + column) * p.c + c] * dy[pixel * p.k + k];
+            sum += f32(x[((pixel / (p.p * p.q) * p.h + h) * p.w + column) * p.c + c]) * f32(dy[pixel * p.k + k]);
         }
     }
     out[slice * p.slice_stride + element] = sum;

@@ -1,4 +1,4 @@
-//!include conv2d grid
+//!include conv2d map grid
 // dw[r,s,c,k] = sum over n,p,q of x[n, p*stride - pad + r*dilation, ..., c] * dy[n,p,q,k], by slices of the pixels (n,p,q), without groups.
 // x (N,H,W,C), dy (N,P,Q,K), out (slices, R,S,C,K): partial sums with `slice_stride` elements from slice to slice, which sum_slices
 // adds up, or dw itself if there is one slice. In registers: arithmetic per load is what counts.
@@ -13,24 +13,24 @@ override NARROW_C: bool = false;
 override NARROW_K: bool = false;
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> x4: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> dy: array<f32>;
-@group(0) @binding(4) var<storage, read> dy4: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<Map>;
+@group(0) @binding(2) var<storage, read> x4: array<Map4>;
+@group(0) @binding(3) var<storage, read> dy: array<Map>;
+@group(0) @binding(4) var<storage, read> dy4: array<Map4>;
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
 
 fn load_x(i: u32) -> vec4<f32> {
     if VEC_C {
-        return x4[i / 4u];
+        return map4(x4[i / 4u]);
     }
-    return vec4<f32>(x[i], x[i + 1u], x[i + 2u], x[i + 3u]);
+    return vec4<f32>(f32(x[i]), f32(x[i + 1u]), f32(x[i + 2u]), f32(x[i + 3u]));
 }
 
 fn load_dy(i: u32) -> vec4<f32> {
     if VEC_K {
-        return dy4[i / 4u];
+        return map4(dy4[i / 4u]);
     }
-    return vec4<f32>(dy[i], dy[i + 1u], dy[i + 2u], dy[i + 3u]);
+    return vec4<f32>(f32(dy[i]), f32(dy[i + 1u]), f32(dy[i + 2u]), f32(dy[i + 3u]));
 }
 
 // Four filters of one channel, `row` = (slice, r, s) times C.

@@ -1,18 +1,19 @@
-//!include conv2d activation grid
+//!include conv2d map gate activation grid
 // y[n,p,q,k] = f(b[k] + sum over r,s,c of x[n, p*stride - pad + r*dilation, ..., c] * w[r,s,c,k]), c over the group of k.
 // x (N,H,W,C), w (R,S,C/groups,K), b (K), y (N,P,Q,K). The plain kernel: any shape.
 // One invocation: one element of y. Grid: N*P*Q*K invocations.
-// GATED: y = f'(from b) * sum, `b` being the output of f, as large as y: a gradient has no bias, so the binding is free.
-// Without either (`has_bias` = 0) any view may be bound as `b`. Twin: Conv2dFwd in src/reference/conv2d.rs.
+// GATED: y = f'(from gate) * sum, `gate` being the output of f, as large as y.
+// Without bias (`has_bias` = 0) any reals may be bound as `b`, without GATED any map as `gate`. Twin: Conv2dFwd in src/reference/conv2d.rs.
 
 override ACTIVATION: u32 = 0u;
 override GATED: bool = false;
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<Map>;
 @group(0) @binding(2) var<storage, read> w: array<f32>;
 @group(0) @binding(3) var<storage, read> b: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(4) var<storage, read> gate: array<Map4>;
+@group(0) @binding(5) var<storage, read_write> y: array<Map>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -47,16 +48,16 @@ fn main(
             let source = ((n * p.h + h) * p.w + column) * p.c + first;
             let weight = (r * p.s + s) * channels * p.k + k;
             for (var c = 0u; c < channels; c++) {
-                sum += x[source + c] * w[weight + c * p.k];
+                sum += f32(x[source + c]) * w[weight + c * p.k];
             }
         }
     }
     if GATED {
-        y[i] = sum * activation_slope_output(ACTIVATION, p.parameter, b[i]);
+        y[i] = Map(sum * activation_slope_output(ACTIVATION, p.parameter, gate_at(i)));
         return;
     }
     if p.has_bias != 0u {
         sum += b[k];
     }
-    y[i] = activate(ACTIVATION, p.parameter, sum);
+    y[i] = Map(activate(ACTIVATION, p.parameter, sum));
 }

@@ -1,11 +1,11 @@
-//!include conv2d activation grid
+//!include conv2d map gate activation grid
 // y[n,p,q,k] = f(b[k] + sum over r,s,c of x[n, p*stride - pad + r*dilation, ..., c] * w[r,s,c,k]), without groups.
 // x (N,H,W,C), w (R,S,C,K), b (K), y (N,P,Q,K). An implicit matrix product in registers: arithmetic per load is what counts.
 // One invocation: 8 pixels (n,p,q) in a row of memory by 8 filters. Grid: ceil(N*P*Q / 8) * ceil(K / 8) invocations, filters fastest.
 // `x4` and `w4` are `x` and `w` again, four at a time: VEC_C says that C, VEC_K that K is a multiple of 4; NARROW that K <= 4.
 // Filters past K compute something that is not stored; their loads may pass the end of `w` and are then caught by WGSL's bounds rule.
-// GATED: y = f'(from b) * sum, `b` being the output of f, as large as y: a gradient has no bias, so the binding is free.
-// Without either (`has_bias` = 0) any view may be bound as `b`. Twin: Conv2dFwd in src/reference/conv2d.rs.
+// GATED: y = f'(from gate) * sum, `gate` being the output of f, as large as y.
+// Without bias (`has_bias` = 0) any reals may be bound as `b`, without GATED any map as `gate`. Twin: Conv2dFwd in src/reference/conv2d.rs.
 
 override ACTIVATION: u32 = 0u;
 override GATED: bool = false;
@@ -14,12 +14,13 @@ override VEC_K: bool = false;
 override NARROW: bool = false;
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> x4: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<Map>;
+@group(0) @binding(2) var<storage, read> x4: array<Map4>;
 @group(0) @binding(3) var<storage, read> w: array<f32>;
 @group(0) @binding(4) var<storage, read> w4: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read> b: array<f32>;
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+@group(0) @binding(6) var<storage, read> gate: array<Map4>;
+@group(0) @binding(7) var<storage, read_write> y: array<Map>;
 
 // Four pixels of y: their sample and the corner of their window in x. A pixel past the end lies outside every input.
 struct Pixels {
@@ -46,11 +47,11 @@ fn under_tap(pixels: Pixels, r: u32, s: u32) -> vec4<i32> {
 
 // Outside the map pixel 0 is read and dropped: cheaper than a branch.
 fn load_x4(pixel: i32, c: u32) -> vec4<f32> {
-    return select(x4[(u32(max(pixel, 0)) * p.c + c) / 4u], vec4<f32>(0.0), pixel < 0);
+    return select(map4(x4[(u32(max(pixel, 0)) * p.c + c) / 4u]), vec4<f32>(0.0), pixel < 0);
 }
 
 fn load_x(pixel: i32, c: u32) -> f32 {
-    return select(x[u32(max(pixel, 0)) * p.c + c], 0.0, pixel < 0);
+    return select(f32(x[u32(max(pixel, 0)) * p.c + c]), 0.0, pixel < 0);
 }
 
 fn load_w(i: u32) -> vec4<f32> {
@@ -75,7 +76,7 @@ fn load_b(k: u32) -> vec4<f32> {
 // What is stored at i: f of the sum, or the sum by the slope of the f whose output lies there.
 fn finished(i: u32, sum: vec4<f32>) -> vec4<f32> {
     if GATED {
-        return sum * activation_slope_output4(ACTIVATION, p.parameter, vec4<f32>(b[i], b[i + 1u], b[i + 2u], b[i + 3u]));
+        return sum * activation_slope_output4(ACTIVATION, p.parameter, gate4_at(i, VEC_K));
     }
     return activate4(ACTIVATION, p.parameter, sum);
 }
@@ -86,15 +87,15 @@ fn store(pixel: u32, k: u32, value: vec4<f32>) {
     }
     let i = pixel * p.k + k;
     let v = finished(i, value);
-    y[i] = v.x;
+    y[i] = Map(v.x);
     if VEC_K || k + 1u < p.k {
-        y[i + 1u] = v.y;
+        y[i + 1u] = Map(v.y);
     }
     if VEC_K || k + 2u < p.k {
-        y[i + 2u] = v.z;
+        y[i + 2u] = Map(v.z);
     }
     if VEC_K || k + 3u < p.k {
-        y[i + 3u] = v.w;
+        y[i + 3u] = Map(v.w);
     }
 }
 

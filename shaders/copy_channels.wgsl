@@ -1,4 +1,4 @@
-//!include grid
+//!include grid map
 // y[row, to + j] = x[row, from + j] for j < count, with x (rows, x_channels) and y (rows, y_channels).
 // One invocation: LANES consecutive channels of one row. Precondition: LANES divides count.
 // Grid: rows * count / LANES invocations. Twin: CopyChannels in src/reference/elementwise.rs.
@@ -14,8 +14,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<Map>;
+@group(0) @binding(2) var<storage, read_write> y: array<Map>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -32,6 +32,6 @@ fn main(
     let source = row * p.x_channels + p.x_first + j;
     let target_start = row * p.y_channels + p.y_first + j;
     for (var lane = 0u; lane < LANES; lane++) {
-        y[target_start + lane] = x[source + lane];
+        y[target_start + lane] = Map(f32(x[source + lane]));
     }
 }

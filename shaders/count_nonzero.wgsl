@@ -1,5 +1,5 @@
-//!include grid
-// Partial counts of the elements of x other than 0 and -0 (by their bits: numbers that a device would flush to 0 count).
+//!include grid map
+// Partial counts of the elements of x other than 0 and -0 (numbers that a device would flush to 0 count).
 // One invocation: vec4s i, i + stride, ...; its workgroup's count goes to partials[workgroup], and sum_scalar adds those.
 // Grid: at most 256 workgroups of 256. Twin: CountNonzero in src/reference/reduce.rs.
 struct Params {
@@ -9,7 +9,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<u32>>;
+@group(0) @binding(1) var<storage, read> x: array<Map4>;
 @group(0) @binding(2) var<storage, read_write> partials: array<f32>;
 
 var<workgroup> counts: array<u32, 256>;
@@ -24,7 +24,7 @@ fn main(
     for (var i = flat_invocation(group, groups, local, 256u); i < p.vectors; i += p.stride) {
         // The lanes past the end are the buffer's padding.
         let inside = vec4<u32>(4u * i) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.len);
-        let nonzero = (x[i] & vec4<u32>(0x7fffffffu)) != vec4<u32>(0u);
+        let nonzero = nonzero4(x[i]);
         count += select(vec4<u32>(0u), vec4<u32>(1u), inside & nonzero);
     }
     counts[local] = (count.x + count.y) + (count.z + count.w);

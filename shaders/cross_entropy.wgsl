@@ -1,4 +1,4 @@
-//!include grid log
+//!include grid map log
 // partials[i] = -ln softmax(y[i])[labels[i]] and dy = scale * (softmax(y) - onehot(label)); y, dy (n, classes), labels (n) below `classes`.
 // With m the largest logit (its first place) and r the sum of exp(y_j - m) over the others: loss = ln(1 + r) + (m - y_label), and the gradient
 // at m, if it is the label, is -r / (1 + r): neither cancels when the prediction is sure.
@@ -10,9 +10,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> y: array<f32>;
+@group(0) @binding(1) var<storage, read> y: array<Map>;
 @group(0) @binding(2) var<storage, read> labels: array<u32>;
-@group(0) @binding(3) var<storage, read_write> dy: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dy: array<Map>;
 @group(0) @binding(4) var<storage, read_write> partials: array<f32>;
 
 var<workgroup> values: array<f32, 64>;
@@ -37,7 +37,7 @@ fn main(
     let label = labels[sample];
     var highest = -3.4028234e38;
     for (var j = local; j < p.classes; j += 64u) {
-        highest = max(highest, y[base + j]);
+        highest = max(highest, f32(y[base + j]));
     }
     values[local] = highest;
     if local == 0u {
@@ -52,7 +52,7 @@ fn main(
     }
     highest = values[0];
     for (var j = local; j < p.classes; j += 64u) {
-        if y[base + j] == highest {
+        if f32(y[base + j]) == highest {
             atomicMin(&first, j);
         }
     }
@@ -61,7 +61,7 @@ fn main(
     var rest = 0.0;
     for (var j = local; j < p.classes; j += 64u) {
         if j != winner {
-            rest += exp_below(y[base + j] - highest);
+            rest += exp_below(f32(y[base + j]) - highest);
         }
     }
     values[local] = rest;
@@ -77,14 +77,14 @@ fn main(
     for (var j = local; j < p.classes; j += 64u) {
         var gradient = 1.0 / total;
         if j != winner {
-            gradient = exp_below(y[base + j] - highest) / total;
+            gradient = exp_below(f32(y[base + j]) - highest) / total;
         }
         if j == label {
             gradient = select(gradient - 1.0, -rest / total, j == winner);
         }
-        dy[base + j] = p.scale * gradient;
+        dy[base + j] = Map(p.scale * gradient);
     }
     if local == 0u {
-        partials[sample] = log_ratio(total, 1.0, rest) + (highest - y[base + label]);
+        partials[sample] = log_ratio(total, 1.0, rest) + (highest - f32(y[base + label]));
     }
 }

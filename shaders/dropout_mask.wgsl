@@ -1,4 +1,4 @@
-//!include grid rng step
+//!include grid map rng step
 // mask (N,H,W,C): 1 where random_word(i, step, layer, seed) >= threshold, else 0; i is the element's NCHW index in the batch,
 // of which this may be a part that begins with sample step.first_sample.
 // One invocation: four consecutive elements (those past the end fall into the buffer's own padding).
@@ -12,7 +12,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read_write> mask: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> mask: array<Map4>;
 @group(0) @binding(2) var<uniform> step: Step;
 
 @compute @workgroup_size(64)
@@ -45,5 +45,5 @@ fn main(
             n++;
         }
     }
-    mask[i] = kept;
+    mask[i] = to_map4(kept);
 }

@@ -1,4 +1,4 @@
-//!include grid
+//!include grid map
 // idle[c] = 0 if any z[row, c] of the workgroup's rows is not 0 (by its bits), else idle[c] + increment; z (rows, C), rows = N*H*W, idle (C).
 // One slice of rows: increment 1. More: one dispatch without rows adds 1 everywhere, the next, with increment 0, clears what fired; several
 // workgroups may then clear the same element, hence the atomics (0 is also the bits of 0.0).
@@ -16,15 +16,13 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> z: array<vec4<u32>>;
+@group(0) @binding(1) var<storage, read> z: array<Map4>;
 @group(0) @binding(2) var<storage, read_write> idle: array<atomic<u32>>;
-
-const MAGNITUDE: u32 = 0x7fffffffu;
 
 var<workgroup> seen: array<vec4<u32>, 256>;
 
 fn update(c: u32, bits: u32) {
-    if (bits & MAGNITUDE) != 0u {
+    if bits != 0u {
         atomicStore(&idle[c], 0u);
     } else if p.increment != 0u {
         atomicStore(&idle[c], bitcast<u32>(bitcast<f32>(atomicLoad(&idle[c])) + 1.0));
@@ -50,12 +48,12 @@ fn main(
     var bits = vec4<u32>(0u);
     if wide && column < p.channels / 4u {
         for (var row = begin; row < end; row += row_lanes) {
-            bits |= z[row * (p.channels / 4u) + column];
+            bits |= vec4<u32>(nonzero4(z[row * (p.channels / 4u) + column]));
         }
     } else if !wide && column < p.channels {
         for (var row = begin; row < end; row += row_lanes) {
             let e = row * p.channels + column;
-            bits.x |= z[e / 4u][e % 4u];
+            bits.x |= u32(nonzero4(z[e / 4u])[e % 4u]);
         }
     }
     seen[local] = bits;

@@ -1,4 +1,4 @@
-//!include grid rng step
+//!include grid map rng step
 // x[i] = a crop of image order[cursor + i], byte * scale + shift; x (N,H,W,C). `bytes` holds images (H,W,C) one after the other, four bytes a
 // word, little end first; `table` holds three words an image: byte offset, height, width (each side at least x's).
 // The crop is centred, or drawn (crop = 1); flip_x and flip_y mirror it by the top bit of a draw. Draw j of sample i is
@@ -20,7 +20,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> bytes: array<u32>;
 @group(0) @binding(2) var<storage, read> table: array<u32>;
 @group(0) @binding(3) var<storage, read> order: array<u32>;
-@group(0) @binding(4) var<storage, read_write> x: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> x: array<Map4>;
 @group(0) @binding(5) var<uniform> step: Step;
 
 // Where a sample comes from: `base` is the byte of the crop's corner, `stride` the bytes of a row of the image.
@@ -102,5 +102,5 @@ fn main(
             crop = crop_of(sample);
         }
     }
-    x[i] = values;
+    x[i] = to_map4(values);
 }

@@ -1,4 +1,4 @@
-//!include grid step
+//!include grid map step
 // dz[i, u] += scale * sparsity_scale * partials[u], scale = beta / n; partials[0 .. units] are the slopes that kl_penalty_means wrote,
 // (r - rho) / (r (1 - r)) at the mean r. dz (n, units).
 // One invocation: one vec4 of dz; its lanes are units (4i + k) mod units.
@@ -11,7 +11,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> partials: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> dz: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> dz: array<Map4>;
 @group(0) @binding(3) var<uniform> step: Step;
 
 fn slope_of(element: u32) -> f32 {
@@ -35,5 +35,5 @@ fn main(
     } else {
         slope = vec4<f32>(slope_of(4u * i), slope_of(4u * i + 1u), slope_of(4u * i + 2u), slope_of(4u * i + 3u));
     }
-    dz[i] += p.scale * step.sparsity_scale * slope;
+    dz[i] = to_map4(map4(dz[i]) + p.scale * step.sparsity_scale * slope);
 }

@@ -1,4 +1,4 @@
-//!include grid log
+//!include grid map log
 // Per unit, with m the mean of z[i, u] over the batch, r = m clamped to [1e-6, 1 - 1e-6] and q = 1 - r:
 //   partials[u] = (r - rho) / (r q), the slope of the term, 0 where the clamp bit
 //   partials[units + u] = rho ln(rho / r) + (1 - rho) ln((1 - rho) / q), the term
@@ -14,7 +14,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> z: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> z: array<Map4>;
 @group(0) @binding(2) var<storage, read_write> partials: array<f32>;
 
 const LEAST: f32 = 1e-6;
@@ -41,12 +41,12 @@ fn main(
     var sum = vec4<f32>(0.0);
     if wide && column < p.units / 4u {
         for (var i = local / 64u; i < p.n; i += 4u) {
-            sum += z[i * (p.units / 4u) + column];
+            sum += map4(z[i * (p.units / 4u) + column]);
         }
     } else if !wide && column < p.units {
         for (var i = local / 64u; i < p.n; i += 4u) {
             let e = i * p.units + column;
-            sum.x += z[e / 4u][e % 4u];
+            sum.x += map4(z[e / 4u])[e % 4u];
         }
     }
     sums[local] = sum;

@@ -1,7 +1,7 @@
-//!include grid step activation
+//!include grid map step activation
 // dz += scale * sparsity_scale * sign(z), with sign(0) = 0 and scale = lambda / n, and partial sums of |z|.
 // With ACTIVATION, z is that function's output f(x), and dz becomes the gradient by x: multiplied by f' as it follows from z, and with REVIVE
-// less `push` where idle[c] >= patience, as revive.wgsl does it; z and dz (N,H,W,C), idle (C). Without REVIVE any view may be bound as `idle`.
+// less `push` where idle[c] >= patience, as revive.wgsl does it; z and dz (N,H,W,C), idle (C). Without REVIVE any reals may be bound as `idle`.
 // One invocation: vec4s i, i + stride, ...; its workgroup's sum goes to partials[workgroup], and sum_scalar adds those.
 // Grid: at most 256 workgroups of 256. Twin: L1Penalty in src/reference/loss.rs.
 // A code of 0 to 6 of common/activation.wgsl.
@@ -20,8 +20,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> z: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> dz: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> z: array<Map4>;
+@group(0) @binding(2) var<storage, read_write> dz: array<Map4>;
 @group(0) @binding(3) var<storage, read_write> partials: array<f32>;
 @group(0) @binding(4) var<uniform> step: Step;
 @group(0) @binding(5) var<storage, read> idle: array<vec4<f32>>;
@@ -53,12 +53,12 @@ fn main(
     let scale = p.scale * step.sparsity_scale;
     var sum = vec4<f32>(0.0);
     for (var i = flat_invocation(group, groups, local, 256u); i < p.vectors; i += p.stride) {
-        let v = z[i];
-        var gradient = (dz[i] + scale * sign(v)) * activation_slope_output4(ACTIVATION, p.parameter, v);
+        let v = map4(z[i]);
+        var gradient = (map4(dz[i]) + scale * sign(v)) * activation_slope_output4(ACTIVATION, p.parameter, v);
         if REVIVE {
             gradient -= pushed(i);
         }
-        dz[i] = gradient;
+        dz[i] = to_map4(gradient);
         // The lanes past the end are the buffer's padding.
         let inside = vec4<u32>(4u * i) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.len);
         sum += select(vec4<f32>(0.0), abs(v), inside);

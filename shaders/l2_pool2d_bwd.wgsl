@@ -1,4 +1,4 @@
-//!include grid
+//!include grid map
 // dx[n,h,w,c] = x[n,h,w,c] times the sum of dy / y over the windows that hold (h, w); a window with y = 0 gives 0.
 // x and dx (N,H,W,C), y and dy (N,P,Q,C).
 // One invocation: four consecutive elements of dx, which with VEC are four channels of a pixel; without, they are done one by one and
@@ -24,30 +24,30 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> y: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> dy: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> dx: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<Map4>;
+@group(0) @binding(2) var<storage, read> y: array<Map4>;
+@group(0) @binding(3) var<storage, read> dy: array<Map4>;
+@group(0) @binding(4) var<storage, read_write> dx: array<Map4>;
 
 fn fetch_x(i: u32) -> vec4<f32> {
     if VEC {
-        return x[i / 4u];
+        return map4(x[i / 4u]);
     }
-    return vec4<f32>(x[i / 4u][i % 4u]);
+    return vec4<f32>(map4(x[i / 4u])[i % 4u]);
 }
 
 fn fetch_y(i: u32) -> vec4<f32> {
     if VEC {
-        return y[i / 4u];
+        return map4(y[i / 4u]);
     }
-    return vec4<f32>(y[i / 4u][i % 4u]);
+    return vec4<f32>(map4(y[i / 4u])[i % 4u]);
 }
 
 fn fetch_dy(i: u32) -> vec4<f32> {
     if VEC {
-        return dy[i / 4u];
+        return map4(dy[i / 4u]);
     }
-    return vec4<f32>(dy[i / 4u][i % 4u]);
+    return vec4<f32>(map4(dy[i / 4u])[i % 4u]);
 }
 
 fn gather(i: u32) -> vec4<f32> {
@@ -86,12 +86,12 @@ fn main(
         return;
     }
     if VEC {
-        dx[i] = gather(i * 4u);
+        dx[i] = to_map4(gather(i * 4u));
     } else {
         var result: vec4<f32>;
         for (var lane = 0u; lane < 4u; lane++) {
             result[lane] = gather(i * 4u + lane).x;
         }
-        dx[i] = result;
+        dx[i] = to_map4(result);
     }
 }

@@ -1,4 +1,4 @@
-//!include grid
+//!include grid map
 // y[n,p,q,c] = the root of the sum of x^2 over the window (padding is 0). x (N,H,W,C), y (N,P,Q,C).
 // One invocation: four consecutive elements of y, which with VEC are four channels of a pixel; without, they are done one by one and
 // pool works on the same number in every lane. Those past the end fall into the buffer's own padding.
@@ -23,14 +23,14 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<Map4>;
+@group(0) @binding(2) var<storage, read_write> y: array<Map4>;
 
 fn fetch_x(i: u32) -> vec4<f32> {
     if VEC {
-        return x[i / 4u];
+        return map4(x[i / 4u]);
     }
-    return vec4<f32>(x[i / 4u][i % 4u]);
+    return vec4<f32>(map4(x[i / 4u])[i % 4u]);
 }
 
 fn pool(i: u32) -> vec4<f32> {
@@ -66,12 +66,12 @@ fn main(
         return;
     }
     if VEC {
-        y[i] = pool(i * 4u);
+        y[i] = to_map4(pool(i * 4u));
     } else {
         var result: vec4<f32>;
         for (var lane = 0u; lane < 4u; lane++) {
             result[lane] = pool(i * 4u + lane).x;
         }
-        y[i] = result;
+        y[i] = to_map4(result);
     }
 }

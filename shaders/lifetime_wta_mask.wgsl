@@ -1,4 +1,4 @@
-//!include grid key
+//!include grid map key
 // mask[n,h,w,c] = 1 for the `winners` samples n with the largest sums[n,c], ties to the lowest n, else 0. mask (N,H,W,C), sums (N,C).
 // A radix selection: four passes over the bytes of the keys, then, only where a tie has to be cut, over those of the sample numbers.
 // One workgroup: one channel. Grid: C workgroups of 64: batches are small, and software adapters pay for each invocation at a barrier.
@@ -12,7 +12,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> sums: array<f32>;
-@group(0) @binding(2) var<storage, read_write> mask: array<f32>;
+@group(0) @binding(2) var<storage, read_write> mask: array<Map>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -57,6 +57,6 @@ fn main(
         let n = i / p.area;
         let key = key_of(sums[n * p.c + c]);
         let wins = key > cut || (key == cut && p.n - 1u - n >= lowest);
-        mask[i * p.c + c] = select(0.0, 1.0, wins);
+        mask[i * p.c + c] = Map(select(0.0, 1.0, wins));
     }
 }

@@ -1,4 +1,4 @@
-//!include grid
+//!include grid map
 // sums[n,c] = the sum of x over the map (n, c), pixels in ascending order. x (N,H,W,C), sums (N,C).
 // One invocation: one map, channels innermost. Grid: N * C invocations. Twin: LifetimeWtaMask in src/reference/mask.rs.
 struct Params {
@@ -8,7 +8,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<Map>;
 @group(0) @binding(2) var<storage, read_write> sums: array<f32>;
 
 @compute @workgroup_size(64)
@@ -24,7 +24,7 @@ fn main(
     let first = i / p.c * p.area * p.c + i % p.c;
     var sum = 0.0;
     for (var hw = 0u; hw < p.area; hw++) {
-        sum += x[first + hw * p.c];
+        sum += f32(x[first + hw * p.c]);
     }
     sums[i] = sum;
 }

@@ -1,4 +1,4 @@
-//!include grid log activation
+//!include grid map log activation
 // dy = dloss/dy and partial sums of the element-wise loss between y and its target t, in one pass; `scale` is 1 / divisor:
 //   KIND 0, 1: (y - t)^2                 scale * 2 (y - t)
 //   KIND 2:    |y - t|                   scale * sign(y - t)
@@ -23,9 +23,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> y: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> t: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> dy: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> y: array<Map4>;
+@group(0) @binding(2) var<storage, read> t: array<Map4>;
+@group(0) @binding(3) var<storage, read_write> dy: array<Map4>;
 @group(0) @binding(4) var<storage, read_write> partials: array<f32>;
 
 var<workgroup> sums: array<f32, 256>;
@@ -45,8 +45,8 @@ fn main(
 ) {
     var sum = vec4<f32>(0.0);
     for (var i = flat_invocation(group, groups, local, 256u); i < p.vectors; i += p.stride) {
-        let a = y[i];
-        let b = t[i];
+        let a = map4(y[i]);
+        let b = map4(t[i]);
         let d = a - b;
         var loss: vec4<f32>;
         var gradient: vec4<f32>;
@@ -71,7 +71,7 @@ fn main(
         gradient *= activation_slope_output4(ACTIVATION, p.parameter, a);
         // The lanes past the end are the buffer's padding.
         let inside = vec4<u32>(4u * i) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.len);
-        dy[i] = select(vec4<f32>(0.0), p.scale * gradient, inside);
+        dy[i] = to_map4(select(vec4<f32>(0.0), p.scale * gradient, inside));
         sum += select(vec4<f32>(0.0), loss, inside);
     }
     sums[local] = (sum.x + sum.y) + (sum.z + sum.w);

@@ -1,4 +1,4 @@
-//!include fours grid
+//!include grid map
 // y = scale * x * mask, element by element.
 // One invocation: one vec4 (views start and end on 16 bytes; the lanes past the end are the buffer's own padding).
 // Grid: ceil(len / 4) invocations. Twin: MaskApply in src/reference/mask.rs.
@@ -8,9 +8,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Four>;
-@group(0) @binding(2) var<storage, read> mask: array<Four>;
-@group(0) @binding(3) var<storage, read_write> y: array<Four>;
+@group(0) @binding(1) var<storage, read> x: array<Map4>;
+@group(0) @binding(2) var<storage, read> mask: array<Map4>;
+@group(0) @binding(3) var<storage, read_write> y: array<Map4>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -22,5 +22,5 @@ fn main(
     if i >= p.vectors {
         return;
     }
-    y[i] = stored(p.scale * four(x[i]) * four(mask[i]));
+    y[i] = to_map4(p.scale * map4(x[i]) * map4(mask[i]));
 }

@@ -1,4 +1,4 @@
-//!include grid activation
+//!include grid map activation
 // dx[n,h,w,c] = the sum of dy over the windows whose switch is h * W + w. dx (N,H,W,C), dy and switches (N,P,Q,C).
 // With ACTIVATION the layer below ends in that function f, and dx is the gradient before it: dy is multiplied by f' as it follows from
 // the pooled output y (N,P,Q,C), which is f's output where the switch points. Without (0) any view may be bound as `y`.
@@ -29,16 +29,16 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> dy: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> dy: array<Map4>;
 @group(0) @binding(2) var<storage, read> switches: array<vec4<u32>>;
-@group(0) @binding(3) var<storage, read> y: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> dx: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> y: array<Map4>;
+@group(0) @binding(4) var<storage, read_write> dx: array<Map4>;
 
 // dy, or the gradient before the activation.
 fn fetch_dy(i: u32) -> vec4<f32> {
-    var fetched = dy[i / 4u];
+    var fetched = map4(dy[i / 4u]);
     if ACTIVATION != 0u {
-        fetched *= activation_slope_output4(ACTIVATION, PARAMETER, y[i / 4u]);
+        fetched *= activation_slope_output4(ACTIVATION, PARAMETER, map4(y[i / 4u]));
     }
     if VEC {
         return fetched;
@@ -87,12 +87,12 @@ fn main(
         return;
     }
     if VEC {
-        dx[i] = gather(i * 4u);
+        dx[i] = to_map4(gather(i * 4u));
     } else {
         var result: vec4<f32>;
         for (var lane = 0u; lane < 4u; lane++) {
             result[lane] = gather(i * 4u + lane).x;
         }
-        dx[i] = result;
+        dx[i] = to_map4(result);
     }
 }

@@ -1,4 +1,4 @@
-//!include fours grid activation
+//!include grid map activation
 // dx[n,h,w,c] = dy of the window that holds (h,w) if its switch is h * W + w, else 0: max_pool2d_bwd where no two windows overlap.
 // dx (N,H,W,C), dy and switches (N,P,Q,C). With ACTIVATION dx is the gradient before the function f that the layer below ends in: dy is multiplied by
 // f' as it follows from the pooled output y (N,P,Q,C). Without (0) any view may be bound as `y`. What a window reads once, max_pool2d_bwd reads for each of its pixels.
@@ -27,10 +27,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> dy: array<Four>;
+@group(0) @binding(1) var<storage, read> dy: array<Map4>;
 @group(0) @binding(2) var<storage, read> switches: array<vec4<u32>>;
-@group(0) @binding(3) var<storage, read> y: array<Four>;
-@group(0) @binding(4) var<storage, read_write> dx: array<Four>;
+@group(0) @binding(3) var<storage, read> y: array<Map4>;
+@group(0) @binding(4) var<storage, read_write> dx: array<Map4>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -54,16 +54,16 @@ fn main(
     var at = vec4<u32>(0xffffffffu);
     if row < p.p && q < p.q {
         let window = ((n * p.p + row) * p.q + q) * channels + c;
-        gradient = four(dy[window]);
+        gradient = map4(dy[window]);
         if ACTIVATION != 0u {
-            gradient *= activation_slope_output4(ACTIVATION, PARAMETER, four(y[window]));
+            gradient *= activation_slope_output4(ACTIVATION, PARAMETER, map4(y[window]));
         }
         at = switches[window];
     }
     for (var h = row * p.stride_h; h < min((row + 1u) * p.stride_h, p.h); h++) {
         for (var w = q * p.stride_w; w < min((q + 1u) * p.stride_w, p.w); w++) {
             let value = select(vec4<f32>(0.0), gradient, at == vec4<u32>(h * p.w + w));
-            dx[((n * p.h + h) * p.w + w) * channels + c] = stored(value);
+            dx[((n * p.h + h) * p.w + w) * channels + c] = to_map4(value);
         }
     }
 }

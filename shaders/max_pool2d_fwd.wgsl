@@ -1,4 +1,4 @@
-//!include fours grid
+//!include grid map
 // y[n,p,q,c] = the largest x of the window (padding is -inf), switches[n,p,q,c] = its position h * W + w in the input map; ties go to the
 // first in row-major order, and the first NaN wins over numbers. x (N,H,W,C), y and switches (N,P,Q,C).
 // One invocation: four consecutive elements of y, which with VEC are four channels of a pixel; without, they are done one by one and
@@ -24,8 +24,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Four>;
-@group(0) @binding(2) var<storage, read_write> y: array<Four>;
+@group(0) @binding(1) var<storage, read> x: array<Map4>;
+@group(0) @binding(2) var<storage, read_write> y: array<Map4>;
 @group(0) @binding(3) var<storage, read_write> switches: array<vec4<u32>>;
 
 struct Pooled {
@@ -35,9 +35,9 @@ struct Pooled {
 
 fn fetch_x(i: u32) -> vec4<f32> {
     if VEC {
-        return four(x[i / 4u]);
+        return map4(x[i / 4u]);
     }
-    return vec4<f32>(four(x[i / 4u])[i % 4u]);
+    return vec4<f32>(map4(x[i / 4u])[i % 4u]);
 }
 
 fn is_nan(v: vec4<f32>) -> vec4<bool> {
@@ -80,7 +80,7 @@ fn main(
     }
     if VEC {
         let best = pool(i * 4u);
-        y[i] = stored(best.y);
+        y[i] = to_map4(best.y);
         switches[i] = best.at;
     } else {
         var result: Pooled;
@@ -89,7 +89,7 @@ fn main(
             result.y[lane] = best.y.x;
             result.at[lane] = best.at.x;
         }
-        y[i] = stored(result.y);
+        y[i] = to_map4(result.y);
         switches[i] = result.at;
     }
 }

@@ -1,4 +1,4 @@
-//!include grid
+//!include grid map
 // dx[n,p,q,c] = dy[n, switches[n,p,q,c], c]. dx and switches (N,P,Q,C), dy (N,H,W,C).
 // One invocation: four consecutive elements of dx (those past the end fall into the buffer's own padding).
 // Grid: ceil(len / 4) invocations, len the elements of dx. Twin: MaxUnpool2dBwd in src/reference/unpool2d.rs.
@@ -10,9 +10,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> dy: array<f32>;
+@group(0) @binding(1) var<storage, read> dy: array<Map>;
 @group(0) @binding(2) var<storage, read> switches: array<vec4<u32>>;
-@group(0) @binding(3) var<storage, read_write> dx: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> dx: array<Map4>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -29,7 +29,7 @@ fn main(
     var result: vec4<f32>;
     for (var lane = 0u; lane < 4u; lane++) {
         let element = i * 4u + lane;
-        result[lane] = dy[(element / sample * p.y_area + at[lane]) * p.c + element % p.c];
+        result[lane] = f32(dy[(element / sample * p.y_area + at[lane]) * p.c + element % p.c]);
     }
-    dx[i] = result;
+    dx[i] = to_map4(result);
 }

@@ -1,4 +1,4 @@
-//!include grid
+//!include grid map
 // y[n, switch, c] = x[n,p,q,c], 0 elsewhere; of windows that share a switch the last in row-major order wins.
 // x and switches (N,P,Q,C), y (N,H,W,C): p.h and p.w are the output's size, p.p and p.q the input's (the pooling that is undone).
 // One invocation: four consecutive elements of y, which with VEC are four channels of a pixel; without, they are done one by one and
@@ -25,15 +25,15 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<Map4>;
 @group(0) @binding(2) var<storage, read> switches: array<vec4<u32>>;
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> y: array<Map4>;
 
 fn fetch_x(i: u32) -> vec4<f32> {
     if VEC {
-        return x[i / 4u];
+        return map4(x[i / 4u]);
     }
-    return vec4<f32>(x[i / 4u][i % 4u]);
+    return vec4<f32>(map4(x[i / 4u])[i % 4u]);
 }
 
 fn fetch_switches(i: u32) -> vec4<u32> {
@@ -77,12 +77,12 @@ fn main(
         return;
     }
     if VEC {
-        y[i] = gather(i * 4u);
+        y[i] = to_map4(gather(i * 4u));
     } else {
         var result: vec4<f32>;
         for (var lane = 0u; lane < 4u; lane++) {
             result[lane] = gather(i * 4u + lane).x;
         }
-        y[i] = result;
+        y[i] = to_map4(result);
     }
 }

@@ -1,4 +1,4 @@
-//!include grid
+//!include grid map
 // dx[i, .., c] -= push where idle[c] >= patience; dx (N,H,W,C), idle (C), push = strength / (N*H*W).
 // One invocation: one vec4 of dx; its lanes are channels (4i + k) mod C. Where no unit is dead, dx is not touched.
 // Grid: ceil(len / 4) invocations. Twin: Revive in src/reference/revive.rs.
@@ -11,7 +11,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> idle: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> dx: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> dx: array<Map4>;
 
 fn idle_of(element: u32) -> f32 {
     let c = element % p.channels;
@@ -36,6 +36,6 @@ fn main(
     }
     let dead = age >= vec4<f32>(p.patience);
     if any(dead) {
-        dx[i] -= select(vec4<f32>(0.0), vec4<f32>(p.push), dead);
+        dx[i] = to_map4(map4(dx[i]) - select(vec4<f32>(0.0), vec4<f32>(p.push), dead));
     }
 }

@@ -1,10 +1,11 @@
 //!include fours grid step
-// g = grad + weight_decay * w; with momentum: m = momentum * m + g, or m = g at step 0;
+// g = factor * grad + weight_decay * w; with momentum: m = momentum * m + g, or m = g at step 0;
 // w -= lr * (g without momentum, g + momentum * m with nesterov = 1, else m).
 // One invocation: one vec4 (gaps between parameters have zero gradients and stay as they are). Without momentum m is not touched.
 // Grid: ceil(len / 4) invocations. Twin: Sgd in src/reference/optimizer.rs.
 struct Params {
     vectors: u32,
+    factor: f32,
     momentum: f32,
     nesterov: u32,
     weight_decay: f32,
@@ -27,7 +28,7 @@ fn main(
         return;
     }
     let w = four(weights[i]);
-    let g = four(grads[i]) + p.weight_decay * w;
+    let g = p.factor * four(grads[i]) + p.weight_decay * w;
     var direction = g;
     if p.momentum > 0.0 {
         var velocity = g;

@@ -1,4 +1,4 @@
-//!include grid
+//!include grid map
 // y = sign(x) * max(|x| - threshold[c], 0); x, y (N,H,W,C), threshold (C).
 // One invocation: one vec4 of y; its lanes are channels (4i + k) mod C.
 // Grid: ceil(len / 4) invocations. Twin: SoftThresholdFwd in src/reference/soft_threshold.rs.
@@ -8,9 +8,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<Map4>;
 @group(0) @binding(2) var<storage, read> threshold: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> y: array<Map4>;
 
 fn threshold_of(element: u32) -> f32 {
     let c = element % p.channels;
@@ -33,6 +33,6 @@ fn main(
     } else {
         t = vec4<f32>(threshold_of(4u * i), threshold_of(4u * i + 1u), threshold_of(4u * i + 2u), threshold_of(4u * i + 3u));
     }
-    let v = x[i];
-    y[i] = sign(v) * max(abs(v) - t, vec4<f32>(0.0));
+    let v = map4(x[i]);
+    y[i] = to_map4(sign(v) * max(abs(v) - t, vec4<f32>(0.0)));
 }

@@ -1,4 +1,4 @@
-//!include grid key
+//!include grid map key
 // mask[n,h,w,c] = 1 for the largest x of each map (n, c), ties to the lowest h * W + w, else 0. x and mask (N,H,W,C).
 // One invocation: one map, channels innermost. Grid: N * C invocations. Twin: SpatialWtaMask in src/reference/mask.rs.
 struct Params {
@@ -8,8 +8,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read_write> mask: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<Map>;
+@group(0) @binding(2) var<storage, read_write> mask: array<Map>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -22,16 +22,16 @@ fn main(
         return;
     }
     let first = i / p.c * p.area * p.c + i % p.c;
-    var best = key_of(x[first]);
+    var best = key_of(f32(x[first]));
     var winner = 0u;
     for (var hw = 1u; hw < p.area; hw++) {
-        let key = key_of(x[first + hw * p.c]);
+        let key = key_of(f32(x[first + hw * p.c]));
         if key > best {
             best = key;
             winner = hw;
         }
     }
     for (var hw = 0u; hw < p.area; hw++) {
-        mask[first + hw * p.c] = select(0.0, 1.0, hw == winner);
+        mask[first + hw * p.c] = Map(select(0.0, 1.0, hw == winner));
     }
 }

@@ -1,4 +1,4 @@
-//!include grid
+//!include grid map
 // mask = 1 where x >= threshold[0] and x > 0, else 0.
 // One invocation: one vec4 (the lanes past the end are the buffer's own padding).
 // Grid: ceil(len / 4) invocations. Twin: ThresholdMask in src/reference/mask.rs.
@@ -7,9 +7,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<Map4>;
 @group(0) @binding(2) var<storage, read> threshold: array<f32>;
-@group(0) @binding(3) var<storage, read_write> mask: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> mask: array<Map4>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -21,7 +21,7 @@ fn main(
     if i >= p.vectors {
         return;
     }
-    let v = x[i];
+    let v = map4(x[i]);
     let zero = vec4<f32>(0.0);
-    mask[i] = select(zero, vec4<f32>(1.0), (v >= vec4<f32>(threshold[0])) & (v > zero));
+    mask[i] = to_map4(select(zero, vec4<f32>(1.0), (v >= vec4<f32>(threshold[0])) & (v > zero)));
 }

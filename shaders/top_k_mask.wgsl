@@ -1,4 +1,4 @@
-//!include grid key
+//!include grid map key
 // mask = 1 for the k largest x of each sample by signed value, ties to the lowest NCHW index, else 0. x and mask (N,H,W,C).
 // A radix selection: four passes over the bytes of the keys, then, only where a tie has to be cut, over those of the NCHW index.
 // One workgroup: one sample. Grid: N workgroups of 256. Precondition: k <= C * H * W. Twin: TopKMask in src/reference/mask.rs.
@@ -10,8 +10,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read_write> mask: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<Map>;
+@group(0) @binding(2) var<storage, read_write> mask: array<Map>;
 
 // Larger for a lower NCHW index, from the position in memory.
 fn rank_of(i: u32) -> u32 {
@@ -36,7 +36,7 @@ fn main(
     for (var shift = 32u; shift > 0u; shift -= 8u) {
         clear_digits(local, 256u);
         for (var i = local; i < len; i += 256u) {
-            let key = key_of(x[first + i]);
+            let key = key_of(f32(x[first + i]));
             if above(key, shift) == above(cut, shift) {
                 count_digit(key >> (shift - 8u));
             }
@@ -50,7 +50,7 @@ fn main(
         for (var shift = bits_of(len - 1u); shift > 0u; shift -= 8u) {
             clear_digits(local, 256u);
             for (var i = local; i < len; i += 256u) {
-                if key_of(x[first + i]) == cut {
+                if key_of(f32(x[first + i])) == cut {
                     let rank = rank_of(i);
                     if above(rank, shift) == above(lowest, shift) {
                         count_digit(rank >> (shift - 8u));
@@ -62,8 +62,8 @@ fn main(
         }
     }
     for (var i = local; i < len; i += 256u) {
-        let key = key_of(x[first + i]);
+        let key = key_of(f32(x[first + i]));
         let kept = key > cut || (key == cut && rank_of(i) >= lowest);
-        mask[first + i] = select(0.0, 1.0, kept);
+        mask[first + i] = Map(select(0.0, 1.0, kept));
     }
 }

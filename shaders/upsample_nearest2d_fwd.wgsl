@@ -1,4 +1,4 @@
-//!include grid
+//!include grid map
 // y[n,h,w,c] = x[n, h / scale_h, w / scale_w, c]. x (N,H,W,C), y (N, H * scale_h, W * scale_w, C); p.h and p.w are those of x.
 // One invocation: four consecutive elements of y, which with VEC are four channels of a pixel; without, they are done one by one and
 // copy works on the same number in every lane. Those past the end fall into the buffer's own padding.
@@ -17,14 +17,14 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> x: array<Map4>;
+@group(0) @binding(2) var<storage, read_write> y: array<Map4>;
 
 fn fetch_x(i: u32) -> vec4<f32> {
     if VEC {
-        return x[i / 4u];
+        return map4(x[i / 4u]);
     }
-    return vec4<f32>(x[i / 4u][i % 4u]);
+    return vec4<f32>(map4(x[i / 4u])[i % 4u]);
 }
 
 fn copy(i: u32) -> vec4<f32> {
@@ -48,12 +48,12 @@ fn main(
         return;
     }
     if VEC {
-        y[i] = copy(i * 4u);
+        y[i] = to_map4(copy(i * 4u));
     } else {
         var result: vec4<f32>;
         for (var lane = 0u; lane < 4u; lane++) {
             result[lane] = copy(i * 4u + lane).x;
         }
-        y[i] = result;
+        y[i] = to_map4(result);
     }
 }

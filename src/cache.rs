@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use etcetera::BaseStrategy;
 
+use crate::hash::Hash;
+
 /// The variable that names another folder, or `off` for none.
 pub const VARIABLE: &str = "CSAE_CACHE";
 
@@ -19,20 +21,5 @@ pub fn folder() -> Option<PathBuf> {
 
 /// The file of a kind for one adapter with its driver: `csae/tuned-0123456789abcdef.toml`.
 pub fn file(kind: &str, identity: &str, extension: &str) -> Option<PathBuf> {
-    Some(folder()?.join(format!("{kind}-{:016x}.{extension}", hash(identity.as_bytes()))))
-}
-
-/// FNV-1a, which is the same in every build.
-pub(crate) fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn names_stay_the_same() {
-        // From the algorithm's own test vectors.
-        assert_eq!(super::hash(b""), 0xcbf2_9ce4_8422_2325);
-        assert_eq!(super::hash(b"foobar"), 0x8594_4171_f739_67e8);
-    }
+    Some(folder()?.join(format!("{kind}-{:016x}.{extension}", Hash::default().with(identity.as_bytes()).value())))
 }

@@ -4,11 +4,12 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use crate::data::budget;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{self, Adapter, Gpu};
 use crate::ops::{Buffer, Call, StepParams, View};
 use crate::profile::{Clock, Operation, Profile, Timed};
 use crate::reference::Memory;
+use crate::spec::Precision;
 
 /// A device and its buffers.
 #[derive(Debug)]
@@ -176,9 +177,39 @@ impl Device {
         match &mut self.kind {
             Kind::Cpu(memory) => memory.alloc_real(buffer, len),
             Kind::Oracle(memory) => memory.alloc_real(buffer, len),
-            Kind::Gpu(gpu) => gpu.alloc(buffer, label, len)?,
+            Kind::Gpu(gpu) => gpu.alloc(View::whole(buffer, len), label)?,
         }
         Ok(View::whole(buffer, len))
+    }
+
+    /// Makes a buffer of reals of half precision, all zero; the CPU path keeps reals, rounded.
+    ///
+    /// # Errors
+    /// When an adapter has no memory for it. Whether its kernels have half precision is for the caller to know: [`Device::has_half`].
+    pub fn alloc_half(&mut self, label: &str, len: usize) -> Result<View> {
+        let view = View { half: true, ..View::whole(self.fresh(), len) };
+        match &mut self.kind {
+            Kind::Cpu(memory) => memory.alloc_real(view.buffer, len),
+            Kind::Oracle(memory) => memory.alloc_real(view.buffer, len),
+            Kind::Gpu(gpu) => gpu.alloc(view, label)?,
+        }
+        Ok(view)
+    }
+
+    /// Whether maps may be in half precision: what the CPU path has not, and many adapters have.
+    pub fn has_half(&self) -> bool {
+        self.kind_of_gpu().is_some_and(|gpu| gpu.handle().features().contains(wgpu::Features::SHADER_F16))
+    }
+
+    /// Fails where maps cannot be kept so.
+    ///
+    /// # Errors
+    /// For f16 where there is no half precision.
+    pub fn takes(&self, precision: Precision) -> Result<()> {
+        if precision == Precision::F16 && !self.has_half() {
+            return Err(Error::usage(format!("f16: {} has no half precision; use f32", self.label())));
+        }
+        Ok(())
     }
 
     /// Makes a buffer of words, all zero.
@@ -187,7 +218,7 @@ impl Device {
         match &mut self.kind {
             Kind::Cpu(memory) => memory.alloc_words(buffer, len),
             Kind::Oracle(memory) => memory.alloc_words(buffer, len),
-            Kind::Gpu(gpu) => gpu.alloc(buffer, label, len)?,
+            Kind::Gpu(gpu) => gpu.alloc(View::whole(buffer, len), label)?,
         }
         Ok(View::whole(buffer, len))
     }
@@ -214,7 +245,7 @@ impl Device {
                 to.iter_mut().zip(data).for_each(|(to, from)| *to = f64::from(*from));
                 memory.put(to);
             }
-            Kind::Gpu(gpu) => gpu.write(view, data),
+            Kind::Gpu(gpu) => gpu.write_reals(view, data),
         }
     }
 
@@ -243,7 +274,10 @@ impl Device {
         match &mut self.kind {
             Kind::Cpu(memory) => Ok(memory.real(view).to_vec()),
             Kind::Oracle(memory) => Ok(memory.real(view).iter().map(|x| *x as f32).collect()),
-            Kind::Gpu(gpu) => gpu.read(view),
+            Kind::Gpu(gpu) => {
+                let ticket = gpu.fetch(view);
+                gpu.collect_reals(ticket)
+            }
         }
     }
 
@@ -319,7 +353,7 @@ impl Device {
     /// Takes an asked-for view, waiting if need be.
     pub fn collect(&mut self, pending: Pending) -> Result<Vec<f32>> {
         match (&mut self.kind, pending) {
-            (Kind::Gpu(gpu), Pending::Gpu(ticket)) => gpu.collect(ticket),
+            (Kind::Gpu(gpu), Pending::Gpu(ticket)) => gpu.collect_reals(ticket),
             (_, Pending::Ready(data)) => Ok(data),
             _ => unreachable!("a result is collected from its own device"),
         }

@@ -62,10 +62,11 @@ impl Error {
 
     /// An I/O error on a path.
     pub fn io(path: &std::path::Path, error: &std::io::Error) -> Self {
-        let message = format!("{}: {error}", path.display());
+        let message = |what: &str| format!("{}: {error}; {what}", path.display());
         match error.kind() {
-            std::io::ErrorKind::NotFound => Self::usage(message),
-            _ => Self::failed(message),
+            std::io::ErrorKind::NotFound => Self::usage(message("check the path")),
+            std::io::ErrorKind::PermissionDenied => Self::failed(message("check the permissions")),
+            _ => Self::failed(message("check the file and its disk")),
         }
     }
 }

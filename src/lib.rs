@@ -17,6 +17,7 @@
 //!  tasks    what users do with a model: evaluate, inspect, reconstruct; pictures and charts
 //!  verify   the case table against the oracle, stored cases with another program's answers, central differences
 //!  bench    training steps and kernels, timed; a step's time by kernel beside the floor of its work; how cost grows; then and now
+//!  hash     of what is kept: checkpoints, model files, the cache's names
 //!  cache    where measurements of this machine's adapters are kept between runs
 //!  data     folders, lists, IDX, CIFAR and npy files, bundled sets → bytes and a table, or a catalogue to stream from; patches
 //! ```
@@ -27,6 +28,8 @@
 //! K filters of R×S, output P×Q. A fully connected layer is a convolution with one pixel, a transposed convolution the adjoint of a
 //! convolution: three operations (`Conv2dFwd`, `Conv2dBwdInput`, `Conv2dBwdWeight`) are all of them. A selection (TopK, winner-take-all, dropout) is
 //! an operation that writes a mask, and `MaskApply`, forward and backward alike.
+//! Maps (values of layers, their gradients, masks) may be in half precision, and nothing else: `Map` in the shaders, [`ops::View::half`] on the
+//! host, rounded where they are stored by the CPU path.
 //! What is memory-bound is part of what comes before it: bias and activation end a product, a loss writes its gradient, and an operation that writes
 //! all of a gradient multiplies it by the slope of the activation below (a gate, `model::Builder`).
 //!
@@ -43,6 +46,7 @@ pub mod device;
 pub mod error;
 pub mod files;
 pub mod gpu;
+pub mod hash;
 pub mod model;
 pub mod ops;
 pub mod profile;

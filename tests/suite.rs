@@ -33,6 +33,8 @@ mod inspect;
 mod manners;
 #[path = "suite/many.rs"]
 mod many;
+#[path = "suite/reconstruct.rs"]
+mod reconstruct;
 #[path = "suite/recorded.rs"]
 mod recorded;
 #[path = "suite/resume.rs"]

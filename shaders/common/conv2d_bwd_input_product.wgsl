@@ -4,14 +4,14 @@ override VEC_C: bool = false;
 override VEC_K: bool = false;
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> y: array<f32>;
-@group(0) @binding(2) var<storage, read> y4: array<Four>;
+@group(0) @binding(1) var<storage, read> y: array<Map>;
+@group(0) @binding(2) var<storage, read> y4: array<Map4>;
 @group(0) @binding(3) var<storage, read> w: array<f32>;
 @group(0) @binding(4) var<storage, read> w4: array<Four>;
 @group(0) @binding(5) var<storage, read> b: array<f32>;
-@group(0) @binding(6) var<storage, read> b4: array<Four>;
-@group(0) @binding(7) var<storage, read_write> x: array<f32>;
-@group(0) @binding(8) var<storage, read_write> x4: array<Four>;
+@group(0) @binding(6) var<storage, read> gate: array<Map4>;
+@group(0) @binding(7) var<storage, read_write> x: array<Map>;
+@group(0) @binding(8) var<storage, read_write> x4: array<Map4>;
 
 // The phase's first pixel of x and the size of its grid of pixels.
 struct Phase {
@@ -117,20 +117,17 @@ fn weight_of(step: Step, c: u32) -> u32 {
 
 // Outside the map the first element is read and dropped: cheaper than a branch.
 fn load_y4(at: i32) -> vec4<f32> {
-    return select(four(y4[u32(max(at, 0)) / 4u]), vec4<f32>(0.0), at < 0);
+    return select(map4(y4[u32(max(at, 0)) / 4u]), vec4<f32>(0.0), at < 0);
 }
 
 fn load_y(at: i32) -> f32 {
-    return select(y[u32(max(at, 0))], 0.0, at < 0);
+    return select(f32(y[u32(max(at, 0))]), 0.0, at < 0);
 }
 
 // What is stored at i: f of the sum, or the sum by the slope of the f whose output lies there.
 fn finished(i: u32, sum: vec4<f32>) -> vec4<f32> {
-    if GATED && VEC_C {
-        return sum * activation_slope_output4(ACTIVATION, p.parameter, four(b4[i / 4u]));
-    }
     if GATED {
-        return sum * activation_slope_output4(ACTIVATION, p.parameter, vec4<f32>(b[i], b[i + 1u], b[i + 2u], b[i + 3u]));
+        return sum * activation_slope_output4(ACTIVATION, p.parameter, gate4_at(i, VEC_C));
     }
     return activate4(ACTIVATION, p.parameter, sum);
 }
@@ -146,18 +143,18 @@ fn store(pixel: u32, c: u32, sum: vec4<f32>) {
     let i = ((n * p.h + h) * p.w + column) * p.c + c;
     let v = finished(i, sum);
     if VEC_C {
-        x4[i / 4u] = stored(v);
+        x4[i / 4u] = to_map4(v);
         return;
     }
-    x[i] = v.x;
+    x[i] = Map(v.x);
     if c + 1u < p.c {
-        x[i + 1u] = v.y;
+        x[i + 1u] = Map(v.y);
     }
     if c + 2u < p.c {
-        x[i + 2u] = v.z;
+        x[i + 2u] = Map(v.z);
     }
     if c + 3u < p.c {
-        x[i + 3u] = v.w;
+        x[i + 3u] = Map(v.w);
     }
 }
 

@@ -2,10 +2,10 @@ override VEC_C: bool = false;
 override VEC_K: bool = false;
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> x4: array<Four>;
-@group(0) @binding(3) var<storage, read> dy: array<f32>;
-@group(0) @binding(4) var<storage, read> dy4: array<Four>;
+@group(0) @binding(1) var<storage, read> x: array<Map>;
+@group(0) @binding(2) var<storage, read> x4: array<Map4>;
+@group(0) @binding(3) var<storage, read> dy: array<Map>;
+@group(0) @binding(4) var<storage, read> dy4: array<Map4>;
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
 @group(0) @binding(6) var<storage, read_write> out4: array<Four>;
 
@@ -59,22 +59,22 @@ fn load_x4(step: Step, down: u32, along: u32, c: u32, inside: bool) -> vec4<f32>
     let h = step.p * p.stride_h + down;
     let column = step.q * p.stride_w + along;
     let covered = inside && h < p.h && column < p.w;
-    return select(vec4<f32>(0.0), four(x4[select(0u, (((step.n * p.h + h) * p.w + column) * p.c + c) / 4u, covered)]), covered);
+    return select(vec4<f32>(0.0), map4(x4[select(0u, (((step.n * p.h + h) * p.w + column) * p.c + c) / 4u, covered)]), covered);
 }
 
 fn load_x(step: Step, down: u32, along: u32, c: u32, inside: bool) -> f32 {
     let h = step.p * p.stride_h + down;
     let column = step.q * p.stride_w + along;
     let covered = inside && h < p.h && column < p.w;
-    return select(0.0, x[select(0u, ((step.n * p.h + h) * p.w + column) * p.c + c, covered)], covered);
+    return select(0.0, f32(x[select(0u, ((step.n * p.h + h) * p.w + column) * p.c + c, covered)]), covered);
 }
 
 fn load_dy(pixel: u32, k: u32) -> vec4<f32> {
     let i = pixel * p.k + k;
     if VEC_K {
-        return four(dy4[i / 4u]);
+        return map4(dy4[i / 4u]);
     }
-    return vec4<f32>(dy[i], dy[i + 1u], dy[i + 2u], dy[i + 3u]);
+    return vec4<f32>(f32(dy[i]), f32(dy[i + 1u]), f32(dy[i + 2u]), f32(dy[i + 3u]));
 }
 
 fn store(row: u32, k: u32, v: vec4<f32>) {

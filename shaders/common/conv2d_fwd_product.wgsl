@@ -4,14 +4,14 @@ override VEC_C: bool = false;
 override VEC_K: bool = false;
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(2) var<storage, read> x4: array<Four>;
+@group(0) @binding(1) var<storage, read> x: array<Map>;
+@group(0) @binding(2) var<storage, read> x4: array<Map4>;
 @group(0) @binding(3) var<storage, read> w: array<f32>;
 @group(0) @binding(4) var<storage, read> w4: array<Four>;
 @group(0) @binding(5) var<storage, read> b: array<f32>;
-@group(0) @binding(6) var<storage, read> b4: array<Four>;
-@group(0) @binding(7) var<storage, read_write> y: array<f32>;
-@group(0) @binding(8) var<storage, read_write> y4: array<Four>;
+@group(0) @binding(6) var<storage, read> gate: array<Map4>;
+@group(0) @binding(7) var<storage, read_write> y: array<Map>;
+@group(0) @binding(8) var<storage, read_write> y4: array<Map4>;
 
 // Four pixels of y: their sample and the corner of their window in x. A pixel past the end lies outside every input.
 struct Pixels {
@@ -67,11 +67,11 @@ fn under_tap(pixels: Pixels, step: Step) -> vec4<i32> {
 
 // In the padding the first element is read and dropped: cheaper than a branch.
 fn load_x4(at: i32) -> vec4<f32> {
-    return select(four(x4[u32(max(at, 0)) / 4u]), vec4<f32>(0.0), at < 0);
+    return select(map4(x4[u32(max(at, 0)) / 4u]), vec4<f32>(0.0), at < 0);
 }
 
 fn load_x(at: i32) -> f32 {
-    return select(x[u32(max(at, 0))], 0.0, at < 0);
+    return select(f32(x[u32(max(at, 0))]), 0.0, at < 0);
 }
 
 fn load_w(row: u32, k: u32) -> vec4<f32> {
@@ -84,11 +84,8 @@ fn load_w(row: u32, k: u32) -> vec4<f32> {
 
 // What is stored at i: f of the sum, or the sum by the slope of the f whose output lies there.
 fn finished(i: u32, sum: vec4<f32>) -> vec4<f32> {
-    if GATED && VEC_K {
-        return sum * activation_slope_output4(ACTIVATION, p.parameter, four(b4[i / 4u]));
-    }
     if GATED {
-        return sum * activation_slope_output4(ACTIVATION, p.parameter, vec4<f32>(b[i], b[i + 1u], b[i + 2u], b[i + 3u]));
+        return sum * activation_slope_output4(ACTIVATION, p.parameter, gate4_at(i, VEC_K));
     }
     return activate4(ACTIVATION, p.parameter, sum);
 }
@@ -100,18 +97,18 @@ fn store(pixel: u32, k: u32, sum: vec4<f32>) {
     let i = pixel * p.k + k;
     let v = finished(i, sum);
     if VEC_K {
-        y4[i / 4u] = stored(v);
+        y4[i / 4u] = to_map4(v);
         return;
     }
-    y[i] = v.x;
+    y[i] = Map(v.x);
     if k + 1u < p.k {
-        y[i + 1u] = v.y;
+        y[i + 1u] = Map(v.y);
     }
     if k + 2u < p.k {
-        y[i + 2u] = v.z;
+        y[i + 2u] = Map(v.z);
     }
     if k + 3u < p.k {
-        y[i + 3u] = v.w;
+        y[i + 3u] = Map(v.w);
     }
 }
 

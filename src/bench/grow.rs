@@ -8,6 +8,7 @@ use super::fits;
 use super::workloads::{self, Running};
 use crate::device::Device;
 use crate::error::Result;
+use crate::spec::Precision;
 use crate::spec::{Config, preset_text};
 use crate::tasks::chart::{self, Axis, Chart, Look, Series};
 use crate::tasks::picture::Picture;
@@ -129,7 +130,7 @@ pub fn grow(device: &mut Device, grows: Grows, seconds: f64, tell: &mut dyn FnMu
         if let Some(expected) = expected.filter(|expected| (STEPS + 1) as f64 * expected > (TOO_LONG * seconds).max(TOO_LONG)) {
             return Ok(Some(format!("{} {value}: a step would take {expected:.0} s; more --seconds allow more", grows.name())));
         }
-        let mut running = Running::new(device, &graph, batch)?;
+        let mut running = Running::new(device, &graph, batch, Precision::F32)?;
         running.run(device, 1)?;
         let began = Instant::now();
         // The fastest counts: what else the machine does only adds, and the first ones decide how many make a window.

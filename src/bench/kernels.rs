@@ -13,6 +13,7 @@ use crate::device::{Device, Program};
 use crate::error::Result;
 use crate::ops::{Call, Cost, StepParams};
 use crate::profile::{Clock, Operation, Profile};
+use crate::spec::Precision;
 
 /// Seconds that one step of a growing batch may take; a slower one is left out.
 const LONGEST: f64 = 4.0;
@@ -138,7 +139,7 @@ pub fn run_kernels(
                     tell(Told::LeftOut(format!("{} at batch {batch}: {reason}", workload.name)))?;
                     continue;
                 }
-                let mut running = Running::new(device, &graph, *batch)?;
+                let mut running = Running::new(device, &graph, *batch, Precision::F32)?;
                 // All calls of the step are timed at once.
                 let seconds = seconds * group.len().min(8) as f64;
                 let profiles = profile::repeat(device, &mut running, seconds)?;

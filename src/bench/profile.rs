@@ -10,6 +10,7 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::ops::Cost;
 use crate::profile::{Profile, Timed};
+use crate::spec::Precision;
 
 /// Profiled steps at least, and at most.
 const STEPS: std::ops::RangeInclusive<usize> = 3..=200;
@@ -87,8 +88,15 @@ pub(super) fn repeat(device: &mut Device, running: &mut Running, seconds: f64) -
 }
 
 /// Profiles a model's training step for `seconds`.
-pub fn profile_step(device: &mut Device, workload: Workload, batch: usize, seconds: f64, peak: &Peak) -> Result<StepProfile> {
-    let mut running = Running::new(device, &workload.graph()?, batch)?;
+pub fn profile_step(
+    device: &mut Device,
+    workload: Workload,
+    batch: usize,
+    precision: Precision,
+    seconds: f64,
+    peak: &Peak,
+) -> Result<StepProfile> {
+    let mut running = Running::new(device, &workload.graph()?, batch, precision)?;
     let profiles = repeat(device, &mut running, seconds)?;
     let mut walls = Vec::new();
     let began = Instant::now();

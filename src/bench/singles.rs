@@ -183,7 +183,7 @@ fn penalties(m: &mut Maker, n: usize) {
     m.end(CrossEntropy { n, classes, width, index, y, labels, scalars, dy, partials });
     let ([z, dz], units) = (m.two(n * CODE.len()), CODE.len());
     let (scalars, partials) = (m.real(1), m.real(2 * units));
-    m.end(KlPenalty { beta: 1.0, rho: 0.05, n, units, width, index, z, dz, scalars, partials });
+    m.end(KlPenalty { beta: 1.0, rho: 0.05, n, grad_scale: 1.0, units, width, index, z, dz, scalars, partials });
     let (x, [scalars, partials]) = (m.real(n * CODE.len()), m.sums());
     m.end(CountNonzero { scale: 1.0, width, index, x, scalars, partials });
     let (z, idle) = (m.real(n * MAPS.len()), m.real(MAPS.c));
@@ -206,13 +206,13 @@ fn updates(m: &mut Maker, n: usize) {
     let len = n * MAPS.len();
     let (width, index) = (1, 0);
     let (x, scalars, partials) = (m.real(len), m.real(1), m.real(len.div_ceil(WINDOW) * SCALAR_PARTIALS));
-    m.end(SumSquares { width, index, window: len.next_multiple_of(WINDOW), x, scalars, partials });
+    m.end(SumSquares { scale: 1.0, width, index, window: len.next_multiple_of(WINDOW), x, scalars, partials });
     // The norm is below the largest allowed, so that gradients do not shrink from run to run.
     let (grads, scalars) = (m.real(len), m.real(1));
     m.end(ClipGrads { max_norm: 1.0, width, index, scalars, grads });
     let ([grads, weights], [first, v]) = (m.two(len), m.two(len));
     let (beta1, beta2, eps) = (0.9, 0.999, 1e-8);
-    m.end(Adam { beta1, beta2, eps, weight_decay: 0.0, decoupled: false, grads, weights, m: first, v });
+    m.end(Adam { grad_scale: 1.0, beta1, beta2, eps, weight_decay: 0.0, decoupled: false, grads, weights, m: first, v });
     let w = m.real(len);
     m.end(MaxNorm { outer: 1, atoms: len / 1024, inner: 1024, max_norm: 1.0, w });
 }

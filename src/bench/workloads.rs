@@ -13,7 +13,7 @@ use crate::ops::{Call, StepParams, View};
 use crate::profile::Profile;
 use crate::rng::Stream;
 use crate::shape::Dims;
-use crate::spec::{Config, OptimizerSpec, SparsitySpec, preset_text};
+use crate::spec::{Config, OptimizerSpec, Precision, SparsitySpec, preset_text};
 use crate::train::step::{self, Step, StepSpec, WIDTH};
 
 /// A model to time.
@@ -41,7 +41,7 @@ pub struct StepResult {
     /// Where.
     pub device: String,
     /// `f32`
-    pub precision: &'static str,
+    pub precision: Precision,
     /// Median over the windows.
     pub images_per_s: f64,
     /// Slowest window.
@@ -109,13 +109,14 @@ pub(super) struct Running {
 
 impl Running {
     /// Makes the model, its step and one batch.
-    pub(super) fn new(device: &mut Device, graph: &Graph, batch: usize) -> Result<Self> {
+    pub(super) fn new(device: &mut Device, graph: &Graph, batch: usize, precision: Precision) -> Result<Self> {
         let store = Store::new(device, graph, Purpose::train(1))?;
         store.initialise(device, graph, 0);
         let scalars = device.alloc_real("scalars", WIDTH)?;
         let (sparsity, optimizer) = rules();
         let binding = device.max_elements();
-        let spec = StepSpec { binding, ..StepSpec::plain(graph, &store, batch, &sparsity, &optimizer, scalars) };
+        let half = (precision == Precision::F16).then_some(batch as f64);
+        let spec = StepSpec { binding, half, ..StepSpec::plain(graph, &store, batch, &sparsity, &optimizer, scalars) };
         let recorded = step::record(device, &spec)?;
         let mut stream = Stream::new(0, "bench");
         let images: Vec<f32> = (0..recorded.x.len).map(|_| stream.uniform()).collect();
@@ -165,10 +166,17 @@ impl Running {
 }
 
 /// Times one model's training step in `windows` windows of `seconds`.
-pub fn train_step(device: &mut Device, workload: Workload, batch: usize, seconds: f64, windows: usize) -> Result<StepResult> {
+pub fn train_step(
+    device: &mut Device,
+    workload: Workload,
+    batch: usize,
+    precision: Precision,
+    seconds: f64,
+    windows: usize,
+) -> Result<StepResult> {
     let began = Instant::now();
     let graph = workload.graph()?;
-    let mut running = Running::new(device, &graph, batch)?;
+    let mut running = Running::new(device, &graph, batch, precision)?;
     running.run(device, 1)?;
     let first_step_s = began.elapsed().as_secs_f64();
     let second_step_s = running.run(device, 1)?;
@@ -189,7 +197,7 @@ pub fn train_step(device: &mut Device, workload: Workload, batch: usize, seconds
         workload: workload.name.to_owned(),
         batch,
         device: device.label(),
-        precision: "f32",
+        precision,
         images_per_s: tenth(median),
         min: tenth(min),
         max: tenth(max),

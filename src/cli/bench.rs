@@ -12,6 +12,7 @@ use csae::device::Device;
 use csae::error::{Error, Result};
 use csae::files;
 use csae::gpu::Tuned;
+use csae::spec::Precision;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -25,6 +26,7 @@ use super::{Common, refuse_existing};
 /// matrix product and of the fastest copy measured in the same run.
 #[derive(Debug, Args)]
 #[command(
+    allow_negative_numbers = true,
     after_help = "Examples:\n  csae bench --device cpu --workload w1,w2\n  csae bench --device gpu --batch 128,1024 --json\n  csae bench --filter conv2d_fwd/w2\n  csae bench --profile --workload w2 --trace w2.json\n  csae bench --workload w1 --json > then.json; csae bench --workload w1 --compare then.json\n  csae bench --grow --seconds 0.3 -o growth/\n  csae bench --tune --device gpu"
 )]
 pub struct BenchArgs {
@@ -34,6 +36,9 @@ pub struct BenchArgs {
     /// Batches of the training steps, and no kernels; each workload's own unless given
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     batch: Vec<std::num::NonZeroUsize>,
+    /// What maps are kept in by the training steps, f32 or f16, and no kernels
+    #[arg(long, value_name = "f32|f16", value_parser = precision, conflicts_with_all = ["grow", "tune", "compare"])]
+    precision: Option<Precision>,
     /// Only benchmarks whose name contains this (train_step/w1, conv2d_fwd/w2, sgd, …)
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
@@ -91,6 +96,11 @@ impl BenchArgs {
         Ok(jobs)
     }
 
+    fn precision(&self, device: &Device) -> Result<Precision> {
+        let precision = self.precision.unwrap_or_default();
+        device.takes(precision).map_err(|error| error.at("--precision")).map(|()| precision)
+    }
+
     fn wants(&self, name: &str) -> bool {
         self.filter.as_ref().is_none_or(|filter| name.contains(filter))
     }
@@ -118,6 +128,10 @@ impl BenchArgs {
         self.tell(&peak, &peak.lines().join("\n"));
         Ok(peak)
     }
+}
+
+fn precision(name: &str) -> std::result::Result<Precision, String> {
+    serde_json::from_value(json!(name)).map_err(|_| "there are f32 and f16".to_owned())
 }
 
 pub fn run(args: BenchArgs) -> anyhow::Result<()> {
@@ -153,7 +167,7 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
 
 /// Training steps and kernels.
 fn times(args: &BenchArgs, jobs: &[(Workload, usize)], earlier: Option<&Earlier>) -> anyhow::Result<Device> {
-    let steps_only = !args.workload.is_empty() || !args.batch.is_empty();
+    let steps_only = !args.workload.is_empty() || !args.batch.is_empty() || args.precision.is_some();
     let mut kernels = if steps_only { Vec::new() } else { bench::kernels()? };
     kernels.retain(|kernel| args.wants(&kernel.name));
     if jobs.is_empty() && kernels.is_empty() {
@@ -168,8 +182,9 @@ fn times(args: &BenchArgs, jobs: &[(Workload, usize)], earlier: Option<&Earlier>
         earlier.must_know(steps.iter().map(String::as_str).chain(kernels.iter().map(|kernel| kernel.name.as_str())))?;
     }
     let mut device = args.common.open()?;
+    let precision = args.precision(&device)?;
     for (workload, batch) in jobs {
-        let r = bench::train_step(&mut device, *workload, *batch, args.seconds, usize::from(args.windows))?;
+        let r = bench::train_step(&mut device, *workload, *batch, precision, args.seconds, usize::from(args.windows))?;
         let line = format!(
             "train_step/{:<4} batch {:<5} {:>9.1} images/s ({:.1}–{:.1})  {:>9.3} ms  first step {:.2} s  peak {} MiB",
             r.workload,
@@ -235,10 +250,11 @@ fn profile(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Devic
         refuse_existing(path, args.force)?;
     }
     let mut device = args.common.open()?;
+    let precision = args.precision(&device)?;
     let peak = args.peak(&mut device)?;
     let mut trace = Trace::default();
     for (workload, batch) in jobs {
-        let found = bench::profile_step(&mut device, *workload, *batch, args.seconds, &peak)?;
+        let found = bench::profile_step(&mut device, *workload, *batch, precision, args.seconds, &peak)?;
         let name = format!("{} batch {batch}", workload.name);
         trace.add(&name, &device.label(), &found.last);
         let what = if device.as_gpu().is_some() { "dispatches" } else { "operations" };

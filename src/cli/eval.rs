@@ -16,12 +16,13 @@ use super::Common;
 /// on those.
 #[derive(Debug, Args)]
 #[command(
+    allow_negative_numbers = true,
     after_help = "Examples:\n  csae eval runs/001 photos\n  csae eval model.safetensors t10k-images-idx3-ubyte.gz --device cpu --json"
 )]
 pub struct EvalArgs {
     /// Model file, or a run folder
     model: PathBuf,
-    /// Images: a folder, a file or a bundled set
+    /// Images: a folder, a file, a list (@FILE, or - for standard input) or a bundled set
     data: String,
     /// Patches to look at, spread evenly over the images; 0: all
     #[arg(long, alias = "limit", default_value_t = 0, value_name = "N")]

@@ -19,6 +19,7 @@ mod training;
 mod verify;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use csae::cache;
@@ -235,7 +236,7 @@ fn in_one_line(text: &str) -> String {
 /// Runs the command. The exit status of a failure is 2 for what the caller got wrong, 130 after Ctrl-C, else 1.
 pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
     if let Some(threads) = cli.command.common().and_then(|common| common.threads) {
-        use_threads(threads).map_err(|error| (error.into(), 1))?;
+        use_threads(threads).map_err(|error| (error.into(), 2))?;
     }
     let done = match cli.command {
         Command::Train(args) => train::run(args),
@@ -264,6 +265,12 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
 
 /// Sets the number of threads of the CPU path, before anything has run on them.
 fn use_threads(threads: std::num::NonZeroUsize) -> csae::error::Result<()> {
+    // More only get in each other's way.
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let most = (4 * cores).max(64);
+    if threads.get() > most {
+        return Err(Error::usage(format!("--threads {threads}: this machine has {cores} cores; give at most {most}")));
+    }
     let made = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
     made.map_err(|error| Error::failed(format!("--threads {threads}: {error}")))
 }
@@ -279,11 +286,24 @@ fn out(line: impl std::fmt::Display) {
     out_raw(format!("{line}\n").as_bytes());
 }
 
-/// Bytes on standard output.
+/// Whether what a command writes are files, which are wanted though nobody reads its lines any more.
+static WRITES_FILES: AtomicBool = AtomicBool::new(false);
+
+/// Bytes on standard output. Where its reader has left, a command whose lines are all that it makes ends.
 fn out_raw(bytes: &[u8]) {
     use std::io::Write;
-    if std::io::stdout().write_all(bytes).is_err() {
-        std::process::exit(0);
+    let mut standard = std::io::stdout().lock();
+    match standard.write_all(bytes).and_then(|()| standard.flush()) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            if !WRITES_FILES.load(Ordering::Relaxed) {
+                std::process::exit(0);
+            }
+        }
+        Err(error) => {
+            eprintln!("csae: standard output could not be written: {error}");
+            std::process::exit(1);
+        }
     }
 }
 

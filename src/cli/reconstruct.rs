@@ -1,7 +1,8 @@
 //! `csae reconstruct`
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use clap::Args;
 use csae::data::{self, Handles, Pixels, Wanted};
@@ -19,12 +20,13 @@ use super::Common;
 /// Larger images are covered by overlapping tiles of the model's input, blended without seams. Prints PSNR and SSIM beside each original.
 #[derive(Debug, Args)]
 #[command(
+    allow_negative_numbers = true,
     after_help = "Examples:\n  csae reconstruct runs/001 photo.jpg -o out/\n  csae reconstruct model.safetensors folder/ -o out/ --force"
 )]
 pub struct ReconstructArgs {
     /// Model file, or a run folder
     model: PathBuf,
-    /// Images: files or folders
+    /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR or npy files, bundled sets
     #[arg(required = true)]
     images: Vec<String>,
     /// Folder for the results
@@ -51,15 +53,12 @@ struct Job {
     target: PathBuf,
 }
 
-/// Two images of one name would write over each other; some file systems take no notice of case.
-fn refuse_twins(jobs: &[Job]) -> csae::error::Result<()> {
-    let mut seen = HashSet::new();
-    match jobs.iter().find(|job| !seen.insert(job.target.to_string_lossy().to_lowercase())) {
-        Some(Job { target, .. }) => {
-            Err(Error::usage(format!("two images would become {}: give them in two calls", target.display())))
-        }
-        None => Ok(()),
-    }
+/// Two images, each by its source and its name there, that would write over each other.
+fn twins(target: &Path, [a, b]: [&(String, String); 2]) -> Error {
+    let named =
+        |(source, name): &(String, String)| if Path::new(source).is_dir() { format!("{source}: {name}") } else { source.clone() };
+    let (a, b) = (named(a), named(b));
+    Error::usage(format!("both {a} and {b} would become {}: give one of them in another call, to another -o", target.display()))
 }
 
 pub fn run(args: ReconstructArgs) -> anyhow::Result<()> {
@@ -70,6 +69,7 @@ pub fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     let budget = super::budget(args.max_memory.as_deref())?;
     let mut sources: Vec<Pixels> = Vec::new();
     let mut jobs: Vec<Job> = Vec::new();
+    let mut taken = HashMap::new();
     for source in &args.images {
         let held: u64 = sources.iter().map(Pixels::held_bytes).sum();
         let wanted = Wanted { channels: Some(dims.c), strict: args.strict };
@@ -79,13 +79,21 @@ pub fn run(args: ReconstructArgs) -> anyhow::Result<()> {
             // A folder's files keep their places below it; a single file its name.
             let name = PathBuf::from(found.pixels.name(image));
             let name = if Path::new(source).is_dir() { &name } else { Path::new(name.file_name().unwrap_or_default()) };
-            let target = args.out.join(name.strip_prefix(source).unwrap_or(name)).with_extension("png");
+            let mut target = args.out.join(name).with_extension("png");
+            // Some file systems take no notice of case.
+            let lower = |path: &Path| path.to_string_lossy().to_lowercase();
+            if taken.contains_key(&lower(&target)) {
+                // a.png and a.jpg: the second one's name is kept whole.
+                target = args.out.join(format!("{}.png", name.display()));
+            }
+            if let Some(other) = taken.insert(lower(&target), (source.clone(), found.pixels.name(image))) {
+                return Err(twins(&target, [&other, &(source.clone(), found.pixels.name(image))]).into());
+            }
             super::refuse_existing(&target, args.force)?;
             jobs.push(Job { source: sources.len(), image, target });
         }
         sources.push(found.pixels);
     }
-    refuse_twins(&jobs)?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
@@ -95,6 +103,7 @@ pub fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     let data = sources.iter().map(Pixels::held_bytes).sum::<u64>() + sources.iter().map(of).max().unwrap_or(0);
     inference.fit(&device, Beside { parameters: 2 * store.bytes(), data })?;
     files::make_folder(&args.out)?;
+    super::WRITES_FILES.store(true, Ordering::Relaxed);
     let mut handles = Handles::default();
     for Job { source, image, target } in &jobs {
         let pixels = &sources[*source];

@@ -19,6 +19,7 @@ use super::training::Job;
 /// unless --epochs or --steps extend it: the learning rate's schedule then is that of the new total from where it goes on.
 #[derive(Debug, Args)]
 #[command(
+    allow_negative_numbers = true,
     after_help = "Examples:\n  csae resume runs/001\n  csae resume runs/001 --epochs 40\n  csae resume runs/001 --device cpu"
 )]
 pub struct ResumeArgs {
@@ -28,7 +29,7 @@ pub struct ResumeArgs {
     #[arg(long, value_name = "N")]
     epochs: Option<f64>,
     /// Steps in all, whatever the epochs
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
     #[command(flatten)]
     pub(super) common: Common,
@@ -115,7 +116,7 @@ fn finished(args: &ResumeArgs, folder: &RunFolder, config: &Config, checkpoint: 
     let total = Trainer::total_steps(config, usize::try_from(header.steps_per_epoch).unwrap_or(usize::MAX));
     if header.step > total {
         return Err(Error::usage(format!(
-            "{}: {} steps are done, which is more than {total}; give more by --steps or --epochs",
+            "{}: {} steps are done, more than the {total} asked for; give more by --steps or --epochs",
             folder.path().display(),
             header.step
         )));

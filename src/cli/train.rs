@@ -19,6 +19,7 @@ use super::training::Job;
 /// one.
 #[derive(Debug, Args)]
 #[command(
+    allow_negative_numbers = true,
     after_help = "Examples:\n  csae train\n  csae train my-photos/ --set data.crop=48 --epochs 5\n  csae train train-images-idx3-ubyte.gz --preset w1 --device cpu"
 )]
 pub struct TrainArgs {
@@ -39,11 +40,14 @@ pub struct TrainArgs {
     /// Take each batch in so many equal parts and average their gradients: less memory, the same result within rounding
     #[arg(long, value_name = "N")]
     accumulate: Option<usize>,
+    /// f16: what layers give each other in half precision, where the adapter has it; half the memory, weights and sums stay f32
+    #[arg(long, value_name = "f32|f16")]
+    precision: Option<String>,
     /// Passes over the data
     #[arg(long, value_name = "N")]
     epochs: Option<f64>,
     /// Steps, whatever the epochs
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
     /// Seed of everything that draws
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64))]
@@ -75,7 +79,9 @@ impl TrainArgs {
                 (spec::preset_text(name)?.to_owned(), format!("preset {name}"))
             }
         };
-        let mut config = Config::parse(&text, &place, &self.set)?;
+        let precision = self.precision.iter().map(|precision| format!("train.precision={precision}"));
+        let set: Vec<String> = self.set.iter().cloned().chain(precision).collect();
+        let mut config = Config::parse(&text, &place, &set)?;
         if let Some(data) = &self.data {
             config.data.source.clone_from(data);
         }

@@ -14,6 +14,7 @@ use super::Common;
 /// The built-in cases are answered by the CPU path in f64; --cases adds stored ones with another program's answers. Exits 1 if any fails.
 #[derive(Debug, Args)]
 #[command(
+    allow_negative_numbers = true,
     after_help = "Examples:\n  csae verify --device gpu\n  csae verify --device lavapipe --cases tests/cases --filter conv2d"
 )]
 pub struct VerifyArgs {

@@ -95,6 +95,10 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded> {
 }
 
 fn decode_unguarded(bytes: &[u8]) -> Result<Decoded> {
+    // Its decoder would fill up what is missing.
+    if image::guess_format(bytes).ok() == Some(ImageFormat::Jpeg) && !jpeg_ends(bytes) {
+        return Err(Error::usage("is cut off: its end is missing; get it again or remove it"));
+    }
     let mut decoder = begin(Cursor::new(bytes), bytes.len() as u64)?;
     // a broken tag is no reason to refuse the picture
     let orientation = decoder.orientation().ok();
@@ -103,6 +107,26 @@ fn decode_unguarded(bytes: &[u8]) -> Result<Decoded> {
         image.apply_orientation(orientation);
     }
     Ok(reduce(image))
+}
+
+/// Whether a JPEG's segments and scans lead to its end-of-image marker (ITU-T T.81, annex B).
+fn jpeg_ends(bytes: &[u8]) -> bool {
+    let mut at = 2;
+    loop {
+        // To the next marker: 0xff, perhaps repeated, and what is neither a stuffed zero of a scan nor a restart within one.
+        let Some(found) = bytes.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == 0xff)) else { return false };
+        at += found + 1;
+        match bytes.get(at) {
+            None => return false,
+            Some(0xd9) => return true,
+            Some(0x00 | 0x01 | 0xd0..=0xd8) => at += 1,
+            Some(0xff) => {}
+            Some(_) => {
+                let Some(&[high, low]) = bytes.get(at + 1..at + 3) else { return false };
+                at += 1 + usize::from(u16::from_be_bytes([high, low])).max(2);
+            }
+        }
+    }
 }
 
 /// The decoder of a file of `size` bytes, where its head promises what may be decoded.
@@ -183,6 +207,18 @@ mod tests {
     use super::*;
     use crate::data::testing::{Folder, encoded};
     use image::{GrayImage, ImageBuffer, Rgba};
+
+    #[test]
+    fn a_jpeg_that_is_cut_off_is_refused_wherever_it_is_cut() {
+        let image = GrayImage::from_fn(90, 70, |x, y| image::Luma([(x * 7 + y * y) as u8]));
+        let whole = encoded(&image.into(), ImageFormat::Jpeg);
+        assert_eq!(decode(&whole).unwrap().h, 70);
+        // Cameras write more behind the end.
+        assert!(decode(&[&whole[..], b"\xff\xe1 more"].concat()).is_ok());
+        for end in (2..whole.len()).step_by(37).chain([whole.len() - 1]) {
+            assert!(decode(&whole[..end]).is_err(), "{end} of {}", whole.len());
+        }
+    }
 
     #[test]
     fn what_decoding_takes_is_known_from_the_head() {

@@ -19,17 +19,12 @@ pub const EXTENSIONS: [&str; 12] = ["png", "jpg", "jpeg", "bmp", "gif", "tif", "
 /// Files decoded at a time for each thread, before their pixels join the set: few, since photographs take tens of megabytes each.
 const AT_ONCE: usize = 4;
 
-/// Reads one image file as a set of one.
-pub(super) fn load_file(path: &Path, want: &Wanted) -> Result<Images> {
-    let place = |e: Error| e.at(path.display());
-    let decoded = decode_file(path).map_err(place)?;
-    let mut images = Images::new(decoded.channels);
-    let name = path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
-    images.push(name, decoded.h, decoded.w, &decoded.pixels)?;
-    if let Some(channels) = want.channels {
-        images.convert_channels(channels).map_err(place)?;
-    }
-    Ok(images)
+/// Reads one image file as a set of one, which must decode.
+pub(super) fn load_file(path: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
+    let root = path.parent().unwrap_or(Path::new(""));
+    let file = [PathBuf::from(path.file_name().unwrap_or_default())];
+    let want = Wanted { strict: true, ..*want };
+    gather(&Files { place: &path.display().to_string(), root, files: &file, labelled: false }, &want, limit)
 }
 
 /// Reads every image below `root`, in the order of their paths. Hidden files and folders are passed over, as are files that are not called like

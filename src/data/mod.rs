@@ -138,7 +138,7 @@ pub fn open(source: &str, want: &Wanted, limit: u64) -> Result<Opened> {
         return records::cifar(path, &[path.to_owned()], want, limit);
     }
     if !idx::looks_like(&start, path) {
-        return Ok(Opened::new(source, Pixels::Resident(folder::load_file(path, want)?), ""));
+        return folder::load_file(path, want, limit);
     }
     if let Some((array, labels)) = idx::to_stream(path, limit)? {
         return records::open(source, vec![(path.to_owned(), array)], labels, want, limit, "");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
-use super::kernels::{Kernel, Source};
+use super::kernels::{Kernel, Source, Storage};
 use super::pipeline_cache::PipelineCache;
 use super::record::Dispatch;
 use super::reflect::{Reflection, Role};
@@ -20,13 +20,15 @@ pub(super) struct Loaded {
     pub(super) reflection: Arc<Reflection>,
 }
 
-/// A kernel and the bits of its constants.
-type Key = (Kernel, Vec<(&'static str, u64)>);
+/// A kernel, whether its maps are in half precision, and the bits of its constants.
+type Key = (Module, Vec<(&'static str, u64)>);
+/// A kernel's text.
+type Module = (Kernel, bool);
 
 /// What a device has made so far.
 #[derive(Debug, Default)]
 pub(super) struct Compiled {
-    modules: HashMap<Kernel, (wgpu::ShaderModule, Arc<Reflection>)>,
+    modules: HashMap<Module, (wgpu::ShaderModule, Arc<Reflection>)>,
     pipelines: HashMap<Key, Arc<Loaded>>,
     /// What the driver keeps between runs.
     pub(super) cache: Option<PipelineCache>,
@@ -35,7 +37,11 @@ pub(super) struct Compiled {
 }
 
 fn key(dispatch: &Dispatch) -> Key {
-    (dispatch.kernel, dispatch.constants.iter().map(|(name, value)| (*name, value.to_bits())).collect())
+    (module_of(dispatch), dispatch.constants.iter().map(|(name, value)| (*name, value.to_bits())).collect())
+}
+
+const fn module_of(dispatch: &Dispatch) -> Module {
+    (dispatch.kernel, dispatch.half)
 }
 
 impl Compiled {
@@ -49,20 +55,21 @@ impl Compiled {
                 missing.push(dispatch);
             }
         }
-        let mut kernels: Vec<Kernel> = missing.iter().map(|dispatch| dispatch.kernel).collect();
-        kernels.sort_unstable();
-        kernels.dedup();
-        kernels.retain(|kernel| !self.modules.contains_key(kernel));
-        let modules: Vec<_> = kernels.par_iter().map(|kernel| timed(|| module(device, *kernel, int64))).collect();
+        let mut wanted: Vec<Module> = missing.iter().map(|dispatch| module_of(dispatch)).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        wanted.retain(|module| !self.modules.contains_key(module));
+        let storage = |half| Storage { int64, half };
+        let modules: Vec<_> = wanted.par_iter().map(|(kernel, half)| timed(|| module(device, *kernel, storage(*half)))).collect();
         let mut spent = HashMap::new();
-        for (kernel, (made, time)) in kernels.into_iter().zip(modules) {
-            self.modules.insert(kernel, made?);
-            spent.insert(kernel, time);
+        for (wanted, (made, time)) in wanted.into_iter().zip(modules) {
+            self.modules.insert(wanted, made?);
+            spent.insert(wanted, time);
         }
         let made: Vec<_> = missing.par_iter().map(|dispatch| timed(|| self.load(device, dispatch))).collect();
         let count = made.len();
         for (dispatch, (loaded, time)) in missing.into_iter().zip(made) {
-            let module = spent.remove(&dispatch.kernel).unwrap_or_default();
+            let module = spent.remove(&module_of(dispatch)).unwrap_or_default();
             self.log.push((dispatch.kernel.name(), module + time));
             self.pipelines.insert(key(dispatch), Arc::new(loaded));
         }
@@ -81,7 +88,7 @@ impl Compiled {
     }
 
     fn load(&self, device: &wgpu::Device, dispatch: &Dispatch) -> Loaded {
-        let (module, reflection) = &self.modules[&dispatch.kernel];
+        let (module, reflection) = &self.modules[&module_of(dispatch)];
         let entries: Vec<wgpu::BindGroupLayoutEntry> = reflection
             .bindings
             .iter()
@@ -91,7 +98,7 @@ impl Compiled {
                 ty: wgpu::BindingType::Buffer {
                     ty: match binding.role {
                         Role::Uniform(_) => wgpu::BufferBindingType::Uniform,
-                        Role::Storage { writable } => wgpu::BufferBindingType::Storage { read_only: !writable },
+                        Role::Storage { writable, .. } => wgpu::BufferBindingType::Storage { read_only: !writable },
                     },
                     has_dynamic_offset: false,
                     min_binding_size: wgpu::BufferSize::new(binding.min_size),
@@ -121,8 +128,8 @@ impl Compiled {
     }
 }
 
-fn module(device: &wgpu::Device, kernel: Kernel, int64: bool) -> Result<(wgpu::ShaderModule, Arc<Reflection>)> {
-    let source = Source::with(kernel, int64);
+fn module(device: &wgpu::Device, kernel: Kernel, storage: Storage) -> Result<(wgpu::ShaderModule, Arc<Reflection>)> {
+    let source = Source::with(kernel, storage);
     let reflection = Reflection::of(kernel, &source)?;
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
         label: Some(kernel.name()),

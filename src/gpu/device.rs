@@ -5,6 +5,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use half::f16;
+
 use super::adapter::{Adapter, explain};
 use super::choice::{Choice, Traits};
 use super::compile::{Compiled, Loaded};
@@ -46,6 +48,11 @@ struct Allocated {
     guarded: bool,
 }
 
+/// Bytes of a buffer for so many elements, before its guard: whole vec4s.
+fn content(len: usize, element: u64) -> u64 {
+    (len.max(1) as u64 * element).next_multiple_of(16)
+}
+
 /// A device on an adapter.
 #[derive(Debug)]
 pub struct Gpu {
@@ -81,6 +88,7 @@ impl Gpu {
             | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES
             | wgpu::Features::SUBGROUP
             | wgpu::Features::SHADER_INT64
+            | wgpu::Features::SHADER_F16
             | wgpu::Features::PIPELINE_CACHE;
         let features = adapter.handle.features() & wanted;
         let descriptor = wgpu::DeviceDescriptor {
@@ -214,12 +222,13 @@ impl Gpu {
     pub(super) fn bound_size(&self, view: View) -> u64 {
         let Allocated { handle, len, guarded } = self.allocated_at(view.buffer);
         let last = view.start + view.len == *len;
-        if *guarded && last { handle.size() - view.start as u64 * 4 } else { (view.len as u64 * 4).next_multiple_of(16) }
+        if *guarded && last { handle.size() - view.start as u64 * view.element() } else { content(view.len, view.element()) }
     }
 
-    /// Makes a buffer of `len` zero elements. Its size is rounded up to 16 bytes.
-    pub fn alloc(&mut self, buffer: Buffer, label: &str, len: usize) -> Result<()> {
-        let content = (len.max(1) as u64 * 4).next_multiple_of(16);
+    /// Makes the buffer of a view that is all of it, zero. Its size is rounded up to 16 bytes.
+    pub fn alloc(&mut self, view: View, label: &str) -> Result<()> {
+        let View { buffer, len, .. } = view;
+        let content = content(len, view.element());
         let size = if self.guarded { content + GUARD as u64 * 4 } else { content };
         if size > self.limits.max_buffer_size {
             let (need, limit) = (size >> 20, self.limits.max_buffer_size >> 20);
@@ -252,7 +261,7 @@ impl Gpu {
         for index in 0..self.buffers.len() {
             let Some(Allocated { handle, len, guarded: true }) = self.buffers[index].clone() else { continue };
             let start = (handle.size() / 4) as usize - GUARD;
-            let guard: Vec<u32> = self.read(View { buffer: Buffer(index as u32), start, len: GUARD })?;
+            let guard: Vec<u32> = self.read(View { start, len: GUARD, ..View::whole(Buffer(index as u32), 0) })?;
             if let Some(at) = guard.iter().position(|word| *word != GUARD_WORD) {
                 let bad = f32::from_bits(guard[at]);
                 return Err(Error::failed(format!(
@@ -297,7 +306,20 @@ impl Gpu {
         }
     }
 
-    /// Writes elements into a view.
+    /// Writes reals into a view, rounded where it is of half precision.
+    pub fn write_reals(&mut self, view: View, data: &[f32]) {
+        if !view.half {
+            return self.write(view, data);
+        }
+        assert!(data.len() <= view.len, "{} elements into a view of {}", data.len(), view.len);
+        let halves = |pair: &[f32]| {
+            u32::from(f16::from_f32(pair[0]).to_bits()) | pair.get(1).map_or(0, |x| u32::from(f16::from_f32(*x).to_bits()) << 16)
+        };
+        let words: Vec<u32> = data.chunks(2).map(halves).collect();
+        self.write(View { buffer: view.buffer, start: view.start / 2, len: words.len(), half: false }, &words);
+    }
+
+    /// Writes elements of 4 bytes into a view.
     pub fn write<E: bytemuck::Pod>(&mut self, view: View, data: &[E]) {
         assert!(size_of::<E>() == 4 && data.len() <= view.len, "{} elements into a view of {}", data.len(), view.len);
         // In pieces: wgpu stages as much again as is written at once.

@@ -102,9 +102,13 @@ const COMMON: &[(&str, &str)] = snippets![
     "conv2d_fwd_product",
     "fours",
     "fours_int64",
+    "gate",
     "grid",
     "key",
     "log",
+    "map",
+    "map_half",
+    "map_int64",
     "rank",
     "rng",
     "step",
@@ -112,9 +116,26 @@ const COMMON: &[(&str, &str)] = snippets![
     "workgroup_tile",
 ];
 
-const FOURS: &str = "fours";
-/// Taken in place of [`FOURS`] where an adapter computes with integers of 64 bits and gains by it.
-const FOURS_INT64: &str = "fours_int64";
+/// How reals and maps lie in memory, and how they are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Storage {
+    /// Four reals are read and written as two words of 64 bits, where an adapter computes with such integers and gains by it.
+    pub int64: bool,
+    /// Maps are in half precision.
+    pub half: bool,
+}
+
+impl Storage {
+    /// The snippet taken for one that is asked for.
+    fn snippet(self, name: &'static str) -> &'static str {
+        match (name, self) {
+            ("fours", Self { int64: true, .. }) => "fours_int64",
+            ("map", Self { half: true, .. }) => "map_half",
+            ("map", Self { int64: true, .. }) => "map_int64",
+            _ => name,
+        }
+    }
+}
 
 /// A kernel's text with its includes joined in front, and where each line came from.
 #[derive(Clone, Debug)]
@@ -128,16 +149,19 @@ pub struct Source {
 impl Source {
     /// Joins the snippets that `//!include a b c` names in front of the kernel.
     pub fn of(kernel: Kernel) -> Self {
-        Self::with(kernel, false)
+        Self::with(kernel, Storage::default())
     }
 
-    /// As [`Source::of`]; with `int64`, four reals are read and written as two words of 64 bits.
-    pub fn with(kernel: Kernel, int64: bool) -> Self {
+    /// As [`Source::of`], for another storage.
+    pub fn with(kernel: Kernel, storage: Storage) -> Self {
         let mut text = String::new();
         let mut pieces = Vec::new();
+        if storage.half {
+            text.push_str("enable f16;\n");
+        }
         let names = kernel.text().lines().filter_map(|line| line.strip_prefix("//!include ")).flat_map(str::split_whitespace);
         for name in names {
-            let name = if int64 && name == FOURS { FOURS_INT64 } else { name };
+            let name = storage.snippet(name);
             let (_, snippet) = COMMON
                 .iter()
                 .find(|(common, _)| *common == name)

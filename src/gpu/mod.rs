@@ -16,7 +16,7 @@ mod tuned;
 pub use adapter::{Adapter, adapters, choose_automatically, find};
 pub use choice::{Choice, Traits};
 pub use device::{Counters, Gpu};
-pub use kernels::{Kernel, Source};
+pub use kernels::{Kernel, Source, Storage};
 pub use plan::Plan;
 pub use readback::Ticket;
 pub(crate) use record::params;

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cache::hash;
 use crate::files;
+use crate::hash::Hash;
 
 /// A file that has grown larger is begun anew: drivers only ever add to it.
 const LARGEST: usize = 64 << 20;
@@ -56,4 +56,9 @@ fn read(path: &Path) -> Option<Vec<u8>> {
     let content = std::fs::read(path).ok()?;
     let (head, data) = content.split_first_chunk::<HEAD>()?;
     (data.len() <= LARGEST && u64::from_le_bytes(*head) == hash(data)).then_some(content)
+}
+
+/// The hash of what a driver gave.
+fn hash(data: &[u8]) -> u64 {
+    Hash::default().with(data).value()
 }

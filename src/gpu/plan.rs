@@ -100,7 +100,7 @@ impl Plan {
                     }
                     wgpu::BufferBinding {
                         buffer: gpu.buffer(view.buffer),
-                        offset: view.start as u64 * 4,
+                        offset: view.start as u64 * view.element(),
                         size: wgpu::BufferSize::new(size),
                     }
                 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::device::Gpu;
+use half::f16;
+
 use crate::error::Result;
 use crate::ops::View;
 
@@ -16,6 +18,9 @@ const BROKEN: u8 = 2;
 pub struct Ticket {
     buffer: wgpu::Buffer,
     bytes: u64,
+    /// Whether what comes is in half precision, and how many elements it has.
+    half: bool,
+    len: usize,
     state: Arc<AtomicU8>,
 }
 
@@ -23,10 +28,12 @@ impl Gpu {
     /// Queues a copy of a view to the host.
     pub fn fetch(&mut self, view: View) -> Ticket {
         let from = self.buffer(view.buffer).clone();
-        self.fetch_bytes(&from, view.start as u64 * 4, view.len as u64 * 4)
+        let bytes = (view.len as u64 * view.element()).next_multiple_of(4);
+        let ticket = self.fetch_bytes(&from, view.start as u64 * view.element(), bytes);
+        Ticket { half: view.half, len: view.len, ..ticket }
     }
 
-    /// Queues a copy of so many bytes of wgpu's buffer, a multiple of 4.
+    /// Queues a copy of so many bytes of wgpu's buffer, whole words.
     pub(super) fn fetch_bytes(&mut self, from: &wgpu::Buffer, offset: u64, bytes: u64) -> Ticket {
         let buffer = self.staging(bytes);
         let mut encoder = self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("readback") });
@@ -37,7 +44,7 @@ impl Gpu {
         buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
             seen.store(if result.is_ok() { READY } else { BROKEN }, Ordering::Release);
         });
-        Ticket { buffer, bytes, state }
+        Ticket { buffer, bytes, half: false, len: bytes as usize / 4, state }
     }
 
     /// Whether a result has arrived; does not wait.
@@ -46,7 +53,18 @@ impl Gpu {
         ticket.state.load(Ordering::Acquire) != PENDING
     }
 
-    /// Waits for a result and takes its bytes as 4-byte elements.
+    /// Waits for a result and takes its reals, which those of half precision become.
+    pub fn collect_reals(&mut self, ticket: Ticket) -> Result<Vec<f32>> {
+        if !ticket.half {
+            return self.collect(ticket);
+        }
+        let len = ticket.len;
+        let mut halves: Vec<f16> = self.collect(ticket)?;
+        halves.truncate(len);
+        Ok(halves.into_iter().map(f32::from).collect())
+    }
+
+    /// Waits for a result and takes its bytes as elements.
     pub fn collect<E: bytemuck::Pod>(&mut self, ticket: Ticket) -> Result<Vec<E>> {
         while ticket.state.load(Ordering::Acquire) == PENDING {
             self.wait()?;

@@ -45,6 +45,8 @@ pub struct Dispatch {
     pub workgroups: u64,
     /// Invocations of a workgroup that the host counted on.
     pub workgroup_size: u32,
+    /// Whether its maps are in half precision.
+    pub half: bool,
 }
 
 /// Collects dispatches.
@@ -81,6 +83,7 @@ impl Recorder {
             fields: P::FIELDS,
             workgroups: 0,
             workgroup_size: 0,
+            half: false,
         };
         Building { recorder: self, dispatch }
     }
@@ -97,6 +100,7 @@ impl Building<'_> {
     /// Binds `view` to the shader's variable `name`.
     pub fn bind(mut self, name: &'static str, view: View) -> Self {
         self.dispatch.bindings.push((name, view));
+        self.dispatch.half |= view.half;
         self
     }
 

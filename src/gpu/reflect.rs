@@ -14,6 +14,8 @@ pub enum Role {
     Storage {
         /// Whether the shader may write it.
         writable: bool,
+        /// Whether its elements are in half precision.
+        half: bool,
     },
 }
 
@@ -61,7 +63,9 @@ impl Reflection {
                 _ => layouter[variable.ty].size,
             };
             let role = match variable.space {
-                AddressSpace::Storage { access } => Role::Storage { writable: access.contains(StorageAccess::STORE) },
+                AddressSpace::Storage { access } => {
+                    Role::Storage { writable: access.contains(StorageAccess::STORE), half: is_half(&module, &ty.inner) }
+                }
                 _ => Role::Uniform(fields(&module, &ty.inner)),
             };
             let name = variable.name.clone().unwrap_or_default();
@@ -77,6 +81,14 @@ impl Reflection {
     /// The binding called `name`.
     pub fn binding(&self, name: &str) -> Option<&Binding> {
         self.bindings.iter().find(|binding| binding.name == name)
+    }
+}
+
+fn is_half(module: &naga::Module, inner: &TypeInner) -> bool {
+    match *inner {
+        TypeInner::Array { base, .. } => is_half(module, &module.types[base].inner),
+        TypeInner::Scalar(scalar) | TypeInner::Vector { scalar, .. } => scalar == naga::Scalar::F16,
+        _ => false,
     }
 }
 

@@ -16,6 +16,7 @@ use super::kernels::Kernel;
 use crate::cache;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::hash::Hash;
 
 /// Powers of two, over rows, columns and steps together, to the farthest class that stands for a shape.
 const NEAR: u32 = 3;
@@ -166,7 +167,7 @@ impl Tuned {
 
     /// Tells tables apart.
     pub fn hash(&self) -> u32 {
-        cache::hash(self.text("").as_bytes()) as u32
+        Hash::default().with(self.text("").as_bytes()).value() as u32
     }
 
     /// The kind that a product takes.

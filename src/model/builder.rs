@@ -46,6 +46,8 @@ pub struct Builder<'a> {
     pub tape: Tape,
     /// Whether the gradient by the input is wanted.
     pub input_gradient: bool,
+    /// What all gradients are a multiple by: penalties and pushes on units are multiplied by it.
+    pub grad_scale: f64,
     values: Vec<Option<View>>,
     saved: Vec<Vec<View>>,
     grads: Vec<Option<View>>,
@@ -68,6 +70,7 @@ impl<'a> Builder<'a> {
             mode,
             tape: Tape::default(),
             input_gradient: false,
+            grad_scale: 1.0,
             values: vec![None; count],
             saved: vec![Vec::new(); count],
             grads: vec![None; count],
@@ -101,7 +104,7 @@ impl<'a> Builder<'a> {
 
     /// A buffer for the batch's input, kept.
     pub fn input(&mut self) -> View {
-        let x = self.tape.real("input", self.n * self.graph.nodes[0].dims.len());
+        let x = self.tape.map("input", self.n * self.graph.nodes[0].dims.len());
         self.tape.keep(x);
         x
     }
@@ -186,7 +189,7 @@ impl<'a> Builder<'a> {
 
     pub(super) fn output(&mut self, node: usize) -> View {
         let node = self.node(node);
-        self.tape.real(node.name.clone(), self.n * node.dims.len())
+        self.tape.map(node.name.clone(), self.n * node.dims.len())
     }
 
     pub(super) fn save(&mut self, node: usize, view: View) {

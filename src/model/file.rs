@@ -13,6 +13,7 @@ use super::store::{Purpose, Store};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::hash::Hash;
 use crate::shape::Dims;
 use crate::spec::ModelSpec;
 
@@ -24,7 +25,21 @@ const LIMIT: u64 = 16 << 30;
 #[derive(Serialize, Deserialize)]
 struct Header {
     format: u32,
+    /// Of names, shapes and values; absent: not checked.
+    #[serde(default)]
+    hash: Option<String>,
     model: ModelSpec,
+}
+
+/// Hash of tensors, in order of their names.
+fn hash<'t>(tensors: impl IntoIterator<Item = (&'t str, &'t [usize], &'t [u8])>) -> String {
+    let mut tensors: Vec<_> = tensors.into_iter().collect();
+    tensors.sort_unstable_by_key(|(name, ..)| *name);
+    let add = |hash: Hash, (name, shape, data): (&str, &[usize], &[u8])| {
+        let shape: Vec<u8> = shape.iter().flat_map(|side| (*side as u64).to_le_bytes()).collect();
+        hash.with(name.as_bytes()).with(&shape).with(data)
+    };
+    format!("{:016x}", tensors.into_iter().fold(Hash::default(), add).value())
 }
 
 /// Writes a model.
@@ -38,7 +53,8 @@ pub fn save(path: &Path, device: &mut Device, graph: &Graph, store: &Store) -> R
         .iter()
         .map(|(name, shape, data)| Ok((name.clone(), TensorView::new(Dtype::F32, shape.clone(), data)?)))
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
-    let header = Header { format: FORMAT, model: graph.spec.clone() };
+    let hash = hash(tensors.iter().map(|(name, shape, data)| (name.as_str(), &shape[..], &data[..])));
+    let header = Header { format: FORMAT, hash: Some(hash), model: graph.spec.clone() };
     // Through a `Value`, whose tables are sorted.
     let json = serde_json::to_value(&header).and_then(|value| serde_json::to_string(&value)).expect("a description is JSON");
     let bytes = views.and_then(|views| safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), json)]))));
@@ -81,7 +97,7 @@ pub fn load(path: &Path) -> Result<Loaded> {
 /// # Errors
 /// One line about what is wrong with the file.
 pub fn load_bytes(bytes: &[u8], place: &str) -> Result<Loaded> {
-    let bad = |what: String| Error::usage(format!("{place}: {what}"));
+    let bad = |what: String| Error::usage(format!("{place}: {what}; name a model that csae wrote, or a run folder"));
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| bad(format!("not a model file ({error})")))?;
     let json = metadata.metadata().as_ref().and_then(|map| map.get(KEY));
     let json = json.ok_or_else(|| bad("a safetensors file, but without the architecture that csae writes".to_owned()))?;
@@ -92,6 +108,12 @@ pub fn load_bytes(bytes: &[u8], place: &str) -> Result<Loaded> {
     let [c, h, w] = header.model.input.ok_or_else(|| bad("its architecture lacks the input's size".to_owned()))?;
     let graph = Graph::new(&header.model, Dims::new(c, h, w)).map_err(|error| error.at(place))?;
     let file = SafeTensors::deserialize(bytes).map_err(|error| bad(format!("not a model file ({error})")))?;
+    if let Some(wanted) = header.hash {
+        let views = file.tensors();
+        if hash(views.iter().map(|(name, view)| (name.as_str(), view.shape(), view.data()))) != wanted {
+            return Err(bad("its values are not those that were written: the file is damaged".to_owned()));
+        }
+    }
     let mut tensors = HashMap::new();
     for (name, view) in file.tensors() {
         if view.dtype() != Dtype::F32 {

@@ -9,13 +9,30 @@ use crate::ops::{Access, Buffer, Call, View};
 /// Virtual buffers are numbered from here.
 const VIRTUAL: u32 = 1 << 30;
 
+/// What a buffer holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Reals, f32 on a GPU.
+    Real,
+    /// Reals of half precision.
+    Half,
+    /// Words.
+    Words,
+}
+
 #[derive(Clone, Debug)]
 struct Virtual {
     label: String,
-    words: bool,
+    kind: Kind,
     len: usize,
     /// Lives to the end: its value is read after the program has run.
     kept: bool,
+}
+
+impl Virtual {
+    const fn bytes(&self) -> u64 {
+        self.len as u64 * if matches!(self.kind, Kind::Half) { 2 } else { 4 }
+    }
 }
 
 /// Calls being collected.
@@ -23,6 +40,8 @@ struct Virtual {
 pub struct Tape {
     /// The calls so far.
     pub calls: Vec<Call>,
+    /// Whether maps are in half precision.
+    pub half: bool,
     buffers: Vec<Virtual>,
 }
 
@@ -40,20 +59,25 @@ pub struct Memory {
 }
 
 impl Tape {
-    fn buffer(&mut self, label: String, words: bool, len: usize) -> View {
+    fn buffer(&mut self, label: String, kind: Kind, len: usize) -> View {
         let buffer = Buffer(VIRTUAL + self.buffers.len() as u32);
-        self.buffers.push(Virtual { label, words, len, kept: false });
-        View::whole(buffer, len)
+        self.buffers.push(Virtual { label, kind, len, kept: false });
+        View { half: kind == Kind::Half, ..View::whole(buffer, len) }
+    }
+
+    /// A virtual buffer of a map: what layers give each other, or the gradient by it.
+    pub fn map(&mut self, label: impl Into<String>, len: usize) -> View {
+        self.buffer(label.into(), if self.half { Kind::Half } else { Kind::Real }, len)
     }
 
     /// A virtual buffer of reals.
     pub fn real(&mut self, label: impl Into<String>, len: usize) -> View {
-        self.buffer(label.into(), false, len)
+        self.buffer(label.into(), Kind::Real, len)
     }
 
     /// A virtual buffer of words.
     pub fn words(&mut self, label: impl Into<String>, len: usize) -> View {
-        self.buffer(label.into(), true, len)
+        self.buffer(label.into(), Kind::Words, len)
     }
 
     /// Appends a call.
@@ -74,15 +98,18 @@ impl Tape {
         let slots = self.assign();
         let mut memory = Memory::default();
         for slot in &slots.sizes {
-            let view =
-                if slot.words { device.alloc_words(&slot.label, slot.len)? } else { device.alloc_real(&slot.label, slot.len)? };
+            let view = match slot.kind {
+                Kind::Real => device.alloc_real(&slot.label, slot.len)?,
+                Kind::Half => device.alloc_half(&slot.label, slot.len)?,
+                Kind::Words => device.alloc_words(&slot.label, slot.len)?,
+            };
             memory.buffers.push(view.buffer);
-            memory.bytes += slot.len as u64 * 4;
-            if slot.len as u64 * 4 > memory.largest.0 {
-                memory.largest = (slot.len as u64 * 4, slot.label.clone());
+            memory.bytes += slot.bytes();
+            if slot.bytes() > memory.largest.0 {
+                memory.largest = (slot.bytes(), slot.label.clone());
             }
         }
-        memory.unshared_bytes = self.buffers.iter().map(|buffer| buffer.len as u64 * 4).sum();
+        memory.unshared_bytes = self.buffers.iter().map(Virtual::bytes).sum();
         let translate = |view: &mut View| {
             if view.buffer.0 >= VIRTUAL {
                 view.buffer = memory.buffers[slots.of[&(view.buffer.0 - VIRTUAL)]];
@@ -99,12 +126,12 @@ impl Tape {
 
     /// Bytes that the program's own buffers will take, without making them.
     pub fn planned_bytes(&mut self) -> u64 {
-        self.assign().sizes.iter().map(|slot| slot.len as u64 * 4).sum()
+        self.assign().sizes.iter().map(Virtual::bytes).sum()
     }
 
     /// The largest buffer planned: bytes and label.
     pub fn largest(&self) -> (u64, &str) {
-        self.buffers.iter().map(|buffer| (buffer.len as u64 * 4, buffer.label.as_str())).max().unwrap_or((0, ""))
+        self.buffers.iter().map(|buffer| (buffer.bytes(), buffer.label.as_str())).max().unwrap_or((0, ""))
     }
 
     fn assign(&mut self) -> Slots {
@@ -164,7 +191,7 @@ impl Slots {
 
     /// The smallest free one that is large enough, else the largest free one made larger, else a new one.
     fn place(&mut self, id: u32, buffer: &Virtual, free: &mut Vec<usize>) {
-        let fitting = |slot: &&usize| self.sizes[**slot].words == buffer.words;
+        let fitting = |slot: &&usize| self.sizes[**slot].kind == buffer.kind;
         let enough = free
             .iter()
             .filter(fitting)

@@ -156,12 +156,12 @@ impl Conv2dParams {
     }
 }
 
-/// What is bound as `b`: the bias, or the gate, or, since neither is read, the weights.
-fn bias_or_gate(activation: Activation, b: Option<View>, gate: Option<View>, w: View, len: usize) -> View {
+/// What is bound as `gate`: it, or, since none is read, the map that the product is of.
+fn gate_or(map: View, activation: Activation, b: Option<View>, gate: Option<View>, len: usize) -> View {
     if let Some(gate) = gate {
         assert!(b.is_none() && gate.len == len && activation.from_output(), "{activation:?} of {gate:?} gates {len}, bias {b:?}");
     }
-    gate.or(b).unwrap_or(w)
+    gate.unwrap_or(map)
 }
 
 impl Conv2dFwd {
@@ -177,19 +177,17 @@ impl Conv2dFwd {
             _ => Kernel::Conv2dFwd,
         };
         let mut dispatch = r.kernel(kernel, &params).constant("ACTIVATION", self.activation.code());
-        let b = bias_or_gate(self.activation, self.b, self.gate, self.w, self.y.len);
-        dispatch = dispatch.constant("GATED", self.gate.is_some());
-        dispatch = dispatch.bind("x", self.x).bind("w", self.w).bind("b", b).bind("y", self.y);
+        let gate = gate_or(self.x, self.activation, self.b, self.gate, self.y.len);
+        dispatch = dispatch.constant("GATED", self.gate.is_some()).bind("gate", gate);
+        dispatch = dispatch.bind("x", self.x).bind("w", self.w).bind("b", self.b.unwrap_or(self.w)).bind("y", self.y);
         if choice == Choice::Plain {
             return dispatch.threads(pixels * g.y.c);
         }
         dispatch = dispatch.constant("VEC_C", vec4(g.x.c)).constant("VEC_K", vec4(g.y.c)).bind("x4", self.x).bind("w4", self.w);
         match Tile::of(choice, g.y.c) {
-            Some(tile) => dispatch
-                .constant("COLUMNS", tile.columns as u32)
-                .bind("b4", b)
-                .bind("y4", self.y)
-                .groups(tile.groups(pixels, g.y.c), tile.size),
+            Some(tile) => {
+                dispatch.constant("COLUMNS", tile.columns as u32).bind("y4", self.y).groups(tile.groups(pixels, g.y.c), tile.size)
+            }
             None => dispatch.constant("NARROW", g.y.c <= 4).threads(pixels.div_ceil(BLOCK) * g.y.c.div_ceil(BLOCK)),
         }
     }
@@ -207,9 +205,9 @@ impl Conv2dBwdInput {
             _ => Kernel::Conv2dBwdInput,
         };
         let mut dispatch = r.kernel(kernel, &params).constant("ACTIVATION", self.activation.code());
-        let b = bias_or_gate(self.activation, self.b, self.gate, self.w, self.x.len);
-        dispatch = dispatch.constant("GATED", self.gate.is_some());
-        dispatch = dispatch.bind("y", self.y).bind("w", self.w).bind("b", b).bind("x", self.x);
+        let gate = gate_or(self.y, self.activation, self.b, self.gate, self.x.len);
+        dispatch = dispatch.constant("GATED", self.gate.is_some()).bind("gate", gate);
+        dispatch = dispatch.bind("y", self.y).bind("w", self.w).bind("b", self.b.unwrap_or(self.w)).bind("x", self.x);
         if choice == Choice::Plain {
             return dispatch.threads(g.n * g.x.len());
         }
@@ -221,7 +219,6 @@ impl Conv2dBwdInput {
             Some(tile) => dispatch
                 .constant("VEC_C", vec4(g.x.c))
                 .constant("COLUMNS", tile.columns as u32)
-                .bind("b4", b)
                 .bind("x4", self.x)
                 .groups(phases as u64 * tile.groups(pixels, g.x.c), tile.size),
             None => dispatch.constant("NARROW", g.x.c <= 4).threads(phases * pixels.div_ceil(BLOCK) * g.x.c.div_ceil(BLOCK)),

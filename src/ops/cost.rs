@@ -270,8 +270,15 @@ mod tests {
 
     #[test]
     fn what_is_updated_counts_twice_and_a_part_counts_as_a_part() {
-        let sgd =
-            Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0, grads: view(0, 10), weights: view(1, 10), m: view(2, 10) };
+        let sgd = Sgd {
+            grad_scale: 1.0,
+            momentum: 0.9,
+            nesterov: false,
+            weight_decay: 0.0,
+            grads: view(0, 10),
+            weights: view(1, 10),
+            m: view(2, 10),
+        };
         assert_eq!(Call::from(sgd).cost(), Cost { flops: 40.0, bytes: 200.0 });
         let (x, y) = (view(0, 700), view(1, 900));
         let copy = CopyChannels { rows: 100, x_channels: 7, from: 1, y_channels: 9, to: 2, count: 3, x, y };

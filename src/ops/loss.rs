@@ -48,10 +48,12 @@ impl LossKind {
 }
 
 operation! {
-    /// The loss and its gradient by y, or by x where y = f(x).
+    /// The loss and its gradient by y, or by x where y = f(x), times `grad_scale`.
     Loss {
         kind: LossKind,
         n: usize,
+        /// Factor of the gradient: 1, or what keeps it within half precision.
+        grad_scale: f64,
         width: usize,
         index: usize,
         /// f, one with [`Activation::from_output`]: dy is multiplied by its slope. Identity: dy is the gradient by y.
@@ -71,10 +73,12 @@ operation! {
 
 operation! {
     /// λ·Σ|z|/n, times the step's `sparsity_scale`; adds its gradient λ·sign(z)/n (0 at 0) to dz. Where z = f(x), dz becomes the gradient by x:
-    /// it is multiplied by f′(f⁻¹(z)), and with `idle` it is pushed as [`super::Revive`] does it.
+    /// it is multiplied by f′(f⁻¹(z)), and with `idle` it is pushed as [`super::Revive`] does it. What is added is times `grad_scale`.
     L1Penalty {
         lambda: f64,
         n: usize,
+        /// Factor of all gradients.
+        grad_scale: f64,
         width: usize,
         index: usize,
         /// f, one with [`Activation::from_output`]; identity: dz stays the gradient by z, but for the push.
@@ -96,8 +100,8 @@ operation! {
 
 operation! {
     /// β·Σ_units [ρ ln(ρ/ρ̂) + (1 − ρ) ln((1 − ρ)/(1 − ρ̂))], ρ̂ the mean over the batch clamped to [10⁻⁶, 1 − 10⁻⁶], times the step's
-    /// `sparsity_scale`; adds its gradient to dz (0 where the clamp bit). A unit is one of the `units` elements of a sample.
-    KlPenalty { beta: f64, rho: f64, n: usize, units: usize, width: usize, index: usize }
+    /// `sparsity_scale`; adds its gradient, times `grad_scale`, to dz (0 where the clamp bit). A unit is one of the `units` elements of a sample.
+    KlPenalty { beta: f64, rho: f64, n: usize, grad_scale: f64, units: usize, width: usize, index: usize }
     reads { z } updates { dz, scalars } scratch {
         /// `units` slopes of the terms at their means, then the `units` terms of the loss: 2·units elements.
         partials
@@ -140,7 +144,7 @@ impl Loss {
             len: self.y.len as u32,
             vectors: self.y.len.div_ceil(4) as u32,
             stride: groups as u32 * WORKGROUP,
-            scale: scale as f32,
+            scale: (scale * self.grad_scale) as f32,
             eps_squared: self.kind.parameter().powi(2) as f32,
             parameter: self.activation.parameter() as f32,
         };
@@ -202,14 +206,14 @@ impl L1Penalty {
             len: self.z.len as u32,
             vectors: self.z.len.div_ceil(4) as u32,
             stride: groups as u32 * WORKGROUP,
-            scale: scale as f32,
+            scale: (scale * self.grad_scale) as f32,
             parameter: self.activation.parameter() as f32,
             channels: self.channels as u32,
             patience: self.patience as f32,
-            push: (self.strength * self.channels as f64 / self.z.len as f64) as f32,
+            push: (self.strength * self.grad_scale * self.channels as f64 / self.z.len as f64) as f32,
         };
         // Absent counters are never read: the code keeps their binding occupied.
-        let idle: View = self.idle.unwrap_or(self.z);
+        let idle: View = self.idle.unwrap_or(self.scalars);
         r.kernel(Kernel::L1Penalty, &params)
             .constant("ACTIVATION", slope(self.activation))
             .constant("REVIVE", self.idle.is_some())
@@ -249,7 +253,11 @@ impl KlPenalty {
             .bind("partials", self.partials)
             .groups(columns.div_ceil(64) as u64, WORKGROUP);
         let vectors = self.dz.len.div_ceil(4);
-        let params = KlPenaltyParams { vectors: vectors as u32, units: self.units as u32, scale: (self.beta * inverse_n) as f32 };
+        let params = KlPenaltyParams {
+            vectors: vectors as u32,
+            units: self.units as u32,
+            scale: (self.beta * self.grad_scale * inverse_n) as f32,
+        };
         r.kernel(Kernel::KlPenalty, &params).bind("partials", self.partials).bind("dz", self.dz).threads(vectors);
         SumScalar {
             partials: self.partials,

@@ -4,20 +4,21 @@ use super::operation;
 use crate::gpu::{Kernel, Recorder, params};
 
 operation! {
-    /// grads ·= min(1, max_norm/(norm + 10⁻⁶)), norm = scalars[slot·width + index] as written by [`super::SumSquares`].
+    /// grads ·= min(1, max_norm/(norm + 10⁻⁶)), norm = scalars[slot·width + index] as written by [`super::SumSquares`]; gradients that are a
+    /// `grad_scale`-fold stay so.
     ClipGrads { max_norm: f64, width: usize, index: usize } reads { scalars } updates { grads }
 }
 
 operation! {
-    /// g ← grad + decay·w; m ← momentum·m + g, or m ← g at step 0 (momentum > 0 only); w ← w − lr·(nesterov ? g + momentum·m : momentum > 0 ? m : g).
+    /// g ← grad/grad_scale + decay·w; m ← momentum·m + g, or m ← g at step 0 (momentum > 0 only); w ← w − lr·(nesterov ? g + momentum·m : momentum > 0 ? m : g).
     /// `m` is always bound; it keeps its values if momentum is 0.
-    Sgd { momentum: f64, nesterov: bool, weight_decay: f64 } reads { grads } updates { weights, m }
+    Sgd { grad_scale: f64, momentum: f64, nesterov: bool, weight_decay: f64 } reads { grads } updates { weights, m }
 }
 
 operation! {
-    /// Adam (Kingma & Ba 2015) and AdamW (Loshchilov & Hutter 2019, `decoupled`). Not decoupled: g ← grad + decay·w. Decoupled: w ← w·(1 − lr·decay)
+    /// Adam (Kingma & Ba 2015) and AdamW (Loshchilov & Hutter 2019, `decoupled`). Not decoupled: g ← grad/grad_scale + decay·w. Decoupled: w ← w·(1 − lr·decay)
     /// first. m ← β₁m + (1 − β₁)g; v ← β₂v + (1 − β₂)g²; w ← w − lr·(m/c₁)/(√(v/c₂) + ε), c₁ and c₂ the step's corrections.
-    Adam { beta1: f64, beta2: f64, eps: f64, weight_decay: f64, decoupled: bool } reads { grads } updates { weights, m, v }
+    Adam { grad_scale: f64, beta1: f64, beta2: f64, eps: f64, weight_decay: f64, decoupled: bool } reads { grads } updates { weights, m, v }
 }
 
 params! {
@@ -25,11 +26,13 @@ params! {
 }
 
 params! {
-    struct SgdParams { vectors: u32, momentum: f32, nesterov: u32, weight_decay: f32 }
+    struct SgdParams { vectors: u32, factor: f32, momentum: f32, nesterov: u32, weight_decay: f32 }
 }
 
 params! {
-    struct AdamParams { vectors: u32, beta1: f32, rest1: f32, beta2: f32, rest2: f32, eps: f32, weight_decay: f32, decoupled: u32 }
+    struct AdamParams {
+        vectors: u32, factor: f32, beta1: f32, rest1: f32, beta2: f32, rest2: f32, eps: f32, weight_decay: f32, decoupled: u32,
+    }
 }
 
 impl ClipGrads {
@@ -50,6 +53,7 @@ impl Sgd {
         let vectors = self.weights.len.div_ceil(4);
         let params = SgdParams {
             vectors: vectors as u32,
+            factor: (1.0 / self.grad_scale) as f32,
             momentum: self.momentum as f32,
             nesterov: self.nesterov.into(),
             weight_decay: self.weight_decay as f32,
@@ -63,6 +67,7 @@ impl Adam {
         let vectors = self.weights.len.div_ceil(4);
         let params = AdamParams {
             vectors: vectors as u32,
+            factor: (1.0 / self.grad_scale) as f32,
             beta1: self.beta1 as f32,
             rest1: (1.0 - self.beta1) as f32,
             beta2: self.beta2 as f32,

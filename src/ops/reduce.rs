@@ -24,9 +24,11 @@ operation! {
 }
 
 operation! {
-    /// scalars[slot·width + index] = √Σx² : the global norm of the gradients. On the GPU `x` is bound in windows; `partials` holds
+    /// scalars[slot·width + index] = scale·√Σx² : the global norm of the gradients. On the GPU `x` is bound in windows; `partials` holds
     /// [`super::reduce::SCALAR_PARTIALS`] elements for each.
     SumSquares {
+        /// Factor.
+        scale: f64,
         /// Scalars of one step.
         width: usize,
         /// Which of them.
@@ -203,7 +205,7 @@ impl SumSquares {
             scalars: self.scalars,
             width: self.width,
             index: self.index,
-            scale: 1.0,
+            scale: self.scale,
             root: true,
             sparsity: false,
         }

@@ -2,11 +2,11 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// A buffer of 4-byte elements (f32, or u32 for indices and packed bytes) on a device.
+/// A buffer on a device: of f32, of u32 (indices and packed bytes), or of f16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Buffer(pub u32);
 
-/// A range of a buffer, in elements. On the GPU `start` is a multiple of 64 (256 bytes).
+/// A range of a buffer, in elements. On the GPU `start` is a multiple of 64 (256 bytes, of half precision 128).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct View {
     /// The buffer.
@@ -15,19 +15,26 @@ pub struct View {
     pub start: usize,
     /// Elements.
     pub len: usize,
+    /// Whether they are f16 on a GPU; the CPU path keeps reals, rounded to f16 where they are stored.
+    pub half: bool,
 }
 
 impl View {
     /// A whole buffer of `len` elements.
     pub const fn whole(buffer: Buffer, len: usize) -> Self {
-        Self { buffer, start: 0, len }
+        Self { buffer, start: 0, len, half: false }
+    }
+
+    /// Bytes of an element on a GPU.
+    pub const fn element(self) -> u64 {
+        if self.half { 2 } else { 4 }
     }
 
     /// A part of this view.
     #[must_use]
     pub fn part(self, start: usize, len: usize) -> Self {
         assert!(start + len <= self.len, "part {start}+{len} of a view of {}", self.len);
-        Self { buffer: self.buffer, start: self.start + start, len }
+        Self { start: self.start + start, len, ..self }
     }
 
     /// Its parts of `len` elements in order, the last of them shorter: what is longer than a binding may be is bound so.

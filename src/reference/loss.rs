@@ -52,15 +52,15 @@ impl Reference for Loss {
         let mut dy = memory.take(self.dy);
         let (y, t) = (memory.real(self.y), memory.real(self.target));
         let scale = 1.0 / self.kind.divisor(self.n, y.len()) as f64;
-        let f = self.activation;
+        let (f, slope) = (self.activation, scale * self.grad_scale);
         let sum = match self.kind {
-            LossKind::SumSquares | LossKind::Mse => each(f, &mut dy, y, t, scale, |y, t| ((y - t) * (y - t), 2.0 * (y - t))),
-            LossKind::L1 => each(f, &mut dy, y, t, scale, |y, t| ((y - t).abs(), sign(y - t))),
-            LossKind::Bce => each(f, &mut dy, y, t, scale, |y, t| {
+            LossKind::SumSquares | LossKind::Mse => each(f, &mut dy, y, t, slope, |y, t| ((y - t) * (y - t), 2.0 * (y - t))),
+            LossKind::L1 => each(f, &mut dy, y, t, slope, |y, t| ((y - t).abs(), sign(y - t))),
+            LossKind::Bce => each(f, &mut dy, y, t, slope, |y, t| {
                 let logs = [y, 1.0 - y].map(|p| if p > 0.0 { p.ln().max(-100.0) } else { -100.0 });
                 (-t * logs[0] - (1.0 - t) * logs[1], (y - t) / (y * (1.0 - y)).max(1e-12))
             }),
-            LossKind::Charbonnier { eps } => each(f, &mut dy, y, t, scale, |y, t| {
+            LossKind::Charbonnier { eps } => each(f, &mut dy, y, t, slope, |y, t| {
                 let root = ((y - t) * (y - t) + eps * eps).sqrt();
                 (root, if root > 0.0 { (y - t) / root } else { sign(y - t) })
             }),
@@ -98,8 +98,10 @@ impl Reference for L1Penalty {
         let scale = self.lambda * f64::from(memory.step.sparsity_scale) / self.n as f64;
         let mut dz = memory.take(self.dz);
         let (z, c) = (memory.real(self.z), self.channels);
-        let slope = T::of(scale);
-        let pushes = self.idle.map(|idle| pushes(memory.real(idle), self.patience, self.strength * c as f64 / z.len() as f64));
+        let slope = T::of(scale * self.grad_scale);
+        let pushes = self
+            .idle
+            .map(|idle| pushes(memory.real(idle), self.patience, self.strength * self.grad_scale * c as f64 / z.len() as f64));
         let block = units(c) * c;
         let sums: Vec<f64> = (dz.par_chunks_mut(block), z.par_chunks(block))
             .into_par_iter()
@@ -146,7 +148,7 @@ impl Reference for KlPenalty {
             .par_iter()
             .map(|&mean| {
                 let slope = (1.0 - rho) / (1.0 - mean) - rho / mean;
-                T::of(if (LOW..=1.0 - LOW).contains(&mean) { scale * slope / self.n as f64 } else { 0.0 })
+                T::of(if (LOW..=1.0 - LOW).contains(&mean) { scale * self.grad_scale * slope / self.n as f64 } else { 0.0 })
             })
             .collect();
         let term = |share: f64, mean: f64| if share > 0.0 { share * (share / mean).ln() } else { 0.0 };
@@ -177,7 +179,22 @@ mod tests {
         let (yv, target, scalars) = (s.real(y), s.real(t), s.real(&[-1.0; 4]));
         let (dy, partials) = (s.out(y.len()), s.out(1));
         s.memory.step.slot = 1;
-        s.run(&Loss { kind, n, width: 2, index: 1, activation: Activation::Identity, y: yv, target, scalars, dy, partials }, dy);
+        s.run(
+            &Loss {
+                kind,
+                n,
+                grad_scale: 1.0,
+                width: 2,
+                index: 1,
+                activation: Activation::Identity,
+                y: yv,
+                target,
+                scalars,
+                dy,
+                partials,
+            },
+            dy,
+        );
         let scalars = s.get(scalars);
         assert_eq!(scalars[..3], [-1.0; 3]);
         (scalars[3], s.get(dy))
@@ -261,6 +278,7 @@ mod tests {
             s.memory.step.sparsity_scale = 0.5;
             if l1 {
                 let l1 = L1Penalty {
+                    grad_scale: 1.0,
                     lambda: 0.3,
                     n,
                     width: 1,
@@ -277,7 +295,22 @@ mod tests {
                 };
                 s.run(&l1, dz);
             } else {
-                s.run(&KlPenalty { beta: 0.7, rho: 0.05, n, units, width: 1, index: 0, z: zv, dz, scalars, partials }, dz);
+                s.run(
+                    &KlPenalty {
+                        beta: 0.7,
+                        rho: 0.05,
+                        n,
+                        grad_scale: 1.0,
+                        units,
+                        width: 1,
+                        index: 0,
+                        z: zv,
+                        dz,
+                        scalars,
+                        partials,
+                    },
+                    dz,
+                );
             }
             let added: Vec<f64> = s.get(dz).iter().zip(&old).map(|(new, old)| new - old).collect();
             (s.get(scalars)[0], added)

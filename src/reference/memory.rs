@@ -1,6 +1,10 @@
 //! The CPU path's buffers.
 
+use half::f16;
+use rayon::prelude::*;
+
 use super::Real;
+use super::parallel::CHUNK;
 use crate::ops::{Buffer, StepParams, View};
 
 #[derive(Debug)]
@@ -92,8 +96,11 @@ impl<T: Real> Memory<T> {
         }
     }
 
-    /// Returns what [`Memory::take`] took.
-    pub fn put(&mut self, taken: Taken<T>) {
+    /// Returns what [`Memory::take`] took. What is in half precision on a GPU is rounded to it.
+    pub fn put(&mut self, mut taken: Taken<T>) {
+        if taken.view.half {
+            taken.par_chunks_mut(CHUNK).flatten().for_each(|x| *x = T::of(f16::from_f32(x.f64() as f32).to_f64()));
+        }
         *self.slot(taken.view.buffer) = Slot::Real(taken.data);
     }
 

@@ -23,12 +23,13 @@ impl Reference for Sgd {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let (mut weights, mut m) = (memory.take(self.weights), memory.take(self.m));
         let grads = memory.real(self.grads);
-        let [momentum, decay, lr] = [self.momentum, self.weight_decay, f64::from(memory.step.lr)].map(T::of);
+        let [factor, momentum] = [1.0 / self.grad_scale, self.momentum].map(T::of);
+        let [decay, lr] = [self.weight_decay, f64::from(memory.step.lr)].map(T::of);
         let first = memory.step.step == 0;
         (weights.par_chunks_mut(CHUNK), m.par_chunks_mut(CHUNK), grads.par_chunks(CHUNK)).into_par_iter().for_each(
             |(weights, m, grads)| {
                 for ((w, m), &g) in weights.iter_mut().zip(m).zip(grads) {
-                    let g = g + decay * *w;
+                    let g = factor * g + decay * *w;
                     if momentum > T::ZERO {
                         *m = if first { g } else { momentum * *m + g };
                         *w -= lr * if self.nesterov { g + momentum * *m } else { *m };
@@ -47,7 +48,7 @@ impl Reference for Adam {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let (mut weights, mut m, mut v) = (memory.take(self.weights), memory.take(self.m), memory.take(self.v));
         let grads = memory.real(self.grads);
-        let lr = f64::from(memory.step.lr);
+        let (lr, factor) = (f64::from(memory.step.lr), T::of(1.0 / self.grad_scale));
         let [beta1, beta2, rest1, rest2] = [self.beta1, self.beta2, 1.0 - self.beta1, 1.0 - self.beta2].map(T::of);
         let [eps, decay] = [self.eps, if self.decoupled { 0.0 } else { self.weight_decay }].map(T::of);
         let [lr, keep] = [lr, if self.decoupled { 1.0 - lr * self.weight_decay } else { 1.0 }].map(T::of);
@@ -56,7 +57,7 @@ impl Reference for Adam {
             .into_par_iter()
             .for_each(|(weights, m, v, grads)| {
                 for (((w, m), v), &g) in weights.iter_mut().zip(m).zip(v).zip(grads) {
-                    let g = g + decay * *w;
+                    let g = factor * g + decay * *w;
                     *m = beta1 * *m + rest1 * g;
                     *v = beta2 * *v + rest2 * g * g;
                     *w = *w * keep - lr * (*m / c1) / ((*v / c2).sqrt() + eps);
@@ -89,7 +90,7 @@ mod tests {
         for nesterov in [false, true] {
             let mut s = Setup::<f64>::new();
             let (weights, grads, m) = (s.real(&[w0]), s.real(&[g0]), s.out(1));
-            let op = Sgd { momentum, nesterov, weight_decay: decay, grads, weights, m };
+            let op = Sgd { grad_scale: 1.0, momentum, nesterov, weight_decay: decay, grads, weights, m };
             s.memory.step.lr = lr as f32;
             let first = s.run(&op, weights)[0];
             let a = g0 + decay * w0;
@@ -106,7 +107,7 @@ mod tests {
         let mut s = Setup::<f64>::new();
         let (weights, grads, m) = (s.real(&[w0]), s.real(&[g0]), s.real(&[7.0]));
         s.memory.step.lr = lr as f32;
-        let plain = Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0, grads, weights, m };
+        let plain = Sgd { grad_scale: 1.0, momentum: 0.0, nesterov: false, weight_decay: 0.0, grads, weights, m };
         assert_eq!(s.run(&plain, weights), [w0 - lr * g0]);
         assert_eq!(s.get(m), [7.0]);
     }
@@ -119,7 +120,7 @@ mod tests {
             let (weights, grads) = (s.real(&[1.0, -2.0]), s.real(&[0.5, 0.25]));
             let (m, v) = (s.real(&[0.0; 2]), s.real(&[0.0; 2]));
             s.memory.step.lr = lr as f32;
-            let op = Adam { beta1: b1, beta2: b2, eps, weight_decay: decay, decoupled, grads, weights, m, v };
+            let op = Adam { grad_scale: 1.0, beta1: b1, beta2: b2, eps, weight_decay: decay, decoupled, grads, weights, m, v };
             let mut expected = [(1.0, 0.5, 0.0, 0.0), (-2.0, 0.25, 0.0, 0.0)];
             for t in 1..=3 {
                 let correct = |b: f64| (1.0 - b.powi(t)) as f32;
@@ -147,7 +148,18 @@ mod tests {
             let (weights, grads) = (s.real(&normals(1, 100)), s.real(&normals(2, 100)));
             let (m, v) = (s.real(&[0.0; 100]), s.real(&[0.0; 100]));
             s.memory.step.lr = 0.01;
-            let op = Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, decoupled: false, grads, weights, m, v };
+            let op = Adam {
+                grad_scale: 1.0,
+                beta1: 0.9,
+                beta2: 0.999,
+                eps: 1e-8,
+                weight_decay: 0.0,
+                decoupled: false,
+                grads,
+                weights,
+                m,
+                v,
+            };
             s.run(&op, weights)
         }
         assert_close(&run::<f32>(), &run::<f64>(), 1e-6);

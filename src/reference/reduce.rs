@@ -80,7 +80,7 @@ impl Reference for CountNonzero {
 impl Reference for SumSquares {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let sum = sum_map(memory.real(self.x), |v| v.f64() * v.f64());
-        put_scalar(memory, self.scalars, self.width, self.index, sum.sqrt());
+        put_scalar(memory, self.scalars, self.width, self.index, self.scale * sum.sqrt());
     }
 }
 
@@ -112,7 +112,7 @@ mod tests {
         let mut s = Setup::<f64>::new();
         let (x, scalars, partials) = (s.real(&[3.0, 0.0, -4.0, -0.0]), s.real(&[-1.0; 6]), s.out(1));
         s.memory.step.slot = 1;
-        s.run(&SumSquares { width: 3, index: 2, window: WINDOW, x, scalars, partials }, scalars);
+        s.run(&SumSquares { scale: 1.0, width: 3, index: 2, window: WINDOW, x, scalars, partials }, scalars);
         let got = s.run(&CountNonzero { scale: 0.5, width: 3, index: 0, x, scalars, partials }, scalars);
         assert_eq!(got, [-1.0, -1.0, -1.0, 1.0, -1.0, 5.0]);
     }

@@ -257,6 +257,11 @@ pub struct TrainSpec {
     pub batch: usize,
     /// Equal parts that a batch is taken in, their gradients averaged before the update: less memory, the same result within rounding.
     pub accumulate: usize,
+    /// What maps (what layers give each other, and the gradients by it) are kept in: `f32`, or `f16`, which takes half the memory and traffic where
+    /// the adapter has it. Sums, weights and the optimiser are f32 all the same.
+    pub precision: Precision,
+    /// Factor of the gradients on their way through f16; 0: what takes the loss's gradient by a pixel to the scale of the pixels.
+    pub loss_scale: f64,
     /// Passes over the data.
     pub epochs: f64,
     /// Steps; 0: as many as the epochs make.
@@ -273,11 +278,25 @@ pub struct TrainSpec {
     pub keep: usize,
 }
 
+/// What maps are kept in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    #[serde(rename = "f32")]
+    F32,
+    /// Half precision (Micikevicius et al. 2018).
+    #[serde(rename = "f16")]
+    F16,
+}
+
 impl Default for TrainSpec {
     fn default() -> Self {
         Self {
             batch: 128,
             accumulate: 1,
+            precision: Precision::F32,
+            loss_scale: 0.0,
             epochs: 10.0,
             steps: 0,
             log_every: 50,
@@ -340,6 +359,7 @@ impl Config {
             ("loss.eps", self.loss.eps),
             ("optimizer.eps", o.eps),
             ("train.epochs", t.epochs),
+            ("train.loss_scale", t.loss_scale),
             ("train.validate_every", t.validate_every),
             ("train.checkpoint_minutes", t.checkpoint_minutes),
         ];
@@ -371,10 +391,18 @@ impl Config {
         if t.log_every > 10_000 {
             return Err(Error::usage(format!("train.log_every = {}: at most 10000, the losses between are kept", t.log_every)));
         }
-        if t.batch == 0 || t.accumulate == 0 || t.log_every == 0 || t.keep == 0 || self.data.crop == 0 {
-            return Err(Error::usage(
-                "train.batch, train.accumulate, train.log_every, train.keep and data.crop must be at least 1",
-            ));
+        let counts = [
+            ("train.batch", t.batch),
+            ("train.accumulate", t.accumulate),
+            ("train.log_every", t.log_every as usize),
+            ("train.keep", t.keep),
+            ("data.crop", self.data.crop),
+        ];
+        if let Some((key, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return Err(Error::usage(format!("{key} = 0: it must be at least 1")));
+        }
+        if t.steps == 0 && t.epochs == 0.0 {
+            return Err(Error::usage("train.epochs = 0: it must be above 0, unless train.steps says how many steps"));
         }
         if o.nesterov && o.momentum == 0.0 {
             return Err(Error::usage("optimizer.nesterov needs a momentum above 0"));

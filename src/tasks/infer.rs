@@ -167,7 +167,7 @@ impl<'a> Inference<'a> {
         let units = self.graph.nodes[self.graph.code].dims.len();
         let n = (codes.len() / units).min(self.batch(device));
         let mut b = Builder::new(self.graph, &self.store, n, Mode::Infer);
-        let mut z = b.tape.real("codes", n * units);
+        let mut z = b.tape.map("codes", n * units);
         b.tape.keep(z);
         let Some(mut y) = b.decode(z) else { return Ok(None) };
         b.tape.keep(y);

@@ -82,7 +82,7 @@ impl RunFolder {
     pub fn lock(&self) -> Result<Lock> {
         Lock::take(&self.file(LOCK))?.ok_or_else(|| {
             Error::failed(format!(
-                "{}: another csae is training in this folder; wait until it ends or stop it, or name another folder by --out",
+                "{}: another csae is training in this folder; wait until it ends or stop it; a new run goes elsewhere by train --out",
                 self.0.display()
             ))
         })

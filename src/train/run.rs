@@ -10,6 +10,7 @@ use super::trainer::{Finished, Trainer};
 use crate::data::{Images, Patch, Pixels, patches};
 use crate::device::Device;
 use crate::error::{Error, Kind, Result};
+use crate::hash::Hash;
 use crate::model::{self, Graph};
 use crate::spec::Config;
 use crate::tasks::evaluate::{Report, evaluate};
@@ -57,13 +58,12 @@ pub enum Outcome {
 
 /// Hash of the images to train and to validate on; of a streamed set, of the images' sizes alone.
 fn data_hash(prepared: &Prepared) -> u64 {
-    let whole =
-        |hash: checkpoint::Hash, images: &Images| hash.with(bytemuck::cast_slice(&images.table_words())).with(&images.bytes);
+    let whole = |hash: Hash, images: &Images| hash.with(bytemuck::cast_slice(&images.table_words())).with(&images.bytes);
     let hash = match &prepared.train {
-        Pixels::Resident(images) => whole(checkpoint::Hash::default(), images),
+        Pixels::Resident(images) => whole(Hash::default(), images),
         streamed @ Pixels::Streamed(_) => {
             let sizes: Vec<u64> = streamed.sizes().flat_map(|(h, w)| [h as u64, w as u64]).collect();
-            checkpoint::Hash::default().with(bytemuck::cast_slice(&sizes))
+            Hash::default().with(bytemuck::cast_slice(&sizes))
         }
     };
     whole(hash, &prepared.validation).value()

@@ -58,6 +58,8 @@ pub struct StepSpec<'a> {
     pub scalars: View,
     /// Whether L0 is counted.
     pub count_code: bool,
+    /// Whether maps are in half precision, and what gradients are then multiplied by on their way; none: nothing, in single precision.
+    pub half: Option<f64>,
     /// Elements that one binding may have: the optimiser takes the parameters in windows of no more.
     pub binding: u64,
 }
@@ -72,8 +74,8 @@ impl<'a> StepSpec<'a> {
         optimizer: &'a OptimizerSpec,
         scalars: View,
     ) -> Self {
-        let (loss, resident, count_code, binding) = (LossKind::SumSquares, None, false, u64::MAX);
-        Self { graph, store, n, parts: 1, loss, sparsity, optimizer, resident, scalars, count_code, binding }
+        let (loss, resident, count_code, half, binding) = (LossKind::SumSquares, None, false, None, u64::MAX);
+        Self { graph, store, n, parts: 1, loss, sparsity, optimizer, resident, scalars, count_code, half, binding }
     }
 
     /// Elements of a window.
@@ -190,6 +192,7 @@ pub fn planned_calls(spec: &StepSpec) -> Result<Vec<Call>> {
 fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View, usize)> {
     let StepSpec { graph, store, n, parts, .. } = *spec;
     let mut b = Builder::new(graph, store, n, Mode::Train);
+    (b.tape.half, b.grad_scale) = (spec.half.is_some(), spec.half.unwrap_or(1.0));
     let x = b.input();
     if let Some(Resident { bytes, table, order, augment }) = spec.resident {
         let dims: Dims = graph.nodes[0].dims;
@@ -209,11 +212,11 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View, usize)> {
     if let Some(kind) = penalty(spec.sparsity) {
         b.penalise(Penalty { node: graph.code, kind, scalars, width: WIDTH, index: SPARSITY });
     }
-    let dy = b.tape.real("gradient of the output", y.len);
+    let dy = b.tape.map("gradient of the output", y.len);
     let partials = b.tape.real("partial losses", SCALAR_PARTIALS);
     let activation = b.seed_gate(graph.output);
-    let (kind, width, index) = (spec.loss, WIDTH, RECONSTRUCTION);
-    b.tape.push(Loss { kind, n, width, index, activation, y, target: x, scalars, dy, partials });
+    let (kind, grad_scale, width, index) = (spec.loss, b.grad_scale, WIDTH, RECONSTRUCTION);
+    b.tape.push(Loss { kind, n, grad_scale, width, index, activation, y, target: x, scalars, dy, partials });
     b.seed(graph.output, dy);
     b.backward();
     // After the backward pass: every part of the batch sees the counters of the steps before.
@@ -246,20 +249,39 @@ fn optimise(b: &mut Builder, spec: &StepSpec) {
     let (scalars, window) = (spec.scalars, spec.window());
     if o.clip_norm > 0.0 {
         let partials = b.tape.real("partial norms", grads.len.div_ceil(window) * SCALAR_PARTIALS);
-        b.tape.push(SumSquares { width: WIDTH, index: GRAD_NORM, window, x: grads, scalars, partials });
+        b.tape.push(SumSquares {
+            scale: 1.0 / b.grad_scale,
+            width: WIDTH,
+            index: GRAD_NORM,
+            window,
+            x: grads,
+            scalars,
+            partials,
+        });
         for grads in grads.windows(window) {
             b.tape.push(ClipGrads { max_norm: o.clip_norm, width: WIDTH, index: GRAD_NORM, scalars, grads });
         }
     }
-    let weight_decay = o.weight_decay;
+    let (weight_decay, grad_scale) = (o.weight_decay, b.grad_scale);
     let sgd = o.kind == "sgd";
     for ((weights, grads), m) in weights.windows(window).zip(grads.windows(window)).zip(m.windows(window)) {
         if sgd {
-            b.tape.push(Sgd { momentum: o.momentum, nesterov: o.nesterov, weight_decay, grads, weights, m });
+            b.tape.push(Sgd { grad_scale, momentum: o.momentum, nesterov: o.nesterov, weight_decay, grads, weights, m });
         } else {
             let [beta1, beta2] = o.betas;
             let v = v.part(weights.start, weights.len);
-            b.tape.push(Adam { beta1, beta2, eps: o.eps, weight_decay, decoupled: o.kind == "adamw", grads, weights, m, v });
+            b.tape.push(Adam {
+                grad_scale,
+                beta1,
+                beta2,
+                eps: o.eps,
+                weight_decay,
+                decoupled: o.kind == "adamw",
+                grads,
+                weights,
+                m,
+                v,
+            });
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::device::{Device, Pending};
 use crate::error::{Error, Result};
 use crate::model::{Graph, Purpose, Store};
 use crate::ops::View;
-use crate::spec::{Config, LayerOp};
+use crate::spec::{Config, LayerOp, Precision, TrainSpec};
 
 /// A training under way.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub struct Trainer<'a> {
     batch: usize,
     /// Parts that a batch is taken in.
     parts: usize,
+    /// What gradients are multiplied by, where maps are in half precision.
+    half: Option<f64>,
     pending: Option<(u64, u64, Pending)>,
     logged: u64,
     /// Steps done when this process took over.
@@ -59,12 +61,20 @@ pub(super) fn spec<'s>(
     resident: Option<Resident>,
     scalars: View,
 ) -> Result<StepSpec<'s>> {
+    let (n, loss) = (config.train.batch / config.train.accumulate, config.loss.resolve()?);
+    let half = match config.train {
+        TrainSpec { precision: Precision::F32, .. } => None,
+        TrainSpec { loss_scale, .. } if loss_scale > 0.0 => Some(loss_scale),
+        // The sum's gradient, not the mean's.
+        _ => Some(loss.divisor(n, n * graph.nodes[graph.output].dims.len()) as f64),
+    };
     Ok(StepSpec {
         graph,
         store,
-        n: config.train.batch / config.train.accumulate,
+        n,
         parts: config.train.accumulate,
-        loss: config.loss.resolve()?,
+        loss,
+        half,
         sparsity: &config.sparsity,
         optimizer: &config.optimizer,
         resident,
@@ -119,6 +129,7 @@ impl<'a> Trainer<'a> {
         let batch = config.train.batch;
         let parts = config.train.accumulate;
         divides(config, graph)?;
+        device.takes(config.train.precision).map_err(|error| error.at("train.precision"))?;
         let purpose = Purpose::Train { moments: if config.optimizer.kind == "sgd" { 1 } else { 2 }, parts: parts > 1 };
         let dims = graph.nodes[0].dims;
         let samples = feed::samples(&prepared.train, dims, &config.data, batch)?;
@@ -137,6 +148,7 @@ impl<'a> Trainer<'a> {
         let slots = slots(log_every);
         let scalars = device.alloc_real("scalars of steps", slots as usize * parts * WIDTH)?;
         let spec = spec(device, config, graph, &store, feed.resident(), scalars)?;
+        let half = spec.half;
         let recorded = step::record(device, &spec)?;
         let x = recorded.x;
         let memory = MemoryPlan {
@@ -164,6 +176,7 @@ impl<'a> Trainer<'a> {
             log_every,
             batch,
             parts,
+            half,
             pending: None,
             logged: 0,
             first: 0,
@@ -299,7 +312,8 @@ impl<'a> Trainer<'a> {
     fn diverged(&self, step: u64, what: &str) -> Error {
         let kept = self.saved.map_or(String::new(), |step| format!("; the checkpoint after {step} steps is kept"));
         let lr = self.schedule.params(step).lr;
-        Error::failed(format!("step {step}: the {what}; lower optimizer.lr (now {lr:e}) or set optimizer.clip_norm{kept}"))
+        let scale = self.half.map_or(String::new(), |scale| format!(", or a smaller train.loss_scale (now {scale})"));
+        Error::failed(format!("step {step}: the {what}; lower optimizer.lr (now {lr:e}) or set optimizer.clip_norm{scale}{kept}"))
     }
 
     /// A step's rows in the ring, one for each part.

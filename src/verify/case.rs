@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use half::f16;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
@@ -65,12 +66,25 @@ pub struct Case {
     pub inputs: BTreeMap<String, Tensor>,
     /// Answers by name.
     pub answers: BTreeMap<String, Tensor>,
+    /// Whether maps are in half precision.
+    pub half: bool,
 }
 
 impl Case {
-    /// `op/name`.
+    /// `op/name`, and `in halves` behind it where maps are in half precision.
     pub fn id(&self) -> String {
-        format!("{}/{}", self.op, self.name)
+        format!("{}/{}{}", self.op, self.name, if self.half { " in halves" } else { "" })
+    }
+
+    /// The case with maps in half precision, and every real that it is given one: so the answers, which the CPU path gives, are of the same numbers.
+    pub fn halved(&self) -> Result<Self> {
+        let mut case = Self { half: true, ..self.clone() };
+        for tensor in case.inputs.values_mut() {
+            if let Values::Real(values) = &mut tensor.values {
+                values.iter_mut().for_each(|x| *x = f16::from_f64(*x).to_f64());
+            }
+        }
+        case.answered()
     }
 
     /// Whether answers are stored.
@@ -169,7 +183,7 @@ pub fn load(path: &Path) -> Result<Case> {
     if answers.is_empty() {
         return Err(bad("it holds no answer".to_owned()));
     }
-    Ok(Case { op, name, attrs, inputs, answers })
+    Ok(Case { op, name, attrs, inputs, answers, half: false })
 }
 
 /// Reads every `.safetensors` file of a folder, in order of name.

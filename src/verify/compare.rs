@@ -4,6 +4,8 @@ use super::case::Case;
 
 /// Largest relative L2 error of an f32 result.
 pub const TOLERANCE: f64 = 1e-5;
+/// The same where maps are in half precision.
+pub const HALF_TOLERANCE: f64 = 2e-3;
 
 /// One output beside its answer.
 #[derive(Clone, Debug)]
@@ -21,6 +23,8 @@ pub struct Comparison {
 /// Compares what a case gave with its answers, each answer once; an answer without a result fails, as does a result of another length.
 pub fn compare(case: &Case, found: &[(String, Vec<f64>)]) -> Vec<Comparison> {
     let mut comparisons = Vec::new();
+    let tolerance = if case.half { HALF_TOLERANCE } else { TOLERANCE };
+    let judge = |output, result: &[f64], answer: &[f64]| judge(output, result, answer, tolerance);
     for (name, answer) in &case.answers {
         let answer = answer.reals();
         let result = found.iter().find(|(output, _)| output == name).map(|(_, values)| values);
@@ -33,17 +37,17 @@ pub fn compare(case: &Case, found: &[(String, Vec<f64>)]) -> Vec<Comparison> {
                 }
                 comparisons.push(judge(name.clone(), &result[split..], &answer[split..]));
             }
-            _ => comparisons.push(Comparison { output: name.clone(), error: f64::NAN, tolerance: TOLERANCE, passed: false }),
+            _ => comparisons.push(Comparison { output: name.clone(), error: f64::NAN, tolerance, passed: false }),
         }
     }
     comparisons
 }
 
-fn judge(output: String, result: &[f64], answer: &[f64]) -> Comparison {
+fn judge(output: String, result: &[f64], answer: &[f64], tolerance: f64) -> Comparison {
     let error = relative_error(result, answer);
     // Written so that NaN fails.
-    let passed = error <= TOLERANCE;
-    Comparison { output, error, tolerance: TOLERANCE, passed }
+    let passed = error <= tolerance;
+    Comparison { output, error, tolerance, passed }
 }
 
 /// ‖result − answer‖₂ / ‖answer‖₂, or the numerator if the answer is 0.
@@ -66,22 +70,30 @@ mod tests {
     use super::*;
     use crate::verify::Tensor;
 
-    fn passes(found: &[(String, Vec<f64>)]) -> bool {
+    fn passes(half: bool, found: &[(String, Vec<f64>)]) -> bool {
         let answers = BTreeMap::from([("y".to_owned(), Tensor::real(&[3], vec![1.0, 2.0, 2.0]))]);
-        let case =
-            Case { op: "test".to_owned(), name: "t".to_owned(), attrs: serde_json::json!({}), inputs: BTreeMap::new(), answers };
+        let case = Case {
+            op: "test".to_owned(),
+            name: "t".to_owned(),
+            attrs: serde_json::json!({}),
+            inputs: BTreeMap::new(),
+            answers,
+            half,
+        };
         compare(&case, found).iter().all(|c| c.passed)
     }
 
     #[test]
     fn a_comparison_can_fail() {
         let named = |values: &[f64]| vec![("y".to_owned(), values.to_vec())];
-        assert!(passes(&named(&[1.0, 2.0, 2.0])));
-        assert!(passes(&named(&[1.0, 2.0, 2.0 + 2.9e-5])));
-        assert!(!passes(&named(&[1.0, 2.0, 2.0 + 3.1e-5])));
-        assert!(!passes(&named(&[1.0, 2.0, f64::NAN])));
-        assert!(!passes(&named(&[1.0, 2.0])));
-        assert!(!passes(&[]));
+        assert!(passes(false, &named(&[1.0, 2.0, 2.0])));
+        assert!(passes(false, &named(&[1.0, 2.0, 2.0 + 2.9e-5])));
+        assert!(!passes(false, &named(&[1.0, 2.0, 2.0 + 3.1e-5])));
+        assert!(!passes(false, &named(&[1.0, 2.0, f64::NAN])));
+        assert!(!passes(false, &named(&[1.0, 2.0])));
+        assert!(!passes(false, &[]));
+        assert!(passes(true, &named(&[1.0, 2.0, 2.0 + 5.9e-3])));
+        assert!(!passes(true, &named(&[1.0, 2.0, 2.0 + 6.1e-3])));
         assert!(relative_error(&[1e-30], &[0.0]) > 0.0);
     }
 }

@@ -16,6 +16,8 @@ use crate::shape::{Dims, Pool2d, to_nhwc};
 /// Collects a directly prepared case.
 struct Direct<'a> {
     device: &'a mut Device,
+    /// Whether maps are in half precision.
+    half: bool,
     prepared: Prepared,
 }
 
@@ -24,6 +26,18 @@ impl Direct<'_> {
         let view = self.device.alloc_real("verify", len)?;
         self.prepared.buffers.push(view.buffer);
         Ok(view)
+    }
+
+    /// A map.
+    fn map(&mut self, len: usize) -> Result<View> {
+        let view = if self.half { self.device.alloc_half("verify", len)? } else { self.device.alloc_real("verify", len)? };
+        self.prepared.buffers.push(view.buffer);
+        Ok(view)
+    }
+
+    /// What gradients are multiplied by: in half precision those of long sums would be lost.
+    const fn grad_scale(&self) -> f64 {
+        if self.half { 4096.0 } else { 1.0 }
     }
 
     fn words(&mut self, len: usize) -> Result<View> {
@@ -39,7 +53,10 @@ impl Direct<'_> {
     }
 
     fn maps(&mut self, tensor: &Tensor, dims: Dims) -> Result<View> {
-        self.input(to_nhwc(&tensor.reals(), dims))
+        let values = to_nhwc(&tensor.reals(), dims);
+        let view = self.map(values.len())?;
+        self.prepared.first.push((view, Values::Real(values)));
+        Ok(view)
     }
 
     fn indices(&mut self, values: Vec<u32>) -> Result<View> {
@@ -49,7 +66,7 @@ impl Direct<'_> {
     }
 
     fn output(&mut self, name: &str, len: usize, unpack: Unpack) -> Result<View> {
-        let view = self.real(len)?;
+        let view = if matches!(unpack, Unpack::Maps(_)) { self.map(len)? } else { self.real(len)? };
         self.prepared.last.push((name.to_owned(), view, unpack));
         Ok(view)
     }
@@ -73,7 +90,7 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Option<Result<Prepare
         _ => return None,
     };
     let prepared = Prepared { steps: vec![Step { writes: Vec::new(), params: step_of(case) }], ..Prepared::default() };
-    Some(way(Direct { device, prepared }, case))
+    Some(way(Direct { device, half: case.half, prepared }, case))
 }
 
 fn unpool(mut d: Direct, case: &Case) -> Result<Prepared> {
@@ -119,6 +136,7 @@ fn penalty(mut d: Direct, case: &Case) -> Result<Prepared> {
         d.push(L1Penalty {
             lambda,
             n,
+            grad_scale: d.grad_scale(),
             width: 1,
             index: 0,
             activation: Activation::Identity,
@@ -134,7 +152,19 @@ fn penalty(mut d: Direct, case: &Case) -> Result<Prepared> {
     } else {
         let partials = d.real(2 * dims.len())?;
         let (beta, rho) = (case.number("beta")?, case.number("rho")?);
-        d.push(KlPenalty { beta, rho, n, units: dims.len(), width: 1, index: 0, z, dz, scalars, partials });
+        d.push(KlPenalty {
+            beta,
+            rho,
+            n,
+            grad_scale: d.grad_scale(),
+            units: dims.len(),
+            width: 1,
+            index: 0,
+            z,
+            dz,
+            scalars,
+            partials,
+        });
     }
     Ok(d.prepared)
 }
@@ -151,7 +181,7 @@ fn gated_penalty(mut d: Direct, case: &Case) -> Result<Prepared> {
     let (n, dims) = batch_of(case, case.input("x")?)?;
     let activation = activation_of(case)?;
     let x = d.maps(case.input("x")?, dims)?;
-    let z = d.real(x.len)?;
+    let z = d.map(x.len)?;
     d.push(ActivationFwd { activation, x, y: z });
     let dz = d.output("grad_x", x.len, Unpack::Maps(dims))?;
     let given = if case.inputs.contains_key("grad_z") { case.sized("grad_z", x.len)?.reals() } else { vec![0.0; x.len] };
@@ -164,7 +194,23 @@ fn gated_penalty(mut d: Direct, case: &Case) -> Result<Prepared> {
     }
     let (lambda, channels, partials) = (case.number("lambda")?, dims.c, d.real(SCALAR_PARTIALS)?);
     let (width, index) = (1, 0);
-    d.push(L1Penalty { lambda, n, width, index, activation, channels, patience, strength, z, idle, dz, scalars, partials });
+    let grad_scale = d.grad_scale();
+    d.push(L1Penalty {
+        lambda,
+        n,
+        grad_scale,
+        width,
+        index,
+        activation,
+        channels,
+        patience,
+        strength,
+        z,
+        idle,
+        dz,
+        scalars,
+        partials,
+    });
     Ok(d.prepared)
 }
 
@@ -192,7 +238,7 @@ fn loss(mut d: Direct, case: &Case) -> Result<Prepared> {
     if gated {
         // y = f(x), and the gradient is by x.
         activation = activation_of(case)?;
-        let x = std::mem::replace(&mut y, d.real(n * dims.len())?);
+        let x = std::mem::replace(&mut y, d.map(n * dims.len())?);
         d.push(ActivationFwd { activation, x, y });
     }
     let dy = d.output(gradient, n * dims.len(), Unpack::Maps(dims))?;
@@ -213,7 +259,7 @@ fn loss(mut d: Direct, case: &Case) -> Result<Prepared> {
     };
     let target = d.maps(case.sized("target", n * dims.len())?, dims)?;
     let partials = d.real(SCALAR_PARTIALS)?;
-    d.push(Loss { kind, n, width: 1, index: 0, activation, y, target, scalars, dy, partials });
+    d.push(Loss { kind, n, grad_scale: d.grad_scale(), width: 1, index: 0, activation, y, target, scalars, dy, partials });
     Ok(d.prepared)
 }
 
@@ -225,13 +271,13 @@ fn clip(mut d: Direct, case: &Case) -> Result<Prepared> {
     d.prepared.first.push((grads, Values::Real(given)));
     let scalars = d.output("norm", 1, Unpack::Plain)?;
     let partials = d.real(windows * SCALAR_PARTIALS)?;
-    d.push(SumSquares { width: 1, index: 0, window: WINDOW, x: grads, scalars, partials });
+    d.push(SumSquares { scale: 1.0, width: 1, index: 0, window: WINDOW, x: grads, scalars, partials });
     d.push(ClipGrads { max_norm: case.number("max_norm")?, width: 1, index: 0, scalars, grads });
     Ok(d.prepared)
 }
 
 fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
-    case.know(&["kind", "lr", "momentum", "nesterov", "betas", "eps", "weight_decay"])?;
+    case.know(&["kind", "lr", "momentum", "nesterov", "betas", "eps", "weight_decay", "grad_scale"])?;
     let start = case.input("weight")?.reals();
     let len = start.len();
     let all = case.input("grads")?.reals();
@@ -241,17 +287,18 @@ fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
     let number = |key: &str, default: f64| case.attrs[key].as_f64().unwrap_or(default);
     let weights = d.input(start)?;
     let (m, v, grads) = (d.input(vec![0.0; len])?, d.input(vec![0.0; len])?, d.real(len)?);
-    let weight_decay = number("weight_decay", 0.0);
+    let [weight_decay, grad_scale] = [number("weight_decay", 0.0), number("grad_scale", 1.0)];
     let beta = |i: usize| case.attrs["betas"][i].as_f64().unwrap_or([0.9, 0.999][i]);
     let kind = case.text("kind")?;
     match kind {
         _ if kind.starts_with("sgd") => {
             let nesterov = case.attrs["nesterov"].as_bool().unwrap_or(false);
-            d.push(Sgd { momentum: number("momentum", 0.0), nesterov, weight_decay, grads, weights, m });
+            d.push(Sgd { grad_scale, momentum: number("momentum", 0.0), nesterov, weight_decay, grads, weights, m });
         }
         "adam" | "adamw" => {
             let decoupled = kind == "adamw";
             d.push(Adam {
+                grad_scale,
                 beta1: beta(0),
                 beta2: beta(1),
                 eps: number("eps", 1e-8),

@@ -86,7 +86,7 @@ fn loss(name: &str, activation: &Value, kind: &str, shape: &[usize]) -> Case {
     let target = Tensor::real(shape, uniforms(&format!("gated {name} target"), shape.iter().product()));
     let inputs = BTreeMap::from([("x".to_owned(), normal(&format!("gated {name} x"), shape)), ("target".to_owned(), target)]);
     let attrs = json!({"kind": kind, "eps": 1e-3, "activation": activation});
-    Case { op: "gated_loss".to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new() }
+    Case { op: "gated_loss".to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new(), half: false }
 }
 
 /// A penalty on z = f(x) with its gradient by x; with a patience also what was there before, and the push of dead units.
@@ -100,5 +100,5 @@ fn penalty(name: &str, activation: &Value, shape: &[usize], patience: Option<usi
         attrs["patience"] = json!(patience);
         attrs["strength"] = json!(0.5);
     }
-    Case { op: "gated_l1_penalty".to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new() }
+    Case { op: "gated_l1_penalty".to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new(), half: false }
 }

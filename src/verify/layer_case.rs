@@ -83,6 +83,7 @@ fn graph_case(
     let mode = if case.attrs["mode"] == "infer" { Mode::Infer } else { Mode::Train };
     let mut b = Builder::new(&graph, &store, n, mode);
     b.input_gradient = true;
+    b.tape.half = case.half;
     let mut x = b.input();
     b.forward(x, &[]);
     let out = graph.nodes[graph.output].dims;
@@ -92,7 +93,7 @@ fn graph_case(
     if given.reals().len() != y.len {
         return Err(Error::usage(format!("{}: grad_y has shape {:?}, the output is {n} of {out}", case.id(), given.shape)));
     }
-    let mut dy = b.tape.real("gradient of the output", y.len);
+    let mut dy = b.tape.map("gradient of the output", y.len);
     b.tape.keep(dy);
     b.seed(graph.output, dy);
     b.backward();

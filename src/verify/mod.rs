@@ -12,7 +12,7 @@ mod table;
 mod train_case;
 
 pub use case::{Case, Tensor, Values, load as load_case, load_folder};
-pub use compare::{Comparison, TOLERANCE, compare};
+pub use compare::{Comparison, HALF_TOLERANCE, TOLERANCE, compare};
 pub use gradient::check as check_gradient;
 pub use prepare::{Prepared, prepare};
 pub use table::cases as built_in;
@@ -42,9 +42,17 @@ impl Outcome {
 }
 
 /// Runs a case on a device. A case without answers is answered by the CPU path in f64 first. On a GPU whose kernel families give a choice, every
-/// kernel that it takes is run.
+/// kernel that it takes is run; and where it has half precision, all of that once more with maps in it.
 pub fn run(device: &mut Device, case: &Case) -> Vec<Outcome> {
     let answered = if case.has_answers() { Ok(case.clone()) } else { case.answered() };
+    let mut outcomes = run_answered(device, case, answered);
+    if device.has_half() && prepare::has_maps(case) {
+        outcomes.extend(run_answered(device, case, case.halved()));
+    }
+    outcomes
+}
+
+fn run_answered(device: &mut Device, case: &Case, answered: Result<Case>) -> Vec<Outcome> {
     let case = match answered {
         Ok(case) => case,
         Err(error) => {

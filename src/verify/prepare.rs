@@ -108,6 +108,13 @@ pub fn choices(case: &Case, traits: Traits) -> Vec<Choice> {
     Choice::ALL.into_iter().filter(|choice| traits.takes(*choice)).filter(|choice| differs(choice)).collect()
 }
 
+/// Whether a case is of maps: of nothing else is there a half precision.
+pub fn has_maps(case: &Case) -> bool {
+    let case = Case { half: true, ..case.clone() };
+    let views = |prepared: Prepared| prepared.calls.iter().flat_map(Call::views).any(|(view, _)| view.half);
+    prepare(&mut Device::cpu(), &case).is_ok_and(views)
+}
+
 /// Batch and size of a sample: [n, d] or [n, c, h, w].
 pub(super) fn batch_of(case: &Case, tensor: &Tensor) -> Result<(usize, Dims)> {
     match tensor.shape[..] {

@@ -168,7 +168,14 @@ fn fill(row: Row) -> Case {
         };
         inputs.insert((*name).to_owned(), Tensor::real(shape, values));
     }
-    let mut case = Case { op: row.op.to_owned(), name: row.name.to_owned(), attrs: row.attrs, inputs, answers: BTreeMap::new() };
+    let mut case = Case {
+        op: row.op.to_owned(),
+        name: row.name.to_owned(),
+        attrs: row.attrs,
+        inputs,
+        answers: BTreeMap::new(),
+        half: false,
+    };
     case.add_output_gradient();
     case
 }
@@ -192,7 +199,7 @@ fn losses() -> Vec<Case> {
         let inputs =
             ["y", "target"].map(|input| (input.to_owned(), Tensor::real(shape, uniforms(&format!("{name} {input}"), len))));
         let attrs = json!({"kind": kind, "eps": 1e-3});
-        Case { op: "loss".to_owned(), name: name.to_owned(), attrs, inputs: inputs.into(), answers: BTreeMap::new() }
+        Case { op: "loss".to_owned(), name: name.to_owned(), attrs, inputs: inputs.into(), answers: BTreeMap::new(), half: false }
     };
     let by_class = |name: &str, n: usize, classes: usize| {
         let labels = Tensor { shape: vec![n], values: Values::Int((0..n).map(|i| (i * 5 % classes) as i32).collect()) };
@@ -203,6 +210,7 @@ fn losses() -> Vec<Case> {
             attrs: json!({"kind": "cross_entropy"}),
             inputs,
             answers: BTreeMap::new(),
+            half: false,
         }
     };
     let kinds = ["sum_squares", "mse", "l1", "bce", "charbonnier"];
@@ -228,7 +236,7 @@ fn unpool(name: &str, x: &[usize]) -> Case {
         ("grad_y".to_owned(), normal(&format!("unpool {name} grad_y"), &[x[0], x[1], 2 * h, 2 * w])),
     ]);
     let attrs = json!({"kernel": [2, 2], "stride": [2, 2], "output_size": [2 * h, 2 * w]});
-    Case { op: "max_unpool2d".to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new() }
+    Case { op: "max_unpool2d".to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new(), half: false }
 }
 
 fn optimizer(kind: &str) -> Case {
@@ -237,7 +245,7 @@ fn optimizer(kind: &str) -> Case {
         ("weight".to_owned(), normal(kind, &[131])),
         ("grads".to_owned(), normal(&format!("{kind} g"), &[4, 131])),
     ]);
-    Case { op: "optimizer".to_owned(), name: format!("{kind}_built_in"), attrs, inputs, answers: BTreeMap::new() }
+    Case { op: "optimizer".to_owned(), name: format!("{kind}_built_in"), attrs, inputs, answers: BTreeMap::new(), half: false }
 }
 
 fn clip(name: &str, len: usize, scale: f64, max_norm: f64) -> Case {
@@ -249,6 +257,7 @@ fn clip(name: &str, len: usize, scale: f64, max_norm: f64) -> Case {
         attrs: json!({"max_norm": max_norm}),
         inputs,
         answers: BTreeMap::new(),
+        half: false,
     }
 }
 
@@ -271,7 +280,7 @@ fn gather(name: &str, random: bool) -> Case {
         ("order".to_owned(), ints(vec![2, 0, 1, 1, 2])),
     ]);
     let attrs = json!({"dims": [2, 3, 4], "crop": random, "flip_x": random, "flip_y": random, "seed": 9, "step": 4});
-    Case { op: "gather_batch".to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new() }
+    Case { op: "gather_batch".to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new(), half: false }
 }
 
 /// Sums, differences, concatenation, one weight in two layers, and a value read three times.
@@ -333,5 +342,5 @@ pub(super) fn model(name: &str, description: &str, x: &[usize]) -> Case {
     let out = graph.nodes[graph.output].dims;
     inputs.insert("grad_y".to_owned(), normal(&format!("{name} grad_y"), &[x[0], out.c, out.h, out.w]));
     let attrs = json!({"model": description});
-    Case { op: "model".to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new() }
+    Case { op: "model".to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new(), half: false }
 }

@@ -157,8 +157,16 @@ fn configurations() {
         // Zero and negative sizes.
         (&["--batch=0"], &["train.batch", "at least 1"]),
         (&["--batch=-1"], &["--batch", "-1"]),
+        (&["--batch", "-1"], &["--batch", "-1", "invalid"]),
+        (&["--max-memory", "-5"], &["--max-memory", "-5"]),
+        (&["--threads=4000"], &["--threads 4000", "cores"]),
+        (&["--set=train.keep=0"], &["train.keep = 0"]),
+        (&["--precision=f16"], &["train.precision", "no half precision"]),
+        (&["--precision=f8"], &["train.precision", "f8", "f16"]),
+        (&["--set=train.loss_scale=-1"], &["train.loss_scale = -1"]),
         (&["--threads=0"], &["--threads", "0"]),
         (&["--epochs=-1"], &["train.epochs = -1"]),
+        (&["--epochs=0"], &["train.epochs = 0"]),
         (&["--epochs=nan"], &["train.epochs: NaN or infinity is no value here"]),
         (&["--max-memory=-1GiB"], &["--max-memory", "-1GiB"]),
         (&["--set=data.crop=0"], &["data.crop", "at least 1"]),
@@ -243,6 +251,13 @@ fn model_files() {
     let (header, data) = (String::from_utf8(good[8..8 + length].to_vec()).unwrap(), &good[8 + length..]);
     let with = |header: &str, data: &[u8]| [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat();
     assert_eq!(with(&header, data), good);
+    // A bit that flipped.
+    let flipped = [&data[..40], &[data[40] ^ 1], &data[41..]].concat();
+    bad.model_file("flipped.safetensors", &with(&header, &flipped), &["damaged"]);
+    // What follows is by a program that writes no hash.
+    let hash = header.find(r#"\"hash\":"#).map(|at| &header[at..at + 29]).unwrap();
+    let header = header.replace(hash, r#"\"hash\":null"#);
+    assert!(csae(&["eval", &bad.write("sound.safetensors", &with(&header, data)), "digits", "--device", "cpu"]).status.success());
     let changed = |from: &str, to: &str| {
         let other = header.replace(from, to);
         assert_ne!(other, header, "{from} is not in the header");

@@ -13,7 +13,7 @@ fn picture(path: &str, i: u32) {
     image.save(path).unwrap();
 }
 
-fn pictures(place: &Place) -> String {
+pub fn pictures(place: &Place) -> String {
     (0..40).for_each(|i| picture(&place.path(&format!("photos/{i:02}.png")), i));
     place.path("photos")
 }
@@ -33,29 +33,11 @@ const SHORT: [&str; 12] = [
     "--set=train.validate_every=0.5",
 ];
 
-fn model(place: &Place, data: &str, name: &str, more: &[&str]) -> (Vec<u8>, Vec<u8>) {
+pub fn model(place: &Place, data: &str, name: &str, more: &[&str]) -> (Vec<u8>, Vec<u8>) {
     let out = place.path(name);
     succeed(&[&["train", data, "--out", &out], &SHORT[..], more].concat());
     let read = |file: &str| std::fs::read(Path::new(&out).join(file)).unwrap();
     (read("model.safetensors"), read("reconstructions.png"))
-}
-
-#[test]
-fn images_that_do_not_fit_are_reconstructed_from_their_files() {
-    let place = Place::new("reconstruct-memory");
-    let photos = pictures(&place);
-    model(&place, &photos, "run", &[]);
-    let reconstruct = |name: &str, more: &[&str]| {
-        let out = place.path(name);
-        succeed(&[&["reconstruct", &place.path("run"), &photos, "--device", "cpu", "-q", "-o", &out], more].concat());
-        (0..40).map(|i| std::fs::read(format!("{out}/{i:02}.png")).unwrap()).collect::<Vec<_>>()
-    };
-    // Some 2 MB, of which three copies are counted against half of what is allowed.
-    assert!(reconstruct("resident", &[]) == reconstruct("streamed", &["--max-memory", "9.5MiB"]));
-    let little = place.path("little");
-    let args = ["reconstruct", &place.path("run"), &photos, "--device", "cpu", "-q", "--max-memory", "1MiB", "-o", &little];
-    fail(&args, 2, &["data 1.", "one sample on its way", "raise --max-memory"]);
-    assert!(!Path::new(&little).exists());
 }
 
 #[test]

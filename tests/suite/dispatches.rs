@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use csae::gpu::{Dispatch, Kernel, Reflection, Role, Source};
+use csae::gpu::{Dispatch, Kernel, Reflection, Role, Source, Storage};
 use csae::ops::{Buffer, Call, StepParams, View};
 
 use crate::recorded;
 
 /// Views begin on so many bytes.
-const ALIGNMENT: usize = 256;
+const ALIGNMENT: u64 = 256;
 
-fn reflection(kernel: Kernel) -> Reflection {
-    Reflection::of(kernel, &Source::of(kernel)).unwrap_or_else(|error| panic!("{error}"))
+fn reflection(kernel: Kernel, half: bool) -> Reflection {
+    let source = Source::with(kernel, Storage { half, ..Storage::default() });
+    Reflection::of(kernel, &source).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Fields of the uniform `step`, as `StepParams` has them.
@@ -53,8 +54,11 @@ fn check(dispatch: &Dispatch, shader: &Reflection) -> Result<(), String> {
                 }
             }
             Role::Uniform(_) => return Err(format!("uniform {} is neither p nor step", binding.name)),
-            Role::Storage { writable: write } => {
+            Role::Storage { writable: write, half } => {
                 writable.insert(binding.name.as_str(), *write);
+                if dispatch.bindings.iter().any(|(name, view)| *name == binding.name && view.half != *half) {
+                    return Err(format!("{}: f16 in the shader: {half}, not so on the host", binding.name));
+                }
             }
         }
     }
@@ -91,7 +95,7 @@ fn check_views(dispatch: &Dispatch, writable: &BTreeMap<&str, bool>) -> Result<(
         ));
     }
     for (i, (name, view)) in dispatch.bindings.iter().enumerate() {
-        if !(view.start * 4).is_multiple_of(ALIGNMENT) || view.len == 0 {
+        if !(view.start as u64 * view.element()).is_multiple_of(ALIGNMENT) || view.len == 0 {
             return Err(format!("{name}: {view:?} is empty or does not begin on {ALIGNMENT} bytes"));
         }
         for (other, at) in &dispatch.bindings[..i] {
@@ -111,11 +115,13 @@ fn check_views(dispatch: &Dispatch, writable: &BTreeMap<&str, bool>) -> Result<(
 
 #[test]
 fn every_dispatch_fits_its_shader() {
-    let shaders: BTreeMap<Kernel, Reflection> = Kernel::ALL.iter().map(|kernel| (*kernel, reflection(*kernel))).collect();
+    let both = Kernel::ALL.iter().flat_map(|kernel| [(*kernel, false), (*kernel, true)]);
+    let shaders: BTreeMap<(Kernel, bool), Reflection> =
+        both.map(|(kernel, half)| ((kernel, half), reflection(kernel, half))).collect();
     let mut failures = BTreeSet::new();
     for recorded in recorded::all() {
         for dispatch in &recorded.dispatches {
-            if let Err(error) = check(dispatch, &shaders[&dispatch.kernel]) {
+            if let Err(error) = check(dispatch, &shaders[&(dispatch.kernel, dispatch.half)]) {
                 failures.insert(format!("{} in {}: {error}", dispatch.kernel.name(), recorded.id));
             }
         }
@@ -148,9 +154,9 @@ fn a_broken_dispatch_is_found() {
     let sound = recorded::all()
         .iter()
         .flat_map(|recorded| &recorded.dispatches)
-        .find(|dispatch| dispatch.kernel == Kernel::ActivationBwd)
+        .find(|dispatch| dispatch.kernel == Kernel::ActivationBwd && !dispatch.half)
         .expect("activations have cases");
-    let shader = reflection(sound.kernel);
+    let shader = reflection(sound.kernel, false);
     check(sound, &shader).unwrap();
     let fails = |what: &str, change: &dyn Fn(&mut Dispatch)| {
         let mut broken = sound.clone();
@@ -169,8 +175,9 @@ fn a_broken_dispatch_is_found() {
     fails("share a buffer", &|dispatch| dispatch.bindings[0].1 = View { start: 1 << 20, ..dispatch.bindings[2].1 });
     fails("no override", &|dispatch| dispatch.constants.push(("WIDTH", 1.0)));
     fails("left to its default", &|dispatch| dispatch.constants.clear());
+    fails("not so on the host", &|dispatch| dispatch.bindings[1].1.half = true);
     fails("workgroups of 32", &|dispatch| dispatch.workgroup_size = 32);
     fails("0 workgroups", &|dispatch| dispatch.workgroups = 0);
-    let other = reflection(Kernel::ActivationFwd);
+    let other = reflection(Kernel::ActivationFwd, false);
     assert!(check(sound, &other).is_err());
 }

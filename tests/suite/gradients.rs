@@ -133,6 +133,7 @@ fn a_wrong_gradient_is_found() {
         attrs: json!({"kind": "relu"}),
         inputs,
         answers: BTreeMap::new(),
+        half: false,
     };
     let errors = verify::check_gradient(&corner, STEP).unwrap();
     assert!(errors.iter().all(|(_, error)| *error > 0.1), "{errors:?}");

@@ -9,7 +9,7 @@ use csae::device::Device;
 use csae::gpu::{Choice, Dispatch, Kernel, Recorder, Traits};
 use csae::ops::Call;
 use csae::spec::{Config, preset_names, preset_text};
-use csae::verify;
+use csae::verify::{self, Case};
 
 use crate::training::Training;
 
@@ -22,11 +22,11 @@ pub struct Recorded {
     pub built_in: bool,
     /// Names of the operations.
     pub operations: BTreeSet<&'static str>,
-    /// Dispatches for every choice.
+    /// Dispatches for every choice, with maps of either precision.
     pub dispatches: Vec<Dispatch>,
 }
 
-fn recorded(id: String, built_in: bool, calls: &[Call]) -> Recorded {
+fn dispatches(calls: &[Call]) -> Vec<Dispatch> {
     let mut dispatches = Vec::new();
     for choice in Choice::ALL {
         let traits = Traits { subgroup: Traits::SUBGROUP, ..Traits::default() };
@@ -34,7 +34,11 @@ fn recorded(id: String, built_in: bool, calls: &[Call]) -> Recorded {
         calls.iter().for_each(|call| call.record(&mut recorder));
         dispatches.append(&mut recorder.dispatches);
     }
-    Recorded { id, built_in, operations: calls.iter().map(Call::name).collect(), dispatches }
+    dispatches
+}
+
+fn recorded(id: String, built_in: bool, calls: &[Call]) -> Recorded {
+    Recorded { id, built_in, operations: calls.iter().map(Call::name).collect(), dispatches: dispatches(calls) }
 }
 
 /// The folder of the stored cases.
@@ -50,9 +54,13 @@ pub fn all() -> &'static [Recorded] {
         let cases = verify::built_in().into_iter().map(|case| (true, case)).chain(stored.into_iter().map(|case| (false, case)));
         let mut all: Vec<Recorded> = cases
             .map(|(built_in, case)| {
-                let mut device = Device::cpu();
-                let prepared = verify::prepare(&mut device, &case).unwrap_or_else(|error| panic!("{}: {error}", case.id()));
-                recorded(case.id(), built_in, &prepared.calls)
+                let prepare = |half| {
+                    let case = Case { half, ..case.clone() };
+                    verify::prepare(&mut Device::cpu(), &case).unwrap_or_else(|error| panic!("{}: {error}", case.id())).calls
+                };
+                let mut recorded = recorded(case.id(), built_in, &prepare(false));
+                recorded.dispatches.extend(dispatches(&prepare(true)).into_iter().filter(|dispatch| dispatch.half));
+                recorded
             })
             .collect();
         for preset in preset_names() {

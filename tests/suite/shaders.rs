@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use csae::gpu::{Kernel, Source};
+use csae::gpu::{Kernel, Source, Storage};
 use naga::back::{PipelineConstants, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy, Layouter};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -33,7 +33,10 @@ struct Resolved {
 
 /// A kernel's text in every form that an adapter may be given.
 fn forms(kernel: Kernel) -> Vec<String> {
-    let mut forms = vec![Source::of(kernel).text, Source::with(kernel, true).text];
+    let storages = [Storage::default(), Storage { int64: true, half: false }, Storage { int64: false, half: true }];
+    let mut forms: Vec<String> = storages.into_iter().map(|storage| Source::with(kernel, storage).text).collect();
+    // A kernel without maps has no half precision.
+    forms.retain(|text| !text.contains("enable f16") || text.contains("Map"));
     forms.dedup();
     forms
 }
@@ -45,6 +48,7 @@ fn resolve(text: &str, constants: &[(&str, f64)]) -> Result<Resolved, String> {
     let mut capabilities = Capabilities::empty();
     capabilities.set(Capabilities::SUBGROUP, text.contains("subgroupBroadcast"));
     capabilities.set(Capabilities::SHADER_INT64, text.contains("u64"));
+    capabilities.set(Capabilities::SHADER_FLOAT16, text.contains("enable f16"));
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     let info = validator.validate(&module).map_err(|error| error.emit_to_string(text))?;
     let constants = constants.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect::<PipelineConstants>();
@@ -217,7 +221,7 @@ fn no_shader_is_an_orphan() {
     same("shaders/common and the registry", &common, &set(Source::common_names())).unwrap();
     let mut included: BTreeSet<String> = Kernel::ALL.iter().flat_map(|kernel| includes(kernel.text())).collect();
     // Taken in place of another.
-    included.insert("fours_int64".to_owned());
+    included.extend(["fours_int64", "map_half", "map_int64"].map(str::to_owned));
     same("shaders/common and what kernels include", &common, &included).unwrap();
     let error = same("both", &set(["a", "orphan"]), &set(["a"])).unwrap_err();
     assert!(error.contains("orphan"), "{error}");
@@ -301,9 +305,12 @@ fn tint_agrees_where_it_is_installed() {
     let folder = std::env::temp_dir().join(format!("csae-tint-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let mut failures = Vec::new();
-    for (i, (kernel, constants)) in recorded::variants().into_iter().enumerate() {
+    let texts = |(kernel, constants): (Kernel, Vec<_>)| {
+        let storages = [Storage::default(), Storage { half: true, ..Storage::default() }];
+        storages.map(|storage| (kernel, Source::with(kernel, storage).text, constants.clone()))
+    };
+    for (i, (kernel, text, constants)) in recorded::variants().into_iter().flat_map(texts).enumerate() {
         let path = folder.join(format!("{}_{i}.wgsl", kernel.name()));
-        let text = Source::of(kernel).text;
         // naga takes subgroups without being asked to.
         let enabled = if text.contains("subgroupBroadcast") { "enable subgroups;\n" } else { "" };
         std::fs::write(&path, format!("{enabled}{text}")).unwrap();

@@ -6,7 +6,7 @@ use csae::model::{Graph, Purpose, Store};
 use csae::ops::{Augment, Call, StepParams, View};
 use csae::rng::Stream;
 use csae::shape::Dims;
-use csae::spec::Config;
+use csae::spec::{Config, Precision};
 use csae::train::step::{self, Resident, StepSpec};
 
 /// Images in the resident set.
@@ -115,6 +115,7 @@ impl Training {
             resident: Some(resident),
             scalars,
             count_code: true,
+            half: (config.train.precision == Precision::F16).then_some(n as f64),
             binding,
         };
         let calls = step::record(&mut device, &spec)?.passes.remove(0);

@@ -101,6 +101,7 @@ impl Builder<'_> {
                 self.tape.push(L1Penalty {
                     lambda,
                     n,
+                    grad_scale: self.grad_scale,
                     width,
                     index,
                     activation,
@@ -117,7 +118,19 @@ impl Builder<'_> {
             PenaltyKind::Kl { beta, rho } => {
                 let units = dims.len();
                 let partials = self.tape.real("mean activities", 2 * units);
-                self.tape.push(KlPenalty { beta, rho, n, units, width, index, z, dz, scalars, partials });
+                self.tape.push(KlPenalty {
+                    beta,
+                    rho,
+                    n,
+                    grad_scale: self.grad_scale,
+                    units,
+                    width,
+                    index,
+                    z,
+                    dz,
+                    scalars,
+                    partials,
+                });
             }
         }
     }
@@ -144,7 +157,7 @@ impl Builder<'_> {
     /// A buffer for the gradient by input `i`.
     pub(in crate::model) fn input_grad(&mut self, node: usize, i: usize) -> View {
         let input = self.node(self.input_node(node, i));
-        self.tape.real(format!("gradient of {}", input.name), self.n * input.dims.len())
+        self.tape.map(format!("gradient of {}", input.name), self.n * input.dims.len())
     }
 
     /// Asks for the activation of input `i` and its output there, for an operation that writes the gradient by that input and multiplies by
@@ -184,7 +197,7 @@ impl Builder<'_> {
         let dx = if self.gated[node] || activation == Activation::Identity && reviving.is_none() {
             dy
         } else {
-            let dx = self.tape.real(format!("gradient before {}", self.node(node).name), dy.len);
+            let dx = self.tape.map(format!("gradient before {}", self.node(node).name), dy.len);
             if activation.from_output() {
                 self.tape.push(ActivationBwdOutput { activation, y: self.value(node), dy, dx });
             } else {
@@ -194,6 +207,7 @@ impl Builder<'_> {
         };
         if let Some((_, revival)) = reviving {
             let Revival { patience, strength } = revival;
+            let strength = strength * self.grad_scale;
             self.tape.push(Revive { n: self.n, dims, patience, strength, idle: self.store.idle, dx });
         }
         dx

@@ -16,7 +16,7 @@ pub(super) struct SpatialWta;
 /// Records a mask and its application; the mask is saved for the backward pass.
 fn select(b: &mut Builder, node: usize, scale: f64, mask: impl FnOnce(&mut Builder, View, View) -> Call) -> View {
     let (x, y) = (b.input_value(node, 0), b.output(node));
-    let chosen = b.tape.real(format!("mask of {}", b.node(node).name), y.len);
+    let chosen = b.tape.map(format!("mask of {}", b.node(node).name), y.len);
     b.save(node, chosen);
     let call = mask(b, x, chosen);
     b.tape.push(call);
@@ -195,7 +195,7 @@ impl Layer for SoftThresholdSpec {
         let param = b.node(node).weight.expect("inferred before");
         let threshold = b.store.weight(param);
         let (x, dx) = (b.input_value(node, 0), b.input_grad(node, 0));
-        let dt = b.tape.real("threshold gradients", dy.len);
+        let dt = b.tape.map("threshold gradients", dy.len);
         b.tape.push(SoftThresholdBwd { n, dims, x, threshold, dy, dx, dt });
         let (rows, channels) = (n * dims.area(), dims.c);
         b.param_grad(param, |b, y| {
