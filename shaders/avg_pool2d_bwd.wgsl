@@ -1,38 +1,18 @@
-//!include grid map
+//!include grid map pool2d lanes
 // dx[n,h,w,c] = the sum of dy / divisor over the windows that hold (h, w); the divisor is R * S with COUNT_INCLUDE_PAD, else the window's
 // part inside the input. dx (N,H,W,C), dy (N,P,Q,C).
 // One invocation: four consecutive elements of dx, which with VEC are four channels of a pixel; without, they are done one by one and
 // gather works on the same number in every lane. Those past the end fall into the buffer's own padding.
 // Grid: ceil(len / 4) invocations, len the elements of dx. Twin: AvgPool2dBwd in src/reference/pool2d.rs.
 
-// Whether C is a multiple of 4, so that a vec4 lies within one pixel.
-override VEC: bool = false;
 override COUNT_INCLUDE_PAD: bool = false;
-
-struct Params {
-    vectors: u32,
-    c: u32,
-    h: u32,
-    w: u32,
-    p: u32,
-    q: u32,
-    r: u32,
-    s: u32,
-    stride_h: u32,
-    stride_w: u32,
-    pad_h: u32,
-    pad_w: u32,
-}
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> dy: array<Map4>;
 @group(0) @binding(2) var<storage, read_write> dx: array<Map4>;
 
 fn fetch_dy(i: u32) -> vec4<f32> {
-    if VEC {
-        return map4(dy[i / 4u]);
-    }
-    return vec4<f32>(map4(dy[i / 4u])[i % 4u]);
+    return lanes(map4(dy[i / 4u]), i);
 }
 
 // Pixels of the input along one side of window `at`.

@@ -1,27 +1,9 @@
-//!include grid map
+//!include grid map pool2d lanes
 // dx[n,h,w,c] = x[n,h,w,c] times the sum of dy / y over the windows that hold (h, w); a window with y = 0 gives 0.
 // x and dx (N,H,W,C), y and dy (N,P,Q,C).
 // One invocation: four consecutive elements of dx, which with VEC are four channels of a pixel; without, they are done one by one and
 // gather works on the same number in every lane. Those past the end fall into the buffer's own padding.
 // Grid: ceil(len / 4) invocations, len the elements of dx. Twin: L2Pool2dBwd in src/reference/pool2d.rs.
-
-// Whether C is a multiple of 4, so that a vec4 lies within one pixel.
-override VEC: bool = false;
-
-struct Params {
-    vectors: u32,
-    c: u32,
-    h: u32,
-    w: u32,
-    p: u32,
-    q: u32,
-    r: u32,
-    s: u32,
-    stride_h: u32,
-    stride_w: u32,
-    pad_h: u32,
-    pad_w: u32,
-}
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Map4>;
@@ -30,24 +12,15 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> dx: array<Map4>;
 
 fn fetch_x(i: u32) -> vec4<f32> {
-    if VEC {
-        return map4(x[i / 4u]);
-    }
-    return vec4<f32>(map4(x[i / 4u])[i % 4u]);
+    return lanes(map4(x[i / 4u]), i);
 }
 
 fn fetch_y(i: u32) -> vec4<f32> {
-    if VEC {
-        return map4(y[i / 4u]);
-    }
-    return vec4<f32>(map4(y[i / 4u])[i % 4u]);
+    return lanes(map4(y[i / 4u]), i);
 }
 
 fn fetch_dy(i: u32) -> vec4<f32> {
-    if VEC {
-        return map4(dy[i / 4u]);
-    }
-    return vec4<f32>(map4(dy[i / 4u])[i % 4u]);
+    return lanes(map4(dy[i / 4u]), i);
 }
 
 fn gather(i: u32) -> vec4<f32> {

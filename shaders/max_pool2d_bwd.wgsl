@@ -1,4 +1,4 @@
-//!include grid map activation
+//!include grid map pool2d lanes activation
 // dx[n,h,w,c] = the sum of dy over the windows whose switch is h * W + w. dx (N,H,W,C), dy and switches (N,P,Q,C).
 // With ACTIVATION the layer below ends in that function f, and dx is the gradient before it: dy is multiplied by f' as it follows from
 // the pooled output y (N,P,Q,C), which is f's output where the switch points. Without (0) any view may be bound as `y`.
@@ -6,27 +6,10 @@
 // gather works on the same number in every lane. Those past the end fall into the buffer's own padding.
 // Grid: ceil(len / 4) invocations, len the elements of dx. Twin: MaxPool2dBwd in src/reference/pool2d.rs.
 
-// Whether C is a multiple of 4, so that a vec4 lies within one pixel.
-override VEC: bool = false;
 // The function that the pooled layer ends in, a code of 0 to 6 of common/activation.wgsl.
 override ACTIVATION: u32 = 0u;
 // Its slope or alpha.
 override PARAMETER: f32 = 0.0;
-
-struct Params {
-    vectors: u32,
-    c: u32,
-    h: u32,
-    w: u32,
-    p: u32,
-    q: u32,
-    r: u32,
-    s: u32,
-    stride_h: u32,
-    stride_w: u32,
-    pad_h: u32,
-    pad_w: u32,
-}
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> dy: array<Map4>;
@@ -40,10 +23,7 @@ fn fetch_dy(i: u32) -> vec4<f32> {
     if ACTIVATION != 0u {
         fetched *= activation_slope_output4(ACTIVATION, PARAMETER, map4(y[i / 4u]));
     }
-    if VEC {
-        return fetched;
-    }
-    return vec4<f32>(fetched[i % 4u]);
+    return lanes(fetched, i);
 }
 
 fn fetch_switches(i: u32) -> vec4<u32> {

@@ -1,4 +1,4 @@
-//!include grid map activation
+//!include grid map pool2d activation
 // dx[n,h,w,c] = dy of the window that holds (h,w) if its switch is h * W + w, else 0: max_pool2d_bwd where no two windows overlap.
 // dx (N,H,W,C), dy and switches (N,P,Q,C). With ACTIVATION dx is the gradient before the function f that the layer below ends in: dy is multiplied by
 // f' as it follows from the pooled output y (N,P,Q,C). Without (0) any view may be bound as `y`. What a window reads once, max_pool2d_bwd reads for each of its pixels.
@@ -10,21 +10,6 @@
 override ACTIVATION: u32 = 0u;
 // Its slope or alpha.
 override PARAMETER: f32 = 0.0;
-
-struct Params {
-    vectors: u32,
-    c: u32,
-    h: u32,
-    w: u32,
-    p: u32,
-    q: u32,
-    r: u32,
-    s: u32,
-    stride_h: u32,
-    stride_w: u32,
-    pad_h: u32,
-    pad_w: u32,
-}
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> dy: array<Map4>;

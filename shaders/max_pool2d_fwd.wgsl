@@ -1,27 +1,9 @@
-//!include grid map
+//!include grid map pool2d lanes
 // y[n,p,q,c] = the largest x of the window (padding is -inf), switches[n,p,q,c] = its position h * W + w in the input map; ties go to the
 // first in row-major order, and the first NaN wins over numbers. x (N,H,W,C), y and switches (N,P,Q,C).
 // One invocation: four consecutive elements of y, which with VEC are four channels of a pixel; without, they are done one by one and
 // pool works on the same number in every lane. Those past the end fall into the buffer's own padding.
 // Grid: ceil(len / 4) invocations, len the elements of y. Twin: MaxPool2dFwd in src/reference/pool2d.rs.
-
-// Whether C is a multiple of 4, so that a vec4 lies within one pixel.
-override VEC: bool = false;
-
-struct Params {
-    vectors: u32,
-    c: u32,
-    h: u32,
-    w: u32,
-    p: u32,
-    q: u32,
-    r: u32,
-    s: u32,
-    stride_h: u32,
-    stride_w: u32,
-    pad_h: u32,
-    pad_w: u32,
-}
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Map4>;
@@ -34,10 +16,7 @@ struct Pooled {
 }
 
 fn fetch_x(i: u32) -> vec4<f32> {
-    if VEC {
-        return map4(x[i / 4u]);
-    }
-    return vec4<f32>(map4(x[i / 4u])[i % 4u]);
+    return lanes(map4(x[i / 4u]), i);
 }
 
 fn is_nan(v: vec4<f32>) -> vec4<bool> {

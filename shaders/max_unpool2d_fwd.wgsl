@@ -1,4 +1,4 @@
-//!include grid map
+//!include grid map pool2d lanes
 // y[n, switch, c] = x[n,p,q,c], 0 elsewhere; of windows that share a switch the last in row-major order wins.
 // x and switches (N,P,Q,C), y (N,H,W,C): p.h and p.w are the output's size, p.p and p.q the input's (the pooling that is undone).
 // One invocation: four consecutive elements of y, which with VEC are four channels of a pixel; without, they are done one by one and
@@ -6,34 +6,13 @@
 // Precondition: every switch lies in its own window.
 // Grid: ceil(len / 4) invocations, len the elements of y. Twin: MaxUnpool2dFwd in src/reference/unpool2d.rs.
 
-// Whether C is a multiple of 4, so that a vec4 lies within one pixel.
-override VEC: bool = false;
-
-struct Params {
-    vectors: u32,
-    c: u32,
-    h: u32,
-    w: u32,
-    p: u32,
-    q: u32,
-    r: u32,
-    s: u32,
-    stride_h: u32,
-    stride_w: u32,
-    pad_h: u32,
-    pad_w: u32,
-}
-
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Map4>;
 @group(0) @binding(2) var<storage, read> switches: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<Map4>;
 
 fn fetch_x(i: u32) -> vec4<f32> {
-    if VEC {
-        return map4(x[i / 4u]);
-    }
-    return vec4<f32>(map4(x[i / 4u])[i % 4u]);
+    return lanes(map4(x[i / 4u]), i);
 }
 
 fn fetch_switches(i: u32) -> vec4<u32> {

@@ -1,12 +1,9 @@
-//!include grid map
+//!include grid map lanes
 // dx[n,h,w,c] = the sum of dy over the block of scale_h by scale_w pixels. dx (N,H,W,C), dy (N, H * scale_h, W * scale_w, C); p.h and p.w are
 // those of dx.
 // One invocation: four consecutive elements of dx, which with VEC are four channels of a pixel; without, they are done one by one and
 // gather works on the same number in every lane. Those past the end fall into the buffer's own padding.
 // Grid: ceil(len / 4) invocations, len the elements of dx. Twin: UpsampleNearest2dBwd in src/reference/unpool2d.rs.
-
-// Whether C is a multiple of 4, so that a vec4 lies within one pixel.
-override VEC: bool = false;
 
 struct Params {
     vectors: u32,
@@ -22,10 +19,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> dx: array<Map4>;
 
 fn fetch_dy(i: u32) -> vec4<f32> {
-    if VEC {
-        return map4(dy[i / 4u]);
-    }
-    return vec4<f32>(map4(dy[i / 4u])[i % 4u]);
+    return lanes(map4(dy[i / 4u]), i);
 }
 
 fn gather(i: u32) -> vec4<f32> {

@@ -1,11 +1,8 @@
-//!include grid map
+//!include grid map lanes
 // y[n,h,w,c] = x[n, h / scale_h, w / scale_w, c]. x (N,H,W,C), y (N, H * scale_h, W * scale_w, C); p.h and p.w are those of x.
 // One invocation: four consecutive elements of y, which with VEC are four channels of a pixel; without, they are done one by one and
 // copy works on the same number in every lane. Those past the end fall into the buffer's own padding.
 // Grid: ceil(len / 4) invocations, len the elements of y. Twin: UpsampleNearest2dFwd in src/reference/unpool2d.rs.
-
-// Whether C is a multiple of 4, so that a vec4 lies within one pixel.
-override VEC: bool = false;
 
 struct Params {
     vectors: u32,
@@ -21,10 +18,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<Map4>;
 
 fn fetch_x(i: u32) -> vec4<f32> {
-    if VEC {
-        return map4(x[i / 4u]);
-    }
-    return vec4<f32>(map4(x[i / 4u])[i % 4u]);
+    return lanes(map4(x[i / 4u]), i);
 }
 
 fn copy(i: u32) -> vec4<f32> {
