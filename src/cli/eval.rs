@@ -44,7 +44,7 @@ pub fn run(args: EvalArgs) -> anyhow::Result<()> {
     graph.check_autoencoder()?;
     let dims = graph.nodes[0].dims;
     let budget = super::budget(args.max_memory.as_deref())?;
-    let sample = Sample::open(&args.data, dims, args.images, args.strict, budget.data)?;
+    let sample = Sample::open(&args.data, dims, args.images, args.strict, budget)?;
     args.common.say(&format!("data: {}", sample.description));
     args.common.say_skipped(&sample.skipped);
     let mut device = args.common.open()?;

@@ -67,7 +67,7 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     let sample = match &args.data {
         Some(source) => {
             graph.check_autoencoder().map_err(|error| error.at("--data"))?;
-            let sample = Sample::open(source, graph.nodes[0].dims, args.images, args.strict, budget.data)?;
+            let sample = Sample::open(source, graph.nodes[0].dims, args.images, args.strict, budget)?;
             args.common.say(&format!("data: {}", sample.description));
             args.common.say_skipped(&sample.skipped);
             Some(sample)

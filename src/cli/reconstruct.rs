@@ -72,7 +72,7 @@ pub fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     let mut taken = HashMap::new();
     for source in &args.images {
         let held: u64 = sources.iter().map(Pixels::held_bytes).sum();
-        let wanted = Wanted { channels: Some(dims.c), strict: args.strict };
+        let wanted = Wanted { channels: Some(dims.c), strict: args.strict, memory: budget.all };
         let found = data::open(source, &wanted, budget.data.saturating_sub(held))?;
         args.common.say_skipped(&found.skipped);
         for image in 0..found.pixels.len() {

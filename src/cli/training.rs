@@ -28,7 +28,7 @@ impl Job {
     /// Reads the data, which are streamed if they are larger than the budget's part for them, and checks the model against them; the configuration
     /// then has the model with every size.
     pub fn new(mut config: Config, budget: Budget) -> Result<Self> {
-        let prepared = data::prepare_within(&config, budget.data)?;
+        let prepared = data::prepare_within(&config, budget)?;
         let graph = Graph::new(&config.model, prepared.dims)?;
         graph.check_autoencoder()?;
         config.model = graph.spec.clone();

@@ -142,7 +142,7 @@ mod tests {
         assert_eq!((loaded.images.channels, loaded.images.common_size()), (3, Some((32, 32))));
         assert_eq!(loaded.images.image(1)[..6], [1, 101, 201, 2, 102, 202]);
         assert_eq!(loaded.images.names[3], "data_batch_10.bin/0");
-        let gray = load(test.to_str().unwrap(), &Wanted { channels: Some(1), strict: false }).unwrap();
+        let gray = load(test.to_str().unwrap(), &Wanted { channels: Some(1), strict: false, memory: None }).unwrap();
         assert_eq!((gray.images.len(), gray.images.channels), (1, 1));
     }
 

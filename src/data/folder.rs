@@ -70,6 +70,16 @@ pub(super) fn gather(source: &Files, want: &Wanted, limit: u64) -> Result<Opened
     let mut skipped = Vec::new();
     for part in (0..files.len()).collect::<Vec<_>>().chunks(AT_ONCE * rayon::current_num_threads()) {
         let takes: Vec<u64> = part.par_iter().map(|index| bytes_to_decode(&root.join(&files[*index]))).collect();
+        let many = part.iter().zip(&takes).find(|(_, takes)| want.memory.is_some_and(|memory| **takes > memory));
+        if let Some((index, takes)) = many {
+            let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+            return Err(Error::usage(format!(
+                "{}: takes {} MiB while it is decoded, more than the {} MiB that may be taken; raise --max-memory, or shrink it",
+                root.join(&files[*index]).display(),
+                mib(*takes),
+                mib(want.memory.unwrap_or(*takes))
+            )));
+        }
         for part in within(part, &takes, limit) {
             // What is certain to exceed the limit is not held until its turn comes.
             let held = AtomicU64::new(gathered.images.as_ref().map_or(u64::MAX / 2, |images| images.bytes.len() as u64));

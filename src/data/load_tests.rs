@@ -63,9 +63,9 @@ fn one_colour_image_makes_the_set_rgb() {
     assert_eq!((images.channels, images.len()), (3, 201));
     assert_eq!(images.image(150)[..6], [150, 150, 150, 151, 151, 151]);
     assert_eq!(images.image(200), colour(2, 2, 9).as_bytes());
-    let images = read(&folder, &Wanted { channels: Some(1), strict: false }).unwrap().images;
+    let images = read(&folder, &Wanted { channels: Some(1), strict: false, memory: None }).unwrap().images;
     assert_eq!((images.channels, images.image(150).len()), (1, 6));
-    let message = read(&folder, &Wanted { channels: Some(2), strict: false }).unwrap_err();
+    let message = read(&folder, &Wanted { channels: Some(2), strict: false, memory: None }).unwrap_err();
     assert!(message.contains("not 2"), "{message}");
 }
 
@@ -101,7 +101,7 @@ fn what_does_not_decode_is_named() {
     for ((_, reason), expected) in loaded.skipped.iter().zip(["cannot be decoded", "empty", "known kind"]) {
         assert!(reason.contains(expected) && !reason.contains('\n'), "{reason}");
     }
-    let message = read(&folder, &Wanted { channels: None, strict: true }).unwrap_err();
+    let message = read(&folder, &Wanted { channels: None, strict: true, memory: None }).unwrap_err();
     assert!(message.contains("cut.png: cannot be decoded"), "{message}");
     std::fs::remove_file(folder.path.join("whole.png")).unwrap();
     let message = read(&folder, &Wanted::default()).unwrap_err();
@@ -132,7 +132,7 @@ fn single_files_are_recognised_by_content() {
     assert_eq!((loaded.images.names[0].as_str(), loaded.images.channels), ("misnamed.jpg", 3));
     let idx = [&[0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2][..], &[5, 6]].concat();
     let path = folder.write("digits", &idx);
-    let loaded = load(path.to_str().unwrap(), &Wanted { channels: Some(3), strict: true }).unwrap();
+    let loaded = load(path.to_str().unwrap(), &Wanted { channels: Some(3), strict: true, memory: None }).unwrap();
     assert_eq!(loaded.images.bytes, [5, 5, 5, 6, 6, 6]);
     let path = folder.write("cut-idx3", &idx[..17]);
     let message = load(path.to_str().unwrap(), &Wanted::default()).unwrap_err().to_string();
@@ -141,7 +141,7 @@ fn single_files_are_recognised_by_content() {
     let message = load(path.to_str().unwrap(), &Wanted::default()).unwrap_err().to_string();
     assert!(message.contains("notes.txt: is not an image"), "{message}");
     assert_eq!(load("digits", &Wanted::default()).unwrap().images.len(), 1797);
-    assert_eq!(load("textures", &Wanted { channels: Some(3), strict: true }).unwrap().images.channels, 3);
+    assert_eq!(load("textures", &Wanted { channels: Some(3), strict: true, memory: None }).unwrap().images.channels, 3);
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub struct Wanted {
     pub channels: Option<usize>,
     /// An image that does not decode is an error, not skipped.
     pub strict: bool,
+    /// Bytes that decoding one image may take; none: as many as any image may.
+    pub memory: Option<u64>,
 }
 
 /// What was read.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::budget::Budget;
 use super::patches::{Patch, grid_of};
 use super::{Images, Opened, Pixels, Wanted, bundled, open};
 use crate::error::{Error, Result};
@@ -29,11 +30,12 @@ pub struct Sample {
 
 impl Sample {
     /// `wanted` patches (0: all), spread evenly over the images, of the size `dims`; smaller images are enlarged. Of a bundled set with held-out images it is
-    /// those. A set of more than `limit` bytes, decoded, stays in its files.
+    /// those. A set of more than the budget's share for data, decoded, stays in its files.
     ///
     /// # Errors
     /// One line about what is wrong with the data.
-    pub fn open(source: &str, dims: Dims, wanted: usize, strict: bool, limit: u64) -> Result<Self> {
+    pub fn open(source: &str, dims: Dims, wanted: usize, strict: bool, budget: Budget) -> Result<Self> {
+        let limit = budget.data;
         let (mut pixels, skipped, description) = match bundled::validation_of(source) {
             Some(mut images) => {
                 images.convert_channels(dims.c)?;
@@ -41,7 +43,8 @@ impl Sample {
                 (Pixels::Resident(images), Vec::new(), description)
             }
             None => {
-                let Opened { pixels, skipped, description } = open(source, &Wanted { channels: Some(dims.c), strict }, limit)?;
+                let Opened { pixels, skipped, description } =
+                    open(source, &Wanted { channels: Some(dims.c), strict, memory: budget.all }, limit)?;
                 (pixels, skipped, description)
             }
         };
@@ -133,15 +136,15 @@ mod tests {
         let source = folder.path.display().to_string();
         let dims = Dims::new(1, 4, 4);
         for wanted in [0, 100] {
-            let resident = Sample::open(&source, dims, wanted, false, 1 << 30).unwrap();
-            let mut streamed = Sample::open(&source, dims, wanted, false, 100).unwrap();
+            let resident = Sample::open(&source, dims, wanted, false, Budget { all: None, data: 1 << 30 }).unwrap();
+            let mut streamed = Sample::open(&source, dims, wanted, false, Budget { all: None, data: 100 }).unwrap();
             assert!(matches!((&resident.pixels, &streamed.pixels), (Pixels::Resident(_), Pixels::Streamed(_))));
             streamed.part = STEP;
             assert_eq!(resident.len(), if wanted == 0 { 7 * (4 * 10 + 4 * 11 + 12) } else { 100 }, "{wanted}");
             let ((a, one), (b, many)) = (all(&resident), all(&streamed));
             assert!(a == b && one == 1 && many == resident.len().div_ceil(STEP), "{wanted}: {many} parts");
         }
-        let held_out = Sample::open("photos", Dims::new(1, 32, 32), 5, false, 1 << 30).unwrap();
+        let held_out = Sample::open("photos", Dims::new(1, 32, 32), 5, false, Budget { all: None, data: 1 << 30 }).unwrap();
         assert!(held_out.len() == 5 && held_out.description.contains("held out"), "{}", held_out.description);
     }
 }

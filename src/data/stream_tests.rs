@@ -72,11 +72,13 @@ fn folders_and_lists_stream() {
     folder.write("odd/broken.png", b"no picture");
     let source = folder.path.to_str().unwrap();
     for channels in [None, Some(1), Some(3)] {
-        same_in_every_fit(source, &Wanted { channels, strict: false });
+        same_in_every_fit(source, &Wanted { channels, strict: false, memory: None });
     }
     let opened = open(source, &Wanted::default(), 100).unwrap();
     assert_eq!((opened.skipped.len(), opened.pixels.channels()), (1, 3));
-    assert!(open(source, &Wanted { channels: None, strict: true }, 100).unwrap_err().to_string().contains("broken.png"));
+    assert!(
+        open(source, &Wanted { channels: None, strict: true, memory: None }, 100).unwrap_err().to_string().contains("broken.png")
+    );
     let path = folder.write("list.txt", list.as_bytes());
     let source = format!("@{}", path.display());
     same_in_every_fit(&source, &Wanted::default());
@@ -107,9 +109,9 @@ fn files_of_records_stream() {
     folder.write("cifar/data_batch_2.bin", &records);
     for source in [&images, &npy, &cifar, &folder.path.join("cifar")] {
         for channels in [None, Some(1), Some(3)] {
-            same_in_every_fit(source.to_str().unwrap(), &Wanted { channels, strict: false });
+            same_in_every_fit(source.to_str().unwrap(), &Wanted { channels, strict: false, memory: None });
         }
-        let wrong = open(source.to_str().unwrap(), &Wanted { channels: Some(2), strict: false }, 100);
+        let wrong = open(source.to_str().unwrap(), &Wanted { channels: Some(2), strict: false, memory: None }, 100);
         assert!(wrong.unwrap_err().to_string().contains("cannot be turned into 2"));
     }
     assert_eq!(both(images.to_str().unwrap(), &Wanted::default()).1.labels.unwrap().of.len(), 12);

@@ -30,16 +30,16 @@ const WHOLE: usize = 64;
 /// # Errors
 /// One line about what is wrong with the data.
 pub fn prepare(config: &Config) -> Result<Prepared> {
-    prepare_within(config, Budget::default().data)
+    prepare_within(config, Budget::default())
 }
 
-/// As [`prepare`]; a set of more than `limit` bytes, decoded, is streamed.
+/// As [`prepare`]; a set of more than the budget's share for data, decoded, is streamed.
 ///
 /// # Errors
 /// As [`prepare`].
-pub fn prepare_within(config: &Config, limit: u64) -> Result<Prepared> {
-    let spec = &config.data;
-    let want = Wanted { channels: config.model.input.map(|[c, ..]| c), strict: spec.strict };
+pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
+    let (spec, limit) = (&config.data, budget.data);
+    let want = Wanted { channels: config.model.input.map(|[c, ..]| c), strict: spec.strict, memory: budget.all };
     let Opened { pixels, mut skipped, mut description } = open(&spec.source, &want, limit)?;
     let channels = pixels.channels();
     let dims = match config.model.input {
