@@ -18,7 +18,7 @@ fn window(size: usize) -> Vec<f64> {
     (0..size).map(|i| 0.5 - 0.5 * cosine(i) + 1e-3).collect()
 }
 
-/// Bytes that [`image`] takes for one of h×w beside the model's batches, with what is judged and written of it: the image as bytes and as reals, the
+/// Bytes that [`image()`] takes for one of h×w beside the model's batches, with what is judged and written of it: the image as bytes and as reals, the
 /// same enlarged, the sum and its weights, what is returned, and that as bytes.
 pub fn bytes(dims: Dims, h: usize, w: usize) -> u64 {
     let (area, full, c) = ((h * w) as u64, (h.max(dims.h) * w.max(dims.w)) as u64, dims.c as u64);
