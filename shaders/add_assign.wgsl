@@ -1,4 +1,4 @@
-//!include grid map
+//!include grid fours map
 // y += x, element by element.
 // One invocation: one vec4 (the lanes past the end are the buffer's own padding).
 // Grid: ceil(len / 4) invocations. Twin: AddAssign in src/reference/elementwise.rs.

@@ -1,4 +1,4 @@
-//!include grid map pool2d lanes
+//!include grid fours map pool2d lanes
 // dx[n,h,w,c] = the sum of dy / divisor over the windows that hold (h, w); the divisor is R * S with COUNT_INCLUDE_PAD, else the window's
 // part inside the input. dx (N,H,W,C), dy (N,P,Q,C).
 // One invocation: four consecutive elements of dx, which with VEC are four channels of a pixel; without, they are done one by one and

@@ -1,4 +1,4 @@
-//!include grid map pool2d lanes
+//!include grid fours map pool2d lanes
 // y[n,p,q,c] = the mean of x over the window; the divisor is R * S with COUNT_INCLUDE_PAD, else the window's part inside the input.
 // x (N,H,W,C), y (N,P,Q,C).
 // One invocation: four consecutive elements of y, which with VEC are four channels of a pixel; without, they are done one by one and

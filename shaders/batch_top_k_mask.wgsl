@@ -1,4 +1,4 @@
-//!include grid map key rank
+//!include grid fours map key rank
 // mask = 1 for the k largest x of the whole batch by signed value, ties to the lowest NCHW index (sample-major), else 0. threshold[0] follows
 // the smallest selected value above 0: it takes that value while it is 0, else moves to it by `rate`. x and mask (N,H,W,C).
 // A radix selection: four passes over the bytes of the keys, then, only where a tie has to be cut, over those of the NCHW index.

@@ -1,4 +1,4 @@
-//!include grid map key rank batch_top_k
+//!include grid fours map key rank batch_top_k
 // The last pass of a batch selection: mask = 1 for the keys above the last one kept and for those of its equals that rank no lower, else 0.
 // threshold[0] follows the smallest selected value above 0: it takes that value while it is 0, else moves to it by `rate`.
 // x and mask (N,H,W,C), work (passes, RECORD) after all of its `passes`. One invocation: vec4s first, first + stride, ...

@@ -1,4 +1,4 @@
-//!include conv2d map grid
+//!include conv2d fours map grid
 // dw[r,s,c,k] = sum over n,p,q of x[n, p*stride - pad + r*dilation, ..., c] * dy[n,p,q,k], by slices of the pixels (n,p,q).
 // x (N,H,W,C), dy (N,P,Q,K), out (slices, R,S,C/groups,K): partial sums with `slice_stride` elements from slice to slice, which
 // sum_slices adds up, or dw itself if there is one slice. The plain kernel: any shape.

@@ -1,4 +1,4 @@
-//!include grid map
+//!include grid fours map
 // idle[c] = 0 if any z[row, c] of the workgroup's rows is not 0 (by its bits), else idle[c] + increment; z (rows, C), rows = N*H*W, idle (C).
 // One slice of rows: increment 1. More: one dispatch without rows adds 1 everywhere, the next, with increment 0, clears what fired; several
 // workgroups may then clear the same element, hence the atomics (0 is also the bits of 0.0).

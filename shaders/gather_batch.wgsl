@@ -1,4 +1,4 @@
-//!include grid map rng step
+//!include grid fours map rng step
 // x[i] = a crop of image order[cursor + i], byte * scale + shift; x (N,H,W,C). `bytes` holds images (H,W,C) one after the other, four bytes a
 // word, little end first; `table` holds three words an image: byte offset, height, width (each side at least x's).
 // The crop is centred, or drawn (crop = 1); flip_x and flip_y mirror it by the top bit of a draw. Draw j of sample i is

@@ -1,4 +1,4 @@
-//!include grid map log
+//!include grid fours map log
 // Per unit, with m the mean of z[i, u] over the batch, r = m clamped to [1e-6, 1 - 1e-6] and q = 1 - r:
 //   partials[u] = (r - rho) / (r q), the slope of the term, 0 where the clamp bit
 //   partials[units + u] = rho ln(rho / r) + (1 - rho) ln((1 - rho) / q), the term

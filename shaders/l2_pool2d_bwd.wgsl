@@ -1,4 +1,4 @@
-//!include grid map pool2d lanes
+//!include grid fours map pool2d lanes
 // dx[n,h,w,c] = x[n,h,w,c] times the sum of dy / y over the windows that hold (h, w); a window with y = 0 gives 0.
 // x and dx (N,H,W,C), y and dy (N,P,Q,C).
 // One invocation: four consecutive elements of dx, which with VEC are four channels of a pixel; without, they are done one by one and

@@ -1,4 +1,4 @@
-//!include grid map pool2d lanes
+//!include grid fours map pool2d lanes
 // y[n,p,q,c] = the root of the sum of x^2 over the window (padding is 0). x (N,H,W,C), y (N,P,Q,C).
 // One invocation: four consecutive elements of y, which with VEC are four channels of a pixel; without, they are done one by one and
 // pool works on the same number in every lane. Those past the end fall into the buffer's own padding.

@@ -1,4 +1,4 @@
-//!include grid map pool2d lanes
+//!include grid fours map pool2d lanes
 // y[n, switch, c] = x[n,p,q,c], 0 elsewhere; of windows that share a switch the last in row-major order wins.
 // x and switches (N,P,Q,C), y (N,H,W,C): p.h and p.w are the output's size, p.p and p.q the input's (the pooling that is undone).
 // One invocation: four consecutive elements of y, which with VEC are four channels of a pixel; without, they are done one by one and

@@ -1,4 +1,4 @@
-//!include grid map
+//!include grid fours map
 // dx[i, .., c] -= push where idle[c] >= patience; dx (N,H,W,C), idle (C), push = strength / (N*H*W).
 // One invocation: one vec4 of dx; its lanes are channels (4i + k) mod C. Where no unit is dead, dx is not touched.
 // Grid: ceil(len / 4) invocations. Twin: Revive in src/reference/revive.rs.

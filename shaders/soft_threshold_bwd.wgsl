@@ -1,4 +1,4 @@
-//!include grid map
+//!include grid fours map
 // dx = dy and dt = -sign(x) * dy where |x| > threshold[c], else 0; x, dy, dx, dt (N,H,W,C), threshold (C).
 // One invocation: one vec4 of dx and of dt; its lanes are channels (4i + k) mod C.
 // Grid: ceil(len / 4) invocations. Twin: SoftThresholdBwd in src/reference/soft_threshold.rs.

@@ -1,4 +1,4 @@
-//!include grid map
+//!include grid fours map
 // y = sign(x) * max(|x| - threshold[c], 0); x, y (N,H,W,C), threshold (C).
 // One invocation: one vec4 of y; its lanes are channels (4i + k) mod C.
 // Grid: ceil(len / 4) invocations. Twin: SoftThresholdFwd in src/reference/soft_threshold.rs.

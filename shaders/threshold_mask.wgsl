@@ -1,4 +1,4 @@
-//!include grid map
+//!include grid fours map
 // mask = 1 where x >= threshold[0] and x > 0, else 0.
 // One invocation: one vec4 (the lanes past the end are the buffer's own padding).
 // Grid: ceil(len / 4) invocations. Twin: ThresholdMask in src/reference/mask.rs.

@@ -1,4 +1,4 @@
-//!include grid map lanes
+//!include grid fours map lanes
 // dx[n,h,w,c] = the sum of dy over the block of scale_h by scale_w pixels. dx (N,H,W,C), dy (N, H * scale_h, W * scale_w, C); p.h and p.w are
 // those of dx.
 // One invocation: four consecutive elements of dx, which with VEC are four channels of a pixel; without, they are done one by one and

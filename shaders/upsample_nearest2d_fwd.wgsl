@@ -1,4 +1,4 @@
-//!include grid map lanes
+//!include grid fours map lanes
 // y[n,h,w,c] = x[n, h / scale_h, w / scale_w, c]. x (N,H,W,C), y (N, H * scale_h, W * scale_w, C); p.h and p.w are those of x.
 // One invocation: four consecutive elements of y, which with VEC are four channels of a pixel; without, they are done one by one and
 // copy works on the same number in every lane. Those past the end fall into the buffer's own padding.

@@ -2,18 +2,13 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
 /// Writes beside, syncs and renames: under `path` there is the old file or the new one, never a part.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let Some(name) = path.file_name() else {
-        return Err(Error::usage(format!("{}: not the name of a file", path.display())));
-    };
-    let mut name = name.to_os_string();
-    name.push(".partial");
-    let beside = path.with_file_name(name);
+    let beside = beside(path)?;
     let write = || -> std::io::Result<()> {
         let mut file = File::create(&beside)?;
         file.write_all(bytes)?;
@@ -26,6 +21,22 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     })?;
     sync_folder_of(path);
     Ok(())
+}
+
+/// Where a file is written until it is whole.
+fn beside(path: &Path) -> Result<PathBuf> {
+    let Some(name) = path.file_name() else {
+        return Err(Error::usage(format!("{}: not the name of a file", path.display())));
+    };
+    let mut name = name.to_os_string();
+    name.push(".partial");
+    Ok(path.with_file_name(name))
+}
+
+/// Fails now where [`write_atomically`] would fail after long work, but for a disk that fills up meanwhile.
+pub fn ensure_writable(path: &Path) -> Result<()> {
+    let beside = beside(path)?;
+    File::create(&beside).and_then(|_| std::fs::remove_file(&beside)).map_err(|error| not_written(path.display(), &error))
 }
 
 /// The error of a file that could not be written.

@@ -2,8 +2,8 @@
 alias Map = f16;
 alias Map4 = vec4<f16>;
 
-fn map4(stored: Map4) -> vec4<f32> {
-    return vec4<f32>(stored);
+fn map4(held: Map4) -> vec4<f32> {
+    return vec4<f32>(held);
 }
 
 fn to_map4(value: vec4<f32>) -> Map4 {
@@ -11,6 +11,6 @@ fn to_map4(value: vec4<f32>) -> Map4 {
 }
 
 // Every f16 but 0 and -0 is an f32 that no device flushes.
-fn nonzero4(stored: Map4) -> vec4<bool> {
-    return vec4<f32>(stored) != vec4<f32>(0.0);
+fn nonzero4(held: Map4) -> vec4<bool> {
+    return vec4<f32>(held) != vec4<f32>(0.0);
 }

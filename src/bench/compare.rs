@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::spec::Precision;
 
 /// A change beyond this share is flagged.
 pub const NOTABLE: f64 = 0.10;
@@ -42,14 +43,24 @@ pub fn timed(line: &Value) -> Option<(String, f64)> {
     let ms = line["ms"].as_f64().filter(|ms| *ms > 0.0)?;
     let name = match line["name"].as_str() {
         Some(name) => name.to_owned(),
-        None => step_name(line["workload"].as_str()?, line["batch"].as_u64()? as usize),
+        None => step_name(line["workload"].as_str()?, line["batch"].as_u64()? as usize, precision_of(line)),
     };
     Some((name, ms))
 }
 
+/// What maps were kept in, single precision unless it is said.
+fn precision_of(line: &Value) -> Precision {
+    serde_json::from_value(line["precision"].clone()).unwrap_or_default()
+}
+
 /// Name of a training step's benchmark.
-pub fn step_name(workload: &str, batch: usize) -> String {
-    format!("train_step/{workload}.n{batch}")
+pub fn step_name(workload: &str, batch: usize, precision: Precision) -> String {
+    format!("train_step/{workload}.n{batch}{}", suffix(precision))
+}
+
+/// What the names of benchmarks in half precision end in.
+pub(super) const fn suffix(precision: Precision) -> &'static str {
+    if matches!(precision, Precision::F16) { ".f16" } else { "" }
 }
 
 impl Earlier {

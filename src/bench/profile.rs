@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::compare::suffix;
 use super::workloads::{Running, Workload};
 use super::{Peak, spread};
 use crate::device::Device;
@@ -112,7 +113,7 @@ pub fn profile_step(
         workload: workload.name.to_owned(),
         batch,
         device: device.label(),
-        name: format!("{}.n{batch}/{kernel}", workload.name),
+        name: format!("{}.n{batch}{}/{kernel}", workload.name, suffix(precision)),
         calls,
         ms: round(ns / 1e6),
         share: round(ns / total),

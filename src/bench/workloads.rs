@@ -40,7 +40,7 @@ pub struct StepResult {
     pub batch: usize,
     /// Where.
     pub device: String,
-    /// `f32`
+    /// What maps are kept in.
     pub precision: Precision,
     /// Median over the windows.
     pub images_per_s: f64,

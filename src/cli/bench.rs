@@ -37,7 +37,7 @@ pub struct BenchArgs {
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     batch: Vec<std::num::NonZeroUsize>,
     /// What maps are kept in by the training steps, f32 or f16, and no kernels
-    #[arg(long, value_name = "f32|f16", value_parser = precision, conflicts_with_all = ["grow", "tune", "compare"])]
+    #[arg(long, value_name = "f32|f16", value_parser = precision, conflicts_with_all = ["grow", "tune"])]
     precision: Option<Precision>,
     /// Only benchmarks whose name contains this (train_step/w1, conv2d_fwd/w2, sgd, …)
     #[arg(long, value_name = "TEXT")]
@@ -91,9 +91,14 @@ impl BenchArgs {
             chosen.iter().flat_map(|workload| batches(workload).into_iter().map(|batch| (*workload, batch))).collect();
         jobs.retain(|(workload, batch)| {
             // A profile is chosen by its workload, whatever kernels are looked for.
-            self.profile || self.wants(&compare::step_name(workload.name, *batch))
+            self.profile || self.wants(&compare::step_name(workload.name, *batch, self.precision.unwrap_or_default()))
         });
         Ok(jobs)
+    }
+
+    /// Whether a file is to be written: a timeline, figures, a table.
+    pub(super) const fn writes_files(&self) -> bool {
+        self.trace.is_some() || self.out.is_some() || self.tune
     }
 
     fn precision(&self, device: &Device) -> Result<Precision> {
@@ -178,7 +183,10 @@ fn times(args: &BenchArgs, jobs: &[(Workload, usize)], earlier: Option<&Earlier>
         .into());
     }
     if let Some(earlier) = earlier {
-        let steps: Vec<String> = jobs.iter().map(|(workload, batch)| compare::step_name(workload.name, *batch)).collect();
+        let steps: Vec<String> = jobs
+            .iter()
+            .map(|(workload, batch)| compare::step_name(workload.name, *batch, args.precision.unwrap_or_default()))
+            .collect();
         earlier.must_know(steps.iter().map(String::as_str).chain(kernels.iter().map(|kernel| kernel.name.as_str())))?;
     }
     let mut device = args.common.open()?;
@@ -186,9 +194,10 @@ fn times(args: &BenchArgs, jobs: &[(Workload, usize)], earlier: Option<&Earlier>
     for (workload, batch) in jobs {
         let r = bench::train_step(&mut device, *workload, *batch, precision, args.seconds, usize::from(args.windows))?;
         let line = format!(
-            "train_step/{:<4} batch {:<5} {:>9.1} images/s ({:.1}–{:.1})  {:>9.3} ms  first step {:.2} s  peak {} MiB",
+            "train_step/{:<4} batch {:<5} {} {:>9.1} images/s ({:.1}–{:.1})  {:>9.3} ms  first step {:.2} s  peak {} MiB",
             r.workload,
             r.batch,
+            if precision == Precision::F16 { "f16" } else { "f32" },
             r.images_per_s,
             r.min,
             r.max,
@@ -248,6 +257,7 @@ fn tune(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Device> 
 fn profile(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Device> {
     if let Some(path) = &args.trace {
         refuse_existing(path, args.force)?;
+        files::ensure_writable(path)?;
     }
     let mut device = args.common.open()?;
     let precision = args.precision(&device)?;
@@ -284,6 +294,7 @@ fn grow(args: &BenchArgs) -> anyhow::Result<Device> {
         refuse_existing(figures, args.force)?;
         refuse_existing(picture, args.force)?;
         files::make_folder(folder)?;
+        files::ensure_writable(figures)?;
     }
     let mut device = args.common.open()?;
     let mut results: Vec<GrowResult> = Vec::new();

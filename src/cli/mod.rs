@@ -71,6 +71,17 @@ impl Command {
     }
 }
 
+impl Command {
+    /// Whether what it makes are files, which are wanted though nobody reads its lines any more.
+    const fn writes_files(&self) -> bool {
+        match self {
+            Self::Train(_) | Self::Resume(_) | Self::Inspect(_) | Self::Reconstruct(_) => true,
+            Self::Bench(args) => args.writes_files(),
+            _ => false,
+        }
+    }
+}
+
 /// Which kernel of a family is taken.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Kernels {
@@ -238,6 +249,7 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
     if let Some(threads) = cli.command.common().and_then(|common| common.threads) {
         use_threads(threads).map_err(|error| (error.into(), 2))?;
     }
+    WRITES_FILES.store(cli.command.writes_files(), Ordering::Relaxed);
     let done = match cli.command {
         Command::Train(args) => train::run(args),
         Command::Resume(args) => resume::run(args),
@@ -286,7 +298,7 @@ fn out(line: impl std::fmt::Display) {
     out_raw(format!("{line}\n").as_bytes());
 }
 
-/// Whether what a command writes are files, which are wanted though nobody reads its lines any more.
+/// [`Command::writes_files`] of the one that runs.
 static WRITES_FILES: AtomicBool = AtomicBool::new(false);
 
 /// Bytes on standard output. Where its reader has left, a command whose lines are all that it makes ends.

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 
 use clap::Args;
 use csae::data::{self, Handles, Pixels, Wanted};
@@ -69,16 +68,17 @@ pub fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     let budget = super::budget(args.max_memory.as_deref())?;
     let mut sources: Vec<Pixels> = Vec::new();
     let mut jobs: Vec<Job> = Vec::new();
-    let mut taken = HashMap::new();
+    let (mut taken, mut held) = (HashMap::new(), 0_u64);
     for source in &args.images {
-        let held: u64 = sources.iter().map(Pixels::held_bytes).sum();
         let wanted = Wanted { channels: Some(dims.c), strict: args.strict, memory: budget.all };
         let found = data::open(source, &wanted, budget.data.saturating_sub(held))?;
         args.common.say_skipped(&found.skipped);
+        held += found.pixels.held_bytes();
+        let folder = Path::new(source).is_dir();
         for image in 0..found.pixels.len() {
             // A folder's files keep their places below it; a single file its name.
             let name = PathBuf::from(found.pixels.name(image));
-            let name = if Path::new(source).is_dir() { &name } else { Path::new(name.file_name().unwrap_or_default()) };
+            let name = if folder { &name } else { Path::new(name.file_name().unwrap_or_default()) };
             let mut target = args.out.join(name).with_extension("png");
             // Some file systems take no notice of case.
             let lower = |path: &Path| path.to_string_lossy().to_lowercase();
@@ -100,10 +100,9 @@ pub fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     let mut inference = Inference::new(graph, &store);
     let of =
         |pixels: &Pixels| pixels.sizes().map(|(h, w)| reconstruct::bytes(dims, h, w)).max().unwrap_or(0) + pixels.reading_bytes();
-    let data = sources.iter().map(Pixels::held_bytes).sum::<u64>() + sources.iter().map(of).max().unwrap_or(0);
+    let data = held + sources.iter().map(of).max().unwrap_or(0);
     inference.fit(&device, Beside { parameters: 2 * store.bytes(), data })?;
     files::make_folder(&args.out)?;
-    super::WRITES_FILES.store(true, Ordering::Relaxed);
     let mut handles = Handles::default();
     for Job { source, image, target } in &jobs {
         let pixels = &sources[*source];

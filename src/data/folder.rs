@@ -68,7 +68,9 @@ pub(super) fn gather(source: &Files, want: &Wanted, limit: u64) -> Result<Opened
         limit,
     };
     let mut skipped = Vec::new();
-    for part in (0..files.len()).collect::<Vec<_>>().chunks(AT_ONCE * rayon::current_num_threads()) {
+    let at_once = AT_ONCE * rayon::current_num_threads();
+    for first in (0..files.len()).step_by(at_once) {
+        let part: Vec<usize> = (first..files.len().min(first + at_once)).collect();
         let takes: Vec<u64> = part.par_iter().map(|index| bytes_to_decode(&root.join(&files[*index]))).collect();
         let many = part.iter().zip(&takes).find(|(_, takes)| want.memory.is_some_and(|memory| **takes > memory));
         if let Some((index, takes)) = many {
@@ -80,7 +82,7 @@ pub(super) fn gather(source: &Files, want: &Wanted, limit: u64) -> Result<Opened
                 mib(want.memory.unwrap_or(*takes))
             )));
         }
-        for part in within(part, &takes, limit) {
+        for part in within(&part, &takes, limit) {
             // What is certain to exceed the limit is not held until its turn comes.
             let held = AtomicU64::new(gathered.images.as_ref().map_or(u64::MAX / 2, |images| images.bytes.len() as u64));
             let decode = |(index, takes): &(usize, u64)| -> Result<(Decoded, u64)> {

@@ -109,7 +109,6 @@ const COMMON: &[(&str, &str)] = snippets![
     "log",
     "map",
     "map_half",
-    "map_int64",
     "pool2d",
     "rank",
     "rng",
@@ -133,7 +132,6 @@ impl Storage {
         match (name, self) {
             ("fours", Self { int64: true, .. }) => "fours_int64",
             ("map", Self { half: true, .. }) => "map_half",
-            ("map", Self { int64: true, .. }) => "map_int64",
             _ => name,
         }
     }

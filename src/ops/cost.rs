@@ -31,20 +31,20 @@ impl Call {
     }
 
     fn bytes(&self) -> f64 {
-        let elements = match self {
+        let bytes = match self {
             // A part of a view: the chosen channels, the chosen images at a byte a value.
-            Self::CopyChannels(op) => 2 * op.rows * op.count,
-            Self::GatherBatch(op) => op.x.len + op.x.len.div_ceil(4) + 4 * op.n,
+            Self::CopyChannels(op) => 2 * (op.rows * op.count) as u64 * op.x.element(),
+            Self::GatherBatch(op) => op.x.len as u64 * op.x.element() + 4 * (op.x.len.div_ceil(4) + 4 * op.n) as u64,
             _ => {
                 let weigh = |access| match access {
                     Access::Read | Access::Write => 1,
                     Access::Update => 2,
                     Access::Scratch => 0,
                 };
-                self.views().into_iter().map(|(view, access)| weigh(access) * view.len).sum()
+                self.views().into_iter().map(|(view, access)| weigh(access) * view.len as u64 * view.element()).sum()
             }
         };
-        4.0 * elements as f64
+        bytes as f64
     }
 
     fn flops(&self) -> f64 {
@@ -233,6 +233,7 @@ const fn of_loss(kind: LossKind) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::AddAssign;
     use crate::ops::{Augment, Buffer, CopyChannels, GatherBatch, Sgd, View};
     use crate::ops::{Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd};
     use crate::shape::Taps;
@@ -280,6 +281,9 @@ mod tests {
             m: view(2, 10),
         };
         assert_eq!(Call::from(sgd).cost(), Cost { flops: 40.0, bytes: 200.0 });
+        let half = View { half: true, ..view(1, 10) };
+        let sum: Call = AddAssign { x: half, y: View { half: true, ..view(2, 10) } }.into();
+        assert_eq!(sum.cost().bytes, 2.0 * 30.0);
         let (x, y) = (view(0, 700), view(1, 900));
         let copy = CopyChannels { rows: 100, x_channels: 7, from: 1, y_channels: 9, to: 2, count: 3, x, y };
         assert_eq!(Call::from(copy).cost(), Cost { flops: 0.0, bytes: 4.0 * 600.0 });

@@ -319,7 +319,8 @@ impl Config {
             let key = error.path().to_string();
             // What the tree of values cannot hold has become null there.
             let message = error.into_inner().to_string().replace("invalid type: null", "NaN or infinity is no value here");
-            Error::usage(format!("{place}: {key}: {message}{}", overrides::hint(&message)))
+            let beside = if key == "data.validation" { "; images to validate on are data.validation_source" } else { "" };
+            Error::usage(format!("{place}: {key}: {message}{}{beside}", overrides::hint(&message)))
         })?;
         config.check()?;
         Ok(config)

@@ -57,12 +57,17 @@ pub struct Checkpoint {
     pub tensors: [Vec<f32>; 6],
 }
 
+/// Keys that a configuration has had since later, at what they were before: with them left out, runs begun by earlier builds go on.
+const LATER: [&str; 2] = ["precision = \"f32\"", "loss_scale = 0.0"];
+
 /// Hash of what must not change within a run: its configuration without its length and the rhythm of its checkpoints.
 pub fn config_hash(config: &crate::spec::Config) -> u64 {
     let mut config = config.clone();
     let train = &mut config.train;
     (train.epochs, train.steps, train.checkpoint_every, train.checkpoint_minutes, train.keep) = (0.0, 0, 0, 0.0, 1);
-    Hash::default().with(config.to_toml().as_bytes()).value()
+    let text = config.to_toml();
+    let kept: String = text.lines().filter(|line| !LATER.contains(line)).flat_map(|line| [line, "\n"]).collect();
+    Hash::default().with(kept.as_bytes()).value()
 }
 
 impl Header {
@@ -141,6 +146,28 @@ fn header_of(place: &str, bytes: &[u8], damaged: impl Fn(String) -> Error) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_begun_before_a_key_was_there_go_on() {
+        let config = |set: &[&str]| {
+            let set: Vec<String> = set.iter().map(|one| (*one).to_owned()).collect();
+            crate::spec::Config::parse(crate::spec::preset_text("sparse").unwrap(), "sparse", &set).unwrap()
+        };
+        let text = config(&[]).to_toml();
+        assert!(LATER.iter().all(|line| text.lines().any(|other| other == *line)), "{text}");
+        let hash = config_hash(&config(&[]));
+        // What a build without these keys took the hash of.
+        let mut before = config(&[]);
+        let train = &mut before.train;
+        (train.epochs, train.checkpoint_minutes, train.keep) = (0.0, 0.0, 1);
+        let old = |line: &&str| !line.starts_with("precision") && !line.starts_with("loss_scale");
+        let text: String = before.to_toml().lines().filter(old).map(|line| format!("{line}\n")).collect();
+        assert_eq!(hash, Hash::default().with(text.as_bytes()).value());
+        assert_eq!(hash, config_hash(&config(&["train.steps=7"])));
+        for set in ["train.precision=f16", "train.loss_scale=2.0", "train.batch=7"] {
+            assert_ne!(hash, config_hash(&config(&[set])), "{set}");
+        }
+    }
 
     fn sample() -> Checkpoint {
         let header = Header { format: FORMAT, step: 7, total: 20, logged: 5, best: Some(0.3_f64.to_bits()), ..Header::default() };

@@ -116,7 +116,10 @@ pub fn cases() -> Vec<Case> {
     cases.extend([model("fused_epilogues", EPILOGUES, &[2, 3, 6, 6]), model("dropped", DROPPED, &[3, 2, 4, 4])]);
     cases.extend([clip("long", 300_007, 1.0, 3.0), clip("small", 131, 1e-3, 2e-3), clip("untouched", 131, 1e-3, 1.0)]);
     cases.extend([at_inference(), unpool("scalars", &[2, 3, 4, 5]), unpool("vectors", &[3, 8, 3, 4])]);
-    cases.extend([optimizer("sgd"), optimizer("adam"), optimizer("adamw"), gather("centre", false), gather("augmented", true)]);
+    for kind in ["sgd", "adam", "adamw"] {
+        cases.extend([optimizer(kind, "built_in", 1.0), optimizer(kind, "scaled", 64.0)]);
+    }
+    cases.extend([gather("centre", false), gather("augmented", true)]);
     cases
 }
 
@@ -239,13 +242,14 @@ fn unpool(name: &str, x: &[usize]) -> Case {
     Case { op: "max_unpool2d".to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new(), half: false }
 }
 
-fn optimizer(kind: &str) -> Case {
-    let attrs = json!({"kind": kind, "lr": 0.05, "momentum": 0.8, "nesterov": true, "betas": [0.9, 0.99], "weight_decay": 0.02});
+/// Four steps of an optimiser, whose gradients are a `grad_scale`-fold.
+fn optimizer(kind: &str, name: &str, grad_scale: f64) -> Case {
+    let attrs = json!({"kind": kind, "grad_scale": grad_scale, "lr": 0.05, "momentum": 0.8, "nesterov": true, "betas": [0.9, 0.99], "weight_decay": 0.02});
     let inputs = BTreeMap::from([
         ("weight".to_owned(), normal(kind, &[131])),
         ("grads".to_owned(), normal(&format!("{kind} g"), &[4, 131])),
     ]);
-    Case { op: "optimizer".to_owned(), name: format!("{kind}_built_in"), attrs, inputs, answers: BTreeMap::new(), half: false }
+    Case { op: "optimizer".to_owned(), name: format!("{kind}_{name}"), attrs, inputs, answers: BTreeMap::new(), half: false }
 }
 
 fn clip(name: &str, len: usize, scale: f64, max_norm: f64) -> Case {

@@ -6,7 +6,7 @@ use csae::profile::{Clock, Profile};
 use csae::verify;
 use serde_json::{Value, json};
 
-use crate::commands::{Place, csae, fail, succeed};
+use crate::commands::{Place, csae, fail, one_line, succeed};
 use crate::gpu::{open, turn};
 
 fn sound(profile: &Profile, dispatches: usize, calls: usize) {
@@ -128,6 +128,11 @@ fn a_profile_is_told_and_its_timeline_is_json() {
         assert!(event["args"]["shape"].is_string() && event["args"]["bytes"].is_number(), "{event}");
     }
     fail(&arguments, 2, &["trace.json", "--force"]);
+    // A place that nothing can be written to is told before anything is measured.
+    let nowhere = place.path("none/trace.json");
+    let early = csae(&["bench", "--profile", "--workload", "w1", "--device", "cpu", "--seconds", "0.01", "--trace", &nowhere]);
+    one_line(&early, 1, &["trace.json", "could not be written"]);
+    assert!(early.stdout.is_empty());
     let table = succeed(&[&arguments[..], &["--force", "-v"]].concat());
     for words in ["kernel", "of floor", "sum", "wall time", "conv2d_fwd"] {
         assert!(table.contains(words), "{words}: {table}");

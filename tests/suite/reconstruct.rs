@@ -76,6 +76,11 @@ fn files_are_written_though_nobody_reads_the_lines_and_a_full_disk_is_told() {
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert!(child.wait().unwrap().success() && line.contains("00.png"));
     assert_eq!(std::fs::read_dir(&out).unwrap().count(), 40);
+    // Nor does a reader that leaves keep inspect from its pictures.
+    let look = place.path("look");
+    let mut child = program().args(["inspect", &run, "--device", "cpu", "-o", &look]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success() && Path::new(&look).join("atoms.png").is_file());
     if Path::new("/dev/full").exists() {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let output = program().args(["eval", &run, BRICK, "--device", "cpu", "-q"]).stdout(full).output().unwrap();
