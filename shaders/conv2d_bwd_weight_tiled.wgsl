@@ -1,4 +1,4 @@
-//!include conv2d map fours grid workgroup_tile conv2d_bwd_weight_product
+//!include conv2d map fours grid workgroup_tile rows conv2d_bwd_weight_product
 // dw[r,s,c,k] = sum over n,p,q of x[n, p*stride - pad + r*dilation, ..., c] * dy[n,p,q,k], by slices of the pixels (n,p,q), without groups.
 // x (N,H,W,C), dy (N,P,Q,K), out (slices, R,S,C,K): partial sums with `slice_stride` elements from slice to slice, which sum_slices
 // adds up, or dw itself if there is one slice. A matrix product: rows are (r,s,c), columns filters, steps the pixels of a slice.

@@ -1,4 +1,4 @@
-//!include grid fours map pool2d lanes
+//!include grid fours map pool2d lanes largest
 // y[n,p,q,c] = the largest x of the window (padding is -inf), switches[n,p,q,c] = its position h * W + w in the input map; ties go to the
 // first in row-major order, and the first NaN wins over numbers. x (N,H,W,C), y and switches (N,P,Q,C).
 // One invocation: four consecutive elements of y, which with VEC are four channels of a pixel; without, they are done one by one and
@@ -10,20 +10,11 @@
 @group(0) @binding(2) var<storage, read_write> y: array<Map4>;
 @group(0) @binding(3) var<storage, read_write> switches: array<vec4<u32>>;
 
-struct Pooled {
-    y: vec4<f32>,
-    at: vec4<u32>,
-}
-
 fn fetch_x(i: u32) -> vec4<f32> {
     return lanes(map4(x[i / 4u]), i);
 }
 
-fn is_nan(v: vec4<f32>) -> vec4<bool> {
-    return (bitcast<vec4<u32>>(v) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
-}
-
-fn pool(i: u32) -> Pooled {
+fn pool(i: u32) -> Largest {
     let c = i % p.c;
     let q = i / p.c % p.q;
     let row = i / p.c / p.q;
@@ -35,13 +26,10 @@ fn pool(i: u32) -> Pooled {
     let w0 = max(left, p.pad_w) - p.pad_w;
     let h1 = min(top + p.r - p.pad_h, p.h);
     let w1 = min(left + p.s - p.pad_w, p.w);
-    var best = Pooled(fetch_x(((n * p.h + h0) * p.w + w0) * p.c + c), vec4<u32>(h0 * p.w + w0));
+    var best = Largest(fetch_x(((n * p.h + h0) * p.w + w0) * p.c + c), vec4<u32>(h0 * p.w + w0));
     for (var h = h0; h < h1; h++) {
         for (var w = w0; w < w1; w++) {
-            let v = fetch_x(((n * p.h + h) * p.w + w) * p.c + c);
-            let better = ((v > best.y) | is_nan(v)) & !is_nan(best.y);
-            best.y = select(best.y, v, better);
-            best.at = select(best.at, vec4<u32>(h * p.w + w), better);
+            best = larger(best, fetch_x(((n * p.h + h) * p.w + w) * p.c + c), h * p.w + w);
         }
     }
     return best;
@@ -59,16 +47,16 @@ fn main(
     }
     if VEC {
         let best = pool(i * 4u);
-        y[i] = to_map4(best.y);
+        y[i] = to_map4(best.value);
         switches[i] = best.at;
     } else {
-        var result: Pooled;
+        var result: Largest;
         for (var lane = 0u; lane < 4u; lane++) {
             let best = pool(i * 4u + lane);
-            result.y[lane] = best.y.x;
+            result.value[lane] = best.value.x;
             result.at[lane] = best.at.x;
         }
-        y[i] = to_map4(result.y);
+        y[i] = to_map4(result.value);
         switches[i] = result.at;
     }
 }

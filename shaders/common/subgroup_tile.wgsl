@@ -64,25 +64,19 @@ fn add_to_rows(columns: vec4<f32>, local: u32) {
     add_product(columns, vec4<f32>(1.0));
 }
 
-fn store_row(row: u32, column: u32, i: u32) {
-    store(row + i, column, sum0[i]);
-    store(row + i, column + 4u, sum1[i]);
-    if COLUMNS > 2u {
-        store(row + i, column + 8u, sum2[i]);
-        store(row + i, column + 12u, sum3[i]);
-    }
-    if COLUMNS > 4u {
-        store(row + i, column + 16u, sum4[i]);
-        store(row + i, column + 20u, sum5[i]);
-        store(row + i, column + 24u, sum6[i]);
-        store(row + i, column + 28u, sum7[i]);
-    }
-}
-
 // Stores the tile whose first row and column are given.
 fn store_tile(row: u32, column: u32, local: u32) {
-    store_row(row + local * 4u, column, 0u);
-    store_row(row + local * 4u, column, 1u);
-    store_row(row + local * 4u, column, 2u);
-    store_row(row + local * 4u, column, 3u);
+    let down = row + local * 4u;
+    store_rows(down, column, sum0);
+    store_rows(down, column + 4u, sum1);
+    if COLUMNS > 2u {
+        store_rows(down, column + 8u, sum2);
+        store_rows(down, column + 12u, sum3);
+    }
+    if COLUMNS > 4u {
+        store_rows(down, column + 16u, sum4);
+        store_rows(down, column + 20u, sum5);
+        store_rows(down, column + 24u, sum6);
+        store_rows(down, column + 28u, sum7);
+    }
 }

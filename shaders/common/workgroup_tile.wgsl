@@ -85,13 +85,6 @@ fn add_to_rows(columns: vec4<f32>, local: u32) {
     sum11 = sum01;
 }
 
-fn store_rows(row: u32, column: u32, sum: mat4x4<f32>) {
-    store(row, column, sum[0]);
-    store(row + 1u, column, sum[1]);
-    store(row + 2u, column, sum[2]);
-    store(row + 3u, column, sum[3]);
-}
-
 // Stores the tile whose first row and column are given.
 fn store_tile(row: u32, column: u32, local: u32) {
     let down = row + local / across() * 4u;

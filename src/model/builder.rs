@@ -11,7 +11,7 @@ use super::tape::Tape;
 use crate::error::{Error, Result};
 use crate::ops::View;
 use crate::shape::Dims;
-use crate::spec::LayerOp;
+use crate::spec::{Conv2dSpec, LayerOp};
 
 /// What the pass is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub struct Builder<'a> {
     written: Vec<bool>,
     /// Nodes whose gradient is written as that before their activation.
     gated: Vec<bool>,
+    /// Max poolings that are the epilogue of the convolution before them, which has no value then.
+    pooled: Vec<bool>,
     penalty: Option<Penalty>,
     revival: Option<(usize, Revival)>,
 }
@@ -77,6 +79,7 @@ impl<'a> Builder<'a> {
             needs: vec![false; count],
             written: vec![false; graph.params.len()],
             gated: vec![false; count],
+            pooled: vec![false; count],
             penalty: None,
             revival: None,
         }
@@ -109,10 +112,11 @@ impl<'a> Builder<'a> {
         x
     }
 
-    /// Records the forward pass up to the nodes wanted (all of them if empty).
+    /// Records the forward pass up to the nodes wanted. They have a value afterwards, and so has what is between, but for what is pooled as it is
+    /// computed.
     pub fn forward(&mut self, x: View, wanted: &[usize]) {
         self.values[0] = Some(x);
-        let mut live = vec![wanted.is_empty(); self.graph.nodes.len()];
+        let mut live = vec![false; self.graph.nodes.len()];
         wanted.iter().for_each(|node| live[*node] = true);
         for node in (1..live.len()).rev() {
             if live[node] {
@@ -120,7 +124,13 @@ impl<'a> Builder<'a> {
                 node.inputs.iter().chain(&node.switches).for_each(|input| live[*input] = true);
             }
         }
-        for (node, _) in live.iter().enumerate().skip(1).filter(|(_, live)| **live) {
+        for pool in 1..live.len() {
+            if let Some((below, _)) = layers::poolable(self.graph, self.node(pool)).filter(|_| live[pool]) {
+                self.pooled[pool] = self.readers(below) == 1 && below != self.graph.code && !wanted.contains(&below);
+                live[below] &= !self.pooled[pool];
+            }
+        }
+        for node in (1..live.len()).filter(|node| live[*node]) {
             let value = layers::forward(self, node);
             self.values[node] = Some(value);
         }
@@ -173,6 +183,16 @@ impl<'a> Builder<'a> {
 
     pub(super) fn node(&self, node: usize) -> &'a Node {
         &self.graph.nodes[node]
+    }
+
+    /// How many layers read a node.
+    fn readers(&self, node: usize) -> usize {
+        self.graph.nodes.iter().flat_map(|other| &other.inputs).filter(|input| **input == node).count()
+    }
+
+    /// The convolution that a max pooling is the epilogue of, if it is one.
+    pub(super) fn pooled_by(&self, pool: usize) -> Option<(usize, &'a Conv2dSpec)> {
+        layers::poolable(self.graph, self.node(pool)).filter(|_| self.pooled[pool])
     }
 
     pub(super) fn input_node(&self, node: usize, i: usize) -> usize {

@@ -6,7 +6,7 @@
 use super::reduce::sum_slices;
 use super::{Activation, Call, View, operation};
 use crate::gpu::{Choice, Kernel, Product, Recorder, params};
-use crate::shape::Conv2d;
+use crate::shape::{Conv2d, Pool2d};
 
 operation! {
     /// y[n,p,q,k] = f(b[k] + Σ_{r,s,c} x[n, p·stride − pad + r·dil, q·stride − pad + s·dil, c]·w[r,s,c,k]), c over the group of k; with
@@ -25,6 +25,24 @@ operation! {
         gate
     }
     writes { y }
+}
+
+operation! {
+    /// [`Conv2dFwd`] and the max pooling of its output by windows of 2×2 side by side, in one: y[n,i,j,k] is the largest of the four outputs
+    /// (2i,2j)…(2i+1,2j+1), `switches` its position p·Q + q among those of the sample, u32. Ties go to the first; a NaN wins over numbers. What
+    /// is pooled is never stored. Without groups, K a multiple of 4.
+    Conv2dMaxPoolFwd {
+        /// Problem size of the convolution.
+        size: Conv2d,
+        /// Epilogue f.
+        activation: Activation,
+    }
+    reads { x, w }
+    maybe {
+        /// One value a channel of y.
+        b
+    }
+    writes { y, switches }
 }
 
 operation! {
@@ -99,6 +117,7 @@ impl Tile {
 pub(crate) fn product(call: &Call) -> Option<Product> {
     let (family, g) = match call {
         Call::Conv2dFwd(op) => (Kernel::Conv2dFwd, &op.size),
+        Call::Conv2dMaxPoolFwd(op) => (Kernel::Conv2dFwd, &op.size),
         Call::Conv2dBwdInput(op) => (Kernel::Conv2dBwdInput, &op.size),
         Call::Conv2dBwdWeight(op) => (Kernel::Conv2dBwdWeight, &op.size),
         _ => return None,
@@ -184,11 +203,47 @@ impl Conv2dFwd {
             return dispatch.threads(pixels * g.y.c);
         }
         dispatch = dispatch.constant("VEC_C", vec4(g.x.c)).constant("VEC_K", vec4(g.y.c)).bind("x4", self.x).bind("w4", self.w);
+        dispatch = dispatch.bind("y4", self.y);
         match Tile::of(choice, g.y.c) {
-            Some(tile) => {
-                dispatch.constant("COLUMNS", tile.columns as u32).bind("y4", self.y).groups(tile.groups(pixels, g.y.c), tile.size)
-            }
+            Some(tile) => dispatch.constant("COLUMNS", tile.columns as u32).groups(tile.groups(pixels, g.y.c), tile.size),
             None => dispatch.constant("NARROW", g.y.c <= 4).threads(pixels.div_ceil(BLOCK) * g.y.c.div_ceil(BLOCK)),
+        }
+    }
+}
+
+impl Conv2dMaxPoolFwd {
+    /// The pooling.
+    pub fn pool(&self) -> Pool2d {
+        Self::pool_of(&self.size).expect("checked before")
+    }
+
+    /// The pooling behind a convolution, if the two can be one.
+    pub fn pool_of(size: &Conv2d) -> Option<Pool2d> {
+        let pool = Pool2d::new(size.n, size.y, [2, 2], [2, 2], [0, 0]).ok()?;
+        (size.groups == 1 && vec4(size.y.c)).then_some(pool)
+    }
+
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let g = &self.size;
+        let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
+        let windows = g.n * self.pool().y.area();
+        let choice = choice(r, Kernel::Conv2dFwd, g);
+        let kernel = match choice {
+            Choice::Subgroup => Kernel::Conv2dMaxPoolFwdSubgroup,
+            Choice::Tiled => Kernel::Conv2dMaxPoolFwdTiled,
+            Choice::Registers => Kernel::Conv2dMaxPoolFwdRegs,
+            _ => Kernel::Conv2dMaxPoolFwd,
+        };
+        let mut dispatch = r.kernel(kernel, &params).constant("ACTIVATION", self.activation.code());
+        dispatch = dispatch.bind("x", self.x).bind("b", self.b.unwrap_or(self.w)).bind("switches", self.switches);
+        if choice == Choice::Plain {
+            return dispatch.bind("w", self.w).bind("y", self.y).threads(windows * g.y.c);
+        }
+        dispatch = dispatch.constant("VEC_C", vec4(g.x.c)).constant("VEC_K", true);
+        dispatch = dispatch.bind("x4", self.x).bind("w", self.w).bind("w4", self.w).bind("y4", self.y);
+        match Tile::of(choice, g.y.c) {
+            Some(tile) => dispatch.constant("COLUMNS", tile.columns as u32).groups(tile.groups(4 * windows, g.y.c), tile.size),
+            None => dispatch.constant("NARROW", g.y.c <= 4).threads((4 * windows).div_ceil(BLOCK) * g.y.c.div_ceil(BLOCK)),
         }
     }
 }

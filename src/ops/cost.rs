@@ -52,6 +52,7 @@ impl Call {
         let window = |size: &Pool2d| size.kernel[0] * size.kernel[1];
         match self {
             Self::Conv2dFwd(op) => op.size.flops(),
+            Self::Conv2dMaxPoolFwd(op) => op.size.flops() + each(op.y.len, window(&op.pool())),
             Self::Conv2dBwdInput(op) => op.size.flops(),
             Self::Conv2dBwdWeight(op) => op.size.flops(),
             Self::ActivationFwd(op) => each(op.y.len, of_activation(op.activation)),
@@ -114,6 +115,7 @@ impl Call {
         let maps = |n: usize, dims: Dims| format!("{dims} n{n}");
         match self {
             Self::Conv2dFwd(op) => convolution(&op.size, op.size.x, op.size.y) + &gated(op.activation, op.gate),
+            Self::Conv2dMaxPoolFwd(op) => convolution(&op.size, op.size.x, op.size.y) + &epilogue(op.activation),
             Self::Conv2dBwdInput(op) => convolution(&op.size, op.size.y, op.size.x) + &gated(op.activation, op.gate),
             Self::Conv2dBwdWeight(op) => convolution(&op.size, op.size.x, op.size.y),
             Self::ActivationFwd(op) => format!("{}{}", op.y.len, epilogue(op.activation)),

@@ -23,7 +23,7 @@ mod view;
 
 pub use activation::{Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd};
 pub use constraint::MaxNorm;
-pub use conv2d::{Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd};
+pub use conv2d::{Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd};
 pub use cost::{Cost, snake};
 pub use data::{Augment, Draw, GatherBatch};
 pub use elementwise::{AddAssign, Combine, CopyChannels};
@@ -116,7 +116,7 @@ macro_rules! calls {
 }
 
 calls! {
-    Conv2dFwd, Conv2dBwdInput, Conv2dBwdWeight,
+    Conv2dFwd, Conv2dMaxPoolFwd, Conv2dBwdInput, Conv2dBwdWeight,
     ActivationFwd, ActivationBwd, ActivationBwdOutput,
     MaxPool2dFwd, MaxPool2dBwd, AvgPool2dFwd, AvgPool2dBwd, L2Pool2dFwd, L2Pool2dBwd,
     MaxUnpool2dFwd, MaxUnpool2dBwd, UpsampleNearest2dFwd, UpsampleNearest2dBwd,

@@ -11,9 +11,10 @@ use rayon::prelude::*;
 use super::gemm::{Matrix, gemm};
 use super::im2col::{Columns, col2im_row, im2col};
 use super::parallel::CHUNK;
+use super::pool2d::max_pool;
 use super::{Memory, Real, Reference, activation, depthwise};
-use crate::ops::{Activation, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, View};
-use crate::shape::Conv2d;
+use crate::ops::{Activation, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd, View};
+use crate::shape::{Conv2d, Pool2d};
 
 /// Elements of a block of columns: 512 KiB of f32, within a second-level cache.
 const COLUMNS: usize = 131_072;
@@ -375,6 +376,30 @@ impl Reference for Conv2dFwd {
         let epilogue = Epilogue::new(memory, self.activation, self.b, self.gate);
         forward(&self.size, memory.real(self.x), memory.real(self.w), &mut y, epilogue);
         memory.put(y);
+    }
+}
+
+/// As many samples at a time as lie within a second-level cache before they are pooled.
+const POOLED: usize = 262_144;
+
+impl Reference for Conv2dMaxPoolFwd {
+    fn run<T: Real>(&self, memory: &mut Memory<T>) {
+        let (mut y, mut switches) = (memory.take(self.y), memory.take_words(self.switches));
+        let epilogue = Epilogue::new(memory, self.activation, self.b, None);
+        let (x, w) = (memory.real(self.x), memory.real(self.w));
+        let (size, pool) = (&self.size, self.pool());
+        let samples = (POOLED / size.y.len()).clamp(1, size.n);
+        T::scratch(samples * size.y.len(), |maps| {
+            let pooled = y.chunks_mut(samples * pool.y.len()).zip(switches.chunks_mut(samples * pool.y.len()));
+            for (x, (y, switches)) in x.chunks(samples * size.x.len()).zip(pooled) {
+                let n = x.len() / size.x.len();
+                let maps = &mut maps[..n * size.y.len()];
+                forward(&Conv2d { n, ..*size }, x, w, maps, epilogue);
+                max_pool(&Pool2d { n, ..pool }, maps, y, switches);
+            }
+        });
+        memory.put(y);
+        memory.put_words(switches);
     }
 }
 

@@ -129,16 +129,20 @@ fn max_rows<T: Real>(size: &Pool2d, x: &[T], first: usize, y: &mut [T], switches
     }
 }
 
+/// The maxima of all windows, and where they lie.
+pub(super) fn max_pool<T: Real>(size: &Pool2d, x: &[T], y: &mut [T], switches: &mut [u32]) {
+    let row = size.y.w * size.y.c;
+    let rows = units(row);
+    let blocks = y.par_chunks_mut(rows * row).zip(switches.par_chunks_mut(rows * row)).enumerate();
+    blocks.for_each(|(block, (y, switches))| {
+        max_rows(size, x, block * rows, y, switches);
+    });
+}
+
 impl Reference for MaxPool2dFwd {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let (mut y, mut switches) = (memory.take(self.y), memory.take_words(self.switches));
-        let (x, size) = (memory.real(self.x), &self.size);
-        let row = size.y.w * size.y.c;
-        let rows = units(row);
-        let blocks = y.par_chunks_mut(rows * row).zip(switches.par_chunks_mut(rows * row)).enumerate();
-        blocks.for_each(|(block, (y, switches))| {
-            max_rows(size, x, block * rows, y, switches);
-        });
+        max_pool(&self.size, memory.real(self.x), &mut y, &mut switches);
         memory.put(y);
         memory.put_words(switches);
     }

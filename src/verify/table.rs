@@ -113,6 +113,11 @@ pub fn cases() -> Vec<Case> {
     cases.extend(losses());
     cases.extend(gates());
     cases.extend([model("skips_and_shared", SKIPS, &[2, 3, 8, 8]), model("what_where", WHAT_WHERE, &[2, 2, 7, 9])]);
+    cases.extend([
+        model("pooled_convolutions", POOLED, &[3, 3, 13, 18]),
+        model("pooled_wide", POOLED_WIDE, &[2, 5, 10, 9]),
+        model("pooled_not", NOT_POOLED, &[2, 4, 8, 8]),
+    ]);
     cases.extend([model("fused_epilogues", EPILOGUES, &[2, 3, 6, 6]), model("dropped", DROPPED, &[3, 2, 4, 4])]);
     cases.extend([clip("long", 300_007, 1.0, 3.0), clip("small", 131, 1e-3, 2e-3), clip("untouched", 131, 1e-3, 1.0)]);
     cases.extend([at_inference(), unpool("scalars", &[2, 3, 4, 5]), unpool("vectors", &[3, 8, 3, 4])]);
@@ -303,6 +308,38 @@ const WHAT_WHERE: &str = r#"{"code": "pool", "layers": [
     {"name": "pool", "op": "max_pool2d", "kernel": [2, 3]},
     {"name": "unpool", "op": "max_unpool2d", "switches": "pool"},
     {"name": "out", "op": "conv_transpose2d", "filters": 2, "kernel": 3, "padding": 1}]}"#;
+
+/// Max poolings that are epilogues of convolutions: odd sides, no bias, a stride, a dilation, switches that an unpooling takes.
+const POOLED: &str = r#"{"code": "p3", "layers": [
+    {"name": "a", "op": "conv2d", "filters": 8, "kernel": 3, "padding": "same", "activation": "relu"},
+    {"name": "p1", "op": "max_pool2d", "kernel": 2},
+    {"name": "b", "op": "conv2d", "filters": 4, "kernel": [2, 3], "padding": [1, 1], "bias": false, "activation": "tanh"},
+    {"name": "p2", "op": "max_pool2d", "kernel": 2, "stride": 2},
+    {"name": "c", "op": "conv2d", "filters": 12, "kernel": 3, "stride": [1, 2], "dilation": [2, 1], "padding": [2, 2], "activation": "softplus"},
+    {"name": "p3", "op": "max_pool2d", "kernel": 2},
+    {"name": "u", "op": "max_unpool2d", "switches": "p3"},
+    {"name": "out", "op": "conv_transpose2d", "filters": 2, "kernel": 3, "stride": 2}]}"#;
+
+/// More filters than a tile has columns, and the other activations.
+const POOLED_WIDE: &str = r#"{"code": "pb", "layers": [
+    {"name": "a", "op": "conv2d", "filters": 76, "kernel": 3, "padding": 1, "activation": {"kind": "elu", "alpha": 0.7}},
+    {"name": "pa", "op": "max_pool2d", "kernel": 2},
+    {"name": "b", "op": "conv2d", "filters": 36, "kernel": 1, "activation": {"kind": "leaky_relu", "slope": 0.1}},
+    {"name": "pb", "op": "max_pool2d", "kernel": 2},
+    {"name": "out", "op": "linear", "units": 7}]}"#;
+
+/// Max poolings that are none: of a map that is read twice, of other windows, of groups, of channels that no vec4 holds, behind no activation.
+const NOT_POOLED: &str = r#"{"code": "d", "layers": [
+    {"name": "a", "op": "conv2d", "filters": 4, "kernel": 3, "padding": 1, "activation": "relu"},
+    {"name": "pa", "op": "max_pool2d", "kernel": 2},
+    {"name": "b", "op": "conv2d", "from": "a", "filters": 4, "kernel": 2, "stride": 2, "groups": 2, "activation": "relu"},
+    {"name": "sum", "op": "add", "from": ["pa", "b"]},
+    {"name": "pb", "op": "max_pool2d", "kernel": [2, 2], "stride": [1, 2]},
+    {"name": "c", "op": "conv2d", "filters": 6, "kernel": 1, "activation": "relu"},
+    {"name": "pc", "op": "max_pool2d", "kernel": [1, 2]},
+    {"name": "d", "op": "conv2d", "filters": 8, "kernel": 2, "padding": 1},
+    {"name": "pd", "op": "max_pool2d", "kernel": 2},
+    {"name": "out", "op": "linear", "units": 5}]}"#;
 
 /// Every activation that is an epilogue, behind each of the operations that have one.
 const EPILOGUES: &str = r#"{"code": "d", "layers": [

@@ -57,7 +57,7 @@ impl Builder<'_> {
     /// Asks for the activation whose slope the seed of a node is to be multiplied by, for a seed that is all of the node's gradient. Identity:
     /// the seed is the gradient by the node's value.
     pub fn seed_gate(&mut self, node: usize) -> Activation {
-        self.gated_by(node, 0).map_or(Activation::Identity, |(activation, _)| activation)
+        self.gated_by(node, 0).unwrap_or_default()
     }
 
     /// Records the backward pass from the seeds.
@@ -135,17 +135,16 @@ impl Builder<'_> {
         }
     }
 
-    /// The activation and value of a node, if whoever writes its gradient is to multiply by that activation's slope: it has an epilogue,
+    /// The activation of a node, if whoever writes its gradient is to multiply by that activation's slope: it has an epilogue,
     /// `readers` layers read it, and neither is a gradient there already nor does a penalty want the one by its value.
-    fn gated_by(&mut self, node: usize, readers: usize) -> Option<(Activation, View)> {
+    fn gated_by(&mut self, node: usize, readers: usize) -> Option<Activation> {
         let activation = layers::epilogue_of(self.node(node))?;
-        let reading = self.graph.nodes.iter().flat_map(|other| &other.inputs).filter(|input| **input == node).count();
         let penalised = self.penalty.is_some_and(|penalty| penalty.node == node);
-        if reading != readers || self.grads[node].is_some() || penalised {
+        if self.readers(node) != readers || self.grads[node].is_some() || penalised {
             return None;
         }
         self.gated[node] = true;
-        Some((activation, self.value(node)))
+        Some(activation)
     }
 
     // What layers use.
@@ -163,8 +162,15 @@ impl Builder<'_> {
     /// Asks for the activation of input `i` and its output there, for an operation that writes the gradient by that input and multiplies by
     /// that activation's slope as it does. Identity and none: the gradient is by the input's value.
     pub(in crate::model) fn gate(&mut self, node: usize, i: usize) -> (Activation, Option<View>) {
-        let gate = self.gated_by(self.input_node(node, i), 1);
-        gate.map_or((Activation::Identity, None), |(activation, y)| (activation, Some(y)))
+        let input = self.input_node(node, i);
+        self.gated_by(input, 1).map_or((Activation::Identity, None), |activation| (activation, Some(self.value(input))))
+    }
+
+    /// As [`Builder::gate`], for a max pooling: what it pools is the activation's output where its switches point, so its own output serves, which is
+    /// smaller, and there if the pooled map is not.
+    pub(in crate::model) fn pool_gate(&mut self, pool: usize) -> (Activation, Option<View>) {
+        self.gated_by(self.input_node(pool, 0), 1)
+            .map_or((Activation::Identity, None), |activation| (activation, Some(self.value(pool))))
     }
 
     /// Contributes to a node's gradient. The first contribution becomes it, so a view is given once only.

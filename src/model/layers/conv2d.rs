@@ -3,7 +3,7 @@
 use super::{Builder, Graph, Layer, Node, View, check_norm, input_dims};
 use crate::error::Result;
 use crate::model::params::{Packing, Start};
-use crate::ops::{Activation, ActivationFwd, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, MaxNorm};
+use crate::ops::{Activation, ActivationFwd, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd, MaxNorm};
 use crate::shape::{Conv2d, Dims, Taps};
 use crate::spec::{Conv2dSpec, ConvTranspose2dSpec, Filters, Pad, Pair};
 
@@ -82,6 +82,21 @@ impl Layer for Conv2dSpec {
             b.give(b.input_node(node, 0), dx);
         }
     }
+}
+
+/// The pooling behind a convolution as its epilogue. Returns the pooled map and its switches.
+pub(super) fn max_pooled(b: &mut Builder, spec: &Conv2dSpec, node: usize, pool: usize) -> (View, View) {
+    let size = spec.size(b.n, b.input_dims(node, 0)).expect("inferred before");
+    let (w, bias) = weights(b, node);
+    let (x, y) = (b.input_value(node, 0), b.output(pool));
+    let switches = b.tape.words(format!("switches of {}", b.node(pool).name), y.len);
+    b.tape.push(Conv2dMaxPoolFwd { size, activation: epilogue(spec.activation), x, w, b: bias, y, switches });
+    (y, switches)
+}
+
+/// Whether a max pooling of windows of 2×2 side by side can be the epilogue of a convolution.
+pub(super) fn takes_max_pool(spec: &Conv2dSpec, x: Dims) -> bool {
+    spec.size(1, x).is_ok_and(|size| Conv2dMaxPoolFwd::pool_of(&size).is_some())
 }
 
 impl ConvTranspose2dSpec {

@@ -13,7 +13,7 @@ use super::params::Param;
 use crate::error::{Error, Result};
 use crate::ops::{Activation, MaxNorm, View};
 use crate::shape::Dims;
-use crate::spec::{ActivationSpec, LayerOp, LayerSpec};
+use crate::spec::{ActivationSpec, Conv2dSpec, LayerOp, LayerSpec, Pair};
 
 /// A layer's part in a graph.
 pub(super) trait Layer {
@@ -141,6 +141,24 @@ pub(super) fn epilogue_of(node: &Node) -> Option<Activation> {
         _ => return None,
     };
     Some(conv2d::epilogue(activation)).filter(|activation| *activation != Activation::Identity)
+}
+
+/// The convolution whose epilogue a max pooling can be: windows of 2×2 side by side, behind an activation whose slope follows from its output, so
+/// that the pooled map and the switches are all that the way back needs.
+pub(super) fn poolable<'a>(graph: &'a Graph, pool: &Node) -> Option<(usize, &'a Conv2dSpec)> {
+    let two = Pair([2, 2]);
+    match pool.op.as_ref()? {
+        LayerOp::MaxPool2d(spec)
+            if spec.kernel == two && spec.stride.is_none_or(|stride| stride == two) && spec.padding == Pair([0, 0]) => {}
+        _ => return None,
+    }
+    let below = &graph.nodes[pool.inputs[0]];
+    match below.op.as_ref()? {
+        LayerOp::Conv2d(spec) if epilogue_of(below).is_some() && conv2d::takes_max_pool(spec, input_dims(graph, below)) => {
+            Some((pool.inputs[0], spec))
+        }
+        _ => None,
+    }
 }
 
 /// The constraint on a node's weight.

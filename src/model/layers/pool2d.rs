@@ -1,5 +1,6 @@
 //! Pooling layers.
 
+use super::conv2d::max_pooled;
 use super::{Builder, Graph, Layer, Node, View, input_dims};
 use crate::error::Result;
 use crate::ops::{AvgPool2dBwd, AvgPool2dFwd, L2Pool2dBwd, L2Pool2dFwd, MaxPool2dBwd, MaxPool2dFwd};
@@ -27,6 +28,11 @@ impl Layer for MaxPool {
     }
 
     fn forward(&self, b: &mut Builder, node: usize) -> View {
+        if let Some((below, spec)) = b.pooled_by(node) {
+            let (y, switches) = max_pooled(b, spec, below, node);
+            b.save(node, switches);
+            return y;
+        }
         let size = size_of(&self.0, b.n, b.input_dims(node, 0));
         let (x, y) = (b.input_value(node, 0), b.output(node));
         let switches = b.tape.words(format!("switches of {}", b.node(node).name), y.len);
@@ -39,9 +45,7 @@ impl Layer for MaxPool {
         if b.needs_input(node, 0) {
             let size = size_of(&self.0, b.n, b.input_dims(node, 0));
             let dx = b.input_grad(node, 0);
-            // What is pooled is the activation's output where the switch points, so its own output serves, which is smaller.
-            let (activation, pooled) = b.gate(node, 0);
-            let gate = pooled.map(|_| b.value(node));
+            let (activation, gate) = b.pool_gate(node);
             b.tape.push(MaxPool2dBwd { size, activation, dy, switches: b.saved(node, 0), gate, dx });
             b.give(b.input_node(node, 0), dx);
         }

@@ -1,0 +1,44 @@
+// Rows of the product are the outputs of the convolution by windows of the pooling behind it: (n,i,j), and in it (2i,2j), (2i,2j+1), (2i+1,2j),
+// (2i+1,2j+1). What no window holds is not computed. y (N,P/2,Q/2,K), switches the same. K is a multiple of 4.
+@group(0) @binding(6) var<storage, read_write> y4: array<Map4>;
+@group(0) @binding(7) var<storage, read_write> switches: array<vec4<u32>>;
+
+// Four outputs of the convolution, those of one window: their sample and the corner of their window in x. Past the end they lie outside every input.
+struct Pixels {
+    n: vec4<i32>,
+    h: vec4<i32>,
+    w: vec4<i32>,
+}
+
+fn locate(first: u32) -> Pixels {
+    let window = first / 4u;
+    let row = window / (p.q / 2u);
+    let down = row % (p.p / 2u) * 2u + vec4<u32>(0u, 0u, 1u, 1u);
+    let along = window % (p.q / 2u) * 2u + vec4<u32>(0u, 1u, 0u, 1u);
+    let h = select(vec4<i32>(-0x40000000), vec4<i32>(down * p.stride_h) - i32(p.pad_h), first < rows());
+    return Pixels(vec4<i32>(i32(row / (p.p / 2u))), h, vec4<i32>(along * p.stride_w) - i32(p.pad_w));
+}
+
+fn rows() -> u32 {
+    return p.n * (p.p / 2u) * (p.q / 2u) * 4u;
+}
+
+fn activated(sum: vec4<f32>) -> vec4<f32> {
+    return activate4(ACTIVATION, p.parameter, sum);
+}
+
+// Stores what is largest of the four rows of a window.
+fn store_rows(first: u32, k: u32, sums: mat4x4<f32>) {
+    if first >= rows() || k >= p.k {
+        return;
+    }
+    let window = first / 4u;
+    let at = window / (p.q / 2u) % (p.p / 2u) * 2u * p.q + window % (p.q / 2u) * 2u;
+    var largest = Largest(activated(sums[0]), vec4<u32>(at));
+    largest = larger(largest, activated(sums[1]), at + 1u);
+    largest = larger(largest, activated(sums[2]), at + p.q);
+    largest = larger(largest, activated(sums[3]), at + p.q + 1u);
+    let i = (window * p.k + k) / 4u;
+    y4[i] = to_map4(largest.value);
+    switches[i] = largest.at;
+}
