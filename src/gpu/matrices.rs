@@ -1,5 +1,9 @@
 //! Cooperative matrices: those that a subgroup holds and multiplies together, by units of its own on some GPUs (tensor cores). wgpu counts them as an
 //! experimental feature, so a device has them only where they are asked for.
+//!
+//! What is known against them: naga declares the Vulkan memory model for such kernels, but does not mark accesses of workgroup memory as shared between
+//! invocations, which that model asks for (<https://github.com/gfx-rs/wgpu/issues/8805>). A driver that takes it by the letter may move them across a
+//! barrier: `csae verify --kernels matrix` comes first on every new one.
 
 use super::adapter::Adapter;
 
