@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::data::budget;
 use crate::error::{Error, Result};
-use crate::gpu::{self, Adapter, Gpu};
+use crate::gpu::{self, Adapter, Gpu, Matrices};
 use crate::ops::{Buffer, Call, StepParams, View};
 use crate::profile::{Clock, Operation, Profile, Timed};
 use crate::reference::Memory;
@@ -88,9 +88,17 @@ impl Device {
 
     /// Opens what `--device` means.
     pub fn open(wanted: &str) -> Result<Self> {
+        Self::open_with(wanted, |_| Matrices::None)
+    }
+
+    /// As [`Device::open`], an adapter with the cooperative matrices that are wanted of it.
+    pub fn open_with(wanted: &str, matrices: impl FnOnce(&Adapter) -> Matrices) -> Result<Self> {
         match select(wanted)? {
             Selected::Cpu => Ok(Self::cpu()),
-            Selected::Adapter(adapter) => Self::gpu(*adapter),
+            Selected::Adapter(adapter) => {
+                let matrices = matrices(&adapter);
+                Ok(Self::of(Kind::Gpu(Box::new(Gpu::with(*adapter, matrices)?))))
+            }
         }
     }
 

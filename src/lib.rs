@@ -29,7 +29,7 @@
 //! convolution: three operations (`Conv2dFwd`, `Conv2dBwdInput`, `Conv2dBwdWeight`) are all of them. A selection (TopK, winner-take-all, dropout) is
 //! an operation that writes a mask, and `MaskApply`, forward and backward alike.
 //! Maps (values of layers, their gradients, masks) may be in half precision, and nothing else: `Map` in the shaders, [`ops::View::half`] on the
-//! host, rounded where they are stored by the CPU path.
+//! host, rounded where they are stored by the CPU path. Kernels by cooperative matrices round weights too, as they load them.
 //! What is memory-bound is part of what comes before it: bias and activation end a product, a loss writes its gradient, and an operation that writes
 //! all of a gradient multiplies it by the slope of the activation below (a gate, `model::Builder`).
 //!

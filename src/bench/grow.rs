@@ -121,7 +121,7 @@ pub fn grow(device: &mut Device, grows: Grows, seconds: f64, tell: &mut dyn FnMu
         if let Some(reason) = fits(device, &graph, batch)? {
             return Ok(Some(format!("{} {value}: {reason}", grows.name())));
         }
-        let (plan, calls) = workloads::planned(&graph, batch)?;
+        let (plan, calls) = workloads::planned(&graph, batch, Precision::F32)?;
         let cost = calls.iter().fold(crate::ops::Cost::default(), |mut sum, call| {
             sum += call.cost();
             sum

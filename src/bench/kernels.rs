@@ -88,7 +88,7 @@ pub fn kernels() -> Result<Vec<KernelBench>> {
     for workload in WORKLOADS {
         let graph = workload.graph()?;
         for batch in batches(workload) {
-            for call in &planned(&graph, batch)?.1 {
+            for call in &planned(&graph, batch, Precision::F32)?.1 {
                 push(call, Place::Step(workload, batch), &format!("{}.", workload.name));
             }
         }

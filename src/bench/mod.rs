@@ -20,6 +20,7 @@ pub use workloads::{StepResult, WORKLOADS, Workload, train_step};
 use crate::device::Device;
 use crate::error::Result;
 use crate::model::Graph;
+use crate::spec::Precision;
 
 /// Median, smallest and largest of timings.
 fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
@@ -38,7 +39,7 @@ fn peak_mib() -> Option<u64> {
 
 /// Why a step does not fit a device, if it does not.
 fn fits(device: &Device, graph: &Graph, batch: usize) -> Result<Option<String>> {
-    let (plan, _) = workloads::planned(graph, batch)?;
+    let (plan, _) = workloads::planned(graph, batch, Precision::F32)?;
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     let parameters = 4 * graph.parameter_count() as u64;
     let parameter = graph.params.iter().map(|param| 4 * param.len() as u64).max().unwrap_or(0);

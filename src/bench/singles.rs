@@ -6,8 +6,8 @@ use crate::error::Result;
 use crate::ops::{
     Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd, Adam, AddAssign, Augment, AvgPool2dBwd, AvgPool2dFwd,
     BatchTopKMask, Buffer, Call, ClipGrads, Combine, CopyChannels, CountNonzero, CrossEntropy, FiringUpdate, GatherBatch,
-    IdleUpdate, KlPenalty, L2Pool2dBwd, L2Pool2dFwd, LifetimeWtaMask, MaxNorm, MaxUnpool2dBwd, MaxUnpool2dFwd, Revive,
-    SCALAR_PARTIALS, SoftThresholdBwd, SoftThresholdFwd, SpatialWtaMask, SumSquares, ThresholdMask, TopKMask,
+    IdleUpdate, KlPenalty, L2Pool2dBwd, L2Pool2dFwd, LifetimeWtaMask, MaxNorm, MaxPool2dFwd, MaxUnpool2dBwd, MaxUnpool2dFwd,
+    Revive, SCALAR_PARTIALS, SoftThresholdBwd, SoftThresholdFwd, SpatialWtaMask, SumSquares, ThresholdMask, TopKMask,
     UpsampleNearest2dBwd, UpsampleNearest2dFwd, View, WINDOW,
 };
 use crate::rng::Stream;
@@ -147,6 +147,8 @@ fn pools(m: &mut Maker, n: usize) {
     m.end(L2Pool2dBwd { size, x, y, dy, dx });
     let (x, switches, y) = (m.real(narrow), m.buffer(narrow, Fill::Switches(size)), m.real(wide));
     m.end(MaxUnpool2dFwd { size, x, switches, y });
+    let (x, y, switches) = (m.real(wide), m.real(narrow), m.words(narrow, |_| 0));
+    m.end(MaxPool2dFwd { size, x, y, switches });
     let (dx, switches, dy) = (m.real(narrow), m.buffer(narrow, Fill::Switches(size)), m.real(wide));
     m.end(MaxUnpool2dBwd { size, dy, switches, dx });
     let (x, y, x_dims, scale) = (m.real(narrow), m.real(wide), size.y, [2, 2]);

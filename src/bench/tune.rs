@@ -11,9 +11,10 @@ use crate::error::{Error, Result};
 use crate::gpu::{BuiltIn, Choice, Class, Gpu, Kernel, Tuned};
 use crate::ops::{Access, Buffer, Call, StepParams};
 use crate::rng::Stream;
+use crate::spec::Precision;
 
 /// The kinds, those first that are likely to be fast: a slow one is given up early.
-const KINDS: [Choice; 4] = [Choice::Subgroup, Choice::Tiled, Choice::Registers, Choice::Plain];
+const KINDS: [Choice; 5] = [Choice::Matrix, Choice::Subgroup, Choice::Tiled, Choice::Registers, Choice::Plain];
 /// A kind that takes this much longer than another is timed once.
 const HOPELESS: f64 = 3.0;
 /// Seconds of a first run after which a hopeless kind is not run again.
@@ -30,6 +31,8 @@ pub struct TuneResult {
     pub name: String,
     /// Where.
     pub device: String,
+    /// Of its maps.
+    pub precision: Precision,
     /// Rows of the product.
     pub rows: usize,
     /// Columns.
@@ -42,10 +45,11 @@ pub struct TuneResult {
     pub kernels: &'static str,
 }
 
-/// Times the products of workloads at batches, about `seconds` a kind, and tells of each as it is done.
+/// Times the products of workloads at batches, with maps of a precision, about `seconds` a kind, and tells of each as it is done.
 pub fn tune(
     device: &mut Device,
     jobs: &[(Workload, usize)],
+    precision: Precision,
     seconds: f64,
     tell: &mut dyn FnMut(Result<&TuneResult, String>),
 ) -> Result<Tuned> {
@@ -59,7 +63,7 @@ pub fn tune(
             tell(Err(format!("{} at batch {batch}: {reason}", workload.name)));
             continue;
         }
-        for call in planned(&graph, *batch)?.1 {
+        for call in planned(&graph, *batch, precision)?.1 {
             let Some(product) = call.product() else { continue };
             let name = format!("{}/{}.{}", call.label(), workload.name, call.sizes().replace(' ', "."));
             if !seen.insert((call.label(), call.sizes())) {
@@ -73,6 +77,7 @@ pub fn tune(
                 kind: "tune",
                 name,
                 device: device.label(),
+                precision,
                 rows: product.rows,
                 columns: product.columns,
                 steps: product.steps,
@@ -108,7 +113,7 @@ fn times(device: &mut Device, call: &Call, seconds: f64) -> Result<BTreeMap<&'st
     let mut ran: Vec<Vec<Kernel>> = Vec::new();
     for kind in KINDS {
         let gpu = gpu(device)?;
-        if !gpu.traits().takes(kind) {
+        if !call.product().is_some_and(|product| gpu.traits().takes_for(kind, &product)) {
             continue;
         }
         gpu.choice = kind;
@@ -148,7 +153,7 @@ fn place(device: &mut Device, call: &Call) -> Result<(Call, Vec<Buffer>)> {
     let mut call = call.clone();
     let mut views = Vec::new();
     for (view, access) in call.views() {
-        let made = device.alloc_real("tune", view.len)?;
+        let made = if view.half { device.alloc_half("tune", view.len)? } else { device.alloc_real("tune", view.len)? };
         if access == Access::Read {
             let values: Vec<f32> = drawn.iter().copied().cycle().take(view.len).collect();
             device.write(made, &values);
@@ -160,9 +165,14 @@ fn place(device: &mut Device, call: &Call) -> Result<(Call, Vec<Buffer>)> {
     Ok((call, views.iter().map(|view| view.buffer).collect()))
 }
 
+/// The kinds that there are for maps of a precision.
+fn kinds(precision: Precision) -> impl Iterator<Item = Choice> {
+    KINDS.into_iter().filter(move |kind| *kind != Choice::Matrix || precision == Precision::F16)
+}
+
 /// The heading of the lines; names are padded to `width`.
-pub fn heading(width: usize) -> String {
-    let kinds: Vec<String> = KINDS.iter().map(|kind| format!("{:>10}", kind.name())).collect();
+pub fn heading(width: usize, precision: Precision) -> String {
+    let kinds: Vec<String> = kinds(precision).map(|kind| format!("{:>10}", kind.name())).collect();
     format!("{:<width$}  {}  taken (ms)", "product", kinds.join(""))
 }
 
@@ -170,7 +180,7 @@ pub fn heading(width: usize) -> String {
 pub fn width(jobs: &[(Workload, usize)]) -> Result<usize> {
     let mut width = 0;
     for (workload, batch) in jobs {
-        let calls = planned(&workload.graph()?, *batch)?.1;
+        let calls = planned(&workload.graph()?, *batch, Precision::F32)?.1;
         let products = calls.iter().filter(|call| call.product().is_some());
         let lens = products.map(|call| call.label().len() + workload.name.len() + call.sizes().chars().count() + 2);
         width = lens.fold(width, usize::max);
@@ -181,8 +191,8 @@ pub fn width(jobs: &[(Workload, usize)]) -> Result<usize> {
 impl TuneResult {
     /// A line for people; names are padded to `width`.
     pub fn line(&self, width: usize) -> String {
-        let ms = |kind: &Choice| self.ms.get(kind.name()).map_or("-".to_owned(), |ms| format!("{ms:.3}"));
-        let kinds: Vec<String> = KINDS.iter().map(|kind| format!("{:>10}", ms(kind))).collect();
+        let ms = |kind: Choice| self.ms.get(kind.name()).map_or("-".to_owned(), |ms| format!("{ms:.3}"));
+        let kinds: Vec<String> = kinds(self.precision).map(|kind| format!("{:>10}", ms(kind))).collect();
         format!("{:<width$}  {}  {}", self.name, kinds.join(""), self.kernels)
     }
 }

@@ -89,12 +89,18 @@ fn rules() -> (SparsitySpec, OptimizerSpec) {
     (sparsity, OptimizerSpec { lr: 1e-5, momentum: 0.9, ..OptimizerSpec::default() })
 }
 
-/// What a step would take beside the model's values, and its calls on buffers that do not exist.
-pub(super) fn planned(graph: &Graph, batch: usize) -> Result<(step::Planned, Vec<Call>)> {
+/// What a step with maps of a precision would take beside the model's values, and its calls on buffers that do not exist.
+pub(super) fn planned(graph: &Graph, batch: usize, precision: Precision) -> Result<(step::Planned, Vec<Call>)> {
     let (sparsity, optimizer) = rules();
     let store = Store::layout(graph, Purpose::train(1));
-    let spec = StepSpec::plain(graph, &store, batch, &sparsity, &optimizer, store.state);
+    let spec =
+        StepSpec { half: scale(batch, precision), ..StepSpec::plain(graph, &store, batch, &sparsity, &optimizer, store.state) };
     Ok((step::planned_bytes(&spec)?, step::planned_calls(&spec)?))
+}
+
+/// By what a loss is scaled where maps are in half precision.
+fn scale(batch: usize, precision: Precision) -> Option<f64> {
+    (precision == Precision::F16).then_some(batch as f64)
 }
 
 /// A training step on a device, ready to run.
@@ -115,7 +121,7 @@ impl Running {
         let scalars = device.alloc_real("scalars", WIDTH)?;
         let (sparsity, optimizer) = rules();
         let binding = device.max_elements();
-        let half = (precision == Precision::F16).then_some(batch as f64);
+        let half = scale(batch, precision);
         let spec = StepSpec { binding, half, ..StepSpec::plain(graph, &store, batch, &sparsity, &optimizer, scalars) };
         let recorded = step::record(device, &spec)?;
         let mut stream = Stream::new(0, "bench");

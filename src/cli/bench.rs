@@ -11,12 +11,12 @@ use csae::cache;
 use csae::device::Device;
 use csae::error::{Error, Result};
 use csae::files;
-use csae::gpu::Tuned;
+use csae::gpu::{Matrices, Tuned};
 use csae::spec::Precision;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Common, refuse_existing};
+use super::{Common, Kernels, refuse_existing};
 
 /// Time training steps and kernels on your device, and see where the time goes.
 ///
@@ -27,7 +27,7 @@ use super::{Common, refuse_existing};
 #[derive(Debug, Args)]
 #[command(
     allow_negative_numbers = true,
-    after_help = "Examples:\n  csae bench --device cpu --workload w1,w2\n  csae bench --device gpu --batch 128,1024 --json\n  csae bench --filter conv2d_fwd/w2\n  csae bench --profile --workload w2 --trace w2.json\n  csae bench --workload w1 --json > then.json; csae bench --workload w1 --compare then.json\n  csae bench --grow --seconds 0.3 -o growth/\n  csae bench --tune --device gpu"
+    after_help = "Examples:\n  csae bench --device cpu --workload w1,w2\n  csae bench --device gpu --batch 128,1024 --json\n  csae bench --filter conv2d_fwd/w2\n  csae bench --profile --workload w2 --trace w2.json\n  csae bench --workload w1 --json > then.json; csae bench --workload w1 --compare then.json\n  csae bench --grow --seconds 0.3 -o growth/\n  csae bench --tune --device gpu\n  csae bench --tune --precision f16 --device gpu"
 )]
 pub struct BenchArgs {
     /// Training steps to time, and no kernels: w1, w2, w3, comma-separated
@@ -36,8 +36,8 @@ pub struct BenchArgs {
     /// Batches of the training steps, and no kernels; each workload's own unless given
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     batch: Vec<std::num::NonZeroUsize>,
-    /// What maps are kept in by the training steps, f32 or f16, and no kernels
-    #[arg(long, value_name = "f32|f16", value_parser = precision, conflicts_with_all = ["grow", "tune"])]
+    /// What maps are kept in by the training steps, f32 or f16, and no kernels; or by the products that --tune times
+    #[arg(long, value_name = "f32|f16", value_parser = precision, conflicts_with = "grow")]
     precision: Option<Precision>,
     /// Only benchmarks whose name contains this (train_step/w1, conv2d_fwd/w2, sgd, …)
     #[arg(long, value_name = "TEXT")]
@@ -61,7 +61,7 @@ pub struct BenchArgs {
     #[arg(short, long, value_name = "DIR", requires = "grow")]
     out: Option<PathBuf>,
     /// Time every kind of kernel for the matrix products of the workloads, and keep a table of the fastest: the other commands choose by it from
-    /// then on. Where it lies is said at the end; delete it to forget it
+    /// then on. Where it lies is said at the end; delete it to forget it. Each --precision has a part of its own; that of f16 may take `matrix`
     #[arg(long, conflicts_with_all = ["profile", "grow", "compare", "filter"])]
     tune: bool,
     /// Write over existing files of --trace and --out
@@ -229,7 +229,12 @@ fn time_kernels(args: &BenchArgs, device: &mut Device, kernels: &[KernelBench]) 
 
 /// Measures, and writes the user's table of kernels.
 fn tune(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Device> {
-    let mut device = args.common.open_untuned()?;
+    // An adapter's cooperative matrices are measured as well where they could be taken.
+    let wanted = args.precision.unwrap_or_default();
+    let named = args.common.kernels == Kernels::Matrix;
+    let matrices = if named || wanted == Precision::F16 { Matrices::Cooperative } else { Matrices::None };
+    let mut device = args.common.open_untuned(|_| matrices)?;
+    let precision = if device.as_gpu().is_some() { args.precision(&device)? } else { wanted };
     let Some(gpu) = device.as_gpu() else {
         let hint = "name an adapter by --device (`csae devices` lists them)";
         return Err(Error::usage(format!("--tune: the CPU path has one kind of kernel; {hint}")).into());
@@ -240,12 +245,15 @@ fn tune(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Device> 
         return Err(Error::usage(format!("--tune: no folder to keep the table in; set {variable} to one")).into());
     };
     let width = tune::width(jobs)?;
-    args.show(&[tune::heading(width)]);
+    args.show(&[tune::heading(width, precision)]);
     let seconds = args.seconds * f64::from(args.windows) / 12.0;
-    let table = tune::tune(&mut device, jobs, seconds, &mut |told| match told {
+    let table = tune::tune(&mut device, jobs, precision, seconds, &mut |told| match told {
         Ok(result) => args.tell(result, &result.line(width)),
         Err(why) => args.common.say(&format!("left out: {why}")),
     })?;
+    // What was measured of the other precision stays. A table that cannot be read is written over.
+    let before = Tuned::read(&path, &identity).ok().flatten().unwrap_or_default();
+    let table = table.beside(&before);
     path.parent().map_or(Ok(()), files::make_folder)?;
     files::write_atomically(&path, table.text(&identity).as_bytes())?;
     let (count, path) = (table.len(), path.display());

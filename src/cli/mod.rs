@@ -25,7 +25,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use csae::cache;
 use csae::data::budget::{self, Budget};
 use csae::device::Device;
-use csae::gpu::{BuiltIn, Choice, Gpu, Tuned};
+use csae::gpu::{Adapter, BuiltIn, Choice, Gpu, Matrices, Tuned};
 
 use csae::error::{Error, Kind};
 use serde_json::json;
@@ -83,7 +83,7 @@ impl Command {
 }
 
 /// Which kernel of a family is taken.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kernels {
     /// What suits adapter and shape: by your table (`csae bench --tune`), else by a built-in one
     Auto,
@@ -95,6 +95,8 @@ pub enum Kernels {
     Subgroup,
     /// Products by sums in registers, values exchanged in workgroup memory
     Tiled,
+    /// Products in half precision by the adapter's cooperative matrices (tensor cores), an experimental feature; others as tiled
+    Matrix,
 }
 
 impl From<Kernels> for Choice {
@@ -105,6 +107,7 @@ impl From<Kernels> for Choice {
             Kernels::Registers => Self::Registers,
             Kernels::Subgroup => Self::Subgroup,
             Kernels::Tiled => Self::Tiled,
+            Kernels::Matrix => Self::Matrix,
         }
     }
 }
@@ -141,34 +144,48 @@ impl Common {
     /// Opens the device that is meant, and says which it is. Its kernels are chosen by the user's table, if there is one, and what its driver
     /// compiles is kept.
     pub fn open(&self) -> csae::error::Result<Device> {
-        self.open_by(true)
-    }
-
-    /// Opens a device for which the user's cache does not count.
-    pub fn open_untuned(&self) -> csae::error::Result<Device> {
-        self.open_by(false)
-    }
-
-    fn open_by(&self, users: bool) -> csae::error::Result<Device> {
-        let mut device = Device::open(self.device())?;
+        let mut read = Ok(None);
+        // Matrices are experimental: a device has them only if the command line or the table names them.
+        let mut device = Device::open_with(self.device(), |adapter| {
+            read = self.table(adapter);
+            let tuned = matches!(&read, Ok(Some(table)) if table.names(Choice::Matrix));
+            if tuned || self.kernels == Kernels::Matrix { Matrices::Cooperative } else { Matrices::None }
+        })?;
         if let Some(gpu) = device.as_gpu() {
             gpu.choose(self.kernels.into())?;
-            if let Some(path) = cache::file("pipelines", &gpu.adapter().identity(), "bin").filter(|_| users) {
+            if let Some(path) = cache::file("pipelines", &gpu.adapter().identity(), "bin") {
                 gpu.keep_pipelines(path);
             }
             if gpu.choice == Choice::Auto {
-                self.take_table(gpu, users);
+                self.take_table(gpu, read, Tuned::path(&gpu.adapter().identity()));
             }
         }
         self.say(&format!("device: {}", device.label()));
         Ok(device)
     }
 
-    /// Takes the user's table of kernels. One that is broken or another's is passed over.
-    fn take_table(&self, gpu: &mut Gpu, users: bool) {
-        let identity = gpu.adapter().identity();
-        let path = if users { Tuned::path(&identity) } else { None };
-        let read = path.as_ref().map_or(Ok(None), |path| Tuned::read(path, &identity));
+    /// Opens a device for which the user's cache does not count, with the matrices that are wanted of an adapter.
+    pub fn open_untuned(&self, matrices: impl FnOnce(&Adapter) -> Matrices) -> csae::error::Result<Device> {
+        let mut device = Device::open_with(self.device(), matrices)?;
+        if let Some(gpu) = device.as_gpu() {
+            gpu.choose(self.kernels.into())?;
+            if gpu.choice == Choice::Auto {
+                self.take_table(gpu, Ok(None), None);
+            }
+        }
+        self.say(&format!("device: {}", device.label()));
+        Ok(device)
+    }
+
+    /// The user's table of kernels for an adapter, where one may be taken.
+    fn table(&self, adapter: &Adapter) -> csae::error::Result<Option<Tuned>> {
+        let identity = adapter.identity();
+        let path = Tuned::path(&identity).filter(|_| self.kernels == Kernels::Auto);
+        path.map_or(Ok(None), |path| Tuned::read(&path, &identity))
+    }
+
+    /// Takes the user's table of kernels as it was read from a file. One that is broken or another's is passed over.
+    fn take_table(&self, gpu: &mut Gpu, read: csae::error::Result<Option<Tuned>>, path: Option<std::path::PathBuf>) {
         let (table, ignored) = match read {
             Ok(table) => (table, None),
             Err(error) => (None, Some(error)),

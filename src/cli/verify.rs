@@ -4,14 +4,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 use csae::error::Error;
+use csae::gpu::Matrices;
 use csae::verify::{self, Outcome};
 use serde_json::json;
 
-use super::Common;
+use super::{Common, Kernels};
 
 /// Check every kernel, forward and backward, on your device.
 ///
-/// The built-in cases are answered by the CPU path in f64; --cases adds stored ones with another program's answers. Exits 1 if any fails.
+/// The built-in cases are answered by the CPU path in f64; --cases adds stored ones with another program's answers. Every kind of kernel that runs
+/// there is checked; the kind `matrix` only if --kernels names it. Exits 1 if any fails.
 #[derive(Debug, Args)]
 #[command(
     allow_negative_numbers = true,
@@ -39,7 +41,12 @@ pub fn run(args: VerifyArgs) -> anyhow::Result<()> {
             return Err(Error::usage(format!("--filter {filter}: no case's op/name contains it")).into());
         }
     }
-    let mut device = args.common.open_untuned()?;
+    // Where an adapter has no cooperative matrices, what is around them can be checked.
+    let named = args.common.kernels == Kernels::Matrix;
+    let mut device = args.common.open_untuned(|adapter| if named { adapter.matrices_or_emulated() } else { Matrices::None })?;
+    if device.as_gpu().is_some_and(|gpu| gpu.traits().matrices == Matrices::Emulated) {
+        args.common.say("the adapter has no cooperative matrices: those of the `matrix` kernels are emulated");
+    }
     let (mut passed, mut failed) = (0, 0);
     for case in &cases {
         for outcome in verify::run(&mut device, case) {

@@ -1,5 +1,8 @@
 //! Which kernel of a family is taken: the same product of matrices can be summed in several ways, and what suits one adapter is slow on another.
 
+use super::matrices::Matrices;
+use super::tuned::Product;
+
 /// Which kernel of a family is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
@@ -14,11 +17,13 @@ pub enum Choice {
     Subgroup,
     /// Sums in registers, and values exchanged in workgroup memory.
     Tiled,
+    /// Products of small matrices by whole subgroups: maps in half precision alone, and never taken unless named or measured.
+    Matrix,
 }
 
 impl Choice {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Auto, Self::Plain, Self::Registers, Self::Subgroup, Self::Tiled];
+    pub const ALL: [Self; 6] = [Self::Auto, Self::Plain, Self::Registers, Self::Subgroup, Self::Tiled, Self::Matrix];
 
     /// Its name in reports.
     pub const fn name(self) -> &'static str {
@@ -28,6 +33,7 @@ impl Choice {
             Self::Registers => "registers",
             Self::Subgroup => "subgroup",
             Self::Tiled => "tiled",
+            Self::Matrix => "matrix",
         }
     }
 }
@@ -41,6 +47,8 @@ pub struct Traits {
     pub subgroup: u32,
     /// Integers of 64 bits.
     pub int64: bool,
+    /// What `_matrix` kernels multiply by.
+    pub matrices: Matrices,
 }
 
 impl Traits {
@@ -49,7 +57,16 @@ impl Traits {
 
     /// Whether kernels of a kind run here.
     pub const fn takes(&self, choice: Choice) -> bool {
-        !matches!(choice, Choice::Subgroup) || self.subgroup >= Self::SUBGROUP
+        match choice {
+            Choice::Subgroup => self.subgroup >= Self::SUBGROUP,
+            Choice::Matrix => !matches!(self.matrices, Matrices::None),
+            _ => true,
+        }
+    }
+
+    /// Whether kernels of a kind run here for a product.
+    pub const fn takes_for(&self, choice: Choice, product: &Product) -> bool {
+        self.takes(choice) && (product.half || !matches!(choice, Choice::Matrix))
     }
 
     /// Whether four reals are read and written as two words of 64 bits.
@@ -57,11 +74,12 @@ impl Traits {
         self.software && self.int64
     }
 
-    /// The kind that products of matrices take if one is asked for: it, or the next best where it does not run.
-    pub const fn forced(&self, choice: Choice) -> Option<Choice> {
+    /// The kind that a product of matrices takes if one is asked for: it, or the next best where it does not run.
+    pub const fn forced(&self, choice: Choice, product: &Product) -> Option<Choice> {
         match choice {
             Choice::Auto => None,
             Choice::Subgroup if !self.takes(choice) => Some(Choice::Registers),
+            Choice::Matrix if !self.takes_for(choice, product) => Some(Choice::Tiled),
             other => Some(other),
         }
     }
@@ -70,18 +88,24 @@ impl Traits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::Kernel;
 
     #[test]
     fn what_is_asked_for_is_taken_where_it_runs() {
-        let gpu = Traits { software: false, subgroup: 32, int64: true };
-        let lavapipe = Traits { software: true, subgroup: 8, int64: true };
-        let swiftshader = Traits { software: true, subgroup: 4, int64: false };
-        assert_eq!(gpu.forced(Choice::Subgroup), Some(Choice::Subgroup));
-        assert_eq!(swiftshader.forced(Choice::Subgroup), Some(Choice::Registers));
+        let gpu = Traits { software: false, subgroup: 32, int64: true, matrices: Matrices::Cooperative };
+        let lavapipe = Traits { software: true, subgroup: 8, int64: true, matrices: Matrices::None };
+        let swiftshader = Traits { software: true, subgroup: 4, int64: false, matrices: Matrices::None };
+        let single = Product { family: Kernel::Conv2dFwd, half: false, rows: 9, columns: 9, steps: 9 };
+        let half = Product { half: true, ..single };
+        assert_eq!(gpu.forced(Choice::Subgroup, &single), Some(Choice::Subgroup));
+        assert_eq!(swiftshader.forced(Choice::Subgroup, &single), Some(Choice::Registers));
+        assert_eq!(gpu.forced(Choice::Matrix, &half), Some(Choice::Matrix));
+        assert_eq!(gpu.forced(Choice::Matrix, &single), Some(Choice::Tiled), "there are halves alone");
+        assert_eq!(lavapipe.forced(Choice::Matrix, &half), Some(Choice::Tiled));
         assert!(lavapipe.wide_words() && !gpu.wide_words() && !swiftshader.wide_words());
         for choice in [Choice::Plain, Choice::Registers, Choice::Tiled] {
-            assert_eq!(lavapipe.forced(choice), Some(choice));
+            assert_eq!(lavapipe.forced(choice, &single), Some(choice));
         }
-        assert_eq!(gpu.forced(Choice::Auto), None);
+        assert_eq!(gpu.forced(Choice::Auto, &half), None);
     }
 }

@@ -45,9 +45,9 @@ const fn module_of(dispatch: &Dispatch) -> Module {
 }
 
 impl Compiled {
-    /// Makes what dispatches need and is not there yet; with `int64`, fours are read by words of 64 bits. Returns the number of pipelines made.
+    /// Makes what dispatches need and is not there yet, in the device's storage but for the halves. Returns the number of pipelines made.
     /// What a driver refuses is reported to the device.
-    pub(super) fn prepare(&mut self, device: &wgpu::Device, int64: bool, dispatches: &[Dispatch]) -> Result<usize> {
+    pub(super) fn prepare(&mut self, device: &wgpu::Device, storage: Storage, dispatches: &[Dispatch]) -> Result<usize> {
         let mut missing: Vec<&Dispatch> = Vec::new();
         for dispatch in dispatches {
             let wanted = key(dispatch);
@@ -59,7 +59,7 @@ impl Compiled {
         wanted.sort_unstable();
         wanted.dedup();
         wanted.retain(|module| !self.modules.contains_key(module));
-        let storage = |half| Storage { int64, half };
+        let storage = |half| Storage { half, ..storage };
         let modules: Vec<_> = wanted.par_iter().map(|(kernel, half)| timed(|| module(device, *kernel, storage(*half)))).collect();
         let mut spent = HashMap::new();
         for (wanted, (made, time)) in wanted.into_iter().zip(modules) {

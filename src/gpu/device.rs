@@ -10,6 +10,8 @@ use half::f16;
 use super::adapter::{Adapter, explain};
 use super::choice::{Choice, Traits};
 use super::compile::{Compiled, Loaded};
+use super::kernels::Storage;
+use super::matrices::Matrices;
 use super::pipeline_cache::PipelineCache;
 use super::plan::Plan;
 use super::record::{Dispatch, Recorder};
@@ -67,6 +69,7 @@ pub struct Gpu {
     in_flight: VecDeque<wgpu::SubmissionIndex>,
     trouble: Arc<Mutex<Option<String>>>,
     counters: Counters,
+    matrices: Matrices,
     /// Which kernel of a family is taken.
     pub choice: Choice,
     /// What the user has measured here, by which [`Choice::Auto`] goes first. None unless it is set: [`Tuned::read`].
@@ -82,20 +85,27 @@ pub struct Gpu {
 impl Gpu {
     /// Opens an adapter with the limits that it offers.
     pub fn new(adapter: Adapter) -> Result<Self> {
+        Self::with(adapter, Matrices::None)
+    }
+
+    /// As [`Gpu::new`], and with cooperative matrices, where there are such as are wanted.
+    pub fn with(adapter: Adapter, wanted: Matrices) -> Result<Self> {
+        let matrices = adapter.matrices(wanted);
         let limits = adapter.handle.limits();
-        let wanted = wgpu::Features::TIMESTAMP_QUERY
+        let useful = wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS
             | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES
             | wgpu::Features::SUBGROUP
             | wgpu::Features::SHADER_INT64
             | wgpu::Features::SHADER_F16
             | wgpu::Features::PIPELINE_CACHE;
-        let features = adapter.handle.features() & wanted;
+        let features = adapter.handle.features() & (useful | matrices.features());
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("csae"),
             required_features: features,
             required_limits: limits.clone(),
             memory_hints: wgpu::MemoryHints::Performance,
+            experimental_features: matrices.experimental(),
             ..wgpu::DeviceDescriptor::default()
         };
         let (device, queue) = pollster::block_on(adapter.handle.request_device(&descriptor))
@@ -129,6 +139,7 @@ impl Gpu {
             in_flight: VecDeque::new(),
             trouble,
             counters: Counters::default(),
+            matrices,
             choice: Choice::Auto,
             tuned: None,
             patience: PATIENCE,
@@ -162,7 +173,7 @@ impl Gpu {
         let features = self.device.features();
         let subgroup = if features.contains(wgpu::Features::SUBGROUP) { self.adapter.info.subgroup_min_size } else { 0 };
         let int64 = features.contains(wgpu::Features::SHADER_INT64);
-        Traits { software: self.adapter.is_software(), subgroup, int64 }
+        Traits { software: self.adapter.is_software(), subgroup, int64, matrices: self.matrices }
     }
 
     /// Takes kernels of one kind from now on.
@@ -172,13 +183,12 @@ impl Gpu {
     pub fn choose(&mut self, choice: Choice) -> Result<()> {
         let traits = self.traits();
         if !traits.takes(choice) {
-            return Err(Error::usage(format!(
-                "--kernels {}: {} has subgroups of {}, {} are needed; auto takes what suits it",
-                choice.name(),
-                self.adapter.label(),
-                traits.subgroup,
-                Traits::SUBGROUP
-            )));
+            let lack = match choice {
+                Choice::Matrix => "no cooperative matrices of 16x16 halves and subgroups of 32".to_owned(),
+                _ => format!("subgroups of {}, {} are needed", traits.subgroup, Traits::SUBGROUP),
+            };
+            let (name, adapter) = (choice.name(), self.adapter.label());
+            return Err(Error::usage(format!("--kernels {name}: {adapter} has {lack}; auto takes what suits it")));
         }
         self.choice = choice;
         Ok(())
@@ -418,8 +428,9 @@ impl Gpu {
 
     /// Makes the pipelines of dispatches that are not there yet.
     pub(super) fn prepare(&mut self, dispatches: &[Dispatch]) -> Result<()> {
-        let int64 = self.traits().wide_words();
-        self.counters.pipelines += self.compiled.prepare(&self.device, int64, dispatches)?;
+        let (int64, emulated) = (self.traits().wide_words(), self.matrices == Matrices::Emulated);
+        let storage = Storage { int64, half: false, emulated };
+        self.counters.pipelines += self.compiled.prepare(&self.device, storage, dispatches)?;
         Ok(())
     }
 

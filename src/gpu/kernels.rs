@@ -29,18 +29,22 @@ kernels! {
     Conv2dFwdRegs "conv2d_fwd_regs",
     Conv2dFwdSubgroup "conv2d_fwd_subgroup",
     Conv2dFwdTiled "conv2d_fwd_tiled",
+    Conv2dFwdMatrix "conv2d_fwd_matrix",
     Conv2dMaxPoolFwd "conv2d_max_pool_fwd",
     Conv2dMaxPoolFwdRegs "conv2d_max_pool_fwd_regs",
     Conv2dMaxPoolFwdSubgroup "conv2d_max_pool_fwd_subgroup",
     Conv2dMaxPoolFwdTiled "conv2d_max_pool_fwd_tiled",
+    Conv2dMaxPoolFwdMatrix "conv2d_max_pool_fwd_matrix",
     Conv2dBwdInput "conv2d_bwd_input",
     Conv2dBwdInputRegs "conv2d_bwd_input_regs",
     Conv2dBwdInputSubgroup "conv2d_bwd_input_subgroup",
     Conv2dBwdInputTiled "conv2d_bwd_input_tiled",
+    Conv2dBwdInputMatrix "conv2d_bwd_input_matrix",
     Conv2dBwdWeight "conv2d_bwd_weight",
     Conv2dBwdWeightRegs "conv2d_bwd_weight_regs",
     Conv2dBwdWeightSubgroup "conv2d_bwd_weight_subgroup",
     Conv2dBwdWeightTiled "conv2d_bwd_weight_tiled",
+    Conv2dBwdWeightMatrix "conv2d_bwd_weight_matrix",
     SumSlices "sum_slices",
     ActivationFwd "activation_fwd",
     ActivationBwd "activation_bwd",
@@ -118,6 +122,9 @@ const COMMON: &[(&str, &str)] = snippets![
     "log",
     "map",
     "map_half",
+    "matrix",
+    "matrix_emulated",
+    "matrix_tile",
     "pool2d",
     "rank",
     "rng",
@@ -127,13 +134,15 @@ const COMMON: &[(&str, &str)] = snippets![
     "workgroup_tile",
 ];
 
-/// How reals and maps lie in memory, and how they are read.
+/// How reals and maps lie in memory, how they are read, and what matrices are multiplied by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Storage {
     /// Four reals are read and written as two words of 64 bits, where an adapter computes with such integers and gains by it.
     pub int64: bool,
     /// Maps are in half precision.
     pub half: bool,
+    /// Cooperative matrices are emulated.
+    pub emulated: bool,
 }
 
 impl Storage {
@@ -142,6 +151,7 @@ impl Storage {
         match (name, self) {
             ("fours", Self { int64: true, .. }) => "fours_int64",
             ("map", Self { half: true, .. }) => "map_half",
+            ("matrix", Self { emulated: true, .. }) => "matrix_emulated",
             _ => name,
         }
     }
@@ -166,12 +176,16 @@ impl Source {
     pub fn with(kernel: Kernel, storage: Storage) -> Self {
         let mut text = String::new();
         let mut pieces = Vec::new();
-        if storage.half {
+        let names = kernel.text().lines().filter_map(|line| line.strip_prefix("//!include ")).flat_map(str::split_whitespace);
+        let names: Vec<&str> = names.map(|name| storage.snippet(name)).collect();
+        // What is enabled must come before anything else. Operands of matrices are halves, whatever maps are.
+        if storage.half || names.contains(&"matrix_tile") {
             text.push_str("enable f16;\n");
         }
-        let names = kernel.text().lines().filter_map(|line| line.strip_prefix("//!include ")).flat_map(str::split_whitespace);
+        if names.contains(&"matrix") {
+            text.push_str("enable wgpu_cooperative_matrix;\n");
+        }
         for name in names {
-            let name = storage.snippet(name);
             let (_, snippet) = COMMON
                 .iter()
                 .find(|(common, _)| *common == name)

@@ -69,8 +69,8 @@ impl Recorder {
     /// The kind of kernel that a product of matrices takes: the one asked for, else by its shape what was measured here or on an adapter of the
     /// kind.
     pub fn products(&self, product: &Product) -> Choice {
-        let here = || self.tuned.as_ref()?.choice(product).filter(|choice| self.traits.takes(*choice));
-        self.traits.forced(self.choice).or_else(here).unwrap_or_else(|| BuiltIn::of(&self.traits).choice(product))
+        let here = || self.tuned.as_ref()?.choice(product).filter(|choice| self.traits.takes_for(*choice, product));
+        self.traits.forced(self.choice, product).or_else(here).unwrap_or_else(|| BuiltIn::of(&self.traits).choice(product))
     }
 
     /// Starts a dispatch of `kernel` with its parameter block.

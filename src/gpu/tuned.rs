@@ -2,7 +2,8 @@
 //! --tune` makes one of the user's own adapter. Each is a short TOML file.
 //!
 //! A product is `rows` × `columns` values, each a sum of `steps` terms; a class is the three rounded up to powers of two. A product that is in no
-//! class of the table takes the nearest class of its operation, if their sizes are no more than a factor of 8 apart altogether.
+//! class of the table takes the nearest class of its operation, if their sizes are no more than a factor of 8 apart altogether. Products of maps in
+//! half precision have classes of their own; those that have none near take one of single precision.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -30,6 +31,8 @@ const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 pub struct Product {
     /// The plain kernel of its family: `conv2d_fwd`, `conv2d_bwd_input` or `conv2d_bwd_weight`.
     pub family: Kernel,
+    /// Whether it is of maps in half precision.
+    pub half: bool,
     /// Pixels; in a weight gradient taps × channels.
     pub rows: usize,
     /// Channels or filters.
@@ -41,6 +44,7 @@ pub struct Product {
 /// Products of about the same shape: logarithms to base 2, rounded up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Class {
+    half: bool,
     family: Kernel,
     rows: u32,
     columns: u32,
@@ -54,16 +58,17 @@ impl Product {
     /// Its class.
     pub fn class(&self) -> Class {
         let log = |size: usize| size.next_power_of_two().trailing_zeros();
-        Class { family: self.family, rows: log(self.rows), columns: log(self.columns), steps: log(self.steps) }
+        Class { half: self.half, family: self.family, rows: log(self.rows), columns: log(self.columns), steps: log(self.steps) }
     }
 }
 
 impl Class {
-    /// How far another class is, if it is near enough to stand for this one.
-    fn distance(&self, other: &Self) -> Option<u32> {
+    /// How far another class is, if it is near enough to stand for this one. One of single precision may, after those of halves, for one of halves.
+    fn distance(&self, other: &Self) -> Option<(bool, u32)> {
         let pairs = [(self.rows, other.rows), (self.columns, other.columns), (self.steps, other.steps)];
         let apart = pairs.into_iter().map(|(a, b)| a.abs_diff(b)).sum();
-        (self.family == other.family && apart <= NEAR).then_some(apart)
+        let stands = self.family == other.family && (self.half || !other.half);
+        (stands && apart <= NEAR).then_some((self.half != other.half, apart))
     }
 }
 
@@ -133,8 +138,9 @@ fn classes(rows: &[Row]) -> Option<BTreeMap<Class, Choice>> {
     let log = |size: u64| size.is_power_of_two().then(|| size.trailing_zeros());
     let class = |row: &Row| {
         let family = Product::FAMILIES.into_iter().find(|family| family.name() == row.op)?;
-        let class = Class { family, rows: log(row.rows)?, columns: log(row.columns)?, steps: log(row.steps)? };
-        Some((class, kind(&row.kernels)?))
+        let (half, kernels) = (row.half, kind(&row.kernels)?);
+        let class = Class { half, family, rows: log(row.rows)?, columns: log(row.columns)?, steps: log(row.steps)? };
+        Some((class, kernels)).filter(|_| half || kernels != Choice::Matrix)
     };
     rows.iter().map(class).collect()
 }
@@ -143,6 +149,8 @@ fn classes(rows: &[Row]) -> Option<BTreeMap<Class, Choice>> {
 #[serde(deny_unknown_fields)]
 struct Row {
     op: String,
+    #[serde(default)]
+    half: bool,
     rows: u64,
     columns: u64,
     steps: u64,
@@ -163,6 +171,21 @@ impl Tuned {
     /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
         self.classes.is_empty()
+    }
+
+    /// Whether a kind is taken by any class.
+    pub fn names(&self, choice: Choice) -> bool {
+        self.classes.values().any(|taken| *taken == choice)
+    }
+
+    /// With the classes that another table has for products of the other precision than those here.
+    #[must_use]
+    pub fn beside(mut self, other: &Self) -> Self {
+        let here: Vec<bool> =
+            [false, true].into_iter().filter(|half| self.classes.keys().any(|class| class.half == *half)).collect();
+        let others = other.classes.iter().filter(|(class, _)| !here.contains(&class.half));
+        self.classes.extend(others.map(|(class, choice)| (*class, *choice)));
+        self
     }
 
     /// Tells tables apart.
@@ -189,9 +212,10 @@ impl Tuned {
         for (class, choice) in &self.classes {
             let [rows, columns, steps] = [class.rows, class.columns, class.steps].map(|log| 1_u64 << log);
             let (op, kernels) = (class.family.name(), choice.name());
+            let half = if class.half { "half = true, " } else { "" };
             let _ = writeln!(
                 text,
-                "  {{ op = \"{op}\", rows = {rows}, columns = {columns}, steps = {steps}, kernels = \"{kernels}\" }},"
+                "  {{ op = \"{op}\", {half}rows = {rows}, columns = {columns}, steps = {steps}, kernels = \"{kernels}\" }},"
             );
         }
         text + "]\n"
@@ -237,7 +261,7 @@ mod tests {
     use super::*;
 
     fn product(rows: usize, columns: usize, steps: usize) -> Product {
-        Product { family: Kernel::Conv2dFwd, rows, columns, steps }
+        Product { family: Kernel::Conv2dFwd, half: false, rows, columns, steps }
     }
 
     #[test]
@@ -279,10 +303,30 @@ mod tests {
     }
 
     #[test]
+    fn precisions_have_classes_of_their_own() {
+        let half = |product: Product| Product { half: true, ..product };
+        let (near, far) = (product(1024, 32, 32), product(4096, 32, 32));
+        let single = Tuned::new([(near.class(), Choice::Registers)]);
+        assert_eq!(single.choice(&half(near)), Some(Choice::Registers), "better than nothing");
+        let both = Tuned::new([(half(near).class(), Choice::Matrix)]).beside(&single);
+        assert_eq!((both.choice(&near), both.choice(&half(near))), (Some(Choice::Registers), Some(Choice::Matrix)));
+        assert_eq!(both.choice(&half(far)), Some(Choice::Matrix), "a class of halves goes before a nearer one");
+        assert!(both.names(Choice::Matrix) && !single.names(Choice::Matrix));
+        let text = both.text("adapter");
+        assert_eq!(Tuned::parse(&text, "adapter").unwrap(), both);
+        let wrong = text.replace("half = true, ", "");
+        assert!(Tuned::parse(&wrong, "adapter").is_err(), "matrices are of halves: {wrong}");
+        let anew = Tuned::new([(half(far).class(), Choice::Tiled)]).beside(&both);
+        assert_eq!((anew.choice(&half(near)), anew.len()), (Some(Choice::Tiled), 2), "what is measured anew is replaced");
+        let halves = Tuned::new([(half(near).class(), Choice::Tiled)]);
+        assert_eq!(halves.choice(&near), None);
+    }
+
+    #[test]
     fn built_in_tables_are_sound() {
-        let with = Traits { software: true, subgroup: 8, int64: true };
+        let with = Traits { software: true, subgroup: 8, int64: true, ..Traits::default() };
         let without = Traits { subgroup: 4, ..with };
-        let gpu = Traits { software: false, subgroup: 32, int64: true };
+        let gpu = Traits { software: false, subgroup: 32, int64: true, ..Traits::default() };
         let tables = [gpu, with, without].map(|traits| BuiltIn::of(&traits));
         assert_eq!(tables.map(|table| table.usual), [Choice::Tiled, Choice::Subgroup, Choice::Registers]);
         for (traits, built_in) in [gpu, with, without].into_iter().zip(tables) {

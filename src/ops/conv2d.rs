@@ -86,7 +86,7 @@ params! {
 /// Pixels, channels and filters of an invocation's block in the `_regs` kernels.
 const BLOCK: usize = 8;
 
-/// A tile of the `_subgroup` and `_tiled` kernels.
+/// A tile of the `_subgroup`, `_tiled` and `_matrix` kernels.
 struct Tile {
     /// Invocations of a workgroup.
     size: u32,
@@ -103,6 +103,7 @@ impl Tile {
         match choice {
             Choice::Subgroup => Some(Self { size: 8, rows: 32, columns: vectors.clamp(2, 8) }),
             Choice::Tiled => Some(Self { size: 64, rows: 64, columns: vectors.clamp(4, 16) }),
+            Choice::Matrix => Some(Self { size: 128, rows: 64, columns: vectors.clamp(4, 16) }),
             _ => None,
         }
     }
@@ -115,17 +116,18 @@ impl Tile {
 
 /// The product of matrices that an operation is, if it has no groups.
 pub(crate) fn product(call: &Call) -> Option<Product> {
-    let (family, g) = match call {
-        Call::Conv2dFwd(op) => (Kernel::Conv2dFwd, &op.size),
-        Call::Conv2dMaxPoolFwd(op) => (Kernel::Conv2dFwd, &op.size),
-        Call::Conv2dBwdInput(op) => (Kernel::Conv2dBwdInput, &op.size),
-        Call::Conv2dBwdWeight(op) => (Kernel::Conv2dBwdWeight, &op.size),
+    let (family, g, map) = match call {
+        Call::Conv2dFwd(op) => (Kernel::Conv2dFwd, &op.size, op.x),
+        Call::Conv2dMaxPoolFwd(op) => (Kernel::Conv2dFwd, &op.size, op.x),
+        Call::Conv2dBwdInput(op) => (Kernel::Conv2dBwdInput, &op.size, op.y),
+        Call::Conv2dBwdWeight(op) => (Kernel::Conv2dBwdWeight, &op.size, op.x),
         _ => return None,
     };
-    (g.groups == 1).then(|| product_of(family, g))
+    (g.groups == 1).then(|| product_of(family, g, map))
 }
 
-fn product_of(family: Kernel, g: &Conv2d) -> Product {
+/// The product that an operation is of a map.
+fn product_of(family: Kernel, g: &Conv2d, map: View) -> Product {
     let (taps, pixels) = (g.taps.kernel[0] * g.taps.kernel[1], g.n * g.y.area());
     let (rows, columns, steps) = match family {
         Kernel::Conv2dFwd => (pixels, g.y.c, taps * g.x.c),
@@ -133,12 +135,12 @@ fn product_of(family: Kernel, g: &Conv2d) -> Product {
         Kernel::Conv2dBwdInput => (g.n * g.x.area(), g.x.c, taps.div_ceil(g.taps.stride[0] * g.taps.stride[1]) * g.y.c),
         _ => (taps * g.x.c, g.y.c, pixels),
     };
-    Product { family, rows, columns, steps }
+    Product { family, half: map.half, rows, columns, steps }
 }
 
 /// The kind that a convolution takes: products of matrices have no groups.
-fn choice(r: &Recorder, family: Kernel, g: &Conv2d) -> Choice {
-    if g.groups == 1 { r.products(&product_of(family, g)) } else { Choice::Plain }
+fn choice(r: &Recorder, family: Kernel, g: &Conv2d, map: View) -> Choice {
+    if g.groups == 1 { r.products(&product_of(family, g, map)) } else { Choice::Plain }
 }
 
 /// Whether four channels lie together in one aligned vec4.
@@ -188,10 +190,11 @@ impl Conv2dFwd {
         let g = &self.size;
         let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
         let pixels = g.n * g.y.area();
-        let choice = choice(r, Kernel::Conv2dFwd, g);
+        let choice = choice(r, Kernel::Conv2dFwd, g, self.x);
         let kernel = match choice {
             Choice::Subgroup => Kernel::Conv2dFwdSubgroup,
             Choice::Tiled => Kernel::Conv2dFwdTiled,
+            Choice::Matrix => Kernel::Conv2dFwdMatrix,
             Choice::Registers => Kernel::Conv2dFwdRegs,
             _ => Kernel::Conv2dFwd,
         };
@@ -227,11 +230,12 @@ impl Conv2dMaxPoolFwd {
         let g = &self.size;
         let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
         let windows = g.n * self.pool().y.area();
-        let choice = choice(r, Kernel::Conv2dFwd, g);
+        let choice = choice(r, Kernel::Conv2dFwd, g, self.x);
         let kernel = match choice {
             Choice::Subgroup => Kernel::Conv2dMaxPoolFwdSubgroup,
             Choice::Tiled => Kernel::Conv2dMaxPoolFwdTiled,
             Choice::Registers => Kernel::Conv2dMaxPoolFwdRegs,
+            Choice::Matrix => Kernel::Conv2dMaxPoolFwdMatrix,
             _ => Kernel::Conv2dMaxPoolFwd,
         };
         let mut dispatch = r.kernel(kernel, &params).constant("ACTIVATION", self.activation.code());
@@ -252,10 +256,11 @@ impl Conv2dBwdInput {
     pub(crate) fn record(&self, r: &mut Recorder) {
         let g = &self.size;
         let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
-        let choice = choice(r, Kernel::Conv2dBwdInput, g);
+        let choice = choice(r, Kernel::Conv2dBwdInput, g, self.y);
         let kernel = match choice {
             Choice::Subgroup => Kernel::Conv2dBwdInputSubgroup,
             Choice::Tiled => Kernel::Conv2dBwdInputTiled,
+            Choice::Matrix => Kernel::Conv2dBwdInputMatrix,
             Choice::Registers => Kernel::Conv2dBwdInputRegs,
             _ => Kernel::Conv2dBwdInput,
         };
@@ -320,10 +325,11 @@ impl Conv2dBwdWeight {
             slice_stride: len.next_multiple_of(4) as u32,
             ..Conv2dParams::new(g)
         };
-        let choice = choice(r, Kernel::Conv2dBwdWeight, g);
+        let choice = choice(r, Kernel::Conv2dBwdWeight, g, self.x);
         let kernel = match choice {
             Choice::Subgroup => Kernel::Conv2dBwdWeightSubgroup,
             Choice::Tiled => Kernel::Conv2dBwdWeightTiled,
+            Choice::Matrix => Kernel::Conv2dBwdWeightMatrix,
             Choice::Registers => Kernel::Conv2dBwdWeightRegs,
             _ => Kernel::Conv2dBwdWeight,
         };

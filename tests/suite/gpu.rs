@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard};
 
 use csae::device::{Device, Selected, select};
-use csae::gpu::{Choice, Counters, Kernel, Recorder};
+use csae::gpu::{Adapter, Choice, Counters, Kernel, Matrices, Recorder};
 use csae::ops::{BatchTopKMask, Call};
 use csae::rng::Stream;
 use csae::shape::Dims;
@@ -48,14 +48,23 @@ pub fn open() -> Device {
     Device::open(&name()).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// The adapter, opened with its cooperative matrices or emulated ones.
+fn open_with_matrices() -> Device {
+    Device::open_with(&name(), Adapter::matrices_or_emulated).unwrap_or_else(|error| panic!("{error}"))
+}
+
 fn pass_everywhere(cases: &[Case]) {
-    let mut device = open();
+    let mut device = open_with_matrices();
     let mut failed = Vec::new();
+    let mut by_matrices = 0;
     for case in cases {
         let outcomes = verify::run(&mut device, case);
         assert!(!outcomes.is_empty(), "{}: nothing ran", case.id());
+        let matrix = outcomes.iter().filter(|outcome| outcome.kernels == "matrix");
+        by_matrices += matrix.inspect(|outcome| assert!(outcome.id.ends_with("in halves"), "{}", outcome.id)).count();
         failed.extend(failures(&outcomes));
     }
+    assert!(by_matrices > 10 || !device.has_half(), "only {by_matrices} cases by matrices");
     assert!(failed.is_empty(), "{}: {} outputs differ\n{}", device.label(), failed.len(), failed.join("\n"));
 }
 
@@ -86,6 +95,49 @@ fn a_wrong_answer_fails() {
     for outcome in verify::run(&mut open(), &case).iter().filter(|outcome| !outcome.id.ends_with("in halves")) {
         assert!(!outcome.passed(), "{} ({}) passes with another weight", outcome.id, outcome.kernels);
     }
+}
+
+#[test]
+fn a_wrong_answer_by_matrices_fails() {
+    let Some(_turn) = turn("a_wrong_answer_by_matrices_fails") else { return };
+    let mut device = open_with_matrices();
+    if !device.has_half() {
+        return eprintln!("skipped: {} has no half precision", device.label());
+    }
+    let cases = verify::built_in();
+    let case = cases.iter().find(|case| case.op == "conv2d").expect("there is a convolution").halved().unwrap();
+    let errors = |device: &mut Device, case: &Case| {
+        device.as_gpu().expect("it runs on a GPU").choice = Choice::Matrix;
+        verify::compare(case, &verify::execute(device, case).unwrap())
+    };
+    assert!(errors(&mut device, &case).iter().all(|comparison| comparison.passed));
+    for name in case.answers.keys() {
+        let mut wrong = case.clone();
+        let answer = wrong.answers.get_mut(name).expect("it is there");
+        let mut values = answer.reals();
+        // Of the tile's last row and column.
+        *values.last_mut().expect("it has elements") += 0.01 * values.iter().map(|x| x * x).sum::<f64>().sqrt();
+        *answer = verify::Tensor::real(&answer.shape.clone(), values);
+        let passed = |comparison: &verify::Comparison| comparison.output != *name || comparison.passed;
+        assert!(!errors(&mut device, &wrong).iter().all(passed), "a wrong {name} passes");
+    }
+}
+
+#[test]
+fn matrices_are_there_only_where_they_are_wanted() {
+    let Some(_turn) = turn("matrices_are_there_only_where_they_are_wanted") else { return };
+    let traits = |mut device: Device| device.as_gpu().expect("it runs on a GPU").traits();
+    assert_eq!(traits(open()).matrices, Matrices::None);
+    let mut device = open();
+    let error = device.as_gpu().unwrap().choose(Choice::Matrix).unwrap_err().to_string();
+    assert!(error.contains("--kernels matrix") && error.contains("cooperative matrices"), "{error}");
+    let mut features = Vec::new();
+    let wanted = |adapter: &Adapter| {
+        features.push(adapter.has_matrices());
+        Matrices::Cooperative
+    };
+    let found = traits(Device::open_with(&name(), wanted).unwrap()).matrices;
+    assert_eq!(found, if features == [true] { Matrices::Cooperative } else { Matrices::None });
 }
 
 #[test]

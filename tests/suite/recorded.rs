@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use csae::device::Device;
-use csae::gpu::{Choice, Dispatch, Kernel, Recorder, Traits};
+use csae::gpu::{Choice, Dispatch, Kernel, Matrices, Recorder, Traits};
 use csae::ops::Call;
 use csae::spec::{Config, preset_names, preset_text};
 use csae::verify::{self, Case};
@@ -29,7 +29,7 @@ pub struct Recorded {
 fn dispatches(calls: &[Call]) -> Vec<Dispatch> {
     let mut dispatches = Vec::new();
     for choice in Choice::ALL {
-        let traits = Traits { subgroup: Traits::SUBGROUP, ..Traits::default() };
+        let traits = Traits { subgroup: Traits::SUBGROUP, matrices: Matrices::Cooperative, ..Traits::default() };
         let mut recorder = Recorder { choice, traits, ..Recorder::default() };
         calls.iter().for_each(|call| call.record(&mut recorder));
         dispatches.append(&mut recorder.dispatches);

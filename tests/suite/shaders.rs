@@ -18,6 +18,8 @@ use crate::recorded;
 const INVOCATIONS: u32 = 256;
 const WORKGROUP_BYTES: u32 = 16 << 10;
 const STORAGE_BINDINGS: usize = 8;
+/// What a kernel says that multiplies cooperative matrices.
+const MATRICES: &str = "enable wgpu_cooperative_matrix";
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -29,11 +31,14 @@ struct Resolved {
     info: ModuleInfo,
     /// It needs more than what is portable.
     special: bool,
+    /// It multiplies cooperative matrices.
+    matrices: bool,
 }
 
 /// A kernel's text in every form that an adapter may be given.
 fn forms(kernel: Kernel) -> Vec<String> {
-    let storages = [Storage::default(), Storage { int64: true, half: false }, Storage { int64: false, half: true }];
+    let half = Storage { half: true, ..Storage::default() };
+    let storages = [Storage::default(), Storage { int64: true, ..Storage::default() }, half, Storage { emulated: true, ..half }];
     let mut forms: Vec<String> = storages.into_iter().map(|storage| Source::with(kernel, storage).text).collect();
     // A kernel without maps has no half precision.
     forms.retain(|text| !text.contains("enable f16") || text.contains("Map"));
@@ -49,6 +54,8 @@ fn resolve(text: &str, constants: &[(&str, f64)]) -> Result<Resolved, String> {
     capabilities.set(Capabilities::SUBGROUP, text.contains("subgroupBroadcast"));
     capabilities.set(Capabilities::SHADER_INT64, text.contains("u64"));
     capabilities.set(Capabilities::SHADER_FLOAT16, text.contains("enable f16"));
+    let matrices = text.contains(MATRICES);
+    capabilities.set(Capabilities::COOPERATIVE_MATRIX, matrices);
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     let info = validator.validate(&module).map_err(|error| error.emit_to_string(text))?;
     let constants = constants.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect::<PipelineConstants>();
@@ -56,7 +63,7 @@ fn resolve(text: &str, constants: &[(&str, f64)]) -> Result<Resolved, String> {
     let resolved = process_overrides(&module, &info, Some((ShaderStage::Compute, &entry)), &constants);
     let (module, info) =
         resolved.map(|(module, info)| (module.into_owned(), info.into_owned())).map_err(|error| error.to_string())?;
-    Ok(Resolved { module, info, special: !capabilities.is_empty() })
+    Ok(Resolved { module, info, special: !capabilities.is_empty(), matrices })
 }
 
 /// Holds a module against the portable budget.
@@ -94,7 +101,7 @@ fn check_budget(resolved: &Resolved) -> Result<(), String> {
 }
 
 /// Translates a module with the options that wgpu gives naga on each platform.
-fn translate(Resolved { module, info, special }: &Resolved) -> Result<(), String> {
+fn translate(Resolved { module, info, special, matrices }: &Resolved) -> Result<(), String> {
     let entry = &module.entry_points[0].name;
     for buffer in [BoundsCheckPolicy::Restrict, BoundsCheckPolicy::Unchecked] {
         let bounds_check_policies =
@@ -106,6 +113,10 @@ fn translate(Resolved { module, info, special }: &Resolved) -> Result<(), String
         if words.first() != Some(&0x0723_0203) {
             return Err("SPIR-V: no magic number".to_owned());
         }
+    }
+    if *matrices {
+        // Metal's are of 8 by 8 and naga's HLSL has none, so that wgpu offers such matrices through Vulkan alone.
+        return Ok(());
     }
     let (mut options, pipeline) = metal(module, entry);
     if *special {
@@ -221,7 +232,7 @@ fn no_shader_is_an_orphan() {
     same("shaders/common and the registry", &common, &set(Source::common_names())).unwrap();
     let mut included: BTreeSet<String> = Kernel::ALL.iter().flat_map(|kernel| includes(kernel.text())).collect();
     // Taken in place of another.
-    included.extend(["fours_int64", "map_half"].map(str::to_owned));
+    included.extend(["fours_int64", "map_half", "matrix_emulated"].map(str::to_owned));
     same("shaders/common and what kernels include", &common, &included).unwrap();
     let error = same("both", &set(["a", "orphan"]), &set(["a"])).unwrap_err();
     assert!(error.contains("orphan"), "{error}");
@@ -306,7 +317,9 @@ fn tint_agrees_where_it_is_installed() {
     std::fs::create_dir_all(&folder).unwrap();
     let mut failures = Vec::new();
     let texts = |(kernel, constants): (Kernel, Vec<_>)| {
-        let storages = [Storage::default(), Storage { half: true, ..Storage::default() }];
+        // Cooperative matrices are wgpu's own and unknown to tint: it judges what is around them.
+        let emulated = Storage { emulated: true, ..Storage::default() };
+        let storages = [emulated, Storage { half: true, ..emulated }];
         storages.map(|storage| (kernel, Source::with(kernel, storage).text, constants.clone()))
     };
     for (i, (kernel, text, constants)) in recorded::variants().into_iter().flat_map(texts).enumerate() {

@@ -4,7 +4,7 @@ use std::process::Output;
 use std::rc::Rc;
 
 use csae::device::Program;
-use csae::gpu::{Choice, Kernel, Recorder, Traits, Tuned};
+use csae::gpu::{Choice, Kernel, Matrices, Recorder, Traits, Tuned};
 use csae::ops::{Activation, Call, Conv2dBwdWeight, Conv2dFwd};
 use csae::shape::Conv2d;
 use serde_json::Value;
@@ -26,7 +26,7 @@ fn table(call: &Call, choice: Choice) -> Option<Rc<Tuned>> {
 
 #[test]
 fn a_tuned_choice_is_taken_by_its_shape() {
-    let traits = Traits { software: true, subgroup: 8, int64: true };
+    let traits = Traits { software: true, subgroup: 8, int64: true, ..Traits::default() };
     let kernel = |call: &Call, choice, tuned: &Option<Rc<Tuned>>, traits| {
         let mut recorder = Recorder { choice, traits, tuned: tuned.clone(), ..Recorder::default() };
         call.record(&mut recorder);
@@ -41,6 +41,32 @@ fn a_tuned_choice_is_taken_by_its_shape() {
     let (none, tuned) = (Traits { subgroup: 4, ..traits }, table(&small, Choice::Subgroup));
     assert_eq!(kernel(&small, Choice::Auto, &tuned, none), Kernel::Conv2dFwdRegs, "what does not run here is not taken");
     assert_eq!(kernel(&small, Choice::Auto, &None, Traits::default()), Kernel::Conv2dFwdTiled);
+}
+
+#[test]
+fn matrices_are_for_halves_and_where_they_are() {
+    let half = |call: Call| {
+        let mut call = call;
+        let w = 32 * 16;
+        call.visit(&mut |view, _| view.half = view.len != w);
+        call
+    };
+    let kernel = |call: &Call, choice, tuned: &Option<Rc<Tuned>>, matrices| {
+        let traits = Traits { matrices, ..Traits::default() };
+        let mut recorder = Recorder { choice, traits, tuned: tuned.clone(), ..Recorder::default() };
+        call.record(&mut recorder);
+        recorder.dispatches[0].kernel
+    };
+    let (single, half) = (call(8), half(call(8)));
+    let (none, there) = (Matrices::None, Matrices::Cooperative);
+    assert_eq!(kernel(&half, Choice::Matrix, &None, there), Kernel::Conv2dFwdMatrix);
+    assert_eq!(kernel(&half, Choice::Matrix, &None, none), Kernel::Conv2dFwdTiled);
+    assert_eq!(kernel(&single, Choice::Matrix, &None, there), Kernel::Conv2dFwdTiled);
+    assert_eq!(kernel(&half, Choice::Auto, &None, there), Kernel::Conv2dFwdTiled, "never without a measurement");
+    let tuned = table(&half, Choice::Matrix);
+    assert_eq!(kernel(&half, Choice::Auto, &tuned, there), Kernel::Conv2dFwdMatrix);
+    assert_eq!(kernel(&half, Choice::Auto, &tuned, none), Kernel::Conv2dFwdTiled);
+    assert_eq!(kernel(&single, Choice::Auto, &tuned, there), Kernel::Conv2dFwdTiled);
 }
 
 #[test]
@@ -129,7 +155,14 @@ fn what_is_tuned_is_kept_and_what_is_broken_passed_over() {
     assert!(!said(&output).contains("ignored"));
     assert_eq!(cached(&cache, &tune).status.code(), Some(0));
     assert!(!time(&[&shown]).contains("ignored"));
-    assert!(std::fs::read_to_string(&path).unwrap().contains("adapter = "), "written over");
+    let single = std::fs::read_to_string(&path).unwrap();
+    assert!(single.contains("adapter = ") && !single.contains("half"), "written over");
+    if open().has_half() {
+        assert_eq!(cached(&cache, &[&tune[..], &["--precision", "f16"]].concat()).status.code(), Some(0));
+        let both = std::fs::read_to_string(&path).unwrap();
+        let kept = single.lines().all(|line| both.contains(line));
+        assert!(kept && both.lines().count() > single.lines().count() && both.contains("half = true"), "{single}{both}");
+    }
     one_line(&cached("off", &[&tune[..], &["-q"]].concat()), 2, &["--tune", "CSAE_CACHE"]);
 }
 
