@@ -14,12 +14,14 @@
 //!    │
 //!  train    data on the device, one step recorded once, replayed with what changes in one small uniform; log, validation,
 //!           checkpoints; a run's folder, from its creation to its end
-//!  tasks    what users do with a model: evaluate, inspect, reconstruct; pictures and charts
+//!  tasks    what users do with a model: evaluate, inspect, reconstruct; pictures and charts; what restoration needs beside one: tiles, noise levels,
+//!           image files as they were saved, the published protocols
 //!  verify   the case table against the oracle, stored cases with another program's answers, central differences
 //!  bench    training steps and kernels, timed; a step's time by kernel beside the floor of its work; how cost grows; then and now
 //!  hash     of what is kept: checkpoints, model files, the cache's names
 //!  cache    where measurements of this machine's adapters are kept between runs
-//!  data     folders, lists, IDX, CIFAR and npy files, bundled sets → bytes and a table, or a catalogue to stream from; patches
+//!  data     folders, lists, IDX, CIFAR and npy files, bundled sets → bytes and a table, or a catalogue to stream from; patches;
+//!           resizing, colours, noise and masks
 //! ```
 //!
 //! # Conventions

@@ -31,7 +31,7 @@ pub struct Decoded {
 
 impl Decoded {
     /// The samples as gray (1) or RGB (3).
-    pub(super) fn into_channels(self, channels: usize) -> Vec<u8> {
+    pub(crate) fn into_channels(self, channels: usize) -> Vec<u8> {
         match (self.channels, channels) {
             (1, 3) => gray_to_rgb(&self.pixels),
             (3, 1) => rgb_to_gray(&self.pixels),
@@ -46,9 +46,30 @@ impl Decoded {
 /// # Errors
 /// A line without the file's name: what is wrong and what to do.
 pub fn decode_file(path: &Path) -> Result<Decoded> {
+    decode(&bytes_of(path)?)
+}
+
+/// A file as its samples are saved, alpha and 16 bits kept, and its colour profile, where it takes no more than `most` bytes when decoded; else as
+/// [`decode_file`].
+///
+/// # Errors
+/// As [`decode_file`].
+pub(crate) fn picture_of_file(path: &Path, most: u64) -> Result<(DynamicImage, Option<Vec<u8>>)> {
+    let bytes = bytes_of(path)?;
+    let (image, profile) = guarded(&bytes, |bytes| picture(bytes, most))?;
+    // GIF's decoder gives alpha to every image; those without any are no longer told apart.
+    let opaque = || image.as_bytes().iter().skip(3).step_by(4).all(|alpha| *alpha == 255);
+    let is_gif = image::guess_format(&bytes).ok() == Some(ImageFormat::Gif);
+    if is_gif && matches!(image, DynamicImage::ImageRgba8(_)) && opaque() {
+        return Ok((image.into_rgb8().into(), profile));
+    }
+    Ok((image, profile))
+}
+
+fn bytes_of(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(|e| unreadable_file(&e))?;
-    decode(&bytes)
+    Ok(bytes)
 }
 
 fn open(path: &Path) -> Result<BufReader<File>> {
@@ -74,7 +95,7 @@ pub(super) fn bytes_to_decode(path: &Path) -> u64 {
     let look = || -> Result<u64> {
         let file = open(path)?;
         let size = file.get_ref().metadata().map_err(|e| unreadable_file(&e))?.len();
-        let decoder = begin(file, size)?;
+        let decoder = begin(file, size, MAX_IMAGE_BYTES)?;
         let (w, h) = decoder.dimensions();
         Ok(size + 2 * decoder.total_bytes() + 4 * u64::from(w) * u64::from(h))
     };
@@ -86,27 +107,33 @@ pub(super) fn bytes_to_decode(path: &Path) -> u64 {
 /// # Errors
 /// As [`decode_file`].
 pub fn decode(bytes: &[u8]) -> Result<Decoded> {
+    guarded(bytes, |bytes| picture(bytes, MAX_IMAGE_BYTES).map(|(image, _)| reduce(image)))
+}
+
+/// Runs a decoder: one that panics on a hostile file must not take the program along.
+fn guarded<T>(bytes: &[u8], decode: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
     if bytes.is_empty() {
         return Err(Error::usage("the file is empty; remove it"));
     }
-    // a decoder that panics on a hostile file must not take the program along
-    let decoded = catch_unwind(AssertUnwindSafe(|| decode_unguarded(bytes)));
+    let decoded = catch_unwind(AssertUnwindSafe(|| decode(bytes)));
     decoded.unwrap_or_else(|_| Err(Error::usage("its decoder failed; the file is damaged: save it again or remove it")))
 }
 
-fn decode_unguarded(bytes: &[u8]) -> Result<Decoded> {
+/// The image, upright, and its colour profile.
+fn picture(bytes: &[u8], most: u64) -> Result<(DynamicImage, Option<Vec<u8>>)> {
     // Its decoder would fill up what is missing.
     if image::guess_format(bytes).ok() == Some(ImageFormat::Jpeg) && !jpeg_ends(bytes) {
         return Err(Error::usage("is cut off: its end is missing; get it again or remove it"));
     }
-    let mut decoder = begin(Cursor::new(bytes), bytes.len() as u64)?;
-    // a broken tag is no reason to refuse the picture
+    let mut decoder = begin(Cursor::new(bytes), bytes.len() as u64, most)?;
+    // a broken tag or profile is no reason to refuse the picture
     let orientation = decoder.orientation().ok();
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|e| unreadable(&e))?;
+    let profile = decoder.icc_profile().ok().flatten();
+    let mut image = DynamicImage::from_decoder(decoder).map_err(|e| unreadable(&e, most))?;
     if let Some(orientation) = orientation {
         image.apply_orientation(orientation);
     }
-    Ok(reduce(image))
+    Ok((image, profile))
 }
 
 /// Whether a JPEG's segments and scans lead to its end-of-image marker (ITU-T T.81, annex B).
@@ -129,24 +156,25 @@ fn jpeg_ends(bytes: &[u8]) -> bool {
     }
 }
 
-/// The decoder of a file of `size` bytes, where its head promises what may be decoded.
-fn begin<'a>(file: impl BufRead + Seek + 'a, size: u64) -> Result<impl ImageDecoder + 'a> {
+/// The decoder of a file of `size` bytes, where its head promises what may be decoded: no more than `most` bytes.
+fn begin<'a>(file: impl BufRead + Seek + 'a, size: u64, most: u64) -> Result<impl ImageDecoder + 'a> {
     let mut reader = ImageReader::new(file).with_guessed_format().map_err(|e| Error::failed(e.to_string()))?;
     let Some(format) = reader.format() else {
         return Err(Error::usage("is not an image of a known kind (PNG, JPEG, BMP, GIF, TIFF, WebP, PNM); convert or remove it"));
     };
     let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_IMAGE_BYTES);
+    limits.max_alloc = Some(most);
     reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(|e| unreadable(&e))?;
+    let decoder = reader.into_decoder().map_err(|e| unreadable(&e, most))?;
     let (w, h) = decoder.dimensions();
     if w == 0 || h == 0 {
         return Err(Error::usage(format!("has no pixels ({w}x{h}); remove it")));
     }
     // the RGB copy made of it counts too
-    if decoder.total_bytes().max(u64::from(w) * u64::from(h) * 3) > MAX_IMAGE_BYTES {
+    if decoder.total_bytes().max(u64::from(w) * u64::from(h) * 3) > most {
         return Err(Error::usage(format!(
-            "{w}x{h} pixels need more than the 512 MiB that one image may take; shrink it or cut it into pieces"
+            "{w}x{h} pixels need more than the {} MiB that one image may take; shrink it or cut it into pieces",
+            most >> 20
         )));
     }
     // These decoders fill in what is missing, however much it is. A JPEG block of 64 pixels takes a bit at least, a GIF code stands for 4096
@@ -164,12 +192,13 @@ fn begin<'a>(file: impl BufRead + Seek + 'a, size: u64) -> Result<impl ImageDeco
     Ok(decoder)
 }
 
-fn unreadable(error: &ImageError) -> Error {
+fn unreadable(error: &ImageError, most: u64) -> Error {
     // some decoders' messages run over several lines
     let detail = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
     match error {
         ImageError::Limits(_) => Error::usage(format!(
-            "needs more than the 512 MiB that one image may take ({detail}); shrink it or cut it into pieces"
+            "needs more than the {} MiB that one image may take ({detail}); shrink it or cut it into pieces",
+            most >> 20
         )),
         ImageError::Unsupported(_) => Error::usage(format!("{detail}; convert it to PNG")),
         _ => Error::usage(format!("cannot be decoded ({detail}); save it again or remove it")),

@@ -5,8 +5,11 @@ pub mod budget;
 pub mod bundled;
 pub mod catalogue;
 pub mod cifar;
+pub mod color;
+pub mod corrupt;
 pub mod decode;
 pub mod folder;
+mod glyphs;
 pub mod idx;
 pub mod images;
 mod list;
@@ -14,6 +17,7 @@ pub mod npy;
 pub mod patches;
 pub mod pixels;
 mod records;
+pub mod resample;
 mod sample;
 
 #[cfg(test)]
