@@ -197,7 +197,7 @@ fn bench_lines_have_their_keys() {
         }
         assert_eq!((&line["kind"], &line["workload"], &line["precision"]), (&"train_step".into(), &"w1".into(), &"f32".into()));
     }
-    let filter = "max_pool2d_fwd/w1.16x28x28-16x14x14.k2x2.n32";
+    let filter = "conv2d_max_pool_fwd/w1.1x28x28-16x28x28.k3x3.n32.relu";
     let text = succeed(&["bench", "--device", "cpu", "--filter", filter, "--seconds", "0.02", "--json", "-q"]);
     let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(lines.len() == 2 && lines[0]["kind"] == "peak" && lines[1]["name"] == filter, "{text}");
