@@ -1,5 +1,6 @@
 //!include grid map fours
-// sums[slice, c] = sum of x[row, c] over the rows of a slice; x (rows, C). sums has stride_vectors vec4s a slice, zero behind the last channel;
+// sums[slice, c] = sum of x[row, c] over the rows of a slice; x (rows, C). WEIGHTED: of x[row, c] * weight[n], n the sample of the row; without any
+// reals may be bound as `weight`. sums has stride_vectors vec4s a slice, zero behind the last channel;
 // with one slice it is the result, else sum_slices adds the slices.
 // A column is a vec4 of channels if C is a multiple of 4, else one channel. One workgroup: one slice of `lanes` columns (a power of two, at
 // least 4 if columns are single channels); 256 / lanes invocations share each column, row by row, so that neighbours read neighbours.
@@ -12,13 +13,24 @@ struct Params {
     rows_per_slice: u32,
     slices: u32,
     stride_vectors: u32,
+    sample_rows: u32,
 }
+
+override WEIGHTED: bool = false;
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Map4>;
-@group(0) @binding(2) var<storage, read_write> sums: array<Four>;
+@group(0) @binding(2) var<storage, read> weight: array<f32>;
+@group(0) @binding(3) var<storage, read_write> sums: array<Four>;
 
 var<workgroup> columns: array<vec4<f32>, 256>;
+
+fn weight_of(row: u32) -> f32 {
+    if WEIGHTED {
+        return weight[row / p.sample_rows];
+    }
+    return 1.0;
+}
 
 @compute @workgroup_size(256)
 fn main(
@@ -39,12 +51,12 @@ fn main(
     var sum = vec4<f32>(0.0);
     if wide && column < p.channels / 4u {
         for (var row = begin; row < end; row += row_lanes) {
-            sum += map4(x[row * (p.channels / 4u) + column]);
+            sum += map4(x[row * (p.channels / 4u) + column]) * weight_of(row);
         }
     } else if !wide && column < p.channels {
         for (var row = begin; row < end; row += row_lanes) {
             let e = row * p.channels + column;
-            sum.x += map4(x[e / 4u])[e % 4u];
+            sum.x += map4(x[e / 4u])[e % 4u] * weight_of(row);
         }
     }
     columns[local] = sum;

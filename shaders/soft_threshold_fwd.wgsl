@@ -1,21 +1,9 @@
-//!include grid fours map
-// y = sign(x) * max(|x| - threshold[c], 0); x, y (N,H,W,C), threshold (C).
-// One invocation: one vec4 of y; its lanes are channels (4i + k) mod C.
-// Grid: ceil(len / 4) invocations. Twin: SoftThresholdFwd in src/reference/soft_threshold.rs.
-struct Params {
-    vectors: u32,
-    channels: u32,
-}
+//!include grid fours map threshold
+// y = sign(x) * max(|x| - t, 0), t the threshold of the channel, with LEVELS of the channel and the sample; x, y (N,H,W,C), threshold and slope (C),
+// level (N). Without LEVELS any reals may be bound as `slope` and `level`.
+// One invocation: one vec4 of y. Grid: ceil(len / 4) invocations. Twin: SoftThresholdFwd in src/reference/soft_threshold.rs.
 
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<Map4>;
-@group(0) @binding(2) var<storage, read> threshold: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> y: array<Map4>;
-
-fn threshold_of(element: u32) -> f32 {
-    let c = element % p.channels;
-    return threshold[c / 4u][c % 4u];
-}
+@group(0) @binding(5) var<storage, read_write> y: array<Map4>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -27,12 +15,7 @@ fn main(
     if i >= p.vectors {
         return;
     }
-    var t: vec4<f32>;
-    if p.channels % 4u == 0u {
-        t = threshold[i % (p.channels / 4u)];
-    } else {
-        t = vec4<f32>(threshold_of(4u * i), threshold_of(4u * i + 1u), threshold_of(4u * i + 2u), threshold_of(4u * i + 3u));
-    }
+    let t = thresholds(i);
     let v = map4(x[i]);
     y[i] = to_map4(sign(v) * max(abs(v) - t, vec4<f32>(0.0)));
 }

@@ -13,6 +13,8 @@ mod commands;
 mod conformance;
 #[path = "suite/data.rs"]
 mod data;
+#[path = "suite/denoise.rs"]
+mod denoise;
 #[path = "suite/determinism.rs"]
 mod determinism;
 #[path = "suite/disk.rs"]

@@ -6,9 +6,9 @@ use crate::error::Result;
 use crate::ops::{
     Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd, Adam, AddAssign, Augment, AvgPool2dBwd, AvgPool2dFwd,
     BatchTopKMask, Buffer, Call, ClipGrads, Combine, CopyChannels, CountNonzero, CrossEntropy, FiringUpdate, GatherBatch,
-    IdleUpdate, KlPenalty, L2Pool2dBwd, L2Pool2dFwd, LifetimeWtaMask, MaxNorm, MaxPool2dFwd, MaxUnpool2dBwd, MaxUnpool2dFwd,
-    Revive, SCALAR_PARTIALS, SoftThresholdBwd, SoftThresholdFwd, SpatialWtaMask, SumSquares, ThresholdMask, TopKMask,
-    UpsampleNearest2dBwd, UpsampleNearest2dFwd, View, WINDOW,
+    GaussianNoise, IdleUpdate, KlPenalty, L2Pool2dBwd, L2Pool2dFwd, LifetimeWtaMask, MaxNorm, MaxPool2dFwd, MaxUnpool2dBwd,
+    MaxUnpool2dFwd, Revive, SCALAR_PARTIALS, SoftThresholdBwd, SoftThresholdFwd, SpatialWtaMask, SumSquares, ThresholdMask,
+    TopKMask, UpsampleNearest2dBwd, UpsampleNearest2dFwd, View, WINDOW,
 };
 use crate::rng::Stream;
 use crate::shape::{Dims, Pool2d};
@@ -166,6 +166,8 @@ fn selections(m: &mut Maker, n: usize) {
         m.end(BatchTopKMask { n, dims, k, rate: 0.01, x, threshold, mask, work });
     }
     let dims = MAPS;
+    let ([x, y], level) = (m.two(n * dims.len()), m.real(n));
+    m.end(GaussianNoise { n, dims, low: 0.1, high: 0.1, x, y, level });
     let ([x, mask], threshold) = (m.two(n * dims.len()), m.real(1));
     m.end(ThresholdMask { x, threshold, mask });
     let [x, mask] = m.two(n * dims.len());
@@ -173,9 +175,9 @@ fn selections(m: &mut Maker, n: usize) {
     let ([x, mask], sums) = (m.two(n * dims.len()), m.real(n * dims.c));
     m.end(LifetimeWtaMask { n, dims, winners: n.div_ceil(20), x, mask, sums });
     let ([x, y], threshold) = (m.two(n * dims.len()), m.real(dims.c));
-    m.end(SoftThresholdFwd { n, dims, x, threshold, y });
+    m.end(SoftThresholdFwd { n, dims, x, threshold, slope: None, level: None, y });
     let ([x, dy], threshold, [dx, dt]) = (m.two(n * dims.len()), m.real(dims.c), m.two(n * dims.len()));
-    m.end(SoftThresholdBwd { n, dims, x, threshold, dy, dx, dt });
+    m.end(SoftThresholdBwd { n, dims, x, threshold, slope: None, level: None, dy, dx, dt });
 }
 
 fn penalties(m: &mut Maker, n: usize) {

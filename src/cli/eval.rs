@@ -1,12 +1,16 @@
 //! `csae eval`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use csae::data::Sample;
+use csae::error::Error;
 use csae::model::{self, Purpose};
 use csae::tasks::evaluate::evaluate_sample;
 use csae::tasks::infer::{Beside, Inference};
+use csae::tasks::picture::Picture;
+use csae::tasks::protocol::{self, Degradation, Protocol};
+use csae::tasks::restore::Restorer;
 
 use super::Common;
 
@@ -23,7 +27,17 @@ pub struct EvalArgs {
     /// Model file, or a run folder
     model: PathBuf,
     /// Images: a folder, a file, a list (@FILE, or - for standard input) or a bundled set
-    data: String,
+    #[arg(required_unless_present = "protocol", conflicts_with = "protocol")]
+    data: Option<String>,
+    /// Judge restoration by a published protocol: bsd68 or set12 (noise of sigma 15, 25 and 50); prints published results beside it
+    #[arg(long, value_name = "NAME", requires = "folder")]
+    protocol: Option<Protocol>,
+    /// Folder with the protocol's images
+    #[arg(long = "data", id = "folder", value_name = "DIR", requires = "protocol")]
+    folder: Option<PathBuf>,
+    /// Seed of the protocol's noise
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "protocol", value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64))]
+    seed: u64,
     /// Patches to look at, spread evenly over the images; 0: all
     #[arg(long, alias = "limit", default_value_t = 0, value_name = "N")]
     images: usize,
@@ -38,13 +52,39 @@ pub struct EvalArgs {
     pub(super) common: Common,
 }
 
+/// Judges a restorer by a protocol.
+fn run_protocol(args: &EvalArgs, protocol: Protocol, folder: &Path) -> anyhow::Result<()> {
+    let loaded = model::load(&args.model)?;
+    let mut device = args.common.open()?;
+    let mut restorer = Restorer::new(&mut device, &loaded)?;
+    let report = protocol::run(protocol, folder, &protocol.degradations(), args.seed, |degraded| {
+        let Picture { h, w, c, pixels } = &degraded.picture;
+        let Degradation::Sigma(sigma) = degraded.degradation else {
+            return Err(Error::usage(format!("--protocol {}: the model takes noise away, nothing else", protocol.name())));
+        };
+        Ok(Picture { h: *h, w: *w, c: *c, pixels: restorer.denoise_pixels([*h, *w, *c], sigma, pixels)? })
+    })?;
+    if args.common.json {
+        let mut line = serde_json::to_value(&report)?;
+        line["kind"] = "protocol".into();
+        outln!("{line}");
+    } else {
+        outln!("{report}");
+    }
+    Ok(())
+}
+
 pub fn run(args: EvalArgs) -> anyhow::Result<()> {
+    if let (Some(protocol), Some(folder)) = (args.protocol, &args.folder) {
+        return run_protocol(&args, protocol, folder);
+    }
+    let data = args.data.as_deref().expect("required where there is no protocol");
     let loaded = model::load(&args.model)?;
     let graph = &loaded.graph;
     graph.check_autoencoder()?;
     let dims = graph.nodes[0].dims;
     let budget = super::budget(args.max_memory.as_deref())?;
-    let sample = Sample::open(&args.data, dims, args.images, args.strict, budget)?;
+    let sample = Sample::open(data, dims, args.images, args.strict, budget)?;
     args.common.say(&format!("data: {}", sample.description));
     args.common.say_skipped(&sample.skipped);
     let mut device = args.common.open()?;

@@ -7,6 +7,7 @@ macro_rules! outln {
 
 mod bench;
 mod completions;
+mod denoise;
 mod devices;
 mod eval;
 mod inspect;
@@ -47,6 +48,7 @@ enum Command {
     Eval(eval::EvalArgs),
     Inspect(inspect::InspectArgs),
     Reconstruct(reconstruct::ReconstructArgs),
+    Denoise(denoise::DenoiseArgs),
     Devices(devices::DevicesArgs),
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
@@ -63,6 +65,7 @@ impl Command {
             Self::Eval(args) => Some(&args.common),
             Self::Inspect(args) => Some(&args.common),
             Self::Reconstruct(args) => Some(&args.common),
+            Self::Denoise(args) => Some(&args.common),
             Self::Devices(args) => Some(&args.common),
             Self::Verify(args) => Some(&args.common),
             Self::Bench(args) => Some(&args.common),
@@ -75,7 +78,7 @@ impl Command {
     /// Whether what it makes are files, which are wanted though nobody reads its lines any more.
     const fn writes_files(&self) -> bool {
         match self {
-            Self::Train(_) | Self::Resume(_) | Self::Inspect(_) | Self::Reconstruct(_) => true,
+            Self::Train(_) | Self::Resume(_) | Self::Inspect(_) | Self::Reconstruct(_) | Self::Denoise(_) => true,
             Self::Bench(args) => args.writes_files(),
             _ => false,
         }
@@ -273,6 +276,7 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
         Command::Eval(args) => eval::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
+        Command::Denoise(args) => denoise::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Bench(args) => bench::run(args),

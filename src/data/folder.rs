@@ -207,6 +207,18 @@ pub(super) fn slashed(path: &Path) -> String {
     path.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
 }
 
+/// The image files in a folder and below, sorted, with its path before each.
+///
+/// # Errors
+/// When there is none, or a folder cannot be read.
+pub fn files(root: &Path) -> Result<Vec<PathBuf>> {
+    let Found { images, idx } = find(root)?;
+    if images.is_empty() {
+        return Err(nothing_found(root, &idx));
+    }
+    Ok(images.into_iter().map(|image| root.join(image)).collect())
+}
+
 fn nothing_found(root: &Path, idx: &[PathBuf]) -> Error {
     // the training images, if the folder is one of the usual sets
     let name = |path: &&PathBuf| path.to_string_lossy().to_lowercase();

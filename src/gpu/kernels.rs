@@ -94,6 +94,7 @@ kernels! {
     Adam "adam",
     MaxNorm "max_norm",
     GatherBatch "gather_batch",
+    GaussianNoise "gaussian_noise",
 }
 
 macro_rules! snippets {
@@ -125,12 +126,14 @@ const COMMON: &[(&str, &str)] = snippets![
     "matrix",
     "matrix_emulated",
     "matrix_tile",
+    "normal",
     "pool2d",
     "rank",
     "rng",
     "rows",
     "step",
     "subgroup_tile",
+    "threshold",
     "workgroup_tile",
 ];
 

@@ -57,6 +57,8 @@ pub struct Builder<'a> {
     gated: Vec<bool>,
     /// Max poolings that are the epilogue of the convolution before them, which has no value then.
     pooled: Vec<bool>,
+    /// Noise levels, one a sample, once somebody has asked for them.
+    level: Option<View>,
     penalty: Option<Penalty>,
     revival: Option<(usize, Revival)>,
 }
@@ -80,6 +82,7 @@ impl<'a> Builder<'a> {
             written: vec![false; graph.params.len()],
             gated: vec![false; count],
             pooled: vec![false; count],
+            level: None,
             penalty: None,
             revival: None,
         }
@@ -110,6 +113,17 @@ impl<'a> Builder<'a> {
         let x = self.tape.map("input", self.n * self.graph.nodes[0].dims.len());
         self.tape.keep(x);
         x
+    }
+
+    /// The noise level of each sample, 0–1 scale, for a graph that [`Graph::knows_level`]: kept, and written by whoever records the pass.
+    pub fn level(&mut self) -> View {
+        if let Some(level) = self.level {
+            return level;
+        }
+        let level = self.tape.real("noise levels", self.n);
+        self.tape.keep(level);
+        self.level = Some(level);
+        level
     }
 
     /// Records the forward pass up to the nodes wanted. They have a value afterwards, and so has what is between, but for what is pooled as it is

@@ -21,6 +21,8 @@ pub struct Node {
     pub weight: Option<usize>,
     /// Its bias.
     pub bias: Option<usize>,
+    /// By what its thresholds grow with the noise level.
+    pub slope: Option<usize>,
     /// Its state (a running threshold).
     pub state: Option<usize>,
     /// The max-pooling whose switches it takes.
@@ -59,6 +61,7 @@ impl Graph {
                 dims: input,
                 weight: None,
                 bias: None,
+                slope: None,
                 state: None,
                 switches: None,
             }],
@@ -75,8 +78,9 @@ impl Graph {
                 return Err(Error::usage(format!("layer {}: the name is taken", layer.name)));
             }
             layers::add(&mut graph, layer).map_err(|error| error.at(format!("layer {}", layer.name)))?;
-            if let Some(op) = &graph.nodes[graph.nodes.len() - 1].op {
-                graph.spec.layers[i].op = op.clone();
+            match (&layer.op, &graph.nodes[graph.nodes.len() - 1].op) {
+                (LayerOp::Lista(_), _) | (_, None) => {}
+                (_, Some(op)) => graph.spec.layers[i].op = op.clone(),
             }
         }
         graph.code = graph.find(&spec.code).ok_or_else(|| graph.unknown("model.code", &spec.code))?;
@@ -118,6 +122,11 @@ impl Graph {
     /// The node called `name`.
     pub fn find(&self, name: &str) -> Option<usize> {
         self.nodes.iter().position(|node| node.name == name)
+    }
+
+    /// Whether it is told the noise level of each sample.
+    pub fn knows_level(&self) -> bool {
+        self.nodes.iter().any(|node| node.slope.is_some())
     }
 
     /// Learned values in all.

@@ -37,6 +37,8 @@ pub enum Start {
     Constant(f64),
     /// Normal with this standard deviation.
     Normal(f64),
+    /// Normal with this standard deviation, the same in all parameters of the model that begin so and have one shape.
+    Dictionary(f64),
     /// Uniform within ± this bound.
     Uniform(f64),
 }
@@ -47,9 +49,16 @@ impl Start {
         match init {
             Init::Torch => Self::Uniform((1.0 / fan_in).sqrt()),
             Init::He => Self::Normal((2.0 / fan_in).sqrt()),
+            Init::Dictionary => unreachable!("a dictionary's start depends on its filters"),
             Init::Auto if rectified => Self::Normal((2.0 / fan_in).sqrt()),
             Init::Auto | Init::Xavier => Self::Normal((2.0 / (fan_in + fan_out)).sqrt()),
         }
+    }
+
+    /// The start of a dictionary of K filters (K, C, R, S) at a stride: white noise has a flat spectrum, whose highest point is about 1.6 times its mean.
+    pub fn dictionary(shape: [usize; 4], stride: [usize; 2]) -> Self {
+        let [k, _, r, s] = shape;
+        Self::Dictionary(((stride[0] * stride[1]) as f64 / (1.6 * (k * r * s) as f64)).sqrt())
     }
 
     /// A bias's start.
@@ -87,10 +96,11 @@ impl Param {
         let mut values = vec![0.0; self.len()];
         // the stream counts, so that blocks can be drawn side by side
         values.par_chunks_mut(BLOCK).enumerate().for_each(|(i, values)| {
-            let stream = |words: usize| Stream::new(seed, &self.name).skip((i * BLOCK * words) as u64);
+            let name = if matches!(self.start, Start::Dictionary(_)) { "dictionary" } else { &self.name };
+            let stream = |words: usize| Stream::new(seed, name).skip((i * BLOCK * words) as u64);
             match self.start {
                 Start::Constant(value) => values.fill(value as f32),
-                Start::Normal(deviation) => {
+                Start::Normal(deviation) | Start::Dictionary(deviation) => {
                     let mut stream = stream(2);
                     values.fill_with(|| (f64::from(stream.normal()) * deviation) as f32);
                 }

@@ -100,6 +100,7 @@ impl Call {
             Self::Adam(op) => each(op.weights.len, 13 + if op.weight_decay > 0.0 { 2 } else { 0 }),
             Self::MaxNorm(op) => each(op.w.len, 3),
             Self::GatherBatch(op) => each(op.x.len, 2),
+            Self::GaussianNoise(op) => each(op.y.len, 25),
         }
     }
 
@@ -158,6 +159,7 @@ impl Call {
             Self::Adam(op) => op.weights.len.to_string(),
             Self::MaxNorm(op) => format!("{}x{}x{}", op.outer, op.atoms, op.inner),
             Self::GatherBatch(op) => maps(op.n, op.dims),
+            Self::GaussianNoise(op) => maps(op.n, op.dims),
         }
     }
 }

@@ -8,6 +8,7 @@
 mod activation;
 mod constraint;
 mod conv2d;
+mod corrupt;
 mod cost;
 mod data;
 mod elementwise;
@@ -24,6 +25,7 @@ mod view;
 pub use activation::{Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd};
 pub use constraint::MaxNorm;
 pub use conv2d::{Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd};
+pub use corrupt::GaussianNoise;
 pub use cost::{Cost, snake};
 pub use data::{Augment, Draw, GatherBatch};
 pub use elementwise::{AddAssign, Combine, CopyChannels};
@@ -127,7 +129,7 @@ calls! {
     ChannelSum, CountNonzero, SumSquares,
     FiringUpdate, IdleUpdate, Revive,
     ClipGrads, Sgd, Adam, MaxNorm,
-    GatherBatch,
+    GatherBatch, GaussianNoise,
 }
 
 impl Call {

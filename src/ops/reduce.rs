@@ -5,8 +5,9 @@ use crate::gpu::{Kernel, Recorder, params};
 use crate::ops::View;
 
 operation! {
-    /// y[c] = Σ_rows x[row, c]: the bias gradient, with rows = N·H·W. `partials` holds [`ChannelSum::partials_len`] elements.
-    ChannelSum { rows: usize, channels: usize } reads { x } writes { y } scratch { partials }
+    /// y[c] = Σ_rows x[row, c]: the bias gradient, with rows = N·H·W; with `weight`, one value a sample, Σ x[row, c]·weight[n]. `partials` holds
+    /// [`ChannelSum::partials_len`] elements.
+    ChannelSum { rows: usize, channels: usize } reads { x } maybe { weight } writes { y } scratch { partials }
 }
 
 operation! {
@@ -87,7 +88,9 @@ impl ChannelSum {
 }
 
 params! {
-    struct ChannelSumParams { rows: u32, channels: u32, lanes: u32, blocks: u32, rows_per_slice: u32, slices: u32, stride_vectors: u32 }
+    struct ChannelSumParams {
+        rows: u32, channels: u32, lanes: u32, blocks: u32, rows_per_slice: u32, slices: u32, stride_vectors: u32, sample_rows: u32,
+    }
 }
 
 params! {
@@ -161,9 +164,12 @@ impl ChannelSum {
             rows_per_slice: rows_per_slice as u32,
             slices: slices as u32,
             stride_vectors: vectors as u32,
+            sample_rows: self.weight.map_or(self.rows, |weight| self.rows / weight.len) as u32,
         };
         r.kernel(Kernel::ChannelSum, &params)
+            .constant("WEIGHTED", self.weight.is_some())
             .bind("x", self.x)
+            .bind("weight", self.weight.unwrap_or(if slices == 1 { self.partials } else { self.y }))
             .bind("sums", if slices == 1 { self.y } else { self.partials })
             .groups((blocks * slices) as u64, WORKGROUP);
         if slices > 1 {

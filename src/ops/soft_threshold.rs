@@ -1,43 +1,55 @@
-//! Soft threshold with one learned threshold a channel: y = sign(x)·max(|x| − τ_c, 0).
+//! Soft threshold with learned thresholds a channel: y = sign(x)·max(|x| − τ, 0). With a noise level σ_n for each sample the threshold is
+//! τ_nc = τ_c + slope_c·σ_n, so that one model serves a range of levels (Janjušević, Khalilian-Gourtani & Wang, "CDLNet", 2022).
 
 use super::operation;
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::Dims;
 
 operation! {
-    /// y = sign(x)·max(|x| − τ_c, 0).
-    SoftThresholdFwd { n: usize, dims: Dims } reads { x, threshold } writes { y }
+    /// y = sign(x)·max(|x| − τ_nc, 0). `slope` and `level`, σ_n, are there together or not at all.
+    SoftThresholdFwd { n: usize, dims: Dims } reads { x, threshold } maybe { slope, level } writes { y }
 }
 
 operation! {
-    /// dx = dy where |x| > τ_c, else 0; `dt` = −sign(x)·dy there, else 0, element by element: its channel sums are the thresholds' gradient.
-    SoftThresholdBwd { n: usize, dims: Dims } reads { x, threshold, dy } writes { dx, dt }
+    /// dx = dy where |x| > τ_nc, else 0; `dt` = −sign(x)·dy there, else 0, element by element: its channel sums are the thresholds' gradient, and those
+    /// weighted by σ_n ([`super::ChannelSum`]) that of `slope`.
+    SoftThresholdBwd { n: usize, dims: Dims } reads { x, threshold, dy } maybe { slope, level } writes { dx, dt }
 }
 
 params! {
-    struct SoftThresholdParams { vectors: u32, channels: u32 }
+    struct SoftThresholdParams { vectors: u32, channels: u32, sample: u32 }
+}
+
+fn params(dims: Dims, len: usize) -> SoftThresholdParams {
+    SoftThresholdParams { vectors: len.div_ceil(4) as u32, channels: dims.c as u32, sample: dims.len() as u32 }
 }
 
 impl SoftThresholdFwd {
     pub(crate) fn record(&self, r: &mut Recorder) {
-        let vectors = self.y.len.div_ceil(4);
-        r.kernel(Kernel::SoftThresholdFwd, &SoftThresholdParams { vectors: vectors as u32, channels: self.dims.c as u32 })
+        let params = params(self.dims, self.y.len);
+        r.kernel(Kernel::SoftThresholdFwd, &params)
+            .constant("LEVELS", self.level.is_some())
             .bind("x", self.x)
             .bind("threshold", self.threshold)
+            .bind("slope", self.slope.unwrap_or(self.threshold))
+            .bind("level", self.level.unwrap_or(self.threshold))
             .bind("y", self.y)
-            .threads(vectors);
+            .threads(params.vectors as usize);
     }
 }
 
 impl SoftThresholdBwd {
     pub(crate) fn record(&self, r: &mut Recorder) {
-        let vectors = self.dx.len.div_ceil(4);
-        r.kernel(Kernel::SoftThresholdBwd, &SoftThresholdParams { vectors: vectors as u32, channels: self.dims.c as u32 })
+        let params = params(self.dims, self.dx.len);
+        r.kernel(Kernel::SoftThresholdBwd, &params)
+            .constant("LEVELS", self.level.is_some())
             .bind("x", self.x)
             .bind("threshold", self.threshold)
+            .bind("slope", self.slope.unwrap_or(self.threshold))
+            .bind("level", self.level.unwrap_or(self.threshold))
             .bind("dy", self.dy)
             .bind("dx", self.dx)
             .bind("dt", self.dt)
-            .threads(vectors);
+            .threads(params.vectors as usize);
     }
 }

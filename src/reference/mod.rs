@@ -5,6 +5,7 @@
 mod activation;
 mod constraint;
 mod conv2d;
+mod corrupt;
 mod data;
 mod depthwise;
 mod elementwise;

@@ -31,6 +31,21 @@ impl Reference for ChannelSum {
         let mut y = memory.take(self.y);
         let (x, c) = (memory.real(self.x), self.channels);
         assert!(x.len() == self.rows * c && y.len() == c, "{self:?}");
+        if let Some(weight) = self.weight {
+            let weight = memory.real(weight);
+            let samples: Vec<Vec<f64>> = x
+                .par_chunks(x.len() / weight.len())
+                .map(|x| {
+                    let mut sums = vec![0.0; c];
+                    add_rows(x, &mut sums);
+                    sums
+                })
+                .collect();
+            for (c, y) in y.iter_mut().enumerate() {
+                *y = T::of(samples.iter().zip(weight).map(|(sums, weight)| sums[c] * weight.f64()).sum());
+            }
+            return memory.put(y);
+        }
         let sums = if self.rows >= 256 {
             let parts: Vec<Vec<f64>> = x
                 .par_chunks(units(c).max(128) * c)
@@ -95,7 +110,7 @@ mod tests {
         let mut s = Setup::<f32>::new();
         let (x, y, partials) = (s.real(&values), s.out(channels), s.out(1));
         let expected = (0..channels).map(|c| values.iter().skip(c).step_by(channels).sum()).collect();
-        (s.run(&ChannelSum { rows, channels, x, y, partials }, y), expected)
+        (s.run(&ChannelSum { rows, channels, x, weight: None, y, partials }, y), expected)
     }
 
     #[test]

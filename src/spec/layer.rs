@@ -197,9 +197,34 @@ pub struct SoftThresholdSpec {
     /// First value of every threshold.
     #[serde(default = "first_threshold")]
     pub value: f64,
+    /// First value of every slope, by which a threshold grows with the sample's noise level (0–1 scale); left out: the level is not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slope: Option<f64>,
     /// Name of the thresholds, to share them with another layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<String>,
+}
+
+/// A convolutional sparse code by unrolled iterative soft thresholding, `op = "lista"`: z ← soft(z − A_i(B_i z − y), τ_i), with A_i, B_i and τ_i learned
+/// for each iteration (Gregor & LeCun, "Learning Fast Approximations of Sparse Coding", 2010; Simon & Elad, "Rethinking the CSC Model for Natural Images",
+/// 2019; Janjušević et al., "CDLNet", 2022). y is what it reads less its mean; `{name}.mean` is that mean as a map, for a later `add`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct ListaSpec {
+    pub filters: usize,
+    /// Odd.
+    pub kernel: Pair,
+    /// What it reads must be a multiple of it.
+    #[serde(default = "one")]
+    pub stride: Pair,
+    pub iterations: usize,
+    /// First value of every threshold.
+    #[serde(default = "first_threshold")]
+    pub value: f64,
+    /// First value of every slope, as in `soft_threshold`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slope: Option<f64>,
 }
 
 /// TopK, `op = "top_k"`.
@@ -294,6 +319,8 @@ layer_ops! {
     Dropout "dropout" DropoutSpec,
     /// Soft threshold.
     SoftThreshold "soft_threshold" SoftThresholdSpec,
+    /// A sparse code by unrolled iterations.
+    Lista "lista" ListaSpec,
     /// TopK.
     TopK "top_k" TopKSpec,
     /// BatchTopK.

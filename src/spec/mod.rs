@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use layer::{
     ActivationSpec, AvgPool2dSpec, BatchTopKSpec, Conv2dSpec, ConvTranspose2dSpec, DropoutSpec, LayerOp, LayerSpec,
-    LifetimeWtaSpec, LinearSpec, MaxUnpool2dSpec, Nothing, Pool2dSpec, SoftThresholdSpec, TopKSpec, UpsampleSpec,
+    LifetimeWtaSpec, LinearSpec, ListaSpec, MaxUnpool2dSpec, Nothing, Pool2dSpec, SoftThresholdSpec, TopKSpec, UpsampleSpec,
 };
 pub use overrides::{apply as apply_override, from_toml};
 pub use presets::{DEFAULT as DEFAULT_PRESET, names as preset_names, text as preset_text};
@@ -47,6 +47,9 @@ pub struct Config {
     pub data: DataSpec,
     /// The model.
     pub model: ModelSpec,
+    /// What is done to a batch before the model sees it.
+    #[serde(default)]
+    pub corruption: CorruptionSpec,
     /// The reconstruction loss.
     #[serde(default)]
     pub loss: LossSpec,
@@ -106,6 +109,23 @@ impl Default for DataSpec {
             validation: 0.1,
             validation_patches: 2048,
         }
+    }
+}
+
+/// Corruption of what the model sees; what it is to give back stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CorruptionSpec {
+    /// Standard deviation of white Gaussian noise, drawn for each sample between two values on the 0–255 scale; left out: none. Validation takes the
+    /// middle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sigma: Option<[f64; 2]>,
+}
+
+impl CorruptionSpec {
+    /// σ that validation takes, on the 0–255 scale.
+    pub fn middle(&self) -> Option<f64> {
+        self.sigma.map(|[low, high]| 0.5 * (low + high))
     }
 }
 
@@ -368,6 +388,13 @@ impl Config {
             if !value.is_finite() || *value < 0.0 {
                 return Err(Error::usage(format!("{key} = {value}: it must be a number of at least 0")));
             }
+        }
+        if let Some([low, high]) = self.corruption.sigma
+            && !(low >= 0.0 && low <= high && high <= 255.0)
+        {
+            return Err(Error::usage(format!(
+                "corruption.sigma = [{low}, {high}]: the smallest and the largest standard deviation, 0 to 255"
+            )));
         }
         let shares: &[(&str, f64)] = &[
             ("optimizer.momentum", o.momentum),

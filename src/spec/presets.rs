@@ -7,6 +7,7 @@ pub const DEFAULT: &str = "article";
 
 const PRESETS: &[(&str, &str)] = &[
     ("article", include_str!("../../assets/presets/article.toml")),
+    ("denoise", include_str!("../../assets/presets/denoise.toml")),
     ("sparse", include_str!("../../assets/presets/sparse.toml")),
     ("w1", include_str!("../../assets/presets/w1.toml")),
     ("w2", include_str!("../../assets/presets/w2.toml")),

@@ -110,6 +110,9 @@ pub enum Init {
     He,
     /// Normal, variance 2/(fan-in + fan-out) (Glorot & Bengio 2010).
     Xavier,
+    /// A dictionary of filters, the same in every layer that begins with it: normal, such that analysing an image and synthesising it again keeps its
+    /// norm about, stride²/(1.6·filters·taps).
+    Dictionary,
     /// PyTorch's default: uniform within ±1/√fan-in, biases too.
     Torch,
 }

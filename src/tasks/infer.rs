@@ -1,5 +1,8 @@
 //! Running a trained model on batches.
 
+use rayon::prelude::*;
+
+use crate::data::corrupt;
 use crate::device::{Device, Program};
 use crate::error::{Error, Result};
 use crate::model::{Builder, Graph, Memory, Mode, Store};
@@ -17,9 +20,22 @@ pub struct Inference<'a> {
     pub graph: &'a Graph,
     /// Its values.
     pub store: Store,
+    /// Noise that is added to samples first.
+    pub noise: Option<Noise>,
+    /// The noise level that a model is told which [`Graph::knows_level`], on the 0–255 scale, where no noise is added.
+    pub level: f64,
     compiled: Option<Compiled>,
     /// Samples of a batch at most, where that was settled before.
     most: Option<usize>,
+}
+
+/// White Gaussian noise, the same for the same samples in the same order.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Noise {
+    /// Standard deviation on the 0–255 scale.
+    pub sigma: f64,
+    /// What it is drawn from.
+    pub seed: u64,
 }
 
 #[derive(Debug)]
@@ -30,6 +46,7 @@ struct Compiled {
     x: View,
     y: View,
     z: View,
+    level: Option<View>,
 }
 
 /// What is taken beside a batch, in bytes, most of it already.
@@ -53,7 +70,7 @@ pub struct Passed {
 impl<'a> Inference<'a> {
     /// For a model whose values are on the device.
     pub fn new(graph: &'a Graph, store: &Store) -> Self {
-        Self { graph, store: store.clone(), compiled: None, most: None }
+        Self { graph, store: store.clone(), noise: None, level: 0.0, compiled: None, most: None }
     }
 
     /// Takes the largest batch for which there is room beside what else is taken, of [`Device::budget`]. No sample has to do with another; but products
@@ -121,6 +138,15 @@ impl<'a> Inference<'a> {
         let size = self.graph.nodes[0].dims.len();
         assert!(!x.is_empty() && x.len().is_multiple_of(size), "{} values are no samples", x.len());
         let mut passed = Passed { y: Vec::new(), z: Vec::new() };
+        let mut noisy;
+        let x = if let Some(Noise { sigma, seed }) = self.noise {
+            noisy = x.to_vec();
+            let samples = noisy.par_chunks_mut(size).enumerate();
+            samples.for_each(|(i, x)| corrupt::add_noise(x, sigma, &mut corrupt::stream(seed, "validation", i)));
+            &noisy[..]
+        } else {
+            x
+        };
         for x in x.chunks(self.batch(device) * size) {
             let Passed { y, z } = self.run_batch(device, x)?;
             passed.y.extend(y);
@@ -129,37 +155,64 @@ impl<'a> Inference<'a> {
         Ok(passed)
     }
 
+    /// The reconstructions alone, of a batch or less; the codes stay where they are.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn run_output(&mut self, device: &mut Device, x: &[f32]) -> Result<Vec<f32>> {
+        let (compiled, n) = self.pass(device, x)?;
+        device.read(compiled.y.part(0, compiled.y.len / compiled.n * n))
+    }
+
+    /// Gives its buffers back.
+    pub fn release(&mut self, device: &mut Device) {
+        if let Some(old) = self.compiled.take() {
+            old.memory.buffers.into_iter().for_each(|buffer| device.free(buffer));
+        }
+    }
+
     fn run_batch(&mut self, device: &mut Device, x: &[f32]) -> Result<Passed> {
+        let (compiled, n) = self.pass(device, x)?;
+        let first = |view: View| view.part(0, view.len / compiled.n * n);
+        Ok(Passed { y: device.read(first(compiled.y))?, z: device.read(first(compiled.z))? })
+    }
+
+    /// Runs a batch, and returns where its results lie and of how many samples.
+    fn pass(&mut self, device: &mut Device, x: &[f32]) -> Result<(&Compiled, usize)> {
         let n = x.len() / self.graph.nodes[0].dims.len();
         if self.compiled.as_ref().is_none_or(|compiled| compiled.n < n) {
-            if let Some(old) = self.compiled.take() {
-                old.memory.buffers.into_iter().for_each(|buffer| device.free(buffer));
-            }
+            self.release(device);
             self.compiled = Some(self.compile(device, n)?);
         }
         let compiled = self.compiled.as_ref().expect("it was compiled just now");
         // No sample has to do with another one: what fills the batch up may be anything.
         device.write(compiled.x, x);
+        if let Some(level) = compiled.level {
+            let sigma = self.noise.map_or(self.level, |noise| noise.sigma);
+            device.write(level, &vec![(sigma / 255.0) as f32; level.len]);
+        }
         device.run(&compiled.program, &StepParams::default())?;
-        let first = |view: View| view.part(0, view.len / compiled.n * n);
-        Ok(Passed { y: device.read(first(compiled.y))?, z: device.read(first(compiled.z))? })
+        Ok((compiled, n))
     }
 
     /// Records the pass of a batch: the builder, and where input, output and code lie.
-    fn record(&self, n: usize) -> (Builder<'_>, [View; 3]) {
+    fn record(&self, n: usize) -> (Builder<'_>, [View; 3], Option<View>) {
         let mut b = Builder::new(self.graph, &self.store, n, Mode::Infer);
         let x = b.input();
         b.forward(x, &[self.graph.output, self.graph.code]);
         let (y, z) = (b.value(self.graph.output), b.value(self.graph.code));
         b.tape.keep(y);
         b.tape.keep(z);
-        (b, [x, y, z])
+        let level = self.graph.knows_level().then(|| b.level());
+        (b, [x, y, z], level)
     }
 
     fn compile(&self, device: &mut Device, n: usize) -> Result<Compiled> {
-        let (b, [mut x, mut y, mut z]) = self.record(n);
-        let (calls, memory) = b.tape.allocate(device, &mut [&mut x, &mut y, &mut z])?;
-        Ok(Compiled { n, program: device.compile(calls)?, memory, x, y, z })
+        let (b, [mut x, mut y, mut z], mut level) = self.record(n);
+        let mut kept = vec![&mut x, &mut y, &mut z];
+        kept.extend(&mut level);
+        let (calls, memory) = b.tape.allocate(device, &mut kept)?;
+        Ok(Compiled { n, program: device.compile(calls)?, memory, x, y, z, level })
     }
 
     /// Decodes any number of codes (memory order) into images, batch by batch; none if the model's decoder also reads what lies before the code.

@@ -13,5 +13,6 @@ pub mod protocol;
 pub mod published;
 pub mod quality;
 pub mod reconstruct;
+pub mod restore;
 pub mod statistics;
 pub mod tiles;

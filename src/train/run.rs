@@ -15,7 +15,7 @@ use crate::model::{self, Graph};
 use crate::spec::Config;
 use crate::tasks::evaluate::{Report, evaluate};
 use crate::tasks::gallery;
-use crate::tasks::infer::Inference;
+use crate::tasks::infer::{Inference, Noise};
 
 /// A run under way.
 #[derive(Debug)]
@@ -99,6 +99,7 @@ impl<'a> Run<'a> {
         let dims = prepared.dims;
         let chosen = patches::grid(&prepared.validation, dims.h, dims.w, config.data.validation_patches, config.seed);
         let mut inference = Inference::new(graph, &trainer.store);
+        inference.noise = config.corruption.middle().map(|sigma| Noise { sigma, seed: config.seed });
         trainer.memory.validation = prepared.validation.held_bytes() + inference.prepare(device, chosen.len())?;
         Ok(Self {
             folder: folder.clone(),

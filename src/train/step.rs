@@ -4,12 +4,12 @@ use crate::device::{Device, Program};
 use crate::error::Result;
 use crate::model::{Builder, Graph, Memory, Mode, Penalty, PenaltyKind, Revival, Store};
 use crate::ops::{
-    Adam, AddAssign, Augment, Call, ClipGrads, Combine, CountNonzero, FiringUpdate, GatherBatch, IdleUpdate, Loss, LossKind,
-    SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
+    Adam, AddAssign, Augment, Call, ClipGrads, Combine, CountNonzero, FiringUpdate, GatherBatch, GaussianNoise, IdleUpdate, Loss,
+    LossKind, SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
 };
 use crate::profile::Profile;
 use crate::shape::Dims;
-use crate::spec::{OptimizerSpec, SparsitySpec};
+use crate::spec::{CorruptionSpec, OptimizerSpec, SparsitySpec};
 
 /// Scalars of one step.
 pub const WIDTH: usize = 8;
@@ -46,6 +46,8 @@ pub struct StepSpec<'a> {
     pub n: usize,
     /// Parts of a batch, whose gradients are averaged; 1: the batch is taken whole.
     pub parts: usize,
+    /// What is done to the samples before the model sees them.
+    pub corruption: &'a CorruptionSpec,
     /// Reconstruction loss.
     pub loss: LossKind,
     /// Penalty and revival.
@@ -75,7 +77,8 @@ impl<'a> StepSpec<'a> {
         scalars: View,
     ) -> Self {
         let (loss, resident, count_code, half, binding) = (LossKind::SumSquares, None, false, None, u64::MAX);
-        Self { graph, store, n, parts: 1, loss, sparsity, optimizer, resident, scalars, count_code, half, binding }
+        let corruption = &CorruptionSpec { sigma: None };
+        Self { graph, store, n, parts: 1, corruption, loss, sparsity, optimizer, resident, scalars, count_code, half, binding }
     }
 
     /// Elements of a window.
@@ -202,7 +205,8 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View, usize)> {
     if reviving {
         b.revive(Revival { patience: spec.sparsity.revive_patience, strength: spec.sparsity.revive_strength })?;
     }
-    b.forward(x, &[graph.output, graph.code]);
+    let seen = corrupted(&mut b, spec, x);
+    b.forward(seen, &[graph.output, graph.code]);
     let (y, z) = (b.value(graph.output), b.value(graph.code));
     let scalars = spec.scalars;
     if spec.count_code {
@@ -231,6 +235,16 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View, usize)> {
     optimise(&mut b, spec);
     b.constrain();
     Ok((b, x, update))
+}
+
+/// What the model sees of the samples; their noise levels are noted where it is told them.
+fn corrupted(b: &mut Builder, spec: &StepSpec, x: View) -> View {
+    let (n, dims) = (spec.n, spec.graph.nodes[0].dims);
+    let Some([low, high]) = spec.corruption.sigma.map(|levels| levels.map(|level| level / 255.0)) else { return x };
+    let y = b.tape.map("corrupted samples", x.len);
+    let level = b.level();
+    b.tape.push(GaussianNoise { n, dims, low, high, x, y, level });
+    y
 }
 
 /// The penalty on the code, if it weighs anything.

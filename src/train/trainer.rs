@@ -73,6 +73,7 @@ pub(super) fn spec<'s>(
         store,
         n,
         parts: config.train.accumulate,
+        corruption: &config.corruption,
         loss,
         half,
         sparsity: &config.sparsity,

@@ -8,8 +8,8 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::{
     Activation, ActivationFwd, Adam, Augment, Call, ClipGrads, CountNonzero, CrossEntropy, DropoutMask, FiringUpdate,
-    GatherBatch, IdleUpdate, KlPenalty, L1Penalty, Loss, LossKind, MaskApply, MaxNorm, MaxUnpool2dBwd, MaxUnpool2dFwd, Revive,
-    SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
+    GatherBatch, GaussianNoise, IdleUpdate, KlPenalty, L1Penalty, Loss, LossKind, MaskApply, MaxNorm, MaxUnpool2dBwd,
+    MaxUnpool2dFwd, Revive, SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
 };
 use crate::shape::{Dims, Pool2d, to_nhwc};
 
@@ -86,7 +86,8 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Option<Result<Prepare
         "loss" | "gated_loss" => loss,
         "clip_grad_norm" => clip,
         "optimizer" => optimizer,
-        "dropout_mask" | "count_nonzero" | "firing_update" | "idle_update" | "revive" | "max_norm" | "gather_batch" => own,
+        "dropout_mask" | "count_nonzero" | "firing_update" | "idle_update" | "revive" | "max_norm" | "gather_batch"
+        | "gaussian_noise" => own,
         _ => return None,
     };
     let prepared = Prepared { steps: vec![Step { writes: Vec::new(), params: step_of(case) }], ..Prepared::default() };
@@ -335,6 +336,7 @@ fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
 fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(&[
         "p", "outer", "atoms", "inner", "max_norm", "patience", "strength", "seed", "step", "dims", "crop", "flip_x", "flip_y",
+        "low", "high",
     ])?;
     if case.op == "gather_batch" {
         return gather(d, case);
@@ -353,6 +355,11 @@ fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
         "dropout_mask" => {
             let mask = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
             d.push(DropoutMask { p: case.number("p")?, n, dims, layer: 5, mask });
+        }
+        "gaussian_noise" => {
+            let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
+            let level = d.output("level", n, Unpack::Plain)?;
+            d.push(GaussianNoise { n, dims, low: case.number("low")?, high: case.number("high")?, x, y, level });
         }
         "count_nonzero" => {
             let scalars = d.output("y", 1, Unpack::Plain)?;

@@ -25,6 +25,7 @@ pub(super) fn layer(device: &mut Device, case: &Case) -> Result<Prepared> {
         "layer.weight" => Some("weight".to_owned()),
         "layer.bias" => Some("bias".to_owned()),
         "layer.threshold" => Some("threshold".to_owned()),
+        "layer.slope" => Some("slope".to_owned()),
         _ => None,
     })
 }
@@ -99,9 +100,15 @@ fn graph_case(
     b.backward();
     let mut dx = b.gradient(0).ok_or_else(|| Error::usage(format!("{}: no gradient reaches the input", case.id())))?;
     b.tape.keep(dx);
-    let (calls, memory) = b.tape.allocate(device, &mut [&mut x, &mut y, &mut dy, &mut dx])?;
+    let mut level = if graph.knows_level() { Some(b.level()) } else { None };
+    let mut kept = vec![&mut x, &mut y, &mut dy, &mut dx];
+    kept.extend(&mut level);
+    let (calls, memory) = b.tape.allocate(device, &mut kept)?;
     let mut first =
         vec![(x, Values::Real(to_nhwc(&case.input("x")?.reals(), dims))), (dy, Values::Real(to_nhwc(&given.reals(), out)))];
+    if let Some(level) = level {
+        first.push((level, Values::Real(case.sized("level", n)?.reals())));
+    }
     let mut last = vec![("y".to_owned(), y, Unpack::Maps(out)), ("grad_x".to_owned(), dx, Unpack::Maps(dims))];
     for (i, param) in graph.params.iter().enumerate() {
         let name = tensor_of(&param.name).unwrap_or_else(|| param.name.clone());

@@ -74,6 +74,8 @@ fn rows() -> Vec<Row> {
         row("activation", "silu", json!({"kind": "silu"}), &[2, 5, 6, 7], &[]),
         row("activation", "identity", json!({"kind": "identity"}), &[2, 5, 6, 7], &[]),
         row("soft_threshold", "maps", json!({}), &[3, 5, 6, 7], &[("threshold", &[5])]),
+        row("soft_threshold", "levels", json!({"slope": 0.0}), &[3, 5, 6, 7], &[("threshold", &[5]), ("slope", &[5]), ("level", &[3])]),
+        row("soft_threshold", "levels_long", json!({"slope": 0.0}), &[2, 8, 40, 31], &[("threshold", &[8]), ("slope", &[8]), ("level", &[2])]),
         row("soft_threshold", "code", json!({}), &[9, 61], &[("threshold", &[61])]),
         row("top_k", "code", json!({"k": 7}), &[5, 301], &[]),
         row("top_k", "maps", json!({"k": 20}), &[3, 6, 5, 7], &[]),
@@ -93,6 +95,8 @@ fn rows() -> Vec<Row> {
         row("kl_penalty", "vectors", json!({"beta": 2.0, "rho": 0.2}), &[6, 68], &[]),
         row("dropout_mask", "code", json!({"p": 0.25, "seed": 0x1_2345_6789_u64, "step": 17}), &[5, 203], &[]),
         row("dropout_mask", "maps", json!({"p": 0.5, "seed": 3, "step": 1}), &[2, 5, 7, 3], &[]),
+        row("gaussian_noise", "maps", json!({"low": 0.1, "high": 0.4, "seed": 3, "step": 1}), &[3, 3, 7, 5], &[]),
+        row("gaussian_noise", "long", json!({"low": 0.2, "high": 0.2, "seed": 0x1_2345_6789_u64, "step": 9}), &[2, 1, 130, 61], &[]),
         row("count_nonzero", "maps", json!({}), &[3, 5, 6, 7], &[]),
         row("count_nonzero", "long", json!({}), &[2, 300_007], &[]),
         row("firing_update", "code", json!({}), &[6, 37], &[("idle", &[37])]),
@@ -118,6 +122,9 @@ pub fn cases() -> Vec<Case> {
         model("pooled_wide", POOLED_WIDE, &[2, 5, 10, 9]),
         model("pooled_not", NOT_POOLED, &[2, 4, 8, 8]),
     ]);
+    let mut unrolled = model("unrolled", UNROLLED, &[3, 2, 8, 6]);
+    unrolled.inputs.insert("level".to_owned(), Tensor::real(&[3], vec![0.1, 0.0, 0.4]));
+    cases.push(unrolled);
     cases.extend([model("fused_epilogues", EPILOGUES, &[2, 3, 6, 6]), model("dropped", DROPPED, &[3, 2, 4, 4])]);
     cases.extend([clip("long", 300_007, 1.0, 3.0), clip("small", 131, 1e-3, 2e-3), clip("untouched", 131, 1e-3, 1.0)]);
     cases.extend([at_inference(), unpool("scalars", &[2, 3, 4, 5]), unpool("vectors", &[3, 8, 3, 4])]);
@@ -191,8 +198,17 @@ fn fill(row: Row) -> Case {
 impl Case {
     /// Draws `grad_y` for a layer's case, as large as its output.
     fn add_output_gradient(&mut self) {
-        let no_gradient =
-            ["l1_penalty", "kl_penalty", "dropout_mask", "count_nonzero", "firing_update", "idle_update", "revive", "max_norm"];
+        let no_gradient = [
+            "l1_penalty",
+            "kl_penalty",
+            "dropout_mask",
+            "gaussian_noise",
+            "count_nonzero",
+            "firing_update",
+            "idle_update",
+            "revive",
+            "max_norm",
+        ];
         if no_gradient.contains(&self.op.as_str()) {
             return;
         }
@@ -308,6 +324,12 @@ const WHAT_WHERE: &str = r#"{"code": "pool", "layers": [
     {"name": "pool", "op": "max_pool2d", "kernel": [2, 3]},
     {"name": "unpool", "op": "max_unpool2d", "switches": "pool"},
     {"name": "out", "op": "conv_transpose2d", "filters": 2, "kernel": 3, "padding": 1}]}"#;
+
+/// A sparse code by unrolled iterations, its thresholds by the noise level.
+const UNROLLED: &str = r#"{"code": "code", "layers": [
+    {"name": "code", "op": "lista", "filters": 5, "kernel": [3, 5], "stride": 2, "iterations": 3, "value": 0.02, "slope": 0.3},
+    {"name": "atoms", "op": "conv_transpose2d", "filters": "input", "kernel": 3, "stride": 2, "padding": 1, "output_padding": 1},
+    {"name": "image", "op": "add", "from": ["atoms", "code.mean"]}]}"#;
 
 /// Max poolings that are epilogues of convolutions: odd sides, no bias, a stride, a dilation, switches that an unpooling takes.
 const POOLED: &str = r#"{"code": "p3", "layers": [

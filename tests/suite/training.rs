@@ -109,6 +109,7 @@ impl Training {
             store: &store,
             n,
             parts: 1,
+            corruption: &config.corruption,
             loss: config.loss.resolve()?,
             sparsity: &config.sparsity,
             optimizer: &config.optimizer,

@@ -224,7 +224,7 @@ impl Builder<'_> {
         let rows = dy.len / channels;
         self.param_grad(bias, |b, y| {
             let partials = b.tape.real("partial sums", ChannelSum::partials_len(rows, channels));
-            b.tape.push(ChannelSum { rows, channels, x: dy, y, partials });
+            b.tape.push(ChannelSum { rows, channels, x: dy, weight: None, y, partials });
         });
     }
 }

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::model::params::{Packing, Start};
 use crate::ops::{Activation, ActivationFwd, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd, MaxNorm};
 use crate::shape::{Conv2d, Dims, Taps};
-use crate::spec::{Conv2dSpec, ConvTranspose2dSpec, Filters, Pad, Pair};
+use crate::spec::{Conv2dSpec, ConvTranspose2dSpec, Filters, Init, Pad, Pair};
 
 const fn count(filters: Filters) -> usize {
     match filters {
@@ -48,7 +48,10 @@ impl Layer for Conv2dSpec {
         node.dims = size.y;
         let [r, s] = self.kernel.0;
         let (c, k) = (size.x.c / self.groups, size.y.c);
-        let start = Start::weight(self.init, rectified(self.activation), (c * r * s) as f64, (k / self.groups * r * s) as f64);
+        let start = match self.init {
+            Init::Dictionary => Start::dictionary([k, c, r, s], self.stride.0),
+            init => Start::weight(init, rectified(self.activation), (c * r * s) as f64, (k / self.groups * r * s) as f64),
+        };
         let name = self.weight.clone().unwrap_or_else(|| format!("{}.weight", node.name));
         node.weight = Some(graph.param(name, vec![k, c, r, s], Packing::Conv, start)?);
         if self.bias {
@@ -116,7 +119,10 @@ impl Layer for ConvTranspose2dSpec {
         // An output pixel is reached by one tap in stride² of each input channel of its group.
         let reach = (r * s) as f64 / (self.stride.0[0] * self.stride.0[1]) as f64;
         let fan_in = (k / self.groups) as f64 * reach.max(1.0);
-        let start = Start::weight(self.init, rectified(self.activation), fan_in, c as f64 * reach.max(1.0));
+        let start = match self.init {
+            Init::Dictionary => Start::dictionary([k, c, r, s], self.stride.0),
+            init => Start::weight(init, rectified(self.activation), fan_in, c as f64 * reach.max(1.0)),
+        };
         let name = self.weight.clone().unwrap_or_else(|| format!("{}.weight", node.name));
         node.weight = Some(graph.param(name, vec![k, c, r, s], Packing::Conv, start)?);
         if self.bias {

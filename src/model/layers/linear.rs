@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::model::params::{Packing, Start};
 use crate::ops::{Conv2dBwdInput, Conv2dFwd, MaxNorm};
 use crate::shape::{Conv2d, Dims};
-use crate::spec::LinearSpec;
+use crate::spec::{Init, LinearSpec};
 
 impl Layer for LinearSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
@@ -23,6 +23,9 @@ impl Layer for LinearSpec {
             return Err(Error::usage(format!("linear: an output of {output} is not possible")));
         }
         check_norm(self.max_norm)?;
+        if self.init == Init::Dictionary {
+            return Err(Error::usage("linear: init = \"dictionary\" is for convolutions"));
+        }
         let input = input_dims(graph, node);
         node.dims = output;
         let start = Start::weight(self.init, rectified(self.activation), input.len() as f64, output.len() as f64);

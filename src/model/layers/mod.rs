@@ -2,6 +2,7 @@
 
 mod conv2d;
 mod linear;
+mod lista;
 mod merge;
 mod pool2d;
 mod select;
@@ -56,6 +57,7 @@ macro_rules! with_layer {
             LayerOp::Activation($layer) => $do,
             LayerOp::Dropout($layer) => $do,
             LayerOp::SoftThreshold($layer) => $do,
+            LayerOp::Lista(_) => unreachable!("a graph holds the layers that it is of"),
             LayerOp::TopK($layer) => $do,
             LayerOp::BatchTopK($layer) => $do,
             LayerOp::SpatialWta(_) => {
@@ -79,8 +81,19 @@ macro_rules! with_layer {
     };
 }
 
-/// Adds a layer to a graph.
+/// Adds a layer to a graph, or the layers that it is of.
 pub(super) fn add(graph: &mut Graph, layer: &LayerSpec) -> Result<()> {
+    let LayerOp::Lista(spec) = &layer.op else { return add_one(graph, layer) };
+    let inputs = graph.resolve(&layer.from)?;
+    let [input] = inputs[..] else { return Err(Error::usage(format!("lista reads 1, `from` names {}", inputs.len()))) };
+    let input = &graph.nodes[input];
+    for layer in lista::layers(spec, &layer.name, &input.name.clone(), input.dims)? {
+        add_one(graph, &layer).map_err(|error| error.at(&layer.name))?;
+    }
+    Ok(())
+}
+
+fn add_one(graph: &mut Graph, layer: &LayerSpec) -> Result<()> {
     let inputs = graph.resolve(&layer.from)?;
     let wanted = with_layer!(&layer.op, l => inputs_of(l));
     if wanted.map_or(inputs.len() < 2, |wanted| wanted != inputs.len()) {
@@ -95,6 +108,7 @@ pub(super) fn add(graph: &mut Graph, layer: &LayerSpec) -> Result<()> {
         dims: Dims::flat(0),
         weight: None,
         bias: None,
+        slope: None,
         state: None,
         switches: None,
     };

@@ -174,36 +174,52 @@ impl Layer for LifetimeWtaSpec {
 impl Layer for SoftThresholdSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         keep_size(graph, node);
-        if !self.value.is_finite() || self.value < 0.0 {
-            return Err(Error::usage(format!("value = {} must be at least 0", self.value)));
+        for (key, value) in [("value", Some(self.value)), ("slope", self.slope)] {
+            if let Some(value) = value.filter(|value| !value.is_finite() || *value < 0.0) {
+                return Err(Error::usage(format!("{key} = {value} must be at least 0")));
+            }
         }
         let name = self.threshold.clone().unwrap_or_else(|| format!("{}.threshold", node.name));
+        let slopes = format!("{}.slope", name.strip_suffix(".threshold").unwrap_or(&name));
         node.weight = Some(graph.param(name, vec![node.dims.c], Packing::Flat, Start::Constant(self.value))?);
+        if let Some(slope) = self.slope {
+            node.slope = Some(graph.param(slopes, vec![node.dims.c], Packing::Flat, Start::Constant(slope))?);
+        }
         Ok(())
     }
 
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         let (n, dims) = (b.n, b.node(node).dims);
-        let threshold = b.store.weight(b.node(node).weight.expect("inferred before"));
+        let (threshold, slope, level) = thresholds(b, node);
         let (x, y) = (b.input_value(node, 0), b.output(node));
-        b.tape.push(SoftThresholdFwd { n, dims, x, threshold, y });
+        b.tape.push(SoftThresholdFwd { n, dims, x, threshold, slope, level, y });
         y
     }
 
     fn backward(&self, b: &mut Builder, node: usize, dy: View) {
         let (n, dims) = (b.n, b.node(node).dims);
-        let param = b.node(node).weight.expect("inferred before");
-        let threshold = b.store.weight(param);
+        let (threshold, slope, level) = thresholds(b, node);
         let (x, dx) = (b.input_value(node, 0), b.input_grad(node, 0));
         let dt = b.tape.map("threshold gradients", dy.len);
-        b.tape.push(SoftThresholdBwd { n, dims, x, threshold, dy, dx, dt });
+        b.tape.push(SoftThresholdBwd { n, dims, x, threshold, slope, level, dy, dx, dt });
         let (rows, channels) = (n * dims.area(), dims.c);
-        b.param_grad(param, |b, y| {
-            let partials = b.tape.real("partial sums", ChannelSum::partials_len(rows, channels));
-            b.tape.push(ChannelSum { rows, channels, x: dt, y, partials });
-        });
+        let params = [(b.node(node).weight, None), (b.node(node).slope, level)];
+        for (param, weight) in params.into_iter().filter_map(|(param, weight)| Some((param?, weight))) {
+            b.param_grad(param, |b, y| {
+                let partials = b.tape.real("partial sums", ChannelSum::partials_len(rows, channels));
+                b.tape.push(ChannelSum { rows, channels, x: dt, weight, y, partials });
+            });
+        }
         if b.needs_input(node, 0) {
             b.give(b.input_node(node, 0), dx);
         }
     }
+}
+
+/// The thresholds of a node, and where they depend on the noise level, their slopes and it.
+fn thresholds(b: &mut Builder, node: usize) -> (View, Option<View>, Option<View>) {
+    let threshold = b.store.weight(b.node(node).weight.expect("inferred before"));
+    let slope = b.node(node).slope.map(|slope| b.store.weight(slope));
+    let level = slope.map(|_| b.level());
+    (threshold, slope, level)
 }

@@ -1,0 +1,28 @@
+// Thresholds of four elements, whose channels are (4i + k) mod C. With LEVELS they grow with the noise level of the sample: threshold[c] +
+// slope[c] * level[n], a sample having `sample` elements.
+override LEVELS: bool = false;
+
+struct Params {
+    vectors: u32,
+    channels: u32,
+    sample: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<Map4>;
+@group(0) @binding(2) var<storage, read> threshold: array<f32>;
+@group(0) @binding(3) var<storage, read> slope: array<f32>;
+@group(0) @binding(4) var<storage, read> level: array<f32>;
+
+fn threshold_of(element: u32) -> f32 {
+    let c = element % p.channels;
+    var t = threshold[c];
+    if LEVELS {
+        t += slope[c] * level[element / p.sample];
+    }
+    return t;
+}
+
+fn thresholds(i: u32) -> vec4<f32> {
+    return vec4<f32>(threshold_of(4u * i), threshold_of(4u * i + 1u), threshold_of(4u * i + 2u), threshold_of(4u * i + 3u));
+}

@@ -1,0 +1,60 @@
+//!include grid fours map rng step log normal
+// y = x + level[n] * e, e standard normal by the word of the element's NCHW index in the batch, of which this may be a part that begins with sample
+// step.first_sample; level[n] = low + (high - low) * u, u by the word of the sample. x, y (N,H,W,C), level (N).
+// One invocation: four consecutive elements (those past the end fall into the buffer's own padding). Who has a sample's first element stores its level.
+// Grid: ceil(len / 4) invocations. Twin: GaussianNoise in src/reference/corrupt.rs.
+struct Params {
+    vectors: u32,
+    len: u32,
+    c: u32,
+    area: u32,
+    low: f32,
+    high: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<Map4>;
+@group(0) @binding(2) var<storage, read_write> y: array<Map4>;
+@group(0) @binding(3) var<storage, read_write> level: array<f32>;
+@group(0) @binding(4) var<uniform> step: Step;
+
+fn level_of(sample: u32) -> f32 {
+    let word = random_word(sample, step.step, 0x6c657665u, step.seed_lo, step.seed_hi);
+    return p.low + (p.high - p.low) * (f32(word >> 8u) / 16777216.0);
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_invocation(group, groups, local, 64u);
+    if i >= p.vectors {
+        return;
+    }
+    var c = (i * 4u) % p.c;
+    let pixel = (i * 4u) / p.c;
+    var n = pixel / p.area;
+    var hw = pixel % p.area;
+    var noise: vec4<f32>;
+    for (var lane = 0u; lane < 4u; lane++) {
+        let sigma = level_of(step.first_sample + n);
+        let index = ((step.first_sample + n) * p.c + c) * p.area + hw;
+        noise[lane] = sigma * normal_of(random_word(index, step.step, 0x6e6f6973u, step.seed_lo, step.seed_hi));
+        if c == 0u && hw == 0u && 4u * i + lane < p.len {
+            level[n] = sigma;
+        }
+        // The next element in memory.
+        c++;
+        if c == p.c {
+            c = 0u;
+            hw++;
+        }
+        if hw == p.area {
+            hw = 0u;
+            n++;
+        }
+    }
+    y[i] = to_map4(map4(x[i]) + noise);
+}

@@ -1,0 +1,57 @@
+//! Corruption of a batch on the device: what a restorer learns to take away.
+
+use super::operation;
+use crate::gpu::{Kernel, Recorder, params};
+use crate::rng;
+use crate::shape::Dims;
+
+operation! {
+    /// y = x + σ_n·ε with ε from N(0,1): white Gaussian noise, neither clipped nor rounded; `level` is σ_n, one value a sample, drawn uniformly from
+    /// low…high (0–1 scale, as x). Element i of the batch, counted as NCHW, has the word w = `rng::word([i, step, 0x6e6f_6973, …])` and ε = √2·erf⁻¹(2u − 1),
+    /// u = (w + ½)/2³², by Giles, "Approximating the erfinv function", GPU Computing Gems 2011 (single precision); sample n has `rng::word([n, step,
+    /// 0x6c65_7665, …])`.
+    GaussianNoise {
+        /// Batch.
+        n: usize,
+        /// One sample.
+        dims: Dims,
+        /// Smallest σ.
+        low: f64,
+        /// Largest σ.
+        high: f64,
+    }
+    reads { x } writes { y, level }
+}
+
+params! {
+    struct GaussianNoiseParams { vectors: u32, len: u32, c: u32, area: u32, low: f32, high: f32 }
+}
+
+impl GaussianNoise {
+    /// The stream of the noise and that of the levels.
+    const STREAMS: [u32; 2] = [0x6e6f_6973, 0x6c65_7665];
+
+    /// σ of sample `n` of the batch at a step.
+    pub fn level_of(&self, n: u32, step: u32, seed: u64) -> f64 {
+        let share = f64::from(rng::word(n, step, Self::STREAMS[1], seed) >> 8) / 16_777_216.0;
+        self.low + (self.high - self.low) * share
+    }
+
+    /// The word of element `i` of the batch at a step.
+    pub fn word_of(i: u32, step: u32, seed: u64) -> u32 {
+        rng::word(i, step, Self::STREAMS[0], seed)
+    }
+
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let vectors = self.y.len.div_ceil(4);
+        let params = GaussianNoiseParams {
+            vectors: vectors as u32,
+            len: self.y.len as u32,
+            c: self.dims.c as u32,
+            area: self.dims.area() as u32,
+            low: self.low as f32,
+            high: self.high as f32,
+        };
+        r.kernel(Kernel::GaussianNoise, &params).bind("x", self.x).bind("y", self.y).bind("level", self.level).threads(vectors);
+    }
+}
