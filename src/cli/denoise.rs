@@ -82,6 +82,9 @@ fn jobs(args: &DenoiseArgs) -> Result<Vec<Job>> {
     let mut jobs: Vec<Job> = Vec::new();
     let mut taken: HashMap<String, PathBuf> = HashMap::new();
     for source in &args.images {
+        if !source.exists() {
+            return Err(Error::usage(format!("{}: no such file or folder", source.display())));
+        }
         let found = if source.is_dir() { folder::files(source)? } else { vec![source.clone()] };
         for image in found {
             let name = if source.is_dir() {
@@ -162,7 +165,6 @@ pub fn run(args: DenoiseArgs) -> anyhow::Result<()> {
         args.common.say("note: this model was not trained to know the noise level; --sigma says nothing to it");
     }
     let mut restorer = Restorer::new(&mut device, &loaded)?;
-    files::make_folder(&args.out)?;
     for (number, job) in jobs.iter().enumerate() {
         let place = |error: Error| error.at(job.image.display());
         let image = ImageFile::read(&job.image)?;

@@ -14,7 +14,7 @@ pub(super) fn layers(spec: &ListaSpec, name: &str, from: &str, x: Dims) -> Resul
     if r % 2 == 0 || s % 2 == 0 {
         return Err(Error::usage(format!("kernel = [{r}, {s}]: its sides must be odd")));
     }
-    if down == 0 || along == 0 || x.h % down != 0 || x.w % along != 0 {
+    if down == 0 || along == 0 || !x.h.is_multiple_of(down) || !x.w.is_multiple_of(along) {
         return Err(Error::usage(format!("stride = [{down}, {along}]: {x} is no multiple of it; take an input that is")));
     }
     if spec.iterations == 0 || spec.filters == 0 {
