@@ -33,7 +33,10 @@
 //! Maps (values of layers, their gradients, masks) may be in half precision, and nothing else: `Map` in the shaders, [`ops::View::half`] on the
 //! host, rounded where they are stored by the CPU path. Kernels by cooperative matrices round weights too, as they load them.
 //! What is memory-bound is part of what comes before it: bias and activation end a product, a loss writes its gradient, and an operation that writes
-//! all of a gradient multiplies it by the slope of the activation below (a gate, `model::Builder`).
+//! all of a gradient multiplies it by the slope of the activation below (a gate, `model::Builder`). A max pooling of 2×2 ends a convolution, whose own
+//! output is never stored (`Conv2dMaxPoolFwd`).
+//! A layer of a description may be several of a graph (`lista`, `model::layers`); a graph whose thresholds depend on the noise is told each sample's
+//! level ([`model::Builder::level`]).
 //!
 //! # Adding an operation
 //!
