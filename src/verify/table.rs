@@ -122,6 +122,11 @@ pub fn cases() -> Vec<Case> {
         model("pooled_wide", POOLED_WIDE, &[2, 5, 10, 9]),
         model("pooled_not", NOT_POOLED, &[2, 4, 8, 8]),
     ]);
+    // Few values, so that the largest of a window is there more than once: the first of them takes the gradient.
+    let mut ties = model("pooled_ties", POOLED_TIES, &[2, 1, 8, 10]);
+    let few = ties.inputs["x"].reals().iter().map(|x| if *x > 0.0 { 1.0 } else { -0.5 }).collect();
+    ties.inputs.insert("x".to_owned(), Tensor::real(&[2, 1, 8, 10], few));
+    cases.push(ties);
     let mut unrolled = model("unrolled", UNROLLED, &[3, 2, 8, 6]);
     unrolled.inputs.insert("level".to_owned(), Tensor::real(&[3], vec![0.1, 0.0, 0.4]));
     cases.push(unrolled);
@@ -349,6 +354,12 @@ const POOLED_WIDE: &str = r#"{"code": "pb", "layers": [
     {"name": "b", "op": "conv2d", "filters": 36, "kernel": 1, "activation": {"kind": "leaky_relu", "slope": 0.1}},
     {"name": "pb", "op": "max_pool2d", "kernel": 2},
     {"name": "out", "op": "linear", "units": 7}]}"#;
+
+/// A pooled convolution that gives equal pixels equal values.
+const POOLED_TIES: &str = r#"{"code": "p", "layers": [
+    {"name": "a", "op": "conv2d", "filters": 8, "kernel": 1, "activation": {"kind": "leaky_relu", "slope": 0.3}},
+    {"name": "p", "op": "max_pool2d", "kernel": 2},
+    {"name": "out", "op": "linear", "units": 6}]}"#;
 
 /// Max poolings that are none: of a map that is read twice, of other windows, of groups, of channels that no vec4 holds, behind no activation.
 const NOT_POOLED: &str = r#"{"code": "d", "layers": [
