@@ -19,11 +19,12 @@ const TOLERANCE: f64 = 1e-6;
 const SAMPLES: usize = 24;
 
 /// Cases left out, each with the reason.
-const LEFT_OUT: [(&str, &str); 4] = [
+const LEFT_OUT: [(&str, &str); 5] = [
     ("conv2d/many_workgroups", "the arithmetic of other cases at a size that takes minutes here"),
     ("batch_top_k/ties_at_zero", "a step would change which of the equal zeros is selected"),
     ("batch_top_k/long_ties", "a step would change which of the equals is selected"),
     ("batch_top_k/many_workgroups", "a step would change which of the equal zeros is selected"),
+    ("model/pooled_ties", "a step would change which of the equals is the largest"),
 ];
 
 fn cases() -> Vec<Case> {
@@ -51,7 +52,6 @@ fn layers_and_models_agree_with_differences() {
         assert!(!errors.is_empty(), "{}: no gradient", case.id());
         checked += errors.len();
         for (input, error) in errors {
-            // Written so that NaN fails.
             // Written so that NaN fails.
             let passed = error <= TOLERANCE;
             if !passed {
