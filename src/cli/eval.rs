@@ -39,14 +39,14 @@ pub struct EvalArgs {
     #[arg(long, value_name = "N", default_value_t = 0, requires = "protocol", value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64))]
     seed: u64,
     /// Patches to look at, spread evenly over the images; 0: all
-    #[arg(long, alias = "limit", default_value_t = 0, value_name = "N")]
+    #[arg(long, alias = "limit", default_value_t = 0, value_name = "N", conflicts_with = "protocol")]
     images: usize,
     /// A file that does not decode is an error, not skipped
-    #[arg(long)]
+    #[arg(long, conflicts_with = "protocol")]
     strict: bool,
     /// Memory that may be taken, such as 512MiB or 2GiB: data that need more than half of it are streamed, and as many images are looked
     /// at at once as fit beside them [default: what is free]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", conflicts_with = "protocol")]
     max_memory: Option<String>,
     #[command(flatten)]
     pub(super) common: Common,

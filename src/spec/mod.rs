@@ -48,7 +48,7 @@ pub struct Config {
     /// The model.
     pub model: ModelSpec,
     /// What is done to a batch before the model sees it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "CorruptionSpec::is_none")]
     pub corruption: CorruptionSpec,
     /// The reconstruction loss.
     #[serde(default)]
@@ -123,6 +123,11 @@ pub struct CorruptionSpec {
 }
 
 impl CorruptionSpec {
+    /// Whether nothing is done: then a configuration does not speak of it, nor does the hash of a run.
+    pub const fn is_none(&self) -> bool {
+        self.sigma.is_none()
+    }
+
     /// σ that validation takes, on the 0–255 scale.
     pub fn middle(&self) -> Option<f64> {
         self.sigma.map(|[low, high]| 0.5 * (low + high))

@@ -32,7 +32,7 @@ fn reach(spec: &ModelSpec) -> Result<(usize, usize)> {
             LayerOp::Lista(op) => (op.kernel.0, op.stride.0, 2 * op.iterations - 1),
             LayerOp::Conv2d(op) => (op.kernel.0, op.stride.0, 1),
             LayerOp::ConvTranspose2d(op) => (op.kernel.0, [1, 1], 1),
-            LayerOp::MaxPool2d(op) => (op.kernel.0, op.stride.unwrap_or(op.kernel).0, 1),
+            LayerOp::MaxPool2d(op) | LayerOp::L2Pool2d(op) => (op.kernel.0, op.stride.unwrap_or(op.kernel).0, 1),
             LayerOp::AvgPool2d(op) => (op.kernel.0, op.stride.unwrap_or(op.kernel).0, 1),
             LayerOp::Linear(_) => {
                 return Err(Error::usage(format!(

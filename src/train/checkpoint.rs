@@ -155,6 +155,7 @@ mod tests {
         };
         let text = config(&[]).to_toml();
         assert!(LATER.iter().all(|line| text.lines().any(|other| other == *line)), "{text}");
+        assert!(!text.contains("corruption"), "{text}");
         let hash = config_hash(&config(&[]));
         // What a build without these keys took the hash of.
         let mut before = config(&[]);
@@ -164,7 +165,7 @@ mod tests {
         let text: String = before.to_toml().lines().filter(old).map(|line| format!("{line}\n")).collect();
         assert_eq!(hash, Hash::default().with(text.as_bytes()).value());
         assert_eq!(hash, config_hash(&config(&["train.steps=7"])));
-        for set in ["train.precision=f16", "train.loss_scale=2.0", "train.batch=7"] {
+        for set in ["train.precision=f16", "train.loss_scale=2.0", "train.batch=7", "corruption.sigma=[0,9]"] {
             assert_ne!(hash, config_hash(&config(&[set])), "{set}");
         }
     }

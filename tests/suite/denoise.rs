@@ -88,6 +88,7 @@ fn what_cannot_be_denoised_is_refused_in_a_line() {
     fail(&["denoise", &clean, "-m", &other, "-o", &out, "--device", "cpu", "-q"], 2, &["fully connected", "--preset denoise"]);
     let protocol = ["eval", &run, "--protocol", "set12", "--device", "cpu", "-q"];
     fail(&protocol, 2, &["--data"]);
+    fail(&[&protocol[..], &["--data", &out, "--max-memory", "1GiB"]].concat(), 2, &["--max-memory"]);
     let missing = place.path("missing");
     fail(&[&protocol[..], &["--data", &missing]].concat(), 2, &["missing"]);
     let sigma =
