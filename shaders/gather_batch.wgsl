@@ -1,7 +1,8 @@
 //!include grid fours map rng step
 // x[i] = a crop of image order[cursor + i], byte * scale + shift; x (N,H,W,C). `bytes` holds images (H,W,C) one after the other, four bytes a
 // word, little end first; `table` holds three words an image: byte offset, height, width (each side at least x's).
-// The crop is centred, or drawn (crop = 1); flip_x and flip_y mirror it by the top bit of a draw. Draw j of sample i is
+// The crop is centred, or drawn (crop = 1); flip_x and flip_y mirror it, and turn exchanges rows and
+// columns before that (x is square then), by the top bit of a draw. Draw j of sample i is
 // random_word(cursor + i, step, 0x6a7468 + j, seed).
 // One invocation: one vec4 of x. Grid: ceil(len / 4) invocations. Twin: GatherBatch in src/reference/data.rs.
 struct Params {
@@ -12,6 +13,7 @@ struct Params {
     crop: u32,
     flip_x: u32,
     flip_y: u32,
+    turn: u32,
     scale: f32,
     shift: f32,
 }
@@ -29,6 +31,7 @@ struct Crop {
     stride: u32,
     mirror_x: bool,
     mirror_y: bool,
+    turned: bool,
 }
 
 fn draw(index: u32, j: u32) -> u32 {
@@ -51,11 +54,15 @@ fn crop_of(sample: u32) -> Crop {
     crop.base = table[entry] + top * crop.stride + left * p.channels;
     crop.mirror_x = false;
     crop.mirror_y = false;
+    crop.turned = false;
     if p.flip_x == 1u {
         crop.mirror_x = draw(index, 2u) >= 0x80000000u;
     }
     if p.flip_y == 1u {
         crop.mirror_y = draw(index, 3u) >= 0x80000000u;
+    }
+    if p.turn == 1u {
+        crop.turned = draw(index, 4u) >= 0x80000000u;
     }
     return crop;
 }
@@ -78,8 +85,10 @@ fn main(
     var crop = crop_of(sample);
     var values = vec4<f32>(0.0);
     for (var k = 0u; k < 4u; k++) {
-        let from_row = select(row, p.height - 1u - row, crop.mirror_y);
-        let from_column = select(column, p.width - 1u - column, crop.mirror_x);
+        let line = select(row, column, crop.turned);
+        let place = select(column, row, crop.turned);
+        let from_row = select(line, p.height - 1u - line, crop.mirror_y);
+        let from_column = select(place, p.width - 1u - place, crop.mirror_x);
         let at = crop.base + from_row * crop.stride + from_column * p.channels + c;
         let byte = (bytes[at / 4u] >> (8u * (at % 4u))) & 255u;
         values[k] = f32(byte) * p.scale + p.shift;

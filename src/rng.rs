@@ -5,7 +5,17 @@
 
 /// One 32-bit word of a counter: `[index, step, stream, seed_lo]` with the seed's high word mixed into the stream.
 pub fn word(index: u32, step: u32, stream: u32, seed: u64) -> u32 {
-    pcg4d([index, step, stream ^ ((seed >> 32) as u32).wrapping_mul(0x9e37_79b9), seed as u32])[0]
+    words(index, step, stream, seed)[0]
+}
+
+/// Four words of a counter.
+pub fn words(index: u32, step: u32, stream: u32, seed: u64) -> [u32; 4] {
+    pcg4d([index, step, stream ^ ((seed >> 32) as u32).wrapping_mul(0x9e37_79b9), seed as u32])
+}
+
+/// One of 0…bound − 1 by the upper half of a word; bound up to 2¹⁶.
+pub const fn below(word: u32, bound: u32) -> u32 {
+    ((word >> 16) * bound) >> 16
 }
 
 /// The four-word hash.

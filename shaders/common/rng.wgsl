@@ -13,7 +13,17 @@ fn pcg4d(seed: vec4<u32>) -> vec4<u32> {
     return v;
 }
 
+// Four words of a counter.
+fn random_words(index: u32, step: u32, stream: u32, seed_lo: u32, seed_hi: u32) -> vec4<u32> {
+    return pcg4d(vec4<u32>(index, step, stream ^ (seed_hi * 0x9e3779b9u), seed_lo));
+}
+
 // One word of a counter.
 fn random_word(index: u32, step: u32, stream: u32, seed_lo: u32, seed_hi: u32) -> u32 {
-    return pcg4d(vec4<u32>(index, step, stream ^ (seed_hi * 0x9e3779b9u), seed_lo)).x;
+    return random_words(index, step, stream, seed_lo, seed_hi).x;
+}
+
+// One of 0 to bound - 1 by the upper half of a word; bound up to 65536.
+fn random_below(word: u32, bound: u32) -> u32 {
+    return ((word >> 16u) * bound) >> 16u;
 }

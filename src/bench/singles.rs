@@ -5,9 +5,9 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::ops::{
     Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd, Adam, AddAssign, Augment, AvgPool2dBwd, AvgPool2dFwd,
-    BatchTopKMask, Buffer, Call, ClipGrads, Combine, CopyChannels, CountNonzero, CrossEntropy, FiringUpdate, GatherBatch,
+    BatchTopKMask, BicubicDownUp, Buffer, Call, ClipGrads, Combine, CopyChannels, CountNonzero, CrossEntropy, FillMissing, FiringUpdate, GatherBatch,
     GaussianNoise, IdleUpdate, KlPenalty, L2Pool2dBwd, L2Pool2dFwd, LifetimeWtaMask, MaxNorm, MaxPool2dFwd, MaxUnpool2dBwd,
-    MaxUnpool2dFwd, Revive, SCALAR_PARTIALS, SoftThresholdBwd, SoftThresholdFwd, SpatialWtaMask, SumSquares, ThresholdMask,
+    MaxUnpool2dFwd, MissingPixels, Revive, SCALAR_PARTIALS, SoftThresholdBwd, SoftThresholdFwd, SpatialWtaMask, SumSquares, ThresholdMask,
     TopKMask, UpsampleNearest2dBwd, UpsampleNearest2dFwd, View, WINDOW,
 };
 use crate::rng::Stream;
@@ -168,6 +168,12 @@ fn selections(m: &mut Maker, n: usize) {
     let dims = MAPS;
     let ([x, y], level) = (m.two(n * dims.len()), m.real(n));
     m.end(GaussianNoise { n, dims, low: 0.1, high: 0.1, x, y, level });
+    let (known, shapes) = (m.real(n * dims.len()), m.words(n * MissingPixels::WORDS, |_| 0));
+    m.end(MissingPixels { n, dims, kinds: 15, low: 0.1, high: 0.8, known, shapes });
+    let ([x, known], y, pyramid) = (m.two(n * dims.len()), m.real(n * dims.len()), m.real(FillMissing::work(n, dims)));
+    m.end(FillMissing { n, dims, x, known, y, pyramid });
+    let ([x, y], half, level) = (m.two(n * dims.len()), m.real(n * dims.len()), m.real(n));
+    m.end(BicubicDownUp { n, dims, scales: vec![2, 4], x, y, level, half });
     let ([x, mask], threshold) = (m.two(n * dims.len()), m.real(1));
     m.end(ThresholdMask { x, threshold, mask });
     let [x, mask] = m.two(n * dims.len());
@@ -201,7 +207,7 @@ fn penalties(m: &mut Maker, n: usize) {
     let table = m.words(3 * images, |i| [i as u32 / 3 * 64 * 64 * 3, 64, 64][i % 3]);
     let order = m.words(images, |i| i as u32);
     let (dims, x) = (Dims::new(3, 32, 32), m.real(n * 3 * 32 * 32));
-    let augment = Augment { crop: true, flip_x: true, flip_y: false };
+    let augment = Augment { crop: true, flip_x: true, flip_y: false, turn: false };
     m.end(GatherBatch { n, dims, augment, scale: 1.0 / 255.0, shift: 0.0, bytes, table, order, x });
 }
 

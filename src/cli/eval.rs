@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use csae::data::Sample;
+use csae::data::fill::fill;
+use csae::data::resample::imresize;
 use csae::error::Error;
 use csae::model::{self, Purpose};
+use csae::tasks::degrade::Told;
 use csae::tasks::evaluate::evaluate_sample;
 use csae::tasks::infer::{Beside, Inference};
 use csae::tasks::picture::Picture;
-use csae::tasks::protocol::{self, Degradation, Protocol};
-use csae::tasks::restore::Restorer;
+use csae::tasks::protocol::{self, Degradation, Protocol, Restored};
+use csae::tasks::restore::{Restorer, check_task};
 
 use super::Common;
 
@@ -29,13 +32,14 @@ pub struct EvalArgs {
     /// Images: a folder, a file, a list (@FILE, or - for standard input) or a bundled set
     #[arg(required_unless_present = "protocol", conflicts_with = "protocol")]
     data: Option<String>,
-    /// Judge restoration by a published protocol: bsd68 or set12 (noise of sigma 15, 25 and 50); prints published results beside it
+    /// Judge restoration by a published protocol: bsd68 or set12 (noise of sigma 15, 25 and 50), set5 or set14 (enlarged 2, 3 and 4 times),
+    /// inpaint50 (half of the pixels missing); prints published results beside it
     #[arg(long, value_name = "NAME", requires = "folder")]
     protocol: Option<Protocol>,
     /// Folder with the protocol's images
     #[arg(long = "data", id = "folder", value_name = "DIR", requires = "protocol")]
     folder: Option<PathBuf>,
-    /// Seed of the protocol's noise
+    /// Seed of the protocol's noise and masks
     #[arg(long, value_name = "N", default_value_t = 0, requires = "protocol", value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64))]
     seed: u64,
     /// Patches to look at, spread evenly over the images; 0: all
@@ -55,14 +59,34 @@ pub struct EvalArgs {
 /// Judges a restorer by a protocol.
 fn run_protocol(args: &EvalArgs, protocol: Protocol, folder: &Path) -> anyhow::Result<()> {
     let loaded = model::load(&args.model)?;
+    let spec = &loaded.graph.spec;
+    check_task(spec, protocol.task())?;
+    let trained = |degradation: &Degradation| !matches!(degradation, Degradation::Scale(scale) if !spec.undoes.scales.contains(scale));
+    let degradations: Vec<Degradation> = protocol.degradations().into_iter().filter(trained).collect();
+    if degradations.is_empty() {
+        return Err(Error::usage(format!("--protocol {}: the model was trained for none of its scales", protocol.name())).into());
+    }
     let mut device = args.common.open()?;
-    let mut restorer = Restorer::new(&mut device, &loaded)?;
-    let report = protocol::run(protocol, folder, &protocol.degradations(), args.seed, |degraded| {
-        let Picture { h, w, c, pixels } = &degraded.picture;
-        let Degradation::Sigma(sigma) = degraded.degradation else {
-            return Err(Error::usage(format!("--protocol {}: the model takes noise away, nothing else", protocol.name())));
+    let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer)?;
+    let restorer = Restorer::new(&loaded.graph, &store)?;
+    let report = protocol::run(protocol, folder, &degradations, args.seed, |degraded| {
+        let mut before = degraded.picture.clone();
+        let told = match (degraded.degradation, &degraded.mask) {
+            (Degradation::Sigma(sigma), _) => Told::noise(sigma),
+            (Degradation::Scale(scale), _) => {
+                let (pixels, h, w) = imresize(&before.pixels, (before.h, before.w), 1, scale as f64)?;
+                before = Picture { h, w, c: 1, pixels };
+                Told::enlarged(scale)
+            }
+            (Degradation::Missing(_), Some(mask)) => {
+                fill(&mut before.pixels, 1, mask);
+                Told::missing(mask.clone())
+            }
+            (Degradation::Missing(_), None) => unreachable!("missing pixels come with their mask"),
         };
-        Ok(Picture { h: *h, w: *w, c: *c, pixels: restorer.denoise_pixels([*h, *w, *c], sigma, pixels)? })
+        let Picture { h, w, c, ref pixels } = before;
+        let after = Picture { h, w, c, pixels: restorer.restore_pixels(&mut device, [h, w, c], &told, pixels)? };
+        Ok(Restored { before, after })
     })?;
     if args.common.json {
         let mut line = serde_json::to_value(&report)?;

@@ -7,13 +7,13 @@ macro_rules! outln {
 
 mod bench;
 mod completions;
-mod denoise;
 mod devices;
 mod eval;
 mod inspect;
 mod interrupt;
 mod man;
 mod reconstruct;
+mod restore;
 mod resume;
 mod train;
 mod training;
@@ -48,7 +48,9 @@ enum Command {
     Eval(eval::EvalArgs),
     Inspect(inspect::InspectArgs),
     Reconstruct(reconstruct::ReconstructArgs),
-    Denoise(denoise::DenoiseArgs),
+    Denoise(restore::denoise::DenoiseArgs),
+    Inpaint(restore::inpaint::InpaintArgs),
+    Upscale(restore::upscale::UpscaleArgs),
     Devices(devices::DevicesArgs),
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
@@ -65,7 +67,9 @@ impl Command {
             Self::Eval(args) => Some(&args.common),
             Self::Inspect(args) => Some(&args.common),
             Self::Reconstruct(args) => Some(&args.common),
-            Self::Denoise(args) => Some(&args.common),
+            Self::Denoise(args) => Some(&args.restore.common),
+            Self::Inpaint(args) => Some(&args.restore.common),
+            Self::Upscale(args) => Some(&args.restore.common),
             Self::Devices(args) => Some(&args.common),
             Self::Verify(args) => Some(&args.common),
             Self::Bench(args) => Some(&args.common),
@@ -78,7 +82,8 @@ impl Command {
     /// Whether what it makes are files, which are wanted though nobody reads its lines any more.
     const fn writes_files(&self) -> bool {
         match self {
-            Self::Train(_) | Self::Resume(_) | Self::Inspect(_) | Self::Reconstruct(_) | Self::Denoise(_) => true,
+            Self::Train(_) | Self::Resume(_) | Self::Inspect(_) | Self::Reconstruct(_) => true,
+            Self::Denoise(_) | Self::Inpaint(_) | Self::Upscale(_) => true,
             Self::Bench(args) => args.writes_files(),
             _ => false,
         }
@@ -276,7 +281,9 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
         Command::Eval(args) => eval::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
-        Command::Denoise(args) => denoise::run(args),
+        Command::Denoise(args) => restore::denoise::run(args),
+        Command::Inpaint(args) => restore::inpaint::run(args),
+        Command::Upscale(args) => restore::upscale::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Bench(args) => bench::run(args),

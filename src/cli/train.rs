@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use csae::error::Error;
 use csae::files;
-use csae::spec::{self, Config};
+use csae::spec::{self, Config, CorruptionSpec, Task};
 use csae::train::{Origin, RunFolder};
 
 use super::Common;
@@ -25,7 +25,11 @@ use super::training::Job;
 pub struct TrainArgs {
     /// Images to train on [default: the preset's, bundled photographs]
     data: Option<String>,
-    /// Configuration to start from [default: article]
+    /// What to learn: to take noise away, to fill missing pixels, or to add detail to enlarged images. Corrupts the images accordingly, unless the
+    /// configuration says how; the preset of the same name is the default
+    #[arg(long, value_name = "denoise|inpaint|upscale")]
+    task: Option<Task>,
+    /// Configuration to start from [default: the task's, else article]
     #[arg(long, value_name = "NAME", conflicts_with = "config")]
     preset: Option<String>,
     /// Configuration file (TOML) instead of a preset
@@ -75,7 +79,7 @@ impl TrainArgs {
         let (text, place) = match (&self.config, &self.preset) {
             (Some(path), _) => (files::read_text(path)?, path.display().to_string()),
             (None, preset) => {
-                let name = preset.as_deref().unwrap_or(spec::DEFAULT_PRESET);
+                let name = preset.as_deref().or(self.task.map(Task::name)).unwrap_or(spec::DEFAULT_PRESET);
                 (spec::preset_text(name)?.to_owned(), format!("preset {name}"))
             }
         };
@@ -96,6 +100,15 @@ impl TrainArgs {
         }
         if let Some(steps) = self.steps {
             config.train.steps = steps;
+        }
+        if let Some(task) = self.task {
+            match config.corruption.task() {
+                None => config.corruption = CorruptionSpec::of(task),
+                Some(other) if other != task => {
+                    return Err(Error::usage(format!("--task {task}: the configuration corrupts images for {other}; leave one of them out")));
+                }
+                Some(_) => {}
+            }
         }
         config.data.strict |= self.strict;
         if let Some(seed) = self.seed {

@@ -29,6 +29,7 @@ impl Job {
     /// then has the model with every size.
     pub fn new(mut config: Config, budget: Budget) -> Result<Self> {
         let prepared = data::prepare_within(&config, budget)?;
+        config.model.undoes = config.corruption.clone();
         let graph = Graph::new(&config.model, prepared.dims)?;
         graph.check_autoencoder()?;
         config.model = graph.spec.clone();

@@ -1,6 +1,8 @@
 //! What is done to clean images, to train restoration and to judge it: noise, and masks of missing pixels. Deterministic: the same stream gives the same
 //! corruption.
 
+use serde::{Deserialize, Serialize};
+
 use super::glyphs;
 use crate::rng::Stream;
 
@@ -31,7 +33,8 @@ pub struct Mask {
 }
 
 /// How masks are drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum MaskKind {
     /// Single pixels.
     Pixels,

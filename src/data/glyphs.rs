@@ -1,12 +1,12 @@
 //! Letters for text masks: capitals of five dots by seven, a row a byte, its lowest five bits from left to right.
 
 /// Rows of a glyph.
-pub(super) const H: usize = 7;
+pub(crate) const H: usize = 7;
 /// Columns of a glyph.
-pub(super) const W: usize = 5;
+pub(crate) const W: usize = 5;
 
 /// A to Z.
-pub(super) const GLYPHS: [[u8; H]; 26] = [
+pub(crate) const GLYPHS: [[u8; H]; 26] = [
     [0b01110, 0b10001, 0b10001, 0b11111, 0b10001, 0b10001, 0b10001],
     [0b11110, 0b10001, 0b10001, 0b11110, 0b10001, 0b10001, 0b11110],
     [0b01110, 0b10001, 0b10000, 0b10000, 0b10000, 0b10001, 0b01110],

@@ -46,6 +46,20 @@ fn taps(from: usize, to: usize, scale: f64) -> Vec<Taps> {
     (0..to).map(taps_of).collect()
 }
 
+/// What every sample of a side is made of after the side was shrunk by a whole scale, which divides it, and enlarged again: inputs and their weights.
+pub fn down_up(side: usize, scale: usize) -> Vec<Vec<(usize, f64)>> {
+    assert!(scale > 0 && side.is_multiple_of(scale), "a side of {side} shrunk by {scale}");
+    let (down, up) = (taps(side, side / scale, 1.0 / scale as f64), taps(side / scale, side, scale as f64));
+    let both = |row: &Taps| {
+        let mut sum = vec![0.0; side];
+        for &(middle, weight) in row {
+            down[middle].iter().for_each(|(from, other)| sum[*from] += weight * other);
+        }
+        sum.into_iter().enumerate().filter(|(_, weight)| *weight != 0.0).collect()
+    };
+    up.iter().map(both).collect()
+}
+
 /// Rows of `width` samples from other rows: output row i is the sum of its taps' rows.
 fn along_columns(pixels: &[f32], width: usize, taps: &[Taps]) -> Vec<f32> {
     let mut out = vec![0.0; taps.len() * width];

@@ -95,6 +95,10 @@ kernels! {
     MaxNorm "max_norm",
     GatherBatch "gather_batch",
     GaussianNoise "gaussian_noise",
+    MissingShapes "missing_shapes",
+    MissingPixels "missing_pixels",
+    FillMissing "fill_missing",
+    BicubicDownUp "bicubic_down_up",
 }
 
 macro_rules! snippets {
@@ -116,6 +120,7 @@ const COMMON: &[(&str, &str)] = snippets![
     "fours",
     "fours_int64",
     "gate",
+    "glyphs",
     "grid",
     "key",
     "lanes",

@@ -59,6 +59,8 @@ pub struct Builder<'a> {
     pooled: Vec<bool>,
     /// Noise levels, one a sample, once somebody has asked for them.
     level: Option<View>,
+    /// Which pixels are known, once somebody has asked.
+    known: Option<View>,
     penalty: Option<Penalty>,
     revival: Option<(usize, Revival)>,
 }
@@ -83,6 +85,7 @@ impl<'a> Builder<'a> {
             gated: vec![false; count],
             pooled: vec![false; count],
             level: None,
+            known: None,
             penalty: None,
             revival: None,
         }
@@ -124,6 +127,18 @@ impl<'a> Builder<'a> {
         self.tape.keep(level);
         self.level = Some(level);
         level
+    }
+
+    /// 1 where a pixel of the input is known and 0 where it is missing, in every channel, for a graph that [`Graph::knows_missing`]: kept, and written by
+    /// whoever records the pass.
+    pub fn known(&mut self) -> View {
+        if let Some(known) = self.known {
+            return known;
+        }
+        let known = self.tape.map("known pixels", self.n * self.graph.nodes[0].dims.len());
+        self.tape.keep(known);
+        self.known = Some(known);
+        known
     }
 
     /// Records the forward pass up to the nodes wanted. They have a value afterwards, and so has what is between, but for what is pooled as it is

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::hash::Hash;
 use crate::shape::Dims;
-use crate::spec::ModelSpec;
+use crate::spec::{ModelSpec, Task};
 
 const KEY: &str = "csae";
 const FORMAT: u32 = 1;
@@ -80,8 +80,23 @@ impl Loaded {
     }
 }
 
-/// Reads a model file, or the one in a run folder.
+/// The bundled model for a task: `assets/models` says what it was trained on and how good it is.
+pub fn bundled(task: Task) -> Loaded {
+    let bytes: &[u8] = match task {
+        Task::Denoise => include_bytes!("../../assets/models/denoise.safetensors"),
+        Task::Inpaint => include_bytes!("../../assets/models/inpaint.safetensors"),
+        Task::Upscale => include_bytes!("../../assets/models/upscale.safetensors"),
+    };
+    load_bytes(bytes, &format!("the bundled model {task}")).expect("a bundled model loads")
+}
+
+/// Reads a model file, the one in a run folder, or, where there is no such file, a bundled one by the name of its task.
 pub fn load(path: &Path) -> Result<Loaded> {
+    if !path.exists()
+        && let Some(task) = path.to_str().and_then(|name| name.parse().ok())
+    {
+        return Ok(bundled(task));
+    }
     let inside = path.join("model.safetensors");
     let path = if path.is_dir() { inside.as_path() } else { path };
     let bad = |what: String| Error::usage(format!("{}: {what}", path.display()));

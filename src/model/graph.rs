@@ -129,6 +129,11 @@ impl Graph {
         self.nodes.iter().any(|node| node.slope.is_some())
     }
 
+    /// Whether it is told which pixels are known.
+    pub fn knows_missing(&self) -> bool {
+        self.nodes.iter().any(|node| matches!(node.op, Some(LayerOp::Known(_))))
+    }
+
     /// Learned values in all.
     pub fn parameter_count(&self) -> usize {
         self.params.iter().map(Param::len).sum()

@@ -11,7 +11,7 @@ mod summary;
 mod tape;
 
 pub use builder::{Builder, Mode, Penalty, PenaltyKind, Revival};
-pub use file::{Loaded, load, load_bytes, save};
+pub use file::{Loaded, bundled, load, load_bytes, save};
 pub use graph::{Graph, Node};
 pub use params::{Packing, Param};
 pub use store::{Purpose, Store};

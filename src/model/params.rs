@@ -49,6 +49,7 @@ impl Start {
         match init {
             Init::Torch => Self::Uniform((1.0 / fan_in).sqrt()),
             Init::He => Self::Normal((2.0 / fan_in).sqrt()),
+            Init::Zero => Self::Constant(0.0),
             Init::Dictionary => unreachable!("a dictionary's start depends on its filters"),
             Init::Auto if rectified => Self::Normal((2.0 / fan_in).sqrt()),
             Init::Auto | Init::Xavier => Self::Normal((2.0 / (fan_in + fan_out)).sqrt()),

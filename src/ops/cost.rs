@@ -101,6 +101,9 @@ impl Call {
             Self::MaxNorm(op) => each(op.w.len, 3),
             Self::GatherBatch(op) => each(op.x.len, 2),
             Self::GaussianNoise(op) => each(op.y.len, 25),
+            Self::MissingPixels(op) => each(op.known.len, 1),
+            Self::FillMissing(op) => each(op.y.len, 3),
+            Self::BicubicDownUp(op) => each(op.y.len, 8 * (4 * op.scales.iter().max().unwrap_or(&1) + 1)),
         }
     }
 
@@ -160,6 +163,9 @@ impl Call {
             Self::MaxNorm(op) => format!("{}x{}x{}", op.outer, op.atoms, op.inner),
             Self::GatherBatch(op) => maps(op.n, op.dims),
             Self::GaussianNoise(op) => maps(op.n, op.dims),
+            Self::MissingPixels(op) => maps(op.n, op.dims),
+            Self::FillMissing(op) => maps(op.n, op.dims),
+            Self::BicubicDownUp(op) => maps(op.n, op.dims),
         }
     }
 }

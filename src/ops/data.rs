@@ -14,9 +14,12 @@ pub struct Augment {
     pub flip_x: bool,
     /// Flip top to bottom with probability ½.
     pub flip_y: bool,
+    /// Exchange rows and columns with probability ½, before flips; samples are square then. With both flips: turns by quarters, each of the eight ways to
+    /// lay a square being as likely as any other.
+    pub turn: bool,
 }
 
-/// First of the four random streams of a sample.
+/// First of the five random streams of a sample.
 const STREAM: u32 = 0x006a_7468;
 
 /// What was drawn for one sample.
@@ -30,6 +33,16 @@ pub struct Draw {
     pub flip_x: bool,
     /// Whether it is flipped top to bottom.
     pub flip_y: bool,
+    /// Whether rows and columns are exchanged.
+    pub turn: bool,
+}
+
+impl Draw {
+    /// Where element (h, w) of a sample of this size comes from, within the crop.
+    pub const fn from(self, [h, w]: [usize; 2], [height, width]: [usize; 2]) -> [usize; 2] {
+        let [h, w] = if self.turn { [w, h] } else { [h, w] };
+        [if self.flip_y { height - 1 - h } else { h }, if self.flip_x { width - 1 - w } else { w }]
+    }
 }
 
 impl Augment {
@@ -42,6 +55,7 @@ impl Augment {
             left: place(spare_w, 1),
             flip_x: self.flip_x && random(2) >> 31 == 1,
             flip_y: self.flip_y && random(3) >> 31 == 1,
+            turn: self.turn && random(4) >> 31 == 1,
         }
     }
 }
@@ -51,7 +65,8 @@ operation! {
     ///
     /// `bytes` holds images (H,W,C) one after the other, four bytes a word, little end first. `table` holds three words an image: byte offset,
     /// height, width; every image is at least as large as `dims`. Sample i draws w_j = `rng::word([cursor + i, step, 0x6a7468 + j, …])`: the crop's
-    /// top is w₀ mod (height − h + 1), its left w₁ mod (width − w + 1) (else centred, rounded down); flips are the top bits of w₂ and w₃.
+    /// top is w₀ mod (height − h + 1), its left w₁ mod (width − w + 1) (else centred, rounded down); flips are the top bits of w₂ and w₃, and
+    /// rows and columns are exchanged by that of w₄.
     GatherBatch {
         /// Batch.
         n: usize,
@@ -76,6 +91,7 @@ params! {
         crop: u32,
         flip_x: u32,
         flip_y: u32,
+        turn: u32,
         scale: f32,
         shift: f32,
     }
@@ -91,6 +107,7 @@ impl GatherBatch {
             crop: self.augment.crop.into(),
             flip_x: self.augment.flip_x.into(),
             flip_y: self.augment.flip_y.into(),
+            turn: self.augment.turn.into(),
             scale: self.scale as f32,
             shift: self.shift as f32,
         };

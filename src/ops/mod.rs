@@ -6,6 +6,7 @@
 #![allow(rustdoc::broken_intra_doc_links)]
 
 mod activation;
+mod bicubic;
 mod constraint;
 mod conv2d;
 mod corrupt;
@@ -14,6 +15,7 @@ mod data;
 mod elementwise;
 mod loss;
 mod mask;
+mod missing;
 mod optimizer;
 mod pool2d;
 mod reduce;
@@ -23,6 +25,7 @@ mod unpool2d;
 mod view;
 
 pub use activation::{Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd};
+pub use bicubic::BicubicDownUp;
 pub use constraint::MaxNorm;
 pub use conv2d::{Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd};
 pub use corrupt::GaussianNoise;
@@ -31,6 +34,7 @@ pub use data::{Augment, Draw, GatherBatch};
 pub use elementwise::{AddAssign, Combine, CopyChannels};
 pub use loss::{CrossEntropy, KlPenalty, L1Penalty, Loss, LossKind};
 pub use mask::{BatchTopKMask, DropoutMask, LifetimeWtaMask, MaskApply, SpatialWtaMask, ThresholdMask, TopKMask};
+pub use missing::{FillMissing, MissingPixels};
 pub use optimizer::{Adam, ClipGrads, Sgd};
 pub use pool2d::{AvgPool2dBwd, AvgPool2dFwd, L2Pool2dBwd, L2Pool2dFwd, MaxPool2dBwd, MaxPool2dFwd};
 pub use reduce::{ChannelSum, CountNonzero, SCALAR_PARTIALS, SumSquares, WINDOW};
@@ -129,7 +133,7 @@ calls! {
     ChannelSum, CountNonzero, SumSquares,
     FiringUpdate, IdleUpdate, Revive,
     ClipGrads, Sgd, Adam, MaxNorm,
-    GatherBatch, GaussianNoise,
+    GatherBatch, GaussianNoise, MissingPixels, FillMissing, BicubicDownUp,
 }
 
 impl Call {

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{Memory, Real, Reference};
-use crate::ops::{Draw, GatherBatch};
+use crate::ops::GatherBatch;
 
 impl Reference for GatherBatch {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
@@ -16,13 +16,13 @@ impl Reference for GatherBatch {
             let entry = step.cursor.wrapping_add(i as u32);
             let image = 3 * order[entry as usize] as usize;
             let [offset, height, width] = [0, 1, 2].map(|field| table[image + field] as usize);
+            assert!(!augment.turn || dims.h == dims.w, "a sample of {dims} cannot be turned");
             assert!(height >= dims.h && width >= dims.w, "image {height}x{width} is smaller than the sample {dims}");
-            let Draw { top, left, flip_x, flip_y } = augment.draw(entry, step.step, seed, height - dims.h, width - dims.w);
+            let draw = augment.draw(entry, step.step, seed, height - dims.h, width - dims.w);
             for (h, row) in x.chunks_exact_mut(dims.w * dims.c).enumerate() {
-                let from_h = top + if flip_y { dims.h - 1 - h } else { h };
                 for (w, pixel) in row.chunks_exact_mut(dims.c).enumerate() {
-                    let from_w = left + if flip_x { dims.w - 1 - w } else { w };
-                    let at = offset + (from_h * width + from_w) * dims.c;
+                    let [from_h, from_w] = draw.from([h, w], [dims.h, dims.w]);
+                    let at = offset + ((draw.top + from_h) * width + draw.left + from_w) * dims.c;
                     for (c, x) in pixel.iter_mut().enumerate() {
                         let byte = bytes[(at + c) / 4] >> (8 * ((at + c) % 4)) & 0xff;
                         *x = values[byte as usize];
@@ -64,9 +64,25 @@ mod tests {
         assert_eq!(gather(Augment::default(), 0), expected);
     }
 
+    /// All eight ways to lay a square come up.
+    #[test]
+    fn squares_are_turned() {
+        let (bytes, order) = ([0x0201_0403_u32], [0; 64]);
+        let mut s = Setup::<f64>::new();
+        let (bytes, table, order) = (s.words(&bytes), s.words(&[0, 2, 2]), s.words(&order));
+        let augment = Augment { crop: false, flip_x: true, flip_y: true, turn: true };
+        let x = s.out(64 * 4);
+        let gather = GatherBatch { n: 64, dims: Dims::new(1, 2, 2), augment, scale: 1.0, shift: 0.0, bytes, table, order, x };
+        let seen: std::collections::BTreeSet<Vec<u8>> =
+            s.run(&gather, x).chunks(4).map(|square| square.iter().map(|v| *v as u8).collect()).collect();
+        assert_eq!(seen.len(), 8, "{seen:?}");
+        // 3 and 2, 4 and 1 stay opposite.
+        assert!(seen.iter().all(|square| square[0] + square[3] == 5), "{seen:?}");
+    }
+
     #[test]
     fn augmentation_follows_the_generator() {
-        let augment = Augment { crop: true, flip_x: true, flip_y: true };
+        let augment = Augment { crop: true, flip_x: true, flip_y: true, turn: false };
         let mut seen = std::collections::HashSet::new();
         for step in 0..64 {
             let got = gather(augment, step);

@@ -3,6 +3,7 @@
 //! alone, so that results do not depend on the number of threads.
 
 mod activation;
+mod bicubic;
 mod constraint;
 mod conv2d;
 mod corrupt;
@@ -15,6 +16,7 @@ mod im2col;
 mod loss;
 mod mask;
 mod memory;
+mod missing;
 mod optimizer;
 mod parallel;
 mod pool2d;

@@ -36,7 +36,8 @@ impl Reference for SoftThresholdFwd {
                 for ((y, &x), &t) in y.iter_mut().zip(x).zip(threshold) {
                     let above = x.abs() - t;
                     let signed = if x < T::ZERO { -above } else { above };
-                    *y = if above <= T::ZERO { T::ZERO } else { signed };
+                    // at x = 0 (only above a negative threshold) the sign is 0
+                    *y = if above <= T::ZERO || x == T::ZERO { T::ZERO } else { signed };
                 }
             }
         });
@@ -102,5 +103,6 @@ mod tests {
         s.get(dt).iter().enumerate().for_each(|(i, v)| sums[i % 3] += v);
         assert_close(&sums, &numeric_gradient(&threshold, 1e-6, |t| dot(&forward(&x, t), &dy)), 1e-8);
         assert_eq!(forward(&[0.1; 24], &[0.2; 3]), [0.0; 24]);
+        assert_eq!(forward(&[0.0; 24], &[-0.2; 3]), [0.0; 24]);
     }
 }

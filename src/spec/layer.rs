@@ -225,6 +225,10 @@ pub struct ListaSpec {
     /// First value of every slope, as in `soft_threshold`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slope: Option<f64>,
+    /// Whether what it reads may have missing pixels, with a guess in their place, which is what z begins with: z ← soft(z − A_i(M·(B_i z − y)), τ_i), M being
+    /// 1 where a pixel is known and 0 elsewhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masked: bool,
 }
 
 /// TopK, `op = "top_k"`.
@@ -329,6 +333,8 @@ layer_ops! {
     SpatialWta "spatial_wta" Nothing,
     /// Lifetime winner-take-all.
     LifetimeWta "lifetime_wta" LifetimeWtaSpec,
+    /// What it reads where a pixel is known, 0 where one is missing.
+    Known "known" Nothing,
     /// Sum of two layers.
     Add "add" Nothing,
     /// The first layer less the second.

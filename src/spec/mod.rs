@@ -1,6 +1,7 @@
 //! What a run is: the model, and how it is trained. Written in TOML, overridden by `--set key=value`, kept whole in the run
 //! folder, and the model part in the model file.
 
+mod corruption;
 mod layer;
 mod overrides;
 mod presets;
@@ -8,6 +9,7 @@ mod values;
 
 use serde::{Deserialize, Serialize};
 
+pub use corruption::{CorruptionSpec, NO_CORRUPTION, Task};
 pub use layer::{
     ActivationSpec, AvgPool2dSpec, BatchTopKSpec, Conv2dSpec, ConvTranspose2dSpec, DropoutSpec, LayerOp, LayerSpec,
     LifetimeWtaSpec, LinearSpec, ListaSpec, MaxUnpool2dSpec, Nothing, Pool2dSpec, SoftThresholdSpec, TopKSpec, UpsampleSpec,
@@ -33,6 +35,9 @@ pub struct ModelSpec {
     pub output: Option<String>,
     /// The layers, each after those that it reads.
     pub layers: Vec<LayerSpec>,
+    /// What it was trained to undo; a training notes it.
+    #[serde(default, skip_serializing_if = "CorruptionSpec::is_none")]
+    pub undoes: CorruptionSpec,
 }
 
 /// A run's whole configuration.
@@ -89,6 +94,9 @@ pub struct DataSpec {
     pub flip_x: bool,
     /// Flip top to bottom at random.
     pub flip_y: bool,
+    /// Exchange rows and columns at random, where samples are square; with both flips, turns by quarters.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub turn: bool,
     /// Share of the images held out for validation. A bundled set may bring its own.
     pub validation: f64,
     /// Largest number of patches that validation looks at.
@@ -106,31 +114,10 @@ impl Default for DataSpec {
             crops_per_image: 0,
             flip_x: false,
             flip_y: false,
+            turn: false,
             validation: 0.1,
             validation_patches: 2048,
         }
-    }
-}
-
-/// Corruption of what the model sees; what it is to give back stays as it is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CorruptionSpec {
-    /// Standard deviation of white Gaussian noise, drawn for each sample between two values on the 0–255 scale; left out: none. Validation takes the
-    /// middle.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sigma: Option<[f64; 2]>,
-}
-
-impl CorruptionSpec {
-    /// Whether nothing is done: then a configuration does not speak of it, nor does the hash of a run.
-    pub const fn is_none(&self) -> bool {
-        self.sigma.is_none()
-    }
-
-    /// σ that validation takes, on the 0–255 scale.
-    pub fn middle(&self) -> Option<f64> {
-        self.sigma.map(|[low, high]| 0.5 * (low + high))
     }
 }
 
@@ -394,13 +381,7 @@ impl Config {
                 return Err(Error::usage(format!("{key} = {value}: it must be a number of at least 0")));
             }
         }
-        if let Some([low, high]) = self.corruption.sigma
-            && !(low >= 0.0 && low <= high && high <= 255.0)
-        {
-            return Err(Error::usage(format!(
-                "corruption.sigma = [{low}, {high}]: the smallest and the largest standard deviation, 0 to 255"
-            )));
-        }
+        self.corruption.check()?;
         let shares: &[(&str, f64)] = &[
             ("optimizer.momentum", o.momentum),
             ("optimizer.betas[0]", o.betas[0]),

@@ -8,7 +8,9 @@ pub const DEFAULT: &str = "article";
 const PRESETS: &[(&str, &str)] = &[
     ("article", include_str!("../../assets/presets/article.toml")),
     ("denoise", include_str!("../../assets/presets/denoise.toml")),
+    ("inpaint", include_str!("../../assets/presets/inpaint.toml")),
     ("sparse", include_str!("../../assets/presets/sparse.toml")),
+    ("upscale", include_str!("../../assets/presets/upscale.toml")),
     ("w1", include_str!("../../assets/presets/w1.toml")),
     ("w2", include_str!("../../assets/presets/w2.toml")),
     ("w3", include_str!("../../assets/presets/w3.toml")),

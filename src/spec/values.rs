@@ -113,6 +113,8 @@ pub enum Init {
     /// A dictionary of filters, the same in every layer that begins with it: normal, such that analysing an image and synthesising it again keeps its
     /// norm about, stride²/(1.6·filters·taps).
     Dictionary,
+    /// All 0: a layer whose output is added to something begins by changing nothing.
+    Zero,
     /// PyTorch's default: uniform within ±1/√fan-in, biases too.
     Torch,
 }

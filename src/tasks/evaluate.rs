@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::infer::Inference;
 use super::quality;
+use super::restore::Whole;
 use super::statistics::Statistics;
 use crate::data::{Images, Patch, Sample, patches};
 use crate::device::Device;
@@ -35,6 +36,9 @@ pub struct Report {
     pub dead_share: f64,
     /// 1 − Σ‖x − x̂‖² / Σ‖x − mean‖².
     pub explained_variance: f64,
+    /// Where the model restores: whole images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub whole: Option<Whole>,
     /// How often and how strongly each unit fires.
     #[serde(skip)]
     pub statistics: Statistics,
@@ -64,6 +68,8 @@ pub struct Evaluation {
     psnr: f64,
     ssim: f64,
     errors: f64,
+    /// Patches looked at.
+    seen: usize,
 }
 
 impl Evaluation {
@@ -78,6 +84,7 @@ impl Evaluation {
             psnr: 0.0,
             ssim: 0.0,
             errors: 0.0,
+            seen: 0,
         }
     }
 
@@ -86,7 +93,8 @@ impl Evaluation {
         let dims = inference.graph.nodes[0].dims;
         for batch in chosen.chunks(inference.batch(device)) {
             let x = patches::cut(images, batch, dims.h, dims.w);
-            let passed = inference.run(device, &x)?;
+            let passed = inference.run_from(device, self.seen, &x)?;
+            self.seen += batch.len();
             let judged: Vec<(f64, f64, f64)> = x
                 .par_chunks(dims.len())
                 .zip(passed.y.par_chunks(dims.len()))
@@ -118,7 +126,7 @@ impl Evaluation {
     /// # Errors
     /// When the model answers with what is not finite.
     pub fn report(self) -> Result<Report> {
-        let Self { statistics, sum, square, psnr, ssim, errors } = self;
+        let Self { statistics, sum, square, psnr, ssim, errors, seen: _ } = self;
         let n = statistics.images() as f64;
         let l1 = statistics.mean_l1();
         if !f64::is_finite(errors + l1) {
@@ -140,6 +148,7 @@ impl Evaluation {
             dead,
             dead_share: dead as f64 / statistics.units() as f64,
             explained_variance: 1.0 - errors / variance,
+            whole: None,
             statistics,
         })
     }
@@ -147,6 +156,9 @@ impl Evaluation {
 
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(Whole { images, psnr_before, psnr, ssim }) = self.whole {
+            write!(f, "{images} whole images {psnr_before:.2} → {psnr:.2} dB, SSIM {ssim:.4}; patches ")?;
+        }
         write!(
             f,
             "PSNR {:.2} dB, SSIM {:.4}, ‖x − x̂‖² {:.3}, L0 {:.1} of {}, dead {} of {} ({:.1} %), explained variance {:.4}",

@@ -6,13 +6,15 @@ use super::evaluate::Report;
 use super::infer::Inference;
 use super::picture::{self, Tiles};
 use super::reconstruct;
+use super::restore::{self, Restorer};
 use crate::data::{Images, Patch, patches};
 use crate::device::Device;
 use crate::error::Result;
 use crate::shape::Dims;
+use crate::spec::CorruptionSpec;
 
 /// Every picture that may be made.
-pub const NAMES: [&str; 4] = ["reconstructions.png", "whole.png", "filters.png", "atoms.png"];
+pub const NAMES: [&str; 5] = ["restored.png", "reconstructions.png", "whole.png", "filters.png", "atoms.png"];
 /// Pairs shown.
 const SHOWN: usize = 48;
 /// Atoms shown.
@@ -39,7 +41,7 @@ pub fn write(
     let columns = picture::columns_for(shown.len(), dims.h, dims.w).min(shown.len());
     picture::pairs(&tiles(&x), &tiles(&y), dims.h, dims.w, dims.c, columns).save(&folder.join("reconstructions.png"))?;
     let (h, w) = (images.table[0].h, images.table[0].w);
-    if (h, w) != (dims.h, dims.w) {
+    if (h, w) != (dims.h, dims.w) && inference.degrading.is_none() {
         let original = images.image_f32(0);
         let mut drawn = reconstruct::image(device, inference, &original, h, w)?;
         drawn.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
@@ -60,6 +62,36 @@ pub fn write(
         written.push("atoms.png");
     }
     Ok(written)
+}
+
+/// Images shown in `restored.png`.
+const RESTORED: usize = 4;
+/// Their largest side there.
+const RESTORED_SIDE: usize = 320;
+
+/// Writes `restored.png` into a folder: images as given, restored and clean, their middles where they are large; returns its name.
+///
+/// # Errors
+/// When the device fails, or the file cannot be written.
+pub fn restored(
+    folder: &Path,
+    device: &mut Device,
+    restorer: &Restorer,
+    images: &Images,
+    corruption: (&CorruptionSpec, u64),
+) -> Result<&'static str> {
+    let count = images.len().min(RESTORED);
+    let shown = (0..count).map(|i| restore::show(device, restorer, images, i, corruption)).collect::<Result<Vec<_>>>()?;
+    let side = |of: fn(&restore::Shown) -> usize| shown.iter().map(of).min().unwrap_or(1).min(RESTORED_SIDE);
+    let (h, w, c) = (side(|shown| shown.size.0), side(|shown| shown.size.1), images.channels);
+    let middle = |picture: &[f32], (from_h, from_w): (usize, usize)| -> Vec<f32> {
+        let (top, left) = ((from_h - h) / 2, (from_w - w) / 2);
+        (top..top + h).flat_map(|y| &picture[(y * from_w + left) * c..][..w * c]).copied().collect()
+    };
+    let tiles: Vec<Vec<f32>> =
+        shown.iter().flat_map(|shown| shown.pictures.iter().map(|picture| middle(picture, shown.size))).collect();
+    picture::grid(&tiles, h, w, c, 3, 4).save(&folder.join("restored.png"))?;
+    Ok("restored.png")
 }
 
 /// The filters of the first convolution, if the model has one.

@@ -2,11 +2,12 @@
 
 use rayon::prelude::*;
 
-use crate::data::corrupt;
+use super::degrade::{Told, degrade};
 use crate::device::{Device, Program};
 use crate::error::{Error, Result};
 use crate::model::{Builder, Graph, Memory, Mode, Store};
 use crate::ops::{StepParams, View};
+use crate::spec::CorruptionSpec;
 
 /// Samples of a batch at most.
 const BATCH: usize = 64;
@@ -20,22 +21,11 @@ pub struct Inference<'a> {
     pub graph: &'a Graph,
     /// Its values.
     pub store: Store,
-    /// Noise that is added to samples first.
-    pub noise: Option<Noise>,
-    /// The noise level that a model is told which [`Graph::knows_level`], on the 0–255 scale, where no noise is added.
-    pub level: f64,
+    /// What is done to samples first, and the seed of it.
+    pub degrading: Option<(CorruptionSpec, u64)>,
     compiled: Option<Compiled>,
     /// Samples of a batch at most, where that was settled before.
     most: Option<usize>,
-}
-
-/// White Gaussian noise, the same for the same samples in the same order.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Noise {
-    /// Standard deviation on the 0–255 scale.
-    pub sigma: f64,
-    /// What it is drawn from.
-    pub seed: u64,
 }
 
 #[derive(Debug)]
@@ -47,6 +37,7 @@ struct Compiled {
     y: View,
     z: View,
     level: Option<View>,
+    known: Option<View>,
 }
 
 /// What is taken beside a batch, in bytes, most of it already.
@@ -70,7 +61,7 @@ pub struct Passed {
 impl<'a> Inference<'a> {
     /// For a model whose values are on the device.
     pub fn new(graph: &'a Graph, store: &Store) -> Self {
-        Self { graph, store: store.clone(), noise: None, level: 0.0, compiled: None, most: None }
+        Self { graph, store: store.clone(), degrading: None, compiled: None, most: None }
     }
 
     /// Takes the largest batch for which there is room beside what else is taken, of [`Device::budget`]. No sample has to do with another; but products
@@ -129,38 +120,50 @@ impl<'a> Inference<'a> {
     /// bytes that it took.
     pub fn prepare(&mut self, device: &mut Device, samples: usize) -> Result<u64> {
         let n = samples.clamp(1, self.batch(device));
-        self.run_batch(device, &vec![0.0; n * self.graph.nodes[0].dims.len()])?;
+        self.run_batch(device, &vec![0.0; n * self.graph.nodes[0].dims.len()], &[])?;
         Ok(self.compiled.as_ref().map_or(0, |compiled| compiled.memory.bytes))
     }
 
     /// Runs any number of samples in memory order, batch by batch.
     pub fn run(&mut self, device: &mut Device, x: &[f32]) -> Result<Passed> {
+        self.run_from(device, 0, x)
+    }
+
+    /// Runs samples of which the first has this number among all: it tells apart what is done to them first.
+    pub fn run_from(&mut self, device: &mut Device, first: usize, x: &[f32]) -> Result<Passed> {
         let size = self.graph.nodes[0].dims.len();
         assert!(!x.is_empty() && x.len().is_multiple_of(size), "{} values are no samples", x.len());
         let mut passed = Passed { y: Vec::new(), z: Vec::new() };
-        let mut noisy;
-        let x = if let Some(Noise { sigma, seed }) = self.noise {
-            noisy = x.to_vec();
-            let samples = noisy.par_chunks_mut(size).enumerate();
-            samples.for_each(|(i, x)| corrupt::add_noise(x, sigma, &mut corrupt::stream(seed, "validation", i)));
-            &noisy[..]
-        } else {
-            x
-        };
-        for x in x.chunks(self.batch(device) * size) {
-            let Passed { y, z } = self.run_batch(device, x)?;
+        let batch = self.batch(device);
+        for (i, x) in x.chunks(batch * size).enumerate() {
+            let Passed { y, z } = match self.degrading.clone() {
+                Some((spec, seed)) => {
+                    let (x, told) = self.degraded(&spec, seed, first + i * batch, x)?;
+                    self.run_batch(device, &x, &told)?
+                }
+                None => self.run_batch(device, x, &[])?,
+            };
             passed.y.extend(y);
             passed.z.extend(z);
         }
         Ok(passed)
     }
 
-    /// The reconstructions alone, of a batch or less; the codes stay where they are.
+    /// Samples as a model is given them, and what it is told of each.
+    fn degraded(&self, spec: &CorruptionSpec, seed: u64, first: usize, x: &[f32]) -> Result<(Vec<f32>, Vec<Told>)> {
+        let dims = self.graph.nodes[0].dims;
+        let mut x = x.to_vec();
+        let samples = x.par_chunks_mut(dims.len()).enumerate();
+        let told = samples.map(|(i, x)| degrade(spec, seed, first + i, (dims.h, dims.w, dims.c), x)).collect::<Result<_>>()?;
+        Ok((x, told))
+    }
+
+    /// The reconstructions alone, of a batch or less, of samples that it is told this of, one of each; the codes stay where they are.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn run_output(&mut self, device: &mut Device, x: &[f32]) -> Result<Vec<f32>> {
-        let (compiled, n) = self.pass(device, x)?;
+    pub fn run_output(&mut self, device: &mut Device, x: &[f32], told: &[Told]) -> Result<Vec<f32>> {
+        let (compiled, n) = self.pass(device, x, told)?;
         device.read(compiled.y.part(0, compiled.y.len / compiled.n * n))
     }
 
@@ -171,15 +174,16 @@ impl<'a> Inference<'a> {
         }
     }
 
-    fn run_batch(&mut self, device: &mut Device, x: &[f32]) -> Result<Passed> {
-        let (compiled, n) = self.pass(device, x)?;
+    fn run_batch(&mut self, device: &mut Device, x: &[f32], told: &[Told]) -> Result<Passed> {
+        let (compiled, n) = self.pass(device, x, told)?;
         let first = |view: View| view.part(0, view.len / compiled.n * n);
         Ok(Passed { y: device.read(first(compiled.y))?, z: device.read(first(compiled.z))? })
     }
 
-    /// Runs a batch, and returns where its results lie and of how many samples.
-    fn pass(&mut self, device: &mut Device, x: &[f32]) -> Result<(&Compiled, usize)> {
-        let n = x.len() / self.graph.nodes[0].dims.len();
+    /// Runs a batch, and returns where its results lie and of how many samples. Where nothing is told, the level is 0 and nothing is missing.
+    fn pass(&mut self, device: &mut Device, x: &[f32], told: &[Told]) -> Result<(&Compiled, usize)> {
+        let dims = self.graph.nodes[0].dims;
+        let n = x.len() / dims.len();
         if self.compiled.as_ref().is_none_or(|compiled| compiled.n < n) {
             self.release(device);
             self.compiled = Some(self.compile(device, n)?);
@@ -188,15 +192,22 @@ impl<'a> Inference<'a> {
         // No sample has to do with another one: what fills the batch up may be anything.
         device.write(compiled.x, x);
         if let Some(level) = compiled.level {
-            let sigma = self.noise.map_or(self.level, |noise| noise.sigma);
-            device.write(level, &vec![(sigma / 255.0) as f32; level.len]);
+            let levels = told.iter().map(|told| told.level as f32);
+            device.write(level, &levels.chain(std::iter::repeat(0.0)).take(level.len).collect::<Vec<f32>>());
+        }
+        if let Some(known) = compiled.known {
+            let mut values = vec![1.0; known.len];
+            for (values, told) in values.chunks_exact_mut(dims.len()).zip(told) {
+                told.mask.iter().for_each(|mask| mask.apply(values, dims.c, 0.0));
+            }
+            device.write(known, &values);
         }
         device.run(&compiled.program, &StepParams::default())?;
         Ok((compiled, n))
     }
 
-    /// Records the pass of a batch: the builder, and where input, output and code lie.
-    fn record(&self, n: usize) -> (Builder<'_>, [View; 3], Option<View>) {
+    /// Records the pass of a batch: the builder, where input, output and code lie, and what it is told: levels, and which pixels are known.
+    fn record(&self, n: usize) -> (Builder<'_>, [View; 3], [Option<View>; 2]) {
         let mut b = Builder::new(self.graph, &self.store, n, Mode::Infer);
         let x = b.input();
         b.forward(x, &[self.graph.output, self.graph.code]);
@@ -204,15 +215,17 @@ impl<'a> Inference<'a> {
         b.tape.keep(y);
         b.tape.keep(z);
         let level = self.graph.knows_level().then(|| b.level());
-        (b, [x, y, z], level)
+        let known = self.graph.knows_missing().then(|| b.known());
+        (b, [x, y, z], [level, known])
     }
 
     fn compile(&self, device: &mut Device, n: usize) -> Result<Compiled> {
-        let (b, [mut x, mut y, mut z], mut level) = self.record(n);
+        let (b, [mut x, mut y, mut z], [mut level, mut known]) = self.record(n);
         let mut kept = vec![&mut x, &mut y, &mut z];
         kept.extend(&mut level);
+        kept.extend(&mut known);
         let (calls, memory) = b.tape.allocate(device, &mut kept)?;
-        Ok(Compiled { n, program: device.compile(calls)?, memory, x, y, z, level })
+        Ok(Compiled { n, program: device.compile(calls)?, memory, x, y, z, level, known })
     }
 
     /// Decodes any number of codes (memory order) into images, batch by batch; none if the model's decoder also reads what lies before the code.

@@ -1,6 +1,7 @@
 //! What users do with a model: run it, judge it, restore images, look at what it learned.
 
 pub mod chart;
+pub mod degrade;
 pub mod evaluate;
 pub mod gallery;
 pub mod history;

@@ -20,6 +20,7 @@ use crate::data::folder::EXTENSIONS;
 use crate::data::resample::{imresize, quantise};
 use crate::data::{color, decode_file};
 use crate::error::{Error, Result, did_you_mean};
+use crate::spec::Task;
 
 /// A published protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -62,6 +63,15 @@ impl Protocol {
     /// The name on the command line.
     pub fn name(self) -> &'static str {
         Self::ALL[self as usize].0
+    }
+
+    /// What a model does that is judged by it.
+    pub const fn task(self) -> Task {
+        match self {
+            Self::Bsd68 | Self::Set12 => Task::Denoise,
+            Self::Set5 | Self::Set14 => Task::Upscale,
+            Self::Inpaint50 => Task::Inpaint,
+        }
     }
 
     /// What it degrades images by, each for a mean of its own.
@@ -227,6 +237,15 @@ pub fn score(reference: &Picture, restored: &Picture, degradation: Degradation) 
     Ok((quality::psnr(&a.pixels, &b.pixels), quality::ssim(&a.pixels, &b.pixels, a.h, a.w, c)))
 }
 
+/// What came of an image.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// What the restorer was given, at the result's size: noisy, filled smoothly, or enlarged by bicubic interpolation.
+    pub before: Picture,
+    /// Its result.
+    pub after: Picture,
+}
+
 /// The score of one image.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Score {
@@ -245,6 +264,10 @@ pub struct Outcome {
     pub degradation: Degradation,
     /// Each image.
     pub images: Vec<Score>,
+    /// The mean of the PSNR in dB of what was given.
+    pub psnr_before: f64,
+    /// The mean of its SSIM.
+    pub ssim_before: f64,
     /// The mean of the images' PSNR in dB.
     pub psnr: f64,
     /// The mean of the images' SSIM.
@@ -285,7 +308,7 @@ pub fn clean(protocol: Protocol, file: &Path) -> Result<Picture> {
 }
 
 /// Runs a protocol on the images of a folder, at each of the degradations. `restore` makes an image of the clean one's size (the cropped one's for
-/// super-resolution) of what it is given.
+/// super-resolution) of what it is given, and says what it began with.
 ///
 /// # Errors
 /// When the folder is not the protocol's, a file does not decode or a restoration fails; with the file's path.
@@ -294,24 +317,28 @@ pub fn run(
     folder: &Path,
     degradations: &[Degradation],
     seed: u64,
-    mut restore: impl FnMut(&Degraded) -> Result<Picture>,
+    mut restore: impl FnMut(&Degraded) -> Result<Restored>,
 ) -> Result<Report> {
     let files = protocol.images(folder)?;
     let mut outcomes = Vec::new();
     for &degradation in degradations {
         let mut images = Vec::new();
+        let mut given = [0.0; 2];
         for (number, file) in files.iter().enumerate() {
-            let mut one = || -> Result<(f64, f64)> {
+            let mut one = || -> Result<[(f64, f64); 2]> {
                 let (reference, degraded) = degrade(&clean(protocol, file)?, degradation, seed, number)?;
-                score(&reference, &restore(&degraded)?, degradation)
+                let Restored { before, after } = restore(&degraded)?;
+                Ok([score(&reference, &before, degradation)?, score(&reference, &after, degradation)?])
             };
-            let (psnr, ssim) = one().map_err(|error| error.at(file.display()))?;
+            let [before, (psnr, ssim)] = one().map_err(|error| error.at(file.display()))?;
+            given = [given[0] + before.0 / files.len() as f64, given[1] + before.1 / files.len() as f64];
             let image = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             images.push(Score { image, psnr, ssim });
         }
         let mean = |of: fn(&Score) -> f64| images.iter().map(of).sum::<f64>() / images.len() as f64;
         let (psnr, ssim) = (mean(|score| score.psnr), mean(|score| score.ssim));
-        outcomes.push(Outcome { degradation, images, psnr, ssim, published: published(protocol, degradation) });
+        let [psnr_before, ssim_before] = given;
+        outcomes.push(Outcome { degradation, images, psnr_before, ssim_before, psnr, ssim, published: published(protocol, degradation) });
     }
     Ok(Report { protocol, seed, outcomes })
 }
@@ -333,6 +360,12 @@ impl fmt::Display for Report {
                 writeln!(f, "{image:width$}  {psnr:5.2}  {ssim:.4}")?;
             }
             writeln!(f, "{:width$}  {:5.2}  {:.4}", "mean", outcome.psnr, outcome.ssim)?;
+            let begun = match outcome.degradation {
+                Degradation::Sigma(_) => "mean of the noisy images",
+                Degradation::Scale(_) => "mean by bicubic",
+                Degradation::Missing(_) => "mean of the filled images",
+            };
+            writeln!(f, "{begun:width$}  {:5.2}  {:.4}", outcome.psnr_before, outcome.ssim_before)?;
             for Published { method, psnr, .. } in &outcome.published {
                 writeln!(f, "{method:width$}  {psnr:5.2}  published")?;
             }

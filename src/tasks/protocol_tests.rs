@@ -26,11 +26,12 @@ fn data(set: &str) -> Option<PathBuf> {
     data.map(|data| Path::new(&data).join(set))
 }
 
-fn bicubic(degraded: &Degraded) -> Result<Picture> {
+fn bicubic(degraded: &Degraded) -> Result<Restored> {
     let Degradation::Scale(scale) = degraded.degradation else { unreachable!("super-resolution") };
     let Picture { h, w, ref pixels, .. } = degraded.picture;
     let (pixels, h, w) = imresize(pixels, (h, w), 1, scale as f64)?;
-    Ok(Picture { h, w, c: 1, pixels })
+    let large = Picture { h, w, c: 1, pixels };
+    Ok(Restored { before: large.clone(), after: large })
 }
 
 /// 20·log₁₀(255/25) = 20.17 dB, and a little more for every noisy pixel that clipping brings nearer.
@@ -78,6 +79,11 @@ fn super_resolution_crops_rounds_and_shaves() {
     assert!(score(&gray(4, 9), &gray(4, 9), Degradation::Scale(2)).is_err());
 }
 
+/// What does nothing.
+fn unchanged(degraded: &Degraded) -> Restored {
+    Restored { before: degraded.picture.clone(), after: degraded.picture.clone() }
+}
+
 #[test]
 fn a_run_reports_every_image_and_means() {
     let folder = set("protocol-set12", 12);
@@ -85,7 +91,7 @@ fn a_run_reports_every_image_and_means() {
     let degradations = Protocol::Set12.degradations();
     let report = run(Protocol::Set12, &folder.path, &degradations, 5, |degraded| {
         seen.push(degraded.degradation);
-        Ok(degraded.picture.clone())
+        Ok(unchanged(degraded))
     })
     .unwrap();
     assert_eq!((seen.len(), report.outcomes.len()), (36, 3));
@@ -93,16 +99,16 @@ fn a_run_reports_every_image_and_means() {
     assert_eq!((outcome.images.len(), &outcome.images[4].image[..]), (12, "05.png"));
     let mean = outcome.images.iter().map(|score| score.psnr).sum::<f64>() / 12.0;
     assert!((outcome.psnr - mean).abs() < 1e-12);
-    let again = run(Protocol::Set12, &folder.path, &degradations, 5, |d| Ok(d.picture.clone())).unwrap();
+    let again = run(Protocol::Set12, &folder.path, &degradations, 5, |d| Ok(unchanged(d))).unwrap();
     assert_eq!(again, report);
-    let other = run(Protocol::Set12, &folder.path, &degradations, 6, |d| Ok(d.picture.clone())).unwrap();
+    let other = run(Protocol::Set12, &folder.path, &degradations, 6, |d| Ok(unchanged(d))).unwrap();
     assert_ne!(other.outcomes, report.outcomes);
     let text = report.to_string();
     assert!(text.contains("set12 sigma 25") && text.contains("05.png") && text.contains("DnCNN-S"), "{text}");
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!((&json["protocol"], &json["outcomes"][1]["degradation"]["sigma"]), (&"set12".into(), &25.0.into()));
     assert_eq!(json["outcomes"][1]["published"][0]["method"], "BM3D");
-    let message = run(Protocol::Set12, &folder.path, &degradations, 5, |_| Ok(gray(2, 2))).unwrap_err().to_string();
+    let message = run(Protocol::Set12, &folder.path, &degradations, 5, |_| Ok(Restored { before: gray(2, 2), after: gray(2, 2) })).unwrap_err().to_string();
     assert!(message.contains("01.png") && message.contains("24x20"), "{message}");
 }
 
@@ -145,7 +151,7 @@ fn bicubic_on_set5_scores_what_is_published() {
 #[test]
 fn noisy_bsd68_scores_its_sigma() {
     let Some(folder) = data("bsd68") else { return };
-    let report = run(Protocol::Bsd68, &folder, &[Degradation::Sigma(25.0)], 0, |d| Ok(d.picture.clone())).unwrap();
+    let report = run(Protocol::Bsd68, &folder, &[Degradation::Sigma(25.0)], 0, |d| Ok(unchanged(d))).unwrap();
     // Clipping adds some tenths.
     assert!((20.17..20.8).contains(&report.outcomes[0].psnr), "{}", report.outcomes[0].psnr);
 }

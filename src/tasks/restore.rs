@@ -1,12 +1,19 @@
 //! Restoration of images of any size by a convolutional model: overlapping tiles, each as large as its memory allows, joined without a seam.
 
+use serde::Serialize;
+
+use super::degrade::{Told, degrade};
 use super::infer::Inference;
-use super::tiles::{Blend, Strip, Tiles};
+use super::quality;
+use super::tiles::{Blend, Strip, Tile, Tiles};
+use crate::data::Images;
+use crate::data::corrupt::Mask;
+use crate::data::fill::fill;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::{Graph, Loaded, Purpose, Store};
+use crate::model::{Graph, Store};
 use crate::shape::Dims;
-use crate::spec::{LayerOp, ModelSpec};
+use crate::spec::{CorruptionSpec, LayerOp, ModelSpec, Task};
 
 /// Side of a tile at most.
 const TILE: usize = 512;
@@ -14,9 +21,8 @@ const TILE: usize = 512;
 const HALO: usize = 32;
 
 /// A trained model that restores.
-#[derive(Debug)]
-pub struct Restorer<'a> {
-    device: &'a mut Device,
+#[derive(Clone, Debug)]
+pub struct Restorer {
     spec: ModelSpec,
     store: Store,
     channels: usize,
@@ -48,27 +54,47 @@ fn reach(spec: &ModelSpec) -> Result<(usize, usize)> {
     Ok((align, halo.min(HALO)))
 }
 
-impl<'a> Restorer<'a> {
-    /// Puts a model on a device.
+/// Fails unless a model was trained for a task.
+///
+/// # Errors
+/// One line that says for which one it was, or how to train one.
+pub fn check_task(spec: &ModelSpec, task: Task) -> Result<()> {
+    match spec.undoes.task() {
+        Some(trained) if trained == task => Ok(()),
+        Some(other) => Err(Error::usage(format!(
+            "the model was trained to {other}, not to {task}: leave it out for the bundled one, or train one by csae train DATA --task {task}"
+        ))),
+        None => Err(Error::usage(format!(
+            "the model was not trained to restore: leave it out for the bundled one, or train one by csae train DATA --task {task}"
+        ))),
+    }
+}
+
+impl Restorer {
+    /// A model with its values on a device.
     ///
     /// # Errors
     /// When it works on images of one size only.
-    pub fn new(device: &'a mut Device, loaded: &Loaded) -> Result<Self> {
-        let spec = loaded.graph.spec.clone();
-        let (align, halo) = reach(&spec)?;
-        let store = loaded.place(device, &loaded.graph, Purpose::Infer)?;
-        Ok(Self { device, spec, store, channels: loaded.graph.nodes[0].dims.c, align, halo })
+    pub fn new(graph: &Graph, store: &Store) -> Result<Self> {
+        let (align, halo) = reach(&graph.spec)?;
+        Ok(Self { spec: graph.spec.clone(), store: store.clone(), channels: graph.nodes[0].dims.c, align, halo })
     }
 
-    /// Restores an image (H,W,C; 0–1 scale) with noise of standard deviation `sigma` on the 0–255 scale. `read` adds the given columns of a row to a
-    /// vector; `write` is given rows of the result from above, not clipped. A gray model takes the channels of a colour image one by one.
+    /// Channels of what the model takes.
+    pub const fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Restores an image (H,W,C; 0–1 scale). `read` adds the given columns of a row to a vector; `write` is given rows of the result from above, not clipped.
+    /// Pixels that are not missing stay as they are where some are. A gray model takes the channels of a colour image one by one.
     ///
     /// # Errors
     /// When channels do not suit, or the device fails.
-    pub fn denoise(
-        &mut self,
+    pub fn restore(
+        &self,
+        device: &mut Device,
         [h, w, c]: [usize; 3],
-        sigma: f64,
+        told: &Told,
         mut read: impl FnMut(usize, std::ops::Range<usize>, &mut Vec<f32>),
         mut write: impl FnMut(Strip) -> Result<()>,
     ) -> Result<()> {
@@ -80,42 +106,132 @@ impl<'a> Restorer<'a> {
         let graph = Graph::new(&self.spec, Dims::new(self.channels, tile_h, tile_w))?;
         graph.check_autoencoder()?;
         let mut inference = Inference::new(&graph, &self.store);
-        inference.level = sigma;
         let mut blend = Blend::new(&tiles, c);
         for tile in tiles.iter() {
-            let pixels = tiles.cut(&tile, c, &mut read);
+            let mut pixels = tiles.cut(&tile, c, &mut read);
+            let mask = told.mask.as_ref().map(|mask| cut_mask(&tiles, &tile, mask));
+            mask.iter().for_each(|mask| fill(&mut pixels, c, mask));
+            let told = [Told { mask, ..*told }];
             let restored = if self.channels == c {
-                inference.run_output(self.device, &pixels)?
+                inference.run_output(device, &pixels, &told)?
             } else {
                 let mut restored = vec![0.0; pixels.len()];
                 for channel in 0..c {
                     let plane: Vec<f32> = pixels.iter().skip(channel).step_by(c).copied().collect();
-                    let plane = inference.run_output(self.device, &plane)?;
+                    let plane = inference.run_output(device, &plane, &told)?;
                     restored.iter_mut().skip(channel).step_by(c).zip(plane).for_each(|(to, from)| *to = from);
                 }
                 restored
             };
-            if let Some(strip) = blend.add(&tile, &restored) {
+            let [Told { mask, .. }] = told;
+            if let Some(mask) = mask {
+                let known = pixels.chunks_exact_mut(c).zip(restored.chunks_exact(c)).zip(&mask.missing);
+                known.filter(|(_, missing)| **missing == 1).for_each(|((to, from), _)| to.copy_from_slice(from));
+            } else {
+                pixels = restored;
+            }
+            if let Some(strip) = blend.add(&tile, &pixels) {
                 write(strip)?;
             }
         }
-        inference.release(self.device);
+        inference.release(device);
         Ok(())
     }
 
-    /// [`Restorer::denoise`] of an image in memory.
+    /// [`Restorer::restore`] of an image in memory.
     ///
     /// # Errors
     /// As there.
-    pub fn denoise_pixels(&mut self, [h, w, c]: [usize; 3], sigma: f64, pixels: &[f32]) -> Result<Vec<f32>> {
+    pub fn restore_pixels(&self, device: &mut Device, [h, w, c]: [usize; 3], told: &Told, pixels: &[f32]) -> Result<Vec<f32>> {
         let mut out = Vec::with_capacity(pixels.len());
         let read = |y: usize, columns: std::ops::Range<usize>, row: &mut Vec<f32>| {
             row.extend_from_slice(&pixels[(y * w + columns.start) * c..(y * w + columns.end) * c]);
         };
-        self.denoise([h, w, c], sigma, read, |strip| {
+        self.restore(device, [h, w, c], told, read, |strip| {
             out.extend(strip.pixels);
             Ok(())
         })?;
         Ok(out)
     }
+}
+
+/// The part of a mask that belongs to a tile; what lies beyond the image is mirrored as its pixels are.
+fn cut_mask(tiles: &Tiles, tile: &Tile, mask: &Mask) -> Mask {
+    let cut = tiles.cut(tile, 1, |y, columns, out| {
+        out.extend(mask.missing[y * mask.w..][columns].iter().map(|missing| f32::from(*missing)));
+    });
+    Mask { h: tile.h, w: tile.w, missing: cut.into_iter().map(|v| v as u8).collect() }
+}
+
+/// How well whole images are restored.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Whole {
+    /// Images looked at.
+    pub images: usize,
+    /// Mean PSNR in dB of what was given.
+    pub psnr_before: f64,
+    /// Mean PSNR in dB of what came of it, clipped to 0…1.
+    pub psnr: f64,
+    /// Mean SSIM of the same.
+    pub ssim: f64,
+}
+
+/// An image before it was degraded, after, and restored.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// Height and width.
+    pub size: (usize, usize),
+    /// H,W,C each: as given, restored, and clean.
+    pub pictures: [Vec<f32>; 3],
+}
+
+/// Degrades image `number` of a set, cropped to a multiple of every scale, and restores it.
+///
+/// # Errors
+/// When the device fails, or the image is smaller than a scale.
+pub fn show(device: &mut Device, restorer: &Restorer, images: &Images, number: usize, (spec, seed): (&CorruptionSpec, u64)) -> Result<Shown> {
+    let (entry, c) = (images.table[number], images.channels);
+    let multiple = spec.scales.iter().fold(1, |multiple, scale| multiple * scale / gcd(multiple, *scale));
+    let [h, w] = [entry.h, entry.w].map(|side| side / multiple * multiple);
+    if h * w == 0 {
+        return Err(Error::usage(format!("{} has {}x{} pixels, too few to be shrunk", images.names[number], entry.w, entry.h)));
+    }
+    let clean = images.image_f32(number);
+    let rows = clean.chunks_exact(entry.w * c).take(h);
+    let clean: Vec<f32> = rows.flat_map(|row| &row[..w * c]).copied().collect();
+    let mut given = clean.clone();
+    let told = degrade(spec, seed, number, (h, w, c), &mut given)?;
+    let mut restored = restorer.restore_pixels(device, [h, w, c], &told, &given)?;
+    restored.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
+    Ok(Shown { size: (h, w), pictures: [given, restored, clean] })
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Most pixels that [`judge`] looks at.
+const JUDGED: usize = 2 << 20;
+
+/// Restores the first images of a set, degraded as in training, up to two megapixels of them, one at least.
+///
+/// # Errors
+/// As [`show`].
+pub fn judge(device: &mut Device, restorer: &Restorer, images: &Images, corruption: (&CorruptionSpec, u64)) -> Result<Whole> {
+    let mut whole = Whole { images: 0, psnr_before: 0.0, psnr: 0.0, ssim: 0.0 };
+    let mut pixels = 0;
+    for number in 0..images.len() {
+        let Shown { size: (h, w), pictures: [given, restored, clean] } = show(device, restorer, images, number, corruption)?;
+        whole.images += 1;
+        // An image without any error would make the mean infinite: 100 dB stands for it.
+        whole.psnr_before += quality::psnr(&clean, &given).min(100.0);
+        whole.psnr += quality::psnr(&clean, &restored).min(100.0);
+        whole.ssim += quality::ssim(&clean, &restored, h, w, images.channels);
+        pixels += h * w;
+        if pixels >= JUDGED {
+            break;
+        }
+    }
+    let n = whole.images.max(1) as f64;
+    Ok(Whole { images: whole.images, psnr_before: whole.psnr_before / n, psnr: whole.psnr / n, ssim: whole.ssim / n })
 }

@@ -94,7 +94,7 @@ impl Feed {
     ) -> Result<Self> {
         let (spec, seed, batch, parts) = (&config.data, config.seed, config.train.batch, config.train.accumulate);
         let exact = pixels.common_size() == Some((dims.h, dims.w));
-        let augment = Augment { crop: !exact, flip_x: spec.flip_x, flip_y: spec.flip_y };
+        let augment = Augment { crop: !exact, flip_x: spec.flip_x, flip_y: spec.flip_y, turn: spec.turn };
         let steps_per_epoch = samples.len() / batch;
         let samples = Arc::new(samples);
         let way = match pixels {

@@ -45,7 +45,7 @@ pub struct Log {
 }
 
 /// Whether a bar may be drawn: on a terminal, unless `NO_COLOR` or a dumb terminal asks for plain text.
-fn draws() -> bool {
+pub fn draws() -> bool {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     std::io::stderr().is_terminal() && !plain && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }

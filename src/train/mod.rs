@@ -15,7 +15,7 @@ pub mod step;
 mod trainer;
 
 pub use folder::{Origin, RunFolder};
-pub use log::{Log, Progress};
+pub use log::{Log, Progress, draws};
 pub use memory::MemoryPlan;
 pub use run::{Outcome, Run, Summary};
 pub use schedule::Schedule;

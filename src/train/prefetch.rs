@@ -50,6 +50,13 @@ impl Source {
             let step = epoch * self.steps() + (entry / self.batch) as u64;
             let draw = self.augment.draw(entry as u32, step as u32, self.seed, height - h, width - w);
             let sample = &mut out[(entry - start) * self.dims.len()..][..self.dims.len()];
+            if draw.turn {
+                for (at, to) in sample.chunks_exact_mut(c).enumerate() {
+                    let [y, x] = draw.from([at / w, at % w], [h, w]);
+                    to.copy_from_slice(&pixels[((draw.top + y) * width + draw.left + x) * c..][..c]);
+                }
+                return;
+            }
             for (y, to) in sample.chunks_exact_mut(w * c).enumerate() {
                 let row = draw.top + if draw.flip_y { h - 1 - y } else { y };
                 let row = &pixels[(row * width + draw.left) * c..][..w * c];
@@ -283,7 +290,7 @@ mod tests {
         let folder = Folder::new("prefetch");
         let (catalogue, dims) = (streamed(&folder), Dims::new(1, 8, 8));
         let samples = Arc::new(Samples::new((0..200).map(|_| (1, false)), dims, 150).unwrap());
-        let augment = Augment { crop: false, flip_x: false, flip_y: false };
+        let augment = Augment { crop: false, flip_x: false, flip_y: false, turn: false };
         let source =
             Source { catalogue: Arc::clone(&catalogue), samples: Arc::clone(&samples), batch: 150, seed: 3, dims, augment };
         let mut handles = Handles::default();

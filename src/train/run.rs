@@ -15,7 +15,8 @@ use crate::model::{self, Graph};
 use crate::spec::Config;
 use crate::tasks::evaluate::{Report, evaluate};
 use crate::tasks::gallery;
-use crate::tasks::infer::{Inference, Noise};
+use crate::tasks::infer::Inference;
+use crate::tasks::restore::{self, Restorer};
 
 /// A run under way.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Run<'a> {
     /// Its training.
     pub trainer: Trainer<'a>,
     inference: Inference<'a>,
+    /// The model on whole images, where it restores them.
+    restorer: Option<Restorer>,
     /// What validation looks at.
     chosen: Vec<Patch>,
     best: Option<f64>,
@@ -99,7 +102,9 @@ impl<'a> Run<'a> {
         let dims = prepared.dims;
         let chosen = patches::grid(&prepared.validation, dims.h, dims.w, config.data.validation_patches, config.seed);
         let mut inference = Inference::new(graph, &trainer.store);
-        inference.noise = config.corruption.middle().map(|sigma| Noise { sigma, seed: config.seed });
+        inference.degrading = (!config.corruption.is_none()).then(|| (config.corruption.clone(), config.seed));
+        // A model that works on images of one size alone is judged on patches.
+        let restorer = inference.degrading.as_ref().and_then(|_| Restorer::new(graph, &trainer.store).ok());
         trainer.memory.validation = prepared.validation.held_bytes() + inference.prepare(device, chosen.len())?;
         Ok(Self {
             folder: folder.clone(),
@@ -108,6 +113,7 @@ impl<'a> Run<'a> {
             graph,
             trainer,
             inference,
+            restorer,
             chosen,
             best,
             data,
@@ -189,9 +195,13 @@ impl<'a> Run<'a> {
         };
         // The last checkpoint comes last: where it is, the rest is whole.
         let checkpoint = self.capture(device, log)?;
-        let Self { folder, prepared, inference, chosen, .. } = self;
+        let Self { folder, prepared, inference, chosen, config, .. } = self;
         model::save(&folder.file("model.safetensors"), device, self.graph, &self.trainer.store)?;
-        let pictures = gallery::write(folder.path(), device, inference, &prepared.validation, chosen, &report)?;
+        let mut pictures = gallery::write(folder.path(), device, inference, &prepared.validation, chosen, &report)?;
+        if let Some(restorer) = &self.restorer {
+            let corruption = (&config.corruption, config.seed);
+            pictures.insert(0, gallery::restored(folder.path(), device, restorer, &prepared.validation, corruption)?);
+        }
         self.save(checkpoint, log)?;
         Ok(Outcome::Finished(Box::new(Summary { report, finished, pictures })))
     }
@@ -214,7 +224,12 @@ impl<'a> Run<'a> {
     }
 
     fn evaluate(&mut self, device: &mut Device) -> Result<Report> {
-        evaluate(device, &mut self.inference, &self.prepared.validation, &self.chosen)
+        let mut report = evaluate(device, &mut self.inference, &self.prepared.validation, &self.chosen)?;
+        if let Some(restorer) = &self.restorer {
+            let corruption = (&self.config.corruption, self.config.seed);
+            report.whole = Some(restore::judge(device, restorer, &self.prepared.validation, corruption)?);
+        }
+        Ok(report)
     }
 
     /// Judges the model, logs it, and keeps it if it is the best so far.
@@ -223,7 +238,8 @@ impl<'a> Run<'a> {
         self.trainer.settle(device, log)?;
         let report = self.evaluate(device)?;
         log.validation(self.trainer.done, self.trainer.epoch(), &report)?;
-        let loss = report.sum_squares;
+        // Of restorers the best is that of the highest PSNR.
+        let loss = report.whole.map_or(report.sum_squares, |whole| -whole.psnr);
         if loss.is_finite() && self.best.is_none_or(|best| loss < best) {
             self.best = Some(loss);
             model::save(&self.folder.file("best.safetensors"), device, self.graph, &self.trainer.store)?;

@@ -4,12 +4,12 @@ use crate::device::{Device, Program};
 use crate::error::Result;
 use crate::model::{Builder, Graph, Memory, Mode, Penalty, PenaltyKind, Revival, Store};
 use crate::ops::{
-    Adam, AddAssign, Augment, Call, ClipGrads, Combine, CountNonzero, FiringUpdate, GatherBatch, GaussianNoise, IdleUpdate, Loss,
-    LossKind, SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
+    Adam, AddAssign, Augment, BicubicDownUp, Call, ClipGrads, Combine, CountNonzero, FillMissing, FiringUpdate, GatherBatch, GaussianNoise, IdleUpdate, Loss,
+    LossKind, MissingPixels, SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
 };
 use crate::profile::Profile;
 use crate::shape::Dims;
-use crate::spec::{CorruptionSpec, OptimizerSpec, SparsitySpec};
+use crate::spec::{CorruptionSpec, NO_CORRUPTION, OptimizerSpec, SparsitySpec};
 
 /// Scalars of one step.
 pub const WIDTH: usize = 8;
@@ -77,7 +77,7 @@ impl<'a> StepSpec<'a> {
         scalars: View,
     ) -> Self {
         let (loss, resident, count_code, half, binding) = (LossKind::SumSquares, None, false, None, u64::MAX);
-        let corruption = &CorruptionSpec { sigma: None };
+        let corruption = &NO_CORRUPTION;
         Self { graph, store, n, parts: 1, corruption, loss, sparsity, optimizer, resident, scalars, count_code, half, binding }
     }
 
@@ -237,13 +237,27 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View, usize)> {
     Ok((b, x, update))
 }
 
-/// What the model sees of the samples; their noise levels are noted where it is told them.
+/// What the model sees of the samples; their levels, or which pixels are known, are noted where it is told them.
 fn corrupted(b: &mut Builder, spec: &StepSpec, x: View) -> View {
     let (n, dims) = (spec.n, spec.graph.nodes[0].dims);
-    let Some([low, high]) = spec.corruption.sigma.map(|levels| levels.map(|level| level / 255.0)) else { return x };
+    let CorruptionSpec { sigma, missing, masks, scales } = spec.corruption;
+    if spec.corruption.is_none() {
+        return x;
+    }
     let y = b.tape.map("corrupted samples", x.len);
-    let level = b.level();
-    b.tape.push(GaussianNoise { n, dims, low, high, x, y, level });
+    if let Some([low, high]) = sigma.map(|levels| levels.map(|level| level / 255.0)) {
+        let level = b.level();
+        b.tape.push(GaussianNoise { n, dims, low, high, x, y, level });
+    } else if let Some([low, high]) = *missing {
+        let kinds = masks.iter().fold(0, |kinds, kind| kinds | 1 << *kind as u32);
+        let (known, shapes) = (b.known(), b.tape.words("shapes of masks", n * MissingPixels::WORDS));
+        b.tape.push(MissingPixels { n, dims, kinds, low, high, known, shapes });
+        let pyramid = b.tape.real("pyramid of known pixels", FillMissing::work(n, dims));
+        b.tape.push(FillMissing { n, dims, x, known, y, pyramid });
+    } else {
+        let (level, half) = (b.level(), b.tape.map("samples changed along columns", x.len));
+        b.tape.push(BicubicDownUp { n, dims, scales: scales.clone(), x, y, level, half });
+    }
     y
 }
 

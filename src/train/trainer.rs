@@ -90,8 +90,18 @@ pub(super) fn slots(log_every: u64) -> u64 {
     (2 * log_every).next_power_of_two().max(64)
 }
 
-/// Fails if the batch is to be taken in parts, and something looks at the whole of it.
+/// Fails if samples cannot be turned or shrunk by the scales, or if the batch is to be taken in parts, and something looks at the whole of it.
 fn divides(config: &Config, graph: &Graph) -> Result<()> {
+    let dims = graph.nodes[0].dims;
+    if config.data.turn && dims.h != dims.w {
+        return Err(Error::usage(format!("data.turn: samples of {}x{} are no squares; turn it off, or fix model.input", dims.w, dims.h)));
+    }
+    if let Some(scale) = config.corruption.scales.iter().find(|scale| dims.h % *scale + dims.w % *scale > 0) {
+        return Err(Error::usage(format!(
+            "corruption.scales: samples of {}x{} cannot be shrunk by {scale}; set data.crop to a multiple of all scales",
+            dims.w, dims.h
+        )));
+    }
     let (batch, parts) = (config.train.batch, config.train.accumulate);
     if u32::try_from(batch).is_err() {
         return Err(Error::usage(format!("train.batch = {batch}: a step cannot number more than {} samples", u32::MAX)));

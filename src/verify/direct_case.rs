@@ -7,9 +7,9 @@ use super::prepare::{Prepared, Step, Unpack, batch_of, step_of};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::{
-    Activation, ActivationFwd, Adam, Augment, Call, ClipGrads, CountNonzero, CrossEntropy, DropoutMask, FiringUpdate,
+    Activation, ActivationFwd, Adam, Augment, BicubicDownUp, Call, ClipGrads, CountNonzero, CrossEntropy, DropoutMask, FillMissing, FiringUpdate,
     GatherBatch, GaussianNoise, IdleUpdate, KlPenalty, L1Penalty, Loss, LossKind, MaskApply, MaxNorm, MaxUnpool2dBwd,
-    MaxUnpool2dFwd, Revive, SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
+    MaxUnpool2dFwd, MissingPixels, Revive, SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
 };
 use crate::shape::{Dims, Pool2d, to_nhwc};
 
@@ -87,7 +87,7 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Option<Result<Prepare
         "clip_grad_norm" => clip,
         "optimizer" => optimizer,
         "dropout_mask" | "count_nonzero" | "firing_update" | "idle_update" | "revive" | "max_norm" | "gather_batch"
-        | "gaussian_noise" => own,
+        | "gaussian_noise" | "missing_pixels" | "fill_missing" | "bicubic_down_up" => own,
         _ => return None,
     };
     let prepared = Prepared { steps: vec![Step { writes: Vec::new(), params: step_of(case) }], ..Prepared::default() };
@@ -335,8 +335,8 @@ fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
 /// Operations that no other program has: answered by the CPU path in f64.
 fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(&[
-        "p", "outer", "atoms", "inner", "max_norm", "patience", "strength", "seed", "step", "dims", "crop", "flip_x", "flip_y",
-        "low", "high",
+        "p", "outer", "atoms", "inner", "max_norm", "patience", "strength", "seed", "step", "dims", "crop", "flip_x", "flip_y", "turn",
+        "low", "high", "kinds", "scales",
     ])?;
     if case.op == "gather_batch" {
         return gather(d, case);
@@ -360,6 +360,26 @@ fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
             let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
             let level = d.output("level", n, Unpack::Plain)?;
             d.push(GaussianNoise { n, dims, low: case.number("low")?, high: case.number("high")?, x, y, level });
+        }
+        "missing_pixels" => {
+            let known = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
+            let shapes = d.words(n * MissingPixels::WORDS)?;
+            let kinds = case.count("kinds")? as u32;
+            d.push(MissingPixels { n, dims, kinds, low: case.number("low")?, high: case.number("high")?, known, shapes });
+        }
+        "fill_missing" => {
+            let known = d.maps(case.input("known")?, dims)?;
+            let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
+            let pyramid = d.real(FillMissing::work(n, dims))?;
+            d.push(FillMissing { n, dims, x, known, y, pyramid });
+        }
+        "bicubic_down_up" => {
+            let scales = serde_json::from_value(case.attrs["scales"].clone());
+            let scales = scales.map_err(|error| Error::usage(format!("{}: scales: {error}", case.id())))?;
+            let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
+            let level = d.output("level", n, Unpack::Plain)?;
+            let half = d.map(y.len)?;
+            d.push(BicubicDownUp { n, dims, scales, x, y, level, half });
         }
         "count_nonzero" => {
             let scalars = d.output("y", 1, Unpack::Plain)?;
@@ -399,7 +419,7 @@ fn gather(mut d: Direct, case: &Case) -> Result<Prepared> {
     let n = order.len();
     let order = d.indices(order)?;
     let x = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
-    let augment = Augment { crop: flag("crop"), flip_x: flag("flip_x"), flip_y: flag("flip_y") };
+    let augment = Augment { crop: flag("crop"), flip_x: flag("flip_x"), flip_y: flag("flip_y"), turn: flag("turn") };
     d.push(GatherBatch { n, dims, augment, scale: 1.0 / 255.0, shift: -0.25, bytes, table, order, x });
     Ok(d.prepared)
 }

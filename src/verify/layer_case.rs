@@ -101,13 +101,18 @@ fn graph_case(
     let mut dx = b.gradient(0).ok_or_else(|| Error::usage(format!("{}: no gradient reaches the input", case.id())))?;
     b.tape.keep(dx);
     let mut level = if graph.knows_level() { Some(b.level()) } else { None };
+    let mut known = if graph.knows_missing() { Some(b.known()) } else { None };
     let mut kept = vec![&mut x, &mut y, &mut dy, &mut dx];
     kept.extend(&mut level);
+    kept.extend(&mut known);
     let (calls, memory) = b.tape.allocate(device, &mut kept)?;
     let mut first =
         vec![(x, Values::Real(to_nhwc(&case.input("x")?.reals(), dims))), (dy, Values::Real(to_nhwc(&given.reals(), out)))];
     if let Some(level) = level {
         first.push((level, Values::Real(case.sized("level", n)?.reals())));
+    }
+    if let Some(known) = known {
+        first.push((known, Values::Real(to_nhwc(&case.sized("known", n * dims.len())?.reals(), dims))));
     }
     let mut last = vec![("y".to_owned(), y, Unpack::Maps(out)), ("grad_x".to_owned(), dx, Unpack::Maps(dims))];
     for (i, param) in graph.params.iter().enumerate() {

@@ -97,6 +97,16 @@ fn rows() -> Vec<Row> {
         row("dropout_mask", "maps", json!({"p": 0.5, "seed": 3, "step": 1}), &[2, 5, 7, 3], &[]),
         row("gaussian_noise", "maps", json!({"low": 0.1, "high": 0.4, "seed": 3, "step": 1}), &[3, 3, 7, 5], &[]),
         row("gaussian_noise", "long", json!({"low": 0.2, "high": 0.2, "seed": 0x1_2345_6789_u64, "step": 9}), &[2, 1, 130, 61], &[]),
+        row("missing_pixels", "pixels", json!({"kinds": 1, "low": 0.2, "high": 0.7, "seed": 3, "step": 4}), &[3, 3, 7, 5], &[]),
+        row("missing_pixels", "blocks", json!({"kinds": 2, "low": 0.2, "high": 0.7, "seed": 0x1_2345_6789_u64, "step": 9}), &[4, 1, 33, 50], &[]),
+        row("missing_pixels", "strokes", json!({"kinds": 4, "low": 0.1, "high": 0.4, "seed": 5, "step": 1}), &[3, 1, 48, 48], &[]),
+        row("missing_pixels", "text", json!({"kinds": 8, "low": 0.1, "high": 0.5, "seed": 6, "step": 2}), &[3, 2, 41, 64], &[]),
+        row("missing_pixels", "all", json!({"kinds": 15, "low": 0.0, "high": 0.99, "seed": 7, "step": 3}), &[32, 1, 24, 27], &[]),
+        row("fill_missing", "maps", json!({}), &[3, 5, 9, 11], &[("known", &[3, 5, 9, 11])]),
+        row("fill_missing", "long", json!({}), &[2, 1, 130, 61], &[("known", &[2, 1, 130, 61])]),
+        row("bicubic_down_up", "gray", json!({"scales": [2, 3, 4], "seed": 3, "step": 4}), &[6, 1, 24, 36], &[]),
+        row("bicubic_down_up", "colour", json!({"scales": [2, 8], "seed": 8, "step": 1}), &[3, 3, 16, 8], &[]),
+        row("known", "maps", json!({}), &[3, 5, 9, 11], &[("known", &[3, 5, 9, 11])]),
         row("count_nonzero", "maps", json!({}), &[3, 5, 6, 7], &[]),
         row("count_nonzero", "long", json!({}), &[2, 300_007], &[]),
         row("firing_update", "code", json!({}), &[6, 37], &[("idle", &[37])]),
@@ -130,13 +140,16 @@ pub fn cases() -> Vec<Case> {
     let mut unrolled = model("unrolled", UNROLLED, &[3, 2, 8, 6]);
     unrolled.inputs.insert("level".to_owned(), Tensor::real(&[3], vec![0.1, 0.0, 0.4]));
     cases.push(unrolled);
+    let mut masked = model("unrolled_masked", UNROLLED_MASKED, &[3, 2, 8, 6]);
+    masked.inputs.insert("known".to_owned(), Tensor::real(&[3, 2, 8, 6], halves("unrolled_masked known", &[3, 2, 8, 6])));
+    cases.push(masked);
     cases.extend([model("fused_epilogues", EPILOGUES, &[2, 3, 6, 6]), model("dropped", DROPPED, &[3, 2, 4, 4])]);
     cases.extend([clip("long", 300_007, 1.0, 3.0), clip("small", 131, 1e-3, 2e-3), clip("untouched", 131, 1e-3, 1.0)]);
     cases.extend([at_inference(), unpool("scalars", &[2, 3, 4, 5]), unpool("vectors", &[3, 8, 3, 4])]);
     for kind in ["sgd", "adam", "adamw"] {
         cases.extend([optimizer(kind, "built_in", 1.0), optimizer(kind, "scaled", 64.0)]);
     }
-    cases.extend([gather("centre", false), gather("augmented", true)]);
+    cases.extend([gather("centre", false, [2, 3, 4]), gather("augmented", true, [2, 3, 4]), gather("turned", true, [2, 3, 3])]);
     cases
 }
 
@@ -152,6 +165,15 @@ pub(super) fn uniforms(id: &str, len: usize) -> Vec<f64> {
 
 pub(super) fn normal(id: &str, shape: &[usize]) -> Tensor {
     Tensor::real(shape, normals(id, shape.iter().product()))
+}
+
+/// Maps of 0 and 1, about as many of each, the last sample's first map without a 1.
+fn halves(id: &str, shape: &[usize]) -> Vec<f64> {
+    let mut values: Vec<f64> = uniforms(id, shape.iter().product()).iter().map(|u| u.round()).collect();
+    let sample = values.len() / shape[0];
+    let last = values.len() - sample;
+    values[last..last + sample / shape[1]].fill(0.0);
+    values
 }
 
 fn fill(row: Row) -> Case {
@@ -184,6 +206,7 @@ fn fill(row: Row) -> Case {
         let values = match *name {
             "threshold" => uniforms(&id, len),
             "idle" => (0..len).map(|i| (i % 3) as f64).collect(),
+            "known" => halves(&id, shape),
             _ => normals(&format!("{id} {name}"), len),
         };
         inputs.insert((*name).to_owned(), Tensor::real(shape, values));
@@ -208,6 +231,9 @@ impl Case {
             "kl_penalty",
             "dropout_mask",
             "gaussian_noise",
+            "missing_pixels",
+            "fill_missing",
+            "bicubic_down_up",
             "count_nonzero",
             "firing_update",
             "idle_update",
@@ -291,7 +317,7 @@ fn clip(name: &str, len: usize, scale: f64, max_norm: f64) -> Case {
     }
 }
 
-fn gather(name: &str, random: bool) -> Case {
+fn gather(name: &str, random: bool, dims: [usize; 3]) -> Case {
     // Three images of 2 channels: 5x6, 4x4, 7x5, packed little end first.
     let sides = [(5, 6), (4, 4), (7, 5)];
     let mut bytes: Vec<u8> = Vec::new();
@@ -309,7 +335,8 @@ fn gather(name: &str, random: bool) -> Case {
         ("table".to_owned(), ints(table)),
         ("order".to_owned(), ints(vec![2, 0, 1, 1, 2])),
     ]);
-    let attrs = json!({"dims": [2, 3, 4], "crop": random, "flip_x": random, "flip_y": random, "seed": 9, "step": 4});
+    let turn = random && dims[1] == dims[2];
+    let attrs = json!({"dims": dims, "crop": random, "flip_x": random, "flip_y": random, "turn": turn, "seed": 9, "step": 4});
     Case { op: "gather_batch".to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new(), half: false }
 }
 
@@ -333,6 +360,12 @@ const WHAT_WHERE: &str = r#"{"code": "pool", "layers": [
 /// A sparse code by unrolled iterations, its thresholds by the noise level.
 const UNROLLED: &str = r#"{"code": "code", "layers": [
     {"name": "code", "op": "lista", "filters": 5, "kernel": [3, 5], "stride": 2, "iterations": 3, "value": 0.02, "slope": 0.3},
+    {"name": "atoms", "op": "conv_transpose2d", "filters": "input", "kernel": 3, "stride": 2, "padding": 1, "output_padding": 1},
+    {"name": "image", "op": "add", "from": ["atoms", "code.mean"]}]}"#;
+
+/// The same where pixels are missing.
+const UNROLLED_MASKED: &str = r#"{"code": "code", "layers": [
+    {"name": "code", "op": "lista", "filters": 5, "kernel": 3, "stride": 2, "iterations": 3, "value": 0.05, "masked": true},
     {"name": "atoms", "op": "conv_transpose2d", "filters": "input", "kernel": 3, "stride": 2, "padding": 1, "output_padding": 1},
     {"name": "image", "op": "add", "from": ["atoms", "code.mean"]}]}"#;
 

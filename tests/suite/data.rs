@@ -18,7 +18,7 @@ pub fn pictures(place: &Place) -> String {
     place.path("photos")
 }
 
-const SHORT: [&str; 12] = [
+const SHORT: [&str; 13] = [
     "--device",
     "cpu",
     "-q",
@@ -30,6 +30,7 @@ const SHORT: [&str; 12] = [
     "--set=data.crop=16",
     "--set=train.log_every=3",
     "--set=data.flip_x=true",
+    "--set=data.turn=true",
     "--set=train.validate_every=0.5",
 ];
 

@@ -102,7 +102,7 @@ impl Training {
         let store = Store::new(&mut device, &graph, Purpose::train(2))?;
         store.initialise(&mut device, &graph, config.seed);
         let scalars = device.alloc_real("scalars", ROWS * step::WIDTH)?;
-        let augment = Augment { crop: true, flip_x: true, flip_y: false };
+        let augment = Augment { crop: true, flip_x: true, flip_y: false, turn: false };
         let resident = resident(&mut device, Dims::new(c, h + 3, w + 2), augment)?;
         let spec = StepSpec {
             graph: &graph,

@@ -38,7 +38,12 @@ pub(super) fn layers(spec: &ListaSpec, name: &str, from: &str, x: Dims) -> Resul
         } else {
             push(at("synthesis"), &[&z], LayerOp::ConvTranspose2d(synthesis(spec, x)));
             push(at("residual"), &[&at("synthesis"), &of("y")], LayerOp::Sub(Nothing {}));
-            at("residual")
+            if spec.masked {
+                push(at("known"), &[&at("residual")], LayerOp::Known(Nothing {}));
+                at("known")
+            } else {
+                at("residual")
+            }
         };
         push(at("analysis"), &[&residual], LayerOp::Conv2d(analysis(spec)));
         let before = if i == 0 {

@@ -65,6 +65,10 @@ macro_rules! with_layer {
                 $do
             }
             LayerOp::LifetimeWta($layer) => $do,
+            LayerOp::Known(_) => {
+                let $layer = &select::Known;
+                $do
+            }
             LayerOp::Add(_) => {
                 let $layer = &merge::Sum { second: 1.0 };
                 $do

@@ -13,6 +13,9 @@ use crate::spec::{BatchTopKSpec, DropoutSpec, LifetimeWtaSpec, SoftThresholdSpec
 /// Spatial winner-take-all.
 pub(super) struct SpatialWta;
 
+/// What is known of a map as large as the input.
+pub(super) struct Known;
+
 /// Records a mask and its application; the mask is saved for the backward pass.
 fn select(b: &mut Builder, node: usize, scale: f64, mask: impl FnOnce(&mut Builder, View, View) -> Call) -> View {
     let (x, y) = (b.input_value(node, 0), b.output(node));
@@ -48,6 +51,31 @@ fn pass_backward(b: &mut Builder, node: usize, dy: View) {
 
 fn keep_size(graph: &Graph, node: &mut Node) {
     node.dims = input_dims(graph, node);
+}
+
+impl Layer for Known {
+    fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
+        keep_size(graph, node);
+        let input = graph.nodes[0].dims;
+        if node.dims != input {
+            return Err(Error::usage(format!("it reads {}, but the pixels that may be missing are those of the input, {input}", node.dims)));
+        }
+        Ok(())
+    }
+
+    fn forward(&self, b: &mut Builder, node: usize) -> View {
+        let (x, y, mask) = (b.input_value(node, 0), b.output(node), b.known());
+        b.tape.push(MaskApply { scale: 1.0, x, mask, y });
+        y
+    }
+
+    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
+        if b.needs_input(node, 0) {
+            let (dx, mask) = (b.input_grad(node, 0), b.known());
+            b.tape.push(MaskApply { scale: 1.0, x: dy, mask, y: dx });
+            b.give(b.input_node(node, 0), dx);
+        }
+    }
 }
 
 impl Layer for DropoutSpec {

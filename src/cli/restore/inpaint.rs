@@ -1,0 +1,117 @@
+//! `csae inpaint`
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use csae::data::corrupt::Mask;
+use csae::error::{Error, Result};
+use csae::spec::Task;
+use csae::tasks::degrade::Told;
+use csae::tasks::image_file::ImageFile;
+use serde_json::json;
+
+use super::jobs::Job;
+use super::{Given, RestoreArgs};
+
+/// Fill missing pixels of images: those that a mask marks, or that have a given colour. All others stay as they are.
+///
+/// Results have the images' names, and their kind where that is PNG or JPEG; else they are PNG. Large images are restored in overlapping tiles.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  csae inpaint scratched.png --mask scratches.png\n  csae inpaint photos/ --mask masks/ -o whole/\n  csae inpaint frame.png --mask-color '#ff00ff'"
+)]
+pub struct InpaintArgs {
+    #[command(flatten)]
+    pub(in crate::cli) restore: RestoreArgs,
+    /// An image of the same size, white where pixels are missing and black elsewhere; or a folder with masks of the images' names
+    #[arg(long, value_name = "FILE", required_unless_present = "mask_color", conflicts_with = "mask_color")]
+    mask: Option<PathBuf>,
+    /// The colour of missing pixels: #rrggbb, or black, white, red, green, blue, cyan, magenta, yellow
+    #[arg(long, value_name = "C", value_parser = color)]
+    mask_color: Option<Rgb>,
+}
+
+/// A colour of 8 bits a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rgb([u8; 3]);
+
+fn color(text: &str) -> std::result::Result<Rgb, String> {
+    let digits = match text.to_lowercase().as_str() {
+        "black" => "000000".to_owned(),
+        "white" => "ffffff".to_owned(),
+        "red" => "ff0000".to_owned(),
+        "green" => "00ff00".to_owned(),
+        "blue" => "0000ff".to_owned(),
+        "cyan" => "00ffff".to_owned(),
+        "magenta" => "ff00ff".to_owned(),
+        "yellow" => "ffff00".to_owned(),
+        other => other.strip_prefix('#').unwrap_or(other).to_owned(),
+    };
+    let value = u32::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 6);
+    let value = value.ok_or_else(|| "a colour such as #ff00ff or magenta".to_owned())?;
+    Ok(Rgb([16, 8, 0].map(|shift| (value >> shift) as u8)))
+}
+
+/// The mask of an image: the file that was named, or the one of the image's name (or stem) in the folder that was.
+fn mask_file(job: &Job, mask: &Path) -> Result<PathBuf> {
+    if !mask.is_dir() {
+        return Ok(mask.to_owned());
+    }
+    let named = mask.join(&job.name);
+    let found = [named.clone(), named.with_extension("png")].into_iter().find(|path| path.is_file());
+    found.ok_or_else(|| Error::usage(format!("--mask: {} is not there, nor as .png", named.display())))
+}
+
+fn read_mask(path: &Path, image: &ImageFile) -> Result<Mask> {
+    let mask = ImageFile::read(path).map_err(|error| error.at("--mask"))?;
+    if (mask.h, mask.w) != (image.h, image.w) {
+        return Err(Error::usage(format!(
+            "--mask: {} has {}x{} pixels, the image {}x{}; give a mask of the image's size",
+            path.display(),
+            mask.w,
+            mask.h,
+            image.w,
+            image.h
+        )));
+    }
+    let white = |pixel: &[f32]| pixel.iter().sum::<f32>() >= 0.5 * pixel.len() as f32;
+    let missing = mask.pixels().chunks_exact(mask.c).map(|pixel| u8::from(white(pixel))).collect();
+    Ok(Mask { h: image.h, w: image.w, missing })
+}
+
+fn by_color(Rgb(color): Rgb, image: &ImageFile) -> Result<Mask> {
+    if image.c == 1 && (color[0] != color[1] || color[1] != color[2]) {
+        return Err(Error::usage("--mask-color: a gray image has no pixel of a colour; give a gray one, or a --mask"));
+    }
+    let is = |pixel: &[f32]| pixel.iter().zip(color).all(|(v, color)| (v * 255.0).round() as u8 == color);
+    let mut missing = Vec::with_capacity(image.h * image.w);
+    let mut row = Vec::new();
+    for y in 0..image.h {
+        row.clear();
+        image.read_row(y, 0..image.w, &mut row);
+        missing.extend(row.chunks_exact(image.c).map(|pixel| u8::from(is(pixel))));
+    }
+    Ok(Mask { h: image.h, w: image.w, missing })
+}
+
+pub fn run(args: InpaintArgs) -> anyhow::Result<()> {
+    let loaded = super::load(&args.restore, Task::Inpaint)?;
+    let common = &args.restore.common;
+    super::run(&args.restore, &loaded, Task::Inpaint, |job, image| {
+        let mask = match (&args.mask, args.mask_color) {
+            (Some(mask), _) => read_mask(&mask_file(job, mask)?, &image)?,
+            (None, Some(color)) => by_color(color, &image)?,
+            (None, None) => unreachable!("one of them is required"),
+        };
+        let count = mask.count();
+        if count == image.h * image.w {
+            return Err(Error::usage("every pixel is missing: nothing is left to fill them from"));
+        }
+        if count == 0 {
+            common.say(&format!("note: {}: no pixel is missing", job.image.display()));
+        }
+        let share = count as f64 / (image.h * image.w) as f64;
+        let says = format!("{:.1} % missing", 100.0 * share);
+        Ok(Given::whole(image, Told::missing(mask), says, json!({"missing": share})))
+    })
+}
