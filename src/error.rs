@@ -11,6 +11,8 @@ pub enum Kind {
     Failed,
     /// The adapter or its driver failed. Exit status 1.
     Adapter,
+    /// A training whose numbers are no longer any, or have become far worse. Exit status 1.
+    Diverged,
     /// An image that was there when a training began cannot be read any more. Exit status 1.
     Data,
 }

@@ -13,8 +13,6 @@ mod commands;
 mod conformance;
 #[path = "suite/data.rs"]
 mod data;
-#[path = "suite/denoise.rs"]
-mod denoise;
 #[path = "suite/determinism.rs"]
 mod determinism;
 #[path = "suite/disk.rs"]
@@ -39,6 +37,8 @@ mod many;
 mod reconstruct;
 #[path = "suite/recorded.rs"]
 mod recorded;
+#[path = "suite/restore.rs"]
+mod restore;
 #[path = "suite/resume.rs"]
 mod resume;
 #[path = "suite/shaders.rs"]

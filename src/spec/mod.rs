@@ -288,6 +288,15 @@ pub struct TrainSpec {
     pub checkpoint_minutes: f64,
     /// Checkpoints kept.
     pub keep: usize,
+    /// How often a training that diverges goes back to its last checkpoint, or its start, and on with half the learning rate. It diverges when a loss is no
+    /// number, or, of a restorer, when whole images are 2 dB worse than they were at best. 0: it stops.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retries: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// What maps are kept in.
@@ -316,6 +325,7 @@ impl Default for TrainSpec {
             checkpoint_every: 0,
             checkpoint_minutes: 5.0,
             keep: 1,
+            retries: 0,
         }
     }
 }

@@ -9,7 +9,7 @@ use super::restore::Whole;
 use super::statistics::Statistics;
 use crate::data::{Images, Patch, Sample, patches};
 use crate::device::Device;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// What an evaluation found. Means are over images (or patches).
 #[derive(Clone, Debug, Serialize)]
@@ -132,7 +132,8 @@ impl Evaluation {
         if !f64::is_finite(errors + l1) {
             return Err(Error::failed(
                 "the model answers with NaN or infinity: its training diverged; lower optimizer.lr or set optimizer.clip_norm",
-            ));
+            )
+            .of(Kind::Diverged));
         }
         let variance: f64 = sum.iter().zip(&square).map(|(sum, square)| square - sum * sum / n).sum();
         let dead = statistics.dead();

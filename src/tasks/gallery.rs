@@ -10,18 +10,19 @@ use super::restore::{self, Restorer};
 use crate::data::{Images, Patch, patches};
 use crate::device::Device;
 use crate::error::Result;
+use crate::model::Node;
 use crate::shape::Dims;
-use crate::spec::CorruptionSpec;
+use crate::spec::{CorruptionSpec, LayerOp};
 
 /// Every picture that may be made.
-pub const NAMES: [&str; 5] = ["restored.png", "reconstructions.png", "whole.png", "filters.png", "atoms.png"];
+pub const NAMES: [&str; 6] = ["restored.png", "codes.png", "reconstructions.png", "whole.png", "filters.png", "atoms.png"];
 /// Pairs shown.
 const SHOWN: usize = 48;
 /// Atoms shown.
 const ATOMS: usize = 64;
 
 /// Writes `reconstructions.png` (patches above what is drawn from their codes), `whole.png` (a whole image beside its reconstruction, where images are
-/// larger than the model's input), `filters.png` and `atoms.png` into a folder, as far as the model has them; returns their names.
+/// larger than the model's input and as they were given), `filters.png` and `atoms.png` into a folder, as far as the model has them; returns their names.
 pub fn write(
     folder: &Path,
     device: &mut Device,
@@ -57,7 +58,11 @@ pub fn write(
     order.sort_by(|a, b| statistics.activity(*b).total_cmp(&statistics.activity(*a)));
     let lit = |unit: &usize| (*unit, 4.0 * statistics.activity(*unit).max(1e-3));
     let lit: Vec<(usize, f64)> = order.iter().take(ATOMS).map(lit).collect();
-    if let Some(atoms) = atoms(device, inference, &lit)? {
+    let atoms = match atoms(device, inference, &lit)? {
+        None => dictionary(device, inference)?,
+        drawn => drawn,
+    };
+    if let Some(atoms) = atoms {
         atoms.picture().save(&folder.join("atoms.png"))?;
         written.push("atoms.png");
     }
@@ -102,6 +107,49 @@ pub fn filters(device: &mut Device, inference: &Inference) -> Result<Option<Tile
     let [k, c, r, s] = graph.params[weight].shape[..] else { unreachable!("four axes were asked for") };
     let values = inference.store.read_param(device, graph, weight)?;
     Ok(Some(picture::filters(&values, k, c, r, s)))
+}
+
+/// The atoms of a decoder that is one transposed convolution of the code, whatever else is added to it.
+fn dictionary(device: &mut Device, inference: &Inference) -> Result<Option<Tiles>> {
+    let graph = inference.graph;
+    let draws = |node: &&Node| node.inputs == [graph.code] && matches!(node.op, Some(LayerOp::ConvTranspose2d(_)));
+    let Some(weight) = graph.nodes.iter().find(draws).and_then(|node| node.weight) else { return Ok(None) };
+    let [k, c, r, s] = graph.params[weight].shape[..] else { unreachable!("a convolution's weight has four axes") };
+    let values = inference.store.read_param(device, graph, weight)?;
+    Ok(Some(picture::filters(&values, k, c, r, s)))
+}
+
+/// Maps shown in `codes.png`.
+const MAPS: usize = 30;
+
+/// Writes `codes.png` into a folder: an image as given, then the maps of its code, those first whose magnitudes have the largest sum; 0 is middle gray, and all are
+/// on one scale. Returns its name, if the model has such a code.
+///
+/// # Errors
+/// When the device fails, or the file cannot be written.
+pub fn codes(
+    folder: &Path,
+    device: &mut Device,
+    restorer: &Restorer,
+    images: &Images,
+    corruption: (&CorruptionSpec, u64),
+) -> Result<Option<&'static str>> {
+    let shown = restore::show(device, restorer, images, 0, corruption)?;
+    let ((h, w), c) = (shown.size, images.channels);
+    let Some((code, dims)) = restorer.code(device, [h, w, c], &shown.told, &shown.pictures[0])? else { return Ok(None) };
+    let scaled = picture::centred(&code);
+    let map = |unit: usize| scaled.iter().skip(unit).step_by(dims.c).copied().collect::<Vec<f32>>();
+    let sum = |unit: usize| map(unit).iter().map(|v| f64::from((v - 0.5).abs())).sum::<f64>();
+    let mut units: Vec<usize> = (0..dims.c).collect();
+    units.sort_by(|a, b| sum(*b).total_cmp(&sum(*a)));
+    // The image at the code's size, its first channel.
+    let [down, across] = [(h / dims.h).max(1), (w / dims.w).max(1)];
+    let pixel = |at: usize| shown.pictures[0][((at / dims.w * down).min(h - 1) * w + (at % dims.w * across).min(w - 1)) * c];
+    let mut tiles = vec![(0..dims.area()).map(pixel).collect::<Vec<f32>>()];
+    tiles.extend(units.into_iter().take(MAPS - 1).map(map));
+    let columns = picture::columns_for(tiles.len(), dims.h, dims.w);
+    picture::grid(&tiles, dims.h, dims.w, 1, columns, 4).save(&folder.join("codes.png"))?;
+    Ok(Some("codes.png"))
 }
 
 /// What units draw: the decoder's answer to one unit at a given strength, less its answer to the empty code. A map's unit is lit at its centre, and what none

@@ -167,6 +167,15 @@ impl<'a> Inference<'a> {
         device.read(compiled.y.part(0, compiled.y.len / compiled.n * n))
     }
 
+    /// The codes alone, likewise.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn run_code(&mut self, device: &mut Device, x: &[f32], told: &[Told]) -> Result<Vec<f32>> {
+        let (compiled, n) = self.pass(device, x, told)?;
+        device.read(compiled.z.part(0, compiled.z.len / compiled.n * n))
+    }
+
     /// Gives its buffers back.
     pub fn release(&mut self, device: &mut Device) {
         if let Some(old) = self.compiled.take() {

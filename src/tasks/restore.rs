@@ -138,6 +138,29 @@ impl Restorer {
         Ok(())
     }
 
+    /// The code of an image (H,W,C), as large as the model's strides allow within it and at most a tile, and the size of the code. None where the channels
+    /// do not suit.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn code(&self, device: &mut Device, [h, w, c]: [usize; 3], told: &Told, pixels: &[f32]) -> Result<Option<(Vec<f32>, Dims)>> {
+        let [fit_h, fit_w] = [h, w].map(|side| side.min(TILE) / self.align * self.align);
+        if c != self.channels || fit_h * fit_w == 0 {
+            return Ok(None);
+        }
+        let graph = Graph::new(&self.spec, Dims::new(c, fit_h, fit_w))?;
+        let mut inference = Inference::new(&graph, &self.store);
+        let cut: Vec<f32> = (0..fit_h).flat_map(|y| &pixels[y * w * c..][..fit_w * c]).copied().collect();
+        let mask = told.mask.as_ref().map(|mask| Mask {
+            h: fit_h,
+            w: fit_w,
+            missing: (0..fit_h).flat_map(|y| &mask.missing[y * w..][..fit_w]).copied().collect(),
+        });
+        let code = inference.run_code(device, &cut, &[Told { mask, ..*told }])?;
+        inference.release(device);
+        Ok(Some((code, graph.nodes[graph.code].dims)))
+    }
+
     /// [`Restorer::restore`] of an image in memory.
     ///
     /// # Errors
@@ -183,6 +206,8 @@ pub struct Shown {
     pub size: (usize, usize),
     /// H,W,C each: as given, restored, and clean.
     pub pictures: [Vec<f32>; 3],
+    /// What the model was told.
+    pub told: Told,
 }
 
 /// Degrades image `number` of a set, cropped to a multiple of every scale, and restores it.
@@ -203,7 +228,7 @@ pub fn show(device: &mut Device, restorer: &Restorer, images: &Images, number: u
     let told = degrade(spec, seed, number, (h, w, c), &mut given)?;
     let mut restored = restorer.restore_pixels(device, [h, w, c], &told, &given)?;
     restored.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
-    Ok(Shown { size: (h, w), pictures: [given, restored, clean] })
+    Ok(Shown { size: (h, w), pictures: [given, restored, clean], told })
 }
 
 fn gcd(a: usize, b: usize) -> usize {
@@ -221,7 +246,7 @@ pub fn judge(device: &mut Device, restorer: &Restorer, images: &Images, corrupti
     let mut whole = Whole { images: 0, psnr_before: 0.0, psnr: 0.0, ssim: 0.0 };
     let mut pixels = 0;
     for number in 0..images.len() {
-        let Shown { size: (h, w), pictures: [given, restored, clean] } = show(device, restorer, images, number, corruption)?;
+        let Shown { size: (h, w), pictures: [given, restored, clean], .. } = show(device, restorer, images, number, corruption)?;
         whole.images += 1;
         // An image without any error would make the mean infinite: 100 dB stands for it.
         whole.psnr_before += quality::psnr(&clean, &given).min(100.0);

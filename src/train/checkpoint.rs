@@ -44,8 +44,16 @@ pub struct Header {
     pub device: String,
     /// Bits of the best validation's ‖x − x̂‖².
     pub best: Option<u64>,
+    /// How often the training has gone back with a lower rate.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retried: u32,
     /// Hash of this header with 0 here, then of every tensor.
     pub hash: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// A checkpoint in memory.

@@ -68,6 +68,20 @@ impl Log {
         Ok(Self { file, path, bar, json, quiet, last_line: long_ago })
     }
 
+    /// Goes on at the end of a file that was cut meanwhile, and says that a training goes back.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn went_back(&mut self, from: u64, to: u64, factor: f64, why: &crate::error::Error) -> Result<()> {
+        if self.file.is_some() {
+            let file = std::fs::OpenOptions::new().append(true).open(&self.path);
+            self.file = Some(file.map(std::io::BufWriter::new).map_err(|error| files::not_written(&self.path, &error))?);
+        }
+        self.record(&json!({"kind": "retry", "step": to, "from": from, "lr_factor": factor}))?;
+        self.say(&format!("{why}; going back from step {from} to {to}, on with {factor} of the learning rate"));
+        Ok(())
+    }
+
     fn record(&mut self, value: &Value) -> Result<()> {
         if let Some(file) = &mut self.file {
             let written = writeln!(file, "{value}").and_then(|()| file.flush());

@@ -50,6 +50,21 @@ pub struct Summary {
     pub pictures: Vec<&'static str>,
 }
 
+/// Decibels by which whole images may become worse than they were at best before a restorer counts as diverged.
+const FALL: f64 = 2.0;
+
+/// What follows a step.
+enum Advance {
+    /// The next one.
+    On,
+    /// The end: it was the last one, and this is its validation.
+    Last(Box<Report>),
+    /// Nothing: all steps are done, and every value is a number.
+    End,
+    /// A stop that was asked for.
+    Stop,
+}
+
 /// How a run ended.
 #[derive(Debug)]
 pub enum Outcome {
@@ -166,24 +181,23 @@ impl<'a> Run<'a> {
     fn work(&mut self, device: &mut Device, log: &mut Log, stop: &dyn Fn() -> bool) -> Result<Outcome> {
         let mut last = None;
         self.saved_at = Instant::now();
-        while self.trainer.done < self.trainer.total {
-            self.trainer.step(device, log)?;
-            let (done, ended) = (self.trainer.done, self.trainer.done == self.trainer.total);
-            self.validated = ended || (self.validate_every > 0 && done.is_multiple_of(self.validate_every));
-            if self.validated {
-                let found = self.untimed(device, |run, device| run.validate(device, log))?;
-                last = ended.then_some(found);
-            }
-            let stopping = stop();
-            if !ended && (stopping || self.due()) {
-                self.untimed(device, |run, device| {
-                    let checkpoint = run.capture(device, log)?;
-                    run.save(checkpoint, log)
-                })?;
-            }
-            if !ended && stopping {
-                log.finish();
-                return Ok(Outcome::Stopped(done));
+        let start = if self.config.train.retries > 0 { Some(self.capture(device, log)?) } else { None };
+        loop {
+            let step = if self.trainer.done < self.trainer.total {
+                self.advance(device, log, stop)
+            } else {
+                // What no checkpoint could hold is no result.
+                self.capture(device, log).map(|_| Advance::End)
+            };
+            match step {
+                Ok(Advance::On) => {}
+                Ok(Advance::Last(report)) => last = Some(*report),
+                Ok(Advance::End) => break,
+                Ok(Advance::Stop) => {
+                    log.finish();
+                    return Ok(Outcome::Stopped(self.trainer.done));
+                }
+                Err(error) => self.go_back(device, log, start.as_ref(), error)?,
             }
         }
         let finished = self.trainer.finish(device)?;
@@ -200,10 +214,67 @@ impl<'a> Run<'a> {
         let mut pictures = gallery::write(folder.path(), device, inference, &prepared.validation, chosen, &report)?;
         if let Some(restorer) = &self.restorer {
             let corruption = (&config.corruption, config.seed);
-            pictures.insert(0, gallery::restored(folder.path(), device, restorer, &prepared.validation, corruption)?);
+            let images = &prepared.validation;
+            pictures.insert(0, gallery::restored(folder.path(), device, restorer, images, corruption)?);
+            pictures.extend(gallery::codes(folder.path(), device, restorer, images, corruption)?);
         }
         self.save(checkpoint, log)?;
         Ok(Outcome::Finished(Box::new(Summary { report, finished, pictures })))
+    }
+
+    /// A step, and the validation and the checkpoint that are due after it.
+    fn advance(&mut self, device: &mut Device, log: &mut Log, stop: &dyn Fn() -> bool) -> Result<Advance> {
+        self.trainer.step(device, log)?;
+        let (done, ended) = (self.trainer.done, self.trainer.done == self.trainer.total);
+        self.validated = ended || (self.validate_every > 0 && done.is_multiple_of(self.validate_every));
+        let mut found = None;
+        if self.validated {
+            let best = self.best;
+            let report = self.untimed(device, |run, device| run.validate(device, log))?;
+            self.check_fall(best, &report)?;
+            found = Some(report);
+        }
+        let stopping = stop();
+        if !ended && (stopping || self.due()) {
+            self.untimed(device, |run, device| {
+                let checkpoint = run.capture(device, log)?;
+                run.save(checkpoint, log)
+            })?;
+        }
+        Ok(match found {
+            Some(report) if ended => Advance::Last(Box::new(report)),
+            _ if stopping && !ended => Advance::Stop,
+            _ => Advance::On,
+        })
+    }
+
+    /// Fails if a restorer that may go back has become far worse than it was at best.
+    fn check_fall(&self, best: Option<f64>, report: &Report) -> Result<()> {
+        let psnr = report.whole.map(|whole| whole.psnr).filter(|_| self.config.train.retries > 0);
+        match psnr.zip(best) {
+            Some((psnr, best)) if psnr < -best - FALL => {
+                let what = format!("after step {}: whole images have {psnr:.2} dB, {:.2} at best", self.trainer.done, -best);
+                Err(Error::failed(what).of(Kind::Diverged))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Goes back to the last checkpoint, or the start, where the training diverged and may.
+    fn go_back(&mut self, device: &mut Device, log: &mut Log, start: Option<&Checkpoint>, error: Error) -> Result<()> {
+        let Some(start) = start.filter(|_| error.kind == Kind::Diverged) else { return Err(error) };
+        if self.trainer.schedule.retried >= self.config.train.retries {
+            return Err(error.and(format!("the learning rate was halved {} times", self.trainer.schedule.retried)));
+        }
+        let from = self.trainer.done;
+        let newest = self.folder.newest()?.map(|path| checkpoint::load(&path)).transpose()?;
+        let checkpoint = newest.as_ref().unwrap_or(start);
+        self.trainer.go_back(device, checkpoint)?;
+        self.best = checkpoint.header.best.map(f64::from_bits);
+        log.sync()?;
+        self.folder.cut_log(checkpoint.header.step)?;
+        let factor = 0.5_f64.powi(self.trainer.schedule.retried as i32);
+        log.went_back(from, self.trainer.done, factor, &error)
     }
 
     /// Whether a checkpoint is due by steps or by the clock.
@@ -254,6 +325,7 @@ impl<'a> Run<'a> {
             data: self.data,
             device: device.identity(),
             best: self.best.map(f64::to_bits),
+            retried: self.trainer.schedule.retried,
             ..checkpoint.header
         };
         Ok(checkpoint)

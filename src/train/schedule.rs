@@ -13,6 +13,8 @@ pub struct Schedule {
     steps_per_epoch: f64,
     total: u64,
     sparsity_warmup: f64,
+    /// How often the rate was halved because the training diverged.
+    pub retried: u32,
 }
 
 impl Schedule {
@@ -25,6 +27,7 @@ impl Schedule {
             steps_per_epoch: steps_per_epoch as f64,
             total,
             sparsity_warmup: in_steps(config.sparsity.warmup_steps, config.sparsity.warmup_epochs, steps_per_epoch as f64),
+            retried: 0,
         })
     }
 
@@ -47,7 +50,7 @@ impl Schedule {
             "one_cycle" => cosine(1.0, s.floor, (progress - s.rise) / (1.0 - s.rise)),
             _ => 1.0,
         };
-        rising.min(1.0) * shape
+        rising.min(1.0) * shape * 0.5_f64.powi(self.retried as i32)
     }
 
     /// The step's uniform, without its place in the data.
@@ -95,6 +98,8 @@ mod tests {
         let s = schedule(&["schedule.kind=one_cycle"]);
         assert!(near(s.factor(0), 0.04) && s.factor(30) > 0.99 && s.factor(99) < 1e-6);
         let s = schedule(&["sparsity.warmup_epochs=2"]);
+        let halved = Schedule { retried: 2, ..s.clone() };
+        assert!(near(halved.factor(50), 0.25 * s.factor(50)));
         assert!((s.params(0).sparsity_scale - 0.05).abs() < 1e-6 && (s.params(19).sparsity_scale - 1.0).abs() < 1e-6);
     }
 }

@@ -10,7 +10,7 @@ use super::memory::{self, Intended, MemoryPlan};
 use super::schedule::Schedule;
 use super::step::{self, Resident, Step, StepSpec, WIDTH};
 use crate::device::{Device, Pending};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::{Graph, Purpose, Store};
 use crate::ops::View;
 use crate::spec::{Config, LayerOp, Precision, TrainSpec};
@@ -30,7 +30,8 @@ pub struct Trainer<'a> {
     /// Steps done.
     pub done: u64,
     feed: Feed,
-    schedule: Schedule,
+    /// The rates.
+    pub schedule: Schedule,
     program: Step,
     x: View,
     scalars: View,
@@ -312,6 +313,22 @@ impl<'a> Trainer<'a> {
         }
         device.write(self.scalars, &ring);
         (self.done, self.first, self.logged, self.saved) = (header.step, header.step, header.logged, Some(header.step));
+        self.schedule.retried = header.retried;
+        Ok(())
+    }
+
+    /// Goes back to a checkpoint of this process or an earlier one, and from there on with half the rate that there was.
+    ///
+    /// # Errors
+    /// As [`Trainer::restore`].
+    pub fn go_back(&mut self, device: &mut Device, checkpoint: &Checkpoint) -> Result<()> {
+        let (first, retried, saved) = (self.first.min(checkpoint.header.step), self.schedule.retried, self.saved);
+        // Losses that were on their way are those of steps that are done again.
+        if let Some((.., pending)) = self.pending.take() {
+            device.collect(pending)?;
+        }
+        self.restore(device, checkpoint)?;
+        (self.first, self.schedule.retried, self.saved) = (first, retried + 1, saved);
         Ok(())
     }
 
@@ -324,7 +341,8 @@ impl<'a> Trainer<'a> {
         let kept = self.saved.map_or(String::new(), |step| format!("; the checkpoint after {step} steps is kept"));
         let lr = self.schedule.params(step).lr;
         let scale = self.half.map_or(String::new(), |scale| format!(", or a smaller train.loss_scale (now {scale})"));
-        Error::failed(format!("step {step}: the {what}; lower optimizer.lr (now {lr:e}) or set optimizer.clip_norm{scale}{kept}"))
+        let error = Error::failed(format!("step {step}: the {what}; lower optimizer.lr (now {lr:e}) or set optimizer.clip_norm{scale}{kept}"));
+        error.of(Kind::Diverged)
     }
 
     /// A step's rows in the ring, one for each part.

@@ -54,6 +54,9 @@ fn color(text: &str) -> std::result::Result<Rgb, String> {
 
 /// The mask of an image: the file that was named, or the one of the image's name (or stem) in the folder that was.
 fn mask_file(job: &Job, mask: &Path) -> Result<PathBuf> {
+    if !mask.exists() {
+        return Err(Error::usage(format!("--mask: {}: no such file or folder", mask.display())));
+    }
     if !mask.is_dir() {
         return Ok(mask.to_owned());
     }
