@@ -42,6 +42,9 @@ pub struct EvalArgs {
     /// Seed of the protocol's noise and masks
     #[arg(long, value_name = "N", default_value_t = 0, requires = "protocol", value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64))]
     seed: u64,
+    /// Restore each tile of the protocol's images turned and flipped in all eight ways and average
+    #[arg(long, requires = "protocol")]
+    ensemble: bool,
     /// Patches to look at, spread evenly over the images; 0: all
     #[arg(long, alias = "limit", default_value_t = 0, value_name = "N", conflicts_with = "protocol")]
     images: usize,
@@ -68,7 +71,8 @@ fn run_protocol(args: &EvalArgs, protocol: Protocol, folder: &Path) -> anyhow::R
     }
     let mut device = args.common.open()?;
     let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer)?;
-    let restorer = Restorer::new(&loaded.graph, &store)?;
+    let mut restorer = Restorer::new(&loaded.graph, &store)?;
+    restorer.ensemble = args.ensemble;
     let report = protocol::run(protocol, folder, &degradations, args.seed, |degraded| {
         let mut before = degraded.picture.clone();
         let told = match (degraded.degradation, &degraded.mask) {

@@ -38,6 +38,9 @@ pub struct TrainArgs {
     /// Override a value of the configuration, such as optimizer.lr=0.01 or model.layers.code.units=64
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Model to begin with: its parameters are taken where they fit by name and shape
+    #[arg(long, value_name = "MODEL")]
+    from: Option<String>,
     /// Images of a step
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
@@ -110,6 +113,7 @@ impl TrainArgs {
                 Some(_) => {}
             }
         }
+        config.train.from = self.from.clone().or(config.train.from);
         config.data.strict |= self.strict;
         if let Some(seed) = self.seed {
             config.seed = seed;

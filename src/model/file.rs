@@ -72,6 +72,29 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// Takes over every parameter and state that a graph has by the same name and shape, into values that are on a device already.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn lend(&self, device: &mut Device, graph: &Graph, store: &Store) -> Result<()> {
+        let all = graph.params.iter().enumerate().map(|(i, param)| (param, store.weight(i)));
+        let all = all.chain(graph.states.iter().enumerate().map(|(i, state)| (state, store.state(i))));
+        let mut taken = 0;
+        for (param, view) in all {
+            let fitting = self.tensors.get(&param.name).filter(|(shape, data)| {
+                *shape == param.shape && data.iter().all(|value| value.is_finite())
+            });
+            if let Some((_, data)) = fitting {
+                device.write(view, &param.pack(data));
+                taken += 1;
+            }
+        }
+        if taken == 0 {
+            return Err(Error::usage(format!("{}: no parameter has a name and shape that this model's have", self.place)));
+        }
+        Ok(())
+    }
+
     /// Puts the model's values on a device; `graph` may be the same layers at another input size.
     pub fn place(&self, device: &mut Device, graph: &Graph, purpose: Purpose) -> Result<Store> {
         let store = Store::new(device, graph, purpose)?;

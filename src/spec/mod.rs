@@ -288,6 +288,9 @@ pub struct TrainSpec {
     pub checkpoint_minutes: f64,
     /// Checkpoints kept.
     pub keep: usize,
+    /// A model to begin with (a file, a run folder, or a bundled one's name): every parameter that it has by name and shape is taken from it, others are drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// How often a training that diverges goes back to its last checkpoint, or its start, and on with half the learning rate. It diverges when a loss is no
     /// number, or, of a restorer, when whole images are 2 dB worse than they were at best. 0: it stops.
     #[serde(skip_serializing_if = "is_zero")]
@@ -325,6 +328,7 @@ impl Default for TrainSpec {
             checkpoint_every: 0,
             checkpoint_minutes: 5.0,
             keep: 1,
+            from: None,
             retries: 0,
         }
     }

@@ -9,6 +9,7 @@ const PRESETS: &[(&str, &str)] = &[
     ("article", include_str!("../../assets/presets/article.toml")),
     ("denoise", include_str!("../../assets/presets/denoise.toml")),
     ("inpaint", include_str!("../../assets/presets/inpaint.toml")),
+    ("plain", include_str!("../../assets/presets/plain.toml")),
     ("sparse", include_str!("../../assets/presets/sparse.toml")),
     ("upscale", include_str!("../../assets/presets/upscale.toml")),
     ("w1", include_str!("../../assets/presets/w1.toml")),

@@ -1,5 +1,6 @@
 //! A training: everything made before the first step, then steps.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{self, Checkpoint};
@@ -11,7 +12,7 @@ use super::schedule::Schedule;
 use super::step::{self, Resident, Step, StepSpec, WIDTH};
 use crate::device::{Device, Pending};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Graph, Purpose, Store};
+use crate::model::{self, Graph, Purpose, Store};
 use crate::ops::View;
 use crate::spec::{Config, LayerOp, Precision, TrainSpec};
 
@@ -156,6 +157,10 @@ impl<'a> Trainer<'a> {
         }
         let store = Store::new(device, graph, purpose)?;
         store.initialise(device, graph, config.seed);
+        if let Some(from) = &config.train.from {
+            let lent = model::load(Path::new(from)).and_then(|loaded| loaded.lend(device, graph, &store));
+            lent.map_err(|error| error.at("train.from"))?;
+        }
         let log_every = config.train.log_every.min(total);
         let slots = slots(log_every);
         let scalars = device.alloc_real("scalars of steps", slots as usize * parts * WIDTH)?;

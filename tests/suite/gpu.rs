@@ -154,14 +154,13 @@ fn the_same_seed_gives_the_same_bytes() {
     assert!(first != weights(6), "another seed makes no difference");
 }
 
-#[test]
-fn a_trajectory_follows_the_cpu() {
-    let Some(_turn) = turn("a_trajectory_follows_the_cpu") else { return };
-    let mut gpu = Training::new(open(), &small(), 6).unwrap();
-    let mut cpu = Training::new(Device::cpu(), &small(), 6).unwrap();
+/// Trains on the adapter and on the CPU path, step by step.
+fn follow_each_other(config: &Config, steps: usize) {
+    let mut gpu = Training::new(open(), config, 6).unwrap();
+    let mut cpu = Training::new(Device::cpu(), config, 6).unwrap();
     let start = cpu.weights();
     assert_eq!(start, gpu.weights(), "both begin alike");
-    for step in 0..20 {
+    for step in 0..steps {
         gpu.run(1);
         cpu.run(1);
         for (index, (a, b)) in gpu.scalars().into_iter().zip(cpu.scalars()).enumerate() {
@@ -174,6 +173,24 @@ fn a_trajectory_follows_the_cpu() {
     let (apart, moved) = (distance(&a, &b), distance(&b, &start));
     assert!(moved > 0.1, "the training went nowhere: {moved}");
     assert!(apart <= 1e-3 * moved, "weights are {apart:.2e} apart after a way of {moved:.2e}");
+}
+
+#[test]
+fn a_trajectory_follows_the_cpu() {
+    let Some(_turn) = turn("a_trajectory_follows_the_cpu") else { return };
+    follow_each_other(&small(), 20);
+}
+
+/// With what corrupts their samples.
+#[test]
+fn restorers_follow_the_cpu() {
+    let Some(_turn) = turn("restorers_follow_the_cpu") else { return };
+    for task in csae::spec::Task::ALL {
+        let set = ["model.input=[1,24,24]", "model.layers.code.filters=10", "model.layers.code.iterations=3", "optimizer.lr=5e-3"];
+        let text = csae::spec::preset_text(task.name()).unwrap();
+        let config = Config::parse(text, task.name(), &set.map(str::to_owned)).unwrap();
+        follow_each_other(&config, 12);
+    }
 }
 
 #[test]

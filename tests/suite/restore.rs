@@ -254,6 +254,30 @@ fn a_task_that_makes_no_sense_is_refused() {
     fail(&["denoise", CAT, "-m", &out, "--device", "cpu", "-q"], 2, &["fully connected"]);
 }
 
+/// A training may begin with another one's parameters.
+#[test]
+fn a_training_begins_with_a_model() {
+    let place = Place::new("from");
+    let first = trained(&place, "denoise");
+    let small = ["--set", "model.input=[1,24,24]", "--set", "data.crop=24", "--set", "train.batch=8", "--steps", "1", "--device", "cpu"];
+    let loss = |out: &str, more: &[&str]| {
+        let out = place.path(out);
+        succeed(&[&["train", BRICK, "--task", "denoise", "-q", "-o", &out], &small[..], more].concat());
+        let log = std::fs::read_to_string(Path::new(&out).join("metrics.jsonl")).unwrap();
+        log.lines().map(json).find(|line| line["kind"] == "train").unwrap()["reconstruction"].as_f64().unwrap()
+    };
+    let (drawn, taken) = (loss("drawn", &[]), loss("taken", &["--from", &first]));
+    assert!(taken < 0.7 * drawn, "{drawn} {taken}");
+    // More iterations: those that are new are drawn.
+    loss("longer", &["--from", &first, "--set", "model.layers.code.iterations=9"]);
+    let with = |from: &str, parts: &[&str]| {
+        let out = place.path("none");
+        fail(&[&["train", BRICK, "--preset", "plain", "-q", "-o", &out, "--from", from], &small[..]].concat(), 2, parts);
+    };
+    with(&first, &["train.from", "no parameter"]);
+    with(&place.path("nothing"), &["train.from", "nothing"]);
+}
+
 /// Half the rate, again and again, until the numbers stay numbers.
 #[test]
 fn a_diverging_training_goes_back_if_it_may() {
