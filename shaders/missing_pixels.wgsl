@@ -35,7 +35,8 @@ fn covers_line(a: vec2<i32>, b: vec2<i32>, radius: i32, pixel: vec2<i32>) -> boo
         return f.x * f.x + f.y * f.y <= radius * radius;
     }
     let across = d.x * e.y - d.y * e.x;
-    return across * across <= radius * radius * length;
+    // Whole numbers below 2^24, whose products may be larger.
+    return f32(across) * f32(across) <= f32(radius * radius) * f32(length);
 }
 
 fn covers(at: u32, sample: u32, pixel: vec2<i32>) -> bool {

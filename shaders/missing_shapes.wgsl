@@ -59,6 +59,7 @@ fn main(
     let choice = random_words(sample, step.step, 0x6d61736bu, step.seed_lo, step.seed_hi);
     let kind = kind_of(choice.x);
     let share = p.low + random_below(choice.y, p.span);
+    let shorter = min(min(p.h, p.w), 2048u);
     var what = 0u;
     var place = vec4<i32>(0);
     var more = vec2<u32>(0u);
@@ -72,13 +73,14 @@ fn main(
     } else if ((share * density + 65535u) >> 16u) > number {
         if kind == 1u {
             what = 2u;
-            let limit = max(min(p.h, p.w) / 4u, 2u);
+            let limit = max(shorter / 4u, 2u);
             let side = 2 + vec2<i32>(below(word.x, limit - 1u), below(word.y, limit - 1u));
             let reach = vec2<u32>(p.h, p.w) + vec2<u32>(side) - 1u;
             let corner = vec2<i32>(below(word.z, reach.x), below(word.w, reach.y)) - side + 1;
             place = vec4<i32>(corner, corner + side);
         } else if kind == 2u {
             what = 3u;
+            let far = max(shorter / 3u, 2u);
             let first = 64u * sample + number / 4u * 4u;
             let begun = words_of(first);
             var start: vec2<i32>;
@@ -86,14 +88,14 @@ fn main(
             for (var line = 0u; line <= number % 4u; line++) {
                 let turn = words_of(first + line).w;
                 start = end;
-                end = start + vec2<i32>(below(turn, 33u), below(turn << 16u, 33u)) - 16;
+                end = start + vec2<i32>(below(turn, 2u * far + 1u), below(turn << 16u, 2u * far + 1u)) - i32(far);
             }
             place = vec4<i32>(start, end);
-            more.x = 1u + random_below(begun.z, 5u);
+            more.x = 1u + random_below(begun.z, max(shorter / 9u, 1u));
         } else {
             what = 4u;
             let line = words_of(64u * sample + number / 8u * 8u);
-            let dot = 1 + below(line.x, 3u);
+            let dot = 1 + below(line.x, max(shorter / 16u, 1u));
             let top = below(line.y, p.h + 7u * u32(dot)) - 7 * dot;
             let left = below(line.z, p.w) - i32(p.w / 2u) + i32(number % 8u) * 6 * dot;
             var glyphs = GLYPHS;

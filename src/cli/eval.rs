@@ -27,7 +27,7 @@ use super::Common;
     after_help = "Examples:\n  csae eval runs/001 photos\n  csae eval model.safetensors t10k-images-idx3-ubyte.gz --device cpu --json"
 )]
 pub struct EvalArgs {
-    /// Model file, or a run folder
+    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale
     model: PathBuf,
     /// Images: a folder, a file, a list (@FILE, or - for standard input) or a bundled set
     #[arg(required_unless_present = "protocol", conflicts_with = "protocol")]
@@ -119,6 +119,9 @@ pub fn run(args: EvalArgs) -> anyhow::Result<()> {
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let mut inference = Inference::new(graph, &store);
+    if inference.degrade_as_trained(0) {
+        args.common.say("note: the model restores; images are corrupted first, as in validation");
+    }
     // The values are on the device, and in the host's memory as they were read.
     inference.fit(&device, Beside { parameters: 2 * store.bytes(), data: sample.bytes() })?;
     let report = evaluate_sample(&mut device, &mut inference, &sample)?;

@@ -26,7 +26,7 @@ use super::Common;
     after_help = "Examples:\n  csae inspect runs/001\n  csae inspect runs/001 --data photos\n  csae inspect model.safetensors --data t10k-images-idx3-ubyte.gz --images 10000 -o look/\n  csae inspect model.safetensors --json"
 )]
 pub struct InspectArgs {
-    /// Model file, or a run folder
+    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale
     model: PathBuf,
     /// Images for the statistics of the code: a folder, a file, a list (@FILE, or -) or a bundled set
     #[arg(long, value_name = "DATA")]
@@ -79,6 +79,9 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let mut inference = Inference::new(graph, &store);
+    if inference.degrade_as_trained(0) {
+        args.common.say("note: the model restores; images are corrupted first, as in validation");
+    }
     if let Some(sample) = &sample {
         inference.fit(&device, Beside { parameters: 2 * store.bytes(), data: sample.bytes() })?;
     }
@@ -175,7 +178,7 @@ fn tell_history(history: &History, wanted: Option<u64>) {
     outln!("training: {steps} steps{of}, {epochs:.2} epochs, {}", counted(history.validations.len()));
     let all = [("first", history.validations.first()), ("best", history.best()), ("last", history.validations.last())];
     for (name, validation) in all {
-        if let Some(Validation { step, epoch, sum_squares, psnr, l0 }) = validation {
+        if let Some(Validation { step, epoch, sum_squares, psnr, l0, .. }) = validation {
             outln!("  {name:5}  step {step}, epoch {epoch:.2}: ‖x − x̂‖² {sum_squares:.3}, PSNR {psnr:.2} dB, L0 {l0:.1}");
         }
     }

@@ -102,7 +102,7 @@ pub fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
         None => args.common.say("there is no checkpoint yet: from the start"),
     }
     job.run(&args.common, &mut device, &folder, from.as_ref(), |_| {
-        folder.cut_log(step)?;
+        folder.cut_log(step, from.as_ref().map_or(0, |checkpoint| checkpoint.header.retried))?;
         if config != recorded {
             folder.write_config(&config)?;
         }

@@ -57,7 +57,7 @@ pub struct Builder<'a> {
     gated: Vec<bool>,
     /// Max poolings that are the epilogue of the convolution before them, which has no value then.
     pooled: Vec<bool>,
-    /// Noise levels, one a sample, once somebody has asked for them.
+    /// Levels of corruption, one a sample, once somebody has asked for them.
     level: Option<View>,
     /// Which pixels are known, once somebody has asked.
     known: Option<View>,
@@ -118,12 +118,13 @@ impl<'a> Builder<'a> {
         x
     }
 
-    /// The noise level of each sample, 0–1 scale, for a graph that [`Graph::knows_level`]: kept, and written by whoever records the pass.
+    /// How strong the corruption of each sample is, for a graph that [`Graph::knows_level`] (σ on the 0–1 scale, or what
+    /// [`crate::spec::CorruptionSpec::level_of_scale`] gives): kept, and written by whoever records the pass.
     pub fn level(&mut self) -> View {
         if let Some(level) = self.level {
             return level;
         }
-        let level = self.tape.real("noise levels", self.n);
+        let level = self.tape.real("levels", self.n);
         self.tape.keep(level);
         self.level = Some(level);
         level

@@ -21,7 +21,7 @@ pub struct Node {
     pub weight: Option<usize>,
     /// Its bias.
     pub bias: Option<usize>,
-    /// By what its thresholds grow with the noise level.
+    /// By what its thresholds grow with the level of corruption.
     pub slope: Option<usize>,
     /// Its state (a running threshold).
     pub state: Option<usize>,
@@ -124,7 +124,7 @@ impl Graph {
         self.nodes.iter().position(|node| node.name == name)
     }
 
-    /// Whether it is told the noise level of each sample.
+    /// Whether it is told how strong the corruption of each sample is.
     pub fn knows_level(&self) -> bool {
         self.nodes.iter().any(|node| node.slope.is_some())
     }

@@ -10,8 +10,9 @@ operation! {
     ///
     /// Pixels: each by itself, where the upper half of `rng::word([n·H·W + h·W + w, step, 0x7069_7873, …])` is below s·2¹⁶. Others draw up to
     /// [`MissingPixels::SHAPES`] shapes, the words of shape i being `rng::words([64·n + i, step, 0x7368_6170, …])` (shaders/missing_shapes.wgsl says how):
-    /// as many as take the share away, if so many are allowed. Blocks are rectangles of 2 pixels to a quarter of the shorter side; strokes chains of four lines, each up to 8 pixels far in either direction and 1 to
-    /// 5 pixels thick; text lines of eight letters whose dots are 1 to 3 pixels large.
+    /// as many as take the share away, if so many are allowed (strokes end at about a third). With the shorter side l, 2048 at most, blocks are rectangles of
+    /// 2 pixels to l/4; strokes chains of four lines, each up to l/6 far in either direction and up to l/9 thick; text lines of eight letters whose dots are up
+    /// to l/16 large, 1 pixel at least.
     MissingPixels {
         /// Batch.
         n: usize,
@@ -72,14 +73,13 @@ impl MissingPixels {
     }
 
     /// Shapes that a mask of each kind (none of single pixels) would have if nothing were left: half of them take about half of the pixels away.
-    pub fn densities(&self) -> [u32; 4] {
-        let area = self.dims.area() as u64;
-        [0, 84, (area / 15).clamp(1, 65535) as u32, (area / 44).clamp(1, 65535) as u32]
+    pub const fn densities() -> [u32; 4] {
+        [0, 84, 153, 104]
     }
 
     pub(crate) fn record(&self, r: &mut Recorder) {
         let [low, span] = self.shares();
-        let [_, blocks, strokes, text] = self.densities();
+        let [_, blocks, strokes, text] = Self::densities();
         let shapes = self.n * Self::SHAPES;
         let (h, w) = (self.dims.h as u32, self.dims.w as u32);
         let params =

@@ -32,12 +32,14 @@ impl MissingPixels {
         if kind == 0 {
             return vec![Shape::Pixels(share)];
         }
-        let count = ((share * self.densities()[kind]).wrapping_add(65535) >> 16).min(Self::SHAPES as u32);
+        let count = ((share * Self::densities()[kind]).wrapping_add(65535) >> 16).min(Self::SHAPES as u32);
         let of = |shape: u32| words(Self::SHAPES as u32 * n + shape, step.step, Self::STREAMS[1], seed);
         let (h, w) = (self.dims.h as u32, self.dims.w as u32);
+        let side = h.min(w).min(2048);
+        let far = (side / 3).max(2);
         let shape = |number: u32| match kind {
             1 => {
-                let (word, limit) = (of(number), (h.min(w) / 4).max(2));
+                let (word, limit) = (of(number), (side / 4).max(2));
                 let side = [0, 1].map(|i| 2 + below(word[i], limit - 1) as i32);
                 let from = [(h, 2), (w, 3)].map(|(length, i)| {
                     let side = side[i - 2];
@@ -52,13 +54,14 @@ impl MissingPixels {
                 for line in 0..=number % 4 {
                     let turn = of(first + line)[3];
                     let [y, x] = ends[1];
-                    ends = [[y, x], [y + below(turn, 33) as i32 - 16, x + below(turn << 16, 33) as i32 - 16]];
+                    let [down, right] = [turn, turn << 16].map(|word| below(word, 2 * far + 1) as i32 - far as i32);
+                    ends = [[y, x], [y + down, x + right]];
                 }
-                Shape::Line { ends, radius: 1 + below(begun[2], 5) as i32 }
+                Shape::Line { ends, radius: 1 + below(begun[2], (side / 9).max(1)) as i32 }
             }
             _ => {
                 let line = of(number / 8 * 8);
-                let dot = 1 + below(line[0], 3) as i32;
+                let dot = 1 + below(line[0], (side / 16).max(1)) as i32;
                 let top = below(line[1], h + 7 * dot as u32) as i32 - 7 * dot;
                 let left = below(line[2], w) as i32 - (w / 2) as i32 + (number % 8) as i32 * 6 * dot;
                 Shape::Letter { corner: [top, left], dot, letter: below(of(number)[3], 27) as usize }
@@ -97,7 +100,8 @@ impl Shape {
                     dot(from(b), from(b)) <= radius * radius
                 } else {
                     let across = d[0] * e[1] - d[1] * e[0];
-                    across * across <= radius * radius * length
+                    // Whole numbers below 2²⁴, whose products may be larger.
+                    (across as f32) * (across as f32) <= (radius * radius) as f32 * length as f32
                 }
             }
             Self::Letter { corner, dot, letter } => {
@@ -188,7 +192,7 @@ mod tests {
 
     #[test]
     fn channels_miss_the_same_pixels_and_shapes_hang_together() {
-        let dims = Dims::new(3, 32, 20);
+        let dims = Dims::new(3, 64, 48);
         for kind in 0..4 {
             let (masks, _) = masks(kind, dims, [0.3, 0.3]);
             assert!(masks.chunks(3).all(|pixel| pixel[0] == pixel[1] && pixel[1] == pixel[2]));

@@ -197,7 +197,8 @@ pub struct SoftThresholdSpec {
     /// First value of every threshold.
     #[serde(default = "first_threshold")]
     pub value: f64,
-    /// First value of every slope, by which a threshold grows with the sample's noise level (0–1 scale); left out: the level is not looked at.
+    /// First value of every slope, by which a threshold grows with the level of the sample's corruption (σ on the 0–1 scale, or a
+    /// tenth of how much larger an image was made, less one); left out: the level is not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slope: Option<f64>,
     /// Name of the thresholds, to share them with another layer.

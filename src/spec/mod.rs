@@ -99,7 +99,7 @@ pub struct DataSpec {
     pub turn: bool,
     /// Share of the images held out for validation. A bundled set may bring its own.
     pub validation: f64,
-    /// Largest number of patches that validation looks at.
+    /// Largest number of patches that validation looks at; of a restorer, whole images are restored besides, two megapixels of them.
     pub validation_patches: usize,
 }
 
@@ -291,14 +291,14 @@ pub struct TrainSpec {
     /// A model to begin with (a file, a run folder, or a bundled one's name): every parameter that it has by name and shape is taken from it, others are drawn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// How often a training that diverges goes back to its last checkpoint, or its start, and on with half the learning rate. It diverges when a loss is no
+    /// How often a training that diverges goes back to its last validation, or its start, and on with half the learning rate. It diverges when a loss is no
     /// number, or, of a restorer, when whole images are 2 dB worse than they were at best. 0: it stops.
     #[serde(skip_serializing_if = "is_zero")]
     pub retries: u32,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
-const fn is_zero(count: &u32) -> bool {
+pub(crate) const fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 

@@ -22,7 +22,7 @@ const SHOWN: usize = 48;
 const ATOMS: usize = 64;
 
 /// Writes `reconstructions.png` (patches above what is drawn from their codes), `whole.png` (a whole image beside its reconstruction, where images are
-/// larger than the model's input and as they were given), `filters.png` and `atoms.png` into a folder, as far as the model has them; returns their names.
+/// larger than the model's input, and not restored), `filters.png` and `atoms.png` into a folder, as far as the model has them; returns their names.
 pub fn write(
     folder: &Path,
     device: &mut Device,
@@ -91,7 +91,7 @@ pub fn restored(
     let (h, w, c) = (side(|shown| shown.size.0), side(|shown| shown.size.1), images.channels);
     let middle = |picture: &[f32], (from_h, from_w): (usize, usize)| -> Vec<f32> {
         let (top, left) = ((from_h - h) / 2, (from_w - w) / 2);
-        (top..top + h).flat_map(|y| &picture[(y * from_w + left) * c..][..w * c]).copied().collect()
+        picture::crop(picture, from_w, c, top..top + h, left..left + w)
     };
     let tiles: Vec<Vec<f32>> =
         shown.iter().flat_map(|shown| shown.pictures.iter().map(|picture| middle(picture, shown.size))).collect();
@@ -134,17 +134,17 @@ pub fn codes(
     images: &Images,
     corruption: (&CorruptionSpec, u64),
 ) -> Result<Option<&'static str>> {
-    let shown = restore::show(device, restorer, images, 0, corruption)?;
-    let ((h, w), c) = (shown.size, images.channels);
-    let Some((code, dims)) = restorer.code(device, [h, w, c], &shown.told, &shown.pictures[0])? else { return Ok(None) };
+    let posed = restore::pose(images, 0, corruption)?;
+    let ((h, w), c) = (posed.size, images.channels);
+    let Some((code, dims, (part_h, part_w))) = restorer.code(device, [h, w, c], &posed.told, &posed.given)? else { return Ok(None) };
     let scaled = picture::centred(&code);
     let map = |unit: usize| scaled.iter().skip(unit).step_by(dims.c).copied().collect::<Vec<f32>>();
     let sum = |unit: usize| map(unit).iter().map(|v| f64::from((v - 0.5).abs())).sum::<f64>();
     let mut units: Vec<usize> = (0..dims.c).collect();
     units.sort_by(|a, b| sum(*b).total_cmp(&sum(*a)));
     // The image at the code's size, its first channel.
-    let [down, across] = [(h / dims.h).max(1), (w / dims.w).max(1)];
-    let pixel = |at: usize| shown.pictures[0][((at / dims.w * down).min(h - 1) * w + (at % dims.w * across).min(w - 1)) * c];
+    let [down, across] = [(part_h / dims.h).max(1), (part_w / dims.w).max(1)];
+    let pixel = |at: usize| posed.given[((at / dims.w * down).min(h - 1) * w + (at % dims.w * across).min(w - 1)) * c];
     let mut tiles = vec![(0..dims.area()).map(pixel).collect::<Vec<f32>>()];
     tiles.extend(units.into_iter().take(MAPS - 1).map(map));
     let columns = picture::columns_for(tiles.len(), dims.h, dims.w);

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::chart::{self, Axis, Chart, Look, Series};
 use super::picture::Picture;
+use super::restore::Whole;
 use crate::error::Result;
 use crate::files;
 
@@ -38,6 +39,9 @@ pub struct Validation {
     pub psnr: f64,
     /// Mean L0.
     pub l0: f64,
+    /// Of a restorer: whole images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<Whole>,
 }
 
 /// What was logged, in order.
@@ -73,9 +77,11 @@ impl History {
         history
     }
 
-    /// The validation with the least error, the first of equals: the one whose model is kept as the best.
+    /// The best validation, the first of equals: the one whose model is kept as the best. That is the one with the least error, or, of a restorer, with the
+    /// highest PSNR of whole images.
     pub fn best(&self) -> Option<&Validation> {
-        self.validations.iter().reduce(|best, other| if other.sum_squares < best.sum_squares { other } else { best })
+        let loss = |of: &Validation| of.whole.map_or(of.sum_squares, |whole| -whole.psnr);
+        self.validations.iter().reduce(|best, other| if loss(other) < loss(best) { other } else { best })
     }
 
     /// Steps and epochs that were logged.

@@ -64,6 +64,13 @@ impl<'a> Inference<'a> {
         Self { graph, store: store.clone(), degrading: None, compiled: None, most: None }
     }
 
+    /// Does to samples what the model was trained to undo, if anything; returns whether it was.
+    pub fn degrade_as_trained(&mut self, seed: u64) -> bool {
+        let undoes = &self.graph.spec.undoes;
+        self.degrading = (!undoes.is_none()).then(|| (undoes.clone(), seed));
+        self.degrading.is_some()
+    }
+
     /// Takes the largest batch for which there is room beside what else is taken, of [`Device::budget`]. No sample has to do with another; but products
     /// of other extents may round otherwise, so halves are taken, which do not on the processors seen, down to two.
     ///
@@ -96,6 +103,12 @@ impl<'a> Inference<'a> {
             let free = device.budget().map_or(u64::MAX, |budget| budget / PART / self.bytes(1).max(1));
             free.clamp(1, self.bound(device) as u64) as usize
         })
+    }
+
+    /// Whether the device can bind and hold what one sample takes.
+    pub fn fits(&self, device: &Device) -> bool {
+        let binds = self.record(1).0.tape.largest().0 / 4 <= device.max_elements();
+        binds && device.budget().is_none_or(|budget| self.bytes(1) <= budget / 2)
     }
 
     /// Samples of a batch whose buffers the device can bind; one in any case.

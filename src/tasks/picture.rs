@@ -1,5 +1,6 @@
 //! Pictures for people: PNG files, tiles side by side, filters and atoms made visible.
 
+use std::ops::Range;
 use std::path::Path;
 
 use image::codecs::png::PngEncoder;
@@ -95,6 +96,11 @@ pub fn save_png(path: &Path, pixels: &[f32], h: usize, w: usize, c: usize) -> Re
     let encoded = PngEncoder::new(&mut png).write_image(&bytes, w as u32, h as u32, color);
     encoded.map_err(|error| Error::failed(format!("{}: no PNG can be made of {w}x{h} pixels: {error}", path.display())))?;
     files::write_atomically(path, &png)
+}
+
+/// A part of a picture (H,W,C) of width `w`.
+pub fn crop<T: Copy>(pixels: &[T], w: usize, c: usize, rows: Range<usize>, columns: Range<usize>) -> Vec<T> {
+    rows.flat_map(|y| &pixels[(y * w + columns.start) * c..(y * w + columns.end) * c]).copied().collect()
 }
 
 fn shown_channels(c: usize) -> usize {

@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use super::picture::Picture;
+use super::picture::{self, Picture};
 use super::published::{Published, published};
 use super::quality;
 use crate::data::corrupt::{self, Mask, MaskKind};
@@ -207,9 +207,8 @@ pub fn degrade(clean: &Picture, degradation: Degradation, seed: u64, image: usiz
 }
 
 fn crop(picture: &Picture, top: usize, left: usize, h: usize, w: usize) -> Picture {
-    let c = picture.c;
-    let rows = (top..top + h).flat_map(|y| &picture.pixels[(y * picture.w + left) * c..][..w * c]);
-    Picture { h, w, c, pixels: rows.copied().collect() }
+    let (c, pixels) = (picture.c, picture::crop(&picture.pixels, picture.w, picture.c, top..top + h, left..left + w));
+    Picture { h, w, c, pixels }
 }
 
 /// PSNR (dB) and SSIM of a result beside what it should be: clipped to 0–1, and for super-resolution rounded to 8 bits and without `scale` pixels at
@@ -349,7 +348,7 @@ impl fmt::Display for Report {
             let images = o.images.iter().map(|score| score.image.chars().count());
             images.chain(o.published.iter().map(|row| row.method.chars().count()))
         });
-        let width = names.max().unwrap_or(0).max(24);
+        let width = names.max().unwrap_or(0).max(25);
         for (number, outcome) in self.outcomes.iter().enumerate() {
             if number > 0 {
                 writeln!(f)?;

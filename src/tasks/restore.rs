@@ -1,19 +1,19 @@
-//! Restoration of images of any size by a convolutional model: overlapping tiles, each as large as its memory allows, joined without a seam.
+//! Restoration of images of any size by a convolutional model: overlapping tiles joined without a seam.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::degrade::{Told, degrade};
 use super::infer::Inference;
+use super::picture::crop;
 use super::quality;
 use super::tiles::{Blend, Strip, Tile, Tiles};
-use crate::data::Images;
+use crate::data::{Entry, Images};
 use crate::data::corrupt::Mask;
-use crate::data::fill::fill;
 use crate::device::Device;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::{Graph, Store};
 use crate::shape::Dims;
-use crate::spec::{CorruptionSpec, LayerOp, ModelSpec, Task};
+use crate::spec::{Config, CorruptionSpec, LayerOp, ModelSpec, Task};
 
 /// Side of a tile at most.
 const TILE: usize = 512;
@@ -37,12 +37,12 @@ pub struct Restorer {
 fn reach(spec: &ModelSpec) -> Result<(usize, usize)> {
     let (mut align, mut halo) = (1, 0);
     for layer in &spec.layers {
-        let (kernel, stride, times) = match &layer.op {
-            LayerOp::Lista(op) => (op.kernel.0, op.stride.0, 2 * op.iterations - 1),
-            LayerOp::Conv2d(op) => (op.kernel.0, op.stride.0, 1),
-            LayerOp::ConvTranspose2d(op) => (op.kernel.0, [1, 1], 1),
-            LayerOp::MaxPool2d(op) | LayerOp::L2Pool2d(op) => (op.kernel.0, op.stride.unwrap_or(op.kernel).0, 1),
-            LayerOp::AvgPool2d(op) => (op.kernel.0, op.stride.unwrap_or(op.kernel).0, 1),
+        let (kernel, dilation, stride, times) = match &layer.op {
+            LayerOp::Lista(op) => (op.kernel.0, [1, 1], op.stride.0, 2 * op.iterations - 1),
+            LayerOp::Conv2d(op) => (op.kernel.0, op.dilation.0, op.stride.0, 1),
+            LayerOp::ConvTranspose2d(op) => (op.kernel.0, op.dilation.0, [1, 1], 1),
+            LayerOp::MaxPool2d(op) | LayerOp::L2Pool2d(op) => (op.kernel.0, [1, 1], op.stride.unwrap_or(op.kernel).0, 1),
+            LayerOp::AvgPool2d(op) => (op.kernel.0, [1, 1], op.stride.unwrap_or(op.kernel).0, 1),
             LayerOp::Linear(_) => {
                 return Err(Error::usage(format!(
                     "layer {}: a fully connected layer fixes the image's size; restoring takes a model of convolutions (--preset denoise)",
@@ -51,8 +51,9 @@ fn reach(spec: &ModelSpec) -> Result<(usize, usize)> {
             }
             _ => continue,
         };
-        halo += times * (kernel[0].max(kernel[1]) / 2) * align;
-        align *= stride[0].max(stride[1]);
+        let far = |i: usize| dilation[i] * (kernel[i].max(1) - 1).div_ceil(2);
+        halo += times * far(0).max(far(1)) * align;
+        align *= lcm(stride[0], stride[1]);
     }
     Ok((align, halo.min(HALO)))
 }
@@ -65,10 +66,10 @@ pub fn check_task(spec: &ModelSpec, task: Task) -> Result<()> {
     match spec.undoes.task() {
         Some(trained) if trained == task => Ok(()),
         Some(other) => Err(Error::usage(format!(
-            "the model was trained to {other}, not to {task}: leave it out for the bundled one, or train one by csae train DATA --task {task}"
+            "the model was trained to {other}, not to {task}: take the bundled one, called {task}, or train one by csae train DATA --task {task}"
         ))),
         None => Err(Error::usage(format!(
-            "the model was not trained to restore: leave it out for the bundled one, or train one by csae train DATA --task {task}"
+            "the model was not trained to restore: take the bundled one, called {task}, or train one by csae train DATA --task {task}"
         ))),
     }
 }
@@ -89,7 +90,8 @@ impl Restorer {
     }
 
     /// Restores an image (H,W,C; 0–1 scale). `read` adds the given columns of a row to a vector; `write` is given rows of the result from above, not clipped.
-    /// Pixels that are not missing stay as they are where some are. A gray model takes the channels of a colour image one by one.
+    /// Where pixels are missing, a guess stands in their place ([`crate::data::fill`]), and the others stay as they are. A gray model takes the channels of
+    /// a colour image one by one; a model of several channels takes a gray image as often, and gives the mean of what it makes of it.
     ///
     /// # Errors
     /// When channels do not suit, or the device fails.
@@ -101,24 +103,27 @@ impl Restorer {
         mut read: impl FnMut(usize, std::ops::Range<usize>, &mut Vec<f32>),
         mut write: impl FnMut(Strip) -> Result<()>,
     ) -> Result<()> {
-        if self.channels != 1 && self.channels != c {
+        if self.channels != 1 && c != 1 && self.channels != c {
             return Err(Error::usage(format!("the model takes {} channels, the image has {c}", self.channels)));
         }
-        let tiles = Tiles::new(h, w, TILE, self.halo, self.align)?;
+        let tiles = Tiles::new(h, w, self.tile(device)?, self.halo, self.align)?;
         let (tile_h, tile_w) = tiles.size();
         let graph = Graph::new(&self.spec, Dims::new(self.channels, tile_h, tile_w))?;
         graph.check_autoencoder()?;
-        let lying = if self.ensemble { Graph::new(&self.spec, Dims::new(self.channels, tile_w, tile_h))? } else { graph.clone() };
+        let lying = if self.ensemble && tile_h != tile_w { Graph::new(&self.spec, Dims::new(self.channels, tile_w, tile_h))? } else { graph.clone() };
         let mut passes = [&graph, &lying].map(|graph| Inference::new(graph, &self.store));
         let mut blend = Blend::new(&tiles, c);
         for tile in tiles.iter() {
             let mut pixels = tiles.cut(&tile, c, &mut read);
             let mask = told.mask.as_ref().map(|mask| cut_mask(&tiles, &tile, mask));
-            mask.iter().for_each(|mask| fill(&mut pixels, c, mask));
             let told = Told { mask, ..*told };
             let mut run = |pixels: &[f32]| self.run_tile(device, &mut passes, (tile_h, tile_w), pixels, &told);
             let restored = if self.channels == c {
                 run(&pixels)?
+            } else if c == 1 {
+                let several: Vec<f32> = pixels.iter().flat_map(|v| std::iter::repeat_n(*v, self.channels)).collect();
+                let mean = |pixel: &[f32]| pixel.iter().sum::<f32>() / self.channels as f32;
+                run(&several)?.chunks_exact(self.channels).map(mean).collect()
             } else {
                 let mut restored = vec![0.0; pixels.len()];
                 for channel in 0..c {
@@ -142,6 +147,19 @@ impl Restorer {
         Ok(())
     }
 
+    /// The side of a tile: 512 pixels, or less where a device cannot bind or hold what one takes.
+    fn tile(&self, device: &Device) -> Result<usize> {
+        let mut side = TILE;
+        loop {
+            let whole = side.next_multiple_of(self.align);
+            let graph = Graph::new(&self.spec, Dims::new(self.channels, whole, whole))?;
+            if side <= 2 * HALO || Inference::new(&graph, &self.store).fits(device) {
+                return Ok(side);
+            }
+            side /= 2;
+        }
+    }
+
     /// A tile of the model's channels (H,W,C), by the pass over tiles of its size and, in an ensemble, that over tiles with their sides exchanged.
     fn run_tile(
         &self,
@@ -162,34 +180,31 @@ impl Restorer {
             });
             let told = Told { mask, ..*told };
             let laid = way.lay(pixels, (h, w), self.channels);
-            let restored = passes[usize::from(way.turned())].run_output(device, &laid, &[told])?;
+            let restored = passes[usize::from(way.turned() && h != w)].run_output(device, &laid, &[told])?;
             let back = way.lay_back(&restored, (h, w), self.channels);
             sum.iter_mut().zip(back).for_each(|(sum, v)| *sum += v / 8.0);
         }
         Ok(sum)
     }
 
-    /// The code of an image (H,W,C), as large as the model's strides allow within it and at most a tile, and the size of the code. None where the channels
-    /// do not suit.
+    /// The code of the upper left part of an image (H,W,C), as large as the model's strides allow and at most a tile, the size of the code, and that of the
+    /// part. None where the channels do not suit.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn code(&self, device: &mut Device, [h, w, c]: [usize; 3], told: &Told, pixels: &[f32]) -> Result<Option<(Vec<f32>, Dims)>> {
+    pub fn code(&self, device: &mut Device, [h, w, c]: [usize; 3], told: &Told, pixels: &[f32]) -> Result<Option<(Vec<f32>, Dims, (usize, usize))>> {
         let [fit_h, fit_w] = [h, w].map(|side| side.min(TILE) / self.align * self.align);
         if c != self.channels || fit_h * fit_w == 0 {
             return Ok(None);
         }
         let graph = Graph::new(&self.spec, Dims::new(c, fit_h, fit_w))?;
         let mut inference = Inference::new(&graph, &self.store);
-        let cut: Vec<f32> = (0..fit_h).flat_map(|y| &pixels[y * w * c..][..fit_w * c]).copied().collect();
-        let mask = told.mask.as_ref().map(|mask| Mask {
-            h: fit_h,
-            w: fit_w,
-            missing: (0..fit_h).flat_map(|y| &mask.missing[y * w..][..fit_w]).copied().collect(),
-        });
+        let cut = crop(pixels, w, c, 0..fit_h, 0..fit_w);
+        let missing = |mask: &Mask| crop(&mask.missing, w, 1, 0..fit_h, 0..fit_w);
+        let mask = told.mask.as_ref().map(|mask| Mask { h: fit_h, w: fit_w, missing: missing(mask) });
         let code = inference.run_code(device, &cut, &[Told { mask, ..*told }])?;
         inference.release(device);
-        Ok(Some((code, graph.nodes[graph.code].dims)))
+        Ok(Some((code, graph.nodes[graph.code].dims, (fit_h, fit_w))))
     }
 
     /// [`Restorer::restore`] of an image in memory.
@@ -258,7 +273,7 @@ fn cut_mask(tiles: &Tiles, tile: &Tile, mask: &Mask) -> Mask {
 }
 
 /// How well whole images are restored.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Whole {
     /// Images looked at.
     pub images: usize,
@@ -277,37 +292,87 @@ pub struct Shown {
     pub size: (usize, usize),
     /// H,W,C each: as given, restored, and clean.
     pub pictures: [Vec<f32>; 3],
-    /// What the model was told.
+}
+
+/// The largest side of an image that is looked at whole.
+const WHOLE: usize = 1024;
+
+/// An image of a set as a model is given it.
+#[derive(Clone, Debug)]
+pub struct Posed {
+    /// Height and width.
+    pub size: (usize, usize),
+    /// H,W,C.
+    pub clean: Vec<f32>,
+    /// H,W,C.
+    pub given: Vec<f32>,
+    /// What the model is told.
     pub told: Told,
 }
 
-/// Degrades image `number` of a set, cropped to a multiple of every scale, and restores it.
+/// Degrades image `number` of a set, of which the middle is taken: at most 1024 pixels each way, and a multiple of every scale.
 ///
 /// # Errors
-/// When the device fails, or the image is smaller than a scale.
-pub fn show(device: &mut Device, restorer: &Restorer, images: &Images, number: usize, (spec, seed): (&CorruptionSpec, u64)) -> Result<Shown> {
+/// When the image is smaller than a scale.
+pub fn pose(images: &Images, number: usize, (spec, seed): (&CorruptionSpec, u64)) -> Result<Posed> {
     let (entry, c) = (images.table[number], images.channels);
-    let multiple = spec.scales.iter().fold(1, |multiple, scale| multiple * scale / gcd(multiple, *scale));
-    let [h, w] = [entry.h, entry.w].map(|side| side / multiple * multiple);
+    let multiple = spec.scales.iter().fold(1, |multiple, scale| lcm(multiple, *scale));
+    let [h, w] = [entry.h, entry.w].map(|side| side.min(WHOLE) / multiple * multiple);
     if h * w == 0 {
         return Err(Error::usage(format!("{} has {}x{} pixels, too few to be shrunk", images.names[number], entry.w, entry.h)));
     }
-    let clean = images.image_f32(number);
-    let rows = clean.chunks_exact(entry.w * c).take(h);
-    let clean: Vec<f32> = rows.flat_map(|row| &row[..w * c]).copied().collect();
+    let (top, left) = ((entry.h - h) / 2, (entry.w - w) / 2);
+    let clean = crop(&images.image_f32(number), entry.w, c, top..top + h, left..left + w);
     let mut given = clean.clone();
     let told = degrade(spec, seed, number, (h, w, c), &mut given)?;
-    let mut restored = restorer.restore_pixels(device, [h, w, c], &told, &given)?;
-    restored.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
-    Ok(Shown { size: (h, w), pictures: [given, restored, clean], told })
+    Ok(Posed { size: (h, w), clean, given, told })
 }
 
-fn gcd(a: usize, b: usize) -> usize {
+/// Degrades an image of a set as [`pose`] does, and restores it.
+///
+/// # Errors
+/// When the device fails, or the image is smaller than a scale.
+pub fn show(
+    device: &mut Device,
+    restorer: &Restorer,
+    images: &Images,
+    number: usize,
+    corruption: (&CorruptionSpec, u64),
+) -> Result<Shown> {
+    let Posed { size: (h, w), clean, given, told } = pose(images, number, corruption)?;
+    let mut restored = restorer.restore_pixels(device, [h, w, images.channels], &told, &given)?;
+    restored.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
+    Ok(Shown { size: (h, w), pictures: [given, restored, clean] })
+}
+
+const fn lcm(a: usize, b: usize) -> usize {
+    if a == 0 || b == 0 { 0 } else { a / gcd(a, b) * b }
+}
+
+const fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// What judges a training on whole images: its model, where it restores images of any size, and some are larger than its input.
+pub fn judges(config: &Config, graph: &Graph, store: &Store, images: &Images) -> Option<Restorer> {
+    let input = graph.nodes[0].dims;
+    let larger = images.table.iter().any(|entry| (entry.h, entry.w) != (input.h, input.w));
+    (larger && !config.corruption.is_none()).then(|| Restorer::new(graph, store).ok()).flatten()
 }
 
 /// Most pixels that [`judge`] looks at.
 const JUDGED: usize = 2 << 20;
+
+/// Bytes that restoring images of a set takes: the pass over its largest tile, and what is held of an image.
+pub fn planned_bytes(device: &Device, restorer: &Restorer, images: &Images) -> Result<u64> {
+    let side = |of: fn(&Entry) -> usize| images.table.iter().map(of).max().unwrap_or(1).min(WHOLE);
+    let (h, w, c) = (side(|entry| entry.h), side(|entry| entry.w), images.channels);
+    let most = restorer.tile(device)?;
+    let [tile_h, tile_w] = [h, w].map(|side| side.min(most).next_multiple_of(restorer.align));
+    let graph = Graph::new(&restorer.spec, Dims::new(restorer.channels, tile_h, tile_w))?;
+    let pass = Inference::new(&graph, &restorer.store).planned_bytes(device, 1);
+    Ok(pass + 4 * 6 * (h * w * c) as u64)
+}
 
 /// Restores the first images of a set, degraded as in training, up to two megapixels of them, one at least.
 ///
@@ -317,11 +382,15 @@ pub fn judge(device: &mut Device, restorer: &Restorer, images: &Images, corrupti
     let mut whole = Whole { images: 0, psnr_before: 0.0, psnr: 0.0, ssim: 0.0 };
     let mut pixels = 0;
     for number in 0..images.len() {
-        let Shown { size: (h, w), pictures: [given, restored, clean], .. } = show(device, restorer, images, number, corruption)?;
+        let Shown { size: (h, w), pictures: [given, restored, clean] } = show(device, restorer, images, number, corruption)?;
         whole.images += 1;
         // An image without any error would make the mean infinite: 100 dB stands for it.
-        whole.psnr_before += quality::psnr(&clean, &given).min(100.0);
-        whole.psnr += quality::psnr(&clean, &restored).min(100.0);
+        let psnr = |other: &[f32]| {
+            let psnr = quality::psnr(&clean, other);
+            if psnr > 100.0 { 100.0 } else { psnr }
+        };
+        whole.psnr_before += psnr(&given);
+        whole.psnr += psnr(&restored);
         whole.ssim += quality::ssim(&clean, &restored, h, w, images.channels);
         pixels += h * w;
         if pixels >= JUDGED {
@@ -329,6 +398,9 @@ pub fn judge(device: &mut Device, restorer: &Restorer, images: &Images, corrupti
         }
     }
     let n = whole.images.max(1) as f64;
+    if !f64::is_finite(whole.psnr) {
+        return Err(Error::failed("whole images become NaN or infinity: the training diverged; lower optimizer.lr").of(Kind::Diverged));
+    }
     Ok(Whole { images: whole.images, psnr_before: whole.psnr_before / n, psnr: whole.psnr / n, ssim: whole.ssim / n })
 }
 

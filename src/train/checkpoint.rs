@@ -42,18 +42,13 @@ pub struct Header {
     pub data: u64,
     /// The device that it ran on.
     pub device: String,
-    /// Bits of the best validation's ‖x − x̂‖².
+    /// Bits of the best validation's ‖x − x̂‖², or, of a restorer, of its PSNR on whole images below zero.
     pub best: Option<u64>,
     /// How often the training has gone back with a lower rate.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::spec::is_zero")]
     pub retried: u32,
     /// Hash of this header with 0 here, then of every tensor.
     pub hash: u64,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
-const fn is_zero(count: &u32) -> bool {
-    *count == 0
 }
 
 /// A checkpoint in memory.
@@ -73,6 +68,8 @@ pub fn config_hash(config: &crate::spec::Config) -> u64 {
     let mut config = config.clone();
     let train = &mut config.train;
     (train.epochs, train.steps, train.checkpoint_every, train.checkpoint_minutes, train.keep) = (0.0, 0, 0, 0.0, 1);
+    // A training notes there what `corruption` says.
+    config.model.undoes = crate::spec::CorruptionSpec::default();
     let text = config.to_toml();
     let kept: String = text.lines().filter(|line| !LATER.contains(line)).flat_map(|line| [line, "\n"]).collect();
     Hash::default().with(kept.as_bytes()).value()

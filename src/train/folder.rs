@@ -64,6 +64,8 @@ pub struct RunFolder(PathBuf);
 const CONFIG: &str = "config.toml";
 const ORIGIN: &str = "run.json";
 const LOCK: &str = "run.lock";
+/// The state that a training goes back to if it diverges.
+const ROLLBACK: &str = "rollback.safetensors";
 const PREFIX: &str = "checkpoint-";
 const SUFFIX: &str = ".safetensors";
 
@@ -215,7 +217,7 @@ impl RunFolder {
 
     /// Removes what belongs to another run.
     fn clear(&self) -> Result<()> {
-        let known = [ORIGIN, "metrics.jsonl", "model.safetensors", "best.safetensors"].map(str::to_owned);
+        let known = [ORIGIN, ROLLBACK, "metrics.jsonl", "model.safetensors", "best.safetensors"].map(str::to_owned);
         self.remove(|name| known.contains(&name.to_owned()) || gallery::NAMES.contains(&name) || name.starts_with(PREFIX))
     }
 
@@ -261,15 +263,25 @@ impl RunFolder {
         })
     }
 
-    /// Cuts the log back to what was written up to a step.
-    pub fn cut_log(&self, step: u64) -> Result<()> {
+    /// Where the state is that a training goes back to.
+    pub fn rollback(&self) -> PathBuf {
+        self.file(ROLLBACK)
+    }
+
+    /// Removes the checkpoints of later steps.
+    pub fn remove_after(&self, step: u64) -> Result<()> {
+        self.remove(|name| step_of(name).is_some_and(|at| at > step))
+    }
+
+    /// Cuts the log back to what was written up to a step by a training that had gone back so many times.
+    pub fn cut_log(&self, step: u64, retried: u32) -> Result<()> {
         let path = self.file("metrics.jsonl");
         let text = match std::fs::read(&path) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(Error::io(&path, &error)),
         };
-        files::write_atomically(&path, cut(&text, step).as_bytes())
+        files::write_atomically(&path, cut(&text, step, retried).as_bytes())
     }
 }
 
@@ -279,10 +291,11 @@ fn step_of(name: &str) -> Option<u64> {
 }
 
 /// The whole lines up to a step.
-fn cut(text: &str, step: u64) -> String {
+fn cut(text: &str, step: u64, retried: u32) -> String {
     let keeps = |line: &&str| {
         let value: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
-        line.ends_with('\n') && value["step"].as_u64().is_some_and(|at| at <= step)
+        let known = value["kind"] != "retry" || value["number"].as_u64().is_some_and(|number| number <= u64::from(retried));
+        line.ends_with('\n') && known && value["step"].as_u64().is_some_and(|at| at <= step)
     };
     text.split_inclusive('\n').filter(keeps).collect()
 }
@@ -294,9 +307,11 @@ mod tests {
     #[test]
     fn the_log_is_cut_at_a_step() {
         let text = "{\"step\":5}\n{\"step\":10,\"a\":1}\n{\"step\":10,\"b\":1}\nnonsense\n{\"step\":15}\n{\"step\":2";
-        assert_eq!(cut(text, 10), "{\"step\":5}\n{\"step\":10,\"a\":1}\n{\"step\":10,\"b\":1}\n");
-        assert_eq!(cut(text, 0), "");
-        assert_eq!(cut("{\"step\":5}", 10), "", "a line without its end is not whole");
+        assert_eq!(cut(text, 10, 0), "{\"step\":5}\n{\"step\":10,\"a\":1}\n{\"step\":10,\"b\":1}\n");
+        assert_eq!(cut(text, 0, 0), "");
+        assert_eq!(cut("{\"step\":5}", 10, 0), "", "a line without its end is not whole");
+        let retries = "{\"kind\":\"retry\",\"step\":3,\"number\":1}\n{\"kind\":\"retry\",\"step\":3,\"number\":2}\n";
+        assert_eq!(cut(retries, 5, 1), retries.lines().next().unwrap().to_owned() + "\n", "a retry that is done again");
     }
 
     #[test]

@@ -68,16 +68,17 @@ impl Log {
         Ok(Self { file, path, bar, json, quiet, last_line: long_ago })
     }
 
-    /// Goes on at the end of a file that was cut meanwhile, and says that a training goes back.
+    /// Goes on at the end of a file that was cut meanwhile, and says that a training goes back for the `number`th time.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn went_back(&mut self, from: u64, to: u64, factor: f64, why: &crate::error::Error) -> Result<()> {
+    pub fn went_back(&mut self, from: u64, to: u64, number: u32, why: &crate::error::Error) -> Result<()> {
         if self.file.is_some() {
             let file = std::fs::OpenOptions::new().append(true).open(&self.path);
             self.file = Some(file.map(std::io::BufWriter::new).map_err(|error| files::not_written(&self.path, &error))?);
         }
-        self.record(&json!({"kind": "retry", "step": to, "from": from, "lr_factor": factor}))?;
+        let factor = 0.5_f64.powi(number as i32);
+        self.record(&json!({"kind": "retry", "step": to, "from": from, "number": number, "lr_factor": factor}))?;
         self.say(&format!("{why}; going back from step {from} to {to}, on with {factor} of the learning rate"));
         Ok(())
     }

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::model::{Graph, Purpose, Store};
 use crate::spec::Config;
 use crate::tasks::infer::Inference;
+use crate::tasks::restore;
 
 /// What a training takes, on its device and in the host's memory, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +94,10 @@ impl Fixed {
         let wanted = if config.data.validation_patches == 0 { patches } else { config.data.validation_patches };
         let chosen = (patches.min(wanted) * size_of::<Patch>()) as u64;
         // A pass over as many samples as it may look at at once.
-        let pass = Inference::new(graph, store).planned_bytes(device, usize::MAX);
+        let mut pass = Inference::new(graph, store).planned_bytes(device, usize::MAX);
+        if let Some(restorer) = restore::judges(config, graph, store, &prepared.validation) {
+            pass += restore::planned_bytes(device, &restorer, &prepared.validation).unwrap_or(0);
+        }
         Self {
             parameters: store.bytes(),
             data: prepared.train.held_bytes() + on_the_device + samples.bytes(),

@@ -119,7 +119,7 @@ impl<'a> Run<'a> {
         let mut inference = Inference::new(graph, &trainer.store);
         inference.degrading = (!config.corruption.is_none()).then(|| (config.corruption.clone(), config.seed));
         // A model that works on images of one size alone is judged on patches.
-        let restorer = inference.degrading.as_ref().and_then(|_| Restorer::new(graph, &trainer.store).ok());
+        let restorer = restore::judges(config, graph, &trainer.store, &prepared.validation);
         trainer.memory.validation = prepared.validation.held_bytes() + inference.prepare(device, chosen.len())?;
         Ok(Self {
             folder: folder.clone(),
@@ -181,7 +181,9 @@ impl<'a> Run<'a> {
     fn work(&mut self, device: &mut Device, log: &mut Log, stop: &dyn Fn() -> bool) -> Result<Outcome> {
         let mut last = None;
         self.saved_at = Instant::now();
-        let start = if self.config.train.retries > 0 { Some(self.capture(device, log)?) } else { None };
+        if !self.folder.rollback().exists() {
+            self.keep_rollback(device, log)?;
+        }
         loop {
             let step = if self.trainer.done < self.trainer.total {
                 self.advance(device, log, stop)
@@ -197,7 +199,7 @@ impl<'a> Run<'a> {
                     log.finish();
                     return Ok(Outcome::Stopped(self.trainer.done));
                 }
-                Err(error) => self.go_back(device, log, start.as_ref(), error)?,
+                Err(error) => self.go_back(device, log, error)?,
             }
         }
         let finished = self.trainer.finish(device)?;
@@ -232,6 +234,7 @@ impl<'a> Run<'a> {
             let best = self.best;
             let report = self.untimed(device, |run, device| run.validate(device, log))?;
             self.check_fall(best, &report)?;
+            self.untimed(device, |run, device| run.keep_rollback(device, log))?;
             found = Some(report);
         }
         let stopping = stop();
@@ -260,21 +263,35 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Goes back to the last checkpoint, or the start, where the training diverged and may.
-    fn go_back(&mut self, device: &mut Device, log: &mut Log, start: Option<&Checkpoint>, error: Error) -> Result<()> {
-        let Some(start) = start.filter(|_| error.kind == Kind::Diverged) else { return Err(error) };
-        if self.trainer.schedule.retried >= self.config.train.retries {
-            return Err(error.and(format!("the learning rate was halved {} times", self.trainer.schedule.retried)));
+    /// Keeps the state of a training that may go back: at its start, and after each validation. A checkpoint would not do, which may come at any moment.
+    fn keep_rollback(&mut self, device: &mut Device, log: &mut Log) -> Result<()> {
+        if self.config.train.retries == 0 {
+            return Ok(());
+        }
+        let state = self.capture(device, log)?;
+        checkpoint::save(&self.folder.rollback(), &state)
+    }
+
+    /// Goes back to the last validation, or the start, where the training diverged and may.
+    fn go_back(&mut self, device: &mut Device, log: &mut Log, error: Error) -> Result<()> {
+        let retries = self.config.train.retries;
+        if error.kind != Kind::Diverged || retries == 0 {
+            return Err(error);
+        }
+        if self.trainer.schedule.retried >= retries {
+            return Err(error.and(format!("the learning rate was halved {retries} times")));
         }
         let from = self.trainer.done;
-        let newest = self.folder.newest()?.map(|path| checkpoint::load(&path)).transpose()?;
-        let checkpoint = newest.as_ref().unwrap_or(start);
-        self.trainer.go_back(device, checkpoint)?;
-        self.best = checkpoint.header.best.map(f64::from_bits);
+        let state = checkpoint::load(&self.folder.rollback())?;
+        self.trainer.go_back(device, &state)?;
         log.sync()?;
-        self.folder.cut_log(checkpoint.header.step)?;
-        let factor = 0.5_f64.powi(self.trainer.schedule.retried as i32);
-        log.went_back(from, self.trainer.done, factor, &error)
+        let (done, retried) = (self.trainer.done, self.trainer.schedule.retried);
+        self.folder.cut_log(done, retried)?;
+        log.went_back(from, done, retried, &error)?;
+        // Checkpoints of the way that led nowhere.
+        self.folder.remove_after(done)?;
+        let checkpoint = self.capture(device, log)?;
+        self.save(checkpoint, log)
     }
 
     /// Whether a checkpoint is due by steps or by the clock.

@@ -49,6 +49,8 @@ pub struct Trainer<'a> {
     first: u64,
     /// Step of the last checkpoint.
     saved: Option<u64>,
+    /// Whether a step was done by this process.
+    begun: bool,
     started: Instant,
     interval: Instant,
     paused: Duration,
@@ -93,7 +95,7 @@ pub(super) fn slots(log_every: u64) -> u64 {
 }
 
 /// Fails if samples cannot be turned or shrunk by the scales, or if the batch is to be taken in parts, and something looks at the whole of it.
-fn divides(config: &Config, graph: &Graph) -> Result<()> {
+fn check(config: &Config, graph: &Graph) -> Result<()> {
     let dims = graph.nodes[0].dims;
     if config.data.turn && dims.h != dims.w {
         return Err(Error::usage(format!("data.turn: samples of {}x{} are no squares; turn it off, or fix model.input", dims.w, dims.h)));
@@ -141,7 +143,7 @@ impl<'a> Trainer<'a> {
     pub fn new(device: &mut Device, config: &Config, graph: &'a Graph, prepared: &Prepared) -> Result<Self> {
         let batch = config.train.batch;
         let parts = config.train.accumulate;
-        divides(config, graph)?;
+        check(config, graph)?;
         device.takes(config.train.precision).map_err(|error| error.at("train.precision"))?;
         let purpose = Purpose::Train { moments: if config.optimizer.kind == "sgd" { 1 } else { 2 }, parts: parts > 1 };
         let dims = graph.nodes[0].dims;
@@ -198,6 +200,7 @@ impl<'a> Trainer<'a> {
             logged: 0,
             first: 0,
             saved: None,
+            begun: false,
             started: now,
             interval: now,
             paused: Duration::ZERO,
@@ -229,7 +232,8 @@ impl<'a> Trainer<'a> {
 
     /// One step. Losses are looked at when they have arrived, every logging interval.
     pub fn step(&mut self, device: &mut Device, log: &mut Log) -> Result<()> {
-        if self.done == self.first {
+        if !self.begun {
+            self.begun = true;
             (self.started, self.interval) = (Instant::now(), Instant::now());
         }
         let mut params = self.schedule.params(self.done);
@@ -284,7 +288,7 @@ impl<'a> Trainer<'a> {
             if let Some(bad) = values.iter().position(|x| !x.is_finite()) {
                 let name = if i < 3 { self.store.owner(self.graph, bad) } else { "of the whole model" };
                 let what = format!("{} {name} became {}", checkpoint::TENSORS[i], values[bad]);
-                return Err(self.diverged(self.done - 1, &what));
+                return Err(self.diverged(self.done.saturating_sub(1), &what));
             }
             checkpoint.tensors[i] = values;
         }

@@ -57,7 +57,7 @@ pub fn run(args: DenoiseArgs) -> anyhow::Result<()> {
         args.restore.common.say("note: this model was not trained to know the noise level; --sigma says nothing to it");
     }
     let most = loaded.graph.spec.undoes.sigma.map_or(f64::INFINITY, |[_, most]| most);
-    super::run(&args.restore, &loaded, Task::Denoise, |job, image| {
+    super::run(&args.restore, &loaded, Task::Denoise, |_| Ok(()), |job, image| {
         let sigma = match args.sigma {
             Sigma::Known(sigma) => sigma,
             Sigma::Auto => estimate(&image)?,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use csae::data::corrupt::Mask;
+use csae::data::fill::fill;
 use csae::error::{Error, Result};
 use csae::spec::Task;
 use csae::tasks::degrade::Told;
@@ -13,7 +14,7 @@ use serde_json::json;
 use super::jobs::Job;
 use super::{Given, RestoreArgs};
 
-/// Fill missing pixels of images: those that a mask marks, or that have a given colour. All others stay as they are.
+/// Fill missing pixels of images: those that a mask marks, or that have a given colour. All others stay as they are (but JPEG encodes anew).
 ///
 /// Results have the images' names, and their kind where that is PNG or JPEG; else they are PNG. Large images are restored in overlapping tiles.
 #[derive(Debug, Args)]
@@ -23,7 +24,7 @@ use super::{Given, RestoreArgs};
 pub struct InpaintArgs {
     #[command(flatten)]
     pub(in crate::cli) restore: RestoreArgs,
-    /// An image of the same size, white where pixels are missing and black elsewhere; or a folder with masks of the images' names
+    /// An image of the same size, white where pixels are missing and black or transparent elsewhere; or a folder with masks of the images' names
     #[arg(long, value_name = "FILE", required_unless_present = "mask_color", conflicts_with = "mask_color")]
     mask: Option<PathBuf>,
     /// The colour of missing pixels: #rrggbb, or black, white, red, green, blue, cyan, magenta, yellow
@@ -78,7 +79,9 @@ fn read_mask(path: &Path, image: &ImageFile) -> Result<Mask> {
         )));
     }
     let white = |pixel: &[f32]| pixel.iter().sum::<f32>() >= 0.5 * pixel.len() as f32;
-    let missing = mask.pixels().chunks_exact(mask.c).map(|pixel| u8::from(white(pixel))).collect();
+    let alpha = mask.alpha().unwrap_or_else(|| vec![1.0; mask.h * mask.w]);
+    let pixels = mask.pixels();
+    let missing = pixels.chunks_exact(mask.c).zip(alpha).map(|(pixel, alpha)| u8::from(alpha >= 0.5 && white(pixel))).collect();
     Ok(Mask { h: image.h, w: image.w, missing })
 }
 
@@ -100,7 +103,8 @@ fn by_color(Rgb(color): Rgb, image: &ImageFile) -> Result<Mask> {
 pub fn run(args: InpaintArgs) -> anyhow::Result<()> {
     let loaded = super::load(&args.restore, Task::Inpaint)?;
     let common = &args.restore.common;
-    super::run(&args.restore, &loaded, Task::Inpaint, |job, image| {
+    let check = |job: &Job| args.mask.as_ref().map_or(Ok(()), |mask| mask_file(job, mask).map(|_| ()));
+    super::run(&args.restore, &loaded, Task::Inpaint, check, |job, image| {
         let mask = match (&args.mask, args.mask_color) {
             (Some(mask), _) => read_mask(&mask_file(job, mask)?, &image)?,
             (None, Some(color)) => by_color(color, &image)?,
@@ -115,6 +119,10 @@ pub fn run(args: InpaintArgs) -> anyhow::Result<()> {
         }
         let share = count as f64 / (image.h * image.w) as f64;
         let says = format!("{:.1} % missing", 100.0 * share);
-        Ok(Given::whole(image, Told::missing(mask), says, json!({"missing": share})))
+        // The guess is of the whole image: a gap may be larger than a tile.
+        let mut pixels = image.pixels();
+        fill(&mut pixels, image.c, &mask);
+        let given = Given::whole(image, Told::missing(mask), says, json!({"missing": share}));
+        Ok(Given { pixels: Some(pixels), ..given })
     })
 }

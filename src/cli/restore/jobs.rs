@@ -20,8 +20,13 @@ pub struct Job {
 
 impl Job {
     pub fn side(&self) -> PathBuf {
-        self.target.with_extension("side.png")
+        side_of(&self.target)
     }
+}
+
+/// Where before and after go, side by side.
+fn side_of(target: &Path) -> PathBuf {
+    target.with_extension("side.png")
 }
 
 /// The files that an argument means: itself, those of a folder and below, or those that a pattern matches.
@@ -67,14 +72,17 @@ pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
             if !["png", "jpg", "jpeg"].contains(&ending.as_str()) {
                 target.set_extension("png");
             }
-            // Some file systems take no notice of case.
-            if let Some(other) = taken.insert(target.to_string_lossy().to_lowercase(), image.clone()) {
-                return Err(Error::usage(format!(
-                    "both {} and {} would become {}: give one of them in another call, to another -o",
-                    other.display(),
-                    image.display(),
-                    target.display()
-                )));
+            let side = args.side_by_side.then(|| side_of(&target));
+            for target in std::iter::once(&target).chain(&side) {
+                // Some file systems take no notice of case.
+                if let Some(other) = taken.insert(target.to_string_lossy().to_lowercase(), image.clone()) {
+                    return Err(Error::usage(format!(
+                        "both {} and {} would become {}: give one of them in another call, to another -o",
+                        other.display(),
+                        image.display(),
+                        target.display()
+                    )));
+                }
             }
             let clean = match &args.compare {
                 Some(folder) if folder.is_dir() => Some(folder.join(name)),

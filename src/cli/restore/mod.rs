@@ -5,10 +5,12 @@ pub mod inpaint;
 mod jobs;
 pub mod upscale;
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use clap::Args;
 use csae::data::color;
+use csae::device::Device;
 use csae::error::{Error, Result};
 use csae::files;
 use csae::model::{self, Loaded, Purpose};
@@ -85,8 +87,14 @@ fn load(args: &RestoreArgs, task: Task) -> Result<Loaded> {
     Ok(loaded)
 }
 
-/// Restores each image as `give` prepares it for the model.
-fn run(args: &RestoreArgs, loaded: &Loaded, task: Task, give: impl Fn(&Job, ImageFile) -> Result<Given>) -> anyhow::Result<()> {
+/// Restores each image as `give` prepares it for the model, once `check` has found nothing wrong with any of them.
+fn run(
+    args: &RestoreArgs,
+    loaded: &Loaded,
+    task: Task,
+    check: impl Fn(&Job) -> Result<()>,
+    give: impl Fn(&Job, ImageFile) -> Result<Given>,
+) -> anyhow::Result<()> {
     let done = match task {
         Task::Denoise => "denoised",
         Task::Inpaint => "inpainted",
@@ -94,15 +102,16 @@ fn run(args: &RestoreArgs, loaded: &Loaded, task: Task, give: impl Fn(&Job, Imag
     };
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(done));
     let jobs = jobs::jobs(args, &out)?;
+    jobs.iter().try_for_each(check)?;
     let mut device = args.common.open()?;
     let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer)?;
     let mut restorer = Restorer::new(&loaded.graph, &store)?;
     restorer.ensemble = args.ensemble;
     for (number, job) in jobs.iter().enumerate() {
         let place = |error: Error| error.at(job.image.display());
-        let given = give(job, ImageFile::read(&job.image)?).map_err(place)?;
+        let mut given = give(job, ImageFile::read(&job.image)?).map_err(place)?;
         let bar = progress(args, &given.before, number, jobs.len());
-        let result = restore(&restorer, &mut device, &given, &bar).map_err(place)?;
+        let result = restore(&restorer, &mut device, &mut given, &bar).map_err(place)?;
         bar.finish_and_clear();
         let before = &given.before;
         let judged = job.clean.as_ref().map(|clean| judge(job, clean, before, &result)).transpose()?;
@@ -141,24 +150,34 @@ fn progress(args: &RestoreArgs, image: &ImageFile, number: usize, count: usize) 
     bar.with_message(format!("[{}/{count}] {}x{}", number + 1, image.w, image.h))
 }
 
-fn restore(restorer: &Restorer, device: &mut csae::device::Device, given: &Given, bar: &ProgressBar) -> Result<ImageFile> {
+fn restore(restorer: &Restorer, device: &mut Device, given: &mut Given, bar: &ProgressBar) -> Result<ImageFile> {
+    let pixels = given.pixels.take();
     let before = &given.before;
     let [h, w, c] = [before.h, before.w, before.c];
     let mut result = before.like(h, w);
-    if given.luma && c == 3 && restorer.channels() == 1 {
-        let pixels = given.pixels.clone().unwrap_or_else(|| before.pixels());
-        let mut ycbcr = color::rgb_to_ycbcr(&pixels);
-        drop(pixels);
-        let luma: Vec<f32> = ycbcr.iter().step_by(3).copied().collect();
-        let restored = restorer.restore_pixels(device, [h, w, 1], &given.told, &luma)?;
-        ycbcr.iter_mut().step_by(3).zip(restored).for_each(|(to, from)| *to = from);
-        result.write_rows(0, &color::ycbcr_to_rgb(&ycbcr));
-        return Ok(result);
-    }
-    let read = |y: usize, columns: std::ops::Range<usize>, row: &mut Vec<f32>| match &given.pixels {
+    let read = |y: usize, columns: Range<usize>, row: &mut Vec<f32>| match &pixels {
         Some(pixels) => row.extend_from_slice(&pixels[(y * w + columns.start) * c..(y * w + columns.end) * c]),
         None => before.read_row(y, columns, row),
     };
+    if given.luma && c == 3 && restorer.channels() == 1 {
+        let luma = |y: usize, columns: Range<usize>, row: &mut Vec<f32>| {
+            let mut rgb = Vec::with_capacity(3 * columns.len());
+            read(y, columns, &mut rgb);
+            row.extend(color::luma(&rgb, 3));
+        };
+        restorer.restore(device, [h, w, 1], &given.told, luma, |strip| {
+            for (y, luma) in (strip.top..).zip(strip.pixels.chunks_exact(w)) {
+                let mut rgb = Vec::with_capacity(3 * w);
+                read(y, 0..w, &mut rgb);
+                let mut ycbcr = color::rgb_to_ycbcr(&rgb);
+                ycbcr.iter_mut().step_by(3).zip(luma).for_each(|(to, from)| *to = *from);
+                result.write_rows(y, &color::ycbcr_to_rgb(&ycbcr));
+                bar.set_position(y as u64 + 1);
+            }
+            Ok(())
+        })?;
+        return Ok(result);
+    }
     restorer.restore(device, [h, w, c], &given.told, read, |strip| {
         result.write_rows(strip.top, &strip.pixels);
         bar.set_position((strip.top + strip.pixels.len() / (w * c)) as u64);

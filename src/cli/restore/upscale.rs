@@ -1,6 +1,7 @@
 //! `csae upscale`
 
 use clap::Args;
+use csae::data::budget;
 use csae::data::resample::imresize;
 use csae::error::{Error, Result};
 use csae::spec::Task;
@@ -23,12 +24,30 @@ pub struct UpscaleArgs {
     scale: u8,
 }
 
+/// Bytes of a sample at most while an image is enlarged: rows of it, all of it, and what is restored.
+const BYTES: usize = 14;
+
 /// The image enlarged by bicubic interpolation, its transparency too; and its samples before they were rounded.
 fn enlarge(image: &ImageFile, scale: usize) -> Result<(ImageFile, Vec<f32>)> {
     let grown = |pixels: &[f32], c: usize| imresize(pixels, (image.h, image.w), c, scale as f64);
     let side = |side: usize| side.checked_mul(scale).filter(|side| *side <= u16::MAX as usize);
     if side(image.h).zip(side(image.w)).is_none() {
-        return Err(Error::usage(format!("{}x{} pixels cannot become {scale} times as large", image.w, image.h)));
+        return Err(Error::usage(format!(
+            "{}x{} pixels cannot become {scale} times as large: sides end at {}",
+            image.w,
+            image.h,
+            u16::MAX
+        )));
+    }
+    let needed = (image.h * image.w * scale * scale * image.c * BYTES) as u64;
+    if let Some(free) = budget::free().filter(|free| needed > *free) {
+        return Err(Error::usage(format!(
+            "{}x{} pixels {scale} times as large need some {} MiB, {} are free; enlarge parts of it, or by less",
+            image.w,
+            image.h,
+            needed >> 20,
+            free >> 20
+        )));
     }
     let (pixels, h, w) = grown(&image.pixels(), image.c)?;
     let mut large = image.like(h, w);
@@ -46,7 +65,7 @@ pub fn run(args: UpscaleArgs) -> anyhow::Result<()> {
         let known = scales.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
         return Err(Error::usage(format!("--scale {scale}: the model was trained for {known}")).into());
     }
-    super::run(&args.restore, &loaded, Task::Upscale, |_, image| {
+    super::run(&args.restore, &loaded, Task::Upscale, |_| Ok(()), |_, image| {
         let (before, pixels) = enlarge(&image, scale)?;
         let given = Given::whole(before, Told::enlarged(scale), format!("x{scale}"), json!({"scale": scale}));
         Ok(Given { pixels: Some(pixels), luma: true, ..given })
