@@ -89,6 +89,8 @@ pub fn restored(
     let shown = (0..count).map(|i| restore::show(device, restorer, images, i, corruption)).collect::<Result<Vec<_>>>()?;
     let side = |of: fn(&restore::Shown) -> usize| shown.iter().map(of).min().unwrap_or(1).min(RESTORED_SIDE);
     let (h, w, c) = (side(|shown| shown.size.0), side(|shown| shown.size.1), images.channels);
+    // Not too far from square.
+    let (h, w) = (h.min(w * 3 / 2).max(1), w.min(h * 3 / 2).max(1));
     let middle = |picture: &[f32], (from_h, from_w): (usize, usize)| -> Vec<f32> {
         let (top, left) = ((from_h - h) / 2, (from_w - w) / 2);
         picture::crop(picture, from_w, c, top..top + h, left..left + w)
