@@ -5,10 +5,10 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::ops::{
     Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd, Adam, AddAssign, Augment, AvgPool2dBwd, AvgPool2dFwd,
-    BatchTopKMask, BicubicDownUp, Buffer, Call, ClipGrads, Combine, CopyChannels, CountNonzero, CrossEntropy, FillMissing, FiringUpdate, GatherBatch,
-    GaussianNoise, IdleUpdate, KlPenalty, L2Pool2dBwd, L2Pool2dFwd, LifetimeWtaMask, MaxNorm, MaxPool2dFwd, MaxUnpool2dBwd,
-    MaxUnpool2dFwd, MissingPixels, Revive, SCALAR_PARTIALS, SoftThresholdBwd, SoftThresholdFwd, SpatialWtaMask, SumSquares, ThresholdMask,
-    TopKMask, UpsampleNearest2dBwd, UpsampleNearest2dFwd, View, WINDOW,
+    BatchTopKMask, BicubicDownUp, Buffer, Call, ClipGrads, Combine, CopyChannels, CountNonzero, CrossEntropy, FillMissing,
+    FiringUpdate, GatherBatch, GaussianNoise, IdleUpdate, KlPenalty, L2Pool2dBwd, L2Pool2dFwd, LifetimeWtaMask, MaxNorm,
+    MaxPool2dFwd, MaxUnpool2dBwd, MaxUnpool2dFwd, MissingPixels, Revive, SCALAR_PARTIALS, SoftThresholdBwd, SoftThresholdFwd,
+    SpatialWtaMask, SumSquares, ThresholdMask, TopKMask, UpsampleNearest2dBwd, UpsampleNearest2dFwd, View, WINDOW,
 };
 use crate::rng::Stream;
 use crate::shape::{Dims, Pool2d};

@@ -64,7 +64,8 @@ fn run_protocol(args: &EvalArgs, protocol: Protocol, folder: &Path) -> anyhow::R
     let loaded = model::load(&args.model)?;
     let spec = &loaded.graph.spec;
     check_task(spec, protocol.task())?;
-    let trained = |degradation: &Degradation| !matches!(degradation, Degradation::Scale(scale) if !spec.undoes.scales.contains(scale));
+    let trained =
+        |degradation: &Degradation| !matches!(degradation, Degradation::Scale(scale) if !spec.undoes.scales.contains(scale));
     let degradations: Vec<Degradation> = protocol.degradations().into_iter().filter(trained).collect();
     if degradations.is_empty() {
         return Err(Error::usage(format!("--protocol {}: the model was trained for none of its scales", protocol.name())).into());

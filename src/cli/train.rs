@@ -108,7 +108,9 @@ impl TrainArgs {
             match config.corruption.task() {
                 None => config.corruption = CorruptionSpec::of(task),
                 Some(other) if other != task => {
-                    return Err(Error::usage(format!("--task {task}: the configuration corrupts images for {other}; leave one of them out")));
+                    return Err(Error::usage(format!(
+                        "--task {task}: the configuration corrupts images for {other}; leave one of them out"
+                    )));
                 }
                 Some(_) => {}
             }

@@ -55,7 +55,9 @@ impl<T: Value> Level<T> {
             [at / 2, other]
         };
         let (rows, columns) = (near(y, self.h), near(x, self.w));
-        let row = |y: usize| self.values[y * self.w + columns[0]] * T::real(0.75) + self.values[y * self.w + columns[1]] * T::real(0.25);
+        let row = |y: usize| {
+            self.values[y * self.w + columns[0]] * T::real(0.75) + self.values[y * self.w + columns[1]] * T::real(0.25)
+        };
         row(rows[0]) * T::real(0.75) + row(rows[1]) * T::real(0.25)
     }
 }
@@ -102,7 +104,8 @@ mod tests {
         let (h, w) = (9, 16);
         let ramp: Vec<f64> = (0..h * w).map(|i| (i % w) as f64).collect();
         let known: Vec<bool> = (0..h * w).map(|i| !(5..11).contains(&(i % w))).collect();
-        let filled = pull_push(h, w, ramp.iter().zip(&known).map(|(v, known)| if *known { *v } else { 1e9 }).collect(), known.clone());
+        let filled =
+            pull_push(h, w, ramp.iter().zip(&known).map(|(v, known)| if *known { *v } else { 1e9 }).collect(), known.clone());
         for (at, value) in filled.iter().enumerate() {
             if known[at] {
                 assert_eq!(*value, ramp[at]);

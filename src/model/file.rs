@@ -81,9 +81,10 @@ impl Loaded {
         let all = all.chain(graph.states.iter().enumerate().map(|(i, state)| (state, store.state(i))));
         let mut taken = 0;
         for (param, view) in all {
-            let fitting = self.tensors.get(&param.name).filter(|(shape, data)| {
-                *shape == param.shape && data.iter().all(|value| value.is_finite())
-            });
+            let fitting = self
+                .tensors
+                .get(&param.name)
+                .filter(|(shape, data)| *shape == param.shape && data.iter().all(|value| value.is_finite()));
             if let Some((_, data)) = fitting {
                 device.write(view, &param.pack(data));
                 taken += 1;

@@ -82,8 +82,7 @@ impl MissingPixels {
         let [_, blocks, strokes, text] = Self::densities();
         let shapes = self.n * Self::SHAPES;
         let (h, w) = (self.dims.h as u32, self.dims.w as u32);
-        let params =
-            MissingShapesParams { shapes: shapes as u32, h, w, kinds: self.kinds, low, span, blocks, strokes, text };
+        let params = MissingShapesParams { shapes: shapes as u32, h, w, kinds: self.kinds, low, span, blocks, strokes, text };
         r.kernel(Kernel::MissingShapes, &params).bind("shapes", self.shapes).threads(shapes);
         let vectors = self.known.len.div_ceil(4);
         let params = MissingPixelsParams {

@@ -31,7 +31,8 @@ impl Reference for BicubicDownUp {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let (mut y, mut level) = (memory.take(self.y), memory.take(self.level));
         let (step, seed, dims) = (memory.step, memory.seed(), self.dims);
-        let tables: Vec<_> = self.scales.iter().map(|&scale| (scale, rows::<T>(dims.h, scale), rows::<T>(dims.w, scale))).collect();
+        let tables: Vec<_> =
+            self.scales.iter().map(|&scale| (scale, rows::<T>(dims.h, scale), rows::<T>(dims.w, scale))).collect();
         let x = memory.real(self.x);
         let samples = (y.par_chunks_exact_mut(dims.len()), level.par_iter_mut(), x.par_chunks_exact(dims.len()));
         samples.into_par_iter().enumerate().for_each(|(n, (y, level, x))| {

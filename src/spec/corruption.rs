@@ -70,8 +70,7 @@ pub struct CorruptionSpec {
 }
 
 /// Nothing is done.
-pub static NO_CORRUPTION: CorruptionSpec =
-    CorruptionSpec { sigma: None, missing: None, masks: Vec::new(), scales: Vec::new() };
+pub static NO_CORRUPTION: CorruptionSpec = CorruptionSpec { sigma: None, missing: None, masks: Vec::new(), scales: Vec::new() };
 
 impl CorruptionSpec {
     /// Largest scale.
@@ -127,7 +126,9 @@ impl CorruptionSpec {
             )));
         }
         if self.missing.is_some() == self.masks.is_empty() {
-            return Err(Error::usage("corruption: missing and masks belong together, such as missing = [0.1, 0.8], masks = [\"pixels\"]"));
+            return Err(Error::usage(
+                "corruption: missing and masks belong together, such as missing = [0.1, 0.8], masks = [\"pixels\"]",
+            ));
         }
         if let Some(scale) = self.scales.iter().find(|scale| !(2..=Self::MAX_SCALE).contains(*scale)) {
             return Err(Error::usage(format!("corruption.scales: {scale} is none of 2 to {}", Self::MAX_SCALE)));

@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::infer::Inference;
 use super::quality;
-use super::restore::Whole;
 use super::statistics::Statistics;
+use super::whole::Whole;
 use crate::data::{Images, Patch, Sample, patches};
 use crate::device::Device;
 use crate::error::{Error, Kind, Result};

@@ -6,7 +6,8 @@ use super::evaluate::Report;
 use super::infer::Inference;
 use super::picture::{self, Tiles};
 use super::reconstruct;
-use super::restore::{self, Restorer};
+use super::restore::Restorer;
+use super::whole;
 use crate::data::{Images, Patch, patches};
 use crate::device::Device;
 use crate::error::Result;
@@ -58,11 +59,7 @@ pub fn write(
     order.sort_by(|a, b| statistics.activity(*b).total_cmp(&statistics.activity(*a)));
     let lit = |unit: &usize| (*unit, 4.0 * statistics.activity(*unit).max(1e-3));
     let lit: Vec<(usize, f64)> = order.iter().take(ATOMS).map(lit).collect();
-    let atoms = match atoms(device, inference, &lit)? {
-        None => dictionary(device, inference)?,
-        drawn => drawn,
-    };
-    if let Some(atoms) = atoms {
+    if let Some(atoms) = atoms(device, inference, &lit)? {
         atoms.picture().save(&folder.join("atoms.png"))?;
         written.push("atoms.png");
     }
@@ -86,8 +83,8 @@ pub fn restored(
     corruption: (&CorruptionSpec, u64),
 ) -> Result<&'static str> {
     let count = images.len().min(RESTORED);
-    let shown = (0..count).map(|i| restore::show(device, restorer, images, i, corruption)).collect::<Result<Vec<_>>>()?;
-    let side = |of: fn(&restore::Shown) -> usize| shown.iter().map(of).min().unwrap_or(1).min(RESTORED_SIDE);
+    let shown = (0..count).map(|i| whole::show(device, restorer, images, i, corruption)).collect::<Result<Vec<_>>>()?;
+    let side = |of: fn(&whole::Shown) -> usize| shown.iter().map(of).min().unwrap_or(1).min(RESTORED_SIDE);
     let (h, w, c) = (side(|shown| shown.size.0), side(|shown| shown.size.1), images.channels);
     // Not too far from square.
     let (h, w) = (h.min(w * 3 / 2).max(1), w.min(h * 3 / 2).max(1));
@@ -111,14 +108,15 @@ pub fn filters(device: &mut Device, inference: &Inference) -> Result<Option<Tile
     Ok(Some(picture::filters(&values, k, c, r, s)))
 }
 
-/// The atoms of a decoder that is one transposed convolution of the code, whatever else is added to it.
-fn dictionary(device: &mut Device, inference: &Inference) -> Result<Option<Tiles>> {
+/// The atoms of some units of a decoder that is one transposed convolution of the code, whatever else is added to it.
+fn dictionary(device: &mut Device, inference: &Inference, units: impl ExactSizeIterator<Item = usize>) -> Result<Option<Tiles>> {
     let graph = inference.graph;
     let draws = |node: &&Node| node.inputs == [graph.code] && matches!(node.op, Some(LayerOp::ConvTranspose2d(_)));
     let Some(weight) = graph.nodes.iter().find(draws).and_then(|node| node.weight) else { return Ok(None) };
-    let [k, c, r, s] = graph.params[weight].shape[..] else { unreachable!("a convolution's weight has four axes") };
-    let values = inference.store.read_param(device, graph, weight)?;
-    Ok(Some(picture::filters(&values, k, c, r, s)))
+    let [_, c, r, s] = graph.params[weight].shape[..] else { unreachable!("a convolution's weight has four axes") };
+    let (values, k) = (inference.store.read_param(device, graph, weight)?, units.len());
+    let chosen: Vec<f32> = units.flat_map(|unit| &values[unit * c * r * s..(unit + 1) * c * r * s]).copied().collect();
+    Ok(Some(picture::filters(&chosen, k, c, r, s)))
 }
 
 /// Maps shown in `codes.png`.
@@ -136,9 +134,11 @@ pub fn codes(
     images: &Images,
     corruption: (&CorruptionSpec, u64),
 ) -> Result<Option<&'static str>> {
-    let posed = restore::pose(images, 0, corruption)?;
+    let posed = whole::pose(images, 0, corruption)?;
     let ((h, w), c) = (posed.size, images.channels);
-    let Some((code, dims, (part_h, part_w))) = restorer.code(device, [h, w, c], &posed.told, &posed.given)? else { return Ok(None) };
+    let Some((code, dims, (part_h, part_w))) = restorer.code(device, [h, w, c], &posed.told, &posed.given)? else {
+        return Ok(None);
+    };
     let scaled = picture::centred(&code);
     let map = |unit: usize| scaled.iter().skip(unit).step_by(dims.c).copied().collect::<Vec<f32>>();
     let sum = |unit: usize| map(unit).iter().map(|v| f64::from((v - 0.5).abs())).sum::<f64>();
@@ -155,7 +155,7 @@ pub fn codes(
 }
 
 /// What units draw: the decoder's answer to one unit at a given strength, less its answer to the empty code. A map's unit is lit at its centre, and what none
-/// of them reaches is cut off. None without units, or where the decoder needs more than the code.
+/// of them reaches is cut off. A decoder that needs more than the code gives its dictionary instead, if it has one. None without units.
 pub fn atoms(device: &mut Device, inference: &Inference, lit: &[(usize, f64)]) -> Result<Option<Tiles>> {
     let graph = inference.graph;
     if lit.is_empty() || graph.code == 0 || !graph.code_reaches_output() {
@@ -164,12 +164,15 @@ pub fn atoms(device: &mut Device, inference: &Inference, lit: &[(usize, f64)]) -
     let (code, drawn) = (graph.nodes[graph.code].dims, graph.nodes[graph.output].dims);
     let mut atoms: Vec<Vec<f32>> = Vec::new();
     // one place of each batch is for the empty code
+    let all = lit;
     for lit in lit.chunks((inference.batch(device) - 1).max(1)) {
         let mut codes = vec![0.0; (lit.len() + 1) * code.len()];
         for (i, (unit, strength)) in lit.iter().enumerate() {
             codes[(i + 1) * code.len() + code.offset(*unit, code.h / 2, code.w / 2)] = *strength as f32;
         }
-        let Some(images) = inference.decode(device, &codes)? else { return Ok(None) };
+        let Some(images) = inference.decode(device, &codes)? else {
+            return dictionary(device, inference, all.iter().map(|(unit, _)| *unit));
+        };
         let (empty, lit) = images.split_at(drawn.len());
         atoms.extend(lit.chunks(drawn.len()).map(|atom| atom.iter().zip(empty).map(|(a, e)| a - e).collect::<Vec<f32>>()));
     }

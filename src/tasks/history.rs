@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::chart::{self, Axis, Chart, Look, Series};
 use super::picture::Picture;
-use super::restore::Whole;
+use super::whole::Whole;
 use crate::error::Result;
 use crate::files;
 

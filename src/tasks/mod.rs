@@ -17,3 +17,5 @@ pub mod reconstruct;
 pub mod restore;
 pub mod statistics;
 pub mod tiles;
+mod ways;
+pub mod whole;

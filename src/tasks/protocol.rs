@@ -337,7 +337,15 @@ pub fn run(
         let mean = |of: fn(&Score) -> f64| images.iter().map(of).sum::<f64>() / images.len() as f64;
         let (psnr, ssim) = (mean(|score| score.psnr), mean(|score| score.ssim));
         let [psnr_before, ssim_before] = given;
-        outcomes.push(Outcome { degradation, images, psnr_before, ssim_before, psnr, ssim, published: published(protocol, degradation) });
+        outcomes.push(Outcome {
+            degradation,
+            images,
+            psnr_before,
+            ssim_before,
+            psnr,
+            ssim,
+            published: published(protocol, degradation),
+        });
     }
     Ok(Report { protocol, seed, outcomes })
 }

@@ -108,7 +108,10 @@ fn a_run_reports_every_image_and_means() {
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!((&json["protocol"], &json["outcomes"][1]["degradation"]["sigma"]), (&"set12".into(), &25.0.into()));
     assert_eq!(json["outcomes"][1]["published"][0]["method"], "BM3D");
-    let message = run(Protocol::Set12, &folder.path, &degradations, 5, |_| Ok(Restored { before: gray(2, 2), after: gray(2, 2) })).unwrap_err().to_string();
+    let message =
+        run(Protocol::Set12, &folder.path, &degradations, 5, |_| Ok(Restored { before: gray(2, 2), after: gray(2, 2) }))
+            .unwrap_err()
+            .to_string();
     assert!(message.contains("01.png") && message.contains("24x20"), "{message}");
 }
 

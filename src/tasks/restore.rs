@@ -1,19 +1,16 @@
 //! Restoration of images of any size by a convolutional model: overlapping tiles joined without a seam.
 
-use serde::{Deserialize, Serialize};
-
-use super::degrade::{Told, degrade};
+use super::degrade::Told;
 use super::infer::Inference;
 use super::picture::crop;
-use super::quality;
 use super::tiles::{Blend, Strip, Tile, Tiles};
-use crate::data::{Entry, Images};
+use super::ways::Way;
 use crate::data::corrupt::Mask;
 use crate::device::Device;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::model::{Graph, Store};
 use crate::shape::Dims;
-use crate::spec::{Config, CorruptionSpec, LayerOp, ModelSpec, Task};
+use crate::spec::{LayerOp, ModelSpec, Task};
 
 /// Side of a tile at most.
 const TILE: usize = 512;
@@ -110,7 +107,11 @@ impl Restorer {
         let (tile_h, tile_w) = tiles.size();
         let graph = Graph::new(&self.spec, Dims::new(self.channels, tile_h, tile_w))?;
         graph.check_autoencoder()?;
-        let lying = if self.ensemble && tile_h != tile_w { Graph::new(&self.spec, Dims::new(self.channels, tile_w, tile_h))? } else { graph.clone() };
+        let lying = if self.ensemble && tile_h != tile_w {
+            Graph::new(&self.spec, Dims::new(self.channels, tile_w, tile_h))?
+        } else {
+            graph.clone()
+        };
         let mut passes = [&graph, &lying].map(|graph| Inference::new(graph, &self.store));
         let mut blend = Blend::new(&tiles, c);
         for tile in tiles.iter() {
@@ -145,6 +146,17 @@ impl Restorer {
         }
         passes.iter_mut().for_each(|pass| pass.release(device));
         Ok(())
+    }
+
+    /// Bytes that the pass over the largest tile of an image of h×w takes.
+    ///
+    /// # Errors
+    /// When the model cannot have such a size.
+    pub fn planned_bytes(&self, device: &Device, h: usize, w: usize) -> Result<u64> {
+        let most = self.tile(device)?;
+        let [tile_h, tile_w] = [h, w].map(|side| side.min(most).next_multiple_of(self.align));
+        let graph = Graph::new(&self.spec, Dims::new(self.channels, tile_h, tile_w))?;
+        Ok(Inference::new(&graph, &self.store).planned_bytes(device, 1))
     }
 
     /// The side of a tile: 512 pixels, or less where a device cannot bind or hold what one takes.
@@ -192,7 +204,13 @@ impl Restorer {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn code(&self, device: &mut Device, [h, w, c]: [usize; 3], told: &Told, pixels: &[f32]) -> Result<Option<(Vec<f32>, Dims, (usize, usize))>> {
+    pub fn code(
+        &self,
+        device: &mut Device,
+        [h, w, c]: [usize; 3],
+        told: &Told,
+        pixels: &[f32],
+    ) -> Result<Option<(Vec<f32>, Dims, (usize, usize))>> {
         let [fit_h, fit_w] = [h, w].map(|side| side.min(TILE) / self.align * self.align);
         if c != self.channels || fit_h * fit_w == 0 {
             return Ok(None);
@@ -224,46 +242,6 @@ impl Restorer {
     }
 }
 
-/// One of the eight ways to lay a picture, by its bits: sides exchanged, then flipped top to bottom, then left to right.
-#[derive(Clone, Copy, Debug)]
-struct Way(u8);
-
-impl Way {
-    const fn turned(self) -> bool {
-        self.0 & 1 == 1
-    }
-
-    /// The sides afterwards.
-    const fn sides(self, (h, w): (usize, usize)) -> (usize, usize) {
-        if self.turned() { (w, h) } else { (h, w) }
-    }
-
-    /// For each pixel of the picture as it is laid, where it comes from.
-    fn sources(self, (h, w): (usize, usize)) -> impl Iterator<Item = usize> {
-        let (to_h, to_w) = self.sides((h, w));
-        (0..h * w).map(move |at| {
-            let (y, x) = (at / to_w, at % to_w);
-            let y = if self.0 & 2 == 2 { to_h - 1 - y } else { y };
-            let x = if self.0 & 4 == 4 { to_w - 1 - x } else { x };
-            if self.turned() { x * w + y } else { y * w + x }
-        })
-    }
-
-    /// A picture (H,W,C) laid this way.
-    fn lay<T: Copy>(self, pixels: &[T], size: (usize, usize), c: usize) -> Vec<T> {
-        self.sources(size).flat_map(|at| &pixels[at * c..(at + 1) * c]).copied().collect()
-    }
-
-    /// One that was laid this way as it was; `size` is that of the result.
-    fn lay_back(self, pixels: &[f32], size: (usize, usize), c: usize) -> Vec<f32> {
-        let mut out = vec![0.0; pixels.len()];
-        for (from, to) in self.sources(size).enumerate() {
-            out[to * c..(to + 1) * c].copy_from_slice(&pixels[from * c..(from + 1) * c]);
-        }
-        out
-    }
-}
-
 /// The part of a mask that belongs to a tile; what lies beyond the image is mirrored as its pixels are.
 fn cut_mask(tiles: &Tiles, tile: &Tile, mask: &Mask) -> Mask {
     let cut = tiles.cut(tile, 1, |y, columns, out| {
@@ -272,150 +250,11 @@ fn cut_mask(tiles: &Tiles, tile: &Tile, mask: &Mask) -> Mask {
     Mask { h: tile.h, w: tile.w, missing: cut.into_iter().map(|v| v as u8).collect() }
 }
 
-/// How well whole images are restored.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Whole {
-    /// Images looked at.
-    pub images: usize,
-    /// Mean PSNR in dB of what was given.
-    pub psnr_before: f64,
-    /// Mean PSNR in dB of what came of it, clipped to 0…1.
-    pub psnr: f64,
-    /// Mean SSIM of the same.
-    pub ssim: f64,
-}
-
-/// An image before it was degraded, after, and restored.
-#[derive(Clone, Debug)]
-pub struct Shown {
-    /// Height and width.
-    pub size: (usize, usize),
-    /// H,W,C each: as given, restored, and clean.
-    pub pictures: [Vec<f32>; 3],
-}
-
-/// The largest side of an image that is looked at whole.
-const WHOLE: usize = 1024;
-
-/// An image of a set as a model is given it.
-#[derive(Clone, Debug)]
-pub struct Posed {
-    /// Height and width.
-    pub size: (usize, usize),
-    /// H,W,C.
-    pub clean: Vec<f32>,
-    /// H,W,C.
-    pub given: Vec<f32>,
-    /// What the model is told.
-    pub told: Told,
-}
-
-/// Degrades image `number` of a set, of which the middle is taken: at most 1024 pixels each way, and a multiple of every scale.
-///
-/// # Errors
-/// When the image is smaller than a scale.
-pub fn pose(images: &Images, number: usize, (spec, seed): (&CorruptionSpec, u64)) -> Result<Posed> {
-    let (entry, c) = (images.table[number], images.channels);
-    let multiple = spec.scales.iter().fold(1, |multiple, scale| lcm(multiple, *scale));
-    let [h, w] = [entry.h, entry.w].map(|side| side.min(WHOLE) / multiple * multiple);
-    if h * w == 0 {
-        return Err(Error::usage(format!("{} has {}x{} pixels, too few to be shrunk", images.names[number], entry.w, entry.h)));
-    }
-    let (top, left) = ((entry.h - h) / 2, (entry.w - w) / 2);
-    let clean = crop(&images.image_f32(number), entry.w, c, top..top + h, left..left + w);
-    let mut given = clean.clone();
-    let told = degrade(spec, seed, number, (h, w, c), &mut given)?;
-    Ok(Posed { size: (h, w), clean, given, told })
-}
-
-/// Degrades an image of a set as [`pose`] does, and restores it.
-///
-/// # Errors
-/// When the device fails, or the image is smaller than a scale.
-pub fn show(
-    device: &mut Device,
-    restorer: &Restorer,
-    images: &Images,
-    number: usize,
-    corruption: (&CorruptionSpec, u64),
-) -> Result<Shown> {
-    let Posed { size: (h, w), clean, given, told } = pose(images, number, corruption)?;
-    let mut restored = restorer.restore_pixels(device, [h, w, images.channels], &told, &given)?;
-    restored.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
-    Ok(Shown { size: (h, w), pictures: [given, restored, clean] })
-}
-
-const fn lcm(a: usize, b: usize) -> usize {
+/// The least common multiple.
+pub(super) const fn lcm(a: usize, b: usize) -> usize {
     if a == 0 || b == 0 { 0 } else { a / gcd(a, b) * b }
 }
 
 const fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
-}
-
-/// What judges a training on whole images: its model, where it restores images of any size, and some are larger than its input.
-pub fn judges(config: &Config, graph: &Graph, store: &Store, images: &Images) -> Option<Restorer> {
-    let input = graph.nodes[0].dims;
-    let larger = images.table.iter().any(|entry| (entry.h, entry.w) != (input.h, input.w));
-    (larger && !config.corruption.is_none()).then(|| Restorer::new(graph, store).ok()).flatten()
-}
-
-/// Most pixels that [`judge`] looks at.
-const JUDGED: usize = 2 << 20;
-
-/// Bytes that restoring images of a set takes: the pass over its largest tile, and what is held of an image.
-pub fn planned_bytes(device: &Device, restorer: &Restorer, images: &Images) -> Result<u64> {
-    let side = |of: fn(&Entry) -> usize| images.table.iter().map(of).max().unwrap_or(1).min(WHOLE);
-    let (h, w, c) = (side(|entry| entry.h), side(|entry| entry.w), images.channels);
-    let most = restorer.tile(device)?;
-    let [tile_h, tile_w] = [h, w].map(|side| side.min(most).next_multiple_of(restorer.align));
-    let graph = Graph::new(&restorer.spec, Dims::new(restorer.channels, tile_h, tile_w))?;
-    let pass = Inference::new(&graph, &restorer.store).planned_bytes(device, 1);
-    Ok(pass + 4 * 6 * (h * w * c) as u64)
-}
-
-/// Restores the first images of a set, degraded as in training, up to two megapixels of them, one at least.
-///
-/// # Errors
-/// As [`show`].
-pub fn judge(device: &mut Device, restorer: &Restorer, images: &Images, corruption: (&CorruptionSpec, u64)) -> Result<Whole> {
-    let mut whole = Whole { images: 0, psnr_before: 0.0, psnr: 0.0, ssim: 0.0 };
-    let mut pixels = 0;
-    for number in 0..images.len() {
-        let Shown { size: (h, w), pictures: [given, restored, clean] } = show(device, restorer, images, number, corruption)?;
-        whole.images += 1;
-        // An image without any error would make the mean infinite: 100 dB stands for it.
-        let psnr = |other: &[f32]| {
-            let psnr = quality::psnr(&clean, other);
-            if psnr > 100.0 { 100.0 } else { psnr }
-        };
-        whole.psnr_before += psnr(&given);
-        whole.psnr += psnr(&restored);
-        whole.ssim += quality::ssim(&clean, &restored, h, w, images.channels);
-        pixels += h * w;
-        if pixels >= JUDGED {
-            break;
-        }
-    }
-    let n = whole.images.max(1) as f64;
-    if !f64::is_finite(whole.psnr) {
-        return Err(Error::failed("whole images become NaN or infinity: the training diverged; lower optimizer.lr").of(Kind::Diverged));
-    }
-    Ok(Whole { images: whole.images, psnr_before: whole.psnr_before / n, psnr: whole.psnr / n, ssim: whole.ssim / n })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_way_is_another_and_is_undone() {
-        let (size, c) = ((2, 3), 2);
-        let pixels: Vec<f32> = (0..12).map(|v| v as f32).collect();
-        let laid: std::collections::BTreeSet<Vec<u8>> =
-            (0..8).map(|way| Way(way).lay(&pixels, size, c).iter().map(|v| *v as u8).collect()).collect();
-        assert_eq!(laid.len(), 8);
-        assert_eq!(Way(1).lay(&pixels, size, c)[..4], [0.0, 1.0, 6.0, 7.0]);
-        assert!((0..8).all(|way| Way(way).lay_back(&Way(way).lay(&pixels, size, c), size, c) == pixels));
-    }
 }

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::model::{Graph, Purpose, Store};
 use crate::spec::Config;
 use crate::tasks::infer::Inference;
-use crate::tasks::restore;
+use crate::tasks::whole;
 
 /// What a training takes, on its device and in the host's memory, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -95,8 +95,8 @@ impl Fixed {
         let chosen = (patches.min(wanted) * size_of::<Patch>()) as u64;
         // A pass over as many samples as it may look at at once.
         let mut pass = Inference::new(graph, store).planned_bytes(device, usize::MAX);
-        if let Some(restorer) = restore::judges(config, graph, store, &prepared.validation) {
-            pass += restore::planned_bytes(device, &restorer, &prepared.validation).unwrap_or(0);
+        if let Some(restorer) = whole::judges(config, graph, store, &prepared.validation) {
+            pass += whole::planned_bytes(device, &restorer, &prepared.validation).unwrap_or(0);
         }
         Self {
             parameters: store.bytes(),

@@ -16,7 +16,8 @@ use crate::spec::Config;
 use crate::tasks::evaluate::{Report, evaluate};
 use crate::tasks::gallery;
 use crate::tasks::infer::Inference;
-use crate::tasks::restore::{self, Restorer};
+use crate::tasks::restore::Restorer;
+use crate::tasks::whole;
 
 /// A run under way.
 #[derive(Debug)]
@@ -119,7 +120,7 @@ impl<'a> Run<'a> {
         let mut inference = Inference::new(graph, &trainer.store);
         inference.degrading = (!config.corruption.is_none()).then(|| (config.corruption.clone(), config.seed));
         // A model that works on images of one size alone is judged on patches.
-        let restorer = restore::judges(config, graph, &trainer.store, &prepared.validation);
+        let restorer = whole::judges(config, graph, &trainer.store, &prepared.validation);
         trainer.memory.validation = prepared.validation.held_bytes() + inference.prepare(device, chosen.len())?;
         Ok(Self {
             folder: folder.clone(),
@@ -315,7 +316,7 @@ impl<'a> Run<'a> {
         let mut report = evaluate(device, &mut self.inference, &self.prepared.validation, &self.chosen)?;
         if let Some(restorer) = &self.restorer {
             let corruption = (&self.config.corruption, self.config.seed);
-            report.whole = Some(restore::judge(device, restorer, &self.prepared.validation, corruption)?);
+            report.whole = Some(whole::judge(device, restorer, &self.prepared.validation, corruption)?);
         }
         Ok(report)
     }

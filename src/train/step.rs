@@ -4,8 +4,8 @@ use crate::device::{Device, Program};
 use crate::error::Result;
 use crate::model::{Builder, Graph, Memory, Mode, Penalty, PenaltyKind, Revival, Store};
 use crate::ops::{
-    Adam, AddAssign, Augment, BicubicDownUp, Call, ClipGrads, Combine, CountNonzero, FillMissing, FiringUpdate, GatherBatch, GaussianNoise, IdleUpdate, Loss,
-    LossKind, MissingPixels, SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
+    Adam, AddAssign, Augment, BicubicDownUp, Call, ClipGrads, Combine, CountNonzero, FillMissing, FiringUpdate, GatherBatch,
+    GaussianNoise, IdleUpdate, Loss, LossKind, MissingPixels, SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
 };
 use crate::profile::Profile;
 use crate::shape::Dims;

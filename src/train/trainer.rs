@@ -98,7 +98,10 @@ pub(super) fn slots(log_every: u64) -> u64 {
 fn check(config: &Config, graph: &Graph) -> Result<()> {
     let dims = graph.nodes[0].dims;
     if config.data.turn && dims.h != dims.w {
-        return Err(Error::usage(format!("data.turn: samples of {}x{} are no squares; turn it off, or fix model.input", dims.w, dims.h)));
+        return Err(Error::usage(format!(
+            "data.turn: samples of {}x{} are no squares; turn it off, or fix model.input",
+            dims.w, dims.h
+        )));
     }
     if let Some(scale) = config.corruption.scales.iter().find(|scale| dims.h % *scale + dims.w % *scale > 0) {
         return Err(Error::usage(format!(
@@ -350,7 +353,9 @@ impl<'a> Trainer<'a> {
         let kept = self.saved.map_or(String::new(), |step| format!("; the checkpoint after {step} steps is kept"));
         let lr = self.schedule.params(step).lr;
         let scale = self.half.map_or(String::new(), |scale| format!(", or a smaller train.loss_scale (now {scale})"));
-        let error = Error::failed(format!("step {step}: the {what}; lower optimizer.lr (now {lr:e}) or set optimizer.clip_norm{scale}{kept}"));
+        let error = Error::failed(format!(
+            "step {step}: the {what}; lower optimizer.lr (now {lr:e}) or set optimizer.clip_norm{scale}{kept}"
+        ));
         error.of(Kind::Diverged)
     }
 

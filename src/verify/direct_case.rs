@@ -7,9 +7,9 @@ use super::prepare::{Prepared, Step, Unpack, batch_of, step_of};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::{
-    Activation, ActivationFwd, Adam, Augment, BicubicDownUp, Call, ClipGrads, CountNonzero, CrossEntropy, DropoutMask, FillMissing, FiringUpdate,
-    GatherBatch, GaussianNoise, IdleUpdate, KlPenalty, L1Penalty, Loss, LossKind, MaskApply, MaxNorm, MaxUnpool2dBwd,
-    MaxUnpool2dFwd, MissingPixels, Revive, SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
+    Activation, ActivationFwd, Adam, Augment, BicubicDownUp, Call, ClipGrads, CountNonzero, CrossEntropy, DropoutMask,
+    FillMissing, FiringUpdate, GatherBatch, GaussianNoise, IdleUpdate, KlPenalty, L1Penalty, Loss, LossKind, MaskApply, MaxNorm,
+    MaxUnpool2dBwd, MaxUnpool2dFwd, MissingPixels, Revive, SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
 };
 use crate::shape::{Dims, Pool2d, to_nhwc};
 
@@ -335,8 +335,8 @@ fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
 /// Operations that no other program has: answered by the CPU path in f64.
 fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(&[
-        "p", "outer", "atoms", "inner", "max_norm", "patience", "strength", "seed", "step", "dims", "crop", "flip_x", "flip_y", "turn",
-        "low", "high", "kinds", "scales",
+        "p", "outer", "atoms", "inner", "max_norm", "patience", "strength", "seed", "step", "dims", "crop", "flip_x", "flip_y",
+        "turn", "low", "high", "kinds", "scales",
     ])?;
     if case.op == "gather_batch" {
         return gather(d, case);

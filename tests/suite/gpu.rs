@@ -186,7 +186,8 @@ fn a_trajectory_follows_the_cpu() {
 fn restorers_follow_the_cpu() {
     let Some(_turn) = turn("restorers_follow_the_cpu") else { return };
     for task in csae::spec::Task::ALL {
-        let set = ["model.input=[1,24,24]", "model.layers.code.filters=10", "model.layers.code.iterations=3", "optimizer.lr=5e-3"];
+        let set =
+            ["model.input=[1,24,24]", "model.layers.code.filters=10", "model.layers.code.iterations=3", "optimizer.lr=5e-3"];
         let text = csae::spec::preset_text(task.name()).unwrap();
         let config = Config::parse(text, task.name(), &set.map(str::to_owned)).unwrap();
         follow_each_other(&config, 12);

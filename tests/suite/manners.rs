@@ -5,8 +5,21 @@ use std::process::{Command, Stdio};
 
 use super::commands::{Place, csae, fail, succeed};
 
-const COMMANDS: [&str; 13] =
-    ["train", "resume", "eval", "reconstruct", "denoise", "inpaint", "upscale", "inspect", "devices", "verify", "bench", "completions", "man"];
+const COMMANDS: [&str; 13] = [
+    "train",
+    "resume",
+    "eval",
+    "reconstruct",
+    "denoise",
+    "inpaint",
+    "upscale",
+    "inspect",
+    "devices",
+    "verify",
+    "bench",
+    "completions",
+    "man",
+];
 
 #[test]
 fn completions_name_every_command() {

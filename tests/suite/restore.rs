@@ -97,7 +97,11 @@ fn what_cannot_be_denoised_is_refused_in_a_line() {
     let other = place.path("other");
     let train = ["train", "photos", "--steps", "2", "--batch", "4", "--device", "cpu", "-q", "-o", &other];
     succeed(&train);
-    fail(&["denoise", &clean, "-m", &other, "-o", &out, "--device", "cpu", "-q"], 2, &["not trained to restore", "--task denoise"]);
+    fail(
+        &["denoise", &clean, "-m", &other, "-o", &out, "--device", "cpu", "-q"],
+        2,
+        &["not trained to restore", "--task denoise"],
+    );
     // The result would be the image itself.
     let own = Path::new(&noisy).parent().unwrap().to_str().unwrap();
     fail(&["denoise", &noisy, "-m", &run, "-o", own, "--device", "cpu", "-q", "--force"], 2, &["take its place", "-o"]);
@@ -145,7 +149,9 @@ fn missing_pixels_are_filled_and_others_stay() {
     let kept = result.pixels().zip(picture.pixels()).zip(marks.pixels()).filter(|(_, mark)| mark[0] == 0);
     assert!(kept.clone().count() > 0 && kept.into_iter().all(|((a, b), _)| a == b));
     // A colour that marks what is missing; masks from a folder, by the image's stem.
-    let marked = image::RgbImage::from_fn(40, 30, |x, y| image::Rgb(if (x + y) % 5 == 0 { [255, 0, 255] } else { [90, x as u8, y as u8] }));
+    let marked = image::RgbImage::from_fn(40, 30, |x, y| {
+        image::Rgb(if (x + y) % 5 == 0 { [255, 0, 255] } else { [90, x as u8, y as u8] })
+    });
     let colored = place.path("marked.png");
     marked.save(&colored).unwrap();
     let args = ["inpaint", &colored, "-m", &run, "-o", &out, "--device", "cpu", "-q", "--json"];
@@ -180,7 +186,8 @@ fn images_are_enlarged_with_their_colours_and_transparency() {
     let place = Place::new("upscale");
     let run = trained(&place, "upscale");
     let out = place.path("out");
-    let picture = image::RgbaImage::from_fn(31, 23, |x, y| image::Rgba([x as u8 * 8, y as u8 * 11, 120, if x < 15 { 255 } else { 0 }]));
+    let picture =
+        image::RgbaImage::from_fn(31, 23, |x, y| image::Rgba([x as u8 * 8, y as u8 * 11, 120, if x < 15 { 255 } else { 0 }]));
     let path = place.path("small.png");
     picture.save(&path).unwrap();
     let args = ["upscale", &path, "-m", &run, "-o", &out, "--device", "cpu", "-q", "--json"];
@@ -222,7 +229,11 @@ fn protocols_judge_every_task() {
     assert!(outcomes.iter().all(|o| o["psnr_before"].as_f64().unwrap() > 15.0 && o["images"].as_array().unwrap().len() == 5));
     let text = succeed(&args);
     assert!(text.contains("mean by bicubic") && text.contains("SRCNN") && text.contains("set5 x4"), "{text}");
-    fail(&["eval", &run, "--protocol", "bsd68", "--data", &folder, "--device", "cpu", "-q"], 2, &["trained to upscale, not to denoise"]);
+    fail(
+        &["eval", &run, "--protocol", "bsd68", "--data", &folder, "--device", "cpu", "-q"],
+        2,
+        &["trained to upscale, not to denoise"],
+    );
     fail(&["eval", &run, "--protocol", "set14", "--data", &folder, "--device", "cpu", "-q"], 2, &["set14", "not 14"]);
     let two = place.path("two");
     let train = ["train", BRICK, "--task", "upscale", "--device", "cpu", "-q", "--steps", "2", "--set", "model.input=[1,24,24]"];
@@ -248,7 +259,8 @@ fn a_task_that_makes_no_sense_is_refused() {
     with(&["--task", "upscale", "--set", "data.crop=50"], &["50x50", "data.crop"]);
     with(&["--task", "denoise", "--set", "model.input=[1,24,28]"], &["data.turn", "28x24"]);
     // An autoencoder of one size learns to restore as well, judged on patches.
-    let train = ["train", "photos", "--task", "denoise", "--preset", "article", "--steps", "3", "--batch", "4", "--device", "cpu", "-q"];
+    let train =
+        ["train", "photos", "--task", "denoise", "--preset", "article", "--steps", "3", "--batch", "4", "--device", "cpu", "-q"];
     let ended = json(&succeed(&[&train[..], &["--json", "-o", &out]].concat()).lines().last().unwrap().to_owned());
     assert!(ended["whole"].is_null() && ended["psnr"].as_f64().is_some(), "{ended}");
     fail(&["denoise", CAT, "-m", &out, "--device", "cpu", "-q"], 2, &["fully connected"]);
@@ -259,7 +271,8 @@ fn a_task_that_makes_no_sense_is_refused() {
 fn a_training_begins_with_a_model() {
     let place = Place::new("from");
     let first = trained(&place, "denoise");
-    let small = ["--set", "model.input=[1,24,24]", "--set", "data.crop=24", "--set", "train.batch=8", "--steps", "1", "--device", "cpu"];
+    let small =
+        ["--set", "model.input=[1,24,24]", "--set", "data.crop=24", "--set", "train.batch=8", "--steps", "1", "--device", "cpu"];
     let loss = |out: &str, more: &[&str]| {
         let out = place.path(out);
         succeed(&[&["train", BRICK, "--task", "denoise", "-q", "-o", &out], &small[..], more].concat());
@@ -282,9 +295,16 @@ fn a_training_begins_with_a_model() {
 #[test]
 fn a_diverging_training_goes_back_if_it_may() {
     let place = Place::new("retries");
-    let set = ["model.input=[1,24,24]", "optimizer.lr=1e4", "optimizer.clip_norm=0", "schedule.warmup_steps=1", "train.checkpoint_every=0"];
+    let set = [
+        "model.input=[1,24,24]",
+        "optimizer.lr=1e4",
+        "optimizer.clip_norm=0",
+        "schedule.warmup_steps=1",
+        "train.checkpoint_every=0",
+    ];
     let set: Vec<&str> = set.iter().flat_map(|set| ["--set", set]).collect();
-    let args = [&["train", BRICK, "--task", "denoise", "--device", "cpu", "-q", "--steps", "6", "--batch", "4"], &set[..]].concat();
+    let args =
+        [&["train", BRICK, "--task", "denoise", "--device", "cpu", "-q", "--steps", "6", "--batch", "4"], &set[..]].concat();
     let out = place.path("stops");
     fail(&[&args[..], &["--set", "train.retries=1", "-o", &out]].concat(), 1, &["became", "halved 1 times"]);
     let out = place.path("goes-on");
@@ -324,7 +344,8 @@ fn bundled_models_restore_a_photograph_that_they_have_not_seen() {
     let reals: Vec<f32> = cat.iter().map(|v| f32::from(*v) / 255.0).collect();
     let (small, sh, sw) = csae::data::resample::imresize(&reals, (h as usize, w as usize), 3, 0.5).unwrap();
     let bytes = small.iter().map(|v| (v * 255.0).round().clamp(0.0, 255.0) as u8).collect();
-    let (gain, psnr) = run("upscale", "small.png", image::RgbImage::from_raw(sw as u32, sh as u32, bytes).unwrap(), &["--scale", "2"]);
+    let (gain, psnr) =
+        run("upscale", "small.png", image::RgbImage::from_raw(sw as u32, sh as u32, bytes).unwrap(), &["--scale", "2"]);
     assert!(gain > 0.3, "upscale {gain} {psnr}");
     // By name, wherever a model is wanted.
     let said = succeed(&["inspect", "denoise", "--device", "cpu", "-o", &place.path("inspected")]);

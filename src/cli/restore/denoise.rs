@@ -57,14 +57,23 @@ pub fn run(args: DenoiseArgs) -> anyhow::Result<()> {
         args.restore.common.say("note: this model was not trained to know the noise level; --sigma says nothing to it");
     }
     let most = loaded.graph.spec.undoes.sigma.map_or(f64::INFINITY, |[_, most]| most);
-    super::run(&args.restore, &loaded, Task::Denoise, |_| Ok(()), |job, image| {
-        let sigma = match args.sigma {
-            Sigma::Known(sigma) => sigma,
-            Sigma::Auto => estimate(&image)?,
-        };
-        if sigma > most {
-            args.restore.common.say(&format!("note: {}: sigma {sigma:.1} is more than the {most} that the model was trained on", job.image.display()));
-        }
-        Ok(Given::whole(image, Told::noise(sigma), format!("sigma {sigma:.1}"), json!({"sigma": sigma})))
-    })
+    super::run(
+        &args.restore,
+        &loaded,
+        Task::Denoise,
+        |_| Ok(()),
+        |job, image| {
+            let sigma = match args.sigma {
+                Sigma::Known(sigma) => sigma,
+                Sigma::Auto => estimate(&image)?,
+            };
+            if sigma > most {
+                args.restore.common.say(&format!(
+                    "note: {}: sigma {sigma:.1} is more than the {most} that the model was trained on",
+                    job.image.display()
+                ));
+            }
+            Ok(Given::whole(image, Told::noise(sigma), format!("sigma {sigma:.1}"), json!({"sigma": sigma})))
+        },
+    )
 }

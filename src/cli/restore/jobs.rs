@@ -97,7 +97,10 @@ pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
     }
     for job in &jobs {
         if same(&job.image, &job.target) {
-            return Err(Error::usage(format!("{}: the result would take its place; name another folder by -o", job.image.display())));
+            return Err(Error::usage(format!(
+                "{}: the result would take its place; name another folder by -o",
+                job.image.display()
+            )));
         }
         refuse_existing(&job.target, args.force)?;
         if args.side_by_side {

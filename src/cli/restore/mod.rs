@@ -121,7 +121,8 @@ fn run(
             side_by_side(before, &result).save(&job.side())?;
         }
         if args.common.json {
-            let mut line = json!({"kind": task.name(), "file": job.target.display().to_string(), "width": result.w, "height": result.h});
+            let mut line =
+                json!({"kind": task.name(), "file": job.target.display().to_string(), "width": result.w, "height": result.h});
             let table = line.as_object_mut().expect("it is an object");
             table.extend(given.fields);
             if let Some([p0, s0, p1, s1]) = judged {

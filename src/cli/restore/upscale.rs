@@ -65,9 +65,15 @@ pub fn run(args: UpscaleArgs) -> anyhow::Result<()> {
         let known = scales.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
         return Err(Error::usage(format!("--scale {scale}: the model was trained for {known}")).into());
     }
-    super::run(&args.restore, &loaded, Task::Upscale, |_| Ok(()), |_, image| {
-        let (before, pixels) = enlarge(&image, scale)?;
-        let given = Given::whole(before, Told::enlarged(scale), format!("x{scale}"), json!({"scale": scale}));
-        Ok(Given { pixels: Some(pixels), luma: true, ..given })
-    })
+    super::run(
+        &args.restore,
+        &loaded,
+        Task::Upscale,
+        |_| Ok(()),
+        |_, image| {
+            let (before, pixels) = enlarge(&image, scale)?;
+            let given = Given::whole(before, Told::enlarged(scale), format!("x{scale}"), json!({"scale": scale}));
+            Ok(Given { pixels: Some(pixels), luma: true, ..given })
+        },
+    )
 }

@@ -58,7 +58,10 @@ impl Layer for Known {
         keep_size(graph, node);
         let input = graph.nodes[0].dims;
         if node.dims != input {
-            return Err(Error::usage(format!("it reads {}, but the pixels that may be missing are those of the input, {input}", node.dims)));
+            return Err(Error::usage(format!(
+                "it reads {}, but the pixels that may be missing are those of the input, {input}",
+                node.dims
+            )));
         }
         Ok(())
     }
