@@ -62,7 +62,7 @@ fn main(
     }
     let n = element / p.sample;
     let word = random_word(step.first_sample + n, step.step, 0x7363616cu, step.seed_lo, step.seed_hi);
-    let scale = i32(p.scales >> (4u * random_below(word, p.count)) & 15u);
+    let scale = i32((p.scales >> (4u * random_below(word, p.count))) & 15u);
     if element == n * p.sample {
         level[n] = 0.1 * f32(scale - 1);
     }

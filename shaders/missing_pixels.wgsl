@@ -65,7 +65,7 @@ fn covers(at: u32, sample: u32, pixel: vec2<i32>) -> bool {
             }
             let bit = u32(5 * (off.x / dot) + off.y / dot);
             let word = select(u32(place.w), shapes[at + 5u], bit >= 32u);
-            return (word >> (bit % 32u) & 1u) == 1u;
+            return ((word >> (bit % 32u)) & 1u) == 1u;
         }
     }
 }

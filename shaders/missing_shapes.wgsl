@@ -30,7 +30,7 @@ fn words_of(shape: u32) -> vec4<u32> {
 fn kind_of(word: u32) -> u32 {
     var left = random_below(word, countOneBits(p.kinds));
     for (var kind = 0u; kind < 3u; kind++) {
-        if (p.kinds >> kind & 1u) == 1u {
+        if ((p.kinds >> kind) & 1u) == 1u {
             if left == 0u {
                 return kind;
             }

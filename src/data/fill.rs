@@ -51,7 +51,7 @@ impl<T: Value> Level<T> {
     /// What lies at a pixel of the next finer level.
     fn between(&self, y: usize, x: usize) -> T {
         let near = |at: usize, side: usize| {
-            let other = if at % 2 == 0 { (at / 2).saturating_sub(1) } else { (at / 2 + 1).min(side - 1) };
+            let other = if at.is_multiple_of(2) { (at / 2).saturating_sub(1) } else { (at / 2 + 1).min(side - 1) };
             [at / 2, other]
         };
         let (rows, columns) = (near(y, self.h), near(x, self.w));

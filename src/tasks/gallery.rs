@@ -6,7 +6,7 @@ use super::evaluate::Report;
 use super::infer::Inference;
 use super::picture::{self, Tiles};
 use super::reconstruct;
-use super::restore::Restorer;
+use super::restore::{Code, Restorer};
 use super::whole;
 use crate::data::{Images, Patch, patches};
 use crate::device::Device;
@@ -136,10 +136,10 @@ pub fn codes(
 ) -> Result<Option<&'static str>> {
     let posed = whole::pose(images, 0, corruption)?;
     let ((h, w), c) = (posed.size, images.channels);
-    let Some((code, dims, (part_h, part_w))) = restorer.code(device, [h, w, c], &posed.told, &posed.given)? else {
+    let Some(Code { values, dims, of: (part_h, part_w) }) = restorer.code(device, [h, w, c], &posed.told, &posed.given)? else {
         return Ok(None);
     };
-    let scaled = picture::centred(&code);
+    let scaled = picture::centred(&values);
     let map = |unit: usize| scaled.iter().skip(unit).step_by(dims.c).copied().collect::<Vec<f32>>();
     let sum = |unit: usize| map(unit).iter().map(|v| f64::from((v - 0.5).abs())).sum::<f64>();
     let mut units: Vec<usize> = (0..dims.c).collect();

@@ -71,6 +71,17 @@ pub fn check_task(spec: &ModelSpec, task: Task) -> Result<()> {
     }
 }
 
+/// The code of a part of an image.
+#[derive(Clone, Debug)]
+pub struct Code {
+    /// In memory order.
+    pub values: Vec<f32>,
+    /// Their size.
+    pub dims: Dims,
+    /// Height and width of the part.
+    pub of: (usize, usize),
+}
+
 impl Restorer {
     /// A model with its values on a device.
     ///
@@ -199,18 +210,11 @@ impl Restorer {
         Ok(sum)
     }
 
-    /// The code of the upper left part of an image (H,W,C), as large as the model's strides allow and at most a tile, the size of the code, and that of the
-    /// part. None where the channels do not suit.
+    /// The code of the upper left part of an image (H,W,C), as large as the model's strides allow and at most a tile. None where the channels do not suit.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn code(
-        &self,
-        device: &mut Device,
-        [h, w, c]: [usize; 3],
-        told: &Told,
-        pixels: &[f32],
-    ) -> Result<Option<(Vec<f32>, Dims, (usize, usize))>> {
+    pub fn code(&self, device: &mut Device, [h, w, c]: [usize; 3], told: &Told, pixels: &[f32]) -> Result<Option<Code>> {
         let [fit_h, fit_w] = [h, w].map(|side| side.min(TILE) / self.align * self.align);
         if c != self.channels || fit_h * fit_w == 0 {
             return Ok(None);
@@ -220,9 +224,9 @@ impl Restorer {
         let cut = crop(pixels, w, c, 0..fit_h, 0..fit_w);
         let missing = |mask: &Mask| crop(&mask.missing, w, 1, 0..fit_h, 0..fit_w);
         let mask = told.mask.as_ref().map(|mask| Mask { h: fit_h, w: fit_w, missing: missing(mask) });
-        let code = inference.run_code(device, &cut, &[Told { mask, ..*told }])?;
+        let values = inference.run_code(device, &cut, &[Told { mask, ..*told }])?;
         inference.release(device);
-        Ok(Some((code, graph.nodes[graph.code].dims, (fit_h, fit_w))))
+        Ok(Some(Code { values, dims: graph.nodes[graph.code].dims, of: (fit_h, fit_w) }))
     }
 
     /// [`Restorer::restore`] of an image in memory.
