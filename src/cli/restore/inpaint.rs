@@ -24,7 +24,7 @@ use super::{Given, RestoreArgs};
 pub struct InpaintArgs {
     #[command(flatten)]
     pub(in crate::cli) restore: RestoreArgs,
-    /// An image of the same size, white where pixels are missing and black or transparent elsewhere; or a folder with masks of the images' names
+    /// An image of the same size, white where pixels are missing (a quarter of white will do, at soft edges) and black or transparent elsewhere; or a folder with masks of the images' names
     #[arg(long, value_name = "FILE", required_unless_present = "mask_color", conflicts_with = "mask_color")]
     mask: Option<PathBuf>,
     /// The colour of missing pixels: #rrggbb, or black, white, red, green, blue, cyan, magenta, yellow
@@ -78,7 +78,7 @@ fn read_mask(path: &Path, image: &ImageFile) -> Result<Mask> {
             image.h
         )));
     }
-    let white = |pixel: &[f32]| pixel.iter().sum::<f32>() >= 0.5 * pixel.len() as f32;
+    let white = |pixel: &[f32]| pixel.iter().sum::<f32>() >= 0.25 * pixel.len() as f32;
     let alpha = mask.alpha().unwrap_or_else(|| vec![1.0; mask.h * mask.w]);
     let pixels = mask.pixels();
     let missing = pixels.chunks_exact(mask.c).zip(alpha).map(|(pixel, alpha)| u8::from(alpha >= 0.5 && white(pixel))).collect();
