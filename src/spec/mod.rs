@@ -291,7 +291,7 @@ pub struct TrainSpec {
     /// A model to begin with (a file, a run folder, or a bundled one's name): every parameter that it has by name and shape is taken from it, others are drawn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// How often a training that diverges goes back to its last validation, or its start, and on with half the learning rate. It diverges when a loss is no
+    /// How often a training that diverges goes back to its best validation, or its start, and on with half the learning rate. It diverges when a loss is no
     /// number, or, of a restorer, when whole images are 2 dB worse than they were at best. 0: it stops.
     #[serde(skip_serializing_if = "is_zero")]
     pub retries: u32,

@@ -235,7 +235,10 @@ impl<'a> Run<'a> {
             let best = self.best;
             let report = self.untimed(device, |run, device| run.validate(device, log))?;
             self.check_fall(best, &report)?;
-            self.untimed(device, |run, device| run.keep_rollback(device, log))?;
+            // A state that is worse than others, or than none, would be a bad one to go on from.
+            if self.best != best && report.whole.is_none_or(|whole| whole.psnr > whole.psnr_before) {
+                self.untimed(device, |run, device| run.keep_rollback(device, log))?;
+            }
             found = Some(report);
         }
         let stopping = stop();
@@ -264,7 +267,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Keeps the state of a training that may go back: at its start, and after each validation. A checkpoint would not do, which may come at any moment.
+    /// Keeps the state of a training that may go back: at its start, and after each validation that is the best so far. A checkpoint would not do, which
+    /// may come at any moment, also after the numbers have begun to run away.
     fn keep_rollback(&mut self, device: &mut Device, log: &mut Log) -> Result<()> {
         if self.config.train.retries == 0 {
             return Ok(());
@@ -273,7 +277,7 @@ impl<'a> Run<'a> {
         checkpoint::save(&self.folder.rollback(), &state)
     }
 
-    /// Goes back to the last validation, or the start, where the training diverged and may.
+    /// Goes back to the best validation, or the start, where the training diverged and may.
     fn go_back(&mut self, device: &mut Device, log: &mut Log, error: Error) -> Result<()> {
         let retries = self.config.train.retries;
         if error.kind != Kind::Diverged || retries == 0 {
