@@ -2,6 +2,7 @@
 //! planned.
 
 mod builder;
+mod encoder;
 mod file;
 mod graph;
 mod layers;
@@ -11,6 +12,7 @@ mod summary;
 mod tape;
 
 pub use builder::{Builder, Mode, Penalty, PenaltyKind, Revival};
+pub use encoder::{POOL, Pool, Pooling, encoder, feature_layer};
 pub use file::{Loaded, bundled, load, load_bytes, save};
 pub use graph::{Graph, Node};
 pub use params::{Packing, Param};

@@ -120,7 +120,7 @@ const FIRST: [&str; 9] = ["filters", "units", "shape", "like", "k", "kernel", "s
 
 /// The settings of an operation in short, without those that have their usual value.
 pub fn settings(op: &LayerOp) -> String {
-    let spec = LayerSpec { name: "layer".to_owned(), from: Vec::new(), op: op.clone() };
+    let spec = LayerSpec::new("layer", Vec::new(), op.clone());
     let keys: Map<String, Value> = match serde_json::to_value(&spec) {
         Ok(Value::Object(keys)) => keys,
         _ => return String::new(),

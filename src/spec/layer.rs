@@ -344,6 +344,19 @@ layer_ops! {
     Concat "concat" Nothing,
 }
 
+impl LayerSpec {
+    /// A layer of this name that reads those; none: the layer before.
+    pub fn new(name: &str, from: Vec<String>, op: LayerOp) -> Self {
+        Self { name: name.to_owned(), from, op }
+    }
+
+    /// Whether a layer of a graph is this one, or of those that this one is written out as.
+    pub fn gives(&self, name: &str) -> bool {
+        let part = || name.strip_prefix(&self.name).is_some_and(|rest| rest.starts_with('.'));
+        name == self.name || matches!(self.op, LayerOp::Lista(_)) && part()
+    }
+}
+
 impl Serialize for LayerSpec {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut table = Map::new();

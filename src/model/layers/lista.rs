@@ -24,7 +24,7 @@ pub(super) fn layers(spec: &ListaSpec, name: &str, from: &str, x: Dims) -> Resul
     let whole = AvgPool2dSpec { kernel: size, stride: None, padding: Pair([0, 0]), count_include_pad: true };
     let mut layers = Vec::new();
     let mut push = |name: String, from: &[&str], op: LayerOp| {
-        layers.push(LayerSpec { name, from: from.iter().map(|name| (*name).to_owned()).collect(), op });
+        layers.push(LayerSpec::new(&name, from.iter().map(|name| (*name).to_owned()).collect(), op));
     };
     let of = |part: &str| format!("{name}.{part}");
     push(of("pooled"), &[from], LayerOp::AvgPool2d(whole));

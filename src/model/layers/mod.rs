@@ -85,6 +85,11 @@ macro_rules! with_layer {
     };
 }
 
+/// Whether an operation is a winner-take-all selection.
+pub(super) const fn is_winners(op: &LayerOp) -> bool {
+    matches!(op, LayerOp::SpatialWta(_) | LayerOp::LifetimeWta(_))
+}
+
 /// Adds a layer to a graph, or the layers that it is of.
 pub(super) fn add(graph: &mut Graph, layer: &LayerSpec) -> Result<()> {
     let LayerOp::Lista(spec) = &layer.op else { return add_one(graph, layer) };

@@ -1,0 +1,153 @@
+//! The encoder of a model as a description of its own: what features are read from.
+
+use super::graph::Graph;
+use super::layers::is_winners;
+use crate::error::{Error, Result, did_you_mean};
+use crate::shape::Dims;
+use crate::spec::{AvgPool2dSpec, LayerOp, LayerSpec, ModelSpec, Pair, Pool2dSpec};
+
+/// Name of the layer that pools features.
+pub const POOL: &str = "pool";
+
+/// What is taken of the values in a cell of a grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pool {
+    /// The largest.
+    Max,
+    /// Their mean.
+    Average,
+    /// Their sum: the mean times the cell's places.
+    Sum,
+}
+
+/// Maps pooled over a grid of equal cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pooling {
+    /// What is taken of a cell.
+    pub how: Pool,
+    /// Cells along each side.
+    pub grid: usize,
+}
+
+impl Pooling {
+    /// Kernel and stride along a side of `size` values: strides of ⌊size/grid⌋, and cells so large that they cover the side, so that they overlap by
+    /// size mod grid.
+    fn along(self, size: usize) -> Result<(usize, usize)> {
+        if self.grid == 0 || self.grid > size {
+            return Err(Error::usage(format!(
+                "a grid of {0}x{0} cells: maps of {size} values a side give 1 to {size}",
+                self.grid
+            )));
+        }
+        let stride = size / self.grid;
+        Ok((size - (self.grid - 1) * stride, stride))
+    }
+
+    /// The values that a cell of maps of this size has.
+    ///
+    /// # Errors
+    /// When the grid has more cells than the maps have values.
+    pub fn cell(self, dims: Dims) -> Result<usize> {
+        Ok(self.along(dims.h)?.0 * self.along(dims.w)?.0)
+    }
+
+    /// The layer that pools maps of this size; sums are means there.
+    ///
+    /// # Errors
+    /// When the grid has more cells than the maps have values.
+    pub fn op(self, dims: Dims) -> Result<LayerOp> {
+        let ((kh, sh), (kw, sw)) = (self.along(dims.h)?, self.along(dims.w)?);
+        let (kernel, stride, padding) = (Pair([kh, kw]), Some(Pair([sh, sw])), Pair::both(0));
+        Ok(match self.how {
+            Pool::Max => LayerOp::MaxPool2d(Pool2dSpec { kernel, stride, padding }),
+            Pool::Average | Pool::Sum => LayerOp::AvgPool2d(AvgPool2dSpec { kernel, stride, padding, count_include_pad: true }),
+        })
+    }
+}
+
+/// The layer that features are read from unless another is named: the code, but before its winner-take-all selections, since those are for learning:
+/// features are read with sparsity switched off (Makhzani & Frey, "Winner-Take-All Autoencoders", 2015).
+pub fn feature_layer(graph: &Graph) -> usize {
+    let mut node = graph.code;
+    while graph.nodes[node].op.as_ref().is_some_and(is_winners) {
+        node = graph.nodes[node].inputs[0];
+    }
+    node
+}
+
+/// The layers of a model up to the one called `layer` ([`feature_layer`] where none is), pooled if that is wanted. Code and output are its last layer.
+///
+/// # Errors
+/// When there is no such layer, or it gives no maps to pool.
+pub fn encoder(graph: &Graph, layer: Option<&str>, pooling: Option<Pooling>) -> Result<ModelSpec> {
+    let node = match layer {
+        None => feature_layer(graph),
+        Some(name) => graph.find(name).filter(|node| *node > 0).ok_or_else(|| {
+            let names = || graph.nodes[1..].iter().map(|node| node.name.as_str());
+            let hint = did_you_mean(name, names());
+            Error::usage(format!(
+                "layer {name:?}: the model has none of that name; there are {}{hint}",
+                names().collect::<Vec<_>>().join(", ")
+            ))
+        })?,
+    };
+    let (name, dims) = (&graph.nodes[node].name, graph.nodes[node].dims);
+    // A layer of a description may be several of a graph: they are called by its name and more, and come one after the other.
+    let last = graph.spec.layers.iter().position(|layer| layer.gives(name)).expect("a node is of a layer of the description");
+    let mut layers = graph.spec.layers[..=last].to_vec();
+    let mut end = name.clone();
+    if let Some(pooling) = pooling {
+        let op = pooling.op(dims).map_err(|error| error.at(format!("layer {name}")))?;
+        if layers.iter().any(|layer| layer.gives(POOL)) {
+            end.push('.');
+        } else {
+            end.clear();
+        }
+        end.push_str(POOL);
+        layers.push(LayerSpec::new(&end, vec![name.clone()], op));
+    }
+    Ok(ModelSpec { code: end.clone(), output: Some(end), layers, ..graph.spec.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{Config, preset_text};
+
+    fn graph(preset: &str, input: Dims) -> Graph {
+        let config = Config::parse(preset_text(preset).unwrap(), preset, &[]).unwrap();
+        Graph::new(&config.model, input).unwrap()
+    }
+
+    #[test]
+    fn encoders_end_where_they_are_told() {
+        let whole = graph("sparse", Dims::new(1, 28, 28));
+        let code = encoder(&whole, None, None).unwrap();
+        assert_eq!((code.layers.last().unwrap().name.as_str(), code.code.as_str()), ("code", "code"));
+        let maps = encoder(&whole, Some("encoder.1"), Some(Pooling { how: Pool::Average, grid: 3 })).unwrap();
+        let pooled = Graph::new(&maps, Dims::new(1, 28, 28)).unwrap();
+        assert_eq!(pooled.nodes[pooled.output].dims, Dims::new(32, 3, 3));
+        assert!(pooled.params.iter().all(|param| whole.params.contains(param)));
+        let refused = |layer, grid| encoder(&whole, Some(layer), Some(Pooling { how: Pool::Max, grid })).unwrap_err().to_string();
+        assert!(refused("encoder.9", 2).contains("did you mean"), "{}", refused("encoder.9", 2));
+        assert!(refused("encoder.1", 15).contains("1 to 14") && refused("encoder.1", 0).contains("1 to 14"));
+        assert!(refused("code", 2).contains("1 to 1"));
+    }
+
+    #[test]
+    fn cells_cover_the_maps() {
+        for (size, grid) in [(28, 7), (28, 5), (7, 7), (9, 4), (3, 1)] {
+            let (kernel, stride) = Pooling { how: Pool::Max, grid }.along(size).unwrap();
+            assert_eq!((grid - 1) * stride + kernel, size);
+            assert!(kernel >= stride);
+        }
+    }
+
+    #[test]
+    fn layers_of_several_nodes_are_found() {
+        let restorer = graph("denoise", Dims::new(1, 32, 32));
+        let spec = encoder(&restorer, None, None).unwrap();
+        let encoder = Graph::new(&spec, Dims::new(1, 32, 32)).unwrap();
+        assert_eq!(encoder.nodes[encoder.code].dims, restorer.nodes[restorer.code].dims);
+    }
+}
