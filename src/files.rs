@@ -23,6 +23,50 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// A file that is written part by part beside its place, which it takes when it is whole. Dropped before, it leaves nothing.
+#[derive(Debug)]
+pub struct Partial {
+    file: std::io::BufWriter<File>,
+    beside: PathBuf,
+    path: PathBuf,
+    done: bool,
+}
+
+impl Partial {
+    /// Begins a file.
+    pub fn create(path: &Path) -> Result<Self> {
+        let beside = beside(path)?;
+        let file = File::create(&beside).map_err(|error| not_written(path.display(), &error))?;
+        Ok(Self { file: std::io::BufWriter::with_capacity(1 << 20, file), beside, path: path.to_owned(), done: false })
+    }
+
+    /// Adds bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|error| not_written(self.path.display(), &error))
+    }
+
+    /// Puts the file in its place.
+    pub fn finish(mut self) -> Result<()> {
+        let put = |partial: &mut Self| -> std::io::Result<()> {
+            partial.file.flush()?;
+            partial.file.get_ref().sync_all()?;
+            std::fs::rename(&partial.beside, &partial.path)
+        };
+        put(&mut self).map_err(|error| not_written(self.path.display(), &error))?;
+        self.done = true;
+        sync_folder_of(&self.path);
+        Ok(())
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.done {
+            let _ = std::fs::remove_file(&self.beside);
+        }
+    }
+}
+
 /// Where a file is written until it is whole.
 fn beside(path: &Path) -> Result<PathBuf> {
     let Some(name) = path.file_name() else {

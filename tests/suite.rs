@@ -21,6 +21,8 @@ mod disk;
 mod dispatches;
 #[path = "suite/faults.rs"]
 mod faults;
+#[path = "suite/features.rs"]
+mod features;
 #[path = "suite/fuzz.rs"]
 mod fuzz;
 #[path = "suite/gpu.rs"]

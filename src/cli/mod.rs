@@ -9,9 +9,11 @@ mod bench;
 mod completions;
 mod devices;
 mod eval;
+mod features;
 mod inspect;
 mod interrupt;
 mod man;
+mod probe;
 mod reconstruct;
 mod restore;
 mod resume;
@@ -47,6 +49,8 @@ enum Command {
     Resume(resume::ResumeArgs),
     Eval(eval::EvalArgs),
     Inspect(inspect::InspectArgs),
+    Features(features::FeaturesArgs),
+    Probe(probe::ProbeArgs),
     Reconstruct(reconstruct::ReconstructArgs),
     Denoise(restore::denoise::DenoiseArgs),
     Inpaint(restore::inpaint::InpaintArgs),
@@ -66,6 +70,8 @@ impl Command {
             Self::Resume(args) => Some(&args.common),
             Self::Eval(args) => Some(&args.common),
             Self::Inspect(args) => Some(&args.common),
+            Self::Features(args) => Some(&args.common),
+            Self::Probe(args) => Some(&args.common),
             Self::Reconstruct(args) => Some(&args.common),
             Self::Denoise(args) => Some(&args.restore.common),
             Self::Inpaint(args) => Some(&args.restore.common),
@@ -83,6 +89,7 @@ impl Command {
     const fn writes_files(&self) -> bool {
         match self {
             Self::Train(_) | Self::Resume(_) | Self::Inspect(_) | Self::Reconstruct(_) => true,
+            Self::Features(_) | Self::Probe(_) => true,
             Self::Denoise(_) | Self::Inpaint(_) | Self::Upscale(_) => true,
             Self::Bench(args) => args.writes_files(),
             _ => false,
@@ -280,6 +287,8 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
         Command::Resume(args) => resume::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Features(args) => features::run(args),
+        Command::Probe(args) => probe::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
         Command::Denoise(args) => restore::denoise::run(args),
         Command::Inpaint(args) => restore::inpaint::run(args),

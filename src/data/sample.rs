@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::budget::Budget;
 use super::patches::{Patch, grid_of};
-use super::{Images, Opened, Pixels, Wanted, bundled, open};
+use super::{Images, Labels, Opened, Pixels, Wanted, bundled, open};
 use crate::error::{Error, Result};
 use crate::shape::Dims;
 
@@ -56,6 +56,47 @@ impl Sample {
         if patches.is_empty() {
             return Err(Error::usage(format!("{source}: no image gives a patch of {dims}")));
         }
+        Ok(Self::of(pixels, patches, dims, limit, (description, skipped)))
+    }
+
+    /// Every image of a source whole, in order. Each must be of just the size and the channels of `dims`, unless `resize` says that it is brought to them.
+    /// A bundled set is that to train on.
+    ///
+    /// # Errors
+    /// One line about what is wrong with the data, or which image is of another size.
+    pub fn open_whole(source: &str, dims: Dims, resize: bool, strict: bool, budget: Budget) -> Result<Self> {
+        let channels = resize.then_some(dims.c);
+        let Opened { mut pixels, skipped, description } =
+            open(source, &Wanted { channels, strict, memory: budget.all }, budget.data)?;
+        if resize {
+            match &mut pixels {
+                Pixels::Resident(images) => images.resize_all(dims.h, dims.w)?,
+                Pixels::Streamed(catalogue) => Arc::make_mut(catalogue).resize_all(dims.h, dims.w)?,
+            }
+        }
+        if pixels.channels() != dims.c {
+            let named = |channels: usize| match channels {
+                1 => "gray".to_owned(),
+                3 => "colour".to_owned(),
+                other => format!("of {other} channels"),
+            };
+            let (given, taken) = (named(pixels.channels()), named(dims.c));
+            return Err(Error::usage(format!(
+                "{source}: its images are {given}, the model's {taken}; add --resize to convert them"
+            )));
+        }
+        if let Some(odd) = (0..pixels.len()).find(|image| pixels.size(*image) != (dims.h, dims.w)) {
+            let ((h, w), name) = (pixels.size(odd), pixels.name(odd));
+            return Err(Error::usage(format!(
+                "{source}: image {name} is {w}x{h}, the model takes {}x{}; add --resize to bring all images to that",
+                dims.w, dims.h
+            )));
+        }
+        let patches = (0..pixels.len()).map(|image| Patch { image, top: 0, left: 0 }).collect();
+        Ok(Self::of(pixels, patches, dims, budget.data, (description, skipped)))
+    }
+
+    fn of(pixels: Pixels, patches: Vec<Patch>, dims: Dims, limit: u64, told: (String, Vec<(String, String)>)) -> Self {
         // Of what streamed data may take, half is for the patches of a part and half for what they are cut from.
         let half = usize::try_from(limit / 2).unwrap_or(usize::MAX);
         let fitting = half / each(dims);
@@ -65,7 +106,21 @@ impl Sample {
             Pixels::Streamed(catalogue) => half / (catalogue.reading_bytes() as usize).max(1),
         };
         let at_once = at_once.clamp(1, rayon::current_num_threads());
-        Ok(Self { part: part.min(patches.len()), pixels, patches, dims, at_once, description, skipped })
+        let (description, skipped) = told;
+        Self { part: part.min(patches.len()), pixels, patches, dims, at_once, description, skipped }
+    }
+
+    /// The images' classes, where the data have them.
+    pub fn labels(&self) -> Option<&Labels> {
+        match &self.pixels {
+            Pixels::Resident(images) => images.labels.as_ref(),
+            Pixels::Streamed(catalogue) => catalogue.labels.as_ref(),
+        }
+    }
+
+    /// The name of the image that a patch is of.
+    pub fn name(&self, patch: usize) -> String {
+        self.pixels.name(self.patches[patch].image)
     }
 
     /// Bytes that the images take, with what is read of them at once and what is counted of each.

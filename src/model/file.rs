@@ -67,6 +67,8 @@ pub fn save(path: &Path, device: &mut Device, graph: &Graph, store: &Store) -> R
 pub struct Loaded {
     /// The graph at the size that the model was trained for.
     pub graph: Graph,
+    /// Hash of the names, shapes and values of its tensors.
+    pub hash: String,
     place: String,
     tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
 }
@@ -94,6 +96,20 @@ impl Loaded {
             return Err(Error::usage(format!("{}: no parameter has a name and shape that this model's have", self.place)));
         }
         Ok(())
+    }
+
+    /// Takes over what is not learned by gradients, whose values an untrained model has too: states.
+    pub fn lend_fixed(&self, device: &mut Device, graph: &Graph, store: &Store) {
+        for (i, state) in graph.states.iter().enumerate() {
+            if let Some((_, data)) = self.tensors.get(&state.name).filter(|(shape, _)| *shape == state.shape) {
+                device.write(store.state(i), &state.pack(data));
+            }
+        }
+    }
+
+    /// A tensor by its name: shape and values in natural order.
+    pub fn tensor(&self, name: &str) -> Option<(&[usize], &[f32])> {
+        self.tensors.get(name).map(|(shape, values)| (&shape[..], &values[..]))
     }
 
     /// Puts the model's values on a device; `graph` may be the same layers at another input size.
@@ -147,19 +163,18 @@ pub fn load_bytes(bytes: &[u8], place: &str) -> Result<Loaded> {
     let [c, h, w] = header.model.input.ok_or_else(|| bad("its architecture lacks the input's size".to_owned()))?;
     let graph = Graph::new(&header.model, Dims::new(c, h, w)).map_err(|error| error.at(place))?;
     let file = SafeTensors::deserialize(bytes).map_err(|error| bad(format!("not a model file ({error})")))?;
-    if let Some(wanted) = header.hash {
-        let views = file.tensors();
-        if hash(views.iter().map(|(name, view)| (name.as_str(), view.shape(), view.data()))) != wanted {
-            return Err(bad("its values are not those that were written: the file is damaged".to_owned()));
-        }
+    let views = file.tensors();
+    let hash = hash(views.iter().map(|(name, view)| (name.as_str(), view.shape(), view.data())));
+    if header.hash.is_some_and(|wanted| wanted != hash) {
+        return Err(bad("its values are not those that were written: the file is damaged".to_owned()));
     }
     let mut tensors = HashMap::new();
-    for (name, view) in file.tensors() {
+    for (name, view) in views {
         if view.dtype() != Dtype::F32 {
             return Err(bad(format!("tensor {name} holds {:?}, models hold F32", view.dtype())));
         }
         let data = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         tensors.insert(name.clone(), (view.shape().to_vec(), data));
     }
-    Ok(Loaded { graph, place: place.to_owned(), tensors })
+    Ok(Loaded { graph, hash, place: place.to_owned(), tensors })
 }

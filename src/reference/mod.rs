@@ -11,7 +11,7 @@ mod data;
 mod depthwise;
 mod elementwise;
 mod erf;
-mod gemm;
+pub(crate) mod gemm;
 mod im2col;
 mod loss;
 mod mask;

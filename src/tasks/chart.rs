@@ -14,14 +14,14 @@ use super::picture::{Picture, Tiles};
 /// Size of a chart in pixels.
 const SIZE: (u32, u32) = (640, 400);
 /// Height of text in pixels.
-const TEXT: u32 = 15;
+pub(super) const TEXT: u32 = 15;
 /// Height of a title in pixels.
-const TITLE: u32 = 18;
+pub(super) const TITLE: u32 = 18;
 /// Everything is drawn this many times larger and then averaged, so that lines are smooth.
 const FINE: u32 = 2;
 const FONT: &str = "bundled";
-const DRAWN: &str = "memory takes every drawing";
-const INK: RGBColor = RGBColor(51, 51, 51);
+pub(super) const DRAWN: &str = "memory takes every drawing";
+pub(super) const INK: RGBColor = RGBColor(51, 51, 51);
 const GRID: RGBColor = RGBColor(228, 228, 228);
 /// Colours of series: blue, orange (Okabe & Ito's, which colour-blind people tell apart).
 const COLOURS: [RGBColor; 2] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0)];
@@ -175,7 +175,7 @@ fn number(value: f64, apart: f64) -> String {
     text.replace('-', "−")
 }
 
-fn text(size: u32, colour: RGBColor) -> TextStyle<'static> {
+pub(super) fn text(size: u32, colour: RGBColor) -> TextStyle<'static> {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
         let font = include_bytes!("../../assets/font/sans.ttf");
@@ -185,12 +185,12 @@ fn text(size: u32, colour: RGBColor) -> TextStyle<'static> {
 }
 
 /// Pixels of the picture as pixels of the drawing.
-const fn fine(pixels: usize) -> i32 {
+pub(super) const fn fine(pixels: usize) -> i32 {
     pixels as i32 * FINE as i32
 }
 
 /// Draws on a white page of this size. A drawing in memory cannot fail but by a mistake in this file.
-fn page((w, h): (u32, u32), draw: impl FnOnce(&DrawingArea<BitMapBackend, Shift>)) -> Picture {
+pub(super) fn page((w, h): (u32, u32), draw: impl FnOnce(&DrawingArea<BitMapBackend, Shift>)) -> Picture {
     let (wide, high) = (w * FINE, h * FINE);
     let mut bytes = vec![255_u8; 3 * wide as usize * high as usize];
     {

@@ -39,15 +39,20 @@ pub struct Place {
 }
 
 impl Place {
-    /// Of a model file, or of a run folder: its last model, else the best one so far.
+    /// Of a model file, or of a run folder: its last model, else the best one so far. Pictures go to `inspect`.
     pub fn of(path: &Path) -> Self {
+        Self::with(path, "inspect")
+    }
+
+    /// As [`Place::of`], but pictures go to the folder `out` in the run, or beside the model file under its name and that.
+    pub fn with(path: &Path, name: &str) -> Self {
         if path.is_dir() {
             let (last, best) = (path.join("model.safetensors"), path.join("best.safetensors"));
             let model = if !last.exists() && best.exists() { best } else { last };
-            return Self { model, run: Some(path.to_owned()), out: path.join("inspect") };
+            return Self { model, run: Some(path.to_owned()), out: path.join(name) };
         }
         let mut out = path.file_stem().unwrap_or_default().to_os_string();
-        out.push("-inspect");
+        out.push(format!("-{name}"));
         let run = path.parent().filter(|folder| RunFolder::is_one(folder)).map(Path::to_owned);
         Self { model: path.to_owned(), run, out: path.with_file_name(out) }
     }

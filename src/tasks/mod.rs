@@ -1,8 +1,10 @@
 //! What users do with a model: run it, judge it, restore images, look at what it learned.
 
 pub mod chart;
+pub mod confusion;
 pub mod degrade;
 pub mod evaluate;
+pub mod features;
 pub mod gallery;
 pub mod history;
 pub mod image_file;
@@ -10,6 +12,7 @@ pub mod infer;
 pub mod inspect;
 pub mod noise_level;
 pub mod picture;
+pub mod probe;
 pub mod protocol;
 pub mod published;
 pub mod quality;

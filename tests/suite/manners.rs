@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::commands::{Place, csae, fail, succeed};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 15] = [
     "train",
     "resume",
     "eval",
@@ -14,6 +14,8 @@ const COMMANDS: [&str; 13] = [
     "inpaint",
     "upscale",
     "inspect",
+    "features",
+    "probe",
     "devices",
     "verify",
     "bench",

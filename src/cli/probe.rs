@@ -1,0 +1,307 @@
+//! `csae probe`
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use csae::data::Sample;
+use csae::device::Device;
+use csae::files;
+use csae::model::{self, Loaded, Purpose, Store};
+use csae::tasks::features::{self, Extractor};
+use csae::tasks::infer::Beside;
+use csae::tasks::inspect::Place;
+use csae::tasks::probe::{self, Fitted, Kind, Row, Rows, Task};
+use serde_json::json;
+
+use super::Common;
+use super::features::{Encoder, How, Reading, bar};
+
+/// Which classifiers are fitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Classifier {
+    /// Multinomial logistic regression
+    Logistic,
+    /// Support vector machines with squared hinge loss, one class against the rest
+    Svm,
+    /// One after the other
+    Both,
+}
+
+impl Classifier {
+    const fn kinds(self) -> &'static [Kind] {
+        match self {
+            Self::Logistic => &[Kind::Logistic],
+            Self::Svm => &[Kind::Svm],
+            Self::Both => &Kind::ALL,
+        }
+    }
+}
+
+/// Judge features by a linear classifier: how well do they tell classes apart that they were learned without?
+///
+/// Fits linear classifiers to the features of labelled training images, chooses the penalty on a part of those labels, and prints the error on the test images
+/// with its 95 % interval; beside it, always, that of the raw pixels and that of an untrained network of the same shape. confusion.png and probe.json are
+/// written. With --labels-per-class it learns from so few labels, several times. Features are brought to mean 0 and variance 1.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  csae probe runs/wta --train train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz\n  csae probe runs/wta --train train/ --test test/ --grid 2 --pool average --resize\n  csae probe runs/wta --train train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz --labels-per-class 10,30"
+)]
+pub struct ProbeArgs {
+    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale
+    model: PathBuf,
+    /// Labelled images to fit to: IDX or CIFAR files, a folder with a sub-folder for each class, x.npy beside x.labels.npy
+    #[arg(long, value_name = "DATA")]
+    train: String,
+    /// Labelled images to judge by
+    #[arg(long, value_name = "DATA")]
+    test: String,
+    /// How maps are pooled
+    #[arg(long, value_enum, default_value_t = How::Max)]
+    pool: How,
+    /// Which classifiers are fitted
+    #[arg(long, value_enum, default_value_t = Classifier::Both)]
+    classifier: Classifier,
+    /// Fit to so many labels of each class, drawn anew --draws times; comma-separated
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    labels_per_class: Vec<std::num::NonZeroUsize>,
+    /// How often labels are drawn
+    #[arg(long, value_name = "N", default_value = "5", requires = "labels_per_class")]
+    draws: std::num::NonZeroUsize,
+    /// Features that `csae features` wrote as .safetensors, of the training and of the test images, instead of passing them through the model again
+    #[arg(long, value_name = "FILE", num_args = 2)]
+    features: Vec<PathBuf>,
+    /// Seed of the labels held out or drawn, and of the untrained network
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Folder for confusion.png and probe.json [default: probe/ in the run folder, or beside the model file under its name with -probe]
+    #[arg(short, long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Write over existing files
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    reading: Reading,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+const PICTURE: &str = "confusion.png";
+const NUMBERS: &str = "probe.json";
+
+pub fn run(args: ProbeArgs) -> anyhow::Result<()> {
+    let place = Place::with(&args.model, "probe");
+    let loaded = model::load(&place.model)?;
+    let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;
+    let out = args.out.clone().unwrap_or(place.out);
+    for name in [PICTURE, NUMBERS] {
+        super::refuse_existing(&out.join(name), args.force)?;
+    }
+    let budget = super::budget(args.reading.max_memory.as_deref())?;
+    let size = encoder.graph.nodes[0].dims;
+    let open = |source: &str| Sample::open_whole(source, size, args.reading.resize, args.reading.strict, budget);
+    let (train, test) = (open(&args.train)?, open(&args.test)?);
+    for sample in [&train, &test] {
+        args.common.say(&format!("data: {}", sample.description));
+        args.common.say_skipped(&sample.skipped);
+    }
+    let task = Task::new(&train, &test, args.seed)?;
+    let most = args.labels_per_class.iter().max();
+    if let (Some(most), Some(labels)) = (most, train.labels()) {
+        probe::per_class(&labels.of, &labels.classes, most.get(), args.seed).map_err(|error| error.at("--labels-per-class"))?;
+    }
+    let width = encoder.dims().len();
+    // Features of all images, and what fitting takes beside them: a part of few labels, or sums.
+    task.check(width.max(size.len()), budget.all.map(|all| all / 2))?;
+    args.common.say(&format!(
+        "features: {encoder}; {} to fit to, {} held out of them to choose the penalty",
+        train.len(),
+        train.len() - task.held_from()
+    ));
+    files::make_folder(&out)?;
+    let mut device = args.common.open()?;
+    device.limit_memory(budget.all);
+    let store = loaded.place(&mut device, &encoder.graph, Purpose::Infer)?;
+    let mut bench = Bench { args: &args, task: &task, rows: Vec::new(), best: None };
+    let rows = match &args.features[..] {
+        [a, b] => stored(&task, [a, b], &encoder, &loaded)?,
+        _ => extract(&mut device, &args.common, &task, &encoder, &store, "features")?,
+    };
+    bench.judge("features", &rows)?;
+    drop(rows);
+    bench.judge("raw pixels", &task.pixels(size.len())?)?;
+    store.initialise(&mut device, &encoder.graph, args.seed);
+    loaded.lend_fixed(&mut device, &encoder.graph, &store);
+    let rows = extract(&mut device, &args.common, &task, &encoder, &store, "untrained network")?;
+    bench.judge("untrained network", &rows)?;
+    drop(rows);
+    args.common.say_kernels(&mut device);
+    bench.report(&out)
+}
+
+/// The features that an encoder gives of all images.
+fn extract(
+    device: &mut Device,
+    common: &Common,
+    task: &Task,
+    encoder: &Encoder,
+    store: &Store,
+    what: &str,
+) -> csae::error::Result<Rows> {
+    let mut extractor = Extractor::new(&encoder.graph, store, encoder.pooling)?;
+    let width = encoder.dims().len();
+    extractor.fit(
+        device,
+        Beside { parameters: 2 * store.bytes(), data: task.train.bytes() + task.test.bytes() + task.bytes(width) },
+    )?;
+    let bar = bar(common, what, task.train.len() + task.test.len());
+    let rows = task.gather(width, |sample, take| {
+        extractor.each(device, sample, |first, values| {
+            bar.inc((values.len() / width) as u64);
+            take(first, values)
+        })
+    });
+    bar.finish_and_clear();
+    rows
+}
+
+/// Features that were written before.
+fn stored(task: &Task, paths: [&PathBuf; 2], encoder: &Encoder, loaded: &Loaded) -> csae::error::Result<Rows> {
+    let mut paths = paths.into_iter();
+    task.gather(encoder.dims().len(), |sample, take| {
+        let path = paths.next().expect("a file for each set");
+        take(0, &features::read(path, &encoder.describe(loaded, sample.len()))?)
+    })
+}
+
+/// Fits, and keeps what was found.
+struct Bench<'a> {
+    args: &'a ProbeArgs,
+    task: &'a Task<'a>,
+    rows: Vec<Row>,
+    /// Of the model's features, the classifier with the fewest errors on held-out labels.
+    best: Option<Fitted>,
+}
+
+impl Bench<'_> {
+    fn judge(&mut self, name: &str, rows: &Rows) -> csae::error::Result<()> {
+        let classes = &self.task.classes;
+        for kind in self.args.classifier.kinds() {
+            let start = Instant::now();
+            let mut found = Vec::new();
+            let blank = Row {
+                features: name.to_owned(),
+                width: rows.train.width,
+                classifier: kind.name(),
+                lambda: None,
+                held_out: None,
+                test: None,
+                draws: None,
+                seconds: 0.0,
+            };
+            if self.args.labels_per_class.is_empty() {
+                let fitted = probe::fit(*kind, &rows.train, rows.fit, &rows.test, classes);
+                found.push(Row {
+                    lambda: Some(fitted.lambda),
+                    held_out: Some(fitted.held_out),
+                    test: Some(fitted.confusion.rate()),
+                    ..blank.clone()
+                });
+                if name == "features" && self.best.as_ref().is_none_or(|best| fitted.held_out < best.held_out) {
+                    self.best = Some(fitted);
+                }
+            }
+            for per_class in &self.args.labels_per_class {
+                let draws = self.args.draws.get();
+                let draws = probe::few(*kind, &rows.train, &rows.test, classes, per_class.get(), draws, self.args.seed)?;
+                found.push(Row { draws: Some(draws), ..blank.clone() });
+            }
+            for mut row in found {
+                row.seconds = start.elapsed().as_secs_f64();
+                if self.args.common.json {
+                    let mut line = serde_json::to_value(&row).expect("what is reported is JSON");
+                    line["kind"] = "probe".into();
+                    outln!("{line}");
+                } else {
+                    outln!("{}", told(&row));
+                }
+                self.rows.push(row);
+            }
+        }
+        Ok(())
+    }
+
+    fn report(self, out: &Path) -> anyhow::Result<()> {
+        let mut written = Vec::new();
+        if let Some(best) = &self.best {
+            let rate = best.confusion.rate();
+            let title = format!("{}, {}: test error {rate}", self.args.model.display(), best.kind.name());
+            best.confusion.picture(&title).save(&out.join(PICTURE))?;
+            written.push(PICTURE);
+        }
+        let lines = json!({
+            "model": self.args.model.display().to_string(),
+            "train": self.args.train,
+            "test": self.args.test,
+            "classes": self.task.classes,
+            "rows": self.rows,
+            "confusion": self.best.as_ref().map(|best| &best.confusion.counts),
+        });
+        let text = serde_json::to_string_pretty(&lines).context("what is reported is JSON")? + "\n";
+        files::write_atomically(&out.join(NUMBERS), text.as_bytes())?;
+        written.push(NUMBERS);
+        if self.args.common.json {
+            outln!("{}", json!({"kind": "files", "folder": out.display().to_string(), "files": written}));
+        } else {
+            outln!("{}: {}", out.display(), written.join(", "));
+        }
+        Ok(())
+    }
+}
+
+/// A row for people.
+fn told(row: &Row) -> String {
+    let head = format!("{:18} {:>6}  {:19}", row.features, row.width, row.classifier);
+    let tail = format!("  {:.0} s", row.seconds);
+    match (&row.test, &row.draws) {
+        (Some(rate), _) => format!(
+            "{head}  test error {rate}  accuracy {:.2} %  held out {:.2} %  lambda {}{tail}",
+            100.0 * (1.0 - rate.error),
+            100.0 * row.held_out.unwrap_or_default(),
+            row.lambda.unwrap_or_default()
+        ),
+        (None, Some(draws)) => format!(
+            "{head}  {} labels a class: test error {:.2} ± {:.2} % over {} draws{tail}",
+            draws.per_class,
+            100.0 * draws.mean,
+            100.0 * draws.deviation,
+            draws.errors.len()
+        ),
+        (None, None) => head,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_tell_what_was_found() {
+        let row = Row {
+            features: "raw pixels".to_owned(),
+            width: 784,
+            classifier: Kind::Svm.name(),
+            lambda: Some(0.01),
+            held_out: Some(0.08),
+            test: Some(csae::tasks::confusion::Rate::new(746, 10_000)),
+            draws: None,
+            seconds: 3.2,
+        };
+        let text = told(&row);
+        assert!(text.contains("7.46 % (6.96–7.99)") && text.contains("accuracy 92.54 %"), "{text}");
+        let draws = probe::Draws { per_class: 30, errors: vec![0.04, 0.05], mean: 0.045, deviation: 0.0071 };
+        let text = told(&Row { test: None, draws: Some(draws), ..row });
+        assert!(text.contains("30 labels a class: test error 4.50 ± 0.71 % over 2 draws"), "{text}");
+    }
+}

@@ -1,0 +1,128 @@
+//! Minimisation by limited-memory BFGS (Nocedal & Wright, "Numerical Optimization", 2nd ed., algorithms 7.4 and 3.1). Value and gradient come from one pass
+//! over the data, which is why it is written out here: the libraries ask for them one at a time.
+
+use std::collections::VecDeque;
+
+/// Pairs that are remembered.
+const PAIRS: usize = 10;
+/// Share of the decrease promised by the gradient that a step must bring (Armijo).
+const DECREASE: f64 = 1e-4;
+/// Halvings of a step before the search gives up.
+const HALVINGS: usize = 30;
+
+/// When to stop.
+#[derive(Clone, Copy, Debug)]
+pub struct Stop {
+    /// Steps at most.
+    pub steps: usize,
+    /// The gradient's norm has fallen to this share of that at 0 parameters.
+    pub gradient: f64,
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// From `x` downhill; `f` writes the gradient and returns the value. `scale` is the norm of the gradient that counts as 1. Returns how many steps it took.
+pub fn minimise(x: &mut [f64], scale: f64, stop: Stop, mut f: impl FnMut(&[f64], &mut [f64]) -> f64) -> usize {
+    let n = x.len();
+    let (mut gradient, mut next) = (vec![0.0; n], vec![0.0; n]);
+    let mut value = f(x, &mut gradient);
+    let mut pairs: VecDeque<(Vec<f64>, Vec<f64>, f64)> = VecDeque::new();
+    let (mut direction, mut trial) = (vec![0.0; n], vec![0.0; n]);
+    for step in 0..stop.steps {
+        let norm = dot(&gradient, &gradient).sqrt();
+        // also where the value is no number
+        if norm.is_nan() || norm <= stop.gradient * scale || !value.is_finite() {
+            return step;
+        }
+        // the two loops: direction = −H·gradient
+        direction.iter_mut().zip(&gradient).for_each(|(d, g)| *d = -g);
+        let mut alphas = Vec::with_capacity(pairs.len());
+        for (s, y, rho) in pairs.iter().rev() {
+            let alpha = rho * dot(s, &direction);
+            direction.iter_mut().zip(y).for_each(|(d, y)| *d -= alpha * y);
+            alphas.push(alpha);
+        }
+        let first = match pairs.back() {
+            Some((_, y, rho)) => 1.0 / (rho * dot(y, y)),
+            None => 1.0 / norm,
+        };
+        direction.iter_mut().for_each(|d| *d *= first);
+        for ((s, y, rho), alpha) in pairs.iter().zip(alphas.iter().rev()) {
+            let beta = rho * dot(y, &direction);
+            direction.iter_mut().zip(s).for_each(|(d, s)| *d += (alpha - beta) * s);
+        }
+        let slope = dot(&gradient, &direction);
+        let mut length = 1.0;
+        let mut found = None;
+        for _ in 0..HALVINGS {
+            trial.iter_mut().zip(x.iter().zip(&direction)).for_each(|(t, (x, d))| *t = x + length * d);
+            let reached = f(&trial, &mut next);
+            if reached <= value + DECREASE * length * slope {
+                found = Some(reached);
+                break;
+            }
+            length *= 0.5;
+        }
+        let Some(reached) = found else { return step };
+        let s: Vec<f64> = direction.iter().map(|d| length * d).collect();
+        let y: Vec<f64> = next.iter().zip(&gradient).map(|(next, gradient)| next - gradient).collect();
+        let curvature = dot(&s, &y);
+        // without curvature a pair would spoil the others
+        if curvature > 1e-10 * dot(&y, &y) {
+            if pairs.len() == PAIRS {
+                pairs.pop_front();
+            }
+            pairs.push_back((s, y, 1.0 / curvature));
+        }
+        x.copy_from_slice(&trial);
+        std::mem::swap(&mut gradient, &mut next);
+        value = reached;
+    }
+    stop.steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minima_are_found() {
+        // Rosenbrock's valley in four dimensions, minimum at 1
+        let mut x = vec![-1.2, 1.0, -0.5, 2.0];
+        let stop = Stop { steps: 500, gradient: 1e-9 };
+        let steps = minimise(&mut x, 1.0, stop, |x, g| {
+            g.fill(0.0);
+            (0..3)
+                .map(|i| {
+                    let (a, b) = (1.0 - x[i], x[i + 1] - x[i] * x[i]);
+                    g[i] += -2.0 * a - 400.0 * x[i] * b;
+                    g[i + 1] += 200.0 * b;
+                    a * a + 100.0 * b * b
+                })
+                .sum()
+        });
+        assert!(steps < 200 && x.iter().all(|x| (x - 1.0).abs() < 1e-6), "{steps}: {x:?}");
+        // a badly scaled bowl
+        let mut x = vec![1.0; 50];
+        let steps = minimise(&mut x, 1.0, stop, |x, g| {
+            let weight = |i: usize| 10.0_f64.powf(i as f64 / 12.0);
+            g.iter_mut().enumerate().for_each(|(i, g)| *g = 2.0 * weight(i) * (x[i] - 3.0));
+            (0..50).map(|i| weight(i) * (x[i] - 3.0).powi(2)).sum()
+        });
+        assert!(steps < 300 && x.iter().all(|x| (x - 3.0).abs() < 1e-6), "{steps}");
+    }
+
+    #[test]
+    fn what_is_no_number_ends_it() {
+        let mut x = vec![1.0];
+        assert_eq!(
+            minimise(&mut x, 1.0, Stop { steps: 9, gradient: 0.0 }, |_, g| {
+                g[0] = f64::NAN;
+                f64::NAN
+            }),
+            0
+        );
+    }
+}

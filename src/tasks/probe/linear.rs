@@ -1,0 +1,367 @@
+//! Linear classifiers on features: multinomial logistic regression, and one-against-the-rest support vector machines with squared hinge loss (L2-SVM), both
+//! with a penalty λ/2·‖W‖² (biases are free), on features brought to mean 0 and variance 1.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::lbfgs::{Stop, minimise};
+use crate::reference::gemm::{Matrix, gemm};
+
+/// Rows that are multiplied at once.
+const BLOCK: usize = 128;
+/// Parts of the rows whose sums are taken side by side; as many whatever the threads, so that sums are the same.
+const PARTS: usize = 16;
+/// What is added to each feature's variance, as a share of their mean: features that hardly vary are not blown up.
+const FLOOR: f64 = 0.01;
+
+/// A kind of classifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Multinomial logistic regression: mean of −ln softmax.
+    Logistic,
+    /// L2-SVM, one against the rest: mean of Σₖ max(0, 1 − tₖ·sₖ)², tₖ = ±1.
+    Svm,
+}
+
+impl Kind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Logistic, Self::Svm];
+
+    /// Its name for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Logistic => "logistic regression",
+            Self::Svm => "L2-SVM",
+        }
+    }
+
+    /// Loss of a row of scores, whose gradient takes their place.
+    fn loss(self, scores: &mut [f32], class: usize) -> f64 {
+        match self {
+            Self::Logistic => {
+                let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let own = scores[class] - most;
+                scores.iter_mut().for_each(|score| *score = (*score - most).exp());
+                let sum: f32 = scores.iter().sum();
+                scores.iter_mut().for_each(|score| *score /= sum);
+                scores[class] -= 1.0;
+                f64::from(sum.ln() - own)
+            }
+            Self::Svm => {
+                let mut loss = 0.0;
+                for (k, score) in scores.iter_mut().enumerate() {
+                    let sign = if k == class { 1.0 } else { -1.0 };
+                    let lack = (1.0 - sign * *score).max(0.0);
+                    loss += f64::from(lack) * f64::from(lack);
+                    *score = -2.0 * sign * lack;
+                }
+                loss
+            }
+        }
+    }
+}
+
+/// Features with their classes, row by row.
+#[derive(Clone, Debug)]
+pub struct Design {
+    /// Features of a row.
+    pub width: usize,
+    /// Rows one after the other.
+    pub values: Vec<f32>,
+    /// The class of each row.
+    pub of: Vec<u32>,
+}
+
+/// Mean and the inverse of the deviation of each feature.
+#[derive(Clone, Debug)]
+pub struct Scaling {
+    mean: Vec<f32>,
+    factor: Vec<f32>,
+}
+
+impl Design {
+    /// Rows that are to be filled.
+    pub fn new(width: usize, of: Vec<u32>) -> Self {
+        Self { width, values: vec![0.0; width * of.len()], of }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.of.len()
+    }
+
+    /// A row's features.
+    pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
+        &mut self.values[row * self.width..][..self.width]
+    }
+
+    /// Some rows, in this order.
+    #[must_use]
+    pub fn subset(&self, rows: &[usize]) -> Self {
+        let values = rows.iter().flat_map(|row| &self.values[row * self.width..][..self.width]).copied().collect();
+        Self { width: self.width, values, of: rows.iter().map(|row| self.of[*row]).collect() }
+    }
+
+    /// Mean and deviation of each feature over all rows.
+    pub fn scaling(&self) -> Scaling {
+        let rows = self.rows().max(1) as f64;
+        let part = self.rows().div_ceil(PARTS).max(1) * self.width;
+        let sums = |of: &(dyn Fn(usize, f32) -> f64 + Sync)| -> Vec<f64> {
+            let parts: Vec<Vec<f64>> = self
+                .values
+                .par_chunks(part)
+                .map(|part| {
+                    let mut sums = vec![0.0; self.width];
+                    for row in part.chunks_exact(self.width) {
+                        sums.iter_mut().zip(row).enumerate().for_each(|(i, (sum, value))| *sum += of(i, *value));
+                    }
+                    sums
+                })
+                .collect();
+            (0..self.width).map(|i| parts.iter().map(|part| part[i]).sum::<f64>() / rows).collect()
+        };
+        let mean = sums(&|_, value| f64::from(value));
+        let variance = sums(&|i, value| (f64::from(value) - mean[i]).powi(2));
+        let floor = FLOOR * variance.iter().sum::<f64>() / self.width.max(1) as f64;
+        let factor = |variance: &f64| if variance + floor > 0.0 { (variance + floor).sqrt().recip() as f32 } else { 0.0 };
+        Scaling { mean: mean.iter().map(|mean| *mean as f32).collect(), factor: variance.iter().map(factor).collect() }
+    }
+
+    /// Brings features to mean 0 and variance 1, by the means and deviations of these or other rows.
+    pub fn scale(&mut self, by: &Scaling) {
+        self.values.par_chunks_mut(self.width).for_each(|row| {
+            row.iter_mut()
+                .zip(by.mean.iter().zip(&by.factor))
+                .for_each(|(value, (mean, factor))| *value = (*value - mean) * factor);
+        });
+    }
+}
+
+/// A fitted classifier: scores are Wᵀx + b.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    classes: usize,
+    /// The weights of one class after the other, then the biases.
+    w: Vec<f64>,
+}
+
+impl Linear {
+    /// All zero.
+    pub fn new(width: usize, classes: usize) -> Self {
+        Self { classes, w: vec![0.0; (width + 1) * classes] }
+    }
+
+    /// Fits to some rows, beginning with what it is. Returns the steps that it took.
+    pub fn fit(&mut self, design: &Design, rows: Range<usize>, kind: Kind, lambda: f64, stop: Stop) -> usize {
+        let objective = Objective { design, rows, kind, classes: self.classes, lambda };
+        let mut gradient = vec![0.0; self.w.len()];
+        // so that it is the same however near it begins
+        objective.at(&vec![0.0; self.w.len()], &mut gradient);
+        let scale = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
+        minimise(&mut self.w, scale, stop, |w, gradient| objective.at(w, gradient))
+    }
+
+    /// The class with the highest score, of each of some rows.
+    pub fn classify(&self, design: &Design, rows: Range<usize>) -> Vec<u32> {
+        let (w, biases) = single(&self.w, design.width, self.classes);
+        let blocks: Vec<Range<usize>> = blocks(rows).collect();
+        let classes = blocks.into_par_iter().map(|rows| {
+            let count = rows.len();
+            let scores = scores(design, rows, &w, &biases, &mut Vec::new());
+            let best = |row: usize| {
+                // the first of equal ones
+                (1..self.classes).fold(0, |best, k| if scores[k * count + row] > scores[best * count + row] { k } else { best })
+            };
+            (0..count).map(|row| best(row) as u32).collect::<Vec<u32>>()
+        });
+        classes.collect::<Vec<_>>().concat()
+    }
+
+    /// Weights [classes, features] and biases of the same classifier of features that are not brought to any scale.
+    pub fn unscaled(&self, scaling: &Scaling) -> (Vec<f32>, Vec<f32>) {
+        let width = scaling.mean.len();
+        let mut weights = Vec::with_capacity(width * self.classes);
+        let mut biases = Vec::with_capacity(self.classes);
+        for k in 0..self.classes {
+            let mut bias = self.w[width * self.classes + k];
+            for ((w, mean), factor) in self.w[k * width..][..width].iter().zip(&scaling.mean).zip(&scaling.factor) {
+                let w = w * f64::from(*factor);
+                bias -= w * f64::from(*mean);
+                weights.push(w as f32);
+            }
+            biases.push(bias as f32);
+        }
+        (weights, biases)
+    }
+}
+
+fn blocks(rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let end = rows.end;
+    rows.step_by(BLOCK).map(move |start| start..end.min(start + BLOCK))
+}
+
+fn single(w: &[f64], width: usize, classes: usize) -> (Vec<f32>, Vec<f32>) {
+    let mut w: Vec<f32> = w.iter().map(|w| *w as f32).collect();
+    let biases = w.split_off(width * classes);
+    (w, biases)
+}
+
+/// Scores of some rows, those of one class after the other.
+fn scores(design: &Design, rows: Range<usize>, w: &[f32], biases: &[f32], reuse: &mut Vec<f32>) -> Vec<f32> {
+    let (count, width) = (rows.len(), design.width);
+    let mut scores = std::mem::take(reuse);
+    scores.resize(count * biases.len(), 0.0);
+    scores.chunks_exact_mut(count).zip(biases).for_each(|(scores, bias)| scores.fill(*bias));
+    let x = Matrix::rows(&design.values[rows.start * width..rows.end * width], width);
+    gemm([count, biases.len(), width], &mut scores, [1, count], x, Matrix::rows(w, width).t(), true);
+    scores
+}
+
+/// Mean loss of some rows, and the penalty.
+struct Objective<'a> {
+    design: &'a Design,
+    rows: Range<usize>,
+    kind: Kind,
+    classes: usize,
+    lambda: f64,
+}
+
+impl Objective<'_> {
+    /// The value at `parameters`, and its gradient.
+    fn at(&self, parameters: &[f64], gradient: &mut [f64]) -> f64 {
+        let (width, classes, count) = (self.design.width, self.classes, self.rows.len());
+        let (w, biases) = single(parameters, width, classes);
+        let part = count.div_ceil(PARTS).next_multiple_of(BLOCK);
+        let parts: Vec<Range<usize>> =
+            (0..PARTS).map(|i| self.rows.start + count.min(i * part)..self.rows.start + count.min((i + 1) * part)).collect();
+        let sums: Vec<(f64, Vec<f32>)> =
+            parts.into_par_iter().filter(|rows| !rows.is_empty()).map(|rows| self.part(rows, &w, &biases)).collect();
+        let mean = 1.0 / count.max(1) as f64;
+        gradient.fill(0.0);
+        let mut value = 0.0;
+        for (loss, sum) in &sums {
+            value += loss;
+            gradient.iter_mut().zip(sum).for_each(|(gradient, sum)| *gradient += f64::from(*sum));
+        }
+        gradient.iter_mut().for_each(|gradient| *gradient *= mean);
+        value *= mean;
+        for (gradient, w) in gradient.iter_mut().zip(parameters).take(width * classes) {
+            *gradient += self.lambda * w;
+            value += 0.5 * self.lambda * w * w;
+        }
+        value
+    }
+
+    /// Sums of the losses of some rows and of their gradients.
+    fn part(&self, rows: Range<usize>, w: &[f32], biases: &[f32]) -> (f64, Vec<f32>) {
+        let (width, classes) = (self.design.width, self.classes);
+        let mut sum = vec![0.0_f32; (width + 1) * classes];
+        let (mut loss, mut all, mut one) = (0.0, Vec::new(), vec![0.0_f32; classes]);
+        for rows in blocks(rows) {
+            let (count, start) = (rows.len(), rows.start);
+            all = scores(self.design, rows, w, biases, &mut all);
+            for row in 0..count {
+                (0..classes).for_each(|k| one[k] = all[k * count + row]);
+                loss += self.kind.loss(&mut one, self.design.of[start + row] as usize);
+                for k in 0..classes {
+                    all[k * count + row] = one[k];
+                    sum[width * classes + k] += one[k];
+                }
+            }
+            let x = Matrix::rows(&self.design.values[start * width..(start + count) * width], width);
+            gemm([width, classes, count], &mut sum, [1, width], x.t(), Matrix::rows(&all, count).t(), true);
+        }
+        (loss, sum)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Stream;
+
+    /// Three clouds around the corners of a triangle, in `width` dimensions, the rest noise.
+    fn clouds(rows: usize, width: usize, spread: f32, seed: u64) -> Design {
+        let mut stream = Stream::new(seed, "clouds");
+        let mut design = Design::new(width, (0..rows).map(|row| (row % 3) as u32).collect());
+        for row in 0..rows {
+            let class = design.of[row] as usize;
+            for (i, value) in design.row_mut(row).iter_mut().enumerate() {
+                *value = f32::from(i == class) * 3.0 + spread * stream.normal() + 5.0;
+            }
+        }
+        design
+    }
+
+    const STOP: Stop = Stop { steps: 300, gradient: 1e-5 };
+
+    #[test]
+    fn gradients_are_those_of_the_values() {
+        let design = clouds(150, 4, 2.0, 1);
+        for kind in Kind::ALL {
+            let objective = Objective { design: &design, rows: 3..150, kind, classes: 3, lambda: 0.3 };
+            let mut stream = Stream::new(2, "w");
+            let w: Vec<f64> = (0..15).map(|_| f64::from(stream.normal()) * 0.1).collect();
+            let mut gradient = vec![0.0; 15];
+            objective.at(&w, &mut gradient);
+            for i in 0..15 {
+                let at = |by: f64| {
+                    let mut w = w.clone();
+                    w[i] += by;
+                    objective.at(&w, &mut [0.0; 15])
+                };
+                let wanted = (at(1e-2) - at(-1e-2)) / 2e-2;
+                assert!((gradient[i] - wanted).abs() < 1e-2 * (1.0 + wanted.abs()), "{kind:?} {i}: {} {wanted}", gradient[i]);
+            }
+        }
+    }
+
+    #[test]
+    fn classes_that_can_be_told_apart_are() {
+        let (mut train, mut test) = (clouds(600, 6, 0.5, 3), clouds(300, 6, 0.5, 4));
+        let scaling = train.scaling();
+        let unscaled = test.clone();
+        train.scale(&scaling);
+        test.scale(&scaling);
+        for kind in Kind::ALL {
+            let mut linear = Linear::new(6, 3);
+            linear.fit(&train, 0..600, kind, 1e-3, STOP);
+            let found = linear.classify(&test, 0..300);
+            let wrong = found.iter().zip(&test.of).filter(|(a, b)| a != b).count();
+            assert!(wrong < 5, "{kind:?}: {wrong}");
+            assert_eq!(linear.classify(&test, 7..9), found[7..9]);
+            // the same on features as they were
+            let (weights, biases) = linear.unscaled(&scaling);
+            for row in 0..300 {
+                let x = &unscaled.values[row * 6..][..6];
+                let score = |k: usize| biases[k] + weights[k * 6..][..6].iter().zip(x).map(|(w, x)| w * x).sum::<f32>();
+                let best = (0..3).max_by(|a, b| score(*a).total_cmp(&score(*b))).unwrap();
+                assert_eq!(best as u32, found[row]);
+            }
+            // a control: labels that mean nothing cannot be learned
+            let mut shuffled = train.clone();
+            let order = Stream::new(5, "shuffle").permutation(600);
+            shuffled.of = order.iter().map(|row| train.of[*row as usize]).collect();
+            let mut linear = Linear::new(6, 3);
+            linear.fit(&shuffled, 0..600, kind, 1e-3, STOP);
+            let wrong = linear.classify(&test, 0..300).iter().zip(&test.of).filter(|(a, b)| a != b).count();
+            assert!(wrong > 100, "{kind:?}: {wrong}");
+        }
+    }
+
+    #[test]
+    fn the_optimum_is_where_the_gradient_vanishes() {
+        let mut design = clouds(90, 3, 1.5, 6);
+        let scaling = design.scaling();
+        design.scale(&scaling);
+        for kind in Kind::ALL {
+            let mut linear = Linear::new(3, 3);
+            let steps = linear.fit(&design, 0..90, kind, 0.1, STOP);
+            let mut gradient = vec![0.0; 12];
+            Objective { design: &design, rows: 0..90, kind, classes: 3, lambda: 0.1 }.at(&linear.w, &mut gradient);
+            let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
+            assert!(steps < 300 && norm < 1e-4, "{kind:?}: {steps} steps, {norm}");
+        }
+    }
+}
