@@ -23,6 +23,8 @@ mod dispatches;
 mod faults;
 #[path = "suite/features.rs"]
 mod features;
+#[path = "suite/finetune.rs"]
+mod finetune;
 #[path = "suite/fuzz.rs"]
 mod fuzz;
 #[path = "suite/gpu.rs"]

@@ -192,7 +192,7 @@ pub fn picture(results: &[GrowResult]) -> Picture {
                 title: grows.fixed().to_owned(),
                 x: axis(label),
                 y: axis("images/s"),
-                series: vec![Series { name: device.clone(), points, look: Look::Dots }],
+                series: vec![Series { name: device.clone(), points, spread: Vec::new(), look: Look::Dots }],
                 bars: Vec::new(),
             }
         })

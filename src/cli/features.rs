@@ -7,6 +7,7 @@ use csae::data::Sample;
 use csae::error::Result;
 use csae::model::{self, Graph, Loaded, Pool, Pooling, Purpose};
 use csae::shape::Dims;
+use csae::spec::ModelSpec;
 use csae::tasks::features::{Described, Extractor, Format, Writer};
 use csae::tasks::infer::Beside;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -73,6 +74,11 @@ impl Encoder {
         let pooling = pool.filter(|_| whole.nodes[node].dims.area() > 1).map(|how| Pooling { how, grid: reading.grid });
         let spec = model::encoder(whole, reading.layer.as_deref(), pooling).map_err(|error| error.at("--grid"))?;
         Ok(Self { graph: Graph::new(&spec, whole.nodes[0].dims)?, layer: plain.code, pooling })
+    }
+
+    /// Its description.
+    pub const fn graph_spec(&self) -> &ModelSpec {
+        &self.graph.spec
     }
 
     /// Size of an image's features.

@@ -6,10 +6,12 @@ macro_rules! outln {
 }
 
 mod bench;
+mod classify;
 mod completions;
 mod devices;
 mod eval;
 mod features;
+mod finetune;
 mod inspect;
 mod interrupt;
 mod man;
@@ -51,6 +53,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Features(features::FeaturesArgs),
     Probe(probe::ProbeArgs),
+    Finetune(finetune::FinetuneArgs),
+    Classify(classify::ClassifyArgs),
     Reconstruct(reconstruct::ReconstructArgs),
     Denoise(restore::denoise::DenoiseArgs),
     Inpaint(restore::inpaint::InpaintArgs),
@@ -72,6 +76,8 @@ impl Command {
             Self::Inspect(args) => Some(&args.common),
             Self::Features(args) => Some(&args.common),
             Self::Probe(args) => Some(&args.common),
+            Self::Finetune(args) => Some(&args.common),
+            Self::Classify(args) => Some(&args.common),
             Self::Reconstruct(args) => Some(&args.common),
             Self::Denoise(args) => Some(&args.restore.common),
             Self::Inpaint(args) => Some(&args.restore.common),
@@ -89,7 +95,8 @@ impl Command {
     const fn writes_files(&self) -> bool {
         match self {
             Self::Train(_) | Self::Resume(_) | Self::Inspect(_) | Self::Reconstruct(_) => true,
-            Self::Features(_) | Self::Probe(_) => true,
+            Self::Features(_) | Self::Probe(_) | Self::Finetune(_) => true,
+            Self::Classify(args) => args.writes_files(),
             Self::Denoise(_) | Self::Inpaint(_) | Self::Upscale(_) => true,
             Self::Bench(args) => args.writes_files(),
             _ => false,
@@ -289,6 +296,8 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
         Command::Inspect(args) => inspect::run(args),
         Command::Features(args) => features::run(args),
         Command::Probe(args) => probe::run(args),
+        Command::Finetune(args) => finetune::run(args),
+        Command::Classify(args) => classify::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
         Command::Denoise(args) => restore::denoise::run(args),
         Command::Inpaint(args) => restore::inpaint::run(args),

@@ -3,8 +3,9 @@
 use super::graph::Graph;
 use super::layers::is_winners;
 use crate::error::{Error, Result, did_you_mean};
+use crate::ops::Activation;
 use crate::shape::Dims;
-use crate::spec::{AvgPool2dSpec, LayerOp, LayerSpec, ModelSpec, Pair, Pool2dSpec};
+use crate::spec::{AvgPool2dSpec, DropoutSpec, Init, LayerOp, LayerSpec, LinearSpec, ModelSpec, Pair, Pool2dSpec};
 
 /// Name of the layer that pools features.
 pub const POOL: &str = "pool";
@@ -106,7 +107,41 @@ pub fn encoder(graph: &Graph, layer: Option<&str>, pooling: Option<Pooling>) -> 
         end.push_str(POOL);
         layers.push(LayerSpec::new(&end, vec![name.clone()], op));
     }
-    Ok(ModelSpec { code: end.clone(), output: Some(end), layers, ..graph.spec.clone() })
+    Ok(ModelSpec { code: end.clone(), output: Some(end), layers, classes: Vec::new(), ..graph.spec.clone() })
+}
+
+/// Name of a classifier's last layer.
+pub const HEAD: &str = "head";
+
+/// An encoder with a fully connected layer of logits behind it, and dropout between where `dropout` is above 0.
+///
+/// # Errors
+/// When the encoder is a classifier's, or dropout is no share.
+pub fn classifier(encoder: &ModelSpec, classes: Vec<String>, dropout: f64) -> Result<ModelSpec> {
+    if encoder.layers.iter().any(|layer| layer.gives(HEAD)) {
+        return Err(Error::usage(format!(
+            "the model has a layer {HEAD} already: name the layer that features are read from by --layer"
+        )));
+    }
+    let mut layers = encoder.layers.clone();
+    let mut end = encoder.code.clone();
+    if dropout > 0.0 {
+        layers.push(LayerSpec::new("head.dropout", vec![end], LayerOp::Dropout(DropoutSpec { p: dropout })));
+        end = "head.dropout".to_owned();
+    }
+    let head = LinearSpec {
+        units: Some(classes.len()),
+        shape: None,
+        like: None,
+        bias: true,
+        activation: Activation::Identity,
+        init: Init::Auto,
+        weight: None,
+        max_norm: None,
+    };
+    layers.push(LayerSpec::new(HEAD, vec![end], LayerOp::Linear(head)));
+    let code = encoder.code.clone();
+    Ok(ModelSpec { code, output: Some(HEAD.to_owned()), layers, classes, ..encoder.clone() })
 }
 
 #[cfg(test)]

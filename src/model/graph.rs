@@ -88,11 +88,20 @@ impl Graph {
             Some(name) => graph.find(name).ok_or_else(|| graph.unknown("model.output", name))?,
             None => graph.nodes.len() - 1,
         };
+        let (classes, units) = (spec.classes.len(), graph.nodes[graph.output].dims);
+        if classes > 0 && units != Dims::flat(classes) {
+            return Err(Error::usage(format!(
+                "model.classes: {classes} classes, but the output is {units}: it must be a logit for each"
+            )));
+        }
         Ok(graph)
     }
 
     /// Fails unless the output is as large as the input, as an autoencoder's is.
     pub fn check_autoencoder(&self) -> Result<()> {
+        if !self.spec.classes.is_empty() {
+            return Err(Error::usage("the model is a classifier, which draws no images: use `csae classify`"));
+        }
         if !self.code_reaches_output() || self.code == 0 {
             return Err(Error::usage(format!("model.code = {:?}: the output does not depend on it", self.nodes[self.code].name)));
         }

@@ -35,6 +35,9 @@ pub struct ModelSpec {
     pub output: Option<String>,
     /// The layers, each after those that it reads.
     pub layers: Vec<LayerSpec>,
+    /// Of a classifier, the classes' names: the output are their logits, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
     /// What it was trained to undo; a training notes it.
     #[serde(default, skip_serializing_if = "CorruptionSpec::is_none")]
     pub undoes: CorruptionSpec,

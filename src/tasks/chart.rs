@@ -42,6 +42,8 @@ pub struct Series {
     pub name: String,
     /// x and y.
     pub points: Vec<(f64, f64)>,
+    /// Half the length of an error bar at each point; empty: none.
+    pub spread: Vec<f64>,
     /// How they are drawn.
     pub look: Look,
 }
@@ -222,7 +224,10 @@ pub fn charts(charts: &[Chart], columns: usize) -> Picture {
 fn draw(chart: &Chart, area: &DrawingArea<BitMapBackend, Shift>) {
     let points = || chart.series.iter().flat_map(|series| series.points.iter().copied());
     let x_values = points().map(|p| p.0).chain(chart.bars.iter().flat_map(|bar| [bar.0, bar.1]));
-    let y_values = points().map(|p| p.1).chain(chart.bars.iter().map(|bar| bar.2));
+    let ends = |series: &Series| {
+        series.points.iter().zip(&series.spread).flat_map(|(p, spread)| [p.1 - spread, p.1 + spread]).collect::<Vec<_>>()
+    };
+    let y_values = points().map(|p| p.1).chain(chart.bars.iter().map(|bar| bar.2)).chain(chart.series.iter().flat_map(ends));
     let y_axis = if chart.bars.is_empty() { chart.y.clone() } else { Axis { with: Some(0.0), ..chart.y.clone() } };
     let (x, y) = (Scale::new(&chart.x, x_values, true), Scale::new(&y_axis, y_values, false));
     let mut built = ChartBuilder::on(area)
@@ -266,6 +271,11 @@ fn draw(chart: &Chart, area: &DrawingArea<BitMapBackend, Shift>) {
                 let dot = Circle::new((x + fine(9), y), if dots { fine(4) } else { 0 }, colour.filled());
                 EmptyElement::at((0, 0)) + line + dot
             });
+        }
+        for ((a, b), spread) in series.points.iter().zip(&series.spread) {
+            if let (Some(a), Some(low), Some(high)) = (x.place(*a), y.place(b - spread), y.place(b + spread)) {
+                built.draw_series([PathElement::new([(a, low), (a, high)], colour.stroke_width(FINE))]).expect(DRAWN);
+            }
         }
         if series.look == Look::Dots {
             built.draw_series(placed().map(|point| Circle::new(point, fine(4), colour.filled()))).expect(DRAWN);
@@ -355,7 +365,7 @@ mod tests {
             title: "λ‖z‖ of a test".to_owned(),
             x: Axis { label: "step".to_owned(), ..Axis::default() },
             y: Axis { label: "loss".to_owned(), log: true, with: None },
-            series: vec![Series { name: "one".to_owned(), points: points.to_vec(), look: Look::Line }],
+            series: vec![Series { name: "one".to_owned(), points: points.to_vec(), spread: Vec::new(), look: Look::Line }],
             bars: Vec::new(),
         }
     }

@@ -102,11 +102,13 @@ impl History {
         let line = |y: fn(&Interval) -> f64| Series {
             name: "training".to_owned(),
             points: self.intervals.iter().map(|i| (i.step as f64, y(i))).collect(),
+            spread: Vec::new(),
             look: Look::Line,
         };
         let dots = |y: fn(&Validation) -> f64| Series {
             name: "validation".to_owned(),
             points: self.validations.iter().map(|v| (v.step as f64, y(v))).collect(),
+            spread: Vec::new(),
             look: Look::Dots,
         };
         let steps = Axis { label: "step".to_owned(), with: Some(0.0), ..Axis::default() };

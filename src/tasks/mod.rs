@@ -5,6 +5,7 @@ pub mod confusion;
 pub mod degrade;
 pub mod evaluate;
 pub mod features;
+pub mod finetune;
 pub mod gallery;
 pub mod history;
 pub mod image_file;

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::commands::{Place, csae, fail, succeed};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 17] = [
     "train",
     "resume",
     "eval",
@@ -16,6 +16,8 @@ const COMMANDS: [&str; 15] = [
     "inspect",
     "features",
     "probe",
+    "finetune",
+    "classify",
     "devices",
     "verify",
     "bench",

@@ -84,6 +84,7 @@ fn many_jpegs_train_with_the_processor_busy_and_memory_flat() {
         series: vec![Series {
             name: String::new(),
             points: seen.iter().map(|look| (look.0, pick(look))).collect(),
+            spread: Vec::new(),
             look: Look::Line,
         }],
         bars: Vec::new(),

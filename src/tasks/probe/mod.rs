@@ -7,7 +7,7 @@ mod split;
 mod task;
 
 pub use linear::{Design, Kind, Linear, Scaling};
-pub use split::{held_out, per_class};
+pub use split::{by_class, held_out, per_class};
 pub use task::{Rows, Task};
 
 use lbfgs::Stop;
@@ -78,9 +78,16 @@ pub struct Fitted {
 /// Fits to training rows of which the first `fit` choose the classifier and the others the penalty, then to all, and classifies the test rows. Both are
 /// scaled already.
 pub fn fit(kind: Kind, train: &Design, fit: usize, test: &Design, classes: &[String]) -> Fitted {
+    let (held_out, lambda, linear) = choose(kind, train, fit, classes.len());
+    let found = linear.classify(test, 0..test.rows());
+    Fitted { kind, lambda, held_out, confusion: Confusion::new(classes, &test.of, &found), linear }
+}
+
+/// The classifier of all rows with the penalty that did best on those behind the first `fit`: the share of errors there, the penalty's weight, and it.
+fn choose(kind: Kind, train: &Design, fit: usize, classes: usize) -> (f64, f64, Linear) {
     let rows = train.rows();
     let held = &train.of[fit..];
-    let mut linear = Linear::new(train.width, classes.len());
+    let mut linear = Linear::new(train.width, classes);
     let mut best: Option<(f64, f64, Linear)> = None;
     let mut worse = 0;
     for lambda in LAMBDAS {
@@ -98,8 +105,7 @@ pub fn fit(kind: Kind, train: &Design, fit: usize, test: &Design, classes: &[Str
     }
     let (held_out, lambda, mut linear) = best.expect("the first is the best so far");
     linear.fit(train, 0..rows, kind, lambda, EXACT);
-    let found = linear.classify(test, 0..test.rows());
-    Fitted { kind, lambda, held_out, confusion: Confusion::new(classes, &test.of, &found), linear }
+    (held_out, lambda, linear)
 }
 
 fn wrong(found: &[u32], truth: &[u32]) -> usize {
@@ -136,9 +142,7 @@ pub fn few(
     for draw in 0..draws as u64 {
         let rows = split::per_class(&train.of, names, per_class, seed + draw)?;
         let drawn = train.subset(&rows);
-        let lambda = cross_validated(kind, &drawn, per_class, names.len());
-        let mut linear = Linear::new(train.width, names.len());
-        linear.fit(&drawn, 0..drawn.rows(), kind, lambda, EXACT);
+        let linear = learn(kind, &drawn, names.len(), seed + draw);
         errors.push(wrong(&linear.classify(test, 0..test.rows()), &test.of) as f64 / test.rows().max(1) as f64);
     }
     let mean = errors.iter().sum::<f64>() / errors.len().max(1) as f64;
@@ -147,18 +151,25 @@ pub fn few(
     Ok(Draws { per_class, errors, mean, deviation })
 }
 
-/// The weight with the fewest errors over all folds; rows come class by class, `per_class` of each.
-fn cross_validated(kind: Kind, drawn: &Design, per_class: usize, classes: usize) -> f64 {
-    let folds = FOLDS.min(per_class);
+/// The weight with the fewest errors over all folds, each of which has its share of every class.
+fn cross_validated(kind: Kind, design: &Design, classes: usize) -> f64 {
+    let mut counts = vec![0_usize; classes];
+    let place = |class: &u32| {
+        let count = &mut counts[*class as usize];
+        *count += 1;
+        *count - 1
+    };
+    let places: Vec<usize> = design.of.iter().map(place).collect();
+    let folds = FOLDS.min(counts.iter().copied().filter(|count| *count > 0).min().unwrap_or(0));
     if folds < 2 {
         return MIDDLE;
     }
     let mut errors = [0_usize; LAMBDAS.len()];
     for fold in 0..folds {
-        let (held, fit): (Vec<usize>, Vec<usize>) = (0..drawn.rows()).partition(|row| row % per_class % folds == fold);
+        let (held, fit): (Vec<usize>, Vec<usize>) = (0..design.rows()).partition(|row| places[*row] % folds == fold);
         let count = fit.len();
-        let cut = drawn.subset(&[fit, held].concat());
-        let mut linear = Linear::new(drawn.width, classes);
+        let cut = design.subset(&[fit, held].concat());
+        let mut linear = Linear::new(design.width, classes);
         for (errors, lambda) in errors.iter_mut().zip(LAMBDAS) {
             linear.fit(&cut, 0..count, kind, lambda, ROUGH);
             *errors += wrong(&linear.classify(&cut, count..cut.rows()), &cut.of[count..]);
@@ -166,6 +177,21 @@ fn cross_validated(kind: Kind, drawn: &Design, per_class: usize, classes: usize)
     }
     let best = (0..LAMBDAS.len()).min_by_key(|i| errors[*i]).expect("there are weights");
     LAMBDAS[best]
+}
+
+/// Rows above which the penalty is chosen on a part that is held out, not by cross-validation.
+const MANY: usize = 2000;
+
+/// A classifier of all rows, which are scaled already; the penalty is chosen among them.
+pub fn learn(kind: Kind, design: &Design, classes: usize, seed: u64) -> Linear {
+    if design.rows() > MANY {
+        let (order, count) = held_out(&design.of, classes, HELD_OUT, seed);
+        return choose(kind, &design.subset(&order), count, classes).2;
+    }
+    let mut linear = Linear::new(design.width, classes);
+    let lambda = cross_validated(kind, design, classes);
+    linear.fit(design, 0..design.rows(), kind, lambda, EXACT);
+    linear
 }
 
 /// A row of the table.

@@ -1,0 +1,200 @@
+//! `csae classify`
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use csae::data::{Sample, patches};
+use csae::error::Error;
+use csae::model::{self, Purpose};
+use csae::tasks::confusion::Confusion;
+use csae::tasks::finetune::best;
+use csae::tasks::infer::{Beside, Inference};
+use csae::tasks::inspect::Place;
+use csae::tasks::probe::matched;
+use serde_json::json;
+
+use super::Common;
+
+/// How answers are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Aligned columns
+    Table,
+    /// One object a line
+    Json,
+    /// Comma-separated values with a head
+    Csv,
+}
+
+/// Tell the classes of images by a classifier that `csae finetune` made: label and probability.
+///
+/// Where the images have labels themselves (IDX or CIFAR files, folders of classes), it says how many answers are right.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  csae classify runs/classifier photo.jpg\n  csae classify runs/classifier photos/ --resize --format csv > labels.csv\n  csae classify runs/classifier t10k-images-idx3-ubyte.gz -q --confusion confusion.png"
+)]
+pub struct ClassifyArgs {
+    /// Classifier: a model file, or a folder of `csae finetune`
+    model: PathBuf,
+    /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR or npy files, bundled sets
+    #[arg(required = true)]
+    images: Vec<String>,
+    /// Classes told of each image, the likeliest first
+    #[arg(long, value_name = "K", default_value = "1")]
+    top: NonZeroUsize,
+    /// How answers are written; --json is the same as json
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Where the images have labels: write which classes were taken for which, a PNG
+    #[arg(long, value_name = "FILE")]
+    confusion: Option<PathBuf>,
+    /// Bring images of another size to the model's, and gray or colour to its channels
+    #[arg(long)]
+    resize: bool,
+    /// A file that does not decode is an error, not skipped
+    #[arg(long)]
+    strict: bool,
+    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay in their files [default: what is free]
+    #[arg(long, value_name = "SIZE")]
+    max_memory: Option<String>,
+    /// Write over an existing file
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+impl ClassifyArgs {
+    /// Whether it makes a file.
+    pub const fn writes_files(&self) -> bool {
+        self.confusion.is_some()
+    }
+}
+
+pub fn run(args: ClassifyArgs) -> anyhow::Result<()> {
+    let loaded = model::load(&Place::of(&args.model).model)?;
+    let graph = &loaded.graph;
+    let classes = &graph.spec.classes;
+    if classes.is_empty() {
+        let message = format!(
+            "{}: the model has no classes; make a classifier of it by `csae finetune {0} DATA -o DIR`",
+            args.model.display()
+        );
+        return Err(Error::usage(message).into());
+    }
+    if let Some(path) = &args.confusion {
+        super::refuse_existing(path, args.force)?;
+    }
+    let budget = super::budget(args.max_memory.as_deref())?;
+    let size = graph.nodes[0].dims;
+    let samples = args.images.iter().map(|source| Sample::open_whole(source, size, args.resize, args.strict, budget));
+    let samples = samples.collect::<csae::error::Result<Vec<Sample>>>()?;
+    let trained = csae::data::Labels { classes: classes.clone(), of: (0..classes.len() as u32).collect() };
+    let truth = samples.iter().map(|sample| sample.labels().map(|_| matched(Some(&trained), sample.labels())).transpose());
+    let truth = truth.collect::<csae::error::Result<Vec<_>>>()?;
+    if args.confusion.is_some() && truth.iter().all(Option::is_none) {
+        return Err(Error::usage("--confusion: the images have no labels; name IDX or CIFAR files, or folders of classes").into());
+    }
+    let mut device = args.common.open()?;
+    device.limit_memory(budget.all);
+    let store = loaded.place(&mut device, graph, Purpose::Infer)?;
+    let mut inference = Inference::new(graph, &store);
+    let held: u64 = samples.iter().map(Sample::bytes).sum();
+    inference.fit(&device, Beside { parameters: 2 * store.bytes(), data: held })?;
+    let format = if args.common.json { Format::Json } else { args.format };
+    let top = args.top.get().min(classes.len());
+    if format == Format::Csv {
+        let head: Vec<String> = (1..=top).map(|i| format!("label{i},probability{i}")).collect();
+        outln!("image,{}", head.join(","));
+    }
+    let (mut all_truth, mut all_found) = (Vec::new(), Vec::new());
+    for (sample, truth) in samples.iter().zip(&truth) {
+        args.common.say(&format!("data: {}", sample.description));
+        args.common.say_skipped(&sample.skipped);
+        let width = (0..sample.len()).map(|image| sample.name(image).chars().count()).max().unwrap_or(0).min(60);
+        let mut image = 0;
+        sample.each_part(|images, chosen| {
+            for chosen in chosen.chunks(inference.batch(&device)) {
+                let logits = inference.run_output(&mut device, &patches::cut(images, chosen, size.h, size.w), &[])?;
+                for logits in logits.chunks_exact(classes.len()) {
+                    let name = sample.name(image);
+                    outln!("{}", answer(format, &name, width, classes, &likeliest(logits, top)));
+                    if let Some((_, truth)) = truth {
+                        all_truth.push(truth.of[image]);
+                        all_found.push(best(logits));
+                    }
+                    image += 1;
+                }
+            }
+            Ok(())
+        })?;
+    }
+    args.common.say_kernels(&mut device);
+    if all_truth.is_empty() {
+        return Ok(());
+    }
+    let confusion = Confusion::new(classes, &all_truth, &all_found);
+    let rate = confusion.rate();
+    args.common.say(&format!("{} of {} wrong: error {rate}", rate.wrong, rate.of));
+    if args.common.json {
+        outln!("{}", json!({"kind": "classify", "test": rate, "classes": classes, "confusion": confusion.counts}));
+    }
+    if let Some(path) = &args.confusion {
+        confusion.picture(&format!("{}: error {rate}", args.model.display())).save(path)?;
+    }
+    Ok(())
+}
+
+/// The classes with the highest probabilities.
+fn likeliest(logits: &[f32], top: usize) -> Vec<(usize, f64)> {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let each: Vec<f64> = logits.iter().map(|logit| f64::from(logit - most).exp()).collect();
+    let sum: f64 = each.iter().sum();
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
+    order.into_iter().take(top).map(|class| (class, each[class] / sum)).collect()
+}
+
+/// A line about an image.
+fn answer(format: Format, name: &str, width: usize, classes: &[String], found: &[(usize, f64)]) -> String {
+    match format {
+        Format::Table => {
+            let each: Vec<String> = found.iter().map(|(class, p)| format!("{} {:.1} %", classes[*class], 100.0 * p)).collect();
+            format!("{name:width$}  {}", each.join("  "))
+        }
+        Format::Csv => {
+            let each: Vec<String> = found.iter().map(|(class, p)| format!("{},{p:.6}", quoted(&classes[*class]))).collect();
+            format!("{},{}", quoted(name), each.join(","))
+        }
+        Format::Json => {
+            let each: Vec<_> = found.iter().map(|(class, p)| json!({"label": classes[*class], "probability": p})).collect();
+            json!({"kind": "image", "image": name, "label": classes[found[0].0], "probability": found[0].1, "top": each})
+                .to_string()
+        }
+    }
+}
+
+/// A field of comma-separated values (RFC 4180).
+fn quoted(field: &str) -> String {
+    if field.contains([',', '"', '\n', '\r']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_come_in_every_format() {
+        let classes = ["cat", "a, \"b\""].map(String::from);
+        let found = likeliest(&[0.0, 3.0_f32.ln()], 2);
+        assert!((found[0].1 - 0.75).abs() < 1e-6 && found[1].0 == 0, "{found:?}");
+        assert_eq!(answer(Format::Csv, "x.png", 5, &classes, &found[1..]), "x.png,cat,0.250000");
+        assert_eq!(answer(Format::Csv, "x", 5, &classes, &found[..1]), "x,\"a, \"\"b\"\"\",0.750000");
+        assert_eq!(answer(Format::Table, "x", 3, &classes, &found[1..]), "x    cat 25.0 %");
+        let json: serde_json::Value = serde_json::from_str(&answer(Format::Json, "x", 1, &classes, &found)).unwrap();
+        assert_eq!((json["label"].as_str(), json["top"].as_array().unwrap().len()), (Some("a, \"b\""), 2));
+        // however large logits are
+        assert_eq!(likeliest(&[1000.0, -1000.0], 1), [(0, 1.0)]);
+    }
+}

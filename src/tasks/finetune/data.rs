@@ -1,0 +1,134 @@
+//! Labelled images in memory, and batches of them with small changes.
+
+use rayon::prelude::*;
+
+use crate::data::{Images, Labels, Sample};
+use crate::error::{Error, Result};
+use crate::rng::Stream;
+use crate::shape::Dims;
+
+/// Labelled images of one size.
+#[derive(Clone, Debug)]
+pub struct Labelled {
+    /// Their size.
+    pub dims: Dims,
+    /// H,W,C of one image after the other.
+    pixels: Vec<u8>,
+    /// The class of each.
+    pub of: Vec<u32>,
+    /// The classes' names.
+    pub classes: Vec<String>,
+}
+
+/// What is done to images at random while they are learned from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Moves by up to so many pixels along each side; black comes in.
+    pub shift: usize,
+    /// Left and right exchanged, every other time.
+    pub flip: bool,
+}
+
+impl Labelled {
+    /// Reads all images of a sample, whose labels are these.
+    ///
+    /// # Errors
+    /// When one cannot be read, or all take more than `allowed` bytes.
+    pub fn read(sample: &Sample, dims: Dims, labels: Labels, allowed: Option<u64>) -> Result<Self> {
+        let bytes = (sample.len() * dims.len()) as u64;
+        if let Some(allowed) = allowed.filter(|allowed| bytes > *allowed) {
+            let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+            return Err(Error::usage(format!(
+                "{} labelled images take {} MiB, more than the {} MiB that may be taken; name fewer, or raise --max-memory",
+                sample.len(),
+                mib(bytes),
+                mib(allowed)
+            )));
+        }
+        let mut pixels = Vec::with_capacity(bytes as usize);
+        sample.each_part(|images: &Images, _| {
+            (0..images.len()).for_each(|image| pixels.extend_from_slice(images.image(image)));
+            Ok(())
+        })?;
+        Ok(Self { dims, pixels, of: labels.of, classes: labels.classes })
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.of.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.of.is_empty()
+    }
+
+    /// Some images on the 0–1 scale, as they are.
+    pub fn batch(&self, images: &[usize]) -> Vec<f32> {
+        let size = self.dims.len();
+        images
+            .par_iter()
+            .flat_map_iter(|image| self.pixels[image * size..][..size].iter().map(|&byte| f32::from(byte) / 255.0))
+            .collect()
+    }
+
+    /// Some images, changed at random: what happens to an image depends on the seed, the step and its place in the batch.
+    pub fn changed(&self, images: &[usize], changes: Changes, seed: u64, step: u64) -> Vec<f32> {
+        let Changes { shift, flip } = changes;
+        let mut x = self.batch(images);
+        if changes == Changes::default() {
+            return x;
+        }
+        let Dims { c, h, w } = self.dims;
+        x.par_chunks_exact_mut(self.dims.len()).enumerate().for_each(|(i, x)| {
+            let mut stream = Stream::new(seed, "changes").skip((step * images.len() as u64 + i as u64) * 3);
+            let mut by = || stream.below(2 * shift + 1) as isize - shift as isize;
+            let (down, right) = (by(), by());
+            let flipped = flip && stream.below(2) == 1;
+            let old = x.to_vec();
+            for y in 0..h {
+                for column in 0..w {
+                    let from_x = if flipped { w - 1 - column } else { column } as isize - right;
+                    let from_y = y as isize - down;
+                    let inside = (0..h as isize).contains(&from_y) && (0..w as isize).contains(&from_x);
+                    let to = &mut x[(y * w + column) * c..][..c];
+                    if inside {
+                        to.copy_from_slice(&old[(from_y as usize * w + from_x as usize) * c..][..c]);
+                    } else {
+                        to.fill(0.0);
+                    }
+                }
+            }
+        });
+        x
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_move_and_flip_and_nothing_else() {
+        let dims = Dims::new(1, 3, 4);
+        let data = Labelled { dims, pixels: (1..=12).map(|i| i * 20).collect(), of: vec![0], classes: vec!["a".to_owned()] };
+        let same = data.changed(&[0, 0], Changes::default(), 1, 2);
+        assert_eq!(same, data.batch(&[0, 0]));
+        let row = |x: &[f32], y: usize| x[y * 4..][..4].iter().map(|v| (v * 255.0 / 20.0).round() as u8).collect::<Vec<_>>();
+        let (mut moved, mut flipped) = (0, 0);
+        for step in 0..40 {
+            let x = data.changed(&[0], Changes { shift: 1, flip: false }, 1, step);
+            // what is inside keeps its neighbours
+            let middle = row(&x, 1);
+            moved += usize::from(middle != [5, 6, 7, 8]);
+            assert!(middle.windows(2).all(|two| two[0] == 0 || two[1] == 0 || two[1] == two[0] + 1), "{middle:?}");
+            let x = data.changed(&[0], Changes { shift: 0, flip: true }, 1, step);
+            let first = row(&x, 0);
+            assert!(first == [1, 2, 3, 4] || first == [4, 3, 2, 1], "{first:?}");
+            flipped += usize::from(first[0] == 4);
+        }
+        assert!(moved > 20 && (8..32).contains(&flipped), "{moved} {flipped}");
+        let again = |seed| data.changed(&[0], Changes { shift: 1, flip: true }, seed, 3);
+        assert_eq!(again(5), again(5));
+    }
+}
