@@ -33,6 +33,8 @@ mod gpu;
 mod gradients;
 #[path = "suite/inspect.rs"]
 mod inspect;
+#[path = "suite/layerwise.rs"]
+mod layerwise;
 #[path = "suite/manners.rs"]
 mod manners;
 #[path = "suite/many.rs"]

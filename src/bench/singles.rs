@@ -6,9 +6,10 @@ use crate::error::Result;
 use crate::ops::{
     Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd, Adam, AddAssign, Augment, AvgPool2dBwd, AvgPool2dFwd,
     BatchTopKMask, BicubicDownUp, Buffer, Call, ClipGrads, Combine, CopyChannels, CountNonzero, CrossEntropy, FillMissing,
-    FiringUpdate, GatherBatch, GaussianNoise, IdleUpdate, KlPenalty, L2Pool2dBwd, L2Pool2dFwd, LifetimeWtaMask, MaxNorm,
-    MaxPool2dFwd, MaxUnpool2dBwd, MaxUnpool2dFwd, MissingPixels, Revive, SCALAR_PARTIALS, SoftThresholdBwd, SoftThresholdFwd,
-    SpatialWtaMask, SumSquares, ThresholdMask, TopKMask, UpsampleNearest2dBwd, UpsampleNearest2dFwd, View, WINDOW,
+    FiringUpdate, GatherBatch, GaussianNoise, IdleUpdate, KlPenalty, L2Pool2dBwd, L2Pool2dFwd, LifetimeWtaMask, LocalContrast,
+    MaxNorm, MaxPool2dFwd, MaxUnpool2dBwd, MaxUnpool2dFwd, MissingPixels, Revive, SCALAR_PARTIALS, SoftThresholdBwd,
+    SoftThresholdFwd, SpatialWtaMask, SumSquares, ThresholdMask, TopKMask, UpsampleNearest2dBwd, UpsampleNearest2dFwd, View,
+    WINDOW,
 };
 use crate::rng::Stream;
 use crate::shape::{Dims, Pool2d};
@@ -174,6 +175,8 @@ fn selections(m: &mut Maker, n: usize) {
     m.end(FillMissing { n, dims, x, known, y, pyramid });
     let ([x, y], half, level) = (m.two(n * dims.len()), m.real(n * dims.len()), m.real(n));
     m.end(BicubicDownUp { n, dims, scales: vec![2, 4], x, y, level, half });
+    let ([x, y], sums) = (m.two(n * dims.len()), m.real(LocalContrast::work(n, dims)));
+    m.end(LocalContrast { n, dims, window: 9, eps: 1e-3, x, y, sums });
     let ([x, mask], threshold) = (m.two(n * dims.len()), m.real(1));
     m.end(ThresholdMask { x, threshold, mask });
     let [x, mask] = m.two(n * dims.len());

@@ -179,7 +179,8 @@ fn tell_history(history: &History, wanted: Option<u64>) {
     let all = [("first", history.validations.first()), ("best", history.best()), ("last", history.validations.last())];
     for (name, validation) in all {
         if let Some(Validation { step, epoch, sum_squares, psnr, l0, .. }) = validation {
-            outln!("  {name:5}  step {step}, epoch {epoch:.2}: ‖x − x̂‖² {sum_squares:.3}, PSNR {psnr:.2} dB, L0 {l0:.1}");
+            let psnr = if psnr.is_nan() { String::new() } else { format!(", PSNR {psnr:.2} dB") };
+            outln!("  {name:5}  step {step}, epoch {epoch:.2}: ‖x − x̂‖² {sum_squares:.3}{psnr}, L0 {l0:.1}");
         }
     }
 }

@@ -100,10 +100,12 @@ fn conclude(common: &Common, folder: &Path, summary: &Summary) {
             0.0 => String::new(),
             waited => format!(", of which {waited:.1} s waiting for files"),
         };
+        let quality = match report.psnr {
+            psnr if psnr.is_nan() => format!("explained variance {:.4}", report.explained_variance),
+            psnr => format!("PSNR {psnr:.2} dB, SSIM {:.4}", report.ssim),
+        };
         outln!(
-            "PSNR {:.2} dB, SSIM {:.4}, L0 {:.1} of {}, dead {:.1} %, {:.0} images/s in {:.0} s{waited}; {folder}: model.safetensors, {}",
-            report.psnr,
-            report.ssim,
+            "{quality}, L0 {:.1} of {}, dead {:.1} %, {:.0} images/s in {:.0} s{waited}; {folder}: model.safetensors, {}",
             report.l0,
             report.code,
             100.0 * report.dead_share,

@@ -98,6 +98,8 @@ kernels! {
     MissingShapes "missing_shapes",
     MissingPixels "missing_pixels",
     FillMissing "fill_missing",
+    LocalContrastSums "local_contrast_sums",
+    LocalContrast "local_contrast",
     BicubicDownUp "bicubic_down_up",
 }
 

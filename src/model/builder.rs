@@ -6,6 +6,7 @@ pub use backward::{Penalty, PenaltyKind};
 
 use super::graph::{Graph, Node};
 use super::layers;
+use super::params::Role;
 use super::store::Store;
 use super::tape::Tape;
 use crate::error::{Error, Result};
@@ -202,7 +203,8 @@ impl<'a> Builder<'a> {
     /// Records the constraints on weights, after the optimiser; a shared weight may be bound by each of its layers.
     pub fn constrain(&mut self) {
         for node in &self.graph.nodes {
-            let weight = node.weight.map(|weight| self.store.weight(weight));
+            let learned = node.weight.filter(|weight| self.graph.params[*weight].role == Role::Learned);
+            let weight = learned.map(|weight| self.store.weight(weight));
             if let Some(call) = weight.and_then(|w| layers::constraint(self.graph, node, w)) {
                 self.tape.push(call);
             }

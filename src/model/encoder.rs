@@ -107,7 +107,7 @@ pub fn encoder(graph: &Graph, layer: Option<&str>, pooling: Option<Pooling>) -> 
         end.push_str(POOL);
         layers.push(LayerSpec::new(&end, vec![name.clone()], op));
     }
-    Ok(ModelSpec { code: end.clone(), output: Some(end), layers, classes: Vec::new(), ..graph.spec.clone() })
+    Ok(ModelSpec { code: end.clone(), output: Some(end), target: None, layers, classes: Vec::new(), ..graph.spec.clone() })
 }
 
 /// Name of a classifier's last layer.

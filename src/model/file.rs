@@ -9,6 +9,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use super::graph::Graph;
+use super::params::Role;
 use super::store::{Purpose, Store};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -98,11 +99,13 @@ impl Loaded {
         Ok(())
     }
 
-    /// Takes over what is not learned by gradients, whose values an untrained model has too: states.
+    /// Takes over what is not learned by gradients, whose values an untrained model has too: the filters of whitening layers, and states.
     pub fn lend_fixed(&self, device: &mut Device, graph: &Graph, store: &Store) {
-        for (i, state) in graph.states.iter().enumerate() {
-            if let Some((_, data)) = self.tensors.get(&state.name).filter(|(shape, _)| *shape == state.shape) {
-                device.write(store.state(i), &state.pack(data));
+        let fixed = graph.params.iter().enumerate().filter(|(_, param)| param.role == Role::Fixed);
+        let fixed = fixed.map(|(i, param)| (param, store.weight(i)));
+        for (param, view) in fixed.chain(graph.states.iter().enumerate().map(|(i, state)| (state, store.state(i)))) {
+            if let Some((_, data)) = self.tensors.get(&param.name).filter(|(shape, _)| *shape == param.shape) {
+                device.write(view, &param.pack(data));
             }
         }
     }

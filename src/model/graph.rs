@@ -1,7 +1,7 @@
 //! The graph: layers with their shapes inferred and their parameters named. A node's value is one tensor.
 
 use super::layers;
-use super::params::{Packing, Param, Start};
+use super::params::{Packing, Param, Role, Start};
 use crate::error::{Error, Result};
 use crate::shape::Dims;
 use crate::spec::{LayerOp, ModelSpec};
@@ -44,6 +44,8 @@ pub struct Graph {
     pub code: usize,
     /// The node whose value is the reconstruction.
     pub output: usize,
+    /// The node whose value the reconstruction is to be like: 0, the input, for most.
+    pub target: usize,
 }
 
 impl Graph {
@@ -69,6 +71,7 @@ impl Graph {
             states: Vec::new(),
             code: 0,
             output: 0,
+            target: 0,
         };
         if spec.layers.is_empty() {
             return Err(Error::usage("model.layers: a model needs at least one layer"));
@@ -88,6 +91,9 @@ impl Graph {
             Some(name) => graph.find(name).ok_or_else(|| graph.unknown("model.output", name))?,
             None => graph.nodes.len() - 1,
         };
+        if let Some(name) = &spec.target {
+            graph.target = graph.find(name).ok_or_else(|| graph.unknown("model.target", name))?;
+        }
         let (classes, units) = (spec.classes.len(), graph.nodes[graph.output].dims);
         if classes > 0 && units != Dims::flat(classes) {
             return Err(Error::usage(format!(
@@ -105,15 +111,62 @@ impl Graph {
         if !self.code_reaches_output() || self.code == 0 {
             return Err(Error::usage(format!("model.code = {:?}: the output does not depend on it", self.nodes[self.code].name)));
         }
-        let (x, y) = (self.nodes[0].dims, self.nodes[self.output].dims);
+        let (x, y) = (self.nodes[self.target].dims, self.nodes[self.output].dims);
+        if let Some(layer) = self.learned_before(self.target) {
+            return Err(Error::usage(format!(
+                "model.target = {:?}: it depends on layer {layer}, which is learned, so that it would change with what is to be like it; set frozen = true there",
+                self.nodes[self.target].name
+            )));
+        }
         if x == y {
             return Ok(());
+        }
+        if self.target > 0 {
+            return Err(Error::usage(format!(
+                "the model draws {y}, but its target, layer {}, is {x}",
+                self.nodes[self.target].name
+            )));
         }
         let shapes: Vec<String> = self.nodes.iter().map(|node| format!("{} {}", node.name, node.dims)).collect();
         Err(Error::usage(format!(
             "the model turns {x} into {y}; an autoencoder gives back the input's size: change strides or padding, or fix the input by --set model.input=[channels,height,width] ({})",
             shapes.join(" → ")
         )))
+    }
+
+    /// Fails if what is drawn is like a layer's output, not like an image.
+    ///
+    /// # Errors
+    /// Which layer it is.
+    pub fn check_draws_images(&self) -> Result<()> {
+        if self.target == 0 {
+            return Ok(());
+        }
+        Err(Error::usage(format!(
+            "the model draws what layer {} gives, no images; `csae eval` judges it, `csae features` uses it",
+            self.nodes[self.target].name
+        )))
+    }
+
+    /// Whether training changes any parameter of a node.
+    pub fn learns(&self, node: usize) -> bool {
+        let Node { weight, bias, slope, .. } = self.nodes[node];
+        [weight, bias, slope].into_iter().flatten().any(|param| self.params[param].role == Role::Learned)
+    }
+
+    /// The name of a layer that is learned and that a node depends on, itself included.
+    pub fn learned_before(&self, node: usize) -> Option<&str> {
+        let mut live = vec![false; node + 1];
+        live[node] = true;
+        for node in (1..=node).rev() {
+            if live[node] {
+                if self.learns(node) {
+                    return Some(&self.nodes[node].name);
+                }
+                self.nodes[node].inputs.iter().chain(&self.nodes[node].switches).for_each(|input| live[*input] = true);
+            }
+        }
+        None
     }
 
     /// Whether the output depends on the code.
@@ -163,7 +216,7 @@ impl Graph {
 
     /// The parameter called `name`, made if it is new; a shared one must have the same shape.
     pub(super) fn param(&mut self, name: String, shape: Vec<usize>, packing: Packing, start: Start) -> Result<usize> {
-        let new = Param { name, shape, packing, start };
+        let new = Param { name, shape, packing, start, role: Role::Learned };
         if let Some(index) = self.params.iter().position(|param| param.name == new.name) {
             let old = &self.params[index];
             if old.shape != new.shape || old.packing != new.packing {

@@ -15,7 +15,7 @@ pub use builder::{Builder, Mode, Penalty, PenaltyKind, Revival};
 pub use encoder::{HEAD, POOL, Pool, Pooling, classifier, encoder, feature_layer};
 pub use file::{Loaded, bundled, load, load_bytes, save};
 pub use graph::{Graph, Node};
-pub use params::{Packing, Param};
+pub use params::{Packing, Param, Role};
 pub use store::{Purpose, Store};
 pub use summary::{Row, Summary, settings, summary};
 pub use tape::{Memory, Tape};

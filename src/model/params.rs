@@ -68,6 +68,17 @@ impl Start {
     }
 }
 
+/// Who sets a parameter's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Training does.
+    Learned,
+    /// They stay as they are drawn or lent.
+    Frozen,
+    /// They are computed from the images before training.
+    Fixed,
+}
+
 /// A named tensor of a model: a parameter that is learned, or a state that training keeps (a running threshold).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Param {
@@ -79,6 +90,8 @@ pub struct Param {
     pub packing: Packing,
     /// First values.
     pub start: Start,
+    /// Who sets its values.
+    pub role: Role,
 }
 
 impl Param {
@@ -168,7 +181,7 @@ mod tests {
     use super::*;
 
     fn param(shape: &[usize], packing: Packing) -> Param {
-        Param { name: "p".to_owned(), shape: shape.to_vec(), packing, start: Start::Normal(1.0) }
+        Param { name: "p".to_owned(), shape: shape.to_vec(), packing, start: Start::Normal(1.0), role: Role::Learned }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What outlives a step: parameters, gradients, optimiser state and kept states, each one contiguous buffer with named ranges.
 
 use super::graph::Graph;
-use super::params::Param;
+use super::params::{Param, Role};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::{Buffer, View};
@@ -24,6 +24,8 @@ pub struct Store {
     pub v: View,
     /// Kept states: running thresholds, then one idle counter a code unit.
     pub state: View,
+    /// Elements of the parameters that are learned, which lie in front of the others.
+    learned: usize,
     ranges: Vec<(usize, usize)>,
     state_ranges: Vec<(usize, usize)>,
     /// Steps since each unit of the code last fired.
@@ -34,17 +36,19 @@ pub struct Store {
     pub unseen: View,
 }
 
-fn ranges(params: &[Param]) -> (Vec<(usize, usize)>, usize) {
-    let mut end = 0;
-    let ranges = params
-        .iter()
-        .map(|param| {
-            let start = end;
-            end = (start + param.len()).next_multiple_of(ALIGN);
-            (start, param.len())
-        })
-        .collect();
-    (ranges, end.max(ALIGN))
+/// Where each lies, those that are learned first; where those end, and all.
+fn ranges(params: &[Param]) -> (Vec<(usize, usize)>, usize, usize) {
+    let (mut ranges, mut end, mut learned) = (vec![(0, 0); params.len()], 0, 0);
+    for of_learned in [true, false] {
+        for (range, param) in ranges.iter_mut().zip(params).filter(|(_, param)| (param.role == Role::Learned) == of_learned) {
+            *range = (end, param.len());
+            end = (end + param.len()).next_multiple_of(ALIGN);
+        }
+        if of_learned {
+            learned = end;
+        }
+    }
+    (ranges, learned, end.max(ALIGN))
 }
 
 /// What a model's values are for.
@@ -71,9 +75,9 @@ impl Purpose {
 impl Store {
     /// Where everything will lie, on buffers that do not exist: to plan with.
     pub fn layout(graph: &Graph, purpose: Purpose) -> Self {
-        let (weight_ranges, len) = ranges(&graph.params);
-        let (state_ranges, state_len) = ranges(&graph.states);
-        let when = |wanted: bool| if wanted { len } else { 1 };
+        let (weight_ranges, learned, len) = ranges(&graph.params);
+        let (state_ranges, _, state_len) = ranges(&graph.states);
+        let when = |wanted: bool| if wanted { learned.max(ALIGN) } else { 1 };
         let (moments, parts) = if let Purpose::Train { moments, parts } = purpose { (moments, parts) } else { (0, false) };
         let units = graph.nodes[graph.code].dims.c;
         let view = |i: u32, len: usize| View::whole(Buffer(NOWHERE + i), len);
@@ -86,6 +90,7 @@ impl Store {
             idle: view(5, units),
             sum: view(6, when(parts)),
             unseen: view(7, if parts { units } else { 1 }),
+            learned,
             ranges: weight_ranges,
             state_ranges,
         }
@@ -132,7 +137,12 @@ impl Store {
         self.weights.part(start, len)
     }
 
-    /// A parameter's gradient.
+    /// The parameters that are learned: as many elements as there are gradients.
+    pub fn learned(&self) -> View {
+        self.weights.part(0, self.learned)
+    }
+
+    /// The gradient of a parameter that is learned.
     pub fn grad(&self, param: usize) -> View {
         let (start, len) = self.ranges[param];
         self.grads.part(start, len)
@@ -140,8 +150,10 @@ impl Store {
 
     /// What lies between the ranges of the gradients (of a store for training): always 0.
     pub fn gaps(&self) -> Vec<View> {
-        let starts = self.ranges.iter().map(|(start, _)| *start).skip(1).chain([self.grads.len]);
-        let ends = self.ranges.iter().map(|(start, len)| start + len);
+        let mut ranges: Vec<(usize, usize)> = self.ranges.iter().copied().filter(|(start, _)| *start < self.learned).collect();
+        ranges.sort_unstable();
+        let starts = ranges.iter().map(|(start, _)| *start).skip(1).chain([self.grads.len]);
+        let ends = ranges.iter().map(|(start, len)| start + len);
         ends.zip(starts).filter(|(end, start)| start > end).map(|(end, start)| self.grads.part(end, start - end)).collect()
     }
 
@@ -149,6 +161,28 @@ impl Store {
     pub fn state(&self, state: usize) -> View {
         let (start, len) = self.state_ranges[state];
         self.state.part(start, len)
+    }
+
+    /// Gives another model's store the values that both have by name and shape.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn lend(&self, device: &mut Device, graph: &Graph, other: &Self, to: &Graph) -> Result<()> {
+        for (i, param) in to.params.iter().enumerate() {
+            let same = |own: &Param| own.name == param.name && own.shape == param.shape;
+            if let Some(own) = graph.params.iter().position(same) {
+                let values = device.read(self.weight(own))?;
+                device.write(other.weight(i), &values);
+            }
+        }
+        for (i, state) in to.states.iter().enumerate() {
+            let same = |own: &Param| own.name == state.name && own.shape == state.shape;
+            if let Some(own) = graph.states.iter().position(same) {
+                let values = device.read(self.state(own))?;
+                device.write(other.state(i), &values);
+            }
+        }
+        Ok(())
     }
 
     /// Draws every parameter's first values and sets the states' too.

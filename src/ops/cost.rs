@@ -103,6 +103,7 @@ impl Call {
             Self::GaussianNoise(op) => each(op.y.len, 25),
             Self::MissingPixels(op) => each(op.known.len, 1),
             Self::FillMissing(op) => each(op.y.len, 3),
+            Self::LocalContrast(op) => each(op.x.len, 3 * op.window + 2),
             Self::BicubicDownUp(op) => each(op.y.len, 8 * (4 * op.scales.iter().max().unwrap_or(&1) + 1)),
         }
     }
@@ -166,6 +167,7 @@ impl Call {
             Self::MissingPixels(op) => maps(op.n, op.dims),
             Self::FillMissing(op) => maps(op.n, op.dims),
             Self::BicubicDownUp(op) => maps(op.n, op.dims),
+            Self::LocalContrast(op) => format!("{} w{}", maps(op.n, op.dims), op.window),
         }
     }
 }

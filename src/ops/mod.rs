@@ -13,6 +13,7 @@ mod corrupt;
 mod cost;
 mod data;
 mod elementwise;
+mod local_contrast;
 mod loss;
 mod mask;
 mod missing;
@@ -32,6 +33,7 @@ pub use corrupt::GaussianNoise;
 pub use cost::{Cost, snake};
 pub use data::{Augment, Draw, GatherBatch};
 pub use elementwise::{AddAssign, Combine, CopyChannels};
+pub use local_contrast::LocalContrast;
 pub use loss::{CrossEntropy, KlPenalty, L1Penalty, Loss, LossKind};
 pub use mask::{BatchTopKMask, DropoutMask, LifetimeWtaMask, MaskApply, SpatialWtaMask, ThresholdMask, TopKMask};
 pub use missing::{FillMissing, MissingPixels};
@@ -133,7 +135,7 @@ calls! {
     ChannelSum, CountNonzero, SumSquares,
     FiringUpdate, IdleUpdate, Revive,
     ClipGrads, Sgd, Adam, MaxNorm,
-    GatherBatch, GaussianNoise, MissingPixels, FillMissing, BicubicDownUp,
+    GatherBatch, GaussianNoise, MissingPixels, FillMissing, BicubicDownUp, LocalContrast,
 }
 
 impl Call {

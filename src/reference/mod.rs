@@ -13,6 +13,7 @@ mod elementwise;
 mod erf;
 pub(crate) mod gemm;
 mod im2col;
+mod local_contrast;
 mod loss;
 mod mask;
 mod memory;

@@ -14,6 +14,8 @@ pub struct LayerSpec {
     pub name: String,
     /// Names of the layers that it reads (`input` is the image); empty: the layer before.
     pub from: Vec<String>,
+    /// Whether its parameters stay as they are.
+    pub frozen: bool,
     /// What it does.
     pub op: LayerOp,
 }
@@ -264,6 +266,41 @@ pub struct LifetimeWtaSpec {
     pub rate: f64,
 }
 
+const fn contrast_window() -> usize {
+    9
+}
+
+const fn contrast_eps() -> f64 {
+    1e-3
+}
+
+/// Local contrast normalisation, `op = "local_contrast"`: each pixel less the mean around it, by the deviation there.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalContrastSpec {
+    /// Side of the window, odd.
+    #[serde(default = "contrast_window")]
+    pub window: usize,
+    /// What is added to the variance, on the scale of what it reads (squared).
+    #[serde(default = "contrast_eps")]
+    pub eps: f64,
+}
+
+const fn whitening_eps() -> f64 {
+    0.1
+}
+
+/// Whitening, `op = "whiten"`: ZCA by a convolution whose filters are computed from the images before training.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhitenSpec {
+    /// The filters' sides, odd.
+    pub kernel: Pair,
+    /// What is added to the variances, those of the pixels being 1 on average.
+    #[serde(default = "whitening_eps")]
+    pub eps: f64,
+}
+
 /// An operation without keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -334,6 +371,10 @@ layer_ops! {
     SpatialWta "spatial_wta" Nothing,
     /// Lifetime winner-take-all.
     LifetimeWta "lifetime_wta" LifetimeWtaSpec,
+    /// Local contrast normalisation.
+    LocalContrast "local_contrast" LocalContrastSpec,
+    /// Whitening.
+    Whiten "whiten" WhitenSpec,
     /// What it reads where a pixel is known, 0 where one is missing.
     Known "known" Nothing,
     /// Sum of two layers.
@@ -347,7 +388,7 @@ layer_ops! {
 impl LayerSpec {
     /// A layer of this name that reads those; none: the layer before.
     pub fn new(name: &str, from: Vec<String>, op: LayerOp) -> Self {
-        Self { name: name.to_owned(), from, op }
+        Self { name: name.to_owned(), from, frozen: false, op }
     }
 
     /// Whether a layer of a graph is this one, or of those that this one is written out as.
@@ -364,6 +405,9 @@ impl Serialize for LayerSpec {
         table.insert("op".to_owned(), Value::from(self.op.name()));
         if !self.from.is_empty() {
             table.insert("from".to_owned(), Value::from(self.from.clone()));
+        }
+        if self.frozen {
+            table.insert("frozen".to_owned(), Value::Bool(true));
         }
         if let Value::Object(keys) = self.op.keys().map_err(serde::ser::Error::custom)? {
             table.extend(keys);
@@ -388,8 +432,13 @@ impl<'de> Deserialize<'de> for LayerSpec {
                 serde_json::from_value(list).map_err(|error| D::Error::custom(format!("layer {name}: from: {error}")))?
             }
         };
+        let frozen = match table.remove("frozen") {
+            None => false,
+            Some(Value::Bool(frozen)) => frozen,
+            Some(other) => return Err(D::Error::custom(format!("layer {name}: frozen = {other} is neither true nor false"))),
+        };
         let op =
             LayerOp::from_keys(&op, Value::Object(table)).map_err(|error| D::Error::custom(format!("layer {name}: {error}")))?;
-        Ok(Self { name, from, op })
+        Ok(Self { name, from, frozen, op })
     }
 }

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 pub use corruption::{CorruptionSpec, NO_CORRUPTION, Task};
 pub use layer::{
     ActivationSpec, AvgPool2dSpec, BatchTopKSpec, Conv2dSpec, ConvTranspose2dSpec, DropoutSpec, LayerOp, LayerSpec,
-    LifetimeWtaSpec, LinearSpec, ListaSpec, MaxUnpool2dSpec, Nothing, Pool2dSpec, SoftThresholdSpec, TopKSpec, UpsampleSpec,
+    LifetimeWtaSpec, LinearSpec, ListaSpec, LocalContrastSpec, MaxUnpool2dSpec, Nothing, Pool2dSpec, SoftThresholdSpec, TopKSpec,
+    UpsampleSpec, WhitenSpec,
 };
 pub use overrides::{apply as apply_override, from_toml};
 pub use presets::{DEFAULT as DEFAULT_PRESET, names as preset_names, text as preset_text};
@@ -33,6 +34,9 @@ pub struct ModelSpec {
     /// Name of the layer whose output is the reconstruction: the last one unless named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
+    /// Name of the layer whose output the reconstruction is to be like: the input unless named. Nothing that it depends on may be learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
     /// The layers, each after those that it reads.
     pub layers: Vec<LayerSpec>,
     /// Of a classifier, the classes' names: the output are their logits, in this order.

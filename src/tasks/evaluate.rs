@@ -16,9 +16,9 @@ use crate::error::{Error, Kind, Result};
 pub struct Report {
     /// Images or patches looked at.
     pub images: usize,
-    /// Mean PSNR in dB, reconstruction clipped to 0…1.
+    /// Mean PSNR in dB, reconstruction clipped to 0…1; no number (`null`) where what is reconstructed is no image but a layer's output.
     pub psnr: f64,
-    /// Mean SSIM.
+    /// Mean SSIM; likewise.
     pub ssim: f64,
     /// Mean ‖x − x̂‖², not clipped.
     pub sum_squares: f64,
@@ -76,7 +76,7 @@ impl Evaluation {
     /// Before the first image.
     pub fn new(inference: &Inference) -> Self {
         let graph = inference.graph;
-        let len = graph.nodes[0].dims.len();
+        let len = graph.nodes[graph.target].dims.len();
         Self {
             statistics: Statistics::new(graph.nodes[graph.code].dims),
             sum: vec![0.0; len],
@@ -95,12 +95,19 @@ impl Evaluation {
             let x = patches::cut(images, batch, dims.h, dims.w);
             let passed = inference.run_from(device, self.seen, &x)?;
             self.seen += batch.len();
+            // What is no image has neither PSNR nor SSIM.
+            let image = passed.target.is_none();
+            let len = inference.graph.nodes[inference.graph.target].dims.len();
+            let x = passed.target.unwrap_or(x);
             let judged: Vec<(f64, f64, f64)> = x
-                .par_chunks(dims.len())
-                .zip(passed.y.par_chunks(dims.len()))
+                .par_chunks(len)
+                .zip(passed.y.par_chunks(len))
                 .map(|(x, y)| {
                     let clipped: Vec<f32> = y.iter().map(|y| y.clamp(0.0, 1.0)).collect();
                     let error = x.iter().zip(y).map(|(x, y)| f64::from(x - y).powi(2)).sum::<f64>();
+                    if !image {
+                        return (f64::NAN, f64::NAN, error);
+                    }
                     (quality::psnr(x, &clipped), quality::ssim(x, &clipped, dims.h, dims.w, dims.c), error)
                 })
                 .collect();
@@ -110,7 +117,7 @@ impl Evaluation {
                 self.ssim += s;
                 self.errors += e;
             }
-            for x in x.chunks(dims.len()) {
+            for x in x.chunks(len) {
                 for ((sum, square), x) in self.sum.iter_mut().zip(&mut self.square).zip(x) {
                     *sum += f64::from(*x);
                     *square += f64::from(*x).powi(2);
@@ -160,11 +167,12 @@ impl std::fmt::Display for Report {
         if let Some(Whole { images, psnr_before, psnr, ssim }) = self.whole {
             write!(f, "{images} whole images {psnr_before:.2} → {psnr:.2} dB, SSIM {ssim:.4}; patches ")?;
         }
+        if !self.psnr.is_nan() {
+            write!(f, "PSNR {:.2} dB, SSIM {:.4}, ", self.psnr, self.ssim)?;
+        }
         write!(
             f,
-            "PSNR {:.2} dB, SSIM {:.4}, ‖x − x̂‖² {:.3}, L0 {:.1} of {}, dead {} of {} ({:.1} %), explained variance {:.4}",
-            self.psnr,
-            self.ssim,
+            "‖x − x̂‖² {:.3}, L0 {:.1} of {}, dead {} of {} ({:.1} %), explained variance {:.4}",
             self.sum_squares,
             self.l0,
             self.code,

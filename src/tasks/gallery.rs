@@ -32,9 +32,37 @@ pub fn write(
     chosen: &[Patch],
     report: &Report,
 ) -> Result<Vec<&'static str>> {
-    let mut written = vec!["reconstructions.png"];
+    let mut written = Vec::new();
     let graph = inference.graph;
-    let dims = graph.nodes[0].dims;
+    if graph.target == 0 {
+        written.extend(reconstructions(folder, device, inference, images, chosen)?);
+    }
+    if let Some(filters) = filters(device, inference)? {
+        filters.picture().save(&folder.join("filters.png"))?;
+        written.push("filters.png");
+    }
+    let statistics = &report.statistics;
+    let mut order: Vec<usize> = (0..statistics.units()).filter(|unit| !statistics.is_dead(*unit)).collect();
+    order.sort_by(|a, b| statistics.activity(*b).total_cmp(&statistics.activity(*a)));
+    let lit = |unit: &usize| (*unit, 4.0 * statistics.activity(*unit).max(1e-3));
+    let lit: Vec<(usize, f64)> = order.iter().take(ATOMS).map(lit).collect();
+    if let Some(atoms) = atoms(device, inference, &lit)? {
+        atoms.picture().save(&folder.join("atoms.png"))?;
+        written.push("atoms.png");
+    }
+    Ok(written)
+}
+
+/// Patches above what is drawn from their codes, and a whole image beside its reconstruction where images are larger; the names of both.
+fn reconstructions(
+    folder: &Path,
+    device: &mut Device,
+    inference: &mut Inference,
+    images: &Images,
+    chosen: &[Patch],
+) -> Result<Vec<&'static str>> {
+    let mut written = vec!["reconstructions.png"];
+    let dims = inference.graph.nodes[0].dims;
     let step = (chosen.len() / SHOWN).max(1);
     let shown: Vec<Patch> = chosen.iter().step_by(step).take(SHOWN).copied().collect();
     let x = patches::cut(images, &shown, dims.h, dims.w);
@@ -49,19 +77,6 @@ pub fn write(
         drawn.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
         picture::grid(&[original, drawn], h, w, dims.c, 2, 4).save(&folder.join("whole.png"))?;
         written.push("whole.png");
-    }
-    if let Some(filters) = filters(device, inference)? {
-        filters.picture().save(&folder.join("filters.png"))?;
-        written.push("filters.png");
-    }
-    let statistics = &report.statistics;
-    let mut order: Vec<usize> = (0..statistics.units()).filter(|unit| !statistics.is_dead(*unit)).collect();
-    order.sort_by(|a, b| statistics.activity(*b).total_cmp(&statistics.activity(*a)));
-    let lit = |unit: &usize| (*unit, 4.0 * statistics.activity(*unit).max(1e-3));
-    let lit: Vec<(usize, f64)> = order.iter().take(ATOMS).map(lit).collect();
-    if let Some(atoms) = atoms(device, inference, &lit)? {
-        atoms.picture().save(&folder.join("atoms.png"))?;
-        written.push("atoms.png");
     }
     Ok(written)
 }
@@ -162,6 +177,10 @@ pub fn atoms(device: &mut Device, inference: &Inference, lit: &[(usize, f64)]) -
         return Ok(None);
     }
     let (code, drawn) = (graph.nodes[graph.code].dims, graph.nodes[graph.output].dims);
+    // Maps that are to be like a layer's are no pictures.
+    if graph.target > 0 && ![1, 3].contains(&drawn.c) {
+        return Ok(None);
+    }
     let mut atoms: Vec<Vec<f32>> = Vec::new();
     // one place of each batch is for the empty code
     let all = lit;

@@ -35,13 +35,19 @@ pub struct Validation {
     pub epoch: f64,
     /// Mean ‖x − x̂‖².
     pub sum_squares: f64,
-    /// Mean PSNR in dB.
+    /// Mean PSNR in dB; no number where what is reconstructed is no image.
+    #[serde(deserialize_with = "number_or_null")]
     pub psnr: f64,
     /// Mean L0.
     pub l0: f64,
     /// Of a restorer: whole images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole: Option<Whole>,
+}
+
+/// A number; null, which is how JSON has what is no number, is that.
+fn number_or_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// What was logged, in order.

@@ -36,6 +36,8 @@ struct Compiled {
     x: View,
     y: View,
     z: View,
+    /// Where it is not the input.
+    target: Option<View>,
     level: Option<View>,
     known: Option<View>,
 }
@@ -56,6 +58,8 @@ pub struct Passed {
     pub y: Vec<f32>,
     /// Codes.
     pub z: Vec<f32>,
+    /// What reconstructions are to be like, where that is not the input.
+    pub target: Option<Vec<f32>>,
 }
 
 impl<'a> Inference<'a> {
@@ -146,10 +150,10 @@ impl<'a> Inference<'a> {
     pub fn run_from(&mut self, device: &mut Device, first: usize, x: &[f32]) -> Result<Passed> {
         let size = self.graph.nodes[0].dims.len();
         assert!(!x.is_empty() && x.len().is_multiple_of(size), "{} values are no samples", x.len());
-        let mut passed = Passed { y: Vec::new(), z: Vec::new() };
+        let mut passed = Passed { y: Vec::new(), z: Vec::new(), target: (self.graph.target > 0).then(Vec::new) };
         let batch = self.batch(device);
         for (i, x) in x.chunks(batch * size).enumerate() {
-            let Passed { y, z } = match self.degrading.clone() {
+            let Passed { y, z, target } = match self.degrading.clone() {
                 Some((spec, seed)) => {
                     let (x, told) = self.degraded(&spec, seed, first + i * batch, x)?;
                     self.run_batch(device, &x, &told)?
@@ -158,6 +162,9 @@ impl<'a> Inference<'a> {
             };
             passed.y.extend(y);
             passed.z.extend(z);
+            if let (Some(all), Some(target)) = (&mut passed.target, target) {
+                all.extend(target);
+            }
         }
         Ok(passed)
     }
@@ -199,7 +206,8 @@ impl<'a> Inference<'a> {
     fn run_batch(&mut self, device: &mut Device, x: &[f32], told: &[Told]) -> Result<Passed> {
         let (compiled, n) = self.pass(device, x, told)?;
         let first = |view: View| view.part(0, view.len / compiled.n * n);
-        Ok(Passed { y: device.read(first(compiled.y))?, z: device.read(first(compiled.z))? })
+        let target = compiled.target.map(|target| device.read(first(target))).transpose()?;
+        Ok(Passed { y: device.read(first(compiled.y))?, z: device.read(first(compiled.z))?, target })
     }
 
     /// Runs a batch, and returns where its results lie and of how many samples. Where nothing is told, the level is 0 and nothing is missing.
@@ -228,26 +236,30 @@ impl<'a> Inference<'a> {
         Ok((compiled, n))
     }
 
-    /// Records the pass of a batch: the builder, where input, output and code lie, and what it is told: levels, and which pixels are known.
-    fn record(&self, n: usize) -> (Builder<'_>, [View; 3], [Option<View>; 2]) {
+    /// Records the pass of a batch: the builder, where input, output and code lie, what it is told: levels, and which pixels are known; and its target, where
+    /// that is not the input.
+    fn record(&self, n: usize) -> (Builder<'_>, [View; 3], [Option<View>; 3]) {
         let mut b = Builder::new(self.graph, &self.store, n, Mode::Infer);
         let x = b.input();
-        b.forward(x, &[self.graph.output, self.graph.code]);
+        b.forward(x, &[self.graph.output, self.graph.code, self.graph.target]);
         let (y, z) = (b.value(self.graph.output), b.value(self.graph.code));
         b.tape.keep(y);
         b.tape.keep(z);
         let level = self.graph.knows_level().then(|| b.level());
         let known = self.graph.knows_missing().then(|| b.known());
-        (b, [x, y, z], [level, known])
+        let target = (self.graph.target > 0).then(|| b.value(self.graph.target));
+        target.into_iter().for_each(|target| b.tape.keep(target));
+        (b, [x, y, z], [level, known, target])
     }
 
     fn compile(&self, device: &mut Device, n: usize) -> Result<Compiled> {
-        let (b, [mut x, mut y, mut z], [mut level, mut known]) = self.record(n);
+        let (b, [mut x, mut y, mut z], [mut level, mut known, mut target]) = self.record(n);
         let mut kept = vec![&mut x, &mut y, &mut z];
         kept.extend(&mut level);
         kept.extend(&mut known);
+        kept.extend(&mut target);
         let (calls, memory) = b.tape.allocate(device, &mut kept)?;
-        Ok(Compiled { n, program: device.compile(calls)?, memory, x, y, z, level, known })
+        Ok(Compiled { n, program: device.compile(calls)?, memory, x, y, z, target, level, known })
     }
 
     /// Decodes any number of codes (memory order) into images, batch by batch; none if the model's decoder also reads what lies before the code.

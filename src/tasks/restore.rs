@@ -118,6 +118,7 @@ impl Restorer {
         let (tile_h, tile_w) = tiles.size();
         let graph = Graph::new(&self.spec, Dims::new(self.channels, tile_h, tile_w))?;
         graph.check_autoencoder()?;
+        graph.check_draws_images()?;
         let lying = if self.ensemble && tile_h != tile_w {
             Graph::new(&self.spec, Dims::new(self.channels, tile_w, tile_h))?
         } else {

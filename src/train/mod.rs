@@ -13,6 +13,7 @@ mod run;
 mod schedule;
 pub mod step;
 mod trainer;
+mod whiten;
 
 pub use folder::{Origin, RunFolder};
 pub use log::{Log, Progress, draws};

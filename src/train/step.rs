@@ -206,8 +206,10 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View, usize)> {
         b.revive(Revival { patience: spec.sparsity.revive_patience, strength: spec.sparsity.revive_strength })?;
     }
     let seen = corrupted(&mut b, spec, x);
-    b.forward(seen, &[graph.output, graph.code]);
+    b.forward(seen, &[graph.output, graph.code, graph.target]);
     let (y, z) = (b.value(graph.output), b.value(graph.code));
+    // Samples as they were, or a layer that is no one's to learn.
+    let target = if graph.target == 0 { x } else { b.value(graph.target) };
     let scalars = spec.scalars;
     if spec.count_code {
         let partials = b.tape.real("partial counts", SCALAR_PARTIALS);
@@ -220,7 +222,7 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View, usize)> {
     let partials = b.tape.real("partial losses", SCALAR_PARTIALS);
     let activation = b.seed_gate(graph.output);
     let (kind, grad_scale, width, index) = (spec.loss, b.grad_scale, WIDTH, RECONSTRUCTION);
-    b.tape.push(Loss { kind, n, grad_scale, width, index, activation, y, target: x, scalars, dy, partials });
+    b.tape.push(Loss { kind, n, grad_scale, width, index, activation, y, target, scalars, dy, partials });
     b.seed(graph.output, dy);
     b.backward();
     // After the backward pass: every part of the batch sees the counters of the steps before.
@@ -273,7 +275,8 @@ fn penalty(sparsity: &SparsitySpec) -> Option<PenaltyKind> {
 
 fn optimise(b: &mut Builder, spec: &StepSpec) {
     let o = spec.optimizer;
-    let Store { weights, grads, m, v, .. } = *spec.store;
+    let Store { grads, m, v, .. } = *spec.store;
+    let weights = spec.store.learned();
     let (scalars, window) = (spec.scalars, spec.window());
     if o.clip_norm > 0.0 {
         let partials = b.tape.real("partial norms", grads.len.div_ceil(window) * SCALAR_PARTIALS);

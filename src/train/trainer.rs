@@ -10,9 +10,10 @@ use super::log::{Log, Progress};
 use super::memory::{self, Intended, MemoryPlan};
 use super::schedule::Schedule;
 use super::step::{self, Resident, Step, StepSpec, WIDTH};
+use super::whiten;
 use crate::device::{Device, Pending};
 use crate::error::{Error, Kind, Result};
-use crate::model::{self, Graph, Purpose, Store};
+use crate::model::{self, Graph, Purpose, Role, Store};
 use crate::ops::View;
 use crate::spec::{Config, LayerOp, Precision, TrainSpec};
 
@@ -119,6 +120,14 @@ fn check(config: &Config, graph: &Graph) -> Result<()> {
             batch.next_multiple_of(parts)
         )));
     }
+    if graph.params.iter().all(|param| param.role != Role::Learned) {
+        return Err(Error::usage("model: every layer is frozen or has no parameters: there is nothing to learn"));
+    }
+    if graph.target > 0 && !config.corruption.is_none() {
+        return Err(Error::usage(
+            "model.target: a model that undoes a corruption is to be like the clean input; leave one of the two out",
+        ));
+    }
     let whole = |op: &LayerOp| matches!(op, LayerOp::BatchTopK(_) | LayerOp::LifetimeWta(_));
     let layer = graph.nodes.iter().find(|node| node.op.as_ref().is_some_and(whole)).map(|node| format!("layer {}", node.name));
     let penalty = (config.sparsity.penalty == "kl" && config.sparsity.beta > 0.0).then(|| "the KL penalty".to_owned());
@@ -166,6 +175,7 @@ impl<'a> Trainer<'a> {
             let lent = model::load(Path::new(from)).and_then(|loaded| loaded.lend(device, graph, &store));
             lent.map_err(|error| error.at("train.from"))?;
         }
+        whiten::fit(device, graph, &store, &prepared.train, config)?;
         let log_every = config.train.log_every.min(total);
         let slots = slots(log_every);
         let scalars = device.alloc_real("scalars of steps", slots as usize * parts * WIDTH)?;

@@ -8,8 +8,9 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::{
     Activation, ActivationFwd, Adam, Augment, BicubicDownUp, Call, ClipGrads, CountNonzero, CrossEntropy, DropoutMask,
-    FillMissing, FiringUpdate, GatherBatch, GaussianNoise, IdleUpdate, KlPenalty, L1Penalty, Loss, LossKind, MaskApply, MaxNorm,
-    MaxUnpool2dBwd, MaxUnpool2dFwd, MissingPixels, Revive, SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
+    FillMissing, FiringUpdate, GatherBatch, GaussianNoise, IdleUpdate, KlPenalty, L1Penalty, LocalContrast, Loss, LossKind,
+    MaskApply, MaxNorm, MaxUnpool2dBwd, MaxUnpool2dFwd, MissingPixels, Revive, SCALAR_PARTIALS, Sgd, StepParams, SumSquares,
+    View, WINDOW,
 };
 use crate::shape::{Dims, Pool2d, to_nhwc};
 
@@ -87,7 +88,7 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Option<Result<Prepare
         "clip_grad_norm" => clip,
         "optimizer" => optimizer,
         "dropout_mask" | "count_nonzero" | "firing_update" | "idle_update" | "revive" | "max_norm" | "gather_batch"
-        | "gaussian_noise" | "missing_pixels" | "fill_missing" | "bicubic_down_up" => own,
+        | "gaussian_noise" | "missing_pixels" | "fill_missing" | "bicubic_down_up" | "local_contrast" => own,
         _ => return None,
     };
     let prepared = Prepared { steps: vec![Step { writes: Vec::new(), params: step_of(case) }], ..Prepared::default() };
@@ -336,7 +337,7 @@ fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
 fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(&[
         "p", "outer", "atoms", "inner", "max_norm", "patience", "strength", "seed", "step", "dims", "crop", "flip_x", "flip_y",
-        "turn", "low", "high", "kinds", "scales",
+        "turn", "low", "high", "kinds", "scales", "window", "eps",
     ])?;
     if case.op == "gather_batch" {
         return gather(d, case);
@@ -380,6 +381,11 @@ fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
             let level = d.output("level", n, Unpack::Plain)?;
             let half = d.map(y.len)?;
             d.push(BicubicDownUp { n, dims, scales, x, y, level, half });
+        }
+        "local_contrast" => {
+            let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
+            let sums = d.real(LocalContrast::work(n, dims))?;
+            d.push(LocalContrast { n, dims, window: case.count("window")?, eps: case.number("eps")?, x, y, sums });
         }
         "count_nonzero" => {
             let scalars = d.output("y", 1, Unpack::Plain)?;

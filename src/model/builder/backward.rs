@@ -6,6 +6,7 @@
 //! writer has no gate, and where the gradient behind the activation is asked for.
 
 use super::{Builder, Revival, layers};
+use crate::model::params::Role;
 use crate::ops::{
     Activation, ActivationBwd, ActivationBwdOutput, AddAssign, ChannelSum, KlPenalty, L1Penalty, Revive, SCALAR_PARTIALS, View,
 };
@@ -64,7 +65,7 @@ impl Builder<'_> {
     pub fn backward(&mut self) {
         self.needs[0] = self.input_gradient;
         for (i, node) in self.graph.nodes.iter().enumerate().skip(1) {
-            self.needs[i] = node.weight.is_some() || node.bias.is_some() || node.inputs.iter().any(|input| self.needs[*input]);
+            self.needs[i] = self.graph.learns(i) || node.inputs.iter().any(|input| self.needs[*input]);
         }
         for node in (1..self.graph.nodes.len()).rev() {
             if let Some(dy) = self.grads[node]
@@ -186,6 +187,9 @@ impl Builder<'_> {
 
     /// Contributes to a parameter's gradient what `compute` writes into the view that it is given.
     pub(in crate::model) fn param_grad(&mut self, param: usize, compute: impl FnOnce(&mut Self, View)) {
+        if self.graph.params[param].role != Role::Learned {
+            return;
+        }
         let grad = self.store.grad(param);
         if std::mem::replace(&mut self.written[param], true) {
             let more = self.tape.real(format!("gradient of {}", self.graph.params[param].name), grad.len);

@@ -5,12 +5,13 @@ mod linear;
 mod lista;
 mod merge;
 mod pool2d;
+mod prepare;
 mod select;
 mod unpool2d;
 
 use super::builder::Builder;
 use super::graph::{Graph, Node};
-use super::params::Param;
+use super::params::{Param, Role};
 use crate::error::{Error, Result};
 use crate::ops::{Activation, MaxNorm, View};
 use crate::shape::Dims;
@@ -65,6 +66,8 @@ macro_rules! with_layer {
                 $do
             }
             LayerOp::LifetimeWta($layer) => $do,
+            LayerOp::LocalContrast($layer) => $do,
+            LayerOp::Whiten($layer) => $do,
             LayerOp::Known(_) => {
                 let $layer = &select::Known;
                 $do
@@ -96,7 +99,10 @@ pub(super) fn add(graph: &mut Graph, layer: &LayerSpec) -> Result<()> {
     let inputs = graph.resolve(&layer.from)?;
     let [input] = inputs[..] else { return Err(Error::usage(format!("lista reads 1, `from` names {}", inputs.len()))) };
     let input = &graph.nodes[input];
-    for layer in lista::layers(spec, &layer.name, &input.name.clone(), input.dims)? {
+    for mut part in lista::layers(spec, &layer.name, &input.name.clone(), input.dims)? {
+        part.frozen =
+            layer.frozen && matches!(part.op, LayerOp::Conv2d(_) | LayerOp::ConvTranspose2d(_) | LayerOp::SoftThreshold(_));
+        let layer = part;
         add_one(graph, &layer).map_err(|error| error.at(&layer.name))?;
     }
     Ok(())
@@ -122,7 +128,23 @@ fn add_one(graph: &mut Graph, layer: &LayerSpec) -> Result<()> {
         switches: None,
     };
     with_layer!(&op, l => l.infer(graph, &mut node))?;
+    if layer.frozen {
+        freeze(graph, &node)?;
+    }
     graph.nodes.push(node);
+    Ok(())
+}
+
+/// Lets the parameters of a node be as they are; a shared one is frozen by any of its layers.
+fn freeze(graph: &mut Graph, node: &Node) -> Result<()> {
+    let params: Vec<usize> = [node.weight, node.bias, node.slope].into_iter().flatten().collect();
+    if params.is_empty() {
+        return Err(Error::usage("frozen = true: the layer has no parameters"));
+    }
+    for param in params {
+        let role = &mut graph.params[param].role;
+        *role = if *role == Role::Fixed { Role::Fixed } else { Role::Frozen };
+    }
     Ok(())
 }
 

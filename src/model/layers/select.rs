@@ -3,7 +3,7 @@
 use super::{Builder, Graph, Layer, Node, View, add_state, input_dims};
 use crate::error::{Error, Result};
 use crate::model::builder::Mode;
-use crate::model::params::{Packing, Param, Start};
+use crate::model::params::{Packing, Param, Role, Start};
 use crate::ops::{
     BatchTopKMask, Call, ChannelSum, DropoutMask, LifetimeWtaMask, MaskApply, SoftThresholdBwd, SoftThresholdFwd, SpatialWtaMask,
     ThresholdMask, TopKMask,
@@ -134,7 +134,7 @@ impl Layer for BatchTopKSpec {
             return Err(Error::usage(format!("rate = {} must lie in 0 < rate ≤ 1", self.rate)));
         }
         let name = format!("{}.threshold", node.name);
-        let state = Param { name, shape: vec![1], packing: Packing::Flat, start: Start::Constant(0.0) };
+        let state = Param { name, shape: vec![1], packing: Packing::Flat, start: Start::Constant(0.0), role: Role::Learned };
         node.state = Some(add_state(graph, state));
         check_k(self.k, node.dims.len())
     }

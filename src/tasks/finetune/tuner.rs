@@ -112,7 +112,7 @@ impl<'a> Tuner<'a> {
             let end = range.end;
             range.step_by(window).map(|first| update(first..end.min(first.saturating_add(window))).into()).collect()
         };
-        updates(start..store.weights.len).into_iter().for_each(|call| b.tape.push(call));
+        updates(start..store.learned().len).into_iter().for_each(|call| b.tape.push(call));
         let (calls, _) = b.tape.allocate(device, &mut [&mut x, &mut labels])?;
         let encoder = updates(0..start);
         let passes = [device.compile(calls)?, device.compile(encoder)?];
@@ -203,18 +203,7 @@ impl<'a> Tuner<'a> {
         let spec = crate::model::encoder(graph, Some(&graph.nodes[node].name), None)?;
         let encoder = Graph::new(&spec, graph.nodes[0].dims)?;
         let values = Store::new(device, &encoder, Purpose::Infer)?;
-        for (i, param) in encoder.params.iter().enumerate() {
-            let same =
-                graph.params.iter().position(|other| other.name == param.name).expect("the encoder's are the classifier's");
-            let all = device.read(store.weight(same))?;
-            device.write(values.weight(i), &all);
-        }
-        for (i, state) in encoder.states.iter().enumerate() {
-            let same =
-                graph.states.iter().position(|other| other.name == state.name).expect("the encoder's are the classifier's");
-            let all = device.read(store.state(same))?;
-            device.write(values.state(i), &all);
-        }
+        store.lend(device, graph, &values, &encoder)?;
         let mut inference = Inference::new(&encoder, &values);
         let dims = encoder.nodes[encoder.output].dims;
         let mut design = Design::new(dims.len(), fit.iter().map(|image| data.of[*image]).collect());
