@@ -6,6 +6,7 @@ use clap::Args;
 use csae::data::Sample;
 use csae::model::{self, Purpose, Row};
 use csae::tasks::evaluate::Report;
+use csae::tasks::exciters::Exciters;
 use csae::tasks::history::{History, Validation};
 use csae::tasks::infer::{Beside, Inference};
 use csae::tasks::inspect::{Found, Place, QUANTILES, Run, in_the_way, percent};
@@ -19,7 +20,8 @@ use super::Common;
 /// Prints a table of the layers (output as channels x height x width, multiply-adds of one image) and writes pictures: history.png (of a run folder),
 /// filters.png (the first layer's), atoms.png (what each unit of the code draws), and with --data rates.png and l0.png (histograms of the units' firing rates
 /// and of the images' L0) and units.png (atoms sorted by firing rate). inspect.jsonl beside them holds the numbers, those of every unit too. A unit of a
-/// code of maps is a channel; its rate is over images and places.
+/// code of maps is a channel; its rate is over images and places. inspect.html has all of it on one page that works offline, with the parts of images that
+/// excite each unit most.
 #[derive(Debug, Args)]
 #[command(
     allow_negative_numbers = true,
@@ -83,7 +85,7 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
         args.common.say("note: the model restores; images are corrupted first, as in validation");
     }
     if let Some(sample) = &sample {
-        inference.fit(&device, Beside { parameters: 2 * store.bytes(), data: sample.bytes() })?;
+        inference.fit(&device, Beside { parameters: 2 * store.bytes(), data: sample.bytes() + Exciters::new(graph).bytes() })?;
     }
     if !args.common.json {
         tell_model(&found, &place.model);
@@ -94,7 +96,8 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
             tell_code(report);
         }
     }
-    let written = found.write(&out, &mut device, &inference)?;
+    let name = args.model.file_name().unwrap_or(args.model.as_os_str()).to_string_lossy();
+    let written = found.write(&out, &name, &mut device, &inference)?;
     if args.common.json {
         found.lines().iter().for_each(|line| outln!("{line}"));
         outln!("{}", json!({"kind": "files", "folder": out.display().to_string(), "files": written}));

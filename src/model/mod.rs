@@ -7,6 +7,7 @@ mod file;
 mod graph;
 mod layers;
 mod params;
+mod receptive;
 mod store;
 mod summary;
 mod tape;
@@ -16,6 +17,7 @@ pub use encoder::{HEAD, POOL, Pool, Pooling, classifier, encoder, feature_layer}
 pub use file::{Loaded, bundled, load, load_bytes, save};
 pub use graph::{Graph, Node};
 pub use params::{Packing, Param, Role};
+pub use receptive::{Field, receptive_field};
 pub use store::{Purpose, Store};
 pub use summary::{Row, Summary, settings, summary};
 pub use tape::{Memory, Tape};

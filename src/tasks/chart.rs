@@ -23,8 +23,15 @@ const FONT: &str = "bundled";
 pub(super) const DRAWN: &str = "memory takes every drawing";
 pub(super) const INK: RGBColor = RGBColor(51, 51, 51);
 const GRID: RGBColor = RGBColor(228, 228, 228);
-/// Colours of series: blue, orange (Okabe & Ito's, which colour-blind people tell apart).
-const COLOURS: [RGBColor; 2] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0)];
+/// Colours of series: blue, orange and more (Okabe & Ito's, which colour-blind people tell apart).
+const COLOURS: [RGBColor; 6] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+    RGBColor(230, 159, 0),
+];
 
 /// How points are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::exciters::Exciters;
 use super::infer::Inference;
 use super::quality;
 use super::statistics::Statistics;
@@ -70,6 +71,8 @@ pub struct Evaluation {
     errors: f64,
     /// Patches looked at.
     seen: usize,
+    /// What excites units, where that is wanted.
+    pub exciters: Option<Exciters>,
 }
 
 impl Evaluation {
@@ -85,6 +88,7 @@ impl Evaluation {
             ssim: 0.0,
             errors: 0.0,
             seen: 0,
+            exciters: None,
         }
     }
 
@@ -94,6 +98,9 @@ impl Evaluation {
         for batch in chosen.chunks(inference.batch(device)) {
             let x = patches::cut(images, batch, dims.h, dims.w);
             let passed = inference.run_from(device, self.seen, &x)?;
+            if let Some(exciters) = &mut self.exciters {
+                exciters.add(&x, &passed.z);
+            }
             self.seen += batch.len();
             // What is no image has neither PSNR nor SSIM.
             let image = passed.target.is_none();
@@ -133,7 +140,7 @@ impl Evaluation {
     /// # Errors
     /// When the model answers with what is not finite.
     pub fn report(self) -> Result<Report> {
-        let Self { statistics, sum, square, psnr, ssim, errors, seen: _ } = self;
+        let Self { statistics, sum, square, psnr, ssim, errors, seen: _, exciters: _ } = self;
         let n = statistics.images() as f64;
         let l1 = statistics.mean_l1();
         if !f64::is_finite(errors + l1) {

@@ -7,10 +7,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::chart::{self, Axis, Chart};
-use super::evaluate::{Report, evaluate_sample};
+use super::evaluate::{Evaluation, Report};
+use super::exciters::Exciters;
 use super::gallery;
 use super::history::History;
 use super::infer::Inference;
+use super::inspect_page;
 use super::statistics::{Statistics, quantiles};
 use crate::data::Sample;
 use crate::device::Device;
@@ -21,7 +23,9 @@ use crate::spec::Config;
 use crate::train::{RunFolder, Trainer};
 
 /// Every file that may be made, the list of numbers first.
-pub const NAMES: [&str; 7] = [NUMBERS, "history.png", "filters.png", "atoms.png", "rates.png", "l0.png", "units.png"];
+pub const NAMES: [&str; 8] = [NUMBERS, PAGE, "history.png", "filters.png", "atoms.png", "rates.png", "l0.png", "units.png"];
+/// All of it on one page.
+pub const PAGE: &str = "inspect.html";
 /// The numbers as JSON lines.
 pub const NUMBERS: &str = "inspect.jsonl";
 /// Atoms shown at most.
@@ -102,12 +106,14 @@ pub struct Found {
     pub run: Run,
     /// The code on images, where there were any.
     pub report: Option<Report>,
+    /// What excites its units, likewise.
+    pub exciters: Option<Exciters>,
 }
 
 impl Found {
     /// What needs no device.
     pub fn new(graph: &Graph, run: Run) -> Self {
-        Self { summary: summary(graph), run, report: None }
+        Self { summary: summary(graph), run, report: None, exciters: None }
     }
 
     /// The numbers, a JSON object a line.
@@ -149,15 +155,24 @@ impl Found {
     /// # Errors
     /// When an image cannot be read any more, or the model's answer is not finite.
     pub fn look(&mut self, device: &mut Device, inference: &mut Inference, sample: &Sample) -> Result<()> {
-        self.report = Some(evaluate_sample(device, inference, sample)?);
+        let mut evaluation = Evaluation::new(inference);
+        evaluation.exciters = Some(Exciters::new(inference.graph));
+        sample.each_part(|images, chosen| evaluation.add(device, inference, images, chosen))?;
+        self.exciters = evaluation.exciters.take();
+        self.report = Some(evaluation.report()?);
         Ok(())
     }
 
-    /// Writes the numbers and every picture that there is matter for, and removes older ones that this look does not have; returns the names.
+    pub(super) fn sums_squares(&self) -> bool {
+        self.run.sums_squares()
+    }
+
+    /// Writes the numbers and every picture that there is matter for, and removes older ones that this look does not have; returns the names. `name` is what
+    /// the page calls the model.
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub fn write(&self, folder: &Path, device: &mut Device, inference: &Inference) -> Result<Vec<&'static str>> {
+    pub fn write(&self, folder: &Path, name: &str, device: &mut Device, inference: &Inference) -> Result<Vec<&'static str>> {
         files::make_folder(folder)?;
         let numbers: String = self.lines().iter().map(|line| format!("{line}\n")).collect();
         files::write_atomically(&folder.join(NUMBERS), numbers.as_bytes())?;
@@ -190,6 +205,13 @@ impl Found {
                 let title = format!("What units draw, by firing rate: {most}{} units", s.units());
                 save("units.png", chart::captioned(&title, &atoms, &captions))?;
             }
+        }
+        if let Some(exciters) = &self.exciters {
+            let lit: Vec<(usize, f64)> = (0..self.summary.code_shape[0]).map(|unit| (unit, strength(unit))).collect();
+            let atoms = gallery::atoms(device, inference, &lit)?;
+            let page = inspect_page::write(self, name, exciters, atoms.as_ref())?;
+            files::write_atomically(&folder.join(PAGE), page.as_bytes())?;
+            written.push(PAGE);
         }
         for name in NAMES.iter().filter(|name| !written.contains(*name)) {
             let path = folder.join(name);
@@ -227,7 +249,7 @@ fn json_of(value: &impl Serialize) -> Value {
 }
 
 /// How many units fire how often, by bins that are equally wide on a logarithmic scale.
-fn rates(s: &Statistics) -> Chart {
+pub(super) fn rates(s: &Statistics) -> Chart {
     let logs: Vec<f64> = s.rates().iter().filter(|rate| **rate > 0.0).map(|rate| rate.log10()).collect();
     let least = logs.iter().copied().fold(0.0, f64::min);
     let each = if least < -2.5 { 5.0 } else { 10.0 };
@@ -256,7 +278,7 @@ fn rates(s: &Statistics) -> Chart {
 }
 
 /// How many images have how many elements of their code ≠ 0.
-fn l0(s: &Statistics) -> Chart {
+pub(super) fn l0(s: &Statistics) -> Chart {
     const BARS: u32 = 50;
     let (least, most) = (s.l0.iter().copied().min().unwrap_or(0), s.l0.iter().copied().max().unwrap_or(0));
     let wide = ((most - least) / BARS + 1) as usize;

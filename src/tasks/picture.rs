@@ -88,14 +88,22 @@ impl Picture {
 /// # Errors
 /// When the file cannot be written; nothing is left behind then.
 pub fn save_png(path: &Path, pixels: &[f32], h: usize, w: usize, c: usize) -> Result<()> {
+    files::write_atomically(path, &png(pixels, h, w, c).map_err(|error| error.at(path.display()))?)
+}
+
+/// The bytes of a PNG file of H,W,C samples; see [`save_png`].
+///
+/// # Errors
+/// When there are too many pixels for one.
+pub fn png(pixels: &[f32], h: usize, w: usize, c: usize) -> Result<Vec<u8>> {
     assert!(pixels.len() == h * w * c && !pixels.is_empty(), "a picture of {h}x{w}x{c}");
     let shown = visible(pixels, c);
     let bytes: Vec<u8> = shown.iter().map(|&v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
     let color = if shown_channels(c) == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
     let mut png = Vec::new();
     let encoded = PngEncoder::new(&mut png).write_image(&bytes, w as u32, h as u32, color);
-    encoded.map_err(|error| Error::failed(format!("{}: no PNG can be made of {w}x{h} pixels: {error}", path.display())))?;
-    files::write_atomically(path, &png)
+    encoded.map_err(|error| Error::failed(format!("no PNG can be made of {w}x{h} pixels: {error}")))?;
+    Ok(png)
 }
 
 /// A part of a picture (H,W,C) of width `w`.

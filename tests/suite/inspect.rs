@@ -95,23 +95,38 @@ fn a_look_at_a_run_tells_what_is_there() {
     assert!(!agrees(&told, &by_hand(&file, 1700)));
     // Files: all of them, and inspect.jsonl has what was told.
     let folder = Path::new(&run).join("inspect");
-    let names = ["inspect.jsonl", "history.png", "filters.png", "atoms.png", "rates.png", "l0.png", "units.png"];
+    let names = ["inspect.jsonl", "history.png", "filters.png", "atoms.png", "rates.png", "l0.png", "units.png", "inspect.html"];
     assert_eq!(of(&told, "files")[0]["files"], Value::from(names.to_vec()));
-    let sizes: Vec<(u32, u32)> = names[1..].iter().map(|name| image::image_dimensions(folder.join(name)).unwrap()).collect();
+    let sizes: Vec<(u32, u32)> = names[1..7].iter().map(|name| image::image_dimensions(folder.join(name)).unwrap()).collect();
     assert_eq!((sizes[0], sizes[3], sizes[4]), ((1280, 800), (640, 400), (640, 400)));
     let kept = std::fs::read_to_string(folder.join("inspect.jsonl")).unwrap();
     assert_eq!(kept.lines().count(), told.len() - 1);
     // The same look writes the same bytes; one without data leaves no picture of data behind.
     let units = std::fs::read(folder.join("units.png")).unwrap();
+    let page = std::fs::read_to_string(folder.join("inspect.html")).unwrap();
+    // one page with every unit and nothing from elsewhere
+    for unit in 0..24 {
+        assert_eq!(page.matches(&format!("id=u{unit} ")).count(), 1, "unit {unit}");
+    }
+    assert!(
+        !page.contains("id=u24 ")
+            && !page.contains("http")
+            && !page.contains("src=\"/")
+            && page.contains("data:image/png;base64,")
+    );
+    assert_eq!(page.matches("<div").count(), page.matches("</div>").count());
+    let dead = code["dead"].as_u64().unwrap() as usize;
+    assert_eq!(page.matches("class=\"unit dead\"").count(), dead);
     lines(&[&run, "--data", "digits", "--images", "0"]);
     assert_eq!(units, std::fs::read(folder.join("units.png")).unwrap());
+    assert!(page == std::fs::read_to_string(folder.join("inspect.html")).unwrap());
     let text = succeed(&["inspect", &run, "--device", "cpu", "-q"]);
     for word in
         ["encoder.0", "conv2d", "kernel 3x3", "code (code)", "(output)", "multiply-adds", "12 steps", "best", "history.png"]
     {
         assert!(text.contains(word), "{word}: {text}");
     }
-    assert!(folder.join("atoms.png").is_file() && !folder.join("units.png").exists());
+    assert!(folder.join("atoms.png").is_file() && !folder.join("units.png").exists() && !folder.join("inspect.html").exists());
     // A model file alone; then nobody's file is in the way.
     let alone = place.path("alone.safetensors");
     std::fs::copy(&file, &alone).unwrap();

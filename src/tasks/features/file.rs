@@ -211,7 +211,7 @@ mod tests {
     fn headers_are_aligned_and_say_all() {
         for (dtype, shape) in [("<f4", vec![3, 4]), ("<f4", vec![60_000, 128, 7, 7]), ("<i8", vec![5])] {
             let header = npy_header(dtype, &shape);
-            assert!(header.len() % 64 == 0 && header.ends_with(b"\n"), "{}", header.len());
+            assert!(header.len().is_multiple_of(64) && header.ends_with(b"\n"), "{}", header.len());
             let text = String::from_utf8_lossy(&header[10..]);
             let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
             assert!(text.contains(dtype) && text.contains(&format!("({},)", sizes.join(","))), "{text}");

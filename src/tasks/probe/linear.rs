@@ -333,11 +333,11 @@ mod tests {
             assert_eq!(linear.classify(&test, 7..9), found[7..9]);
             // the same on features as they were
             let (weights, biases) = linear.unscaled(&scaling);
-            for row in 0..300 {
+            for (row, found) in found.iter().enumerate() {
                 let x = &unscaled.values[row * 6..][..6];
                 let score = |k: usize| biases[k] + weights[k * 6..][..6].iter().zip(x).map(|(w, x)| w * x).sum::<f32>();
                 let best = (0..3).max_by(|a, b| score(*a).total_cmp(&score(*b))).unwrap();
-                assert_eq!(best as u32, found[row]);
+                assert_eq!(best as u32, *found);
             }
             // a control: labels that mean nothing cannot be learned
             let mut shuffled = train.clone();
