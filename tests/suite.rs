@@ -49,6 +49,8 @@ mod restore;
 mod resume;
 #[path = "suite/shaders.rs"]
 mod shaders;
+#[path = "suite/sweep.rs"]
+mod sweep;
 #[path = "suite/training.rs"]
 mod training;
 #[path = "suite/tuned.rs"]

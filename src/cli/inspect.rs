@@ -84,14 +84,15 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     if inference.degrade_as_trained(0) {
         args.common.say("note: the model restores; images are corrupted first, as in validation");
     }
-    if let Some(sample) = &sample {
-        inference.fit(&device, Beside { parameters: 2 * store.bytes(), data: sample.bytes() + Exciters::new(graph).bytes() })?;
+    let exciters = sample.is_some().then(|| Exciters::new(graph, budget.all));
+    if let (Some(sample), Some(exciters)) = (&sample, &exciters) {
+        inference.fit(&device, Beside { parameters: 2 * store.bytes(), data: sample.bytes() + exciters.bytes() })?;
     }
     if !args.common.json {
         tell_model(&found, &place.model);
     }
-    if let Some(sample) = &sample {
-        found.look(&mut device, &mut inference, sample)?;
+    if let (Some(sample), Some(exciters)) = (&sample, exciters) {
+        found.look(&mut device, &mut inference, sample, exciters)?;
         if let (Some(report), false) = (&found.report, args.common.json) {
             tell_code(report);
         }

@@ -19,6 +19,7 @@ mod probe;
 mod reconstruct;
 mod restore;
 mod resume;
+mod sweep;
 mod train;
 mod training;
 mod verify;
@@ -53,6 +54,7 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Features(features::FeaturesArgs),
     Probe(probe::ProbeArgs),
+    Sweep(sweep::SweepArgs),
     Finetune(finetune::FinetuneArgs),
     Classify(classify::ClassifyArgs),
     Reconstruct(reconstruct::ReconstructArgs),
@@ -76,6 +78,7 @@ impl Command {
             Self::Inspect(args) => Some(&args.common),
             Self::Features(args) => Some(&args.common),
             Self::Probe(args) => Some(&args.common),
+            Self::Sweep(args) => Some(&args.common),
             Self::Finetune(args) => Some(&args.common),
             Self::Classify(args) => Some(&args.common),
             Self::Reconstruct(args) => Some(&args.common),
@@ -95,7 +98,7 @@ impl Command {
     const fn writes_files(&self) -> bool {
         match self {
             Self::Train(_) | Self::Resume(_) | Self::Inspect(_) | Self::Reconstruct(_) => true,
-            Self::Features(_) | Self::Probe(_) | Self::Finetune(_) => true,
+            Self::Features(_) | Self::Probe(_) | Self::Finetune(_) | Self::Sweep(_) => true,
             Self::Classify(args) => args.writes_files(),
             Self::Denoise(_) | Self::Inpaint(_) | Self::Upscale(_) => true,
             Self::Bench(args) => args.writes_files(),
@@ -296,6 +299,7 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
         Command::Inspect(args) => inspect::run(args),
         Command::Features(args) => features::run(args),
         Command::Probe(args) => probe::run(args),
+        Command::Sweep(args) => sweep::run(args),
         Command::Finetune(args) => finetune::run(args),
         Command::Classify(args) => classify::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),

@@ -242,7 +242,7 @@ pub struct TopKSpec {
     pub k: usize,
 }
 
-const fn threshold_rate() -> f64 {
+pub(super) const fn threshold_rate() -> f64 {
     0.01
 }
 

@@ -5,6 +5,7 @@ mod corruption;
 mod layer;
 mod overrides;
 mod presets;
+mod rule;
 mod values;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ pub use layer::{
 };
 pub use overrides::{apply as apply_override, from_toml};
 pub use presets::{DEFAULT as DEFAULT_PRESET, names as preset_names, text as preset_text};
+pub use rule::Rule;
 pub use values::{Filters, Init, Pad, Pair};
 
 use crate::error::{Error, Result, did_you_mean};

@@ -7,6 +7,8 @@ use crate::shape::Dims;
 pub const KEPT: usize = 9;
 /// Pixels of all parts at most, so that they can be held and shown.
 const PIXELS: usize = 1 << 21;
+/// Bytes of a pixel's channel: of the part, and of its sheet on a page while that is made.
+const BYTES: usize = 1 + 2 * size_of::<f32>();
 /// What is outside of an image.
 const OUTSIDE: u8 = 128;
 
@@ -38,8 +40,8 @@ pub struct Exciters {
 }
 
 impl Exciters {
-    /// Before the first image, for the code of a graph.
-    pub fn new(graph: &Graph) -> Self {
+    /// Before the first image, for the code of a graph. Of `room` bytes, where that is a limit, they take a sixteenth at most: then fewer parts are kept, or none.
+    pub fn new(graph: &Graph, room: Option<u64>) -> Self {
         let (code, input) = (graph.nodes[graph.code].dims, graph.nodes[0].dims);
         let centre = receptive_field(graph, graph.code, code.h / 2, code.w / 2);
         let (h, w) = centre.size();
@@ -51,14 +53,16 @@ impl Exciters {
         let places = (0..code.area()).map(|place| receptive_field(graph, graph.code, place / code.w, place % code.w));
         let starts = places.map(|field| (start(field.rows, size.0, input.h), start(field.columns, size.1, input.w))).collect();
         let each = (size.0 * size.1 * code.c).max(1);
-        let kept = (PIXELS / each).clamp(1, KEPT);
+        let most = (PIXELS / each).clamp(1, KEPT);
+        let fitting = room.map_or(most as u64, |room| room / 16 / (each * input.c * BYTES) as u64);
+        let kept = most.min(usize::try_from(fitting).unwrap_or(usize::MAX));
         Self { code, input, starts, size, kept, units: vec![Vec::new(); code.c], seen: 0 }
     }
 
     /// Bytes that the parts of every unit take, and their sheet on a page while it is made.
     pub fn bytes(&self) -> u64 {
         let pixels = self.code.c * self.kept * self.size.0 * self.size.1;
-        (pixels * self.input.c * (1 + 2 * size_of::<f32>())) as u64
+        (pixels * self.input.c * BYTES) as u64
     }
 
     /// Looks at some images and their codes, both in memory order.
@@ -75,7 +79,7 @@ impl Exciters {
             for (unit, (value, place)) in best.into_iter().enumerate().filter(|(_, (value, _))| *value > 0.0) {
                 let found = &self.units[unit];
                 // the earlier image goes before a later one that excites as much
-                if found.len() == self.kept && found[self.kept - 1].value >= value {
+                if self.kept == 0 || found.len() == self.kept && found[self.kept - 1].value >= value {
                     continue;
                 }
                 let at = found.partition_point(|other| other.value >= value);
@@ -114,7 +118,10 @@ mod tests {
     fn the_strongest_parts_are_kept_in_order() {
         let text = "[model]\ncode = \"code\"\n[[model.layers]]\nname = \"code\"\nop = \"conv2d\"\nfilters = 2\nkernel = 3\npadding = 1\n";
         let graph = Graph::new(&Config::parse(text, "test", &[]).unwrap().model, Dims::new(1, 5, 6)).unwrap();
-        let mut exciters = Exciters::new(&graph);
+        let mut exciters = Exciters::new(&graph, None);
+        // two units of nine pixels, nine bytes each: two parts of each fit into a sixteenth of this
+        assert_eq!(Exciters::new(&graph, Some(16 * 2 * 2 * 9 * 9)).kept, 2);
+        assert_eq!(Exciters::new(&graph, Some(100)).bytes(), 0);
         assert_eq!((exciters.size, exciters.kept), ((3, 3), KEPT));
         // image i: unit 0 fires by i % 13 at the corner, unit 1 never but for a negative value
         for i in 0..40 {

@@ -150,13 +150,13 @@ impl Found {
         lines
     }
 
-    /// Looks at a sample of images.
+    /// Looks at a sample of images, with what is to keep the parts that excite units.
     ///
     /// # Errors
     /// When an image cannot be read any more, or the model's answer is not finite.
-    pub fn look(&mut self, device: &mut Device, inference: &mut Inference, sample: &Sample) -> Result<()> {
+    pub fn look(&mut self, device: &mut Device, inference: &mut Inference, sample: &Sample, exciters: Exciters) -> Result<()> {
         let mut evaluation = Evaluation::new(inference);
-        evaluation.exciters = Some(Exciters::new(inference.graph));
+        evaluation.exciters = Some(exciters);
         sample.each_part(|images, chosen| evaluation.add(device, inference, images, chosen))?;
         self.exciters = evaluation.exciters.take();
         self.report = Some(evaluation.report()?);

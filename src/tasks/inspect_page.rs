@@ -72,10 +72,15 @@ pub fn write(found: &Found, name: &str, exciters: &Exciters, atoms: Option<&Tile
     let mut body = format!("<h1>{}</h1>\n", escaped(name));
     let _ = writeln!(
         body,
-        "<p class=note>The code of {} images: {} units of layer {}. A unit's picture is what it draws alone; beside it what excites it most, from different images.</p>",
+        "<p class=note>The code of {} images: {} units of layer {}. A unit's picture is what it draws alone{}.</p>",
         report.images,
         s.units(),
-        escaped(&found.summary.code)
+        escaped(&found.summary.code),
+        if exciters.kept == 0 {
+            "; for parts of images there was no memory"
+        } else {
+            "; beside it what excites it most, from different images"
+        }
     );
     let mut numbers = vec![("images", report.images.to_string())];
     if !report.psnr.is_nan() {

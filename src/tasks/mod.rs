@@ -23,6 +23,7 @@ pub mod quality;
 pub mod reconstruct;
 pub mod restore;
 pub mod statistics;
+pub mod sweep;
 pub mod tiles;
 mod ways;
 pub mod whole;

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::commands::{Place, csae, fail, succeed};
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "train",
     "resume",
     "eval",
@@ -16,6 +16,7 @@ const COMMANDS: [&str; 17] = [
     "inspect",
     "features",
     "probe",
+    "sweep",
     "finetune",
     "classify",
     "devices",

@@ -1,0 +1,276 @@
+//! `csae sweep`
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+use csae::data::budget::Budget;
+use csae::device::Device;
+use csae::error::Error;
+use csae::files;
+use csae::model::Graph;
+use csae::spec::{self, Config, Rule};
+use csae::tasks::chart;
+use csae::tasks::sweep::{Member, Sweep};
+use csae::train::checkpoint;
+use csae::train::data::{self, Prepared};
+use csae::train::{Log, Origin, Outcome, Run, RunFolder};
+use serde_json::{Value, json};
+
+use super::Common;
+use super::interrupt::{self, Interrupted};
+
+/// Trace reconstruction against sparsity: train a model with several sparsity rules at several strengths, and compare them at the same L0.
+///
+/// Each rule takes the place of the one on the description's code. All models have the same seed, data and steps; each is a run in its own folder. What is
+/// finished is not trained again, what was stopped goes on. Writes sweep.png (explained variance over L0), sweep.tsv and sweep.jsonl.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  csae sweep train-images-idx3-ubyte.gz --preset sparse --steps 2000 -o sweeps/fashion\n  csae sweep photos/ --rules l1,top_k --lambda 0.1,0.3,1 --k 8,16,32 -o sweeps/photos"
+)]
+pub struct SweepArgs {
+    /// Images to train on
+    data: String,
+    /// Folder for the runs and the results
+    #[arg(short, long, value_name = "DIR")]
+    out: PathBuf,
+    /// Rules, comma-separated: l1, kl, top_k, batch_top_k, spatial_wta, lifetime_wta
+    #[arg(long, value_name = "RULE", value_delimiter = ',', default_value = "l1,top_k,batch_top_k,lifetime_wta")]
+    rules: Vec<String>,
+    /// Strengths of l1: the penalty's weight
+    #[arg(long, value_name = "L", value_delimiter = ',', default_value = "0.1,0.3,1,3")]
+    lambda: Vec<f64>,
+    /// Strengths of top_k and batch_top_k: elements kept of an image
+    #[arg(long, value_name = "K", value_delimiter = ',', default_value = "8,16,32,64")]
+    k: Vec<f64>,
+    /// Strengths of lifetime_wta: the share of a batch that a unit keeps
+    #[arg(long, value_name = "RATE", value_delimiter = ',', default_value = "0.05,0.1,0.2,0.4")]
+    rate: Vec<f64>,
+    /// Strengths of kl: the penalty's weight
+    #[arg(long, value_name = "B", value_delimiter = ',', default_value = "0.03,0.1,0.3,1")]
+    beta: Vec<f64>,
+    /// Configuration to start from
+    #[arg(long, value_name = "NAME", default_value = "sparse", conflicts_with = "config")]
+    preset: String,
+    /// Configuration file (TOML) instead of a preset
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Override a value of the configuration
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Passes over the data of each model
+    #[arg(long, value_name = "N")]
+    epochs: Option<f64>,
+    /// Steps of each model, whatever the epochs
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    steps: Option<u64>,
+    /// Seed of everything that draws
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64))]
+    seed: Option<u64>,
+    /// Memory that each training may take, such as 512MiB or 2GiB [default: what is free]
+    #[arg(long, value_name = "SIZE")]
+    max_memory: Option<String>,
+    /// Train again what another configuration left in the folder
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// A model to train.
+struct Planned {
+    rule: Rule,
+    strength: f64,
+    config: Config,
+    folder: RunFolder,
+}
+
+impl SweepArgs {
+    fn base(&self) -> csae::error::Result<Config> {
+        let (text, place) = match &self.config {
+            Some(path) => (files::read_text(path)?, path.display().to_string()),
+            None => (spec::preset_text(&self.preset)?.to_owned(), format!("preset {}", self.preset)),
+        };
+        let mut config = Config::parse(&text, &place, &self.set)?;
+        config.data.source.clone_from(&self.data);
+        if let Some(epochs) = self.epochs {
+            (config.train.epochs, config.train.steps) = (epochs, 0);
+        }
+        config.train.steps = self.steps.unwrap_or(config.train.steps);
+        config.seed = self.seed.unwrap_or(config.seed);
+        Config::parse(&config.to_toml(), &place, &[])
+    }
+
+    /// The models, each with the sizes of the data.
+    fn planned(&self, base: &Config, prepared: &Prepared) -> csae::error::Result<Vec<Planned>> {
+        let mut all = Vec::new();
+        for name in &self.rules {
+            let rule: Rule = name.parse().map_err(|error: Error| error.at("--rules"))?;
+            let strengths = match rule {
+                Rule::L1 => &self.lambda[..],
+                Rule::Kl => &self.beta,
+                Rule::TopK | Rule::BatchTopK => &self.k,
+                Rule::LifetimeWta => &self.rate,
+                Rule::SpatialWta => &[1.0],
+            };
+            for &strength in strengths {
+                let mut config = rule.apply(base, strength).map_err(|error| error.at("--rules"))?;
+                let graph =
+                    Graph::new(&config.model, prepared.dims).map_err(|error| error.at(format!("--rules: {name} {strength}")))?;
+                graph.check_autoencoder()?;
+                if rule == Rule::SpatialWta && graph.nodes[graph.code].dims.area() == 1 {
+                    return Err(Error::usage("--rules: spatial_wta is for codes of maps, this one is a vector; leave it out"));
+                }
+                config.model = graph.spec;
+                let folder = RunFolder::at(&self.out.join(format!("{name}-{strength}")));
+                all.push(Planned { rule, strength, config, folder });
+            }
+        }
+        Ok(all)
+    }
+}
+
+pub fn run(args: SweepArgs) -> anyhow::Result<()> {
+    let base = args.base()?;
+    let budget = super::budget(args.max_memory.as_deref())?;
+    let prepared = data::prepare_within(&base, budget)?;
+    let planned = args.planned(&base, &prepared)?;
+    for member in &planned {
+        let folder = member.folder.path();
+        if RunFolder::is_one(folder) && !args.force && RunFolder::open(folder)?.1 != member.config {
+            let message =
+                format!("{} holds a run of another configuration: name another --out, or add --force", folder.display());
+            return Err(Error::usage(message).into());
+        }
+    }
+    args.common.say(&format!("data: {}", prepared.description));
+    args.common.say_skipped(&prepared.skipped);
+    files::make_folder(&args.out)?;
+    let mut device = args.common.open()?;
+    device.limit_memory(budget.all);
+    interrupt::watch();
+    let mut sweep = Sweep::default();
+    let count = planned.len();
+    for (i, member) in planned.iter().enumerate() {
+        let start = Instant::now();
+        let report = train(&args, &mut device, &prepared, budget, member)?;
+        let found = found(member, &report, start.elapsed().as_secs_f64())?;
+        if args.common.json {
+            let mut line = serde_json::to_value(&found)?;
+            line["kind"] = "member".into();
+            outln!("{line}");
+        } else {
+            outln!("{:>2}/{count}  {}", i + 1, told(&found));
+        }
+        sweep.members.push(found);
+    }
+    let lines: String =
+        sweep.members.iter().map(|member| serde_json::to_string(member).map(|line| line + "\n")).collect::<Result<_, _>>()?;
+    files::write_atomically(&args.out.join("sweep.jsonl"), lines.as_bytes())?;
+    files::write_atomically(&args.out.join("sweep.tsv"), sweep.table().as_bytes())?;
+    chart::charts(&[sweep.chart()], 1).save(&args.out.join("sweep.png"))?;
+    tell_matched(&args.common, &sweep);
+    let written = ["sweep.png", "sweep.tsv", "sweep.jsonl"];
+    if args.common.json {
+        outln!("{}", json!({"kind": "files", "folder": args.out.display().to_string(), "files": written}));
+    } else {
+        outln!("{}: {}", args.out.display(), written.join(", "));
+    }
+    Ok(())
+}
+
+/// The last validation of a member, which is trained if that is left to do.
+fn train(args: &SweepArgs, device: &mut Device, prepared: &Prepared, budget: Budget, member: &Planned) -> anyhow::Result<Value> {
+    let Planned { config, folder, .. } = member;
+    let there = RunFolder::is_one(folder.path()) && RunFolder::open(folder.path())?.1 == *config;
+    if there && folder.file("model.safetensors").is_file() {
+        return validated(folder.path());
+    }
+    let from = if there { folder.newest()? } else { None };
+    let from = from.as_deref().map(checkpoint::load).transpose()?;
+    let graph = Graph::new(&config.model, prepared.dims)?;
+    let mut run = Run::new(device, folder, config, prepared, &graph, from.as_ref())?;
+    let _lock = if there {
+        let lock = folder.lock()?;
+        let header = from.as_ref().map(|checkpoint| &checkpoint.header);
+        folder.cut_log(header.map_or(0, |header| header.step), header.map_or(0, |header| header.retried))?;
+        lock
+    } else {
+        let threads = args.common.threads.map(std::num::NonZeroUsize::get);
+        let origin = Origin::new(config, device.again(args.common.device()), threads)?;
+        folder.create(config, &Origin { budget: Some(budget), ..origin }, args.force)?
+    };
+    let mut log = Log::new(Some(&folder.file("metrics.jsonl")), run.trainer.total, true, false)?;
+    match run.train(device, &mut log, &interrupt::asked)? {
+        Outcome::Finished(_) => validated(folder.path()),
+        Outcome::Stopped(step) => {
+            let (total, folder) = (run.trainer.total, folder.path().display());
+            Err(Interrupted(format!("stopped after step {step} of {total} of {folder}; the same command goes on")).into())
+        }
+    }
+}
+
+/// The last validation in a run's log, with all its numbers.
+fn validated(folder: &Path) -> anyhow::Result<Value> {
+    let log = folder.join("metrics.jsonl");
+    let lines = files::read_text(&log)?;
+    let last =
+        lines.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find(|line| line["kind"] == "validation");
+    Ok(last.ok_or_else(|| {
+        Error::failed(format!("{}: no validation is logged; remove the folder to train it again", log.display()))
+    })?)
+}
+
+fn found(member: &Planned, report: &Value, seconds: f64) -> csae::error::Result<Member> {
+    let number = |key: &str| {
+        let folder = member.folder.path().display();
+        report[key]
+            .as_f64()
+            .ok_or_else(|| Error::failed(format!("{folder}: its log has no {key}; remove the folder to train it again")))
+    };
+    Ok(Member {
+        rule: member.rule.name().to_owned(),
+        strength: member.strength,
+        l0: number("l0")?,
+        sum_squares: number("sum_squares")?,
+        psnr: report["psnr"].as_f64(),
+        explained_variance: number("explained_variance")?,
+        dead_share: number("dead_share")?,
+        seconds,
+    })
+}
+
+fn told(m: &Member) -> String {
+    let psnr = m.psnr.map_or(String::new(), |psnr| format!("PSNR {psnr:.2} dB  "));
+    format!(
+        "{:12} {:>6}  L0 {:7.1}  ‖x − x̂‖² {:8.3}  {psnr}explained variance {:.4}  dead {:.1} %  {:.0} s",
+        m.rule,
+        m.strength,
+        m.l0,
+        m.sum_squares,
+        m.explained_variance,
+        100.0 * m.dead_share,
+        m.seconds
+    )
+}
+
+/// Explained variance of every rule where it can be compared.
+fn tell_matched(common: &Common, sweep: &Sweep) {
+    let (rules, matched) = (sweep.rules(), sweep.matched());
+    for l0 in &matched {
+        let each: Vec<(&str, Option<f64>)> = rules.iter().map(|rule| (*rule, sweep.at(rule, *l0))).collect();
+        if common.json {
+            let table: serde_json::Map<String, Value> =
+                each.iter().map(|(rule, found)| ((*rule).to_owned(), json!(found))).collect();
+            outln!("{}", json!({"kind": "matched", "l0": l0, "explained_variance": table}));
+        } else {
+            if l0 == &matched[0] {
+                let heads: Vec<String> = rules.iter().map(|rule| format!("{rule:>12}")).collect();
+                outln!("explained variance at the same L0\n{:>8}  {}", "L0", heads.join("  "));
+            }
+            let cells: Vec<String> =
+                each.iter().map(|(_, found)| found.map_or(format!("{:>12}", "–"), |found| format!("{found:12.4}"))).collect();
+            outln!("{l0:>8}  {}", cells.join("  "));
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Sparsity rules by name, and how the code of a description gets another one.
+
+use super::{
+    ActivationSpec, BatchTopKSpec, Config, LayerOp, LayerSpec, LifetimeWtaSpec, ModelSpec, Nothing, SparsitySpec, TopKSpec,
+};
+use crate::error::{Error, Result};
+use crate::ops::Activation;
+
+/// A rule that makes codes sparse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// A penalty λ‖z‖₁.
+    L1,
+    /// A penalty on mean activities that differ from `sparsity.rho`, weighted by β.
+    Kl,
+    /// The k largest of each image.
+    TopK,
+    /// The k·n largest of each batch.
+    BatchTopK,
+    /// The largest of each map of each image.
+    SpatialWta,
+    /// A share of each batch for each unit.
+    LifetimeWta,
+}
+
+/// Name of the layer that selects, where the code had none.
+const SELECTED: &str = "selected";
+
+impl Rule {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::L1, Self::Kl, Self::TopK, Self::BatchTopK, Self::SpatialWta, Self::LifetimeWta];
+
+    /// Its name, that of its layer or penalty.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::L1 => "l1",
+            Self::Kl => "kl",
+            Self::TopK => "top_k",
+            Self::BatchTopK => "batch_top_k",
+            Self::SpatialWta => "spatial_wta",
+            Self::LifetimeWta => "lifetime_wta",
+        }
+    }
+
+    /// The layer that selects at a strength; none: it is a penalty.
+    fn op(self, strength: f64) -> Result<Option<LayerOp>> {
+        let count = || -> Result<usize> {
+            if strength >= 1.0 && strength.fract() == 0.0 && strength < 1e9 {
+                return Ok(strength as usize);
+            }
+            Err(Error::usage(format!("{}: k = {strength} must be a whole number from 1", self.name())))
+        };
+        Ok(match self {
+            Self::L1 | Self::Kl => None,
+            Self::TopK => Some(LayerOp::TopK(TopKSpec { k: count()? })),
+            Self::BatchTopK => Some(LayerOp::BatchTopK(BatchTopKSpec { k: count()?, rate: super::layer::threshold_rate() })),
+            Self::SpatialWta => Some(LayerOp::SpatialWta(Nothing {})),
+            Self::LifetimeWta => Some(LayerOp::LifetimeWta(LifetimeWtaSpec { rate: strength })),
+        })
+    }
+
+    /// A configuration with this rule, and no other, on its code: λ, β, k or the rate is `strength`, which spatial winner-take-all has no use for.
+    ///
+    /// # Errors
+    /// When the strength is none, or the rule does not suit the code.
+    pub fn apply(self, config: &Config, strength: f64) -> Result<Config> {
+        let mut config = config.clone();
+        let SparsitySpec { lambda, beta, .. } = config.sparsity;
+        let (penalty, lambda, beta) = match self {
+            Self::L1 => ("l1", strength, beta),
+            Self::Kl => ("kl", lambda, strength),
+            _ => ("none", lambda, beta),
+        };
+        config.sparsity = SparsitySpec { penalty: penalty.to_owned(), lambda, beta, ..config.sparsity };
+        if !strength.is_finite() || strength <= 0.0 {
+            return Err(Error::usage(format!("{}: strength {strength} must be above 0", self.name())));
+        }
+        select(&mut config.model, self.op(strength)?)?;
+        if self == Self::Kl && !ends_in_sigmoid(&config.model) {
+            return Err(Error::usage(
+                "kl: it takes a code between 0 and 1; give the code layer activation = \"sigmoid\", or leave the rule out",
+            ));
+        }
+        Ok(config)
+    }
+}
+
+impl std::str::FromStr for Rule {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|rule| rule.name() == name).ok_or_else(|| {
+            let names = || Self::ALL.into_iter().map(Self::name);
+            let hint = crate::error::did_you_mean(name, names());
+            Error::usage(format!("rule {name:?}: there are {}{hint}", names().collect::<Vec<_>>().join(", ")))
+        })
+    }
+}
+
+const fn selects(op: &LayerOp) -> bool {
+    matches!(op, LayerOp::TopK(_) | LayerOp::BatchTopK(_) | LayerOp::SpatialWta(_) | LayerOp::LifetimeWta(_))
+}
+
+fn place(model: &ModelSpec, name: &str) -> Result<usize> {
+    model.layers.iter().position(|layer| layer.name == name).ok_or_else(|| {
+        Error::usage(format!(
+            "model.code = {name:?}: it is no layer of the description, so that its sparsity cannot be exchanged"
+        ))
+    })
+}
+
+/// The layer that layer `at` reads, if it is one.
+fn before(model: &ModelSpec, at: usize) -> Option<usize> {
+    match &model.layers[at].from[..] {
+        [] => at.checked_sub(1),
+        [one] => model.layers.iter().position(|layer| layer.name == *one),
+        _ => None,
+    }
+}
+
+/// Gives the code a selection, or none, in place of those that it has.
+fn select(model: &mut ModelSpec, op: Option<LayerOp>) -> Result<()> {
+    let code = place(model, &model.code)?;
+    if !selects(&model.layers[code].op) {
+        let Some(op) = op else { return Ok(()) };
+        let name = model.code.clone();
+        // whoever reads the code reads what is selected of it; the layer behind it does so by its place
+        for layer in &mut model.layers[code + 1..] {
+            layer.from.iter_mut().filter(|from| **from == name).for_each(|from| SELECTED.clone_into(from));
+        }
+        model.layers.insert(code + 1, LayerSpec::new(SELECTED, vec![name], op));
+        SELECTED.clone_into(&mut model.code);
+        return Ok(());
+    }
+    // selections one behind the other: the last, which is the code, is exchanged, the others go unless something else reads them
+    let mut chain = Vec::new();
+    let mut first = code;
+    while let Some(at) = before(model, first).filter(|at| selects(&model.layers[*at].op)) {
+        chain.push(at);
+        first = at;
+    }
+    let from = match before(model, first) {
+        Some(at) => vec![model.layers[at].name.clone()],
+        None => model.layers[first].from.clone(),
+    };
+    model.layers[code].from = from;
+    model.layers[code].op = op.unwrap_or(LayerOp::Activation(ActivationSpec { activation: Activation::Identity }));
+    for at in chain {
+        let name = model.layers[at].name.clone();
+        if !model.layers.iter().any(|layer| layer.from.contains(&name)) {
+            model.layers.remove(at);
+        }
+    }
+    Ok(())
+}
+
+fn ends_in_sigmoid(model: &ModelSpec) -> bool {
+    let mut at = place(model, &model.code).ok();
+    while let Some(place) = at {
+        match &model.layers[place].op {
+            LayerOp::Activation(spec) if spec.activation == Activation::Identity => at = before(model, place),
+            LayerOp::Activation(spec) => return spec.activation == Activation::Sigmoid,
+            LayerOp::Linear(spec) => return spec.activation == Activation::Sigmoid,
+            LayerOp::Conv2d(spec) => return spec.activation == Activation::Sigmoid,
+            _ => return false,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Graph;
+    use crate::shape::Dims;
+    use crate::spec::preset_text;
+
+    fn preset(name: &str) -> Config {
+        Config::parse(preset_text(name).unwrap(), name, &[]).unwrap()
+    }
+
+    #[test]
+    fn a_code_gets_a_selection_behind_it() {
+        let sparse = preset("sparse");
+        for (rule, strength) in [(Rule::TopK, 16.0), (Rule::BatchTopK, 16.0), (Rule::LifetimeWta, 0.1)] {
+            let config = rule.apply(&sparse, strength).unwrap();
+            assert_eq!((config.model.code.as_str(), config.sparsity.penalty.as_str()), ("selected", "none"));
+            let graph = Graph::new(&config.model, Dims::new(1, 28, 28)).unwrap();
+            graph.check_autoencoder().unwrap();
+            // exchanged again, it is the other rule's alone
+            let again = Rule::TopK.apply(&config, 7.0).unwrap();
+            assert_eq!(again.model, Rule::TopK.apply(&sparse, 7.0).unwrap().model);
+        }
+        let l1 = Rule::L1.apply(&sparse, 0.3).unwrap();
+        assert_eq!((l1.sparsity.lambda, &l1.model), (0.3, &sparse.model));
+        for (rule, strength) in [(Rule::Kl, 0.1), (Rule::TopK, 0.5), (Rule::L1, 0.0), (Rule::L1, f64::NAN)] {
+            assert!(rule.apply(&sparse, strength).unwrap_err().to_string().contains(rule.name()));
+        }
+        assert!("top-k".parse::<Rule>().unwrap_err().to_string().contains("did you mean top_k?"));
+    }
+
+    #[test]
+    fn selections_are_exchanged_in_place() {
+        let text = r#"
+            [model]
+            code = "code"
+            [[model.layers]]
+            name = "maps"
+            op = "conv2d"
+            filters = 8
+            kernel = 3
+            padding = 1
+            activation = "sigmoid"
+            [[model.layers]]
+            name = "winners"
+            op = "spatial_wta"
+            [[model.layers]]
+            name = "code"
+            op = "lifetime_wta"
+            rate = 0.1
+            [[model.layers]]
+            name = "decoder"
+            op = "conv_transpose2d"
+            filters = "input"
+            kernel = 3
+            padding = 1
+        "#;
+        let wta = Config::parse(text, "test", &[]).unwrap();
+        let names = |config: &Config| config.model.layers.iter().map(|layer| layer.name.clone()).collect::<Vec<_>>().join(" ");
+        let top = Rule::TopK.apply(&wta, 5.0).unwrap();
+        assert_eq!(names(&top), "maps code decoder");
+        assert!(matches!(top.model.layers[1].op, LayerOp::TopK(TopKSpec { k: 5 })));
+        for config in [&top, &Rule::Kl.apply(&wta, 0.2).unwrap(), &Rule::SpatialWta.apply(&wta, 1.0).unwrap()] {
+            Graph::new(&config.model, Dims::new(1, 8, 8)).unwrap().check_autoencoder().unwrap();
+        }
+    }
+}
