@@ -1,5 +1,5 @@
 //!include grid
-// w[o,a,i] *= min(1, max_norm / |w[.,a,.]|), w (outer, atoms, inner): every atom into the ball.
+// w[o,a,i] *= min(1, max_norm / |w[.,a,.]|), w (outer, atoms, inner): every atom into the ball; with `exact` onto its surface, but for atoms that are 0.
 // One workgroup: one atom; an invocation takes elements local, local + 64, ... of it.
 // Grid: `atoms` workgroups of 64. Twin: MaxNorm in src/reference/constraint.rs.
 struct Params {
@@ -7,6 +7,7 @@ struct Params {
     atoms: u32,
     inner: u32,
     max_norm: f32,
+    exact: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -42,7 +43,7 @@ fn main(
         workgroupBarrier();
     }
     let norm = sqrt(sums[0]);
-    if norm > p.max_norm {
+    if norm > p.max_norm || (p.exact == 1u && norm > 0.0) {
         let factor = p.max_norm / norm;
         for (var e = local; e < count; e += 64u) {
             w[position(atom, e)] *= factor;

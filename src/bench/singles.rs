@@ -6,10 +6,10 @@ use crate::error::Result;
 use crate::ops::{
     Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd, Adam, AddAssign, Augment, AvgPool2dBwd, AvgPool2dFwd,
     BatchTopKMask, BicubicDownUp, Buffer, Call, ClipGrads, Combine, CopyChannels, CountNonzero, CrossEntropy, FillMissing,
-    FiringUpdate, GatherBatch, GaussianNoise, IdleUpdate, KlPenalty, L2Pool2dBwd, L2Pool2dFwd, LifetimeWtaMask, LocalContrast,
-    MaxNorm, MaxPool2dFwd, MaxUnpool2dBwd, MaxUnpool2dFwd, MissingPixels, Revive, SCALAR_PARTIALS, SoftThresholdBwd,
-    SoftThresholdFwd, SpatialWtaMask, SumSquares, ThresholdMask, TopKMask, UpsampleNearest2dBwd, UpsampleNearest2dFwd, View,
-    WINDOW,
+    FiringUpdate, GatherBatch, GaussianNoise, IdleOnly, IdleUpdate, KlPenalty, L2Pool2dBwd, L2Pool2dFwd, LifetimeWtaMask,
+    LocalContrast, MaxNorm, MaxPool2dFwd, MaxUnpool2dBwd, MaxUnpool2dFwd, MissingPixels, ProjectGrad, Revive, SCALAR_PARTIALS,
+    SoftThresholdBwd, SoftThresholdFwd, SpatialWtaMask, SumSquares, ThresholdMask, TopKMask, UpsampleNearest2dBwd,
+    UpsampleNearest2dFwd, View, WINDOW,
 };
 use crate::rng::Stream;
 use crate::shape::{Dims, Pool2d};
@@ -203,6 +203,8 @@ fn penalties(m: &mut Maker, n: usize) {
     m.end(FiringUpdate { n, dims: MAPS, z, idle });
     let [unseen, idle] = m.two(CODE.c * n / BATCHES[0]);
     m.end(IdleUpdate { parts: 2, unseen, idle });
+    let ([x, y], idle) = (m.two(n * MAPS.len()), m.real(MAPS.c));
+    m.end(IdleOnly { n, dims: MAPS, patience: 1, fill: 0.0, x, idle, y });
     let (dx, idle) = (m.real(n * MAPS.len()), m.real(MAPS.c));
     m.end(Revive { n, dims: MAPS, patience: 0, strength: 1e-3, idle, dx });
     let images = 4 * n;
@@ -227,5 +229,7 @@ fn updates(m: &mut Maker, n: usize) {
     let (beta1, beta2, eps) = (0.9, 0.999, 1e-8);
     m.end(Adam { grad_scale: 1.0, beta1, beta2, eps, weight_decay: 0.0, decoupled: false, grads, weights, m: first, v });
     let w = m.real(len);
-    m.end(MaxNorm { outer: 1, atoms: len / 1024, inner: 1024, max_norm: 1.0, w });
+    m.end(MaxNorm { outer: 1, atoms: len / 1024, inner: 1024, max_norm: 1.0, exact: false, w });
+    let (w, dw) = (m.real(len), m.real(len));
+    m.end(ProjectGrad { outer: 1, atoms: len / 1024, inner: 1024, w, dw });
 }

@@ -1,7 +1,9 @@
 //! Forward order: walks a graph and records its calls on a tape; [`backward`] walks back.
 
+mod auxiliary;
 mod backward;
 
+pub use auxiliary::Auxiliary;
 pub use backward::{Penalty, PenaltyKind};
 
 use super::graph::{Graph, Node};
@@ -10,7 +12,7 @@ use super::params::Role;
 use super::store::Store;
 use super::tape::Tape;
 use crate::error::{Error, Result};
-use crate::ops::View;
+use crate::ops::{MaxNorm, ProjectGrad, View};
 use crate::shape::Dims;
 use crate::spec::{Conv2dSpec, LayerOp};
 
@@ -64,6 +66,8 @@ pub struct Builder<'a> {
     known: Option<View>,
     penalty: Option<Penalty>,
     revival: Option<(usize, Revival)>,
+    /// Whether biases are left out.
+    unbiased: bool,
 }
 
 impl<'a> Builder<'a> {
@@ -89,6 +93,7 @@ impl<'a> Builder<'a> {
             known: None,
             penalty: None,
             revival: None,
+            unbiased: false,
         }
     }
 
@@ -195,6 +200,17 @@ impl<'a> Builder<'a> {
         Some(())
     }
 
+    /// Records what leaves the gradients of atoms of unit norm without their part along the atom, before the optimiser.
+    pub fn project(&mut self) {
+        for node in &self.graph.nodes {
+            let Some(weight) = node.weight.filter(|weight| self.graph.params[*weight].role == Role::Learned) else { continue };
+            let w = self.store.weight(weight);
+            if let Some(MaxNorm { outer, atoms, inner, exact: true, .. }) = layers::constraint(self.graph, node, w) {
+                self.tape.push(ProjectGrad { outer, atoms, inner, w, dw: self.store.grad(weight) });
+            }
+        }
+    }
+
     /// A node's value.
     pub fn value(&self, node: usize) -> View {
         self.values[node].expect("the forward pass computes a value before it is read")
@@ -212,6 +228,11 @@ impl<'a> Builder<'a> {
     }
 
     // What layers use.
+
+    /// The bias of a node, unless biases are left out.
+    pub(super) fn bias(&self, node: usize) -> Option<usize> {
+        self.graph.nodes[node].bias.filter(|_| !self.unbiased)
+    }
 
     pub(super) fn node(&self, node: usize) -> &'a Node {
         &self.graph.nodes[node]

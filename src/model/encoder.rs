@@ -138,6 +138,7 @@ pub fn classifier(encoder: &ModelSpec, classes: Vec<String>, dropout: f64) -> Re
         init: Init::Auto,
         weight: None,
         max_norm: None,
+        unit_norm: false,
     };
     layers.push(LayerSpec::new(HEAD, vec![end], LayerOp::Linear(head)));
     let code = encoder.code.clone();

@@ -12,7 +12,7 @@ mod store;
 mod summary;
 mod tape;
 
-pub use builder::{Builder, Mode, Penalty, PenaltyKind, Revival};
+pub use builder::{Auxiliary, Builder, Mode, Penalty, PenaltyKind, Revival};
 pub use encoder::{HEAD, POOL, Pool, Pooling, classifier, encoder, feature_layer};
 pub use file::{Loaded, bundled, load, load_bytes, save};
 pub use graph::{Graph, Node};

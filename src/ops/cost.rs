@@ -99,6 +99,8 @@ impl Call {
             }
             Self::Adam(op) => each(op.weights.len, 13 + if op.weight_decay > 0.0 { 2 } else { 0 }),
             Self::MaxNorm(op) => each(op.w.len, 3),
+            Self::ProjectGrad(op) => each(op.w.len, 6),
+            Self::IdleOnly(_) => 0.0,
             Self::GatherBatch(op) => each(op.x.len, 2),
             Self::GaussianNoise(op) => each(op.y.len, 25),
             Self::MissingPixels(op) => each(op.known.len, 1),
@@ -162,6 +164,8 @@ impl Call {
             Self::Sgd(op) => op.weights.len.to_string(),
             Self::Adam(op) => op.weights.len.to_string(),
             Self::MaxNorm(op) => format!("{}x{}x{}", op.outer, op.atoms, op.inner),
+            Self::ProjectGrad(op) => format!("{}x{}x{}", op.outer, op.atoms, op.inner),
+            Self::IdleOnly(op) => maps(op.n, op.dims),
             Self::GatherBatch(op) => maps(op.n, op.dims),
             Self::GaussianNoise(op) => maps(op.n, op.dims),
             Self::MissingPixels(op) => maps(op.n, op.dims),

@@ -27,7 +27,7 @@ mod view;
 
 pub use activation::{Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd};
 pub use bicubic::BicubicDownUp;
-pub use constraint::MaxNorm;
+pub use constraint::{MaxNorm, ProjectGrad};
 pub use conv2d::{Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd};
 pub use corrupt::GaussianNoise;
 pub use cost::{Cost, snake};
@@ -40,7 +40,7 @@ pub use missing::{FillMissing, MissingPixels};
 pub use optimizer::{Adam, ClipGrads, Sgd};
 pub use pool2d::{AvgPool2dBwd, AvgPool2dFwd, L2Pool2dBwd, L2Pool2dFwd, MaxPool2dBwd, MaxPool2dFwd};
 pub use reduce::{ChannelSum, CountNonzero, SCALAR_PARTIALS, SumSquares, WINDOW};
-pub use revive::{FiringUpdate, IdleUpdate, Revive};
+pub use revive::{FiringUpdate, IdleOnly, IdleUpdate, Revive};
 pub use soft_threshold::{SoftThresholdBwd, SoftThresholdFwd};
 pub use unpool2d::{MaxUnpool2dBwd, MaxUnpool2dFwd, UpsampleNearest2dBwd, UpsampleNearest2dFwd};
 pub use view::{Access, Buffer, StepParams, View};
@@ -133,8 +133,8 @@ calls! {
     SoftThresholdFwd, SoftThresholdBwd,
     Loss, CrossEntropy, L1Penalty, KlPenalty,
     ChannelSum, CountNonzero, SumSquares,
-    FiringUpdate, IdleUpdate, Revive,
-    ClipGrads, Sgd, Adam, MaxNorm,
+    FiringUpdate, IdleUpdate, IdleOnly, Revive,
+    ClipGrads, Sgd, Adam, MaxNorm, ProjectGrad,
     GatherBatch, GaussianNoise, MissingPixels, FillMissing, BicubicDownUp, LocalContrast,
 }
 

@@ -22,6 +22,28 @@ operation! {
     Revive { n: usize, dims: Dims, patience: usize, strength: f64 } reads { idle } updates { dx }
 }
 
+operation! {
+    /// y[n,·,c] = x[n,·,c] where idle[c] ≥ patience, `fill` elsewhere.
+    IdleOnly { n: usize, dims: Dims, patience: usize, fill: f64 } reads { x, idle } writes { y }
+}
+
+params! {
+    struct IdleOnlyParams { vectors: u32, channels: u32, patience: f32, fill: f32 }
+}
+
+impl IdleOnly {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let vectors = self.y.len.div_ceil(4);
+        let params = IdleOnlyParams {
+            vectors: vectors as u32,
+            channels: self.dims.c as u32,
+            patience: self.patience as f32,
+            fill: self.fill as f32,
+        };
+        r.kernel(Kernel::IdleOnly, &params).bind("x", self.x).bind("idle", self.idle).bind("y", self.y).threads(vectors);
+    }
+}
+
 params! {
     struct FiringUpdateParams { rows: u32, channels: u32, lanes: u32, blocks: u32, rows_per_slice: u32, slices: u32, increment: u32 }
 }

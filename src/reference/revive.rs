@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::parallel::units;
 use super::{Memory, Real, Reference};
-use crate::ops::{FiringUpdate, IdleUpdate, Revive};
+use crate::ops::{FiringUpdate, IdleOnly, IdleUpdate, Revive};
 
 impl Reference for FiringUpdate {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
@@ -46,6 +46,23 @@ impl Reference for IdleUpdate {
         }
         memory.put(unseen);
         memory.put(idle);
+    }
+}
+
+impl Reference for IdleOnly {
+    fn run<T: Real>(&self, memory: &mut Memory<T>) {
+        let mut y = memory.take(self.y);
+        let (x, idle, c) = (memory.real(self.x), memory.real(self.idle), self.dims.c);
+        let (patience, fill) = (T::of(self.patience as f64), T::of(self.fill));
+        let block = units(c) * c;
+        y.par_chunks_mut(block).zip(x.par_chunks(block)).for_each(|(y, x)| {
+            for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
+                for (y, (&x, &idle)) in y.iter_mut().zip(x.iter().zip(idle)) {
+                    *y = if idle >= patience { x } else { fill };
+                }
+            }
+        });
+        memory.put(y);
     }
 }
 

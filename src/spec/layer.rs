@@ -95,6 +95,9 @@ pub struct ConvTranspose2dSpec {
     /// Largest norm of the weights that lead out of one input channel (its atom); they are scaled back after each update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_norm: Option<f64>,
+    /// Every atom has norm 1: it is scaled to that after each update, which leaves out the gradient along the atom.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unit_norm: bool,
 }
 
 /// Fully connected, `op = "linear"`; exactly one of `units`, `shape` and `like` says how large its output is.
@@ -123,6 +126,9 @@ pub struct LinearSpec {
     /// Largest norm of the weights that lead out of one input channel (its atom); they are scaled back after each update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_norm: Option<f64>,
+    /// Every atom has norm 1: it is scaled to that after each update, which leaves out the gradient along the atom.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unit_norm: bool,
 }
 
 /// Max or L2 pooling, `op = "max_pool2d"` or `"l2_pool2d"`.

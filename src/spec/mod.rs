@@ -182,6 +182,22 @@ pub struct SparsitySpec {
     pub revive_strength: f64,
     /// Steps without firing after which a unit counts as dead.
     pub revive_patience: usize,
+    /// α of the auxiliary loss by which dead units of a code by `top_k` or `batch_top_k` draw what is missing; 0 turns it off, 1/32 is usual.
+    #[serde(skip_serializing_if = "is_off")]
+    pub aux_alpha: f64,
+    /// Elements of each sample that draw it; 0: as many as the code has.
+    #[serde(skip_serializing_if = "is_none")]
+    pub aux_k: usize,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_off(weight: &f64) -> bool {
+    *weight == 0.0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+const fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Default for SparsitySpec {
@@ -195,6 +211,8 @@ impl Default for SparsitySpec {
             warmup_steps: 0,
             revive_strength: 0.0,
             revive_patience: 100,
+            aux_alpha: 0.0,
+            aux_k: 0,
         }
     }
 }
@@ -389,6 +407,7 @@ impl Config {
             ("sparsity.beta", s.beta),
             ("sparsity.warmup_epochs", s.warmup_epochs),
             ("sparsity.revive_strength", s.revive_strength),
+            ("sparsity.aux_alpha", s.aux_alpha),
             ("schedule.warmup_epochs", self.schedule.warmup_epochs),
             ("schedule.gamma", self.schedule.gamma),
             ("schedule.floor", self.schedule.floor),

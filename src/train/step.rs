@@ -2,10 +2,11 @@
 
 use crate::device::{Device, Program};
 use crate::error::Result;
-use crate::model::{Builder, Graph, Memory, Mode, Penalty, PenaltyKind, Revival, Store};
+use crate::model::{Auxiliary, Builder, Graph, Memory, Mode, Penalty, PenaltyKind, Revival, Store};
 use crate::ops::{
     Adam, AddAssign, Augment, BicubicDownUp, Call, ClipGrads, Combine, CountNonzero, FillMissing, FiringUpdate, GatherBatch,
-    GaussianNoise, IdleUpdate, Loss, LossKind, MissingPixels, SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
+    GaussianNoise, IdleUpdate, Loss, LossKind, MaxNorm, MissingPixels, SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View,
+    WINDOW,
 };
 use crate::profile::Profile;
 use crate::shape::Dims;
@@ -21,6 +22,8 @@ pub const SPARSITY: usize = 1;
 pub const L0: usize = 2;
 /// Global norm of the gradient before clipping.
 pub const GRAD_NORM: usize = 3;
+/// The auxiliary loss of dead units, without its weight.
+pub const AUXILIARY: usize = 4;
 
 /// The resident data that batches are gathered from.
 #[derive(Clone, Copy, Debug)]
@@ -171,6 +174,22 @@ pub fn record(device: &mut Device, spec: &StepSpec) -> Result<Recorded> {
     Ok(Recorded { passes, x, memory })
 }
 
+/// Brings atoms of unit norm to it, before the first step.
+///
+/// # Errors
+/// When the device fails.
+pub fn begin(device: &mut Device, graph: &Graph, store: &Store) -> Result<()> {
+    let mut b = Builder::new(graph, store, 1, Mode::Train);
+    b.constrain();
+    let exact: Vec<Call> =
+        b.tape.calls.into_iter().filter(|call| matches!(call, Call::MaxNorm(MaxNorm { exact: true, .. }))).collect();
+    if exact.is_empty() {
+        return Ok(());
+    }
+    let program = device.compile(exact)?;
+    device.run(&program, &StepParams::default())
+}
+
 /// Bytes that a step's own buffers would take.
 #[derive(Clone, Copy, Debug)]
 pub struct Planned {
@@ -224,14 +243,19 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View, usize)> {
     let (kind, grad_scale, width, index) = (spec.loss, b.grad_scale, WIDTH, RECONSTRUCTION);
     b.tape.push(Loss { kind, n, grad_scale, width, index, activation, y, target, scalars, dy, partials });
     b.seed(graph.output, dy);
+    let SparsitySpec { aux_alpha: alpha, aux_k: k, revive_patience: patience, .. } = *spec.sparsity;
+    if alpha > 0.0 {
+        b.auxiliary(Auxiliary { alpha, k, patience, scalars, width: WIDTH, index: AUXILIARY }, target)?;
+    }
+    let counting = reviving || alpha > 0.0;
     b.backward();
     // After the backward pass: every part of the batch sees the counters of the steps before.
-    if reviving {
+    if counting {
         let idle = if parts == 1 { store.idle } else { store.unseen };
         b.tape.push(FiringUpdate { n, dims: graph.nodes[graph.code].dims, z, idle });
     }
     let update = b.tape.calls.len();
-    if reviving && parts > 1 {
+    if counting && parts > 1 {
         b.tape.push(IdleUpdate { parts, unseen: store.unseen, idle: store.idle });
     }
     optimise(&mut b, spec);
@@ -274,6 +298,7 @@ fn penalty(sparsity: &SparsitySpec) -> Option<PenaltyKind> {
 }
 
 fn optimise(b: &mut Builder, spec: &StepSpec) {
+    b.project();
     let o = spec.optimizer;
     let Store { grads, m, v, .. } = *spec.store;
     let weights = spec.store.learned();

@@ -176,6 +176,7 @@ impl<'a> Trainer<'a> {
             lent.map_err(|error| error.at("train.from"))?;
         }
         whiten::fit(device, graph, &store, &prepared.train, config)?;
+        step::begin(device, graph, &store)?;
         let log_every = config.train.log_every.min(total);
         let slots = slots(log_every);
         let scalars = device.alloc_real("scalars of steps", slots as usize * parts * WIDTH)?;

@@ -8,9 +8,9 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::{
     Activation, ActivationFwd, Adam, Augment, BicubicDownUp, Call, ClipGrads, CountNonzero, CrossEntropy, DropoutMask,
-    FillMissing, FiringUpdate, GatherBatch, GaussianNoise, IdleUpdate, KlPenalty, L1Penalty, LocalContrast, Loss, LossKind,
-    MaskApply, MaxNorm, MaxUnpool2dBwd, MaxUnpool2dFwd, MissingPixels, Revive, SCALAR_PARTIALS, Sgd, StepParams, SumSquares,
-    View, WINDOW,
+    FillMissing, FiringUpdate, GatherBatch, GaussianNoise, IdleOnly, IdleUpdate, KlPenalty, L1Penalty, LocalContrast, Loss,
+    LossKind, MaskApply, MaxNorm, MaxUnpool2dBwd, MaxUnpool2dFwd, MissingPixels, ProjectGrad, Revive, SCALAR_PARTIALS, Sgd,
+    StepParams, SumSquares, View, WINDOW,
 };
 use crate::shape::{Dims, Pool2d, to_nhwc};
 
@@ -87,8 +87,9 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Option<Result<Prepare
         "loss" | "gated_loss" => loss,
         "clip_grad_norm" => clip,
         "optimizer" => optimizer,
-        "dropout_mask" | "count_nonzero" | "firing_update" | "idle_update" | "revive" | "max_norm" | "gather_batch"
-        | "gaussian_noise" | "missing_pixels" | "fill_missing" | "bicubic_down_up" | "local_contrast" => own,
+        "dropout_mask" | "count_nonzero" | "firing_update" | "idle_update" | "revive" | "max_norm" | "project_grad"
+        | "idle_only" | "gather_batch" | "gaussian_noise" | "missing_pixels" | "fill_missing" | "bicubic_down_up"
+        | "local_contrast" => own,
         _ => return None,
     };
     let prepared = Prepared { steps: vec![Step { writes: Vec::new(), params: step_of(case) }], ..Prepared::default() };
@@ -337,7 +338,7 @@ fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
 fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(&[
         "p", "outer", "atoms", "inner", "max_norm", "patience", "strength", "seed", "step", "dims", "crop", "flip_x", "flip_y",
-        "turn", "low", "high", "kinds", "scales", "window", "eps",
+        "turn", "low", "high", "kinds", "scales", "window", "eps", "exact", "fill",
     ])?;
     if case.op == "gather_batch" {
         return gather(d, case);
@@ -347,7 +348,22 @@ fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
         let w = d.output("y", x.len(), Unpack::Plain)?;
         d.prepared.first.push((w, Values::Real(x)));
         let (outer, atoms, inner) = (case.count("outer")?, case.count("atoms")?, case.count("inner")?);
-        d.push(MaxNorm { outer, atoms, inner, max_norm: case.number("max_norm")?, w });
+        let exact = case.attrs["exact"].as_bool().unwrap_or(false);
+        d.push(MaxNorm { outer, atoms, inner, max_norm: case.number("max_norm")?, exact, w });
+        return Ok(d.prepared);
+    }
+    if case.op == "project_grad" {
+        let (x, w) = (case.input("x")?.reals(), case.input("w")?.reals());
+        let dw = d.output("y", x.len(), Unpack::Plain)?;
+        d.prepared.first.push((dw, Values::Real(x)));
+        let len = w.len();
+        let w = {
+            let view = d.real(len)?;
+            d.prepared.first.push((view, Values::Real(w)));
+            view
+        };
+        let (outer, atoms, inner) = (case.count("outer")?, case.count("atoms")?, case.count("inner")?);
+        d.push(ProjectGrad { outer, atoms, inner, w, dw });
         return Ok(d.prepared);
     }
     let (n, dims) = batch_of(case, case.input("x")?)?;
@@ -403,6 +419,9 @@ fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
                     d.push(FiringUpdate { n, dims, z: x, idle: unseen });
                 }
                 d.push(IdleUpdate { parts: 2, unseen, idle });
+            } else if case.op == "idle_only" {
+                let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
+                d.push(IdleOnly { n, dims, patience: case.count("patience")?, fill: case.number("fill")?, x, idle, y });
             } else if case.op == "firing_update" {
                 d.push(FiringUpdate { n, dims, z: x, idle });
             } else {

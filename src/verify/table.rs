@@ -119,6 +119,11 @@ fn rows() -> Vec<Row> {
         row("firing_update", "many_rows", json!({}), &[4, 20, 33, 41], &[("idle", &[20])]),
         row("max_norm", "rows", json!({"outer": 1, "atoms": 7, "inner": 130, "max_norm": 11.0}), &[7, 130], &[]),
         row("max_norm", "columns", json!({"outer": 9, "atoms": 13, "inner": 1, "max_norm": 3.0}), &[9, 13], &[]),
+        row("max_norm", "exact", json!({"outer": 3, "atoms": 9, "inner": 4, "max_norm": 1.0, "exact": true}), &[27, 4], &[]),
+        row("project_grad", "rows", json!({"outer": 1, "atoms": 7, "inner": 130}), &[7, 130], &[("w", &[7, 130])]),
+        row("project_grad", "columns", json!({"outer": 9, "atoms": 13, "inner": 1}), &[9, 13], &[("w", &[9, 13])]),
+        row("idle_only", "code", json!({"patience": 1, "fill": -6e4}), &[6, 37], &[("idle", &[37])]),
+        row("idle_only", "maps", json!({"patience": 2, "fill": 0.0}), &[3, 20, 5, 4], &[("idle", &[20])]),
         row("revive", "code", json!({"patience": 1, "strength": 0.5}), &[6, 37], &[("idle", &[37])]),
         row("revive", "maps", json!({"patience": 2, "strength": 0.5}), &[3, 20, 5, 4], &[("idle", &[20])]),
     ]
@@ -243,6 +248,8 @@ impl Case {
             "idle_update",
             "revive",
             "max_norm",
+            "project_grad",
+            "idle_only",
         ];
         if no_gradient.contains(&self.op.as_str()) {
             return;

@@ -224,6 +224,157 @@ fn a_training_step_has_the_gradient_of_its_losses() {
     }
 }
 
+/// The auxiliary loss holds what is missing constant, so that no difference of the losses that a step reports is its gradient: it is computed by hand, and
+/// compared with what it adds to the gradients.
+#[test]
+fn the_auxiliary_loss_has_its_gradient() {
+    let layers = json!([
+        {"name": "conv", "op": "conv2d", "filters": 3, "kernel": 3, "padding": 1, "activation": "tanh"},
+        {"name": "units", "op": "linear", "units": 9},
+        {"name": "code", "op": "top_k", "k": 2},
+        {"name": "expand", "op": "linear", "shape": [3, 6, 5], "activation": "tanh"},
+        {"name": "out", "op": "conv_transpose2d", "filters": 2, "kernel": 3, "padding": 1}]);
+    let (n, alpha) = (3, 1.0 / 32.0);
+    let spec: ModelSpec = serde_json::from_value(json!({"code": "code", "layers": layers})).unwrap();
+    let graph = Graph::new(&spec, Dims::new(2, 6, 5)).unwrap();
+    let mut device = Device::oracle();
+    let store = Store::new(&mut device, &graph, Purpose::train(1)).unwrap();
+    let scalars = device.alloc_real("scalars", step::WIDTH).unwrap();
+    let optimizer = OptimizerSpec { kind: "sgd".to_owned(), ..OptimizerSpec::default() };
+    let sparsity = |aux_alpha: f64| SparsitySpec { aux_alpha, aux_k: 4, revive_patience: 5, ..SparsitySpec::default() };
+    let mut draw = Stream::new(3, "auxiliary");
+    let mut normals = |len: usize, scale: f64| -> Vec<f64> { (0..len).map(|_| scale * f64::from(draw.normal())).collect() };
+    for i in 0..graph.params.len() {
+        device.write_f64(store.weight(i), &normals(store.weight(i).len, 0.4));
+    }
+    // units 0 to 5 are dead
+    let idle: Vec<f64> = (0..9).map(|unit| if unit < 6 { 7.0 } else { 0.0 }).collect();
+    let samples = normals(n * 60, 1.0);
+    // what the first pass draws is the same in both recordings, so its gradient is the difference's other part
+    let mut gradients = Vec::new();
+    for alpha in [alpha, 0.0] {
+        let sparsity = sparsity(alpha);
+        let mut recorded =
+            step::record(&mut device, &StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, scalars)).unwrap();
+        let program = device.compile(recorded.passes.remove(0)).unwrap();
+        device.write_f64(recorded.x, &samples);
+        device.write_f64(store.idle, &idle);
+        device.run(&program, &StepParams::default()).unwrap();
+        gradients.push((0..graph.params.len()).map(|i| device.read_f64(store.grad(i)).unwrap()).collect::<Vec<_>>());
+    }
+    // by hand: e at the weights as they are, ê at moved ones
+    let host = Host::new(&mut device, &graph, &store, &samples, n);
+    let missing = host.missing();
+    let loss = |host: &Host| alpha * host.auxiliary(&missing, &idle, 4) / n as f64;
+    let (mut analytic, mut differences) = (Vec::new(), Vec::new());
+    for (i, (with, without)) in gradients[0].iter().zip(&gradients[1]).enumerate() {
+        let len = host.weights[i].len();
+        for at in (0..len).step_by(len.div_ceil(9)) {
+            let moved = |delta: f64| {
+                let mut host = host.clone();
+                host.weights[i][at] += delta;
+                loss(&host)
+            };
+            differences.push((moved(STEP) - moved(-STEP)) / (2.0 * STEP));
+            analytic.push(with[at] - without[at]);
+        }
+    }
+    let error = relative(&analytic, &differences);
+    assert!(error <= TOLERANCE && analytic.iter().any(|g| g.abs() > 1e-4), "off by {error:.2e}");
+    // a control: another weight of the loss
+    let wrong: Vec<f64> = analytic.iter().map(|g| 1.01 * g).collect();
+    assert!(relative(&wrong, &differences) > 5e-3);
+    // nobody is dead: nothing is added
+    device.write_f64(store.idle, &[0.0; 9]);
+    let sparsity = sparsity(alpha);
+    let mut recorded = step::record(&mut device, &StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, scalars)).unwrap();
+    let program = device.compile(recorded.passes.remove(0)).unwrap();
+    device.write_f64(recorded.x, &samples);
+    device.run(&program, &StepParams::default()).unwrap();
+    for (i, plain) in gradients[1].iter().enumerate() {
+        let found = device.read_f64(store.grad(i)).unwrap();
+        assert!(relative(&found, plain) < 1e-12, "{}", graph.params[i].name);
+    }
+}
+
+/// The model of the test above, plainly written: weights in memory order, samples H,W,C.
+#[derive(Clone)]
+struct Host {
+    weights: Vec<Vec<f64>>,
+    samples: Vec<f64>,
+    n: usize,
+}
+
+impl Host {
+    fn new(device: &mut Device, graph: &Graph, store: &Store, samples: &[f64], n: usize) -> Self {
+        let weights = (0..graph.params.len()).map(|i| device.read_f64(store.weight(i)).unwrap()).collect();
+        Self { weights, samples: samples.to_vec(), n }
+    }
+
+    /// Pre-activations of a sample's nine units.
+    fn units(&self, sample: usize) -> Vec<f64> {
+        let [conv, conv_bias, linear, linear_bias] = [0, 1, 2, 3].map(|i| &self.weights[i]);
+        let x = &self.samples[sample * 60..][..60];
+        let mut maps = vec![0.0; 90];
+        for (p, q, k) in (0..6).flat_map(|p| (0..5).flat_map(move |q| (0..3).map(move |k| (p, q, k)))) {
+            let mut sum = conv_bias[k];
+            for (r, s, c) in (0..3).flat_map(|r| (0..3).flat_map(move |s| (0..2).map(move |c| (r, s, c)))) {
+                let (row, column): (usize, usize) = (p + r, q + s);
+                if (1..7).contains(&row) && (1..6).contains(&column) {
+                    sum += x[((row - 1) * 5 + column - 1) * 2 + c] * conv[((r * 3 + s) * 2 + c) * 3 + k];
+                }
+            }
+            maps[(p * 5 + q) * 3 + k] = f64::tanh(sum);
+        }
+        (0..9)
+            .map(|unit| linear_bias[unit] + maps.iter().enumerate().map(|(i, m)| m * linear[i * 9 + unit]).sum::<f64>())
+            .collect()
+    }
+
+    /// What a code draws, with the decoder's biases or without.
+    fn draw(&self, z: &[f64], biased: bool) -> Vec<f64> {
+        let [expand, expand_bias, out, out_bias] = [4, 5, 6, 7].map(|i| &self.weights[i]);
+        let maps: Vec<f64> = (0..90)
+            .map(|i| {
+                (if biased { expand_bias[i] } else { 0.0 }
+                    + z.iter().enumerate().map(|(unit, z)| z * expand[unit * 90 + i]).sum::<f64>())
+                .tanh()
+            })
+            .collect();
+        let mut y: Vec<f64> = (0..60).map(|i| if biased { out_bias[i % 2] } else { 0.0 }).collect();
+        for (p, q, k) in (0..6).flat_map(|p| (0..5).flat_map(move |q| (0..3).map(move |k| (p, q, k)))) {
+            for (r, s, c) in (0..3).flat_map(|r| (0..3).flat_map(move |s| (0..2).map(move |c| (r, s, c)))) {
+                let (row, column): (usize, usize) = (p + r, q + s);
+                if (1..7).contains(&row) && (1..6).contains(&column) {
+                    y[((row - 1) * 5 + column - 1) * 2 + c] += maps[(p * 5 + q) * 3 + k] * out[((r * 3 + s) * 2 + c) * 3 + k];
+                }
+            }
+        }
+        y
+    }
+
+    /// The k largest of some units; the others are 0.
+    fn largest(units: &[f64], k: usize, of: impl Fn(usize) -> bool) -> Vec<f64> {
+        let mut order: Vec<usize> = (0..units.len()).filter(|unit| of(*unit)).collect();
+        order.sort_by(|a, b| units[*b].total_cmp(&units[*a]));
+        let mut z = vec![0.0; units.len()];
+        order.into_iter().take(k).for_each(|unit| z[unit] = units[unit]);
+        z
+    }
+
+    fn missing(&self) -> Vec<f64> {
+        let drawn = (0..self.n).flat_map(|sample| self.draw(&Self::largest(&self.units(sample), 2, |_| true), true));
+        self.samples.iter().zip(drawn.collect::<Vec<_>>()).map(|(x, y)| x - y).collect()
+    }
+
+    /// ‖e − ê‖²
+    fn auxiliary(&self, missing: &[f64], idle: &[f64], k: usize) -> f64 {
+        let drawn =
+            (0..self.n).flat_map(|sample| self.draw(&Self::largest(&self.units(sample), k, |unit| idle[unit] >= 5.0), false));
+        missing.iter().zip(drawn.collect::<Vec<_>>()).map(|(e, y)| (e - y).powi(2)).sum()
+    }
+}
+
 /// ⟨conv(x), y⟩ = ⟨x, convᵀ(y)⟩, which ties the two operations together without differences.
 #[test]
 fn convolution_and_its_transpose_are_adjoint() {

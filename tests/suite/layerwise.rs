@@ -188,6 +188,68 @@ fn both_paths_train_stages_alike() {
     assert!(!close(&cpu, &run(&b, "seed", "cpu", &["--from", &from, "--seed", "5"])));
 }
 
+/// A code by TopK whose atoms have norm 1, and whose dead units draw what is missing.
+const TOP_K: &str = r#"
+[model]
+code = "code"
+[[model.layers]]
+name = "units"
+op = "linear"
+units = 128
+[[model.layers]]
+name = "code"
+op = "top_k"
+k = 4
+[[model.layers]]
+name = "draw"
+op = "linear"
+like = "input"
+unit_norm = true
+[sparsity]
+revive_patience = 20
+aux_alpha = 0.03125
+aux_k = 16
+[optimizer]
+kind = "adam"
+lr = 2e-3
+[train]
+batch = 64
+steps = 800
+log_every = 40
+"#;
+
+#[test]
+fn atoms_keep_their_norm_and_dead_units_come_back() {
+    let place = Place::new("auxiliary");
+    let with = config(&place, "with.toml", TOP_K);
+    let without = config(&place, "without.toml", &TOP_K.replace("aux_alpha = 0.03125", "aux_alpha = 0.0"));
+    let run = place.path("with");
+    let dead = |log: &[Value]| log.iter().rev().find_map(|line| line["dead_share"].as_f64()).unwrap();
+    let (a, b) = (train(&with, &run, "cpu", &[]), train(&without, &place.path("without"), "cpu", &[]));
+    assert!(dead(&a) < 0.75 * dead(&b) && dead(&b) > 0.1, "{} {}", dead(&a), dead(&b));
+    assert!(explained(&a) > 0.5);
+    // [64, 128]: a column is an atom
+    let atoms = &values(&run, &["draw.weight"])[0];
+    for unit in 0..128 {
+        let norm: f64 = (0..64).map(|pixel| f64::from(atoms[pixel * 128 + unit]).powi(2)).sum();
+        assert!((norm - 1.0).abs() < 1e-5, "unit {unit}: {norm}");
+    }
+    let Some(_turn) = gpu::turn("atoms_keep_their_norm_and_dead_units_come_back") else { return };
+    let gpu = train(&with, &place.path("gpu"), &gpu::name(), &["--steps", "80"]);
+    let (cpu, gpu) = (losses(&a), losses(&gpu));
+    // a schedule without a fall: the first steps are the same
+    assert!(gpu.len() == 2 && gpu.iter().zip(&cpu).all(|(a, b)| (a - b).abs() <= 5e-3 * b), "{gpu:?} {cpu:?}");
+    let refuse = |from: &str, to: &str, words: &[&str]| {
+        assert!(TOP_K.contains(from), "{from}");
+        let path = config(&place, "bad.toml", &TOP_K.replace(from, to));
+        fail(&["train", "digits", "--config", &path, "--out", &place.path("bad"), "--device", "cpu", "-q"], 2, words);
+    };
+    refuse("unit_norm = true", "unit_norm = true\nmax_norm = 1.0", &["draw", "max_norm and unit_norm"]);
+    refuse("op = \"top_k\"\nk = 4", "op = \"activation\"\nactivation = \"relu\"", &["sparsity.aux_alpha", "top_k"]);
+    refuse("unit_norm = true", "activation = \"sigmoid\"", &["sparsity.aux_alpha", "activation"]);
+    refuse("aux_alpha = 0.03125", "aux_alpha = -1.0", &["sparsity.aux_alpha", "-1"]);
+}
+
 #[test]
 fn a_stopped_stage_goes_on_with_the_same_bytes() {
     let place = Place::new("layerwise-resume");

@@ -63,11 +63,21 @@ impl Builder<'_> {
 
     /// Records the backward pass from the seeds.
     pub fn backward(&mut self) {
+        self.find_needs();
+        self.walk_back(1);
+    }
+
+    /// Finds out which nodes something learned depends on.
+    pub(super) fn find_needs(&mut self) {
         self.needs[0] = self.input_gradient;
         for (i, node) in self.graph.nodes.iter().enumerate().skip(1) {
             self.needs[i] = self.graph.learns(i) || node.inputs.iter().any(|input| self.needs[*input]);
         }
-        for node in (1..self.graph.nodes.len()).rev() {
+    }
+
+    /// Walks from the last node to the first that is wanted.
+    pub(super) fn walk_back(&mut self, first: usize) {
+        for node in (first..self.graph.nodes.len()).rev() {
             if let Some(dy) = self.grads[node]
                 && self.needs[node]
             {

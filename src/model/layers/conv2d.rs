@@ -1,6 +1,6 @@
 //! Convolution and transposed convolution: each is the other's adjoint, on the same three operations.
 
-use super::{Builder, Graph, Layer, Node, View, check_norm, input_dims};
+use super::{Builder, Graph, Layer, Node, View, check_norm, input_dims, norm};
 use crate::error::Result;
 use crate::model::params::{Packing, Start};
 use crate::ops::{Activation, ActivationFwd, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd, MaxNorm};
@@ -73,7 +73,7 @@ impl Layer for Conv2dSpec {
         let size = self.size(b.n, b.input_dims(node, 0)).expect("inferred before");
         let dy = b.before_activation(node, self.activation, dy);
         let x = b.input_value(node, 0);
-        if let Some(bias) = b.node(node).bias {
+        if let Some(bias) = b.bias(node) {
             b.bias_grad(bias, dy, size.y.c);
         }
         weight_grad(b, node, size, x, dy);
@@ -112,7 +112,7 @@ impl ConvTranspose2dSpec {
 impl Layer for ConvTranspose2dSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         let size = self.size(1, input_dims(graph, node))?;
-        check_norm(self.max_norm)?;
+        check_norm(self.max_norm, self.unit_norm)?;
         node.dims = size.x;
         let [r, s] = self.kernel.0;
         let (c, k) = (size.x.c / self.groups, size.y.c);
@@ -135,7 +135,14 @@ impl Layer for ConvTranspose2dSpec {
     fn constraint(&self, graph: &Graph, node: &Node, w: View) -> Option<MaxNorm> {
         // (R, S, C/groups, K): an atom is a column.
         let atoms = input_dims(graph, node).c;
-        self.max_norm.map(|max_norm| MaxNorm { outer: w.len / atoms, atoms, inner: 1, max_norm, w })
+        norm(self.max_norm, self.unit_norm).map(|(max_norm, exact)| MaxNorm {
+            outer: w.len / atoms,
+            atoms,
+            inner: 1,
+            max_norm,
+            exact,
+            w,
+        })
     }
 
     fn forward(&self, b: &mut Builder, node: usize) -> View {
@@ -150,7 +157,7 @@ impl Layer for ConvTranspose2dSpec {
         let size = self.size(b.n, b.input_dims(node, 0)).expect("inferred before");
         let dy = b.before_activation(node, self.activation, dy);
         let x = b.input_value(node, 0);
-        if let Some(bias) = b.node(node).bias {
+        if let Some(bias) = b.bias(node) {
             b.bias_grad(bias, dy, size.x.c);
         }
         // The adjoint's roles: this layer's output gradient is the convolution's x, its input the convolution's dy.
@@ -167,8 +174,8 @@ impl Layer for ConvTranspose2dSpec {
 
 /// Weight and bias of a node.
 pub(super) fn weights(b: &Builder, node: usize) -> (View, Option<View>) {
-    let node = b.node(node);
-    (b.store.weight(node.weight.expect("it has a weight")), node.bias.map(|bias| b.store.weight(bias)))
+    let bias = b.bias(node).map(|bias| b.store.weight(bias));
+    (b.store.weight(b.node(node).weight.expect("it has a weight")), bias)
 }
 
 /// Records a weight gradient.

@@ -1,7 +1,7 @@
 //! Fully connected: every input element to every output element, between vectors and maps alike.
 
 use super::conv2d::{epilogue, rectified, separate_activation, weight_grad, weights};
-use super::{Builder, Graph, Layer, Node, View, check_norm, input_dims};
+use super::{Builder, Graph, Layer, Node, View, check_norm, input_dims, norm};
 use crate::error::{Error, Result};
 use crate::model::params::{Packing, Start};
 use crate::ops::{Conv2dBwdInput, Conv2dFwd, MaxNorm};
@@ -22,7 +22,7 @@ impl Layer for LinearSpec {
         if output.is_empty() || output.len() > 1 << 26 {
             return Err(Error::usage(format!("linear: an output of {output} is not possible")));
         }
-        check_norm(self.max_norm)?;
+        check_norm(self.max_norm, self.unit_norm)?;
         if self.init == Init::Dictionary {
             return Err(Error::usage("linear: init = \"dictionary\" is for convolutions"));
         }
@@ -41,7 +41,7 @@ impl Layer for LinearSpec {
     fn constraint(&self, graph: &Graph, node: &Node, w: View) -> Option<MaxNorm> {
         // (in, out): an atom is a row.
         let (atoms, inner) = (input_dims(graph, node).len(), node.dims.len());
-        self.max_norm.map(|max_norm| MaxNorm { outer: 1, atoms, inner, max_norm, w })
+        norm(self.max_norm, self.unit_norm).map(|(max_norm, exact)| MaxNorm { outer: 1, atoms, inner, max_norm, exact, w })
     }
 
     fn forward(&self, b: &mut Builder, node: usize) -> View {
@@ -56,7 +56,7 @@ impl Layer for LinearSpec {
         let size = size(b, node);
         let dy = b.before_activation(node, self.activation, dy);
         let x = b.input_value(node, 0);
-        if let Some(bias) = b.node(node).bias {
+        if let Some(bias) = b.bias(node) {
             b.bias_grad(bias, dy, size.y.c);
         }
         weight_grad(b, node, size, x, dy);

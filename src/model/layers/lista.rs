@@ -95,5 +95,6 @@ const fn synthesis(spec: &ListaSpec, x: Dims) -> ConvTranspose2dSpec {
         init: Init::Dictionary,
         weight: None,
         max_norm: None,
+        unit_norm: false,
     }
 }

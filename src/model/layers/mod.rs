@@ -212,11 +212,17 @@ pub(super) fn constraint(graph: &Graph, node: &Node, w: View) -> Option<MaxNorm>
 }
 
 /// Fails unless a norm can bound anything.
-fn check_norm(max_norm: Option<f64>) -> Result<()> {
+fn check_norm(max_norm: Option<f64>, unit_norm: bool) -> Result<()> {
     match max_norm {
+        Some(_) if unit_norm => Err(Error::usage("max_norm and unit_norm: atoms are bound by one of them; leave the other out")),
         Some(norm) if !(norm > 0.0 && norm.is_finite()) => Err(Error::usage(format!("max_norm = {norm} must be above 0"))),
         _ => Ok(()),
     }
+}
+
+/// The norm that atoms are bound by, and whether each has just that.
+fn norm(max_norm: Option<f64>, unit_norm: bool) -> Option<(f64, bool)> {
+    if unit_norm { Some((1.0, true)) } else { max_norm.map(|norm| (norm, false)) }
 }
 
 /// Input size of a node being inferred.
