@@ -14,8 +14,8 @@
 //!    │
 //!  train    data on the device, one step recorded once, replayed with what changes in one small uniform; log, validation,
 //!           checkpoints; a run's folder, from its creation to its end
-//!  tasks    what users do with a model: evaluate, inspect, reconstruct; pictures and charts; what restoration needs beside one: tiles, noise levels,
-//!           image files as they were saved, the published protocols
+//!  tasks    what users do with a model: evaluate, inspect (pictures, charts, a page), reconstruct; features, linear probes of them, classifiers, sweeps over
+//!           sparsity rules; what restoration needs beside a model: tiles, noise levels, image files as they were saved, the published protocols
 //!  verify   the case table against the oracle, stored cases with another program's answers, central differences
 //!  bench    training steps and kernels, timed; a step's time by kernel beside the floor of its work; how cost grows; then and now
 //!  hash     of what is kept: checkpoints, model files, the cache's names
@@ -35,6 +35,9 @@
 //! What is memory-bound is part of what comes before it: bias and activation end a product, a loss writes its gradient, and an operation that writes
 //! all of a gradient multiplies it by the slope of the activation below (a gate, `model::Builder`). A max pooling of 2×2 ends a convolution, whose own
 //! output is never stored (`Conv2dMaxPoolFwd`).
+//! Parameters are learned, frozen, or fixed (computed from the images before training: `train/whiten.rs`); in memory the learned ones come first, so that
+//! gradients, moments and updates cover those alone. What the output is to be like is the input, or a layer that nothing learned comes before
+//! ([`model::Graph::target`]).
 //! A layer of a description may be several of a graph (`lista`, `model::layers`); a graph whose thresholds depend on the noise is told each sample's
 //! level ([`model::Builder::level`]).
 //!

@@ -15,6 +15,9 @@ const PRESETS: &[(&str, &str)] = &[
     ("w1", include_str!("../../assets/presets/w1.toml")),
     ("w2", include_str!("../../assets/presets/w2.toml")),
     ("w3", include_str!("../../assets/presets/w3.toml")),
+    ("wta", include_str!("../../assets/presets/wta.toml")),
+    ("wta-color", include_str!("../../assets/presets/wta-color.toml")),
+    ("wta2", include_str!("../../assets/presets/wta2.toml")),
 ];
 
 /// Every preset's name.
