@@ -124,6 +124,8 @@ pub fn classifier(encoder: &ModelSpec, classes: Vec<String>, dropout: f64) -> Re
         )));
     }
     let mut layers = encoder.layers.clone();
+    // What a later stage left as it was may be tuned now.
+    layers.iter_mut().for_each(|layer| layer.frozen = false);
     let mut end = encoder.code.clone();
     if dropout > 0.0 {
         layers.push(LayerSpec::new("head.dropout", vec![end], LayerOp::Dropout(DropoutSpec { p: dropout })));

@@ -129,7 +129,8 @@ impl<'a> Inference<'a> {
     /// Bytes of a batch: its buffers, and in the host's memory what is written, what is read, and what it is judged by.
     fn bytes(&self, n: usize) -> u64 {
         let of = |node: usize| self.graph.nodes[node].dims.len() as u64;
-        let host = 4 * n as u64 * (of(0) + 2 * of(self.graph.output) + of(self.graph.code));
+        let target = if self.graph.target > 0 { of(self.graph.target) } else { 0 };
+        let host = 4 * n as u64 * (of(0) + 2 * of(self.graph.output) + of(self.graph.code) + target);
         self.record(n).0.tape.planned_bytes() + host
     }
 
