@@ -49,7 +49,7 @@ pub struct FinetuneArgs {
     /// Folder for the results
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
-    /// Begin with drawn weights, not with the model's
+    /// Begin with all weights drawn, not with the model's
     #[arg(long)]
     from_scratch: bool,
     /// Learn from so many labels in all, drawn by the seed evenly over the classes
@@ -67,7 +67,7 @@ pub struct FinetuneArgs {
     /// How maps are pooled before the head
     #[arg(long, value_enum, default_value_t = How::Max)]
     pool: How,
-    /// How the head begins
+    /// How the head of a pretrained encoder begins
     #[arg(long, value_enum, default_value_t = Start::Probe)]
     head: Start,
     /// Passes over the labelled images at most [default: as many as make 1500 steps, 5 to 40]
@@ -79,8 +79,8 @@ pub struct FinetuneArgs {
     /// Peak learning rate of the head (Adam, falling to 0 along a cosine)
     #[arg(long, value_name = "RATE", default_value_t = 1e-3)]
     lr: f64,
-    /// The encoder's learning rate as a share of the head's; 0: only the head learns
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
+    /// A pretrained encoder's learning rate as a share of the head's; 0: only the head learns
+    #[arg(long, value_name = "SHARE", default_value_t = 0.3)]
     encoder_lr: f64,
     /// Decoupled weight decay
     #[arg(long, value_name = "W", default_value_t = 0.01)]
@@ -133,18 +133,18 @@ impl FinetuneArgs {
         Ok(())
     }
 
-    /// How a training on so many images goes.
-    fn options(&self, images: usize, seed: u64) -> Options {
+    /// How a training on so many images goes. What begins from scratch has all its weights drawn, and learns all at the same rate.
+    fn options(&self, images: usize, pretrained: bool, seed: u64) -> Options {
         let steps = images.div_ceil(self.batch.get()).max(1);
         Options {
             epochs: self.epochs.map_or_else(|| (1500 / steps).clamp(5, 40), NonZeroUsize::get),
             batch: self.batch.get(),
             lr: self.lr,
-            encoder_lr: self.encoder_lr,
+            encoder_lr: if pretrained { self.encoder_lr } else { 1.0 },
             weight_decay: self.weight_decay,
             patience: self.patience.get(),
             changes: Changes { shift: self.shift, flip: self.flip_x },
-            head: if self.head == Start::Probe { Head::Probe } else { Head::Fresh },
+            head: if pretrained && self.head == Start::Probe { Head::Probe } else { Head::Fresh },
             seed,
         }
     }
@@ -240,7 +240,7 @@ impl<'a> Job<'a> {
         let (fit, held) = split(self.train, images, self.args.validation, seed);
         // Where nothing is held out, the images themselves are looked at.
         let held = if held.is_empty() { fit.clone() } else { held };
-        let options = self.args.options(fit.len(), seed);
+        let options = self.args.options(fit.len(), pretrained, seed);
         let (common, log, start) = (&self.args.common, &mut self.log, self.start);
         let (loaded, data) = (pretrained.then_some(self.loaded), self.train);
         let curve = !self.args.curve.is_empty();
