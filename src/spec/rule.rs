@@ -59,7 +59,8 @@ impl Rule {
         })
     }
 
-    /// A configuration with this rule, and no other, on its code: λ, β, k or the rate is `strength`, which spatial winner-take-all has no use for.
+    /// A configuration with this rule, and no other, on its code: λ, β, k or the rate is `strength`, which spatial winner-take-all has no use for. Selections
+    /// go without the push on dead units.
     ///
     /// # Errors
     /// When the strength is none, or the rule does not suit the code.
@@ -72,6 +73,10 @@ impl Rule {
             _ => ("none", lambda, beta),
         };
         config.sparsity = SparsitySpec { penalty: penalty.to_owned(), lambda, beta, ..config.sparsity };
+        if !matches!(self, Self::L1 | Self::Kl) {
+            // A push raises what is not selected for every image alike, until it is selected for all.
+            config.sparsity.revive_strength = 0.0;
+        }
         if !strength.is_finite() || strength <= 0.0 {
             return Err(Error::usage(format!("{}: strength {strength} must be above 0", self.name())));
         }
@@ -185,6 +190,7 @@ mod tests {
         for (rule, strength) in [(Rule::TopK, 16.0), (Rule::BatchTopK, 16.0), (Rule::LifetimeWta, 0.1)] {
             let config = rule.apply(&sparse, strength).unwrap();
             assert_eq!((config.model.code.as_str(), config.sparsity.penalty.as_str()), ("selected", "none"));
+            assert_eq!(config.sparsity.revive_strength, 0.0);
             let graph = Graph::new(&config.model, Dims::new(1, 28, 28)).unwrap();
             graph.check_autoencoder().unwrap();
             // exchanged again, it is the other rule's alone

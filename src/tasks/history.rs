@@ -103,7 +103,7 @@ impl History {
         (1.0..1e15).contains(&each).then_some(each as usize)
     }
 
-    /// Reconstruction loss, sparsity penalty, L0 and PSNR over the steps. `squares` tells that the loss is the sum of squares, so that validations go with it.
+    /// Reconstruction loss, sparsity penalty, L0 and, where what is drawn are images, PSNR over the steps. `squares` tells that the loss is the sum of squares, so that validations go with it.
     pub fn picture(&self, squares: bool) -> Picture {
         let line = |y: fn(&Interval) -> f64| Series {
             name: "training".to_owned(),
@@ -127,12 +127,15 @@ impl History {
         if squares {
             losses.push(dots(|v| v.sum_squares));
         }
-        let panels = [
+        let mut panels = vec![
             chart("Reconstruction loss", "loss", losses),
             chart("Sparsity penalty", "penalty", vec![line(|i| i.sparsity)]),
             chart("L0: elements of the code that are not 0", "elements", vec![line(|i| i.l0), dots(|v| v.l0)]),
-            chart("PSNR in validation", "dB", vec![dots(|v| v.psnr)]),
         ];
+        // What is no image has none.
+        if self.validations.iter().all(|v| !v.psnr.is_nan()) {
+            panels.push(chart("PSNR in validation", "dB", vec![dots(|v| v.psnr)]));
+        }
         chart::charts(&panels, 2)
     }
 }
