@@ -11,6 +11,8 @@ use crate::tasks::probe::{Design, Kind, learn};
 
 /// Scalars of a step: the loss.
 const WIDTH: usize = 8;
+/// Steps whose losses are kept on the device, so that none waits for its own.
+const ROWS: usize = 256;
 /// Adam's decay rates and ε.
 const BETAS: [f64; 2] = [0.9, 0.999];
 const EPS: f64 = 1e-8;
@@ -83,7 +85,7 @@ impl<'a> Tuner<'a> {
     /// When the device cannot hold it.
     pub fn new(device: &mut Device, graph: &'a Graph, batch: usize, weight_decay: f64) -> Result<Self> {
         let store = Store::new(device, graph, Purpose::train(2))?;
-        let scalars = device.alloc_real("scalars of steps", WIDTH)?;
+        let scalars = device.alloc_real("scalars of steps", ROWS * WIDTH)?;
         let mut b = Builder::new(graph, &store, batch, Mode::Train);
         let mut x = b.input();
         let mut labels = b.tape.words("labels", batch);
@@ -153,10 +155,13 @@ impl<'a> Tuner<'a> {
             // the last batch is filled up from the front
             let order: Vec<u32> = order.iter().cycle().take(steps * self.batch).copied().collect();
             let mut loss = 0.0;
-            for chosen in order.chunks_exact(self.batch) {
-                let images: Vec<usize> = chosen.iter().map(|i| fit[*i as usize]).collect();
-                loss += self.step(device, data, &images, step, total, options)?;
-                step += 1;
+            for steps in order.chunks(ROWS * self.batch) {
+                for (row, chosen) in steps.chunks_exact(self.batch).enumerate() {
+                    let images: Vec<usize> = chosen.iter().map(|i| fit[*i as usize]).collect();
+                    self.step(device, data, &images, [step, total], row, options)?;
+                    step += 1;
+                }
+                loss += self.losses(device, steps.len() / self.batch, step, options.lr)?;
             }
             let held_out = errors(self, device)?;
             // later is better where it is as good: the rate has fallen
@@ -225,15 +230,16 @@ impl<'a> Tuner<'a> {
         Ok(())
     }
 
+    /// Step `step` of `total`, whose loss goes to a row of the scalars.
     fn step(
         &self,
         device: &mut Device,
         data: &Labelled,
         images: &[usize],
-        step: u64,
-        total: u64,
+        [step, total]: [u64; 2],
+        row: usize,
         options: &Options,
-    ) -> Result<f64> {
+    ) -> Result<()> {
         device.write(self.x, &data.changed(images, options.changes, options.seed, step));
         device.write_words(self.labels, &images.iter().map(|image| data.of[*image]).collect::<Vec<u32>>());
         let t = (step + 1).min(1 << 24) as i32;
@@ -248,18 +254,29 @@ impl<'a> Tuner<'a> {
             lr: lr as f32,
             correction1: (1.0 - BETAS[0].powi(t)) as f32,
             correction2: (1.0 - BETAS[1].powi(t)) as f32,
+            slot: row as u32,
             ..StepParams::default()
         };
         device.run(&self.passes[0], &params)?;
         if options.encoder_lr > 0.0 {
             device.run(&self.passes[1], &StepParams { lr: (lr * options.encoder_lr) as f32, ..params })?;
         }
-        let loss = f64::from(device.read(self.scalars)?[0]);
-        if !loss.is_finite() {
-            return Err(Error::failed(format!("after step {step} the loss is {loss}; use a smaller --lr (now {})", options.lr))
-                .of(Cause::Diverged));
+        Ok(())
+    }
+
+    /// The sum of the losses of the last `rows` steps, before `step`.
+    fn losses(&self, device: &mut Device, rows: usize, step: u64, lr: f64) -> Result<f64> {
+        let mut sum = 0.0;
+        for (row, scalars) in device.read(self.scalars)?.chunks_exact(WIDTH).take(rows).enumerate() {
+            let loss = f64::from(scalars[0]);
+            if !loss.is_finite() {
+                let at = step - (rows - row) as u64;
+                return Err(Error::failed(format!("after step {at} the loss is {loss}; use a smaller --lr (now {lr})"))
+                    .of(Cause::Diverged));
+            }
+            sum += loss;
         }
-        Ok(loss)
+        Ok(sum)
     }
 
     /// The class found for each of some images.
