@@ -104,14 +104,15 @@ mod tests {
                 .sum()
         });
         assert!(steps < 200 && x.iter().all(|x| (x - 1.0).abs() < 1e-6), "{steps}: {x:?}");
-        // a badly scaled bowl
-        let mut x = vec![1.0; 50];
+        // a badly scaled bowl, along whose axes steepest descent would take thousands of steps
+        let weight = |i: usize| 10.0_f64.powf(i as f64 / 12.0);
+        let mut x = vec![1.0; 40];
+        let stop = Stop { steps: 500, gradient: 1e-6 };
         let steps = minimise(&mut x, 1.0, stop, |x, g| {
-            let weight = |i: usize| 10.0_f64.powf(i as f64 / 12.0);
             g.iter_mut().enumerate().for_each(|(i, g)| *g = 2.0 * weight(i) * (x[i] - 3.0));
-            (0..50).map(|i| weight(i) * (x[i] - 3.0).powi(2)).sum()
+            (0..40).map(|i| weight(i) * (x[i] - 3.0).powi(2)).sum()
         });
-        assert!(steps < 300 && x.iter().all(|x| (x - 3.0).abs() < 1e-6), "{steps}");
+        assert!(steps < 400 && x.iter().all(|x| (x - 3.0).abs() < 1e-6), "{steps}: {x:?}");
     }
 
     #[test]
