@@ -1,4 +1,4 @@
-//!include grid fours map
+//!include grid fours map idle
 // y[i, .., c] = x[i, .., c] where idle[c] >= patience, elsewhere `fill`; x, y (N,H,W,C), idle (C).
 // One invocation: one vec4 of y; its lanes are channels (4i + k) mod C. Those past the end are the buffer's padding.
 // Grid: ceil(len / 4) invocations. Twin: IdleOnly in src/reference/revive.rs.
@@ -14,11 +14,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read> idle: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<Map4>;
 
-fn idle_of(element: u32) -> f32 {
-    let c = element % p.channels;
-    return idle[c / 4u][c % 4u];
-}
-
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -29,11 +24,5 @@ fn main(
     if i >= p.vectors {
         return;
     }
-    var age: vec4<f32>;
-    if p.channels % 4u == 0u {
-        age = idle[i % (p.channels / 4u)];
-    } else {
-        age = vec4<f32>(idle_of(4u * i), idle_of(4u * i + 1u), idle_of(4u * i + 2u), idle_of(4u * i + 3u));
-    }
-    y[i] = to_map4(select(vec4<f32>(p.fill), map4(x[i]), age >= vec4<f32>(p.patience)));
+    y[i] = to_map4(select(vec4<f32>(p.fill), map4(x[i]), idle4(i) >= vec4<f32>(p.patience)));
 }

@@ -1,4 +1,4 @@
-//!include grid fours map step activation
+//!include grid fours map step activation idle
 // dz += scale * sparsity_scale * sign(z), with sign(0) = 0 and scale = lambda / n, and partial sums of |z|.
 // With ACTIVATION, z is that function's output f(x), and dz becomes the gradient by x: multiplied by f' as it follows from z, and with REVIVE
 // less `push` where idle[c] >= patience, as revive.wgsl does it; z and dz (N,H,W,C), idle (C). Without REVIVE any reals may be bound as `idle`.
@@ -28,20 +28,9 @@ struct Params {
 
 var<workgroup> sums: array<f32, 256>;
 
-fn idle_of(element: u32) -> f32 {
-    let c = element % p.channels;
-    return idle[c / 4u][c % 4u];
-}
-
 // What pushes four elements up: `push` for those of dead units.
 fn pushed(i: u32) -> vec4<f32> {
-    var age: vec4<f32>;
-    if p.channels % 4u == 0u {
-        age = idle[i % (p.channels / 4u)];
-    } else {
-        age = vec4<f32>(idle_of(4u * i), idle_of(4u * i + 1u), idle_of(4u * i + 2u), idle_of(4u * i + 3u));
-    }
-    return select(vec4<f32>(0.0), vec4<f32>(p.push), age >= vec4<f32>(p.patience));
+    return select(vec4<f32>(0.0), vec4<f32>(p.push), idle4(i) >= vec4<f32>(p.patience));
 }
 
 @compute @workgroup_size(256)

@@ -1,4 +1,4 @@
-//!include grid fours map
+//!include grid fours map idle
 // dx[i, .., c] -= push where idle[c] >= patience; dx (N,H,W,C), idle (C), push = strength / (N*H*W).
 // One invocation: one vec4 of dx; its lanes are channels (4i + k) mod C. Where no unit is dead, dx is not touched.
 // Grid: ceil(len / 4) invocations. Twin: Revive in src/reference/revive.rs.
@@ -13,11 +13,6 @@ struct Params {
 @group(0) @binding(1) var<storage, read> idle: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> dx: array<Map4>;
 
-fn idle_of(element: u32) -> f32 {
-    let c = element % p.channels;
-    return idle[c / 4u][c % 4u];
-}
-
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -28,13 +23,7 @@ fn main(
     if i >= p.vectors {
         return;
     }
-    var age: vec4<f32>;
-    if p.channels % 4u == 0u {
-        age = idle[i % (p.channels / 4u)];
-    } else {
-        age = vec4<f32>(idle_of(4u * i), idle_of(4u * i + 1u), idle_of(4u * i + 2u), idle_of(4u * i + 3u));
-    }
-    let dead = age >= vec4<f32>(p.patience);
+    let dead = idle4(i) >= vec4<f32>(p.patience);
     if any(dead) {
         dx[i] = to_map4(map4(dx[i]) - select(vec4<f32>(0.0), vec4<f32>(p.push), dead));
     }

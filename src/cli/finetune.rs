@@ -119,6 +119,9 @@ const PICTURE: &str = "confusion.png";
 const CURVE: &str = "curve.png";
 const TABLE: &str = "curve.tsv";
 
+const HELD_OUT: &str = "held-out images";
+const LEARNED_FROM: &str = "the images that it learned from";
+
 impl FinetuneArgs {
     fn check(&self) -> Result<()> {
         let shares = [("--dropout", self.dropout), ("--validation", self.validation)];
@@ -197,7 +200,15 @@ pub fn run(args: FinetuneArgs) -> anyhow::Result<()> {
     files::make_folder(&args.out)?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
-    let mut job = Job { args: &args, loaded: &loaded, graph: &graph, train: &train, log: Vec::new(), start: Instant::now() };
+    let mut job = Job {
+        args: &args,
+        loaded: &loaded,
+        graph: &graph,
+        train: &train,
+        log: Vec::new(),
+        judged: HELD_OUT,
+        start: Instant::now(),
+    };
     match test {
         Some(test) if !args.curve.is_empty() => job.curve(&mut device, &test)?,
         test => job.single(&mut device, test.as_ref())?,
@@ -219,6 +230,8 @@ struct Job<'a> {
     graph: &'a Graph,
     train: &'a Labelled,
     log: Vec<String>,
+    /// What the last training was judged by while it went on, for people.
+    judged: &'static str,
     start: Instant,
 }
 
@@ -238,15 +251,16 @@ impl<'a> Job<'a> {
         note: &Value,
     ) -> Result<f64> {
         let (fit, held) = split(self.train, images, self.args.validation, seed);
-        // Where nothing is held out, the images themselves are looked at.
-        let held = if held.is_empty() { fit.clone() } else { held };
+        // Where nothing is held out, the images themselves are looked at, and called so.
+        self.judged = if held.is_empty() { LEARNED_FROM } else { HELD_OUT };
+        let (held, judged) = (if held.is_empty() { fit.clone() } else { held }, self.judged);
         let options = self.args.options(fit.len(), pretrained, seed);
         let (common, log, start) = (&self.args.common, &mut self.log, self.start);
         let (loaded, data) = (pretrained.then_some(self.loaded), self.train);
         let curve = !self.args.curve.is_empty();
         tuner.train(device, loaded, data, [&fit, &held], &options, |epoch| {
             let Epoch { epoch, loss, held_out, best } = epoch;
-            let mut line = json!({"kind": "epoch", "epoch": epoch, "loss": loss, "held_out": held_out, "best": best});
+            let mut line = json!({"kind": "epoch", "epoch": epoch, "loss": loss, "held_out": (judged == HELD_OUT).then_some(held_out), "best": best});
             if let (Some(line), Some(note)) = (line.as_object_mut(), note.as_object()) {
                 line.extend(note.clone());
             }
@@ -256,7 +270,7 @@ impl<'a> Job<'a> {
                 let loss = loss.map_or(String::new(), |loss| format!("loss {loss:.4}  "));
                 let seconds = start.elapsed().as_secs();
                 common.say(&format!(
-                    "epoch {epoch}/{}  {loss}error on held-out images {:.2} %  {seconds} s",
+                    "epoch {epoch}/{}  {loss}error on {judged} {:.2} %  {seconds} s",
                     options.epochs,
                     100.0 * held_out
                 ));
@@ -292,7 +306,7 @@ impl<'a> Job<'a> {
             "model": args.model.display().to_string(),
             "labels": images.len(),
             "pretrained": !args.from_scratch,
-            "held_out": held_out,
+            "held_out": (self.judged == HELD_OUT).then_some(held_out),
             "test": confusion.as_ref().map(Confusion::rate),
             "classes": self.train.classes,
             "confusion": confusion.as_ref().map(|confusion| &confusion.counts),
@@ -304,8 +318,9 @@ impl<'a> Job<'a> {
         } else {
             let rate = confusion.map_or(String::new(), |confusion| format!("test error {}, ", confusion.rate()));
             outln!(
-                "{rate}{:.2} % on held-out images, {} labels, {:.0} s",
+                "{rate}{:.2} % on {}, {} labels, {:.0} s",
                 100.0 * held_out,
+                self.judged,
                 images.len(),
                 self.start.elapsed().as_secs_f64()
             );

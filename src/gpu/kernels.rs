@@ -126,6 +126,7 @@ const COMMON: &[(&str, &str)] = snippets![
     "gate",
     "glyphs",
     "grid",
+    "idle",
     "key",
     "lanes",
     "largest",

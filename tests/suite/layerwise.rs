@@ -8,10 +8,14 @@ use serde_json::Value;
 use super::commands::{Place, csae, fail, succeed};
 use super::gpu;
 
-const STAGE_1: &str = r#"
-[model]
-code = "code"
-target = "whiten"
+/// What both stages begin with.
+macro_rules! front {
+    ($target:literal, $frozen:literal) => {
+        concat!(
+            "[model]\ncode = \"code\"\ntarget = \"",
+            $target,
+            "\"\n",
+            r#"
 [[model.layers]]
 name = "contrast"
 op = "local_contrast"
@@ -28,6 +32,15 @@ filters = 12
 kernel = 3
 padding = "same"
 activation = "relu"
+"#,
+            $frozen
+        )
+    };
+}
+
+const STAGE_1: &str = concat!(
+    front!("whiten", ""),
+    r#"
 [[model.layers]]
 name = "code"
 op = "spatial_wta"
@@ -48,30 +61,13 @@ batch = 32
 steps = 40
 log_every = 10
 checkpoint_every = 20
-"#;
+"#
+);
 
 /// The second stage reads what the first one gives, pooled, and draws that.
-const STAGE_2: &str = r#"
-[model]
-code = "code"
-target = "pooled"
-[[model.layers]]
-name = "contrast"
-op = "local_contrast"
-window = 5
-eps = 0.01
-[[model.layers]]
-name = "whiten"
-op = "whiten"
-kernel = 3
-[[model.layers]]
-name = "first"
-op = "conv2d"
-filters = 12
-kernel = 3
-padding = "same"
-activation = "relu"
-frozen = true
+const STAGE_2: &str = concat!(
+    front!("pooled", "frozen = true\n"),
+    r#"
 [[model.layers]]
 name = "pooled"
 op = "max_pool2d"
@@ -97,7 +93,8 @@ weight_decay = 0.1
 batch = 32
 steps = 60
 log_every = 10
-"#;
+"#
+);
 
 /// Writes a configuration and returns its path.
 fn config(place: &Place, name: &str, text: &str) -> String {
