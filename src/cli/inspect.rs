@@ -94,7 +94,7 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     if let (Some(sample), Some(exciters)) = (&sample, exciters) {
         found.look(&mut device, &mut inference, sample, exciters)?;
         if let (Some(report), false) = (&found.report, args.common.json) {
-            tell_code(report);
+            tell_code(report, found.moran());
         }
     }
     let name = args.model.file_name().unwrap_or(args.model.as_os_str()).to_string_lossy();
@@ -193,7 +193,7 @@ fn counted(validations: usize) -> String {
     if validations == 1 { "1 validation".to_owned() } else { format!("{validations} validations") }
 }
 
-fn tell_code(report: &Report) {
+fn tell_code(report: &Report, moran: Option<[f64; QUANTILES.len()]>) {
     let s = &report.statistics;
     outln!("code on {} images: {report}", report.images);
     let heads: Vec<String> =
@@ -212,6 +212,9 @@ fn tell_code(report: &Report) {
     }
     if let Some(q) = quantiles(alive().map(|unit| s.strength(unit)), QUANTILES) {
         line("mean |z| where active", &q.map(|strength| format!("{strength:.3}")));
+    }
+    if let Some(q) = moran {
+        line("neighbours in an atom", &q.map(|moran| format!("{moran:.3}")));
     }
     let order = s.by_rate();
     let named =

@@ -182,7 +182,7 @@ pub struct SparsitySpec {
     pub revive_strength: f64,
     /// Steps without firing after which a unit counts as dead.
     pub revive_patience: usize,
-    /// α of the auxiliary loss by which dead units of a code by `top_k` or `batch_top_k` draw what is missing; 0 turns it off, 1/32 is usual.
+    /// α of the auxiliary loss by which dead units of a code by `top_k` or `batch_top_k` draw what is missing; 0 turns it off. Near 1 suits `sum_squares`; 1/32 is usual where errors are divided by their variance.
     #[serde(skip_serializing_if = "is_off")]
     pub aux_alpha: f64,
     /// Elements of each sample that draw it; 0: as many as the code has.

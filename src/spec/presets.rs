@@ -11,6 +11,7 @@ const PRESETS: &[(&str, &str)] = &[
     ("inpaint", include_str!("../../assets/presets/inpaint.toml")),
     ("plain", include_str!("../../assets/presets/plain.toml")),
     ("sparse", include_str!("../../assets/presets/sparse.toml")),
+    ("top-k", include_str!("../../assets/presets/top-k.toml")),
     ("upscale", include_str!("../../assets/presets/upscale.toml")),
     ("w1", include_str!("../../assets/presets/w1.toml")),
     ("w2", include_str!("../../assets/presets/w2.toml")),

@@ -23,6 +23,9 @@ pub enum Rule {
     LifetimeWta,
 }
 
+/// Strength of the push on dead units, where a description revives them in another way.
+const PUSH: f64 = 0.3;
+
 /// Name of the layer that selects, where the code had none.
 const SELECTED: &str = "selected";
 
@@ -59,8 +62,9 @@ impl Rule {
         })
     }
 
-    /// A configuration with this rule, and no other, on its code: λ, β, k or the rate is `strength`, which spatial winner-take-all has no use for. Selections
-    /// go without the push on dead units.
+    /// A configuration with this rule, and no other, on its code: λ, β, k or the rate is `strength`, which spatial winner-take-all has no use for. A
+    /// linear code gets a ReLU where the rule leaves no zeros by itself. If the description revives dead units, its way is exchanged too: TopK and
+    /// BatchTopK keep the auxiliary loss that they may have, the others take the push.
     ///
     /// # Errors
     /// When the strength is none, or the rule does not suit the code.
@@ -72,19 +76,27 @@ impl Rule {
             Self::Kl => ("kl", lambda, strength),
             _ => ("none", lambda, beta),
         };
-        config.sparsity = SparsitySpec { penalty: penalty.to_owned(), lambda, beta, ..config.sparsity };
-        if !matches!(self, Self::L1 | Self::Kl) {
+        let SparsitySpec { revive_strength, aux_alpha, .. } = config.sparsity;
+        let (revive_strength, aux_alpha) = match self {
             // A push raises what is not selected for every image alike, until it is selected for all.
-            config.sparsity.revive_strength = 0.0;
-        }
+            Self::TopK | Self::BatchTopK => (0.0, aux_alpha),
+            _ if revive_strength == 0.0 && aux_alpha > 0.0 => (PUSH, 0.0),
+            _ => (revive_strength, 0.0),
+        };
+        config.sparsity =
+            SparsitySpec { penalty: penalty.to_owned(), lambda, beta, revive_strength, aux_alpha, ..config.sparsity };
         if !strength.is_finite() || strength <= 0.0 {
             return Err(Error::usage(format!("{}: strength {strength} must be above 0", self.name())));
         }
         select(&mut config.model, self.op(strength)?)?;
-        if self == Self::Kl && !ends_in_sigmoid(&config.model) {
+        let gate = gate(&mut config.model);
+        if self == Self::Kl && gate.as_deref() != Some(&Activation::Sigmoid) {
             return Err(Error::usage(
                 "kl: it takes a code between 0 and 1; give the code layer activation = \"sigmoid\", or leave the rule out",
             ));
+        }
+        if let Some(gate) = gate.filter(|gate| **gate == Activation::Identity && !matches!(self, Self::TopK | Self::BatchTopK)) {
+            *gate = Activation::Relu;
         }
         Ok(config)
     }
@@ -159,18 +171,19 @@ fn select(model: &mut ModelSpec, op: Option<LayerOp>) -> Result<()> {
     Ok(())
 }
 
-fn ends_in_sigmoid(model: &ModelSpec) -> bool {
-    let mut at = place(model, &model.code).ok();
-    while let Some(place) = at {
-        match &model.layers[place].op {
-            LayerOp::Activation(spec) if spec.activation == Activation::Identity => at = before(model, place),
-            LayerOp::Activation(spec) => return spec.activation == Activation::Sigmoid,
-            LayerOp::Linear(spec) => return spec.activation == Activation::Sigmoid,
-            LayerOp::Conv2d(spec) => return spec.activation == Activation::Sigmoid,
-            _ => return false,
-        }
+/// The activation of the layer that makes the code, past selections and layers that do nothing.
+fn gate(model: &mut ModelSpec) -> Option<&mut Activation> {
+    let mut at = place(model, &model.code).ok()?;
+    let idle = |op: &LayerOp| matches!(op, LayerOp::Activation(spec) if spec.activation == Activation::Identity);
+    while selects(&model.layers[at].op) || idle(&model.layers[at].op) {
+        at = before(model, at)?;
     }
-    false
+    match &mut model.layers[at].op {
+        LayerOp::Activation(spec) => Some(&mut spec.activation),
+        LayerOp::Linear(spec) => Some(&mut spec.activation),
+        LayerOp::Conv2d(spec) => Some(&mut spec.activation),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -190,7 +203,7 @@ mod tests {
         for (rule, strength) in [(Rule::TopK, 16.0), (Rule::BatchTopK, 16.0), (Rule::LifetimeWta, 0.1)] {
             let config = rule.apply(&sparse, strength).unwrap();
             assert_eq!((config.model.code.as_str(), config.sparsity.penalty.as_str()), ("selected", "none"));
-            assert_eq!(config.sparsity.revive_strength, 0.0);
+            assert_eq!(config.sparsity.revive_strength == 0.0, rule != Rule::LifetimeWta);
             let graph = Graph::new(&config.model, Dims::new(1, 28, 28)).unwrap();
             graph.check_autoencoder().unwrap();
             // exchanged again, it is the other rule's alone
@@ -201,6 +214,18 @@ mod tests {
         assert_eq!((l1.sparsity.lambda, &l1.model), (0.3, &sparse.model));
         for (rule, strength) in [(Rule::Kl, 0.1), (Rule::TopK, 0.5), (Rule::L1, 0.0), (Rule::L1, f64::NAN)] {
             assert!(rule.apply(&sparse, strength).unwrap_err().to_string().contains(rule.name()));
+        }
+        let linear = preset("top-k");
+        for (rule, strength, activation, revival) in [
+            (Rule::TopK, 8.0, Activation::Identity, (0.0, 1.0)),
+            (Rule::BatchTopK, 8.0, Activation::Identity, (0.0, 1.0)),
+            (Rule::L1, 1.0, Activation::Relu, (PUSH, 0.0)),
+            (Rule::LifetimeWta, 0.1, Activation::Relu, (PUSH, 0.0)),
+        ] {
+            let mut config = rule.apply(&linear, strength).unwrap();
+            assert_eq!((config.sparsity.revive_strength, config.sparsity.aux_alpha), revival);
+            assert_eq!(gate(&mut config.model), Some(&mut { activation }), "{}", rule.name());
+            Graph::new(&config.model, Dims::new(1, 28, 28)).unwrap().check_autoencoder().unwrap();
         }
         assert!("top-k".parse::<Rule>().unwrap_err().to_string().contains("did you mean top_k?"));
     }

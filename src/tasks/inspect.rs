@@ -13,6 +13,7 @@ use super::gallery;
 use super::history::History;
 use super::infer::Inference;
 use super::inspect_page;
+use super::picture::Tiles;
 use super::statistics::{Statistics, quantiles};
 use crate::data::Sample;
 use crate::device::Device;
@@ -108,12 +109,14 @@ pub struct Found {
     pub report: Option<Report>,
     /// What excites its units, likewise.
     pub exciters: Option<Exciters>,
+    /// What all units draw, each at its mean where it is active; likewise, and none of a model that draws no pictures.
+    pub atoms: Option<Tiles>,
 }
 
 impl Found {
     /// What needs no device.
     pub fn new(graph: &Graph, run: Run) -> Self {
-        Self { summary: summary(graph), run, report: None, exciters: None }
+        Self { summary: summary(graph), run, report: None, exciters: None, atoms: None }
     }
 
     /// The numbers, a JSON object a line.
@@ -141,10 +144,17 @@ impl Found {
         if let Some(report) = &self.report {
             let s = &report.statistics;
             let mut code = kind("code", json_of(report));
+            code["moran_quantiles"] = json!(self.moran());
             code["l0_quantiles"] = json!(quantiles(s.l0.iter().map(|l0| f64::from(*l0)), QUANTILES));
             code["rate_quantiles"] = json!(quantiles(s.rates(), QUANTILES));
             lines.push(code);
-            let unit = |unit| json!({"kind": "unit", "unit": unit, "rate": s.rate(unit), "strength": s.strength(unit)});
+            let unit = |unit| {
+                let mut line = json!({"kind": "unit", "unit": unit, "rate": s.rate(unit), "strength": s.strength(unit)});
+                if let Some(atoms) = &self.atoms {
+                    line["moran"] = atoms.moran(unit).into();
+                }
+                line
+            };
             lines.extend((0..s.units()).map(unit));
         }
         lines
@@ -160,7 +170,20 @@ impl Found {
         sample.each_part(|images, chosen| evaluation.add(device, inference, images, chosen))?;
         self.exciters = evaluation.exciters.take();
         self.report = Some(evaluation.report()?);
+        let lit: Vec<(usize, f64)> = (0..self.summary.code_shape[0]).map(|unit| (unit, self.strength(unit))).collect();
+        self.atoms = gallery::atoms(device, inference, &lit)?;
         Ok(())
+    }
+
+    /// The mean of a unit where it is active; 1 of one that never is, or where nobody looked.
+    fn strength(&self, unit: usize) -> f64 {
+        self.report.as_ref().map(|report| report.statistics.strength(unit)).filter(|s| *s > 0.0).unwrap_or(1.0)
+    }
+
+    /// Quantiles of how alike neighbouring pixels of an atom are, [`Tiles::moran`], over the units that are not dead.
+    pub fn moran(&self) -> Option<[f64; QUANTILES.len()]> {
+        let (atoms, s) = (self.atoms.as_ref()?, &self.report.as_ref()?.statistics);
+        quantiles((0..s.units()).filter(|unit| !s.is_dead(*unit)).filter_map(|unit| atoms.moran(unit)), QUANTILES)
     }
 
     pub(super) fn sums_squares(&self) -> bool {
@@ -188,9 +211,8 @@ impl Found {
             save("filters.png", filters.picture())?;
         }
         let statistics = self.report.as_ref().map(|report| &report.statistics);
-        let strength = |unit| statistics.map(|s| s.strength(unit)).filter(|s| *s > 0.0).unwrap_or(1.0);
         let units = self.summary.code_shape[0].min(SHOWN);
-        let lit: Vec<(usize, f64)> = (0..units).map(|unit| (unit, strength(unit))).collect();
+        let lit: Vec<(usize, f64)> = (0..units).map(|unit| (unit, self.strength(unit))).collect();
         if let Some(atoms) = gallery::atoms(device, inference, &lit)? {
             save("atoms.png", atoms.picture())?;
         }
@@ -198,7 +220,7 @@ impl Found {
             save("rates.png", chart::charts(&[rates(s)], 1))?;
             save("l0.png", chart::charts(&[l0(s)], 1))?;
             let order: Vec<usize> = s.by_rate().into_iter().take(SHOWN).collect();
-            let lit: Vec<(usize, f64)> = order.iter().map(|unit| (*unit, strength(*unit))).collect();
+            let lit: Vec<(usize, f64)> = order.iter().map(|unit| (*unit, self.strength(*unit))).collect();
             if let Some(atoms) = gallery::atoms(device, inference, &lit)? {
                 let captions: Vec<[String; 2]> = order.iter().map(|unit| [percent(s.rate(*unit)), format!("#{unit}")]).collect();
                 let most = if order.len() < s.units() { format!("the first {} of ", order.len()) } else { String::new() };
@@ -207,9 +229,7 @@ impl Found {
             }
         }
         if let Some(exciters) = &self.exciters {
-            let lit: Vec<(usize, f64)> = (0..self.summary.code_shape[0]).map(|unit| (unit, strength(unit))).collect();
-            let atoms = gallery::atoms(device, inference, &lit)?;
-            let page = inspect_page::write(self, name, exciters, atoms.as_ref())?;
+            let page = inspect_page::write(self, name, exciters)?;
             files::write_atomically(&folder.join(PAGE), page.as_bytes())?;
             written.push(PAGE);
         }

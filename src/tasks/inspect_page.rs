@@ -6,7 +6,6 @@ use super::chart;
 use super::exciters::Exciters;
 use super::inspect::{Found, l0, percent, rates};
 use super::page::{self, Sheet, escaped};
-use super::picture::Tiles;
 use crate::error::Result;
 
 /// Sides in pixels at which an atom and a part of an image are shown.
@@ -47,15 +46,15 @@ fn layers(found: &Found) -> String {
     format!("<h2>Layers</h2>\n<div class=wide><table>\n{rows}</table></div>\n")
 }
 
-/// The page of a look at images; `atoms` are those of all units in order, where the model has any.
+/// The page of a look at images.
 ///
 /// # Errors
 /// When there are too many units for a picture.
-pub fn write(found: &Found, name: &str, exciters: &Exciters, atoms: Option<&Tiles>) -> Result<String> {
+pub fn write(found: &Found, name: &str, exciters: &Exciters) -> Result<String> {
     let Some(report) = &found.report else { unreachable!("a page is of a look at images") };
     let s = &report.statistics;
     let order = s.by_rate();
-    let drawn = match atoms {
+    let drawn = match &found.atoms {
         Some(tiles) => Sheet::new("atom", &tiles.tiles, [tiles.h, tiles.w, tiles.c], ATOM)?,
         None => None,
     };
@@ -91,6 +90,7 @@ pub fn write(found: &Found, name: &str, exciters: &Exciters, atoms: Option<&Tile
         ("explained variance", format!("{:.4}", report.explained_variance)),
         ("L0", format!("{:.1} of {}", report.l0, report.code)),
         ("dead units", format!("{} of {} ({})", report.dead, report.units, percent(report.dead_share))),
+        ("neighbours in an atom", found.moran().map_or("–".to_owned(), |[_, _, median, ..]| format!("I = {median:.2}"))),
         ("parameters", found.summary.parameters.to_string()),
     ]);
     body += &facts(&numbers);

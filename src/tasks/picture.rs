@@ -55,6 +55,24 @@ impl Tiles {
     pub fn picture(&self) -> Picture {
         grid(&self.tiles, self.h, self.w, self.c, self.columns, 4)
     }
+
+    /// Moran's I of a tile: how alike neighbouring pixels are, those that share an edge (Moran, "Notes on continuous stochastic phenomena", 1950). Near 1 where
+    /// they are the same, 0 in noise, negative where they alternate; summed over channels, and none for a tile that is flat.
+    pub fn moran(&self, tile: usize) -> Option<f64> {
+        let (h, w, c, pixels) = (self.h, self.w, self.c, self.tiles.get(tile)?);
+        let (mut among, mut variance) = (0.0, 0.0);
+        for channel in 0..c {
+            let of = |at: usize| f64::from(pixels[at * c + channel]);
+            let mean = (0..h * w).map(of).sum::<f64>() / (h * w) as f64;
+            let apart = |at: usize| of(at) - mean;
+            variance += (0..h * w).map(|at| apart(at) * apart(at)).sum::<f64>();
+            among += (0..h * w).filter(|at| at % w + 1 < w).map(|at| apart(at) * apart(at + 1)).sum::<f64>();
+            among += (0..h * w - w).map(|at| apart(at) * apart(at + w)).sum::<f64>();
+        }
+        let pairs = h * (w - 1) + (h - 1) * w;
+        // what rounding leaves of a flat tile is no variance
+        (pairs > 0 && variance > 1e-9).then(|| among / variance * (h * w) as f64 / pairs as f64)
+    }
 }
 
 impl Picture {
@@ -204,6 +222,24 @@ mod tests {
     use super::*;
     use crate::data::decode_file;
     use crate::data::testing::Folder;
+
+    #[test]
+    fn neighbours_are_alike_in_waves_and_not_in_noise() {
+        let (h, w) = (8, 8);
+        let tile = |of: &dyn Fn(usize, usize) -> f32| (0..h * w).map(|at| of(at / w, at % w)).collect::<Vec<f32>>();
+        let wave = tile(&|y, _| (y as f32 / 4.0).sin());
+        let board = tile(&|y, x| ((y + x) % 2) as f32);
+        let noise = tile(&|y, x| crate::rng::word(y as u32, x as u32, 1, 2) as f32 / u32::MAX as f32);
+        let tiles = Tiles { h, w, c: 1, columns: 4, tiles: vec![wave, board, noise, vec![0.3; h * w]] };
+        let found: Vec<Option<f64>> = (0..5).map(|i| tiles.moran(i)).collect();
+        assert!(found[0].unwrap() > 0.8, "{found:?}");
+        assert!((found[1].unwrap() + 1.0).abs() < 1e-9, "{found:?}");
+        assert!(found[2].unwrap().abs() < 0.3, "{found:?}");
+        assert_eq!((found[3], found[4]), (None, None));
+        // by hand: 0 0 1, mean 1/3: pairs 1/9 - 2/9, variance 6/9, three pixels to two pairs
+        let row = Tiles { h: 1, w: 3, c: 1, columns: 1, tiles: vec![vec![0.0, 0.0, 1.0]] };
+        assert!((row.moran(0).unwrap() + 0.25).abs() < 1e-9);
+    }
 
     #[test]
     fn png_files_round_trip_and_replace_whole() {
