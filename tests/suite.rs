@@ -3,6 +3,8 @@
 
 #[path = "suite/accumulate.rs"]
 mod accumulate;
+#[path = "suite/anomaly.rs"]
+mod anomaly;
 #[path = "suite/bad_input.rs"]
 mod bad_input;
 #[path = "suite/bench.rs"]

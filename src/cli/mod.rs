@@ -5,6 +5,7 @@ macro_rules! outln {
     ($($arg:tt)*) => { crate::cli::out(format_args!($($arg)*)) };
 }
 
+mod anomaly;
 mod bench;
 mod classify;
 mod completions;
@@ -20,6 +21,7 @@ mod reconstruct;
 mod restore;
 mod resume;
 mod sweep;
+mod targets;
 mod train;
 mod training;
 mod verify;
@@ -59,6 +61,7 @@ enum Command {
     Finetune(finetune::FinetuneArgs),
     Classify(classify::ClassifyArgs),
     Reconstruct(reconstruct::ReconstructArgs),
+    Anomaly(anomaly::AnomalyArgs),
     Denoise(restore::denoise::DenoiseArgs),
     Inpaint(restore::inpaint::InpaintArgs),
     Upscale(restore::upscale::UpscaleArgs),
@@ -83,6 +86,7 @@ impl Command {
             Self::Finetune(args) => Some(&args.common),
             Self::Classify(args) => Some(&args.common),
             Self::Reconstruct(args) => Some(&args.common),
+            Self::Anomaly(args) => args.common(),
             Self::Denoise(args) => Some(&args.restore.common),
             Self::Inpaint(args) => Some(&args.restore.common),
             Self::Upscale(args) => Some(&args.restore.common),
@@ -101,6 +105,7 @@ impl Command {
             Self::Train(_) | Self::Resume(_) | Self::Inspect(_) | Self::Reconstruct(_) => true,
             Self::Features(_) | Self::Probe(_) | Self::Finetune(_) | Self::Sweep(_) => true,
             Self::Classify(args) => args.writes_files(),
+            Self::Anomaly(args) => args.writes_files(),
             Self::Denoise(_) | Self::Inpaint(_) | Self::Upscale(_) => true,
             Self::Bench(args) => args.writes_files(),
             _ => false,
@@ -304,6 +309,7 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
         Command::Finetune(args) => finetune::run(args),
         Command::Classify(args) => classify::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
+        Command::Anomaly(args) => anomaly::run(args),
         Command::Denoise(args) => restore::denoise::run(args),
         Command::Inpaint(args) => restore::inpaint::run(args),
         Command::Upscale(args) => restore::upscale::run(args),

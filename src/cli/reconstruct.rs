@@ -1,11 +1,9 @@
 //! `csae reconstruct`
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-use csae::data::{self, Handles, Pixels, Wanted};
-use csae::error::Error;
+use csae::data::{Handles, Wanted};
 use csae::files;
 use csae::model::{self, Purpose};
 use csae::tasks::infer::{Beside, Inference};
@@ -13,6 +11,7 @@ use csae::tasks::{picture, quality, reconstruct};
 use serde_json::json;
 
 use super::Common;
+use super::targets::{Job, Targets};
 
 /// Pass images of any size through a model and write what comes out, as PNG.
 ///
@@ -45,21 +44,6 @@ pub struct ReconstructArgs {
     pub(super) common: Common,
 }
 
-/// An image to pass, and where it goes.
-struct Job {
-    source: usize,
-    image: usize,
-    target: PathBuf,
-}
-
-/// Two images, each by its source and its name there, that would write over each other.
-fn twins(target: &Path, [a, b]: [&(String, String); 2]) -> Error {
-    let named =
-        |(source, name): &(String, String)| if Path::new(source).is_dir() { format!("{source}: {name}") } else { source.clone() };
-    let (a, b) = (named(a), named(b));
-    Error::usage(format!("both {a} and {b} would become {}: give one of them in another call, to another -o", target.display()))
-}
-
 pub fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     let loaded = model::load(&args.model)?;
     let graph = &loaded.graph;
@@ -67,46 +51,18 @@ pub fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     graph.check_draws_images()?;
     let dims = graph.nodes[0].dims;
     let budget = super::budget(args.max_memory.as_deref())?;
-    let mut sources: Vec<Pixels> = Vec::new();
-    let mut jobs: Vec<Job> = Vec::new();
-    let (mut taken, mut held) = (HashMap::new(), 0_u64);
-    for source in &args.images {
-        let wanted = Wanted { channels: Some(dims.c), strict: args.strict, memory: budget.all };
-        let found = data::open(source, &wanted, budget.data.saturating_sub(held))?;
-        args.common.say_skipped(&found.skipped);
-        held += found.pixels.held_bytes();
-        let folder = Path::new(source).is_dir();
-        for image in 0..found.pixels.len() {
-            // A folder's files keep their places below it; a single file its name.
-            let name = PathBuf::from(found.pixels.name(image));
-            let name = if folder { &name } else { Path::new(name.file_name().unwrap_or_default()) };
-            let mut target = args.out.join(name).with_extension("png");
-            // Some file systems take no notice of case.
-            let lower = |path: &Path| path.to_string_lossy().to_lowercase();
-            if taken.contains_key(&lower(&target)) {
-                // a.png and a.jpg: the second one's name is kept whole.
-                target = args.out.join(format!("{}.png", name.display()));
-            }
-            if let Some(other) = taken.insert(lower(&target), (source.clone(), found.pixels.name(image))) {
-                return Err(twins(&target, [&other, &(source.clone(), found.pixels.name(image))]).into());
-            }
-            super::refuse_existing(&target, args.force)?;
-            jobs.push(Job { source: sources.len(), image, target });
-        }
-        sources.push(found.pixels);
-    }
+    let wanted = Wanted { channels: Some(dims.c), strict: args.strict, memory: budget.all };
+    let targets = Targets::plan(&args.common, &args.images, Some(&args.out), &wanted, &budget, args.force)?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let mut inference = Inference::new(graph, &store);
-    let of =
-        |pixels: &Pixels| pixels.sizes().map(|(h, w)| reconstruct::bytes(dims, h, w)).max().unwrap_or(0) + pixels.reading_bytes();
-    let data = held + sources.iter().map(of).max().unwrap_or(0);
+    let data = targets.bytes(|h, w| reconstruct::bytes(dims, h, w));
     inference.fit(&device, Beside { parameters: 2 * store.bytes(), data })?;
     files::make_folder(&args.out)?;
     let mut handles = Handles::default();
-    for Job { source, image, target } in &jobs {
-        let pixels = &sources[*source];
+    for Job { source, image, target } in &targets.jobs {
+        let pixels = &targets.sources[*source];
         let (h, w) = pixels.size(*image);
         let original: Vec<f32> = pixels.read(*image, &mut handles)?.iter().map(|&byte| f32::from(byte) / 255.0).collect();
         let mut result = reconstruct::image(&mut device, &mut inference, &original, h, w)?;

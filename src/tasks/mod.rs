@@ -1,5 +1,6 @@
 //! What users do with a model: run it, judge it, restore images, look at what it learned.
 
+pub mod anomaly;
 pub mod chart;
 pub mod confusion;
 pub mod degrade;

@@ -6,14 +6,14 @@ use crate::error::Result;
 use crate::shape::Dims;
 
 /// Where tiles of `size` begin along a side of `length` ≥ `size`: at most `size/4` apart, the last flush with the end.
-fn starts(length: usize, size: usize) -> Vec<usize> {
+pub(super) fn starts(length: usize, size: usize) -> Vec<usize> {
     let last = length - size;
     let gaps = last.div_ceil((size / 4).max(1));
     (0..=gaps).map(|i| i * last / gaps.max(1)).collect()
 }
 
 /// Weight of a pixel inside a tile: a raised cosine that is nowhere 0, so that every pixel has a mean.
-fn window(size: usize) -> Vec<f64> {
+pub(super) fn window(size: usize) -> Vec<f64> {
     let cosine = |i: usize| (std::f64::consts::TAU * (i as f64 + 0.5) / size as f64).cos();
     (0..size).map(|i| 0.5 - 0.5 * cosine(i) + 1e-3).collect()
 }
@@ -68,7 +68,7 @@ pub fn image(device: &mut Device, inference: &mut Inference, pixels: &[f32], h: 
 }
 
 /// Grows an image to the right and below by mirroring.
-fn mirror(pixels: &[f32], [h, w]: [usize; 2], [full_h, full_w]: [usize; 2], c: usize) -> Vec<f32> {
+pub(super) fn mirror(pixels: &[f32], [h, w]: [usize; 2], [full_h, full_w]: [usize; 2], c: usize) -> Vec<f32> {
     let fold = |i: usize, size: usize| {
         let period = (2 * size).max(1);
         let i = i % period;

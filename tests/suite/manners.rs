@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::commands::{Place, csae, fail, succeed};
 
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 19] = [
     "train",
     "resume",
     "eval",
@@ -19,6 +19,7 @@ const COMMANDS: [&str; 18] = [
     "sweep",
     "finetune",
     "classify",
+    "anomaly",
     "devices",
     "verify",
     "bench",

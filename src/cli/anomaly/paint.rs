@@ -1,0 +1,110 @@
+//! `csae anomaly paint`
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use csae::data::{self, Handles, Wanted, corrupt};
+use csae::error::{Error, Result};
+use csae::files;
+use csae::tasks::anomaly::{Defect, Image, LEAST_SIDE, Painted, paint};
+use csae::tasks::picture;
+use serde_json::json;
+
+use crate::cli::{Common, budget};
+
+/// Make a set to judge detectors by from normal images, such as textures: defects are painted into them, with masks of where.
+///
+/// Three quarters of every image go to DIR/normal, which a detector is to see. The fourth goes to DIR/test: as it is to `good`, and with a blot, a scratch,
+/// a smear, a spot of noise and a patch of the next image to folders of these names; masks lie in `masks`. A defect that could not be seen in an image, such
+/// as a smear on an even surface, is left out.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  csae anomaly paint textures -o painted\n  csae anomaly paint vistex27/ -o painted --each --seed 3"
+)]
+pub struct PaintArgs {
+    /// Normal images: a folder, a file, a list (@FILE, or -) or a bundled set
+    data: String,
+    /// Folder for the set, which must not be there yet
+    #[arg(short, long, value_name = "DIR")]
+    out: PathBuf,
+    /// A set of its own for every image, in DIR/NAME: for images of surfaces that have nothing in common
+    #[arg(long)]
+    each: bool,
+    /// Seed of the defects
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// A file that does not decode is an error, not skipped
+    #[arg(long)]
+    strict: bool,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// Rows and columns of an image.
+fn part(image: &Image, rows: std::ops::Range<usize>, columns: std::ops::Range<usize>) -> Image {
+    let (h, w) = (rows.len(), columns.len());
+    Image { pixels: picture::crop(&image.pixels, image.w, image.c, rows, columns), h, w, c: image.c }
+}
+
+/// The quarter below on the right.
+fn last(image: &Image) -> Image {
+    part(image, image.h - image.h / 2..image.h, image.w - image.w / 2..image.w)
+}
+
+fn save(folder: &Path, name: &str, image: &Image) -> Result<()> {
+    files::make_folder(folder)?;
+    picture::save_png(&folder.join(format!("{name}.png")), &image.pixels, image.h, image.w, image.c)
+}
+
+pub fn run(args: PaintArgs) -> anyhow::Result<()> {
+    if args.out.exists() {
+        return Err(Error::usage(format!("{} is there already: name another folder by -o", args.out.display())).into());
+    }
+    let budget = budget(None)?;
+    let found = data::open(&args.data, &Wanted { channels: None, strict: args.strict, memory: budget.all }, budget.data)?;
+    args.common.say_skipped(&found.skipped);
+    let images = found.pixels;
+    if let Some((h, w)) = images.sizes().find(|(h, w)| h / 2 < LEAST_SIDE || w / 2 < LEAST_SIDE) {
+        let least = 2 * LEAST_SIDE;
+        return Err(Error::usage(format!(
+            "{}: an image of {w}x{h} is too small to be cut up; both sides need {least} pixels",
+            args.data
+        ))
+        .into());
+    }
+    let mut painted = Defect::ALL.map(|(name, _)| (name, 0_usize));
+    let mut handles = Handles::default();
+    for i in 0..images.len() {
+        let stem = Path::new(&images.name(i)).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let name = format!("{i:04}-{stem}");
+        let set = if args.each { args.out.join(&name) } else { args.out.clone() };
+        let whole = Image::read(&images, i, &mut handles)?;
+        let (h, w) = (whole.h / 2, whole.w / 2);
+        for (quarter, (y, x)) in [(0, 0), (0, w), (h, 0)].into_iter().enumerate() {
+            save(&set.join("normal"), &format!("{name}-{quarter}"), &part(&whole, y..y + h, x..x + w))?;
+        }
+        let image = last(&whole);
+        save(&set.join("test/good"), &name, &image)?;
+        let other = last(&Image::read(&images, (i + 1) % images.len(), &mut handles)?);
+        for ((kind, painted), (_, defect)) in painted.iter_mut().zip(Defect::ALL) {
+            let mut stream = corrupt::stream(args.seed, kind, i);
+            let Some(Painted { pixels, mask }) = paint(defect, &image, &other, &mut stream) else { continue };
+            save(&set.join("test").join(*kind), &name, &Image { pixels, ..image })?;
+            let mask = mask.into_iter().map(|on| f32::from(u8::from(on))).collect();
+            save(&set.join("test/masks").join(*kind), &name, &Image { pixels: mask, c: 1, ..image })?;
+            *painted += 1;
+        }
+    }
+    if args.common.json {
+        let counts: serde_json::Map<String, serde_json::Value> =
+            painted.iter().map(|(name, painted)| ((*name).to_owned(), json!(painted))).collect();
+        outln!(
+            "{}",
+            json!({"kind": "paint", "normal": 3 * images.len(), "good": images.len(), "defects": counts, "folder": args.out.display().to_string()})
+        );
+    } else {
+        let counts = painted.iter().map(|(name, painted)| format!("{name} {painted}")).collect::<Vec<_>>().join(", ");
+        outln!("{}: {} normal crops; test: good {}, {counts}", args.out.display(), 3 * images.len(), images.len());
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! `csae anomaly score`
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use csae::data::{Handles, Wanted};
+use csae::error::Result;
+use csae::files;
+use csae::tasks::anomaly::{Detector, Eye, Image, Views};
+use csae::tasks::picture;
+use serde_json::json;
+
+use super::Fitted;
+use crate::cli::targets::{Job, Targets};
+use crate::cli::{Common, budget, refuse_existing};
+
+/// Score images of any size: how far from normal each is, whether that is more than the threshold, and a picture of where.
+///
+/// A score is the largest value of the heat map, in standard deviations of normal pixels.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  csae anomaly score detector new/ -o out/\n  csae anomaly score detector part.png --json")]
+pub struct ScoreArgs {
+    /// Folder that `csae anomaly fit` made
+    detector: PathBuf,
+    /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR or npy files, bundled sets
+    #[arg(required = true)]
+    images: Vec<String>,
+    /// Folder for pictures: NAME.png, the image beside its heat map, and NAME.mask.png, what lies above the threshold
+    #[arg(short, long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+    /// Write over existing files
+    #[arg(long)]
+    force: bool,
+    /// A file that does not decode is an error, not skipped
+    #[arg(long)]
+    strict: bool,
+    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay in their files [default: what is free]
+    #[arg(long, value_name = "SIZE")]
+    max_memory: Option<String>,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+fn mask_file(picture: &Path) -> PathBuf {
+    picture.with_extension("mask.png")
+}
+
+/// The image, and beside it the same in gray, yellow to red where the heat map rises from the threshold to twice of it.
+fn draw(image: &Image, views: &Views, threshold: f32) -> (Vec<f32>, usize) {
+    const GAP: usize = 4;
+    let wide = 2 * image.w + GAP;
+    let mut out = vec![1.0_f32; image.h * wide * 3];
+    for (at, pixel) in image.pixels.chunks_exact(image.c).enumerate() {
+        let colour: [f32; 3] = if image.c >= 3 { [pixel[0], pixel[1], pixel[2]] } else { [pixel[0]; 3] };
+        let gray = colour.iter().sum::<f32>() / 3.0;
+        let over = (views.heat[at] / threshold.max(1e-6) - 0.5).clamp(0.0, 1.5) / 1.5;
+        let (shade, share) = ([1.0, 1.0 - over, 0.0], (1.5 * over).min(0.8));
+        let left = (at / image.w * wide + at % image.w) * 3;
+        let right = left + 3 * (image.w + GAP);
+        out[left..left + 3].copy_from_slice(&colour);
+        out[right..right + 3].iter_mut().zip(shade).for_each(|(value, shade)| *value = gray + share * (shade - gray));
+    }
+    (out, wide)
+}
+
+fn write(target: &Path, image: &Image, views: &Views, detector: &Detector) -> Result<()> {
+    let threshold = detector.calibration.pixel_threshold;
+    let (picture, wide) = draw(image, views, threshold);
+    files::make_folder(target.parent().unwrap_or(Path::new("")))?;
+    picture::save_png(target, &picture, image.h, wide, 3)?;
+    let above: Vec<f32> = views.heat.iter().map(|heat| f32::from(u8::from(*heat > threshold))).collect();
+    picture::save_png(&mask_file(target), &above, image.h, image.w, 1)
+}
+
+pub fn run(args: ScoreArgs) -> anyhow::Result<()> {
+    let fitted = Fitted::load(&args.detector)?;
+    let detector = &fitted.detector;
+    let dims = fitted.loaded.graph.nodes[0].dims;
+    let budget = budget(args.max_memory.as_deref())?;
+    let wanted = Wanted { channels: Some(dims.c), strict: args.strict, memory: budget.all };
+    let targets = Targets::plan(&args.common, &args.images, args.out.as_deref(), &wanted, &budget, args.force)?;
+    if args.out.is_some() {
+        targets.jobs.iter().try_for_each(|job| refuse_existing(&mask_file(&job.target), args.force))?;
+    }
+    let mut device = args.common.open()?;
+    device.limit_memory(budget.all);
+    let taken = targets.bytes(|h, w| Image::bytes(dims, h, w));
+    let mut eye = Eye::open(&mut device, &fitted.loaded, &fitted.encoder, taken)?;
+    let mut handles = Handles::default();
+    let threshold = detector.calibration.image_threshold;
+    for Job { source, image, target } in &targets.jobs {
+        let name = targets.sources[*source].name(*image);
+        let image = Image::read(&targets.sources[*source], *image, &mut handles)?;
+        let views = detector.look(&mut device, &mut eye, &image)?;
+        let score = views.score();
+        let anomalous = score > threshold;
+        if args.out.is_some() {
+            write(target, &image, &views, detector)?;
+        }
+        if args.common.json {
+            let picture = args.out.as_ref().map(|_| target.display().to_string());
+            outln!(
+                "{}",
+                json!({"kind": "score", "image": name, "score": score, "threshold": threshold, "anomalous": anomalous, "picture": picture})
+            );
+        } else {
+            outln!("{score:8.3}  {}  {name}", if anomalous { "anomalous" } else { "normal   " });
+        }
+    }
+    args.common.say_kernels(&mut device);
+    Ok(())
+}

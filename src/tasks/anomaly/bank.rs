@@ -1,0 +1,213 @@
+//! Descriptors of normal images, and how far another one is from them.
+
+use nalgebra::{DMatrix, DVector};
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::rng::Stream;
+
+/// Neighbours whose mean distance is told.
+const NEIGHBOURS: usize = 3;
+/// What is added to every variance, as a share of their mean: directions in which normal places hardly differ count little.
+const RIDGE: f64 = 1.0;
+/// Values of a descriptor at most: their covariance has the square of it.
+pub const DEEPEST: usize = 2048;
+
+/// Normal descriptors in coordinates in which they have equal variance and no correlation, but for the ridge.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bank {
+    /// Mean of a descriptor.
+    pub mean: Vec<f32>,
+    /// W in W(x − mean), lower triangular, row by row: the inverse of the covariance's Cholesky factor.
+    pub whitening: Vec<f32>,
+    /// Whitened descriptors, one after the other.
+    pub members: Vec<f32>,
+    /// How far each is from those nearest to it.
+    pub apart: Vec<f32>,
+}
+
+/// Gathers descriptors, in memory that does not depend on how many there are.
+#[derive(Debug)]
+pub struct Gatherer {
+    depth: usize,
+    count: f64,
+    mean: DVector<f64>,
+    /// Sum of (x − mean)(x − mean)ᵀ.
+    spread: DMatrix<f64>,
+    /// A uniform sample (Vitter, "Random sampling with a reservoir", 1985).
+    sample: Vec<f32>,
+    size: usize,
+    stream: Stream,
+}
+
+impl Gatherer {
+    /// Nothing gathered; of all descriptors `size` are kept.
+    pub fn new(depth: usize, size: usize, seed: u64) -> Result<Self> {
+        if depth > DEEPEST {
+            return Err(Error::usage(format!(
+                "the layer describes a place by {depth} values, more than the {DEEPEST} that are compared; name one with fewer channels by --layer"
+            )));
+        }
+        let (mean, spread) = (DVector::zeros(depth), DMatrix::zeros(depth, depth));
+        Ok(Self { depth, count: 0.0, mean, spread, sample: Vec::new(), size, stream: Stream::new(seed, "bank") })
+    }
+
+    /// Adds descriptors, one after the other.
+    pub fn add(&mut self, values: &[f32]) {
+        let n = values.len() / self.depth;
+        if n == 0 {
+            return;
+        }
+        for (i, x) in values.chunks_exact(self.depth).enumerate() {
+            let seen = self.count as usize + i;
+            if self.sample.len() < self.size * self.depth {
+                self.sample.extend_from_slice(x);
+            } else {
+                let at = self.stream.below(seen + 1);
+                if at < self.size {
+                    self.sample[at * self.depth..][..self.depth].copy_from_slice(x);
+                }
+            }
+        }
+        // Chan, Golub & LeVeque's pairwise update
+        let x = DMatrix::from_fn(self.depth, n, |row, column| f64::from(values[column * self.depth + row]));
+        let mean = x.column_mean();
+        let apart = DMatrix::from_fn(self.depth, n, |row, column| x[(row, column)] - mean[row]);
+        let between = &mean - &self.mean;
+        let all = self.count + n as f64;
+        self.spread += &apart * apart.transpose() + &between * between.transpose() * (self.count * n as f64 / all);
+        self.mean += between * (n as f64 / all);
+        self.count = all;
+    }
+
+    /// The bank.
+    ///
+    /// # Errors
+    /// When the descriptors say nothing: all are the same, or some are no numbers.
+    pub fn finish(self) -> Result<Bank> {
+        let mut covariance = self.spread / self.count.max(1.0);
+        let ridge = RIDGE * covariance.trace() / self.depth as f64;
+        (0..self.depth).for_each(|i| covariance[(i, i)] += ridge);
+        let nothing =
+            || Error::usage("the layer says the same of every place of every normal image; name another one by --layer");
+        let lower = covariance.cholesky().filter(|_| ridge > 0.0).ok_or_else(nothing)?.l();
+        let inverse = lower.solve_lower_triangular(&DMatrix::identity(self.depth, self.depth)).ok_or_else(nothing)?;
+        let whitening = inverse.transpose().iter().map(|v| *v as f32).collect();
+        let mut bank =
+            Bank { mean: self.mean.iter().map(|v| *v as f32).collect(), whitening, members: Vec::new(), apart: Vec::new() };
+        bank.members = bank.whiten(&self.sample);
+        bank.measure();
+        Ok(bank)
+    }
+}
+
+impl Bank {
+    fn whiten(&self, values: &[f32]) -> Vec<f32> {
+        let depth = self.mean.len();
+        let mut out = vec![0.0_f32; values.len()];
+        out.par_chunks_exact_mut(depth).zip(values.par_chunks_exact(depth)).for_each(|(out, x)| {
+            let apart: Vec<f32> = x.iter().zip(&self.mean).map(|(x, mean)| x - mean).collect();
+            for (i, out) in out.iter_mut().enumerate() {
+                let row = &self.whitening[i * depth..i * depth + i + 1];
+                *out = row.iter().zip(&apart).map(|(w, x)| w * x).sum();
+            }
+        });
+        out
+    }
+
+    /// Distance of each descriptor to the members nearest to it, the mean over three, relative to how far those are from their own neighbours and members are on
+    /// average (after Breunig et al., "LOF: Identifying Density-Based Local Outliers", 2000): about ½ for a normal one.
+    pub fn distances(&self, values: &[f32]) -> Vec<f32> {
+        let depth = self.mean.len();
+        let white = self.whiten(values);
+        let typical = self.apart.iter().sum::<f32>() / self.apart.len().max(1) as f32;
+        let far = |x: &[f32]| -> f32 {
+            let found = nearest(&self.members, depth, x, usize::MAX);
+            let ratio = found.iter().map(|(d, member)| d / (self.apart[*member] + typical).max(f32::MIN_POSITIVE));
+            ratio.sum::<f32>() / found.len().max(1) as f32
+        };
+        white.par_chunks_exact(depth).map(far).collect()
+    }
+
+    /// How far each member is from those nearest to it.
+    fn measure(&mut self) {
+        let depth = self.mean.len();
+        let members = &self.members;
+        let far = |(i, x): (usize, &[f32])| -> f32 {
+            let found = nearest(members, depth, x, i);
+            found.iter().map(|(d, _)| d).sum::<f32>() / found.len().max(1) as f32
+        };
+        self.apart = members.par_chunks_exact(depth).enumerate().map(far).collect();
+    }
+}
+
+/// The members nearest to a descriptor, by distance and number, without the one of number `but`.
+fn nearest(members: &[f32], depth: usize, x: &[f32], but: usize) -> Vec<(f32, usize)> {
+    let mut nearest = [(f32::INFINITY, 0); NEIGHBOURS];
+    for (i, member) in members.chunks_exact(depth).enumerate() {
+        let d = squared(x, member);
+        if d < nearest[NEIGHBOURS - 1].0 && i != but {
+            nearest[NEIGHBOURS - 1] = (d, i);
+            nearest.sort_by(|a, b| a.0.total_cmp(&b.0));
+        }
+    }
+    nearest.into_iter().filter(|(d, _)| d.is_finite()).map(|(d, i)| (d.sqrt(), i)).collect()
+}
+
+/// Squared distance, in eight sums side by side.
+fn squared(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0.0_f32; 8];
+    let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
+    let rest: f32 = a8.remainder().iter().zip(b8.remainder()).map(|(a, b)| (a - b) * (a - b)).sum();
+    for (a, b) in a8.zip(b8) {
+        for i in 0..8 {
+            sums[i] += (a[i] - b[i]) * (a[i] - b[i]);
+        }
+    }
+    sums.iter().sum::<f32>() + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gathered(parts: usize) -> Bank {
+        let mut stream = Stream::new(7, "test");
+        let values: Vec<f32> = (0..2000)
+            .flat_map(|_| {
+                let (a, b) = (stream.uniform(), stream.uniform());
+                [a, 10.0 * a + b]
+            })
+            .collect();
+        let mut gatherer = Gatherer::new(2, 500, 1).unwrap();
+        values.chunks(values.len() / parts).for_each(|part| gatherer.add(part));
+        gatherer.finish().unwrap()
+    }
+
+    #[test]
+    fn members_are_white_however_they_come() {
+        let (bank, again) = (gathered(1), gathered(20));
+        assert!(bank.whitening.iter().zip(&again.whitening).all(|(a, b)| (a - b).abs() < 1e-3 * (1.0 + a.abs())));
+        // L⁻¹CL⁻ᵀ + ρL⁻¹L⁻ᵀ = I, of the variances of uniform values
+        let ridge = RIDGE * (1.0 / 12.0 + 101.0 / 12.0) / 2.0;
+        assert_eq!(bank.members.len(), 1000);
+        for (i, j) in [(0, 0), (0, 1), (1, 1)] {
+            let members: f32 = bank.members.chunks_exact(2).map(|x| x[i] * x[j]).sum::<f32>() / 500.0;
+            let rows = |k: usize| f64::from(bank.whitening[2 * i + k]) * f64::from(bank.whitening[2 * j + k]);
+            let sum = f64::from(members) + ridge * (rows(0) + rows(1));
+            assert!((sum - f64::from(u8::from(i == j))).abs() < 0.1, "{i}, {j}: {sum}");
+        }
+    }
+
+    #[test]
+    fn what_breaks_a_correlation_is_far() {
+        let bank = gathered(4);
+        // both values are common, but not together
+        let distances = bank.distances(&[0.5, 5.5, 0.2, 9.0]);
+        assert!(distances[0] < 0.6 && distances[1] > 5.0, "{distances:?}");
+        assert!(Gatherer::new(DEEPEST + 1, 1, 0).is_err());
+        let mut same = Gatherer::new(2, 4, 0).unwrap();
+        same.add(&[1.0; 8]);
+        assert!(same.finish().unwrap_err().to_string().contains("--layer"));
+    }
+}

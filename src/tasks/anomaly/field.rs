@@ -1,0 +1,183 @@
+//! What a model's code says of each place of an image of any size.
+
+use crate::device::Device;
+use crate::error::Result;
+use crate::shape::Dims;
+use crate::tasks::infer::Inference;
+use crate::tasks::reconstruct::{mirror, starts, window};
+
+/// Pixels between descriptors of maps, at least.
+const PITCH: usize = 4;
+/// Places to each side of one whose magnitudes its descriptor counts in.
+const REACH: usize = 1;
+
+/// Descriptors on a grid over an image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Field {
+    /// Rows of the grid: their heights in the image, in pixels, ascending.
+    pub rows: Vec<f64>,
+    /// Columns likewise.
+    pub columns: Vec<f64>,
+    /// Values of a descriptor.
+    pub depth: usize,
+    /// The descriptors, row by row.
+    pub values: Vec<f32>,
+}
+
+impl Field {
+    /// A value of each descriptor, drawn out over an image of h×w: linear between places, constant outside of them.
+    pub fn spread(&self, values: &[f32], h: usize, w: usize) -> Vec<f32> {
+        let along = |places: &[f64], size: usize| -> Vec<(usize, usize, f32)> {
+            let place = |at: usize| {
+                let at = at as f64 + 0.5;
+                let after = places.partition_point(|place| *place <= at);
+                match (after.checked_sub(1), places.get(after)) {
+                    (Some(before), Some(next)) => (before, after, ((at - places[before]) / (next - places[before])) as f32),
+                    (Some(last), None) => (last, last, 0.0),
+                    (None, _) => (0, 0, 0.0),
+                }
+            };
+            (0..size).map(place).collect()
+        };
+        let (down, across) = (along(&self.rows, h), along(&self.columns, w));
+        let n = self.columns.len();
+        let mut out = Vec::with_capacity(h * w);
+        for (top, bottom, dy) in down {
+            for (left, right, dx) in &across {
+                let row = |y: usize| values[y * n + left] * (1.0 - dx) + values[y * n + right] * dx;
+                out.push(row(top) * (1.0 - dy) + row(bottom) * dy);
+            }
+        }
+        out
+    }
+}
+
+/// Describes images by a layer of a model: roots of the mean magnitudes of its maps in windows of 3×3 places some pixels apart (magnitudes have long tails, which
+/// would rule the distances), or, of a layer that is a vector, the vector of each tile.
+#[derive(Debug)]
+pub struct Describer<'a> {
+    inference: Inference<'a>,
+}
+
+impl<'a> Describer<'a> {
+    /// By the last layer of an encoder.
+    pub const fn new(inference: Inference<'a>) -> Self {
+        Self { inference }
+    }
+
+    fn dims(&self) -> [Dims; 2] {
+        let graph = self.inference.graph;
+        [graph.nodes[0].dims, graph.nodes[graph.output].dims]
+    }
+
+    /// Values of a descriptor.
+    pub fn depth(&self) -> usize {
+        self.dims()[1].c
+    }
+
+    /// Describes an image (H, W, C; 0…1). One smaller than the model's input is mirrored at its edges first.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn describe(&mut self, device: &mut Device, pixels: &[f32], h: usize, w: usize) -> Result<Field> {
+        let [input, maps] = self.dims();
+        let (full_h, full_w) = (h.max(input.h), w.max(input.w));
+        let padded = mirror(pixels, [h, w], [full_h, full_w], input.c);
+        let (ys, xs) = (starts(full_h, input.h), starts(full_w, input.w));
+        let vector = maps.area() == 1;
+        let pitch = |side: usize, cells: usize| PITCH.max(side.div_ceil(cells.max(1)));
+        let (down, across) = (pitch(input.h, maps.h), pitch(input.w, maps.w));
+        let (rows, columns) = if vector { (ys.len(), xs.len()) } else { (full_h.div_ceil(down), full_w.div_ceil(across)) };
+        let depth = maps.c;
+        let (mut sum, mut weight) = (vec![0.0_f64; rows * columns * depth], vec![0.0_f64; rows * columns]);
+        let (wy, wx) = (window(input.h), window(input.w));
+        let tiles: Vec<(usize, usize)> = (0..ys.len() * xs.len()).map(|i| (i / xs.len(), i % xs.len())).collect();
+        let batch = self.inference.batch(device);
+        for part in tiles.chunks(batch) {
+            let mut x = Vec::with_capacity(part.len() * input.len());
+            for (row, column) in part {
+                for y in ys[*row]..ys[*row] + input.h {
+                    let start = (y * full_w + xs[*column]) * input.c;
+                    x.extend_from_slice(&padded[start..start + input.w * input.c]);
+                }
+            }
+            let z = self.inference.run_code(device, &x, &[])?;
+            for ((row, column), z) in part.iter().zip(z.chunks_exact(maps.len())) {
+                for (place, z) in z.chunks_exact(depth).enumerate() {
+                    // the middle of what the place stands for, in the tile
+                    let y = ((place / maps.w) as f64 + 0.5) * input.h as f64 / maps.h as f64;
+                    let x = ((place % maps.w) as f64 + 0.5) * input.w as f64 / maps.w as f64;
+                    let (factor, at) = if vector {
+                        (1.0, row * columns + column)
+                    } else {
+                        let (in_y, in_x) = ((ys[*row] as f64 + y) as usize / down, (xs[*column] as f64 + x) as usize / across);
+                        (wy[y as usize] * wx[x as usize], in_y * columns + in_x)
+                    };
+                    weight[at] += factor;
+                    for (sum, z) in sum[at * depth..][..depth].iter_mut().zip(z) {
+                        *sum += factor * f64::from(if vector { *z } else { z.abs() });
+                    }
+                }
+            }
+        }
+        let centre = |i: usize, pitch: usize| (i as f64 + 0.5) * pitch as f64;
+        let middle = |start: &usize, side: usize| *start as f64 + side as f64 / 2.0;
+        let (places_y, places_x) = if vector {
+            (ys.iter().map(|y| middle(y, input.h)).collect(), xs.iter().map(|x| middle(x, input.w)).collect())
+        } else {
+            ((0..rows).map(|i| centre(i, down)).collect(), (0..columns).map(|i| centre(i, across)).collect())
+        };
+        let mut values = pooled(&sum, &weight, [rows, columns, depth], if vector { 0 } else { REACH });
+        if !vector {
+            values.iter_mut().for_each(|value| *value = value.max(0.0).sqrt());
+        }
+        Ok(Field { rows: places_y, columns: places_x, depth, values })
+    }
+
+    /// Gives its buffers back.
+    pub fn release(&mut self, device: &mut Device) {
+        self.inference.release(device);
+    }
+}
+
+/// Weighted means in windows that reach `reach` places to each side.
+fn pooled(sum: &[f64], weight: &[f64], [rows, columns, depth]: [usize; 3], reach: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(rows * columns * depth);
+    let mut mean = vec![0.0_f64; depth];
+    for y in 0..rows {
+        for x in 0..columns {
+            mean.fill(0.0);
+            let mut all = 0.0;
+            for at_y in y.saturating_sub(reach)..(y + reach + 1).min(rows) {
+                for at_x in x.saturating_sub(reach)..(x + reach + 1).min(columns) {
+                    let at = at_y * columns + at_x;
+                    all += weight[at];
+                    mean.iter_mut().zip(&sum[at * depth..]).for_each(|(mean, sum)| *mean += sum);
+                }
+            }
+            out.extend(mean.iter().map(|mean| (mean / all.max(1e-12)) as f32));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_between_places_are_between_theirs() {
+        let field = Field { rows: vec![1.0], columns: vec![1.0, 3.0], depth: 1, values: vec![0.0; 2] };
+        let spread = field.spread(&[0.0, 2.0], 2, 5);
+        let row = [0.0, 0.5, 1.5, 2.0, 2.0];
+        assert_eq!(spread, [row, row].concat());
+    }
+
+    #[test]
+    fn means_weigh_their_places() {
+        let sum = [1.0, 6.0, 0.0];
+        let weight = [1.0, 2.0, 0.0];
+        assert_eq!(pooled(&sum, &weight, [1, 3, 1], 0), [1.0, 3.0, 0.0]);
+        assert_eq!(pooled(&sum, &weight, [1, 3, 1], 1), [7.0 / 3.0, 7.0 / 3.0, 3.0]);
+    }
+}

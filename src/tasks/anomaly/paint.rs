@@ -1,0 +1,190 @@
+//! Defects painted into normal images, with masks of where: for judging a detector where there are no defects yet.
+//!
+//! A defect's place and size are drawn anew until what it changes can be seen: inside its mask, pixels change by 0.08 of the range on average or more. Lengths
+//! are shares of the image's shorter side s.
+
+use super::Image;
+use super::residual::blur;
+use crate::rng::Stream;
+
+/// Mean change inside a mask, at least.
+const SEEN: f32 = 0.08;
+/// Draws before a defect is given up.
+const DRAWS: usize = 40;
+/// The least side of an image that is painted on, in pixels.
+pub const LEAST_SIDE: usize = 24;
+
+/// What is painted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defect {
+    /// A spot of another colour, 0.7 opaque.
+    Blot,
+    /// A crooked line, light or dark, of 1 to 3 pixels.
+    Scratch,
+    /// A spot in which all is blurred, by a Gaussian of 0.08·s.
+    Smear,
+    /// A spot of noise, of standard deviation 0.25.
+    Speckle,
+    /// A spot that shows another image.
+    Patch,
+}
+
+impl Defect {
+    /// Every defect with its name.
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("blot", Self::Blot),
+        ("scratch", Self::Scratch),
+        ("smear", Self::Smear),
+        ("speckle", Self::Speckle),
+        ("patch", Self::Patch),
+    ];
+}
+
+/// An image with a defect.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Painted {
+    /// H, W, C; 0…1.
+    pub pixels: Vec<f32>,
+    /// What is of the defect.
+    pub mask: Vec<bool>,
+}
+
+/// Paints a defect into an image; `other` is what a patch shows. None where nothing that was drawn could be seen, as a smear on an even surface cannot.
+///
+/// # Panics
+/// If the images have different channels.
+pub fn paint(defect: Defect, image: &Image, other: &Image, stream: &mut Stream) -> Option<Painted> {
+    assert_eq!(image.c, other.c, "both images have the same channels");
+    (0..DRAWS).map(|_| draw(defect, image, other, stream)).find(|painted| seen(image, painted))
+}
+
+fn seen(image: &Image, painted: &Painted) -> bool {
+    let of = painted.mask.iter().filter(|on| **on).count() * image.c;
+    let pairs = image.pixels.chunks_exact(image.c).zip(painted.pixels.chunks_exact(image.c)).zip(&painted.mask);
+    let changed: f32 = pairs.filter(|(_, on)| **on).flat_map(|((a, b), _)| a.iter().zip(b)).map(|(a, b)| (a - b).abs()).sum();
+    of > 0 && changed >= SEEN * of as f32
+}
+
+fn draw(defect: Defect, image: &Image, other: &Image, stream: &mut Stream) -> Painted {
+    let Image { h, w, c, .. } = *image;
+    let side = h.min(w) as f32;
+    let shape = if defect == Defect::Scratch { line(h, w, stream) } else { spot(h, w, stream) };
+    let mut over = image.pixels.clone();
+    let mut opacity = 1.0;
+    match defect {
+        Defect::Blot => {
+            opacity = 0.7;
+            let colour: Vec<f32> = (0..c).map(|_| stream.uniform()).collect();
+            over.chunks_exact_mut(c).for_each(|pixel| pixel.copy_from_slice(&colour));
+        }
+        Defect::Scratch => {
+            let shade = if stream.uniform() < 0.5 { 0.05 } else { 0.95 };
+            over.fill(shade);
+            opacity = 0.8;
+        }
+        Defect::Smear => {
+            for channel in 0..c {
+                let of: Vec<f32> = image.pixels.iter().skip(channel).step_by(c).copied().collect();
+                let smooth = blur(&of, h, w, 0.08 * f64::from(side));
+                over.iter_mut().skip(channel).step_by(c).zip(smooth).for_each(|(over, smooth)| *over = smooth);
+            }
+        }
+        Defect::Speckle => over.iter_mut().for_each(|value| *value = (*value + 0.25 * stream.normal()).clamp(0.0, 1.0)),
+        Defect::Patch => {
+            let (down, across) = (stream.below(other.h), stream.below(other.w));
+            for (at, pixel) in over.chunks_exact_mut(c).enumerate() {
+                let from = (at / w + down) % other.h * other.w + (at % w + across) % other.w;
+                pixel.copy_from_slice(&other.pixels[from * c..(from + 1) * c]);
+            }
+        }
+    }
+    // an edge of about a pixel
+    let soft = blur(&shape.iter().map(|on| f32::from(u8::from(*on))).collect::<Vec<f32>>(), h, w, 0.5);
+    let mut pixels = image.pixels.clone();
+    for ((pixel, over), soft) in pixels.chunks_exact_mut(c).zip(over.chunks_exact(c)).zip(&soft) {
+        let share = opacity * soft;
+        pixel.iter_mut().zip(over).for_each(|(value, over)| *value += share * (over - *value));
+    }
+    // as bytes, so that what is seen is what is written
+    pixels.iter_mut().for_each(|value| *value = (value.clamp(0.0, 1.0) * 255.0).round() / 255.0);
+    Painted { pixels, mask: soft.into_iter().map(|soft| soft >= 0.1).collect() }
+}
+
+/// A spot with a wavy edge; its mean radius is 0.08·s to 0.2·s.
+fn spot(h: usize, w: usize, stream: &mut Stream) -> Vec<bool> {
+    let side = h.min(w) as f32;
+    let radius = side * (0.08 + 0.12 * stream.uniform());
+    let (y, x) = (radius + stream.uniform() * (h as f32 - 2.0 * radius), radius + stream.uniform() * (w as f32 - 2.0 * radius));
+    let waves: Vec<[f32; 3]> = (2..5_u8)
+        .map(|n| [f32::from(n), 0.3 * stream.uniform() / f32::from(n - 1), std::f32::consts::TAU * stream.uniform()])
+        .collect();
+    let inside = |at: usize| {
+        let (dy, dx) = ((at / w) as f32 + 0.5 - y, (at % w) as f32 + 0.5 - x);
+        let angle = dy.atan2(dx);
+        let edge = 1.0 + waves.iter().map(|[n, strength, phase]| strength * (n * angle + phase).sin()).sum::<f32>();
+        dy.hypot(dx) <= radius * edge
+    };
+    (0..h * w).map(inside).collect()
+}
+
+/// A line of 0.3·s to 0.8·s whose direction drifts.
+fn line(h: usize, w: usize, stream: &mut Stream) -> Vec<bool> {
+    let side = h.min(w) as f32;
+    let (length, half) = (side * (0.3 + 0.5 * stream.uniform()), 0.5 + stream.uniform());
+    let (mut y, mut x) = (h as f32 * stream.uniform(), w as f32 * stream.uniform());
+    let mut angle = std::f32::consts::TAU * stream.uniform();
+    let mut mask = vec![false; h * w];
+    for _ in 0..(2.0 * length) as usize {
+        // a disc every half pixel
+        let reach = half.ceil() as i64;
+        for at_y in y as i64 - reach..=y as i64 + reach {
+            for at_x in x as i64 - reach..=x as i64 + reach {
+                let near = (at_y as f32 + 0.5 - y).hypot(at_x as f32 + 0.5 - x) <= half.max(0.71);
+                if near && (0..h as i64).contains(&at_y) && (0..w as i64).contains(&at_x) {
+                    mask[at_y as usize * w + at_x as usize] = true;
+                }
+            }
+        }
+        angle += 0.08 * stream.normal();
+        y += 0.5 * angle.sin();
+        x += 0.5 * angle.cos();
+    }
+    mask
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texture(k: usize) -> Image {
+        let pixels = (0..64 * 48 * 3).map(|i| (76 + 102 * ((i / 3 % 48 / (2 + k)) % 2)) as f32 / 255.0).collect();
+        Image { pixels, h: 64, w: 48, c: 3 }
+    }
+
+    #[test]
+    fn defects_are_seen_where_their_masks_are() {
+        let (image, other) = (texture(0), texture(5));
+        for (name, defect) in Defect::ALL {
+            let mut stream = Stream::new(3, name);
+            let painted = paint(defect, &image, &other, &mut stream).unwrap_or_else(|| panic!("{name} is seen"));
+            let (mut inside, mut outside) = (0.0, 0.0);
+            for (at, on) in painted.mask.iter().enumerate() {
+                let change = (0..3).map(|ch| (painted.pixels[at * 3 + ch] - image.pixels[at * 3 + ch]).abs()).sum::<f32>();
+                *if *on { &mut inside } else { &mut outside } += change;
+            }
+            let of = painted.mask.iter().filter(|on| **on).count();
+            assert!(of > 10 && of < 64 * 48 / 4, "{name}: {of} pixels");
+            assert!(outside < 0.1 * inside, "{name}: {outside} of {inside} outside");
+            let again = paint(defect, &image, &other, &mut Stream::new(3, name));
+            assert_eq!(Some(painted), again, "{name}: the same seed");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_not_painted() {
+        let even = Image { pixels: vec![0.5; 32 * 32], h: 32, w: 32, c: 1 };
+        assert_eq!(paint(Defect::Smear, &even, &even, &mut Stream::new(1, "a")), None);
+        assert_eq!(paint(Defect::Patch, &even, &even, &mut Stream::new(1, "a")), None);
+        assert!(paint(Defect::Blot, &even, &even, &mut Stream::new(1, "a")).is_some());
+    }
+}
