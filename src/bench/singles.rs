@@ -5,11 +5,11 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::ops::{
     Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd, Adam, AddAssign, Augment, AvgPool2dBwd, AvgPool2dFwd,
-    BatchTopKMask, BicubicDownUp, Buffer, Call, ClipGrads, Combine, CopyChannels, CountNonzero, CrossEntropy, FillMissing,
-    FiringUpdate, GatherBatch, GaussianNoise, IdleOnly, IdleUpdate, KlPenalty, L2Pool2dBwd, L2Pool2dFwd, LifetimeWtaMask,
-    LocalContrast, MaxNorm, MaxPool2dFwd, MaxUnpool2dBwd, MaxUnpool2dFwd, MissingPixels, ProjectGrad, Revive, SCALAR_PARTIALS,
-    SoftThresholdBwd, SoftThresholdFwd, SpatialWtaMask, SumSquares, ThresholdMask, TopKMask, UpsampleNearest2dBwd,
-    UpsampleNearest2dFwd, View, WINDOW,
+    BatchTopKMask, BicubicDownUp, Buffer, CELL, Call, ClipGrads, Combine, CopyChannels, CountNonzero, CrossEntropy, Dice,
+    FillMissing, FiringUpdate, GatherBatch, GaussianNoise, GridDetection, IdleOnly, IdleUpdate, KlPenalty, L2Pool2dBwd,
+    L2Pool2dFwd, LifetimeWtaMask, LocalContrast, MaxNorm, MaxPool2dFwd, MaxUnpool2dBwd, MaxUnpool2dFwd, MissingPixels,
+    PixelCrossEntropy, ProjectGrad, Revive, SCALAR_PARTIALS, SoftThresholdBwd, SoftThresholdFwd, SpatialWtaMask, SumSquares,
+    ThresholdMask, TopKMask, UpsampleNearest2dBwd, UpsampleNearest2dFwd, View, WINDOW,
 };
 use crate::rng::Stream;
 use crate::shape::{Dims, Pool2d};
@@ -194,6 +194,33 @@ fn penalties(m: &mut Maker, n: usize) {
     let ([y, dy], labels) = (m.two(n * classes), m.words(n, |i| i as u32 % 10));
     let (scalars, partials) = (m.real(1), m.real(n));
     m.end(CrossEntropy { n, classes, width, index, y, labels, scalars, dy, partials });
+    let pixels = 64 * n;
+    let ([y, q], labels, weights) = (m.two(pixels * classes), m.words(pixels, |i| i as u32 % 10), m.real(pixels));
+    let (dy, [scalars, partials]) = (m.real(pixels * classes), m.sums());
+    m.end(PixelCrossEntropy { pixels, classes, width, index, y, labels, weights, scalars, q, dy, partials });
+    let ([q, dy], labels, weights) = (m.two(pixels * classes), m.words(pixels, |i| i as u32 % 10), m.real(pixels));
+    let (scalars, partials) = (m.real(1), m.real(Dice::partials(pixels, classes)));
+    m.end(Dice { pixels, classes, strength: 1.0, smooth: 1.0, width, index, q, labels, weights, dy, scalars, partials });
+    let ([y, dy], labels) = (m.two(pixels * (CELL + classes)), m.words(pixels, |i| i as u32 % 20));
+    let (boxes, weights, [scalars, partials]) = (m.real(4 * pixels), m.real(pixels), m.sums());
+    m.end(GridDetection {
+        cells: pixels,
+        classes,
+        gamma: 2.0,
+        positive: 0.25,
+        negative: 0.75,
+        box_strength: 1.0,
+        class_strength: 1.0,
+        width,
+        index,
+        y,
+        labels,
+        boxes,
+        weights,
+        scalars,
+        dy,
+        partials,
+    });
     let ([z, dz], units) = (m.two(n * CODE.len()), CODE.len());
     let (scalars, partials) = (m.real(1), m.real(2 * units));
     m.end(KlPenalty { beta: 1.0, rho: 0.05, n, grad_scale: 1.0, units, width, index, z, dz, scalars, partials });

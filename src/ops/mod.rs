@@ -12,6 +12,7 @@ mod conv2d;
 mod corrupt;
 mod cost;
 mod data;
+mod detection;
 mod elementwise;
 mod local_contrast;
 mod loss;
@@ -21,6 +22,7 @@ mod optimizer;
 mod pool2d;
 mod reduce;
 mod revive;
+mod segmentation;
 mod soft_threshold;
 mod unpool2d;
 mod view;
@@ -32,6 +34,7 @@ pub use conv2d::{Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd};
 pub use corrupt::GaussianNoise;
 pub use cost::{Cost, snake};
 pub use data::{Augment, Draw, GatherBatch};
+pub use detection::{CELL, GridDetection, SIZES};
 pub use elementwise::{AddAssign, Combine, CopyChannels};
 pub use local_contrast::LocalContrast;
 pub use loss::{CrossEntropy, KlPenalty, L1Penalty, Loss, LossKind};
@@ -41,6 +44,7 @@ pub use optimizer::{Adam, ClipGrads, Sgd};
 pub use pool2d::{AvgPool2dBwd, AvgPool2dFwd, L2Pool2dBwd, L2Pool2dFwd, MaxPool2dBwd, MaxPool2dFwd};
 pub use reduce::{ChannelSum, CountNonzero, SCALAR_PARTIALS, SumSquares, WINDOW};
 pub use revive::{FiringUpdate, IdleOnly, IdleUpdate, Revive};
+pub use segmentation::{Dice, PixelCrossEntropy};
 pub use soft_threshold::{SoftThresholdBwd, SoftThresholdFwd};
 pub use unpool2d::{MaxUnpool2dBwd, MaxUnpool2dFwd, UpsampleNearest2dBwd, UpsampleNearest2dFwd};
 pub use view::{Access, Buffer, StepParams, View};
@@ -131,7 +135,7 @@ calls! {
     Combine, AddAssign, CopyChannels,
     DropoutMask, TopKMask, BatchTopKMask, ThresholdMask, SpatialWtaMask, LifetimeWtaMask, MaskApply,
     SoftThresholdFwd, SoftThresholdBwd,
-    Loss, CrossEntropy, L1Penalty, KlPenalty,
+    Loss, CrossEntropy, PixelCrossEntropy, Dice, GridDetection, L1Penalty, KlPenalty,
     ChannelSum, CountNonzero, SumSquares,
     FiringUpdate, IdleUpdate, IdleOnly, Revive,
     ClipGrads, Sgd, Adam, MaxNorm, ProjectGrad,

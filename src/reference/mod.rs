@@ -9,6 +9,7 @@ mod conv2d;
 mod corrupt;
 mod data;
 mod depthwise;
+mod detection;
 mod elementwise;
 mod erf;
 pub(crate) mod gemm;
@@ -24,6 +25,7 @@ mod pool2d;
 mod real;
 mod reduce;
 mod revive;
+mod segmentation;
 mod soft_threshold;
 #[cfg(test)]
 mod testing;

@@ -7,10 +7,10 @@ use super::prepare::{Prepared, Step, Unpack, batch_of, step_of};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::{
-    Activation, ActivationFwd, Adam, Augment, BicubicDownUp, Call, ClipGrads, CountNonzero, CrossEntropy, DropoutMask,
-    FillMissing, FiringUpdate, GatherBatch, GaussianNoise, IdleOnly, IdleUpdate, KlPenalty, L1Penalty, LocalContrast, Loss,
-    LossKind, MaskApply, MaxNorm, MaxUnpool2dBwd, MaxUnpool2dFwd, MissingPixels, ProjectGrad, Revive, SCALAR_PARTIALS, Sgd,
-    StepParams, SumSquares, View, WINDOW,
+    Activation, ActivationFwd, Adam, Augment, BicubicDownUp, CELL, Call, ClipGrads, CountNonzero, CrossEntropy, Dice,
+    DropoutMask, FillMissing, FiringUpdate, GatherBatch, GaussianNoise, GridDetection, IdleOnly, IdleUpdate, KlPenalty,
+    L1Penalty, LocalContrast, Loss, LossKind, MaskApply, MaxNorm, MaxUnpool2dBwd, MaxUnpool2dFwd, MissingPixels,
+    PixelCrossEntropy, ProjectGrad, Revive, SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
 };
 use crate::shape::{Dims, Pool2d, to_nhwc};
 
@@ -85,6 +85,8 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Option<Result<Prepare
         "gated_l1_penalty" => gated_penalty,
         "dropout_apply" => dropout_apply,
         "loss" | "gated_loss" => loss,
+        "segmentation_loss" => segmentation,
+        "detection_loss" => detection,
         "clip_grad_norm" => clip,
         "optimizer" => optimizer,
         "dropout_mask" | "count_nonzero" | "firing_update" | "idle_update" | "revive" | "max_norm" | "project_grad"
@@ -263,6 +265,63 @@ fn loss(mut d: Direct, case: &Case) -> Result<Prepared> {
     let target = d.maps(case.sized("target", n * dims.len())?, dims)?;
     let partials = d.real(SCALAR_PARTIALS)?;
     d.push(Loss { kind, n, grad_scale: d.grad_scale(), width: 1, index: 0, activation, y, target, scalars, dy, partials });
+    Ok(d.prepared)
+}
+
+/// y (N,classes,H,W), a class and a weight of each pixel; cross-entropy, and Dice where it has a strength.
+fn segmentation(mut d: Direct, case: &Case) -> Result<Prepared> {
+    case.know(&["strength", "smooth"])?;
+    let (n, dims) = batch_of(case, case.input("y")?)?;
+    let (pixels, classes, width) = (n * dims.area(), dims.c, 2);
+    let y = d.maps(case.input("y")?, dims)?;
+    // whatever stands where the weight is 0
+    let labels = d.indices(case.indices("target", pixels, usize::MAX)?)?;
+    let weights = d.input(case.sized("weights", pixels)?.reals())?;
+    let dy = d.output("grad_y", pixels * classes, Unpack::Maps(dims))?;
+    let scalars = d.output("loss", width, Unpack::Plain)?;
+    let (q, partials) = (d.map(pixels * classes)?, d.real(Dice::partials(pixels, classes).max(SCALAR_PARTIALS))?);
+    d.push(PixelCrossEntropy { pixels, classes, width, index: 0, y, labels, weights, scalars, q, dy, partials });
+    let (strength, smooth) = (case.number("strength")?, case.number("smooth")?);
+    d.push(Dice { pixels, classes, strength, smooth, width, index: 1, q, labels, weights, dy, scalars, partials });
+    Ok(d.prepared)
+}
+
+/// y (N,5 + classes,H,W), a class (or `classes`), a box (dx, dy, width, height) and a weight of each cell.
+fn detection(mut d: Direct, case: &Case) -> Result<Prepared> {
+    case.know(&["gamma", "positive", "negative", "box", "class"])?;
+    let (n, dims) = batch_of(case, case.input("y")?)?;
+    let (cells, classes) = (n * dims.area(), dims.c.saturating_sub(CELL));
+    if classes == 0 {
+        return Err(Error::usage(format!("{}: cells of {} values have no class", case.id(), dims.c)));
+    }
+    let y = d.maps(case.input("y")?, dims)?;
+    let labels = d.indices(case.indices("target", cells, usize::MAX)?)?;
+    let boxes = d.input(case.sized("boxes", 4 * cells)?.reals())?;
+    let weights = d.input(case.sized("weights", cells)?.reals())?;
+    let dy = d.output("grad_y", cells * dims.c, Unpack::Maps(dims))?;
+    let scalars = d.output("loss", 1, Unpack::Plain)?;
+    let partials = d.real(SCALAR_PARTIALS)?;
+    let number = |key: &str| case.number(key);
+    let (gamma, positive, negative) = (number("gamma")?, number("positive")?, number("negative")?);
+    let (box_strength, class_strength) = (number("box")?, number("class")?);
+    d.push(GridDetection {
+        cells,
+        classes,
+        gamma,
+        positive,
+        negative,
+        box_strength,
+        class_strength,
+        width: 1,
+        index: 0,
+        y,
+        labels,
+        boxes,
+        weights,
+        scalars,
+        dy,
+        partials,
+    });
     Ok(d.prepared)
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::case::{Case, Tensor, Values};
 use super::gates::gates;
 use crate::model::Graph;
+use crate::ops::CELL;
 use crate::rng::Stream;
 use crate::shape::Dims;
 use crate::spec::ModelSpec;
@@ -133,6 +134,7 @@ fn rows() -> Vec<Row> {
 pub fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = rows().into_iter().map(fill).collect();
     cases.extend(losses());
+    cases.extend(pictures());
     cases.extend(gates());
     cases.extend([model("skips_and_shared", SKIPS, &[2, 3, 8, 8]), model("what_where", WHAT_WHERE, &[2, 2, 7, 9])]);
     cases.extend([
@@ -284,6 +286,53 @@ fn losses() -> Vec<Case> {
     cases.push(by_element("long", "mse", &[2, 3, 301, 299]));
     cases.extend([by_class("cross_entropy", 9, 13), by_class("many_workgroups", 70_001, 3)]);
     cases
+}
+
+/// Losses of segmentation and detection: of each place a class, a weight, and of cells a box.
+fn pictures() -> Vec<Case> {
+    let case = |op: &str, name: &str, attrs: Value, [n, c, h, w]: [usize; 4], spread: f64| {
+        let places = n * h * w;
+        let mut stream = Stream::new(8, name);
+        let logits = normal(&format!("{op} {name}"), &[n, c, h, w]).reals().iter().map(|y| spread * y).collect();
+        let classes = if op == "detection_loss" { c - CELL } else { c };
+        let (mut labels, mut weights) = (Vec::new(), Vec::new());
+        for _ in 0..places {
+            // of the cells of a grid most have nothing; some places do not count, whatever their label
+            let something = op != "detection_loss" || stream.below(3) == 0;
+            let counts = stream.below(5) > 0;
+            labels.push(if !counts {
+                255
+            } else if something {
+                stream.below(classes) as i32
+            } else {
+                classes as i32
+            });
+            weights.push(if counts { f64::from(0.25 + stream.uniform()) / places as f64 } else { 0.0 });
+        }
+        let mut inputs = BTreeMap::from([
+            ("y".to_owned(), Tensor::real(&[n, c, h, w], logits)),
+            ("target".to_owned(), Tensor { shape: vec![n, h, w], values: Values::Int(labels) }),
+            ("weights".to_owned(), Tensor::real(&[n, h, w], weights)),
+        ]);
+        if op == "detection_loss" {
+            let boxes = (0..4 * places)
+                .map(|k| f64::from(stream.uniform()) * if k % 4 < 2 { 1.0 } else { 3.0 } + if k % 4 < 2 { -0.5 } else { 0.3 });
+            inputs.insert("boxes".to_owned(), Tensor::real(&[n, h, w, 4], boxes.collect()));
+        }
+        Case { op: op.to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new(), half: false }
+    };
+    let dice = |strength: f64, smooth: f64| json!({"strength": strength, "smooth": smooth});
+    let grid = |gamma: f64, positive: f64, negative: f64| json!({"gamma": gamma, "positive": positive, "negative": negative, "box": 2.0, "class": 0.5});
+    vec![
+        case("segmentation_loss", "two_classes", dice(1.0, 1.0), [2, 2, 5, 7], 1.0),
+        case("segmentation_loss", "entropy_alone", dice(0.0, 1.0), [1, 5, 3, 4], 1.0),
+        case("segmentation_loss", "sure", dice(0.5, 1e-3), [1, 3, 4, 5], 8.0),
+        case("segmentation_loss", "many_workgroups", dice(1.0, 1.0), [3, 11, 161, 163], 2.0),
+        case("detection_loss", "focal", grid(2.0, 0.25, 0.75), [2, CELL + 3, 4, 5], 1.0),
+        case("detection_loss", "cross_entropy", grid(0.0, 1.0, 1.0), [1, CELL + 1, 5, 4], 1.0),
+        case("detection_loss", "sure", grid(1.5, 0.5, 0.5), [1, CELL + 2, 6, 3], 4.0),
+        case("detection_loss", "many_workgroups", grid(2.0, 0.25, 0.75), [5, CELL + 4, 161, 163], 1.0),
+    ]
 }
 
 /// Unpooling by switches drawn within each 2×2 window.

@@ -1,0 +1,42 @@
+//!include grid fours map
+// Adds the gradient of the Dice terms by the logits to dy, of each pixel that has a weight: with g the slopes of dice_slopes by q,
+// dy += scale * q (g - sum of q g); q, dy (pixels, classes).
+// One invocation: one pixel. Grid: pixels invocations, workgroups of 256. Twin: Dice in src/reference/segmentation.rs.
+struct Params {
+    pixels: u32,
+    classes: u32,
+    scale: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> q: array<Map>;
+@group(0) @binding(2) var<storage, read> labels: array<u32>;
+@group(0) @binding(3) var<storage, read> weights: array<f32>;
+@group(0) @binding(4) var<storage, read> partials: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dy: array<Map>;
+
+fn slope(c: u32, label: u32) -> f32 {
+    return partials[p.classes + c] - select(0.0, partials[2u * p.classes + c], c == label);
+}
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = flat_invocation(group, groups, local, 256u);
+    if i >= p.pixels || weights[i] == 0.0 {
+        return;
+    }
+    let base = i * p.classes;
+    let label = labels[i];
+    var mean = 0.0;
+    for (var c = 0u; c < p.classes; c++) {
+        mean += f32(q[base + c]) * slope(c, label);
+    }
+    for (var c = 0u; c < p.classes; c++) {
+        let at = base + c;
+        dy[at] = Map(f32(dy[at]) + p.scale * f32(q[at]) * (slope(c, label) - mean));
+    }
+}

@@ -1,0 +1,75 @@
+//!include grid fours map log
+// Of each pixel i with weight w[i]: q = softmax(y[i]), dy = w[i] (q - onehot(label)), and its loss -w[i] ln q[label]; y, q, dy (pixels, classes).
+// Where w[i] is 0 the label is not looked at. With m the largest logit (its first place) and r the sum of exp(y_j - m) over the others:
+// -ln q[label] = ln(1 + r) + (m - y_label), and the gradient at m, if it is the label, is -r / (1 + r): neither cancels when the prediction is sure.
+// One invocation: pixels i, i + stride, ...; its workgroup's sum goes to partials[workgroup], and sum_scalar adds those.
+// Grid: at most 256 workgroups of 256. Twin: PixelCrossEntropy in src/reference/segmentation.rs.
+struct Params {
+    pixels: u32,
+    classes: u32,
+    stride: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> y: array<Map>;
+@group(0) @binding(2) var<storage, read> labels: array<u32>;
+@group(0) @binding(3) var<storage, read> weights: array<f32>;
+@group(0) @binding(4) var<storage, read_write> q: array<Map>;
+@group(0) @binding(5) var<storage, read_write> dy: array<Map>;
+@group(0) @binding(6) var<storage, read_write> partials: array<f32>;
+
+var<workgroup> sums: array<f32, 256>;
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    var sum = 0.0;
+    for (var i = flat_invocation(group, groups, local, 256u); i < p.pixels; i += p.stride) {
+        let base = i * p.classes;
+        var winner = 0u;
+        var highest = f32(y[base]);
+        for (var j = 1u; j < p.classes; j++) {
+            let value = f32(y[base + j]);
+            if value > highest {
+                winner = j;
+                highest = value;
+            }
+        }
+        var rest = 0.0;
+        for (var j = 0u; j < p.classes; j++) {
+            if j != winner {
+                // below -87 the result would not be a normal number
+                rest += exp(max(f32(y[base + j]) - highest, -87.0));
+            }
+        }
+        let total = 1.0 + rest;
+        let weight = weights[i];
+        let label = select(p.classes, labels[i], weight != 0.0);
+        for (var j = 0u; j < p.classes; j++) {
+            let share = exp(max(f32(y[base + j]) - highest, -87.0)) / total;
+            q[base + j] = Map(share);
+            var gradient = share;
+            if j == label {
+                gradient = select(share - 1.0, -rest / total, j == winner);
+            }
+            dy[base + j] = Map(weight * gradient);
+        }
+        if label < p.classes {
+            sum += weight * (log_ratio(total, 1.0, rest) + (highest - f32(y[base + label])));
+        }
+    }
+    sums[local] = sum;
+    workgroupBarrier();
+    for (var half = 128u; half > 0u; half /= 2u) {
+        if local < half {
+            sums[local] += sums[local + half];
+        }
+        workgroupBarrier();
+    }
+    if local == 0u {
+        partials[flat_workgroup(group, groups)] = sums[0];
+    }
+}

@@ -1,0 +1,84 @@
+//! The loss of a one-stage detector without anchors: a grid of cells, each of which says whether something is there, its box, and its class.
+
+use super::operation;
+use super::reduce::{SumScalar, WORKGROUP, partial_groups};
+use crate::gpu::{Kernel, Recorder, params};
+
+/// Values of a cell before those of its classes: a logit of objectness, dx, dy, ln width, ln height of the box, in cells from the cell's middle.
+pub const CELL: usize = 5;
+/// Logarithms of sizes are cut off at this and its negative.
+pub const SIZES: f64 = 8.0;
+
+operation! {
+    /// Σ w·(objectness + here: `box_strength`·box + `class_strength`·class) over cells; y (cells, [`CELL`] + classes).
+    ///
+    /// Objectness is −`positive`·(1 − q)^γ ln q where something is here, else −`negative`·q^γ ln(1 − q), q the sigmoid of the logit (focal loss: Lin et al.,
+    /// "Focal Loss for Dense Object Detection", 2017; binary cross-entropy with γ 0 and both factors 1). The box loses 1 − IoU + d²/c², d the distance of
+    /// the middles, c the diagonal of what encloses both (DIoU: Zheng et al., "Distance-IoU Loss", 2020). The class loses −ln softmax.
+    GridDetection {
+        cells: usize,
+        classes: usize,
+        gamma: f64,
+        positive: f64,
+        negative: f64,
+        box_strength: f64,
+        class_strength: f64,
+        width: usize,
+        index: usize,
+    }
+    reads {
+        y,
+        /// A class (u32) of each cell, or `classes` and more where nothing is.
+        labels,
+        /// dx, dy, width, height of each cell's box, in cells from its middle; not looked at where nothing is.
+        boxes,
+        /// w of each cell: 0 leaves it out.
+        weights
+    }
+    updates { scalars } writes { dy } scratch {
+        /// [`super::SCALAR_PARTIALS`] elements.
+        partials
+    }
+}
+
+params! {
+    struct GridDetectionParams {
+        cells: u32, classes: u32, stride: u32, gamma: f32, positive: f32, negative: f32, box_strength: f32, class_strength: f32,
+    }
+}
+
+impl GridDetection {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let groups = partial_groups(4 * self.cells);
+        let params = GridDetectionParams {
+            cells: self.cells as u32,
+            classes: self.classes as u32,
+            stride: groups as u32 * WORKGROUP,
+            gamma: self.gamma as f32,
+            positive: self.positive as f32,
+            negative: self.negative as f32,
+            box_strength: self.box_strength as f32,
+            class_strength: self.class_strength as f32,
+        };
+        r.kernel(Kernel::GridDetection, &params)
+            .bind("y", self.y)
+            .bind("labels", self.labels)
+            .bind("boxes", self.boxes)
+            .bind("weights", self.weights)
+            .bind("dy", self.dy)
+            .bind("partials", self.partials)
+            .groups(groups as u64, WORKGROUP);
+        SumScalar {
+            partials: self.partials,
+            offset: 0,
+            count: groups,
+            scalars: self.scalars,
+            width: self.width,
+            index: self.index,
+            scale: 1.0,
+            root: false,
+            sparsity: false,
+        }
+        .record(r);
+    }
+}

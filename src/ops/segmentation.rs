@@ -1,0 +1,131 @@
+//! Losses of segmentation: every pixel is of one of some classes. What a pixel weighs is given, so that classes can be balanced and pixels left out.
+
+use super::reduce::{SumScalar, WORKGROUP, partial_groups};
+use super::{SCALAR_PARTIALS, operation};
+use crate::gpu::{Kernel, Recorder, params};
+
+operation! {
+    /// Σ w·(−ln softmax(y)[label]) over pixels: y (pixels, classes) logits, `labels` a class (u32) of each pixel, not looked at where its weight is 0.
+    PixelCrossEntropy { pixels: usize, classes: usize, width: usize, index: usize }
+    reads { y, labels, weights } updates { scalars } writes {
+        /// softmax(y), which [`Dice`] reads.
+        q,
+        dy
+    } scratch {
+        /// [`SCALAR_PARTIALS`] elements.
+        partials
+    }
+}
+
+operation! {
+    /// `strength` times the mean over classes of 1 − (2Σqt + s)/(Σq + Σt + s), with t 1 where the class is the label and else 0, over the pixels of the batch
+    /// whose weight is not 0 (soft Dice loss: Milletari et al., "V-Net", 2016, without the squares). Adds its gradient by the logits, of which q is the softmax,
+    /// to dy.
+    Dice {
+        pixels: usize,
+        classes: usize,
+        strength: f64,
+        /// s: what a class is spared by that has few pixels.
+        smooth: f64,
+        width: usize,
+        index: usize,
+    }
+    reads { q, labels, weights } updates { dy, scalars } scratch {
+        /// [`Dice::partials`] elements.
+        partials
+    }
+}
+
+params! {
+    struct PixelCrossEntropyParams { pixels: u32, classes: u32, stride: u32 }
+}
+
+params! {
+    struct DiceSumsParams { pixels: u32, classes: u32, slices: u32, start: u32 }
+}
+
+params! {
+    struct DiceSlopesParams { classes: u32, slices: u32, start: u32, smooth: f32 }
+}
+
+params! {
+    struct DiceBwdParams { pixels: u32, classes: u32, scale: f32 }
+}
+
+impl PixelCrossEntropy {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let groups = partial_groups(4 * self.pixels);
+        let params = PixelCrossEntropyParams {
+            pixels: self.pixels as u32,
+            classes: self.classes as u32,
+            stride: groups as u32 * WORKGROUP,
+        };
+        r.kernel(Kernel::PixelCrossEntropy, &params)
+            .bind("y", self.y)
+            .bind("labels", self.labels)
+            .bind("weights", self.weights)
+            .bind("q", self.q)
+            .bind("dy", self.dy)
+            .bind("partials", self.partials)
+            .groups(groups as u64, WORKGROUP);
+        SumScalar {
+            partials: self.partials,
+            offset: 0,
+            count: groups,
+            scalars: self.scalars,
+            width: self.width,
+            index: self.index,
+            scale: 1.0,
+            root: false,
+            sparsity: false,
+        }
+        .record(r);
+    }
+}
+
+impl Dice {
+    /// Parts that the sum over pixels is taken in.
+    const fn slices(pixels: usize) -> usize {
+        let parts = pixels.div_ceil(4 * WORKGROUP as usize);
+        if parts > SCALAR_PARTIALS { SCALAR_PARTIALS } else { parts }
+    }
+
+    /// Elements of scratch: a term and two slopes of each class, then the sums.
+    pub const fn partials(pixels: usize, classes: usize) -> usize {
+        classes * (3 + 2 * Self::slices(pixels))
+    }
+
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let (slices, classes) = (Self::slices(self.pixels), self.classes as u32);
+        let start = 3 * classes;
+        let sums = DiceSumsParams { pixels: self.pixels as u32, classes, slices: slices as u32, start };
+        r.kernel(Kernel::DiceSums, &sums)
+            .bind("q", self.q)
+            .bind("labels", self.labels)
+            .bind("weights", self.weights)
+            .bind("partials", self.partials)
+            .groups((slices * self.classes) as u64, WORKGROUP);
+        let slopes = DiceSlopesParams { classes, slices: slices as u32, start, smooth: self.smooth as f32 };
+        r.kernel(Kernel::DiceSlopes, &slopes).bind("partials", self.partials).groups(self.classes.div_ceil(64) as u64, 64);
+        let scale = self.strength / self.classes as f64;
+        r.kernel(Kernel::DiceBwd, &DiceBwdParams { pixels: self.pixels as u32, classes, scale: scale as f32 })
+            .bind("q", self.q)
+            .bind("labels", self.labels)
+            .bind("weights", self.weights)
+            .bind("partials", self.partials)
+            .bind("dy", self.dy)
+            .threads(self.pixels);
+        SumScalar {
+            partials: self.partials,
+            offset: 0,
+            count: self.classes,
+            scalars: self.scalars,
+            width: self.width,
+            index: self.index,
+            scale,
+            root: false,
+            sparsity: false,
+        }
+        .record(r);
+    }
+}
