@@ -49,6 +49,8 @@ mod recorded;
 mod restore;
 #[path = "suite/resume.rs"]
 mod resume;
+#[path = "suite/segment.rs"]
+mod segment;
 #[path = "suite/shaders.rs"]
 mod shaders;
 #[path = "suite/sweep.rs"]

@@ -83,6 +83,11 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<()> {
         );
         return Err(Error::usage(message).into());
     }
+    if graph.nodes[graph.output].dims.area() > 1 {
+        let message =
+            format!("{}: the model tells classes of pixels, not of images: use `csae segment predict`", args.model.display());
+        return Err(Error::usage(message).into());
+    }
     if let Some(path) = &args.confusion {
         super::refuse_existing(path, args.force)?;
     }

@@ -289,7 +289,7 @@ impl<'a> Job<'a> {
         };
         let mut tuner = self.tuner(device)?;
         let held_out = self.train(device, &mut tuner, &images, !args.from_scratch, args.seed, &json!({}))?;
-        model::save(&args.out.join(MODEL), device, self.graph, &tuner.store)?;
+        model::save(&args.out.join(MODEL), device, self.graph, tuner.store())?;
         let confusion = match test {
             Some(test) => {
                 let found = tuner.classify(device, test, &(0..test.len()).collect::<Vec<_>>())?;

@@ -20,6 +20,7 @@ mod probe;
 mod reconstruct;
 mod restore;
 mod resume;
+mod segment;
 mod sweep;
 mod targets;
 mod train;
@@ -61,6 +62,7 @@ enum Command {
     Finetune(finetune::FinetuneArgs),
     Classify(classify::ClassifyArgs),
     Reconstruct(reconstruct::ReconstructArgs),
+    Segment(segment::SegmentArgs),
     Anomaly(anomaly::AnomalyArgs),
     Denoise(restore::denoise::DenoiseArgs),
     Inpaint(restore::inpaint::InpaintArgs),
@@ -86,6 +88,7 @@ impl Command {
             Self::Finetune(args) => Some(&args.common),
             Self::Classify(args) => Some(&args.common),
             Self::Reconstruct(args) => Some(&args.common),
+            Self::Segment(args) => args.common(),
             Self::Anomaly(args) => args.common(),
             Self::Denoise(args) => Some(&args.restore.common),
             Self::Inpaint(args) => Some(&args.restore.common),
@@ -105,6 +108,7 @@ impl Command {
             Self::Train(_) | Self::Resume(_) | Self::Inspect(_) | Self::Reconstruct(_) => true,
             Self::Features(_) | Self::Probe(_) | Self::Finetune(_) | Self::Sweep(_) => true,
             Self::Classify(args) => args.writes_files(),
+            Self::Segment(args) => args.writes_files(),
             Self::Anomaly(args) => args.writes_files(),
             Self::Denoise(_) | Self::Inpaint(_) | Self::Upscale(_) => true,
             Self::Bench(args) => args.writes_files(),
@@ -309,6 +313,7 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
         Command::Finetune(args) => finetune::run(args),
         Command::Classify(args) => classify::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
+        Command::Segment(args) => segment::run(args),
         Command::Anomaly(args) => anomaly::run(args),
         Command::Denoise(args) => restore::denoise::run(args),
         Command::Inpaint(args) => restore::inpaint::run(args),

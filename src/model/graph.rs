@@ -3,6 +3,7 @@
 use super::layers;
 use super::params::{Packing, Param, Role, Start};
 use crate::error::{Error, Result};
+use crate::ops::CELL;
 use crate::shape::Dims;
 use crate::spec::{LayerOp, ModelSpec};
 
@@ -95,7 +96,8 @@ impl Graph {
             graph.target = graph.find(name).ok_or_else(|| graph.unknown("model.target", name))?;
         }
         let (classes, units) = (spec.classes.len(), graph.nodes[graph.output].dims);
-        if classes > 0 && units != Dims::flat(classes) {
+        // of an image, of each pixel, or of each cell of a grid beside its box
+        if classes > 0 && units.c != classes && units.c != classes + CELL {
             return Err(Error::usage(format!(
                 "model.classes: {classes} classes, but the output is {units}: it must be a logit for each"
             )));
@@ -106,7 +108,9 @@ impl Graph {
     /// Fails unless the output is as large as the input, as an autoencoder's is.
     pub fn check_autoencoder(&self) -> Result<()> {
         if !self.spec.classes.is_empty() {
-            return Err(Error::usage("the model is a classifier, which draws no images: use `csae classify`"));
+            return Err(Error::usage(
+                "the model tells classes and draws no images: use `csae classify`, or `csae segment` for one of pixels",
+            ));
         }
         if !self.code_reaches_output() || self.code == 0 {
             return Err(Error::usage(format!("model.code = {:?}: the output does not depend on it", self.nodes[self.code].name)));

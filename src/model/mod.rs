@@ -2,6 +2,7 @@
 //! planned.
 
 mod builder;
+mod decoder;
 mod encoder;
 mod file;
 mod graph;
@@ -13,6 +14,7 @@ mod summary;
 mod tape;
 
 pub use builder::{Auxiliary, Builder, Mode, Penalty, PenaltyKind, Revival};
+pub use decoder::{Decoder, decoder};
 pub use encoder::{HEAD, POOL, Pool, Pooling, classifier, encoder, feature_layer};
 pub use file::{Loaded, bundled, load, load_bytes, save};
 pub use graph::{Graph, Node};

@@ -10,6 +10,7 @@ const PRESETS: &[(&str, &str)] = &[
     ("denoise", include_str!("../../assets/presets/denoise.toml")),
     ("inpaint", include_str!("../../assets/presets/inpaint.toml")),
     ("plain", include_str!("../../assets/presets/plain.toml")),
+    ("pyramid", include_str!("../../assets/presets/pyramid.toml")),
     ("sparse", include_str!("../../assets/presets/sparse.toml")),
     ("top-k", include_str!("../../assets/presets/top-k.toml")),
     ("upscale", include_str!("../../assets/presets/upscale.toml")),

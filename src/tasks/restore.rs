@@ -31,7 +31,7 @@ pub struct Restorer {
 }
 
 /// What sides of its input are multiples of, and how far it looks, in pixels, layer by layer as its strides go.
-fn reach(spec: &ModelSpec) -> Result<(usize, usize)> {
+pub(super) fn reach(spec: &ModelSpec) -> Result<(usize, usize)> {
     let (mut align, mut halo) = (1, 0);
     for layer in &spec.layers {
         let (kernel, dilation, stride, times) = match &layer.op {
@@ -42,7 +42,7 @@ fn reach(spec: &ModelSpec) -> Result<(usize, usize)> {
             LayerOp::AvgPool2d(op) => (op.kernel.0, [1, 1], op.stride.unwrap_or(op.kernel).0, 1),
             LayerOp::Linear(_) => {
                 return Err(Error::usage(format!(
-                    "layer {}: a fully connected layer fixes the image's size; restoring takes a model of convolutions (--preset denoise)",
+                    "layer {}: a fully connected layer fixes the image's size; images of any size take a model of convolutions",
                     layer.name
                 )));
             }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::commands::{Place, csae, fail, succeed};
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 20] = [
     "train",
     "resume",
     "eval",
@@ -19,6 +19,7 @@ const COMMANDS: [&str; 19] = [
     "sweep",
     "finetune",
     "classify",
+    "segment",
     "anomaly",
     "devices",
     "verify",

@@ -158,7 +158,7 @@ impl Writer {
 }
 
 /// Header of NumPy's format, version 1.0, of an array in C order.
-fn npy_header(dtype: &str, shape: &[usize]) -> Vec<u8> {
+pub fn npy_header(dtype: &str, shape: &[usize]) -> Vec<u8> {
     let sizes: String = shape.iter().map(|size| format!("{size},")).collect();
     let mut text = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({sizes}), }}");
     // The values begin at a multiple of 64.

@@ -2,7 +2,7 @@
 
 mod file;
 
-pub use file::{Described, Format, Writer, read};
+pub use file::{Described, Format, Writer, npy_header, read};
 
 use super::infer::{Beside, Inference};
 use crate::data::{Sample, patches};

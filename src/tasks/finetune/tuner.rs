@@ -1,21 +1,14 @@
 //! A classifier's training: encoder and head on labelled images, by cross-entropy.
 
 use super::data::{Changes, Labelled};
-use crate::device::{Device, Program};
-use crate::error::{Error, Kind as Cause, Result};
-use crate::model::{Builder, Graph, HEAD, Loaded, Mode, Purpose, Store};
-use crate::ops::{Adam, Call, CrossEntropy, StepParams, View, WINDOW};
+use crate::device::Device;
+use crate::error::Result;
+use crate::model::{Graph, HEAD, Loaded, Purpose, Store};
+use crate::ops::CrossEntropy;
 use crate::rng::Stream;
 use crate::tasks::infer::Inference;
 use crate::tasks::probe::{Design, Kind, learn};
-
-/// Scalars of a step: the loss.
-const WIDTH: usize = 8;
-/// Steps whose losses are kept on the device, so that none waits for its own.
-const ROWS: usize = 256;
-/// Adam's decay rates and ε.
-const BETAS: [f64; 2] = [0.9, 0.999];
-const EPS: f64 = 1e-8;
+use crate::tasks::supervised::{Ends, ROWS, Rates, Supervised, WIDTH};
 
 /// How the head begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,16 +59,8 @@ pub struct Epoch {
 /// A classifier on a device.
 #[derive(Debug)]
 pub struct Tuner<'a> {
-    graph: &'a Graph,
-    /// Its values.
-    pub store: Store,
+    learner: Supervised<'a>,
     inference: Inference<'a>,
-    batch: usize,
-    x: View,
-    labels: View,
-    scalars: View,
-    /// Forward, backward, and the head's update; and the encoder's.
-    passes: [Program; 2],
 }
 
 impl<'a> Tuner<'a> {
@@ -84,42 +69,21 @@ impl<'a> Tuner<'a> {
     /// # Errors
     /// When the device cannot hold it.
     pub fn new(device: &mut Device, graph: &'a Graph, batch: usize, weight_decay: f64) -> Result<Self> {
-        let store = Store::new(device, graph, Purpose::train(2))?;
-        let scalars = device.alloc_real("scalars of steps", ROWS * WIDTH)?;
-        let mut b = Builder::new(graph, &store, batch, Mode::Train);
-        let mut x = b.input();
-        let mut labels = b.tape.words("labels", batch);
-        b.tape.keep(labels);
-        b.forward(x, &[graph.output]);
-        let y = b.value(graph.output);
         let classes = graph.nodes[graph.output].dims.len();
-        let dy = b.tape.map("gradient of the logits", y.len);
-        let partials = b.tape.real("losses of samples", batch);
-        b.tape.push(CrossEntropy { n: batch, classes, width: WIDTH, index: 0, y, labels, scalars, dy, partials });
-        b.seed(graph.output, dy);
-        b.backward();
-        // the head comes last, so that its parameters are the last ones
-        let head = graph.params.iter().position(|param| param.name == format!("{HEAD}.weight"));
-        let start = store.weight(head.ok_or_else(|| Error::usage(format!("the model has no layer {HEAD}")))?).start;
-        let update = |range: std::ops::Range<usize>| {
-            let of = |view: View| view.part(range.start, range.len());
-            let Store { weights, grads, m, v, .. } = store;
-            let [beta1, beta2] = BETAS;
-            let (grads, weights, m, v) = (of(grads), of(weights), of(m), of(v));
-            Adam { grad_scale: 1.0, beta1, beta2, eps: EPS, weight_decay, decoupled: true, grads, weights, m, v }
-        };
-        // in windows, of which each can be bound
-        let window = usize::try_from(device.max_elements()).unwrap_or(usize::MAX) / WINDOW * WINDOW;
-        let updates = |range: std::ops::Range<usize>| -> Vec<Call> {
-            let end = range.end;
-            range.step_by(window).map(|first| update(first..end.min(first.saturating_add(window))).into()).collect()
-        };
-        updates(start..store.learned().len).into_iter().for_each(|call| b.tape.push(call));
-        let (calls, _) = b.tape.allocate(device, &mut [&mut x, &mut labels])?;
-        let encoder = updates(0..start);
-        let passes = [device.compile(calls)?, device.compile(encoder)?];
-        let inference = Inference::new(graph, &store);
-        Ok(Self { graph, store, inference, batch, x, labels, scalars, passes })
+        let learner = Supervised::new(device, graph, batch, weight_decay, |b, Ends { y, dy, scalars }| {
+            let labels = b.tape.words("labels", batch);
+            b.tape.keep(labels);
+            let partials = b.tape.real("losses of samples", batch);
+            b.tape.push(CrossEntropy { n: batch, classes, width: WIDTH, index: 0, y, labels, scalars, dy, partials });
+            vec![labels]
+        })?;
+        let inference = Inference::new(graph, &learner.store);
+        Ok(Self { learner, inference })
+    }
+
+    /// Its values.
+    pub const fn store(&self) -> &Store {
+        &self.learner.store
     }
 
     /// Trains on the images `fit`, and keeps the weights that do best on those held out. `pretrained` lends the encoder its values; without it they are drawn.
@@ -144,30 +108,32 @@ impl<'a> Tuner<'a> {
         };
         let first = errors(self, device)?;
         tell(Epoch { epoch: 0, loss: None, held_out: first, best: true })?;
-        let (mut best, mut kept, mut since) = (first, device.read(self.store.weights)?, 0);
-        let states = device.read(self.store.state)?;
-        let mut kept_states = states;
-        let steps = fit.len().div_ceil(self.batch);
-        let total = (steps * options.epochs) as u64;
+        let (mut best, mut kept, mut since) = (first, self.learner.values(device)?, 0);
+        let batch = self.learner.batch;
+        let steps = fit.len().div_ceil(batch);
+        let rates = Rates { lr: options.lr, encoder_lr: options.encoder_lr, total: (steps * options.epochs) as u64 };
         let mut step = 0;
         for epoch in 1..=options.epochs {
             let order = Stream::new(options.seed, "order").skip((epoch * fit.len()) as u64).permutation(fit.len());
             // the last batch is filled up from the front
-            let order: Vec<u32> = order.iter().cycle().take(steps * self.batch).copied().collect();
+            let order: Vec<u32> = order.iter().cycle().take(steps * batch).copied().collect();
             let mut loss = 0.0;
-            for steps in order.chunks(ROWS * self.batch) {
-                for (row, chosen) in steps.chunks_exact(self.batch).enumerate() {
+            for steps in order.chunks(ROWS * batch) {
+                for (row, chosen) in steps.chunks_exact(batch).enumerate() {
                     let images: Vec<usize> = chosen.iter().map(|i| fit[*i as usize]).collect();
-                    self.step(device, data, &images, [step, total], row, options)?;
+                    device.write(self.learner.x, &data.changed(&images, options.changes, options.seed, step));
+                    let labels: Vec<u32> = images.iter().map(|image| data.of[*image]).collect();
+                    device.write_words(self.learner.answers[0], &labels);
+                    self.learner.step(device, step, row, options.seed, rates)?;
                     step += 1;
                 }
-                loss += self.losses(device, steps.len() / self.batch, step, options.lr)?;
+                loss += self.learner.losses(device, steps.len() / batch, 1, step, options.lr)?;
             }
             let held_out = errors(self, device)?;
             // later is better where it is as good: the rate has fallen
             let better = held_out <= best;
             if better {
-                (best, kept, kept_states) = (held_out, device.read(self.store.weights)?, device.read(self.store.state)?);
+                (best, kept) = (held_out, self.learner.values(device)?);
             }
             since = if better { 0 } else { since + 1 };
             tell(Epoch { epoch, loss: Some(loss / steps as f64), held_out, best: better })?;
@@ -175,8 +141,7 @@ impl<'a> Tuner<'a> {
                 break;
             }
         }
-        device.write(self.store.weights, &kept);
-        device.write(self.store.state, &kept_states);
+        self.learner.restore(device, &kept);
         Ok(best)
     }
 
@@ -189,14 +154,8 @@ impl<'a> Tuner<'a> {
         fit: &[usize],
         options: &Options,
     ) -> Result<()> {
-        let Self { graph, store, .. } = self;
-        for view in [store.m, store.v] {
-            device.write(view, &vec![0.0; view.len]);
-        }
-        store.initialise(device, graph, options.seed);
-        if let Some(loaded) = pretrained {
-            loaded.lend(device, graph, store)?;
-        }
+        let Supervised { graph, store, .. } = &self.learner;
+        self.learner.begin(device, pretrained, options.seed)?;
         if options.head == Head::Fresh {
             return Ok(());
         }
@@ -230,61 +189,12 @@ impl<'a> Tuner<'a> {
         Ok(())
     }
 
-    /// Step `step` of `total`, whose loss goes to a row of the scalars.
-    fn step(
-        &self,
-        device: &mut Device,
-        data: &Labelled,
-        images: &[usize],
-        [step, total]: [u64; 2],
-        row: usize,
-        options: &Options,
-    ) -> Result<()> {
-        device.write(self.x, &data.changed(images, options.changes, options.seed, step));
-        device.write_words(self.labels, &images.iter().map(|image| data.of[*image]).collect::<Vec<u32>>());
-        let t = (step + 1).min(1 << 24) as i32;
-        let falling = 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / total.max(1) as f64).cos());
-        // a few steps of growth, before Adam's moments mean anything
-        let rising = ((step + 1) as f64 / 10.0).min(1.0);
-        let lr = options.lr * falling * rising;
-        let params = StepParams {
-            step: step as u32,
-            seed_lo: options.seed as u32,
-            seed_hi: (options.seed >> 32) as u32,
-            lr: lr as f32,
-            correction1: (1.0 - BETAS[0].powi(t)) as f32,
-            correction2: (1.0 - BETAS[1].powi(t)) as f32,
-            slot: row as u32,
-            ..StepParams::default()
-        };
-        device.run(&self.passes[0], &params)?;
-        if options.encoder_lr > 0.0 {
-            device.run(&self.passes[1], &StepParams { lr: (lr * options.encoder_lr) as f32, ..params })?;
-        }
-        Ok(())
-    }
-
-    /// The sum of the losses of the last `rows` steps, before `step`.
-    fn losses(&self, device: &mut Device, rows: usize, step: u64, lr: f64) -> Result<f64> {
-        let mut sum = 0.0;
-        for (row, scalars) in device.read(self.scalars)?.chunks_exact(WIDTH).take(rows).enumerate() {
-            let loss = f64::from(scalars[0]);
-            if !loss.is_finite() {
-                let at = step - (rows - row) as u64;
-                return Err(Error::failed(format!("after step {at} the loss is {loss}; use a smaller --lr (now {lr})"))
-                    .of(Cause::Diverged));
-            }
-            sum += loss;
-        }
-        Ok(sum)
-    }
-
     /// The class found for each of some images.
     ///
     /// # Errors
     /// When the device fails.
     pub fn classify(&mut self, device: &mut Device, data: &Labelled, images: &[usize]) -> Result<Vec<u32>> {
-        let classes = self.graph.nodes[self.graph.output].dims.len();
+        let classes = self.learner.graph.nodes[self.learner.graph.output].dims.len();
         let mut found = Vec::with_capacity(images.len());
         for images in images.chunks(self.inference.batch(device)) {
             let logits = self.inference.run_output(device, &data.batch(images), &[])?;

@@ -1,0 +1,61 @@
+//! `csae segment eval`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use csae::data::Wanted;
+use csae::tasks::segment::judge;
+use serde_json::json;
+
+use super::{Labels, as_json, check_memory, load, placed, say, tell};
+use crate::cli::{Common, budget, features};
+
+/// Judge a segmenter by images with label images: intersection over union and Dice of each class, pixels right.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  csae segment eval runs/cells cells/ --instances\n  csae segment eval runs/streets @test.txt --labels labels/ --ignore 255 --json"
+)]
+pub struct EvalArgs {
+    /// Segmenter: a file or folder that `csae segment train` made
+    model: PathBuf,
+    /// Images: a folder (perhaps with `images` and `labels` in it), a file, a list (@FILE, or -)
+    data: String,
+    #[command(flatten)]
+    labels: Labels,
+    /// A file that does not decode, and labels that do not fit, are an error, not skipped
+    #[arg(long)]
+    strict: bool,
+    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay in their files [default: what is free]
+    #[arg(long, value_name = "SIZE")]
+    max_memory: Option<String>,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+pub fn run(args: EvalArgs) -> anyhow::Result<()> {
+    let loaded = load(&args.model)?;
+    let budget = budget(args.max_memory.as_deref())?;
+    let wanted = Wanted { channels: Some(loaded.graph.nodes[0].dims.c), strict: args.strict, memory: budget.all };
+    let classes = loaded.graph.spec.classes.clone();
+    let set = args.labels.open(&args.data, classes.clone(), &wanted, budget.data)?;
+    say(&args.common, &set);
+    let mut device = args.common.open()?;
+    device.limit_memory(budget.all);
+    let segmenter = placed(&mut device, &loaded)?;
+    check_memory(&device, &segmenter, (0..set.len()).map(|number| set.size(number)), set.held_bytes(), &budget)?;
+    let bar = features::bar(&args.common, "images", set.len());
+    let numbers: Vec<usize> = (0..set.len()).collect();
+    let judged = judge(&mut device, &segmenter, &set, &numbers, |done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    args.common.say_kernels(&mut device);
+    if args.common.json {
+        let mut line = as_json(&judged, &classes);
+        line["kind"] = json!("segmentation");
+        line["images"] = json!(set.len());
+        line["unlabelled"] = json!(set.unlabelled);
+        outln!("{line}");
+    } else {
+        tell(&judged, &classes);
+    }
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! Classes of every pixel of images of any size.
+
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::model::{Graph, HEAD, Store};
+use crate::shape::Dims;
+use crate::spec::ModelSpec;
+use crate::tasks::infer::Inference;
+use crate::tasks::restore::reach;
+use crate::tasks::tiles::{Blend, Tiles};
+
+/// The side of a tile, where a device can hold what it takes.
+const TILE: usize = 512;
+/// The least of which it is tried.
+const LEAST: usize = 64;
+
+/// A model that gives logits of classes for every pixel, with its values on a device.
+#[derive(Clone, Debug)]
+pub struct Segmenter {
+    spec: ModelSpec,
+    store: Store,
+    channels: usize,
+    align: usize,
+    halo: usize,
+}
+
+impl Segmenter {
+    /// Of a model with its values on a device.
+    ///
+    /// # Errors
+    /// When it is no segmenter.
+    pub fn new(graph: &Graph, store: &Store) -> Result<Self> {
+        Self::check(graph)?;
+        let input = graph.nodes[0].dims;
+        let (align, halo) = reach(&graph.spec)?;
+        Ok(Self { spec: graph.spec.clone(), store: store.clone(), channels: input.c, align, halo })
+    }
+
+    /// That a model gives a class to each pixel.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn check(graph: &Graph) -> Result<()> {
+        let (input, output) = (graph.nodes[0].dims, graph.nodes[graph.output].dims);
+        let classes = graph.spec.classes.len();
+        if graph.nodes[graph.output].name != HEAD || classes == 0 || output != Dims::new(classes, input.h, input.w) {
+            return Err(Error::usage("the model gives no class to each pixel; make one by `csae segment train`"));
+        }
+        Ok(())
+    }
+
+    /// What sides of a model's input are multiples of.
+    ///
+    /// # Errors
+    /// When it has a fully connected layer, which fixes them.
+    pub fn align(spec: &ModelSpec) -> Result<usize> {
+        Ok(reach(spec)?.0)
+    }
+
+    /// Names of the classes.
+    pub fn classes(&self) -> &[String] {
+        &self.spec.classes
+    }
+
+    /// Channels of the images that it takes.
+    pub const fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Bytes that the pass over the largest tile of an image of h×w takes, and what is held of the image.
+    ///
+    /// # Errors
+    /// When the model cannot have such a size.
+    pub fn planned_bytes(&self, device: &Device, h: usize, w: usize) -> Result<u64> {
+        let most = self.tile(device)?;
+        let [tile_h, tile_w] = [h, w].map(|side| side.min(most).next_multiple_of(self.align));
+        let graph = Graph::new(&self.spec, Dims::new(self.channels, tile_h, tile_w))?;
+        let image = (h * w) as u64 * 4 * (self.channels + 2 * self.spec.classes.len()) as u64;
+        Ok(Inference::new(&graph, &self.store).planned_bytes(device, 1) + image)
+    }
+
+    /// The side of a tile: 512 pixels, or less where a device cannot bind or hold what one takes.
+    fn tile(&self, device: &Device) -> Result<usize> {
+        let mut side = TILE;
+        loop {
+            let whole = side.next_multiple_of(self.align);
+            let graph = Graph::new(&self.spec, Dims::new(self.channels, whole, whole))?;
+            if side <= LEAST || Inference::new(&graph, &self.store).fits(device) {
+                return Ok(side);
+            }
+            side /= 2;
+        }
+    }
+
+    /// Probabilities of the classes at each pixel (H,W,classes) of images (H,W,C; 0…1) of one size.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn probabilities(&self, device: &mut Device, images: &[Vec<f32>], h: usize, w: usize) -> Result<Vec<Vec<f32>>> {
+        let tiles = Tiles::new(h, w, self.tile(device)?, self.halo, self.align)?;
+        let (tile_h, tile_w) = tiles.size();
+        let graph = Graph::new(&self.spec, Dims::new(self.channels, tile_h, tile_w))?;
+        let mut inference = Inference::new(&graph, &self.store);
+        let classes = self.spec.classes.len();
+        let mut out = Vec::with_capacity(images.len());
+        for pixels in images {
+            let mut blend = Blend::new(&tiles, classes);
+            let mut whole = Vec::with_capacity(h * w * classes);
+            for tile in tiles.iter() {
+                let mut logits = inference.run_output(device, &tiles.cut_from(&tile, self.channels, pixels), &[])?;
+                logits.chunks_exact_mut(classes).for_each(softmax);
+                if let Some(strip) = blend.add(&tile, &logits) {
+                    whole.extend(strip.pixels);
+                }
+            }
+            out.push(whole);
+        }
+        inference.release(device);
+        Ok(out)
+    }
+}
+
+fn softmax(values: &mut [f32]) {
+    let largest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    values.iter_mut().for_each(|value| *value = (*value - largest).exp());
+    let total: f32 = values.iter().sum();
+    values.iter_mut().for_each(|value| *value /= total);
+}
+
+/// The most likely class of each pixel.
+pub fn most_likely(probabilities: &[f32], classes: usize) -> Vec<u8> {
+    let best = |of: &[f32]| (1..classes).fold(0, |best, class| if of[class] > of[best] { class } else { best }) as u8;
+    probabilities.chunks_exact(classes).map(best).collect()
+}

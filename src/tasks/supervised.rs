@@ -1,0 +1,188 @@
+//! Training an encoder with a head on images whose answers are known, by a loss of the task's own; Adam, whose rate falls along a cosine.
+
+use crate::device::{Device, Program};
+use crate::error::{Error, Kind, Result};
+use crate::model::{Builder, Graph, HEAD, Loaded, Mode, Purpose, Store};
+use crate::ops::{Adam, Call, StepParams, View, WINDOW};
+
+/// Scalars of a step: parts of the loss.
+pub const WIDTH: usize = 8;
+/// Steps whose losses are kept on the device, so that none waits for its own.
+pub const ROWS: usize = 256;
+/// Adam's decay rates and ε.
+const BETAS: [f64; 2] = [0.9, 0.999];
+const EPS: f64 = 1e-8;
+/// Steps over which the rate grows, before Adam's moments mean anything.
+const RISE: f64 = 10.0;
+
+/// How fast it learns.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    /// Peak learning rate of the head; it falls to 0 along a cosine.
+    pub lr: f64,
+    /// The encoder's learning rate, as a share of the head's; 0: the encoder stays.
+    pub encoder_lr: f64,
+    /// Steps in all.
+    pub total: u64,
+}
+
+/// What a loss is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// The output of the model.
+    pub y: View,
+    /// The gradient by it, which the loss writes.
+    pub dy: View,
+    /// Where its parts go, [`WIDTH`] a step.
+    pub scalars: View,
+}
+
+/// A model with a head, and a step of its training, on a device.
+#[derive(Debug)]
+pub struct Supervised<'a> {
+    /// The model.
+    pub graph: &'a Graph,
+    /// Its values.
+    pub store: Store,
+    /// Samples of a step.
+    pub batch: usize,
+    /// What is learned from.
+    pub x: View,
+    /// The answers, in the order in which the loss gave them.
+    pub answers: Vec<View>,
+    scalars: View,
+    /// Forward, backward, and the head's update; and the encoder's.
+    passes: [Program; 2],
+}
+
+/// Whether a parameter is of the head: of the layer of that name, or one whose name begins so.
+fn of_head(name: &str) -> bool {
+    name.strip_prefix(HEAD).is_some_and(|rest| rest.starts_with('.'))
+}
+
+impl<'a> Supervised<'a> {
+    /// Lays out a training on batches of so many samples. `loss` pushes its operations and returns the views of the answers that it reads.
+    ///
+    /// # Errors
+    /// When the device cannot hold it, or the model has no head.
+    pub fn new(
+        device: &mut Device,
+        graph: &'a Graph,
+        batch: usize,
+        weight_decay: f64,
+        loss: impl FnOnce(&mut Builder, Ends) -> Vec<View>,
+    ) -> Result<Self> {
+        let store = Store::new(device, graph, Purpose::train(2))?;
+        let scalars = device.alloc_real("scalars of steps", ROWS * WIDTH)?;
+        let mut b = Builder::new(graph, &store, batch, Mode::Train);
+        let mut x = b.input();
+        b.forward(x, &[graph.output]);
+        let y = b.value(graph.output);
+        let dy = b.tape.map("gradient of the output", y.len);
+        let mut answers = loss(&mut b, Ends { y, dy, scalars });
+        b.seed(graph.output, dy);
+        b.backward();
+        // the head comes last, so that its parameters are the last ones
+        let head = graph.params.iter().position(|param| of_head(&param.name));
+        let start = store.weight(head.ok_or_else(|| Error::usage(format!("the model has no layer {HEAD}")))?).start;
+        let update = |range: std::ops::Range<usize>| {
+            let of = |view: View| view.part(range.start, range.len());
+            let Store { weights, grads, m, v, .. } = store;
+            let [beta1, beta2] = BETAS;
+            let (grads, weights, m, v) = (of(grads), of(weights), of(m), of(v));
+            Adam { grad_scale: 1.0, beta1, beta2, eps: EPS, weight_decay, decoupled: true, grads, weights, m, v }
+        };
+        // in windows, of which each can be bound
+        let window = usize::try_from(device.max_elements()).unwrap_or(usize::MAX) / WINDOW * WINDOW;
+        let updates = |range: std::ops::Range<usize>| -> Vec<Call> {
+            let end = range.end;
+            range.step_by(window).map(|first| update(first..end.min(first.saturating_add(window))).into()).collect()
+        };
+        updates(start..store.learned().len).into_iter().for_each(|call| b.tape.push(call));
+        let mut kept: Vec<&mut View> = std::iter::once(&mut x).chain(&mut answers).collect();
+        let (calls, _) = b.tape.allocate(device, &mut kept)?;
+        let passes = [device.compile(calls)?, device.compile(updates(0..start))?];
+        Ok(Self { graph, store, batch, x, answers, scalars, passes })
+    }
+
+    /// First values: drawn by the seed, and of what `pretrained` has, lent.
+    ///
+    /// # Errors
+    /// When the device fails, or values do not fit.
+    pub fn begin(&self, device: &mut Device, pretrained: Option<&Loaded>, seed: u64) -> Result<()> {
+        for view in [self.store.m, self.store.v] {
+            device.write(view, &vec![0.0; view.len]);
+        }
+        self.store.initialise(device, self.graph, seed);
+        pretrained.map_or(Ok(()), |loaded| loaded.lend(device, self.graph, &self.store))
+    }
+
+    /// Takes a step on what was written to `x` and `answers`; its losses go to a row of the scalars.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn step(&self, device: &mut Device, step: u64, row: usize, seed: u64, rates: Rates) -> Result<()> {
+        let t = (step + 1).min(1 << 24) as i32;
+        let falling = 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / rates.total.max(1) as f64).cos());
+        let rising = ((step + 1) as f64 / RISE).min(1.0);
+        let lr = rates.lr * falling * rising;
+        let params = StepParams {
+            step: step as u32,
+            seed_lo: seed as u32,
+            seed_hi: (seed >> 32) as u32,
+            lr: lr as f32,
+            correction1: (1.0 - BETAS[0].powi(t)) as f32,
+            correction2: (1.0 - BETAS[1].powi(t)) as f32,
+            slot: row as u32,
+            ..StepParams::default()
+        };
+        device.run(&self.passes[0], &params)?;
+        if rates.encoder_lr > 0.0 {
+            device.run(&self.passes[1], &StepParams { lr: (lr * rates.encoder_lr) as f32, ..params })?;
+        }
+        Ok(())
+    }
+
+    /// The sum of the losses of the last `rows` steps, before `step`; each has so many parts.
+    ///
+    /// # Errors
+    /// When one is no number.
+    pub fn losses(&self, device: &mut Device, rows: usize, parts: usize, step: u64, lr: f64) -> Result<f64> {
+        let mut sum = 0.0;
+        for (row, scalars) in device.read(self.scalars)?.chunks_exact(WIDTH).take(rows).enumerate() {
+            let loss = scalars[..parts].iter().map(|part| f64::from(*part)).sum::<f64>();
+            if !loss.is_finite() {
+                let at = step - (rows - row) as u64;
+                return Err(Error::failed(format!("after step {at} the loss is {loss}; use a smaller --lr (now {lr})"))
+                    .of(Kind::Diverged));
+            }
+            sum += loss;
+        }
+        Ok(sum)
+    }
+
+    /// The weights and other values as they are.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn values(&self, device: &mut Device) -> Result<[Vec<f32>; 2]> {
+        Ok([device.read(self.store.weights)?, device.read(self.store.state)?])
+    }
+
+    /// Goes back to such values.
+    pub fn restore(&self, device: &mut Device, [weights, state]: &[Vec<f32>; 2]) {
+        device.write(self.store.weights, weights);
+        device.write(self.store.state, state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_known_by_their_names() {
+        assert!(of_head("head.weight") && of_head("head.up.1.bias"));
+        assert!(!of_head("heads.weight") && !of_head("encoder.head.weight"));
+    }
+}
