@@ -15,6 +15,8 @@ mod commands;
 mod conformance;
 #[path = "suite/data.rs"]
 mod data;
+#[path = "suite/detect.rs"]
+mod detect;
 #[path = "suite/determinism.rs"]
 mod determinism;
 #[path = "suite/disk.rs"]

@@ -9,6 +9,7 @@ mod anomaly;
 mod bench;
 mod classify;
 mod completions;
+mod detect;
 mod devices;
 mod eval;
 mod features;
@@ -63,6 +64,7 @@ enum Command {
     Classify(classify::ClassifyArgs),
     Reconstruct(reconstruct::ReconstructArgs),
     Segment(segment::SegmentArgs),
+    Detect(detect::DetectArgs),
     Anomaly(anomaly::AnomalyArgs),
     Denoise(restore::denoise::DenoiseArgs),
     Inpaint(restore::inpaint::InpaintArgs),
@@ -89,6 +91,7 @@ impl Command {
             Self::Classify(args) => Some(&args.common),
             Self::Reconstruct(args) => Some(&args.common),
             Self::Segment(args) => args.common(),
+            Self::Detect(args) => args.common(),
             Self::Anomaly(args) => args.common(),
             Self::Denoise(args) => Some(&args.restore.common),
             Self::Inpaint(args) => Some(&args.restore.common),
@@ -109,6 +112,7 @@ impl Command {
             Self::Features(_) | Self::Probe(_) | Self::Finetune(_) | Self::Sweep(_) => true,
             Self::Classify(args) => args.writes_files(),
             Self::Segment(args) => args.writes_files(),
+            Self::Detect(args) => args.writes_files(),
             Self::Anomaly(args) => args.writes_files(),
             Self::Denoise(_) | Self::Inpaint(_) | Self::Upscale(_) => true,
             Self::Bench(args) => args.writes_files(),
@@ -314,6 +318,7 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
         Command::Classify(args) => classify::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
         Command::Segment(args) => segment::run(args),
+        Command::Detect(args) => detect::run(args),
         Command::Anomaly(args) => anomaly::run(args),
         Command::Denoise(args) => restore::denoise::run(args),
         Command::Inpaint(args) => restore::inpaint::run(args),

@@ -37,6 +37,16 @@ pub(super) fn load(root: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
     gather(&Files { place: &root.display().to_string(), root, files: &found.images, labelled: true }, want, limit)
 }
 
+/// As [`load`], of those images whose paths below `root` are to be kept; there may be none.
+pub(super) fn load_some(root: &Path, keep: impl Fn(&Path) -> bool, want: &Wanted, limit: u64) -> Result<Option<Opened>> {
+    let mut found = find(root)?;
+    found.images.retain(|image| keep(image));
+    if found.images.is_empty() {
+        return Ok(None);
+    }
+    gather(&Files { place: &root.display().to_string(), root, files: &found.images, labelled: false }, want, limit).map(Some)
+}
+
 /// Image files to read.
 pub(super) struct Files<'a> {
     /// What names them, for people.

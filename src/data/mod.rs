@@ -157,6 +157,14 @@ pub fn open(source: &str, want: &Wanted, limit: u64) -> Result<Opened> {
     Ok(Opened::new(source, Pixels::Resident(images), ""))
 }
 
+/// As [`open`], of a folder's image files those whose paths in it are to be kept; none where no file is.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_some(root: &Path, keep: impl Fn(&Path) -> bool, want: &Wanted, limit: u64) -> Result<Option<Opened>> {
+    folder::load_some(root, keep, want, limit.min(MAX_BYTES as u64))
+}
+
 /// What to say about skipped files: a line that counts them, and a line each for the first `most`.
 pub fn tell_skipped(skipped: &[(String, String)], most: usize) -> Vec<String> {
     if skipped.is_empty() {

@@ -22,18 +22,26 @@ pub enum Decoder {
 const LEAST: usize = 8;
 
 fn convolution(filters: usize, kernel: usize, activation: Activation) -> LayerOp {
-    LayerOp::Conv2d(Conv2dSpec {
+    LayerOp::Conv2d(Conv2dSpec { kernel: Pair::both(kernel), activation, ..plain(filters) })
+}
+
+fn dilated(filters: usize, dilation: usize) -> LayerOp {
+    LayerOp::Conv2d(Conv2dSpec { dilation: Pair::both(dilation), ..plain(filters) })
+}
+
+const fn plain(filters: usize) -> Conv2dSpec {
+    Conv2dSpec {
         filters: Filters::Count(filters),
-        kernel: Pair::both(kernel),
+        kernel: Pair::both(3),
         stride: Pair::both(1),
         padding: Pad::Same,
         dilation: Pair::both(1),
         groups: 1,
         bias: true,
-        activation,
+        activation: Activation::Relu,
         init: Init::Auto,
         weight: None,
-    })
+    }
 }
 
 fn transposed(filters: usize, by: [usize; 2]) -> LayerOp {
@@ -69,7 +77,8 @@ fn levels(graph: &Graph) -> Vec<(usize, usize)> {
 }
 
 /// An encoder with a decoder behind it, which gives `outputs` values of each place of maps that are `stride` times smaller than the input, or as large where it
-/// is 1. Layers of the decoder are called `head.…`, the last one `head`.
+/// is 1. Before the last layer there is one of 3×3 for each dilation of `context`, which lets places see far around them (Yu & Koltun 2016). Layers of the
+/// decoder are called `head.…`, the last one `head`.
 ///
 /// # Errors
 /// When the encoder has such layers already or a fully connected one, its maps are no whole numbers of times smaller, or no maps are of that stride, or
@@ -78,6 +87,7 @@ pub fn decoder(
     encoder: &ModelSpec,
     graph: &Graph,
     (how, stride, outputs): (Decoder, usize, usize),
+    context: &[usize],
     classes: Vec<String>,
 ) -> Result<ModelSpec> {
     let named_head = |layer: &LayerSpec| layer.gives(HEAD) || layer.name.starts_with("head.");
@@ -138,6 +148,11 @@ pub fn decoder(
             encoder.code
         )));
     }
+    for (i, dilation) in context.iter().enumerate() {
+        let name = format!("head.context.{}", i + 1);
+        layers.push(LayerSpec::new(&name, vec![end], dilated(at.c.max(LEAST), *dilation)));
+        end = name;
+    }
     layers.push(LayerSpec::new(HEAD, vec![end], convolution(outputs, 1, Activation::Identity)));
     Ok(ModelSpec { output: Some(HEAD.to_owned()), layers, classes, ..encoder.clone() })
 }
@@ -160,13 +175,13 @@ mod tests {
         let input = Dims::new(3, 64, 48);
         for how in [Decoder::Deconv, Decoder::Unpool] {
             let (spec, graph) = of("pyramid", input, None);
-            let whole = Graph::new(&decoder(&spec, &graph, (how, 1, 5), Vec::new()).unwrap(), input).unwrap();
+            let whole = Graph::new(&decoder(&spec, &graph, (how, 1, 5), &[], Vec::new()).unwrap(), input).unwrap();
             assert_eq!(whole.nodes[whole.output].dims, Dims::new(5, 64, 48));
             // the encoder's parameters come first and are its own
             let params = &whole.params[..graph.params.len()];
             assert!(params.iter().zip(&graph.params).all(|(a, b)| a == b));
             assert!(whole.params[graph.params.len()..].iter().all(|param| param.name.starts_with("head.")));
-            let coarse = Graph::new(&decoder(&spec, &graph, (how, 4, 7), Vec::new()).unwrap(), input).unwrap();
+            let coarse = Graph::new(&decoder(&spec, &graph, (how, 4, 7), &[2, 4], Vec::new()).unwrap(), input).unwrap();
             assert_eq!(coarse.nodes[coarse.output].dims, Dims::new(7, 16, 12));
         }
     }
@@ -175,7 +190,7 @@ mod tests {
     fn what_cannot_be_undone_is_refused() {
         let refused = |preset: &str, input: Dims, layer: Option<&str>, how: Decoder, stride: usize| {
             let (spec, graph) = of(preset, input, layer);
-            decoder(&spec, &graph, (how, stride, 2), Vec::new()).unwrap_err().to_string()
+            decoder(&spec, &graph, (how, stride, 2), &[], Vec::new()).unwrap_err().to_string()
         };
         assert!(refused("article", Dims::new(3, 16, 16), None, Decoder::Deconv, 1).contains("--layer"));
         assert!(refused("pyramid", Dims::new(3, 64, 64), None, Decoder::Deconv, 3).contains("3 times smaller"));

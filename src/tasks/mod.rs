@@ -4,6 +4,7 @@ pub mod anomaly;
 pub mod chart;
 pub mod confusion;
 pub mod degrade;
+pub mod detect;
 pub mod evaluate;
 pub mod exciters;
 pub mod features;

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::commands::{Place, csae, fail, succeed};
 
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 21] = [
     "train",
     "resume",
     "eval",
@@ -20,6 +20,7 @@ const COMMANDS: [&str; 20] = [
     "finetune",
     "classify",
     "segment",
+    "detect",
     "anomaly",
     "devices",
     "verify",

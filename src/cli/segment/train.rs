@@ -307,7 +307,7 @@ fn graph(args: &TrainArgs, loaded: &csae::model::Loaded, channels: usize, classe
     }
     let encoder = on_crops(&spec)?;
     let how = if args.decoder == Way::Deconv { model::Decoder::Deconv } else { model::Decoder::Unpool };
-    let whole = model::decoder(&spec, &encoder, (how, 1, classes.len()), classes.to_vec())?;
+    let whole = model::decoder(&spec, &encoder, (how, 1, classes.len()), &[], classes.to_vec())?;
     let graph = on_crops(&whole)?;
     if graph.knows_level() || graph.knows_missing() {
         return Err(Error::usage(

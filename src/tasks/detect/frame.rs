@@ -1,0 +1,91 @@
+//! Images of any size in a square of one size.
+
+use super::boxes::Bounds;
+use crate::data::resample::imresize_to;
+
+/// What fills the rest of a square.
+const GRAY: f32 = 0.5;
+
+/// Where an image lies in a square, which it may reach beyond.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Frame {
+    /// Pixels of the square to one of the image.
+    pub scale: [f64; 2],
+    /// The image's left edge in the square.
+    pub left: f64,
+    /// The image's upper edge in the square.
+    pub top: f64,
+}
+
+impl Frame {
+    /// A box of the image, in the square.
+    pub fn laid(&self, bounds: &Bounds) -> Bounds {
+        let [down, across] = self.scale;
+        Bounds {
+            left: bounds.left * across + self.left,
+            top: bounds.top * down + self.top,
+            right: bounds.right * across + self.left,
+            bottom: bounds.bottom * down + self.top,
+        }
+    }
+
+    /// A box of the square, in the image.
+    pub fn back(&self, bounds: &Bounds) -> Bounds {
+        let [down, across] = self.scale;
+        Bounds {
+            left: (bounds.left - self.left) / across,
+            top: (bounds.top - self.top) / down,
+            right: (bounds.right - self.left) / across,
+            bottom: (bounds.bottom - self.top) / down,
+        }
+    }
+}
+
+/// An image (H,W,C; bytes) in a square: its longer side is `zoom` times the square's, and it lies so that `at` (0…1 down and across) of what remains, or
+/// lies beyond, is before it.
+pub fn letterbox(pixels: &[u8], [h, w, c]: [usize; 3], side: usize, zoom: f64, at: [f64; 2]) -> (Vec<f32>, Frame) {
+    let scale = zoom * side as f64 / h.max(w) as f64;
+    let to = [h, w].map(|length| ((length as f64 * scale).round() as usize).max(1));
+    let reals: Vec<f32> = pixels.iter().map(|byte| f32::from(*byte) / 255.0).collect();
+    let resized = if to == [h, w] { reals } else { imresize_to(&reals, (h, w), c, (to[0], to[1])) };
+    let place = |length: usize, at: f64| ((side as f64 - length as f64) * at).round() as isize;
+    let (top, left) = (place(to[0], at[0]), place(to[1], at[1]));
+    let mut out = vec![GRAY; side * side * c];
+    for y in 0..side as isize {
+        let from_y = y - top;
+        if !(0..to[0] as isize).contains(&from_y) {
+            continue;
+        }
+        for x in 0..side as isize {
+            let from_x = x - left;
+            if (0..to[1] as isize).contains(&from_x) {
+                let (to_at, from) = ((y as usize * side + x as usize) * c, (from_y as usize * to[1] + from_x as usize) * c);
+                let values = out[to_at..to_at + c].iter_mut().zip(&resized[from..from + c]);
+                values.for_each(|(to, value)| *to = value.clamp(0.0, 1.0));
+            }
+        }
+    }
+    let scale = [to[0] as f64 / h as f64, to[1] as f64 / w as f64];
+    (out, Frame { scale, left: left as f64, top: top as f64 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boxes_go_there_and_back() {
+        let mut pixels = vec![0_u8; 40 * 80];
+        // a bright block of rows 10–20, columns 40–60
+        (10..20).for_each(|y| pixels[y * 80 + 40..y * 80 + 60].fill(255));
+        let (square, frame) = letterbox(&pixels, [40, 80, 1], 40, 1.0, [0.5, 0.5]);
+        let bounds = Bounds { left: 40.0, top: 10.0, right: 60.0, bottom: 20.0 };
+        let inside = frame.laid(&bounds);
+        assert_eq!(inside, Bounds { left: 20.0, top: 15.0, right: 30.0, bottom: 20.0 });
+        assert_eq!(frame.back(&inside), bounds);
+        assert!(square[17 * 40 + 25] > 0.9 && square[17 * 40 + 10] < 0.1 && square[0] == GRAY);
+        // larger than the square: its right lower part is seen
+        let (_, near) = letterbox(&pixels, [40, 80, 1], 40, 2.0, [1.0, 1.0]);
+        assert_eq!([near.left, near.top], [-40.0, 0.0]);
+    }
+}
