@@ -1,7 +1,7 @@
 //!include grid fours map
 // Adds the gradient of the Dice terms by the logits to dy, of each pixel that has a weight: with g the slopes of dice_slopes by q,
 // dy += scale * q (g - sum of q g); q, dy (pixels, classes).
-// One invocation: one pixel. Grid: pixels invocations, workgroups of 256. Twin: Dice in src/reference/segmentation.rs.
+// One invocation: one pixel. Grid: pixels invocations, workgroups of 64. Twin: Dice in src/reference/segmentation.rs.
 struct Params {
     pixels: u32,
     classes: u32,
@@ -19,13 +19,13 @@ fn slope(c: u32, label: u32) -> f32 {
     return partials[p.classes + c] - select(0.0, partials[2u * p.classes + c], c == label);
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let i = flat_invocation(group, groups, local, 256u);
+    let i = flat_invocation(group, groups, local, 64u);
     if i >= p.pixels || weights[i] == 0.0 {
         return;
     }

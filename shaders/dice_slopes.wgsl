@@ -6,7 +6,7 @@ struct Params {
     classes: u32,
     slices: u32,
     start: u32,
-    smooth_: f32,
+    smoothing: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -29,8 +29,8 @@ fn main(
         both += partials[at];
         either += partials[at + 1u];
     }
-    let below = either + p.smooth_;
-    let ratio = (2.0 * both + p.smooth_) / below;
+    let below = either + p.smoothing;
+    let ratio = (2.0 * both + p.smoothing) / below;
     // U - 2 I is the sum of differences: nothing cancels that did not before
     partials[c] = (either - 2.0 * both) / below;
     partials[p.classes + c] = ratio / below;

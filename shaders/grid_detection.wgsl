@@ -13,8 +13,8 @@ struct Params {
     gamma: f32,
     positive: f32,
     negative: f32,
-    box_: f32,
-    class_: f32,
+    box_strength: f32,
+    class_strength: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -119,7 +119,7 @@ fn main(
         let high_x = by_common * down.both * across.both_b + by_diagonal * 2.0 * across.around * across.around_b;
         let low_y = by_common * across.both * down.both_a + by_diagonal * 2.0 * down.around * down.around_a;
         let high_y = by_common * across.both * down.both_b + by_diagonal * 2.0 * down.around * down.around_b;
-        let scale = weight * p.box_;
+        let scale = weight * p.box_strength;
         dy[base + 1u] = Map(scale * (low_x + high_x + 2.0 * apart.x / diagonal));
         dy[base + 2u] = Map(scale * (low_y + high_y + 2.0 * apart.y / diagonal));
         let width = size.x * (0.5 * (high_x - low_x) + by_area * size.y);
@@ -138,9 +138,9 @@ fn main(
         }
         for (var j = 0u; j < p.classes; j++) {
             let share = exp(max(f32(y[base + 5u + j]) - highest, -87.0)) / total;
-            dy[base + 5u + j] = Map(weight * p.class_ * (share - select(0.0, 1.0, j == label)));
+            dy[base + 5u + j] = Map(weight * p.class_strength * (share - select(0.0, 1.0, j == label)));
         }
-        sum += weight * p.class_ * (log_accurate(total) + (highest - f32(y[base + 5u + label])));
+        sum += weight * p.class_strength * (log_accurate(total) + (highest - f32(y[base + 5u + label])));
     }
     sums[local] = sum;
     workgroupBarrier();

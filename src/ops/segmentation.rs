@@ -45,7 +45,7 @@ params! {
 }
 
 params! {
-    struct DiceSlopesParams { classes: u32, slices: u32, start: u32, smooth: f32 }
+    struct DiceSlopesParams { classes: u32, slices: u32, start: u32, smoothing: f32 }
 }
 
 params! {
@@ -105,7 +105,7 @@ impl Dice {
             .bind("weights", self.weights)
             .bind("partials", self.partials)
             .groups((slices * self.classes) as u64, WORKGROUP);
-        let slopes = DiceSlopesParams { classes, slices: slices as u32, start, smooth: self.smooth as f32 };
+        let slopes = DiceSlopesParams { classes, slices: slices as u32, start, smoothing: self.smooth as f32 };
         r.kernel(Kernel::DiceSlopes, &slopes).bind("partials", self.partials).groups(self.classes.div_ceil(64) as u64, 64);
         let scale = self.strength / self.classes as f64;
         r.kernel(Kernel::DiceBwd, &DiceBwdParams { pixels: self.pixels as u32, classes, scale: scale as f32 })

@@ -1,5 +1,7 @@
 //! Objects of images of any size.
 
+use rayon::prelude::*;
+
 use super::boxes::{Bounds, Detection, suppressed};
 use super::frame::{Frame, letterbox};
 use crate::device::Device;
@@ -78,7 +80,7 @@ impl<'a> Detector<'a> {
         let mut out = Vec::with_capacity(images.len());
         for part in images.chunks(self.batch(device)) {
             let laid: Vec<(Vec<f32>, Frame)> =
-                part.iter().map(|(pixels, size)| letterbox(pixels, *size, side, 1.0, [0.5, 0.5])).collect();
+                part.par_iter().map(|(pixels, size)| letterbox(pixels, *size, side, 1.0, [0.5, 0.5])).collect();
             let x: Vec<f32> = laid.iter().flat_map(|(pixels, _)| pixels.iter().copied()).collect();
             let y = self.inference.run_output(device, &x, &[])?;
             for ((y, (_, frame)), (_, [h, w, _])) in y.chunks_exact(grid.len()).zip(&laid).zip(part) {

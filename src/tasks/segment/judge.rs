@@ -7,6 +7,9 @@ use crate::data::Handles;
 use crate::device::Device;
 use crate::error::Result;
 
+/// Probabilities that are held at a time, about.
+const VALUES: usize = 1 << 23;
+
 /// What a segmenter makes of a set.
 #[derive(Clone, Debug)]
 pub struct Judged {
@@ -33,7 +36,7 @@ pub fn judge(
     // runs of images of one size share a pass
     for run in numbers.chunk_by(|a, b| set.size(*a) == set.size(*b)) {
         let (h, w) = set.size(run[0]);
-        for part in run.chunks(16) {
+        for part in run.chunks((VALUES / (h * w * classes).max(1)).clamp(1, 16)) {
             let mut images = Vec::with_capacity(part.len());
             for number in part {
                 images.push(set.bytes(*number, &mut handles)?.iter().map(|byte| f32::from(*byte) / 255.0).collect());
