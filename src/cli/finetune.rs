@@ -12,13 +12,16 @@ use csae::files;
 use csae::model::{self, Graph, Loaded};
 use csae::tasks::chart;
 use csae::tasks::confusion::Confusion;
-use csae::tasks::finetune::{Changes, Curve, Epoch, Head, Labelled, Options, Point, Tuner, draw, split};
+use csae::tasks::finetune::{Changes, Curve, Errors, Head, Labelled, Options, Point, Tuner, draw, split};
 use csae::tasks::inspect::Place;
 use csae::tasks::probe::matched;
+use csae::tasks::supervised::{Epoch, Plan, Trained, Watch};
 use serde_json::{Value, json};
 
 use super::Common;
 use super::features::{Encoder, How, Reading};
+use super::interrupt::{self, Interrupted};
+use super::learning::{asked, stopped};
 
 /// How the head begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -139,17 +142,16 @@ impl FinetuneArgs {
     /// How a training on so many images goes. What begins from scratch has all its weights drawn, and learns all at the same rate.
     fn options(&self, images: usize, pretrained: bool, seed: u64) -> Options {
         let steps = images.div_ceil(self.batch.get()).max(1);
-        Options {
+        let plan = Plan {
             epochs: self.epochs.map_or_else(|| (1500 / steps).clamp(5, 40), NonZeroUsize::get),
-            batch: self.batch.get(),
             lr: self.lr,
             encoder_lr: if pretrained { self.encoder_lr } else { 1.0 },
-            weight_decay: self.weight_decay,
+            every: 1,
             patience: self.patience.get(),
-            changes: Changes { shift: self.shift, flip: self.flip_x },
-            head: if pretrained && self.head == Start::Probe { Head::Probe } else { Head::Fresh },
             seed,
-        }
+        };
+        let head = if pretrained && self.head == Start::Probe { Head::Probe } else { Head::Fresh };
+        Options { plan, changes: Changes { shift: self.shift, flip: self.flip_x }, head }
     }
 
     fn files(&self) -> Vec<&'static str> {
@@ -209,6 +211,7 @@ pub fn run(args: FinetuneArgs) -> anyhow::Result<()> {
         judged: HELD_OUT,
         start: Instant::now(),
     };
+    interrupt::watch();
     match test {
         Some(test) if !args.curve.is_empty() => job.curve(&mut device, &test)?,
         test => job.single(&mut device, test.as_ref())?,
@@ -249,7 +252,7 @@ impl<'a> Job<'a> {
         pretrained: bool,
         seed: u64,
         note: &Value,
-    ) -> Result<f64> {
+    ) -> Result<Trained<Errors>> {
         let (fit, held) = split(self.train, images, self.args.validation, seed);
         // Where nothing is held out, the images themselves are looked at, and called so.
         self.judged = if held.is_empty() { LEARNED_FROM } else { HELD_OUT };
@@ -258,8 +261,9 @@ impl<'a> Job<'a> {
         let (common, log, start) = (&self.args.common, &mut self.log, self.start);
         let (loaded, data) = (pretrained.then_some(self.loaded), self.train);
         let curve = !self.args.curve.is_empty();
-        tuner.train(device, loaded, data, [&fit, &held], &options, |epoch| {
-            let Epoch { epoch, loss, held_out, best } = epoch;
+        let mut tell = |epoch: Epoch<Errors>| {
+            let Epoch { epoch, loss, judged: errors, best } = epoch;
+            let held_out = errors.map_or(f64::NAN, |errors| errors.0);
             let mut line = json!({"kind": "epoch", "epoch": epoch, "loss": loss, "held_out": (judged == HELD_OUT).then_some(held_out), "best": best});
             if let (Some(line), Some(note)) = (line.as_object_mut(), note.as_object()) {
                 line.extend(note.clone());
@@ -271,13 +275,14 @@ impl<'a> Job<'a> {
                 let seconds = start.elapsed().as_secs();
                 common.say(&format!(
                     "epoch {epoch}/{}  {loss}error on {judged} {:.2} %  {seconds} s",
-                    options.epochs,
+                    options.plan.epochs,
                     100.0 * held_out
                 ));
             }
             log.push(line.to_string() + "\n");
             Ok(())
-        })
+        };
+        tuner.train(device, loaded, data, [&fit, &held], &options, &mut Watch { tell: &mut tell, stop: &asked })
     }
 
     fn single(&mut self, device: &mut Device, test: Option<&Labelled>) -> anyhow::Result<()> {
@@ -288,14 +293,15 @@ impl<'a> Job<'a> {
             None => (0..self.train.len()).collect(),
         };
         let mut tuner = self.tuner(device)?;
-        let held_out = self.train(device, &mut tuner, &images, !args.from_scratch, args.seed, &json!({}))?;
+        let trained = self.train(device, &mut tuner, &images, !args.from_scratch, args.seed, &json!({}))?;
+        let held_out = trained.best.and_then(|best| best.judged).map_or(f64::NAN, |errors| errors.0);
         model::save(&args.out.join(MODEL), device, self.graph, tuner.store())?;
         let confusion = match test {
-            Some(test) => {
+            Some(test) if !trained.stopped => {
                 let found = tuner.classify(device, test, &(0..test.len()).collect::<Vec<_>>())?;
                 Some(Confusion::new(&test.classes, &test.of, &found))
             }
-            None => None,
+            _ => None,
         };
         if let Some(confusion) = &confusion {
             let title = format!("{}: test error {}", args.out.display(), confusion.rate());
@@ -308,6 +314,7 @@ impl<'a> Job<'a> {
             "pretrained": !args.from_scratch,
             "held_out": (self.judged == HELD_OUT).then_some(held_out),
             "test": confusion.as_ref().map(Confusion::rate),
+            "stopped": trained.stopped,
             "classes": self.train.classes,
             "confusion": confusion.as_ref().map(|confusion| &confusion.counts),
             "seconds": self.start.elapsed().as_secs_f64(),
@@ -325,6 +332,7 @@ impl<'a> Job<'a> {
                 self.start.elapsed().as_secs_f64()
             );
         }
+        stopped(&trained, &args.out)?;
         Ok(())
     }
 
@@ -336,20 +344,18 @@ impl<'a> Job<'a> {
         let mut wanted: Vec<usize> = args.curve.iter().map(|labels| labels.get()).collect();
         wanted.sort_unstable();
         wanted.dedup();
-        for labels in wanted {
+        let mut stopped = false;
+        'numbers: for labels in wanted {
             let mut errors = [Vec::new(), Vec::new()];
             for seed in 0..args.seeds.get() as u64 {
                 let seed = args.seed + seed;
                 let images = draw(self.train, labels, seed)?;
                 for (errors, pretrained) in errors.iter_mut().zip([true, false]) {
-                    self.train(
-                        device,
-                        &mut tuner,
-                        &images,
-                        pretrained,
-                        seed,
-                        &json!({"labels": labels, "seed": seed, "pretrained": pretrained}),
-                    )?;
+                    let note = json!({"labels": labels, "seed": seed, "pretrained": pretrained});
+                    stopped = self.train(device, &mut tuner, &images, pretrained, seed, &note)?.stopped;
+                    if stopped {
+                        break 'numbers;
+                    }
                     let found = tuner.classify(device, test, &all)?;
                     let rate = Confusion::new(&test.classes, &test.of, &found).rate();
                     let what = if pretrained { "pretrained" } else { "from scratch" };
@@ -371,10 +377,18 @@ impl<'a> Job<'a> {
             }
             curve.points.push(point);
         }
-        let title = format!("{} seeds, bars of one standard deviation", args.seeds);
-        chart::charts(&[curve.chart(&title)], 1).save(&args.out.join(CURVE))?;
-        files::write_atomically(&args.out.join(TABLE), curve.table().as_bytes())?;
-        self.write(&json!({"kind": "curve", "model": args.model.display().to_string(), "points": curve.points}))?;
+        if !curve.points.is_empty() {
+            let title = format!("{} seeds, bars of one standard deviation", args.seeds);
+            chart::charts(&[curve.chart(&title)], 1).save(&args.out.join(CURVE))?;
+            files::write_atomically(&args.out.join(TABLE), curve.table().as_bytes())?;
+        }
+        self.write(
+            &json!({"kind": "curve", "model": args.model.display().to_string(), "stopped": stopped, "points": curve.points}),
+        )?;
+        if stopped {
+            let (points, out) = (curve.points.len(), args.out.display());
+            return Err(Interrupted(format!("stopped; {points} of {} numbers of labels are in {out}", args.curve.len())).into());
+        }
         Ok(())
     }
 

@@ -16,6 +16,7 @@ mod features;
 mod finetune;
 mod inspect;
 mod interrupt;
+mod learning;
 mod man;
 mod probe;
 mod reconstruct;

@@ -1,6 +1,7 @@
 //! Reconstruction of images of any size: overlapping tiles of the model's input, blended by a smooth window.
 
 use super::infer::Inference;
+use super::tiles::mirrored;
 use crate::device::Device;
 use crate::error::Result;
 use crate::shape::Dims;
@@ -69,15 +70,10 @@ pub fn image(device: &mut Device, inference: &mut Inference, pixels: &[f32], h: 
 
 /// Grows an image to the right and below by mirroring.
 pub(super) fn mirror(pixels: &[f32], [h, w]: [usize; 2], [full_h, full_w]: [usize; 2], c: usize) -> Vec<f32> {
-    let fold = |i: usize, size: usize| {
-        let period = (2 * size).max(1);
-        let i = i % period;
-        if i < size { i } else { period - 1 - i }
-    };
     let mut out = Vec::with_capacity(full_h * full_w * c);
     for i in 0..full_h {
         for j in 0..full_w {
-            let at = (fold(i, h) * w + fold(j, w)) * c;
+            let at = (mirrored(i, h) * w + mirrored(j, w)) * c;
             out.extend_from_slice(&pixels[at..at + c]);
         }
     }

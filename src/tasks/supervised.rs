@@ -4,26 +4,89 @@ use crate::device::{Device, Program};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Builder, Graph, HEAD, Loaded, Mode, Purpose, Store};
 use crate::ops::{Adam, Call, StepParams, View, WINDOW};
+use crate::rng::Stream;
 
 /// Scalars of a step: parts of the loss.
 pub const WIDTH: usize = 8;
 /// Steps whose losses are kept on the device, so that none waits for its own.
-pub const ROWS: usize = 256;
+const ROWS: usize = 256;
 /// Adam's decay rates and ε.
 const BETAS: [f64; 2] = [0.9, 0.999];
 const EPS: f64 = 1e-8;
 /// Steps over which the rate grows, before Adam's moments mean anything.
 const RISE: f64 = 10.0;
 
-/// How fast it learns.
+/// How a training goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rates {
+pub struct Plan {
+    /// Passes over the samples at most.
+    pub epochs: usize,
     /// Peak learning rate of the head; it falls to 0 along a cosine.
     pub lr: f64,
     /// The encoder's learning rate, as a share of the head's; 0: the encoder stays.
     pub encoder_lr: f64,
-    /// Steps in all.
-    pub total: u64,
+    /// Epochs from one look at the samples to validate on to the next.
+    pub every: usize,
+    /// Looks that find nothing better after which it stops.
+    pub patience: usize,
+    /// Seed of the order, and of what happens to samples.
+    pub seed: u64,
+}
+
+/// An epoch's end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Epoch<J> {
+    /// Passes over the samples.
+    pub epoch: usize,
+    /// Mean loss of its steps; before the first pass it is not known.
+    pub loss: Option<f64>,
+    /// What was found on the samples to validate on, where they were looked at.
+    pub judged: Option<J>,
+    /// Whether it is the best so far.
+    pub best: bool,
+}
+
+/// How good something is that was found on samples to validate on: the larger, the better.
+pub trait Mark: Copy {
+    /// The figure by which the best weights are chosen.
+    fn mark(&self) -> f64;
+}
+
+/// What a training came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Trained<J> {
+    /// The best epoch, whose weights are kept; none where it was stopped before any was judged: the weights are those of the last step.
+    pub best: Option<Epoch<J>>,
+    /// Whether it was asked to stop.
+    pub stopped: bool,
+}
+
+/// What is learned.
+pub trait Lesson {
+    /// What is found on samples to validate on.
+    type Judged: Mark;
+    /// Parts of the loss among the scalars of a step.
+    const PARTS: usize;
+
+    /// Writes samples, told apart by their numbers, and their answers.
+    ///
+    /// # Errors
+    /// When one cannot be read any more.
+    fn feed(&mut self, device: &mut Device, learner: &Supervised<'_>, samples: &[usize], step: u64) -> Result<()>;
+
+    /// Looks at the samples to validate on.
+    ///
+    /// # Errors
+    /// When the device fails, or one cannot be read any more.
+    fn judge(&mut self, device: &mut Device) -> Result<Self::Judged>;
+}
+
+/// Who looks on.
+pub struct Watch<'t, J> {
+    /// Is told of every epoch; an error of it ends the training.
+    pub tell: &'t mut dyn FnMut(Epoch<J>) -> Result<()>,
+    /// Whether the training is to stop after this step.
+    pub stop: &'t dyn Fn() -> bool,
 }
 
 /// What a loss is made of.
@@ -117,19 +180,82 @@ impl<'a> Supervised<'a> {
         pretrained.map_or(Ok(()), |loaded| loaded.lend(device, self.graph, &self.store))
     }
 
-    /// Takes a step on what was written to `x` and `answers`; its losses go to a row of the scalars.
+    /// Trains on samples, and keeps the weights that do best on those to validate on; later is better where it is as good, since the rate has fallen. `first`
+    /// looks at those before the first step too.
     ///
     /// # Errors
-    /// When the device fails.
-    pub fn step(&self, device: &mut Device, step: u64, row: usize, seed: u64, rates: Rates) -> Result<()> {
+    /// When the device fails, a sample cannot be read any more, or a loss is no number.
+    pub fn train<L: Lesson>(
+        &self,
+        device: &mut Device,
+        samples: &[usize],
+        plan: &Plan,
+        first: bool,
+        lesson: &mut L,
+        watch: &mut Watch<'_, L::Judged>,
+    ) -> Result<Trained<L::Judged>> {
+        let steps = samples.len().div_ceil(self.batch);
+        let total = (steps * plan.epochs) as u64;
+        let (mut best, mut kept, mut since, mut step) = (None::<Epoch<L::Judged>>, None, 0, 0);
+        if first {
+            let begun = Epoch { epoch: 0, loss: None, judged: Some(lesson.judge(device)?), best: true };
+            (watch.tell)(begun)?;
+            (best, kept) = (Some(begun), Some(self.values(device)?));
+        }
+        let mut stopped = false;
+        for epoch in 1..=plan.epochs {
+            let order = Stream::new(plan.seed, "order").skip((epoch * samples.len()) as u64).permutation(samples.len());
+            // the last batch is filled up from the front
+            let order: Vec<u32> = order.iter().cycle().take(steps * self.batch).copied().collect();
+            let mut loss = 0.0;
+            'steps: for rows in order.chunks(ROWS * self.batch) {
+                for (row, chosen) in rows.chunks_exact(self.batch).enumerate() {
+                    let chosen: Vec<usize> = chosen.iter().map(|i| samples[*i as usize]).collect();
+                    lesson.feed(device, self, &chosen, step)?;
+                    self.step(device, [step, total], row, plan)?;
+                    step += 1;
+                    stopped = (watch.stop)();
+                    if stopped {
+                        break 'steps;
+                    }
+                }
+                loss += self.losses(device, rows.len() / self.batch, L::PARTS, step, plan.lr)?;
+            }
+            if stopped {
+                break;
+            }
+            let mut end = Epoch { epoch, loss: Some(loss / steps as f64), judged: None, best: false };
+            if epoch % plan.every == 0 || epoch == plan.epochs {
+                let judged = lesson.judge(device)?;
+                let before = best.and_then(|best| best.judged);
+                end.best = before.is_none_or(|before| judged.mark() >= before.mark());
+                end.judged = Some(judged);
+                since = if end.best { 0 } else { since + 1 };
+            }
+            if end.best {
+                (best, kept) = (Some(end), Some(self.values(device)?));
+            }
+            (watch.tell)(end)?;
+            if since >= plan.patience {
+                break;
+            }
+        }
+        if let Some(kept) = &kept {
+            self.restore(device, kept);
+        }
+        Ok(Trained { best, stopped })
+    }
+
+    /// Step `step` of `total`, on what was written to `x` and `answers`; its losses go to a row of the scalars.
+    fn step(&self, device: &mut Device, [step, total]: [u64; 2], row: usize, plan: &Plan) -> Result<()> {
         let t = (step + 1).min(1 << 24) as i32;
-        let falling = 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / rates.total.max(1) as f64).cos());
+        let falling = 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / total.max(1) as f64).cos());
         let rising = ((step + 1) as f64 / RISE).min(1.0);
-        let lr = rates.lr * falling * rising;
+        let lr = plan.lr * falling * rising;
         let params = StepParams {
             step: step as u32,
-            seed_lo: seed as u32,
-            seed_hi: (seed >> 32) as u32,
+            seed_lo: plan.seed as u32,
+            seed_hi: (plan.seed >> 32) as u32,
             lr: lr as f32,
             correction1: (1.0 - BETAS[0].powi(t)) as f32,
             correction2: (1.0 - BETAS[1].powi(t)) as f32,
@@ -137,17 +263,14 @@ impl<'a> Supervised<'a> {
             ..StepParams::default()
         };
         device.run(&self.passes[0], &params)?;
-        if rates.encoder_lr > 0.0 {
-            device.run(&self.passes[1], &StepParams { lr: (lr * rates.encoder_lr) as f32, ..params })?;
+        if plan.encoder_lr > 0.0 {
+            device.run(&self.passes[1], &StepParams { lr: (lr * plan.encoder_lr) as f32, ..params })?;
         }
         Ok(())
     }
 
     /// The sum of the losses of the last `rows` steps, before `step`; each has so many parts.
-    ///
-    /// # Errors
-    /// When one is no number.
-    pub fn losses(&self, device: &mut Device, rows: usize, parts: usize, step: u64, lr: f64) -> Result<f64> {
+    fn losses(&self, device: &mut Device, rows: usize, parts: usize, step: u64, lr: f64) -> Result<f64> {
         let mut sum = 0.0;
         for (row, scalars) in device.read(self.scalars)?.chunks_exact(WIDTH).take(rows).enumerate() {
             let loss = scalars[..parts].iter().map(|part| f64::from(*part)).sum::<f64>();
@@ -162,15 +285,12 @@ impl<'a> Supervised<'a> {
     }
 
     /// The weights and other values as they are.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub fn values(&self, device: &mut Device) -> Result<[Vec<f32>; 2]> {
+    fn values(&self, device: &mut Device) -> Result<[Vec<f32>; 2]> {
         Ok([device.read(self.store.weights)?, device.read(self.store.state)?])
     }
 
     /// Goes back to such values.
-    pub fn restore(&self, device: &mut Device, [weights, state]: &[Vec<f32>; 2]) {
+    fn restore(&self, device: &mut Device, [weights, state]: &[Vec<f32>; 2]) {
         device.write(self.store.weights, weights);
         device.write(self.store.state, state);
     }

@@ -147,7 +147,7 @@ impl Tiles {
 }
 
 /// Where a place lies in a side that is mirrored at its end, again and again.
-fn mirrored(at: usize, side: usize) -> usize {
+pub(super) const fn mirrored(at: usize, side: usize) -> usize {
     let at = at % (2 * side);
     if at < side { at } else { 2 * side - 1 - at }
 }

@@ -5,8 +5,9 @@ use std::path::Path;
 use csae::data::{Sample, budget::Budget};
 use csae::device::Device;
 use csae::model::{self, Graph};
-use csae::tasks::finetune::{Changes, Head, Labelled, Options, Tuner, draw, split};
+use csae::tasks::finetune::{Changes, Errors, Head, Labelled, Options, Tuner, draw, split};
 use csae::tasks::probe::matched;
+use csae::tasks::supervised::{Epoch, Plan, Watch};
 use serde_json::Value;
 
 use super::commands::{Place, csae, fail, succeed};
@@ -175,31 +176,24 @@ fn both_paths_learn_alike() {
     let data = Labelled::read(&sample, dims, labels, None).unwrap();
     let graph = Graph::new(&model::classifier(&spec, data.classes.clone(), 0.0).unwrap(), dims).unwrap();
     let (fit, held) = split(&data, &draw(&data, 200, 1).unwrap(), 0.2, 1);
-    let mut options = Options {
-        epochs: 3,
-        batch: 32,
-        lr: 1e-3,
-        encoder_lr: 0.5,
-        weight_decay: 0.01,
-        patience: 9,
-        changes: Changes { shift: 1, flip: false },
-        head: Head::Fresh,
-        seed: 3,
-    };
+    let plan = Plan { epochs: 3, lr: 1e-3, encoder_lr: 0.5, every: 1, patience: 9, seed: 3 };
+    let mut options = Options { plan, changes: Changes { shift: 1, flip: false }, head: Head::Fresh };
     let losses = |device: &mut Device, options: &Options| {
-        let mut tuner = Tuner::new(device, &graph, 32, options.weight_decay).unwrap();
+        let mut tuner = Tuner::new(device, &graph, 32, 0.01).unwrap();
         let mut losses = Vec::new();
-        let told = |epoch: csae::tasks::finetune::Epoch| {
+        let mut told = |epoch: Epoch<Errors>| {
             losses.extend(epoch.loss);
             Ok(())
         };
-        tuner.train(device, Some(&loaded), &data, [&fit, &held], options, told).unwrap();
+        tuner
+            .train(device, Some(&loaded), &data, [&fit, &held], options, &mut Watch { tell: &mut told, stop: &|| false })
+            .unwrap();
         losses
     };
     let (a, b) = (losses(&mut Device::cpu(), &options), losses(&mut gpu, &options));
     let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-3 * a.abs());
     assert!(a.len() == 3 && close(&a, &b), "{a:?} {b:?}");
     // a control: another rate gives another trajectory
-    options.encoder_lr = 1.0;
+    options.plan.encoder_lr = 1.0;
     assert!(!close(&a, &losses(&mut Device::cpu(), &options)));
 }

@@ -87,32 +87,38 @@ pub fn run(args: PredictArgs) -> anyhow::Result<()> {
     check_memory(&device, &segmenter, sizes, targets.held, &budget)?;
     let names = segmenter.classes();
     let mut handles = Handles::default();
-    for Job { source, image, target } in &targets.jobs {
-        let set = &targets.sources[*source];
-        let (h, w) = set.size(*image);
-        let pixels: Vec<f32> = set.read(*image, &mut handles)?.iter().map(|byte| f32::from(*byte) / 255.0).collect();
-        let probabilities = segmenter.probabilities(&mut device, std::slice::from_ref(&pixels), h, w)?.remove(0);
-        let classes = most_likely(&probabilities, names.len());
-        files::make_folder(target.parent().unwrap_or(Path::new("")))?;
-        write_labels(target, &classes, h, w)?;
-        picture::save_png(&with(target, "overlay.png"), &overlay(&pixels, channels, &classes), h, w, 3)?;
-        if args.probabilities {
-            write_probabilities(&with(target, "npy"), &probabilities, [h, w, names.len()])?;
+    let of_one_size = |job: &Job| targets.sources[job.source].size(job.image);
+    for jobs in targets.jobs.chunk_by(|a, b| of_one_size(a) == of_one_size(b)) {
+        let (h, w) = of_one_size(&jobs[0]);
+        let laid = segmenter.laid(&device, h, w)?;
+        let mut pass = laid.pass();
+        for Job { source, image, target } in jobs {
+            let set = &targets.sources[*source];
+            let pixels: Vec<f32> = set.read(*image, &mut handles)?.iter().map(|byte| f32::from(*byte) / 255.0).collect();
+            let probabilities = pass.probabilities(&mut device, &pixels)?;
+            let classes = most_likely(&probabilities, names.len());
+            files::make_folder(target.parent().unwrap_or(Path::new("")))?;
+            write_labels(target, &classes, h, w)?;
+            picture::save_png(&with(target, "overlay.png"), &overlay(&pixels, channels, &classes), h, w, 3)?;
+            if args.probabilities {
+                write_probabilities(&with(target, "npy"), &probabilities, [h, w, names.len()])?;
+            }
+            let share =
+                |class: usize| classes.iter().filter(|found| usize::from(**found) == class).count() as f64 / classes.len() as f64;
+            if args.common.json {
+                let shares: serde_json::Map<String, Value> =
+                    names.iter().enumerate().map(|(i, name)| (name.clone(), json!(share(i)))).collect();
+                outln!(
+                    "{}",
+                    json!({"kind": "labels", "image": set.name(*image), "file": target.display().to_string(), "shares": shares})
+                );
+            } else {
+                let shares = names.iter().enumerate().filter(|(i, _)| share(*i) > 0.0);
+                let shares: Vec<String> = shares.map(|(i, name)| format!("{name} {:.1} %", 100.0 * share(i))).collect();
+                outln!("{}  {}", target.display(), shares.join(", "));
+            }
         }
-        let share =
-            |class: usize| classes.iter().filter(|found| usize::from(**found) == class).count() as f64 / classes.len() as f64;
-        if args.common.json {
-            let shares: serde_json::Map<String, Value> =
-                names.iter().enumerate().map(|(i, name)| (name.clone(), json!(share(i)))).collect();
-            outln!(
-                "{}",
-                json!({"kind": "labels", "image": set.name(*image), "file": target.display().to_string(), "shares": shares})
-            );
-        } else {
-            let shares = names.iter().enumerate().filter(|(i, _)| share(*i) > 0.0);
-            let shares: Vec<String> = shares.map(|(i, name)| format!("{name} {:.1} %", 100.0 * share(i))).collect();
-            outln!("{}  {}", target.display(), shares.join(", "));
-        }
+        pass.release(&mut device);
     }
     args.common.say_kernels(&mut device);
     Ok(())

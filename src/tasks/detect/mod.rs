@@ -14,4 +14,4 @@ pub use files::{Marked, Object, coco, read_voc, voc};
 pub use frame::{Frame, letterbox};
 pub use precision::{Precision, THRESHOLDS, Tally};
 pub use set::{Annotations, Set};
-pub use trainer::{Changes, Epoch, Options, Trainer, judge};
+pub use trainer::{Changes, Found, Options, Trainer, judge};

@@ -12,11 +12,11 @@ use super::precision::Tally;
 use super::set::Set;
 use crate::data::Handles;
 use crate::device::Device;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{Graph, HEAD, Loaded, Store};
 use crate::ops::{GridDetection, SCALAR_PARTIALS};
 use crate::rng::Stream;
-use crate::tasks::supervised::{Ends, ROWS, Rates, Supervised, WIDTH};
+use crate::tasks::supervised::{Ends, Lesson, Mark, Plan, Supervised, Trained, WIDTH, Watch};
 
 /// Cells whose middles lie as near to that of an object, in cells, and inside of it, are to find it (centre sampling: Tian et al., "FCOS", 2019).
 const NEAR: f64 = 1.5;
@@ -47,33 +47,20 @@ pub struct Changes {
 /// How it is trained.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
-    /// Passes over the images at most.
-    pub epochs: usize,
-    /// Peak learning rate of the head.
-    pub lr: f64,
-    /// The encoder's learning rate as a share of the head's.
-    pub encoder_lr: f64,
-    /// Validations without a better one after which it stops.
-    pub patience: usize,
-    /// Epochs from one validation to the next.
-    pub every: usize,
+    /// How the training goes.
+    pub plan: Plan,
     /// What is done to images.
     pub changes: Changes,
-    /// Seed of weights, order and changes.
-    pub seed: u64,
 }
 
-/// An epoch's end.
+/// mAP@0.5 of images to validate on.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Epoch {
-    /// Passes over the images.
-    pub epoch: usize,
-    /// Mean loss of its steps.
-    pub loss: f64,
-    /// mAP@0.5 of the images to validate on, where they were looked at.
-    pub map50: Option<f64>,
-    /// Whether it is the best so far.
-    pub best: bool,
+pub struct Found(pub f64);
+
+impl Mark for Found {
+    fn mark(&self) -> f64 {
+        self.0
+    }
 }
 
 /// A detector on a device, and a step of its training.
@@ -150,7 +137,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Trains on some images of a set, and keeps the weights that do best on those of `held`. `pretrained` lends the encoder its values; without it they are
-    /// drawn. Returns the best epoch.
+    /// drawn.
     ///
     /// # Errors
     /// When the device fails, a file cannot be read any more, or a loss is no number.
@@ -159,50 +146,18 @@ impl<'a> Trainer<'a> {
         device: &mut Device,
         pretrained: Option<&Loaded>,
         (set, fit): (&Set, &[usize]),
-        (held_set, held): (&Set, &[usize]),
+        held: (&Set, &[usize]),
         options: &Options,
-        mut tell: impl FnMut(Epoch) -> Result<()>,
-    ) -> Result<Epoch> {
-        self.learner.begin(device, pretrained, options.seed)?;
+        watch: &mut Watch<'_, Found>,
+    ) -> Result<Trained<Found>> {
+        self.learner.begin(device, pretrained, options.plan.seed)?;
         self.expect(device, set, fit);
-        let batch = self.learner.batch;
-        let steps = fit.len().div_ceil(batch);
-        let rates = Rates { lr: options.lr, encoder_lr: options.encoder_lr, total: (steps * options.epochs) as u64 };
-        let (mut best, mut kept, mut since, mut step) = (None::<Epoch>, self.learner.values(device)?, 0, 0);
-        let mut handles = Handles::default();
-        for epoch in 1..=options.epochs {
-            let order = Stream::new(options.seed, "order").skip((epoch * fit.len()) as u64).permutation(fit.len());
-            // the last batch is filled up from the front
-            let order: Vec<u32> = order.iter().cycle().take(steps * batch).copied().collect();
-            let mut loss = 0.0;
-            for rows in order.chunks(ROWS * batch) {
-                for (row, chosen) in rows.chunks_exact(batch).enumerate() {
-                    let numbers: Vec<usize> = chosen.iter().map(|i| fit[*i as usize]).collect();
-                    let posed = self.pose(set, &numbers, &mut handles, options, step)?;
-                    self.write(device, &posed);
-                    self.learner.step(device, step, row, options.seed, rates)?;
-                    step += 1;
-                }
-                loss += self.learner.losses(device, rows.len() / batch, 1, step, options.lr)?;
-            }
-            let mut end = Epoch { epoch, loss: loss / steps as f64, map50: None, best: false };
-            if epoch % options.every == 0 || epoch == options.epochs {
-                let map50 = judge(device, &mut self.detector, held_set, held, |_| {})?.precision().map50;
-                // later is better where it is as good: the rate has fallen
-                end.best = best.is_none_or(|best| map50 >= best.map50.unwrap_or(0.0));
-                end.map50 = Some(map50);
-                since = if end.best { 0 } else { since + 1 };
-            }
-            if end.best {
-                (best, kept) = (Some(end), self.learner.values(device)?);
-            }
-            tell(end)?;
-            if since >= options.patience {
-                break;
-            }
-        }
-        self.learner.restore(device, &kept);
-        best.ok_or_else(|| Error::usage("--epochs 0: nothing is learned"))
+        let Self { learner, detector } = self;
+        let graph = learner.graph;
+        let sides = [graph.nodes[0].dims.h, graph.nodes[graph.output].dims.w];
+        let (changes, seed) = (options.changes, options.plan.seed);
+        let mut lesson = Squares { detector, sides, set, held, changes, seed, handles: Handles::default() };
+        learner.train(device, fit, &options.plan, false, &mut lesson, watch)
     }
 
     /// Lets the last layer begin with what is usual: rarely something in a cell, and boxes of the mean size.
@@ -228,32 +183,54 @@ impl<'a> Trainer<'a> {
         let at = graph.params.iter().position(|param| param.name == name).expect("the head has a bias");
         device.write(self.learner.store.weight(at), &graph.params[at].pack(&bias));
     }
+}
 
-    /// Images laid in their squares, changed at random: what happens to one depends on the seed, the step and its place in the batch.
-    fn pose(&self, set: &Set, numbers: &[usize], handles: &mut Handles, options: &Options, step: u64) -> Result<Vec<Posed>> {
-        let mut read = Vec::with_capacity(numbers.len());
-        for number in numbers {
-            read.push(Given { pixels: set.bytes(*number, handles)?, size: set.size(*number), objects: &set.answered[*number].1 });
+/// Images with boxes, laid in squares, and others to validate on.
+struct Squares<'t, 'a> {
+    detector: &'t mut Detector<'a>,
+    /// Of the square, in pixels, and of the grid, in cells.
+    sides: [usize; 2],
+    set: &'t Set,
+    held: (&'t Set, &'t [usize]),
+    changes: Changes,
+    seed: u64,
+    handles: Handles,
+}
+
+impl Lesson for Squares<'_, '_> {
+    type Judged = Found;
+    const PARTS: usize = 1;
+
+    /// What happens to an image depends on the seed, the step and its place in the batch.
+    fn feed(&mut self, device: &mut Device, learner: &Supervised<'_>, samples: &[usize], step: u64) -> Result<()> {
+        let Self { sides, set, changes, seed, .. } = *self;
+        let mut read = Vec::with_capacity(samples.len());
+        for number in samples {
+            read.push(Given {
+                pixels: set.bytes(*number, &mut self.handles)?,
+                size: set.size(*number),
+                objects: &set.answered[*number].1,
+            });
         }
-        let graph = self.learner.graph;
-        let (side, cells) = (graph.nodes[0].dims.h, graph.nodes[graph.output].dims.w);
-        let (first, changes, seed) = (step * numbers.len() as u64, options.changes, options.seed);
-        let pose = |(i, given): (usize, &Given<'_>)| {
+        let first = step * samples.len() as u64;
+        let lay = |(i, given): (usize, &Given<'_>)| {
             let mut stream = Stream::new(seed, "poses").skip((first + i as u64) * 8);
-            pose(given, [side, cells], changes, &mut stream)
+            pose(given, sides, changes, &mut stream)
         };
-        Ok(read.par_iter().enumerate().map(pose).collect())
-    }
-
-    fn write(&self, device: &mut Device, posed: &[Posed]) {
+        let posed: Vec<Posed> = read.par_iter().enumerate().map(lay).collect();
         let all = |of: fn(&Posed) -> &[f32]| posed.iter().flat_map(|posed| of(posed).iter().copied()).collect::<Vec<f32>>();
-        device.write(self.learner.x, &all(|posed| &posed.pixels));
+        device.write(learner.x, &all(|posed| &posed.pixels));
         let labels: Vec<u32> = posed.iter().flat_map(|posed| posed.labels.iter().copied()).collect();
         let here = labels.iter().filter(|label| **label != u32::MAX).count().max(1);
-        device.write_words(self.learner.answers[0], &labels);
-        device.write(self.learner.answers[1], &all(|posed| &posed.boxes));
+        device.write_words(learner.answers[0], &labels);
+        device.write(learner.answers[1], &all(|posed| &posed.boxes));
         let weights: Vec<f32> = all(|posed| &posed.weights).into_iter().map(|weight| weight / here as f32).collect();
-        device.write(self.learner.answers[2], &weights);
+        device.write(learner.answers[2], &weights);
+        Ok(())
+    }
+
+    fn judge(&mut self, device: &mut Device) -> Result<Found> {
+        Ok(Found(judge(device, self.detector, self.held.0, self.held.1, |_| {})?.precision().map50))
     }
 }
 

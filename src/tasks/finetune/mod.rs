@@ -6,7 +6,7 @@ mod tuner;
 
 pub use curve::{Arm, Curve, Point, paired_t};
 pub use data::{Changes, Labelled};
-pub use tuner::{Epoch, Head, Options, Tuner, best};
+pub use tuner::{Errors, Head, Options, Tuner, best};
 
 use crate::error::{Error, Result};
 use crate::rng::Stream;

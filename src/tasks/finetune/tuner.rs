@@ -5,10 +5,9 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::model::{Graph, HEAD, Loaded, Purpose, Store};
 use crate::ops::CrossEntropy;
-use crate::rng::Stream;
 use crate::tasks::infer::Inference;
 use crate::tasks::probe::{Design, Kind, learn};
-use crate::tasks::supervised::{Ends, ROWS, Rates, Supervised, WIDTH};
+use crate::tasks::supervised::{Ends, Lesson, Mark, Plan, Supervised, Trained, WIDTH, Watch};
 
 /// How the head begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,37 +22,22 @@ pub enum Head {
 /// How it is trained.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
-    /// Passes over the labelled images at most.
-    pub epochs: usize,
-    /// Images of a step.
-    pub batch: usize,
-    /// Peak learning rate of the head; it falls to 0 along a cosine.
-    pub lr: f64,
-    /// The encoder's learning rate, as a share of the head's; 0: the encoder stays.
-    pub encoder_lr: f64,
-    /// Decoupled weight decay.
-    pub weight_decay: f64,
-    /// Epochs without a better validation after which it stops.
-    pub patience: usize,
+    /// How the training goes.
+    pub plan: Plan,
     /// What is done to images.
     pub changes: Changes,
     /// How the head begins.
     pub head: Head,
-    /// Seed of weights, order and changes.
-    pub seed: u64,
 }
 
-/// An epoch's end.
+/// The share of errors on images held out.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Epoch {
-    /// Passes over the labelled images.
-    pub epoch: usize,
-    /// Mean loss over them, as they were trained on; before the first pass it is not known.
-    pub loss: Option<f64>,
-    /// Share of errors on those held out.
-    pub held_out: f64,
-    /// Whether it is the best so far.
-    pub best: bool,
+pub struct Errors(pub f64);
+
+impl Mark for Errors {
+    fn mark(&self) -> f64 {
+        -self.0
+    }
 }
 
 /// A classifier on a device.
@@ -86,8 +70,8 @@ impl<'a> Tuner<'a> {
         &self.learner.store
     }
 
-    /// Trains on the images `fit`, and keeps the weights that do best on those held out. `pretrained` lends the encoder its values; without it they are drawn.
-    /// Returns the share of errors on held-out images.
+    /// Trains on the images `fit`, and keeps the weights that do best on those held out, those that it begins with among them. `pretrained` lends the encoder its
+    /// values; without it they are drawn.
     ///
     /// # Errors
     /// When the device fails, or a loss is no number.
@@ -98,51 +82,13 @@ impl<'a> Tuner<'a> {
         data: &Labelled,
         [fit, held]: [&[usize]; 2],
         options: &Options,
-        mut tell: impl FnMut(Epoch) -> Result<()>,
-    ) -> Result<f64> {
+        watch: &mut Watch<'_, Errors>,
+    ) -> Result<Trained<Errors>> {
         self.begin(device, pretrained, data, fit, options)?;
-        let errors = |tuner: &mut Self, device: &mut Device| -> Result<f64> {
-            let found = tuner.classify(device, data, held)?;
-            let wrong = found.iter().zip(held).filter(|(found, image)| **found != data.of[**image]).count();
-            Ok(wrong as f64 / held.len().max(1) as f64)
-        };
-        let first = errors(self, device)?;
-        tell(Epoch { epoch: 0, loss: None, held_out: first, best: true })?;
-        let (mut best, mut kept, mut since) = (first, self.learner.values(device)?, 0);
-        let batch = self.learner.batch;
-        let steps = fit.len().div_ceil(batch);
-        let rates = Rates { lr: options.lr, encoder_lr: options.encoder_lr, total: (steps * options.epochs) as u64 };
-        let mut step = 0;
-        for epoch in 1..=options.epochs {
-            let order = Stream::new(options.seed, "order").skip((epoch * fit.len()) as u64).permutation(fit.len());
-            // the last batch is filled up from the front
-            let order: Vec<u32> = order.iter().cycle().take(steps * batch).copied().collect();
-            let mut loss = 0.0;
-            for steps in order.chunks(ROWS * batch) {
-                for (row, chosen) in steps.chunks_exact(batch).enumerate() {
-                    let images: Vec<usize> = chosen.iter().map(|i| fit[*i as usize]).collect();
-                    device.write(self.learner.x, &data.changed(&images, options.changes, options.seed, step));
-                    let labels: Vec<u32> = images.iter().map(|image| data.of[*image]).collect();
-                    device.write_words(self.learner.answers[0], &labels);
-                    self.learner.step(device, step, row, options.seed, rates)?;
-                    step += 1;
-                }
-                loss += self.learner.losses(device, steps.len() / batch, 1, step, options.lr)?;
-            }
-            let held_out = errors(self, device)?;
-            // later is better where it is as good: the rate has fallen
-            let better = held_out <= best;
-            if better {
-                (best, kept) = (held_out, self.learner.values(device)?);
-            }
-            since = if better { 0 } else { since + 1 };
-            tell(Epoch { epoch, loss: Some(loss / steps as f64), held_out, best: better })?;
-            if since >= options.patience {
-                break;
-            }
-        }
-        self.learner.restore(device, &kept);
-        Ok(best)
+        let Self { learner, inference } = self;
+        let changes = options.changes;
+        let mut lesson = Classes { inference, data, held, changes, seed: options.plan.seed };
+        learner.train(device, fit, &options.plan, true, &mut lesson, watch)
     }
 
     /// First values: drawn, lent, and the head fitted to the features where that is wanted.
@@ -155,7 +101,7 @@ impl<'a> Tuner<'a> {
         options: &Options,
     ) -> Result<()> {
         let Supervised { graph, store, .. } = &self.learner;
-        self.learner.begin(device, pretrained, options.seed)?;
+        self.learner.begin(device, pretrained, options.plan.seed)?;
         if options.head == Head::Fresh {
             return Ok(());
         }
@@ -180,7 +126,7 @@ impl<'a> Tuner<'a> {
         values.views().into_iter().for_each(|view| device.free(view.buffer));
         let scaling = design.scaling();
         design.scale(&scaling);
-        let (weights, biases) = learn(Kind::Logistic, &design, data.classes.len(), options.seed).unscaled(&scaling);
+        let (weights, biases) = learn(Kind::Logistic, &design, data.classes.len(), options.plan.seed).unscaled(&scaling);
         for (name, all) in [("weight", weights), ("bias", biases)] {
             let name = format!("{HEAD}.{name}");
             let at = graph.params.iter().position(|param| param.name == name).expect("the head has a weight and a bias");
@@ -194,13 +140,44 @@ impl<'a> Tuner<'a> {
     /// # Errors
     /// When the device fails.
     pub fn classify(&mut self, device: &mut Device, data: &Labelled, images: &[usize]) -> Result<Vec<u32>> {
-        let classes = self.learner.graph.nodes[self.learner.graph.output].dims.len();
-        let mut found = Vec::with_capacity(images.len());
-        for images in images.chunks(self.inference.batch(device)) {
-            let logits = self.inference.run_output(device, &data.batch(images), &[])?;
-            found.extend(logits.chunks_exact(classes).map(best));
-        }
-        Ok(found)
+        classify(&mut self.inference, device, data, images)
+    }
+}
+
+fn classify(inference: &mut Inference<'_>, device: &mut Device, data: &Labelled, images: &[usize]) -> Result<Vec<u32>> {
+    let classes = inference.graph.nodes[inference.graph.output].dims.len();
+    let mut found = Vec::with_capacity(images.len());
+    for images in images.chunks(inference.batch(device)) {
+        let logits = inference.run_output(device, &data.batch(images), &[])?;
+        found.extend(logits.chunks_exact(classes).map(best));
+    }
+    Ok(found)
+}
+
+/// Labelled images, and others to validate on.
+struct Classes<'t, 'a> {
+    inference: &'t mut Inference<'a>,
+    data: &'t Labelled,
+    held: &'t [usize],
+    changes: Changes,
+    seed: u64,
+}
+
+impl Lesson for Classes<'_, '_> {
+    type Judged = Errors;
+    const PARTS: usize = 1;
+
+    fn feed(&mut self, device: &mut Device, learner: &Supervised<'_>, samples: &[usize], step: u64) -> Result<()> {
+        device.write(learner.x, &self.data.changed(samples, self.changes, self.seed, step));
+        let labels: Vec<u32> = samples.iter().map(|image| self.data.of[*image]).collect();
+        device.write_words(learner.answers[0], &labels);
+        Ok(())
+    }
+
+    fn judge(&mut self, device: &mut Device) -> Result<Errors> {
+        let found = classify(self.inference, device, self.data, self.held)?;
+        let wrong = found.iter().zip(self.held).filter(|(found, image)| **found != self.data.of[**image]).count();
+        Ok(Errors(wrong as f64 / self.held.len().max(1) as f64))
     }
 }
 

@@ -7,9 +7,6 @@ use crate::data::Handles;
 use crate::device::Device;
 use crate::error::Result;
 
-/// Probabilities that are held at a time, about.
-const VALUES: usize = 1 << 23;
-
 /// What a segmenter makes of a set.
 #[derive(Clone, Debug)]
 pub struct Judged {
@@ -33,23 +30,22 @@ pub fn judge(
     let classes = segmenter.classes().len();
     let mut marks = Marks::new(classes);
     let (mut dice, mut handles, mut done) = (0.0, Handles::default(), 0);
-    // runs of images of one size share a pass
+    // images of one size share a pass
     for run in numbers.chunk_by(|a, b| set.size(*a) == set.size(*b)) {
         let (h, w) = set.size(run[0]);
-        for part in run.chunks((VALUES / (h * w * classes).max(1)).clamp(1, 16)) {
-            let mut images = Vec::with_capacity(part.len());
-            for number in part {
-                images.push(set.bytes(*number, &mut handles)?.iter().map(|byte| f32::from(*byte) / 255.0).collect());
-            }
-            for (number, probabilities) in part.iter().zip(segmenter.probabilities(device, &images, h, w)?) {
-                let mut of_image = Marks::new(classes);
-                of_image.add(&set.classes(*number)?, &most_likely(&probabilities, classes));
-                dice += of_image.scores().mean_dice;
-                marks.join(&of_image);
-                done += 1;
-                look(done);
-            }
+        let laid = segmenter.laid(device, h, w)?;
+        let mut pass = laid.pass();
+        for number in run {
+            let pixels: Vec<f32> = set.bytes(*number, &mut handles)?.iter().map(|byte| f32::from(*byte) / 255.0).collect();
+            let found = most_likely(&pass.probabilities(device, &pixels)?, classes);
+            let mut of_image = Marks::new(classes);
+            of_image.add(&set.classes(*number)?, &found);
+            dice += of_image.scores().mean_dice;
+            marks.join(&of_image);
+            done += 1;
+            look(done);
         }
+        pass.release(device);
     }
     Ok(Judged { marks, image_dice: dice / numbers.len().max(1) as f64 })
 }

@@ -10,6 +10,6 @@ mod trainer;
 pub use judge::{Judged, judge};
 pub use labels::{LabelImage, Labelling, NONE, colour, read_labels, write_labels};
 pub use marks::{Marks, Scores};
-pub use segmenter::{Segmenter, most_likely};
+pub use segmenter::{Laid, Pass, Segmenter, most_likely};
 pub use set::{Answered, Meaning, Set};
-pub use trainer::{Balance, Changes, Epoch, Options, Trainer};
+pub use trainer::{Balance, Changes, Found, Options, Trainer};

@@ -92,31 +92,64 @@ impl Segmenter {
         }
     }
 
-    /// Probabilities of the classes at each pixel (H,W,classes) of images (H,W,C; 0…1) of one size.
+    /// What a pass over images of h×w needs.
     ///
     /// # Errors
-    /// When the device fails.
-    pub fn probabilities(&self, device: &mut Device, images: &[Vec<f32>], h: usize, w: usize) -> Result<Vec<Vec<f32>>> {
+    /// When the model cannot have such a size.
+    pub fn laid(&self, device: &Device, h: usize, w: usize) -> Result<Laid> {
         let tiles = Tiles::new(h, w, self.tile(device)?, self.halo, self.align)?;
         let (tile_h, tile_w) = tiles.size();
         let graph = Graph::new(&self.spec, Dims::new(self.channels, tile_h, tile_w))?;
-        let mut inference = Inference::new(&graph, &self.store);
-        let classes = self.spec.classes.len();
-        let mut out = Vec::with_capacity(images.len());
-        for pixels in images {
-            let mut blend = Blend::new(&tiles, classes);
-            let mut whole = Vec::with_capacity(h * w * classes);
-            for tile in tiles.iter() {
-                let mut logits = inference.run_output(device, &tiles.cut_from(&tile, self.channels, pixels), &[])?;
-                logits.chunks_exact_mut(classes).for_each(softmax);
-                if let Some(strip) = blend.add(&tile, &logits) {
-                    whole.extend(strip.pixels);
-                }
+        Ok(Laid { graph, tiles, size: (h, w), store: self.store.clone() })
+    }
+}
+
+/// A model on tiles of images of one size.
+#[derive(Debug)]
+pub struct Laid {
+    graph: Graph,
+    tiles: Tiles,
+    size: (usize, usize),
+    store: Store,
+}
+
+impl Laid {
+    /// A pass over such images, one after the other.
+    pub fn pass(&self) -> Pass<'_> {
+        Pass { laid: self, inference: Inference::new(&self.graph, &self.store) }
+    }
+}
+
+/// A pass over images of one size.
+#[derive(Debug)]
+pub struct Pass<'a> {
+    laid: &'a Laid,
+    inference: Inference<'a>,
+}
+
+impl Pass<'_> {
+    /// Probabilities of the classes at each pixel (H,W,classes) of an image (H,W,C; 0…1).
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn probabilities(&mut self, device: &mut Device, pixels: &[f32]) -> Result<Vec<f32>> {
+        let Laid { graph, tiles, size: (h, w), .. } = self.laid;
+        let (classes, channels) = (graph.spec.classes.len(), graph.nodes[0].dims.c);
+        let mut blend = Blend::new(tiles, classes);
+        let mut whole = Vec::with_capacity(h * w * classes);
+        for tile in tiles.iter() {
+            let mut logits = self.inference.run_output(device, &tiles.cut_from(&tile, channels, pixels), &[])?;
+            logits.chunks_exact_mut(classes).for_each(softmax);
+            if let Some(strip) = blend.add(&tile, &logits) {
+                whole.extend(strip.pixels);
             }
-            out.push(whole);
         }
-        inference.release(device);
-        Ok(out)
+        Ok(whole)
+    }
+
+    /// Gives its buffers back.
+    pub fn release(mut self, device: &mut Device) {
+        self.inference.release(device);
     }
 }
 

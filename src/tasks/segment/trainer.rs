@@ -10,12 +10,13 @@ use super::segmenter::Segmenter;
 use super::set::Set;
 use crate::data::Handles;
 use crate::device::Device;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{Graph, Loaded, Store};
 use crate::ops::{Dice, PixelCrossEntropy, SCALAR_PARTIALS};
 use crate::rng::Stream;
 use crate::shape::Dims;
-use crate::tasks::supervised::{Ends, ROWS, Rates, Supervised, WIDTH};
+use crate::tasks::supervised::{Ends, Lesson, Mark, Plan, Supervised, Trained, WIDTH, Watch};
+use crate::tasks::tiles::mirrored;
 
 /// What a class is spared by in Dice that has few pixels.
 const SMOOTH: f64 = 1.0;
@@ -47,35 +48,27 @@ pub enum Balance {
 /// How it is trained.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// Passes over the images at most.
-    pub epochs: usize,
-    /// How fast.
-    pub lr: f64,
-    /// The encoder's learning rate as a share of the decoder's.
-    pub encoder_lr: f64,
-    /// Epochs without a better validation after which it stops.
-    pub patience: usize,
+    /// How the training goes.
+    pub plan: Plan,
     /// What is done to crops.
     pub changes: Changes,
     /// What classes weigh in the cross-entropy.
     pub balance: Balance,
-    /// Seed of weights, order, crops and changes.
-    pub seed: u64,
 }
 
-/// An epoch's end.
+/// What is found on images to validate on.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Epoch {
-    /// Passes over the images.
-    pub epoch: usize,
-    /// Mean loss of its steps.
-    pub loss: f64,
-    /// Mean Dice of the images to validate on.
+pub struct Found {
+    /// Mean Dice over images.
     pub dice: f64,
-    /// Their mean intersection over union.
+    /// Mean intersection over union of the classes.
     pub iou: f64,
-    /// Whether it is the best so far.
-    pub best: bool,
+}
+
+impl Mark for Found {
+    fn mark(&self) -> f64 {
+        self.dice
+    }
 }
 
 /// A segmenter on a device, and a step of its training.
@@ -84,7 +77,6 @@ pub struct Trainer<'a> {
     learner: Supervised<'a>,
     segmenter: Segmenter,
     input: Dims,
-    classes: usize,
 }
 
 /// An image with the class of each of its pixels.
@@ -147,7 +139,7 @@ impl<'a> Trainer<'a> {
             vec![labels, weights]
         })?;
         let segmenter = Segmenter::new(graph, &learner.store)?;
-        Ok(Self { learner, segmenter, input, classes })
+        Ok(Self { learner, segmenter, input })
     }
 
     /// Its values.
@@ -160,114 +152,119 @@ impl<'a> Trainer<'a> {
         &self.segmenter
     }
 
+    /// Crops of an image in an epoch: as many as cover it, at most 16.
+    fn crops(&self, set: &Set, number: usize) -> usize {
+        let (h, w) = set.size(number);
+        (h * w).div_ceil(self.input.area()).clamp(1, CROPS)
+    }
+
+    /// Crops of some images in an epoch.
+    pub fn samples(&self, set: &Set, fit: &[usize]) -> usize {
+        fit.iter().map(|number| self.crops(set, *number)).sum()
+    }
+
     /// Trains on some images of a set, and keeps the weights that do best on those of `held`. `pretrained` lends the encoder its values; without it they are
-    /// drawn. Returns the best epoch.
+    /// drawn.
     ///
     /// # Errors
     /// When the device fails, a file cannot be read any more, or a loss is no number.
     pub fn train(
-        &mut self,
+        &self,
         device: &mut Device,
         pretrained: Option<&Loaded>,
         (set, fit): (&Set, &[usize]),
-        (held_set, held): (&Set, &[usize]),
+        held: (&Set, &[usize]),
         options: &Options,
-        mut tell: impl FnMut(Epoch) -> Result<()>,
-    ) -> Result<Epoch> {
-        self.learner.begin(device, pretrained, options.seed)?;
-        let class_weights = self.class_weights(set, fit, &options.balance)?;
-        let area = self.input.area();
-        let crops = |number: &usize| {
-            let (h, w) = set.size(*number);
-            (h * w).div_ceil(area).clamp(1, CROPS)
-        };
-        let all: Vec<usize> = fit.iter().flat_map(|number| std::iter::repeat_n(*number, crops(number))).collect();
-        let batch = self.learner.batch;
-        let steps = all.len().div_ceil(batch);
-        let rates = Rates { lr: options.lr, encoder_lr: options.encoder_lr, total: (steps * options.epochs) as u64 };
-        let (mut best, mut kept, mut since, mut step) = (None::<Epoch>, self.learner.values(device)?, 0, 0);
-        let mut handles = Handles::default();
-        for epoch in 1..=options.epochs {
-            let order = Stream::new(options.seed, "order").skip((epoch * all.len()) as u64).permutation(all.len());
-            // the last batch is filled up from the front
-            let order: Vec<u32> = order.iter().cycle().take(steps * batch).copied().collect();
-            let mut loss = 0.0;
-            for rows in order.chunks(ROWS * batch) {
-                for (row, chosen) in rows.chunks_exact(batch).enumerate() {
-                    let numbers: Vec<usize> = chosen.iter().map(|i| all[*i as usize]).collect();
-                    let crops = self.crops(set, &numbers, &mut handles, options, step)?;
-                    self.write(device, &crops, &class_weights);
-                    self.learner.step(device, step, row, options.seed, rates)?;
-                    step += 1;
-                }
-                // without Dice its part stays 0
-                loss += self.learner.losses(device, rows.len() / batch, 2, step, options.lr)?;
-            }
-            let judged = judge(device, &self.segmenter, held_set, held, |_| {})?;
-            let scores = judged.marks.scores();
-            // later is better where it is as good: the rate has fallen
-            let better = best.is_none_or(|best| judged.image_dice >= best.dice);
-            let end = Epoch { epoch, loss: loss / steps as f64, dice: judged.image_dice, iou: scores.mean_iou, best: better };
-            if better {
-                (best, kept) = (Some(end), self.learner.values(device)?);
-            }
-            since = if better { 0 } else { since + 1 };
-            tell(end)?;
-            if since >= options.patience {
-                break;
-            }
-        }
-        self.learner.restore(device, &kept);
-        best.ok_or_else(|| Error::usage("--epochs 0: nothing is learned"))
+        watch: &mut Watch<'_, Found>,
+    ) -> Result<Trained<Found>> {
+        self.learner.begin(device, pretrained, options.plan.seed)?;
+        let Self { learner, segmenter, input, .. } = self;
+        let class_weights = class_weights(set, fit, &options.balance)?;
+        let all: Vec<usize> = fit.iter().flat_map(|number| std::iter::repeat_n(*number, self.crops(set, *number))).collect();
+        let (changes, seed) = (options.changes, options.plan.seed);
+        let mut lesson = Crops { segmenter, input: *input, set, held, class_weights, changes, seed, handles: Handles::default() };
+        learner.train(device, &all, &options.plan, false, &mut lesson, watch)
     }
+}
 
-    /// What each class weighs.
-    fn class_weights(&self, set: &Set, fit: &[usize], balance: &Balance) -> Result<Vec<f64>> {
-        match balance {
-            Balance::Even => Ok(vec![1.0; self.classes]),
-            Balance::Given(weights) => Ok(weights.clone()),
-            Balance::Median => {
-                let mut counts = vec![0.0_f64; self.classes];
-                for number in fit {
-                    set.classes(*number)?
-                        .iter()
-                        .filter(|class| **class != NONE)
-                        .for_each(|class| counts[usize::from(*class)] += 1.0);
-                }
-                let mut some: Vec<f64> = counts.iter().copied().filter(|count| *count > 0.0).collect();
-                some.sort_by(f64::total_cmp);
-                let median = some.get(some.len() / 2).copied().unwrap_or(1.0);
-                Ok(counts.iter().map(|count| if *count > 0.0 { median / count } else { 1.0 }).collect())
+/// What each class weighs.
+fn class_weights(set: &Set, fit: &[usize], balance: &Balance) -> Result<Vec<f64>> {
+    let classes = set.labelling.classes.len();
+    match balance {
+        Balance::Even => Ok(vec![1.0; classes]),
+        Balance::Given(weights) => Ok(weights.clone()),
+        Balance::Median => {
+            let mut counts = vec![0_u64; classes];
+            for number in fit {
+                set.classes(*number)?.iter().filter(|class| **class != NONE).for_each(|class| counts[usize::from(*class)] += 1);
             }
+            Ok(median_weights(&counts))
         }
     }
+}
 
-    /// Crops of some images, changed at random: what happens to one depends on the seed, the step and its place in the batch.
-    fn crops(&self, set: &Set, numbers: &[usize], handles: &mut Handles, options: &Options, step: u64) -> Result<Vec<Crop>> {
-        let mut read = Vec::with_capacity(numbers.len());
-        for number in numbers {
-            read.push(Read { size: set.size(*number), pixels: set.bytes(*number, handles)?, classes: set.classes(*number)? });
+/// The median of the counts that are not 0 over each count; 1 where it is 0.
+fn median_weights(counts: &[u64]) -> Vec<f64> {
+    let mut some: Vec<u64> = counts.iter().copied().filter(|count| *count > 0).collect();
+    some.sort_unstable();
+    let median = some.get(some.len() / 2).copied().unwrap_or(1) as f64;
+    counts.iter().map(|count| if *count > 0 { median / *count as f64 } else { 1.0 }).collect()
+}
+
+/// Crops of labelled images, and whole ones to validate on.
+struct Crops<'t> {
+    segmenter: &'t Segmenter,
+    input: Dims,
+    set: &'t Set,
+    held: (&'t Set, &'t [usize]),
+    class_weights: Vec<f64>,
+    changes: Changes,
+    seed: u64,
+    handles: Handles,
+}
+
+impl Lesson for Crops<'_> {
+    type Judged = Found;
+    // without Dice its part stays 0
+    const PARTS: usize = 2;
+
+    /// What happens to a crop depends on the seed, the step and its place in the batch.
+    fn feed(&mut self, device: &mut Device, learner: &Supervised<'_>, samples: &[usize], step: u64) -> Result<()> {
+        let Self { input, set, changes, seed, .. } = *self;
+        let mut read = Vec::with_capacity(samples.len());
+        for number in samples {
+            read.push(Read {
+                size: set.size(*number),
+                pixels: set.bytes(*number, &mut self.handles)?,
+                classes: set.classes(*number)?,
+            });
         }
-        let first = step * numbers.len() as u64;
-        let (input, changes, seed) = (self.input, options.changes, options.seed);
-        let crop = |(i, image): (usize, &Read<'_>)| {
+        let first = step * samples.len() as u64;
+        let cut = |(i, image): (usize, &Read<'_>)| {
             let mut stream = Stream::new(seed, "crops").skip((first + i as u64) * 8);
             crop(input, image, changes, &mut stream)
         };
-        Ok(read.par_iter().enumerate().map(crop).collect())
+        let crops: Vec<Crop> = read.par_iter().enumerate().map(cut).collect();
+        let pixels: Vec<f32> = crops.iter().flat_map(|crop| crop.pixels.iter().copied()).collect();
+        device.write(learner.x, &pixels);
+        let classes = || crops.iter().flat_map(|crop| crop.classes.iter().copied());
+        device.write_words(learner.answers[0], &classes().map(u32::from).collect::<Vec<u32>>());
+        device.write(learner.answers[1], &pixel_weights(classes(), &self.class_weights));
+        Ok(())
     }
 
-    fn write(&self, device: &mut Device, crops: &[Crop], class_weights: &[f64]) {
-        let pixels: Vec<f32> = crops.iter().flat_map(|crop| crop.pixels.iter().copied()).collect();
-        device.write(self.learner.x, &pixels);
-        let classes = || crops.iter().flat_map(|crop| crop.classes.iter().copied());
-        let weight = |class: u8| if class == NONE { 0.0 } else { class_weights[usize::from(class)] };
-        let all: f64 = classes().map(weight).sum::<f64>().max(f64::MIN_POSITIVE);
-        let labels: Vec<u32> = classes().map(u32::from).collect();
-        let weights: Vec<f32> = classes().map(|class| (weight(class) / all) as f32).collect();
-        device.write_words(self.learner.answers[0], &labels);
-        device.write(self.learner.answers[1], &weights);
+    fn judge(&mut self, device: &mut Device) -> Result<Found> {
+        let judged = judge(device, self.segmenter, self.held.0, self.held.1, |_| {})?;
+        Ok(Found { dice: judged.image_dice, iou: judged.marks.scores().mean_iou })
     }
+}
+
+/// What each pixel weighs: as its class, all together 1; 0 where it does not count.
+fn pixel_weights(classes: impl Iterator<Item = u8>, class_weights: &[f64]) -> Vec<f32> {
+    let weight = |class: u8| if class == NONE { 0.0 } else { class_weights[usize::from(class)] };
+    let weights: Vec<f64> = classes.map(weight).collect();
+    let all = weights.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+    weights.into_iter().map(|weight| (weight / all) as f32).collect()
 }
 
 /// A crop of the model's input, changed at random.
@@ -288,7 +285,7 @@ fn crop(input: Dims, image: &Read<'_>, changes: Changes, stream: &mut Stream) ->
             let y = top + if below { side_h - 1 - y } else { y };
             let x = left + if right { side_w - 1 - x } else { x };
             // beyond the image: its mirror, which does not count
-            let at = folded(y, h) * w + folded(x, w);
+            let at = mirrored(y, h) * w + mirrored(x, w);
             out.classes.push(if y < h && x < w { classes[at] } else { NONE });
             let value = |byte: &u8| ((f32::from(*byte) / 255.0 - 0.5) * contrast + 0.5 + brightness).clamp(0.0, 1.0);
             out.pixels.extend(pixels[at * c..(at + 1) * c].iter().map(value));
@@ -297,8 +294,31 @@ fn crop(input: Dims, image: &Read<'_>, changes: Changes, stream: &mut Stream) ->
     out
 }
 
-/// Where a place lies in a side that is mirrored at its end.
-fn folded(at: usize, side: usize) -> usize {
-    let at = at % (2 * side);
-    if at < side { at } else { 2 * side - 1 - at }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rare_classes_weigh_more() {
+        assert_eq!(median_weights(&[80, 20, 0, 5]), [0.25, 1.0, 1.0, 4.0]);
+        let weights = pixel_weights([0, 1, NONE, 1].into_iter(), &[2.0, 1.0]);
+        assert_eq!(weights, [0.5, 0.25, 0.0, 0.25]);
+    }
+
+    #[test]
+    fn labels_turn_with_their_pixels() {
+        // each pixel's class is its value; 5×7, smaller than the crop along one side
+        let pixels: Vec<u8> = (0..35).collect();
+        let image = Read { size: (5, 7), pixels: Cow::Borrowed(&pixels), classes: Cow::Borrowed(&pixels) };
+        let changes = Changes { flip: true, turn: true, jitter: 0.0 };
+        let mut corners = std::collections::HashSet::new();
+        for seed in 0..40 {
+            let crop = crop(Dims::new(1, 6, 6), &image, changes, &mut Stream::new(seed, "test"));
+            let values: Vec<u8> = crop.pixels.iter().map(|value| (value * 255.0).round() as u8).collect();
+            assert_eq!(crop.classes.iter().filter(|class| **class == NONE).count(), 6);
+            assert!(crop.classes.iter().zip(&values).all(|(class, value)| *class == NONE || class == value), "{seed}");
+            corners.insert(values[0]);
+        }
+        assert!(corners.len() >= 8, "{corners:?}");
+    }
 }
