@@ -274,12 +274,27 @@ impl Common {
         }
     }
 
+    /// Says `what` is so of some files, the first five by name, all with `-v`; nothing of none.
+    pub fn say_names(&self, what: impl Fn(usize) -> String, names: &[String]) {
+        if names.is_empty() {
+            return;
+        }
+        let shown = if self.verbose { names.len() } else { names.len().min(5) };
+        let more = if names.len() > shown { ", … (-v names all)" } else { "" };
+        self.say(&format!("{}: {}{more}", what(names.len()), names[..shown].join(", ")));
+    }
+
     /// A line for people on standard error.
     pub fn say(&self, line: &str) {
         if !self.quiet {
             eprintln!("{line}");
         }
     }
+}
+
+/// A number with what is counted.
+fn counted(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 /// What clap has to say: help and version as they are, a wrong command line as one line.

@@ -68,17 +68,6 @@ impl GridDetection {
             .bind("dy", self.dy)
             .bind("partials", self.partials)
             .groups(groups as u64, WORKGROUP);
-        SumScalar {
-            partials: self.partials,
-            offset: 0,
-            count: groups,
-            scalars: self.scalars,
-            width: self.width,
-            index: self.index,
-            scale: 1.0,
-            root: false,
-            sparsity: false,
-        }
-        .record(r);
+        SumScalar::plain(self.partials, groups, self.scalars, [self.width, self.index], 1.0).record(r);
     }
 }

@@ -156,18 +156,7 @@ impl Loss {
             .bind("dy", self.dy)
             .bind("partials", self.partials)
             .groups(groups as u64, WORKGROUP);
-        SumScalar {
-            partials: self.partials,
-            offset: 0,
-            count: groups,
-            scalars: self.scalars,
-            width: self.width,
-            index: self.index,
-            scale,
-            root: false,
-            sparsity: false,
-        }
-        .record(r);
+        SumScalar::plain(self.partials, groups, self.scalars, [self.width, self.index], scale).record(r);
     }
 }
 
@@ -183,18 +172,7 @@ impl CrossEntropy {
         .bind("dy", self.dy)
         .bind("partials", self.partials)
         .groups(self.n as u64, 64);
-        SumScalar {
-            partials: self.partials,
-            offset: 0,
-            count: self.n,
-            scalars: self.scalars,
-            width: self.width,
-            index: self.index,
-            scale,
-            root: false,
-            sparsity: false,
-        }
-        .record(r);
+        SumScalar::plain(self.partials, self.n, self.scalars, [self.width, self.index], scale).record(r);
     }
 }
 

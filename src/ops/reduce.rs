@@ -138,6 +138,11 @@ pub(super) struct SumScalar {
 }
 
 impl SumScalar {
+    /// `scale` times the sum of the first `count` partial sums, to scalar `index` of `width`.
+    pub(super) const fn plain(partials: View, count: usize, scalars: View, [width, index]: [usize; 2], scale: f64) -> Self {
+        Self { partials, offset: 0, count, scalars, width, index, scale, root: false, sparsity: false }
+    }
+
     pub(super) fn record(&self, r: &mut Recorder) {
         let params = SumScalarParams {
             offset: self.offset as u32,

@@ -68,18 +68,7 @@ impl PixelCrossEntropy {
             .bind("dy", self.dy)
             .bind("partials", self.partials)
             .groups(groups as u64, WORKGROUP);
-        SumScalar {
-            partials: self.partials,
-            offset: 0,
-            count: groups,
-            scalars: self.scalars,
-            width: self.width,
-            index: self.index,
-            scale: 1.0,
-            root: false,
-            sparsity: false,
-        }
-        .record(r);
+        SumScalar::plain(self.partials, groups, self.scalars, [self.width, self.index], 1.0).record(r);
     }
 }
 
@@ -115,17 +104,6 @@ impl Dice {
             .bind("partials", self.partials)
             .bind("dy", self.dy)
             .threads(self.pixels);
-        SumScalar {
-            partials: self.partials,
-            offset: 0,
-            count: self.classes,
-            scalars: self.scalars,
-            width: self.width,
-            index: self.index,
-            scale,
-            root: false,
-            sparsity: false,
-        }
-        .record(r);
+        SumScalar::plain(self.partials, self.classes, self.scalars, [self.width, self.index], scale).record(r);
     }
 }

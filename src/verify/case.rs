@@ -148,7 +148,7 @@ impl Case {
 /// Which tensors of a stored case are answers; the rest are inputs.
 fn is_answer(op: &str, name: &str) -> bool {
     let by_op: &[&str] = match op {
-        "loss" => &["loss", "grad_y"],
+        "loss" | "segmentation_loss" | "detection_loss" => &["loss", "grad_y"],
         "clip_grad_norm" => &["norm", "clipped"],
         "optimizer" => &["trajectory"],
         "train" => &["reconstruction_loss", "sparsity_loss"],

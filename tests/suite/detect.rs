@@ -162,7 +162,8 @@ fn what_cannot_be_detected_is_refused_or_told() {
         assert!(!Path::new(&out).join("model.safetensors").exists(), "{more:?}");
     };
     bad(&["--split", "nothing"], &["split nothing", "nothing.txt"]);
-    bad(&["--classes", "disc,cat"], &["square", "disc, cat"]);
+    bad(&["--classes", "cat,dog"], &["cat, dog", "there are disc, square"]);
+    bad(&["--classes", "disc", "--strict"], &["square"]);
     bad(&["--size", "60"], &["--size 60"]);
     bad(&["--stride", "16", "--size", "64"], &["16 times smaller"]);
     bad(&["--lr", "0"], &["--lr 0"]);

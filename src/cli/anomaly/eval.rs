@@ -8,7 +8,7 @@ use csae::tasks::anomaly::{Eye, Image, Judged, Labelled, Report, VIEWS, judge};
 use serde_json::{Value, json};
 
 use super::Fitted;
-use crate::cli::{Common, budget, features};
+use crate::cli::{Common, budget, counted, features};
 
 /// Share of normal pixels up to which the overlap of regions is told, as published.
 const OVERLAP: f64 = 0.3;
@@ -75,12 +75,7 @@ pub fn run(args: EvalArgs) -> anyhow::Result<()> {
     let set = Labelled::open(&args.data, args.masks.as_deref(), &wanted, budget.data)?;
     args.common.say_skipped(&set.skipped);
     let unmasked = set.unmasked();
-    if !unmasked.is_empty() {
-        let shown = if args.common.verbose { unmasked.len() } else { 5 };
-        let names = unmasked.iter().take(shown).map(String::as_str).collect::<Vec<_>>().join(", ");
-        let more = if unmasked.len() > shown { ", … (-v names all)" } else { "" };
-        eprintln!("no mask for {}, whose pixels are not judged: {names}{more}", plural(unmasked.len()));
-    }
+    args.common.say_names(|n| format!("no mask for {}, whose pixels are not judged", counted(n, "image", "images")), &unmasked);
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let held = set.sets().map(csae::data::Pixels::held_bytes).sum::<u64>();
@@ -111,8 +106,4 @@ pub fn run(args: EvalArgs) -> anyhow::Result<()> {
         tell(&report);
     }
     Ok(())
-}
-
-fn plural(images: usize) -> String {
-    if images == 1 { "1 image".to_owned() } else { format!("{images} images") }
 }

@@ -13,7 +13,7 @@ use csae::model::{self, Loaded};
 use csae::tasks::detect::{Annotations, Detector, Precision, Set};
 use serde_json::{Value, json};
 
-use super::Common;
+use super::{Common, counted};
 
 /// Find objects in images: boxes and classes, by an encoder that learned without labels and a grid head that learns from boxes.
 #[derive(Debug, Args)]
@@ -77,24 +77,14 @@ impl Boxes {
 fn say(common: &Common, set: &Set) {
     common.say(&format!("data: {}, {} objects", set.description, set.objects()));
     common.say_skipped(&set.skipped);
-    let listed = |names: &[String]| {
-        let shown = if common.verbose { names.len() } else { 5 };
-        let more = if names.len() > shown { ", … (-v names all)" } else { "" };
-        names.iter().take(shown).map(String::as_str).collect::<Vec<_>>().join(", ") + more
-    };
-    let plural = |n: usize, what: &str, many: &str| format!("{n} {}", if n == 1 { what } else { many });
-    if !set.unmarked.is_empty() {
-        common.say(&format!(
-            "no annotations for {}, not used: {}",
-            plural(set.unmarked.len(), "image", "images"),
-            listed(&set.unmarked)
-        ));
-    }
+    common.say_names(|n| format!("no annotations for {}, not used", counted(n, "image", "images")), &set.unmarked);
     if set.clipped > 0 {
-        common.say(&format!("clipped {} that reached beyond the image", plural(set.clipped, "box", "boxes")));
+        common.say(&format!("clipped {} that reached beyond the image", counted(set.clipped, "box", "boxes")));
     }
-    if !set.dropped.is_empty() {
-        common.say(&format!("dropped {}: {}", plural(set.dropped.len(), "box", "boxes"), listed(&set.dropped)));
+    common.say_names(|n| format!("dropped {}", counted(n, "box", "boxes")), &set.dropped);
+    if !set.other.is_empty() {
+        let other: Vec<String> = set.other.iter().map(|(class, n)| format!("{class} {n}")).collect();
+        common.say(&format!("objects of other classes, left out: {}", other.join(", ")));
     }
 }
 

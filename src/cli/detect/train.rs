@@ -59,7 +59,7 @@ pub struct TrainArgs {
     /// Only the images of this list in DATA/ImageSets/Main, such as train
     #[arg(long, value_name = "NAME")]
     split: Option<String>,
-    /// Names of the classes, comma-separated [default: all that occur, in alphabetical order]
+    /// Names of the classes, comma-separated; objects of others are left out [default: all that occur, in alphabetical order]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     classes: Vec<String>,
     /// Images with boxes to validate on [default: a part of DATA]

@@ -15,7 +15,7 @@ use csae::model::{self, Loaded, Purpose};
 use csae::tasks::segment::{Judged, Meaning, Segmenter, Set};
 use serde_json::{Value, json};
 
-use super::Common;
+use super::{Common, counted};
 
 /// Tell what every pixel of an image is of, by an encoder that learned without labels and a decoder that learns from label images.
 #[derive(Debug, Args)]
@@ -79,13 +79,7 @@ impl Labels {
 fn say(common: &Common, set: &Set) {
     common.say(&format!("data: {}", set.description));
     common.say_skipped(&set.skipped);
-    if !set.unlabelled.is_empty() {
-        let shown = if common.verbose { set.unlabelled.len() } else { 5 };
-        let names = set.unlabelled.iter().take(shown).map(String::as_str).collect::<Vec<_>>().join(", ");
-        let more = if set.unlabelled.len() > shown { ", … (-v names all)" } else { "" };
-        let n = set.unlabelled.len();
-        common.say(&format!("no labels for {n} image{}, not used: {names}{more}", if n == 1 { "" } else { "s" }));
-    }
+    common.say_names(|n| format!("no labels for {}, not used", counted(n, "image", "images")), &set.unlabelled);
 }
 
 /// A segmenter from a file or a folder, and its values on a device.

@@ -1,6 +1,6 @@
 //! Images with boxes.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -46,6 +46,8 @@ pub struct Set {
     pub clipped: usize,
     /// Boxes of no area, or wholly outside, and were dropped: image and reason.
     pub dropped: Vec<String>,
+    /// Objects of classes that are not among those named, which are left out: the class, and how many.
+    pub other: BTreeMap<String, usize>,
     /// What was found, for people.
     pub description: String,
 }
@@ -55,7 +57,7 @@ impl Set {
     /// meant, in alphabetical order.
     ///
     /// # Errors
-    /// When no image has annotations, `strict` is wanted and a file or a box is not sound, or a class is not among those named.
+    /// When no image has annotations, no object is of the classes that are named, or `strict` is wanted and a file or a box is not sound or of another class.
     pub fn open(
         source: &str,
         annotations: &Annotations,
@@ -133,29 +135,35 @@ impl Set {
             unmarked,
             clipped: 0,
             dropped: Vec::new(),
+            other: BTreeMap::new(),
         };
         for (image, objects) in marked {
-            let objects = set.sound(image, objects)?;
+            let objects = set.sound(image, objects);
             set.answered.push((image, objects));
         }
-        match set.dropped.first() {
-            Some(dropped) if wanted.strict => Err(Error::usage(dropped.clone())),
+        if set.objects() == 0 {
+            let other: Vec<&str> = set.other.keys().map(String::as_str).collect();
+            let there = if other.is_empty() { String::new() } else { format!("; there are {}", other.join(", ")) };
+            return Err(Error::usage(format!("{source}: no object is of the classes {}{there}", set.classes.join(", "))));
+        }
+        match (set.dropped.first(), set.other.keys().next()) {
+            (Some(dropped), _) if wanted.strict => Err(Error::usage(dropped.clone())),
+            (None, Some(other)) if wanted.strict => {
+                Err(Error::usage(format!("{source}: objects of class {other}, which is not among {}", set.classes.join(", "))))
+            }
             _ => Ok(set),
         }
     }
 
     /// An image's objects whose boxes are sound.
-    fn sound(&mut self, image: usize, objects: Vec<Marked>) -> Result<Vec<Object>> {
+    fn sound(&mut self, image: usize, objects: Vec<Marked>) -> Vec<Object> {
         let (h, w) = self.images.size(image);
         let mut kept = Vec::new();
         for Marked { name, bounds, difficult, crowd } in objects {
-            let class = self.classes.iter().position(|class| *class == name).ok_or_else(|| {
-                Error::usage(format!(
-                    "{}: an object of class {name:?}; the classes are {}",
-                    self.images.name(image),
-                    self.classes.join(", ")
-                ))
-            })?;
+            let Some(class) = self.classes.iter().position(|class| *class == name) else {
+                *self.other.entry(name).or_default() += 1;
+                continue;
+            };
             let inside = bounds.clipped(h, w);
             if inside.right - inside.left < LEAST || inside.bottom - inside.top < LEAST {
                 let why = if bounds.area() > 0.0 { format!("outside of {w}x{h} pixels") } else { "of no area".to_owned() };
@@ -168,7 +176,7 @@ impl Set {
             self.clipped += usize::from(beyond > 1.0);
             kept.push(Object { class, bounds: inside, difficult, crowd });
         }
-        Ok(kept)
+        kept
     }
 
     /// The number of images with annotations.
