@@ -207,6 +207,7 @@ pub fn run(args: FinetuneArgs) -> anyhow::Result<()> {
         loaded: &loaded,
         graph: &graph,
         train: &train,
+        data: train.held_bytes() + test.as_ref().map_or(0, Labelled::held_bytes),
         log: Vec::new(),
         judged: HELD_OUT,
         start: Instant::now(),
@@ -232,6 +233,8 @@ struct Job<'a> {
     loaded: &'a Loaded,
     graph: &'a Graph,
     train: &'a Labelled,
+    /// Bytes of all images.
+    data: u64,
     log: Vec<String>,
     /// What the last training was judged by while it went on, for people.
     judged: &'static str,
@@ -240,7 +243,7 @@ struct Job<'a> {
 
 impl<'a> Job<'a> {
     fn tuner(&self, device: &mut Device) -> Result<Tuner<'a>> {
-        Tuner::new(device, self.graph, self.args.batch.get(), self.args.weight_decay)
+        Tuner::new(device, self.graph, self.args.batch.get(), self.args.weight_decay, self.data)
     }
 
     /// Trains on some images; what is said of each epoch stands behind `note`.

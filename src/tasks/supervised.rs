@@ -118,21 +118,38 @@ pub struct Supervised<'a> {
     passes: [Program; 2],
 }
 
+/// That parameters, data and a step fit into what may be taken.
+fn check_memory(device: &Device, [parameters, data, step]: [u64; 3], batch: usize) -> Result<()> {
+    let needed = parameters + data + step;
+    let Some(budget) = device.budget_with(parameters + data).filter(|budget| needed > *budget) else { return Ok(()) };
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    Err(Error::usage(format!(
+        "parameters {:.2} MiB, data {:.2}, a step of {batch} samples {:.2}: more than the {:.2} MiB that may be taken; take a smaller --batch, smaller samples, or \
+         raise --max-memory",
+        mib(parameters),
+        mib(data),
+        mib(step),
+        mib(budget)
+    )))
+}
+
 /// Whether a parameter is of the head: of the layer of that name, or one whose name begins so.
 fn of_head(name: &str) -> bool {
     name.strip_prefix(HEAD).is_some_and(|rest| rest.starts_with('.'))
 }
 
 impl<'a> Supervised<'a> {
-    /// Lays out a training on batches of so many samples. `loss` pushes its operations and returns the views of the answers that it reads.
+    /// Lays out a training on batches of so many samples, beside `data` bytes of images. `loss` pushes its operations and returns the views of the answers that it
+    /// reads.
     ///
     /// # Errors
-    /// When the device cannot hold it, or the model has no head.
+    /// When it is more than may be taken, with the figures, or than the device can hold, or the model has no head.
     pub fn new(
         device: &mut Device,
         graph: &'a Graph,
         batch: usize,
         weight_decay: f64,
+        data: u64,
         loss: impl FnOnce(&mut Builder, Ends) -> Vec<View>,
     ) -> Result<Self> {
         let store = Store::new(device, graph, Purpose::train(2))?;
@@ -162,6 +179,9 @@ impl<'a> Supervised<'a> {
             range.step_by(window).map(|first| update(first..end.min(first.saturating_add(window))).into()).collect()
         };
         updates(start..store.learned().len).into_iter().for_each(|call| b.tape.push(call));
+        // samples lie in the host's memory twice on their way
+        let given: u64 = std::iter::once(&x).chain(&answers).map(|view| 8 * view.len as u64).sum();
+        check_memory(device, [store.bytes(), data, b.tape.planned_bytes() + given], batch)?;
         let mut kept: Vec<&mut View> = std::iter::once(&mut x).chain(&mut answers).collect();
         let (calls, _) = b.tape.allocate(device, &mut kept)?;
         let passes = [device.compile(calls)?, device.compile(updates(0..start))?];

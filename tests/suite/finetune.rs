@@ -179,7 +179,7 @@ fn both_paths_learn_alike() {
     let plan = Plan { epochs: 3, lr: 1e-3, encoder_lr: 0.5, every: 1, patience: 9, seed: 3 };
     let mut options = Options { plan, changes: Changes { shift: 1, flip: false }, head: Head::Fresh };
     let losses = |device: &mut Device, options: &Options| {
-        let mut tuner = Tuner::new(device, &graph, 32, 0.01).unwrap();
+        let mut tuner = Tuner::new(device, &graph, 32, 0.01, 0).unwrap();
         let mut losses = Vec::new();
         let mut told = |epoch: Epoch<Errors>| {
             losses.extend(epoch.loss);

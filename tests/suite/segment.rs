@@ -8,7 +8,7 @@ use csae::tasks::picture::save_png;
 use csae::tasks::segment::{read_labels, write_labels};
 use serde_json::Value;
 
-use super::commands::{Place, csae, fail, succeed};
+use super::commands::{Place, csae, fail, program, succeed};
 use super::gpu;
 
 const SIDE: usize = 48;
@@ -121,6 +121,34 @@ fn discs_are_found() {
     fail(&["eval", &out, &format!("{test}/images"), "--device", "cpu"], 2, &["csae segment"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn ctrl_c_keeps_the_best_so_far() {
+    use std::io::BufRead;
+    use std::process::{Command, Stdio};
+    let place = Place::new("segment-interrupt");
+    let root = discs(&place, "train", 6);
+    let (run, out) = (model(&place, &root), place.path("out"));
+    let train = ["segment", "train", &run, &root, "-o", &out, "--epochs", "100000", "--patience", "100000"];
+    let mut child =
+        program().args([&train[..], &SHORT, &CPU].concat()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    let two: Vec<String> = told.by_ref().take(2).map(Result::unwrap).collect();
+    assert!(two[1].contains("\"epoch\":2"), "{two:?}");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let rest: Vec<Value> = told.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(130) && said.contains("the best so far"), "{said}");
+    let numbers = rest.last().unwrap();
+    assert_eq!(numbers["stopped"], true, "{numbers}");
+    // the model is that of the best epoch, and is judged as it was then
+    let best = two.iter().map(|line| serde_json::from_str(line).unwrap()).chain(rest.iter().cloned());
+    let best: Vec<Value> = best.filter(|line| line["best"] == true).collect();
+    assert_eq!(best.last().unwrap()["epoch"], numbers["epoch"]);
+    succeed(&[&["segment", "eval", &out, &root, "--instances"], &CPU[..]].concat());
+}
+
 #[test]
 fn both_paths_segment_alike() {
     let Some(_turn) = gpu::turn("both_paths_segment_alike") else { return };
@@ -161,6 +189,8 @@ fn what_cannot_be_segmented_is_refused() {
     bad(&["--instances", "--dice=-1"], &["--dice"]);
     bad(&["--instances", "--layer", "nothing"], &["nothing", "encoder.1"]);
     bad(&["--instances", "--validation", "nowhere"], &["nowhere"]);
+    bad(&["--instances", "--max-memory", "1MiB", "--crop", "128"], &["more than the 1.00 MiB", "--batch"]);
+    assert!(!Path::new(&out).exists());
     fail(&[&["segment", "train", &run, &format!("{root}/images"), "-o", &out], &CPU[..]].concat(), 2, &["--labels"]);
     fail(&[&["segment", "eval", &run, &root], &CPU[..]].concat(), 2, &["csae segment train"]);
     fail(&[&["segment", "predict", &run, &root, "-o", &out], &CPU[..]].concat(), 2, &["csae segment train"]);

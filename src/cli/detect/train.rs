@@ -129,17 +129,19 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
         fit.len(),
         held.len()
     ));
-    files::make_folder(&learning.out)?;
     let mut device = common.open()?;
     device.limit_memory(budget.all);
     let focal = args.objectness == Objectness::Focal;
-    let mut trainer = Trainer::new(&mut device, &graph, learning.batch.get(), learning.weight_decay, focal)?;
+    let sets = [Some(&set), validation.as_ref(), test.as_ref()].into_iter().flatten();
+    let data = sets.map(|set| set.images.held_bytes() + set.images.reading_bytes()).sum();
+    let mut trainer = Trainer::new(&mut device, &graph, (learning.batch.get(), data), learning.weight_decay, focal)?;
     let changes = Changes {
         move_: args.augment != Augment::None,
         turn: args.augment == Augment::All,
         jitter: if args.augment == Augment::All { 0.1 } else { 0.0 },
     };
     let options = Options { plan: learning.plan(fit.len()), changes };
+    files::make_folder(&learning.out)?;
     let mut diary = Diary::new(common, &learning.out, options.plan.epochs);
     let marks = |Found(map50): &Found| (json!({"map50": map50}), format!("{what}: mAP@0.5 {map50:.4}"));
     let mut tell_epoch = |epoch: Epoch<Found>| {

@@ -40,7 +40,7 @@ enum Augment {
 
 /// Train a segmenter: a model's encoder, and a decoder with skips from the encoder's maps, on images with label images.
 ///
-/// A part of the images is held out, or others are named to validate on; the weights that do best there are kept. Writes model.safetensors (for `csae segment
+/// A part of the images is held out, or others are named to validate on; the weights that do best there (mean IoU) are kept. Writes model.safetensors (for `csae segment
 /// eval` and `predict`), metrics.jsonl and segment.json.
 #[derive(Debug, Args)]
 #[command(
@@ -139,16 +139,17 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
         fit.len(),
         held.len()
     ));
-    files::make_folder(&learning.out)?;
     let mut device = common.open()?;
     device.limit_memory(budget.all);
-    let trainer = Trainer::new(&mut device, &graph, learning.batch.get(), learning.weight_decay, args.dice)?;
+    let data = [Some(&set), validation.as_ref(), test.as_ref()].into_iter().flatten().map(Set::held_bytes).sum();
+    let trainer = Trainer::new(&mut device, &graph, (learning.batch.get(), data), learning.weight_decay, args.dice)?;
     let changes = Changes {
         flip: args.augment != Augment::None,
         turn: args.augment == Augment::All,
         jitter: if args.augment == Augment::All { 0.1 } else { 0.0 },
     };
     let options = Options { plan: learning.plan(trainer.samples(&set, &fit)), changes, balance };
+    files::make_folder(&learning.out)?;
     let mut diary = Diary::new(common, &learning.out, options.plan.epochs);
     let marks = |found: &Found| {
         let Found { dice, iou } = found;

@@ -86,15 +86,21 @@ struct Posed {
 }
 
 impl<'a> Trainer<'a> {
-    /// Lays out steps of so many images. `focal`: focal loss of objectness, else binary cross-entropy.
+    /// Lays out steps of so many images, beside so many bytes of all. `focal`: focal loss of objectness, else binary cross-entropy.
     ///
     /// # Errors
     /// When the device cannot hold it, or the model has no grid head.
-    pub fn new(device: &mut Device, graph: &'a Graph, batch: usize, weight_decay: f64, focal: bool) -> Result<Self> {
+    pub fn new(
+        device: &mut Device,
+        graph: &'a Graph,
+        (batch, data): (usize, u64),
+        weight_decay: f64,
+        focal: bool,
+    ) -> Result<Self> {
         Detector::check(graph)?;
         let classes = graph.spec.classes.len();
         let cells = batch * graph.nodes[graph.output].dims.area();
-        let learner = Supervised::new(device, graph, batch, weight_decay, |b, Ends { y, dy, scalars }| {
+        let learner = Supervised::new(device, graph, batch, weight_decay, data, |b, Ends { y, dy, scalars }| {
             let labels = b.tape.words("labels", cells);
             let (boxes, weights) = (b.tape.real("boxes", 4 * cells), b.tape.real("weights of cells", cells));
             [labels, boxes, weights].into_iter().for_each(|view| b.tape.keep(view));

@@ -58,6 +58,11 @@ impl Labelled {
         self.of.len()
     }
 
+    /// Bytes of all.
+    pub const fn held_bytes(&self) -> u64 {
+        self.pixels.len() as u64
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.of.is_empty()

@@ -48,13 +48,13 @@ pub struct Tuner<'a> {
 }
 
 impl<'a> Tuner<'a> {
-    /// Lays out a classifier for batches of so many images.
+    /// Lays out a classifier for batches of so many images, beside `data` bytes of them.
     ///
     /// # Errors
     /// When the device cannot hold it.
-    pub fn new(device: &mut Device, graph: &'a Graph, batch: usize, weight_decay: f64) -> Result<Self> {
+    pub fn new(device: &mut Device, graph: &'a Graph, batch: usize, weight_decay: f64, data: u64) -> Result<Self> {
         let classes = graph.nodes[graph.output].dims.len();
-        let learner = Supervised::new(device, graph, batch, weight_decay, |b, Ends { y, dy, scalars }| {
+        let learner = Supervised::new(device, graph, batch, weight_decay, data, |b, Ends { y, dy, scalars }| {
             let labels = b.tape.words("labels", batch);
             b.tape.keep(labels);
             let partials = b.tape.real("losses of samples", batch);

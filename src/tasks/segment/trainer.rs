@@ -59,15 +59,15 @@ pub struct Options {
 /// What is found on images to validate on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Found {
-    /// Mean Dice over images.
+    /// Mean over images of each one's Dice.
     pub dice: f64,
-    /// Mean intersection over union of the classes.
+    /// Mean intersection over union of the classes, of all pixels: what the best weights are chosen by, since a class that an image hardly has says little there.
     pub iou: f64,
 }
 
 impl Mark for Found {
     fn mark(&self) -> f64 {
-        self.dice
+        self.iou
     }
 }
 
@@ -93,14 +93,14 @@ struct Crop {
 }
 
 impl<'a> Trainer<'a> {
-    /// Lays out steps of so many crops of the model's input; Dice counts `dice` times what cross-entropy does.
+    /// Lays out steps of so many crops of the model's input, beside so many bytes of images; Dice counts `dice` times what cross-entropy does.
     ///
     /// # Errors
     /// When the device cannot hold it, or the model gives no class to each pixel.
-    pub fn new(device: &mut Device, graph: &'a Graph, batch: usize, weight_decay: f64, dice: f64) -> Result<Self> {
+    pub fn new(device: &mut Device, graph: &'a Graph, (batch, data): (usize, u64), weight_decay: f64, dice: f64) -> Result<Self> {
         let input = graph.nodes[0].dims;
         let (pixels, classes) = (batch * input.area(), graph.spec.classes.len());
-        let learner = Supervised::new(device, graph, batch, weight_decay, |b, Ends { y, dy, scalars }| {
+        let learner = Supervised::new(device, graph, batch, weight_decay, data, |b, Ends { y, dy, scalars }| {
             let (labels, weights) = (b.tape.words("labels", pixels), b.tape.real("weights of pixels", pixels));
             b.tape.keep(labels);
             b.tape.keep(weights);
