@@ -6,10 +6,10 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::shape::Dims;
 
-/// Where tiles of `size` begin along a side of `length` ≥ `size`: at most `size/4` apart, the last flush with the end.
-pub(super) fn starts(length: usize, size: usize) -> Vec<usize> {
+/// Where tiles of `size` begin along a side of `length` ≥ `size`: at most so many quarters of it apart, the last flush with the end.
+pub(super) fn starts(length: usize, size: usize, quarters: usize) -> Vec<usize> {
     let last = length - size;
-    let gaps = last.div_ceil((size / 4).max(1));
+    let gaps = last.div_ceil((size * quarters / 4).max(1));
     (0..=gaps).map(|i| i * last / gaps.max(1)).collect()
 }
 
@@ -28,6 +28,17 @@ pub fn bytes(dims: Dims, h: usize, w: usize) -> u64 {
 
 /// Reconstructs an image (H, W, C; 0…1) of any size. An image smaller than the model's input is mirrored at its edges first.
 pub fn image(device: &mut Device, inference: &mut Inference, pixels: &[f32], h: usize, w: usize) -> Result<Vec<f32>> {
+    by_tiles(device, inference, pixels, [h, w], 1)
+}
+
+/// [`image()`] by tiles so many quarters of their size apart.
+pub(super) fn by_tiles(
+    device: &mut Device,
+    inference: &mut Inference,
+    pixels: &[f32],
+    [h, w]: [usize; 2],
+    quarters: usize,
+) -> Result<Vec<f32>> {
     let dims = inference.graph.nodes[0].dims;
     let c = dims.c;
     let (full_h, full_w) = (h.max(dims.h), w.max(dims.w));
@@ -35,8 +46,10 @@ pub fn image(device: &mut Device, inference: &mut Inference, pixels: &[f32], h: 
     let (wy, wx) = (window(dims.h), window(dims.w));
     let mut sum = vec![0.0_f64; full_h * full_w * c];
     let mut weight = vec![0.0_f64; full_h * full_w];
-    let tiles: Vec<(usize, usize)> =
-        starts(full_h, dims.h).iter().flat_map(|y| starts(full_w, dims.w).into_iter().map(|x| (*y, x))).collect();
+    let tiles: Vec<(usize, usize)> = starts(full_h, dims.h, quarters)
+        .iter()
+        .flat_map(|y| starts(full_w, dims.w, quarters).into_iter().map(|x| (*y, x)))
+        .collect();
     for batch in tiles.chunks(inference.batch(device)) {
         let mut x = Vec::with_capacity(batch.len() * dims.len());
         for (top, left) in batch {
@@ -87,7 +100,7 @@ mod tests {
     #[test]
     fn tiles_cover_every_side() {
         for length in 8..60 {
-            let all = starts(length, 8);
+            let all = starts(length, 8, 1);
             assert_eq!((all[0], all[all.len() - 1]), (0, length - 8));
             assert!(all.windows(2).all(|pair| pair[1] - pair[0] <= 2 && pair[1] > pair[0]), "{length}: {all:?}");
         }

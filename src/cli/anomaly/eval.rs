@@ -78,10 +78,11 @@ pub fn run(args: EvalArgs) -> anyhow::Result<()> {
     args.common.say_names(|n| format!("no mask for {}, whose pixels are not judged", counted(n, "image", "images")), &unmasked);
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
+    let dims = fitted.frames.dims();
     let held = set.sets().map(csae::data::Pixels::held_bytes).sum::<u64>();
     let most = set.sets().map(|set| set.sizes().map(|(h, w)| Image::bytes(dims, h, w)).max().unwrap_or(0) + set.reading_bytes());
     let taken = held + most.max().unwrap_or(0);
-    let mut eye = Eye::open(&mut device, &fitted.loaded, &fitted.encoder, taken)?;
+    let mut eye = Eye::open(&mut device, &fitted.loaded, &fitted.frames, taken)?;
     let bar = features::bar(&args.common, "images", set.sets().map(csae::data::Pixels::len).sum());
     let report = judge(&mut device, &mut eye, &fitted.detector, &set, args.strict, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();

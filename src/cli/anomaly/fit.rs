@@ -7,8 +7,8 @@ use csae::bail_usage;
 use csae::data::{self, Wanted};
 use csae::error::Error;
 use csae::files;
-use csae::model::{self, Graph, Purpose};
-use csae::tasks::anomaly::{Detector, Eye, Image, NAME, Options, VIEWS};
+use csae::model::{self, Purpose};
+use csae::tasks::anomaly::{Detector, Eye, Frames, Image, NAME, Options, VIEWS};
 use serde_json::json;
 
 use crate::cli::{Common, budget, features, refuse_existing};
@@ -88,7 +88,6 @@ pub fn run(args: FitArgs) -> anyhow::Result<()> {
     let dims = loaded.graph.nodes[0].dims;
     let spec = model::encoder(&loaded.graph, args.layer.as_deref(), None)?;
     let layer = spec.code.clone();
-    let encoder = Graph::new(&spec, dims)?;
     let written = ["model.safetensors", NAME].map(|name| args.out.join(name));
     for file in &written {
         refuse_existing(file, args.force)?;
@@ -101,11 +100,14 @@ pub fn run(args: FitArgs) -> anyhow::Result<()> {
     let images = found.pixels;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
+    let tile = Frames::tile(&loaded, images.sizes());
+    let frames = Frames::new(&loaded, &spec, tile)?;
+    let dims = frames.dims();
     let largest = images.sizes().map(|(h, w)| Image::bytes(dims, h, w)).max().unwrap_or(0);
     let taken = images.held_bytes() + images.reading_bytes() + largest;
-    let mut eye = Eye::open(&mut device, &loaded, &encoder, taken)?;
+    let mut eye = Eye::open(&mut device, &loaded, &frames, taken)?;
     let bar = features::bar(&args.common, "images", images.len());
-    let detector = Detector::fit(&mut device, &mut eye, (&loaded.hash, &layer), &images, &options, |done, of| {
+    let detector = Detector::fit(&mut device, &mut eye, (&loaded.hash, &layer, tile), &images, &options, |done, of| {
         bar.set_length(of as u64);
         bar.set_position(done as u64);
     })?;

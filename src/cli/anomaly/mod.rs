@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use csae::bail_usage;
 use csae::error::Result;
 use csae::model::{self, Graph, Loaded};
-use csae::tasks::anomaly::Detector;
+use csae::tasks::anomaly::{Detector, Frames};
 
 use super::Common;
 
@@ -62,8 +62,8 @@ pub fn run(args: AnomalyArgs) -> anyhow::Result<()> {
 struct Fitted {
     loaded: Loaded,
     detector: Detector,
-    /// The model's layers up to the one that describes places.
-    encoder: Graph,
+    /// The model, and its layers up to the one that describes places, on tiles.
+    frames: Frames,
 }
 
 impl Fitted {
@@ -80,6 +80,7 @@ impl Fitted {
                 folder.display()
             );
         }
-        Ok(Self { loaded, detector, encoder })
+        let frames = Frames::new(&loaded, &spec, detector.calibration.tile)?;
+        Ok(Self { loaded, detector, frames })
     }
 }

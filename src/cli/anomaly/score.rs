@@ -84,8 +84,9 @@ pub fn run(args: ScoreArgs) -> anyhow::Result<()> {
     }
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
+    let dims = fitted.frames.dims();
     let taken = targets.bytes(|h, w| Image::bytes(dims, h, w));
-    let mut eye = Eye::open(&mut device, &fitted.loaded, &fitted.encoder, taken)?;
+    let mut eye = Eye::open(&mut device, &fitted.loaded, &fitted.frames, taken)?;
     let mut handles = Handles::default();
     let threshold = detector.calibration.image_threshold;
     for Job { source, image, target } in &targets.jobs {

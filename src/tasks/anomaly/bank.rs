@@ -4,12 +4,15 @@ use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::reference::gemm::{Matrix, gemm};
 use crate::rng::Stream;
 
 /// Neighbours whose mean distance is told.
 const NEIGHBOURS: usize = 3;
 /// What is added to every variance, as a share of their mean: directions in which normal places hardly differ count little.
 const RIDGE: f64 = 1.0;
+/// Descriptors that are compared with all members at a time.
+const BLOCK: usize = 64;
 /// Values of a descriptor at most: their covariance has the square of it.
 pub const DEEPEST: usize = 2048;
 
@@ -118,53 +121,52 @@ impl Bank {
     /// Distance of each descriptor to the members nearest to it, the mean over three, relative to how far those are from their own neighbours and members are on
     /// average (after Breunig et al., "LOF: Identifying Density-Based Local Outliers", 2000): about ½ for a normal one.
     pub fn distances(&self, values: &[f32]) -> Vec<f32> {
-        let depth = self.mean.len();
-        let white = self.whiten(values);
         let typical = self.apart.iter().sum::<f32>() / self.apart.len().max(1) as f32;
-        let far = |x: &[f32]| -> f32 {
-            let found = nearest(&self.members, depth, x, usize::MAX);
+        let far = |found: Vec<(f32, usize)>| {
             let ratio = found.iter().map(|(d, member)| d / (self.apart[*member] + typical).max(f32::MIN_POSITIVE));
             ratio.sum::<f32>() / found.len().max(1) as f32
         };
-        white.par_chunks_exact(depth).map(far).collect()
+        self.nearest(&self.whiten(values), false).into_iter().map(far).collect()
     }
 
     /// How far each member is from those nearest to it.
     fn measure(&mut self) {
-        let depth = self.mean.len();
-        let members = &self.members;
-        let far = |(i, x): (usize, &[f32])| -> f32 {
-            let found = nearest(members, depth, x, i);
-            found.iter().map(|(d, _)| d).sum::<f32>() / found.len().max(1) as f32
+        let far = |found: Vec<(f32, usize)>| found.iter().map(|(d, _)| d).sum::<f32>() / found.len().max(1) as f32;
+        self.apart = self.nearest(&self.members, true).into_iter().map(far).collect();
+    }
+
+    /// The members nearest to each descriptor, by distance and number; where these are the members themselves, each without itself. They are found by
+    /// |m|² − 2x·m, a product of matrices, and their distances then measured.
+    fn nearest(&self, white: &[f32], themselves: bool) -> Vec<Vec<(f32, usize)>> {
+        let (depth, n) = (self.mean.len(), self.members.len() / self.mean.len());
+        let squares: Vec<f32> = self.members.par_chunks_exact(depth).map(|m| m.iter().map(|v| v * v).sum()).collect();
+        let of_block = |(block, x): (usize, &[f32])| {
+            let rows = x.len() / depth;
+            let mut products = vec![0.0_f32; rows * n];
+            gemm([n, rows, depth], &mut products, [1, n], Matrix::rows(&self.members, depth), Matrix::rows(x, depth).t(), false);
+            let of_row = |(row, (x, products)): (usize, (&[f32], &[f32]))| {
+                let itself = if themselves { block * BLOCK + row } else { usize::MAX };
+                let mut nearest = [(f32::INFINITY, usize::MAX); NEIGHBOURS];
+                for (i, (square, product)) in squares.iter().zip(products).enumerate() {
+                    let rank = square - 2.0 * product;
+                    if rank < nearest[NEIGHBOURS - 1].0 && i != itself {
+                        nearest[NEIGHBOURS - 1] = (rank, i);
+                        nearest.sort_by(|a, b| a.0.total_cmp(&b.0));
+                    }
+                }
+                let found = nearest.into_iter().filter(|(_, i)| *i < n);
+                found
+                    .map(|(_, i)| (squared(x, &self.members[i * depth..(i + 1) * depth]).sqrt(), i))
+                    .collect::<Vec<(f32, usize)>>()
+            };
+            x.chunks_exact(depth).zip(products.chunks_exact(n)).enumerate().map(of_row).collect::<Vec<_>>()
         };
-        self.apart = members.par_chunks_exact(depth).enumerate().map(far).collect();
+        white.par_chunks(BLOCK * depth).enumerate().flat_map_iter(of_block).collect()
     }
 }
 
-/// The members nearest to a descriptor, by distance and number, without the one of number `but`.
-fn nearest(members: &[f32], depth: usize, x: &[f32], but: usize) -> Vec<(f32, usize)> {
-    let mut nearest = [(f32::INFINITY, 0); NEIGHBOURS];
-    for (i, member) in members.chunks_exact(depth).enumerate() {
-        let d = squared(x, member);
-        if d < nearest[NEIGHBOURS - 1].0 && i != but {
-            nearest[NEIGHBOURS - 1] = (d, i);
-            nearest.sort_by(|a, b| a.0.total_cmp(&b.0));
-        }
-    }
-    nearest.into_iter().filter(|(d, _)| d.is_finite()).map(|(d, i)| (d.sqrt(), i)).collect()
-}
-
-/// Squared distance, in eight sums side by side.
 fn squared(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0_f32; 8];
-    let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f32 = a8.remainder().iter().zip(b8.remainder()).map(|(a, b)| (a - b) * (a - b)).sum();
-    for (a, b) in a8.zip(b8) {
-        for i in 0..8 {
-            sums[i] += (a[i] - b[i]) * (a[i] - b[i]);
-        }
-    }
-    sums.iter().sum::<f32>() + rest
+    a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
 }
 
 #[cfg(test)]
@@ -197,6 +199,24 @@ mod tests {
             let sum = f64::from(members) + ridge * (rows(0) + rows(1));
             assert!((sum - f64::from(u8::from(i == j))).abs() < 0.1, "{i}, {j}: {sum}");
         }
+    }
+
+    #[test]
+    fn neighbours_are_those_of_a_plain_search() {
+        let bank = gathered(1);
+        let white: Vec<f32> = (0..2 * 150_u16).map(|i| f32::from(i * 37 % 101) / 30.0 - 1.5).collect();
+        for (x, found) in white.chunks_exact(2).zip(bank.nearest(&white, false)) {
+            let mut all: Vec<f32> = bank.members.chunks_exact(2).map(|member| squared(x, member).sqrt()).collect();
+            all.sort_by(f32::total_cmp);
+            assert!(found.iter().zip(&all).all(|((d, _), expected)| (d - expected).abs() < 1e-3), "{found:?} {:?}", &all[..3]);
+        }
+        // a member is not its own neighbour
+        assert!(
+            bank.nearest(&bank.members, true)
+                .iter()
+                .enumerate()
+                .all(|(i, found)| found.len() == 3 && found.iter().all(|(_, other)| *other != i))
+        );
     }
 
     #[test]

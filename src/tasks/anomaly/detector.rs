@@ -10,8 +10,11 @@ use crate::data::{Handles, Pixels};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::{Graph, Loaded, Purpose};
+use crate::shape::Dims;
+use crate::spec::ModelSpec;
 use crate::tasks::infer::{Beside, Inference};
 use crate::tasks::reconstruct;
+use crate::tasks::restore::reach;
 
 /// The views, in the order in which they are kept.
 pub const VIEWS: [&str; 3] = ["error", "structure", "code"];
@@ -51,6 +54,8 @@ pub struct Calibration {
     pub model: String,
     /// The layer whose output describes places.
     pub layer: String,
+    /// Height and width of tiles, where the model's input does not say: the same for every image, so that none depends on what others there are.
+    pub tile: Option<[usize; 2]>,
     /// What each view weighs.
     pub weights: [f64; 3],
     /// Standard deviation of the smoothing, in pixels.
@@ -106,26 +111,67 @@ pub fn largest(values: &[f32]) -> f32 {
     values.iter().copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
+/// A model and its layers up to the one that describes places, on tiles. Where no layer fixes the size of its input, tiles are as large as images, up to 256
+/// pixels, and overlap by a quarter; else they are the model's input, and overlap by three.
+#[derive(Clone, Debug)]
+pub struct Frames {
+    whole: Graph,
+    part: Graph,
+    quarters: usize,
+}
+
+/// The side of a tile at most, but for models whose input is larger.
+const TILE: usize = 256;
+
+impl Frames {
+    /// Height and width of the tiles that suit images of these sizes: none where the model's input is of one size.
+    pub fn tile(loaded: &Loaded, sizes: impl Iterator<Item = (usize, usize)>) -> Option<[usize; 2]> {
+        let (align, _) = reach(&loaded.graph.spec).ok()?;
+        let most = sizes.fold([1, 1], |most, (h, w)| [most[0].max(h), most[1].max(w)]);
+        let tile = most.map(|side| side.min(TILE).next_multiple_of(align.max(1)));
+        // some layers take one size for other reasons
+        Graph::new(&loaded.graph.spec, Dims::new(loaded.graph.nodes[0].dims.c, tile[0], tile[1])).ok().map(|_| tile)
+    }
+
+    /// For tiles of this height and width, or of the model's input.
+    ///
+    /// # Errors
+    /// When the layers make no model of that size.
+    pub fn new(loaded: &Loaded, encoder: &ModelSpec, tile: Option<[usize; 2]>) -> Result<Self> {
+        let own = loaded.graph.nodes[0].dims;
+        let dims = tile.map_or(own, |[h, w]| Dims::new(own.c, h, w));
+        let quarters = if tile.is_some() { 3 } else { 1 };
+        Ok(Self { whole: Graph::new(&loaded.graph.spec, dims)?, part: Graph::new(encoder, dims)?, quarters })
+    }
+
+    /// Height, width and channels of a tile.
+    pub fn dims(&self) -> Dims {
+        self.whole.nodes[0].dims
+    }
+}
+
 /// Looks at images through a model: at what it draws of them, and at what its code says.
 #[derive(Debug)]
 pub struct Eye<'a> {
     drawing: Inference<'a>,
     describer: Describer<'a>,
+    quarters: usize,
 }
 
 impl<'a> Eye<'a> {
-    /// Of a model and its layers up to the one that describes places; `data` are bytes that images take.
+    /// Of a model on tiles; `data` are bytes that images take.
     ///
     /// # Errors
     /// When memory is short or the device fails.
-    pub fn open(device: &mut Device, loaded: &'a Loaded, encoder: &'a Graph, data: u64) -> Result<Self> {
-        let whole = loaded.place(device, &loaded.graph, Purpose::Infer)?;
+    pub fn open(device: &mut Device, loaded: &Loaded, frames: &'a Frames, data: u64) -> Result<Self> {
+        let Frames { whole: graph, part: encoder, quarters } = frames;
+        let whole = loaded.place(device, graph, Purpose::Infer)?;
         let part = loaded.place(device, encoder, Purpose::Infer)?;
         let parameters = 2 * (whole.bytes() + part.bytes());
-        let (mut drawing, mut telling) = (Inference::new(&loaded.graph, &whole), Inference::new(encoder, &part));
+        let (mut drawing, mut telling) = (Inference::new(graph, &whole), Inference::new(encoder, &part));
         drawing.fit(device, Beside { parameters: parameters + telling.planned_bytes(device, 1), data })?;
         telling.fit(device, Beside { parameters: parameters + drawing.planned_bytes(device, usize::MAX), data })?;
-        Ok(Self { drawing, describer: Describer::new(telling) })
+        Ok(Self { drawing, describer: Describer::new(telling, *quarters), quarters: *quarters })
     }
 
     /// Values of a descriptor.
@@ -136,7 +182,7 @@ impl<'a> Eye<'a> {
     /// The views as they are, smoothed, the third without a bank to compare with.
     fn residuals(&mut self, device: &mut Device, image: &Image, smoothing: f64) -> Result<[Vec<f32>; 2]> {
         let Image { pixels, h, w, c } = image;
-        let mut drawn = reconstruct::image(device, &mut self.drawing, pixels, *h, *w)?;
+        let mut drawn = reconstruct::by_tiles(device, &mut self.drawing, pixels, [*h, *w], self.quarters)?;
         drawn.iter_mut().for_each(|value| *value = value.clamp(0.0, 1.0));
         let error = blur(&squared_error(pixels, &drawn, *c), *h, *w, smoothing);
         let structure = blur(&structure(pixels, &drawn, *h, *w, *c), *h, *w, smoothing);
@@ -177,7 +223,7 @@ impl Image {
     }
 
     /// Bytes that looking at one of h×w takes beside a model's batches.
-    pub fn bytes(dims: crate::shape::Dims, h: usize, w: usize) -> u64 {
+    pub fn bytes(dims: Dims, h: usize, w: usize) -> u64 {
         // the pictures' channels and their moments, and the maps
         reconstruct::bytes(dims, h, w) + (h * w) as u64 * (4 * dims.c as u64 + 8 * 4 + 8 * 4)
     }
@@ -216,7 +262,7 @@ impl Detector {
     pub fn fit(
         device: &mut Device,
         eye: &mut Eye<'_>,
-        (model, layer): (&str, &str),
+        (model, layer, tile): (&str, &str, Option<[usize; 2]>),
         images: &Pixels,
         options: &Options,
         mut look: impl FnMut(usize, usize),
@@ -251,6 +297,7 @@ impl Detector {
         let calibration = Calibration {
             model: model.to_owned(),
             layer: layer.to_owned(),
+            tile,
             weights: options.weights,
             smoothing: options.smoothing,
             usual: std::array::from_fn(|view| sums[view].usual()),

@@ -57,12 +57,13 @@ impl Field {
 #[derive(Debug)]
 pub struct Describer<'a> {
     inference: Inference<'a>,
+    quarters: usize,
 }
 
 impl<'a> Describer<'a> {
-    /// By the last layer of an encoder.
-    pub const fn new(inference: Inference<'a>) -> Self {
-        Self { inference }
+    /// By the last layer of an encoder, on tiles so many quarters of their size apart.
+    pub const fn new(inference: Inference<'a>, quarters: usize) -> Self {
+        Self { inference, quarters }
     }
 
     fn dims(&self) -> [Dims; 2] {
@@ -83,7 +84,7 @@ impl<'a> Describer<'a> {
         let [input, maps] = self.dims();
         let (full_h, full_w) = (h.max(input.h), w.max(input.w));
         let padded = mirror(pixels, [h, w], [full_h, full_w], input.c);
-        let (ys, xs) = (starts(full_h, input.h), starts(full_w, input.w));
+        let (ys, xs) = (starts(full_h, input.h, self.quarters), starts(full_w, input.w, self.quarters));
         let vector = maps.area() == 1;
         let pitch = |side: usize, cells: usize| PITCH.max(side.div_ceil(cells.max(1)));
         let (down, across) = (pitch(input.h, maps.h), pitch(input.w, maps.w));

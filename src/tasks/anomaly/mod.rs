@@ -15,7 +15,7 @@ mod ranks;
 mod residual;
 
 pub use bank::Bank;
-pub use detector::{Calibration, Detector, Eye, Image, Options, Usual, VIEWS, Views, largest};
+pub use detector::{Calibration, Detector, Eye, Frames, Image, Options, Usual, VIEWS, Views, largest};
 pub use field::{Describer, Field};
 pub use file::NAME;
 pub use labelled::{Judged, Kind, Labelled, Report, judge, read_mask};
