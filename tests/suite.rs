@@ -43,6 +43,8 @@ mod layerwise;
 mod manners;
 #[path = "suite/many.rs"]
 mod many;
+#[path = "suite/paint.rs"]
+mod paint;
 #[path = "suite/reconstruct.rs"]
 mod reconstruct;
 #[path = "suite/recorded.rs"]

@@ -18,6 +18,7 @@ mod inspect;
 mod interrupt;
 mod learning;
 mod man;
+mod paint;
 mod probe;
 mod reconstruct;
 mod restore;
@@ -71,6 +72,8 @@ enum Command {
     Denoise(restore::denoise::DenoiseArgs),
     Inpaint(restore::inpaint::InpaintArgs),
     Upscale(restore::upscale::UpscaleArgs),
+    Texture(Box<paint::texture::TextureArgs>),
+    Stylize(Box<paint::stylize::StylizeArgs>),
     Devices(devices::DevicesArgs),
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
@@ -98,6 +101,8 @@ impl Command {
             Self::Denoise(args) => Some(&args.restore.common),
             Self::Inpaint(args) => Some(&args.restore.common),
             Self::Upscale(args) => Some(&args.restore.common),
+            Self::Texture(args) => Some(&args.paint.common),
+            Self::Stylize(args) => Some(&args.paint.common),
             Self::Devices(args) => Some(&args.common),
             Self::Verify(args) => Some(&args.common),
             Self::Bench(args) => Some(&args.common),
@@ -116,7 +121,7 @@ impl Command {
             Self::Segment(args) => args.writes_files(),
             Self::Detect(args) => args.writes_files(),
             Self::Anomaly(args) => args.writes_files(),
-            Self::Denoise(_) | Self::Inpaint(_) | Self::Upscale(_) => true,
+            Self::Denoise(_) | Self::Inpaint(_) | Self::Upscale(_) | Self::Texture(_) | Self::Stylize(_) => true,
             Self::Bench(args) => args.writes_files(),
             _ => false,
         }
@@ -340,6 +345,8 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
         Command::Denoise(args) => restore::denoise::run(args),
         Command::Inpaint(args) => restore::inpaint::run(args),
         Command::Upscale(args) => restore::upscale::run(args),
+        Command::Texture(args) => paint::texture::run(*args),
+        Command::Stylize(args) => paint::stylize::run(*args),
         Command::Devices(args) => devices::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Bench(args) => bench::run(args),

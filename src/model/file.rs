@@ -123,22 +123,32 @@ impl Loaded {
     }
 }
 
-/// The bundled model for a task: `assets/models` says what it was trained on and how good it is.
-pub fn bundled(task: Task) -> Loaded {
-    let bytes: &[u8] = match task {
-        Task::Denoise => include_bytes!("../../assets/models/denoise.safetensors"),
-        Task::Inpaint => include_bytes!("../../assets/models/inpaint.safetensors"),
-        Task::Upscale => include_bytes!("../../assets/models/upscale.safetensors"),
+macro_rules! models {
+    ($($name:literal)*) => {
+        &[$(($name, include_bytes!(concat!("../../assets/models/", $name, ".safetensors")))),*]
     };
-    load_bytes(bytes, &format!("the bundled model {task}")).expect("a bundled model loads")
 }
 
-/// Reads a model file, the one in a run folder, or, where there is no such file, a bundled one by the name of its task.
+/// The bundled models by name: `assets/models` says what they were trained on and how good they are.
+const BUNDLED: &[(&str, &[u8])] = models!("denoise" "inpaint" "upscale" "paint-1" "paint-2" "paint-3");
+
+/// The bundled model of a name, if there is one: a task's, or an autoencoder for textures and styles.
+pub fn bundled(name: &str) -> Option<Loaded> {
+    let (_, bytes) = BUNDLED.iter().find(|(known, _)| *known == name)?;
+    Some(load_bytes(bytes, &format!("the bundled model {name}")).expect("a bundled model loads"))
+}
+
+/// The bundled model for a task.
+pub fn restorer(task: Task) -> Loaded {
+    bundled(task.name()).expect("every task has one")
+}
+
+/// Reads a model file, the one in a run folder, or, where there is no such file, a bundled one by its name.
 pub fn load(path: &Path) -> Result<Loaded> {
     if !path.exists()
-        && let Some(task) = path.to_str().and_then(|name| name.parse().ok())
+        && let Some(loaded) = path.to_str().and_then(bundled)
     {
-        return Ok(bundled(task));
+        return Ok(loaded);
     }
     let inside = path.join("model.safetensors");
     let path = if path.is_dir() { inside.as_path() } else { path };

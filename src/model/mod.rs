@@ -16,7 +16,7 @@ mod tape;
 pub use builder::{Auxiliary, Builder, Mode, Penalty, PenaltyKind, Revival};
 pub use decoder::{Decoder, decoder};
 pub use encoder::{HEAD, POOL, Pool, Pooling, classifier, encoder, feature_layer};
-pub use file::{Loaded, bundled, load, load_bytes, save};
+pub use file::{Loaded, bundled, load, load_bytes, restorer, save};
 pub use graph::{Graph, Node};
 pub use params::{Packing, Param, Role};
 pub use receptive::{Field, receptive_field};

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::commands::{Place, csae, fail, succeed};
 
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 23] = [
     "train",
     "resume",
     "eval",
@@ -13,6 +13,8 @@ const COMMANDS: [&str; 21] = [
     "denoise",
     "inpaint",
     "upscale",
+    "texture",
+    "stylize",
     "inspect",
     "features",
     "probe",

@@ -81,7 +81,7 @@ impl Given {
 fn load(args: &RestoreArgs, task: Task) -> Result<Loaded> {
     let loaded = match &args.model {
         Some(path) => model::load(path)?,
-        None => model::bundled(task),
+        None => model::restorer(task),
     };
     check_task(&loaded.graph.spec, task)?;
     Ok(loaded)

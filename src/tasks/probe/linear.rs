@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::lbfgs::{Stop, minimise};
 use crate::reference::gemm::{Matrix, gemm};
+use crate::tasks::lbfgs::{Stop, minimise};
 
 /// Rows that are multiplied at once.
 const BLOCK: usize = 128;
@@ -159,7 +159,7 @@ impl Linear {
         // so that it is the same however near it begins
         objective.at(&vec![0.0; self.w.len()], &mut gradient);
         let scale = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
-        minimise(&mut self.w, scale, stop, |w, gradient| objective.at(w, gradient))
+        minimise(&mut self.w, scale, stop, |w, gradient| objective.at(w, gradient), |_, _| true)
     }
 
     /// The class with the highest score, of each of some rows.

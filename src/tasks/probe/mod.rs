@@ -1,7 +1,6 @@
 //! A linear probe: how well classes can be told by features that were learned without them. The penalty's weight is chosen on a part of the training labels;
 //! test images are looked at once, by the classifier that was chosen.
 
-mod lbfgs;
 mod linear;
 mod split;
 mod task;
@@ -10,7 +9,7 @@ pub use linear::{Design, Kind, Linear, Scaling};
 pub use split::{by_class, held_out, per_class};
 pub use task::{Rows, Task};
 
-use lbfgs::Stop;
+use super::lbfgs::Stop;
 use serde::Serialize;
 
 use super::confusion::{Confusion, Rate};

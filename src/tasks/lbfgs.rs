@@ -23,8 +23,15 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// From `x` downhill; `f` writes the gradient and returns the value. `scale` is the norm of the gradient that counts as 1. Returns how many steps it took.
-pub fn minimise(x: &mut [f64], scale: f64, stop: Stop, mut f: impl FnMut(&[f64], &mut [f64]) -> f64) -> usize {
+/// From `x` downhill; `f` writes the gradient and returns the value. `scale` is the norm of the gradient that counts as 1. After each step `go_on` is told how many
+/// there were and the value, and says whether there are to be more. Returns how many steps it took.
+pub fn minimise(
+    x: &mut [f64],
+    scale: f64,
+    stop: Stop,
+    mut f: impl FnMut(&[f64], &mut [f64]) -> f64,
+    mut go_on: impl FnMut(usize, f64) -> bool,
+) -> usize {
     let n = x.len();
     let (mut gradient, mut next) = (vec![0.0; n], vec![0.0; n]);
     let mut value = f(x, &mut gradient);
@@ -79,6 +86,9 @@ pub fn minimise(x: &mut [f64], scale: f64, stop: Stop, mut f: impl FnMut(&[f64],
         x.copy_from_slice(&trial);
         std::mem::swap(&mut gradient, &mut next);
         value = reached;
+        if !go_on(step + 1, value) {
+            return step + 1;
+        }
     }
     stop.steps
 }
@@ -92,26 +102,38 @@ mod tests {
         // Rosenbrock's valley in four dimensions, minimum at 1
         let mut x = vec![-1.2, 1.0, -0.5, 2.0];
         let stop = Stop { steps: 500, gradient: 1e-9 };
-        let steps = minimise(&mut x, 1.0, stop, |x, g| {
-            g.fill(0.0);
-            (0..3)
-                .map(|i| {
-                    let (a, b) = (1.0 - x[i], x[i + 1] - x[i] * x[i]);
-                    g[i] += -2.0 * a - 400.0 * x[i] * b;
-                    g[i + 1] += 200.0 * b;
-                    a * a + 100.0 * b * b
-                })
-                .sum()
-        });
+        let steps = minimise(
+            &mut x,
+            1.0,
+            stop,
+            |x, g| {
+                g.fill(0.0);
+                (0..3)
+                    .map(|i| {
+                        let (a, b) = (1.0 - x[i], x[i + 1] - x[i] * x[i]);
+                        g[i] += -2.0 * a - 400.0 * x[i] * b;
+                        g[i + 1] += 200.0 * b;
+                        a * a + 100.0 * b * b
+                    })
+                    .sum()
+            },
+            |_, _| true,
+        );
         assert!(steps < 200 && x.iter().all(|x| (x - 1.0).abs() < 1e-6), "{steps}: {x:?}");
         // a badly scaled bowl, along whose axes steepest descent would take thousands of steps
         let weight = |i: usize| 10.0_f64.powf(i as f64 / 12.0);
         let mut x = vec![1.0; 40];
         let stop = Stop { steps: 500, gradient: 1e-6 };
-        let steps = minimise(&mut x, 1.0, stop, |x, g| {
-            g.iter_mut().enumerate().for_each(|(i, g)| *g = 2.0 * weight(i) * (x[i] - 3.0));
-            (0..40).map(|i| weight(i) * (x[i] - 3.0).powi(2)).sum()
-        });
+        let steps = minimise(
+            &mut x,
+            1.0,
+            stop,
+            |x, g| {
+                g.iter_mut().enumerate().for_each(|(i, g)| *g = 2.0 * weight(i) * (x[i] - 3.0));
+                (0..40).map(|i| weight(i) * (x[i] - 3.0).powi(2)).sum()
+            },
+            |_, _| true,
+        );
         assert!(steps < 400 && x.iter().all(|x| (x - 3.0).abs() < 1e-6), "{steps}: {x:?}");
     }
 
@@ -119,11 +141,39 @@ mod tests {
     fn what_is_no_number_ends_it() {
         let mut x = vec![1.0];
         assert_eq!(
-            minimise(&mut x, 1.0, Stop { steps: 9, gradient: 0.0 }, |_, g| {
-                g[0] = f64::NAN;
-                f64::NAN
-            }),
+            minimise(
+                &mut x,
+                1.0,
+                Stop { steps: 9, gradient: 0.0 },
+                |_, g| {
+                    g[0] = f64::NAN;
+                    f64::NAN
+                },
+                |_, _| true
+            ),
             0
         );
+    }
+
+    #[test]
+    fn it_ends_when_it_is_told_to() {
+        let mut x = vec![9.0];
+        let mut values = Vec::new();
+        let stop = Stop { steps: 100, gradient: 0.0 };
+        let steps = minimise(
+            &mut x,
+            1.0,
+            stop,
+            |x, g| {
+                g[0] = 4.0 * x[0].powi(3);
+                x[0].powi(4)
+            },
+            |step, value| {
+                values.push(value);
+                step < 3
+            },
+        );
+        assert_eq!((steps, values.len()), (3, 3));
+        assert!(values.windows(2).all(|pair| pair[1] < pair[0]) && (x[0].powi(4) - values[2]).abs() < 1e-9);
     }
 }

@@ -1,0 +1,97 @@
+//! `csae texture`
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use csae::files;
+use csae::tasks::paint::gallery::{self, Woven};
+use csae::tasks::paint::{Options, texture};
+use csae::tasks::picture;
+use serde_json::json;
+
+use super::{GALLERY, PaintArgs, check_distinct, check_there, read, size, stem};
+use crate::cli::interrupt::{self, Interrupted};
+use crate::cli::refuse_existing;
+
+/// Make more of a texture than there is: an image of any size from a small exemplar.
+///
+/// Quick: a patchwork of the exemplar, whose code is whitened and coloured until no patch stands out. With --optimise, noise is optimised until an autoencoder's
+/// maps say of it what they say of the exemplar. Writes NAME.png for each exemplar, and gallery.html with all of them beside their exemplars.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  csae texture bark.png --optimise\n  csae texture bark.png brick.png --size 512x256 --tile -o textures/\n  csae texture bark.png --optimise --steps 400 --seed 7"
+)]
+pub struct TextureArgs {
+    /// Exemplars: image files
+    #[arg(required = true)]
+    exemplars: Vec<PathBuf>,
+    /// Side of the texture in pixels, or WIDTHxHEIGHT [default: twice the exemplar's]
+    #[arg(long, value_name = "SIZE")]
+    size: Option<String>,
+    /// Let opposite sides meet, so that it can be laid side by side
+    #[arg(long)]
+    tile: bool,
+    /// Seed of the noise that it begins with
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Folder for the results
+    #[arg(short, long, value_name = "DIR", default_value = "textures")]
+    out: PathBuf,
+    #[command(flatten)]
+    pub(in crate::cli) paint: PaintArgs,
+}
+
+/// Steps of optimisation at each size, unless others are asked for.
+const STEPS: usize = 150;
+
+pub fn run(args: TextureArgs) -> anyhow::Result<()> {
+    let method = args.paint.method(STEPS)?;
+    let asked = args.size.as_deref().map(size).transpose()?;
+    let names: Vec<String> = args.exemplars.iter().map(|path| stem(path)).collect();
+    check_distinct(&names)?;
+    check_there(&args.exemplars)?;
+    let targets: Vec<PathBuf> = names.iter().map(|name| args.out.join(format!("{name}.png"))).collect();
+    for target in targets.iter().chain(&[args.out.join(GALLERY)]) {
+        refuse_existing(target, args.paint.force)?;
+    }
+    let (mut device, painters) = args.paint.open()?;
+    interrupt::watch();
+    let mut shown = Vec::new();
+    for (path, target) in args.exemplars.iter().zip(&targets) {
+        let (exemplar, _) = read(path)?;
+        let size = asked.unwrap_or([2 * exemplar.h, 2 * exemplar.w]);
+        let options = Options { size, tile: args.tile, method, seed: args.seed };
+        let (bar, start) = (args.paint.bar(&stem(path)), Instant::now());
+        let made = texture(&mut device, &painters, &exemplar, &options, |progress| {
+            bar.set_length(progress.of as u64);
+            bar.set_position(progress.done as u64);
+            if progress.loss.is_finite() {
+                bar.set_message(format!("loss {:.5}", progress.loss));
+            }
+            !interrupt::asked()
+        })
+        .map_err(|error| error.at(path.display()))?;
+        bar.finish_and_clear();
+        let seconds = start.elapsed().as_secs_f64();
+        files::make_folder(&args.out)?;
+        picture::save_png(target, &made.picture.pixels, made.picture.h, made.picture.w, 3)?;
+        let says = format!("distance {:.3}, {:.1} % of shuffled pixels'", made.distance, 100.0 * made.distance / made.shuffled);
+        if args.paint.common.json {
+            outln!(
+                "{}",
+                json!({"kind": "texture", "file": target.display().to_string(), "width": size[1], "height": size[0], "distance": made.distance,
+                    "shuffled": made.shuffled, "seconds": seconds})
+            );
+        } else {
+            outln!("{}  {}x{}  {says}  {seconds:.1} s", target.display(), size[1], size[0]);
+        }
+        shown.push(Woven { name: stem(path), exemplar, texture: made.picture, tiles: args.tile, says });
+        files::write_atomically(&args.out.join(GALLERY), gallery::textures(&shown)?.as_bytes())?;
+        if interrupt::asked() {
+            return Err(Interrupted(format!("stopped; {} is as far as it got", target.display())).into());
+        }
+    }
+    args.paint.common.say_kernels(&mut device);
+    Ok(())
+}
