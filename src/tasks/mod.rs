@@ -1,4 +1,5 @@
-//! What users do with a model: run it, judge it, restore images, look at what it learned, tell images, pixels and objects apart by it, find what is not normal.
+//! What users do with a model: run it, judge it, restore images, look at what it learned, tell images, pixels and objects apart by it, find what is not normal,
+//! make textures and styles.
 
 pub mod anomaly;
 pub mod chart;

@@ -148,7 +148,7 @@ fn quick(
     go_on: &mut impl FnMut(Progress) -> bool,
 ) -> Result<Vec<f32>> {
     let mut image = content.pixels.clone();
-    for (done, (painter, store)) in painters.iter().enumerate() {
+    for (done, (painter, store)) in painters.iter().chain(painters).enumerate() {
         let mut goals = Vec::with_capacity(styles.len());
         for (weight, style) in styles {
             let lens = painter.looking(device, store, [style.h, style.w])?;
@@ -160,8 +160,10 @@ fn quick(
         let affines: Vec<(f64, Affine)> = goals.iter().map(|(weight, goal)| (*weight, Affine::between(&own, goal))).collect();
         let (matrix, offset) = Affine::mixed(&affines).softened(strength).values();
         image = lens.decode(device, &matrix, &offset)?;
+        // what is too bright for a picture is not to be made up for by the rest of it
+        image.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
         lens.release(device);
-        if !go_on(Progress { done: done + 1, of: painters.len(), loss: f64::NAN }) {
+        if !go_on(Progress { done: done + 1, of: 2 * painters.len(), loss: f64::NAN }) {
             break;
         }
     }
