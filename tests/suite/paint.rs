@@ -86,8 +86,8 @@ fn tiles_meet() {
 #[test]
 fn a_style_goes_where_it_is_wanted() {
     let place = Place::new("style");
-    let (content, style, out) = (format!("{PHOTOS}/chelsea.png"), bricks(&place, "bricks.png", [64, 64]), place.path("out"));
-    let result = format!("{out}/chelsea.in.bricks.png");
+    let (content, style, out) = (format!("{PHOTOS}/chelsea.png"), format!("{PHOTOS}/astronaut.png"), place.path("out"));
+    let result = format!("{out}/chelsea.in.astronaut.png");
     let make = |more: &[&str]| {
         let common = [
             "stylize",
@@ -109,11 +109,11 @@ fn a_style_goes_where_it_is_wanted() {
         (of("distance") / of("before"), of("ssim"), pixels(&result).0)
     };
     let (quick, ssim, styled) = make(&[]);
-    assert!(quick < 0.6, "{quick}");
-    let (slow, ..) = make(&["--optimise", "--steps", "30"]);
+    assert!(quick < 0.5, "{quick}");
+    let (slow, ..) = make(&["--optimise", "--steps", "60"]);
     assert!(slow < quick, "{slow} {quick}");
     let (weak, alike, plain) = make(&["--strength", "0"]);
-    assert!(weak > 0.9 && alike > 0.85 && alike > ssim, "{weak} {alike}");
+    assert!((weak - 1.0).abs() < 0.02 && alike > 0.99 && alike > ssim, "{weak} {alike}");
     // colours stay: the differences of channels are those of the content
     let (_, _, gray) = make(&["--keep-color"]);
     let colour = |p: &[u8]| p.chunks(3).map(|p| f64::from(p[0]) - f64::from(p[2])).collect::<Vec<_>>();
@@ -142,7 +142,8 @@ fn a_style_goes_where_it_is_wanted() {
         same(&half, &styled, 0..26)
     );
     // mixed with itself it is itself
-    let again = bricks(&place, "again.png", [64, 64]);
+    let again = place.path("again.png");
+    std::fs::copy(&style, &again).unwrap();
     let common = [
         "stylize",
         "--content",
@@ -160,10 +161,10 @@ fn a_style_goes_where_it_is_wanted() {
         &again,
     ];
     succeed(&[&common[..], &["--mix", "1,3"]].concat());
-    let (mixed, ..) = pixels(&format!("{out}/chelsea.in.bricks+again.png"));
+    let (mixed, ..) = pixels(&format!("{out}/chelsea.in.astronaut+again.png"));
     assert!(same(&mixed, &styled, 0..96) < 0.5);
     let page = std::fs::read_to_string(format!("{out}/gallery.html")).unwrap();
-    assert!(page.contains("in the style of bricks+again"));
+    assert!(page.contains("in the style of astronaut+again"));
 }
 
 #[test]

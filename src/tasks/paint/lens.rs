@@ -48,7 +48,10 @@ pub enum Then {
     /// The decoder's picture of the maps of the code, changed.
     Decode,
     /// Nothing.
-    Stop,
+    Stop {
+        /// Whether products of places apart count, as they do for the gradient.
+        apart: bool,
+    },
 }
 
 /// A layer that is looked at.
@@ -99,7 +102,7 @@ fn record<'a>(graph: &'a Graph, store: &'a Store, layers: &[usize], then: &Then)
     let mut taps = Vec::with_capacity(layers.len());
     for (i, &layer) in layers.iter().enumerate() {
         let (maps, dims, name) = (b.value(layer), graph.nodes[layer].dims, &graph.nodes[layer].name);
-        let taps_of = window(matches!(then, Then::Gradient(_)) && i + 1 == layers.len());
+        let taps_of = window(matches!(then, Then::Gradient(_) | Then::Stop { apart: true }) && i + 1 == layers.len());
         let size = Conv2d::forward(1, dims, dims.c, taps_of, 1)?;
         let (channels, weights) = (dims.c, size.weight_len());
         let mut kept = |what: &str, len: usize| {
@@ -130,7 +133,7 @@ fn record<'a>(graph: &'a Graph, store: &'a Store, layers: &[usize], then: &Then)
     }
     let looking = b.tape.calls.len();
     let result = match then {
-        Then::Stop => None,
+        Then::Stop { .. } => None,
         Then::Decode => {
             let tap = taps.last().expect("the code is looked at");
             let changed = b.tape.map("changed maps", tap.maps.len);
@@ -210,11 +213,6 @@ impl Lens {
             device.write(goal, &wanted.maps);
         }
         Ok(Self { frame, taps, input, result, drawn, content, content_scale, look, then: after, memory })
-    }
-
-    /// Bytes on the device.
-    pub const fn bytes(&self) -> u64 {
-        self.memory.bytes
     }
 
     /// Gives its buffers back.

@@ -46,7 +46,7 @@ pub fn moments(device: &mut Device, painters: &[(Painter, Store)], scales: &[(Ve
     let of = |(pixels, size): &(Vec<f32>, [usize; 2])| {
         let mut found = Vec::new();
         for (painter, store) in painters {
-            let lens = painter.measuring(device, store, *size, None, &Then::Gradient(None))?;
+            let lens = painter.measuring(device, store, *size, None, &Then::Stop { apart: true })?;
             found.extend(lens.look(device, pixels)?.0.iter().map(Wanted::new));
             lens.release(device);
         }

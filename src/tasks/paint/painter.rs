@@ -151,6 +151,6 @@ impl Painter {
     /// A lens on the code of an image alone: its moments.
     pub fn looking(&self, device: &mut Device, store: &Store, size: [usize; 2]) -> Result<Lens> {
         let graph = Graph::new(&self.encoder, Dims::new(3, size[0], size[1]))?;
-        Lens::new(device, (&graph, store), &[graph.code], Frame::bare(size), &Then::Stop)
+        Lens::new(device, (&graph, store), &[graph.code], Frame::bare(size), &Then::Stop { apart: false })
     }
 }

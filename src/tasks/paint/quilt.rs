@@ -7,8 +7,8 @@ use crate::rng::Stream;
 
 /// Channels.
 const RGB: usize = 3;
-/// Patches that are tried for each place.
-const TRIED: usize = 1000;
+/// Patches that are tried for each place, and for those that have neighbours on opposite sides.
+const TRIED: [usize; 2] = [1000, 16000];
 /// Sides of a patch.
 const SIDES: (usize, usize) = (8, 64);
 
@@ -65,7 +65,9 @@ pub fn quilt(exemplar: &[f32], [h, w]: [usize; 2], size: [usize; 2], seed: u64) 
     let (rows, columns) = (places(size[0], step), places(size[1], step));
     for (i, &top) in rows.iter().enumerate() {
         for (j, &left) in columns.iter().enumerate() {
-            let tried: Vec<[usize; 2]> = (0..TRIED).map(|_| [stream.below(h - side + 1), stream.below(w - side + 1)]).collect();
+            let closing = (j > 0 && j + 1 == columns.len()) || (i > 0 && i + 1 == rows.len());
+            let tried: Vec<[usize; 2]> =
+                (0..TRIED[usize::from(closing)]).map(|_| [stream.below(h - side + 1), stream.below(w - side + 1)]).collect();
             let cost = |[y0, x0]: &[usize; 2]| {
                 let mut sum = 0.0;
                 // every other pixel says enough, as on a chessboard
@@ -80,7 +82,7 @@ pub fn quilt(exemplar: &[f32], [h, w]: [usize; 2], size: [usize; 2], seed: u64) 
                 sum
             };
             let costs: Vec<f32> = tried.par_iter().map(cost).collect();
-            let best = (0..TRIED).min_by(|a, b| costs[*a].total_cmp(&costs[*b])).expect("some were tried");
+            let best = (0..tried.len()).min_by(|a, b| costs[*a].total_cmp(&costs[*b])).expect("some were tried");
             let [y0, x0] = tried[best];
             let error = |y: usize, x: usize| torus.error(exemplar, (y0 + y) * w + x0 + x, torus.at(top + y, left + x));
             let mut keep = vec![false; side * side];

@@ -159,7 +159,15 @@ fn quick(
         let own = lens.look(device, &image)?.0.remove(0);
         let affines: Vec<(f64, Affine)> = goals.iter().map(|(weight, goal)| (*weight, Affine::between(&own, goal))).collect();
         let (matrix, offset) = Affine::mixed(&affines).softened(strength).values();
-        image = lens.decode(device, &matrix, &offset)?;
+        let mut styled = lens.decode(device, &matrix, &offset)?;
+        if strength < 1.0 {
+            // what the autoencoder loses is the content's, so that none of the style leaves all of it
+            let (matrix, offset) = Affine::identity(own.mean.len()).values();
+            let plain = lens.decode(device, &matrix, &offset)?;
+            let share = (1.0 - strength) as f32;
+            styled.iter_mut().zip(image.iter().zip(&plain)).for_each(|(styled, (own, plain))| *styled += share * (own - plain));
+        }
+        image = styled;
         // what is too bright for a picture is not to be made up for by the rest of it
         image.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
         lens.release(device);
@@ -187,7 +195,7 @@ fn optimised(
     let weight = CONTENT / strength.powi(2) / levels as f64;
     let mut wanted = Vec::with_capacity(levels);
     for (pixels, size) in &halvings(content, levels) {
-        let lens = painter.measuring(device, store, *size, Some(Border::Mirror), &Then::Gradient(None))?;
+        let lens = painter.measuring(device, store, *size, Some(Border::Mirror), &Then::Stop { apart: false })?;
         lens.look(device, pixels)?;
         wanted.push(Content { maps: lens.code(device)?, weight });
         lens.release(device);
