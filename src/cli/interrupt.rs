@@ -25,7 +25,7 @@ pub fn watch() {
         if ASKED.swap(true, Ordering::SeqCst) {
             std::process::exit(i32::from(STATUS));
         }
-        eprintln!("finishing the step and writing a checkpoint; Ctrl-C again stops at once");
+        eprintln!("finishing the step and writing what there is; Ctrl-C again stops at once");
     });
     if let Err(error) = handled {
         eprintln!("Ctrl-C will lose the steps since the last checkpoint: {error}");

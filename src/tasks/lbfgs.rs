@@ -19,6 +19,11 @@ pub struct Stop {
     pub gradient: f64,
 }
 
+/// Bytes that a minimisation by so many values takes: pairs, and what it works on.
+pub const fn memory(values: usize) -> u64 {
+    (8 * (2 * PAIRS + 6) * values) as u64
+}
+
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }

@@ -233,6 +233,8 @@ fn what_cannot_be_painted_is_said() {
     refuse(&["texture", &large, "--optimise", "--steps", "0"], &["--steps 0"]);
     refuse(&["texture", &large, &large], &["large"]);
     refuse(&["texture", &large, "--size", "4000", "--max-memory", "300MiB"], &["4032x4032", "MiB", "--max-memory"]);
+    // what each of its parts would fit in, all of them do not
+    refuse(&["texture", &large, "--size", "500", "--optimise", "--max-memory", "200MiB"], &["532x532", "MiB", "--max-memory"]);
     refuse(&["texture", &large, "-m", "denoise"], &["denoise", "colour"]);
     refuse(&["texture", &place.path("none.png")], &["none.png"]);
     let style =

@@ -3,6 +3,7 @@
 pub mod stylize;
 pub mod texture;
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -11,11 +12,11 @@ use csae::device::Device;
 use csae::error::{Error, Result};
 use csae::model::{self, Store};
 use csae::tasks::image_file::ImageFile;
-use csae::tasks::paint::{Method, Painter};
+use csae::tasks::paint::{Method, Painter, Progress};
 use csae::tasks::picture::Picture;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Common, budget};
+use super::{Common, budget, interrupt};
 
 /// The page of all results.
 const GALLERY: &str = "gallery.html";
@@ -71,14 +72,41 @@ impl PaintArgs {
         })
     }
 
-    /// A bar of steps.
-    fn bar(&self, what: &str) -> ProgressBar {
-        if self.common.quiet || self.common.json {
-            return ProgressBar::hidden();
+    /// Who tells how far it is: a bar on a terminal, lines in a log.
+    fn teller(&self, what: String) -> Teller {
+        let silent = self.common.quiet || self.common.json;
+        let bar = if silent || !std::io::stderr().is_terminal() {
+            ProgressBar::hidden()
+        } else {
+            let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len}  {msg}  {eta} left");
+            ProgressBar::new(0).with_style(style.expect("the template is sound")).with_prefix(what.clone())
+        };
+        let lines = !silent && bar.is_hidden();
+        Teller { bar, lines, what }
+    }
+}
+
+/// Tells how far a picture is.
+struct Teller {
+    bar: ProgressBar,
+    lines: bool,
+    what: String,
+}
+
+impl Teller {
+    /// Tells it; whether to go on.
+    fn tell(&self, progress: Progress) -> bool {
+        let Progress { done, of, loss } = progress;
+        self.bar.set_length(of as u64);
+        self.bar.set_position(done as u64);
+        if loss.is_finite() {
+            self.bar.set_message(format!("loss {loss:.5}"));
+            // ten lines in all
+            if self.lines && (10 * done / of > 10 * (done - 1) / of) {
+                eprintln!("{}  step {done}/{of}  loss {loss:.5}", self.what);
+            }
         }
-        let style =
-            ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len}  {msg}  {eta} left").expect("the template is sound");
-        ProgressBar::new(0).with_style(style).with_prefix(what.to_owned())
+        !interrupt::asked()
     }
 }
 

@@ -161,16 +161,10 @@ pub fn run(args: StylizeArgs) -> anyhow::Result<()> {
         let mut made: Vec<Styled> = Vec::new();
         for part in &job.parts {
             let mix: Vec<(f64, Picture)> = part.iter().map(|(weight, style)| (*weight, styles[*style].clone())).collect();
-            let bar = args.paint.bar(&stem(&job.target));
-            let styled = stylize(&mut device, &painters, &content, &mix, args.style_scale, &styling, |progress| {
-                bar.set_length(progress.of as u64);
-                bar.set_position(progress.done as u64);
-                if progress.loss.is_finite() {
-                    bar.set_message(format!("loss {:.5}", progress.loss));
-                }
-                !interrupt::asked()
-            });
-            bar.finish_and_clear();
+            let teller = args.paint.teller(stem(&job.target));
+            let tell = |progress| teller.tell(progress);
+            let styled = stylize(&mut device, &painters, &content, &mix, args.style_scale, &styling, tell);
+            teller.bar.finish_and_clear();
             made.push(styled.map_err(|error| error.at(args.content[job.content].display()))?);
         }
         let mut pixels = if args.mask.is_empty() { made[0].picture.pixels.clone() } else { content.pixels.clone() };

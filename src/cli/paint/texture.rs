@@ -62,17 +62,10 @@ pub fn run(args: TextureArgs) -> anyhow::Result<()> {
         let (exemplar, _) = read(path)?;
         let size = asked.unwrap_or([2 * exemplar.h, 2 * exemplar.w]);
         let options = Options { size, tile: args.tile, method, seed: args.seed };
-        let (bar, start) = (args.paint.bar(&stem(path)), Instant::now());
-        let made = texture(&mut device, &painters, &exemplar, &options, |progress| {
-            bar.set_length(progress.of as u64);
-            bar.set_position(progress.done as u64);
-            if progress.loss.is_finite() {
-                bar.set_message(format!("loss {:.5}", progress.loss));
-            }
-            !interrupt::asked()
-        })
-        .map_err(|error| error.at(path.display()))?;
-        bar.finish_and_clear();
+        let (teller, start) = (args.paint.teller(stem(path)), Instant::now());
+        let made = texture(&mut device, &painters, &exemplar, &options, |progress| teller.tell(progress));
+        teller.bar.finish_and_clear();
+        let made = made.map_err(|error| error.at(path.display()))?;
         let seconds = start.elapsed().as_secs_f64();
         files::make_folder(&args.out)?;
         picture::save_png(target, &made.picture.pixels, made.picture.h, made.picture.w, 3)?;

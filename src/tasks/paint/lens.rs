@@ -167,6 +167,7 @@ const fn applied(tap: &Tap, y: View) -> Conv2dFwd {
 
 impl Lens {
     /// For images of the frame's size; `graph` is the model at the frame's padded size, its parameters frozen, `layers` those that are looked at, in order.
+    /// `taken` bytes are taken beside it, or will be.
     ///
     /// # Errors
     /// When it needs more memory than the device allows, with the figures.
@@ -176,6 +177,7 @@ impl Lens {
         layers: &[usize],
         frame: Frame,
         then: &Then,
+        taken: u64,
     ) -> Result<Self> {
         let mut recorded = record(graph, store, layers, then)?;
         let [h, w] = frame.size();
@@ -188,10 +190,10 @@ impl Lens {
                 mib(4 * device.max_elements())
             )));
         }
-        if let Some(budget) = device.budget_with(0).filter(|budget| bytes > *budget) {
+        if let Some(budget) = device.budget().filter(|budget| taken + bytes > *budget) {
             return Err(Error::usage(format!(
-                "{w}x{h} pixels: the model's maps would take {:.0} MiB, more than the {:.0} MiB that may be taken; make the picture smaller, or raise --max-memory",
-                mib(bytes),
+                "{w}x{h} pixels: {:.0} MiB would be taken, more than the {:.0} MiB that may be; make the picture smaller, or raise --max-memory",
+                mib(taken + bytes),
                 mib(budget)
             )));
         }
@@ -213,6 +215,11 @@ impl Lens {
             device.write(goal, &wanted.maps);
         }
         Ok(Self { frame, taps, input, result, drawn, content, content_scale, look, then: after, memory })
+    }
+
+    /// Bytes that it has taken on the device.
+    pub const fn bytes(&self) -> u64 {
+        self.memory.bytes
     }
 
     /// Gives its buffers back.

@@ -9,7 +9,7 @@ use super::spectrum::Spectrum;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::Store;
-use crate::tasks::lbfgs::{Stop, minimise};
+use crate::tasks::lbfgs::{Stop, memory, minimise};
 use crate::tasks::picture::Picture;
 
 /// Halvings of an image at most: structures eight times larger than what the encoder sees at once.
@@ -46,7 +46,7 @@ pub fn moments(device: &mut Device, painters: &[(Painter, Store)], scales: &[(Ve
     let of = |(pixels, size): &(Vec<f32>, [usize; 2])| {
         let mut found = Vec::new();
         for (painter, store) in painters {
-            let lens = painter.measuring(device, store, *size, None, &Then::Stop { apart: true })?;
+            let lens = painter.measuring(device, store, *size, None, &Then::Stop { apart: true }, 0)?;
             found.extend(lens.look(device, pixels)?.0.iter().map(Wanted::new));
             lens.release(device);
         }
@@ -68,25 +68,35 @@ pub struct Objective<'a> {
 }
 
 impl<'a> Objective<'a> {
-    /// For images of a size, whose scales from `first` on are to have the moments of exemplars; `contents` are the contents of these scales, if any.
+    /// For images of a size, whose scales are to have the moments of exemplars. With `contents`, the contents of these scales if there are any, images can be
+    /// made better by it; without, it can only tell how far they are.
+    ///
+    /// # Errors
+    /// When it would take more memory than may be taken, with the figures.
     pub fn new(
         device: &'a mut Device,
         painters: &[(Painter, Store)],
         size: [usize; 2],
         border: Option<Border>,
         exemplars: Vec<(f64, Scales)>,
-        contents: &[Content],
+        contents: Option<&[Content]>,
     ) -> Result<Self> {
         let count = exemplars.iter().map(|(_, scales)| scales.len()).min().unwrap_or(0);
-        let mut lenses = Vec::with_capacity(count);
-        let mut at = size;
+        let (mut lenses, mut at) = (Vec::with_capacity(count), size);
+        let mut taken = contents.map_or(0, |_| memory(size[0] * size[1] * RGB));
         for scale in 0..count {
-            let of = |(i, (painter, store)): (usize, &(Painter, Store))| {
-                // the content is what the coarsest code says
-                let then = Then::Gradient(contents.get(scale).filter(|_| i == 0).cloned());
-                painter.measuring(device, store, at, border, &then)
-            };
-            lenses.push(painters.iter().enumerate().map(of).collect::<Result<_>>()?);
+            let mut of_scale = Vec::with_capacity(painters.len());
+            for (i, (painter, store)) in painters.iter().enumerate() {
+                let then = match contents {
+                    // the content is what the coarsest code says
+                    Some(contents) => Then::Gradient(contents.get(scale).filter(|_| i == 0).cloned()),
+                    None => Then::Stop { apart: true },
+                };
+                let lens = painter.measuring(device, store, at, border, &then, taken)?;
+                taken += lens.bytes();
+                of_scale.push(lens);
+            }
+            lenses.push(of_scale);
             at = at.map(|side| side.div_ceil(2));
         }
         Ok(Self { device, lenses, exemplars, spectrum: None, size })
@@ -249,11 +259,11 @@ mod tests {
         let (painter, store) = &painters[0];
         let mut contents = Vec::new();
         for (pixels, size) in halvings(&content, 2) {
-            let lens = painter.measuring(&mut device, store, size, Some(border), &Then::Gradient(None)).unwrap();
+            let lens = painter.measuring(&mut device, store, size, Some(border), &Then::Stop { apart: false }, 0).unwrap();
             lens.look(&mut device, &pixels).unwrap();
             contents.push(Content { maps: lens.code(&mut device).unwrap(), weight: 0.4 });
         }
-        let mut objective = Objective::new(&mut device, &painters, size, Some(border), exemplars, &contents).unwrap();
+        let mut objective = Objective::new(&mut device, &painters, size, Some(border), exemplars, Some(&contents)).unwrap();
         objective.want_spectrum(&content.pixels, size);
         let mut gradient = vec![0.0; image.pixels.len()];
         objective.evaluate(&image.pixels, Some(&mut gradient)).unwrap();
@@ -284,7 +294,7 @@ mod tests {
         let scales = halvings(&noise([32, 32], "exemplar"), 1);
         let wanted = moments(&mut device, &painters, &scales).unwrap();
         let mut objective =
-            Objective::new(&mut device, &painters, [24, 28], Some(Border::Wrap), vec![(1.0, wanted)], &[]).unwrap();
+            Objective::new(&mut device, &painters, [24, 28], Some(Border::Wrap), vec![(1.0, wanted)], Some(&[])).unwrap();
         let mut image = vec![0.5; 24 * 28 * RGB];
         let before = objective.distance(&image).unwrap();
         let mut losses = Vec::new();

@@ -131,13 +131,14 @@ impl Painter {
         size: [usize; 2],
         border: Option<Border>,
         then: &Then,
+        taken: u64,
     ) -> Result<Lens> {
         let frame = border.map_or_else(|| Frame::bare(size), |border| Frame::new(size, border, self.reach, self.stride));
         let [h, w] = frame.padded();
         let graph = Graph::new(&self.encoder, Dims::new(3, h, w))?;
         let convolutions = |node: &usize| matches!(graph.nodes[*node].op, Some(LayerOp::Conv2d(_)));
         let layers: Vec<usize> = (1..graph.nodes.len()).filter(convolutions).collect();
-        Lens::new(device, (&graph, store), &layers, frame, then)
+        Lens::new(device, (&graph, store), &layers, frame, then, taken)
     }
 
     /// A lens on the code: its moments, and pictures of it changed.
@@ -145,12 +146,12 @@ impl Painter {
         let frame = Frame::new(size, border, self.reach + self.margin, self.stride);
         let [h, w] = frame.padded();
         let graph = Graph::new(&self.whole, Dims::new(3, h, w))?;
-        Lens::new(device, (&graph, store), &[graph.code], frame, &Then::Decode)
+        Lens::new(device, (&graph, store), &[graph.code], frame, &Then::Decode, 0)
     }
 
     /// A lens on the code of an image alone: its moments.
     pub fn looking(&self, device: &mut Device, store: &Store, size: [usize; 2]) -> Result<Lens> {
         let graph = Graph::new(&self.encoder, Dims::new(3, size[0], size[1]))?;
-        Lens::new(device, (&graph, store), &[graph.code], Frame::bare(size), &Then::Stop { apart: false })
+        Lens::new(device, (&graph, store), &[graph.code], Frame::bare(size), &Then::Stop { apart: false }, 0)
     }
 }

@@ -110,7 +110,10 @@ pub fn stylize(
         styles.iter_mut().for_each(|(_, style)| *style = gray(style, Some(spread)).0);
     }
     for (_, style) in &styles {
-        painters[0].0.check_size([style.h, style.w])?;
+        painters[0]
+            .0
+            .check_size([style.h, style.w])
+            .map_err(|error| error.at("the style, at the size at which it is looked at"))?;
     }
     let sizes = styles.iter().map(|(_, style)| [style.h, style.w]).chain([[content.h, content.w]]);
     let levels = depth(&painters[0].0, &sizes.collect::<Vec<_>>()).min(LEVELS);
@@ -131,7 +134,7 @@ pub fn stylize(
     let picture = Picture { pixels: finish(&pixels), ..*content };
     // judged as it is seen, but where colours are kept by its brightness
     let seen = if styling.keep_color { gray(&picture, None).0 } else { picture.clone() };
-    let mut objective = Objective::new(device, painters, [content.h, content.w], Some(Border::Mirror), exemplars, &[])?;
+    let mut objective = Objective::new(device, painters, [content.h, content.w], Some(Border::Mirror), exemplars, None)?;
     let (distance, before) = (objective.distance(&seen.pixels)?, objective.distance(&base.pixels)?);
     objective.release();
     let ssim = quality::ssim(&brightness(&content.pixels), &brightness(&picture.pixels), content.h, content.w, 1);
@@ -195,13 +198,13 @@ fn optimised(
     let weight = CONTENT / strength.powi(2) / levels as f64;
     let mut wanted = Vec::with_capacity(levels);
     for (pixels, size) in &halvings(content, levels) {
-        let lens = painter.measuring(device, store, *size, Some(Border::Mirror), &Then::Stop { apart: false })?;
+        let lens = painter.measuring(device, store, *size, Some(Border::Mirror), &Then::Stop { apart: false }, 0)?;
         lens.look(device, pixels)?;
         wanted.push(Content { maps: lens.code(device)?, weight });
         lens.release(device);
     }
     let mut image = content.pixels.clone();
-    let mut objective = Objective::new(device, painters, [content.h, content.w], Some(Border::Mirror), exemplars, &wanted)?;
+    let mut objective = Objective::new(device, painters, [content.h, content.w], Some(Border::Mirror), exemplars, Some(&wanted))?;
     objective.descend(&mut image, steps, |done, loss| go_on(Progress { done, of: steps, loss }))?;
     objective.release();
     Ok(image)

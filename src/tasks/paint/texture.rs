@@ -1,6 +1,7 @@
 //! More of a texture than there is: an image of any size with the moments of a small exemplar.
 
 use super::frame::Border;
+use super::lens::Content;
 use super::objective::{Objective, Scales, depth, halvings, moments};
 use super::painter::Painter;
 use super::quilt::quilt;
@@ -101,7 +102,7 @@ fn optimised(
             continue;
         }
         let exemplars = vec![(1.0, wanted[level..].to_vec())];
-        let mut objective = Objective::new(device, painters, size, Some(Border::Wrap), exemplars, &[])?;
+        let mut objective = Objective::new(device, painters, size, Some(Border::Wrap), exemplars, Some(&[]))?;
         objective.want_spectrum(&scales[level].0, scales[level].1);
         let before = (sizes.len() - 1 - level) * steps;
         objective.descend(&mut image, steps, |done, loss| {
@@ -170,13 +171,15 @@ pub fn texture(
     let [h, w] = options.size;
     image = picture::crop(&image, canvas[1], RGB, around..around + h, around..around + w);
     let border = options.tile.then_some(Border::Wrap);
-    let mut objective = Objective::new(device, painters, options.size, border, vec![(1.0, wanted)], &[])?;
-    if let Method::Optimise { steps } = options.method
-        && !(options.tile || stopped)
-    {
+    let polish = match options.method {
+        Method::Optimise { steps } if !(options.tile || stopped) => steps / POLISH,
+        _ => 0,
+    };
+    let contents: Option<&[Content]> = (polish > 0).then_some(&[]);
+    let mut objective = Objective::new(device, painters, options.size, border, vec![(1.0, wanted)], contents)?;
+    if polish > 0 {
         // what is left has other moments than all of it had
-        objective
-            .descend(&mut image, steps / POLISH, |done, loss| go_on(Progress { done: scales.len() * steps + done, of, loss }))?;
+        objective.descend(&mut image, polish, |done, loss| go_on(Progress { done: of - polish + done, of, loss }))?;
     }
     // to the levels of a file
     image.iter_mut().for_each(|v| *v = (v.clamp(0.0, 1.0) * 255.0).round() / 255.0);
