@@ -15,3 +15,6 @@ mod transform;
 pub use painter::Painter;
 pub use style::{Styled, Styling, brightness, stylize};
 pub use texture::{Method, Options, Progress, Texture, texture};
+
+/// Channels of the images.
+const RGB: usize = 3;

@@ -1,6 +1,7 @@
 //! What an image is optimised for: that its moments, at its own size and at halves of it, are those of an exemplar, and that it shows a content.
 //! The device does what takes time, the maps and their gradients; the image is the host's, which takes steps by [`crate::tasks::lbfgs`].
 
+use super::RGB;
 use super::frame::{Border, add_halved, halved};
 use super::lens::{Content, Lens, Then};
 use super::moments::Wanted;
@@ -18,8 +19,6 @@ const SCALES: usize = 4;
 const OUTSIDE: f64 = 10.0;
 /// What the distance of power spectra weighs.
 const SPECTRUM: f64 = 0.1;
-/// Channels.
-const RGB: usize = 3;
 
 /// An exemplar's moments: of each scale, from the whole image on, those of each layer.
 pub type Scales = Vec<Vec<Wanted>>;

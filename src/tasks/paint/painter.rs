@@ -2,11 +2,13 @@
 
 use super::frame::{Border, Frame};
 use super::lens::{APART, Lens, Then};
+use super::moments::Moments;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::{self, Graph, Loaded, Purpose, Store};
 use crate::shape::Dims;
 use crate::spec::{LayerOp, ModelSpec, Pad, Pair};
+use crate::tasks::picture::Picture;
 
 /// An autoencoder whose encoder pads nothing: every place of its maps is of the image alone.
 #[derive(Debug)]
@@ -142,16 +144,20 @@ impl Painter {
     }
 
     /// A lens on the code: its moments, and pictures of it changed.
-    pub fn changing(&self, device: &mut Device, store: &Store, size: [usize; 2], border: Border) -> Result<Lens> {
+    pub fn changing(&self, device: &mut Device, store: &Store, size: [usize; 2], border: Border, taken: u64) -> Result<Lens> {
         let frame = Frame::new(size, border, self.reach + self.margin, self.stride);
         let [h, w] = frame.padded();
         let graph = Graph::new(&self.whole, Dims::new(3, h, w))?;
-        Lens::new(device, (&graph, store), &[graph.code], frame, &Then::Decode, 0)
+        Lens::new(device, (&graph, store), &[graph.code], frame, &Then::Decode, taken)
     }
 
-    /// A lens on the code of an image alone: its moments.
-    pub fn looking(&self, device: &mut Device, store: &Store, size: [usize; 2]) -> Result<Lens> {
-        let graph = Graph::new(&self.encoder, Dims::new(3, size[0], size[1]))?;
-        Lens::new(device, (&graph, store), &[graph.code], Frame::bare(size), &Then::Stop { apart: false }, 0)
+    /// The moments of the code of a picture alone, without anything around it.
+    pub fn code(&self, device: &mut Device, store: &Store, picture: &Picture) -> Result<Moments> {
+        let graph = Graph::new(&self.encoder, Dims::new(3, picture.h, picture.w))?;
+        let frame = Frame::bare([picture.h, picture.w]);
+        let lens = Lens::new(device, (&graph, store), &[graph.code], frame, &Then::Stop { apart: false }, 0)?;
+        let moments = lens.look(device, &picture.pixels)?.0.remove(0);
+        lens.release(device);
+        Ok(moments)
     }
 }

@@ -3,10 +3,9 @@
 
 use rayon::prelude::*;
 
+use super::RGB;
 use crate::rng::Stream;
 
-/// Channels.
-const RGB: usize = 3;
 /// Patches that are tried for each place, and for those that have neighbours on opposite sides.
 const TRIED: [usize; 2] = [1000, 16000];
 /// Sides of a patch.

@@ -8,8 +8,8 @@ use rayon::prelude::*;
 use rustfft::num_complex::Complex;
 use rustfft::{Fft, FftDirection, FftPlanner};
 
-/// Channels.
-const RGB: usize = 3;
+use super::RGB;
+
 /// The share of a side over which an exemplar fades at each of its edges.
 const FADE: f64 = 0.5;
 

@@ -2,6 +2,7 @@
 //! "Universal Style Transfer via Feature Transforms", 2017). Slow: the picture is optimised until its moments are theirs, while its coarsest code stays near its
 //! own (Gatys, Ecker & Bethge, "Image Style Transfer Using Convolutional Neural Networks", 2016).
 
+use super::RGB;
 use super::frame::Border;
 use super::lens::{Content, Then};
 use super::objective::{Objective, Scales, depth, halvings, moments};
@@ -15,10 +16,10 @@ use crate::model::Store;
 use crate::tasks::picture::Picture;
 use crate::tasks::quality;
 
-/// Channels.
-const RGB: usize = 3;
 /// Sizes at which moments are compared, each half of the one before.
 const LEVELS: usize = 3;
+/// Times that a picture goes through all autoencoders: after once, hardly a stroke is there.
+const PASSES: usize = 2;
 /// What the content weighs beside the moments where the strength is 1.
 const CONTENT: f64 = 0.2;
 
@@ -88,7 +89,8 @@ fn recoloured(colours: &Picture, shades: &[f32]) -> Vec<f32> {
 }
 
 /// Puts a picture into the style of others, each with its weight; weights add up to 1. A style is looked at with its shorter side as long as the
-/// picture's, times `scale`: the larger, the larger are its strokes. `painters` are autoencoders from the coarsest code to the finest. `go_on` says whether to: if not, what there is so far is the result.
+/// picture's, times `scale`: the larger, the larger are its strokes. `painters` are autoencoders from the coarsest code to the finest. `go_on` says whether to: if
+/// not, what there is so far is the result.
 ///
 /// # Errors
 /// When a picture is smaller than what the encoder looks at, or the device fails.
@@ -150,15 +152,19 @@ fn quick(
     strength: f64,
     go_on: &mut impl FnMut(Progress) -> bool,
 ) -> Result<Vec<f32>> {
-    let mut image = content.pixels.clone();
-    for (done, (painter, store)) in painters.iter().chain(painters).enumerate() {
+    let (mut levels, mut taken) = (Vec::with_capacity(painters.len()), 0);
+    for (painter, store) in painters {
         let mut goals = Vec::with_capacity(styles.len());
         for (weight, style) in styles {
-            let lens = painter.looking(device, store, [style.h, style.w])?;
-            goals.push((*weight, lens.look(device, &style.pixels)?.0.remove(0)));
-            lens.release(device);
+            goals.push((*weight, painter.code(device, store, style)?));
         }
-        let lens = painter.changing(device, store, [content.h, content.w], Border::Mirror)?;
+        let lens = painter.changing(device, store, [content.h, content.w], Border::Mirror, taken)?;
+        taken += lens.bytes();
+        levels.push((lens, goals));
+    }
+    let (mut image, of) = (content.pixels.clone(), PASSES * levels.len());
+    for done in 0..of {
+        let (lens, goals) = &levels[done % levels.len()];
         let own = lens.look(device, &image)?.0.remove(0);
         let affines: Vec<(f64, Affine)> = goals.iter().map(|(weight, goal)| (*weight, Affine::between(&own, goal))).collect();
         let (matrix, offset) = Affine::mixed(&affines).softened(strength).values();
@@ -173,11 +179,11 @@ fn quick(
         image = styled;
         // what is too bright for a picture is not to be made up for by the rest of it
         image.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
-        lens.release(device);
-        if !go_on(Progress { done: done + 1, of: 2 * painters.len(), loss: f64::NAN }) {
+        if !go_on(Progress { done: done + 1, of, loss: f64::NAN }) {
             break;
         }
     }
+    levels.into_iter().for_each(|(lens, _)| lens.release(device));
     Ok(image)
 }
 

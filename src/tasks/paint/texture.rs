@@ -1,5 +1,6 @@
 //! More of a texture than there is: an image of any size with the moments of a small exemplar.
 
+use super::RGB;
 use super::frame::Border;
 use super::lens::Content;
 use super::objective::{Objective, Scales, depth, halvings, moments};
@@ -13,8 +14,6 @@ use crate::model::Store;
 use crate::rng::Stream;
 use crate::tasks::picture::{self, Picture};
 
-/// Channels.
-const RGB: usize = 3;
 /// Pixels around a texture that need not tile, which are cut off: what opposite sides have to do with each other ends there.
 const MARGIN: usize = 16;
 /// Deviation of the noise that is added where a smaller texture was enlarged, so that there is something that finer moments can be made of.
@@ -124,10 +123,8 @@ fn quick(
 ) -> Result<Vec<f32>> {
     let image = quilt(&exemplar.pixels, [exemplar.h, exemplar.w], canvas, seed);
     let (painter, store) = &painters[painters.len() - 1];
-    let looking = painter.looking(device, store, [exemplar.h, exemplar.w])?;
-    let goal = looking.look(device, &exemplar.pixels)?.0.remove(0);
-    looking.release(device);
-    let lens = painter.changing(device, store, canvas, Border::Wrap)?;
+    let goal = painter.code(device, store, exemplar)?;
+    let lens = painter.changing(device, store, canvas, Border::Wrap, 0)?;
     let own = lens.look(device, &image)?.0.remove(0);
     let (matrix, offset) = Affine::between(&own, &goal).values();
     let image = lens.decode(device, &matrix, &offset)?;
