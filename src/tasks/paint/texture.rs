@@ -86,6 +86,8 @@ fn optimised(
 ) -> Result<Vec<f32>> {
     let halves = std::iter::successors(Some(canvas), |size| Some(size.map(|side| side.div_ceil(2))));
     let sizes: Vec<[usize; 2]> = halves.take(scales.len()).collect();
+    // the last one needs the most memory: whether it is there must not come out after all the others
+    Objective::new(device, painters, canvas, Some(Border::Wrap), vec![(1.0, wanted.clone())], Some(&[]))?.release();
     let (mut image, mut stopped) = (Vec::new(), false);
     for (level, &size) in sizes.iter().enumerate().rev() {
         image = match sizes.get(level + 1) {
@@ -121,10 +123,11 @@ fn quick(
     canvas: [usize; 2],
     seed: u64,
 ) -> Result<Vec<f32>> {
-    let image = quilt(&exemplar.pixels, [exemplar.h, exemplar.w], canvas, seed);
     let (painter, store) = &painters[painters.len() - 1];
     let goal = painter.code(device, store, exemplar)?;
+    // first, since it may need more memory than there is
     let lens = painter.changing(device, store, canvas, Border::Wrap, 0)?;
+    let image = quilt(&exemplar.pixels, [exemplar.h, exemplar.w], canvas, seed);
     let own = lens.look(device, &image)?.0.remove(0);
     let (matrix, offset) = Affine::between(&own, &goal).values();
     let image = lens.decode(device, &matrix, &offset)?;
