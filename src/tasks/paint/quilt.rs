@@ -135,6 +135,27 @@ mod tests {
         let errors = [[1.0, 0.0, 1.0, 1.0], [1.0, 1.0, 0.0, 1.0], [1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 1.0]];
         assert_eq!(cut(|across, along| errors[along][across], 4, 4), [1, 2, 3, 2]);
         assert_eq!(cut(|_, _| 1.0, 1, 3), [0, 0, 0]);
+        // a cheap end is not worth a dear way
+        let errors = [[9.0, 9.0, 0.0], [9.0, 9.0, 0.0], [0.0, 5.0, 1.0]];
+        assert_eq!(cut(|across, along| errors[along][across], 3, 3), [2, 2, 2]);
+    }
+
+    #[test]
+    fn patches_have_no_straight_edges() {
+        // waves of many lengths, which no patch continues exactly
+        let wave = |y: usize, x: usize| {
+            let (y, x) = (y as f32, x as f32);
+            0.5 + 0.2 * (0.9 * x + 0.3 * y).sin() + 0.2 * (0.7 * y - 0.2 * x + 0.01 * x * y).cos()
+        };
+        let exemplar: Vec<f32> = (0..60 * 60).flat_map(|at| [wave(at / 60, at % 60); 3]).collect();
+        let size = [72, 72];
+        let image = quilt(&exemplar, [60, 60], size, 3);
+        let jump = |x: usize| (0..72).map(|y| (image[(y * 72 + x) * 3] - image[(y * 72 + x - 1) * 3]).abs()).sum::<f32>();
+        let edges: Vec<usize> = places(72, 20 - 20 / 3).into_iter().skip(1).collect();
+        let at_edges = edges.iter().map(|x| jump(*x)).sum::<f32>() / edges.len() as f32;
+        let others: Vec<f32> = (1..72).filter(|x| !edges.contains(x)).map(jump).collect();
+        let elsewhere = others.iter().sum::<f32>() / others.len() as f32;
+        assert!(at_edges < 1.1 * elsewhere, "{at_edges} {elsewhere}");
     }
 
     #[test]
