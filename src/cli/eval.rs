@@ -27,7 +27,7 @@ use super::Common;
     after_help = "Examples:\n  csae eval runs/001 photos\n  csae eval model.safetensors t10k-images-idx3-ubyte.gz --device cpu --json"
 )]
 pub struct EvalArgs {
-    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale
+    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2, paint-3
     model: PathBuf,
     /// Images: a folder, a file, a list (@FILE, or - for standard input) or a bundled set
     #[arg(required_unless_present = "protocol", conflicts_with = "protocol")]

@@ -129,7 +129,7 @@ pub fn bar(common: &Common, what: &str, images: usize) -> ProgressBar {
     after_help = "Examples:\n  csae features runs/001 photos/ -o features.npy\n  csae features runs/wta t10k-images-idx3-ubyte.gz --pool max --grid 4 -o test.safetensors\n  csae features runs/001 photos/ --layer encoder.0 -o maps.npy"
 )]
 pub struct FeaturesArgs {
-    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale
+    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2, paint-3
     model: PathBuf,
     /// Images: a folder, a file, a list (@FILE, or -) or a bundled set
     data: String,

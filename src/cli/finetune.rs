@@ -42,7 +42,7 @@ enum Start {
     after_help = "Examples:\n  csae finetune runs/wta train-images-idx3-ubyte.gz --labels 1000 --test t10k-images-idx3-ubyte.gz -o runs/classifier\n  csae finetune runs/wta photos/ --flip-x --shift 2 -o runs/classifier\n  csae finetune runs/wta train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz --curve 100,300,1000 -o runs/curve"
 )]
 pub struct FinetuneArgs {
-    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale
+    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2, paint-3
     model: PathBuf,
     /// Labelled images: IDX or CIFAR files, a folder with a sub-folder for each class, x.npy beside x.labels.npy
     data: String,

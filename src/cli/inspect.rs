@@ -28,7 +28,7 @@ use super::Common;
     after_help = "Examples:\n  csae inspect runs/001\n  csae inspect runs/001 --data photos\n  csae inspect model.safetensors --data t10k-images-idx3-ubyte.gz --images 10000 -o look/\n  csae inspect model.safetensors --json"
 )]
 pub struct InspectArgs {
-    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale
+    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2, paint-3
     model: PathBuf,
     /// Images for the statistics of the code: a folder, a file, a list (@FILE, or -) or a bundled set
     #[arg(long, value_name = "DATA")]

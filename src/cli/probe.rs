@@ -49,7 +49,7 @@ impl Classifier {
     after_help = "Examples:\n  csae probe runs/wta --train train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz\n  csae probe runs/wta --train train/ --test test/ --grid 2 --pool average --resize\n  csae probe runs/wta --train train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz --labels-per-class 10,30"
 )]
 pub struct ProbeArgs {
-    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale
+    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2, paint-3
     model: PathBuf,
     /// Labelled images to fit to: IDX or CIFAR files, a folder with a sub-folder for each class, x.npy beside x.labels.npy
     #[arg(long, value_name = "DATA")]
