@@ -14,6 +14,7 @@ mod devices;
 mod eval;
 mod features;
 mod finetune;
+mod generate;
 mod inspect;
 mod interrupt;
 mod learning;
@@ -72,6 +73,7 @@ enum Command {
     Denoise(restore::denoise::DenoiseArgs),
     Inpaint(restore::inpaint::InpaintArgs),
     Upscale(restore::upscale::UpscaleArgs),
+    Generate(Box<generate::GenerateArgs>),
     Texture(Box<paint::texture::TextureArgs>),
     Stylize(Box<paint::stylize::StylizeArgs>),
     Devices(devices::DevicesArgs),
@@ -101,6 +103,7 @@ impl Command {
             Self::Denoise(args) => Some(&args.restore.common),
             Self::Inpaint(args) => Some(&args.restore.common),
             Self::Upscale(args) => Some(&args.restore.common),
+            Self::Generate(args) => Some(&args.common),
             Self::Texture(args) => Some(&args.paint.common),
             Self::Stylize(args) => Some(&args.paint.common),
             Self::Devices(args) => Some(&args.common),
@@ -121,7 +124,8 @@ impl Command {
             Self::Segment(args) => args.writes_files(),
             Self::Detect(args) => args.writes_files(),
             Self::Anomaly(args) => args.writes_files(),
-            Self::Denoise(_) | Self::Inpaint(_) | Self::Upscale(_) | Self::Texture(_) | Self::Stylize(_) => true,
+            Self::Denoise(_) | Self::Inpaint(_) | Self::Upscale(_) => true,
+            Self::Generate(_) | Self::Texture(_) | Self::Stylize(_) => true,
             Self::Bench(args) => args.writes_files(),
             _ => false,
         }
@@ -345,6 +349,7 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
         Command::Denoise(args) => restore::denoise::run(args),
         Command::Inpaint(args) => restore::inpaint::run(args),
         Command::Upscale(args) => restore::upscale::run(args),
+        Command::Generate(args) => generate::run(*args),
         Command::Texture(args) => paint::texture::run(*args),
         Command::Stylize(args) => paint::stylize::run(*args),
         Command::Devices(args) => devices::run(args),

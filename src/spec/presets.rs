@@ -8,6 +8,7 @@ pub const DEFAULT: &str = "article";
 const PRESETS: &[(&str, &str)] = &[
     ("article", include_str!("../../assets/presets/article.toml")),
     ("denoise", include_str!("../../assets/presets/denoise.toml")),
+    ("generate", include_str!("../../assets/presets/generate.toml")),
     ("inpaint", include_str!("../../assets/presets/inpaint.toml")),
     ("paint-1", include_str!("../../assets/presets/paint-1.toml")),
     ("paint-2", include_str!("../../assets/presets/paint-2.toml")),

@@ -1,5 +1,5 @@
 //! What users do with a model: run it, judge it, restore images, look at what it learned, tell images, pixels and objects apart by it, find what is not normal,
-//! make textures and styles.
+//! draw new images, make textures and styles.
 
 pub mod anomaly;
 pub mod chart;
@@ -11,6 +11,7 @@ pub mod exciters;
 pub mod features;
 pub mod finetune;
 pub mod gallery;
+pub mod generate;
 pub mod history;
 pub mod image_file;
 pub mod infer;

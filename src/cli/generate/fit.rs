@@ -1,0 +1,89 @@
+//! `csae generate --fit`
+
+use std::path::Path;
+use std::time::Instant;
+
+use csae::bail_usage;
+use csae::data::budget::Budget;
+use csae::device::Device;
+use csae::error::Result;
+use csae::tasks::generate::{Codes, Judged, MOST, Prior, Stage, fitting_bytes};
+use csae::tasks::infer::Inference;
+use serde_json::json;
+
+use super::GenerateArgs;
+use crate::cli::features;
+
+/// Fits the priors to the codes of images and stores them.
+pub fn run(
+    args: &GenerateArgs,
+    device: &mut Device,
+    inference: &mut Inference<'_>,
+    source: &str,
+    model: &str,
+    budget: Budget,
+    stored: &Path,
+) -> Result<Prior> {
+    let start = Instant::now();
+    let graph = inference.graph;
+    let sample = args.sample(graph, source, budget)?;
+    let units = graph.nodes[graph.code].dims.len();
+    let most = args.components.map_or(MOST, std::num::NonZero::get);
+    let codes = 4 * (sample.len() * units) as u64;
+    let wanted = sample.bytes() + codes + fitting_bytes(units, sample.len(), most.min(sample.len()));
+    if let Some(budget) = device.budget().filter(|budget| wanted > *budget) {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        bail_usage!(
+            "--fit: {} codes of {units} values and what is fitted to them take {} MiB, more than the {} MiB that may be taken; take fewer images, fewer --components, or raise --max-memory",
+            sample.len(),
+            mib(wanted),
+            mib(budget)
+        );
+    }
+    let bar = features::bar(&args.common, "codes", sample.len());
+    let mut codes = Codes::of(device, inference, &sample, |done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    if args.ignore_labels {
+        codes.labels = None;
+    }
+    let names = codes.labels.as_ref().map(|labels| labels.classes.clone()).unwrap_or_default();
+    let mut tried: Vec<(Option<u32>, Judged)> = Vec::new();
+    let bar = features::bar(&args.common, "sparse prior", 1);
+    let told = |stage: Stage| match stage {
+        Stage::Mixture(class, judged) => {
+            let of = class.map_or(String::new(), |class| format!("class {}, ", names[class as usize]));
+            let Judged { components, likelihood, bic } = judged;
+            args.common.say(&format!("mixture: {of}{components} components, ln L {likelihood:.2} a code, BIC {bic:.0}"));
+            tried.push((class, judged));
+        }
+        Stage::Sparse(step, of, held) => {
+            bar.set_length(of as u64);
+            bar.set_position(step as u64);
+            bar.set_message(format!("sparse prior, held out: {:.2} nats for which units fire", held.fires));
+        }
+    };
+    let prior = Prior::fit(&codes, model, args.components.map(std::num::NonZero::get), args.seed, told)?;
+    bar.finish_and_clear();
+    prior.save(stored)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let (components, groups) = (prior.mixture.components.len(), prior.sparse.weights.len());
+    if args.common.json {
+        let tried = tried.iter().map(|(class, judged)| {
+            json!({"class": class.map(|class| &names[class as usize]), "components": judged.components, "ln_likelihood": judged.likelihood, "bic": judged.bic})
+        });
+        let tried: Vec<_> = tried.collect();
+        outln!(
+            "{}",
+            json!({"kind": "fit", "images": codes.len(), "units": units, "classes": prior.classes, "components": components, "groups": groups,
+                "tried": tried, "seconds": seconds, "file": stored.display().to_string()})
+        );
+    } else {
+        let classes = if names.is_empty() { String::new() } else { format!(" of {} classes", names.len()) };
+        outln!(
+            "priors fitted to {} codes{classes} in {seconds:.0} s: one Gaussian, a mixture of {components}, a sparse prior of {groups} groups; {}",
+            codes.len(),
+            stored.display()
+        );
+    }
+    Ok(prior)
+}

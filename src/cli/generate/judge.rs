@@ -1,0 +1,189 @@
+//! `csae generate --judge`
+
+use std::path::Path;
+
+use csae::data::budget::Budget;
+use csae::data::{Sample, patches};
+use csae::device::Device;
+use csae::error::{Error, Result};
+use csae::files;
+use csae::model::{self, Graph, Loaded, Purpose, Store};
+use csae::rng::Stream;
+use csae::shape::Dims;
+use csae::tasks::generate::gallery::{self, Part, Row};
+use csae::tasks::generate::judge::{self as measure, Features, Likeness};
+use csae::tasks::generate::{Kind, Prior};
+use csae::tasks::infer::{Beside, Inference};
+use csae::tasks::inspect::Place;
+use serde_json::json;
+
+use super::{GenerateArgs, show};
+
+/// Images that are compared at most, unless another number is asked for.
+const MOST: usize = 10_000;
+/// Images of each prior on the page.
+const SHOWN: usize = 60;
+/// The figures.
+const NUMBERS: &str = "judge.json";
+
+/// The layers of a classifier below its head.
+#[derive(Debug)]
+pub struct Classifier {
+    loaded: Loaded,
+    graph: Graph,
+}
+
+impl Classifier {
+    /// Of a model file or a run folder.
+    pub fn load(path: &Path) -> Result<Self> {
+        let loaded = model::load(&Place::of(path).model)?;
+        let whole = &loaded.graph;
+        if whole.spec.classes.is_empty() || whole.nodes[whole.output].dims.area() > 1 {
+            return Err(Error::usage(format!(
+                "--judge {}: no classifier of images; make one by `csae finetune MODEL DATA --from-scratch -o DIR`",
+                path.display()
+            )));
+        }
+        let code = whole.nodes[whole.code].name.clone();
+        let graph = Graph::new(&model::encoder(whole, Some(&code), None)?, whole.nodes[0].dims)?;
+        measure::check_depth(graph.nodes[graph.output].dims.len()).map_err(|error| error.at("--judge"))?;
+        Ok(Self { loaded, graph })
+    }
+}
+
+/// A classifier on a device.
+struct Eye<'a> {
+    inference: Inference<'a>,
+    depth: usize,
+}
+
+impl<'a> Eye<'a> {
+    fn new(device: &mut Device, graph: &'a Graph, store: &Store, held: u64) -> Result<Self> {
+        let mut inference = Inference::new(graph, store);
+        inference.fit(device, Beside { parameters: 2 * store.bytes(), data: held })?;
+        Ok(Self { inference, depth: graph.nodes[graph.output].dims.len() })
+    }
+
+    /// Features of images as files hold them: rounded to 8 bits.
+    fn of(&mut self, device: &mut Device, images: &[f32]) -> Result<Features> {
+        let size = self.inference.graph.nodes[0].dims.len();
+        let mut values = Vec::new();
+        for images in images.chunks(self.inference.batch(device) * size) {
+            let rounded: Vec<f32> = images.iter().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() / 255.0).collect();
+            values.extend(self.inference.run_code(device, &rounded, &[])?);
+        }
+        Ok(Features { depth: self.depth, values })
+    }
+}
+
+/// The first images of a sample, in one piece.
+fn first(sample: &Sample, count: usize, size: Dims) -> Result<Vec<f32>> {
+    let mut pixels = Vec::new();
+    sample.each_part(|images, chosen| {
+        let left = count - pixels.len() / size.len();
+        pixels.extend(patches::cut(images, &chosen[..chosen.len().min(left)], size.h, size.w));
+        Ok(())
+    })?;
+    Ok(pixels)
+}
+
+/// Compares what the priors draw with test images.
+pub fn run(
+    args: &GenerateArgs,
+    device: &mut Device,
+    inference: &mut Inference<'_>,
+    prior: &Prior,
+    classifier: Classifier,
+    train: Option<&Sample>,
+    budget: Budget,
+) -> anyhow::Result<()> {
+    let graph = inference.graph;
+    let size = graph.nodes[0].dims;
+    if classifier.graph.nodes[0].dims != size {
+        let other = classifier.graph.nodes[0].dims;
+        return Err(Error::usage(format!("--judge: the classifier takes {other}, the model draws {size}")).into());
+    }
+    let source = args.test.as_deref().expect("--judge requires --test");
+    let test = args.sample(graph, source, budget)?;
+    let count = args.n.unwrap_or(MOST).min(test.len());
+    let store = classifier.loaded.place(device, &classifier.graph, Purpose::Infer)?;
+    let depth = classifier.graph.nodes[classifier.graph.output].dims.len();
+    let held = test.bytes() + train.map_or(0, Sample::bytes);
+    // images of one kind at a time, of the test, and features of all
+    let wanted = held + 8 * (count * (2 * size.len() + 3 * depth)) as u64 + measure::bytes(depth, count);
+    if let Some(budget) = device.budget().filter(|budget| wanted > *budget) {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let message = format!(
+            "--judge: {count} images take {} MiB, more than the {} MiB that may be taken; compare fewer by --n, or raise --max-memory",
+            mib(wanted),
+            mib(budget)
+        );
+        return Err(Error::usage(message).into());
+    }
+    let mut eye = Eye::new(device, &classifier.graph, &store, held)?;
+    let pixels = first(&test, count, size)?;
+    let real = eye.of(device, &pixels)?;
+    let mut rows: Vec<Row> = Vec::new();
+    let mut add = |name: String, likeness: Likeness| {
+        if !args.common.json {
+            let Likeness { distance, precision, recall } = likeness;
+            outln!("{name:42}  {distance:9.2}  {:9.1} %  {:6.1} %", 100.0 * precision, 100.0 * recall);
+        }
+        rows.push(Row { name, likeness });
+    };
+    if !args.common.json {
+        outln!("{:42}  {:>9}  {:>11}  {:>8}", format!("{count} of each, against test images"), "Fréchet", "precision", "recall");
+    }
+    if let Some(train) = train {
+        let pixels = first(train, count, size)?;
+        add("training images (floor)".to_owned(), measure::compare(&eye.of(device, &pixels)?, &real));
+    }
+    let passed = inference.run(device, &pixels)?.y;
+    add("test images through the model".to_owned(), measure::compare(&eye.of(device, &passed)?, &real));
+    drop(passed);
+    let mut parts = Vec::new();
+    for kind in Kind::ALL {
+        let codes = prior.draw(&args.draw(kind, count, None))?;
+        let drawn = inference.decode(device, &codes)?.expect("the decoder reads the code alone");
+        let features = eye.of(device, &drawn)?;
+        let name = match kind {
+            Kind::Gaussian => "one Gaussian".to_owned(),
+            Kind::Mixture => format!("mixture of {} Gaussians", prior.mixture.components.len()),
+            Kind::Sparse => "sparse prior".to_owned(),
+        };
+        let shown = &drawn[..drawn.len().min(SHOWN * size.len())];
+        let found = train.map(|train| show::nearest(train, shown, size)).transpose()?;
+        let notes = found.iter().flatten().map(|(number, _)| format!("nearest: training image {number}")).collect();
+        let below = found.map(|found| found.into_iter().map(|(_, pixels)| pixels).collect::<Vec<_>>());
+        let says = if below.is_some() { "Below each image the training image nearest to it, pixel by pixel." } else { "" };
+        let images = shown.chunks_exact(size.len()).map(<[f32]>::to_vec).collect();
+        parts.push(Part { title: name.clone(), says: says.to_owned(), images, below, notes });
+        add(name, measure::compare(&features, &real));
+    }
+    let mut stream = Stream::new(args.seed, "noise");
+    let noise: Vec<f32> = (0..count * size.len()).map(|_| stream.uniform()).collect();
+    add("noise (ceiling)".to_owned(), measure::compare(&eye.of(device, &noise)?, &real));
+    files::make_folder(&args.out)?;
+    let note = format!(
+        "{count} images of each prior of {}, temperature {}, seed {}, against as many test images, in the {depth} features of the classifier {}: its own distance, not Inception's FID",
+        args.model.display(),
+        args.temperature,
+        args.seed,
+        args.judge.as_deref().unwrap_or(Path::new("")).display()
+    );
+    let page = gallery::samples("Priors compared", &note, &rows, &parts, [size.h, size.w, size.c])?;
+    files::write_atomically(&args.out.join(show::GALLERY), page.as_bytes())?;
+    let numbers = json!({
+        "kind": "judge", "images": count, "features": depth, "temperature": args.temperature, "seed": args.seed,
+        "components": prior.mixture.components.len(), "groups": prior.sparse.weights.len(), "classes": prior.classes.len(),
+        "rows": rows.iter().map(|row| json!({"name": row.name, "likeness": row.likeness})).collect::<Vec<_>>(),
+    });
+    files::write_atomically(&args.out.join(NUMBERS), format!("{numbers}\n").as_bytes())?;
+    if args.common.json {
+        outln!("{numbers}");
+    } else {
+        outln!("{}: {NUMBERS}, {}", args.out.display(), show::GALLERY);
+    }
+    args.common.say_kernels(device);
+    Ok(())
+}

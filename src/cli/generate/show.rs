@@ -1,0 +1,118 @@
+//! Drawn images as files, one picture, and a page.
+
+use std::path::{Path, PathBuf};
+
+use csae::data::{Sample, patches};
+use csae::error::Result;
+use csae::files;
+use csae::shape::Dims;
+use csae::tasks::generate::gallery::{self, Part};
+use csae::tasks::generate::judge::Nearest;
+use csae::tasks::picture;
+use serde_json::json;
+
+use super::GenerateArgs;
+
+/// All of them on one picture.
+const PICTURE: &str = "samples.png";
+/// The page.
+pub const GALLERY: &str = "gallery.html";
+/// Images at most on the picture and the page.
+pub const MOST: usize = 400;
+
+/// The name of an image's file.
+#[derive(Clone, Debug)]
+pub struct Tile(String);
+
+impl Tile {
+    /// So many with a number each, as wide as the last one's.
+    pub fn numbered(name: &str, count: usize) -> Vec<Self> {
+        let width = (count.max(1) - 1).to_string().len().max(2);
+        let name = if name.is_empty() { String::new() } else { format!("{name}-") };
+        (0..count).map(|i| Self(format!("{name}{i:0width$}.png"))).collect()
+    }
+}
+
+/// What is shown.
+#[derive(Debug)]
+pub struct Shown {
+    /// The page's heading.
+    pub title: String,
+    /// What the images are.
+    pub note: String,
+    /// The images, H,W,C each.
+    pub drawn: Vec<f32>,
+    /// Their files.
+    pub tiles: Vec<Tile>,
+    /// Images that were given.
+    pub originals: Vec<Vec<f32>>,
+    /// Size of an image.
+    pub dims: Dims,
+    /// Columns of the picture; none: as many as suit it.
+    pub columns: Option<usize>,
+}
+
+/// Bytes of the picture and the page of so many images.
+pub fn bytes(dims: Dims, count: usize) -> u64 {
+    // tiles, the picture of them, enlarged up to a thousand pixels a row, and the sheet with its bytes
+    8 * (count.min(MOST) * dims.len()) as u64 + (12 << 20)
+}
+
+/// Refuses to write over a picture or a page.
+pub fn refuse_existing(out: &Path, force: bool) -> Result<()> {
+    [PICTURE, GALLERY].iter().try_for_each(|name| crate::cli::refuse_existing(&out.join(name), force))
+}
+
+/// The training image nearest to each of some, and its number.
+pub fn nearest(train: &Sample, images: &[f32], dims: Dims) -> Result<Vec<(usize, Vec<f32>)>> {
+    const AT_ONCE: usize = 1024;
+    let mut nearest = Nearest::new(images, dims.len());
+    train.each_part(|images, chosen| {
+        chosen.chunks(AT_ONCE).for_each(|chosen| nearest.look(&patches::cut(images, chosen, dims.h, dims.w)));
+        Ok(())
+    })?;
+    Ok(nearest.found.into_iter().map(|(_, number, pixels)| (number, pixels)).collect())
+}
+
+impl Shown {
+    /// Writes all of it; with training images the nearest below each on the page.
+    pub fn write(self, args: &GenerateArgs, train: Option<&Sample>) -> Result<()> {
+        let Dims { c, h, w } = self.dims;
+        files::make_folder(&args.out)?;
+        let images: Vec<Vec<f32>> = self.drawn.chunks_exact(h * w * c).map(<[f32]>::to_vec).collect();
+        for (image, Tile(name)) in images.iter().zip(&self.tiles) {
+            picture::save_png(&args.out.join(name), image, h, w, c)?;
+        }
+        let shown = &images[..images.len().min(MOST)];
+        let mut files: Vec<PathBuf> = vec![args.out.join(PICTURE), args.out.join(GALLERY)];
+        let columns = self.columns.unwrap_or_else(|| picture::columns_for(shown.len(), h, w));
+        picture::grid(shown, h, w, c, columns, 2).save(&files[0])?;
+        let found = train.map(|train| nearest(train, &self.drawn[..shown.len() * h * w * c], self.dims)).transpose()?;
+        let notes = |i: usize| found.as_ref().map(|found| format!("{}; nearest: training image {}", self.tiles[i].0, found[i].0));
+        let notes: Vec<String> = (0..shown.len()).map(|i| notes(i).unwrap_or_else(|| self.tiles[i].0.clone())).collect();
+        let mut says = String::new();
+        if found.is_some() {
+            says.push_str("Below each image the training image nearest to it, pixel by pixel. ");
+        }
+        if images.len() > shown.len() {
+            says.push_str(&format!("The first {} of {}.", shown.len(), images.len()));
+        }
+        let mut parts = Vec::new();
+        if !self.originals.is_empty() {
+            let (title, images) = (String::from("Given"), self.originals);
+            parts.push(Part { title, says: String::new(), images, below: None, notes: Vec::new() });
+        }
+        let below = found.map(|found| found.into_iter().map(|(_, pixels)| pixels).collect());
+        parts.push(Part { title: String::from("Drawn"), says, images: shown.to_vec(), below, notes });
+        let page = gallery::samples(&self.title, &self.note, &[], &parts, [h, w, c])?;
+        files::write_atomically(&files[1], page.as_bytes())?;
+        if args.common.json {
+            files.extend(self.tiles.iter().map(|Tile(name)| args.out.join(name)));
+            let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+            outln!("{}", json!({"kind": "generate", "images": images.len(), "note": self.note, "files": files}));
+        } else {
+            outln!("{}: {}, {PICTURE}, {GALLERY}", args.out.display(), crate::cli::counted(images.len(), "image", "images"));
+        }
+        Ok(())
+    }
+}
