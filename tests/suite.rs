@@ -31,6 +31,8 @@ mod features;
 mod finetune;
 #[path = "suite/fuzz.rs"]
 mod fuzz;
+#[path = "suite/generate.rs"]
+mod generate;
 #[path = "suite/gpu.rs"]
 mod gpu;
 #[path = "suite/gradients.rs"]

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::commands::{Place, csae, fail, succeed};
 
-const COMMANDS: [&str; 23] = [
+const COMMANDS: [&str; 24] = [
     "train",
     "resume",
     "eval",
@@ -13,6 +13,7 @@ const COMMANDS: [&str; 23] = [
     "denoise",
     "inpaint",
     "upscale",
+    "generate",
     "texture",
     "stylize",
     "inspect",

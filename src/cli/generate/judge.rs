@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use csae::data::budget::Budget;
-use csae::data::{Sample, patches};
+use csae::data::{Patch, Sample, patches};
 use csae::device::Device;
 use csae::error::{Error, Result};
 use csae::files;
@@ -76,12 +76,14 @@ impl<'a> Eye<'a> {
     }
 }
 
-/// The first images of a sample, in one piece.
-fn first(sample: &Sample, count: usize, size: Dims) -> Result<Vec<f32>> {
-    let mut pixels = Vec::new();
+/// So many images of a sample, evenly over it: those of a folder come class by class.
+fn some(sample: &Sample, count: usize, size: Dims) -> Result<Vec<f32>> {
+    let (mut pixels, mut seen) = (Vec::with_capacity(count * size.len()), 0);
     sample.each_part(|images, chosen| {
-        let left = count - pixels.len() / size.len();
-        pixels.extend(patches::cut(images, &chosen[..chosen.len().min(left)], size.h, size.w));
+        let taken = |i: usize| (i + 1) * count / sample.len() > i * count / sample.len();
+        let some: Vec<Patch> = chosen.iter().enumerate().filter(|(i, _)| taken(seen + i)).map(|(_, patch)| *patch).collect();
+        seen += chosen.len();
+        pixels.extend(patches::cut(images, &some, size.h, size.w));
         Ok(())
     })?;
     Ok(pixels)
@@ -121,7 +123,7 @@ pub fn run(
         return Err(Error::usage(message).into());
     }
     let mut eye = Eye::new(device, &classifier.graph, &store, held)?;
-    let pixels = first(&test, count, size)?;
+    let pixels = some(&test, count, size)?;
     let real = eye.of(device, &pixels)?;
     let mut rows: Vec<Row> = Vec::new();
     let mut add = |name: String, likeness: Likeness| {
@@ -135,7 +137,7 @@ pub fn run(
         outln!("{:42}  {:>9}  {:>11}  {:>8}", format!("{count} of each, against test images"), "Fréchet", "precision", "recall");
     }
     if let Some(train) = train {
-        let pixels = first(train, count, size)?;
+        let pixels = some(train, count.min(train.len()), size)?;
         add("training images (floor)".to_owned(), measure::compare(&eye.of(device, &pixels)?, &real));
     }
     let passed = inference.run(device, &pixels)?.y;

@@ -10,16 +10,15 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use csae::bail_usage;
 use csae::data::Sample;
-use csae::data::budget::Budget;
-use csae::device::Device;
+use csae::data::budget::{Budget, free};
 use csae::error::{Error, Result};
 use csae::model::{self, Graph, Purpose};
-use csae::tasks::generate::{self, Draw, Kind, LARGEST, Prior, between};
+use csae::tasks::generate::{self, Draw, Kind, LARGEST, Prior, SHOWN_IN, between};
 use csae::tasks::infer::{Beside, Inference};
 use csae::tasks::inspect::Place;
 
-use super::{Common, budget};
-use show::{Shown, Tile};
+use super::{Common, budget, refuse_existing};
+use show::{Shown, What};
 
 /// What codes are drawn from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -49,6 +48,7 @@ impl From {
 /// image, all of them on one picture, and gallery.html.
 #[derive(Debug, Args)]
 #[command(
+    allow_negative_numbers = true,
     after_help = "Examples:\n  csae train train-images-idx3-ubyte.gz --preset generate --out runs/clothes\n  csae generate runs/clothes --fit train-images-idx3-ubyte.gz\n  csae generate runs/clothes --class 9 --n 100 --seed 7 -o boots --train train-images-idx3-ubyte.gz\n  csae generate runs/clothes --like shirt.png --vary 0.3 -o shirts\n  csae generate runs/clothes --interpolate shirt.png boot.png --frames 12 -o between\n  csae generate runs/clothes --judge runs/classifier --test t10k-images-idx3-ubyte.gz --train train-images-idx3-ubyte.gz -o judged"
 )]
 pub struct GenerateArgs {
@@ -90,7 +90,7 @@ pub struct GenerateArgs {
     /// With --interpolate: images, both ends among them
     #[arg(long, value_name = "N", default_value_t = 9, requires = "interpolate")]
     frames: usize,
-    /// Draw what this unit of the code draws, alone and on the mean code, at growing strength
+    /// Draw what this unit of the code draws at growing strength, alone and in the mean codes that it is strongest in
     #[arg(long, value_name = "K", conflicts_with_all = ["judge", "n"])]
     unit: Option<usize>,
     /// Show below each image the nearest of these, those that the model was trained on; with --judge the floor is their distance
@@ -143,6 +143,53 @@ impl GenerateArgs {
         Ok(())
     }
 
+    /// Images that are wanted at most.
+    fn count(&self) -> usize {
+        match (&self.interpolate, self.unit, &self.judge) {
+            (Some(_), ..) => self.frames,
+            (_, Some(_), _) => (1 + SHOWN_IN) * STRENGTHS.len(),
+            // as many as there are test images, which is checked when those are known
+            (.., Some(_)) => 1,
+            _ => self.n.unwrap_or(COUNT),
+        }
+    }
+
+    /// Fails where the prior does not know what is asked of it.
+    fn check_prior(&self, prior: &Prior) -> Result<()> {
+        let draw = self.draw(self.prior.kind(), 0, self.class.as_deref().map(|class| prior.class(class)).transpose()?);
+        prior.draw(&draw)?;
+        self.unit.map_or(Ok(()), |unit| prior.of_unit(unit, &[]).map(drop))
+    }
+
+    /// The codes of what is asked for, those of the given images among them, and what they are.
+    fn codes(&self, prior: Option<&Prior>, given: &[Vec<f32>]) -> Result<(What, Vec<f32>)> {
+        let (name, kind, count) = (self.model.display(), self.prior.kind(), self.count());
+        if let (Some(ends), [a, b]) = (&self.interpolate, given) {
+            let note = format!("{count} images on the straight line between the codes of {} and {}, by {name}", ends[0], ends[1]);
+            return Ok((What::new("Between", "frame", note, Some(count.min(12))), between(a, b, count)));
+        }
+        let prior = prior.expect("what needs no prior is done");
+        if let Some(unit) = self.unit {
+            let codes = prior.of_unit(unit, &STRENGTHS)?;
+            let [rate, strength] = prior.units[unit];
+            let note = format!(
+                "unit {unit} of {name}, which fires for {:.1} % of the images, at {strength:.3} on average; from left to right at {} times that; first alone, then in the mean codes of the components that it is strongest in",
+                100.0 * rate,
+                STRENGTHS.map(|strength| strength.to_string()).join(", ")
+            );
+            return Ok((What::new(&format!("Unit {unit}"), "unit", note, Some(STRENGTHS.len())), codes));
+        }
+        let by = format!("{} prior of {name}, temperature {}, seed {}", kind.name(), self.temperature, self.seed);
+        if let (Some(image), [code]) = (&self.like, given) {
+            let codes = prior.like(&self.draw(kind, count, None), code, self.vary);
+            return Ok((What::new("Alike", "", format!("like {image}, {} of it new; {by}", self.vary), None), codes));
+        }
+        let class = self.class.as_deref().map(|class| prior.class(class)).transpose()?;
+        let of = self.class.as_deref().map_or(String::new(), |class| format!(" of class {class}"));
+        let codes = prior.draw(&self.draw(kind, count, class))?;
+        Ok((What::new("Samples", "", format!("{count} samples{of}; {by}"), None), codes))
+    }
+
     fn draw(&self, kind: Kind, count: usize, class: Option<u32>) -> Draw {
         Draw { kind, count, seed: self.seed, temperature: self.temperature, class }
     }
@@ -174,22 +221,22 @@ fn check_model(graph: &Graph, name: &Path) -> Result<()> {
 }
 
 /// Fails where so many images and their codes are more than may be taken.
-fn check_room(device: &Device, graph: &Graph, count: usize) -> Result<()> {
+fn check_room(budget: Budget, graph: &Graph, count: usize) -> Result<()> {
     let (pixels, units) = (graph.nodes[0].dims.len() as u64, graph.nodes[graph.code].dims.len() as u64);
     // codes, images, and the picture and the page of what is shown of them
     let wanted = (count as u64).saturating_mul(4 * (units + 2 * pixels)).saturating_add(show::bytes(graph.nodes[0].dims, count));
-    match device.budget() {
-        Some(budget) if wanted > budget => {
-            let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-            bail_usage!(
-                "{count} images of {} and their codes take {} MiB, more than the {} MiB that may be taken; draw fewer at a time, with another --seed, or raise --max-memory",
-                graph.nodes[0].dims,
-                mib(wanted),
-                mib(budget)
-            )
-        }
-        _ => Ok(()),
+    let here = free().unwrap_or(u64::MAX);
+    let allowed = budget.all.map_or(here, |all| all.min(here));
+    if wanted > allowed {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        bail_usage!(
+            "{count} images of {} and their codes take {} MiB, more than the {} MiB that may be taken; draw fewer at a time, with another --seed, or raise --max-memory",
+            graph.nodes[0].dims,
+            mib(wanted),
+            mib(allowed)
+        )
     }
+    Ok(())
 }
 
 pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
@@ -201,103 +248,48 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let stored = generate::path_of(&place.model);
     // everything that can be refused is refused before anything takes time
     let known = if args.fit.is_some() {
-        super::refuse_existing(&stored, args.force)?;
+        refuse_existing(&stored, args.force)?;
         None
     } else if args.interpolate.is_some() {
         None
     } else {
-        Some(Prior::load(&stored, &loaded.hash)?)
+        let prior = Prior::load(&stored, &loaded.hash)?;
+        args.check_prior(&prior)?;
+        Some(prior)
     };
     show::refuse_existing(&args.out, args.force)?;
     let judging = args.judge.as_deref().map(judge::Classifier::load).transpose()?;
     let budget = budget(args.max_memory.as_deref())?;
-    let images = |sources: &[String]| sources.iter().map(|source| one(&args, graph, source, budget)).collect::<Result<Vec<_>>>();
-    let given = match (&args.like, &args.interpolate) {
-        (Some(image), _) => images(std::slice::from_ref(image))?,
-        (_, Some(ends)) => images(ends)?,
-        _ => Vec::new(),
-    };
+    check_room(budget, graph, args.count())?;
+    let given = args.like.iter().chain(args.interpolate.iter().flatten());
+    let given = given.map(|source| one(&args, graph, source, budget)).collect::<Result<Vec<_>>>()?;
     let train = args.train.as_deref().map(|source| args.sample(graph, source, budget)).transpose()?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
-    let count = match (&args.interpolate, args.unit) {
-        (Some(_), _) => args.frames,
-        (_, Some(_)) => 2 * STRENGTHS.len(),
-        _ => args.n.unwrap_or(COUNT),
-    };
-    check_room(&device, graph, count)?;
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let mut inference = Inference::new(graph, &store);
     let held = train.as_ref().map_or(0, Sample::bytes);
     inference.fit(&device, Beside { parameters: 2 * store.bytes(), data: held })?;
-    // a decoder that reads what lies before the code has no images of codes
     if inference.decode(&mut device, &vec![0.0; graph.nodes[graph.code].dims.len()])?.is_none() {
         let message =
             format!("{}: its decoder also reads layers before the code, so that codes alone draw nothing", args.model.display());
         return Err(Error::usage(message).into());
     }
     let prior = match (&args.fit, known) {
-        (Some(source), _) => Some(fit::run(&args, &mut device, &mut inference, source, &loaded.hash, budget, &stored)?),
+        (Some(source), _) => {
+            let prior = fit::run(&args, &mut device, &mut inference, source, &loaded.hash, budget, &stored)?;
+            args.check_prior(&prior)?;
+            Some(prior)
+        }
         (None, known) => known,
     };
-    let kind = args.prior.kind();
-    let codes_of = |device: &mut Device, inference: &mut Inference<'_>, images: &[Vec<f32>]| -> Result<Vec<Vec<f32>>> {
-        images.iter().map(|image| inference.run_code(device, image, &[])).collect()
-    };
-    if let Some(classifier) = judging {
-        let prior = prior.as_ref().expect("only --interpolate does without a prior");
+    if let (Some(classifier), Some(prior)) = (judging, &prior) {
         return judge::run(&args, &mut device, &mut inference, prior, classifier, train.as_ref(), budget);
     }
-    let name = args.model.display();
-    let (title, note, tiles, codes) = if let Some(ends) = &args.interpolate {
-        let codes = codes_of(&mut device, &mut inference, &given)?;
-        let codes = between(&codes[0], &codes[1], args.frames);
-        let note =
-            format!("{} images on the straight line between the codes of {} and {}, by {name}", args.frames, ends[0], ends[1]);
-        (String::from("Between"), note, Tile::numbered("frame", args.frames), codes)
-    } else {
-        let prior = prior.as_ref().expect("only --interpolate does without a prior");
-        if let Some(unit) = args.unit {
-            let [rate, strength] = prior.units.get(unit).copied().unwrap_or_default();
-            let codes = prior.of_unit(unit, &STRENGTHS)?;
-            let note = format!(
-                "unit {unit} of {name}, which fires for {:.1} % of the images, at {strength:.3} on average; first alone, then on the mean code; from left to right at {} times that",
-                100.0 * rate,
-                STRENGTHS.map(|strength| strength.to_string()).join(", ")
-            );
-            (format!("Unit {unit}"), note, Tile::numbered("unit", count), codes)
-        } else if let Some(image) = &args.like {
-            let code = codes_of(&mut device, &mut inference, &given)?.remove(0);
-            let codes = prior.like(&args.draw(kind, count, None), &code, args.vary);
-            let note = format!(
-                "like {image}, {} of it new; {} prior of {name}, temperature {}, seed {}",
-                args.vary,
-                kind.name(),
-                args.temperature,
-                args.seed
-            );
-            (String::from("Alike"), note, Tile::numbered("", count), codes)
-        } else {
-            let class = args.class.as_deref().map(|class| prior.class(class)).transpose()?;
-            let codes = prior.draw(&args.draw(kind, count, class))?;
-            let of = args.class.as_deref().map_or(String::new(), |class| format!(" of class {class}"));
-            let note = format!(
-                "{count} samples{of}; {} prior of {name}, temperature {}, seed {}",
-                kind.name(),
-                args.temperature,
-                args.seed
-            );
-            (String::from("Samples"), note, Tile::numbered("", count), codes)
-        }
-    };
+    let codes = given.iter().map(|image| inference.run_code(&mut device, image, &[])).collect::<Result<Vec<_>>>()?;
+    let (what, codes) = args.codes(prior.as_ref(), &codes)?;
     let drawn = inference.decode(&mut device, &codes)?.expect("the decoder reads the code alone");
-    let columns = match (&args.interpolate, args.unit) {
-        (None, Some(_)) => Some(STRENGTHS.len()),
-        _ => None,
-    };
-    let originals = if args.unit.is_none() { given } else { Vec::new() };
-    let shown = Shown { title, note, drawn, tiles, originals, dims: graph.nodes[0].dims, columns };
-    shown.write(&args, train.as_ref())?;
+    Shown { what, drawn, originals: given, dims: graph.nodes[0].dims }.write(&args, train.as_ref())?;
     args.common.say_kernels(&mut device);
     Ok(())
 }

@@ -20,36 +20,41 @@ pub const GALLERY: &str = "gallery.html";
 /// Images at most on the picture and the page.
 pub const MOST: usize = 400;
 
-/// The name of an image's file.
-#[derive(Clone, Debug)]
-pub struct Tile(String);
+/// What images are.
+#[derive(Debug)]
+pub struct What {
+    title: String,
+    /// What the names of their files begin with.
+    name: String,
+    note: String,
+    columns: Option<usize>,
+}
 
-impl Tile {
-    /// So many with a number each, as wide as the last one's.
-    pub fn numbered(name: &str, count: usize) -> Vec<Self> {
+impl What {
+    /// Under this heading, with files of these names, of which this is to be said, in so many columns, or as many as suit them.
+    pub fn new(title: &str, name: &str, note: String, columns: Option<usize>) -> Self {
+        Self { title: title.to_owned(), name: name.to_owned(), note, columns }
+    }
+
+    /// Names of the files, with a number each, all as wide.
+    fn files(&self, count: usize) -> Vec<String> {
         let width = (count.max(1) - 1).to_string().len().max(2);
-        let name = if name.is_empty() { String::new() } else { format!("{name}-") };
-        (0..count).map(|i| Self(format!("{name}{i:0width$}.png"))).collect()
+        let name = if self.name.is_empty() { String::new() } else { format!("{}-", self.name) };
+        (0..count).map(|i| format!("{name}{i:0width$}.png")).collect()
     }
 }
 
 /// What is shown.
 #[derive(Debug)]
 pub struct Shown {
-    /// The page's heading.
-    pub title: String,
     /// What the images are.
-    pub note: String,
+    pub what: What,
     /// The images, H,W,C each.
     pub drawn: Vec<f32>,
-    /// Their files.
-    pub tiles: Vec<Tile>,
     /// Images that were given.
     pub originals: Vec<Vec<f32>>,
     /// Size of an image.
     pub dims: Dims,
-    /// Columns of the picture; none: as many as suit it.
-    pub columns: Option<usize>,
 }
 
 /// Bytes of the picture and the page of so many images.
@@ -80,16 +85,18 @@ impl Shown {
         let Dims { c, h, w } = self.dims;
         files::make_folder(&args.out)?;
         let images: Vec<Vec<f32>> = self.drawn.chunks_exact(h * w * c).map(<[f32]>::to_vec).collect();
-        for (image, Tile(name)) in images.iter().zip(&self.tiles) {
+        let What { title, note, columns, .. } = &self.what;
+        let names = self.what.files(images.len());
+        for (image, name) in images.iter().zip(&names) {
             picture::save_png(&args.out.join(name), image, h, w, c)?;
         }
         let shown = &images[..images.len().min(MOST)];
         let mut files: Vec<PathBuf> = vec![args.out.join(PICTURE), args.out.join(GALLERY)];
-        let columns = self.columns.unwrap_or_else(|| picture::columns_for(shown.len(), h, w));
+        let columns = columns.unwrap_or_else(|| picture::columns_for(shown.len(), h, w));
         picture::grid(shown, h, w, c, columns, 2).save(&files[0])?;
         let found = train.map(|train| nearest(train, &self.drawn[..shown.len() * h * w * c], self.dims)).transpose()?;
-        let notes = |i: usize| found.as_ref().map(|found| format!("{}; nearest: training image {}", self.tiles[i].0, found[i].0));
-        let notes: Vec<String> = (0..shown.len()).map(|i| notes(i).unwrap_or_else(|| self.tiles[i].0.clone())).collect();
+        let notes = |i: usize| found.as_ref().map(|found| format!("{}; nearest: training image {}", names[i], found[i].0));
+        let notes: Vec<String> = (0..shown.len()).map(|i| notes(i).unwrap_or_else(|| names[i].clone())).collect();
         let mut says = String::new();
         if found.is_some() {
             says.push_str("Below each image the training image nearest to it, pixel by pixel. ");
@@ -104,12 +111,12 @@ impl Shown {
         }
         let below = found.map(|found| found.into_iter().map(|(_, pixels)| pixels).collect());
         parts.push(Part { title: String::from("Drawn"), says, images: shown.to_vec(), below, notes });
-        let page = gallery::samples(&self.title, &self.note, &[], &parts, [h, w, c])?;
+        let page = gallery::samples(title, note, &[], &parts, [h, w, c])?;
         files::write_atomically(&files[1], page.as_bytes())?;
         if args.common.json {
-            files.extend(self.tiles.iter().map(|Tile(name)| args.out.join(name)));
+            files.extend(names.iter().map(|name| args.out.join(name)));
             let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-            outln!("{}", json!({"kind": "generate", "images": images.len(), "note": self.note, "files": files}));
+            outln!("{}", json!({"kind": "generate", "images": images.len(), "note": note, "files": files}));
         } else {
             outln!("{}: {}, {PICTURE}, {GALLERY}", args.out.display(), crate::cli::counted(images.len(), "image", "images"));
         }

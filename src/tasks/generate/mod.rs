@@ -12,5 +12,5 @@ mod sparse;
 pub use codes::Codes;
 pub use file::path_of;
 pub use mixture::{Judged, MOST, Mixture};
-pub use prior::{Draw, Kind, LARGEST, Prior, Stage, between, fitting_bytes};
+pub use prior::{Draw, Kind, LARGEST, Prior, SHOWN_IN, Stage, between, fitting_bytes};
 pub use sparse::{Held, Sparse};

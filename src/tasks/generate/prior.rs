@@ -13,6 +13,8 @@ use crate::rng::Stream;
 pub const LARGEST: usize = 1024;
 /// Codes that priors are fitted to at least.
 const LEAST: usize = 32;
+/// Components that a unit is shown in at most.
+pub const SHOWN_IN: usize = 4;
 /// Numbers of the stream that a code may take.
 const WORDS: u64 = 1 << 16;
 
@@ -179,7 +181,8 @@ impl Prior {
         codes
     }
 
-    /// What one unit draws: codes of the unit alone, then of the mean code with it, at these multiples of its usual strength.
+    /// What one unit draws: codes with it at these multiples of its usual strength, first alone, then in the mean codes of the components of the mixture in which
+    /// it is strongest, [`SHOWN_IN`] at most.
     ///
     /// # Errors
     /// When there is no such unit, or it never fires.
@@ -191,8 +194,12 @@ impl Prior {
         if *rate == 0.0 {
             return Err(Error::usage(format!("--unit {unit}: it fired for none of the images that the prior was fitted to")));
         }
-        let mut codes = Vec::with_capacity(2 * multiples.len() * units);
-        for base in [&vec![0.0; units], &self.gaussian.components[0].mean] {
+        let mut means: Vec<&[f32]> = self.mixture.components.iter().map(|component| &component.mean[..]).collect();
+        means.sort_by(|a, b| b[unit].abs().total_cmp(&a[unit].abs()));
+        let alone = vec![0.0; units];
+        let bases = std::iter::once(&alone[..]).chain(means.into_iter().take(SHOWN_IN));
+        let mut codes = Vec::new();
+        for base in bases {
             for multiple in multiples {
                 codes.extend_from_slice(base);
                 let at = codes.len() - units + unit;
@@ -260,11 +267,12 @@ mod tests {
     fn units_are_shown_at_their_strength() {
         let prior = prior(false);
         let codes = prior.of_unit(1, &[0.0, 1.0, 2.0]).unwrap();
-        assert_eq!(codes.len(), 18);
+        assert_eq!(codes.len(), 9 * (1 + prior.mixture.components.len().min(SHOWN_IN)));
         assert_eq!(codes[..3], [0.0; 3]);
         assert!((codes[4] - 2.0).abs() < 0.1 && (codes[7] - 4.0).abs() < 0.2 && codes[3] == 0.0);
-        // on the mean code the others stay
-        assert!((codes[9] - 0.5).abs() < 0.1 && codes[10] == 0.0 && (codes[13] - 2.0).abs() < 0.1);
+        // then in codes that it is strong in, whose other units stay
+        let strongest = prior.mixture.components.iter().map(|c| &c.mean).max_by(|a, b| a[1].total_cmp(&b[1])).unwrap();
+        assert!(codes[9] == strongest[0] && codes[10] == 0.0 && (codes[13] - 2.0).abs() < 0.1);
         let told = |unit: usize| prior.of_unit(unit, &[1.0]).unwrap_err().to_string();
         assert!(told(3).contains("0 to 2") && told(2).contains("none of the images"));
     }
