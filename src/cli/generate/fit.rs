@@ -4,9 +4,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use csae::bail_usage;
+use csae::data::Sample;
 use csae::data::budget::Budget;
 use csae::device::Device;
 use csae::error::Result;
+use csae::model::Graph;
 use csae::tasks::generate::{Codes, Judged, MOST, Prior, Stage, fitting_bytes};
 use csae::tasks::infer::Inference;
 use serde_json::json;
@@ -14,34 +16,37 @@ use serde_json::json;
 use super::GenerateArgs;
 use crate::cli::features;
 
-/// Fits the priors to the codes of images and stores them.
-pub fn run(
-    args: &GenerateArgs,
-    device: &mut Device,
-    inference: &mut Inference<'_>,
-    source: &str,
-    model: &str,
-    budget: Budget,
-    stored: &Path,
-) -> Result<Prior> {
-    let start = Instant::now();
-    let graph = inference.graph;
-    let sample = args.sample(graph, source, budget)?;
+/// Fails where the codes of a sample and what is fitted to them are more than may be taken.
+pub fn check_room(args: &GenerateArgs, graph: &Graph, sample: &Sample, budget: Budget) -> Result<()> {
     let units = graph.nodes[graph.code].dims.len();
-    let most = args.components.map_or(MOST, std::num::NonZero::get);
+    let most = args.components.map_or(MOST, std::num::NonZero::get).min(sample.len());
     let codes = 4 * (sample.len() * units) as u64;
-    let wanted = sample.bytes() + codes + fitting_bytes(units, sample.len(), most.min(sample.len()));
-    if let Some(budget) = device.budget().filter(|budget| wanted > *budget) {
+    let (wanted, allowed) = (sample.bytes() + codes + fitting_bytes(units, sample.len(), most), super::allowed(budget));
+    if wanted > allowed {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         bail_usage!(
             "--fit: {} codes of {units} values and what is fitted to them take {} MiB, more than the {} MiB that may be taken; take fewer images, fewer --components, or raise --max-memory",
             sample.len(),
             mib(wanted),
-            mib(budget)
+            mib(allowed)
         );
     }
+    Ok(())
+}
+
+/// Fits the priors to the codes of images and stores them.
+pub fn run(
+    args: &GenerateArgs,
+    device: &mut Device,
+    inference: &mut Inference<'_>,
+    sample: &Sample,
+    model: &str,
+    stored: &Path,
+) -> Result<Prior> {
+    let start = Instant::now();
+    let units = inference.graph.nodes[inference.graph.code].dims.len();
     let bar = features::bar(&args.common, "codes", sample.len());
-    let mut codes = Codes::of(device, inference, &sample, |done| bar.set_position(done as u64))?;
+    let mut codes = Codes::of(device, inference, sample, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     if args.ignore_labels {
         codes.labels = None;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use csae::bail_usage;
 use csae::data::budget::Budget;
 use csae::data::{Patch, Sample, patches};
 use csae::device::Device;
@@ -89,41 +90,66 @@ fn some(sample: &Sample, count: usize, size: Dims) -> Result<Vec<f32>> {
     Ok(pixels)
 }
 
+/// Images to compare with, and those that the model was trained on, where they are known.
+#[derive(Debug)]
+pub struct Against<'a> {
+    /// The classifier whose features are compared.
+    pub classifier: &'a Classifier,
+    /// The test images.
+    pub test: &'a Sample,
+    /// The training images.
+    pub train: Option<&'a Sample>,
+}
+
+impl Against<'_> {
+    /// Images that are compared.
+    fn count(&self, args: &GenerateArgs) -> usize {
+        args.n.unwrap_or(MOST).min(self.test.len())
+    }
+
+    /// Bytes of the samples.
+    fn held(&self) -> u64 {
+        self.test.bytes() + self.train.map_or(0, Sample::bytes)
+    }
+
+    /// Fails where images are of another size, or comparing takes more than may be taken.
+    pub fn check(&self, args: &GenerateArgs, size: Dims, budget: Budget) -> Result<()> {
+        let graph = &self.classifier.graph;
+        let taken = graph.nodes[0].dims;
+        if taken != size {
+            bail_usage!("--judge: the classifier takes {taken}, the model draws {size}");
+        }
+        let (count, depth) = (self.count(args), graph.nodes[graph.output].dims.len());
+        // images of one kind at a time, those of the test, and features of both
+        let wanted = self.held() + 8 * (count * (2 * size.len() + 3 * depth)) as u64 + measure::bytes(depth, count);
+        let allowed = super::allowed(budget);
+        if wanted > allowed {
+            let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+            bail_usage!(
+                "--judge: {count} images take {} MiB, more than the {} MiB that may be taken; compare fewer by --n, or raise --max-memory",
+                mib(wanted),
+                mib(allowed)
+            );
+        }
+        Ok(())
+    }
+}
+
 /// Compares what the priors draw with test images.
 pub fn run(
     args: &GenerateArgs,
     device: &mut Device,
     inference: &mut Inference<'_>,
     prior: &Prior,
-    classifier: Classifier,
-    train: Option<&Sample>,
-    budget: Budget,
+    against: &Against<'_>,
 ) -> anyhow::Result<()> {
-    let graph = inference.graph;
-    let size = graph.nodes[0].dims;
-    if classifier.graph.nodes[0].dims != size {
-        let other = classifier.graph.nodes[0].dims;
-        return Err(Error::usage(format!("--judge: the classifier takes {other}, the model draws {size}")).into());
-    }
-    let source = args.test.as_deref().expect("--judge requires --test");
-    let test = args.sample(graph, source, budget)?;
-    let count = args.n.unwrap_or(MOST).min(test.len());
+    let size = inference.graph.nodes[0].dims;
+    let (Against { classifier, test, train }, count) = (against, against.count(args));
     let store = classifier.loaded.place(device, &classifier.graph, Purpose::Infer)?;
     let depth = classifier.graph.nodes[classifier.graph.output].dims.len();
-    let held = test.bytes() + train.map_or(0, Sample::bytes);
-    // images of one kind at a time, of the test, and features of all
-    let wanted = held + 8 * (count * (2 * size.len() + 3 * depth)) as u64 + measure::bytes(depth, count);
-    if let Some(budget) = device.budget().filter(|budget| wanted > *budget) {
-        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-        let message = format!(
-            "--judge: {count} images take {} MiB, more than the {} MiB that may be taken; compare fewer by --n, or raise --max-memory",
-            mib(wanted),
-            mib(budget)
-        );
-        return Err(Error::usage(message).into());
-    }
+    let held = against.held();
     let mut eye = Eye::new(device, &classifier.graph, &store, held)?;
-    let pixels = some(&test, count, size)?;
+    let pixels = some(test, count, size)?;
     let real = eye.of(device, &pixels)?;
     let mut rows: Vec<Row> = Vec::new();
     let mut add = |name: String, likeness: Likeness| {

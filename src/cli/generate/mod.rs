@@ -220,13 +220,18 @@ fn check_model(graph: &Graph, name: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Bytes that may be taken of the host's memory, where codes and images are.
+fn allowed(budget: Budget) -> u64 {
+    let here = free().unwrap_or(u64::MAX);
+    budget.all.map_or(here, |all| all.min(here))
+}
+
 /// Fails where so many images and their codes are more than may be taken.
 fn check_room(budget: Budget, graph: &Graph, count: usize) -> Result<()> {
     let (pixels, units) = (graph.nodes[0].dims.len() as u64, graph.nodes[graph.code].dims.len() as u64);
     // codes, images, and the picture and the page of what is shown of them
     let wanted = (count as u64).saturating_mul(4 * (units + 2 * pixels)).saturating_add(show::bytes(graph.nodes[0].dims, count));
-    let here = free().unwrap_or(u64::MAX);
-    let allowed = budget.all.map_or(here, |all| all.min(here));
+    let allowed = allowed(budget);
     if wanted > allowed {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         bail_usage!(
@@ -263,28 +268,35 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     check_room(budget, graph, args.count())?;
     let given = args.like.iter().chain(args.interpolate.iter().flatten());
     let given = given.map(|source| one(&args, graph, source, budget)).collect::<Result<Vec<_>>>()?;
-    let train = args.train.as_deref().map(|source| args.sample(graph, source, budget)).transpose()?;
+    let sample = |source: &Option<String>| source.as_deref().map(|source| args.sample(graph, source, budget)).transpose();
+    let (fitting, train, test) = (sample(&args.fit)?, sample(&args.train)?, sample(&args.test)?);
+    fitting.iter().try_for_each(|sample| fit::check_room(&args, graph, sample, budget))?;
+    let against = match (&judging, &test) {
+        (Some(classifier), Some(test)) => Some(judge::Against { classifier, test, train: train.as_ref() }),
+        _ => None,
+    };
+    against.iter().try_for_each(|against| against.check(&args, graph.nodes[0].dims, budget))?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let mut inference = Inference::new(graph, &store);
-    let held = train.as_ref().map_or(0, Sample::bytes);
+    let held = [&fitting, &train, &test].into_iter().flatten().map(Sample::bytes).sum();
     inference.fit(&device, Beside { parameters: 2 * store.bytes(), data: held })?;
     if inference.decode(&mut device, &vec![0.0; graph.nodes[graph.code].dims.len()])?.is_none() {
         let message =
             format!("{}: its decoder also reads layers before the code, so that codes alone draw nothing", args.model.display());
         return Err(Error::usage(message).into());
     }
-    let prior = match (&args.fit, known) {
-        (Some(source), _) => {
-            let prior = fit::run(&args, &mut device, &mut inference, source, &loaded.hash, budget, &stored)?;
+    let prior = match (fitting, known) {
+        (Some(sample), _) => {
+            let prior = fit::run(&args, &mut device, &mut inference, &sample, &loaded.hash, &stored)?;
             args.check_prior(&prior)?;
             Some(prior)
         }
         (None, known) => known,
     };
-    if let (Some(classifier), Some(prior)) = (judging, &prior) {
-        return judge::run(&args, &mut device, &mut inference, prior, classifier, train.as_ref(), budget);
+    if let (Some(against), Some(prior)) = (&against, &prior) {
+        return judge::run(&args, &mut device, &mut inference, prior, against);
     }
     let codes = given.iter().map(|image| inference.run_code(&mut device, image, &[])).collect::<Result<Vec<_>>>()?;
     let (what, codes) = args.codes(prior.as_ref(), &codes)?;
