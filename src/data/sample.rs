@@ -35,19 +35,32 @@ impl Sample {
     /// # Errors
     /// One line about what is wrong with the data.
     pub fn open(source: &str, dims: Dims, wanted: usize, strict: bool, budget: Budget) -> Result<Self> {
-        let limit = budget.data;
-        let (mut pixels, skipped, description) = match bundled::validation_of(source) {
-            Some(mut images) => {
-                images.convert_channels(dims.c)?;
-                let description = format!("bundled set {source}, what is held out: {}", images.describe());
-                (Pixels::Resident(images), Vec::new(), description)
-            }
-            None => {
-                let Opened { pixels, skipped, description } =
-                    open(source, &Wanted { channels: Some(dims.c), strict, memory: budget.all }, limit)?;
-                (pixels, skipped, description)
-            }
+        let Some(mut images) = bundled::validation_of(source) else {
+            return Self::open_to_learn(source, dims, wanted, strict, budget);
         };
+        images.convert_channels(dims.c)?;
+        let description = format!("bundled set {source}, what is held out: {}", images.describe());
+        Self::patches_of(source, Pixels::Resident(images), (description, Vec::new()), dims, wanted, budget)
+    }
+
+    /// As [`Sample::open`], but of a bundled set it is those to train on.
+    ///
+    /// # Errors
+    /// As [`Sample::open`].
+    pub fn open_to_learn(source: &str, dims: Dims, wanted: usize, strict: bool, budget: Budget) -> Result<Self> {
+        let want = Wanted { channels: Some(dims.c), strict, memory: budget.all };
+        let Opened { pixels, skipped, description } = open(source, &want, budget.data)?;
+        Self::patches_of(source, pixels, (description, skipped), dims, wanted, budget)
+    }
+
+    fn patches_of(
+        source: &str,
+        mut pixels: Pixels,
+        told: (String, Vec<(String, String)>),
+        dims: Dims,
+        wanted: usize,
+        budget: Budget,
+    ) -> Result<Self> {
         match &mut pixels {
             Pixels::Resident(images) => images.ensure_at_least(dims.h, dims.w).map(drop)?,
             Pixels::Streamed(catalogue) => Arc::make_mut(catalogue).ensure_at_least(dims.h, dims.w)?,
@@ -56,7 +69,7 @@ impl Sample {
         if patches.is_empty() {
             return Err(Error::usage(format!("{source}: no image gives a patch of {dims}")));
         }
-        Ok(Self::of(pixels, patches, dims, limit, (description, skipped)))
+        Ok(Self::of(pixels, patches, dims, budget.data, told))
     }
 
     /// Every image of a source whole, in order. Each must be of just the size and the channels of `dims`, unless `resize` says that it is brought to them.
@@ -116,6 +129,12 @@ impl Sample {
             Pixels::Resident(images) => images.labels.as_ref(),
             Pixels::Streamed(catalogue) => catalogue.labels.as_ref(),
         }
+    }
+
+    /// The class of each patch's image, where the data have classes.
+    pub fn labels_of_patches(&self) -> Option<Labels> {
+        let of = |labels: &Labels| self.patches.iter().map(|patch| labels.of[patch.image]).collect();
+        self.labels().map(|labels| Labels { classes: labels.classes.clone(), of: of(labels) })
     }
 
     /// The name of the image that a patch is of.

@@ -108,7 +108,7 @@ pub struct GenerateArgs {
     /// Write over existing files, and a prior that is there
     #[arg(long)]
     force: bool,
-    /// Bring images of another size to the model's, and gray or colour to its channels
+    /// Bring images of another size to the model's, and gray or colour to its channels; else priors are fitted to patches of larger ones
     #[arg(long)]
     resize: bool,
     /// A file that does not decode is an error, not skipped
@@ -123,6 +123,8 @@ pub struct GenerateArgs {
 
 /// Images unless another number is asked for.
 const COUNT: usize = 64;
+/// Patches that priors are fitted to at most, spread evenly over the images.
+const PATCHES: usize = 100_000;
 /// Multiples of a unit's usual strength that it is shown at.
 const STRENGTHS: [f32; 6] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0];
 
@@ -194,11 +196,24 @@ impl GenerateArgs {
         Draw { kind, count, seed: self.seed, temperature: self.temperature, class }
     }
 
-    fn sample(&self, graph: &Graph, source: &str, budget: Budget) -> Result<Sample> {
-        let sample = Sample::open_whole(source, graph.nodes[0].dims, self.resize, self.strict, budget)?;
+    /// Images as the model was trained on: patches where they are larger than its input, unless they are to be resized.
+    fn patches(&self, graph: &Graph, source: &str, budget: Budget) -> Result<Sample> {
+        if self.resize {
+            return self.whole(graph, source, budget);
+        }
+        let sample = Sample::open_to_learn(source, graph.nodes[0].dims, PATCHES, self.strict, budget)?;
+        Ok(self.said(sample))
+    }
+
+    /// Images of the model's size.
+    fn whole(&self, graph: &Graph, source: &str, budget: Budget) -> Result<Sample> {
+        Ok(self.said(Sample::open_whole(source, graph.nodes[0].dims, self.resize, self.strict, budget)?))
+    }
+
+    fn said(&self, sample: Sample) -> Sample {
         self.common.say(&format!("data: {}", sample.description));
         self.common.say_skipped(&sample.skipped);
-        Ok(sample)
+        sample
     }
 }
 
@@ -268,8 +283,9 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     check_room(budget, graph, args.count())?;
     let given = args.like.iter().chain(args.interpolate.iter().flatten());
     let given = given.map(|source| one(&args, graph, source, budget)).collect::<Result<Vec<_>>>()?;
-    let sample = |source: &Option<String>| source.as_deref().map(|source| args.sample(graph, source, budget)).transpose();
-    let (fitting, train, test) = (sample(&args.fit)?, sample(&args.train)?, sample(&args.test)?);
+    let patches = |source: &Option<String>| source.as_deref().map(|source| args.patches(graph, source, budget)).transpose();
+    let (fitting, train) = (patches(&args.fit)?, patches(&args.train)?);
+    let test = args.test.as_deref().map(|source| args.whole(graph, source, budget)).transpose()?;
     fitting.iter().try_for_each(|sample| fit::check_room(&args, graph, sample, budget))?;
     let against = match (&judging, &test) {
         (Some(classifier), Some(test)) => Some(judge::Against { classifier, test, train: train.as_ref() }),

@@ -46,7 +46,7 @@ impl Codes {
                 "the model gives codes that are no numbers; train it anew with a lower --set optimizer.lr",
             ));
         }
-        Ok(Self { units, values, labels: sample.labels().cloned() })
+        Ok(Self { units, values, labels: sample.labels_of_patches() })
     }
 
     /// How many there are.

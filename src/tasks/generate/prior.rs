@@ -223,7 +223,7 @@ mod tests {
 
     fn prior(labelled: bool) -> Prior {
         let mut stream = Stream::new(3, "codes");
-        let of: Vec<u32> = (0..400).map(|i| i % 2).collect();
+        let of: Vec<u32> = (0..2000).map(|i| i % 2).collect();
         let values = of.iter().flat_map(|class| {
             let strength = 1.0 + 0.1 * stream.normal();
             if *class == 0 { [strength, 0.0, 0.0] } else { [0.0, 2.0 * strength, 0.0] }

@@ -16,10 +16,10 @@ const OF_GROUP: usize = 256;
 /// Groups at most.
 const GROUPS: usize = 160;
 /// Hidden units of the network for each unit of the code, and at most.
-const HIDDEN: (usize, usize) = (4, 1024);
-/// Codes of a step.
-const BATCH: usize = 512;
-/// Steps.
+const HIDDEN: (usize, usize) = (4, 512);
+/// Codes of a step: a sixteenth of all, within these limits.
+const BATCH: (usize, usize) = (64, 512);
+/// Steps: few codes are seen as often as many, in smaller batches.
 const STEPS: usize = 2400;
 /// How often codes that are held out are looked at.
 const LOOKS: usize = 16;
@@ -158,7 +158,7 @@ impl Sparse {
     pub fn bytes(units: usize, codes: usize) -> u64 {
         let sizes = Self::sizes(units, GROUPS);
         // roots of a class, and the groups' sums
-        Masked::bytes(sizes) + 4 * (codes * units) as u64 + (4 * BATCH * (sizes.input() + 2 * sizes.output())) as u64
+        Masked::bytes(sizes) + 4 * (codes * units) as u64 + (4 * BATCH.1 * (sizes.input() + 2 * sizes.output())) as u64
     }
 
     /// Fits it to codes; tells the step, and how well held-out codes are told.
@@ -207,12 +207,13 @@ impl Sparse {
         let mut adam = Adam::new(&self.network);
         let mut best = (f64::INFINITY, self.network.clone());
         let mut queue: Vec<usize> = Vec::new();
+        let batch = (n / 16).clamp(BATCH.0, BATCH.1).min(fit.len());
         for step in 1..=STEPS {
-            while queue.len() < BATCH.min(fit.len()) {
+            while queue.len() < batch {
                 queue.extend(stream.permutation(fit.len()).into_iter().map(|at| fit[at as usize]));
             }
-            let batch: Vec<usize> = queue.drain(..BATCH.min(fit.len())).collect();
-            let x = Rows { codes, prior: self, group }.inputs(&batch);
+            let chosen: Vec<usize> = queue.drain(..batch).collect();
+            let x = Rows { codes, prior: self, group }.inputs(&chosen);
             let warm = (step as f32 / RATE.1 as f32).min(1.0);
             let rate = RATE.0 * warm * 0.5 * (1.0 + (std::f32::consts::PI * step as f32 / STEPS as f32).cos());
             let width = sizes.input();
