@@ -46,8 +46,7 @@ use serde_json::json;
 /// Convolutional sparse autoencoders on any GPU.
 ///
 /// Train one on a folder of images, judge it, restore images with it, and use what it learned: features, classifiers, segmenters, detectors,
-/// anomaly maps. `csae train` without a word trains on
-/// bundled photographs.
+/// anomaly maps, new images, textures and styles. `csae train` without a word trains on bundled photographs.
 #[derive(Debug, Parser)]
 #[command(name = "csae", version, arg_required_else_help = true, max_term_width = 110)]
 pub struct Cli {
