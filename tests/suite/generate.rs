@@ -195,6 +195,9 @@ fn what_cannot_be_drawn_is_said() {
     refused(&["--like", "nowhere.png"], &["nowhere.png", "no such file"]);
     refused(&["--like", &images], &["name an image"]);
     refused(&["--vary", "0.5"], &["--like"]);
+    refused(&["--unit", "0", "--seed", "1"], &["--seed"]);
+    refused(&["--unit", "0", "--prior", "sparse"], &["--prior"]);
+    refused(&["--unit", "0", "--temperature", "0.5"], &["--temperature"]);
     refused(&["--like", &format!("{images}/across/000.png"), "--vary", "2"], &["between 0 and 1"]);
     refused(&["--interpolate", &format!("{images}/across/000.png")], &["--interpolate"]);
     refused(&["--fit", &images], &["prior.safetensors", "--force"]);

@@ -227,6 +227,8 @@ fn what_cannot_be_painted_is_said() {
     let cpu = ["-q", "--device", "cpu", "-o", &out];
     let refuse = |arguments: &[&str], words: &[&str]| fail(&[arguments, &cpu[..]].concat(), 2, words);
     refuse(&["texture", &small], &["small.png", "40x24", "32x32"]);
+    // before the first one is made
+    refuse(&["texture", &large, &small], &["small.png", "40x24", "32x32"]);
     refuse(&["texture", &large, "--size", "20"], &["20x20", "32x32"]);
     refuse(&["texture", &large, "--size", "3x9000"], &["--size 3x9000"]);
     refuse(&["texture", &large, "--steps", "5"], &["--optimise"]);

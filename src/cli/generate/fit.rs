@@ -67,7 +67,7 @@ pub fn run(
             bar.set_message(format!("sparse prior, held out: {:.2} nats for which units fire", held.fires));
         }
     };
-    let prior = Prior::fit(&codes, model, args.components.map(std::num::NonZero::get), args.seed, told)?;
+    let prior = Prior::fit(&codes, model, args.components.map(std::num::NonZero::get), args.seed(), told)?;
     bar.finish_and_clear();
     prior.save(stored)?;
     let seconds = start.elapsed().as_secs_f64();

@@ -77,12 +77,14 @@ impl<'a> Eye<'a> {
     }
 }
 
-/// So many images of a sample, evenly over it: those of a folder come class by class.
-fn some(sample: &Sample, count: usize, size: Dims) -> Result<Vec<f32>> {
+/// So many images of a sample, drawn by the seed: those of a folder come class by class, and every sixth of MNIST's are others than all.
+fn some(sample: &Sample, count: usize, size: Dims, seed: u64) -> Result<Vec<f32>> {
+    let mut taken = vec![false; sample.len()];
+    let order = Stream::new(seed, "judged").permutation(sample.len());
+    order[..count].iter().for_each(|image| taken[*image as usize] = true);
     let (mut pixels, mut seen) = (Vec::with_capacity(count * size.len()), 0);
     sample.each_part(|images, chosen| {
-        let taken = |i: usize| (i + 1) * count / sample.len() > i * count / sample.len();
-        let some: Vec<Patch> = chosen.iter().enumerate().filter(|(i, _)| taken(seen + i)).map(|(_, patch)| *patch).collect();
+        let some: Vec<Patch> = chosen.iter().zip(&taken[seen..]).filter(|(_, taken)| **taken).map(|(patch, _)| *patch).collect();
         seen += chosen.len();
         pixels.extend(patches::cut(images, &some, size.h, size.w));
         Ok(())
@@ -149,7 +151,7 @@ pub fn run(
     let depth = classifier.graph.nodes[classifier.graph.output].dims.len();
     let held = against.held();
     let mut eye = Eye::new(device, &classifier.graph, &store, held)?;
-    let pixels = some(test, count, size)?;
+    let pixels = some(test, count, size, args.seed())?;
     let real = eye.of(device, &pixels)?;
     let mut rows: Vec<Row> = Vec::new();
     let mut add = |name: String, likeness: Likeness| {
@@ -163,7 +165,7 @@ pub fn run(
         outln!("{:42}  {:>9}  {:>11}  {:>8}", format!("{count} of each, against test images"), "Fréchet", "precision", "recall");
     }
     if let Some(train) = train {
-        let pixels = some(train, count.min(train.len()), size)?;
+        let pixels = some(train, count.min(train.len()), size, args.seed())?;
         add("training images (floor)".to_owned(), measure::compare(&eye.of(device, &pixels)?, &real));
     }
     let passed = inference.run(device, &pixels)?.y;
@@ -188,7 +190,7 @@ pub fn run(
         parts.push(Part { title: name.clone(), says: says.to_owned(), images, below, notes });
         add(name, measure::compare(&features, &real));
     }
-    let mut stream = Stream::new(args.seed, "noise");
+    let mut stream = Stream::new(args.seed(), "noise");
     let noise: Vec<f32> = (0..count * size.len()).map(|_| stream.uniform()).collect();
     add("noise (ceiling)".to_owned(), measure::compare(&eye.of(device, &noise)?, &real));
     files::make_folder(&args.out)?;
@@ -196,13 +198,13 @@ pub fn run(
         "{count} images of each prior of {}, temperature {}, seed {}, against as many test images, in the {depth} features of the classifier {}: its own distance, not Inception's FID",
         args.model.display(),
         args.temperature,
-        args.seed,
+        args.seed(),
         args.judge.as_deref().unwrap_or(Path::new("")).display()
     );
     let page = gallery::samples("Priors compared", &note, &rows, &parts, [size.h, size.w, size.c])?;
     files::write_atomically(&args.out.join(show::GALLERY), page.as_bytes())?;
     let numbers = json!({
-        "kind": "judge", "images": count, "features": depth, "temperature": args.temperature, "seed": args.seed,
+        "kind": "judge", "images": count, "features": depth, "temperature": args.temperature, "seed": args.seed(),
         "components": prior.mixture.components.len(), "groups": prior.sparse.weights.len(), "classes": prior.classes.len(),
         "rows": rows.iter().map(|row| json!({"name": row.name, "likeness": row.likeness})).collect::<Vec<_>>(),
     });

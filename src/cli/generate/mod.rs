@@ -64,16 +64,16 @@ pub struct GenerateArgs {
     #[arg(long, requires = "fit")]
     ignore_labels: bool,
     /// What codes are drawn from
-    #[arg(long, value_enum, default_value_t = From::Mixture)]
+    #[arg(long, value_enum, default_value_t = From::Mixture, conflicts_with_all = ["interpolate", "unit", "judge"])]
     prior: From,
     /// Images to draw [default: 64; with --judge as many as test images, up to 10000]
     #[arg(short, long, value_name = "N")]
     n: Option<usize>,
-    /// Seed of what is drawn
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    /// Seed of what is drawn, and with --fit of how fitting begins [default: 0]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// Below 1 likelier and less different images, above 1 the contrary
-    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    #[arg(long, value_name = "T", default_value_t = 1.0, conflicts_with_all = ["interpolate", "unit"])]
     temperature: f64,
     /// Draw images of this class
     #[arg(long, value_name = "NAME", conflicts_with_all = ["like", "interpolate", "unit", "judge"])]
@@ -133,6 +133,9 @@ impl GenerateArgs {
         if self.n == Some(0) {
             bail_usage!("--n 0: at least one image is drawn");
         }
+        if self.seed.is_some() && self.fit.is_none() && (self.interpolate.is_some() || self.unit.is_some()) {
+            bail_usage!("--seed: nothing is drawn at random between two images, nor of a unit");
+        }
         if !(0.0..=10.0).contains(&self.temperature) {
             bail_usage!("--temperature {}: between 0 and 10", self.temperature);
         }
@@ -143,6 +146,10 @@ impl GenerateArgs {
             bail_usage!("--frames {}: from 2, the two images themselves, to 1000", self.frames);
         }
         Ok(())
+    }
+
+    fn seed(&self) -> u64 {
+        self.seed.unwrap_or(0)
     }
 
     /// Images that are wanted at most.
@@ -181,7 +188,7 @@ impl GenerateArgs {
             );
             return Ok((What::new(&format!("Unit {unit}"), "unit", note, Some(STRENGTHS.len())), codes));
         }
-        let by = format!("{} prior of {name}, temperature {}, seed {}", kind.name(), self.temperature, self.seed);
+        let by = format!("{} prior of {name}, temperature {}, seed {}", kind.name(), self.temperature, self.seed());
         if let (Some(image), [code]) = (&self.like, given) {
             let codes = prior.like(&self.draw(kind, count, None), code, self.vary);
             return Ok((What::new("Alike", "", format!("like {image}, {} of it new; {by}", self.vary), None), codes));
@@ -193,7 +200,7 @@ impl GenerateArgs {
     }
 
     fn draw(&self, kind: Kind, count: usize, class: Option<u32>) -> Draw {
-        Draw { kind, count, seed: self.seed, temperature: self.temperature, class }
+        Draw { kind, count, seed: self.seed(), temperature: self.temperature, class }
     }
 
     /// Images as the model was trained on: patches where they are larger than its input, unless they are to be resized.

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
+use csae::error::Result;
 use csae::files;
 use csae::tasks::paint::gallery::{self, Woven};
 use csae::tasks::paint::{Options, texture};
-use csae::tasks::picture;
+use csae::tasks::picture::{self, Picture};
 use serde_json::json;
 
 use super::{GALLERY, PaintArgs, check_distinct, check_there, read, size, stem};
@@ -55,12 +56,19 @@ pub fn run(args: TextureArgs) -> anyhow::Result<()> {
     for target in targets.iter().chain(&[args.out.join(GALLERY)]) {
         refuse_existing(target, args.paint.force)?;
     }
+    let exemplars = args.exemplars.iter().map(|path| Ok(read(path)?.0)).collect::<Result<Vec<Picture>>>()?;
+    let size_of = |exemplar: &Picture| asked.unwrap_or([2 * exemplar.h, 2 * exemplar.w]);
     let (mut device, painters) = args.paint.open()?;
+    // all of them before the first one takes time
+    for (path, exemplar) in args.exemplars.iter().zip(&exemplars) {
+        let coarsest = &painters[0].0;
+        let fits = coarsest.check_size([exemplar.h, exemplar.w]).and_then(|()| coarsest.check_size(size_of(exemplar)));
+        fits.map_err(|error| error.at(path.display()))?;
+    }
     interrupt::watch();
     let mut shown = Vec::new();
-    for (path, target) in args.exemplars.iter().zip(&targets) {
-        let (exemplar, _) = read(path)?;
-        let size = asked.unwrap_or([2 * exemplar.h, 2 * exemplar.w]);
+    for ((path, target), exemplar) in args.exemplars.iter().zip(&targets).zip(exemplars) {
+        let size = size_of(&exemplar);
         let options = Options { size, tile: args.tile, method, seed: args.seed };
         let (teller, start) = (args.paint.teller(stem(path)), Instant::now());
         let made = texture(&mut device, &painters, &exemplar, &options, |progress| teller.tell(progress));

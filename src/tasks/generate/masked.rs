@@ -107,11 +107,12 @@ impl Masked {
         }
     }
 
-    /// Bytes of a network of these sizes while it learns: parameters, gradients of pieces at once, two moments and the best so far.
-    pub fn bytes(sizes: Sizes) -> u64 {
+    /// Bytes of a network of these sizes while it learns from so many rows at a time: parameters, two moments, what is open, the best so far, and gradients
+    /// of every piece.
+    pub fn bytes(sizes: Sizes, rows: usize) -> u64 {
         let (input, hidden, output) = (sizes.input() as u64, sizes.hidden as u64, sizes.output() as u64);
         let parameters = input * hidden + hidden + output * hidden + output * input + output;
-        4 * parameters * (5 + rayon::current_num_threads() as u64)
+        4 * parameters * (5 + rows.div_ceil(PIECE) as u64)
     }
 
     /// The hidden layer of rows.

@@ -1,7 +1,6 @@
 //! What is known of a model's codes: three priors, and how strongly units fire.
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
 use super::codes::Codes;
 use super::mixture::{Judged, Mixture};
@@ -19,8 +18,7 @@ pub const SHOWN_IN: usize = 4;
 const WORDS: u64 = 1 << 16;
 
 /// A prior.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// One Gaussian with a full covariance: the baseline
     Gaussian,

@@ -116,8 +116,8 @@ fn loss(sizes: Sizes, x: &[f32], outputs: &[f32]) -> (Held, Vec<f32>) {
                 let apart = (y - o[units + i]) * (-spread).exp();
                 strength += f64::from(spread + 0.5 * apart * apart);
                 d[units + i] = -apart * (-spread).exp();
-                let at_limit = spread != free;
-                d[2 * units + i] = if at_limit { 0.1 * (free - spread) } else { 1.0 - apart * apart };
+                // from beyond a limit it is drawn back, or it would stay there
+                d[2 * units + i] = if spread == free { 1.0 - apart * apart } else { 0.1 * (free - spread) };
             }
         }
     }
@@ -149,7 +149,7 @@ fn grouped(codes: &Codes, stream: &mut Stream) -> Grouped {
 }
 
 impl Sparse {
-    /// Groups of codes at most, for so many of them and so many classes.
+    /// Sizes of the network for so many units and groups.
     fn sizes(units: usize, groups: usize) -> Sizes {
         Sizes { units, told: groups, hidden: (HIDDEN.0 * units).min(HIDDEN.1) }
     }
@@ -158,7 +158,7 @@ impl Sparse {
     pub fn bytes(units: usize, codes: usize) -> u64 {
         let sizes = Self::sizes(units, GROUPS);
         // roots of a class, and the groups' sums
-        Masked::bytes(sizes) + 4 * (codes * units) as u64 + (4 * BATCH.1 * (sizes.input() + 2 * sizes.output())) as u64
+        Masked::bytes(sizes, BATCH.1) + 4 * (codes * units) as u64 + (4 * BATCH.1 * (sizes.input() + 2 * sizes.output())) as u64
     }
 
     /// Fits it to codes; tells the step, and how well held-out codes are told.
