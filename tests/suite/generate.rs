@@ -58,7 +58,7 @@ batch = 32
 
 /// A trained model with its priors, and its images.
 fn fitted(place: &Place) -> (String, String) {
-    let (images, config, run) = (bars(place, "bars", 240), place.path("small.toml"), place.path("run"));
+    let (images, config, run) = (bars(place, "bars", 960), place.path("small.toml"), place.path("run"));
     std::fs::write(&config, SMALL).unwrap();
     succeed(&["train", &images, "--config", &config, "--steps", "400", "--device", "cpu", "-q", "--out", &run]);
     let fit = ["generate", &run, "--fit", &images, "--device", "cpu", "--json", "-o", &place.path("first"), "--n", "5"];

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::masked::{Masked, Sizes};
 use super::mixture::{Gaussian, Mixture};
 use super::prior::Prior;
-use super::sparse::Sparse;
+use super::sparse::{Sparse, UNIT};
 use crate::error::{Error, Result};
 use crate::files;
 
@@ -92,7 +92,7 @@ impl Prior {
             ("sparse.network.hidden", vec![hidden], &network.hidden),
             ("sparse.network.into", vec![input, hidden], &network.into),
             ("sparse.network.out", vec![output, hidden], &network.out),
-            ("sparse.units", vec![depth, 4], &sparse_units),
+            ("sparse.units", vec![depth, UNIT], &sparse_units),
             ("units", vec![depth, 2], &units),
         ];
         let bytes =
@@ -181,7 +181,7 @@ impl Prior {
             mixture: Mixture { weights: header.mixture.weights, components: mixture, classes: header.mixture.classes },
             sparse: Sparse {
                 order: header.order,
-                units: read("sparse.units", &[depth, 4])?.as_chunks::<4>().0.to_vec(),
+                units: read("sparse.units", &[depth, UNIT])?.as_chunks::<UNIT>().0.to_vec(),
                 weights: header.sparse.weights,
                 classes: header.sparse.classes,
                 centres: read("sparse.centres", &[groups, depth])?,

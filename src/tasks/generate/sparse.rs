@@ -30,13 +30,16 @@ const RATE: (f32, usize) = (2e-3, 100);
 /// Limits of the logarithm of a strength's spread.
 const SPREADS: (f32, f32) = (-4.0, 2.0);
 
+/// Numbers of a unit.
+pub const UNIT: usize = 5;
+
 /// The prior.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sparse {
     /// The units in the order in which they are drawn.
     pub order: Vec<u32>,
-    /// Of each unit in this order: how often it fires, mean and spread of its strength's signed root then, and whether it is ever below 0.
-    pub units: Vec<[f32; 4]>,
+    /// Of each unit in this order: how often it fires, mean and spread of its strength's signed root then, and the least and the largest one.
+    pub units: Vec<[f32; UNIT]>,
     /// How probable each group is.
     pub weights: Vec<f32>,
     /// The class of each group; none where codes have no classes.
@@ -57,7 +60,7 @@ pub struct Held {
 }
 
 /// What the network is given of a unit.
-fn given(value: f32, [rate, mean, spread, _]: [f32; 4]) -> [f32; 2] {
+fn given(value: f32, [rate, mean, spread, ..]: [f32; UNIT]) -> [f32; 2] {
     if value == 0.0 { [-rate, 0.0] } else { [1.0 - rate, (root(value) - mean) / spread] }
 }
 
@@ -166,29 +169,26 @@ impl Sparse {
         let (n, units) = (codes.len(), codes.units);
         let mut stream = Stream::new(seed, "sparse prior");
         let (group, weights, classes, centres) = grouped(codes, &mut stream);
-        let mut numbers = vec![[0.0_f64; 4]; units];
+        let mut numbers = vec![[0.0, 0.0, 0.0, f64::INFINITY, f64::NEG_INFINITY]; units];
         for row in codes.values.chunks_exact(units) {
             for (numbers, value) in numbers.iter_mut().zip(row).filter(|(_, value)| **value != 0.0) {
                 let root = f64::from(root(*value));
-                *numbers = [
-                    numbers[0] + 1.0,
-                    numbers[1] + root,
-                    numbers[2] + root * root,
-                    numbers[3].max(f64::from(u8::from(root < 0.0))),
-                ];
+                let [fired, sum, squares, least, most] = *numbers;
+                *numbers = [fired + 1.0, sum + root, squares + root * root, least.min(root), most.max(root)];
             }
         }
         let mut order: Vec<u32> = (0..units as u32).collect();
         order.sort_by(|a, b| numbers[*b as usize][0].total_cmp(&numbers[*a as usize][0]).then(a.cmp(b)));
         let of_unit = |unit: &u32| {
-            let [fired, sum, squares, signed] = numbers[*unit as usize];
+            let [fired, sum, squares, least, most] = numbers[*unit as usize];
             let mean = sum / fired.max(1.0);
             let spread = (squares / fired.max(1.0) - mean * mean).max(0.0).sqrt();
             // a unit that always fires is still told from one that never does
             let rate = (fired / n as f64).clamp(1e-4, 1.0 - 1e-4);
-            [rate as f32, mean as f32, if spread > 1e-6 { spread as f32 } else { 1.0 }, signed as f32]
+            let [least, most] = if fired > 0.0 { [least as f32, most as f32] } else { [0.0; 2] };
+            [rate as f32, mean as f32, if spread > 1e-6 { spread as f32 } else { 1.0 }, least, most]
         };
-        let of_units: Vec<[f32; 4]> = order.iter().map(of_unit).collect();
+        let of_units: Vec<[f32; UNIT]> = order.iter().map(of_unit).collect();
         let sizes = Self::sizes(units, weights.len());
         let mut bias = vec![0.0; SAYS * units];
         bias.iter_mut().zip(&of_units).for_each(|(bias, [rate, ..])| *bias = (rate / (1.0 - rate)).ln());
@@ -286,8 +286,8 @@ impl Sparse {
 }
 
 /// A unit's value.
-fn draw_unit(logit: f32, mean: f32, spread: f32, numbers: [f32; 4], temperature: f32, stream: &mut Stream) -> f32 {
-    let [_, centre, scale, signed] = numbers;
+fn draw_unit(logit: f32, mean: f32, spread: f32, numbers: [f32; UNIT], temperature: f32, stream: &mut Stream) -> f32 {
+    let [_, centre, scale, least, most] = numbers;
     // two numbers of the stream, whether it fires or not: a change of one unit leaves what is drawn for others
     let (uniform, normal) = (stream.uniform(), stream.normal());
     let fires = if temperature > 0.0 { uniform < 1.0 / (1.0 + (-logit / temperature).exp()) } else { logit > 0.0 };
@@ -295,7 +295,9 @@ fn draw_unit(logit: f32, mean: f32, spread: f32, numbers: [f32; 4], temperature:
         return 0.0;
     }
     let root = centre + scale * (mean + temperature * spread.clamp(SPREADS.0, SPREADS.1).exp() * normal);
-    if signed > 0.0 { root * root.abs() } else { (root * root).max(f32::MIN_POSITIVE) }
+    // no stronger and no weaker than it ever was: units that come later never saw it otherwise
+    let root = root.clamp(least, most);
+    if root == 0.0 { f32::MIN_POSITIVE } else { root * root.abs() }
 }
 
 #[cfg(test)]
