@@ -73,6 +73,9 @@ impl Compiled {
             self.log.push((dispatch.kernel.name(), module + time));
             self.pipelines.insert(key(dispatch), Arc::new(loaded));
         }
+        if count > 0 {
+            give_back();
+        }
         Ok(count)
     }
 
@@ -137,6 +140,19 @@ fn module(device: &wgpu::Device, kernel: Kernel, storage: Storage) -> Result<(wg
     });
     Ok((module, Arc::new(reflection)))
 }
+
+/// Gives memory back that drivers' compilers have freed: glibc keeps it, of every thread that compiled.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn give_back() {
+    // SAFETY: it takes no pointer, and any thread may call it at any time.
+    #[allow(unsafe_code, reason = "the one way to tell glibc")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+const fn give_back() {}
 
 fn timed<T>(make: impl FnOnce() -> T) -> (T, Duration) {
     let began = Instant::now();
