@@ -377,6 +377,11 @@ mod tests {
         let like = mixture.like(&[8.0, 0.5], 0.0, 1.0);
         like(&mut stream, &mut out);
         assert!((out[0] - 8.0).abs() < 1e-5 && (out[1] - 0.5).abs() < 1e-5);
+        // half of the variance is kept, so that what is like codes is spread as they are
+        let half = mixture.like(&[8.0, 1.5], 0.5, 0.0);
+        half(&mut stream, &mut out);
+        let component = &mixture.components[mixture.component_of(&[8.0, 1.5])];
+        assert!((out[1] - component.mean[1] - 0.5_f32.sqrt() * (1.5 - component.mean[1])).abs() < 1e-5);
         let like = mixture.like(&[8.0, 0.5], 1.0, 1.0);
         like(&mut stream, &mut out);
         assert!((out[0] - 8.0).abs() < 3.0 && (out[1] - 0.5).abs() > 1e-3);
