@@ -15,8 +15,8 @@
 //!  train    data on the device, one step recorded once, replayed with what changes in one small uniform; log, validation,
 //!           checkpoints; a run's folder, from its creation to its end
 //!  tasks    what users do with a model: evaluate, inspect (pictures, charts, a page), reconstruct; features, linear probes of them, classifiers, segmenters,
-//!           detectors (one training loop: `tasks::supervised`), anomaly maps, sweeps over sparsity rules; textures and styles (`tasks::paint`); what restoration
-//!           needs beside a model: tiles, noise levels, image files as they were saved, the published protocols
+//!           detectors (one training loop: `tasks::supervised`), anomaly maps, sweeps over sparsity rules; priors on codes and new images (`tasks::generate`); textures and styles
+//!           (`tasks::paint`); what restoration needs beside a model: tiles, noise levels, image files as they were saved, the published protocols
 //!  verify   the case table against the oracle, stored cases with another program's answers, central differences
 //!  bench    training steps and kernels, timed; a step's time by kernel beside the floor of its work; how cost grows; then and now
 //!  hash     of what is kept: checkpoints, model files, the cache's names

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Instant;
 
-use csae::bail_usage;
 use csae::data::Sample;
 use csae::data::budget::Budget;
 use csae::device::Device;
@@ -21,17 +20,9 @@ pub fn check_room(args: &GenerateArgs, graph: &Graph, sample: &Sample, budget: B
     let units = graph.nodes[graph.code].dims.len();
     let most = args.components.map_or(MOST, std::num::NonZero::get).min(sample.len());
     let codes = 4 * (sample.len() * units) as u64;
-    let (wanted, allowed) = (sample.bytes() + codes + fitting_bytes(units, sample.len(), most), super::allowed(budget));
-    if wanted > allowed {
-        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-        bail_usage!(
-            "--fit: {} codes of {units} values and what is fitted to them take {} MiB, more than the {} MiB that may be taken; take fewer images, fewer --components, or raise --max-memory",
-            sample.len(),
-            mib(wanted),
-            mib(allowed)
-        );
-    }
-    Ok(())
+    let wanted = sample.bytes() + codes + fitting_bytes(units, sample.len(), most);
+    let what = format!("--fit: {} codes of {units} values and what is fitted to them", sample.len());
+    super::refuse_beyond(budget, wanted, &what, "take fewer images or fewer --components")
 }
 
 /// Fits the priors to the codes of images and stores them.

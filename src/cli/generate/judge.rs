@@ -124,16 +124,7 @@ impl Against<'_> {
         let (count, depth) = (self.count(args), graph.nodes[graph.output].dims.len());
         // images of one kind at a time, those of the test, and features of both
         let wanted = self.held() + 8 * (count * (2 * size.len() + 3 * depth)) as u64 + measure::bytes(depth, count);
-        let allowed = super::allowed(budget);
-        if wanted > allowed {
-            let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-            bail_usage!(
-                "--judge: {count} images take {} MiB, more than the {} MiB that may be taken; compare fewer by --n, or raise --max-memory",
-                mib(wanted),
-                mib(allowed)
-            );
-        }
-        Ok(())
+        super::refuse_beyond(budget, wanted, &format!("--judge: {count} images"), "compare fewer by --n")
     }
 }
 

@@ -242,28 +242,28 @@ fn check_model(graph: &Graph, name: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Bytes that may be taken of the host's memory, where codes and images are.
-fn allowed(budget: Budget) -> u64 {
+/// Fails where what is `wanted` is more than may be taken of the host's memory, where codes and images are; says what it is for, and what helps.
+fn refuse_beyond(budget: Budget, wanted: u64, what: &str, instead: &str) -> Result<()> {
     let here = free().unwrap_or(u64::MAX);
-    budget.all.map_or(here, |all| all.min(here))
+    let allowed = budget.all.map_or(here, |all| all.min(here));
+    if wanted > allowed {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        bail_usage!(
+            "{what} take {} MiB, more than the {} MiB that may be taken; {instead}, or raise --max-memory",
+            mib(wanted),
+            mib(allowed)
+        );
+    }
+    Ok(())
 }
 
 /// Fails where so many images and their codes are more than may be taken.
 fn check_room(budget: Budget, graph: &Graph, count: usize) -> Result<()> {
-    let (pixels, units) = (graph.nodes[0].dims.len() as u64, graph.nodes[graph.code].dims.len() as u64);
+    let (size, units) = (graph.nodes[0].dims, graph.nodes[graph.code].dims.len() as u64);
     // codes, images, and the picture and the page of what is shown of them
-    let wanted = (count as u64).saturating_mul(4 * (units + 2 * pixels)).saturating_add(show::bytes(graph.nodes[0].dims, count));
-    let allowed = allowed(budget);
-    if wanted > allowed {
-        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-        bail_usage!(
-            "{count} images of {} and their codes take {} MiB, more than the {} MiB that may be taken; draw fewer at a time, with another --seed, or raise --max-memory",
-            graph.nodes[0].dims,
-            mib(wanted),
-            mib(allowed)
-        )
-    }
-    Ok(())
+    let wanted = (count as u64).saturating_mul(4 * (units + 2 * size.len() as u64)).saturating_add(show::bytes(size, count));
+    let what = format!("{count} images of {size} and their codes");
+    refuse_beyond(budget, wanted, &what, "draw fewer at a time, with another --seed")
 }
 
 pub fn run(args: GenerateArgs) -> anyhow::Result<()> {

@@ -2,17 +2,15 @@
 
 use rayon::prelude::*;
 
+use super::distances::{each_distance, squared};
 use crate::data::{Labels, Sample, patches};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::reference::gemm::{Matrix, gemm};
 use crate::rng::Stream;
 use crate::tasks::infer::Inference;
 
 /// Rounds of k-means at most.
 const ROUNDS: usize = 20;
-/// Rows that are compared with all centres at a time.
-const BLOCK: usize = 256;
 
 /// The codes of images, one after the other.
 #[derive(Clone, Debug, PartialEq)]
@@ -138,23 +136,10 @@ fn means(rows: &[f32], of: &[u32], depth: usize) -> Vec<f32> {
 
 /// The centre nearest to each row.
 pub fn nearest(rows: &[f32], centres: &[f32], depth: usize) -> Vec<u32> {
-    let count = centres.len() / depth;
-    let squares: Vec<f32> = centres.chunks_exact(depth).map(|c| c.iter().map(|v| v * v).sum()).collect();
-    let of_block = |rows: &[f32]| {
-        let n = rows.len() / depth;
-        let mut products = vec![0.0_f32; n * count];
-        gemm([n, count, depth], &mut products, [count, 1], Matrix::rows(rows, depth), Matrix::rows(centres, depth).t(), false);
-        let best = |products: &[f32]| {
-            let ranks = squares.iter().zip(products).map(|(square, product)| square - 2.0 * product);
-            ranks.enumerate().min_by(|a, b| a.1.total_cmp(&b.1)).map_or(0, |(centre, _)| centre as u32)
-        };
-        products.chunks_exact(count).map(best).collect::<Vec<u32>>()
-    };
-    rows.par_chunks(BLOCK * depth).flat_map_iter(of_block).collect()
-}
-
-fn squared(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
+    each_distance(rows, centres, depth, |_, distances| {
+        let least = distances.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1));
+        least.map_or(0, |(centre, _)| centre as u32)
+    })
 }
 
 #[cfg(test)]

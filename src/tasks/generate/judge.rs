@@ -5,16 +5,14 @@
 //! al., "Improved Precision and Recall Metric for Assessing Generative Models", 2019.
 
 use nalgebra::{DMatrix, SymmetricEigen};
-use rayon::prelude::*;
 use serde::Serialize;
 
+use super::distances::{BLOCK, each_distance};
 use crate::error::{Error, Result};
 use crate::reference::gemm::{Matrix, gemm};
 
 /// A point's ball reaches to its so-manieth neighbour.
 const NEIGHBOURS: usize = 3;
-/// Rows that are compared with all others at a time.
-const BLOCK: usize = 64;
 /// Features of an image at most: their covariance is decomposed.
 pub const DEEPEST: usize = 2048;
 
@@ -85,25 +83,6 @@ pub fn frechet(a: &Features, b: &Features) -> f64 {
     let between: f64 = SymmetricEigen::new(middle).eigenvalues.iter().map(|value| value.max(0.0).sqrt()).sum();
     // what rounding leaves of no distance is none
     (apart + traces - 2.0 * between).max(0.0)
-}
-
-/// Squared distances of rows to all members, block by block.
-fn each_distance<T: Send>(rows: &[f32], members: &[f32], depth: usize, of: impl Fn(usize, &mut [f32]) -> T + Sync) -> Vec<T> {
-    let n = members.len() / depth;
-    let square = |row: &[f32]| row.iter().map(|v| v * v).sum::<f32>();
-    let squares: Vec<f32> = members.par_chunks_exact(depth).map(square).collect();
-    let of_block = |(block, x): (usize, &[f32])| {
-        let mut all = vec![0.0_f32; x.len() / depth * n];
-        gemm([x.len() / depth, n, depth], &mut all, [n, 1], Matrix::rows(x, depth), Matrix::rows(members, depth).t(), false);
-        let rows = x.chunks_exact(depth).zip(all.chunks_exact_mut(n)).enumerate();
-        let found = rows.map(|(row, (x, products))| {
-            let own = square(x);
-            products.iter_mut().zip(&squares).for_each(|(product, square)| *product = (own + square - 2.0 * *product).max(0.0));
-            of(block * BLOCK + row, products)
-        });
-        found.collect::<Vec<T>>()
-    };
-    rows.par_chunks(BLOCK * depth).enumerate().flat_map_iter(of_block).collect()
 }
 
 /// Squared distance of each point to its third neighbour.
