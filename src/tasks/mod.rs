@@ -6,6 +6,7 @@ pub mod chart;
 pub mod confusion;
 pub mod degrade;
 pub mod detect;
+mod distances;
 pub mod evaluate;
 pub mod exciters;
 pub mod features;

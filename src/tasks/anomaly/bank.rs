@@ -4,15 +4,13 @@ use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::reference::gemm::{Matrix, gemm};
 use crate::rng::Stream;
+use crate::tasks::distances::{each_distance, squared};
 
 /// Neighbours whose mean distance is told.
 const NEIGHBOURS: usize = 3;
 /// What is added to every variance, as a share of their mean: directions in which normal places hardly differ count little.
 const RIDGE: f64 = 1.0;
-/// Descriptors that are compared with all members at a time.
-const BLOCK: usize = 64;
 /// Values of a descriptor at most: their covariance has the square of it.
 pub const DEEPEST: usize = 2048;
 
@@ -135,38 +133,23 @@ impl Bank {
         self.apart = self.nearest(&self.members, true).into_iter().map(far).collect();
     }
 
-    /// The members nearest to each descriptor, by distance and number; where these are the members themselves, each without itself. They are found by
-    /// |m|² − 2x·m, a product of matrices, and their distances then measured.
+    /// The members nearest to each descriptor, by distance and number; where these are the members themselves, each without itself.
     fn nearest(&self, white: &[f32], themselves: bool) -> Vec<Vec<(f32, usize)>> {
-        let (depth, n) = (self.mean.len(), self.members.len() / self.mean.len());
-        let squares: Vec<f32> = self.members.par_chunks_exact(depth).map(|m| m.iter().map(|v| v * v).sum()).collect();
-        let of_block = |(block, x): (usize, &[f32])| {
-            let rows = x.len() / depth;
-            let mut products = vec![0.0_f32; rows * n];
-            gemm([n, rows, depth], &mut products, [1, n], Matrix::rows(&self.members, depth), Matrix::rows(x, depth).t(), false);
-            let of_row = |(row, (x, products)): (usize, (&[f32], &[f32]))| {
-                let itself = if themselves { block * BLOCK + row } else { usize::MAX };
-                let mut nearest = [(f32::INFINITY, usize::MAX); NEIGHBOURS];
-                for (i, (square, product)) in squares.iter().zip(products).enumerate() {
-                    let rank = square - 2.0 * product;
-                    if rank < nearest[NEIGHBOURS - 1].0 && i != itself {
-                        nearest[NEIGHBOURS - 1] = (rank, i);
-                        nearest.sort_by(|a, b| a.0.total_cmp(&b.0));
-                    }
+        let depth = self.mean.len();
+        each_distance(white, &self.members, depth, |row, distances| {
+            let mut nearest = [(f32::INFINITY, usize::MAX); NEIGHBOURS];
+            for (i, distance) in distances.iter().enumerate() {
+                if *distance < nearest[NEIGHBOURS - 1].0 && !(themselves && i == row) {
+                    nearest[NEIGHBOURS - 1] = (*distance, i);
+                    nearest.sort_by(|a, b| a.0.total_cmp(&b.0));
                 }
-                let found = nearest.into_iter().filter(|(_, i)| *i < n);
-                found
-                    .map(|(_, i)| (squared(x, &self.members[i * depth..(i + 1) * depth]).sqrt(), i))
-                    .collect::<Vec<(f32, usize)>>()
-            };
-            x.chunks_exact(depth).zip(products.chunks_exact(n)).enumerate().map(of_row).collect::<Vec<_>>()
-        };
-        white.par_chunks(BLOCK * depth).enumerate().flat_map_iter(of_block).collect()
+            }
+            let x = &white[row * depth..(row + 1) * depth];
+            // measured again: as a difference of large numbers they are rounded
+            let exact = |member: usize| squared(x, &self.members[member * depth..(member + 1) * depth]).sqrt();
+            nearest.into_iter().filter(|(_, i)| *i != usize::MAX).map(|(_, i)| (exact(i), i)).collect()
+        })
     }
-}
-
-fn squared(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
 }
 
 #[cfg(test)]

@@ -2,11 +2,11 @@
 
 use rayon::prelude::*;
 
-use super::distances::{each_distance, squared};
 use crate::data::{Labels, Sample, patches};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::rng::Stream;
+use crate::tasks::distances::{each_distance, squared};
 use crate::tasks::infer::Inference;
 
 /// Rounds of k-means at most.

@@ -7,9 +7,9 @@
 use nalgebra::{DMatrix, SymmetricEigen};
 use serde::Serialize;
 
-use super::distances::{BLOCK, each_distance};
 use crate::error::{Error, Result};
 use crate::reference::gemm::{Matrix, gemm};
+use crate::tasks::distances::{BLOCK, each_distance};
 
 /// A point's ball reaches to its so-manieth neighbour.
 const NEIGHBOURS: usize = 3;

@@ -1,7 +1,6 @@
 //! New images: priors on the codes of the training images, codes drawn from them, and how like real images those become.
 
 mod codes;
-mod distances;
 mod file;
 pub mod gallery;
 pub mod judge;
