@@ -18,8 +18,6 @@ use crate::tasks::quality;
 
 /// Sizes at which moments are compared, each half of the one before.
 const LEVELS: usize = 3;
-/// Times that a picture goes through all autoencoders: after once, hardly a stroke is there.
-const PASSES: usize = 2;
 /// What the content weighs beside the moments where the strength is 1.
 const CONTENT: f64 = 0.2;
 
@@ -143,6 +141,12 @@ pub fn stylize(
     Ok(Styled { picture, distance, before, ssim })
 }
 
+/// The order in which a picture goes through autoencoders, the coarsest first: through all, then again without the coarsest, and so on, so that finer ones
+/// mend what coarser ones leave. One alone is gone through twice: after once, hardly a stroke is there.
+fn path(levels: usize) -> Vec<usize> {
+    if levels == 1 { vec![0, 0] } else { (0..levels).flat_map(|first| first..levels).collect() }
+}
+
 /// By whitening and colouring. (At halves of the size as well, strokes are larger, and so are blotches of colour.)
 fn quick(
     device: &mut Device,
@@ -162,9 +166,9 @@ fn quick(
         taken += lens.bytes();
         levels.push((lens, goals));
     }
-    let (mut image, of) = (content.pixels.clone(), PASSES * levels.len());
-    for done in 0..of {
-        let (lens, goals) = &levels[done % levels.len()];
+    let (mut image, path) = (content.pixels.clone(), path(levels.len()));
+    for (done, level) in path.iter().enumerate() {
+        let (lens, goals) = &levels[*level];
         let own = lens.look(device, &image)?.0.remove(0);
         let affines: Vec<(f64, Affine)> = goals.iter().map(|(weight, goal)| (*weight, Affine::between(&own, goal))).collect();
         let (matrix, offset) = Affine::mixed(&affines).softened(strength).values();
@@ -179,7 +183,7 @@ fn quick(
         image = styled;
         // what is too bright for a picture is not to be made up for by the rest of it
         image.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
-        if !go_on(Progress { done: done + 1, of, loss: f64::NAN }) {
+        if !go_on(Progress { done: done + 1, of: path.len(), loss: f64::NAN }) {
             break;
         }
     }
@@ -214,4 +218,16 @@ fn optimised(
     objective.descend(&mut image, steps, |done, loss| go_on(Progress { done, of: steps, loss }))?;
     objective.release();
     Ok(image)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::path;
+
+    #[test]
+    fn finer_levels_come_again() {
+        assert_eq!(path(1), [0, 0]);
+        assert_eq!(path(2), [0, 1, 1]);
+        assert_eq!(path(3), [0, 1, 2, 1, 2, 2]);
+    }
 }
