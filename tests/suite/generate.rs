@@ -133,6 +133,22 @@ fn images_are_drawn_as_they_are_asked_for() {
     assert!(across(&format!("{out}/frame-00.png")) > 0.0 && across(&format!("{out}/frame-03.png")) < 0.0);
 }
 
+/// Of few pixels and few images, where the push on dead units could win over the loss.
+#[test]
+fn the_preset_learns_the_bundled_digits() {
+    let place = Place::new("generate-digits");
+    let (run, out) = (place.path("run"), place.path("out"));
+    for seed in ["0", "1"] {
+        let train =
+            ["train", "digits", "--preset", "generate", "--device", "cpu", "-q", "--force", "--seed", seed, "--out", &run];
+        succeed(&train);
+        let line = told(&succeed(&["eval", &run, "digits", "--device", "cpu", "--json"])).pop().unwrap();
+        assert!(line["explained_variance"].as_f64().unwrap() > 0.6, "{line}");
+    }
+    let fit = ["generate", &run, "--fit", "digits", "--class", "3", "--n", "5", "--device", "cpu", "--json", "-o", &out];
+    assert_eq!(told(&succeed(&fit)).pop().unwrap()["images"], 5);
+}
+
 #[test]
 fn priors_are_compared() {
     let place = Place::new("judged");
@@ -207,6 +223,18 @@ fn what_cannot_be_drawn_is_said() {
     let large = place.path("large.png");
     picture::save_png(Path::new(&large), &[0.5; 20 * 20 * 3], 20, 20, 3).unwrap();
     refused(&["--like", &large], &["--resize"]);
+    // images that are there already are written over on request alone, and those that stay are named
+    let own = place.path("own");
+    std::fs::create_dir_all(&own).unwrap();
+    std::fs::write(format!("{own}/04.png"), "not drawn").unwrap();
+    fail(&["generate", &run, "--device", "cpu", "-o", &own, "--n", "5"], 2, &["04.png", "--force"]);
+    let output = csae(&["generate", &run, "--device", "cpu", "-o", &own, "--n", "4"]);
+    assert!(
+        output.status.success() && String::from_utf8_lossy(&output.stderr).contains("own: 1 numbered image more"),
+        "{output:?}"
+    );
+    let output = csae(&["generate", &run, "--device", "cpu", "-o", &own, "--n", "5", "--force"]);
+    assert!(output.status.success() && !String::from_utf8_lossy(&output.stderr).contains("more"), "{output:?}");
     succeed(&["generate", &run, "--device", "cpu", "-o", &out, "--like", &large, "--resize", "--n", "1"]);
     fail(&["generate", &run, "--device", "cpu", "-o", &out], 2, &["--force"]);
     // no prior, another model's, and a broken one

@@ -25,7 +25,7 @@ const MOST: usize = 10_000;
 /// Images of each prior on the page.
 const SHOWN: usize = 60;
 /// The figures.
-const NUMBERS: &str = "judge.json";
+pub const NUMBERS: &str = "judge.json";
 
 /// The layers of a classifier below its head.
 #[derive(Debug)]

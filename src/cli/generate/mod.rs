@@ -163,6 +163,27 @@ impl GenerateArgs {
         }
     }
 
+    /// What the names of files of images begin with.
+    const fn start(&self) -> &'static str {
+        match (&self.interpolate, self.unit) {
+            (Some(_), _) => "frame-",
+            (_, Some(_)) => "unit-",
+            _ => "",
+        }
+    }
+
+    /// Names of the files that are written, or more.
+    fn files(&self) -> Vec<String> {
+        let mut files = vec![show::GALLERY.to_owned()];
+        if self.judge.is_some() {
+            files.push(judge::NUMBERS.to_owned());
+        } else {
+            files.push(show::PICTURE.to_owned());
+            files.extend(show::names(self.start(), self.count()));
+        }
+        files
+    }
+
     /// Fails where the prior does not know what is asked of it.
     fn check_prior(&self, prior: &Prior) -> Result<()> {
         let draw = self.draw(self.prior.kind(), 0, self.class.as_deref().map(|class| prior.class(class)).transpose()?);
@@ -175,7 +196,7 @@ impl GenerateArgs {
         let (name, kind, count) = (self.model.display(), self.prior.kind(), self.count());
         if let (Some(ends), [a, b]) = (&self.interpolate, given) {
             let note = format!("{count} images on the straight line between the codes of {} and {}, by {name}", ends[0], ends[1]);
-            return Ok((What::new("Between", "frame", note, Some(count.min(12))), between(a, b, count)));
+            return Ok((What::new("Between", note, Some(count.min(12))), between(a, b, count)));
         }
         let prior = prior.expect("what needs no prior is done");
         if let Some(unit) = self.unit {
@@ -186,17 +207,17 @@ impl GenerateArgs {
                 100.0 * rate,
                 STRENGTHS.map(|strength| strength.to_string()).join(", ")
             );
-            return Ok((What::new(&format!("Unit {unit}"), "unit", note, Some(STRENGTHS.len())), codes));
+            return Ok((What::new(&format!("Unit {unit}"), note, Some(STRENGTHS.len())), codes));
         }
         let by = format!("{} prior of {name}, temperature {}, seed {}", kind.name(), self.temperature, self.seed());
         if let (Some(image), [code]) = (&self.like, given) {
             let codes = prior.like(&self.draw(kind, count, None), code, self.vary);
-            return Ok((What::new("Alike", "", format!("like {image}, {} of it new; {by}", self.vary), None), codes));
+            return Ok((What::new("Alike", format!("like {image}, {} of it new; {by}", self.vary), None), codes));
         }
         let class = self.class.as_deref().map(|class| prior.class(class)).transpose()?;
         let of = self.class.as_deref().map_or(String::new(), |class| format!(" of class {class}"));
         let codes = prior.draw(&self.draw(kind, count, class))?;
-        Ok((What::new("Samples", "", format!("{count} samples{of}; {by}"), None), codes))
+        Ok((What::new("Samples", format!("{count} samples{of}; {by}"), None), codes))
     }
 
     fn draw(&self, kind: Kind, count: usize, class: Option<u32>) -> Draw {
@@ -284,10 +305,10 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
         args.check_prior(&prior)?;
         Some(prior)
     };
-    show::refuse_existing(&args.out, args.force)?;
     let judging = args.judge.as_deref().map(judge::Classifier::load).transpose()?;
     let budget = budget(args.max_memory.as_deref())?;
     check_room(budget, graph, args.count())?;
+    args.files().iter().try_for_each(|name| refuse_existing(&args.out.join(name), args.force))?;
     let given = args.like.iter().chain(args.interpolate.iter().flatten());
     let given = given.map(|source| one(&args, graph, source, budget)).collect::<Result<Vec<_>>>()?;
     let patches = |source: &Option<String>| source.as_deref().map(|source| args.patches(graph, source, budget)).transpose();

@@ -1,9 +1,10 @@
 //! Drawn images as files, one picture, and a page.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use csae::data::{Sample, patches};
-use csae::error::Result;
+use csae::error::{Error, Result};
 use csae::files;
 use csae::shape::Dims;
 use csae::tasks::generate::gallery::{self, Part};
@@ -14,7 +15,7 @@ use serde_json::json;
 use super::GenerateArgs;
 
 /// All of them on one picture.
-const PICTURE: &str = "samples.png";
+pub const PICTURE: &str = "samples.png";
 /// The page.
 pub const GALLERY: &str = "gallery.html";
 /// Images at most on the picture and the page.
@@ -24,24 +25,33 @@ pub const MOST: usize = 400;
 #[derive(Debug)]
 pub struct What {
     title: String,
-    /// What the names of their files begin with.
-    name: String,
     note: String,
     columns: Option<usize>,
 }
 
 impl What {
-    /// Under this heading, with files of these names, of which this is to be said, in so many columns, or as many as suit them.
-    pub fn new(title: &str, name: &str, note: String, columns: Option<usize>) -> Self {
-        Self { title: title.to_owned(), name: name.to_owned(), note, columns }
+    /// Under this heading, of which this is to be said, in so many columns, or as many as suit them.
+    pub fn new(title: &str, note: String, columns: Option<usize>) -> Self {
+        Self { title: title.to_owned(), note, columns }
     }
+}
 
-    /// Names of the files, with a number each, all as wide.
-    fn files(&self, count: usize) -> Vec<String> {
-        let width = (count.max(1) - 1).to_string().len().max(2);
-        let name = if self.name.is_empty() { String::new() } else { format!("{}-", self.name) };
-        (0..count).map(|i| format!("{name}{i:0width$}.png")).collect()
-    }
+/// Names of the files of images: what they begin with, and a number each, all as wide.
+pub fn names(start: &str, count: usize) -> Vec<String> {
+    let width = (count.max(1) - 1).to_string().len().max(2);
+    (0..count).map(|i| format!("{start}{i:0width$}.png")).collect()
+}
+
+/// Files that are called like images, but are none of `names`.
+fn others(out: &Path, start: &str, names: &[String]) -> Result<usize> {
+    let numbered = |name: &str| {
+        let number = name.strip_prefix(start).and_then(|name| name.strip_suffix(".png"));
+        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let names: HashSet<&str> = names.iter().map(String::as_str).collect();
+    let entries = std::fs::read_dir(out).map_err(|error| Error::io(out, &error))?;
+    let called = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(called.filter(|name| numbered(name) && !names.contains(name.as_str())).count())
 }
 
 /// What is shown.
@@ -63,11 +73,6 @@ pub fn bytes(dims: Dims, count: usize) -> u64 {
     8 * (count.min(MOST) * dims.len()) as u64 + (12 << 20)
 }
 
-/// Refuses to write over a picture or a page.
-pub fn refuse_existing(out: &Path, force: bool) -> Result<()> {
-    [PICTURE, GALLERY].iter().try_for_each(|name| crate::cli::refuse_existing(&out.join(name), force))
-}
-
 /// The training image nearest to each of some, and its number.
 pub fn nearest(train: &Sample, images: &[f32], dims: Dims) -> Result<Vec<(usize, Vec<f32>)>> {
     const AT_ONCE: usize = 1024;
@@ -86,7 +91,7 @@ impl Shown {
         files::make_folder(&args.out)?;
         let images: Vec<Vec<f32>> = self.drawn.chunks_exact(h * w * c).map(<[f32]>::to_vec).collect();
         let What { title, note, columns, .. } = &self.what;
-        let names = self.what.files(images.len());
+        let names = names(args.start(), images.len());
         for (image, name) in images.iter().zip(&names) {
             picture::save_png(&args.out.join(name), image, h, w, c)?;
         }
@@ -113,6 +118,11 @@ impl Shown {
         parts.push(Part { title: String::from("Drawn"), says, images: shown.to_vec(), below, notes });
         let page = gallery::samples(title, note, &[], &parts, [h, w, c])?;
         files::write_atomically(&files[1], page.as_bytes())?;
+        let others = others(&args.out, args.start(), &names)?;
+        if others > 0 {
+            let others = crate::cli::counted(others, "numbered image", "numbered images");
+            args.common.say(&format!("{}: {others} more, of an earlier call", args.out.display()));
+        }
         if args.common.json {
             files.extend(names.iter().map(|name| args.out.join(name)));
             let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
