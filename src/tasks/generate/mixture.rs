@@ -302,6 +302,28 @@ mod tests {
     }
 
     #[test]
+    fn mean_and_covariance_are_those_of_weighted_rows() {
+        let (n, ridge) = (BLOCK + 3, 0.25);
+        let mut stream = Stream::new(4, "rows");
+        let rows: Vec<f32> = (0..n).flat_map(|_| [stream.normal(), 3.0 + 2.0 * stream.normal()]).collect();
+        // the last row counts as much as all others
+        let weights: Vec<f64> = (0..n).map(|i| if i + 1 == n { n as f64 } else { 1.0 }).collect();
+        let fitted = Gaussian::fit(&rows, &weights, 2, ridge).unwrap();
+        let mean_of = |of: &dyn Fn(&[f32]) -> f64| {
+            let sum: f64 = rows.chunks_exact(2).zip(&weights).map(|(row, weight)| weight * of(row)).sum();
+            sum / weights.iter().sum::<f64>()
+        };
+        let mean = [0, 1].map(|k| mean_of(&|row| f64::from(row[k])));
+        assert!((0..2).all(|k| (f64::from(fitted.mean[k]) - mean[k]).abs() < 1e-5));
+        for (i, j) in [(0, 0), (0, 1), (1, 1)] {
+            let expected = mean_of(&|row| (f64::from(row[i]) - mean[i]) * (f64::from(row[j]) - mean[j]));
+            let found: f64 = (0..2).map(|k| f64::from(fitted.factor[2 * i + k]) * f64::from(fitted.factor[2 * j + k])).sum();
+            let expected = expected + if i == j { ridge } else { 0.0 };
+            assert!((found - expected).abs() < 1e-4 * expected.abs().max(1.0), "{i}, {j}: {found}, {expected}");
+        }
+    }
+
+    #[test]
     fn densities_are_those_of_the_formula() {
         let gaussian = Gaussian { mean: vec![1.0, -1.0], factor: vec![2.0, 0.0, 1.0, 0.5] };
         // Σ = [4 2; 2 1.25], |Σ| = 1, Σ⁻¹ = [1.25 -2; -2 4]
