@@ -57,6 +57,8 @@ mod restore;
 mod resume;
 #[path = "suite/segment.rs"]
 mod segment;
+#[path = "suite/several.rs"]
+mod several;
 #[path = "suite/shaders.rs"]
 mod shaders;
 #[path = "suite/sweep.rs"]

@@ -143,6 +143,13 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
     if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
         return Err(Error::usage(format!("--seconds {}: a window lasts between 0 and 3600 seconds", args.seconds)).into());
     }
+    // clap takes a flag that is not given for one that is
+    if args.out.is_some() && !args.grow {
+        return Err(Error::usage("--out: figures and a picture are of --grow; add it").into());
+    }
+    if args.trace.is_some() && !args.profile {
+        return Err(Error::usage("--trace: a timeline is of --profile; add it").into());
+    }
     let earlier = args.compare.as_deref().map(Earlier::read).transpose()?;
     let jobs = args.workloads()?;
     let mut device = if args.tune {

@@ -15,6 +15,7 @@ use csae::tasks::probe::matched;
 use serde_json::json;
 
 use super::Common;
+use super::targets::open_each;
 
 /// How answers are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -93,8 +94,10 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<()> {
     }
     let budget = super::budget(args.max_memory.as_deref())?;
     let size = graph.nodes[0].dims;
-    let samples = args.images.iter().map(|source| Sample::open_whole(source, size, args.resize, args.strict, budget));
-    let samples = samples.collect::<csae::error::Result<Vec<Sample>>>()?;
+    let samples = open_each(&args.common, &args.images, args.strict, |source| {
+        Sample::open_whole(source, size, args.resize, args.strict, budget)
+    })?;
+    let samples: Vec<Sample> = samples.into_iter().map(|(_, sample)| sample).collect();
     let trained = csae::data::Labels { classes: classes.clone(), of: (0..classes.len() as u32).collect() };
     let truth = samples.iter().map(|sample| sample.labels().map(|_| matched(Some(&trained), sample.labels())).transpose());
     let truth = truth.collect::<csae::error::Result<Vec<_>>>()?;

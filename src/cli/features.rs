@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use csae::bail_usage;
 use csae::data::Sample;
-use csae::error::Result;
+use csae::error::{Error, Result};
 use csae::model::{self, Graph, Loaded, Pool, Pooling, Purpose};
 use csae::shape::Dims;
 use csae::spec::ModelSpec;
@@ -14,6 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::Common;
+use super::interrupt::{self, Interrupted};
 
 /// How maps are pooled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -34,9 +36,9 @@ pub struct Reading {
     /// Layer whose output the features are [default: the code, but before its winner-take-all selections]
     #[arg(long, value_name = "NAME")]
     pub layer: Option<String>,
-    /// Cells along each side of the grid that maps are pooled on
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    pub grid: usize,
+    /// Cells along each side of the grid that maps are pooled on [default: 4]
+    #[arg(long, value_name = "N")]
+    pub grid: Option<usize>,
     /// Bring images of another size to the model's, and gray or colour to its channels
     #[arg(long)]
     pub resize: bool,
@@ -47,6 +49,9 @@ pub struct Reading {
     #[arg(long, value_name = "SIZE")]
     pub max_memory: Option<String>,
 }
+
+/// Cells along each side of the grid unless another number is asked for.
+const GRID: usize = 4;
 
 /// An encoder and how its output is pooled.
 #[derive(Debug)]
@@ -71,7 +76,14 @@ impl Encoder {
             How::Sum => Some(Pool::Sum),
             How::None => None,
         };
-        let pooling = pool.filter(|_| whole.nodes[node].dims.area() > 1).map(|how| Pooling { how, grid: reading.grid });
+        let maps = whole.nodes[node].dims.area() > 1;
+        match reading.grid {
+            Some(grid) if !maps => bail_usage!("--grid {grid}: layer {} gives no maps that could be pooled", plain.code),
+            Some(grid) if pool.is_none() => bail_usage!("--grid {grid}: say by --pool how maps are pooled, such as --pool max"),
+            _ => {}
+        }
+        let grid = reading.grid.unwrap_or(GRID);
+        let pooling = pool.filter(|_| maps).map(|how| Pooling { how, grid });
         let spec = model::encoder(whole, reading.layer.as_deref(), pooling).map_err(|error| error.at("--grid"))?;
         Ok(Self { graph: Graph::new(&spec, whole.nodes[0].dims)?, layer: plain.code, pooling })
     }
@@ -152,6 +164,9 @@ pub fn run(args: FeaturesArgs) -> anyhow::Result<()> {
     let format = Format::of(&args.out)?;
     let loaded = model::load(&args.model)?;
     let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;
+    if args.pool != How::None && encoder.pooling.is_none() {
+        return Err(Error::usage(format!("--pool: layer {} gives no maps that could be pooled", encoder.layer)).into());
+    }
     let budget = super::budget(args.reading.max_memory.as_deref())?;
     let reading = &args.reading;
     let sample = Sample::open_whole(&args.data, encoder.graph.nodes[0].dims, reading.resize, reading.strict, budget)?;
@@ -170,11 +185,20 @@ pub fn run(args: FeaturesArgs) -> anyhow::Result<()> {
     let described = encoder.describe(&loaded, sample.len());
     let mut writer = Writer::create(&args.out, &described, &sample)?;
     let bar = bar(&args.common, "features", sample.len());
-    extractor.each(&mut device, &sample, |first, values| {
+    interrupt::watch();
+    let stopped = || format!("stopped; {} is not written", args.out.display());
+    let all = extractor.each(&mut device, &sample, |first, values| {
+        if interrupt::asked() {
+            return Err(Error::failed(stopped()));
+        }
         writer.push(values)?;
         bar.set_position((first + values.len() / described.dims.len()) as u64);
         Ok(())
-    })?;
+    });
+    match all {
+        Err(_) if interrupt::asked() => return Err(Interrupted(stopped()).into()),
+        all => all?,
+    }
     writer.finish()?;
     bar.finish_and_clear();
     args.common.say_kernels(&mut device);

@@ -179,6 +179,7 @@ pub fn run(args: FinetuneArgs) -> anyhow::Result<()> {
         args.common.say(&format!("data: {}", sample.description));
         args.common.say_skipped(&sample.skipped);
     }
+    args.common.say_same(&args.data, args.test.as_ref());
     // Without test images the training images are matched with themselves, which looks at their labels.
     let (of_train, of_test) = matched(train.labels(), test.as_ref().map_or_else(|| train.labels(), Sample::labels))?;
     let allowed = budget.all.map(|all| all / 4);

@@ -7,7 +7,7 @@ use clap_mangen::Man;
 use csae::error::{Error, Result};
 use csae::files;
 
-/// Write the manual pages, one of the program and one of each command.
+/// Write the manual pages, one of the program and one of each command and of those below it.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  csae man | man -l -\n  csae man --out ~/.local/share/man/man1")]
 pub struct ManArgs {
@@ -23,8 +23,13 @@ pub struct ManArgs {
 fn pages() -> Result<Vec<(String, Vec<u8>)>> {
     let mut program = super::Cli::command().disable_help_subcommand(true);
     program.build();
-    let commands: Vec<clap::Command> = program.get_subcommands().cloned().collect();
-    std::iter::once(program).chain(commands).map(page).collect()
+    with_subcommands(program).into_iter().map(page).collect()
+}
+
+/// A command and all below it.
+fn with_subcommands(command: clap::Command) -> Vec<clap::Command> {
+    let below: Vec<clap::Command> = command.get_subcommands().cloned().flat_map(with_subcommands).collect();
+    std::iter::once(command).chain(below).collect()
 }
 
 /// The page of a command that was built below its program, which is when it knows its whole name.

@@ -252,6 +252,14 @@ impl Common {
         });
     }
 
+    /// Says so where images to judge by are those that were learned from.
+    pub fn say_same(&self, learned: &str, judged: Option<&String>) {
+        let whole = |source: &str| Path::new(source).canonicalize().unwrap_or_else(|_| source.into());
+        if judged.is_some_and(|judged| whole(judged) == whole(learned)) {
+            self.say("note: the test images are those that it learns from, so that figures of them say nothing of others");
+        }
+    }
+
     /// Counts the files that were passed over and names some, all with `-v` or `--json`. That there are any is said even with `-q`.
     pub fn say_skipped(&self, skipped: &[(String, String)]) {
         if self.json && !skipped.is_empty() {

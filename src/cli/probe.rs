@@ -106,6 +106,7 @@ pub fn run(args: ProbeArgs) -> anyhow::Result<()> {
         args.common.say(&format!("data: {}", sample.description));
         args.common.say_skipped(&sample.skipped);
     }
+    args.common.say_same(&args.train, Some(&args.test));
     let task = Task::new(&train, &test, args.seed)?;
     let most = args.labels_per_class.iter().max();
     if let (Some(most), Some(labels)) = (most, train.labels()) {

@@ -37,18 +37,18 @@ pub struct SweepArgs {
     /// Rules, comma-separated: l1, kl, top_k, batch_top_k, spatial_wta, lifetime_wta
     #[arg(long, value_name = "RULE", value_delimiter = ',', default_value = "l1,top_k,batch_top_k,lifetime_wta")]
     rules: Vec<String>,
-    /// Strengths of l1: the penalty's weight
-    #[arg(long, value_name = "L", value_delimiter = ',', default_value = "0.1,0.3,1,3")]
-    lambda: Vec<f64>,
-    /// Strengths of top_k and batch_top_k: elements kept of an image
-    #[arg(long, value_name = "K", value_delimiter = ',', default_value = "8,16,32,64")]
-    k: Vec<f64>,
-    /// Strengths of lifetime_wta: the share of a batch that a unit keeps
-    #[arg(long, value_name = "RATE", value_delimiter = ',', default_value = "0.05,0.1,0.2,0.4")]
-    rate: Vec<f64>,
-    /// Strengths of kl: the penalty's weight
-    #[arg(long, value_name = "B", value_delimiter = ',', default_value = "0.03,0.1,0.3,1")]
-    beta: Vec<f64>,
+    /// Strengths of l1: the penalty's weight [default: 0.1,0.3,1,3]
+    #[arg(long, value_name = "L", value_delimiter = ',')]
+    lambda: Option<Vec<f64>>,
+    /// Strengths of top_k and batch_top_k: elements kept of an image [default: 8,16,32,64]
+    #[arg(long, value_name = "K", value_delimiter = ',')]
+    k: Option<Vec<f64>>,
+    /// Strengths of lifetime_wta: the share of a batch that a unit keeps [default: 0.05,0.1,0.2,0.4]
+    #[arg(long, value_name = "RATE", value_delimiter = ',')]
+    rate: Option<Vec<f64>>,
+    /// Strengths of kl: the penalty's weight [default: 0.03,0.1,0.3,1]
+    #[arg(long, value_name = "B", value_delimiter = ',')]
+    beta: Option<Vec<f64>>,
     /// Configuration to start from
     #[arg(long, value_name = "NAME", default_value = "sparse", conflicts_with = "config")]
     preset: String,
@@ -103,17 +103,32 @@ impl SweepArgs {
 
     /// The models, each with the sizes of the data.
     fn planned(&self, base: &Config, prepared: &Prepared) -> csae::error::Result<Vec<Planned>> {
+        let of = [
+            ("lambda", &self.lambda, "l1"),
+            ("k", &self.k, "top_k"),
+            ("rate", &self.rate, "lifetime_wta"),
+            ("beta", &self.beta, "kl"),
+        ];
+        for (flag, _, rule) in of.iter().filter(|(_, strengths, _)| strengths.is_some()) {
+            // batch_top_k takes k too
+            if !self.rules.iter().any(|name| name.ends_with(rule)) {
+                return Err(Error::usage(format!(
+                    "--{flag}: strengths of {rule}, which is not among --rules {}",
+                    self.rules.join(",")
+                )));
+            }
+        }
         let mut all = Vec::new();
         for name in &self.rules {
             let rule: Rule = name.parse().map_err(|error: Error| error.at("--rules"))?;
-            let strengths = match rule {
-                Rule::L1 => &self.lambda[..],
-                Rule::Kl => &self.beta,
-                Rule::TopK | Rule::BatchTopK => &self.k,
-                Rule::LifetimeWta => &self.rate,
-                Rule::SpatialWta => &[1.0],
+            let (asked, usual) = match rule {
+                Rule::L1 => (&self.lambda, [0.1, 0.3, 1.0, 3.0].as_slice()),
+                Rule::Kl => (&self.beta, [0.03, 0.1, 0.3, 1.0].as_slice()),
+                Rule::TopK | Rule::BatchTopK => (&self.k, [8.0, 16.0, 32.0, 64.0].as_slice()),
+                Rule::LifetimeWta => (&self.rate, [0.05, 0.1, 0.2, 0.4].as_slice()),
+                Rule::SpatialWta => (&None, [1.0].as_slice()),
             };
-            for &strength in strengths {
+            for &strength in asked.as_deref().unwrap_or(usual) {
                 let mut config = rule.apply(base, strength).map_err(|error| error.at("--rules"))?;
                 let graph =
                     Graph::new(&config.model, prepared.dims).map_err(|error| error.at(format!("--rules: {name} {strength}")))?;

@@ -17,6 +17,40 @@ pub struct Job {
     pub target: PathBuf,
 }
 
+/// What an error says of a file, without its name in front.
+pub fn reason(error: &Error, file: &str) -> String {
+    let told = error.to_string();
+    told.strip_prefix(&format!("{file}: ")).map_or_else(|| told.clone(), str::to_owned)
+}
+
+/// What `open` makes of each source, with the source's number. Of several sources a file that cannot be used is skipped and named, as one of a folder is.
+///
+/// # Errors
+/// The error of a source that is no file, or alone, or of any where `strict`; the first one if all are skipped.
+pub fn open_each<T>(
+    common: &Common,
+    sources: &[String],
+    strict: bool,
+    mut open: impl FnMut(&str) -> Result<T>,
+) -> Result<Vec<(usize, T)>> {
+    let (mut opened, mut skipped, mut first) = (Vec::new(), Vec::new(), None);
+    for (number, source) in sources.iter().enumerate() {
+        match open(source) {
+            Ok(found) => opened.push((number, found)),
+            Err(error) if !strict && sources.len() > 1 && Path::new(source).is_file() => {
+                skipped.push((source.clone(), reason(&error, source)));
+                first.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if let Some(first) = first.filter(|_| opened.is_empty()) {
+        return Err(first);
+    }
+    common.say_skipped(&skipped);
+    Ok(opened)
+}
+
 /// What is to be worked on.
 pub struct Targets {
     pub sources: Vec<Pixels>,
@@ -40,10 +74,16 @@ impl Targets {
     ) -> Result<Self> {
         let mut targets = Self { sources: Vec::new(), jobs: Vec::new(), held: 0 };
         let mut taken = HashMap::new();
-        for source in images {
-            let found = data::open(source, wanted, budget.data.saturating_sub(targets.held))?;
+        let mut held = 0;
+        let opened = open_each(common, images, wanted.strict, |source| {
+            let found = data::open(source, wanted, budget.data.saturating_sub(held))?;
+            held += found.pixels.held_bytes();
+            Ok(found)
+        })?;
+        targets.held = held;
+        for (number, found) in opened {
+            let source = &images[number];
             common.say_skipped(&found.skipped);
-            targets.held += found.pixels.held_bytes();
             let folder = Path::new(source).is_dir();
             for image in 0..found.pixels.len() {
                 let name = PathBuf::from(found.pixels.name(image));

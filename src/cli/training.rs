@@ -6,7 +6,7 @@ use csae::data::budget::Budget;
 use csae::device::Device;
 use csae::error::{Kind, Result};
 use csae::files::Lock;
-use csae::model::Graph;
+use csae::model::{Graph, Role};
 use csae::spec::Config;
 use csae::train::checkpoint::Checkpoint;
 use csae::train::data::{self, Prepared};
@@ -47,6 +47,16 @@ impl Job {
             self.config.train.batch,
             trainer.steps_per_epoch
         ));
+        if let (Some(from), Some([taken, of])) = (&self.config.train.from, trainer.lent) {
+            common.say(&format!("from {from}: {taken} of {of} parameters and states, which fit by name and shape"));
+        } else if self.graph.params.iter().any(|param| param.role == Role::Frozen) {
+            common.say("note: frozen layers stay as they are drawn; --from MODEL lends them what another model has learned");
+        }
+        if self.graph.competes() {
+            common.say(
+                "note: units compete within a batch in training alone (lifetime winner-take-all), so that what is drawn in validation, its figures and pictures, says little of the model; best.safetensors is the last one validated. Features tell: csae probe",
+            );
+        }
         common.say(&format!("memory: {}", trainer.memory));
         if common.verbose && device.as_gpu().is_some() {
             eprintln!("step: {} dispatches", trainer.dispatches());
@@ -101,7 +111,7 @@ fn conclude(common: &Common, folder: &Path, summary: &Summary) {
             waited => format!(", of which {waited:.1} s waiting for files"),
         };
         let quality = match report.psnr {
-            psnr if psnr.is_nan() => format!("explained variance {:.4}", report.explained_variance),
+            psnr if psnr.is_nan() => format!("explained variance {}", report.told_variance()),
             psnr => format!("PSNR {psnr:.2} dB, SSIM {:.4}", report.ssim),
         };
         outln!(

@@ -75,11 +75,11 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Takes over every parameter and state that a graph has by the same name and shape, into values that are on a device already.
+    /// Takes over every parameter and state that a graph has by the same name and shape, into values that are on a device already; says how many of how many.
     ///
     /// # Errors
     /// When there is none.
-    pub fn lend(&self, device: &mut Device, graph: &Graph, store: &Store) -> Result<()> {
+    pub fn lend(&self, device: &mut Device, graph: &Graph, store: &Store) -> Result<[usize; 2]> {
         let all = graph.params.iter().enumerate().map(|(i, param)| (param, store.weight(i)));
         let all = all.chain(graph.states.iter().enumerate().map(|(i, state)| (state, store.state(i))));
         let mut taken = 0;
@@ -96,7 +96,7 @@ impl Loaded {
         if taken == 0 {
             return Err(Error::usage(format!("{}: no parameter has a name and shape that this model's have", self.place)));
         }
-        Ok(())
+        Ok([taken, graph.params.len() + graph.states.len()])
     }
 
     /// Takes over what is not learned by gradients, whose values an untrained model has too: the filters of whitening layers, and states.

@@ -152,6 +152,11 @@ impl Graph {
         )))
     }
 
+    /// Whether units of its code compete within a batch, as they do in training alone: what the model then draws of an image by itself says little of it.
+    pub fn competes(&self) -> bool {
+        self.nodes.iter().any(|node| matches!(node.op, Some(LayerOp::LifetimeWta(_))))
+    }
+
     /// Whether training changes any parameter of a node.
     pub fn learns(&self, node: usize) -> bool {
         let Node { weight, bias, slope, .. } = self.nodes[node];

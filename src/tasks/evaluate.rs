@@ -179,14 +179,21 @@ impl std::fmt::Display for Report {
         }
         write!(
             f,
-            "‖x − x̂‖² {:.3}, L0 {:.1} of {}, dead {} of {} ({:.1} %), explained variance {:.4}",
+            "‖x − x̂‖² {:.3}, L0 {:.1} of {}, dead {} of {} ({:.1} %), explained variance {}",
             self.sum_squares,
             self.l0,
             self.code,
             self.dead,
             self.units,
             100.0 * self.dead_share,
-            self.explained_variance
+            self.told_variance()
         )
+    }
+}
+
+impl Report {
+    /// The explained variance; of images that do not differ there is none.
+    pub fn told_variance(&self) -> String {
+        if self.explained_variance.is_finite() { format!("{:.4}", self.explained_variance) } else { "undefined".to_owned() }
     }
 }

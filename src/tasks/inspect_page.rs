@@ -87,7 +87,7 @@ pub fn write(found: &Found, name: &str, exciters: &Exciters) -> Result<String> {
     }
     numbers.extend([
         ("‖x − x̂‖²", format!("{:.3}", report.sum_squares)),
-        ("explained variance", format!("{:.4}", report.explained_variance)),
+        ("explained variance", report.told_variance()),
         ("L0", format!("{:.1} of {}", report.l0, report.code)),
         ("dead units", format!("{} of {} ({})", report.dead, report.units, percent(report.dead_share))),
         ("neighbours in an atom", found.moran().map_or("–".to_owned(), |[_, _, median, ..]| format!("I = {median:.2}"))),

@@ -197,7 +197,7 @@ impl<'a> Supervised<'a> {
             device.write(view, &vec![0.0; view.len]);
         }
         self.store.initialise(device, self.graph, seed);
-        pretrained.map_or(Ok(()), |loaded| loaded.lend(device, self.graph, &self.store))
+        pretrained.map_or(Ok(()), |loaded| loaded.lend(device, self.graph, &self.store).map(drop))
     }
 
     /// Trains on samples, and keeps the weights that do best on those to validate on; later is better where it is as good, since the rate has fallen. `first`

@@ -333,7 +333,8 @@ impl<'a> Run<'a> {
         log.validation(self.trainer.done, self.trainer.epoch(), &report)?;
         // Of restorers the best is that of the highest PSNR.
         let loss = report.whole.map_or(report.sum_squares, |whole| -whole.psnr);
-        if loss.is_finite() && self.best.is_none_or(|best| loss < best) {
+        // Where units compete in training alone, losses do not tell better from worse: the last is kept.
+        if loss.is_finite() && self.best.is_none_or(|best| loss < best || self.graph.competes()) {
             self.best = Some(loss);
             model::save(&self.folder.file("best.safetensors"), device, self.graph, &self.trainer.store)?;
         }

@@ -23,6 +23,8 @@ pub struct Trainer<'a> {
     graph: &'a Graph,
     /// The model's values.
     pub store: Store,
+    /// Parameters and states that another model lent, of how many.
+    pub lent: Option<[usize; 2]>,
     /// What it takes.
     pub memory: MemoryPlan,
     /// Steps in all.
@@ -171,10 +173,11 @@ impl<'a> Trainer<'a> {
         }
         let store = Store::new(device, graph, purpose)?;
         store.initialise(device, graph, config.seed);
-        if let Some(from) = &config.train.from {
+        let lend = |from: &String| {
             let lent = model::load(Path::new(from)).and_then(|loaded| loaded.lend(device, graph, &store));
-            lent.map_err(|error| error.at("train.from"))?;
-        }
+            lent.map_err(|error| error.at("train.from"))
+        };
+        let lent = config.train.from.as_ref().map(lend).transpose()?;
         whiten::fit(device, graph, &store, &prepared.train, config)?;
         step::begin(device, graph, &store)?;
         let log_every = config.train.log_every.min(total);
@@ -196,6 +199,7 @@ impl<'a> Trainer<'a> {
         Ok(Self {
             graph,
             store,
+            lent,
             memory,
             total,
             steps_per_epoch,

@@ -62,8 +62,8 @@ pub struct FitArgs {
 
 impl FitArgs {
     fn options(&self) -> csae::error::Result<Options> {
-        if !(1..=1 << 20).contains(&self.bank) {
-            bail_usage!("--bank {}: between 1 and {} descriptors are kept", self.bank, 1 << 20);
+        if !(2..=1 << 20).contains(&self.bank) {
+            bail_usage!("--bank {}: between 2 and {} descriptors are kept", self.bank, 1 << 20);
         }
         let weights = <[f64; 3]>::try_from(self.weights.clone());
         let weights = weights.map_err(|_| Error::usage(format!("--weights: three numbers, for {}", VIEWS.join(", "))))?;

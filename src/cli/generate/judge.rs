@@ -178,7 +178,7 @@ pub fn run(
         let below = found.map(|found| found.into_iter().map(|(_, pixels)| pixels).collect::<Vec<_>>());
         let says = if below.is_some() { "Below each image the training image nearest to it, pixel by pixel." } else { "" };
         let images = shown.chunks_exact(size.len()).map(<[f32]>::to_vec).collect();
-        parts.push(Part { title: name.clone(), says: says.to_owned(), images, below, notes });
+        parts.push(Part { title: name.clone(), says: says.to_owned(), images, below, notes, columns: None });
         add(name, measure::compare(&features, &real));
     }
     let mut stream = Stream::new(args.seed(), "noise");

@@ -90,14 +90,14 @@ impl Shown {
         let Dims { c, h, w } = self.dims;
         files::make_folder(&args.out)?;
         let images: Vec<Vec<f32>> = self.drawn.chunks_exact(h * w * c).map(<[f32]>::to_vec).collect();
-        let What { title, note, columns, .. } = &self.what;
+        let What { title, note, columns: by } = &self.what;
         let names = names(args.start(), images.len());
         for (image, name) in images.iter().zip(&names) {
             picture::save_png(&args.out.join(name), image, h, w, c)?;
         }
         let shown = &images[..images.len().min(MOST)];
         let mut files: Vec<PathBuf> = vec![args.out.join(PICTURE), args.out.join(GALLERY)];
-        let columns = columns.unwrap_or_else(|| picture::columns_for(shown.len(), h, w));
+        let columns = by.unwrap_or_else(|| picture::columns_for(shown.len(), h, w));
         picture::grid(shown, h, w, c, columns, 2).save(&files[0])?;
         let found = train.map(|train| nearest(train, &self.drawn[..shown.len() * h * w * c], self.dims)).transpose()?;
         let notes = |i: usize| found.as_ref().map(|found| format!("{}; nearest: training image {}", names[i], found[i].0));
@@ -112,10 +112,10 @@ impl Shown {
         let mut parts = Vec::new();
         if !self.originals.is_empty() {
             let (title, images) = (String::from("Given"), self.originals);
-            parts.push(Part { title, says: String::new(), images, below: None, notes: Vec::new() });
+            parts.push(Part { title, says: String::new(), images, below: None, notes: Vec::new(), columns: None });
         }
         let below = found.map(|found| found.into_iter().map(|(_, pixels)| pixels).collect());
-        parts.push(Part { title: String::from("Drawn"), says, images: shown.to_vec(), below, notes });
+        parts.push(Part { title: String::from("Drawn"), says, images: shown.to_vec(), below, notes, columns: *by });
         let page = gallery::samples(title, note, &[], &parts, [h, w, c])?;
         files::write_atomically(&files[1], page.as_bytes())?;
         let others = others(&args.out, args.start(), &names)?;

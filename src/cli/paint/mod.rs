@@ -30,7 +30,7 @@ pub struct PaintArgs {
     /// Optimise the image itself, not pass it through autoencoders: slower, closer
     #[arg(long)]
     optimise: bool,
-    /// Steps of optimisation at each size, from the smallest on
+    /// Steps of optimisation at each size, from the smallest on, and a third of that once more for a texture that need not tile, when its surroundings are cut off
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
     /// Write over existing files
@@ -113,6 +113,9 @@ impl Teller {
 /// Fails where a file is not there, before anything takes time.
 fn check_there(paths: &[PathBuf]) -> Result<()> {
     match paths.iter().find(|path| !path.is_file()) {
+        Some(path) if path.is_dir() => {
+            Err(Error::usage(format!("{0}: a folder; name images, such as {0}/*.png", path.display())))
+        }
         Some(path) => Err(Error::usage(format!("{}: no such file; name an image", path.display()))),
         None => Ok(()),
     }

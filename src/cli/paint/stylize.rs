@@ -203,7 +203,7 @@ pub fn run(args: StylizeArgs) -> anyhow::Result<()> {
         }
         files::write_atomically(&args.out.join(GALLERY), gallery::styles(&contents, &named, &shown)?.as_bytes())?;
         if interrupt::asked() {
-            return Err(Interrupted(format!("stopped; {} is as far as it got", job.target.display())).into());
+            return Err(Interrupted(format!("stopped after {}", job.target.display())).into());
         }
     }
     args.paint.common.say_kernels(&mut device);

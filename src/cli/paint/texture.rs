@@ -90,7 +90,7 @@ pub fn run(args: TextureArgs) -> anyhow::Result<()> {
         shown.push(Woven { name: stem(path), exemplar, texture: made.picture, tiles: args.tile, says });
         files::write_atomically(&args.out.join(GALLERY), gallery::textures(&shown)?.as_bytes())?;
         if interrupt::asked() {
-            return Err(Interrupted(format!("stopped; {} is as far as it got", target.display())).into());
+            return Err(Interrupted(format!("stopped after {}", target.display())).into());
         }
     }
     args.paint.common.say_kernels(&mut device);

@@ -25,6 +25,7 @@ use serde_json::{Map, Value, json};
 
 use self::jobs::Job;
 use super::Common;
+use super::targets::reason;
 
 /// What every command takes that restores images.
 #[derive(Debug, Args)]
@@ -50,6 +51,9 @@ pub struct RestoreArgs {
     /// Write over existing files
     #[arg(long)]
     force: bool,
+    /// A file that does not decode is an error, not skipped
+    #[arg(long)]
+    strict: bool,
     #[command(flatten)]
     pub(in crate::cli) common: Common,
 }
@@ -107,9 +111,19 @@ fn run(
     let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer)?;
     let mut restorer = Restorer::new(&loaded.graph, &store)?;
     restorer.ensemble = args.ensemble;
+    let mut skipped = Vec::new();
     for (number, job) in jobs.iter().enumerate() {
         let place = |error: Error| error.at(job.image.display());
-        let mut given = give(job, ImageFile::read(&job.image)?).map_err(place)?;
+        let image = match ImageFile::read(&job.image) {
+            // the last one is an error if none was restored
+            Err(error) if !args.strict && skipped.len() + 1 < jobs.len() => {
+                let name = job.image.display().to_string();
+                skipped.push((name.clone(), reason(&error, &name)));
+                continue;
+            }
+            read => read?,
+        };
+        let mut given = give(job, image).map_err(place)?;
         let bar = progress(args, &given.before, number, jobs.len());
         let result = restore(&restorer, &mut device, &mut given, &bar).map_err(place)?;
         bar.finish_and_clear();
@@ -137,6 +151,7 @@ fn run(
             outln!("[{number}/{count}] {target}  {}x{}  {}{judged}", result.w, result.h, given.says);
         }
     }
+    args.common.say_skipped(&skipped);
     args.common.say_kernels(&mut device);
     Ok(())
 }

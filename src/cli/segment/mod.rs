@@ -135,7 +135,7 @@ fn tell(judged: &Judged, classes: &[String]) {
     for (i, name) in classes.iter().enumerate() {
         outln!("{name:<24} {:>8} {:>8}", cell(scores.iou[i]), cell(scores.dice[i]));
     }
-    let of = if classes.len() > 1 { "mean (Dice: without the first)" } else { "mean" };
+    let of = if classes.len() > 1 { "mean (Dice of classes 1…)" } else { "mean" };
     outln!("{of:<24} {:>8.4} {:>8.4}", scores.mean_iou, scores.mean_dice);
     outln!("Dice, mean over images {:.4}; pixels right {:.2} %", judged.image_dice, 100.0 * scores.pixel_accuracy);
 }

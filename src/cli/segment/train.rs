@@ -84,6 +84,8 @@ pub struct TrainArgs {
 }
 
 const NUMBERS: &str = "segment.json";
+/// Classes without names that make one doubt that they are classes.
+const MANY: usize = 20;
 
 impl TrainArgs {
     fn balance(&self, classes: usize) -> Result<Balance> {
@@ -121,6 +123,13 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     };
     let set = open(&args.data, &args.classes)?;
     let classes = &set.labelling.classes;
+    if args.classes.is_empty() && classes.len() > MANY {
+        common.say(&format!(
+            "note: numbers of labels are taken for {} classes; if they number objects, add --instances",
+            classes.len()
+        ));
+    }
+    common.say_same(&args.data, args.test.as_ref());
     let balance = args.balance(classes.len())?;
     let validation = args.validation.as_ref().map(|source| open(source, classes)).transpose()?;
     let test = args.test.as_ref().map(|source| open(source, classes)).transpose()?;

@@ -98,6 +98,10 @@ impl Gatherer {
             Bank { mean: self.mean.iter().map(|v| *v as f32).collect(), whitening, members: Vec::new(), apart: Vec::new() };
         bank.members = bank.whiten(&self.sample);
         bank.measure();
+        // distances are relative to these
+        if !bank.apart.iter().any(|apart| *apart > 0.0) {
+            return Err(nothing());
+        }
         Ok(bank)
     }
 }
@@ -182,6 +186,18 @@ mod tests {
             let sum = f64::from(members) + ridge * (rows(0) + rows(1));
             assert!((sum - f64::from(u8::from(i == j))).abs() < 0.1, "{i}, {j}: {sum}");
         }
+    }
+
+    #[test]
+    fn members_that_are_all_the_same_say_nothing() {
+        let finished = |values: &[f32], size: usize| {
+            let mut gatherer = Gatherer::new(2, size, 1).unwrap();
+            gatherer.add(values);
+            gatherer.finish().map(|bank| bank.members.len())
+        };
+        assert_eq!(finished(&[0.0, 1.0, 2.0, 3.0, 5.0, 4.0], 3).unwrap(), 6);
+        assert!(finished(&[0.0, 1.0, 2.0, 3.0, 5.0, 4.0], 1).is_err());
+        assert!(finished(&[1.0, 2.0, 1.0, 2.0], 2).is_err());
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct Part {
     pub below: Option<Vec<Vec<f32>>>,
     /// What is to be said of each image; none, or as many as images.
     pub notes: Vec<String>,
+    /// Images in a row; None: as many as there is room for.
+    pub columns: Option<usize>,
 }
 
 /// How drawn images compare with real ones, by what they are drawn from.
@@ -60,7 +62,10 @@ pub fn samples(title: &str, note: &str, rows: &[Row], parts: &[Part], size: [usi
     let Some(sheet) = Sheet::new("samples", &tiles, [h, w, shown], SIDE)? else { return Ok(page(title, &[], &body, false)) };
     let mut at = 0;
     for part in parts {
-        let _ = write!(body, "<h2>{}</h2>\n<p class=soft>{}</p>\n<div class=row>\n", escaped(&part.title), escaped(&part.says));
+        let grid = |columns: usize| format!(" style=\"display:grid;grid-template-columns:repeat({columns},max-content)\"");
+        let grid = part.columns.map_or(String::new(), grid);
+        let (title, says) = (escaped(&part.title), escaped(&part.says));
+        let _ = write!(body, "<h2>{title}</h2>\n<p class=soft>{says}</p>\n<div class=row{grid}>\n");
         let count = part.images.len();
         for i in 0..count {
             let note = part.notes.get(i).map_or("", String::as_str);
@@ -85,12 +90,14 @@ mod tests {
             images: vec![vec![0.5; 12]; 5],
             below: Some(vec![vec![0.2; 12]; 5]),
             notes: vec!["nearest: 7 & 8".into(); 5],
+            columns: Some(3),
         };
         let row = Row { name: "a < b".into(), likeness: Likeness { distance: 12.345, precision: 0.5, recall: 0.25 } };
-        let plain = Part { below: None, notes: Vec::new(), ..part.clone() };
+        let plain = Part { below: None, notes: Vec::new(), columns: None, ..part.clone() };
         let page = samples("Samples", "of 3", &[row], &[part, plain], [2, 3, 2]).unwrap();
         assert_eq!(page.matches("class=\"sheet samples\"").count(), 15);
         assert!(page.contains("12.35<td>50.0 %<td>25.0 %") && page.contains("a &lt; b") && page.contains("7 &amp; 8"));
+        assert_eq!(page.matches("repeat(3,").count(), 1);
         assert!(!page.contains("<mixture>") && !page.contains("http"));
     }
 }
