@@ -1,4 +1,4 @@
-//!include grid fours map activation
+//!include grid fours nan map activation
 // dx = dy * f'(x) with the slope taken from y = f(x), element by element.
 // One invocation: one vec4 (the lanes past the end are the buffer's own padding).
 // Grid: ceil(len / 4) invocations. Precondition: the code is one of 0 to 6. Twin: ActivationBwdOutput in src/reference/activation.rs.

@@ -1,4 +1,4 @@
-//!include grid fours map activation
+//!include grid fours nan map activation
 // y = f(x), element by element.
 // One invocation: one vec4 (the lanes past the end are the buffer's own padding).
 // Grid: ceil(len / 4) invocations. Twin: ActivationFwd in src/reference/activation.rs.

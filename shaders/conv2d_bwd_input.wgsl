@@ -1,4 +1,4 @@
-//!include conv2d fours map gate activation grid
+//!include conv2d fours nan map gate activation grid
 // x[n,h,w,c] = f(b[c] + sum over r,s,k of y[n,p,q,k] * w[r,s,c,k]) over the (p,q) with p*stride - pad + r*dilation = h: the gradient
 // of a convolution by its input, and the forward of a transposed convolution.
 // y (N,P,Q,K), w (R,S,C/groups,K), b (C), x (N,H,W,C). The plain kernel: any shape.

@@ -1,4 +1,4 @@
-//!include conv2d map gate fours activation grid subgroup_tile rows conv2d_bwd_input_product
+//!include conv2d map gate fours nan activation grid subgroup_tile rows conv2d_bwd_input_product
 // x[n,h,w,c] = f(b[c] + sum over r,s,k of y[n,p,q,k] * w[r,s,c,k]) over the (p,q) with p*stride - pad + r*dilation = h, without groups:
 // the gradient of a convolution by its input, and the forward of a transposed convolution.
 // y (N,P,Q,K), w (R,S,C,K), b (C), x (N,H,W,C). An implicit matrix product: rows are pixels of x, columns channels, steps (r,s,k).

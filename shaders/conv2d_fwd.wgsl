@@ -1,4 +1,4 @@
-//!include conv2d fours map gate activation grid conv2d_fwd_sum
+//!include conv2d fours nan map gate activation grid conv2d_fwd_sum
 // y[n,p,q,k] = f(b[k] + sum over r,s,c of x[n, p*stride - pad + r*dilation, ..., c] * w[r,s,c,k]), c over the group of k.
 // x (N,H,W,C), w (R,S,C/groups,K), b (K), y (N,P,Q,K). The plain kernel: any shape.
 // One invocation: one element of y. Grid: N*P*Q*K invocations.

@@ -1,4 +1,4 @@
-//!include conv2d fours map gate activation grid rows conv2d_fwd_pixels conv2d_fwd_registers
+//!include conv2d fours nan map gate activation grid rows conv2d_fwd_pixels conv2d_fwd_registers
 // y[n,p,q,k] = f(b[k] + sum over r,s,c of x[n, p*stride - pad + r*dilation, ..., c] * w[r,s,c,k]), without groups.
 // x (N,H,W,C), w (R,S,C,K), b (K), y (N,P,Q,K). An implicit matrix product in registers: arithmetic per load is what counts.
 // One invocation: 8 pixels (n,p,q) in a row of memory by 8 filters. Grid: ceil(N*P*Q / 8) * ceil(K / 8) invocations, filters fastest.

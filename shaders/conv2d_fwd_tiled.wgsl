@@ -1,4 +1,4 @@
-//!include conv2d map gate fours activation grid workgroup_tile rows conv2d_fwd_pixels conv2d_fwd_product
+//!include conv2d map gate fours nan activation grid workgroup_tile rows conv2d_fwd_pixels conv2d_fwd_product
 // y[n,p,q,k] = f(b[k] + sum over r,s,c of x[n, p*stride - pad + r*dilation, ..., c] * w[r,s,c,k]), without groups.
 // x (N,H,W,C), w (R,S,C,K), b (K), y (N,P,Q,K). An implicit matrix product: rows are pixels (n,p,q), columns filters, steps (r,s,c).
 // One workgroup: 64 pixels by 4*COLUMNS filters. Grid: ceil(N*P*Q / 64) * ceil(K / (4*COLUMNS)) workgroups, filters fastest.

@@ -1,4 +1,4 @@
-//!include grid fours map step activation idle
+//!include grid fours nan map step activation idle
 // dz += scale * sparsity_scale * sign(z), with sign(0) = 0 and scale = lambda / n, and partial sums of |z|.
 // With ACTIVATION, z is that function's output f(x), and dz becomes the gradient by x: multiplied by f' as it follows from z, and with REVIVE
 // less `push` where idle[c] >= patience, as revive.wgsl does it; z and dz (N,H,W,C), idle (C). Without REVIVE any reals may be bound as `idle`.

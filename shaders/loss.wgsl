@@ -1,4 +1,4 @@
-//!include grid fours map log activation
+//!include grid fours nan map log activation
 // dy = dloss/dy and partial sums of the element-wise loss between y and its target t, in one pass; `scale` is 1 / divisor:
 //   KIND 0, 1: (y - t)^2                 scale * 2 (y - t)
 //   KIND 2:    |y - t|                   scale * sign(y - t)

@@ -1,4 +1,4 @@
-//!include grid fours map pool2d lanes activation
+//!include grid fours nan map pool2d lanes activation
 // dx[n,h,w,c] = the sum of dy over the windows whose switch is h * W + w. dx (N,H,W,C), dy and switches (N,P,Q,C).
 // With ACTIVATION the layer below ends in that function f, and dx is the gradient before it: dy is multiplied by f' as it follows from
 // the pooled output y (N,P,Q,C), which is f's output where the switch points. Without (0) any view may be bound as `y`.

@@ -1,4 +1,4 @@
-//!include grid fours map pool2d activation
+//!include grid fours nan map pool2d activation
 // dx[n,h,w,c] = dy of the window that holds (h,w) if its switch is h * W + w, else 0: max_pool2d_bwd where no two windows overlap.
 // dx (N,H,W,C), dy and switches (N,P,Q,C). With ACTIVATION dx is the gradient before the function f that the layer below ends in: dy is multiplied by
 // f' as it follows from the pooled output y (N,P,Q,C). Without (0) any view may be bound as `y`. What a window reads once, max_pool2d_bwd reads for each of its pixels.

@@ -1,4 +1,4 @@
-//!include grid fours map pool2d lanes largest
+//!include grid fours nan map pool2d lanes largest
 // y[n,p,q,c] = the largest x of the window (padding is -inf), switches[n,p,q,c] = its position h * W + w in the input map; ties go to the
 // first in row-major order, and the first NaN wins over numbers. x (N,H,W,C), y and switches (N,P,Q,C).
 // One invocation: four consecutive elements of y, which with VEC are four channels of a pixel; without, they are done one by one and

@@ -159,7 +159,7 @@ impl Device {
 
     /// [`Device::budget`] where so many bytes of it are taken already, so that what is free is what is left beside them.
     pub fn budget_with(&self, taken: u64) -> Option<u64> {
-        let shares = self.kind_of_gpu().is_none_or(|gpu| gpu.adapter().is_software());
+        let shares = self.kind_of_gpu().is_none_or(|gpu| gpu.adapter().shares_memory());
         let free = if shares { budget::free() } else { None };
         [self.limit, free.map(|free| free.saturating_add(taken))].into_iter().flatten().min()
     }

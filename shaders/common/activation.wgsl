@@ -50,8 +50,13 @@ fn normal_cdf4(x: vec4<f32>) -> vec4<f32> {
     return select(tail, 1.0 - tail, x >= vec4<f32>(0.0));
 }
 
-// y = f(x). Written with select, not max, so that a NaN stays one and a diverging training shows.
+// y = f(x). A NaN stays one, so that a diverging training shows: also where a compiler makes select(x, 0, x <= 0) a max.
 fn activate4(code: u32, parameter: f32, x: vec4<f32>) -> vec4<f32> {
+    return select(activate_numbers4(code, parameter, x), x, is_nan(x));
+}
+
+// y = f(x) of numbers.
+fn activate_numbers4(code: u32, parameter: f32, x: vec4<f32>) -> vec4<f32> {
     let zero = vec4<f32>(0.0);
     switch code {
         case 1u: { // ReLU

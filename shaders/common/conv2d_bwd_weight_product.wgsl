@@ -111,6 +111,10 @@ fn main(
     let first = i / k_blocks % row_blocks * ROWS;
     // Barriers need bounds that are seen to be uniform, which a private variable's are not.
     let number = i / (k_blocks * row_blocks);
+    // A folded grid has workgroups to spare.
+    if number >= p.slices {
+        return;
+    }
     slice = number;
     let rows = locate(first + row_of(local));
     let column = k + column_of(local);

@@ -4,10 +4,6 @@ struct Largest {
     at: vec4<u32>,
 }
 
-fn is_nan(v: vec4<f32>) -> vec4<bool> {
-    return (bitcast<vec4<u32>>(v) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
-}
-
 // Ties go to the first, and the first NaN wins over numbers.
 fn larger(best: Largest, v: vec4<f32>, at: u32) -> Largest {
     let better = ((v > best.value) | is_nan(v)) & !is_nan(best.value);

@@ -21,6 +21,11 @@ impl Adapter {
             || ["llvmpipe", "swiftshader", "microsoft basic render"].iter().any(|software| name.contains(software))
     }
 
+    /// Whether it works in the machine's own memory, which is then what there is.
+    pub fn shares_memory(&self) -> bool {
+        self.is_software() || self.info.device_type == wgpu::DeviceType::IntegratedGpu
+    }
+
     /// Kind in a word.
     pub fn kind(&self) -> &'static str {
         match self.info.device_type {

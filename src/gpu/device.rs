@@ -82,6 +82,9 @@ pub struct Gpu {
     pub allocated: u64,
 }
 
+/// Bytes that a kernel sees of a buffer at most.
+const BINDING: u64 = (1 << 31) - 256;
+
 impl Gpu {
     /// Opens an adapter with the limits that it offers.
     pub fn new(adapter: Adapter) -> Result<Self> {
@@ -91,7 +94,9 @@ impl Gpu {
     /// As [`Gpu::new`], and with cooperative matrices, where there are such as are wanted.
     pub fn with(adapter: Adapter, wanted: Matrices) -> Result<Self> {
         let matrices = adapter.matrices(wanted);
-        let limits = adapter.handle.limits();
+        let mut limits = adapter.handle.limits();
+        // Kernels count elements and their places in i32; Metal would bind more, and clamp what lies beyond.
+        limits.max_storage_buffer_binding_size = limits.max_storage_buffer_binding_size.min(BINDING);
         let useful = wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS
             | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES

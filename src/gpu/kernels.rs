@@ -141,6 +141,7 @@ const COMMON: &[(&str, &str)] = snippets![
     "matrix",
     "matrix_emulated",
     "matrix_tile",
+    "nan",
     "normal",
     "pool2d",
     "rank",

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use csae::device::{Device, Selected, select};
 use csae::gpu::{Adapter, Choice, Counters, Kernel, Matrices, Recorder};
-use csae::ops::{BatchTopKMask, Call};
+use csae::ops::{Activation, ActivationFwd, BatchTopKMask, Call};
 use csae::rng::Stream;
 use csae::shape::Dims;
 use csae::spec::{Config, Precision, TrainSpec};
@@ -318,6 +318,28 @@ fn nothing_is_made_inside_the_loop() {
         assert!(scalars.iter().all(|x| x.is_finite()) && scalars != first);
     }
     assert_eq!(counters(&mut training), warm, "50 steps and their scalars");
+}
+
+#[test]
+fn activations_of_nan_are_nan() {
+    let Some(_turn) = turn("activations_of_nan_are_nan") else { return };
+    let mut device = open();
+    let all = {
+        use Activation::{Elu, Gelu, Identity, LeakyRelu, Relu, Sigmoid, Silu, Softplus, Tanh};
+        [Identity, Relu, LeakyRelu { slope: 0.1 }, Elu { alpha: 1.5 }, Softplus, Sigmoid, Tanh, Gelu, Silu]
+    };
+    for activation in all {
+        let [x, y] = ["x", "y"].map(|label| device.alloc_real(label, 6).unwrap());
+        device.write(x, &[1.0, f32::NAN, -f32::NAN, -1.0, f32::from_bits(0x7f80_0001), 0.5]);
+        let program = device.compile(vec![ActivationFwd { activation, x, y }.into()]).unwrap();
+        device.run(&program, &csae::ops::StepParams::default()).unwrap();
+        let found = device.read(y).unwrap();
+        assert_eq!(
+            found.iter().map(|v| v.is_nan()).collect::<Vec<_>>(),
+            [false, true, true, false, true, false],
+            "{activation:?}"
+        );
+    }
 }
 
 #[test]
