@@ -21,7 +21,7 @@ use crate::ops::{Buffer, Call, StepParams, View};
 
 /// How long a wait may last before the adapter counts as hung, unless [`Gpu::patience`] is set.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// Elements written at once.
+/// Elements written at most before a submission.
 const WRITE: usize = 16 << 20;
 /// How the report of a lost device begins.
 const LOST: &str = "the device was lost";
@@ -67,6 +67,8 @@ pub struct Gpu {
     staging: Vec<wgpu::Buffer>,
     step: wgpu::Buffer,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
+    /// Elements written since the last submission.
+    staged: usize,
     trouble: Arc<Mutex<Option<String>>>,
     counters: Counters,
     matrices: Matrices,
@@ -124,7 +126,9 @@ impl Gpu {
         let seen = Arc::clone(&trouble);
         // Whatever was noted before: that the device is lost matters most.
         device.set_device_lost_callback(move |reason, text| {
-            *seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(format!("{LOST} ({reason:?}) {text}"));
+            *seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(format!(
+                "{LOST} ({reason:?}) {text}; if a driver's watchdog ended a dispatch of seconds, a smaller --batch helps"
+            ));
         });
         let step = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("step"),
@@ -142,6 +146,7 @@ impl Gpu {
             staging: Vec::new(),
             step,
             in_flight: VecDeque::new(),
+            staged: 0,
             trouble,
             counters: Counters::default(),
             matrices,
@@ -337,14 +342,28 @@ impl Gpu {
     /// Writes elements of 4 bytes into a view.
     pub fn write<E: bytemuck::Pod>(&mut self, view: View, data: &[E]) {
         assert!(size_of::<E>() == 4 && data.len() <= view.len, "{} elements into a view of {}", data.len(), view.len);
-        // In pieces: wgpu stages as much again as is written at once.
-        let buffer = self.buffer(view.buffer);
+        // In pieces: wgpu stages as much again as is written between submissions, however many writes it takes.
         for (i, piece) in data.chunks(WRITE).enumerate() {
+            let buffer = self.buffer(view.buffer);
             self.queue.write_buffer(buffer, (view.start + i * WRITE) as u64 * 4, bytemuck::cast_slice(piece));
-            if piece.len() == WRITE {
-                self.queue.submit([]);
+            self.staged += piece.len();
+            if self.staged >= WRITE {
+                let index = self.queue.submit([]);
+                self.in_flight.push_back(index);
+                self.staged = 0;
+                // What goes wrong is found by the next check.
+                let _ = self.keep_up();
             }
         }
+    }
+
+    /// Waits for the oldest submissions where many are under way.
+    fn keep_up(&mut self) -> Result<()> {
+        while self.in_flight.len() > IN_FLIGHT {
+            let oldest = self.in_flight.pop_front();
+            self.wait_for(oldest)?;
+        }
+        Ok(())
     }
 
     /// Reads a view, waiting for what computes it.
@@ -378,15 +397,13 @@ impl Gpu {
             }
         }
         self.submit(encoder);
-        while self.in_flight.len() > IN_FLIGHT {
-            let oldest = self.in_flight.pop_front();
-            self.wait_for(oldest)?;
-        }
+        self.keep_up()?;
         self.check()
     }
 
     pub(super) fn submit(&mut self, encoder: wgpu::CommandEncoder) {
         let index = self.queue.submit([encoder.finish()]);
+        self.staged = 0;
         self.in_flight.push_back(index);
     }
 
