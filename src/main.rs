@@ -4,10 +4,8 @@ mod cli;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    let parsed = match cli::Cli::try_parse() {
+    let parsed = match cli::parse() {
         Ok(parsed) => parsed,
         Err(error) => return cli::refuse(&error),
     };

@@ -26,7 +26,6 @@ use super::{Common, Kernels, refuse_existing};
 /// matrix product and of the fastest copy measured in the same run.
 #[derive(Debug, Args)]
 #[command(
-    allow_negative_numbers = true,
     after_help = "Examples:\n  csae bench --device cpu --workload w1,w2\n  csae bench --device gpu --batch 128,1024 --json\n  csae bench --filter conv2d_fwd/w2\n  csae bench --profile --workload w2 --trace w2.json\n  csae bench --workload w1 --json > then.json; csae bench --workload w1 --compare then.json\n  csae bench --grow --seconds 0.3 -o growth/\n  csae bench --tune --device gpu\n  csae bench --tune --precision f16 --device gpu"
 )]
 pub struct BenchArgs {

@@ -23,7 +23,6 @@ use super::Common;
 /// on those.
 #[derive(Debug, Args)]
 #[command(
-    allow_negative_numbers = true,
     after_help = "Examples:\n  csae eval runs/001 photos\n  csae eval model.safetensors t10k-images-idx3-ubyte.gz --device cpu --json"
 )]
 pub struct EvalArgs {

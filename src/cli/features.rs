@@ -183,9 +183,9 @@ pub fn run(args: FeaturesArgs) -> anyhow::Result<()> {
     let mut extractor = Extractor::new(&encoder.graph, &store, encoder.pooling)?;
     extractor.fit(&device, Beside { parameters: 2 * store.bytes(), data: sample.bytes() })?;
     let described = encoder.describe(&loaded, sample.len());
+    interrupt::watch();
     let mut writer = Writer::create(&args.out, &described, &sample)?;
     let bar = bar(&args.common, "features", sample.len());
-    interrupt::watch();
     let stopped = || format!("stopped; {} is not written", args.out.display());
     let all = extractor.each(&mut device, &sample, |first, values| {
         if interrupt::asked() {

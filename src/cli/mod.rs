@@ -34,7 +34,7 @@ mod verify;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use csae::cache;
 use csae::data::budget::{self, Budget};
 use csae::device::Device;
@@ -314,6 +314,16 @@ fn counted(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
+/// The command line. A number below 0 is a value everywhere, not a flag that nobody knows: what takes it says what it may be.
+pub fn parse() -> Result<Cli, clap::Error> {
+    fn with_negative(command: clap::Command) -> clap::Command {
+        command.mut_subcommands(with_negative).allow_negative_numbers(true)
+    }
+    let mut command = with_negative(Cli::command());
+    let mut matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
+
 /// What clap has to say: help and version as they are, a wrong command line as one line.
 pub fn refuse(error: &clap::Error) -> std::process::ExitCode {
     use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
@@ -330,7 +340,16 @@ pub fn refuse(error: &clap::Error) -> std::process::ExitCode {
 fn in_one_line(text: &str) -> String {
     let paragraphs = text.trim().trim_start_matches("error: ").split("\n\n");
     let lines: Vec<String> = paragraphs.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    lines.join("; ").replace("; Usage:", "; usage:").replace("; For more information, try '--help'.", "; see --help")
+    let plain = [
+        ("; Usage:", "; usage:"),
+        ("; For more information, try '--help'.", "; see --help"),
+        // what the standard library says of numbers
+        ("number would be zero for non-zero type", "at least 1"),
+        ("0 is not in 1..18446744073709551615", "at least 1"),
+        ("invalid digit found in string", "no whole number from 0 on"),
+        ("invalid float literal", "no number"),
+    ];
+    plain.iter().fold(lines.join("; "), |text, (from, to)| text.replace(from, to))
 }
 
 /// Runs the command. The exit status of a failure is 2 for what the caller got wrong, 130 after Ctrl-C, else 1.

@@ -18,7 +18,6 @@ use super::targets::{Job, Targets};
 /// Larger images are covered by overlapping tiles of the model's input, blended without seams. Prints PSNR and SSIM beside each original.
 #[derive(Debug, Args)]
 #[command(
-    allow_negative_numbers = true,
     after_help = "Examples:\n  csae reconstruct runs/001 photo.jpg -o out/\n  csae reconstruct model.safetensors folder/ -o out/ --force"
 )]
 pub struct ReconstructArgs {

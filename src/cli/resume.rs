@@ -19,7 +19,6 @@ use super::training::Job;
 /// unless --epochs or --steps extend it: the learning rate's schedule then is that of the new total from where it goes on.
 #[derive(Debug, Args)]
 #[command(
-    allow_negative_numbers = true,
     after_help = "Examples:\n  csae resume runs/001\n  csae resume runs/001 --epochs 40\n  csae resume runs/001 --device cpu"
 )]
 pub struct ResumeArgs {

@@ -16,7 +16,6 @@ use super::{Common, Kernels};
 /// there is checked; the kind `matrix` only if --kernels names it. Exits 1 if any fails.
 #[derive(Debug, Args)]
 #[command(
-    allow_negative_numbers = true,
     after_help = "Examples:\n  csae verify --device gpu\n  csae verify --device lavapipe --cases tests/cases --filter conv2d"
 )]
 pub struct VerifyArgs {

@@ -168,7 +168,12 @@ fn missing_pixels_are_filled_and_others_stay() {
     bad(&["--mask", &mask], &["87x61", "40x30", "of the image's size"]);
     bad(&["--mask", &place.path("none.png")], &["--mask", "none.png"]);
     bad(&["--mask-color", "reddish"], &["--mask-color", "#ff00ff"]);
-    bad(&[], &["--mask"]);
+    bad(&[], &["--mask FILE", "--mask-color C"]);
+    // JPEG keeps no colour exactly.
+    let lossy = place.path("marked.jpg");
+    marked.save(&lossy).unwrap();
+    let output = csae(&["inpaint", &lossy, "-m", &run, "-o", &out, "--device", "cpu", "--mask-color", "magenta"]);
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stderr).contains("JPEG changes colours"), "{output:?}");
     let white = place.path("white.png");
     image::GrayImage::from_pixel(40, 30, image::Luma([255])).save(&white).unwrap();
     bad(&["--mask", &white], &["every pixel is missing"]);

@@ -203,6 +203,28 @@ fn a_second_ctrl_c_stops_at_once() {
 
 #[cfg(unix)]
 #[test]
+fn features_that_are_interrupted_leave_no_file() {
+    let place = Place::new("features-interrupt");
+    let (run, many, out) = (place.path("run"), place.path("many.npy"), place.path("f.npy"));
+    succeed(&[&TRAIN[..], &[&run, "--steps", "1"]].concat());
+    let head = "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000, 1, 8, 8), }";
+    let mut bytes = [b"\x93NUMPY\x01\0", &(head.len() as u16).to_le_bytes()[..], head.as_bytes()].concat();
+    bytes.resize(bytes.len() + 64_000_000, 7);
+    std::fs::write(&many, bytes).unwrap();
+    let mut child = start(&["features", &run, &many, "--device", "cpu", "-o", &out]);
+    let partial = format!("{out}.partial");
+    while !Path::new(&partial).exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    send("-INT", &child);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(130) && said.contains("f.npy is not written"), "{said}");
+    assert!(!Path::new(&out).exists() && !Path::new(&partial).exists());
+}
+
+#[cfg(unix)]
+#[test]
 fn a_closed_terminal_and_a_shutdown_leave_a_checkpoint_too() {
     for signal in ["-HUP", "-TERM"] {
         let place = Place::new(&format!("signal{signal}"));

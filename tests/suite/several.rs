@@ -61,6 +61,11 @@ fn options_that_would_say_nothing_are_refused() {
     fail(&["bench", "--workload", "w1", "--device", "cpu", "--trace", &array], 2, &["--trace", "--profile"]);
     assert!(!Path::new(&out).exists() && !Path::new(&array).exists());
     fail(&["texture", &run, "-o", &out], 2, &["a folder", "*.png"]);
+    // numbers that are none that could be meant are told as what they are
+    fail(&["finetune", &run, "digits", "--lr", "-3", "-o", &out], 2, &["--lr", "-3"]);
+    fail(&["finetune", &run, "digits", "--labels", "0", "-o", &out], 2, &["--labels", "at least 1"]);
+    fail(&["train", "digits", "--steps", "0", "-o", &out], 2, &["--steps", "at least 1"]);
+    fail(&["train", "digits", "--steps", "1.5", "-o", &out], 2, &["--steps", "whole number"]);
 }
 
 #[test]

@@ -165,7 +165,12 @@ pub fn run(args: StylizeArgs) -> anyhow::Result<()> {
             let tell = |progress| teller.tell(progress);
             let styled = stylize(&mut device, &painters, &content, &mix, args.style_scale, &styling, tell);
             teller.bar.finish_and_clear();
-            made.push(styled.map_err(|error| error.at(args.content[job.content].display()))?);
+            made.push(match styled {
+                Err(_) if interrupt::asked() => {
+                    return Err(Interrupted(format!("stopped; {} is not written", job.target.display())).into());
+                }
+                styled => styled.map_err(|error| error.at(args.content[job.content].display()))?,
+            });
         }
         let mut pixels = if args.mask.is_empty() { made[0].picture.pixels.clone() } else { content.pixels.clone() };
         for (mask, styled) in args.mask.iter().zip(&made) {

@@ -15,7 +15,6 @@ use super::{Given, RestoreArgs};
 /// Results have the images' names, and their kind where that is PNG or JPEG; else they are PNG. Large images are restored in overlapping tiles.
 #[derive(Debug, Args)]
 #[command(
-    allow_negative_numbers = true,
     after_help = "Examples:\n  csae denoise noisy.png\n  csae denoise scans/ -o clean/ --sigma 25\n  csae denoise noisy/ -m runs/001 -o out/ --compare clean/ --side-by-side"
 )]
 pub struct DenoiseArgs {

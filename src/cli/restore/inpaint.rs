@@ -25,7 +25,7 @@ pub struct InpaintArgs {
     #[command(flatten)]
     pub(in crate::cli) restore: RestoreArgs,
     /// An image of the same size, white where pixels are missing (a quarter of white will do, at soft edges) and black or transparent elsewhere; or a folder with masks of the images' names
-    #[arg(long, value_name = "FILE", required_unless_present = "mask_color", conflicts_with = "mask_color")]
+    #[arg(long, value_name = "FILE", conflicts_with = "mask_color")]
     mask: Option<PathBuf>,
     /// The colour of missing pixels: #rrggbb, or black, white, red, green, blue, cyan, magenta, yellow
     #[arg(long, value_name = "C", value_parser = color)]
@@ -101,6 +101,10 @@ fn by_color(Rgb(color): Rgb, image: &ImageFile) -> Result<Mask> {
 }
 
 pub fn run(args: InpaintArgs) -> anyhow::Result<()> {
+    if args.mask.is_none() && args.mask_color.is_none() {
+        let message = "which pixels are missing: --mask FILE, white where they are, or --mask-color C, of which colour they are";
+        return Err(Error::usage(message).into());
+    }
     let loaded = super::load(&args.restore, Task::Inpaint)?;
     let common = &args.restore.common;
     let check = |job: &Job| args.mask.as_ref().map_or(Ok(()), |mask| mask_file(job, mask).map(|_| ()));
@@ -108,11 +112,18 @@ pub fn run(args: InpaintArgs) -> anyhow::Result<()> {
         let mask = match (&args.mask, args.mask_color) {
             (Some(mask), _) => read_mask(&mask_file(job, mask)?, &image)?,
             (None, Some(color)) => by_color(color, &image)?,
-            (None, None) => unreachable!("one of them is required"),
+            (None, None) => unreachable!("one of them is there"),
         };
         let count = mask.count();
         if count == image.h * image.w {
             return Err(Error::usage("every pixel is missing: nothing is left to fill them from"));
+        }
+        let lossy = job.image.extension().is_some_and(|kind| ["jpg", "jpeg"].iter().any(|name| kind.eq_ignore_ascii_case(name)));
+        if args.mask_color.is_some() && lossy {
+            common.say(&format!(
+                "note: {}: JPEG changes colours by some levels, and pixels of exactly this colour are filled; mark them in a PNG, or give a --mask",
+                job.image.display()
+            ));
         }
         if count == 0 {
             common.say(&format!("note: {}: no pixel is missing", job.image.display()));

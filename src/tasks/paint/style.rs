@@ -11,7 +11,7 @@ use super::texture::{Method, Progress};
 use super::transform::Affine;
 use crate::data::resample::imresize_to;
 use crate::device::Device;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Store;
 use crate::tasks::picture::Picture;
 use crate::tasks::quality;
@@ -88,10 +88,10 @@ fn recoloured(colours: &Picture, shades: &[f32]) -> Vec<f32> {
 
 /// Puts a picture into the style of others, each with its weight; weights add up to 1. A style is looked at with its shorter side as long as the
 /// picture's, times `scale`: the larger, the larger are its strokes. `painters` are autoencoders from the coarsest code to the finest. `go_on` says whether to: if
-/// not, what there is so far is the result.
+/// not, what there is so far is the result of an optimisation; of the quick way there is none.
 ///
 /// # Errors
-/// When a picture is smaller than what the encoder looks at, or the device fails.
+/// When a picture is smaller than what the encoder looks at, the quick way was stopped, or the device fails.
 pub fn stylize(
     device: &mut Device,
     painters: &[(Painter, Store)],
@@ -166,7 +166,7 @@ fn quick(
         taken += lens.bytes();
         levels.push((lens, goals));
     }
-    let (mut image, path) = (content.pixels.clone(), path(levels.len()));
+    let (mut image, path, mut stopped) = (content.pixels.clone(), path(levels.len()), false);
     for (done, level) in path.iter().enumerate() {
         let (lens, goals) = &levels[*level];
         let own = lens.look(device, &image)?.0.remove(0);
@@ -183,12 +183,14 @@ fn quick(
         image = styled;
         // what is too bright for a picture is not to be made up for by the rest of it
         image.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
-        if !go_on(Progress { done: done + 1, of: path.len(), loss: f64::NAN }) {
+        if !go_on(Progress { done: done + 1, of: path.len(), loss: f64::NAN }) && done + 1 < path.len() {
+            stopped = true;
             break;
         }
     }
     levels.into_iter().for_each(|(lens, _)| lens.release(device));
-    Ok(image)
+    // half of the way is no picture
+    if stopped { Err(Error::failed("stopped before the picture was done")) } else { Ok(image) }
 }
 
 /// By optimisation from the content on.
