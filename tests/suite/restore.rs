@@ -172,7 +172,8 @@ fn missing_pixels_are_filled_and_others_stay() {
     // JPEG keeps no colour exactly.
     let lossy = place.path("marked.jpg");
     marked.save(&lossy).unwrap();
-    let output = csae(&["inpaint", &lossy, "-m", &run, "-o", &out, "--device", "cpu", "--mask-color", "magenta"]);
+    let output =
+        crate::commands::csae(&["inpaint", &lossy, "-m", &run, "-o", &out, "--device", "cpu", "--mask-color", "magenta"]);
     assert!(output.status.success() && String::from_utf8_lossy(&output.stderr).contains("JPEG changes colours"), "{output:?}");
     let white = place.path("white.png");
     image::GrayImage::from_pixel(40, 30, image::Luma([255])).save(&white).unwrap();
