@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::commands::{Place, csae, fail, succeed};
+use super::commands::{Place, csae as program, fail, succeed};
 
 /// Two images that can be used and one that cannot, by name.
 fn three(place: &Place) -> [String; 3] {
@@ -22,7 +22,7 @@ fn a_broken_file_among_others_is_skipped_and_named() {
     let [good, broken, other] = three(&place);
     let out = |name: &str| place.path(name);
     let given = |command: &[&str], files: &[&str], out: &str, more: &[&str]| {
-        csae(&[command, files, &["--device", "cpu", "-o", out], more].concat())
+        program(&[command, files, &["--device", "cpu", "-o", out], more].concat())
     };
     let classifier = place.path("classifier");
     let run = place.path("run");
@@ -38,8 +38,13 @@ fn a_broken_file_among_others_is_skipped_and_named() {
         let alone = given(command, &[&broken], &out("alone"), &[]);
         assert_eq!(alone.status.code(), Some(2), "{name}");
     }
+    // one that is too small for what is asked
+    let tiny = place.path("tiny.png");
+    csae::tasks::picture::save_png(Path::new(&tiny), &[0.5; 3], 1, 1, 3).unwrap();
+    let told = given(&["denoise"], &[&tiny, &good], &out("tiny"), &[]);
+    assert!(told.status.success() && String::from_utf8_lossy(&told.stderr).contains("tiny.png: an image of 1x1"), "{told:?}");
     succeed(&["finetune", &run, "digits", "--resize", "--epochs", "1", "--device", "cpu", "-q", "-o", &classifier]);
-    let told = csae(&["classify", &classifier, &good, &broken, "--resize", "--device", "cpu"]);
+    let told = program(&["classify", &classifier, &good, &broken, "--resize", "--device", "cpu"]);
     assert!(told.status.success() && String::from_utf8_lossy(&told.stderr).contains("broken.png"), "{told:?}");
 }
 
@@ -73,7 +78,7 @@ fn what_a_training_begins_with_and_ends_with_is_said() {
     let place = Place::new("begins");
     let (first, run) = (place.path("first"), place.path("run"));
     let said = |arguments: &[&str]| {
-        let output = csae(&[&["train", "digits", "--device", "cpu"], arguments].concat());
+        let output = program(&[&["train", "digits", "--device", "cpu"], arguments].concat());
         assert!(output.status.success(), "{output:?}");
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
@@ -89,6 +94,6 @@ fn what_a_training_begins_with_and_ends_with_is_said() {
     assert!(second.contains("parameters and states, which fit") && !second.contains("frozen layers"), "{second}");
     let probe =
         ["probe", &first, "--train", "digits", "--test", "digits", "--grid", "1", "--classifier", "svm", "--device", "cpu"];
-    let told = csae(&probe);
+    let told = program(&probe);
     assert!(told.status.success() && String::from_utf8_lossy(&told.stderr).contains("say nothing of others"), "{told:?}");
 }

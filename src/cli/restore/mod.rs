@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::Args;
 use csae::data::color;
 use csae::device::Device;
-use csae::error::{Error, Result};
+use csae::error::{Error, Kind, Result};
 use csae::files;
 use csae::model::{self, Loaded, Purpose};
 use csae::spec::Task;
@@ -114,16 +114,16 @@ fn run(
     let mut skipped = Vec::new();
     for (number, job) in jobs.iter().enumerate() {
         let place = |error: Error| error.at(job.image.display());
-        let image = match ImageFile::read(&job.image) {
+        let given = ImageFile::read(&job.image).and_then(|image| give(job, image).map_err(place));
+        let mut given = match given {
             // the last one is an error if none was restored
-            Err(error) if !args.strict && skipped.len() + 1 < jobs.len() => {
+            Err(error) if error.kind == Kind::Usage && !args.strict && skipped.len() + 1 < jobs.len() => {
                 let name = job.image.display().to_string();
                 skipped.push((name.clone(), reason(&error, &name)));
                 continue;
             }
-            read => read?,
+            given => given?,
         };
-        let mut given = give(job, image).map_err(place)?;
         let bar = progress(args, &given.before, number, jobs.len());
         let result = restore(&restorer, &mut device, &mut given, &bar).map_err(place)?;
         bar.finish_and_clear();
