@@ -354,6 +354,24 @@ mod tests {
     }
 
     #[test]
+    fn temperature_is_of_what_fires_and_of_how_strongly() {
+        let (logit, numbers) = (3.0_f32.ln(), [0.0, 2.0, 0.5, 0.0, 9.0]);
+        let mut stream = Stream::new(6, "unit");
+        for (temperature, fires) in [(1.0, 0.75), (0.5, 0.9), (2.0, 0.634), (0.0, 1.0)] {
+            let values: Vec<f32> = (0..4000).map(|_| draw_unit(logit, 1.0, -0.5, numbers, temperature, &mut stream)).collect();
+            let roots: Vec<f64> = values.iter().filter(|v| **v != 0.0).map(|v| f64::from(*v).sqrt()).collect();
+            let n = roots.len() as f64;
+            assert!((n / 4000.0 - fires).abs() < 0.03, "{temperature}: {n}");
+            let mean = roots.iter().sum::<f64>() / n;
+            let deviation = (roots.iter().map(|root| (root - mean).powi(2)).sum::<f64>() / n).sqrt();
+            let expected = 0.5 * f64::from(temperature) * (-0.5_f64).exp();
+            assert!((mean - 2.5).abs() < 0.05 && (deviation - expected).abs() < 0.03, "{temperature}: {mean} ± {deviation}");
+        }
+        // where it is unlikely it does not fire at all
+        assert_eq!(draw_unit(-0.1, 1.0, -0.5, numbers, 0.0, &mut stream), 0.0);
+    }
+
+    #[test]
     fn what_is_like_a_code_keeps_units() {
         let all = codes(1000);
         let prior = Sparse::fit(&all, 0, |_, _, _| {});
