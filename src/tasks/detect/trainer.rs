@@ -384,6 +384,16 @@ mod tests {
     }
 
     #[test]
+    fn the_smaller_object_has_the_cell_that_two_want() {
+        let (large, small) = (object(0, [8.0, 8.0, 24.0, 24.0]), object(1, [17.0, 17.0, 21.0, 21.0]));
+        for objects in [[large, small], [small, large]] {
+            let posed = assigned(&objects, 32, 4);
+            assert_eq!([posed.labels[4 + 1], posed.labels[4 * 2 + 2]], [0, 1], "{objects:?}");
+            assert_eq!(posed.boxes[4 * (4 * 2 + 2) + 2], 0.5, "{objects:?}");
+        }
+    }
+
+    #[test]
     fn boxes_turn_with_their_pixels() {
         // one bright block: after any change its box still holds it
         let mut pixels = vec![0_u8; 24 * 32];
