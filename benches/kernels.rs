@@ -1,6 +1,7 @@
-//! `cargo bench`: every case of the built-in table (`src/verify/table.rs`), forward and backward, compiled once and run again and again. The device is
-//! the one that `CSAE_DEVICE` names as for `--device`, `auto` unless set: `CSAE_DEVICE=cpu cargo bench -- conv2d`. Cases are small and odd, so that
-//! times are mostly those of starting a kernel; `csae bench` has the shapes of real models.
+//! `cargo bench`: every case of the built-in table (`src/verify/table.rs`), forward and backward,
+//! compiled once and run again and again. The device is the one that `CSAE_DEVICE` names as for
+//! `--device`, `auto` unless set: `CSAE_DEVICE=cpu cargo bench -- conv2d`. Cases are small and odd,
+//! so that times are mostly those of starting a kernel; `csae bench` has the shapes of real models.
 
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ fn bench(criterion: &mut Criterion, device: &mut Device, case: &Case) -> Result<
     criterion.bench_function(&case.id(), |bencher| {
         bencher.iter(|| {
             let run = device.run(&program, &StepParams::default());
-            run.and_then(|()| device.wait()).unwrap_or_else(|error| panic!("{}: {error}", case.id()));
+            run.and_then(|()| device.wait())
+                .unwrap_or_else(|error| panic!("{}: {error}", case.id()));
         });
     });
     prepared.free(device);

@@ -1,7 +1,8 @@
 //!include grid fours nan map activation
 // dx = dy * f'(x) with the slope taken from y = f(x), element by element.
 // One invocation: one vec4 (the lanes past the end are the buffer's own padding).
-// Grid: ceil(len / 4) invocations. Precondition: the code is one of 0 to 6. Twin: ActivationBwdOutput in src/reference/activation.rs.
+// Grid: ceil(len / 4) invocations. Precondition: the code is one of 0 to 6. Twin:
+// ActivationBwdOutput in src/reference/activation.rs.
 
 // Which function, a code of common/activation.wgsl.
 override ACTIVATION: u32 = 0u;

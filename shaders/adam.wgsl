@@ -1,7 +1,8 @@
 //!include fours grid step
-// Adam: g = factor * grad + weight_decay * w; AdamW (decoupled = 1): w -= lr * weight_decay * w first, g = factor * grad. Then
-// m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w -= lr * (m / correction1) / (sqrt(v / correction2) + eps).
-// 1 - beta comes from the host: taken from beta in f32 it would be off by up to 3e-5 of itself.
+// Adam: g = factor * grad + weight_decay * w; AdamW (decoupled = 1): w -= lr * weight_decay * w
+// first, g = factor * grad. Then m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w -=
+// lr * (m / correction1) / (sqrt(v / correction2) + eps). 1 - beta comes from the host: taken from
+// beta in f32 it would be off by up to 3e-5 of itself.
 // One invocation: one vec4 (gaps between parameters have zero gradients and stay as they are).
 // Grid: ceil(len / 4) invocations. Twin: Adam in src/reference/optimizer.rs.
 struct Params {

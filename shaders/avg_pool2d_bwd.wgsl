@@ -1,9 +1,11 @@
 //!include grid fours map pool2d lanes
-// dx[n,h,w,c] = the sum of dy / divisor over the windows that hold (h, w); the divisor is R * S with COUNT_INCLUDE_PAD, else the window's
-// part inside the input. dx (N,H,W,C), dy (N,P,Q,C).
-// One invocation: four consecutive elements of dx, which with VEC are four channels of a pixel; without, they are done one by one and
-// gather works on the same number in every lane. Those past the end fall into the buffer's own padding.
-// Grid: ceil(len / 4) invocations, len the elements of dx. Twin: AvgPool2dBwd in src/reference/pool2d.rs.
+// dx[n,h,w,c] = the sum of dy / divisor over the windows that hold (h, w); the divisor is R * S
+// with COUNT_INCLUDE_PAD, else the window's part inside the input. dx (N,H,W,C), dy (N,P,Q,C).
+// One invocation: four consecutive elements of dx, which with VEC are four channels of a pixel;
+// without, they are done one by one and gather works on the same number in every lane. Those past
+// the end fall into the buffer's own padding.
+// Grid: ceil(len / 4) invocations, len the elements of dx. Twin: AvgPool2dBwd in
+// src/reference/pool2d.rs.
 
 override COUNT_INCLUDE_PAD: bool = false;
 

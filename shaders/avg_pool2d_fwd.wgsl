@@ -1,9 +1,11 @@
 //!include grid fours map pool2d lanes
-// y[n,p,q,c] = the mean of x over the window; the divisor is R * S with COUNT_INCLUDE_PAD, else the window's part inside the input.
-// x (N,H,W,C), y (N,P,Q,C).
-// One invocation: four consecutive elements of y, which with VEC are four channels of a pixel; without, they are done one by one and
-// pool works on the same number in every lane. Those past the end fall into the buffer's own padding.
-// Grid: ceil(len / 4) invocations, len the elements of y. Twin: AvgPool2dFwd in src/reference/pool2d.rs.
+// y[n,p,q,c] = the mean of x over the window; the divisor is R * S with COUNT_INCLUDE_PAD, else the
+// window's part inside the input. x (N,H,W,C), y (N,P,Q,C).
+// One invocation: four consecutive elements of y, which with VEC are four channels of a pixel;
+// without, they are done one by one and pool works on the same number in every lane. Those past the
+// end fall into the buffer's own padding.
+// Grid: ceil(len / 4) invocations, len the elements of y. Twin: AvgPool2dFwd in
+// src/reference/pool2d.rs.
 
 override COUNT_INCLUDE_PAD: bool = false;
 

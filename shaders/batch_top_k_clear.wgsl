@@ -1,6 +1,8 @@
 //!include grid key batch_top_k
-// The records of a batch selection before its first pass: no digit counted, nothing known but that `wanted` are wanted. work (passes, RECORD).
-// One invocation: one word. Grid: words invocations. Twin: none; the CPU path needs no records (BatchTopKMask in src/reference/mask.rs).
+// The records of a batch selection before its first pass: no digit counted, nothing known but that
+// `wanted` are wanted. work (passes, RECORD).
+// One invocation: one word. Grid: words invocations. Twin: none; the CPU path needs no records
+// (BatchTopKMask in src/reference/mask.rs).
 struct Params {
     words: u32,
     wanted: u32,

@@ -1,8 +1,11 @@
 //!include grid fours map key batch_top_k
-// A pass over the keys of a batch selection: how often each value of their byte `number` (from the highest) occurs among the keys that agree with
-// the bytes found before. The first pass also finds the smallest key above 0. x (N,H,W,C), work (passes, RECORD).
-// Every workgroup first reads the last pass's digit from its counts, the same answer everywhere; the first notes it for the next pass.
-// One invocation: vec4s first, first + stride, ... Grid: stride / 256 workgroups of 256. Counts are integers: their order is of no matter.
+// A pass over the keys of a batch selection: how often each value of their byte `number` (from the
+// highest) occurs among the keys that agree with the bytes found before. The first pass also finds
+// the smallest key above 0. x (N,H,W,C), work (passes, RECORD).
+// Every workgroup first reads the last pass's digit from its counts, the same answer everywhere;
+// the first notes it for the next pass.
+// One invocation: vec4s first, first + stride, ... Grid: stride / 256 workgroups of 256. Counts are
+// integers: their order is of no matter.
 // Precondition: k <= N * C * H * W. Twin: BatchTopKMask in src/reference/mask.rs.
 struct Params {
     len: u32,

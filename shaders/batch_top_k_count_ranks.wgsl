@@ -1,8 +1,11 @@
 //!include grid fours map key rank batch_top_k
-// A pass over ranks of a batch selection, after those over keys: how often each value of a byte occurs among the ranks of the keys that equal the
-// last one kept. It counts nothing where no tie has to be cut. x (N,H,W,C), work (passes, RECORD).
-// Every workgroup first reads the last pass's digit from its counts, the same answer everywhere; the first notes it for the next pass.
-// One invocation: vec4s first, first + stride, ... Grid: stride / 256 workgroups of 256. Counts are integers: their order is of no matter.
+// A pass over ranks of a batch selection, after those over keys: how often each value of a byte
+// occurs among the ranks of the keys that equal the last one kept. It counts nothing where no tie
+// has to be cut. x (N,H,W,C), work (passes, RECORD).
+// Every workgroup first reads the last pass's digit from its counts, the same answer everywhere;
+// the first notes it for the next pass.
+// One invocation: vec4s first, first + stride, ... Grid: stride / 256 workgroups of 256. Counts are
+// integers: their order is of no matter.
 // Precondition: all passes over keys come before. Twin: BatchTopKMask in src/reference/mask.rs.
 struct Params {
     len: u32,

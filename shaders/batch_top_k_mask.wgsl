@@ -1,8 +1,11 @@
 //!include grid fours map key rank
-// mask = 1 for the k largest x of the whole batch by signed value, ties to the lowest NCHW index (sample-major), else 0. threshold[0] follows
-// the smallest selected value above 0: it takes that value while it is 0, else moves to it by `rate`. x and mask (N,H,W,C).
-// A radix selection: four passes over the bytes of the keys, then, only where a tie has to be cut, over those of the NCHW index.
-// One workgroup does it all. Grid: 1 workgroup of 256. Precondition: k <= N * C * H * W. Twin: BatchTopKMask in src/reference/mask.rs.
+// mask = 1 for the k largest x of the whole batch by signed value, ties to the lowest NCHW index
+// (sample-major), else 0. threshold[0] follows the smallest selected value above 0: it takes that
+// value while it is 0, else moves to it by `rate`. x and mask (N,H,W,C).
+// A radix selection: four passes over the bytes of the keys, then, only where a tie has to be cut,
+// over those of the NCHW index.
+// One workgroup does it all. Grid: 1 workgroup of 256. Precondition: k <= N * C * H * W. Twin:
+// BatchTopKMask in src/reference/mask.rs.
 struct Params {
     len: u32,
     c: u32,

@@ -1,7 +1,8 @@
 //!include grid fours map key rank batch_top_k
-// The last pass of a batch selection: mask = 1 for the keys above the last one kept and for those of its equals that rank no lower, else 0.
-// threshold[0] follows the smallest selected value above 0: it takes that value while it is 0, else moves to it by `rate`.
-// x and mask (N,H,W,C), work (passes, RECORD) after all of its `passes`. One invocation: vec4s first, first + stride, ...
+// The last pass of a batch selection: mask = 1 for the keys above the last one kept and for those
+// of its equals that rank no lower, else 0. threshold[0] follows the smallest selected value above
+// 0: it takes that value while it is 0, else moves to it by `rate`. x and mask (N,H,W,C), work
+// (passes, RECORD) after all of its `passes`. One invocation: vec4s first, first + stride, ...
 // Grid: stride / 256 workgroups of 256. Twin: BatchTopKMask in src/reference/mask.rs.
 struct Params {
     len: u32,
@@ -44,7 +45,8 @@ fn main(
         mask[i] = to_map4(kept);
     }
     if first == 0u {
-        // All that is above 0 is selected if the last one kept is not, else that one is the smallest. NaN, whose key is NONE, is no value.
+        // All that is above 0 is selected if the last one kept is not, else that one is the
+        // smallest. NaN, whose key is NONE, is no value.
         let least = select(atomicLoad(&work[SMALLEST]), bound.cut, bound.cut > key_of(0.0));
         if least != NONE {
             let value = float_of(least);

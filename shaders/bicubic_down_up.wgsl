@@ -1,8 +1,11 @@
 //!include grid fours map rng step
-// y = x shrunk by the sample's scale and enlarged again along one side: element (o, i, k) of (outer, side, inner), inner innermost. The side of a small picture
-// is side / scale; sample j of it lies at (j + 1/2) scale - 1/2 and weighs x by a cubic stretched by the scale; y weighs four of those by the cubic itself.
-// x, y (N,H,W,C); level[n] = (scale - 1) / 10. scales: four bits each, `count` of them.
-// One invocation: one element of y. Grid: ceil(len / 64) workgroups. Twin: BicubicDownUp in src/reference/bicubic.rs.
+// y = x shrunk by the sample's scale and enlarged again along one side: element (o, i, k) of
+// (outer, side, inner), inner innermost. The side of a small picture is side / scale; sample j of
+// it lies at (j + 1/2) scale - 1/2 and weighs x by a cubic stretched by the scale; y weighs four of
+// those by the cubic itself. x, y (N,H,W,C); level[n] = (scale - 1) / 10. scales: four bits each,
+// `count` of them.
+// One invocation: one element of y. Grid: ceil(len / 64) workgroups. Twin: BicubicDownUp in
+// src/reference/bicubic.rs.
 struct Params {
     len: u32,
     side: u32,

@@ -1,9 +1,11 @@
 //!include grid map fours
-// sums[slice, c] = sum of x[row, c] over the rows of a slice; x (rows, C). WEIGHTED: of x[row, c] * weight[n], n the sample of the row; without any
-// reals may be bound as `weight`. sums has stride_vectors vec4s a slice, zero behind the last channel;
-// with one slice it is the result, else sum_slices adds the slices.
-// A column is a vec4 of channels if C is a multiple of 4, else one channel. One workgroup: one slice of `lanes` columns (a power of two, at
-// least 4 if columns are single channels); 256 / lanes invocations share each column, row by row, so that neighbours read neighbours.
+// sums[slice, c] = sum of x[row, c] over the rows of a slice; x (rows, C). WEIGHTED: of x[row, c] *
+// weight[n], n the sample of the row; without any reals may be bound as `weight`. sums has
+// stride_vectors vec4s a slice, zero behind the last channel; with one slice it is the result, else
+// sum_slices adds the slices.
+// A column is a vec4 of channels if C is a multiple of 4, else one channel. One workgroup: one
+// slice of `lanes` columns (a power of two, at least 4 if columns are single channels); 256 / lanes
+// invocations share each column, row by row, so that neighbours read neighbours.
 // Grid: blocks * slices workgroups of 256. Twin: ChannelSum in src/reference/reduce.rs.
 struct Params {
     rows: u32,

@@ -1,5 +1,6 @@
 //!include grid fours map
-// y = alpha * a + beta * b, element by element; y = alpha * a without b (has_b = 0: b is bound to anything and not read).
+// y = alpha * a + beta * b, element by element; y = alpha * a without b (has_b = 0: b is bound to
+// anything and not read).
 // One invocation: one vec4 (the lanes past the end are the buffer's own padding).
 // Grid: ceil(len / 4) invocations. Twin: Combine in src/reference/elementwise.rs.
 struct Params {

@@ -1,10 +1,11 @@
 //!include conv2d fours nan map gate activation grid
-// x[n,h,w,c] = f(b[c] + sum over r,s,k of y[n,p,q,k] * w[r,s,c,k]) over the (p,q) with p*stride - pad + r*dilation = h: the gradient
-// of a convolution by its input, and the forward of a transposed convolution.
-// y (N,P,Q,K), w (R,S,C/groups,K), b (C), x (N,H,W,C). The plain kernel: any shape.
+// x[n,h,w,c] = f(b[c] + sum over r,s,k of y[n,p,q,k] * w[r,s,c,k]) over the (p,q) with p*stride -
+// pad + r*dilation = h: the gradient of a convolution by its input, and the forward of a transposed
+// convolution. y (N,P,Q,K), w (R,S,C/groups,K), b (C), x (N,H,W,C). The plain kernel: any shape.
 // One invocation: one element of x. Grid: N*H*W*C invocations.
 // GATED: x = f'(from gate) * sum, `gate` being the output of f, as large as x.
-// Without bias (`has_bias` = 0) any reals may be bound as `b`, without GATED any map as `gate`. Twin: Conv2dBwdInput in src/reference/conv2d.rs.
+// Without bias (`has_bias` = 0) any reals may be bound as `b`, without GATED any map as `gate`.
+// Twin: Conv2dBwdInput in src/reference/conv2d.rs.
 
 override ACTIVATION: u32 = 0u;
 override GATED: bool = false;

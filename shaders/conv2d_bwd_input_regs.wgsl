@@ -1,14 +1,19 @@
 //!include conv2d fours nan map gate activation grid
-// x[n,h,w,c] = f(b[c] + sum over r,s,k of y[n,p,q,k] * w[r,s,c,k]) over the (p,q) with p*stride - pad + r*dilation = h, without groups:
-// the gradient of a convolution by its input, and the forward of a transposed convolution.
-// y (N,P,Q,K), w (R,S,C,K), b (C), x (N,H,W,C). An implicit matrix product in registers: arithmetic per load is what counts.
-// One invocation: 8 pixels of x by 8 channels. The pixels of an invocation have the same phase (h mod stride, w mod stride), hence the
-// same taps: pixel number = (n, i, j) with h = i*stride_h + phase_h, w = j*stride_w + phase_w; what falls outside x is not stored.
-// Grid: stride_h*stride_w * ceil(C / 8) * ceil(N*ceil(H/stride_h)*ceil(W/stride_w) / 8) invocations, channels fastest, then pixels.
-// `y4` and `w4` are `y` and `w` again, four at a time: VEC_K says that K is a multiple of 4; NARROW that C <= 4.
-// Channels past C compute something that is not stored; their loads may pass the end of `w` and are then caught by WGSL's bounds rule.
+// x[n,h,w,c] = f(b[c] + sum over r,s,k of y[n,p,q,k] * w[r,s,c,k]) over the (p,q) with p*stride -
+// pad + r*dilation = h, without groups: the gradient of a convolution by its input, and the forward
+// of a transposed convolution. y (N,P,Q,K), w (R,S,C,K), b (C), x (N,H,W,C). An implicit matrix
+// product in registers: arithmetic per load is what counts.
+// One invocation: 8 pixels of x by 8 channels. The pixels of an invocation have the same phase (h
+// mod stride, w mod stride), hence the same taps: pixel number = (n, i, j) with h = i*stride_h +
+// phase_h, w = j*stride_w + phase_w; what falls outside x is not stored.
+// Grid: stride_h*stride_w * ceil(C / 8) * ceil(N*ceil(H/stride_h)*ceil(W/stride_w) / 8)
+// invocations, channels fastest, then pixels. `y4` and `w4` are `y` and `w` again, four at a time:
+// VEC_K says that K is a multiple of 4; NARROW that C <= 4.
+// Channels past C compute something that is not stored; their loads may pass the end of `w` and are
+// then caught by WGSL's bounds rule.
 // GATED: x = f'(from gate) * sum, `gate` being the output of f, as large as x.
-// Without bias (`has_bias` = 0) any reals may be bound as `b`, without GATED any map as `gate`. Twin: Conv2dBwdInput in src/reference/conv2d.rs.
+// Without bias (`has_bias` = 0) any reals may be bound as `b`, without GATED any map as `gate`.
+// Twin: Conv2dBwdInput in src/reference/conv2d.rs.
 
 override ACTIVATION: u32 = 0u;
 override GATED: bool = false;
@@ -122,7 +127,8 @@ fn main(
     var sum10 = mat4x4<f32>();
     var sum11 = mat4x4<f32>();
     for (var r = 0u; r < p.r; r++) {
-        // Kept above 0 by whole strides: OpenGL leaves the remainder of a negative number undefined.
+        // Kept above 0 by whole strides: OpenGL leaves the remainder of a negative number
+        // undefined.
         let down = phase_h + p.pad_h + (reach_h * p.stride_h - r * p.dilation_h);
         if down % p.stride_h != 0u {
             continue;

@@ -1,8 +1,10 @@
 //!include conv2d fours map grid
-// dw[r,s,c,k] = sum over n,p,q of x[n, p*stride - pad + r*dilation, ..., c] * dy[n,p,q,k], by slices of the pixels (n,p,q).
-// x (N,H,W,C), dy (N,P,Q,K), out (slices, R,S,C/groups,K): partial sums with `slice_stride` elements from slice to slice, which
-// sum_slices adds up, or dw itself if there is one slice. The plain kernel: any shape.
-// One invocation: one element of one slice. Grid: slices*R*S*(C/groups)*K invocations. Twin: Conv2dBwdWeight in src/reference/conv2d.rs.
+// dw[r,s,c,k] = sum over n,p,q of x[n, p*stride - pad + r*dilation, ..., c] * dy[n,p,q,k], by
+// slices of the pixels (n,p,q). x (N,H,W,C), dy (N,P,Q,K), out (slices, R,S,C/groups,K): partial
+// sums with `slice_stride` elements from slice to slice, which sum_slices adds up, or dw itself if
+// there is one slice. The plain kernel: any shape.
+// One invocation: one element of one slice. Grid: slices*R*S*(C/groups)*K invocations. Twin:
+// Conv2dBwdWeight in src/reference/conv2d.rs.
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Map>;

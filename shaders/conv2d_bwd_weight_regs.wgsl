@@ -1,11 +1,14 @@
 //!include conv2d fours map grid
-// dw[r,s,c,k] = sum over n,p,q of x[n, p*stride - pad + r*dilation, ..., c] * dy[n,p,q,k], by slices of the pixels (n,p,q), without groups.
-// x (N,H,W,C), dy (N,P,Q,K), out (slices, R,S,C,K): partial sums with `slice_stride` elements from slice to slice, which sum_slices
-// adds up, or dw itself if there is one slice. In registers: arithmetic per load is what counts.
-// One invocation: 8 channels by 8 filters of one tap and slice. Grid: slices*R*S*ceil(C / 8)*ceil(K / 8) invocations, filters fastest.
-// `x4` and `dy4` are `x` and `dy` again, four at a time: VEC_C says that C, VEC_K that K is a multiple of 4; NARROW_C that C <= 4,
-// NARROW_K that K <= 4. Channels past C and filters past K compute something that is not stored; their loads may pass the end of a view
-// and are then caught by WGSL's bounds rule. Twin: Conv2dBwdWeight in src/reference/conv2d.rs.
+// dw[r,s,c,k] = sum over n,p,q of x[n, p*stride - pad + r*dilation, ..., c] * dy[n,p,q,k], by
+// slices of the pixels (n,p,q), without groups. x (N,H,W,C), dy (N,P,Q,K), out (slices, R,S,C,K):
+// partial sums with `slice_stride` elements from slice to slice, which sum_slices adds up, or dw
+// itself if there is one slice. In registers: arithmetic per load is what counts.
+// One invocation: 8 channels by 8 filters of one tap and slice. Grid: slices*R*S*ceil(C / 8)*ceil(K
+// / 8) invocations, filters fastest. `x4` and `dy4` are `x` and `dy` again, four at a time: VEC_C
+// says that C, VEC_K that K is a multiple of 4; NARROW_C that C <= 4, NARROW_K that K <= 4.
+// Channels past C and filters past K compute something that is not stored; their loads may pass the
+// end of a view and are then caught by WGSL's bounds rule. Twin: Conv2dBwdWeight in
+// src/reference/conv2d.rs.
 
 override VEC_C: bool = false;
 override VEC_K: bool = false;

@@ -1,9 +1,11 @@
 //!include conv2d fours nan map gate activation grid conv2d_fwd_sum
-// y[n,p,q,k] = f(b[k] + sum over r,s,c of x[n, p*stride - pad + r*dilation, ..., c] * w[r,s,c,k]), c over the group of k.
-// x (N,H,W,C), w (R,S,C/groups,K), b (K), y (N,P,Q,K). The plain kernel: any shape.
+// y[n,p,q,k] = f(b[k] + sum over r,s,c of x[n, p*stride - pad + r*dilation, ..., c] * w[r,s,c,k]),
+// c over the group of k. x (N,H,W,C), w (R,S,C/groups,K), b (K), y (N,P,Q,K). The plain kernel: any
+// shape.
 // One invocation: one element of y. Grid: N*P*Q*K invocations.
 // GATED: y = f'(from gate) * sum, `gate` being the output of f, as large as y.
-// Without bias (`has_bias` = 0) any reals may be bound as `b`, without GATED any map as `gate`. Twin: Conv2dFwd in src/reference/conv2d.rs.
+// Without bias (`has_bias` = 0) any reals may be bound as `b`, without GATED any map as `gate`.
+// Twin: Conv2dFwd in src/reference/conv2d.rs.
 
 override GATED: bool = false;
 

@@ -1,5 +1,6 @@
 //!include grid fours map
-// y[row, to + j] = x[row, from + j] for j < count, with x (rows, x_channels) and y (rows, y_channels).
+// y[row, to + j] = x[row, from + j] for j < count, with x (rows, x_channels) and y (rows,
+// y_channels).
 // One invocation: LANES consecutive channels of one row. Precondition: LANES divides count.
 // Grid: rows * count / LANES invocations. Twin: CopyChannels in src/reference/elementwise.rs.
 override LANES: u32 = 1u;

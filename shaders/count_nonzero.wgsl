@@ -1,6 +1,8 @@
 //!include grid fours map
-// Partial counts of the elements of x other than 0 and -0 (numbers that a device would flush to 0 count).
-// One invocation: vec4s i, i + stride, ...; its workgroup's count goes to partials[workgroup], and sum_scalar adds those.
+// Partial counts of the elements of x other than 0 and -0 (numbers that a device would flush to 0
+// count).
+// One invocation: vec4s i, i + stride, ...; its workgroup's count goes to partials[workgroup], and
+// sum_scalar adds those.
 // Grid: at most 256 workgroups of 256. Twin: CountNonzero in src/reference/reduce.rs.
 struct Params {
     len: u32,

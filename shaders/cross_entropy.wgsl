@@ -1,7 +1,9 @@
 //!include grid fours map log
-// partials[i] = -ln softmax(y[i])[labels[i]] and dy = scale * (softmax(y) - onehot(label)); y, dy (n, classes), labels (n) below `classes`.
-// With m the largest logit (its first place) and r the sum of exp(y_j - m) over the others: loss = ln(1 + r) + (m - y_label), and the gradient
-// at m, if it is the label, is -r / (1 + r): neither cancels when the prediction is sure.
+// partials[i] = -ln softmax(y[i])[labels[i]] and dy = scale * (softmax(y) - onehot(label)); y, dy
+// (n, classes), labels (n) below `classes`.
+// With m the largest logit (its first place) and r the sum of exp(y_j - m) over the others: loss =
+// ln(1 + r) + (m - y_label), and the gradient at m, if it is the label, is -r / (1 + r): neither
+// cancels when the prediction is sure.
 // One workgroup: one sample. Grid: n workgroups of 64. Twin: CrossEntropy in src/reference/loss.rs.
 struct Params {
     n: u32,

@@ -1,7 +1,8 @@
 //!include grid fours map
-// Adds the gradient of the Dice terms by the logits to dy, of each pixel that has a weight: with g the slopes of dice_slopes by q,
-// dy += scale * q (g - sum of q g); q, dy (pixels, classes).
-// One invocation: one pixel. Grid: pixels invocations, workgroups of 64. Twin: Dice in src/reference/segmentation.rs.
+// Adds the gradient of the Dice terms by the logits to dy, of each pixel that has a weight: with g
+// the slopes of dice_slopes by q, dy += scale * q (g - sum of q g); q, dy (pixels, classes).
+// One invocation: one pixel. Grid: pixels invocations, workgroups of 64. Twin: Dice in
+// src/reference/segmentation.rs.
 struct Params {
     pixels: u32,
     classes: u32,

@@ -1,7 +1,9 @@
 //!include grid
-// Of each class c, with the sums I and U of its slices and s = smooth: the term 1 - (2 I + s) / (U + s) in partials[c], its slope by a q[c] that is
-// not the label's, (2 I + s) / (U + s)^2, in partials[classes + c], and what the label's is lower by, 2 / (U + s), in partials[2 classes + c].
-// One invocation: one class. Grid: classes invocations, workgroups of 64. Twin: Dice in src/reference/segmentation.rs.
+// Of each class c, with the sums I and U of its slices and s = smooth: the term 1 - (2 I + s) / (U
+// + s) in partials[c], its slope by a q[c] that is not the label's, (2 I + s) / (U + s)^2, in
+// partials[classes + c], and what the label's is lower by, 2 / (U + s), in partials[2 classes + c].
+// One invocation: one class. Grid: classes invocations, workgroups of 64. Twin: Dice in
+// src/reference/segmentation.rs.
 struct Params {
     classes: u32,
     slices: u32,

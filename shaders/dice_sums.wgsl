@@ -1,7 +1,9 @@
 //!include grid fours map
-// Over the pixels of one slice that have a weight, of one class c: the sum of q[c] where c is the label, and the sum of q[c] plus the number of such
-// pixels; q (pixels, classes). partials[start + 2 (c slices + slice)], and the one after it.
-// One workgroup: one slice of one class; slices take every `slices`th pixel times 256. Grid: classes * slices workgroups of 256.
+// Over the pixels of one slice that have a weight, of one class c: the sum of q[c] where c is the
+// label, and the sum of q[c] plus the number of such pixels; q (pixels, classes). partials[start +
+// 2 (c slices + slice)], and the one after it.
+// One workgroup: one slice of one class; slices take every `slices`th pixel times 256. Grid:
+// classes * slices workgroups of 256.
 // Twin: Dice in src/reference/segmentation.rs.
 struct Params {
     pixels: u32,

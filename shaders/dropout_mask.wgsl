@@ -1,7 +1,9 @@
 //!include grid fours map rng step
-// mask (N,H,W,C): 1 where random_word(i, step, layer, seed) >= threshold, else 0; i is the element's NCHW index in the batch,
-// of which this may be a part that begins with sample step.first_sample.
-// One invocation: four consecutive elements (those past the end fall into the buffer's own padding).
+// mask (N,H,W,C): 1 where random_word(i, step, layer, seed) >= threshold, else 0; i is the
+// element's NCHW index in the batch, of which this may be a part that begins with sample
+// step.first_sample.
+// One invocation: four consecutive elements (those past the end fall into the buffer's own
+// padding).
 // Grid: ceil(len / 4) invocations. Twin: DropoutMask in src/reference/mask.rs.
 struct Params {
     vectors: u32,

@@ -1,7 +1,10 @@
 //!include grid fours map
-// y = x where known is 1, else a smooth guess from the known x of the map (n, c): pulled up a pyramid whose levels halve the sides, rounded up, and pushed down
-// again by bilinear interpolation. x, known, y (N,H,W,C). pyramid: for each map the levels above the map itself, a value and a 1 where it is known each.
-// One workgroup: one map, channels innermost. Grid: N * C workgroups of 64. Twin: FillMissing in src/reference/missing.rs.
+// y = x where known is 1, else a smooth guess from the known x of the map (n, c): pulled up a
+// pyramid whose levels halve the sides, rounded up, and pushed down again by bilinear
+// interpolation. x, known, y (N,H,W,C). pyramid: for each map the levels above the map itself, a
+// value and a 1 where it is known each.
+// One workgroup: one map, channels innermost. Grid: N * C workgroups of 64. Twin: FillMissing in
+// src/reference/missing.rs.
 struct Params {
     n: u32,
     c: u32,
@@ -26,7 +29,8 @@ fn near(at: u32, side: u32) -> vec2<u32> {
     return vec2<u32>(half, select(min(half + 1u, side - 1u), max(half, 1u) - 1u, at % 2u == 0u));
 }
 
-// What a level of the pyramid, which begins at cell `first`, gives at a pixel of the next finer one.
+// What a level of the pyramid, which begins at cell `first`, gives at a pixel of the next finer
+// one.
 fn between(first: u32, side: vec2<u32>, at: vec2<u32>) -> f32 {
     let rows = near(at.x, side.x);
     let columns = near(at.y, side.y);

@@ -1,10 +1,12 @@
 //!include grid fours map rng step
-// x[i] = a crop of image order[cursor + i], byte * scale + shift; x (N,H,W,C). `bytes` holds images (H,W,C) one after the other, four bytes a
-// word, little end first; `table` holds three words an image: byte offset, height, width (each side at least x's).
-// The crop is centred, or drawn (crop = 1); flip_x and flip_y mirror it, and turn exchanges rows and
-// columns before that (x is square then), by the top bit of a draw. Draw j of sample i is
+// x[i] = a crop of image order[cursor + i], byte * scale + shift; x (N,H,W,C). `bytes` holds images
+// (H,W,C) one after the other, four bytes a word, little end first; `table` holds three words an
+// image: byte offset, height, width (each side at least x's).
+// The crop is centred, or drawn (crop = 1); flip_x and flip_y mirror it, and turn exchanges rows
+// and columns before that (x is square then), by the top bit of a draw. Draw j of sample i is
 // random_word(cursor + i, step, 0x6a7468 + j, seed).
-// One invocation: one vec4 of x. Grid: ceil(len / 4) invocations. Twin: GatherBatch in src/reference/data.rs.
+// One invocation: one vec4 of x. Grid: ceil(len / 4) invocations. Twin: GatherBatch in
+// src/reference/data.rs.
 struct Params {
     len: u32,
     height: u32,
@@ -25,7 +27,8 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> x: array<Map4>;
 @group(0) @binding(5) var<uniform> step: Step;
 
-// Where a sample comes from: `base` is the byte of the crop's corner, `stride` the bytes of a row of the image.
+// Where a sample comes from: `base` is the byte of the crop's corner, `stride` the bytes of a row
+// of the image.
 struct Crop {
     base: u32,
     stride: u32,

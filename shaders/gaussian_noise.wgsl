@@ -1,7 +1,9 @@
 //!include grid fours map rng step log normal
-// y = x + level[n] * e, e standard normal by the word of the element's NCHW index in the batch, of which this may be a part that begins with sample
-// step.first_sample; level[n] = low + (high - low) * u, u by the word of the sample. x, y (N,H,W,C), level (N).
-// One invocation: four consecutive elements (those past the end fall into the buffer's own padding). Who has a sample's first element stores its level.
+// y = x + level[n] * e, e standard normal by the word of the element's NCHW index in the batch, of
+// which this may be a part that begins with sample step.first_sample; level[n] = low + (high - low)
+// * u, u by the word of the sample. x, y (N,H,W,C), level (N).
+// One invocation: four consecutive elements (those past the end fall into the buffer's own
+// padding). Who has a sample's first element stores its level.
 // Grid: ceil(len / 4) invocations. Twin: GaussianNoise in src/reference/corrupt.rs.
 struct Params {
     vectors: u32,

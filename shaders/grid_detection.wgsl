@@ -1,10 +1,14 @@
 //!include grid fours map log
-// Of each cell i with weight w[i]: y (cells, 5 + classes) holds the logit of "something is here", dx, dy, ln width, ln height of its box, and logits of
-// classes; targets hold a class, or a number that is none where nothing is here, and (dx, dy, width, height), all in cells from the cell's middle.
-//   objectness, with q = sigmoid of the logit: here -positive (1 - q)^gamma ln q, else -negative q^gamma ln(1 - q)
-//   here also: box (1 - IoU + distance of the middles squared / diagonal of what encloses both squared), and class -ln softmax[label]
-// dy is the gradient of w[i] times their sum. Logarithms of sizes are cut off at +-8, where their gradient is 0.
-// One invocation: cells i, i + stride, ...; its workgroup's sum goes to partials[workgroup], and sum_scalar adds those.
+// Of each cell i with weight w[i]: y (cells, 5 + classes) holds the logit of "something is here",
+// dx, dy, ln width, ln height of its box, and logits of classes; targets hold a class, or a number
+// that is none where nothing is here, and (dx, dy, width, height), all in cells from the cell's
+// middle.
+//   objectness, with q = sigmoid of the logit: here -positive (1 - q)^gamma ln q, else -negative
+//   q^gamma ln(1 - q) here also: box (1 - IoU + distance of the middles squared / diagonal of what
+//   encloses both squared), and class -ln softmax[label] dy is the gradient of w[i] times their
+//   sum. Logarithms of sizes are cut off at +-8, where their gradient is 0.
+// One invocation: cells i, i + stride, ...; its workgroup's sum goes to partials[workgroup], and
+// sum_scalar adds those.
 // Grid: at most 256 workgroups of 256. Twin: GridDetection in src/reference/detection.rs.
 struct Params {
     cells: u32,
@@ -50,7 +54,8 @@ fn objectness(logit: f32, here: bool) -> vec2<f32> {
     return vec2<f32>(factor * focus * minus_ln, select(-slope, slope, here));
 }
 
-// Along one side: (overlap, its slopes by the lower and the upper end, what encloses both, its slopes likewise) of [a, b] and the target [s, t].
+// Along one side: (overlap, its slopes by the lower and the upper end, what encloses both, its
+// slopes likewise) of [a, b] and the target [s, t].
 struct Side {
     both: f32,
     both_a: f32,

@@ -1,6 +1,7 @@
 //!include grid fours map idle
 // y[i, .., c] = x[i, .., c] where idle[c] >= patience, elsewhere `fill`; x, y (N,H,W,C), idle (C).
-// One invocation: one vec4 of y; its lanes are channels (4i + k) mod C. Those past the end are the buffer's padding.
+// One invocation: one vec4 of y; its lanes are channels (4i + k) mod C. Those past the end are the
+// buffer's padding.
 // Grid: ceil(len / 4) invocations. Twin: IdleOnly in src/reference/revive.rs.
 struct Params {
     vectors: u32,

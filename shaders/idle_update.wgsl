@@ -1,6 +1,7 @@
 //!include grid
-// A whole batch's idle counters from those of its parts: idle[c] = idle[c] + 1 if unseen[c] = parts (no part saw unit c fire; unseen is what
-// firing_update makes of 0 over the parts), else 0; then unseen[c] = 0.
+// A whole batch's idle counters from those of its parts: idle[c] = idle[c] + 1 if unseen[c] = parts
+// (no part saw unit c fire; unseen is what firing_update makes of 0 over the parts), else 0; then
+// unseen[c] = 0.
 // One invocation: one vec4 of units (the lanes past the end are the buffers' own padding).
 // Grid: ceil(C / 4) invocations. Twin: IdleUpdate in src/reference/revive.rs.
 struct Params {

@@ -1,6 +1,6 @@
 //!include grid fours map step
-// dz[i, u] += scale * sparsity_scale * partials[u], scale = beta / n; partials[0 .. units] are the slopes that kl_penalty_means wrote,
-// (r - rho) / (r (1 - r)) at the mean r. dz (n, units).
+// dz[i, u] += scale * sparsity_scale * partials[u], scale = beta / n; partials[0 .. units] are the
+// slopes that kl_penalty_means wrote, (r - rho) / (r (1 - r)) at the mean r. dz (n, units).
 // One invocation: one vec4 of dz; its lanes are units (4i + k) mod units.
 // Grid: ceil(n * units / 4) invocations. Twin: KlPenalty in src/reference/loss.rs.
 struct Params {

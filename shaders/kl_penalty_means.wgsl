@@ -1,5 +1,6 @@
 //!include grid fours map log
-// Per unit, with m the mean of z[i, u] over the batch, r = m clamped to [1e-6, 1 - 1e-6] and q = 1 - r:
+// Per unit, with m the mean of z[i, u] over the batch, r = m clamped to [1e-6, 1 - 1e-6] and q = 1
+// - r:
 //   partials[u] = (r - rho) / (r q), the slope of the term, 0 where the clamp bit
 //   partials[units + u] = rho ln(rho / r) + (1 - rho) ln((1 - rho) / q), the term
 // z (n, units). A column is a vec4 of units if their number is a multiple of 4, else one unit.

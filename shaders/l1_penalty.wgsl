@@ -1,8 +1,11 @@
 //!include grid fours nan map step activation idle
-// dz += scale * sparsity_scale * sign(z), with sign(0) = 0 and scale = lambda / n, and partial sums of |z|.
-// With ACTIVATION, z is that function's output f(x), and dz becomes the gradient by x: multiplied by f' as it follows from z, and with REVIVE
-// less `push` where idle[c] >= patience, as revive.wgsl does it; z and dz (N,H,W,C), idle (C). Without REVIVE any reals may be bound as `idle`.
-// One invocation: vec4s i, i + stride, ...; its workgroup's sum goes to partials[workgroup], and sum_scalar adds those.
+// dz += scale * sparsity_scale * sign(z), with sign(0) = 0 and scale = lambda / n, and partial sums
+// of |z|.
+// With ACTIVATION, z is that function's output f(x), and dz becomes the gradient by x: multiplied
+// by f' as it follows from z, and with REVIVE less `push` where idle[c] >= patience, as revive.wgsl
+// does it; z and dz (N,H,W,C), idle (C). Without REVIVE any reals may be bound as `idle`.
+// One invocation: vec4s i, i + stride, ...; its workgroup's sum goes to partials[workgroup], and
+// sum_scalar adds those.
 // Grid: at most 256 workgroups of 256. Twin: L1Penalty in src/reference/loss.rs.
 // A code of 0 to 6 of common/activation.wgsl.
 override ACTIVATION: u32 = 0u;

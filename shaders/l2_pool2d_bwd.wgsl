@@ -1,9 +1,11 @@
 //!include grid fours map pool2d lanes
-// dx[n,h,w,c] = x[n,h,w,c] times the sum of dy / y over the windows that hold (h, w); a window with y = 0 gives 0.
-// x and dx (N,H,W,C), y and dy (N,P,Q,C).
-// One invocation: four consecutive elements of dx, which with VEC are four channels of a pixel; without, they are done one by one and
-// gather works on the same number in every lane. Those past the end fall into the buffer's own padding.
-// Grid: ceil(len / 4) invocations, len the elements of dx. Twin: L2Pool2dBwd in src/reference/pool2d.rs.
+// dx[n,h,w,c] = x[n,h,w,c] times the sum of dy / y over the windows that hold (h, w); a window with
+// y = 0 gives 0. x and dx (N,H,W,C), y and dy (N,P,Q,C).
+// One invocation: four consecutive elements of dx, which with VEC are four channels of a pixel;
+// without, they are done one by one and gather works on the same number in every lane. Those past
+// the end fall into the buffer's own padding.
+// Grid: ceil(len / 4) invocations, len the elements of dx. Twin: L2Pool2dBwd in
+// src/reference/pool2d.rs.
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Map4>;

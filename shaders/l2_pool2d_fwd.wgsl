@@ -1,8 +1,10 @@
 //!include grid fours map pool2d lanes
 // y[n,p,q,c] = the root of the sum of x^2 over the window (padding is 0). x (N,H,W,C), y (N,P,Q,C).
-// One invocation: four consecutive elements of y, which with VEC are four channels of a pixel; without, they are done one by one and
-// pool works on the same number in every lane. Those past the end fall into the buffer's own padding.
-// Grid: ceil(len / 4) invocations, len the elements of y. Twin: L2Pool2dFwd in src/reference/pool2d.rs.
+// One invocation: four consecutive elements of y, which with VEC are four channels of a pixel;
+// without, they are done one by one and pool works on the same number in every lane. Those past the
+// end fall into the buffer's own padding.
+// Grid: ceil(len / 4) invocations, len the elements of y. Twin: L2Pool2dFwd in
+// src/reference/pool2d.rs.
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Map4>;

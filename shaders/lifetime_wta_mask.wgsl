@@ -1,7 +1,10 @@
 //!include grid fours map key
-// mask[n,h,w,c] = 1 for the `winners` samples n with the largest sums[n,c], ties to the lowest n, else 0. mask (N,H,W,C), sums (N,C).
-// A radix selection: four passes over the bytes of the keys, then, only where a tie has to be cut, over those of the sample numbers.
-// One workgroup: one channel. Grid: C workgroups of 64: batches are small, and software adapters pay for each invocation at a barrier.
+// mask[n,h,w,c] = 1 for the `winners` samples n with the largest sums[n,c], ties to the lowest n,
+// else 0. mask (N,H,W,C), sums (N,C).
+// A radix selection: four passes over the bytes of the keys, then, only where a tie has to be cut,
+// over those of the sample numbers.
+// One workgroup: one channel. Grid: C workgroups of 64: batches are small, and software adapters
+// pay for each invocation at a barrier.
 // Precondition: 1 <= winners <= N. Twin: LifetimeWtaMask in src/reference/mask.rs.
 struct Params {
     n: u32,

@@ -1,6 +1,6 @@
 //!include grid fours map
-// y = (x - m) / sqrt(v + eps), m and v the mean and the variance of the window around the pixel, from the column sums of local_contrast_sums.
-// x, y (N,H,W,C), sums (N,H,W,2).
+// y = (x - m) / sqrt(v + eps), m and v the mean and the variance of the window around the pixel,
+// from the column sums of local_contrast_sums. x, y (N,H,W,C), sums (N,H,W,2).
 // One invocation: four consecutive elements; those past the end are the buffer's padding.
 // Grid: ceil(len / 4) invocations of 64. Twin: LocalContrast in src/reference/local_contrast.rs.
 struct Params {

@@ -1,13 +1,16 @@
 //!include grid fours nan map log activation
-// dy = dloss/dy and partial sums of the element-wise loss between y and its target t, in one pass; `scale` is 1 / divisor:
+// dy = dloss/dy and partial sums of the element-wise loss between y and its target t, in one pass;
+// `scale` is 1 / divisor:
 //   KIND 0, 1: (y - t)^2                 scale * 2 (y - t)
 //   KIND 2:    |y - t|                   scale * sign(y - t)
 //   KIND 3:    -t ln y - (1 - t) ln(1 - y), logs clamped at -100
 //                                        scale * (y - t) / max(y (1 - y), 1e-12)
 //   KIND 4:    r = sqrt((y - t)^2 + eps^2)
 //                                        scale * (y - t) / r
-// ACTIVATION is the function that y is the output of, or 0: dy is then the gradient before it, multiplied by its slope.
-// One invocation: vec4s i, i + stride, ...; its workgroup's (unscaled) sum goes to partials[workgroup], and sum_scalar adds those.
+// ACTIVATION is the function that y is the output of, or 0: dy is then the gradient before it,
+// multiplied by its slope.
+// One invocation: vec4s i, i + stride, ...; its workgroup's (unscaled) sum goes to
+// partials[workgroup], and sum_scalar adds those.
 // Grid: at most 256 workgroups of 256. Twin: Loss in src/reference/loss.rs.
 override KIND: u32 = 0u;
 // A code of 0 to 6 of common/activation.wgsl.

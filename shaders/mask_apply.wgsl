@@ -1,6 +1,7 @@
 //!include grid fours map
 // y = scale * x * mask, element by element.
-// One invocation: one vec4 (views start and end on 16 bytes; the lanes past the end are the buffer's own padding).
+// One invocation: one vec4 (views start and end on 16 bytes; the lanes past the end are the
+// buffer's own padding).
 // Grid: ceil(len / 4) invocations. Twin: MaskApply in src/reference/mask.rs.
 struct Params {
     vectors: u32,

@@ -1,5 +1,6 @@
 //!include grid
-// w[o,a,i] *= min(1, max_norm / |w[.,a,.]|), w (outer, atoms, inner): every atom into the ball; with `exact` onto its surface, but for atoms that are 0.
+// w[o,a,i] *= min(1, max_norm / |w[.,a,.]|), w (outer, atoms, inner): every atom into the ball;
+// with `exact` onto its surface, but for atoms that are 0.
 // One workgroup: one atom; an invocation takes elements local, local + 64, ... of it.
 // Grid: `atoms` workgroups of 64. Twin: MaxNorm in src/reference/constraint.rs.
 struct Params {

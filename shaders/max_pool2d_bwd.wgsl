@@ -1,10 +1,14 @@
 //!include grid fours nan map pool2d lanes activation
-// dx[n,h,w,c] = the sum of dy over the windows whose switch is h * W + w. dx (N,H,W,C), dy and switches (N,P,Q,C).
-// With ACTIVATION the layer below ends in that function f, and dx is the gradient before it: dy is multiplied by f' as it follows from
-// the pooled output y (N,P,Q,C), which is f's output where the switch points. Without (0) any view may be bound as `y`.
-// One invocation: four consecutive elements of dx, which with VEC are four channels of a pixel; without, they are done one by one and
-// gather works on the same number in every lane. Those past the end fall into the buffer's own padding.
-// Grid: ceil(len / 4) invocations, len the elements of dx. Twin: MaxPool2dBwd in src/reference/pool2d.rs.
+// dx[n,h,w,c] = the sum of dy over the windows whose switch is h * W + w. dx (N,H,W,C), dy and
+// switches (N,P,Q,C).
+// With ACTIVATION the layer below ends in that function f, and dx is the gradient before it: dy is
+// multiplied by f' as it follows from the pooled output y (N,P,Q,C), which is f's output where the
+// switch points. Without (0) any view may be bound as `y`.
+// One invocation: four consecutive elements of dx, which with VEC are four channels of a pixel;
+// without, they are done one by one and gather works on the same number in every lane. Those past
+// the end fall into the buffer's own padding.
+// Grid: ceil(len / 4) invocations, len the elements of dx. Twin: MaxPool2dBwd in
+// src/reference/pool2d.rs.
 
 // The function that the pooled layer ends in, a code of 0 to 6 of common/activation.wgsl.
 override ACTIVATION: u32 = 0u;

@@ -1,10 +1,14 @@
 //!include grid fours nan map pool2d activation
-// dx[n,h,w,c] = dy of the window that holds (h,w) if its switch is h * W + w, else 0: max_pool2d_bwd where no two windows overlap.
-// dx (N,H,W,C), dy and switches (N,P,Q,C). With ACTIVATION dx is the gradient before the function f that the layer below ends in: dy is multiplied by
-// f' as it follows from the pooled output y (N,P,Q,C). Without (0) any view may be bound as `y`. What a window reads once, max_pool2d_bwd reads for each of its pixels.
-// One invocation: four channels of a cell of stride_h by stride_w pixels of dx, which holds one window, or none at the lower and right edge.
+// dx[n,h,w,c] = dy of the window that holds (h,w) if its switch is h * W + w, else 0:
+// max_pool2d_bwd where no two windows overlap. dx (N,H,W,C), dy and switches (N,P,Q,C). With
+// ACTIVATION dx is the gradient before the function f that the layer below ends in: dy is
+// multiplied by f' as it follows from the pooled output y (N,P,Q,C). Without (0) any view may be
+// bound as `y`. What a window reads once, max_pool2d_bwd reads for each of its pixels.
+// One invocation: four channels of a cell of stride_h by stride_w pixels of dx, which holds one
+// window, or none at the lower and right edge.
 // Grid: N * ceil(H / stride_h) * ceil(W / stride_w) * C/4 invocations, channels fastest.
-// Preconditions: strides not below the kernel's sides, no padding, C a multiple of 4. Twin: MaxPool2dBwd in src/reference/pool2d.rs.
+// Preconditions: strides not below the kernel's sides, no padding, C a multiple of 4. Twin:
+// MaxPool2dBwd in src/reference/pool2d.rs.
 
 // The function that the pooled layer ends in, a code of 0 to 6 of common/activation.wgsl.
 override ACTIVATION: u32 = 0u;

@@ -1,9 +1,12 @@
 //!include grid fours nan map pool2d lanes largest
-// y[n,p,q,c] = the largest x of the window (padding is -inf), switches[n,p,q,c] = its position h * W + w in the input map; ties go to the
-// first in row-major order, and the first NaN wins over numbers. x (N,H,W,C), y and switches (N,P,Q,C).
-// One invocation: four consecutive elements of y, which with VEC are four channels of a pixel; without, they are done one by one and
-// pool works on the same number in every lane. Those past the end fall into the buffer's own padding.
-// Grid: ceil(len / 4) invocations, len the elements of y. Twin: MaxPool2dFwd in src/reference/pool2d.rs.
+// y[n,p,q,c] = the largest x of the window (padding is -inf), switches[n,p,q,c] = its position h *
+// W + w in the input map; ties go to the first in row-major order, and the first NaN wins over
+// numbers. x (N,H,W,C), y and switches (N,P,Q,C).
+// One invocation: four consecutive elements of y, which with VEC are four channels of a pixel;
+// without, they are done one by one and pool works on the same number in every lane. Those past the
+// end fall into the buffer's own padding.
+// Grid: ceil(len / 4) invocations, len the elements of y. Twin: MaxPool2dFwd in
+// src/reference/pool2d.rs.
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Map4>;

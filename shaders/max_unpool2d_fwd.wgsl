@@ -1,10 +1,13 @@
 //!include grid fours map pool2d lanes
-// y[n, switch, c] = x[n,p,q,c], 0 elsewhere; of windows that share a switch the last in row-major order wins.
-// x and switches (N,P,Q,C), y (N,H,W,C): p.h and p.w are the output's size, p.p and p.q the input's (the pooling that is undone).
-// One invocation: four consecutive elements of y, which with VEC are four channels of a pixel; without, they are done one by one and
-// gather works on the same number in every lane. Those past the end fall into the buffer's own padding.
+// y[n, switch, c] = x[n,p,q,c], 0 elsewhere; of windows that share a switch the last in row-major
+// order wins. x and switches (N,P,Q,C), y (N,H,W,C): p.h and p.w are the output's size, p.p and p.q
+// the input's (the pooling that is undone).
+// One invocation: four consecutive elements of y, which with VEC are four channels of a pixel;
+// without, they are done one by one and gather works on the same number in every lane. Those past
+// the end fall into the buffer's own padding.
 // Precondition: every switch lies in its own window.
-// Grid: ceil(len / 4) invocations, len the elements of y. Twin: MaxUnpool2dFwd in src/reference/unpool2d.rs.
+// Grid: ceil(len / 4) invocations, len the elements of y. Twin: MaxUnpool2dFwd in
+// src/reference/unpool2d.rs.
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Map4>;

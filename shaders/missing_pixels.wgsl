@@ -1,7 +1,8 @@
 //!include grid fours map rng step
-// known (N,H,W,C): 0 where one of the sample's shapes (missing_shapes.wgsl) covers the pixel, else 1. A line covers the pixels whose centres lie no farther from it
-// than its radius.
-// One invocation: four consecutive elements (those past the end fall into the buffer's own padding). Grid: ceil(len / 4) invocations.
+// known (N,H,W,C): 0 where one of the sample's shapes (missing_shapes.wgsl) covers the pixel, else
+// 1. A line covers the pixels whose centres lie no farther from it than its radius.
+// One invocation: four consecutive elements (those past the end fall into the buffer's own
+// padding). Grid: ceil(len / 4) invocations.
 // Twin: MissingPixels in src/reference/missing.rs.
 struct Params {
     vectors: u32,

@@ -1,11 +1,10 @@
 //!include rng step glyphs grid
-// The shapes that are missing in each sample, records of eight words: what it is (0: nothing, and nothing follows; 1: single pixels; 2: a rectangle; 3: a line;
-// 4: a letter), then
-//   1: the share of the pixels, in units of 2^-16
-//   2: top, left, bottom, right, the last two outside; pixels
-//   3: the ends y, x, y, x and the radius; half pixels
-//   4: top, left, the side of a dot in pixels, the dots (common/glyphs.wgsl)
-// One invocation: one record. Grid: 64 N invocations. Twin: MissingPixels in src/reference/missing.rs.
+// The shapes that are missing in each sample, records of eight words: what it is (0: nothing, and
+// nothing follows; 1: single pixels; 2: a rectangle; 3: a line; 4: a letter), then
+//   1: the share of the pixels, in units of 2^-16 2: top, left, bottom, right, the last two
+//   outside; pixels 3: the ends y, x, y, x and the radius; half pixels 4: top, left, the side of a
+//   dot in pixels, the dots (common/glyphs.wgsl) One invocation: one record. Grid: 64 N
+//   invocations. Twin: MissingPixels in src/reference/missing.rs.
 struct Params {
     shapes: u32,
     h: u32,

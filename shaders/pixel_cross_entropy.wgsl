@@ -1,8 +1,11 @@
 //!include grid fours map log
-// Of each pixel i with weight w[i]: q = softmax(y[i]), dy = w[i] (q - onehot(label)), and its loss -w[i] ln q[label]; y, q, dy (pixels, classes).
-// Where w[i] is 0 the label is not looked at. With m the largest logit (its first place) and r the sum of exp(y_j - m) over the others:
-// -ln q[label] = ln(1 + r) + (m - y_label), and the gradient at m, if it is the label, is -r / (1 + r): neither cancels when the prediction is sure.
-// One invocation: pixels i, i + stride, ...; its workgroup's sum goes to partials[workgroup], and sum_scalar adds those.
+// Of each pixel i with weight w[i]: q = softmax(y[i]), dy = w[i] (q - onehot(label)), and its loss
+// -w[i] ln q[label]; y, q, dy (pixels, classes).
+// Where w[i] is 0 the label is not looked at. With m the largest logit (its first place) and r the
+// sum of exp(y_j - m) over the others: -ln q[label] = ln(1 + r) + (m - y_label), and the gradient
+// at m, if it is the label, is -r / (1 + r): neither cancels when the prediction is sure.
+// One invocation: pixels i, i + stride, ...; its workgroup's sum goes to partials[workgroup], and
+// sum_scalar adds those.
 // Grid: at most 256 workgroups of 256. Twin: PixelCrossEntropy in src/reference/segmentation.rs.
 struct Params {
     pixels: u32,

@@ -1,5 +1,6 @@
 //!include grid
-// dw -= (<dw, w> / |w|^2) w for every atom of w and dw (outer, atoms, inner): the part of the gradient along the atom goes.
+// dw -= (<dw, w> / |w|^2) w for every atom of w and dw (outer, atoms, inner): the part of the
+// gradient along the atom goes.
 // One workgroup: one atom; an invocation takes elements local, local + 64, ... of it.
 // Grid: `atoms` workgroups of 64. Twin: ProjectGrad in src/reference/constraint.rs.
 struct Params {

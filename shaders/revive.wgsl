@@ -1,6 +1,8 @@
 //!include grid fours map idle
-// dx[i, .., c] -= push where idle[c] >= patience; dx (N,H,W,C), idle (C), push = strength / (N*H*W).
-// One invocation: one vec4 of dx; its lanes are channels (4i + k) mod C. Where no unit is dead, dx is not touched.
+// dx[i, .., c] -= push where idle[c] >= patience; dx (N,H,W,C), idle (C), push = strength /
+// (N*H*W).
+// One invocation: one vec4 of dx; its lanes are channels (4i + k) mod C. Where no unit is dead, dx
+// is not touched.
 // Grid: ceil(len / 4) invocations. Twin: Revive in src/reference/revive.rs.
 struct Params {
     vectors: u32,

@@ -1,7 +1,8 @@
 //!include fours grid step
 // g = factor * grad + weight_decay * w; with momentum: m = momentum * m + g, or m = g at step 0;
 // w -= lr * (g without momentum, g + momentum * m with nesterov = 1, else m).
-// One invocation: one vec4 (gaps between parameters have zero gradients and stay as they are). Without momentum m is not touched.
+// One invocation: one vec4 (gaps between parameters have zero gradients and stay as they are).
+// Without momentum m is not touched.
 // Grid: ceil(len / 4) invocations. Twin: Sgd in src/reference/optimizer.rs.
 struct Params {
     vectors: u32,

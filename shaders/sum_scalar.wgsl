@@ -1,6 +1,6 @@
 //!include step
-// scalars[slot * width + index] = scale * s, s the sum of partials[offset .. offset + count] in a fixed order; its square root if `root` is 1;
-// times the step's sparsity_scale if `sparsity` is 1.
+// scalars[slot * width + index] = scale * s, s the sum of partials[offset .. offset + count] in a
+// fixed order; its square root if `root` is 1; times the step's sparsity_scale if `sparsity` is 1.
 // The second stage of every reduction to a scalar. One invocation: partials local, local + 256, ...
 // Grid: one workgroup of 256. Twin: the sums in src/reference/loss.rs and src/reference/reduce.rs.
 struct Params {

@@ -1,7 +1,10 @@
 //!include fours grid
-// y[i] = sum of partials[slice, i] over the slices, in index order. partials (slices, 4*vectors), y (4*vectors).
-// One invocation: one vec4. Lanes past `len` become 0: they lie between the ranges of the gradient buffer, whose norm is taken whole.
-// Grid: `vectors` invocations. Second stage of Conv2dBwdWeight and ChannelSum. Twin: the sums in src/reference/conv2d.rs and src/reference/reduce.rs.
+// y[i] = sum of partials[slice, i] over the slices, in index order. partials (slices, 4*vectors), y
+// (4*vectors).
+// One invocation: one vec4. Lanes past `len` become 0: they lie between the ranges of the gradient
+// buffer, whose norm is taken whole.
+// Grid: `vectors` invocations. Second stage of Conv2dBwdWeight and ChannelSum. Twin: the sums in
+// src/reference/conv2d.rs and src/reference/reduce.rs.
 struct Params {
     vectors: u32,
     slices: u32,

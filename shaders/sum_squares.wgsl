@@ -1,6 +1,7 @@
 //!include fours grid
 // Partial sums of x^2.
-// One invocation: vec4s i, i + stride, ...; its workgroup's sum goes to partials[workgroup], and sum_scalar adds those.
+// One invocation: vec4s i, i + stride, ...; its workgroup's sum goes to partials[workgroup], and
+// sum_scalar adds those.
 // Grid: at most 256 workgroups of 256. Twin: SumSquares in src/reference/reduce.rs.
 struct Params {
     len: u32,

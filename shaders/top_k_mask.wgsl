@@ -1,7 +1,10 @@
 //!include grid fours map key
-// mask = 1 for the k largest x of each sample by signed value, ties to the lowest NCHW index, else 0. x and mask (N,H,W,C).
-// A radix selection: four passes over the bytes of the keys, then, only where a tie has to be cut, over those of the NCHW index.
-// One workgroup: one sample. Grid: N workgroups of 256. Precondition: k <= C * H * W. Twin: TopKMask in src/reference/mask.rs.
+// mask = 1 for the k largest x of each sample by signed value, ties to the lowest NCHW index, else
+// 0. x and mask (N,H,W,C).
+// A radix selection: four passes over the bytes of the keys, then, only where a tie has to be cut,
+// over those of the NCHW index.
+// One workgroup: one sample. Grid: N workgroups of 256. Precondition: k <= C * H * W. Twin:
+// TopKMask in src/reference/mask.rs.
 struct Params {
     n: u32,
     c: u32,

@@ -1,9 +1,11 @@
 //!include grid fours map lanes
-// dx[n,h,w,c] = the sum of dy over the block of scale_h by scale_w pixels. dx (N,H,W,C), dy (N, H * scale_h, W * scale_w, C); p.h and p.w are
-// those of dx.
-// One invocation: four consecutive elements of dx, which with VEC are four channels of a pixel; without, they are done one by one and
-// gather works on the same number in every lane. Those past the end fall into the buffer's own padding.
-// Grid: ceil(len / 4) invocations, len the elements of dx. Twin: UpsampleNearest2dBwd in src/reference/unpool2d.rs.
+// dx[n,h,w,c] = the sum of dy over the block of scale_h by scale_w pixels. dx (N,H,W,C), dy (N, H *
+// scale_h, W * scale_w, C); p.h and p.w are those of dx.
+// One invocation: four consecutive elements of dx, which with VEC are four channels of a pixel;
+// without, they are done one by one and gather works on the same number in every lane. Those past
+// the end fall into the buffer's own padding.
+// Grid: ceil(len / 4) invocations, len the elements of dx. Twin: UpsampleNearest2dBwd in
+// src/reference/unpool2d.rs.
 
 struct Params {
     vectors: u32,

@@ -1,8 +1,11 @@
 //!include grid fours map lanes
-// y[n,h,w,c] = x[n, h / scale_h, w / scale_w, c]. x (N,H,W,C), y (N, H * scale_h, W * scale_w, C); p.h and p.w are those of x.
-// One invocation: four consecutive elements of y, which with VEC are four channels of a pixel; without, they are done one by one and
-// copy works on the same number in every lane. Those past the end fall into the buffer's own padding.
-// Grid: ceil(len / 4) invocations, len the elements of y. Twin: UpsampleNearest2dFwd in src/reference/unpool2d.rs.
+// y[n,h,w,c] = x[n, h / scale_h, w / scale_w, c]. x (N,H,W,C), y (N, H * scale_h, W * scale_w, C);
+// p.h and p.w are those of x.
+// One invocation: four consecutive elements of y, which with VEC are four channels of a pixel;
+// without, they are done one by one and copy works on the same number in every lane. Those past the
+// end fall into the buffer's own padding.
+// Grid: ceil(len / 4) invocations, len the elements of y. Twin: UpsampleNearest2dFwd in
+// src/reference/unpool2d.rs.
 
 struct Params {
     vectors: u32,

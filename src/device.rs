@@ -107,12 +107,15 @@ impl Device {
         match &self.kind {
             Kind::Cpu(_) => format!("cpu ({} threads)", rayon::current_num_threads()),
             Kind::Oracle(_) => "cpu in f64".to_owned(),
-            Kind::Gpu(gpu) if gpu.adapter().is_software() => format!("{}, a software adapter", gpu.adapter().label()),
+            Kind::Gpu(gpu) if gpu.adapter().is_software() => {
+                format!("{}, a software adapter", gpu.adapter().label())
+            }
             Kind::Gpu(gpu) => gpu.adapter().label(),
         }
     }
 
-    /// What the same bytes can be expected of: the CPU path, or an adapter with its driver and the user's table of kernels.
+    /// What the same bytes can be expected of: the CPU path, or an adapter with its driver and the
+    /// user's table of kernels.
     pub fn identity(&self) -> String {
         match &self.kind {
             Kind::Cpu(_) => "cpu".to_owned(),
@@ -140,24 +143,32 @@ impl Device {
 
     /// Largest number of bytes of one buffer.
     pub fn max_bytes(&self) -> u64 {
-        if let Kind::Gpu(gpu) = &self.kind { gpu.limits().max_buffer_size } else { 4 * u64::from(u32::MAX) }
+        if let Kind::Gpu(gpu) = &self.kind {
+            gpu.limits().max_buffer_size
+        } else {
+            4 * u64::from(u32::MAX)
+        }
     }
 
     /// Largest number of elements that a kernel may see of one buffer.
     pub fn max_elements(&self) -> u64 {
         match &self.kind {
-            Kind::Gpu(gpu) => gpu.limits().max_storage_buffer_binding_size.min(gpu.limits().max_buffer_size) / 4,
+            Kind::Gpu(gpu) => {
+                gpu.limits().max_storage_buffer_binding_size.min(gpu.limits().max_buffer_size) / 4
+            }
             _ => u64::from(u32::MAX),
         }
     }
 
-    /// Bytes that a training may take: what the user allowed, and what is free where the device works in the machine's own memory and the machine
-    /// tells. An adapter with memory of its own does not say.
+    /// Bytes that a training may take: what the user allowed, and what is free where the device
+    /// works in the machine's own memory and the machine tells. An adapter with memory of its own
+    /// does not say.
     pub fn budget(&self) -> Option<u64> {
         self.budget_with(0)
     }
 
-    /// [`Device::budget`] where so many bytes of it are taken already, so that what is free is what is left beside them.
+    /// [`Device::budget`] where so many bytes of it are taken already, so that what is free is what
+    /// is left beside them.
     pub fn budget_with(&self, taken: u64) -> Option<u64> {
         let shares = self.kind_of_gpu().is_none_or(|gpu| gpu.adapter().shares_memory());
         let free = if shares { budget::free() } else { None };
@@ -193,7 +204,8 @@ impl Device {
     /// Makes a buffer of reals of half precision, all zero; the CPU path keeps reals, rounded.
     ///
     /// # Errors
-    /// When an adapter has no memory for it. Whether its kernels have half precision is for the caller to know: [`Device::has_half`].
+    /// When an adapter has no memory for it. Whether its kernels have half precision is for the
+    /// caller to know: [`Device::has_half`].
     pub fn alloc_half(&mut self, label: &str, len: usize) -> Result<View> {
         let view = View { half: true, ..View::whole(self.fresh(), len) };
         match &mut self.kind {
@@ -206,7 +218,8 @@ impl Device {
 
     /// Whether maps may be in half precision: what the CPU path has not, and many adapters have.
     pub fn has_half(&self) -> bool {
-        self.kind_of_gpu().is_some_and(|gpu| gpu.handle().features().contains(wgpu::Features::SHADER_F16))
+        self.kind_of_gpu()
+            .is_some_and(|gpu| gpu.handle().features().contains(wgpu::Features::SHADER_F16))
     }
 
     /// Fails where maps cannot be kept so.
@@ -215,7 +228,10 @@ impl Device {
     /// For f16 where there is no half precision.
     pub fn takes(&self, precision: Precision) -> Result<()> {
         if precision == Precision::F16 && !self.has_half() {
-            return Err(Error::usage(format!("f16: {} has no half precision; use f32", self.label())));
+            return Err(Error::usage(format!(
+                "f16: {} has no half precision; use f32",
+                self.label()
+            )));
         }
         Ok(())
     }
@@ -332,7 +348,8 @@ impl Device {
         }
     }
 
-    /// Runs a program once, waits for it, and tells when each dispatch ran, or each call on the CPU path.
+    /// Runs a program once, waits for it, and tells when each dispatch ran, or each call on the CPU
+    /// path.
     pub fn profile(&mut self, program: &Program, step: &StepParams) -> Result<Profile> {
         match (&mut self.kind, program) {
             (Kind::Gpu(gpu), Program::Gpu(plan)) => gpu.profile(plan, step),
@@ -373,7 +390,11 @@ impl Device {
     }
 }
 
-fn profile_calls<T: crate::reference::Real>(memory: &mut Memory<T>, calls: &[Call], step: &StepParams) -> Profile {
+fn profile_calls<T: crate::reference::Real>(
+    memory: &mut Memory<T>,
+    calls: &[Call],
+    step: &StepParams,
+) -> Profile {
     memory.step = *step;
     let began = Instant::now();
     let now = || began.elapsed().as_secs_f64() * 1e9;
@@ -383,7 +404,11 @@ fn profile_calls<T: crate::reference::Real>(memory: &mut Memory<T>, calls: &[Cal
         let end = now();
         Timed { kernel: call.label(), call: i, start, end }
     });
-    Profile { clock: Clock::Calls, timed: timed.collect(), operations: calls.iter().map(Operation::of).collect() }
+    Profile {
+        clock: Clock::Calls,
+        timed: timed.collect(),
+        operations: calls.iter().map(Operation::of).collect(),
+    }
 }
 
 fn put_words<T: crate::reference::Real>(memory: &mut Memory<T>, view: View, data: &[u32]) {

@@ -87,11 +87,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// `; did you mean NAME?` with the known name that is nearest to a word, if one is near.
 pub fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> String {
     let near = |name: &&str| edits(word, name);
-    let nearest = known.into_iter().min_by_key(near).filter(|name| near(name) <= (word.chars().count() / 3).max(1));
+    let nearest = known
+        .into_iter()
+        .min_by_key(near)
+        .filter(|name| near(name) <= (word.chars().count() / 3).max(1));
     nearest.map_or_else(String::new, |name| format!("; did you mean {name}?"))
 }
 
-/// Letters to put in, take out, exchange, or swap with their neighbours to make one word of another.
+/// Letters to put in, take out, exchange, or swap with their neighbours to make one word of
+/// another.
 fn edits(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
@@ -128,7 +132,15 @@ mod tests {
         assert_eq!(did_you_mean("wieght_decay", known), "; did you mean weight_decay?");
         assert_eq!(did_you_mean("seed", known), "");
         assert_eq!(did_you_mean("", known) + &did_you_mean("a", []), "");
-        assert_eq!((edits("kitten", "sitting"), edits("", "abc"), edits("abc", ""), edits("größe", "grüße")), (3, 3, 3, 1));
+        assert_eq!(
+            (
+                edits("kitten", "sitting"),
+                edits("", "abc"),
+                edits("abc", ""),
+                edits("größe", "grüße")
+            ),
+            (3, 3, 3, 1)
+        );
         assert_eq!((edits("trian", "train"), edits("ab", "ba"), edits("", "")), (1, 1, 0));
     }
 }

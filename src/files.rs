@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// Writes beside, syncs and renames: under `path` there is the old file or the new one, never a part.
+/// Writes beside, syncs and renames: under `path` there is the old file or the new one, never a
+/// part.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let beside = beside(path)?;
     let write = || -> std::io::Result<()> {
@@ -23,7 +24,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// A file that is written part by part beside its place, which it takes when it is whole. Dropped before, it leaves nothing.
+/// A file that is written part by part beside its place, which it takes when it is whole. Dropped
+/// before, it leaves nothing.
 #[derive(Debug)]
 pub struct Partial {
     file: std::io::BufWriter<File>,
@@ -37,7 +39,12 @@ impl Partial {
     pub fn create(path: &Path) -> Result<Self> {
         let beside = beside(path)?;
         let file = File::create(&beside).map_err(|error| not_written(path.display(), &error))?;
-        Ok(Self { file: std::io::BufWriter::with_capacity(1 << 20, file), beside, path: path.to_owned(), done: false })
+        Ok(Self {
+            file: std::io::BufWriter::with_capacity(1 << 20, file),
+            beside,
+            path: path.to_owned(),
+            done: false,
+        })
     }
 
     /// Adds bytes.
@@ -77,15 +84,20 @@ fn beside(path: &Path) -> Result<PathBuf> {
     Ok(path.with_file_name(name))
 }
 
-/// Fails now where [`write_atomically`] would fail after long work, but for a disk that fills up meanwhile.
+/// Fails now where [`write_atomically`] would fail after long work, but for a disk that fills up
+/// meanwhile.
 pub fn ensure_writable(path: &Path) -> Result<()> {
     let beside = beside(path)?;
-    File::create(&beside).and_then(|_| std::fs::remove_file(&beside)).map_err(|error| not_written(path.display(), &error))
+    File::create(&beside)
+        .and_then(|_| std::fs::remove_file(&beside))
+        .map_err(|error| not_written(path.display(), &error))
 }
 
 /// The error of a file that could not be written.
 pub fn not_written(path: impl std::fmt::Display, error: &std::io::Error) -> Error {
-    Error::failed(format!("{path} could not be written: {error}; check the folder, its permissions and the free space"))
+    Error::failed(format!(
+        "{path} could not be written: {error}; check the folder, its permissions and the free space"
+    ))
 }
 
 /// Gives a folder another name, and makes sure that the disk knows.
@@ -95,11 +107,14 @@ pub fn rename_folder(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A new name is on the disk only when its folder is, where folders are files that can be synced. Not every file system does it, and the
-/// contents are safe without.
+/// A new name is on the disk only when its folder is, where folders are files that can be synced.
+/// Not every file system does it, and the contents are safe without.
 fn sync_folder_of(path: &Path) {
     if cfg!(unix) {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or_else(|| Path::new("."));
         let _ = File::open(folder).and_then(|folder| folder.sync_all());
     }
 }
@@ -110,7 +125,10 @@ pub fn make_folder(path: &Path) -> Result<()> {
 }
 
 fn not_made(path: &Path, error: &std::io::Error) -> Error {
-    Error::failed(format!("{} could not be made: {error}; name a folder that can be written to", path.display()))
+    Error::failed(format!(
+        "{} could not be made: {error}; name a folder that can be written to",
+        path.display()
+    ))
 }
 
 /// A file that one process at a time holds. A process that ends lets go of it, however it ends.
@@ -121,12 +139,15 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock, or tells that another process holds it. Where nothing can be written there is nothing to lock, and some file systems know
-    /// no locks: that is no error.
+    /// Takes the lock, or tells that another process holds it. Where nothing can be written there
+    /// is nothing to lock, and some file systems know no locks: that is no error.
     pub fn take(path: &Path) -> Result<Option<Self>> {
         let file = match File::options().create(true).append(true).open(path) {
             Ok(file) => file,
-            Err(error) if [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem].contains(&error.kind()) => {
+            Err(error)
+                if [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem]
+                    .contains(&error.kind()) =>
+            {
                 return Ok(Some(Self { _held: None }));
             }
             Err(error) => return Err(not_written(path.display(), &error)),
@@ -145,5 +166,6 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 
 /// Reads a text file.
 pub fn read_text(path: &Path) -> Result<String> {
-    String::from_utf8(read(path)?).map_err(|_| Error::usage(format!("{}: not a text file", path.display())))
+    String::from_utf8(read(path)?)
+        .map_err(|_| Error::usage(format!("{}: not a text file", path.display())))
 }

@@ -1,6 +1,8 @@
-//! One hash for everything that is kept: it finds damage and tells contents apart, and is the same in every build.
+//! One hash for everything that is kept: it finds damage and tells contents apart, and is the same
+//! in every build.
 
-/// FNV-1a taken over words of 8 bytes, with a shift that carries the upper bits down: finds damage, not forgery.
+/// FNV-1a taken over words of 8 bytes, with a shift that carries the upper bits down: finds damage,
+/// not forgery.
 #[derive(Clone, Copy, Debug)]
 pub struct Hash(u64);
 
@@ -39,7 +41,9 @@ mod tests {
     #[test]
     fn a_hash_stays_the_same_and_tells_contents_apart() {
         assert_eq!(Hash::default().with(b"csae").value(), 6_332_874_453_203_629_143);
-        let of = |parts: &[&[u8]]| parts.iter().fold(Hash::default(), |hash, part| hash.with(part)).value();
+        let of = |parts: &[&[u8]]| {
+            parts.iter().fold(Hash::default(), |hash, part| hash.with(part)).value()
+        };
         assert_ne!(of(&[b"ab", b"c"]), of(&[b"a", b"bc"]));
         assert_ne!(of(&[b"a"]), of(&[b"a\0"]));
     }

@@ -27,26 +27,30 @@
 //!
 //! # Conventions
 //!
-//! Shapes are NCHW at every interface; memory is dense with channels innermost, on every device. Names: x, w, b, y and dx, dw, db, dy;
-//! K filters of R×S, output P×Q. A fully connected layer is a convolution with one pixel, a transposed convolution the adjoint of a
-//! convolution: three operations (`Conv2dFwd`, `Conv2dBwdInput`, `Conv2dBwdWeight`) are all of them. A selection (TopK, winner-take-all, dropout) is
-//! an operation that writes a mask, and `MaskApply`, forward and backward alike.
-//! Maps (values of layers, their gradients, masks) may be in half precision, and nothing else: `Map` in the shaders, [`ops::View::half`] on the
-//! host, rounded where they are stored by the CPU path. Kernels by cooperative matrices round weights too, as they load them.
-//! What is memory-bound is part of what comes before it: bias and activation end a product, a loss writes its gradient, and an operation that writes
-//! all of a gradient multiplies it by the slope of the activation below (a gate, `model::Builder`). A max pooling of 2×2 ends a convolution, whose own
-//! output is never stored (`Conv2dMaxPoolFwd`).
-//! Parameters are learned, frozen, or fixed (computed from the images before training: `train/whiten.rs`); in memory the learned ones come first, so that
-//! gradients, moments and updates cover those alone. What the output is to be like is the input, or a layer that nothing learned comes before
-//! ([`model::Graph::target`]).
-//! A layer of a description may be several of a graph (`lista`, `model::layers`); a graph whose thresholds depend on the noise is told each sample's
-//! level ([`model::Builder::level`]).
+//! Shapes are NCHW at every interface; memory is dense with channels innermost, on every device.
+//! Names: x, w, b, y and dx, dw, db, dy; K filters of R×S, output P×Q. A fully connected layer is a
+//! convolution with one pixel, a transposed convolution the adjoint of a convolution: three
+//! operations (`Conv2dFwd`, `Conv2dBwdInput`, `Conv2dBwdWeight`) are all of them. A selection
+//! (TopK, winner-take-all, dropout) is an operation that writes a mask, and `MaskApply`, forward
+//! and backward alike. Maps (values of layers, their gradients, masks) may be in half precision,
+//! and nothing else: `Map` in the shaders, [`ops::View::half`] on the host, rounded where they are
+//! stored by the CPU path. Kernels by cooperative matrices round weights too, as they load them.
+//! What is memory-bound is part of what comes before it: bias and activation end a product, a loss
+//! writes its gradient, and an operation that writes all of a gradient multiplies it by the slope
+//! of the activation below (a gate, `model::Builder`). A max pooling of 2×2 ends a convolution,
+//! whose own output is never stored (`Conv2dMaxPoolFwd`). Parameters are learned, frozen, or fixed
+//! (computed from the images before training: `train/whiten.rs`); in memory the learned ones come
+//! first, so that gradients, moments and updates cover those alone. What the output is to be like
+//! is the input, or a layer that nothing learned comes before ([`model::Graph::target`]). A layer
+//! of a description may be several of a graph (`lista`, `model::layers`); a graph whose thresholds
+//! depend on the noise is told each sample's level ([`model::Builder::level`]).
 //!
 //! # Adding an operation
 //!
-//! `shaders/foo_fwd.wgsl`, `shaders/foo_bwd.wgsl`, a line each in `gpu/kernels.rs`; `ops/foo.rs` and a name in `ops/mod.rs`; `reference/foo.rs`;
-//! rows in `verify/table.rs`; if it is a layer, its keys in `spec/layer.rs` and its part in `model/layers/`. A test fails for each of them
-//! that is forgotten.
+//! `shaders/foo_fwd.wgsl`, `shaders/foo_bwd.wgsl`, a line each in `gpu/kernels.rs`; `ops/foo.rs`
+//! and a name in `ops/mod.rs`; `reference/foo.rs`; rows in `verify/table.rs`; if it is a layer, its
+//! keys in `spec/layer.rs` and its part in `model/layers/`. A test fails for each of them that is
+//! forgotten.
 
 pub mod bench;
 pub mod cache;

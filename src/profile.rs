@@ -1,4 +1,5 @@
-//! When each part of a program ran, and what it cost at least: what [`crate::device::Device::profile`] returns, whatever the device.
+//! When each part of a program ran, and what it cost at least: what
+//! [`crate::device::Device::profile`] returns, whatever the device.
 
 use std::rc::Rc;
 
@@ -9,9 +10,11 @@ use crate::ops::{Call, Cost};
 pub enum Clock {
     /// GPU timestamps between the dispatches of one pass.
     Inside,
-    /// GPU timestamps around passes of one dispatch each, where the adapter has none inside of passes.
+    /// GPU timestamps around passes of one dispatch each, where the adapter has none inside of
+    /// passes.
     Passes,
-    /// Wall time of one submission a dispatch, where the adapter has no timestamps: each has the submission's own time in it.
+    /// Wall time of one submission a dispatch, where the adapter has no timestamps: each has the
+    /// submission's own time in it.
     Submissions,
     /// Wall time of each call on the CPU path.
     Calls,
@@ -58,7 +61,8 @@ pub struct Timed {
     pub call: usize,
     /// Nanoseconds from the program's start.
     pub start: f64,
-    /// Nanoseconds from the program's start; not before `start`, nor before the end of the one ahead.
+    /// Nanoseconds from the program's start; not before `start`, nor before the end of the one
+    /// ahead.
     pub end: f64,
 }
 
@@ -86,13 +90,16 @@ impl Profile {
         self.timed.iter().map(Timed::duration).sum()
     }
 
-    /// For each dispatch the least work that it stands for. A call of several dispatches (a product, then the sum of its slices) has its work
-    /// at the longest of them, so that kernels that only help have none of their own.
+    /// For each dispatch the least work that it stands for. A call of several dispatches (a
+    /// product, then the sum of its slices) has its work at the longest of them, so that kernels
+    /// that only help have none of their own.
     pub fn costs(&self) -> Vec<Cost> {
         let mut costs = vec![Cost::default(); self.timed.len()];
         let mut at = 0;
         for part in self.timed.chunk_by(|a, b| a.call == b.call) {
-            let longest = (0..part.len()).max_by(|a, b| part[*a].duration().total_cmp(&part[*b].duration())).unwrap_or(0);
+            let longest = (0..part.len())
+                .max_by(|a, b| part[*a].duration().total_cmp(&part[*b].duration()))
+                .unwrap_or(0);
             costs[at + longest] = self.operations[part[0].call].cost;
             at += part.len();
         }
@@ -100,7 +107,8 @@ impl Profile {
     }
 }
 
-/// Makes times that go forwards of readings, (start, end) each: clocks of some drivers step back by a tick.
+/// Makes times that go forwards of readings, (start, end) each: clocks of some drivers step back by
+/// a tick.
 pub(crate) fn forwards(readings: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
     let mut last = 0.0_f64;
     readings
@@ -124,14 +132,21 @@ mod tests {
 
     #[test]
     fn a_call_has_its_work_at_its_longest_dispatch() {
-        let operation = |flops| Operation { label: String::new(), sizes: String::new(), cost: Cost { flops, bytes: 1.0 } };
+        let operation = |flops| Operation {
+            label: String::new(),
+            sizes: String::new(),
+            cost: Cost { flops, bytes: 1.0 },
+        };
         let timed = |call, start, end| Timed { kernel: String::new(), call, start, end };
         let profile = Profile {
             clock: Clock::Calls,
             operations: [operation(5.0), operation(7.0)].into(),
             timed: vec![timed(0, 0.0, 1.0), timed(0, 1.0, 9.0), timed(1, 9.0, 10.0)],
         };
-        assert_eq!(profile.costs().iter().map(|cost| cost.flops).collect::<Vec<_>>(), [0.0, 5.0, 7.0]);
+        assert_eq!(
+            profile.costs().iter().map(|cost| cost.flops).collect::<Vec<_>>(),
+            [0.0, 5.0, 7.0]
+        );
         assert_eq!(profile.total(), 10.0);
     }
 }

@@ -1,9 +1,10 @@
 //! Random numbers from counters: no state, the same bits for the same arguments on every device.
 //!
-//! The hash is `pcg4d` (Jarzynski & Olano, "Hash Functions for GPU Rendering", JCGT 9(3), 2020), which needs only 32-bit arithmetic;
-//! `common/rng.wgsl` is its twin.
+//! The hash is `pcg4d` (Jarzynski & Olano, "Hash Functions for GPU Rendering", JCGT 9(3), 2020),
+//! which needs only 32-bit arithmetic; `common/rng.wgsl` is its twin.
 
-/// One 32-bit word of a counter: `[index, step, stream, seed_lo]` with the seed's high word mixed into the stream.
+/// One 32-bit word of a counter: `[index, step, stream, seed_lo]` with the seed's high word mixed
+/// into the stream.
 pub fn word(index: u32, step: u32, stream: u32, seed: u64) -> u32 {
     words(index, step, stream, seed)[0]
 }
@@ -37,7 +38,8 @@ pub fn pcg4d(mut v: [u32; 4]) -> [u32; 4] {
     v
 }
 
-/// A stream of numbers on the host, for initial weights and orders: counter-based too, told apart by name.
+/// A stream of numbers on the host, for initial weights and orders: counter-based too, told apart
+/// by name.
 #[derive(Clone, Debug)]
 pub struct Stream {
     seed: u64,
@@ -49,7 +51,9 @@ impl Stream {
     /// The stream called `name` of a seed.
     pub fn new(seed: u64, name: &str) -> Self {
         // FNV-1a
-        let stream = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        let stream = name
+            .bytes()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         Self { seed, stream, counter: 0 }
     }
 
@@ -74,8 +78,9 @@ impl Stream {
 
     /// Standard normal (Box–Muller).
     pub fn normal(&mut self) -> f32 {
-        let radius =
-            (-2.0 * (f64::from(self.word()) + 1.0).log2() * std::f64::consts::LN_2 + 2.0 * 32.0 * std::f64::consts::LN_2).sqrt();
+        let radius = (-2.0 * (f64::from(self.word()) + 1.0).log2() * std::f64::consts::LN_2
+            + 2.0 * 32.0 * std::f64::consts::LN_2)
+            .sqrt();
         let angle = std::f64::consts::TAU * f64::from(self.word()) / 4_294_967_296.0;
         (radius * angle.cos()) as f32
     }

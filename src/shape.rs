@@ -48,7 +48,11 @@ impl Dims {
 
 impl std::fmt::Display for Dims {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.h == 1 && self.w == 1 { write!(f, "{}", self.c) } else { write!(f, "{}x{}x{}", self.c, self.h, self.w) }
+        if self.h == 1 && self.w == 1 {
+            write!(f, "{}", self.c)
+        } else {
+            write!(f, "{}x{}x{}", self.c, self.h, self.w)
+        }
     }
 }
 
@@ -62,8 +66,16 @@ pub fn to_nchw<T: Copy + Default>(nhwc: &[T], dims: Dims) -> Vec<T> {
     permute(nhwc, dims, |d, c, p| (p * d.c + c, c * d.area() + p))
 }
 
-fn permute<T: Copy + Default>(from: &[T], dims: Dims, index: impl Fn(Dims, usize, usize) -> (usize, usize)) -> Vec<T> {
-    assert!(!dims.is_empty() && from.len().is_multiple_of(dims.len()), "a batch of {dims} has {} elements", from.len());
+fn permute<T: Copy + Default>(
+    from: &[T],
+    dims: Dims,
+    index: impl Fn(Dims, usize, usize) -> (usize, usize),
+) -> Vec<T> {
+    assert!(
+        !dims.is_empty() && from.len().is_multiple_of(dims.len()),
+        "a batch of {dims} has {} elements",
+        from.len()
+    );
     let mut to = vec![T::default(); from.len()];
     for (from, to) in from.chunks_exact(dims.len()).zip(to.chunks_exact_mut(dims.len())) {
         for c in 0..dims.c {
@@ -89,8 +101,8 @@ pub struct Taps {
     pub dilation: [usize; 2],
 }
 
-/// The problem size of a convolution x (N,C,H,W) → y (N,K,P,Q) with K filters of C/groups×R×S. A transposed
-/// convolution is its adjoint: the same problem, read from y to x.
+/// The problem size of a convolution x (N,C,H,W) → y (N,K,P,Q) with K filters of C/groups×R×S. A
+/// transposed convolution is its adjoint: the same problem, read from y to x.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Conv2d {
     /// Batch.
@@ -106,7 +118,8 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// A convolution of `x` with `filters` filters: P = ⌊(H + 2·pad − dilation·(R − 1) − 1) / stride⌋ + 1 (PyTorch's formula).
+    /// A convolution of `x` with `filters` filters: P = ⌊(H + 2·pad − dilation·(R − 1) − 1) /
+    /// stride⌋ + 1 (PyTorch's formula).
     pub fn forward(n: usize, x: Dims, filters: usize, taps: Taps, groups: usize) -> Result<Self> {
         check(taps, groups, x.c, filters)?;
         let side = |size: usize, i: usize| -> Result<usize> {
@@ -124,8 +137,16 @@ impl Conv2d {
         Ok(Self { n, x, y, taps, groups })
     }
 
-    /// A transposed convolution of `y` to `channels`: H = (P − 1)·stride − 2·pad + dilation·(R − 1) + output padding + 1.
-    pub fn transposed(n: usize, y: Dims, channels: usize, taps: Taps, output_padding: [usize; 2], groups: usize) -> Result<Self> {
+    /// A transposed convolution of `y` to `channels`: H = (P − 1)·stride − 2·pad + dilation·(R − 1)
+    /// + output padding + 1.
+    pub fn transposed(
+        n: usize,
+        y: Dims,
+        channels: usize,
+        taps: Taps,
+        output_padding: [usize; 2],
+        groups: usize,
+    ) -> Result<Self> {
         check(taps, groups, channels, y.c)?;
         let side = |size: usize, i: usize| -> Result<usize> {
             if output_padding[i] >= taps.stride[i].max(taps.dilation[i]) {
@@ -134,7 +155,10 @@ impl Conv2d {
                     output_padding[i], taps.stride[i], taps.dilation[i]
                 )));
             }
-            let grown = (size - 1) * taps.stride[i] + taps.dilation[i] * (taps.kernel[i] - 1) + output_padding[i] + 1;
+            let grown = (size - 1) * taps.stride[i]
+                + taps.dilation[i] * (taps.kernel[i] - 1)
+                + output_padding[i]
+                + 1;
             if grown <= 2 * taps.padding[i] {
                 return Err(Error::usage(format!(
                     "padding {} leaves nothing of the output ({grown} before cropping)",
@@ -165,7 +189,9 @@ impl Conv2d {
 }
 
 fn check(taps: Taps, groups: usize, c: usize, k: usize) -> Result<()> {
-    for (name, pair) in [("kernel", taps.kernel), ("stride", taps.stride), ("dilation", taps.dilation)] {
+    for (name, pair) in
+        [("kernel", taps.kernel), ("stride", taps.stride), ("dilation", taps.dilation)]
+    {
         if pair.contains(&0) {
             return Err(Error::usage(format!("{name} {pair:?} must be at least 1")));
         }
@@ -174,7 +200,9 @@ fn check(taps: Taps, groups: usize, c: usize, k: usize) -> Result<()> {
         return Err(Error::usage(format!("channel counts must be at least 1, not {c} and {k}")));
     }
     if groups == 0 || !c.is_multiple_of(groups) || !k.is_multiple_of(groups) {
-        return Err(Error::usage(format!("groups = {groups} must divide both channel counts, {c} and {k}")));
+        return Err(Error::usage(format!(
+            "groups = {groups} must divide both channel counts, {c} and {k}"
+        )));
     }
     Ok(())
 }
@@ -197,11 +225,20 @@ pub struct Pool2d {
 }
 
 impl Pool2d {
-    /// P = ⌊(H + 2·pad − kernel) / stride⌋ + 1: floor sizes, what does not fill a window is dropped.
-    pub fn new(n: usize, x: Dims, kernel: [usize; 2], stride: [usize; 2], padding: [usize; 2]) -> Result<Self> {
+    /// P = ⌊(H + 2·pad − kernel) / stride⌋ + 1: floor sizes, what does not fill a window is
+    /// dropped.
+    pub fn new(
+        n: usize,
+        x: Dims,
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        padding: [usize; 2],
+    ) -> Result<Self> {
         let side = |size: usize, i: usize| -> Result<usize> {
             if kernel[i] == 0 || stride[i] == 0 {
-                return Err(Error::usage(format!("pooling kernel {kernel:?} and stride {stride:?} must be at least 1")));
+                return Err(Error::usage(format!(
+                    "pooling kernel {kernel:?} and stride {stride:?} must be at least 1"
+                )));
             }
             if 2 * padding[i] > kernel[i] {
                 return Err(Error::usage(format!(
@@ -211,7 +248,10 @@ impl Pool2d {
             }
             let padded = size + 2 * padding[i];
             if padded < kernel[i] {
-                return Err(Error::usage(format!("pooling window {} is larger than the padded input {padded}", kernel[i])));
+                return Err(Error::usage(format!(
+                    "pooling window {} is larger than the padded input {padded}",
+                    kernel[i]
+                )));
             }
             Ok((padded - kernel[i]) / stride[i] + 1)
         };
@@ -228,16 +268,29 @@ mod tests {
 
     #[test]
     fn sizes_follow_pytorch() {
-        let conv = |side: usize, taps: Taps| Conv2d::forward(1, Dims::new(3, side, side), 8, taps, 1).map(|g| g.y.h);
+        let conv = |side: usize, taps: Taps| {
+            Conv2d::forward(1, Dims::new(3, side, side), 8, taps, 1).map(|g| g.y.h)
+        };
         assert_eq!(conv(9, SAME).unwrap(), 9);
-        assert_eq!(conv(20, Taps { kernel: [7, 7], stride: [2, 2], padding: [3, 3], dilation: [1, 1] }).unwrap(), 10);
-        assert_eq!(conv(11, Taps { kernel: [3, 3], stride: [1, 1], padding: [2, 2], dilation: [2, 2] }).unwrap(), 11);
+        assert_eq!(
+            conv(20, Taps { kernel: [7, 7], stride: [2, 2], padding: [3, 3], dilation: [1, 1] })
+                .unwrap(),
+            10
+        );
+        assert_eq!(
+            conv(11, Taps { kernel: [3, 3], stride: [1, 1], padding: [2, 2], dilation: [2, 2] })
+                .unwrap(),
+            11
+        );
         assert!(conv(1, Taps { padding: [0, 0], ..SAME }).is_err());
         let taps = Taps { kernel: [3, 3], stride: [2, 2], padding: [1, 1], dilation: [1, 1] };
         let up = Conv2d::transposed(1, Dims::new(4, 6, 6), 4, taps, [1, 1], 1).unwrap();
         assert_eq!(up.x, Dims::new(4, 12, 12));
         assert!(Conv2d::transposed(1, Dims::new(4, 6, 6), 4, taps, [2, 2], 1).is_err());
-        assert_eq!(Pool2d::new(1, Dims::new(6, 7, 7), [2, 2], [2, 2], [0, 0]).unwrap().y, Dims::new(6, 3, 3));
+        assert_eq!(
+            Pool2d::new(1, Dims::new(6, 7, 7), [2, 2], [2, 2], [0, 0]).unwrap().y,
+            Dims::new(6, 3, 3)
+        );
         assert!(Pool2d::new(1, Dims::new(6, 7, 7), [2, 2], [2, 2], [2, 2]).is_err());
         assert!(Conv2d::forward(1, Dims::new(3, 8, 8), 8, SAME, 2).is_err());
     }

@@ -1,5 +1,5 @@
-//! The integration tests, one binary. `cargo test --test suite NAME` runs a part of it. Tests of the GPU path obey `CSAE_GPU` (`require`, `auto` or
-//! `off`) and `CSAE_DEVICE` (an adapter's name).
+//! The integration tests, one binary. `cargo test --test suite NAME` runs a part of it. Tests of
+//! the GPU path obey `CSAE_GPU` (`require`, `auto` or `off`) and `CSAE_DEVICE` (an adapter's name).
 
 #[path = "suite/accumulate.rs"]
 mod accumulate;

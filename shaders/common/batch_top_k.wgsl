@@ -1,4 +1,5 @@
-// Batch selection by many workgroups: what the passes hand on to each other in `work`, which the kernel declares. Needs `key`.
+// Batch selection by many workgroups: what the passes hand on to each other in `work`, which the
+// kernel declares. Needs `key`.
 // One record a pass: how often each digit occurs, and what was known before these were counted.
 
 const RECORD = 260u;
@@ -17,14 +18,16 @@ fn shift_of(number: u32, len: u32) -> u32 {
     return select(bits_of(len - 1u) - 8u * (number - (KEY_PASSES - 1u)), 24u - 8u * number, number < KEY_PASSES);
 }
 
-// The digit that a pass has found. Every invocation of the workgroup, 256 of them, calls it and gets the same answer.
+// The digit that a pass has found. Every invocation of the workgroup, 256 of them, calls it and
+// gets the same answer.
 fn found_digit(local: u32, number: u32) -> Digit {
     let record = number * RECORD;
     atomicStore(&digit_counts[local], atomicLoad(&work[record + local]));
     return choose_digit(local, atomicLoad(&work[record + WANTED]));
 }
 
-// Key of the last one kept and, among its equals, the rank of the last one kept, as far as passes have found them.
+// Key of the last one kept and, among its equals, the rank of the last one kept, as far as passes
+// have found them.
 struct Bound {
     cut: u32,
     lowest: u32,
@@ -51,7 +54,8 @@ fn note(number: u32, bound: Bound, wanted: u32) {
     atomicStore(&work[record + WANTED], wanted);
 }
 
-// Adds the workgroup's counts to a pass's record. Every invocation of the workgroup, 256 of them, calls it.
+// Adds the workgroup's counts to a pass's record. Every invocation of the workgroup, 256 of them,
+// calls it.
 fn add_counts(local: u32, number: u32) {
     let count = atomicLoad(&digit_counts[local]);
     if count > 0u {

@@ -21,8 +21,8 @@ struct Phase {
     columns: u32,
 }
 
-// The taps of one direction that reach a phase: first, distance, number; a place in the phase's grid less `back` of the first tap, and less `back_by`
-// more for each other, is one of y.
+// The taps of one direction that reach a phase: first, distance, number; a place in the phase's
+// grid less `back` of the first tap, and less `back_by` more for each other, is one of y.
 struct Taps {
     first: u32,
     by: u32,
@@ -109,7 +109,8 @@ fn under_tap(pixels: Pixels, step: Step) -> vec4<i32> {
     return select(vec4<i32>(-1), ((pixels.n * i32(p.p) + row) * i32(p.q) + column) * i32(p.k) + i32(step.k), inside);
 }
 
-// Where the weights of a step and a channel lie. Past the last tap the pixels' values are 0, and any weights will do.
+// Where the weights of a step and a channel lie. Past the last tap the pixels' values are 0, and
+// any weights will do.
 fn weight_of(step: Step, c: u32) -> u32 {
     let tap = (down.first + step.r * down.by) * p.s + along.first + step.s * along.by;
     return select(0u, (tap * p.c + c) * p.k + step.k, step.r < down.count);

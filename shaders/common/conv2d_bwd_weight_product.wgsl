@@ -11,7 +11,8 @@ override VEC_K: bool = false;
 
 var<private> slice: u32;
 
-// Four rows (r,s,c): their taps' places, relative to a window's corner, and channels. Rows past the end lie outside every input.
+// Four rows (r,s,c): their taps' places, relative to a window's corner, and channels. Rows past the
+// end lie outside every input.
 struct Rows {
     down: vec4<u32>,
     along: vec4<u32>,

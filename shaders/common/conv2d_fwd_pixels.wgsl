@@ -5,7 +5,8 @@ override GATED: bool = false;
 @group(0) @binding(7) var<storage, read_write> y: array<Map>;
 @group(0) @binding(8) var<storage, read_write> y4: array<Map4>;
 
-// Four pixels of y: their sample and the corner of their window in x. A pixel past the end lies outside every input.
+// Four pixels of y: their sample and the corner of their window in x. A pixel past the end lies
+// outside every input.
 struct Pixels {
     n: vec4<i32>,
     h: vec4<i32>,

@@ -14,7 +14,8 @@ fn sum_at(n: u32, row: u32, column: u32, k: u32) -> f32 {
 
     var sum = 0.0;
     for (var r = 0u; r < p.r; r++) {
-        // Rows above the input wrap around to huge numbers, so that one comparison covers both borders.
+        // Rows above the input wrap around to huge numbers, so that one comparison covers both
+        // borders.
         let h = top + r * p.dilation_h - p.pad_h;
         if h >= p.h {
             continue;

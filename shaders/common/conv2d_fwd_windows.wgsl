@@ -1,9 +1,11 @@
-// Rows of the product are the outputs of the convolution by windows of the pooling behind it: (n,i,j), and in it (2i,2j), (2i,2j+1), (2i+1,2j),
-// (2i+1,2j+1). What no window holds is not computed. y (N,P/2,Q/2,K), switches the same. K is a multiple of 4.
+// Rows of the product are the outputs of the convolution by windows of the pooling behind it:
+// (n,i,j), and in it (2i,2j), (2i,2j+1), (2i+1,2j), (2i+1,2j+1). What no window holds is not
+// computed. y (N,P/2,Q/2,K), switches the same. K is a multiple of 4.
 @group(0) @binding(6) var<storage, read_write> y4: array<Map4>;
 @group(0) @binding(7) var<storage, read_write> switches: array<vec4<u32>>;
 
-// Four outputs of the convolution, those of one window: their sample and the corner of their window in x. Past the end they lie outside every input.
+// Four outputs of the convolution, those of one window: their sample and the corner of their window
+// in x. Past the end they lie outside every input.
 struct Pixels {
     n: vec4<i32>,
     h: vec4<i32>,

@@ -1,4 +1,5 @@
-// Four reals as memory holds them, in two words of 64 bits: a software adapter loads and stores lane by lane and word by word, and so half as often.
+// Four reals as memory holds them, in two words of 64 bits: a software adapter loads and stores
+// lane by lane and word by word, and so half as often.
 alias Four = vec2<u64>;
 
 fn four(stored: Four) -> vec4<f32> {

@@ -1,4 +1,5 @@
-// Of the output of an activation, whose slope there multiplies a gradient. The kernel declares `gate: array<Map4>`.
+// Of the output of an activation, whose slope there multiplies a gradient. The kernel declares
+// `gate: array<Map4>`.
 fn gate_at(i: u32) -> f32 {
     return map4(gate[i / 4u])[i % 4u];
 }

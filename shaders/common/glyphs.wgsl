@@ -1,4 +1,5 @@
-// The letters A to Z of five dots by seven, and a blank: dot 5 * row + column is that bit, counted over both words. Twin: src/data/glyphs.rs.
+// The letters A to Z of five dots by seven, and a blank: dot 5 * row + column is that bit, counted
+// over both words. Twin: src/data/glyphs.rs.
 const GLYPHS = array<vec2<u32>, 27>(
     vec2<u32>(0x631fc62eu, 4u), vec2<u32>(0xe317c62fu, 3u), vec2<u32>(0xa210862eu, 3u), vec2<u32>(0xe318c62fu, 3u), vec2<u32>(0xc217843fu, 7u), vec2<u32>(0x4217843fu, 0u),
     vec2<u32>(0xa31e862eu, 7u), vec2<u32>(0x631fc631u, 4u), vec2<u32>(0x8842108eu, 3u), vec2<u32>(0x9284211cu, 1u), vec2<u32>(0x52519531u, 4u), vec2<u32>(0xc2108421u, 7u),

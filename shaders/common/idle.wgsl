@@ -1,4 +1,5 @@
-// For maps (N,H,W,C) and `idle` (C), steps that each unit has not fired for, as the kernel binds it; the kernel's p.channels is C.
+// For maps (N,H,W,C) and `idle` (C), steps that each unit has not fired for, as the kernel binds
+// it; the kernel's p.channels is C.
 fn idle_of(element: u32) -> f32 {
     let c = element % p.channels;
     return idle[c / 4u][c % 4u];

@@ -1,4 +1,5 @@
-// Order-preserving keys of floats, and one step of a radix selection over keys by a workgroup of at least 16.
+// Order-preserving keys of floats, and one step of a radix selection over keys by a workgroup of at
+// least 16.
 
 // Larger float, larger key; -0 and +0 equal; any NaN above everything.
 fn key_of(x: f32) -> u32 {
@@ -50,7 +51,8 @@ fn count_digit(digit: u32) {
     atomicAdd(&digit_counts[digit & 255u], 1u);
 }
 
-// After counting: the digit of the `wanted`-th largest. Every invocation of the workgroup calls it and gets the same answer.
+// After counting: the digit of the `wanted`-th largest. Every invocation of the workgroup calls it
+// and gets the same answer.
 fn choose_digit(local: u32, wanted: u32) -> Digit {
     workgroupBarrier();
     if local < 16u {

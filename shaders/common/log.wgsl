@@ -1,4 +1,5 @@
-// Natural logarithms to a few ulp from + - * / alone: the built-in log of software adapters is off by up to 2,550 ulp near 1.
+// Natural logarithms to a few ulp from + - * / alone: the built-in log of software adapters is off
+// by up to 2,550 ulp near 1.
 
 // 2 artanh(s) for |s| <= 0.172, the series up to s^9.
 fn two_artanh(s: f32) -> f32 {
@@ -18,7 +19,8 @@ fn log_accurate(x: f32) -> f32 {
         bits = bitcast<u32>(f32(bits));
         exponent -= 149;
     }
-    // x = m * 2^exponent with m from sqrt(1/2) to sqrt(2), so that nothing cancels near 1; ln 2 in two parts.
+    // x = m * 2^exponent with m from sqrt(1/2) to sqrt(2), so that nothing cancels near 1; ln 2 in
+    // two parts.
     let shifted = bits + (0x3f800000u - 0x3f3504f3u);
     exponent += i32(shifted >> 23u);
     let m = bitcast<f32>((shifted & 0x007fffffu) + 0x3f3504f3u);
@@ -26,7 +28,8 @@ fn log_accurate(x: f32) -> f32 {
     return e * 0.69313812256 + (e * 9.0580006145e-6 + two_artanh((m - 1.0) / (m + 1.0)));
 }
 
-// ln(a / b) for a, b > 0 with their difference a - b given, which keeps it accurate where a is close to b; ln(1 + u) is log_ratio(1 + u, 1, u).
+// ln(a / b) for a, b > 0 with their difference a - b given, which keeps it accurate where a is
+// close to b; ln(1 + u) is log_ratio(1 + u, 1, u).
 fn log_ratio(a: f32, b: f32, difference: f32) -> f32 {
     if abs(difference) < 0.25 * b {
         return two_artanh(difference / (a + b));

@@ -1,4 +1,5 @@
-// Values of maps as common/map.wgsl has them, in half precision: computed with as f32, rounded to the nearest f16 when stored.
+// Values of maps as common/map.wgsl has them, in half precision: computed with as f32, rounded to
+// the nearest f16 when stored.
 alias Map = f16;
 alias Map4 = vec4<f16>;
 

@@ -1,5 +1,7 @@
-// Matrices of 16 by 16 that a subgroup holds together, of the workgroup memory of common/matrix_tile.wgsl: 16 rows by 16 steps, 16 steps by 16 columns,
-// and their sums. A stride is in vec4s, as the memory is. `lane`, the invocation within the subgroup, is for common/matrix_emulated.wgsl.
+// Matrices of 16 by 16 that a subgroup holds together, of the workgroup memory of
+// common/matrix_tile.wgsl: 16 rows by 16 steps, 16 steps by 16 columns, and their sums. A stride is
+// in vec4s, as the memory is. `lane`, the invocation within the subgroup, is for
+// common/matrix_emulated.wgsl.
 alias RowMatrix = coop_mat16x16<f16, A>;
 alias ColumnMatrix = coop_mat16x16<f16, B>;
 alias Sums = coop_mat16x16<f32, C>;

@@ -1,6 +1,8 @@
-// What common/matrix.wgsl has, in plain WGSL, so that an adapter without cooperative matrices can check all but the matrices. It is slow.
-// Each of 32 invocations holds 8 of the sums: half a row. Where a matrix begins in workgroup memory stands for it, since it lies there unchanged until
-// it is multiplied; nothing depends on subgroups.
+// What common/matrix.wgsl has, in plain WGSL, so that an adapter without cooperative matrices can
+// check all but the matrices. It is slow.
+// Each of 32 invocations holds 8 of the sums: half a row. Where a matrix begins in workgroup memory
+// stands for it, since it lies there unchanged until it is multiplied; nothing depends on
+// subgroups.
 alias RowMatrix = u32;
 alias ColumnMatrix = u32;
 

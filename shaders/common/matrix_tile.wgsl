@@ -1,5 +1,7 @@
-// A tile of a matrix product, 64 rows by 4*COLUMNS columns, summed by a workgroup of four subgroups of 32 invocations, which multiply matrices of 16
-// by 16 together: halves, and sums in single precision. Thirty-two steps at a time lie in workgroup memory. A subgroup has 16 rows and all columns.
+// A tile of a matrix product, 64 rows by 4*COLUMNS columns, summed by a workgroup of four subgroups
+// of 32 invocations, which multiply matrices of 16 by 16 together: halves, and sums in single
+// precision. Thirty-two steps at a time lie in workgroup memory. A subgroup has 16 rows and all
+// columns.
 // Precondition: invocations of a subgroup follow each other.
 const SIZE: u32 = 128u;
 const ROWS: u32 = 64u;
@@ -8,7 +10,8 @@ const DEPTH: u32 = 32u;
 // How many vec4s of columns, 4, 8 or 16, the tile has.
 override COLUMNS: u32 = 16u;
 
-// Vec4s from step to step and from row to row of sums: more than there are, lest lines lie in the same banks of memory.
+// Vec4s from step to step and from row to row of sums: more than there are, lest lines lie in the
+// same banks of memory.
 const STEP: u32 = 18u;
 const SUM_ROW: u32 = 17u;
 
@@ -22,7 +25,8 @@ var<private> sum0: Sums;
 var<private> sum1: Sums;
 var<private> sum2: Sums;
 var<private> sum3: Sums;
-// What is added to every row in the columns that the invocation loads, which are those that it stores.
+// What is added to every row in the columns that the invocation loads, which are those that it
+// stores.
 var<private> added: vec4<f32>;
 
 // The first of the rows, columns and steps that an invocation loads, within the tile.
@@ -70,7 +74,8 @@ fn add_to_rows(columns: vec4<f32>, local: u32) {
     added = columns;
 }
 
-// Stores the tile whose first row and column are given, the rows of one subgroup after those of another.
+// Stores the tile whose first row and column are given, the rows of one subgroup after those of
+// another.
 fn store_tile(row: u32, column: u32, local: u32) {
     let down = local / 16u * 4u;
     let at = down % 16u * SUM_ROW + local % 16u;

@@ -1,5 +1,6 @@
-// A standard normal number from a uniform word: the quantile at (word + 1/2) / 2^32, sqrt(2) times the inverse error function of x by Giles,
-// "Approximating the erfinv function", GPU Computing Gems 2011. Twin: normal in src/reference/corrupt.rs.
+// A standard normal number from a uniform word: the quantile at (word + 1/2) / 2^32, sqrt(2) times
+// the inverse error function of x by Giles, "Approximating the erfinv function", GPU Computing Gems
+// 2011. Twin: normal in src/reference/corrupt.rs.
 fn normal_of(word: u32) -> f32 {
     let x = (f32(bitcast<i32>(word ^ 0x80000000u)) + 0.5) / 2147483648.0;
     // (1 - x)(1 + x) from the nearer end, where 1 - x would cancel.

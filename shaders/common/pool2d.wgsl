@@ -1,4 +1,5 @@
-// Parameters of pooling: x (N,H,W,C), windows of R by S, y (N,P,Q,C); `vectors` is how many times four elements a kernel writes.
+// Parameters of pooling: x (N,H,W,C), windows of R by S, y (N,P,Q,C); `vectors` is how many times
+// four elements a kernel writes.
 struct Params {
     vectors: u32,
     c: u32,

@@ -1,6 +1,8 @@
-// A tile of a matrix product, 32 rows by 4*COLUMNS columns, summed by a subgroup of 8 invocations or more. An invocation holds 4 rows and all columns.
-// A step adds outer products: every invocation brings its own rows; of the columns each of 8 invocations brings 4, and the others take them from there,
-// register to register. A load from memory then serves 8 times as many products as one that each invocation makes for itself.
+// A tile of a matrix product, 32 rows by 4*COLUMNS columns, summed by a subgroup of 8 invocations
+// or more. An invocation holds 4 rows and all columns.
+// A step adds outer products: every invocation brings its own rows; of the columns each of 8
+// invocations brings 4, and the others take them from there, register to register. A load from
+// memory then serves 8 times as many products as one that each invocation makes for itself.
 const SIZE: u32 = 8u;
 const ROWS: u32 = 32u;
 // Steps at once.

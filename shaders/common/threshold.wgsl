@@ -1,5 +1,5 @@
-// Thresholds of four elements, whose channels are (4i + k) mod C. With LEVELS they grow with the noise level of the sample: threshold[c] +
-// slope[c] * level[n], a sample having `sample` elements.
+// Thresholds of four elements, whose channels are (4i + k) mod C. With LEVELS they grow with the
+// noise level of the sample: threshold[c] + slope[c] * level[n], a sample having `sample` elements.
 override LEVELS: bool = false;
 
 struct Params {

@@ -1,5 +1,6 @@
-// A tile of a matrix product, 64 rows by 4*COLUMNS columns, summed by a workgroup of 64 invocations. Sixteen steps at a time lie in workgroup memory,
-// where every value serves a whole row or column of the tile. An invocation sums 8 by 8, of a narrow tile 4 by 8 or 4 by 4.
+// A tile of a matrix product, 64 rows by 4*COLUMNS columns, summed by a workgroup of 64
+// invocations. Sixteen steps at a time lie in workgroup memory, where every value serves a whole
+// row or column of the tile. An invocation sums 8 by 8, of a narrow tile 4 by 8 or 4 by 4.
 const SIZE: u32 = 64u;
 const ROWS: u32 = 64u;
 // Steps at once.
@@ -11,7 +12,8 @@ override COLUMNS: u32 = 16u;
 var<workgroup> row_tile: array<vec4<f32>, 256>;
 var<workgroup> column_tile: array<vec4<f32>, 256>;
 
-// sumRC: its columns are the four rows of the R-th group, down a column lie four columns of the C-th.
+// sumRC: its columns are the four rows of the R-th group, down a column lie four columns of the
+// C-th.
 var<private> sum00: mat4x4<f32>;
 var<private> sum01: mat4x4<f32>;
 var<private> sum10: mat4x4<f32>;

@@ -38,12 +38,17 @@ pub struct Change {
     pub change: &'static str,
 }
 
-/// Name and milliseconds of a line of `csae bench --json`; none for a line that tells something else.
+/// Name and milliseconds of a line of `csae bench --json`; none for a line that tells something
+/// else.
 pub fn timed(line: &Value) -> Option<(String, f64)> {
     let ms = line["ms"].as_f64().filter(|ms| *ms > 0.0)?;
     let name = match line["name"].as_str() {
         Some(name) => name.to_owned(),
-        None => step_name(line["workload"].as_str()?, line["batch"].as_u64()? as usize, precision_of(line)),
+        None => step_name(
+            line["workload"].as_str()?,
+            line["batch"].as_u64()? as usize,
+            precision_of(line),
+        ),
     };
     Some((name, ms))
 }
@@ -66,8 +71,10 @@ pub(super) const fn suffix(precision: Precision) -> &'static str {
 impl Earlier {
     /// Reads what `csae bench --json > FILE` wrote.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = files::read_text(path).map_err(|error| error.and("--compare takes what `csae bench --json > FILE` wrote"))?;
-        let mut found = Self { path: path.to_owned(), times: BTreeMap::new(), devices: BTreeSet::new() };
+        let text = files::read_text(path)
+            .map_err(|error| error.and("--compare takes what `csae bench --json > FILE` wrote"))?;
+        let mut found =
+            Self { path: path.to_owned(), times: BTreeMap::new(), devices: BTreeSet::new() };
         for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let value: Value = serde_json::from_str(line).map_err(|error| {
                 Error::usage(format!(
@@ -105,16 +112,19 @@ impl Earlier {
 
     /// That the file was measured on another device, if it was.
     pub fn note(&self, device: &str) -> Option<String> {
-        let others: Vec<&str> = self.devices.iter().map(String::as_str).filter(|other| *other != device).collect();
+        let others: Vec<&str> =
+            self.devices.iter().map(String::as_str).filter(|other| *other != device).collect();
         let (path, others_text) = (self.path.display(), others.join(", "));
-        (!others.is_empty()).then(|| format!("note: {path} was measured on {others_text}, this on {device}"))
+        (!others.is_empty())
+            .then(|| format!("note: {path} was measured on {others_text}, this on {device}"))
     }
 
     /// What is in both, in the order of now.
     pub fn compare(&self, now: &[Value]) -> Result<Vec<Change>> {
         let timed: Vec<(String, f64)> = now.iter().filter_map(timed).collect();
         self.must_know(timed.iter().map(|(name, _)| name.as_str()))?;
-        let both = timed.into_iter().filter_map(|(name, now)| Some((*self.times.get(&name)?, name, now)));
+        let both =
+            timed.into_iter().filter_map(|(name, now)| Some((*self.times.get(&name)?, name, now)));
         Ok(both
             .map(|(then_ms, name, now_ms)| {
                 let ratio = now_ms / then_ms;
@@ -123,7 +133,14 @@ impl Earlier {
                     faster if faster < 1.0 / (1.0 + NOTABLE) => "faster",
                     _ => "same",
                 };
-                Change { kind: "compare", name, then_ms, now_ms, ratio: (ratio * 1e4).round() / 1e4, change }
+                Change {
+                    kind: "compare",
+                    name,
+                    then_ms,
+                    now_ms,
+                    ratio: (ratio * 1e4).round() / 1e4,
+                    change,
+                }
             })
             .collect())
     }
@@ -132,14 +149,21 @@ impl Earlier {
 /// A table for people.
 pub fn table(changes: &[Change]) -> Vec<String> {
     let width = changes.iter().map(|change| change.name.len()).max().unwrap_or(0).max(9);
-    let mut lines = vec![format!("{:<width$}  {:>10}  {:>10}  {:>8}", "benchmark", "then ms", "now ms", "now/then")];
+    let mut lines = vec![format!(
+        "{:<width$}  {:>10}  {:>10}  {:>8}",
+        "benchmark", "then ms", "now ms", "now/then"
+    )];
     for Change { name, then_ms, now_ms, ratio, change, .. } in changes {
         let flag = if *change == "same" { String::new() } else { format!("  {change}") };
         lines.push(format!("{name:<width$}  {then_ms:>10.3}  {now_ms:>10.3}  {ratio:>8.3}{flag}"));
     }
     let count = |what: &str| changes.iter().filter(|change| change.change == what).count();
     let (slower, faster) = (count("slower"), count("faster"));
-    lines.push(format!("{} compared: {slower} slower and {faster} faster by more than {:.0} %", changes.len(), 100.0 * NOTABLE));
+    lines.push(format!(
+        "{} compared: {slower} slower and {faster} faster by more than {:.0} %",
+        changes.len(),
+        100.0 * NOTABLE
+    ));
     lines
 }
 
@@ -151,10 +175,15 @@ mod tests {
     #[test]
     fn changes_beyond_a_tenth_are_flagged() {
         let then = ["a", "b", "c"].map(|name| (name.to_owned(), 10.0)).into();
-        let earlier = Earlier { path: "then.json".into(), times: then, devices: ["x".to_owned()].into() };
-        let now = [("a", 10.9), ("b", 12.0), ("c", 8.0), ("d", 1.0)].map(|(name, ms)| json!({"name": name, "ms": ms}));
+        let earlier =
+            Earlier { path: "then.json".into(), times: then, devices: ["x".to_owned()].into() };
+        let now = [("a", 10.9), ("b", 12.0), ("c", 8.0), ("d", 1.0)]
+            .map(|(name, ms)| json!({"name": name, "ms": ms}));
         let changes = earlier.compare(&now).unwrap();
-        assert_eq!(changes.iter().map(|change| change.change).collect::<Vec<_>>(), ["same", "slower", "faster"]);
+        assert_eq!(
+            changes.iter().map(|change| change.change).collect::<Vec<_>>(),
+            ["same", "slower", "faster"]
+        );
         assert!(table(&changes).last().unwrap().contains("3 compared: 1 slower and 1 faster"));
         assert!(earlier.note("x").is_none() && earlier.note("y").unwrap().contains("x"));
         let error = earlier.compare(&now[3..]).unwrap_err().to_string();

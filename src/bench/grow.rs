@@ -110,12 +110,19 @@ impl Grows {
     }
 }
 
-/// Trains W1 at each size of an axis for `seconds` and tells of each. Returns why it stopped early, if it did.
-pub fn grow(device: &mut Device, grows: Grows, seconds: f64, tell: &mut dyn FnMut(GrowResult)) -> Result<Option<String>> {
+/// Trains W1 at each size of an axis for `seconds` and tells of each. Returns why it stopped early,
+/// if it did.
+pub fn grow(
+    device: &mut Device,
+    grows: Grows,
+    seconds: f64,
+    tell: &mut dyn FnMut(GrowResult),
+) -> Result<Option<String>> {
     let mut rate: Option<f64> = None;
     for value in grows.values() {
         let [batch, side, code] = grows.sizes(value);
-        let sets = [format!("model.input=[1, {side}, {side}]"), format!("model.layers.code.units={code}")];
+        let sets =
+            [format!("model.input=[1, {side}, {side}]"), format!("model.layers.code.units={code}")];
         let config = Config::parse(preset_text("w1")?, "w1", &sets)?;
         let graph = workloads::graph(&config)?;
         if let Some(reason) = fits(device, &graph, batch)? {
@@ -127,13 +134,19 @@ pub fn grow(device: &mut Device, grows: Grows, seconds: f64, tell: &mut dyn FnMu
             sum
         });
         let expected = rate.map(|rate| cost.flops / rate);
-        if let Some(expected) = expected.filter(|expected| (STEPS + 1) as f64 * expected > (TOO_LONG * seconds).max(TOO_LONG)) {
-            return Ok(Some(format!("{} {value}: a step would take {expected:.0} s; more --seconds allow more", grows.name())));
+        if let Some(expected) = expected
+            .filter(|expected| (STEPS + 1) as f64 * expected > (TOO_LONG * seconds).max(TOO_LONG))
+        {
+            return Ok(Some(format!(
+                "{} {value}: a step would take {expected:.0} s; more --seconds allow more",
+                grows.name()
+            )));
         }
         let mut running = Running::new(device, &graph, batch, Precision::F32)?;
         running.run(device, 1)?;
         let began = Instant::now();
-        // The fastest counts: what else the machine does only adds, and the first ones decide how many make a window.
+        // The fastest counts: what else the machine does only adds, and the first ones decide how
+        // many make a window.
         let mut best = running.run(device, 1)?;
         let steps = (WINDOW / best).clamp(1.0, 1000.0) as u32;
         let mut done = 1;
@@ -192,7 +205,12 @@ pub fn picture(results: &[GrowResult]) -> Picture {
                 title: grows.fixed().to_owned(),
                 x: axis(label),
                 y: axis("images/s"),
-                series: vec![Series { name: device.clone(), points, spread: Vec::new(), look: Look::Dots }],
+                series: vec![Series {
+                    name: device.clone(),
+                    points,
+                    spread: Vec::new(),
+                    look: Look::Dots,
+                }],
                 bars: Vec::new(),
             }
         })

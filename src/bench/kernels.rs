@@ -1,5 +1,6 @@
-//! Single operations: every call of the training steps of W1–W3, timed where it stands in the step, and the operations that they do not
-//! have on buffers of their own ([`super::singles`]), all at growing batches.
+//! Single operations: every call of the training steps of W1–W3, timed where it stands in the step,
+//! and the operations that they do not have on buffers of their own ([`super::singles`]), all at
+//! growing batches.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -70,7 +71,9 @@ pub struct KernelResult {
 
 /// Batches of a workload: its own, then the others.
 fn batches(workload: Workload) -> impl Iterator<Item = usize> {
-    [workload.batch].into_iter().chain(BATCHES.into_iter().filter(move |batch| *batch != workload.batch))
+    [workload.batch]
+        .into_iter()
+        .chain(BATCHES.into_iter().filter(move |batch| *batch != workload.batch))
 }
 
 /// Every operation that is timed; those of one step stand together.
@@ -130,7 +133,9 @@ pub fn run_kernels(
             }
             Place::Step(workload, batch) => {
                 let graph = workload.graph()?;
-                let expected = last.filter(|(name, _)| *name == workload.name).map(|(_, each)| each * *batch as f64);
+                let expected = last
+                    .filter(|(name, _)| *name == workload.name)
+                    .map(|(_, each)| each * *batch as f64);
                 let reason = match expected.filter(|expected| *expected > LONGEST) {
                     Some(expected) => Some(format!("a step would take {expected:.0} s")),
                     None => fits(device, &graph, *batch)?,
@@ -148,9 +153,15 @@ pub fn run_kernels(
                 last = Some((workload.name, profiles[0].total() / 1e9 / *batch as f64));
                 let times: Vec<Vec<f64>> = profiles.iter().map(by_call).collect();
                 for bench in group {
-                    // A device of small bindings may take parameters in windows: its calls are others than planned.
-                    let Some(call) = profiles[0].operations.iter().position(|operation| bench.is(operation)) else {
-                        tell(Told::LeftOut(format!("{}: the step has no such call on this device", bench.name)))?;
+                    // A device of small bindings may take parameters in windows: its calls are
+                    // others than planned.
+                    let Some(call) =
+                        profiles[0].operations.iter().position(|operation| bench.is(operation))
+                    else {
+                        tell(Told::LeftOut(format!(
+                            "{}: the step has no such call on this device",
+                            bench.name
+                        )))?;
                         continue;
                     };
                     let times = times.iter().map(|times| times[call]).collect();
@@ -181,7 +192,12 @@ fn alone(device: &mut Device, single: &Single, seconds: f64) -> Result<(Vec<f64>
 }
 
 /// Nanoseconds of a call that has run before.
-pub(super) fn again(device: &mut Device, call: &Call, first: &Profile, seconds: f64) -> Result<Vec<f64>> {
+pub(super) fn again(
+    device: &mut Device,
+    call: &Call,
+    first: &Profile,
+    seconds: f64,
+) -> Result<Vec<f64>> {
     let each = (PROGRAM / (first.total() / 1e9)).clamp(1.0, CALLS as f64) as usize;
     let many = device.compile(vec![call.clone(); each])?;
     let began = Instant::now();
@@ -196,7 +212,8 @@ pub(super) fn again(device: &mut Device, call: &Call, first: &Profile, seconds: 
     Ok(times)
 }
 
-/// Without timestamps: many in one submission, so that what is timed is the kernel and not the submission.
+/// Without timestamps: many in one submission, so that what is timed is the kernel and not the
+/// submission.
 fn by_the_wall(device: &mut Device, many: &Program, each: usize) -> Result<f64> {
     let start = Instant::now();
     device.run(many, &StepParams::default())?;
@@ -204,7 +221,13 @@ fn by_the_wall(device: &mut Device, many: &Program, each: usize) -> Result<f64> 
     Ok(start.elapsed().as_secs_f64() * 1e9 / each as f64)
 }
 
-fn result(device: &Device, bench: &KernelBench, times: Vec<f64>, clock: Clock, peak: &Peak) -> KernelResult {
+fn result(
+    device: &Device,
+    bench: &KernelBench,
+    times: Vec<f64>,
+    clock: Clock,
+    peak: &Peak,
+) -> KernelResult {
     let (median, min, max) = spread(times);
     let round = |x: f64| (x * 1e4).round() / 1e4;
     KernelResult {
@@ -232,14 +255,19 @@ impl KernelResult {
     /// The heading of the lines; names are padded to `width`.
     pub fn heading(width: usize) -> String {
         let span = "fastest–slowest";
-        format!("{:<width$}  {:>9}  {span:>19}  {:>8}  {:>7}  {:>8}", "kernel", "ms", "GFLOP/s", "GB/s", "of floor")
+        format!(
+            "{:<width$}  {:>9}  {span:>19}  {:>8}  {:>7}  {:>8}",
+            "kernel", "ms", "GFLOP/s", "GB/s", "of floor"
+        )
     }
 
     /// A line for people; names are padded to `width`.
     pub fn line(&self, width: usize) -> String {
         let Self { name, ms, min, max, gflops, gbps, of_floor, .. } = self;
         let share = 100.0 * of_floor;
-        format!("{name:<width$}  {ms:>9.3}  {min:>9.3}–{max:<9.3}  {gflops:>8.2}  {gbps:>7.2}  {share:>6.1} %")
+        format!(
+            "{name:<width$}  {ms:>9.3}  {min:>9.3}–{max:<9.3}  {gflops:>8.2}  {gbps:>7.2}  {share:>6.1} %"
+        )
     }
 }
 
@@ -251,10 +279,19 @@ mod tests {
     fn every_operation_has_a_bench() {
         let benches = kernels().unwrap();
         let timed: BTreeSet<&str> = benches.iter().map(|bench| bench.operation).collect();
-        let without: Vec<&&str> = Call::NAMES.iter().filter(|name| !timed.contains(*name)).collect();
-        assert!(without.is_empty(), "operations without a bench in src/bench/singles.rs: {without:?}");
+        let without: Vec<&&str> =
+            Call::NAMES.iter().filter(|name| !timed.contains(*name)).collect();
+        assert!(
+            without.is_empty(),
+            "operations without a bench in src/bench/singles.rs: {without:?}"
+        );
         for bench in &benches {
-            assert!(bench.cost.bytes > 0.0 && bench.cost.flops >= 0.0, "{}: {:?}", bench.name, bench.cost);
+            assert!(
+                bench.cost.bytes > 0.0 && bench.cost.flops >= 0.0,
+                "{}: {:?}",
+                bench.name,
+                bench.cost
+            );
             assert!(bench.name.split_whitespace().count() == 1, "{:?} has a space", bench.name);
         }
     }

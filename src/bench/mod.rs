@@ -1,5 +1,5 @@
-//! Benchmarks: training steps of three models, where their time goes, how it grows, and single operations, held against what the device
-//! can do; and runs held against earlier ones.
+//! Benchmarks: training steps of three models, where their time goes, how it grows, and single
+//! operations, held against what the device can do; and runs held against earlier ones.
 
 pub mod compare;
 pub mod grow;
@@ -26,7 +26,11 @@ use crate::spec::Precision;
 fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
-    let median = if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
+    let median = if values.len() % 2 == 1 {
+        values[middle]
+    } else {
+        (values[middle - 1] + values[middle]) / 2.0
+    };
     (median, values[0], values[values.len() - 1])
 }
 
@@ -45,13 +49,22 @@ fn fits(device: &Device, graph: &Graph, batch: usize) -> Result<Option<String>> 
     let parameter = graph.params.iter().map(|param| 4 * param.len() as u64).max().unwrap_or(0);
     let (bound, most) = (plan.largest.max(parameter), 4 * device.max_elements());
     if bound > most {
-        return Ok(Some(format!("{} MiB are needed in one binding, the device allows {} MiB", mib(bound), mib(most))));
+        return Ok(Some(format!(
+            "{} MiB are needed in one binding, the device allows {} MiB",
+            mib(bound),
+            mib(most)
+        )));
     }
     if parameters > device.max_bytes() {
-        return Ok(Some(format!("{} MiB of parameters do not fit a buffer of the device", mib(parameters))));
+        return Ok(Some(format!(
+            "{} MiB of parameters do not fit a buffer of the device",
+            mib(parameters)
+        )));
     }
     let total = plan.total + 3 * parameters;
     // Some is left for the program itself and for others.
     let free = device.budget().map(|free| free / 10 * 8);
-    Ok(free.filter(|free| total > *free).map(|free| format!("{} MiB are needed, {} MiB are free", mib(total), mib(free))))
+    Ok(free
+        .filter(|free| total > *free)
+        .map(|free| format!("{} MiB are needed, {} MiB are free", mib(total), mib(free))))
 }

@@ -1,4 +1,5 @@
-//! What the device can do at most, measured in the run that compares with it: a copy and a matrix product.
+//! What the device can do at most, measured in the run that compares with it: a copy and a matrix
+//! product.
 
 use std::time::Instant;
 
@@ -7,7 +8,9 @@ use serde::Serialize;
 
 use crate::device::Device;
 use crate::error::Result;
-use crate::ops::{Activation, Call, Combine, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Cost, StepParams, View};
+use crate::ops::{
+    Activation, Call, Combine, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Cost, StepParams, View,
+};
 use crate::rng::Stream;
 use crate::shape::Conv2d;
 
@@ -46,7 +49,15 @@ impl Peak {
         let (gbps, copy) = copy(device, len)?;
         let round = |x: f64| (x * 10.0).round() / 10.0;
         let device = device.label();
-        Ok(Self { kind: "peak", device, gbps: round(gbps), copy, copied_mib: len >> 18, gflops: round(gflops), product })
+        Ok(Self {
+            kind: "peak",
+            device,
+            gbps: round(gbps),
+            copy,
+            copied_mib: len >> 18,
+            gflops: round(gflops),
+            product,
+        })
     }
 
     /// The seconds that work takes at least.
@@ -57,8 +68,14 @@ impl Peak {
     /// Two lines for people.
     pub fn lines(&self) -> [String; 2] {
         [
-            format!("peak/copy     {:>10.1} GB/s     {} of {} MiB", self.gbps, self.copy, self.copied_mib),
-            format!("peak/product  {:>10.1} GFLOP/s  {SIDE}x{SIDE}x{SIDE} by {}", self.gflops, self.product),
+            format!(
+                "peak/copy     {:>10.1} GB/s     {} of {} MiB",
+                self.gbps, self.copy, self.copied_mib
+            ),
+            format!(
+                "peak/product  {:>10.1} GFLOP/s  {SIDE}x{SIDE}x{SIDE} by {}",
+                self.gflops, self.product
+            ),
         ]
     }
 }
@@ -116,7 +133,9 @@ fn copy(device: &mut Device, len: usize) -> Result<(f64, &'static str)> {
         let (from, mut to) = (vec![1.0_f32; len], vec![0.0_f32; len]);
         let seconds = best(|| {
             let start = Instant::now();
-            to.par_chunks_mut(1 << 20).zip(from.par_chunks(1 << 20)).for_each(|(to, from)| to.copy_from_slice(from));
+            to.par_chunks_mut(1 << 20)
+                .zip(from.par_chunks(1 << 20))
+                .for_each(|(to, from)| to.copy_from_slice(from));
             Ok(start.elapsed().as_secs_f64())
         })?;
         return Ok((moved / seconds / 1e9, "memcpy by every thread"));
@@ -126,6 +145,10 @@ fn copy(device: &mut Device, len: usize) -> Result<(f64, &'static str)> {
     let by_kernel = time(device, Combine { alpha: 1.0, beta: 0.0, a, b: None, y }.into())?;
     let by_queue = best(|| device.as_gpu().map_or(Ok(f64::INFINITY), |gpu| gpu.time_copy(a, y)))?;
     [a, y].iter().for_each(|view| device.free(view.buffer));
-    let (seconds, how) = if by_kernel < by_queue { (by_kernel, "kernel combine") } else { (by_queue, "copy_buffer_to_buffer") };
+    let (seconds, how) = if by_kernel < by_queue {
+        (by_kernel, "kernel combine")
+    } else {
+        (by_queue, "copy_buffer_to_buffer")
+    };
     Ok((moved / seconds / 1e9, how))
 }

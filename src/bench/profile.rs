@@ -68,7 +68,8 @@ pub(super) fn median(profiles: &[Profile]) -> Profile {
     let first = &profiles[0];
     let mut end = 0.0;
     let timed = (0..first.timed.len()).map(|i| {
-        let (duration, ..) = spread(profiles.iter().map(|profile| profile.timed[i].duration()).collect());
+        let (duration, ..) =
+            spread(profiles.iter().map(|profile| profile.timed[i].duration()).collect());
         let start = end;
         end += duration;
         Timed { start, end, ..first.timed[i].clone() }
@@ -77,12 +78,18 @@ pub(super) fn median(profiles: &[Profile]) -> Profile {
 }
 
 /// Runs a step again and again for `seconds`, profiled.
-pub(super) fn repeat(device: &mut Device, running: &mut Running, seconds: f64) -> Result<Vec<Profile>> {
+pub(super) fn repeat(
+    device: &mut Device,
+    running: &mut Running,
+    seconds: f64,
+) -> Result<Vec<Profile>> {
     running.run(device, 1)?;
     running.profile(device)?;
     let began = Instant::now();
     let mut profiles = Vec::new();
-    while profiles.len() < *STEPS.start() || (began.elapsed().as_secs_f64() < seconds && profiles.len() < *STEPS.end()) {
+    while profiles.len() < *STEPS.start()
+        || (began.elapsed().as_secs_f64() < seconds && profiles.len() < *STEPS.end())
+    {
         profiles.push(running.profile(device)?);
     }
     Ok(profiles)
@@ -101,7 +108,9 @@ pub fn profile_step(
     let profiles = repeat(device, &mut running, seconds)?;
     let mut walls = Vec::new();
     let began = Instant::now();
-    while walls.len() < *STEPS.start() || (began.elapsed().as_secs_f64() < seconds && walls.len() < *STEPS.end()) {
+    while walls.len() < *STEPS.start()
+        || (began.elapsed().as_secs_f64() < seconds && walls.len() < *STEPS.end())
+    {
         walls.push(running.run(device, 1)?);
     }
     running.free(device);
@@ -138,7 +147,8 @@ pub fn profile_step(
         kernels[at].3 += cost;
     }
     kernels.sort_by(|a, b| b.2.total_cmp(&a.2));
-    let rows = kernels.into_iter().map(|(kernel, calls, ns, cost)| row(kernel, calls, ns, cost)).collect();
+    let rows =
+        kernels.into_iter().map(|(kernel, calls, ns, cost)| row(kernel, calls, ns, cost)).collect();
     // The floor of a sum is the sum of the floors: kernels run one after the other.
     let (of_floor, wall_ms) = (round(least * 1e9 / total), Some(round(wall * 1e3)));
     let sum = ProfileRow { of_floor, wall_ms, ..row("step", median.timed.len(), total, all) };
@@ -195,10 +205,13 @@ impl StepProfile {
                 operation.sizes
             )
         });
-        [format!("{:>10}  {:>9}  {:<width$}  {:>7}  operation", "start ms", "ms", "kernel", "floor")]
-            .into_iter()
-            .chain(lines)
-            .collect()
+        [format!(
+            "{:>10}  {:>9}  {:<width$}  {:>7}  operation",
+            "start ms", "ms", "kernel", "floor"
+        )]
+        .into_iter()
+        .chain(lines)
+        .collect()
     }
 }
 

@@ -1,15 +1,17 @@
-//! The operations that the training steps of W1–W3 do not have, each on its own buffers, at growing batches. A new operation that no workload
-//! uses gets a line here; a test says so.
+//! The operations that the training steps of W1–W3 do not have, each on its own buffers, at growing
+//! batches. A new operation that no workload uses gets a line here; a test says so.
 
 use crate::device::Device;
 use crate::error::Result;
 use crate::ops::{
-    Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd, Adam, AddAssign, Augment, AvgPool2dBwd, AvgPool2dFwd,
-    BatchTopKMask, BicubicDownUp, Buffer, CELL, Call, ClipGrads, Combine, CopyChannels, CountNonzero, CrossEntropy, Dice,
-    FillMissing, FiringUpdate, GatherBatch, GaussianNoise, GridDetection, IdleOnly, IdleUpdate, KlPenalty, L2Pool2dBwd,
-    L2Pool2dFwd, LifetimeWtaMask, LocalContrast, MaxNorm, MaxPool2dFwd, MaxUnpool2dBwd, MaxUnpool2dFwd, MissingPixels,
-    PixelCrossEntropy, ProjectGrad, Revive, SCALAR_PARTIALS, SoftThresholdBwd, SoftThresholdFwd, SpatialWtaMask, SumSquares,
-    ThresholdMask, TopKMask, UpsampleNearest2dBwd, UpsampleNearest2dFwd, View, WINDOW,
+    Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd, Adam, AddAssign, Augment,
+    AvgPool2dBwd, AvgPool2dFwd, BatchTopKMask, BicubicDownUp, Buffer, CELL, Call, ClipGrads,
+    Combine, CopyChannels, CountNonzero, CrossEntropy, Dice, FillMissing, FiringUpdate,
+    GatherBatch, GaussianNoise, GridDetection, IdleOnly, IdleUpdate, KlPenalty, L2Pool2dBwd,
+    L2Pool2dFwd, LifetimeWtaMask, LocalContrast, MaxNorm, MaxPool2dFwd, MaxUnpool2dBwd,
+    MaxUnpool2dFwd, MissingPixels, PixelCrossEntropy, ProjectGrad, Revive, SCALAR_PARTIALS,
+    SoftThresholdBwd, SoftThresholdFwd, SpatialWtaMask, SumSquares, ThresholdMask, TopKMask,
+    UpsampleNearest2dBwd, UpsampleNearest2dFwd, View, WINDOW,
 };
 use crate::rng::Stream;
 use crate::shape::{Dims, Pool2d};
@@ -132,7 +134,16 @@ fn activations(m: &mut Maker, len: usize) {
     m.end(AddAssign { x, y });
     let (x, y) = (m.real(len), m.real(2 * len));
     let count = MAPS.c;
-    m.end(CopyChannels { rows: len / count, x_channels: count, from: 0, y_channels: 2 * count, to: count, count, x, y });
+    m.end(CopyChannels {
+        rows: len / count,
+        x_channels: count,
+        from: 0,
+        y_channels: 2 * count,
+        to: count,
+        count,
+        x,
+        y,
+    });
 }
 
 fn pools(m: &mut Maker, n: usize) {
@@ -171,7 +182,8 @@ fn selections(m: &mut Maker, n: usize) {
     m.end(GaussianNoise { n, dims, low: 0.1, high: 0.1, x, y, level });
     let (known, shapes) = (m.real(n * dims.len()), m.words(n * MissingPixels::WORDS, |_| 0));
     m.end(MissingPixels { n, dims, kinds: 15, low: 0.1, high: 0.8, known, shapes });
-    let ([x, known], y, pyramid) = (m.two(n * dims.len()), m.real(n * dims.len()), m.real(FillMissing::work(n, dims)));
+    let ([x, known], y, pyramid) =
+        (m.two(n * dims.len()), m.real(n * dims.len()), m.real(FillMissing::work(n, dims)));
     m.end(FillMissing { n, dims, x, known, y, pyramid });
     let ([x, y], half, level) = (m.two(n * dims.len()), m.real(n * dims.len()), m.real(n));
     m.end(BicubicDownUp { n, dims, scales: vec![2, 4], x, y, level, half });
@@ -185,7 +197,8 @@ fn selections(m: &mut Maker, n: usize) {
     m.end(LifetimeWtaMask { n, dims, winners: n.div_ceil(20), x, mask, sums });
     let ([x, y], threshold) = (m.two(n * dims.len()), m.real(dims.c));
     m.end(SoftThresholdFwd { n, dims, x, threshold, slope: None, level: None, y });
-    let ([x, dy], threshold, [dx, dt]) = (m.two(n * dims.len()), m.real(dims.c), m.two(n * dims.len()));
+    let ([x, dy], threshold, [dx, dt]) =
+        (m.two(n * dims.len()), m.real(dims.c), m.two(n * dims.len()));
     m.end(SoftThresholdBwd { n, dims, x, threshold, slope: None, level: None, dy, dx, dt });
 }
 
@@ -195,12 +208,39 @@ fn penalties(m: &mut Maker, n: usize) {
     let (scalars, partials) = (m.real(1), m.real(n));
     m.end(CrossEntropy { n, classes, width, index, y, labels, scalars, dy, partials });
     let pixels = 64 * n;
-    let ([y, q], labels, weights) = (m.two(pixels * classes), m.words(pixels, |i| i as u32 % 10), m.real(pixels));
+    let ([y, q], labels, weights) =
+        (m.two(pixels * classes), m.words(pixels, |i| i as u32 % 10), m.real(pixels));
     let (dy, [scalars, partials]) = (m.real(pixels * classes), m.sums());
-    m.end(PixelCrossEntropy { pixels, classes, width, index, y, labels, weights, scalars, q, dy, partials });
-    let ([q, dy], labels, weights) = (m.two(pixels * classes), m.words(pixels, |i| i as u32 % 10), m.real(pixels));
+    m.end(PixelCrossEntropy {
+        pixels,
+        classes,
+        width,
+        index,
+        y,
+        labels,
+        weights,
+        scalars,
+        q,
+        dy,
+        partials,
+    });
+    let ([q, dy], labels, weights) =
+        (m.two(pixels * classes), m.words(pixels, |i| i as u32 % 10), m.real(pixels));
     let (scalars, partials) = (m.real(1), m.real(Dice::partials(pixels, classes)));
-    m.end(Dice { pixels, classes, strength: 1.0, smooth: 1.0, width, index, q, labels, weights, dy, scalars, partials });
+    m.end(Dice {
+        pixels,
+        classes,
+        strength: 1.0,
+        smooth: 1.0,
+        width,
+        index,
+        q,
+        labels,
+        weights,
+        dy,
+        scalars,
+        partials,
+    });
     let ([y, dy], labels) = (m.two(pixels * (CELL + classes)), m.words(pixels, |i| i as u32 % 20));
     let (boxes, weights, [scalars, partials]) = (m.real(4 * pixels), m.real(pixels), m.sums());
     m.end(GridDetection {
@@ -223,7 +263,19 @@ fn penalties(m: &mut Maker, n: usize) {
     });
     let ([z, dz], units) = (m.two(n * CODE.len()), CODE.len());
     let (scalars, partials) = (m.real(1), m.real(2 * units));
-    m.end(KlPenalty { beta: 1.0, rho: 0.05, n, grad_scale: 1.0, units, width, index, z, dz, scalars, partials });
+    m.end(KlPenalty {
+        beta: 1.0,
+        rho: 0.05,
+        n,
+        grad_scale: 1.0,
+        units,
+        width,
+        index,
+        z,
+        dz,
+        scalars,
+        partials,
+    });
     let (x, [scalars, partials]) = (m.real(n * CODE.len()), m.sums());
     m.end(CountNonzero { scale: 1.0, width, index, x, scalars, partials });
     let (z, idle) = (m.real(n * MAPS.len()), m.real(MAPS.c));
@@ -247,14 +299,34 @@ fn penalties(m: &mut Maker, n: usize) {
 fn updates(m: &mut Maker, n: usize) {
     let len = n * MAPS.len();
     let (width, index) = (1, 0);
-    let (x, scalars, partials) = (m.real(len), m.real(1), m.real(len.div_ceil(WINDOW) * SCALAR_PARTIALS));
-    m.end(SumSquares { scale: 1.0, width, index, window: len.next_multiple_of(WINDOW), x, scalars, partials });
+    let (x, scalars, partials) =
+        (m.real(len), m.real(1), m.real(len.div_ceil(WINDOW) * SCALAR_PARTIALS));
+    m.end(SumSquares {
+        scale: 1.0,
+        width,
+        index,
+        window: len.next_multiple_of(WINDOW),
+        x,
+        scalars,
+        partials,
+    });
     // The norm is below the largest allowed, so that gradients do not shrink from run to run.
     let (grads, scalars) = (m.real(len), m.real(1));
     m.end(ClipGrads { max_norm: 1.0, width, index, scalars, grads });
     let ([grads, weights], [first, v]) = (m.two(len), m.two(len));
     let (beta1, beta2, eps) = (0.9, 0.999, 1e-8);
-    m.end(Adam { grad_scale: 1.0, beta1, beta2, eps, weight_decay: 0.0, decoupled: false, grads, weights, m: first, v });
+    m.end(Adam {
+        grad_scale: 1.0,
+        beta1,
+        beta2,
+        eps,
+        weight_decay: 0.0,
+        decoupled: false,
+        grads,
+        weights,
+        m: first,
+        v,
+    });
     let w = m.real(len);
     m.end(MaxNorm { outer: 1, atoms: len / 1024, inner: 1024, max_norm: 1.0, exact: false, w });
     let (w, dw) = (m.real(len), m.real(len));

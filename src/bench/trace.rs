@@ -1,4 +1,5 @@
-//! A step's timeline in the Trace Event Format (a JSON array), which Perfetto (ui.perfetto.dev) and Chrome (chrome://tracing) show.
+//! A step's timeline in the Trace Event Format (a JSON array), which Perfetto (ui.perfetto.dev) and
+//! Chrome (chrome://tracing) show.
 //! <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>
 
 use serde_json::{Value, json};
@@ -59,8 +60,14 @@ mod tests {
         trace.add("w2", "cpu", &profile);
         let events: Vec<Value> = serde_json::from_str(&trace.text()).unwrap();
         assert_eq!(events.len(), 6);
-        assert_eq!((&events[2]["ph"], &events[2]["ts"], &events[2]["dur"]), (&"X".into(), &1.5.into(), &2.5.into()));
-        assert_eq!((&events[2]["args"]["shape"], &events[2]["args"]["flops"]), (&"3 n2".into(), &10.0.into()));
+        assert_eq!(
+            (&events[2]["ph"], &events[2]["ts"], &events[2]["dur"]),
+            (&"X".into(), &1.5.into(), &2.5.into())
+        );
+        assert_eq!(
+            (&events[2]["args"]["shape"], &events[2]["args"]["flops"]),
+            (&"3 n2".into(), &10.0.into())
+        );
         assert_ne!(events[2]["pid"], events[5]["pid"]);
     }
 }

@@ -1,4 +1,5 @@
-//! Every kind of kernel that an adapter takes for the products of matrices of W1–W3, timed, and the table of the fastest.
+//! Every kind of kernel that an adapter takes for the products of matrices of W1–W3, timed, and the
+//! table of the fastest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +15,8 @@ use crate::rng::Stream;
 use crate::spec::Precision;
 
 /// The kinds, those first that are likely to be fast: a slow one is given up early.
-const KINDS: [Choice; 5] = [Choice::Matrix, Choice::Subgroup, Choice::Tiled, Choice::Registers, Choice::Plain];
+const KINDS: [Choice; 5] =
+    [Choice::Matrix, Choice::Subgroup, Choice::Tiled, Choice::Registers, Choice::Plain];
 /// A kind that takes this much longer than another is timed once.
 const HOPELESS: f64 = 3.0;
 /// Seconds of a first run after which a hopeless kind is not run again.
@@ -45,7 +47,8 @@ pub struct TuneResult {
     pub kernels: &'static str,
 }
 
-/// Times the products of workloads at batches, with maps of a precision, about `seconds` a kind, and tells of each as it is done.
+/// Times the products of workloads at batches, with maps of a precision, about `seconds` a kind,
+/// and tells of each as it is done.
 pub fn tune(
     device: &mut Device,
     jobs: &[(Workload, usize)],
@@ -65,7 +68,8 @@ pub fn tune(
         }
         for call in planned(&graph, *batch, precision)?.1 {
             let Some(product) = call.product() else { continue };
-            let name = format!("{}/{}.{}", call.label(), workload.name, call.sizes().replace(' ', "."));
+            let name =
+                format!("{}/{}.{}", call.label(), workload.name, call.sizes().replace(' ', "."));
             if !seen.insert((call.label(), call.sizes())) {
                 continue;
             }
@@ -96,7 +100,9 @@ pub fn tune(
 }
 
 fn gpu(device: &mut Device) -> Result<&mut Gpu> {
-    device.as_gpu().ok_or_else(|| Error::usage("--tune: there is nothing to tune on the CPU path; name a GPU by --device"))
+    device.as_gpu().ok_or_else(|| {
+        Error::usage("--tune: there is nothing to tune on the CPU path; name a GPU by --device")
+    })
 }
 
 /// The fastest kind, or the usual one if no other gains by more than noise.
@@ -153,7 +159,11 @@ fn place(device: &mut Device, call: &Call) -> Result<(Call, Vec<Buffer>)> {
     let mut call = call.clone();
     let mut views = Vec::new();
     for (view, access) in call.views() {
-        let made = if view.half { device.alloc_half("tune", view.len)? } else { device.alloc_real("tune", view.len)? };
+        let made = if view.half {
+            device.alloc_half("tune", view.len)?
+        } else {
+            device.alloc_real("tune", view.len)?
+        };
         if access == Access::Read {
             let values: Vec<f32> = drawn.iter().copied().cycle().take(view.len).collect();
             device.write(made, &values);
@@ -182,7 +192,9 @@ pub fn width(jobs: &[(Workload, usize)]) -> Result<usize> {
     for (workload, batch) in jobs {
         let calls = planned(&workload.graph()?, *batch, Precision::F32)?.1;
         let products = calls.iter().filter(|call| call.product().is_some());
-        let lens = products.map(|call| call.label().len() + workload.name.len() + call.sizes().chars().count() + 2);
+        let lens = products.map(|call| {
+            call.label().len() + workload.name.len() + call.sizes().chars().count() + 2
+        });
         width = lens.fold(width, usize::max);
     }
     Ok(width)
@@ -191,8 +203,10 @@ pub fn width(jobs: &[(Workload, usize)]) -> Result<usize> {
 impl TuneResult {
     /// A line for people; names are padded to `width`.
     pub fn line(&self, width: usize) -> String {
-        let ms = |kind: Choice| self.ms.get(kind.name()).map_or("-".to_owned(), |ms| format!("{ms:.3}"));
-        let kinds: Vec<String> = kinds(self.precision).map(|kind| format!("{:>10}", ms(kind))).collect();
+        let ms =
+            |kind: Choice| self.ms.get(kind.name()).map_or("-".to_owned(), |ms| format!("{ms:.3}"));
+        let kinds: Vec<String> =
+            kinds(self.precision).map(|kind| format!("{:>10}", ms(kind))).collect();
         format!("{:<width$}  {}  {}", self.name, kinds.join(""), self.kernels)
     }
 }
@@ -203,7 +217,9 @@ mod tests {
 
     #[test]
     fn noise_does_not_decide() {
-        let ms = |subgroup: f64, registers: f64| BTreeMap::from([("subgroup", subgroup), ("registers", registers)]);
+        let ms = |subgroup: f64, registers: f64| {
+            BTreeMap::from([("subgroup", subgroup), ("registers", registers)])
+        };
         assert_eq!(fastest(&ms(1.0, 0.98), Choice::Subgroup), Choice::Subgroup);
         assert_eq!(fastest(&ms(1.0, 0.9), Choice::Subgroup), Choice::Registers);
         assert_eq!(fastest(&ms(1.0, 0.9), Choice::Tiled), Choice::Registers);

@@ -1,5 +1,6 @@
-//! The three models that are timed: W1 28×28 gray, W2 32×32 colour, W3 64×64 colour. SGD with momentum 0.9 and rate 10⁻⁵ on the article's loss with
-//! λ = 10⁻³; one fixed batch of uniform random images that lies on the device.
+//! The three models that are timed: W1 28×28 gray, W2 32×32 colour, W3 64×64 colour. SGD with
+//! momentum 0.9 and rate 10⁻⁵ on the article's loss with λ = 10⁻³; one fixed batch of uniform
+//! random images that lies on the device.
 
 use std::time::Instant;
 
@@ -26,8 +27,11 @@ pub struct Workload {
 }
 
 /// The three.
-pub const WORKLOADS: [Workload; 3] =
-    [Workload { name: "w1", batch: 128 }, Workload { name: "w2", batch: 128 }, Workload { name: "w3", batch: 32 }];
+pub const WORKLOADS: [Workload; 3] = [
+    Workload { name: "w1", batch: 128 },
+    Workload { name: "w2", batch: 128 },
+    Workload { name: "w3", batch: 32 },
+];
 
 /// A timed training step.
 #[derive(Clone, Debug, Serialize)]
@@ -85,16 +89,24 @@ pub(super) fn graph(config: &Config) -> Result<Graph> {
 
 /// What every workload trains with.
 fn rules() -> (SparsitySpec, OptimizerSpec) {
-    let sparsity = SparsitySpec { penalty: "l1".to_owned(), lambda: 1e-3, ..SparsitySpec::default() };
+    let sparsity =
+        SparsitySpec { penalty: "l1".to_owned(), lambda: 1e-3, ..SparsitySpec::default() };
     (sparsity, OptimizerSpec { lr: 1e-5, momentum: 0.9, ..OptimizerSpec::default() })
 }
 
-/// What a step with maps of a precision would take beside the model's values, and its calls on buffers that do not exist.
-pub(super) fn planned(graph: &Graph, batch: usize, precision: Precision) -> Result<(step::Planned, Vec<Call>)> {
+/// What a step with maps of a precision would take beside the model's values, and its calls on
+/// buffers that do not exist.
+pub(super) fn planned(
+    graph: &Graph,
+    batch: usize,
+    precision: Precision,
+) -> Result<(step::Planned, Vec<Call>)> {
     let (sparsity, optimizer) = rules();
     let store = Store::layout(graph, Purpose::train(1));
-    let spec =
-        StepSpec { half: scale(batch, precision), ..StepSpec::plain(graph, &store, batch, &sparsity, &optimizer, store.state) };
+    let spec = StepSpec {
+        half: scale(batch, precision),
+        ..StepSpec::plain(graph, &store, batch, &sparsity, &optimizer, store.state)
+    };
     Ok((step::planned_bytes(&spec)?, step::planned_calls(&spec)?))
 }
 
@@ -115,14 +127,23 @@ pub(super) struct Running {
 
 impl Running {
     /// Makes the model, its step and one batch.
-    pub(super) fn new(device: &mut Device, graph: &Graph, batch: usize, precision: Precision) -> Result<Self> {
+    pub(super) fn new(
+        device: &mut Device,
+        graph: &Graph,
+        batch: usize,
+        precision: Precision,
+    ) -> Result<Self> {
         let store = Store::new(device, graph, Purpose::train(1))?;
         store.initialise(device, graph, 0);
         let scalars = device.alloc_real("scalars", WIDTH)?;
         let (sparsity, optimizer) = rules();
         let binding = device.max_elements();
         let half = scale(batch, precision);
-        let spec = StepSpec { binding, half, ..StepSpec::plain(graph, &store, batch, &sparsity, &optimizer, scalars) };
+        let spec = StepSpec {
+            binding,
+            half,
+            ..StepSpec::plain(graph, &store, batch, &sparsity, &optimizer, scalars)
+        };
         let recorded = step::record(device, &spec)?;
         let mut stream = Stream::new(0, "bench");
         let images: Vec<f32> = (0..recorded.x.len).map(|_| stream.uniform()).collect();
@@ -167,7 +188,11 @@ impl Running {
     /// Gives its buffers back.
     pub(super) fn free(self, device: &mut Device) {
         self.memory.buffers.iter().for_each(|buffer| device.free(*buffer));
-        self.store.views().into_iter().chain([self.scalars]).for_each(|view| device.free(view.buffer));
+        self.store
+            .views()
+            .into_iter()
+            .chain([self.scalars])
+            .for_each(|view| device.free(view.buffer));
     }
 }
 
@@ -192,8 +217,9 @@ pub fn train_step(
         estimate = estimate.min(running.run(device, 3)? / 3.0);
     }
     let steps = (seconds / estimate).round().clamp(1.0, 1e6) as u32;
-    let rates =
-        (0..windows).map(|_| Ok(f64::from(steps) * batch as f64 / running.run(device, steps)?)).collect::<Result<Vec<_>>>()?;
+    let rates = (0..windows)
+        .map(|_| Ok(f64::from(steps) * batch as f64 / running.run(device, steps)?))
+        .collect::<Result<Vec<_>>>()?;
     let (median, min, max) = spread(rates);
     let (loss, dispatches) = (running.loss(device)?, running.dispatches());
     running.free(device);

@@ -20,10 +20,12 @@ use super::{Common, Kernels, refuse_existing};
 
 /// Time training steps and kernels on your device, and see where the time goes.
 ///
-/// Training steps are those of three models: W1 (28x28 gray), W2 (32x32 colour), W3 (64x64 colour). Each figure is the median of the windows after a
-/// warm-up. Kernels are timed by the adapter's own clock where it has one, every operation of W1-W3 where it stands in the step, at growing batches,
-/// and every other operation on its own; beside each its share of the floor: what its operations and bytes would take at the rate of the fastest
-/// matrix product and of the fastest copy measured in the same run.
+/// Training steps are those of three models: W1 (28x28 gray), W2 (32x32 colour), W3 (64x64 colour).
+/// Each figure is the median of the windows after a warm-up. Kernels are timed by the adapter's own
+/// clock where it has one, every operation of W1-W3 where it stands in the step, at growing
+/// batches, and every other operation on its own; beside each its share of the floor: what its
+/// operations and bytes would take at the rate of the fastest matrix product and of the fastest
+/// copy measured in the same run.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae bench --device cpu --workload w1,w2\n  csae bench --device gpu --batch 128,1024 --json\n  csae bench --filter conv2d_fwd/w2\n  csae bench --profile --workload w2 --trace w2.json\n  csae bench --workload w1 --json > then.json; csae bench --workload w1 --compare then.json\n  csae bench --grow --seconds 0.3 -o growth/\n  csae bench --tune --device gpu\n  csae bench --tune --precision f16 --device gpu"
@@ -35,7 +37,8 @@ pub struct BenchArgs {
     /// Batches of the training steps, and no kernels; each workload's own unless given
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     batch: Vec<std::num::NonZeroUsize>,
-    /// What maps are kept in by the training steps, f32 or f16, and no kernels; or by the products that --tune times
+    /// What maps are kept in by the training steps, f32 or f16, and no kernels; or by the products
+    /// that --tune times
     #[arg(long, value_name = "f32|f16", value_parser = precision, conflicts_with = "grow")]
     precision: Option<Precision>,
     /// Only benchmarks whose name contains this (train_step/w1, conv2d_fwd/w2, sgd, …)
@@ -53,20 +56,24 @@ pub struct BenchArgs {
     /// With --profile: write a timeline of the steps, for ui.perfetto.dev or chrome://tracing
     #[arg(long, value_name = "FILE", requires = "profile")]
     trace: Option<PathBuf>,
-    /// How cost grows: W1's images/s over batch 1...1024, image side 28...256, code 64...4096, each alone
+    /// How cost grows: W1's images/s over batch 1...1024, image side 28...256, code 64...4096, each
+    /// alone
     #[arg(long, conflicts_with_all = ["workload", "batch", "filter"])]
     grow: bool,
     /// With --grow: a folder for the figures (growth.jsonl) and a picture of them (growth.png)
     #[arg(short, long, value_name = "DIR", requires = "grow")]
     out: Option<PathBuf>,
-    /// Time every kind of kernel for the matrix products of the workloads, and keep a table of the fastest: the other commands choose by it from
-    /// then on. Where it lies is said at the end; delete it to forget it. Each --precision has a part of its own; that of f16 may take `matrix`
+    /// Time every kind of kernel for the matrix products of the workloads, and keep a table of the
+    /// fastest: the other commands choose by it from then on. Where it lies is said at the end;
+    /// delete it to forget it. Each --precision has a part of its own; that of f16 may take
+    /// `matrix`
     #[arg(long, conflicts_with_all = ["profile", "grow", "compare", "filter"])]
     tune: bool,
     /// Write over existing files of --trace and --out
     #[arg(long)]
     force: bool,
-    /// Set times beside those of an earlier `csae bench --json > FILE`; changes over 10 % are flagged
+    /// Set times beside those of an earlier `csae bench --json > FILE`; changes over 10 % are
+    /// flagged
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
     #[command(flatten)]
@@ -84,13 +91,24 @@ impl BenchArgs {
             self.workload.iter().map(|name| Workload::named(name)).collect::<Result<_>>()?
         };
         let batches = |workload: &Workload| {
-            if self.batch.is_empty() { vec![workload.batch] } else { self.batch.iter().map(|batch| batch.get()).collect() }
+            if self.batch.is_empty() {
+                vec![workload.batch]
+            } else {
+                self.batch.iter().map(|batch| batch.get()).collect()
+            }
         };
-        let mut jobs: Vec<(Workload, usize)> =
-            chosen.iter().flat_map(|workload| batches(workload).into_iter().map(|batch| (*workload, batch))).collect();
+        let mut jobs: Vec<(Workload, usize)> = chosen
+            .iter()
+            .flat_map(|workload| batches(workload).into_iter().map(|batch| (*workload, batch)))
+            .collect();
         jobs.retain(|(workload, batch)| {
             // A profile is chosen by its workload, whatever kernels are looked for.
-            self.profile || self.wants(&compare::step_name(workload.name, *batch, self.precision.unwrap_or_default()))
+            self.profile
+                || self.wants(&compare::step_name(
+                    workload.name,
+                    *batch,
+                    self.precision.unwrap_or_default(),
+                ))
         });
         Ok(jobs)
     }
@@ -140,7 +158,11 @@ fn precision(name: &str) -> std::result::Result<Precision, String> {
 
 pub fn run(args: BenchArgs) -> anyhow::Result<()> {
     if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
-        return Err(Error::usage(format!("--seconds {}: a window lasts between 0 and 3600 seconds", args.seconds)).into());
+        return Err(Error::usage(format!(
+            "--seconds {}: a window lasts between 0 and 3600 seconds",
+            args.seconds
+        ))
+        .into());
     }
     // clap takes a flag that is not given for one that is
     if args.out.is_some() && !args.grow {
@@ -177,8 +199,13 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
 }
 
 /// Training steps and kernels.
-fn times(args: &BenchArgs, jobs: &[(Workload, usize)], earlier: Option<&Earlier>) -> anyhow::Result<Device> {
-    let steps_only = !args.workload.is_empty() || !args.batch.is_empty() || args.precision.is_some();
+fn times(
+    args: &BenchArgs,
+    jobs: &[(Workload, usize)],
+    earlier: Option<&Earlier>,
+) -> anyhow::Result<Device> {
+    let steps_only =
+        !args.workload.is_empty() || !args.batch.is_empty() || args.precision.is_some();
     let mut kernels = if steps_only { Vec::new() } else { bench::kernels()? };
     kernels.retain(|kernel| args.wants(&kernel.name));
     if jobs.is_empty() && kernels.is_empty() {
@@ -191,14 +218,28 @@ fn times(args: &BenchArgs, jobs: &[(Workload, usize)], earlier: Option<&Earlier>
     if let Some(earlier) = earlier {
         let steps: Vec<String> = jobs
             .iter()
-            .map(|(workload, batch)| compare::step_name(workload.name, *batch, args.precision.unwrap_or_default()))
+            .map(|(workload, batch)| {
+                compare::step_name(workload.name, *batch, args.precision.unwrap_or_default())
+            })
             .collect();
-        earlier.must_know(steps.iter().map(String::as_str).chain(kernels.iter().map(|kernel| kernel.name.as_str())))?;
+        earlier.must_know(
+            steps
+                .iter()
+                .map(String::as_str)
+                .chain(kernels.iter().map(|kernel| kernel.name.as_str())),
+        )?;
     }
     let mut device = args.common.open()?;
     let precision = args.precision(&device)?;
     for (workload, batch) in jobs {
-        let r = bench::train_step(&mut device, *workload, *batch, precision, args.seconds, usize::from(args.windows))?;
+        let r = bench::train_step(
+            &mut device,
+            *workload,
+            *batch,
+            precision,
+            args.seconds,
+            usize::from(args.windows),
+        )?;
         let line = format!(
             "train_step/{:<4} batch {:<5} {} {:>9.1} images/s ({:.1}–{:.1})  {:>9.3} ms  first step {:.2} s  peak {} MiB",
             r.workload,
@@ -238,17 +279,23 @@ fn tune(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Device> 
     // An adapter's cooperative matrices are measured as well where they could be taken.
     let wanted = args.precision.unwrap_or_default();
     let named = args.common.kernels == Kernels::Matrix;
-    let matrices = if named || wanted == Precision::F16 { Matrices::Cooperative } else { Matrices::None };
+    let matrices =
+        if named || wanted == Precision::F16 { Matrices::Cooperative } else { Matrices::None };
     let mut device = args.common.open_untuned(|_| matrices)?;
     let precision = if device.as_gpu().is_some() { args.precision(&device)? } else { wanted };
     let Some(gpu) = device.as_gpu() else {
         let hint = "name an adapter by --device (`csae devices` lists them)";
-        return Err(Error::usage(format!("--tune: the CPU path has one kind of kernel; {hint}")).into());
+        return Err(
+            Error::usage(format!("--tune: the CPU path has one kind of kernel; {hint}")).into()
+        );
     };
     let identity = gpu.adapter().identity();
     let Some(path) = Tuned::path(&identity) else {
         let variable = cache::VARIABLE;
-        return Err(Error::usage(format!("--tune: no folder to keep the table in; set {variable} to one")).into());
+        return Err(Error::usage(format!(
+            "--tune: no folder to keep the table in; set {variable} to one"
+        ))
+        .into());
     };
     let width = tune::width(jobs)?;
     args.show(&[tune::heading(width, precision)]);
@@ -278,12 +325,16 @@ fn profile(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Devic
     let peak = args.peak(&mut device)?;
     let mut trace = Trace::default();
     for (workload, batch) in jobs {
-        let found = bench::profile_step(&mut device, *workload, *batch, precision, args.seconds, &peak)?;
+        let found =
+            bench::profile_step(&mut device, *workload, *batch, precision, args.seconds, &peak)?;
         let name = format!("{} batch {batch}", workload.name);
         trace.add(&name, &device.label(), &found.last);
         let what = if device.as_gpu().is_some() { "dispatches" } else { "operations" };
         let (clock, calls, steps) = (found.median.clock.describe(), found.sum.calls, found.steps);
-        args.show(&[String::new(), format!("{name}: {calls} {what} a step; {clock}; median of {steps} steps")]);
+        args.show(&[
+            String::new(),
+            format!("{name}: {calls} {what} a step; {clock}; median of {steps} steps"),
+        ]);
         let mut lines = found.table().into_iter();
         args.show(&lines.by_ref().take(1).collect::<Vec<_>>());
         for (row, line) in found.rows.iter().chain([&found.sum]).zip(&mut lines) {
@@ -297,13 +348,19 @@ fn profile(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Devic
     }
     if let Some(path) = &args.trace {
         files::write_atomically(path, trace.text().as_bytes())?;
-        args.common.say(&format!("timeline in {}: open it at ui.perfetto.dev or chrome://tracing", path.display()));
+        args.common.say(&format!(
+            "timeline in {}: open it at ui.perfetto.dev or chrome://tracing",
+            path.display()
+        ));
     }
     Ok(device)
 }
 
 fn grow(args: &BenchArgs) -> anyhow::Result<Device> {
-    let places = args.out.as_ref().map(|folder| (folder, folder.join("growth.jsonl"), folder.join("growth.png")));
+    let places = args
+        .out
+        .as_ref()
+        .map(|folder| (folder, folder.join("growth.jsonl"), folder.join("growth.png")));
     if let Some((folder, figures, picture)) = &places {
         refuse_existing(figures, args.force)?;
         refuse_existing(picture, args.force)?;
@@ -322,7 +379,8 @@ fn grow(args: &BenchArgs) -> anyhow::Result<Device> {
         }
     }
     if let Some((_, figures, picture)) = places {
-        let lines: Vec<String> = results.iter().map(|result| format!("{}\n", json!(result))).collect();
+        let lines: Vec<String> =
+            results.iter().map(|result| format!("{}\n", json!(result))).collect();
         files::write_atomically(&figures, lines.concat().as_bytes())?;
         grow::picture(&results).save(&picture)?;
         args.common.say(&format!("{}, {}", figures.display(), picture.display()));

@@ -30,7 +30,8 @@ enum Format {
 
 /// Tell the classes of images by a classifier that `csae finetune` made: label and probability.
 ///
-/// Where the images have labels themselves (IDX or CIFAR files, folders of classes), it says how many answers are right.
+/// Where the images have labels themselves (IDX or CIFAR files, folders of classes), it says how
+/// many answers are right.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae classify runs/classifier photo.jpg\n  csae classify runs/classifier photos/ --resize --format csv > labels.csv\n  csae classify runs/classifier t10k-images-idx3-ubyte.gz -q --confusion confusion.png"
@@ -38,7 +39,8 @@ enum Format {
 pub struct ClassifyArgs {
     /// Classifier: a model file, or a folder of `csae finetune`
     model: PathBuf,
-    /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR or npy files, bundled sets
+    /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR or npy files,
+    /// bundled sets
     #[arg(required = true)]
     images: Vec<String>,
     /// Classes told of each image, the likeliest first
@@ -56,7 +58,8 @@ pub struct ClassifyArgs {
     /// A file that does not decode is an error, not skipped
     #[arg(long)]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay in their files [default: what is free]
+    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay
+    /// in their files [default: what is free]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     /// Write over an existing file
@@ -85,8 +88,10 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<()> {
         return Err(Error::usage(message).into());
     }
     if graph.nodes[graph.output].dims.area() > 1 {
-        let message =
-            format!("{}: the model tells classes of pixels, not of images: use `csae segment predict`", args.model.display());
+        let message = format!(
+            "{}: the model tells classes of pixels, not of images: use `csae segment predict`",
+            args.model.display()
+        );
         return Err(Error::usage(message).into());
     }
     if let Some(path) = &args.confusion {
@@ -98,8 +103,11 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<()> {
         Sample::open_whole(source, size, args.resize, args.strict, budget)
     })?;
     let samples: Vec<Sample> = samples.into_iter().map(|(_, sample)| sample).collect();
-    let trained = csae::data::Labels { classes: classes.clone(), of: (0..classes.len() as u32).collect() };
-    let truth = samples.iter().map(|sample| sample.labels().map(|_| matched(Some(&trained), sample.labels())).transpose());
+    let trained =
+        csae::data::Labels { classes: classes.clone(), of: (0..classes.len() as u32).collect() };
+    let truth = samples.iter().map(|sample| {
+        sample.labels().map(|_| matched(Some(&trained), sample.labels())).transpose()
+    });
     let truth = truth.collect::<csae::error::Result<Vec<_>>>()?;
     if args.confusion.is_some() && truth.iter().all(Option::is_none) {
         return Err(Error::usage("--confusion: the images have no labels; name IDX or CIFAR files, or folders of classes").into());
@@ -120,11 +128,19 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<()> {
     for (sample, truth) in samples.iter().zip(&truth) {
         args.common.say(&format!("data: {}", sample.description));
         args.common.say_skipped(&sample.skipped);
-        let width = (0..sample.len()).map(|image| sample.name(image).chars().count()).max().unwrap_or(0).min(60);
+        let width = (0..sample.len())
+            .map(|image| sample.name(image).chars().count())
+            .max()
+            .unwrap_or(0)
+            .min(60);
         let mut image = 0;
         sample.each_part(|images, chosen| {
             for chosen in chosen.chunks(inference.batch(&device)) {
-                let logits = inference.run_output(&mut device, &patches::cut(images, chosen, size.h, size.w), &[])?;
+                let logits = inference.run_output(
+                    &mut device,
+                    &patches::cut(images, chosen, size.h, size.w),
+                    &[],
+                )?;
                 for logits in logits.chunks_exact(classes.len()) {
                     let name = sample.name(image);
                     outln!("{}", answer(format, &name, width, classes, &likeliest(logits, top)));
@@ -146,7 +162,10 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<()> {
     let rate = confusion.rate();
     args.common.say(&format!("{} of {} wrong: error {rate}", rate.wrong, rate.of));
     if args.common.json {
-        outln!("{}", json!({"kind": "classify", "test": rate, "classes": classes, "confusion": confusion.counts}));
+        outln!(
+            "{}",
+            json!({"kind": "classify", "test": rate, "classes": classes, "confusion": confusion.counts})
+        );
     }
     if let Some(path) = &args.confusion {
         confusion.picture(&format!("{}: error {rate}", args.model.display())).save(path)?;
@@ -165,18 +184,33 @@ fn likeliest(logits: &[f32], top: usize) -> Vec<(usize, f64)> {
 }
 
 /// A line about an image.
-fn answer(format: Format, name: &str, width: usize, classes: &[String], found: &[(usize, f64)]) -> String {
+fn answer(
+    format: Format,
+    name: &str,
+    width: usize,
+    classes: &[String],
+    found: &[(usize, f64)],
+) -> String {
     match format {
         Format::Table => {
-            let each: Vec<String> = found.iter().map(|(class, p)| format!("{} {:.1} %", classes[*class], 100.0 * p)).collect();
+            let each: Vec<String> = found
+                .iter()
+                .map(|(class, p)| format!("{} {:.1} %", classes[*class], 100.0 * p))
+                .collect();
             format!("{name:width$}  {}", each.join("  "))
         }
         Format::Csv => {
-            let each: Vec<String> = found.iter().map(|(class, p)| format!("{},{p:.6}", quoted(&classes[*class]))).collect();
+            let each: Vec<String> = found
+                .iter()
+                .map(|(class, p)| format!("{},{p:.6}", quoted(&classes[*class])))
+                .collect();
             format!("{},{}", quoted(name), each.join(","))
         }
         Format::Json => {
-            let each: Vec<_> = found.iter().map(|(class, p)| json!({"label": classes[*class], "probability": p})).collect();
+            let each: Vec<_> = found
+                .iter()
+                .map(|(class, p)| json!({"label": classes[*class], "probability": p}))
+                .collect();
             json!({"kind": "image", "image": name, "label": classes[found[0].0], "probability": found[0].1, "top": each})
                 .to_string()
         }
@@ -185,7 +219,11 @@ fn answer(format: Format, name: &str, width: usize, classes: &[String], found: &
 
 /// A field of comma-separated values (RFC 4180).
 fn quoted(field: &str) -> String {
-    if field.contains([',', '"', '\n', '\r']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field.to_owned() }
+    if field.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -198,10 +236,17 @@ mod tests {
         let found = likeliest(&[0.0, 3.0_f32.ln()], 2);
         assert!((found[0].1 - 0.75).abs() < 1e-6 && found[1].0 == 0, "{found:?}");
         assert_eq!(answer(Format::Csv, "x.png", 5, &classes, &found[1..]), "x.png,cat,0.250000");
-        assert_eq!(answer(Format::Csv, "x", 5, &classes, &found[..1]), "x,\"a, \"\"b\"\"\",0.750000");
+        assert_eq!(
+            answer(Format::Csv, "x", 5, &classes, &found[..1]),
+            "x,\"a, \"\"b\"\"\",0.750000"
+        );
         assert_eq!(answer(Format::Table, "x", 3, &classes, &found[1..]), "x    cat 25.0 %");
-        let json: serde_json::Value = serde_json::from_str(&answer(Format::Json, "x", 1, &classes, &found)).unwrap();
-        assert_eq!((json["label"].as_str(), json["top"].as_array().unwrap().len()), (Some("a, \"b\""), 2));
+        let json: serde_json::Value =
+            serde_json::from_str(&answer(Format::Json, "x", 1, &classes, &found)).unwrap();
+        assert_eq!(
+            (json["label"].as_str(), json["top"].as_array().unwrap().len()),
+            (Some("a, \"b\""), 2)
+        );
         // however large logits are
         assert_eq!(likeliest(&[1000.0, -1000.0], 1), [(0, 1.0)]);
     }

@@ -27,13 +27,22 @@ pub fn run(args: DevicesArgs) -> anyhow::Result<()> {
             let chosen = chosen.is_some_and(|chosen| chosen.index == adapter.index);
             outln!("{}", describe(adapter, chosen, args.common.verbose));
         }
-        outln!("{}", json!({"kind": "choice", "auto": chosen.map_or("cpu", |adapter| &adapter.info.name), "why": why}));
+        outln!(
+            "{}",
+            json!({"kind": "choice", "auto": chosen.map_or("cpu", |adapter| &adapter.info.name), "why": why})
+        );
         return Ok(());
     }
     for adapter in &adapters {
         let (info, limits) = (&adapter.info, adapter.handle.limits());
         outln!("{}  {}", adapter.index, info.name);
-        outln!("   {} through {}; driver {} {}", adapter.kind(), info.backend, info.driver, info.driver_info);
+        outln!(
+            "   {} through {}; driver {} {}",
+            adapter.kind(),
+            info.backend,
+            info.driver,
+            info.driver_info
+        );
         outln!(
             "   buffer {} MiB, binding {} MiB, workgroup {} invocations and {} KiB, {} storage buffers, subgroups of {}–{}",
             limits.max_buffer_size >> 20,

@@ -19,20 +19,22 @@ use super::Common;
 
 /// Judge a model on images: PSNR, SSIM, losses, L0, dead units, explained variance.
 ///
-/// Images larger than the model's input are cut into patches side by side; smaller ones are enlarged. A bundled set with held-out images is judged
-/// on those.
+/// Images larger than the model's input are cut into patches side by side; smaller ones are
+/// enlarged. A bundled set with held-out images is judged on those.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae eval runs/001 photos\n  csae eval model.safetensors t10k-images-idx3-ubyte.gz --device cpu --json"
 )]
 pub struct EvalArgs {
-    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2, paint-3
+    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2,
+    /// paint-3
     model: PathBuf,
     /// Images: a folder, a file, a list (@FILE, or - for standard input) or a bundled set
     #[arg(required_unless_present = "protocol", conflicts_with = "protocol")]
     data: Option<String>,
-    /// Judge restoration by a published protocol: bsd68 or set12 (noise of sigma 15, 25 and 50), set5 or set14 (enlarged 2, 3 and 4 times),
-    /// inpaint50 (half of the pixels missing); prints published results beside it
+    /// Judge restoration by a published protocol: bsd68 or set12 (noise of sigma 15, 25 and 50),
+    /// set5 or set14 (enlarged 2, 3 and 4 times), inpaint50 (half of the pixels missing); prints
+    /// published results beside it
     #[arg(long, value_name = "NAME", requires = "folder")]
     protocol: Option<Protocol>,
     /// Folder with the protocol's images
@@ -45,13 +47,20 @@ pub struct EvalArgs {
     #[arg(long, requires = "protocol")]
     ensemble: bool,
     /// Patches to look at, spread evenly over the images; 0: all
-    #[arg(long, alias = "limit", default_value_t = 0, value_name = "N", conflicts_with = "protocol")]
+    #[arg(
+        long,
+        alias = "limit",
+        default_value_t = 0,
+        value_name = "N",
+        conflicts_with = "protocol"
+    )]
     images: usize,
     /// A file that does not decode is an error, not skipped
     #[arg(long, conflicts_with = "protocol")]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: data that need more than half of it are streamed, and as many images are looked
-    /// at at once as fit beside them [default: what is free]
+    /// Memory that may be taken, such as 512MiB or 2GiB: data that need more than half of it are
+    /// streamed, and as many images are looked at at once as fit beside them [default: what is
+    /// free]
     #[arg(long, value_name = "SIZE", conflicts_with = "protocol")]
     max_memory: Option<String>,
     #[command(flatten)]
@@ -63,11 +72,15 @@ fn run_protocol(args: &EvalArgs, protocol: Protocol, folder: &Path) -> anyhow::R
     let loaded = model::load(&args.model)?;
     let spec = &loaded.graph.spec;
     check_task(spec, protocol.task())?;
-    let trained =
-        |degradation: &Degradation| !matches!(degradation, Degradation::Scale(scale) if !spec.undoes.scales.contains(scale));
-    let degradations: Vec<Degradation> = protocol.degradations().into_iter().filter(trained).collect();
+    let trained = |degradation: &Degradation| !matches!(degradation, Degradation::Scale(scale) if !spec.undoes.scales.contains(scale));
+    let degradations: Vec<Degradation> =
+        protocol.degradations().into_iter().filter(trained).collect();
     if degradations.is_empty() {
-        return Err(Error::usage(format!("--protocol {}: the model was trained for none of its scales", protocol.name())).into());
+        return Err(Error::usage(format!(
+            "--protocol {}: the model was trained for none of its scales",
+            protocol.name()
+        ))
+        .into());
     }
     let mut device = args.common.open()?;
     let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer)?;
@@ -78,7 +91,8 @@ fn run_protocol(args: &EvalArgs, protocol: Protocol, folder: &Path) -> anyhow::R
         let told = match (degraded.degradation, &degraded.mask) {
             (Degradation::Sigma(sigma), _) => Told::noise(sigma),
             (Degradation::Scale(scale), _) => {
-                let (pixels, h, w) = imresize(&before.pixels, (before.h, before.w), 1, scale as f64)?;
+                let (pixels, h, w) =
+                    imresize(&before.pixels, (before.h, before.w), 1, scale as f64)?;
                 before = Picture { h, w, c: 1, pixels };
                 Told::enlarged(scale)
             }
@@ -89,7 +103,12 @@ fn run_protocol(args: &EvalArgs, protocol: Protocol, folder: &Path) -> anyhow::R
             (Degradation::Missing(_), None) => unreachable!("missing pixels come with their mask"),
         };
         let Picture { h, w, c, ref pixels } = before;
-        let after = Picture { h, w, c, pixels: restorer.restore_pixels(&mut device, [h, w, c], &told, pixels)? };
+        let after = Picture {
+            h,
+            w,
+            c,
+            pixels: restorer.restore_pixels(&mut device, [h, w, c], &told, pixels)?,
+        };
         Ok(Restored { before, after })
     })?;
     if args.common.json {

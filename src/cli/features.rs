@@ -33,7 +33,8 @@ pub enum How {
 /// What features are read from.
 #[derive(Clone, Debug, Args)]
 pub struct Reading {
-    /// Layer whose output the features are [default: the code, but before its winner-take-all selections]
+    /// Layer whose output the features are [default: the code, but before its winner-take-all
+    /// selections]
     #[arg(long, value_name = "NAME")]
     pub layer: Option<String>,
     /// Cells along each side of the grid that maps are pooled on [default: 4]
@@ -45,7 +46,8 @@ pub struct Reading {
     /// A file that does not decode is an error, not skipped
     #[arg(long)]
     pub strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay in their files [default: what is free]
+    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay
+    /// in their files [default: what is free]
     #[arg(long, value_name = "SIZE")]
     pub max_memory: Option<String>,
 }
@@ -78,13 +80,19 @@ impl Encoder {
         };
         let maps = whole.nodes[node].dims.area() > 1;
         match reading.grid {
-            Some(grid) if !maps => bail_usage!("--grid {grid}: layer {} gives no maps that could be pooled", plain.code),
-            Some(grid) if pool.is_none() => bail_usage!("--grid {grid}: say by --pool how maps are pooled, such as --pool max"),
+            Some(grid) if !maps => bail_usage!(
+                "--grid {grid}: layer {} gives no maps that could be pooled",
+                plain.code
+            ),
+            Some(grid) if pool.is_none() => {
+                bail_usage!("--grid {grid}: say by --pool how maps are pooled, such as --pool max")
+            }
             _ => {}
         }
         let grid = reading.grid.unwrap_or(GRID);
         let pooling = pool.filter(|_| maps).map(|how| Pooling { how, grid });
-        let spec = model::encoder(whole, reading.layer.as_deref(), pooling).map_err(|error| error.at("--grid"))?;
+        let spec = model::encoder(whole, reading.layer.as_deref(), pooling)
+            .map_err(|error| error.at("--grid"))?;
         Ok(Self { graph: Graph::new(&spec, whole.nodes[0].dims)?, layer: plain.code, pooling })
     }
 
@@ -108,7 +116,13 @@ impl Encoder {
             };
             format!("{how} {grid}x{grid}")
         });
-        Described { model: loaded.hash.clone(), layer: self.layer.clone(), pooling, dims: self.dims(), images }
+        Described {
+            model: loaded.hash.clone(),
+            layer: self.layer.clone(),
+            pooling,
+            dims: self.dims(),
+            images,
+        }
     }
 }
 
@@ -127,21 +141,25 @@ pub fn bar(common: &Common, what: &str, images: usize) -> ProgressBar {
     if common.quiet || common.json {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}  {per_sec}  {eta} left").expect("the template is sound");
+    let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}  {per_sec}  {eta} left")
+        .expect("the template is sound");
     ProgressBar::new(images as u64).with_style(style).with_message(what.to_owned())
 }
 
-/// Write the features of images: a model's code, or the output of any of its layers, for every image, in order.
+/// Write the features of images: a model's code, or the output of any of its layers, for every
+/// image, in order.
 ///
-/// A name that ends in .npy gives one array of floats, N×C×H×W or N×units, with NAME.names.txt and, where the data have classes, NAME.labels.npy beside it;
-/// one that ends in .safetensors holds all of it. A set larger than memory works. Winner-take-all selections at the end of a code are for learning: features
-/// are read before them.
+/// A name that ends in .npy gives one array of floats, N×C×H×W or N×units, with NAME.names.txt and,
+/// where the data have classes, NAME.labels.npy beside it; one that ends in .safetensors holds all
+/// of it. A set larger than memory works. Winner-take-all selections at the end of a code are for
+/// learning: features are read before them.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae features runs/001 photos/ -o features.npy\n  csae features runs/wta t10k-images-idx3-ubyte.gz --pool max --grid 4 -o test.safetensors\n  csae features runs/001 photos/ --layer encoder.0 -o maps.npy"
 )]
 pub struct FeaturesArgs {
-    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2, paint-3
+    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2,
+    /// paint-3
     model: PathBuf,
     /// Images: a folder, a file, a list (@FILE, or -) or a bundled set
     data: String,
@@ -165,11 +183,21 @@ pub fn run(args: FeaturesArgs) -> anyhow::Result<()> {
     let loaded = model::load(&args.model)?;
     let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;
     if args.pool != How::None && encoder.pooling.is_none() {
-        return Err(Error::usage(format!("--pool: layer {} gives no maps that could be pooled", encoder.layer)).into());
+        return Err(Error::usage(format!(
+            "--pool: layer {} gives no maps that could be pooled",
+            encoder.layer
+        ))
+        .into());
     }
     let budget = super::budget(args.reading.max_memory.as_deref())?;
     let reading = &args.reading;
-    let sample = Sample::open_whole(&args.data, encoder.graph.nodes[0].dims, reading.resize, reading.strict, budget)?;
+    let sample = Sample::open_whole(
+        &args.data,
+        encoder.graph.nodes[0].dims,
+        reading.resize,
+        reading.strict,
+        budget,
+    )?;
     let files = format.files(&args.out, sample.labels().is_some());
     for file in &files {
         super::refuse_existing(file, args.force)?;
@@ -205,9 +233,17 @@ pub fn run(args: FeaturesArgs) -> anyhow::Result<()> {
     let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
     if args.common.json {
         let shape = [described.images, described.dims.c, described.dims.h, described.dims.w];
-        outln!("{}", json!({"kind": "features", "layer": encoder.layer, "shape": shape, "files": names}));
+        outln!(
+            "{}",
+            json!({"kind": "features", "layer": encoder.layer, "shape": shape, "files": names})
+        );
     } else {
-        outln!("{} images, {} features each: {}", described.images, described.dims.len(), names.join(", "));
+        outln!(
+            "{} images, {} features each: {}",
+            described.images,
+            described.dims.len(),
+            names.join(", ")
+        );
     }
     Ok(())
 }

@@ -12,7 +12,9 @@ use csae::files;
 use csae::model::{self, Graph, Loaded};
 use csae::tasks::chart;
 use csae::tasks::confusion::Confusion;
-use csae::tasks::finetune::{Changes, Curve, Errors, Head, Labelled, Options, Point, Tuner, draw, split};
+use csae::tasks::finetune::{
+    Changes, Curve, Errors, Head, Labelled, Options, Point, Tuner, draw, split,
+};
 use csae::tasks::inspect::Place;
 use csae::tasks::probe::matched;
 use csae::tasks::supervised::{Epoch, Plan, Trained, Watch};
@@ -32,19 +34,24 @@ enum Start {
     Fresh,
 }
 
-/// Train a classifier on labelled images: a model's encoder with a fully connected head, from what the encoder has learned without labels.
+/// Train a classifier on labelled images: a model's encoder with a fully connected head, from what
+/// the encoder has learned without labels.
 ///
-/// A part of the labelled images is held out; training stops when it does no better there, and the best weights are kept. Writes model.safetensors (for `csae
-/// classify`), metrics.jsonl, finetune.json and, with --test, confusion.png. With --curve it trains on ever more labels, pretrained and from scratch, several
-/// times each, and writes curve.png and curve.tsv, with the p of a paired t-test at each number of labels.
+/// A part of the labelled images is held out; training stops when it does no better there, and the
+/// best weights are kept. Writes model.safetensors (for `csae classify`), metrics.jsonl,
+/// finetune.json and, with --test, confusion.png. With --curve it trains on ever more labels,
+/// pretrained and from scratch, several times each, and writes curve.png and curve.tsv, with the p
+/// of a paired t-test at each number of labels.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae finetune runs/wta train-images-idx3-ubyte.gz --labels 1000 --test t10k-images-idx3-ubyte.gz -o runs/classifier\n  csae finetune runs/wta photos/ --flip-x --shift 2 -o runs/classifier\n  csae finetune runs/wta train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz --curve 100,300,1000 -o runs/curve"
 )]
 pub struct FinetuneArgs {
-    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2, paint-3
+    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2,
+    /// paint-3
     model: PathBuf,
-    /// Labelled images: IDX or CIFAR files, a folder with a sub-folder for each class, x.npy beside x.labels.npy
+    /// Labelled images: IDX or CIFAR files, a folder with a sub-folder for each class, x.npy beside
+    /// x.labels.npy
     data: String,
     /// Labelled images to judge by, once, at the end
     #[arg(long, value_name = "DATA")]
@@ -61,7 +68,8 @@ pub struct FinetuneArgs {
     /// Learn from so many labels of each class
     #[arg(long, value_name = "N", conflicts_with = "labels")]
     labels_per_class: Option<NonZeroUsize>,
-    /// Error over the number of labels, pretrained and from scratch: numbers in all, comma-separated
+    /// Error over the number of labels, pretrained and from scratch: numbers in all,
+    /// comma-separated
     #[arg(long, value_name = "N,N,…", value_delimiter = ',', requires = "test", conflicts_with_all = ["labels", "labels_per_class", "from_scratch"])]
     curve: Vec<NonZeroUsize>,
     /// With --curve: how often labels and weights are drawn
@@ -128,18 +136,32 @@ const LEARNED_FROM: &str = "the images that it learned from";
 impl FinetuneArgs {
     fn check(&self) -> Result<()> {
         let shares = [("--dropout", self.dropout), ("--validation", self.validation)];
-        if let Some((flag, share)) = shares.into_iter().find(|(_, share)| !(0.0..1.0).contains(share)) {
+        if let Some((flag, share)) =
+            shares.into_iter().find(|(_, share)| !(0.0..1.0).contains(share))
+        {
             return Err(Error::usage(format!("{flag} {share}: it must lie in 0 ≤ share < 1")));
         }
-        let positive = [("--lr", self.lr, self.lr > 0.0), ("--encoder-lr", self.encoder_lr, self.encoder_lr >= 0.0)];
-        let positive = positive.into_iter().chain([("--weight-decay", self.weight_decay, self.weight_decay >= 0.0)]);
-        if let Some((flag, value, _)) = positive.into_iter().find(|(_, value, fine)| !fine || !value.is_finite()) {
-            return Err(Error::usage(format!("{flag} {value}: it must not be below 0, nor a learning rate 0")));
+        let positive = [
+            ("--lr", self.lr, self.lr > 0.0),
+            ("--encoder-lr", self.encoder_lr, self.encoder_lr >= 0.0),
+        ];
+        let positive = positive.into_iter().chain([(
+            "--weight-decay",
+            self.weight_decay,
+            self.weight_decay >= 0.0,
+        )]);
+        if let Some((flag, value, _)) =
+            positive.into_iter().find(|(_, value, fine)| !fine || !value.is_finite())
+        {
+            return Err(Error::usage(format!(
+                "{flag} {value}: it must not be below 0, nor a learning rate 0"
+            )));
         }
         Ok(())
     }
 
-    /// How a training on so many images goes. What begins from scratch has all its weights drawn, and learns all at the same rate.
+    /// How a training on so many images goes. What begins from scratch has all its weights drawn,
+    /// and learns all at the same rate.
     fn options(&self, images: usize, pretrained: bool, seed: u64) -> Options {
         let steps = images.div_ceil(self.batch.get()).max(1);
         let plan = Plan {
@@ -172,7 +194,9 @@ pub fn run(args: FinetuneArgs) -> anyhow::Result<()> {
     }
     let budget = super::budget(args.reading.max_memory.as_deref())?;
     let size = encoder.graph.nodes[0].dims;
-    let open = |source: &str| Sample::open_whole(source, size, args.reading.resize, args.reading.strict, budget);
+    let open = |source: &str| {
+        Sample::open_whole(source, size, args.reading.resize, args.reading.strict, budget)
+    };
     let train = open(&args.data)?;
     let test = args.test.as_deref().map(open).transpose()?;
     for sample in std::iter::once(&train).chain(&test) {
@@ -180,13 +204,16 @@ pub fn run(args: FinetuneArgs) -> anyhow::Result<()> {
         args.common.say_skipped(&sample.skipped);
     }
     args.common.say_same(&args.data, args.test.as_ref());
-    // Without test images the training images are matched with themselves, which looks at their labels.
-    let (of_train, of_test) = matched(train.labels(), test.as_ref().map_or_else(|| train.labels(), Sample::labels))?;
+    // Without test images the training images are matched with themselves, which looks at their
+    // labels.
+    let (of_train, of_test) =
+        matched(train.labels(), test.as_ref().map_or_else(|| train.labels(), Sample::labels))?;
     let allowed = budget.all.map(|all| all / 4);
     let train = Labelled::read(&train, size, of_train, allowed)?;
     let test = test.map(|test| Labelled::read(&test, size, of_test, allowed)).transpose()?;
     let most = args.curve.iter().max().or(args.labels.as_ref()).map(|labels| labels.get());
-    let most = most.or_else(|| args.labels_per_class.map(|labels| labels.get() * train.classes.len()));
+    let most =
+        most.or_else(|| args.labels_per_class.map(|labels| labels.get() * train.classes.len()));
     if let Some(most) = most {
         draw(&train, most, args.seed)?;
     }
@@ -221,7 +248,10 @@ pub fn run(args: FinetuneArgs) -> anyhow::Result<()> {
     args.common.say_kernels(&mut device);
     let written = args.files();
     if args.common.json {
-        outln!("{}", json!({"kind": "files", "folder": args.out.display().to_string(), "files": written}));
+        outln!(
+            "{}",
+            json!({"kind": "files", "folder": args.out.display().to_string(), "files": written})
+        );
     } else {
         outln!("{}: {}", args.out.display(), written.join(", "));
     }
@@ -286,19 +316,30 @@ impl<'a> Job<'a> {
             log.push(line.to_string() + "\n");
             Ok(())
         };
-        tuner.train(device, loaded, data, [&fit, &held], &options, &mut Watch { tell: &mut tell, stop: &asked })
+        tuner.train(
+            device,
+            loaded,
+            data,
+            [&fit, &held],
+            &options,
+            &mut Watch { tell: &mut tell, stop: &asked },
+        )
     }
 
     fn single(&mut self, device: &mut Device, test: Option<&Labelled>) -> anyhow::Result<()> {
         let args = self.args;
-        let wanted = args.labels.or(args.labels_per_class.map(|each| each.saturating_mul(occurring(self.train))));
+        let wanted = args
+            .labels
+            .or(args.labels_per_class.map(|each| each.saturating_mul(occurring(self.train))));
         let images = match wanted {
             Some(wanted) => draw(self.train, wanted.get(), args.seed)?,
             None => (0..self.train.len()).collect(),
         };
         let mut tuner = self.tuner(device)?;
-        let trained = self.train(device, &mut tuner, &images, !args.from_scratch, args.seed, &json!({}))?;
-        let held_out = trained.best.and_then(|best| best.judged).map_or(f64::NAN, |errors| errors.0);
+        let trained =
+            self.train(device, &mut tuner, &images, !args.from_scratch, args.seed, &json!({}))?;
+        let held_out =
+            trained.best.and_then(|best| best.judged).map_or(f64::NAN, |errors| errors.0);
         model::save(&args.out.join(MODEL), device, self.graph, tuner.store())?;
         let confusion = match test {
             Some(test) if !trained.stopped => {
@@ -327,7 +368,8 @@ impl<'a> Job<'a> {
         if args.common.json {
             outln!("{line}");
         } else {
-            let rate = confusion.map_or(String::new(), |confusion| format!("test error {}, ", confusion.rate()));
+            let rate = confusion
+                .map_or(String::new(), |confusion| format!("test error {}, ", confusion.rate()));
             outln!(
                 "{rate}{:.2} % on {}, {} labels, {:.0} s",
                 100.0 * held_out,
@@ -356,7 +398,8 @@ impl<'a> Job<'a> {
                 let images = draw(self.train, labels, seed)?;
                 for (errors, pretrained) in errors.iter_mut().zip([true, false]) {
                     let note = json!({"labels": labels, "seed": seed, "pretrained": pretrained});
-                    stopped = self.train(device, &mut tuner, &images, pretrained, seed, &note)?.stopped;
+                    stopped =
+                        self.train(device, &mut tuner, &images, pretrained, seed, &note)?.stopped;
                     if stopped {
                         break 'numbers;
                     }
@@ -391,7 +434,11 @@ impl<'a> Job<'a> {
         )?;
         if stopped {
             let (points, out) = (curve.points.len(), args.out.display());
-            return Err(Interrupted(format!("stopped; {points} of {} numbers of labels are in {out}", args.curve.len())).into());
+            return Err(Interrupted(format!(
+                "stopped; {points} of {} numbers of labels are in {out}",
+                args.curve.len()
+            ))
+            .into());
         }
         Ok(())
     }
@@ -411,7 +458,14 @@ fn occurring(data: &Labelled) -> NonZeroUsize {
 
 /// A point for people.
 fn told(point: &Point) -> String {
-    let arm = |arm: &csae::tasks::finetune::Arm| format!("{:.2} ± {:.2} %", 100.0 * arm.mean, 100.0 * arm.deviation);
+    let arm = |arm: &csae::tasks::finetune::Arm| {
+        format!("{:.2} ± {:.2} %", 100.0 * arm.mean, 100.0 * arm.deviation)
+    };
     let p = point.p.map_or(String::new(), |p| format!("  p {p:.4}"));
-    format!("{:>6} labels  pretrained {}  from scratch {}{p}", point.labels, arm(&point.pretrained), arm(&point.scratch))
+    format!(
+        "{:>6} labels  pretrained {}  from scratch {}{p}",
+        point.labels,
+        arm(&point.pretrained),
+        arm(&point.scratch)
+    )
 }

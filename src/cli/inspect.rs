@@ -15,27 +15,33 @@ use serde_json::json;
 
 use super::Common;
 
-/// Look into a model: its layers, how its training went, its filters and what its units draw, and with --data how often they fire.
+/// Look into a model: its layers, how its training went, its filters and what its units draw, and
+/// with --data how often they fire.
 ///
-/// Prints a table of the layers (output as channels x height x width, multiply-adds of one image) and writes pictures: history.png (of a run folder),
-/// filters.png (the first layer's), atoms.png (what each unit of the code draws), and with --data rates.png and l0.png (histograms of the units' firing rates
-/// and of the images' L0) and units.png (atoms sorted by firing rate). inspect.jsonl beside them holds the numbers, those of every unit too. A unit of a
-/// code of maps is a channel; its rate is over images and places. inspect.html has all of it on one page that works offline, with the parts of images that
-/// excite each unit most.
+/// Prints a table of the layers (output as channels x height x width, multiply-adds of one image)
+/// and writes pictures: history.png (of a run folder), filters.png (the first layer's), atoms.png
+/// (what each unit of the code draws), and with --data rates.png and l0.png (histograms of the
+/// units' firing rates and of the images' L0) and units.png (atoms sorted by firing rate).
+/// inspect.jsonl beside them holds the numbers, those of every unit too. A unit of a code of maps
+/// is a channel; its rate is over images and places. inspect.html has all of it on one page that
+/// works offline, with the parts of images that excite each unit most.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae inspect runs/001\n  csae inspect runs/001 --data photos\n  csae inspect model.safetensors --data t10k-images-idx3-ubyte.gz --images 10000 -o look/\n  csae inspect model.safetensors --json"
 )]
 pub struct InspectArgs {
-    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2, paint-3
+    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2,
+    /// paint-3
     model: PathBuf,
-    /// Images for the statistics of the code: a folder, a file, a list (@FILE, or -) or a bundled set
+    /// Images for the statistics of the code: a folder, a file, a list (@FILE, or -) or a bundled
+    /// set
     #[arg(long, value_name = "DATA")]
     data: Option<String>,
     /// Patches to look at, spread evenly over the images; 0: all
     #[arg(long, default_value_t = 2000, value_name = "N", requires = "data")]
     images: usize,
-    /// Folder for the pictures [default: inspect/ in the run folder, or beside the model file under its name with -inspect]
+    /// Folder for the pictures [default: inspect/ in the run folder, or beside the model file under
+    /// its name with -inspect]
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Write over files that inspect did not write
@@ -44,8 +50,9 @@ pub struct InspectArgs {
     /// A file that does not decode is an error, not skipped
     #[arg(long, requires = "data")]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: data that need more than half of it are streamed, and as many images are looked
-    /// at at once as fit beside them [default: what is free]
+    /// Memory that may be taken, such as 512MiB or 2GiB: data that need more than half of it are
+    /// streamed, and as many images are looked at at once as fit beside them [default: what is
+    /// free]
     #[arg(long, value_name = "SIZE", requires = "data")]
     max_memory: Option<String>,
     #[command(flatten)]
@@ -68,7 +75,8 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     let sample = match &args.data {
         Some(source) => {
             graph.check_autoencoder().map_err(|error| error.at("--data"))?;
-            let sample = Sample::open(source, graph.nodes[0].dims, args.images, args.strict, budget)?;
+            let sample =
+                Sample::open(source, graph.nodes[0].dims, args.images, args.strict, budget)?;
             args.common.say(&format!("data: {}", sample.description));
             args.common.say_skipped(&sample.skipped);
             Some(sample)
@@ -85,7 +93,10 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     }
     let exciters = sample.is_some().then(|| Exciters::new(graph, budget.all));
     if let (Some(sample), Some(exciters)) = (&sample, &exciters) {
-        inference.fit(&device, Beside { parameters: 2 * store.bytes(), data: sample.bytes() + exciters.bytes() })?;
+        inference.fit(
+            &device,
+            Beside { parameters: 2 * store.bytes(), data: sample.bytes() + exciters.bytes() },
+        )?;
     }
     if !args.common.json {
         tell_model(&found, &place.model);
@@ -100,7 +111,10 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     let written = found.write(&out, &name, &mut device, &inference)?;
     if args.common.json {
         found.lines().iter().for_each(|line| outln!("{line}"));
-        outln!("{}", json!({"kind": "files", "folder": out.display().to_string(), "files": written}));
+        outln!(
+            "{}",
+            json!({"kind": "files", "folder": out.display().to_string(), "files": written})
+        );
     } else {
         outln!("{}: {}", out.display(), written.join(", "));
     }
@@ -111,10 +125,14 @@ fn tell_model(found: &Found, file: &Path) {
     let summary = &found.summary;
     outln!("{}: input {}", file.display(), shape(summary.input));
     let head = ["layer", "operation", "output", "parameters", "multiply-adds"].map(str::to_owned);
-    let rows: Vec<[String; 5]> = std::iter::once(head).chain(summary.rows.iter().map(cells)).collect();
+    let rows: Vec<[String; 5]> =
+        std::iter::once(head).chain(summary.rows.iter().map(cells)).collect();
     let mut width = [0; 5];
     for row in &rows {
-        width.iter_mut().zip(row).for_each(|(width, cell)| *width = (*width).max(cell.chars().count()));
+        width
+            .iter_mut()
+            .zip(row)
+            .for_each(|(width, cell)| *width = (*width).max(cell.chars().count()));
     }
     for [name, what, output, parameters, multiply_adds] in &rows {
         let [a, b, c, d, e] = width;
@@ -157,7 +175,13 @@ fn cells(row: &Row) -> [String; 5] {
         (false, true) => " (output)",
         (false, false) => "",
     };
-    [format!("{}{mark}", row.name), what, shape(row.shape), grouped(row.parameters as u64), grouped(row.multiply_adds)]
+    [
+        format!("{}{mark}", row.name),
+        what,
+        shape(row.shape),
+        grouped(row.parameters as u64),
+        grouped(row.multiply_adds),
+    ]
 }
 
 fn shape([c, h, w]: [usize; 3]) -> String {
@@ -167,7 +191,12 @@ fn shape([c, h, w]: [usize; 3]) -> String {
 /// A whole number with commas between its thousands.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
-    let parts: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|part| std::str::from_utf8(part).unwrap_or_default()).collect();
+    let parts: Vec<&str> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(|part| std::str::from_utf8(part).unwrap_or_default())
+        .collect();
     parts.join(",")
 }
 
@@ -177,13 +206,24 @@ fn tell_history(history: &History, wanted: Option<u64>) {
         outln!("training: nothing is logged yet");
         return;
     }
-    let of = wanted.filter(|wanted| *wanted > steps).map_or(String::new(), |wanted| format!(" of {wanted}"));
-    outln!("training: {steps} steps{of}, {epochs:.2} epochs, {}", counted(history.validations.len()));
-    let all = [("first", history.validations.first()), ("best", history.best()), ("last", history.validations.last())];
+    let of = wanted
+        .filter(|wanted| *wanted > steps)
+        .map_or(String::new(), |wanted| format!(" of {wanted}"));
+    outln!(
+        "training: {steps} steps{of}, {epochs:.2} epochs, {}",
+        counted(history.validations.len())
+    );
+    let all = [
+        ("first", history.validations.first()),
+        ("best", history.best()),
+        ("last", history.validations.last()),
+    ];
     for (name, validation) in all {
         if let Some(Validation { step, epoch, sum_squares, psnr, l0, .. }) = validation {
             let psnr = if psnr.is_nan() { String::new() } else { format!(", PSNR {psnr:.2} dB") };
-            outln!("  {name:5}  step {step}, epoch {epoch:.2}: ‖x − x̂‖² {sum_squares:.3}{psnr}, L0 {l0:.1}");
+            outln!(
+                "  {name:5}  step {step}, epoch {epoch:.2}: ‖x − x̂‖² {sum_squares:.3}{psnr}, L0 {l0:.1}"
+            );
         }
     }
 }
@@ -195,8 +235,10 @@ fn counted(validations: usize) -> String {
 fn tell_code(report: &Report, moran: Option<[f64; QUANTILES.len()]>) {
     let s = &report.statistics;
     outln!("code on {} images: {report}", report.images);
-    let heads: Vec<String> =
-        QUANTILES.iter().map(|share| if *share == 0.5 { "median".to_owned() } else { percent_of(*share) }).collect();
+    let heads: Vec<String> = QUANTILES
+        .iter()
+        .map(|share| if *share == 0.5 { "median".to_owned() } else { percent_of(*share) })
+        .collect();
     let line = |name: &str, cells: &[String]| {
         let cells: Vec<String> = cells.iter().map(|cell| format!("{cell:>9}")).collect();
         outln!("  {name:24}{}", cells.join(" "));
@@ -216,14 +258,20 @@ fn tell_code(report: &Report, moran: Option<[f64; QUANTILES.len()]>) {
         line("neighbours in an atom", &q.map(|moran| format!("{moran:.3}")));
     }
     let order = s.by_rate();
-    let named =
-        |units: &[usize]| units.iter().map(|unit| format!("#{unit} {}", percent(s.rate(*unit)))).collect::<Vec<_>>().join(", ");
+    let named = |units: &[usize]| {
+        units
+            .iter()
+            .map(|unit| format!("#{unit} {}", percent(s.rate(*unit))))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let alive = s.units() - s.dead();
     outln!("  most often: {}", named(&order[..alive.min(5)]));
     outln!("  least often: {}", named(&order[alive.saturating_sub(5)..alive]));
     if s.dead() > 0 {
         const NAMED: usize = 20;
-        let dead: Vec<String> = order[alive..].iter().take(NAMED).map(|unit| format!("#{unit}")).collect();
+        let dead: Vec<String> =
+            order[alive..].iter().take(NAMED).map(|unit| format!("#{unit}")).collect();
         let more = if s.dead() > NAMED { ", …" } else { "" };
         outln!("  never: {}{more}", dead.join(", "));
     }

@@ -1,4 +1,5 @@
-//! Ctrl-C, and what else asks a program to end: the first time the step is finished and a checkpoint written, the second time it ends at once.
+//! Ctrl-C, and what else asks a program to end: the first time the step is finished and a
+//! checkpoint written, the second time it ends at once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

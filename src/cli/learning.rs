@@ -1,4 +1,5 @@
-//! What the trainings on images with answers share: their flags, how images are split, a decoder behind an encoder, and how they end.
+//! What the trainings on images with answers share: their flags, how images are split, a decoder
+//! behind an encoder, and how they end.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -66,7 +67,8 @@ pub struct Learning {
     /// What would be skipped or dropped is an error
     #[arg(long)]
     pub strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay in their files [default: what is free]
+    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay
+    /// in their files [default: what is free]
     #[arg(long, value_name = "SIZE")]
     pub max_memory: Option<String>,
 }
@@ -86,15 +88,21 @@ impl Learning {
         if !(self.lr.is_finite() && self.lr > 0.0) {
             bail_usage!("--lr {}: a learning rate above 0", self.lr);
         }
-        for (flag, value) in [("--encoder-lr", self.encoder_lr), ("--weight-decay", self.weight_decay)] {
+        for (flag, value) in
+            [("--encoder-lr", self.encoder_lr), ("--weight-decay", self.weight_decay)]
+        {
             if !(value.is_finite() && value >= 0.0) {
                 bail_usage!("{flag} {value}: it must not be below 0");
             }
         }
-        FILES.iter().chain(&[numbers]).try_for_each(|name| refuse_existing(&self.out.join(name), self.force))
+        FILES
+            .iter()
+            .chain(&[numbers])
+            .try_for_each(|name| refuse_existing(&self.out.join(name), self.force))
     }
 
-    /// How a training on so many samples an epoch goes. What begins from scratch learns at one rate.
+    /// How a training on so many samples an epoch goes. What begins from scratch learns at one
+    /// rate.
     pub fn plan(&self, samples: usize) -> Plan {
         let steps = samples.div_ceil(self.batch.get()).max(1);
         Plan {
@@ -107,7 +115,8 @@ impl Learning {
         }
     }
 
-    /// Numbers of the images to learn from and to validate on, of so many; none to validate on where `shared` is not set.
+    /// Numbers of the images to learn from and to validate on, of so many; none to validate on
+    /// where `shared` is not set.
     ///
     /// # Errors
     /// When there are fewer than are wanted, or none is left to learn from.
@@ -117,7 +126,11 @@ impl Learning {
             bail_usage!("--images {n}: only {of} can be learned from");
         }
         let drawn = |name: &str, of: usize| {
-            Stream::new(self.seed, name).permutation(of).into_iter().map(|i| i as usize).collect::<Vec<_>>()
+            Stream::new(self.seed, name)
+                .permutation(of)
+                .into_iter()
+                .map(|i| i as usize)
+                .collect::<Vec<_>>()
         };
         let mut numbers = drawn("images", of);
         numbers.truncate(n);
@@ -125,10 +138,14 @@ impl Learning {
         if !shared {
             return Ok([numbers, Vec::new()]);
         }
-        let held = ((n as f64 * self.held_out).round() as usize).clamp(usize::from(self.held_out > 0.0), n);
+        let held = ((n as f64 * self.held_out).round() as usize)
+            .clamp(usize::from(self.held_out > 0.0), n);
         if held == n {
-            let images = if n == 1 { "1 image leaves".to_owned() } else { format!("{n} images leave") };
-            bail_usage!("{images} none to learn from beside those held out; name others by --validation, or take --held-out 0");
+            let images =
+                if n == 1 { "1 image leaves".to_owned() } else { format!("{n} images leave") };
+            bail_usage!(
+                "{images} none to learn from beside those held out; name others by --validation, or take --held-out 0"
+            );
         }
         let order = drawn("split", n);
         let part = |places: &[usize]| {
@@ -139,10 +156,12 @@ impl Learning {
         Ok([part(&order[held..]), part(&order[..held])])
     }
 
-    /// A model's encoder with a decoder behind it, for squares of `side` pixels, called so by `flag`.
+    /// A model's encoder with a decoder behind it, for squares of `side` pixels, called so by
+    /// `flag`.
     ///
     /// # Errors
-    /// When the model has no such layer, its maps cannot be enlarged again, or the side does not suit.
+    /// When the model has no such layer, its maps cannot be enlarged again, or the side does not
+    /// suit.
     pub fn headed(
         &self,
         loaded: &Loaded,
@@ -152,13 +171,22 @@ impl Learning {
         classes: &[String],
     ) -> Result<Graph> {
         let (stride, input) = (decoder.1, Dims::new(loaded.graph.nodes[0].dims.c, side, side));
-        let on_squares = |spec| Graph::new(spec, input).map_err(|error| error.at(format!("{flag} {side}")));
+        let on_squares =
+            |spec| Graph::new(spec, input).map_err(|error| error.at(format!("{flag} {side}")));
         let spec = model::encoder(&loaded.graph, self.layer.as_deref(), None)?;
         let align = Segmenter::align(&spec)?;
         if !side.is_multiple_of(align) || !side.is_multiple_of(stride) {
-            bail_usage!("{flag} {side}: the model's strides need a multiple of {align}, cells of {stride} pixels one of that");
+            bail_usage!(
+                "{flag} {side}: the model's strides need a multiple of {align}, cells of {stride} pixels one of that"
+            );
         }
-        let graph = on_squares(&model::decoder(&spec, &on_squares(&spec)?, decoder, context, classes.to_vec())?)?;
+        let graph = on_squares(&model::decoder(
+            &spec,
+            &on_squares(&spec)?,
+            decoder,
+            context,
+            classes.to_vec(),
+        )?)?;
         if graph.knows_level() || graph.knows_missing() {
             return Err(Error::usage(
                 "the model is told noise levels or missing pixels, which these images do not have; take another, such as --preset pyramid",
@@ -197,7 +225,11 @@ impl<'a> Diary<'a> {
         } else {
             let loss = loss.map_or(String::new(), |loss| format!("  loss {loss:.4}"));
             let found = found.map_or(String::new(), |(_, text)| format!("  {text}"));
-            self.common.say(&format!("epoch {number}/{}{loss}{found}  {} s", self.epochs, self.start.elapsed().as_secs()));
+            self.common.say(&format!(
+                "epoch {number}/{}{loss}{found}  {} s",
+                self.epochs,
+                self.start.elapsed().as_secs()
+            ));
         }
         self.lines.push_str(&(line.to_string() + "\n"));
     }

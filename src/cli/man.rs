@@ -9,7 +9,9 @@ use csae::files;
 
 /// Write the manual pages, one of the program and one of each command and of those below it.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  csae man | man -l -\n  csae man --out ~/.local/share/man/man1")]
+#[command(
+    after_help = "Examples:\n  csae man | man -l -\n  csae man --out ~/.local/share/man/man1"
+)]
 pub struct ManArgs {
     /// Folder for csae.1, csae-train.1 and so on [default: all of them on standard output]
     #[arg(short, long, value_name = "DIR")]
@@ -28,7 +30,8 @@ fn pages() -> Result<Vec<(String, Vec<u8>)>> {
 
 /// A command and all below it.
 fn with_subcommands(command: clap::Command) -> Vec<clap::Command> {
-    let below: Vec<clap::Command> = command.get_subcommands().cloned().flat_map(with_subcommands).collect();
+    let below: Vec<clap::Command> =
+        command.get_subcommands().cloned().flat_map(with_subcommands).collect();
     std::iter::once(command).chain(below).collect()
 }
 

@@ -45,8 +45,9 @@ use serde_json::json;
 
 /// Convolutional sparse autoencoders on any GPU.
 ///
-/// Train one on a folder of images, judge it, restore images with it, and use what it learned: features, classifiers, segmenters, detectors,
-/// anomaly maps, new images, textures and styles. `csae train` without a word trains on bundled photographs.
+/// Train one on a folder of images, judge it, restore images with it, and use what it learned:
+/// features, classifiers, segmenters, detectors, anomaly maps, new images, textures and styles.
+/// `csae train` without a word trains on bundled photographs.
 #[derive(Debug, Parser)]
 #[command(name = "csae", version, arg_required_else_help = true, max_term_width = 110)]
 pub struct Cli {
@@ -144,7 +145,8 @@ pub enum Kernels {
     Subgroup,
     /// Products by sums in registers, values exchanged in workgroup memory
     Tiled,
-    /// Products in half precision by the adapter's cooperative matrices (tensor cores), an experimental feature; others as tiled
+    /// Products in half precision by the adapter's cooperative matrices (tensor cores), an
+    /// experimental feature; others as tiled
     Matrix,
 }
 
@@ -164,7 +166,8 @@ impl From<Kernels> for Choice {
 /// Flags that every command takes which works on a model or a device.
 #[derive(Clone, Debug, Args)]
 pub struct Common {
-    /// auto, cpu, gpu, any part of an adapter's name or driver, or its number in `csae devices` [default: auto, or the run's in `resume`]
+    /// auto, cpu, gpu, any part of an adapter's name or driver, or its number in `csae devices`
+    /// [default: auto, or the run's in `resume`]
     #[arg(long, value_name = "DEVICE", help_heading = "General")]
     pub device: Option<String>,
     /// Threads of the CPU path [default: all cores]
@@ -190,15 +193,20 @@ impl Common {
         self.device.as_deref().unwrap_or("auto")
     }
 
-    /// Opens the device that is meant, and says which it is. Its kernels are chosen by the user's table, if there is one, and what its driver
-    /// compiles is kept.
+    /// Opens the device that is meant, and says which it is. Its kernels are chosen by the user's
+    /// table, if there is one, and what its driver compiles is kept.
     pub fn open(&self) -> csae::error::Result<Device> {
         let mut read = Ok(None);
-        // Matrices are experimental: a device has them only if the command line or the table names them.
+        // Matrices are experimental: a device has them only if the command line or the table names
+        // them.
         let mut device = Device::open_with(self.device(), |adapter| {
             read = self.table(adapter);
             let tuned = matches!(&read, Ok(Some(table)) if table.names(Choice::Matrix));
-            if tuned || self.kernels == Kernels::Matrix { Matrices::Cooperative } else { Matrices::None }
+            if tuned || self.kernels == Kernels::Matrix {
+                Matrices::Cooperative
+            } else {
+                Matrices::None
+            }
         })?;
         if let Some(gpu) = device.as_gpu() {
             gpu.choose(self.kernels.into())?;
@@ -213,8 +221,12 @@ impl Common {
         Ok(device)
     }
 
-    /// Opens a device for which the user's cache does not count, with the matrices that are wanted of an adapter.
-    pub fn open_untuned(&self, matrices: impl FnOnce(&Adapter) -> Matrices) -> csae::error::Result<Device> {
+    /// Opens a device for which the user's cache does not count, with the matrices that are wanted
+    /// of an adapter.
+    pub fn open_untuned(
+        &self,
+        matrices: impl FnOnce(&Adapter) -> Matrices,
+    ) -> csae::error::Result<Device> {
         let mut device = Device::open_with(self.device(), matrices)?;
         if let Some(gpu) = device.as_gpu() {
             gpu.choose(self.kernels.into())?;
@@ -233,8 +245,14 @@ impl Common {
         path.map_or(Ok(None), |path| Tuned::read(&path, &identity))
     }
 
-    /// Takes the user's table of kernels as it was read from a file. One that is broken or another's is passed over.
-    fn take_table(&self, gpu: &mut Gpu, read: csae::error::Result<Option<Tuned>>, path: Option<std::path::PathBuf>) {
+    /// Takes the user's table of kernels as it was read from a file. One that is broken or
+    /// another's is passed over.
+    fn take_table(
+        &self,
+        gpu: &mut Gpu,
+        read: csae::error::Result<Option<Tuned>>,
+        path: Option<std::path::PathBuf>,
+    ) {
         let (table, ignored) = match read {
             Ok(table) => (table, None),
             Err(error) => (None, Some(error)),
@@ -247,23 +265,33 @@ impl Common {
             self.say(&format!("ignored: {error}; `csae bench --tune` writes a new one"));
         }
         self.say(&match (&path, &gpu.tuned) {
-            (Some(path), Some(table)) => format!("products of matrices by {}, {} classes", path.display(), table.len()),
-            _ => format!("products of matrices by the built-in table of {}", BuiltIn::of(&gpu.traits()).name),
+            (Some(path), Some(table)) => {
+                format!("products of matrices by {}, {} classes", path.display(), table.len())
+            }
+            _ => format!(
+                "products of matrices by the built-in table of {}",
+                BuiltIn::of(&gpu.traits()).name
+            ),
         });
     }
 
     /// Says so where images to judge by are those that were learned from.
     pub fn say_same(&self, learned: &str, judged: Option<&String>) {
-        let whole = |source: &str| Path::new(source).canonicalize().unwrap_or_else(|_| source.into());
+        let whole =
+            |source: &str| Path::new(source).canonicalize().unwrap_or_else(|_| source.into());
         if judged.is_some_and(|judged| whole(judged) == whole(learned)) {
             self.say("note: the test images are those that it learns from, so that figures of them say nothing of others");
         }
     }
 
-    /// Counts the files that were passed over and names some, all with `-v` or `--json`. That there are any is said even with `-q`.
+    /// Counts the files that were passed over and names some, all with `-v` or `--json`. That there
+    /// are any is said even with `-q`.
     pub fn say_skipped(&self, skipped: &[(String, String)]) {
         if self.json && !skipped.is_empty() {
-            let files: Vec<_> = skipped.iter().map(|(file, reason)| json!({"file": file, "reason": reason})).collect();
+            let files: Vec<_> = skipped
+                .iter()
+                .map(|(file, reason)| json!({"file": file, "reason": reason}))
+                .collect();
             outln!("{}", json!({"kind": "skipped", "count": skipped.len(), "files": files}));
         }
         let named = match (self.quiet, self.verbose) {
@@ -275,7 +303,8 @@ impl Common {
         csae::data::tell_skipped(skipped, named).iter().for_each(|line| eprintln!("{line}"));
     }
 
-    /// With `-v`: the kernels that were made on a GPU and how long each took, or what the CPU path computes with.
+    /// With `-v`: the kernels that were made on a GPU and how long each took, or what the CPU path
+    /// computes with.
     pub fn say_kernels(&self, device: &mut Device) {
         if !self.verbose {
             return;
@@ -314,7 +343,8 @@ fn counted(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
-/// The command line. A number below 0 is a value everywhere, not a flag that nobody knows: what takes it says what it may be.
+/// The command line. A number below 0 is a value everywhere, not a flag that nobody knows: what
+/// takes it says what it may be.
 pub fn parse() -> Result<Cli, clap::Error> {
     fn with_negative(command: clap::Command) -> clap::Command {
         command.mut_subcommands(with_negative).allow_negative_numbers(true)
@@ -326,8 +356,13 @@ pub fn parse() -> Result<Cli, clap::Error> {
 
 /// What clap has to say: help and version as they are, a wrong command line as one line.
 pub fn refuse(error: &clap::Error) -> std::process::ExitCode {
-    use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
-    if matches!(error.kind(), DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion) {
+    use clap::error::ErrorKind::{
+        DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion,
+    };
+    if matches!(
+        error.kind(),
+        DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion
+    ) {
         // A reader that has left is no error.
         let _ = error.print();
     } else {
@@ -339,7 +374,8 @@ pub fn refuse(error: &clap::Error) -> std::process::ExitCode {
 /// Clap's paragraphs (what is wrong, tips, usage, where to find more) one after the other.
 fn in_one_line(text: &str) -> String {
     let paragraphs = text.trim().trim_start_matches("error: ").split("\n\n");
-    let lines: Vec<String> = paragraphs.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let lines: Vec<String> =
+        paragraphs.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     let plain = [
         ("; Usage:", "; usage:"),
         ("; For more information, try '--help'.", "; see --help"),
@@ -352,7 +388,8 @@ fn in_one_line(text: &str) -> String {
     plain.iter().fold(lines.join("; "), |text, (from, to)| text.replace(from, to))
 }
 
-/// Runs the command. The exit status of a failure is 2 for what the caller got wrong, 130 after Ctrl-C, else 1.
+/// Runs the command. The exit status of a failure is 2 for what the caller got wrong, 130 after
+/// Ctrl-C, else 1.
 pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
     if let Some(threads) = cli.command.common().and_then(|common| common.threads) {
         use_threads(threads).map_err(|error| (error.into(), 2))?;
@@ -403,7 +440,9 @@ fn use_threads(threads: std::num::NonZeroUsize) -> csae::error::Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     let most = (4 * cores).max(64);
     if threads.get() > most {
-        return Err(Error::usage(format!("--threads {threads}: this machine has {cores} cores; give at most {most}")));
+        return Err(Error::usage(format!(
+            "--threads {threads}: this machine has {cores} cores; give at most {most}"
+        )));
     }
     let made = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
     made.map_err(|error| Error::failed(format!("--threads {threads}: {error}")))
@@ -411,7 +450,8 @@ fn use_threads(threads: std::num::NonZeroUsize) -> csae::error::Result<()> {
 
 /// What `--max-memory` allows.
 fn budget(given: Option<&str>) -> csae::error::Result<Budget> {
-    let all = given.map(budget::parse_bytes).transpose().map_err(|error| error.at("--max-memory"))?;
+    let all =
+        given.map(budget::parse_bytes).transpose().map_err(|error| error.at("--max-memory"))?;
     Ok(Budget::new(all))
 }
 
@@ -423,7 +463,8 @@ fn out(line: impl std::fmt::Display) {
 /// [`Command::writes_files`] of the one that runs.
 static WRITES_FILES: AtomicBool = AtomicBool::new(false);
 
-/// Bytes on standard output. Where its reader has left, a command whose lines are all that it makes ends.
+/// Bytes on standard output. Where its reader has left, a command whose lines are all that it makes
+/// ends.
 fn out_raw(bytes: &[u8]) {
     use std::io::Write;
     let mut standard = std::io::stdout().lock();

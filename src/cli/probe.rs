@@ -39,19 +39,24 @@ impl Classifier {
     }
 }
 
-/// Judge features by a linear classifier: how well do they tell classes apart that they were learned without?
+/// Judge features by a linear classifier: how well do they tell classes apart that they were
+/// learned without?
 ///
-/// Fits linear classifiers to the features of labelled training images, chooses the penalty on a part of those labels, and prints the error on the test images
-/// with its 95 % interval; beside it, always, that of the raw pixels and that of an untrained network of the same shape. confusion.png and probe.json are
-/// written. With --labels-per-class it learns from so few labels, several times. Features are brought to mean 0 and variance 1.
+/// Fits linear classifiers to the features of labelled training images, chooses the penalty on a
+/// part of those labels, and prints the error on the test images with its 95 % interval; beside it,
+/// always, that of the raw pixels and that of an untrained network of the same shape. confusion.png
+/// and probe.json are written. With --labels-per-class it learns from so few labels, several times.
+/// Features are brought to mean 0 and variance 1.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae probe runs/wta --train train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz\n  csae probe runs/wta --train train/ --test test/ --grid 2 --pool average --resize\n  csae probe runs/wta --train train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz --labels-per-class 10,30"
 )]
 pub struct ProbeArgs {
-    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2, paint-3
+    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2,
+    /// paint-3
     model: PathBuf,
-    /// Labelled images to fit to: IDX or CIFAR files, a folder with a sub-folder for each class, x.npy beside x.labels.npy
+    /// Labelled images to fit to: IDX or CIFAR files, a folder with a sub-folder for each class,
+    /// x.npy beside x.labels.npy
     #[arg(long, value_name = "DATA")]
     train: String,
     /// Labelled images to judge by
@@ -69,13 +74,15 @@ pub struct ProbeArgs {
     /// How often labels are drawn
     #[arg(long, value_name = "N", default_value = "5", requires = "labels_per_class")]
     draws: std::num::NonZeroUsize,
-    /// Features that `csae features` wrote as .safetensors, of the training and of the test images, instead of passing them through the model again
+    /// Features that `csae features` wrote as .safetensors, of the training and of the test images,
+    /// instead of passing them through the model again
     #[arg(long, value_name = "FILE", num_args = 2)]
     features: Vec<PathBuf>,
     /// Seed of the labels held out or drawn, and of the untrained network
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Folder for confusion.png and probe.json [default: probe/ in the run folder, or beside the model file under its name with -probe]
+    /// Folder for confusion.png and probe.json [default: probe/ in the run folder, or beside the
+    /// model file under its name with -probe]
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Write over existing files
@@ -100,7 +107,9 @@ pub fn run(args: ProbeArgs) -> anyhow::Result<()> {
     }
     let budget = super::budget(args.reading.max_memory.as_deref())?;
     let size = encoder.graph.nodes[0].dims;
-    let open = |source: &str| Sample::open_whole(source, size, args.reading.resize, args.reading.strict, budget);
+    let open = |source: &str| {
+        Sample::open_whole(source, size, args.reading.resize, args.reading.strict, budget)
+    };
     let (train, test) = (open(&args.train)?, open(&args.test)?);
     for sample in [&train, &test] {
         args.common.say(&format!("data: {}", sample.description));
@@ -110,7 +119,8 @@ pub fn run(args: ProbeArgs) -> anyhow::Result<()> {
     let task = Task::new(&train, &test, args.seed)?;
     let most = args.labels_per_class.iter().max();
     if let (Some(most), Some(labels)) = (most, train.labels()) {
-        probe::per_class(&labels.of, &labels.classes, most.get(), args.seed).map_err(|error| error.at("--labels-per-class"))?;
+        probe::per_class(&labels.of, &labels.classes, most.get(), args.seed)
+            .map_err(|error| error.at("--labels-per-class"))?;
     }
     let width = encoder.dims().len();
     // Features of all images, and what fitting takes beside them: a part of few labels, or sums.
@@ -154,7 +164,10 @@ fn extract(
     let width = encoder.dims().len();
     extractor.fit(
         device,
-        Beside { parameters: 2 * store.bytes(), data: task.train.bytes() + task.test.bytes() + task.bytes(width) },
+        Beside {
+            parameters: 2 * store.bytes(),
+            data: task.train.bytes() + task.test.bytes() + task.bytes(width),
+        },
     )?;
     let bar = bar(common, what, task.train.len() + task.test.len());
     let rows = task.gather(width, |sample, take| {
@@ -168,7 +181,12 @@ fn extract(
 }
 
 /// Features that were written before.
-fn stored(task: &Task, paths: [&PathBuf; 2], encoder: &Encoder, loaded: &Loaded) -> csae::error::Result<Rows> {
+fn stored(
+    task: &Task,
+    paths: [&PathBuf; 2],
+    encoder: &Encoder,
+    loaded: &Loaded,
+) -> csae::error::Result<Rows> {
     let mut paths = paths.into_iter();
     task.gather(encoder.dims().len(), |sample, take| {
         let path = paths.next().expect("a file for each set");
@@ -209,13 +227,23 @@ impl Bench<'_> {
                     test: Some(fitted.confusion.rate()),
                     ..blank.clone()
                 });
-                if name == "features" && self.best.as_ref().is_none_or(|best| fitted.held_out < best.held_out) {
+                if name == "features"
+                    && self.best.as_ref().is_none_or(|best| fitted.held_out < best.held_out)
+                {
                     self.best = Some(fitted);
                 }
             }
             for per_class in &self.args.labels_per_class {
                 let draws = self.args.draws.get();
-                let draws = probe::few(*kind, &rows.train, &rows.test, classes, per_class.get(), draws, self.args.seed)?;
+                let draws = probe::few(
+                    *kind,
+                    &rows.train,
+                    &rows.test,
+                    classes,
+                    per_class.get(),
+                    draws,
+                    self.args.seed,
+                )?;
                 found.push(Row { draws: Some(draws), ..blank.clone() });
             }
             for mut row in found {
@@ -237,7 +265,8 @@ impl Bench<'_> {
         let mut written = Vec::new();
         if let Some(best) = &self.best {
             let rate = best.confusion.rate();
-            let title = format!("{}, {}: test error {rate}", self.args.model.display(), best.kind.name());
+            let title =
+                format!("{}, {}: test error {rate}", self.args.model.display(), best.kind.name());
             best.confusion.picture(&title).save(&out.join(PICTURE))?;
             written.push(PICTURE);
         }
@@ -253,7 +282,10 @@ impl Bench<'_> {
         files::write_atomically(&out.join(NUMBERS), text.as_bytes())?;
         written.push(NUMBERS);
         if self.args.common.json {
-            outln!("{}", json!({"kind": "files", "folder": out.display().to_string(), "files": written}));
+            outln!(
+                "{}",
+                json!({"kind": "files", "folder": out.display().to_string(), "files": written})
+            );
         } else {
             outln!("{}: {}", out.display(), written.join(", "));
         }
@@ -301,8 +333,16 @@ mod tests {
         };
         let text = told(&row);
         assert!(text.contains("7.46 % (6.96–7.99)") && text.contains("accuracy 92.54 %"), "{text}");
-        let draws = probe::Draws { per_class: 30, errors: vec![0.04, 0.05], mean: 0.045, deviation: 0.0071 };
+        let draws = probe::Draws {
+            per_class: 30,
+            errors: vec![0.04, 0.05],
+            mean: 0.045,
+            deviation: 0.0071,
+        };
         let text = told(&Row { test: None, draws: Some(draws), ..row });
-        assert!(text.contains("30 labels a class: test error 4.50 ± 0.71 % over 2 draws"), "{text}");
+        assert!(
+            text.contains("30 labels a class: test error 4.50 ± 0.71 % over 2 draws"),
+            "{text}"
+        );
     }
 }

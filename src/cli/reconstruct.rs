@@ -15,7 +15,8 @@ use super::targets::{Job, Targets};
 
 /// Pass images of any size through a model and write what comes out, as PNG.
 ///
-/// Larger images are covered by overlapping tiles of the model's input, blended without seams. Prints PSNR and SSIM beside each original.
+/// Larger images are covered by overlapping tiles of the model's input, blended without seams.
+/// Prints PSNR and SSIM beside each original.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae reconstruct runs/001 photo.jpg -o out/\n  csae reconstruct model.safetensors folder/ -o out/ --force"
@@ -23,7 +24,8 @@ use super::targets::{Job, Targets};
 pub struct ReconstructArgs {
     /// Model file, or a run folder
     model: PathBuf,
-    /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR or npy files, bundled sets
+    /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR or npy files,
+    /// bundled sets
     #[arg(required = true)]
     images: Vec<String>,
     /// Folder for the results
@@ -35,8 +37,9 @@ pub struct ReconstructArgs {
     /// A file that does not decode is an error, not skipped
     #[arg(long)]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay in their files until their turn comes, and as
-    /// many tiles are passed at once as fit beside the largest [default: what is free]
+    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay
+    /// in their files until their turn comes, and as many tiles are passed at once as fit beside
+    /// the largest [default: what is free]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
@@ -51,7 +54,8 @@ pub fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     let dims = graph.nodes[0].dims;
     let budget = super::budget(args.max_memory.as_deref())?;
     let wanted = Wanted { channels: Some(dims.c), strict: args.strict, memory: budget.all };
-    let targets = Targets::plan(&args.common, &args.images, Some(&args.out), &wanted, &budget, args.force)?;
+    let targets =
+        Targets::plan(&args.common, &args.images, Some(&args.out), &wanted, &budget, args.force)?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
@@ -63,12 +67,17 @@ pub fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     for Job { source, image, target } in &targets.jobs {
         let pixels = &targets.sources[*source];
         let (h, w) = pixels.size(*image);
-        let original: Vec<f32> = pixels.read(*image, &mut handles)?.iter().map(|&byte| f32::from(byte) / 255.0).collect();
+        let original: Vec<f32> = pixels
+            .read(*image, &mut handles)?
+            .iter()
+            .map(|&byte| f32::from(byte) / 255.0)
+            .collect();
         let mut result = reconstruct::image(&mut device, &mut inference, &original, h, w)?;
         result.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
         files::make_folder(target.parent().unwrap_or(&args.out))?;
         picture::save_png(target, &result, h, w, dims.c)?;
-        let (psnr, ssim) = (quality::psnr(&original, &result), quality::ssim(&original, &result, h, w, dims.c));
+        let (psnr, ssim) =
+            (quality::psnr(&original, &result), quality::ssim(&original, &result, h, w, dims.c));
         if args.common.json {
             outln!(
                 "{}",

@@ -14,9 +14,11 @@ use super::training::Job;
 
 /// Go on with a run where it stopped.
 ///
-/// Continues from the last checkpoint in the run's folder, or from the start if there is none yet, on the device that the run began on. What comes out
-/// has the same bytes as a run that was never stopped; on another device, named by --device, bytes may differ. A finished run is left as it is,
-/// unless --epochs or --steps extend it: the learning rate's schedule then is that of the new total from where it goes on.
+/// Continues from the last checkpoint in the run's folder, or from the start if there is none yet,
+/// on the device that the run began on. What comes out has the same bytes as a run that was never
+/// stopped; on another device, named by --device, bytes may differ. A finished run is left as it
+/// is, unless --epochs or --steps extend it: the learning rate's schedule then is that of the new
+/// total from where it goes on.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae resume runs/001\n  csae resume runs/001 --epochs 40\n  csae resume runs/001 --device cpu"
@@ -71,10 +73,13 @@ pub fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
     let (mut begun_by, mut budget) = (None, None);
     if let Some(origin) = origin {
         to_load.data.source = origin.source;
-        to_load.data.validation_source = origin.validation_source.or(to_load.data.validation_source);
+        to_load.data.validation_source =
+            origin.validation_source.or(to_load.data.validation_source);
         budget = origin.budget;
         args.common.device.get_or_insert(origin.device);
-        if let (None, Some(threads)) = (args.common.threads, origin.threads.and_then(std::num::NonZeroUsize::new)) {
+        if let (None, Some(threads)) =
+            (args.common.threads, origin.threads.and_then(std::num::NonZeroUsize::new))
+        {
             super::use_threads(threads)?;
             args.common.threads = Some(threads);
         }
@@ -84,7 +89,10 @@ pub fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
     let mut job = Job::new(to_load, budget.unwrap_or_default())?;
     job.config.data.source.clone_from(&config.data.source);
     job.config.data.validation_source.clone_from(&config.data.validation_source);
-    let mut device = args.common.open().map_err(|error| error.at(format!("{} cannot go on as it was", args.run.display())))?;
+    let mut device = args
+        .common
+        .open()
+        .map_err(|error| error.at(format!("{} cannot go on as it was", args.run.display())))?;
     if let Some(version) = begun_by {
         args.common.say(&format!(
             "the run was begun by csae {version}: from here on bytes may differ from a run that it had not stopped"
@@ -110,9 +118,15 @@ pub fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
 }
 
 /// Whether nothing is left to do, which is said.
-fn finished(args: &ResumeArgs, folder: &RunFolder, config: &Config, checkpoint: &Checkpoint) -> csae::error::Result<bool> {
+fn finished(
+    args: &ResumeArgs,
+    folder: &RunFolder,
+    config: &Config,
+    checkpoint: &Checkpoint,
+) -> csae::error::Result<bool> {
     let header = &checkpoint.header;
-    let total = Trainer::total_steps(config, usize::try_from(header.steps_per_epoch).unwrap_or(usize::MAX));
+    let total =
+        Trainer::total_steps(config, usize::try_from(header.steps_per_epoch).unwrap_or(usize::MAX));
     if header.step > total {
         return Err(Error::usage(format!(
             "{}: {} steps are done, more than the {total} asked for; give more by --steps or --epochs",
@@ -120,11 +134,18 @@ fn finished(args: &ResumeArgs, folder: &RunFolder, config: &Config, checkpoint: 
             header.step
         )));
     }
-    let done = header.step == total && header.total == total && folder.file("model.safetensors").is_file();
+    let done =
+        header.step == total && header.total == total && folder.file("model.safetensors").is_file();
     if done && args.common.json {
-        outln!("{}", json!({"kind": "finished", "folder": folder.path().display().to_string(), "step": total}));
+        outln!(
+            "{}",
+            json!({"kind": "finished", "folder": folder.path().display().to_string(), "step": total})
+        );
     } else if done {
-        outln!("{}: finished, all {total} steps are done; --steps or --epochs extend it", folder.path().display());
+        outln!(
+            "{}: finished, all {total} steps are done; --steps or --epochs extend it",
+            folder.path().display()
+        );
     }
     Ok(done)
 }

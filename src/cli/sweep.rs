@@ -20,10 +20,12 @@ use serde_json::{Value, json};
 use super::Common;
 use super::interrupt::{self, Interrupted};
 
-/// Trace reconstruction against sparsity: train a model with several sparsity rules at several strengths, and compare them at the same L0.
+/// Trace reconstruction against sparsity: train a model with several sparsity rules at several
+/// strengths, and compare them at the same L0.
 ///
-/// Each rule takes the place of the one on the description's code. All models have the same seed, data and steps; each is a run in its own folder. What is
-/// finished is not trained again, what was stopped goes on. Writes sweep.png (explained variance over L0), sweep.tsv and sweep.jsonl.
+/// Each rule takes the place of the one on the description's code. All models have the same seed,
+/// data and steps; each is a run in its own folder. What is finished is not trained again, what was
+/// stopped goes on. Writes sweep.png (explained variance over L0), sweep.tsv and sweep.jsonl.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae sweep train-images-idx3-ubyte.gz --preset sparse --steps 2000 -o sweeps/fashion\n  csae sweep photos/ --rules l1,top_k --lambda 0.1,0.3,1 --k 8,16,32 -o sweeps/photos"
@@ -35,7 +37,12 @@ pub struct SweepArgs {
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
     /// Rules, comma-separated: l1, kl, top_k, batch_top_k, spatial_wta, lifetime_wta
-    #[arg(long, value_name = "RULE", value_delimiter = ',', default_value = "l1,top_k,batch_top_k,lifetime_wta")]
+    #[arg(
+        long,
+        value_name = "RULE",
+        value_delimiter = ',',
+        default_value = "l1,top_k,batch_top_k,lifetime_wta"
+    )]
     rules: Vec<String>,
     /// Strengths of l1: the penalty's weight [default: 0.1,0.3,1,3]
     #[arg(long, value_name = "L", value_delimiter = ',')]
@@ -43,7 +50,8 @@ pub struct SweepArgs {
     /// Strengths of top_k and batch_top_k: elements kept of an image [default: 8,16,32,64]
     #[arg(long, value_name = "K", value_delimiter = ',')]
     k: Option<Vec<f64>>,
-    /// Strengths of lifetime_wta: the share of a batch that a unit keeps [default: 0.05,0.1,0.2,0.4]
+    /// Strengths of lifetime_wta: the share of a batch that a unit keeps [default:
+    /// 0.05,0.1,0.2,0.4]
     #[arg(long, value_name = "RATE", value_delimiter = ',')]
     rate: Option<Vec<f64>>,
     /// Strengths of kl: the penalty's weight [default: 0.03,0.1,0.3,1]
@@ -89,7 +97,9 @@ impl SweepArgs {
     fn base(&self) -> csae::error::Result<Config> {
         let (text, place) = match &self.config {
             Some(path) => (files::read_text(path)?, path.display().to_string()),
-            None => (spec::preset_text(&self.preset)?.to_owned(), format!("preset {}", self.preset)),
+            None => {
+                (spec::preset_text(&self.preset)?.to_owned(), format!("preset {}", self.preset))
+            }
         };
         let mut config = Config::parse(&text, &place, &self.set)?;
         config.data.source.clone_from(&self.data);
@@ -130,11 +140,13 @@ impl SweepArgs {
             };
             for &strength in asked.as_deref().unwrap_or(usual) {
                 let mut config = rule.apply(base, strength).map_err(|error| error.at("--rules"))?;
-                let graph =
-                    Graph::new(&config.model, prepared.dims).map_err(|error| error.at(format!("--rules: {name} {strength}")))?;
+                let graph = Graph::new(&config.model, prepared.dims)
+                    .map_err(|error| error.at(format!("--rules: {name} {strength}")))?;
                 graph.check_autoencoder()?;
                 if rule == Rule::SpatialWta && graph.nodes[graph.code].dims.area() == 1 {
-                    return Err(Error::usage("--rules: spatial_wta is for codes of maps, this one is a vector; leave it out"));
+                    return Err(Error::usage(
+                        "--rules: spatial_wta is for codes of maps, this one is a vector; leave it out",
+                    ));
                 }
                 config.model = graph.spec;
                 let folder = RunFolder::at(&self.out.join(format!("{name}-{strength}")));
@@ -153,8 +165,10 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
     for member in &planned {
         let folder = member.folder.path();
         if RunFolder::is_one(folder) && !args.force && RunFolder::open(folder)?.1 != member.config {
-            let message =
-                format!("{} holds a run of another configuration: name another --out, or add --force", folder.display());
+            let message = format!(
+                "{} holds a run of another configuration: name another --out, or add --force",
+                folder.display()
+            );
             return Err(Error::usage(message).into());
         }
     }
@@ -179,15 +193,21 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
         }
         sweep.members.push(found);
     }
-    let lines: String =
-        sweep.members.iter().map(|member| serde_json::to_string(member).map(|line| line + "\n")).collect::<Result<_, _>>()?;
+    let lines: String = sweep
+        .members
+        .iter()
+        .map(|member| serde_json::to_string(member).map(|line| line + "\n"))
+        .collect::<Result<_, _>>()?;
     files::write_atomically(&args.out.join("sweep.jsonl"), lines.as_bytes())?;
     files::write_atomically(&args.out.join("sweep.tsv"), sweep.table().as_bytes())?;
     chart::charts(&[sweep.chart()], 1).save(&args.out.join("sweep.png"))?;
     tell_matched(&args.common, &sweep);
     let written = ["sweep.png", "sweep.tsv", "sweep.jsonl"];
     if args.common.json {
-        outln!("{}", json!({"kind": "files", "folder": args.out.display().to_string(), "files": written}));
+        outln!(
+            "{}",
+            json!({"kind": "files", "folder": args.out.display().to_string(), "files": written})
+        );
     } else {
         outln!("{}: {}", args.out.display(), written.join(", "));
     }
@@ -195,7 +215,13 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
 }
 
 /// The last validation of a member, which is trained if that is left to do.
-fn train(args: &SweepArgs, device: &mut Device, prepared: &Prepared, budget: Budget, member: &Planned) -> anyhow::Result<Value> {
+fn train(
+    args: &SweepArgs,
+    device: &mut Device,
+    prepared: &Prepared,
+    budget: Budget,
+    member: &Planned,
+) -> anyhow::Result<Value> {
     let Planned { config, folder, .. } = member;
     let there = RunFolder::is_one(folder.path()) && RunFolder::open(folder.path())?.1 == *config;
     if there && folder.file("model.safetensors").is_file() {
@@ -208,7 +234,10 @@ fn train(args: &SweepArgs, device: &mut Device, prepared: &Prepared, budget: Bud
     let _lock = if there {
         let lock = folder.lock()?;
         let header = from.as_ref().map(|checkpoint| &checkpoint.header);
-        folder.cut_log(header.map_or(0, |header| header.step), header.map_or(0, |header| header.retried))?;
+        folder.cut_log(
+            header.map_or(0, |header| header.step),
+            header.map_or(0, |header| header.retried),
+        )?;
         lock
     } else {
         let threads = args.common.threads.map(std::num::NonZeroUsize::get);
@@ -220,7 +249,10 @@ fn train(args: &SweepArgs, device: &mut Device, prepared: &Prepared, budget: Bud
         Outcome::Finished(_) => validated(folder.path()),
         Outcome::Stopped(step) => {
             let (total, folder) = (run.trainer.total, folder.path().display());
-            Err(Interrupted(format!("stopped after step {step} of {total} of {folder}; the same command goes on")).into())
+            Err(Interrupted(format!(
+                "stopped after step {step} of {total} of {folder}; the same command goes on"
+            ))
+            .into())
         }
     }
 }
@@ -229,19 +261,27 @@ fn train(args: &SweepArgs, device: &mut Device, prepared: &Prepared, budget: Bud
 fn validated(folder: &Path) -> anyhow::Result<Value> {
     let log = folder.join("metrics.jsonl");
     let lines = files::read_text(&log)?;
-    let last =
-        lines.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find(|line| line["kind"] == "validation");
+    let last = lines
+        .lines()
+        .rev()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find(|line| line["kind"] == "validation");
     Ok(last.ok_or_else(|| {
-        Error::failed(format!("{}: no validation is logged; remove the folder to train it again", log.display()))
+        Error::failed(format!(
+            "{}: no validation is logged; remove the folder to train it again",
+            log.display()
+        ))
     })?)
 }
 
 fn found(member: &Planned, report: &Value, seconds: f64) -> csae::error::Result<Member> {
     let number = |key: &str| {
         let folder = member.folder.path().display();
-        report[key]
-            .as_f64()
-            .ok_or_else(|| Error::failed(format!("{folder}: its log has no {key}; remove the folder to train it again")))
+        report[key].as_f64().ok_or_else(|| {
+            Error::failed(format!(
+                "{folder}: its log has no {key}; remove the folder to train it again"
+            ))
+        })
     };
     Ok(Member {
         rule: member.rule.name().to_owned(),
@@ -273,7 +313,8 @@ fn told(m: &Member) -> String {
 fn tell_matched(common: &Common, sweep: &Sweep) {
     let (rules, matched) = (sweep.rules(), sweep.matched());
     for l0 in &matched {
-        let each: Vec<(&str, Option<f64>)> = rules.iter().map(|rule| (*rule, sweep.at(rule, *l0))).collect();
+        let each: Vec<(&str, Option<f64>)> =
+            rules.iter().map(|rule| (*rule, sweep.at(rule, *l0))).collect();
         if common.json {
             let table: serde_json::Map<String, Value> =
                 each.iter().map(|(rule, found)| ((*rule).to_owned(), json!(found))).collect();
@@ -283,8 +324,12 @@ fn tell_matched(common: &Common, sweep: &Sweep) {
                 let heads: Vec<String> = rules.iter().map(|rule| format!("{rule:>12}")).collect();
                 outln!("explained variance at the same L0\n{:>8}  {}", "L0", heads.join("  "));
             }
-            let cells: Vec<String> =
-                each.iter().map(|(_, found)| found.map_or(format!("{:>12}", "–"), |found| format!("{found:12.4}"))).collect();
+            let cells: Vec<String> = each
+                .iter()
+                .map(|(_, found)| {
+                    found.map_or(format!("{:>12}", "–"), |found| format!("{found:12.4}"))
+                })
+                .collect();
             outln!("{l0:>8}  {}", cells.join("  "));
         }
     }

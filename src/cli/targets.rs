@@ -13,7 +13,8 @@ use super::Common;
 pub struct Job {
     pub source: usize,
     pub image: usize,
-    /// Where its result goes: its place below a folder that was given, else its file's name, as PNG.
+    /// Where its result goes: its place below a folder that was given, else its file's name, as
+    /// PNG.
     pub target: PathBuf,
 }
 
@@ -23,10 +24,12 @@ pub fn reason(error: &Error, file: &str) -> String {
     told.strip_prefix(&format!("{file}: ")).map_or_else(|| told.clone(), str::to_owned)
 }
 
-/// What `open` makes of each source, with the source's number. Of several sources a file that cannot be used is skipped and named, as one of a folder is.
+/// What `open` makes of each source, with the source's number. Of several sources a file that
+/// cannot be used is skipped and named, as one of a folder is.
 ///
 /// # Errors
-/// The error of a source that is no file, or alone, or of any where `strict`; the first one if all are skipped.
+/// The error of a source that is no file, or alone, or of any where `strict`; the first one if all
+/// are skipped.
 pub fn open_each<T>(
     common: &Common,
     sources: &[String],
@@ -63,7 +66,8 @@ impl Targets {
     /// Opens every source and finds a place below `out` for each result; without `out`, names only.
     ///
     /// # Errors
-    /// When a source has no images, two results would be one file, or a file is there already and `force` is not set.
+    /// When a source has no images, two results would be one file, or a file is there already and
+    /// `force` is not set.
     pub fn plan(
         common: &Common,
         images: &[String],
@@ -87,7 +91,8 @@ impl Targets {
             let folder = Path::new(source).is_dir();
             for image in 0..found.pixels.len() {
                 let name = PathBuf::from(found.pixels.name(image));
-                let name = if folder { &name } else { Path::new(name.file_name().unwrap_or_default()) };
+                let name =
+                    if folder { &name } else { Path::new(name.file_name().unwrap_or_default()) };
                 let place = out.unwrap_or(Path::new(""));
                 let mut target = place.join(name).with_extension("png");
                 if let Some(out) = out {
@@ -97,8 +102,13 @@ impl Targets {
                         // a.png and a.jpg: the second one's name is kept whole.
                         target = out.join(format!("{}.png", name.display()));
                     }
-                    if let Some(other) = taken.insert(lower(&target), (source.clone(), found.pixels.name(image))) {
-                        return Err(twins(&target, [&other, &(source.clone(), found.pixels.name(image))]));
+                    if let Some(other) =
+                        taken.insert(lower(&target), (source.clone(), found.pixels.name(image)))
+                    {
+                        return Err(twins(
+                            &target,
+                            [&other, &(source.clone(), found.pixels.name(image))],
+                        ));
                     }
                     super::refuse_existing(&target, force)?;
                 }
@@ -109,17 +119,24 @@ impl Targets {
         Ok(targets)
     }
 
-    /// Bytes that the images take, with what looking at the largest one does, by its height and width.
+    /// Bytes that the images take, with what looking at the largest one does, by its height and
+    /// width.
     pub fn bytes(&self, of: impl Fn(usize, usize) -> u64) -> u64 {
-        let most = |pixels: &Pixels| pixels.sizes().map(|(h, w)| of(h, w)).max().unwrap_or(0) + pixels.reading_bytes();
+        let most = |pixels: &Pixels| {
+            pixels.sizes().map(|(h, w)| of(h, w)).max().unwrap_or(0) + pixels.reading_bytes()
+        };
         self.held + self.sources.iter().map(most).max().unwrap_or(0)
     }
 }
 
 /// Two images, each by its source and its name there, that would write over each other.
 fn twins(target: &Path, [a, b]: [&(String, String); 2]) -> Error {
-    let named =
-        |(source, name): &(String, String)| if Path::new(source).is_dir() { format!("{source}: {name}") } else { source.clone() };
+    let named = |(source, name): &(String, String)| {
+        if Path::new(source).is_dir() { format!("{source}: {name}") } else { source.clone() }
+    };
     let (a, b) = (named(a), named(b));
-    Error::usage(format!("both {a} and {b} would become {}: give one of them in another call, to another -o", target.display()))
+    Error::usage(format!(
+        "both {a} and {b} would become {}: give one of them in another call, to another -o",
+        target.display()
+    ))
 }

@@ -13,10 +13,11 @@ use super::training::Job;
 
 /// Train a model.
 ///
-/// DATA is a folder of images, an IDX file (.gz too), CIFAR's binary files or their folder, an .npy file (floats are rounded to 8 bits), a list of image
-/// files (@FILE, or - for standard input) or the name of a bundled set. What does not fit into memory is streamed. The run folder gets config.toml, model.safetensors
-/// (the last), best.safetensors (the best in validation), metrics.jsonl, pictures, and checkpoints from which `csae resume` goes on; Ctrl-C writes
-/// one.
+/// DATA is a folder of images, an IDX file (.gz too), CIFAR's binary files or their folder, an .npy
+/// file (floats are rounded to 8 bits), a list of image files (@FILE, or - for standard input) or
+/// the name of a bundled set. What does not fit into memory is streamed. The run folder gets
+/// config.toml, model.safetensors (the last), best.safetensors (the best in validation),
+/// metrics.jsonl, pictures, and checkpoints from which `csae resume` goes on; Ctrl-C writes one.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae train\n  csae train my-photos/ --set data.crop=48 --epochs 5\n  csae train train-images-idx3-ubyte.gz --preset w1 --device cpu"
@@ -24,8 +25,9 @@ use super::training::Job;
 pub struct TrainArgs {
     /// Images to train on [default: the preset's, bundled photographs]
     data: Option<String>,
-    /// What to learn: to take noise away, to fill missing pixels, or to add detail to enlarged images. Corrupts the images accordingly, unless the
-    /// configuration says how; the preset of the same name is the default
+    /// What to learn: to take noise away, to fill missing pixels, or to add detail to enlarged
+    /// images. Corrupts the images accordingly, unless the configuration says how; the preset of
+    /// the same name is the default
     #[arg(long, value_name = "denoise|inpaint|upscale")]
     task: Option<Task>,
     /// Configuration to start from [default: the task's, else article]
@@ -34,7 +36,8 @@ pub struct TrainArgs {
     /// Configuration file (TOML) instead of a preset
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Override a value of the configuration, such as optimizer.lr=0.01 or model.layers.code.units=64
+    /// Override a value of the configuration, such as optimizer.lr=0.01 or
+    /// model.layers.code.units=64
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Model to begin with: its parameters are taken where they fit by name and shape
@@ -43,10 +46,12 @@ pub struct TrainArgs {
     /// Images of a step
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
-    /// Take each batch in so many equal parts and average their gradients: less memory, the same result within rounding
+    /// Take each batch in so many equal parts and average their gradients: less memory, the same
+    /// result within rounding
     #[arg(long, value_name = "N")]
     accumulate: Option<usize>,
-    /// f16: what layers give each other in half precision, where the adapter has it; half the memory, weights and sums stay f32
+    /// f16: what layers give each other in half precision, where the adapter has it; half the
+    /// memory, weights and sums stay f32
     #[arg(long, value_name = "f32|f16")]
     precision: Option<String>,
     /// Passes over the data
@@ -67,8 +72,9 @@ pub struct TrainArgs {
     /// A file that does not decode is an error, not skipped
     #[arg(long)]
     strict: bool,
-    /// Memory that the training may take, such as 512MiB or 2GiB: data that need more than half of it are streamed, a model or batch
-    /// that needs more than the rest is refused [default: what is free]
+    /// Memory that the training may take, such as 512MiB or 2GiB: data that need more than half of
+    /// it are streamed, a model or batch that needs more than the rest is refused [default: what is
+    /// free]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
@@ -81,11 +87,13 @@ impl TrainArgs {
         let (text, place) = match (&self.config, &self.preset) {
             (Some(path), _) => (files::read_text(path)?, path.display().to_string()),
             (None, preset) => {
-                let name = preset.as_deref().or(self.task.map(Task::name)).unwrap_or(spec::DEFAULT_PRESET);
+                let name =
+                    preset.as_deref().or(self.task.map(Task::name)).unwrap_or(spec::DEFAULT_PRESET);
                 (spec::preset_text(name)?.to_owned(), format!("preset {name}"))
             }
         };
-        let precision = self.precision.iter().map(|precision| format!("train.precision={precision}"));
+        let precision =
+            self.precision.iter().map(|precision| format!("train.precision={precision}"));
         let set: Vec<String> = self.set.iter().cloned().chain(precision).collect();
         let mut config = Config::parse(&text, &place, &set)?;
         if let Some(data) = &self.data {

@@ -1,4 +1,5 @@
-//! What `csae train` and `csae resume` share: everything from a configuration to the end of the run.
+//! What `csae train` and `csae resume` share: everything from a configuration to the end of the
+//! run.
 
 use std::path::Path;
 
@@ -25,8 +26,8 @@ pub struct Job {
 }
 
 impl Job {
-    /// Reads the data, which are streamed if they are larger than the budget's part for them, and checks the model against them; the configuration
-    /// then has the model with every size.
+    /// Reads the data, which are streamed if they are larger than the budget's part for them, and
+    /// checks the model against them; the configuration then has the model with every size.
     pub fn new(mut config: Config, budget: Budget) -> Result<Self> {
         let prepared = data::prepare_within(&config, budget)?;
         config.model.undoes = config.corruption.clone();
@@ -48,7 +49,9 @@ impl Job {
             trainer.steps_per_epoch
         ));
         if let (Some(from), Some([taken, of])) = (&self.config.train.from, trainer.lent) {
-            common.say(&format!("from {from}: {taken} of {of} parameters and states, which fit by name and shape"));
+            common.say(&format!(
+                "from {from}: {taken} of {of} parameters and states, which fit by name and shape"
+            ));
         } else if self.graph.params.iter().any(|param| param.role == Role::Frozen) {
             common.say("note: frozen layers stay as they are drawn; --from MODEL lends them what another model has learned");
         }
@@ -64,7 +67,8 @@ impl Job {
         common.say_kernels(device);
     }
 
-    /// Trains in a folder that `begin` makes ready, and locks, once the training is laid out. It may have become another one than was meant.
+    /// Trains in a folder that `begin` makes ready, and locks, once the training is laid out. It
+    /// may have become another one than was meant.
     pub fn run(
         &self,
         common: &Common,
@@ -82,13 +86,21 @@ impl Job {
         self.tell(common, device, &run.trainer);
         let (folder, _lock) = begin(device)?;
         run.settle_in(&folder);
-        let mut log = Log::new(Some(&folder.file("metrics.jsonl")), run.trainer.total, common.quiet, common.json)?;
+        let mut log = Log::new(
+            Some(&folder.file("metrics.jsonl")),
+            run.trainer.total,
+            common.quiet,
+            common.json,
+        )?;
         interrupt::watch();
         match run.train(device, &mut log, &interrupt::asked)? {
             Outcome::Finished(summary) => conclude(common, folder.path(), &summary),
             Outcome::Stopped(step) => {
                 let (total, folder) = (run.trainer.total, folder.path().display());
-                return Err(Interrupted(format!("stopped after step {step} of {total}; go on with: csae resume {folder}")).into());
+                return Err(Interrupted(format!(
+                    "stopped after step {step} of {total}; go on with: csae resume {folder}"
+                ))
+                .into());
             }
         }
         Ok(())

@@ -12,8 +12,9 @@ use super::{Common, Kernels};
 
 /// Check every kernel, forward and backward, on your device.
 ///
-/// The built-in cases are answered by the CPU path in f64; --cases adds stored ones with another program's answers. Every kind of kernel that runs
-/// there is checked; the kind `matrix` only if --kernels names it. Exits 1 if any fails.
+/// The built-in cases are answered by the CPU path in f64; --cases adds stored ones with another
+/// program's answers. Every kind of kernel that runs there is checked; the kind `matrix` only if
+/// --kernels names it. Exits 1 if any fails.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae verify --device gpu\n  csae verify --device lavapipe --cases tests/cases --filter conv2d"
@@ -37,14 +38,20 @@ pub fn run(args: VerifyArgs) -> anyhow::Result<()> {
     if let Some(filter) = &args.filter {
         cases.retain(|case| case.id().contains(filter));
         if cases.is_empty() {
-            return Err(Error::usage(format!("--filter {filter}: no case's op/name contains it")).into());
+            return Err(
+                Error::usage(format!("--filter {filter}: no case's op/name contains it")).into()
+            );
         }
     }
     // Where an adapter has no cooperative matrices, what is around them can be checked.
     let named = args.common.kernels == Kernels::Matrix;
-    let mut device = args.common.open_untuned(|adapter| if named { adapter.matrices_or_emulated() } else { Matrices::None })?;
+    let mut device = args.common.open_untuned(|adapter| {
+        if named { adapter.matrices_or_emulated() } else { Matrices::None }
+    })?;
     if device.as_gpu().is_some_and(|gpu| gpu.traits().matrices == Matrices::Emulated) {
-        args.common.say("the adapter has no cooperative matrices: those of the `matrix` kernels are emulated");
+        args.common.say(
+            "the adapter has no cooperative matrices: those of the `matrix` kernels are emulated",
+        );
     }
     let (mut passed, mut failed) = (0, 0);
     for case in &cases {
@@ -59,7 +66,10 @@ pub fn run(args: VerifyArgs) -> anyhow::Result<()> {
     }
     args.common.say_kernels(&mut device);
     if args.common.json {
-        outln!("{}", json!({"kind": "summary", "passed": passed, "failed": failed, "device": device.label()}));
+        outln!(
+            "{}",
+            json!({"kind": "summary", "passed": passed, "failed": failed, "device": device.label()})
+        );
     } else {
         outln!("{passed} passed, {failed} failed on {}", device.label());
     }
@@ -92,8 +102,10 @@ fn tell(common: &Common, outcome: &Outcome) {
         .iter()
         .map(|c| format!("{} {:.1e}{}", c.output, c.error, if c.passed { "" } else { " (!)" }))
         .collect();
-    let tolerance = outcome.comparisons.first().map_or(String::new(), |c| format!("  ≤ {:.0e}", c.tolerance));
-    let kernels = if outcome.kernels == "-" { String::new() } else { format!(" [{}]", outcome.kernels) };
+    let tolerance =
+        outcome.comparisons.first().map_or(String::new(), |c| format!("  ≤ {:.0e}", c.tolerance));
+    let kernels =
+        if outcome.kernels == "-" { String::new() } else { format!(" [{}]", outcome.kernels) };
     let verdict = if passed { "pass" } else { "FAIL" };
     let reason = outcome.failure.as_deref().unwrap_or_default();
     outln!("{verdict} {}{kernels}  {}{tolerance}{reason}", outcome.id, errors.join("  "));

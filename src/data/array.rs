@@ -1,4 +1,5 @@
-//! Arrays of images of one size: records that follow one another in a file and can be read by seeking (IDX, CIFAR, npy).
+//! Arrays of images of one size: records that follow one another in a file and can be read by
+//! seeking (IDX, CIFAR, npy).
 
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
@@ -57,7 +58,9 @@ impl Sample {
     fn byte(self, bytes: &[u8]) -> u8 {
         match self {
             Self::U8 => bytes[0],
-            Self::F32 { scale, .. } | Self::F64 { scale, .. } => (self.value(bytes) * scale).round() as u8,
+            Self::F32 { scale, .. } | Self::F64 { scale, .. } => {
+                (self.value(bytes) * scale).round() as u8
+            }
         }
     }
 }
@@ -106,7 +109,9 @@ impl Array {
     pub fn read(&self, file: &mut (impl Read + Seek), index: usize) -> Result<Vec<u8>> {
         let mut record = vec![0; self.record()];
         let at = self.start + index as u64 * self.record() as u64;
-        file.seek(SeekFrom::Start(at)).and_then(|_| file.read_exact(&mut record)).map_err(|e| lost(index, &e))?;
+        file.seek(SeekFrom::Start(at))
+            .and_then(|_| file.read_exact(&mut record))
+            .map_err(|e| lost(index, &e))?;
         Ok(self.decode(&record))
     }
 
@@ -147,7 +152,10 @@ impl Array {
         if self.planar && self.c > 1 {
             let area = self.h * self.w;
             let at = |pixel: usize, channel: usize| (channel * area + pixel) * size;
-            (0..area).flat_map(|p| (0..self.c).map(move |c| (p, c))).map(|(p, c)| self.sample.byte(&pixels[at(p, c)..])).collect()
+            (0..area)
+                .flat_map(|p| (0..self.c).map(move |c| (p, c)))
+                .map(|(p, c)| self.sample.byte(&pixels[at(p, c)..]))
+                .collect()
         } else if self.sample == Sample::U8 {
             pixels.to_vec()
         } else {
@@ -158,7 +166,9 @@ impl Array {
 
 fn lost(index: usize, error: &std::io::Error) -> Error {
     match error.kind() {
-        ErrorKind::UnexpectedEof => Error::failed(format!("ends before image {index}; did the file change while it was read?")),
+        ErrorKind::UnexpectedEof => Error::failed(format!(
+            "ends before image {index}; did the file change while it was read?"
+        )),
         _ => Error::failed(format!("image {index} cannot be read: {error}")),
     }
 }
@@ -170,14 +180,39 @@ mod tests {
 
     #[test]
     fn records_are_found_in_every_layout() {
-        let mut array = Array { start: 3, count: 2, skip: 1, h: 1, w: 2, c: 3, planar: true, sample: Sample::U8 };
+        let mut array = Array {
+            start: 3,
+            count: 2,
+            skip: 1,
+            h: 1,
+            w: 2,
+            c: 3,
+            planar: true,
+            sample: Sample::U8,
+        };
         let bytes: Vec<u8> = (0..17).collect();
         assert_eq!(array.read(&mut Cursor::new(&bytes), 1).unwrap(), [11, 13, 15, 12, 14, 16]);
         array.planar = false;
-        assert_eq!(array.read_all(&mut Cursor::new(&bytes)).unwrap().image(1), [11, 12, 13, 14, 15, 16]);
-        assert!(array.read(&mut Cursor::new(&bytes), 2).unwrap_err().to_string().contains("before image 2"));
-        let floats = Array { start: 0, skip: 0, c: 1, sample: Sample::F32 { big: true, scale: 255.0 }, ..array };
-        let bytes: Vec<u8> = [0.0_f32, 0.5, 1.0, 0.2].iter().flat_map(|x| x.to_be_bytes()).collect();
+        assert_eq!(
+            array.read_all(&mut Cursor::new(&bytes)).unwrap().image(1),
+            [11, 12, 13, 14, 15, 16]
+        );
+        assert!(
+            array
+                .read(&mut Cursor::new(&bytes), 2)
+                .unwrap_err()
+                .to_string()
+                .contains("before image 2")
+        );
+        let floats = Array {
+            start: 0,
+            skip: 0,
+            c: 1,
+            sample: Sample::F32 { big: true, scale: 255.0 },
+            ..array
+        };
+        let bytes: Vec<u8> =
+            [0.0_f32, 0.5, 1.0, 0.2].iter().flat_map(|x| x.to_be_bytes()).collect();
         assert_eq!(floats.read_all(&mut Cursor::new(&bytes)).unwrap().bytes, [0, 128, 255, 51]);
     }
 }

@@ -17,7 +17,8 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Of a limit that was given: half of it is the data's, in all their copies. Without one, three quarters of what is free.
+    /// Of a limit that was given: half of it is the data's, in all their copies. Without one, three
+    /// quarters of what is free.
     pub fn new(all: Option<u64>) -> Self {
         let data = all.map_or_else(|| free().map_or(4 << 30, |bytes| bytes / 4 * 3), |all| all / 2);
         Self { all, data: data / COPIES }
@@ -45,7 +46,11 @@ fn available(meminfo: &str) -> Option<u64> {
 /// # Errors
 /// When it is no such amount, or not above 0.
 pub fn parse_bytes(text: &str) -> Result<u64> {
-    let bad = || Error::usage(format!("{text:?} is no amount of memory: write 512MiB, 2GiB, or a number of bytes"));
+    let bad = || {
+        Error::usage(format!(
+            "{text:?} is no amount of memory: write 512MiB, 2GiB, or a number of bytes"
+        ))
+    };
     let trimmed = text.trim();
     let end = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
     let (number, unit) = trimmed.split_at(end);
@@ -71,11 +76,20 @@ mod tests {
 
     #[test]
     fn amounts_are_read_as_people_write_them() {
-        for (text, bytes) in [("512MiB", 512 << 20), ("2GiB", 2 << 30), ("1.5g", 3 << 29), ("800 MB", 800_000_000), ("7", 7)] {
+        for (text, bytes) in [
+            ("512MiB", 512 << 20),
+            ("2GiB", 2 << 30),
+            ("1.5g", 3 << 29),
+            ("800 MB", 800_000_000),
+            ("7", 7),
+        ] {
             assert_eq!(parse_bytes(text).unwrap(), bytes, "{text}");
         }
         for text in ["", "0", "-1", "much", "1 EiB", "1..5G", "0.1", "99999999999TiB", "é"] {
-            assert!(parse_bytes(text).unwrap_err().to_string().contains("amount of memory"), "{text}");
+            assert!(
+                parse_bytes(text).unwrap_err().to_string().contains("amount of memory"),
+                "{text}"
+            );
         }
         assert_eq!(available("MemFree: 1 kB\nMemAvailable:    2048 kB\n"), Some(2 << 20));
         assert_eq!(available("MemFree: 1 kB\n"), None);

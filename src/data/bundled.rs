@@ -29,7 +29,8 @@ pub fn names() -> &'static [&'static str] {
     &["photos", "textures", "digits"]
 }
 
-/// A bundled set for training: `photos` (RGB, without what is held out), `textures` (gray) or `digits` (gray, 8×8, with labels).
+/// A bundled set for training: `photos` (RGB, without what is held out), `textures` (gray) or
+/// `digits` (gray, 8×8, with labels).
 pub fn load(name: &str) -> Option<Images> {
     match name {
         "photos" => Some(pictures(PHOTOS, |w| 0..w * 4 / 5)),
@@ -39,8 +40,8 @@ pub fn load(name: &str) -> Option<Images> {
     }
 }
 
-/// The images held out of a bundled set, for those that fix them: one of the photographs, and the right fifth of each other. Other sets are split
-/// like any data.
+/// The images held out of a bundled set, for those that fix them: one of the photographs, and the
+/// right fifth of each other. Other sets are split like any data.
 pub fn validation_of(name: &str) -> Option<Images> {
     if name != "photos" {
         return None;
@@ -48,14 +49,20 @@ pub fn validation_of(name: &str) -> Option<Images> {
     let mut held_out = pictures(PHOTOS_HELD_OUT, |w| 0..w);
     let strips = pictures(PHOTOS, |w| w * 4 / 5..w);
     for (i, name) in strips.names.iter().enumerate() {
-        held_out.push(name.clone(), strips.table[i].h, strips.table[i].w, strips.image(i)).expect("bundled sets are small");
+        held_out
+            .push(name.clone(), strips.table[i].h, strips.table[i].w, strips.image(i))
+            .expect("bundled sets are small");
     }
     Some(held_out)
 }
 
-/// Decodes files, as many channels as the one with the most; `columns` chooses the columns kept from the width.
+/// Decodes files, as many channels as the one with the most; `columns` chooses the columns kept
+/// from the width.
 fn pictures(files: &[File], columns: impl Fn(usize) -> std::ops::Range<usize>) -> Images {
-    let decoded: Vec<_> = files.iter().map(|(name, bytes)| (name, decode(bytes).expect("a bundled picture decodes"))).collect();
+    let decoded: Vec<_> = files
+        .iter()
+        .map(|(name, bytes)| (name, decode(bytes).expect("a bundled picture decodes")))
+        .collect();
     let mut images = Images::new(decoded.iter().map(|(_, d)| d.channels).max().unwrap_or(1));
     for (name, picture) in decoded {
         let (h, w) = (picture.h, picture.w);
@@ -70,7 +77,8 @@ fn pictures(files: &[File], columns: impl Fn(usize) -> std::ops::Range<usize>) -
 
 fn digits() -> Images {
     let mut images = idx::images_from(DIGITS).expect("the bundled digits are an IDX file");
-    images.labels = Some(idx::labels_from(DIGIT_LABELS).expect("the bundled labels are an IDX file"));
+    images.labels =
+        Some(idx::labels_from(DIGIT_LABELS).expect("the bundled labels are an IDX file"));
     images
 }
 
@@ -106,10 +114,13 @@ mod tests {
     fn every_bundled_picture_is_in_a_set_and_in_the_licences() {
         let assets = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("assets");
         let licences = std::fs::read_to_string(assets.join("LICENSES.md")).unwrap();
-        for (folder, files) in [("photos", [PHOTOS, PHOTOS_HELD_OUT].concat()), ("textures", TEXTURES.to_vec())] {
+        for (folder, files) in
+            [("photos", [PHOTOS, PHOTOS_HELD_OUT].concat()), ("textures", TEXTURES.to_vec())]
+        {
             let mut listed: Vec<String> = files.iter().map(|f| f.0.to_owned()).collect();
             let there = std::fs::read_dir(assets.join("images").join(folder)).unwrap();
-            let mut there: Vec<String> = there.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+            let mut there: Vec<String> =
+                there.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
             listed.sort();
             there.sort();
             assert_eq!(listed, there, "{folder}");

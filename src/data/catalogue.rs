@@ -1,5 +1,6 @@
-//! Images that stay in their files: where each lies and what is to be made of it. What streaming reads from. A file costs its path, a record or a patch
-//! next to nothing: what can be computed is not listed.
+//! Images that stay in their files: where each lies and what is to be made of it. What streaming
+//! reads from. A file costs its path, a record or a patch next to nothing: what can be computed is
+//! not listed.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,7 +13,9 @@ use rayon::prelude::*;
 use super::array::Array;
 use super::decode::decode_file;
 use super::folder::slashed;
-use super::images::{Images, Labels, describe, enlarged, gray_to_rgb, resize, resized_len, rgb_to_gray, split};
+use super::images::{
+    Images, Labels, describe, enlarged, gray_to_rgb, resize, resized_len, rgb_to_gray, split,
+};
 use super::patches::{Patch, Tiling};
 use crate::error::{Error, Result};
 
@@ -82,7 +85,14 @@ pub struct Handles {
 impl Catalogue {
     /// All images of some places.
     pub fn new(places: Places, channels: usize, labels: Option<Labels>) -> Self {
-        Self { places: Arc::new(places), chosen: None, to: To::AsTheyAre, cut: Cut::Whole, channels, labels }
+        Self {
+            places: Arc::new(places),
+            chosen: None,
+            to: To::AsTheyAre,
+            cut: Cut::Whole,
+            channels,
+            labels,
+        }
     }
 
     /// Number of images.
@@ -152,7 +162,9 @@ impl Catalogue {
     fn whole(&self, image: usize) -> usize {
         match &self.cut {
             Cut::Whole => image,
-            Cut::Grid { starts, .. } => starts.partition_point(|start| *start as usize <= image) - 1,
+            Cut::Grid { starts, .. } => {
+                starts.partition_point(|start| *start as usize <= image) - 1
+            }
             Cut::Windows { patches, .. } => patches[image].image,
         }
     }
@@ -163,10 +175,13 @@ impl Catalogue {
             Cut::Whole => None,
             Cut::Grid { h, w, starts } => {
                 let whole = self.whole(image);
-                let (top, left) = Tiling::of(self.resized(whole), *h, *w).place(image - starts[whole] as usize);
+                let (top, left) =
+                    Tiling::of(self.resized(whole), *h, *w).place(image - starts[whole] as usize);
                 Some([top, left, *h, *w])
             }
-            Cut::Windows { h, w, patches } => Some([patches[image].top, patches[image].left, *h, *w]),
+            Cut::Windows { h, w, patches } => {
+                Some([patches[image].top, patches[image].left, *h, *w])
+            }
         }
     }
 
@@ -177,7 +192,9 @@ impl Catalogue {
 
     /// Whether an image comes from the same file, or record, as the one before it.
     pub fn follows(&self, image: usize) -> bool {
-        let (Some(before), whole) = (image.checked_sub(1).map(|before| self.whole(before)), self.whole(image)) else {
+        let (Some(before), whole) =
+            (image.checked_sub(1).map(|before| self.whole(before)), self.whole(image))
+        else {
             return false;
         };
         let same = |files: &[PathBuf]| files[self.place(before)] == files[self.place(whole)];
@@ -211,9 +228,10 @@ impl Catalogue {
     /// Bytes that the catalogue itself takes.
     pub fn held_bytes(&self) -> u64 {
         let places = match &*self.places {
-            Places::Files { files, .. } => {
-                files.iter().map(|file| file.as_os_str().len() + size_of::<PathBuf>() + size_of::<[u32; 2]>()).sum()
-            }
+            Places::Files { files, .. } => files
+                .iter()
+                .map(|file| file.as_os_str().len() + size_of::<PathBuf>() + size_of::<[u32; 2]>())
+                .sum(),
             Places::Records(arrays) => size_of_val(&arrays[..]),
         };
         let cut = match &self.cut {
@@ -226,7 +244,8 @@ impl Catalogue {
         (places + cut + chosen + labels) as u64
     }
 
-    /// Bytes that reading one image takes at most: what is decoded and what is made of it on the way.
+    /// Bytes that reading one image takes at most: what is decoded and what is made of it on the
+    /// way.
     pub fn reading_bytes(&self) -> u64 {
         let of = |whole: usize| {
             let (size, to) = (self.decoded(whole), self.resized(whole));
@@ -238,7 +257,8 @@ impl Catalogue {
                     (array.record() + array.samples() + self.channels * area) as u64
                 }
             };
-            let resizing = if to == size { 0 } else { RESIZING * to.0 * size.1 + self.channels * to.0 * to.1 };
+            let resizing =
+                if to == size { 0 } else { RESIZING * to.0 * size.1 + self.channels * to.0 * to.1 };
             decoding + resizing as u64
         };
         match (&*self.places, self.to) {
@@ -256,7 +276,10 @@ impl Catalogue {
     /// The images at `indices`, in that order. They are chosen before they are cut.
     pub fn subset(&self, indices: &[usize]) -> Self {
         assert!(matches!(self.cut, Cut::Whole), "images are chosen before they are cut");
-        let labels = |l: &Labels| Labels { classes: l.classes.clone(), of: indices.iter().map(|&i| l.of[i]).collect() };
+        let labels = |l: &Labels| Labels {
+            classes: l.classes.clone(),
+            of: indices.iter().map(|&i| l.of[i]).collect(),
+        };
         Self {
             places: Arc::clone(&self.places),
             chosen: Some(indices.iter().map(|&i| self.place(i) as u32).collect()),
@@ -302,7 +325,10 @@ impl Catalogue {
 
     fn cut(&self, cut: Cut, image_of: impl Iterator<Item = usize>) -> Self {
         assert!(matches!(self.cut, Cut::Whole), "what is cut stays as it is");
-        let labels = |l: &Labels| Labels { classes: l.classes.clone(), of: image_of.map(|image| l.of[image]).collect() };
+        let labels = |l: &Labels| Labels {
+            classes: l.classes.clone(),
+            of: image_of.map(|image| l.of[image]).collect(),
+        };
         Self {
             places: Arc::clone(&self.places),
             chosen: self.chosen.clone(),
@@ -314,7 +340,10 @@ impl Catalogue {
 
     /// Parts of the images as images of their own.
     pub fn windows(&self, patches: &[Patch], h: usize, w: usize) -> Self {
-        self.cut(Cut::Windows { h, w, patches: patches.to_vec() }, patches.iter().map(|patch| patch.image))
+        self.cut(
+            Cut::Windows { h, w, patches: patches.to_vec() },
+            patches.iter().map(|patch| patch.image),
+        )
     }
 
     /// All patches of a grid over the images, as images of their own.
@@ -324,8 +353,9 @@ impl Catalogue {
     pub fn patches(&self, h: usize, w: usize) -> Result<Self> {
         let mut starts = vec![0_u32];
         for size in self.sizes() {
-            let end =
-                u32::try_from(Tiling::of(size, h, w).count()).ok().and_then(|count| starts[starts.len() - 1].checked_add(count));
+            let end = u32::try_from(Tiling::of(size, h, w).count())
+                .ok()
+                .and_then(|count| starts[starts.len() - 1].checked_add(count));
             starts.push(end.ok_or_else(|| {
                 Error::usage(format!(
                     "the images have more than {} patches of {w}x{h}: use fewer, or data.fit = \"crop\"",
@@ -333,8 +363,13 @@ impl Catalogue {
                 ))
             })?);
         }
-        let counts = starts.clone().into_iter().zip(starts[1..].to_vec()).map(|(start, end)| (end - start) as usize);
-        let image_of = counts.enumerate().flat_map(|(image, count)| std::iter::repeat_n(image, count));
+        let counts = starts
+            .clone()
+            .into_iter()
+            .zip(starts[1..].to_vec())
+            .map(|(start, end)| (end - start) as usize);
+        let image_of =
+            counts.enumerate().flat_map(|(image, count)| std::iter::repeat_n(image, count));
         Ok(self.cut(Cut::Grid { h, w, starts }, image_of))
     }
 
@@ -347,11 +382,17 @@ impl Catalogue {
         Ok(self.part(image, &whole).into_owned())
     }
 
-    /// Gives images to `look`, with their places in `images`; those of one file that follow one another are decoded once.
+    /// Gives images to `look`, with their places in `images`; those of one file that follow one
+    /// another are decoded once.
     ///
     /// # Errors
     /// As [`Catalogue::read`].
-    pub fn each(&self, images: &[usize], handles: &mut Handles, mut look: impl FnMut(usize, &[u8])) -> Result<()> {
+    pub fn each(
+        &self,
+        images: &[usize],
+        handles: &mut Handles,
+        mut look: impl FnMut(usize, &[u8]),
+    ) -> Result<()> {
         let mut at = 0;
         for of_a_file in images.chunk_by(|a, b| self.whole(*a) == self.whole(*b)) {
             let whole = self.decode(self.whole(of_a_file[0]), handles)?;
@@ -371,7 +412,10 @@ impl Catalogue {
                 let path = root.join(&files[place]);
                 let decoded = decode_file(&path).map_err(|e| e.at(path.display()))?;
                 if (decoded.h, decoded.w) != size {
-                    return Err(Error::failed(format!("{}: its size has changed since it was first read", path.display())));
+                    return Err(Error::failed(format!(
+                        "{}: its size has changed since it was first read",
+                        path.display()
+                    )));
                 }
                 decoded.into_channels(self.channels)
             }
@@ -422,10 +466,13 @@ impl Catalogue {
         let all: Vec<usize> = (0..self.len()).collect();
         let groups: Vec<&[usize]> = all.chunk_by(|a, b| self.whole(*a) == self.whole(*b)).collect();
         for part in groups.chunks(files) {
-            let read = part.par_iter().map_init(Handles::default, |handles, group| -> Result<Vec<Vec<u8>>> {
-                let whole = self.decode(self.whole(group[0]), handles)?;
-                Ok(group.iter().map(|image| self.part(*image, &whole).into_owned()).collect())
-            });
+            let read = part.par_iter().map_init(
+                Handles::default,
+                |handles, group| -> Result<Vec<Vec<u8>>> {
+                    let whole = self.decode(self.whole(group[0]), handles)?;
+                    Ok(group.iter().map(|image| self.part(*image, &whole).into_owned()).collect())
+                },
+            );
             for group in read.collect::<Vec<_>>() {
                 for pixels in group? {
                     let image = images.len();

@@ -1,5 +1,6 @@
-//! CIFAR's binary files: <https://www.cs.toronto.edu/~kriz/cifar.html>. A record of CIFAR-10 is a label and 32×32 pixels, red, green, then blue;
-//! CIFAR-100 puts a coarse label (which is left out) in front of the fine one.
+//! CIFAR's binary files: <https://www.cs.toronto.edu/~kriz/cifar.html>. A record of CIFAR-10 is a
+//! label and 32×32 pixels, red, green, then blue; CIFAR-100 puts a coarse label (which is left out)
+//! in front of the fine one.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -49,11 +50,15 @@ pub(super) fn named_cifar(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("bin"))
 }
 
-/// The training files of a folder: `data_batch_*.bin` in the order of their numbers, or CIFAR-100's `train.bin`.
+/// The training files of a folder: `data_batch_*.bin` in the order of their numbers, or CIFAR-100's
+/// `train.bin`.
 pub(super) fn training_files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    if names.iter().any(|name| name == "train.bin") && names.iter().any(|name| name == Kind::Cifar100.names()) {
+    let mut names: Vec<String> =
+        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    if names.iter().any(|name| name == "train.bin")
+        && names.iter().any(|name| name == Kind::Cifar100.names())
+    {
         return vec![folder.join("train.bin")];
     }
     names.retain(|name| name.starts_with("data_batch_") && name.ends_with(".bin"));
@@ -65,8 +70,13 @@ pub(super) fn training_files(folder: &Path) -> Vec<PathBuf> {
 /// The classes' names, from the file beside the data, else numbers.
 pub(super) fn classes(folder: &Path, kind: Kind) -> Vec<String> {
     let text = std::fs::read_to_string(folder.join(kind.names())).unwrap_or_default();
-    let names: Vec<String> = text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
-    if names.len() == kind.classes() as usize { names } else { (0..kind.classes()).map(|class| class.to_string()).collect() }
+    let names: Vec<String> =
+        text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
+    if names.len() == kind.classes() as usize {
+        names
+    } else {
+        (0..kind.classes()).map(|class| class.to_string()).collect()
+    }
 }
 
 /// Finds out which set a file of `size` bytes is, and reads its labels.
@@ -94,7 +104,9 @@ fn labels(file: &mut (impl Read + Seek), size: u64, kind: Kind) -> Result<(Array
     let record = PIXELS + kind.labels();
     let count = size / record;
     if count > MAX_COUNT {
-        return Err(Error::usage(format!("{count} images; at most {MAX_COUNT} are read: split the file")));
+        return Err(Error::usage(format!(
+            "{count} images; at most {MAX_COUNT} are read: split the file"
+        )));
     }
     let mut of = Vec::new();
     for index in 0..count {
@@ -112,7 +124,16 @@ fn labels(file: &mut (impl Read + Seek), size: u64, kind: Kind) -> Result<(Array
         of.push(fine);
     }
     let skip = kind.labels() as usize;
-    let array = Array { start: 0, count: count as usize, skip, h: SIDE, w: SIDE, c: 3, planar: true, sample: Sample::U8 };
+    let array = Array {
+        start: 0,
+        count: count as usize,
+        skip,
+        h: SIDE,
+        w: SIDE,
+        c: 3,
+        planar: true,
+        sample: Sample::U8,
+    };
     Ok((array, kind, of))
 }
 
@@ -124,8 +145,13 @@ mod tests {
     use std::io::Cursor;
 
     fn records(labels: &[&[u8]]) -> Vec<u8> {
-        let pixels = |i: usize| (0..PIXELS as usize).map(move |p| (p / 1024 * 100 + p % 1024 % 7 + i) as u8);
-        labels.iter().enumerate().flat_map(|(i, label)| label.iter().copied().chain(pixels(i))).collect()
+        let pixels =
+            |i: usize| (0..PIXELS as usize).map(move |p| (p / 1024 * 100 + p % 1024 % 7 + i) as u8);
+        labels
+            .iter()
+            .enumerate()
+            .flat_map(|(i, label)| label.iter().copied().chain(pixels(i)))
+            .collect()
     }
 
     #[test]
@@ -135,14 +161,21 @@ mod tests {
         folder.write("data_batch_10.bin", &records(&[&[9]]));
         folder.write("data_batch_1.bin", &records(&[&[7], &[0]]));
         let test = folder.write("test_batch.bin", &records(&[&[1]]));
-        folder.write("batches.meta.txt", b"airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n\n");
+        folder.write(
+            "batches.meta.txt",
+            b"airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n\n",
+        );
         let loaded = load(folder.path.to_str().unwrap(), &Wanted::default()).unwrap();
         let labels = loaded.images.labels.clone().unwrap();
         assert_eq!((labels.of, labels.classes[7].as_str()), (vec![7, 0, 3, 9], "horse"));
         assert_eq!((loaded.images.channels, loaded.images.common_size()), (3, Some((32, 32))));
         assert_eq!(loaded.images.image(1)[..6], [1, 101, 201, 2, 102, 202]);
         assert_eq!(loaded.images.names[3], "data_batch_10.bin/0");
-        let gray = load(test.to_str().unwrap(), &Wanted { channels: Some(1), strict: false, memory: None }).unwrap();
+        let gray = load(
+            test.to_str().unwrap(),
+            &Wanted { channels: Some(1), strict: false, memory: None },
+        )
+        .unwrap();
         assert_eq!((gray.images.len(), gray.images.channels), (1, 1));
     }
 

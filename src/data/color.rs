@@ -1,7 +1,8 @@
-//! RGB and YCbCr by ITU-R BT.601 with studio swing, as MATLAB's `rgb2ycbcr` and `ycbcr2rgb` on floats of the 0–1 scale: Y 16…235, Cb and Cr
-//! 16…240, each divided by 255.
+//! RGB and YCbCr by ITU-R BT.601 with studio swing, as MATLAB's `rgb2ycbcr` and `ycbcr2rgb` on
+//! floats of the 0–1 scale: Y 16…235, Cb and Cr 16…240, each divided by 255.
 //!
-//! The published figures of super-resolution are of this Y. It is not the full-swing luma that gray images are made with (`data::images`).
+//! The published figures of super-resolution are of this Y. It is not the full-swing luma that gray
+//! images are made with (`data::images`).
 
 /// Weights of red, green and blue in luma (BT.601).
 const LUMA: [f64; 3] = [0.299, 0.587, 0.114];
@@ -29,7 +30,8 @@ pub fn rgb_to_ycbcr(rgb: &[f32]) -> Vec<f32> {
     let convert = |p: &[f32]| {
         let luma = full_luma(p);
         // Blue minus luma runs over ±(1 − 0.114), red minus luma over ±(1 − 0.299).
-        let chroma = |v: f32, weight: f64| C[0] + C[1] * 0.5 * (f64::from(v) - luma) / (1.0 - weight);
+        let chroma =
+            |v: f32, weight: f64| C[0] + C[1] * 0.5 * (f64::from(v) - luma) / (1.0 - weight);
         [Y[0] + Y[1] * luma, chroma(p[2], LUMA[2]), chroma(p[0], LUMA[0])].map(|v| v as f32)
     };
     rgb.chunks_exact(3).flat_map(convert).collect()
@@ -52,8 +54,11 @@ mod tests {
     use super::*;
 
     /// The matrix in MATLAB's `rgb2ycbcr`, on the scale of 255.
-    const MATLAB: [[f64; 4]; 3] =
-        [[16.0, 65.481, 128.553, 24.966], [128.0, -37.797, -74.203, 112.0], [128.0, 112.0, -93.786, -18.214]];
+    const MATLAB: [[f64; 4]; 3] = [
+        [16.0, 65.481, 128.553, 24.966],
+        [128.0, -37.797, -74.203, 112.0],
+        [128.0, 112.0, -93.786, -18.214],
+    ];
 
     #[test]
     fn equals_matlabs_matrix_and_comes_back() {
@@ -72,7 +77,10 @@ mod tests {
 
     #[test]
     fn gray_counts_as_equal_channels() {
-        assert_eq!(luma(&[0.0, 0.25, 1.0], 1), luma(&[0.0, 0.0, 0.0, 0.25, 0.25, 0.25, 1.0, 1.0, 1.0], 3));
+        assert_eq!(
+            luma(&[0.0, 0.25, 1.0], 1),
+            luma(&[0.0, 0.0, 0.0, 0.25, 0.25, 0.25, 1.0, 1.0, 1.0], 3)
+        );
         let ends: Vec<f32> = luma(&[0.0, 1.0], 1).iter().map(|v| v * 255.0).collect();
         assert!((ends[0] - 16.0).abs() < 1e-4 && (ends[1] - 235.0).abs() < 1e-4, "{ends:?}");
     }

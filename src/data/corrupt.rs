@@ -1,5 +1,5 @@
-//! What is done to clean images, to train restoration and to judge it: noise, and masks of missing pixels. Deterministic: the same stream gives the same
-//! corruption.
+//! What is done to clean images, to train restoration and to judge it: noise, and masks of missing
+//! pixels. Deterministic: the same stream gives the same corruption.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +14,8 @@ pub fn stream(seed: u64, purpose: &str, image: usize) -> Stream {
     Stream::new(seed, &format!("corrupt {purpose} {image}"))
 }
 
-/// Adds white Gaussian noise of standard deviation `sigma` on the 0–255 scale to samples of the 0–1 scale. Neither clipped nor quantised, as the published
-/// denoising protocols have it.
+/// Adds white Gaussian noise of standard deviation `sigma` on the 0–255 scale to samples of the 0–1
+/// scale. Neither clipped nor quantised, as the published denoising protocols have it.
 pub fn add_noise(pixels: &mut [f32], sigma: f64, stream: &mut Stream) {
     let scale = (sigma / 255.0) as f32;
     pixels.iter_mut().for_each(|v| *v += scale * stream.normal());
@@ -48,12 +48,17 @@ pub enum MaskKind {
 
 impl MaskKind {
     /// Every kind with its name.
-    pub const ALL: [(&'static str, Self); 4] =
-        [("pixels", Self::Pixels), ("blocks", Self::Blocks), ("strokes", Self::Strokes), ("text", Self::Text)];
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("pixels", Self::Pixels),
+        ("blocks", Self::Blocks),
+        ("strokes", Self::Strokes),
+        ("text", Self::Text),
+    ];
 
-    /// A mask that takes away a share (0…1) of the pixels. [`MaskKind::Pixels`] takes exactly round(share·H·W), each set of so many being as likely as any
-    /// other: "half of the pixels missing" is half of them. The others draw shapes until at least so many are missing, so that the last shape may
-    /// take a little more; after 10,000 shapes no more are drawn.
+    /// A mask that takes away a share (0…1) of the pixels. [`MaskKind::Pixels`] takes exactly
+    /// round(share·H·W), each set of so many being as likely as any other: "half of the pixels
+    /// missing" is half of them. The others draw shapes until at least so many are missing, so that
+    /// the last shape may take a little more; after 10,000 shapes no more are drawn.
     pub fn draw(self, h: usize, w: usize, share: f64, stream: &mut Stream) -> Mask {
         let mut mask = Mask { h, w, missing: vec![0; h * w] };
         let wanted = (share.clamp(0.0, 1.0) * (h * w) as f64).round() as usize;
@@ -83,7 +88,8 @@ impl Mask {
     /// Sets the missing pixels of an image (H,W,C) to a value.
     pub fn apply(&self, pixels: &mut [f32], c: usize, value: f32) {
         assert_eq!(pixels.len(), self.h * self.w * c, "a mask of the image's size");
-        let missing = pixels.chunks_exact_mut(c).zip(&self.missing).filter(|(_, missing)| **missing == 1);
+        let missing =
+            pixels.chunks_exact_mut(c).zip(&self.missing).filter(|(_, missing)| **missing == 1);
         missing.for_each(|(pixel, _)| pixel.fill(value));
     }
 
@@ -98,7 +104,8 @@ impl Mask {
         }
     }
 
-    /// Takes a rectangle, as far as it lies inside; returns how many pixels were not missing before.
+    /// Takes a rectangle, as far as it lies inside; returns how many pixels were not missing
+    /// before.
     fn take(&mut self, top: i64, left: i64, h: usize, w: usize) -> usize {
         let within = |at: i64, side: usize| at.clamp(0, side as i64) as usize;
         let columns = within(left, self.w)..within(left + w as i64, self.w);
@@ -122,7 +129,8 @@ impl Mask {
         self.take(top, left, h, w)
     }
 
-    /// A polyline of 3 to 8 pieces that turns by up to a quarter at each joint, as thick as a round brush.
+    /// A polyline of 3 to 8 pieces that turns by up to a quarter at each joint, as thick as a round
+    /// brush.
     fn take_stroke(&mut self, stream: &mut Stream) -> usize {
         let side = self.h.min(self.w) as f32;
         let radius = (side * (0.005 + 0.02 * stream.uniform())).max(0.5);
@@ -147,7 +155,10 @@ impl Mask {
             let dy = row as f32 + 0.5 - y;
             let half = (radius * radius - dy * dy).max(-1.0);
             if half >= 0.0 {
-                let (first, end) = ((x - half.sqrt() - 0.5).ceil() as i64, (x + half.sqrt() - 0.5).floor() as i64 + 1);
+                let (first, end) = (
+                    (x - half.sqrt() - 0.5).ceil() as i64,
+                    (x + half.sqrt() - 0.5).floor() as i64 + 1,
+                );
                 taken += self.take(row, first, 1, (end - first).max(0) as usize);
             }
         }
@@ -166,8 +177,15 @@ impl Mask {
             if stream.below(6) > 0 {
                 let glyph = glyphs::GLYPHS[stream.below(glyphs::GLYPHS.len())];
                 for (row, bits) in glyph.iter().enumerate() {
-                    for column in (0..glyphs::W).filter(|column| bits >> (glyphs::W - 1 - column) & 1 == 1) {
-                        taken += self.take(top + (row * dot) as i64, left + (column * dot) as i64, dot, dot);
+                    for column in
+                        (0..glyphs::W).filter(|column| bits >> (glyphs::W - 1 - column) & 1 == 1)
+                    {
+                        taken += self.take(
+                            top + (row * dot) as i64,
+                            left + (column * dot) as i64,
+                            dot,
+                            dot,
+                        );
                     }
                 }
             }
@@ -202,12 +220,18 @@ mod tests {
 
     #[test]
     fn half_of_the_pixels_is_half() {
-        for (h, w, share, expected) in [(16, 16, 0.5, 128), (3, 5, 0.5, 8), (7, 9, 0.0, 0), (4, 4, 1.0, 16), (10, 10, 0.123, 12)]
-        {
+        for (h, w, share, expected) in [
+            (16, 16, 0.5, 128),
+            (3, 5, 0.5, 8),
+            (7, 9, 0.0, 0),
+            (4, 4, 1.0, 16),
+            (10, 10, 0.123, 12),
+        ] {
             let mask = MaskKind::Pixels.draw(h, w, share, &mut stream(1, "mask", 0));
             assert_eq!(mask.count(), expected, "{h}x{w} {share}");
         }
-        // Every pixel is as likely as any other: each missing in half of many masks, which a selection that favours an end would not give.
+        // Every pixel is as likely as any other: each missing in half of many masks, which a
+        // selection that favours an end would not give.
         let mut counts = [0usize; 24];
         for image in 0..4000 {
             let mask = MaskKind::Pixels.draw(4, 6, 0.5, &mut stream(1, "mask", image));
@@ -234,17 +258,24 @@ mod tests {
         }
     }
 
-    /// Shapes hang together, single pixels do not: the share of missing pixels whose right neighbour is missing too.
+    /// Shapes hang together, single pixels do not: the share of missing pixels whose right
+    /// neighbour is missing too.
     #[test]
     fn shapes_hang_together() {
         let together = |kind: MaskKind| {
             let mask = kind.draw(128, 128, 0.2, &mut stream(5, "mask", 0));
-            let pairs = mask.missing.chunks(128).flat_map(|row| row.windows(2)).filter(|pair| pair[0] == 1);
-            let (both, all) = pairs.fold((0, 0), |(both, all), pair| (both + usize::from(pair[1]), all + 1));
+            let pairs =
+                mask.missing.chunks(128).flat_map(|row| row.windows(2)).filter(|pair| pair[0] == 1);
+            let (both, all) =
+                pairs.fold((0, 0), |(both, all), pair| (both + usize::from(pair[1]), all + 1));
             both as f64 / f64::from(all)
         };
         assert!(together(MaskKind::Pixels) < 0.3);
-        assert!(together(MaskKind::Blocks) > 0.9 && together(MaskKind::Strokes) > 0.6 && together(MaskKind::Text) > 0.4);
+        assert!(
+            together(MaskKind::Blocks) > 0.9
+                && together(MaskKind::Strokes) > 0.6
+                && together(MaskKind::Text) > 0.4
+        );
     }
 
     #[test]

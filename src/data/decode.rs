@@ -40,8 +40,9 @@ impl Decoded {
     }
 }
 
-/// Decodes one image file: PNG, JPEG, BMP, GIF (its first frame), TIFF, WebP or PNM, recognised by its content. The EXIF orientation is applied,
-/// 16-bit and float samples are reduced to 8 bits, and what is transparent is laid over white.
+/// Decodes one image file: PNG, JPEG, BMP, GIF (its first frame), TIFF, WebP or PNM, recognised by
+/// its content. The EXIF orientation is applied, 16-bit and float samples are reduced to 8 bits,
+/// and what is transparent is laid over white.
 ///
 /// # Errors
 /// A line without the file's name: what is wrong and what to do.
@@ -49,8 +50,8 @@ pub fn decode_file(path: &Path) -> Result<Decoded> {
     decode(&bytes_of(path)?)
 }
 
-/// A file as its samples are saved, alpha and 16 bits kept, and its colour profile, where it takes no more than `most` bytes when decoded; else as
-/// [`decode_file`].
+/// A file as its samples are saved, alpha and 16 bits kept, and its colour profile, where it takes
+/// no more than `most` bytes when decoded; else as [`decode_file`].
 ///
 /// # Errors
 /// As [`decode_file`].
@@ -89,8 +90,9 @@ fn unreadable_file(error: &std::io::Error) -> Error {
     Error::failed(format!("cannot be read ({error}); check the file and its permissions"))
 }
 
-/// Bytes that decoding a file takes at most, by its head: the file, what is decoded and what its decoder keeps beside (a progressive JPEG as much again;
-/// so does turning), and the copy with 8 bits. 0 where [`decode_file`] will refuse it.
+/// Bytes that decoding a file takes at most, by its head: the file, what is decoded and what its
+/// decoder keeps beside (a progressive JPEG as much again; so does turning), and the copy with 8
+/// bits. 0 where [`decode_file`] will refuse it.
 pub(super) fn bytes_to_decode(path: &Path) -> u64 {
     let look = || -> Result<u64> {
         let file = open(path)?;
@@ -116,7 +118,9 @@ fn guarded<T>(bytes: &[u8], decode: impl FnOnce(&[u8]) -> Result<T>) -> Result<T
         return Err(Error::usage("the file is empty; remove it"));
     }
     let decoded = catch_unwind(AssertUnwindSafe(|| decode(bytes)));
-    decoded.unwrap_or_else(|_| Err(Error::usage("its decoder failed; the file is damaged: save it again or remove it")))
+    decoded.unwrap_or_else(|_| {
+        Err(Error::usage("its decoder failed; the file is damaged: save it again or remove it"))
+    })
 }
 
 /// The image, upright, and its colour profile.
@@ -140,8 +144,13 @@ fn picture(bytes: &[u8], most: u64) -> Result<(DynamicImage, Option<Vec<u8>>)> {
 fn jpeg_ends(bytes: &[u8]) -> bool {
     let mut at = 2;
     loop {
-        // To the next marker: 0xff, perhaps repeated, and what is neither a stuffed zero of a scan nor a restart within one.
-        let Some(found) = bytes.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == 0xff)) else { return false };
+        // To the next marker: 0xff, perhaps repeated, and what is neither a stuffed zero of a scan
+        // nor a restart within one.
+        let Some(found) =
+            bytes.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == 0xff))
+        else {
+            return false;
+        };
         at += found + 1;
         match bytes.get(at) {
             None => return false,
@@ -156,11 +165,19 @@ fn jpeg_ends(bytes: &[u8]) -> bool {
     }
 }
 
-/// The decoder of a file of `size` bytes, where its head promises what may be decoded: no more than `most` bytes.
-fn begin<'a>(file: impl BufRead + Seek + 'a, size: u64, most: u64) -> Result<impl ImageDecoder + 'a> {
-    let mut reader = ImageReader::new(file).with_guessed_format().map_err(|e| Error::failed(e.to_string()))?;
+/// The decoder of a file of `size` bytes, where its head promises what may be decoded: no more than
+/// `most` bytes.
+fn begin<'a>(
+    file: impl BufRead + Seek + 'a,
+    size: u64,
+    most: u64,
+) -> Result<impl ImageDecoder + 'a> {
+    let mut reader =
+        ImageReader::new(file).with_guessed_format().map_err(|e| Error::failed(e.to_string()))?;
     let Some(format) = reader.format() else {
-        return Err(Error::usage("is not an image of a known kind (PNG, JPEG, BMP, GIF, TIFF, WebP, PNM); convert or remove it"));
+        return Err(Error::usage(
+            "is not an image of a known kind (PNG, JPEG, BMP, GIF, TIFF, WebP, PNM); convert or remove it",
+        ));
     };
     let mut limits = Limits::default();
     limits.max_alloc = Some(most);
@@ -177,8 +194,8 @@ fn begin<'a>(file: impl BufRead + Seek + 'a, size: u64, most: u64) -> Result<imp
             most >> 20
         )));
     }
-    // These decoders fill in what is missing, however much it is. A JPEG block of 64 pixels takes a bit at least, a GIF code stands for 4096
-    // pixels at most; twice that is allowed.
+    // These decoders fill in what is missing, however much it is. A JPEG block of 64 pixels takes a
+    // bit at least, a GIF code stands for 4096 pixels at most; twice that is allowed.
     let most_per_byte = match format {
         ImageFormat::Jpeg => 2 * 64 * 8,
         ImageFormat::Gif => 2 * 4096,
@@ -215,11 +232,20 @@ fn reduce(image: DynamicImage) -> Decoded {
     let color = image.color();
     let pixels = match (color.has_color(), color.has_alpha()) {
         (false, false) => image.into_luma8().into_raw(),
-        (false, true) => image.into_luma_alpha8().into_raw().chunks_exact(2).map(|p| over_white(p[0], p[1])).collect(),
+        (false, true) => image
+            .into_luma_alpha8()
+            .into_raw()
+            .chunks_exact(2)
+            .map(|p| over_white(p[0], p[1]))
+            .collect(),
         (true, false) => image.into_rgb8().into_raw(),
         (true, true) => {
             let rgba = image.into_rgba8().into_raw();
-            rgba.chunks_exact(4).flat_map(|p| [over_white(p[0], p[3]), over_white(p[1], p[3]), over_white(p[2], p[3])]).collect()
+            rgba.chunks_exact(4)
+                .flat_map(|p| {
+                    [over_white(p[0], p[3]), over_white(p[1], p[3]), over_white(p[2], p[3])]
+                })
+                .collect()
         }
     };
     if !color.has_color() {

@@ -1,6 +1,8 @@
-//! What stands in the place of missing pixels at first: a smooth guess from the known ones, by pulling and pushing (Gortler et al., "The Lumigraph", SIGGRAPH
-//! 1996, section 3.3.2, with weights of 0 and 1). Pull: a pixel of the next coarser level is the mean of its known children, known if one of them is; sides are halved,
-//! rounded up. Push, from the coarsest level down: a pixel that is not known takes what bilinear interpolation of the coarser level gives there.
+//! What stands in the place of missing pixels at first: a smooth guess from the known ones, by
+//! pulling and pushing (Gortler et al., "The Lumigraph", SIGGRAPH 1996, section 3.3.2, with weights
+//! of 0 and 1). Pull: a pixel of the next coarser level is the mean of its known children, known if
+//! one of them is; sides are halved, rounded up. Push, from the coarsest level down: a pixel that
+//! is not known takes what bilinear interpolation of the coarser level gives there.
 
 use super::corrupt::Mask;
 
@@ -36,7 +38,9 @@ impl<T: Value> Level<T> {
         let (mut values, mut known) = (Vec::with_capacity(h * w), Vec::with_capacity(h * w));
         for (y, x) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
             let (mut sum, mut count) = (T::real(0.0), 0);
-            for (y, x) in [(2 * y, 2 * x), (2 * y, 2 * x + 1), (2 * y + 1, 2 * x), (2 * y + 1, 2 * x + 1)] {
+            for (y, x) in
+                [(2 * y, 2 * x), (2 * y, 2 * x + 1), (2 * y + 1, 2 * x), (2 * y + 1, 2 * x + 1)]
+            {
                 if y < self.h && x < self.w && self.known[y * self.w + x] {
                     sum = sum + self.values[y * self.w + x];
                     count += 1;
@@ -51,12 +55,17 @@ impl<T: Value> Level<T> {
     /// What lies at a pixel of the next finer level.
     fn between(&self, y: usize, x: usize) -> T {
         let near = |at: usize, side: usize| {
-            let other = if at.is_multiple_of(2) { (at / 2).saturating_sub(1) } else { (at / 2 + 1).min(side - 1) };
+            let other = if at.is_multiple_of(2) {
+                (at / 2).saturating_sub(1)
+            } else {
+                (at / 2 + 1).min(side - 1)
+            };
             [at / 2, other]
         };
         let (rows, columns) = (near(y, self.h), near(x, self.w));
         let row = |y: usize| {
-            self.values[y * self.w + columns[0]] * T::real(0.75) + self.values[y * self.w + columns[1]] * T::real(0.25)
+            self.values[y * self.w + columns[0]] * T::real(0.75)
+                + self.values[y * self.w + columns[1]] * T::real(0.25)
         };
         row(rows[0]) * T::real(0.75) + row(rows[1]) * T::real(0.25)
     }
@@ -89,7 +98,12 @@ pub fn fill(pixels: &mut [f32], c: usize, mask: &Mask) {
     assert_eq!(pixels.len(), mask.missing.len() * c, "a mask of the image's size");
     for channel in 0..c {
         let plane = pixels.iter().skip(channel).step_by(c).copied().collect();
-        let filled = pull_push(mask.h, mask.w, plane, mask.missing.iter().map(|missing| *missing == 0).collect());
+        let filled = pull_push(
+            mask.h,
+            mask.w,
+            plane,
+            mask.missing.iter().map(|missing| *missing == 0).collect(),
+        );
         pixels.iter_mut().skip(channel).step_by(c).zip(filled).for_each(|(to, from)| *to = from);
     }
 }
@@ -104,13 +118,20 @@ mod tests {
         let (h, w) = (9, 16);
         let ramp: Vec<f64> = (0..h * w).map(|i| (i % w) as f64).collect();
         let known: Vec<bool> = (0..h * w).map(|i| !(5..11).contains(&(i % w))).collect();
-        let filled =
-            pull_push(h, w, ramp.iter().zip(&known).map(|(v, known)| if *known { *v } else { 1e9 }).collect(), known.clone());
+        let filled = pull_push(
+            h,
+            w,
+            ramp.iter().zip(&known).map(|(v, known)| if *known { *v } else { 1e9 }).collect(),
+            known.clone(),
+        );
         for (at, value) in filled.iter().enumerate() {
             if known[at] {
                 assert_eq!(*value, ramp[at]);
             } else {
-                assert!((3.0..12.0).contains(value) && (value - ramp[at]).abs() < 3.0, "{at}: {value}");
+                assert!(
+                    (3.0..12.0).contains(value) && (value - ramp[at]).abs() < 3.0,
+                    "{at}: {value}"
+                );
             }
         }
         assert!(filled[9] > filled[6], "it grows");

@@ -14,9 +14,11 @@ use super::{Opened, Pixels, Wanted, idx};
 use crate::error::{Error, Result};
 
 /// The file name endings that are taken for images.
-pub const EXTENSIONS: [&str; 12] = ["png", "jpg", "jpeg", "bmp", "gif", "tif", "tiff", "webp", "pbm", "pgm", "ppm", "pnm"];
+pub const EXTENSIONS: [&str; 12] =
+    ["png", "jpg", "jpeg", "bmp", "gif", "tif", "tiff", "webp", "pbm", "pgm", "ppm", "pnm"];
 
-/// Files decoded at a time for each thread, before their pixels join the set: few, since photographs take tens of megabytes each.
+/// Files decoded at a time for each thread, before their pixels join the set: few, since
+/// photographs take tens of megabytes each.
 const AT_ONCE: usize = 4;
 
 /// Reads one image file as a set of one, which must decode.
@@ -24,27 +26,45 @@ pub(super) fn load_file(path: &Path, want: &Wanted, limit: u64) -> Result<Opened
     let root = path.parent().unwrap_or(Path::new(""));
     let file = [PathBuf::from(path.file_name().unwrap_or_default())];
     let want = Wanted { strict: true, ..*want };
-    gather(&Files { place: &path.display().to_string(), root, files: &file, labelled: false }, &want, limit)
+    gather(
+        &Files { place: &path.display().to_string(), root, files: &file, labelled: false },
+        &want,
+        limit,
+    )
 }
 
-/// Reads every image below `root`, in the order of their paths. Hidden files and folders are passed over, as are files that are not called like
-/// images.
+/// Reads every image below `root`, in the order of their paths. Hidden files and folders are passed
+/// over, as are files that are not called like images.
 pub(super) fn load(root: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
     let found = find(root)?;
     if found.images.is_empty() {
         return Err(nothing_found(root, &found.idx));
     }
-    gather(&Files { place: &root.display().to_string(), root, files: &found.images, labelled: true }, want, limit)
+    gather(
+        &Files { place: &root.display().to_string(), root, files: &found.images, labelled: true },
+        want,
+        limit,
+    )
 }
 
 /// As [`load`], of those images whose paths below `root` are to be kept; there may be none.
-pub(super) fn load_some(root: &Path, keep: impl Fn(&Path) -> bool, want: &Wanted, limit: u64) -> Result<Option<Opened>> {
+pub(super) fn load_some(
+    root: &Path,
+    keep: impl Fn(&Path) -> bool,
+    want: &Wanted,
+    limit: u64,
+) -> Result<Option<Opened>> {
     let mut found = find(root)?;
     found.images.retain(|image| keep(image));
     if found.images.is_empty() {
         return Ok(None);
     }
-    gather(&Files { place: &root.display().to_string(), root, files: &found.images, labelled: false }, want, limit).map(Some)
+    gather(
+        &Files { place: &root.display().to_string(), root, files: &found.images, labelled: false },
+        want,
+        limit,
+    )
+    .map(Some)
 }
 
 /// Image files to read.
@@ -59,7 +79,8 @@ pub(super) struct Files<'a> {
     pub labelled: bool,
 }
 
-/// Decodes files. Their pixels are kept as long as they do not exceed `limit` bytes, and as many are decoded at once as take no more than that, or one.
+/// Decodes files. Their pixels are kept as long as they do not exceed `limit` bytes, and as many
+/// are decoded at once as take no more than that, or one.
 pub(super) fn gather(source: &Files, want: &Wanted, limit: u64) -> Result<Opened> {
     let Files { place, root, files, labelled } = *source;
     if let Some(channels) = want.channels.filter(|c| ![1, 3].contains(c)) {
@@ -81,8 +102,12 @@ pub(super) fn gather(source: &Files, want: &Wanted, limit: u64) -> Result<Opened
     let at_once = AT_ONCE * rayon::current_num_threads();
     for first in (0..files.len()).step_by(at_once) {
         let part: Vec<usize> = (first..files.len().min(first + at_once)).collect();
-        let takes: Vec<u64> = part.par_iter().map(|index| bytes_to_decode(&root.join(&files[*index]))).collect();
-        let many = part.iter().zip(&takes).find(|(_, takes)| want.memory.is_some_and(|memory| **takes > memory));
+        let takes: Vec<u64> =
+            part.par_iter().map(|index| bytes_to_decode(&root.join(&files[*index]))).collect();
+        let many = part
+            .iter()
+            .zip(&takes)
+            .find(|(_, takes)| want.memory.is_some_and(|memory| **takes > memory));
         if let Some((index, takes)) = many {
             let mib = |bytes: u64| bytes.div_ceil(1 << 20);
             return Err(Error::usage(format!(
@@ -94,10 +119,13 @@ pub(super) fn gather(source: &Files, want: &Wanted, limit: u64) -> Result<Opened
         }
         for part in within(&part, &takes, limit) {
             // What is certain to exceed the limit is not held until its turn comes.
-            let held = AtomicU64::new(gathered.images.as_ref().map_or(u64::MAX / 2, |images| images.bytes.len() as u64));
+            let held = AtomicU64::new(
+                gathered.images.as_ref().map_or(u64::MAX / 2, |images| images.bytes.len() as u64),
+            );
             let decode = |(index, takes): &(usize, u64)| -> Result<(Decoded, u64)> {
                 let mut decoded = decode_file(&root.join(&files[*index]))?;
-                let bytes = (decoded.h * decoded.w * want.channels.unwrap_or(decoded.channels)) as u64;
+                let bytes =
+                    (decoded.h * decoded.w * want.channels.unwrap_or(decoded.channels)) as u64;
                 if held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > limit {
                     decoded.pixels = Vec::new();
                 }
@@ -117,13 +145,18 @@ pub(super) fn gather(source: &Files, want: &Wanted, limit: u64) -> Result<Opened
     let Gathered { images, channels, sizes, from, decoding, .. } = gathered;
     if from.is_empty() {
         let (first, why) = &skipped[0];
-        let others = if skipped.len() == 1 { String::new() } else { format!(", nor can any of the other {}", skipped.len() - 1) };
+        let others = if skipped.len() == 1 {
+            String::new()
+        } else {
+            format!(", nor can any of the other {}", skipped.len() - 1)
+        };
         return Err(Error::usage(format!("{place}: no image can be used; {first}: {why}{others}")));
     }
     let labels = if labelled { labels(files, &from) } else { None };
     let pixels = match images {
         Some(mut images) => {
-            (images.names, images.labels) = (from.iter().map(|index| slashed(&files[*index])).collect(), labels);
+            (images.names, images.labels) =
+                (from.iter().map(|index| slashed(&files[*index])).collect(), labels);
             Pixels::Resident(images)
         }
         None => {
@@ -170,7 +203,8 @@ fn within(part: &[usize], takes: &[u64], room: u64) -> Vec<Vec<(usize, u64)>> {
 }
 
 impl Gathered {
-    /// Adds an image, whose pixels are left out where they are certain not to fit. The set stays gray until the first colour image, unless the channels are given.
+    /// Adds an image, whose pixels are left out where they are certain not to fit. The set stays
+    /// gray until the first colour image, unless the channels are given.
     fn push(&mut self, index: usize, decoded: Decoded, takes: u64) -> Result<()> {
         let Decoded { h, w, .. } = decoded;
         let before = self.channels;
@@ -233,12 +267,22 @@ fn nothing_found(root: &Path, idx: &[PathBuf]) -> Error {
     // the training images, if the folder is one of the usual sets
     let name = |path: &&PathBuf| path.to_string_lossy().to_lowercase();
     let suggested = idx.iter().find(|p| name(p).contains("train") && name(p).contains("images"));
-    let suggested = suggested.or_else(|| idx.iter().find(|p| name(p).contains("images"))).or_else(|| idx.first());
+    let suggested = suggested
+        .or_else(|| idx.iter().find(|p| name(p).contains("images")))
+        .or_else(|| idx.first());
     Error::usage(match suggested {
         Some(file) => {
-            format!("{}: no image files here, but IDX data: name the file, {}", root.display(), root.join(file).display())
+            format!(
+                "{}: no image files here, but IDX data: name the file, {}",
+                root.display(),
+                root.join(file).display()
+            )
         }
-        None => format!("{}: no image found in this folder or below (looked for {})", root.display(), EXTENSIONS.join(", ")),
+        None => format!(
+            "{}: no image found in this folder or below (looked for {})",
+            root.display(),
+            EXTENSIONS.join(", ")
+        ),
     })
 }
 
@@ -267,8 +311,12 @@ fn find(root: &Path) -> Result<Found> {
                 continue;
             }
             let relative = folder.join(&name);
-            let extension = relative.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-            // follows links; a dangling one called like an image is named later, when it cannot be read
+            let extension = relative
+                .extension()
+                .map(|e| e.to_string_lossy().to_lowercase())
+                .unwrap_or_default();
+            // follows links; a dangling one called like an image is named later, when it cannot be
+            // read
             let metadata = std::fs::metadata(entry.path());
             if metadata.is_ok_and(|m| m.is_dir()) {
                 open.push(relative);
@@ -293,7 +341,10 @@ mod tests {
         let groups = |takes: &[u64], room| -> Vec<usize> {
             let part: Vec<usize> = (0..takes.len()).collect();
             let groups = within(&part, takes, room);
-            assert_eq!(groups.concat(), part.into_iter().zip(takes.iter().copied()).collect::<Vec<_>>());
+            assert_eq!(
+                groups.concat(),
+                part.into_iter().zip(takes.iter().copied()).collect::<Vec<_>>()
+            );
             groups.iter().map(Vec::len).collect()
         };
         assert_eq!(groups(&[3, 3, 3, 3, 3], 9), [3, 2]);

@@ -1,4 +1,5 @@
-//! Letters for text masks: capitals of five dots by seven, a row a byte, its lowest five bits from left to right.
+//! Letters for text masks: capitals of five dots by seven, a row a byte, its lowest five bits from
+//! left to right.
 
 /// Rows of a glyph.
 pub(crate) const H: usize = 7;

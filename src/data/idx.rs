@@ -1,4 +1,5 @@
-//! IDX files, the format of MNIST: two zero bytes, a type, the number of dimensions, the dimensions (big end first), the values. Also gzipped.
+//! IDX files, the format of MNIST: two zero bytes, a type, the number of dimensions, the dimensions
+//! (big end first), the values. Also gzipped.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -11,26 +12,34 @@ use super::array::{Array, MAX_COUNT, Sample};
 use super::images::{Entry, Images, Labels, MAX_BYTES, too_large};
 use crate::error::{Error, Result};
 
-/// What deflate can shrink at most; a header that promises more than this allows is refused before anything is unpacked.
+/// What deflate can shrink at most; a header that promises more than this allows is refused before
+/// anything is unpacked.
 const MAX_DEFLATE_RATIO: u64 = 1032;
 
 /// Whether a file that begins with these bytes is IDX or gzip.
 pub(super) fn looks_like(start: &[u8], path: &Path) -> bool {
-    let magic = start.len() >= 4 && start[..2] == [0, 0] && (0x08..=0x0e).contains(&start[2]) && (1..=8).contains(&start[3]);
+    let magic = start.len() >= 4
+        && start[..2] == [0, 0]
+        && (0x08..=0x0e).contains(&start[2])
+        && (1..=8).contains(&start[3]);
     magic || start.starts_with(&[0x1f, 0x8b]) || named_idx(path)
 }
 
 /// Whether a file is called like IDX data.
 pub(super) fn named_idx(path: &Path) -> bool {
     let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
-    ["idx1", "idx3", "idx4"].iter().any(|part| name.contains(part)) || name.ends_with(".idx") || name.ends_with(".idx.gz")
+    ["idx1", "idx3", "idx4"].iter().any(|part| name.contains(part))
+        || name.ends_with(".idx")
+        || name.ends_with(".idx.gz")
 }
 
-/// Reads images (three dimensions N,H,W or four N,H,W,C, unsigned bytes) and, if a labels file lies beside them, their labels. The images are named
-/// by their number. Labels are found by name: `images` becomes `labels` and `idx3` (or `idx4`) `idx1`, with or without `.gz`.
+/// Reads images (three dimensions N,H,W or four N,H,W,C, unsigned bytes) and, if a labels file lies
+/// beside them, their labels. The images are named by their number. Labels are found by name:
+/// `images` becomes `labels` and `idx3` (or `idx4`) `idx1`, with or without `.gz`.
 ///
 /// # Errors
-/// Anything that is not such a file, holds less or more than it promises, or has labels that do not match.
+/// Anything that is not such a file, holds less or more than it promises, or has labels that do not
+/// match.
 pub fn load(path: &Path) -> Result<Images> {
     let read = || -> Result<Images> {
         let size = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?.len();
@@ -57,7 +66,9 @@ pub(super) fn to_stream(path: &Path, limit: u64) -> Result<Option<(Array, Option
         header(&mut reader, size)
     };
     // what is wrong with the file is said when it is read
-    let Some((dims, promised)) = head.ok().filter(|(_, promised)| *promised > limit) else { return Ok(None) };
+    let Some((dims, promised)) = head.ok().filter(|(_, promised)| *promised > limit) else {
+        return Ok(None);
+    };
     if packed {
         return Err(place(Error::usage(format!(
             "its {promised} bytes are more than fit into memory, and gzip cannot be read in parts: unpack it (gunzip), or raise --max-memory"
@@ -67,7 +78,8 @@ pub(super) fn to_stream(path: &Path, limit: u64) -> Result<Option<(Array, Option
     if size > start + promised {
         return Err(place(surplus(&shape_of(&dims))));
     }
-    let (n, h, w, c) = sizes(&dims.iter().map(|&dim| dim as usize).collect::<Vec<_>>()).map_err(place)?;
+    let (n, h, w, c) =
+        sizes(&dims.iter().map(|&dim| dim as usize).collect::<Vec<_>>()).map_err(place)?;
     let array = Array { start, count: n, skip: 0, h, w, c, planar: false, sample: Sample::U8 };
     Ok(Some((array, labels_for(path, n)?)))
 }
@@ -110,7 +122,10 @@ pub fn labels_from(bytes: &[u8]) -> Result<Labels> {
 
 fn with_classes(of: Vec<u8>) -> Labels {
     let count = of.iter().max().map_or(0, |&most| u32::from(most) + 1);
-    Labels { classes: (0..count).map(|class| class.to_string()).collect(), of: of.into_iter().map(u32::from).collect() }
+    Labels {
+        classes: (0..count).map(|class| class.to_string()).collect(),
+        of: of.into_iter().map(u32::from).collect(),
+    }
 }
 
 fn images(reader: impl BufRead, size: u64) -> Result<Images> {
@@ -126,21 +141,41 @@ fn images(reader: impl BufRead, size: u64) -> Result<Images> {
 /// Number, height, width and channels of images.
 fn sizes(dims: &[usize]) -> Result<(usize, usize, usize, usize)> {
     let &[n, h, w, ref rest @ ..] = dims else {
-        let what = if dims.len() == 1 { "looks like labels; name the images' file instead" } else { "is not a set of images" };
-        return Err(Error::usage(format!("{} dimension(s) where images have 3 (N,H,W) or 4 (N,H,W,C): this {what}", dims.len())));
+        let what = if dims.len() == 1 {
+            "looks like labels; name the images' file instead"
+        } else {
+            "is not a set of images"
+        };
+        return Err(Error::usage(format!(
+            "{} dimension(s) where images have 3 (N,H,W) or 4 (N,H,W,C): this {what}",
+            dims.len()
+        )));
     };
     let channels = match *rest {
         [] => 1,
         [c] if (1..=4).contains(&c) => c,
-        [c] => return Err(Error::usage(format!("{c} channels; 1 to 4 are possible (the order of dimensions is N,H,W,C)"))),
-        _ => return Err(Error::usage(format!("{} dimensions where images have 3 (N,H,W) or 4 (N,H,W,C)", dims.len()))),
+        [c] => {
+            return Err(Error::usage(format!(
+                "{c} channels; 1 to 4 are possible (the order of dimensions is N,H,W,C)"
+            )));
+        }
+        _ => {
+            return Err(Error::usage(format!(
+                "{} dimensions where images have 3 (N,H,W) or 4 (N,H,W,C)",
+                dims.len()
+            )));
+        }
     };
     Ok((n, h, w, channels))
 }
 
 fn labels(reader: impl BufRead, size: u64) -> Result<Vec<u8>> {
     let (dims, bytes) = read(reader, size)?;
-    if dims.len() == 1 { Ok(bytes) } else { Err(Error::usage(format!("{} dimensions where labels have 1", dims.len()))) }
+    if dims.len() == 1 {
+        Ok(bytes)
+    } else {
+        Err(Error::usage(format!("{} dimensions where labels have 1", dims.len())))
+    }
 }
 
 /// Reads dimensions and values, gzipped or not. `size` is that of the file.
@@ -168,7 +203,10 @@ fn read_plain(mut reader: impl Read, most: u64) -> Result<(Vec<usize>, Vec<u8>)>
     if let Err(error) = reader.by_ref().take(promised).read_to_end(&mut bytes) {
         return Err(match error.kind() {
             std::io::ErrorKind::UnexpectedEof => short(&shape, &bytes.len().to_string()),
-            _ => Error::usage(format!("cannot be read after {} of {promised} bytes: {error}; get it again", bytes.len())),
+            _ => Error::usage(format!(
+                "cannot be read after {} of {promised} bytes: {error}; get it again",
+                bytes.len()
+            )),
         });
     }
     if (bytes.len() as u64) < promised {
@@ -185,14 +223,19 @@ fn shape_of(dims: &[u64]) -> String {
 }
 
 fn short(shape: &str, held: &str) -> Error {
-    Error::usage(format!("promises {shape} bytes but holds {held}; the file is cut off or damaged: get it again"))
+    Error::usage(format!(
+        "promises {shape} bytes but holds {held}; the file is cut off or damaged: get it again"
+    ))
 }
 
 fn surplus(shape: &str) -> Error {
-    Error::usage(format!("holds more than the {shape} bytes that it promises; the header or the file is damaged: get it again"))
+    Error::usage(format!(
+        "holds more than the {shape} bytes that it promises; the header or the file is damaged: get it again"
+    ))
 }
 
-/// Reads the dimensions, and how many bytes of values they promise; `most` is what the file can hold at most, header included.
+/// Reads the dimensions, and how many bytes of values they promise; `most` is what the file can
+/// hold at most, header included.
 fn header(mut reader: &mut impl Read, most: u64) -> Result<(Vec<u64>, u64)> {
     let mut magic = [0; 4];
     exact(&mut reader, &mut magic)?;
@@ -208,7 +251,9 @@ fn header(mut reader: &mut impl Read, most: u64) -> Result<(Vec<u64>, u64)> {
             0x0e => "64-bit floats",
             _ => return Err(Error::usage(format!("not an IDX file (unknown type 0x{kind:02x})"))),
         };
-        return Err(Error::usage(format!("holds {name}; only unsigned bytes are read: convert it")));
+        return Err(Error::usage(format!(
+            "holds {name}; only unsigned bytes are read: convert it"
+        )));
     }
     if !(1..=4).contains(&rank) {
         return Err(Error::usage(format!("{rank} dimensions; images have 3 or 4, labels 1")));
@@ -230,14 +275,19 @@ fn header(mut reader: &mut impl Read, most: u64) -> Result<(Vec<u64>, u64)> {
         _ => return Err(short(&shape, "fewer")),
     };
     if dims[0] > MAX_COUNT {
-        return Err(Error::usage(format!("{} entries; at most {MAX_COUNT} are read: split the file", dims[0])));
+        return Err(Error::usage(format!(
+            "{} entries; at most {MAX_COUNT} are read: split the file",
+            dims[0]
+        )));
     }
     Ok((dims, promised))
 }
 
 fn exact(reader: &mut impl Read, into: &mut [u8]) -> Result<()> {
     reader.read_exact(into).map_err(|error| match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => Error::usage("ends inside the IDX header; the file is cut off: get it again"),
+        std::io::ErrorKind::UnexpectedEof => {
+            Error::usage("ends inside the IDX header; the file is cut off: get it again")
+        }
         _ => Error::usage(format!("cannot be read: {error}; get it again")),
     })
 }
@@ -252,7 +302,10 @@ fn labels_beside(path: &Path) -> Option<PathBuf> {
     let stem = labels.strip_suffix(".gz").unwrap_or(&labels);
     // what is packed like the images comes first
     let other = if stem.len() == labels.len() { format!("{stem}.gz") } else { stem.to_owned() };
-    [labels.clone(), other].into_iter().map(|name| path.with_file_name(OsStr::new(&name))).find(|p| p.is_file())
+    [labels.clone(), other]
+        .into_iter()
+        .map(|name| path.with_file_name(OsStr::new(&name)))
+        .find(|p| p.is_file())
 }
 
 #[cfg(test)]
@@ -285,7 +338,10 @@ mod tests {
         assert_eq!(images_from(&gzip(&plain)).unwrap(), images);
         let colour = images_from(&idx(8, &[2, 1, 5, 3], &values)).unwrap();
         assert_eq!((colour.len(), colour.channels, colour.common_size()), (2, 3, Some((1, 5))));
-        assert_eq!(labels_from(&idx(8, &[4], &[0, 3, 1, 3])).unwrap().classes, ["0", "1", "2", "3"]);
+        assert_eq!(
+            labels_from(&idx(8, &[4], &[0, 3, 1, 3])).unwrap().classes,
+            ["0", "1", "2", "3"]
+        );
     }
 
     #[test]
@@ -323,7 +379,10 @@ mod tests {
         ];
         for (bytes, expected) in cases {
             let message = images_from(&bytes).unwrap_err().to_string();
-            assert!(message.contains(expected) && !message.contains('\n'), "{message} (expected {expected})");
+            assert!(
+                message.contains(expected) && !message.contains('\n'),
+                "{message} (expected {expected})"
+            );
         }
         let cut = gzip(&good);
         for end in 2..cut.len() - 9 {
@@ -338,11 +397,15 @@ mod tests {
     #[test]
     fn labels_are_found_by_name() {
         let folder = Folder::new("idx_labels");
-        let images = folder.write("t10k-images-idx3-ubyte.gz", &gzip(&idx(8, &[3, 1, 1], &[1, 2, 3])));
+        let images =
+            folder.write("t10k-images-idx3-ubyte.gz", &gzip(&idx(8, &[3, 1, 1], &[1, 2, 3])));
         assert_eq!(load(&images).unwrap().labels, None);
         folder.write("t10k-labels-idx1-ubyte", &idx(8, &[3], &[2, 0, 1]));
         let loaded = load(&images).unwrap();
-        assert_eq!(loaded.labels.unwrap(), Labels { classes: vec!["0".into(), "1".into(), "2".into()], of: vec![2, 0, 1] });
+        assert_eq!(
+            loaded.labels.unwrap(),
+            Labels { classes: vec!["0".into(), "1".into(), "2".into()], of: vec![2, 0, 1] }
+        );
         // the one packed like the images wins, and must match
         folder.write("t10k-labels-idx1-ubyte.gz", &gzip(&idx(8, &[2], &[2, 0])));
         let message = load(&images).unwrap_err().to_string();

@@ -128,13 +128,16 @@ impl Images {
             out.bytes.extend_from_slice(self.image(i));
             out.names.push(self.names[i].clone());
         }
-        out.labels =
-            self.labels.as_ref().map(|l| Labels { classes: l.classes.clone(), of: indices.iter().map(|&i| l.of[i]).collect() });
+        out.labels = self.labels.as_ref().map(|l| Labels {
+            classes: l.classes.clone(),
+            of: indices.iter().map(|&i| l.of[i]).collect(),
+        });
         out
     }
 
-    /// Splits by images into (training, validation): `fraction` of them, drawn from the seed, go to validation; both keep the order. With two
-    /// images or more each side gets at least one. A fraction of 0 (or a single image) leaves the validation set empty.
+    /// Splits by images into (training, validation): `fraction` of them, drawn from the seed, go to
+    /// validation; both keep the order. With two images or more each side gets at least one. A
+    /// fraction of 0 (or a single image) leaves the validation set empty.
     pub fn split(self, fraction: f64, seed: u64) -> (Images, Images) {
         let (train, validation) = split(self.len(), fraction, seed);
         if validation.is_empty() {
@@ -144,7 +147,8 @@ impl Images {
         (self.subset(&train), self.subset(&validation))
     }
 
-    /// The bytes as words for the device: four a word, little end first, the last one padded with zeros.
+    /// The bytes as words for the device: four a word, little end first, the last one padded with
+    /// zeros.
     pub fn words(&self) -> Vec<u32> {
         Self::words_of(&self.bytes)
     }
@@ -168,20 +172,25 @@ impl Images {
         self.table.iter().flat_map(|e| [word(e.offset), word(e.h), word(e.w)]).collect()
     }
 
-    /// Enlarges the images with a side below `h` or `w` (Catmull-Rom, aspect kept) until both are reached. Returns how many were enlarged.
+    /// Enlarges the images with a side below `h` or `w` (Catmull-Rom, aspect kept) until both are
+    /// reached. Returns how many were enlarged.
     ///
     /// # Errors
-    /// When an image is so long and narrow that its enlargement would be absurd, or the set grows past [`MAX_BYTES`].
+    /// When an image is so long and narrow that its enlargement would be absurd, or the set grows
+    /// past [`MAX_BYTES`].
     pub fn ensure_at_least(&mut self, h: usize, w: usize) -> Result<usize> {
-        let sizes: Vec<(usize, usize)> = self.table.iter().map(|e| enlarged((e.h, e.w), h, w)).collect();
-        let enlarged = sizes.iter().zip(&self.table).filter(|(size, e)| **size != (e.h, e.w)).count();
+        let sizes: Vec<(usize, usize)> =
+            self.table.iter().map(|e| enlarged((e.h, e.w), h, w)).collect();
+        let enlarged =
+            sizes.iter().zip(&self.table).filter(|(size, e)| **size != (e.h, e.w)).count();
         if enlarged > 0 {
             self.resize_to(&sizes)?;
         }
         Ok(enlarged)
     }
 
-    /// Resizes every image to exactly `h`×`w` (Catmull-Rom, with the wider kernel that shrinking needs); the aspect is not kept.
+    /// Resizes every image to exactly `h`×`w` (Catmull-Rom, with the wider kernel that shrinking
+    /// needs); the aspect is not kept.
     ///
     /// # Errors
     /// When the set would exceed [`MAX_BYTES`].
@@ -193,7 +202,8 @@ impl Images {
         let mut total = 0usize;
         for (i, &(h, w)) in sizes.iter().enumerate() {
             let Entry { h: old_h, w: old_w, .. } = self.table[i];
-            let size = resized_len((old_h, old_w), (h, w), self.channels).map_err(|e| e.at(&self.names[i]))?;
+            let size = resized_len((old_h, old_w), (h, w), self.channels)
+                .map_err(|e| e.at(&self.names[i]))?;
             total = total.saturating_add(size);
         }
         if total > MAX_BYTES {
@@ -221,7 +231,8 @@ impl Images {
         Ok(())
     }
 
-    /// Converts between gray and RGB: gray is repeated, RGB becomes BT.601 luma, 0.299 R + 0.587 G + 0.114 B, rounded.
+    /// Converts between gray and RGB: gray is repeated, RGB becomes BT.601 luma, 0.299 R + 0.587 G
+    /// + 0.114 B, rounded.
     ///
     /// # Errors
     /// For any other pair of channel counts, or when the set would exceed [`MAX_BYTES`].
@@ -251,7 +262,11 @@ impl Images {
 }
 
 /// One line about images of these sizes (height, width).
-pub(super) fn describe(sizes: impl Iterator<Item = (usize, usize)>, channels: usize, labels: Option<&Labels>) -> String {
+pub(super) fn describe(
+    sizes: impl Iterator<Item = (usize, usize)>,
+    channels: usize,
+    labels: Option<&Labels>,
+) -> String {
     let (mut count, mut least, mut most) = (0, (usize::MAX, usize::MAX), (0, 0));
     for (h, w) in sizes {
         count += 1;
@@ -292,11 +307,18 @@ pub(super) fn enlarged(size: (usize, usize), h: usize, w: usize) -> (usize, usiz
 }
 
 /// Bytes of an image resized from one size to another; an error where that is absurd.
-pub(super) fn resized_len(from: (usize, usize), to: (usize, usize), channels: usize) -> Result<usize> {
-    let size = to.0.checked_mul(to.1).and_then(|area| area.checked_mul(channels)).filter(|&size| size > 0);
+pub(super) fn resized_len(
+    from: (usize, usize),
+    to: (usize, usize),
+    channels: usize,
+) -> Result<usize> {
+    let size =
+        to.0.checked_mul(to.1).and_then(|area| area.checked_mul(channels)).filter(|&size| size > 0);
     size.filter(|&size| size <= MAX_ENLARGED.max(from.0 * from.1 * channels)).ok_or_else(|| {
         let ((h, w), (old_h, old_w)) = (to, from);
-        Error::usage(format!("{old_w}x{old_h} pixels cannot be resized to {w}x{h}; crop or remove this image"))
+        Error::usage(format!(
+            "{old_w}x{old_h} pixels cannot be resized to {w}x{h}; crop or remove this image"
+        ))
     })
 }
 
@@ -320,12 +342,20 @@ pub(super) fn gray_to_rgb(gray: &[u8]) -> Vec<u8> {
 
 /// BT.601 luma in 16-bit fixed point: the weights sum to 65536, so equal channels stay as they are.
 pub(super) fn rgb_to_gray(rgb: &[u8]) -> Vec<u8> {
-    let luma = |p: &[u8]| ((19_595 * u32::from(p[0]) + 38_470 * u32::from(p[1]) + 7_471 * u32::from(p[2]) + 32_768) >> 16) as u8;
+    let luma = |p: &[u8]| {
+        ((19_595 * u32::from(p[0]) + 38_470 * u32::from(p[1]) + 7_471 * u32::from(p[2]) + 32_768)
+            >> 16) as u8
+    };
     rgb.chunks_exact(3).map(luma).collect()
 }
 
 /// Catmull-Rom from one size (height, width) to another.
-pub(super) fn resize(pixels: &[u8], from: (usize, usize), to: (usize, usize), channels: usize) -> Vec<u8> {
+pub(super) fn resize(
+    pixels: &[u8],
+    from: (usize, usize),
+    to: (usize, usize),
+    channels: usize,
+) -> Vec<u8> {
     if from == to {
         return pixels.to_vec();
     }
@@ -345,8 +375,13 @@ pub(super) fn resize(pixels: &[u8], from: (usize, usize), to: (usize, usize), ch
     }
 }
 
-fn resize_as<P: Pixel<Subpixel = u8> + 'static>(pixels: &[u8], from: (usize, usize), to: (usize, usize)) -> Vec<u8> {
-    let image = ImageBuffer::<P, &[u8]>::from_raw(from.1 as u32, from.0 as u32, pixels).expect("as many bytes as the size says");
+fn resize_as<P: Pixel<Subpixel = u8> + 'static>(
+    pixels: &[u8],
+    from: (usize, usize),
+    to: (usize, usize),
+) -> Vec<u8> {
+    let image = ImageBuffer::<P, &[u8]>::from_raw(from.1 as u32, from.0 as u32, pixels)
+        .expect("as many bytes as the size says");
     imageops::resize(&image, to.1 as u32, to.0 as u32, FilterType::CatmullRom).into_raw()
 }
 
@@ -361,7 +396,8 @@ mod tests {
             let pixels: Vec<u8> = (0..h * w).map(|p| (10 * i + p) as u8).collect();
             images.push(format!("{i}.png"), h, w, &pixels).unwrap();
         }
-        images.labels = Some(Labels { classes: vec!["a".into(), "b".into()], of: vec![0, 1, 0, 1, 1] });
+        images.labels =
+            Some(Labels { classes: vec!["a".into(), "b".into()], of: vec![0, 1, 0, 1, 1] });
         images
     }
 
@@ -369,7 +405,10 @@ mod tests {
     fn subset_takes_names_and_labels_along() {
         let subset = sample().subset(&[3, 1]);
         assert_eq!(subset.names, ["3.png", "1.png"]);
-        assert_eq!(subset.table, [Entry { offset: 0, h: 5, w: 3 }, Entry { offset: 15, h: 3, w: 3 }]);
+        assert_eq!(
+            subset.table,
+            [Entry { offset: 0, h: 5, w: 3 }, Entry { offset: 15, h: 3, w: 3 }]
+        );
         assert_eq!(subset.image(1), sample().image(1));
         assert_eq!(subset.labels.unwrap().of, [1, 1]);
         assert_eq!(sample().describe(), "5 images of 3x2 to 3x6, gray, 2 classes");
@@ -385,7 +424,9 @@ mod tests {
         all.sort();
         assert_eq!(all, sample().names);
         assert!((0..20).any(|seed| sample().split(0.4, seed).1 != validation));
-        for (fraction, sizes) in [(0.001, (4, 1)), (0.999, (1, 4)), (0.0, (5, 0)), (f64::NAN, (5, 0))] {
+        for (fraction, sizes) in
+            [(0.001, (4, 1)), (0.999, (1, 4)), (0.0, (5, 0)), (f64::NAN, (5, 0))]
+        {
             let (train, validation) = sample().split(fraction, 1);
             assert_eq!((train.len(), validation.len()), sizes);
         }
@@ -411,14 +452,22 @@ mod tests {
             assert_eq!(images.ensure_at_least(16, 16).unwrap(), 1);
             assert_eq!(images.table[0], Entry { offset: 0, h: 16, w: 32 });
             assert_eq!(images.table[1], Entry { offset: 512 * channels, h: 20, w: 16 });
-            assert!(images.image(0).iter().all(|&v| v == 77) && images.image(1).iter().all(|&v| v == 9));
+            assert!(
+                images.image(0).iter().all(|&v| v == 77) && images.image(1).iter().all(|&v| v == 9)
+            );
             images.resize_all(7, 5).unwrap();
             assert_eq!(images.common_size(), Some((7, 5)));
             assert!(images.image(1).iter().all(|&v| v == 9));
         }
         let mut thread = Images::new(1);
         thread.push("thread".into(), 1, 200_000, &vec![0; 200_000]).unwrap();
-        assert!(thread.ensure_at_least(64, 64).unwrap_err().to_string().starts_with("thread: 200000x1 pixels cannot"));
+        assert!(
+            thread
+                .ensure_at_least(64, 64)
+                .unwrap_err()
+                .to_string()
+                .starts_with("thread: 200000x1 pixels cannot")
+        );
         assert!(thread.resize_all(0, 5).is_err());
     }
 
@@ -431,7 +480,10 @@ mod tests {
         images.convert_channels(1).unwrap();
         assert_eq!(images, sample());
         assert!(images.convert_channels(2).is_err());
-        assert_eq!(rgb_to_gray(&[255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0]), [76, 150, 29, 255, 0]);
+        assert_eq!(
+            rgb_to_gray(&[255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0]),
+            [76, 150, 29, 255, 0]
+        );
         assert!((0..=255).all(|v| rgb_to_gray(&[v; 3]) == [v]));
     }
 }

@@ -29,13 +29,20 @@ fn read(list: impl Read, place: &str, root: &Path, want: &Wanted, limit: u64) ->
 /// The paths of a list of `most` bytes at most.
 fn paths(list: impl Read, most: u64) -> Result<Vec<PathBuf>> {
     let mut bytes = Vec::new();
-    list.take(most + 1).read_to_end(&mut bytes).map_err(|e| Error::failed(format!("cannot be read ({e})")))?;
+    list.take(most + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Error::failed(format!("cannot be read ({e})")))?;
     if bytes.len() as u64 > most {
-        return Err(Error::usage(format!("is longer than the {} MiB that a list may have; cut it into several", most >> 20)));
+        return Err(Error::usage(format!(
+            "is longer than the {} MiB that a list may have; cut it into several",
+            most >> 20
+        )));
     }
-    let text = String::from_utf8(bytes)
-        .map_err(|e| Error::usage(format!("byte {} is not UTF-8; a list is text", e.utf8_error().valid_up_to())))?;
-    let files: Vec<PathBuf> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(PathBuf::from).collect();
+    let text = String::from_utf8(bytes).map_err(|e| {
+        Error::usage(format!("byte {} is not UTF-8; a list is text", e.utf8_error().valid_up_to()))
+    })?;
+    let files: Vec<PathBuf> =
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(PathBuf::from).collect();
     if files.is_empty() {
         return Err(Error::usage("names no image; write one path a line"));
     }
@@ -49,7 +56,10 @@ mod tests {
     #[test]
     fn a_list_that_is_too_long_is_refused_not_cut() {
         let list = "a.png\n b/c.png \n\n";
-        assert_eq!(paths(list.as_bytes(), list.len() as u64).unwrap(), [Path::new("a.png"), Path::new("b/c.png")]);
+        assert_eq!(
+            paths(list.as_bytes(), list.len() as u64).unwrap(),
+            [Path::new("a.png"), Path::new("b/c.png")]
+        );
         let refused = paths(list.as_bytes(), list.len() as u64 - 1).unwrap_err().to_string();
         assert!(refused.contains("longer"), "{refused}");
         assert!(paths(&b"\n\n"[..], 9).unwrap_err().to_string().contains("names no image"));

@@ -63,9 +63,11 @@ fn one_colour_image_makes_the_set_rgb() {
     assert_eq!((images.channels, images.len()), (3, 201));
     assert_eq!(images.image(150)[..6], [150, 150, 150, 151, 151, 151]);
     assert_eq!(images.image(200), colour(2, 2, 9).as_bytes());
-    let images = read(&folder, &Wanted { channels: Some(1), strict: false, memory: None }).unwrap().images;
+    let images =
+        read(&folder, &Wanted { channels: Some(1), strict: false, memory: None }).unwrap().images;
     assert_eq!((images.channels, images.image(150).len()), (1, 6));
-    let message = read(&folder, &Wanted { channels: Some(2), strict: false, memory: None }).unwrap_err();
+    let message =
+        read(&folder, &Wanted { channels: Some(2), strict: false, memory: None }).unwrap_err();
     assert!(message.contains("not 2"), "{message}");
 }
 
@@ -96,16 +98,25 @@ fn what_does_not_decode_is_named() {
     folder.write("whole.png", &whole);
     let loaded = read(&folder, &Wanted::default()).unwrap();
     assert_eq!(loaded.images.names, ["whole.png"]);
-    let places: Vec<_> = loaded.skipped.iter().map(|(path, _)| path.rsplit(['/', '\\']).next().unwrap()).collect();
+    let places: Vec<_> =
+        loaded.skipped.iter().map(|(path, _)| path.rsplit(['/', '\\']).next().unwrap()).collect();
     assert_eq!(places, ["cut.png", "empty.png", "text.jpg"]);
-    for ((_, reason), expected) in loaded.skipped.iter().zip(["cannot be decoded", "empty", "known kind"]) {
+    for ((_, reason), expected) in
+        loaded.skipped.iter().zip(["cannot be decoded", "empty", "known kind"])
+    {
         assert!(reason.contains(expected) && !reason.contains('\n'), "{reason}");
     }
-    let message = read(&folder, &Wanted { channels: None, strict: true, memory: None }).unwrap_err();
+    let message =
+        read(&folder, &Wanted { channels: None, strict: true, memory: None }).unwrap_err();
     assert!(message.contains("cut.png: cannot be decoded"), "{message}");
     std::fs::remove_file(folder.path.join("whole.png")).unwrap();
     let message = read(&folder, &Wanted::default()).unwrap_err();
-    assert!(message.contains("no image can be used") && message.contains("cut.png") && message.contains("other 2"), "{message}");
+    assert!(
+        message.contains("no image can be used")
+            && message.contains("cut.png")
+            && message.contains("other 2"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -117,11 +128,22 @@ fn folders_without_images_say_what_to_do() {
     folder.write("train-labels-idx1-ubyte.gz", b"");
     folder.write("train-images-idx3-ubyte.gz", b"");
     let message = read(&folder, &Wanted::default()).unwrap_err();
-    assert!(message.contains("name the file") && message.ends_with("train-images-idx3-ubyte.gz"), "{message}");
+    assert!(
+        message.contains("name the file") && message.ends_with("train-images-idx3-ubyte.gz"),
+        "{message}"
+    );
     let message = load("no/such/place", &Wanted::default()).unwrap_err().to_string();
-    assert!(message.contains("does not exist") && message.contains("photos, textures, digits"), "{message}");
+    assert!(
+        message.contains("does not exist") && message.contains("photos, textures, digits"),
+        "{message}"
+    );
     let empty = folder.path.join("train-images-idx3-ubyte.gz");
-    assert!(load(empty.to_str().unwrap(), &Wanted::default()).unwrap_err().to_string().contains("empty"));
+    assert!(
+        load(empty.to_str().unwrap(), &Wanted::default())
+            .unwrap_err()
+            .to_string()
+            .contains("empty")
+    );
 }
 
 #[test]
@@ -132,7 +154,9 @@ fn single_files_are_recognised_by_content() {
     assert_eq!((loaded.images.names[0].as_str(), loaded.images.channels), ("misnamed.jpg", 3));
     let idx = [&[0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2][..], &[5, 6]].concat();
     let path = folder.write("digits", &idx);
-    let loaded = load(path.to_str().unwrap(), &Wanted { channels: Some(3), strict: true, memory: None }).unwrap();
+    let loaded =
+        load(path.to_str().unwrap(), &Wanted { channels: Some(3), strict: true, memory: None })
+            .unwrap();
     assert_eq!(loaded.images.bytes, [5, 5, 5, 6, 6, 6]);
     let path = folder.write("cut-idx3", &idx[..17]);
     let message = load(path.to_str().unwrap(), &Wanted::default()).unwrap_err().to_string();
@@ -141,13 +165,21 @@ fn single_files_are_recognised_by_content() {
     let message = load(path.to_str().unwrap(), &Wanted::default()).unwrap_err().to_string();
     assert!(message.contains("notes.txt: is not an image"), "{message}");
     assert_eq!(load("digits", &Wanted::default()).unwrap().images.len(), 1797);
-    assert_eq!(load("textures", &Wanted { channels: Some(3), strict: true, memory: None }).unwrap().images.channels, 3);
+    assert_eq!(
+        load("textures", &Wanted { channels: Some(3), strict: true, memory: None })
+            .unwrap()
+            .images
+            .channels,
+        3
+    );
 }
 
 #[test]
 fn every_format_and_depth_decodes() {
     let picture = colour(5, 7, 200);
-    for format in [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::WebP, ImageFormat::Pnm] {
+    for format in
+        [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::WebP, ImageFormat::Pnm]
+    {
         let decoded = decode(&encoded(&picture, format)).unwrap();
         assert_eq!((decoded.h, decoded.w, decoded.channels), (5, 7, 3), "{format:?}");
         assert_eq!(decoded.pixels, picture.as_bytes(), "{format:?}");
@@ -156,16 +188,24 @@ fn every_format_and_depth_decodes() {
         let decoded = decode(&encoded(&picture, format)).unwrap();
         assert_eq!((decoded.h, decoded.w, decoded.channels), (5, 7, 3), "{format:?}");
     }
-    let deep = DynamicImage::ImageLuma16(image::ImageBuffer::from_fn(2, 1, |x, _| image::Luma([[0, 65_535u16][x as usize]])));
+    let deep = DynamicImage::ImageLuma16(image::ImageBuffer::from_fn(2, 1, |x, _| {
+        image::Luma([[0, 65_535u16][x as usize]])
+    }));
     assert_eq!(decode(&png(&deep)).unwrap().pixels, [0, 255]);
     // gray that is stored as colour is gray
     let stored = DynamicImage::ImageRgb8(gray(2, 2, 50).into_rgb8());
     let decoded = decode(&png(&stored)).unwrap();
     assert_eq!((decoded.channels, decoded.pixels.as_slice()), (1, gray(2, 2, 50).as_bytes()));
     // alpha lies over white
-    let clear = RgbaImage::from_raw(3, 1, vec![10, 20, 30, 255, 0, 0, 0, 0, 0, 0, 100, 128]).unwrap();
-    assert_eq!(decode(&png(&clear.into())).unwrap().pixels, [10, 20, 30, 255, 255, 255, 127, 127, 177]);
-    let veil = DynamicImage::ImageLumaA8(image::ImageBuffer::from_raw(2, 1, vec![40, 255, 0, 51]).unwrap());
+    let clear =
+        RgbaImage::from_raw(3, 1, vec![10, 20, 30, 255, 0, 0, 0, 0, 0, 0, 100, 128]).unwrap();
+    assert_eq!(
+        decode(&png(&clear.into())).unwrap().pixels,
+        [10, 20, 30, 255, 255, 255, 127, 127, 177]
+    );
+    let veil = DynamicImage::ImageLumaA8(
+        image::ImageBuffer::from_raw(2, 1, vec![40, 255, 0, 51]).unwrap(),
+    );
     assert_eq!(decode(&png(&veil)).unwrap().pixels, [40, 204]);
 }
 
@@ -174,7 +214,8 @@ fn exif_orientation_is_applied() {
     let jpeg = encoded(&gray(8, 24, 0), ImageFormat::Jpeg);
     assert_eq!(decode(&jpeg).map(|d| (d.h, d.w)).unwrap(), (8, 24));
     // the smallest EXIF block: one tag, orientation (0x0112) = 6, a quarter turn
-    let tiff = [b'I', b'I', 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0];
+    let tiff =
+        [b'I', b'I', 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0];
     let body = [&b"Exif\0\0"[..], &tiff].concat();
     let mut turned = vec![0xff, 0xd8, 0xff, 0xe1];
     turned.extend(((body.len() + 2) as u16).to_be_bytes());
@@ -197,7 +238,10 @@ fn monstrous_headers_are_refused_before_memory_is_taken() {
         bytes.extend(&body);
         bytes.extend(crc(&body).to_be_bytes());
     };
-    chunk(b"IHDR", &[&60_000u32.to_be_bytes()[..], &60_000u32.to_be_bytes(), &[8, 2, 0, 0, 0]].concat());
+    chunk(
+        b"IHDR",
+        &[&60_000u32.to_be_bytes()[..], &60_000u32.to_be_bytes(), &[8, 2, 0, 0, 0]].concat(),
+    );
     chunk(b"IDAT", &[0x78, 0x9c, 3, 0, 0, 0, 0, 1]);
     chunk(b"IEND", &[]);
     let cases: [(&[u8], &str); 4] = [
@@ -216,8 +260,14 @@ fn monstrous_headers_are_refused_before_memory_is_taken() {
     let message = decode(&jpeg).unwrap_err().to_string();
     assert!(message.contains("cannot hold its 12288x12288 pixels"), "{message}");
     // cut anywhere, no decoder panics
-    for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Gif, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::WebP]
-    {
+    for format in [
+        ImageFormat::Png,
+        ImageFormat::Jpeg,
+        ImageFormat::Gif,
+        ImageFormat::Bmp,
+        ImageFormat::Tiff,
+        ImageFormat::WebP,
+    ] {
         let whole = encoded(&colour(9, 9, 1), format);
         for end in (0..whole.len()).step_by(7) {
             let _ = decode(&whole[..end]);

@@ -1,4 +1,5 @@
-//! Where images come from: folders, lists, single files, IDX, CIFAR and npy files, and the bundled sets.
+//! Where images come from: folders, lists, single files, IDX, CIFAR and npy files, and the bundled
+//! sets.
 
 pub mod array;
 pub mod budget;
@@ -83,9 +84,10 @@ impl Opened {
     }
 }
 
-/// Reads images into memory from the name of a bundled set, a folder (of images, or of CIFAR's batches), an image file, an IDX file (also gzipped), a
-/// CIFAR or npy file, a list of image files (`@FILE`, or `-` for standard input). A bundled set goes before a folder of the same name: `./photos` is the
-/// folder.
+/// Reads images into memory from the name of a bundled set, a folder (of images, or of CIFAR's
+/// batches), an image file, an IDX file (also gzipped), a CIFAR or npy file, a list of image files
+/// (`@FILE`, or `-` for standard input). A bundled set goes before a folder of the same name:
+/// `./photos` is the folder.
 ///
 /// # Errors
 /// One line that names the source, what is wrong with it and what to do.
@@ -97,8 +99,9 @@ pub fn load(source: &str, want: &Wanted) -> Result<Loaded> {
     }
 }
 
-/// As [`load`], but what takes more than `limit` bytes when decoded stays in its files. Every image file is decoded once all the same, so that the same
-/// ones are skipped and the channels are the same as in memory.
+/// As [`load`], but what takes more than `limit` bytes when decoded stays in its files. Every image
+/// file is decoded once all the same, so that the same ones are skipped and the channels are the
+/// same as in memory.
 ///
 /// # Errors
 /// As [`load`].
@@ -127,7 +130,11 @@ pub fn open(source: &str, want: &Wanted, limit: u64) -> Result<Opened> {
     })?;
     if metadata.is_dir() {
         let batches = cifar::training_files(path);
-        return if batches.is_empty() { folder::load(path, want, limit) } else { records::cifar(path, &batches, want, limit) };
+        return if batches.is_empty() {
+            folder::load(path, want, limit)
+        } else {
+            records::cifar(path, &batches, want, limit)
+        };
     }
     if !metadata.is_file() {
         return Err(Error::usage(format!("{source}: neither a folder nor a regular file")));
@@ -157,11 +164,17 @@ pub fn open(source: &str, want: &Wanted, limit: u64) -> Result<Opened> {
     Ok(Opened::new(source, Pixels::Resident(images), ""))
 }
 
-/// As [`open`], of a folder's image files those whose paths in it are to be kept; none where no file is.
+/// As [`open`], of a folder's image files those whose paths in it are to be kept; none where no
+/// file is.
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_some(root: &Path, keep: impl Fn(&Path) -> bool, want: &Wanted, limit: u64) -> Result<Option<Opened>> {
+pub fn open_some(
+    root: &Path,
+    keep: impl Fn(&Path) -> bool,
+    want: &Wanted,
+    limit: u64,
+) -> Result<Option<Opened>> {
     folder::load_some(root, keep, want, limit.min(MAX_BYTES as u64))
 }
 
@@ -177,6 +190,11 @@ pub fn tell_skipped(skipped: &[(String, String)], most: usize) -> Vec<String> {
         _ if shown < skipped.len() => format!("; the first {shown} (-v names all):"),
         _ => ":".to_owned(),
     };
-    let first = format!("skipped {} {files} that cannot be used (--strict makes it an error){named}", skipped.len());
-    std::iter::once(first).chain(skipped[..shown].iter().map(|(file, reason)| format!("  {file}: {reason}"))).collect()
+    let first = format!(
+        "skipped {} {files} that cannot be used (--strict makes it an error){named}",
+        skipped.len()
+    );
+    std::iter::once(first)
+        .chain(skipped[..shown].iter().map(|(file, reason)| format!("  {file}: {reason}")))
+        .collect()
 }

@@ -1,7 +1,9 @@
-//! NumPy's `.npy` files, by <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>, read strictly.
+//! NumPy's `.npy` files, by
+//! <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>, read strictly.
 //!
-//! Images are `|u1`, `<f4`, `>f4`, `<f8` or `>f8` in C order: N×H×W, N×C×H×W, or N×H×W×C where that cannot be meant otherwise, with 1 or 3 channels.
-//! Floats lie in 0…1 or in 0…255, which the largest one decides; the engine keeps bytes, so they are rounded to 8 bits.
+//! Images are `|u1`, `<f4`, `>f4`, `<f8` or `>f8` in C order: N×H×W, N×C×H×W, or N×H×W×C where that
+//! cannot be meant otherwise, with 1 or 3 channels. Floats lie in 0…1 or in 0…255, which the
+//! largest one decides; the engine keeps bytes, so they are rounded to 8 bits.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -43,7 +45,9 @@ pub fn array(file: &mut (impl Read + Seek), size: u64) -> Result<Array> {
         "<f8" => Sample::F64 { big: false, scale: 1.0 },
         ">f8" => Sample::F64 { big: true, scale: 1.0 },
         other => {
-            return Err(Error::usage(format!("dtype {other:?}; images are |u1, <f4, >f4, <f8 or >f8: convert with astype")));
+            return Err(Error::usage(format!(
+                "dtype {other:?}; images are |u1, <f4, >f4, <f8 or >f8: convert with astype"
+            )));
         }
     };
     fits(&header, sample.size() as u64, size)?;
@@ -54,12 +58,26 @@ pub fn array(file: &mut (impl Read + Seek), size: u64) -> Result<Array> {
         [n, h, w] => (n, h, w, 1, false),
         [n, c, h, w] if channels(c) => (n, h, w, c, true),
         [n, h, w, c] if channels(c) => (n, h, w, c, false),
-        [_, _, _, _] => return Err(Error::usage(format!("shape {shape}: images have 1 or 3 channels, N×C×H×W or N×H×W×C"))),
-        [_] => return Err(Error::usage(format!("shape {shape} looks like labels; name the images' file instead"))),
-        _ => return Err(Error::usage(format!("shape {shape}: images are N×H×W, N×C×H×W or N×H×W×C; reshape the array"))),
+        [_, _, _, _] => {
+            return Err(Error::usage(format!(
+                "shape {shape}: images have 1 or 3 channels, N×C×H×W or N×H×W×C"
+            )));
+        }
+        [_] => {
+            return Err(Error::usage(format!(
+                "shape {shape} looks like labels; name the images' file instead"
+            )));
+        }
+        _ => {
+            return Err(Error::usage(format!(
+                "shape {shape}: images are N×H×W, N×C×H×W or N×H×W×C; reshape the array"
+            )));
+        }
     };
     if count as u64 > MAX_COUNT {
-        return Err(Error::usage(format!("{count} images; at most {MAX_COUNT} are read: split the file")));
+        return Err(Error::usage(format!(
+            "{count} images; at most {MAX_COUNT} are read: split the file"
+        )));
     }
     let sample = scaled(file, &header, sample)?;
     Ok(Array { start: header.start, count, skip: 0, h, w, c, planar, sample })
@@ -81,14 +99,24 @@ pub fn labels(file: &mut (impl Read + Seek), size: u64) -> Result<Labels> {
         "i4" => (4, true),
         "u8" => (8, false),
         "i8" => (8, true),
-        _ => return Err(Error::usage(format!("dtype {:?}; labels are integers: convert with astype(int)", header.descr))),
+        _ => {
+            return Err(Error::usage(format!(
+                "dtype {:?}; labels are integers: convert with astype(int)",
+                header.descr
+            )));
+        }
     };
     fits(&header, width as u64, size)?;
     let (&[n] | &[n, 1]) = header.shape.as_slice() else {
-        return Err(Error::usage(format!("shape {}; labels are one integer an image", named(&header.shape))));
+        return Err(Error::usage(format!(
+            "shape {}; labels are one integer an image",
+            named(&header.shape)
+        )));
     };
     if n > MAX_COUNT {
-        return Err(Error::usage(format!("{n} labels; at most {MAX_COUNT} are read: split the file")));
+        return Err(Error::usage(format!(
+            "{n} labels; at most {MAX_COUNT} are read: split the file"
+        )));
     }
     let mut of = Vec::new();
     let mut most = 0;
@@ -96,9 +124,16 @@ pub fn labels(file: &mut (impl Read + Seek), size: u64) -> Result<Labels> {
         let byte = |i: usize| if order == ">" { bytes[i] } else { bytes[width - 1 - i] };
         let bits = (0..width).fold(0u64, |bits, i| bits << 8 | u64::from(byte(i)));
         let spare = 64 - 8 * width as u32;
-        let value = if signed { ((bits << spare) as i64) >> spare } else { i64::try_from(bits).unwrap_or(i64::MAX) };
+        let value = if signed {
+            ((bits << spare) as i64) >> spare
+        } else {
+            i64::try_from(bits).unwrap_or(i64::MAX)
+        };
         if !(0..MAX_CLASSES).contains(&value) {
-            return Err(Error::usage(format!("label {index} is {value}; classes are numbered from 0 to {}", MAX_CLASSES - 1)));
+            return Err(Error::usage(format!(
+                "label {index} is {value}; classes are numbered from 0 to {}",
+                MAX_CLASSES - 1
+            )));
         }
         most = most.max(value);
         of.push(value as u32);
@@ -111,7 +146,10 @@ pub fn labels(file: &mut (impl Read + Seek), size: u64) -> Result<Labels> {
 pub(super) fn labels_beside(path: &Path) -> Option<PathBuf> {
     let stem = path.file_stem()?.to_string_lossy().into_owned();
     let names = [format!("{stem}.labels.npy"), "labels.npy".to_owned(), "y.npy".to_owned()];
-    names.into_iter().map(|name| path.with_file_name(name)).find(|beside| beside != path && beside.is_file())
+    names
+        .into_iter()
+        .map(|name| path.with_file_name(name))
+        .find(|beside| beside != path && beside.is_file())
 }
 
 fn named(shape: &[u64]) -> String {
@@ -128,9 +166,10 @@ fn fits(header: &Header, width: u64, size: u64) -> Result<()> {
     let held = size.saturating_sub(header.start);
     match promised {
         Some(promised) if promised == held => Ok(()),
-        Some(promised) if promised < held => {
-            Err(Error::usage(format!("holds {held} bytes of values, more than the {shape} of {} that it promises", header.descr)))
-        }
+        Some(promised) if promised < held => Err(Error::usage(format!(
+            "holds {held} bytes of values, more than the {shape} of {} that it promises",
+            header.descr
+        ))),
         _ => Err(Error::usage(format!(
             "promises {shape} of {} but holds {held} bytes; the file is cut off or damaged: save it again",
             header.descr
@@ -153,13 +192,18 @@ fn scaled(file: &mut (impl Read + Seek), header: &Header, sample: Sample) -> Res
                 place.insert(0, (rest % dim).to_string());
                 rest /= dim;
             }
-            return Err(Error::usage(format!("the value at [{}] is {value}; remove or replace it", place.join(", "))));
+            return Err(Error::usage(format!(
+                "the value at [{}] is {value}; remove or replace it",
+                place.join(", ")
+            )));
         }
         (least, most) = (least.min(value), most.max(value));
         Ok(())
     })?;
     if least < 0.0 || most > 255.0 {
-        return Err(Error::usage(format!("its values lie in {least}…{most}; images lie in 0…1 or 0…255: rescale them")));
+        return Err(Error::usage(format!(
+            "its values lie in {least}…{most}; images lie in 0…1 or 0…255: rescale them"
+        )));
     }
     let scale = if most <= 1.0 { 255.0 } else { 1.0 };
     Ok(match sample {
@@ -196,7 +240,9 @@ fn each(
 
 fn header(file: &mut (impl Read + Seek)) -> Result<Header> {
     let cut = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => Error::usage("ends inside the npy header; the file is cut off: save it again"),
+        std::io::ErrorKind::UnexpectedEof => {
+            Error::usage("ends inside the npy header; the file is cut off: save it again")
+        }
         _ => Error::failed(format!("cannot be read: {error}")),
     };
     let mut magic = [0; 8];
@@ -210,21 +256,29 @@ fn header(file: &mut (impl Read + Seek)) -> Result<Header> {
         1 => 2,
         2 | 3 => 4,
         _ => {
-            return Err(Error::usage(format!("npy version {version}.{} is unknown; save it with a version up to 3.0", magic[7])));
+            return Err(Error::usage(format!(
+                "npy version {version}.{} is unknown; save it with a version up to 3.0",
+                magic[7]
+            )));
         }
     };
     file.read_exact(&mut four[..width]).map_err(cut)?;
     let len = u32::from_le_bytes(four) as usize;
     if len > MAX_HEADER {
-        return Err(Error::usage(format!("its header claims {len} bytes, at most {MAX_HEADER} are read; the file is damaged")));
+        return Err(Error::usage(format!(
+            "its header claims {len} bytes, at most {MAX_HEADER} are read; the file is damaged"
+        )));
     }
     let mut text = vec![0; len];
     file.read_exact(&mut text).map_err(cut)?;
-    let damaged = |what: String| Error::usage(format!("its npy header is damaged: {what}; save it again"));
+    let damaged =
+        |what: String| Error::usage(format!("its npy header is damaged: {what}; save it again"));
     let text = String::from_utf8(text).map_err(|_| damaged("it is not text".to_owned()))?;
     let (descr, fortran, shape) = Words { rest: &text }.description().map_err(damaged)?;
     if fortran {
-        return Err(Error::usage("is in Fortran order; save it with numpy.save(name, numpy.ascontiguousarray(x))"));
+        return Err(Error::usage(
+            "is in Fortran order; save it with numpy.save(name, numpy.ascontiguousarray(x))",
+        ));
     }
     Ok(Header { descr, shape, start: 8 + (width + len) as u64 })
 }
@@ -242,11 +296,18 @@ impl Words<'_> {
             let key = self.quoted()?;
             self.need(':')?;
             let again = match key.as_str() {
-                "descr" if self.peek() == Some('[') => return Err("structured values are no images".to_owned()),
+                "descr" if self.peek() == Some('[') => {
+                    return Err("structured values are no images".to_owned());
+                }
                 "descr" => descr.replace(self.quoted()?).is_some(),
                 "fortran_order" => fortran.replace(self.truth()?).is_some(),
                 "shape" => shape.replace(self.tuple()?).is_some(),
-                _ => return Err(format!("unknown key {:?}", key.chars().take(40).collect::<String>())),
+                _ => {
+                    return Err(format!(
+                        "unknown key {:?}",
+                        key.chars().take(40).collect::<String>()
+                    ));
+                }
             };
             if again {
                 return Err(format!("{key} stands there twice"));

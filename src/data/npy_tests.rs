@@ -18,7 +18,11 @@ fn npy(version: u8, dictionary: &str, values: &[u8]) -> Vec<u8> {
 }
 
 fn plain(descr: &str, shape: &str, values: &[u8]) -> Vec<u8> {
-    npy(1, &format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}   \n"), values)
+    npy(
+        1,
+        &format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}   \n"),
+        values,
+    )
 }
 
 fn read(bytes: &[u8]) -> Result<Images, String> {
@@ -46,8 +50,14 @@ fn every_layout_and_type_reads() {
         let values: Vec<u8> = [1.0_f64, 254.6].iter().flat_map(|x| x.to_le_bytes()).collect();
         assert_eq!(read(&npy(version, dictionary, &values)).unwrap().bytes, [1, 255]);
     }
-    assert_eq!(read(&plain("<f4", "(1, 1, 3)", &floats(&[0.0, 0.5, 1.0]))).unwrap().bytes, [0, 128, 255]);
-    assert_eq!(read(&plain("<f4", "(1, 1, 3)", &floats(&[0.0, 0.5, 2.0]))).unwrap().bytes, [0, 1, 2]);
+    assert_eq!(
+        read(&plain("<f4", "(1, 1, 3)", &floats(&[0.0, 0.5, 1.0]))).unwrap().bytes,
+        [0, 128, 255]
+    );
+    assert_eq!(
+        read(&plain("<f4", "(1, 1, 3)", &floats(&[0.0, 0.5, 2.0]))).unwrap().bytes,
+        [0, 1, 2]
+    );
     let big: Vec<u8> = [0.2_f32, 1.0].iter().flat_map(|x| x.to_be_bytes()).collect();
     assert_eq!(read(&plain(">f4", "(1, 1, 2)", &big)).unwrap().bytes, [51, 255]);
 }
@@ -70,7 +80,10 @@ fn hostile_files_are_refused_in_words() {
         (header("{'descr': '|u1', 'spare': 1}"), "unknown key"),
         (header("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}"), "structured"),
         (header("{'descr': '|u1"), "not closed"),
-        (header("{'descr': '|u1', 'fortran_order': 0, 'shape': (1, 2, 2)}"), "neither True nor False"),
+        (
+            header("{'descr': '|u1', 'fortran_order': 0, 'shape': (1, 2, 2)}"),
+            "neither True nor False",
+        ),
         (header("{'descr': '|u1', 'fortran_order': False, 'shape': (1, 2, 2)} x"), "behind"),
         (plain("|u1", "(1, -2, 2)", &[]), "negative"),
         (plain("|u1", "(1, 99999999999999999999999, 2)", &[]), "no number"),
@@ -86,14 +99,23 @@ fn hostile_files_are_refused_in_words() {
         (plain("|u1", "(1, 2, 2, 2)", &[0; 8]), "1 or 3 channels"),
         (plain("<i4", "(1, 1, 1)", &[0; 4]), "dtype \"<i4\""),
         (plain("<f4", "(1, 2, 1)", &floats(&[0.0, f32::NAN])), "the value at [0, 1, 0] is NaN"),
-        (plain("<f4", "(2, 1, 1)", &floats(&[0.0, f32::INFINITY])), "the value at [1, 0, 0] is inf"),
+        (
+            plain("<f4", "(2, 1, 1)", &floats(&[0.0, f32::INFINITY])),
+            "the value at [1, 0, 0] is inf",
+        ),
         (plain("<f4", "(2, 1, 1)", &floats(&[-1.0, 1.0])), "lie in -1…1"),
         (plain("<f4", "(2, 1, 1)", &floats(&[0.0, 256.0])), "lie in 0…256"),
-        (npy(1, "{'descr': '|u1', 'fortran_order': True, 'shape': (1, 2, 2)}", &[0; 4]), "ascontiguousarray"),
+        (
+            npy(1, "{'descr': '|u1', 'fortran_order': True, 'shape': (1, 2, 2)}", &[0; 4]),
+            "ascontiguousarray",
+        ),
     ];
     for (bytes, expected) in cases {
         let message = read(&bytes).unwrap_err();
-        assert!(message.contains(expected) && !message.contains('\n'), "{message} (expected {expected})");
+        assert!(
+            message.contains(expected) && !message.contains('\n'),
+            "{message} (expected {expected})"
+        );
     }
     let whole = plain("|u1", "(2, 2, 2)", &[0; 8]);
     for end in 0..whole.len() {
@@ -103,7 +125,9 @@ fn hostile_files_are_refused_in_words() {
 
 #[test]
 fn labels_are_integers_of_any_kind() {
-    let read = |bytes: &[u8]| labels(&mut Cursor::new(bytes), bytes.len() as u64).map_err(|e| e.to_string());
+    let read = |bytes: &[u8]| {
+        labels(&mut Cursor::new(bytes), bytes.len() as u64).map_err(|e| e.to_string())
+    };
     let long: Vec<u8> = [2_i64, 0].iter().flat_map(|x| x.to_le_bytes()).collect();
     let read_long = read(&plain("<i8", "(2,)", &long)).unwrap();
     assert_eq!((read_long.of, read_long.classes.len()), (vec![2, 0], 3));

@@ -15,17 +15,26 @@ pub struct Patch {
     pub left: usize,
 }
 
-/// The non-overlapping `h`×`w` patches of every image, in reading order, the grid centred in each image (the odd pixel goes to the end). Images
-/// that are too small give none; images of just this size one each.
+/// The non-overlapping `h`×`w` patches of every image, in reading order, the grid centred in each
+/// image (the odd pixel goes to the end). Images that are too small give none; images of just this
+/// size one each.
 ///
-/// If there are more than `limit` (0: no limit), they are thinned evenly: the list is cut into `limit` stretches of equal length (±1) and each gives
-/// one patch, drawn from the seed, so that no regular step falls in with the rows of the grid.
+/// If there are more than `limit` (0: no limit), they are thinned evenly: the list is cut into
+/// `limit` stretches of equal length (±1) and each gives one patch, drawn from the seed, so that no
+/// regular step falls in with the rows of the grid.
 pub fn grid(images: &Images, h: usize, w: usize, limit: usize, seed: u64) -> Vec<Patch> {
     grid_of(images.table.iter().map(|e| (e.h, e.w)), h, w, limit, seed)
 }
 
-/// [`grid`] over images of which only the sizes (height, width) are known. No more patches are listed than are wanted.
-pub fn grid_of(sizes: impl Iterator<Item = (usize, usize)>, h: usize, w: usize, limit: usize, seed: u64) -> Vec<Patch> {
+/// [`grid`] over images of which only the sizes (height, width) are known. No more patches are
+/// listed than are wanted.
+pub fn grid_of(
+    sizes: impl Iterator<Item = (usize, usize)>,
+    h: usize,
+    w: usize,
+    limit: usize,
+    seed: u64,
+) -> Vec<Patch> {
     let tilings: Vec<Tiling> = sizes.map(|size| Tiling::of(size, h, w)).collect();
     let count: usize = tilings.iter().map(|tiling| tiling.count()).sum();
     let patches = tilings.iter().enumerate().flat_map(|(image, tiling)| {
@@ -39,8 +48,13 @@ pub fn grid_of(sizes: impl Iterator<Item = (usize, usize)>, h: usize, w: usize, 
     }
     let mut stream = Stream::new(seed, "patches");
     let bound = |i: usize| (i as u128 * count as u128 / limit as u128) as usize;
-    let mut chosen = (0..limit).map(|i| bound(i) + stream.below(bound(i + 1) - bound(i))).peekable();
-    patches.enumerate().filter(|(number, _)| chosen.next_if_eq(number).is_some()).map(|(_, patch)| patch).collect()
+    let mut chosen =
+        (0..limit).map(|i| bound(i) + stream.below(bound(i + 1) - bound(i))).peekable();
+    patches
+        .enumerate()
+        .filter(|(number, _)| chosen.next_if_eq(number).is_some())
+        .map(|(_, patch)| patch)
+        .collect()
 }
 
 /// The patches of a grid over one image.
@@ -60,7 +74,8 @@ impl Tiling {
         assert!(h > 0 && w > 0, "a patch has pixels");
         let (rows, columns) = (size.0 / h, size.1 / w);
         let (top, left) = ((size.0 - rows * h) / 2, (size.1 - columns * w) / 2);
-        let [rows, columns, top, left, h, w] = [rows, columns, top, left, h, w].map(|side| side as u32);
+        let [rows, columns, top, left, h, w] =
+            [rows, columns, top, left, h, w].map(|side| side as u32);
         Self { rows, columns, top, left, h, w }
     }
 
@@ -76,7 +91,8 @@ impl Tiling {
     }
 }
 
-/// Every patch of the grid as an image of its own, with the name and the label of the image that it comes from.
+/// Every patch of the grid as an image of its own, with the name and the label of the image that it
+/// comes from.
 ///
 /// # Errors
 /// Never in practice: patches hold no more bytes than their images.
@@ -86,10 +102,14 @@ pub fn images(images: &Images, h: usize, w: usize) -> Result<Images> {
     for patch in &patches {
         let width = images.table[patch.image].w;
         let pixels = images.image(patch.image);
-        let rows = (patch.top..patch.top + h).flat_map(|row| &pixels[(row * width + patch.left) * c..][..w * c]);
+        let rows = (patch.top..patch.top + h)
+            .flat_map(|row| &pixels[(row * width + patch.left) * c..][..w * c]);
         out.push(images.names[patch.image].clone(), h, w, &rows.copied().collect::<Vec<u8>>())?;
     }
-    let of = |l: &Labels| Labels { classes: l.classes.clone(), of: patches.iter().map(|p| l.of[p.image]).collect() };
+    let of = |l: &Labels| Labels {
+        classes: l.classes.clone(),
+        of: patches.iter().map(|p| l.of[p.image]).collect(),
+    };
     out.labels = images.labels.as_ref().map(of);
     Ok(out)
 }
@@ -152,8 +172,11 @@ mod tests {
         let some = grid(&images, 4, 4, 30, 5);
         assert_eq!(some, grid(&images, 4, 4, 30, 5));
         assert_ne!(some, grid(&images, 4, 4, 30, 6));
-        let places: Vec<usize> = some.iter().map(|p| all.iter().position(|q| q == p).unwrap()).collect();
+        let places: Vec<usize> =
+            some.iter().map(|p| all.iter().position(|q| q == p).unwrap()).collect();
         assert_eq!(places.len(), 30);
-        assert!(places.iter().enumerate().all(|(i, &p)| p >= i * 100 / 30 && p < (i + 1) * 100 / 30));
+        assert!(
+            places.iter().enumerate().all(|(i, &p)| p >= i * 100 / 30 && p < (i + 1) * 100 / 30)
+        );
     }
 }

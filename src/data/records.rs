@@ -27,9 +27,13 @@ pub(super) fn cifar(source: &Path, files: &[PathBuf], want: &Wanted, limit: u64)
     let mut found = None;
     for path in files {
         let (mut file, size) = reader(path)?;
-        let (array, kind, labels) = cifar_file::array(&mut file, size).map_err(|e| e.at(path.display()))?;
+        let (array, kind, labels) =
+            cifar_file::array(&mut file, size).map_err(|e| e.at(path.display()))?;
         if found.is_some_and(|other| other != kind) {
-            return Err(Error::usage(format!("{}: {kind:?} beside another kind of CIFAR data; keep them apart", path.display())));
+            return Err(Error::usage(format!(
+                "{}: {kind:?} beside another kind of CIFAR data; keep them apart",
+                path.display()
+            )));
         }
         found = Some(kind);
         of.extend(labels);
@@ -59,8 +63,16 @@ pub(super) fn npy(path: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
         }
         Ok(labels)
     });
-    let note = if array.sample == super::array::Sample::U8 { "" } else { ", floats rounded to 8 bits" };
-    open(&path.display().to_string(), vec![(path.to_owned(), array)], labels.transpose()?, want, limit, note)
+    let note =
+        if array.sample == super::array::Sample::U8 { "" } else { ", floats rounded to 8 bits" };
+    open(
+        &path.display().to_string(),
+        vec![(path.to_owned(), array)],
+        labels.transpose()?,
+        want,
+        limit,
+        note,
+    )
 }
 
 /// Reads arrays into memory, or leaves them in their files where they would exceed `limit`.
@@ -90,10 +102,14 @@ pub(super) fn open(
             continue;
         }
         images.bytes.extend(part.bytes);
-        images.table.extend(part.table.into_iter().map(|e| super::Entry { offset: start + e.offset, ..e }));
+        images
+            .table
+            .extend(part.table.into_iter().map(|e| super::Entry { offset: start + e.offset, ..e }));
     }
     let named = |array: usize| (0..arrays[array].1.count).map(move |index| (array, index));
-    let names = (0..arrays.len()).flat_map(named).map(|(array, index)| name_of_record(&arrays, array, index));
+    let names = (0..arrays.len())
+        .flat_map(named)
+        .map(|(array, index)| name_of_record(&arrays, array, index));
     (images.names, images.labels) = (names.collect(), labels);
     images.convert_channels(channels).map_err(|e| e.at(source))?;
     Ok(Opened::new(source, Pixels::Resident(images), note))

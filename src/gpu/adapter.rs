@@ -18,7 +18,9 @@ impl Adapter {
     pub fn is_software(&self) -> bool {
         let name = self.info.name.to_lowercase();
         self.info.device_type == wgpu::DeviceType::Cpu
-            || ["llvmpipe", "swiftshader", "microsoft basic render"].iter().any(|software| name.contains(software))
+            || ["llvmpipe", "swiftshader", "microsoft basic render"]
+                .iter()
+                .any(|software| name.contains(software))
     }
 
     /// Whether it works in the machine's own memory, which is then what there is.
@@ -58,7 +60,10 @@ impl Adapter {
 
     fn backend_rank(&self) -> usize {
         use wgpu::Backend;
-        [Backend::Vulkan, Backend::Metal, Backend::Dx12, Backend::Gl].iter().position(|b| *b == self.info.backend).unwrap_or(9)
+        [Backend::Vulkan, Backend::Metal, Backend::Dx12, Backend::Gl]
+            .iter()
+            .position(|b| *b == self.info.backend)
+            .unwrap_or(9)
     }
 
     fn kind_rank(&self) -> usize {
@@ -74,8 +79,12 @@ impl Adapter {
 /// What wgpu reports and what to do about it.
 pub(super) fn explain(error: &wgpu::Error) -> String {
     match error {
-        wgpu::Error::OutOfMemory { .. } => "out of memory: use a smaller --batch or model, or --device cpu".to_owned(),
-        refused => format!("{refused}; `csae verify` tells which kernels work here, --device cpu does without"),
+        wgpu::Error::OutOfMemory { .. } => {
+            "out of memory: use a smaller --batch or model, or --device cpu".to_owned()
+        }
+        refused => format!(
+            "{refused}; `csae verify` tells which kernels work here, --device cpu does without"
+        ),
     }
 }
 
@@ -99,7 +108,10 @@ fn number(mut adapters: Vec<Adapter>) -> Vec<Adapter> {
 }
 
 fn listed(backends: wgpu::Backends) -> Vec<Adapter> {
-    let descriptor = wgpu::InstanceDescriptor { backends, ..wgpu::InstanceDescriptor::new_without_display_handle() };
+    let descriptor = wgpu::InstanceDescriptor {
+        backends,
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    };
     let instance = wgpu::Instance::new(descriptor);
     let mut found: Vec<Adapter> = pollster::block_on(instance.enumerate_adapters(backends))
         .into_iter()
@@ -109,12 +121,17 @@ fn listed(backends: wgpu::Backends) -> Vec<Adapter> {
     found
 }
 
-/// The adapter that `auto` and `gpu` take: a real GPU, discrete before integrated, Vulkan before Metal, DX12 and GL.
+/// The adapter that `auto` and `gpu` take: a real GPU, discrete before integrated, Vulkan before
+/// Metal, DX12 and GL.
 pub fn choose_automatically(adapters: &[Adapter]) -> Option<&Adapter> {
-    adapters.iter().filter(|adapter| !adapter.is_software()).min_by_key(|adapter| (adapter.kind_rank(), adapter.backend_rank()))
+    adapters
+        .iter()
+        .filter(|adapter| !adapter.is_software())
+        .min_by_key(|adapter| (adapter.kind_rank(), adapter.backend_rank()))
 }
 
-/// The adapter that a name or a number means: any part of the name or driver, whatever the case; `lavapipe` is `llvmpipe`.
+/// The adapter that a name or a number means: any part of the name or driver, whatever the case;
+/// `lavapipe` is `llvmpipe`.
 pub fn find(wanted: &str) -> Result<Adapter> {
     if wanted == "gpu" {
         let all = primary();
@@ -142,7 +159,9 @@ pub fn find(wanted: &str) -> Result<Adapter> {
     let matching = |all: Vec<Adapter>| {
         all.into_iter().find(|adapter| {
             let info = &adapter.info;
-            format!("{}\n{}\n{}", info.name, info.driver, info.driver_info).to_lowercase().contains(&name)
+            format!("{}\n{}\n{}", info.name, info.driver, info.driver_info)
+                .to_lowercase()
+                .contains(&name)
         })
     };
     matching(primary()).or_else(|| matching(adapters())).ok_or_else(|| {

@@ -1,4 +1,5 @@
-//! Which kernel of a family is taken: the same product of matrices can be summed in several ways, and what suits one adapter is slow on another.
+//! Which kernel of a family is taken: the same product of matrices can be summed in several ways,
+//! and what suits one adapter is slow on another.
 
 use super::matrices::Matrices;
 use super::tuned::Product;
@@ -17,13 +18,15 @@ pub enum Choice {
     Subgroup,
     /// Sums in registers, and values exchanged in workgroup memory.
     Tiled,
-    /// Products of small matrices by whole subgroups: maps in half precision alone, and never taken unless named or measured.
+    /// Products of small matrices by whole subgroups: maps in half precision alone, and never taken
+    /// unless named or measured.
     Matrix,
 }
 
 impl Choice {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Auto, Self::Plain, Self::Registers, Self::Subgroup, Self::Tiled, Self::Matrix];
+    pub const ALL: [Self; 6] =
+        [Self::Auto, Self::Plain, Self::Registers, Self::Subgroup, Self::Tiled, Self::Matrix];
 
     /// Its name in reports.
     pub const fn name(self) -> &'static str {
@@ -74,7 +77,8 @@ impl Traits {
         self.software && self.int64
     }
 
-    /// The kind that a product of matrices takes if one is asked for: it, or the next best where it does not run.
+    /// The kind that a product of matrices takes if one is asked for: it, or the next best where it
+    /// does not run.
     pub const fn forced(&self, choice: Choice, product: &Product) -> Option<Choice> {
         match choice {
             Choice::Auto => None,
@@ -92,15 +96,23 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_taken_where_it_runs() {
-        let gpu = Traits { software: false, subgroup: 32, int64: true, matrices: Matrices::Cooperative };
-        let lavapipe = Traits { software: true, subgroup: 8, int64: true, matrices: Matrices::None };
-        let swiftshader = Traits { software: true, subgroup: 4, int64: false, matrices: Matrices::None };
-        let single = Product { family: Kernel::Conv2dFwd, half: false, rows: 9, columns: 9, steps: 9 };
+        let gpu =
+            Traits { software: false, subgroup: 32, int64: true, matrices: Matrices::Cooperative };
+        let lavapipe =
+            Traits { software: true, subgroup: 8, int64: true, matrices: Matrices::None };
+        let swiftshader =
+            Traits { software: true, subgroup: 4, int64: false, matrices: Matrices::None };
+        let single =
+            Product { family: Kernel::Conv2dFwd, half: false, rows: 9, columns: 9, steps: 9 };
         let half = Product { half: true, ..single };
         assert_eq!(gpu.forced(Choice::Subgroup, &single), Some(Choice::Subgroup));
         assert_eq!(swiftshader.forced(Choice::Subgroup, &single), Some(Choice::Registers));
         assert_eq!(gpu.forced(Choice::Matrix, &half), Some(Choice::Matrix));
-        assert_eq!(gpu.forced(Choice::Matrix, &single), Some(Choice::Tiled), "there are halves alone");
+        assert_eq!(
+            gpu.forced(Choice::Matrix, &single),
+            Some(Choice::Tiled),
+            "there are halves alone"
+        );
         assert_eq!(lavapipe.forced(Choice::Matrix, &half), Some(Choice::Tiled));
         assert!(lavapipe.wide_words() && !gpu.wide_words() && !swiftshader.wide_words());
         for choice in [Choice::Plain, Choice::Registers, Choice::Tiled] {

@@ -37,7 +37,10 @@ pub(super) struct Compiled {
 }
 
 fn key(dispatch: &Dispatch) -> Key {
-    (module_of(dispatch), dispatch.constants.iter().map(|(name, value)| (*name, value.to_bits())).collect())
+    (
+        module_of(dispatch),
+        dispatch.constants.iter().map(|(name, value)| (*name, value.to_bits())).collect(),
+    )
 }
 
 const fn module_of(dispatch: &Dispatch) -> Module {
@@ -45,13 +48,20 @@ const fn module_of(dispatch: &Dispatch) -> Module {
 }
 
 impl Compiled {
-    /// Makes what dispatches need and is not there yet, in the device's storage but for the halves. Returns the number of pipelines made.
-    /// What a driver refuses is reported to the device.
-    pub(super) fn prepare(&mut self, device: &wgpu::Device, storage: Storage, dispatches: &[Dispatch]) -> Result<usize> {
+    /// Makes what dispatches need and is not there yet, in the device's storage but for the halves.
+    /// Returns the number of pipelines made. What a driver refuses is reported to the device.
+    pub(super) fn prepare(
+        &mut self,
+        device: &wgpu::Device,
+        storage: Storage,
+        dispatches: &[Dispatch],
+    ) -> Result<usize> {
         let mut missing: Vec<&Dispatch> = Vec::new();
         for dispatch in dispatches {
             let wanted = key(dispatch);
-            if !self.pipelines.contains_key(&wanted) && !missing.iter().any(|other| key(other) == wanted) {
+            if !self.pipelines.contains_key(&wanted)
+                && !missing.iter().any(|other| key(other) == wanted)
+            {
                 missing.push(dispatch);
             }
         }
@@ -60,13 +70,17 @@ impl Compiled {
         wanted.dedup();
         wanted.retain(|module| !self.modules.contains_key(module));
         let storage = |half| Storage { half, ..storage };
-        let modules: Vec<_> = wanted.par_iter().map(|(kernel, half)| timed(|| module(device, *kernel, storage(*half)))).collect();
+        let modules: Vec<_> = wanted
+            .par_iter()
+            .map(|(kernel, half)| timed(|| module(device, *kernel, storage(*half))))
+            .collect();
         let mut spent = HashMap::new();
         for (wanted, (made, time)) in wanted.into_iter().zip(modules) {
             self.modules.insert(wanted, made?);
             spent.insert(wanted, time);
         }
-        let made: Vec<_> = missing.par_iter().map(|dispatch| timed(|| self.load(device, dispatch))).collect();
+        let made: Vec<_> =
+            missing.par_iter().map(|dispatch| timed(|| self.load(device, dispatch))).collect();
         let count = made.len();
         for (dispatch, (loaded, time)) in missing.into_iter().zip(made) {
             let module = spent.remove(&module_of(dispatch)).unwrap_or_default();
@@ -101,7 +115,9 @@ impl Compiled {
                 ty: wgpu::BindingType::Buffer {
                     ty: match binding.role {
                         Role::Uniform(_) => wgpu::BufferBindingType::Uniform,
-                        Role::Storage { writable, .. } => wgpu::BufferBindingType::Storage { read_only: !writable },
+                        Role::Storage { writable, .. } => {
+                            wgpu::BufferBindingType::Storage { read_only: !writable }
+                        }
                     },
                     has_dynamic_offset: false,
                     min_binding_size: wgpu::BufferSize::new(binding.min_size),
@@ -110,7 +126,10 @@ impl Compiled {
             })
             .collect();
         let label = Some(dispatch.kernel.name());
-        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label,
+            entries: &entries,
+        });
         let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label,
             bind_group_layouts: &[Some(&layout)],
@@ -131,7 +150,11 @@ impl Compiled {
     }
 }
 
-fn module(device: &wgpu::Device, kernel: Kernel, storage: Storage) -> Result<(wgpu::ShaderModule, Arc<Reflection>)> {
+fn module(
+    device: &wgpu::Device,
+    kernel: Kernel,
+    storage: Storage,
+) -> Result<(wgpu::ShaderModule, Arc<Reflection>)> {
     let source = Source::with(kernel, storage);
     let reflection = Reflection::of(kernel, &source)?;
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -141,7 +164,8 @@ fn module(device: &wgpu::Device, kernel: Kernel, storage: Storage) -> Result<(wg
     Ok((module, Arc::new(reflection)))
 }
 
-/// Gives memory back that drivers' compilers have freed: glibc keeps it, of every thread that compiled.
+/// Gives memory back that drivers' compilers have freed: glibc keeps it, of every thread that
+/// compiled.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn give_back() {
     // SAFETY: it takes no pointer, and any thread may call it at any time.

@@ -25,7 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const WRITE: usize = 16 << 20;
 /// How the report of a lost device begins.
 const LOST: &str = "the device was lost";
-/// Elements of the guard behind a buffer, and what each of them holds: no number that a kernel would write.
+/// Elements of the guard behind a buffer, and what each of them holds: no number that a kernel
+/// would write.
 const GUARD: usize = 64;
 const GUARD_WORD: u32 = 0xfff5_a5a5;
 /// Submissions that may be under way before the host waits for the oldest.
@@ -74,11 +75,13 @@ pub struct Gpu {
     matrices: Matrices,
     /// Which kernel of a family is taken.
     pub choice: Choice,
-    /// What the user has measured here, by which [`Choice::Auto`] goes first. None unless it is set: [`Tuned::read`].
+    /// What the user has measured here, by which [`Choice::Auto`] goes first. None unless it is
+    /// set: [`Tuned::read`].
     pub tuned: Option<Rc<Tuned>>,
     /// How long a wait may last before the adapter counts as hung.
     pub patience: Duration,
-    /// Whether buffers made from now on get a guard that kernels can reach, so that [`Gpu::check_guards`] sees what they write past an end.
+    /// Whether buffers made from now on get a guard that kernels can reach, so that
+    /// [`Gpu::check_guards`] sees what they write past an end.
     pub guarded: bool,
     /// Bytes of all live buffers.
     pub allocated: u64,
@@ -97,8 +100,10 @@ impl Gpu {
     pub fn with(adapter: Adapter, wanted: Matrices) -> Result<Self> {
         let matrices = adapter.matrices(wanted);
         let mut limits = adapter.handle.limits();
-        // Kernels count elements and their places in i32; Metal would bind more, and clamp what lies beyond.
-        limits.max_storage_buffer_binding_size = limits.max_storage_buffer_binding_size.min(BINDING);
+        // Kernels count elements and their places in i32; Metal would bind more, and clamp what
+        // lies beyond.
+        limits.max_storage_buffer_binding_size =
+            limits.max_storage_buffer_binding_size.min(BINDING);
         let useful = wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS
             | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES
@@ -122,7 +127,8 @@ impl Gpu {
             trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(text);
         };
         let seen = Arc::clone(&trouble);
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&seen, explain(&error))));
+        device
+            .on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&seen, explain(&error))));
         let seen = Arc::clone(&trouble);
         // Whatever was noted before: that the device is lost matters most.
         device.set_device_lost_callback(move |reason, text| {
@@ -173,7 +179,8 @@ impl Gpu {
         &self.limits
     }
 
-    /// wgpu's own handle of the device, by which a test of faults destroys it or hands it what a driver refuses.
+    /// wgpu's own handle of the device, by which a test of faults destroys it or hands it what a
+    /// driver refuses.
     pub fn handle(&self) -> wgpu::Device {
         self.device.clone()
     }
@@ -181,7 +188,11 @@ impl Gpu {
     /// What the adapter offers to kernels.
     pub fn traits(&self) -> Traits {
         let features = self.device.features();
-        let subgroup = if features.contains(wgpu::Features::SUBGROUP) { self.adapter.info.subgroup_min_size } else { 0 };
+        let subgroup = if features.contains(wgpu::Features::SUBGROUP) {
+            self.adapter.info.subgroup_min_size
+        } else {
+            0
+        };
         let int64 = features.contains(wgpu::Features::SHADER_INT64);
         Traits { software: self.adapter.is_software(), subgroup, int64, matrices: self.matrices }
     }
@@ -194,11 +205,15 @@ impl Gpu {
         let traits = self.traits();
         if !traits.takes(choice) {
             let lack = match choice {
-                Choice::Matrix => "no cooperative matrices of 16x16 halves and subgroups of 32".to_owned(),
+                Choice::Matrix => {
+                    "no cooperative matrices of 16x16 halves and subgroups of 32".to_owned()
+                }
                 _ => format!("subgroups of {}, {} are needed", traits.subgroup, Traits::SUBGROUP),
             };
             let (name, adapter) = (choice.name(), self.adapter.label());
-            return Err(Error::usage(format!("--kernels {name}: {adapter} has {lack}; auto takes what suits it")));
+            return Err(Error::usage(format!(
+                "--kernels {name}: {adapter} has {lack}; auto takes what suits it"
+            )));
         }
         self.choice = choice;
         Ok(())
@@ -206,7 +221,12 @@ impl Gpu {
 
     /// A recorder that chooses kernels as this device does.
     pub fn recorder(&self) -> Recorder {
-        Recorder { dispatches: Vec::new(), choice: self.choice, traits: self.traits(), tuned: self.tuned.clone() }
+        Recorder {
+            dispatches: Vec::new(),
+            choice: self.choice,
+            traits: self.traits(),
+            tuned: self.tuned.clone(),
+        }
     }
 
     /// How many objects have been made so far.
@@ -242,7 +262,11 @@ impl Gpu {
     pub(super) fn bound_size(&self, view: View) -> u64 {
         let Allocated { handle, len, guarded } = self.allocated_at(view.buffer);
         let last = view.start + view.len == *len;
-        if *guarded && last { handle.size() - view.start as u64 * view.element() } else { content(view.len, view.element()) }
+        if *guarded && last {
+            handle.size() - view.start as u64 * view.element()
+        } else {
+            content(view.len, view.element())
+        }
     }
 
     /// Makes the buffer of a view that is all of it, zero. Its size is rounded up to 16 bytes.
@@ -259,7 +283,9 @@ impl Gpu {
         let made = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
             size,
-            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
+            usage: wgpu::BufferUsages::STORAGE
+                | wgpu::BufferUsages::COPY_DST
+                | wgpu::BufferUsages::COPY_SRC,
             mapped_at_creation: false,
         });
         let index = buffer.0 as usize;
@@ -279,9 +305,12 @@ impl Gpu {
     /// Fails if a kernel has written past the end of a buffer that has a guard.
     pub fn check_guards(&mut self) -> Result<()> {
         for index in 0..self.buffers.len() {
-            let Some(Allocated { handle, len, guarded: true }) = self.buffers[index].clone() else { continue };
+            let Some(Allocated { handle, len, guarded: true }) = self.buffers[index].clone() else {
+                continue;
+            };
             let start = (handle.size() / 4) as usize - GUARD;
-            let guard: Vec<u32> = self.read(View { start, len: GUARD, ..View::whole(Buffer(index as u32), 0) })?;
+            let guard: Vec<u32> =
+                self.read(View { start, len: GUARD, ..View::whole(Buffer(index as u32), 0) })?;
             if let Some(at) = guard.iter().position(|word| *word != GUARD_WORD) {
                 let bad = f32::from_bits(guard[at]);
                 return Err(Error::failed(format!(
@@ -303,21 +332,33 @@ impl Gpu {
     pub(super) fn uniform_buffer(&mut self, label: &str, bytes: &[u8]) -> wgpu::Buffer {
         let size = (bytes.len() as u64).max(256);
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let buffer =
-            self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false });
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size,
+            usage,
+            mapped_at_creation: false,
+        });
         self.queue.write_buffer(&buffer, 0, bytes);
         self.counters.buffers += 1;
         buffer
     }
 
     pub(super) fn staging(&mut self, size: u64) -> wgpu::Buffer {
-        let fitting = self.staging.iter().position(|buffer| buffer.size() >= size && buffer.size() <= 2 * size.max(4096));
+        let fitting = self
+            .staging
+            .iter()
+            .position(|buffer| buffer.size() >= size && buffer.size() <= 2 * size.max(4096));
         if let Some(index) = fitting {
             return self.staging.swap_remove(index);
         }
         self.counters.buffers += 1;
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        self.device.create_buffer(&wgpu::BufferDescriptor { label: Some("staging"), size, usage, mapped_at_creation: false })
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("staging"),
+            size,
+            usage,
+            mapped_at_creation: false,
+        })
     }
 
     pub(super) fn return_staging(&mut self, buffer: wgpu::Buffer) {
@@ -333,19 +374,33 @@ impl Gpu {
         }
         assert!(data.len() <= view.len, "{} elements into a view of {}", data.len(), view.len);
         let halves = |pair: &[f32]| {
-            u32::from(f16::from_f32(pair[0]).to_bits()) | pair.get(1).map_or(0, |x| u32::from(f16::from_f32(*x).to_bits()) << 16)
+            u32::from(f16::from_f32(pair[0]).to_bits())
+                | pair.get(1).map_or(0, |x| u32::from(f16::from_f32(*x).to_bits()) << 16)
         };
         let words: Vec<u32> = data.chunks(2).map(halves).collect();
-        self.write(View { buffer: view.buffer, start: view.start / 2, len: words.len(), half: false }, &words);
+        self.write(
+            View { buffer: view.buffer, start: view.start / 2, len: words.len(), half: false },
+            &words,
+        );
     }
 
     /// Writes elements of 4 bytes into a view.
     pub fn write<E: bytemuck::Pod>(&mut self, view: View, data: &[E]) {
-        assert!(size_of::<E>() == 4 && data.len() <= view.len, "{} elements into a view of {}", data.len(), view.len);
-        // In pieces: wgpu stages as much again as is written between submissions, however many writes it takes.
+        assert!(
+            size_of::<E>() == 4 && data.len() <= view.len,
+            "{} elements into a view of {}",
+            data.len(),
+            view.len
+        );
+        // In pieces: wgpu stages as much again as is written between submissions, however many
+        // writes it takes.
         for (i, piece) in data.chunks(WRITE).enumerate() {
             let buffer = self.buffer(view.buffer);
-            self.queue.write_buffer(buffer, (view.start + i * WRITE) as u64 * 4, bytemuck::cast_slice(piece));
+            self.queue.write_buffer(
+                buffer,
+                (view.start + i * WRITE) as u64 * 4,
+                bytemuck::cast_slice(piece),
+            );
             self.staged += piece.len();
             if self.staged >= WRITE {
                 let index = self.queue.submit([]);
@@ -386,10 +441,14 @@ impl Gpu {
     /// Replays a plan: one pass, one submission. It does not wait for the end.
     pub fn run(&mut self, plan: &Plan, step: &StepParams) -> Result<()> {
         self.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("plan") });
+        let mut encoder = self
+            .device
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("plan") });
         {
-            let mut pass =
-                encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("plan"), timestamp_writes: None });
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: Some("plan"),
+                timestamp_writes: None,
+            });
             for step in &plan.steps {
                 pass.set_pipeline(&step.pipeline);
                 pass.set_bind_group(0, &step.bind_group, &[]);
@@ -414,15 +473,21 @@ impl Gpu {
     }
 
     fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        let waited = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: Some(self.patience) });
+        let waited = self
+            .device
+            .poll(wgpu::PollType::Wait { submission_index, timeout: Some(self.patience) });
         self.check()?;
         waited.map(|_| ()).map_err(|error| {
             self.abandon();
-            self.adapter.fault(&format!("no answer within {} s ({error}); the driver may hang", self.patience.as_secs()))
+            self.adapter.fault(&format!(
+                "no answer within {} s ({error}); the driver may hang",
+                self.patience.as_secs()
+            ))
         })
     }
 
-    /// Leaks the device: its end would wait for what hangs, and wgpu panics at the end of a device that is lost with work under way.
+    /// Leaks the device: its end would wait for what hangs, and wgpu panics at the end of a device
+    /// that is lost with work under way.
     fn abandon(&self) {
         std::mem::forget((self.device.clone(), self.queue.clone()));
     }
@@ -443,7 +508,8 @@ impl Gpu {
         }
     }
 
-    /// Keeps what the driver compiles in a file from now on, and begins with what it holds: read at once, written when the device is dropped.
+    /// Keeps what the driver compiles in a file from now on, and begins with what it holds: read at
+    /// once, written when the device is dropped.
     pub fn keep_pipelines(&mut self, path: std::path::PathBuf) {
         self.compiled.cache = PipelineCache::open(&self.device, path);
     }

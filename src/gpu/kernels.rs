@@ -156,7 +156,8 @@ const COMMON: &[(&str, &str)] = snippets![
 /// How reals and maps lie in memory, how they are read, and what matrices are multiplied by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Storage {
-    /// Four reals are read and written as two words of 64 bits, where an adapter computes with such integers and gains by it.
+    /// Four reals are read and written as two words of 64 bits, where an adapter computes with such
+    /// integers and gains by it.
     pub int64: bool,
     /// Maps are in half precision.
     pub half: bool,
@@ -195,9 +196,14 @@ impl Source {
     pub fn with(kernel: Kernel, storage: Storage) -> Self {
         let mut text = String::new();
         let mut pieces = Vec::new();
-        let names = kernel.text().lines().filter_map(|line| line.strip_prefix("//!include ")).flat_map(str::split_whitespace);
+        let names = kernel
+            .text()
+            .lines()
+            .filter_map(|line| line.strip_prefix("//!include "))
+            .flat_map(str::split_whitespace);
         let names: Vec<&str> = names.map(|name| storage.snippet(name)).collect();
-        // What is enabled must come before anything else. Operands of matrices are halves, whatever maps are.
+        // What is enabled must come before anything else. Operands of matrices are halves, whatever
+        // maps are.
         if storage.half || names.contains(&"matrix_tile") {
             text.push_str("enable f16;\n");
         }
@@ -205,10 +211,13 @@ impl Source {
             text.push_str("enable wgpu_cooperative_matrix;\n");
         }
         for name in names {
-            let (_, snippet) = COMMON
-                .iter()
-                .find(|(common, _)| *common == name)
-                .unwrap_or_else(|| panic!("{}.wgsl includes {name}, which shaders/common does not hold", kernel.name()));
+            let (_, snippet) =
+                COMMON.iter().find(|(common, _)| *common == name).unwrap_or_else(|| {
+                    panic!(
+                        "{}.wgsl includes {name}, which shaders/common does not hold",
+                        kernel.name()
+                    )
+                });
             pieces.push((text.lines().count() + 1, format!("shaders/common/{name}.wgsl"), 1));
             text.push_str(snippet);
         }
@@ -219,7 +228,8 @@ impl Source {
 
     /// File and line of a line of the joined text (both from 1).
     pub fn locate(&self, line: usize) -> (&str, usize) {
-        let (start, file, first) = self.pieces.iter().rev().find(|(start, ..)| *start <= line).unwrap_or(&self.pieces[0]);
+        let (start, file, first) =
+            self.pieces.iter().rev().find(|(start, ..)| *start <= line).unwrap_or(&self.pieces[0]);
         (file, line - start + first)
     }
 

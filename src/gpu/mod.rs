@@ -1,4 +1,5 @@
-//! The GPU path: kernels as text, what naga reads in them, adapters, and a device that compiles a program once and replays it.
+//! The GPU path: kernels as text, what naga reads in them, adapters, and a device that compiles a
+//! program once and replays it.
 
 mod adapter;
 mod choice;

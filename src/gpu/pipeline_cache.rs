@@ -1,4 +1,5 @@
-//! What a driver has compiled, kept on disk between runs where wgpu can (Vulkan so far). Many drivers have a cache of their own beside it.
+//! What a driver has compiled, kept on disk between runs where wgpu can (Vulkan so far). Many
+//! drivers have a cache of their own beside it.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,8 @@ pub(super) struct PipelineCache {
 }
 
 impl PipelineCache {
-    /// Opens it with what the file holds; a file that is broken or too large counts as none. None where the device has no such cache.
+    /// Opens it with what the file holds; a file that is broken or too large counts as none. None
+    /// where the device has no such cache.
     pub(super) fn open(device: &wgpu::Device, path: PathBuf) -> Option<Self> {
         if !device.features().contains(wgpu::Features::PIPELINE_CACHE) {
             return None;
@@ -28,15 +30,17 @@ impl PipelineCache {
         let content = read(&path);
         let data = content.as_deref().map(|content| &content[HEAD..]);
         let held = data.map(hash);
-        let descriptor = wgpu::PipelineCacheDescriptor { label: Some("pipelines"), data, fallback: true };
-        // SAFETY: the data is what `get_data` gave on this adapter with this driver, byte for byte: the file's name and its hash say so. wgpu
-        // checks its own header, the driver its own.
+        let descriptor =
+            wgpu::PipelineCacheDescriptor { label: Some("pipelines"), data, fallback: true };
+        // SAFETY: the data is what `get_data` gave on this adapter with this driver, byte for byte:
+        // the file's name and its hash say so. wgpu checks its own header, the driver its own.
         #[allow(unsafe_code, reason = "the one way to hand a driver what it compiled before")]
         let handle = unsafe { device.create_pipeline_cache(&descriptor) };
         Some(Self { handle, path, held })
     }
 
-    /// Writes what the driver has gathered, if it is more than the file holds. A failure costs the next run time, no more.
+    /// Writes what the driver has gathered, if it is more than the file holds. A failure costs the
+    /// next run time, no more.
     pub(super) fn store(&mut self) {
         let Some(data) = self.handle.get_data() else { return };
         let now = hash(&data);

@@ -72,7 +72,13 @@ impl Plan {
         Ok(Self { steps, operations: calls.iter().map(Operation::of).collect() })
     }
 
-    fn step(gpu: &mut Gpu, dispatch: &Dispatch, call: usize, uniforms: &wgpu::Buffer, offset: u64) -> Result<Step> {
+    fn step(
+        gpu: &mut Gpu,
+        dispatch: &Dispatch,
+        call: usize,
+        uniforms: &wgpu::Buffer,
+        offset: u64,
+    ) -> Result<Step> {
         let name = dispatch.kernel.name();
         let loaded = gpu.loaded(dispatch);
         let limit = gpu.limits().max_storage_buffer_binding_size;
@@ -80,8 +86,15 @@ impl Plan {
         for binding in &loaded.reflection.bindings {
             let resource = match (&binding.role, binding.name.as_str()) {
                 (Role::Uniform(_), "p") => {
-                    assert!(dispatch.params.len() as u64 == binding.min_size, "{name}: the parameter block has another size");
-                    wgpu::BufferBinding { buffer: uniforms, offset, size: wgpu::BufferSize::new(binding.min_size) }
+                    assert!(
+                        dispatch.params.len() as u64 == binding.min_size,
+                        "{name}: the parameter block has another size"
+                    );
+                    wgpu::BufferBinding {
+                        buffer: uniforms,
+                        offset,
+                        size: wgpu::BufferSize::new(binding.min_size),
+                    }
                 }
                 (Role::Uniform(_), "step") => gpu.step_buffer().as_entire_buffer_binding(),
                 _ => {
@@ -89,7 +102,9 @@ impl Plan {
                         .bindings
                         .iter()
                         .find(|(bound, _)| *bound == binding.name)
-                        .unwrap_or_else(|| panic!("{name}: nothing is bound to `{}`", binding.name));
+                        .unwrap_or_else(|| {
+                            panic!("{name}: nothing is bound to `{}`", binding.name)
+                        });
                     let size = gpu.bound_size(*view);
                     if size > limit {
                         return Err(Error::usage(format!(
@@ -105,20 +120,32 @@ impl Plan {
                     }
                 }
             };
-            entries.push(wgpu::BindGroupEntry { binding: binding.index, resource: wgpu::BindingResource::Buffer(resource) });
+            entries.push(wgpu::BindGroupEntry {
+                binding: binding.index,
+                resource: wgpu::BindingResource::Buffer(resource),
+            });
         }
-        let descriptor = wgpu::BindGroupDescriptor { label: Some(name), layout: &loaded.layout, entries: &entries };
+        let descriptor = wgpu::BindGroupDescriptor {
+            label: Some(name),
+            layout: &loaded.layout,
+            entries: &entries,
+        };
         let bind_group = gpu.device().create_bind_group(&descriptor);
-        let grid = fold(dispatch.workgroups, gpu.limits().max_compute_workgroups_per_dimension).ok_or_else(|| {
-            Error::usage(format!("kernel {name} needs {} workgroups, more than a grid holds", dispatch.workgroups))
-        })?;
+        let grid = fold(dispatch.workgroups, gpu.limits().max_compute_workgroups_per_dimension)
+            .ok_or_else(|| {
+                Error::usage(format!(
+                    "kernel {name} needs {} workgroups, more than a grid holds",
+                    dispatch.workgroups
+                ))
+            })?;
         let pipeline = loaded.pipeline.clone();
         gpu.count_bind_group();
         Ok(Step { pipeline, bind_group, grid, name, call })
     }
 }
 
-/// Folds a count of workgroups into two dimensions; the grid may be a little larger, and kernels guard against the rest.
+/// Folds a count of workgroups into two dimensions; the grid may be a little larger, and kernels
+/// guard against the rest.
 fn fold(count: u64, limit: u32) -> Option<[u32; 3]> {
     let limit = u64::from(limit);
     if count <= limit {

@@ -13,7 +13,9 @@ impl Gpu {
     /// The best clock of the adapter.
     pub fn clock(&self) -> Clock {
         let features = self.device().features();
-        if self.queue().get_timestamp_period() <= 0.0 || !features.contains(wgpu::Features::TIMESTAMP_QUERY) {
+        if self.queue().get_timestamp_period() <= 0.0
+            || !features.contains(wgpu::Features::TIMESTAMP_QUERY)
+        {
             Clock::Submissions
         } else if features.contains(wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES) {
             Clock::Inside
@@ -37,19 +39,33 @@ impl Gpu {
             Clock::Submissions | Clock::Calls => self.by_submissions(plan)?,
         };
         let timed = plan.steps.iter().zip(forwards(readings.into_iter()));
-        let timed = timed.map(|(step, (start, end))| Timed { kernel: step.name.to_owned(), call: step.call, start, end });
+        let timed = timed.map(|(step, (start, end))| Timed {
+            kernel: step.name.to_owned(),
+            call: step.call,
+            start,
+            end,
+        });
         let clock = if clock == Clock::Calls { Clock::Submissions } else { clock };
         Ok(Profile { clock, operations: plan.operations.clone(), timed: timed.collect() })
     }
 
     /// Seconds of a copy between two buffers by the queue itself, the submission's time included.
     pub fn time_copy(&mut self, from: View, to: View) -> Result<f64> {
-        assert!(from.len == to.len && from.buffer != to.buffer, "a copy is from one buffer to another of its size");
+        assert!(
+            from.len == to.len && from.buffer != to.buffer,
+            "a copy is from one buffer to another of its size"
+        );
         self.wait()?;
         let began = Instant::now();
         let mut encoder = self.encoder();
         let (a, b) = (self.buffer(from.buffer), self.buffer(to.buffer));
-        encoder.copy_buffer_to_buffer(a, from.start as u64 * 4, b, to.start as u64 * 4, from.len as u64 * 4);
+        encoder.copy_buffer_to_buffer(
+            a,
+            from.start as u64 * 4,
+            b,
+            to.start as u64 * 4,
+            from.len as u64 * 4,
+        );
         self.submit(encoder);
         self.wait()?;
         Ok(began.elapsed().as_secs_f64())
@@ -63,7 +79,10 @@ impl Gpu {
         for step in &plan.steps {
             let start = now();
             let mut encoder = self.encoder();
-            dispatch(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()), step);
+            dispatch(
+                &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()),
+                step,
+            );
             self.submit(encoder);
             self.wait()?;
             readings.push((start, now()));
@@ -71,14 +90,19 @@ impl Gpu {
         Ok(readings)
     }
 
-    /// Between dispatches a timestamp is written when everything before it has ended, so one serves as the end of one and the start of the next.
+    /// Between dispatches a timestamp is written when everything before it has ended, so one serves
+    /// as the end of one and the start of the next.
     fn by_timestamps(&mut self, plan: &Plan, inside: bool) -> Result<Vec<(f64, f64)>> {
         const MOST: usize = wgpu::QUERY_SET_MAX_QUERIES as usize;
         let mut encoder = self.encoder();
         let mut resolved = Vec::new();
         for steps in plan.steps.chunks(if inside { MOST - 1 } else { MOST / 2 }) {
             let count = if inside { steps.len() + 1 } else { 2 * steps.len() } as u32;
-            let descriptor = wgpu::QuerySetDescriptor { label: Some("profile"), ty: wgpu::QueryType::Timestamp, count };
+            let descriptor = wgpu::QuerySetDescriptor {
+                label: Some("profile"),
+                ty: wgpu::QueryType::Timestamp,
+                count,
+            };
             let queries = self.device().create_query_set(&descriptor);
             if inside {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
@@ -94,7 +118,10 @@ impl Gpu {
                         beginning_of_pass_write_index: Some(i),
                         end_of_pass_write_index: Some(i + 1),
                     };
-                    let descriptor = wgpu::ComputePassDescriptor { label: Some(step.name), timestamp_writes: Some(writes) };
+                    let descriptor = wgpu::ComputePassDescriptor {
+                        label: Some(step.name),
+                        timestamp_writes: Some(writes),
+                    };
                     dispatch(&mut encoder.begin_compute_pass(&descriptor), step);
                 }
             }
@@ -109,7 +136,8 @@ impl Gpu {
             resolved.push((buffer, size));
         }
         self.submit(encoder);
-        let tickets: Vec<Ticket> = resolved.iter().map(|(buffer, size)| self.fetch_bytes(buffer, 0, *size)).collect();
+        let tickets: Vec<Ticket> =
+            resolved.iter().map(|(buffer, size)| self.fetch_bytes(buffer, 0, *size)).collect();
         let period = f64::from(self.queue().get_timestamp_period());
         let mut first = None;
         let mut readings = Vec::new();
@@ -117,7 +145,8 @@ impl Gpu {
             let ticks: Vec<u64> = self.collect(ticket)?;
             let zero = *first.get_or_insert(ticks[0]);
             // A clock may step back by a tick: signed, not a leap of 2⁶⁴.
-            let times: Vec<f64> = ticks.iter().map(|tick| tick.wrapping_sub(zero) as i64 as f64 * period).collect();
+            let times: Vec<f64> =
+                ticks.iter().map(|tick| tick.wrapping_sub(zero) as i64 as f64 * period).collect();
             let pairs = times.windows(2).step_by(if inside { 1 } else { 2 });
             readings.extend(pairs.map(|pair| (pair[0], pair[1])));
         }
@@ -125,7 +154,8 @@ impl Gpu {
     }
 
     fn encoder(&self) -> wgpu::CommandEncoder {
-        self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("profile") })
+        self.device()
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("profile") })
     }
 }
 

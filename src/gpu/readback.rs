@@ -36,7 +36,9 @@ impl Gpu {
     /// Queues a copy of so many bytes of wgpu's buffer, whole words.
     pub(super) fn fetch_bytes(&mut self, from: &wgpu::Buffer, offset: u64, bytes: u64) -> Ticket {
         let buffer = self.staging(bytes);
-        let mut encoder = self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("readback") });
+        let mut encoder = self
+            .device()
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("readback") });
         encoder.copy_buffer_to_buffer(from, offset, &buffer, 0, bytes);
         self.submit(encoder);
         let state = Arc::new(AtomicU8::new(PENDING));
@@ -73,10 +75,9 @@ impl Gpu {
             self.check()?;
             return Err(self.adapter().fault("a result could not be read back"));
         }
-        let range = ticket
-            .buffer
-            .get_mapped_range(0..ticket.bytes)
-            .map_err(|error| self.adapter().fault(&format!("a result could not be read back ({error})")))?;
+        let range = ticket.buffer.get_mapped_range(0..ticket.bytes).map_err(|error| {
+            self.adapter().fault(&format!("a result could not be read back ({error})"))
+        })?;
         let data = bytemuck::pod_collect_to_vec(&range[..]);
         drop(range);
         ticket.buffer.unmap();

@@ -1,5 +1,5 @@
-//! A recording: what to dispatch, with which arguments. It knows nothing of wgpu, so that a test without a GPU can hold every
-//! dispatch against what naga reads in the shader.
+//! A recording: what to dispatch, with which arguments. It knows nothing of wgpu, so that a test
+//! without a GPU can hold every dispatch against what naga reads in the shader.
 
 use std::rc::Rc;
 
@@ -8,7 +8,8 @@ use super::kernels::Kernel;
 use super::tuned::{BuiltIn, Product, Tuned};
 use crate::ops::View;
 
-/// A parameter block: a struct of u32 and f32, laid out as the shader's `struct Params` (checked by a test, field by field).
+/// A parameter block: a struct of u32 and f32, laid out as the shader's `struct Params` (checked by
+/// a test, field by field).
 pub trait Params: bytemuck::Pod {
     /// Names and WGSL types of the fields, in order.
     const FIELDS: &'static [(&'static str, &'static str)];
@@ -66,11 +67,19 @@ pub struct Recorder {
 pub const FLAT: u32 = 64;
 
 impl Recorder {
-    /// The kind of kernel that a product of matrices takes: the one asked for, else by its shape what was measured here or on an adapter of the
-    /// kind.
+    /// The kind of kernel that a product of matrices takes: the one asked for, else by its shape
+    /// what was measured here or on an adapter of the kind.
     pub fn products(&self, product: &Product) -> Choice {
-        let here = || self.tuned.as_ref()?.choice(product).filter(|choice| self.traits.takes_for(*choice, product));
-        self.traits.forced(self.choice, product).or_else(here).unwrap_or_else(|| BuiltIn::of(&self.traits).choice(product))
+        let here = || {
+            self.tuned
+                .as_ref()?
+                .choice(product)
+                .filter(|choice| self.traits.takes_for(*choice, product))
+        };
+        self.traits
+            .forced(self.choice, product)
+            .or_else(here)
+            .unwrap_or_else(|| BuiltIn::of(&self.traits).choice(product))
     }
 
     /// Starts a dispatch of `kernel` with its parameter block.

@@ -49,11 +49,15 @@ impl Reflection {
     /// Parses a kernel and reads its bindings.
     pub fn of(kernel: Kernel, source: &Source) -> Result<Self> {
         let module = naga::front::wgsl::parse_str(&source.text).map_err(|error| {
-            let place = error.location(&source.text).map_or((kernel.name(), 0), |at| source.locate(at.line_number as usize));
+            let place = error
+                .location(&source.text)
+                .map_or((kernel.name(), 0), |at| source.locate(at.line_number as usize));
             Error::failed(format!("{}:{}: {error}", place.0, place.1))
         })?;
         let mut layouter = naga::proc::Layouter::default();
-        layouter.update(module.to_ctx()).map_err(|error| Error::failed(format!("{}: {error}", kernel.name())))?;
+        layouter
+            .update(module.to_ctx())
+            .map_err(|error| Error::failed(format!("{}: {error}", kernel.name())))?;
         let mut bindings = Vec::new();
         for (_, variable) in module.global_variables.iter() {
             let Some(binding) = &variable.binding else { continue };
@@ -63,16 +67,25 @@ impl Reflection {
                 _ => layouter[variable.ty].size,
             };
             let role = match variable.space {
-                AddressSpace::Storage { access } => {
-                    Role::Storage { writable: access.contains(StorageAccess::STORE), half: is_half(&module, &ty.inner) }
-                }
+                AddressSpace::Storage { access } => Role::Storage {
+                    writable: access.contains(StorageAccess::STORE),
+                    half: is_half(&module, &ty.inner),
+                },
                 _ => Role::Uniform(fields(&module, &ty.inner)),
             };
             let name = variable.name.clone().unwrap_or_default();
-            bindings.push(Binding { name, index: binding.binding, min_size: u64::from(min_size), role });
+            bindings.push(Binding {
+                name,
+                index: binding.binding,
+                min_size: u64::from(min_size),
+                role,
+            });
         }
         bindings.sort_by_key(|binding| binding.index);
-        let entry = module.entry_points.first().ok_or_else(|| Error::failed(format!("{}: no entry point", kernel.name())))?;
+        let entry = module
+            .entry_points
+            .first()
+            .ok_or_else(|| Error::failed(format!("{}: no entry point", kernel.name())))?;
         let workgroup_size = entry.workgroup_size.iter().product();
         let overrides = module.overrides.iter().filter_map(|(_, item)| item.name.clone()).collect();
         Ok(Self { bindings, workgroup_size, overrides, module })
@@ -100,5 +113,8 @@ fn fields(module: &naga::Module, inner: &TypeInner) -> Vec<(String, &'static str
         TypeInner::Scalar(naga::Scalar::F32) => "f32",
         _ => "other",
     };
-    members.iter().map(|member| (member.name.clone().unwrap_or_default(), kind(member.ty))).collect()
+    members
+        .iter()
+        .map(|member| (member.name.clone().unwrap_or_default(), kind(member.ty)))
+        .collect()
 }

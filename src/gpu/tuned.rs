@@ -1,9 +1,12 @@
-//! Tables of measurements: which kind of kernel a product of matrices takes, by its shape. Some are built in, one a kind of adapter; `csae bench
-//! --tune` makes one of the user's own adapter. Each is a short TOML file.
+//! Tables of measurements: which kind of kernel a product of matrices takes, by its shape. Some are
+//! built in, one a kind of adapter; `csae bench --tune` makes one of the user's own adapter. Each
+//! is a short TOML file.
 //!
-//! A product is `rows` × `columns` values, each a sum of `steps` terms; a class is the three rounded up to powers of two. A product that is in no
-//! class of the table takes the nearest class of its operation, if their sizes are no more than a factor of 8 apart altogether. Products of maps in
-//! half precision have classes of their own; those that have none near take one of single precision.
+//! A product is `rows` × `columns` values, each a sum of `steps` terms; a class is the three
+//! rounded up to powers of two. A product that is in no class of the table takes the nearest class
+//! of its operation, if their sizes are no more than a factor of 8 apart altogether. Products of
+//! maps in half precision have classes of their own; those that have none near take one of single
+//! precision.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -19,7 +22,8 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::hash::Hash;
 
-/// Powers of two, over rows, columns and steps together, to the farthest class that stands for a shape.
+/// Powers of two, over rows, columns and steps together, to the farthest class that stands for a
+/// shape.
 const NEAR: u32 = 3;
 /// Version of the file.
 const VERSION: u32 = 1;
@@ -53,19 +57,28 @@ pub struct Class {
 
 impl Product {
     /// The families.
-    pub const FAMILIES: [Kernel; 3] = [Kernel::Conv2dFwd, Kernel::Conv2dBwdInput, Kernel::Conv2dBwdWeight];
+    pub const FAMILIES: [Kernel; 3] =
+        [Kernel::Conv2dFwd, Kernel::Conv2dBwdInput, Kernel::Conv2dBwdWeight];
 
     /// Its class.
     pub fn class(&self) -> Class {
         let log = |size: usize| size.next_power_of_two().trailing_zeros();
-        Class { half: self.half, family: self.family, rows: log(self.rows), columns: log(self.columns), steps: log(self.steps) }
+        Class {
+            half: self.half,
+            family: self.family,
+            rows: log(self.rows),
+            columns: log(self.columns),
+            steps: log(self.steps),
+        }
     }
 }
 
 impl Class {
-    /// How far another class is, if it is near enough to stand for this one. One of single precision may, after those of halves, for one of halves.
+    /// How far another class is, if it is near enough to stand for this one. One of single
+    /// precision may, after those of halves, for one of halves.
     fn distance(&self, other: &Self) -> Option<(bool, u32)> {
-        let pairs = [(self.rows, other.rows), (self.columns, other.columns), (self.steps, other.steps)];
+        let pairs =
+            [(self.rows, other.rows), (self.columns, other.columns), (self.steps, other.steps)];
         let apart = pairs.into_iter().map(|(a, b)| a.abs_diff(b)).sum();
         let stands = self.family == other.family && (self.half || !other.half);
         (stands && apart <= NEAR).then_some((self.half != other.half, apart))
@@ -95,11 +108,20 @@ impl BuiltIn {
         let (index, name, text) = if !traits.software {
             (0, "GPUs", include_str!("../../assets/tuned/gpus.toml"))
         } else if traits.takes(Choice::Subgroup) {
-            (1, "software adapters with subgroups", include_str!("../../assets/tuned/software-subgroups.toml"))
+            (
+                1,
+                "software adapters with subgroups",
+                include_str!("../../assets/tuned/software-subgroups.toml"),
+            )
         } else {
-            (2, "software adapters without subgroups", include_str!("../../assets/tuned/software.toml"))
+            (
+                2,
+                "software adapters without subgroups",
+                include_str!("../../assets/tuned/software.toml"),
+            )
         };
-        TABLES[index].get_or_init(|| Self::parse(name, text).expect("a test parses the built-in tables"))
+        TABLES[index]
+            .get_or_init(|| Self::parse(name, text).expect("a test parses the built-in tables"))
     }
 
     fn parse(name: &'static str, text: &str) -> Option<Self> {
@@ -111,7 +133,11 @@ impl BuiltIn {
             products: Vec<Row>,
         }
         let text: Text = toml::from_str(text).ok()?;
-        Some(Self { name, usual: kind(&text.usual)?, table: Tuned { classes: classes(&text.products)? } })
+        Some(Self {
+            name,
+            usual: kind(&text.usual)?,
+            table: Tuned { classes: classes(&text.products)? },
+        })
     }
 
     /// The kind that a product takes.
@@ -139,7 +165,13 @@ fn classes(rows: &[Row]) -> Option<BTreeMap<Class, Choice>> {
     let class = |row: &Row| {
         let family = Product::FAMILIES.into_iter().find(|family| family.name() == row.op)?;
         let (half, kernels) = (row.half, kind(&row.kernels)?);
-        let class = Class { half, family, rows: log(row.rows)?, columns: log(row.columns)?, steps: log(row.steps)? };
+        let class = Class {
+            half,
+            family,
+            rows: log(row.rows)?,
+            columns: log(row.columns)?,
+            steps: log(row.steps)?,
+        };
         Some((class, kernels)).filter(|_| half || kernels != Choice::Matrix)
     };
     rows.iter().map(class).collect()
@@ -181,8 +213,10 @@ impl Tuned {
     /// With the classes that another table has for products of the other precision than those here.
     #[must_use]
     pub fn beside(mut self, other: &Self) -> Self {
-        let here: Vec<bool> =
-            [false, true].into_iter().filter(|half| self.classes.keys().any(|class| class.half == *half)).collect();
+        let here: Vec<bool> = [false, true]
+            .into_iter()
+            .filter(|half| self.classes.keys().any(|class| class.half == *half))
+            .collect();
         let others = other.classes.iter().filter(|(class, _)| !here.contains(&class.half));
         self.classes.extend(others.map(|(class, choice)| (*class, *choice)));
         self
@@ -196,7 +230,10 @@ impl Tuned {
     /// The kind that a product takes.
     pub fn choice(&self, product: &Product) -> Option<Choice> {
         let class = product.class();
-        let near = self.classes.iter().filter_map(|(known, choice)| Some((class.distance(known)?, choice)));
+        let near = self
+            .classes
+            .iter()
+            .filter_map(|(known, choice)| Some((class.distance(known)?, choice)));
         near.min_by_key(|(distance, _)| *distance).map(|(_, choice)| *choice)
     }
 
@@ -210,7 +247,8 @@ impl Tuned {
             toml::Value::from(identity)
         );
         for (class, choice) in &self.classes {
-            let [rows, columns, steps] = [class.rows, class.columns, class.steps].map(|log| 1_u64 << log);
+            let [rows, columns, steps] =
+                [class.rows, class.columns, class.steps].map(|log| 1_u64 << log);
             let (op, kernels) = (class.family.name(), choice.name());
             let half = if class.half { "half = true, " } else { "" };
             let _ = writeln!(
@@ -223,21 +261,27 @@ impl Tuned {
 
     /// Reads a file's text; one of another adapter or another version of the program is refused.
     pub fn parse(text: &str, identity: &str) -> Result<Self> {
-        let written: Written = toml::from_str(text).map_err(|error| Error::failed(format!("no table ({})", error.message())))?;
+        let written: Written = toml::from_str(text)
+            .map_err(|error| Error::failed(format!("no table ({})", error.message())))?;
         if written.version != VERSION || written.csae != PROGRAM {
             return Err(Error::failed(format!("was written by csae {}", written.csae)));
         }
         if identity != written.adapter {
-            return Err(Error::failed(format!("was measured on another adapter ({})", written.adapter)));
+            return Err(Error::failed(format!(
+                "was measured on another adapter ({})",
+                written.adapter
+            )));
         }
-        let classes = classes(&written.products).ok_or_else(|| Error::failed("no table (a product of no known kind)"))?;
+        let classes = classes(&written.products)
+            .ok_or_else(|| Error::failed("no table (a product of no known kind)"))?;
         if classes.is_empty() {
             return Err(Error::failed("holds no product"));
         }
         Ok(Self { classes })
     }
 
-    /// The user's table for an adapter, if there is one: [`Adapter::identity`](super::Adapter::identity).
+    /// The user's table for an adapter, if there is one:
+    /// [`Adapter::identity`](super::Adapter::identity).
     ///
     /// # Errors
     /// If it cannot be read or is another's; the built-in one is the one to take then.
@@ -245,8 +289,9 @@ impl Tuned {
         if !path.exists() {
             return Ok(None);
         }
-        let table =
-            files::read_text(path).and_then(|text| Self::parse(&text, identity).map_err(|error| error.at(path.display())));
+        let table = files::read_text(path).and_then(|text| {
+            Self::parse(&text, identity).map_err(|error| error.at(path.display()))
+        });
         table.map(Some)
     }
 
@@ -266,7 +311,10 @@ mod tests {
 
     #[test]
     fn a_table_is_read_back_as_it_was_written() {
-        let classes = [(product(1000, 32, 27).class(), Choice::Tiled), (product(1000, 3, 27).class(), Choice::Plain)];
+        let classes = [
+            (product(1000, 32, 27).class(), Choice::Tiled),
+            (product(1000, 3, 27).class(), Choice::Plain),
+        ];
         let table = Tuned::new(classes);
         let text = table.text("an \"adapter\" \\ its driver");
         assert_eq!(Tuned::parse(&text, "an \"adapter\" \\ its driver").unwrap(), table);
@@ -280,7 +328,8 @@ mod tests {
             ("no table", text.replace("rows", "lines")),
             ("no table", text[..text.len() / 2].to_owned()),
         ] {
-            let identity = if what == "another adapter" { "mine" } else { "an \"adapter\" \\ its driver" };
+            let identity =
+                if what == "another adapter" { "mine" } else { "an \"adapter\" \\ its driver" };
             let error = Tuned::parse(&wrong, identity).unwrap_err().to_string();
             assert!(error.contains(what), "{what}: {error}");
         }
@@ -291,7 +340,10 @@ mod tests {
         let table = Tuned::new([
             (product(1024, 32, 32).class(), Choice::Tiled),
             (product(1024, 4, 32).class(), Choice::Plain),
-            (Product { family: Kernel::Conv2dBwdInput, ..product(64, 64, 64) }.class(), Choice::Registers),
+            (
+                Product { family: Kernel::Conv2dBwdInput, ..product(64, 64, 64) }.class(),
+                Choice::Registers,
+            ),
         ]);
         let choice = |rows, columns, steps| table.choice(&product(rows, columns, steps));
         assert_eq!(choice(513, 17, 17), Some(Choice::Tiled));
@@ -309,15 +361,26 @@ mod tests {
         let single = Tuned::new([(near.class(), Choice::Registers)]);
         assert_eq!(single.choice(&half(near)), Some(Choice::Registers), "better than nothing");
         let both = Tuned::new([(half(near).class(), Choice::Matrix)]).beside(&single);
-        assert_eq!((both.choice(&near), both.choice(&half(near))), (Some(Choice::Registers), Some(Choice::Matrix)));
-        assert_eq!(both.choice(&half(far)), Some(Choice::Matrix), "a class of halves goes before a nearer one");
+        assert_eq!(
+            (both.choice(&near), both.choice(&half(near))),
+            (Some(Choice::Registers), Some(Choice::Matrix))
+        );
+        assert_eq!(
+            both.choice(&half(far)),
+            Some(Choice::Matrix),
+            "a class of halves goes before a nearer one"
+        );
         assert!(both.names(Choice::Matrix) && !single.names(Choice::Matrix));
         let text = both.text("adapter");
         assert_eq!(Tuned::parse(&text, "adapter").unwrap(), both);
         let wrong = text.replace("half = true, ", "");
         assert!(Tuned::parse(&wrong, "adapter").is_err(), "matrices are of halves: {wrong}");
         let anew = Tuned::new([(half(far).class(), Choice::Tiled)]).beside(&both);
-        assert_eq!((anew.choice(&half(near)), anew.len()), (Some(Choice::Tiled), 2), "what is measured anew is replaced");
+        assert_eq!(
+            (anew.choice(&half(near)), anew.len()),
+            (Some(Choice::Tiled), 2),
+            "what is measured anew is replaced"
+        );
         let halves = Tuned::new([(half(near).class(), Choice::Tiled)]);
         assert_eq!(halves.choice(&near), None);
     }
@@ -328,9 +391,15 @@ mod tests {
         let without = Traits { subgroup: 4, ..with };
         let gpu = Traits { software: false, subgroup: 32, int64: true, ..Traits::default() };
         let tables = [gpu, with, without].map(|traits| BuiltIn::of(&traits));
-        assert_eq!(tables.map(|table| table.usual), [Choice::Tiled, Choice::Subgroup, Choice::Registers]);
+        assert_eq!(
+            tables.map(|table| table.usual),
+            [Choice::Tiled, Choice::Subgroup, Choice::Registers]
+        );
         for (traits, built_in) in [gpu, with, without].into_iter().zip(tables) {
-            assert!(built_in.table.classes.values().all(|choice| traits.takes(*choice)), "{built_in:?}");
+            assert!(
+                built_in.table.classes.values().all(|choice| traits.takes(*choice)),
+                "{built_in:?}"
+            );
             assert_eq!(built_in.choice(&product(1 << 40, 1, 1 << 40)), built_in.usual);
         }
     }

@@ -97,10 +97,13 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Turns revival on: the push goes to the pre-activation of the last convolution or fully connected layer at or before the code.
+    /// Turns revival on: the push goes to the pre-activation of the last convolution or fully
+    /// connected layer at or before the code.
     pub fn revive(&mut self, revival: Revival) -> Result<()> {
         let Graph { nodes, code, .. } = self.graph;
-        let pushes = |op: &LayerOp| matches!(op, LayerOp::Conv2d(_) | LayerOp::ConvTranspose2d(_) | LayerOp::Linear(_));
+        let pushes = |op: &LayerOp| {
+            matches!(op, LayerOp::Conv2d(_) | LayerOp::ConvTranspose2d(_) | LayerOp::Linear(_))
+        };
         let mut node = *code;
         while !nodes[node].op.as_ref().is_some_and(pushes) {
             node = *nodes[node].inputs.first().ok_or_else(|| {
@@ -124,8 +127,9 @@ impl<'a> Builder<'a> {
         x
     }
 
-    /// How strong the corruption of each sample is, for a graph that [`Graph::knows_level`] (σ on the 0–1 scale, or what
-    /// [`crate::spec::CorruptionSpec::level_of_scale`] gives): kept, and written by whoever records the pass.
+    /// How strong the corruption of each sample is, for a graph that [`Graph::knows_level`] (σ on
+    /// the 0–1 scale, or what [`crate::spec::CorruptionSpec::level_of_scale`] gives): kept, and
+    /// written by whoever records the pass.
     pub fn level(&mut self) -> View {
         if let Some(level) = self.level {
             return level;
@@ -136,8 +140,8 @@ impl<'a> Builder<'a> {
         level
     }
 
-    /// 1 where a pixel of the input is known and 0 where it is missing, in every channel, for a graph that [`Graph::knows_missing`]: kept, and written by
-    /// whoever records the pass.
+    /// 1 where a pixel of the input is known and 0 where it is missing, in every channel, for a
+    /// graph that [`Graph::knows_missing`]: kept, and written by whoever records the pass.
     pub fn known(&mut self) -> View {
         if let Some(known) = self.known {
             return known;
@@ -148,8 +152,8 @@ impl<'a> Builder<'a> {
         known
     }
 
-    /// Records the forward pass up to the nodes wanted. They have a value afterwards, and so has what is between, but for what is pooled as it is
-    /// computed.
+    /// Records the forward pass up to the nodes wanted. They have a value afterwards, and so has
+    /// what is between, but for what is pooled as it is computed.
     pub fn forward(&mut self, x: View, wanted: &[usize]) {
         self.values[0] = Some(x);
         let mut live = vec![false; self.graph.nodes.len()];
@@ -161,8 +165,12 @@ impl<'a> Builder<'a> {
             }
         }
         for pool in 1..live.len() {
-            if let Some((below, _)) = layers::poolable(self.graph, self.node(pool)).filter(|_| live[pool]) {
-                self.pooled[pool] = self.readers(below) == 1 && below != self.graph.code && !wanted.contains(&below);
+            if let Some((below, _)) =
+                layers::poolable(self.graph, self.node(pool)).filter(|_| live[pool])
+            {
+                self.pooled[pool] = self.readers(below) == 1
+                    && below != self.graph.code
+                    && !wanted.contains(&below);
                 live[below] &= !self.pooled[pool];
             }
         }
@@ -172,7 +180,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Records the decoder alone: from the code to the output. None if something between reads what lies before the code.
+    /// Records the decoder alone: from the code to the output. None if something between reads what
+    /// lies before the code.
     pub fn decode(&mut self, code: View) -> Option<View> {
         self.values[self.graph.code] = Some(code);
         self.forward_after(self.graph.code)?;
@@ -200,12 +209,19 @@ impl<'a> Builder<'a> {
         Some(())
     }
 
-    /// Records what leaves the gradients of atoms of unit norm without their part along the atom, before the optimiser.
+    /// Records what leaves the gradients of atoms of unit norm without their part along the atom,
+    /// before the optimiser.
     pub fn project(&mut self) {
         for node in &self.graph.nodes {
-            let Some(weight) = node.weight.filter(|weight| self.graph.params[*weight].role == Role::Learned) else { continue };
+            let Some(weight) =
+                node.weight.filter(|weight| self.graph.params[*weight].role == Role::Learned)
+            else {
+                continue;
+            };
             let w = self.store.weight(weight);
-            if let Some(MaxNorm { outer, atoms, inner, exact: true, .. }) = layers::constraint(self.graph, node, w) {
+            if let Some(MaxNorm { outer, atoms, inner, exact: true, .. }) =
+                layers::constraint(self.graph, node, w)
+            {
                 self.tape.push(ProjectGrad { outer, atoms, inner, w, dw: self.store.grad(weight) });
             }
         }
@@ -216,10 +232,12 @@ impl<'a> Builder<'a> {
         self.values[node].expect("the forward pass computes a value before it is read")
     }
 
-    /// Records the constraints on weights, after the optimiser; a shared weight may be bound by each of its layers.
+    /// Records the constraints on weights, after the optimiser; a shared weight may be bound by
+    /// each of its layers.
     pub fn constrain(&mut self) {
         for node in &self.graph.nodes {
-            let learned = node.weight.filter(|weight| self.graph.params[*weight].role == Role::Learned);
+            let learned =
+                node.weight.filter(|weight| self.graph.params[*weight].role == Role::Learned);
             let weight = learned.map(|weight| self.store.weight(weight));
             if let Some(call) = weight.and_then(|w| layers::constraint(self.graph, node, w)) {
                 self.tape.push(call);
@@ -240,7 +258,12 @@ impl<'a> Builder<'a> {
 
     /// How many layers read a node.
     fn readers(&self, node: usize) -> usize {
-        self.graph.nodes.iter().flat_map(|other| &other.inputs).filter(|input| **input == node).count()
+        self.graph
+            .nodes
+            .iter()
+            .flat_map(|other| &other.inputs)
+            .filter(|input| **input == node)
+            .count()
     }
 
     /// The convolution that a max pooling is the epilogue of, if it is one.

@@ -1,4 +1,5 @@
-//! A decoder of an encoder's maps: back to a larger size, with skips from the encoder's own maps of that size, and values of each place at the end.
+//! A decoder of an encoder's maps: back to a larger size, with skips from the encoder's own maps of
+//! that size, and values of each place at the end.
 
 use super::encoder::HEAD;
 use super::graph::Graph;
@@ -6,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::ops::Activation;
 use crate::shape::Dims;
 use crate::spec::{
-    Conv2dSpec, ConvTranspose2dSpec, Filters, Init, LayerOp, LayerSpec, MaxUnpool2dSpec, ModelSpec, Nothing, Pad, Pair,
+    Conv2dSpec, ConvTranspose2dSpec, Filters, Init, LayerOp, LayerSpec, MaxUnpool2dSpec, ModelSpec,
+    Nothing, Pad, Pair,
 };
 
 /// How maps are enlarged.
@@ -62,7 +64,8 @@ fn transposed(filters: usize, by: [usize; 2]) -> LayerOp {
     })
 }
 
-/// The maps of an encoder before each of its layers that make them smaller, from the last one to the first.
+/// The maps of an encoder before each of its layers that make them smaller, from the last one to
+/// the first.
 fn levels(graph: &Graph) -> Vec<(usize, usize)> {
     let (mut node, mut found) = (graph.output, Vec::new());
     while node > 0 {
@@ -76,13 +79,14 @@ fn levels(graph: &Graph) -> Vec<(usize, usize)> {
     found
 }
 
-/// An encoder with a decoder behind it, which gives `outputs` values of each place of maps that are `stride` times smaller than the input, or as large where it
-/// is 1. Before the last layer there is one of 3×3 for each dilation of `context`, which lets places see far around them (Yu & Koltun 2016). Layers of the
-/// decoder are called `head.…`, the last one `head`.
+/// An encoder with a decoder behind it, which gives `outputs` values of each place of maps that are
+/// `stride` times smaller than the input, or as large where it is 1. Before the last layer there is
+/// one of 3×3 for each dilation of `context`, which lets places see far around them (Yu & Koltun
+/// 2016). Layers of the decoder are called `head.…`, the last one `head`.
 ///
 /// # Errors
-/// When the encoder has such layers already or a fully connected one, its maps are no whole numbers of times smaller, or no maps are of that stride, or
-/// switches are wanted that it does not have.
+/// When the encoder has such layers already or a fully connected one, its maps are no whole numbers
+/// of times smaller, or no maps are of that stride, or switches are wanted that it does not have.
 pub fn decoder(
     encoder: &ModelSpec,
     graph: &Graph,
@@ -92,7 +96,9 @@ pub fn decoder(
 ) -> Result<ModelSpec> {
     let named_head = |layer: &LayerSpec| layer.gives(HEAD) || layer.name.starts_with("head.");
     if encoder.layers.iter().any(named_head) {
-        return Err(Error::usage(format!("the model has a layer {HEAD} already: name the last layer of its encoder by --layer")));
+        return Err(Error::usage(format!(
+            "the model has a layer {HEAD} already: name the last layer of its encoder by --layer"
+        )));
     }
     let vector = graph.nodes.iter().find(|node| matches!(node.op, Some(LayerOp::Linear(_))));
     if let Some(layer) = vector {
@@ -133,8 +139,16 @@ pub fn decoder(
                     )));
                 };
                 // switches are of so many channels
-                let as_many = add("fit", vec![end], convolution(graph.nodes[pool].dims.c, 3, Activation::Relu));
-                add("up", vec![as_many], LayerOp::MaxUnpool2d(MaxUnpool2dSpec { switches: name.clone() }))
+                let as_many = add(
+                    "fit",
+                    vec![end],
+                    convolution(graph.nodes[pool].dims.c, 3, Activation::Relu),
+                );
+                add(
+                    "up",
+                    vec![as_many],
+                    LayerOp::MaxUnpool2d(MaxUnpool2dSpec { switches: name.clone() }),
+                )
             }
         };
         let skip_name = if from == 0 { "input".to_owned() } else { graph.nodes[from].name.clone() };
@@ -175,25 +189,44 @@ mod tests {
         let input = Dims::new(3, 64, 48);
         for how in [Decoder::Deconv, Decoder::Unpool] {
             let (spec, graph) = of("pyramid", input, None);
-            let whole = Graph::new(&decoder(&spec, &graph, (how, 1, 5), &[], Vec::new()).unwrap(), input).unwrap();
+            let whole =
+                Graph::new(&decoder(&spec, &graph, (how, 1, 5), &[], Vec::new()).unwrap(), input)
+                    .unwrap();
             assert_eq!(whole.nodes[whole.output].dims, Dims::new(5, 64, 48));
             // the encoder's parameters come first and are its own
             let params = &whole.params[..graph.params.len()];
             assert!(params.iter().zip(&graph.params).all(|(a, b)| a == b));
-            assert!(whole.params[graph.params.len()..].iter().all(|param| param.name.starts_with("head.")));
-            let coarse = Graph::new(&decoder(&spec, &graph, (how, 4, 7), &[2, 4], Vec::new()).unwrap(), input).unwrap();
+            assert!(
+                whole.params[graph.params.len()..]
+                    .iter()
+                    .all(|param| param.name.starts_with("head."))
+            );
+            let coarse = Graph::new(
+                &decoder(&spec, &graph, (how, 4, 7), &[2, 4], Vec::new()).unwrap(),
+                input,
+            )
+            .unwrap();
             assert_eq!(coarse.nodes[coarse.output].dims, Dims::new(7, 16, 12));
         }
     }
 
     #[test]
     fn what_cannot_be_undone_is_refused() {
-        let refused = |preset: &str, input: Dims, layer: Option<&str>, how: Decoder, stride: usize| {
-            let (spec, graph) = of(preset, input, layer);
-            decoder(&spec, &graph, (how, stride, 2), &[], Vec::new()).unwrap_err().to_string()
-        };
-        assert!(refused("article", Dims::new(3, 16, 16), None, Decoder::Deconv, 1).contains("--layer"));
-        assert!(refused("pyramid", Dims::new(3, 64, 64), None, Decoder::Deconv, 3).contains("3 times smaller"));
-        assert!(refused("wta", Dims::new(1, 28, 28), Some("encoder.1"), Decoder::Deconv, 2).contains("2 times smaller"));
+        let refused =
+            |preset: &str, input: Dims, layer: Option<&str>, how: Decoder, stride: usize| {
+                let (spec, graph) = of(preset, input, layer);
+                decoder(&spec, &graph, (how, stride, 2), &[], Vec::new()).unwrap_err().to_string()
+            };
+        assert!(
+            refused("article", Dims::new(3, 16, 16), None, Decoder::Deconv, 1).contains("--layer")
+        );
+        assert!(
+            refused("pyramid", Dims::new(3, 64, 64), None, Decoder::Deconv, 3)
+                .contains("3 times smaller")
+        );
+        assert!(
+            refused("wta", Dims::new(1, 28, 28), Some("encoder.1"), Decoder::Deconv, 2)
+                .contains("2 times smaller")
+        );
     }
 }

@@ -5,7 +5,9 @@ use super::layers::is_winners;
 use crate::error::{Error, Result, did_you_mean};
 use crate::ops::Activation;
 use crate::shape::Dims;
-use crate::spec::{AvgPool2dSpec, DropoutSpec, Init, LayerOp, LayerSpec, LinearSpec, ModelSpec, Pair, Pool2dSpec};
+use crate::spec::{
+    AvgPool2dSpec, DropoutSpec, Init, LayerOp, LayerSpec, LinearSpec, ModelSpec, Pair, Pool2dSpec,
+};
 
 /// Name of the layer that pools features.
 pub const POOL: &str = "pool";
@@ -31,8 +33,8 @@ pub struct Pooling {
 }
 
 impl Pooling {
-    /// Kernel and stride along a side of `size` values: strides of ⌊size/grid⌋, and cells so large that they cover the side, so that they overlap by
-    /// size mod grid.
+    /// Kernel and stride along a side of `size` values: strides of ⌊size/grid⌋, and cells so large
+    /// that they cover the side, so that they overlap by size mod grid.
     fn along(self, size: usize) -> Result<(usize, usize)> {
         if self.grid == 0 || self.grid > size {
             return Err(Error::usage(format!(
@@ -61,13 +63,19 @@ impl Pooling {
         let (kernel, stride, padding) = (Pair([kh, kw]), Some(Pair([sh, sw])), Pair::both(0));
         Ok(match self.how {
             Pool::Max => LayerOp::MaxPool2d(Pool2dSpec { kernel, stride, padding }),
-            Pool::Average | Pool::Sum => LayerOp::AvgPool2d(AvgPool2dSpec { kernel, stride, padding, count_include_pad: true }),
+            Pool::Average | Pool::Sum => LayerOp::AvgPool2d(AvgPool2dSpec {
+                kernel,
+                stride,
+                padding,
+                count_include_pad: true,
+            }),
         })
     }
 }
 
-/// The layer that features are read from unless another is named: the code, but before its winner-take-all selections, since those are for learning:
-/// features are read with sparsity switched off (Makhzani & Frey, "Winner-Take-All Autoencoders", 2015).
+/// The layer that features are read from unless another is named: the code, but before its
+/// winner-take-all selections, since those are for learning: features are read with sparsity
+/// switched off (Makhzani & Frey, "Winner-Take-All Autoencoders", 2015).
 pub fn feature_layer(graph: &Graph) -> usize {
     let mut node = graph.code;
     while graph.nodes[node].op.as_ref().is_some_and(is_winners) {
@@ -76,7 +84,8 @@ pub fn feature_layer(graph: &Graph) -> usize {
     node
 }
 
-/// The layers of a model up to the one called `layer` ([`feature_layer`] where none is), pooled if that is wanted. Code and output are its last layer.
+/// The layers of a model up to the one called `layer` ([`feature_layer`] where none is), pooled if
+/// that is wanted. Code and output are its last layer.
 ///
 /// # Errors
 /// When there is no such layer, or it gives no maps to pool.
@@ -93,8 +102,14 @@ pub fn encoder(graph: &Graph, layer: Option<&str>, pooling: Option<Pooling>) -> 
         })?,
     };
     let (name, dims) = (&graph.nodes[node].name, graph.nodes[node].dims);
-    // A layer of a description may be several of a graph: they are called by its name and more, and come one after the other.
-    let last = graph.spec.layers.iter().position(|layer| layer.gives(name)).expect("a node is of a layer of the description");
+    // A layer of a description may be several of a graph: they are called by its name and more, and
+    // come one after the other.
+    let last = graph
+        .spec
+        .layers
+        .iter()
+        .position(|layer| layer.gives(name))
+        .expect("a node is of a layer of the description");
     let mut layers = graph.spec.layers[..=last].to_vec();
     let mut end = name.clone();
     if let Some(pooling) = pooling {
@@ -107,13 +122,21 @@ pub fn encoder(graph: &Graph, layer: Option<&str>, pooling: Option<Pooling>) -> 
         end.push_str(POOL);
         layers.push(LayerSpec::new(&end, vec![name.clone()], op));
     }
-    Ok(ModelSpec { code: end.clone(), output: Some(end), target: None, layers, classes: Vec::new(), ..graph.spec.clone() })
+    Ok(ModelSpec {
+        code: end.clone(),
+        output: Some(end),
+        target: None,
+        layers,
+        classes: Vec::new(),
+        ..graph.spec.clone()
+    })
 }
 
 /// Name of a classifier's last layer.
 pub const HEAD: &str = "head";
 
-/// An encoder with a fully connected layer of logits behind it, and dropout between where `dropout` is above 0.
+/// An encoder with a fully connected layer of logits behind it, and dropout between where `dropout`
+/// is above 0.
 ///
 /// # Errors
 /// When the encoder is a classifier's, or dropout is no share.
@@ -128,7 +151,11 @@ pub fn classifier(encoder: &ModelSpec, classes: Vec<String>, dropout: f64) -> Re
     layers.iter_mut().for_each(|layer| layer.frozen = false);
     let mut end = encoder.code.clone();
     if dropout > 0.0 {
-        layers.push(LayerSpec::new("head.dropout", vec![end], LayerOp::Dropout(DropoutSpec { p: dropout })));
+        layers.push(LayerSpec::new(
+            "head.dropout",
+            vec![end],
+            LayerOp::Dropout(DropoutSpec { p: dropout }),
+        ));
         end = "head.dropout".to_owned();
     }
     let head = LinearSpec {
@@ -161,14 +188,26 @@ mod tests {
     fn encoders_end_where_they_are_told() {
         let whole = graph("sparse", Dims::new(1, 28, 28));
         let code = encoder(&whole, None, None).unwrap();
-        assert_eq!((code.layers.last().unwrap().name.as_str(), code.code.as_str()), ("code", "code"));
-        let maps = encoder(&whole, Some("encoder.1"), Some(Pooling { how: Pool::Average, grid: 3 })).unwrap();
+        assert_eq!(
+            (code.layers.last().unwrap().name.as_str(), code.code.as_str()),
+            ("code", "code")
+        );
+        let maps =
+            encoder(&whole, Some("encoder.1"), Some(Pooling { how: Pool::Average, grid: 3 }))
+                .unwrap();
         let pooled = Graph::new(&maps, Dims::new(1, 28, 28)).unwrap();
         assert_eq!(pooled.nodes[pooled.output].dims, Dims::new(32, 3, 3));
         assert!(pooled.params.iter().all(|param| whole.params.contains(param)));
-        let refused = |layer, grid| encoder(&whole, Some(layer), Some(Pooling { how: Pool::Max, grid })).unwrap_err().to_string();
+        let refused = |layer, grid| {
+            encoder(&whole, Some(layer), Some(Pooling { how: Pool::Max, grid }))
+                .unwrap_err()
+                .to_string()
+        };
         assert!(refused("encoder.9", 2).contains("did you mean"), "{}", refused("encoder.9", 2));
-        assert!(refused("encoder.1", 15).contains("1 to 14") && refused("encoder.1", 0).contains("1 to 14"));
+        assert!(
+            refused("encoder.1", 15).contains("1 to 14")
+                && refused("encoder.1", 0).contains("1 to 14")
+        );
         assert!(refused("code", 2).contains("1 to 1"));
     }
 

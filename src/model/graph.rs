@@ -1,4 +1,5 @@
-//! The graph: layers with their shapes inferred and their parameters named. A node's value is one tensor.
+//! The graph: layers with their shapes inferred and their parameters named. A node's value is one
+//! tensor.
 
 use super::layers;
 use super::params::{Packing, Param, Role, Start};
@@ -81,13 +82,15 @@ impl Graph {
             if graph.find(&layer.name).is_some() {
                 return Err(Error::usage(format!("layer {}: the name is taken", layer.name)));
             }
-            layers::add(&mut graph, layer).map_err(|error| error.at(format!("layer {}", layer.name)))?;
+            layers::add(&mut graph, layer)
+                .map_err(|error| error.at(format!("layer {}", layer.name)))?;
             match (&layer.op, &graph.nodes[graph.nodes.len() - 1].op) {
                 (LayerOp::Lista(_), _) | (_, None) => {}
                 (_, Some(op)) => graph.spec.layers[i].op = op.clone(),
             }
         }
-        graph.code = graph.find(&spec.code).ok_or_else(|| graph.unknown("model.code", &spec.code))?;
+        graph.code =
+            graph.find(&spec.code).ok_or_else(|| graph.unknown("model.code", &spec.code))?;
         graph.output = match &spec.output {
             Some(name) => graph.find(name).ok_or_else(|| graph.unknown("model.output", name))?,
             None => graph.nodes.len() - 1,
@@ -113,7 +116,10 @@ impl Graph {
             ));
         }
         if !self.code_reaches_output() || self.code == 0 {
-            return Err(Error::usage(format!("model.code = {:?}: the output does not depend on it", self.nodes[self.code].name)));
+            return Err(Error::usage(format!(
+                "model.code = {:?}: the output does not depend on it",
+                self.nodes[self.code].name
+            )));
         }
         let (x, y) = (self.nodes[self.target].dims, self.nodes[self.output].dims);
         if let Some(layer) = self.learned_before(self.target) {
@@ -131,7 +137,8 @@ impl Graph {
                 self.nodes[self.target].name
             )));
         }
-        let shapes: Vec<String> = self.nodes.iter().map(|node| format!("{} {}", node.name, node.dims)).collect();
+        let shapes: Vec<String> =
+            self.nodes.iter().map(|node| format!("{} {}", node.name, node.dims)).collect();
         Err(Error::usage(format!(
             "the model turns {x} into {y}; an autoencoder gives back the input's size: change strides or padding, or fix the input by --set model.input=[channels,height,width] ({})",
             shapes.join(" → ")
@@ -152,7 +159,8 @@ impl Graph {
         )))
     }
 
-    /// Whether units of its code compete within a batch, as they do in training alone: what the model then draws of an image by itself says little of it.
+    /// Whether units of its code compete within a batch, as they do in training alone: what the
+    /// model then draws of an image by itself says little of it.
     pub fn competes(&self) -> bool {
         self.nodes.iter().any(|node| matches!(node.op, Some(LayerOp::LifetimeWta(_))))
     }
@@ -160,7 +168,10 @@ impl Graph {
     /// Whether training changes any parameter of a node.
     pub fn learns(&self, node: usize) -> bool {
         let Node { weight, bias, slope, .. } = self.nodes[node];
-        [weight, bias, slope].into_iter().flatten().any(|param| self.params[param].role == Role::Learned)
+        [weight, bias, slope]
+            .into_iter()
+            .flatten()
+            .any(|param| self.params[param].role == Role::Learned)
     }
 
     /// The name of a layer that is learned and that a node depends on, itself included.
@@ -172,7 +183,11 @@ impl Graph {
                 if self.learns(node) {
                     return Some(&self.nodes[node].name);
                 }
-                self.nodes[node].inputs.iter().chain(&self.nodes[node].switches).for_each(|input| live[*input] = true);
+                self.nodes[node]
+                    .inputs
+                    .iter()
+                    .chain(&self.nodes[node].switches)
+                    .for_each(|input| live[*input] = true);
             }
         }
         None
@@ -220,11 +235,20 @@ impl Graph {
 
     pub(super) fn unknown(&self, key: &str, name: &str) -> Error {
         let known: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
-        Error::usage(format!("{key} = {name:?}: no such layer before it; there are {}", known.join(", ")))
+        Error::usage(format!(
+            "{key} = {name:?}: no such layer before it; there are {}",
+            known.join(", ")
+        ))
     }
 
     /// The parameter called `name`, made if it is new; a shared one must have the same shape.
-    pub(super) fn param(&mut self, name: String, shape: Vec<usize>, packing: Packing, start: Start) -> Result<usize> {
+    pub(super) fn param(
+        &mut self,
+        name: String,
+        shape: Vec<usize>,
+        packing: Packing,
+        start: Start,
+    ) -> Result<usize> {
         let new = Param { name, shape, packing, start, role: Role::Learned };
         if let Some(index) = self.params.iter().position(|param| param.name == new.name) {
             let old = &self.params[index];

@@ -1,5 +1,5 @@
-//! From a description to calls: the graph with its shapes, the parameters, and the tape of a forward or training pass with its memory
-//! planned.
+//! From a description to calls: the graph with its shapes, the parameters, and the tape of a
+//! forward or training pass with its memory planned.
 
 mod builder;
 mod decoder;

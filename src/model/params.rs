@@ -17,7 +17,8 @@ const LINE: usize = 16;
 pub enum Packing {
     /// As it is.
     Flat,
-    /// [K, C/groups, R, S] → (R, S, C/groups, K); a transposed convolution's [in, out/groups, R, S] is the same with K = in.
+    /// [K, C/groups, R, S] → (R, S, C/groups, K); a transposed convolution's [in, out/groups, R, S]
+    /// is the same with K = in.
     Conv,
     /// [out, in] → (in, out), both with channels innermost where they are maps.
     Linear {
@@ -37,7 +38,8 @@ pub enum Start {
     Constant(f64),
     /// Normal with this standard deviation.
     Normal(f64),
-    /// Normal with this standard deviation, the same in all parameters of the model that begin so and have one shape.
+    /// Normal with this standard deviation, the same in all parameters of the model that begin so
+    /// and have one shape.
     Dictionary(f64),
     /// Uniform within ± this bound.
     Uniform(f64),
@@ -56,7 +58,8 @@ impl Start {
         }
     }
 
-    /// The start of a dictionary of K filters (K, C, R, S) at a stride: white noise has a flat spectrum, whose highest point is about 1.6 times its mean.
+    /// The start of a dictionary of K filters (K, C, R, S) at a stride: white noise has a flat
+    /// spectrum, whose highest point is about 1.6 times its mean.
     pub fn dictionary(shape: [usize; 4], stride: [usize; 2]) -> Self {
         let [k, _, r, s] = shape;
         Self::Dictionary(((stride[0] * stride[1]) as f64 / (1.6 * (k * r * s) as f64)).sqrt())
@@ -79,7 +82,8 @@ pub enum Role {
     Fixed,
 }
 
-/// A named tensor of a model: a parameter that is learned, or a state that training keeps (a running threshold).
+/// A named tensor of a model: a parameter that is learned, or a state that training keeps (a
+/// running threshold).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Param {
     /// `{layer}.weight` and the like.
@@ -105,12 +109,14 @@ impl Param {
         self.len() == 0
     }
 
-    /// First values in natural order: the same for the same seed and name, whatever else the model holds.
+    /// First values in natural order: the same for the same seed and name, whatever else the model
+    /// holds.
     pub fn initial(&self, seed: u64) -> Vec<f32> {
         let mut values = vec![0.0; self.len()];
         // the stream counts, so that blocks can be drawn side by side
         values.par_chunks_mut(BLOCK).enumerate().for_each(|(i, values)| {
-            let name = if matches!(self.start, Start::Dictionary(_)) { "dictionary" } else { &self.name };
+            let name =
+                if matches!(self.start, Start::Dictionary(_)) { "dictionary" } else { &self.name };
             let stream = |words: usize| Stream::new(seed, name).skip((i * BLOCK * words) as u64);
             match self.start {
                 Start::Constant(value) => values.fill(value as f32),
@@ -145,20 +151,27 @@ impl Param {
     fn each(&self, mut f: impl FnMut(usize, usize)) {
         match self.packing {
             Packing::Flat => (0..self.len()).for_each(|i| f(i, i)),
-            Packing::Maps(dims) => chw(dims).enumerate().for_each(|(natural, memory)| f(natural, memory)),
+            Packing::Maps(dims) => {
+                chw(dims).enumerate().for_each(|(natural, memory)| f(natural, memory))
+            }
             Packing::Linear { input, output } => {
                 // A cache line of memory at a time: a large matrix is transposed here.
                 let natural = |memory: usize| memory % output.c * output.area() + memory / output.c;
                 for start in (0..output.len()).step_by(LINE) {
                     for (i, i_memory) in chw(input).enumerate() {
                         for o_memory in start..output.len().min(start + LINE) {
-                            f(natural(o_memory) * input.len() + i, i_memory * output.len() + o_memory);
+                            f(
+                                natural(o_memory) * input.len() + i,
+                                i_memory * output.len() + o_memory,
+                            );
                         }
                     }
                 }
             }
             Packing::Conv => {
-                let [k, c, r, s] = self.shape[..] else { unreachable!("a convolution's weight has four axes") };
+                let [k, c, r, s] = self.shape[..] else {
+                    unreachable!("a convolution's weight has four axes")
+                };
                 for k_ in 0..k {
                     for c_ in 0..c {
                         for tap in 0..r * s {
@@ -181,7 +194,13 @@ mod tests {
     use super::*;
 
     fn param(shape: &[usize], packing: Packing) -> Param {
-        Param { name: "p".to_owned(), shape: shape.to_vec(), packing, start: Start::Normal(1.0), role: Role::Learned }
+        Param {
+            name: "p".to_owned(),
+            shape: shape.to_vec(),
+            packing,
+            start: Start::Normal(1.0),
+            role: Role::Learned,
+        }
     }
 
     #[test]

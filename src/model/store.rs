@@ -1,4 +1,5 @@
-//! What outlives a step: parameters, gradients, optimiser state and kept states, each one contiguous buffer with named ranges.
+//! What outlives a step: parameters, gradients, optimiser state and kept states, each one
+//! contiguous buffer with named ranges.
 
 use super::graph::Graph;
 use super::params::{Param, Role};
@@ -40,7 +41,11 @@ pub struct Store {
 fn ranges(params: &[Param]) -> (Vec<(usize, usize)>, usize, usize) {
     let (mut ranges, mut end, mut learned) = (vec![(0, 0); params.len()], 0, 0);
     for of_learned in [true, false] {
-        for (range, param) in ranges.iter_mut().zip(params).filter(|(_, param)| (param.role == Role::Learned) == of_learned) {
+        for (range, param) in ranges
+            .iter_mut()
+            .zip(params)
+            .filter(|(_, param)| (param.role == Role::Learned) == of_learned)
+        {
             *range = (end, param.len());
             end = (end + param.len()).next_multiple_of(ALIGN);
         }
@@ -78,7 +83,11 @@ impl Store {
         let (weight_ranges, learned, len) = ranges(&graph.params);
         let (state_ranges, _, state_len) = ranges(&graph.states);
         let when = |wanted: bool| if wanted { learned.max(ALIGN) } else { 1 };
-        let (moments, parts) = if let Purpose::Train { moments, parts } = purpose { (moments, parts) } else { (0, false) };
+        let (moments, parts) = if let Purpose::Train { moments, parts } = purpose {
+            (moments, parts)
+        } else {
+            (0, false)
+        };
         let units = graph.nodes[graph.code].dims.c;
         let view = |i: u32, len: usize| View::whole(Buffer(NOWHERE + i), len);
         Self {
@@ -150,11 +159,15 @@ impl Store {
 
     /// What lies between the ranges of the gradients (of a store for training): always 0.
     pub fn gaps(&self) -> Vec<View> {
-        let mut ranges: Vec<(usize, usize)> = self.ranges.iter().copied().filter(|(start, _)| *start < self.learned).collect();
+        let mut ranges: Vec<(usize, usize)> =
+            self.ranges.iter().copied().filter(|(start, _)| *start < self.learned).collect();
         ranges.sort_unstable();
         let starts = ranges.iter().map(|(start, _)| *start).skip(1).chain([self.grads.len]);
         let ends = ranges.iter().map(|(start, len)| start + len);
-        ends.zip(starts).filter(|(end, start)| start > end).map(|(end, start)| self.grads.part(end, start - end)).collect()
+        ends.zip(starts)
+            .filter(|(end, start)| start > end)
+            .map(|(end, start)| self.grads.part(end, start - end))
+            .collect()
     }
 
     /// A state.
@@ -197,7 +210,8 @@ impl Store {
 
     /// The parameter that an element of the weights (or of their moments) belongs to.
     pub fn owner<'a>(&self, graph: &'a Graph, element: usize) -> &'a str {
-        let found = self.ranges.iter().position(|(start, len)| (*start..start + len).contains(&element));
+        let found =
+            self.ranges.iter().position(|(start, len)| (*start..start + len).contains(&element));
         found.map_or("a gap between parameters", |param| &graph.params[param].name)
     }
 
@@ -213,12 +227,24 @@ impl Store {
         let of = |param: &Param, range: &(usize, usize), from: &[f32]| {
             (param.clone(), param.unpack(&from[range.0..range.0 + range.1]))
         };
-        let mut all: Vec<_> = graph.params.iter().zip(&self.ranges).map(|(param, range)| of(param, range, &weights)).collect();
-        all.extend(graph.states.iter().zip(&self.state_ranges).map(|(state, range)| of(state, range, &states)));
+        let mut all: Vec<_> = graph
+            .params
+            .iter()
+            .zip(&self.ranges)
+            .map(|(param, range)| of(param, range, &weights))
+            .collect();
+        all.extend(
+            graph
+                .states
+                .iter()
+                .zip(&self.state_ranges)
+                .map(|(state, range)| of(state, range, &states)),
+        );
         Ok(all)
     }
 
-    /// Writes named tensors given in natural order; every one of the model's must be there, with its shape.
+    /// Writes named tensors given in natural order; every one of the model's must be there, with
+    /// its shape.
     pub fn write_all(
         &self,
         device: &mut Device,
@@ -226,10 +252,12 @@ impl Store {
         get: impl Fn(&str) -> Option<(Vec<usize>, Vec<f32>)>,
     ) -> Result<()> {
         let all = graph.params.iter().enumerate().map(|(i, param)| (param, self.weight(i)));
-        let all = all.chain(graph.states.iter().enumerate().map(|(i, state)| (state, self.state(i))));
+        let all =
+            all.chain(graph.states.iter().enumerate().map(|(i, state)| (state, self.state(i))));
         for (param, view) in all {
-            let (shape, data) =
-                get(&param.name).ok_or_else(|| Error::usage(format!("the model file has no tensor {}", param.name)))?;
+            let (shape, data) = get(&param.name).ok_or_else(|| {
+                Error::usage(format!("the model file has no tensor {}", param.name))
+            })?;
             if shape != param.shape {
                 return Err(Error::usage(format!(
                     "tensor {} has shape {shape:?}, the model needs {:?}",

@@ -101,8 +101,8 @@ fn row(graph: &Graph, index: usize, seen: &mut [bool]) -> Row {
     }
 }
 
-/// What a layer with a matrix of weights multiplies for one image: every weight where it is applied, taps on padding counted. Other layers have no
-/// multiplications worth counting.
+/// What a layer with a matrix of weights multiplies for one image: every weight where it is
+/// applied, taps on padding counted. Other layers have no multiplications worth counting.
 fn multiply_adds(graph: &Graph, node: &Node, op: &LayerOp) -> u64 {
     let Some(weight) = node.weight else { return 0 };
     let weights = graph.params[weight].len() as u64;
@@ -116,7 +116,8 @@ fn multiply_adds(graph: &Graph, node: &Node, op: &LayerOp) -> u64 {
 }
 
 /// The keys that come first, in this order; the others follow by name.
-const FIRST: [&str; 9] = ["filters", "units", "shape", "like", "k", "kernel", "scale", "stride", "padding"];
+const FIRST: [&str; 9] =
+    ["filters", "units", "shape", "like", "k", "kernel", "scale", "stride", "padding"];
 
 /// The settings of an operation in short, without those that have their usual value.
 pub fn settings(op: &LayerOp) -> String {
@@ -125,8 +126,10 @@ pub fn settings(op: &LayerOp) -> String {
         Ok(Value::Object(keys)) => keys,
         _ => return String::new(),
     };
-    let mut keys: Vec<(String, Value)> =
-        keys.into_iter().filter(|(key, value)| !["name", "op"].contains(&key.as_str()) && !usual(key, value)).collect();
+    let mut keys: Vec<(String, Value)> = keys
+        .into_iter()
+        .filter(|(key, value)| !["name", "op"].contains(&key.as_str()) && !usual(key, value))
+        .collect();
     keys.sort_by_key(|(key, _)| FIRST.iter().position(|first| first == key).unwrap_or(FIRST.len()));
     keys.iter().map(|(key, value)| setting(key, value)).collect::<Vec<_>>().join(", ")
 }
@@ -150,10 +153,13 @@ fn setting(key: &str, value: &Value) -> String {
         ("filters" | "units", count) => format!("{} {key}", text(count)),
         ("activation", Value::String(kind)) => kind.clone(),
         ("activation", Value::Object(table)) => {
-            let number = table.iter().find(|(key, _)| *key != "kind").map(|(_, value)| format!(" {value}"));
+            let number =
+                table.iter().find(|(key, _)| *key != "kind").map(|(_, value)| format!(" {value}"));
             format!("{}{}", text(&table["kind"]), number.unwrap_or_default())
         }
-        (_, Value::Array(sides)) => format!("{key} {}", sides.iter().map(text).collect::<Vec<_>>().join("x")),
+        (_, Value::Array(sides)) => {
+            format!("{key} {}", sides.iter().map(text).collect::<Vec<_>>().join("x"))
+        }
         ("kernel" | "scale", size) => format!("{key} {0}x{0}", text(size)),
         (_, value) => format!("{} {}", key.replace('_', " "), text(value)),
     }
@@ -165,7 +171,8 @@ mod tests {
     use crate::spec::{Config, preset_text};
 
     fn graph(layers: &str, input: Dims) -> Graph {
-        let config = Config::parse(&format!("[model]\ncode = \"a\"\n{layers}"), "test", &[]).unwrap();
+        let config =
+            Config::parse(&format!("[model]\ncode = \"a\"\n{layers}"), "test", &[]).unwrap();
         Graph::new(&config.model, input).unwrap()
     }
 
@@ -176,9 +183,16 @@ mod tests {
         let table = summary(&Graph::new(&config.model, Dims::new(1, 28, 28)).unwrap());
         assert_eq!((table.parameters, &table.code_shape), (410_033, &[128, 1, 1]));
         assert_eq!(table.rows.iter().map(|row| row.parameters).sum::<usize>(), 410_033);
-        let by_hand = 28 * 28 * 16 * 9 + 14 * 14 * 32 * 16 * 9 + 2 * 128 * 32 * 7 * 7 + 7 * 7 * 32 * 16 * 4 + 14 * 14 * 16 * 4;
+        let by_hand = 28 * 28 * 16 * 9
+            + 14 * 14 * 32 * 16 * 9
+            + 2 * 128 * 32 * 7 * 7
+            + 7 * 7 * 32 * 16 * 4
+            + 14 * 14 * 16 * 4;
         assert_eq!(table.multiply_adds, by_hand);
-        assert_eq!(table.rows.iter().filter(|row| row.is_code).map(|row| &row.name).collect::<Vec<_>>(), [&table.code]);
+        assert_eq!(
+            table.rows.iter().filter(|row| row.is_code).map(|row| &row.name).collect::<Vec<_>>(),
+            [&table.code]
+        );
         assert!(table.rows.last().unwrap().is_output);
     }
 
@@ -218,13 +232,22 @@ kernel = 2
 "#;
         let table = summary(&graph(layers, Dims::new(2, 8, 12)));
         let [a, b, c, d, e] = &table.rows[..] else { panic!("five layers") };
-        assert_eq!(a.settings, "4 filters, kernel 3x5, stride 2, padding 1x2, leaky_relu 0.2, no bias, groups 2");
+        assert_eq!(
+            a.settings,
+            "4 filters, kernel 3x5, stride 2, padding 1x2, leaky_relu 0.2, no bias, groups 2"
+        );
         assert_eq!((a.shape, a.parameters, a.multiply_adds), ([4, 4, 6], 4 * 15, 4 * 6 * 4 * 15));
-        assert_eq!((b.parameters, &b.shared, b.settings.as_str()), (20, &vec![], "4 filters, kernel 1x1"));
+        assert_eq!(
+            (b.parameters, &b.shared, b.settings.as_str()),
+            (20, &vec![], "4 filters, kernel 1x1")
+        );
         assert_eq!((c.parameters, &c.shared), (4, &vec!["b.weight".to_owned()]));
         assert_eq!(c.multiply_adds, b.multiply_adds);
         assert!(a.in_line && b.in_line && !c.in_line && !d.in_line && e.in_line);
-        assert_eq!((d.settings.as_str(), d.inputs.join(" "), d.multiply_adds), ("", "b c".to_owned(), 0));
+        assert_eq!(
+            (d.settings.as_str(), d.inputs.join(" "), d.multiply_adds),
+            ("", "b c".to_owned(), 0)
+        );
         assert_eq!((e.settings.as_str(), e.shape), ("kernel 2x2", [4, 2, 3]));
         assert_eq!(table.parameters, 60 + 20 + 4);
     }

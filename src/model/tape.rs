@@ -1,4 +1,5 @@
-//! The tape: calls in order on virtual buffers, which are then laid into as few real ones as their lifetimes allow.
+//! The tape: calls in order on virtual buffers, which are then laid into as few real ones as their
+//! lifetimes allow.
 
 use std::collections::HashMap;
 
@@ -92,9 +93,14 @@ impl Tape {
         }
     }
 
-    /// Lays the virtual buffers into real ones: a buffer is taken at its first use and given back after its last. Returns the calls on
-    /// real buffers, the views in `wanted` translated, and what it took. Buffers without any use are made too, if kept.
-    pub fn allocate(mut self, device: &mut Device, wanted: &mut [&mut View]) -> Result<(Vec<Call>, Memory)> {
+    /// Lays the virtual buffers into real ones: a buffer is taken at its first use and given back
+    /// after its last. Returns the calls on real buffers, the views in `wanted` translated, and
+    /// what it took. Buffers without any use are made too, if kept.
+    pub fn allocate(
+        mut self,
+        device: &mut Device,
+        wanted: &mut [&mut View],
+    ) -> Result<(Vec<Call>, Memory)> {
         let slots = self.assign();
         let mut memory = Memory::default();
         for slot in &slots.sizes {
@@ -131,7 +137,11 @@ impl Tape {
 
     /// The largest buffer planned: bytes and label.
     pub fn largest(&self) -> (u64, &str) {
-        self.buffers.iter().map(|buffer| (buffer.bytes(), buffer.label.as_str())).max().unwrap_or((0, ""))
+        self.buffers
+            .iter()
+            .map(|buffer| (buffer.bytes(), buffer.label.as_str()))
+            .max()
+            .unwrap_or((0, ""))
     }
 
     fn assign(&mut self) -> Slots {
@@ -141,7 +151,11 @@ impl Tape {
             call.visit(&mut |view, access| {
                 if view.buffer.0 >= VIRTUAL {
                     let id = view.buffer.0 - VIRTUAL;
-                    debug_assert!(access != Access::Read || first.contains_key(&id) || self.buffers[id as usize].kept);
+                    debug_assert!(
+                        access != Access::Read
+                            || first.contains_key(&id)
+                            || self.buffers[id as usize].kept
+                    );
                     first.entry(id).or_insert(i);
                     last.insert(id, i);
                 }
@@ -189,7 +203,8 @@ impl Slots {
         self.sizes.push(buffer.clone());
     }
 
-    /// The smallest free one that is large enough, else the largest free one made larger, else a new one.
+    /// The smallest free one that is large enough, else the largest free one made larger, else a
+    /// new one.
     fn place(&mut self, id: u32, buffer: &Virtual, free: &mut Vec<usize>) {
         let fitting = |slot: &&usize| self.sizes[**slot].kind == buffer.kind;
         let enough = free
@@ -197,7 +212,9 @@ impl Slots {
             .filter(fitting)
             .filter(|slot| self.sizes[**slot].len >= buffer.len)
             .min_by_key(|slot| self.sizes[**slot].len);
-        let chosen = enough.or_else(|| free.iter().filter(fitting).max_by_key(|slot| self.sizes[**slot].len)).copied();
+        let chosen = enough
+            .or_else(|| free.iter().filter(fitting).max_by_key(|slot| self.sizes[**slot].len))
+            .copied();
         match chosen {
             None => self.make(id, buffer),
             Some(slot) => {

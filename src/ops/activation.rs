@@ -1,5 +1,6 @@
-//! Activations. `y = f(x)`; as an epilogue of a convolution they are differentiated by their output instead, which saves the
-//! input: possible where f is invertible on its derivative (not GELU and SiLU).
+//! Activations. `y = f(x)`; as an epilogue of a convolution they are differentiated by their output
+//! instead, which saves the input: possible where f is invertible on its derivative (not GELU and
+//! SiLU).
 
 use super::{View, operation};
 use crate::gpu::{Kernel, Recorder, params};
@@ -84,10 +85,18 @@ params! {
     struct ActivationParams { vectors: u32, parameter: f32 }
 }
 
-/// All three kernels: one vec4 an invocation, the function as a constant so that its switch folds away.
-fn dispatch(r: &mut Recorder, kernel: Kernel, activation: Activation, len: usize, views: &[(&'static str, View)]) {
+/// All three kernels: one vec4 an invocation, the function as a constant so that its switch folds
+/// away.
+fn dispatch(
+    r: &mut Recorder,
+    kernel: Kernel,
+    activation: Activation,
+    len: usize,
+    views: &[(&'static str, View)],
+) {
     let vectors = len.div_ceil(4);
-    let params = ActivationParams { vectors: vectors as u32, parameter: activation.parameter() as f32 };
+    let params =
+        ActivationParams { vectors: vectors as u32, parameter: activation.parameter() as f32 };
     let mut building = r.kernel(kernel, &params).constant("ACTIVATION", activation.code());
     for &(name, view) in views {
         building = building.bind(name, view);
@@ -97,7 +106,13 @@ fn dispatch(r: &mut Recorder, kernel: Kernel, activation: Activation, len: usize
 
 impl ActivationFwd {
     pub(crate) fn record(&self, r: &mut Recorder) {
-        dispatch(r, Kernel::ActivationFwd, self.activation, self.y.len, &[("x", self.x), ("y", self.y)]);
+        dispatch(
+            r,
+            Kernel::ActivationFwd,
+            self.activation,
+            self.y.len,
+            &[("x", self.x), ("y", self.y)],
+        );
     }
 }
 
@@ -110,7 +125,11 @@ impl ActivationBwd {
 
 impl ActivationBwdOutput {
     pub(crate) fn record(&self, r: &mut Recorder) {
-        assert!(self.activation.from_output(), "{:?} has no derivative by its output", self.activation);
+        assert!(
+            self.activation.from_output(),
+            "{:?} has no derivative by its output",
+            self.activation
+        );
         let views = [("y", self.y), ("dy", self.dy), ("dx", self.dx)];
         dispatch(r, Kernel::ActivationBwdOutput, self.activation, self.dx.len, &views);
     }

@@ -1,4 +1,5 @@
-//! The loss of detail that super-resolution is to undo: samples shrunk and enlarged again, on the device.
+//! The loss of detail that super-resolution is to undo: samples shrunk and enlarged again, on the
+//! device.
 
 use super::operation;
 use crate::gpu::{Kernel, Recorder, params};
@@ -7,16 +8,19 @@ use crate::shape::Dims;
 use crate::spec::CorruptionSpec;
 
 operation! {
-    /// y = x shrunk by a scale s and enlarged again to its size, both by Keys' cubic (a = −½; stretched by s when shrinking; mirrored at the edges, the edge
-    /// pixel twice) as MATLAB's `imresize` has it ([`crate::data::resample`]), nothing rounded between. s is one of `scales`, drawn for each sample by
-    /// `rng::word([n, step, 0x7363_616c, …])`; `level` is [`CorruptionSpec::level_of_scale`], one value a sample. The sides are multiples of every
+    /// y = x shrunk by a scale s and enlarged again to its size, both by Keys' cubic (a = −½;
+    /// stretched by s when shrinking; mirrored at the edges, the edge pixel twice) as MATLAB's
+    /// `imresize` has it ([`crate::data::resample`]), nothing rounded between. s is one of
+    /// `scales`, drawn for each sample by `rng::word([n, step, 0x7363_616c, …])`; `level` is
+    /// [`CorruptionSpec::level_of_scale`], one value a sample. The sides are multiples of every
     /// scale. x, y (N,H,W,C).
     BicubicDownUp {
         /// Batch.
         n: usize,
         /// One sample.
         dims: Dims,
-        /// One at least, [`CorruptionSpec::MAX_SCALES`] at most, each up to [`CorruptionSpec::MAX_SCALE`].
+        /// One at least, [`CorruptionSpec::MAX_SCALES`] at most, each up to
+        /// [`CorruptionSpec::MAX_SCALE`].
         scales: Vec<usize>,
     }
     reads { x } writes { y, level }
@@ -35,7 +39,8 @@ impl BicubicDownUp {
 
     /// The scale of sample `n` of the batch at a step.
     pub fn scale_of(&self, n: u32, step: u32, seed: u64) -> usize {
-        self.scales[rng::below(rng::word(n, step, Self::STREAM, seed), self.scales.len() as u32) as usize]
+        self.scales
+            [rng::below(rng::word(n, step, Self::STREAM, seed), self.scales.len() as u32) as usize]
     }
 
     /// What is told of a scale.
@@ -56,9 +61,17 @@ impl BicubicDownUp {
         };
         for (params, x, y) in [
             (params, self.x, self.half),
-            (BicubicDownUpParams { side: dims.w as u32, inner: dims.c as u32, ..params }, self.half, self.y),
+            (
+                BicubicDownUpParams { side: dims.w as u32, inner: dims.c as u32, ..params },
+                self.half,
+                self.y,
+            ),
         ] {
-            r.kernel(Kernel::BicubicDownUp, &params).bind("x", x).bind("y", y).bind("level", self.level).threads(self.y.len);
+            r.kernel(Kernel::BicubicDownUp, &params)
+                .bind("x", x)
+                .bind("y", y)
+                .bind("level", self.level)
+                .threads(self.y.len);
         }
     }
 }

@@ -4,15 +4,18 @@ use super::operation;
 use crate::gpu::{Kernel, Recorder, params};
 
 operation! {
-    /// Keeps every atom within the ball of radius `max_norm`: w[o,a,i] ·= min(1, max_norm/‖w[·,a,·]‖₂). In memory `w` is (outer, atoms, inner). Without it an L1
-    /// penalty is paid by shrinking the code and growing the atoms (Olshausen & Field 1996; Mairal et al. 2010).
-    /// With `exact` every atom but 0 gets just that norm: w[o,a,i] ·= max_norm/‖w[·,a,·]‖₂.
+    /// Keeps every atom within the ball of radius `max_norm`: w[o,a,i] ·= min(1,
+    /// max_norm/‖w[·,a,·]‖₂). In memory `w` is (outer, atoms, inner). Without it an L1 penalty is
+    /// paid by shrinking the code and growing the atoms (Olshausen & Field 1996; Mairal et al.
+    /// 2010). With `exact` every atom but 0 gets just that norm: w[o,a,i] ·= max_norm/‖w[·,a,·]‖₂.
     MaxNorm { outer: usize, atoms: usize, inner: usize, max_norm: f64, exact: bool } updates { w }
 }
 
 operation! {
-    /// Takes away what would change an atom's length: dw ·−= (⟨dw, w⟩/‖w‖²)·w, for each atom of w, laid out as [`MaxNorm`]'s. Before an update of atoms whose norm
-    /// is kept at 1 (Bricken et al., "Towards Monosemanticity", 2023; Gao et al., "Scaling and evaluating sparse autoencoders", 2024).
+    /// Takes away what would change an atom's length: dw ·−= (⟨dw, w⟩/‖w‖²)·w, for each atom of w,
+    /// laid out as [`MaxNorm`]'s. Before an update of atoms whose norm is kept at 1 (Bricken et
+    /// al., "Towards Monosemanticity", 2023; Gao et al., "Scaling and evaluating sparse
+    /// autoencoders", 2024).
     ProjectGrad { outer: usize, atoms: usize, inner: usize } reads { w } updates { dw }
 }
 
@@ -22,8 +25,15 @@ params! {
 
 impl ProjectGrad {
     pub(crate) fn record(&self, r: &mut Recorder) {
-        let params = ProjectGradParams { outer: self.outer as u32, atoms: self.atoms as u32, inner: self.inner as u32 };
-        r.kernel(Kernel::ProjectGrad, &params).bind("w", self.w).bind("dw", self.dw).groups(self.atoms as u64, 64);
+        let params = ProjectGradParams {
+            outer: self.outer as u32,
+            atoms: self.atoms as u32,
+            inner: self.inner as u32,
+        };
+        r.kernel(Kernel::ProjectGrad, &params)
+            .bind("w", self.w)
+            .bind("dw", self.dw)
+            .groups(self.atoms as u64, 64);
     }
 }
 

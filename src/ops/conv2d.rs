@@ -1,5 +1,6 @@
-//! Convolution and its two gradients. The three of them are also the transposed convolution (its forward is
-//! [`Conv2dBwdInput`], its gradient by input [`Conv2dFwd`]) and the fully connected layer ([`Conv2d::linear`]).
+//! Convolution and its two gradients. The three of them are also the transposed convolution (its
+//! forward is [`Conv2dBwdInput`], its gradient by input [`Conv2dFwd`]) and the fully connected
+//! layer ([`Conv2d::linear`]).
 //!
 //! Memory: x (N,H,W,C), y (N,P,Q,K), w (R,S,C/groups,K), all dense.
 
@@ -9,8 +10,8 @@ use crate::gpu::{Choice, Kernel, Product, Recorder, params};
 use crate::shape::{Conv2d, Pool2d};
 
 operation! {
-    /// y[n,p,q,k] = f(b[k] + Σ_{r,s,c} x[n, p·stride − pad + r·dil, q·stride − pad + s·dil, c]·w[r,s,c,k]), c over the group of k; with
-    /// a gate, f′(f⁻¹(gate[n,p,q,k]))·Σ.
+    /// y[n,p,q,k] = f(b[k] + Σ_{r,s,c} x[n, p·stride − pad + r·dil, q·stride − pad + s·dil,
+    /// c]·w[r,s,c,k]), c over the group of k; with a gate, f′(f⁻¹(gate[n,p,q,k]))·Σ.
     Conv2dFwd {
         /// Problem size.
         size: Conv2d,
@@ -21,15 +22,17 @@ operation! {
     maybe {
         /// One value a channel of y.
         b,
-        /// f's output in the layer whose gradient y is, as large as y; then f is one with [`Activation::from_output`] and b is absent.
+        /// f's output in the layer whose gradient y is, as large as y; then f is one with
+        /// [`Activation::from_output`] and b is absent.
         gate
     }
     writes { y }
 }
 
 operation! {
-    /// [`Conv2dFwd`] and the max pooling of its output by windows of 2×2 side by side, in one: y[n,i,j,k] is the largest of the four outputs
-    /// (2i,2j)…(2i+1,2j+1), `switches` its position p·Q + q among those of the sample, u32. Ties go to the first; a NaN wins over numbers. What
+    /// [`Conv2dFwd`] and the max pooling of its output by windows of 2×2 side by side, in one:
+    /// y[n,i,j,k] is the largest of the four outputs (2i,2j)…(2i+1,2j+1), `switches` its position
+    /// p·Q + q among those of the sample, u32. Ties go to the first; a NaN wins over numbers. What
     /// is pooled is never stored. Without groups, K a multiple of 4.
     Conv2dMaxPoolFwd {
         /// Problem size of the convolution.
@@ -46,8 +49,9 @@ operation! {
 }
 
 operation! {
-    /// x[n,h,w,c] = f(b[c] + Σ_{r,s,k} y[n,p,q,k]·w[r,s,c,k]) over the (p,q) with p·stride − pad + r·dil = h: the gradient by the
-    /// input (b absent, f identity), and the transposed convolution's forward. With a gate, f′(f⁻¹(gate[n,h,w,c]))·Σ.
+    /// x[n,h,w,c] = f(b[c] + Σ_{r,s,k} y[n,p,q,k]·w[r,s,c,k]) over the (p,q) with p·stride − pad +
+    /// r·dil = h: the gradient by the input (b absent, f identity), and the transposed
+    /// convolution's forward. With a gate, f′(f⁻¹(gate[n,h,w,c]))·Σ.
     Conv2dBwdInput {
         /// Problem size of the convolution whose adjoint this is.
         size: Conv2d,
@@ -58,15 +62,17 @@ operation! {
     maybe {
         /// One value a channel of x.
         b,
-        /// f's output in the layer whose gradient x is, as large as x; then f is one with [`Activation::from_output`] and b is absent.
+        /// f's output in the layer whose gradient x is, as large as x; then f is one with
+        /// [`Activation::from_output`] and b is absent.
         gate
     }
     writes { x }
 }
 
 operation! {
-    /// dw[r,s,c,k] = Σ_{n,p,q} x[n, p·stride − pad + r·dil, …, c]·dy[n,p,q,k]. For a transposed convolution, `x` is its output's
-    /// gradient and `dy` its input. `partials` holds [`Conv2dBwdWeight::partials_len`] elements: one dw for each slice of the batch.
+    /// dw[r,s,c,k] = Σ_{n,p,q} x[n, p·stride − pad + r·dil, …, c]·dy[n,p,q,k]. For a transposed
+    /// convolution, `x` is its output's gradient and `dy` its input. `partials` holds
+    /// [`Conv2dBwdWeight::partials_len`] elements: one dw for each slice of the batch.
     Conv2dBwdWeight { size: Conv2d }
     reads { x, dy }
     writes { dw }
@@ -74,7 +80,8 @@ operation! {
 }
 
 params! {
-    /// Shared by all kernels: bias and activation in the two directions, slices in the weight gradient.
+    /// Shared by all kernels: bias and activation in the two directions, slices in the weight
+    /// gradient.
     struct Conv2dParams {
         n: u32, h: u32, w: u32, c: u32, p: u32, q: u32, k: u32, r: u32, s: u32,
         stride_h: u32, stride_w: u32, pad_h: u32, pad_w: u32, dilation_h: u32, dilation_w: u32, groups: u32,
@@ -132,7 +139,9 @@ fn product_of(family: Kernel, g: &Conv2d, map: View) -> Product {
     let (rows, columns, steps) = match family {
         Kernel::Conv2dFwd => (pixels, g.y.c, taps * g.x.c),
         // Each pixel meets one phase of the taps.
-        Kernel::Conv2dBwdInput => (g.n * g.x.area(), g.x.c, taps.div_ceil(g.taps.stride[0] * g.taps.stride[1]) * g.y.c),
+        Kernel::Conv2dBwdInput => {
+            (g.n * g.x.area(), g.x.c, taps.div_ceil(g.taps.stride[0] * g.taps.stride[1]) * g.y.c)
+        }
         _ => (taps * g.x.c, g.y.c, pixels),
     };
     Product { family, half: map.half, rows, columns, steps }
@@ -178,9 +187,18 @@ impl Conv2dParams {
 }
 
 /// What is bound as `gate`: it, or, since none is read, the map that the product is of.
-fn gate_or(map: View, activation: Activation, b: Option<View>, gate: Option<View>, len: usize) -> View {
+fn gate_or(
+    map: View,
+    activation: Activation,
+    b: Option<View>,
+    gate: Option<View>,
+    len: usize,
+) -> View {
     if let Some(gate) = gate {
-        assert!(b.is_none() && gate.len == len && activation.from_output(), "{activation:?} of {gate:?} gates {len}, bias {b:?}");
+        assert!(
+            b.is_none() && gate.len == len && activation.from_output(),
+            "{activation:?} of {gate:?} gates {len}, bias {b:?}"
+        );
     }
     gate.unwrap_or(map)
 }
@@ -201,15 +219,27 @@ impl Conv2dFwd {
         let mut dispatch = r.kernel(kernel, &params).constant("ACTIVATION", self.activation.code());
         let gate = gate_or(self.x, self.activation, self.b, self.gate, self.y.len);
         dispatch = dispatch.constant("GATED", self.gate.is_some()).bind("gate", gate);
-        dispatch = dispatch.bind("x", self.x).bind("w", self.w).bind("b", self.b.unwrap_or(self.w)).bind("y", self.y);
+        dispatch = dispatch
+            .bind("x", self.x)
+            .bind("w", self.w)
+            .bind("b", self.b.unwrap_or(self.w))
+            .bind("y", self.y);
         if choice == Choice::Plain {
             return dispatch.threads(pixels * g.y.c);
         }
-        dispatch = dispatch.constant("VEC_C", vec4(g.x.c)).constant("VEC_K", vec4(g.y.c)).bind("x4", self.x).bind("w4", self.w);
+        dispatch = dispatch
+            .constant("VEC_C", vec4(g.x.c))
+            .constant("VEC_K", vec4(g.y.c))
+            .bind("x4", self.x)
+            .bind("w4", self.w);
         dispatch = dispatch.bind("y4", self.y);
         match Tile::of(choice, g.y.c) {
-            Some(tile) => dispatch.constant("COLUMNS", tile.columns as u32).groups(tile.groups(pixels, g.y.c), tile.size),
-            None => dispatch.constant("NARROW", g.y.c <= 4).threads(pixels.div_ceil(BLOCK) * g.y.c.div_ceil(BLOCK)),
+            Some(tile) => dispatch
+                .constant("COLUMNS", tile.columns as u32)
+                .groups(tile.groups(pixels, g.y.c), tile.size),
+            None => dispatch
+                .constant("NARROW", g.y.c <= 4)
+                .threads(pixels.div_ceil(BLOCK) * g.y.c.div_ceil(BLOCK)),
         }
     }
 }
@@ -239,15 +269,23 @@ impl Conv2dMaxPoolFwd {
             _ => Kernel::Conv2dMaxPoolFwd,
         };
         let mut dispatch = r.kernel(kernel, &params).constant("ACTIVATION", self.activation.code());
-        dispatch = dispatch.bind("x", self.x).bind("b", self.b.unwrap_or(self.w)).bind("switches", self.switches);
+        dispatch = dispatch
+            .bind("x", self.x)
+            .bind("b", self.b.unwrap_or(self.w))
+            .bind("switches", self.switches);
         if choice == Choice::Plain {
             return dispatch.bind("w", self.w).bind("y", self.y).threads(windows * g.y.c);
         }
         dispatch = dispatch.constant("VEC_C", vec4(g.x.c)).constant("VEC_K", true);
-        dispatch = dispatch.bind("x4", self.x).bind("w", self.w).bind("w4", self.w).bind("y4", self.y);
+        dispatch =
+            dispatch.bind("x4", self.x).bind("w", self.w).bind("w4", self.w).bind("y4", self.y);
         match Tile::of(choice, g.y.c) {
-            Some(tile) => dispatch.constant("COLUMNS", tile.columns as u32).groups(tile.groups(4 * windows, g.y.c), tile.size),
-            None => dispatch.constant("NARROW", g.y.c <= 4).threads((4 * windows).div_ceil(BLOCK) * g.y.c.div_ceil(BLOCK)),
+            Some(tile) => dispatch
+                .constant("COLUMNS", tile.columns as u32)
+                .groups(tile.groups(4 * windows, g.y.c), tile.size),
+            None => dispatch
+                .constant("NARROW", g.y.c <= 4)
+                .threads((4 * windows).div_ceil(BLOCK) * g.y.c.div_ceil(BLOCK)),
         }
     }
 }
@@ -267,7 +305,11 @@ impl Conv2dBwdInput {
         let mut dispatch = r.kernel(kernel, &params).constant("ACTIVATION", self.activation.code());
         let gate = gate_or(self.y, self.activation, self.b, self.gate, self.x.len);
         dispatch = dispatch.constant("GATED", self.gate.is_some()).bind("gate", gate);
-        dispatch = dispatch.bind("y", self.y).bind("w", self.w).bind("b", self.b.unwrap_or(self.w)).bind("x", self.x);
+        dispatch = dispatch
+            .bind("y", self.y)
+            .bind("w", self.w)
+            .bind("b", self.b.unwrap_or(self.w))
+            .bind("x", self.x);
         if choice == Choice::Plain {
             return dispatch.threads(g.n * g.x.len());
         }
@@ -281,20 +323,26 @@ impl Conv2dBwdInput {
                 .constant("COLUMNS", tile.columns as u32)
                 .bind("x4", self.x)
                 .groups(phases as u64 * tile.groups(pixels, g.x.c), tile.size),
-            None => dispatch.constant("NARROW", g.x.c <= 4).threads(phases * pixels.div_ceil(BLOCK) * g.x.c.div_ceil(BLOCK)),
+            None => dispatch
+                .constant("NARROW", g.x.c <= 4)
+                .threads(phases * pixels.div_ceil(BLOCK) * g.x.c.div_ceil(BLOCK)),
         }
     }
 }
 
-/// Pixels of a slice of the weight gradient and the number of slices: enough to fill a device, short enough for sums of single
-/// precision, within 128 MiB. They depend on the problem alone, not on the device, so that sums keep their order.
+/// Pixels of a slice of the weight gradient and the number of slices: enough to fill a device,
+/// short enough for sums of single precision, within 128 MiB. They depend on the problem alone, not
+/// on the device, so that sums keep their order.
 fn slices(g: &Conv2d) -> (usize, usize) {
     const INVOCATIONS: usize = 16384;
     const PIXELS: std::ops::RangeInclusive<usize> = 64..=65536;
     const MOST: usize = 64;
     const ELEMENTS: usize = 1 << 25;
     let pixels = g.n * g.y.area();
-    let wanted = INVOCATIONS.div_ceil(weight_blocks(g)).min(pixels / PIXELS.start()).max(pixels.div_ceil(*PIXELS.end()));
+    let wanted = INVOCATIONS
+        .div_ceil(weight_blocks(g))
+        .min(pixels / PIXELS.start())
+        .max(pixels.div_ceil(*PIXELS.end()));
     let wanted = wanted.min(MOST).min(ELEMENTS / g.weight_len().next_multiple_of(4)).max(1);
     let slice_pixels = pixels.div_ceil(wanted);
     (slice_pixels, pixels.div_ceil(slice_pixels))
@@ -334,21 +382,26 @@ impl Conv2dBwdWeight {
             _ => Kernel::Conv2dBwdWeight,
         };
         let out = if count == 1 { self.dw } else { self.partials };
-        let mut dispatch = r.kernel(kernel, &params).bind("x", self.x).bind("dy", self.dy).bind("out", out);
+        let mut dispatch =
+            r.kernel(kernel, &params).bind("x", self.x).bind("dy", self.dy).bind("out", out);
         if choice == Choice::Plain {
             dispatch.threads(count * len);
         } else {
-            dispatch =
-                dispatch.constant("VEC_C", vec4(g.x.c)).constant("VEC_K", vec4(g.y.c)).bind("x4", self.x).bind("dy4", self.dy);
+            dispatch = dispatch
+                .constant("VEC_C", vec4(g.x.c))
+                .constant("VEC_K", vec4(g.y.c))
+                .bind("x4", self.x)
+                .bind("dy4", self.dy);
             let [taps_h, taps_w] = g.taps.kernel;
             match Tile::of(choice, g.y.c) {
                 Some(tile) => dispatch
                     .constant("COLUMNS", tile.columns as u32)
                     .bind("out4", out)
                     .groups(count as u64 * tile.groups(taps_h * taps_w * g.x.c, g.y.c), tile.size),
-                None => {
-                    dispatch.constant("NARROW_C", g.x.c <= 4).constant("NARROW_K", g.y.c <= 4).threads(count * weight_blocks(g))
-                }
+                None => dispatch
+                    .constant("NARROW_C", g.x.c <= 4)
+                    .constant("NARROW_K", g.y.c <= 4)
+                    .threads(count * weight_blocks(g)),
             }
         }
         if count > 1 {

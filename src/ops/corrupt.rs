@@ -6,10 +6,11 @@ use crate::rng;
 use crate::shape::Dims;
 
 operation! {
-    /// y = x + σ_n·ε with ε from N(0,1): white Gaussian noise, neither clipped nor rounded; `level` is σ_n, one value a sample, drawn uniformly from
-    /// low…high (0–1 scale, as x). Element i of the batch, counted as NCHW, has the word w = `rng::word([i, step, 0x6e6f_6973, …])` and ε = √2·erf⁻¹(2u − 1),
-    /// u = (w + ½)/2³², by Giles, "Approximating the erfinv function", GPU Computing Gems 2011 (single precision); sample n has `rng::word([n, step,
-    /// 0x6c65_7665, …])`.
+    /// y = x + σ_n·ε with ε from N(0,1): white Gaussian noise, neither clipped nor rounded; `level`
+    /// is σ_n, one value a sample, drawn uniformly from low…high (0–1 scale, as x). Element i of
+    /// the batch, counted as NCHW, has the word w = `rng::word([i, step, 0x6e6f_6973, …])` and ε =
+    /// √2·erf⁻¹(2u − 1), u = (w + ½)/2³², by Giles, "Approximating the erfinv function", GPU
+    /// Computing Gems 2011 (single precision); sample n has `rng::word([n, step, 0x6c65_7665, …])`.
     GaussianNoise {
         /// Batch.
         n: usize,
@@ -52,6 +53,10 @@ impl GaussianNoise {
             low: self.low as f32,
             high: self.high as f32,
         };
-        r.kernel(Kernel::GaussianNoise, &params).bind("x", self.x).bind("y", self.y).bind("level", self.level).threads(vectors);
+        r.kernel(Kernel::GaussianNoise, &params)
+            .bind("x", self.x)
+            .bind("y", self.y)
+            .bind("level", self.level)
+            .threads(vectors);
     }
 }

@@ -1,9 +1,11 @@
 //! What an operation costs at least: the floor that its time is held against.
 //!
-//! Bytes: what is read is read once, what is written is written once, what is updated in place both; scratch memory and what stays in
-//! caches or registers cost nothing. Floating-point operations: an addition, a multiplication, a comparison, a square root, an exponential
-//! count 1 each; a product of matrices or a convolution 2·N·P·Q·K·R·S·C/groups, taps that fall on padding included, its bias and activation not.
-//! Integer work (indices, random bits, ranks) counts nothing, so that moving and drawing cost bytes alone.
+//! Bytes: what is read is read once, what is written is written once, what is updated in place
+//! both; scratch memory and what stays in caches or registers cost nothing. Floating-point
+//! operations: an addition, a multiplication, a comparison, a square root, an exponential count 1
+//! each; a product of matrices or a convolution 2·N·P·Q·K·R·S·C/groups, taps that fall on padding
+//! included, its bias and activation not. Integer work (indices, random bits, ranks) counts
+//! nothing, so that moving and drawing cost bytes alone.
 
 use super::{Access, Activation, Call, LossKind, View};
 use crate::shape::{Conv2d, Dims, Pool2d};
@@ -34,14 +36,19 @@ impl Call {
         let bytes = match self {
             // A part of a view: the chosen channels, the chosen images at a byte a value.
             Self::CopyChannels(op) => 2 * (op.rows * op.count) as u64 * op.x.element(),
-            Self::GatherBatch(op) => op.x.len as u64 * op.x.element() + 4 * (op.x.len.div_ceil(4) + 4 * op.n) as u64,
+            Self::GatherBatch(op) => {
+                op.x.len as u64 * op.x.element() + 4 * (op.x.len.div_ceil(4) + 4 * op.n) as u64
+            }
             _ => {
                 let weigh = |access| match access {
                     Access::Read | Access::Write => 1,
                     Access::Update => 2,
                     Access::Scratch => 0,
                 };
-                self.views().into_iter().map(|(view, access)| weigh(access) * view.len as u64 * view.element()).sum()
+                self.views()
+                    .into_iter()
+                    .map(|(view, access)| weigh(access) * view.len as u64 * view.element())
+                    .sum()
             }
         };
         bytes as f64
@@ -86,7 +93,9 @@ impl Call {
             Self::PixelCrossEntropy(op) => each(op.y.len, 5),
             Self::Dice(op) => each(op.q.len, 8),
             Self::GridDetection(op) => each(op.y.len, 5),
-            Self::L1Penalty(op) => each(op.z.len, 3 + of_slope(op.activation) + if op.idle.is_some() { 1 } else { 0 }),
+            Self::L1Penalty(op) => {
+                each(op.z.len, 3 + of_slope(op.activation) + if op.idle.is_some() { 1 } else { 0 })
+            }
             Self::KlPenalty(op) => each(op.z.len, 2) + each(op.units, 8),
             Self::ChannelSum(op) => each(op.x.len, 1),
             Self::CountNonzero(op) => each(op.x.len, 2),
@@ -98,7 +107,10 @@ impl Call {
             Self::Sgd(op) => {
                 let momentum = if op.momentum > 0.0 { 2 } else { 0 };
                 let nesterov = if op.nesterov { 2 } else { 0 };
-                each(op.weights.len, 2 + momentum + nesterov + if op.weight_decay > 0.0 { 2 } else { 0 })
+                each(
+                    op.weights.len,
+                    2 + momentum + nesterov + if op.weight_decay > 0.0 { 2 } else { 0 },
+                )
             }
             Self::Adam(op) => each(op.weights.len, 13 + if op.weight_decay > 0.0 { 2 } else { 0 }),
             Self::MaxNorm(op) => each(op.w.len, 3),
@@ -109,7 +121,9 @@ impl Call {
             Self::MissingPixels(op) => each(op.known.len, 1),
             Self::FillMissing(op) => each(op.y.len, 3),
             Self::LocalContrast(op) => each(op.x.len, 3 * op.window + 2),
-            Self::BicubicDownUp(op) => each(op.y.len, 8 * (4 * op.scales.iter().max().unwrap_or(&1) + 1)),
+            Self::BicubicDownUp(op) => {
+                each(op.y.len, 8 * (4 * op.scales.iter().max().unwrap_or(&1) + 1))
+            }
         }
     }
 
@@ -118,15 +132,26 @@ impl Call {
         snake(self.name())
     }
 
-    /// The operation's sizes in a few words, such as `3x32x32-32x32x32 k3x3 n128`: what goes in, what comes out, kernel, batch.
+    /// The operation's sizes in a few words, such as `3x32x32-32x32x32 k3x3 n128`: what goes in,
+    /// what comes out, kernel, batch.
     pub fn sizes(&self) -> String {
-        let pooled = |size: &Pool2d| format!("{}-{} k{}x{} n{}", size.x, size.y, size.kernel[0], size.kernel[1], size.n);
-        let unpooled = |size: &Pool2d| format!("{}-{} k{}x{} n{}", size.y, size.x, size.kernel[0], size.kernel[1], size.n);
+        let pooled = |size: &Pool2d| {
+            format!("{}-{} k{}x{} n{}", size.x, size.y, size.kernel[0], size.kernel[1], size.n)
+        };
+        let unpooled = |size: &Pool2d| {
+            format!("{}-{} k{}x{} n{}", size.y, size.x, size.kernel[0], size.kernel[1], size.n)
+        };
         let maps = |n: usize, dims: Dims| format!("{dims} n{n}");
         match self {
-            Self::Conv2dFwd(op) => convolution(&op.size, op.size.x, op.size.y) + &gated(op.activation, op.gate),
-            Self::Conv2dMaxPoolFwd(op) => convolution(&op.size, op.size.x, op.size.y) + &epilogue(op.activation),
-            Self::Conv2dBwdInput(op) => convolution(&op.size, op.size.y, op.size.x) + &gated(op.activation, op.gate),
+            Self::Conv2dFwd(op) => {
+                convolution(&op.size, op.size.x, op.size.y) + &gated(op.activation, op.gate)
+            }
+            Self::Conv2dMaxPoolFwd(op) => {
+                convolution(&op.size, op.size.x, op.size.y) + &epilogue(op.activation)
+            }
+            Self::Conv2dBwdInput(op) => {
+                convolution(&op.size, op.size.y, op.size.x) + &gated(op.activation, op.gate)
+            }
             Self::Conv2dBwdWeight(op) => convolution(&op.size, op.size.x, op.size.y),
             Self::ActivationFwd(op) => format!("{}{}", op.y.len, epilogue(op.activation)),
             Self::ActivationBwd(op) => format!("{}{}", op.dx.len, epilogue(op.activation)),
@@ -139,11 +164,17 @@ impl Call {
             Self::L2Pool2dBwd(op) => unpooled(&op.size),
             Self::MaxUnpool2dFwd(op) => unpooled(&op.size),
             Self::MaxUnpool2dBwd(op) => pooled(&op.size),
-            Self::UpsampleNearest2dFwd(op) => format!("{} x{}x{} n{}", op.x_dims, op.scale[0], op.scale[1], op.n),
-            Self::UpsampleNearest2dBwd(op) => format!("{} x{}x{} n{}", op.x_dims, op.scale[0], op.scale[1], op.n),
+            Self::UpsampleNearest2dFwd(op) => {
+                format!("{} x{}x{} n{}", op.x_dims, op.scale[0], op.scale[1], op.n)
+            }
+            Self::UpsampleNearest2dBwd(op) => {
+                format!("{} x{}x{} n{}", op.x_dims, op.scale[0], op.scale[1], op.n)
+            }
             Self::Combine(op) => op.y.len.to_string(),
             Self::AddAssign(op) => op.y.len.to_string(),
-            Self::CopyChannels(op) => format!("{} of {}-{} rows{}", op.count, op.x_channels, op.y_channels, op.rows),
+            Self::CopyChannels(op) => {
+                format!("{} of {}-{} rows{}", op.count, op.x_channels, op.y_channels, op.rows)
+            }
             Self::DropoutMask(op) => maps(op.n, op.dims),
             Self::TopKMask(op) => format!("{} top{} n{}", op.dims, op.k, op.n),
             Self::BatchTopKMask(op) => format!("{} top{} n{}", op.dims, op.k, op.n),
@@ -153,12 +184,16 @@ impl Call {
             Self::MaskApply(op) => op.y.len.to_string(),
             Self::SoftThresholdFwd(op) => maps(op.n, op.dims),
             Self::SoftThresholdBwd(op) => maps(op.n, op.dims),
-            Self::Loss(op) => format!("{} n{}{}", op.y.len / op.n, op.n, gated(op.activation, Some(op.y))),
+            Self::Loss(op) => {
+                format!("{} n{}{}", op.y.len / op.n, op.n, gated(op.activation, Some(op.y)))
+            }
             Self::CrossEntropy(op) => format!("{} n{}", op.classes, op.n),
             Self::PixelCrossEntropy(op) => format!("{} pixels{}", op.classes, op.pixels),
             Self::Dice(op) => format!("{} pixels{}", op.classes, op.pixels),
             Self::GridDetection(op) => format!("{} cells{}", op.classes, op.cells),
-            Self::L1Penalty(op) => format!("{} n{}{}", op.z.len / op.n, op.n, gated(op.activation, Some(op.z))),
+            Self::L1Penalty(op) => {
+                format!("{} n{}{}", op.z.len / op.n, op.n, gated(op.activation, Some(op.z)))
+            }
             Self::KlPenalty(op) => format!("{} n{}", op.units, op.n),
             Self::ChannelSum(op) => format!("{} rows{}", op.channels, op.rows),
             Self::CountNonzero(op) => op.x.len.to_string(),
@@ -280,14 +315,22 @@ mod tests {
         let elements = x.len + y.len + weights + 4;
         assert_eq!(forward.cost(), Cost { flops: flops as f64, bytes: 4.0 * elements as f64 });
         assert_eq!(forward.sizes(), "6x9x11-4x5x11 k3x5 s2x1 g2 n7 relu");
-        let input: Call = Conv2dBwdInput { size, activation: Activation::Identity, y, w, b: None, gate: None, x }.into();
+        let input: Call =
+            Conv2dBwdInput { size, activation: Activation::Identity, y, w, b: None, gate: None, x }
+                .into();
         assert_eq!(input.cost(), Cost { flops: flops as f64, bytes: 4.0 * (elements - 4) as f64 });
         assert_eq!(input.sizes(), "4x5x11-6x9x11 k3x5 s2x1 g2 n7");
-        let gated: Call = Conv2dBwdInput { size, activation, y, w, b: None, gate: Some(view(5, x.len)), x }.into();
-        assert_eq!(gated.cost(), Cost { flops: flops as f64, bytes: 4.0 * (elements - 4 + x.len) as f64 });
+        let gated: Call =
+            Conv2dBwdInput { size, activation, y, w, b: None, gate: Some(view(5, x.len)), x }
+                .into();
+        assert_eq!(
+            gated.cost(),
+            Cost { flops: flops as f64, bytes: 4.0 * (elements - 4 + x.len) as f64 }
+        );
         assert_eq!(gated.sizes(), "4x5x11-6x9x11 k3x5 s2x1 g2 n7 relu'");
         // Scratch memory is not part of the floor.
-        let weight: Call = Conv2dBwdWeight { size, x, dy: y, dw: w, partials: view(4, 1 << 20) }.into();
+        let weight: Call =
+            Conv2dBwdWeight { size, x, dy: y, dw: w, partials: view(4, 1 << 20) }.into();
         assert_eq!(weight.cost(), input.cost());
     }
 
@@ -307,7 +350,16 @@ mod tests {
         let sum: Call = AddAssign { x: half, y: View { half: true, ..view(2, 10) } }.into();
         assert_eq!(sum.cost().bytes, 2.0 * 30.0);
         let (x, y) = (view(0, 700), view(1, 900));
-        let copy = CopyChannels { rows: 100, x_channels: 7, from: 1, y_channels: 9, to: 2, count: 3, x, y };
+        let copy = CopyChannels {
+            rows: 100,
+            x_channels: 7,
+            from: 1,
+            y_channels: 9,
+            to: 2,
+            count: 3,
+            x,
+            y,
+        };
         assert_eq!(Call::from(copy).cost(), Cost { flops: 0.0, bytes: 4.0 * 600.0 });
         let gather = GatherBatch {
             n: 2,
@@ -326,8 +378,14 @@ mod tests {
     #[test]
     fn labels_are_the_names_of_files() {
         let labels: Vec<String> = Call::NAMES.iter().map(|name| snake(name)).collect();
-        for label in ["conv2d_fwd", "max_pool2d_bwd", "l2_pool2d_fwd", "batch_top_k_mask", "upsample_nearest2d_fwd", "l1_penalty"]
-        {
+        for label in [
+            "conv2d_fwd",
+            "max_pool2d_bwd",
+            "l2_pool2d_fwd",
+            "batch_top_k_mask",
+            "upsample_nearest2d_fwd",
+            "l1_penalty",
+        ] {
             assert!(labels.iter().any(|known| known == label), "{label}: {labels:?}");
         }
     }

@@ -14,8 +14,9 @@ pub struct Augment {
     pub flip_x: bool,
     /// Flip top to bottom with probability ½.
     pub flip_y: bool,
-    /// Exchange rows and columns with probability ½, before flips; samples are square then. With both flips: turns by quarters, each of the eight ways to
-    /// lay a square being as likely as any other.
+    /// Exchange rows and columns with probability ½, before flips; samples are square then. With
+    /// both flips: turns by quarters, each of the eight ways to lay a square being as likely as any
+    /// other.
     pub turn: bool,
 }
 
@@ -46,10 +47,13 @@ impl Draw {
 }
 
 impl Augment {
-    /// Draws for the sample at place `entry` of the epoch's order; the image has `spare_h` rows and `spare_w` columns more than the sample.
+    /// Draws for the sample at place `entry` of the epoch's order; the image has `spare_h` rows and
+    /// `spare_w` columns more than the sample.
     pub fn draw(self, entry: u32, step: u32, seed: u64, spare_h: usize, spare_w: usize) -> Draw {
         let random = |j: u32| rng::word(entry, step, STREAM + j, seed);
-        let place = |spare: usize, j: u32| if self.crop { random(j) as usize % (spare + 1) } else { spare / 2 };
+        let place = |spare: usize, j: u32| {
+            if self.crop { random(j) as usize % (spare + 1) } else { spare / 2 }
+        };
         Draw {
             top: place(spare_h, 0),
             left: place(spare_w, 1),
@@ -61,12 +65,15 @@ impl Augment {
 }
 
 operation! {
-    /// x[i] = a crop of image order[cursor + i], converted from bytes: x = byte·scale + shift, channels innermost.
+    /// x[i] = a crop of image order[cursor + i], converted from bytes: x = byte·scale + shift,
+    /// channels innermost.
     ///
-    /// `bytes` holds images (H,W,C) one after the other, four bytes a word, little end first. `table` holds three words an image: byte offset,
-    /// height, width; every image is at least as large as `dims`. Sample i draws w_j = `rng::word([cursor + i, step, 0x6a7468 + j, …])`: the crop's
-    /// top is w₀ mod (height − h + 1), its left w₁ mod (width − w + 1) (else centred, rounded down); flips are the top bits of w₂ and w₃, and
-    /// rows and columns are exchanged by that of w₄.
+    /// `bytes` holds images (H,W,C) one after the other, four bytes a word, little end first.
+    /// `table` holds three words an image: byte offset, height, width; every image is at least as
+    /// large as `dims`. Sample i draws w_j = `rng::word([cursor + i, step, 0x6a7468 + j, …])`: the
+    /// crop's top is w₀ mod (height − h + 1), its left w₁ mod (width − w + 1) (else centred,
+    /// rounded down); flips are the top bits of w₂ and w₃, and rows and columns are exchanged by
+    /// that of w₄.
     GatherBatch {
         /// Batch.
         n: usize,

@@ -1,20 +1,25 @@
-//! The loss of a one-stage detector without anchors: a grid of cells, each of which says whether something is there, its box, and its class.
+//! The loss of a one-stage detector without anchors: a grid of cells, each of which says whether
+//! something is there, its box, and its class.
 
 use super::operation;
 use super::reduce::{SumScalar, WORKGROUP, partial_groups};
 use crate::gpu::{Kernel, Recorder, params};
 
-/// Values of a cell before those of its classes: a logit of objectness, dx, dy, ln width, ln height of the box, in cells from the cell's middle.
+/// Values of a cell before those of its classes: a logit of objectness, dx, dy, ln width, ln height
+/// of the box, in cells from the cell's middle.
 pub const CELL: usize = 5;
 /// Logarithms of sizes are cut off at this and its negative.
 pub const SIZES: f64 = 8.0;
 
 operation! {
-    /// Σ w·(objectness + here: `box_strength`·box + `class_strength`·class) over cells; y (cells, [`CELL`] + classes).
+    /// Σ w·(objectness + here: `box_strength`·box + `class_strength`·class) over cells; y (cells,
+    /// [`CELL`] + classes).
     ///
-    /// Objectness is −`positive`·(1 − q)^γ ln q where something is here, else −`negative`·q^γ ln(1 − q), q the sigmoid of the logit (focal loss: Lin et al.,
-    /// "Focal Loss for Dense Object Detection", 2017; binary cross-entropy with γ 0 and both factors 1). The box loses 1 − IoU + d²/c², d the distance of
-    /// the middles, c the diagonal of what encloses both (DIoU: Zheng et al., "Distance-IoU Loss", 2020). The class loses −ln softmax.
+    /// Objectness is −`positive`·(1 − q)^γ ln q where something is here, else −`negative`·q^γ ln(1
+    /// − q), q the sigmoid of the logit (focal loss: Lin et al., "Focal Loss for Dense Object
+    /// Detection", 2017; binary cross-entropy with γ 0 and both factors 1). The box loses 1 − IoU +
+    /// d²/c², d the distance of the middles, c the diagonal of what encloses both (DIoU: Zheng et
+    /// al., "Distance-IoU Loss", 2020). The class loses −ln softmax.
     GridDetection {
         cells: usize,
         classes: usize,
@@ -30,7 +35,8 @@ operation! {
         y,
         /// A class (u32) of each cell, or `classes` and more where nothing is.
         labels,
-        /// dx, dy, width, height of each cell's box, in cells from its middle; not looked at where nothing is.
+        /// dx, dy, width, height of each cell's box, in cells from its middle; not looked at where
+        /// nothing is.
         boxes,
         /// w of each cell: 0 leaves it out.
         weights
@@ -68,6 +74,7 @@ impl GridDetection {
             .bind("dy", self.dy)
             .bind("partials", self.partials)
             .groups(groups as u64, WORKGROUP);
-        SumScalar::plain(self.partials, groups, self.scalars, [self.width, self.index], 1.0).record(r);
+        SumScalar::plain(self.partials, groups, self.scalars, [self.width, self.index], 1.0)
+            .record(r);
     }
 }

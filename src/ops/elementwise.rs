@@ -14,8 +14,8 @@ operation! {
 }
 
 operation! {
-    /// y[row, to + j] = x[row, from + j] for j < count: channel ranges, as concatenation and its gradient need them. Other channels of y
-    /// keep their values.
+    /// y[row, to + j] = x[row, from + j] for j < count: channel ranges, as concatenation and its
+    /// gradient need them. Other channels of y keep their values.
     CopyChannels {
         /// Rows: N·H·W.
         rows: usize,

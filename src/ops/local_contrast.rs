@@ -1,12 +1,15 @@
-//! Local contrast normalisation (Jarrett et al., "What is the Best Multi-Stage Architecture for Object Recognition?", 2009; here with a box for a window).
+//! Local contrast normalisation (Jarrett et al., "What is the Best Multi-Stage Architecture for
+//! Object Recognition?", 2009; here with a box for a window).
 
 use super::operation;
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::Dims;
 
 operation! {
-    /// y = (x − μ)/√(σ² + eps): μ and σ² are mean and variance over a square window around the pixel and over all channels; what lies outside the map is left
-    /// out. σ² is the mean of x² less μ², so that it is rounded on the scale of x²: eps should be above 10⁻⁶ of that. x, y (N,H,W,C).
+    /// y = (x − μ)/√(σ² + eps): μ and σ² are mean and variance over a square window around the
+    /// pixel and over all channels; what lies outside the map is left out. σ² is the mean of x²
+    /// less μ², so that it is rounded on the scale of x²: eps should be above 10⁻⁶ of that. x, y
+    /// (N,H,W,C).
     LocalContrast {
         /// Batch.
         n: usize,
@@ -46,7 +49,10 @@ impl LocalContrast {
             reach: reach as u32,
             eps: self.eps as f32,
         };
-        r.kernel(Kernel::LocalContrastSums, &params).bind("x", self.x).bind("sums", self.sums).threads(pixels);
+        r.kernel(Kernel::LocalContrastSums, &params)
+            .bind("x", self.x)
+            .bind("sums", self.sums)
+            .threads(pixels);
         r.kernel(Kernel::LocalContrast, &params)
             .bind("x", self.x)
             .bind("sums", self.sums)

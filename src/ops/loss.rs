@@ -1,5 +1,5 @@
-//! Losses and penalties: each writes (or adds to) a gradient and one scalar of the step, `scalars[slot·width + index]`.
-//! `partials` holds [`super::reduce::SCALAR_PARTIALS`] elements.
+//! Losses and penalties: each writes (or adds to) a gradient and one scalar of the step,
+//! `scalars[slot·width + index]`. `partials` holds [`super::reduce::SCALAR_PARTIALS`] elements.
 
 use super::reduce::{SumScalar, WORKGROUP, partial_groups};
 use super::{Activation, View, operation};
@@ -14,8 +14,8 @@ pub enum LossKind {
     Mse,
     /// Mean of |y − t|; gradient 0 at 0.
     L1,
-    /// Mean binary cross-entropy −t·ln y − (1 − t)·ln(1 − y) of probabilities; logs clamped at −100, and the gradient
-    /// (y − t)/max(y(1 − y), 10⁻¹²), as PyTorch's.
+    /// Mean binary cross-entropy −t·ln y − (1 − t)·ln(1 − y) of probabilities; logs clamped at
+    /// −100, and the gradient (y − t)/max(y(1 − y), 10⁻¹²), as PyTorch's.
     Bce,
     /// Mean of √((y − t)² + ε²).
     Charbonnier {
@@ -56,14 +56,16 @@ operation! {
         grad_scale: f64,
         width: usize,
         index: usize,
-        /// f, one with [`Activation::from_output`]: dy is multiplied by its slope. Identity: dy is the gradient by y.
+        /// f, one with [`Activation::from_output`]: dy is multiplied by its slope. Identity: dy is
+        /// the gradient by y.
         activation: Activation,
     }
     reads { y, target } updates { scalars } writes { dy } scratch { partials }
 }
 
 operation! {
-    /// Mean over the batch of −ln softmax(y)[label]: y (n, classes) logits, `labels` n class indices (u32).
+    /// Mean over the batch of −ln softmax(y)[label]: y (n, classes) logits, `labels` n class
+    /// indices (u32).
     CrossEntropy { n: usize, classes: usize, width: usize, index: usize }
     reads { y, labels } updates { scalars } writes { dy } scratch {
         /// n elements: each sample's loss.
@@ -72,8 +74,9 @@ operation! {
 }
 
 operation! {
-    /// λ·Σ|z|/n, times the step's `sparsity_scale`; adds its gradient λ·sign(z)/n (0 at 0) to dz. Where z = f(x), dz becomes the gradient by x:
-    /// it is multiplied by f′(f⁻¹(z)), and with `idle` it is pushed as [`super::Revive`] does it. What is added is times `grad_scale`.
+    /// λ·Σ|z|/n, times the step's `sparsity_scale`; adds its gradient λ·sign(z)/n (0 at 0) to dz.
+    /// Where z = f(x), dz becomes the gradient by x: it is multiplied by f′(f⁻¹(z)), and with
+    /// `idle` it is pushed as [`super::Revive`] does it. What is added is times `grad_scale`.
     L1Penalty {
         lambda: f64,
         n: usize,
@@ -81,7 +84,8 @@ operation! {
         grad_scale: f64,
         width: usize,
         index: usize,
-        /// f, one with [`Activation::from_output`]; identity: dz stays the gradient by z, but for the push.
+        /// f, one with [`Activation::from_output`]; identity: dz stays the gradient by z, but for
+        /// the push.
         activation: Activation,
         /// Units: channels of z.
         channels: usize,
@@ -99,11 +103,13 @@ operation! {
 }
 
 operation! {
-    /// β·Σ_units [ρ ln(ρ/ρ̂) + (1 − ρ) ln((1 − ρ)/(1 − ρ̂))], ρ̂ the mean over the batch clamped to [10⁻⁶, 1 − 10⁻⁶], times the step's
-    /// `sparsity_scale`; adds its gradient, times `grad_scale`, to dz (0 where the clamp bit). A unit is one of the `units` elements of a sample.
+    /// β·Σ_units [ρ ln(ρ/ρ̂) + (1 − ρ) ln((1 − ρ)/(1 − ρ̂))], ρ̂ the mean over the batch clamped to
+    /// [10⁻⁶, 1 − 10⁻⁶], times the step's `sparsity_scale`; adds its gradient, times `grad_scale`,
+    /// to dz (0 where the clamp bit). A unit is one of the `units` elements of a sample.
     KlPenalty { beta: f64, rho: f64, n: usize, grad_scale: f64, units: usize, width: usize, index: usize }
     reads { z } updates { dz, scalars } scratch {
-        /// `units` slopes of the terms at their means, then the `units` terms of the loss: 2·units elements.
+        /// `units` slopes of the terms at their means, then the `units` terms of the loss: 2·units
+        /// elements.
         partials
     }
 }
@@ -156,7 +162,8 @@ impl Loss {
             .bind("dy", self.dy)
             .bind("partials", self.partials)
             .groups(groups as u64, WORKGROUP);
-        SumScalar::plain(self.partials, groups, self.scalars, [self.width, self.index], scale).record(r);
+        SumScalar::plain(self.partials, groups, self.scalars, [self.width, self.index], scale)
+            .record(r);
     }
 }
 
@@ -165,14 +172,19 @@ impl CrossEntropy {
         let scale = 1.0 / self.n as f64;
         r.kernel(
             Kernel::CrossEntropy,
-            &CrossEntropyParams { n: self.n as u32, classes: self.classes as u32, scale: scale as f32 },
+            &CrossEntropyParams {
+                n: self.n as u32,
+                classes: self.classes as u32,
+                scale: scale as f32,
+            },
         )
         .bind("y", self.y)
         .bind("labels", self.labels)
         .bind("dy", self.dy)
         .bind("partials", self.partials)
         .groups(self.n as u64, 64);
-        SumScalar::plain(self.partials, self.n, self.scalars, [self.width, self.index], scale).record(r);
+        SumScalar::plain(self.partials, self.n, self.scalars, [self.width, self.index], scale)
+            .record(r);
     }
 }
 
@@ -188,7 +200,8 @@ impl L1Penalty {
             parameter: self.activation.parameter() as f32,
             channels: self.channels as u32,
             patience: self.patience as f32,
-            push: (self.strength * self.grad_scale * self.channels as f64 / self.z.len as f64) as f32,
+            push: (self.strength * self.grad_scale * self.channels as f64 / self.z.len as f64)
+                as f32,
         };
         // Absent counters are never read: the code keeps their binding occupied.
         let idle: View = self.idle.unwrap_or(self.scalars);
@@ -236,7 +249,10 @@ impl KlPenalty {
             units: self.units as u32,
             scale: (self.beta * self.grad_scale * inverse_n) as f32,
         };
-        r.kernel(Kernel::KlPenalty, &params).bind("partials", self.partials).bind("dz", self.dz).threads(vectors);
+        r.kernel(Kernel::KlPenalty, &params)
+            .bind("partials", self.partials)
+            .bind("dz", self.dz)
+            .threads(vectors);
         SumScalar {
             partials: self.partials,
             offset: self.units,

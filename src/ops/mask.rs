@@ -1,5 +1,6 @@
-//! Selections: an operation writes a mask of 0 and 1, and [`MaskApply`] multiplies by it, forward and backward alike. Dropout, TopK,
-//! BatchTopK, the winner-take-all rules and thresholds are all of this kind.
+//! Selections: an operation writes a mask of 0 and 1, and [`MaskApply`] multiplies by it, forward
+//! and backward alike. Dropout, TopK, BatchTopK, the winner-take-all rules and thresholds are all
+//! of this kind.
 //!
 //! "Index" in a tie always means the NCHW index within the row, whatever the layout in memory.
 
@@ -8,13 +9,15 @@ use crate::gpu::{Choice, FLAT, Kernel, Recorder, params};
 use crate::shape::Dims;
 
 operation! {
-    /// y = scale·x·mask: for a selection (scale 1) and for dropout (scale 1/(1 − p)); the gradient is the same operation on dy.
+    /// y = scale·x·mask: for a selection (scale 1) and for dropout (scale 1/(1 − p)); the gradient
+    /// is the same operation on dy.
     MaskApply { scale: f64 } reads { x, mask } writes { y }
 }
 
 operation! {
-    /// mask = 1 with probability 1 − p: element i (NCHW index in the batch) survives if `crate::rng::word([i, step, layer, …])` is at least
-    /// p·2³². The same bits for the same seed, step, layer and element on every device.
+    /// mask = 1 with probability 1 − p: element i (NCHW index in the batch) survives if
+    /// `crate::rng::word([i, step, layer, …])` is at least p·2³². The same bits for the same seed,
+    /// step, layer and element on every device.
     DropoutMask {
         /// Share dropped, 0 ≤ p < 1.
         p: f64,
@@ -29,14 +32,16 @@ operation! {
 }
 
 operation! {
-    /// mask = 1 for the `k` largest of each sample by signed value over C·H·W (Makhzani & Frey 2013), ties to the lowest index.
+    /// mask = 1 for the `k` largest of each sample by signed value over C·H·W (Makhzani & Frey
+    /// 2013), ties to the lowest index.
     TopKMask { n: usize, dims: Dims, k: usize } reads { x } writes { mask }
 }
 
 operation! {
-    /// mask = 1 for the k·n largest of the whole batch (Bussmann et al. 2024), ties to the lowest index (sample-major). `threshold`, one
-    /// element, follows the smallest selected value that is above 0: θ ← θ + rate·(min − θ), or θ ← min while θ is 0 (unset);
-    /// unchanged if nothing above 0 was selected.
+    /// mask = 1 for the k·n largest of the whole batch (Bussmann et al. 2024), ties to the lowest
+    /// index (sample-major). `threshold`, one element, follows the smallest selected value that is
+    /// above 0: θ ← θ + rate·(min − θ), or θ ← min while θ is 0 (unset); unchanged if nothing above
+    /// 0 was selected.
     BatchTopKMask { n: usize, dims: Dims, k: usize,
         /// Weight of the new value in the running threshold.
         rate: f64,
@@ -49,18 +54,21 @@ operation! {
 }
 
 operation! {
-    /// mask = 1 where x ≥ threshold[0] and x > 0: BatchTopK at inference, which does not depend on an image's neighbours.
+    /// mask = 1 where x ≥ threshold[0] and x > 0: BatchTopK at inference, which does not depend on
+    /// an image's neighbours.
     ThresholdMask {} reads { x, threshold } writes { mask }
 }
 
 operation! {
-    /// mask = 1 for the largest element of each map of each sample, ties to the lowest index: one winner a map (Makhzani & Frey 2015).
+    /// mask = 1 for the largest element of each map of each sample, ties to the lowest index: one
+    /// winner a map (Makhzani & Frey 2015).
     SpatialWtaMask { n: usize, dims: Dims } reads { x } writes { mask }
 }
 
 operation! {
-    /// mask = 1 for all elements of the max(1, ⌈rate·n − 10⁻⁹⌉) maps of each channel with the largest sums over the batch, ties to the lowest
-    /// sample. After spatial winner-take-all a map's sum is its winner; for a flat code it is the value itself.
+    /// mask = 1 for all elements of the max(1, ⌈rate·n − 10⁻⁹⌉) maps of each channel with the
+    /// largest sums over the batch, ties to the lowest sample. After spatial winner-take-all a
+    /// map's sum is its winner; for a flat code it is the value itself.
     LifetimeWtaMask { n: usize, dims: Dims,
         /// Winners of each channel over the batch.
         winners: usize,
@@ -79,11 +87,14 @@ params! {
 impl MaskApply {
     pub(crate) fn record(&self, r: &mut Recorder) {
         let vectors = self.y.len.div_ceil(4);
-        r.kernel(Kernel::MaskApply, &MaskApplyParams { vectors: vectors as u32, scale: self.scale as f32 })
-            .bind("x", self.x)
-            .bind("mask", self.mask)
-            .bind("y", self.y)
-            .threads(vectors);
+        r.kernel(
+            Kernel::MaskApply,
+            &MaskApplyParams { vectors: vectors as u32, scale: self.scale as f32 },
+        )
+        .bind("x", self.x)
+        .bind("mask", self.mask)
+        .bind("y", self.y)
+        .threads(vectors);
     }
 }
 
@@ -152,19 +163,25 @@ impl TopKMask {
             area: self.dims.area() as u32,
             k: self.k.min(self.dims.len()) as u32,
         };
-        r.kernel(Kernel::TopKMask, &params).bind("x", self.x).bind("mask", self.mask).groups(self.n as u64, SELECTION);
+        r.kernel(Kernel::TopKMask, &params)
+            .bind("x", self.x)
+            .bind("mask", self.mask)
+            .groups(self.n as u64, SELECTION);
     }
 }
 
 impl BatchTopKMask {
-    /// Words of the scratch view `work`: a record for each pass, four over the bytes of the keys and up to four over those of the index.
+    /// Words of the scratch view `work`: a record for each pass, four over the bytes of the keys
+    /// and up to four over those of the index.
     pub const WORK: usize = 8 * Self::RECORD;
-    /// Words of a record: 256 counts and four words of what is known (`shaders/common/batch_top_k.wgsl`).
+    /// Words of a record: 256 counts and four words of what is known
+    /// (`shaders/common/batch_top_k.wgsl`).
     const RECORD: usize = 260;
     /// Passes over the bytes of the keys.
     const KEY_PASSES: u32 = 4;
-    /// From so many elements on many workgroups select. On one core of a software adapter, where they gain least, they are as fast as one
-    /// workgroup at 65,536 elements and twice as fast at two million.
+    /// From so many elements on many workgroups select. On one core of a software adapter, where
+    /// they gain least, they are as fast as one workgroup at 65,536 elements and twice as fast at
+    /// two million.
     const MANY: usize = 1 << 15;
     /// Vec4s of an invocation, until there are [`Self::GROUPS`].
     const VECTORS: usize = 8;
@@ -201,7 +218,8 @@ impl BatchTopKMask {
             .bind("work", self.work)
             .threads(words);
         let groups = len.div_ceil(4 * SELECTION as usize * Self::VECTORS).min(Self::GROUPS);
-        let (len, c, area, stride) = (len as u32, self.dims.c as u32, self.dims.area() as u32, groups as u32 * SELECTION);
+        let (len, c, area, stride) =
+            (len as u32, self.dims.c as u32, self.dims.area() as u32, groups as u32 * SELECTION);
         for number in 0..passes {
             let ranks = BatchTopKCountRanksParams { len, c, area, number, stride };
             let building = if number < Self::KEY_PASSES {
@@ -211,12 +229,15 @@ impl BatchTopKMask {
             };
             building.bind("x", self.x).bind("work", self.work).groups(groups as u64, SELECTION);
         }
-        r.kernel(Kernel::BatchTopKSelect, &BatchTopKSelectParams { len, c, area, passes, stride, rate: self.rate as f32 })
-            .bind("x", self.x)
-            .bind("work", self.work)
-            .bind("threshold", self.threshold)
-            .bind("mask", self.mask)
-            .groups(groups as u64, SELECTION);
+        r.kernel(
+            Kernel::BatchTopKSelect,
+            &BatchTopKSelectParams { len, c, area, passes, stride, rate: self.rate as f32 },
+        )
+        .bind("x", self.x)
+        .bind("work", self.work)
+        .bind("threshold", self.threshold)
+        .bind("mask", self.mask)
+        .groups(groups as u64, SELECTION);
     }
 }
 

@@ -1,18 +1,24 @@
-//! Missing pixels: which they are, drawn anew for each sample, and what stands in their place. What a restorer learns to fill.
+//! Missing pixels: which they are, drawn anew for each sample, and what stands in their place. What
+//! a restorer learns to fill.
 
 use super::operation;
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::Dims;
 
 operation! {
-    /// known = 0 where a pixel is missing, 1 elsewhere, in every channel. Each sample has one kind of mask, and a share s of its pixels is missing, about
-    /// (shapes may overlap), both drawn from `rng::words([n, step, 0x6d61_736b, …])`. Everything is by whole numbers, so that devices agree to the bit.
+    /// known = 0 where a pixel is missing, 1 elsewhere, in every channel. Each sample has one kind
+    /// of mask, and a share s of its pixels is missing, about (shapes may overlap), both drawn from
+    /// `rng::words([n, step, 0x6d61_736b, …])`. Everything is by whole numbers, so that devices
+    /// agree to the bit.
     ///
-    /// Pixels: each by itself, where the upper half of `rng::word([n·H·W + h·W + w, step, 0x7069_7873, …])` is below s·2¹⁶. Others draw up to
-    /// [`MissingPixels::SHAPES`] shapes, the words of shape i being `rng::words([64·n + i, step, 0x7368_6170, …])` (shaders/missing_shapes.wgsl says how):
-    /// as many as take the share away, if so many are allowed (strokes end at about a third). With the shorter side l, 2048 at most, blocks are rectangles of
-    /// 2 pixels to l/4; strokes chains of four lines, each up to l/6 far in either direction and up to l/9 thick; text lines of eight letters whose dots are up
-    /// to l/16 large, 1 pixel at least.
+    /// Pixels: each by itself, where the upper half of `rng::word([n·H·W + h·W + w, step,
+    /// 0x7069_7873, …])` is below s·2¹⁶. Others draw up to [`MissingPixels::SHAPES`] shapes, the
+    /// words of shape i being `rng::words([64·n + i, step, 0x7368_6170, …])`
+    /// (shaders/missing_shapes.wgsl says how): as many as take the share away, if so many are
+    /// allowed (strokes end at about a third). With the shorter side l, 2048 at most, blocks are
+    /// rectangles of 2 pixels to l/4; strokes chains of four lines, each up to l/6 far in either
+    /// direction and up to l/9 thick; text lines of eight letters whose dots are up to l/16 large,
+    /// 1 pixel at least.
     MissingPixels {
         /// Batch.
         n: usize,
@@ -33,8 +39,8 @@ operation! {
 }
 
 operation! {
-    /// y = x where known is 1; elsewhere a smooth guess from the known x of the sample and channel, 0 where none is ([`crate::data::fill`]).
-    /// x, known, y (N,H,W,C).
+    /// y = x where known is 1; elsewhere a smooth guess from the known x of the sample and channel,
+    /// 0 where none is ([`crate::data::fill`]). x, known, y (N,H,W,C).
     FillMissing { n: usize, dims: Dims } reads { x, known } writes { y }
     scratch {
         /// [`FillMissing::work`] reals.
@@ -72,7 +78,8 @@ impl MissingPixels {
         [low, (high - low + 1).min(65536)]
     }
 
-    /// Shapes that a mask of each kind (none of single pixels) would have if nothing were left: half of them take about half of the pixels away.
+    /// Shapes that a mask of each kind (none of single pixels) would have if nothing were left:
+    /// half of them take about half of the pixels away.
     pub const fn densities() -> [u32; 4] {
         [0, 84, 153, 104]
     }
@@ -82,7 +89,17 @@ impl MissingPixels {
         let [_, blocks, strokes, text] = Self::densities();
         let shapes = self.n * Self::SHAPES;
         let (h, w) = (self.dims.h as u32, self.dims.w as u32);
-        let params = MissingShapesParams { shapes: shapes as u32, h, w, kinds: self.kinds, low, span, blocks, strokes, text };
+        let params = MissingShapesParams {
+            shapes: shapes as u32,
+            h,
+            w,
+            kinds: self.kinds,
+            low,
+            span,
+            blocks,
+            strokes,
+            text,
+        };
         r.kernel(Kernel::MissingShapes, &params).bind("shapes", self.shapes).threads(shapes);
         let vectors = self.known.len.div_ceil(4);
         let params = MissingPixelsParams {
@@ -92,7 +109,10 @@ impl MissingPixels {
             w,
             area: self.dims.area() as u32,
         };
-        r.kernel(Kernel::MissingPixels, &params).bind("shapes", self.shapes).bind("known", self.known).threads(vectors);
+        r.kernel(Kernel::MissingPixels, &params)
+            .bind("shapes", self.shapes)
+            .bind("known", self.known)
+            .threads(vectors);
     }
 }
 

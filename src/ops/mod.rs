@@ -1,6 +1,7 @@
-//! The operations. An operation is a plain struct: its sizes and the views of memory that it reads and writes. Two
-//! interpreters run it: `record` turns it into dispatches of WGSL kernels (here, one file an operation), and
-//! [`crate::reference`] computes it on the CPU. A [`Call`] is any of them; a program is a list of calls.
+//! The operations. An operation is a plain struct: its sizes and the views of memory that it reads
+//! and writes. Two interpreters run it: `record` turns it into dispatches of WGSL kernels (here,
+//! one file an operation), and [`crate::reference`] computes it on the CPU. A [`Call`] is any of
+//! them; a program is a list of calls.
 
 // Formulas index with brackets: y[n,p,q,k] is no link.
 #![allow(rustdoc::broken_intra_doc_links)]
@@ -38,10 +39,14 @@ pub use detection::{CELL, GridDetection, SIZES};
 pub use elementwise::{AddAssign, Combine, CopyChannels};
 pub use local_contrast::LocalContrast;
 pub use loss::{CrossEntropy, KlPenalty, L1Penalty, Loss, LossKind};
-pub use mask::{BatchTopKMask, DropoutMask, LifetimeWtaMask, MaskApply, SpatialWtaMask, ThresholdMask, TopKMask};
+pub use mask::{
+    BatchTopKMask, DropoutMask, LifetimeWtaMask, MaskApply, SpatialWtaMask, ThresholdMask, TopKMask,
+};
 pub use missing::{FillMissing, MissingPixels};
 pub use optimizer::{Adam, ClipGrads, Sgd};
-pub use pool2d::{AvgPool2dBwd, AvgPool2dFwd, L2Pool2dBwd, L2Pool2dFwd, MaxPool2dBwd, MaxPool2dFwd};
+pub use pool2d::{
+    AvgPool2dBwd, AvgPool2dFwd, L2Pool2dBwd, L2Pool2dFwd, MaxPool2dBwd, MaxPool2dFwd,
+};
 pub use reduce::{ChannelSum, CountNonzero, SCALAR_PARTIALS, SumSquares, WINDOW};
 pub use revive::{FiringUpdate, IdleOnly, IdleUpdate, Revive};
 pub use segmentation::{Dice, PixelCrossEntropy};
@@ -49,8 +54,9 @@ pub use soft_threshold::{SoftThresholdBwd, SoftThresholdFwd};
 pub use unpool2d::{MaxUnpool2dBwd, MaxUnpool2dFwd, UpsampleNearest2dBwd, UpsampleNearest2dFwd};
 pub use view::{Access, Buffer, StepParams, View};
 
-/// Declares an operation's struct. `reads`, `maybe` (may be absent), `updates` (read and written in place), `writes`
-/// and `scratch` (GPU workspace, of no meaning to the CPU path) are [`View`]s; the rest are its sizes and constants.
+/// Declares an operation's struct. `reads`, `maybe` (may be absent), `updates` (read and written in
+/// place), `writes` and `scratch` (GPU workspace, of no meaning to the CPU path) are [`View`]s; the
+/// rest are its sizes and constants.
 macro_rules! operation {
     (
         $(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident: $ty:ty),* $(,)? }

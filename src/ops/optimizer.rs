@@ -1,23 +1,26 @@
-//! Parameter updates over the whole contiguous buffers (PyTorch's rules). The learning rate and Adam's corrections come from the step.
+//! Parameter updates over the whole contiguous buffers (PyTorch's rules). The learning rate and
+//! Adam's corrections come from the step.
 
 use super::operation;
 use crate::gpu::{Kernel, Recorder, params};
 
 operation! {
-    /// grads ·= min(1, max_norm/(norm + 10⁻⁶)), norm = scalars[slot·width + index] as written by [`super::SumSquares`]; gradients that are a
-    /// `grad_scale`-fold stay so.
+    /// grads ·= min(1, max_norm/(norm + 10⁻⁶)), norm = scalars[slot·width + index] as written by
+    /// [`super::SumSquares`]; gradients that are a `grad_scale`-fold stay so.
     ClipGrads { max_norm: f64, width: usize, index: usize } reads { scalars } updates { grads }
 }
 
 operation! {
-    /// g ← grad/grad_scale + decay·w; m ← momentum·m + g, or m ← g at step 0 (momentum > 0 only); w ← w − lr·(nesterov ? g + momentum·m : momentum > 0 ? m : g).
-    /// `m` is always bound; it keeps its values if momentum is 0.
+    /// g ← grad/grad_scale + decay·w; m ← momentum·m + g, or m ← g at step 0 (momentum > 0 only); w
+    /// ← w − lr·(nesterov ? g + momentum·m : momentum > 0 ? m : g). `m` is always bound; it keeps
+    /// its values if momentum is 0.
     Sgd { grad_scale: f64, momentum: f64, nesterov: bool, weight_decay: f64 } reads { grads } updates { weights, m }
 }
 
 operation! {
-    /// Adam (Kingma & Ba 2015) and AdamW (Loshchilov & Hutter 2019, `decoupled`). Not decoupled: g ← grad/grad_scale + decay·w. Decoupled: w ← w·(1 − lr·decay)
-    /// first. m ← β₁m + (1 − β₁)g; v ← β₂v + (1 − β₂)g²; w ← w − lr·(m/c₁)/(√(v/c₂) + ε), c₁ and c₂ the step's corrections.
+    /// Adam (Kingma & Ba 2015) and AdamW (Loshchilov & Hutter 2019, `decoupled`). Not decoupled: g
+    /// ← grad/grad_scale + decay·w. Decoupled: w ← w·(1 − lr·decay) first. m ← β₁m + (1 − β₁)g; v ←
+    /// β₂v + (1 − β₂)g²; w ← w − lr·(m/c₁)/(√(v/c₂) + ε), c₁ and c₂ the step's corrections.
     Adam { grad_scale: f64, beta1: f64, beta2: f64, eps: f64, weight_decay: f64, decoupled: bool } reads { grads } updates { weights, m, v }
 }
 
@@ -44,7 +47,10 @@ impl ClipGrads {
             width: self.width as u32,
             index: self.index as u32,
         };
-        r.kernel(Kernel::ClipGrads, &params).bind("scalars", self.scalars).bind("grads", self.grads).threads(vectors);
+        r.kernel(Kernel::ClipGrads, &params)
+            .bind("scalars", self.scalars)
+            .bind("grads", self.grads)
+            .threads(vectors);
     }
 }
 
@@ -58,7 +64,11 @@ impl Sgd {
             nesterov: self.nesterov.into(),
             weight_decay: self.weight_decay as f32,
         };
-        r.kernel(Kernel::Sgd, &params).bind("grads", self.grads).bind("weights", self.weights).bind("m", self.m).threads(vectors);
+        r.kernel(Kernel::Sgd, &params)
+            .bind("grads", self.grads)
+            .bind("weights", self.weights)
+            .bind("m", self.m)
+            .threads(vectors);
     }
 }
 

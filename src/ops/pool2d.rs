@@ -5,14 +5,15 @@ use crate::gpu::{Choice, Kernel, Recorder, params};
 use crate::shape::Pool2d;
 
 operation! {
-    /// y = the largest of each window (padding is −∞), `switches` its position h·W + w in the input map (u32). Ties go to the first in
-    /// row-major order; a NaN wins over numbers.
+    /// y = the largest of each window (padding is −∞), `switches` its position h·W + w in the input
+    /// map (u32). Ties go to the first in row-major order; a NaN wins over numbers.
     MaxPool2dFwd { size: Pool2d } reads { x } writes { y, switches }
 }
 
 operation! {
-    /// dx[n,h,w,c] = Σ dy over the windows whose switch is (h,w); with a gate, Σ dy·f′(f⁻¹(gate)): the gradient before the activation f that
-    /// the pooled layer ends in. The gate is as large as dy: the pooled output, which is f's output where the switch points.
+    /// dx[n,h,w,c] = Σ dy over the windows whose switch is (h,w); with a gate, Σ dy·f′(f⁻¹(gate)):
+    /// the gradient before the activation f that the pooled layer ends in. The gate is as large as
+    /// dy: the pooled output, which is f's output where the switch points.
     MaxPool2dBwd {
         /// Problem size.
         size: Pool2d,
@@ -25,8 +26,8 @@ operation! {
 }
 
 operation! {
-    /// y = the mean of each window; with `count_include_pad` the divisor is the window's part inside the padded input, else inside the
-    /// input.
+    /// y = the mean of each window; with `count_include_pad` the divisor is the window's part
+    /// inside the padded input, else inside the input.
     AvgPool2dFwd { size: Pool2d, count_include_pad: bool } reads { x } writes { y }
 }
 
@@ -76,9 +77,18 @@ impl PoolParams {
 type Named<T> = (&'static str, T);
 
 /// A pooling kernel that writes `len` elements, four an invocation, with constants of its own.
-fn dispatch(r: &mut Recorder, kernel: Kernel, size: &Pool2d, constants: &[Named<f64>], len: usize, views: &[Named<View>]) {
+fn dispatch(
+    r: &mut Recorder,
+    kernel: Kernel,
+    size: &Pool2d,
+    constants: &[Named<f64>],
+    len: usize,
+    views: &[Named<View>],
+) {
     let vectors = len.div_ceil(4);
-    let mut building = r.kernel(kernel, &PoolParams::new(size, vectors)).constant("VEC", size.x.c.is_multiple_of(4));
+    let mut building = r
+        .kernel(kernel, &PoolParams::new(size, vectors))
+        .constant("VEC", size.x.c.is_multiple_of(4));
     for &(name, value) in constants {
         building = building.constant(name, value);
     }
@@ -89,7 +99,13 @@ fn dispatch(r: &mut Recorder, kernel: Kernel, size: &Pool2d, constants: &[Named<
 }
 
 /// A kernel of this family without a constant of its own.
-pub(super) fn record(r: &mut Recorder, kernel: Kernel, size: &Pool2d, len: usize, views: &[(&'static str, View)]) {
+pub(super) fn record(
+    r: &mut Recorder,
+    kernel: Kernel,
+    size: &Pool2d,
+    len: usize,
+    views: &[(&'static str, View)],
+) {
     dispatch(r, kernel, size, &[], len, views);
 }
 
@@ -104,22 +120,33 @@ impl MaxPool2dBwd {
     /// Whether no two windows overlap, so that each can write its own part of dx.
     fn disjoint(&self) -> bool {
         let Pool2d { kernel, stride, padding, x, .. } = &self.size;
-        *padding == [0, 0] && stride[0] >= kernel[0] && stride[1] >= kernel[1] && x.c.is_multiple_of(4)
+        *padding == [0, 0]
+            && stride[0] >= kernel[0]
+            && stride[1] >= kernel[1]
+            && x.c.is_multiple_of(4)
     }
 
     pub(crate) fn record(&self, r: &mut Recorder) {
-        assert!(self.activation.from_output(), "{:?} has no derivative by its output", self.activation);
+        assert!(
+            self.activation.from_output(),
+            "{:?} has no derivative by its output",
+            self.activation
+        );
         assert_eq!(self.gate.is_some(), self.activation != Activation::Identity, "{self:?}");
         // An absent gate is never read: the gradient keeps its binding occupied.
         let y = self.gate.unwrap_or(self.dy);
-        let constants = [("ACTIVATION", self.activation.code().into()), ("PARAMETER", self.activation.parameter())];
+        let constants = [
+            ("ACTIVATION", self.activation.code().into()),
+            ("PARAMETER", self.activation.parameter()),
+        ];
         let views = [("dy", self.dy), ("switches", self.switches), ("y", y), ("dx", self.dx)];
         if r.choice == Choice::Plain || !self.disjoint() {
             return dispatch(r, Kernel::MaxPool2dBwd, &self.size, &constants, self.dx.len, &views);
         }
         let Pool2d { n, stride, x, .. } = &self.size;
         let vectors = n * x.h.div_ceil(stride[0]) * x.w.div_ceil(stride[1]) * x.c / 4;
-        let mut building = r.kernel(Kernel::MaxPool2dBwdDisjoint, &PoolParams::new(&self.size, vectors));
+        let mut building =
+            r.kernel(Kernel::MaxPool2dBwdDisjoint, &PoolParams::new(&self.size, vectors));
         for (name, value) in constants {
             building = building.constant(name, value);
         }

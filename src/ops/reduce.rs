@@ -1,18 +1,19 @@
-//! Sums in a fixed order. On the GPU each is two dispatches: partial sums by fixed slices, then their sum in index order.
+//! Sums in a fixed order. On the GPU each is two dispatches: partial sums by fixed slices, then
+//! their sum in index order.
 
 use super::operation;
 use crate::gpu::{Kernel, Recorder, params};
 use crate::ops::View;
 
 operation! {
-    /// y[c] = Σ_rows x[row, c]: the bias gradient, with rows = N·H·W; with `weight`, one value a sample, Σ x[row, c]·weight[n]. `partials` holds
-    /// [`ChannelSum::partials_len`] elements.
+    /// y[c] = Σ_rows x[row, c]: the bias gradient, with rows = N·H·W; with `weight`, one value a
+    /// sample, Σ x[row, c]·weight[n]. `partials` holds [`ChannelSum::partials_len`] elements.
     ChannelSum { rows: usize, channels: usize } reads { x } maybe { weight } writes { y } scratch { partials }
 }
 
 operation! {
-    /// scalars[slot·width + index] = scale·(number of elements ≠ 0): L0 with scale 1/n. `partials` holds
-    /// [`super::reduce::SCALAR_PARTIALS`] elements.
+    /// scalars[slot·width + index] = scale·(number of elements ≠ 0): L0 with scale 1/n. `partials`
+    /// holds [`super::reduce::SCALAR_PARTIALS`] elements.
     CountNonzero {
         /// Factor.
         scale: f64,
@@ -25,8 +26,8 @@ operation! {
 }
 
 operation! {
-    /// scalars[slot·width + index] = scale·√Σx² : the global norm of the gradients. On the GPU `x` is bound in windows; `partials` holds
-    /// [`super::reduce::SCALAR_PARTIALS`] elements for each.
+    /// scalars[slot·width + index] = scale·√Σx² : the global norm of the gradients. On the GPU `x`
+    /// is bound in windows; `partials` holds [`super::reduce::SCALAR_PARTIALS`] elements for each.
     SumSquares {
         /// Factor.
         scale: f64,
@@ -40,17 +41,20 @@ operation! {
     reads { x } updates { scalars } scratch { partials }
 }
 
-/// Partial sums of every reduction to a scalar: a constant, so that the order of summation is the same everywhere.
+/// Partial sums of every reduction to a scalar: a constant, so that the order of summation is the
+/// same everywhere.
 pub const SCALAR_PARTIALS: usize = 256;
 
-/// Windows of long buffers are multiples of this, so that every window but the last has all of its partial sums.
+/// Windows of long buffers are multiples of this, so that every window but the last has all of its
+/// partial sums.
 pub const WINDOW: usize = SCALAR_PARTIALS * 4 * WORKGROUP as usize;
 
 /// Invocations of a workgroup in reductions.
 pub(super) const WORKGROUP: u32 = 256;
 
-/// How the sum over `rows` of a (rows, channels) matrix is cut into workgroups. It depends on the problem only, and so does the order of
-/// summation. A column is a vec4 of channels if their number is a multiple of 4, else one channel.
+/// How the sum over `rows` of a (rows, channels) matrix is cut into workgroups. It depends on the
+/// problem only, and so does the order of summation. A column is a vec4 of channels if their number
+/// is a multiple of 4, else one channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Split {
     /// Columns of a workgroup, a power of two; `WORKGROUP / lanes` invocations share each.
@@ -76,7 +80,12 @@ impl Split {
         let lanes = columns.next_power_of_two().clamp(if wide { 1 } else { 4 }, 64);
         let slices = (rows * lanes / (WORKGROUP as usize * Self::ROWS)).clamp(1, Self::SLICES);
         let rows_per_slice = rows.div_ceil(slices);
-        Self { lanes, blocks: columns.div_ceil(lanes), rows_per_slice, slices: rows.div_ceil(rows_per_slice) }
+        Self {
+            lanes,
+            blocks: columns.div_ceil(lanes),
+            rows_per_slice,
+            slices: rows.div_ceil(rows_per_slice),
+        }
     }
 }
 
@@ -105,13 +114,17 @@ params! {
     struct SumScalarParams { offset: u32, count: u32, width: u32, index: u32, scale: f32, root: u32, sparsity: u32 }
 }
 
-/// y = the sum of `slices` rows of partial sums, in order; a row is as long as y, padded to whole vec4s.
+/// y = the sum of `slices` rows of partial sums, in order; a row is as long as y, padded to whole
+/// vec4s.
 pub(super) fn sum_slices(r: &mut Recorder, partials: View, slices: usize, y: View) {
     let vectors = y.len.div_ceil(4);
-    r.kernel(Kernel::SumSlices, &SumSlicesParams { vectors: vectors as u32, slices: slices as u32, len: y.len as u32 })
-        .bind("partials", partials)
-        .bind("y", y)
-        .threads(vectors);
+    r.kernel(
+        Kernel::SumSlices,
+        &SumSlicesParams { vectors: vectors as u32, slices: slices as u32, len: y.len as u32 },
+    )
+    .bind("partials", partials)
+    .bind("y", y)
+    .threads(vectors);
 }
 
 /// Workgroups, and so partial sums, of a reduction over `len` elements to a scalar.
@@ -119,7 +132,8 @@ pub(super) fn partial_groups(len: usize) -> usize {
     len.div_ceil(4).div_ceil(WORKGROUP as usize).min(SCALAR_PARTIALS)
 }
 
-/// The second stage of a reduction to a scalar: scalars[slot·width + index] from a range of partial sums.
+/// The second stage of a reduction to a scalar: scalars[slot·width + index] from a range of partial
+/// sums.
 pub(super) struct SumScalar {
     pub partials: View,
     /// First partial sum.
@@ -139,8 +153,24 @@ pub(super) struct SumScalar {
 
 impl SumScalar {
     /// `scale` times the sum of the first `count` partial sums, to scalar `index` of `width`.
-    pub(super) const fn plain(partials: View, count: usize, scalars: View, [width, index]: [usize; 2], scale: f64) -> Self {
-        Self { partials, offset: 0, count, scalars, width, index, scale, root: false, sparsity: false }
+    pub(super) const fn plain(
+        partials: View,
+        count: usize,
+        scalars: View,
+        [width, index]: [usize; 2],
+        scale: f64,
+    ) -> Self {
+        Self {
+            partials,
+            offset: 0,
+            count,
+            scalars,
+            width,
+            index,
+            scale,
+            root: false,
+            sparsity: false,
+        }
     }
 
     pub(super) fn record(&self, r: &mut Recorder) {
@@ -153,7 +183,10 @@ impl SumScalar {
             root: self.root.into(),
             sparsity: self.sparsity.into(),
         };
-        r.kernel(Kernel::SumScalar, &params).bind("partials", self.partials).bind("scalars", self.scalars).groups(1, WORKGROUP);
+        r.kernel(Kernel::SumScalar, &params)
+            .bind("partials", self.partials)
+            .bind("scalars", self.scalars)
+            .groups(1, WORKGROUP);
     }
 }
 
@@ -207,7 +240,8 @@ impl SumSquares {
         let mut count = 0;
         for (i, x) in self.x.windows(self.window).enumerate() {
             let whole = i * SCALAR_PARTIALS;
-            count = whole + partials(r, Kernel::SumSquares, x, self.partials.part(whole, SCALAR_PARTIALS));
+            count = whole
+                + partials(r, Kernel::SumSquares, x, self.partials.part(whole, SCALAR_PARTIALS));
         }
         SumScalar {
             partials: self.partials,
@@ -228,10 +262,13 @@ impl SumSquares {
 fn partials(r: &mut Recorder, kernel: Kernel, x: View, partials: View) -> usize {
     let groups = partial_groups(x.len);
     let stride = groups as u32 * WORKGROUP;
-    r.kernel(kernel, &PartialParams { len: x.len as u32, vectors: x.len.div_ceil(4) as u32, stride })
-        .bind("x", x)
-        .bind("partials", partials)
-        .groups(groups as u64, WORKGROUP);
+    r.kernel(
+        kernel,
+        &PartialParams { len: x.len as u32, vectors: x.len.div_ceil(4) as u32, stride },
+    )
+    .bind("x", x)
+    .bind("partials", partials)
+    .groups(groups as u64, WORKGROUP);
     groups
 }
 
@@ -244,10 +281,20 @@ mod tests {
         for rows in [1, 2, 31, 32, 1000, 2047, 4099, 131_072, 1_000_003] {
             for channels in [1, 2, 3, 4, 5, 7, 32, 60, 65, 256, 512, 4095, 4096] {
                 let split = Split::new(rows, channels);
-                assert!(split.slices * split.rows_per_slice >= rows && (split.slices - 1) * split.rows_per_slice < rows);
-                assert!(split.lanes.is_power_of_two() && split.lanes <= 64 && split.slices <= Split::SLICES);
+                assert!(
+                    split.slices * split.rows_per_slice >= rows
+                        && (split.slices - 1) * split.rows_per_slice < rows
+                );
+                assert!(
+                    split.lanes.is_power_of_two()
+                        && split.lanes <= 64
+                        && split.slices <= Split::SLICES
+                );
                 let columns = if channels % 4 == 0 { channels / 4 } else { channels };
-                assert!(split.blocks * split.lanes >= columns && (split.blocks - 1) * split.lanes < columns);
+                assert!(
+                    split.blocks * split.lanes >= columns
+                        && (split.blocks - 1) * split.lanes < columns
+                );
             }
         }
     }

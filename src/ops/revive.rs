@@ -1,5 +1,6 @@
-//! Revival of dead units, on the device, without randomness: a unit that has not fired for `patience` steps is pushed up by a constant
-//! gradient on its pre-activation until it fires (the pre-activation loss of Conerly et al. 2025, restricted to dead units).
+//! Revival of dead units, on the device, without randomness: a unit that has not fired for
+//! `patience` steps is pushed up by a constant gradient on its pre-activation until it fires (the
+//! pre-activation loss of Conerly et al. 2025, restricted to dead units).
 
 use super::operation;
 use super::reduce::{Split, WORKGROUP};
@@ -12,8 +13,9 @@ operation! {
 }
 
 operation! {
-    /// The idle counters after a batch that was taken in `parts`: idle[c] = idle[c] + 1 if unseen[c] = parts, else 0; unseen ← 0. `unseen` is what
-    /// [`FiringUpdate`] made of 0 over the parts: it reaches their number only where no part saw the unit fire.
+    /// The idle counters after a batch that was taken in `parts`: idle[c] = idle[c] + 1 if
+    /// unseen[c] = parts, else 0; unseen ← 0. `unseen` is what [`FiringUpdate`] made of 0 over the
+    /// parts: it reaches their number only where no part saw the unit fire.
     IdleUpdate { parts: usize } updates { unseen, idle }
 }
 
@@ -40,7 +42,11 @@ impl IdleOnly {
             patience: self.patience as f32,
             fill: self.fill as f32,
         };
-        r.kernel(Kernel::IdleOnly, &params).bind("x", self.x).bind("idle", self.idle).bind("y", self.y).threads(vectors);
+        r.kernel(Kernel::IdleOnly, &params)
+            .bind("x", self.x)
+            .bind("idle", self.idle)
+            .bind("y", self.y)
+            .threads(vectors);
     }
 }
 
@@ -78,7 +84,8 @@ impl FiringUpdate {
         if slices == 1 {
             dispatch(rows, 1, true);
         } else {
-            // No workgroup sees all rows: everything grows older, then each clears what it saw fire.
+            // No workgroup sees all rows: everything grows older, then each clears what it saw
+            // fire.
             dispatch(0, 1, true);
             dispatch(rows, slices, false);
         }
@@ -88,10 +95,13 @@ impl FiringUpdate {
 impl IdleUpdate {
     pub(crate) fn record(&self, r: &mut Recorder) {
         let vectors = self.idle.len.div_ceil(4);
-        r.kernel(Kernel::IdleUpdate, &IdleUpdateParams { vectors: vectors as u32, parts: self.parts as f32 })
-            .bind("unseen", self.unseen)
-            .bind("idle", self.idle)
-            .threads(vectors);
+        r.kernel(
+            Kernel::IdleUpdate,
+            &IdleUpdateParams { vectors: vectors as u32, parts: self.parts as f32 },
+        )
+        .bind("unseen", self.unseen)
+        .bind("idle", self.idle)
+        .threads(vectors);
     }
 }
 
@@ -104,6 +114,9 @@ impl Revive {
             patience: self.patience as f32,
             push: (self.strength / (self.n * self.dims.area()) as f64) as f32,
         };
-        r.kernel(Kernel::Revive, &params).bind("idle", self.idle).bind("dx", self.dx).threads(vectors);
+        r.kernel(Kernel::Revive, &params)
+            .bind("idle", self.idle)
+            .bind("dx", self.dx)
+            .threads(vectors);
     }
 }

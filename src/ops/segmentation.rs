@@ -1,11 +1,13 @@
-//! Losses of segmentation: every pixel is of one of some classes. What a pixel weighs is given, so that classes can be balanced and pixels left out.
+//! Losses of segmentation: every pixel is of one of some classes. What a pixel weighs is given, so
+//! that classes can be balanced and pixels left out.
 
 use super::reduce::{SumScalar, WORKGROUP, partial_groups};
 use super::{SCALAR_PARTIALS, operation};
 use crate::gpu::{Kernel, Recorder, params};
 
 operation! {
-    /// Σ w·(−ln softmax(y)[label]) over pixels: y (pixels, classes) logits, `labels` a class (u32) of each pixel, not looked at where its weight is 0.
+    /// Σ w·(−ln softmax(y)[label]) over pixels: y (pixels, classes) logits, `labels` a class (u32)
+    /// of each pixel, not looked at where its weight is 0.
     PixelCrossEntropy { pixels: usize, classes: usize, width: usize, index: usize }
     reads { y, labels, weights } updates { scalars } writes {
         /// softmax(y), which [`Dice`] reads.
@@ -18,9 +20,10 @@ operation! {
 }
 
 operation! {
-    /// `strength` times the mean over classes of 1 − (2Σqt + s)/(Σq + Σt + s), with t 1 where the class is the label and else 0, over the pixels of the batch
-    /// whose weight is not 0 (soft Dice loss: Milletari et al., "V-Net", 2016, without the squares). Adds its gradient by the logits, of which q is the softmax,
-    /// to dy.
+    /// `strength` times the mean over classes of 1 − (2Σqt + s)/(Σq + Σt + s), with t 1 where the
+    /// class is the label and else 0, over the pixels of the batch whose weight is not 0 (soft Dice
+    /// loss: Milletari et al., "V-Net", 2016, without the squares). Adds its gradient by the
+    /// logits, of which q is the softmax, to dy.
     Dice {
         pixels: usize,
         classes: usize,
@@ -68,7 +71,8 @@ impl PixelCrossEntropy {
             .bind("dy", self.dy)
             .bind("partials", self.partials)
             .groups(groups as u64, WORKGROUP);
-        SumScalar::plain(self.partials, groups, self.scalars, [self.width, self.index], 1.0).record(r);
+        SumScalar::plain(self.partials, groups, self.scalars, [self.width, self.index], 1.0)
+            .record(r);
     }
 }
 
@@ -87,23 +91,41 @@ impl Dice {
     pub(crate) fn record(&self, r: &mut Recorder) {
         let (slices, classes) = (Self::slices(self.pixels), self.classes as u32);
         let start = 3 * classes;
-        let sums = DiceSumsParams { pixels: self.pixels as u32, classes, slices: slices as u32, start };
+        let sums =
+            DiceSumsParams { pixels: self.pixels as u32, classes, slices: slices as u32, start };
         r.kernel(Kernel::DiceSums, &sums)
             .bind("q", self.q)
             .bind("labels", self.labels)
             .bind("weights", self.weights)
             .bind("partials", self.partials)
             .groups((slices * self.classes) as u64, WORKGROUP);
-        let slopes = DiceSlopesParams { classes, slices: slices as u32, start, smoothing: self.smooth as f32 };
-        r.kernel(Kernel::DiceSlopes, &slopes).bind("partials", self.partials).groups(self.classes.div_ceil(64) as u64, 64);
-        let scale = self.strength / self.classes as f64;
-        r.kernel(Kernel::DiceBwd, &DiceBwdParams { pixels: self.pixels as u32, classes, scale: scale as f32 })
-            .bind("q", self.q)
-            .bind("labels", self.labels)
-            .bind("weights", self.weights)
+        let slopes = DiceSlopesParams {
+            classes,
+            slices: slices as u32,
+            start,
+            smoothing: self.smooth as f32,
+        };
+        r.kernel(Kernel::DiceSlopes, &slopes)
             .bind("partials", self.partials)
-            .bind("dy", self.dy)
-            .threads(self.pixels);
-        SumScalar::plain(self.partials, self.classes, self.scalars, [self.width, self.index], scale).record(r);
+            .groups(self.classes.div_ceil(64) as u64, 64);
+        let scale = self.strength / self.classes as f64;
+        r.kernel(
+            Kernel::DiceBwd,
+            &DiceBwdParams { pixels: self.pixels as u32, classes, scale: scale as f32 },
+        )
+        .bind("q", self.q)
+        .bind("labels", self.labels)
+        .bind("weights", self.weights)
+        .bind("partials", self.partials)
+        .bind("dy", self.dy)
+        .threads(self.pixels);
+        SumScalar::plain(
+            self.partials,
+            self.classes,
+            self.scalars,
+            [self.width, self.index],
+            scale,
+        )
+        .record(r);
     }
 }

@@ -1,5 +1,6 @@
-//! Soft threshold with learned thresholds a channel: y = sign(x)·max(|x| − τ, 0). With a noise level σ_n for each sample the threshold is
-//! τ_nc = τ_c + slope_c·σ_n, so that one model serves a range of levels (Janjušević, Khalilian-Gourtani & Wang, "CDLNet", 2022).
+//! Soft threshold with learned thresholds a channel: y = sign(x)·max(|x| − τ, 0). With a noise
+//! level σ_n for each sample the threshold is τ_nc = τ_c + slope_c·σ_n, so that one model serves a
+//! range of levels (Janjušević, Khalilian-Gourtani & Wang, "CDLNet", 2022).
 
 use super::operation;
 use crate::gpu::{Kernel, Recorder, params};
@@ -11,8 +12,9 @@ operation! {
 }
 
 operation! {
-    /// dx = dy where |x| > τ_nc, else 0; `dt` = −sign(x)·dy there, else 0, element by element: its channel sums are the thresholds' gradient, and those
-    /// weighted by σ_n ([`super::ChannelSum`]) that of `slope`.
+    /// dx = dy where |x| > τ_nc, else 0; `dt` = −sign(x)·dy there, else 0, element by element: its
+    /// channel sums are the thresholds' gradient, and those weighted by σ_n ([`super::ChannelSum`])
+    /// that of `slope`.
     SoftThresholdBwd { n: usize, dims: Dims } reads { x, threshold, dy } maybe { slope, level } writes { dx, dt }
 }
 
@@ -21,7 +23,11 @@ params! {
 }
 
 fn params(dims: Dims, len: usize) -> SoftThresholdParams {
-    SoftThresholdParams { vectors: len.div_ceil(4) as u32, channels: dims.c as u32, sample: dims.len() as u32 }
+    SoftThresholdParams {
+        vectors: len.div_ceil(4) as u32,
+        channels: dims.c as u32,
+        sample: dims.len() as u32,
+    }
 }
 
 impl SoftThresholdFwd {

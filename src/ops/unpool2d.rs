@@ -1,4 +1,5 @@
-//! Unpooling: by the switches of a max-pooling (what-where autoencoders, Zhao et al. 2015) and by repetition.
+//! Unpooling: by the switches of a max-pooling (what-where autoencoders, Zhao et al. 2015) and by
+//! repetition.
 //!
 //! Memory: maps with channels innermost; `switches` as written by [`super::MaxPool2dFwd`].
 
@@ -7,14 +8,16 @@ use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::{Dims, Pool2d};
 
 operation! {
-    /// y[n, switch, c] = x[n,p,q,c], zero elsewhere. `size` is the pooling undone: `size.y` is this operation's input, `size.x` its output.
-    /// Every switch lies in its own window. Where windows overlap and share a switch, the last in row-major order wins (PyTorch on a
-    /// CPU does the same, and documents it as undefined).
+    /// y[n, switch, c] = x[n,p,q,c], zero elsewhere. `size` is the pooling undone: `size.y` is this
+    /// operation's input, `size.x` its output. Every switch lies in its own window. Where windows
+    /// overlap and share a switch, the last in row-major order wins (PyTorch on a CPU does the
+    /// same, and documents it as undefined).
     MaxUnpool2dFwd { size: Pool2d } reads { x, switches } writes { y }
 }
 
 operation! {
-    /// dx[n,p,q,c] = dy[n, switch, c] (PyTorch's: windows that share a switch all take its gradient).
+    /// dx[n,p,q,c] = dy[n, switch, c] (PyTorch's: windows that share a switch all take its
+    /// gradient).
     MaxUnpool2dBwd { size: Pool2d } reads { dy, switches } writes { dx }
 }
 
@@ -95,12 +98,26 @@ fn upsample(
 
 impl UpsampleNearest2dFwd {
     pub(crate) fn record(&self, r: &mut Recorder) {
-        upsample(r, Kernel::UpsampleNearest2dFwd, self.x_dims, self.scale, ("x", self.x), ("y", self.y));
+        upsample(
+            r,
+            Kernel::UpsampleNearest2dFwd,
+            self.x_dims,
+            self.scale,
+            ("x", self.x),
+            ("y", self.y),
+        );
     }
 }
 
 impl UpsampleNearest2dBwd {
     pub(crate) fn record(&self, r: &mut Recorder) {
-        upsample(r, Kernel::UpsampleNearest2dBwd, self.x_dims, self.scale, ("dy", self.dy), ("dx", self.dx));
+        upsample(
+            r,
+            Kernel::UpsampleNearest2dBwd,
+            self.x_dims,
+            self.scale,
+            ("dy", self.dy),
+            ("dx", self.dx),
+        );
     }
 }

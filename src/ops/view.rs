@@ -6,7 +6,8 @@ use bytemuck::{Pod, Zeroable};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Buffer(pub u32);
 
-/// A range of a buffer, in elements. On the GPU `start` is a multiple of 64 (256 bytes, of half precision 128).
+/// A range of a buffer, in elements. On the GPU `start` is a multiple of 64 (256 bytes, of half
+/// precision 128).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct View {
     /// The buffer.
@@ -15,7 +16,8 @@ pub struct View {
     pub start: usize,
     /// Elements.
     pub len: usize,
-    /// Whether they are f16 on a GPU; the CPU path keeps reals, rounded to f16 where they are stored.
+    /// Whether they are f16 on a GPU; the CPU path keeps reals, rounded to f16 where they are
+    /// stored.
     pub half: bool,
 }
 
@@ -37,7 +39,8 @@ impl View {
         Self { start: self.start + start, len, ..self }
     }
 
-    /// Its parts of `len` elements in order, the last of them shorter: what is longer than a binding may be is bound so.
+    /// Its parts of `len` elements in order, the last of them shorter: what is longer than a
+    /// binding may be is bound so.
     pub fn windows(self, len: usize) -> impl Iterator<Item = Self> {
         (0..self.len).step_by(len).map(move |start| self.part(start, len.min(self.len - start)))
     }
@@ -78,7 +81,8 @@ pub struct StepParams {
     pub sparsity_scale: f32,
     /// Row of the step's scalars (losses and counts).
     pub slot: u32,
-    /// Place in the batch of the first sample, where the batch is taken in parts: counter of the generators.
+    /// Place in the batch of the first sample, where the batch is taken in parts: counter of the
+    /// generators.
     pub first_sample: u32,
     /// Fills the block to a multiple of 16 bytes.
     pub _pad: [u32; 2],

@@ -1,5 +1,5 @@
-//! Twins of `ops/activation.rs`. Every form is stable: e^x is only taken of arguments ≤ 0, and differences near 0 go through
-//! e^x − 1 and ln(1 + x).
+//! Twins of `ops/activation.rs`. Every form is stable: e^x is only taken of arguments ≤ 0, and
+//! differences near 0 go through e^x − 1 and ln(1 + x).
 
 use rayon::prelude::*;
 
@@ -38,7 +38,9 @@ pub fn apply<T: Real>(activation: Activation, x: &mut [T]) {
                 if x > zero { x } else { below }
             });
         }
-        Activation::Softplus => map(x, |x| (if x <= zero { zero } else { x }) + (-x.abs()).exp().ln_1p_unit()),
+        Activation::Softplus => {
+            map(x, |x| (if x <= zero { zero } else { x }) + (-x.abs()).exp().ln_1p_unit())
+        }
         Activation::Sigmoid => map(x, sigmoid),
         Activation::Tanh => map(x, T::tanh),
         Activation::Gelu => map(x, |x| x * x.normal_cdf()),
@@ -83,7 +85,9 @@ fn scale_by_slope<T: Real>(activation: Activation, x: &[T], dx: &mut [T]) {
         }
         Activation::Silu => scale(dx, x, |x| sigmoid(x) * (one + x * sigmoid(-x))),
         // the sign of the output is the sign of the input
-        Activation::Identity | Activation::Relu | Activation::LeakyRelu { .. } => scale_by_slope_of_output(activation, x, dx),
+        Activation::Identity | Activation::Relu | Activation::LeakyRelu { .. } => {
+            scale_by_slope_of_output(activation, x, dx)
+        }
     }
 }
 
@@ -104,17 +108,21 @@ pub fn scale_by_slope_of_output<T: Real>(activation: Activation, y: &[T], dx: &m
         Activation::Softplus => scale(dx, y, |y| -(-y).exp_m1()),
         Activation::Sigmoid => scale(dx, y, |y| y * (one - y)),
         Activation::Tanh => scale(dx, y, |y| (one - y) * (one + y)),
-        Activation::Gelu | Activation::Silu => panic!("{activation:?} is not differentiated by its output"),
+        Activation::Gelu | Activation::Silu => {
+            panic!("{activation:?} is not differentiated by its output")
+        }
     }
 }
 
 impl Reference for ActivationFwd {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let mut y = memory.take(self.y);
-        (y.par_chunks_mut(CHUNK), memory.real(self.x).par_chunks(CHUNK)).into_par_iter().for_each(|(y, x)| {
-            y.copy_from_slice(x);
-            apply(self.activation, y);
-        });
+        (y.par_chunks_mut(CHUNK), memory.real(self.x).par_chunks(CHUNK)).into_par_iter().for_each(
+            |(y, x)| {
+                y.copy_from_slice(x);
+                apply(self.activation, y);
+            },
+        );
         memory.put(y);
     }
 }
@@ -123,10 +131,12 @@ impl Reference for ActivationBwd {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let mut dx = memory.take(self.dx);
         let (x, dy) = (memory.real(self.x), memory.real(self.dy));
-        (dx.par_chunks_mut(CHUNK), x.par_chunks(CHUNK), dy.par_chunks(CHUNK)).into_par_iter().for_each(|(dx, x, dy)| {
-            dx.copy_from_slice(dy);
-            scale_by_slope(self.activation, x, dx);
-        });
+        (dx.par_chunks_mut(CHUNK), x.par_chunks(CHUNK), dy.par_chunks(CHUNK))
+            .into_par_iter()
+            .for_each(|(dx, x, dy)| {
+                dx.copy_from_slice(dy);
+                scale_by_slope(self.activation, x, dx);
+            });
         memory.put(dx);
     }
 }
@@ -135,10 +145,12 @@ impl Reference for ActivationBwdOutput {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let mut dx = memory.take(self.dx);
         let (y, dy) = (memory.real(self.y), memory.real(self.dy));
-        (dx.par_chunks_mut(CHUNK), y.par_chunks(CHUNK), dy.par_chunks(CHUNK)).into_par_iter().for_each(|(dx, y, dy)| {
-            dx.copy_from_slice(dy);
-            scale_by_slope_of_output(self.activation, y, dx);
-        });
+        (dx.par_chunks_mut(CHUNK), y.par_chunks(CHUNK), dy.par_chunks(CHUNK))
+            .into_par_iter()
+            .for_each(|(dx, y, dy)| {
+                dx.copy_from_slice(dy);
+                scale_by_slope_of_output(self.activation, y, dx);
+            });
         memory.put(dx);
     }
 }
@@ -191,7 +203,11 @@ mod tests {
             (Activation::Gelu, 1.0, 0.841_344_746_068_543),
             (Activation::Silu, -1.0, -1.0 / (1.0 + 1.0_f64.exp())),
         ] {
-            assert!((at(activation, x) - expected).abs() <= 1e-14 * expected.abs(), "{activation:?} {x}: {}", at(activation, x));
+            assert!(
+                (at(activation, x) - expected).abs() <= 1e-14 * expected.abs(),
+                "{activation:?} {x}: {}",
+                at(activation, x)
+            );
         }
     }
 
@@ -201,9 +217,14 @@ mod tests {
         let dy = normals(2, 200);
         for activation in ALL {
             let step = 1e-6;
-            let shifted = |d: f64| forward::<f64>(activation, &x.iter().map(|x| x + d).collect::<Vec<_>>());
-            let numeric: Vec<f64> =
-                shifted(step).iter().zip(shifted(-step)).zip(&dy).map(|((a, b), dy)| dy * (a - b) / (2.0 * step)).collect();
+            let shifted =
+                |d: f64| forward::<f64>(activation, &x.iter().map(|x| x + d).collect::<Vec<_>>());
+            let numeric: Vec<f64> = shifted(step)
+                .iter()
+                .zip(shifted(-step))
+                .zip(&dy)
+                .map(|((a, b), dy)| dy * (a - b) / (2.0 * step))
+                .collect();
             let dx = backward::<f64>(activation, &x, &dy);
             assert_close(&dx, &numeric, 1e-8);
             assert_close(&backward::<f32>(activation, &x, &dy), &dx, 1e-6);

@@ -22,16 +22,23 @@ impl Reference for ProjectGrad {
         let (row, inner) = (self.atoms * self.inner, self.inner);
         let mut sums = vec![[0.0_f64; 2]; self.atoms];
         for (w, dw) in w.chunks_exact(row).zip(dw.chunks_exact(row)) {
-            for (sums, (w, dw)) in sums.iter_mut().zip(w.chunks_exact(inner).zip(dw.chunks_exact(inner))) {
+            for (sums, (w, dw)) in
+                sums.iter_mut().zip(w.chunks_exact(inner).zip(dw.chunks_exact(inner)))
+            {
                 for (w, dw) in w.iter().zip(dw) {
                     sums[0] += w.f64() * dw.f64();
                     sums[1] += w.f64() * w.f64();
                 }
             }
         }
-        let factors: Vec<f64> = sums.iter().map(|[along, square]| if *square > 0.0 { along / square } else { 0.0 }).collect();
+        let factors: Vec<f64> = sums
+            .iter()
+            .map(|[along, square]| if *square > 0.0 { along / square } else { 0.0 })
+            .collect();
         for (w, dw) in w.chunks_exact(row).zip(dw.chunks_exact_mut(row)) {
-            for (factor, (w, dw)) in factors.iter().zip(w.chunks_exact(inner).zip(dw.chunks_exact_mut(inner))) {
+            for (factor, (w, dw)) in
+                factors.iter().zip(w.chunks_exact(inner).zip(dw.chunks_exact_mut(inner)))
+            {
                 w.iter().zip(dw).for_each(|(w, dw)| *dw = T::of(dw.f64() - factor * w.f64()));
             }
         }

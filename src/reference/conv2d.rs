@@ -1,10 +1,12 @@
 //! Twins of `ops/conv2d.rs`. A convolution is one of
 //! - a plain matrix product (1×1 kernels, fully connected layers);
 //! - im2col and a product: y (pixels, K) = columns (pixels, R·S·C) · w, block by block of pixels;
-//! - a product and col2im: columns (pixels, R·S·C) = y (pixels, K) · wᵀ, added up in the map of each sample.
+//! - a product and col2im: columns (pixels, R·S·C) = y (pixels, K) · wᵀ, added up in the map of
+//!   each sample.
 //!
-//! With stride 1 each of the last two also computes what the other is for, with the kernel turned by half a turn, and the cheaper
-//! one is taken: a map of few channels is cheap to add to and expensive to compute as narrow products.
+//! With stride 1 each of the last two also computes what the other is for, with the kernel turned
+//! by half a turn, and the cheaper one is taken: a map of few channels is cheap to add to and
+//! expensive to compute as narrow products.
 
 use rayon::prelude::*;
 
@@ -19,7 +21,8 @@ use crate::shape::{Conv2d, Pool2d};
 /// Elements of a block of columns: 512 KiB of f32, within a second-level cache.
 const COLUMNS: usize = 131_072;
 
-/// Below this many columns a product is computed as its transpose, which fills the vector registers.
+/// Below this many columns a product is computed as its transpose, which fills the vector
+/// registers.
 const NARROW: usize = 16;
 
 /// Side of the squares by which a matrix is transposed: one or two cache lines.
@@ -34,7 +37,12 @@ struct Epilogue<'a, T> {
 }
 
 impl<'a, T: Real> Epilogue<'a, T> {
-    fn new(memory: &'a Memory<T>, activation: Activation, bias: Option<View>, gate: Option<View>) -> Self {
+    fn new(
+        memory: &'a Memory<T>,
+        activation: Activation,
+        bias: Option<View>,
+        gate: Option<View>,
+    ) -> Self {
         let [bias, gate] = [bias, gate].map(|view| view.map(|view| memory.real(view)));
         Self { bias, activation, gate }
     }
@@ -42,7 +50,11 @@ impl<'a, T: Real> Epilogue<'a, T> {
     /// Finishes whole pixels, the first of which begins at element `at`.
     fn apply(&self, at: usize, block: &mut [T]) {
         if let Some(gate) = self.gate {
-            return activation::scale_by_slope_of_output(self.activation, &gate[at..at + block.len()], block);
+            return activation::scale_by_slope_of_output(
+                self.activation,
+                &gate[at..at + block.len()],
+                block,
+            );
         }
         if let Some(bias) = self.bias {
             for pixel in block.chunks_exact_mut(bias.len()) {
@@ -58,18 +70,24 @@ impl<'a, T: Real> Epilogue<'a, T> {
 /// 1×1 kernel, stride 1, no padding: a matrix product of all pixels.
 fn is_product(size: &Conv2d) -> bool {
     let taps = &size.taps;
-    size.groups == 1 && taps.kernel == [1, 1] && taps.stride == [1, 1] && taps.padding == [0, 0] && size.x.area() == size.y.area()
+    size.groups == 1
+        && taps.kernel == [1, 1]
+        && taps.stride == [1, 1]
+        && taps.padding == [0, 0]
+        && size.x.area() == size.y.area()
 }
 
-/// Whether to add up columns (true) or to gather them, for `from` channels to `to` channels with stride 1. By measurements on one core,
-/// in units of a multiply-add: a gathered element costs 14, an added one 27, products round up to whole vectors of 16.
+/// Whether to add up columns (true) or to gather them, for `from` channels to `to` channels with
+/// stride 1. By measurements on one core, in units of a multiply-add: a gathered element costs 14,
+/// an added one 27, products round up to whole vectors of 16.
 fn adding_is_cheaper(taps: usize, from: usize, to: usize) -> bool {
     let gather = taps * from * (to.next_multiple_of(16) + 14);
     let add = from * (taps * to).next_multiple_of(16) + 27 * taps * to;
     add < gather
 }
 
-/// The same sums read from the other side: the convolution with x and y swapped and the kernel turned. Stride 1 only.
+/// The same sums read from the other side: the convolution with x and y swapped and the kernel
+/// turned. Stride 1 only.
 fn turned(size: &Conv2d) -> Option<Conv2d> {
     let taps = &size.taps;
     if taps.stride != [1, 1] {
@@ -106,7 +124,8 @@ fn forward<T: Real>(size: &Conv2d, x: &[T], w: &[T], y: &mut [T], epilogue: Epil
         product(size.y.c, x, size.x.c, Matrix::rows(w, size.y.c), y, epilogue);
     } else if depthwise::takes(size) {
         depthwise::forward(size, x, w, y, |at, block| epilogue.apply(at, block));
-    } else if let Some(turned) = turned(size).filter(|_| adding_is_cheaper(taps, size.x.c / size.groups, size.y.c / size.groups))
+    } else if let Some(turned) = turned(size)
+        .filter(|_| adding_is_cheaper(taps, size.x.c / size.groups, size.y.c / size.groups))
     {
         T::scratch(w.len(), |other| {
             turn_weight(size, w, other);
@@ -117,13 +136,20 @@ fn forward<T: Real>(size: &Conv2d, x: &[T], w: &[T], y: &mut [T], epilogue: Epil
     }
 }
 
-fn backward_input<T: Real>(size: &Conv2d, y: &[T], w: &[T], x: &mut [T], epilogue: Epilogue<'_, T>) {
+fn backward_input<T: Real>(
+    size: &Conv2d,
+    y: &[T],
+    w: &[T],
+    x: &mut [T],
+    epilogue: Epilogue<'_, T>,
+) {
     let taps = size.taps.kernel[0] * size.taps.kernel[1];
     if is_product(size) {
         product(size.x.c, y, size.y.c, Matrix::rows(w, size.y.c).t(), x, epilogue);
     } else if depthwise::takes(size) {
         depthwise::backward_input(size, y, w, x, |at, block| epilogue.apply(at, block));
-    } else if let Some(turned) = turned(size).filter(|_| !adding_is_cheaper(taps, size.y.c / size.groups, size.x.c / size.groups))
+    } else if let Some(turned) = turned(size)
+        .filter(|_| !adding_is_cheaper(taps, size.y.c / size.groups, size.x.c / size.groups))
     {
         T::scratch(w.len(), |other| {
             turn_weight(size, w, other);
@@ -134,22 +160,32 @@ fn backward_input<T: Real>(size: &Conv2d, y: &[T], w: &[T], x: &mut [T], epilogu
     }
 }
 
-/// y (rows, n) = a (rows, k) · b (k, n). Many rows are split into blocks of rows; few rows of many columns into blocks of columns,
-/// so that each element of a large weight is read once.
-fn product<T: Real>(n: usize, a: &[T], k: usize, b: Matrix<'_, T>, y: &mut [T], epilogue: Epilogue<'_, T>) {
+/// y (rows, n) = a (rows, k) · b (k, n). Many rows are split into blocks of rows; few rows of many
+/// columns into blocks of columns, so that each element of a large weight is read once.
+fn product<T: Real>(
+    n: usize,
+    a: &[T],
+    k: usize,
+    b: Matrix<'_, T>,
+    y: &mut [T],
+    epilogue: Epilogue<'_, T>,
+) {
     /// A multiple of every vector register's block.
     const WIDTH: usize = 96;
     /// Rows of b that are copied side by side, within a second-level cache.
     const DEPTH: usize = 512;
-    /// So few rows the crate multiplies without packing b, whose rows may lie pages apart; a handful reads b but once or twice.
+    /// So few rows the crate multiplies without packing b, whose rows may lie pages apart; a
+    /// handful reads b but once or twice.
     const UNPACKED: std::ops::RangeInclusive<usize> = 5..=64;
     let rows = a.len() / k;
     if rows >= 512 || n < 2 * WIDTH {
         let block = (rows / 8).next_multiple_of(16).clamp(32, 1024);
-        y.par_chunks_mut(block * n).zip(a.par_chunks(block * k)).enumerate().for_each(|(i, (y, a))| {
-            gemm([y.len() / n, n, k], y, [n, 1], Matrix::rows(a, k), b, false);
-            epilogue.apply(i * block * n, y);
-        });
+        y.par_chunks_mut(block * n).zip(a.par_chunks(block * k)).enumerate().for_each(
+            |(i, (y, a))| {
+                gemm([y.len() / n, n, k], y, [n, 1], Matrix::rows(a, k), b, false);
+                epilogue.apply(i * block * n, y);
+            },
+        );
         return;
     }
     T::scratch(rows * n, |parts| {
@@ -159,16 +195,34 @@ fn product<T: Real>(n: usize, a: &[T], k: usize, b: Matrix<'_, T>, y: &mut [T], 
             let width = part.len() / rows;
             let (a, b) = (Matrix::rows(a, k), b.from(i * WIDTH * b.col));
             if by_column || !UNPACKED.contains(&rows) {
-                gemm([rows, width, k], part, if by_column { [1, rows] } else { [width, 1] }, a, b, false);
+                gemm(
+                    [rows, width, k],
+                    part,
+                    if by_column { [1, rows] } else { [width, 1] },
+                    a,
+                    b,
+                    false,
+                );
                 return;
             }
             T::scratch(DEPTH.min(k) * width, |copy| {
                 for start in (0..k).step_by(DEPTH) {
                     let depth = DEPTH.min(k - start);
-                    for (to, from) in copy.chunks_exact_mut(width).zip(b.data[start * b.row..].chunks(b.row)).take(depth) {
+                    for (to, from) in copy
+                        .chunks_exact_mut(width)
+                        .zip(b.data[start * b.row..].chunks(b.row))
+                        .take(depth)
+                    {
                         to.copy_from_slice(&from[..width]);
                     }
-                    gemm([rows, width, depth], part, [width, 1], a.from(start), Matrix::rows(&*copy, width), start > 0);
+                    gemm(
+                        [rows, width, depth],
+                        part,
+                        [width, 1],
+                        a.from(start),
+                        Matrix::rows(&*copy, width),
+                        start > 0,
+                    );
                 }
             });
         });
@@ -187,7 +241,9 @@ fn product<T: Real>(n: usize, a: &[T], k: usize, b: Matrix<'_, T>, y: &mut [T], 
                         }
                     }
                 } else {
-                    for (y, part) in y.chunks_exact_mut(n).zip(part[i * TILE * width..].chunks_exact(width)) {
+                    for (y, part) in
+                        y.chunks_exact_mut(n).zip(part[i * TILE * width..].chunks_exact(width))
+                    {
                         y[j * WIDTH..j * WIDTH + width].copy_from_slice(part);
                     }
                 }
@@ -198,7 +254,13 @@ fn product<T: Real>(n: usize, a: &[T], k: usize, b: Matrix<'_, T>, y: &mut [T], 
 }
 
 /// y = columns of x · w.
-fn gather_columns<T: Real>(size: &Conv2d, x: &[T], w: &[T], y: &mut [T], epilogue: Epilogue<'_, T>) {
+fn gather_columns<T: Real>(
+    size: &Conv2d,
+    x: &[T],
+    w: &[T],
+    y: &mut [T],
+    epilogue: Epilogue<'_, T>,
+) {
     let (k_all, k) = (size.y.c, size.y.c / size.groups);
     let width = size.weight_len() / k_all;
     let block = (COLUMNS / width).clamp(32, 1024);
@@ -208,7 +270,14 @@ fn gather_columns<T: Real>(size: &Conv2d, x: &[T], w: &[T], y: &mut [T], epilogu
             for group in 0..size.groups {
                 im2col(size, &Columns { r: 0..size.taps.kernel[0], group }, x, i * block, col);
                 let w = Matrix::rows(w, k_all).from(group * k);
-                gemm([pixels, k, width], &mut y[group * k..], [k_all, 1], Matrix::rows(col, width), w, false);
+                gemm(
+                    [pixels, k, width],
+                    &mut y[group * k..],
+                    [k_all, 1],
+                    Matrix::rows(col, width),
+                    w,
+                    false,
+                );
             }
         });
         epilogue.apply(i * block * k_all, y);
@@ -239,7 +308,14 @@ fn add_columns<T: Real>(size: &Conv2d, y: &[T], w: &[T], x: &mut [T], epilogue: 
 }
 
 /// Fills `x`, which holds the rows `band` of sample `n`, or several whole samples from `n` on.
-fn add_band<T: Real>(size: &Conv2d, y: &[T], w: &[T], n: usize, band: std::ops::Range<usize>, x: &mut [T]) {
+fn add_band<T: Real>(
+    size: &Conv2d,
+    y: &[T],
+    w: &[T],
+    n: usize,
+    band: std::ops::Range<usize>,
+    x: &mut [T],
+) {
     let (taps, p_count) = (&size.taps, size.y.h);
     let (k_all, k) = (size.y.c, size.y.c / size.groups);
     let width = size.weight_len() / k_all;
@@ -247,10 +323,15 @@ fn add_band<T: Real>(size: &Conv2d, y: &[T], w: &[T], n: usize, band: std::ops::
     let samples = x.len() / one;
     x.fill(T::ZERO);
     // the output rows whose windows meet the band
-    let first = (band.start + taps.padding[0]).saturating_sub(taps.dilation[0] * (taps.kernel[0] - 1)).div_ceil(taps.stride[0]);
+    let first = (band.start + taps.padding[0])
+        .saturating_sub(taps.dilation[0] * (taps.kernel[0] - 1))
+        .div_ceil(taps.stride[0]);
     let last = ((band.end - 1 + taps.padding[0]) / taps.stride[0] + 1).min(p_count);
-    let (first, last) =
-        if samples == 1 { (n * p_count + first.min(last), n * p_count + last) } else { (n * p_count, (n + samples) * p_count) };
+    let (first, last) = if samples == 1 {
+        (n * p_count + first.min(last), n * p_count + last)
+    } else {
+        (n * p_count, (n + samples) * p_count)
+    };
     let rows = (COLUMNS / (size.y.w * width)).max(1);
     T::scratch(rows.min(last - first) * size.y.w * width, |col| {
         for group in 0..size.groups {
@@ -263,7 +344,14 @@ fn add_band<T: Real>(size: &Conv2d, y: &[T], w: &[T], n: usize, band: std::ops::
                 gemm([pixels, width, k], col, [width, 1], y, w, false);
                 for (i, col) in col.chunks_exact(size.y.w * width).enumerate() {
                     let (sample, p) = ((start + i) / p_count - n, (start + i) % p_count);
-                    col2im_row(size, group, col, p, &band, &mut x[sample * one..(sample + 1) * one]);
+                    col2im_row(
+                        size,
+                        group,
+                        col,
+                        p,
+                        &band,
+                        &mut x[sample * one..(sample + 1) * one],
+                    );
                 }
             }
         }
@@ -283,14 +371,17 @@ fn backward_weight<T: Real>(size: &Conv2d, x: &[T], dy: &[T], dw: &mut [T]) {
         });
         return;
     }
-    if let Some(turned) = turned(size).filter(|_| k < size.x.c && !is_product(size) && !depthwise::takes(size)) {
+    if let Some(turned) =
+        turned(size).filter(|_| k < size.x.c && !is_product(size) && !depthwise::takes(size))
+    {
         // the same sums with the columns of the narrower side
         return T::scratch(dw.len(), |other| {
             backward_weight(&turned, dy, x, other);
             turn_weight(&turned, other, dw);
         });
     }
-    // Slices of the batch, each with a gradient of its own; large gradients in fewer slices, but then split by kernel rows.
+    // Slices of the batch, each with a gradient of its own; large gradients in fewer slices, but
+    // then split by kernel rows.
     let len = dw.len();
     let slices = pixels.div_ceil(512).min(4_194_304 / len).clamp(1, 16);
     let r_taps = size.taps.kernel[0];
@@ -301,9 +392,22 @@ fn backward_weight<T: Real>(size: &Conv2d, x: &[T], dy: &[T], dw: &mut [T]) {
             if depthwise::takes(size) {
                 let rows = size.n * size.y.h;
                 part.fill(T::ZERO);
-                depthwise::add_weight_gradient(size, x, dy, slice * rows / slices..(slice + 1) * rows / slices, part);
+                depthwise::add_weight_gradient(
+                    size,
+                    x,
+                    dy,
+                    slice * rows / slices..(slice + 1) * rows / slices,
+                    part,
+                );
             } else {
-                weight_slice(size, x, dy, slice * pixels / slices..(slice + 1) * pixels / slices, r..r + r_each, part);
+                weight_slice(
+                    size,
+                    x,
+                    dy,
+                    slice * pixels / slices..(slice + 1) * pixels / slices,
+                    r..r + r_each,
+                    part,
+                );
             }
         });
     };
@@ -347,7 +451,13 @@ fn weight_slice<T: Real>(
                     let columns = if direct {
                         Matrix::rows(x, width).from(first * width)
                     } else {
-                        im2col(size, &Columns { r: r.clone(), group }, x, first, &mut col[..count * width]);
+                        im2col(
+                            size,
+                            &Columns { r: r.clone(), group },
+                            x,
+                            first,
+                            &mut col[..count * width],
+                        );
                         Matrix::rows(&*col, width)
                     };
                     let dy = Matrix::rows(dy, k_all).from(first * k_all + group * k);
@@ -355,7 +465,14 @@ fn weight_slice<T: Real>(
                     if narrow {
                         gemm([width, k, count], turned, [1, width], columns.t(), dy, add);
                     } else {
-                        gemm([width, k, count], &mut dw[group * k..], [k_all, 1], columns.t(), dy, add);
+                        gemm(
+                            [width, k, count],
+                            &mut dw[group * k..],
+                            [k_all, 1],
+                            columns.t(),
+                            dy,
+                            add,
+                        );
                     }
                 }
                 if narrow && !pixels.is_empty() {
@@ -379,7 +496,8 @@ impl Reference for Conv2dFwd {
     }
 }
 
-/// Elements of as many samples as are convolved before they are pooled: 4 MiB of f32, most of them still in a cache.
+/// Elements of as many samples as are convolved before they are pooled: 4 MiB of f32, most of them
+/// still in a cache.
 const POOLED: usize = 1_048_576;
 
 impl Reference for Conv2dMaxPoolFwd {
@@ -390,7 +508,9 @@ impl Reference for Conv2dMaxPoolFwd {
         let (size, pool) = (&self.size, self.pool());
         let samples = (POOLED / size.y.len()).clamp(1, size.n);
         T::scratch(samples * size.y.len(), |maps| {
-            let pooled = y.chunks_mut(samples * pool.y.len()).zip(switches.chunks_mut(samples * pool.y.len()));
+            let pooled = y
+                .chunks_mut(samples * pool.y.len())
+                .zip(switches.chunks_mut(samples * pool.y.len()));
             for (x, (y, switches)) in x.chunks(samples * size.x.len()).zip(pooled) {
                 let n = x.len() / size.x.len();
                 let maps = &mut maps[..n * size.y.len()];

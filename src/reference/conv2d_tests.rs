@@ -1,4 +1,5 @@
-//! Tests of the convolutions: against seven loops, by the adjoint identities, and in every branch of the choice of algorithm.
+//! Tests of the convolutions: against seven loops, by the adjoint identities, and in every branch
+//! of the choice of algorithm.
 
 use super::*;
 use crate::ops::View;
@@ -35,7 +36,8 @@ fn cases() -> Vec<Conv2d> {
         forward(2, Dims::new(2, 6, 6), 40, taps([3, 3], one, one, one), 1),
         forward(2, Dims::new(20, 6, 6), 24, taps([3, 3], one, one, one), 1),
         forward(2, Dims::new(40, 6, 6), 4, taps([3, 3], one, one, one), 2),
-        // few channels, many filters: a part of a block, taps in fours and threes, padding beyond the map
+        // few channels, many filters: a part of a block, taps in fours and threes, padding beyond
+        // the map
         forward(3, Dims::new(4, 7, 9), 33, taps([3, 2], [1, 2], [4, 5], [2, 1]), 1),
         forward(20, Dims::new(1, 9, 11), 16, taps([3, 3], one, one, one), 1),
         forward(2, Dims::new(2, 5, 1), 48, taps([2, 2], one, [0, 7], [1, 3]), 1),
@@ -45,11 +47,16 @@ fn cases() -> Vec<Conv2d> {
         forward(1, Dims::new(3, 120, 50), 18, taps([5, 5], [2, 2], [2, 2], one), 1),
         forward(70, Dims::new(5, 3, 3), 6, taps([3, 3], one, [0, 0], one), 1),
         // transposed, with output padding
-        Conv2d::transposed(2, Dims::new(4, 5, 4), 3, taps([3, 3], [2, 2], one, one), one, 1).unwrap(),
-        Conv2d::transposed(2, Dims::new(4, 4, 4), 2, taps([4, 4], [2, 2], one, one), [0, 0], 2).unwrap(),
-        Conv2d::transposed(2, Dims::new(3, 4, 4), 2, taps([3, 2], one, one, [2, 2]), one, 1).unwrap(),
-        Conv2d::transposed(2, Dims::new(3, 4, 4), 2, taps(one, one, [0, 0], [2, 2]), one, 1).unwrap(),
-        Conv2d::transposed(40, Dims::new(10, 1, 1), 3, taps([4, 4], one, [0, 0], one), [0, 0], 1).unwrap(),
+        Conv2d::transposed(2, Dims::new(4, 5, 4), 3, taps([3, 3], [2, 2], one, one), one, 1)
+            .unwrap(),
+        Conv2d::transposed(2, Dims::new(4, 4, 4), 2, taps([4, 4], [2, 2], one, one), [0, 0], 2)
+            .unwrap(),
+        Conv2d::transposed(2, Dims::new(3, 4, 4), 2, taps([3, 2], one, one, [2, 2]), one, 1)
+            .unwrap(),
+        Conv2d::transposed(2, Dims::new(3, 4, 4), 2, taps(one, one, [0, 0], [2, 2]), one, 1)
+            .unwrap(),
+        Conv2d::transposed(40, Dims::new(10, 1, 1), 3, taps([4, 4], one, [0, 0], one), [0, 0], 1)
+            .unwrap(),
         // fully connected: by rows, by columns, a few
         Conv2d::linear(1, 1, 1),
         Conv2d::linear(6, 50, 13),
@@ -74,16 +81,22 @@ fn naive(size: &Conv2d, x: &[f64], w: &[f64]) -> Vec<f64> {
                     let mut sum = 0.0;
                     for r in 0..size.taps.kernel[0] {
                         for s in 0..size.taps.kernel[1] {
-                            let h =
-                                (p * size.taps.stride[0] + r * size.taps.dilation[0]) as isize - size.taps.padding[0] as isize;
-                            let v =
-                                (q * size.taps.stride[1] + s * size.taps.dilation[1]) as isize - size.taps.padding[1] as isize;
+                            let h = (p * size.taps.stride[0] + r * size.taps.dilation[0]) as isize
+                                - size.taps.padding[0] as isize;
+                            let v = (q * size.taps.stride[1] + s * size.taps.dilation[1]) as isize
+                                - size.taps.padding[1] as isize;
                             if h < 0 || v < 0 || h as usize >= size.x.h || v as usize >= size.x.w {
                                 continue;
                             }
                             for c in 0..c_each {
-                                let x = x[n * size.x.len() + size.x.offset(k / k_each * c_each + c, h as usize, v as usize)];
-                                sum += x * w[((r * size.taps.kernel[1] + s) * c_each + c) * size.y.c + k];
+                                let x = x[n * size.x.len()
+                                    + size.x.offset(
+                                        k / k_each * c_each + c,
+                                        h as usize,
+                                        v as usize,
+                                    )];
+                                sum += x * w
+                                    [((r * size.taps.kernel[1] + s) * c_each + c) * size.y.c + k];
                             }
                         }
                     }
@@ -105,7 +118,8 @@ struct Run {
 fn run<T: Real>(size: Conv2d) -> Run {
     let [x_len, y_len, w_len] = lens(&size);
     let mut s = Setup::<T>::new();
-    let [x, g, w] = [(1, x_len), (2, y_len), (3, w_len)].map(|(seed, len)| s.real(&normals(seed, len)));
+    let [x, g, w] =
+        [(1, x_len), (2, y_len), (3, w_len)].map(|(seed, len)| s.real(&normals(seed, len)));
     let (y, back, dw, partials) = (s.out(y_len), s.out(x_len), s.out(w_len), s.out(1));
     let activation = Activation::Identity;
     Run {
@@ -138,7 +152,8 @@ fn gradients_are_adjoint() {
     }
 }
 
-/// The adjoint identity sees one number; this sees every element: by unit vectors through the linear map.
+/// The adjoint identity sees one number; this sees every element: by unit vectors through the
+/// linear map.
 #[test]
 fn each_element_of_the_gradients() {
     for size in cases().into_iter().filter(|size| lens(size).iter().all(|&len| len < 600)) {
@@ -149,8 +164,10 @@ fn each_element_of_the_gradients() {
             unit[i] = 1.0;
             unit
         };
-        let dx: Vec<f64> = (0..x_len).map(|i| dot(&naive(&size, &unit(x_len, i), &w), &g)).collect();
-        let dw: Vec<f64> = (0..w_len).map(|i| dot(&naive(&size, &x, &unit(w_len, i)), &g)).collect();
+        let dx: Vec<f64> =
+            (0..x_len).map(|i| dot(&naive(&size, &unit(x_len, i), &w), &g)).collect();
+        let dw: Vec<f64> =
+            (0..w_len).map(|i| dot(&naive(&size, &x, &unit(w_len, i)), &g)).collect();
         let got = run::<f64>(size);
         assert_close(&got.x, &dx, 1e-13);
         assert_close(&got.dw, &dw, 1e-13);
@@ -182,7 +199,8 @@ fn bias_and_activation_follow() {
         let plain = run::<f64>(size);
         let activation = Activation::Elu { alpha: 0.5 };
         let mut s = Setup::<f64>::new();
-        let [x, g, w] = [(1, x_len), (2, y_len), (3, w_len)].map(|(seed, len)| s.real(&normals(seed, len)));
+        let [x, g, w] =
+            [(1, x_len), (2, y_len), (3, w_len)].map(|(seed, len)| s.real(&normals(seed, len)));
         let [bias_y, bias_x] = [(4, size.y.c), (5, size.x.c)].map(|(seed, len)| normals(seed, len));
         let finish = |sums: &[f64], bias: &[f64]| -> Vec<f64> {
             let values = sums.iter().enumerate().map(|(i, v)| v + bias[i % bias.len()]);
@@ -192,7 +210,10 @@ fn bias_and_activation_follow() {
         let got = s.run(&Conv2dFwd { size, activation, x, w, b: Some(b), gate: None, y }, y);
         assert_close(&got, &finish(&plain.y, &bias_y), 1e-13);
         let (back, b) = (s.out(x_len), s.real(&bias_x));
-        let got = s.run(&Conv2dBwdInput { size, activation, y: g, w, b: Some(b), gate: None, x: back }, back);
+        let got = s.run(
+            &Conv2dBwdInput { size, activation, y: g, w, b: Some(b), gate: None, x: back },
+            back,
+        );
         assert_close(&got, &finish(&plain.x, &bias_x), 1e-13);
     }
 }

@@ -41,7 +41,8 @@ fn normal(word: u32) -> f64 {
 impl Reference for GaussianNoise {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let (mut y, mut level) = (memory.take(self.y), memory.take(self.level));
-        let (step, seed, dims, first) = (memory.step.step, memory.seed(), self.dims, memory.step.first_sample);
+        let (step, seed, dims, first) =
+            (memory.step.step, memory.seed(), self.dims, memory.step.first_sample);
         for (n, level) in level.iter_mut().enumerate() {
             *level = T::of(self.level_of(first + n as u32, step, seed));
         }
@@ -70,7 +71,13 @@ mod tests {
     #[test]
     fn quantiles_are_those_of_the_normal_distribution() {
         // Φ⁻¹ at 1e-6, 0.001, 0.025, 0.25, ½.
-        for (u, expected) in [(1e-6, -4.753_424), (0.001, -3.090_232_3), (0.025, -1.959_964), (0.25, -0.674_489_8), (0.5, 0.0)] {
+        for (u, expected) in [
+            (1e-6, -4.753_424),
+            (0.001, -3.090_232_3),
+            (0.025, -1.959_964),
+            (0.25, -0.674_489_8),
+            (0.5, 0.0),
+        ] {
             let found = normal((u * 4_294_967_296.0) as u32);
             assert!((found - expected).abs() < 2e-4 * f64::abs(expected).max(1e-3), "{u}: {found}");
         }
@@ -87,10 +94,14 @@ mod tests {
         s.memory.step = StepParams { step: 3, ..StepParams::default() };
         let noisy = s.run(&GaussianNoise { n, dims, low: 0.1, high: 0.3, x, y, level }, y);
         let levels = s.get(level);
-        assert!(levels.iter().all(|level| (0.1..0.3).contains(level)) && levels[0] != levels[1], "{levels:?}");
+        assert!(
+            levels.iter().all(|level| (0.1..0.3).contains(level)) && levels[0] != levels[1],
+            "{levels:?}"
+        );
         for (y, level) in noisy.chunks(dims.len()).zip(levels) {
             let mean = y.iter().map(|y| y - 0.5).sum::<f64>() / dims.len() as f64;
-            let deviation = (y.iter().map(|y| (y - 0.5).powi(2)).sum::<f64>() / dims.len() as f64).sqrt();
+            let deviation =
+                (y.iter().map(|y| (y - 0.5).powi(2)).sum::<f64>() / dims.len() as f64).sqrt();
             assert!(mean.abs() < 4.0 * level / (dims.len() as f64).sqrt(), "{mean}");
             assert!((deviation / level - 1.0).abs() < 0.05, "{deviation} {level}");
         }

@@ -8,16 +8,21 @@ use crate::ops::GatherBatch;
 impl Reference for GatherBatch {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let mut x = memory.take(self.x);
-        let (bytes, table, order) = (memory.words(self.bytes), memory.words(self.table), memory.words(self.order));
+        let (bytes, table, order) =
+            (memory.words(self.bytes), memory.words(self.table), memory.words(self.order));
         let (step, seed) = (memory.step, memory.seed());
-        let values: Vec<T> = (0..256).map(|byte| T::of(f64::from(byte) * self.scale + self.shift)).collect();
+        let values: Vec<T> =
+            (0..256).map(|byte| T::of(f64::from(byte) * self.scale + self.shift)).collect();
         let (dims, augment) = (self.dims, self.augment);
         x.par_chunks_exact_mut(dims.len()).enumerate().for_each(|(i, x)| {
             let entry = step.cursor.wrapping_add(i as u32);
             let image = 3 * order[entry as usize] as usize;
             let [offset, height, width] = [0, 1, 2].map(|field| table[image + field] as usize);
             assert!(!augment.turn || dims.h == dims.w, "a sample of {dims} cannot be turned");
-            assert!(height >= dims.h && width >= dims.w, "image {height}x{width} is smaller than the sample {dims}");
+            assert!(
+                height >= dims.h && width >= dims.w,
+                "image {height}x{width} is smaller than the sample {dims}"
+            );
             let draw = augment.draw(entry, step.step, seed, height - dims.h, width - dims.w);
             for (h, row) in x.chunks_exact_mut(dims.w * dims.c).enumerate() {
                 for (w, pixel) in row.chunks_exact_mut(dims.c).enumerate() {
@@ -48,19 +53,35 @@ mod tests {
         bytes.extend([255; 1]);
         bytes.extend(100..120);
         bytes.resize(28, 0);
-        let words: Vec<u32> = bytes.chunks(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let words: Vec<u32> =
+            bytes.chunks(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         let mut s = Setup::<f64>::new();
         let (bytes, table) = (s.words(&words), s.words(&[0, 2, 3, 7, 4, 5]));
         let order = s.words(&[9, 1, 0]);
         let x = s.out(2 * 2 * 3);
         (s.memory.step.cursor, s.memory.step.step, s.memory.step.seed_lo) = (1, step, 42);
-        s.run(&GatherBatch { n: 2, dims: Dims::new(1, 2, 3), augment, scale: 2.0, shift: -1.0, bytes, table, order, x }, x)
+        s.run(
+            &GatherBatch {
+                n: 2,
+                dims: Dims::new(1, 2, 3),
+                augment,
+                scale: 2.0,
+                shift: -1.0,
+                bytes,
+                table,
+                order,
+                x,
+            },
+            x,
+        )
     }
 
     #[test]
     fn centred_crops() {
-        let expected: Vec<f64> =
-            [106, 107, 108, 111, 112, 113, 0, 1, 2, 3, 4, 5].iter().map(|&b| f64::from(b) * 2.0 - 1.0).collect();
+        let expected: Vec<f64> = [106, 107, 108, 111, 112, 113, 0, 1, 2, 3, 4, 5]
+            .iter()
+            .map(|&b| f64::from(b) * 2.0 - 1.0)
+            .collect();
         assert_eq!(gather(Augment::default(), 0), expected);
     }
 
@@ -72,9 +93,22 @@ mod tests {
         let (bytes, table, order) = (s.words(&bytes), s.words(&[0, 2, 2]), s.words(&order));
         let augment = Augment { crop: false, flip_x: true, flip_y: true, turn: true };
         let x = s.out(64 * 4);
-        let gather = GatherBatch { n: 64, dims: Dims::new(1, 2, 2), augment, scale: 1.0, shift: 0.0, bytes, table, order, x };
-        let seen: std::collections::BTreeSet<Vec<u8>> =
-            s.run(&gather, x).chunks(4).map(|square| square.iter().map(|v| *v as u8).collect()).collect();
+        let gather = GatherBatch {
+            n: 64,
+            dims: Dims::new(1, 2, 2),
+            augment,
+            scale: 1.0,
+            shift: 0.0,
+            bytes,
+            table,
+            order,
+            x,
+        };
+        let seen: std::collections::BTreeSet<Vec<u8>> = s
+            .run(&gather, x)
+            .chunks(4)
+            .map(|square| square.iter().map(|v| *v as u8).collect())
+            .collect();
         assert_eq!(seen.len(), 8, "{seen:?}");
         // 3 and 2, 4 and 1 stay opposite.
         assert!(seen.iter().all(|square| square[0] + square[3] == 5), "{seen:?}");

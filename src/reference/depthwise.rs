@@ -1,5 +1,5 @@
-//! Convolutions with one channel a group (C = K = groups): a product a tap, vectorised over channels.
-//! Memory: x (N,H,W,C), y (N,P,Q,C), w (R,S,C).
+//! Convolutions with one channel a group (C = K = groups): a product a tap, vectorised over
+//! channels. Memory: x (N,H,W,C), y (N,P,Q,C), w (R,S,C).
 
 use rayon::prelude::*;
 
@@ -14,14 +14,16 @@ pub fn takes(size: &Conv2d) -> bool {
 
 /// Position in the map of output `p` and tap `r` on one axis, if it is inside.
 fn position(size: &Conv2d, axis: usize, p: usize, r: usize) -> Option<usize> {
-    let h = (p * size.taps.stride[axis] + r * size.taps.dilation[axis]).checked_sub(size.taps.padding[axis])?;
+    let h = (p * size.taps.stride[axis] + r * size.taps.dilation[axis])
+        .checked_sub(size.taps.padding[axis])?;
     (h < [size.x.h, size.x.w][axis]).then_some(h)
 }
 
 /// The output whose tap `r` lies at position `h` on one axis, if there is one.
 fn source(size: &Conv2d, axis: usize, h: usize, r: usize) -> Option<usize> {
     let p = (h + size.taps.padding[axis]).checked_sub(r * size.taps.dilation[axis])?;
-    (p.is_multiple_of(size.taps.stride[axis]) && p / size.taps.stride[axis] < [size.y.h, size.y.w][axis])
+    (p.is_multiple_of(size.taps.stride[axis])
+        && p / size.taps.stride[axis] < [size.y.h, size.y.w][axis])
         .then(|| p / size.taps.stride[axis])
 }
 
@@ -37,7 +39,13 @@ fn add_product<T: Real>(to: &mut [T], a: &[T], b: &[T]) {
 }
 
 /// y from x; `finish` ends each block, which begins at an element.
-pub fn forward<T: Real>(size: &Conv2d, x: &[T], w: &[T], y: &mut [T], finish: impl Fn(usize, &mut [T]) + Sync) {
+pub fn forward<T: Real>(
+    size: &Conv2d,
+    x: &[T],
+    w: &[T],
+    y: &mut [T],
+    finish: impl Fn(usize, &mut [T]) + Sync,
+) {
     let (c, [_, s_taps]) = (size.x.c, size.taps.kernel);
     let row = size.y.w * c;
     let rows = units(row);
@@ -50,7 +58,11 @@ pub fn forward<T: Real>(size: &Conv2d, x: &[T], w: &[T], y: &mut [T], finish: im
                 for (q, y) in y.chunks_exact_mut(c).enumerate() {
                     for s in 0..s_taps {
                         if let Some(w_at) = position(size, 1, q, s) {
-                            add_product(y, pixel(x, (n * size.x.h + h) * size.x.w + w_at, c), pixel(w, r * s_taps + s, c));
+                            add_product(
+                                y,
+                                pixel(x, (n * size.x.h + h) * size.x.w + w_at, c),
+                                pixel(w, r * s_taps + s, c),
+                            );
                         }
                     }
                 }
@@ -61,7 +73,13 @@ pub fn forward<T: Real>(size: &Conv2d, x: &[T], w: &[T], y: &mut [T], finish: im
 }
 
 /// x from y, the adjoint; `finish` ends each block, which begins at an element.
-pub fn backward_input<T: Real>(size: &Conv2d, y: &[T], w: &[T], x: &mut [T], finish: impl Fn(usize, &mut [T]) + Sync) {
+pub fn backward_input<T: Real>(
+    size: &Conv2d,
+    y: &[T],
+    w: &[T],
+    x: &mut [T],
+    finish: impl Fn(usize, &mut [T]) + Sync,
+) {
     let (c, [_, s_taps]) = (size.x.c, size.taps.kernel);
     let row = size.x.w * c;
     let rows = units(row);
@@ -74,7 +92,11 @@ pub fn backward_input<T: Real>(size: &Conv2d, y: &[T], w: &[T], x: &mut [T], fin
                 for (w_at, x) in x.chunks_exact_mut(c).enumerate() {
                     for s in 0..s_taps {
                         if let Some(q) = source(size, 1, w_at, s) {
-                            add_product(x, pixel(y, (n * size.y.h + p) * size.y.w + q, c), pixel(w, r * s_taps + s, c));
+                            add_product(
+                                x,
+                                pixel(y, (n * size.y.h + p) * size.y.w + q, c),
+                                pixel(w, r * s_taps + s, c),
+                            );
                         }
                     }
                 }
@@ -85,7 +107,13 @@ pub fn backward_input<T: Real>(size: &Conv2d, y: &[T], w: &[T], x: &mut [T], fin
 }
 
 /// Adds the gradient of the rows `rows` (counted over n and p) to dw.
-pub fn add_weight_gradient<T: Real>(size: &Conv2d, x: &[T], dy: &[T], rows: std::ops::Range<usize>, dw: &mut [T]) {
+pub fn add_weight_gradient<T: Real>(
+    size: &Conv2d,
+    x: &[T],
+    dy: &[T],
+    rows: std::ops::Range<usize>,
+    dw: &mut [T],
+) {
     let (c, [_, s_taps]) = (size.x.c, size.taps.kernel);
     for i in rows {
         let (n, p) = (i / size.y.h, i % size.y.h);
@@ -96,7 +124,11 @@ pub fn add_weight_gradient<T: Real>(size: &Conv2d, x: &[T], dy: &[T], rows: std:
                     if let Some(w_at) = position(size, 1, q, s) {
                         let tap = r * s_taps + s;
                         let to = &mut dw[tap * c..(tap + 1) * c];
-                        add_product(to, pixel(x, (n * size.x.h + h) * size.x.w + w_at, c), pixel(dy, i * size.y.w + q, c));
+                        add_product(
+                            to,
+                            pixel(x, (n * size.x.h + h) * size.x.w + w_at, c),
+                            pixel(dy, i * size.y.w + q, c),
+                        );
                     }
                 }
             }

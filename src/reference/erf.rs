@@ -1,4 +1,5 @@
-//! The error function for the oracle: its two classical expansions (Abramowitz & Stegun 7.1.6 and 7.1.14), which need no fitted constants.
+//! The error function for the oracle: its two classical expansions (Abramowitz & Stegun 7.1.6 and
+//! 7.1.14), which need no fitted constants.
 
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 

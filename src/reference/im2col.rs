@@ -1,5 +1,6 @@
-//! The two rearrangements that make a convolution a matrix product: im2col gathers the window of each output pixel into a row;
-//! its adjoint col2im adds such rows back. Columns are ordered (r, s, c), as the weight's rows are.
+//! The two rearrangements that make a convolution a matrix product: im2col gathers the window of
+//! each output pixel into a row; its adjoint col2im adds such rows back. Columns are ordered (r, s,
+//! c), as the weight's rows are.
 
 use std::ops::Range;
 
@@ -22,7 +23,8 @@ impl Columns {
     }
 }
 
-/// The taps s of a row that fall into the map, for the window that begins at `start` (negative in the padding).
+/// The taps s of a row that fall into the map, for the window that begins at `start` (negative in
+/// the padding).
 #[inline]
 fn inside(start: isize, taps: usize, dilation: usize, width: usize) -> Range<usize> {
     let end = start + ((taps - 1) * dilation) as isize;
@@ -30,24 +32,31 @@ fn inside(start: isize, taps: usize, dilation: usize, width: usize) -> Range<usi
         return 0..taps;
     }
     let first = if start >= 0 { 0 } else { start.unsigned_abs().div_ceil(dilation).min(taps) };
-    let last = if start >= width as isize { 0 } else { ((width as isize - start) as usize).div_ceil(dilation).min(taps) };
+    let last = if start >= width as isize {
+        0
+    } else {
+        ((width as isize - start) as usize).div_ceil(dilation).min(taps)
+    };
     first.min(last)..last
 }
 
-/// Writes the rows of the output pixels `first`… (counted over n, p, q) to `col`, as many as it holds.
+/// Writes the rows of the output pixels `first`… (counted over n, p, q) to `col`, as many as it
+/// holds.
 pub fn im2col<T: Real>(size: &Conv2d, columns: &Columns, x: &[T], first: usize, col: &mut [T]) {
     let ([_, s_taps], [_, dilation]) = (size.taps.kernel, size.taps.dilation);
     let (channels, all) = (size.x.c / size.groups, size.x.c);
     let offset = columns.group * channels;
     let joined = dilation == 1 && size.groups == 1;
     let (q_count, p_count) = (size.y.w, size.y.h);
-    let (mut q, mut p, mut n) = (first % q_count, first / q_count % p_count, first / q_count / p_count);
+    let (mut q, mut p, mut n) =
+        (first % q_count, first / q_count % p_count, first / q_count / p_count);
     for row in col.chunks_exact_mut(columns.len(size)) {
         let map = &x[n * size.x.len()..(n + 1) * size.x.len()];
         let w = (q * size.taps.stride[1]) as isize - size.taps.padding[1] as isize;
         let taps = inside(w, s_taps, dilation, size.x.w);
         for (r, row) in columns.r.clone().zip(row.chunks_exact_mut(s_taps * channels)) {
-            let h = (p * size.taps.stride[0] + r * size.taps.dilation[0]).wrapping_sub(size.taps.padding[0]);
+            let h = (p * size.taps.stride[0] + r * size.taps.dilation[0])
+                .wrapping_sub(size.taps.padding[0]);
             if h >= size.x.h || taps.is_empty() {
                 row.fill(T::ZERO);
                 continue;
@@ -56,7 +65,8 @@ pub fn im2col<T: Real>(size: &Conv2d, columns: &Columns, x: &[T], first: usize, 
             if joined {
                 let start = (from + taps.start as isize) as usize * channels;
                 row[..taps.start * channels].fill(T::ZERO);
-                row[taps.start * channels..taps.end * channels].copy_from_slice(&map[start..start + taps.len() * channels]);
+                row[taps.start * channels..taps.end * channels]
+                    .copy_from_slice(&map[start..start + taps.len() * channels]);
                 row[taps.end * channels..].fill(T::ZERO);
             } else {
                 for (s, to) in row.chunks_exact_mut(channels).enumerate() {
@@ -79,14 +89,23 @@ pub fn im2col<T: Real>(size: &Conv2d, columns: &Columns, x: &[T], first: usize, 
     }
 }
 
-/// Adds one row (n, p) of columns, `col` (Q, R·S·C/groups), to the rows `band` of its sample's map; `x` holds those rows.
-pub fn col2im_row<T: Real>(size: &Conv2d, group: usize, col: &[T], p: usize, band: &Range<usize>, x: &mut [T]) {
+/// Adds one row (n, p) of columns, `col` (Q, R·S·C/groups), to the rows `band` of its sample's map;
+/// `x` holds those rows.
+pub fn col2im_row<T: Real>(
+    size: &Conv2d,
+    group: usize,
+    col: &[T],
+    p: usize,
+    band: &Range<usize>,
+    x: &mut [T],
+) {
     let ([r_taps, s_taps], [_, dilation]) = (size.taps.kernel, size.taps.dilation);
     let (channels, all) = (size.x.c / size.groups, size.x.c);
     let offset = group * channels;
     let joined = dilation == 1 && size.groups == 1;
     for r in 0..r_taps {
-        let h = (p * size.taps.stride[0] + r * size.taps.dilation[0]).wrapping_sub(size.taps.padding[0]);
+        let h = (p * size.taps.stride[0] + r * size.taps.dilation[0])
+            .wrapping_sub(size.taps.padding[0]);
         if !band.contains(&h) {
             continue;
         }
@@ -100,7 +119,10 @@ pub fn col2im_row<T: Real>(size: &Conv2d, group: usize, col: &[T], p: usize, ban
             }
             if joined {
                 let start = (w + taps.start as isize) as usize * channels;
-                add(&mut line[start..start + taps.len() * channels], &col[taps.start * channels..taps.end * channels]);
+                add(
+                    &mut line[start..start + taps.len() * channels],
+                    &col[taps.start * channels..taps.end * channels],
+                );
             } else {
                 for s in taps {
                     let start = (w + (s * dilation) as isize) as usize * all + offset;
@@ -128,8 +150,9 @@ mod tests {
     fn taps_inside_the_map() {
         for start in -12_isize..12 {
             for (taps, dilation, width) in [(1, 1, 1), (3, 1, 4), (3, 2, 4), (5, 3, 2), (4, 1, 9)] {
-                let expected: Vec<usize> =
-                    (0..taps).filter(|s| (0..width as isize).contains(&(start + (s * dilation) as isize))).collect();
+                let expected: Vec<usize> = (0..taps)
+                    .filter(|s| (0..width as isize).contains(&(start + (s * dilation) as isize)))
+                    .collect();
                 assert_eq!(
                     inside(start, taps, dilation, width).collect::<Vec<_>>(),
                     expected,
@@ -153,7 +176,14 @@ mod tests {
         let row = size.y.w * width;
         for (i, g) in g.chunks_exact(row).enumerate() {
             let (n, p) = (i / size.y.h, i % size.y.h);
-            col2im_row(&size, 1, g, p, &(0..size.x.h), &mut back[n * size.x.len()..(n + 1) * size.x.len()]);
+            col2im_row(
+                &size,
+                1,
+                g,
+                p,
+                &(0..size.x.h),
+                &mut back[n * size.x.len()..(n + 1) * size.x.len()],
+            );
         }
         let (a, b) = (dot(&col, &g), dot(&x, &back));
         assert!((a - b).abs() < 1e-12 * a.abs() && a != 0.0, "{a} {b}");

@@ -28,10 +28,13 @@ impl Reference for LocalContrast {
                 let rows = (row + reach).min(h - 1) - row.saturating_sub(reach) + 1;
                 for at in 0..w {
                     let (first, last) = (at.saturating_sub(reach), (at + reach).min(w - 1));
-                    let total = sums[first..=last].iter().fold([0.0, 0.0], |a, b| [a[0] + b[0], a[1] + b[1]]);
+                    let total = sums[first..=last]
+                        .iter()
+                        .fold([0.0, 0.0], |a, b| [a[0] + b[0], a[1] + b[1]]);
                     let count = (rows * (last - first + 1) * c) as f64;
                     let mean = total[0] / count;
-                    let factor = ((total[1] / count - mean * mean).max(0.0) + self.eps).sqrt().recip();
+                    let factor =
+                        ((total[1] / count - mean * mean).max(0.0) + self.eps).sqrt().recip();
                     let place = (row * w + at) * c;
                     for (y, x) in y[place..place + c].iter_mut().zip(&x[place..place + c]) {
                         *y = T::of((x.f64() - mean) * factor);
@@ -63,7 +66,8 @@ mod tests {
         device.run(&program, &StepParams::default()).unwrap();
         let found = device.read_f64(y).unwrap();
         assert!(found[..3].iter().all(|y| y.abs() < 1e-9), "{found:?}");
-        // at the right edge: half of the window's six pixels is 1, the mean 0.75, the deviation 0.25
+        // at the right edge: half of the window's six pixels is 1, the mean 0.75, the deviation
+        // 0.25
         let wanted = 0.25 / (0.0625_f64 + 1e-4).sqrt();
         assert!((found[14] - wanted).abs() < 1e-9 && found[13] < 0.0, "{found:?}");
     }

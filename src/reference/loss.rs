@@ -8,8 +8,8 @@ use super::revive::{push, pushes};
 use super::{Memory, Real, Reference, activation};
 use crate::ops::{Activation, CrossEntropy, KlPenalty, L1Penalty, Loss, LossKind};
 
-/// Writes dy = scale·gradient, by the slope of the activation that y is the output of, and returns the sum of the values of
-/// `f(y, t) = (value, gradient)`.
+/// Writes dy = scale·gradient, by the slope of the activation that y is the output of, and returns
+/// the sum of the values of `f(y, t) = (value, gradient)`.
 fn each<T: Real>(
     activation: Activation,
     dy: &mut [T],
@@ -54,7 +54,9 @@ impl Reference for Loss {
         let scale = 1.0 / self.kind.divisor(self.n, y.len()) as f64;
         let (f, slope) = (self.activation, scale * self.grad_scale);
         let sum = match self.kind {
-            LossKind::SumSquares | LossKind::Mse => each(f, &mut dy, y, t, slope, |y, t| ((y - t) * (y - t), 2.0 * (y - t))),
+            LossKind::SumSquares | LossKind::Mse => {
+                each(f, &mut dy, y, t, slope, |y, t| ((y - t) * (y - t), 2.0 * (y - t)))
+            }
             LossKind::L1 => each(f, &mut dy, y, t, slope, |y, t| ((y - t).abs(), sign(y - t))),
             LossKind::Bce => each(f, &mut dy, y, t, slope, |y, t| {
                 let logs = [y, 1.0 - y].map(|p| if p > 0.0 { p.ln().max(-100.0) } else { -100.0 });
@@ -75,7 +77,11 @@ impl Reference for CrossEntropy {
         let mut dy = memory.take(self.dy);
         let scale = 1.0 / self.n as f64;
         let (y, labels) = (memory.real(self.y), memory.words(self.labels));
-        let losses: Vec<f64> = (dy.par_chunks_exact_mut(self.classes), y.par_chunks_exact(self.classes), labels.par_iter())
+        let losses: Vec<f64> = (
+            dy.par_chunks_exact_mut(self.classes),
+            y.par_chunks_exact(self.classes),
+            labels.par_iter(),
+        )
             .into_par_iter()
             .map(|(dy, y, &label)| {
                 let label = label as usize;
@@ -89,7 +95,13 @@ impl Reference for CrossEntropy {
             })
             .collect();
         memory.put(dy);
-        put_scalar(memory, self.scalars, self.width, self.index, scale * losses.iter().sum::<f64>());
+        put_scalar(
+            memory,
+            self.scalars,
+            self.width,
+            self.index,
+            scale * losses.iter().sum::<f64>(),
+        );
     }
 }
 
@@ -99,9 +111,13 @@ impl Reference for L1Penalty {
         let mut dz = memory.take(self.dz);
         let (z, c) = (memory.real(self.z), self.channels);
         let slope = T::of(scale * self.grad_scale);
-        let pushes = self
-            .idle
-            .map(|idle| pushes(memory.real(idle), self.patience, self.strength * self.grad_scale * c as f64 / z.len() as f64));
+        let pushes = self.idle.map(|idle| {
+            pushes(
+                memory.real(idle),
+                self.patience,
+                self.strength * self.grad_scale * c as f64 / z.len() as f64,
+            )
+        });
         let block = units(c) * c;
         let sums: Vec<f64> = (dz.par_chunks_mut(block), z.par_chunks(block))
             .into_par_iter()
@@ -148,10 +164,15 @@ impl Reference for KlPenalty {
             .par_iter()
             .map(|&mean| {
                 let slope = (1.0 - rho) / (1.0 - mean) - rho / mean;
-                T::of(if (LOW..=1.0 - LOW).contains(&mean) { scale * self.grad_scale * slope / self.n as f64 } else { 0.0 })
+                T::of(if (LOW..=1.0 - LOW).contains(&mean) {
+                    scale * self.grad_scale * slope / self.n as f64
+                } else {
+                    0.0
+                })
             })
             .collect();
-        let term = |share: f64, mean: f64| if share > 0.0 { share * (share / mean).ln() } else { 0.0 };
+        let term =
+            |share: f64, mean: f64| if share > 0.0 { share * (share / mean).ln() } else { 0.0 };
         let sum = sum_map(&means, |mean| {
             let mean = mean.clamp(LOW, 1.0 - LOW);
             term(rho, mean) + term(1.0 - rho, 1.0 - mean)
@@ -169,10 +190,17 @@ impl Reference for KlPenalty {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::testing::{Setup, assert_close, assert_threads_agree, normals, numeric_gradient};
+    use crate::reference::testing::{
+        Setup, assert_close, assert_threads_agree, normals, numeric_gradient,
+    };
 
-    const KINDS: [LossKind; 5] =
-        [LossKind::SumSquares, LossKind::Mse, LossKind::L1, LossKind::Bce, LossKind::Charbonnier { eps: 0.1 }];
+    const KINDS: [LossKind; 5] = [
+        LossKind::SumSquares,
+        LossKind::Mse,
+        LossKind::L1,
+        LossKind::Bce,
+        LossKind::Charbonnier { eps: 0.1 },
+    ];
 
     fn loss<T: Real>(kind: LossKind, n: usize, y: &[f64], t: &[f64]) -> (f64, Vec<f64>) {
         let mut s = Setup::<T>::new();
@@ -207,7 +235,8 @@ mod tests {
     #[test]
     fn losses_by_hand_and_their_gradients() {
         let (y, t) = (probabilities(1, 30), probabilities(2, 30));
-        let sum = |f: &dyn Fn(f64, f64) -> f64| y.iter().zip(&t).map(|(&y, &t)| f(y, t)).sum::<f64>();
+        let sum =
+            |f: &dyn Fn(f64, f64) -> f64| y.iter().zip(&t).map(|(&y, &t)| f(y, t)).sum::<f64>();
         let expected = [
             sum(&|y, t| (y - t).powi(2)) / 3.0,
             sum(&|y, t| (y - t).powi(2)) / 30.0,
@@ -218,7 +247,11 @@ mod tests {
         for (kind, expected) in KINDS.into_iter().zip(expected) {
             let (value, gradient) = loss::<f64>(kind, 3, &y, &t);
             assert_close(&[value], &[expected], 1e-14);
-            assert_close(&gradient, &numeric_gradient(&y, 1e-6, |y| loss::<f64>(kind, 3, y, &t).0), 1e-7);
+            assert_close(
+                &gradient,
+                &numeric_gradient(&y, 1e-6, |y| loss::<f64>(kind, 3, y, &t).0),
+                1e-7,
+            );
             let (single, gradient_single) = loss::<f32>(kind, 3, &y, &t);
             assert_close(&[single], &[value], 1e-7);
             assert_close(&gradient_single, &gradient, 1e-7);
@@ -228,8 +261,12 @@ mod tests {
     #[test]
     fn edges_are_finite() {
         for kind in KINDS {
-            let (value, gradient) = loss::<f32>(kind, 1, &[0.0, 1.0, 0.0, 1.0], &[0.0, 1.0, 1.0, 0.0]);
-            assert!(value.is_finite() && gradient.iter().all(|g| g.is_finite()), "{kind:?} {value} {gradient:?}");
+            let (value, gradient) =
+                loss::<f32>(kind, 1, &[0.0, 1.0, 0.0, 1.0], &[0.0, 1.0, 1.0, 0.0]);
+            assert!(
+                value.is_finite() && gradient.iter().all(|g| g.is_finite()),
+                "{kind:?} {value} {gradient:?}"
+            );
             assert_eq!(gradient[..2], [0.0, 0.0]);
         }
         assert_eq!(loss::<f64>(LossKind::Bce, 1, &[0.0], &[1.0]).0, 100.0);
@@ -251,7 +288,10 @@ mod tests {
             let mut s = Setup::<f64>::new();
             let (y, labels, scalars) = (s.real(values), s.words(&labels), s.real(&[0.0]));
             let (dy, partials) = (s.out(n * classes), s.out(n));
-            s.run(&CrossEntropy { n, classes, width: 1, index: 0, y, labels, scalars, dy, partials }, dy);
+            s.run(
+                &CrossEntropy { n, classes, width: 1, index: 0, y, labels, scalars, dy, partials },
+                dy,
+            );
             (s.get(scalars)[0], s.get(dy))
         };
         let expected: f64 = logits
@@ -274,7 +314,8 @@ mod tests {
         let old = normals(6, n * units);
         let run = |l1: bool, z: &[f64]| {
             let mut s = Setup::<f64>::new();
-            let (zv, dz, scalars, partials) = (s.real(z), s.real(&old), s.real(&[0.0]), s.out(2 * units));
+            let (zv, dz, scalars, partials) =
+                (s.real(z), s.real(&old), s.real(&[0.0]), s.out(2 * units));
             s.memory.step.sparsity_scale = 0.5;
             if l1 {
                 let l1 = L1Penalty {
@@ -317,10 +358,15 @@ mod tests {
         };
         let signed: Vec<f64> = normals(7, n * units);
         let (value, gradient) = run(true, &signed);
-        assert_close(&[value], &[0.5 * 0.3 * signed.iter().map(|z| z.abs()).sum::<f64>() / 3.0], 1e-14);
+        assert_close(
+            &[value],
+            &[0.5 * 0.3 * signed.iter().map(|z| z.abs()).sum::<f64>() / 3.0],
+            1e-14,
+        );
         assert_close(&gradient, &numeric_gradient(&signed, 1e-6, |z| run(true, z).0), 1e-8);
         let kl = |mean: f64| 0.05 * (0.05 / mean).ln() + 0.95 * (0.95 / (1.0 - mean)).ln();
-        let expected: f64 = (0..units).map(|u| kl(z.iter().skip(u).step_by(units).sum::<f64>() / 3.0)).sum();
+        let expected: f64 =
+            (0..units).map(|u| kl(z.iter().skip(u).step_by(units).sum::<f64>() / 3.0)).sum();
         let (value, gradient) = run(false, &z);
         assert_close(&[value], &[0.5 * 0.7 * expected], 1e-13);
         assert_close(&gradient, &numeric_gradient(&z, 1e-6, |z| run(false, z).0), 1e-7);

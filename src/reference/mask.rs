@@ -1,10 +1,13 @@
-//! Twins of `ops/mask.rs`. Selections go by [`Real::key`]: a total order in which −0 equals 0 and NaN is the largest.
+//! Twins of `ops/mask.rs`. Selections go by [`Real::key`]: a total order in which −0 equals 0 and
+//! NaN is the largest.
 
 use rayon::prelude::*;
 
 use super::parallel::{CHUNK, units};
 use super::{Memory, Real, Reference};
-use crate::ops::{BatchTopKMask, DropoutMask, LifetimeWtaMask, MaskApply, SpatialWtaMask, ThresholdMask, TopKMask};
+use crate::ops::{
+    BatchTopKMask, DropoutMask, LifetimeWtaMask, MaskApply, SpatialWtaMask, ThresholdMask, TopKMask,
+};
 use crate::rng;
 use crate::shape::Dims;
 
@@ -13,11 +16,13 @@ impl Reference for MaskApply {
         let mut y = memory.take(self.y);
         let scale = T::of(self.scale);
         let (x, mask) = (memory.real(self.x), memory.real(self.mask));
-        (y.par_chunks_mut(CHUNK), x.par_chunks(CHUNK), mask.par_chunks(CHUNK)).into_par_iter().for_each(|(y, x, mask)| {
-            for ((y, &x), &mask) in y.iter_mut().zip(x).zip(mask) {
-                *y = scale * x * mask;
-            }
-        });
+        (y.par_chunks_mut(CHUNK), x.par_chunks(CHUNK), mask.par_chunks(CHUNK))
+            .into_par_iter()
+            .for_each(|(y, x, mask)| {
+                for ((y, &x), &mask) in y.iter_mut().zip(x).zip(mask) {
+                    *y = scale * x * mask;
+                }
+            });
         memory.put(y);
     }
 }
@@ -49,7 +54,8 @@ fn nchw(dims: Dims, at: usize) -> usize {
     (pixel / dims.area() * dims.c + c) * dims.area() + pixel % dims.area()
 }
 
-/// The k-th largest key of `keys` (k ≥ 1), and how many of its equals belong to the k largest. Reorders the keys.
+/// The k-th largest key of `keys` (k ≥ 1), and how many of its equals belong to the k largest.
+/// Reorders the keys.
 fn kth_largest(keys: &mut [u64], k: usize) -> (u64, usize) {
     let (above, &mut cut, _) = keys.select_nth_unstable_by(k - 1, |a, b| b.cmp(a));
     (cut, k - above.iter().filter(|&&key| key > cut).count())
@@ -57,7 +63,8 @@ fn kth_largest(keys: &mut [u64], k: usize) -> (u64, usize) {
 
 /// Of the elements of `x` whose key is `cut`, marks the `keep` of lowest NCHW index.
 fn mark_ties<T: Real>(dims: Dims, x: &[T], cut: u64, keep: usize, mask: &mut [T]) {
-    let ties = x.iter().enumerate().filter(|(_, x)| x.key() == cut).map(|(at, _)| (nchw(dims, at), at));
+    let ties =
+        x.iter().enumerate().filter(|(_, x)| x.key() == cut).map(|(at, _)| (nchw(dims, at), at));
     let mut ties: Vec<(usize, usize)> = ties.collect();
     if keep < ties.len() {
         ties.select_nth_unstable(keep);
@@ -74,9 +81,9 @@ impl Reference for TopKMask {
         let k = self.k.min(dims.len());
         mask.fill(T::ZERO);
         if k > 0 {
-            mask.par_chunks_exact_mut(dims.len()).zip(x.par_chunks_exact(dims.len())).for_each_init(
-                Vec::new,
-                |keys, (mask, x)| {
+            mask.par_chunks_exact_mut(dims.len())
+                .zip(x.par_chunks_exact(dims.len()))
+                .for_each_init(Vec::new, |keys, (mask, x)| {
                     keys.clear();
                     keys.extend(x.iter().map(|x| x.key()));
                     let (cut, ties) = kth_largest(keys, k);
@@ -84,15 +91,14 @@ impl Reference for TopKMask {
                         *mask = if x.key() > cut { T::ONE } else { T::ZERO };
                     }
                     mark_ties(dims, x, cut, ties, mask);
-                },
-            );
+                });
         }
         memory.put(mask);
     }
 }
 
-/// The k-th largest key of a large slice (k ≥ 1), and how many of its equals belong to the k largest: a histogram of the keys' leading bits
-/// narrows the search to one of its bins.
+/// The k-th largest key of a large slice (k ≥ 1), and how many of its equals belong to the k
+/// largest: a histogram of the keys' leading bits narrows the search to one of its bins.
 fn kth_largest_of_many<T: Real>(x: &[T], k: usize) -> (u64, usize) {
     const BITS: u32 = 14;
     let bin = |x: T| (x.key() >> (64 - BITS)) as usize;
@@ -114,8 +120,10 @@ fn kth_largest_of_many<T: Real>(x: &[T], k: usize) -> (u64, usize) {
         above += here;
         chosen -= 1;
     }
-    let mut keys: Vec<u64> =
-        x.par_chunks(block).flat_map_iter(|x| x.iter().filter(|&&x| bin(x) == chosen).map(|x| x.key())).collect();
+    let mut keys: Vec<u64> = x
+        .par_chunks(block)
+        .flat_map_iter(|x| x.iter().filter(|&&x| bin(x) == chosen).map(|x| x.key()))
+        .collect();
     kth_largest(&mut keys, k - above)
 }
 
@@ -139,13 +147,18 @@ impl Reference for BatchTopKMask {
                 .par_chunks(CHUNK)
                 .zip(x.par_chunks(CHUNK))
                 .filter_map(|(mask, x)| {
-                    let kept = mask.iter().zip(x).filter(|&(&mask, &x)| mask != T::ZERO && x > T::ZERO);
+                    let kept =
+                        mask.iter().zip(x).filter(|&(&mask, &x)| mask != T::ZERO && x > T::ZERO);
                     kept.map(|(_, &x)| x).reduce(|a, b| if b < a { b } else { a })
                 })
                 .reduce_with(|a, b| if b < a { b } else { a });
             if let Some(smallest) = smallest {
                 let old = threshold[0];
-                threshold[0] = if old == T::ZERO { smallest } else { old + T::of(self.rate) * (smallest - old) };
+                threshold[0] = if old == T::ZERO {
+                    smallest
+                } else {
+                    old + T::of(self.rate) * (smallest - old)
+                };
             }
         }
         memory.put(mask);
@@ -209,7 +222,9 @@ impl Reference for LifetimeWtaMask {
         let mut order = Vec::new();
         for channel in 0..c {
             order.clear();
-            order.extend(keys.iter().enumerate().map(|(n, keys)| (std::cmp::Reverse(keys[channel]), n)));
+            order.extend(
+                keys.iter().enumerate().map(|(n, keys)| (std::cmp::Reverse(keys[channel]), n)),
+            );
             if winners > 0 && winners < self.n {
                 order.select_nth_unstable(winners - 1);
             }
@@ -234,15 +249,18 @@ mod tests {
 
     /// Values with many ties, in memory order.
     fn values() -> Vec<f64> {
-        let mut x: Vec<f64> = normals(1, N * DIMS.len()).iter().map(|v| (2.0 * v).round() / 2.0).collect();
+        let mut x: Vec<f64> =
+            normals(1, N * DIMS.len()).iter().map(|v| (2.0 * v).round() / 2.0).collect();
         x[0] = -0.0;
         x
     }
 
     /// Memory positions of `range` (NCHW indices), largest value first, ties by index.
     fn ranked(x: &[f64], range: std::ops::Range<usize>) -> Vec<usize> {
-        let mut at: Vec<(usize, usize)> =
-            (0..x.len()).map(|at| (nchw(DIMS, at), at)).filter(|(i, _)| range.contains(i)).collect();
+        let mut at: Vec<(usize, usize)> = (0..x.len())
+            .map(|at| (nchw(DIMS, at), at))
+            .filter(|(i, _)| range.contains(i))
+            .collect();
         at.sort();
         at.sort_by(|a, b| x[b.1].partial_cmp(&x[a.1]).unwrap());
         at.into_iter().map(|(_, at)| at).collect()
@@ -267,8 +285,14 @@ mod tests {
         for k in [0, 1, 2, 7, 30, 59, 60, 100] {
             let mut s = Setup::<f32>::new();
             let (x, mask) = (s.real(&values), s.out(values.len()));
-            let samples = (0..N).flat_map(|n| ranked(&values, n * DIMS.len()..(n + 1) * DIMS.len()).into_iter().take(k));
-            assert_eq!(s.run(&TopKMask { n: N, dims: DIMS, k, x, mask }, mask), marked(values.len(), samples), "k = {k}");
+            let samples = (0..N).flat_map(|n| {
+                ranked(&values, n * DIMS.len()..(n + 1) * DIMS.len()).into_iter().take(k)
+            });
+            assert_eq!(
+                s.run(&TopKMask { n: N, dims: DIMS, k, x, mask }, mask),
+                marked(values.len(), samples),
+                "k = {k}"
+            );
         }
     }
 
@@ -277,10 +301,16 @@ mod tests {
         let values = values();
         for k in [0, 1, 5, 17, 60] {
             let mut s = Setup::<f64>::new();
-            let (x, threshold, mask, work) = (s.real(&values), s.real(&[0.0]), s.out(values.len()), s.out(1));
+            let (x, threshold, mask, work) =
+                (s.real(&values), s.real(&[0.0]), s.out(values.len()), s.out(1));
             let op = BatchTopKMask { n: N, dims: DIMS, k, rate: 0.25, x, threshold, mask, work };
-            let kept: Vec<usize> = ranked(&values, 0..values.len()).into_iter().take(k * N).collect();
-            let smallest = kept.iter().map(|&at| values[at]).filter(|&v| v > 0.0).fold(f64::INFINITY, f64::min);
+            let kept: Vec<usize> =
+                ranked(&values, 0..values.len()).into_iter().take(k * N).collect();
+            let smallest = kept
+                .iter()
+                .map(|&at| values[at])
+                .filter(|&v| v > 0.0)
+                .fold(f64::INFINITY, f64::min);
             assert_eq!(s.run(&op, mask), marked(values.len(), kept), "k = {k}");
             if k > 0 {
                 assert_eq!(s.get(threshold), [smallest]);
@@ -291,8 +321,10 @@ mod tests {
             }
         }
         let mut s = Setup::<f64>::new();
-        let (x, threshold, mask, work) = (s.real(&[-1.0, -2.0]), s.real(&[3.0]), s.out(2), s.out(1));
-        let op = BatchTopKMask { n: 1, dims: Dims::flat(2), k: 1, rate: 0.5, x, threshold, mask, work };
+        let (x, threshold, mask, work) =
+            (s.real(&[-1.0, -2.0]), s.real(&[3.0]), s.out(2), s.out(1));
+        let op =
+            BatchTopKMask { n: 1, dims: Dims::flat(2), k: 1, rate: 0.5, x, threshold, mask, work };
         assert_eq!(s.run(&op, mask), [1.0, 0.0]);
         assert_eq!(s.get(threshold), [3.0]);
     }
@@ -303,7 +335,8 @@ mod tests {
         let values = normals(4, n * dims.len());
         let run = || {
             let mut s = Setup::<f32>::new();
-            let (x, threshold, mask, work) = (s.real(&values), s.real(&[0.0]), s.out(values.len()), s.out(1));
+            let (x, threshold, mask, work) =
+                (s.real(&values), s.real(&[0.0]), s.out(values.len()), s.out(1));
             s.run(&BatchTopKMask { n, dims, k, rate: 0.25, x, threshold, mask, work }, mask)
         };
         let mut sorted = values.clone();
@@ -329,20 +362,34 @@ mod tests {
         let values = values();
         let mut s = Setup::<f64>::new();
         let (x, mask) = (s.real(&values), s.out(values.len()));
-        let maps = (0..N * DIMS.c).map(|i| ranked(&values, i * DIMS.area()..(i + 1) * DIMS.area())[0]);
-        assert_eq!(s.run(&SpatialWtaMask { n: N, dims: DIMS, x, mask }, mask), marked(values.len(), maps));
+        let maps =
+            (0..N * DIMS.c).map(|i| ranked(&values, i * DIMS.area()..(i + 1) * DIMS.area())[0]);
+        assert_eq!(
+            s.run(&SpatialWtaMask { n: N, dims: DIMS, x, mask }, mask),
+            marked(values.len(), maps)
+        );
     }
 
     #[test]
     fn winners_over_the_batch() {
         let dims = Dims::new(2, 1, 2);
         // sums of channel 0: 3, 5, 3, 1; of channel 1: 0, -1, 0, 0
-        let values = [1.0, 0.0, 2.0, 0.0, 5.0, -1.0, 0.0, 0.0, 3.0, 1.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0];
-        for (winners, expected) in [(1, [0b10, 0b01, 0, 0]), (2, [0b11, 0b01, 0b10, 0]), (4, [3; 4])] {
+        let values =
+            [1.0, 0.0, 2.0, 0.0, 5.0, -1.0, 0.0, 0.0, 3.0, 1.0, 0.0, -1.0, 1.0, 0.0, 0.0, 0.0];
+        for (winners, expected) in
+            [(1, [0b10, 0b01, 0, 0]), (2, [0b11, 0b01, 0b10, 0]), (4, [3; 4])]
+        {
             let mut s = Setup::<f64>::new();
             let (x, mask, sums) = (s.real(&values), s.out(16), s.out(8));
-            let expected: Vec<f64> = expected.iter().flat_map(|&b: &u32| [b & 1, b >> 1, b & 1, b >> 1]).map(f64::from).collect();
-            assert_eq!(s.run(&LifetimeWtaMask { n: 4, dims, winners, x, mask, sums }, mask), expected);
+            let expected: Vec<f64> = expected
+                .iter()
+                .flat_map(|&b: &u32| [b & 1, b >> 1, b & 1, b >> 1])
+                .map(f64::from)
+                .collect();
+            assert_eq!(
+                s.run(&LifetimeWtaMask { n: 4, dims, winners, x, mask, sums }, mask),
+                expected
+            );
         }
     }
 

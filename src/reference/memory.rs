@@ -14,7 +14,8 @@ enum Slot<T> {
     Words(Vec<u32>),
 }
 
-/// Buffers of reals and words. An operation takes what it writes out of the memory, reads the rest, and puts it back.
+/// Buffers of reals and words. An operation takes what it writes out of the memory, reads the rest,
+/// and puts it back.
 #[derive(Debug)]
 pub struct Memory<T> {
     slots: Vec<Slot<T>>,
@@ -88,7 +89,8 @@ impl<T: Real> Memory<T> {
         }
     }
 
-    /// Takes the reals of a view out for writing; [`Memory::put`] returns them. Its whole buffer is away meanwhile.
+    /// Takes the reals of a view out for writing; [`Memory::put`] returns them. Its whole buffer is
+    /// away meanwhile.
     pub fn take(&mut self, view: View) -> Taken<T> {
         match std::mem::replace(self.slot(view.buffer), Slot::Empty) {
             Slot::Real(data) => Taken { view, data },
@@ -99,7 +101,10 @@ impl<T: Real> Memory<T> {
     /// Returns what [`Memory::take`] took. What is in half precision on a GPU is rounded to it.
     pub fn put(&mut self, mut taken: Taken<T>) {
         if taken.view.half {
-            taken.par_chunks_mut(CHUNK).flatten().for_each(|x| *x = T::of(f16::from_f32(x.f64() as f32).to_f64()));
+            taken
+                .par_chunks_mut(CHUNK)
+                .flatten()
+                .for_each(|x| *x = T::of(f16::from_f32(x.f64() as f32).to_f64()));
         }
         *self.slot(taken.view.buffer) = Slot::Real(taken.data);
     }

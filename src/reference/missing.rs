@@ -26,14 +26,19 @@ impl MissingPixels {
     fn shapes(&self, n: u32, step: &StepParams, seed: u64) -> Vec<Shape> {
         let choice = words(n, step.step, Self::STREAMS[0], seed);
         let kinds = (0..4).filter(|kind| self.kinds >> kind & 1 == 1);
-        let kind = kinds.clone().nth(below(choice[0], kinds.count() as u32) as usize).expect("there is a kind at least");
+        let kind = kinds
+            .clone()
+            .nth(below(choice[0], kinds.count() as u32) as usize)
+            .expect("there is a kind at least");
         let [low, span] = self.shares();
         let share = low + below(choice[1], span);
         if kind == 0 {
             return vec![Shape::Pixels(share)];
         }
-        let count = ((share * Self::densities()[kind]).wrapping_add(65535) >> 16).min(Self::SHAPES as u32);
-        let of = |shape: u32| words(Self::SHAPES as u32 * n + shape, step.step, Self::STREAMS[1], seed);
+        let count =
+            ((share * Self::densities()[kind]).wrapping_add(65535) >> 16).min(Self::SHAPES as u32);
+        let of =
+            |shape: u32| words(Self::SHAPES as u32 * n + shape, step.step, Self::STREAMS[1], seed);
         let (h, w) = (self.dims.h as u32, self.dims.w as u32);
         let side = h.min(w).min(2048);
         let far = (side / 3).max(2);
@@ -54,7 +59,8 @@ impl MissingPixels {
                 for line in 0..=number % 4 {
                     let turn = of(first + line)[3];
                     let [y, x] = ends[1];
-                    let [down, right] = [turn, turn << 16].map(|word| below(word, 2 * far + 1) as i32 - far as i32);
+                    let [down, right] =
+                        [turn, turn << 16].map(|word| below(word, 2 * far + 1) as i32 - far as i32);
                     ends = [[y, x], [y + down, x + right]];
                 }
                 Shape::Line { ends, radius: 1 + below(begun[2], (side / 9).max(1)) as i32 }
@@ -63,8 +69,13 @@ impl MissingPixels {
                 let line = of(number / 8 * 8);
                 let dot = 1 + below(line[0], (side / 16).max(1)) as i32;
                 let top = below(line[1], h + 7 * dot as u32) as i32 - 7 * dot;
-                let left = below(line[2], w) as i32 - (w / 2) as i32 + (number % 8) as i32 * 6 * dot;
-                Shape::Letter { corner: [top, left], dot, letter: below(of(number)[3], 27) as usize }
+                let left =
+                    below(line[2], w) as i32 - (w / 2) as i32 + (number % 8) as i32 * 6 * dot;
+                Shape::Letter {
+                    corner: [top, left],
+                    dot,
+                    letter: below(of(number)[3], 27) as usize,
+                }
             }
         };
         (0..count).map(shape).collect()
@@ -77,17 +88,24 @@ impl Shape {
         match self {
             Self::Pixels(_) => [[0, h], [0, w]],
             Self::Block { from, to } => [[from[0], to[0]], [from[1], to[1]]],
-            Self::Line { ends: [a, b], radius } => {
-                [0, 1].map(|i| [(a[i].min(b[i]) - radius).div_euclid(2), (a[i].max(b[i]) + radius).div_euclid(2) + 1])
+            Self::Line { ends: [a, b], radius } => [0, 1].map(|i| {
+                [
+                    (a[i].min(b[i]) - radius).div_euclid(2),
+                    (a[i].max(b[i]) + radius).div_euclid(2) + 1,
+                ]
+            }),
+            Self::Letter { corner: [top, left], dot, .. } => {
+                [[top, top + 7 * dot], [left, left + 5 * dot]]
             }
-            Self::Letter { corner: [top, left], dot, .. } => [[top, top + 7 * dot], [left, left + 5 * dot]],
         }
     }
 
     /// Whether it covers a pixel within its bounds, of `index` in the batch.
     fn covers(self, pixel: [i32; 2], index: u32, step: &StepParams, seed: u64) -> bool {
         match self {
-            Self::Pixels(share) => word(index, step.step, MissingPixels::STREAMS[2], seed) >> 16 < share,
+            Self::Pixels(share) => {
+                word(index, step.step, MissingPixels::STREAMS[2], seed) >> 16 < share
+            }
             Self::Block { .. } => true,
             Self::Line { ends: [a, b], radius } => {
                 let from = |end: [i32; 2]| [0, 1].map(|i| 2 * pixel[i] + 1 - end[i]);
@@ -106,7 +124,9 @@ impl Shape {
             }
             Self::Letter { corner, dot, letter } => {
                 let [row, column] = [0, 1].map(|i| ((pixel[i] - corner[i]) / dot) as usize);
-                GLYPHS.get(letter).is_some_and(|glyph| glyph[row] >> (glyphs::W - 1 - column) & 1 == 1)
+                GLYPHS
+                    .get(letter)
+                    .is_some_and(|glyph| glyph[row] >> (glyphs::W - 1 - column) & 1 == 1)
             }
         }
     }
@@ -125,7 +145,12 @@ impl Reference for MissingPixels {
                 for y in rows[0].max(0)..rows[1].min(h) {
                     for x in columns[0].max(0)..columns[1].min(w) {
                         let at = (y * w + x) as usize;
-                        if shape.covers([y, x], n.wrapping_mul(dims.area() as u32).wrapping_add(at as u32), &step, seed) {
+                        if shape.covers(
+                            [y, x],
+                            n.wrapping_mul(dims.area() as u32).wrapping_add(at as u32),
+                            &step,
+                            seed,
+                        ) {
                             known[at * dims.c..(at + 1) * dims.c].fill(T::ZERO);
                         }
                     }
@@ -141,13 +166,22 @@ impl Reference for FillMissing {
         let mut y = memory.take(self.y);
         let (x, known, dims) = (memory.real(self.x), memory.real(self.known), self.dims);
         let (c, sample) = (dims.c, dims.len());
-        let samples = (y.par_chunks_exact_mut(sample), x.par_chunks_exact(sample), known.par_chunks_exact(sample));
+        let samples = (
+            y.par_chunks_exact_mut(sample),
+            x.par_chunks_exact(sample),
+            known.par_chunks_exact(sample),
+        );
         samples.into_par_iter().for_each(|(y, x, known)| {
             for channel in 0..c {
                 let plane: Vec<f64> = x.iter().skip(channel).step_by(c).map(|x| x.f64()).collect();
-                let known = known.iter().skip(channel).step_by(c).map(|known| *known == T::ONE).collect();
+                let known =
+                    known.iter().skip(channel).step_by(c).map(|known| *known == T::ONE).collect();
                 let filled = pull_push(dims.h, dims.w, plane, known);
-                y.iter_mut().skip(channel).step_by(c).zip(filled).for_each(|(to, from)| *to = T::of(from));
+                y.iter_mut()
+                    .skip(channel)
+                    .step_by(c)
+                    .zip(filled)
+                    .for_each(|(to, from)| *to = T::of(from));
             }
         });
         memory.put(y);
@@ -166,7 +200,8 @@ mod tests {
         let mut s = Setup::<f64>::new();
         let (known, shapes) = (s.out(n * dims.len()), s.out(1));
         s.memory.step.step = 5;
-        let masks = s.run(&MissingPixels { n, dims, kinds: 1 << kind, low, high, known, shapes }, known);
+        let masks =
+            s.run(&MissingPixels { n, dims, kinds: 1 << kind, low, high, known, shapes }, known);
         assert!(masks.iter().all(|&m| m == 0.0 || m == 1.0), "a mask is of 0 and 1");
         let missing = 1.0 - masks.iter().sum::<f64>() / masks.len() as f64;
         (masks, missing)
@@ -174,9 +209,12 @@ mod tests {
 
     #[test]
     fn every_kind_takes_about_its_share() {
-        for (kind, dims, tolerance) in [(0, (48, 48), 0.01), (1, (48, 48), 0.1), (2, (40, 64), 0.15), (3, (64, 64), 0.2)] {
+        for (kind, dims, tolerance) in
+            [(0, (48, 48), 0.01), (1, (48, 48), 0.1), (2, (40, 64), 0.15), (3, (64, 64), 0.2)]
+        {
             let dims = Dims::new(1, dims.0, dims.1);
-            // Few and small as strokes are, no more of them are drawn than take some three tenths away.
+            // Few and small as strokes are, no more of them are drawn than take some three tenths
+            // away.
             for share in if kind == 2 { vec![0.1, 0.2, 0.3] } else { vec![0.1, 0.3, 0.5] } {
                 let (masks, missing) = masks(kind, dims, [share, share]);
                 assert!((missing - share).abs() < tolerance, "{kind} {share}: {missing}");
@@ -185,7 +223,8 @@ mod tests {
             assert_eq!(self::masks(kind, dims, [0.0, 0.0]).1, 0.0);
         }
         let ranged = masks(0, Dims::new(1, 40, 40), [0.2, 0.8]).0;
-        let shares: Vec<f64> = ranged.chunks(1600).map(|mask| 1.0 - mask.iter().sum::<f64>() / 1600.0).collect();
+        let shares: Vec<f64> =
+            ranged.chunks(1600).map(|mask| 1.0 - mask.iter().sum::<f64>() / 1600.0).collect();
         assert!(shares.iter().any(|s| *s < 0.35) && shares.iter().any(|s| *s > 0.65), "{shares:?}");
         assert!(shares.iter().all(|s| (0.15..0.85).contains(s)), "{shares:?}");
     }
@@ -197,9 +236,15 @@ mod tests {
             let (masks, _) = masks(kind, dims, [0.3, 0.3]);
             assert!(masks.chunks(3).all(|pixel| pixel[0] == pixel[1] && pixel[1] == pixel[2]));
             let plane: Vec<f64> = masks.iter().step_by(3).copied().collect();
-            let pairs = plane.chunks(dims.w).flat_map(|row| row.windows(2)).filter(|pair| pair[0] == 0.0);
-            let (both, all) = pairs.fold((0.0, 0.0), |(both, all), pair| (both + 1.0 - pair[1], all + 1.0));
-            assert!(if kind == 0 { both / all < 0.4 } else { both / all > 0.6 }, "{kind}: {}", both / all);
+            let pairs =
+                plane.chunks(dims.w).flat_map(|row| row.windows(2)).filter(|pair| pair[0] == 0.0);
+            let (both, all) =
+                pairs.fold((0.0, 0.0), |(both, all), pair| (both + 1.0 - pair[1], all + 1.0));
+            assert!(
+                if kind == 0 { both / all < 0.4 } else { both / all > 0.6 },
+                "{kind}: {}",
+                both / all
+            );
         }
     }
 
@@ -209,8 +254,17 @@ mod tests {
         let line = Shape::Line { ends: [[5, 5], [5, 13]], radius: 3 };
         let step = StepParams::default();
         let covered = |y: i32, x: i32| line.covers([y, x], 0, &step, 0);
-        assert!(covered(2, 2) && covered(2, 6) && covered(1, 4) && covered(3, 4) && covered(2, 1) && covered(1, 1));
-        assert!(!covered(0, 4) && !covered(4, 4) && !covered(2, 0) && !covered(2, 8) && !covered(0, 1));
+        assert!(
+            covered(2, 2)
+                && covered(2, 6)
+                && covered(1, 4)
+                && covered(3, 4)
+                && covered(2, 1)
+                && covered(1, 1)
+        );
+        assert!(
+            !covered(0, 4) && !covered(4, 4) && !covered(2, 0) && !covered(2, 8) && !covered(0, 1)
+        );
         let [rows, columns] = line.bounds(100, 100);
         for (y, x) in (-3..12).flat_map(|y| (-3..12).map(move |x| (y, x))) {
             let inside = (rows[0]..rows[1]).contains(&y) && (columns[0]..columns[1]).contains(&x);
@@ -235,7 +289,9 @@ mod tests {
     fn letters_are_the_same_in_the_shader() {
         let text = include_str!("../../shaders/common/glyphs.wgsl");
         for glyph in GLYPHS {
-            let bits = (0..35).filter(|dot| glyph[dot / 5] >> (4 - dot % 5) & 1 == 1).fold(0_u64, |bits, dot| bits | 1 << dot);
+            let bits = (0..35)
+                .filter(|dot| glyph[dot / 5] >> (4 - dot % 5) & 1 == 1)
+                .fold(0_u64, |bits, dot| bits | 1 << dot);
             let word = format!("vec2<u32>(0x{:08x}u, {}u)", bits as u32, bits >> 32);
             assert!(text.contains(&word), "{word}");
         }

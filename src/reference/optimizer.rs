@@ -13,7 +13,9 @@ impl Reference for ClipGrads {
         let factor = self.max_norm / (norm + 1e-6);
         if factor < 1.0 || factor.is_nan() {
             let factor = T::of(factor);
-            grads.par_chunks_mut(CHUNK).for_each(|grads| grads.iter_mut().for_each(|g| *g *= factor));
+            grads
+                .par_chunks_mut(CHUNK)
+                .for_each(|grads| grads.iter_mut().for_each(|g| *g *= factor));
         }
         memory.put(grads);
     }
@@ -26,8 +28,9 @@ impl Reference for Sgd {
         let [factor, momentum] = [1.0 / self.grad_scale, self.momentum].map(T::of);
         let [decay, lr] = [self.weight_decay, f64::from(memory.step.lr)].map(T::of);
         let first = memory.step.step == 0;
-        (weights.par_chunks_mut(CHUNK), m.par_chunks_mut(CHUNK), grads.par_chunks(CHUNK)).into_par_iter().for_each(
-            |(weights, m, grads)| {
+        (weights.par_chunks_mut(CHUNK), m.par_chunks_mut(CHUNK), grads.par_chunks(CHUNK))
+            .into_par_iter()
+            .for_each(|(weights, m, grads)| {
                 for ((w, m), &g) in weights.iter_mut().zip(m).zip(grads) {
                     let g = factor * g + decay * *w;
                     if momentum > T::ZERO {
@@ -37,8 +40,7 @@ impl Reference for Sgd {
                         *w -= lr * g;
                     }
                 }
-            },
-        );
+            });
         memory.put(weights);
         memory.put(m);
     }
@@ -46,14 +48,24 @@ impl Reference for Sgd {
 
 impl Reference for Adam {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
-        let (mut weights, mut m, mut v) = (memory.take(self.weights), memory.take(self.m), memory.take(self.v));
+        let (mut weights, mut m, mut v) =
+            (memory.take(self.weights), memory.take(self.m), memory.take(self.v));
         let grads = memory.real(self.grads);
         let (lr, factor) = (f64::from(memory.step.lr), T::of(1.0 / self.grad_scale));
-        let [beta1, beta2, rest1, rest2] = [self.beta1, self.beta2, 1.0 - self.beta1, 1.0 - self.beta2].map(T::of);
-        let [eps, decay] = [self.eps, if self.decoupled { 0.0 } else { self.weight_decay }].map(T::of);
-        let [lr, keep] = [lr, if self.decoupled { 1.0 - lr * self.weight_decay } else { 1.0 }].map(T::of);
-        let [c1, c2] = [memory.step.correction1, memory.step.correction2].map(|c| T::of(f64::from(c)));
-        (weights.par_chunks_mut(CHUNK), m.par_chunks_mut(CHUNK), v.par_chunks_mut(CHUNK), grads.par_chunks(CHUNK))
+        let [beta1, beta2, rest1, rest2] =
+            [self.beta1, self.beta2, 1.0 - self.beta1, 1.0 - self.beta2].map(T::of);
+        let [eps, decay] =
+            [self.eps, if self.decoupled { 0.0 } else { self.weight_decay }].map(T::of);
+        let [lr, keep] =
+            [lr, if self.decoupled { 1.0 - lr * self.weight_decay } else { 1.0 }].map(T::of);
+        let [c1, c2] =
+            [memory.step.correction1, memory.step.correction2].map(|c| T::of(f64::from(c)));
+        (
+            weights.par_chunks_mut(CHUNK),
+            m.par_chunks_mut(CHUNK),
+            v.par_chunks_mut(CHUNK),
+            grads.par_chunks(CHUNK),
+        )
             .into_par_iter()
             .for_each(|(weights, m, v, grads)| {
                 for (((w, m), v), &g) in weights.iter_mut().zip(m).zip(v).zip(grads) {
@@ -90,7 +102,8 @@ mod tests {
         for nesterov in [false, true] {
             let mut s = Setup::<f64>::new();
             let (weights, grads, m) = (s.real(&[w0]), s.real(&[g0]), s.out(1));
-            let op = Sgd { grad_scale: 1.0, momentum, nesterov, weight_decay: decay, grads, weights, m };
+            let op =
+                Sgd { grad_scale: 1.0, momentum, nesterov, weight_decay: decay, grads, weights, m };
             s.memory.step.lr = lr as f32;
             let first = s.run(&op, weights)[0];
             let a = g0 + decay * w0;
@@ -102,12 +115,24 @@ mod tests {
             s.memory.put(taken);
             let b = g1 + decay * first;
             let m1 = momentum * a + b;
-            assert_close(&s.run(&op, weights), &[first - lr * if nesterov { b + momentum * m1 } else { m1 }], 1e-15);
+            assert_close(
+                &s.run(&op, weights),
+                &[first - lr * if nesterov { b + momentum * m1 } else { m1 }],
+                1e-15,
+            );
         }
         let mut s = Setup::<f64>::new();
         let (weights, grads, m) = (s.real(&[w0]), s.real(&[g0]), s.real(&[7.0]));
         s.memory.step.lr = lr as f32;
-        let plain = Sgd { grad_scale: 1.0, momentum: 0.0, nesterov: false, weight_decay: 0.0, grads, weights, m };
+        let plain = Sgd {
+            grad_scale: 1.0,
+            momentum: 0.0,
+            nesterov: false,
+            weight_decay: 0.0,
+            grads,
+            weights,
+            m,
+        };
         assert_eq!(s.run(&plain, weights), [w0 - lr * g0]);
         assert_eq!(s.get(m), [7.0]);
     }
@@ -120,7 +145,18 @@ mod tests {
             let (weights, grads) = (s.real(&[1.0, -2.0]), s.real(&[0.5, 0.25]));
             let (m, v) = (s.real(&[0.0; 2]), s.real(&[0.0; 2]));
             s.memory.step.lr = lr as f32;
-            let op = Adam { grad_scale: 1.0, beta1: b1, beta2: b2, eps, weight_decay: decay, decoupled, grads, weights, m, v };
+            let op = Adam {
+                grad_scale: 1.0,
+                beta1: b1,
+                beta2: b2,
+                eps,
+                weight_decay: decay,
+                decoupled,
+                grads,
+                weights,
+                m,
+                v,
+            };
             let mut expected = [(1.0, 0.5, 0.0, 0.0), (-2.0, 0.25, 0.0, 0.0)];
             for t in 1..=3 {
                 let correct = |b: f64| (1.0 - b.powi(t)) as f32;
@@ -134,7 +170,8 @@ mod tests {
                     }
                     *m = b1 * *m + (1.0 - b1) * g;
                     *v = b2 * *v + (1.0 - b2) * g * g;
-                    *w -= lr * (*m / f64::from(correct(b1))) / ((*v / f64::from(correct(b2))).sqrt() + eps);
+                    *w -= lr * (*m / f64::from(correct(b1)))
+                        / ((*v / f64::from(correct(b2))).sqrt() + eps);
                 }
                 assert_close(&s.run(&op, weights), &expected.map(|e| e.0), 1e-14);
             }

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-/// Elements of one block of an element-wise operation: 64 KiB of f32, which a first- or second-level cache holds.
+/// Elements of one block of an element-wise operation: 64 KiB of f32, which a first- or
+/// second-level cache holds.
 pub const CHUNK: usize = 16_384;
 
 /// How many units (rows, samples) of `len` elements make a block of about [`CHUNK`] elements.

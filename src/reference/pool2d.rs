@@ -1,5 +1,5 @@
-//! Twins of `ops/pool2d.rs`. Loops run over channels innermost, which lie side by side. Gradients are scattered within a sample,
-//! in the order of the windows.
+//! Twins of `ops/pool2d.rs`. Loops run over channels innermost, which lie side by side. Gradients
+//! are scattered within a sample, in the order of the windows.
 
 use std::ops::Range;
 
@@ -7,7 +7,9 @@ use rayon::prelude::*;
 
 use super::parallel::units;
 use super::{Memory, Real, Reference, activation};
-use crate::ops::{AvgPool2dBwd, AvgPool2dFwd, L2Pool2dBwd, L2Pool2dFwd, MaxPool2dBwd, MaxPool2dFwd};
+use crate::ops::{
+    AvgPool2dBwd, AvgPool2dFwd, L2Pool2dBwd, L2Pool2dFwd, MaxPool2dBwd, MaxPool2dFwd,
+};
 use crate::shape::Pool2d;
 
 /// The part of a window that lies inside the map, on both axes.
@@ -15,7 +17,8 @@ use crate::shape::Pool2d;
 fn window(size: &Pool2d, p: usize, q: usize) -> [Range<usize>; 2] {
     let range = |axis: usize, p: usize, limit: usize| {
         let start = p * size.stride[axis];
-        start.saturating_sub(size.padding[axis])..(start + size.kernel[axis] - size.padding[axis]).min(limit)
+        start.saturating_sub(size.padding[axis])
+            ..(start + size.kernel[axis] - size.padding[axis]).min(limit)
     };
     [range(0, p, size.x.h), range(1, q, size.x.w)]
 }
@@ -36,7 +39,11 @@ fn divisor(size: &Pool2d, count_include_pad: bool, p: usize, q: usize) -> f64 {
 }
 
 /// Calls `f(pixel of y, n, p, q)` for every pixel in blocks of whole rows.
-fn for_pixels<Y: Send>(size: &Pool2d, y: &mut [Y], f: impl Fn(&mut [Y], usize, usize, usize) + Sync) {
+fn for_pixels<Y: Send>(
+    size: &Pool2d,
+    y: &mut [Y],
+    f: impl Fn(&mut [Y], usize, usize, usize) + Sync,
+) {
     let (c, row) = (size.y.c, size.y.w * size.y.c);
     let rows = units(row);
     y.par_chunks_mut(rows * row).enumerate().for_each(|(block, y)| {
@@ -49,7 +56,8 @@ fn for_pixels<Y: Send>(size: &Pool2d, y: &mut [Y], f: impl Fn(&mut [Y], usize, u
     });
 }
 
-/// Fills dx: for each sample `f(dx of the sample, position of the pixel in y, p, q)` adds what each output pixel gives.
+/// Fills dx: for each sample `f(dx of the sample, position of the pixel in y, p, q)` adds what each
+/// output pixel gives.
 fn scatter<T: Real>(size: &Pool2d, dx: &mut [T], f: impl Fn(&mut [T], usize, usize, usize) + Sync) {
     let sample = size.x.len();
     let samples = units(sample);
@@ -72,10 +80,14 @@ fn pixels(size: &Pool2d, p: usize, q: usize) -> impl Iterator<Item = usize> + us
     h.flat_map(move |h| w.clone().map(move |w| (h * width + w) * c))
 }
 
-/// The maxima of one window over `L` channels, and where they lie. `x` is the sample's map from the first of these channels on. Ties keep the
-/// first, a NaN stays.
+/// The maxima of one window over `L` channels, and where they lie. `x` is the sample's map from the
+/// first of these channels on. Ties keep the first, a NaN stays.
 #[inline(always)]
-fn max_window<T: Real, const L: usize>(size: &Pool2d, x: &[T], [h, w]: &[Range<usize>; 2]) -> ([T; L], [u32; L]) {
+fn max_window<T: Real, const L: usize>(
+    size: &Pool2d,
+    x: &[T],
+    [h, w]: &[Range<usize>; 2],
+) -> ([T; L], [u32; L]) {
     let (c, width) = (size.x.c, size.x.w);
     let first = h.start * width + w.start;
     // arrays of a fixed length, so that they stay in registers from pixel to pixel
@@ -94,7 +106,8 @@ fn max_window<T: Real, const L: usize>(size: &Pool2d, x: &[T], [h, w]: &[Range<u
     (max, at)
 }
 
-/// As many whole groups of `L` channels as there are from the channel `from` on; returns the first that is left.
+/// As many whole groups of `L` channels as there are from the channel `from` on; returns the first
+/// that is left.
 #[inline(always)]
 fn max_groups<T: Real, const L: usize>(
     size: &Pool2d,
@@ -117,10 +130,14 @@ fn max_groups<T: Real, const L: usize>(
 #[inline(always)]
 fn max_rows<T: Real>(size: &Pool2d, x: &[T], first: usize, y: &mut [T], switches: &mut [u32]) {
     let (c, row) = (size.y.c, size.y.w * size.y.c);
-    for (i, (y, switches)) in y.chunks_exact_mut(row).zip(switches.chunks_exact_mut(row)).enumerate() {
+    for (i, (y, switches)) in
+        y.chunks_exact_mut(row).zip(switches.chunks_exact_mut(row)).enumerate()
+    {
         let (n, p) = ((first + i) / size.y.h, (first + i) % size.y.h);
         let x = &x[n * size.x.len()..(n + 1) * size.x.len()];
-        for (q, (y, switches)) in y.chunks_exact_mut(c).zip(switches.chunks_exact_mut(c)).enumerate() {
+        for (q, (y, switches)) in
+            y.chunks_exact_mut(c).zip(switches.chunks_exact_mut(c)).enumerate()
+        {
             let window = window(size, p, q);
             let from = max_groups::<T, 16>(size, x, &window, 0, y, switches);
             let from = max_groups::<T, 4>(size, x, &window, from, y, switches);
@@ -227,12 +244,15 @@ impl Reference for L2Pool2dFwd {
 impl Reference for L2Pool2dBwd {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let mut dx = memory.take(self.dx);
-        let (x, y, dy, size) = (memory.real(self.x), memory.real(self.y), memory.real(self.dy), &self.size);
+        let (x, y, dy, size) =
+            (memory.real(self.x), memory.real(self.y), memory.real(self.dy), &self.size);
         scatter(size, &mut dx, |dx, at, p, q| {
             let (y, dy) = (&y[at..at + size.y.c], &dy[at..at + size.y.c]);
             let sample = at / size.y.len() * size.x.len();
             for at in pixels(size, p, q) {
-                for (((dx, &x), &y), &dy) in dx[at..].iter_mut().zip(&x[sample + at..]).zip(y).zip(dy) {
+                for (((dx, &x), &y), &dy) in
+                    dx[at..].iter_mut().zip(&x[sample + at..]).zip(y).zip(dy)
+                {
                     // x/y is at most 1, where dy/y could overflow
                     *dx += if y == T::ZERO { T::ZERO } else { dy * (x / y) };
                 }
@@ -246,7 +266,9 @@ impl Reference for L2Pool2dBwd {
 mod tests {
     use super::*;
     use crate::ops::{Activation, View};
-    use crate::reference::testing::{Setup, assert_close, assert_threads_agree, dot, normals, numeric_gradient};
+    use crate::reference::testing::{
+        Setup, assert_close, assert_threads_agree, dot, normals, numeric_gradient,
+    };
     use crate::shape::Dims;
 
     fn sizes() -> Vec<Pool2d> {
@@ -261,7 +283,8 @@ mod tests {
         .to_vec()
     }
 
-    /// The elements of each window of y, in row-major order: (position in the map, value), by the definition.
+    /// The elements of each window of y, in row-major order: (position in the map, value), by the
+    /// definition.
     fn windows(size: &Pool2d, x: &[f64]) -> Vec<Vec<(u32, f64)>> {
         let mut all = Vec::new();
         for n in 0..size.n {
@@ -271,11 +294,18 @@ mod tests {
                         let mut window = Vec::new();
                         for r in 0..size.kernel[0] {
                             for s in 0..size.kernel[1] {
-                                let h = (p * size.stride[0] + r) as isize - size.padding[0] as isize;
-                                let w = (q * size.stride[1] + s) as isize - size.padding[1] as isize;
-                                if (0..size.x.h as isize).contains(&h) && (0..size.x.w as isize).contains(&w) {
+                                let h =
+                                    (p * size.stride[0] + r) as isize - size.padding[0] as isize;
+                                let w =
+                                    (q * size.stride[1] + s) as isize - size.padding[1] as isize;
+                                if (0..size.x.h as isize).contains(&h)
+                                    && (0..size.x.w as isize).contains(&w)
+                                {
                                     let (h, w) = (h as usize, w as usize);
-                                    window.push(((h * size.x.w + w) as u32, x[n * size.x.len() + size.x.offset(c, h, w)]));
+                                    window.push((
+                                        (h * size.x.w + w) as u32,
+                                        x[n * size.x.len() + size.x.offset(c, h, w)],
+                                    ));
                                 }
                             }
                         }
@@ -305,14 +335,20 @@ mod tests {
             let x: Vec<f64> = normals(1, size.n * size.x.len()).iter().map(|v| v.round()).collect();
             let (y, switches) = max_pool::<f32>(size, &x);
             for (i, window) in windows(&size, &x).iter().enumerate() {
-                let best = window.iter().rev().fold((0, f64::NEG_INFINITY), |best, v| if v.1 >= best.1 { *v } else { best });
+                let best = window
+                    .iter()
+                    .rev()
+                    .fold((0, f64::NEG_INFINITY), |best, v| if v.1 >= best.1 { *v } else { best });
                 assert_eq!((switches[i], y[i]), best, "{size:?} {i}");
             }
         }
         let size = Pool2d::new(1, Dims::new(1, 2, 2), [2, 2], [2, 2], [0, 0]).unwrap();
         let (y, switch) = max_pool::<f64>(size, &[1.0, f64::NAN, 5.0, f64::NAN]);
         assert!(y[0].is_nan() && switch == [1]);
-        assert_eq!(max_pool::<f64>(size, &[f64::NEG_INFINITY; 4]), (vec![f64::NEG_INFINITY], vec![0]));
+        assert_eq!(
+            max_pool::<f64>(size, &[f64::NEG_INFINITY; 4]),
+            (vec![f64::NEG_INFINITY], vec![0])
+        );
     }
 
     #[test]
@@ -322,14 +358,27 @@ mod tests {
             let windows = windows(&size, &values);
             let mut s = Setup::<f64>::new();
             let (x, y) = (s.real(&values), s.out(size.n * size.y.len()));
-            let means: Vec<f64> = windows.iter().map(|w| w.iter().map(|v| v.1).sum::<f64>() / w.len() as f64).collect();
-            assert_close(&s.run(&AvgPool2dFwd { size, count_include_pad: false, x, y }, y), &means, 1e-14);
-            let norms: Vec<f64> = windows.iter().map(|w| w.iter().map(|v| v.1 * v.1).sum::<f64>().sqrt()).collect();
+            let means: Vec<f64> = windows
+                .iter()
+                .map(|w| w.iter().map(|v| v.1).sum::<f64>() / w.len() as f64)
+                .collect();
+            assert_close(
+                &s.run(&AvgPool2dFwd { size, count_include_pad: false, x, y }, y),
+                &means,
+                1e-14,
+            );
+            let norms: Vec<f64> =
+                windows.iter().map(|w| w.iter().map(|v| v.1 * v.1).sum::<f64>().sqrt()).collect();
             assert_close(&s.run(&L2Pool2dFwd { size, x, y }, y), &norms, 1e-14);
             // here no window leaves the padded input, so the divisor is the whole kernel
             let whole = (size.kernel[0] * size.kernel[1]) as f64;
-            let means: Vec<f64> = windows.iter().map(|w| w.iter().map(|v| v.1).sum::<f64>() / whole).collect();
-            assert_close(&s.run(&AvgPool2dFwd { size, count_include_pad: true, x, y }, y), &means, 1e-14);
+            let means: Vec<f64> =
+                windows.iter().map(|w| w.iter().map(|v| v.1).sum::<f64>() / whole).collect();
+            assert_close(
+                &s.run(&AvgPool2dFwd { size, count_include_pad: true, x, y }, y),
+                &means,
+                1e-14,
+            );
         }
     }
 
@@ -354,13 +403,28 @@ mod tests {
                 s.run(&MaxPool2dFwd { size, x, y, switches }, y)
             });
             assert_close(
-                &s.run(&MaxPool2dBwd { size, activation: Activation::Identity, dy, switches, gate: None, dx }, dx),
+                &s.run(
+                    &MaxPool2dBwd {
+                        size,
+                        activation: Activation::Identity,
+                        dy,
+                        switches,
+                        gate: None,
+                        dx,
+                    },
+                    dx,
+                ),
                 &expected,
                 1e-7,
             );
             for count_include_pad in [false, true] {
-                let expected = numeric(&|s, x, y| s.run(&AvgPool2dFwd { size, count_include_pad, x, y }, y));
-                assert_close(&s.run(&AvgPool2dBwd { size, count_include_pad, dy, dx }, dx), &expected, 1e-7);
+                let expected =
+                    numeric(&|s, x, y| s.run(&AvgPool2dFwd { size, count_include_pad, x, y }, y));
+                assert_close(
+                    &s.run(&AvgPool2dBwd { size, count_include_pad, dy, dx }, dx),
+                    &expected,
+                    1e-7,
+                );
             }
             s.run(&L2Pool2dFwd { size, x, y }, y);
             let expected = numeric(&|s, x, y| s.run(&L2Pool2dFwd { size, x, y }, y));

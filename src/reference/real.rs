@@ -6,8 +6,8 @@ use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
 use super::erf;
 
-/// f32 (work) or f64 (oracle). The transcendental functions of f32 are branch-free polynomials, right to a few ulp, so that loops
-/// over them become vector instructions.
+/// f32 (work) or f64 (oracle). The transcendental functions of f32 are branch-free polynomials,
+/// right to a few ulp, so that loops over them become vector instructions.
 pub trait Real:
     Copy
     + Default
@@ -56,7 +56,8 @@ pub trait Real:
     fn is_nan(self) -> bool;
     /// A number that orders like x: −∞ … ∞, NaN above all, −0 equal to 0.
     fn key(self) -> u64;
-    /// Lends `len` elements of scratch memory, kept by the thread from call to call. They hold old values.
+    /// Lends `len` elements of scratch memory, kept by the thread from call to call. They hold old
+    /// values.
     fn scratch<R>(len: usize, f: impl FnOnce(&mut [Self]) -> R) -> R;
 }
 
@@ -109,7 +110,8 @@ macro_rules! real {
                 u64::from(ordered) << (64 - <$bits>::BITS)
             }
             fn scratch<R>(len: usize, f: impl FnOnce(&mut [Self]) -> R) -> R {
-                // A stack: a thread that waits for others may begin another task, which needs scratch of its own.
+                // A stack: a thread that waits for others may begin another task, which needs
+                // scratch of its own.
                 thread_local!(static SPARE: RefCell<Vec<Vec<$t>>> = const { RefCell::new(Vec::new()) });
                 let mut buffer = SPARE.with_borrow_mut(|spare| spare.pop()).unwrap_or_default();
                 if buffer.len() < len {
@@ -150,7 +152,8 @@ real!(f32, u32, {
         (-m / (2.0 + m)).copysign(self)
     }
     fn normal_cdf(self) -> Self {
-        // the lower tail is exp(−x²/2) times a polynomial in u of relative error 1e-8, so it keeps its relative precision
+        // the lower tail is exp(−x²/2) times a polynomial in u of relative error 1e-8, so it keeps
+        // its relative precision
         let u = 1.0 / (1.0 + 0.212_132_03 * self.abs());
         let series = polynomial(
             u,
@@ -199,7 +202,8 @@ fn polynomial<const N: usize>(x: f32, coefficients: &[f32; N]) -> f32 {
     sum
 }
 
-/// eˣ = (m + 1)·2ⁿ with |m| below √2 − 1: m is a Taylor polynomial of eʳ − 1, r = x − n·ln 2 (truncation 5e-9).
+/// eˣ = (m + 1)·2ⁿ with |m| below √2 − 1: m is a Taylor polynomial of eʳ − 1, r = x − n·ln 2
+/// (truncation 5e-9).
 #[inline(always)]
 fn exp_parts(x: f32) -> (f32, i32) {
     // past these the result is infinite or 0; written so that NaN passes
@@ -212,7 +216,8 @@ fn exp_parts(x: f32) -> (f32, i32) {
     let whole = rounded - ROUND;
     // ln 2 in two parts; the first has so few digits that its product is exact
     let r = (x - whole * 0.693_359_4) + whole * 2.121_944_4e-4;
-    let m = polynomial(r, &[1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0]);
+    let m =
+        polynomial(r, &[1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0]);
     (m * r, n)
 }
 
@@ -274,7 +279,11 @@ mod tests {
         assert!((Real::exp(88.7_f32) / 88.7_f32.exp() - 1.0).abs() < 1e-6);
         assert_eq!(Real::exp_m1(f32::NEG_INFINITY), -1.0);
         assert_eq!(Real::exp_m1(f32::INFINITY), f32::INFINITY);
-        assert!(Real::exp(f32::NAN).is_nan() && Real::exp_m1(f32::NAN).is_nan() && Real::tanh(f32::NAN).is_nan());
+        assert!(
+            Real::exp(f32::NAN).is_nan()
+                && Real::exp_m1(f32::NAN).is_nan()
+                && Real::tanh(f32::NAN).is_nan()
+        );
         assert!(Real::normal_cdf(f32::NAN).is_nan());
         assert_eq!(Real::normal_cdf(-88.0_f32), 0.0);
         assert_eq!(Real::normal_cdf(88.0_f32), 1.0);
@@ -285,10 +294,16 @@ mod tests {
     #[test]
     fn keys_order_like_numbers() {
         fn check<T: Real>() {
-            let x = [f64::NEG_INFINITY, -3.5, -1e-300, 0.0, 1e-30, 2.0, 2.0000001, f64::INFINITY].map(T::of);
-            assert!(x.windows(2).all(|pair| (pair[0] < pair[1]) == (pair[0].key() < pair[1].key())));
+            let x = [f64::NEG_INFINITY, -3.5, -1e-300, 0.0, 1e-30, 2.0, 2.0000001, f64::INFINITY]
+                .map(T::of);
+            assert!(
+                x.windows(2).all(|pair| (pair[0] < pair[1]) == (pair[0].key() < pair[1].key()))
+            );
             assert_eq!(T::of(-0.0).key(), T::ZERO.key());
-            assert!(T::of(f64::NAN).key() > T::of(f64::INFINITY).key() && (-T::of(f64::NAN)).key() > T::of(f64::INFINITY).key());
+            assert!(
+                T::of(f64::NAN).key() > T::of(f64::INFINITY).key()
+                    && (-T::of(f64::NAN)).key() > T::of(f64::INFINITY).key()
+            );
         }
         check::<f32>();
         check::<f64>();

@@ -6,7 +6,8 @@ use super::parallel::{CHUNK, sum_map, units};
 use super::{Memory, Real, Reference};
 use crate::ops::{ChannelSum, CountNonzero, SumSquares};
 
-/// Adds the rows of `x` to `sums`. Several rows are taken at once where channels are few, to fill the vector registers.
+/// Adds the rows of `x` to `sums`. Several rows are taken at once where channels are few, to fill
+/// the vector registers.
 fn add_rows<T: Real>(x: &[T], sums: &mut [f64]) {
     let c = sums.len();
     let mut lanes = vec![0.0; 16_usize.div_ceil(c) * c];
@@ -42,7 +43,9 @@ impl Reference for ChannelSum {
                 })
                 .collect();
             for (c, y) in y.iter_mut().enumerate() {
-                *y = T::of(samples.iter().zip(weight).map(|(sums, weight)| sums[c] * weight.f64()).sum());
+                *y = T::of(
+                    samples.iter().zip(weight).map(|(sums, weight)| sums[c] * weight.f64()).sum(),
+                );
             }
             return memory.put(y);
         }
@@ -78,7 +81,13 @@ impl Reference for ChannelSum {
 }
 
 /// Writes a scalar of the step.
-pub fn put_scalar<T: Real>(memory: &mut Memory<T>, scalars: crate::ops::View, width: usize, index: usize, value: f64) {
+pub fn put_scalar<T: Real>(
+    memory: &mut Memory<T>,
+    scalars: crate::ops::View,
+    width: usize,
+    index: usize,
+    value: f64,
+) {
     let at = memory.scalar_index(width, index);
     let mut scalars = memory.take(scalars);
     scalars[at] = T::of(value);
@@ -87,7 +96,11 @@ pub fn put_scalar<T: Real>(memory: &mut Memory<T>, scalars: crate::ops::View, wi
 
 impl Reference for CountNonzero {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
-        let count: usize = memory.real(self.x).par_chunks(CHUNK).map(|x| x.iter().filter(|&&v| v != T::ZERO).count()).sum();
+        let count: usize = memory
+            .real(self.x)
+            .par_chunks(CHUNK)
+            .map(|x| x.iter().filter(|&&v| v != T::ZERO).count())
+            .sum();
         put_scalar(memory, self.scalars, self.width, self.index, self.scale * count as f64);
     }
 }
@@ -109,13 +122,16 @@ mod tests {
         let values = normals(1, rows * channels);
         let mut s = Setup::<f32>::new();
         let (x, y, partials) = (s.real(&values), s.out(channels), s.out(1));
-        let expected = (0..channels).map(|c| values.iter().skip(c).step_by(channels).sum()).collect();
+        let expected =
+            (0..channels).map(|c| values.iter().skip(c).step_by(channels).sum()).collect();
         (s.run(&ChannelSum { rows, channels, x, weight: None, y, partials }, y), expected)
     }
 
     #[test]
     fn channels_are_summed() {
-        for (rows, channels) in [(1, 1), (7, 3), (1000, 1), (20_011, 3), (300, 17), (700, 100), (5, 2500), (256, 300)] {
+        for (rows, channels) in
+            [(1, 1), (7, 3), (1000, 1), (20_011, 3), (300, 17), (700, 100), (5, 2500), (256, 300)]
+        {
             let (got, expected) = channel_sum(rows, channels);
             assert_close(&got, &expected, 1e-6);
         }
@@ -125,10 +141,15 @@ mod tests {
     #[test]
     fn scalars_go_to_their_slot() {
         let mut s = Setup::<f64>::new();
-        let (x, scalars, partials) = (s.real(&[3.0, 0.0, -4.0, -0.0]), s.real(&[-1.0; 6]), s.out(1));
+        let (x, scalars, partials) =
+            (s.real(&[3.0, 0.0, -4.0, -0.0]), s.real(&[-1.0; 6]), s.out(1));
         s.memory.step.slot = 1;
-        s.run(&SumSquares { scale: 1.0, width: 3, index: 2, window: WINDOW, x, scalars, partials }, scalars);
-        let got = s.run(&CountNonzero { scale: 0.5, width: 3, index: 0, x, scalars, partials }, scalars);
+        s.run(
+            &SumSquares { scale: 1.0, width: 3, index: 2, window: WINDOW, x, scalars, partials },
+            scalars,
+        );
+        let got =
+            s.run(&CountNonzero { scale: 0.5, width: 3, index: 0, x, scalars, partials }, scalars);
         assert_eq!(got, [-1.0, -1.0, -1.0, 1.0, -1.0, 5.0]);
     }
 }

@@ -15,7 +15,11 @@ impl Reference for MaxUnpool2dFwd {
         let sources = x.par_chunks(samples * small).zip(switches.par_chunks(samples * small));
         y.par_chunks_mut(samples * large).zip(sources).for_each(|(y, (x, switches))| {
             y.fill(T::ZERO);
-            for ((y, x), switches) in y.chunks_exact_mut(large).zip(x.chunks_exact(small)).zip(switches.chunks_exact(small)) {
+            for ((y, x), switches) in y
+                .chunks_exact_mut(large)
+                .zip(x.chunks_exact(small))
+                .zip(switches.chunks_exact(small))
+            {
                 for (x, switches) in x.chunks_exact(c).zip(switches.chunks_exact(c)) {
                     for (i, (&x, &switch)) in x.iter().zip(switches).enumerate() {
                         y[switch as usize * c + i] = x;
@@ -33,14 +37,18 @@ impl Reference for MaxUnpool2dBwd {
         let (small, large, c) = (self.size.y.len(), self.size.x.len(), self.size.x.c);
         let (dy, switches) = (memory.real(self.dy), memory.words(self.switches));
         let pixels = units(c);
-        dx.par_chunks_mut(pixels * c).zip(switches.par_chunks(pixels * c)).enumerate().for_each(|(block, (dx, switches))| {
-            for (i, (dx, switches)) in dx.chunks_exact_mut(c).zip(switches.chunks_exact(c)).enumerate() {
-                let dy = &dy[(block * pixels + i) * c / small * large..];
-                for (i, (dx, &switch)) in dx.iter_mut().zip(switches).enumerate() {
-                    *dx = dy[switch as usize * c + i];
+        dx.par_chunks_mut(pixels * c).zip(switches.par_chunks(pixels * c)).enumerate().for_each(
+            |(block, (dx, switches))| {
+                for (i, (dx, switches)) in
+                    dx.chunks_exact_mut(c).zip(switches.chunks_exact(c)).enumerate()
+                {
+                    let dy = &dy[(block * pixels + i) * c / small * large..];
+                    for (i, (dx, &switch)) in dx.iter_mut().zip(switches).enumerate() {
+                        *dx = dy[switch as usize * c + i];
+                    }
                 }
-            }
-        });
+            },
+        );
         memory.put(dx);
     }
 }
@@ -72,20 +80,22 @@ impl Reference for UpsampleNearest2dBwd {
         let x_row = self.x_dims.w * c;
         let y_row = x_row * wide;
         let rows = units(x_row);
-        dx.par_chunks_mut(rows * x_row).zip(dy.par_chunks(rows * tall * y_row)).for_each(|(dx, dy)| {
-            dx.fill(T::ZERO);
-            for (dx, dy) in dx.chunks_exact_mut(x_row).zip(dy.chunks_exact(tall * y_row)) {
-                for dy in dy.chunks_exact(y_row) {
-                    for (dx, dy) in dx.chunks_exact_mut(c).zip(dy.chunks_exact(wide * c)) {
-                        for dy in dy.chunks_exact(c) {
-                            for (dx, &dy) in dx.iter_mut().zip(dy) {
-                                *dx += dy;
+        dx.par_chunks_mut(rows * x_row).zip(dy.par_chunks(rows * tall * y_row)).for_each(
+            |(dx, dy)| {
+                dx.fill(T::ZERO);
+                for (dx, dy) in dx.chunks_exact_mut(x_row).zip(dy.chunks_exact(tall * y_row)) {
+                    for dy in dy.chunks_exact(y_row) {
+                        for (dx, dy) in dx.chunks_exact_mut(c).zip(dy.chunks_exact(wide * c)) {
+                            for dy in dy.chunks_exact(c) {
+                                for (dx, &dy) in dx.iter_mut().zip(dy) {
+                                    *dx += dy;
+                                }
                             }
                         }
                     }
                 }
-            }
-        });
+            },
+        );
         memory.put(dx);
     }
 }
@@ -135,7 +145,10 @@ mod tests {
         let up = s.run(&UpsampleNearest2dFwd { n: 2, x_dims, scale, x, y }, y);
         let y_dims = Dims::new(2, 6, 6);
         for (n, c, h, w) in [(0, 0, 0, 0), (0, 1, 5, 5), (1, 0, 3, 2), (1, 1, 2, 3)] {
-            assert_eq!(up[n * 72 + y_dims.offset(c, h, w)], values[n * 12 + x_dims.offset(c, h / 2, w / 3)]);
+            assert_eq!(
+                up[n * 72 + y_dims.offset(c, h, w)],
+                values[n * 12 + x_dims.offset(c, h / 2, w / 3)]
+            );
         }
         let dy = normals(4, large);
         let (dyv, dx) = (s.real(&dy), s.out(small));

@@ -46,7 +46,11 @@ impl FromStr for Task {
     fn from_str(name: &str) -> Result<Self> {
         let names = Self::ALL.map(Self::name);
         Self::ALL.into_iter().find(|task| task.name() == name).ok_or_else(|| {
-            Error::usage(format!("no task is called {name}; known are {}{}", names.join(", "), did_you_mean(name, names)))
+            Error::usage(format!(
+                "no task is called {name}; known are {}{}",
+                names.join(", "),
+                did_you_mean(name, names)
+            ))
         })
     }
 }
@@ -55,22 +59,26 @@ impl FromStr for Task {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CorruptionSpec {
-    /// Standard deviation of white Gaussian noise, drawn for each sample between two values on the 0–255 scale. Validation takes the middle.
+    /// Standard deviation of white Gaussian noise, drawn for each sample between two values on the
+    /// 0–255 scale. Validation takes the middle.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sigma: Option<[f64; 2]>,
-    /// Share of the pixels that are missing, drawn for each sample between two values. Validation takes the middle.
+    /// Share of the pixels that are missing, drawn for each sample between two values. Validation
+    /// takes the middle.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<[f64; 2]>,
     /// With `missing`: how masks are drawn, one of these for each sample.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub masks: Vec<MaskKind>,
-    /// Scales, one of which each sample is shrunk by, to be enlarged again by cubic interpolation: what super-resolution begins with.
+    /// Scales, one of which each sample is shrunk by, to be enlarged again by cubic interpolation:
+    /// what super-resolution begins with.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scales: Vec<usize>,
 }
 
 /// Nothing is done.
-pub static NO_CORRUPTION: CorruptionSpec = CorruptionSpec { sigma: None, missing: None, masks: Vec::new(), scales: Vec::new() };
+pub static NO_CORRUPTION: CorruptionSpec =
+    CorruptionSpec { sigma: None, missing: None, masks: Vec::new(), scales: Vec::new() };
 
 impl CorruptionSpec {
     /// Largest scale.
@@ -82,14 +90,17 @@ impl CorruptionSpec {
     pub fn of(task: Task) -> Self {
         match task {
             Task::Denoise => Self { sigma: Some([0.0, 50.0]), ..Self::default() },
-            Task::Inpaint => {
-                Self { missing: Some([0.1, 0.8]), masks: MaskKind::ALL.map(|(_, kind)| kind).to_vec(), ..Self::default() }
-            }
+            Task::Inpaint => Self {
+                missing: Some([0.1, 0.8]),
+                masks: MaskKind::ALL.map(|(_, kind)| kind).to_vec(),
+                ..Self::default()
+            },
             Task::Upscale => Self { scales: vec![2, 3, 4], ..Self::default() },
         }
     }
 
-    /// Whether nothing is done: then a configuration does not speak of it, nor does the hash of a run.
+    /// Whether nothing is done: then a configuration does not speak of it, nor does the hash of a
+    /// run.
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
@@ -113,14 +124,20 @@ impl CorruptionSpec {
     pub(super) fn check(&self) -> Result<()> {
         let kinds = [self.sigma.is_some(), self.missing.is_some(), !self.scales.is_empty()];
         if kinds.into_iter().filter(|kind| *kind).count() > 1 {
-            return Err(Error::usage("corruption: one of sigma, missing and scales; a model is trained for one task"));
+            return Err(Error::usage(
+                "corruption: one of sigma, missing and scales; a model is trained for one task",
+            ));
         }
-        if let Some([low, high]) = self.sigma.filter(|[low, high]| !(*low >= 0.0 && low <= high && *high <= 255.0)) {
+        if let Some([low, high]) =
+            self.sigma.filter(|[low, high]| !(*low >= 0.0 && low <= high && *high <= 255.0))
+        {
             return Err(Error::usage(format!(
                 "corruption.sigma = [{low}, {high}]: the smallest and the largest standard deviation, 0 to 255"
             )));
         }
-        if let Some([low, high]) = self.missing.filter(|[low, high]| !(*low >= 0.0 && low <= high && *high < 1.0)) {
+        if let Some([low, high]) =
+            self.missing.filter(|[low, high]| !(*low >= 0.0 && low <= high && *high < 1.0))
+        {
             return Err(Error::usage(format!(
                 "corruption.missing = [{low}, {high}]: the smallest and the largest share, at least 0 and below 1"
             )));
@@ -130,11 +147,19 @@ impl CorruptionSpec {
                 "corruption: missing and masks belong together, such as missing = [0.1, 0.8], masks = [\"pixels\"]",
             ));
         }
-        if let Some(scale) = self.scales.iter().find(|scale| !(2..=Self::MAX_SCALE).contains(*scale)) {
-            return Err(Error::usage(format!("corruption.scales: {scale} is none of 2 to {}", Self::MAX_SCALE)));
+        if let Some(scale) =
+            self.scales.iter().find(|scale| !(2..=Self::MAX_SCALE).contains(*scale))
+        {
+            return Err(Error::usage(format!(
+                "corruption.scales: {scale} is none of 2 to {}",
+                Self::MAX_SCALE
+            )));
         }
         if self.scales.len() > Self::MAX_SCALES {
-            return Err(Error::usage(format!("corruption.scales: at most {} of them", Self::MAX_SCALES)));
+            return Err(Error::usage(format!(
+                "corruption.scales: at most {} of them",
+                Self::MAX_SCALES
+            )));
         }
         Ok(())
     }

@@ -92,15 +92,18 @@ pub struct ConvTranspose2dSpec {
     /// Name of the weight, to share it with another layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<String>,
-    /// Largest norm of the weights that lead out of one input channel (its atom); they are scaled back after each update.
+    /// Largest norm of the weights that lead out of one input channel (its atom); they are scaled
+    /// back after each update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_norm: Option<f64>,
-    /// Every atom has norm 1: it is scaled to that after each update, which leaves out the gradient along the atom.
+    /// Every atom has norm 1: it is scaled to that after each update, which leaves out the gradient
+    /// along the atom.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unit_norm: bool,
 }
 
-/// Fully connected, `op = "linear"`; exactly one of `units`, `shape` and `like` says how large its output is.
+/// Fully connected, `op = "linear"`; exactly one of `units`, `shape` and `like` says how large its
+/// output is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
@@ -123,10 +126,12 @@ pub struct LinearSpec {
     /// Name of the weight, to share it with another layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<String>,
-    /// Largest norm of the weights that lead out of one input channel (its atom); they are scaled back after each update.
+    /// Largest norm of the weights that lead out of one input channel (its atom); they are scaled
+    /// back after each update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_norm: Option<f64>,
-    /// Every atom has norm 1: it is scaled to that after each update, which leaves out the gradient along the atom.
+    /// Every atom has norm 1: it is scaled to that after each update, which leaves out the gradient
+    /// along the atom.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unit_norm: bool,
 }
@@ -205,8 +210,9 @@ pub struct SoftThresholdSpec {
     /// First value of every threshold.
     #[serde(default = "first_threshold")]
     pub value: f64,
-    /// First value of every slope, by which a threshold grows with the level of the sample's corruption (σ on the 0–1 scale, or a
-    /// tenth of how much larger an image was made, less one); left out: the level is not looked at.
+    /// First value of every slope, by which a threshold grows with the level of the sample's
+    /// corruption (σ on the 0–1 scale, or a tenth of how much larger an image was made, less one);
+    /// left out: the level is not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slope: Option<f64>,
     /// Name of the thresholds, to share them with another layer.
@@ -214,9 +220,11 @@ pub struct SoftThresholdSpec {
     pub threshold: Option<String>,
 }
 
-/// A convolutional sparse code by unrolled iterative soft thresholding, `op = "lista"`: z ← soft(z − A_i(B_i z − y), τ_i), with A_i, B_i and τ_i learned
-/// for each iteration (Gregor & LeCun, "Learning Fast Approximations of Sparse Coding", 2010; Simon & Elad, "Rethinking the CSC Model for Natural Images",
-/// 2019; Janjušević et al., "CDLNet", 2022). y is what it reads less its mean; `{name}.mean` is that mean as a map, for a later `add`.
+/// A convolutional sparse code by unrolled iterative soft thresholding, `op = "lista"`: z ← soft(z
+/// − A_i(B_i z − y), τ_i), with A_i, B_i and τ_i learned for each iteration (Gregor & LeCun,
+/// "Learning Fast Approximations of Sparse Coding", 2010; Simon & Elad, "Rethinking the CSC Model
+/// for Natural Images", 2019; Janjušević et al., "CDLNet", 2022). y is what it reads less its mean;
+/// `{name}.mean` is that mean as a map, for a later `add`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
@@ -234,8 +242,9 @@ pub struct ListaSpec {
     /// First value of every slope, as in `soft_threshold`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slope: Option<f64>,
-    /// Whether what it reads may have missing pixels, with a guess in their place, which is what z begins with: z ← soft(z − A_i(M·(B_i z − y)), τ_i), M being
-    /// 1 where a pixel is known and 0 elsewhere.
+    /// Whether what it reads may have missing pixels, with a guess in their place, which is what z
+    /// begins with: z ← soft(z − A_i(M·(B_i z − y)), τ_i), M being 1 where a pixel is known and 0
+    /// elsewhere.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub masked: bool,
 }
@@ -280,7 +289,8 @@ const fn contrast_eps() -> f64 {
     1e-3
 }
 
-/// Local contrast normalisation, `op = "local_contrast"`: each pixel less the mean around it, by the deviation there.
+/// Local contrast normalisation, `op = "local_contrast"`: each pixel less the mean around it, by
+/// the deviation there.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LocalContrastSpec {
@@ -296,7 +306,8 @@ const fn whitening_eps() -> f64 {
     0.1
 }
 
-/// Whitening, `op = "whiten"`: ZCA by a convolution whose filters are computed from the images before training.
+/// Whitening, `op = "whiten"`: ZCA by a convolution whose filters are computed from the images
+/// before training.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WhitenSpec {
@@ -428,23 +439,28 @@ impl<'de> Deserialize<'de> for LayerSpec {
         let mut text = |key: &str| match table.remove(key) {
             Some(Value::String(text)) if !text.is_empty() => Ok(text),
             Some(other) => Err(D::Error::custom(format!("layer: {key} = {other} is not a name"))),
-            None => Err(D::Error::custom(format!("a layer has no {key}: every [[model.layers]] needs name and op"))),
+            None => Err(D::Error::custom(format!(
+                "a layer has no {key}: every [[model.layers]] needs name and op"
+            ))),
         };
         let (name, op) = (text("name")?, text("op")?);
         let from = match table.remove("from") {
             None => Vec::new(),
             Some(Value::String(one)) => vec![one],
-            Some(list) => {
-                serde_json::from_value(list).map_err(|error| D::Error::custom(format!("layer {name}: from: {error}")))?
-            }
+            Some(list) => serde_json::from_value(list)
+                .map_err(|error| D::Error::custom(format!("layer {name}: from: {error}")))?,
         };
         let frozen = match table.remove("frozen") {
             None => false,
             Some(Value::Bool(frozen)) => frozen,
-            Some(other) => return Err(D::Error::custom(format!("layer {name}: frozen = {other} is neither true nor false"))),
+            Some(other) => {
+                return Err(D::Error::custom(format!(
+                    "layer {name}: frozen = {other} is neither true nor false"
+                )));
+            }
         };
-        let op =
-            LayerOp::from_keys(&op, Value::Object(table)).map_err(|error| D::Error::custom(format!("layer {name}: {error}")))?;
+        let op = LayerOp::from_keys(&op, Value::Object(table))
+            .map_err(|error| D::Error::custom(format!("layer {name}: {error}")))?;
         Ok(Self { name, from, frozen, op })
     }
 }

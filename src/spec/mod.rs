@@ -1,5 +1,5 @@
-//! What a run is: the model, and how it is trained. Written in TOML, overridden by `--set key=value`, kept whole in the run
-//! folder, and the model part in the model file.
+//! What a run is: the model, and how it is trained. Written in TOML, overridden by `--set
+//! key=value`, kept whole in the run folder, and the model part in the model file.
 
 mod corruption;
 mod layer;
@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 pub use corruption::{CorruptionSpec, NO_CORRUPTION, Task};
 pub use layer::{
-    ActivationSpec, AvgPool2dSpec, BatchTopKSpec, Conv2dSpec, ConvTranspose2dSpec, DropoutSpec, LayerOp, LayerSpec,
-    LifetimeWtaSpec, LinearSpec, ListaSpec, LocalContrastSpec, MaxUnpool2dSpec, Nothing, Pool2dSpec, SoftThresholdSpec, TopKSpec,
-    UpsampleSpec, WhitenSpec,
+    ActivationSpec, AvgPool2dSpec, BatchTopKSpec, Conv2dSpec, ConvTranspose2dSpec, DropoutSpec,
+    LayerOp, LayerSpec, LifetimeWtaSpec, LinearSpec, ListaSpec, LocalContrastSpec, MaxUnpool2dSpec,
+    Nothing, Pool2dSpec, SoftThresholdSpec, TopKSpec, UpsampleSpec, WhitenSpec,
 };
 pub use overrides::{apply as apply_override, from_toml};
 pub use presets::{DEFAULT as DEFAULT_PRESET, names as preset_names, text as preset_text};
@@ -36,7 +36,8 @@ pub struct ModelSpec {
     /// Name of the layer whose output is the reconstruction: the last one unless named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
-    /// Name of the layer whose output the reconstruction is to be like: the input unless named. Nothing that it depends on may be learned.
+    /// Name of the layer whose output the reconstruction is to be like: the input unless named.
+    /// Nothing that it depends on may be learned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     /// The layers, each after those that it reads.
@@ -85,30 +86,36 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataSpec {
-    /// A bundled set's name, a folder, a file, or a list of image files: `@FILE`, or `-` for standard input.
+    /// A bundled set's name, a folder, a file, or a list of image files: `@FILE`, or `-` for
+    /// standard input.
     pub source: String,
     /// A source of the same kinds to validate on, instead of a share of the images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_source: Option<String>,
     /// A file that does not decode is an error; else it is skipped, named and counted.
     pub strict: bool,
-    /// How images meet the input's size: `crop` (random crops), `resize` (every image to just that size, aspect not kept) or `patches` (all of a grid
-    /// side by side). Smaller images are enlarged by the first and the last.
+    /// How images meet the input's size: `crop` (random crops), `resize` (every image to just that
+    /// size, aspect not kept) or `patches` (all of a grid side by side). Smaller images are
+    /// enlarged by the first and the last.
     pub fit: String,
-    /// Side of the square crops taken from images larger than that, when the model does not fix its input.
+    /// Side of the square crops taken from images larger than that, when the model does not fix its
+    /// input.
     pub crop: usize,
-    /// Crops taken from each image an epoch; 1 where images are as large as the input. 0: as many as cover the image once.
+    /// Crops taken from each image an epoch; 1 where images are as large as the input. 0: as many
+    /// as cover the image once.
     pub crops_per_image: usize,
     /// Flip left to right at random.
     pub flip_x: bool,
     /// Flip top to bottom at random.
     pub flip_y: bool,
-    /// Exchange rows and columns at random, where samples are square; with both flips, turns by quarters.
+    /// Exchange rows and columns at random, where samples are square; with both flips, turns by
+    /// quarters.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub turn: bool,
     /// Share of the images held out for validation. A bundled set may bring its own.
     pub validation: f64,
-    /// Largest number of patches that validation looks at; of a restorer, whole images are restored besides, two megapixels of them.
+    /// Largest number of patches that validation looks at; of a restorer, whole images are restored
+    /// besides, two megapixels of them.
     pub validation_patches: usize,
 }
 
@@ -156,7 +163,9 @@ impl LossSpec {
             "bce" => LossKind::Bce,
             "charbonnier" => LossKind::Charbonnier { eps: self.eps },
             other => {
-                return Err(Error::usage(format!("loss.kind = {other:?}: known are sum_squares, mse, l1, bce, charbonnier")));
+                return Err(Error::usage(format!(
+                    "loss.kind = {other:?}: known are sum_squares, mse, l1, bce, charbonnier"
+                )));
             }
         })
     }
@@ -182,7 +191,9 @@ pub struct SparsitySpec {
     pub revive_strength: f64,
     /// Steps without firing after which a unit counts as dead.
     pub revive_patience: usize,
-    /// α of the auxiliary loss by which dead units of a code by `top_k` or `batch_top_k` draw what is missing; 0 turns it off. Near 1 suits `sum_squares`; 1/32 is usual where errors are divided by their variance.
+    /// α of the auxiliary loss by which dead units of a code by `top_k` or `batch_top_k` draw what
+    /// is missing; 0 turns it off. Near 1 suits `sum_squares`; 1/32 is usual where errors are
+    /// divided by their variance.
     #[serde(skip_serializing_if = "is_off")]
     pub aux_alpha: f64,
     /// Elements of each sample that draw it; 0: as many as the code has.
@@ -294,12 +305,15 @@ impl Default for ScheduleSpec {
 pub struct TrainSpec {
     /// Images (or crops) of a step.
     pub batch: usize,
-    /// Equal parts that a batch is taken in, their gradients averaged before the update: less memory, the same result within rounding.
+    /// Equal parts that a batch is taken in, their gradients averaged before the update: less
+    /// memory, the same result within rounding.
     pub accumulate: usize,
-    /// What maps (what layers give each other, and the gradients by it) are kept in: `f32`, or `f16`, which takes half the memory and traffic where
-    /// the adapter has it. Sums, weights and the optimiser are f32 all the same.
+    /// What maps (what layers give each other, and the gradients by it) are kept in: `f32`, or
+    /// `f16`, which takes half the memory and traffic where the adapter has it. Sums, weights and
+    /// the optimiser are f32 all the same.
     pub precision: Precision,
-    /// Factor of the gradients on their way through f16; 0: what takes the loss's gradient by a pixel to the scale of the pixels.
+    /// Factor of the gradients on their way through f16; 0: what takes the loss's gradient by a
+    /// pixel to the scale of the pixels.
     pub loss_scale: f64,
     /// Passes over the data.
     pub epochs: f64,
@@ -315,11 +329,13 @@ pub struct TrainSpec {
     pub checkpoint_minutes: f64,
     /// Checkpoints kept.
     pub keep: usize,
-    /// A model to begin with (a file, a run folder, or a bundled one's name): every parameter that it has by name and shape is taken from it, others are drawn.
+    /// A model to begin with (a file, a run folder, or a bundled one's name): every parameter that
+    /// it has by name and shape is taken from it, others are drawn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// How often a training that diverges goes back to its best validation, or its start, and on with half the learning rate. It diverges when a loss is no
-    /// number, or, of a restorer, when whole images are 2 dB worse than they were at best. 0: it stops.
+    /// How often a training that diverges goes back to its best validation, or its start, and on
+    /// with half the learning rate. It diverges when a loss is no number, or, of a restorer, when
+    /// whole images are 2 dB worse than they were at best. 0: it stops.
     #[serde(skip_serializing_if = "is_zero")]
     pub retries: u32,
 }
@@ -371,8 +387,15 @@ impl Config {
         let config: Self = serde_path_to_error::deserialize(value).map_err(|error| {
             let key = error.path().to_string();
             // What the tree of values cannot hold has become null there.
-            let message = error.into_inner().to_string().replace("invalid type: null", "NaN or infinity is no value here");
-            let beside = if key == "data.validation" { "; images to validate on are data.validation_source" } else { "" };
+            let message = error
+                .into_inner()
+                .to_string()
+                .replace("invalid type: null", "NaN or infinity is no value here");
+            let beside = if key == "data.validation" {
+                "; images to validate on are data.validation_source"
+            } else {
+                ""
+            };
             Error::usage(format!("{place}: {key}: {message}{}{beside}", overrides::hint(&message)))
         })?;
         config.check()?;
@@ -391,7 +414,10 @@ impl Config {
                 Ok(())
             } else {
                 let hint = did_you_mean(value, known.iter().copied());
-                Err(Error::usage(format!("{key} = {value:?}: known are {}{hint}", known.join(", "))))
+                Err(Error::usage(format!(
+                    "{key} = {value:?}: known are {}{hint}",
+                    known.join(", ")
+                )))
             }
         };
         one_of("data.fit", &self.data.fit, &["crop", "resize", "patches"])?;
@@ -420,7 +446,9 @@ impl Config {
         ];
         for (key, value) in not_negative {
             if !value.is_finite() || *value < 0.0 {
-                return Err(Error::usage(format!("{key} = {value}: it must be a number of at least 0")));
+                return Err(Error::usage(format!(
+                    "{key} = {value}: it must be a number of at least 0"
+                )));
             }
         }
         self.corruption.check()?;
@@ -436,16 +464,25 @@ impl Config {
             }
         }
         if !(s.rho > 0.0 && s.rho < 1.0) {
-            return Err(Error::usage(format!("sparsity.rho = {}: a rate lies between 0 and 1", s.rho)));
+            return Err(Error::usage(format!(
+                "sparsity.rho = {}: a rate lies between 0 and 1",
+                s.rho
+            )));
         }
         if !(self.schedule.rise > 0.0 && self.schedule.rise < 1.0) {
-            return Err(Error::usage(format!("schedule.rise = {}: a share lies between 0 and 1", self.schedule.rise)));
+            return Err(Error::usage(format!(
+                "schedule.rise = {}: a share lies between 0 and 1",
+                self.schedule.rise
+            )));
         }
         if self.schedule.kind == "step" && self.schedule.every_epochs <= 0.0 {
             return Err(Error::usage("schedule.every_epochs: it must be above 0"));
         }
         if t.log_every > 10_000 {
-            return Err(Error::usage(format!("train.log_every = {}: at most 10000, the losses between are kept", t.log_every)));
+            return Err(Error::usage(format!(
+                "train.log_every = {}: at most 10000, the losses between are kept",
+                t.log_every
+            )));
         }
         let counts = [
             ("train.batch", t.batch),
@@ -458,7 +495,9 @@ impl Config {
             return Err(Error::usage(format!("{key} = 0: it must be at least 1")));
         }
         if t.steps == 0 && t.epochs == 0.0 {
-            return Err(Error::usage("train.epochs = 0: it must be above 0, unless train.steps says how many steps"));
+            return Err(Error::usage(
+                "train.epochs = 0: it must be above 0, unless train.steps says how many steps",
+            ));
         }
         if o.nesterov && o.momentum == 0.0 {
             return Err(Error::usage("optimizer.nesterov needs a momentum above 0"));
@@ -473,7 +512,9 @@ pub(crate) fn activation_named(kind: &str, slope: f64, alpha: f64) -> Result<Act
         "identity" | "linear" => Activation::Identity,
         "relu" => Activation::Relu,
         "leaky_relu" if slope >= 0.0 => Activation::LeakyRelu { slope },
-        "leaky_relu" => return Err(Error::usage(format!("leaky_relu: slope {slope} must be at least 0"))),
+        "leaky_relu" => {
+            return Err(Error::usage(format!("leaky_relu: slope {slope} must be at least 0")));
+        }
         "elu" if alpha > 0.0 => Activation::Elu { alpha },
         "elu" => return Err(Error::usage(format!("elu: alpha {alpha} must be above 0"))),
         "softplus" => Activation::Softplus,
@@ -484,7 +525,9 @@ pub(crate) fn activation_named(kind: &str, slope: f64, alpha: f64) -> Result<Act
         other => {
             let known = "identity, relu, leaky_relu, elu, softplus, sigmoid, tanh, gelu, silu";
             let hint = did_you_mean(other, known.split(", "));
-            return Err(Error::usage(format!("activation {other:?} is unknown: there are {known}{hint}")));
+            return Err(Error::usage(format!(
+                "activation {other:?} is unknown: there are {known}{hint}"
+            )));
         }
     })
 }

@@ -35,6 +35,9 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 pub fn text(name: &str) -> Result<&'static str> {
     PRESETS.iter().find(|(known, _)| *known == name).map(|(_, text)| *text).ok_or_else(|| {
         let hint = did_you_mean(name, names());
-        Error::usage(format!("--preset {name}: there are {}{hint}", names().collect::<Vec<_>>().join(", ")))
+        Error::usage(format!(
+            "--preset {name}: there are {}{hint}",
+            names().collect::<Vec<_>>().join(", ")
+        ))
     })
 }

@@ -1,7 +1,8 @@
 //! Sparsity rules by name, and how the code of a description gets another one.
 
 use super::{
-    ActivationSpec, BatchTopKSpec, Config, LayerOp, LayerSpec, LifetimeWtaSpec, ModelSpec, Nothing, SparsitySpec, TopKSpec,
+    ActivationSpec, BatchTopKSpec, Config, LayerOp, LayerSpec, LifetimeWtaSpec, ModelSpec, Nothing,
+    SparsitySpec, TopKSpec,
 };
 use crate::error::{Error, Result};
 use crate::ops::Activation;
@@ -31,7 +32,8 @@ const SELECTED: &str = "selected";
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::L1, Self::Kl, Self::TopK, Self::BatchTopK, Self::SpatialWta, Self::LifetimeWta];
+    pub const ALL: [Self; 6] =
+        [Self::L1, Self::Kl, Self::TopK, Self::BatchTopK, Self::SpatialWta, Self::LifetimeWta];
 
     /// Its name, that of its layer or penalty.
     pub const fn name(self) -> &'static str {
@@ -51,20 +53,28 @@ impl Rule {
             if strength >= 1.0 && strength.fract() == 0.0 && strength < 1e9 {
                 return Ok(strength as usize);
             }
-            Err(Error::usage(format!("{}: k = {strength} must be a whole number from 1", self.name())))
+            Err(Error::usage(format!(
+                "{}: k = {strength} must be a whole number from 1",
+                self.name()
+            )))
         };
         Ok(match self {
             Self::L1 | Self::Kl => None,
             Self::TopK => Some(LayerOp::TopK(TopKSpec { k: count()? })),
-            Self::BatchTopK => Some(LayerOp::BatchTopK(BatchTopKSpec { k: count()?, rate: super::layer::threshold_rate() })),
+            Self::BatchTopK => Some(LayerOp::BatchTopK(BatchTopKSpec {
+                k: count()?,
+                rate: super::layer::threshold_rate(),
+            })),
             Self::SpatialWta => Some(LayerOp::SpatialWta(Nothing {})),
             Self::LifetimeWta => Some(LayerOp::LifetimeWta(LifetimeWtaSpec { rate: strength })),
         })
     }
 
-    /// A configuration with this rule, and no other, on its code: λ, β, k or the rate is `strength`, which spatial winner-take-all has no use for. A
-    /// linear code gets a ReLU where the rule leaves no zeros by itself. If the description revives dead units, its way is exchanged too: TopK and
-    /// BatchTopK keep the auxiliary loss that they may have, the others take the push.
+    /// A configuration with this rule, and no other, on its code: λ, β, k or the rate is
+    /// `strength`, which spatial winner-take-all has no use for. A linear code gets a ReLU where
+    /// the rule leaves no zeros by itself. If the description revives dead units, its way is
+    /// exchanged too: TopK and BatchTopK keep the auxiliary loss that they may have, the others
+    /// take the push.
     ///
     /// # Errors
     /// When the strength is none, or the rule does not suit the code.
@@ -78,15 +88,25 @@ impl Rule {
         };
         let SparsitySpec { revive_strength, aux_alpha, .. } = config.sparsity;
         let (revive_strength, aux_alpha) = match self {
-            // A push raises what is not selected for every image alike, until it is selected for all.
+            // A push raises what is not selected for every image alike, until it is selected for
+            // all.
             Self::TopK | Self::BatchTopK => (0.0, aux_alpha),
             _ if revive_strength == 0.0 && aux_alpha > 0.0 => (PUSH, 0.0),
             _ => (revive_strength, 0.0),
         };
-        config.sparsity =
-            SparsitySpec { penalty: penalty.to_owned(), lambda, beta, revive_strength, aux_alpha, ..config.sparsity };
+        config.sparsity = SparsitySpec {
+            penalty: penalty.to_owned(),
+            lambda,
+            beta,
+            revive_strength,
+            aux_alpha,
+            ..config.sparsity
+        };
         if !strength.is_finite() || strength <= 0.0 {
-            return Err(Error::usage(format!("{}: strength {strength} must be above 0", self.name())));
+            return Err(Error::usage(format!(
+                "{}: strength {strength} must be above 0",
+                self.name()
+            )));
         }
         select(&mut config.model, self.op(strength)?)?;
         let gate = gate(&mut config.model);
@@ -95,7 +115,9 @@ impl Rule {
                 "kl: it takes a code between 0 and 1; give the code layer activation = \"sigmoid\", or leave the rule out",
             ));
         }
-        if let Some(gate) = gate.filter(|gate| **gate == Activation::Identity && !matches!(self, Self::TopK | Self::BatchTopK)) {
+        if let Some(gate) = gate.filter(|gate| {
+            **gate == Activation::Identity && !matches!(self, Self::TopK | Self::BatchTopK)
+        }) {
             *gate = Activation::Relu;
         }
         Ok(config)
@@ -109,13 +131,19 @@ impl std::str::FromStr for Rule {
         Self::ALL.into_iter().find(|rule| rule.name() == name).ok_or_else(|| {
             let names = || Self::ALL.into_iter().map(Self::name);
             let hint = crate::error::did_you_mean(name, names());
-            Error::usage(format!("rule {name:?}: there are {}{hint}", names().collect::<Vec<_>>().join(", ")))
+            Error::usage(format!(
+                "rule {name:?}: there are {}{hint}",
+                names().collect::<Vec<_>>().join(", ")
+            ))
         })
     }
 }
 
 const fn selects(op: &LayerOp) -> bool {
-    matches!(op, LayerOp::TopK(_) | LayerOp::BatchTopK(_) | LayerOp::SpatialWta(_) | LayerOp::LifetimeWta(_))
+    matches!(
+        op,
+        LayerOp::TopK(_) | LayerOp::BatchTopK(_) | LayerOp::SpatialWta(_) | LayerOp::LifetimeWta(_)
+    )
 }
 
 fn place(model: &ModelSpec, name: &str) -> Result<usize> {
@@ -141,15 +169,21 @@ fn select(model: &mut ModelSpec, op: Option<LayerOp>) -> Result<()> {
     if !selects(&model.layers[code].op) {
         let Some(op) = op else { return Ok(()) };
         let name = model.code.clone();
-        // whoever reads the code reads what is selected of it; the layer behind it does so by its place
+        // whoever reads the code reads what is selected of it; the layer behind it does so by its
+        // place
         for layer in &mut model.layers[code + 1..] {
-            layer.from.iter_mut().filter(|from| **from == name).for_each(|from| SELECTED.clone_into(from));
+            layer
+                .from
+                .iter_mut()
+                .filter(|from| **from == name)
+                .for_each(|from| SELECTED.clone_into(from));
         }
         model.layers.insert(code + 1, LayerSpec::new(SELECTED, vec![name], op));
         SELECTED.clone_into(&mut model.code);
         return Ok(());
     }
-    // selections one behind the other: the last, which is the code, is exchanged, the others go unless something else reads them
+    // selections one behind the other: the last, which is the code, is exchanged, the others go
+    // unless something else reads them
     let mut chain = Vec::new();
     let mut first = code;
     while let Some(at) = before(model, first).filter(|at| selects(&model.layers[*at].op)) {
@@ -161,7 +195,8 @@ fn select(model: &mut ModelSpec, op: Option<LayerOp>) -> Result<()> {
         None => model.layers[first].from.clone(),
     };
     model.layers[code].from = from;
-    model.layers[code].op = op.unwrap_or(LayerOp::Activation(ActivationSpec { activation: Activation::Identity }));
+    model.layers[code].op =
+        op.unwrap_or(LayerOp::Activation(ActivationSpec { activation: Activation::Identity }));
     for at in chain {
         let name = model.layers[at].name.clone();
         if !model.layers.iter().any(|layer| layer.from.contains(&name)) {
@@ -200,9 +235,14 @@ mod tests {
     #[test]
     fn a_code_gets_a_selection_behind_it() {
         let sparse = preset("sparse");
-        for (rule, strength) in [(Rule::TopK, 16.0), (Rule::BatchTopK, 16.0), (Rule::LifetimeWta, 0.1)] {
+        for (rule, strength) in
+            [(Rule::TopK, 16.0), (Rule::BatchTopK, 16.0), (Rule::LifetimeWta, 0.1)]
+        {
             let config = rule.apply(&sparse, strength).unwrap();
-            assert_eq!((config.model.code.as_str(), config.sparsity.penalty.as_str()), ("selected", "none"));
+            assert_eq!(
+                (config.model.code.as_str(), config.sparsity.penalty.as_str()),
+                ("selected", "none")
+            );
             assert_eq!(config.sparsity.revive_strength == 0.0, rule != Rule::LifetimeWta);
             let graph = Graph::new(&config.model, Dims::new(1, 28, 28)).unwrap();
             graph.check_autoencoder().unwrap();
@@ -212,7 +252,9 @@ mod tests {
         }
         let l1 = Rule::L1.apply(&sparse, 0.3).unwrap();
         assert_eq!((l1.sparsity.lambda, &l1.model), (0.3, &sparse.model));
-        for (rule, strength) in [(Rule::Kl, 0.1), (Rule::TopK, 0.5), (Rule::L1, 0.0), (Rule::L1, f64::NAN)] {
+        for (rule, strength) in
+            [(Rule::Kl, 0.1), (Rule::TopK, 0.5), (Rule::L1, 0.0), (Rule::L1, f64::NAN)]
+        {
             assert!(rule.apply(&sparse, strength).unwrap_err().to_string().contains(rule.name()));
         }
         let linear = preset("top-k");
@@ -257,11 +299,15 @@ mod tests {
             padding = 1
         "#;
         let wta = Config::parse(text, "test", &[]).unwrap();
-        let names = |config: &Config| config.model.layers.iter().map(|layer| layer.name.clone()).collect::<Vec<_>>().join(" ");
+        let names = |config: &Config| {
+            config.model.layers.iter().map(|layer| layer.name.clone()).collect::<Vec<_>>().join(" ")
+        };
         let top = Rule::TopK.apply(&wta, 5.0).unwrap();
         assert_eq!(names(&top), "maps code decoder");
         assert!(matches!(top.model.layers[1].op, LayerOp::TopK(TopKSpec { k: 5 })));
-        for config in [&top, &Rule::Kl.apply(&wta, 0.2).unwrap(), &Rule::SpatialWta.apply(&wta, 1.0).unwrap()] {
+        for config in
+            [&top, &Rule::Kl.apply(&wta, 0.2).unwrap(), &Rule::SpatialWta.apply(&wta, 1.0).unwrap()]
+        {
             Graph::new(&config.model, Dims::new(1, 8, 8)).unwrap().check_autoencoder().unwrap();
         }
     }

@@ -19,23 +19,37 @@ impl Pair {
 
 impl Serialize for Pair {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.0[0] == self.0[1] { self.0[0].serialize(serializer) } else { self.0.serialize(serializer) }
+        if self.0[0] == self.0[1] {
+            self.0[0].serialize(serializer)
+        } else {
+            self.0.serialize(serializer)
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for Pair {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
-        let size = |value: &Value| value.as_u64().and_then(|size| usize::try_from(size).ok()).filter(|size| *size <= 1 << 16);
+        let size = |value: &Value| {
+            value
+                .as_u64()
+                .and_then(|size| usize::try_from(size).ok())
+                .filter(|size| *size <= 1 << 16)
+        };
         let pair = match &value {
-            Value::Array(sides) if sides.len() == 2 => size(&sides[0]).zip(size(&sides[1])).map(|(h, w)| [h, w]),
+            Value::Array(sides) if sides.len() == 2 => {
+                size(&sides[0]).zip(size(&sides[1])).map(|(h, w)| [h, w])
+            }
             other => size(other).map(|size| [size, size]),
         };
-        pair.map(Self).ok_or_else(|| D::Error::custom(format!("{value} is neither a size nor [height, width]")))
+        pair.map(Self).ok_or_else(|| {
+            D::Error::custom(format!("{value} is neither a size nor [height, width]"))
+        })
     }
 }
 
-/// Padding: a size, [height, width], or `"same"` (half of the kernel's span: the output is as large as the input at stride 1).
+/// Padding: a size, [height, width], or `"same"` (half of the kernel's span: the output is as large
+/// as the input at stride 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pad {
     /// Zeros on each side.
@@ -49,7 +63,9 @@ impl Pad {
     pub fn resolve(self, kernel: [usize; 2], dilation: [usize; 2]) -> [usize; 2] {
         match self {
             Self::Fixed(pair) => pair.0,
-            Self::Same => [dilation[0] * (kernel[0].max(1) - 1) / 2, dilation[1] * (kernel[1].max(1) - 1) / 2],
+            Self::Same => {
+                [dilation[0] * (kernel[0].max(1) - 1) / 2, dilation[1] * (kernel[1].max(1) - 1) / 2]
+            }
         }
     }
 }
@@ -66,7 +82,11 @@ impl Serialize for Pad {
 impl<'de> Deserialize<'de> for Pad {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
-        if value == "same" { Ok(Self::Same) } else { Pair::deserialize(value).map(Self::Fixed).map_err(D::Error::custom) }
+        if value == "same" {
+            Ok(Self::Same)
+        } else {
+            Pair::deserialize(value).map(Self::Fixed).map_err(D::Error::custom)
+        }
     }
 }
 
@@ -94,7 +114,9 @@ impl<'de> Deserialize<'de> for Filters {
         match value.as_u64() {
             Some(count) if (1..=1 << 20).contains(&count) => Ok(Self::Count(count as usize)),
             None if value == "input" => Ok(Self::Input),
-            _ => Err(D::Error::custom(format!("{value} is neither a number of filters nor \"input\""))),
+            _ => Err(D::Error::custom(format!(
+                "{value} is neither a number of filters nor \"input\""
+            ))),
         }
     }
 }
@@ -110,8 +132,9 @@ pub enum Init {
     He,
     /// Normal, variance 2/(fan-in + fan-out) (Glorot & Bengio 2010).
     Xavier,
-    /// A dictionary of filters, the same in every layer that begins with it: normal, such that analysing an image and synthesising it again keeps its
-    /// norm about, stride²/(1.6·filters·taps).
+    /// A dictionary of filters, the same in every layer that begins with it: normal, such that
+    /// analysing an image and synthesising it again keeps its norm about,
+    /// stride²/(1.6·filters·taps).
     Dictionary,
     /// All 0: a layer whose output is added to something begins by changing nothing.
     Zero,
@@ -121,7 +144,8 @@ pub enum Init {
 
 impl Serialize for Activation {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let table = |kind: &str, key: &str, value: f64| serde_json::json!({"kind": kind, key: value});
+        let table =
+            |kind: &str, key: &str, value: f64| serde_json::json!({"kind": kind, key: value});
         match self {
             Self::Identity => "identity".serialize(serializer),
             Self::Relu => "relu".serialize(serializer),
@@ -140,13 +164,19 @@ impl<'de> Deserialize<'de> for Activation {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
         if let Some(table) = value.as_object()
-            && let Some(key) = table.keys().find(|key| !["kind", "slope", "alpha"].contains(&key.as_str()))
+            && let Some(key) =
+                table.keys().find(|key| !["kind", "slope", "alpha"].contains(&key.as_str()))
         {
-            return Err(D::Error::custom(format!("activation: unknown key {key:?}; there are kind, slope, alpha")));
+            return Err(D::Error::custom(format!(
+                "activation: unknown key {key:?}; there are kind, slope, alpha"
+            )));
         }
         let kind = value.as_str().or_else(|| value["kind"].as_str());
-        let kind = kind.ok_or_else(|| D::Error::custom(format!("activation {value}: write a name, or {{ kind = … }}")))?;
+        let kind = kind.ok_or_else(|| {
+            D::Error::custom(format!("activation {value}: write a name, or {{ kind = … }}"))
+        })?;
         let number = |key: &str, default: f64| value[key].as_f64().unwrap_or(default);
-        super::activation_named(kind, number("slope", 0.01), number("alpha", 1.0)).map_err(D::Error::custom)
+        super::activation_named(kind, number("slope", 0.01), number("alpha", 1.0))
+            .map_err(D::Error::custom)
     }
 }

@@ -1,5 +1,5 @@
-//! Charts as pictures: lines, dots and bars over axes with labels, and tiles with a caption each. The font is bundled, so that every machine draws the
-//! same bytes.
+//! Charts as pictures: lines, dots and bars over axes with labels, and tiles with a caption each.
+//! The font is bundled, so that every machine draws the same bytes.
 
 use std::sync::Once;
 
@@ -94,7 +94,8 @@ impl Scale {
         let log = axis.log;
         let usable = values.chain(axis.with).filter(|v| v.is_finite() && (!log || *v > 0.0));
         let placed = usable.map(|v| if log { v.log10() } else { v });
-        let (mut low, mut high) = placed.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
+        let (mut low, mut high) =
+            placed.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
         if low > high {
             (low, high) = (0.0, 1.0);
         }
@@ -149,17 +150,23 @@ impl ValueFormatter<f64> for Scale {
 fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
     let rough = (high - low) / count as f64;
     let power = 10.0_f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|step| *step >= rough).unwrap_or(10.0 * power);
+    let step = [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .map(|m| m * power)
+        .find(|step| *step >= rough)
+        .unwrap_or(10.0 * power);
     let first = (low / step - 1e-9).ceil() as i64;
     (first..).map(|i| i as f64 * step).take_while(|tick| *tick <= high + 1e-9 * step).collect()
 }
 
-/// Logarithms of powers of ten within a range, with their doubles and fivefolds if the powers alone are few.
+/// Logarithms of powers of ten within a range, with their doubles and fivefolds if the powers alone
+/// are few.
 fn log_ticks(low: f64, high: f64) -> Vec<f64> {
     let all = |factors: &[f64]| -> Vec<f64> {
         let every = ((high - low) / 8.0).ceil().max(1.0) as i64;
         let powers = (low.floor() as i64..=high.ceil() as i64).filter(|power| power % every == 0);
-        let ticks = powers.flat_map(|power| factors.iter().map(move |factor| power as f64 + factor.log10()));
+        let ticks = powers
+            .flat_map(|power| factors.iter().map(move |factor| power as f64 + factor.log10()));
         ticks.filter(|tick| (low - 1e-9..=high + 1e-9).contains(tick)).collect()
     };
     [&[1.0][..], &[1.0, 2.0, 5.0], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]]
@@ -169,7 +176,8 @@ fn log_ticks(low: f64, high: f64) -> Vec<f64> {
         .unwrap_or_else(|| ticks(low, high, 4))
 }
 
-/// A number as short as it may be at four digits, or at as many as tell it from one that is `apart`.
+/// A number as short as it may be at four digits, or at as many as tell it from one that is
+/// `apart`.
 fn number(value: f64, apart: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
@@ -180,7 +188,8 @@ fn number(value: f64, apart: f64) -> String {
     }
     let digits = (3.0 - size).max(-apart.log10().floor()).clamp(0.0, 8.0);
     let text = format!("{value:.*}", digits as usize);
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    let text =
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     text.replace('-', "−")
 }
 
@@ -198,8 +207,12 @@ pub(super) const fn fine(pixels: usize) -> i32 {
     pixels as i32 * FINE as i32
 }
 
-/// Draws on a white page of this size. A drawing in memory cannot fail but by a mistake in this file.
-pub(super) fn page((w, h): (u32, u32), draw: impl FnOnce(&DrawingArea<BitMapBackend, Shift>)) -> Picture {
+/// Draws on a white page of this size. A drawing in memory cannot fail but by a mistake in this
+/// file.
+pub(super) fn page(
+    (w, h): (u32, u32),
+    draw: impl FnOnce(&DrawingArea<BitMapBackend, Shift>),
+) -> Picture {
     let (wide, high) = (w * FINE, h * FINE);
     let mut bytes = vec![255_u8; 3 * wide as usize * high as usize];
     {
@@ -232,10 +245,22 @@ fn draw(chart: &Chart, area: &DrawingArea<BitMapBackend, Shift>) {
     let points = || chart.series.iter().flat_map(|series| series.points.iter().copied());
     let x_values = points().map(|p| p.0).chain(chart.bars.iter().flat_map(|bar| [bar.0, bar.1]));
     let ends = |series: &Series| {
-        series.points.iter().zip(&series.spread).flat_map(|(p, spread)| [p.1 - spread, p.1 + spread]).collect::<Vec<_>>()
+        series
+            .points
+            .iter()
+            .zip(&series.spread)
+            .flat_map(|(p, spread)| [p.1 - spread, p.1 + spread])
+            .collect::<Vec<_>>()
     };
-    let y_values = points().map(|p| p.1).chain(chart.bars.iter().map(|bar| bar.2)).chain(chart.series.iter().flat_map(ends));
-    let y_axis = if chart.bars.is_empty() { chart.y.clone() } else { Axis { with: Some(0.0), ..chart.y.clone() } };
+    let y_values = points()
+        .map(|p| p.1)
+        .chain(chart.bars.iter().map(|bar| bar.2))
+        .chain(chart.series.iter().flat_map(ends));
+    let y_axis = if chart.bars.is_empty() {
+        chart.y.clone()
+    } else {
+        Axis { with: Some(0.0), ..chart.y.clone() }
+    };
     let (x, y) = (Scale::new(&chart.x, x_values, true), Scale::new(&y_axis, y_values, false));
     let mut built = ChartBuilder::on(area)
         .caption(&chart.title, text(TITLE, INK))
@@ -259,7 +284,10 @@ fn draw(chart: &Chart, area: &DrawingArea<BitMapBackend, Shift>) {
         .set_all_tick_mark_size(fine(5))
         .draw()
         .expect(DRAWN);
-    let bars = chart.bars.iter().filter_map(|(from, to, height)| Some((x.place(*from)?, x.place(*to)?, *height)));
+    let bars = chart
+        .bars
+        .iter()
+        .filter_map(|(from, to, height)| Some((x.place(*from)?, x.place(*to)?, *height)));
     built
         .draw_series(bars.map(|(from, to, height)| {
             let mut bar = Rectangle::new([(from, 0.0), (to, height)], COLOURS[0].filled());
@@ -268,35 +296,53 @@ fn draw(chart: &Chart, area: &DrawingArea<BitMapBackend, Shift>) {
         }))
         .expect(DRAWN);
     for (series, colour) in chart.series.iter().zip(COLOURS) {
-        let placed = || series.points.iter().filter_map(|(a, b)| Some((x.place(*a)?, y.place(*b)?)));
+        let placed =
+            || series.points.iter().filter_map(|(a, b)| Some((x.place(*a)?, y.place(*b)?)));
         let width = FINE * if series.look == Look::Line { 2 } else { 1 };
-        let line = built.draw_series(LineSeries::new(placed(), colour.stroke_width(width))).expect(DRAWN);
+        let line =
+            built.draw_series(LineSeries::new(placed(), colour.stroke_width(width))).expect(DRAWN);
         if chart.series.len() > 1 {
             let dots = series.look == Look::Dots;
             line.label(&series.name).legend(move |(x, y)| {
-                let line = PathElement::new([(x, y), (x + fine(18), y)], colour.stroke_width(width));
-                let dot = Circle::new((x + fine(9), y), if dots { fine(4) } else { 0 }, colour.filled());
+                let line =
+                    PathElement::new([(x, y), (x + fine(18), y)], colour.stroke_width(width));
+                let dot =
+                    Circle::new((x + fine(9), y), if dots { fine(4) } else { 0 }, colour.filled());
                 EmptyElement::at((0, 0)) + line + dot
             });
         }
         for ((a, b), spread) in series.points.iter().zip(&series.spread) {
-            if let (Some(a), Some(low), Some(high)) = (x.place(*a), y.place(b - spread), y.place(b + spread)) {
-                built.draw_series([PathElement::new([(a, low), (a, high)], colour.stroke_width(FINE))]).expect(DRAWN);
+            if let (Some(a), Some(low), Some(high)) =
+                (x.place(*a), y.place(b - spread), y.place(b + spread))
+            {
+                built
+                    .draw_series([PathElement::new(
+                        [(a, low), (a, high)],
+                        colour.stroke_width(FINE),
+                    )])
+                    .expect(DRAWN);
             }
         }
         if series.look == Look::Dots {
-            built.draw_series(placed().map(|point| Circle::new(point, fine(4), colour.filled()))).expect(DRAWN);
+            built
+                .draw_series(placed().map(|point| Circle::new(point, fine(4), colour.filled())))
+                .expect(DRAWN);
         }
     }
     if chart.series.len() > 1 {
         // the legend keeps out of the way of what lies to the right, which most lines level out to
         let right = points().filter_map(|(a, b)| Some((x.place(a)?, y.place(b)?)));
         let share = |value: f64, of: &Scale| (value - of.range.0) / (of.range.1 - of.range.0);
-        let right: Vec<f64> = right.filter(|p| share(p.0, &x) > 0.6).map(|p| share(p.1, &y)).collect();
+        let right: Vec<f64> =
+            right.filter(|p| share(p.0, &x) > 0.6).map(|p| share(p.1, &y)).collect();
         let high = right.iter().sum::<f64>() > 0.5 * right.len() as f64;
         built
             .configure_series_labels()
-            .position(if high { SeriesLabelPosition::LowerRight } else { SeriesLabelPosition::UpperRight })
+            .position(if high {
+                SeriesLabelPosition::LowerRight
+            } else {
+                SeriesLabelPosition::UpperRight
+            })
             .legend_area_size(fine(26))
             .margin(fine(8))
             .background_style(WHITE.mix(0.85))
@@ -324,21 +370,30 @@ pub fn captioned(title: &str, tiles: &Tiles, captions: &[[String; 2]]) -> Pictur
     let (top, line) = (2 * GAP + TITLE as usize, TEXT as usize);
     let (step_x, step_y) = (w + GAP, h + 2 * line + GAP + 4);
     // the title is never wider than this for what is written here
-    let width = (columns * step_x + GAP).max(title.chars().count() * TITLE as usize * 6 / 10 + 2 * GAP);
+    let width =
+        (columns * step_x + GAP).max(title.chars().count() * TITLE as usize * 6 / 10 + 2 * GAP);
     let mut picture = page((width as u32, (top + rows * step_y + GAP) as u32), |page| {
         page.draw_text(title, &text(TITLE, INK), (fine(GAP), fine(GAP))).expect(DRAWN);
         for (i, lines) in captions.iter().enumerate() {
             let centre = GAP + i % columns * step_x + w / 2;
             let below = top + i / columns * step_y + h + 3;
-            for (j, (words, colour)) in lines.iter().zip([INK, RGBColor(130, 130, 130)]).enumerate() {
+            for (j, (words, colour)) in lines.iter().zip([INK, RGBColor(130, 130, 130)]).enumerate()
+            {
                 let style = text(TEXT - 2, colour).pos(Pos::new(HPos::Center, VPos::Top));
                 page.draw_text(words, &style, (fine(centre), fine(below + j * line))).expect(DRAWN);
             }
         }
     });
     for (i, tile) in tiles.tiles.iter().enumerate() {
-        let colour: Vec<f32> = if tiles.c == 3 { tile.clone() } else { tile.iter().flat_map(|v| [*v; 3]).collect() };
-        picture.paint(&colour, (tiles.h, tiles.w), scale, top + i / columns * step_y, GAP + i % columns * step_x);
+        let colour: Vec<f32> =
+            if tiles.c == 3 { tile.clone() } else { tile.iter().flat_map(|v| [*v; 3]).collect() };
+        picture.paint(
+            &colour,
+            (tiles.h, tiles.w),
+            scale,
+            top + i / columns * step_y,
+            GAP + i % columns * step_x,
+        );
     }
     picture
 }
@@ -350,19 +405,35 @@ mod tests {
     #[test]
     fn ticks_are_round_and_inside() {
         assert_eq!(ticks(0.0, 10.0, 6), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
-        assert_eq!(ticks(-0.3, 0.31, 6).iter().map(|t| number(*t, 0.2)).collect::<Vec<_>>(), ["−0.2", "0", "0.2"]);
+        assert_eq!(
+            ticks(-0.3, 0.31, 6).iter().map(|t| number(*t, 0.2)).collect::<Vec<_>>(),
+            ["−0.2", "0", "0.2"]
+        );
         assert_eq!(log_ticks(-2.1, 0.1), [-2.0, -1.0, 0.0]);
         assert_eq!(log_ticks(0.0, 1.0).len(), 4);
         for (low, high) in [(3.0, 3.01), (1e-8, 2e-8), (-5.0, 1e6), (999.0, 1001.0)] {
             let found = ticks(low, high, 6);
             assert!(
-                (2..=8).contains(&found.len()) && found.iter().all(|t| (low - 1e-9..=high + 1e-9).contains(t)),
+                (2..=8).contains(&found.len())
+                    && found.iter().all(|t| (low - 1e-9..=high + 1e-9).contains(t)),
                 "{low}–{high}: {found:?}"
             );
-            assert!((2..=10).contains(&log_ticks(low.clamp(-9.0, 8.0), high.clamp(-8.0, 9.0)).len()));
+            assert!(
+                (2..=10).contains(&log_ticks(low.clamp(-9.0, 8.0), high.clamp(-8.0, 9.0)).len())
+            );
         }
-        assert_eq!([12_345.0, 12_345.1, 12_345.25].map(|v| number(v, 0.05)), ["12345", "12345.1", "12345.25"]);
-        for (value, text) in [(0.0, "0"), (1500.0, "1500"), (0.05, "0.05"), (2.5, "2.5"), (1e-5, "1e-5"), (3e9, "3e9")] {
+        assert_eq!(
+            [12_345.0, 12_345.1, 12_345.25].map(|v| number(v, 0.05)),
+            ["12345", "12345.1", "12345.25"]
+        );
+        for (value, text) in [
+            (0.0, "0"),
+            (1500.0, "1500"),
+            (0.05, "0.05"),
+            (2.5, "2.5"),
+            (1e-5, "1e-5"),
+            (3e9, "3e9"),
+        ] {
             assert_eq!(number(value, 1e9), text);
         }
     }
@@ -372,7 +443,12 @@ mod tests {
             title: "λ‖z‖ of a test".to_owned(),
             x: Axis { label: "step".to_owned(), ..Axis::default() },
             y: Axis { label: "loss".to_owned(), log: true, with: None },
-            series: vec![Series { name: "one".to_owned(), points: points.to_vec(), spread: Vec::new(), look: Look::Line }],
+            series: vec![Series {
+                name: "one".to_owned(),
+                points: points.to_vec(),
+                spread: Vec::new(),
+                look: Look::Line,
+            }],
             bars: Vec::new(),
         }
     }
@@ -390,13 +466,20 @@ mod tests {
         assert_eq!(drawn, charts(&[chart(&[(0.0, 1.0), (10.0, 100.0)])], 1), "the same bytes");
         assert_ne!(drawn, charts(&[chart(&[(0.0, 1.0), (10.0, 90.0)])], 1));
         // nothing, one point, what a logarithm does not take
-        for points in
-            [&[][..], &[(0.0, 5.0)], &[(0.0, 0.0), (1.0, f64::NAN), (2.0, f64::INFINITY)], &[(0.0, 1e-300), (1e300, 1e300)]]
-        {
+        for points in [
+            &[][..],
+            &[(0.0, 5.0)],
+            &[(0.0, 0.0), (1.0, f64::NAN), (2.0, f64::INFINITY)],
+            &[(0.0, 1e-300), (1e300, 1e300)],
+        ] {
             let drawn = charts(&[chart(points), chart(points), chart(points)], 2);
             assert_eq!((drawn.w, drawn.h), (1280, 800));
         }
-        let bars = Chart { series: Vec::new(), bars: vec![(0.1, 1.0, 5.0), (1.0, 10.0, 9.0)], ..chart(&[]) };
+        let bars = Chart {
+            series: Vec::new(),
+            bars: vec![(0.1, 1.0, 5.0), (1.0, 10.0, 9.0)],
+            ..chart(&[])
+        };
         let bars = Chart { y: Axis::default(), ..bars };
         assert!(coloured(&charts(&[bars], 1)) > 20_000);
     }
@@ -404,7 +487,8 @@ mod tests {
     #[test]
     fn captioned_tiles_keep_their_pixels() {
         let tiles = Tiles { h: 2, w: 3, c: 1, columns: 1, tiles: vec![vec![0.0; 6]; 40] };
-        let captions: Vec<[String; 2]> = (0..40).map(|i| [format!("{i} %"), format!("#{i}")]).collect();
+        let captions: Vec<[String; 2]> =
+            (0..40).map(|i| [format!("{i} %"), format!("#{i}")]).collect();
         let picture = captioned("forty", &tiles, &captions);
         assert!(picture.w <= WIDTH, "{}", picture.w);
         // tiles are 66×44 pixels of pure black; ink is not

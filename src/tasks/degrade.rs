@@ -1,5 +1,5 @@
-//! Samples as a restorer is given them, made on the host: to validate on, and for pictures. Training has the same done on its device
-//! ([`crate::train::step`]).
+//! Samples as a restorer is given them, made on the host: to validate on, and for pictures.
+//! Training has the same done on its device ([`crate::train::step`]).
 
 use crate::data::corrupt::{self, Mask};
 use crate::data::fill::fill;
@@ -10,7 +10,8 @@ use crate::spec::CorruptionSpec;
 /// What a model is told of an image beside its pixels.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Told {
-    /// How strong the corruption is, for a model that knows the level: σ on the 0–1 scale, or [`CorruptionSpec::level_of_scale`].
+    /// How strong the corruption is, for a model that knows the level: σ on the 0–1 scale, or
+    /// [`CorruptionSpec::level_of_scale`].
     pub level: f64,
     /// Which pixels are missing, if some are.
     pub mask: Option<Mask>,
@@ -33,8 +34,9 @@ impl Told {
     }
 }
 
-/// Does to image `number` (H,W,C; 0–1 scale) what a model is trained to undo, at the middle of the ranges that are trained on, the kinds of masks and the
-/// scales in turn; sides are multiples of every scale. Returns what the model is told.
+/// Does to image `number` (H,W,C; 0–1 scale) what a model is trained to undo, at the middle of the
+/// ranges that are trained on, the kinds of masks and the scales in turn; sides are multiples of
+/// every scale. Returns what the model is told.
 ///
 /// # Errors
 /// When the pixels cannot be resized.

@@ -17,7 +17,8 @@ use crate::error::{Error, Kind, Result};
 pub struct Report {
     /// Images or patches looked at.
     pub images: usize,
-    /// Mean PSNR in dB, reconstruction clipped to 0…1; no number (`null`) where what is reconstructed is no image but a layer's output.
+    /// Mean PSNR in dB, reconstruction clipped to 0…1; no number (`null`) where what is
+    /// reconstructed is no image but a layer's output.
     pub psnr: f64,
     /// Mean SSIM; likewise.
     pub ssim: f64,
@@ -46,14 +47,23 @@ pub struct Report {
 }
 
 /// Evaluates on patches of images. `inference` is kept by the caller, so that it is compiled once.
-pub fn evaluate(device: &mut Device, inference: &mut Inference, images: &Images, chosen: &[Patch]) -> Result<Report> {
+pub fn evaluate(
+    device: &mut Device,
+    inference: &mut Inference,
+    images: &Images,
+    chosen: &[Patch],
+) -> Result<Report> {
     let mut evaluation = Evaluation::new(inference);
     evaluation.add(device, inference, images, chosen)?;
     evaluation.report()
 }
 
 /// Evaluates on the patches of a source, part by part where it is streamed.
-pub fn evaluate_sample(device: &mut Device, inference: &mut Inference, sample: &Sample) -> Result<Report> {
+pub fn evaluate_sample(
+    device: &mut Device,
+    inference: &mut Inference,
+    sample: &Sample,
+) -> Result<Report> {
     let mut evaluation = Evaluation::new(inference);
     sample.each_part(|images, chosen| evaluation.add(device, inference, images, chosen))?;
     evaluation.report()
@@ -93,7 +103,13 @@ impl Evaluation {
     }
 
     /// Looks at patches of some images.
-    pub fn add(&mut self, device: &mut Device, inference: &mut Inference, images: &Images, chosen: &[Patch]) -> Result<()> {
+    pub fn add(
+        &mut self,
+        device: &mut Device,
+        inference: &mut Inference,
+        images: &Images,
+        chosen: &[Patch],
+    ) -> Result<()> {
         let dims = inference.graph.nodes[0].dims;
         for batch in chosen.chunks(inference.batch(device)) {
             let x = patches::cut(images, batch, dims.h, dims.w);
@@ -115,7 +131,11 @@ impl Evaluation {
                     if !image {
                         return (f64::NAN, f64::NAN, error);
                     }
-                    (quality::psnr(x, &clipped), quality::ssim(x, &clipped, dims.h, dims.w, dims.c), error)
+                    (
+                        quality::psnr(x, &clipped),
+                        quality::ssim(x, &clipped, dims.h, dims.w, dims.c),
+                        error,
+                    )
                 })
                 .collect();
             for (p, s, e) in judged {
@@ -149,7 +169,8 @@ impl Evaluation {
             )
             .of(Kind::Diverged));
         }
-        let variance: f64 = sum.iter().zip(&square).map(|(sum, square)| square - sum * sum / n).sum();
+        let variance: f64 =
+            sum.iter().zip(&square).map(|(sum, square)| square - sum * sum / n).sum();
         let dead = statistics.dead();
         Ok(Report {
             images: statistics.images(),
@@ -172,7 +193,10 @@ impl Evaluation {
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if let Some(Whole { images, psnr_before, psnr, ssim }) = self.whole {
-            write!(f, "{images} whole images {psnr_before:.2} → {psnr:.2} dB, SSIM {ssim:.4}; patches ")?;
+            write!(
+                f,
+                "{images} whole images {psnr_before:.2} → {psnr:.2} dB, SSIM {ssim:.4}; patches "
+            )?;
         }
         if !self.psnr.is_nan() {
             write!(f, "PSNR {:.2} dB, SSIM {:.4}, ", self.psnr, self.ssim)?;
@@ -194,6 +218,10 @@ impl std::fmt::Display for Report {
 impl Report {
     /// The explained variance; of images that do not differ there is none.
     pub fn told_variance(&self) -> String {
-        if self.explained_variance.is_finite() { format!("{:.4}", self.explained_variance) } else { "undefined".to_owned() }
+        if self.explained_variance.is_finite() {
+            format!("{:.4}", self.explained_variance)
+        } else {
+            "undefined".to_owned()
+        }
     }
 }

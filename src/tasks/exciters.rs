@@ -40,7 +40,8 @@ pub struct Exciters {
 }
 
 impl Exciters {
-    /// Before the first image, for the code of a graph. Of `room` bytes, where that is a limit, they take a sixteenth at most: then fewer parts are kept, or none.
+    /// Before the first image, for the code of a graph. Of `room` bytes, where that is a limit,
+    /// they take a sixteenth at most: then fewer parts are kept, or none.
     pub fn new(graph: &Graph, room: Option<u64>) -> Self {
         let (code, input) = (graph.nodes[graph.code].dims, graph.nodes[0].dims);
         let centre = receptive_field(graph, graph.code, code.h / 2, code.w / 2);
@@ -50,8 +51,13 @@ impl Exciters {
         let start = |(first, last): (isize, isize), size: usize, whole: usize| {
             if size == whole { 0 } else { first + (last - first + 1 - size as isize) / 2 }
         };
-        let places = (0..code.area()).map(|place| receptive_field(graph, graph.code, place / code.w, place % code.w));
-        let starts = places.map(|field| (start(field.rows, size.0, input.h), start(field.columns, size.1, input.w))).collect();
+        let places = (0..code.area())
+            .map(|place| receptive_field(graph, graph.code, place / code.w, place % code.w));
+        let starts = places
+            .map(|field| {
+                (start(field.rows, size.0, input.h), start(field.columns, size.1, input.w))
+            })
+            .collect();
         let each = (size.0 * size.1 * code.c).max(1);
         let most = (PIXELS / each).clamp(1, KEPT);
         let fitting = room.map_or(most as u64, |room| room / 16 / (each * input.c * BYTES) as u64);
@@ -76,10 +82,13 @@ impl Exciters {
                     }
                 }
             }
-            for (unit, (value, place)) in best.into_iter().enumerate().filter(|(_, (value, _))| *value > 0.0) {
+            for (unit, (value, place)) in
+                best.into_iter().enumerate().filter(|(_, (value, _))| *value > 0.0)
+            {
                 let found = &self.units[unit];
                 // the earlier image goes before a later one that excites as much
-                if self.kept == 0 || found.len() == self.kept && found[self.kept - 1].value >= value {
+                if self.kept == 0 || found.len() == self.kept && found[self.kept - 1].value >= value
+                {
                     continue;
                 }
                 let at = found.partition_point(|other| other.value >= value);
@@ -117,7 +126,9 @@ mod tests {
     #[test]
     fn the_strongest_parts_are_kept_in_order() {
         let text = "[model]\ncode = \"code\"\n[[model.layers]]\nname = \"code\"\nop = \"conv2d\"\nfilters = 2\nkernel = 3\npadding = 1\n";
-        let graph = Graph::new(&Config::parse(text, "test", &[]).unwrap().model, Dims::new(1, 5, 6)).unwrap();
+        let graph =
+            Graph::new(&Config::parse(text, "test", &[]).unwrap().model, Dims::new(1, 5, 6))
+                .unwrap();
         let mut exciters = Exciters::new(&graph, None);
         // two units of nine pixels, nine bytes each: two parts of each fit into a sixteenth of this
         assert_eq!(Exciters::new(&graph, Some(16 * 2 * 2 * 9 * 9)).kept, 2);
@@ -131,10 +142,21 @@ mod tests {
             z[1] = -5.0;
             exciters.add(&x, &z);
         }
-        let found: Vec<(f32, usize)> = exciters.units[0].iter().map(|e| (e.value, e.image)).collect();
+        let found: Vec<(f32, usize)> =
+            exciters.units[0].iter().map(|e| (e.value, e.image)).collect();
         assert_eq!(
             found,
-            [(12.0, 12), (12.0, 25), (12.0, 38), (11.0, 11), (11.0, 24), (11.0, 37), (10.0, 10), (10.0, 23), (10.0, 36)]
+            [
+                (12.0, 12),
+                (12.0, 25),
+                (12.0, 38),
+                (11.0, 11),
+                (11.0, 24),
+                (11.0, 37),
+                (10.0, 10),
+                (10.0, 23),
+                (10.0, 36)
+            ]
         );
         assert!(exciters.units[1].is_empty());
         // the corner sees what is outside, too

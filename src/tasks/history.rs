@@ -60,7 +60,8 @@ pub struct History {
 }
 
 impl History {
-    /// Reads a log; none if there is no file. What is not a line of it, such as a last one that a kill cut, is passed over.
+    /// Reads a log; none if there is no file. What is not a line of it, such as a last one that a
+    /// kill cut, is passed over.
     ///
     /// # Errors
     /// When the file is there but cannot be read.
@@ -83,16 +84,22 @@ impl History {
         history
     }
 
-    /// The best validation, the first of equals: the one whose model is kept as the best. That is the one with the least error, or, of a restorer, with the
-    /// highest PSNR of whole images.
+    /// The best validation, the first of equals: the one whose model is kept as the best. That is
+    /// the one with the least error, or, of a restorer, with the highest PSNR of whole images.
     pub fn best(&self) -> Option<&Validation> {
         let loss = |of: &Validation| of.whole.map_or(of.sum_squares, |whole| -whole.psnr);
-        self.validations.iter().reduce(|best, other| if loss(other) < loss(best) { other } else { best })
+        self.validations
+            .iter()
+            .reduce(|best, other| if loss(other) < loss(best) { other } else { best })
     }
 
     /// Steps and epochs that were logged.
     pub fn length(&self) -> (u64, f64) {
-        let of = self.intervals.iter().map(|i| (i.step, i.epoch)).chain(self.validations.iter().map(|v| (v.step, v.epoch)));
+        let of = self
+            .intervals
+            .iter()
+            .map(|i| (i.step, i.epoch))
+            .chain(self.validations.iter().map(|v| (v.step, v.epoch)));
         of.fold((0, 0.0), |a, b| if b.0 > a.0 { b } else { a })
     }
 
@@ -103,7 +110,8 @@ impl History {
         (1.0..1e15).contains(&each).then_some(each as usize)
     }
 
-    /// Reconstruction loss, sparsity penalty, L0 and, where what is drawn are images, PSNR over the steps. `squares` tells that the loss is the sum of squares, so that validations go with it.
+    /// Reconstruction loss, sparsity penalty, L0 and, where what is drawn are images, PSNR over the
+    /// steps. `squares` tells that the loss is the sum of squares, so that validations go with it.
     pub fn picture(&self, squares: bool) -> Picture {
         let line = |y: fn(&Interval) -> f64| Series {
             name: "training".to_owned(),
@@ -130,7 +138,11 @@ impl History {
         let mut panels = vec![
             chart("Reconstruction loss", "loss", losses),
             chart("Sparsity penalty", "penalty", vec![line(|i| i.sparsity)]),
-            chart("L0: elements of the code that are not 0", "elements", vec![line(|i| i.l0), dots(|v| v.l0)]),
+            chart(
+                "L0: elements of the code that are not 0",
+                "elements",
+                vec![line(|i| i.l0), dots(|v| v.l0)],
+            ),
         ];
         // What is no image has none.
         if self.validations.iter().all(|v| !v.psnr.is_nan()) {
@@ -143,7 +155,8 @@ impl History {
 /// Whether values are so far apart that a logarithmic axis shows more.
 fn wide(series: &[Series]) -> bool {
     let values = || series.iter().flat_map(|series| series.points.iter().map(|p| p.1));
-    let (low, high) = values().fold((f64::MAX, 0.0_f64), |(low, high), v| (low.min(v), high.max(v)));
+    let (low, high) =
+        values().fold((f64::MAX, 0.0_f64), |(low, high), v| (low.min(v), high.max(v)));
     low > 0.0 && high > 8.0 * low
 }
 
@@ -176,6 +189,10 @@ nonsense
         let (full, empty) = (History::parse(LOG).picture(true), History::default().picture(true));
         assert_eq!((full.w, full.h), (empty.w, empty.h));
         assert_ne!(full, empty);
-        assert_ne!(full, History::parse(LOG).picture(false), "validations go with the loss that they are");
+        assert_ne!(
+            full,
+            History::parse(LOG).picture(false),
+            "validations go with the loss that they are"
+        );
     }
 }

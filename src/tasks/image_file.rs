@@ -1,4 +1,5 @@
-//! An image file as restoration needs it: samples at the depth that they were saved with, alpha apart, and written back as the same kind.
+//! An image file as restoration needs it: samples at the depth that they were saved with, alpha
+//! apart, and written back as the same kind.
 
 use std::io::Cursor;
 use std::ops::Range;
@@ -57,18 +58,22 @@ impl Samples {
     /// Writes reals of the 0–1 scale over a part: rounded, what lies outside clipped, NaN as 0.
     fn write(&mut self, at: usize, values: &[f32]) {
         match self {
-            Self::Eight(v) => {
-                v[at..][..values.len()].iter_mut().zip(values).for_each(|(out, v)| *out = (v * 255.0).round() as u8)
-            }
+            Self::Eight(v) => v[at..][..values.len()]
+                .iter_mut()
+                .zip(values)
+                .for_each(|(out, v)| *out = (v * 255.0).round() as u8),
             Self::Sixteen(v) => {
-                v[at..][..values.len()].iter_mut().zip(values).for_each(|(out, v)| *out = (v * 65535.0).round() as u16);
+                v[at..][..values.len()]
+                    .iter_mut()
+                    .zip(values)
+                    .for_each(|(out, v)| *out = (v * 65535.0).round() as u16);
             }
         }
     }
 }
 
-/// An image from a file, or to become one. Samples stay at their depth, so that a large image takes no more than its file's pixels; reals are read
-/// from it and written to it by rows.
+/// An image from a file, or to become one. Samples stay at their depth, so that a large image takes
+/// no more than its file's pixels; reals are read from it and written to it by rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageFile {
     /// Height in pixels.
@@ -85,15 +90,18 @@ pub struct ImageFile {
     profile: Option<Vec<u8>>,
 }
 
-/// The most bytes that decoding a file of restoration may take: 100 megapixels with alpha at 16 bits.
+/// The most bytes that decoding a file of restoration may take: 100 megapixels with alpha at 16
+/// bits.
 pub const MAX_BYTES: u64 = 1 << 30;
 
 impl ImageFile {
-    /// Reads PNG, JPEG, BMP, GIF (its first frame), TIFF, WebP or PNM, recognised by its content. The EXIF orientation is applied. Palettes become the
-    /// colours that they stand for, CMYK and YCbCr RGB, float samples 16 bits, fewer than 8 bits 8.
+    /// Reads PNG, JPEG, BMP, GIF (its first frame), TIFF, WebP or PNM, recognised by its content.
+    /// The EXIF orientation is applied. Palettes become the colours that they stand for, CMYK and
+    /// YCbCr RGB, float samples 16 bits, fewer than 8 bits 8.
     ///
     /// # Errors
-    /// When the file cannot be read or decoded, or takes more than [`MAX_BYTES`]; the message begins with its path.
+    /// When the file cannot be read or decoded, or takes more than [`MAX_BYTES`]; the message
+    /// begins with its path.
     pub fn read(path: &Path) -> Result<Self> {
         decode::picture_of_file(path, MAX_BYTES)
             .and_then(|(image, profile)| Self::new(image, profile))
@@ -102,7 +110,10 @@ impl ImageFile {
 
     fn new(image: DynamicImage, profile: Option<Vec<u8>>) -> Result<Self> {
         let (h, w, color) = (image.height() as usize, image.width() as usize, image.color());
-        let (c, deep) = (if color.has_color() { 3 } else { 1 }, color.bytes_per_pixel() > color.channel_count());
+        let (c, deep) = (
+            if color.has_color() { 3 } else { 1 },
+            color.bytes_per_pixel() > color.channel_count(),
+        );
         let samples = match (c, color.has_alpha(), deep) {
             (1, false, false) => Samples::Eight(image.into_luma8().into_raw()),
             (1, true, false) => Samples::Eight(image.into_luma_alpha8().into_raw()),
@@ -129,11 +140,18 @@ impl ImageFile {
         Self { h, w, c, samples, alpha: None, profile: None }
     }
 
-    /// A black image of the same kind (channels, depth, profile) and another size, for a result. The alpha is copied where the size is the same; else
-    /// set it by [`ImageFile::set_alpha`].
+    /// A black image of the same kind (channels, depth, profile) and another size, for a result.
+    /// The alpha is copied where the size is the same; else set it by [`ImageFile::set_alpha`].
     pub fn like(&self, h: usize, w: usize) -> Self {
         let alpha = self.alpha.clone().filter(|_| (h, w) == (self.h, self.w));
-        Self { h, w, c: self.c, samples: self.samples.zeros(h * w * self.c), alpha, profile: self.profile.clone() }
+        Self {
+            h,
+            w,
+            c: self.c,
+            samples: self.samples.zeros(h * w * self.c),
+            alpha,
+            profile: self.profile.clone(),
+        }
     }
 
     /// Whether it has 16 bits a sample.
@@ -154,7 +172,8 @@ impl ImageFile {
         self.samples.read((row + columns.start) * self.c..(row + columns.end) * self.c, out);
     }
 
-    /// Writes whole rows (H,W,C; 0…1) from row `top` on: rounded to the depth, what lies outside clipped.
+    /// Writes whole rows (H,W,C; 0…1) from row `top` on: rounded to the depth, what lies outside
+    /// clipped.
     pub fn write_rows(&mut self, top: usize, rows: &[f32]) {
         self.samples.write(top * self.w * self.c, rows);
     }
@@ -177,21 +196,33 @@ impl ImageFile {
         });
     }
 
-    /// Writes a PNG of the same kind, or, where the name ends in `.jpg` or `.jpeg`, a JPEG: 8 bits, and what is transparent over white. The file is
-    /// written beside under a temporary name and then renamed.
+    /// Writes a PNG of the same kind, or, where the name ends in `.jpg` or `.jpeg`, a JPEG: 8 bits,
+    /// and what is transparent over white. The file is written beside under a temporary name and
+    /// then renamed.
     ///
     /// # Errors
-    /// When the name ends otherwise, the format cannot hold the size, or the file cannot be written; nothing is left behind then.
+    /// When the name ends otherwise, the format cannot hold the size, or the file cannot be
+    /// written; nothing is left behind then.
     pub fn save(&self, path: &Path) -> Result<()> {
         let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
         let mut bytes = Cursor::new(Vec::new());
         let encoded = match &ending[..] {
             "png" => self.encode(PngEncoder::new(&mut bytes)),
-            "jpg" | "jpeg" => self.shallow_opaque().encode(JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)),
-            _ => crate::bail_usage!("{}: results are PNG or JPEG; let the name end in .png or .jpg", path.display()),
+            "jpg" | "jpeg" => self
+                .shallow_opaque()
+                .encode(JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)),
+            _ => crate::bail_usage!(
+                "{}: results are PNG or JPEG; let the name end in .png or .jpg",
+                path.display()
+            ),
         };
         encoded.map_err(|error| {
-            Error::usage(format!("{}: {}x{} pixels cannot be saved ({error}); save as .png", path.display(), self.w, self.h))
+            Error::usage(format!(
+                "{}: {}x{} pixels cannot be saved ({error}); save as .png",
+                path.display(),
+                self.w,
+                self.h
+            ))
         })?;
         files::write_atomically(path, bytes.get_ref())
     }
@@ -240,7 +271,8 @@ impl ImageFile {
     }
 }
 
-/// Samples and alpha of pixels that hold both. An alpha that is opaque throughout is kept: it says of what kind the file is.
+/// Samples and alpha of pixels that hold both. An alpha that is opaque throughout is kept: it says
+/// of what kind the file is.
 fn apart(samples: Samples, c: usize) -> (Samples, Option<Samples>) {
     fn split<T: Copy>(mut v: Vec<T>, c: usize) -> (Vec<T>, Vec<T>) {
         let alpha: Vec<T> = v.iter().skip(c).step_by(c + 1).copied().collect();
@@ -287,8 +319,11 @@ mod tests {
     use crate::data::testing::{Folder, encoded};
     use image::{ImageBuffer, ImageFormat, Luma, LumaA, Pixel, Rgb, Rgba};
 
-    fn noise<P: Pixel<Subpixel = T>, T: From<u8> + image::Primitive>(scale: T) -> ImageBuffer<P, Vec<T>> {
-        let samples = (0..5 * 7 * usize::from(P::CHANNEL_COUNT)).map(|i| <T as From<u8>>::from((i * 37 % 251) as u8) * scale);
+    fn noise<P: Pixel<Subpixel = T>, T: From<u8> + image::Primitive>(
+        scale: T,
+    ) -> ImageBuffer<P, Vec<T>> {
+        let samples = (0..5 * 7 * usize::from(P::CHANNEL_COUNT))
+            .map(|i| <T as From<u8>>::from((i * 37 % 251) as u8) * scale);
         ImageBuffer::from_raw(7, 5, samples.collect()).unwrap()
     }
 
@@ -308,7 +343,10 @@ mod tests {
         for (image, c, alpha, deep) in kinds {
             let path = folder.write("a.png", &encoded(&image, ImageFormat::Png));
             let file = ImageFile::read(&path).unwrap();
-            assert_eq!((file.h, file.w, file.c, file.alpha().is_some(), file.is_deep()), (5, 7, c, alpha, deep));
+            assert_eq!(
+                (file.h, file.w, file.c, file.alpha().is_some(), file.is_deep()),
+                (5, 7, c, alpha, deep)
+            );
             // Through reals and back, at once and by rows.
             let mut copy = file.like(5, 7);
             assert_ne!(copy, file);
@@ -356,7 +394,11 @@ mod tests {
         let mut profile = vec![0; 132];
         profile[16..20].copy_from_slice(b"RGB ");
         for (c, kept) in [(3, true), (1, false)] {
-            let image = if c == 3 { noise::<Rgb<u8>, u8>(1).into() } else { DynamicImage::from(noise::<Luma<u8>, u8>(1)) };
+            let image = if c == 3 {
+                noise::<Rgb<u8>, u8>(1).into()
+            } else {
+                DynamicImage::from(noise::<Luma<u8>, u8>(1))
+            };
             let file = ImageFile::new(image, Some(profile.clone())).unwrap();
             assert_eq!(file.profile.is_some(), kept);
             for name in ["a.png", "a.jpg"] {

@@ -75,8 +75,9 @@ impl<'a> Inference<'a> {
         self.degrading.is_some()
     }
 
-    /// Takes the largest batch for which there is room beside what else is taken, of [`Device::budget`]. No sample has to do with another; but products
-    /// of other extents may round otherwise, so halves are taken, which do not on the processors seen, down to two.
+    /// Takes the largest batch for which there is room beside what else is taken, of
+    /// [`Device::budget`]. No sample has to do with another; but products of other extents may
+    /// round otherwise, so halves are taken, which do not on the processors seen, down to two.
     ///
     /// # Errors
     /// When there is none for a single sample, with the figures.
@@ -104,7 +105,8 @@ impl<'a> Inference<'a> {
     /// Samples of a batch: 64, or fewer where one of them needs much.
     pub fn batch(&self, device: &Device) -> usize {
         self.most.unwrap_or_else(|| {
-            let free = device.budget().map_or(u64::MAX, |budget| budget / PART / self.bytes(1).max(1));
+            let free =
+                device.budget().map_or(u64::MAX, |budget| budget / PART / self.bytes(1).max(1));
             free.clamp(1, self.bound(device) as u64) as usize
         })
     }
@@ -126,16 +128,18 @@ impl<'a> Inference<'a> {
         self.bytes(samples.clamp(1, self.batch(device)))
     }
 
-    /// Bytes of a batch: its buffers, and in the host's memory what is written, what is read, and what it is judged by.
+    /// Bytes of a batch: its buffers, and in the host's memory what is written, what is read, and
+    /// what it is judged by.
     fn bytes(&self, n: usize) -> u64 {
         let of = |node: usize| self.graph.nodes[node].dims.len() as u64;
         let target = if self.graph.target > 0 { of(self.graph.target) } else { 0 };
-        let host = 4 * n as u64 * (of(0) + 2 * of(self.graph.output) + of(self.graph.code) + target);
+        let host =
+            4 * n as u64 * (of(0) + 2 * of(self.graph.output) + of(self.graph.code) + target);
         self.record(n).0.tape.planned_bytes() + host
     }
 
-    /// Compiles for so many samples or more, and runs once on nothing, so that later runs make no buffer and no pipeline. Returns the
-    /// bytes that it took.
+    /// Compiles for so many samples or more, and runs once on nothing, so that later runs make no
+    /// buffer and no pipeline. Returns the bytes that it took.
     pub fn prepare(&mut self, device: &mut Device, samples: usize) -> Result<u64> {
         let n = samples.clamp(1, self.batch(device));
         self.run_batch(device, &vec![0.0; n * self.graph.nodes[0].dims.len()], &[])?;
@@ -147,11 +151,13 @@ impl<'a> Inference<'a> {
         self.run_from(device, 0, x)
     }
 
-    /// Runs samples of which the first has this number among all: it tells apart what is done to them first.
+    /// Runs samples of which the first has this number among all: it tells apart what is done to
+    /// them first.
     pub fn run_from(&mut self, device: &mut Device, first: usize, x: &[f32]) -> Result<Passed> {
         let size = self.graph.nodes[0].dims.len();
         assert!(!x.is_empty() && x.len().is_multiple_of(size), "{} values are no samples", x.len());
-        let mut passed = Passed { y: Vec::new(), z: Vec::new(), target: (self.graph.target > 0).then(Vec::new) };
+        let mut passed =
+            Passed { y: Vec::new(), z: Vec::new(), target: (self.graph.target > 0).then(Vec::new) };
         let batch = self.batch(device);
         for (i, x) in x.chunks(batch * size).enumerate() {
             let Passed { y, z, target } = match self.degrading.clone() {
@@ -171,19 +177,33 @@ impl<'a> Inference<'a> {
     }
 
     /// Samples as a model is given them, and what it is told of each.
-    fn degraded(&self, spec: &CorruptionSpec, seed: u64, first: usize, x: &[f32]) -> Result<(Vec<f32>, Vec<Told>)> {
+    fn degraded(
+        &self,
+        spec: &CorruptionSpec,
+        seed: u64,
+        first: usize,
+        x: &[f32],
+    ) -> Result<(Vec<f32>, Vec<Told>)> {
         let dims = self.graph.nodes[0].dims;
         let mut x = x.to_vec();
         let samples = x.par_chunks_mut(dims.len()).enumerate();
-        let told = samples.map(|(i, x)| degrade(spec, seed, first + i, (dims.h, dims.w, dims.c), x)).collect::<Result<_>>()?;
+        let told = samples
+            .map(|(i, x)| degrade(spec, seed, first + i, (dims.h, dims.w, dims.c), x))
+            .collect::<Result<_>>()?;
         Ok((x, told))
     }
 
-    /// The reconstructions alone, of a batch or less, of samples that it is told this of, one of each; the codes stay where they are.
+    /// The reconstructions alone, of a batch or less, of samples that it is told this of, one of
+    /// each; the codes stay where they are.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn run_output(&mut self, device: &mut Device, x: &[f32], told: &[Told]) -> Result<Vec<f32>> {
+    pub fn run_output(
+        &mut self,
+        device: &mut Device,
+        x: &[f32],
+        told: &[Told],
+    ) -> Result<Vec<f32>> {
         let (compiled, n) = self.pass(device, x, told)?;
         device.read(compiled.y.part(0, compiled.y.len / compiled.n * n))
     }
@@ -208,11 +228,21 @@ impl<'a> Inference<'a> {
         let (compiled, n) = self.pass(device, x, told)?;
         let first = |view: View| view.part(0, view.len / compiled.n * n);
         let target = compiled.target.map(|target| device.read(first(target))).transpose()?;
-        Ok(Passed { y: device.read(first(compiled.y))?, z: device.read(first(compiled.z))?, target })
+        Ok(Passed {
+            y: device.read(first(compiled.y))?,
+            z: device.read(first(compiled.z))?,
+            target,
+        })
     }
 
-    /// Runs a batch, and returns where its results lie and of how many samples. Where nothing is told, the level is 0 and nothing is missing.
-    fn pass(&mut self, device: &mut Device, x: &[f32], told: &[Told]) -> Result<(&Compiled, usize)> {
+    /// Runs a batch, and returns where its results lie and of how many samples. Where nothing is
+    /// told, the level is 0 and nothing is missing.
+    fn pass(
+        &mut self,
+        device: &mut Device,
+        x: &[f32],
+        told: &[Told],
+    ) -> Result<(&Compiled, usize)> {
         let dims = self.graph.nodes[0].dims;
         let n = x.len() / dims.len();
         if self.compiled.as_ref().is_none_or(|compiled| compiled.n < n) {
@@ -224,7 +254,10 @@ impl<'a> Inference<'a> {
         device.write(compiled.x, x);
         if let Some(level) = compiled.level {
             let levels = told.iter().map(|told| told.level as f32);
-            device.write(level, &levels.chain(std::iter::repeat(0.0)).take(level.len).collect::<Vec<f32>>());
+            device.write(
+                level,
+                &levels.chain(std::iter::repeat(0.0)).take(level.len).collect::<Vec<f32>>(),
+            );
         }
         if let Some(known) = compiled.known {
             let mut values = vec![1.0; known.len];
@@ -237,8 +270,8 @@ impl<'a> Inference<'a> {
         Ok((compiled, n))
     }
 
-    /// Records the pass of a batch: the builder, where input, output and code lie, what it is told: levels, and which pixels are known; and its target, where
-    /// that is not the input.
+    /// Records the pass of a batch: the builder, where input, output and code lie, what it is told:
+    /// levels, and which pixels are known; and its target, where that is not the input.
     fn record(&self, n: usize) -> (Builder<'_>, [View; 3], [Option<View>; 3]) {
         let mut b = Builder::new(self.graph, &self.store, n, Mode::Infer);
         let x = b.input();
@@ -263,7 +296,8 @@ impl<'a> Inference<'a> {
         Ok(Compiled { n, program: device.compile(calls)?, memory, x, y, z, target, level, known })
     }
 
-    /// Decodes any number of codes (memory order) into images, batch by batch; none if the model's decoder also reads what lies before the code.
+    /// Decodes any number of codes (memory order) into images, batch by batch; none if the model's
+    /// decoder also reads what lies before the code.
     pub fn decode(&self, device: &mut Device, codes: &[f32]) -> Result<Option<Vec<f32>>> {
         let units = self.graph.nodes[self.graph.code].dims.len();
         let n = (codes.len() / units).min(self.batch(device));

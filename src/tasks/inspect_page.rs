@@ -14,16 +14,19 @@ const PART: f64 = 36.0;
 
 /// Numbers with what they are.
 fn facts(facts: &[(&str, String)]) -> String {
-    let each: String =
-        facts.iter().map(|(what, value)| format!("<div><dt>{what}</dt><dd>{}</dd></div>", escaped(value))).collect();
+    let each: String = facts
+        .iter()
+        .map(|(what, value)| format!("<div><dt>{what}</dt><dd>{}</dd></div>", escaped(value)))
+        .collect();
     format!("<dl>{each}</dl>\n")
 }
 
 /// The table of the layers.
 fn layers(found: &Found) -> String {
     let shape = |[c, h, w]: [usize; 3]| format!("{c}×{h}×{w}");
-    let mut rows =
-        String::from("<tr><th>layer<th>operation<th class=n>output<th class=n>parameters<th class=n>multiply-adds</tr>\n");
+    let mut rows = String::from(
+        "<tr><th>layer<th>operation<th class=n>output<th class=n>parameters<th class=n>multiply-adds</tr>\n",
+    );
     for row in &found.summary.rows {
         let mark = match (row.is_code, row.is_output) {
             (true, true) => " (code, output)",
@@ -31,7 +34,8 @@ fn layers(found: &Found) -> String {
             (false, true) => " (output)",
             (false, false) => "",
         };
-        let from = if row.in_line { String::new() } else { format!(" from {}", row.inputs.join(", ")) };
+        let from =
+            if row.in_line { String::new() } else { format!(" from {}", row.inputs.join(", ")) };
         let what = format!("{} {}{from}", row.op, row.settings);
         let _ = writeln!(
             rows,
@@ -59,13 +63,24 @@ pub fn write(found: &Found, name: &str, exciters: &Exciters) -> Result<String> {
         None => None,
     };
     // in the order of the cards, so that a card's parts follow one another
-    let channels =
-        exciters.units.iter().flatten().next().map_or(1, |part| part.pixels.len() / (exciters.size.0 * exciters.size.1).max(1));
+    let channels = exciters
+        .units
+        .iter()
+        .flatten()
+        .next()
+        .map_or(1, |part| part.pixels.len() / (exciters.size.0 * exciters.size.1).max(1));
     let c = if channels >= 3 { 3 } else { 1 };
     let visible = |pixels: &[u8]| -> Vec<f32> {
-        pixels.chunks_exact(channels).flat_map(|pixel| pixel[..c].iter().map(|byte| f32::from(*byte) / 255.0)).collect()
+        pixels
+            .chunks_exact(channels)
+            .flat_map(|pixel| pixel[..c].iter().map(|byte| f32::from(*byte) / 255.0))
+            .collect()
     };
-    let parts: Vec<Vec<f32>> = order.iter().flat_map(|unit| &exciters.units[*unit]).map(|part| visible(&part.pixels)).collect();
+    let parts: Vec<Vec<f32>> = order
+        .iter()
+        .flat_map(|unit| &exciters.units[*unit])
+        .map(|part| visible(&part.pixels))
+        .collect();
     let sheet = Sheet::new("part", &parts, [exciters.size.0, exciters.size.1, c], PART)?;
 
     let mut body = format!("<h1>{}</h1>\n", escaped(name));
@@ -83,14 +98,23 @@ pub fn write(found: &Found, name: &str, exciters: &Exciters) -> Result<String> {
     );
     let mut numbers = vec![("images", report.images.to_string())];
     if !report.psnr.is_nan() {
-        numbers.extend([("PSNR", format!("{:.2} dB", report.psnr)), ("SSIM", format!("{:.4}", report.ssim))]);
+        numbers.extend([
+            ("PSNR", format!("{:.2} dB", report.psnr)),
+            ("SSIM", format!("{:.4}", report.ssim)),
+        ]);
     }
     numbers.extend([
         ("‖x − x̂‖²", format!("{:.3}", report.sum_squares)),
         ("explained variance", report.told_variance()),
         ("L0", format!("{:.1} of {}", report.l0, report.code)),
-        ("dead units", format!("{} of {} ({})", report.dead, report.units, percent(report.dead_share))),
-        ("neighbours in an atom", found.moran().map_or("–".to_owned(), |[_, _, median, ..]| format!("I = {median:.2}"))),
+        (
+            "dead units",
+            format!("{} of {} ({})", report.dead, report.units, percent(report.dead_share)),
+        ),
+        (
+            "neighbours in an atom",
+            found.moran().map_or("–".to_owned(), |[_, _, median, ..]| format!("I = {median:.2}")),
+        ),
         ("parameters", found.summary.parameters.to_string()),
     ]);
     body += &facts(&numbers);
@@ -112,7 +136,10 @@ pub fn write(found: &Found, name: &str, exciters: &Exciters) -> Result<String> {
     for unit in &order {
         let (rate, strength, dead) = (s.rate(*unit), s.strength(*unit), s.is_dead(*unit));
         let class = if dead { "unit dead" } else { "unit" };
-        let _ = write!(body, "<div class=\"{class}\" id=u{unit} data-unit={unit} data-rate={rate:e} data-strength={strength:e}>");
+        let _ = write!(
+            body,
+            "<div class=\"{class}\" id=u{unit} data-unit={unit} data-rate={rate:e} data-strength={strength:e}>"
+        );
         if let Some(sheet) = &drawn {
             body += &sheet.tile(*unit, &format!("what unit {unit} draws"));
         }
@@ -127,7 +154,8 @@ pub fn write(found: &Found, name: &str, exciters: &Exciters) -> Result<String> {
         {
             body += "<div class=strip>";
             for exciter in &exciters.units[*unit] {
-                body += &sheet.tile(part, &format!("image {}: {:.3}", exciter.image, exciter.value));
+                body +=
+                    &sheet.tile(part, &format!("image {}: {:.3}", exciter.image, exciter.value));
                 part += 1;
             }
             body += "</div>";

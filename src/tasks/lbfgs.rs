@@ -1,5 +1,6 @@
-//! Minimisation by limited-memory BFGS (Nocedal & Wright, "Numerical Optimization", 2nd ed., algorithms 7.4 and 3.1). Value and gradient come from one pass
-//! over the data, which is why it is written out here: the libraries ask for them one at a time.
+//! Minimisation by limited-memory BFGS (Nocedal & Wright, "Numerical Optimization", 2nd ed.,
+//! algorithms 7.4 and 3.1). Value and gradient come from one pass over the data, which is why it is
+//! written out here: the libraries ask for them one at a time.
 
 use std::collections::VecDeque;
 
@@ -28,8 +29,9 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// From `x` downhill; `f` writes the gradient and returns the value. `scale` is the norm of the gradient that counts as 1. After each step `go_on` is told how many
-/// there were and the value, and says whether there are to be more. Returns how many steps it took.
+/// From `x` downhill; `f` writes the gradient and returns the value. `scale` is the norm of the
+/// gradient that counts as 1. After each step `go_on` is told how many there were and the value,
+/// and says whether there are to be more. Returns how many steps it took.
 pub fn minimise(
     x: &mut [f64],
     scale: f64,
@@ -69,7 +71,10 @@ pub fn minimise(
         let mut length = 1.0;
         let mut found = None;
         for _ in 0..HALVINGS {
-            trial.iter_mut().zip(x.iter().zip(&direction)).for_each(|(t, (x, d))| *t = x + length * d);
+            trial
+                .iter_mut()
+                .zip(x.iter().zip(&direction))
+                .for_each(|(t, (x, d))| *t = x + length * d);
             let reached = f(&trial, &mut next);
             if reached <= value + DECREASE * length * slope {
                 found = Some(reached);
@@ -79,7 +84,8 @@ pub fn minimise(
         }
         let Some(reached) = found else { return step };
         let s: Vec<f64> = direction.iter().map(|d| length * d).collect();
-        let y: Vec<f64> = next.iter().zip(&gradient).map(|(next, gradient)| next - gradient).collect();
+        let y: Vec<f64> =
+            next.iter().zip(&gradient).map(|(next, gradient)| next - gradient).collect();
         let curvature = dot(&s, &y);
         // without curvature a pair would spoil the others
         if curvature > 1e-10 * dot(&y, &y) {
@@ -179,6 +185,9 @@ mod tests {
             },
         );
         assert_eq!((steps, values.len()), (3, 3));
-        assert!(values.windows(2).all(|pair| pair[1] < pair[0]) && (x[0].powi(4) - values[2]).abs() < 1e-9);
+        assert!(
+            values.windows(2).all(|pair| pair[1] < pair[0])
+                && (x[0].powi(4) - values[2]).abs() < 1e-9
+        );
     }
 }

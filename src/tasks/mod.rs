@@ -1,5 +1,6 @@
-//! What users do with a model: run it, judge it, restore images, look at what it learned, tell images, pixels and objects apart by it, find what is not normal,
-//! draw new images, make textures and styles.
+//! What users do with a model: run it, judge it, restore images, look at what it learned, tell
+//! images, pixels and objects apart by it, find what is not normal, draw new images, make textures
+//! and styles.
 
 pub mod anomaly;
 pub mod chart;

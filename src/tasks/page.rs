@@ -1,4 +1,5 @@
-//! One HTML page that works offline: pictures lie in it as data, many small ones as one sheet that style sheets cut.
+//! One HTML page that works offline: pictures lie in it as data, many small ones as one sheet that
+//! style sheets cut.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -43,11 +44,17 @@ pub struct Sheet {
 }
 
 impl Sheet {
-    /// Of tiles (H,W,C with C 1 or 3, on the 0–1 scale), shown `side` pixels wide or high, whichever is longer; none without tiles.
+    /// Of tiles (H,W,C with C 1 or 3, on the 0–1 scale), shown `side` pixels wide or high,
+    /// whichever is longer; none without tiles.
     ///
     /// # Errors
     /// When there are too many pixels for one picture.
-    pub fn new(class: &'static str, tiles: &[Vec<f32>], [h, w, c]: [usize; 3], side: f64) -> Result<Option<Self>> {
+    pub fn new(
+        class: &'static str,
+        tiles: &[Vec<f32>],
+        [h, w, c]: [usize; 3],
+        side: f64,
+    ) -> Result<Option<Self>> {
         if tiles.is_empty() {
             return Ok(None);
         }
@@ -77,8 +84,12 @@ impl Sheet {
     pub fn tile(&self, index: usize, title: &str) -> String {
         let at = |place: usize, size: usize| -((place * size) as f64 * self.scale);
         let (x, y) = (at(index % COLUMNS, self.w), at(index / COLUMNS, self.h));
-        let title = if title.is_empty() { String::new() } else { format!(" title=\"{}\"", escaped(title)) };
-        format!("<div class=\"sheet {}\" style=\"background-position:{x:.2}px {y:.2}px\"{title}></div>", self.class)
+        let title =
+            if title.is_empty() { String::new() } else { format!(" title=\"{}\"", escaped(title)) };
+        format!(
+            "<div class=\"sheet {}\" style=\"background-position:{x:.2}px {y:.2}px\"{title}></div>",
+            self.class
+        )
     }
 }
 
@@ -88,14 +99,24 @@ impl Sheet {
 /// When it has too many pixels.
 pub fn image(picture: &Picture, what: &str) -> Result<String> {
     let png = picture::png(&picture.pixels, picture.h, picture.w, picture.c)?;
-    Ok(format!("<img src=\"{}\" width=\"{}\" height=\"{}\" alt=\"{}\">\n", data_uri(&png), picture.w, picture.h, escaped(what)))
+    Ok(format!(
+        "<img src=\"{}\" width=\"{}\" height=\"{}\" alt=\"{}\">\n",
+        data_uri(&png),
+        picture.w,
+        picture.h,
+        escaped(what)
+    ))
 }
 
 /// The whole page of a title, sheets and a body; with `script` the units on it can be sorted.
 pub fn page(title: &str, sheets: &[&Sheet], body: &str, script: bool) -> String {
     let style = include_str!("../../assets/page/page.css");
     let sheets: String = sheets.iter().map(|sheet| sheet.css.as_str()).collect();
-    let script = if script { concat!("<script>\n", include_str!("../../assets/page/page.js"), "</script>\n") } else { "" };
+    let script = if script {
+        concat!("<script>\n", include_str!("../../assets/page/page.js"), "</script>\n")
+    } else {
+        ""
+    };
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{}</title>\n<style>\n{style}{sheets}</style>\n</head>\n<body>\n{body}{script}</body>\n</html>\n",
@@ -122,12 +143,19 @@ mod tests {
         let png = STANDARD.decode(encoded.split_once(')').unwrap().0).unwrap();
         let decoded = crate::data::decode(&png).unwrap();
         assert_eq!((decoded.h, decoded.w), (4, 144));
-        assert!(sheet.css.contains("width:6.00px;height:4.00px;background-size:288.00px 8.00px"), "{}", &sheet.css[..90]);
+        assert!(
+            sheet.css.contains("width:6.00px;height:4.00px;background-size:288.00px 8.00px"),
+            "{}",
+            &sheet.css[..90]
+        );
         for index in [0, 5, 47, 48, 59] {
             let tile = sheet.tile(index, "");
-            let place = tile.split_once("background-position:").unwrap().1.split_once('"').unwrap().0;
+            let place =
+                tile.split_once("background-position:").unwrap().1.split_once('"').unwrap().0;
             let [x, y] = [0, 1].map(|i| {
-                (-place.split(' ').nth(i).unwrap().trim_end_matches("px").parse::<f64>().unwrap() / 2.0).round() as usize
+                (-place.split(' ').nth(i).unwrap().trim_end_matches("px").parse::<f64>().unwrap()
+                    / 2.0)
+                    .round() as usize
             });
             assert_eq!(usize::from(decoded.pixels[y * 144 + x]), index);
         }

@@ -56,8 +56,10 @@ impl Tiles {
         grid(&self.tiles, self.h, self.w, self.c, self.columns, 4)
     }
 
-    /// Moran's I of a tile: how alike neighbouring pixels are, those that share an edge (Moran, "Notes on continuous stochastic phenomena", 1950). Near 1 where
-    /// they are the same, 0 in noise, negative where they alternate; summed over channels, and none for a tile that is flat.
+    /// Moran's I of a tile: how alike neighbouring pixels are, those that share an edge (Moran,
+    /// "Notes on continuous stochastic phenomena", 1950). Near 1 where they are the same, 0 in
+    /// noise, negative where they alternate; summed over channels, and none for a tile that is
+    /// flat.
     pub fn moran(&self, tile: usize) -> Option<f64> {
         let (h, w, c, pixels) = (self.h, self.w, self.c, self.tiles.get(tile)?);
         let (mut among, mut variance) = (0.0, 0.0);
@@ -66,7 +68,10 @@ impl Tiles {
             let mean = (0..h * w).map(of).sum::<f64>() / (h * w) as f64;
             let apart = |at: usize| of(at) - mean;
             variance += (0..h * w).map(|at| apart(at) * apart(at)).sum::<f64>();
-            among += (0..h * w).filter(|at| at % w + 1 < w).map(|at| apart(at) * apart(at + 1)).sum::<f64>();
+            among += (0..h * w)
+                .filter(|at| at % w + 1 < w)
+                .map(|at| apart(at) * apart(at + 1))
+                .sum::<f64>();
             among += (0..h * w - w).map(|at| apart(at) * apart(at + w)).sum::<f64>();
         }
         let pairs = h * (w - 1) + (h - 1) * w;
@@ -89,19 +94,28 @@ impl Picture {
     }
 
     /// Paints a tile, each of its pixels as a square of `scale`.
-    pub(super) fn paint(&mut self, tile: &[f32], (h, w): (usize, usize), scale: usize, top: usize, left: usize) {
+    pub(super) fn paint(
+        &mut self,
+        tile: &[f32],
+        (h, w): (usize, usize),
+        scale: usize,
+        top: usize,
+        left: usize,
+    ) {
         for y in 0..h * scale {
             let start = ((top + y) * self.w + left) * self.c;
             for x in 0..w * scale {
                 let from = ((y / scale) * w + x / scale) * self.c;
-                self.pixels[start + x * self.c..][..self.c].copy_from_slice(&tile[from..from + self.c]);
+                self.pixels[start + x * self.c..][..self.c]
+                    .copy_from_slice(&tile[from..from + self.c]);
             }
         }
     }
 }
 
-/// Writes H,W,C samples as an 8-bit PNG: 0–1 to 0–255, rounded, what lies outside is clipped and NaN is black. One channel is gray, three are RGB; of
-/// two the first is shown, of more than three the first three. The file is written beside under a temporary name and then renamed.
+/// Writes H,W,C samples as an 8-bit PNG: 0–1 to 0–255, rounded, what lies outside is clipped and
+/// NaN is black. One channel is gray, three are RGB; of two the first is shown, of more than three
+/// the first three. The file is written beside under a temporary name and then renamed.
 ///
 /// # Errors
 /// When the file cannot be written; nothing is left behind then.
@@ -117,16 +131,26 @@ pub fn png(pixels: &[f32], h: usize, w: usize, c: usize) -> Result<Vec<u8>> {
     assert!(pixels.len() == h * w * c && !pixels.is_empty(), "a picture of {h}x{w}x{c}");
     let shown = visible(pixels, c);
     let bytes: Vec<u8> = shown.iter().map(|&v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
-    let color = if shown_channels(c) == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
+    let color =
+        if shown_channels(c) == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
     let mut png = Vec::new();
     let encoded = PngEncoder::new(&mut png).write_image(&bytes, w as u32, h as u32, color);
-    encoded.map_err(|error| Error::failed(format!("no PNG can be made of {w}x{h} pixels: {error}")))?;
+    encoded
+        .map_err(|error| Error::failed(format!("no PNG can be made of {w}x{h} pixels: {error}")))?;
     Ok(png)
 }
 
 /// A part of a picture (H,W,C) of width `w`.
-pub fn crop<T: Copy>(pixels: &[T], w: usize, c: usize, rows: Range<usize>, columns: Range<usize>) -> Vec<T> {
-    rows.flat_map(|y| &pixels[(y * w + columns.start) * c..(y * w + columns.end) * c]).copied().collect()
+pub fn crop<T: Copy>(
+    pixels: &[T],
+    w: usize,
+    c: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+) -> Vec<T> {
+    rows.flat_map(|y| &pixels[(y * w + columns.start) * c..(y * w + columns.end) * c])
+        .copied()
+        .collect()
 }
 
 fn shown_channels(c: usize) -> usize {
@@ -145,22 +169,44 @@ fn scale(w: usize, columns: usize, gap: usize) -> usize {
     (room / (columns * w)).clamp(1, MAX_SCALE)
 }
 
-/// Tiles (H,W,C each) row by row in `columns` columns, `gap` pixels of light background around them. Small tiles are enlarged by a whole factor,
-/// so that the picture is up to 1000 pixels wide.
-pub fn grid(tiles: &[Vec<f32>], h: usize, w: usize, c: usize, columns: usize, gap: usize) -> Picture {
+/// Tiles (H,W,C each) row by row in `columns` columns, `gap` pixels of light background around
+/// them. Small tiles are enlarged by a whole factor, so that the picture is up to 1000 pixels wide.
+pub fn grid(
+    tiles: &[Vec<f32>],
+    h: usize,
+    w: usize,
+    c: usize,
+    columns: usize,
+    gap: usize,
+) -> Picture {
     let columns = columns.clamp(1, tiles.len().max(1));
     let rows = tiles.len().div_ceil(columns).max(1);
     let scale = scale(w, columns, gap);
     let (step_y, step_x) = (h * scale + gap, w * scale + gap);
-    let mut picture = Picture::blank(gap + rows * step_y, gap + columns * step_x, shown_channels(c));
+    let mut picture =
+        Picture::blank(gap + rows * step_y, gap + columns * step_x, shown_channels(c));
     for (i, tile) in tiles.iter().enumerate() {
-        picture.paint(&visible(tile, c), (h, w), scale, gap + (i / columns) * step_y, gap + (i % columns) * step_x);
+        picture.paint(
+            &visible(tile, c),
+            (h, w),
+            scale,
+            gap + (i / columns) * step_y,
+            gap + (i % columns) * step_x,
+        );
     }
     picture
 }
 
-/// Originals in a row, their reconstructions right below, then the next originals after a larger gap.
-pub fn pairs(originals: &[Vec<f32>], reconstructions: &[Vec<f32>], h: usize, w: usize, c: usize, columns: usize) -> Picture {
+/// Originals in a row, their reconstructions right below, then the next originals after a larger
+/// gap.
+pub fn pairs(
+    originals: &[Vec<f32>],
+    reconstructions: &[Vec<f32>],
+    h: usize,
+    w: usize,
+    c: usize,
+    columns: usize,
+) -> Picture {
     assert_eq!(originals.len(), reconstructions.len(), "a reconstruction for each original");
     let columns = columns.clamp(1, originals.len().max(1));
     let rows = originals.len().div_ceil(columns).max(1);
@@ -183,8 +229,8 @@ pub fn columns_for(count: usize, h: usize, w: usize) -> usize {
     columns.clamp(1, count.max(1))
 }
 
-/// Scales values around zero: 0 becomes middle gray, the value of largest magnitude black or white. All zeros are middle gray throughout; what is not
-/// finite counts as zero.
+/// Scales values around zero: 0 becomes middle gray, the value of largest magnitude black or white.
+/// All zeros are middle gray throughout; what is not finite counts as zero.
 pub fn centred(values: &[f32]) -> Vec<f32> {
     let finite = |v: f32| if v.is_finite() { v } else { 0.0 };
     let most = values.iter().fold(0.0f32, |most, &v| most.max(finite(v).abs()));
@@ -193,19 +239,30 @@ pub fn centred(values: &[f32]) -> Vec<f32> {
     values.iter().map(|&v| scaled(v)).collect()
 }
 
-/// Tiles of convolution weights [K, C, R, S], each filter centred by itself. Three channels make one colour tile a filter; one channel a gray
-/// tile; any other number up to eight gray tiles a filter (its first channels, on one scale), each filter beginning a row.
+/// Tiles of convolution weights [K, C, R, S], each filter centred by itself. Three channels make
+/// one colour tile a filter; one channel a gray tile; any other number up to eight gray tiles a
+/// filter (its first channels, on one scale), each filter beginning a row.
 pub fn filters(weights: &[f32], k: usize, c: usize, r: usize, s: usize) -> Tiles {
     assert_eq!(weights.len(), k * c * r * s, "weights of {k}x{c}x{r}x{s}");
     let area = r * s;
     let scaled = weights.chunks_exact((c * area).max(1)).map(centred);
     if c == 3 {
-        let colour = |filter: Vec<f32>| (0..area * 3).map(|i| filter[(i % 3) * area + i / 3]).collect();
-        return Tiles { h: r, w: s, c: 3, columns: columns_for(k, r, s), tiles: scaled.map(colour).collect() };
+        let colour =
+            |filter: Vec<f32>| (0..area * 3).map(|i| filter[(i % 3) * area + i / 3]).collect();
+        return Tiles {
+            h: r,
+            w: s,
+            c: 3,
+            columns: columns_for(k, r, s),
+            tiles: scaled.map(colour).collect(),
+        };
     }
     let shown = c.min(FILTER_CHANNELS);
-    let tiles: Vec<Vec<f32>> =
-        scaled.flat_map(|filter| filter.chunks_exact(area).take(shown).map(<[f32]>::to_vec).collect::<Vec<_>>()).collect();
+    let tiles: Vec<Vec<f32>> = scaled
+        .flat_map(|filter| {
+            filter.chunks_exact(area).take(shown).map(<[f32]>::to_vec).collect::<Vec<_>>()
+        })
+        .collect();
     // whole filters in a row, so that a filter's channels stay side by side
     let columns = if c == 1 { columns_for(k, r, s) } else { shown * columns_for(k, r, s * shown) };
     Tiles { h: r, w: s, c: 1, columns, tiles }
@@ -226,11 +283,15 @@ mod tests {
     #[test]
     fn neighbours_are_alike_in_waves_and_not_in_noise() {
         let (h, w) = (8, 8);
-        let tile = |of: &dyn Fn(usize, usize) -> f32| (0..h * w).map(|at| of(at / w, at % w)).collect::<Vec<f32>>();
+        let tile = |of: &dyn Fn(usize, usize) -> f32| {
+            (0..h * w).map(|at| of(at / w, at % w)).collect::<Vec<f32>>()
+        };
         let wave = tile(&|y, _| (y as f32 / 4.0).sin());
         let board = tile(&|y, x| ((y + x) % 2) as f32);
-        let noise = tile(&|y, x| crate::rng::word(y as u32, x as u32, 1, 2) as f32 / u32::MAX as f32);
-        let tiles = Tiles { h, w, c: 1, columns: 4, tiles: vec![wave, board, noise, vec![0.3; h * w]] };
+        let noise =
+            tile(&|y, x| crate::rng::word(y as u32, x as u32, 1, 2) as f32 / u32::MAX as f32);
+        let tiles =
+            Tiles { h, w, c: 1, columns: 4, tiles: vec![wave, board, noise, vec![0.3; h * w]] };
         let found: Vec<Option<f64>> = (0..5).map(|i| tiles.moran(i)).collect();
         assert!(found[0].unwrap() > 0.8, "{found:?}");
         assert!((found[1].unwrap() + 1.0).abs() < 1e-9, "{found:?}");
@@ -245,19 +306,29 @@ mod tests {
     fn png_files_round_trip_and_replace_whole() {
         let folder = Folder::new("png");
         let path = folder.path.join("a.png");
-        for (c, expected) in
-            [(1, vec![0, 255, 128, 0]), (3, vec![0, 255, 128, 0]), (2, vec![0, 255, 128, 0]), (5, vec![0, 255, 128, 0])]
-        {
+        for (c, expected) in [
+            (1, vec![0, 255, 128, 0]),
+            (3, vec![0, 255, 128, 0]),
+            (2, vec![0, 255, 128, 0]),
+            (5, vec![0, 255, 128, 0]),
+        ] {
             // values below, above and inside the scale, and NaN; the other channels differ
             let first = [-0.5, 1.5, 0.5, f32::NAN];
-            let pixels: Vec<f32> = first.iter().flat_map(|&v| (0..c).map(move |i| if i == 0 { v } else { 0.2 })).collect();
+            let pixels: Vec<f32> = first
+                .iter()
+                .flat_map(|&v| (0..c).map(move |i| if i == 0 { v } else { 0.2 }))
+                .collect();
             save_png(&path, &pixels, 2, 2, c).unwrap();
             let decoded = decode_file(&path).unwrap();
             assert_eq!((decoded.h, decoded.w, decoded.channels), (2, 2, if c < 3 { 1 } else { 3 }));
-            assert_eq!(decoded.pixels.iter().step_by(decoded.channels).copied().collect::<Vec<u8>>(), expected);
+            assert_eq!(
+                decoded.pixels.iter().step_by(decoded.channels).copied().collect::<Vec<u8>>(),
+                expected
+            );
         }
         assert_eq!(std::fs::read_dir(&folder.path).unwrap().count(), 1);
-        let message = save_png(&folder.path.join("none/a.png"), &[0.0], 1, 1, 1).unwrap_err().to_string();
+        let message =
+            save_png(&folder.path.join("none/a.png"), &[0.0], 1, 1, 1).unwrap_err().to_string();
         assert!(message.contains("a.png could not be written"), "{message}");
         // a name that is taken by a folder: the temporary file goes away
         std::fs::create_dir(folder.path.join("taken.png")).unwrap();
@@ -296,11 +367,16 @@ mod tests {
         let originals = vec![vec![0.1; 4], vec![0.2; 4], vec![0.3; 4]];
         let reconstructions = vec![vec![0.4; 4], vec![0.5; 4], vec![0.6; 4]];
         let picture = pairs(&originals, &reconstructions, 2, 2, 1, 2);
-        let mut column: Vec<f32> = (0..picture.h).map(|y| picture.pixels[y * picture.w + PAIR_GAP]).collect();
-        let gaps: Vec<usize> = column.split(|&v| v != BACKGROUND).map(<[f32]>::len).filter(|&n| n > 0).collect();
+        let mut column: Vec<f32> =
+            (0..picture.h).map(|y| picture.pixels[y * picture.w + PAIR_GAP]).collect();
+        let gaps: Vec<usize> =
+            column.split(|&v| v != BACKGROUND).map(<[f32]>::len).filter(|&n| n > 0).collect();
         assert_eq!(gaps, [PAIR_GAP, PAIR_GAP, ROW_GAP, PAIR_GAP, PAIR_GAP]);
         column.dedup();
-        assert_eq!(column, [BACKGROUND, 0.1, BACKGROUND, 0.4, BACKGROUND, 0.3, BACKGROUND, 0.6, BACKGROUND]);
+        assert_eq!(
+            column,
+            [BACKGROUND, 0.1, BACKGROUND, 0.4, BACKGROUND, 0.3, BACKGROUND, 0.6, BACKGROUND]
+        );
     }
 
     #[test]

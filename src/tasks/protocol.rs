@@ -1,10 +1,14 @@
-//! The published protocols of image restoration, exactly: what is done to which images, how the result is scored, and what others report.
+//! The published protocols of image restoration, exactly: what is done to which images, how the
+//! result is scored, and what others report.
 //!
-//! - Denoising (`bsd68`, `set12`): N(0, σ²) on the 0–255 scale, neither clipped nor quantised, from a fixed seed for each image; PSNR of the clipped
-//!   result, each image by itself; the mean over the set.
-//! - Super-resolution (`set5`, `set14`), as SRCNN's code does it: BT.601 luma, rounded to 8 bits, cropped to a multiple of the scale and shrunk by
-//!   MATLAB's bicubic as floats; the result rounded to 8 bits, and `scale` pixels cut off at each border.
-//! - Inpainting (`inpaint50`): eight images of Set12, exactly half of the pixels missing at random; PSNR over all pixels of the clipped result.
+//! - Denoising (`bsd68`, `set12`): N(0, σ²) on the 0–255 scale, neither clipped nor quantised, from
+//!   a fixed seed for each image; PSNR of the clipped result, each image by itself; the mean over
+//!   the set.
+//! - Super-resolution (`set5`, `set14`), as SRCNN's code does it: BT.601 luma, rounded to 8 bits,
+//!   cropped to a multiple of the scale and shrunk by MATLAB's bicubic as floats; the result
+//!   rounded to 8 bits, and `scale` pixels cut off at each border.
+//! - Inpainting (`inpaint50`): eight images of Set12, exactly half of the pixels missing at random;
+//!   PSNR over all pixels of the clipped result.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -34,7 +38,8 @@ pub enum Protocol {
     Set5,
     /// Super-resolution on fourteen images (Zeyde et al. 2010).
     Set14,
-    /// Inpainting of half of the pixels on eight images of Set12 (Heide et al. 2015, Papyan et al. 2017).
+    /// Inpainting of half of the pixels on eight images of Set12 (Heide et al. 2015, Papyan et al.
+    /// 2017).
     Inpaint50,
 }
 
@@ -94,24 +99,32 @@ impl Protocol {
         }
     }
 
-    /// The images of a folder that holds the protocol's set, in the order of their names. For inpainting that is Set12, of which the eight are chosen by
-    /// their numbers, or a folder with images of the eight's names.
+    /// The images of a folder that holds the protocol's set, in the order of their names. For
+    /// inpainting that is Set12, of which the eight are chosen by their numbers, or a folder with
+    /// images of the eight's names.
     ///
     /// # Errors
     /// When the folder cannot be read or does not hold as many images as the set has.
     pub fn images(self, folder: &Path) -> Result<Vec<PathBuf>> {
         let entries = std::fs::read_dir(folder).map_err(|error| Error::io(folder, &error))?;
-        let entries: Vec<_> = entries.collect::<Result<_, _>>().map_err(|error| Error::io(folder, &error))?;
+        let entries: Vec<_> =
+            entries.collect::<Result<_, _>>().map_err(|error| Error::io(folder, &error))?;
         let is_image = |path: &PathBuf| {
             let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-            let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+            let hidden =
+                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
             EXTENSIONS.contains(&&ending[..]) && !hidden
         };
-        let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(is_image).collect();
+        let mut files: Vec<PathBuf> =
+            entries.into_iter().map(|entry| entry.path()).filter(is_image).collect();
         files.sort();
         if self == Self::Inpaint50 {
-            let stem = |file: &PathBuf| file.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
-            files.retain(|file| INPAINTED.iter().any(|(number, name)| [*number, *name].contains(&&stem(file)[..])));
+            let stem = |file: &PathBuf| {
+                file.file_stem().unwrap_or_default().to_string_lossy().to_lowercase()
+            };
+            files.retain(|file| {
+                INPAINTED.iter().any(|(number, name)| [*number, *name].contains(&&stem(file)[..]))
+            });
         }
         if files.len() != self.count() {
             return Err(Error::usage(format!(
@@ -131,9 +144,17 @@ impl FromStr for Protocol {
 
     fn from_str(name: &str) -> Result<Self> {
         let names = Self::ALL.map(|(name, _)| name);
-        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, protocol)| *protocol).ok_or_else(|| {
-            Error::usage(format!("no protocol is called {name}; known are {}{}", names.join(", "), did_you_mean(name, names)))
-        })
+        Self::ALL
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, protocol)| *protocol)
+            .ok_or_else(|| {
+                Error::usage(format!(
+                    "no protocol is called {name}; known are {}{}",
+                    names.join(", "),
+                    did_you_mean(name, names)
+                ))
+            })
     }
 }
 
@@ -162,8 +183,8 @@ impl fmt::Display for Degradation {
 /// What a restorer is given.
 #[derive(Clone, Debug)]
 pub struct Degraded {
-    /// The image after its degradation, gray. Noise leaves the 0–1 scale; missing pixels are 0; a shrunk image is small, and its result is expected
-    /// `scale` times as large.
+    /// The image after its degradation, gray. Noise leaves the 0–1 scale; missing pixels are 0; a
+    /// shrunk image is small, and its result is expected `scale` times as large.
     pub picture: Picture,
     /// What was done to it.
     pub degradation: Degradation,
@@ -171,23 +192,38 @@ pub struct Degraded {
     pub mask: Option<Mask>,
 }
 
-/// Degrades a clean gray picture; the number of the image in its set chooses its noise or its mask. Returns too what the result will be compared with: the
-/// picture, cropped to a multiple of the scale.
+/// Degrades a clean gray picture; the number of the image in its set chooses its noise or its mask.
+/// Returns too what the result will be compared with: the picture, cropped to a multiple of the
+/// scale.
 ///
 /// # Errors
 /// When the picture is smaller than the scale.
-pub fn degrade(clean: &Picture, degradation: Degradation, seed: u64, image: usize) -> Result<(Picture, Degraded)> {
+pub fn degrade(
+    clean: &Picture,
+    degradation: Degradation,
+    seed: u64,
+    image: usize,
+) -> Result<(Picture, Degraded)> {
     assert_eq!(clean.c, 1, "the protocols are about gray pictures");
     let mut reference = clean.clone();
     let mut mask = None;
     let picture = match degradation {
         Degradation::Sigma(sigma) => {
             let mut noisy = clean.clone();
-            corrupt::add_noise(&mut noisy.pixels, sigma, &mut corrupt::stream(seed, "noise", image));
+            corrupt::add_noise(
+                &mut noisy.pixels,
+                sigma,
+                &mut corrupt::stream(seed, "noise", image),
+            );
             noisy
         }
         Degradation::Missing(share) => {
-            let drawn = MaskKind::Pixels.draw(clean.h, clean.w, share, &mut corrupt::stream(seed, "mask", image));
+            let drawn = MaskKind::Pixels.draw(
+                clean.h,
+                clean.w,
+                share,
+                &mut corrupt::stream(seed, "mask", image),
+            );
             let mut holes = clean.clone();
             drawn.apply(&mut holes.pixels, 1, 0.0);
             mask = Some(drawn);
@@ -196,7 +232,11 @@ pub fn degrade(clean: &Picture, degradation: Degradation, seed: u64, image: usiz
         Degradation::Scale(scale) => {
             let (h, w) = (clean.h / scale * scale, clean.w / scale * scale);
             if h * w == 0 {
-                crate::bail_usage!("{}x{} pixels cannot be shrunk by {scale}; remove this image", clean.w, clean.h);
+                crate::bail_usage!(
+                    "{}x{} pixels cannot be shrunk by {scale}; remove this image",
+                    clean.w,
+                    clean.h
+                );
             }
             reference = crop(clean, 0, 0, h, w);
             let (pixels, h, w) = imresize(&reference.pixels, (h, w), 1, 1.0 / scale as f64)?;
@@ -207,16 +247,23 @@ pub fn degrade(clean: &Picture, degradation: Degradation, seed: u64, image: usiz
 }
 
 fn crop(picture: &Picture, top: usize, left: usize, h: usize, w: usize) -> Picture {
-    let (c, pixels) = (picture.c, picture::crop(&picture.pixels, picture.w, picture.c, top..top + h, left..left + w));
+    let (c, pixels) = (
+        picture.c,
+        picture::crop(&picture.pixels, picture.w, picture.c, top..top + h, left..left + w),
+    );
     Picture { h, w, c, pixels }
 }
 
-/// PSNR (dB) and SSIM of a result beside what it should be: clipped to 0–1, and for super-resolution rounded to 8 bits and without `scale` pixels at
-/// each border.
+/// PSNR (dB) and SSIM of a result beside what it should be: clipped to 0–1, and for
+/// super-resolution rounded to 8 bits and without `scale` pixels at each border.
 ///
 /// # Errors
 /// When the result has another size, or is all border.
-pub fn score(reference: &Picture, restored: &Picture, degradation: Degradation) -> Result<(f64, f64)> {
+pub fn score(
+    reference: &Picture,
+    restored: &Picture,
+    degradation: Degradation,
+) -> Result<(f64, f64)> {
     let Picture { h, w, c, .. } = *reference;
     if (restored.h, restored.w, restored.c) != (h, w, c) {
         return Err(Error::failed(format!(
@@ -228,10 +275,15 @@ pub fn score(reference: &Picture, restored: &Picture, degradation: Degradation) 
     b.pixels.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
     if let Degradation::Scale(scale) = degradation {
         if h.min(w) <= 2 * scale {
-            return Err(Error::usage(format!("{w}x{h} pixels are nothing but border at x{scale}; remove this image")));
+            return Err(Error::usage(format!(
+                "{w}x{h} pixels are nothing but border at x{scale}; remove this image"
+            )));
         }
         quantise(&mut b.pixels);
-        (a, b) = (crop(&a, scale, scale, h - 2 * scale, w - 2 * scale), crop(&b, scale, scale, h - 2 * scale, w - 2 * scale));
+        (a, b) = (
+            crop(&a, scale, scale, h - 2 * scale, w - 2 * scale),
+            crop(&b, scale, scale, h - 2 * scale, w - 2 * scale),
+        );
     }
     Ok((quality::psnr(&a.pixels, &b.pixels), quality::ssim(&a.pixels, &b.pixels, a.h, a.w, c)))
 }
@@ -239,7 +291,8 @@ pub fn score(reference: &Picture, restored: &Picture, degradation: Degradation) 
 /// What came of an image.
 #[derive(Clone, Debug)]
 pub struct Restored {
-    /// What the restorer was given, at the result's size: noisy, filled smoothly, or enlarged by bicubic interpolation.
+    /// What the restorer was given, at the result's size: noisy, filled smoothly, or enlarged by
+    /// bicubic interpolation.
     pub before: Picture,
     /// Its result.
     pub after: Picture,
@@ -293,7 +346,8 @@ pub struct Report {
 pub fn clean(protocol: Protocol, file: &Path) -> Result<Picture> {
     let decoded = decode_file(file).map_err(|error| error.at(file.display()))?;
     let (h, w) = (decoded.h, decoded.w);
-    let reals = |bytes: Vec<u8>| bytes.into_iter().map(|v| f32::from(v) / 255.0).collect::<Vec<f32>>();
+    let reals =
+        |bytes: Vec<u8>| bytes.into_iter().map(|v| f32::from(v) / 255.0).collect::<Vec<f32>>();
     let pixels = match protocol {
         // A gray file is luma already: MATLAB's scripts pass it by.
         Protocol::Set5 | Protocol::Set14 if decoded.channels == 3 => {
@@ -306,11 +360,13 @@ pub fn clean(protocol: Protocol, file: &Path) -> Result<Picture> {
     Ok(Picture { h, w, c: 1, pixels })
 }
 
-/// Runs a protocol on the images of a folder, at each of the degradations. `restore` makes an image of the clean one's size (the cropped one's for
-/// super-resolution) of what it is given, and says what it began with.
+/// Runs a protocol on the images of a folder, at each of the degradations. `restore` makes an image
+/// of the clean one's size (the cropped one's for super-resolution) of what it is given, and says
+/// what it began with.
 ///
 /// # Errors
-/// When the folder is not the protocol's, a file does not decode or a restoration fails; with the file's path.
+/// When the folder is not the protocol's, a file does not decode or a restoration fails; with the
+/// file's path.
 pub fn run(
     protocol: Protocol,
     folder: &Path,
@@ -325,12 +381,19 @@ pub fn run(
         let mut given = [0.0; 2];
         for (number, file) in files.iter().enumerate() {
             let mut one = || -> Result<[(f64, f64); 2]> {
-                let (reference, degraded) = degrade(&clean(protocol, file)?, degradation, seed, number)?;
+                let (reference, degraded) =
+                    degrade(&clean(protocol, file)?, degradation, seed, number)?;
                 let Restored { before, after } = restore(&degraded)?;
-                Ok([score(&reference, &before, degradation)?, score(&reference, &after, degradation)?])
+                Ok([
+                    score(&reference, &before, degradation)?,
+                    score(&reference, &after, degradation)?,
+                ])
             };
             let [before, (psnr, ssim)] = one().map_err(|error| error.at(file.display()))?;
-            given = [given[0] + before.0 / files.len() as f64, given[1] + before.1 / files.len() as f64];
+            given = [
+                given[0] + before.0 / files.len() as f64,
+                given[1] + before.1 / files.len() as f64,
+            ];
             let image = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             images.push(Score { image, psnr, ssim });
         }

@@ -11,7 +11,8 @@ fn gray(h: usize, w: usize) -> Picture {
 fn set(name: &str, count: usize) -> Folder {
     let folder = Folder::new(name);
     for i in 1..=count {
-        let image = GrayImage::from_fn(24, 20, |x, y| Luma([(x * 7 + y * 11 + i as u32 * 5) as u8]));
+        let image =
+            GrayImage::from_fn(24, 20, |x, y| Luma([(x * 7 + y * 11 + i as u32 * 5) as u8]));
         folder.write(format!("{i:02}.png"), &encoded(&image.into(), ImageFormat::Png));
     }
     folder.write("SHA256SUMS", b"no image");
@@ -34,14 +35,17 @@ fn bicubic(degraded: &Degraded) -> Result<Restored> {
     Ok(Restored { before: large.clone(), after: large })
 }
 
-/// 20·log₁₀(255/25) = 20.17 dB, and a little more for every noisy pixel that clipping brings nearer.
+/// 20·log₁₀(255/25) = 20.17 dB, and a little more for every noisy pixel that clipping brings
+/// nearer.
 #[test]
 fn noise_left_as_it_is_scores_its_sigma() {
     let flat = Picture { h: 300, w: 300, c: 1, pixels: vec![0.5; 90_000] };
     for (sigma, expected) in [(15.0, 24.61), (25.0, 20.17), (50.0, 14.15)] {
         let degradation = Degradation::Sigma(sigma);
         let (reference, degraded) = degrade(&flat, degradation, 1, 0).unwrap();
-        assert!((quality::psnr(&reference.pixels, &degraded.picture.pixels) - expected).abs() < 0.05);
+        assert!(
+            (quality::psnr(&reference.pixels, &degraded.picture.pixels) - expected).abs() < 0.05
+        );
         let (psnr, _) = score(&reference, &degraded.picture, degradation).unwrap();
         assert!((psnr - expected).abs() < if sigma < 50.0 { 0.05 } else { 0.2 }, "{sigma}: {psnr}");
         let (_, other) = degrade(&flat, degradation, 1, 1).unwrap();
@@ -55,7 +59,14 @@ fn half_is_missing_and_the_rest_untouched() {
     let (_, degraded) = degrade(&clean, Degradation::Missing(0.5), 1, 3).unwrap();
     let mask = degraded.mask.unwrap();
     assert_eq!(mask.count(), 264, "half of 527");
-    assert!(degraded.picture.pixels.iter().zip(&mask.missing).all(|(v, m)| *v == if *m == 1 { 0.0 } else { 0.5 }));
+    assert!(
+        degraded
+            .picture
+            .pixels
+            .iter()
+            .zip(&mask.missing)
+            .all(|(v, m)| *v == if *m == 1 { 0.0 } else { 0.5 })
+    );
 }
 
 #[test]
@@ -64,7 +75,8 @@ fn super_resolution_crops_rounds_and_shaves() {
     let (reference, degraded) = degrade(&clean, Degradation::Scale(3), 0, 0).unwrap();
     assert_eq!((reference.h, reference.w, degraded.picture.h, degraded.picture.w), (21, 33, 7, 11));
     assert_eq!(reference.pixels[33..66], clean.pixels[34..67]);
-    // What happens in the border is not seen, one pixel further in it is, half a step of 8 bits is rounded away.
+    // What happens in the border is not seen, one pixel further in it is, half a step of 8 bits is
+    // rounded away.
     let mut spoiled = reference.clone();
     spoiled.pixels[2 * 33 + 5] += 0.3;
     spoiled.pixels[10 * 33 + 31] += 0.3;
@@ -104,14 +116,21 @@ fn a_run_reports_every_image_and_means() {
     let other = run(Protocol::Set12, &folder.path, &degradations, 6, |d| Ok(unchanged(d))).unwrap();
     assert_ne!(other.outcomes, report.outcomes);
     let text = report.to_string();
-    assert!(text.contains("set12 sigma 25") && text.contains("05.png") && text.contains("DnCNN-S"), "{text}");
+    assert!(
+        text.contains("set12 sigma 25") && text.contains("05.png") && text.contains("DnCNN-S"),
+        "{text}"
+    );
     let json = serde_json::to_value(&report).unwrap();
-    assert_eq!((&json["protocol"], &json["outcomes"][1]["degradation"]["sigma"]), (&"set12".into(), &25.0.into()));
+    assert_eq!(
+        (&json["protocol"], &json["outcomes"][1]["degradation"]["sigma"]),
+        (&"set12".into(), &25.0.into())
+    );
     assert_eq!(json["outcomes"][1]["published"][0]["method"], "BM3D");
-    let message =
-        run(Protocol::Set12, &folder.path, &degradations, 5, |_| Ok(Restored { before: gray(2, 2), after: gray(2, 2) }))
-            .unwrap_err()
-            .to_string();
+    let message = run(Protocol::Set12, &folder.path, &degradations, 5, |_| {
+        Ok(Restored { before: gray(2, 2), after: gray(2, 2) })
+    })
+    .unwrap_err()
+    .to_string();
     assert!(message.contains("01.png") && message.contains("24x20"), "{message}");
 }
 
@@ -119,7 +138,8 @@ fn a_run_reports_every_image_and_means() {
 fn the_eight_images_are_chosen_and_other_folders_refused() {
     let folder = set("protocol-eight", 12);
     let files = Protocol::Inpaint50.images(&folder.path).unwrap();
-    let names: Vec<_> = files.iter().map(|file| file.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    let names: Vec<_> =
+        files.iter().map(|file| file.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
     assert_eq!(names, ["01", "02", "03", "08", "09", "10", "11", "12"]);
     let message = Protocol::Set5.images(&folder.path).unwrap_err().to_string();
     assert!(message.contains("12 of the images that set5 is about, not 5"), "{message}");
@@ -154,7 +174,9 @@ fn bicubic_on_set5_scores_what_is_published() {
 #[test]
 fn noisy_bsd68_scores_its_sigma() {
     let Some(folder) = data("bsd68") else { return };
-    let report = run(Protocol::Bsd68, &folder, &[Degradation::Sigma(25.0)], 0, |d| Ok(unchanged(d))).unwrap();
+    let report =
+        run(Protocol::Bsd68, &folder, &[Degradation::Sigma(25.0)], 0, |d| Ok(unchanged(d)))
+            .unwrap();
     // Clipping adds some tenths.
     assert!((20.17..20.8).contains(&report.outcomes[0].psnr), "{}", report.outcomes[0].psnr);
 }

@@ -18,21 +18,26 @@ pub fn mse(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(square).sum::<f64>() / a.len() as f64
 }
 
-/// Peak signal-to-noise ratio in dB, `peak_signal_noise_ratio(a, b, data_range=1)`: −10 log₁₀ of the mean squared error over all pixels and channels;
-/// infinite for equal pictures.
+/// Peak signal-to-noise ratio in dB, `peak_signal_noise_ratio(a, b, data_range=1)`: −10 log₁₀ of
+/// the mean squared error over all pixels and channels; infinite for equal pictures.
 pub fn psnr(a: &[f32], b: &[f32]) -> f64 {
     let error = mse(a, b);
     // −10·log₁₀(0) would do too, but says less
     if error == 0.0 { f64::INFINITY } else { -10.0 * error.log10() }
 }
 
-/// Structural similarity (Wang, Bovik, Sheikh & Simoncelli 2004) of two H,W,C pictures, `structural_similarity(a, b, gaussian_weights=True,
-/// sigma=1.5, use_sample_covariance=False, data_range=1, channel_axis=-1)`: the mean over channels of the mean map, without the border that the
-/// window does not cover (so the treatment of the boundary never shows).
+/// Structural similarity (Wang, Bovik, Sheikh & Simoncelli 2004) of two H,W,C pictures,
+/// `structural_similarity(a, b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+/// data_range=1, channel_axis=-1)`: the mean over channels of the mean map, without the border that
+/// the window does not cover (so the treatment of the boundary never shows).
 ///
-/// scikit-image refuses pictures smaller than the 11×11 window. Here the window shrinks to the largest odd side that fits, with the same σ.
+/// scikit-image refuses pictures smaller than the 11×11 window. Here the window shrinks to the
+/// largest odd side that fits, with the same σ.
 pub fn ssim(a: &[f32], b: &[f32], h: usize, w: usize, c: usize) -> f64 {
-    assert!(a.len() == h * w * c && b.len() == a.len() && !a.is_empty(), "two pictures of {h}x{w}x{c}");
+    assert!(
+        a.len() == h * w * c && b.len() == a.len() && !a.is_empty(),
+        "two pictures of {h}x{w}x{c}"
+    );
     let radius = ((TRUNCATE * SIGMA + 0.5) as usize).min((h.min(w) - 1) / 2);
     let window = gaussian(radius);
     (0..c).map(|channel| channel_ssim(a, b, (h, w, c), channel, &window)).sum::<f64>() / c as f64
@@ -48,8 +53,15 @@ fn gaussian(radius: usize) -> Vec<f64> {
 /// What is filtered: a, b, a², b², ab.
 const MOMENTS: usize = 5;
 
-/// Rows are filtered horizontally once and kept in a ring as tall as the window, so that memory grows with the width only.
-fn channel_ssim(a: &[f32], b: &[f32], (h, w, c): (usize, usize, usize), channel: usize, window: &[f64]) -> f64 {
+/// Rows are filtered horizontally once and kept in a ring as tall as the window, so that memory
+/// grows with the width only.
+fn channel_ssim(
+    a: &[f32],
+    b: &[f32],
+    (h, w, c): (usize, usize, usize),
+    channel: usize,
+    window: &[f64],
+) -> f64 {
     let size = window.len();
     let (rows, columns) = (h + 1 - size, w + 1 - size);
     let mut moments = vec![[0.0f64; MOMENTS]; w];
@@ -83,7 +95,10 @@ fn channel_ssim(a: &[f32], b: &[f32], (h, w, c): (usize, usize, usize), channel:
     sum / (rows * columns) as f64
 }
 
-fn add_weighted<'a>(out: &mut [f64; MOMENTS], taps: impl Iterator<Item = (&'a [f64; MOMENTS], &'a f64)>) {
+fn add_weighted<'a>(
+    out: &mut [f64; MOMENTS],
+    taps: impl Iterator<Item = (&'a [f64; MOMENTS], &'a f64)>,
+) {
     for (moment, weight) in taps {
         for (o, m) in out.iter_mut().zip(moment) {
             *o += weight * m;
@@ -110,7 +125,8 @@ mod tests {
         (0..h * w * c).map(sample).collect()
     }
 
-    /// scikit-image 0.26.0 on `picture(…, 1)` against 0.75·`picture(…, 1)` + 0.25·`picture(…, 5)`, and against `picture(…, 9)`, in float64:
+    /// scikit-image 0.26.0 on `picture(…, 1)` against 0.75·`picture(…, 1)` + 0.25·`picture(…, 5)`,
+    /// and against `picture(…, 9)`, in float64:
     ///
     /// ```python
     /// def picture(h, w, c, k):
@@ -123,19 +139,43 @@ mod tests {
     #[test]
     fn equals_scikit_image() {
         let cases = [
-            ((28, 28, 1), [21.743129374767605, 0.8493902354253412, 8.174702718037446, 0.24279152544902055]),
-            ((11, 11, 1), [27.30294858206735, 0.991386643840866, 9.239509527433608, 0.7701089002886222]),
-            ((11, 17, 3), [27.301169858421183, 0.9940711744536651, 9.069882713652916, 0.8013276795454614]),
-            ((40, 33, 3), [22.521034397395248, 0.9022248217854303, 8.252920801331827, 0.3451224986002235]),
-            ((64, 100, 1), [21.91854327215525, 0.8866525604837239, 8.211994546602417, 0.33470063415273316]),
+            (
+                (28, 28, 1),
+                [21.743129374767605, 0.8493902354253412, 8.174702718037446, 0.24279152544902055],
+            ),
+            (
+                (11, 11, 1),
+                [27.30294858206735, 0.991386643840866, 9.239509527433608, 0.7701089002886222],
+            ),
+            (
+                (11, 17, 3),
+                [27.301169858421183, 0.9940711744536651, 9.069882713652916, 0.8013276795454614],
+            ),
+            (
+                (40, 33, 3),
+                [22.521034397395248, 0.9022248217854303, 8.252920801331827, 0.3451224986002235],
+            ),
+            (
+                (64, 100, 1),
+                [21.91854327215525, 0.8866525604837239, 8.211994546602417, 0.33470063415273316],
+            ),
         ];
         for ((h, w, c), expected) in cases {
             let a = picture(h, w, c, 1);
-            let mixed: Vec<f32> = a.iter().zip(picture(h, w, c, 5)).map(|(a, b)| 0.75 * a + 0.25 * b).collect();
+            let mixed: Vec<f32> =
+                a.iter().zip(picture(h, w, c, 5)).map(|(a, b)| 0.75 * a + 0.25 * b).collect();
             let other = picture(h, w, c, 9);
-            let got = [psnr(&a, &mixed), ssim(&a, &mixed, h, w, c), psnr(&a, &other), ssim(&a, &other, h, w, c)];
+            let got = [
+                psnr(&a, &mixed),
+                ssim(&a, &mixed, h, w, c),
+                psnr(&a, &other),
+                ssim(&a, &other, h, w, c),
+            ];
             for (got, expected) in got.into_iter().zip(expected) {
-                assert!((got - expected).abs() <= 1e-9 * expected, "{h}x{w}x{c}: {got} instead of {expected}");
+                assert!(
+                    (got - expected).abs() <= 1e-9 * expected,
+                    "{h}x{w}x{c}: {got} instead of {expected}"
+                );
             }
         }
     }
@@ -158,7 +198,8 @@ mod tests {
             let value = ssim(&a, &b, h, w, 1);
             assert!(value > -1.0 && value < 1.0, "{h}x{w}: {value}");
         }
-        // the same formula on scipy's gaussian_filter with truncate=2 (radius 3), the border of 3 cut off
+        // the same formula on scipy's gaussian_filter with truncate=2 (radius 3), the border of 3
+        // cut off
         let value = ssim(&picture(8, 8, 1, 1), &picture(8, 8, 1, 9), 8, 8, 1);
         assert!((value - 0.7501951285148839).abs() < 1e-9, "{value}");
     }

@@ -1,4 +1,5 @@
-//! Reconstruction of images of any size: overlapping tiles of the model's input, blended by a smooth window.
+//! Reconstruction of images of any size: overlapping tiles of the model's input, blended by a
+//! smooth window.
 
 use super::infer::Inference;
 use super::tiles::mirrored;
@@ -6,28 +7,38 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::shape::Dims;
 
-/// Where tiles of `size` begin along a side of `length` ≥ `size`: at most so many quarters of it apart, the last flush with the end.
+/// Where tiles of `size` begin along a side of `length` ≥ `size`: at most so many quarters of it
+/// apart, the last flush with the end.
 pub(super) fn starts(length: usize, size: usize, quarters: usize) -> Vec<usize> {
     let last = length - size;
     let gaps = last.div_ceil((size * quarters / 4).max(1));
     (0..=gaps).map(|i| i * last / gaps.max(1)).collect()
 }
 
-/// Weight of a pixel inside a tile: a raised cosine that is nowhere 0, so that every pixel has a mean.
+/// Weight of a pixel inside a tile: a raised cosine that is nowhere 0, so that every pixel has a
+/// mean.
 pub(super) fn window(size: usize) -> Vec<f64> {
     let cosine = |i: usize| (std::f64::consts::TAU * (i as f64 + 0.5) / size as f64).cos();
     (0..size).map(|i| 0.5 - 0.5 * cosine(i) + 1e-3).collect()
 }
 
-/// Bytes that [`image()`] takes for one of h×w beside the model's batches, with what is judged and written of it: the image as bytes and as reals, the
-/// same enlarged, the sum and its weights, what is returned, and that as bytes.
+/// Bytes that [`image()`] takes for one of h×w beside the model's batches, with what is judged and
+/// written of it: the image as bytes and as reals, the same enlarged, the sum and its weights, what
+/// is returned, and that as bytes.
 pub fn bytes(dims: Dims, h: usize, w: usize) -> u64 {
     let (area, full, c) = ((h * w) as u64, (h.max(dims.h) * w.max(dims.w)) as u64, dims.c as u64);
     area * c * (1 + 4 + 4 + 1) + full * (c * (4 + 8) + 8)
 }
 
-/// Reconstructs an image (H, W, C; 0…1) of any size. An image smaller than the model's input is mirrored at its edges first.
-pub fn image(device: &mut Device, inference: &mut Inference, pixels: &[f32], h: usize, w: usize) -> Result<Vec<f32>> {
+/// Reconstructs an image (H, W, C; 0…1) of any size. An image smaller than the model's input is
+/// mirrored at its edges first.
+pub fn image(
+    device: &mut Device,
+    inference: &mut Inference,
+    pixels: &[f32],
+    h: usize,
+    w: usize,
+) -> Result<Vec<f32>> {
     by_tiles(device, inference, pixels, [h, w], 1)
 }
 
@@ -82,7 +93,12 @@ pub(super) fn by_tiles(
 }
 
 /// Grows an image to the right and below by mirroring.
-pub(super) fn mirror(pixels: &[f32], [h, w]: [usize; 2], [full_h, full_w]: [usize; 2], c: usize) -> Vec<f32> {
+pub(super) fn mirror(
+    pixels: &[f32],
+    [h, w]: [usize; 2],
+    [full_h, full_w]: [usize; 2],
+    c: usize,
+) -> Vec<f32> {
     let mut out = Vec::with_capacity(full_h * full_w * c);
     for i in 0..full_h {
         for j in 0..full_w {
@@ -102,12 +118,18 @@ mod tests {
         for length in 8..60 {
             let all = starts(length, 8, 1);
             assert_eq!((all[0], all[all.len() - 1]), (0, length - 8));
-            assert!(all.windows(2).all(|pair| pair[1] - pair[0] <= 2 && pair[1] > pair[0]), "{length}: {all:?}");
+            assert!(
+                all.windows(2).all(|pair| pair[1] - pair[0] <= 2 && pair[1] > pair[0]),
+                "{length}: {all:?}"
+            );
         }
     }
 
     #[test]
     fn mirrors_repeat_the_edge() {
-        assert_eq!(mirror(&[1.0, 2.0, 3.0], [1, 3], [1, 8], 1), [1.0, 2.0, 3.0, 3.0, 2.0, 1.0, 1.0, 2.0]);
+        assert_eq!(
+            mirror(&[1.0, 2.0, 3.0], [1, 3], [1, 8], 1),
+            [1.0, 2.0, 3.0, 3.0, 2.0, 1.0, 1.0, 2.0]
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Restoration of images of any size by a convolutional model: overlapping tiles joined without a seam.
+//! Restoration of images of any size by a convolutional model: overlapping tiles joined without a
+//! seam.
 
 use super::degrade::Told;
 use super::infer::Inference;
@@ -25,12 +26,14 @@ pub struct Restorer {
     channels: usize,
     align: usize,
     halo: usize,
-    /// Whether each tile is restored in all eight ways that it can be laid (turned, flipped), and the results averaged: the geometric self-ensemble of Timofte
-    /// et al., "Seven Ways to Improve Example-Based Single Image Super Resolution", CVPR 2016. It takes eight times as long.
+    /// Whether each tile is restored in all eight ways that it can be laid (turned, flipped), and
+    /// the results averaged: the geometric self-ensemble of Timofte et al., "Seven Ways to Improve
+    /// Example-Based Single Image Super Resolution", CVPR 2016. It takes eight times as long.
     pub ensemble: bool,
 }
 
-/// What sides of its input are multiples of, and how far it looks, in pixels, layer by layer as its strides go.
+/// What sides of its input are multiples of, and how far it looks, in pixels, layer by layer as its
+/// strides go.
 pub(super) fn reach(spec: &ModelSpec) -> Result<(usize, usize)> {
     let (mut align, mut halo) = (1, 0);
     for layer in &spec.layers {
@@ -38,7 +41,9 @@ pub(super) fn reach(spec: &ModelSpec) -> Result<(usize, usize)> {
             LayerOp::Lista(op) => (op.kernel.0, [1, 1], op.stride.0, 2 * op.iterations - 1),
             LayerOp::Conv2d(op) => (op.kernel.0, op.dilation.0, op.stride.0, 1),
             LayerOp::ConvTranspose2d(op) => (op.kernel.0, op.dilation.0, [1, 1], 1),
-            LayerOp::MaxPool2d(op) | LayerOp::L2Pool2d(op) => (op.kernel.0, [1, 1], op.stride.unwrap_or(op.kernel).0, 1),
+            LayerOp::MaxPool2d(op) | LayerOp::L2Pool2d(op) => {
+                (op.kernel.0, [1, 1], op.stride.unwrap_or(op.kernel).0, 1)
+            }
             LayerOp::AvgPool2d(op) => (op.kernel.0, [1, 1], op.stride.unwrap_or(op.kernel).0, 1),
             LayerOp::Linear(_) => {
                 return Err(Error::usage(format!(
@@ -89,7 +94,14 @@ impl Restorer {
     /// When it works on images of one size only.
     pub fn new(graph: &Graph, store: &Store) -> Result<Self> {
         let (align, halo) = reach(&graph.spec)?;
-        Ok(Self { spec: graph.spec.clone(), store: store.clone(), channels: graph.nodes[0].dims.c, align, halo, ensemble: false })
+        Ok(Self {
+            spec: graph.spec.clone(),
+            store: store.clone(),
+            channels: graph.nodes[0].dims.c,
+            align,
+            halo,
+            ensemble: false,
+        })
     }
 
     /// Channels of what the model takes.
@@ -97,9 +109,11 @@ impl Restorer {
         self.channels
     }
 
-    /// Restores an image (H,W,C; 0–1 scale). `read` adds the given columns of a row to a vector; `write` is given rows of the result from above, not clipped.
-    /// Where pixels are missing, a guess stands in their place ([`crate::data::fill`]), and the others stay as they are. A gray model takes the channels of
-    /// a colour image one by one; a model of several channels takes a gray image as often, and gives the mean of what it makes of it.
+    /// Restores an image (H,W,C; 0–1 scale). `read` adds the given columns of a row to a vector;
+    /// `write` is given rows of the result from above, not clipped. Where pixels are missing, a
+    /// guess stands in their place ([`crate::data::fill`]), and the others stay as they are. A gray
+    /// model takes the channels of a colour image one by one; a model of several channels takes a
+    /// gray image as often, and gives the mean of what it makes of it.
     ///
     /// # Errors
     /// When channels do not suit, or the device fails.
@@ -112,7 +126,10 @@ impl Restorer {
         mut write: impl FnMut(Strip) -> Result<()>,
     ) -> Result<()> {
         if self.channels != 1 && c != 1 && self.channels != c {
-            return Err(Error::usage(format!("the model takes {} channels, the image has {c}", self.channels)));
+            return Err(Error::usage(format!(
+                "the model takes {} channels, the image has {c}",
+                self.channels
+            )));
         }
         let tiles = Tiles::new(h, w, self.tile(device)?, self.halo, self.align)?;
         let (tile_h, tile_w) = tiles.size();
@@ -130,25 +147,36 @@ impl Restorer {
             let mut pixels = tiles.cut(&tile, c, &mut read);
             let mask = told.mask.as_ref().map(|mask| cut_mask(&tiles, &tile, mask));
             let told = Told { mask, ..*told };
-            let mut run = |pixels: &[f32]| self.run_tile(device, &mut passes, (tile_h, tile_w), pixels, &told);
+            let mut run = |pixels: &[f32]| {
+                self.run_tile(device, &mut passes, (tile_h, tile_w), pixels, &told)
+            };
             let restored = if self.channels == c {
                 run(&pixels)?
             } else if c == 1 {
-                let several: Vec<f32> = pixels.iter().flat_map(|v| std::iter::repeat_n(*v, self.channels)).collect();
+                let several: Vec<f32> =
+                    pixels.iter().flat_map(|v| std::iter::repeat_n(*v, self.channels)).collect();
                 let mean = |pixel: &[f32]| pixel.iter().sum::<f32>() / self.channels as f32;
                 run(&several)?.chunks_exact(self.channels).map(mean).collect()
             } else {
                 let mut restored = vec![0.0; pixels.len()];
                 for channel in 0..c {
                     let plane: Vec<f32> = pixels.iter().skip(channel).step_by(c).copied().collect();
-                    restored.iter_mut().skip(channel).step_by(c).zip(run(&plane)?).for_each(|(to, from)| *to = from);
+                    restored
+                        .iter_mut()
+                        .skip(channel)
+                        .step_by(c)
+                        .zip(run(&plane)?)
+                        .for_each(|(to, from)| *to = from);
                 }
                 restored
             };
             let Told { mask, .. } = told;
             if let Some(mask) = mask {
-                let known = pixels.chunks_exact_mut(c).zip(restored.chunks_exact(c)).zip(&mask.missing);
-                known.filter(|(_, missing)| **missing == 1).for_each(|((to, from), _)| to.copy_from_slice(from));
+                let known =
+                    pixels.chunks_exact_mut(c).zip(restored.chunks_exact(c)).zip(&mask.missing);
+                known
+                    .filter(|(_, missing)| **missing == 1)
+                    .for_each(|((to, from), _)| to.copy_from_slice(from));
             } else {
                 pixels = restored;
             }
@@ -184,7 +212,8 @@ impl Restorer {
         }
     }
 
-    /// A tile of the model's channels (H,W,C), by the pass over tiles of its size and, in an ensemble, that over tiles with their sides exchanged.
+    /// A tile of the model's channels (H,W,C), by the pass over tiles of its size and, in an
+    /// ensemble, that over tiles with their sides exchanged.
     fn run_tile(
         &self,
         device: &mut Device,
@@ -204,18 +233,26 @@ impl Restorer {
             });
             let told = Told { mask, ..*told };
             let laid = way.lay(pixels, (h, w), self.channels);
-            let restored = passes[usize::from(way.turned() && h != w)].run_output(device, &laid, &[told])?;
+            let restored =
+                passes[usize::from(way.turned() && h != w)].run_output(device, &laid, &[told])?;
             let back = way.lay_back(&restored, (h, w), self.channels);
             sum.iter_mut().zip(back).for_each(|(sum, v)| *sum += v / 8.0);
         }
         Ok(sum)
     }
 
-    /// The code of the upper left part of an image (H,W,C), as large as the model's strides allow and at most a tile. None where the channels do not suit.
+    /// The code of the upper left part of an image (H,W,C), as large as the model's strides allow
+    /// and at most a tile. None where the channels do not suit.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn code(&self, device: &mut Device, [h, w, c]: [usize; 3], told: &Told, pixels: &[f32]) -> Result<Option<Code>> {
+    pub fn code(
+        &self,
+        device: &mut Device,
+        [h, w, c]: [usize; 3],
+        told: &Told,
+        pixels: &[f32],
+    ) -> Result<Option<Code>> {
         let [fit_h, fit_w] = [h, w].map(|side| side.min(TILE) / self.align * self.align);
         if c != self.channels || fit_h * fit_w == 0 {
             return Ok(None);
@@ -224,7 +261,8 @@ impl Restorer {
         let mut inference = Inference::new(&graph, &self.store);
         let cut = crop(pixels, w, c, 0..fit_h, 0..fit_w);
         let missing = |mask: &Mask| crop(&mask.missing, w, 1, 0..fit_h, 0..fit_w);
-        let mask = told.mask.as_ref().map(|mask| Mask { h: fit_h, w: fit_w, missing: missing(mask) });
+        let mask =
+            told.mask.as_ref().map(|mask| Mask { h: fit_h, w: fit_w, missing: missing(mask) });
         let values = inference.run_code(device, &cut, &[Told { mask, ..*told }])?;
         inference.release(device);
         Ok(Some(Code { values, dims: graph.nodes[graph.code].dims, of: (fit_h, fit_w) }))
@@ -234,7 +272,13 @@ impl Restorer {
     ///
     /// # Errors
     /// As there.
-    pub fn restore_pixels(&self, device: &mut Device, [h, w, c]: [usize; 3], told: &Told, pixels: &[f32]) -> Result<Vec<f32>> {
+    pub fn restore_pixels(
+        &self,
+        device: &mut Device,
+        [h, w, c]: [usize; 3],
+        told: &Told,
+        pixels: &[f32],
+    ) -> Result<Vec<f32>> {
         let mut out = Vec::with_capacity(pixels.len());
         let read = |y: usize, columns: std::ops::Range<usize>, row: &mut Vec<f32>| {
             row.extend_from_slice(&pixels[(y * w + columns.start) * c..(y * w + columns.end) * c]);
@@ -247,7 +291,8 @@ impl Restorer {
     }
 }
 
-/// The part of a mask that belongs to a tile; what lies beyond the image is mirrored as its pixels are.
+/// The part of a mask that belongs to a tile; what lies beyond the image is mirrored as its pixels
+/// are.
 fn cut_mask(tiles: &Tiles, tile: &Tile, mask: &Mask) -> Mask {
     let cut = tiles.cut(tile, 1, |y, columns, out| {
         out.extend(mask.missing[y * mask.w..][columns].iter().map(|missing| f32::from(*missing)));

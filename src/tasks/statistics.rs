@@ -1,5 +1,6 @@
-//! What a pass over images tells about the code: how many elements of it are ≠ 0 for each image, and how often and how strongly each unit fires.
-//! A unit is an element of a vector, a channel of maps; a map's unit has as many elements as the map has places.
+//! What a pass over images tells about the code: how many elements of it are ≠ 0 for each image,
+//! and how often and how strongly each unit fires. A unit is an element of a vector, a channel of
+//! maps; a map's unit has as many elements as the map has places.
 
 use crate::shape::Dims;
 
@@ -60,7 +61,8 @@ impl Statistics {
         self.sums.iter().sum::<f64>() / self.images() as f64
     }
 
-    /// Share of a unit's elements that are ≠ 0: of the images for a vector, of images and places for maps.
+    /// Share of a unit's elements that are ≠ 0: of the images for a vector, of images and places
+    /// for maps.
     pub fn rate(&self, unit: usize) -> f64 {
         self.active[unit] as f64 / self.elements()
     }
@@ -99,7 +101,10 @@ impl Statistics {
 }
 
 /// The quantiles at `shares` (0…1) of some values, each the value of an element; none of no values.
-pub fn quantiles<const N: usize>(values: impl IntoIterator<Item = f64>, shares: [f64; N]) -> Option<[f64; N]> {
+pub fn quantiles<const N: usize>(
+    values: impl IntoIterator<Item = f64>,
+    shares: [f64; N],
+) -> Option<[f64; N]> {
     let mut sorted: Vec<f64> = values.into_iter().collect();
     sorted.sort_by(f64::total_cmp);
     let last = sorted.len().checked_sub(1)?;

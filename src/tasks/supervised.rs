@@ -1,4 +1,5 @@
-//! Training an encoder with a head on images whose answers are known, by a loss of the task's own; Adam, whose rate falls along a cosine.
+//! Training an encoder with a head on images whose answers are known, by a loss of the task's own;
+//! Adam, whose rate falls along a cosine.
 
 use crate::device::{Device, Program};
 use crate::error::{Error, Kind, Result};
@@ -55,7 +56,8 @@ pub trait Mark: Copy {
 /// What a training came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Trained<J> {
-    /// The best epoch, whose weights are kept; none where it was stopped before any was judged: the weights are those of the last step.
+    /// The best epoch, whose weights are kept; none where it was stopped before any was judged: the
+    /// weights are those of the last step.
     pub best: Option<Epoch<J>>,
     /// Whether it was asked to stop.
     pub stopped: bool,
@@ -72,7 +74,13 @@ pub trait Lesson {
     ///
     /// # Errors
     /// When one cannot be read any more.
-    fn feed(&mut self, device: &mut Device, learner: &Supervised<'_>, samples: &[usize], step: u64) -> Result<()>;
+    fn feed(
+        &mut self,
+        device: &mut Device,
+        learner: &Supervised<'_>,
+        samples: &[usize],
+        step: u64,
+    ) -> Result<()>;
 
     /// Looks at the samples to validate on.
     ///
@@ -121,7 +129,10 @@ pub struct Supervised<'a> {
 /// That parameters, data and a step fit into what may be taken.
 fn check_memory(device: &Device, [parameters, data, step]: [u64; 3], batch: usize) -> Result<()> {
     let needed = parameters + data + step;
-    let Some(budget) = device.budget_with(parameters + data).filter(|budget| needed > *budget) else { return Ok(()) };
+    let Some(budget) = device.budget_with(parameters + data).filter(|budget| needed > *budget)
+    else {
+        return Ok(());
+    };
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     Err(Error::usage(format!(
         "parameters {:.2} MiB, data {:.2}, a step of {batch} samples {:.2}: more than the {:.2} MiB that may be taken; take a smaller --batch, smaller samples, or \
@@ -139,11 +150,12 @@ fn of_head(name: &str) -> bool {
 }
 
 impl<'a> Supervised<'a> {
-    /// Lays out a training on batches of so many samples, beside `data` bytes of images. `loss` pushes its operations and returns the views of the answers that it
-    /// reads.
+    /// Lays out a training on batches of so many samples, beside `data` bytes of images. `loss`
+    /// pushes its operations and returns the views of the answers that it reads.
     ///
     /// # Errors
-    /// When it is more than may be taken, with the figures, or than the device can hold, or the model has no head.
+    /// When it is more than may be taken, with the figures, or than the device can hold, or the
+    /// model has no head.
     pub fn new(
         device: &mut Device,
         graph: &'a Graph,
@@ -164,19 +176,35 @@ impl<'a> Supervised<'a> {
         b.backward();
         // the head comes last, so that its parameters are the last ones
         let head = graph.params.iter().position(|param| of_head(&param.name));
-        let start = store.weight(head.ok_or_else(|| Error::usage(format!("the model has no layer {HEAD}")))?).start;
+        let start = store
+            .weight(head.ok_or_else(|| Error::usage(format!("the model has no layer {HEAD}")))?)
+            .start;
         let update = |range: std::ops::Range<usize>| {
             let of = |view: View| view.part(range.start, range.len());
             let Store { weights, grads, m, v, .. } = store;
             let [beta1, beta2] = BETAS;
             let (grads, weights, m, v) = (of(grads), of(weights), of(m), of(v));
-            Adam { grad_scale: 1.0, beta1, beta2, eps: EPS, weight_decay, decoupled: true, grads, weights, m, v }
+            Adam {
+                grad_scale: 1.0,
+                beta1,
+                beta2,
+                eps: EPS,
+                weight_decay,
+                decoupled: true,
+                grads,
+                weights,
+                m,
+                v,
+            }
         };
         // in windows, of which each can be bound
         let window = usize::try_from(device.max_elements()).unwrap_or(usize::MAX) / WINDOW * WINDOW;
         let updates = |range: std::ops::Range<usize>| -> Vec<Call> {
             let end = range.end;
-            range.step_by(window).map(|first| update(first..end.min(first.saturating_add(window))).into()).collect()
+            range
+                .step_by(window)
+                .map(|first| update(first..end.min(first.saturating_add(window))).into())
+                .collect()
         };
         updates(start..store.learned().len).into_iter().for_each(|call| b.tape.push(call));
         // samples lie in the host's memory twice on their way
@@ -200,8 +228,9 @@ impl<'a> Supervised<'a> {
         pretrained.map_or(Ok(()), |loaded| loaded.lend(device, self.graph, &self.store).map(drop))
     }
 
-    /// Trains on samples, and keeps the weights that do best on those to validate on; later is better where it is as good, since the rate has fallen. `first`
-    /// looks at those before the first step too.
+    /// Trains on samples, and keeps the weights that do best on those to validate on; later is
+    /// better where it is as good, since the rate has fallen. `first` looks at those before the
+    /// first step too.
     ///
     /// # Errors
     /// When the device fails, a sample cannot be read any more, or a loss is no number.
@@ -218,13 +247,16 @@ impl<'a> Supervised<'a> {
         let total = (steps * plan.epochs) as u64;
         let (mut best, mut kept, mut since, mut step) = (None::<Epoch<L::Judged>>, None, 0, 0);
         if first {
-            let begun = Epoch { epoch: 0, loss: None, judged: Some(lesson.judge(device)?), best: true };
+            let begun =
+                Epoch { epoch: 0, loss: None, judged: Some(lesson.judge(device)?), best: true };
             (watch.tell)(begun)?;
             (best, kept) = (Some(begun), Some(self.values(device)?));
         }
         let mut stopped = false;
         for epoch in 1..=plan.epochs {
-            let order = Stream::new(plan.seed, "order").skip((epoch * samples.len()) as u64).permutation(samples.len());
+            let order = Stream::new(plan.seed, "order")
+                .skip((epoch * samples.len()) as u64)
+                .permutation(samples.len());
             // the last batch is filled up from the front
             let order: Vec<u32> = order.iter().cycle().take(steps * self.batch).copied().collect();
             let mut loss = 0.0;
@@ -244,7 +276,8 @@ impl<'a> Supervised<'a> {
             if stopped {
                 break;
             }
-            let mut end = Epoch { epoch, loss: Some(loss / steps as f64), judged: None, best: false };
+            let mut end =
+                Epoch { epoch, loss: Some(loss / steps as f64), judged: None, best: false };
             if epoch % plan.every == 0 || epoch == plan.epochs {
                 let judged = lesson.judge(device)?;
                 let before = best.and_then(|best| best.judged);
@@ -266,10 +299,18 @@ impl<'a> Supervised<'a> {
         Ok(Trained { best, stopped })
     }
 
-    /// Step `step` of `total`, on what was written to `x` and `answers`; its losses go to a row of the scalars.
-    fn step(&self, device: &mut Device, [step, total]: [u64; 2], row: usize, plan: &Plan) -> Result<()> {
+    /// Step `step` of `total`, on what was written to `x` and `answers`; its losses go to a row of
+    /// the scalars.
+    fn step(
+        &self,
+        device: &mut Device,
+        [step, total]: [u64; 2],
+        row: usize,
+        plan: &Plan,
+    ) -> Result<()> {
         let t = (step + 1).min(1 << 24) as i32;
-        let falling = 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / total.max(1) as f64).cos());
+        let falling =
+            0.5 * (1.0 + (std::f64::consts::PI * step as f64 / total.max(1) as f64).cos());
         let rising = ((step + 1) as f64 / RISE).min(1.0);
         let lr = plan.lr * falling * rising;
         let params = StepParams {
@@ -284,20 +325,33 @@ impl<'a> Supervised<'a> {
         };
         device.run(&self.passes[0], &params)?;
         if plan.encoder_lr > 0.0 {
-            device.run(&self.passes[1], &StepParams { lr: (lr * plan.encoder_lr) as f32, ..params })?;
+            device.run(
+                &self.passes[1],
+                &StepParams { lr: (lr * plan.encoder_lr) as f32, ..params },
+            )?;
         }
         Ok(())
     }
 
     /// The sum of the losses of the last `rows` steps, before `step`; each has so many parts.
-    fn losses(&self, device: &mut Device, rows: usize, parts: usize, step: u64, lr: f64) -> Result<f64> {
+    fn losses(
+        &self,
+        device: &mut Device,
+        rows: usize,
+        parts: usize,
+        step: u64,
+        lr: f64,
+    ) -> Result<f64> {
         let mut sum = 0.0;
-        for (row, scalars) in device.read(self.scalars)?.chunks_exact(WIDTH).take(rows).enumerate() {
+        for (row, scalars) in device.read(self.scalars)?.chunks_exact(WIDTH).take(rows).enumerate()
+        {
             let loss = scalars[..parts].iter().map(|part| f64::from(*part)).sum::<f64>();
             if !loss.is_finite() {
                 let at = step - (rows - row) as u64;
-                return Err(Error::failed(format!("after step {at} the loss is {loss}; use a smaller --lr (now {lr})"))
-                    .of(Kind::Diverged));
+                return Err(Error::failed(format!(
+                    "after step {at} the loss is {loss}; use a smaller --lr (now {lr})"
+                ))
+                .of(Kind::Diverged));
             }
             sum += loss;
         }

@@ -1,8 +1,11 @@
-//! Images of any size through a model of bounded size: overlapping tiles, and their blending strip by strip.
+//! Images of any size through a model of bounded size: overlapping tiles, and their blending strip
+//! by strip.
 //!
-//! All tiles have one size, so that one recorded pass serves all. They begin at multiples of `align`, so that a model with strides sees every pixel in
-//! the phase that it would have in the whole image. The outer `halo` pixels of a tile, where the model saw the tile's edge instead of the image, are
-//! not used, except at the image's own edges; between the rest of a tile and of its neighbour the result passes over in a linear ramp.
+//! All tiles have one size, so that one recorded pass serves all. They begin at multiples of
+//! `align`, so that a model with strides sees every pixel in the phase that it would have in the
+//! whole image. The outer `halo` pixels of a tile, where the model saw the tile's edge instead of
+//! the image, are not used, except at the image's own edges; between the rest of a tile and of its
+//! neighbour the result passes over in a linear ramp.
 
 use std::ops::Range;
 
@@ -18,7 +21,8 @@ struct Axis {
     length: usize,
     /// The side of a tile.
     tile: usize,
-    /// Where tiles begin, ascending; the last one ends at the image's end or up to `align` − 1 behind it.
+    /// Where tiles begin, ascending; the last one ends at the image's end or up to `align` − 1
+    /// behind it.
     starts: Vec<usize>,
 }
 
@@ -33,14 +37,16 @@ impl Axis {
         Self { length, tile, starts: (0..=gaps).map(|i| i * last / gaps.max(1) * align).collect() }
     }
 
-    /// How far pixel `at` lies before the ramp between tiles `i` and `i + 1`: 1 before it, 0 behind it. Of the last tile: 1 throughout.
+    /// How far pixel `at` lies before the ramp between tiles `i` and `i + 1`: 1 before it, 0 behind
+    /// it. Of the last tile: 1 throughout.
     fn before(&self, i: usize, at: usize) -> f32 {
         let Some(next) = self.starts.get(i + 1) else { return 1.0 };
         let middle = (next + self.starts[i] + self.tile) as f32 / 2.0;
         ((middle + RAMP as f32 / 2.0 - (at as f32 + 0.5)) / RAMP as f32).clamp(0.0, 1.0)
     }
 
-    /// A tile's weight at a pixel. The weights of all tiles telescope to 1, whatever their overlaps.
+    /// A tile's weight at a pixel. The weights of all tiles telescope to 1, whatever their
+    /// overlaps.
     fn weight(&self, i: usize, at: usize) -> f32 {
         let earlier = if i == 0 { 0.0 } else { self.before(i - 1, at) };
         self.before(i, at) - earlier
@@ -64,7 +70,8 @@ pub struct Tiles {
     columns: Axis,
 }
 
-/// One tile: `h`×`w` pixels from (`top`, `left`) on. It may reach beyond the image's lower and right edge by less than the alignment.
+/// One tile: `h`×`w` pixels from (`top`, `left`) on. It may reach beyond the image's lower and
+/// right edge by less than the alignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tile {
     /// Which tile from above.
@@ -82,15 +89,19 @@ pub struct Tile {
 }
 
 impl Tiles {
-    /// Tiles of about `tile`×`tile` pixels over an image of `h`×`w`. `halo`: pixels at a tile's edge that the model gets wrong, its receptive field's
-    /// radius; `align`: what sides and starts of tiles are multiples of, the model's total stride. A tile that would leave nothing beside its halos is
-    /// made larger; an image smaller than a tile has one tile, of its size rounded up to the alignment.
+    /// Tiles of about `tile`×`tile` pixels over an image of `h`×`w`. `halo`: pixels at a tile's
+    /// edge that the model gets wrong, its receptive field's radius; `align`: what sides and starts
+    /// of tiles are multiples of, the model's total stride. A tile that would leave nothing beside
+    /// its halos is made larger; an image smaller than a tile has one tile, of its size rounded up
+    /// to the alignment.
     ///
     /// # Errors
     /// When the image has no pixels, or the alignment is 0.
     pub fn new(h: usize, w: usize, tile: usize, halo: usize, align: usize) -> Result<Self> {
         if h * w == 0 || align == 0 {
-            return Err(Error::usage(format!("an image of {w}x{h} pixels has no tiles aligned to {align}; give it pixels")));
+            return Err(Error::usage(format!(
+                "an image of {w}x{h} pixels has no tiles aligned to {align}; give it pixels"
+            )));
         }
         Ok(Self { rows: Axis::new(h, tile, halo, align), columns: Axis::new(w, tile, halo, align) })
     }
@@ -115,9 +126,15 @@ impl Tiles {
         })
     }
 
-    /// A tile's pixels (H,W,C), mirrored where it reaches beyond the image, the edge pixel twice. `read` adds the given columns of a row of the image
-    /// to the vector, C samples a pixel: the image need not be in memory as reals.
-    pub fn cut(&self, tile: &Tile, c: usize, mut read: impl FnMut(usize, Range<usize>, &mut Vec<f32>)) -> Vec<f32> {
+    /// A tile's pixels (H,W,C), mirrored where it reaches beyond the image, the edge pixel twice.
+    /// `read` adds the given columns of a row of the image to the vector, C samples a pixel: the
+    /// image need not be in memory as reals.
+    pub fn cut(
+        &self,
+        tile: &Tile,
+        c: usize,
+        mut read: impl FnMut(usize, Range<usize>, &mut Vec<f32>),
+    ) -> Vec<f32> {
         let (rows, columns) = (self.rows.covered(tile.row), self.columns.covered(tile.column));
         let row_len = tile.w * c;
         let mut out: Vec<f32> = Vec::with_capacity(tile.h * row_len);
@@ -128,7 +145,11 @@ impl Tiles {
                 continue;
             }
             read(rows.start + y, columns.clone(), &mut out);
-            assert_eq!(out.len(), y * row_len + columns.len() * c, "the columns that were asked for");
+            assert_eq!(
+                out.len(),
+                y * row_len + columns.len() * c,
+                "the columns that were asked for"
+            );
             for x in columns.len()..tile.w {
                 let from = y * row_len + mirrored(x, columns.len()) * c;
                 out.extend_from_within(from..from + c);
@@ -161,7 +182,8 @@ pub struct Strip {
     pub pixels: Vec<f32>,
 }
 
-/// Joins what a model made of tiles. Only the rows that tiles in work reach are held, at most a tile's height.
+/// Joins what a model made of tiles. Only the rows that tiles in work reach are held, at most a
+/// tile's height.
 #[derive(Clone, Debug)]
 pub struct Blend {
     tiles: Tiles,
@@ -178,8 +200,9 @@ impl Blend {
         Self { tiles: tiles.clone(), c, top: 0, rows: Vec::new(), next: 0 }
     }
 
-    /// Adds the result of the next tile of [`Tiles::iter`] (H,W,C); with the last of a row of tiles, returns the rows of the image that no later tile
-    /// changes. All strips together are the image.
+    /// Adds the result of the next tile of [`Tiles::iter`] (H,W,C); with the last of a row of
+    /// tiles, returns the rows of the image that no later tile changes. All strips together are the
+    /// image.
     ///
     /// # Panics
     /// When tiles come in another order, or more than there are.
@@ -191,15 +214,19 @@ impl Blend {
         self.next += 1;
         let (rows, columns) = (tiles.rows.covered(tile.row), tiles.columns.covered(tile.column));
         self.rows.resize((rows.end - self.top) * row_len, 0.0);
-        let across: Vec<f32> = columns.clone().map(|x| tiles.columns.weight(tile.column, x)).collect();
+        let across: Vec<f32> =
+            columns.clone().map(|x| tiles.columns.weight(tile.column, x)).collect();
         for at in rows.clone() {
             let down = tiles.rows.weight(tile.row, at);
             if down == 0.0 {
                 continue;
             }
-            let out = &mut self.rows[(at - self.top) * row_len + columns.start * c..][..columns.len() * c];
+            let out = &mut self.rows[(at - self.top) * row_len + columns.start * c..]
+                [..columns.len() * c];
             let from = &y[(at - rows.start) * tile.w * c..][..columns.len() * c];
-            for ((out, from), across) in out.chunks_exact_mut(c).zip(from.chunks_exact(c)).zip(&across) {
+            for ((out, from), across) in
+                out.chunks_exact_mut(c).zip(from.chunks_exact(c)).zip(&across)
+            {
                 // What weighs nothing is not multiplied: it may be infinite.
                 if *across > 0.0 {
                     out.iter_mut().zip(from).for_each(|(out, v)| *out += down * across * v);
@@ -237,7 +264,12 @@ mod tests {
         let mut blend = Blend::new(&tiles, c);
         let (mut out, mut held) = (Vec::new(), 0);
         for tile in tiles.iter() {
-            assert!(tile.top % align == 0 && tile.left % align == 0 && tile.h % align == 0 && tile.w % align == 0);
+            assert!(
+                tile.top % align == 0
+                    && tile.left % align == 0
+                    && tile.h % align == 0
+                    && tile.w % align == 0
+            );
             let y = f(&tile, tiles.cut_from(&tile, c, pixels));
             let strip = blend.add(&tile, &y);
             held = held.max(blend.rows.len());
@@ -249,9 +281,19 @@ mod tests {
         (out, held)
     }
 
-    const SIZES: [(usize, usize, usize); 9] =
-        [(1, 1, 1), (5, 3, 3), (64, 64, 1), (65, 63, 1), (31, 200, 3), (257, 129, 1), (97, 101, 3), (1, 300, 1), (128, 40, 1)];
-    const PLANS: [(usize, usize, usize); 6] = [(32, 4, 1), (64, 8, 4), (48, 20, 8), (1, 0, 1), (40, 0, 2), (4096, 16, 16)];
+    const SIZES: [(usize, usize, usize); 9] = [
+        (1, 1, 1),
+        (5, 3, 3),
+        (64, 64, 1),
+        (65, 63, 1),
+        (31, 200, 3),
+        (257, 129, 1),
+        (97, 101, 3),
+        (1, 300, 1),
+        (128, 40, 1),
+    ];
+    const PLANS: [(usize, usize, usize); 6] =
+        [(32, 4, 1), (64, 8, 4), (48, 20, 8), (1, 0, 1), (40, 0, 2), (4096, 16, 16)];
 
     #[test]
     fn identity_gives_the_image_back() {
@@ -260,7 +302,10 @@ mod tests {
             for plan in PLANS {
                 let (out, held) = through(&pixels, size, plan, |_, x| x);
                 assert_eq!(out.len(), pixels.len(), "{size:?} {plan:?}");
-                assert!(out.iter().zip(&pixels).all(|(a, b)| (a - b).abs() <= 1e-6), "{size:?} {plan:?}");
+                assert!(
+                    out.iter().zip(&pixels).all(|(a, b)| (a - b).abs() <= 1e-6),
+                    "{size:?} {plan:?}"
+                );
                 let tiles = Tiles::new(size.0, size.1, plan.0, plan.1, plan.2).unwrap();
                 assert!(held <= tiles.size().0 * size.1 * size.2, "{held}");
             }
@@ -276,7 +321,8 @@ mod tests {
         assert!(out.iter().zip(&pixels).any(|(a, b)| (a - b).abs() > 1e-6));
     }
 
-    /// The halo's contents never reach the result: a restorer that spoils it, except at the image's edges, does no harm. One pixel more and it does.
+    /// The halo's contents never reach the result: a restorer that spoils it, except at the image's
+    /// edges, does no harm. One pixel more and it does.
     #[test]
     fn halos_are_not_used() {
         let spoil = |size: (usize, usize, usize), plan, halo: usize| {
@@ -285,9 +331,12 @@ mod tests {
                 for y in 0..tile.h {
                     for z in 0..tile.w {
                         let inner = |at: usize, start: usize, side: usize, length: usize| {
-                            (start == 0 || at >= halo) && (start + side >= length || at < side - halo)
+                            (start == 0 || at >= halo)
+                                && (start + side >= length || at < side - halo)
                         };
-                        if !inner(y, tile.top, tile.h, size.0) || !inner(z, tile.left, tile.w, size.1) {
+                        if !inner(y, tile.top, tile.h, size.0)
+                            || !inner(z, tile.left, tile.w, size.1)
+                        {
                             x[y * tile.w + z] = f32::NAN;
                         }
                     }
@@ -301,7 +350,10 @@ mod tests {
                 assert!(spoil(size, plan, plan.1), "{size:?} {plan:?}");
             }
         }
-        assert!(!spoil((200, 150, 1), (32, 4, 1), 4 + RAMP), "a restorer that spoils more than the halo is seen");
+        assert!(
+            !spoil((200, 150, 1), (32, 4, 1), 4 + RAMP),
+            "a restorer that spoils more than the halo is seen"
+        );
     }
 
     /// A blur in tiles with a halo of its radius is the blur of the whole image.
@@ -312,12 +364,18 @@ mod tests {
         let blur = |x: &[f32], h: usize, w: usize| -> Vec<f32> {
             let at = |y: usize, z: usize| {
                 let rows = y.saturating_sub(radius)..(y + radius + 1).min(h);
-                rows.map(|r| x[r * w..][z.saturating_sub(radius)..(z + radius + 1).min(w)].iter().sum::<f32>()).sum::<f32>()
+                rows.map(|r| {
+                    x[r * w..][z.saturating_sub(radius)..(z + radius + 1).min(w)]
+                        .iter()
+                        .sum::<f32>()
+                })
+                .sum::<f32>()
             };
             (0..h * w).map(|i| at(i / w, i % w) / 49.0).collect()
         };
         let whole = blur(&pixels, h, w);
-        let (good, _) = through(&pixels, (h, w, 1), (40, radius, 1), |tile, x| blur(&x, tile.h, tile.w));
+        let (good, _) =
+            through(&pixels, (h, w, 1), (40, radius, 1), |tile, x| blur(&x, tile.h, tile.w));
         assert!(good.iter().zip(&whole).all(|(a, b)| (a - b).abs() < 1e-5));
         // Without a halo the tiles' edges show.
         let (bad, _) = through(&pixels, (h, w, 1), (24, 0, 1), |tile, x| blur(&x, tile.h, tile.w));
@@ -331,7 +389,10 @@ mod tests {
         assert_eq!((tiles.size(), tiles.count()), ((8, 8), 1));
         let tile = tiles.iter().next().unwrap();
         let cut = tiles.cut_from(&tile, 1, &[1.0, 2.0, 3.0]);
-        assert!(cut.chunks(8).all(|row| row == [1.0, 2.0, 3.0, 3.0, 2.0, 1.0, 1.0, 2.0]), "{cut:?}");
+        assert!(
+            cut.chunks(8).all(|row| row == [1.0, 2.0, 3.0, 3.0, 2.0, 1.0, 1.0, 2.0]),
+            "{cut:?}"
+        );
         assert!(Tiles::new(0, 3, 8, 0, 8).is_err() && Tiles::new(3, 3, 8, 0, 0).is_err());
     }
 

@@ -1,6 +1,7 @@
 //! The eight ways to lay a picture: turned by quarters and flipped.
 
-/// One of the eight ways to lay a picture, by its bits: sides exchanged, then flipped top to bottom, then left to right.
+/// One of the eight ways to lay a picture, by its bits: sides exchanged, then flipped top to
+/// bottom, then left to right.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Way(pub(super) u8);
 
@@ -48,10 +49,13 @@ mod tests {
     fn every_way_is_another_and_is_undone() {
         let (size, c) = ((2, 3), 2);
         let pixels: Vec<f32> = (0..12).map(|v| v as f32).collect();
-        let laid: std::collections::BTreeSet<Vec<u8>> =
-            (0..8).map(|way| Way(way).lay(&pixels, size, c).iter().map(|v| *v as u8).collect()).collect();
+        let laid: std::collections::BTreeSet<Vec<u8>> = (0..8)
+            .map(|way| Way(way).lay(&pixels, size, c).iter().map(|v| *v as u8).collect())
+            .collect();
         assert_eq!(laid.len(), 8);
         assert_eq!(Way(1).lay(&pixels, size, c)[..4], [0.0, 1.0, 6.0, 7.0]);
-        assert!((0..8).all(|way| Way(way).lay_back(&Way(way).lay(&pixels, size, c), size, c) == pixels));
+        assert!(
+            (0..8).all(|way| Way(way).lay_back(&Way(way).lay(&pixels, size, c), size, c) == pixels)
+        );
     }
 }

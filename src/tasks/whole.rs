@@ -50,7 +50,8 @@ pub struct Posed {
     pub told: Told,
 }
 
-/// Degrades image `number` of a set, of which the middle is taken: at most 1024 pixels each way, and a multiple of every scale.
+/// Degrades image `number` of a set, of which the middle is taken: at most 1024 pixels each way,
+/// and a multiple of every scale.
 ///
 /// # Errors
 /// When the image is smaller than a scale.
@@ -59,7 +60,10 @@ pub fn pose(images: &Images, number: usize, (spec, seed): (&CorruptionSpec, u64)
     let multiple = spec.scales.iter().fold(1, |multiple, scale| lcm(multiple, *scale));
     let [h, w] = [entry.h, entry.w].map(|side| side.min(WHOLE) / multiple * multiple);
     if h * w == 0 {
-        return Err(Error::usage(format!("{} has {}x{} pixels, too few to be shrunk", images.names[number], entry.w, entry.h)));
+        return Err(Error::usage(format!(
+            "{} has {}x{} pixels, too few to be shrunk",
+            images.names[number], entry.w, entry.h
+        )));
     }
     let (top, left) = ((entry.h - h) / 2, (entry.w - w) / 2);
     let clean = crop(&images.image_f32(number), entry.w, c, top..top + h, left..left + w);
@@ -85,7 +89,8 @@ pub fn show(
     Ok(Shown { size: (h, w), pictures: [given, restored, clean] })
 }
 
-/// What judges a training on whole images: its model, where it restores images of any size, and some are larger than its input.
+/// What judges a training on whole images: its model, where it restores images of any size, and
+/// some are larger than its input.
 pub fn judges(config: &Config, graph: &Graph, store: &Store, images: &Images) -> Option<Restorer> {
     let input = graph.nodes[0].dims;
     let larger = images.table.iter().any(|entry| (entry.h, entry.w) != (input.h, input.w));
@@ -95,7 +100,8 @@ pub fn judges(config: &Config, graph: &Graph, store: &Store, images: &Images) ->
 /// Most pixels that [`judge`] looks at.
 const JUDGED: usize = 2 << 20;
 
-/// Bytes that restoring images of a set takes: the pass over its largest tile, and what is held of an image.
+/// Bytes that restoring images of a set takes: the pass over its largest tile, and what is held of
+/// an image.
 pub fn planned_bytes(device: &Device, restorer: &Restorer, images: &Images) -> Result<u64> {
     let side = |of: fn(&Entry) -> usize| images.table.iter().map(of).max().unwrap_or(1).min(WHOLE);
     let (h, w, c) = (side(|entry| entry.h), side(|entry| entry.w), images.channels);
@@ -103,15 +109,22 @@ pub fn planned_bytes(device: &Device, restorer: &Restorer, images: &Images) -> R
     Ok(pass + 4 * 6 * (h * w * c) as u64)
 }
 
-/// Restores the first images of a set, degraded as in training, up to two megapixels of them, one at least.
+/// Restores the first images of a set, degraded as in training, up to two megapixels of them, one
+/// at least.
 ///
 /// # Errors
 /// As [`show`].
-pub fn judge(device: &mut Device, restorer: &Restorer, images: &Images, corruption: (&CorruptionSpec, u64)) -> Result<Whole> {
+pub fn judge(
+    device: &mut Device,
+    restorer: &Restorer,
+    images: &Images,
+    corruption: (&CorruptionSpec, u64),
+) -> Result<Whole> {
     let mut whole = Whole { images: 0, psnr_before: 0.0, psnr: 0.0, ssim: 0.0 };
     let mut pixels = 0;
     for number in 0..images.len() {
-        let Shown { size: (h, w), pictures: [given, restored, clean] } = show(device, restorer, images, number, corruption)?;
+        let Shown { size: (h, w), pictures: [given, restored, clean] } =
+            show(device, restorer, images, number, corruption)?;
         whole.images += 1;
         // An image without any error would make the mean infinite: 100 dB stands for it.
         let psnr = |other: &[f32]| {
@@ -128,9 +141,15 @@ pub fn judge(device: &mut Device, restorer: &Restorer, images: &Images, corrupti
     }
     let n = whole.images.max(1) as f64;
     if !f64::is_finite(whole.psnr) {
-        return Err(
-            Error::failed("whole images become NaN or infinity: the training diverged; lower optimizer.lr").of(Kind::Diverged)
-        );
+        return Err(Error::failed(
+            "whole images become NaN or infinity: the training diverged; lower optimizer.lr",
+        )
+        .of(Kind::Diverged));
     }
-    Ok(Whole { images: whole.images, psnr_before: whole.psnr_before / n, psnr: whole.psnr / n, ssim: whole.ssim / n })
+    Ok(Whole {
+        images: whole.images,
+        psnr_before: whole.psnr_before / n,
+        psnr: whole.psnr / n,
+        ssim: whole.ssim / n,
+    })
 }

@@ -1,5 +1,7 @@
-//! What a training needs to go on where it stopped, in one safetensors file: parameters, both moments, kept states and idle counters as they lie in
-//! memory, the losses not yet logged, and a header. Every draw and the order of the data follow from seed and step, so there is nothing else.
+//! What a training needs to go on where it stopped, in one safetensors file: parameters, both
+//! moments, kept states and idle counters as they lie in memory, the losses not yet logged, and a
+//! header. Every draw and the order of the data follow from seed and step, so there is nothing
+//! else.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -17,7 +19,8 @@ const KEY: &str = "csae.checkpoint";
 const FORMAT: u32 = 1;
 
 /// Names of the tensors, in the order in which they are hashed.
-pub const TENSORS: [&str; 6] = ["parameters", "first moment", "second moment", "states", "idle counters", "losses"];
+pub const TENSORS: [&str; 6] =
+    ["parameters", "first moment", "second moment", "states", "idle counters", "losses"];
 
 /// Place of the losses not yet logged in [`TENSORS`].
 pub const LOSSES: usize = 5;
@@ -42,7 +45,8 @@ pub struct Header {
     pub data: u64,
     /// The device that it ran on.
     pub device: String,
-    /// Bits of the best validation's ‖x − x̂‖², or, of a restorer, of its PSNR on whole images below zero.
+    /// Bits of the best validation's ‖x − x̂‖², or, of a restorer, of its PSNR on whole images
+    /// below zero.
     pub best: Option<u64>,
     /// How often the training has gone back with a lower rate.
     #[serde(default, skip_serializing_if = "crate::spec::is_zero")]
@@ -60,24 +64,30 @@ pub struct Checkpoint {
     pub tensors: [Vec<f32>; 6],
 }
 
-/// Keys that a configuration has had since later, at what they were before: with them left out, runs begun by earlier builds go on.
+/// Keys that a configuration has had since later, at what they were before: with them left out,
+/// runs begun by earlier builds go on.
 const LATER: [&str; 2] = ["precision = \"f32\"", "loss_scale = 0.0"];
 
-/// Hash of what must not change within a run: its configuration without its length and the rhythm of its checkpoints.
+/// Hash of what must not change within a run: its configuration without its length and the rhythm
+/// of its checkpoints.
 pub fn config_hash(config: &crate::spec::Config) -> u64 {
     let mut config = config.clone();
     let train = &mut config.train;
-    (train.epochs, train.steps, train.checkpoint_every, train.checkpoint_minutes, train.keep) = (0.0, 0, 0, 0.0, 1);
+    (train.epochs, train.steps, train.checkpoint_every, train.checkpoint_minutes, train.keep) =
+        (0.0, 0, 0, 0.0, 1);
     // A training notes there what `corruption` says.
     config.model.undoes = crate::spec::CorruptionSpec::default();
     let text = config.to_toml();
-    let kept: String = text.lines().filter(|line| !LATER.contains(line)).flat_map(|line| [line, "\n"]).collect();
+    let kept: String =
+        text.lines().filter(|line| !LATER.contains(line)).flat_map(|line| [line, "\n"]).collect();
     Hash::default().with(kept.as_bytes()).value()
 }
 
 impl Header {
     fn json(&self) -> String {
-        serde_json::to_value(self).and_then(|value| serde_json::to_string(&value)).expect("a header is JSON")
+        serde_json::to_value(self)
+            .and_then(|value| serde_json::to_string(&value))
+            .expect("a header is JSON")
     }
 
     fn hash_with<'a>(&self, tensors: impl Iterator<Item = Cow<'a, [u8]>>) -> u64 {
@@ -95,11 +105,17 @@ pub fn save(path: &Path, checkpoint: &Checkpoint) -> Result<()> {
     let bytes: Vec<Vec<u8>> = checkpoint.tensors.iter().map(|values| bytes_of(values)).collect();
     let mut header = Header { format: FORMAT, ..checkpoint.header.clone() };
     header.hash = header.hash_with(bytes.iter().map(|bytes| Cow::Borrowed(&bytes[..])));
-    let views =
-        TENSORS.iter().zip(&bytes).map(|(name, bytes)| Ok((*name, TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes)?)));
+    let views = TENSORS.iter().zip(&bytes).map(|(name, bytes)| {
+        Ok((*name, TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes)?))
+    });
     let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
-    let file = views.and_then(|views| safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), header.json())]))));
-    files::write_atomically(path, &file.map_err(|error| Error::failed(format!("{}: {error}", path.display())))?)
+    let file = views.and_then(|views| {
+        safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), header.json())])))
+    });
+    files::write_atomically(
+        path,
+        &file.map_err(|error| Error::failed(format!("{}: {error}", path.display())))?,
+    )
 }
 
 /// Reads a checkpoint whole, or refuses it.
@@ -130,15 +146,27 @@ pub fn load_bytes(bytes: &[u8], place: &str) -> Result<Checkpoint> {
     if header.hash != header.hash_with(views.iter().map(|view| Cow::Borrowed(view.data()))) {
         return Err(damaged("its hash does not match its contents".to_owned()));
     }
-    let values = |i: usize| views[i].data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let values = |i: usize| {
+        views[i]
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect()
+    };
     Ok(Checkpoint { header, tensors: std::array::from_fn(values) })
 }
 
 /// The header in a file's metadata.
 fn header_of(place: &str, bytes: &[u8], damaged: impl Fn(String) -> Error) -> Result<Header> {
-    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| damaged(error.to_string()))?;
-    let json = metadata.metadata().as_ref().and_then(|map| map.get(KEY)).ok_or_else(|| damaged("it has no header".to_owned()))?;
-    let value: serde_json::Value = serde_json::from_str(json).map_err(|error| damaged(error.to_string()))?;
+    let (_, metadata) =
+        SafeTensors::read_metadata(bytes).map_err(|error| damaged(error.to_string()))?;
+    let json = metadata
+        .metadata()
+        .as_ref()
+        .and_then(|map| map.get(KEY))
+        .ok_or_else(|| damaged("it has no header".to_owned()))?;
+    let value: serde_json::Value =
+        serde_json::from_str(json).map_err(|error| damaged(error.to_string()))?;
     if value["format"] != FORMAT {
         return Err(Error::failed(format!(
             "{place}: checkpoint format {} is not known to this version, which reads {FORMAT}: resume with the version that wrote it",
@@ -156,7 +184,8 @@ mod tests {
     fn runs_begun_before_a_key_was_there_go_on() {
         let config = |set: &[&str]| {
             let set: Vec<String> = set.iter().map(|one| (*one).to_owned()).collect();
-            crate::spec::Config::parse(crate::spec::preset_text("sparse").unwrap(), "sparse", &set).unwrap()
+            crate::spec::Config::parse(crate::spec::preset_text("sparse").unwrap(), "sparse", &set)
+                .unwrap()
         };
         let text = config(&[]).to_toml();
         assert!(LATER.iter().all(|line| text.lines().any(|other| other == *line)), "{text}");
@@ -167,26 +196,43 @@ mod tests {
         let train = &mut before.train;
         (train.epochs, train.checkpoint_minutes, train.keep) = (0.0, 0.0, 1);
         let old = |line: &&str| !line.starts_with("precision") && !line.starts_with("loss_scale");
-        let text: String = before.to_toml().lines().filter(old).map(|line| format!("{line}\n")).collect();
+        let text: String =
+            before.to_toml().lines().filter(old).map(|line| format!("{line}\n")).collect();
         assert_eq!(hash, Hash::default().with(text.as_bytes()).value());
         assert_eq!(hash, config_hash(&config(&["train.steps=7"])));
-        for set in ["train.precision=f16", "train.loss_scale=2.0", "train.batch=7", "corruption.sigma=[0,9]"] {
+        for set in [
+            "train.precision=f16",
+            "train.loss_scale=2.0",
+            "train.batch=7",
+            "corruption.sigma=[0,9]",
+        ] {
             assert_ne!(hash, config_hash(&config(&[set])), "{set}");
         }
     }
 
     fn sample() -> Checkpoint {
-        let header = Header { format: FORMAT, step: 7, total: 20, logged: 5, best: Some(0.3_f64.to_bits()), ..Header::default() };
+        let header = Header {
+            format: FORMAT,
+            step: 7,
+            total: 20,
+            logged: 5,
+            best: Some(0.3_f64.to_bits()),
+            ..Header::default()
+        };
         let tensors = std::array::from_fn(|i| (0..5 * i).map(|x| x as f32 * 0.3 - 1.0).collect());
         Checkpoint { header, tensors }
     }
 
     #[test]
     fn every_damaged_byte_is_found() {
-        let path = std::env::temp_dir().join(format!("csae-checkpoint-{}.safetensors", std::process::id()));
+        let path = std::env::temp_dir()
+            .join(format!("csae-checkpoint-{}.safetensors", std::process::id()));
         save(&path, &sample()).unwrap();
         let read = load(&path).unwrap();
-        assert_eq!(Checkpoint { header: Header { hash: 0, ..read.header.clone() }, ..read.clone() }, sample());
+        assert_eq!(
+            Checkpoint { header: Header { hash: 0, ..read.header.clone() }, ..read.clone() },
+            sample()
+        );
         let bytes = std::fs::read(&path).unwrap();
         for i in 0..bytes.len() {
             let mut other = bytes.clone();
@@ -196,7 +242,10 @@ mod tests {
             assert!(load(&path).is_err() || bytes[i] == b' ', "byte {i}");
             if i % 16 == 0 {
                 std::fs::write(&path, &bytes[..i]).unwrap();
-                assert!(load(&path).unwrap_err().to_string().contains("damaged"), "first {i} bytes");
+                assert!(
+                    load(&path).unwrap_err().to_string().contains("damaged"),
+                    "first {i} bytes"
+                );
             }
         }
         std::fs::remove_file(&path).unwrap();
@@ -204,7 +253,9 @@ mod tests {
 
     #[test]
     fn the_hash_tells_lengths_and_places() {
-        let of = |parts: &[&[u8]]| parts.iter().fold(Hash::default(), |hash, part| hash.with(part)).value();
+        let of = |parts: &[&[u8]]| {
+            parts.iter().fold(Hash::default(), |hash, part| hash.with(part)).value()
+        };
         let all = [
             of(&[]),
             of(&[b""]),

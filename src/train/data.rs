@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::data::{Catalogue, Images, Opened, Pixels, Wanted, budget::Budget, bundled, open, patches};
+use crate::data::{
+    Catalogue, Images, Opened, Pixels, Wanted, budget::Budget, bundled, open, patches,
+};
 use crate::error::Result;
 use crate::shape::Dims;
 use crate::spec::{Config, DataSpec};
@@ -12,7 +14,8 @@ use crate::spec::{Config, DataSpec};
 pub struct Prepared {
     /// To train on.
     pub train: Pixels,
-    /// To validate on. Of a streamed set, just the patches that validation looks at, and no more than fit into memory.
+    /// To validate on. Of a streamed set, just the patches that validation looks at, and no more
+    /// than fit into memory.
     pub validation: Images,
     /// One line about both.
     pub description: String,
@@ -39,7 +42,11 @@ pub fn prepare(config: &Config) -> Result<Prepared> {
 /// As [`prepare`].
 pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
     let (spec, limit) = (&config.data, budget.data);
-    let want = Wanted { channels: config.model.input.map(|[c, ..]| c), strict: spec.strict, memory: budget.all };
+    let want = Wanted {
+        channels: config.model.input.map(|[c, ..]| c),
+        strict: spec.strict,
+        memory: budget.all,
+    };
     let Opened { pixels, mut skipped, mut description } = open(&spec.source, &want, limit)?;
     let channels = pixels.channels();
     let dims = match config.model.input {
@@ -67,9 +74,13 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
         let (train, validation) = fit.split(pixels);
         (fit.train(train)?, fit.validation(validation)?)
     };
-    let streamed = if matches!(train, Pixels::Streamed(_)) { ", streamed from its files" } else { "" };
-    let description =
-        format!("{description}; {} to train{streamed}, {} to validate, as {dims}{whole}", train.len(), validation.len());
+    let streamed =
+        if matches!(train, Pixels::Streamed(_)) { ", streamed from its files" } else { "" };
+    let description = format!(
+        "{description}; {} to train{streamed}, {} to validate, as {dims}{whole}",
+        train.len(),
+        validation.len()
+    );
     Ok(Prepared { train, validation, description, skipped, dims })
 }
 
@@ -87,7 +98,8 @@ struct Fit<'a> {
 impl Fit<'_> {
     /// Training and validation images of one source.
     fn split(&self, pixels: Pixels) -> (Pixels, Pixels) {
-        // One image alone, or no split wanted: validated on what it is trained on, which the log says.
+        // One image alone, or no split wanted: validated on what it is trained on, which the log
+        // says.
         if pixels.len() < 2 || self.spec.validation <= 0.0 {
             return (pixels.clone(), pixels);
         }
@@ -132,7 +144,9 @@ impl Fit<'_> {
         let Dims { h, w, .. } = self.dims;
         let cut = self.spec.fit == "patches";
         match self.sized(pixels)? {
-            Pixels::Resident(images) if cut => Ok(Pixels::Resident(patches::images(&images, h, w)?)),
+            Pixels::Resident(images) if cut => {
+                Ok(Pixels::Resident(patches::images(&images, h, w)?))
+            }
             Pixels::Resident(images) => Ok(Pixels::Resident(images)),
             Pixels::Streamed(catalogue) => {
                 let catalogue = if cut { Arc::new(catalogue.patches(h, w)?) } else { catalogue };
@@ -143,7 +157,11 @@ impl Fit<'_> {
 
     /// Images that fit into memory after all, once resized, are read into it.
     fn settle(&self, catalogue: Arc<Catalogue>) -> Result<Pixels> {
-        if catalogue.total() <= self.limit { Ok(Pixels::Resident(catalogue.collect()?)) } else { Ok(Pixels::Streamed(catalogue)) }
+        if catalogue.total() <= self.limit {
+            Ok(Pixels::Resident(catalogue.collect()?))
+        } else {
+            Ok(Pixels::Streamed(catalogue))
+        }
     }
 
     fn validation(&self, pixels: Pixels) -> Result<Images> {
@@ -152,7 +170,8 @@ impl Fit<'_> {
             Pixels::Resident(images) => Ok(images),
             // the very patches that validation draws from images in memory
             Pixels::Streamed(catalogue) => {
-                let fitting = (self.limit.max(LEAST_VALIDATION) / self.dims.len() as u64).max(1) as usize;
+                let fitting =
+                    (self.limit.max(LEAST_VALIDATION) / self.dims.len() as u64).max(1) as usize;
                 let wanted = match self.spec.validation_patches {
                     0 => fitting,
                     patches => patches.min(fitting),

@@ -19,7 +19,8 @@ const SCALE: f64 = 1.0 / 255.0;
 /// Words of the images that are laid onto the device at once.
 const PIECE: usize = 4 << 20;
 
-/// The samples of an epoch, of the size `dims`: crops of larger images. Where they are fewer than a batch holds, each comes more than once.
+/// The samples of an epoch, of the size `dims`: crops of larger images. Where they are fewer than a
+/// batch holds, each comes more than once.
 ///
 /// # Errors
 /// When there are none, or too many.
@@ -66,9 +67,11 @@ pub fn gathered_bytes(images: &Images) -> u64 {
     4 * (words(images) + 2 * 3 * images.len()) as u64
 }
 
-/// Bytes of the host's memory that a batch of streamed samples takes, and a part of it on its way to the device.
+/// Bytes of the host's memory that a batch of streamed samples takes, and a part of it on its way
+/// to the device.
 pub fn batch_bytes(dims: Dims, [batch, parts]: [usize; 2]) -> u64 {
-    let [batch, part] = [batch, batch / parts].map(|samples| (samples as u64).saturating_mul(dims.len() as u64));
+    let [batch, part] =
+        [batch, batch / parts].map(|samples| (samples as u64).saturating_mul(dims.len() as u64));
     batch.saturating_add(part.saturating_mul(4))
 }
 
@@ -92,19 +95,30 @@ impl Feed {
         config: &Config,
         ahead: Ahead,
     ) -> Result<Self> {
-        let (spec, seed, batch, parts) = (&config.data, config.seed, config.train.batch, config.train.accumulate);
+        let (spec, seed, batch, parts) =
+            (&config.data, config.seed, config.train.batch, config.train.accumulate);
         let exact = pixels.common_size() == Some((dims.h, dims.w));
-        let augment = Augment { crop: !exact, flip_x: spec.flip_x, flip_y: spec.flip_y, turn: spec.turn };
+        let augment =
+            Augment { crop: !exact, flip_x: spec.flip_x, flip_y: spec.flip_y, turn: spec.turn };
         let steps_per_epoch = samples.len() / batch;
         let samples = Arc::new(samples);
         let way = match pixels {
             Pixels::Streamed(catalogue) => {
                 let values = (0..256).map(|byte| (f64::from(byte) * SCALE) as f32).collect();
                 let samples = Arc::clone(&samples);
-                let source = Source { catalogue: Arc::clone(catalogue), samples, batch, seed, dims, augment };
+                let source = Source {
+                    catalogue: Arc::clone(catalogue),
+                    samples,
+                    batch,
+                    seed,
+                    dims,
+                    augment,
+                };
                 Way::Stream { prefetch: Prefetch::new(source, ahead), values, batch: Vec::new() }
             }
-            Pixels::Resident(images) if words(images).max(samples.len()) as u64 <= device.max_elements() => {
+            Pixels::Resident(images)
+                if words(images).max(samples.len()) as u64 <= device.max_elements() =>
+            {
                 let (bytes, table, order) = Self::lay(device, images, samples.len())?;
                 Way::Resident { bytes, table, order }
             }
@@ -113,12 +127,32 @@ impl Feed {
                 let (bytes, table, order) = Self::lay(&mut cpu, images, samples.len())?;
                 let n = batch / parts;
                 let x = cpu.alloc_real("batch", n * dims.len())?;
-                let gather = GatherBatch { n, dims, augment, scale: SCALE, shift: 0.0, bytes, table, order, x };
+                let gather = GatherBatch {
+                    n,
+                    dims,
+                    augment,
+                    scale: SCALE,
+                    shift: 0.0,
+                    bytes,
+                    table,
+                    order,
+                    x,
+                };
                 let program = cpu.compile(vec![gather.into()])?;
                 Way::Host { cpu: Box::new(cpu), program, order, x }
             }
         };
-        Ok(Self { samples, batch, parts, seed, steps_per_epoch, augment, way, epoch: None, waited: Duration::ZERO })
+        Ok(Self {
+            samples,
+            batch,
+            parts,
+            seed,
+            steps_per_epoch,
+            augment,
+            way,
+            epoch: None,
+            waited: Duration::ZERO,
+        })
     }
 
     /// In pieces, so that the images are not in memory once more.
@@ -137,16 +171,27 @@ impl Feed {
     /// The views to gather from, if the data are resident.
     pub fn resident(&self) -> Option<Resident> {
         match self.way {
-            Way::Resident { bytes, table, order } => Some(Resident { bytes, table, order, augment: self.augment }),
+            Way::Resident { bytes, table, order } => {
+                Some(Resident { bytes, table, order, augment: self.augment })
+            }
             Way::Host { .. } | Way::Stream { .. } => None,
         }
     }
 
-    /// Makes a part of the batch of a step ready: sets the step's cursor, writes a new epoch's order, and fills `x` if the host gathers.
-    pub fn advance(&mut self, device: &mut Device, params: &mut StepParams, part: usize, x: View) -> Result<()> {
+    /// Makes a part of the batch of a step ready: sets the step's cursor, writes a new epoch's
+    /// order, and fills `x` if the host gathers.
+    pub fn advance(
+        &mut self,
+        device: &mut Device,
+        params: &mut StepParams,
+        part: usize,
+        x: View,
+    ) -> Result<()> {
         let epoch = u64::from(params.step) / self.steps_per_epoch as u64;
         let n = self.batch / self.parts;
-        params.cursor = ((u64::from(params.step) % self.steps_per_epoch as u64) as usize * self.batch + part * n) as u32;
+        params.cursor = ((u64::from(params.step) % self.steps_per_epoch as u64) as usize
+            * self.batch
+            + part * n) as u32;
         if let Way::Stream { prefetch, values, batch } = &mut self.way {
             if part == 0 {
                 let asked = Instant::now();

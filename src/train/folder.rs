@@ -1,4 +1,5 @@
-//! A run's folder: `config.toml` and `run.json` from its creation on, checkpoints by number of steps, the log, the models.
+//! A run's folder: `config.toml` and `run.json` from its creation on, checkpoints by number of
+//! steps, the log, the models.
 
 use std::path::{Path, PathBuf};
 
@@ -33,9 +34,13 @@ impl Origin {
     /// Of a run begun now.
     pub fn new(config: &Config, device: String, threads: Option<usize>) -> Result<Self> {
         let absolute = |path: &str| -> Result<String> {
-            let path = std::path::absolute(path).map_err(|error| Error::io(Path::new(path), &error))?;
+            let path =
+                std::path::absolute(path).map_err(|error| Error::io(Path::new(path), &error))?;
             path.into_os_string().into_string().map_err(|path| {
-                Error::usage(format!("{}: a path that is not Unicode cannot be recorded", Path::new(&path).display()))
+                Error::usage(format!(
+                    "{}: a path that is not Unicode cannot be recorded",
+                    Path::new(&path).display()
+                ))
             })
         };
         let anywhere = |source: &String| -> Result<String> {
@@ -90,8 +95,9 @@ impl RunFolder {
         })
     }
 
-    /// Makes a run's folder, locked. It appears under its name with all that a resume needs. In a folder that is there already, what another run left is
-    /// removed if `over` says so; else it is refused, though it may have come since the name was chosen.
+    /// Makes a run's folder, locked. It appears under its name with all that a resume needs. In a
+    /// folder that is there already, what another run left is removed if `over` says so; else it is
+    /// refused, though it may have come since the name was chosen.
     pub fn create(&self, config: &Config, origin: &Origin, over: bool) -> Result<Lock> {
         if over && self.0.exists() {
             let lock = self.lock()?;
@@ -114,10 +120,13 @@ impl RunFolder {
     /// When there is none.
     pub fn next(runs: &Path) -> Result<Self> {
         let free = (1..10_000).map(|i| runs.join(format!("{i:03}"))).find(|path| !path.exists());
-        free.map(Self).ok_or_else(|| Error::usage(format!("{}/ is full: name a folder with --out", runs.display())))
+        free.map(Self).ok_or_else(|| {
+            Error::usage(format!("{}/ is full: name a folder with --out", runs.display()))
+        })
     }
 
-    /// Makes this folder as [`RunFolder::create`] does or, where another run has taken it meanwhile, the next free one beside it.
+    /// Makes this folder as [`RunFolder::create`] does or, where another run has taken it
+    /// meanwhile, the next free one beside it.
     pub fn create_next(&self, config: &Config, origin: &Origin) -> Result<(Self, Lock)> {
         let mut folder = self.clone();
         for _ in 0..10_000 {
@@ -125,10 +134,17 @@ impl RunFolder {
                 return Ok((folder, lock));
             }
             // One that another run is about to make is not there yet.
-            let number = folder.0.file_name().and_then(|name| name.to_str()?.parse::<usize>().ok()).unwrap_or(0);
+            let number = folder
+                .0
+                .file_name()
+                .and_then(|name| name.to_str()?.parse::<usize>().ok())
+                .unwrap_or(0);
             folder = Self(folder.0.with_file_name(format!("{:03}", number + 1)));
         }
-        Err(Error::usage(format!("{}: no folder beside it is free: name one with --out", self.0.display())))
+        Err(Error::usage(format!(
+            "{}: no folder beside it is free: name one with --out",
+            self.0.display()
+        )))
     }
 
     /// Makes the folder unless it is there, or another run is about to make it.
@@ -138,7 +154,10 @@ impl RunFolder {
             return if path.exists() {
                 Ok(None)
             } else {
-                Err(Error::usage(format!("{:?}: not the name of a folder", path.display().to_string())))
+                Err(Error::usage(format!(
+                    "{:?}: not the name of a folder",
+                    path.display().to_string()
+                )))
             };
         };
         let mut name = name.to_os_string();
@@ -161,7 +180,8 @@ impl RunFolder {
         make().or_else(|error| if path.exists() { Ok(None) } else { Err(error) })
     }
 
-    /// Removes a folder that did not become a run's. What stays of it is taken by the next run of that name.
+    /// Removes a folder that did not become a run's. What stays of it is taken by the next run of
+    /// that name.
     fn remove_whole(&self) {
         for name in [CONFIG, ORIGIN, LOCK] {
             let _ = std::fs::remove_file(self.file(name));
@@ -172,12 +192,18 @@ impl RunFolder {
     /// Opens the folder of a run that was begun.
     pub fn open(path: &Path) -> Result<(Self, Config, Option<Origin>)> {
         if !path.is_dir() {
-            return Err(Error::usage(format!("{}: there is no such folder; name the folder of a run", path.display())));
+            return Err(Error::usage(format!(
+                "{}: there is no such folder; name the folder of a run",
+                path.display()
+            )));
         }
         let run = Self(path.to_owned());
         let file = run.file(CONFIG);
         if !file.is_file() {
-            return Err(Error::usage(format!("{}: not the folder of a run, it has no {CONFIG}", path.display())));
+            return Err(Error::usage(format!(
+                "{}: not the folder of a run, it has no {CONFIG}",
+                path.display()
+            )));
         }
         let config = Config::parse(&files::read_text(&file)?, &file.display().to_string(), &[])?;
         let file = run.file(ORIGIN);
@@ -217,8 +243,13 @@ impl RunFolder {
 
     /// Removes what belongs to another run.
     fn clear(&self) -> Result<()> {
-        let known = [ORIGIN, ROLLBACK, "metrics.jsonl", "model.safetensors", "best.safetensors"].map(str::to_owned);
-        self.remove(|name| known.contains(&name.to_owned()) || gallery::NAMES.contains(&name) || name.starts_with(PREFIX))
+        let known = [ORIGIN, ROLLBACK, "metrics.jsonl", "model.safetensors", "best.safetensors"]
+            .map(str::to_owned);
+        self.remove(|name| {
+            known.contains(&name.to_owned())
+                || gallery::NAMES.contains(&name)
+                || name.starts_with(PREFIX)
+        })
     }
 
     fn remove(&self, which: impl Fn(&str) -> bool) -> Result<()> {
@@ -226,7 +257,8 @@ impl RunFolder {
         for entry in std::fs::read_dir(&self.0).map_err(|error| failed(&error))? {
             let entry = entry.map_err(|error| failed(&error))?;
             if entry.file_name().to_str().is_some_and(&which) {
-                std::fs::remove_file(entry.path()).map_err(|error| Error::io(&entry.path(), &error))?;
+                std::fs::remove_file(entry.path())
+                    .map_err(|error| Error::io(&entry.path(), &error))?;
             }
         }
         Ok(())
@@ -259,7 +291,8 @@ impl RunFolder {
         let steps = self.steps()?;
         let first = steps[steps.len().saturating_sub(keep)..].first().copied().unwrap_or(0);
         self.remove(|name| {
-            name.starts_with(PREFIX) && (name.ends_with(".partial") || step_of(name).is_some_and(|step| step < first))
+            name.starts_with(PREFIX)
+                && (name.ends_with(".partial") || step_of(name).is_some_and(|step| step < first))
         })
     }
 
@@ -273,7 +306,8 @@ impl RunFolder {
         self.remove(|name| step_of(name).is_some_and(|at| at > step))
     }
 
-    /// Cuts the log back to what was written up to a step by a training that had gone back so many times.
+    /// Cuts the log back to what was written up to a step by a training that had gone back so many
+    /// times.
     pub fn cut_log(&self, step: u64, retried: u32) -> Result<()> {
         let path = self.file("metrics.jsonl");
         let text = match std::fs::read(&path) {
@@ -294,7 +328,8 @@ fn step_of(name: &str) -> Option<u64> {
 fn cut(text: &str, step: u64, retried: u32) -> String {
     let keeps = |line: &&str| {
         let value: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
-        let known = value["kind"] != "retry" || value["number"].as_u64().is_some_and(|number| number <= u64::from(retried));
+        let known = value["kind"] != "retry"
+            || value["number"].as_u64().is_some_and(|number| number <= u64::from(retried));
         line.ends_with('\n') && known && value["step"].as_u64().is_some_and(|at| at <= step)
     };
     text.split_inclusive('\n').filter(keeps).collect()
@@ -307,11 +342,18 @@ mod tests {
     #[test]
     fn the_log_is_cut_at_a_step() {
         let text = "{\"step\":5}\n{\"step\":10,\"a\":1}\n{\"step\":10,\"b\":1}\nnonsense\n{\"step\":15}\n{\"step\":2";
-        assert_eq!(cut(text, 10, 0), "{\"step\":5}\n{\"step\":10,\"a\":1}\n{\"step\":10,\"b\":1}\n");
+        assert_eq!(
+            cut(text, 10, 0),
+            "{\"step\":5}\n{\"step\":10,\"a\":1}\n{\"step\":10,\"b\":1}\n"
+        );
         assert_eq!(cut(text, 0, 0), "");
         assert_eq!(cut("{\"step\":5}", 10, 0), "", "a line without its end is not whole");
         let retries = "{\"kind\":\"retry\",\"step\":3,\"number\":1}\n{\"kind\":\"retry\",\"step\":3,\"number\":2}\n";
-        assert_eq!(cut(retries, 5, 1), retries.lines().next().unwrap().to_owned() + "\n", "a retry that is done again");
+        assert_eq!(
+            cut(retries, 5, 1),
+            retries.lines().next().unwrap().to_owned() + "\n",
+            "a retry that is done again"
+        );
     }
 
     #[test]
@@ -328,7 +370,8 @@ mod tests {
             let threads: Vec<_> = (0..RUNS).map(|_| scope.spawn(make)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        let mut names: Vec<PathBuf> = made.iter().map(|(folder, _)| folder.path().to_owned()).collect();
+        let mut names: Vec<PathBuf> =
+            made.iter().map(|(folder, _)| folder.path().to_owned()).collect();
         names.sort();
         names.dedup();
         assert_eq!(names.len(), RUNS, "{names:?}");
@@ -336,8 +379,10 @@ mod tests {
             assert_eq!(RunFolder::open(folder.path()).unwrap().2.as_ref(), Some(&origin));
             assert!(folder.lock().is_err(), "its lock came along");
         }
-        let left: Vec<String> =
-            std::fs::read_dir(&place).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let left: Vec<String> = std::fs::read_dir(&place)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         assert!(left.iter().all(|name| !name.ends_with(".partial")), "{left:?}");
         std::fs::remove_dir_all(&place).unwrap();
     }
@@ -351,7 +396,12 @@ mod tests {
         let run = RunFolder::at(&path);
         let lock = run.create(&config, &origin, false).unwrap();
         // A lock is of the file that was opened, so this process is refused like any other.
-        assert!(run.create(&config, &origin, true).unwrap_err().to_string().contains("another csae is training in this folder"));
+        assert!(
+            run.create(&config, &origin, true)
+                .unwrap_err()
+                .to_string()
+                .contains("another csae is training in this folder")
+        );
         drop(lock);
         assert_eq!(run.newest().unwrap(), None);
         for step in [20, 999_999, 1_000_000, 40] {
@@ -363,7 +413,12 @@ mod tests {
         assert_eq!(run.steps().unwrap(), [999_999, 1_000_000]);
         assert!(!run.file("checkpoint-000060.safetensors.partial").exists());
         // Another run over it leaves nothing of the first.
-        assert!(run.create(&config, &origin, false).unwrap_err().to_string().contains("is there already"));
+        assert!(
+            run.create(&config, &origin, false)
+                .unwrap_err()
+                .to_string()
+                .contains("is there already")
+        );
         drop(run.create(&config, &origin, true).unwrap());
         let (run, again, read) = RunFolder::open(&path).unwrap();
         assert_eq!((run.newest().unwrap(), &again, read), (None, &config, Some(origin)));

@@ -44,42 +44,61 @@ pub struct Log {
     last_line: Instant,
 }
 
-/// Whether a bar may be drawn: on a terminal, unless `NO_COLOR` or a dumb terminal asks for plain text.
+/// Whether a bar may be drawn: on a terminal, unless `NO_COLOR` or a dumb terminal asks for plain
+/// text.
 pub fn draws() -> bool {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    std::io::stderr().is_terminal() && !plain && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    std::io::stderr().is_terminal()
+        && !plain
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 impl Log {
-    /// Adds metrics to `path`, and shows progress as a bar on a terminal, as plain lines elsewhere, or as JSON on standard output.
+    /// Adds metrics to `path`, and shows progress as a bar on a terminal, as plain lines elsewhere,
+    /// or as JSON on standard output.
     pub fn new(path: Option<&Path>, total: u64, quiet: bool, json: bool) -> Result<Self> {
         let file = path
             .map(|path| {
                 let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-                file.map(std::io::BufWriter::new).map_err(|error| files::not_written(path.display(), &error))
+                file.map(std::io::BufWriter::new)
+                    .map_err(|error| files::not_written(path.display(), &error))
             })
             .transpose()?;
         let bar = (!quiet && !json && draws()).then(|| {
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}").expect("the template is sound");
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}")
+                .expect("the template is sound");
             ProgressBar::new(total).with_style(style)
         });
-        let long_ago = Instant::now().checked_sub(Duration::from_secs(3600)).unwrap_or_else(Instant::now);
+        let long_ago =
+            Instant::now().checked_sub(Duration::from_secs(3600)).unwrap_or_else(Instant::now);
         let path = path.map_or_else(String::new, |path| path.display().to_string());
         Ok(Self { file, path, bar, json, quiet, last_line: long_ago })
     }
 
-    /// Goes on at the end of a file that was cut meanwhile, and says that a training goes back for the `number`th time.
+    /// Goes on at the end of a file that was cut meanwhile, and says that a training goes back for
+    /// the `number`th time.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn went_back(&mut self, from: u64, to: u64, number: u32, why: &crate::error::Error) -> Result<()> {
+    pub fn went_back(
+        &mut self,
+        from: u64,
+        to: u64,
+        number: u32,
+        why: &crate::error::Error,
+    ) -> Result<()> {
         if self.file.is_some() {
             let file = std::fs::OpenOptions::new().append(true).open(&self.path);
-            self.file = Some(file.map(std::io::BufWriter::new).map_err(|error| files::not_written(&self.path, &error))?);
+            self.file = Some(
+                file.map(std::io::BufWriter::new)
+                    .map_err(|error| files::not_written(&self.path, &error))?,
+            );
         }
         let factor = 0.5_f64.powi(number as i32);
         self.record(&json!({"kind": "retry", "step": to, "from": from, "number": number, "lr_factor": factor}))?;
-        self.say(&format!("{why}; going back from step {from} to {to}, on with {factor} of the learning rate"));
+        self.say(&format!(
+            "{why}; going back from step {from} to {to}, on with {factor} of the learning rate"
+        ));
         Ok(())
     }
 
@@ -98,7 +117,9 @@ impl Log {
     /// Makes sure that what was recorded is on the disk.
     pub fn sync(&mut self) -> Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
-        file.flush().and_then(|()| file.get_ref().sync_all()).map_err(|error| files::not_written(&self.path, &error))
+        file.flush()
+            .and_then(|()| file.get_ref().sync_all())
+            .map_err(|error| files::not_written(&self.path, &error))
     }
 
     /// A line for people, above the bar if there is one.
@@ -132,7 +153,9 @@ impl Log {
         if let Some(bar) = &self.bar {
             bar.set_position(p.step);
             bar.set_message(line);
-        } else if !self.json && (self.last_line.elapsed() > Duration::from_secs(5) || p.step == p.total) {
+        } else if !self.json
+            && (self.last_line.elapsed() > Duration::from_secs(5) || p.step == p.total)
+        {
             self.last_line = Instant::now();
             self.say(&format!("step {}/{}  {line}", p.step, p.total));
         }
@@ -140,7 +163,12 @@ impl Log {
     }
 
     /// A validation.
-    pub fn validation(&mut self, step: u64, epoch: f64, report: &crate::tasks::evaluate::Report) -> Result<()> {
+    pub fn validation(
+        &mut self,
+        step: u64,
+        epoch: f64,
+        report: &crate::tasks::evaluate::Report,
+    ) -> Result<()> {
         let mut value = serde_json::to_value(report).expect("a report is JSON");
         if let Some(table) = value.as_object_mut() {
             table.extend([

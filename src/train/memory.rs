@@ -23,7 +23,8 @@ pub struct MemoryPlan {
     pub activations: u64,
     /// The same without reuse.
     pub unshared: u64,
-    /// The training set where it is in memory, lists of its images and samples, and what is read ahead.
+    /// The training set where it is in memory, lists of its images and samples, and what is read
+    /// ahead.
     pub data: u64,
     /// Images to validate on, and the activations of a forward pass.
     pub validation: u64,
@@ -90,8 +91,13 @@ impl Fixed {
             Pixels::Streamed(_) => 0,
         };
         let dims = graph.nodes[0].dims;
-        let patches: usize = prepared.validation.table.iter().map(|e| (e.h / dims.h) * (e.w / dims.w)).sum();
-        let wanted = if config.data.validation_patches == 0 { patches } else { config.data.validation_patches };
+        let patches: usize =
+            prepared.validation.table.iter().map(|e| (e.h / dims.h) * (e.w / dims.w)).sum();
+        let wanted = if config.data.validation_patches == 0 {
+            patches
+        } else {
+            config.data.validation_patches
+        };
         let chosen = (patches.min(wanted) * size_of::<Patch>()) as u64;
         // A pass over as many samples as it may look at at once.
         let mut pass = Inference::new(graph, store).planned_bytes(device, usize::MAX);
@@ -112,8 +118,8 @@ impl Fixed {
     }
 }
 
-/// How far ahead images may be read, where they are streamed, so that the training fits. Fails, with the figures and what would fit, if it cannot. Nothing
-/// has been made yet.
+/// How far ahead images may be read, where they are streamed, so that the training fits. Fails,
+/// with the figures and what would fit, if it cannot. Nothing has been made yet.
 pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
     let Intended { config, graph, purpose, prepared, samples } = *of;
     let store = Store::layout(graph, purpose);
@@ -140,7 +146,8 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
         )));
     }
     let (dims, threads) = (graph.nodes[0].dims, rayon::current_num_threads());
-    let streamed = if let Pixels::Streamed(catalogue) = &prepared.train { Some(catalogue) } else { None };
+    let streamed =
+        if let Pixels::Streamed(catalogue) = &prepared.train { Some(catalogue) } else { None };
     let least = streamed.map_or(0, |catalogue| Ahead::LEAST.bytes(samples, catalogue, dims));
     let fixed = Fixed::of(device, of, &store);
     // The images that are in memory are no longer free.
@@ -163,14 +170,20 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
     let needs = |n: usize| {
         let spec = trainer::spec(device, config, graph, &store, None, store.weights)?;
         let mut planned = step::planned_bytes(&step::StepSpec { n, ..spec })?;
-        let host = streamed.map_or(0, |_| feed::batch_bytes(dims, [n.saturating_mul(parts), parts]));
-        planned.total = planned.total.saturating_add(host).saturating_add(samples.order_bytes(n.saturating_mul(parts)));
+        let host =
+            streamed.map_or(0, |_| feed::batch_bytes(dims, [n.saturating_mul(parts), parts]));
+        planned.total = planned
+            .total
+            .saturating_add(host)
+            .saturating_add(samples.order_bytes(n.saturating_mul(parts)));
         Ok::<Planned, Error>(planned)
     };
     let planned = needs(batch / parts)?;
     if allowed.holds(planned) {
         let room = budget.map_or(u64::MAX, |budget| budget - fixed.all() - planned.total);
-        return Ok(streamed.map_or(Ahead::LEAST, |catalogue| Ahead::within(room, threads, samples, catalogue, dims)));
+        return Ok(streamed.map_or(Ahead::LEAST, |catalogue| {
+            Ahead::within(room, threads, samples, catalogue, dims)
+        }));
     }
     // By halves, which assumes that a larger batch never needs less.
     let most = |allowed: &Allowed| -> Result<usize> {
@@ -185,7 +198,9 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
     // In parts the gradients' sum is kept as well.
     let summed = match purpose {
         Purpose::Train { moments, parts: false } => {
-            Store::layout(graph, Purpose::Train { moments, parts: true }).bytes().saturating_sub(store.bytes())
+            Store::layout(graph, Purpose::Train { moments, parts: true })
+                .bytes()
+                .saturating_sub(store.bytes())
         }
         _ => 0,
     };
@@ -208,7 +223,8 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
     }))
 }
 
-/// What a training takes beside its parameters and activations: images and lists, what is read ahead, and a batch on its way.
+/// What a training takes beside its parameters and activations: images and lists, what is read
+/// ahead, and a batch on its way.
 pub(super) fn data_bytes(of: &Intended, ahead: Ahead) -> u64 {
     let Intended { config, graph, prepared, samples, .. } = *of;
     let (dims, batch) = (graph.nodes[0].dims, [config.train.batch, config.train.accumulate]);
@@ -216,7 +232,9 @@ pub(super) fn data_bytes(of: &Intended, ahead: Ahead) -> u64 {
     lists
         + match &prepared.train {
             Pixels::Resident(images) => feed::gathered_bytes(images),
-            Pixels::Streamed(catalogue) => ahead.bytes(samples, catalogue, dims) + feed::batch_bytes(dims, batch),
+            Pixels::Streamed(catalogue) => {
+                ahead.bytes(samples, catalogue, dims) + feed::batch_bytes(dims, batch)
+            }
         }
 }
 
@@ -225,9 +243,13 @@ fn advice(batch: usize, parts: usize, fitting: usize, in_parts: usize) -> String
     if fitting == 0 {
         return "not even one sample would fit: use a smaller model".to_owned();
     }
-    // The least number of equal parts that fit; a batch that no memory holds is not searched to its end.
+    // The least number of equal parts that fit; a batch that no memory holds is not searched to its
+    // end.
     let least = batch.div_ceil(in_parts.max(1)).max(parts + 1);
-    let more = (least..=batch).take(if in_parts == 0 { 0 } else { 1 << 20 }).find(|parts| batch.is_multiple_of(*parts));
-    let accumulate = more.map_or(String::new(), |parts| format!(", or this one by --accumulate {parts}"));
+    let more = (least..=batch)
+        .take(if in_parts == 0 { 0 } else { 1 << 20 })
+        .find(|parts| batch.is_multiple_of(*parts));
+    let accumulate =
+        more.map_or(String::new(), |parts| format!(", or this one by --accumulate {parts}"));
     format!("a batch of {} would fit{accumulate}", fitting * parts)
 }

@@ -1,5 +1,5 @@
-//! Training: data on the device, a step recorded once, its replay with schedule, log, validation and
-//! checkpoints.
+//! Training: data on the device, a step recorded once, its replay with schedule, log, validation
+//! and checkpoints.
 
 pub mod checkpoint;
 pub mod data;

@@ -1,8 +1,9 @@
 //! The order of every epoch's samples.
 //!
-//! Reading an image costs more than cutting a sample from it, so samples of one image are taken several at a time: a visit. An epoch is a shuffled
-//! list of visits, taken in groups; within a group samples are shuffled. A group is what a streaming thread reads at once; images in memory come in the
-//! same order.
+//! Reading an image costs more than cutting a sample from it, so samples of one image are taken
+//! several at a time: a visit. An epoch is a shuffled list of visits, taken in groups; within a
+//! group samples are shuffled. A group is what a streaming thread reads at once; images in memory
+//! come in the same order.
 
 use std::ops::Range;
 
@@ -27,7 +28,8 @@ fn group(visit: usize, dims: Dims) -> usize {
     ((32 << 20) / (visit * dims.len())).clamp(GROUP / 2, GROUP)
 }
 
-/// The samples of an epoch before they are shuffled, and how they are taken. What it keeps grows with the images and visits alone.
+/// The samples of an epoch before they are shuffled, and how they are taken. What it keeps grows
+/// with the images and visits alone.
 #[derive(Clone, Debug)]
 pub struct Samples {
     /// The first sample of each image, and the end; none where every image gives one.
@@ -52,14 +54,19 @@ pub struct Order {
 }
 
 impl Samples {
-    /// Samples of the size `dims` of images in order, each with its number of samples and whether it comes from the same file as the one before; the whole
-    /// list again until there are `least`.
+    /// Samples of the size `dims` of images in order, each with its number of samples and whether
+    /// it comes from the same file as the one before; the whole list again until there are `least`.
     ///
     /// # Errors
     /// When there are more samples than can be numbered.
-    pub fn new(images: impl Iterator<Item = (usize, bool)>, dims: Dims, least: usize) -> Result<Self> {
+    pub fn new(
+        images: impl Iterator<Item = (usize, bool)>,
+        dims: Dims,
+        least: usize,
+    ) -> Result<Self> {
         let visit = visit(dims);
-        let (mut starts, mut visits, mut file, mut at) = (None::<Vec<u32>>, Vec::new(), 0_u32, 0_u32);
+        let (mut starts, mut visits, mut file, mut at) =
+            (None::<Vec<u32>>, Vec::new(), 0_u32, 0_u32);
         for (image, (count, same_file)) in images.enumerate() {
             if !same_file {
                 visits.extend((file..at).step_by(visit));
@@ -97,7 +104,10 @@ impl Samples {
     /// The image of a sample.
     fn image(&self, sample: usize) -> u32 {
         let sample = sample % self.once;
-        self.starts.as_ref().map_or(sample, |starts| starts.partition_point(|start| *start as usize <= sample) - 1) as u32
+        self.starts
+            .as_ref()
+            .map_or(sample, |starts| starts.partition_point(|start| *start as usize <= sample) - 1)
+            as u32
     }
 
     /// Number of visits.
@@ -118,14 +128,22 @@ impl Samples {
         let visits = stream.permutation(self.visits());
         // Alone in their visits, samples are shuffled already.
         let mixed = self.visits() < self.len();
-        let mut order = Order { images: Vec::with_capacity(self.len()), groups: Vec::with_capacity(self.groups() as usize + 1) };
+        let mut order = Order {
+            images: Vec::with_capacity(self.len()),
+            groups: Vec::with_capacity(self.groups() as usize + 1),
+        };
         for group in visits.chunks(self.group) {
             let start = order.images.len();
             order.groups.push(start);
-            let samples: Vec<u32> =
-                group.iter().flat_map(|visit| self.visit(*visit as usize)).map(|sample| self.image(sample)).collect();
+            let samples: Vec<u32> = group
+                .iter()
+                .flat_map(|visit| self.visit(*visit as usize))
+                .map(|sample| self.image(sample))
+                .collect();
             if mixed {
-                order.images.extend(stream.permutation(samples.len()).into_iter().map(|i| samples[i as usize]));
+                order.images.extend(
+                    stream.permutation(samples.len()).into_iter().map(|i| samples[i as usize]),
+                );
             } else {
                 order.images.extend(samples);
             }
@@ -143,7 +161,8 @@ impl Samples {
     pub(super) fn most_of_a_group(&self) -> usize {
         let mut lengths: Vec<u32> = self.visits.windows(2).map(|pair| pair[1] - pair[0]).collect();
         lengths.sort_unstable_by(|a, b| b.cmp(a));
-        let all = lengths.iter().flat_map(|length| std::iter::repeat_n(*length as usize, self.rounds));
+        let all =
+            lengths.iter().flat_map(|length| std::iter::repeat_n(*length as usize, self.rounds));
         all.take(self.group).sum()
     }
 
@@ -152,12 +171,14 @@ impl Samples {
         4 * (self.starts.as_ref().map_or(0, Vec::len) + self.visits.len()) as u64
     }
 
-    /// Bytes of [`ORDERS`] epochs' orders, and of the draw that one is made from, were there `least` samples at least.
+    /// Bytes of [`ORDERS`] epochs' orders, and of the draw that one is made from, were there
+    /// `least` samples at least.
     pub(super) fn order_bytes(&self, least: usize) -> u64 {
         let rounds = least.max(1).div_ceil(self.once.max(1)) as u64;
         let visits = (self.visits.len() as u64 - 1).saturating_mul(rounds);
         let groups = visits.div_ceil(self.group as u64) + 1;
-        let order = (self.once as u64).saturating_mul(rounds).saturating_mul(4).saturating_add(8 * groups);
+        let order =
+            (self.once as u64).saturating_mul(rounds).saturating_mul(4).saturating_add(8 * groups);
         order.saturating_mul(ORDERS as u64).saturating_add(visits.saturating_mul(4))
     }
 }
@@ -192,7 +213,10 @@ mod tests {
         let alone = (0..1000).map(|_| (1, false));
         let samples = Samples::new(alone, Dims::new(1, 8, 8), 1).unwrap();
         assert_eq!((samples.visits(), samples.most_of_a_group()), (1000, GROUP));
-        assert_eq!(samples.order(1, 0).images, Stream::new(1, "order of epoch 0").permutation(1000));
+        assert_eq!(
+            samples.order(1, 0).images,
+            Stream::new(1, "order of epoch 0").permutation(1000)
+        );
         // 40 patches a file.
         let patches = (0..1000).map(|i| (1, i % 40 > 0));
         let samples = Samples::new(patches, Dims::new(1, 8, 8), 2500).unwrap();
@@ -214,8 +238,14 @@ mod tests {
         let held = 4 * order.images.capacity() + 8 * order.groups.capacity();
         assert_eq!(crops.order_bytes(1), (ORDERS * held + 4 * crops.visits()) as u64);
         // A batch that no memory holds makes no list.
-        assert!(Samples::new((0..1000).map(|_| (1, false)), dims, 4_000_000_000).unwrap().order_bytes(4_000_000_000) > 32 << 30);
-        let error = Samples::new((0..2).map(|_| (3_000_000_000, false)), dims, 1).unwrap_err().to_string();
+        assert!(
+            Samples::new((0..1000).map(|_| (1, false)), dims, 4_000_000_000)
+                .unwrap()
+                .order_bytes(4_000_000_000)
+                > 32 << 30
+        );
+        let error =
+            Samples::new((0..2).map(|_| (3_000_000_000, false)), dims, 1).unwrap_err().to_string();
         assert!(error.contains("data.crops_per_image"), "{error}");
     }
 }

@@ -1,5 +1,5 @@
-//! Images that stay in their files: threads read and decode those to come, a group of the epoch's order at a time, while the device works on those
-//! before.
+//! Images that stay in their files: threads read and decode those to come, a group of the epoch's
+//! order at a time, while the device works on those before.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,25 +35,36 @@ impl Source {
         (self.samples.len() / self.batch) as u64
     }
 
-    /// Samples (N,H,W,C bytes) of a group of an epoch: what [`crate::ops::GatherBatch`] takes from images in memory.
-    fn read(&self, order: &Order, epoch: u64, group: usize, handles: &mut Handles) -> Result<Vec<u8>> {
+    /// Samples (N,H,W,C bytes) of a group of an epoch: what [`crate::ops::GatherBatch`] takes from
+    /// images in memory.
+    fn read(
+        &self,
+        order: &Order,
+        epoch: u64,
+        group: usize,
+        handles: &mut Handles,
+    ) -> Result<Vec<u8>> {
         let Dims { c, h, w } = self.dims;
         let entries = order.groups[group]..order.groups[group + 1];
         let start = entries.start;
         let mut by_image: Vec<usize> = entries.clone().collect();
         by_image.sort_by_key(|entry| order.images[*entry]);
-        let images: Vec<usize> = by_image.iter().map(|entry| order.images[*entry] as usize).collect();
+        let images: Vec<usize> =
+            by_image.iter().map(|entry| order.images[*entry] as usize).collect();
         let mut out = vec![0; entries.len() * self.dims.len()];
         self.catalogue.each(&images, handles, |at, pixels| {
             let (entry, image) = (by_image[at], images[at]);
             let (height, width) = self.catalogue.size(image);
             let step = epoch * self.steps() + (entry / self.batch) as u64;
-            let draw = self.augment.draw(entry as u32, step as u32, self.seed, height - h, width - w);
+            let draw =
+                self.augment.draw(entry as u32, step as u32, self.seed, height - h, width - w);
             let sample = &mut out[(entry - start) * self.dims.len()..][..self.dims.len()];
             if draw.turn {
                 for (at, to) in sample.chunks_exact_mut(c).enumerate() {
                     let [y, x] = draw.from([at / w, at % w], [h, w]);
-                    to.copy_from_slice(&pixels[((draw.top + y) * width + draw.left + x) * c..][..c]);
+                    to.copy_from_slice(
+                        &pixels[((draw.top + y) * width + draw.left + x) * c..][..c],
+                    );
                 }
                 return;
             }
@@ -61,7 +72,9 @@ impl Source {
                 let row = draw.top + if draw.flip_y { h - 1 - y } else { y };
                 let row = &pixels[(row * width + draw.left) * c..][..w * c];
                 if draw.flip_x {
-                    to.chunks_exact_mut(c).zip(row.chunks_exact(c).rev()).for_each(|(to, from)| to.copy_from_slice(from));
+                    to.chunks_exact_mut(c)
+                        .zip(row.chunks_exact(c).rev())
+                        .for_each(|(to, from)| to.copy_from_slice(from));
                 } else {
                     to.copy_from_slice(row);
                 }
@@ -90,13 +103,21 @@ impl Ahead {
     }
 
     /// The most that takes no more than `room` bytes, and the least in any case.
-    pub fn within(room: u64, threads: usize, samples: &Samples, catalogue: &Catalogue, dims: Dims) -> Self {
+    pub fn within(
+        room: u64,
+        threads: usize,
+        samples: &Samples,
+        catalogue: &Catalogue,
+        dims: Dims,
+    ) -> Self {
         let each = Each::of(samples, catalogue, dims);
-        let all = (1..=threads + 1).rev().map(|groups| Self { threads: threads.min(groups), groups });
+        let all =
+            (1..=threads + 1).rev().map(|groups| Self { threads: threads.min(groups), groups });
         all.into_iter().find(|ahead| each.bytes(*ahead) <= room).unwrap_or(Self::LEAST)
     }
 
-    /// Bytes that reading takes: groups that are ready and under way, the one that samples are taken from, and what is decoded on the way.
+    /// Bytes that reading takes: groups that are ready and under way, the one that samples are
+    /// taken from, and what is decoded on the way.
     pub fn bytes(self, samples: &Samples, catalogue: &Catalogue, dims: Dims) -> u64 {
         Each::of(samples, catalogue, dims).bytes(self)
     }
@@ -115,7 +136,10 @@ impl Each {
         let most = samples.most_of_a_group();
         // A thread sorts a group's samples by their images.
         let sorting = most * (2 * size_of::<usize>());
-        Self { group: (most * dims.len()) as u64, thread: catalogue.reading_bytes() + sorting as u64 }
+        Self {
+            group: (most * dims.len()) as u64,
+            thread: catalogue.reading_bytes() + sorting as u64,
+        }
     }
 
     const fn bytes(&self, ahead: Ahead) -> u64 {
@@ -161,8 +185,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Prefetch {
     /// Starts the threads.
     pub fn new(source: Source, ahead: Ahead) -> Self {
-        let shared =
-            Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), orders: Mutex::default(), source, ahead });
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            orders: Mutex::default(),
+            source,
+            ahead,
+        });
         let start = |_| {
             let shared = Arc::clone(&shared);
             std::thread::spawn(move || shared.work())
@@ -171,7 +200,8 @@ impl Prefetch {
         Self { shared, threads, held: None }
     }
 
-    /// Appends the batch of a step, N,H,W,C. Steps that follow one another are ready soonest; any other may be asked for.
+    /// Appends the batch of a step, N,H,W,C. Steps that follow one another are ready soonest; any
+    /// other may be asked for.
     ///
     /// # Errors
     /// When an image cannot be read any more; the line names its file.
@@ -185,7 +215,8 @@ impl Prefetch {
         batch.reserve_exact(source.batch * len);
         let mut at = start;
         while at < start + source.batch {
-            let (begin, end) = (order.groups[group], order.groups[group + 1].min(start + source.batch));
+            let (begin, end) =
+                (order.groups[group], order.groups[group + 1].min(start + source.batch));
             let number = first + group as u64;
             // One group at a time: a large batch does not hold all that it is made of.
             if self.held.as_ref().is_none_or(|(held, _)| *held != number) {
@@ -216,7 +247,10 @@ impl Shared {
         let mut orders = lock(&self.orders);
         if !orders.contains_key(&epoch) {
             while orders.len() >= ORDERS {
-                let furthest = *orders.keys().max_by_key(|other| other.abs_diff(epoch)).expect("there are some");
+                let furthest = *orders
+                    .keys()
+                    .max_by_key(|other| other.abs_diff(epoch))
+                    .expect("there are some");
                 orders.remove(&furthest);
             }
             orders.insert(epoch, Arc::new(self.source.samples.order(self.source.seed, epoch)));
@@ -255,10 +289,15 @@ impl Shared {
             state.next += 1;
             drop(state);
             let made = catch_unwind(AssertUnwindSafe(|| {
-                let (epoch, group) = (number / self.source.samples.groups(), number % self.source.samples.groups());
-                self.source.read(&self.order_of(epoch), epoch, group as usize, &mut handles).map_err(|error| error.of(Kind::Data))
+                let (epoch, group) =
+                    (number / self.source.samples.groups(), number % self.source.samples.groups());
+                self.source
+                    .read(&self.order_of(epoch), epoch, group as usize, &mut handles)
+                    .map_err(|error| error.of(Kind::Data))
             }));
-            let read = made.unwrap_or_else(|_| Err(Error::failed("a thread that reads images panicked".to_owned())));
+            let read = made.unwrap_or_else(|_| {
+                Err(Error::failed("a thread that reads images panicked".to_owned()))
+            });
             state = lock(&self.state);
             if state.jumps == jumps && number >= state.wanted {
                 state.ready.insert(number, read);
@@ -278,8 +317,11 @@ mod tests {
     fn streamed(folder: &Folder) -> Arc<Catalogue> {
         let head = [0, 0, 8, 3, 0, 0, 0, 200, 0, 0, 0, 8, 0, 0, 0, 8];
         let values = (0..200 * 64_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8);
-        let file = folder.write("x-idx3-ubyte", &head.into_iter().chain(values).collect::<Vec<u8>>());
-        let Pixels::Streamed(catalogue) = open(file.to_str().unwrap(), &Wanted::default(), 100).unwrap().pixels else {
+        let file =
+            folder.write("x-idx3-ubyte", &head.into_iter().chain(values).collect::<Vec<u8>>());
+        let Pixels::Streamed(catalogue) =
+            open(file.to_str().unwrap(), &Wanted::default(), 100).unwrap().pixels
+        else {
             panic!("not streamed")
         };
         catalogue
@@ -291,19 +333,30 @@ mod tests {
         let (catalogue, dims) = (streamed(&folder), Dims::new(1, 8, 8));
         let samples = Arc::new(Samples::new((0..200).map(|_| (1, false)), dims, 150).unwrap());
         let augment = Augment { crop: false, flip_x: false, flip_y: false, turn: false };
-        let source =
-            Source { catalogue: Arc::clone(&catalogue), samples: Arc::clone(&samples), batch: 150, seed: 3, dims, augment };
+        let source = Source {
+            catalogue: Arc::clone(&catalogue),
+            samples: Arc::clone(&samples),
+            batch: 150,
+            seed: 3,
+            dims,
+            augment,
+        };
         let mut handles = Handles::default();
         let mut ahead = |ahead: Ahead| {
-            let source = Source { catalogue: Arc::clone(&source.catalogue), samples: Arc::clone(&samples), ..source };
+            let source = Source {
+                catalogue: Arc::clone(&source.catalogue),
+                samples: Arc::clone(&samples),
+                ..source
+            };
             let mut prefetch = Prefetch::new(source, ahead);
             // A batch is of three groups; steps are epochs here. Then back, and far ahead.
             for step in [0, 1, 2, 3, 4, 1, 90, 91] {
                 let mut batch = Vec::new();
                 prefetch.take(step, &mut batch).unwrap();
                 let order = samples.order(3, step);
-                let expected =
-                    order.images[..150].iter().flat_map(|image| catalogue.read(*image as usize, &mut handles).unwrap());
+                let expected = order.images[..150]
+                    .iter()
+                    .flat_map(|image| catalogue.read(*image as usize, &mut handles).unwrap());
                 assert!(batch == expected.collect::<Vec<u8>>(), "step {step} with {ahead:?}");
                 assert!(lock(&prefetch.shared.orders).len() <= ORDERS);
                 assert!(lock(&prefetch.shared.state).ready.len() <= ahead.groups);
@@ -322,7 +375,11 @@ mod tests {
         assert_eq!((within(u64::MAX), within(0)), (Ahead::most(16), Ahead::LEAST));
         let bytes = |ahead: Ahead| ahead.bytes(&samples, &catalogue, dims);
         // Groups of single samples are small, whatever groups of crops would be.
-        assert!(bytes(Ahead::most(16)) < (16 + 2) * 64 * 64 + 16 * 2048, "{}", bytes(Ahead::most(16)));
+        assert!(
+            bytes(Ahead::most(16)) < (16 + 2) * 64 * 64 + 16 * 2048,
+            "{}",
+            bytes(Ahead::most(16))
+        );
         for room in (bytes(Ahead::LEAST)..bytes(Ahead::most(16))).step_by(500) {
             let found = within(room);
             let more = Ahead { threads: 16.min(found.groups + 1), groups: found.groups + 1 };

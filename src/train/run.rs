@@ -1,4 +1,5 @@
-//! The training of a run folder from its first step or its last checkpoint to its end: steps, validations, checkpoints, models, pictures.
+//! The training of a run folder from its first step or its last checkpoint to its end: steps,
+//! validations, checkpoints, models, pictures.
 
 use std::time::{Duration, Instant};
 
@@ -51,7 +52,8 @@ pub struct Summary {
     pub pictures: Vec<&'static str>,
 }
 
-/// Decibels by which whole images may become worse than they were at best before a restorer counts as diverged.
+/// Decibels by which whole images may become worse than they were at best before a restorer counts
+/// as diverged.
 const FALL: f64 = 2.0;
 
 /// What follows a step.
@@ -77,11 +79,14 @@ pub enum Outcome {
 
 /// Hash of the images to train and to validate on; of a streamed set, of the images' sizes alone.
 fn data_hash(prepared: &Prepared) -> u64 {
-    let whole = |hash: Hash, images: &Images| hash.with(bytemuck::cast_slice(&images.table_words())).with(&images.bytes);
+    let whole = |hash: Hash, images: &Images| {
+        hash.with(bytemuck::cast_slice(&images.table_words())).with(&images.bytes)
+    };
     let hash = match &prepared.train {
         Pixels::Resident(images) => whole(Hash::default(), images),
         streamed @ Pixels::Streamed(_) => {
-            let sizes: Vec<u64> = streamed.sizes().flat_map(|(h, w)| [h as u64, w as u64]).collect();
+            let sizes: Vec<u64> =
+                streamed.sizes().flat_map(|(h, w)| [h as u64, w as u64]).collect();
             Hash::default().with(bytemuck::cast_slice(&sizes))
         }
     };
@@ -99,7 +104,8 @@ impl<'a> Run<'a> {
         from: Option<&Checkpoint>,
     ) -> Result<Self> {
         let mut trainer = Trainer::new(device, config, graph, prepared)?;
-        let validate_every = (config.train.validate_every * trainer.steps_per_epoch as f64).round() as u64;
+        let validate_every =
+            (config.train.validate_every * trainer.steps_per_epoch as f64).round() as u64;
         let data = data_hash(prepared);
         let (mut best, mut validated) = (None, false);
         if let Some(checkpoint) = from {
@@ -113,15 +119,24 @@ impl<'a> Run<'a> {
             trainer.restore(device, checkpoint)?;
             best = header.best.map(f64::from_bits);
             // A checkpoint comes after the validation of its step.
-            validated = header.step == header.total || (validate_every > 0 && header.step.is_multiple_of(validate_every));
+            validated = header.step == header.total
+                || (validate_every > 0 && header.step.is_multiple_of(validate_every));
         }
         let dims = prepared.dims;
-        let chosen = patches::grid(&prepared.validation, dims.h, dims.w, config.data.validation_patches, config.seed);
+        let chosen = patches::grid(
+            &prepared.validation,
+            dims.h,
+            dims.w,
+            config.data.validation_patches,
+            config.seed,
+        );
         let mut inference = Inference::new(graph, &trainer.store);
-        inference.degrading = (!config.corruption.is_none()).then(|| (config.corruption.clone(), config.seed));
+        inference.degrading =
+            (!config.corruption.is_none()).then(|| (config.corruption.clone(), config.seed));
         // A model that works on images of one size alone is judged on patches.
         let restorer = whole::judges(config, graph, &trainer.store, &prepared.validation);
-        trainer.memory.validation = prepared.validation.held_bytes() + inference.prepare(device, chosen.len())?;
+        trainer.memory.validation =
+            prepared.validation.held_bytes() + inference.prepare(device, chosen.len())?;
         Ok(Self {
             folder: folder.clone(),
             config,
@@ -145,7 +160,12 @@ impl<'a> Run<'a> {
     }
 
     /// Trains to the end, or until `stop` says so, which is asked after each step.
-    pub fn train(&mut self, device: &mut Device, log: &mut Log, stop: &dyn Fn() -> bool) -> Result<Outcome> {
+    pub fn train(
+        &mut self,
+        device: &mut Device,
+        log: &mut Log,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Outcome> {
         self.work(device, log, stop).map_err(|error| match error.kind {
             Kind::Adapter => self.after_fault(error),
             Kind::Data => self.after_loss(error, device, log),
@@ -158,13 +178,23 @@ impl<'a> Run<'a> {
         log.finish();
         let Trainer { done, total, .. } = self.trainer;
         let error = error.at(format!("after step {done} of {total}"));
-        let kept = if done == 0 { Ok(()) } else { self.capture(device, log).and_then(|checkpoint| self.save(checkpoint, log)) };
+        let kept = if done == 0 {
+            Ok(())
+        } else {
+            self.capture(device, log).and_then(|checkpoint| self.save(checkpoint, log))
+        };
         if let Err(other) = kept {
             return error.and(format!("nor could the steps be kept: {other}"));
         }
-        let kept =
-            if done == 0 { String::new() } else { format!("{} holds the steps done; ", self.folder.checkpoint(done).display()) };
-        error.and(format!("{kept}put the file back, then go on with: csae resume {}", self.folder.path().display()))
+        let kept = if done == 0 {
+            String::new()
+        } else {
+            format!("{} holds the steps done; ", self.folder.checkpoint(done).display())
+        };
+        error.and(format!(
+            "{kept}put the file back, then go on with: csae resume {}",
+            self.folder.path().display()
+        ))
     }
 
     /// At which step an adapter failed, and what is left.
@@ -172,14 +202,21 @@ impl<'a> Run<'a> {
         let Trainer { done, total, .. } = self.trainer;
         let error = error.at(format!("after step {done} of {total}"));
         match self.folder.newest() {
-            Ok(Some(last)) => {
-                error.and(format!("{} is kept, go on with: csae resume {}", last.display(), self.folder.path().display()))
-            }
+            Ok(Some(last)) => error.and(format!(
+                "{} is kept, go on with: csae resume {}",
+                last.display(),
+                self.folder.path().display()
+            )),
             _ => error.and("there was no checkpoint yet"),
         }
     }
 
-    fn work(&mut self, device: &mut Device, log: &mut Log, stop: &dyn Fn() -> bool) -> Result<Outcome> {
+    fn work(
+        &mut self,
+        device: &mut Device,
+        log: &mut Log,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Outcome> {
         let mut last = None;
         self.saved_at = Instant::now();
         if !self.folder.rollback().exists() {
@@ -214,11 +251,19 @@ impl<'a> Run<'a> {
         let checkpoint = self.capture(device, log)?;
         let Self { folder, prepared, inference, chosen, config, .. } = self;
         model::save(&folder.file("model.safetensors"), device, self.graph, &self.trainer.store)?;
-        let mut pictures = gallery::write(folder.path(), device, inference, &prepared.validation, chosen, &report)?;
+        let mut pictures = gallery::write(
+            folder.path(),
+            device,
+            inference,
+            &prepared.validation,
+            chosen,
+            &report,
+        )?;
         if let Some(restorer) = &self.restorer {
             let corruption = (&config.corruption, config.seed);
             let images = &prepared.validation;
-            pictures.insert(0, gallery::restored(folder.path(), device, restorer, images, corruption)?);
+            pictures
+                .insert(0, gallery::restored(folder.path(), device, restorer, images, corruption)?);
             pictures.extend(gallery::codes(folder.path(), device, restorer, images, corruption)?);
         }
         self.save(checkpoint, log)?;
@@ -226,17 +271,24 @@ impl<'a> Run<'a> {
     }
 
     /// A step, and the validation and the checkpoint that are due after it.
-    fn advance(&mut self, device: &mut Device, log: &mut Log, stop: &dyn Fn() -> bool) -> Result<Advance> {
+    fn advance(
+        &mut self,
+        device: &mut Device,
+        log: &mut Log,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Advance> {
         self.trainer.step(device, log)?;
         let (done, ended) = (self.trainer.done, self.trainer.done == self.trainer.total);
-        self.validated = ended || (self.validate_every > 0 && done.is_multiple_of(self.validate_every));
+        self.validated =
+            ended || (self.validate_every > 0 && done.is_multiple_of(self.validate_every));
         let mut found = None;
         if self.validated {
             let best = self.best;
             let report = self.untimed(device, |run, device| run.validate(device, log))?;
             self.check_fall(best, &report)?;
             // A state that is worse than others, or than none, would be a bad one to go on from.
-            if self.best != best && report.whole.is_none_or(|whole| whole.psnr > whole.psnr_before) {
+            if self.best != best && report.whole.is_none_or(|whole| whole.psnr > whole.psnr_before)
+            {
                 self.untimed(device, |run, device| run.keep_rollback(device, log))?;
             }
             found = Some(report);
@@ -260,15 +312,19 @@ impl<'a> Run<'a> {
         let psnr = report.whole.map(|whole| whole.psnr).filter(|_| self.config.train.retries > 0);
         match psnr.zip(best) {
             Some((psnr, best)) if psnr < -best - FALL => {
-                let what = format!("after step {}: whole images have {psnr:.2} dB, {:.2} at best", self.trainer.done, -best);
+                let what = format!(
+                    "after step {}: whole images have {psnr:.2} dB, {:.2} at best",
+                    self.trainer.done, -best
+                );
                 Err(Error::failed(what).of(Kind::Diverged))
             }
             _ => Ok(()),
         }
     }
 
-    /// Keeps the state of a training that may go back: at its start, and after each validation that is the best so far. A checkpoint would not do, which
-    /// may come at any moment, also after the numbers have begun to run away.
+    /// Keeps the state of a training that may go back: at its start, and after each validation that
+    /// is the best so far. A checkpoint would not do, which may come at any moment, also after the
+    /// numbers have begun to run away.
     fn keep_rollback(&mut self, device: &mut Device, log: &mut Log) -> Result<()> {
         if self.config.train.retries == 0 {
             return Ok(());
@@ -302,13 +358,20 @@ impl<'a> Run<'a> {
     /// Whether a checkpoint is due by steps or by the clock.
     fn due(&self) -> bool {
         let train = &self.config.train;
-        let by_steps = train.checkpoint_every > 0 && self.trainer.done.is_multiple_of(train.checkpoint_every);
+        let by_steps =
+            train.checkpoint_every > 0 && self.trainer.done.is_multiple_of(train.checkpoint_every);
         let minutes = train.checkpoint_minutes;
-        by_steps || (minutes > 0.0 && self.saved_at.elapsed() >= Duration::from_secs_f64((minutes * 60.0).min(1e9)))
+        by_steps
+            || (minutes > 0.0
+                && self.saved_at.elapsed() >= Duration::from_secs_f64((minutes * 60.0).min(1e9)))
     }
 
     /// Does something that is not training, off the clock.
-    fn untimed<T>(&mut self, device: &mut Device, work: impl FnOnce(&mut Self, &mut Device) -> Result<T>) -> Result<T> {
+    fn untimed<T>(
+        &mut self,
+        device: &mut Device,
+        work: impl FnOnce(&mut Self, &mut Device) -> Result<T>,
+    ) -> Result<T> {
         device.wait()?;
         let start = Instant::now();
         let made = work(self, device)?;
@@ -317,10 +380,12 @@ impl<'a> Run<'a> {
     }
 
     fn evaluate(&mut self, device: &mut Device) -> Result<Report> {
-        let mut report = evaluate(device, &mut self.inference, &self.prepared.validation, &self.chosen)?;
+        let mut report =
+            evaluate(device, &mut self.inference, &self.prepared.validation, &self.chosen)?;
         if let Some(restorer) = &self.restorer {
             let corruption = (&self.config.corruption, self.config.seed);
-            report.whole = Some(whole::judge(device, restorer, &self.prepared.validation, corruption)?);
+            report.whole =
+                Some(whole::judge(device, restorer, &self.prepared.validation, corruption)?);
         }
         Ok(report)
     }
@@ -333,10 +398,16 @@ impl<'a> Run<'a> {
         log.validation(self.trainer.done, self.trainer.epoch(), &report)?;
         // Of restorers the best is that of the highest PSNR.
         let loss = report.whole.map_or(report.sum_squares, |whole| -whole.psnr);
-        // Where units compete in training alone, losses do not tell better from worse: the last is kept.
+        // Where units compete in training alone, losses do not tell better from worse: the last is
+        // kept.
         if loss.is_finite() && self.best.is_none_or(|best| loss < best || self.graph.competes()) {
             self.best = Some(loss);
-            model::save(&self.folder.file("best.safetensors"), device, self.graph, &self.trainer.store)?;
+            model::save(
+                &self.folder.file("best.safetensors"),
+                device,
+                self.graph,
+                &self.trainer.store,
+            )?;
         }
         Ok(report)
     }

@@ -26,7 +26,11 @@ impl Schedule {
             seed: config.seed,
             steps_per_epoch: steps_per_epoch as f64,
             total,
-            sparsity_warmup: in_steps(config.sparsity.warmup_steps, config.sparsity.warmup_epochs, steps_per_epoch as f64),
+            sparsity_warmup: in_steps(
+                config.sparsity.warmup_steps,
+                config.sparsity.warmup_epochs,
+                steps_per_epoch as f64,
+            ),
             retried: 0,
         })
     }
@@ -38,7 +42,9 @@ impl Schedule {
         let at = step as f64;
         let rising = if at < warmup { (at + 1.0) / warmup.max(1.0) } else { 1.0 };
         let progress = (at / (self.total.max(2) - 1) as f64).min(1.0);
-        let cosine = |from: f64, to: f64, x: f64| to + (from - to) * 0.5 * (1.0 + (std::f64::consts::PI * x).cos());
+        let cosine = |from: f64, to: f64, x: f64| {
+            to + (from - to) * 0.5 * (1.0 + (std::f64::consts::PI * x).cos())
+        };
         let shape = match s.kind.as_str() {
             "step" => s.gamma.powf((at / (s.every_epochs * self.steps_per_epoch)).floor()),
             "cosine" => {
@@ -57,7 +63,11 @@ impl Schedule {
     pub fn params(&self, step: u64) -> StepParams {
         let [beta1, beta2] = self.optimizer.betas;
         let t = (step + 1).min(1 << 24) as i32;
-        let sparsity_scale = if self.sparsity_warmup > 0.0 { ((step + 1) as f64 / self.sparsity_warmup).min(1.0) } else { 1.0 };
+        let sparsity_scale = if self.sparsity_warmup > 0.0 {
+            ((step + 1) as f64 / self.sparsity_warmup).min(1.0)
+        } else {
+            1.0
+        };
         StepParams {
             step: step as u32,
             seed_lo: self.seed as u32,
@@ -81,8 +91,10 @@ mod tests {
     use super::*;
 
     fn schedule(set: &[&str]) -> Schedule {
-        let sets: Vec<String> = ["schedule.warmup_epochs=0"].iter().chain(set).map(|s| (*s).to_owned()).collect();
-        let config = Config::parse(crate::spec::preset_text("sparse").unwrap(), "w1", &sets).unwrap();
+        let sets: Vec<String> =
+            ["schedule.warmup_epochs=0"].iter().chain(set).map(|s| (*s).to_owned()).collect();
+        let config =
+            Config::parse(crate::spec::preset_text("sparse").unwrap(), "w1", &sets).unwrap();
         Schedule::new(&config, 10, 100).unwrap()
     }
 
@@ -100,6 +112,9 @@ mod tests {
         let s = schedule(&["sparsity.warmup_epochs=2"]);
         let halved = Schedule { retried: 2, ..s.clone() };
         assert!(near(halved.factor(50), 0.25 * s.factor(50)));
-        assert!((s.params(0).sparsity_scale - 0.05).abs() < 1e-6 && (s.params(19).sparsity_scale - 1.0).abs() < 1e-6);
+        assert!(
+            (s.params(0).sparsity_scale - 0.05).abs() < 1e-6
+                && (s.params(19).sparsity_scale - 1.0).abs() < 1e-6
+        );
     }
 }

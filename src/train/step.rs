@@ -4,9 +4,9 @@ use crate::device::{Device, Program};
 use crate::error::Result;
 use crate::model::{Auxiliary, Builder, Graph, Memory, Mode, Penalty, PenaltyKind, Revival, Store};
 use crate::ops::{
-    Adam, AddAssign, Augment, BicubicDownUp, Call, ClipGrads, Combine, CountNonzero, FillMissing, FiringUpdate, GatherBatch,
-    GaussianNoise, IdleUpdate, Loss, LossKind, MaxNorm, MissingPixels, SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View,
-    WINDOW,
+    Adam, AddAssign, Augment, BicubicDownUp, Call, ClipGrads, Combine, CountNonzero, FillMissing,
+    FiringUpdate, GatherBatch, GaussianNoise, IdleUpdate, Loss, LossKind, MaxNorm, MissingPixels,
+    SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
 };
 use crate::profile::Profile;
 use crate::shape::Dims;
@@ -63,9 +63,11 @@ pub struct StepSpec<'a> {
     pub scalars: View,
     /// Whether L0 is counted.
     pub count_code: bool,
-    /// Whether maps are in half precision, and what gradients are then multiplied by on their way; none: nothing, in single precision.
+    /// Whether maps are in half precision, and what gradients are then multiplied by on their way;
+    /// none: nothing, in single precision.
     pub half: Option<f64>,
-    /// Elements that one binding may have: the optimiser takes the parameters in windows of no more.
+    /// Elements that one binding may have: the optimiser takes the parameters in windows of no
+    /// more.
     pub binding: u64,
 }
 
@@ -79,15 +81,32 @@ impl<'a> StepSpec<'a> {
         optimizer: &'a OptimizerSpec,
         scalars: View,
     ) -> Self {
-        let (loss, resident, count_code, half, binding) = (LossKind::SumSquares, None, false, None, u64::MAX);
+        let (loss, resident, count_code, half, binding) =
+            (LossKind::SumSquares, None, false, None, u64::MAX);
         let corruption = &NO_CORRUPTION;
-        Self { graph, store, n, parts: 1, corruption, loss, sparsity, optimizer, resident, scalars, count_code, half, binding }
+        Self {
+            graph,
+            store,
+            n,
+            parts: 1,
+            corruption,
+            loss,
+            sparsity,
+            optimizer,
+            resident,
+            scalars,
+            count_code,
+            half,
+            binding,
+        }
     }
 
     /// Elements of a window.
     fn window(&self) -> usize {
         // A binding of fewer elements than the smallest window is no device's.
-        let most = usize::try_from(self.binding).unwrap_or(usize::MAX).min(self.store.weights.len.next_multiple_of(WINDOW));
+        let most = usize::try_from(self.binding)
+            .unwrap_or(usize::MAX)
+            .min(self.store.weights.len.next_multiple_of(WINDOW));
         (most / WINDOW * WINDOW).max(WINDOW)
     }
 
@@ -106,7 +125,8 @@ impl<'a> StepSpec<'a> {
 /// A recorded step.
 #[derive(Debug)]
 pub struct Recorded {
-    /// The calls of each part of the batch: the first, those between, the last, which ends with the update. One list where the batch is whole.
+    /// The calls of each part of the batch: the first, those between, the last, which ends with the
+    /// update. One list where the batch is whole.
     pub passes: Vec<Vec<Call>>,
     /// The samples of a part.
     pub x: View,
@@ -117,7 +137,8 @@ pub struct Recorded {
 impl Recorded {
     /// Compiles the step.
     pub fn compile(self, device: &mut Device) -> Result<Step> {
-        let passes = self.passes.into_iter().map(|calls| device.compile(calls)).collect::<Result<_>>()?;
+        let passes =
+            self.passes.into_iter().map(|calls| device.compile(calls)).collect::<Result<_>>()?;
         Ok(Step { passes })
     }
 }
@@ -130,12 +151,24 @@ pub struct Step {
 
 impl Step {
     /// Runs a part of the batch; with the last one the parameters are updated.
-    pub fn run(&self, device: &mut Device, part: usize, parts: usize, params: &StepParams) -> Result<()> {
+    pub fn run(
+        &self,
+        device: &mut Device,
+        part: usize,
+        parts: usize,
+        params: &StepParams,
+    ) -> Result<()> {
         device.run(self.pass(part, parts), params)
     }
 
     /// Runs a part of the batch as [`Step::run`] does, and tells when each of its dispatches ran.
-    pub fn profile(&self, device: &mut Device, part: usize, parts: usize, params: &StepParams) -> Result<Profile> {
+    pub fn profile(
+        &self,
+        device: &mut Device,
+        part: usize,
+        parts: usize,
+        params: &StepParams,
+    ) -> Result<Profile> {
         device.profile(self.pass(part, parts), params)
     }
 
@@ -163,7 +196,8 @@ pub fn record(device: &mut Device, spec: &StepSpec) -> Result<Recorded> {
         return Ok(Recorded { passes: vec![calls], x, memory });
     }
     let update = calls.split_off(update);
-    let mut passes: Vec<Vec<Call>> = (0..spec.parts.min(3)).map(|part| [calls.clone(), spec.gathered(part)].concat()).collect();
+    let mut passes: Vec<Vec<Call>> =
+        (0..spec.parts.min(3)).map(|part| [calls.clone(), spec.gathered(part)].concat()).collect();
     let last = passes.last_mut().expect("there are two parts at least");
     let Store { grads, sum, .. } = *spec.store;
     let alpha = 1.0 / spec.parts as f64;
@@ -181,8 +215,12 @@ pub fn record(device: &mut Device, spec: &StepSpec) -> Result<Recorded> {
 pub fn begin(device: &mut Device, graph: &Graph, store: &Store) -> Result<()> {
     let mut b = Builder::new(graph, store, 1, Mode::Train);
     b.constrain();
-    let exact: Vec<Call> =
-        b.tape.calls.into_iter().filter(|call| matches!(call, Call::MaxNorm(MaxNorm { exact: true, .. }))).collect();
+    let exact: Vec<Call> = b
+        .tape
+        .calls
+        .into_iter()
+        .filter(|call| matches!(call, Call::MaxNorm(MaxNorm { exact: true, .. })))
+        .collect();
     if exact.is_empty() {
         return Ok(());
     }
@@ -210,7 +248,8 @@ pub fn planned_calls(spec: &StepSpec) -> Result<Vec<Call>> {
     Ok(build(spec)?.0.tape.calls)
 }
 
-/// The calls of a part and of the update, where the samples are, and the place of the update's first call.
+/// The calls of a part and of the update, where the samples are, and the place of the update's
+/// first call.
 fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View, usize)> {
     let StepSpec { graph, store, n, parts, .. } = *spec;
     let mut b = Builder::new(graph, store, n, Mode::Train);
@@ -218,11 +257,24 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View, usize)> {
     let x = b.input();
     if let Some(Resident { bytes, table, order, augment }) = spec.resident {
         let dims: Dims = graph.nodes[0].dims;
-        b.tape.push(GatherBatch { n, dims, augment, scale: 1.0 / 255.0, shift: 0.0, bytes, table, order, x });
+        b.tape.push(GatherBatch {
+            n,
+            dims,
+            augment,
+            scale: 1.0 / 255.0,
+            shift: 0.0,
+            bytes,
+            table,
+            order,
+            x,
+        });
     }
     let reviving = spec.sparsity.revive_strength > 0.0;
     if reviving {
-        b.revive(Revival { patience: spec.sparsity.revive_patience, strength: spec.sparsity.revive_strength })?;
+        b.revive(Revival {
+            patience: spec.sparsity.revive_patience,
+            strength: spec.sparsity.revive_strength,
+        })?;
     }
     let seen = corrupted(&mut b, spec, x);
     b.forward(seen, &[graph.output, graph.code, graph.target]);
@@ -232,7 +284,14 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View, usize)> {
     let scalars = spec.scalars;
     if spec.count_code {
         let partials = b.tape.real("partial counts", SCALAR_PARTIALS);
-        b.tape.push(CountNonzero { scale: 1.0 / n as f64, width: WIDTH, index: L0, x: z, scalars, partials });
+        b.tape.push(CountNonzero {
+            scale: 1.0 / n as f64,
+            width: WIDTH,
+            index: L0,
+            x: z,
+            scalars,
+            partials,
+        });
     }
     if let Some(kind) = penalty(spec.sparsity) {
         b.penalise(Penalty { node: graph.code, kind, scalars, width: WIDTH, index: SPARSITY });
@@ -241,11 +300,26 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View, usize)> {
     let partials = b.tape.real("partial losses", SCALAR_PARTIALS);
     let activation = b.seed_gate(graph.output);
     let (kind, grad_scale, width, index) = (spec.loss, b.grad_scale, WIDTH, RECONSTRUCTION);
-    b.tape.push(Loss { kind, n, grad_scale, width, index, activation, y, target, scalars, dy, partials });
+    b.tape.push(Loss {
+        kind,
+        n,
+        grad_scale,
+        width,
+        index,
+        activation,
+        y,
+        target,
+        scalars,
+        dy,
+        partials,
+    });
     b.seed(graph.output, dy);
     let SparsitySpec { aux_alpha: alpha, aux_k: k, revive_patience: patience, .. } = *spec.sparsity;
     if alpha > 0.0 {
-        b.auxiliary(Auxiliary { alpha, k, patience, scalars, width: WIDTH, index: AUXILIARY }, target)?;
+        b.auxiliary(
+            Auxiliary { alpha, k, patience, scalars, width: WIDTH, index: AUXILIARY },
+            target,
+        )?;
     }
     let counting = reviving || alpha > 0.0;
     b.backward();
@@ -263,7 +337,8 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View, usize)> {
     Ok((b, x, update))
 }
 
-/// What the model sees of the samples; their levels, or which pixels are known, are noted where it is told them.
+/// What the model sees of the samples; their levels, or which pixels are known, are noted where it
+/// is told them.
 fn corrupted(b: &mut Builder, spec: &StepSpec, x: View) -> View {
     let (n, dims) = (spec.n, spec.graph.nodes[0].dims);
     let CorruptionSpec { sigma, missing, masks, scales } = spec.corruption;
@@ -276,7 +351,8 @@ fn corrupted(b: &mut Builder, spec: &StepSpec, x: View) -> View {
         b.tape.push(GaussianNoise { n, dims, low, high, x, y, level });
     } else if let Some([low, high]) = *missing {
         let kinds = masks.iter().fold(0, |kinds, kind| kinds | 1 << *kind as u32);
-        let (known, shapes) = (b.known(), b.tape.words("shapes of masks", n * MissingPixels::WORDS));
+        let (known, shapes) =
+            (b.known(), b.tape.words("shapes of masks", n * MissingPixels::WORDS));
         b.tape.push(MissingPixels { n, dims, kinds, low, high, known, shapes });
         let pyramid = b.tape.real("pyramid of known pixels", FillMissing::work(n, dims));
         b.tape.push(FillMissing { n, dims, x, known, y, pyramid });
@@ -315,14 +391,30 @@ fn optimise(b: &mut Builder, spec: &StepSpec) {
             partials,
         });
         for grads in grads.windows(window) {
-            b.tape.push(ClipGrads { max_norm: o.clip_norm, width: WIDTH, index: GRAD_NORM, scalars, grads });
+            b.tape.push(ClipGrads {
+                max_norm: o.clip_norm,
+                width: WIDTH,
+                index: GRAD_NORM,
+                scalars,
+                grads,
+            });
         }
     }
     let (weight_decay, grad_scale) = (o.weight_decay, b.grad_scale);
     let sgd = o.kind == "sgd";
-    for ((weights, grads), m) in weights.windows(window).zip(grads.windows(window)).zip(m.windows(window)) {
+    for ((weights, grads), m) in
+        weights.windows(window).zip(grads.windows(window)).zip(m.windows(window))
+    {
         if sgd {
-            b.tape.push(Sgd { grad_scale, momentum: o.momentum, nesterov: o.nesterov, weight_decay, grads, weights, m });
+            b.tape.push(Sgd {
+                grad_scale,
+                momentum: o.momentum,
+                nesterov: o.nesterov,
+                weight_decay,
+                grads,
+                weights,
+                m,
+            });
         } else {
             let [beta1, beta2] = o.betas;
             let v = v.part(weights.start, weights.len);

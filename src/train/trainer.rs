@@ -97,7 +97,8 @@ pub(super) fn slots(log_every: u64) -> u64 {
     (2 * log_every).next_power_of_two().max(64)
 }
 
-/// Fails if samples cannot be turned or shrunk by the scales, or if the batch is to be taken in parts, and something looks at the whole of it.
+/// Fails if samples cannot be turned or shrunk by the scales, or if the batch is to be taken in
+/// parts, and something looks at the whole of it.
 fn check(config: &Config, graph: &Graph) -> Result<()> {
     let dims = graph.nodes[0].dims;
     if config.data.turn && dims.h != dims.w {
@@ -106,7 +107,9 @@ fn check(config: &Config, graph: &Graph) -> Result<()> {
             dims.w, dims.h
         )));
     }
-    if let Some(scale) = config.corruption.scales.iter().find(|scale| dims.h % *scale + dims.w % *scale > 0) {
+    if let Some(scale) =
+        config.corruption.scales.iter().find(|scale| dims.h % *scale + dims.w % *scale > 0)
+    {
         return Err(Error::usage(format!(
             "corruption.scales: samples of {}x{} cannot be shrunk by {scale}; set data.crop to a multiple of all scales",
             dims.w, dims.h
@@ -114,7 +117,10 @@ fn check(config: &Config, graph: &Graph) -> Result<()> {
     }
     let (batch, parts) = (config.train.batch, config.train.accumulate);
     if u32::try_from(batch).is_err() {
-        return Err(Error::usage(format!("train.batch = {batch}: a step cannot number more than {} samples", u32::MAX)));
+        return Err(Error::usage(format!(
+            "train.batch = {batch}: a step cannot number more than {} samples",
+            u32::MAX
+        )));
     }
     if !batch.is_multiple_of(parts) {
         return Err(Error::usage(format!(
@@ -123,7 +129,9 @@ fn check(config: &Config, graph: &Graph) -> Result<()> {
         )));
     }
     if graph.params.iter().all(|param| param.role != Role::Learned) {
-        return Err(Error::usage("model: every layer is frozen or has no parameters: there is nothing to learn"));
+        return Err(Error::usage(
+            "model: every layer is frozen or has no parameters: there is nothing to learn",
+        ));
     }
     if graph.target > 0 && !config.corruption.is_none() {
         return Err(Error::usage(
@@ -131,8 +139,13 @@ fn check(config: &Config, graph: &Graph) -> Result<()> {
         ));
     }
     let whole = |op: &LayerOp| matches!(op, LayerOp::BatchTopK(_) | LayerOp::LifetimeWta(_));
-    let layer = graph.nodes.iter().find(|node| node.op.as_ref().is_some_and(whole)).map(|node| format!("layer {}", node.name));
-    let penalty = (config.sparsity.penalty == "kl" && config.sparsity.beta > 0.0).then(|| "the KL penalty".to_owned());
+    let layer = graph
+        .nodes
+        .iter()
+        .find(|node| node.op.as_ref().is_some_and(whole))
+        .map(|node| format!("layer {}", node.name));
+    let penalty = (config.sparsity.penalty == "kl" && config.sparsity.beta > 0.0)
+        .then(|| "the KL penalty".to_owned());
     match layer.or(penalty) {
         Some(what) if parts > 1 => Err(Error::usage(format!(
             "train.accumulate = {parts}: {what} looks at the whole batch, which then must be taken at once"
@@ -154,12 +167,20 @@ pub struct Finished {
 
 impl<'a> Trainer<'a> {
     /// Lays out data and model, draws the first weights, records the step.
-    pub fn new(device: &mut Device, config: &Config, graph: &'a Graph, prepared: &Prepared) -> Result<Self> {
+    pub fn new(
+        device: &mut Device,
+        config: &Config,
+        graph: &'a Graph,
+        prepared: &Prepared,
+    ) -> Result<Self> {
         let batch = config.train.batch;
         let parts = config.train.accumulate;
         check(config, graph)?;
         device.takes(config.train.precision).map_err(|error| error.at("train.precision"))?;
-        let purpose = Purpose::Train { moments: if config.optimizer.kind == "sgd" { 1 } else { 2 }, parts: parts > 1 };
+        let purpose = Purpose::Train {
+            moments: if config.optimizer.kind == "sgd" { 1 } else { 2 },
+            parts: parts > 1,
+        };
         let dims = graph.nodes[0].dims;
         let samples = feed::samples(&prepared.train, dims, &config.data, batch)?;
         let intended = Intended { config, graph, purpose, prepared, samples: &samples };
@@ -169,12 +190,15 @@ impl<'a> Trainer<'a> {
         let steps_per_epoch = feed.steps_per_epoch;
         let total = Self::total_steps(config, steps_per_epoch);
         if total > u64::from(u32::MAX) {
-            return Err(Error::usage(format!("train: {total} steps are more than a run can number")));
+            return Err(Error::usage(format!(
+                "train: {total} steps are more than a run can number"
+            )));
         }
         let store = Store::new(device, graph, purpose)?;
         store.initialise(device, graph, config.seed);
         let lend = |from: &String| {
-            let lent = model::load(Path::new(from)).and_then(|loaded| loaded.lend(device, graph, &store));
+            let lent =
+                model::load(Path::new(from)).and_then(|loaded| loaded.lend(device, graph, &store));
             lent.map_err(|error| error.at("train.from"))
         };
         let lent = config.train.from.as_ref().map(lend).transpose()?;
@@ -267,7 +291,9 @@ impl<'a> Trainer<'a> {
             self.pending = Some((self.logged, self.done, device.fetch(self.scalars)?));
             self.logged = self.done;
         }
-        if self.pending.as_ref().is_some_and(|(.., pending)| device.arrived(pending)) || self.done == self.total {
+        if self.pending.as_ref().is_some_and(|(.., pending)| device.arrived(pending))
+            || self.done == self.total
+        {
             self.settle(device, log)?;
         }
         Ok(())
@@ -287,10 +313,15 @@ impl<'a> Trainer<'a> {
             return Ok(Finished { seconds: 0.0, images_per_s: 0.0, waited: 0.0 });
         }
         let seconds = self.started.elapsed().saturating_sub(self.paused).as_secs_f64().max(1e-9);
-        Ok(Finished { seconds, images_per_s: images as f64 / seconds, waited: self.feed.waited.as_secs_f64() })
+        Ok(Finished {
+            seconds,
+            images_per_s: images as f64 / seconds,
+            waited: self.feed.waited.as_secs_f64(),
+        })
     }
 
-    /// Everything that goes into a checkpoint but its header's constants. What is not finite is an error: such a state is never written.
+    /// Everything that goes into a checkpoint but its header's constants. What is not finite is an
+    /// error: such a state is never written.
     pub fn capture(&mut self, device: &mut Device, log: &mut Log) -> Result<Checkpoint> {
         self.settle(device, log)?;
         let ring = if self.logged < self.done { device.read(self.scalars)? } else { Vec::new() };
@@ -304,7 +335,8 @@ impl<'a> Trainer<'a> {
         for (i, view) in [weights, m, v, state, idle].into_iter().enumerate() {
             let values = device.read(view)?;
             if let Some(bad) = values.iter().position(|x| !x.is_finite()) {
-                let name = if i < 3 { self.store.owner(self.graph, bad) } else { "of the whole model" };
+                let name =
+                    if i < 3 { self.store.owner(self.graph, bad) } else { "of the whole model" };
                 let what = format!("{} {name} became {}", checkpoint::TENSORS[i], values[bad]);
                 return Err(self.diverged(self.done.saturating_sub(1), &what));
             }
@@ -339,17 +371,20 @@ impl<'a> Trainer<'a> {
             ring[(step % self.slots) as usize * width..][..width].copy_from_slice(rows);
         }
         device.write(self.scalars, &ring);
-        (self.done, self.first, self.logged, self.saved) = (header.step, header.step, header.logged, Some(header.step));
+        (self.done, self.first, self.logged, self.saved) =
+            (header.step, header.step, header.logged, Some(header.step));
         self.schedule.retried = header.retried;
         Ok(())
     }
 
-    /// Goes back to a checkpoint of this process or an earlier one, and from there on with half the rate that there was.
+    /// Goes back to a checkpoint of this process or an earlier one, and from there on with half the
+    /// rate that there was.
     ///
     /// # Errors
     /// As [`Trainer::restore`].
     pub fn go_back(&mut self, device: &mut Device, checkpoint: &Checkpoint) -> Result<()> {
-        let (first, retried, saved) = (self.first.min(checkpoint.header.step), self.schedule.retried, self.saved);
+        let (first, retried, saved) =
+            (self.first.min(checkpoint.header.step), self.schedule.retried, self.saved);
         // Losses that were on their way are those of steps that are done again.
         if let Some((.., pending)) = self.pending.take() {
             device.collect(pending)?;
@@ -365,9 +400,13 @@ impl<'a> Trainer<'a> {
     }
 
     fn diverged(&self, step: u64, what: &str) -> Error {
-        let kept = self.saved.map_or(String::new(), |step| format!("; the checkpoint after {step} steps is kept"));
+        let kept = self
+            .saved
+            .map_or(String::new(), |step| format!("; the checkpoint after {step} steps is kept"));
         let lr = self.schedule.params(step).lr;
-        let scale = self.half.map_or(String::new(), |scale| format!(", or a smaller train.loss_scale (now {scale})"));
+        let scale = self.half.map_or(String::new(), |scale| {
+            format!(", or a smaller train.loss_scale (now {scale})")
+        });
         let error = Error::failed(format!(
             "step {step}: the {what}; lower optimizer.lr (now {lr:e}) or set optimizer.clip_norm{scale}{kept}"
         ));
@@ -384,9 +423,14 @@ impl<'a> Trainer<'a> {
     fn check(&self, step: u64, ring: &[f32]) -> Result<[f64; WIDTH]> {
         let mut values = [0.0; WIDTH];
         for row in self.rows(step, ring).chunks_exact(WIDTH) {
-            values.iter_mut().zip(row).for_each(|(mean, value)| *mean += f64::from(*value) / self.parts as f64);
+            values
+                .iter_mut()
+                .zip(row)
+                .for_each(|(mean, value)| *mean += f64::from(*value) / self.parts as f64);
         }
-        for (what, index) in [("reconstruction loss", step::RECONSTRUCTION), ("sparsity penalty", step::SPARSITY)] {
+        for (what, index) in
+            [("reconstruction loss", step::RECONSTRUCTION), ("sparsity penalty", step::SPARSITY)]
+        {
             if !values[index].is_finite() {
                 return Err(self.diverged(step, &format!("{what} became {}", values[index])));
             }
@@ -394,14 +438,18 @@ impl<'a> Trainer<'a> {
         Ok(values)
     }
 
-    /// Takes the losses of the last interval, logs them, and stops at NaN or infinity. After it the log holds all whole intervals.
+    /// Takes the losses of the last interval, logs them, and stops at NaN or infinity. After it the
+    /// log holds all whole intervals.
     pub fn settle(&mut self, device: &mut Device, log: &mut Log) -> Result<()> {
         let Some((from, to, pending)) = self.pending.take() else { return Ok(()) };
         let scalars = device.collect(pending)?;
         let mut means = [0.0_f64; WIDTH];
         for step in from..to {
             let values = self.check(step, &scalars)?;
-            means.iter_mut().zip(values).for_each(|(mean, value)| *mean += value / (to - from) as f64);
+            means
+                .iter_mut()
+                .zip(values)
+                .for_each(|(mean, value)| *mean += value / (to - from) as f64);
         }
         let seconds = self.interval.elapsed().as_secs_f64().max(1e-9);
         self.interval = Instant::now();

@@ -1,6 +1,7 @@
-//! The filters of whitening layers, computed from images before the first step: W = E·(D + ε)^(−½)·Eᵀ of the covariance E·D·Eᵀ of patches (zero-phase
-//! component analysis; Bell & Sejnowski, "The Independent Components of Natural Scenes are Edge Filters", 1997), of which the rows of the patch's middle are
-//! the filters of a convolution.
+//! The filters of whitening layers, computed from images before the first step: W = E·(D +
+//! ε)^(−½)·Eᵀ of the covariance E·D·Eᵀ of patches (zero-phase component analysis; Bell & Sejnowski,
+//! "The Independent Components of Natural Scenes are Edge Filters", 1997), of which the rows of the
+//! patch's middle are the filters of a convolution.
 
 use nalgebra::{DMatrix, SymmetricEigen};
 use rayon::prelude::*;
@@ -19,8 +20,15 @@ const IMAGES: usize = 512;
 /// Patches of each.
 const PATCHES: usize = 100;
 
-/// Computes the filters of every whitening layer that has got none from another model: one whose filters are all 0.
-pub(super) fn fit(device: &mut Device, graph: &Graph, store: &Store, train: &Pixels, config: &Config) -> Result<()> {
+/// Computes the filters of every whitening layer that has got none from another model: one whose
+/// filters are all 0.
+pub(super) fn fit(
+    device: &mut Device,
+    graph: &Graph,
+    store: &Store,
+    train: &Pixels,
+    config: &Config,
+) -> Result<()> {
     for node in graph.nodes.iter().filter(|node| matches!(node.op, Some(LayerOp::Whiten(_)))) {
         let weight = node.weight.expect("a whitening layer has filters");
         if store.read_param(device, graph, weight)?.iter().any(|w| *w != 0.0) {
@@ -38,7 +46,11 @@ pub(super) fn fit(device: &mut Device, graph: &Graph, store: &Store, train: &Pix
                 )));
             }
             let name = format!("{}.{part}", node.name);
-            let param = graph.params.iter().position(|param| param.name == name).expect("the layer registered it");
+            let param = graph
+                .params
+                .iter()
+                .position(|param| param.name == name)
+                .expect("the layer registered it");
             device.write(store.weight(param), &graph.params[param].pack(&values));
         }
     }
@@ -46,7 +58,14 @@ pub(super) fn fit(device: &mut Device, graph: &Graph, store: &Store, train: &Pix
 }
 
 /// The values of a node on some of the images, samples in memory order.
-fn maps(device: &mut Device, graph: &Graph, store: &Store, node: usize, train: &Pixels, seed: u64) -> Result<Vec<f32>> {
+fn maps(
+    device: &mut Device,
+    graph: &Graph,
+    store: &Store,
+    node: usize,
+    train: &Pixels,
+    seed: u64,
+) -> Result<Vec<f32>> {
     let dims = graph.nodes[0].dims;
     let x = match train {
         Pixels::Resident(images) => {
@@ -87,27 +106,42 @@ struct Filters {
     scale: Vec<f32>,
 }
 
-fn filters(maps: &[f32], dims: crate::shape::Dims, [r, s]: [usize; 2], eps: f64, seed: u64) -> Filters {
+fn filters(
+    maps: &[f32],
+    dims: crate::shape::Dims,
+    [r, s]: [usize; 2],
+    eps: f64,
+    seed: u64,
+) -> Filters {
     let c = dims.c;
     let count = (maps.len() / c) as f64;
-    let mean: Vec<f64> = (0..c).map(|at| maps.iter().skip(at).step_by(c).map(|x| f64::from(*x)).sum::<f64>() / count).collect();
-    let squares: f64 =
-        maps.chunks_exact(c).flat_map(|x| x.iter().zip(&mean).map(|(x, mean)| (f64::from(*x) - mean).powi(2))).sum();
+    let mean: Vec<f64> = (0..c)
+        .map(|at| maps.iter().skip(at).step_by(c).map(|x| f64::from(*x)).sum::<f64>() / count)
+        .collect();
+    let squares: f64 = maps
+        .chunks_exact(c)
+        .flat_map(|x| x.iter().zip(&mean).map(|(x, mean)| (f64::from(*x) - mean).powi(2)))
+        .sum();
     let scale = (squares / maps.len() as f64).sqrt().recip();
     // patches in the order (R, S, C), of which an image has no more than it has places
     let (rows, columns) = ((dims.h + 1).saturating_sub(r), (dims.w + 1).saturating_sub(s));
     let len = r * s * c;
     let covariance = if rows * columns == 0 {
         // A window larger than the map: what is outside is the mean, which is 0.
-        covariance(maps, dims, [r, s], &mean, scale, |_| (0..dims.area()).map(|at| (at / dims.w, at % dims.w)).collect())
+        covariance(maps, dims, [r, s], &mean, scale, |_| {
+            (0..dims.area()).map(|at| (at / dims.w, at % dims.w)).collect()
+        })
     } else {
         covariance(maps, dims, [r, s], &mean, scale, |image| {
             let mut stream = Stream::new(seed, "whitening").skip((2 * PATCHES * image) as u64);
-            (0..PATCHES).map(|_| (stream.below(rows) + r / 2, stream.below(columns) + s / 2)).collect()
+            (0..PATCHES)
+                .map(|_| (stream.below(rows) + r / 2, stream.below(columns) + s / 2))
+                .collect()
         })
     };
     let eigen = SymmetricEigen::new(DMatrix::from_vec(len, len, covariance));
-    let factors: Vec<f64> = eigen.eigenvalues.iter().map(|value| (value.max(0.0) + eps).sqrt().recip()).collect();
+    let factors: Vec<f64> =
+        eigen.eigenvalues.iter().map(|value| (value.max(0.0) + eps).sqrt().recip()).collect();
     let entry = |i: usize, j: usize| -> f64 {
         (0..len).map(|k| eigen.eigenvectors[(i, k)] * factors[k] * eigen.eigenvectors[(j, k)]).sum()
     };
@@ -118,7 +152,11 @@ fn filters(maps: &[f32], dims: crate::shape::Dims, [r, s]: [usize; 2], eps: f64,
             weight.extend((0..r * s).map(|tap| entry(middle + k, tap * c + channel) as f32));
         }
     }
-    Filters { weight, shift: mean.iter().map(|mean| (-mean * scale) as f32).collect(), scale: vec![scale as f32; c] }
+    Filters {
+        weight,
+        shift: mean.iter().map(|mean| (-mean * scale) as f32).collect(),
+        scale: vec![scale as f32; c],
+    }
 }
 
 /// Second moments of scaled patches around the places chosen in each image.
@@ -141,7 +179,8 @@ fn covariance(
             for (i, image) in images.iter().enumerate() {
                 for (y, x) in places(part * 32 + i) {
                     for (tap, patch) in patch.chunks_exact_mut(c).enumerate() {
-                        let (row, column) = ((y + tap / s).wrapping_sub(r / 2), (x + tap % s).wrapping_sub(s / 2));
+                        let (row, column) =
+                            ((y + tap / s).wrapping_sub(r / 2), (x + tap % s).wrapping_sub(s / 2));
                         if row < dims.h && column < dims.w {
                             let at = &image[(row * dims.w + column) * c..][..c];
                             patch
@@ -162,7 +201,9 @@ fn covariance(
         })
         .collect();
     let count: usize = parts.iter().map(|part| part.1).sum();
-    (0..len * len).map(|i| parts.iter().map(|part| part.0[i]).sum::<f64>() / count.max(1) as f64).collect()
+    (0..len * len)
+        .map(|i| parts.iter().map(|part| part.0[i]).sum::<f64>() / count.max(1) as f64)
+        .collect()
 }
 
 #[cfg(test)]
@@ -178,9 +219,9 @@ mod tests {
         let mut maps = Vec::new();
         for _ in 0..200 {
             let noise: Vec<f32> = (0..16 * 18 * 2).map(|_| stream.normal()).collect();
-            for (row, column, channel) in
-                (0..16).flat_map(|row| (0..16).flat_map(move |column| (0..2).map(move |c| (row, column, c))))
-            {
+            for (row, column, channel) in (0..16).flat_map(|row| {
+                (0..16).flat_map(move |column| (0..2).map(move |c| (row, column, c)))
+            }) {
                 let at = |shift: usize| noise[(row * 18 + column + shift) * 2 + channel];
                 maps.push(0.4 + 0.1 * (at(0) + at(1) + at(2)));
             }
@@ -199,11 +240,16 @@ mod tests {
         let (mut before, mut after) = (0.0, 0.0);
         for image in maps.chunks_exact(dims.len()) {
             let x = |row: usize, column: usize, c: usize| {
-                f64::from(image[(row * 16 + column) * 2 + c]) * f64::from(found.scale[c]) + f64::from(found.shift[c])
+                f64::from(image[(row * 16 + column) * 2 + c]) * f64::from(found.scale[c])
+                    + f64::from(found.shift[c])
             };
             let y = |row: usize, column: usize| -> f64 {
                 let taps = (0..2).flat_map(|c| (0..25).map(move |tap| (c, tap)));
-                taps.map(|(c, tap)| f64::from(found.weight[c * 25 + tap]) * x(row + tap / 5 - 2, column + tap % 5 - 2, c)).sum()
+                taps.map(|(c, tap)| {
+                    f64::from(found.weight[c * 25 + tap])
+                        * x(row + tap / 5 - 2, column + tap % 5 - 2, c)
+                })
+                .sum()
             };
             before += correlation(&|row, column| x(row, column, 0)) / 200.0;
             after += correlation(&y) / 200.0;

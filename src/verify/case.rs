@@ -1,5 +1,6 @@
-//! A case: an operation, its attributes, its inputs and, where stored, its answers. The format of stored cases is one safetensors file
-//! `OP__NAME.safetensors` with `op` and `attrs` (JSON) in the metadata; tensors are NCHW, float32 or int32.
+//! A case: an operation, its attributes, its inputs and, where stored, its answers. The format of
+//! stored cases is one safetensors file `OP__NAME.safetensors` with `op` and `attrs` (JSON) in the
+//! metadata; tensors are NCHW, float32 or int32.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -76,7 +77,8 @@ impl Case {
         format!("{}/{}{}", self.op, self.name, if self.half { " in halves" } else { "" })
     }
 
-    /// The case with maps in half precision, and every real that it is given one: so the answers, which the CPU path gives, are of the same numbers.
+    /// The case with maps in half precision, and every real that it is given one: so the answers,
+    /// which the CPU path gives, are of the same numbers.
     pub fn halved(&self) -> Result<Self> {
         let mut case = Self { half: true, ..self.clone() };
         for tensor in case.inputs.values_mut() {
@@ -95,30 +97,45 @@ impl Case {
     /// The case with the answers of the CPU path in f64.
     pub fn answered(&self) -> Result<Self> {
         let found = super::execute(&mut Device::oracle(), self)?;
-        let answers = found.into_iter().map(|(name, values)| (name, Tensor::real(&[values.len()], values))).collect();
+        let answers = found
+            .into_iter()
+            .map(|(name, values)| (name, Tensor::real(&[values.len()], values)))
+            .collect();
         Ok(Self { answers, ..self.clone() })
     }
 
     /// An input, or an error that names it.
     pub fn input(&self, name: &str) -> Result<&Tensor> {
-        self.inputs.get(name).ok_or_else(|| Error::usage(format!("{}: the case has no tensor {name}", self.id())))
+        self.inputs
+            .get(name)
+            .ok_or_else(|| Error::usage(format!("{}: the case has no tensor {name}", self.id())))
     }
 
     /// A number among the attributes.
     pub fn number(&self, key: &str) -> Result<f64> {
-        self.attrs[key].as_f64().ok_or_else(|| Error::usage(format!("{}: the attributes have no number {key}", self.id())))
+        self.attrs[key].as_f64().ok_or_else(|| {
+            Error::usage(format!("{}: the attributes have no number {key}", self.id()))
+        })
     }
 
     /// A whole number among the attributes.
     pub fn count(&self, key: &str) -> Result<usize> {
         let count = self.attrs[key].as_u64().and_then(|count| usize::try_from(count).ok());
-        count.ok_or_else(|| Error::usage(format!("{}: the attributes have no whole number {key}", self.id())))
+        count.ok_or_else(|| {
+            Error::usage(format!("{}: the attributes have no whole number {key}", self.id()))
+        })
     }
 
-    /// Fails if there is an attribute that is not among `known`: ignoring it might mean computing something else.
+    /// Fails if there is an attribute that is not among `known`: ignoring it might mean computing
+    /// something else.
     pub fn know(&self, known: &[&str]) -> Result<()> {
-        let unknown = self.attrs.as_object().and_then(|attrs| attrs.keys().find(|key| !known.contains(&key.as_str())));
-        unknown.map_or(Ok(()), |key| Err(Error::usage(format!("{}: attribute {key:?} is unknown", self.id()))))
+        let unknown = self
+            .attrs
+            .as_object()
+            .and_then(|attrs| attrs.keys().find(|key| !known.contains(&key.as_str())));
+        unknown.map_or(Ok(()), |key| {
+            Err(Error::usage(format!("{}: attribute {key:?} is unknown", self.id())))
+        })
     }
 
     /// An input of `len` elements, or an error that names it.
@@ -127,7 +144,11 @@ impl Case {
         if tensor.shape.iter().product::<usize>() == len {
             return Ok(tensor);
         }
-        Err(Error::usage(format!("{}: {name} has shape {:?}, which is not {len} elements", self.id(), tensor.shape)))
+        Err(Error::usage(format!(
+            "{}: {name} has shape {:?}, which is not {len} elements",
+            self.id(),
+            tensor.shape
+        )))
     }
 
     /// An input of words below `bound`, `len` of them.
@@ -135,13 +156,19 @@ impl Case {
         let words = self.sized(name, len)?.words();
         match words.iter().find(|word| **word as usize >= bound) {
             None => Ok(words),
-            Some(word) => Err(Error::usage(format!("{}: {name} holds {word}, the largest index is {}", self.id(), bound - 1))),
+            Some(word) => Err(Error::usage(format!(
+                "{}: {name} holds {word}, the largest index is {}",
+                self.id(),
+                bound - 1
+            ))),
         }
     }
 
     /// A text among the attributes.
     pub fn text(&self, key: &str) -> Result<&str> {
-        self.attrs[key].as_str().ok_or_else(|| Error::usage(format!("{}: the attributes have no text {key}", self.id())))
+        self.attrs[key].as_str().ok_or_else(|| {
+            Error::usage(format!("{}: the attributes have no text {key}", self.id()))
+        })
     }
 }
 
@@ -161,11 +188,13 @@ fn is_answer(op: &str, name: &str) -> bool {
 pub fn load(path: &Path) -> Result<Case> {
     let bad = |what: String| Error::usage(format!("{}: {what}", path.display()));
     let bytes = files::read(path)?;
-    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| bad(format!("not a safetensors file ({error})")))?;
+    let (_, metadata) = SafeTensors::read_metadata(&bytes)
+        .map_err(|error| bad(format!("not a safetensors file ({error})")))?;
     let keys = metadata.metadata().clone().unwrap_or_default();
     let op = keys.get("op").ok_or_else(|| bad("its metadata names no op".to_owned()))?.clone();
     let attrs = keys.get("attrs").map_or("{}", String::as_str);
-    let attrs: Value = serde_json::from_str(attrs).map_err(|error| bad(format!("its attrs are not JSON: {error}")))?;
+    let attrs: Value = serde_json::from_str(attrs)
+        .map_err(|error| bad(format!("its attrs are not JSON: {error}")))?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let name = stem.split_once("__").map_or(stem.clone(), |(_, name)| name.to_owned());
     let file = SafeTensors::deserialize(&bytes).map_err(|error| bad(error.to_string()))?;
@@ -175,7 +204,9 @@ pub fn load(path: &Path) -> Result<Case> {
         let values = match view.dtype() {
             Dtype::F32 => Values::Real(words.map(|b| f64::from(f32::from_le_bytes(b))).collect()),
             Dtype::I32 => Values::Int(words.map(i32::from_le_bytes).collect()),
-            other => return Err(bad(format!("tensor {tensor} holds {other:?}; cases hold F32 and I32"))),
+            other => {
+                return Err(bad(format!("tensor {tensor} holds {other:?}; cases hold F32 and I32")));
+            }
         };
         let to = if is_answer(&op, &tensor) { &mut answers } else { &mut inputs };
         to.insert(tensor.clone(), Tensor { shape: view.shape().to_vec(), values });

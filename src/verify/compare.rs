@@ -20,7 +20,8 @@ pub struct Comparison {
     pub passed: bool,
 }
 
-/// Compares what a case gave with its answers, each answer once; an answer without a result fails, as does a result of another length.
+/// Compares what a case gave with its answers, each answer once; an answer without a result fails,
+/// as does a result of another length.
 pub fn compare(case: &Case, found: &[(String, Vec<f64>)]) -> Vec<Comparison> {
     let mut comparisons = Vec::new();
     let tolerance = if case.half { HALF_TOLERANCE } else { TOLERANCE };
@@ -31,13 +32,26 @@ pub fn compare(case: &Case, found: &[(String, Vec<f64>)]) -> Vec<Comparison> {
         match result {
             Some(result) if result.len() == answer.len() => {
                 // The first four inputs of an activation are extreme: they would drown the rest.
-                let split = if case.op == "activation" && case.has_extremes() { 4.min(answer.len()) } else { 0 };
+                let split = if case.op == "activation" && case.has_extremes() {
+                    4.min(answer.len())
+                } else {
+                    0
+                };
                 if split > 0 {
-                    comparisons.push(judge(format!("{name} (extremes)"), &result[..split], &answer[..split]));
+                    comparisons.push(judge(
+                        format!("{name} (extremes)"),
+                        &result[..split],
+                        &answer[..split],
+                    ));
                 }
                 comparisons.push(judge(name.clone(), &result[split..], &answer[split..]));
             }
-            _ => comparisons.push(Comparison { output: name.clone(), error: f64::NAN, tolerance, passed: false }),
+            _ => comparisons.push(Comparison {
+                output: name.clone(),
+                error: f64::NAN,
+                tolerance,
+                passed: false,
+            }),
         }
     }
     comparisons
@@ -59,7 +73,9 @@ pub fn relative_error(result: &[f64], answer: &[f64]) -> f64 {
 
 impl Case {
     fn has_extremes(&self) -> bool {
-        self.inputs.get("x").is_some_and(|x| x.reals().iter().take(4).eq([40.0, -40.0, 88.0, -88.0].iter()))
+        self.inputs
+            .get("x")
+            .is_some_and(|x| x.reals().iter().take(4).eq([40.0, -40.0, 88.0, -88.0].iter()))
     }
 }
 

@@ -7,10 +7,11 @@ use super::prepare::{Prepared, Step, Unpack, batch_of, step_of};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::{
-    Activation, ActivationFwd, Adam, Augment, BicubicDownUp, CELL, Call, ClipGrads, CountNonzero, CrossEntropy, Dice,
-    DropoutMask, FillMissing, FiringUpdate, GatherBatch, GaussianNoise, GridDetection, IdleOnly, IdleUpdate, KlPenalty,
-    L1Penalty, LocalContrast, Loss, LossKind, MaskApply, MaxNorm, MaxUnpool2dBwd, MaxUnpool2dFwd, MissingPixels,
-    PixelCrossEntropy, ProjectGrad, Revive, SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
+    Activation, ActivationFwd, Adam, Augment, BicubicDownUp, CELL, Call, ClipGrads, CountNonzero,
+    CrossEntropy, Dice, DropoutMask, FillMissing, FiringUpdate, GatherBatch, GaussianNoise,
+    GridDetection, IdleOnly, IdleUpdate, KlPenalty, L1Penalty, LocalContrast, Loss, LossKind,
+    MaskApply, MaxNorm, MaxUnpool2dBwd, MaxUnpool2dFwd, MissingPixels, PixelCrossEntropy,
+    ProjectGrad, Revive, SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
 };
 use crate::shape::{Dims, Pool2d, to_nhwc};
 
@@ -31,7 +32,11 @@ impl Direct<'_> {
 
     /// A map.
     fn map(&mut self, len: usize) -> Result<View> {
-        let view = if self.half { self.device.alloc_half("verify", len)? } else { self.device.alloc_real("verify", len)? };
+        let view = if self.half {
+            self.device.alloc_half("verify", len)?
+        } else {
+            self.device.alloc_real("verify", len)?
+        };
         self.prepared.buffers.push(view.buffer);
         Ok(view)
     }
@@ -89,12 +94,15 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Option<Result<Prepare
         "detection_loss" => detection,
         "clip_grad_norm" => clip,
         "optimizer" => optimizer,
-        "dropout_mask" | "count_nonzero" | "firing_update" | "idle_update" | "revive" | "max_norm" | "project_grad"
-        | "idle_only" | "gather_batch" | "gaussian_noise" | "missing_pixels" | "fill_missing" | "bicubic_down_up"
-        | "local_contrast" => own,
+        "dropout_mask" | "count_nonzero" | "firing_update" | "idle_update" | "revive"
+        | "max_norm" | "project_grad" | "idle_only" | "gather_batch" | "gaussian_noise"
+        | "missing_pixels" | "fill_missing" | "bicubic_down_up" | "local_contrast" => own,
         _ => return None,
     };
-    let prepared = Prepared { steps: vec![Step { writes: Vec::new(), params: step_of(case) }], ..Prepared::default() };
+    let prepared = Prepared {
+        steps: vec![Step { writes: Vec::new(), params: step_of(case) }],
+        ..Prepared::default()
+    };
     Some(way(Direct { device, half: case.half, prepared }, case))
 }
 
@@ -109,17 +117,24 @@ fn unpool(mut d: Direct, case: &Case) -> Result<Prepared> {
         }
     };
     let (n, input) = batch_of(case, case.input("x")?)?;
-    let kernel = pair("kernel")?.ok_or_else(|| Error::usage(format!("{}: the attributes have no kernel", case.id())))?;
+    let kernel = pair("kernel")?
+        .ok_or_else(|| Error::usage(format!("{}: the attributes have no kernel", case.id())))?;
     let [stride, padding] = [pair("stride")?.unwrap_or(kernel), pair("padding")?.unwrap_or([0, 0])];
-    let [h, w] = pair("output_size")?
-        .unwrap_or_else(|| [0, 1].map(|i| ([input.h, input.w][i] - 1) * stride[i] + kernel[i] - 2 * padding[i]));
+    let [h, w] = pair("output_size")?.unwrap_or_else(|| {
+        [0, 1].map(|i| ([input.h, input.w][i] - 1) * stride[i] + kernel[i] - 2 * padding[i])
+    });
     let output = Dims::new(input.c, h, w);
     let size = Pool2d::new(n, output, kernel, stride, padding)?;
     if size.y != input {
-        return Err(Error::usage(format!("{}: pooling {output} gives {}, the case unpools {input}", case.id(), size.y)));
+        return Err(Error::usage(format!(
+            "{}: pooling {output} gives {}, the case unpools {input}",
+            case.id(),
+            size.y
+        )));
     }
     let x = d.maps(case.input("x")?, input)?;
-    let switches = d.indices(to_nhwc(&case.indices("switches", n * input.len(), output.area())?, input))?;
+    let switches =
+        d.indices(to_nhwc(&case.indices("switches", n * input.len(), output.area())?, input))?;
     let dy = d.maps(case.sized("grad_y", n * output.len())?, output)?;
     let y = d.output("y", n * output.len(), Unpack::Maps(output))?;
     let dx = d.output("grad_x", n * input.len(), Unpack::Maps(input))?;
@@ -129,7 +144,11 @@ fn unpool(mut d: Direct, case: &Case) -> Result<Prepared> {
 }
 
 fn penalty(mut d: Direct, case: &Case) -> Result<Prepared> {
-    case.know(if case.op == "l1_penalty" { &["lambda", "reduction"] } else { &["beta", "rho", "reduction"] })?;
+    case.know(if case.op == "l1_penalty" {
+        &["lambda", "reduction"]
+    } else {
+        &["beta", "rho", "reduction"]
+    })?;
     let (n, dims) = batch_of(case, case.input("x")?)?;
     let z = d.maps(case.input("x")?, dims)?;
     let dz = d.output("grad_x", n * dims.len(), Unpack::Maps(dims))?;
@@ -180,7 +199,8 @@ fn activation_of(case: &Case) -> Result<Activation> {
         .map_err(|error| Error::usage(format!("{}: activation: {error}", case.id())))
 }
 
-/// The penalty on z = f(x): its gradient, and `grad_z` where it is given, by x, pushed where `idle` is given.
+/// The penalty on z = f(x): its gradient, and `grad_z` where it is given, by x, pushed where `idle`
+/// is given.
 fn gated_penalty(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(&["lambda", "activation", "patience", "strength"])?;
     let (n, dims) = batch_of(case, case.input("x")?)?;
@@ -189,7 +209,11 @@ fn gated_penalty(mut d: Direct, case: &Case) -> Result<Prepared> {
     let z = d.map(x.len)?;
     d.push(ActivationFwd { activation, x, y: z });
     let dz = d.output("grad_x", x.len, Unpack::Maps(dims))?;
-    let given = if case.inputs.contains_key("grad_z") { case.sized("grad_z", x.len)?.reals() } else { vec![0.0; x.len] };
+    let given = if case.inputs.contains_key("grad_z") {
+        case.sized("grad_z", x.len)?.reals()
+    } else {
+        vec![0.0; x.len]
+    };
     d.prepared.first.push((dz, Values::Real(to_nhwc(&given, dims))));
     let scalars = d.output("loss", 1, Unpack::Plain)?;
     let (mut idle, mut patience, mut strength) = (None, 0, 0.0);
@@ -223,8 +247,8 @@ fn dropout_apply(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(&["p"])?;
     let (n, dims) = batch_of(case, case.input("x")?)?;
     let scale = 1.0 / (1.0 - case.number("p")?);
-    let [x, mask, dy] =
-        ["x", "mask", "grad_y"].map(|name| case.sized(name, n * dims.len()).and_then(|tensor| d.maps(tensor, dims)));
+    let [x, mask, dy] = ["x", "mask", "grad_y"]
+        .map(|name| case.sized(name, n * dims.len()).and_then(|tensor| d.maps(tensor, dims)));
     let (x, mask, dy) = (x?, mask?, dy?);
     let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
     let dx = d.output("grad_x", n * dims.len(), Unpack::Maps(dims))?;
@@ -252,7 +276,17 @@ fn loss(mut d: Direct, case: &Case) -> Result<Prepared> {
         "cross_entropy" => {
             let labels = d.indices(case.indices("target", n, dims.len())?)?;
             let partials = d.real(n)?;
-            d.push(CrossEntropy { n, classes: dims.len(), width: 1, index: 0, y, labels, scalars, dy, partials });
+            d.push(CrossEntropy {
+                n,
+                classes: dims.len(),
+                width: 1,
+                index: 0,
+                y,
+                labels,
+                scalars,
+                dy,
+                partials,
+            });
             return Ok(d.prepared);
         }
         "sum_squares" => LossKind::SumSquares,
@@ -264,11 +298,24 @@ fn loss(mut d: Direct, case: &Case) -> Result<Prepared> {
     };
     let target = d.maps(case.sized("target", n * dims.len())?, dims)?;
     let partials = d.real(SCALAR_PARTIALS)?;
-    d.push(Loss { kind, n, grad_scale: d.grad_scale(), width: 1, index: 0, activation, y, target, scalars, dy, partials });
+    d.push(Loss {
+        kind,
+        n,
+        grad_scale: d.grad_scale(),
+        width: 1,
+        index: 0,
+        activation,
+        y,
+        target,
+        scalars,
+        dy,
+        partials,
+    });
     Ok(d.prepared)
 }
 
-/// y (N,classes,H,W), a class and a weight of each pixel; cross-entropy, and Dice where it has a strength.
+/// y (N,classes,H,W), a class and a weight of each pixel; cross-entropy, and Dice where it has a
+/// strength.
 fn segmentation(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(&["strength", "smooth"])?;
     let (n, dims) = batch_of(case, case.input("y")?)?;
@@ -279,20 +326,51 @@ fn segmentation(mut d: Direct, case: &Case) -> Result<Prepared> {
     let weights = d.input(case.sized("weights", pixels)?.reals())?;
     let dy = d.output("grad_y", pixels * classes, Unpack::Maps(dims))?;
     let scalars = d.output("loss", width, Unpack::Plain)?;
-    let (q, partials) = (d.map(pixels * classes)?, d.real(Dice::partials(pixels, classes).max(SCALAR_PARTIALS))?);
-    d.push(PixelCrossEntropy { pixels, classes, width, index: 0, y, labels, weights, scalars, q, dy, partials });
+    let (q, partials) =
+        (d.map(pixels * classes)?, d.real(Dice::partials(pixels, classes).max(SCALAR_PARTIALS))?);
+    d.push(PixelCrossEntropy {
+        pixels,
+        classes,
+        width,
+        index: 0,
+        y,
+        labels,
+        weights,
+        scalars,
+        q,
+        dy,
+        partials,
+    });
     let (strength, smooth) = (case.number("strength")?, case.number("smooth")?);
-    d.push(Dice { pixels, classes, strength, smooth, width, index: 1, q, labels, weights, dy, scalars, partials });
+    d.push(Dice {
+        pixels,
+        classes,
+        strength,
+        smooth,
+        width,
+        index: 1,
+        q,
+        labels,
+        weights,
+        dy,
+        scalars,
+        partials,
+    });
     Ok(d.prepared)
 }
 
-/// y (N,5 + classes,H,W), a class (or `classes`), a box (dx, dy, width, height) and a weight of each cell.
+/// y (N,5 + classes,H,W), a class (or `classes`), a box (dx, dy, width, height) and a weight of
+/// each cell.
 fn detection(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(&["gamma", "positive", "negative", "box", "class"])?;
     let (n, dims) = batch_of(case, case.input("y")?)?;
     let (cells, classes) = (n * dims.area(), dims.c.saturating_sub(CELL));
     if classes == 0 {
-        return Err(Error::usage(format!("{}: cells of {} values have no class", case.id(), dims.c)));
+        return Err(Error::usage(format!(
+            "{}: cells of {} values have no class",
+            case.id(),
+            dims.c
+        )));
     }
     let y = d.maps(case.input("y")?, dims)?;
     let labels = d.indices(case.indices("target", cells, usize::MAX)?)?;
@@ -333,18 +411,39 @@ fn clip(mut d: Direct, case: &Case) -> Result<Prepared> {
     d.prepared.first.push((grads, Values::Real(given)));
     let scalars = d.output("norm", 1, Unpack::Plain)?;
     let partials = d.real(windows * SCALAR_PARTIALS)?;
-    d.push(SumSquares { scale: 1.0, width: 1, index: 0, window: WINDOW, x: grads, scalars, partials });
+    d.push(SumSquares {
+        scale: 1.0,
+        width: 1,
+        index: 0,
+        window: WINDOW,
+        x: grads,
+        scalars,
+        partials,
+    });
     d.push(ClipGrads { max_norm: case.number("max_norm")?, width: 1, index: 0, scalars, grads });
     Ok(d.prepared)
 }
 
 fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
-    case.know(&["kind", "lr", "momentum", "nesterov", "betas", "eps", "weight_decay", "grad_scale"])?;
+    case.know(&[
+        "kind",
+        "lr",
+        "momentum",
+        "nesterov",
+        "betas",
+        "eps",
+        "weight_decay",
+        "grad_scale",
+    ])?;
     let start = case.input("weight")?.reals();
     let len = start.len();
     let all = case.input("grads")?.reals();
     if len == 0 || all.is_empty() || !all.len().is_multiple_of(len) {
-        return Err(Error::usage(format!("{}: {} gradients are no whole steps of {len} weights", case.id(), all.len())));
+        return Err(Error::usage(format!(
+            "{}: {} gradients are no whole steps of {len} weights",
+            case.id(),
+            all.len()
+        )));
     }
     let number = |key: &str, default: f64| case.attrs[key].as_f64().unwrap_or(default);
     let weights = d.input(start)?;
@@ -355,7 +454,15 @@ fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
     match kind {
         _ if kind.starts_with("sgd") => {
             let nesterov = case.attrs["nesterov"].as_bool().unwrap_or(false);
-            d.push(Sgd { grad_scale, momentum: number("momentum", 0.0), nesterov, weight_decay, grads, weights, m });
+            d.push(Sgd {
+                grad_scale,
+                momentum: number("momentum", 0.0),
+                nesterov,
+                weight_decay,
+                grads,
+                weights,
+                m,
+            });
         }
         "adam" | "adamw" => {
             let decoupled = kind == "adamw";
@@ -372,7 +479,9 @@ fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
                 v,
             });
         }
-        other => return Err(Error::usage(format!("{}: optimiser {other:?} is unknown", case.id()))),
+        other => {
+            return Err(Error::usage(format!("{}: optimiser {other:?} is unknown", case.id())));
+        }
     }
     d.prepared.steps = all
         .chunks_exact(len)
@@ -396,8 +505,9 @@ fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
 /// Operations that no other program has: answered by the CPU path in f64.
 fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(&[
-        "p", "outer", "atoms", "inner", "max_norm", "patience", "strength", "seed", "step", "dims", "crop", "flip_x", "flip_y",
-        "turn", "low", "high", "kinds", "scales", "window", "eps", "exact", "fill",
+        "p", "outer", "atoms", "inner", "max_norm", "patience", "strength", "seed", "step", "dims",
+        "crop", "flip_x", "flip_y", "turn", "low", "high", "kinds", "scales", "window", "eps",
+        "exact", "fill",
     ])?;
     if case.op == "gather_batch" {
         return gather(d, case);
@@ -406,7 +516,8 @@ fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
         let x = case.input("x")?.reals();
         let w = d.output("y", x.len(), Unpack::Plain)?;
         d.prepared.first.push((w, Values::Real(x)));
-        let (outer, atoms, inner) = (case.count("outer")?, case.count("atoms")?, case.count("inner")?);
+        let (outer, atoms, inner) =
+            (case.count("outer")?, case.count("atoms")?, case.count("inner")?);
         let exact = case.attrs["exact"].as_bool().unwrap_or(false);
         d.push(MaxNorm { outer, atoms, inner, max_norm: case.number("max_norm")?, exact, w });
         return Ok(d.prepared);
@@ -421,7 +532,8 @@ fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
             d.prepared.first.push((view, Values::Real(w)));
             view
         };
-        let (outer, atoms, inner) = (case.count("outer")?, case.count("atoms")?, case.count("inner")?);
+        let (outer, atoms, inner) =
+            (case.count("outer")?, case.count("atoms")?, case.count("inner")?);
         d.push(ProjectGrad { outer, atoms, inner, w, dw });
         return Ok(d.prepared);
     }
@@ -435,13 +547,29 @@ fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
         "gaussian_noise" => {
             let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
             let level = d.output("level", n, Unpack::Plain)?;
-            d.push(GaussianNoise { n, dims, low: case.number("low")?, high: case.number("high")?, x, y, level });
+            d.push(GaussianNoise {
+                n,
+                dims,
+                low: case.number("low")?,
+                high: case.number("high")?,
+                x,
+                y,
+                level,
+            });
         }
         "missing_pixels" => {
             let known = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
             let shapes = d.words(n * MissingPixels::WORDS)?;
             let kinds = case.count("kinds")? as u32;
-            d.push(MissingPixels { n, dims, kinds, low: case.number("low")?, high: case.number("high")?, known, shapes });
+            d.push(MissingPixels {
+                n,
+                dims,
+                kinds,
+                low: case.number("low")?,
+                high: case.number("high")?,
+                known,
+                shapes,
+            });
         }
         "fill_missing" => {
             let known = d.maps(case.input("known")?, dims)?;
@@ -451,7 +579,8 @@ fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
         }
         "bicubic_down_up" => {
             let scales = serde_json::from_value(case.attrs["scales"].clone());
-            let scales = scales.map_err(|error| Error::usage(format!("{}: scales: {error}", case.id())))?;
+            let scales =
+                scales.map_err(|error| Error::usage(format!("{}: scales: {error}", case.id())))?;
             let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
             let level = d.output("level", n, Unpack::Plain)?;
             let half = d.map(y.len)?;
@@ -460,12 +589,27 @@ fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
         "local_contrast" => {
             let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
             let sums = d.real(LocalContrast::work(n, dims))?;
-            d.push(LocalContrast { n, dims, window: case.count("window")?, eps: case.number("eps")?, x, y, sums });
+            d.push(LocalContrast {
+                n,
+                dims,
+                window: case.count("window")?,
+                eps: case.number("eps")?,
+                x,
+                y,
+                sums,
+            });
         }
         "count_nonzero" => {
             let scalars = d.output("y", 1, Unpack::Plain)?;
             let partials = d.real(SCALAR_PARTIALS)?;
-            d.push(CountNonzero { scale: 1.0 / n as f64, width: 1, index: 0, x, scalars, partials });
+            d.push(CountNonzero {
+                scale: 1.0 / n as f64,
+                width: 1,
+                index: 0,
+                x,
+                scalars,
+                partials,
+            });
         }
         _ => {
             let idle = d.output("idle", dims.c, Unpack::Plain)?;
@@ -480,7 +624,15 @@ fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
                 d.push(IdleUpdate { parts: 2, unseen, idle });
             } else if case.op == "idle_only" {
                 let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
-                d.push(IdleOnly { n, dims, patience: case.count("patience")?, fill: case.number("fill")?, x, idle, y });
+                d.push(IdleOnly {
+                    n,
+                    dims,
+                    patience: case.count("patience")?,
+                    fill: case.number("fill")?,
+                    x,
+                    idle,
+                    y,
+                });
             } else if case.op == "firing_update" {
                 d.push(FiringUpdate { n, dims, z: x, idle });
             } else {
@@ -503,7 +655,22 @@ fn gather(mut d: Direct, case: &Case) -> Result<Prepared> {
     let n = order.len();
     let order = d.indices(order)?;
     let x = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
-    let augment = Augment { crop: flag("crop"), flip_x: flag("flip_x"), flip_y: flag("flip_y"), turn: flag("turn") };
-    d.push(GatherBatch { n, dims, augment, scale: 1.0 / 255.0, shift: -0.25, bytes, table, order, x });
+    let augment = Augment {
+        crop: flag("crop"),
+        flip_x: flag("flip_x"),
+        flip_y: flag("flip_y"),
+        turn: flag("turn"),
+    };
+    d.push(GatherBatch {
+        n,
+        dims,
+        augment,
+        scale: 1.0 / 255.0,
+        shift: -0.25,
+        bytes,
+        table,
+        order,
+        x,
+    });
     Ok(d.prepared)
 }

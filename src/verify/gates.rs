@@ -1,4 +1,5 @@
-//! Built-in cases of gates: operations that multiply a gradient by the slope of the activation below as they write it.
+//! Built-in cases of gates: operations that multiply a gradient by the slope of the activation
+//! below as they write it.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +8,8 @@ use serde_json::{Value, json};
 use super::case::{Case, Tensor};
 use super::table::{model, normal, uniforms};
 
-/// Every activation whose slope follows from its output, by name, with its constant, and a loss that takes its outputs.
+/// Every activation whose slope follows from its output, by name, with its constant, and a loss
+/// that takes its outputs.
 fn activations() -> [(&'static str, Value, &'static str); 6] {
     [
         ("relu", json!("relu"), "mse"),
@@ -36,12 +38,16 @@ pub(super) fn gates() -> Vec<Case> {
         loss("long", &relu, "mse", &[2, 3, 301, 299]),
     ]);
     // Units in whole vec4s, and sums over several blocks.
-    cases.extend([penalty("units", &relu, &[6, 68], Some(1)), penalty("long", &relu, &[2, 300_007], Some(1))]);
+    cases.extend([
+        penalty("units", &relu, &[6, 68], Some(1)),
+        penalty("long", &relu, &[2, 300_007], Some(1)),
+    ]);
     cases
 }
 
-/// Every operation with a gate, channels that no vec4 holds: the gradients of `a`, `b`, `d` and `e` are written before their activations, by
-/// a convolution, a pooling, a transposed convolution and a fully connected layer.
+/// Every operation with a gate, channels that no vec4 holds: the gradients of `a`, `b`, `d` and `e`
+/// are written before their activations, by a convolution, a pooling, a transposed convolution and
+/// a fully connected layer.
 fn odd(name: &str, activation: &Value) -> Case {
     let description = json!({"code": "e", "layers": [
         {"name": "a", "op": "conv2d", "filters": 5, "kernel": 3, "padding": 1, "activation": activation},
@@ -66,7 +72,8 @@ fn vectors(name: &str, activation: &Value) -> Case {
     model(&format!("gates_vectors_{name}"), &description.to_string(), &[3, 2, 10, 12])
 }
 
-/// Where no gate may be: a layer that two read, one that two read by way of one layer, one whose gradient is given and read.
+/// Where no gate may be: a layer that two read, one that two read by way of one layer, one whose
+/// gradient is given and read.
 fn summed() -> Case {
     let description = json!({"code": "b", "layers": [
         {"name": "a", "op": "conv2d", "filters": 4, "kernel": 1, "activation": "tanh"},
@@ -83,15 +90,28 @@ fn summed() -> Case {
 
 /// A loss of y = f(x) with its gradient by x.
 fn loss(name: &str, activation: &Value, kind: &str, shape: &[usize]) -> Case {
-    let target = Tensor::real(shape, uniforms(&format!("gated {name} target"), shape.iter().product()));
-    let inputs = BTreeMap::from([("x".to_owned(), normal(&format!("gated {name} x"), shape)), ("target".to_owned(), target)]);
+    let target =
+        Tensor::real(shape, uniforms(&format!("gated {name} target"), shape.iter().product()));
+    let inputs = BTreeMap::from([
+        ("x".to_owned(), normal(&format!("gated {name} x"), shape)),
+        ("target".to_owned(), target),
+    ]);
     let attrs = json!({"kind": kind, "eps": 1e-3, "activation": activation});
-    Case { op: "gated_loss".to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new(), half: false }
+    Case {
+        op: "gated_loss".to_owned(),
+        name: name.to_owned(),
+        attrs,
+        inputs,
+        answers: BTreeMap::new(),
+        half: false,
+    }
 }
 
-/// A penalty on z = f(x) with its gradient by x; with a patience also what was there before, and the push of dead units.
+/// A penalty on z = f(x) with its gradient by x; with a patience also what was there before, and
+/// the push of dead units.
 fn penalty(name: &str, activation: &Value, shape: &[usize], patience: Option<usize>) -> Case {
-    let mut inputs = BTreeMap::from([("x".to_owned(), normal(&format!("gated penalty {name} x"), shape))]);
+    let mut inputs =
+        BTreeMap::from([("x".to_owned(), normal(&format!("gated penalty {name} x"), shape))]);
     let mut attrs = json!({"lambda": 0.25, "activation": activation});
     if let Some(patience) = patience {
         inputs.insert("grad_z".to_owned(), normal(&format!("gated penalty {name} grad_z"), shape));
@@ -100,5 +120,12 @@ fn penalty(name: &str, activation: &Value, shape: &[usize], patience: Option<usi
         attrs["patience"] = json!(patience);
         attrs["strength"] = json!(0.5);
     }
-    Case { op: "gated_l1_penalty".to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new(), half: false }
+    Case {
+        op: "gated_l1_penalty".to_owned(),
+        name: name.to_owned(),
+        attrs,
+        inputs,
+        answers: BTreeMap::new(),
+        half: false,
+    }
 }

@@ -1,4 +1,5 @@
-//! Central differences on the CPU path in f64: the proof that backward is the derivative of forward.
+//! Central differences on the CPU path in f64: the proof that backward is the derivative of
+//! forward.
 
 use super::case::{Case, Tensor, Values};
 use super::compare::relative_error;
@@ -9,8 +10,8 @@ use crate::rng::Stream;
 /// Coordinates tried of each input.
 const SAMPLES: usize = 24;
 
-/// Relative error between a case's `grad_*` and central differences of ⟨y, grad_y⟩, for every input that has a gradient. The case's
-/// operation must be smooth within ±`step` of its inputs.
+/// Relative error between a case's `grad_*` and central differences of ⟨y, grad_y⟩, for every input
+/// that has a gradient. The case's operation must be smooth within ±`step` of its inputs.
 pub fn check(case: &Case, step: f64) -> Result<Vec<(String, f64)>> {
     let found = super::execute(&mut Device::oracle(), case)?;
     let weights = case.input("grad_y")?.reals();
@@ -21,16 +22,24 @@ pub fn check(case: &Case, step: f64) -> Result<Vec<(String, f64)>> {
     };
     let mut errors = Vec::new();
     for (name, tensor) in &case.inputs {
-        let Some((_, gradient)) = found.iter().find(|(output, _)| *output == format!("grad_{name}")) else { continue };
+        let Some((_, gradient)) =
+            found.iter().find(|(output, _)| *output == format!("grad_{name}"))
+        else {
+            continue;
+        };
         let mut pick = Stream::new(1, name);
-        let indices: Vec<usize> = (0..SAMPLES.min(gradient.len())).map(|_| pick.below(gradient.len())).collect();
+        let indices: Vec<usize> =
+            (0..SAMPLES.min(gradient.len())).map(|_| pick.below(gradient.len())).collect();
         let mut differences = Vec::new();
         for &i in &indices {
             let at = |delta: f64| {
                 let mut values = tensor.reals();
                 values[i] += delta;
                 let mut moved = case.clone();
-                moved.inputs.insert(name.clone(), Tensor { shape: tensor.shape.clone(), values: Values::Real(values) });
+                moved.inputs.insert(
+                    name.clone(),
+                    Tensor { shape: tensor.shape.clone(), values: Values::Real(values) },
+                );
                 loss(&moved)
             };
             differences.push((at(step)? - at(-step)?) / (2.0 * step));

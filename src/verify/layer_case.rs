@@ -15,7 +15,11 @@ pub(super) fn output_shape(case: &Case) -> Result<Vec<usize>> {
     let (n, dims) = batch_of(case, case.input("x")?)?;
     let graph = Graph::new(&layer_spec(case)?, dims).map_err(|error| error.at(case.id()))?;
     let out = graph.nodes[graph.output].dims;
-    Ok(if case.input("x")?.shape.len() == 2 || out.area() == 1 { vec![n, out.len()] } else { vec![n, out.c, out.h, out.w] })
+    Ok(if case.input("x")?.shape.len() == 2 || out.area() == 1 {
+        vec![n, out.len()]
+    } else {
+        vec![n, out.c, out.h, out.w]
+    })
 }
 
 /// A layer on its own: a graph of one.
@@ -53,7 +57,9 @@ fn layer_spec(case: &Case) -> Result<ModelSpec> {
         ("linear", Some(&[units, _])) => {
             keys.extend([("units".to_owned(), json!(units)), ("bias".to_owned(), json!(bias))]);
         }
-        ("activation", _) => keys = serde_json::Map::from_iter([("activation".to_owned(), case.attrs.clone())]),
+        ("activation", _) => {
+            keys = serde_json::Map::from_iter([("activation".to_owned(), case.attrs.clone())])
+        }
         _ => {}
     }
     keys.extend([("name".to_owned(), json!("layer")), ("op".to_owned(), json!(case.op))]);
@@ -61,12 +67,13 @@ fn layer_spec(case: &Case) -> Result<ModelSpec> {
         .map_err(|error| Error::usage(format!("{}: {error}", case.id())))
 }
 
-/// A whole model given in the attributes, its parameters (and states, 0 unless given) as tensors of the same names. `mode` may be `infer`.
+/// A whole model given in the attributes, its parameters (and states, 0 unless given) as tensors of
+/// the same names. `mode` may be `infer`.
 pub(super) fn model(device: &mut Device, case: &Case) -> Result<Prepared> {
     case.know(&["model", "mode", "seed", "step"])?;
     let (_, dims) = batch_of(case, case.input("x")?)?;
-    let spec: ModelSpec =
-        serde_json::from_value(case.attrs["model"].clone()).map_err(|error| Error::usage(format!("{}: {error}", case.id())))?;
+    let spec: ModelSpec = serde_json::from_value(case.attrs["model"].clone())
+        .map_err(|error| Error::usage(format!("{}: {error}", case.id())))?;
     graph_case(device, case, &spec, dims, |name| Some(name.to_owned()))
 }
 
@@ -92,13 +99,19 @@ fn graph_case(
     b.tape.keep(y);
     let given = case.input("grad_y")?;
     if given.reals().len() != y.len {
-        return Err(Error::usage(format!("{}: grad_y has shape {:?}, the output is {n} of {out}", case.id(), given.shape)));
+        return Err(Error::usage(format!(
+            "{}: grad_y has shape {:?}, the output is {n} of {out}",
+            case.id(),
+            given.shape
+        )));
     }
     let mut dy = b.tape.map("gradient of the output", y.len);
     b.tape.keep(dy);
     b.seed(graph.output, dy);
     b.backward();
-    let mut dx = b.gradient(0).ok_or_else(|| Error::usage(format!("{}: no gradient reaches the input", case.id())))?;
+    let mut dx = b
+        .gradient(0)
+        .ok_or_else(|| Error::usage(format!("{}: no gradient reaches the input", case.id())))?;
     b.tape.keep(dx);
     let mut level = if graph.knows_level() { Some(b.level()) } else { None };
     let mut known = if graph.knows_missing() { Some(b.known()) } else { None };
@@ -106,15 +119,21 @@ fn graph_case(
     kept.extend(&mut level);
     kept.extend(&mut known);
     let (calls, memory) = b.tape.allocate(device, &mut kept)?;
-    let mut first =
-        vec![(x, Values::Real(to_nhwc(&case.input("x")?.reals(), dims))), (dy, Values::Real(to_nhwc(&given.reals(), out)))];
+    let mut first = vec![
+        (x, Values::Real(to_nhwc(&case.input("x")?.reals(), dims))),
+        (dy, Values::Real(to_nhwc(&given.reals(), out))),
+    ];
     if let Some(level) = level {
         first.push((level, Values::Real(case.sized("level", n)?.reals())));
     }
     if let Some(known) = known {
-        first.push((known, Values::Real(to_nhwc(&case.sized("known", n * dims.len())?.reals(), dims))));
+        first.push((
+            known,
+            Values::Real(to_nhwc(&case.sized("known", n * dims.len())?.reals(), dims)),
+        ));
     }
-    let mut last = vec![("y".to_owned(), y, Unpack::Maps(out)), ("grad_x".to_owned(), dx, Unpack::Maps(dims))];
+    let mut last =
+        vec![("y".to_owned(), y, Unpack::Maps(out)), ("grad_x".to_owned(), dx, Unpack::Maps(dims))];
     for (i, param) in graph.params.iter().enumerate() {
         let name = tensor_of(&param.name).unwrap_or_else(|| param.name.clone());
         let tensor = case.input(&name)?;
@@ -130,7 +149,8 @@ fn graph_case(
         last.push((format!("grad_{name}"), store.grad(i), Unpack::Param(param.clone())));
     }
     for (i, state) in graph.states.iter().enumerate() {
-        let given = case.inputs.get(&state.name).map_or_else(|| vec![0.0; state.len()], Tensor::reals);
+        let given =
+            case.inputs.get(&state.name).map_or_else(|| vec![0.0; state.len()], Tensor::reals);
         first.push((store.state(i), Values::Real(given)));
         last.push((format!("{} after", state.name), store.state(i), Unpack::Plain));
     }

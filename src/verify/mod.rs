@@ -1,5 +1,5 @@
-//! Proof that a device computes what it should: the built-in case table against the CPU path in f64, and stored cases with
-//! another program's answers (PyTorch's), forward and backward.
+//! Proof that a device computes what it should: the built-in case table against the CPU path in
+//! f64, and stored cases with another program's answers (PyTorch's), forward and backward.
 
 mod case;
 mod compare;
@@ -37,12 +37,15 @@ pub struct Outcome {
 impl Outcome {
     /// Whether everything agrees.
     pub fn passed(&self) -> bool {
-        self.failure.is_none() && !self.comparisons.is_empty() && self.comparisons.iter().all(|c| c.passed)
+        self.failure.is_none()
+            && !self.comparisons.is_empty()
+            && self.comparisons.iter().all(|c| c.passed)
     }
 }
 
-/// Runs a case on a device. A case without answers is answered by the CPU path in f64 first. On a GPU whose kernel families give a choice, every
-/// kernel that it takes is run; and where it has half precision, all of that once more with maps in it.
+/// Runs a case on a device. A case without answers is answered by the CPU path in f64 first. On a
+/// GPU whose kernel families give a choice, every kernel that it takes is run; and where it has
+/// half precision, all of that once more with maps in it.
 pub fn run(device: &mut Device, case: &Case) -> Vec<Outcome> {
     let answered = if case.has_answers() { Ok(case.clone()) } else { case.answered() };
     let mut outcomes = run_answered(device, case, answered);
@@ -56,14 +59,28 @@ fn run_answered(device: &mut Device, case: &Case, answered: Result<Case>) -> Vec
     let case = match answered {
         Ok(case) => case,
         Err(error) => {
-            return vec![Outcome { id: case.id(), kernels: "-", comparisons: Vec::new(), failure: Some(error.to_string()) }];
+            return vec![Outcome {
+                id: case.id(),
+                kernels: "-",
+                comparisons: Vec::new(),
+                failure: Some(error.to_string()),
+            }];
         }
     };
     let one = |device: &mut Device, kernels| match execute(device, &case) {
-        Ok(found) => Outcome { id: case.id(), kernels, comparisons: compare(&case, &found), failure: None },
-        Err(error) => Outcome { id: case.id(), kernels, comparisons: Vec::new(), failure: Some(error.to_string()) },
+        Ok(found) => {
+            Outcome { id: case.id(), kernels, comparisons: compare(&case, &found), failure: None }
+        }
+        Err(error) => Outcome {
+            id: case.id(),
+            kernels,
+            comparisons: Vec::new(),
+            failure: Some(error.to_string()),
+        },
     };
-    let Some(traits) = device.as_gpu().map(|gpu| gpu.traits()) else { return vec![one(device, "-")] };
+    let Some(traits) = device.as_gpu().map(|gpu| gpu.traits()) else {
+        return vec![one(device, "-")];
+    };
     let mut outcomes = Vec::new();
     for choice in prepare::choices(&case, traits) {
         if let Some(gpu) = device.as_gpu() {
@@ -77,7 +94,8 @@ fn run_answered(device: &mut Device, case: &Case, answered: Result<Case>) -> Vec
     outcomes
 }
 
-/// Runs a case and returns its outputs by name, in natural order. On a GPU every buffer has a guard behind it, and a kernel that writes there fails.
+/// Runs a case and returns its outputs by name, in natural order. On a GPU every buffer has a guard
+/// behind it, and a kernel that writes there fails.
 pub fn execute(device: &mut Device, case: &Case) -> Result<Vec<(String, Vec<f64>)>> {
     let guard = |device: &mut Device, guarded| {
         if let Some(gpu) = device.as_gpu() {

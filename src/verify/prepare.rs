@@ -46,7 +46,8 @@ impl Prepared {
             for (view, values) in writes {
                 match values {
                     Values::Real(values) => device.write_f64(*view, values),
-                    Values::Int(values) => device.write_words(*view, &values.iter().map(|x| *x as u32).collect::<Vec<_>>()),
+                    Values::Int(values) => device
+                        .write_words(*view, &values.iter().map(|x| *x as u32).collect::<Vec<_>>()),
                 }
             }
         };
@@ -63,7 +64,8 @@ impl Prepared {
                 to.extend(natural(device.read_f64(*view)?, unpack));
             }
         }
-        let mut found: Vec<(String, Vec<f64>)> = self.each.iter().map(|(name, ..)| name.clone()).zip(each).collect();
+        let mut found: Vec<(String, Vec<f64>)> =
+            self.each.iter().map(|(name, ..)| name.clone()).zip(each).collect();
         for (name, view, unpack) in &self.last {
             found.push((name.clone(), natural(device.read_f64(*view)?, unpack)));
         }
@@ -92,7 +94,8 @@ fn natural(values: Vec<f64>, unpack: &Unpack) -> Vec<f64> {
     }
 }
 
-/// The choices that an adapter takes, without those by which the case would run the same kernels as by an earlier one.
+/// The choices that an adapter takes, without those by which the case would run the same kernels as
+/// by an earlier one.
 pub fn choices(case: &Case, traits: Traits) -> Vec<Choice> {
     let mut seen = Vec::new();
     let mut differs = |choice: &Choice| {
@@ -100,18 +103,24 @@ pub fn choices(case: &Case, traits: Traits) -> Vec<Choice> {
         let Ok(prepared) = prepare(&mut device, case) else { return *choice == Choice::Auto };
         let mut recorder = Recorder { choice: *choice, traits, ..Recorder::default() };
         prepared.calls.iter().for_each(|call| call.record(&mut recorder));
-        let kernels: Vec<Kernel> = recorder.dispatches.iter().map(|dispatch| dispatch.kernel).collect();
+        let kernels: Vec<Kernel> =
+            recorder.dispatches.iter().map(|dispatch| dispatch.kernel).collect();
         let fresh = !seen.contains(&kernels);
         seen.push(kernels);
         fresh
     };
-    Choice::ALL.into_iter().filter(|choice| traits.takes(*choice)).filter(|choice| differs(choice)).collect()
+    Choice::ALL
+        .into_iter()
+        .filter(|choice| traits.takes(*choice))
+        .filter(|choice| differs(choice))
+        .collect()
 }
 
 /// Whether a case is of maps: of nothing else is there a half precision.
 pub fn has_maps(case: &Case) -> bool {
     let case = Case { half: true, ..case.clone() };
-    let views = |prepared: Prepared| prepared.calls.iter().flat_map(Call::views).any(|(view, _)| view.half);
+    let views =
+        |prepared: Prepared| prepared.calls.iter().flat_map(Call::views).any(|(view, _)| view.half);
     prepare(&mut Device::cpu(), &case).is_ok_and(views)
 }
 
@@ -120,7 +129,11 @@ pub(super) fn batch_of(case: &Case, tensor: &Tensor) -> Result<(usize, Dims)> {
     match tensor.shape[..] {
         [n, d] if n * d > 0 => Ok((n, Dims::flat(d))),
         [n, c, h, w] if n * c * h * w > 0 => Ok((n, Dims::new(c, h, w))),
-        _ => Err(Error::usage(format!("{}: shape {:?} is neither [n, d] nor [n, c, h, w]", case.id(), tensor.shape))),
+        _ => Err(Error::usage(format!(
+            "{}: shape {:?} is neither [n, d] nor [n, c, h, w]",
+            case.id(),
+            tensor.shape
+        ))),
     }
 }
 
@@ -137,5 +150,10 @@ pub fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
 pub(super) fn step_of(case: &Case) -> StepParams {
     let word = |key: &str| case.attrs[key].as_u64().unwrap_or(0);
     let seed = word("seed");
-    StepParams { step: word("step") as u32, seed_lo: seed as u32, seed_hi: (seed >> 32) as u32, ..StepParams::default() }
+    StepParams {
+        step: word("step") as u32,
+        seed_lo: seed as u32,
+        seed_hi: (seed >> 32) as u32,
+        ..StepParams::default()
+    }
 }

@@ -1,4 +1,5 @@
-//! The built-in case table: every operation at shapes that bite. Tests, `csae verify` and the benches walk it.
+//! The built-in case table: every operation at shapes that bite. Tests, `csae verify` and the
+//! benches walk it.
 
 use std::collections::BTreeMap;
 
@@ -136,13 +137,17 @@ pub fn cases() -> Vec<Case> {
     cases.extend(losses());
     cases.extend(pictures());
     cases.extend(gates());
-    cases.extend([model("skips_and_shared", SKIPS, &[2, 3, 8, 8]), model("what_where", WHAT_WHERE, &[2, 2, 7, 9])]);
+    cases.extend([
+        model("skips_and_shared", SKIPS, &[2, 3, 8, 8]),
+        model("what_where", WHAT_WHERE, &[2, 2, 7, 9]),
+    ]);
     cases.extend([
         model("pooled_convolutions", POOLED, &[3, 3, 13, 18]),
         model("pooled_wide", POOLED_WIDE, &[2, 5, 10, 9]),
         model("pooled_not", NOT_POOLED, &[2, 4, 8, 8]),
     ]);
-    // Few values, so that the largest of a window is there more than once: the first of them takes the gradient.
+    // Few values, so that the largest of a window is there more than once: the first of them takes
+    // the gradient.
     let mut ties = model("pooled_ties", POOLED_TIES, &[2, 1, 8, 10]);
     let few = ties.inputs["x"].reals().iter().map(|x| if *x > 0.0 { 1.0 } else { -0.5 }).collect();
     ties.inputs.insert("x".to_owned(), Tensor::real(&[2, 1, 8, 10], few));
@@ -151,15 +156,33 @@ pub fn cases() -> Vec<Case> {
     unrolled.inputs.insert("level".to_owned(), Tensor::real(&[3], vec![0.1, 0.0, 0.4]));
     cases.push(unrolled);
     let mut masked = model("unrolled_masked", UNROLLED_MASKED, &[3, 2, 8, 6]);
-    masked.inputs.insert("known".to_owned(), Tensor::real(&[3, 2, 8, 6], halves("unrolled_masked known", &[3, 2, 8, 6])));
+    masked.inputs.insert(
+        "known".to_owned(),
+        Tensor::real(&[3, 2, 8, 6], halves("unrolled_masked known", &[3, 2, 8, 6])),
+    );
     cases.push(masked);
-    cases.extend([model("fused_epilogues", EPILOGUES, &[2, 3, 6, 6]), model("dropped", DROPPED, &[3, 2, 4, 4])]);
-    cases.extend([clip("long", 300_007, 1.0, 3.0), clip("small", 131, 1e-3, 2e-3), clip("untouched", 131, 1e-3, 1.0)]);
-    cases.extend([at_inference(), unpool("scalars", &[2, 3, 4, 5]), unpool("vectors", &[3, 8, 3, 4])]);
+    cases.extend([
+        model("fused_epilogues", EPILOGUES, &[2, 3, 6, 6]),
+        model("dropped", DROPPED, &[3, 2, 4, 4]),
+    ]);
+    cases.extend([
+        clip("long", 300_007, 1.0, 3.0),
+        clip("small", 131, 1e-3, 2e-3),
+        clip("untouched", 131, 1e-3, 1.0),
+    ]);
+    cases.extend([
+        at_inference(),
+        unpool("scalars", &[2, 3, 4, 5]),
+        unpool("vectors", &[3, 8, 3, 4]),
+    ]);
     for kind in ["sgd", "adam", "adamw"] {
         cases.extend([optimizer(kind, "built_in", 1.0), optimizer(kind, "scaled", 64.0)]);
     }
-    cases.extend([gather("centre", false, [2, 3, 4]), gather("augmented", true, [2, 3, 4]), gather("turned", true, [2, 3, 3])]);
+    cases.extend([
+        gather("centre", false, [2, 3, 4]),
+        gather("augmented", true, [2, 3, 4]),
+        gather("turned", true, [2, 3, 3]),
+    ]);
     cases
 }
 
@@ -179,7 +202,8 @@ pub(super) fn normal(id: &str, shape: &[usize]) -> Tensor {
 
 /// Maps of 0 and 1, about as many of each, the last sample's first map without a 1.
 fn halves(id: &str, shape: &[usize]) -> Vec<f64> {
-    let mut values: Vec<f64> = uniforms(id, shape.iter().product()).iter().map(|u| u.round()).collect();
+    let mut values: Vec<f64> =
+        uniforms(id, shape.iter().product()).iter().map(|u| u.round()).collect();
     let sample = values.len() / shape[0];
     let last = values.len() - sample;
     values[last..last + sample / shape[1]].fill(0.0);
@@ -192,14 +216,19 @@ fn fill(row: Row) -> Case {
     let mut x = normals(&format!("{id} x"), row.x.iter().product());
     match row.op {
         // A code as a rectifier leaves it: many zeros, which are ties too.
-        "count_nonzero" | "firing_update" | "idle_update" | "batch_top_k" => x.iter_mut().for_each(|x| *x = (*x - 0.8).max(0.0)),
-        "kl_penalty" => x.iter_mut().for_each(|x| *x = f64::from((1.0 / (1.0 + (-*x).exp())) as f32)),
+        "count_nonzero" | "firing_update" | "idle_update" | "batch_top_k" => {
+            x.iter_mut().for_each(|x| *x = (*x - 0.8).max(0.0))
+        }
+        "kl_penalty" => {
+            x.iter_mut().for_each(|x| *x = f64::from((1.0 / (1.0 + (-*x).exp())) as f32))
+        }
         _ => {}
     }
     if ["firing_update", "idle_update"].contains(&row.op) {
         // Of four units one is dead, and one fires in the first sample only.
         let (channels, area) = (row.x[1], row.x[2..].iter().product::<usize>());
-        let silent = |i: usize| matches!((i / area % channels % 4, i / area / channels), (1, _) | (2, 1..));
+        let silent =
+            |i: usize| matches!((i / area % channels % 4, i / area / channels), (1, _) | (2, 1..));
         x.iter_mut().enumerate().filter(|(i, _)| silent(*i)).for_each(|(_, x)| *x = 0.0);
     }
     if row.op == "batch_top_k" {
@@ -264,14 +293,28 @@ impl Case {
 fn losses() -> Vec<Case> {
     let by_element = |name: &str, kind: &str, shape: &[usize]| {
         let len = shape.iter().product();
-        let inputs =
-            ["y", "target"].map(|input| (input.to_owned(), Tensor::real(shape, uniforms(&format!("{name} {input}"), len))));
+        let inputs = ["y", "target"].map(|input| {
+            (input.to_owned(), Tensor::real(shape, uniforms(&format!("{name} {input}"), len)))
+        });
         let attrs = json!({"kind": kind, "eps": 1e-3});
-        Case { op: "loss".to_owned(), name: name.to_owned(), attrs, inputs: inputs.into(), answers: BTreeMap::new(), half: false }
+        Case {
+            op: "loss".to_owned(),
+            name: name.to_owned(),
+            attrs,
+            inputs: inputs.into(),
+            answers: BTreeMap::new(),
+            half: false,
+        }
     };
     let by_class = |name: &str, n: usize, classes: usize| {
-        let labels = Tensor { shape: vec![n], values: Values::Int((0..n).map(|i| (i * 5 % classes) as i32).collect()) };
-        let inputs = BTreeMap::from([("y".to_owned(), normal(name, &[n, classes])), ("target".to_owned(), labels)]);
+        let labels = Tensor {
+            shape: vec![n],
+            values: Values::Int((0..n).map(|i| (i * 5 % classes) as i32).collect()),
+        };
+        let inputs = BTreeMap::from([
+            ("y".to_owned(), normal(name, &[n, classes])),
+            ("target".to_owned(), labels),
+        ]);
         Case {
             op: "loss".to_owned(),
             name: name.to_owned(),
@@ -282,7 +325,8 @@ fn losses() -> Vec<Case> {
         }
     };
     let kinds = ["sum_squares", "mse", "l1", "bce", "charbonnier"];
-    let mut cases: Vec<Case> = kinds.iter().map(|kind| by_element(kind, kind, &[3, 2, 5, 7])).collect();
+    let mut cases: Vec<Case> =
+        kinds.iter().map(|kind| by_element(kind, kind, &[3, 2, 5, 7])).collect();
     cases.push(by_element("long", "mse", &[2, 3, 301, 299]));
     cases.extend([by_class("cross_entropy", 9, 13), by_class("many_workgroups", 70_001, 3)]);
     cases
@@ -293,11 +337,16 @@ fn pictures() -> Vec<Case> {
     let case = |op: &str, name: &str, attrs: Value, [n, c, h, w]: [usize; 4], spread: f64| {
         let places = n * h * w;
         let mut stream = Stream::new(8, name);
-        let logits = normal(&format!("{op} {name}"), &[n, c, h, w]).reals().iter().map(|y| spread * y).collect();
+        let logits = normal(&format!("{op} {name}"), &[n, c, h, w])
+            .reals()
+            .iter()
+            .map(|y| spread * y)
+            .collect();
         let classes = if op == "detection_loss" { c - CELL } else { c };
         let (mut labels, mut weights) = (Vec::new(), Vec::new());
         for _ in 0..places {
-            // of the cells of a grid most have nothing; some places do not count, whatever their label
+            // of the cells of a grid most have nothing; some places do not count, whatever their
+            // label
             let something = op != "detection_loss" || stream.below(3) == 0;
             let counts = stream.below(5) > 0;
             labels.push(if !counts {
@@ -307,7 +356,11 @@ fn pictures() -> Vec<Case> {
             } else {
                 classes as i32
             });
-            weights.push(if counts { f64::from(0.25 + stream.uniform()) / places as f64 } else { 0.0 });
+            weights.push(if counts {
+                f64::from(0.25 + stream.uniform()) / places as f64
+            } else {
+                0.0
+            });
         }
         let mut inputs = BTreeMap::from([
             ("y".to_owned(), Tensor::real(&[n, c, h, w], logits)),
@@ -315,11 +368,20 @@ fn pictures() -> Vec<Case> {
             ("weights".to_owned(), Tensor::real(&[n, h, w], weights)),
         ]);
         if op == "detection_loss" {
-            let boxes = (0..4 * places)
-                .map(|k| f64::from(stream.uniform()) * if k % 4 < 2 { 1.0 } else { 3.0 } + if k % 4 < 2 { -0.5 } else { 0.3 });
+            let boxes = (0..4 * places).map(|k| {
+                f64::from(stream.uniform()) * if k % 4 < 2 { 1.0 } else { 3.0 }
+                    + if k % 4 < 2 { -0.5 } else { 0.3 }
+            });
             inputs.insert("boxes".to_owned(), Tensor::real(&[n, h, w, 4], boxes.collect()));
         }
-        Case { op: op.to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new(), half: false }
+        Case {
+            op: op.to_owned(),
+            name: name.to_owned(),
+            attrs,
+            inputs,
+            answers: BTreeMap::new(),
+            half: false,
+        }
     };
     let dice = |strength: f64, smooth: f64| json!({"strength": strength, "smooth": smooth});
     let grid = |gamma: f64, positive: f64, negative: f64| json!({"gamma": gamma, "positive": positive, "negative": negative, "box": 2.0, "class": 0.5});
@@ -331,7 +393,13 @@ fn pictures() -> Vec<Case> {
         case("detection_loss", "focal", grid(2.0, 0.25, 0.75), [2, CELL + 3, 4, 5], 1.0),
         case("detection_loss", "cross_entropy", grid(0.0, 1.0, 1.0), [1, CELL + 1, 5, 4], 1.0),
         case("detection_loss", "sure", grid(1.5, 0.5, 0.5), [1, CELL + 2, 6, 3], 4.0),
-        case("detection_loss", "many_workgroups", grid(2.0, 0.25, 0.75), [5, CELL + 4, 161, 163], 1.0),
+        case(
+            "detection_loss",
+            "many_workgroups",
+            grid(2.0, 0.25, 0.75),
+            [5, CELL + 4, 161, 163],
+            1.0,
+        ),
     ]
 }
 
@@ -348,10 +416,20 @@ fn unpool(name: &str, x: &[usize]) -> Case {
     let inputs = BTreeMap::from([
         ("x".to_owned(), normal(&format!("unpool {name}"), x)),
         ("switches".to_owned(), Tensor { shape: x.to_vec(), values: Values::Int(switches) }),
-        ("grad_y".to_owned(), normal(&format!("unpool {name} grad_y"), &[x[0], x[1], 2 * h, 2 * w])),
+        (
+            "grad_y".to_owned(),
+            normal(&format!("unpool {name} grad_y"), &[x[0], x[1], 2 * h, 2 * w]),
+        ),
     ]);
     let attrs = json!({"kernel": [2, 2], "stride": [2, 2], "output_size": [2 * h, 2 * w]});
-    Case { op: "max_unpool2d".to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new(), half: false }
+    Case {
+        op: "max_unpool2d".to_owned(),
+        name: name.to_owned(),
+        attrs,
+        inputs,
+        answers: BTreeMap::new(),
+        half: false,
+    }
 }
 
 /// Four steps of an optimiser, whose gradients are a `grad_scale`-fold.
@@ -361,7 +439,14 @@ fn optimizer(kind: &str, name: &str, grad_scale: f64) -> Case {
         ("weight".to_owned(), normal(kind, &[131])),
         ("grads".to_owned(), normal(&format!("{kind} g"), &[4, 131])),
     ]);
-    Case { op: "optimizer".to_owned(), name: format!("{kind}_{name}"), attrs, inputs, answers: BTreeMap::new(), half: false }
+    Case {
+        op: "optimizer".to_owned(),
+        name: format!("{kind}_{name}"),
+        attrs,
+        inputs,
+        answers: BTreeMap::new(),
+        half: false,
+    }
 }
 
 fn clip(name: &str, len: usize, scale: f64, max_norm: f64) -> Case {
@@ -388,7 +473,8 @@ fn gather(name: &str, random: bool, dims: [usize; 3]) -> Case {
         bytes.extend((0..h * w * 2).map(|_| stream.word() as u8));
     }
     bytes.resize(bytes.len().next_multiple_of(4), 0);
-    let words = bytes.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let words =
+        bytes.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
     let ints = |values: Vec<i32>| Tensor { shape: vec![values.len()], values: Values::Int(values) };
     let inputs = BTreeMap::from([
         ("bytes".to_owned(), ints(words)),
@@ -397,7 +483,14 @@ fn gather(name: &str, random: bool, dims: [usize; 3]) -> Case {
     ]);
     let turn = random && dims[1] == dims[2];
     let attrs = json!({"dims": dims, "crop": random, "flip_x": random, "flip_y": random, "turn": turn, "seed": 9, "step": 4});
-    Case { op: "gather_batch".to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new(), half: false }
+    Case {
+        op: "gather_batch".to_owned(),
+        name: name.to_owned(),
+        attrs,
+        inputs,
+        answers: BTreeMap::new(),
+        half: false,
+    }
 }
 
 /// Sums, differences, concatenation, one weight in two layers, and a value read three times.
@@ -429,7 +522,8 @@ const UNROLLED_MASKED: &str = r#"{"code": "code", "layers": [
     {"name": "atoms", "op": "conv_transpose2d", "filters": "input", "kernel": 3, "stride": 2, "padding": 1, "output_padding": 1},
     {"name": "image", "op": "add", "from": ["atoms", "code.mean"]}]}"#;
 
-/// Max poolings that are epilogues of convolutions: odd sides, no bias, a stride, a dilation, switches that an unpooling takes.
+/// Max poolings that are epilogues of convolutions: odd sides, no bias, a stride, a dilation,
+/// switches that an unpooling takes.
 const POOLED: &str = r#"{"code": "p3", "layers": [
     {"name": "a", "op": "conv2d", "filters": 8, "kernel": 3, "padding": "same", "activation": "relu"},
     {"name": "p1", "op": "max_pool2d", "kernel": 2},
@@ -454,7 +548,8 @@ const POOLED_TIES: &str = r#"{"code": "p", "layers": [
     {"name": "p", "op": "max_pool2d", "kernel": 2},
     {"name": "out", "op": "linear", "units": 6}]}"#;
 
-/// Max poolings that are none: of a map that is read twice, of other windows, of groups, of channels that no vec4 holds, behind no activation.
+/// Max poolings that are none: of a map that is read twice, of other windows, of groups, of
+/// channels that no vec4 holds, behind no activation.
 const NOT_POOLED: &str = r#"{"code": "d", "layers": [
     {"name": "a", "op": "conv2d", "filters": 4, "kernel": 3, "padding": 1, "activation": "relu"},
     {"name": "pa", "op": "max_pool2d", "kernel": 2},
@@ -499,15 +594,29 @@ fn at_inference() -> Case {
 
 pub(super) fn model(name: &str, description: &str, x: &[usize]) -> Case {
     let description: Value = serde_json::from_str(description).expect("a built-in model is JSON");
-    let spec: ModelSpec = serde_json::from_value(description.clone()).expect("a built-in model is a description");
+    let spec: ModelSpec =
+        serde_json::from_value(description.clone()).expect("a built-in model is a description");
     let graph = Graph::new(&spec, Dims::new(x[1], x[2], x[3])).expect("a built-in model is sound");
     let mut inputs = BTreeMap::from([("x".to_owned(), normal(&format!("{name} x"), x))]);
     for param in &graph.params {
-        let values = normals(&format!("{name} {}", param.name), param.len()).iter().map(|x| 0.5 * x).collect();
+        let values = normals(&format!("{name} {}", param.name), param.len())
+            .iter()
+            .map(|x| 0.5 * x)
+            .collect();
         inputs.insert(param.name.clone(), Tensor::real(&param.shape, values));
     }
     let out = graph.nodes[graph.output].dims;
-    inputs.insert("grad_y".to_owned(), normal(&format!("{name} grad_y"), &[x[0], out.c, out.h, out.w]));
+    inputs.insert(
+        "grad_y".to_owned(),
+        normal(&format!("{name} grad_y"), &[x[0], out.c, out.h, out.w]),
+    );
     let attrs = json!({"model": description});
-    Case { op: "model".to_owned(), name: name.to_owned(), attrs, inputs, answers: BTreeMap::new(), half: false }
+    Case {
+        op: "model".to_owned(),
+        name: name.to_owned(),
+        attrs,
+        inputs,
+        answers: BTreeMap::new(),
+        half: false,
+    }
 }

@@ -14,7 +14,17 @@ use crate::train::step::{self, StepSpec};
 
 /// The model that a case's attributes describe.
 fn spec(case: &Case) -> Result<ModelSpec> {
-    let known = ["encoder", "code", "expand_activation", "decoder", "flatten", "lambda", "loss", "optimizer", "steps"];
+    let known = [
+        "encoder",
+        "code",
+        "expand_activation",
+        "decoder",
+        "flatten",
+        "lambda",
+        "loss",
+        "optimizer",
+        "steps",
+    ];
     case.know(&known)?;
     let attrs = &case.attrs;
     let list = |key: &str| attrs[key].as_array().cloned().unwrap_or_default();
@@ -26,8 +36,14 @@ fn spec(case: &Case) -> Result<ModelSpec> {
         keys.extend([("name".to_owned(), json!(name)), ("op".to_owned(), json!("conv2d"))]);
         layers.push(Value::Object(keys));
         if let Some(Value::Object(mut keys)) = pool {
-            let kind = keys.remove("kind").and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
-            keys.extend([("name".to_owned(), json!(format!("{name}.pool"))), ("op".to_owned(), json!(format!("{kind}_pool2d")))]);
+            let kind = keys
+                .remove("kind")
+                .and_then(|kind| kind.as_str().map(str::to_owned))
+                .unwrap_or_default();
+            keys.extend([
+                ("name".to_owned(), json!(format!("{name}.pool"))),
+                ("op".to_owned(), json!(format!("{kind}_pool2d"))),
+            ]);
             layers.push(Value::Object(keys));
         }
     }
@@ -37,7 +53,10 @@ fn spec(case: &Case) -> Result<ModelSpec> {
     layers.push(json!({"name": "expand", "op": "linear", "like": last, "activation": attrs["expand_activation"]}));
     for (i, block) in list("decoder").iter().enumerate() {
         let mut keys = block.as_object().cloned().unwrap_or_default();
-        keys.extend([("name".to_owned(), json!(format!("decoder.{i}"))), ("op".to_owned(), json!("conv_transpose2d"))]);
+        keys.extend([
+            ("name".to_owned(), json!(format!("decoder.{i}"))),
+            ("op".to_owned(), json!("conv_transpose2d")),
+        ]);
         layers.push(Value::Object(keys));
     }
     serde_json::from_value(json!({"code": "code", "layers": layers}))
@@ -47,7 +66,11 @@ fn spec(case: &Case) -> Result<ModelSpec> {
 pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
     let images = case.input("images")?;
     let [steps, n, c, h, w] = images.shape[..] else {
-        return Err(Error::usage(format!("{}: images have shape {:?}, not [steps, n, c, h, w]", case.id(), images.shape)));
+        return Err(Error::usage(format!(
+            "{}: images have shape {:?}, not [steps, n, c, h, w]",
+            case.id(),
+            images.shape
+        )));
     };
     let dims = Dims::new(c, h, w);
     let graph = Graph::new(&spec(case)?, dims).map_err(|error| error.at(case.id()))?;
@@ -64,11 +87,17 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
         weight_decay: rule["weight_decay"].as_f64().unwrap_or(0.0),
         ..OptimizerSpec::default()
     };
-    let sparsity = SparsitySpec { penalty: "l1".to_owned(), lambda: case.number("lambda")?, ..SparsitySpec::default() };
+    let sparsity = SparsitySpec {
+        penalty: "l1".to_owned(),
+        lambda: case.number("lambda")?,
+        ..SparsitySpec::default()
+    };
     let spec = StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, scalars);
     let mut recorded = step::record(device, &spec)?;
     let calls = recorded.passes.remove(0);
-    let lr = rule["lr"].as_f64().ok_or_else(|| Error::usage(format!("{}: optimizer.lr is missing", case.id())))?;
+    let lr = rule["lr"]
+        .as_f64()
+        .ok_or_else(|| Error::usage(format!("{}: optimizer.lr is missing", case.id())))?;
     let batch = n * dims.len();
     let steps = images.reals()[..steps * batch]
         .chunks_exact(batch)
@@ -96,7 +125,9 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
         last.push((format!("final.{}", param.name), store.weight(i), Unpack::Param(param.clone())));
     }
     let each = [("reconstruction_loss", step::RECONSTRUCTION), ("sparsity_loss", step::SPARSITY)]
-        .map(|(name, index)| (name.to_owned(), crate::ops::View { len: 1, start: index, ..scalars }, Unpack::Plain));
+        .map(|(name, index)| {
+            (name.to_owned(), crate::ops::View { len: 1, start: index, ..scalars }, Unpack::Plain)
+        });
     let mut buffers = recorded.memory.buffers;
     buffers.extend(store.views().into_iter().chain([scalars]).map(|view| view.buffer));
     Ok(Prepared { calls, first, steps, each: each.to_vec(), last, buffers, gaps: store.gaps() })

@@ -1,4 +1,5 @@
-//! Batches taken in parts: the same training within rounding, from the memory and from a stream, on both paths.
+//! Batches taken in parts: the same training within rounding, from the memory and from a stream, on
+//! both paths.
 
 use std::path::Path;
 
@@ -28,8 +29,12 @@ fn config(parts: usize, more: &[&str]) -> Config {
         "optimizer.lr=1e-3",
         "optimizer.clip_norm=5",
     ];
-    let set: Vec<String> =
-        set.iter().chain(more).map(|set| (*set).to_owned()).chain([format!("train.accumulate={parts}")]).collect();
+    let set: Vec<String> = set
+        .iter()
+        .chain(more)
+        .map(|set| (*set).to_owned())
+        .chain([format!("train.accumulate={parts}")])
+        .collect();
     Config::parse(preset_text("sparse").unwrap(), "sparse", &set).unwrap()
 }
 
@@ -52,9 +57,15 @@ fn trained(mut device: Device, config: &Config) -> (Vec<f32>, Vec<f32>, serde_js
 }
 
 /// How far two results are apart, in parts of the way that the training went.
-fn apart(a: &(Vec<f32>, Vec<f32>, serde_json::Value), b: &(Vec<f32>, Vec<f32>, serde_json::Value)) -> f64 {
-    let distance = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
-    let relative = |key: &str| (a.2[key].as_f64().unwrap() / b.2[key].as_f64().unwrap() - 1.0).abs();
+fn apart(
+    a: &(Vec<f32>, Vec<f32>, serde_json::Value),
+    b: &(Vec<f32>, Vec<f32>, serde_json::Value),
+) -> f64 {
+    let distance = |a: &[f32], b: &[f32]| {
+        a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
+    };
+    let relative =
+        |key: &str| (a.2[key].as_f64().unwrap() / b.2[key].as_f64().unwrap() - 1.0).abs();
     let logged = ["reconstruction", "sparsity", "l0"].map(relative).into_iter().fold(0.0, f64::max);
     (distance(&a.1, &b.1) / distance(&b.0, &b.1)).max(logged)
 }
@@ -70,8 +81,14 @@ fn a_batch_in_parts_trains_as_a_whole_one() {
             assert!(found < 1e-5, "{parts} parts, {optimizer:?}: {found:.1e} apart");
         }
         // What the parts must get right makes a difference here.
-        for other in ["model.layers.dropout.p=0.2", "sparsity.revive_strength=0", "data.flip_x=false", "optimizer.lr=1.9e-3"] {
-            let found = apart(&trained(Device::cpu(), &config(3, &[optimizer, &[other]].concat())), &whole);
+        for other in [
+            "model.layers.dropout.p=0.2",
+            "sparsity.revive_strength=0",
+            "data.flip_x=false",
+            "optimizer.lr=1.9e-3",
+        ] {
+            let found =
+                apart(&trained(Device::cpu(), &config(3, &[optimizer, &[other]].concat())), &whole);
             assert!(found > 1e-3, "{other}, {optimizer:?}: {found:.1e} apart");
         }
     }
@@ -107,9 +124,14 @@ fn a_run_by_parts_goes_on_where_it_was() {
     let place = Place::new("parts");
     let (whole, run) = (place.path("whole"), place.path("run"));
     let constant = "--set=schedule.kind=constant";
-    succeed(&[&SHORT[..], &[&whole, "--steps", "60", constant, "--set=schedule.warmup_steps=0"]].concat());
+    succeed(
+        &[&SHORT[..], &[&whole, "--steps", "60", constant, "--set=schedule.warmup_steps=0"]]
+            .concat(),
+    );
     // 25 is no end of a line of the log: its losses are in the checkpoint.
-    succeed(&[&SHORT[..], &[&run, "--steps", "25", constant, "--set=schedule.warmup_steps=0"]].concat());
+    succeed(
+        &[&SHORT[..], &[&run, "--steps", "25", constant, "--set=schedule.warmup_steps=0"]].concat(),
+    );
     succeed(&["resume", &run, "-q", "--steps", "60"]);
     for name in ["model.safetensors", "config.toml"] {
         let read = |run: &str| std::fs::read(Path::new(run).join(name)).unwrap();
@@ -122,8 +144,21 @@ fn what_is_refused_for_memory_fits_as_advised() {
     let place = Place::new("memory");
     let out = place.path("run");
     let train_by = |batch: &str, more: &[&str]| -> Vec<String> {
-        let always =
-            ["train", "digits", "--device", "cpu", "-q", "--steps", "2", "--max-memory", "6MiB", "--out", &out, "--batch", batch];
+        let always = [
+            "train",
+            "digits",
+            "--device",
+            "cpu",
+            "-q",
+            "--steps",
+            "2",
+            "--max-memory",
+            "6MiB",
+            "--out",
+            &out,
+            "--batch",
+            batch,
+        ];
         always.iter().chain(more).map(|word| (*word).to_owned()).collect()
     };
     fn words(line: &[String]) -> Vec<&str> {
@@ -144,7 +179,18 @@ fn what_is_refused_for_memory_fits_as_advised() {
     let fewer = (parts.parse::<usize>().unwrap() / 2).to_string();
     fail(&words(&train_by("512", &["--force", "--accumulate", &fewer])), 2, &["would fit"]);
     fail(
-        &["train", "digits", "--device", "cpu", "-q", "--max-memory", "200KiB", "--out", &out, "--force"],
+        &[
+            "train",
+            "digits",
+            "--device",
+            "cpu",
+            "-q",
+            "--max-memory",
+            "200KiB",
+            "--out",
+            &out,
+            "--force",
+        ],
         2,
         &["smaller model"],
     );
@@ -154,9 +200,22 @@ fn what_is_refused_for_memory_fits_as_advised() {
 fn what_needs_the_whole_batch_says_so() {
     let place = Place::new("whole-batch");
     let out = place.path("run");
-    fail(&["train", "digits", "-q", "--out", &out, "--batch", "10", "--accumulate", "4"], 2, &["accumulate", "10", "12"]);
+    fail(
+        &["train", "digits", "-q", "--out", &out, "--batch", "10", "--accumulate", "4"],
+        2,
+        &["accumulate", "10", "12"],
+    );
     fail(&["train", "digits", "-q", "--out", &out, "--accumulate", "0"], 2, &["accumulate"]);
-    let kl = ["--set=sparsity.penalty=kl", "--set=sparsity.beta=1", "--set=model.layers.code.activation=sigmoid"];
-    fail(&[&["train", "digits", "-q", "--out", &out, "--batch", "8", "--accumulate", "2"], &kl[..]].concat(), 2, &["KL penalty"]);
+    let kl = [
+        "--set=sparsity.penalty=kl",
+        "--set=sparsity.beta=1",
+        "--set=model.layers.code.activation=sigmoid",
+    ];
+    fail(
+        &[&["train", "digits", "-q", "--out", &out, "--batch", "8", "--accumulate", "2"], &kl[..]]
+            .concat(),
+        2,
+        &["KL penalty"],
+    );
     assert!(!Path::new(&out).exists());
 }

@@ -1,5 +1,6 @@
-//! Every kind of bad input that a user can come by: one line that says what, where and what to do, exit status 1 or 2, no panic, and nothing left
-//! where the result would have been. Adapters that are missing or fail are in `faults`, disks that are full or read-only in `disk`, checkpoints in
+//! Every kind of bad input that a user can come by: one line that says what, where and what to do,
+//! exit status 1 or 2, no panic, and nothing left where the result would have been. Adapters that
+//! are missing or fail are in `faults`, disks that are full or read-only in `disk`, checkpoints in
 //! `resume`.
 
 use std::path::Path;
@@ -14,12 +15,18 @@ struct Bad {
 impl Bad {
     fn new(name: &str) -> Self {
         let bad = Self { place: Place::new(name) };
-        bad.train("model", &["digits", "--steps=1", "--batch=8", "--set=model.layers.code.units=8"]);
+        bad.train(
+            "model",
+            &["digits", "--steps=1", "--batch=8", "--set=model.layers.code.units=8"],
+        );
         bad
     }
 
     fn train(&self, out: &str, arguments: &[&str]) {
-        succeed(&[&["train"], arguments, &["--device", "cpu", "-q", "--out", &self.place.path(out)]].concat());
+        succeed(
+            &[&["train"], arguments, &["--device", "cpu", "-q", "--out", &self.place.path(out)]]
+                .concat(),
+        );
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> String {
@@ -39,7 +46,10 @@ impl Bad {
         let output = csae(&[command, &["--out", &out]].concat());
         assert!(output.stdout.is_empty(), "{command:?}: {output:?}");
         one_line(&output, status, words);
-        assert!(!Path::new(&out).exists() && !Path::new(&format!("{out}.partial")).exists(), "{command:?} left something");
+        assert!(
+            !Path::new(&out).exists() && !Path::new(&format!("{out}.partial")).exists(),
+            "{command:?} left something"
+        );
     }
 
     /// Data that neither a training nor a reconstruction nor an evaluation takes.
@@ -62,7 +72,11 @@ impl Bad {
 
 fn idx(dims: &[u32], values: usize) -> Vec<u8> {
     let dims_be = dims.iter().flat_map(|dim| dim.to_be_bytes());
-    [0, 0, 8, dims.len() as u8].into_iter().chain(dims_be).chain(std::iter::repeat_n(7, values)).collect()
+    [0, 0, 8, dims.len() as u8]
+        .into_iter()
+        .chain(dims_be)
+        .chain(std::iter::repeat_n(7, values))
+        .collect()
 }
 
 fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
@@ -84,7 +98,9 @@ fn missing_and_empty_folders() {
     bad.data(&bad.place.path("texts"), &["texts", "no image found"]);
     bad.data("phots", &["phots", "does not exist", "did you mean photos?"]);
     let (model, nowhere) = (bad.place.path("nowhere.safetensors"), bad.place.path("empty"));
-    for (path, words) in [(&model, ["nowhere.safetensors"]), (&nowhere, ["empty/model.safetensors"])] {
+    for (path, words) in
+        [(&model, ["nowhere.safetensors"]), (&nowhere, ["empty/model.safetensors"])]
+    {
         one_line(&csae(&["eval", path, "digits", "--device", "cpu"]), 2, &words);
         one_line(&csae(&["eval", path, "digits", "--device", "cpu"]), 2, &["No such file"]);
     }
@@ -102,8 +118,13 @@ fn pictures() {
     bad.data(&bad.write("head.png", &png[..20]), &["head.png", "cannot be decoded"]);
     bad.data(&bad.write("nothing.png", b""), &["nothing.png", "empty"]);
     bad.data(&bad.write("text.png", b"this is no picture"), &["text.png", "not an image"]);
-    let huge = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz_corpus/picture_huge_png")).unwrap();
-    assert_eq!((&huge[16..20], &huge[20..24]), (&60_000_u32.to_be_bytes()[..], &60_000_u32.to_be_bytes()[..]));
+    let huge =
+        std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz_corpus/picture_huge_png"))
+            .unwrap();
+    assert_eq!(
+        (&huge[16..20], &huge[20..24]),
+        (&60_000_u32.to_be_bytes()[..], &60_000_u32.to_be_bytes()[..])
+    );
     bad.data(&bad.write("huge.png", &huge), &["huge.png", "512 MiB", "shrink it"]);
     // A folder of nothing else, and one where it must not be passed over.
     bad.write("all/cut.png", &png[..png.len() / 2]);
@@ -111,7 +132,11 @@ fn pictures() {
     bad.write("some/cut.png", &png[..png.len() / 2]);
     let some = bad.write("some/good.png", &png);
     let some = Path::new(&some).parent().unwrap().display().to_string();
-    bad.refused(&["train", &some, "--strict", "--device", "cpu", "-q", "--steps=1"], 2, &["cut.png", "cannot be decoded"]);
+    bad.refused(
+        &["train", &some, "--strict", "--device", "cpu", "-q", "--steps=1"],
+        2,
+        &["cut.png", "cannot be decoded"],
+    );
 }
 
 #[test]
@@ -129,7 +154,11 @@ fn arrays() {
         ("none.npy", npy("|u1", "0, 8, 8", &[]), &["0"]),
         ("negative.npy", npy("|u1", "-1, 8, 8", &[0; 64]), &["a size is negative"]),
         ("nan.npy", npy("<f4", "1, 1, 2", &[0, 0, 0, 0, 0, 0, 0xc0, 0x7f]), &["[0, 0, 1] is NaN"]),
-        ("infinite.npy", npy("<f4", "1, 1, 1", &f32::INFINITY.to_le_bytes()), &["[0, 0, 0] is inf"]),
+        (
+            "infinite.npy",
+            npy("<f4", "1, 1, 1", &f32::INFINITY.to_le_bytes()),
+            &["[0, 0, 0] is inf"],
+        ),
         ("objects.npy", npy("|O", "1, 1, 1", &[0; 8]), &["|O"]),
         ("cut.npy", b"\x93NUMPY\x01\0\x76\0{'descr'".to_vec(), &["header"]),
         ("odd.bin", vec![0; 5000], &["3073"]),
@@ -170,7 +199,14 @@ fn configurations() {
         (&["--epochs=nan"], &["train.epochs: NaN or infinity is no value here"]),
         (&["--max-memory=-1GiB"], &["--max-memory", "-1GiB"]),
         (&["--set=data.crop=0"], &["data.crop", "at least 1"]),
-        (&["--set=data.crop=4", "--set=data.crops_per_image=4000000000", "--set=model.input=[1,4,4]"], &["data.crops_per_image"]),
+        (
+            &[
+                "--set=data.crop=4",
+                "--set=data.crops_per_image=4000000000",
+                "--set=model.input=[1,4,4]",
+            ],
+            &["data.crops_per_image"],
+        ),
         (&["--set=train.batch=-3"], &["train.batch", "-3"]),
         (&["--set=model.layers.encoder.0.kernel=0"], &["encoder.0", "kernel [0, 0]", "at least 1"]),
         (&["--set=model.layers.encoder.0.kernel=-3"], &["encoder.0", "-3"]),
@@ -185,7 +221,13 @@ fn configurations() {
             &["--set=model.layers.encoder.0.kernel=99", "--set=model.layers.encoder.0.padding=1"],
             &["encoder.0", "kernel 99", "10"],
         ),
-        (&["--set=model.layers.encoder.0.kernel=4000000000", "--set=model.layers.encoder.0.padding=0"], &["encoder.0"]),
+        (
+            &[
+                "--set=model.layers.encoder.0.kernel=4000000000",
+                "--set=model.layers.encoder.0.padding=0",
+            ],
+            &["encoder.0"],
+        ),
         // More than any memory holds.
         (&["--set=model.layers.code.units=4000000000000"], &["code"]),
         (&["--batch=4000000000"], &["train.batch"]),
@@ -205,16 +247,33 @@ fn configurations() {
     }
     let toml = |name: &str, text: &str, words: &[&str]| {
         let path = bad.write(name, text.as_bytes());
-        bad.refused(&["train", "digits", "--config", &path, "--device", "cpu", "-q"], 2, &[&[name], words].concat());
+        bad.refused(
+            &["train", "digits", "--config", &path, "--device", "cpu", "-q"],
+            2,
+            &[&[name], words].concat(),
+        );
     };
-    let sound = std::fs::read_to_string(Path::new(&bad.place.path("model")).join("config.toml")).unwrap();
-    toml("key.toml", &sound.replace("batch =", "bacth ="), &["train", "bacth", "did you mean batch?"]);
-    toml("table.toml", &sound.replace("[optimizer]", "[optimiser]"), &["optimiser", "did you mean optimizer?"]);
+    let sound =
+        std::fs::read_to_string(Path::new(&bad.place.path("model")).join("config.toml")).unwrap();
+    toml(
+        "key.toml",
+        &sound.replace("batch =", "bacth ="),
+        &["train", "bacth", "did you mean batch?"],
+    );
+    toml(
+        "table.toml",
+        &sound.replace("[optimizer]", "[optimiser]"),
+        &["optimiser", "did you mean optimizer?"],
+    );
     toml("syntax.toml", &sound.replace("[train]", "[train"), &["line "]);
     toml("empty.toml", "", &["model"]);
     toml("latin.toml", "\u{0}", &["line 1"]);
     let path = bad.write("bytes.toml", &[0xff, 0xfe, 0]);
-    bad.refused(&["train", "--config", &path, "--device", "cpu"], 2, &["bytes.toml", "not a text file"]);
+    bad.refused(
+        &["train", "--config", &path, "--device", "cpu"],
+        2,
+        &["bytes.toml", "not a text file"],
+    );
 }
 
 #[test]
@@ -225,7 +284,15 @@ fn names_of_folders() {
     std::fs::create_dir_all(&here).unwrap();
     for (out, words) in [("--out=", "--out"), ("--out=new/..", "not the name of a folder")] {
         let mut command = program();
-        command.current_dir(&here).args(["train", "digits", "--steps=1", "--device", "cpu", "-q", out]);
+        command.current_dir(&here).args([
+            "train",
+            "digits",
+            "--steps=1",
+            "--device",
+            "cpu",
+            "-q",
+            out,
+        ]);
         one_line(&command.output().unwrap(), 2, &[words]);
         assert_eq!(std::fs::read_dir(&here).unwrap().count(), 0, "{out:?}");
     }
@@ -248,8 +315,11 @@ fn model_files() {
     let bad = Bad::new("bad-models");
     let good = bad.model();
     let length = u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
-    let (header, data) = (String::from_utf8(good[8..8 + length].to_vec()).unwrap(), &good[8 + length..]);
-    let with = |header: &str, data: &[u8]| [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat();
+    let (header, data) =
+        (String::from_utf8(good[8..8 + length].to_vec()).unwrap(), &good[8 + length..]);
+    let with = |header: &str, data: &[u8]| {
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
+    };
     assert_eq!(with(&header, data), good);
     // A bit that flipped.
     let flipped = [&data[..40], &[data[40] ^ 1], &data[41..]].concat();
@@ -257,7 +327,17 @@ fn model_files() {
     // What follows is by a program that writes no hash.
     let hash = header.find(r#"\"hash\":"#).map(|at| &header[at..at + 29]).unwrap();
     let header = header.replace(hash, r#"\"hash\":null"#);
-    assert!(csae(&["eval", &bad.write("sound.safetensors", &with(&header, data)), "digits", "--device", "cpu"]).status.success());
+    assert!(
+        csae(&[
+            "eval",
+            &bad.write("sound.safetensors", &with(&header, data)),
+            "digits",
+            "--device",
+            "cpu"
+        ])
+        .status
+        .success()
+    );
     let changed = |from: &str, to: &str| {
         let other = header.replace(from, to);
         assert_ne!(other, header, "{from} is not in the header");
@@ -274,12 +354,25 @@ fn model_files() {
     }
     // Tensors that lie over one another, behind the end, or with gaps.
     let mut tensors: serde_json::Value = serde_json::from_str(&header).unwrap();
-    let names: Vec<String> = tensors.as_object().unwrap().keys().filter(|name| !name.starts_with("__")).cloned().collect();
+    let names: Vec<String> = tensors
+        .as_object()
+        .unwrap()
+        .keys()
+        .filter(|name| !name.starts_with("__"))
+        .cloned()
+        .collect();
     let first = names.iter().find(|name| tensors[*name]["data_offsets"][0] == 0).unwrap().clone();
-    let second = names.iter().find(|name| tensors[*name]["data_offsets"][0] == tensors[&first]["data_offsets"][1]).unwrap();
+    let second = names
+        .iter()
+        .find(|name| tensors[*name]["data_offsets"][0] == tensors[&first]["data_offsets"][1])
+        .unwrap();
     let place = tensors[&first]["data_offsets"].clone();
     let second_place = std::mem::replace(&mut tensors[second]["data_offsets"], place.clone());
-    bad.model_file("overlapping.safetensors", &with(&tensors.to_string(), data), &["not a model file"]);
+    bad.model_file(
+        "overlapping.safetensors",
+        &with(&tensors.to_string(), data),
+        &["not a model file"],
+    );
     tensors[second]["data_offsets"] = second_place;
     tensors[&first]["data_offsets"] = serde_json::json!([u64::MAX - 8, u64::MAX]);
     bad.model_file("behind.safetensors", &with(&tensors.to_string(), data), &["not a model file"]);
@@ -289,14 +382,38 @@ fn model_files() {
     // Values that no training leaves.
     for (name, value) in [("nan", f32::NAN), ("infinity", f32::INFINITY)] {
         let values = [&value.to_le_bytes()[..], &data[4..]].concat();
-        bad.model_file(&format!("{name}.safetensors"), &with(&header, &values), &[&first, "damaged"]);
+        bad.model_file(
+            &format!("{name}.safetensors"),
+            &with(&header, &values),
+            &[&first, "damaged"],
+        );
     }
     // An architecture that the tensors are not of, or that is none.
-    bad.model_file("other.safetensors", &changed(r#"\"units\":8"#, r#"\"units\":9"#), &["code.weight", "shape"]);
-    bad.model_file("vast.safetensors", &changed(r#"\"units\":8"#, r#"\"units\":4000000000000"#), &["code"]);
-    bad.model_file("lacking.safetensors", &changed(r#""code.weight""#, r#""edoc.weight""#), &["no tensor code.weight"]);
-    bad.model_file("future.safetensors", &changed(r#"\"format\":1"#, r#"\"format\":99"#), &["format 99", "reads 1"]);
-    bad.model_file("strange.safetensors", &changed(r#"\"op\":\"conv2d\""#, r#"\"op\":\"conv9d\""#), &["conv9d"]);
+    bad.model_file(
+        "other.safetensors",
+        &changed(r#"\"units\":8"#, r#"\"units\":9"#),
+        &["code.weight", "shape"],
+    );
+    bad.model_file(
+        "vast.safetensors",
+        &changed(r#"\"units\":8"#, r#"\"units\":4000000000000"#),
+        &["code"],
+    );
+    bad.model_file(
+        "lacking.safetensors",
+        &changed(r#""code.weight""#, r#""edoc.weight""#),
+        &["no tensor code.weight"],
+    );
+    bad.model_file(
+        "future.safetensors",
+        &changed(r#"\"format\":1"#, r#"\"format\":99"#),
+        &["format 99", "reads 1"],
+    );
+    bad.model_file(
+        "strange.safetensors",
+        &changed(r#"\"op\":\"conv2d\""#, r#"\"op\":\"conv9d\""#),
+        &["conv9d"],
+    );
     // A checkpoint is no model, and a model no checkpoint.
     let run = bad.place.path("model");
     let checkpoint = std::fs::read(Path::new(&run).join("checkpoint-000001.safetensors")).unwrap();
@@ -304,7 +421,11 @@ fn model_files() {
     let other = bad.place.path("other");
     bad.train("other", &["digits", "--steps=1", "--batch=8", "--set=model.layers.code.units=16"]);
     std::fs::write(Path::new(&other).join("checkpoint-000001.safetensors"), checkpoint).unwrap();
-    one_line(&csae(&["resume", &other, "--steps=2", "-q"]), 2, &["checkpoint-000001", "another configuration"]);
+    one_line(
+        &csae(&["resume", &other, "--steps=2", "-q"]),
+        2,
+        &["checkpoint-000001", "another configuration"],
+    );
     std::fs::write(Path::new(&other).join("checkpoint-000001.safetensors"), good).unwrap();
     one_line(&csae(&["resume", &other, "--steps=2", "-q"]), 1, &["checkpoint-000001", "damaged"]);
 }

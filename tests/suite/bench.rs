@@ -1,4 +1,5 @@
-//! Profiles and `csae bench`: every dispatch is timed, times go forwards, what is written can be read, what changed is flagged.
+//! Profiles and `csae bench`: every dispatch is timed, times go forwards, what is written can be
+//! read, what changed is flagged.
 
 use csae::device::{Device, Program};
 use csae::ops::{AddAssign, Call, StepParams};
@@ -31,7 +32,9 @@ fn every_dispatch_is_timed_by_every_clock() {
         let case = verify::built_in().into_iter().find(|case| case.name == name).unwrap();
         let prepared = verify::prepare(&mut device, &case).unwrap();
         let found = prepared.execute(&mut device).unwrap();
-        let Program::Gpu(plan) = device.compile(prepared.calls.clone()).unwrap() else { panic!("not a GPU") };
+        let Program::Gpu(plan) = device.compile(prepared.calls.clone()).unwrap() else {
+            panic!("not a GPU")
+        };
         let gpu = device.as_gpu().unwrap();
         let clocks = match gpu.clock() {
             Clock::Inside => vec![Clock::Inside, Clock::Passes, Clock::Submissions],
@@ -42,9 +45,16 @@ fn every_dispatch_is_timed_by_every_clock() {
             let profile = gpu.profile_by(&plan, &StepParams::default(), clock).unwrap();
             assert_eq!(profile.clock, clock);
             sound(&profile, plan.len(), prepared.calls.len());
-            assert!(profile.timed.iter().map(|timed| timed.kernel.as_str()).eq(plan.kernels()), "{name}: other kernels");
+            assert!(
+                profile.timed.iter().map(|timed| timed.kernel.as_str()).eq(plan.kernels()),
+                "{name}: other kernels"
+            );
         }
-        assert_eq!(found, prepared.execute(&mut device).unwrap(), "{name}: a profiled run leaves other values");
+        assert_eq!(
+            found,
+            prepared.execute(&mut device).unwrap(),
+            "{name}: a profiled run leaves other values"
+        );
         prepared.free(&mut device);
     }
 }
@@ -59,7 +69,8 @@ fn a_plan_may_be_longer_than_a_query_set() {
     let program = device.compile(vec![Call::from(AddAssign { x, y }); count]).unwrap();
     let Program::Gpu(plan) = &program else { panic!("not a GPU") };
     let gpu = device.as_gpu().unwrap();
-    let clocks = if gpu.clock() == Clock::Submissions { vec![] } else { vec![gpu.clock(), Clock::Passes] };
+    let clocks =
+        if gpu.clock() == Clock::Submissions { vec![] } else { vec![gpu.clock(), Clock::Passes] };
     for clock in &clocks {
         sound(&gpu.profile_by(plan, &StepParams::default(), *clock).unwrap(), count, count);
     }
@@ -69,7 +80,8 @@ fn a_plan_may_be_longer_than_a_query_set() {
 #[test]
 fn every_call_of_the_cpu_path_is_timed() {
     for mut device in [Device::cpu(), Device::oracle()] {
-        let case = verify::built_in().into_iter().find(|case| case.name == "fused_epilogues").unwrap();
+        let case =
+            verify::built_in().into_iter().find(|case| case.name == "fused_epilogues").unwrap();
         let prepared = verify::prepare(&mut device, &case).unwrap();
         let program = device.compile(prepared.calls.clone()).unwrap();
         let profile = device.profile(&program, &StepParams::default()).unwrap();
@@ -84,14 +96,21 @@ fn every_operation_costs_something() {
         let prepared = verify::prepare(&mut Device::cpu(), &case).unwrap();
         for call in &prepared.calls {
             let cost = call.cost();
-            assert!(cost.bytes > 0.0 && cost.flops >= 0.0, "{}: {} {cost:?}", case.id(), call.name());
+            assert!(
+                cost.bytes > 0.0 && cost.flops >= 0.0,
+                "{}: {} {cost:?}",
+                case.id(),
+                call.name()
+            );
             assert!(!call.sizes().is_empty(), "{}: {}", case.id(), call.name());
         }
     }
 }
 
 fn lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
+        .collect()
 }
 
 #[test]
@@ -115,22 +134,44 @@ fn a_profile_is_told_and_its_timeline_is_json() {
     ];
     let told = lines(&succeed(&[&arguments[..], &["--json"]].concat()));
     assert_eq!(told[0]["kind"], "peak");
-    assert!(told[0]["gbps"].as_f64() > Some(0.0) && told[0]["gflops"].as_f64() > Some(0.0), "{}", told[0]);
+    assert!(
+        told[0]["gbps"].as_f64() > Some(0.0) && told[0]["gflops"].as_f64() > Some(0.0),
+        "{}",
+        told[0]
+    );
     let (sum, rows) = told[1..].split_last().unwrap();
     assert!(sum["name"] == "w1.n4/step" && sum["wall_ms"].as_f64() > Some(0.0), "{sum}");
     let of = |key: &str| rows.iter().map(|row| row[key].as_f64().unwrap()).sum::<f64>();
-    assert!((of("share") - 1.0).abs() < 0.01 && of("calls") == sum["calls"].as_f64().unwrap(), "{told:?}");
-    let events: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(&trace).unwrap()).unwrap();
+    assert!(
+        (of("share") - 1.0).abs() < 0.01 && of("calls") == sum["calls"].as_f64().unwrap(),
+        "{told:?}"
+    );
+    let events: Vec<Value> =
+        serde_json::from_str(&std::fs::read_to_string(&trace).unwrap()).unwrap();
     let complete: Vec<&Value> = events.iter().filter(|event| event["ph"] == "X").collect();
     assert_eq!(complete.len() as u64, sum["calls"].as_u64().unwrap());
     for event in complete {
         assert!(event["ts"].as_f64() >= Some(0.0) && event["dur"].as_f64() >= Some(0.0), "{event}");
-        assert!(event["args"]["shape"].is_string() && event["args"]["bytes"].is_number(), "{event}");
+        assert!(
+            event["args"]["shape"].is_string() && event["args"]["bytes"].is_number(),
+            "{event}"
+        );
     }
     fail(&arguments, 2, &["trace.json", "--force"]);
     // A place that nothing can be written to is told before anything is measured.
     let nowhere = place.path("none/trace.json");
-    let early = csae(&["bench", "--profile", "--workload", "w1", "--device", "cpu", "--seconds", "0.01", "--trace", &nowhere]);
+    let early = csae(&[
+        "bench",
+        "--profile",
+        "--workload",
+        "w1",
+        "--device",
+        "cpu",
+        "--seconds",
+        "0.01",
+        "--trace",
+        &nowhere,
+    ]);
     one_line(&early, 1, &["trace.json", "could not be written"]);
     assert!(early.stdout.is_empty());
     let table = succeed(&[&arguments[..], &["--force", "-v"]].concat());
@@ -143,7 +184,8 @@ fn a_profile_is_told_and_its_timeline_is_json() {
 fn a_change_since_then_is_flagged() {
     let place = Place::new("compare");
     let then = place.path("then.json");
-    let arguments = ["bench", "--workload", "w1", "--batch", "2", "--device", "cpu", "--seconds", "0.02", "-q"];
+    let arguments =
+        ["bench", "--workload", "w1", "--batch", "2", "--device", "cpu", "--seconds", "0.02", "-q"];
     let mut lines = lines(&succeed(&[&arguments[..], &["--json"]].concat()));
     let write = |lines: &[Value]| {
         let text: Vec<String> = lines.iter().map(|line| format!("{line}\n")).collect();
@@ -163,16 +205,23 @@ fn a_change_since_then_is_flagged() {
     let told = self::lines(&succeed(&[&comparing[..], &["--json"]].concat()));
     let change = told.last().unwrap();
     assert!(change["kind"] == "compare" && change["change"] == "slower", "{change}");
-    fail(&["bench", "--workload", "w2", "--device", "cpu", "-q", "--compare", &then], 2, &["none of these", "train_step/w1.n2"]);
+    fail(
+        &["bench", "--workload", "w2", "--device", "cpu", "-q", "--compare", &then],
+        2,
+        &["none of these", "train_step/w1.n2"],
+    );
 }
 
 #[test]
 fn wrong_benchmarks_are_refused_in_a_line() {
     let place = Place::new("bench-wrong");
-    let (missing, text, other) = (place.path("missing.json"), place.path("text.json"), place.path("other.json"));
+    let (missing, text, other) =
+        (place.path("missing.json"), place.path("text.json"), place.path("other.json"));
     std::fs::write(&text, "train_step/w1 batch 128\n").unwrap();
     std::fs::write(&other, "{\"kind\":\"kernel\",\"name\":\"sgd/w9\",\"ms\":1.0}\n").unwrap();
-    let bench = |more: &[&str], words: &[&str]| fail(&[&["bench", "--device", "cpu", "-q"], more].concat(), 2, words);
+    let bench = |more: &[&str], words: &[&str]| {
+        fail(&[&["bench", "--device", "cpu", "-q"], more].concat(), 2, words)
+    };
     bench(&["--workload", "w1", "--compare", &missing], &["missing.json", "--json"]);
     bench(&["--workload", "w1", "--compare", &text], &["text.json:1", "--json"]);
     bench(&["--workload", "w1", "--compare", &other], &["other.json", "none of these", "sgd/w9"]);

@@ -1,4 +1,5 @@
-//! The program as a user runs it: what it leaves behind, what it answers to wrong input, and its exit status.
+//! The program as a user runs it: what it leaves behind, what it answers to wrong input, and its
+//! exit status.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -53,7 +54,8 @@ pub fn fail(arguments: &[&str], status: i32, words: &[&str]) {
     one_line(&csae(arguments), status, words);
 }
 
-/// That a program that has ended said one line on standard error that holds `words`, and left with this status.
+/// That a program that has ended said one line on standard error that holds `words`, and left with
+/// this status.
 pub fn one_line(output: &Output, status: i32, words: &[&str]) {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(status), "{text}");
@@ -62,12 +64,23 @@ pub fn one_line(output: &Output, status: i32, words: &[&str]) {
     }
     assert!(!text.contains("panicked"), "{text}");
     // Mesa has a line of its own for each look at OpenGL's adapters.
-    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("error: XDG_RUNTIME_DIR")).collect();
+    let lines: Vec<&str> =
+        text.lines().filter(|line| !line.starts_with("error: XDG_RUNTIME_DIR")).collect();
     assert!(lines.len() == 1 && lines[0].starts_with("csae: "), "not one line: {text}");
 }
 
-const SMALL: [&str; 10] =
-    ["--device", "cpu", "-q", "--steps", "12", "--batch", "16", "--set", "model.layers.code.units=24", "--set=train.log_every=4"];
+const SMALL: [&str; 10] = [
+    "--device",
+    "cpu",
+    "-q",
+    "--steps",
+    "12",
+    "--batch",
+    "16",
+    "--set",
+    "model.layers.code.units=24",
+    "--set=train.log_every=4",
+];
 
 fn train(out: &str, more: &[&str]) -> String {
     succeed(&[&["train", "digits", "--out", out], &SMALL[..], more].concat())
@@ -81,7 +94,14 @@ fn a_run_leaves_what_it_promises_and_its_model_works() {
     for word in ["PSNR", "SSIM", "L0", "dead", "images/s", "model.safetensors"] {
         assert!(last.contains(word), "{word}: {last}");
     }
-    for file in ["config.toml", "model.safetensors", "metrics.jsonl", "reconstructions.png", "filters.png", "atoms.png"] {
+    for file in [
+        "config.toml",
+        "model.safetensors",
+        "metrics.jsonl",
+        "reconstructions.png",
+        "filters.png",
+        "atoms.png",
+    ] {
         assert!(Path::new(&run).join(file).metadata().is_ok_and(|data| data.len() > 0), "{file}");
     }
     for line in std::fs::read_to_string(Path::new(&run).join("metrics.jsonl")).unwrap().lines() {
@@ -95,14 +115,23 @@ fn a_run_leaves_what_it_promises_and_its_model_works() {
     assert_eq!(model(&run), model(&again));
     // The model file alone, on other data, by other commands.
     let file = Path::new(&run).join("model.safetensors").display().to_string();
-    let report: serde_json::Value =
-        serde_json::from_str(&succeed(&["eval", &file, "digits", "--device", "cpu", "--json", "-q"])).unwrap();
-    assert!(report["psnr"].as_f64().is_some_and(|psnr| psnr > 5.0) && report["images"] == 1797, "{report}");
+    let report: serde_json::Value = serde_json::from_str(&succeed(&[
+        "eval", &file, "digits", "--device", "cpu", "--json", "-q",
+    ]))
+    .unwrap();
+    assert!(
+        report["psnr"].as_f64().is_some_and(|psnr| psnr > 5.0) && report["images"] == 1797,
+        "{report}"
+    );
     let photo = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/images/textures/brick.png");
     let out = place.path("out");
     succeed(&["reconstruct", &file, photo, "-o", &out, "--device", "cpu", "-q"]);
     assert!(Path::new(&out).join("brick.png").exists());
-    fail(&["reconstruct", &file, photo, "-o", &out, "--device", "cpu", "-q"], 2, &["brick.png", "--force"]);
+    fail(
+        &["reconstruct", &file, photo, "-o", &out, "--device", "cpu", "-q"],
+        2,
+        &["brick.png", "--force"],
+    );
 }
 
 #[test]
@@ -138,7 +167,12 @@ fn wrong_input_is_answered_by_one_line() {
         (&["--set", "model.layers.coed.units=3"], &["encoder.0"]),
         (&["--set", "model.layers.code.units=0"], &["code"]),
         (
-            &["--set", "model.layers.encoder.0.kernel=99", "--set", "model.layers.encoder.0.padding=0"],
+            &[
+                "--set",
+                "model.layers.encoder.0.kernel=99",
+                "--set",
+                "model.layers.encoder.0.padding=0",
+            ],
             &["encoder.0", "kernel 99"],
         ),
         (&["--set", "model.layers.encoder.0.stride=2"], &["the model turns", "8x8"]),
@@ -157,17 +191,33 @@ fn wrong_input_is_answered_by_one_line() {
         fail(&arguments, 2, words);
         assert!(!Path::new(&run).exists(), "{more:?} left a folder");
     }
-    fail(&["train", "no/such/folder", "--device", "cpu", "--out", &run], 2, &["no/such/folder", "photos"]);
-    fail(&["train", "digits", "--device", "no-such-adapter", "--out", &run], 2, &["no-such-adapter", "cpu"]);
+    fail(
+        &["train", "no/such/folder", "--device", "cpu", "--out", &run],
+        2,
+        &["no/such/folder", "photos"],
+    );
+    fail(
+        &["train", "digits", "--device", "no-such-adapter", "--out", &run],
+        2,
+        &["no-such-adapter", "cpu"],
+    );
     fail(&["train", "digits", "--device", "99", "--out", &run], 2, &["99", "csae devices"]);
     fail(&["train", "--unknown-flag"], 2, &["--unknown-flag"]);
-    fail(&["eval", "no-model.safetensors", "digits", "--device", "cpu"], 2, &["no-model.safetensors"]);
+    fail(
+        &["eval", "no-model.safetensors", "digits", "--device", "cpu"],
+        2,
+        &["no-model.safetensors"],
+    );
     fail(&["bench", "--workload", "w9", "--device", "cpu"], 2, &["w9", "w1"]);
     fail(&["bench", "--filter", "nothing-like-it", "--device", "cpu"], 2, &["nothing-like-it"]);
     fail(&["verify", "--filter", "nothing-like-it", "--device", "cpu"], 2, &["nothing-like-it"]);
     let text = place.path("text.safetensors");
     std::fs::write(&text, "this is no model").unwrap();
-    fail(&["eval", &text, "digits", "--device", "cpu"], 2, &["text.safetensors", "not a model file"]);
+    fail(
+        &["eval", &text, "digits", "--device", "cpu"],
+        2,
+        &["text.safetensors", "not a model file"],
+    );
     std::fs::create_dir_all(&run).unwrap();
     fail(&["train", "digits", "--device", "cpu", "--out", &run], 2, &["--force"]);
 }
@@ -176,30 +226,74 @@ fn wrong_input_is_answered_by_one_line() {
 fn a_diverging_run_stops_and_says_where() {
     let place = Place::new("diverge");
     let run = place.path("run");
-    let arguments =
-        [&["train", "digits", "--out", &run], &SMALL[..], &["--set", "optimizer.lr=1e30", "--set", "optimizer.clip_norm=0"]]
-            .concat();
+    let arguments = [
+        &["train", "digits", "--out", &run],
+        &SMALL[..],
+        &["--set", "optimizer.lr=1e30", "--set", "optimizer.clip_norm=0"],
+    ]
+    .concat();
     fail(&arguments, 1, &["step", "loss", "optimizer.lr"]);
     // The last update ruins the weights when every loss seen was finite.
-    let one = ["--force", "--steps=1", "--set", "optimizer.lr=1e30", "--set", "optimizer.clip_norm=0", "--device", "cpu", "-q"];
-    fail(&[&["train", "digits", "--out", &run], &one[..]].concat(), 1, &["diverged", "optimizer.lr"]);
+    let one = [
+        "--force",
+        "--steps=1",
+        "--set",
+        "optimizer.lr=1e30",
+        "--set",
+        "optimizer.clip_norm=0",
+        "--device",
+        "cpu",
+        "-q",
+    ];
+    fail(
+        &[&["train", "digits", "--out", &run], &one[..]].concat(),
+        1,
+        &["diverged", "optimizer.lr"],
+    );
     assert!(!Path::new(&run).join("model.safetensors").exists());
 }
 
 #[test]
 fn bench_lines_have_their_keys() {
-    let text = succeed(&["bench", "--device", "cpu", "--workload", "w1", "--batch", "2,3", "--seconds", "0.02", "--json", "-q"]);
-    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let text = succeed(&[
+        "bench",
+        "--device",
+        "cpu",
+        "--workload",
+        "w1",
+        "--batch",
+        "2,3",
+        "--seconds",
+        "0.02",
+        "--json",
+        "-q",
+    ]);
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 2);
     for line in &lines {
         for key in ["images_per_s", "min", "max", "ms", "first_step_s", "second_step_s", "params"] {
             assert!(line[key].is_number(), "{key}: {line}");
         }
-        assert_eq!((&line["kind"], &line["workload"], &line["precision"]), (&"train_step".into(), &"w1".into(), &"f32".into()));
+        assert_eq!(
+            (&line["kind"], &line["workload"], &line["precision"]),
+            (&"train_step".into(), &"w1".into(), &"f32".into())
+        );
     }
     let filter = "conv2d_max_pool_fwd/w1.1x28x28-16x28x28.k3x3.n32.relu";
-    let text = succeed(&["bench", "--device", "cpu", "--filter", filter, "--seconds", "0.02", "--json", "-q"]);
-    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let text = succeed(&[
+        "bench",
+        "--device",
+        "cpu",
+        "--filter",
+        filter,
+        "--seconds",
+        "0.02",
+        "--json",
+        "-q",
+    ]);
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(lines.len() == 2 && lines[0]["kind"] == "peak" && lines[1]["name"] == filter, "{text}");
     for key in ["ms", "min", "max", "gflops", "gbps", "of_floor"] {
         assert!(lines[1]["kind"] == "kernel" && lines[1][key].is_number(), "{key}: {text}");
@@ -213,5 +307,8 @@ fn devices_and_verify_answer() {
     assert_eq!(last["kind"], "choice");
     let text = succeed(&["verify", "--device", "cpu", "--filter", "linear", "--json", "-q"]);
     let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
-    assert!(last["kind"] == "summary" && last["failed"] == 0 && last["passed"].as_u64() > Some(2), "{last}");
+    assert!(
+        last["kind"] == "summary" && last["failed"] == 0 && last["passed"].as_u64() > Some(2),
+        "{last}"
+    );
 }

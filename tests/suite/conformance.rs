@@ -17,7 +17,9 @@ pub fn failures(outcomes: &[Outcome]) -> Vec<String> {
         let at = format!("{} ({})", outcome.id, outcome.kernels);
         lines.extend(outcome.failure.iter().map(|failure| format!("{at}: {failure}")));
         let bad = outcome.comparisons.iter().filter(|comparison| !comparison.passed);
-        lines.extend(bad.map(|c| format!("{at}: {} is off by {:.2e}, allowed are {:.0e}", c.output, c.error, c.tolerance)));
+        lines.extend(bad.map(|c| {
+            format!("{at}: {} is off by {:.2e}, allowed are {:.0e}", c.output, c.error, c.tolerance)
+        }));
         if outcome.failure.is_none() && outcome.comparisons.is_empty() {
             lines.push(format!("{at}: nothing was compared"));
         }
@@ -30,14 +32,18 @@ fn every_stored_case_passes_on_the_cpu() {
     let cases = stored();
     assert!(cases.len() >= 102, "only {} cases", cases.len());
     let mut device = Device::cpu();
-    let failed: Vec<String> = cases.iter().flat_map(|case| failures(&verify::run(&mut device, case))).collect();
+    let failed: Vec<String> =
+        cases.iter().flat_map(|case| failures(&verify::run(&mut device, case))).collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
 #[test]
 fn every_built_in_case_passes_on_the_cpu_in_f32() {
     let mut device = Device::cpu();
-    let failed: Vec<String> = verify::built_in().iter().flat_map(|case| failures(&verify::run(&mut device, case))).collect();
+    let failed: Vec<String> = verify::built_in()
+        .iter()
+        .flat_map(|case| failures(&verify::run(&mut device, case)))
+        .collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 

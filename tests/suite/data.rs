@@ -1,4 +1,5 @@
-//! Training on every kind of data: what is streamed gives the bytes of what is in memory, and bad data one line.
+//! Training on every kind of data: what is streamed gives the bytes of what is in memory, and bad
+//! data one line.
 
 use super::commands::{Place, csae, fail, program, succeed};
 use std::io::Write;
@@ -48,29 +49,47 @@ fn a_streamed_set_trains_to_the_same_bytes() {
     for (i, fit) in ["crop", "resize", "patches"].into_iter().enumerate() {
         let fit = format!("--set=data.fit={fit}");
         let resident = model(&place, &photos, &format!("resident{i}"), &[&fit]);
-        // the whole set has some 1.7 MB, of which three copies are counted against half of what is allowed
-        let streamed =
-            model(&place, &photos, &format!("streamed{i}"), &[&fit, "--max-memory", "9.5MiB", "--set=data.validation_patches=2"]);
-        let few = model(&place, &photos, &format!("few{i}"), &[&fit, "--set=data.validation_patches=2"]);
+        // the whole set has some 1.7 MB, of which three copies are counted against half of what is
+        // allowed
+        let streamed = model(
+            &place,
+            &photos,
+            &format!("streamed{i}"),
+            &[&fit, "--max-memory", "9.5MiB", "--set=data.validation_patches=2"],
+        );
+        let few =
+            model(&place, &photos, &format!("few{i}"), &[&fit, "--set=data.validation_patches=2"]);
         assert!(streamed == few && streamed.0 == resident.0, "{fit}");
     }
     // In the middle of an epoch, and of a group of samples.
-    let stream = ["--max-memory", "9.5MiB", "--set=schedule.kind=constant", "--set=schedule.warmup_steps=0"];
+    let stream =
+        ["--max-memory", "9.5MiB", "--set=schedule.kind=constant", "--set=schedule.warmup_steps=0"];
     let (whole, part) = (model(&place, &photos, "whole", &stream), place.path("part"));
     let short = SHORT.map(|word| if word == "13" { "5" } else { word });
     succeed(&[&["train", &photos, "--out", &part], &short[..], &stream].concat());
     succeed(&["resume", &part, "-q", "--steps", "13"]);
-    assert!(std::fs::read(Path::new(&part).join("model.safetensors")).unwrap() == whole.0, "a resumed stream");
+    assert!(
+        std::fs::read(Path::new(&part).join("model.safetensors")).unwrap() == whole.0,
+        "a resumed stream"
+    );
     let told = csae(
-        &[&["train", &photos, "--out", &place.path("told")], &SHORT[..2], &SHORT[3..], &["--max-memory", "9.5MiB"]].concat(),
+        &[
+            &["train", &photos, "--out", &place.path("told")],
+            &SHORT[..2],
+            &SHORT[3..],
+            &["--max-memory", "9.5MiB"],
+        ]
+        .concat(),
     );
     assert!(String::from_utf8_lossy(&told.stderr).contains("streamed from its files"), "{told:?}");
 }
 
 /// An npy file of gray images.
 fn array(place: &Place, name: &str, [n, side]: [usize; 2]) -> String {
-    let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({n}, {side}, {side}), }}");
-    let head = [b"\x93NUMPY\x01\0", &(header.len() as u16).to_le_bytes()[..], header.as_bytes()].concat();
+    let header =
+        format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({n}, {side}, {side}), }}");
+    let head =
+        [b"\x93NUMPY\x01\0", &(header.len() as u16).to_le_bytes()[..], header.as_bytes()].concat();
     let values = (0..n * side * side).map(|i| ((i % 97) * (i / side % 13) + i / 4096) as u8);
     std::fs::write(place.path(name), head.into_iter().chain(values).collect::<Vec<u8>>()).unwrap();
     place.path(name)
@@ -83,17 +102,27 @@ fn many_threads_need_no_more_memory_than_there_is() {
     let little = ["--max-memory", "9MiB", "--set=data.validation_patches=64"];
     let resident = model(&place, &data, "resident", &["--set=data.validation_patches=64"]);
     for threads in ["1", "16", "64"] {
-        let streamed = model(&place, &data, &format!("streamed{threads}"), &[&little[..], &["--threads", threads]].concat());
+        let streamed = model(
+            &place,
+            &data,
+            &format!("streamed{threads}"),
+            &[&little[..], &["--threads", threads]].concat(),
+        );
         assert!(streamed.0 == resident.0, "{threads} threads");
     }
     // A batch of many groups of samples, in parts of eight.
     let large = |out: &str, more: &[&str]| {
         let short = SHORT.map(|word| if word == "8" { "400" } else { word });
         let set = ["--set=data.validation_patches=64", "--accumulate=50"];
-        succeed(&[&["train", &data, "--out", &place.path(out)], &set[..], &short[..], more].concat());
+        succeed(
+            &[&["train", &data, "--out", &place.path(out)], &set[..], &short[..], more].concat(),
+        );
         std::fs::read(Path::new(&place.path(out)).join("model.safetensors")).unwrap()
     };
-    assert!(large("large", &[]) == large("large-streamed", &["--max-memory", "9MiB"]), "a large batch");
+    assert!(
+        large("large", &[]) == large("large-streamed", &["--max-memory", "9MiB"]),
+        "a large batch"
+    );
 }
 
 /// The most memory that a command took, in MiB.
@@ -102,7 +131,8 @@ fn most_memory(arguments: &[&str]) -> f64 {
     let mut child = program().args(arguments).stdout(Stdio::null()).spawn().unwrap();
     let mut most = 0.0_f64;
     while child.try_wait().unwrap().is_none() {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
         if let Some(kib) = status.lines().find_map(|line| line.strip_prefix("VmHWM:")) {
             most = most.max(kib.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0);
         }
@@ -119,14 +149,25 @@ fn a_million_patches_stay_within_what_may_be_taken() {
     let data = array(&place, "x.npy", [1100, 128]);
     let train = |data: &str, more: &[&str]| {
         let out = place.path("run");
-        let set = ["--set=data.fit=patches", "--set=model.input=[1,4,4]", "--set=data.validation_patches=64", "--force"];
-        most_memory(&[&["train", data, "--out", &out, "--threads=2"], &SHORT[..7], &set, more].concat())
+        let set = [
+            "--set=data.fit=patches",
+            "--set=model.input=[1,4,4]",
+            "--set=data.validation_patches=64",
+            "--force",
+        ];
+        most_memory(
+            &[&["train", data, "--out", &out, "--threads=2"], &SHORT[..7], &set, more].concat(),
+        )
     };
     // What the program takes for itself, and for a training of a few images.
     let own = train(&array(&place, "few.npy", [4, 128]), &[]);
     let most = train(&data, &["--max-memory", "48MiB"]);
     println!("{own:.1} MiB and {:.1} MiB more", most - own);
-    assert!(most - own <= 48.0, "{:.1} MiB were taken beside the program's own {own:.1}", most - own);
+    assert!(
+        most - own <= 48.0,
+        "{:.1} MiB were taken beside the program's own {own:.1}",
+        most - own
+    );
 }
 
 #[test]
@@ -135,7 +176,11 @@ fn lists_and_validation_sources_train() {
     let photos = pictures(&place);
     picture(&place.path("beside/a.png"), 50);
     let list = (0..12).map(|i| format!("{photos}/{i:02}.png\n")).collect::<String>();
-    std::fs::write(place.path("list.txt"), (0..12).map(|i| format!("photos/{i:02}.png\n")).collect::<String>()).unwrap();
+    std::fs::write(
+        place.path("list.txt"),
+        (0..12).map(|i| format!("photos/{i:02}.png\n")).collect::<String>(),
+    )
+    .unwrap();
     let validation = format!("--set=data.validation_source={}", place.path("beside"));
     let by_file = model(&place, &format!("@{}", place.path("list.txt")), "file", &[&validation]);
     let mut child = program()
@@ -146,7 +191,10 @@ fn lists_and_validation_sources_train() {
         .unwrap();
     child.stdin.take().unwrap().write_all(list.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success());
-    assert_eq!(std::fs::read(Path::new(&place.path("input")).join("model.safetensors")).unwrap(), by_file.0);
+    assert_eq!(
+        std::fs::read(Path::new(&place.path("input")).join("model.safetensors")).unwrap(),
+        by_file.0
+    );
 }
 
 #[test]
@@ -157,10 +205,17 @@ fn bad_data_is_answered_by_one_line() {
     std::fs::write(Path::new(&photos).join("00.png"), &whole[..whole.len() / 2]).unwrap();
     std::fs::create_dir_all(place.path("empty")).unwrap();
     std::fs::write(place.path("odd.bin"), [0; 5000]).unwrap();
-    std::fs::write(place.path("short-idx3"), [0, 0, 8, 3, 0, 0, 0, 9, 0, 0, 0, 9, 0, 0, 0, 9, 1]).unwrap();
+    std::fs::write(place.path("short-idx3"), [0, 0, 8, 3, 0, 0, 0, 9, 0, 0, 0, 9, 0, 0, 0, 9, 1])
+        .unwrap();
     std::fs::write(place.path("cut.npy"), b"\x93NUMPY\x01\0\x76\0{'descr'").unwrap();
     let nan = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 1), }";
-    let nan = [b"\x93NUMPY\x01\0", &(nan.len() as u16).to_le_bytes()[..], nan.as_bytes(), &f32::NAN.to_le_bytes()].concat();
+    let nan = [
+        b"\x93NUMPY\x01\0",
+        &(nan.len() as u16).to_le_bytes()[..],
+        nan.as_bytes(),
+        &f32::NAN.to_le_bytes(),
+    ]
+    .concat();
     std::fs::write(place.path("nan.npy"), nan).unwrap();
     let run = place.path("run");
     let bad = |data: &str, more: &[&str], words: &[&str]| {
@@ -177,12 +232,19 @@ fn bad_data_is_answered_by_one_line() {
     bad("@nowhere.txt", &[], &["nowhere.txt"]);
     bad(&photos, &["--set", "data.fit=stretch"], &["data.fit", "patches"]);
     bad(&photos, &["--max-memory", "lots"], &["--max-memory", "512MiB"]);
-    bad(&photos, &["--max-memory", "150KiB"], &["00.png", "while it is decoded", "raise --max-memory"]);
+    bad(
+        &photos,
+        &["--max-memory", "150KiB"],
+        &["00.png", "while it is decoded", "raise --max-memory"],
+    );
     bad(&photos, &["--set=data.validation_source=nowhere"], &["data.validation_source", "nowhere"]);
     // without --strict the broken one is counted and named
     let run = place.path("lenient");
     let arguments: Vec<&str> = SHORT.iter().copied().filter(|flag| *flag != "-q").collect();
     let output = csae(&[&["train", &photos, "--out", &run], &arguments[..]].concat());
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && text.contains("skipped 1 file") && text.contains("00.png"), "{text}");
+    assert!(
+        output.status.success() && text.contains("skipped 1 file") && text.contains("00.png"),
+        "{text}"
+    );
 }

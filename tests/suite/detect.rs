@@ -25,25 +25,30 @@ fn annotation(objects: &[(&str, [usize; 4])]) -> String {
     text + "</annotation>"
 }
 
-/// Images with a bright disc and a dark square, in Pascal VOC's layout, with the lists `train` and `test`, and the same for COCO.
+/// Images with a bright disc and a dark square, in Pascal VOC's layout, with the lists `train` and
+/// `test`, and the same for COCO.
 fn shapes(place: &Place, count: usize) -> String {
     let root = place.path("voc");
     for part in ["JPEGImages", "Annotations", "ImageSets/Main"] {
         std::fs::create_dir_all(Path::new(&root).join(part)).unwrap();
     }
-    let (mut images, mut boxes, mut lists) = (Vec::new(), Vec::new(), [String::new(), String::new()]);
+    let (mut images, mut boxes, mut lists) =
+        (Vec::new(), Vec::new(), [String::new(), String::new()]);
     for image in 0..count {
         let mut stream = Stream::new(image as u64, "shapes");
         // the disc in the left half, the square in the right one, or the other way round
         let swapped = stream.below(2);
-        let mut place = |half: usize| [32 * half + 4 + stream.below(10), 4 + stream.below(22), 12 + stream.below(5)];
+        let mut place = |half: usize| {
+            [32 * half + 4 + stream.below(10), 4 + stream.below(22), 12 + stream.below(5)]
+        };
         let [disc, square] = [place(swapped), place(1 - swapped)];
         let mut pixels = Vec::new();
         for at in 0..H * W {
             let (y, x) = (at / W, at % W);
             let [left, top, side] = disc;
             let r = side as f32 / 2.0;
-            let round = (y as f32 + 0.5 - top as f32 - r).hypot(x as f32 + 0.5 - left as f32 - r) < r;
+            let round =
+                (y as f32 + 0.5 - top as f32 - r).hypot(x as f32 + 0.5 - left as f32 - r) < r;
             let [left, top, side] = square;
             let inside = (left..left + side).contains(&x) && (top..top + side).contains(&y);
             let value = if round {
@@ -55,7 +60,8 @@ fn shapes(place: &Place, count: usize) -> String {
             };
             pixels.push((value + 0.04 * stream.normal()).clamp(0.0, 1.0));
         }
-        save_png(&Path::new(&root).join(format!("JPEGImages/{image:02}.png")), &pixels, H, W, 1).unwrap();
+        save_png(&Path::new(&root).join(format!("JPEGImages/{image:02}.png")), &pixels, H, W, 1)
+            .unwrap();
         let corners = |[left, top, side]: [usize; 3]| [left + 1, top + 1, left + side, top + side];
         let text = annotation(&[("disc", corners(disc)), ("square", corners(square))]);
         std::fs::write(Path::new(&root).join(format!("Annotations/{image:02}.xml")), text).unwrap();
@@ -68,8 +74,7 @@ fn shapes(place: &Place, count: usize) -> String {
     for (name, list) in ["train", "test"].into_iter().zip(lists) {
         std::fs::write(Path::new(&root).join(format!("ImageSets/Main/{name}.txt")), list).unwrap();
     }
-    let all =
-        json!({"images": images, "annotations": boxes, "categories": [{"id": 3, "name": "disc"}, {"id": 5, "name": "square"}]});
+    let all = json!({"images": images, "annotations": boxes, "categories": [{"id": 3, "name": "disc"}, {"id": 5, "name": "square"}]});
     std::fs::write(place.path("coco.json"), all.to_string()).unwrap();
     root
 }
@@ -82,7 +87,9 @@ fn model(place: &Place, root: &str) -> String {
     let run = place.path("run");
     let images = format!("{root}/JPEGImages");
     let short = ["--steps", "2", "--batch", "2", "--set=data.crop=32", "--set=data.turn=false"];
-    succeed(&[&["train", &images, "--preset", "pyramid", "--out", &run], &short[..], &CPU].concat());
+    succeed(
+        &[&["train", &images, "--preset", "pyramid", "--out", &run], &short[..], &CPU].concat(),
+    );
     run
 }
 
@@ -95,12 +102,27 @@ fn shapes_are_found() {
     let place = Place::new("detect");
     let root = shapes(&place, 24);
     let (run, out) = (model(&place, &root), place.path("out"));
-    let train = ["detect", "train", &run, &root, "-o", &out, "--epochs", "40", "--validate-every", "40", "--test-split", "test"];
+    let train = [
+        "detect",
+        "train",
+        &run,
+        &root,
+        "-o",
+        &out,
+        "--epochs",
+        "40",
+        "--validate-every",
+        "40",
+        "--test-split",
+        "test",
+    ];
     let told = lines(&succeed(&[&train[..], &SHORT, &CPU].concat()));
     let losses: Vec<f64> = told.iter().filter_map(|line| line["loss"].as_f64()).collect();
     assert!(losses.len() == 40 && losses[39] < 0.5 * losses[0], "{losses:?}");
     let coco = place.path("coco.json");
-    let eval = |more: &[&str]| lines(&succeed(&[&["detect", "eval", &out, "--json"], more, &CPU[..]].concat())).remove(0);
+    let eval = |more: &[&str]| {
+        lines(&succeed(&[&["detect", "eval", &out, "--json"], more, &CPU[..]].concat())).remove(0)
+    };
     let report = eval(&[&root, "--split", "test"]);
     assert!(report["map50"].as_f64().unwrap() > 0.7, "{report}");
     assert_eq!(report["map50"], told.last().unwrap()["test"]["map50"]);
@@ -123,7 +145,10 @@ fn shapes_are_found() {
     succeed(&[&["detect", "predict", &out, &images, "-o", &folder], &CPU[..]].concat());
     let picture = decode_file(&Path::new(&folder).join("03.png")).unwrap();
     assert_eq!([picture.h, picture.w, picture.channels], [H, W, 3]);
-    let all: Value = serde_json::from_str(&std::fs::read_to_string(Path::new(&folder).join("detections.json")).unwrap()).unwrap();
+    let all: Value = serde_json::from_str(
+        &std::fs::read_to_string(Path::new(&folder).join("detections.json")).unwrap(),
+    )
+    .unwrap();
     let of = all.as_array().unwrap().iter().filter(|one| one["image"] == "03.png").count();
     let marked = csae::tasks::detect::read_voc(&Path::new(&folder).join("03.xml")).unwrap();
     assert!(of > 0 && marked.len() == of, "{all}");
@@ -140,8 +165,21 @@ fn both_paths_detect_alike() {
     let name = gpu::name();
     let losses = ["cpu", &name].map(|device| {
         let out = place.path(&device.replace(' ', "-"));
-        let train =
-            ["detect", "train", &run, &root, "-o", &out, "--epochs", "2", "--device", device, "-q", "--objectness", "bce"];
+        let train = [
+            "detect",
+            "train",
+            &run,
+            &root,
+            "-o",
+            &out,
+            "--epochs",
+            "2",
+            "--device",
+            device,
+            "-q",
+            "--objectness",
+            "bce",
+        ];
         let told = lines(&succeed(&[&train[..], &SHORT].concat()));
         told.iter().filter_map(|line| line["loss"].as_f64()).collect::<Vec<f64>>()
     });
@@ -149,7 +187,10 @@ fn both_paths_detect_alike() {
     for (cpu, gpu) in losses[0].iter().zip(&losses[1]) {
         assert!((cpu - gpu).abs() < 5e-3 * cpu, "{losses:?}");
     }
-    assert!((losses[0][0] - losses[1][1]).abs() > 5e-3 * losses[0][0], "the comparison tells epochs apart: {losses:?}");
+    assert!(
+        (losses[0][0] - losses[1][1]).abs() > 5e-3 * losses[0][0],
+        "the comparison tells epochs apart: {losses:?}"
+    );
 }
 
 #[test]
@@ -176,13 +217,25 @@ fn what_cannot_be_detected_is_refused_or_told() {
         &["--annotations", "--coco"],
     );
     fail(&[&["detect", "eval", &run, &root], &CPU[..]].concat(), 2, &["csae detect train"]);
-    fail(&[&["detect", "predict", &run, &root, "-o", &out, "--score", "2"], &CPU[..]].concat(), 2, &["--score 2"]);
+    fail(
+        &[&["detect", "predict", &run, &root, "-o", &out, "--score", "2"], &CPU[..]].concat(),
+        2,
+        &["--score 2"],
+    );
     std::fs::write(Path::new(&root).join("ImageSets/Main/none.txt"), "").unwrap();
     bad(&["--split", "none"], &["empty"]);
-    // boxes outside, of no area, and beyond an edge; a file that lacks something; an image without one
+    // boxes outside, of no area, and beyond an edge; a file that lacks something; an image without
+    // one
     let file = |image: usize| Path::new(&root).join(format!("Annotations/{image:02}.xml"));
-    std::fs::write(file(0), annotation(&[("disc", [70, 1, 90, 9]), ("disc", [9, 9, 5, 12]), ("square", [50, 30, 90, 40])]))
-        .unwrap();
+    std::fs::write(
+        file(0),
+        annotation(&[
+            ("disc", [70, 1, 90, 9]),
+            ("disc", [9, 9, 5, 12]),
+            ("square", [50, 30, 90, 40]),
+        ]),
+    )
+    .unwrap();
     std::fs::write(file(1), "<annotation><object><name>disc</name></object></annotation>").unwrap();
     std::fs::remove_file(file(2)).unwrap();
     let short = ["--size", "64", "--batch", "4", "--epochs", "1", "--device", "cpu", "-v"];
@@ -200,5 +253,9 @@ fn what_cannot_be_detected_is_refused_or_told() {
     for words in expected {
         assert!(told.contains(words), "{words:?} is not in {told}");
     }
-    fail(&[&["detect", "eval", &out, &root, "--strict"], &CPU[..]].concat(), 2, &["01.xml", "<bndbox>"]);
+    fail(
+        &[&["detect", "eval", &out, &root, "--strict"], &CPU[..]].concat(),
+        2,
+        &["01.xml", "<bndbox>"],
+    );
 }

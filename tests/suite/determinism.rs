@@ -1,4 +1,5 @@
-//! The same bytes from the same seed on the CPU path, whatever the number of threads, and the same bytes from saving, loading and saving again.
+//! The same bytes from the same seed on the CPU path, whatever the number of threads, and the same
+//! bytes from saving, loading and saving again.
 
 use csae::device::Device;
 use csae::model::{self, Purpose};
@@ -28,8 +29,14 @@ fn threads_make_no_difference() {
 #[test]
 fn every_part_of_the_small_model_matters() {
     let all = trained(&small(), 1);
-    for change in ["sparsity.lambda=0", "sparsity.revive_strength=0", "optimizer.clip_norm=0", "model.layers.dropout.p=0"] {
-        let config = Config::parse(crate::training::SMALL, "the small model", &[change.to_owned()]).unwrap();
+    for change in [
+        "sparsity.lambda=0",
+        "sparsity.revive_strength=0",
+        "optimizer.clip_norm=0",
+        "model.layers.dropout.p=0",
+    ] {
+        let config =
+            Config::parse(crate::training::SMALL, "the small model", &[change.to_owned()]).unwrap();
         assert!(all != trained(&config, 1), "{change} makes no difference");
     }
 }
@@ -38,7 +45,8 @@ fn every_part_of_the_small_model_matters() {
 fn a_model_is_saved_and_loaded_whole() {
     let folder = std::env::temp_dir().join(format!("csae-model-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    let [first, second] = ["first", "second"].map(|name| folder.join(format!("{name}.safetensors")));
+    let [first, second] =
+        ["first", "second"].map(|name| folder.join(format!("{name}.safetensors")));
     let mut training = Training::new(Device::cpu(), &small(), 6).unwrap();
     training.run(3);
     model::save(&first, &mut training.device, &training.graph, &training.store).unwrap();

@@ -1,5 +1,5 @@
-//! Outputs that cannot be written: each is one line with the path and exit status 1, and nothing is left half written under its name. And folders
-//! that another process trains in.
+//! Outputs that cannot be written: each is one line with the path and exit status 1, and nothing is
+//! left half written under its name. And folders that another process trains in.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -8,18 +8,32 @@ use csae::files::Lock;
 
 use crate::commands::{Place, csae, fail, one_line, program, succeed};
 
-const SMALL: [&str; 9] =
-    ["--device", "cpu", "-q", "--batch=16", "--set", "model.layers.code.units=24", "--set", "train.checkpoint_every=5", "--out"];
+const SMALL: [&str; 9] = [
+    "--device",
+    "cpu",
+    "-q",
+    "--batch=16",
+    "--set",
+    "model.layers.code.units=24",
+    "--set",
+    "train.checkpoint_every=5",
+    "--out",
+];
 
 fn train(out: &str, more: &[&str]) -> Vec<String> {
-    [&["train", "digits"], &SMALL[..], &[out], more].concat().into_iter().map(str::to_owned).collect()
+    [&["train", "digits"], &SMALL[..], &[out], more]
+        .concat()
+        .into_iter()
+        .map(str::to_owned)
+        .collect()
 }
 
 fn photo() -> &'static str {
     concat!(env!("CARGO_MANIFEST_DIR"), "/assets/images/textures/brick.png")
 }
 
-/// The program where no file may grow beyond so many blocks (of 512 or 1024 bytes, as the shell has it): writes fail as on a full disk.
+/// The program where no file may grow beyond so many blocks (of 512 or 1024 bytes, as the shell has
+/// it): writes fail as on a full disk.
 #[cfg(unix)]
 fn csae_on_a_full_disk(blocks: u32, arguments: &[&str]) -> Output {
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
@@ -58,7 +72,11 @@ fn a_folder_that_cannot_be_written_to_is_refused_with_its_name() {
     // Below a file no folder can be, whoever asks.
     let below = place.path("file/run");
     fail(&strings(&train(&below, &["--steps=1"])), 1, &[&below, "could not be made"]);
-    fail(&["reconstruct", &model, photo(), "--device", "cpu", "-q", "-o", &below], 1, &[&below, "could not be made"]);
+    fail(
+        &["reconstruct", &model, photo(), "--device", "cpu", "-q", "-o", &below],
+        1,
+        &[&below, "could not be made"],
+    );
     fail(&["man", "-o", &below], 1, &[&below, "could not be made"]);
     // The kernel's own folders take no files, not even the superuser's.
     if cfg!(target_os = "linux") {
@@ -72,7 +90,10 @@ fn a_folder_that_cannot_be_written_to_is_refused_with_its_name() {
             );
         }
     }
-    assert_eq!(files(&place.path("")).iter().filter(|path| path.starts_with(place.path("file"))).count(), 1);
+    assert_eq!(
+        files(&place.path("")).iter().filter(|path| path.starts_with(place.path("file"))).count(),
+        1
+    );
 }
 
 #[cfg(unix)]
@@ -83,16 +104,24 @@ fn a_read_only_folder_is_refused_with_its_name() {
     let (model, locked) = (place.path("model"), place.path("locked"));
     succeed(&strings(&train(&model, &["--steps=1"])));
     let last = files(&model);
-    let mode = |path: &str, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let mode = |path: &str, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap()
+    };
     std::fs::create_dir(&locked).unwrap();
     mode(&locked, 0o555);
     if std::fs::write(place.path("locked/probe"), "").is_ok() {
-        eprintln!("skipped a_read_only_folder_is_refused_with_its_name: the superuser writes everywhere");
+        eprintln!(
+            "skipped a_read_only_folder_is_refused_with_its_name: the superuser writes everywhere"
+        );
         return;
     }
     let run = place.path("locked/run");
     fail(&strings(&train(&run, &["--steps=1"])), 1, &[&run, "could not be made"]);
-    fail(&["reconstruct", &model, photo(), "--device", "cpu", "-q", "-o", &locked], 1, &["brick.png", "could not be written"]);
+    fail(
+        &["reconstruct", &model, photo(), "--device", "cpu", "-q", "-o", &locked],
+        1,
+        &["brick.png", "could not be written"],
+    );
     // A run whose folder became read-only can be looked at, and not gone on with.
     mode(&model, 0o555);
     assert!(succeed(&["resume", &model, "-q"]).contains("all 1 steps"));
@@ -120,7 +149,10 @@ fn a_full_disk_leaves_nothing_half_written() {
     let output = csae_on_a_full_disk(8, &["resume", &run, "-q", "--steps=40"]);
     one_line(&output, 1, &["checkpoint-000025.safetensors", "could not be written", "free space"]);
     assert!(whole(&last) == before, "the last checkpoint is not what it was");
-    let half = |path: &PathBuf| path.to_string_lossy().ends_with(".partial") || path.ends_with("checkpoint-000025.safetensors");
+    let half = |path: &PathBuf| {
+        path.to_string_lossy().ends_with(".partial")
+            || path.ends_with("checkpoint-000025.safetensors")
+    };
     assert!(!files(&run).iter().any(half), "{:?}", files(&run));
     // With space again it ends with the bytes of a run that always had it.
     succeed(&["resume", &run, "-q"]);
@@ -131,7 +163,10 @@ fn a_full_disk_leaves_nothing_half_written() {
     assert!(model(&run) == model(&calm));
     // Pictures and pages.
     let out = place.path("out");
-    let output = csae_on_a_full_disk(1, &["reconstruct", &run, photo(), "--device", "cpu", "-q", "-o", &out]);
+    let output = csae_on_a_full_disk(
+        1,
+        &["reconstruct", &run, photo(), "--device", "cpu", "-q", "-o", &out],
+    );
     one_line(&output, 1, &["brick.png", "could not be written"]);
     one_line(&csae_on_a_full_disk(0, &["man", "-o", &out]), 1, &["csae.1", "could not be written"]);
     assert!(files(&out).is_empty(), "{:?}", files(&out));

@@ -1,4 +1,5 @@
-//! Holds every recorded dispatch against what naga reads in its shader, without a GPU: parameter blocks, bindings, constants, workgroups.
+//! Holds every recorded dispatch against what naga reads in its shader, without a GPU: parameter
+//! blocks, bindings, constants, workgroups.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,7 +34,11 @@ const STEP: [(&str, &str); 12] = [
 
 fn same_fields(found: &[(String, &'static str)], wanted: &[(&str, &str)]) -> Result<(), String> {
     let found: Vec<(&str, &str)> = found.iter().map(|(name, ty)| (name.as_str(), *ty)).collect();
-    if found == wanted { Ok(()) } else { Err(format!("the shader has the fields {found:?}, the host {wanted:?}")) }
+    if found == wanted {
+        Ok(())
+    } else {
+        Err(format!("the shader has the fields {found:?}, the host {wanted:?}"))
+    }
 }
 
 /// Holds one dispatch against its shader.
@@ -44,7 +49,11 @@ fn check(dispatch: &Dispatch, shader: &Reflection) -> Result<(), String> {
             Role::Uniform(fields) if binding.name == "p" => {
                 same_fields(fields, dispatch.fields)?;
                 if dispatch.params.len() as u64 != binding.min_size {
-                    return Err(format!("the block has {} bytes, the shader's {}", dispatch.params.len(), binding.min_size));
+                    return Err(format!(
+                        "the block has {} bytes, the shader's {}",
+                        dispatch.params.len(),
+                        binding.min_size
+                    ));
                 }
             }
             Role::Uniform(fields) if binding.name == "step" => {
@@ -53,11 +62,20 @@ fn check(dispatch: &Dispatch, shader: &Reflection) -> Result<(), String> {
                     return Err(format!("the shader's step has {} bytes", binding.min_size));
                 }
             }
-            Role::Uniform(_) => return Err(format!("uniform {} is neither p nor step", binding.name)),
+            Role::Uniform(_) => {
+                return Err(format!("uniform {} is neither p nor step", binding.name));
+            }
             Role::Storage { writable: write, half } => {
                 writable.insert(binding.name.as_str(), *write);
-                if dispatch.bindings.iter().any(|(name, view)| *name == binding.name && view.half != *half) {
-                    return Err(format!("{}: f16 in the shader: {half}, not so on the host", binding.name));
+                if dispatch
+                    .bindings
+                    .iter()
+                    .any(|(name, view)| *name == binding.name && view.half != *half)
+                {
+                    return Err(format!(
+                        "{}: f16 in the shader: {half}, not so on the host",
+                        binding.name
+                    ));
                 }
             }
         }
@@ -74,17 +92,25 @@ fn check(dispatch: &Dispatch, shader: &Reflection) -> Result<(), String> {
             return Err(format!("{name} = {value}"));
         }
     }
-    if let Some(unset) = shader.overrides.iter().find(|known| dispatch.constants.iter().all(|(name, _)| name != known)) {
+    if let Some(unset) = shader
+        .overrides
+        .iter()
+        .find(|known| dispatch.constants.iter().all(|(name, _)| name != known))
+    {
         return Err(format!("the override {unset} is left to its default"));
     }
     if dispatch.workgroup_size != shader.workgroup_size || dispatch.workgroups == 0 {
         let (groups, size) = (dispatch.workgroups, dispatch.workgroup_size);
-        return Err(format!("{groups} workgroups of {size}, the shader has {}", shader.workgroup_size));
+        return Err(format!(
+            "{groups} workgroups of {size}, the shader has {}",
+            shader.workgroup_size
+        ));
     }
     Ok(())
 }
 
-/// Bindings by name, each once, aligned, and no buffer both read and written through different bindings, but for `y` and `y4`.
+/// Bindings by name, each once, aligned, and no buffer both read and written through different
+/// bindings, but for `y` and `y4`.
 fn check_views(dispatch: &Dispatch, writable: &BTreeMap<&str, bool>) -> Result<(), String> {
     let bound: BTreeSet<&str> = dispatch.bindings.iter().map(|(name, _)| *name).collect();
     let wanted: BTreeSet<&str> = writable.keys().copied().collect();
@@ -96,15 +122,25 @@ fn check_views(dispatch: &Dispatch, writable: &BTreeMap<&str, bool>) -> Result<(
     }
     for (i, (name, view)) in dispatch.bindings.iter().enumerate() {
         if !(view.start as u64 * view.element()).is_multiple_of(ALIGNMENT) || view.len == 0 {
-            return Err(format!("{name}: {view:?} is empty or does not begin on {ALIGNMENT} bytes"));
+            return Err(format!(
+                "{name}: {view:?} is empty or does not begin on {ALIGNMENT} bytes"
+            ));
         }
         for (other, at) in &dispatch.bindings[..i] {
             let overlap = view.start < at.start + at.len && at.start < view.start + view.len;
             // The same four at a time, under a name that says so.
-            if *name == format!("{other}4") && view.start == at.start && view.len == at.len && view.buffer == at.buffer {
+            if *name == format!("{other}4")
+                && view.start == at.start
+                && view.len == at.len
+                && view.buffer == at.buffer
+            {
                 continue;
             }
-            let clash = if writable[name] && writable[other] { overlap } else { writable[name] || writable[other] };
+            let clash = if writable[name] && writable[other] {
+                overlap
+            } else {
+                writable[name] || writable[other]
+            };
             if view.buffer == at.buffer && clash {
                 return Err(format!("{name} and {other} share a buffer that is written"));
             }
@@ -132,12 +168,20 @@ fn every_dispatch_fits_its_shader() {
 #[test]
 fn every_kernel_and_operation_has_a_case() {
     let built_in = || recorded::all().iter().filter(|recorded| recorded.built_in);
-    let kernels: BTreeSet<Kernel> =
-        built_in().flat_map(|recorded| &recorded.dispatches).map(|dispatch| dispatch.kernel).collect();
-    let without: Vec<&str> = Kernel::ALL.iter().filter(|kernel| !kernels.contains(kernel)).map(|kernel| kernel.name()).collect();
+    let kernels: BTreeSet<Kernel> = built_in()
+        .flat_map(|recorded| &recorded.dispatches)
+        .map(|dispatch| dispatch.kernel)
+        .collect();
+    let without: Vec<&str> = Kernel::ALL
+        .iter()
+        .filter(|kernel| !kernels.contains(kernel))
+        .map(|kernel| kernel.name())
+        .collect();
     assert!(without.is_empty(), "kernels without a case in src/verify/table.rs: {without:?}");
-    let operations: BTreeSet<&str> = built_in().flat_map(|recorded| &recorded.operations).copied().collect();
-    let without: Vec<&&str> = Call::NAMES.iter().filter(|name| !operations.contains(*name)).collect();
+    let operations: BTreeSet<&str> =
+        built_in().flat_map(|recorded| &recorded.operations).copied().collect();
+    let without: Vec<&&str> =
+        Call::NAMES.iter().filter(|name| !operations.contains(*name)).collect();
     assert!(without.is_empty(), "operations without a case in src/verify/table.rs: {without:?}");
 }
 
@@ -172,7 +216,9 @@ fn a_broken_dispatch_is_found() {
     fails("bound are", &|dispatch| dispatch.bindings.push(("more", View::whole(Buffer(900), 4))));
     fails("bound are", &|dispatch| dispatch.bindings.push(dispatch.bindings[0]));
     fails("does not begin", &|dispatch| dispatch.bindings[0].1.start = 16);
-    fails("share a buffer", &|dispatch| dispatch.bindings[0].1 = View { start: 1 << 20, ..dispatch.bindings[2].1 });
+    fails("share a buffer", &|dispatch| {
+        dispatch.bindings[0].1 = View { start: 1 << 20, ..dispatch.bindings[2].1 }
+    });
     fails("no override", &|dispatch| dispatch.constants.push(("WIDTH", 1.0)));
     fails("left to its default", &|dispatch| dispatch.constants.clear());
     fails("not so on the host", &|dispatch| dispatch.bindings[1].1.half = true);

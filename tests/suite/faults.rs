@@ -1,4 +1,5 @@
-//! Adapters that fail in the middle of a run: each fault is one line with adapter, driver and step, and the last checkpoint is sound.
+//! Adapters that fail in the middle of a run: each fault is one line with adapter, driver and step,
+//! and the last checkpoint is sound.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -32,7 +33,12 @@ fn config() -> Config {
 }
 
 /// A run in a folder that waits so long for its adapter; `after` is called after each of its steps.
-fn train(device: &mut Device, path: &str, patience: Duration, after: &dyn Fn(u64)) -> Result<Outcome, Error> {
+fn train(
+    device: &mut Device,
+    path: &str,
+    patience: Duration,
+    after: &dyn Fn(u64),
+) -> Result<Outcome, Error> {
     let mut config = config();
     let prepared = prepare(&config)?;
     let graph = Graph::new(&config.model, prepared.dims)?;
@@ -52,9 +58,14 @@ fn train(device: &mut Device, path: &str, patience: Duration, after: &dyn Fn(u64
 
 /// One line that names adapter and driver and all the words.
 fn assert_told(device: &mut Device, error: &Error, words: &[&str]) {
-    let (text, info) = (error.to_string(), device.as_gpu().expect("it runs on a GPU").adapter().info.clone());
+    let (text, info) =
+        (error.to_string(), device.as_gpu().expect("it runs on a GPU").adapter().info.clone());
     assert_eq!(error.kind, Kind::Adapter, "{text}");
-    for word in words.iter().copied().chain([info.name.as_str(), info.driver.as_str(), info.driver_info.as_str()]) {
+    for word in words.iter().copied().chain([
+        info.name.as_str(),
+        info.driver.as_str(),
+        info.driver_info.as_str(),
+    ]) {
         assert!(text.contains(word), "{word:?} is not in {text}");
     }
     assert!(!text.contains('\n'), "{text}");
@@ -65,9 +76,14 @@ fn assert_goes_on(path: &str, step: u64) {
     let (folder, ..) = RunFolder::open(Path::new(path)).unwrap();
     let last = folder.newest().unwrap().expect("a checkpoint is there");
     assert_eq!(checkpoint::load(&last).unwrap().header.step, step);
-    let names = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names = std::fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let names: Vec<String> = names.collect();
-    assert!(!names.iter().any(|name| name.ends_with(".partial") || name == "model.safetensors"), "{names:?}");
+    assert!(
+        !names.iter().any(|name| name.ends_with(".partial") || name == "model.safetensors"),
+        "{names:?}"
+    );
     succeed(&["resume", path, "-q"]);
     assert!(folder.file("model.safetensors").is_file());
 }
@@ -97,12 +113,16 @@ fn a_lost_device_is_told_with_its_step() {
     assert!(model(&run) == model(&whole), "the run that went on has other bytes");
 }
 
-/// Whether the adapter is one of OpenGL's, whose waits all end at once and which takes what memory it needs when it draws; then that is said.
+/// Whether the adapter is one of OpenGL's, whose waits all end at once and which takes what memory
+/// it needs when it draws; then that is said.
 fn is_opengl(test: &str, device: &mut Device) -> bool {
     let adapter = device.as_gpu().expect("it runs on a GPU").adapter();
     let opengl = adapter.info.backend == wgpu::Backend::Gl;
     if opengl {
-        eprintln!("skipped {test}: {} is no adapter of Vulkan's, for which this fault is made", adapter.label());
+        eprintln!(
+            "skipped {test}: {} is no adapter of Vulkan's, for which this fault is made",
+            adapter.label()
+        );
     }
     opengl
 }
@@ -125,8 +145,11 @@ fn a_refused_shader_is_told_and_not_kept() {
     let mut training = Training::new(open(), &small(), 6).unwrap();
     let handle = training.device.as_gpu().expect("it runs on a GPU").handle();
     let refused = || {
-        let source = wgpu::ShaderSource::Wgsl("@compute @workgroup_size(1) fn main() { nonsense(); }".into());
-        handle.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some("a kernel"), source })
+        let source = wgpu::ShaderSource::Wgsl(
+            "@compute @workgroup_size(1) fn main() { nonsense(); }".into(),
+        );
+        handle
+            .create_shader_module(wgpu::ShaderModuleDescriptor { label: Some("a kernel"), source })
     };
     refused();
     let error = training.device.compile(training.calls.clone()).unwrap_err();
@@ -140,22 +163,34 @@ fn a_refused_shader_is_told_and_not_kept() {
     let source = || wgpu::ShaderSource::Wgsl("fn".into());
     let sabotage = |step| {
         if step == 7 {
-            let _ = handle.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source: source() });
+            let _ = handle.create_shader_module(wgpu::ShaderModuleDescriptor {
+                label: None,
+                source: source(),
+            });
         }
     };
     let error = train(&mut device, &run, MINUTE, &sabotage).unwrap_err();
-    assert_told(&mut device, &error, &["after step 7 of 40", "checkpoint-000005.safetensors is kept"]);
+    assert_told(
+        &mut device,
+        &error,
+        &["after step 7 of 40", "checkpoint-000005.safetensors is kept"],
+    );
     assert_goes_on(&run, 5);
 }
 
 #[test]
 fn what_one_buffer_cannot_hold_is_refused_with_the_figure() {
-    let Some(_turn) = turn("what_one_buffer_cannot_hold_is_refused_with_the_figure") else { return };
+    let Some(_turn) = turn("what_one_buffer_cannot_hold_is_refused_with_the_figure") else {
+        return;
+    };
     let mut device = open();
     let most = device.max_bytes() as usize / 4;
     let error = device.alloc_real("a buffer", most + 4).unwrap_err();
     let (text, figure) = (error.to_string(), format!("allows {} MiB", (4 * most) >> 20));
-    assert!(error.kind == Kind::Usage && text.contains("a buffer needs") && text.contains(&figure), "{text}");
+    assert!(
+        error.kind == Kind::Usage && text.contains("a buffer needs") && text.contains(&figure),
+        "{text}"
+    );
     // The device works on.
     let view = device.alloc_real("another", 3).unwrap();
     device.write(view, &[1.0, 2.0, 3.0]);
@@ -176,7 +211,8 @@ fn out_of_memory_is_told() {
     }
     let place = Place::new("memory");
     let run = place.path("run");
-    // What the driver and the program take beside the buffers differs from machine to machine: less and less is allowed, until it is too little.
+    // What the driver and the program take beside the buffers differs from machine to machine: less
+    // and less is allowed, until it is too little.
     for kib in (600_000..=1_080_000).rev().step_by(60_000) {
         let mut command = std::process::Command::new("sh");
         let limited = format!("ulimit -v {kib}; exec \"$0\" \"$@\"");
@@ -191,7 +227,14 @@ fn out_of_memory_is_told() {
             "-q",
             "--threads=2",
         ]);
-        command.args(["--steps=1", "--batch=2048", "--set=model.layers.encoder.0.filters=256", "--out", &run, "--force"]);
+        command.args([
+            "--steps=1",
+            "--batch=2048",
+            "--set=model.layers.encoder.0.filters=256",
+            "--out",
+            &run,
+            "--force",
+        ]);
         let output = command.env("LP_NUM_THREADS", "2").env("CSAE_CACHE", "off").output().unwrap();
         if !output.status.success() {
             one_line(&output, 1, &["llvmpipe", "driver llvmpipe Mesa", "emory"]);
@@ -205,7 +248,9 @@ fn out_of_memory_is_told() {
 #[test]
 fn no_adapter_at_all_is_told() {
     // A loader of drivers that is told to load nothing, on machines with a GPU too.
-    for (device, words) in [("gpu", ["no GPU found", "--device cpu"]), ("lavapipe", ["no such adapter", "lavapipe"])] {
+    for (device, words) in
+        [("gpu", ["no GPU found", "--device cpu"]), ("lavapipe", ["no such adapter", "lavapipe"])]
+    {
         let mut command = program();
         command
             .args(["train", "digits", "--device", device])
@@ -216,7 +261,10 @@ fn no_adapter_at_all_is_told() {
         let output = command.output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.lines().count() == 1 && words.iter().all(|word| said.contains(word)), "{said}");
+        assert!(
+            said.lines().count() == 1 && words.iter().all(|word| said.contains(word)),
+            "{said}"
+        );
     }
     assert!(csae(&["devices"]).status.success());
 }

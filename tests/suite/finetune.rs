@@ -1,4 +1,5 @@
-//! `csae finetune` and `csae classify`: classifiers that learn, on both paths alike, and what is refused.
+//! `csae finetune` and `csae classify`: classifiers that learn, on both paths alike, and what is
+//! refused.
 
 use std::path::Path;
 
@@ -15,7 +16,8 @@ use super::gpu;
 
 fn train(place: &Place) -> String {
     let run = place.path("run");
-    let short = ["--device", "cpu", "-q", "--steps", "60", "--batch", "32", "--set=train.log_every=10"];
+    let short =
+        ["--device", "cpu", "-q", "--steps", "60", "--batch", "32", "--set=train.log_every=10"];
     // the preset's penalty is for 784 pixels, these images have 64
     let sparse = ["--preset", "sparse", "--set=sparsity.lambda=0.02"];
     succeed(&[&["train", "digits", "--out", &run], &short[..], &sparse].concat());
@@ -25,7 +27,9 @@ fn train(place: &Place) -> String {
 const ENCODER: [&str; 4] = ["--layer", "encoder.1", "--grid", "2"];
 
 fn finetune(arguments: &[&str]) -> Vec<Value> {
-    let text = succeed(&[&["finetune"], arguments, &ENCODER, &["--device", "cpu", "-q", "--json"]].concat());
+    let text = succeed(
+        &[&["finetune"], arguments, &ENCODER, &["--device", "cpu", "-q", "--json"]].concat(),
+    );
     text.lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
 }
 
@@ -38,7 +42,9 @@ fn classifiers_learn_and_classify() {
     let place = Place::new("finetune");
     let run = train(&place);
     let (out, again) = (place.path("out"), place.path("again"));
-    let lines = finetune(&[&run, "digits", "--test", "digits", "--labels", "300", "--epochs", "6", "-o", &out]);
+    let lines = finetune(&[
+        &run, "digits", "--test", "digits", "--labels", "300", "--epochs", "6", "-o", &out,
+    ]);
     // chance is 0.9
     assert!(error(&lines) < 0.1, "{lines:?}");
     let losses: Vec<f64> = lines.iter().filter_map(|line| line["loss"].as_f64()).collect();
@@ -47,7 +53,9 @@ fn classifiers_learn_and_classify() {
         assert!(Path::new(&out).join(name).exists(), "{name}");
     }
     // the same seed, the same bytes
-    finetune(&[&run, "digits", "--test", "digits", "--labels", "300", "--epochs", "6", "-o", &again]);
+    finetune(&[
+        &run, "digits", "--test", "digits", "--labels", "300", "--epochs", "6", "-o", &again,
+    ]);
     let bytes = |folder: &str| std::fs::read(Path::new(folder).join("model.safetensors")).unwrap();
     assert!(bytes(&out) == bytes(&again) && bytes(&out) != bytes(&run));
     // a head drawn on an encoder that stays: the encoder's values are those of the model
@@ -68,16 +76,22 @@ fn classifiers_learn_and_classify() {
         "-o",
         &frozen,
     ]);
-    let (before, after) = (model::load(Path::new(&run)).unwrap(), model::load(Path::new(&frozen)).unwrap());
+    let (before, after) =
+        (model::load(Path::new(&run)).unwrap(), model::load(Path::new(&frozen)).unwrap());
     assert_eq!(before.tensor("encoder.1.weight"), after.tensor("encoder.1.weight"));
     let tuned = model::load(Path::new(&out)).unwrap();
     assert_ne!(before.tensor("encoder.1.weight"), tuned.tensor("encoder.1.weight"));
     // answers, in every format
-    let classify = |more: &[&str]| succeed(&[&["classify", &out, "digits", "--device", "cpu", "-q"], more].concat());
+    let classify = |more: &[&str]| {
+        succeed(&[&["classify", &out, "digits", "--device", "cpu", "-q"], more].concat())
+    };
     let table = classify(&[]);
     assert!(table.lines().count() == 1797 && table.lines().all(|line| line.ends_with('%')));
     let csv = classify(&["--format", "csv", "--top", "2"]);
-    assert!(csv.starts_with("image,label1,probability1,label2,probability2\n") && csv.lines().count() == 1798);
+    assert!(
+        csv.starts_with("image,label1,probability1,label2,probability2\n")
+            && csv.lines().count() == 1798
+    );
     let picture = place.path("confusion.png");
     let json = classify(&["--json", "--confusion", &picture]);
     let last: Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();
@@ -92,11 +106,29 @@ fn classifiers_learn_and_classify() {
         fail(&[&arguments[..], &["--device", "cpu", "-q"]].concat(), 2, &["csae classify"]);
     }
     succeed(&["inspect", &out, "--device", "cpu", "-q"]);
-    fail(&["classify", &run, "digits", "--device", "cpu", "-q"], 2, &["no classes", "csae finetune"]);
-    fail(&["classify", &out, "textures", "--device", "cpu", "-q"], 2, &["--resize"]);
-    fail(&["classify", &out, "digits", "--confusion", &picture, "--device", "cpu", "-q"], 2, &["--force"]);
     fail(
-        &["classify", &out, "textures", "--resize", "--confusion", &place.path("c.png"), "--device", "cpu", "-q"],
+        &["classify", &run, "digits", "--device", "cpu", "-q"],
+        2,
+        &["no classes", "csae finetune"],
+    );
+    fail(&["classify", &out, "textures", "--device", "cpu", "-q"], 2, &["--resize"]);
+    fail(
+        &["classify", &out, "digits", "--confusion", &picture, "--device", "cpu", "-q"],
+        2,
+        &["--force"],
+    );
+    fail(
+        &[
+            "classify",
+            &out,
+            "textures",
+            "--resize",
+            "--confusion",
+            &place.path("c.png"),
+            "--device",
+            "cpu",
+            "-q",
+        ],
         2,
         &["no labels"],
     );
@@ -106,12 +138,19 @@ fn classifiers_learn_and_classify() {
 fn a_curve_compares_both_beginnings() {
     let place = Place::new("curve");
     let (run, out) = (train(&place), place.path("out"));
-    let lines = finetune(&[&run, "digits", "--test", "digits", "--curve", "20,200", "--seeds", "2", "--epochs", "3", "-o", &out]);
+    let lines = finetune(&[
+        &run, "digits", "--test", "digits", "--curve", "20,200", "--seeds", "2", "--epochs", "3",
+        "-o", &out,
+    ]);
     let points: Vec<&Value> = lines.iter().filter(|line| line["kind"] == "point").collect();
     assert_eq!(points.len(), 2);
     for point in &points {
         assert!(
-            ["pretrained", "scratch"].iter().all(|arm| point[arm]["errors"].as_array().unwrap().len() == 2)
+            ["pretrained", "scratch"].iter().all(|arm| point[arm]["errors"]
+                .as_array()
+                .unwrap()
+                .len()
+                == 2)
                 && point["p"].is_number()
         );
     }
@@ -127,7 +166,12 @@ fn what_cannot_be_learned_is_answered_by_one_line() {
     let run = train(&place);
     let out = place.path("out");
     let refuse = |data: &str, more: &[&str], words: &[&str]| {
-        fail(&[&["finetune", &run, data, "-o", &out, "--device", "cpu", "-q"], &ENCODER[..], more].concat(), 2, words);
+        fail(
+            &[&["finetune", &run, data, "-o", &out, "--device", "cpu", "-q"], &ENCODER[..], more]
+                .concat(),
+            2,
+            words,
+        );
     };
     refuse("photos", &["--resize"], &["no labels"]);
     refuse("digits", &["--labels", "5"], &["5 labels for 10 classes"]);
@@ -145,19 +189,37 @@ fn what_cannot_be_learned_is_answered_by_one_line() {
             let folder = Path::new(&place.path(name)).join(class);
             std::fs::create_dir_all(&folder).unwrap();
             for i in 0..3 {
-                image::GrayImage::from_pixel(8, 8, image::Luma([9 * i])).save(folder.join(format!("{i}.png"))).unwrap();
+                image::GrayImage::from_pixel(8, 8, image::Luma([9 * i]))
+                    .save(folder.join(format!("{i}.png")))
+                    .unwrap();
             }
         }
         place.path(name)
     };
     let (ab, abc) = (two("ab", &["a", "b"]), two("abc", &["a", "b", "c"]));
     refuse(&ab, &["--test", &abc], &["\"c\""]);
-    let output =
-        csae(&[&["finetune", &run, "digits", "-o", &out, "--device", "cpu", "-q", "--lr", "1e30"], &ENCODER[..]].concat());
+    let output = csae(
+        &[
+            &["finetune", &run, "digits", "-o", &out, "--device", "cpu", "-q", "--lr", "1e30"],
+            &ENCODER[..],
+        ]
+        .concat(),
+    );
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("--lr"), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("--lr"),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     succeed(
-        &[&["finetune", &run, &abc, "--test", &ab, "-o", &out, "--device", "cpu", "-q", "--epochs", "1"], &ENCODER[..]].concat(),
+        &[
+            &[
+                "finetune", &run, &abc, "--test", &ab, "-o", &out, "--device", "cpu", "-q",
+                "--epochs", "1",
+            ],
+            &ENCODER[..],
+        ]
+        .concat(),
     );
     refuse(&abc, &[], &["model.safetensors", "--force"]);
 }
@@ -174,10 +236,12 @@ fn both_paths_learn_alike() {
     let sample = Sample::open_whole("digits", dims, false, false, Budget::new(None)).unwrap();
     let (labels, _) = matched(sample.labels(), sample.labels()).unwrap();
     let data = Labelled::read(&sample, dims, labels, None).unwrap();
-    let graph = Graph::new(&model::classifier(&spec, data.classes.clone(), 0.0).unwrap(), dims).unwrap();
+    let graph =
+        Graph::new(&model::classifier(&spec, data.classes.clone(), 0.0).unwrap(), dims).unwrap();
     let (fit, held) = split(&data, &draw(&data, 200, 1).unwrap(), 0.2, 1);
     let plan = Plan { epochs: 3, lr: 1e-3, encoder_lr: 0.5, every: 1, patience: 9, seed: 3 };
-    let mut options = Options { plan, changes: Changes { shift: 1, flip: false }, head: Head::Fresh };
+    let mut options =
+        Options { plan, changes: Changes { shift: 1, flip: false }, head: Head::Fresh };
     let losses = |device: &mut Device, options: &Options| {
         let mut tuner = Tuner::new(device, &graph, 32, 0.01, 0).unwrap();
         let mut losses = Vec::new();
@@ -186,12 +250,20 @@ fn both_paths_learn_alike() {
             Ok(())
         };
         tuner
-            .train(device, Some(&loaded), &data, [&fit, &held], options, &mut Watch { tell: &mut told, stop: &|| false })
+            .train(
+                device,
+                Some(&loaded),
+                &data,
+                [&fit, &held],
+                options,
+                &mut Watch { tell: &mut told, stop: &|| false },
+            )
             .unwrap();
         losses
     };
     let (a, b) = (losses(&mut Device::cpu(), &options), losses(&mut gpu, &options));
-    let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-3 * a.abs());
+    let close =
+        |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-3 * a.abs());
     assert!(a.len() == 3 && close(&a, &b), "{a:?} {b:?}");
     // a control: another rate gives another trajectory
     options.plan.encoder_lr = 1.0;

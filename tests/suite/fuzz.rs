@@ -1,15 +1,16 @@
-//! Mutated files for every reader of bytes that come from elsewhere: IDX, CIFAR, npy, pictures, model files, checkpoints, TOML. None may panic, take
-//! a second, or more than a gigabyte at once.
+//! Mutated files for every reader of bytes that come from elsewhere: IDX, CIFAR, npy, pictures,
+//! model files, checkpoints, TOML. None may panic, take a second, or more than a gigabyte at once.
 //!
-//! Each run draws `CSAE_FUZZ` inputs (default 4,000) from `CSAE_FUZZ_SEED` (default 1). A long run, with memory bounded to
-//! 1.3 GB for the whole process, so that no allocation can be larger than 1 GB:
+//! Each run draws `CSAE_FUZZ` inputs (default 4,000) from `CSAE_FUZZ_SEED` (default 1). A long run,
+//! with memory bounded to 1.3 GB for the whole process, so that no allocation can be larger than 1
+//! GB:
 //!
 //! ```text
 //! (ulimit -v 1300000; CSAE_GPU=off CSAE_FUZZ=10000000 CSAE_FUZZ_SEED=2 cargo test --release --test suite fuzz -- --nocapture)
 //! ```
 //!
-//! What fails is written to `tests/fuzz_corpus/`, whose files are seeds of every run: a case that was found once stays a test. Their names begin with
-//! the reader's name.
+//! What fails is written to `tests/fuzz_corpus/`, whose files are seeds of every run: a case that
+//! was found once stays a test. Their names begin with the reader's name.
 
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,7 +26,9 @@ type Reader = fn(&[u8]) -> Result<(), String>;
 
 /// A reader, and what it says to bytes.
 const READERS: [(&str, Reader); 8] = [
-    ("checkpoint", |bytes| checkpoint::load_bytes(bytes, "fuzz").map(drop).map_err(|e| e.to_string())),
+    ("checkpoint", |bytes| {
+        checkpoint::load_bytes(bytes, "fuzz").map(drop).map_err(|e| e.to_string())
+    }),
     ("cifar", |bytes| {
         let mut file = Cursor::new(bytes);
         let array = cifar::array(&mut file, bytes.len() as u64).map_err(|e| e.to_string())?.0;
@@ -34,7 +37,10 @@ const READERS: [(&str, Reader); 8] = [
     ("idx", |bytes| idx::images_from(bytes).map(drop).map_err(|e| e.to_string())),
     ("labels", |bytes| {
         let idx = idx::labels_from(bytes).map(drop).map_err(|e| e.to_string());
-        npy::labels(&mut Cursor::new(bytes), bytes.len() as u64).map(drop).map_err(|e| e.to_string()).or(idx)
+        npy::labels(&mut Cursor::new(bytes), bytes.len() as u64)
+            .map(drop)
+            .map_err(|e| e.to_string())
+            .or(idx)
     }),
     ("model", |bytes| csae::model::load_bytes(bytes, "fuzz").map(drop).map_err(|e| e.to_string())),
     ("npy", |bytes| {
@@ -63,15 +69,22 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
     let mut seeds: Vec<(String, Vec<u8>)> = std::fs::read_dir(corpus())
         .expect("tests/fuzz_corpus is there")
         .map(|entry| entry.expect("an entry").path())
-        .map(|path| (path.file_name().unwrap_or_default().to_string_lossy().into_owned(), std::fs::read(path).expect("a seed")))
+        .map(|path| {
+            (
+                path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                std::fs::read(path).expect("a seed"),
+            )
+        })
         .collect();
     seeds.sort();
-    let presets = preset_names().map(|name| preset_text(name).expect("a preset").as_bytes().to_vec());
+    let presets =
+        preset_names().map(|name| preset_text(name).expect("a preset").as_bytes().to_vec());
     seeds.extend(presets.map(|text| ("toml".to_owned(), text)));
     let record: Vec<u8> = (0..3073u32).map(|i| (i % 10) as u8).collect();
     let path = std::env::temp_dir().join(format!("csae-fuzz-{}.safetensors", std::process::id()));
     let tensors = std::array::from_fn(|i| vec![0.5; 3 * i]);
-    checkpoint::save(&path, &Checkpoint { tensors, ..Checkpoint::default() }).expect("a checkpoint can be written");
+    checkpoint::save(&path, &Checkpoint { tensors, ..Checkpoint::default() })
+        .expect("a checkpoint can be written");
     seeds.push(("checkpoint".to_owned(), std::fs::read(&path).expect("it is there")));
     std::fs::remove_file(&path).expect("it is there");
     seeds.push(("cifar".to_owned(), [record.clone(), record].concat()));
@@ -97,8 +110,13 @@ fn mutate(bytes: &mut Vec<u8>, draw: &mut Stream) {
             5 => {
                 let width = [1, 2, 4, 8][draw.below(4)];
                 let number = BITING[draw.below(BITING.len())];
-                let number = if draw.below(2) == 0 { number.to_le_bytes() } else { number.to_be_bytes() };
-                bytes.iter_mut().skip(at).zip(&number[..width]).for_each(|(byte, new)| *byte = *new);
+                let number =
+                    if draw.below(2) == 0 { number.to_le_bytes() } else { number.to_be_bytes() };
+                bytes
+                    .iter_mut()
+                    .skip(at)
+                    .zip(&number[..width])
+                    .for_each(|(byte, new)| *byte = *new);
             }
             6 => {
                 let end = (at + 1 + draw.below(32)).min(bytes.len());
@@ -118,7 +136,8 @@ fn mutate(bytes: &mut Vec<u8>, draw: &mut Stream) {
 }
 
 fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+    std::env::var(name)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
 #[test]
@@ -134,17 +153,26 @@ fn no_reader_panics_or_hangs_on_mutated_files() {
         let seconds = start.elapsed();
         match answer {
             Err(_) => (false, Some(format!("{name} panicked"))),
-            _ if seconds > Duration::from_secs(1) => (false, Some(format!("{name} took {seconds:?}"))),
-            Ok(Err(message)) if message.trim().contains('\n') => (false, Some(format!("{name}: several lines: {message}"))),
+            _ if seconds > Duration::from_secs(1) => {
+                (false, Some(format!("{name} took {seconds:?}")))
+            }
+            Ok(Err(message)) if message.trim().contains('\n') => {
+                (false, Some(format!("{name}: several lines: {message}")))
+            }
             Ok(answer) => (answer.is_ok(), None),
         }
     };
-    let own = |reader: &str| -> Vec<&(String, Vec<u8>)> { seeds.iter().filter(|(name, _)| name.starts_with(reader)).collect() };
-    let seeds_of: Vec<Vec<&(String, Vec<u8>)>> = READERS.iter().map(|(name, _)| own(name)).collect();
+    let own = |reader: &str| -> Vec<&(String, Vec<u8>)> {
+        seeds.iter().filter(|(name, _)| name.starts_with(reader)).collect()
+    };
+    let seeds_of: Vec<Vec<&(String, Vec<u8>)>> =
+        READERS.iter().map(|(name, _)| own(name)).collect();
     for ((name, reader), seeds) in READERS.iter().zip(&seeds_of) {
         assert!(!seeds.is_empty(), "{name} has no seed");
         for (file, bytes) in seeds {
-            bad.extend(look(name, *reader, bytes).1.map(|what| format!("{what} on the seed {file}")));
+            bad.extend(
+                look(name, *reader, bytes).1.map(|what| format!("{what} on the seed {file}")),
+            );
         }
     }
     for i in 0..inputs {
@@ -166,7 +194,10 @@ fn no_reader_panics_or_hangs_on_mutated_files() {
             println!("{i} inputs");
         }
     }
-    println!("{inputs} inputs; accepted: {:?}", READERS.iter().map(|(name, _)| name).zip(accepted).collect::<Vec<_>>());
+    println!(
+        "{inputs} inputs; accepted: {:?}",
+        READERS.iter().map(|(name, _)| name).zip(accepted).collect::<Vec<_>>()
+    );
     assert!(bad.is_empty(), "{}", bad.join("\n"));
     // a mutator that breaks everything at once would test nothing behind the first check
     if inputs >= 4000 {

@@ -1,5 +1,6 @@
-//! The GPU path against the CPU path, on the adapter that `CSAE_DEVICE` names (`llvmpipe` unless set). `CSAE_GPU` is `require` (no adapter is a
-//! failure), `auto` (it is a skipped test that says so) or `off`.
+//! The GPU path against the CPU path, on the adapter that `CSAE_DEVICE` names (`llvmpipe` unless
+//! set). `CSAE_GPU` is `require` (no adapter is a failure), `auto` (it is a skipped test that says
+//! so) or `off`.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -25,7 +26,10 @@ pub fn turn(test: &str) -> Option<MutexGuard<'static, ()>> {
         eprintln!("skipped {test}: CSAE_GPU=off");
         return None;
     }
-    assert!(["auto", "require"].contains(&wanted.as_str()), "CSAE_GPU={wanted}: there are require, auto and off");
+    assert!(
+        ["auto", "require"].contains(&wanted.as_str()),
+        "CSAE_GPU={wanted}: there are require, auto and off"
+    );
     let turn = ADAPTER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     match select(&name()) {
         Ok(Selected::Adapter(_)) => Some(turn),
@@ -50,7 +54,8 @@ pub fn open() -> Device {
 
 /// The adapter, opened with its cooperative matrices or emulated ones.
 fn open_with_matrices() -> Device {
-    Device::open_with(&name(), Adapter::matrices_or_emulated).unwrap_or_else(|error| panic!("{error}"))
+    Device::open_with(&name(), Adapter::matrices_or_emulated)
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn pass_everywhere(cases: &[Case]) {
@@ -61,11 +66,19 @@ fn pass_everywhere(cases: &[Case]) {
         let outcomes = verify::run(&mut device, case);
         assert!(!outcomes.is_empty(), "{}: nothing ran", case.id());
         let matrix = outcomes.iter().filter(|outcome| outcome.kernels == "matrix");
-        by_matrices += matrix.inspect(|outcome| assert!(outcome.id.ends_with("in halves"), "{}", outcome.id)).count();
+        by_matrices += matrix
+            .inspect(|outcome| assert!(outcome.id.ends_with("in halves"), "{}", outcome.id))
+            .count();
         failed.extend(failures(&outcomes));
     }
     assert!(by_matrices > 10 || !device.has_half(), "only {by_matrices} cases by matrices");
-    assert!(failed.is_empty(), "{}: {} outputs differ\n{}", device.label(), failed.len(), failed.join("\n"));
+    assert!(
+        failed.is_empty(),
+        "{}: {} outputs differ\n{}",
+        device.label(),
+        failed.len(),
+        failed.join("\n")
+    );
 }
 
 #[test]
@@ -92,8 +105,15 @@ fn a_wrong_answer_fails() {
     values[0] += 0.1;
     *weight = verify::Tensor::real(&weight.shape.clone(), values);
     // In half precision the answers are always of the weight that is there.
-    for outcome in verify::run(&mut open(), &case).iter().filter(|outcome| !outcome.id.ends_with("in halves")) {
-        assert!(!outcome.passed(), "{} ({}) passes with another weight", outcome.id, outcome.kernels);
+    for outcome in
+        verify::run(&mut open(), &case).iter().filter(|outcome| !outcome.id.ends_with("in halves"))
+    {
+        assert!(
+            !outcome.passed(),
+            "{} ({}) passes with another weight",
+            outcome.id,
+            outcome.kernels
+        );
     }
 }
 
@@ -105,7 +125,12 @@ fn a_wrong_answer_by_matrices_fails() {
         return eprintln!("skipped: {} has no half precision", device.label());
     }
     let cases = verify::built_in();
-    let case = cases.iter().find(|case| case.op == "conv2d").expect("there is a convolution").halved().unwrap();
+    let case = cases
+        .iter()
+        .find(|case| case.op == "conv2d")
+        .expect("there is a convolution")
+        .halved()
+        .unwrap();
     let errors = |device: &mut Device, case: &Case| {
         device.as_gpu().expect("it runs on a GPU").choice = Choice::Matrix;
         verify::compare(case, &verify::execute(device, case).unwrap())
@@ -116,9 +141,11 @@ fn a_wrong_answer_by_matrices_fails() {
         let answer = wrong.answers.get_mut(name).expect("it is there");
         let mut values = answer.reals();
         // Of the tile's last row and column.
-        *values.last_mut().expect("it has elements") += 0.01 * values.iter().map(|x| x * x).sum::<f64>().sqrt();
+        *values.last_mut().expect("it has elements") +=
+            0.01 * values.iter().map(|x| x * x).sum::<f64>().sqrt();
         *answer = verify::Tensor::real(&answer.shape.clone(), values);
-        let passed = |comparison: &verify::Comparison| comparison.output != *name || comparison.passed;
+        let passed =
+            |comparison: &verify::Comparison| comparison.output != *name || comparison.passed;
         assert!(!errors(&mut device, &wrong).iter().all(passed), "a wrong {name} passes");
     }
 }
@@ -130,7 +157,10 @@ fn matrices_are_there_only_where_they_are_wanted() {
     assert_eq!(traits(open()).matrices, Matrices::None);
     let mut device = open();
     let error = device.as_gpu().unwrap().choose(Choice::Matrix).unwrap_err().to_string();
-    assert!(error.contains("--kernels matrix") && error.contains("cooperative matrices"), "{error}");
+    assert!(
+        error.contains("--kernels matrix") && error.contains("cooperative matrices"),
+        "{error}"
+    );
     let mut features = Vec::new();
     let wanted = |adapter: &Adapter| {
         features.push(adapter.has_matrices());
@@ -169,7 +199,9 @@ fn follow_each_other(config: &Config, steps: usize) {
         }
     }
     let (a, b) = (gpu.weights(), cpu.weights());
-    let distance = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
+    let distance = |a: &[f32], b: &[f32]| {
+        a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
+    };
     let (apart, moved) = (distance(&a, &b), distance(&b, &start));
     assert!(moved > 0.1, "the training went nowhere: {moved}");
     assert!(apart <= 1e-3 * moved, "weights are {apart:.2e} apart after a way of {moved:.2e}");
@@ -186,8 +218,12 @@ fn a_trajectory_follows_the_cpu() {
 fn restorers_follow_the_cpu() {
     let Some(_turn) = turn("restorers_follow_the_cpu") else { return };
     for task in csae::spec::Task::ALL {
-        let set =
-            ["model.input=[1,24,24]", "model.layers.code.filters=10", "model.layers.code.iterations=3", "optimizer.lr=5e-3"];
+        let set = [
+            "model.input=[1,24,24]",
+            "model.layers.code.filters=10",
+            "model.layers.code.iterations=3",
+            "optimizer.lr=5e-3",
+        ];
         let text = csae::spec::preset_text(task.name()).unwrap();
         let config = Config::parse(text, task.name(), &set.map(str::to_owned)).unwrap();
         follow_each_other(&config, 12);
@@ -197,7 +233,8 @@ fn restorers_follow_the_cpu() {
 #[test]
 fn half_precision_follows_its_twin_and_stays_near_single() {
     let Some(_turn) = turn("half_precision_follows_its_twin_and_stays_near_single") else { return };
-    let half = Config { train: TrainSpec { precision: Precision::F16, ..small().train }, ..small() };
+    let half =
+        Config { train: TrainSpec { precision: Precision::F16, ..small().train }, ..small() };
     let mut gpu = Training::new(open(), &half, 6).unwrap();
     if !gpu.device.has_half() {
         return eprintln!("skipped: {} has no half precision", gpu.device.label());
@@ -208,24 +245,40 @@ fn half_precision_follows_its_twin_and_stays_near_single() {
     for training in [&mut gpu, &mut twin, &mut single] {
         training.run(20);
     }
-    let distance = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
+    let distance = |a: &[f32], b: &[f32]| {
+        a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
+    };
     let [a, b, c] = [gpu.weights(), twin.weights(), single.weights()];
     let moved = distance(&c, &start);
     let (apart, off) = (distance(&a, &b), distance(&b, &c));
     assert!(apart <= 3e-3 * moved, "weights are {apart:.2e} apart after a way of {moved:.2e}");
-    assert!(off > 1e-4 * moved && off <= 0.1 * moved, "half and single are {off:.2e} apart after a way of {moved:.2e}");
+    assert!(
+        off > 1e-4 * moved && off <= 0.1 * moved,
+        "half and single are {off:.2e} apart after a way of {moved:.2e}"
+    );
     for (index, (a, b)) in gpu.scalars().into_iter().zip(single.scalars()).enumerate() {
-        assert!((a - b).abs() <= 2e-2 * b.abs().max(1e-3), "scalar {index} is {a} in half precision, {b} in single");
+        assert!(
+            (a - b).abs() <= 2e-2 * b.abs().max(1e-3),
+            "scalar {index} is {a} in half precision, {b} in single"
+        );
     }
 }
 
 #[test]
 fn a_run_makes_nothing_between_its_first_step_and_its_last() {
-    let Some(_turn) = turn("a_run_makes_nothing_between_its_first_step_and_its_last") else { return };
+    let Some(_turn) = turn("a_run_makes_nothing_between_its_first_step_and_its_last") else {
+        return;
+    };
     use csae::train::{Log, Outcome, Run, RunFolder};
     let place = std::env::temp_dir().join(format!("csae-counters-{}", std::process::id()));
     std::fs::create_dir_all(&place).unwrap();
-    let set = ["data.source=digits", "train.batch=32", "train.steps=60", "train.validate_every=0.1", "train.log_every=7"];
+    let set = [
+        "data.source=digits",
+        "train.batch=32",
+        "train.steps=60",
+        "train.validate_every=0.1",
+        "train.log_every=7",
+    ];
     let text = csae::spec::preset_text("sparse").unwrap();
     let config = csae::spec::Config::parse(text, "sparse", &set.map(str::to_owned)).unwrap();
     let prepared = csae::train::data::prepare(&config).unwrap();
@@ -242,10 +295,16 @@ fn a_run_makes_nothing_between_its_first_step_and_its_last() {
             steps.set(steps.get() + 1);
             steps.get() % 20 == 0
         };
-        assert!(matches!(run.train(&mut device, &mut log, &stop).unwrap(), Outcome::Stopped(_)) || steps.get() == 60);
+        assert!(
+            matches!(run.train(&mut device, &mut log, &stop).unwrap(), Outcome::Stopped(_))
+                || steps.get() == 60
+        );
     }
     let logged = std::fs::read_to_string(folder.file("metrics.jsonl")).unwrap();
-    assert!(logged.matches("validation").count() >= 6, "there were validations between the steps:\n{logged}");
+    assert!(
+        logged.matches("validation").count() >= 6,
+        "there were validations between the steps:\n{logged}"
+    );
     let objects = |counters: &Counters| (counters.bind_groups, counters.pipelines);
     assert_eq!(objects(&made[0]), objects(&made[1]), "20 steps with validations and a checkpoint");
     assert_eq!(made[1], made[2], "and 20 more");
@@ -256,7 +315,8 @@ fn a_run_makes_nothing_between_its_first_step_and_its_last() {
 fn long_buffers_are_bound_in_windows() {
     let Some(_turn) = turn("long_buffers_are_bound_in_windows") else { return };
     let config = |clip: f64| {
-        let set = ["model.layers.code.units=1200".to_owned(), format!("optimizer.clip_norm={clip}")];
+        let set =
+            ["model.layers.code.units=1200".to_owned(), format!("optimizer.clip_norm={clip}")];
         csae::spec::Config::parse(crate::training::SMALL, "the small model", &set).unwrap()
     };
     let train = |device: Device, clip: f64, binding: u64| {
@@ -271,7 +331,10 @@ fn long_buffers_are_bound_in_windows() {
         assert_eq!((whole.0, cut.0), (1, 3));
         let apart = whole.1.iter().zip(&cut.1).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         // Without clipping no sum is taken in another order.
-        assert!(apart <= if clip > 0.0 { 1e-5 } else { 0.0 }, "clip_norm {clip}: {apart:.1e} apart");
+        assert!(
+            apart <= if clip > 0.0 { 1e-5 } else { 0.0 },
+            "clip_norm {clip}: {apart:.1e} apart"
+        );
         let cpu = train(Device::cpu(), clip, narrow);
         let apart = cpu.1.iter().zip(&cut.1).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(apart <= 1e-3, "clip_norm {clip}: {apart:.1e} from the CPU path");
@@ -289,7 +352,16 @@ fn a_kernel_that_writes_past_an_end_is_seen() {
         let x = device.alloc_real("x", 160).unwrap();
         let y = device.alloc_real("y", elements).unwrap();
         device.write(x, &[1.5; 160]);
-        let copy = csae::ops::CopyChannels { rows: 20, x_channels: 8, from: 0, y_channels: 8, to: 0, count: 8, x, y };
+        let copy = csae::ops::CopyChannels {
+            rows: 20,
+            x_channels: 8,
+            from: 0,
+            y_channels: 8,
+            to: 0,
+            count: 8,
+            x,
+            y,
+        };
         let program = device.compile(vec![copy.into()]).unwrap();
         device.run(&program, &csae::ops::StepParams::default()).unwrap();
         device.as_gpu().expect("it runs on a GPU").check_guards()
@@ -303,15 +375,24 @@ fn a_kernel_that_writes_past_an_end_is_seen() {
 fn nothing_is_made_inside_the_loop() {
     let Some(_turn) = turn("nothing_is_made_inside_the_loop") else { return };
     let mut training = Training::new(open(), &small(), 6).unwrap();
-    let counters = |training: &mut Training| -> Counters { training.device.as_gpu().expect("it runs on a GPU").counters() };
+    let counters = |training: &mut Training| -> Counters {
+        training.device.as_gpu().expect("it runs on a GPU").counters()
+    };
     let before = counters(&mut training);
     training.compile();
     let compiled = counters(&mut training);
-    assert!(compiled.pipelines > before.pipelines && compiled.bind_groups > before.bind_groups, "{before:?} then {compiled:?}");
+    assert!(
+        compiled.pipelines > before.pipelines && compiled.bind_groups > before.bind_groups,
+        "{before:?} then {compiled:?}"
+    );
     training.run(1);
     let first = training.scalars();
     let warm = counters(&mut training);
-    assert_eq!((compiled.bind_groups, compiled.pipelines), (warm.bind_groups, warm.pipelines), "a step makes neither");
+    assert_eq!(
+        (compiled.bind_groups, compiled.pipelines),
+        (warm.bind_groups, warm.pipelines),
+        "a step makes neither"
+    );
     for _ in 0..10 {
         training.run(5);
         let scalars = training.scalars();
@@ -326,7 +407,17 @@ fn activations_of_nan_are_nan() {
     let mut device = open();
     let all = {
         use Activation::{Elu, Gelu, Identity, LeakyRelu, Relu, Sigmoid, Silu, Softplus, Tanh};
-        [Identity, Relu, LeakyRelu { slope: 0.1 }, Elu { alpha: 1.5 }, Softplus, Sigmoid, Tanh, Gelu, Silu]
+        [
+            Identity,
+            Relu,
+            LeakyRelu { slope: 0.1 },
+            Elu { alpha: 1.5 },
+            Softplus,
+            Sigmoid,
+            Tanh,
+            Gelu,
+            Silu,
+        ]
     };
     for activation in all {
         let [x, y] = ["x", "y"].map(|label| device.alloc_real(label, 6).unwrap());
@@ -349,7 +440,9 @@ fn many_workgroups_select_as_one_does() {
     let len = n * dims.len();
     let mut stream = Stream::new(3, "a batch");
     let mut x: Vec<f32> = (0..len).map(|_| (8.0 * stream.normal()).round() / 8.0).collect();
-    for (i, odd) in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 1e-40, -f32::NAN].into_iter().enumerate() {
+    for (i, odd) in
+        [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 1e-40, -f32::NAN].into_iter().enumerate()
+    {
         x[i * 977] = odd;
     }
     let mut kernels = Vec::new();
@@ -357,13 +450,16 @@ fn many_workgroups_select_as_one_does() {
         let mut device = open();
         device.as_gpu().expect("it runs on a GPU").choice = choice;
         let [x_, mask] = ["x", "mask"].map(|label| device.alloc_real(label, len).unwrap());
-        let (threshold, work) =
-            (device.alloc_real("threshold", 1).unwrap(), device.alloc_words("work", BatchTopKMask::WORK).unwrap());
+        let (threshold, work) = (
+            device.alloc_real("threshold", 1).unwrap(),
+            device.alloc_words("work", BatchTopKMask::WORK).unwrap(),
+        );
         device.write(x_, &x);
         device.write(threshold, &[old]);
         // Records that another selection has left behind.
         device.write_words(work, &[7; BatchTopKMask::WORK]);
-        let call = Call::from(BatchTopKMask { n, dims, k, rate: 0.1, x: x_, threshold, mask, work });
+        let call =
+            Call::from(BatchTopKMask { n, dims, k, rate: 0.1, x: x_, threshold, mask, work });
         let mut recorder = Recorder { choice, ..Recorder::default() };
         call.record(&mut recorder);
         kernels.push(recorder.dispatches[0].kernel);
@@ -371,17 +467,30 @@ fn many_workgroups_select_as_one_does() {
         let mut found = Vec::new();
         for _ in 0..2 {
             device.run(&program, &csae::ops::StepParams::default()).unwrap();
-            found.extend([mask, threshold].map(|view| device.read(view).unwrap()).concat().into_iter().map(f32::to_bits));
+            found.extend(
+                [mask, threshold]
+                    .map(|view| device.read(view).unwrap())
+                    .concat()
+                    .into_iter()
+                    .map(f32::to_bits),
+            );
         }
         found
     };
     // Of 6,665 a sample.
     for (k, old) in [(0, 0.5), (1, 0.0), (100, 0.5), (3000, 0.0), (5000, 2.0), (6665, 0.0)] {
         let (one, many) = (select(Choice::Plain, k, old), select(Choice::Auto, k, old));
-        assert_eq!(one[..len].iter().filter(|bits| **bits == 1f32.to_bits()).count(), n * k, "k = {k}");
+        assert_eq!(
+            one[..len].iter().filter(|bits| **bits == 1f32.to_bits()).count(),
+            n * k,
+            "k = {k}"
+        );
         assert!(one == many, "k = {k}, threshold {old}: another selection");
     }
-    assert!(kernels.chunks(2).all(|pair| pair == [Kernel::BatchTopKMask, Kernel::BatchTopKClear]), "{kernels:?}");
+    assert!(
+        kernels.chunks(2).all(|pair| pair == [Kernel::BatchTopKMask, Kernel::BatchTopKClear]),
+        "{kernels:?}"
+    );
 }
 
 #[test]
@@ -393,7 +502,10 @@ fn atoms_are_drawn_one_at_a_time_where_two_do_not_fit() {
     // One sample of so many pixels fits a binding, two do not.
     let side = (device.max_elements() as f64 * 0.55).sqrt() as usize;
     if side > 8192 {
-        eprintln!("skipped atoms_are_drawn_one_at_a_time_where_two_do_not_fit: a binding of {} elements", device.max_elements());
+        eprintln!(
+            "skipped atoms_are_drawn_one_at_a_time_where_two_do_not_fit: a binding of {} elements",
+            device.max_elements()
+        );
         return;
     }
     let text = format!(
@@ -406,7 +518,8 @@ fn atoms_are_drawn_one_at_a_time_where_two_do_not_fit() {
     store.initialise(&mut device, &graph, 1);
     let inference = Inference::new(&graph, &store);
     assert_eq!(inference.batch(&device), 1);
-    let atoms = gallery::atoms(&mut device, &inference, &[(0, 1.0)]).unwrap().expect("there is a unit");
+    let atoms =
+        gallery::atoms(&mut device, &inference, &[(0, 1.0)]).unwrap().expect("there is a unit");
     // A unit draws one pixel: its weight, on which the picture is scaled.
     assert_eq!((atoms.tiles.len(), atoms.h, atoms.w), (1, 1, 1));
 }

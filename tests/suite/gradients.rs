@@ -1,5 +1,5 @@
-//! Backward is the derivative of forward: central differences on the CPU path in f64, for every layer and model of the case table, for losses
-//! and for penalties.
+//! Backward is the derivative of forward: central differences on the CPU path in f64, for every
+//! layer and model of the case table, for losses and for penalties.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,10 @@ fn cases() -> Vec<Case> {
 }
 
 fn outputs(case: &Case) -> BTreeMap<String, Vec<f64>> {
-    verify::execute(&mut Device::oracle(), case).unwrap_or_else(|error| panic!("{error}")).into_iter().collect()
+    verify::execute(&mut Device::oracle(), case)
+        .unwrap_or_else(|error| panic!("{error}"))
+        .into_iter()
+        .collect()
 }
 
 /// ‖a − b‖/‖b‖.
@@ -55,7 +58,10 @@ fn layers_and_models_agree_with_differences() {
             // Written so that NaN fails.
             let passed = error <= TOLERANCE;
             if !passed {
-                failures.push(format!("{}: grad_{input} differs from differences by {error:.2e}", case.id()));
+                failures.push(format!(
+                    "{}: grad_{input} differs from differences by {error:.2e}",
+                    case.id()
+                ));
             }
         }
         for (name, gradient) in outputs(case).iter().filter(|(name, _)| name.starts_with("grad_")) {
@@ -83,8 +89,10 @@ fn scalar_error(case: &Case, input: &str, factor: f64) -> f64 {
         outputs(&moved)["loss"].iter().sum::<f64>()
     };
     let mut pick = Stream::new(2, &case.id());
-    let indices: Vec<usize> = (0..SAMPLES.min(gradient.len())).map(|_| pick.below(gradient.len())).collect();
-    let differences: Vec<f64> = indices.iter().map(|i| (at(*i, step) - at(*i, -step)) / (2.0 * step)).collect();
+    let indices: Vec<usize> =
+        (0..SAMPLES.min(gradient.len())).map(|_| pick.below(gradient.len())).collect();
+    let differences: Vec<f64> =
+        indices.iter().map(|i| (at(*i, step) - at(*i, -step)) / (2.0 * step)).collect();
     let analytic: Vec<f64> = indices.iter().map(|i| factor * gradient[*i]).collect();
     relative(&analytic, &differences)
 }
@@ -110,7 +118,11 @@ fn losses_and_penalties_agree_with_differences() {
         .iter()
         .filter_map(|(case, input)| {
             let error = scalar_error(case, input, 1.0);
-            if error <= TOLERANCE { None } else { Some(format!("{}: off by {error:.2e}", case.id())) }
+            if error <= TOLERANCE {
+                None
+            } else {
+                Some(format!("{}: off by {error:.2e}", case.id()))
+            }
         })
         .collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
@@ -122,7 +134,8 @@ fn a_wrong_gradient_is_found() {
         let error = scalar_error(&case, input, 1.01);
         assert!(error > 5e-3, "{}: a gradient wrong by 1 % is off by {error:.2e} only", case.id());
     }
-    // At the corner of a rectifier the gradient is 0 by definition, the central difference half the slope.
+    // At the corner of a rectifier the gradient is 0 by definition, the central difference half the
+    // slope.
     let inputs = BTreeMap::from([
         ("x".to_owned(), Tensor::real(&[1, 4], vec![0.0; 4])),
         ("grad_y".to_owned(), Tensor::real(&[1, 4], vec![1.0; 4])),
@@ -139,19 +152,27 @@ fn a_wrong_gradient_is_found() {
     assert!(errors.iter().all(|(_, error)| *error > 0.1), "{errors:?}");
 }
 
-/// Error between the gradients that a training step computes and central differences of the losses that it reports, and its calls.
+/// Error between the gradients that a training step computes and central differences of the losses
+/// that it reports, and its calls.
 fn step_error(layers: &serde_json::Value, sparsity: &SparsitySpec) -> (f64, Vec<Call>) {
     let n = 3;
-    let spec: ModelSpec = serde_json::from_value(json!({"code": "code", "layers": layers})).unwrap();
+    let spec: ModelSpec =
+        serde_json::from_value(json!({"code": "code", "layers": layers})).unwrap();
     let graph = Graph::new(&spec, Dims::new(2, 6, 5)).unwrap();
     let mut device = Device::oracle();
     let store = Store::new(&mut device, &graph, Purpose::train(1)).unwrap();
     let scalars = device.alloc_real("scalars", step::WIDTH).unwrap();
     let optimizer = OptimizerSpec { kind: "sgd".to_owned(), ..OptimizerSpec::default() };
-    let mut recorded = step::record(&mut device, &StepSpec::plain(&graph, &store, n, sparsity, &optimizer, scalars)).unwrap();
+    let mut recorded = step::record(
+        &mut device,
+        &StepSpec::plain(&graph, &store, n, sparsity, &optimizer, scalars),
+    )
+    .unwrap();
     let calls = recorded.passes.remove(0);
     let mut draw = Stream::new(3, &layers.to_string());
-    let mut normals = |len: usize, scale: f64| -> Vec<f64> { (0..len).map(|_| scale * f64::from(draw.normal())).collect() };
+    let mut normals = |len: usize, scale: f64| -> Vec<f64> {
+        (0..len).map(|_| scale * f64::from(draw.normal())).collect()
+    };
     device.write_f64(recorded.x, &normals(recorded.x.len, 1.0));
     for i in 0..graph.params.len() {
         device.write_f64(store.weight(i), &normals(store.weight(i).len, 0.4));
@@ -165,7 +186,8 @@ fn step_error(layers: &serde_json::Value, sparsity: &SparsitySpec) -> (f64, Vec<
     };
     run(&mut device);
     // All of them now: every later run overwrites them by those at moved weights.
-    let gradients: Vec<Vec<f64>> = (0..graph.params.len()).map(|i| device.read_f64(store.grad(i)).unwrap()).collect();
+    let gradients: Vec<Vec<f64>> =
+        (0..graph.params.len()).map(|i| device.read_f64(store.grad(i)).unwrap()).collect();
     let (mut analytic, mut differences) = (Vec::new(), Vec::new());
     for (i, gradient) in gradients.iter().enumerate() {
         let weights = device.read_f64(store.weight(i)).unwrap();
@@ -208,7 +230,9 @@ fn a_training_step_has_the_gradient_of_its_losses() {
         {"name": "a", "op": "conv2d", "filters": 2, "kernel": 1, "activation": "gelu"},
         {"name": "b", "op": "conv2d", "filters": 2, "kernel": 1, "from": "code", "activation": "sigmoid"},
         {"name": "out", "op": "add", "from": ["a", "b"]}]);
-    let own_pass = |calls: &[Call]| calls.iter().filter(|call| matches!(call, Call::ActivationBwdOutput(_))).count();
+    let own_pass = |calls: &[Call]| {
+        calls.iter().filter(|call| matches!(call, Call::ActivationBwdOutput(_))).count()
+    };
     for (layers, penalty, passes) in [
         (chain("softplus", "sigmoid"), "l1", 0),
         (chain("tanh", "softplus"), "l1", 0),
@@ -224,8 +248,9 @@ fn a_training_step_has_the_gradient_of_its_losses() {
     }
 }
 
-/// The auxiliary loss holds what is missing constant, so that no difference of the losses that a step reports is its gradient: it is computed by hand, and
-/// compared with what it adds to the gradients.
+/// The auxiliary loss holds what is missing constant, so that no difference of the losses that a
+/// step reports is its gradient: it is computed by hand, and compared with what it adds to the
+/// gradients.
 #[test]
 fn the_auxiliary_loss_has_its_gradient() {
     let layers = json!([
@@ -235,32 +260,48 @@ fn the_auxiliary_loss_has_its_gradient() {
         {"name": "expand", "op": "linear", "shape": [3, 6, 5], "activation": "tanh"},
         {"name": "out", "op": "conv_transpose2d", "filters": 2, "kernel": 3, "padding": 1}]);
     let (n, alpha) = (3, 1.0 / 32.0);
-    let spec: ModelSpec = serde_json::from_value(json!({"code": "code", "layers": layers})).unwrap();
+    let spec: ModelSpec =
+        serde_json::from_value(json!({"code": "code", "layers": layers})).unwrap();
     let graph = Graph::new(&spec, Dims::new(2, 6, 5)).unwrap();
     let mut device = Device::oracle();
     let store = Store::new(&mut device, &graph, Purpose::train(1)).unwrap();
     let scalars = device.alloc_real("scalars", step::WIDTH).unwrap();
     let optimizer = OptimizerSpec { kind: "sgd".to_owned(), ..OptimizerSpec::default() };
-    let sparsity = |aux_alpha: f64| SparsitySpec { aux_alpha, aux_k: 4, revive_patience: 5, ..SparsitySpec::default() };
+    let sparsity = |aux_alpha: f64| SparsitySpec {
+        aux_alpha,
+        aux_k: 4,
+        revive_patience: 5,
+        ..SparsitySpec::default()
+    };
     let mut draw = Stream::new(3, "auxiliary");
-    let mut normals = |len: usize, scale: f64| -> Vec<f64> { (0..len).map(|_| scale * f64::from(draw.normal())).collect() };
+    let mut normals = |len: usize, scale: f64| -> Vec<f64> {
+        (0..len).map(|_| scale * f64::from(draw.normal())).collect()
+    };
     for i in 0..graph.params.len() {
         device.write_f64(store.weight(i), &normals(store.weight(i).len, 0.4));
     }
     // units 0 to 5 are dead
     let idle: Vec<f64> = (0..9).map(|unit| if unit < 6 { 7.0 } else { 0.0 }).collect();
     let samples = normals(n * 60, 1.0);
-    // what the first pass draws is the same in both recordings, so its gradient is the difference's other part
+    // what the first pass draws is the same in both recordings, so its gradient is the difference's
+    // other part
     let mut gradients = Vec::new();
     for alpha in [alpha, 0.0] {
         let sparsity = sparsity(alpha);
-        let mut recorded =
-            step::record(&mut device, &StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, scalars)).unwrap();
+        let mut recorded = step::record(
+            &mut device,
+            &StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, scalars),
+        )
+        .unwrap();
         let program = device.compile(recorded.passes.remove(0)).unwrap();
         device.write_f64(recorded.x, &samples);
         device.write_f64(store.idle, &idle);
         device.run(&program, &StepParams::default()).unwrap();
-        gradients.push((0..graph.params.len()).map(|i| device.read_f64(store.grad(i)).unwrap()).collect::<Vec<_>>());
+        gradients.push(
+            (0..graph.params.len())
+                .map(|i| device.read_f64(store.grad(i)).unwrap())
+                .collect::<Vec<_>>(),
+        );
     }
     // by hand: e at the weights as they are, ê at moved ones
     let host = Host::new(&mut device, &graph, &store, &samples, n);
@@ -287,7 +328,11 @@ fn the_auxiliary_loss_has_its_gradient() {
     // nobody is dead: nothing is added
     device.write_f64(store.idle, &[0.0; 9]);
     let sparsity = sparsity(alpha);
-    let mut recorded = step::record(&mut device, &StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, scalars)).unwrap();
+    let mut recorded = step::record(
+        &mut device,
+        &StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, scalars),
+    )
+    .unwrap();
     let program = device.compile(recorded.passes.remove(0)).unwrap();
     device.write_f64(recorded.x, &samples);
     device.run(&program, &StepParams::default()).unwrap();
@@ -307,7 +352,8 @@ struct Host {
 
 impl Host {
     fn new(device: &mut Device, graph: &Graph, store: &Store, samples: &[f64], n: usize) -> Self {
-        let weights = (0..graph.params.len()).map(|i| device.read_f64(store.weight(i)).unwrap()).collect();
+        let weights =
+            (0..graph.params.len()).map(|i| device.read_f64(store.weight(i)).unwrap()).collect();
         Self { weights, samples: samples.to_vec(), n }
     }
 
@@ -316,18 +362,26 @@ impl Host {
         let [conv, conv_bias, linear, linear_bias] = [0, 1, 2, 3].map(|i| &self.weights[i]);
         let x = &self.samples[sample * 60..][..60];
         let mut maps = vec![0.0; 90];
-        for (p, q, k) in (0..6).flat_map(|p| (0..5).flat_map(move |q| (0..3).map(move |k| (p, q, k)))) {
+        for (p, q, k) in
+            (0..6).flat_map(|p| (0..5).flat_map(move |q| (0..3).map(move |k| (p, q, k))))
+        {
             let mut sum = conv_bias[k];
-            for (r, s, c) in (0..3).flat_map(|r| (0..3).flat_map(move |s| (0..2).map(move |c| (r, s, c)))) {
+            for (r, s, c) in
+                (0..3).flat_map(|r| (0..3).flat_map(move |s| (0..2).map(move |c| (r, s, c))))
+            {
                 let (row, column): (usize, usize) = (p + r, q + s);
                 if (1..7).contains(&row) && (1..6).contains(&column) {
-                    sum += x[((row - 1) * 5 + column - 1) * 2 + c] * conv[((r * 3 + s) * 2 + c) * 3 + k];
+                    sum += x[((row - 1) * 5 + column - 1) * 2 + c]
+                        * conv[((r * 3 + s) * 2 + c) * 3 + k];
                 }
             }
             maps[(p * 5 + q) * 3 + k] = f64::tanh(sum);
         }
         (0..9)
-            .map(|unit| linear_bias[unit] + maps.iter().enumerate().map(|(i, m)| m * linear[i * 9 + unit]).sum::<f64>())
+            .map(|unit| {
+                linear_bias[unit]
+                    + maps.iter().enumerate().map(|(i, m)| m * linear[i * 9 + unit]).sum::<f64>()
+            })
             .collect()
     }
 
@@ -342,11 +396,16 @@ impl Host {
             })
             .collect();
         let mut y: Vec<f64> = (0..60).map(|i| if biased { out_bias[i % 2] } else { 0.0 }).collect();
-        for (p, q, k) in (0..6).flat_map(|p| (0..5).flat_map(move |q| (0..3).map(move |k| (p, q, k)))) {
-            for (r, s, c) in (0..3).flat_map(|r| (0..3).flat_map(move |s| (0..2).map(move |c| (r, s, c)))) {
+        for (p, q, k) in
+            (0..6).flat_map(|p| (0..5).flat_map(move |q| (0..3).map(move |k| (p, q, k))))
+        {
+            for (r, s, c) in
+                (0..3).flat_map(|r| (0..3).flat_map(move |s| (0..2).map(move |c| (r, s, c))))
+            {
                 let (row, column): (usize, usize) = (p + r, q + s);
                 if (1..7).contains(&row) && (1..6).contains(&column) {
-                    y[((row - 1) * 5 + column - 1) * 2 + c] += maps[(p * 5 + q) * 3 + k] * out[((r * 3 + s) * 2 + c) * 3 + k];
+                    y[((row - 1) * 5 + column - 1) * 2 + c] +=
+                        maps[(p * 5 + q) * 3 + k] * out[((r * 3 + s) * 2 + c) * 3 + k];
                 }
             }
         }
@@ -363,14 +422,16 @@ impl Host {
     }
 
     fn missing(&self) -> Vec<f64> {
-        let drawn = (0..self.n).flat_map(|sample| self.draw(&Self::largest(&self.units(sample), 2, |_| true), true));
+        let drawn = (0..self.n)
+            .flat_map(|sample| self.draw(&Self::largest(&self.units(sample), 2, |_| true), true));
         self.samples.iter().zip(drawn.collect::<Vec<_>>()).map(|(x, y)| x - y).collect()
     }
 
     /// ‖e − ê‖²
     fn auxiliary(&self, missing: &[f64], idle: &[f64], k: usize) -> f64 {
-        let drawn =
-            (0..self.n).flat_map(|sample| self.draw(&Self::largest(&self.units(sample), k, |unit| idle[unit] >= 5.0), false));
+        let drawn = (0..self.n).flat_map(|sample| {
+            self.draw(&Self::largest(&self.units(sample), k, |unit| idle[unit] >= 5.0), false)
+        });
         missing.iter().zip(drawn.collect::<Vec<_>>()).map(|(e, y)| (e - y).powi(2)).sum()
     }
 }
@@ -381,14 +442,23 @@ fn convolution_and_its_transpose_are_adjoint() {
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     let linear: Vec<Case> = cases()
         .into_iter()
-        .filter(|case| case.op.starts_with("conv") || case.op == "linear" || case.op == "avg_pool2d")
+        .filter(|case| {
+            case.op.starts_with("conv") || case.op == "linear" || case.op == "avg_pool2d"
+        })
         .collect();
     assert!(linear.len() > 15);
     for mut case in linear {
         // Without the bias the operation is linear in x, and grad_x the adjoint applied to grad_y.
         case.inputs.remove("bias");
         let found = outputs(&case);
-        let (left, right) = (dot(&found["y"], &case.inputs["grad_y"].reals()), dot(&case.inputs["x"].reals(), &found["grad_x"]));
-        assert!((left - right).abs() <= 1e-9 * left.abs().max(1.0), "{}: {left} and {right}", case.id());
+        let (left, right) = (
+            dot(&found["y"], &case.inputs["grad_y"].reals()),
+            dot(&case.inputs["x"].reals(), &found["grad_x"]),
+        );
+        assert!(
+            (left - right).abs() <= 1e-9 * left.abs().max(1.0),
+            "{}: {left} and {right}",
+            case.id()
+        );
     }
 }

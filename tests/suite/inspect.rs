@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::commands::{Place, csae, fail, succeed};
 
-const SHORT: [&str; 8] = ["--device", "cpu", "-q", "--steps", "12", "--batch", "16", "--set=train.log_every=4"];
+const SHORT: [&str; 8] =
+    ["--device", "cpu", "-q", "--steps", "12", "--batch", "16", "--set=train.log_every=4"];
 
 fn train(place: &Place, more: &[&str]) -> String {
     let run = place.path("run");
@@ -27,32 +28,43 @@ fn of<'a>(lines: &'a [Value], kind: &str) -> Vec<&'a Value> {
     lines.iter().filter(|line| line["kind"] == kind).collect()
 }
 
-/// Rate and mean |z| where ≠ 0 of every unit, and mean L0, counted from the codes of `images` digits.
+/// Rate and mean |z| where ≠ 0 of every unit, and mean L0, counted from the codes of `images`
+/// digits.
 fn by_hand(file: &str, images: usize) -> (Vec<(f64, f64)>, f64) {
     let loaded = model::load(Path::new(file)).unwrap();
     let mut device = Device::cpu();
     let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer).unwrap();
     let digits = bundled::load("digits").unwrap();
     let chosen = &patches::grid(&digits, 8, 8, 0, 0)[..images];
-    let codes = Inference::new(&loaded.graph, &store).run(&mut device, &patches::cut(&digits, chosen, 8, 8)).unwrap().z;
+    let codes = Inference::new(&loaded.graph, &store)
+        .run(&mut device, &patches::cut(&digits, chosen, 8, 8))
+        .unwrap()
+        .z;
     let dims = loaded.graph.nodes[loaded.graph.code].dims;
     let unit = |unit: usize| {
-        let values: Vec<f64> = codes.iter().skip(unit).step_by(dims.c).map(|z| f64::from(z.abs())).collect();
+        let values: Vec<f64> =
+            codes.iter().skip(unit).step_by(dims.c).map(|z| f64::from(z.abs())).collect();
         let active: Vec<f64> = values.iter().copied().filter(|z| *z != 0.0).collect();
-        (active.len() as f64 / values.len() as f64, active.iter().sum::<f64>() / active.len().max(1) as f64)
+        (
+            active.len() as f64 / values.len() as f64,
+            active.iter().sum::<f64>() / active.len().max(1) as f64,
+        )
     };
     let l0 = codes.iter().filter(|z| **z != 0.0).count() as f64 / images as f64;
     ((0..dims.c).map(unit).collect(), l0)
 }
 
-/// Whether all is the same but for the rounding of sums: batches of other sizes may take them in another order.
+/// Whether all is the same but for the rounding of sums: batches of other sizes may take them in
+/// another order.
 fn close(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => {
             let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
             (a - b).abs() <= 1e-6 * a.abs().max(1e-3)
         }
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| close(a, b)),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| close(a, b))
+        }
         (Value::Object(a), Value::Object(b)) => {
             a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| close(a, b)))
         }
@@ -62,10 +74,13 @@ fn close(a: &Value, b: &Value) -> bool {
 
 /// Whether a look says of the units what a count by hand does.
 fn agrees(lines: &[Value], (units, l0): &(Vec<(f64, f64)>, f64)) -> bool {
-    let near = |value: &Value, expected: f64| value.as_f64().is_some_and(|v| (v - expected).abs() <= 1e-9 * expected.abs());
+    let near = |value: &Value, expected: f64| {
+        value.as_f64().is_some_and(|v| (v - expected).abs() <= 1e-9 * expected.abs())
+    };
     let told = of(lines, "unit");
-    let all =
-        told.iter().zip(units).all(|(line, (rate, strength))| near(&line["rate"], *rate) && near(&line["strength"], *strength));
+    let all = told.iter().zip(units).all(|(line, (rate, strength))| {
+        near(&line["rate"], *rate) && near(&line["strength"], *strength)
+    });
     told.len() == units.len() && all && near(&of(lines, "code")[0]["l0"], *l0)
 }
 
@@ -83,10 +98,24 @@ fn a_look_at_a_run_tells_what_is_there() {
         (Some(sum("parameters")), Some(sum("multiply_adds")))
     );
     assert_eq!((&model["code"], &model["code_shape"][0]), (&"code".into(), &24.into()));
-    assert_eq!(layers.iter().filter(|layer| layer["is_code"] == true).map(|layer| &layer["name"]).collect::<Vec<_>>(), ["code"]);
-    assert_eq!((&of(&told, "history")[0]["steps"], &model["loss"]["kind"]), (&12.into(), &"sum_squares".into()));
-    // The same pass as that of `eval`, and as a count by hand; the control is a count of other images.
-    let eval: Value = serde_json::from_str(&succeed(&["eval", &run, "digits", "--device", "cpu", "--json", "-q"])).unwrap();
+    assert_eq!(
+        layers
+            .iter()
+            .filter(|layer| layer["is_code"] == true)
+            .map(|layer| &layer["name"])
+            .collect::<Vec<_>>(),
+        ["code"]
+    );
+    assert_eq!(
+        (&of(&told, "history")[0]["steps"], &model["loss"]["kind"]),
+        (&12.into(), &"sum_squares".into())
+    );
+    // The same pass as that of `eval`, and as a count by hand; the control is a count of other
+    // images.
+    let eval: Value = serde_json::from_str(&succeed(&[
+        "eval", &run, "digits", "--device", "cpu", "--json", "-q",
+    ]))
+    .unwrap();
     let code = of(&told, "code")[0];
     for key in ["psnr", "ssim", "l0", "l1", "dead", "explained_variance", "images"] {
         assert_eq!(eval[key], code[key], "{key}");
@@ -95,9 +124,21 @@ fn a_look_at_a_run_tells_what_is_there() {
     assert!(!agrees(&told, &by_hand(&file, 1700)));
     // Files: all of them, and inspect.jsonl has what was told.
     let folder = Path::new(&run).join("inspect");
-    let names = ["inspect.jsonl", "history.png", "filters.png", "atoms.png", "rates.png", "l0.png", "units.png", "inspect.html"];
+    let names = [
+        "inspect.jsonl",
+        "history.png",
+        "filters.png",
+        "atoms.png",
+        "rates.png",
+        "l0.png",
+        "units.png",
+        "inspect.html",
+    ];
     assert_eq!(of(&told, "files")[0]["files"], Value::from(names.to_vec()));
-    let sizes: Vec<(u32, u32)> = names[1..7].iter().map(|name| image::image_dimensions(folder.join(name)).unwrap()).collect();
+    let sizes: Vec<(u32, u32)> = names[1..7]
+        .iter()
+        .map(|name| image::image_dimensions(folder.join(name)).unwrap())
+        .collect();
     assert_eq!((sizes[0], sizes[3], sizes[4]), ((1280, 800), (640, 400), (640, 400)));
     let kept = std::fs::read_to_string(folder.join("inspect.jsonl")).unwrap();
     assert_eq!(kept.lines().count(), told.len() - 1);
@@ -121,17 +162,33 @@ fn a_look_at_a_run_tells_what_is_there() {
     assert_eq!(units, std::fs::read(folder.join("units.png")).unwrap());
     assert!(page == std::fs::read_to_string(folder.join("inspect.html")).unwrap());
     let text = succeed(&["inspect", &run, "--device", "cpu", "-q"]);
-    for word in
-        ["encoder.0", "conv2d", "kernel 3x3", "code (code)", "(output)", "multiply-adds", "12 steps", "best", "history.png"]
-    {
+    for word in [
+        "encoder.0",
+        "conv2d",
+        "kernel 3x3",
+        "code (code)",
+        "(output)",
+        "multiply-adds",
+        "12 steps",
+        "best",
+        "history.png",
+    ] {
         assert!(text.contains(word), "{word}: {text}");
     }
-    assert!(folder.join("atoms.png").is_file() && !folder.join("units.png").exists() && !folder.join("inspect.html").exists());
+    assert!(
+        folder.join("atoms.png").is_file()
+            && !folder.join("units.png").exists()
+            && !folder.join("inspect.html").exists()
+    );
     // A model file alone; then nobody's file is in the way.
     let alone = place.path("alone.safetensors");
     std::fs::copy(&file, &alone).unwrap();
     let told = lines(&[&alone]);
-    assert!(of(&told, "history").is_empty() && of(&told, "code").is_empty() && of(&told, "model")[0].get("loss").is_none());
+    assert!(
+        of(&told, "history").is_empty()
+            && of(&told, "code").is_empty()
+            && of(&told, "model")[0].get("loss").is_none()
+    );
     assert!(Path::new(&place.path("alone-inspect/atoms.png")).is_file());
     // A run that has only its best model yet.
     std::fs::remove_file(&file).unwrap();
@@ -142,7 +199,10 @@ fn a_look_at_a_run_tells_what_is_there() {
 fn digits_file(place: &Place) -> String {
     let digits = bundled::load("digits").unwrap();
     let mut file = Vec::from(*b"\x93NUMPY\x01\x00");
-    let header = format!("{:<118}", format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({}, 8, 8), }}", digits.len()));
+    let header = format!(
+        "{:<118}",
+        format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({}, 8, 8), }}", digits.len())
+    );
     file.extend([118, 0]);
     file.extend(header.as_bytes());
     file.extend(&digits.bytes);
@@ -158,7 +218,8 @@ fn streamed_images_give_the_same_statistics() {
     let run = train(&place, &["--set", "model.layers.code.units=24"]);
     let data = digits_file(&place);
     let look = |more: &[&str]| {
-        let mut told = lines(&[&[run.as_str(), "--data", &data, "--images", "1000"], more].concat());
+        let mut told =
+            lines(&[&[run.as_str(), "--data", &data, "--images", "1000"], more].concat());
         told.pop();
         told
     };
@@ -167,7 +228,8 @@ fn streamed_images_give_the_same_statistics() {
     assert_eq!(resident, look(&["--max-memory", "680KB"]));
     let other = lines(&[&run, "--data", &data, "--images", "999"]);
     assert_ne!(of(&resident, "code"), of(&other, "code"));
-    // What holds the model, and not its images, holds a few at a time; what does not hold the model is refused, with the figures.
+    // What holds the model, and not its images, holds a few at a time; what does not hold the model
+    // is refused, with the figures.
     let (whole, few) = (Value::from(resident), Value::from(look(&["--max-memory", "230KB"])));
     assert!(close(&whole, &few) && !close(&whole, &Value::from(other)), "{whole} and {few}");
     let few = ["--images", "1000", "--device", "cpu", "-q", "--max-memory", "30KB"];
@@ -181,8 +243,21 @@ fn an_evaluation_in_little_memory_finds_the_same() {
     let place = Place::new("eval-memory");
     let run = train(&place, &["--set", "model.layers.code.units=24"]);
     let data = digits_file(&place);
-    let eval =
-        |memory: &str| csae(&["eval", &run, &data, "--device", "cpu", "-q", "--json", "--images", "300", "--max-memory", memory]);
+    let eval = |memory: &str| {
+        csae(&[
+            "eval",
+            &run,
+            &data,
+            "--device",
+            "cpu",
+            "-q",
+            "--json",
+            "--images",
+            "300",
+            "--max-memory",
+            memory,
+        ])
+    };
     let whole = eval("1GiB");
     assert!(whole.status.success(), "{whole:?}");
     // From what is refused up, in steps smaller than what one more sample takes.
@@ -193,7 +268,8 @@ fn an_evaluation_in_little_memory_finds_the_same() {
             crate::commands::one_line(&output, 2, &["one sample on its way", "--max-memory"]);
             refused += 1;
         } else {
-            let [few, whole]: [Value; 2] = [&output, &whole].map(|output| serde_json::from_slice(&output.stdout).unwrap());
+            let [few, whole]: [Value; 2] =
+                [&output, &whole].map(|output| serde_json::from_slice(&output.stdout).unwrap());
             assert!(close(&few, &whole), "{kib} KiB: {few} and {whole}");
             found += 1;
         }
@@ -224,7 +300,9 @@ fn a_run_under_way_tells_how_many_steps_it_is_to_have() {
     let config = Path::new(&run).join("config.toml");
     let whole = std::fs::read_to_string(&config).unwrap();
     for (key, steps) in [("epochs = 3.0\n", 303), ("epochs = 0.2\nsteps = 40\n", 40)] {
-        let longer = whole.replace("steps = 0\n", if steps == 40 { "" } else { "steps = 0\n" }).replace("epochs = 0.2\n", key);
+        let longer = whole
+            .replace("steps = 0\n", if steps == 40 { "" } else { "steps = 0\n" })
+            .replace("epochs = 0.2\n", key);
         std::fs::write(&config, longer).unwrap();
         let text = succeed(&["inspect", &run, "--device", "cpu", "-q"]);
         assert!(text.contains(&format!("training: 20 steps of {steps}, 0.20 epochs")), "{text}");
@@ -261,7 +339,11 @@ padding = 2
     let told = lines(&[&run, "--data", "digits", "--images", "0"]);
     let expected = by_hand(&Path::new(&run).join("model.safetensors").display().to_string(), 1797);
     assert!(agrees(&told, &expected));
-    assert!(expected.0.iter().all(|(rate, _)| *rate <= 1.0 / 64.0), "one winner a map: {:?}", expected.0);
+    assert!(
+        expected.0.iter().all(|(rate, _)| *rate <= 1.0 / 64.0),
+        "one winner a map: {:?}",
+        expected.0
+    );
     assert_eq!(of(&told, "model")[0]["code_shape"], serde_json::json!([6, 8, 8]));
     // Its atoms are as large as the decoder's kernel, 5 by 5, at the largest scale that fits.
     let (w, h) = image::image_dimensions(Path::new(&run).join("inspect/atoms.png")).unwrap();
@@ -275,20 +357,39 @@ fn what_cannot_be_inspected_is_answered_by_one_line() {
     let run = train(&place, &[]);
     let model = std::fs::read(Path::new(&run).join("model.safetensors")).unwrap();
     let damaged = place.path("damaged.safetensors");
-    for bytes in [&model[..model.len() / 2], &model[..6], &b"\xff\xff\xff\xff\xff\xff\xff\x7f{}"[..], b""] {
+    for bytes in
+        [&model[..model.len() / 2], &model[..6], &b"\xff\xff\xff\xff\xff\xff\xff\x7f{}"[..], b""]
+    {
         std::fs::write(&damaged, bytes).unwrap();
         let output = csae(&["inspect", &damaged, "--device", "cpu", "-q"]);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.code() == Some(2) && text.lines().count() == 1 && text.contains("damaged.safetensors"), "{text}");
+        assert!(
+            output.status.code() == Some(2)
+                && text.lines().count() == 1
+                && text.contains("damaged.safetensors"),
+            "{text}"
+        );
         assert!(!Path::new(&place.path("damaged-inspect")).exists());
     }
     fail(&["inspect", &place.path("nothing"), "--device", "cpu"], 2, &["nothing"]);
     fail(&["inspect", &run, "--images", "5"], 2, &["--data"]);
-    fail(&["inspect", &run, "--data", "no/such/set", "--device", "cpu"], 2, &["no/such/set", "digits"]);
-    fail(&["inspect", &run, "--data", "digits", "--max-memory", "much"], 2, &["--max-memory", "much"]);
+    fail(
+        &["inspect", &run, "--data", "no/such/set", "--device", "cpu"],
+        2,
+        &["no/such/set", "digits"],
+    );
+    fail(
+        &["inspect", &run, "--data", "digits", "--max-memory", "much"],
+        2,
+        &["--max-memory", "much"],
+    );
     // The run's own pictures are not overwritten unless asked for.
     let filters = std::fs::read(Path::new(&run).join("filters.png")).unwrap();
-    fail(&["inspect", &run, "--out", &run, "--device", "cpu", "-q"], 2, &["filters.png", "--force"]);
+    fail(
+        &["inspect", &run, "--out", &run, "--device", "cpu", "-q"],
+        2,
+        &["filters.png", "--force"],
+    );
     assert_eq!(filters, std::fs::read(Path::new(&run).join("filters.png")).unwrap());
     let log = Path::new(&run).join("metrics.jsonl");
     std::fs::write(&log, "nonsense\n{\"kind\":\"train\",\"step\"").unwrap();

@@ -1,4 +1,5 @@
-//! Training layer by layer: frozen layers stay, a later stage draws what they give; layers that prepare the input are computed from it.
+//! Training layer by layer: frozen layers stay, a later stage draws what they give; layers that
+//! prepare the input are computed from it.
 
 use std::path::Path;
 
@@ -104,7 +105,10 @@ fn config(place: &Place, name: &str, text: &str) -> String {
 }
 
 fn train(config: &str, out: &str, device: &str, more: &[&str]) -> Vec<Value> {
-    succeed(&[&["train", "digits", "--config", config, "--out", out, "--device", device, "-q"], more].concat());
+    succeed(
+        &[&["train", "digits", "--config", config, "--out", out, "--device", device, "-q"], more]
+            .concat(),
+    );
     let log = std::fs::read_to_string(Path::new(out).join("metrics.jsonl")).unwrap();
     log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -123,7 +127,8 @@ fn values(run: &str, names: &[&str]) -> Vec<Vec<f32>> {
     names.iter().map(|name| loaded.tensor(name).unwrap().1.to_vec()).collect()
 }
 
-const FIXED: [&str; 5] = ["whiten.weight", "whiten.shift", "whiten.scale", "first.weight", "first.bias"];
+const FIXED: [&str; 5] =
+    ["whiten.weight", "whiten.shift", "whiten.scale", "first.weight", "first.bias"];
 
 #[test]
 fn a_second_stage_draws_what_the_first_gives() {
@@ -131,7 +136,11 @@ fn a_second_stage_draws_what_the_first_gives() {
     let (a, b) = (config(&place, "1.toml", STAGE_1), config(&place, "2.toml", STAGE_2));
     let (one, two) = (place.path("one"), place.path("two"));
     let log = train(&a, &one, "cpu", &[]);
-    assert!(explained(&log) > 0.1 && log.iter().all(|line| line["kind"] != "validation" || line["psnr"].is_null()), "{log:?}");
+    assert!(
+        explained(&log) > 0.1
+            && log.iter().all(|line| line["kind"] != "validation" || line["psnr"].is_null()),
+        "{log:?}"
+    );
     assert!(values(&one, &FIXED)[0].iter().any(|w| *w != 0.0));
     let log = train(&b, &two, "cpu", &["--from", &one]);
     assert!(explained(&log) > 0.3, "{log:?}");
@@ -161,8 +170,15 @@ fn a_second_stage_draws_what_the_first_gives() {
     ]);
     assert_eq!(values(&one, &FIXED), values(&other, &FIXED));
     // pictures and commands that make no sense of it say so
-    assert!(Path::new(&two).join("filters.png").exists() && !Path::new(&two).join("reconstructions.png").exists());
-    fail(&["reconstruct", &two, "digits", "-o", &place.path("r"), "--device", "cpu", "-q"], 2, &["layer pooled", "csae eval"]);
+    assert!(
+        Path::new(&two).join("filters.png").exists()
+            && !Path::new(&two).join("reconstructions.png").exists()
+    );
+    fail(
+        &["reconstruct", &two, "digits", "-o", &place.path("r"), "--device", "cpu", "-q"],
+        2,
+        &["layer pooled", "csae eval"],
+    );
     assert!(!succeed(&["eval", &two, "digits", "--device", "cpu", "-q"]).contains("PSNR"));
     succeed(&["inspect", &two, "--data", "digits", "--device", "cpu", "-q"]);
     succeed(&["features", &two, "digits", "-o", &place.path("f.npy"), "--device", "cpu", "-q"]);
@@ -173,8 +189,11 @@ fn both_paths_train_stages_alike() {
     let Some(_turn) = gpu::turn("both_paths_train_stages_alike") else { return };
     let place = Place::new("layerwise-paths");
     let (a, b) = (config(&place, "1.toml", STAGE_1), config(&place, "2.toml", STAGE_2));
-    let run = |config: &str, name: &str, device: &str, more: &[&str]| losses(&train(config, &place.path(name), device, more));
-    let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 2e-3 * a.abs());
+    let run = |config: &str, name: &str, device: &str, more: &[&str]| {
+        losses(&train(config, &place.path(name), device, more))
+    };
+    let close =
+        |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 2e-3 * a.abs());
     let (cpu, gpu) = (run(&a, "cpu", "cpu", &[]), run(&a, "gpu", &gpu::name(), &[]));
     assert!(cpu.len() == 4 && close(&cpu, &gpu), "{cpu:?} {gpu:?}");
     let from = place.path("cpu");
@@ -219,10 +238,13 @@ log_every = 40
 fn atoms_keep_their_norm_and_dead_units_come_back() {
     let place = Place::new("auxiliary");
     let with = config(&place, "with.toml", TOP_K);
-    let without = config(&place, "without.toml", &TOP_K.replace("aux_alpha = 0.03125", "aux_alpha = 0.0"));
+    let without =
+        config(&place, "without.toml", &TOP_K.replace("aux_alpha = 0.03125", "aux_alpha = 0.0"));
     let run = place.path("with");
-    let dead = |log: &[Value]| log.iter().rev().find_map(|line| line["dead_share"].as_f64()).unwrap();
-    let (a, b) = (train(&with, &run, "cpu", &[]), train(&without, &place.path("without"), "cpu", &[]));
+    let dead =
+        |log: &[Value]| log.iter().rev().find_map(|line| line["dead_share"].as_f64()).unwrap();
+    let (a, b) =
+        (train(&with, &run, "cpu", &[]), train(&without, &place.path("without"), "cpu", &[]));
     assert!(dead(&a) < 0.75 * dead(&b) && dead(&b) > 0.1, "{} {}", dead(&a), dead(&b));
     assert!(explained(&a) > 0.5);
     // [64, 128]: a column is an atom
@@ -235,14 +257,39 @@ fn atoms_keep_their_norm_and_dead_units_come_back() {
     let gpu = train(&with, &place.path("gpu"), &gpu::name(), &["--steps", "80"]);
     let (cpu, gpu) = (losses(&a), losses(&gpu));
     // a schedule without a fall: the first steps are the same
-    assert!(gpu.len() == 2 && gpu.iter().zip(&cpu).all(|(a, b)| (a - b).abs() <= 5e-3 * b), "{gpu:?} {cpu:?}");
+    assert!(
+        gpu.len() == 2 && gpu.iter().zip(&cpu).all(|(a, b)| (a - b).abs() <= 5e-3 * b),
+        "{gpu:?} {cpu:?}"
+    );
     let refuse = |from: &str, to: &str, words: &[&str]| {
         assert!(TOP_K.contains(from), "{from}");
         let path = config(&place, "bad.toml", &TOP_K.replace(from, to));
-        fail(&["train", "digits", "--config", &path, "--out", &place.path("bad"), "--device", "cpu", "-q"], 2, words);
+        fail(
+            &[
+                "train",
+                "digits",
+                "--config",
+                &path,
+                "--out",
+                &place.path("bad"),
+                "--device",
+                "cpu",
+                "-q",
+            ],
+            2,
+            words,
+        );
     };
-    refuse("unit_norm = true", "unit_norm = true\nmax_norm = 1.0", &["draw", "max_norm and unit_norm"]);
-    refuse("op = \"top_k\"\nk = 4", "op = \"activation\"\nactivation = \"relu\"", &["sparsity.aux_alpha", "top_k"]);
+    refuse(
+        "unit_norm = true",
+        "unit_norm = true\nmax_norm = 1.0",
+        &["draw", "max_norm and unit_norm"],
+    );
+    refuse(
+        "op = \"top_k\"\nk = 4",
+        "op = \"activation\"\nactivation = \"relu\"",
+        &["sparsity.aux_alpha", "top_k"],
+    );
     refuse("unit_norm = true", "activation = \"sigmoid\"", &["sparsity.aux_alpha", "activation"]);
     refuse("aux_alpha = 0.03125", "aux_alpha = -1.0", &["sparsity.aux_alpha", "-1"]);
 }
@@ -267,12 +314,34 @@ fn stages_that_make_no_sense_are_refused() {
     let refuse = |from: &str, to: &str, words: &[&str]| {
         assert!(STAGE_2.contains(from), "{from}");
         let path = config(&place, "bad.toml", &STAGE_2.replacen(from, to, 1));
-        fail(&["train", "digits", "--config", &path, "--out", &place.path("run"), "--device", "cpu", "-q"], 2, words);
+        fail(
+            &[
+                "train",
+                "digits",
+                "--config",
+                &path,
+                "--out",
+                &place.path("run"),
+                "--device",
+                "cpu",
+                "-q",
+            ],
+            2,
+            words,
+        );
     };
     refuse("frozen = true\n", "", &["model.target", "layer first", "frozen = true"]);
     refuse("target = \"pooled\"", "target = \"pool\"", &["model.target", "pool", "pooled"]);
-    refuse("filters = 12\nkernel = 3\npadding = 1", "filters = 11\nkernel = 3\npadding = 1", &["11x4x4", "12x4x4"]);
-    refuse("name = \"pooled\"\n", "name = \"pooled\"\nfrozen = true\n", &["pooled", "no parameters"]);
+    refuse(
+        "filters = 12\nkernel = 3\npadding = 1",
+        "filters = 11\nkernel = 3\npadding = 1",
+        &["11x4x4", "12x4x4"],
+    );
+    refuse(
+        "name = \"pooled\"\n",
+        "name = \"pooled\"\nfrozen = true\n",
+        &["pooled", "no parameters"],
+    );
     refuse("frozen = true", "frozen = 1", &["first", "frozen = 1"]);
     refuse("window = 5", "window = 4", &["contrast", "window = 4"]);
     refuse(
@@ -289,7 +358,21 @@ fn stages_that_make_no_sense_are_refused() {
         .replace("name = \"code\"", "frozen = true\nname = \"code\"")
         .replace("name = \"draw2\"", "frozen = true\nname = \"draw2\"");
     let path = config(&place, "all.toml", &all);
-    fail(&["train", "digits", "--config", &path, "--out", &place.path("run"), "--device", "cpu", "-q"], 2, &["nothing to learn"]);
+    fail(
+        &[
+            "train",
+            "digits",
+            "--config",
+            &path,
+            "--out",
+            &place.path("run"),
+            "--device",
+            "cpu",
+            "-q",
+        ],
+        2,
+        &["nothing to learn"],
+    );
     let path = config(&place, "one.toml", STAGE_1);
     let black = place.path("black.png");
     image::GrayImage::new(40, 40).save(&black).unwrap();
@@ -307,5 +390,9 @@ fn stages_that_make_no_sense_are_refused() {
         "-q",
     ]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("do not vary"), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("do not vary"),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

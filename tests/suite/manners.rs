@@ -1,4 +1,5 @@
-//! Manners: completions and manual pages, plain text where there is no terminal, what `-q`, `-v` and `--json` say.
+//! Manners: completions and manual pages, plain text where there is no terminal, what `-q`, `-v`
+//! and `--json` say.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -51,13 +52,26 @@ fn a_manual_page_for_every_command() {
     let written = succeed(&["man", "--out", &folder]);
     let all = succeed(&["man"]);
     // of commands below others too
-    let below = ["segment-train", "segment-predict", "segment-eval", "detect-train", "anomaly-fit", "anomaly-score"];
+    let below = [
+        "segment-train",
+        "segment-predict",
+        "segment-eval",
+        "detect-train",
+        "anomaly-fit",
+        "anomaly-score",
+    ];
     assert!(below.iter().all(|name| written.contains(&format!("csae-{name}.1"))), "{written}");
-    let own = written.lines().filter(|line| line.rsplit('/').next().is_some_and(|name| name.matches('-').count() < 2));
+    let own = written
+        .lines()
+        .filter(|line| line.rsplit('/').next().is_some_and(|name| name.matches('-').count() < 2));
     assert_eq!(own.count(), COMMANDS.len() + 1, "a command is not in this test: {written}");
     for command in COMMANDS {
-        let page = std::fs::read_to_string(Path::new(&folder).join(format!("csae-{command}.1"))).unwrap();
-        assert!(page.contains(&format!(".TH csae-{command} 1")) && page.contains(".SH OPTIONS"), "{page}");
+        let page =
+            std::fs::read_to_string(Path::new(&folder).join(format!("csae-{command}.1"))).unwrap();
+        assert!(
+            page.contains(&format!(".TH csae-{command} 1")) && page.contains(".SH OPTIONS"),
+            "{page}"
+        );
         assert!(all.contains(&page), "{command}");
     }
     let page = std::fs::read_to_string(Path::new(&folder).join("csae.1")).unwrap();
@@ -67,19 +81,34 @@ fn a_manual_page_for_every_command() {
 }
 
 fn short(out: &str) -> Vec<&str> {
-    vec!["train", "digits", "--device", "cpu", "--steps", "6", "--set=train.log_every=2", "--batch", "8", "--out", out]
+    vec![
+        "train",
+        "digits",
+        "--device",
+        "cpu",
+        "--steps",
+        "6",
+        "--set=train.log_every=2",
+        "--batch",
+        "8",
+        "--out",
+        out,
+    ]
 }
 
 #[test]
 fn there_is_no_escape_off_a_terminal() {
     let place = Place::new("plain");
-    for arguments in [vec!["--help"], vec!["train", "--help"], vec!["--nonsense"], short(&place.path("run"))] {
+    for arguments in
+        [vec!["--help"], vec!["train", "--help"], vec!["--nonsense"], short(&place.path("run"))]
+    {
         let output = csae(&arguments);
         assert!(!output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b), "{arguments:?}");
     }
 }
 
-/// What a command says on a terminal, which util-linux's `script` makes; none where there is no such program.
+/// What a command says on a terminal, which util-linux's `script` makes; none where there is no
+/// such program.
 #[cfg(target_os = "linux")]
 fn on_a_terminal(arguments: &[&str], no_color: bool) -> Option<Vec<u8>> {
     let line = [&[env!("CARGO_BIN_EXE_csae")], arguments].concat().join(" ");
@@ -102,12 +131,17 @@ fn on_a_terminal(arguments: &[&str], no_color: bool) -> Option<Vec<u8>> {
 #[test]
 fn no_color_is_plain_on_a_terminal_too() {
     let place = Place::new("terminal");
-    let escapes = |arguments: &[&str], no_color| on_a_terminal(arguments, no_color).map(|said| said.contains(&0x1b));
+    let escapes = |arguments: &[&str], no_color| {
+        on_a_terminal(arguments, no_color).map(|said| said.contains(&0x1b))
+    };
     let Some(coloured) = escapes(&["--help"], false) else {
         eprintln!("skipped no_color_is_plain_on_a_terminal_too: there is no `script` here");
         return;
     };
-    assert!(coloured && escapes(&short(&place.path("a")), false) == Some(true), "a terminal gets colours and a bar");
+    assert!(
+        coloured && escapes(&short(&place.path("a")), false) == Some(true),
+        "a terminal gets colours and a bar"
+    );
     for arguments in [vec!["--help"], vec!["--nonsense"], short(&place.path("b"))] {
         assert_eq!(escapes(&arguments, true), Some(false), "{arguments:?}");
     }
@@ -131,14 +165,28 @@ fn skipped_files_are_never_kept_quiet() {
     };
     let (_, normal) = said(&[]);
     assert!(normal.contains("skipped 1 file ") && normal.contains("bad.png"), "{normal}");
-    assert_eq!(said(&["-q"]).1, "skipped 1 file that cannot be used (--strict makes it an error)\n");
+    assert_eq!(
+        said(&["-q"]).1,
+        "skipped 1 file that cannot be used (--strict makes it an error)\n"
+    );
     let (json, quiet) = said(&["-q", "--json"]);
     let line: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
     assert!(line["kind"] == "skipped" && line["count"] == 1 && quiet.is_empty(), "{json}{quiet}");
-    assert!(line["files"][0]["file"].as_str().is_some_and(|file| file.ends_with("bad.png")), "{line}");
-    assert!(line["files"][0]["reason"].as_str().is_some_and(|reason| reason.contains("not an image")), "{line}");
+    assert!(
+        line["files"][0]["file"].as_str().is_some_and(|file| file.ends_with("bad.png")),
+        "{line}"
+    );
+    assert!(
+        line["files"][0]["reason"].as_str().is_some_and(|reason| reason.contains("not an image")),
+        "{line}"
+    );
     // What the CPU path computes with is told with -v alone.
-    assert!(said(&["-v"]).1.contains("matrix products by") && !normal.contains("matrix products by"));
-    let output = csae(&[&["reconstruct", &model, good, "-v", "--device", "cpu", "-o", &place.path("out")][..]].concat());
+    assert!(
+        said(&["-v"]).1.contains("matrix products by") && !normal.contains("matrix products by")
+    );
+    let output = csae(
+        &[&["reconstruct", &model, good, "-v", "--device", "cpu", "-o", &place.path("out")][..]]
+            .concat(),
+    );
     assert!(String::from_utf8_lossy(&output.stderr).contains("matrix products by"));
 }

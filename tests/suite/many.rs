@@ -1,8 +1,10 @@
-//! A long training on a folder of many JPEGs of mixed sizes, watched from outside. It takes minutes and needs 1 GB of disk, so it is run by hand:
+//! A long training on a folder of many JPEGs of mixed sizes, watched from outside. It takes minutes
+//! and needs 1 GB of disk, so it is run by hand:
 //!
 //!     cargo test --release --test suite many -- --ignored --nocapture
 //!
-//! It prints what the program takes over time, and writes `target/many.png`. `CSAE_MANY` is the number of images (20000).
+//! It prints what the program takes over time, and writes `target/many.png`. `CSAE_MANY` is the
+//! number of images (20000).
 
 use std::path::Path;
 use std::process::Stdio;
@@ -30,7 +32,12 @@ fn write(folder: &str, count: usize) {
         let (w, h) = (draw(90, photo.width() - 1), draw(90, photo.height() - 1));
         let (x, y) = (draw(0, photo.width() - w), draw(0, photo.height() - h));
         let part = image::imageops::crop_imm(photo, x, y, w, h).to_image();
-        let part = image::imageops::resize(&part, draw(96, 480), draw(96, 480), image::imageops::FilterType::Triangle);
+        let part = image::imageops::resize(
+            &part,
+            draw(96, 480),
+            draw(96, 480),
+            image::imageops::FilterType::Triangle,
+        );
         part.save(Path::new(folder).join(format!("{i:05}.jpg"))).unwrap();
     });
 }
@@ -43,7 +50,9 @@ fn watched(arguments: &[&str], out: &str) -> (Vec<Look3>, serde_json::Value) {
     // To a file: nobody would empty a pipe meanwhile.
     let file = std::fs::File::create(out).unwrap();
     let child = program().args(arguments).stdout(Stdio::from(file)).spawn().unwrap();
-    let stat = |what: &str| std::fs::read_to_string(format!("/proc/{}/{what}", child.id())).unwrap_or_default();
+    let stat = |what: &str| {
+        std::fs::read_to_string(format!("/proc/{}/{what}", child.id())).unwrap_or_default()
+    };
     let (start, mut seen, mut before) = (Instant::now(), Vec::new(), (0.0, 0.0));
     loop {
         std::thread::sleep(Duration::from_secs(1));
@@ -52,7 +61,8 @@ fn watched(arguments: &[&str], out: &str) -> (Vec<Look3>, serde_json::Value) {
         let mib = kib.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0;
         // Fields 14 and 15, in hundredths of a second; the name before may hold anything.
         let fields: Vec<&str> = times.rsplit(") ").next().unwrap().split(' ').collect();
-        let busy = (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0;
+        let busy =
+            (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0;
         let now = start.elapsed().as_secs_f64();
         seen.push((now, mib, (busy - before.1) / (now - before.0)));
         before = (now, busy);
@@ -73,10 +83,25 @@ fn many_jpegs_train_with_the_processor_busy_and_memory_flat() {
     write(&photos, count);
     let run = place.path("run");
     let steps = (count * 2).to_string();
-    let train = ["train", &photos, "--device", "cpu", "--json", "-q", "--steps", &steps, "--max-memory", "256MiB", "--out", &run];
+    let train = [
+        "train",
+        &photos,
+        "--device",
+        "cpu",
+        "--json",
+        "-q",
+        "--steps",
+        &steps,
+        "--max-memory",
+        "256MiB",
+        "--out",
+        &run,
+    ];
     let (seen, last) = watched(&train, &place.path("said"));
     println!("{last}\nseconds, MiB, cores busy");
-    seen.iter().step_by((seen.len() / 30).max(1)).for_each(|(at, mib, cores)| println!("{at:6.0} {mib:8.1} {cores:6.2}"));
+    seen.iter()
+        .step_by((seen.len() / 30).max(1))
+        .for_each(|(at, mib, cores)| println!("{at:6.0} {mib:8.1} {cores:6.2}"));
     let chart = |title: &str, pick: fn(&Look3) -> f64| Chart {
         title: title.to_owned(),
         x: Axis { label: "seconds".to_owned(), log: false, with: None },
@@ -97,15 +122,26 @@ fn many_jpegs_train_with_the_processor_busy_and_memory_flat() {
     std::fs::write(place.path("list"), list).unwrap();
     let (list, [streamed, resident]) =
         (format!("@{}", place.path("list")), ["streamed", "resident"].map(|name| place.path(name)));
-    let short = ["train", &list, "--device", "cpu", "--steps", "600", "--set=data.validation_patches=64"];
-    println!("{}", succeed(&[&short[..], &["--max-memory", "30MiB", "--out", &streamed]].concat()).trim());
-    println!("{}", succeed(&[&short[..], &["--max-memory", "8GiB", "--out", &resident]].concat()).trim());
-    let [a, b] = [streamed, resident].map(|run| std::fs::read(Path::new(&run).join("model.safetensors")).unwrap());
+    let short =
+        ["train", &list, "--device", "cpu", "--steps", "600", "--set=data.validation_patches=64"];
+    println!(
+        "{}",
+        succeed(&[&short[..], &["--max-memory", "30MiB", "--out", &streamed]].concat()).trim()
+    );
+    println!(
+        "{}",
+        succeed(&[&short[..], &["--max-memory", "8GiB", "--out", &resident]].concat()).trim()
+    );
+    let [a, b] = [streamed, resident]
+        .map(|run| std::fs::read(Path::new(&run).join("model.safetensors")).unwrap());
     assert!(a == b, "streamed and resident differ");
     // After the reading of all sizes and the first validation, nothing grows.
     let training = last["seconds"].as_f64().unwrap();
-    let trained: Vec<f64> =
-        seen.iter().filter(|look| look.0 > seen.last().unwrap().0 - 0.8 * training).map(|look| look.1).collect();
+    let trained: Vec<f64> = seen
+        .iter()
+        .filter(|look| look.0 > seen.last().unwrap().0 - 0.8 * training)
+        .map(|look| look.1)
+        .collect();
     let (half, whole) = (trained.len() / 2, trained.len());
     let most = |part: &[f64]| part.iter().copied().fold(0.0, f64::max);
     assert!(most(&trained[half..whole]) < 1.1 * most(&trained[..half]) + 16.0, "memory grows");

@@ -37,7 +37,8 @@ fn told(lines: &str) -> Vec<Value> {
 }
 
 fn texture(exemplar: &str, out: &str, more: &[&str]) -> Value {
-    let arguments = [&["texture", exemplar, "--device", "cpu", "--json", "-o", out, "--force"], more].concat();
+    let arguments =
+        [&["texture", exemplar, "--device", "cpu", "--json", "-o", out, "--force"], more].concat();
     told(&succeed(&arguments)).remove(0)
 }
 
@@ -49,7 +50,8 @@ fn a_texture_has_the_exemplars_moments() {
     let optimised = texture(&exemplar, &out, &["--optimise", "--steps", "40", "--size", "80x56"]);
     let (first, h, w) = pixels(&result);
     assert_eq!((h, w), (56, 80));
-    let share = |line: &Value| line["distance"].as_f64().unwrap() / line["shuffled"].as_f64().unwrap();
+    let share =
+        |line: &Value| line["distance"].as_f64().unwrap() / line["shuffled"].as_f64().unwrap();
     assert!(share(&optimised) < 0.3, "{optimised}");
     // the same again, and another by another seed
     texture(&exemplar, &out, &["--optimise", "--steps", "40", "--size", "80x56"]);
@@ -69,10 +71,19 @@ fn tiles_meet() {
     // how different neighbouring columns and rows are, and those of opposite sides
     let seams = || {
         let (p, h, w) = pixels(&format!("{out}/bricks.png"));
-        let apart =
-            |a: usize, b: usize| p[a * 3..a * 3 + 3].iter().zip(&p[b * 3..]).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>();
-        let column = |x: usize| (0..h).map(|y| apart(y * w + x, y * w + (x + 1) % w)).sum::<f64>() / h as f64;
-        let row = |y: usize| (0..w).map(|x| apart(y * w + x, (y + 1) % h * w + x)).sum::<f64>() / w as f64;
+        let apart = |a: usize, b: usize| {
+            p[a * 3..a * 3 + 3]
+                .iter()
+                .zip(&p[b * 3..])
+                .map(|(a, b)| f64::from(a.abs_diff(*b)))
+                .sum::<f64>()
+        };
+        let column = |x: usize| {
+            (0..h).map(|y| apart(y * w + x, y * w + (x + 1) % w)).sum::<f64>() / h as f64
+        };
+        let row = |y: usize| {
+            (0..w).map(|x| apart(y * w + x, (y + 1) % h * w + x)).sum::<f64>() / w as f64
+        };
         let most = |of: &dyn Fn(usize) -> f64, n: usize| (0..n - 1).map(of).fold(0.0, f64::max);
         (column(w - 1) / most(&column, w), row(h - 1) / most(&row, h))
     };
@@ -86,7 +97,8 @@ fn tiles_meet() {
 #[test]
 fn a_style_goes_where_it_is_wanted() {
     let place = Place::new("style");
-    let (content, style, out) = (format!("{PHOTOS}/chelsea.png"), format!("{PHOTOS}/astronaut.png"), place.path("out"));
+    let (content, style, out) =
+        (format!("{PHOTOS}/chelsea.png"), format!("{PHOTOS}/astronaut.png"), place.path("out"));
     let result = format!("{out}/chelsea.in.astronaut.png");
     let make = |more: &[&str]| {
         let common = [
@@ -116,9 +128,12 @@ fn a_style_goes_where_it_is_wanted() {
     assert!((weak - 1.0).abs() < 0.02 && alike > 0.99 && alike > ssim, "{weak} {alike}");
     // colours stay: the differences of channels are those of the content
     let (_, _, gray) = make(&["--keep-color"]);
-    let colour = |p: &[u8]| p.chunks(3).map(|p| f64::from(p[0]) - f64::from(p[2])).collect::<Vec<_>>();
-    let mean =
-        |a: &[u8], b: &[u8]| colour(a).iter().zip(colour(b)).map(|(a, b)| (a - b).abs()).sum::<f64>() / (a.len() / 3) as f64;
+    let colour =
+        |p: &[u8]| p.chunks(3).map(|p| f64::from(p[0]) - f64::from(p[2])).collect::<Vec<_>>();
+    let mean = |a: &[u8], b: &[u8]| {
+        colour(a).iter().zip(colour(b)).map(|(a, b)| (a - b).abs()).sum::<f64>()
+            / (a.len() / 3) as f64
+    };
     assert!(
         mean(&gray, &plain) < 8.0 && mean(&styled, &plain) > 2.0 * mean(&gray, &plain),
         "{} {}",
@@ -127,7 +142,8 @@ fn a_style_goes_where_it_is_wanted() {
     );
     // a mask's black half is the content, its white half the style
     let mask = place.path("mask.png");
-    picture::save_png(Path::new(&mask), &[[0.0; 16], [1.0; 16]].concat().repeat(4), 4, 32, 1).unwrap();
+    picture::save_png(Path::new(&mask), &[[0.0; 16], [1.0; 16]].concat().repeat(4), 4, 32, 1)
+        .unwrap();
     let (_, _, half) = make(&["--mask", &mask]);
     let (h, w) = (64, 96);
     let same = |a: &[u8], b: &[u8], columns: std::ops::Range<usize>| {
@@ -208,7 +224,9 @@ fn both_paths_paint_alike() {
         (texture, pixels(&format!("{out}/chelsea.in.bricks.png")).0)
     };
     let (cpu, other) = (on("cpu"), on(&gpu::name()));
-    let apart = |a: &[u8], b: &[u8]| a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / a.len() as f64;
+    let apart = |a: &[u8], b: &[u8]| {
+        a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / a.len() as f64
+    };
     assert!(
         apart(&cpu.0, &other.0) < 1.0 && apart(&cpu.1, &other.1) < 0.2,
         "{} {}",
@@ -222,10 +240,12 @@ fn both_paths_paint_alike() {
 #[test]
 fn what_cannot_be_painted_is_said() {
     let place = Place::new("paint-bad");
-    let (large, small) = (bricks(&place, "large.png", [64, 64]), bricks(&place, "small.png", [24, 40]));
+    let (large, small) =
+        (bricks(&place, "large.png", [64, 64]), bricks(&place, "small.png", [24, 40]));
     let out = place.path("out");
     let cpu = ["-q", "--device", "cpu", "-o", &out];
-    let refuse = |arguments: &[&str], words: &[&str]| fail(&[arguments, &cpu[..]].concat(), 2, words);
+    let refuse =
+        |arguments: &[&str], words: &[&str]| fail(&[arguments, &cpu[..]].concat(), 2, words);
     refuse(&["texture", &small], &["small.png", "40x24", "32x32"]);
     // before the first one is made
     refuse(&["texture", &large, &small], &["small.png", "40x24", "32x32"]);
@@ -234,13 +254,20 @@ fn what_cannot_be_painted_is_said() {
     refuse(&["texture", &large, "--steps", "5"], &["--optimise"]);
     refuse(&["texture", &large, "--optimise", "--steps", "0"], &["--steps 0"]);
     refuse(&["texture", &large, &large], &["large"]);
-    refuse(&["texture", &large, "--size", "4000", "--max-memory", "300MiB"], &["4032x4032", "MiB", "--max-memory"]);
+    refuse(
+        &["texture", &large, "--size", "4000", "--max-memory", "300MiB"],
+        &["4032x4032", "MiB", "--max-memory"],
+    );
     // what each of its parts would fit in, all of them do not
-    refuse(&["texture", &large, "--size", "500", "--optimise", "--max-memory", "200MiB"], &["532x532", "MiB", "--max-memory"]);
+    refuse(
+        &["texture", &large, "--size", "500", "--optimise", "--max-memory", "200MiB"],
+        &["532x532", "MiB", "--max-memory"],
+    );
     refuse(&["texture", &large, "-m", "denoise"], &["denoise", "colour"]);
     refuse(&["texture", &place.path("none.png")], &["none.png"]);
-    let style =
-        |more: &[&str], words: &[&str]| refuse(&[&["stylize", "--content", &large, "--style", &large], more].concat(), words);
+    let style = |more: &[&str], words: &[&str]| {
+        refuse(&[&["stylize", "--content", &large, "--style", &large], more].concat(), words)
+    };
     style(&["--strength", "2"], &["--strength 2"]);
     style(&["--mix", "1,2"], &["--mix"]);
     style(&["--mask", &large, &large], &["--mask", "2 masks for 1"]);
@@ -255,7 +282,14 @@ fn what_cannot_be_painted_is_said() {
     let mut file = ImageFile::from_pixels(&[0.5; 64 * 64 * 3], 64, 64, 3, false);
     file.set_alpha(Some(&[0.25; 64 * 64]));
     file.save(Path::new(&clear)).unwrap();
-    assert!(csae(&[&["stylize", "--content", &clear, "--style", &large, "--force"][..], &cpu[..]].concat()).status.success());
+    assert!(
+        csae(
+            &[&["stylize", "--content", &clear, "--style", &large, "--force"][..], &cpu[..]]
+                .concat()
+        )
+        .status
+        .success()
+    );
     let styled = ImageFile::read(Path::new(&format!("{out}/clear.in.large.png"))).unwrap();
     assert!(styled.alpha().unwrap().iter().all(|a| (a - 0.25).abs() < 0.01));
 }

@@ -16,7 +16,13 @@ fn images_that_do_not_fit_are_reconstructed_from_their_files() {
     model(&place, &photos, "run", &[]);
     let reconstruct = |name: &str, more: &[&str]| {
         let out = place.path(name);
-        succeed(&[&["reconstruct", &place.path("run"), &photos, "--device", "cpu", "-q", "-o", &out], more].concat());
+        succeed(
+            &[
+                &["reconstruct", &place.path("run"), &photos, "--device", "cpu", "-q", "-o", &out],
+                more,
+            ]
+            .concat(),
+        );
         (0..40).map(|i| std::fs::read(format!("{out}/{i:02}.png")).unwrap()).collect::<Vec<_>>()
     };
     // Some 2 MB, of which three copies are counted against half of what is allowed.
@@ -25,13 +31,26 @@ fn images_that_do_not_fit_are_reconstructed_from_their_files() {
     // The same as single files, which are as many sources.
     let files: Vec<String> = (0..40).map(|i| format!("{photos}/{i:02}.png")).collect();
     let out = place.path("single");
-    let mut args = vec!["reconstruct", &run, "--device", "cpu", "-q", "--max-memory", "9.5MiB", "-o", &out];
+    let mut args =
+        vec!["reconstruct", &run, "--device", "cpu", "-q", "--max-memory", "9.5MiB", "-o", &out];
     args.extend(files.iter().map(String::as_str));
     succeed(&args);
-    let single: Vec<_> = (0..40).map(|i| std::fs::read(format!("{out}/{i:02}.png")).unwrap()).collect();
+    let single: Vec<_> =
+        (0..40).map(|i| std::fs::read(format!("{out}/{i:02}.png")).unwrap()).collect();
     assert!(single == resident);
     let little = place.path("little");
-    let args = ["reconstruct", &place.path("run"), &photos, "--device", "cpu", "-q", "--max-memory", "1MiB", "-o", &little];
+    let args = [
+        "reconstruct",
+        &place.path("run"),
+        &photos,
+        "--device",
+        "cpu",
+        "-q",
+        "--max-memory",
+        "1MiB",
+        "-o",
+        &little,
+    ];
     fail(&args, 2, &["data 1.", "one sample on its way", "raise --max-memory"]);
     assert!(!Path::new(&little).exists());
 }
@@ -55,7 +74,18 @@ fn every_image_has_a_place_of_its_own() {
         assert!(Path::new(&out).join(name).is_file() || lower.is_file(), "{name}");
     }
     let twin = format!("{photos}/00.png");
-    let args = ["reconstruct", &run, &twin, &twin, &twin, "--device", "cpu", "-q", "-o", &place.path("twins")];
+    let args = [
+        "reconstruct",
+        &run,
+        &twin,
+        &twin,
+        &twin,
+        "--device",
+        "cpu",
+        "-q",
+        "-o",
+        &place.path("twins"),
+    ];
     fail(&args, 2, &["00.png", "both", "another -o"]);
     assert!(!Path::new(&place.path("twins")).exists());
 }
@@ -78,12 +108,20 @@ fn files_are_written_though_nobody_reads_the_lines_and_a_full_disk_is_told() {
     assert_eq!(std::fs::read_dir(&out).unwrap().count(), 40);
     // Nor does a reader that leaves keep inspect from its pictures.
     let look = place.path("look");
-    let mut child = program().args(["inspect", &run, "--device", "cpu", "-o", &look]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = program()
+        .args(["inspect", &run, "--device", "cpu", "-o", &look])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     drop(child.stdout.take());
     assert!(child.wait().unwrap().success() && Path::new(&look).join("atoms.png").is_file());
     if Path::new("/dev/full").exists() {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let output = program().args(["eval", &run, BRICK, "--device", "cpu", "-q"]).stdout(full).output().unwrap();
+        let output = program()
+            .args(["eval", &run, BRICK, "--device", "cpu", "-q"])
+            .stdout(full)
+            .output()
+            .unwrap();
         one_line(&output, 1, &["standard output"]);
     }
     assert!(csae(&["devices"]).status.success());

@@ -1,5 +1,5 @@
-//! What the library dispatches, collected without a GPU: every case of the built-in table, every stored case and the training step of every
-//! preset, with every choice of kernels.
+//! What the library dispatches, collected without a GPU: every case of the built-in table, every
+//! stored case and the training step of every preset, with every choice of kernels.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -29,7 +29,11 @@ pub struct Recorded {
 fn dispatches(calls: &[Call]) -> Vec<Dispatch> {
     let mut dispatches = Vec::new();
     for choice in Choice::ALL {
-        let traits = Traits { subgroup: Traits::SUBGROUP, matrices: Matrices::Cooperative, ..Traits::default() };
+        let traits = Traits {
+            subgroup: Traits::SUBGROUP,
+            matrices: Matrices::Cooperative,
+            ..Traits::default()
+        };
         let mut recorder = Recorder { choice, traits, ..Recorder::default() };
         calls.iter().for_each(|call| call.record(&mut recorder));
         dispatches.append(&mut recorder.dispatches);
@@ -38,7 +42,12 @@ fn dispatches(calls: &[Call]) -> Vec<Dispatch> {
 }
 
 fn recorded(id: String, built_in: bool, calls: &[Call]) -> Recorded {
-    Recorded { id, built_in, operations: calls.iter().map(Call::name).collect(), dispatches: dispatches(calls) }
+    Recorded {
+        id,
+        built_in,
+        operations: calls.iter().map(Call::name).collect(),
+        dispatches: dispatches(calls),
+    }
 }
 
 /// The folder of the stored cases.
@@ -51,22 +60,30 @@ pub fn all() -> &'static [Recorded] {
     static ALL: OnceLock<Vec<Recorded>> = OnceLock::new();
     ALL.get_or_init(|| {
         let stored = verify::load_folder(&stored_cases()).expect("the stored cases can be read");
-        let cases = verify::built_in().into_iter().map(|case| (true, case)).chain(stored.into_iter().map(|case| (false, case)));
+        let cases = verify::built_in()
+            .into_iter()
+            .map(|case| (true, case))
+            .chain(stored.into_iter().map(|case| (false, case)));
         let mut all: Vec<Recorded> = cases
             .map(|(built_in, case)| {
                 let prepare = |half| {
                     let case = Case { half, ..case.clone() };
-                    verify::prepare(&mut Device::cpu(), &case).unwrap_or_else(|error| panic!("{}: {error}", case.id())).calls
+                    verify::prepare(&mut Device::cpu(), &case)
+                        .unwrap_or_else(|error| panic!("{}: {error}", case.id()))
+                        .calls
                 };
                 let mut recorded = recorded(case.id(), built_in, &prepare(false));
-                recorded.dispatches.extend(dispatches(&prepare(true)).into_iter().filter(|dispatch| dispatch.half));
+                recorded.dispatches.extend(
+                    dispatches(&prepare(true)).into_iter().filter(|dispatch| dispatch.half),
+                );
                 recorded
             })
             .collect();
         for preset in preset_names() {
             let text = preset_text(preset).expect("a listed preset exists");
             let config = Config::parse(text, preset, &[]).unwrap_or_else(|error| panic!("{error}"));
-            let training = Training::new(Device::cpu(), &config, 2).unwrap_or_else(|error| panic!("{preset}: {error}"));
+            let training = Training::new(Device::cpu(), &config, 2)
+                .unwrap_or_else(|error| panic!("{preset}: {error}"));
             all.push(recorded(preset.to_owned(), false, &training.calls));
         }
         all

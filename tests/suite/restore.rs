@@ -1,4 +1,5 @@
-//! `csae denoise`, `csae inpaint`, `csae upscale`, and what trains and judges them: `--task`, `csae eval --protocol`.
+//! `csae denoise`, `csae inpaint`, `csae upscale`, and what trains and judges them: `--task`, `csae
+//! eval --protocol`.
 
 use std::path::Path;
 
@@ -13,7 +14,8 @@ const CAT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/images/photos/che
 /// A restorer of gray images, trained for a few steps on one picture.
 fn trained(place: &Place, task: &str) -> String {
     let run = place.path(task);
-    let small = ["--set", "model.input=[1,24,24]", "--set", "data.crop=24", "--set", "train.batch=8"];
+    let small =
+        ["--set", "model.input=[1,24,24]", "--set", "data.crop=24", "--set", "train.batch=8"];
     let short = ["--steps", "30", "--set", "schedule.warmup_steps=5", "--seed", "3"];
     let train = ["train", BRICK, "--task", task, "--device", "cpu", "-q", "-o", &run];
     succeed(&[&train[..], &small, &short].concat());
@@ -31,10 +33,14 @@ fn json(text: &str) -> Value {
 /// A noisy picture of an odd size beside its clean original.
 fn noisy(place: &Place) -> (String, String) {
     let (h, w) = (61, 87);
-    let clean: Vec<u8> =
-        (0..h * w).map(|i| (128.0 + 90.0 * ((i % w) as f64 / 9.0).sin() * ((i / w) as f64 / 7.0).cos()) as u8).collect();
+    let clean: Vec<u8> = (0..h * w)
+        .map(|i| (128.0 + 90.0 * ((i % w) as f64 / 9.0).sin() * ((i / w) as f64 / 7.0).cos()) as u8)
+        .collect();
     let mut stream = csae::rng::Stream::new(1, "noise");
-    let noisy = clean.iter().map(|&v| (f64::from(v) + 25.0 * f64::from(stream.normal())).clamp(0.0, 255.0) as u8).collect();
+    let noisy = clean
+        .iter()
+        .map(|&v| (f64::from(v) + 25.0 * f64::from(stream.normal())).clamp(0.0, 255.0) as u8)
+        .collect();
     let paths = (place.path("clean.png"), place.path("noisy.png"));
     for (path, pixels) in [(&paths.0, clean), (&paths.1, noisy)] {
         image::GrayImage::from_raw(w as u32, h as u32, pixels).unwrap().save(path).unwrap();
@@ -48,8 +54,21 @@ fn noise_is_taken_out_of_images_of_any_size_and_kind() {
     let run = restorer(&place);
     let (clean, noisy) = noisy(&place);
     let out = place.path("out");
-    let args =
-        ["denoise", &noisy, "-m", &run, "-o", &out, "--device", "cpu", "--json", "-q", "--compare", &clean, "--side-by-side"];
+    let args = [
+        "denoise",
+        &noisy,
+        "-m",
+        &run,
+        "-o",
+        &out,
+        "--device",
+        "cpu",
+        "--json",
+        "-q",
+        "--compare",
+        &clean,
+        "--side-by-side",
+    ];
     let known = json(&succeed(&[&args[..], &["--sigma", "25"]].concat()));
     let gain = known["psnr"].as_f64().unwrap() - known["psnr_before"].as_f64().unwrap();
     assert!(gain > 3.0, "{known}");
@@ -58,8 +77,9 @@ fn noise_is_taken_out_of_images_of_any_size_and_kind() {
     let side = image::open(Path::new(&out).join("noisy.side.png")).unwrap();
     assert_eq!((side.width(), side.height()), (2 * 87 + 8, 61));
     // Colour with transparency, 16 bits: the same kind comes out, its alpha untouched.
-    let deep =
-        image::ImageBuffer::from_fn(40, 31, |x, y| image::Rgba([x as u16 * 1500, y as u16 * 2000, 30000, (x * y) as u16 * 50]));
+    let deep = image::ImageBuffer::from_fn(40, 31, |x, y| {
+        image::Rgba([x as u16 * 1500, y as u16 * 2000, 30000, (x * y) as u16 * 50])
+    });
     let path = place.path("deep.png");
     deep.save(&path).unwrap();
     succeed(&["denoise", &path, "-m", &run, "-o", &out, "--device", "cpu", "-q", "--sigma", "5"]);
@@ -71,7 +91,9 @@ fn noise_is_taken_out_of_images_of_any_size_and_kind() {
 #[test]
 fn the_same_seed_trains_the_same_restorer() {
     let (a, b) = (Place::new("denoise-a"), Place::new("denoise-b"));
-    let read = |place: &Place| std::fs::read(Path::new(&restorer(place)).join("model.safetensors")).unwrap();
+    let read = |place: &Place| {
+        std::fs::read(Path::new(&restorer(place)).join("model.safetensors")).unwrap()
+    };
     assert!(read(&a) == read(&b));
 }
 
@@ -95,7 +117,8 @@ fn what_cannot_be_denoised_is_refused_in_a_line() {
     with(&place.path("broken.png"), &[], 2, &["broken.png"]);
     // A model of one size.
     let other = place.path("other");
-    let train = ["train", "photos", "--steps", "2", "--batch", "4", "--device", "cpu", "-q", "-o", &other];
+    let train =
+        ["train", "photos", "--steps", "2", "--batch", "4", "--device", "cpu", "-q", "-o", &other];
     succeed(&train);
     fail(
         &["denoise", &clean, "-m", &other, "-o", &out, "--device", "cpu", "-q"],
@@ -104,26 +127,52 @@ fn what_cannot_be_denoised_is_refused_in_a_line() {
     );
     // The result would be the image itself.
     let own = Path::new(&noisy).parent().unwrap().to_str().unwrap();
-    fail(&["denoise", &noisy, "-m", &run, "-o", own, "--device", "cpu", "-q", "--force"], 2, &["take its place", "-o"]);
+    fail(
+        &["denoise", &noisy, "-m", &run, "-o", own, "--device", "cpu", "-q", "--force"],
+        2,
+        &["take its place", "-o"],
+    );
     with(&place.path("*.tiff"), &[], 2, &["no file matches"]);
     with(&noisy, &["-m", &place.path("none.safetensors")], 2, &["cannot be used multiple times"]);
     let protocol = ["eval", &run, "--protocol", "set12", "--device", "cpu", "-q"];
     fail(&protocol, 2, &["--data"]);
-    fail(&[&protocol[..], &["--data", &out, "--max-memory", "1GiB"]].concat(), 2, &["--max-memory"]);
+    fail(
+        &[&protocol[..], &["--data", &out, "--max-memory", "1GiB"]].concat(),
+        2,
+        &["--max-memory"],
+    );
     let missing = place.path("missing");
     fail(&[&protocol[..], &["--data", &missing]].concat(), 2, &["missing"]);
-    let sigma =
-        ["train", "photos", "--preset", "denoise", "--set", "corruption.sigma=[50,10]", "--device", "cpu", "-q", "-o", &out];
+    let sigma = [
+        "train",
+        "photos",
+        "--preset",
+        "denoise",
+        "--set",
+        "corruption.sigma=[50,10]",
+        "--device",
+        "cpu",
+        "-q",
+        "-o",
+        &out,
+    ];
     fail(&sigma, 2, &["corruption.sigma"]);
-    fail(&[&sigma[..5], &["model.input=[1,25,24]", "--device", "cpu", "-q", "-o", &out]].concat(), 2, &["multiple"]);
+    fail(
+        &[&sigma[..5], &["model.input=[1,25,24]", "--device", "cpu", "-q", "-o", &out]].concat(),
+        2,
+        &["multiple"],
+    );
 }
 
 /// A mask of every third pixel of every second row, and how many that are.
 fn mask(place: &Place, name: &str, h: u32, w: u32) -> (String, usize) {
     let path = place.path(name);
     let missing = |x: u32, y: u32| y.is_multiple_of(2) && x.is_multiple_of(3);
-    image::GrayImage::from_fn(w, h, |x, y| image::Luma([if missing(x, y) { 255 } else { 0 }])).save(&path).unwrap();
-    let count = (0..h).flat_map(|y| (0..w).map(move |x| (x, y))).filter(|(x, y)| missing(*x, *y)).count();
+    image::GrayImage::from_fn(w, h, |x, y| image::Luma([if missing(x, y) { 255 } else { 0 }]))
+        .save(&path)
+        .unwrap();
+    let count =
+        (0..h).flat_map(|y| (0..w).map(move |x| (x, y))).filter(|(x, y)| missing(*x, *y)).count();
     (path, count)
 }
 
@@ -137,16 +186,40 @@ fn missing_pixels_are_filled_and_others_stay() {
     let picture = image::open(&clean).unwrap().into_luma8();
     let marks = image::open(&mask).unwrap().into_luma8();
     let mut holes = picture.clone();
-    holes.pixels_mut().zip(marks.pixels()).filter(|(_, mark)| mark[0] > 0).for_each(|(pixel, _)| pixel[0] = 0);
+    holes
+        .pixels_mut()
+        .zip(marks.pixels())
+        .filter(|(_, mark)| mark[0] > 0)
+        .for_each(|(pixel, _)| pixel[0] = 0);
     let path = place.path("holes.png");
     holes.save(&path).unwrap();
     let out = place.path("out");
-    let args = ["inpaint", &path, "-m", &run, "-o", &out, "--device", "cpu", "-q", "--json", "--compare", &clean];
+    let args = [
+        "inpaint",
+        &path,
+        "-m",
+        &run,
+        "-o",
+        &out,
+        "--device",
+        "cpu",
+        "-q",
+        "--json",
+        "--compare",
+        &clean,
+    ];
     let found = json(&succeed(&[&args[..], &["--mask", &mask]].concat()));
-    assert!((found["missing"].as_f64().unwrap() - count as f64 / (61.0 * 87.0)).abs() < 1e-9, "{found}");
-    assert!(found["psnr"].as_f64().unwrap() > found["psnr_before"].as_f64().unwrap() + 15.0, "{found}");
+    assert!(
+        (found["missing"].as_f64().unwrap() - count as f64 / (61.0 * 87.0)).abs() < 1e-9,
+        "{found}"
+    );
+    assert!(
+        found["psnr"].as_f64().unwrap() > found["psnr_before"].as_f64().unwrap() + 15.0,
+        "{found}"
+    );
     let result = image::open(Path::new(&out).join("holes.png")).unwrap().into_luma8();
-    let kept = result.pixels().zip(picture.pixels()).zip(marks.pixels()).filter(|(_, mark)| mark[0] == 0);
+    let kept =
+        result.pixels().zip(picture.pixels()).zip(marks.pixels()).filter(|(_, mark)| mark[0] == 0);
     assert!(kept.clone().count() > 0 && kept.into_iter().all(|((a, b), _)| a == b));
     // A colour that marks what is missing; masks from a folder, by the image's stem.
     let marked = image::RgbImage::from_fn(40, 30, |x, y| {
@@ -161,10 +234,12 @@ fn missing_pixels_are_filled_and_others_stay() {
     assert!(result.pixels().all(|pixel| *pixel != image::Rgb([255, 0, 255])));
     let masks = place.path("masks");
     std::fs::create_dir(&masks).unwrap();
-    std::fs::copy(self::mask(&place, "other.png", 30, 40).0, Path::new(&masks).join("marked.png")).unwrap();
+    std::fs::copy(self::mask(&place, "other.png", 30, 40).0, Path::new(&masks).join("marked.png"))
+        .unwrap();
     succeed(&[&args[..], &["--mask", &masks, "--force"]].concat());
     // What makes no sense.
-    let bad = |more: &[&str], parts: &[&str]| fail(&[&args[..], &["--force"], more].concat(), 2, parts);
+    let bad =
+        |more: &[&str], parts: &[&str]| fail(&[&args[..], &["--force"], more].concat(), 2, parts);
     bad(&["--mask", &mask], &["87x61", "40x30", "of the image's size"]);
     bad(&["--mask", &place.path("none.png")], &["--mask", "none.png"]);
     bad(&["--mask-color", "reddish"], &["--mask-color", "#ff00ff"]);
@@ -172,19 +247,57 @@ fn missing_pixels_are_filled_and_others_stay() {
     // JPEG keeps no colour exactly.
     let lossy = place.path("marked.jpg");
     marked.save(&lossy).unwrap();
-    let output =
-        crate::commands::csae(&["inpaint", &lossy, "-m", &run, "-o", &out, "--device", "cpu", "--mask-color", "magenta"]);
-    assert!(output.status.success() && String::from_utf8_lossy(&output.stderr).contains("JPEG changes colours"), "{output:?}");
+    let output = crate::commands::csae(&[
+        "inpaint",
+        &lossy,
+        "-m",
+        &run,
+        "-o",
+        &out,
+        "--device",
+        "cpu",
+        "--mask-color",
+        "magenta",
+    ]);
+    assert!(
+        output.status.success()
+            && String::from_utf8_lossy(&output.stderr).contains("JPEG changes colours"),
+        "{output:?}"
+    );
     let white = place.path("white.png");
     image::GrayImage::from_pixel(40, 30, image::Luma([255])).save(&white).unwrap();
     bad(&["--mask", &white], &["every pixel is missing"]);
-    fail(&["inpaint", &clean, "-m", &run, "-o", &out, "--device", "cpu", "-q", "--mask-color", "red"], 2, &["gray image"]);
+    fail(
+        &[
+            "inpaint",
+            &clean,
+            "-m",
+            &run,
+            "-o",
+            &out,
+            "--device",
+            "cpu",
+            "-q",
+            "--mask-color",
+            "red",
+        ],
+        2,
+        &["gray image"],
+    );
     let empty = place.path("empty");
     std::fs::create_dir(&empty).unwrap();
     bad(&["--mask", &empty], &["marked.png", "is not there"]);
     // A model for another task.
-    fail(&["denoise", &clean, "-m", &run, "-o", &out, "--device", "cpu", "-q"], 2, &["trained to inpaint, not to denoise"]);
-    fail(&["upscale", &clean, "-m", &run, "-o", &out, "--device", "cpu", "-q"], 2, &["trained to inpaint, not to upscale"]);
+    fail(
+        &["denoise", &clean, "-m", &run, "-o", &out, "--device", "cpu", "-q"],
+        2,
+        &["trained to inpaint, not to denoise"],
+    );
+    fail(
+        &["upscale", &clean, "-m", &run, "-o", &out, "--device", "cpu", "-q"],
+        2,
+        &["trained to inpaint, not to upscale"],
+    );
 }
 
 #[test]
@@ -192,13 +305,18 @@ fn images_are_enlarged_with_their_colours_and_transparency() {
     let place = Place::new("upscale");
     let run = trained(&place, "upscale");
     let out = place.path("out");
-    let picture =
-        image::RgbaImage::from_fn(31, 23, |x, y| image::Rgba([x as u8 * 8, y as u8 * 11, 120, if x < 15 { 255 } else { 0 }]));
+    let picture = image::RgbaImage::from_fn(31, 23, |x, y| {
+        image::Rgba([x as u8 * 8, y as u8 * 11, 120, if x < 15 { 255 } else { 0 }])
+    });
     let path = place.path("small.png");
     picture.save(&path).unwrap();
     let args = ["upscale", &path, "-m", &run, "-o", &out, "--device", "cpu", "-q", "--json"];
     let found = json(&succeed(&[&args[..], &["--scale", "3", "--side-by-side"]].concat()));
-    assert_eq!((&found["width"], &found["height"], &found["scale"]), (&93.into(), &69.into(), &3.into()), "{found}");
+    assert_eq!(
+        (&found["width"], &found["height"], &found["scale"]),
+        (&93.into(), &69.into(), &3.into()),
+        "{found}"
+    );
     let result = image::open(Path::new(&out).join("small.png")).unwrap().into_rgba8();
     let (first, last) = (result.get_pixel(6, 34), result.get_pixel(80, 34));
     assert_eq!((first[3], last[3]), (255, 0));
@@ -214,7 +332,11 @@ fn images_are_enlarged_with_their_colours_and_transparency() {
     succeed(&["upscale", &path, "-m", &run, "-o", &out, "--device", "cpu", "-q"]);
     let result = image::open(Path::new(&out).join("deep.png")).unwrap();
     assert_eq!((result.color(), result.width(), result.height()), (image::ColorType::L16, 18, 2));
-    fail(&[&args[..], &["--scale", "5", "--force"]].concat(), 2, &["--scale 5", "trained for 2, 3, 4"]);
+    fail(
+        &[&args[..], &["--scale", "5", "--force"]].concat(),
+        2,
+        &["--scale 5", "trained for 2, 3, 4"],
+    );
     fail(&[&args[..], &["--scale", "1"]].concat(), 2, &["--scale"]);
 }
 
@@ -225,26 +347,61 @@ fn protocols_judge_every_task() {
     let folder = place.path("five");
     std::fs::create_dir(&folder).unwrap();
     for i in 0..5_u32 {
-        let gray = image::GrayImage::from_fn(40 + i, 37, |x, y| image::Luma([(x * x / 4 + y * (i + 9)) as u8]));
+        let gray = image::GrayImage::from_fn(40 + i, 37, |x, y| {
+            image::Luma([(x * x / 4 + y * (i + 9)) as u8])
+        });
         gray.save(Path::new(&folder).join(format!("{i}.png"))).unwrap();
     }
     let args = ["eval", &run, "--protocol", "set5", "--data", &folder, "--device", "cpu", "-q"];
     let report = json(&succeed(&[&args[..], &["--json"]].concat()));
     let outcomes = report["outcomes"].as_array().unwrap();
     assert_eq!(outcomes.len(), 3);
-    assert!(outcomes.iter().all(|o| o["psnr_before"].as_f64().unwrap() > 15.0 && o["images"].as_array().unwrap().len() == 5));
+    assert!(
+        outcomes.iter().all(|o| o["psnr_before"].as_f64().unwrap() > 15.0
+            && o["images"].as_array().unwrap().len() == 5)
+    );
     let text = succeed(&args);
-    assert!(text.contains("mean by bicubic") && text.contains("SRCNN") && text.contains("set5 x4"), "{text}");
+    assert!(
+        text.contains("mean by bicubic") && text.contains("SRCNN") && text.contains("set5 x4"),
+        "{text}"
+    );
     fail(
         &["eval", &run, "--protocol", "bsd68", "--data", &folder, "--device", "cpu", "-q"],
         2,
         &["trained to upscale, not to denoise"],
     );
-    fail(&["eval", &run, "--protocol", "set14", "--data", &folder, "--device", "cpu", "-q"], 2, &["set14", "not 14"]);
+    fail(
+        &["eval", &run, "--protocol", "set14", "--data", &folder, "--device", "cpu", "-q"],
+        2,
+        &["set14", "not 14"],
+    );
     let two = place.path("two");
-    let train = ["train", BRICK, "--task", "upscale", "--device", "cpu", "-q", "--steps", "2", "--set", "model.input=[1,24,24]"];
+    let train = [
+        "train",
+        BRICK,
+        "--task",
+        "upscale",
+        "--device",
+        "cpu",
+        "-q",
+        "--steps",
+        "2",
+        "--set",
+        "model.input=[1,24,24]",
+    ];
     succeed(&[&train[..], &["--set", "corruption.scales=[2]", "-o", &two]].concat());
-    let only = json(&succeed(&["eval", &two, "--protocol", "set5", "--data", &folder, "--device", "cpu", "-q", "--json"]));
+    let only = json(&succeed(&[
+        "eval",
+        &two,
+        "--protocol",
+        "set5",
+        "--data",
+        &folder,
+        "--device",
+        "cpu",
+        "-q",
+        "--json",
+    ]));
     assert_eq!(only["outcomes"].as_array().unwrap().len(), 1);
 }
 
@@ -253,21 +410,44 @@ fn a_task_that_makes_no_sense_is_refused() {
     let place = Place::new("tasks");
     let out = place.path("run");
     let with = |more: &[&str], parts: &[&str]| {
-        fail(&[&["train", BRICK, "--device", "cpu", "-q", "--steps", "2", "-o", &out], more].concat(), 2, parts);
+        fail(
+            &[&["train", BRICK, "--device", "cpu", "-q", "--steps", "2", "-o", &out], more]
+                .concat(),
+            2,
+            parts,
+        );
     };
     with(&["--task", "sharpen"], &["sharpen", "denoise, inpaint, upscale"]);
     with(&["--task", "inpaint", "--preset", "denoise"], &["--task inpaint", "denoise"]);
-    with(&["--task", "inpaint", "--set", "corruption.sigma=[0,5]"], &["one of sigma, missing and scales"]);
-    with(&["--task", "inpaint", "--set", "corruption.masks=[]"], &["corruption", "missing and masks"]);
-    with(&["--task", "inpaint", "--set", "corruption.masks=[\"dots\"]"], &["corruption.masks", "dots"]);
-    with(&["--task", "inpaint", "--set", "corruption.missing=[0.5,1.0]"], &["corruption.missing", "below 1"]);
-    with(&["--task", "upscale", "--set", "corruption.scales=[9]"], &["corruption.scales", "2 to 8"]);
+    with(
+        &["--task", "inpaint", "--set", "corruption.sigma=[0,5]"],
+        &["one of sigma, missing and scales"],
+    );
+    with(
+        &["--task", "inpaint", "--set", "corruption.masks=[]"],
+        &["corruption", "missing and masks"],
+    );
+    with(
+        &["--task", "inpaint", "--set", "corruption.masks=[\"dots\"]"],
+        &["corruption.masks", "dots"],
+    );
+    with(
+        &["--task", "inpaint", "--set", "corruption.missing=[0.5,1.0]"],
+        &["corruption.missing", "below 1"],
+    );
+    with(
+        &["--task", "upscale", "--set", "corruption.scales=[9]"],
+        &["corruption.scales", "2 to 8"],
+    );
     with(&["--task", "upscale", "--set", "data.crop=50"], &["50x50", "data.crop"]);
     with(&["--task", "denoise", "--set", "model.input=[1,24,28]"], &["data.turn", "28x24"]);
     // An autoencoder of one size learns to restore as well, judged on patches.
-    let train =
-        ["train", "photos", "--task", "denoise", "--preset", "article", "--steps", "3", "--batch", "4", "--device", "cpu", "-q"];
-    let ended = json(succeed(&[&train[..], &["--json", "-o", &out]].concat()).lines().last().unwrap());
+    let train = [
+        "train", "photos", "--task", "denoise", "--preset", "article", "--steps", "3", "--batch",
+        "4", "--device", "cpu", "-q",
+    ];
+    let ended =
+        json(succeed(&[&train[..], &["--json", "-o", &out]].concat()).lines().last().unwrap());
     assert!(ended["whole"].is_null() && ended["psnr"].as_f64().is_some(), "{ended}");
     fail(&["denoise", CAT, "-m", &out, "--device", "cpu", "-q"], 2, &["fully connected"]);
 }
@@ -277,13 +457,27 @@ fn a_task_that_makes_no_sense_is_refused() {
 fn a_training_begins_with_a_model() {
     let place = Place::new("from");
     let first = trained(&place, "denoise");
-    let small =
-        ["--set", "model.input=[1,24,24]", "--set", "data.crop=24", "--set", "train.batch=8", "--steps", "1", "--device", "cpu"];
+    let small = [
+        "--set",
+        "model.input=[1,24,24]",
+        "--set",
+        "data.crop=24",
+        "--set",
+        "train.batch=8",
+        "--steps",
+        "1",
+        "--device",
+        "cpu",
+    ];
     let loss = |out: &str, more: &[&str]| {
         let out = place.path(out);
-        succeed(&[&["train", BRICK, "--task", "denoise", "-q", "-o", &out], &small[..], more].concat());
+        succeed(
+            &[&["train", BRICK, "--task", "denoise", "-q", "-o", &out], &small[..], more].concat(),
+        );
         let log = std::fs::read_to_string(Path::new(&out).join("metrics.jsonl")).unwrap();
-        log.lines().map(json).find(|line| line["kind"] == "train").unwrap()["reconstruction"].as_f64().unwrap()
+        log.lines().map(json).find(|line| line["kind"] == "train").unwrap()["reconstruction"]
+            .as_f64()
+            .unwrap()
     };
     let (drawn, taken) = (loss("drawn", &[]), loss("taken", &["--from", &first]));
     assert!(taken < 0.7 * drawn, "{drawn} {taken}");
@@ -291,7 +485,12 @@ fn a_training_begins_with_a_model() {
     loss("longer", &["--from", &first, "--set", "model.layers.code.iterations=9"]);
     let with = |from: &str, parts: &[&str]| {
         let out = place.path("none");
-        fail(&[&["train", BRICK, "--preset", "plain", "-q", "-o", &out, "--from", from], &small[..]].concat(), 2, parts);
+        fail(
+            &[&["train", BRICK, "--preset", "plain", "-q", "-o", &out, "--from", from], &small[..]]
+                .concat(),
+            2,
+            parts,
+        );
     };
     with(&first, &["train.from", "no parameter"]);
     with(&place.path("nothing"), &["train.from", "nothing"]);
@@ -309,16 +508,30 @@ fn a_diverging_training_goes_back_if_it_may() {
         "train.checkpoint_every=0",
     ];
     let set: Vec<&str> = set.iter().flat_map(|set| ["--set", set]).collect();
-    let args =
-        [&["train", BRICK, "--task", "denoise", "--device", "cpu", "-q", "--steps", "6", "--batch", "4"], &set[..]].concat();
+    let args = [
+        &[
+            "train", BRICK, "--task", "denoise", "--device", "cpu", "-q", "--steps", "6",
+            "--batch", "4",
+        ],
+        &set[..],
+    ]
+    .concat();
     let out = place.path("stops");
-    fail(&[&args[..], &["--set", "train.retries=1", "-o", &out]].concat(), 1, &["became", "halved 1 times"]);
+    fail(
+        &[&args[..], &["--set", "train.retries=1", "-o", &out]].concat(),
+        1,
+        &["became", "halved 1 times"],
+    );
     let out = place.path("goes-on");
     succeed(&[&args[..], &["--set", "train.retries=60", "-o", &out]].concat());
     let log = std::fs::read_to_string(Path::new(&out).join("metrics.jsonl")).unwrap();
     let lines: Vec<Value> = log.lines().map(json).collect();
     assert!(lines.iter().filter(|line| line["kind"] == "retry").count() > 1, "{log}");
-    assert_eq!(lines.iter().filter(|line| line["kind"] == "train" && line["step"] == 6).count(), 1, "{log}");
+    assert_eq!(
+        lines.iter().filter(|line| line["kind"] == "train" && line["step"] == 6).count(),
+        1,
+        "{log}"
+    );
 }
 
 /// What works on a fresh machine, without any training.
@@ -333,25 +546,36 @@ fn bundled_models_restore_a_photograph_that_they_have_not_seen() {
         let path = place.path(name);
         picture.save(&path).unwrap();
         let out = place.path("out");
-        let args = [command, &path, "-o", &out, "--device", "cpu", "-q", "--json", "--compare", &clean];
+        let args =
+            [command, &path, "-o", &out, "--device", "cpu", "-q", "--json", "--compare", &clean];
         let found = json(&succeed(&[&args[..], more].concat()));
         let of = |key: &str| found[key].as_f64().unwrap();
         (of("psnr") - of("psnr_before"), of("psnr"))
     };
     let mut stream = csae::rng::Stream::new(2, "noise");
     let mut noisy = cat.clone();
-    noisy.iter_mut().for_each(|v| *v = (f64::from(*v) + 25.0 * f64::from(stream.normal())).round().clamp(0.0, 255.0) as u8);
+    noisy.iter_mut().for_each(|v| {
+        *v = (f64::from(*v) + 25.0 * f64::from(stream.normal())).round().clamp(0.0, 255.0) as u8
+    });
     let (gain, psnr) = run("denoise", "noisy.png", noisy, &[]);
     assert!(gain > 7.0 && psnr > 27.0, "denoise {gain} {psnr}");
     let mut holes = cat.clone();
-    holes.pixels_mut().filter(|_| stream.below(2) == 0).for_each(|pixel| *pixel = image::Rgb([0, 255, 0]));
+    holes
+        .pixels_mut()
+        .filter(|_| stream.below(2) == 0)
+        .for_each(|pixel| *pixel = image::Rgb([0, 255, 0]));
     let (_, psnr) = run("inpaint", "holes.png", holes, &["--mask-color", "green"]);
     assert!(psnr > 30.0, "inpaint {psnr}");
     let reals: Vec<f32> = cat.iter().map(|v| f32::from(*v) / 255.0).collect();
-    let (small, sh, sw) = csae::data::resample::imresize(&reals, (h as usize, w as usize), 3, 0.5).unwrap();
+    let (small, sh, sw) =
+        csae::data::resample::imresize(&reals, (h as usize, w as usize), 3, 0.5).unwrap();
     let bytes = small.iter().map(|v| (v * 255.0).round().clamp(0.0, 255.0) as u8).collect();
-    let (gain, psnr) =
-        run("upscale", "small.png", image::RgbImage::from_raw(sw as u32, sh as u32, bytes).unwrap(), &["--scale", "2"]);
+    let (gain, psnr) = run(
+        "upscale",
+        "small.png",
+        image::RgbImage::from_raw(sw as u32, sh as u32, bytes).unwrap(),
+        &["--scale", "2"],
+    );
     assert!(gain > 0.3, "upscale {gain} {psnr}");
     // By name, wherever a model is wanted.
     let said = succeed(&["inspect", "denoise", "--device", "cpu", "-o", &place.path("inspected")]);

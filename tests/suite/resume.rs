@@ -1,4 +1,5 @@
-//! Runs that are stopped and go on: killed at any moment, interrupted, extended, damaged. `tests/kill25` does the same on a device of your choice.
+//! Runs that are stopped and go on: killed at any moment, interrupted, extended, damaged.
+//! `tests/kill25` does the same on a device of your choice.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -37,7 +38,12 @@ fn resume(run: &str, more: &[&str]) -> String {
 
 fn start(arguments: &[&str]) -> Child {
     let mut command = program();
-    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts")
+    command
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts")
 }
 
 fn bytes(run: &str, name: &str) -> Vec<u8> {
@@ -56,7 +62,14 @@ fn log(run: &str) -> Vec<serde_json::Value> {
 }
 
 fn assert_equal(run: &str, whole: &str) {
-    for name in ["model.safetensors", "best.safetensors", "reconstructions.png", "filters.png", "atoms.png", "config.toml"] {
+    for name in [
+        "model.safetensors",
+        "best.safetensors",
+        "reconstructions.png",
+        "filters.png",
+        "atoms.png",
+        "config.toml",
+    ] {
         assert!(bytes(run, name) == bytes(whole, name), "{name} differs");
     }
     let (a, b) = (log(run), log(whole));
@@ -79,8 +92,14 @@ fn checkpoints(run: &str) -> Vec<PathBuf> {
 /// Waits until a run has a checkpoint.
 fn wait_for_checkpoint(run: &str, child: &mut Child) {
     let start = Instant::now();
-    while checkpoints(run).iter().all(|path| path.extension().is_none_or(|end| end != "safetensors")) {
-        assert!(start.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(), "no checkpoint came");
+    while checkpoints(run)
+        .iter()
+        .all(|path| path.extension().is_none_or(|end| end != "safetensors"))
+    {
+        assert!(
+            start.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(),
+            "no checkpoint came"
+        );
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -104,7 +123,10 @@ fn a_run_killed_at_random_moments_ends_with_the_same_bytes() {
     let mut kills = 0;
     for _ in 0..60 {
         let mut child = if Path::new(&run).exists() {
-            assert!(Path::new(&run).join("config.toml").exists(), "a folder that cannot be resumed");
+            assert!(
+                Path::new(&run).join("config.toml").exists(),
+                "a folder that cannot be resumed"
+            );
             start(&["resume", &run, "-q"])
         } else {
             start(&[&TRAIN[..], &[&run, "--steps", "400"]].concat())
@@ -117,7 +139,11 @@ fn a_run_killed_at_random_moments_ends_with_the_same_bytes() {
         if output.status.success() {
             break;
         }
-        assert!(kills < 6 && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            kills < 6 && output.stderr.is_empty(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         kills += 1;
     }
     assert!(kills > 0);
@@ -143,10 +169,15 @@ fn ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on() {
     let mut child = start(&[&TRAIN[..], &[&run], &more[..]].concat());
     let begin = Instant::now();
     while bytes_if_there(&run, "metrics.jsonl") == 0 {
-        assert!(begin.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(), "no line of the log came");
+        assert!(
+            begin.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(),
+            "no line of the log came"
+        );
         std::thread::sleep(Duration::from_millis(2));
     }
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success()
+    );
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(130), "{said}");
@@ -163,9 +194,13 @@ fn ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on() {
 #[cfg(unix)]
 fn slow(run: &str) -> (Child, std::io::BufReader<std::process::ChildStderr>) {
     let large = |word| if word == "16" { "8192" } else { word };
-    let arguments: Vec<&str> =
-        TRAIN.into_iter().map(large).chain([run, "--steps=1000", "--set=train.checkpoint_every=1"]).collect();
-    let mut child = start(&[&arguments[..], &["--set=model.layers.encoder.0.filters=256"]].concat());
+    let arguments: Vec<&str> = TRAIN
+        .into_iter()
+        .map(large)
+        .chain([run, "--steps=1000", "--set=train.checkpoint_every=1"])
+        .collect();
+    let mut child =
+        start(&[&arguments[..], &["--set=model.layers.encoder.0.filters=256"]].concat());
     wait_for_checkpoint(run, &mut child);
     let said = std::io::BufReader::new(child.stderr.take().unwrap());
     (child, said)
@@ -173,7 +208,9 @@ fn slow(run: &str) -> (Child, std::io::BufReader<std::process::ChildStderr>) {
 
 #[cfg(unix)]
 fn send(signal: &str, child: &Child) {
-    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success()
+    );
 }
 
 #[cfg(unix)]
@@ -196,7 +233,10 @@ fn a_second_ctrl_c_stops_at_once() {
     line.clear();
     assert_eq!(said.read_line(&mut line).unwrap(), 0, "{line}");
     assert!(!Path::new(&run).join("model.safetensors").exists());
-    for path in checkpoints(&run).iter().filter(|path| path.extension().is_some_and(|end| end == "safetensors")) {
+    for path in checkpoints(&run)
+        .iter()
+        .filter(|path| path.extension().is_some_and(|end| end == "safetensors"))
+    {
         csae::train::checkpoint::load(path).unwrap_or_else(|error| panic!("{error}"));
     }
 }
@@ -208,7 +248,8 @@ fn features_that_are_interrupted_leave_no_file() {
     let (run, many, out) = (place.path("run"), place.path("many.npy"), place.path("f.npy"));
     succeed(&[&TRAIN[..], &[&run, "--steps", "1"]].concat());
     let head = "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000, 1, 8, 8), }";
-    let mut bytes = [b"\x93NUMPY\x01\0", &(head.len() as u16).to_le_bytes()[..], head.as_bytes()].concat();
+    let mut bytes =
+        [b"\x93NUMPY\x01\0", &(head.len() as u16).to_le_bytes()[..], head.as_bytes()].concat();
     bytes.resize(bytes.len() + 64_000_000, 7);
     std::fs::write(&many, bytes).unwrap();
     let mut child = start(&["features", &run, &many, "--device", "cpu", "-o", &out]);
@@ -234,7 +275,10 @@ fn a_closed_terminal_and_a_shutdown_leave_a_checkpoint_too() {
         send(signal, &child);
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.code() == Some(130) && said.contains(&format!("csae resume {run}")), "{signal}: {said}");
+        assert!(
+            output.status.code() == Some(130) && said.contains(&format!("csae resume {run}")),
+            "{signal}: {said}"
+        );
     }
 }
 
@@ -264,7 +308,8 @@ fn a_damaged_or_foreign_checkpoint_is_refused() {
     std::fs::write(&config, text.replace("seed = 0\n", "seed = 1\n")).unwrap();
     fail(&["resume", &run, "-q"], 2, &[&name, "config.toml", "another configuration"]);
     // How often checkpoints are written is no part of what a run is.
-    std::fs::write(&config, text.replace("checkpoint_every = 20\n", "checkpoint_every = 50\n")).unwrap();
+    std::fs::write(&config, text.replace("checkpoint_every = 20\n", "checkpoint_every = 50\n"))
+        .unwrap();
     resume(&run, &[]);
     fail(&["resume", &run, "-q", "--steps", "10"], 2, &["200", "10"]);
     fail(&["resume", &place.path("none"), "-q"], 2, &["none", "no such folder"]);
@@ -284,20 +329,40 @@ fn a_run_on_other_data_is_refused() {
     copy("brick.png", "a.png");
     copy("grass.png", "b.png");
     // The folder is named as it is seen from where the run begins.
-    let more = ["--device", "cpu", "-q", "--steps", "2", "--batch", "4", "--set", "model.layers.code.units=8", "--out"];
+    let more = [
+        "--device",
+        "cpu",
+        "-q",
+        "--steps",
+        "2",
+        "--batch",
+        "4",
+        "--set",
+        "model.layers.code.units=8",
+        "--out",
+    ];
     let begin = |name: &str, set: &[&str]| {
         let mut command = program();
-        command.current_dir(place.path("")).args(["train", "images"]).args(more).arg(name).args(set);
+        command
+            .current_dir(place.path(""))
+            .args(["train", "images"])
+            .args(more)
+            .arg(name)
+            .args(set);
         assert!(command.output().unwrap().status.success());
     };
     begin("run", &[]);
     resume(&run, &["--steps", "4"]);
-    // Images to validate on are found again too, and their path stays what the user wrote in the configuration.
+    // Images to validate on are found again too, and their path stays what the user wrote in the
+    // configuration.
     let beside = place.path("beside");
     begin("beside", &["--set", "data.validation_source=images"]);
     resume(&beside, &["--steps", "4"]);
     let config = String::from_utf8(bytes(&beside, "config.toml")).unwrap();
-    assert!(config.contains("validation_source = \"images\"") && config.contains("steps = 4"), "{config}");
+    assert!(
+        config.contains("validation_source = \"images\"") && config.contains("steps = 4"),
+        "{config}"
+    );
     copy("gravel.png", "a.png");
     fail(&["resume", &run, "-q", "--steps", "6"], 2, &["images", "images are not those"]);
     // The refusal changed nothing.
@@ -309,12 +374,16 @@ fn a_run_whose_files_vanish_keeps_its_steps_and_goes_on_when_they_are_back() {
     let place = Place::new("vanished");
     let (images, run, whole) = (place.path("images"), place.path("run"), place.path("whole"));
     std::fs::create_dir_all(&images).unwrap();
-    let pictures: Vec<PathBuf> = (0..1500).map(|i| Path::new(&images).join(format!("{i:04}.png"))).collect();
+    let pictures: Vec<PathBuf> =
+        (0..1500).map(|i| Path::new(&images).join(format!("{i:04}.png"))).collect();
     for (i, path) in pictures.iter().enumerate() {
-        let picture = image::GrayImage::from_fn(24, 24, |x, y| image::Luma([(x * 7 + y * (i as u32 % 11) + i as u32) as u8]));
+        let picture = image::GrayImage::from_fn(24, 24, |x, y| {
+            image::Luma([(x * 7 + y * (i as u32 % 11) + i as u32) as u8])
+        });
         picture.save(path).unwrap();
     }
-    // 1350 images to train on, in three copies more than half of what may be taken: they are streamed.
+    // 1350 images to train on, in three copies more than half of what may be taken: they are
+    // streamed.
     let train = |out: &str| -> Vec<String> {
         let set = [
             "model.layers.code.units=16",
@@ -323,13 +392,27 @@ fn a_run_whose_files_vanish_keeps_its_steps_and_goes_on_when_they_are_back() {
             "train.log_every=7",
             "data.validation_patches=8",
         ];
-        let words = ["train", &images, "--device=cpu", "-q", "--batch=16", "--steps=500", "--max-memory=4MiB", "--out", out];
+        let words = [
+            "train",
+            &images,
+            "--device=cpu",
+            "-q",
+            "--batch=16",
+            "--steps=500",
+            "--max-memory=4MiB",
+            "--out",
+            out,
+        ];
         words.map(str::to_owned).into_iter().chain(set.map(|set| format!("--set={set}"))).collect()
     };
     let (to_whole, to_run) = (train(&whole), train(&run));
     succeed(&to_whole.iter().map(String::as_str).collect::<Vec<_>>());
     let bytes_of: Vec<Vec<u8>> = pictures.iter().map(|path| std::fs::read(path).unwrap()).collect();
-    let newest = || checkpoints(&run).into_iter().rfind(|path| path.extension().is_some_and(|end| end == "safetensors"));
+    let newest = || {
+        checkpoints(&run)
+            .into_iter()
+            .rfind(|path| path.extension().is_some_and(|end| end == "safetensors"))
+    };
     for away in [true, false] {
         let begin: Vec<&str> = to_run.iter().map(String::as_str).collect();
         let before = newest();
@@ -337,21 +420,35 @@ fn a_run_whose_files_vanish_keeps_its_steps_and_goes_on_when_they_are_back() {
         let mut child = start(if before.is_none() { &begin } else { &again });
         let began = Instant::now();
         while newest() == before {
-            assert!(began.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(), "no checkpoint came");
+            assert!(
+                began.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none(),
+                "no checkpoint came"
+            );
             std::thread::sleep(Duration::from_millis(1));
         }
         // Some day the files are gone, and some day they are no pictures any more.
         for path in &pictures {
-            if away { std::fs::remove_file(path).unwrap() } else { std::fs::write(path, "no picture").unwrap() }
+            if away {
+                std::fs::remove_file(path).unwrap()
+            } else {
+                std::fs::write(path, "no picture").unwrap()
+            }
         }
         let output = child.wait_with_output().unwrap();
         let kept = newest().unwrap();
         let step = csae::train::checkpoint::load(&kept).unwrap().header.step;
-        let (after, how, kept) = (format!("after step {step} of 500"), format!("csae resume {run}"), kept.display().to_string());
+        let (after, how, kept) = (
+            format!("after step {step} of 500"),
+            format!("csae resume {run}"),
+            kept.display().to_string(),
+        );
         one_line(&output, 1, &[&after, ".png", "put the file back", &how, &kept]);
         // Without them it does not go on.
         fail(&["resume", &run, "-q"], 2, &[&images]);
-        pictures.iter().zip(&bytes_of).for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
+        pictures
+            .iter()
+            .zip(&bytes_of)
+            .for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
     }
     resume(&run, &[]);
     for name in ["model.safetensors", "best.safetensors", "reconstructions.png"] {
@@ -365,7 +462,14 @@ fn a_finished_run_is_extended() {
     let place = Place::new("extend");
     let (run, whole) = (place.path("run"), place.path("whole"));
     // The rate is constant here, so that a longer run begins like a shorter one.
-    let constant = ["--set", "schedule.kind=constant", "--set", "schedule.warmup_epochs=0", "--set", "train.keep=3"];
+    let constant = [
+        "--set",
+        "schedule.kind=constant",
+        "--set",
+        "schedule.warmup_epochs=0",
+        "--set",
+        "train.keep=3",
+    ];
     train(&whole, &[&["--steps", "90"], &constant[..]].concat());
     train(&run, &[&["--steps", "50"], &constant[..]].concat());
     let short = bytes(&run, "model.safetensors");
@@ -373,8 +477,17 @@ fn a_finished_run_is_extended() {
     assert!(bytes(&run, "model.safetensors") == bytes(&whole, "model.safetensors"));
     assert!(bytes(&run, "model.safetensors") != short);
     assert!(bytes(&run, "config.toml") == bytes(&whole, "config.toml"));
-    let names = |run: &str| checkpoints(run).iter().map(|path| path.file_name().unwrap().to_owned()).collect::<Vec<_>>();
-    assert_eq!(names(&run), ["checkpoint-000060.safetensors", "checkpoint-000080.safetensors", "checkpoint-000090.safetensors"]);
+    let names = |run: &str| {
+        checkpoints(run).iter().map(|path| path.file_name().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        names(&run),
+        [
+            "checkpoint-000060.safetensors",
+            "checkpoint-000080.safetensors",
+            "checkpoint-000090.safetensors"
+        ]
+    );
     assert_eq!(names(&run), names(&whole));
     let steps: Vec<u64> = log(&run).iter().map(|line| line["step"].as_u64().unwrap()).collect();
     assert!(steps.is_sorted() && steps.last() == Some(&90), "{steps:?}");
@@ -398,7 +511,10 @@ fn a_diverging_run_keeps_its_last_good_checkpoint() {
     let output = csae(&[&TRAIN[..], &[&run, "--steps", "400"], &rate].concat());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("step") && said.contains("optimizer.lr") && said.contains("is kept"), "{said}");
+    assert!(
+        said.contains("step") && said.contains("optimizer.lr") && said.contains("is kept"),
+        "{said}"
+    );
     assert_eq!(checkpoints(&run).len(), 1, "{said}");
     assert!(!Path::new(&run).join("model.safetensors").exists());
     // It is a sound one: going on from there fails as before, not earlier.

@@ -21,17 +21,25 @@ fn discs(place: &Place, name: &str, count: usize) -> String {
     }
     for image in 0..count {
         let mut stream = Stream::new(image as u64, name);
-        let centres: Vec<[f32; 3]> =
-            (0..3).map(|_| [48.0 * stream.uniform(), 48.0 * stream.uniform(), 4.0 + 5.0 * stream.uniform()]).collect();
+        let centres: Vec<[f32; 3]> = (0..3)
+            .map(|_| {
+                [48.0 * stream.uniform(), 48.0 * stream.uniform(), 4.0 + 5.0 * stream.uniform()]
+            })
+            .collect();
         let (mut pixels, mut labels) = (Vec::new(), Vec::new());
         for at in 0..SIDE * SIDE {
             let (y, x) = ((at / SIDE) as f32, (at % SIDE) as f32);
             let disc = centres.iter().position(|[cy, cx, r]| (y - cy).hypot(x - cx) < *r);
-            pixels.push((0.3 + 0.3 * f32::from(u8::from(disc.is_some())) + 0.08 * stream.normal()).clamp(0.0, 1.0));
+            pixels.push(
+                (0.3 + 0.3 * f32::from(u8::from(disc.is_some())) + 0.08 * stream.normal())
+                    .clamp(0.0, 1.0),
+            );
             labels.push(disc.map_or(0, |disc| disc as u8 + 1));
         }
-        save_png(&Path::new(&root).join(format!("images/{image}.png")), &pixels, SIDE, SIDE, 1).unwrap();
-        write_labels(&Path::new(&root).join(format!("labels/{image}.png")), &labels, SIDE, SIDE).unwrap();
+        save_png(&Path::new(&root).join(format!("images/{image}.png")), &pixels, SIDE, SIDE, 1)
+            .unwrap();
+        write_labels(&Path::new(&root).join(format!("labels/{image}.png")), &labels, SIDE, SIDE)
+            .unwrap();
     }
     root
 }
@@ -44,7 +52,19 @@ fn model(place: &Place, root: &str) -> String {
     let images = format!("{root}/images");
     succeed(
         &[
-            &["train", &images, "--preset", "pyramid", "--out", &run, "--steps", "2", "--batch", "2", "--set=data.crop=32"],
+            &[
+                "train",
+                &images,
+                "--preset",
+                "pyramid",
+                "--out",
+                &run,
+                "--steps",
+                "2",
+                "--batch",
+                "2",
+                "--set=data.crop=32",
+            ],
             &CPU[..],
         ]
         .concat(),
@@ -88,7 +108,11 @@ fn discs_are_found() {
         let told = lines(&succeed(&[&train[..], &SHORT, &CPU].concat()));
         let losses: Vec<f64> = told.iter().filter_map(|line| line["loss"].as_f64()).collect();
         assert!(losses.len() == epochs && losses[epochs - 1] < 0.6 * losses[0], "{losses:?}");
-        let eval = |root: &str| lines(&succeed(&[&["segment", "eval", &out, root, "--instances", "--json"], &CPU[..]].concat()));
+        let eval = |root: &str| {
+            lines(&succeed(
+                &[&["segment", "eval", &out, root, "--instances", "--json"], &CPU[..]].concat(),
+            ))
+        };
         assert!(dice(&eval(&test)) > 0.75, "{decoder}: {:?}", eval(&test));
         assert_eq!(told.last().unwrap()["test"]["image_dice"], eval(&test)[0]["image_dice"]);
         // a control: labels of other images
@@ -96,28 +120,54 @@ fn discs_are_found() {
         std::fs::create_dir_all(Path::new(&other).join("labels")).unwrap();
         std::fs::create_dir_all(Path::new(&other).join("images")).unwrap();
         for image in 0..4 {
-            let file = |root: &str, part: &str, image: usize| Path::new(root).join(format!("{part}/{image}.png"));
+            let file = |root: &str, part: &str, image: usize| {
+                Path::new(root).join(format!("{part}/{image}.png"))
+            };
             std::fs::copy(file(&test, "images", image), file(&other, "images", image)).unwrap();
-            std::fs::copy(file(&test, "labels", (image + 1) % 4), file(&other, "labels", image)).unwrap();
+            std::fs::copy(file(&test, "labels", (image + 1) % 4), file(&other, "labels", image))
+                .unwrap();
         }
         assert!(dice(&eval(&other)) < 0.6, "{:?}", eval(&other));
     }
     // pictures, and probabilities that agree with the labels
     let (out, folder) = (place.path("deconv"), place.path("pictures"));
-    succeed(&[&["segment", "predict", &out, &format!("{test}/images"), "-o", &folder, "--probabilities"], &CPU[..]].concat());
+    succeed(
+        &[
+            &[
+                "segment",
+                "predict",
+                &out,
+                &format!("{test}/images"),
+                "-o",
+                &folder,
+                "--probabilities",
+            ],
+            &CPU[..],
+        ]
+        .concat(),
+    );
     let file = |name: &str| Path::new(&folder).join(name);
     let labels = read_labels(&file("0.png")).unwrap();
     assert_eq!([labels.h, labels.w], [SIDE, SIDE]);
     assert!(labels.values.contains(&1) && labels.values.iter().all(|value| *value < 2));
     assert_eq!(decode_file(&file("0.overlay.png")).unwrap().channels, 3);
     let bytes = std::fs::read(file("0.npy")).unwrap();
-    let values: Vec<f32> =
-        bytes[bytes.len() - 8 * SIDE * SIDE..].chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let values: Vec<f32> = bytes[bytes.len() - 8 * SIDE * SIDE..]
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+        .collect();
     for (pair, label) in values.chunks_exact(2).zip(&labels.values) {
-        assert!((pair[0] + pair[1] - 1.0).abs() < 1e-5 && u16::from(pair[1] > pair[0]) == *label, "{pair:?}");
+        assert!(
+            (pair[0] + pair[1] - 1.0).abs() < 1e-5 && u16::from(pair[1] > pair[0]) == *label,
+            "{pair:?}"
+        );
     }
     // other commands say what it is
-    fail(&["classify", &out, &format!("{test}/images"), "--device", "cpu"], 2, &["csae segment predict"]);
+    fail(
+        &["classify", &out, &format!("{test}/images"), "--device", "cpu"],
+        2,
+        &["csae segment predict"],
+    );
     fail(&["eval", &out, &format!("{test}/images"), "--device", "cpu"], 2, &["csae segment"]);
 }
 
@@ -129,13 +179,20 @@ fn ctrl_c_keeps_the_best_so_far() {
     let place = Place::new("segment-interrupt");
     let root = discs(&place, "train", 6);
     let (run, out) = (model(&place, &root), place.path("out"));
-    let train = ["segment", "train", &run, &root, "-o", &out, "--epochs", "100000", "--patience", "100000"];
-    let mut child =
-        program().args([&train[..], &SHORT, &CPU].concat()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let train =
+        ["segment", "train", &run, &root, "-o", &out, "--epochs", "100000", "--patience", "100000"];
+    let mut child = program()
+        .args([&train[..], &SHORT, &CPU].concat())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut told = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
     let two: Vec<String> = told.by_ref().take(2).map(Result::unwrap).collect();
     assert!(two[1].contains("\"epoch\":2"), "{two:?}");
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success()
+    );
     let rest: Vec<Value> = told.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -143,7 +200,8 @@ fn ctrl_c_keeps_the_best_so_far() {
     let numbers = rest.last().unwrap();
     assert_eq!(numbers["stopped"], true, "{numbers}");
     // the model is that of the best epoch, and is judged as it was then
-    let best = two.iter().map(|line| serde_json::from_str(line).unwrap()).chain(rest.iter().cloned());
+    let best =
+        two.iter().map(|line| serde_json::from_str(line).unwrap()).chain(rest.iter().cloned());
     let best: Vec<Value> = best.filter(|line| line["best"] == true).collect();
     assert_eq!(best.last().unwrap()["epoch"], numbers["epoch"]);
     succeed(&[&["segment", "eval", &out, &root, "--instances"], &CPU[..]].concat());
@@ -158,7 +216,10 @@ fn both_paths_segment_alike() {
     let name = gpu::name();
     let losses = ["cpu", &name].map(|device| {
         let out = place.path(&device.replace(' ', "-"));
-        let train = ["segment", "train", &run, &root, "-o", &out, "--epochs", "2", "--device", device, "-q", "--ignore", "3"];
+        let train = [
+            "segment", "train", &run, &root, "-o", &out, "--epochs", "2", "--device", device, "-q",
+            "--ignore", "3",
+        ];
         let told = lines(&succeed(&[&train[..], &SHORT].concat()));
         told.iter().filter_map(|line| line["loss"].as_f64()).collect::<Vec<f64>>()
     });
@@ -166,7 +227,10 @@ fn both_paths_segment_alike() {
     for (cpu, gpu) in losses[0].iter().zip(&losses[1]) {
         assert!((cpu - gpu).abs() < 2e-3 * cpu, "{losses:?}");
     }
-    assert!((losses[0][0] - losses[1][1]).abs() > 2e-3 * losses[0][0], "the comparison tells epochs apart: {losses:?}");
+    assert!(
+        (losses[0][0] - losses[1][1]).abs() > 2e-3 * losses[0][0],
+        "the comparison tells epochs apart: {losses:?}"
+    );
 }
 
 #[test]
@@ -189,11 +253,22 @@ fn what_cannot_be_segmented_is_refused() {
     bad(&["--instances", "--dice=-1"], &["--dice"]);
     bad(&["--instances", "--layer", "nothing"], &["nothing", "encoder.1"]);
     bad(&["--instances", "--validation", "nowhere"], &["nowhere"]);
-    bad(&["--instances", "--max-memory", "1MiB", "--crop", "128"], &["more than the 1.00 MiB", "--batch"]);
+    bad(
+        &["--instances", "--max-memory", "1MiB", "--crop", "128"],
+        &["more than the 1.00 MiB", "--batch"],
+    );
     assert!(!Path::new(&out).exists());
-    fail(&[&["segment", "train", &run, &format!("{root}/images"), "-o", &out], &CPU[..]].concat(), 2, &["--labels"]);
+    fail(
+        &[&["segment", "train", &run, &format!("{root}/images"), "-o", &out], &CPU[..]].concat(),
+        2,
+        &["--labels"],
+    );
     fail(&[&["segment", "eval", &run, &root], &CPU[..]].concat(), 2, &["csae segment train"]);
-    fail(&[&["segment", "predict", &run, &root, "-o", &out], &CPU[..]].concat(), 2, &["csae segment train"]);
+    fail(
+        &[&["segment", "predict", &run, &root, "-o", &out], &CPU[..]].concat(),
+        2,
+        &["csae segment train"],
+    );
     // labels of another size, in colour, or none at all: told, and not used
     let label = |image: usize| Path::new(&root).join(format!("labels/{image}.png"));
     write_labels(&label(0), &[1; 12], 3, 4).unwrap();
@@ -222,19 +297,54 @@ fn what_cannot_be_segmented_is_refused() {
     let output = csae(&only);
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{told}");
-    for words in ["labels of 4x3 for an image of 48x48", "in colour", "no labels for 1 image, not used: 2.png", "1 with labels"] {
+    for words in [
+        "labels of 4x3 for an image of 48x48",
+        "in colour",
+        "no labels for 1 image, not used: 2.png",
+        "1 with labels",
+    ] {
         assert!(told.contains(words), "{words:?} is not in {told}");
     }
     fail(
-        &[&["segment", "train", &run, &root, "-o", &out, "--force", "--strict", "--instances", "--crop", "32"], &CPU[..]]
-            .concat(),
+        &[
+            &[
+                "segment",
+                "train",
+                &run,
+                &root,
+                "-o",
+                &out,
+                "--force",
+                "--strict",
+                "--instances",
+                "--crop",
+                "32",
+            ],
+            &CPU[..],
+        ]
+        .concat(),
         2,
         &["0.png", "4x3"],
     );
     // none left
     write_labels(&label(3), &[1; 12], 3, 4).unwrap();
     fail(
-        &[&["segment", "train", &run, &root, "-o", &out, "--force", "--instances", "--crop", "32"], &CPU[..]].concat(),
+        &[
+            &[
+                "segment",
+                "train",
+                &run,
+                &root,
+                "-o",
+                &out,
+                "--force",
+                "--instances",
+                "--crop",
+                "32",
+            ],
+            &CPU[..],
+        ]
+        .concat(),
         2,
         &["none of 4 images"],
     );

@@ -26,12 +26,34 @@ fn a_broken_file_among_others_is_skipped_and_named() {
     };
     let classifier = place.path("classifier");
     let run = place.path("run");
-    succeed(&["train", "photos", "--set", "data.crop=16", "--steps", "2", "--device", "cpu", "-q", "-o", &run]);
-    for (name, command) in [("denoised", &["denoise"][..]), ("reconstructed", &["reconstruct", &run])] {
+    succeed(&[
+        "train",
+        "photos",
+        "--set",
+        "data.crop=16",
+        "--steps",
+        "2",
+        "--device",
+        "cpu",
+        "-q",
+        "-o",
+        &run,
+    ]);
+    for (name, command) in
+        [("denoised", &["denoise"][..]), ("reconstructed", &["reconstruct", &run])]
+    {
         let skipped = given(command, &[&good, &broken, &other], &out(name), &[]);
         let said = String::from_utf8_lossy(&skipped.stderr);
-        assert!(skipped.status.success() && said.contains("skipped 1 file") && said.contains("broken.png: cannot be"), "{said}");
-        assert!(["good.png", "other.png"].iter().all(|file| Path::new(&out(name)).join(file).is_file()), "{name}");
+        assert!(
+            skipped.status.success()
+                && said.contains("skipped 1 file")
+                && said.contains("broken.png: cannot be"),
+            "{said}"
+        );
+        assert!(
+            ["good.png", "other.png"].iter().all(|file| Path::new(&out(name)).join(file).is_file()),
+            "{name}"
+        );
         assert!(!Path::new(&out(name)).join("broken.png").exists());
         let strict = given(command, &[&good, &broken], &out("strict"), &["--strict", "--force"]);
         assert_eq!(strict.status.code(), Some(2), "{name}");
@@ -42,33 +64,68 @@ fn a_broken_file_among_others_is_skipped_and_named() {
     let tiny = place.path("tiny.png");
     csae::tasks::picture::save_png(Path::new(&tiny), &[0.5; 3], 1, 1, 3).unwrap();
     let told = given(&["denoise"], &[&tiny, &good], &out("tiny"), &[]);
-    assert!(told.status.success() && String::from_utf8_lossy(&told.stderr).contains("tiny.png: an image of 1x1"), "{told:?}");
-    succeed(&["finetune", &run, "digits", "--resize", "--epochs", "1", "--device", "cpu", "-q", "-o", &classifier]);
+    assert!(
+        told.status.success()
+            && String::from_utf8_lossy(&told.stderr).contains("tiny.png: an image of 1x1"),
+        "{told:?}"
+    );
+    succeed(&[
+        "finetune",
+        &run,
+        "digits",
+        "--resize",
+        "--epochs",
+        "1",
+        "--device",
+        "cpu",
+        "-q",
+        "-o",
+        &classifier,
+    ]);
     let told = program(&["classify", &classifier, &good, &broken, "--resize", "--device", "cpu"]);
-    assert!(told.status.success() && String::from_utf8_lossy(&told.stderr).contains("broken.png"), "{told:?}");
+    assert!(
+        told.status.success() && String::from_utf8_lossy(&told.stderr).contains("broken.png"),
+        "{told:?}"
+    );
 }
 
 #[test]
 fn options_that_would_say_nothing_are_refused() {
     let place = Place::new("idle-options");
     let (run, out) = (place.path("run"), place.path("out"));
-    succeed(&["train", "digits", "--preset", "sparse", "--steps", "2", "--device", "cpu", "-q", "-o", &run]);
+    succeed(&[
+        "train", "digits", "--preset", "sparse", "--steps", "2", "--device", "cpu", "-q", "-o",
+        &run,
+    ]);
     let array = place.path("f.npy");
     let features = |more: &[&str], words: &[&str]| {
-        fail(&[&["features", &run, "digits", "--device", "cpu", "-o", &array], more].concat(), 2, words);
+        fail(
+            &[&["features", &run, "digits", "--device", "cpu", "-o", &array], more].concat(),
+            2,
+            words,
+        );
     };
     features(&["--layer", "encoder.0", "--grid", "2"], &["--grid 2", "--pool"]);
     features(&["--grid", "2", "--pool", "max"], &["--grid 2", "no maps"]);
     features(&["--pool", "max"], &["--pool", "no maps"]);
-    let sweep = ["sweep", "digits", "--rules", "top_k", "--steps", "1", "--device", "cpu", "-o", &out];
+    let sweep =
+        ["sweep", "digits", "--rules", "top_k", "--steps", "1", "--device", "cpu", "-o", &out];
     fail(&[&sweep[..], &["--lambda", "3"]].concat(), 2, &["--lambda", "l1"]);
     fail(&["bench", "--workload", "w1", "--device", "cpu", "-o", &out], 2, &["--out", "--grow"]);
-    fail(&["bench", "--workload", "w1", "--device", "cpu", "--trace", &array], 2, &["--trace", "--profile"]);
+    fail(
+        &["bench", "--workload", "w1", "--device", "cpu", "--trace", &array],
+        2,
+        &["--trace", "--profile"],
+    );
     assert!(!Path::new(&out).exists() && !Path::new(&array).exists());
     fail(&["texture", &run, "-o", &out], 2, &["a folder", "*.png"]);
     // numbers that are none that could be meant are told as what they are
     fail(&["finetune", &run, "digits", "--lr", "-3", "-o", &out], 2, &["--lr", "-3"]);
-    fail(&["finetune", &run, "digits", "--labels", "0", "-o", &out], 2, &["--labels", "at least 1"]);
+    fail(
+        &["finetune", &run, "digits", "--labels", "0", "-o", &out],
+        2,
+        &["--labels", "at least 1"],
+    );
     fail(&["train", "digits", "--steps", "0", "-o", &out], 2, &["--steps", "at least 1"]);
     fail(&["train", "digits", "--steps", "1.5", "-o", &out], 2, &["--steps", "whole number"]);
 }
@@ -84,16 +141,38 @@ fn what_a_training_begins_with_and_ends_with_is_said() {
     };
     let every = ["--set", "train.validate_every=0.2"];
     let winners = said(&[&["--preset", "wta", "--steps", "20", "-o", &first], &every[..]].concat());
-    assert!(winners.contains("lifetime winner-take-all") && winners.contains("csae probe"), "{winners}");
+    assert!(
+        winners.contains("lifetime winner-take-all") && winners.contains("csae probe"),
+        "{winners}"
+    );
     // losses of validation rise, and the last is kept
     let bytes = |name: &str| std::fs::read(Path::new(&first).join(name)).unwrap();
     assert_eq!(bytes("best.safetensors"), bytes("model.safetensors"));
     let alone = said(&["--preset", "wta2", "--steps", "1", "-o", &place.path("alone")]);
     assert!(alone.contains("frozen") && alone.contains("--from"), "{alone}");
     let second = said(&["--preset", "wta2", "--steps", "1", "--from", &first, "-o", &run]);
-    assert!(second.contains("parameters and states, which fit") && !second.contains("frozen layers"), "{second}");
-    let probe =
-        ["probe", &first, "--train", "digits", "--test", "digits", "--grid", "1", "--classifier", "svm", "--device", "cpu"];
+    assert!(
+        second.contains("parameters and states, which fit") && !second.contains("frozen layers"),
+        "{second}"
+    );
+    let probe = [
+        "probe",
+        &first,
+        "--train",
+        "digits",
+        "--test",
+        "digits",
+        "--grid",
+        "1",
+        "--classifier",
+        "svm",
+        "--device",
+        "cpu",
+    ];
     let told = program(&probe);
-    assert!(told.status.success() && String::from_utf8_lossy(&told.stderr).contains("say nothing of others"), "{told:?}");
+    assert!(
+        told.status.success()
+            && String::from_utf8_lossy(&told.stderr).contains("say nothing of others"),
+        "{told:?}"
+    );
 }

@@ -1,5 +1,6 @@
-//! Reads every shader without a GPU: the registry and the folder agree, headers are there, every variant that is dispatched validates with the
-//! portable capabilities, keeps to the portable budget and translates for Vulkan, Metal and DX12. `tint` judges as well where it is installed.
+//! Reads every shader without a GPU: the registry and the folder agree, headers are there, every
+//! variant that is dispatched validates with the portable capabilities, keeps to the portable
+//! budget and translates for Vulkan, Metal and DX12. `tint` judges as well where it is installed.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -38,8 +39,14 @@ struct Resolved {
 /// A kernel's text in every form that an adapter may be given.
 fn forms(kernel: Kernel) -> Vec<String> {
     let half = Storage { half: true, ..Storage::default() };
-    let storages = [Storage::default(), Storage { int64: true, ..Storage::default() }, half, Storage { emulated: true, ..half }];
-    let mut forms: Vec<String> = storages.into_iter().map(|storage| Source::with(kernel, storage).text).collect();
+    let storages = [
+        Storage::default(),
+        Storage { int64: true, ..Storage::default() },
+        half,
+        Storage { emulated: true, ..half },
+    ];
+    let mut forms: Vec<String> =
+        storages.into_iter().map(|storage| Source::with(kernel, storage).text).collect();
     // A kernel without maps has no half precision.
     forms.retain(|text| !text.contains("enable f16") || text.contains("Map"));
     forms.dedup();
@@ -49,7 +56,8 @@ fn forms(kernel: Kernel) -> Vec<String> {
 /// Parses and validates WGSL and gives its overrides their values.
 fn resolve(text: &str, constants: &[(&str, f64)]) -> Result<Resolved, String> {
     let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
-    // What an adapter must offer beyond the portable: subgroups where they are named, integers of 64 bits where they stand.
+    // What an adapter must offer beyond the portable: subgroups where they are named, integers of
+    // 64 bits where they stand.
     let mut capabilities = Capabilities::empty();
     capabilities.set(Capabilities::SUBGROUP, text.contains("subgroupBroadcast"));
     capabilities.set(Capabilities::SHADER_INT64, text.contains("u64"));
@@ -58,11 +66,16 @@ fn resolve(text: &str, constants: &[(&str, f64)]) -> Result<Resolved, String> {
     capabilities.set(Capabilities::COOPERATIVE_MATRIX, matrices);
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     let info = validator.validate(&module).map_err(|error| error.emit_to_string(text))?;
-    let constants = constants.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect::<PipelineConstants>();
+    let constants = constants
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), *value))
+        .collect::<PipelineConstants>();
     let entry = module.entry_points.first().ok_or("no entry point")?.name.clone();
-    let resolved = process_overrides(&module, &info, Some((ShaderStage::Compute, &entry)), &constants);
-    let (module, info) =
-        resolved.map(|(module, info)| (module.into_owned(), info.into_owned())).map_err(|error| error.to_string())?;
+    let resolved =
+        process_overrides(&module, &info, Some((ShaderStage::Compute, &entry)), &constants);
+    let (module, info) = resolved
+        .map(|(module, info)| (module.into_owned(), info.into_owned()))
+        .map_err(|error| error.to_string())?;
     Ok(Resolved { module, info, special: !capabilities.is_empty(), matrices })
 }
 
@@ -77,12 +90,22 @@ fn check_budget(resolved: &Resolved) -> Result<(), String> {
     }
     let invocations: u32 = entry.workgroup_size.iter().product();
     if invocations > INVOCATIONS {
-        return Err(format!("{invocations} invocations in a workgroup, portable are {INVOCATIONS}"));
+        return Err(format!(
+            "{invocations} invocations in a workgroup, portable are {INVOCATIONS}"
+        ));
     }
     let of = |space: &dyn Fn(AddressSpace) -> bool| -> Vec<_> {
-        module.global_variables.iter().map(|(_, variable)| variable).filter(|variable| space(variable.space)).collect()
+        module
+            .global_variables
+            .iter()
+            .map(|(_, variable)| variable)
+            .filter(|variable| space(variable.space))
+            .collect()
     };
-    let bytes: u32 = of(&|space| space == AddressSpace::WorkGroup).iter().map(|variable| layouter[variable.ty].size).sum();
+    let bytes: u32 = of(&|space| space == AddressSpace::WorkGroup)
+        .iter()
+        .map(|variable| layouter[variable.ty].size)
+        .sum();
     if bytes > WORKGROUP_BYTES {
         return Err(format!("{bytes} bytes of workgroup memory, portable are {WORKGROUP_BYTES}"));
     }
@@ -91,10 +114,15 @@ fn check_budget(resolved: &Resolved) -> Result<(), String> {
         return Err(format!("{storage} storage bindings, portable are {STORAGE_BINDINGS}"));
     }
     let mut seen = BTreeSet::new();
-    for variable in of(&|space| matches!(space, AddressSpace::Storage { .. } | AddressSpace::Uniform)) {
+    for variable in
+        of(&|space| matches!(space, AddressSpace::Storage { .. } | AddressSpace::Uniform))
+    {
         let binding = variable.binding.ok_or("a buffer without a binding")?;
         if binding.group != 0 || !seen.insert(binding.binding) {
-            return Err(format!("@group({}) @binding({}): all in group 0, each once", binding.group, binding.binding));
+            return Err(format!(
+                "@group({}) @binding({}): all in group 0, each once",
+                binding.group, binding.binding
+            ));
         }
     }
     Ok(())
@@ -104,30 +132,43 @@ fn check_budget(resolved: &Resolved) -> Result<(), String> {
 fn translate(Resolved { module, info, special, matrices }: &Resolved) -> Result<(), String> {
     let entry = &module.entry_points[0].name;
     for buffer in [BoundsCheckPolicy::Restrict, BoundsCheckPolicy::Unchecked] {
-        let bounds_check_policies =
-            BoundsCheckPolicies { index: BoundsCheckPolicy::Restrict, buffer, ..BoundsCheckPolicies::default() };
+        let bounds_check_policies = BoundsCheckPolicies {
+            index: BoundsCheckPolicy::Restrict,
+            buffer,
+            ..BoundsCheckPolicies::default()
+        };
         let lang_version = if *special { (1, 3) } else { spv::Options::default().lang_version };
-        let options = spv::Options { bounds_check_policies, lang_version, ..spv::Options::default() };
-        let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: entry.clone() };
-        let words = spv::write_vec(module, info, &options, Some(&pipeline)).map_err(|error| format!("SPIR-V: {error}"))?;
+        let options =
+            spv::Options { bounds_check_policies, lang_version, ..spv::Options::default() };
+        let pipeline =
+            spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: entry.clone() };
+        let words = spv::write_vec(module, info, &options, Some(&pipeline))
+            .map_err(|error| format!("SPIR-V: {error}"))?;
         if words.first() != Some(&0x0723_0203) {
             return Err("SPIR-V: no magic number".to_owned());
         }
     }
     if *matrices {
-        // Metal's are of 8 by 8 and naga's HLSL has none, so that wgpu offers such matrices through Vulkan alone.
+        // Metal's are of 8 by 8 and naga's HLSL has none, so that wgpu offers such matrices through
+        // Vulkan alone.
         return Ok(());
     }
     let (mut options, pipeline) = metal(module, entry);
     if *special {
         options.lang_version = (2, 4);
     }
-    let (text, translation) = msl::write_string(module, info, &options, &pipeline).map_err(|error| format!("MSL: {error}"))?;
+    let (text, translation) = msl::write_string(module, info, &options, &pipeline)
+        .map_err(|error| format!("MSL: {error}"))?;
     named(&text, &translation.entry_point_names, "MSL")?;
     let models = [hlsl::ShaderModel::V5_1, hlsl::ShaderModel::V6_0];
     for shader_model in models.into_iter().skip(usize::from(*special)) {
-        let options = hlsl::Options { shader_model, zero_initialize_workgroup_memory: false, ..hlsl::Options::default() };
-        let pipeline = hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry.clone())) };
+        let options = hlsl::Options {
+            shader_model,
+            zero_initialize_workgroup_memory: false,
+            ..hlsl::Options::default()
+        };
+        let pipeline =
+            hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry.clone())) };
         let mut text = String::new();
         let reflection = hlsl::Writer::new(&mut text, &options, &pipeline)
             .write(module, info, None)
@@ -139,31 +180,49 @@ fn translate(Resolved { module, info, special, matrices }: &Resolved) -> Result<
 
 /// Metal's slots, one a binding in order of declaration and one for the sizes of runtime arrays.
 fn metal(module: &Module, entry: &str) -> (msl::Options, msl::PipelineOptions) {
-    let bound: Vec<_> =
-        module.global_variables.iter().filter_map(|(_, variable)| variable.binding.map(|at| (at, variable.space))).collect();
+    let bound: Vec<_> = module
+        .global_variables
+        .iter()
+        .filter_map(|(_, variable)| variable.binding.map(|at| (at, variable.space)))
+        .collect();
     let target = |slot: usize, space: AddressSpace| msl::BindTarget {
         buffer: Some(slot as u8),
         mutable: matches!(space, AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE)),
         ..msl::BindTarget::default()
     };
-    let resources = bound.iter().enumerate().map(|(slot, (at, space))| (*at, target(slot, *space))).collect();
-    let resources = msl::EntryPointResources { resources, immediates_buffer: None, sizes_buffer: Some(bound.len() as u8) };
+    let resources =
+        bound.iter().enumerate().map(|(slot, (at, space))| (*at, target(slot, *space))).collect();
+    let resources = msl::EntryPointResources {
+        resources,
+        immediates_buffer: None,
+        sizes_buffer: Some(bound.len() as u8),
+    };
     let restrict = BoundsCheckPolicy::Restrict;
     let options = msl::Options {
         lang_version: (2, 0),
         per_entry_point_map: msl::EntryPointResourceMap::from([(entry.to_owned(), resources)]),
         fake_missing_bindings: false,
-        bounds_check_policies: BoundsCheckPolicies { index: restrict, buffer: restrict, ..BoundsCheckPolicies::default() },
+        bounds_check_policies: BoundsCheckPolicies {
+            index: restrict,
+            buffer: restrict,
+            ..BoundsCheckPolicies::default()
+        },
         zero_initialize_workgroup_memory: false,
         ..msl::Options::default()
     };
-    let pipeline =
-        msl::PipelineOptions { entry_point: Some((ShaderStage::Compute, entry.to_owned())), ..msl::PipelineOptions::default() };
+    let pipeline = msl::PipelineOptions {
+        entry_point: Some((ShaderStage::Compute, entry.to_owned())),
+        ..msl::PipelineOptions::default()
+    };
     (options, pipeline)
 }
 
 /// Fails unless the one entry point was written under a name that the text holds.
-fn named<E: std::fmt::Display>(text: &str, names: &[Result<String, E>], language: &str) -> Result<(), String> {
+fn named<E: std::fmt::Display>(
+    text: &str,
+    names: &[Result<String, E>],
+    language: &str,
+) -> Result<(), String> {
     match names {
         [Ok(name)] if text.contains(name.as_str()) => Ok(()),
         [Err(error)] => Err(format!("{language}: {error}")),
@@ -171,10 +230,14 @@ fn named<E: std::fmt::Display>(text: &str, names: &[Result<String, E>], language
     }
 }
 
-/// What a kernel's header must say: a comment above the parameters with the CPU twin, which must exist.
+/// What a kernel's header must say: a comment above the parameters with the CPU twin, which must
+/// exist.
 fn check_header(text: &str) -> Result<(), String> {
-    let header: Vec<&str> =
-        text.lines().skip_while(|line| line.starts_with("//!include")).take_while(|line| line.starts_with("// ")).collect();
+    let header: Vec<&str> = text
+        .lines()
+        .skip_while(|line| line.starts_with("//!include"))
+        .take_while(|line| line.starts_with("// "))
+        .collect();
     if header.len() < 2 {
         return Err("the header is missing: formula, layouts, invocation, grid, twin".to_owned());
     }
@@ -185,8 +248,10 @@ fn check_header(text: &str) -> Result<(), String> {
         }
     }
     let (_, twin) = header.split_once("Twin: ").unwrap_or_default();
-    let path =
-        twin.split_whitespace().map(|word| word.trim_end_matches(['.', ',', ';', ')'])).find(|word| word.starts_with("src/"));
+    let path = twin
+        .split_whitespace()
+        .map(|word| word.trim_end_matches(['.', ',', ';', ')']))
+        .find(|word| word.starts_with("src/"));
     let path = path.ok_or("the header names no file of the twin")?;
     if !root().join(path).is_file() {
         return Err(format!("the twin {path} does not exist"));
@@ -196,11 +261,18 @@ fn check_header(text: &str) -> Result<(), String> {
 
 /// Stems of the `.wgsl` files right in a folder; anything else there is an error.
 fn stems(folder: &Path) -> BTreeSet<String> {
-    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let files = entries.map(|entry| entry.expect("the folder can be read").path()).filter(|path| path.is_file());
+    let entries =
+        std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let files = entries
+        .map(|entry| entry.expect("the folder can be read").path())
+        .filter(|path| path.is_file());
     files
         .map(|path| {
-            assert!(path.extension().is_some_and(|extension| extension == "wgsl"), "{} is no shader", path.display());
+            assert!(
+                path.extension().is_some_and(|extension| extension == "wgsl"),
+                "{} is no shader",
+                path.display()
+            );
             path.file_stem().expect("a file has a name").to_string_lossy().into_owned()
         })
         .collect()
@@ -211,13 +283,20 @@ fn set<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
 }
 
 fn includes(text: &str) -> BTreeSet<String> {
-    set(text.lines().filter_map(|line| line.strip_prefix("//!include ")).flat_map(str::split_whitespace))
+    set(text
+        .lines()
+        .filter_map(|line| line.strip_prefix("//!include "))
+        .flat_map(str::split_whitespace))
 }
 
 /// Two sets of names that must be one.
 fn same(what: &str, found: &BTreeSet<String>, wanted: &BTreeSet<String>) -> Result<(), String> {
     let differing: Vec<&String> = found.symmetric_difference(wanted).collect();
-    if differing.is_empty() { Ok(()) } else { Err(format!("{what}: only on one side: {differing:?}")) }
+    if differing.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{what}: only on one side: {differing:?}"))
+    }
 }
 
 fn report(failures: &[String]) {
@@ -227,10 +306,16 @@ fn report(failures: &[String]) {
 #[test]
 fn no_shader_is_an_orphan() {
     let shaders = root().join("shaders");
-    same("shaders and the registry", &stems(&shaders), &set(Kernel::ALL.iter().map(|kernel| kernel.name()))).unwrap();
+    same(
+        "shaders and the registry",
+        &stems(&shaders),
+        &set(Kernel::ALL.iter().map(|kernel| kernel.name())),
+    )
+    .unwrap();
     let common = stems(&shaders.join("common"));
     same("shaders/common and the registry", &common, &set(Source::common_names())).unwrap();
-    let mut included: BTreeSet<String> = Kernel::ALL.iter().flat_map(|kernel| includes(kernel.text())).collect();
+    let mut included: BTreeSet<String> =
+        Kernel::ALL.iter().flat_map(|kernel| includes(kernel.text())).collect();
     // Taken in place of another.
     included.extend(["fours_int64", "map_half", "matrix_emulated"].map(str::to_owned));
     same("shaders/common and what kernels include", &common, &included).unwrap();
@@ -242,11 +327,17 @@ fn no_shader_is_an_orphan() {
 fn every_shader_has_a_header() {
     let failures: Vec<String> = Kernel::ALL
         .iter()
-        .filter_map(|kernel| check_header(kernel.text()).err().map(|error| format!("{}.wgsl: {error}", kernel.name())))
+        .filter_map(|kernel| {
+            check_header(kernel.text())
+                .err()
+                .map(|error| format!("{}.wgsl: {error}", kernel.name()))
+        })
         .collect();
     report(&failures);
     assert!(check_header("//!include grid\n@compute fn main() {}").is_err());
-    assert!(check_header("// y = x\n// Grid: one.\n// Twin: X in src/reference/nothing.rs.\n").is_err());
+    assert!(
+        check_header("// y = x\n// Grid: one.\n// Twin: X in src/reference/nothing.rs.\n").is_err()
+    );
 }
 
 /// A grid may be folded into two dimensions: only `common/grid.wgsl` knows how.
@@ -270,7 +361,9 @@ fn every_shader_minds_folded_grids() {
 fn every_variant_validates_and_translates() {
     let failures: Vec<String> = recorded::variants()
         .into_iter()
-        .flat_map(|(kernel, constants)| forms(kernel).into_iter().map(move |text| (kernel, constants.clone(), text)))
+        .flat_map(|(kernel, constants)| {
+            forms(kernel).into_iter().map(move |text| (kernel, constants.clone(), text))
+        })
         .filter_map(|(kernel, constants, text)| {
             let outcome = resolve(&text, &constants).and_then(|resolved| {
                 check_budget(&resolved)?;
@@ -285,7 +378,9 @@ fn every_variant_validates_and_translates() {
 #[test]
 fn the_checks_can_fail() {
     let kernel = |declarations: &str, size: u32, body: &str| {
-        format!("override SIZE: u32 = 1u;\n{declarations}\n@compute @workgroup_size({size}) fn main() {{ {body} }}")
+        format!(
+            "override SIZE: u32 = 1u;\n{declarations}\n@compute @workgroup_size({size}) fn main() {{ {body} }}"
+        )
     };
     let fails = |text: &str, constants: &[(&str, f64)], what: &str| {
         let error = resolve(text, constants)
@@ -293,13 +388,20 @@ fn the_checks_can_fail() {
             .unwrap_err();
         assert!(error.contains(what), "{error}");
     };
-    let sound = kernel("@group(0) @binding(0) var<storage, read_write> y: array<u32>;", 64, "y[0] = SIZE;");
-    resolve(&sound, &[("SIZE", 3.0)]).and_then(|resolved| check_budget(&resolved).and_then(|()| translate(&resolved))).unwrap();
+    let sound =
+        kernel("@group(0) @binding(0) var<storage, read_write> y: array<u32>;", 64, "y[0] = SIZE;");
+    resolve(&sound, &[("SIZE", 3.0)])
+        .and_then(|resolved| check_budget(&resolved).and_then(|()| translate(&resolved)))
+        .unwrap();
     fails(&sound, &[("UNKNOWN", 3.0)], "UNKNOWN");
     fails(&kernel("", 64, "let x: u32 = 1.0;"), &[], "x");
     fails(&kernel("enable f16; var<private> x: f16;", 64, "x = 1h;"), &[], "");
     fails(&kernel("", 512, ""), &[], "512 invocations");
-    fails(&kernel("var<workgroup> tile: array<f32, 5000>;", 64, "tile[0] = 1.0;"), &[], "20000 bytes");
+    fails(
+        &kernel("var<workgroup> tile: array<f32, 5000>;", 64, "tile[0] = 1.0;"),
+        &[],
+        "20000 bytes",
+    );
     let mut many = String::new();
     let mut sum = String::from("let all = 0u");
     for i in 0..9 {
@@ -322,12 +424,15 @@ fn tint_agrees_where_it_is_installed() {
         let storages = [emulated, Storage { half: true, ..emulated }];
         storages.map(|storage| (kernel, Source::with(kernel, storage).text, constants.clone()))
     };
-    for (i, (kernel, text, constants)) in recorded::variants().into_iter().flat_map(texts).enumerate() {
+    for (i, (kernel, text, constants)) in
+        recorded::variants().into_iter().flat_map(texts).enumerate()
+    {
         let path = folder.join(format!("{}_{i}.wgsl", kernel.name()));
         // naga takes subgroups without being asked to.
         let enabled = if text.contains("subgroupBroadcast") { "enable subgroups;\n" } else { "" };
         std::fs::write(&path, format!("{enabled}{text}")).unwrap();
-        let values: Vec<String> = constants.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let values: Vec<String> =
+            constants.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut command = Command::new("tint");
         command.args(["--format", "wgsl"]);
         if !values.is_empty() {
@@ -341,7 +446,11 @@ fn tint_agrees_where_it_is_installed() {
             }
         };
         if !output.status.success() {
-            failures.push(format!("{} {constants:?}: {}", kernel.name(), String::from_utf8_lossy(&output.stderr)));
+            failures.push(format!(
+                "{} {constants:?}: {}",
+                kernel.name(),
+                String::from_utf8_lossy(&output.stderr)
+            ));
         }
     }
     std::fs::remove_dir_all(&folder).unwrap();

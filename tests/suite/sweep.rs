@@ -1,4 +1,5 @@
-//! `csae sweep`: every member an ordinary run, a second call trains nothing again, and what does not fit is refused.
+//! `csae sweep`: every member an ordinary run, a second call trains nothing again, and what does
+//! not fit is refused.
 
 use std::path::Path;
 
@@ -6,7 +7,8 @@ use serde_json::Value;
 
 use super::commands::{Place, fail, succeed};
 
-const SHORT: [&str; 6] = ["--steps", "30", "--device", "cpu", "-q", "--set=model.layers.code.units=24"];
+const SHORT: [&str; 6] =
+    ["--steps", "30", "--device", "cpu", "-q", "--set=model.layers.code.units=24"];
 
 fn sweep(arguments: &[&str]) -> Vec<Value> {
     let text = succeed(&[&["sweep", "digits"], &SHORT[..], &["--json"], arguments].concat());
@@ -17,8 +19,18 @@ fn sweep(arguments: &[&str]) -> Vec<Value> {
 fn rules_are_traced_and_kept() {
     let place = Place::new("sweep");
     let out = place.path("out");
-    let some =
-        ["--rules", "l1,top_k,batch_top_k,lifetime_wta", "--lambda", "0.1,1", "--k", "2,8", "--rate", "0.1,0.5", "-o", &out];
+    let some = [
+        "--rules",
+        "l1,top_k,batch_top_k,lifetime_wta",
+        "--lambda",
+        "0.1,1",
+        "--k",
+        "2,8",
+        "--rate",
+        "0.1,0.5",
+        "-o",
+        &out,
+    ];
     let lines = sweep(&some);
     let members: Vec<&Value> = lines.iter().filter(|line| line["kind"] == "member").collect();
     assert_eq!(members.len(), 8);
@@ -27,9 +39,13 @@ fn rules_are_traced_and_kept() {
         members.iter().find(of).unwrap()["l0"].as_f64().unwrap()
     };
     // a selection bounds what it selects; a stronger penalty leaves fewer
-    assert!(l0("top_k", 2.0) <= 2.0 && l0("top_k", 2.0) < l0("top_k", 8.0) && l0("top_k", 8.0) <= 8.0);
+    assert!(
+        l0("top_k", 2.0) <= 2.0 && l0("top_k", 2.0) < l0("top_k", 8.0) && l0("top_k", 8.0) <= 8.0
+    );
     assert!(l0("l1", 1.0) < l0("l1", 0.1));
-    for name in ["sweep.png", "sweep.tsv", "sweep.jsonl", "top_k-2/model.safetensors", "l1-0.1/config.toml"] {
+    for name in
+        ["sweep.png", "sweep.tsv", "sweep.jsonl", "top_k-2/model.safetensors", "l1-0.1/config.toml"]
+    {
         assert!(Path::new(&out).join(name).exists(), "{name}");
     }
     succeed(&["eval", &format!("{out}/batch_top_k-8"), "digits", "--device", "cpu", "-q"]);
@@ -38,7 +54,10 @@ fn rules_are_traced_and_kept() {
     let before = std::fs::metadata(&model).unwrap().modified().unwrap();
     let again = sweep(&some);
     let plain = |lines: &[Value]| {
-        lines.iter().map(|line| (line["rule"].clone(), line["l0"].clone(), line["psnr"].clone())).collect::<Vec<_>>()
+        lines
+            .iter()
+            .map(|line| (line["rule"].clone(), line["l0"].clone(), line["psnr"].clone()))
+            .collect::<Vec<_>>()
     };
     assert_eq!(plain(&lines), plain(&again));
     assert_eq!(before, std::fs::metadata(&model).unwrap().modified().unwrap());

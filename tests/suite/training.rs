@@ -14,7 +14,8 @@ const IMAGES: usize = 12;
 /// Rows of the ring of scalars.
 const ROWS: usize = 4;
 
-/// A model with everything in it that could make runs differ, at odd sizes: overlapping pooling, dropout, L1, revival, clipping, Adam.
+/// A model with everything in it that could make runs differ, at odd sizes: overlapping pooling,
+/// dropout, L1, revival, clipping, Adam.
 pub const SMALL: &str = r#"
 seed = 5
 [model]
@@ -96,7 +97,12 @@ impl Training {
     }
 
     /// The same where a binding may have no more than so many elements.
-    pub fn with_binding(mut device: Device, config: &Config, n: usize, binding: u64) -> Result<Self> {
+    pub fn with_binding(
+        mut device: Device,
+        config: &Config,
+        n: usize,
+        binding: u64,
+    ) -> Result<Self> {
         let [c, h, w] = config.model.input.unwrap_or([3, 16, 16]);
         let graph = Graph::new(&config.model, Dims::new(c, h, w))?;
         let store = Store::new(&mut device, &graph, Purpose::train(2))?;
@@ -120,13 +126,24 @@ impl Training {
             binding,
         };
         let calls = step::record(&mut device, &spec)?.passes.remove(0);
-        Ok(Self { device, calls, graph, store, config: config.clone(), scalars, n, steps: 0, program: None })
+        Ok(Self {
+            device,
+            calls,
+            graph,
+            store,
+            config: config.clone(),
+            scalars,
+            n,
+            steps: 0,
+            program: None,
+        })
     }
 
     /// Compiles the step once.
     pub fn compile(&mut self) {
         if self.program.is_none() {
-            self.program = Some(self.device.compile(self.calls.clone()).expect("the step compiles"));
+            self.program =
+                Some(self.device.compile(self.calls.clone()).expect("the step compiles"));
         }
     }
 
@@ -147,7 +164,9 @@ impl Training {
                 slot: self.steps % ROWS as u32,
                 ..StepParams::default()
             };
-            self.device.run(self.program.as_ref().expect("compiled above"), &params).expect("a step runs");
+            self.device
+                .run(self.program.as_ref().expect("compiled above"), &params)
+                .expect("a step runs");
             self.steps += 1;
         }
     }
@@ -156,12 +175,14 @@ impl Training {
     pub fn scalars(&mut self) -> Vec<f32> {
         let row = (self.steps as usize - 1) % ROWS;
         let pending = self.device.fetch(self.scalars).expect("scalars can be fetched");
-        self.device.collect(pending).expect("scalars arrive")[row * step::WIDTH..][..step::WIDTH].to_vec()
+        self.device.collect(pending).expect("scalars arrive")[row * step::WIDTH..][..step::WIDTH]
+            .to_vec()
     }
 
     /// Every parameter.
     pub fn weights(&mut self) -> Vec<f32> {
-        let all = self.store.read_all(&mut self.device, &self.graph).expect("parameters can be read");
+        let all =
+            self.store.read_all(&mut self.device, &self.graph).expect("parameters can be read");
         all.into_iter().flat_map(|(_, values)| values).collect()
     }
 }
@@ -176,17 +197,24 @@ fn resident(device: &mut Device, dims: Dims, augment: Augment) -> Result<Residen
         let [fx, fy, phase] = [0; 3].map(|_: i32| stream.uniform());
         for i in 0..dims.len() {
             let (row, column, channel) = (i / dims.c / dims.w, i / dims.c % dims.w, i % dims.c);
-            let wave = (row as f32 * fy + column as f32 * fx + phase * 6.0 + channel as f32 * 0.5).sin();
+            let wave =
+                (row as f32 * fy + column as f32 * fx + phase * 6.0 + channel as f32 * 0.5).sin();
             bytes.push((127.0 + 90.0 * wave + 30.0 * stream.uniform()) as u8);
         }
     }
     bytes.resize(bytes.len().next_multiple_of(4), 0);
-    let packed: Vec<u32> = bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let packed: Vec<u32> =
+        bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
     let mut words = |label: &str, data: &[u32]| -> Result<View> {
         let view = device.alloc_words(label, data.len())?;
         device.write_words(view, data);
         Ok(view)
     };
     let order = stream.permutation(IMAGES);
-    Ok(Resident { bytes: words("images", &packed)?, table: words("table", &entries)?, order: words("order", &order)?, augment })
+    Ok(Resident {
+        bytes: words("images", &packed)?,
+        table: words("table", &entries)?,
+        order: words("order", &order)?,
+        augment,
+    })
 }

@@ -15,21 +15,25 @@ use crate::cli::{Common, budget, features, refuse_existing};
 
 /// Learn what is normal from images that are, and set thresholds at a stated false-alarm rate.
 ///
-/// Four images in five fill a bank of what the model's code says of normal places; the fifth tells how far normal pixels stray, and where the thresholds lie.
-/// Writes the model and the detector into a folder, for `csae anomaly score` and `eval`. Memory does not depend on the number of images.
+/// Four images in five fill a bank of what the model's code says of normal places; the fifth tells
+/// how far normal pixels stray, and where the thresholds lie. Writes the model and the detector
+/// into a folder, for `csae anomaly score` and `eval`. Memory does not depend on the number of
+/// images.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae train normal/ --out runs/normal\n  csae anomaly fit runs/normal normal/ -o detector\n  csae anomaly fit runs/normal normal/ -o detector --layer encoder.1 --false-alarms 0.001"
 )]
 pub struct FitArgs {
-    /// Model file, a run folder, or a bundled model: an autoencoder, best one that was trained on the normal images
+    /// Model file, a run folder, or a bundled model: an autoencoder, best one that was trained on
+    /// the normal images
     model: PathBuf,
     /// Normal images, of any size: a folder, a file, a list (@FILE, or -) or a bundled set
     data: String,
     /// Folder for the detector
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
-    /// Layer whose output describes places [default: the code, but before its winner-take-all selections]
+    /// Layer whose output describes places [default: the code, but before its winner-take-all
+    /// selections]
     #[arg(long, value_name = "NAME")]
     layer: Option<String>,
     /// Descriptors of normal places that are kept
@@ -53,7 +57,8 @@ pub struct FitArgs {
     /// A file that does not decode is an error, not skipped
     #[arg(long)]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay in their files [default: what is free]
+    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay
+    /// in their files [default: what is free]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
@@ -66,17 +71,33 @@ impl FitArgs {
             bail_usage!("--bank {}: between 2 and {} descriptors are kept", self.bank, 1 << 20);
         }
         let weights = <[f64; 3]>::try_from(self.weights.clone());
-        let weights = weights.map_err(|_| Error::usage(format!("--weights: three numbers, for {}", VIEWS.join(", "))))?;
-        if weights.iter().any(|weight| !weight.is_finite() || *weight < 0.0) || weights.iter().all(|weight| *weight == 0.0) {
-            bail_usage!("--weights {}: none may be negative, and one must be above 0", weights.map(|w| w.to_string()).join(","));
+        let weights = weights.map_err(|_| {
+            Error::usage(format!("--weights: three numbers, for {}", VIEWS.join(", ")))
+        })?;
+        if weights.iter().any(|weight| !weight.is_finite() || *weight < 0.0)
+            || weights.iter().all(|weight| *weight == 0.0)
+        {
+            bail_usage!(
+                "--weights {}: none may be negative, and one must be above 0",
+                weights.map(|w| w.to_string()).join(",")
+            );
         }
         if !(0.0..=100.0).contains(&self.smooth) {
             bail_usage!("--smooth {}: between 0 and 100 pixels", self.smooth);
         }
         if !(self.false_alarms > 0.0 && self.false_alarms < 1.0) {
-            bail_usage!("--false-alarms {}: a share between 0 and 1, such as 0.01", self.false_alarms);
+            bail_usage!(
+                "--false-alarms {}: a share between 0 and 1, such as 0.01",
+                self.false_alarms
+            );
         }
-        Ok(Options { bank: self.bank, weights, smoothing: self.smooth, rate: self.false_alarms, seed: self.seed })
+        Ok(Options {
+            bank: self.bank,
+            weights,
+            smoothing: self.smooth,
+            rate: self.false_alarms,
+            seed: self.seed,
+        })
     }
 }
 
@@ -107,10 +128,17 @@ pub fn run(args: FitArgs) -> anyhow::Result<()> {
     let taken = images.held_bytes() + images.reading_bytes() + largest;
     let mut eye = Eye::open(&mut device, &loaded, &frames, taken)?;
     let bar = features::bar(&args.common, "images", images.len());
-    let detector = Detector::fit(&mut device, &mut eye, (&loaded.hash, &layer, tile), &images, &options, |done, of| {
-        bar.set_length(of as u64);
-        bar.set_position(done as u64);
-    })?;
+    let detector = Detector::fit(
+        &mut device,
+        &mut eye,
+        (&loaded.hash, &layer, tile),
+        &images,
+        &options,
+        |done, of| {
+            bar.set_length(of as u64);
+            bar.set_position(done as u64);
+        },
+    )?;
     bar.finish_and_clear();
     files::make_folder(&args.out)?;
     let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer)?;

@@ -15,7 +15,8 @@ use csae::tasks::anomaly::{Detector, Frames};
 
 use super::Common;
 
-/// Find what is not normal in images, by a model that saw normal images only: heat maps, scores, thresholds at a stated false-alarm rate.
+/// Find what is not normal in images, by a model that saw normal images only: heat maps, scores,
+/// thresholds at a stated false-alarm rate.
 #[derive(Debug, Args)]
 pub struct AnomalyArgs {
     #[command(subcommand)]

@@ -12,11 +12,13 @@ use serde_json::json;
 
 use crate::cli::{Common, budget};
 
-/// Make a set to judge detectors by from normal images, such as textures: defects are painted into them, with masks of where.
+/// Make a set to judge detectors by from normal images, such as textures: defects are painted into
+/// them, with masks of where.
 ///
-/// Three quarters of every image go to DIR/normal, which a detector is to see. The fourth goes to DIR/test: as it is to `good`, and with a blot, a scratch,
-/// a smear, a spot of noise and a patch of the next image to folders of these names; masks lie in `masks`. A defect that could not be seen in an image, such
-/// as a smear on an even surface, is left out.
+/// Three quarters of every image go to DIR/normal, which a detector is to see. The fourth goes to
+/// DIR/test: as it is to `good`, and with a blot, a scratch, a smear, a spot of noise and a patch
+/// of the next image to folders of these names; masks lie in `masks`. A defect that could not be
+/// seen in an image, such as a smear on an even surface, is left out.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae anomaly paint textures -o painted\n  csae anomaly paint vistex27/ -o painted --each --seed 3"
@@ -27,7 +29,8 @@ pub struct PaintArgs {
     /// Folder for the set, which must not be there yet
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
-    /// A set of its own for every image, in DIR/NAME: for images of surfaces that have nothing in common
+    /// A set of its own for every image, in DIR/NAME: for images of surfaces that have nothing in
+    /// common
     #[arg(long)]
     each: bool,
     /// Seed of the defects
@@ -43,7 +46,12 @@ pub struct PaintArgs {
 /// Rows and columns of an image.
 fn part(image: &Image, rows: std::ops::Range<usize>, columns: std::ops::Range<usize>) -> Image {
     let (h, w) = (rows.len(), columns.len());
-    Image { pixels: picture::crop(&image.pixels, image.w, image.c, rows, columns), h, w, c: image.c }
+    Image {
+        pixels: picture::crop(&image.pixels, image.w, image.c, rows, columns),
+        h,
+        w,
+        c: image.c,
+    }
 }
 
 /// The quarter below on the right.
@@ -58,10 +66,18 @@ fn save(folder: &Path, name: &str, image: &Image) -> Result<()> {
 
 pub fn run(args: PaintArgs) -> anyhow::Result<()> {
     if args.out.exists() {
-        return Err(Error::usage(format!("{} is there already: name another folder by -o", args.out.display())).into());
+        return Err(Error::usage(format!(
+            "{} is there already: name another folder by -o",
+            args.out.display()
+        ))
+        .into());
     }
     let budget = budget(None)?;
-    let found = data::open(&args.data, &Wanted { channels: None, strict: args.strict, memory: budget.all }, budget.data)?;
+    let found = data::open(
+        &args.data,
+        &Wanted { channels: None, strict: args.strict, memory: budget.all },
+        budget.data,
+    )?;
     args.common.say_skipped(&found.skipped);
     let images = found.pixels;
     if let Some((h, w)) = images.sizes().find(|(h, w)| h / 2 < LEAST_SIDE || w / 2 < LEAST_SIDE) {
@@ -75,23 +91,37 @@ pub fn run(args: PaintArgs) -> anyhow::Result<()> {
     let mut painted = Defect::ALL.map(|(name, _)| (name, 0_usize));
     let mut handles = Handles::default();
     for i in 0..images.len() {
-        let stem = Path::new(&images.name(i)).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let stem = Path::new(&images.name(i))
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let name = format!("{i:04}-{stem}");
         let set = if args.each { args.out.join(&name) } else { args.out.clone() };
         let whole = Image::read(&images, i, &mut handles)?;
         let (h, w) = (whole.h / 2, whole.w / 2);
         for (quarter, (y, x)) in [(0, 0), (0, w), (h, 0)].into_iter().enumerate() {
-            save(&set.join("normal"), &format!("{name}-{quarter}"), &part(&whole, y..y + h, x..x + w))?;
+            save(
+                &set.join("normal"),
+                &format!("{name}-{quarter}"),
+                &part(&whole, y..y + h, x..x + w),
+            )?;
         }
         let image = last(&whole);
         save(&set.join("test/good"), &name, &image)?;
         let other = last(&Image::read(&images, (i + 1) % images.len(), &mut handles)?);
         for ((kind, painted), (_, defect)) in painted.iter_mut().zip(Defect::ALL) {
             let mut stream = corrupt::stream(args.seed, kind, i);
-            let Some(Painted { pixels, mask }) = paint(defect, &image, &other, &mut stream) else { continue };
+            let Some(Painted { pixels, mask }) = paint(defect, &image, &other, &mut stream) else {
+                continue;
+            };
             save(&set.join("test").join(*kind), &name, &Image { pixels, ..image })?;
             let mask = mask.into_iter().map(|on| f32::from(u8::from(on))).collect();
-            save(&set.join("test/masks").join(*kind), &name, &Image { pixels: mask, c: 1, ..image })?;
+            save(
+                &set.join("test/masks").join(*kind),
+                &name,
+                &Image { pixels: mask, c: 1, ..image },
+            )?;
             *painted += 1;
         }
     }
@@ -103,8 +133,17 @@ pub fn run(args: PaintArgs) -> anyhow::Result<()> {
             json!({"kind": "paint", "normal": 3 * images.len(), "good": images.len(), "defects": counts, "folder": args.out.display().to_string()})
         );
     } else {
-        let counts = painted.iter().map(|(name, painted)| format!("{name} {painted}")).collect::<Vec<_>>().join(", ");
-        outln!("{}: {} normal crops; test: good {}, {counts}", args.out.display(), 3 * images.len(), images.len());
+        let counts = painted
+            .iter()
+            .map(|(name, painted)| format!("{name} {painted}"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        outln!(
+            "{}: {} normal crops; test: good {}, {counts}",
+            args.out.display(),
+            3 * images.len(),
+            images.len()
+        );
     }
     Ok(())
 }

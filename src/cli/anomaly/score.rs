@@ -14,18 +14,23 @@ use super::Fitted;
 use crate::cli::targets::{Job, Targets};
 use crate::cli::{Common, budget, refuse_existing};
 
-/// Score images of any size: how far from normal each is, whether that is more than the threshold, and a picture of where.
+/// Score images of any size: how far from normal each is, whether that is more than the threshold,
+/// and a picture of where.
 ///
 /// A score is the largest value of the heat map, in standard deviations of normal pixels.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  csae anomaly score detector new/ -o out/\n  csae anomaly score detector part.png --json")]
+#[command(
+    after_help = "Examples:\n  csae anomaly score detector new/ -o out/\n  csae anomaly score detector part.png --json"
+)]
 pub struct ScoreArgs {
     /// Folder that `csae anomaly fit` made
     detector: PathBuf,
-    /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR or npy files, bundled sets
+    /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR or npy files,
+    /// bundled sets
     #[arg(required = true)]
     images: Vec<String>,
-    /// Folder for pictures: NAME.png, the image beside its heat map, and NAME.mask.png, what lies above the threshold
+    /// Folder for pictures: NAME.png, the image beside its heat map, and NAME.mask.png, what lies
+    /// above the threshold
     #[arg(short, long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
     /// Write over existing files
@@ -34,7 +39,8 @@ pub struct ScoreArgs {
     /// A file that does not decode is an error, not skipped
     #[arg(long)]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay in their files [default: what is free]
+    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay
+    /// in their files [default: what is free]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
@@ -45,20 +51,25 @@ fn mask_file(picture: &Path) -> PathBuf {
     picture.with_extension("mask.png")
 }
 
-/// The image, and beside it the same in gray, yellow to red where the heat map rises from the threshold to twice of it.
+/// The image, and beside it the same in gray, yellow to red where the heat map rises from the
+/// threshold to twice of it.
 fn draw(image: &Image, views: &Views, threshold: f32) -> (Vec<f32>, usize) {
     const GAP: usize = 4;
     let wide = 2 * image.w + GAP;
     let mut out = vec![1.0_f32; image.h * wide * 3];
     for (at, pixel) in image.pixels.chunks_exact(image.c).enumerate() {
-        let colour: [f32; 3] = if image.c >= 3 { [pixel[0], pixel[1], pixel[2]] } else { [pixel[0]; 3] };
+        let colour: [f32; 3] =
+            if image.c >= 3 { [pixel[0], pixel[1], pixel[2]] } else { [pixel[0]; 3] };
         let gray = colour.iter().sum::<f32>() / 3.0;
         let over = (views.heat[at] / threshold.max(1e-6) - 0.5).clamp(0.0, 1.5) / 1.5;
         let (shade, share) = ([1.0, 1.0 - over, 0.0], (1.5 * over).min(0.8));
         let left = (at / image.w * wide + at % image.w) * 3;
         let right = left + 3 * (image.w + GAP);
         out[left..left + 3].copy_from_slice(&colour);
-        out[right..right + 3].iter_mut().zip(shade).for_each(|(value, shade)| *value = gray + share * (shade - gray));
+        out[right..right + 3]
+            .iter_mut()
+            .zip(shade)
+            .for_each(|(value, shade)| *value = gray + share * (shade - gray));
     }
     (out, wide)
 }
@@ -68,7 +79,8 @@ fn write(target: &Path, image: &Image, views: &Views, detector: &Detector) -> Re
     let (picture, wide) = draw(image, views, threshold);
     files::make_folder(target.parent().unwrap_or(Path::new("")))?;
     picture::save_png(target, &picture, image.h, wide, 3)?;
-    let above: Vec<f32> = views.heat.iter().map(|heat| f32::from(u8::from(*heat > threshold))).collect();
+    let above: Vec<f32> =
+        views.heat.iter().map(|heat| f32::from(u8::from(*heat > threshold))).collect();
     picture::save_png(&mask_file(target), &above, image.h, image.w, 1)
 }
 
@@ -78,9 +90,19 @@ pub fn run(args: ScoreArgs) -> anyhow::Result<()> {
     let dims = fitted.loaded.graph.nodes[0].dims;
     let budget = budget(args.max_memory.as_deref())?;
     let wanted = Wanted { channels: Some(dims.c), strict: args.strict, memory: budget.all };
-    let targets = Targets::plan(&args.common, &args.images, args.out.as_deref(), &wanted, &budget, args.force)?;
+    let targets = Targets::plan(
+        &args.common,
+        &args.images,
+        args.out.as_deref(),
+        &wanted,
+        &budget,
+        args.force,
+    )?;
     if args.out.is_some() {
-        targets.jobs.iter().try_for_each(|job| refuse_existing(&mask_file(&job.target), args.force))?;
+        targets
+            .jobs
+            .iter()
+            .try_for_each(|job| refuse_existing(&mask_file(&job.target), args.force))?;
     }
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);

@@ -11,7 +11,8 @@ use serde_json::json;
 use super::{Boxes, as_json, load, say, tell};
 use crate::cli::{Common, budget, features};
 
-/// Judge a detector by images with boxes: average precision of each class, mAP@0.5 and mAP@[.5:.95], as COCO's evaluation computes them.
+/// Judge a detector by images with boxes: average precision of each class, mAP@0.5 and
+/// mAP@[.5:.95], as COCO's evaluation computes them.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae detect eval runs/detector VOC/ --split test\n  csae detect eval runs/detector images/ --coco instances.json --json"
@@ -19,17 +20,20 @@ use crate::cli::{Common, budget, features};
 pub struct EvalArgs {
     /// Detector: a file or folder that `csae detect train` made
     model: PathBuf,
-    /// Images: a folder (perhaps with Pascal VOC's `JPEGImages` and `Annotations` in it), a file, a list (@FILE, or -)
+    /// Images: a folder (perhaps with Pascal VOC's `JPEGImages` and `Annotations` in it), a file, a
+    /// list (@FILE, or -)
     data: String,
     #[command(flatten)]
     boxes: Boxes,
     /// Only the images of this list in DATA/ImageSets/Main, such as test
     #[arg(long, value_name = "NAME")]
     split: Option<String>,
-    /// A file that does not decode, annotations that lack something, and boxes that are dropped are an error, not passed over
+    /// A file that does not decode, annotations that lack something, and boxes that are dropped are
+    /// an error, not passed over
     #[arg(long)]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay in their files [default: what is free]
+    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay
+    /// in their files [default: what is free]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
@@ -39,7 +43,11 @@ pub struct EvalArgs {
 pub fn run(args: EvalArgs) -> anyhow::Result<()> {
     let loaded = load(&args.model)?;
     let budget = budget(args.max_memory.as_deref())?;
-    let wanted = Wanted { channels: Some(loaded.graph.nodes[0].dims.c), strict: args.strict, memory: budget.all };
+    let wanted = Wanted {
+        channels: Some(loaded.graph.nodes[0].dims.c),
+        strict: args.strict,
+        memory: budget.all,
+    };
     let classes = loaded.graph.spec.classes.clone();
     let set = args.boxes.open(&args.data, args.split.as_deref(), &classes, &wanted, budget.data)?;
     say(&args.common, &set);
@@ -47,10 +55,16 @@ pub fn run(args: EvalArgs) -> anyhow::Result<()> {
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer)?;
     let mut detector = Detector::new(&loaded.graph, &store)?;
-    detector.fit(&device, 2 * store.bytes(), set.images.held_bytes() + set.images.reading_bytes())?;
+    detector.fit(
+        &device,
+        2 * store.bytes(),
+        set.images.held_bytes() + set.images.reading_bytes(),
+    )?;
     let bar = features::bar(&args.common, "images", set.len());
     let numbers: Vec<usize> = (0..set.len()).collect();
-    let precision = judge(&mut device, &mut detector, &set, &numbers, |done| bar.set_position(done as u64))?.precision();
+    let precision =
+        judge(&mut device, &mut detector, &set, &numbers, |done| bar.set_position(done as u64))?
+            .precision();
     bar.finish_and_clear();
     args.common.say_kernels(&mut device);
     if args.common.json {

@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 use super::{Common, counted};
 
-/// Find objects in images: boxes and classes, by an encoder that learned without labels and a grid head that learns from boxes.
+/// Find objects in images: boxes and classes, by an encoder that learned without labels and a grid
+/// head that learns from boxes.
 #[derive(Debug, Args)]
 pub struct DetectArgs {
     #[command(subcommand)]
@@ -54,7 +55,8 @@ pub fn run(args: DetectArgs) -> anyhow::Result<()> {
 /// Where boxes are.
 #[derive(Debug, Args)]
 struct Boxes {
-    /// Folder of Pascal VOC's XML files, called as the images [default: `Annotations` beside `JPEGImages` in DATA]
+    /// Folder of Pascal VOC's XML files, called as the images [default: `Annotations` beside
+    /// `JPEGImages` in DATA]
     #[arg(long, value_name = "DIR", conflicts_with = "coco")]
     annotations: Option<PathBuf>,
     /// COCO's JSON file
@@ -63,7 +65,14 @@ struct Boxes {
 }
 
 impl Boxes {
-    fn open(&self, source: &str, split: Option<&str>, classes: &[String], wanted: &Wanted, limit: u64) -> Result<Set> {
+    fn open(
+        &self,
+        source: &str,
+        split: Option<&str>,
+        classes: &[String],
+        wanted: &Wanted,
+        limit: u64,
+    ) -> Result<Set> {
         let annotations = match (&self.annotations, &self.coco) {
             (Some(folder), _) => Annotations::Voc(folder.clone()),
             (None, Some(file)) => Annotations::Coco(file.clone()),
@@ -77,13 +86,20 @@ impl Boxes {
 fn say(common: &Common, set: &Set) {
     common.say(&format!("data: {}, {} objects", set.description, set.objects()));
     common.say_skipped(&set.skipped);
-    common.say_names(|n| format!("no annotations for {}, not used", counted(n, "image", "images")), &set.unmarked);
+    common.say_names(
+        |n| format!("no annotations for {}, not used", counted(n, "image", "images")),
+        &set.unmarked,
+    );
     if set.clipped > 0 {
-        common.say(&format!("clipped {} that reached beyond the image", counted(set.clipped, "box", "boxes")));
+        common.say(&format!(
+            "clipped {} that reached beyond the image",
+            counted(set.clipped, "box", "boxes")
+        ));
     }
     common.say_names(|n| format!("dropped {}", counted(n, "box", "boxes")), &set.dropped);
     if !set.other.is_empty() {
-        let other: Vec<String> = set.other.iter().map(|(class, n)| format!("{class} {n}")).collect();
+        let other: Vec<String> =
+            set.other.iter().map(|(class, n)| format!("{class} {n}")).collect();
         common.say(&format!("objects of other classes, left out: {}", other.join(", ")));
     }
 }

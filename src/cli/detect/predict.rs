@@ -22,8 +22,9 @@ const ALL: &str = "detections.json";
 
 /// Find objects in images of any size: boxes drawn, and as JSON and Pascal VOC's XML.
 ///
-/// NAME.png is the image with a frame around each object, in the colour of its class; NAME.xml has the boxes as Pascal VOC writes them, and detections.json those
-/// of all images: file, class, score and [left, top, width, height], as COCO's results have it.
+/// NAME.png is the image with a frame around each object, in the colour of its class; NAME.xml has
+/// the boxes as Pascal VOC writes them, and detections.json those of all images: file, class, score
+/// and [left, top, width, height], as COCO's results have it.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae detect predict runs/detector new/ -o out/\n  csae detect predict runs/detector photo.jpg -o out/ --score 0.5"
@@ -31,7 +32,8 @@ const ALL: &str = "detections.json";
 pub struct PredictArgs {
     /// Detector: a file or folder that `csae detect train` made
     model: PathBuf,
-    /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR or npy files, bundled sets
+    /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR or npy files,
+    /// bundled sets
     #[arg(required = true)]
     images: Vec<String>,
     /// Folder for the results
@@ -46,7 +48,8 @@ pub struct PredictArgs {
     /// A file that does not decode is an error, not skipped
     #[arg(long)]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay in their files [default: what is free]
+    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay
+    /// in their files [default: what is free]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
@@ -55,8 +58,12 @@ pub struct PredictArgs {
 
 /// The image with a frame around each detection, the surest on top.
 fn draw(pixels: &[u8], [h, w, c]: [usize; 3], found: &[Detection]) -> Vec<f32> {
-    let value = |pixel: &[u8], channel: usize| f32::from(pixel[if c >= 3 { channel } else { 0 }]) / 255.0;
-    let mut out: Vec<f32> = pixels.chunks_exact(c).flat_map(|pixel| [0, 1, 2].map(|channel| value(pixel, channel))).collect();
+    let value =
+        |pixel: &[u8], channel: usize| f32::from(pixel[if c >= 3 { channel } else { 0 }]) / 255.0;
+    let mut out: Vec<f32> = pixels
+        .chunks_exact(c)
+        .flat_map(|pixel| [0, 1, 2].map(|channel| value(pixel, channel)))
+        .collect();
     let thick = (h.min(w) / 200).max(1);
     for one in found.iter().rev() {
         let Bounds { left, top, right, bottom } = one.bounds;
@@ -90,15 +97,23 @@ pub fn run(args: PredictArgs) -> anyhow::Result<()> {
     let channels = loaded.graph.nodes[0].dims.c;
     let budget = budget(args.max_memory.as_deref())?;
     let wanted = Wanted { channels: Some(channels), strict: args.strict, memory: budget.all };
-    let targets = Targets::plan(&args.common, &args.images, Some(&args.out), &wanted, &budget, args.force)?;
+    let targets =
+        Targets::plan(&args.common, &args.images, Some(&args.out), &wanted, &budget, args.force)?;
     let all = args.out.join(ALL);
     refuse_existing(&all, args.force)?;
-    targets.jobs.iter().try_for_each(|job| refuse_existing(&job.target.with_extension("xml"), args.force))?;
+    targets
+        .jobs
+        .iter()
+        .try_for_each(|job| refuse_existing(&job.target.with_extension("xml"), args.force))?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer)?;
     let mut detector = Detector::new(&loaded.graph, &store)?;
-    detector.fit(&device, 2 * store.bytes(), targets.bytes(|h, w| (h * w * (channels + 3 * 4)) as u64))?;
+    detector.fit(
+        &device,
+        2 * store.bytes(),
+        targets.bytes(|h, w| (h * w * (channels + 3 * 4)) as u64),
+    )?;
     let classes = detector.classes();
     let (mut handles, mut lines) = (Handles::default(), Vec::new());
     for Job { source, image, target } in &targets.jobs {
@@ -109,10 +124,16 @@ pub fn run(args: PredictArgs) -> anyhow::Result<()> {
         let found = detector.find(&mut device, &[(&pixels, size)], args.score)?.remove(0);
         files::make_folder(target.parent().unwrap_or(Path::new("")))?;
         picture::save_png(target, &draw(&pixels, size, &found), h, w, 3)?;
-        files::write_atomically(&target.with_extension("xml"), voc(&name, size, classes, &found).as_bytes())?;
+        files::write_atomically(
+            &target.with_extension("xml"),
+            voc(&name, size, classes, &found).as_bytes(),
+        )?;
         let objects = as_json(&name, classes, &found);
         if args.common.json {
-            outln!("{}", json!({"kind": "objects", "image": name, "file": target.display().to_string(), "objects": objects}));
+            outln!(
+                "{}",
+                json!({"kind": "objects", "image": name, "file": target.display().to_string(), "objects": objects})
+            );
         } else {
             let count = |class: usize| found.iter().filter(|one| one.class == class).count();
             let counts: Vec<String> = classes
@@ -121,7 +142,11 @@ pub fn run(args: PredictArgs) -> anyhow::Result<()> {
                 .filter(|(i, _)| count(*i) > 0)
                 .map(|(i, name)| format!("{name} {}", count(i)))
                 .collect();
-            outln!("{}  {}", target.display(), if counts.is_empty() { "nothing".to_owned() } else { counts.join(", ") });
+            outln!(
+                "{}  {}",
+                target.display(),
+                if counts.is_empty() { "nothing".to_owned() } else { counts.join(", ") }
+            );
         }
         lines.extend(objects);
     }

@@ -34,17 +34,20 @@ enum Augment {
     None,
     /// Zoomed, moved, left and right exchanged
     Move,
-    /// Also turned to all sides, brightness and contrast changed a little: where images have no above and below
+    /// Also turned to all sides, brightness and contrast changed a little: where images have no
+    /// above and below
     All,
 }
 
 /// Layers of 3×3 between the maps and the last layer, by their dilations.
 const CONTEXT: [usize; 4] = [1, 2, 4, 2];
 
-/// Train a detector: a model's encoder, and a head that says of each cell of a grid whether an object's middle is near, its box and its class.
+/// Train a detector: a model's encoder, and a head that says of each cell of a grid whether an
+/// object's middle is near, its box and its class.
 ///
-/// A part of the images is held out, or others are named to validate on; the weights that do best there (mAP@0.5) are kept. Writes model.safetensors (for `csae
-/// detect eval` and `predict`), metrics.jsonl and detect.json.
+/// A part of the images is held out, or others are named to validate on; the weights that do best
+/// there (mAP@0.5) are kept. Writes model.safetensors (for `csae detect eval` and `predict`),
+/// metrics.jsonl and detect.json.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae train images/ --preset pyramid --out runs/pyramid\n  csae detect train runs/pyramid VOC/ --split train --validation VOC/ --validation-split val -o runs/detector\n  csae detect train runs/pyramid images/ --coco instances.json -o runs/detector"
@@ -52,14 +55,16 @@ const CONTEXT: [usize; 4] = [1, 2, 4, 2];
 pub struct TrainArgs {
     /// Model file, a run folder, or a bundled model, of convolutions: its encoder is taken
     model: PathBuf,
-    /// Images: a folder (perhaps with Pascal VOC's `JPEGImages` and `Annotations` in it), a file, a list (@FILE, or -)
+    /// Images: a folder (perhaps with Pascal VOC's `JPEGImages` and `Annotations` in it), a file, a
+    /// list (@FILE, or -)
     data: String,
     #[command(flatten)]
     boxes: Boxes,
     /// Only the images of this list in DATA/ImageSets/Main, such as train
     #[arg(long, value_name = "NAME")]
     split: Option<String>,
-    /// Names of the classes, comma-separated; objects of others are left out [default: all that occur, in alphabetical order]
+    /// Names of the classes, comma-separated; objects of others are left out [default: all that
+    /// occur, in alphabetical order]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     classes: Vec<String>,
     /// Images with boxes to validate on [default: a part of DATA]
@@ -99,7 +104,11 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     learning.check(NUMBERS)?;
     let loaded = model::load(&Place::of(&args.model).model)?;
     let budget = budget(learning.max_memory.as_deref())?;
-    let wanted = Wanted { channels: Some(loaded.graph.nodes[0].dims.c), strict: learning.strict, memory: budget.all };
+    let wanted = Wanted {
+        channels: Some(loaded.graph.nodes[0].dims.c),
+        strict: learning.strict,
+        memory: budget.all,
+    };
     let open = |source: &str, split: Option<&str>, classes: &[String]| -> Result<Set> {
         let set = args.boxes.open(source, split, classes, &wanted, budget.data)?;
         say(common, &set);
@@ -110,7 +119,9 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     // of its own source, or another list of DATA
     let other = |source: &Option<String>, split: &Option<String>| {
         let named = source.is_some() || split.is_some();
-        named.then(|| open(source.as_ref().unwrap_or(&args.data), split.as_deref(), classes)).transpose()
+        named
+            .then(|| open(source.as_ref().unwrap_or(&args.data), split.as_deref(), classes))
+            .transpose()
     };
     let validation = other(&args.validation, &args.validation_split)?;
     let test = other(&args.test, &args.test_split)?;
@@ -134,7 +145,13 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     let focal = args.objectness == Objectness::Focal;
     let sets = [Some(&set), validation.as_ref(), test.as_ref()].into_iter().flatten();
     let data = sets.map(|set| set.images.held_bytes() + set.images.reading_bytes()).sum();
-    let mut trainer = Trainer::new(&mut device, &graph, (learning.batch.get(), data), learning.weight_decay, focal)?;
+    let mut trainer = Trainer::new(
+        &mut device,
+        &graph,
+        (learning.batch.get(), data),
+        learning.weight_decay,
+        focal,
+    )?;
     let changes = Changes {
         move_: args.augment != Augment::None,
         turn: args.augment == Augment::All,
@@ -143,22 +160,38 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     let options = Options { plan: learning.plan(fit.len()), changes };
     files::make_folder(&learning.out)?;
     let mut diary = Diary::new(common, &learning.out, options.plan.epochs);
-    let marks = |Found(map50): &Found| (json!({"map50": map50}), format!("{what}: mAP@0.5 {map50:.4}"));
+    let marks =
+        |Found(map50): &Found| (json!({"map50": map50}), format!("{what}: mAP@0.5 {map50:.4}"));
     let mut tell_epoch = |epoch: Epoch<Found>| {
         diary.epoch(&epoch, marks);
         Ok(())
     };
     let pretrained = (!learning.from_scratch).then_some(&loaded);
     let mut watch = Watch { tell: &mut tell_epoch, stop: &asked };
-    let trained = trainer.train(&mut device, pretrained, (&set, &fit), (held_set, &held), &options, &mut watch)?;
+    let trained = trainer.train(
+        &mut device,
+        pretrained,
+        (&set, &fit),
+        (held_set, &held),
+        &options,
+        &mut watch,
+    )?;
     model::save(&learning.out.join(FILES[0]), &mut device, &graph, trainer.store())?;
     let judged = match &test {
-        Some(test) if !trained.stopped => {
-            Some(judge(&mut device, trainer.detector(), test, &(0..test.len()).collect::<Vec<_>>(), |_| {})?.precision())
-        }
+        Some(test) if !trained.stopped => Some(
+            judge(
+                &mut device,
+                trainer.detector(),
+                test,
+                &(0..test.len()).collect::<Vec<_>>(),
+                |_| {},
+            )?
+            .precision(),
+        ),
         _ => None,
     };
-    let (epoch, found) = (trained.best.map(|best| best.epoch), trained.best.and_then(|best| best.judged));
+    let (epoch, found) =
+        (trained.best.map(|best| best.epoch), trained.best.and_then(|best| best.judged));
     let line = json!({
         "kind": "detect", "model": args.model.display().to_string(), "pretrained": !learning.from_scratch, "images": fit.len(),
         "epoch": epoch, "map50": found.map(|found| found.0), "stopped": trained.stopped,
@@ -175,7 +208,12 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     stopped(&trained, &learning.out)?;
     if let (false, Some(epoch), Some(found)) = (common.json, epoch, found) {
         let (text, out) = (marks(&found).1, learning.out.display());
-        outln!("{text} after epoch {epoch}, {:.0} s; {out}: {}, {}, {NUMBERS}", diary.seconds(), FILES[0], FILES[1]);
+        outln!(
+            "{text} after epoch {epoch}, {:.0} s; {out}: {}, {}, {NUMBERS}",
+            diary.seconds(),
+            FILES[0],
+            FILES[1]
+        );
     }
     Ok(())
 }

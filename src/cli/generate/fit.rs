@@ -16,12 +16,18 @@ use super::GenerateArgs;
 use crate::cli::features;
 
 /// Fails where the codes of a sample and what is fitted to them are more than may be taken.
-pub fn check_room(args: &GenerateArgs, graph: &Graph, sample: &Sample, budget: Budget) -> Result<()> {
+pub fn check_room(
+    args: &GenerateArgs,
+    graph: &Graph,
+    sample: &Sample,
+    budget: Budget,
+) -> Result<()> {
     let units = graph.nodes[graph.code].dims.len();
     let most = args.components.map_or(MOST, std::num::NonZero::get).min(sample.len());
     let codes = 4 * (sample.len() * units) as u64;
     let wanted = sample.bytes() + codes + fitting_bytes(units, sample.len(), most);
-    let what = format!("--fit: {} codes of {units} values and what is fitted to them", sample.len());
+    let what =
+        format!("--fit: {} codes of {units} values and what is fitted to them", sample.len());
     super::refuse_beyond(budget, wanted, &what, "take fewer images or fewer --components")
 }
 
@@ -47,18 +53,25 @@ pub fn run(
     let bar = features::bar(&args.common, "sparse prior", 1);
     let told = |stage: Stage| match stage {
         Stage::Mixture(class, judged) => {
-            let of = class.map_or(String::new(), |class| format!("class {}, ", names[class as usize]));
+            let of =
+                class.map_or(String::new(), |class| format!("class {}, ", names[class as usize]));
             let Judged { components, likelihood, bic } = judged;
-            args.common.say(&format!("mixture: {of}{components} components, ln L {likelihood:.2} a code, BIC {bic:.0}"));
+            args.common.say(&format!(
+                "mixture: {of}{components} components, ln L {likelihood:.2} a code, BIC {bic:.0}"
+            ));
             tried.push((class, judged));
         }
         Stage::Sparse(step, of, held) => {
             bar.set_length(of as u64);
             bar.set_position(step as u64);
-            bar.set_message(format!("sparse prior, held out: {:.2} nats for which units fire", held.fires));
+            bar.set_message(format!(
+                "sparse prior, held out: {:.2} nats for which units fire",
+                held.fires
+            ));
         }
     };
-    let prior = Prior::fit(&codes, model, args.components.map(std::num::NonZero::get), args.seed(), told)?;
+    let prior =
+        Prior::fit(&codes, model, args.components.map(std::num::NonZero::get), args.seed(), told)?;
     bar.finish_and_clear();
     prior.save(stored)?;
     let seconds = start.elapsed().as_secs_f64();
@@ -74,7 +87,8 @@ pub fn run(
                 "tried": tried, "seconds": seconds, "file": stored.display().to_string()})
         );
     } else {
-        let classes = if names.is_empty() { String::new() } else { format!(" of {} classes", names.len()) };
+        let classes =
+            if names.is_empty() { String::new() } else { format!(" of {} classes", names.len()) };
         outln!(
             "priors fitted to {} codes{classes} in {seconds:.0} s: one Gaussian, a mixture of {components}, a sparse prior of {groups} groups; {}",
             codes.len(),

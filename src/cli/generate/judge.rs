@@ -47,7 +47,8 @@ impl Classifier {
         }
         let code = whole.nodes[whole.code].name.clone();
         let graph = Graph::new(&model::encoder(whole, Some(&code), None)?, whole.nodes[0].dims)?;
-        measure::check_depth(graph.nodes[graph.output].dims.len()).map_err(|error| error.at("--judge"))?;
+        measure::check_depth(graph.nodes[graph.output].dims.len())
+            .map_err(|error| error.at("--judge"))?;
         Ok(Self { loaded, graph })
     }
 }
@@ -70,21 +71,28 @@ impl<'a> Eye<'a> {
         let size = self.inference.graph.nodes[0].dims.len();
         let mut values = Vec::new();
         for images in images.chunks(self.inference.batch(device) * size) {
-            let rounded: Vec<f32> = images.iter().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() / 255.0).collect();
+            let rounded: Vec<f32> =
+                images.iter().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() / 255.0).collect();
             values.extend(self.inference.run_code(device, &rounded, &[])?);
         }
         Ok(Features { depth: self.depth, values })
     }
 }
 
-/// So many images of a sample, drawn by the seed: those of a folder come class by class, and every sixth of MNIST's are others than all.
+/// So many images of a sample, drawn by the seed: those of a folder come class by class, and every
+/// sixth of MNIST's are others than all.
 fn some(sample: &Sample, count: usize, size: Dims, seed: u64) -> Result<Vec<f32>> {
     let mut taken = vec![false; sample.len()];
     let order = Stream::new(seed, "judged").permutation(sample.len());
     order[..count].iter().for_each(|image| taken[*image as usize] = true);
     let (mut pixels, mut seen) = (Vec::with_capacity(count * size.len()), 0);
     sample.each_part(|images, chosen| {
-        let some: Vec<Patch> = chosen.iter().zip(&taken[seen..]).filter(|(_, taken)| **taken).map(|(patch, _)| *patch).collect();
+        let some: Vec<Patch> = chosen
+            .iter()
+            .zip(&taken[seen..])
+            .filter(|(_, taken)| **taken)
+            .map(|(patch, _)| *patch)
+            .collect();
         seen += chosen.len();
         pixels.extend(patches::cut(images, &some, size.h, size.w));
         Ok(())
@@ -123,8 +131,15 @@ impl Against<'_> {
         }
         let (count, depth) = (self.count(args), graph.nodes[graph.output].dims.len());
         // images of one kind at a time, those of the test, and features of both
-        let wanted = self.held() + 8 * (count * (2 * size.len() + 3 * depth)) as u64 + measure::bytes(depth, count);
-        super::refuse_beyond(budget, wanted, &format!("--judge: {count} images"), "compare fewer by --n")
+        let wanted = self.held()
+            + 8 * (count * (2 * size.len() + 3 * depth)) as u64
+            + measure::bytes(depth, count);
+        super::refuse_beyond(
+            budget,
+            wanted,
+            &format!("--judge: {count} images"),
+            "compare fewer by --n",
+        )
     }
 }
 
@@ -148,19 +163,35 @@ pub fn run(
     let mut add = |name: String, likeness: Likeness| {
         if !args.common.json {
             let Likeness { distance, precision, recall } = likeness;
-            outln!("{name:42}  {distance:9.2}  {:9.1} %  {:6.1} %", 100.0 * precision, 100.0 * recall);
+            outln!(
+                "{name:42}  {distance:9.2}  {:9.1} %  {:6.1} %",
+                100.0 * precision,
+                100.0 * recall
+            );
         }
         rows.push(Row { name, likeness });
     };
     if !args.common.json {
-        outln!("{:42}  {:>9}  {:>11}  {:>8}", format!("{count} of each, against test images"), "Fréchet", "precision", "recall");
+        outln!(
+            "{:42}  {:>9}  {:>11}  {:>8}",
+            format!("{count} of each, against test images"),
+            "Fréchet",
+            "precision",
+            "recall"
+        );
     }
     if let Some(train) = train {
         let pixels = some(train, count.min(train.len()), size, args.seed())?;
-        add("training images (floor)".to_owned(), measure::compare(&eye.of(device, &pixels)?, &real));
+        add(
+            "training images (floor)".to_owned(),
+            measure::compare(&eye.of(device, &pixels)?, &real),
+        );
     }
     let passed = inference.run(device, &pixels)?.y;
-    add("test images through the model".to_owned(), measure::compare(&eye.of(device, &passed)?, &real));
+    add(
+        "test images through the model".to_owned(),
+        measure::compare(&eye.of(device, &passed)?, &real),
+    );
     drop(passed);
     let mut parts = Vec::new();
     for kind in Kind::ALL {
@@ -174,11 +205,27 @@ pub fn run(
         };
         let shown = &drawn[..drawn.len().min(SHOWN * size.len())];
         let found = train.map(|train| show::nearest(train, shown, size)).transpose()?;
-        let notes = found.iter().flatten().map(|(number, _)| format!("nearest: training image {number}")).collect();
-        let below = found.map(|found| found.into_iter().map(|(_, pixels)| pixels).collect::<Vec<_>>());
-        let says = if below.is_some() { "Below each image the training image nearest to it, pixel by pixel." } else { "" };
+        let notes = found
+            .iter()
+            .flatten()
+            .map(|(number, _)| format!("nearest: training image {number}"))
+            .collect();
+        let below =
+            found.map(|found| found.into_iter().map(|(_, pixels)| pixels).collect::<Vec<_>>());
+        let says = if below.is_some() {
+            "Below each image the training image nearest to it, pixel by pixel."
+        } else {
+            ""
+        };
         let images = shown.chunks_exact(size.len()).map(<[f32]>::to_vec).collect();
-        parts.push(Part { title: name.clone(), says: says.to_owned(), images, below, notes, columns: None });
+        parts.push(Part {
+            title: name.clone(),
+            says: says.to_owned(),
+            images,
+            below,
+            notes,
+            columns: None,
+        });
         add(name, measure::compare(&features, &real));
     }
     let mut stream = Stream::new(args.seed(), "noise");

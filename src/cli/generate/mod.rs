@@ -41,11 +41,13 @@ impl From {
     }
 }
 
-/// Draw new images: codes from a prior that was fitted to the codes of the training images, decoded.
+/// Draw new images: codes from a prior that was fitted to the codes of the training images,
+/// decoded.
 ///
-/// With --fit the priors are fitted first and stored with the model, as prior.safetensors; of labelled images they learn the classes, too. Then samples are
-/// drawn, or images like a given one (--like), those between two (--interpolate), what a unit draws (--unit), or the priors are compared (--judge). Writes each
-/// image, all of them on one picture, and gallery.html.
+/// With --fit the priors are fitted first and stored with the model, as prior.safetensors; of
+/// labelled images they learn the classes, too. Then samples are drawn, or images like a given one
+/// (--like), those between two (--interpolate), what a unit draws (--unit), or the priors are
+/// compared (--judge). Writes each image, all of them on one picture, and gallery.html.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae train train-images-idx3-ubyte.gz --preset generate --out runs/clothes\n  csae generate runs/clothes --fit train-images-idx3-ubyte.gz\n  csae generate runs/clothes --class 9 --n 100 --seed 7 -o boots --train train-images-idx3-ubyte.gz\n  csae generate runs/clothes --like shirt.png --vary 0.3 -o shirts\n  csae generate runs/clothes --interpolate shirt.png boot.png --frames 12 -o between\n  csae generate runs/clothes --judge runs/classifier --test t10k-images-idx3-ubyte.gz --train train-images-idx3-ubyte.gz -o judged"
@@ -53,7 +55,8 @@ impl From {
 pub struct GenerateArgs {
     /// Model file, or a run folder, of an autoencoder with a small code (--preset generate)
     model: PathBuf,
-    /// Fit the priors to the codes of these images, those that the model was trained on, and store them with it
+    /// Fit the priors to the codes of these images, those that the model was trained on, and store
+    /// them with it
     #[arg(long, value_name = "DATA")]
     fit: Option<String>,
     /// With --fit: components of the mixture, in all [default: by Bayes's information criterion]
@@ -89,13 +92,16 @@ pub struct GenerateArgs {
     /// With --interpolate: images, both ends among them
     #[arg(long, value_name = "N", default_value_t = 9, requires = "interpolate")]
     frames: usize,
-    /// Draw what this unit of the code draws at growing strength, alone and in the mean codes that it is strongest in
+    /// Draw what this unit of the code draws at growing strength, alone and in the mean codes that
+    /// it is strongest in
     #[arg(long, value_name = "K", conflicts_with_all = ["judge", "n"])]
     unit: Option<usize>,
-    /// Show below each image the nearest of these, those that the model was trained on; with --judge the floor is their distance
+    /// Show below each image the nearest of these, those that the model was trained on; with
+    /// --judge the floor is their distance
     #[arg(long, value_name = "DATA")]
     train: Option<String>,
-    /// Compare what the three priors draw with test images, in the features of this classifier (csae finetune)
+    /// Compare what the three priors draw with test images, in the features of this classifier
+    /// (csae finetune)
     #[arg(long, value_name = "MODEL", requires = "test")]
     judge: Option<PathBuf>,
     /// With --judge: the test images
@@ -107,7 +113,8 @@ pub struct GenerateArgs {
     /// Write over existing files, and a prior that is there
     #[arg(long)]
     force: bool,
-    /// Bring images of another size to the model's, and gray or colour to its channels; else priors are fitted to patches of larger ones
+    /// Bring images of another size to the model's, and gray or colour to its channels; else priors
+    /// are fitted to patches of larger ones
     #[arg(long)]
     resize: bool,
     /// A file that does not decode is an error, not skipped
@@ -132,7 +139,10 @@ impl GenerateArgs {
         if self.n == Some(0) {
             bail_usage!("--n 0: at least one image is drawn");
         }
-        if self.seed.is_some() && self.fit.is_none() && (self.interpolate.is_some() || self.unit.is_some()) {
+        if self.seed.is_some()
+            && self.fit.is_none()
+            && (self.interpolate.is_some() || self.unit.is_some())
+        {
             bail_usage!("--seed: nothing is drawn at random between two images, nor of a unit");
         }
         if !(0.0..=10.0).contains(&self.temperature) {
@@ -185,7 +195,11 @@ impl GenerateArgs {
 
     /// Fails where the prior does not know what is asked of it.
     fn check_prior(&self, prior: &Prior) -> Result<()> {
-        let draw = self.draw(self.prior.kind(), 0, self.class.as_deref().map(|class| prior.class(class)).transpose()?);
+        let draw = self.draw(
+            self.prior.kind(),
+            0,
+            self.class.as_deref().map(|class| prior.class(class)).transpose()?,
+        );
         prior.draw(&draw)?;
         self.unit.map_or(Ok(()), |unit| prior.of_unit(unit, &[]).map(drop))
     }
@@ -194,7 +208,10 @@ impl GenerateArgs {
     fn codes(&self, prior: Option<&Prior>, given: &[Vec<f32>]) -> Result<(What, Vec<f32>)> {
         let (name, kind, count) = (self.model.display(), self.prior.kind(), self.count());
         if let (Some(ends), [a, b]) = (&self.interpolate, given) {
-            let note = format!("{count} images on the straight line between the codes of {} and {}, by {name}", ends[0], ends[1]);
+            let note = format!(
+                "{count} images on the straight line between the codes of {} and {}, by {name}",
+                ends[0], ends[1]
+            );
             return Ok((What::new("Between", note, Some(count.min(12))), between(a, b, count)));
         }
         let prior = prior.expect("what needs no prior is done");
@@ -208,10 +225,18 @@ impl GenerateArgs {
             );
             return Ok((What::new(&format!("Unit {unit}"), note, Some(STRENGTHS.len())), codes));
         }
-        let by = format!("{} prior of {name}, temperature {}, seed {}", kind.name(), self.temperature, self.seed());
+        let by = format!(
+            "{} prior of {name}, temperature {}, seed {}",
+            kind.name(),
+            self.temperature,
+            self.seed()
+        );
         if let (Some(image), [code]) = (&self.like, given) {
             let codes = prior.like(&self.draw(kind, count, None), code, self.vary);
-            return Ok((What::new("Alike", format!("like {image}, {} of it new; {by}", self.vary), None), codes));
+            return Ok((
+                What::new("Alike", format!("like {image}, {} of it new; {by}", self.vary), None),
+                codes,
+            ));
         }
         let class = self.class.as_deref().map(|class| prior.class(class)).transpose()?;
         let of = self.class.as_deref().map_or(String::new(), |class| format!(" of class {class}"));
@@ -223,18 +248,26 @@ impl GenerateArgs {
         Draw { kind, count, seed: self.seed(), temperature: self.temperature, class }
     }
 
-    /// Images as the model was trained on: patches where they are larger than its input, unless they are to be resized.
+    /// Images as the model was trained on: patches where they are larger than its input, unless
+    /// they are to be resized.
     fn patches(&self, graph: &Graph, source: &str, budget: Budget) -> Result<Sample> {
         if self.resize {
             return self.whole(graph, source, budget);
         }
-        let sample = Sample::open_to_learn(source, graph.nodes[0].dims, PATCHES, self.strict, budget)?;
+        let sample =
+            Sample::open_to_learn(source, graph.nodes[0].dims, PATCHES, self.strict, budget)?;
         Ok(self.said(sample))
     }
 
     /// Images of the model's size.
     fn whole(&self, graph: &Graph, source: &str, budget: Budget) -> Result<Sample> {
-        Ok(self.said(Sample::open_whole(source, graph.nodes[0].dims, self.resize, self.strict, budget)?))
+        Ok(self.said(Sample::open_whole(
+            source,
+            graph.nodes[0].dims,
+            self.resize,
+            self.strict,
+            budget,
+        )?))
     }
 
     fn said(&self, sample: Sample) -> Sample {
@@ -250,7 +283,10 @@ fn check_model(graph: &Graph, name: &Path) -> Result<()> {
     graph.check_autoencoder().map_err(at)?;
     graph.check_draws_images().map_err(at)?;
     if !graph.spec.undoes.is_none() {
-        bail_usage!("{}: the model restores images, it does not draw new ones; train one by --preset generate", name.display());
+        bail_usage!(
+            "{}: the model restores images, it does not draw new ones; train one by --preset generate",
+            name.display()
+        );
     }
     let units = graph.nodes[graph.code].dims.len();
     if units > LARGEST {
@@ -262,7 +298,8 @@ fn check_model(graph: &Graph, name: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Fails where what is `wanted` is more than may be taken of the host's memory, where codes and images are; says what it is for, and what helps.
+/// Fails where what is `wanted` is more than may be taken of the host's memory, where codes and
+/// images are; says what it is for, and what helps.
 fn refuse_beyond(budget: Budget, wanted: u64, what: &str, instead: &str) -> Result<()> {
     let here = free().unwrap_or(u64::MAX);
     let allowed = budget.all.map_or(here, |all| all.min(here));
@@ -281,7 +318,9 @@ fn refuse_beyond(budget: Budget, wanted: u64, what: &str, instead: &str) -> Resu
 fn check_room(budget: Budget, graph: &Graph, count: usize) -> Result<()> {
     let (size, units) = (graph.nodes[0].dims, graph.nodes[graph.code].dims.len() as u64);
     // codes, images, and the picture and the page of what is shown of them
-    let wanted = (count as u64).saturating_mul(4 * (units + 2 * size.len() as u64)).saturating_add(show::bytes(size, count));
+    let wanted = (count as u64)
+        .saturating_mul(4 * (units + 2 * size.len() as u64))
+        .saturating_add(show::bytes(size, count));
     let what = format!("{count} images of {size} and their codes");
     refuse_beyond(budget, wanted, &what, "draw fewer at a time, with another --seed")
 }
@@ -309,13 +348,18 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     check_room(budget, graph, args.count())?;
     args.files().iter().try_for_each(|name| refuse_existing(&args.out.join(name), args.force))?;
     let given = args.like.iter().chain(args.interpolate.iter().flatten());
-    let given = given.map(|source| one(&args, graph, source, budget)).collect::<Result<Vec<_>>>()?;
-    let patches = |source: &Option<String>| source.as_deref().map(|source| args.patches(graph, source, budget)).transpose();
+    let given =
+        given.map(|source| one(&args, graph, source, budget)).collect::<Result<Vec<_>>>()?;
+    let patches = |source: &Option<String>| {
+        source.as_deref().map(|source| args.patches(graph, source, budget)).transpose()
+    };
     let (fitting, train) = (patches(&args.fit)?, patches(&args.train)?);
     let test = args.test.as_deref().map(|source| args.whole(graph, source, budget)).transpose()?;
     fitting.iter().try_for_each(|sample| fit::check_room(&args, graph, sample, budget))?;
     let against = match (&judging, &test) {
-        (Some(classifier), Some(test)) => Some(judge::Against { classifier, test, train: train.as_ref() }),
+        (Some(classifier), Some(test)) => {
+            Some(judge::Against { classifier, test, train: train.as_ref() })
+        }
         _ => None,
     };
     against.iter().try_for_each(|against| against.check(&args, graph.nodes[0].dims, budget))?;
@@ -326,13 +370,16 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let held = [&fitting, &train, &test].into_iter().flatten().map(Sample::bytes).sum();
     inference.fit(&device, Beside { parameters: 2 * store.bytes(), data: held })?;
     if inference.decode(&mut device, &vec![0.0; graph.nodes[graph.code].dims.len()])?.is_none() {
-        let message =
-            format!("{}: its decoder also reads layers before the code, so that codes alone draw nothing", args.model.display());
+        let message = format!(
+            "{}: its decoder also reads layers before the code, so that codes alone draw nothing",
+            args.model.display()
+        );
         return Err(Error::usage(message).into());
     }
     let prior = match (fitting, known) {
         (Some(sample), _) => {
-            let prior = fit::run(&args, &mut device, &mut inference, &sample, &loaded.hash, &stored)?;
+            let prior =
+                fit::run(&args, &mut device, &mut inference, &sample, &loaded.hash, &stored)?;
             args.check_prior(&prior)?;
             Some(prior)
         }
@@ -341,10 +388,14 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     if let (Some(against), Some(prior)) = (&against, &prior) {
         return judge::run(&args, &mut device, &mut inference, prior, against);
     }
-    let codes = given.iter().map(|image| inference.run_code(&mut device, image, &[])).collect::<Result<Vec<_>>>()?;
+    let codes = given
+        .iter()
+        .map(|image| inference.run_code(&mut device, image, &[]))
+        .collect::<Result<Vec<_>>>()?;
     let (what, codes) = args.codes(prior.as_ref(), &codes)?;
     let drawn = inference.decode(&mut device, &codes)?.expect("the decoder reads the code alone");
-    Shown { what, drawn, originals: given, dims: graph.nodes[0].dims }.write(&args, train.as_ref())?;
+    Shown { what, drawn, originals: given, dims: graph.nodes[0].dims }
+        .write(&args, train.as_ref())?;
     args.common.say_kernels(&mut device);
     Ok(())
 }

@@ -24,13 +24,15 @@ const GALLERY: &str = "gallery.html";
 /// What both take.
 #[derive(Debug, Args)]
 pub struct PaintArgs {
-    /// Model file, or a run folder, of an autoencoder of colour images; several by repeating it [default: the bundled paint-3, paint-2 and paint-1]
+    /// Model file, or a run folder, of an autoencoder of colour images; several by repeating it
+    /// [default: the bundled paint-3, paint-2 and paint-1]
     #[arg(short, long = "model", value_name = "MODEL")]
     models: Vec<PathBuf>,
     /// Optimise the image itself, not pass it through autoencoders: slower, closer
     #[arg(long)]
     optimise: bool,
-    /// Steps of optimisation at each size, from the smallest on, and a third of that once more for a texture that need not tile, when its surroundings are cut off
+    /// Steps of optimisation at each size, from the smallest on, and a third of that once more for
+    /// a texture that need not tile, when its surroundings are cut off
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
     /// Write over existing files
@@ -49,7 +51,9 @@ impl PaintArgs {
         let budget = budget(self.max_memory.as_deref())?;
         let names = ["paint-3", "paint-2", "paint-1"].map(PathBuf::from);
         let names: &[PathBuf] = if self.models.is_empty() { &names } else { &self.models };
-        let of = |name: &PathBuf| Painter::new(model::load(name)?).map_err(|error| error.at(name.display()));
+        let of = |name: &PathBuf| {
+            Painter::new(model::load(name)?).map_err(|error| error.at(name.display()))
+        };
         let mut painters = names.iter().map(of).collect::<Result<Vec<_>>>()?;
         painters.sort_by_key(|painter| std::cmp::Reverse(painter.stride));
         let mut device = self.common.open()?;
@@ -78,8 +82,11 @@ impl PaintArgs {
         let bar = if silent || !std::io::stderr().is_terminal() {
             ProgressBar::hidden()
         } else {
-            let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len}  {msg}  {eta} left");
-            ProgressBar::new(0).with_style(style.expect("the template is sound")).with_prefix(what.clone())
+            let style =
+                ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len}  {msg}  {eta} left");
+            ProgressBar::new(0)
+                .with_style(style.expect("the template is sound"))
+                .with_prefix(what.clone())
         };
         let lines = !silent && bar.is_hidden();
         Teller { bar, lines, what }
@@ -113,9 +120,10 @@ impl Teller {
 /// Fails where a file is not there, before anything takes time.
 fn check_there(paths: &[PathBuf]) -> Result<()> {
     match paths.iter().find(|path| !path.is_file()) {
-        Some(path) if path.is_dir() => {
-            Err(Error::usage(format!("{0}: a folder; name images, such as {0}/*.png", path.display())))
-        }
+        Some(path) if path.is_dir() => Err(Error::usage(format!(
+            "{0}: a folder; name images, such as {0}/*.png",
+            path.display()
+        ))),
         Some(path) => Err(Error::usage(format!("{}: no such file; name an image", path.display()))),
         None => Ok(()),
     }
@@ -129,7 +137,10 @@ fn read(path: &Path) -> Result<(Picture, ImageFile)> {
         pixels = pixels.iter().flat_map(|v| [*v; 3]).collect();
     }
     if let Some(alpha) = file.alpha() {
-        pixels.chunks_exact_mut(3).zip(&alpha).for_each(|(pixel, a)| pixel.iter_mut().for_each(|v| *v = *v * a + 1.0 - a));
+        pixels
+            .chunks_exact_mut(3)
+            .zip(&alpha)
+            .for_each(|(pixel, a)| pixel.iter_mut().for_each(|v| *v = *v * a + 1.0 - a));
     }
     Ok((Picture { h: file.h, w: file.w, c: 3, pixels }, file))
 }
@@ -146,7 +157,9 @@ fn size(text: &str) -> Result<[usize; 2]> {
     let (w, h) = text.split_once(['x', '×']).unwrap_or((text, text));
     match (side(w), side(h)) {
         (Some(w), Some(h)) => Ok([h, w]),
-        _ => Err(Error::usage(format!("--size {text}: one side, or WIDTHxHEIGHT, each from 16 to {LARGEST} pixels"))),
+        _ => Err(Error::usage(format!(
+            "--size {text}: one side, or WIDTHxHEIGHT, each from 16 to {LARGEST} pixels"
+        ))),
     }
 }
 
@@ -155,7 +168,9 @@ fn check_distinct(names: &[String]) -> Result<()> {
     let mut seen = std::collections::HashSet::new();
     for name in names {
         if !seen.insert(name.to_lowercase()) {
-            bail_usage!("two results would be called {name}: give one of them in another call, to another -o");
+            bail_usage!(
+                "two results would be called {name}: give one of them in another call, to another -o"
+            );
         }
     }
     Ok(())

@@ -18,8 +18,10 @@ use crate::cli::refuse_existing;
 
 /// Give pictures the style of others: the content of one, the colours and strokes of another.
 ///
-/// Every content is made in every style, as CONTENT.in.STYLE.png; with --mix or --mask, in all of them at once. gallery.html shows what was made. Quick: an
-/// autoencoder's codes are whitened and coloured. With --optimise, the picture is optimised until an autoencoder's maps say of it what they say of the style.
+/// Every content is made in every style, as CONTENT.in.STYLE.png; with --mix or --mask, in all of
+/// them at once. gallery.html shows what was made. Quick: an autoencoder's codes are whitened and
+/// coloured. With --optimise, the picture is optimised until an autoencoder's maps say of it what
+/// they say of the style.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae stylize --content photo.jpg --style wave.jpg\n  csae stylize --content a.jpg b.jpg --style wave.jpg night.jpg -o gallery/ --optimise\n  csae stylize --content photo.jpg --style wave.jpg night.jpg --mix 0.7,0.3 --keep-color\n  csae stylize --content photo.jpg --style wave.jpg night.jpg --mask sky.png ground.png"
@@ -34,7 +36,8 @@ pub struct StylizeArgs {
     /// Mix the styles, by these weights
     #[arg(long, value_name = "W,W,…", value_delimiter = ',', conflicts_with = "mask")]
     mix: Vec<f64>,
-    /// Where each style goes: as many gray images as styles, white there, black where not, stretched to the content's size; elsewhere the content stays
+    /// Where each style goes: as many gray images as styles, white there, black where not,
+    /// stretched to the content's size; elsewhere the content stays
     #[arg(long, value_name = "IMAGE", num_args = 1..)]
     mask: Vec<PathBuf>,
     /// How much of the style, from 0 to 1
@@ -83,7 +86,8 @@ impl StylizeArgs {
 
     /// Every content in every style, or in all at once.
     fn jobs(&self) -> csae::error::Result<Vec<Job>> {
-        let name = |content: usize, style: &str| format!("{}.in.{style}", stem(&self.content[content]));
+        let name =
+            |content: usize, style: &str| format!("{}.in.{style}", stem(&self.content[content]));
         let mut named = Vec::new();
         let sum: f64 = self.mix.iter().sum();
         if !self.mix.is_empty() {
@@ -91,28 +95,45 @@ impl StylizeArgs {
                 || self.mix.iter().any(|weight| !weight.is_finite() || *weight < 0.0)
                 || sum <= 0.0
             {
-                bail_usage!("--mix: a weight for each of the {} styles, none below 0 and one above", self.style.len());
+                bail_usage!(
+                    "--mix: a weight for each of the {} styles, none below 0 and one above",
+                    self.style.len()
+                );
             }
             let styles: Vec<String> = self.style.iter().map(|style| stem(style)).collect();
-            let mix: Vec<(f64, usize)> = self.mix.iter().enumerate().map(|(i, weight)| (weight / sum, i)).collect();
-            named.extend((0..self.content.len()).map(|content| (content, vec![mix.clone()], name(content, &styles.join("+")))));
+            let mix: Vec<(f64, usize)> =
+                self.mix.iter().enumerate().map(|(i, weight)| (weight / sum, i)).collect();
+            named.extend(
+                (0..self.content.len())
+                    .map(|content| (content, vec![mix.clone()], name(content, &styles.join("+")))),
+            );
         } else if !self.mask.is_empty() {
             if self.mask.len() != self.style.len() {
-                bail_usage!("--mask: {} masks for {} styles; one for each", self.mask.len(), self.style.len());
+                bail_usage!(
+                    "--mask: {} masks for {} styles; one for each",
+                    self.mask.len(),
+                    self.style.len()
+                );
             }
             let styles: Vec<String> = self.style.iter().map(|style| stem(style)).collect();
             let parts: Vec<_> = (0..self.style.len()).map(|style| vec![(1.0, style)]).collect();
-            named.extend((0..self.content.len()).map(|content| (content, parts.clone(), name(content, &styles.join("+")))));
+            named.extend(
+                (0..self.content.len())
+                    .map(|content| (content, parts.clone(), name(content, &styles.join("+")))),
+            );
         } else {
             for content in 0..self.content.len() {
-                named.extend(
-                    self.style.iter().enumerate().map(|(i, style)| (content, vec![vec![(1.0, i)]], name(content, &stem(style)))),
-                );
+                named.extend(self.style.iter().enumerate().map(|(i, style)| {
+                    (content, vec![vec![(1.0, i)]], name(content, &stem(style)))
+                }));
             }
         }
         check_distinct(&named.iter().map(|(.., name)| name.clone()).collect::<Vec<_>>())?;
-        let job =
-            |(content, parts, name): (usize, _, String)| Job { content, parts, target: self.out.join(format!("{name}.png")) };
+        let job = |(content, parts, name): (usize, _, String)| Job {
+            content,
+            parts,
+            target: self.out.join(format!("{name}.png")),
+        };
         Ok(named.into_iter().map(job).collect())
     }
 
@@ -124,11 +145,19 @@ impl StylizeArgs {
         let by = size as f64 / picture.h.max(picture.w) as f64;
         let to = [picture.h, picture.w].map(|side| ((by * side as f64).round() as usize).max(1));
         let resize = |values: &[f32], c: usize| {
-            let mut values = csae::data::resample::imresize_to(values, (picture.h, picture.w), c, (to[0], to[1]));
+            let mut values = csae::data::resample::imresize_to(
+                values,
+                (picture.h, picture.w),
+                c,
+                (to[0], to[1]),
+            );
             values.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
             values
         };
-        Ok((Picture { h: to[0], w: to[1], c: 3, pixels: resize(&picture.pixels, 3) }, alpha.map(|alpha| resize(&alpha, 1))))
+        Ok((
+            Picture { h: to[0], w: to[1], c: 3, pixels: resize(&picture.pixels, 3) },
+            alpha.map(|alpha| resize(&alpha, 1)),
+        ))
     }
 }
 
@@ -144,41 +173,55 @@ fn read_mask(path: &std::path::Path, [h, w]: [usize; 2]) -> csae::error::Result<
 pub fn run(args: StylizeArgs) -> anyhow::Result<()> {
     let method = args.method()?;
     let jobs = args.jobs()?;
-    [&args.content, &args.style, &args.mask].into_iter().try_for_each(|paths| check_there(paths))?;
+    [&args.content, &args.style, &args.mask]
+        .into_iter()
+        .try_for_each(|paths| check_there(paths))?;
     for target in jobs.iter().map(|job| &job.target).chain(&[args.out.join(GALLERY)]) {
         refuse_existing(target, args.paint.force)?;
     }
-    let styles = args.style.iter().map(|path| Ok(read(path)?.0)).collect::<csae::error::Result<Vec<_>>>()?;
+    let styles =
+        args.style.iter().map(|path| Ok(read(path)?.0)).collect::<csae::error::Result<Vec<_>>>()?;
     let styling = Styling { method, strength: args.strength, keep_color: args.keep_color };
     let (mut device, painters) = args.paint.open()?;
     interrupt::watch();
-    let named: Vec<(String, Picture)> = args.style.iter().map(|path| stem(path)).zip(styles.iter().cloned()).collect();
-    let (mut contents, mut shown): (Vec<(String, Picture)>, Vec<Painted>) = (Vec::new(), Vec::new());
+    let named: Vec<(String, Picture)> =
+        args.style.iter().map(|path| stem(path)).zip(styles.iter().cloned()).collect();
+    let (mut contents, mut shown): (Vec<(String, Picture)>, Vec<Painted>) =
+        (Vec::new(), Vec::new());
     for job in &jobs {
         let (content, alpha) = args.read_content(job.content)?;
         let (h, w) = (content.h, content.w);
         let start = Instant::now();
         let mut made: Vec<Styled> = Vec::new();
         for part in &job.parts {
-            let mix: Vec<(f64, Picture)> = part.iter().map(|(weight, style)| (*weight, styles[*style].clone())).collect();
+            let mix: Vec<(f64, Picture)> =
+                part.iter().map(|(weight, style)| (*weight, styles[*style].clone())).collect();
             let teller = args.paint.teller(stem(&job.target));
             let tell = |progress| teller.tell(progress);
-            let styled = stylize(&mut device, &painters, &content, &mix, args.style_scale, &styling, tell);
+            let styled =
+                stylize(&mut device, &painters, &content, &mix, args.style_scale, &styling, tell);
             teller.bar.finish_and_clear();
             made.push(match styled {
                 Err(_) if interrupt::asked() => {
-                    return Err(Interrupted(format!("stopped; {} is not written", job.target.display())).into());
+                    return Err(Interrupted(format!(
+                        "stopped; {} is not written",
+                        job.target.display()
+                    ))
+                    .into());
                 }
                 styled => styled.map_err(|error| error.at(args.content[job.content].display()))?,
             });
         }
-        let mut pixels = if args.mask.is_empty() { made[0].picture.pixels.clone() } else { content.pixels.clone() };
+        let mut pixels = if args.mask.is_empty() {
+            made[0].picture.pixels.clone()
+        } else {
+            content.pixels.clone()
+        };
         for (mask, styled) in args.mask.iter().zip(&made) {
             let shares = read_mask(mask, [h, w])?;
-            pixels
-                .iter_mut()
-                .enumerate()
-                .for_each(|(at, v)| *v += shares[at / 3] * (styled.picture.pixels[at] - content.pixels[at]));
+            pixels.iter_mut().enumerate().for_each(|(at, v)| {
+                *v += shares[at / 3] * (styled.picture.pixels[at] - content.pixels[at])
+            });
         }
         let seconds = start.elapsed().as_secs_f64();
         let mut file = ImageFile::from_pixels(&pixels, h, w, 3, false);
@@ -186,7 +229,8 @@ pub fn run(args: StylizeArgs) -> anyhow::Result<()> {
         files::make_folder(&args.out)?;
         file.save(&job.target)?;
         let mean = |of: fn(&Styled) -> f64| made.iter().map(of).sum::<f64>() / made.len() as f64;
-        let (distance, before, ssim) = (mean(|made| made.distance), mean(|made| made.before), mean(|made| made.ssim));
+        let (distance, before, ssim) =
+            (mean(|made| made.distance), mean(|made| made.before), mean(|made| made.ssim));
         let says = format!(
             "distance to the style {before:.3} → {distance:.3} ({:.0} %), SSIM to the content {ssim:.3}",
             100.0 * distance / before
@@ -201,12 +245,21 @@ pub fn run(args: StylizeArgs) -> anyhow::Result<()> {
             outln!("{}  {w}x{h}  {says}  {seconds:.1} s", job.target.display());
         }
         let name = stem(&args.content[job.content]);
-        let style = stem(&job.target).split_once(".in.").map_or_else(String::new, |(_, style)| style.to_owned());
-        shown.push(Painted { names: [name.clone(), style], picture: Picture { h, w, c: 3, pixels }, says });
+        let style = stem(&job.target)
+            .split_once(".in.")
+            .map_or_else(String::new, |(_, style)| style.to_owned());
+        shown.push(Painted {
+            names: [name.clone(), style],
+            picture: Picture { h, w, c: 3, pixels },
+            says,
+        });
         if contents.iter().all(|(known, _)| *known != name) {
             contents.push((name, content));
         }
-        files::write_atomically(&args.out.join(GALLERY), gallery::styles(&contents, &named, &shown)?.as_bytes())?;
+        files::write_atomically(
+            &args.out.join(GALLERY),
+            gallery::styles(&contents, &named, &shown)?.as_bytes(),
+        )?;
         if interrupt::asked() {
             return Err(Interrupted(format!("stopped after {}", job.target.display())).into());
         }

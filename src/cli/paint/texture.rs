@@ -17,8 +17,10 @@ use crate::cli::refuse_existing;
 
 /// Make more of a texture than there is: an image of any size from a small exemplar.
 ///
-/// Quick: a patchwork of the exemplar, whose code is whitened and coloured until no patch stands out. With --optimise, noise is optimised until an autoencoder's
-/// maps say of it what they say of the exemplar. Writes NAME.png for each exemplar, and gallery.html with all of them beside their exemplars.
+/// Quick: a patchwork of the exemplar, whose code is whitened and coloured until no patch stands
+/// out. With --optimise, noise is optimised until an autoencoder's maps say of it what they say of
+/// the exemplar. Writes NAME.png for each exemplar, and gallery.html with all of them beside their
+/// exemplars.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae texture bark.png --optimise\n  csae texture bark.png brick.png --size 512x256 --tile -o textures/\n  csae texture bark.png --optimise --steps 400 --seed 7"
@@ -52,17 +54,21 @@ pub fn run(args: TextureArgs) -> anyhow::Result<()> {
     let names: Vec<String> = args.exemplars.iter().map(|path| stem(path)).collect();
     check_distinct(&names)?;
     check_there(&args.exemplars)?;
-    let targets: Vec<PathBuf> = names.iter().map(|name| args.out.join(format!("{name}.png"))).collect();
+    let targets: Vec<PathBuf> =
+        names.iter().map(|name| args.out.join(format!("{name}.png"))).collect();
     for target in targets.iter().chain(&[args.out.join(GALLERY)]) {
         refuse_existing(target, args.paint.force)?;
     }
-    let exemplars = args.exemplars.iter().map(|path| Ok(read(path)?.0)).collect::<Result<Vec<Picture>>>()?;
+    let exemplars =
+        args.exemplars.iter().map(|path| Ok(read(path)?.0)).collect::<Result<Vec<Picture>>>()?;
     let size_of = |exemplar: &Picture| asked.unwrap_or([2 * exemplar.h, 2 * exemplar.w]);
     let (mut device, painters) = args.paint.open()?;
     // all of them before the first one takes time
     for (path, exemplar) in args.exemplars.iter().zip(&exemplars) {
         let coarsest = &painters[0].0;
-        let fits = coarsest.check_size([exemplar.h, exemplar.w]).and_then(|()| coarsest.check_size(size_of(exemplar)));
+        let fits = coarsest
+            .check_size([exemplar.h, exemplar.w])
+            .and_then(|()| coarsest.check_size(size_of(exemplar)));
         fits.map_err(|error| error.at(path.display()))?;
     }
     interrupt::watch();
@@ -71,13 +77,18 @@ pub fn run(args: TextureArgs) -> anyhow::Result<()> {
         let size = size_of(&exemplar);
         let options = Options { size, tile: args.tile, method, seed: args.seed };
         let (teller, start) = (args.paint.teller(stem(path)), Instant::now());
-        let made = texture(&mut device, &painters, &exemplar, &options, |progress| teller.tell(progress));
+        let made =
+            texture(&mut device, &painters, &exemplar, &options, |progress| teller.tell(progress));
         teller.bar.finish_and_clear();
         let made = made.map_err(|error| error.at(path.display()))?;
         let seconds = start.elapsed().as_secs_f64();
         files::make_folder(&args.out)?;
         picture::save_png(target, &made.picture.pixels, made.picture.h, made.picture.w, 3)?;
-        let says = format!("distance {:.3}, {:.1} % of shuffled pixels'", made.distance, 100.0 * made.distance / made.shuffled);
+        let says = format!(
+            "distance {:.3}, {:.1} % of shuffled pixels'",
+            made.distance,
+            100.0 * made.distance / made.shuffled
+        );
         if args.paint.common.json {
             outln!(
                 "{}",
@@ -87,7 +98,13 @@ pub fn run(args: TextureArgs) -> anyhow::Result<()> {
         } else {
             outln!("{}  {}x{}  {says}  {seconds:.1} s", target.display(), size[1], size[0]);
         }
-        shown.push(Woven { name: stem(path), exemplar, texture: made.picture, tiles: args.tile, says });
+        shown.push(Woven {
+            name: stem(path),
+            exemplar,
+            texture: made.picture,
+            tiles: args.tile,
+            says,
+        });
         files::write_atomically(&args.out.join(GALLERY), gallery::textures(&shown)?.as_bytes())?;
         if interrupt::asked() {
             return Err(Interrupted(format!("stopped after {}", target.display())).into());

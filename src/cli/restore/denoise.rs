@@ -12,7 +12,8 @@ use super::{Given, RestoreArgs};
 
 /// Take noise out of images of any size: gray or colour, 8 or 16 bits, transparency kept.
 ///
-/// Results have the images' names, and their kind where that is PNG or JPEG; else they are PNG. Large images are restored in overlapping tiles.
+/// Results have the images' names, and their kind where that is PNG or JPEG; else they are PNG.
+/// Large images are restored in overlapping tiles.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae denoise noisy.png\n  csae denoise scans/ -o clean/ --sigma 25\n  csae denoise noisy/ -m runs/001 -o out/ --compare clean/ --side-by-side"
@@ -53,7 +54,9 @@ fn estimate(image: &ImageFile) -> Result<f64> {
 pub fn run(args: DenoiseArgs) -> anyhow::Result<()> {
     let loaded = super::load(&args.restore, Task::Denoise)?;
     if !loaded.graph.knows_level() {
-        args.restore.common.say("note: this model was not trained to know the noise level; --sigma says nothing to it");
+        args.restore.common.say(
+            "note: this model was not trained to know the noise level; --sigma says nothing to it",
+        );
     }
     let most = loaded.graph.spec.undoes.sigma.map_or(f64::INFINITY, |[_, most]| most);
     super::run(
@@ -72,7 +75,12 @@ pub fn run(args: DenoiseArgs) -> anyhow::Result<()> {
                     job.image.display()
                 ));
             }
-            Ok(Given::whole(image, Told::noise(sigma), format!("sigma {sigma:.1}"), json!({"sigma": sigma})))
+            Ok(Given::whole(
+                image,
+                Told::noise(sigma),
+                format!("sigma {sigma:.1}"),
+                json!({"sigma": sigma}),
+            ))
         },
     )
 }

@@ -14,9 +14,11 @@ use serde_json::json;
 use super::jobs::Job;
 use super::{Given, RestoreArgs};
 
-/// Fill missing pixels of images: those that a mask marks, or that have a given colour. All others stay as they are (but JPEG encodes anew).
+/// Fill missing pixels of images: those that a mask marks, or that have a given colour. All others
+/// stay as they are (but JPEG encodes anew).
 ///
-/// Results have the images' names, and their kind where that is PNG or JPEG; else they are PNG. Large images are restored in overlapping tiles.
+/// Results have the images' names, and their kind where that is PNG or JPEG; else they are PNG.
+/// Large images are restored in overlapping tiles.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae inpaint scratched.png --mask scratches.png\n  csae inpaint photos/ --mask masks/ -o whole/\n  csae inpaint frame.png --mask-color '#ff00ff'"
@@ -24,10 +26,12 @@ use super::{Given, RestoreArgs};
 pub struct InpaintArgs {
     #[command(flatten)]
     pub(in crate::cli) restore: RestoreArgs,
-    /// An image of the same size, white where pixels are missing (a quarter of white will do, at soft edges) and black or transparent elsewhere; or a folder with masks of the images' names
+    /// An image of the same size, white where pixels are missing (a quarter of white will do, at
+    /// soft edges) and black or transparent elsewhere; or a folder with masks of the images' names
     #[arg(long, value_name = "FILE", conflicts_with = "mask_color")]
     mask: Option<PathBuf>,
-    /// The colour of missing pixels: #rrggbb, or black, white, red, green, blue, cyan, magenta, yellow
+    /// The colour of missing pixels: #rrggbb, or black, white, red, green, blue, cyan, magenta,
+    /// yellow
     #[arg(long, value_name = "C", value_parser = color)]
     mask_color: Option<Rgb>,
 }
@@ -53,7 +57,8 @@ fn color(text: &str) -> std::result::Result<Rgb, String> {
     Ok(Rgb([16, 8, 0].map(|shift| (value >> shift) as u8)))
 }
 
-/// The mask of an image: the file that was named, or the one of the image's name (or stem) in the folder that was.
+/// The mask of an image: the file that was named, or the one of the image's name (or stem) in the
+/// folder that was.
 fn mask_file(job: &Job, mask: &Path) -> Result<PathBuf> {
     if !mask.exists() {
         return Err(Error::usage(format!("--mask: {}: no such file or folder", mask.display())));
@@ -62,8 +67,11 @@ fn mask_file(job: &Job, mask: &Path) -> Result<PathBuf> {
         return Ok(mask.to_owned());
     }
     let named = mask.join(&job.name);
-    let found = [named.clone(), named.with_extension("png")].into_iter().find(|path| path.is_file());
-    found.ok_or_else(|| Error::usage(format!("--mask: {} is not there, nor as .png", named.display())))
+    let found =
+        [named.clone(), named.with_extension("png")].into_iter().find(|path| path.is_file());
+    found.ok_or_else(|| {
+        Error::usage(format!("--mask: {} is not there, nor as .png", named.display()))
+    })
 }
 
 fn read_mask(path: &Path, image: &ImageFile) -> Result<Mask> {
@@ -81,15 +89,23 @@ fn read_mask(path: &Path, image: &ImageFile) -> Result<Mask> {
     let white = |pixel: &[f32]| pixel.iter().sum::<f32>() >= 0.25 * pixel.len() as f32;
     let alpha = mask.alpha().unwrap_or_else(|| vec![1.0; mask.h * mask.w]);
     let pixels = mask.pixels();
-    let missing = pixels.chunks_exact(mask.c).zip(alpha).map(|(pixel, alpha)| u8::from(alpha >= 0.5 && white(pixel))).collect();
+    let missing = pixels
+        .chunks_exact(mask.c)
+        .zip(alpha)
+        .map(|(pixel, alpha)| u8::from(alpha >= 0.5 && white(pixel)))
+        .collect();
     Ok(Mask { h: image.h, w: image.w, missing })
 }
 
 fn by_color(Rgb(color): Rgb, image: &ImageFile) -> Result<Mask> {
     if image.c == 1 && (color[0] != color[1] || color[1] != color[2]) {
-        return Err(Error::usage("--mask-color: a gray image has no pixel of a colour; give a gray one, or a --mask"));
+        return Err(Error::usage(
+            "--mask-color: a gray image has no pixel of a colour; give a gray one, or a --mask",
+        ));
     }
-    let is = |pixel: &[f32]| pixel.iter().zip(color).all(|(v, color)| (v * 255.0).round() as u8 == color);
+    let is = |pixel: &[f32]| {
+        pixel.iter().zip(color).all(|(v, color)| (v * 255.0).round() as u8 == color)
+    };
     let mut missing = Vec::with_capacity(image.h * image.w);
     let mut row = Vec::new();
     for y in 0..image.h {
@@ -107,7 +123,8 @@ pub fn run(args: InpaintArgs) -> anyhow::Result<()> {
     }
     let loaded = super::load(&args.restore, Task::Inpaint)?;
     let common = &args.restore.common;
-    let check = |job: &Job| args.mask.as_ref().map_or(Ok(()), |mask| mask_file(job, mask).map(|_| ()));
+    let check =
+        |job: &Job| args.mask.as_ref().map_or(Ok(()), |mask| mask_file(job, mask).map(|_| ()));
     super::run(&args.restore, &loaded, Task::Inpaint, check, |job, image| {
         let mask = match (&args.mask, args.mask_color) {
             (Some(mask), _) => read_mask(&mask_file(job, mask)?, &image)?,
@@ -118,7 +135,10 @@ pub fn run(args: InpaintArgs) -> anyhow::Result<()> {
         if count == image.h * image.w {
             return Err(Error::usage("every pixel is missing: nothing is left to fill them from"));
         }
-        let lossy = job.image.extension().is_some_and(|kind| ["jpg", "jpeg"].iter().any(|name| kind.eq_ignore_ascii_case(name)));
+        let lossy = job
+            .image
+            .extension()
+            .is_some_and(|kind| ["jpg", "jpeg"].iter().any(|name| kind.eq_ignore_ascii_case(name)));
         if args.mask_color.is_some() && lossy {
             common.say(&format!(
                 "note: {}: JPEG changes colours by some levels, and pixels of exactly this colour are filled; mark them in a PNG, or give a --mask",

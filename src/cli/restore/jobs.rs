@@ -29,7 +29,8 @@ fn side_of(target: &Path) -> PathBuf {
     target.with_extension("side.png")
 }
 
-/// The files that an argument means: itself, those of a folder and below, or those that a pattern matches.
+/// The files that an argument means: itself, those of a folder and below, or those that a pattern
+/// matches.
 fn files(source: &Path) -> Result<Vec<PathBuf>> {
     if source.is_dir() {
         return folder::files(source);
@@ -41,7 +42,8 @@ fn files(source: &Path) -> Result<Vec<PathBuf>> {
         }
         return Ok(vec![source.to_owned()]);
     }
-    let paths = glob::glob(&text).map_err(|error| Error::usage(format!("{text}: no pattern ({error})")))?;
+    let paths =
+        glob::glob(&text).map_err(|error| Error::usage(format!("{text}: no pattern ({error})")))?;
     let paths = paths.collect::<std::result::Result<Vec<_>, _>>();
     let paths = paths.map_err(|error| Error::io(error.path(), error.error()))?;
     let found: Vec<PathBuf> = paths.into_iter().filter(|path| path.is_file()).collect();
@@ -75,7 +77,9 @@ pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
             let side = args.side_by_side.then(|| side_of(&target));
             for target in std::iter::once(&target).chain(&side) {
                 // Some file systems take no notice of case.
-                if let Some(other) = taken.insert(target.to_string_lossy().to_lowercase(), image.clone()) {
+                if let Some(other) =
+                    taken.insert(target.to_string_lossy().to_lowercase(), image.clone())
+                {
                     return Err(Error::usage(format!(
                         "both {} and {} would become {}: give one of them in another call, to another -o",
                         other.display(),
@@ -93,7 +97,9 @@ pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
         }
     }
     if jobs.len() > 1 && args.compare.as_ref().is_some_and(|clean| !clean.is_dir()) {
-        return Err(Error::usage("--compare: several images are compared with a folder of images of the same names"));
+        return Err(Error::usage(
+            "--compare: several images are compared with a folder of images of the same names",
+        ));
     }
     for job in &jobs {
         if same(&job.image, &job.target) {

@@ -42,7 +42,8 @@ pub struct RestoreArgs {
     /// The clean image, or the folder with the clean images of the same names: prints PSNR and SSIM
     #[arg(long, value_name = "CLEAN")]
     compare: Option<PathBuf>,
-    /// Restore each tile turned and flipped in all eight ways and average: some tenths of a decibel better, eight times slower
+    /// Restore each tile turned and flipped in all eight ways and average: some tenths of a decibel
+    /// better, eight times slower
     #[arg(long)]
     ensemble: bool,
     /// Also write NAME.side.png: before and after, side by side
@@ -91,7 +92,8 @@ fn load(args: &RestoreArgs, task: Task) -> Result<Loaded> {
     Ok(loaded)
 }
 
-/// Restores each image as `give` prepares it for the model, once `check` has found nothing wrong with any of them.
+/// Restores each image as `give` prepares it for the model, once `check` has found nothing wrong
+/// with any of them.
 fn run(
     args: &RestoreArgs,
     loaded: &Loaded,
@@ -117,7 +119,9 @@ fn run(
         let given = ImageFile::read(&job.image).and_then(|image| give(job, image).map_err(place));
         let mut given = match given {
             // the last one is an error if none was restored
-            Err(error) if error.kind == Kind::Usage && !args.strict && skipped.len() + 1 < jobs.len() => {
+            Err(error)
+                if error.kind == Kind::Usage && !args.strict && skipped.len() + 1 < jobs.len() =>
+            {
                 let name = job.image.display().to_string();
                 skipped.push((name.clone(), reason(&error, &name)));
                 continue;
@@ -128,15 +132,15 @@ fn run(
         let result = restore(&restorer, &mut device, &mut given, &bar).map_err(place)?;
         bar.finish_and_clear();
         let before = &given.before;
-        let judged = job.clean.as_ref().map(|clean| judge(job, clean, before, &result)).transpose()?;
+        let judged =
+            job.clean.as_ref().map(|clean| judge(job, clean, before, &result)).transpose()?;
         files::make_folder(job.target.parent().unwrap_or(&out))?;
         result.save(&job.target)?;
         if args.side_by_side {
             side_by_side(before, &result).save(&job.side())?;
         }
         if args.common.json {
-            let mut line =
-                json!({"kind": task.name(), "file": job.target.display().to_string(), "width": result.w, "height": result.h});
+            let mut line = json!({"kind": task.name(), "file": job.target.display().to_string(), "width": result.w, "height": result.h});
             let table = line.as_object_mut().expect("it is an object");
             table.extend(given.fields);
             if let Some([p0, s0, p1, s1]) = judged {
@@ -145,10 +149,16 @@ fn run(
             }
             outln!("{line}");
         } else {
-            let judged =
-                judged.map_or(String::new(), |[p0, s0, p1, s1]| format!("  PSNR {p0:.2} → {p1:.2} dB  SSIM {s0:.4} → {s1:.4}"));
+            let judged = judged.map_or(String::new(), |[p0, s0, p1, s1]| {
+                format!("  PSNR {p0:.2} → {p1:.2} dB  SSIM {s0:.4} → {s1:.4}")
+            });
             let (number, count, target) = (number + 1, jobs.len(), job.target.display());
-            outln!("[{number}/{count}] {target}  {}x{}  {}{judged}", result.w, result.h, given.says);
+            outln!(
+                "[{number}/{count}] {target}  {}x{}  {}{judged}",
+                result.w,
+                result.h,
+                given.says
+            );
         }
     }
     args.common.say_skipped(&skipped);
@@ -161,18 +171,26 @@ fn progress(args: &RestoreArgs, image: &ImageFile, number: usize, count: usize) 
     if args.common.quiet || args.common.json || !draws() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{msg} {bar:30} {percent} %  {eta} left").expect("the template is sound");
+    let style = ProgressStyle::with_template("{msg} {bar:30} {percent} %  {eta} left")
+        .expect("the template is sound");
     let bar = ProgressBar::new(image.h as u64).with_style(style);
     bar.with_message(format!("[{}/{count}] {}x{}", number + 1, image.w, image.h))
 }
 
-fn restore(restorer: &Restorer, device: &mut Device, given: &mut Given, bar: &ProgressBar) -> Result<ImageFile> {
+fn restore(
+    restorer: &Restorer,
+    device: &mut Device,
+    given: &mut Given,
+    bar: &ProgressBar,
+) -> Result<ImageFile> {
     let pixels = given.pixels.take();
     let before = &given.before;
     let [h, w, c] = [before.h, before.w, before.c];
     let mut result = before.like(h, w);
     let read = |y: usize, columns: Range<usize>, row: &mut Vec<f32>| match &pixels {
-        Some(pixels) => row.extend_from_slice(&pixels[(y * w + columns.start) * c..(y * w + columns.end) * c]),
+        Some(pixels) => {
+            row.extend_from_slice(&pixels[(y * w + columns.start) * c..(y * w + columns.end) * c])
+        }
         None => before.read_row(y, columns, row),
     };
     if given.luma && c == 3 && restorer.channels() == 1 {
@@ -203,7 +221,12 @@ fn restore(restorer: &Restorer, device: &mut Device, given: &mut Given, bar: &Pr
 }
 
 /// PSNR and SSIM before and after.
-fn judge(job: &Job, clean: &std::path::Path, before: &ImageFile, after: &ImageFile) -> Result<[f64; 4]> {
+fn judge(
+    job: &Job,
+    clean: &std::path::Path,
+    before: &ImageFile,
+    after: &ImageFile,
+) -> Result<[f64; 4]> {
     let clean = ImageFile::read(clean)?;
     if (clean.h, clean.w, clean.c) != (after.h, after.w, after.c) {
         return Err(Error::usage(format!(
@@ -218,7 +241,9 @@ fn judge(job: &Job, clean: &std::path::Path, before: &ImageFile, after: &ImageFi
         )));
     }
     let [clean, before, restored] = [&clean, before, after].map(ImageFile::pixels);
-    let of = |pixels: &[f32]| (quality::psnr(&clean, pixels), quality::ssim(&clean, pixels, after.h, after.w, after.c));
+    let of = |pixels: &[f32]| {
+        (quality::psnr(&clean, pixels), quality::ssim(&clean, pixels, after.h, after.w, after.c))
+    };
     let ((p0, s0), (p1, s1)) = (of(&before), of(&restored));
     Ok([p0, s0, p1, s1])
 }

@@ -11,11 +11,15 @@ use serde_json::json;
 
 use super::{Given, RestoreArgs};
 
-/// Enlarge images, adding the detail that plain interpolation lacks. A gray model adds it to the brightness of colour images.
+/// Enlarge images, adding the detail that plain interpolation lacks. A gray model adds it to the
+/// brightness of colour images.
 ///
-/// Results have the images' names, and their kind where that is PNG or JPEG; else they are PNG. Large images are restored in overlapping tiles.
+/// Results have the images' names, and their kind where that is PNG or JPEG; else they are PNG.
+/// Large images are restored in overlapping tiles.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  csae upscale small.png\n  csae upscale thumbnails/ --scale 4 -o large/ --side-by-side")]
+#[command(
+    after_help = "Examples:\n  csae upscale small.png\n  csae upscale thumbnails/ --scale 4 -o large/ --side-by-side"
+)]
 pub struct UpscaleArgs {
     #[command(flatten)]
     pub(in crate::cli) restore: RestoreArgs,
@@ -24,10 +28,12 @@ pub struct UpscaleArgs {
     scale: u8,
 }
 
-/// Bytes of a sample at most while an image is enlarged: rows of it, all of it, and what is restored.
+/// Bytes of a sample at most while an image is enlarged: rows of it, all of it, and what is
+/// restored.
 const BYTES: usize = 14;
 
-/// The image enlarged by bicubic interpolation, its transparency too; and its samples before they were rounded.
+/// The image enlarged by bicubic interpolation, its transparency too; and its samples before they
+/// were rounded.
 fn enlarge(image: &ImageFile, scale: usize) -> Result<(ImageFile, Vec<f32>)> {
     let grown = |pixels: &[f32], c: usize| imresize(pixels, (image.h, image.w), c, scale as f64);
     let side = |side: usize| side.checked_mul(scale).filter(|side| *side <= u16::MAX as usize);
@@ -63,7 +69,9 @@ pub fn run(args: UpscaleArgs) -> anyhow::Result<()> {
     let scales = &loaded.graph.spec.undoes.scales;
     if !scales.contains(&scale) {
         let known = scales.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
-        return Err(Error::usage(format!("--scale {scale}: the model was trained for {known}")).into());
+        return Err(
+            Error::usage(format!("--scale {scale}: the model was trained for {known}")).into()
+        );
     }
     super::run(
         &args.restore,
@@ -72,7 +80,12 @@ pub fn run(args: UpscaleArgs) -> anyhow::Result<()> {
         |_| Ok(()),
         |_, image| {
             let (before, pixels) = enlarge(&image, scale)?;
-            let given = Given::whole(before, Told::enlarged(scale), format!("x{scale}"), json!({"scale": scale}));
+            let given = Given::whole(
+                before,
+                Told::enlarged(scale),
+                format!("x{scale}"),
+                json!({"scale": scale}),
+            );
             Ok(Given { pixels: Some(pixels), luma: true, ..given })
         },
     )

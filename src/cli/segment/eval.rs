@@ -10,7 +10,8 @@ use serde_json::json;
 use super::{Labels, as_json, check_memory, load, placed, say, tell};
 use crate::cli::{Common, budget, features};
 
-/// Judge a segmenter by images with label images: intersection over union and Dice of each class, pixels right.
+/// Judge a segmenter by images with label images: intersection over union and Dice of each class,
+/// pixels right.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae segment eval runs/cells cells/ --instances\n  csae segment eval runs/streets @test.txt --labels labels/ --ignore 255 --json"
@@ -25,7 +26,8 @@ pub struct EvalArgs {
     /// A file that does not decode, and labels that do not fit, are an error, not skipped
     #[arg(long)]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay in their files [default: what is free]
+    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay
+    /// in their files [default: what is free]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
@@ -35,17 +37,28 @@ pub struct EvalArgs {
 pub fn run(args: EvalArgs) -> anyhow::Result<()> {
     let loaded = load(&args.model)?;
     let budget = budget(args.max_memory.as_deref())?;
-    let wanted = Wanted { channels: Some(loaded.graph.nodes[0].dims.c), strict: args.strict, memory: budget.all };
+    let wanted = Wanted {
+        channels: Some(loaded.graph.nodes[0].dims.c),
+        strict: args.strict,
+        memory: budget.all,
+    };
     let classes = loaded.graph.spec.classes.clone();
     let set = args.labels.open(&args.data, classes.clone(), &wanted, budget.data)?;
     say(&args.common, &set);
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let segmenter = placed(&mut device, &loaded)?;
-    check_memory(&device, &segmenter, (0..set.len()).map(|number| set.size(number)), set.held_bytes(), &budget)?;
+    check_memory(
+        &device,
+        &segmenter,
+        (0..set.len()).map(|number| set.size(number)),
+        set.held_bytes(),
+        &budget,
+    )?;
     let bar = features::bar(&args.common, "images", set.len());
     let numbers: Vec<usize> = (0..set.len()).collect();
-    let judged = judge(&mut device, &segmenter, &set, &numbers, |done| bar.set_position(done as u64))?;
+    let judged =
+        judge(&mut device, &segmenter, &set, &numbers, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     args.common.say_kernels(&mut device);
     if args.common.json {

@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 
 use super::{Common, counted};
 
-/// Tell what every pixel of an image is of, by an encoder that learned without labels and a decoder that learns from label images.
+/// Tell what every pixel of an image is of, by an encoder that learned without labels and a decoder
+/// that learns from label images.
 #[derive(Debug, Args)]
 pub struct SegmentArgs {
     #[command(subcommand)]
@@ -56,8 +57,8 @@ pub fn run(args: SegmentArgs) -> anyhow::Result<()> {
 /// What the numbers in label images mean.
 #[derive(Debug, Args)]
 struct Labels {
-    /// Folder of label images: PNG files, called as the images, with a class number a pixel (gray, or a palette's) [default: `labels` or `masks` beside `images`
-    /// in DATA]
+    /// Folder of label images: PNG files, called as the images, with a class number a pixel (gray,
+    /// or a palette's) [default: `labels` or `masks` beside `images` in DATA]
     #[arg(long, value_name = "DIR")]
     labels: Option<PathBuf>,
     /// Labels number objects: 0 is the background, every other number the foreground
@@ -79,7 +80,10 @@ impl Labels {
 fn say(common: &Common, set: &Set) {
     common.say(&format!("data: {}", set.description));
     common.say_skipped(&set.skipped);
-    common.say_names(|n| format!("no labels for {}, not used", counted(n, "image", "images")), &set.unlabelled);
+    common.say_names(
+        |n| format!("no labels for {}, not used", counted(n, "image", "images")),
+        &set.unlabelled,
+    );
 }
 
 /// A segmenter from a file or a folder, and its values on a device.
@@ -137,5 +141,9 @@ fn tell(judged: &Judged, classes: &[String]) {
     }
     let of = if classes.len() > 1 { "mean (Dice of classes 1…)" } else { "mean" };
     outln!("{of:<24} {:>8.4} {:>8.4}", scores.mean_iou, scores.mean_dice);
-    outln!("Dice, mean over images {:.4}; pixels right {:.2} %", judged.image_dice, 100.0 * scores.pixel_accuracy);
+    outln!(
+        "Dice, mean over images {:.4}; pixels right {:.2} %",
+        judged.image_dice,
+        100.0 * scores.pixel_accuracy
+    );
 }

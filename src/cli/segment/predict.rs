@@ -18,10 +18,11 @@ use crate::cli::{Common, budget, refuse_existing};
 /// How much of a class's colour lies over the image.
 const OPACITY: f32 = 0.5;
 
-/// Tell what every pixel of images is of, of any size: label images, coloured overlays, probabilities.
+/// Tell what every pixel of images is of, of any size: label images, coloured overlays,
+/// probabilities.
 ///
-/// NAME.png has a class number a pixel, and a palette that shows classes in colours; NAME.overlay.png is the image beneath these colours, the first class
-/// left clear.
+/// NAME.png has a class number a pixel, and a palette that shows classes in colours;
+/// NAME.overlay.png is the image beneath these colours, the first class left clear.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae segment predict runs/cells new/ -o out/\n  csae segment predict runs/cells photo.jpg -o out/ --probabilities"
@@ -29,7 +30,8 @@ const OPACITY: f32 = 0.5;
 pub struct PredictArgs {
     /// Segmenter: a file or folder that `csae segment train` made
     model: PathBuf,
-    /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR or npy files, bundled sets
+    /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR or npy files,
+    /// bundled sets
     #[arg(required = true)]
     images: Vec<String>,
     /// Folder for the pictures
@@ -44,7 +46,8 @@ pub struct PredictArgs {
     /// A file that does not decode is an error, not skipped
     #[arg(long)]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay in their files [default: what is free]
+    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay
+    /// in their files [default: what is free]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
@@ -73,7 +76,8 @@ pub fn run(args: PredictArgs) -> anyhow::Result<()> {
     let channels = loaded.graph.nodes[0].dims.c;
     let budget = budget(args.max_memory.as_deref())?;
     let wanted = Wanted { channels: Some(channels), strict: args.strict, memory: budget.all };
-    let targets = Targets::plan(&args.common, &args.images, Some(&args.out), &wanted, &budget, args.force)?;
+    let targets =
+        Targets::plan(&args.common, &args.images, Some(&args.out), &wanted, &budget, args.force)?;
     for job in &targets.jobs {
         refuse_existing(&with(&job.target, "overlay.png"), args.force)?;
         if args.probabilities {
@@ -94,27 +98,43 @@ pub fn run(args: PredictArgs) -> anyhow::Result<()> {
         let mut pass = laid.pass();
         for Job { source, image, target } in jobs {
             let set = &targets.sources[*source];
-            let pixels: Vec<f32> = set.read(*image, &mut handles)?.iter().map(|byte| f32::from(*byte) / 255.0).collect();
+            let pixels: Vec<f32> = set
+                .read(*image, &mut handles)?
+                .iter()
+                .map(|byte| f32::from(*byte) / 255.0)
+                .collect();
             let probabilities = pass.probabilities(&mut device, &pixels)?;
             let classes = most_likely(&probabilities, names.len());
             files::make_folder(target.parent().unwrap_or(Path::new("")))?;
             write_labels(target, &classes, h, w)?;
-            picture::save_png(&with(target, "overlay.png"), &overlay(&pixels, channels, &classes), h, w, 3)?;
+            picture::save_png(
+                &with(target, "overlay.png"),
+                &overlay(&pixels, channels, &classes),
+                h,
+                w,
+                3,
+            )?;
             if args.probabilities {
                 write_probabilities(&with(target, "npy"), &probabilities, [h, w, names.len()])?;
             }
-            let share =
-                |class: usize| classes.iter().filter(|found| usize::from(**found) == class).count() as f64 / classes.len() as f64;
+            let share = |class: usize| {
+                classes.iter().filter(|found| usize::from(**found) == class).count() as f64
+                    / classes.len() as f64
+            };
             if args.common.json {
-                let shares: serde_json::Map<String, Value> =
-                    names.iter().enumerate().map(|(i, name)| (name.clone(), json!(share(i)))).collect();
+                let shares: serde_json::Map<String, Value> = names
+                    .iter()
+                    .enumerate()
+                    .map(|(i, name)| (name.clone(), json!(share(i))))
+                    .collect();
                 outln!(
                     "{}",
                     json!({"kind": "labels", "image": set.name(*image), "file": target.display().to_string(), "shares": shares})
                 );
             } else {
                 let shares = names.iter().enumerate().filter(|(i, _)| share(*i) > 0.0);
-                let shares: Vec<String> = shares.map(|(i, name)| format!("{name} {:.1} %", 100.0 * share(i))).collect();
+                let shares: Vec<String> =
+                    shares.map(|(i, name)| format!("{name} {:.1} %", 100.0 * share(i))).collect();
                 outln!("{}  {}", target.display(), shares.join(", "));
             }
         }
@@ -125,6 +145,8 @@ pub fn run(args: PredictArgs) -> anyhow::Result<()> {
 }
 
 fn write_probabilities(path: &Path, values: &[f32], shape: [usize; 3]) -> Result<()> {
-    let bytes = npy_header("<f4", &shape).into_iter().chain(values.iter().flat_map(|value| value.to_le_bytes()));
+    let bytes = npy_header("<f4", &shape)
+        .into_iter()
+        .chain(values.iter().flat_map(|value| value.to_le_bytes()));
     files::write_atomically(path, &bytes.collect::<Vec<u8>>())
 }

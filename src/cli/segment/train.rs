@@ -34,14 +34,17 @@ enum Augment {
     None,
     /// Left and right exchanged
     Flip,
-    /// All eight ways that a square can be laid, brightness and contrast changed a little: where images have no above and below
+    /// All eight ways that a square can be laid, brightness and contrast changed a little: where
+    /// images have no above and below
     All,
 }
 
-/// Train a segmenter: a model's encoder, and a decoder with skips from the encoder's maps, on images with label images.
+/// Train a segmenter: a model's encoder, and a decoder with skips from the encoder's maps, on
+/// images with label images.
 ///
-/// A part of the images is held out, or others are named to validate on; the weights that do best there (mean IoU) are kept. Writes model.safetensors (for `csae segment
-/// eval` and `predict`), metrics.jsonl and segment.json.
+/// A part of the images is held out, or others are named to validate on; the weights that do best
+/// there (mean IoU) are kept. Writes model.safetensors (for `csae segment eval` and `predict`),
+/// metrics.jsonl and segment.json.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  csae train images/ --preset pyramid --out runs/pyramid\n  csae segment train runs/pyramid cells/ --instances -o runs/cells\n  csae segment train runs/pyramid @train.txt --labels labels/ --validation @val.txt --test @test.txt -o runs/cells"
@@ -93,13 +96,16 @@ impl TrainArgs {
             "even" => Ok(Balance::Even),
             "median" => Ok(Balance::Median),
             text => {
-                let weights: Vec<f64> = text.split(',').map_while(|part| part.trim().parse().ok()).collect();
+                let weights: Vec<f64> =
+                    text.split(',').map_while(|part| part.trim().parse().ok()).collect();
                 let fine = weights.len() == classes && text.split(',').count() == classes;
                 if !fine
                     || weights.iter().any(|weight| !weight.is_finite() || *weight < 0.0)
                     || weights.iter().sum::<f64>() == 0.0
                 {
-                    bail_usage!("--class-weights {text}: even, median, or {classes} numbers from 0 on, one a class");
+                    bail_usage!(
+                        "--class-weights {text}: even, median, or {classes} numbers from 0 on, one a class"
+                    );
                 }
                 Ok(Balance::Given(weights))
             }
@@ -115,7 +121,11 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     }
     let loaded = model::load(&Place::of(&args.model).model)?;
     let budget = budget(learning.max_memory.as_deref())?;
-    let wanted = Wanted { channels: Some(loaded.graph.nodes[0].dims.c), strict: learning.strict, memory: budget.all };
+    let wanted = Wanted {
+        channels: Some(loaded.graph.nodes[0].dims.c),
+        strict: learning.strict,
+        memory: budget.all,
+    };
     let open = |source: &str, classes: &[String]| -> Result<Set> {
         let set = args.labels.open(source, classes.to_vec(), &wanted, budget.data)?;
         say(common, &set);
@@ -141,7 +151,13 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
         None => (&set, held, "held-out images"),
     };
     let how = if args.decoder == Way::Deconv { Decoder::Deconv } else { Decoder::Unpool };
-    let graph = learning.headed(&loaded, ("--crop", args.crop.get()), (how, 1, classes.len()), &[], classes)?;
+    let graph = learning.headed(
+        &loaded,
+        ("--crop", args.crop.get()),
+        (how, 1, classes.len()),
+        &[],
+        classes,
+    )?;
     common.say(&format!(
         "segmenter: {} parameters, {} images to learn from, {} {what}",
         graph.parameter_count(),
@@ -150,8 +166,18 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     ));
     let mut device = common.open()?;
     device.limit_memory(budget.all);
-    let data = [Some(&set), validation.as_ref(), test.as_ref()].into_iter().flatten().map(Set::held_bytes).sum();
-    let trainer = Trainer::new(&mut device, &graph, (learning.batch.get(), data), learning.weight_decay, args.dice)?;
+    let data = [Some(&set), validation.as_ref(), test.as_ref()]
+        .into_iter()
+        .flatten()
+        .map(Set::held_bytes)
+        .sum();
+    let trainer = Trainer::new(
+        &mut device,
+        &graph,
+        (learning.batch.get(), data),
+        learning.weight_decay,
+        args.dice,
+    )?;
     let changes = Changes {
         flip: args.augment != Augment::None,
         turn: args.augment == Augment::All,
@@ -170,15 +196,27 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     };
     let pretrained = (!learning.from_scratch).then_some(&loaded);
     let mut watch = Watch { tell: &mut tell, stop: &asked };
-    let trained = trainer.train(&mut device, pretrained, (&set, &fit), (held_set, &held), &options, &mut watch)?;
+    let trained = trainer.train(
+        &mut device,
+        pretrained,
+        (&set, &fit),
+        (held_set, &held),
+        &options,
+        &mut watch,
+    )?;
     model::save(&learning.out.join(FILES[0]), &mut device, &graph, trainer.store())?;
     let judged = match &test {
-        Some(test) if !trained.stopped => {
-            Some(judge(&mut device, trainer.segmenter(), test, &(0..test.len()).collect::<Vec<_>>(), |_| {})?)
-        }
+        Some(test) if !trained.stopped => Some(judge(
+            &mut device,
+            trainer.segmenter(),
+            test,
+            &(0..test.len()).collect::<Vec<_>>(),
+            |_| {},
+        )?),
         _ => None,
     };
-    let (epoch, found) = (trained.best.map(|best| best.epoch), trained.best.and_then(|best| best.judged));
+    let (epoch, found) =
+        (trained.best.map(|best| best.epoch), trained.best.and_then(|best| best.judged));
     let line = json!({
         "kind": "segment", "model": args.model.display().to_string(), "pretrained": !learning.from_scratch, "images": fit.len(),
         "epoch": epoch, "dice": found.map(|found| found.dice), "mean_iou": found.map(|found| found.iou), "stopped": trained.stopped,
@@ -195,7 +233,12 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     stopped(&trained, &learning.out)?;
     if let (false, Some(epoch), Some(found)) = (common.json, epoch, found) {
         let (text, out) = (marks(&found).1, learning.out.display());
-        outln!("{text} after epoch {epoch}, {:.0} s; {out}: {}, {}, {NUMBERS}", diary.seconds(), FILES[0], FILES[1]);
+        outln!(
+            "{text} after epoch {epoch}, {:.0} s; {out}: {}, {}, {NUMBERS}",
+            diary.seconds(),
+            FILES[0],
+            FILES[1]
+        );
     }
     Ok(())
 }

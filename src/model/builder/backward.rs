@@ -1,14 +1,17 @@
 //! Backward order, and who multiplies by the slope of an activation.
 //!
-//! A layer whose activation is an epilogue needs the gradient before that activation. Where one operation writes all of the gradient behind
-//! it, that operation multiplies by the slope as it writes (a gate: [`Builder::gate`], [`Builder::seed_gate`]), and the penalty on a code does
-//! so in its own pass; else the layer takes a pass for it ([`Builder::before_activation`]): where several gradients are summed, where the
-//! writer has no gate, and where the gradient behind the activation is asked for.
+//! A layer whose activation is an epilogue needs the gradient before that activation. Where one
+//! operation writes all of the gradient behind it, that operation multiplies by the slope as it
+//! writes (a gate: [`Builder::gate`], [`Builder::seed_gate`]), and the penalty on a code does so in
+//! its own pass; else the layer takes a pass for it ([`Builder::before_activation`]): where several
+//! gradients are summed, where the writer has no gate, and where the gradient behind the activation
+//! is asked for.
 
 use super::{Builder, Revival, layers};
 use crate::model::params::Role;
 use crate::ops::{
-    Activation, ActivationBwd, ActivationBwdOutput, AddAssign, ChannelSum, KlPenalty, L1Penalty, Revive, SCALAR_PARTIALS, View,
+    Activation, ActivationBwd, ActivationBwdOutput, AddAssign, ChannelSum, KlPenalty, L1Penalty,
+    Revive, SCALAR_PARTIALS, View,
 };
 
 /// A penalty on a node's values, added to the node's complete gradient.
@@ -55,8 +58,8 @@ impl Builder<'_> {
         self.give(node, dy);
     }
 
-    /// Asks for the activation whose slope the seed of a node is to be multiplied by, for a seed that is all of the node's gradient. Identity:
-    /// the seed is the gradient by the node's value.
+    /// Asks for the activation whose slope the seed of a node is to be multiplied by, for a seed
+    /// that is all of the node's gradient. Identity: the seed is the gradient by the node's value.
     pub fn seed_gate(&mut self, node: usize) -> Activation {
         self.gated_by(node, 0).unwrap_or_default()
     }
@@ -71,7 +74,8 @@ impl Builder<'_> {
     pub(super) fn find_needs(&mut self) {
         self.needs[0] = self.input_gradient;
         for (i, node) in self.graph.nodes.iter().enumerate().skip(1) {
-            self.needs[i] = self.graph.learns(i) || node.inputs.iter().any(|input| self.needs[*input]);
+            self.needs[i] =
+                self.graph.learns(i) || node.inputs.iter().any(|input| self.needs[*input]);
         }
     }
 
@@ -89,12 +93,14 @@ impl Builder<'_> {
         }
     }
 
-    /// A node's gradient, after [`Builder::backward`]: of the input, or of a node without an activation.
+    /// A node's gradient, after [`Builder::backward`]: of the input, or of a node without an
+    /// activation.
     pub fn gradient(&self, node: usize) -> Option<View> {
         self.grads[node]
     }
 
-    /// Adds a penalty to its node's gradient. L1 takes the activation's slope and the revival with it.
+    /// Adds a penalty to its node's gradient. L1 takes the activation's slope and the revival with
+    /// it.
     fn add_penalty(&mut self, penalty: Penalty, dz: View) {
         let Penalty { node, kind, scalars, width, index } = penalty;
         let (n, z, dims) = (self.n, self.value(node), self.node(node).dims);
@@ -105,8 +111,12 @@ impl Builder<'_> {
                 self.gated[node] |= activation.is_some();
                 let activation = activation.unwrap_or_default();
                 // A push goes to the gradient before the activation.
-                let revival = self.revival.take_if(|(at, _)| *at == node && self.gated[node]).map(|(_, revival)| revival);
-                let Revival { patience, strength } = revival.unwrap_or(Revival { patience: 0, strength: 0.0 });
+                let revival = self
+                    .revival
+                    .take_if(|(at, _)| *at == node && self.gated[node])
+                    .map(|(_, revival)| revival);
+                let Revival { patience, strength } =
+                    revival.unwrap_or(Revival { patience: 0, strength: 0.0 });
                 let idle = revival.map(|_| self.store.idle);
                 let channels = dims.c;
                 self.tape.push(L1Penalty {
@@ -146,8 +156,9 @@ impl Builder<'_> {
         }
     }
 
-    /// The activation of a node, if whoever writes its gradient is to multiply by that activation's slope: it has an epilogue,
-    /// `readers` layers read it, and neither is a gradient there already nor does a penalty want the one by its value.
+    /// The activation of a node, if whoever writes its gradient is to multiply by that activation's
+    /// slope: it has an epilogue, `readers` layers read it, and neither is a gradient there already
+    /// nor does a penalty want the one by its value.
     fn gated_by(&mut self, node: usize, readers: usize) -> Option<Activation> {
         let activation = layers::epilogue_of(self.node(node))?;
         let penalised = self.penalty.is_some_and(|penalty| penalty.node == node);
@@ -170,39 +181,53 @@ impl Builder<'_> {
         self.tape.map(format!("gradient of {}", input.name), self.n * input.dims.len())
     }
 
-    /// Asks for the activation of input `i` and its output there, for an operation that writes the gradient by that input and multiplies by
-    /// that activation's slope as it does. Identity and none: the gradient is by the input's value.
+    /// Asks for the activation of input `i` and its output there, for an operation that writes the
+    /// gradient by that input and multiplies by that activation's slope as it does. Identity and
+    /// none: the gradient is by the input's value.
     pub(in crate::model) fn gate(&mut self, node: usize, i: usize) -> (Activation, Option<View>) {
         let input = self.input_node(node, i);
-        self.gated_by(input, 1).map_or((Activation::Identity, None), |activation| (activation, Some(self.value(input))))
+        self.gated_by(input, 1).map_or((Activation::Identity, None), |activation| {
+            (activation, Some(self.value(input)))
+        })
     }
 
-    /// As [`Builder::gate`], for a max pooling: what it pools is the activation's output where its switches point, so its own output serves, which is
-    /// smaller, and there if the pooled map is not.
+    /// As [`Builder::gate`], for a max pooling: what it pools is the activation's output where its
+    /// switches point, so its own output serves, which is smaller, and there if the pooled map is
+    /// not.
     pub(in crate::model) fn pool_gate(&mut self, pool: usize) -> (Activation, Option<View>) {
         self.gated_by(self.input_node(pool, 0), 1)
             .map_or((Activation::Identity, None), |activation| (activation, Some(self.value(pool))))
     }
 
-    /// Contributes to a node's gradient. The first contribution becomes it, so a view is given once only.
+    /// Contributes to a node's gradient. The first contribution becomes it, so a view is given once
+    /// only.
     pub(in crate::model) fn give(&mut self, node: usize, dy: View) {
         match self.grads[node] {
             None => self.grads[node] = Some(dy),
             Some(sum) => {
-                assert!(!self.gated[node], "{}: a gate is for all of a gradient", self.node(node).name);
+                assert!(
+                    !self.gated[node],
+                    "{}: a gate is for all of a gradient",
+                    self.node(node).name
+                );
                 self.tape.push(AddAssign { x: dy, y: sum });
             }
         }
     }
 
     /// Contributes to a parameter's gradient what `compute` writes into the view that it is given.
-    pub(in crate::model) fn param_grad(&mut self, param: usize, compute: impl FnOnce(&mut Self, View)) {
+    pub(in crate::model) fn param_grad(
+        &mut self,
+        param: usize,
+        compute: impl FnOnce(&mut Self, View),
+    ) {
         if self.graph.params[param].role != Role::Learned {
             return;
         }
         let grad = self.store.grad(param);
         if std::mem::replace(&mut self.written[param], true) {
-            let more = self.tape.real(format!("gradient of {}", self.graph.params[param].name), grad.len);
+            let more =
+                self.tape.real(format!("gradient of {}", self.graph.params[param].name), grad.len);
             compute(self, more);
             self.tape.push(AddAssign { x: more, y: grad });
         } else {
@@ -210,8 +235,14 @@ impl Builder<'_> {
         }
     }
 
-    /// The gradient before a layer's activation, from the one behind it; pushes dead units up where that is wanted.
-    pub(in crate::model) fn before_activation(&mut self, node: usize, activation: Activation, dy: View) -> View {
+    /// The gradient before a layer's activation, from the one behind it; pushes dead units up where
+    /// that is wanted.
+    pub(in crate::model) fn before_activation(
+        &mut self,
+        node: usize,
+        activation: Activation,
+        dy: View,
+    ) -> View {
         let dims = self.node(node).dims;
         let reviving = self.revival.filter(|(at, _)| *at == node);
         let dx = if self.gated[node] || activation == Activation::Identity && reviving.is_none() {
@@ -228,7 +259,14 @@ impl Builder<'_> {
         if let Some((_, revival)) = reviving {
             let Revival { patience, strength } = revival;
             let strength = strength * self.grad_scale;
-            self.tape.push(Revive { n: self.n, dims, patience, strength, idle: self.store.idle, dx });
+            self.tape.push(Revive {
+                n: self.n,
+                dims,
+                patience,
+                strength,
+                idle: self.store.idle,
+                dx,
+            });
         }
         dx
     }

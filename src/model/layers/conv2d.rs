@@ -1,9 +1,13 @@
-//! Convolution and transposed convolution: each is the other's adjoint, on the same three operations.
+//! Convolution and transposed convolution: each is the other's adjoint, on the same three
+//! operations.
 
 use super::{Builder, Graph, Layer, Node, View, check_norm, input_dims, norm};
 use crate::error::Result;
 use crate::model::params::{Packing, Start};
-use crate::ops::{Activation, ActivationFwd, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd, MaxNorm};
+use crate::ops::{
+    Activation, ActivationFwd, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd,
+    MaxNorm,
+};
 use crate::shape::{Conv2d, Dims, Taps};
 use crate::spec::{Conv2dSpec, ConvTranspose2dSpec, Filters, Init, Pad, Pair};
 
@@ -15,7 +19,12 @@ const fn count(filters: Filters) -> usize {
 }
 
 fn taps(kernel: Pair, stride: Pair, padding: Pad, dilation: Pair) -> Taps {
-    Taps { kernel: kernel.0, stride: stride.0, padding: padding.resolve(kernel.0, dilation.0), dilation: dilation.0 }
+    Taps {
+        kernel: kernel.0,
+        stride: stride.0,
+        padding: padding.resolve(kernel.0, dilation.0),
+        dilation: dilation.0,
+    }
 }
 
 /// Whether a rectifier follows, for the start of the weights.
@@ -24,7 +33,12 @@ pub(super) const fn rectified(activation: Activation) -> bool {
 }
 
 /// Records the activation that could not be an epilogue.
-pub(super) fn separate_activation(b: &mut Builder, node: usize, activation: Activation, before: View) -> View {
+pub(super) fn separate_activation(
+    b: &mut Builder,
+    node: usize,
+    activation: Activation,
+    before: View,
+) -> View {
     let y = b.output(node);
     b.save(node, before);
     b.tape.push(ActivationFwd { activation, x: before, y });
@@ -38,7 +52,13 @@ pub(super) const fn epilogue(activation: Activation) -> Activation {
 
 impl Conv2dSpec {
     fn size(&self, n: usize, x: Dims) -> Result<Conv2d> {
-        Conv2d::forward(n, x, count(self.filters), taps(self.kernel, self.stride, self.padding, self.dilation), self.groups)
+        Conv2d::forward(
+            n,
+            x,
+            count(self.filters),
+            taps(self.kernel, self.stride, self.padding, self.dilation),
+            self.groups,
+        )
     }
 }
 
@@ -50,13 +70,19 @@ impl Layer for Conv2dSpec {
         let (c, k) = (size.x.c / self.groups, size.y.c);
         let start = match self.init {
             Init::Dictionary => Start::dictionary([k, c, r, s], self.stride.0),
-            init => Start::weight(init, rectified(self.activation), (c * r * s) as f64, (k / self.groups * r * s) as f64),
+            init => Start::weight(
+                init,
+                rectified(self.activation),
+                (c * r * s) as f64,
+                (k / self.groups * r * s) as f64,
+            ),
         };
         let name = self.weight.clone().unwrap_or_else(|| format!("{}.weight", node.name));
         node.weight = Some(graph.param(name, vec![k, c, r, s], Packing::Conv, start)?);
         if self.bias {
             let start = Start::bias(self.init, (c * r * s) as f64);
-            node.bias = Some(graph.param(format!("{}.bias", node.name), vec![k], Packing::Flat, start)?);
+            node.bias =
+                Some(graph.param(format!("{}.bias", node.name), vec![k], Packing::Flat, start)?);
         }
         Ok(())
     }
@@ -65,8 +91,20 @@ impl Layer for Conv2dSpec {
         let size = self.size(b.n, b.input_dims(node, 0)).expect("inferred before");
         let (w, bias) = weights(b, node);
         let (x, y) = (b.input_value(node, 0), b.output(node));
-        b.tape.push(Conv2dFwd { size, activation: epilogue(self.activation), x, w, b: bias, gate: None, y });
-        if self.activation.from_output() { y } else { separate_activation(b, node, self.activation, y) }
+        b.tape.push(Conv2dFwd {
+            size,
+            activation: epilogue(self.activation),
+            x,
+            w,
+            b: bias,
+            gate: None,
+            y,
+        });
+        if self.activation.from_output() {
+            y
+        } else {
+            separate_activation(b, node, self.activation, y)
+        }
     }
 
     fn backward(&self, b: &mut Builder, node: usize, dy: View) {
@@ -88,12 +126,25 @@ impl Layer for Conv2dSpec {
 }
 
 /// The pooling behind a convolution as its epilogue. Returns the pooled map and its switches.
-pub(super) fn max_pooled(b: &mut Builder, spec: &Conv2dSpec, node: usize, pool: usize) -> (View, View) {
+pub(super) fn max_pooled(
+    b: &mut Builder,
+    spec: &Conv2dSpec,
+    node: usize,
+    pool: usize,
+) -> (View, View) {
     let size = spec.size(b.n, b.input_dims(node, 0)).expect("inferred before");
     let (w, bias) = weights(b, node);
     let (x, y) = (b.input_value(node, 0), b.output(pool));
     let switches = b.tape.words(format!("switches of {}", b.node(pool).name), y.len);
-    b.tape.push(Conv2dMaxPoolFwd { size, activation: epilogue(spec.activation), x, w, b: bias, y, switches });
+    b.tape.push(Conv2dMaxPoolFwd {
+        size,
+        activation: epilogue(spec.activation),
+        x,
+        w,
+        b: bias,
+        y,
+        switches,
+    });
     (y, switches)
 }
 
@@ -121,13 +172,20 @@ impl Layer for ConvTranspose2dSpec {
         let fan_in = (k / self.groups) as f64 * reach.max(1.0);
         let start = match self.init {
             Init::Dictionary => Start::dictionary([k, c, r, s], self.stride.0),
-            init => Start::weight(init, rectified(self.activation), fan_in, c as f64 * reach.max(1.0)),
+            init => {
+                Start::weight(init, rectified(self.activation), fan_in, c as f64 * reach.max(1.0))
+            }
         };
         let name = self.weight.clone().unwrap_or_else(|| format!("{}.weight", node.name));
         node.weight = Some(graph.param(name, vec![k, c, r, s], Packing::Conv, start)?);
         if self.bias {
             let start = Start::bias(self.init, fan_in);
-            node.bias = Some(graph.param(format!("{}.bias", node.name), vec![size.x.c], Packing::Flat, start)?);
+            node.bias = Some(graph.param(
+                format!("{}.bias", node.name),
+                vec![size.x.c],
+                Packing::Flat,
+                start,
+            )?);
         }
         Ok(())
     }
@@ -149,8 +207,20 @@ impl Layer for ConvTranspose2dSpec {
         let size = self.size(b.n, b.input_dims(node, 0)).expect("inferred before");
         let (w, bias) = weights(b, node);
         let (x, y) = (b.input_value(node, 0), b.output(node));
-        b.tape.push(Conv2dBwdInput { size, activation: epilogue(self.activation), y: x, w, b: bias, gate: None, x: y });
-        if self.activation.from_output() { y } else { separate_activation(b, node, self.activation, y) }
+        b.tape.push(Conv2dBwdInput {
+            size,
+            activation: epilogue(self.activation),
+            y: x,
+            w,
+            b: bias,
+            gate: None,
+            x: y,
+        });
+        if self.activation.from_output() {
+            y
+        } else {
+            separate_activation(b, node, self.activation, y)
+        }
     }
 
     fn backward(&self, b: &mut Builder, node: usize, dy: View) {
@@ -160,7 +230,8 @@ impl Layer for ConvTranspose2dSpec {
         if let Some(bias) = b.bias(node) {
             b.bias_grad(bias, dy, size.x.c);
         }
-        // The adjoint's roles: this layer's output gradient is the convolution's x, its input the convolution's dy.
+        // The adjoint's roles: this layer's output gradient is the convolution's x, its input the
+        // convolution's dy.
         weight_grad(b, node, size, dy, x);
         if b.needs_input(node, 0) {
             let dx = b.input_grad(node, 0);
@@ -182,7 +253,8 @@ pub(super) fn weights(b: &Builder, node: usize) -> (View, Option<View>) {
 pub(super) fn weight_grad(b: &mut Builder, node: usize, size: Conv2d, x: View, dy: View) {
     let weight = b.node(node).weight.expect("it has a weight");
     b.param_grad(weight, |b, dw| {
-        let partials = b.tape.real("partial weight gradients", Conv2dBwdWeight::partials_len(&size));
+        let partials =
+            b.tape.real("partial weight gradients", Conv2dBwdWeight::partials_len(&size));
         b.tape.push(Conv2dBwdWeight { size, x, dy, dw, partials });
     });
 }

@@ -28,12 +28,27 @@ impl Layer for LinearSpec {
         }
         let input = input_dims(graph, node);
         node.dims = output;
-        let start = Start::weight(self.init, rectified(self.activation), input.len() as f64, output.len() as f64);
+        let start = Start::weight(
+            self.init,
+            rectified(self.activation),
+            input.len() as f64,
+            output.len() as f64,
+        );
         let name = self.weight.clone().unwrap_or_else(|| format!("{}.weight", node.name));
-        node.weight = Some(graph.param(name, vec![output.len(), input.len()], Packing::Linear { input, output }, start)?);
+        node.weight = Some(graph.param(
+            name,
+            vec![output.len(), input.len()],
+            Packing::Linear { input, output },
+            start,
+        )?);
         if self.bias {
             let start = Start::bias(self.init, input.len() as f64);
-            node.bias = Some(graph.param(format!("{}.bias", node.name), vec![output.len()], Packing::Maps(output), start)?);
+            node.bias = Some(graph.param(
+                format!("{}.bias", node.name),
+                vec![output.len()],
+                Packing::Maps(output),
+                start,
+            )?);
         }
         Ok(())
     }
@@ -41,15 +56,34 @@ impl Layer for LinearSpec {
     fn constraint(&self, graph: &Graph, node: &Node, w: View) -> Option<MaxNorm> {
         // (in, out): an atom is a row.
         let (atoms, inner) = (input_dims(graph, node).len(), node.dims.len());
-        norm(self.max_norm, self.unit_norm).map(|(max_norm, exact)| MaxNorm { outer: 1, atoms, inner, max_norm, exact, w })
+        norm(self.max_norm, self.unit_norm).map(|(max_norm, exact)| MaxNorm {
+            outer: 1,
+            atoms,
+            inner,
+            max_norm,
+            exact,
+            w,
+        })
     }
 
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         let size = size(b, node);
         let (w, bias) = weights(b, node);
         let (x, y) = (b.input_value(node, 0), b.output(node));
-        b.tape.push(Conv2dFwd { size, activation: epilogue(self.activation), x, w, b: bias, gate: None, y });
-        if self.activation.from_output() { y } else { separate_activation(b, node, self.activation, y) }
+        b.tape.push(Conv2dFwd {
+            size,
+            activation: epilogue(self.activation),
+            x,
+            w,
+            b: bias,
+            gate: None,
+            y,
+        });
+        if self.activation.from_output() {
+            y
+        } else {
+            separate_activation(b, node, self.activation, y)
+        }
     }
 
     fn backward(&self, b: &mut Builder, node: usize, dy: View) {

@@ -4,27 +4,39 @@ use crate::error::{Error, Result};
 use crate::ops::Activation;
 use crate::shape::Dims;
 use crate::spec::{
-    AvgPool2dSpec, Conv2dSpec, ConvTranspose2dSpec, Filters, Init, LayerOp, LayerSpec, ListaSpec, Nothing, Pad, Pair,
-    SoftThresholdSpec, UpsampleSpec,
+    AvgPool2dSpec, Conv2dSpec, ConvTranspose2dSpec, Filters, Init, LayerOp, LayerSpec, ListaSpec,
+    Nothing, Pad, Pair, SoftThresholdSpec, UpsampleSpec,
 };
 
-/// The layers of `name`, which reads `from`, a map of size `x`. The last is called `name`, those before `name.…`.
+/// The layers of `name`, which reads `from`, a map of size `x`. The last is called `name`, those
+/// before `name.…`.
 pub(super) fn layers(spec: &ListaSpec, name: &str, from: &str, x: Dims) -> Result<Vec<LayerSpec>> {
     let ([r, s], [down, along]) = (spec.kernel.0, spec.stride.0);
     if r % 2 == 0 || s % 2 == 0 {
         return Err(Error::usage(format!("kernel = [{r}, {s}]: its sides must be odd")));
     }
     if down == 0 || along == 0 || !x.h.is_multiple_of(down) || !x.w.is_multiple_of(along) {
-        return Err(Error::usage(format!("stride = [{down}, {along}]: {x} is no multiple of it; take an input that is")));
+        return Err(Error::usage(format!(
+            "stride = [{down}, {along}]: {x} is no multiple of it; take an input that is"
+        )));
     }
     if spec.iterations == 0 || spec.filters == 0 {
         return Err(Error::usage("iterations and filters must be at least 1"));
     }
     let size = Pair([x.h, x.w]);
-    let whole = AvgPool2dSpec { kernel: size, stride: None, padding: Pair([0, 0]), count_include_pad: true };
+    let whole = AvgPool2dSpec {
+        kernel: size,
+        stride: None,
+        padding: Pair([0, 0]),
+        count_include_pad: true,
+    };
     let mut layers = Vec::new();
     let mut push = |name: String, from: &[&str], op: LayerOp| {
-        layers.push(LayerSpec::new(&name, from.iter().map(|name| (*name).to_owned()).collect(), op));
+        layers.push(LayerSpec::new(
+            &name,
+            from.iter().map(|name| (*name).to_owned()).collect(),
+            op,
+        ));
     };
     let of = |part: &str| format!("{name}.{part}");
     push(of("pooled"), &[from], LayerOp::AvgPool2d(whole));
@@ -53,7 +65,11 @@ pub(super) fn layers(spec: &ListaSpec, name: &str, from: &str, x: Dims) -> Resul
             at("step")
         };
         z = if i + 1 == spec.iterations { name.to_owned() } else { at("z") };
-        let threshold = SoftThresholdSpec { value: spec.value, slope: spec.slope, threshold: Some(at("threshold")) };
+        let threshold = SoftThresholdSpec {
+            value: spec.value,
+            slope: spec.slope,
+            threshold: Some(at("threshold")),
+        };
         push(z.clone(), &[&before], LayerOp::SoftThreshold(threshold));
     }
     Ok(layers)

@@ -50,7 +50,10 @@ impl Layer for Concat {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         let all: Vec<Dims> = node.inputs.iter().map(|input| graph.nodes[*input].dims).collect();
         if let Some(other) = all.iter().find(|dims| (dims.h, dims.w) != (all[0].h, all[0].w)) {
-            return Err(Error::usage(format!("sets {} and {other} side by side: maps must be of one size", all[0])));
+            return Err(Error::usage(format!(
+                "sets {} and {other} side by side: maps must be of one size",
+                all[0]
+            )));
         }
         node.dims = Dims::new(all.iter().map(|dims| dims.c).sum(), all[0].h, all[0].w);
         Ok(())
@@ -63,7 +66,16 @@ impl Layer for Concat {
         for i in 0..b.node(node).inputs.len() {
             let count = b.input_dims(node, i).c;
             let (rows, x) = (b.n * dims.area(), b.input_value(node, i));
-            b.tape.push(CopyChannels { rows, x_channels: count, from: 0, y_channels: dims.c, to, count, x, y });
+            b.tape.push(CopyChannels {
+                rows,
+                x_channels: count,
+                from: 0,
+                y_channels: dims.c,
+                to,
+                count,
+                x,
+                y,
+            });
             to += count;
         }
         y
@@ -76,7 +88,16 @@ impl Layer for Concat {
             let count = b.input_dims(node, i).c;
             if b.needs_input(node, i) {
                 let (rows, dx) = (b.n * dims.area(), b.input_grad(node, i));
-                b.tape.push(CopyChannels { rows, x_channels: dims.c, from, y_channels: count, to: 0, count, x: dy, y: dx });
+                b.tape.push(CopyChannels {
+                    rows,
+                    x_channels: dims.c,
+                    from,
+                    y_channels: count,
+                    to: 0,
+                    count,
+                    x: dy,
+                    y: dx,
+                });
                 b.give(b.input_node(node, i), dx);
             }
             from += count;

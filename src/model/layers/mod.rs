@@ -1,4 +1,5 @@
-//! What each layer of a description is: its output's size, its parameters, its calls forward and backward.
+//! What each layer of a description is: its output's size, its parameters, its calls forward and
+//! backward.
 
 mod conv2d;
 mod linear;
@@ -97,11 +98,16 @@ pub(super) const fn is_winners(op: &LayerOp) -> bool {
 pub(super) fn add(graph: &mut Graph, layer: &LayerSpec) -> Result<()> {
     let LayerOp::Lista(spec) = &layer.op else { return add_one(graph, layer) };
     let inputs = graph.resolve(&layer.from)?;
-    let [input] = inputs[..] else { return Err(Error::usage(format!("lista reads 1, `from` names {}", inputs.len()))) };
+    let [input] = inputs[..] else {
+        return Err(Error::usage(format!("lista reads 1, `from` names {}", inputs.len())));
+    };
     let input = &graph.nodes[input];
     for mut part in lista::layers(spec, &layer.name, &input.name.clone(), input.dims)? {
-        part.frozen =
-            layer.frozen && matches!(part.op, LayerOp::Conv2d(_) | LayerOp::ConvTranspose2d(_) | LayerOp::SoftThreshold(_));
+        part.frozen = layer.frozen
+            && matches!(
+                part.op,
+                LayerOp::Conv2d(_) | LayerOp::ConvTranspose2d(_) | LayerOp::SoftThreshold(_)
+            );
         let layer = part;
         add_one(graph, &layer).map_err(|error| error.at(&layer.name))?;
     }
@@ -113,7 +119,11 @@ fn add_one(graph: &mut Graph, layer: &LayerSpec) -> Result<()> {
     let wanted = with_layer!(&layer.op, l => inputs_of(l));
     if wanted.map_or(inputs.len() < 2, |wanted| wanted != inputs.len()) {
         let wanted = wanted.map_or("two or more layers".to_owned(), |count| format!("{count}"));
-        return Err(Error::usage(format!("{} reads {wanted}, `from` names {}", layer.op.name(), inputs.len())));
+        return Err(Error::usage(format!(
+            "{} reads {wanted}, `from` names {}",
+            layer.op.name(),
+            inputs.len()
+        )));
     }
     let op = settle(graph, &layer.op);
     let mut node = Node {
@@ -188,18 +198,24 @@ pub(super) fn epilogue_of(node: &Node) -> Option<Activation> {
     Some(conv2d::epilogue(activation)).filter(|activation| *activation != Activation::Identity)
 }
 
-/// The convolution whose epilogue a max pooling can be: windows of 2×2 side by side, behind an activation whose slope follows from its output, so
-/// that the pooled map and the switches are all that the way back needs.
+/// The convolution whose epilogue a max pooling can be: windows of 2×2 side by side, behind an
+/// activation whose slope follows from its output, so that the pooled map and the switches are all
+/// that the way back needs.
 pub(super) fn poolable<'a>(graph: &'a Graph, pool: &Node) -> Option<(usize, &'a Conv2dSpec)> {
     let two = Pair([2, 2]);
     match pool.op.as_ref()? {
         LayerOp::MaxPool2d(spec)
-            if spec.kernel == two && spec.stride.is_none_or(|stride| stride == two) && spec.padding == Pair([0, 0]) => {}
+            if spec.kernel == two
+                && spec.stride.is_none_or(|stride| stride == two)
+                && spec.padding == Pair([0, 0]) => {}
         _ => return None,
     }
     let below = &graph.nodes[pool.inputs[0]];
     match below.op.as_ref()? {
-        LayerOp::Conv2d(spec) if epilogue_of(below).is_some() && conv2d::takes_max_pool(spec, input_dims(graph, below)) => {
+        LayerOp::Conv2d(spec)
+            if epilogue_of(below).is_some()
+                && conv2d::takes_max_pool(spec, input_dims(graph, below)) =>
+        {
             Some((pool.inputs[0], spec))
         }
         _ => None,
@@ -214,8 +230,12 @@ pub(super) fn constraint(graph: &Graph, node: &Node, w: View) -> Option<MaxNorm>
 /// Fails unless a norm can bound anything.
 fn check_norm(max_norm: Option<f64>, unit_norm: bool) -> Result<()> {
     match max_norm {
-        Some(_) if unit_norm => Err(Error::usage("max_norm and unit_norm: atoms are bound by one of them; leave the other out")),
-        Some(norm) if !(norm > 0.0 && norm.is_finite()) => Err(Error::usage(format!("max_norm = {norm} must be above 0"))),
+        Some(_) if unit_norm => Err(Error::usage(
+            "max_norm and unit_norm: atoms are bound by one of them; leave the other out",
+        )),
+        Some(norm) if !(norm > 0.0 && norm.is_finite()) => {
+            Err(Error::usage(format!("max_norm = {norm} must be above 0")))
+        }
         _ => Ok(()),
     }
 }
@@ -254,7 +274,12 @@ impl Layer for ActivationSpec {
         if b.needs_input(node, 0) {
             // From the input, which is at hand: exact for every activation.
             let dx = b.input_grad(node, 0);
-            b.tape.push(crate::ops::ActivationBwd { activation: self.activation, x: b.saved(node, 0), dy, dx });
+            b.tape.push(crate::ops::ActivationBwd {
+                activation: self.activation,
+                x: b.saved(node, 0),
+                dy,
+                dx,
+            });
             b.give(b.input_node(node, 0), dx);
         }
     }

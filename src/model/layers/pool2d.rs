@@ -3,7 +3,9 @@
 use super::conv2d::max_pooled;
 use super::{Builder, Graph, Layer, Node, View, input_dims};
 use crate::error::Result;
-use crate::ops::{AvgPool2dBwd, AvgPool2dFwd, L2Pool2dBwd, L2Pool2dFwd, MaxPool2dBwd, MaxPool2dFwd};
+use crate::ops::{
+    AvgPool2dBwd, AvgPool2dFwd, L2Pool2dBwd, L2Pool2dFwd, MaxPool2dBwd, MaxPool2dFwd,
+};
 use crate::shape::{Dims, Pool2d};
 use crate::spec::{AvgPool2dSpec, Pair, Pool2dSpec};
 
@@ -23,7 +25,8 @@ pub(super) fn size_of(spec: &Pool2dSpec, n: usize, x: Dims) -> Pool2d {
 
 impl Layer for MaxPool {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
-        node.dims = size(1, input_dims(graph, node), self.0.kernel, self.0.stride, self.0.padding)?.y;
+        node.dims =
+            size(1, input_dims(graph, node), self.0.kernel, self.0.stride, self.0.padding)?.y;
         Ok(())
     }
 
@@ -46,7 +49,14 @@ impl Layer for MaxPool {
             let size = size_of(&self.0, b.n, b.input_dims(node, 0));
             let dx = b.input_grad(node, 0);
             let (activation, gate) = b.pool_gate(node);
-            b.tape.push(MaxPool2dBwd { size, activation, dy, switches: b.saved(node, 0), gate, dx });
+            b.tape.push(MaxPool2dBwd {
+                size,
+                activation,
+                dy,
+                switches: b.saved(node, 0),
+                gate,
+                dx,
+            });
             b.give(b.input_node(node, 0), dx);
         }
     }
@@ -59,7 +69,8 @@ impl Layer for AvgPool2dSpec {
     }
 
     fn forward(&self, b: &mut Builder, node: usize) -> View {
-        let size = size(b.n, b.input_dims(node, 0), self.kernel, self.stride, self.padding).expect("inferred before");
+        let size = size(b.n, b.input_dims(node, 0), self.kernel, self.stride, self.padding)
+            .expect("inferred before");
         let (x, y) = (b.input_value(node, 0), b.output(node));
         b.tape.push(AvgPool2dFwd { size, count_include_pad: self.count_include_pad, x, y });
         y
@@ -67,7 +78,8 @@ impl Layer for AvgPool2dSpec {
 
     fn backward(&self, b: &mut Builder, node: usize, dy: View) {
         if b.needs_input(node, 0) {
-            let size = size(b.n, b.input_dims(node, 0), self.kernel, self.stride, self.padding).expect("inferred before");
+            let size = size(b.n, b.input_dims(node, 0), self.kernel, self.stride, self.padding)
+                .expect("inferred before");
             let dx = b.input_grad(node, 0);
             b.tape.push(AvgPool2dBwd { size, count_include_pad: self.count_include_pad, dy, dx });
             b.give(b.input_node(node, 0), dx);

@@ -21,7 +21,10 @@ impl Layer for LocalContrastSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         check_fixed(graph, node)?;
         if self.window < 3 || self.window.is_multiple_of(2) || self.window > 255 {
-            return Err(Error::usage(format!("window = {}: it must be odd, from 3 to 255", self.window)));
+            return Err(Error::usage(format!(
+                "window = {}: it must be odd, from 3 to 255",
+                self.window
+            )));
         }
         if self.eps <= 0.0 || !self.eps.is_finite() {
             return Err(Error::usage(format!("eps = {} must be above 0", self.eps)));
@@ -46,8 +49,16 @@ impl Layer for LocalContrastSpec {
 /// The sizes of whitening's two convolutions: the channels' scale, and the filters.
 fn sizes(spec: &WhitenSpec, n: usize, dims: Dims) -> Result<[Conv2d; 2]> {
     let [r, s] = spec.kernel.0;
-    let taps = |kernel: [usize; 2]| Taps { kernel, stride: [1, 1], padding: kernel.map(|side| side / 2), dilation: [1, 1] };
-    Ok([Conv2d::forward(n, dims, dims.c, taps([1, 1]), dims.c)?, Conv2d::forward(n, dims, dims.c, taps([r, s]), 1)?])
+    let taps = |kernel: [usize; 2]| Taps {
+        kernel,
+        stride: [1, 1],
+        padding: kernel.map(|side| side / 2),
+        dilation: [1, 1],
+    };
+    Ok([
+        Conv2d::forward(n, dims, dims.c, taps([1, 1]), dims.c)?,
+        Conv2d::forward(n, dims, dims.c, taps([r, s]), 1)?,
+    ])
 }
 
 /// Part of the name of the parameter that scales the channels.
@@ -58,7 +69,9 @@ impl Layer for WhitenSpec {
         check_fixed(graph, node)?;
         let [r, s] = self.kernel.0;
         if r % 2 == 0 || s % 2 == 0 || r > 31 || s > 31 {
-            return Err(Error::usage(format!("kernel = [{r}, {s}]: its sides must be odd, 31 at most")));
+            return Err(Error::usage(format!(
+                "kernel = [{r}, {s}]: its sides must be odd, 31 at most"
+            )));
         }
         if self.eps <= 0.0 || !self.eps.is_finite() {
             return Err(Error::usage(format!("eps = {} must be above 0", self.eps)));
@@ -66,7 +79,12 @@ impl Layer for WhitenSpec {
         node.dims = input_dims(graph, node);
         let c = node.dims.c;
         let mut fixed = |part: &str, shape: Vec<usize>, packing| -> Result<usize> {
-            let param = graph.param(format!("{}.{part}", node.name), shape, packing, Start::Constant(0.0))?;
+            let param = graph.param(
+                format!("{}.{part}", node.name),
+                shape,
+                packing,
+                Start::Constant(0.0),
+            )?;
             graph.params[param].role = Role::Fixed;
             Ok(param)
         };
@@ -80,13 +98,34 @@ impl Layer for WhitenSpec {
         let [scaling, filtering] = sizes(self, b.n, b.node(node).dims).expect("inferred before");
         let (x, y) = (b.input_value(node, 0), b.output(node));
         let Node { weight, bias, .. } = *b.node(node);
-        let scale = b.graph.params.iter().position(|param| param.name == format!("{}.{SCALE}", b.node(node).name));
-        let [w, shift, scale] = [weight, bias, scale].map(|param| b.store.weight(param.expect("inferred before")));
+        let scale = b
+            .graph
+            .params
+            .iter()
+            .position(|param| param.name == format!("{}.{SCALE}", b.node(node).name));
+        let [w, shift, scale] =
+            [weight, bias, scale].map(|param| b.store.weight(param.expect("inferred before")));
         // Mean 0 first, so that what lies outside, which counts as 0, is the mean.
         let scaled = b.tape.map(format!("scaled input of {}", b.node(node).name), x.len);
         let activation = Activation::Identity;
-        b.tape.push(Conv2dFwd { size: scaling, activation, x, w: scale, b: Some(shift), gate: None, y: scaled });
-        b.tape.push(Conv2dFwd { size: filtering, activation, x: scaled, w, b: None, gate: None, y });
+        b.tape.push(Conv2dFwd {
+            size: scaling,
+            activation,
+            x,
+            w: scale,
+            b: Some(shift),
+            gate: None,
+            y: scaled,
+        });
+        b.tape.push(Conv2dFwd {
+            size: filtering,
+            activation,
+            x: scaled,
+            w,
+            b: None,
+            gate: None,
+            y,
+        });
         y
     }
 

@@ -5,8 +5,8 @@ use crate::error::{Error, Result};
 use crate::model::builder::Mode;
 use crate::model::params::{Packing, Param, Role, Start};
 use crate::ops::{
-    BatchTopKMask, Call, ChannelSum, DropoutMask, LifetimeWtaMask, MaskApply, SoftThresholdBwd, SoftThresholdFwd, SpatialWtaMask,
-    ThresholdMask, TopKMask,
+    BatchTopKMask, Call, ChannelSum, DropoutMask, LifetimeWtaMask, MaskApply, SoftThresholdBwd,
+    SoftThresholdFwd, SpatialWtaMask, ThresholdMask, TopKMask,
 };
 use crate::spec::{BatchTopKSpec, DropoutSpec, LifetimeWtaSpec, SoftThresholdSpec, TopKSpec};
 
@@ -17,7 +17,12 @@ pub(super) struct SpatialWta;
 pub(super) struct Known;
 
 /// Records a mask and its application; the mask is saved for the backward pass.
-fn select(b: &mut Builder, node: usize, scale: f64, mask: impl FnOnce(&mut Builder, View, View) -> Call) -> View {
+fn select(
+    b: &mut Builder,
+    node: usize,
+    scale: f64,
+    mask: impl FnOnce(&mut Builder, View, View) -> Call,
+) -> View {
     let (x, y) = (b.input_value(node, 0), b.output(node));
     let chosen = b.tape.map(format!("mask of {}", b.node(node).name), y.len);
     b.save(node, chosen);
@@ -95,7 +100,9 @@ impl Layer for DropoutSpec {
             return pass(b, node);
         }
         let (n, dims, p) = (b.n, b.node(node).dims, self.p);
-        select(b, node, 1.0 / (1.0 - p), |_, _, mask| DropoutMask { p, n, dims, layer: node as u32, mask }.into())
+        select(b, node, 1.0 / (1.0 - p), |_, _, mask| {
+            DropoutMask { p, n, dims, layer: node as u32, mask }.into()
+        })
     }
 
     fn backward(&self, b: &mut Builder, node: usize, dy: View) {
@@ -108,7 +115,11 @@ impl Layer for DropoutSpec {
 }
 
 fn check_k(k: usize, units: usize) -> Result<()> {
-    if k == 0 || k > units { Err(Error::usage(format!("k = {k} must lie in 1…{units}, the size of a sample"))) } else { Ok(()) }
+    if k == 0 || k > units {
+        Err(Error::usage(format!("k = {k} must lie in 1…{units}, the size of a sample")))
+    } else {
+        Ok(())
+    }
 }
 
 impl Layer for TopKSpec {
@@ -134,7 +145,13 @@ impl Layer for BatchTopKSpec {
             return Err(Error::usage(format!("rate = {} must lie in 0 < rate ≤ 1", self.rate)));
         }
         let name = format!("{}.threshold", node.name);
-        let state = Param { name, shape: vec![1], packing: Packing::Flat, start: Start::Constant(0.0), role: Role::Learned };
+        let state = Param {
+            name,
+            shape: vec![1],
+            packing: Packing::Flat,
+            start: Start::Constant(0.0),
+            role: Role::Learned,
+        };
         node.state = Some(add_state(graph, state));
         check_k(self.k, node.dims.len())
     }
@@ -194,11 +211,17 @@ impl Layer for LifetimeWtaSpec {
         }
         let (n, dims, winners) = (b.n, b.node(node).dims, self.winners(b.n));
         let sums = b.tape.real("sums of maps", n * dims.c);
-        select(b, node, 1.0, |_, x, mask| LifetimeWtaMask { n, dims, winners, x, mask, sums }.into())
+        select(b, node, 1.0, |_, x, mask| {
+            LifetimeWtaMask { n, dims, winners, x, mask, sums }.into()
+        })
     }
 
     fn backward(&self, b: &mut Builder, node: usize, dy: View) {
-        if b.mode == Mode::Infer { pass_backward(b, node, dy) } else { select_backward(b, node, 1.0, dy) }
+        if b.mode == Mode::Infer {
+            pass_backward(b, node, dy)
+        } else {
+            select_backward(b, node, 1.0, dy)
+        }
     }
 }
 
@@ -212,9 +235,19 @@ impl Layer for SoftThresholdSpec {
         }
         let name = self.threshold.clone().unwrap_or_else(|| format!("{}.threshold", node.name));
         let slopes = format!("{}.slope", name.strip_suffix(".threshold").unwrap_or(&name));
-        node.weight = Some(graph.param(name, vec![node.dims.c], Packing::Flat, Start::Constant(self.value))?);
+        node.weight = Some(graph.param(
+            name,
+            vec![node.dims.c],
+            Packing::Flat,
+            Start::Constant(self.value),
+        )?);
         if let Some(slope) = self.slope {
-            node.slope = Some(graph.param(slopes, vec![node.dims.c], Packing::Flat, Start::Constant(slope))?);
+            node.slope = Some(graph.param(
+                slopes,
+                vec![node.dims.c],
+                Packing::Flat,
+                Start::Constant(slope),
+            )?);
         }
         Ok(())
     }
@@ -235,9 +268,12 @@ impl Layer for SoftThresholdSpec {
         b.tape.push(SoftThresholdBwd { n, dims, x, threshold, slope, level, dy, dx, dt });
         let (rows, channels) = (n * dims.area(), dims.c);
         let params = [(b.node(node).weight, None), (b.node(node).slope, level)];
-        for (param, weight) in params.into_iter().filter_map(|(param, weight)| Some((param?, weight))) {
+        for (param, weight) in
+            params.into_iter().filter_map(|(param, weight)| Some((param?, weight)))
+        {
             b.param_grad(param, |b, y| {
-                let partials = b.tape.real("partial sums", ChannelSum::partials_len(rows, channels));
+                let partials =
+                    b.tape.real("partial sums", ChannelSum::partials_len(rows, channels));
                 b.tape.push(ChannelSum { rows, channels, x: dt, weight, y, partials });
             });
         }

@@ -8,13 +8,20 @@ use crate::spec::{LayerOp, MaxUnpool2dSpec, UpsampleSpec};
 
 impl Layer for MaxUnpool2dSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
-        let pool = graph.find(&self.switches).ok_or_else(|| graph.unknown("switches", &self.switches))?;
+        let pool =
+            graph.find(&self.switches).ok_or_else(|| graph.unknown("switches", &self.switches))?;
         if !matches!(graph.nodes[pool].op, Some(LayerOp::MaxPool2d(_))) {
-            return Err(Error::usage(format!("switches = {:?}: that layer is no max_pool2d", self.switches)));
+            return Err(Error::usage(format!(
+                "switches = {:?}: that layer is no max_pool2d",
+                self.switches
+            )));
         }
         let (here, there) = (input_dims(graph, node), graph.nodes[pool].dims);
         if here != there {
-            return Err(Error::usage(format!("unpools {here}, but {} made switches for {there}", self.switches)));
+            return Err(Error::usage(format!(
+                "unpools {here}, but {} made switches for {there}",
+                self.switches
+            )));
         }
         node.dims = graph.nodes[graph.nodes[pool].inputs[0]].dims;
         node.switches = Some(pool);

@@ -9,17 +9,20 @@ use crate::tasks::distances::{each_distance, squared};
 
 /// Neighbours whose mean distance is told.
 const NEIGHBOURS: usize = 3;
-/// What is added to every variance, as a share of their mean: directions in which normal places hardly differ count little.
+/// What is added to every variance, as a share of their mean: directions in which normal places
+/// hardly differ count little.
 const RIDGE: f64 = 1.0;
 /// Values of a descriptor at most: their covariance has the square of it.
 pub const DEEPEST: usize = 2048;
 
-/// Normal descriptors in coordinates in which they have equal variance and no correlation, but for the ridge.
+/// Normal descriptors in coordinates in which they have equal variance and no correlation, but for
+/// the ridge.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bank {
     /// Mean of a descriptor.
     pub mean: Vec<f32>,
-    /// W in W(x − mean), lower triangular, row by row: the inverse of the covariance's Cholesky factor.
+    /// W in W(x − mean), lower triangular, row by row: the inverse of the covariance's Cholesky
+    /// factor.
     pub whitening: Vec<f32>,
     /// Whitened descriptors, one after the other.
     pub members: Vec<f32>,
@@ -50,7 +53,15 @@ impl Gatherer {
             )));
         }
         let (mean, spread) = (DVector::zeros(depth), DMatrix::zeros(depth, depth));
-        Ok(Self { depth, count: 0.0, mean, spread, sample: Vec::new(), size, stream: Stream::new(seed, "bank") })
+        Ok(Self {
+            depth,
+            count: 0.0,
+            mean,
+            spread,
+            sample: Vec::new(),
+            size,
+            stream: Stream::new(seed, "bank"),
+        })
     }
 
     /// Adds descriptors, one after the other.
@@ -71,12 +82,15 @@ impl Gatherer {
             }
         }
         // Chan, Golub & LeVeque's pairwise update
-        let x = DMatrix::from_fn(self.depth, n, |row, column| f64::from(values[column * self.depth + row]));
+        let x = DMatrix::from_fn(self.depth, n, |row, column| {
+            f64::from(values[column * self.depth + row])
+        });
         let mean = x.column_mean();
         let apart = DMatrix::from_fn(self.depth, n, |row, column| x[(row, column)] - mean[row]);
         let between = &mean - &self.mean;
         let all = self.count + n as f64;
-        self.spread += &apart * apart.transpose() + &between * between.transpose() * (self.count * n as f64 / all);
+        self.spread += &apart * apart.transpose()
+            + &between * between.transpose() * (self.count * n as f64 / all);
         self.mean += between * (n as f64 / all);
         self.count = all;
     }
@@ -89,13 +103,22 @@ impl Gatherer {
         let mut covariance = self.spread / self.count.max(1.0);
         let ridge = RIDGE * covariance.trace() / self.depth as f64;
         (0..self.depth).for_each(|i| covariance[(i, i)] += ridge);
-        let nothing =
-            || Error::usage("the layer says the same of every place of every normal image; name another one by --layer");
+        let nothing = || {
+            Error::usage(
+                "the layer says the same of every place of every normal image; name another one by --layer",
+            )
+        };
         let lower = covariance.cholesky().filter(|_| ridge > 0.0).ok_or_else(nothing)?.l();
-        let inverse = lower.solve_lower_triangular(&DMatrix::identity(self.depth, self.depth)).ok_or_else(nothing)?;
+        let inverse = lower
+            .solve_lower_triangular(&DMatrix::identity(self.depth, self.depth))
+            .ok_or_else(nothing)?;
         let whitening = inverse.transpose().iter().map(|v| *v as f32).collect();
-        let mut bank =
-            Bank { mean: self.mean.iter().map(|v| *v as f32).collect(), whitening, members: Vec::new(), apart: Vec::new() };
+        let mut bank = Bank {
+            mean: self.mean.iter().map(|v| *v as f32).collect(),
+            whitening,
+            members: Vec::new(),
+            apart: Vec::new(),
+        };
         bank.members = bank.whiten(&self.sample);
         bank.measure();
         // distances are relative to these
@@ -120,12 +143,15 @@ impl Bank {
         out
     }
 
-    /// Distance of each descriptor to the members nearest to it, the mean over three, relative to how far those are from their own neighbours and members are on
-    /// average (after Breunig et al., "LOF: Identifying Density-Based Local Outliers", 2000): about ½ for a normal one.
+    /// Distance of each descriptor to the members nearest to it, the mean over three, relative to
+    /// how far those are from their own neighbours and members are on average (after Breunig et
+    /// al., "LOF: Identifying Density-Based Local Outliers", 2000): about ½ for a normal one.
     pub fn distances(&self, values: &[f32]) -> Vec<f32> {
         let typical = self.apart.iter().sum::<f32>() / self.apart.len().max(1) as f32;
         let far = |found: Vec<(f32, usize)>| {
-            let ratio = found.iter().map(|(d, member)| d / (self.apart[*member] + typical).max(f32::MIN_POSITIVE));
+            let ratio = found
+                .iter()
+                .map(|(d, member)| d / (self.apart[*member] + typical).max(f32::MIN_POSITIVE));
             ratio.sum::<f32>() / found.len().max(1) as f32
         };
         self.nearest(&self.whiten(values), false).into_iter().map(far).collect()
@@ -133,11 +159,14 @@ impl Bank {
 
     /// How far each member is from those nearest to it.
     fn measure(&mut self) {
-        let far = |found: Vec<(f32, usize)>| found.iter().map(|(d, _)| d).sum::<f32>() / found.len().max(1) as f32;
+        let far = |found: Vec<(f32, usize)>| {
+            found.iter().map(|(d, _)| d).sum::<f32>() / found.len().max(1) as f32
+        };
         self.apart = self.nearest(&self.members, true).into_iter().map(far).collect();
     }
 
-    /// The members nearest to each descriptor, by distance and number; where these are the members themselves, each without itself.
+    /// The members nearest to each descriptor, by distance and number; where these are the members
+    /// themselves, each without itself.
     fn nearest(&self, white: &[f32], themselves: bool) -> Vec<Vec<(f32, usize)>> {
         let depth = self.mean.len();
         each_distance(white, &self.members, depth, |row, distances| {
@@ -150,8 +179,14 @@ impl Bank {
             }
             let x = &white[row * depth..(row + 1) * depth];
             // measured again: as a difference of large numbers they are rounded
-            let exact = |member: usize| squared(x, &self.members[member * depth..(member + 1) * depth]).sqrt();
-            nearest.into_iter().filter(|(_, i)| *i != usize::MAX).map(|(_, i)| (exact(i), i)).collect()
+            let exact = |member: usize| {
+                squared(x, &self.members[member * depth..(member + 1) * depth]).sqrt()
+            };
+            nearest
+                .into_iter()
+                .filter(|(_, i)| *i != usize::MAX)
+                .map(|(_, i)| (exact(i), i))
+                .collect()
         })
     }
 }
@@ -176,13 +211,21 @@ mod tests {
     #[test]
     fn members_are_white_however_they_come() {
         let (bank, again) = (gathered(1), gathered(20));
-        assert!(bank.whitening.iter().zip(&again.whitening).all(|(a, b)| (a - b).abs() < 1e-3 * (1.0 + a.abs())));
+        assert!(
+            bank.whitening
+                .iter()
+                .zip(&again.whitening)
+                .all(|(a, b)| (a - b).abs() < 1e-3 * (1.0 + a.abs()))
+        );
         // L⁻¹CL⁻ᵀ + ρL⁻¹L⁻ᵀ = I, of the variances of uniform values
         let ridge = RIDGE * (1.0 / 12.0 + 101.0 / 12.0) / 2.0;
         assert_eq!(bank.members.len(), 1000);
         for (i, j) in [(0, 0), (0, 1), (1, 1)] {
-            let members: f32 = bank.members.chunks_exact(2).map(|x| x[i] * x[j]).sum::<f32>() / 500.0;
-            let rows = |k: usize| f64::from(bank.whitening[2 * i + k]) * f64::from(bank.whitening[2 * j + k]);
+            let members: f32 =
+                bank.members.chunks_exact(2).map(|x| x[i] * x[j]).sum::<f32>() / 500.0;
+            let rows = |k: usize| {
+                f64::from(bank.whitening[2 * i + k]) * f64::from(bank.whitening[2 * j + k])
+            };
             let sum = f64::from(members) + ridge * (rows(0) + rows(1));
             assert!((sum - f64::from(u8::from(i == j))).abs() < 0.1, "{i}, {j}: {sum}");
         }
@@ -203,11 +246,17 @@ mod tests {
     #[test]
     fn neighbours_are_those_of_a_plain_search() {
         let bank = gathered(1);
-        let white: Vec<f32> = (0..2 * 150_u16).map(|i| f32::from(i * 37 % 101) / 30.0 - 1.5).collect();
+        let white: Vec<f32> =
+            (0..2 * 150_u16).map(|i| f32::from(i * 37 % 101) / 30.0 - 1.5).collect();
         for (x, found) in white.chunks_exact(2).zip(bank.nearest(&white, false)) {
-            let mut all: Vec<f32> = bank.members.chunks_exact(2).map(|member| squared(x, member).sqrt()).collect();
+            let mut all: Vec<f32> =
+                bank.members.chunks_exact(2).map(|member| squared(x, member).sqrt()).collect();
             all.sort_by(f32::total_cmp);
-            assert!(found.iter().zip(&all).all(|((d, _), expected)| (d - expected).abs() < 1e-3), "{found:?} {:?}", &all[..3]);
+            assert!(
+                found.iter().zip(&all).all(|((d, _), expected)| (d - expected).abs() < 1e-3),
+                "{found:?} {:?}",
+                &all[..3]
+            );
         }
         // a member is not its own neighbour
         assert!(

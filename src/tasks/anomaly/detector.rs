@@ -18,7 +18,8 @@ use crate::tasks::restore::reach;
 
 /// The views, in the order in which they are kept.
 pub const VIEWS: [&str; 3] = ["error", "structure", "code"];
-/// Of so many normal images one is held out: what is usual is read from it, not from images that the bank knows.
+/// Of so many normal images one is held out: what is usual is read from it, not from images that
+/// the bank knows.
 const FOLDS: usize = 5;
 /// Less than this is no spread: differences that rounding makes.
 const LEAST: f64 = 1e-6;
@@ -54,7 +55,8 @@ pub struct Calibration {
     pub model: String,
     /// The layer whose output describes places.
     pub layer: String,
-    /// Height and width of tiles, where the model's input does not say: the same for every image, so that none depends on what others there are.
+    /// Height and width of tiles, where the model's input does not say: the same for every image,
+    /// so that none depends on what others there are.
     pub tile: Option<[usize; 2]>,
     /// What each view weighs.
     pub weights: [f64; 3],
@@ -75,7 +77,8 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    /// The least false-alarm rate of images that so few held-out ones can state; above the rate that was asked for, the threshold is their largest score.
+    /// The least false-alarm rate of images that so few held-out ones can state; above the rate
+    /// that was asked for, the threshold is their largest score.
     pub fn stated_rate(&self) -> f64 {
         self.rate.max(1.0 / (self.held_out as f64 + 1.0))
     }
@@ -93,7 +96,8 @@ pub struct Detector {
 /// An image as a detector sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Views {
-    /// How far each view strays from its mean, in standard deviations of normal pixels, in the order of [`VIEWS`]; the code only upwards.
+    /// How far each view strays from its mean, in standard deviations of normal pixels, in the
+    /// order of [`VIEWS`]; the code only upwards.
     pub maps: [Vec<f32>; 3],
     /// Their weighted mean: the heat map.
     pub heat: Vec<f32>,
@@ -111,8 +115,9 @@ pub fn largest(values: &[f32]) -> f32 {
     values.iter().copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// A model and its layers up to the one that describes places, on tiles. Where no layer fixes the size of its input, tiles are as large as images, up to 256
-/// pixels, and overlap by a quarter; else they are the model's input, and overlap by three.
+/// A model and its layers up to the one that describes places, on tiles. Where no layer fixes the
+/// size of its input, tiles are as large as images, up to 256 pixels, and overlap by a quarter;
+/// else they are the model's input, and overlap by three.
 #[derive(Clone, Debug)]
 pub struct Frames {
     whole: Graph,
@@ -124,13 +129,19 @@ pub struct Frames {
 const TILE: usize = 256;
 
 impl Frames {
-    /// Height and width of the tiles that suit images of these sizes: none where the model's input is of one size.
-    pub fn tile(loaded: &Loaded, sizes: impl Iterator<Item = (usize, usize)>) -> Option<[usize; 2]> {
+    /// Height and width of the tiles that suit images of these sizes: none where the model's input
+    /// is of one size.
+    pub fn tile(
+        loaded: &Loaded,
+        sizes: impl Iterator<Item = (usize, usize)>,
+    ) -> Option<[usize; 2]> {
         let (align, _) = reach(&loaded.graph.spec).ok()?;
         let most = sizes.fold([1, 1], |most, (h, w)| [most[0].max(h), most[1].max(w)]);
         let tile = most.map(|side| side.min(TILE).next_multiple_of(align.max(1)));
         // some layers take one size for other reasons
-        Graph::new(&loaded.graph.spec, Dims::new(loaded.graph.nodes[0].dims.c, tile[0], tile[1])).ok().map(|_| tile)
+        Graph::new(&loaded.graph.spec, Dims::new(loaded.graph.nodes[0].dims.c, tile[0], tile[1]))
+            .ok()
+            .map(|_| tile)
     }
 
     /// For tiles of this height and width, or of the model's input.
@@ -141,7 +152,11 @@ impl Frames {
         let own = loaded.graph.nodes[0].dims;
         let dims = tile.map_or(own, |[h, w]| Dims::new(own.c, h, w));
         let quarters = if tile.is_some() { 3 } else { 1 };
-        Ok(Self { whole: Graph::new(&loaded.graph.spec, dims)?, part: Graph::new(encoder, dims)?, quarters })
+        Ok(Self {
+            whole: Graph::new(&loaded.graph.spec, dims)?,
+            part: Graph::new(encoder, dims)?,
+            quarters,
+        })
     }
 
     /// Height, width and channels of a tile.
@@ -163,14 +178,26 @@ impl<'a> Eye<'a> {
     ///
     /// # Errors
     /// When memory is short or the device fails.
-    pub fn open(device: &mut Device, loaded: &Loaded, frames: &'a Frames, data: u64) -> Result<Self> {
+    pub fn open(
+        device: &mut Device,
+        loaded: &Loaded,
+        frames: &'a Frames,
+        data: u64,
+    ) -> Result<Self> {
         let Frames { whole: graph, part: encoder, quarters } = frames;
         let whole = loaded.place(device, graph, Purpose::Infer)?;
         let part = loaded.place(device, encoder, Purpose::Infer)?;
         let parameters = 2 * (whole.bytes() + part.bytes());
-        let (mut drawing, mut telling) = (Inference::new(graph, &whole), Inference::new(encoder, &part));
-        drawing.fit(device, Beside { parameters: parameters + telling.planned_bytes(device, 1), data })?;
-        telling.fit(device, Beside { parameters: parameters + drawing.planned_bytes(device, usize::MAX), data })?;
+        let (mut drawing, mut telling) =
+            (Inference::new(graph, &whole), Inference::new(encoder, &part));
+        drawing.fit(
+            device,
+            Beside { parameters: parameters + telling.planned_bytes(device, 1), data },
+        )?;
+        telling.fit(
+            device,
+            Beside { parameters: parameters + drawing.planned_bytes(device, usize::MAX), data },
+        )?;
         Ok(Self { drawing, describer: Describer::new(telling, *quarters), quarters: *quarters })
     }
 
@@ -180,9 +207,15 @@ impl<'a> Eye<'a> {
     }
 
     /// The views as they are, smoothed, the third without a bank to compare with.
-    fn residuals(&mut self, device: &mut Device, image: &Image, smoothing: f64) -> Result<[Vec<f32>; 2]> {
+    fn residuals(
+        &mut self,
+        device: &mut Device,
+        image: &Image,
+        smoothing: f64,
+    ) -> Result<[Vec<f32>; 2]> {
         let Image { pixels, h, w, c } = image;
-        let mut drawn = reconstruct::by_tiles(device, &mut self.drawing, pixels, [*h, *w], self.quarters)?;
+        let mut drawn =
+            reconstruct::by_tiles(device, &mut self.drawing, pixels, [*h, *w], self.quarters)?;
         drawn.iter_mut().for_each(|value| *value = value.clamp(0.0, 1.0));
         let error = blur(&squared_error(pixels, &drawn, *c), *h, *w, smoothing);
         let structure = blur(&structure(pixels, &drawn, *h, *w, *c), *h, *w, smoothing);
@@ -190,7 +223,13 @@ impl<'a> Eye<'a> {
         Ok([error.into_iter().map(|value| value.max(0.0).sqrt()).collect(), structure])
     }
 
-    fn views(&mut self, device: &mut Device, image: &Image, bank: &Bank, smoothing: f64) -> Result<[Vec<f32>; 3]> {
+    fn views(
+        &mut self,
+        device: &mut Device,
+        image: &Image,
+        bank: &Bank,
+        smoothing: f64,
+    ) -> Result<[Vec<f32>; 3]> {
         let [error, structure] = self.residuals(device, image, smoothing)?;
         let field = self.describer.describe(device, &image.pixels, image.h, image.w)?;
         let far = field.spread(&bank.distances(&field.values), image.h, image.w);
@@ -218,7 +257,8 @@ impl Image {
     /// When its file cannot be read any more.
     pub fn read(images: &Pixels, image: usize, handles: &mut Handles) -> Result<Self> {
         let (h, w) = images.size(image);
-        let pixels = images.read(image, handles)?.iter().map(|byte| f32::from(*byte) / 255.0).collect();
+        let pixels =
+            images.read(image, handles)?.iter().map(|byte| f32::from(*byte) / 255.0).collect();
         Ok(Self { pixels, h, w, c: images.channels() })
     }
 
@@ -254,8 +294,9 @@ impl Sums {
 }
 
 impl Detector {
-    /// Learns what is normal, in three passes over a set: descriptors of four images in five fill the bank, and by the fifth it is told what is usual in each
-    /// view, then where the thresholds lie. `look` is called after every image with how many are done and how many there are to do.
+    /// Learns what is normal, in three passes over a set: descriptors of four images in five fill
+    /// the bank, and by the fifth it is told what is usual in each view, then where the thresholds
+    /// lie. `look` is called after every image with how many are done and how many there are to do.
     ///
     /// # Errors
     /// When there is one image only, the layer says nothing, or the device fails.
@@ -290,7 +331,12 @@ impl Detector {
         let bank = gatherer.finish().map_err(|error| error.at(format!("layer {layer}")))?;
         let mut sums = [Sums::default(); 3];
         for image in &held {
-            let views = eye.views(device, &Image::read(images, *image, &mut handles)?, &bank, options.smoothing)?;
+            let views = eye.views(
+                device,
+                &Image::read(images, *image, &mut handles)?,
+                &bank,
+                options.smoothing,
+            )?;
             sums.iter_mut().zip(&views).for_each(|(sums, view)| sums.add(view));
             step();
         }
@@ -316,7 +362,8 @@ impl Detector {
             step();
         }
         detector.calibration.image_threshold = quantile(scores, options.rate);
-        detector.calibration.pixel_threshold = pixels.threshold(options.rate).unwrap_or(f32::INFINITY);
+        detector.calibration.pixel_threshold =
+            pixels.threshold(options.rate).unwrap_or(f32::INFINITY);
         Ok(detector)
     }
 
@@ -336,13 +383,16 @@ impl Detector {
         }
         let all = weights.iter().sum::<f64>();
         let share: [f32; 3] = weights.map(|weight| (weight / all) as f32);
-        let heat = (0..image.h * image.w).map(|at| (0..3).map(|view| share[view] * maps[view][at]).sum()).collect();
+        let heat = (0..image.h * image.w)
+            .map(|at| (0..3).map(|view| share[view] * maps[view][at]).sum())
+            .collect();
         Ok(Views { maps, heat })
     }
 }
 
-/// The score that a new normal image exceeds with a chance of at most `rate` (split conformal: Vovk et al., "Algorithmic Learning in a Random World", 2005);
-/// the largest where there are too few for that.
+/// The score that a new normal image exceeds with a chance of at most `rate` (split conformal: Vovk
+/// et al., "Algorithmic Learning in a Random World", 2005); the largest where there are too few for
+/// that.
 fn quantile(mut scores: Vec<f32>, rate: f64) -> f32 {
     scores.sort_by(f32::total_cmp);
     let n = scores.len();
@@ -363,15 +413,22 @@ mod tests {
         let mean = values.iter().sum::<f32>() / 60.0;
         let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / 60.0).sqrt();
         assert!(
-            (one.usual().mean - many.usual().mean).abs() < 1e-9 && (one.usual().deviation - many.usual().deviation).abs() < 1e-9
+            (one.usual().mean - many.usual().mean).abs() < 1e-9
+                && (one.usual().deviation - many.usual().deviation).abs() < 1e-9
         );
-        assert!((one.usual().mean - f64::from(mean)).abs() < 1e-4 && (one.usual().deviation - f64::from(deviation)).abs() < 1e-4);
+        assert!(
+            (one.usual().mean - f64::from(mean)).abs() < 1e-4
+                && (one.usual().deviation - f64::from(deviation)).abs() < 1e-4
+        );
     }
 
     #[test]
     fn a_new_normal_image_is_rarely_above() {
         let scores: Vec<f32> = (1..=99_u8).rev().map(f32::from).collect();
-        assert_eq!([0.01, 0.05, 0.5].map(|rate| quantile(scores.clone(), rate)), [99.0, 95.0, 50.0]);
+        assert_eq!(
+            [0.01, 0.05, 0.5].map(|rate| quantile(scores.clone(), rate)),
+            [99.0, 95.0, 50.0]
+        );
         // nine images state no rate below a tenth
         assert_eq!(quantile(scores[..9].to_vec(), 0.01), 99.0);
     }

@@ -25,14 +25,17 @@ pub struct Field {
 }
 
 impl Field {
-    /// A value of each descriptor, drawn out over an image of h×w: linear between places, constant outside of them.
+    /// A value of each descriptor, drawn out over an image of h×w: linear between places, constant
+    /// outside of them.
     pub fn spread(&self, values: &[f32], h: usize, w: usize) -> Vec<f32> {
         let along = |places: &[f64], size: usize| -> Vec<(usize, usize, f32)> {
             let place = |at: usize| {
                 let at = at as f64 + 0.5;
                 let after = places.partition_point(|place| *place <= at);
                 match (after.checked_sub(1), places.get(after)) {
-                    (Some(before), Some(next)) => (before, after, ((at - places[before]) / (next - places[before])) as f32),
+                    (Some(before), Some(next)) => {
+                        (before, after, ((at - places[before]) / (next - places[before])) as f32)
+                    }
                     (Some(last), None) => (last, last, 0.0),
                     (None, _) => (0, 0, 0.0),
                 }
@@ -52,8 +55,9 @@ impl Field {
     }
 }
 
-/// Describes images by a layer of a model: roots of the mean magnitudes of its maps in windows of 3×3 places some pixels apart (magnitudes have long tails, which
-/// would rule the distances), or, of a layer that is a vector, the vector of each tile.
+/// Describes images by a layer of a model: roots of the mean magnitudes of its maps in windows of
+/// 3×3 places some pixels apart (magnitudes have long tails, which would rule the distances), or,
+/// of a layer that is a vector, the vector of each tile.
 #[derive(Debug)]
 pub struct Describer<'a> {
     inference: Inference<'a>,
@@ -76,23 +80,37 @@ impl<'a> Describer<'a> {
         self.dims()[1].c
     }
 
-    /// Describes an image (H, W, C; 0…1). One smaller than the model's input is mirrored at its edges first.
+    /// Describes an image (H, W, C; 0…1). One smaller than the model's input is mirrored at its
+    /// edges first.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn describe(&mut self, device: &mut Device, pixels: &[f32], h: usize, w: usize) -> Result<Field> {
+    pub fn describe(
+        &mut self,
+        device: &mut Device,
+        pixels: &[f32],
+        h: usize,
+        w: usize,
+    ) -> Result<Field> {
         let [input, maps] = self.dims();
         let (full_h, full_w) = (h.max(input.h), w.max(input.w));
         let padded = mirror(pixels, [h, w], [full_h, full_w], input.c);
-        let (ys, xs) = (starts(full_h, input.h, self.quarters), starts(full_w, input.w, self.quarters));
+        let (ys, xs) =
+            (starts(full_h, input.h, self.quarters), starts(full_w, input.w, self.quarters));
         let vector = maps.area() == 1;
         let pitch = |side: usize, cells: usize| PITCH.max(side.div_ceil(cells.max(1)));
         let (down, across) = (pitch(input.h, maps.h), pitch(input.w, maps.w));
-        let (rows, columns) = if vector { (ys.len(), xs.len()) } else { (full_h.div_ceil(down), full_w.div_ceil(across)) };
+        let (rows, columns) = if vector {
+            (ys.len(), xs.len())
+        } else {
+            (full_h.div_ceil(down), full_w.div_ceil(across))
+        };
         let depth = maps.c;
-        let (mut sum, mut weight) = (vec![0.0_f64; rows * columns * depth], vec![0.0_f64; rows * columns]);
+        let (mut sum, mut weight) =
+            (vec![0.0_f64; rows * columns * depth], vec![0.0_f64; rows * columns]);
         let (wy, wx) = (window(input.h), window(input.w));
-        let tiles: Vec<(usize, usize)> = (0..ys.len() * xs.len()).map(|i| (i / xs.len(), i % xs.len())).collect();
+        let tiles: Vec<(usize, usize)> =
+            (0..ys.len() * xs.len()).map(|i| (i / xs.len(), i % xs.len())).collect();
         let batch = self.inference.batch(device);
         for part in tiles.chunks(batch) {
             let mut x = Vec::with_capacity(part.len() * input.len());
@@ -111,7 +129,10 @@ impl<'a> Describer<'a> {
                     let (factor, at) = if vector {
                         (1.0, row * columns + column)
                     } else {
-                        let (in_y, in_x) = ((ys[*row] as f64 + y) as usize / down, (xs[*column] as f64 + x) as usize / across);
+                        let (in_y, in_x) = (
+                            (ys[*row] as f64 + y) as usize / down,
+                            (xs[*column] as f64 + x) as usize / across,
+                        );
                         (wy[y as usize] * wx[x as usize], in_y * columns + in_x)
                     };
                     weight[at] += factor;
@@ -124,11 +145,18 @@ impl<'a> Describer<'a> {
         let centre = |i: usize, pitch: usize| (i as f64 + 0.5) * pitch as f64;
         let middle = |start: &usize, side: usize| *start as f64 + side as f64 / 2.0;
         let (places_y, places_x) = if vector {
-            (ys.iter().map(|y| middle(y, input.h)).collect(), xs.iter().map(|x| middle(x, input.w)).collect())
+            (
+                ys.iter().map(|y| middle(y, input.h)).collect(),
+                xs.iter().map(|x| middle(x, input.w)).collect(),
+            )
         } else {
-            ((0..rows).map(|i| centre(i, down)).collect(), (0..columns).map(|i| centre(i, across)).collect())
+            (
+                (0..rows).map(|i| centre(i, down)).collect(),
+                (0..columns).map(|i| centre(i, across)).collect(),
+            )
         };
-        let mut values = pooled(&sum, &weight, [rows, columns, depth], if vector { 0 } else { REACH });
+        let mut values =
+            pooled(&sum, &weight, [rows, columns, depth], if vector { 0 } else { REACH });
         if !vector {
             values.iter_mut().for_each(|value| *value = value.max(0.0).sqrt());
         }
@@ -142,7 +170,12 @@ impl<'a> Describer<'a> {
 }
 
 /// Weighted means in windows that reach `reach` places to each side.
-fn pooled(sum: &[f64], weight: &[f64], [rows, columns, depth]: [usize; 3], reach: usize) -> Vec<f32> {
+fn pooled(
+    sum: &[f64],
+    weight: &[f64],
+    [rows, columns, depth]: [usize; 3],
+    reach: usize,
+) -> Vec<f32> {
     let mut out = Vec::with_capacity(rows * columns * depth);
     let mut mean = vec![0.0_f64; depth];
     for y in 0..rows {
@@ -168,7 +201,8 @@ mod tests {
 
     #[test]
     fn values_between_places_are_between_theirs() {
-        let field = Field { rows: vec![1.0], columns: vec![1.0, 3.0], depth: 1, values: vec![0.0; 2] };
+        let field =
+            Field { rows: vec![1.0], columns: vec![1.0, 3.0], depth: 1, values: vec![0.0; 2] };
         let spread = field.spread(&[0.0, 2.0], 2, 5);
         let row = [0.0, 0.5, 1.5, 2.0, 2.0];
         assert_eq!(spread, [row, row].concat());

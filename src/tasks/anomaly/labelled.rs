@@ -36,8 +36,9 @@ pub struct Labelled {
 }
 
 impl Labelled {
-    /// Opens a folder: `good` holds normal images, every other one a kind of defect. Masks lie in `masks` or `ground_truth`, inside or beside the folder, or
-    /// in the one that is named, as `KIND/NAME.png` or `KIND/NAME_mask.png`, without `KIND/` where there is one kind only.
+    /// Opens a folder: `good` holds normal images, every other one a kind of defect. Masks lie in
+    /// `masks` or `ground_truth`, inside or beside the folder, or in the one that is named, as
+    /// `KIND/NAME.png` or `KIND/NAME_mask.png`, without `KIND/` where there is one kind only.
     ///
     /// # Errors
     /// When there are no normal images, or no others.
@@ -46,7 +47,8 @@ impl Labelled {
         for entry in std::fs::read_dir(root).map_err(|error| Error::io(root, &error))? {
             let entry = entry.map_err(|error| Error::io(root, &error))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let is_masks = MASKS.contains(&name.as_str()) || masks.is_some_and(|masks| same(masks, &entry.path()));
+            let is_masks = MASKS.contains(&name.as_str())
+                || masks.is_some_and(|masks| same(masks, &entry.path()));
             if entry.path().is_dir() && !name.starts_with('.') && !is_masks {
                 names.push(name);
             }
@@ -54,16 +56,25 @@ impl Labelled {
         names.sort();
         let layout = "normal images lie in `good`, others in folders by what is wrong with them";
         if !names.iter().any(|name| name == GOOD) {
-            return Err(Error::usage(format!("{}: has no folder `{GOOD}`: {layout}", root.display())));
+            return Err(Error::usage(format!(
+                "{}: has no folder `{GOOD}`: {layout}",
+                root.display()
+            )));
         }
         names.retain(|name| name != GOOD);
         if names.is_empty() {
-            return Err(Error::usage(format!("{}: has no folder beside `{GOOD}`: {layout}", root.display())));
+            return Err(Error::usage(format!(
+                "{}: has no folder beside `{GOOD}`: {layout}",
+                root.display()
+            )));
         }
-        let beside = |folder: &&str| [root.join(folder), root.parent().unwrap_or(root).join(folder)];
+        let beside =
+            |folder: &&str| [root.join(folder), root.parent().unwrap_or(root).join(folder)];
         let masks = match masks {
             Some(masks) if masks.is_dir() => Some(masks.to_owned()),
-            Some(masks) => return Err(Error::usage(format!("--masks {}: no such folder", masks.display()))),
+            Some(masks) => {
+                return Err(Error::usage(format!("--masks {}: no such folder", masks.display())));
+            }
             None => MASKS.iter().flat_map(beside).find(|folder| folder.is_dir()),
         };
         let mut held = 0;
@@ -79,7 +90,9 @@ impl Labelled {
             let opened = open(name)?;
             skipped.extend(opened.skipped);
             let only = names.len() == 1;
-            let mask = |i| masks.as_ref().and_then(|masks| mask_of(masks, name, &opened.pixels.name(i), only));
+            let mask = |i| {
+                masks.as_ref().and_then(|masks| mask_of(masks, name, &opened.pixels.name(i), only))
+            };
             let masks = (0..opened.pixels.len()).map(mask).collect();
             kinds.push(Kind { name: name.clone(), images: opened.pixels, masks });
         }
@@ -119,7 +132,8 @@ fn mask_of(masks: &Path, kind: &str, image: &str, only: bool) -> Option<PathBuf>
     places.into_iter().flatten().flat_map(names).find(|path| path.is_file())
 }
 
-/// Reads a mask for an image of h×w: what is brighter than half of its brightest pixel is of the defect.
+/// Reads a mask for an image of h×w: what is brighter than half of its brightest pixel is of the
+/// defect.
 ///
 /// # Errors
 /// When it does not decode, is of another size, or marks nothing.
@@ -129,10 +143,16 @@ pub fn read_mask(path: &Path, h: usize, w: usize) -> Result<Vec<bool>> {
     if (mask.h, mask.w) != (h, w) {
         return Err(bad(format!("a mask of {}x{} for an image of {w}x{h}", mask.w, mask.h)));
     }
-    let bright: Vec<u8> = mask.pixels.chunks_exact(mask.channels).map(|pixel| pixel.iter().copied().max().unwrap_or(0)).collect();
+    let bright: Vec<u8> = mask
+        .pixels
+        .chunks_exact(mask.channels)
+        .map(|pixel| pixel.iter().copied().max().unwrap_or(0))
+        .collect();
     let most = bright.iter().copied().max().unwrap_or(0);
     if most == 0 {
-        return Err(bad("a mask that marks nothing; an image without a defect belongs in `good`".to_owned()));
+        return Err(bad(
+            "a mask that marks nothing; an image without a defect belongs in `good`".to_owned()
+        ));
     }
     Ok(bright.into_iter().map(|value| 2 * u16::from(value) > u16::from(most)).collect())
 }
@@ -177,7 +197,8 @@ pub struct Report {
     pub all: Judged,
     /// Of each view alone, in the order of [`VIEWS`].
     pub views: [Judged; 3],
-    /// Of the heat map for each kind of defect against all normal images: its name, how many images, and marks.
+    /// Of the heat map for each kind of defect against all normal images: its name, how many
+    /// images, and marks.
     pub kinds: Vec<(String, usize, Judged)>,
     /// Normal images, and how many of them are called anomalous.
     pub false_alarms: [usize; 2],
@@ -190,7 +211,8 @@ pub struct Report {
 /// Judges a detector by a set. `look` is called after every image with how many are done.
 ///
 /// # Errors
-/// When an image cannot be read any more, a mask is broken and `strict` is set, or the device fails.
+/// When an image cannot be read any more, a mask is broken and `strict` is set, or the device
+/// fails.
 pub fn judge(
     device: &mut Device,
     eye: &mut Eye<'_>,

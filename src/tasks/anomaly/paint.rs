@@ -1,7 +1,9 @@
-//! Defects painted into normal images, with masks of where: for judging a detector where there are no defects yet.
+//! Defects painted into normal images, with masks of where: for judging a detector where there are
+//! no defects yet.
 //!
-//! A defect's place and size are drawn anew until what it changes can be seen: inside its mask, pixels change by 0.08 of the range on average or more. Lengths
-//! are shares of the image's shorter side s.
+//! A defect's place and size are drawn anew until what it changes can be seen: inside its mask,
+//! pixels change by 0.08 of the range on average or more. Lengths are shares of the image's shorter
+//! side s.
 
 use super::Image;
 use super::residual::blur;
@@ -49,7 +51,8 @@ pub struct Painted {
     pub mask: Vec<bool>,
 }
 
-/// Paints a defect into an image; `other` is what a patch shows. None where nothing that was drawn could be seen, as a smear on an even surface cannot.
+/// Paints a defect into an image; `other` is what a patch shows. None where nothing that was drawn
+/// could be seen, as a smear on an even surface cannot.
 ///
 /// # Panics
 /// If the images have different channels.
@@ -60,8 +63,16 @@ pub fn paint(defect: Defect, image: &Image, other: &Image, stream: &mut Stream) 
 
 fn seen(image: &Image, painted: &Painted) -> bool {
     let of = painted.mask.iter().filter(|on| **on).count() * image.c;
-    let pairs = image.pixels.chunks_exact(image.c).zip(painted.pixels.chunks_exact(image.c)).zip(&painted.mask);
-    let changed: f32 = pairs.filter(|(_, on)| **on).flat_map(|((a, b), _)| a.iter().zip(b)).map(|(a, b)| (a - b).abs()).sum();
+    let pairs = image
+        .pixels
+        .chunks_exact(image.c)
+        .zip(painted.pixels.chunks_exact(image.c))
+        .zip(&painted.mask);
+    let changed: f32 = pairs
+        .filter(|(_, on)| **on)
+        .flat_map(|((a, b), _)| a.iter().zip(b))
+        .map(|(a, b)| (a - b).abs())
+        .sum();
     of > 0 && changed >= SEEN * of as f32
 }
 
@@ -86,10 +97,16 @@ fn draw(defect: Defect, image: &Image, other: &Image, stream: &mut Stream) -> Pa
             for channel in 0..c {
                 let of: Vec<f32> = image.pixels.iter().skip(channel).step_by(c).copied().collect();
                 let smooth = blur(&of, h, w, 0.08 * f64::from(side));
-                over.iter_mut().skip(channel).step_by(c).zip(smooth).for_each(|(over, smooth)| *over = smooth);
+                over.iter_mut()
+                    .skip(channel)
+                    .step_by(c)
+                    .zip(smooth)
+                    .for_each(|(over, smooth)| *over = smooth);
             }
         }
-        Defect::Speckle => over.iter_mut().for_each(|value| *value = (*value + 0.25 * stream.normal()).clamp(0.0, 1.0)),
+        Defect::Speckle => over
+            .iter_mut()
+            .for_each(|value| *value = (*value + 0.25 * stream.normal()).clamp(0.0, 1.0)),
         Defect::Patch => {
             let (down, across) = (stream.below(other.h), stream.below(other.w));
             for (at, pixel) in over.chunks_exact_mut(c).enumerate() {
@@ -99,7 +116,8 @@ fn draw(defect: Defect, image: &Image, other: &Image, stream: &mut Stream) -> Pa
         }
     }
     // an edge of about a pixel
-    let soft = blur(&shape.iter().map(|on| f32::from(u8::from(*on))).collect::<Vec<f32>>(), h, w, 0.5);
+    let soft =
+        blur(&shape.iter().map(|on| f32::from(u8::from(*on))).collect::<Vec<f32>>(), h, w, 0.5);
     let mut pixels = image.pixels.clone();
     for ((pixel, over), soft) in pixels.chunks_exact_mut(c).zip(over.chunks_exact(c)).zip(&soft) {
         let share = opacity * soft;
@@ -114,14 +132,27 @@ fn draw(defect: Defect, image: &Image, other: &Image, stream: &mut Stream) -> Pa
 fn spot(h: usize, w: usize, stream: &mut Stream) -> Vec<bool> {
     let side = h.min(w) as f32;
     let radius = side * (0.08 + 0.12 * stream.uniform());
-    let (y, x) = (radius + stream.uniform() * (h as f32 - 2.0 * radius), radius + stream.uniform() * (w as f32 - 2.0 * radius));
+    let (y, x) = (
+        radius + stream.uniform() * (h as f32 - 2.0 * radius),
+        radius + stream.uniform() * (w as f32 - 2.0 * radius),
+    );
     let waves: Vec<[f32; 3]> = (2..5_u8)
-        .map(|n| [f32::from(n), 0.3 * stream.uniform() / f32::from(n - 1), std::f32::consts::TAU * stream.uniform()])
+        .map(|n| {
+            [
+                f32::from(n),
+                0.3 * stream.uniform() / f32::from(n - 1),
+                std::f32::consts::TAU * stream.uniform(),
+            ]
+        })
         .collect();
     let inside = |at: usize| {
         let (dy, dx) = ((at / w) as f32 + 0.5 - y, (at % w) as f32 + 0.5 - x);
         let angle = dy.atan2(dx);
-        let edge = 1.0 + waves.iter().map(|[n, strength, phase]| strength * (n * angle + phase).sin()).sum::<f32>();
+        let edge = 1.0
+            + waves
+                .iter()
+                .map(|[n, strength, phase]| strength * (n * angle + phase).sin())
+                .sum::<f32>();
         dy.hypot(dx) <= radius * edge
     };
     (0..h * w).map(inside).collect()
@@ -157,7 +188,9 @@ mod tests {
     use super::*;
 
     fn texture(k: usize) -> Image {
-        let pixels = (0..64 * 48 * 3).map(|i| (76 + 102 * ((i / 3 % 48 / (2 + k)) % 2)) as f32 / 255.0).collect();
+        let pixels = (0..64 * 48 * 3)
+            .map(|i| (76 + 102 * ((i / 3 % 48 / (2 + k)) % 2)) as f32 / 255.0)
+            .collect();
         Image { pixels, h: 64, w: 48, c: 3 }
     }
 
@@ -166,10 +199,13 @@ mod tests {
         let (image, other) = (texture(0), texture(5));
         for (name, defect) in Defect::ALL {
             let mut stream = Stream::new(3, name);
-            let painted = paint(defect, &image, &other, &mut stream).unwrap_or_else(|| panic!("{name} is seen"));
+            let painted = paint(defect, &image, &other, &mut stream)
+                .unwrap_or_else(|| panic!("{name} is seen"));
             let (mut inside, mut outside) = (0.0, 0.0);
             for (at, on) in painted.mask.iter().enumerate() {
-                let change = (0..3).map(|ch| (painted.pixels[at * 3 + ch] - image.pixels[at * 3 + ch]).abs()).sum::<f32>();
+                let change = (0..3)
+                    .map(|ch| (painted.pixels[at * 3 + ch] - image.pixels[at * 3 + ch]).abs())
+                    .sum::<f32>();
                 *if *on { &mut inside } else { &mut outside } += change;
             }
             let of = painted.mask.iter().filter(|on| **on).count();

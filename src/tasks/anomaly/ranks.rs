@@ -1,6 +1,8 @@
-//! How well scores tell defects from what is normal, in memory that does not depend on how many there are.
+//! How well scores tell defects from what is normal, in memory that does not depend on how many
+//! there are.
 
-/// Bits of a score that are kept: sign, exponent and eight bits of the mantissa, so that scores within a 250th of each other are taken for equal.
+/// Bits of a score that are kept: sign, exponent and eight bits of the mantissa, so that scores
+/// within a 250th of each other are taken for equal.
 const BITS: u32 = 17;
 
 /// Scores counted by value.
@@ -53,8 +55,8 @@ impl Ranks {
         }
     }
 
-    /// Area under the receiver operating characteristic: the chance that a defect scores above something normal, half of it where they are equal. None without
-    /// either.
+    /// Area under the receiver operating characteristic: the chance that a defect scores above
+    /// something normal, half of it where they are equal. None without either.
     pub fn auroc(&self) -> Option<f64> {
         let (n, p) = (self.normal.iter().sum::<f64>(), self.defects.iter().sum::<f64>());
         let (mut below, mut area) = (0.0, 0.0);
@@ -65,8 +67,9 @@ impl Ranks {
         (n > 0.0 && p > 0.0).then(|| area / (n * p))
     }
 
-    /// Per-region overlap (Bergmann et al., "MVTec AD", 2019): the mean share of a region that is found, over the share of normal pixels that are too, up to
-    /// `limit` of them, 0.3 as published; divided by `limit`. None without regions or normal pixels.
+    /// Per-region overlap (Bergmann et al., "MVTec AD", 2019): the mean share of a region that is
+    /// found, over the share of normal pixels that are too, up to `limit` of them, 0.3 as
+    /// published; divided by `limit`. None without regions or normal pixels.
     pub fn pro(&self, limit: f64) -> Option<f64> {
         let (n, r) = (self.normal.iter().sum::<f64>(), self.regions.iter().sum::<f64>());
         if n == 0.0 || r == 0.0 {
@@ -87,7 +90,8 @@ impl Ranks {
         Some((area + (limit - x) * y) / limit)
     }
 
-    /// The score that at most a share `rate` of the normal ones lie above, within the width of a bin.
+    /// The score that at most a share `rate` of the normal ones lie above, within the width of a
+    /// bin.
     pub fn threshold(&self, rate: f64) -> Option<f32> {
         let n = self.normal.iter().sum::<f64>();
         let mut above = 0.0;
@@ -95,7 +99,11 @@ impl Ranks {
             if above + normal > rate * n {
                 // the upper end of the bin
                 let ordered = ((at as u32 + 1) << (32 - BITS)).wrapping_sub(1);
-                return Some(f32::from_bits(if ordered >> 31 == 1 { ordered & !(1 << 31) } else { !ordered }));
+                return Some(f32::from_bits(if ordered >> 31 == 1 {
+                    ordered & !(1 << 31)
+                } else {
+                    !ordered
+                }));
             }
             above += normal;
         }
@@ -103,7 +111,8 @@ impl Ranks {
     }
 }
 
-/// Numbers the regions of a mask from 1; pixels that touch, diagonally too, are of one. 0 where the mask is off.
+/// Numbers the regions of a mask from 1; pixels that touch, diagonally too, are of one. 0 where the
+/// mask is off.
 pub fn regions(mask: &[bool], h: usize, w: usize) -> Vec<u32> {
     let mut of = vec![0_u32; h * w];
     let (mut number, mut open) = (0, Vec::new());
@@ -152,14 +161,19 @@ mod tests {
         (0..1000).for_each(|i| ranks.normal(i as f32 / 100.0 - 2.0));
         for (rate, about) in [(0.01, 7.895), (0.5, 2.995), (0.9, -1.005), (0.0, 7.99)] {
             let found = ranks.threshold(rate).unwrap();
-            let above = (0..1000).filter(|i| *i as f32 / 100.0 - 2.0 > found).count() as f64 / 1000.0;
-            assert!(above <= rate && (found - about).abs() < 0.02, "{rate}: {found}, {above} above");
+            let above =
+                (0..1000).filter(|i| *i as f32 / 100.0 - 2.0 > found).count() as f64 / 1000.0;
+            assert!(
+                above <= rate && (found - about).abs() < 0.02,
+                "{rate}: {found}, {above} above"
+            );
         }
     }
 
     #[test]
     fn overlap_counts_regions_not_pixels() {
-        // a region of 1 pixel that is found at once, and one of 4 that is never before all normal pixels
+        // a region of 1 pixel that is found at once, and one of 4 that is never before all normal
+        // pixels
         let mask = [true, false, true, true, false, false, true, true];
         let of = regions(&mask, 2, 4);
         assert_eq!(of, [1, 0, 2, 2, 0, 0, 2, 2]);

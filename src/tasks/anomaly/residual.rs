@@ -5,7 +5,8 @@ const SIGMA: f64 = 1.5;
 /// (K₁·range)² and (K₂·range)².
 const C: [f64; 2] = [0.01 * 0.01, 0.03 * 0.03];
 
-/// Gaussian smoothing of a picture of one channel; the window is cut off at three standard deviations and, at the edges, weighed anew.
+/// Gaussian smoothing of a picture of one channel; the window is cut off at three standard
+/// deviations and, at the edges, weighed anew.
 pub fn blur(picture: &[f32], h: usize, w: usize, sigma: f64) -> Vec<f32> {
     if sigma <= 0.0 {
         return picture.to_vec();
@@ -37,19 +38,31 @@ pub fn blur(picture: &[f32], h: usize, w: usize, sigma: f64) -> Vec<f32> {
 
 /// Squared error of each pixel, the mean over channels.
 pub fn squared_error(a: &[f32], b: &[f32], c: usize) -> Vec<f32> {
-    let pixel = |(a, b): (&[f32], &[f32])| a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f32>() / c as f32;
+    let pixel = |(a, b): (&[f32], &[f32])| {
+        a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f32>() / c as f32
+    };
     a.chunks_exact(c).zip(b.chunks_exact(c)).map(pixel).collect()
 }
 
-/// 1 − SSIM around each pixel (Wang et al. 2004, Gaussian window of σ 1.5), the mean over channels; 0 where the pictures are the same.
+/// 1 − SSIM around each pixel (Wang et al. 2004, Gaussian window of σ 1.5), the mean over channels;
+/// 0 where the pictures are the same.
 pub fn structure(a: &[f32], b: &[f32], h: usize, w: usize, c: usize) -> Vec<f32> {
     let mut out = vec![0.0_f32; h * w];
     for channel in 0..c {
-        let of = |picture: &[f32]| picture.iter().skip(channel).step_by(c).copied().collect::<Vec<f32>>();
-        let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).collect::<Vec<f32>>();
+        let of = |picture: &[f32]| {
+            picture.iter().skip(channel).step_by(c).copied().collect::<Vec<f32>>()
+        };
+        let product =
+            |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).collect::<Vec<f32>>();
         let (a, b) = (of(a), of(b));
         let smooth = |picture: &[f32]| blur(picture, h, w, SIGMA);
-        let moments = [smooth(&a), smooth(&b), smooth(&product(&a, &a)), smooth(&product(&b, &b)), smooth(&product(&a, &b))];
+        let moments = [
+            smooth(&a),
+            smooth(&b),
+            smooth(&product(&a, &a)),
+            smooth(&product(&b, &b)),
+            smooth(&product(&a, &b)),
+        ];
         for (at, out) in out.iter_mut().enumerate() {
             let [a, b, aa, bb, ab] = std::array::from_fn(|i| f64::from(moments[i][at]));
             let alike = ((2.0 * a * b + C[0]) * (2.0 * (ab - a * b) + C[1]))
@@ -66,7 +79,9 @@ mod tests {
     use crate::tasks::quality;
 
     fn picture(h: usize, w: usize, k: u32) -> Vec<f32> {
-        (0..h * w).map(|i| ((i as u32).wrapping_mul(2_654_435_761 + k) >> 24) as f32 / 255.0).collect()
+        (0..h * w)
+            .map(|i| ((i as u32).wrapping_mul(2_654_435_761 + k) >> 24) as f32 / 255.0)
+            .collect()
     }
 
     #[test]
@@ -84,10 +99,13 @@ mod tests {
     fn the_mean_of_the_inner_map_is_ssim() {
         let (h, w) = (30, 26);
         let a = picture(h, w, 0);
-        let b: Vec<f32> = a.iter().zip(picture(h, w, 6_000_006)).map(|(a, b)| 0.8 * a + 0.2 * b).collect();
+        let b: Vec<f32> =
+            a.iter().zip(picture(h, w, 6_000_006)).map(|(a, b)| 0.8 * a + 0.2 * b).collect();
         let map = structure(&a, &b, h, w, 1);
-        let inner: Vec<f64> =
-            (5..h - 5).flat_map(|y| (5..w - 5).map(move |x| (y, x))).map(|(y, x)| f64::from(map[y * w + x])).collect();
+        let inner: Vec<f64> = (5..h - 5)
+            .flat_map(|y| (5..w - 5).map(move |x| (y, x)))
+            .map(|(y, x)| f64::from(map[y * w + x]))
+            .collect();
         let mean = 1.0 - inner.iter().sum::<f64>() / inner.len() as f64;
         assert!((mean - quality::ssim(&a, &b, h, w, 1)).abs() < 1e-3, "{mean}");
         assert!(structure(&a, &a, h, w, 1).iter().all(|v| v.abs() < 1e-5));

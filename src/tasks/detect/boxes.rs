@@ -55,8 +55,8 @@ impl Bounds {
     }
 }
 
-/// Non-maximum suppression, each class by itself: of detections that overlap by more than `most` (intersection over union) the surest one remains; `limit` of
-/// all at most, the surest first.
+/// Non-maximum suppression, each class by itself: of detections that overlap by more than `most`
+/// (intersection over union) the surest one remains; `limit` of all at most, the surest first.
 pub fn suppressed(mut found: Vec<Detection>, most: f64, limit: usize) -> Vec<Detection> {
     found.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut kept: Vec<Detection> = Vec::new();
@@ -64,7 +64,10 @@ pub fn suppressed(mut found: Vec<Detection>, most: f64, limit: usize) -> Vec<Det
         if kept.len() == limit {
             break;
         }
-        if kept.iter().all(|other| other.class != one.class || other.bounds.iou(&one.bounds) <= most) {
+        if kept
+            .iter()
+            .all(|other| other.class != one.class || other.bounds.iou(&one.bounds) <= most)
+        {
             kept.push(one);
         }
     }
@@ -83,13 +86,20 @@ mod tests {
     fn overlaps_by_hand() {
         let a = bounds(0.0, 0.0, 2.0, 2.0);
         assert!((a.iou(&bounds(1.0, 0.0, 3.0, 2.0)) - 1.0 / 3.0).abs() < 1e-12);
-        assert_eq!([a.iou(&a), a.iou(&bounds(2.0, 0.0, 4.0, 2.0)), bounds(1.0, 1.0, 1.0, 5.0).iou(&a)], [1.0, 0.0, 0.0]);
+        assert_eq!(
+            [a.iou(&a), a.iou(&bounds(2.0, 0.0, 4.0, 2.0)), bounds(1.0, 1.0, 1.0, 5.0).iou(&a)],
+            [1.0, 0.0, 0.0]
+        );
         assert_eq!(bounds(-1.0, -2.0, 9.0, 3.0).clipped(2, 5), bounds(0.0, 0.0, 5.0, 2.0));
     }
 
     #[test]
     fn the_surest_of_a_class_remains() {
-        let one = |class, score, left| Detection { class, score, bounds: bounds(left, 0.0, left + 10.0, 10.0) };
+        let one = |class, score, left| Detection {
+            class,
+            score,
+            bounds: bounds(left, 0.0, left + 10.0, 10.0),
+        };
         let found = vec![one(0, 0.5, 0.0), one(0, 0.9, 1.0), one(1, 0.4, 0.0), one(0, 0.3, 9.0)];
         let scores = |kept: Vec<Detection>| kept.iter().map(|one| one.score).collect::<Vec<f64>>();
         assert_eq!(scores(suppressed(found.clone(), 0.5, 100)), [0.9, 0.4, 0.3]);

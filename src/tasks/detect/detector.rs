@@ -38,10 +38,14 @@ impl<'a> Detector<'a> {
     pub fn check(graph: &Graph) -> Result<()> {
         let (input, output) = (graph.nodes[0].dims, &graph.nodes[graph.output]);
         let classes = graph.spec.classes.len();
-        let grid =
-            output.dims.h > 0 && input.h == input.w && input.h.is_multiple_of(output.dims.h) && output.dims.h == output.dims.w;
+        let grid = output.dims.h > 0
+            && input.h == input.w
+            && input.h.is_multiple_of(output.dims.h)
+            && output.dims.h == output.dims.w;
         if output.name != HEAD || classes == 0 || output.dims.c != CELL + classes || !grid {
-            return Err(Error::usage("the model finds no objects; make one by `csae detect train`"));
+            return Err(Error::usage(
+                "the model finds no objects; make one by `csae detect train`",
+            ));
         }
         Ok(())
     }
@@ -69,27 +73,37 @@ impl<'a> Detector<'a> {
         self.inference.batch(device)
     }
 
-    /// Finds objects in images (H,W,C; bytes) of which a score of `least` or more is said; the surest first.
+    /// Finds objects in images (H,W,C; bytes) of which a score of `least` or more is said; the
+    /// surest first.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn find(&mut self, device: &mut Device, images: &[(&[u8], [usize; 3])], least: f64) -> Result<Vec<Vec<Detection>>> {
+    pub fn find(
+        &mut self,
+        device: &mut Device,
+        images: &[(&[u8], [usize; 3])],
+        least: f64,
+    ) -> Result<Vec<Vec<Detection>>> {
         let graph = self.inference.graph;
         let (side, grid) = (self.side(), graph.nodes[graph.output].dims);
         let classes = graph.spec.classes.len();
         let mut out = Vec::with_capacity(images.len());
         for part in images.chunks(self.batch(device)) {
-            let laid: Vec<(Vec<f32>, Frame)> =
-                part.par_iter().map(|(pixels, size)| letterbox(pixels, *size, side, 1.0, [0.5, 0.5])).collect();
+            let laid: Vec<(Vec<f32>, Frame)> = part
+                .par_iter()
+                .map(|(pixels, size)| letterbox(pixels, *size, side, 1.0, [0.5, 0.5]))
+                .collect();
             let x: Vec<f32> = laid.iter().flat_map(|(pixels, _)| pixels.iter().copied()).collect();
             let y = self.inference.run_output(device, &x, &[])?;
-            for ((y, (_, frame)), (_, [h, w, _])) in y.chunks_exact(grid.len()).zip(&laid).zip(part) {
+            for ((y, (_, frame)), (_, [h, w, _])) in y.chunks_exact(grid.len()).zip(&laid).zip(part)
+            {
                 let cells = y.chunks_exact(CELL + classes).enumerate();
                 let stride = side as f64 / grid.w as f64;
                 let found = cells.filter_map(|(at, cell)| {
                     let one = read(cell, [at / grid.w, at % grid.w], stride)?;
                     let bounds = frame.back(&one.bounds).clipped(*h, *w);
-                    (one.score >= least && bounds.area() > 0.0).then_some(Detection { bounds, ..one })
+                    (one.score >= least && bounds.area() > 0.0)
+                        .then_some(Detection { bounds, ..one })
                 });
                 out.push(suppressed(found.collect(), OVERLAP, MOST));
             }
@@ -98,15 +112,18 @@ impl<'a> Detector<'a> {
     }
 }
 
-/// What a cell says: the likeliest class, its probability times that of something being there, and the box in pixels of the square.
+/// What a cell says: the likeliest class, its probability times that of something being there, and
+/// the box in pixels of the square.
 fn read(cell: &[f32], [row, column]: [usize; 2], stride: f64) -> Option<Detection> {
     let value = |k: usize| f64::from(cell[k]);
     let logits = &cell[CELL..];
-    let class = (1..logits.len()).fold(0, |best, class| if logits[class] > logits[best] { class } else { best });
+    let class = (1..logits.len())
+        .fold(0, |best, class| if logits[class] > logits[best] { class } else { best });
     let total: f64 = logits.iter().map(|logit| f64::from(logit - logits[class]).exp()).sum();
     let score = 1.0 / (1.0 + (-value(0)).exp()) / total;
     let size = [3, 4].map(|k| value(k).clamp(-SIZES, SIZES).exp() * stride);
-    let middle = [(column as f64 + 0.5 + value(1)) * stride, (row as f64 + 0.5 + value(2)) * stride];
+    let middle =
+        [(column as f64 + 0.5 + value(1)) * stride, (row as f64 + 0.5 + value(2)) * stride];
     let bounds = Bounds {
         left: middle[0] - size[0] / 2.0,
         top: middle[1] - size[1] / 2.0,
@@ -128,7 +145,10 @@ mod tests {
         // middle (2, 2) cells, 2 wide, 1 high
         let Bounds { left, top, right, bottom } = found.bounds;
         let expected = [8.0, 12.0, 24.0, 20.0];
-        assert!([left, top, right, bottom].iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?}");
+        assert!(
+            [left, top, right, bottom].iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5),
+            "{found:?}"
+        );
         assert!(read(&[f32::NAN; 6], [0, 0], 8.0).is_none());
     }
 }

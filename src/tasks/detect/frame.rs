@@ -41,9 +41,15 @@ impl Frame {
     }
 }
 
-/// An image (H,W,C; bytes) in a square: its longer side is `zoom` times the square's, and it lies so that `at` (0…1 down and across) of what remains, or
-/// lies beyond, is before it.
-pub fn letterbox(pixels: &[u8], [h, w, c]: [usize; 3], side: usize, zoom: f64, at: [f64; 2]) -> (Vec<f32>, Frame) {
+/// An image (H,W,C; bytes) in a square: its longer side is `zoom` times the square's, and it lies
+/// so that `at` (0…1 down and across) of what remains, or lies beyond, is before it.
+pub fn letterbox(
+    pixels: &[u8],
+    [h, w, c]: [usize; 3],
+    side: usize,
+    zoom: f64,
+    at: [f64; 2],
+) -> (Vec<f32>, Frame) {
     let scale = zoom * side as f64 / h.max(w) as f64;
     let to = [h, w].map(|length| ((length as f64 * scale).round() as usize).max(1));
     let reals: Vec<f32> = pixels.iter().map(|byte| f32::from(*byte) / 255.0).collect();
@@ -59,7 +65,10 @@ pub fn letterbox(pixels: &[u8], [h, w, c]: [usize; 3], side: usize, zoom: f64, a
         for x in 0..side as isize {
             let from_x = x - left;
             if (0..to[1] as isize).contains(&from_x) {
-                let (to_at, from) = ((y as usize * side + x as usize) * c, (from_y as usize * to[1] + from_x as usize) * c);
+                let (to_at, from) = (
+                    (y as usize * side + x as usize) * c,
+                    (from_y as usize * to[1] + from_x as usize) * c,
+                );
                 let values = out[to_at..to_at + c].iter_mut().zip(&resized[from..from + c]);
                 values.for_each(|(to, value)| *to = value.clamp(0.0, 1.0));
             }

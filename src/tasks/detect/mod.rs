@@ -1,4 +1,5 @@
-//! Detection: boxes of objects and their classes, by an encoder that learned without labels and a grid head without anchors.
+//! Detection: boxes of objects and their classes, by an encoder that learned without labels and a
+//! grid head without anchors.
 
 mod boxes;
 mod detector;

@@ -1,4 +1,5 @@
-//! Average precision as COCO's evaluation computes it: <https://github.com/cocodataset/cocoapi>, `pycocotools/cocoeval.py`.
+//! Average precision as COCO's evaluation computes it: <https://github.com/cocodataset/cocoapi>,
+//! `pycocotools/cocoeval.py`.
 
 use serde::Serialize;
 
@@ -22,7 +23,8 @@ pub struct Tally {
 struct OfClass {
     /// Objects that are to be found.
     objects: usize,
-    /// Each detection's score and, at each threshold, whether it is right; None where it does not count.
+    /// Each detection's score and, at each threshold, whether it is right; None where it does not
+    /// count.
     found: Vec<(f64, [Option<bool>; THRESHOLDS.len()])>,
 }
 
@@ -52,7 +54,8 @@ impl Tally {
             mine.sort_by(|a, b| b.score.total_cmp(&a.score));
             mine.truncate(MOST);
             // those that need not be found come last
-            let mut there: Vec<&Object> = objects.iter().filter(|object| object.class == class).collect();
+            let mut there: Vec<&Object> =
+                objects.iter().filter(|object| object.class == class).collect();
             there.sort_by_key(|object| object.ignored());
             of.objects += there.iter().filter(|object| !object.ignored()).count();
             let mut right = vec![[None; THRESHOLDS.len()]; mine.len()];
@@ -68,15 +71,20 @@ impl Tally {
 
     /// The averages.
     pub fn precision(&self) -> Precision {
-        let of: Vec<Option<[f64; THRESHOLDS.len()]>> = self.classes.iter().map(OfClass::averages).collect();
+        let of: Vec<Option<[f64; THRESHOLDS.len()]>> =
+            self.classes.iter().map(OfClass::averages).collect();
         let ap50: Vec<Option<f64>> = of.iter().map(|of| of.map(|all| all[0])).collect();
-        let ap: Vec<Option<f64>> = of.iter().map(|of| of.map(|all| all.iter().sum::<f64>() / all.len() as f64)).collect();
-        let mean = |of: &[Option<f64>]| of.iter().flatten().sum::<f64>() / of.iter().flatten().count().max(1) as f64;
+        let ap: Vec<Option<f64>> =
+            of.iter().map(|of| of.map(|all| all.iter().sum::<f64>() / all.len() as f64)).collect();
+        let mean = |of: &[Option<f64>]| {
+            of.iter().flatten().sum::<f64>() / of.iter().flatten().count().max(1) as f64
+        };
         Precision { map50: mean(&ap50), map: mean(&ap), ap50, ap }
     }
 }
 
-/// Whether a detection is right: it takes the free object that it overlaps most, by `least` or more; None where that need not be found.
+/// Whether a detection is right: it takes the free object that it overlaps most, by `least` or
+/// more; None where that need not be found.
 fn matched(bounds: &Bounds, there: &[&Object], taken: &mut [bool], least: f64) -> Option<bool> {
     let (mut best, mut found) = (least.min(1.0 - 1e-10), None);
     for (i, object) in there.iter().enumerate() {
@@ -121,7 +129,9 @@ impl OfClass {
                 curve[i - 1].1 = curve[i - 1].1.max(curve[i].1);
             }
             let at = |recall: f64| {
-                curve.get(curve.partition_point(|(reached, _)| *reached < recall)).map_or(0.0, |(_, precision)| *precision)
+                curve
+                    .get(curve.partition_point(|(reached, _)| *reached < recall))
+                    .map_or(0.0, |(_, precision)| *precision)
             };
             (0..RECALLS).map(|i| at(i as f64 / (RECALLS - 1) as f64)).sum::<f64>() / RECALLS as f64
         }))
@@ -133,7 +143,12 @@ mod tests {
     use super::*;
 
     fn object(left: f64, width: f64) -> Object {
-        Object { class: 0, bounds: Bounds { left, top: 0.0, right: left + width, bottom: 10.0 }, difficult: false, crowd: false }
+        Object {
+            class: 0,
+            bounds: Bounds { left, top: 0.0, right: left + width, bottom: 10.0 },
+            difficult: false,
+            crowd: false,
+        }
     }
 
     fn found(score: f64, left: f64, width: f64) -> Detection {
@@ -157,7 +172,10 @@ mod tests {
         let second = precision(&[(&[found(0.7, 0.0, 10.0), found(0.8, 20.0, 10.0)], &objects)]);
         assert!((second.map50 - 0.5 * 51.0 / 101.0).abs() < 1e-12, "{second:?}");
         // all right
-        assert_eq!(precision(&[(&[found(0.7, 0.0, 10.0), found(0.8, 50.0, 10.0)], &objects)]).map, 1.0);
+        assert_eq!(
+            precision(&[(&[found(0.7, 0.0, 10.0), found(0.8, 50.0, 10.0)], &objects)]).map,
+            1.0
+        );
     }
 
     #[test]
@@ -166,8 +184,10 @@ mod tests {
         let of = precision(&[(&[found(0.9, 2.0, 10.0)], &[object(0.0, 10.0)])]);
         assert!(of.map50 == 1.0 && (of.map - 0.4).abs() < 1e-12, "{of:?}");
         // the second detection of one object is wrong
-        let twice =
-            precision(&[(&[found(0.9, 0.0, 10.0), found(0.95, 30.0, 10.0), found(0.8, 0.0, 10.0)], &[object(0.0, 10.0)])]);
+        let twice = precision(&[(
+            &[found(0.9, 0.0, 10.0), found(0.95, 30.0, 10.0), found(0.8, 0.0, 10.0)],
+            &[object(0.0, 10.0)],
+        )]);
         assert!((twice.map50 - 0.5).abs() < 1e-12, "{twice:?}");
         // images do not mix
         let apart = precision(&[(&[found(0.9, 0.0, 10.0)], &[]), (&[], &[object(0.0, 10.0)])]);
@@ -180,7 +200,12 @@ mod tests {
         let crowd = Object { crowd: true, ..object(100.0, 100.0) };
         let objects = [difficult, crowd, object(0.0, 10.0)];
         // a difficult one, two in the crowd, and the one that counts
-        let all = [found(0.9, 50.0, 10.0), found(0.8, 100.0, 10.0), found(0.7, 150.0, 10.0), found(0.6, 0.0, 10.0)];
+        let all = [
+            found(0.9, 50.0, 10.0),
+            found(0.8, 100.0, 10.0),
+            found(0.7, 150.0, 10.0),
+            found(0.6, 0.0, 10.0),
+        ];
         assert_eq!(precision(&[(&all, &objects)]).map50, 1.0);
         assert_eq!(precision(&[(&all[..3], &objects)]).map50, 0.0);
     }

@@ -46,18 +46,21 @@ pub struct Set {
     pub clipped: usize,
     /// Boxes of no area, or wholly outside, and were dropped: image and reason.
     pub dropped: Vec<String>,
-    /// Objects of classes that are not among those named, which are left out: the class, and how many.
+    /// Objects of classes that are not among those named, which are left out: the class, and how
+    /// many.
     pub other: BTreeMap<String, usize>,
     /// What was found, for people.
     pub description: String,
 }
 
 impl Set {
-    /// Opens images and their boxes. `split` names a list in `ImageSets/Main` of Pascal VOC's layout; `classes` are their names, empty where all that occur are
-    /// meant, in alphabetical order.
+    /// Opens images and their boxes. `split` names a list in `ImageSets/Main` of Pascal VOC's
+    /// layout; `classes` are their names, empty where all that occur are meant, in alphabetical
+    /// order.
     ///
     /// # Errors
-    /// When no image has annotations, no object is of the classes that are named, or `strict` is wanted and a file or a box is not sound or of another class.
+    /// When no image has annotations, no object is of the classes that are named, or `strict` is
+    /// wanted and a file or a box is not sound or of another class.
     pub fn open(
         source: &str,
         annotations: &Annotations,
@@ -68,13 +71,23 @@ impl Set {
     ) -> Result<Self> {
         let root = Path::new(source);
         let inside = root.join(IMAGES).is_dir();
-        let images = if inside { root.join(IMAGES).to_string_lossy().into_owned() } else { source.to_owned() };
+        let images = if inside {
+            root.join(IMAGES).to_string_lossy().into_owned()
+        } else {
+            source.to_owned()
+        };
         let found = match split {
             None => data::open(&images, wanted, limit)?,
             Some(split) => listed(root, Path::new(&images), split, wanted, limit)?,
         };
         let (pixels, mut skipped) = (found.pixels, found.skipped);
-        let stem = |image: usize| Path::new(&pixels.name(image)).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let stem = |image: usize| {
+            Path::new(&pixels.name(image))
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        };
         let chosen: Vec<usize> = (0..pixels.len()).collect();
         let mut unmarked = Vec::new();
         let mut marked: Vec<(usize, Vec<Marked>)> = Vec::new();
@@ -83,7 +96,11 @@ impl Set {
                 let mut of = coco(file)?;
                 for image in chosen {
                     let name = pixels.name(image);
-                    let last = Path::new(&name).file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    let last = Path::new(&name)
+                        .file_name()
+                        .unwrap_or_default()
+                        .to_string_lossy()
+                        .into_owned();
                     match of.remove(&name).or_else(|| of.remove(&last)) {
                         Some(objects) => marked.push((image, objects)),
                         None => unmarked.push(name),
@@ -104,21 +121,31 @@ impl Set {
                 let file = |image: usize| folder.join(format!("{}.xml", stem(image)));
                 let read: Vec<Option<Result<Vec<Marked>>>> = chosen
                     .par_iter()
-                    .map(|image| Some(file(*image)).filter(|file| file.is_file()).map(|file| read_voc(&file)))
+                    .map(|image| {
+                        Some(file(*image)).filter(|file| file.is_file()).map(|file| read_voc(&file))
+                    })
                     .collect();
                 for (image, read) in chosen.into_iter().zip(read) {
                     match read {
                         None => unmarked.push(pixels.name(image)),
                         Some(Ok(objects)) => marked.push((image, objects)),
-                        Some(Err(error)) if wanted.strict => return Err(error.at(file(image).display())),
-                        Some(Err(error)) => skipped.push((file(image).display().to_string(), error.to_string())),
+                        Some(Err(error)) if wanted.strict => {
+                            return Err(error.at(file(image).display()));
+                        }
+                        Some(Err(error)) => {
+                            skipped.push((file(image).display().to_string(), error.to_string()))
+                        }
                     }
                 }
             }
         }
         if marked.is_empty() {
-            let why = skipped.first().map_or_else(String::new, |(file, reason)| format!(" ({file}: {reason})"));
-            return Err(Error::usage(format!("{source}: no image has annotations that can be used{why}")));
+            let why = skipped
+                .first()
+                .map_or_else(String::new, |(file, reason)| format!(" ({file}: {reason})"));
+            return Err(Error::usage(format!(
+                "{source}: no image has annotations that can be used{why}"
+            )));
         }
         let classes = if classes.is_empty() { occurring(&marked) } else { classes.to_vec() };
         if classes.is_empty() {
@@ -127,7 +154,12 @@ impl Set {
             )));
         }
         let mut set = Self {
-            description: format!("{}; {} with annotations, classes {}", found.description, marked.len(), classes.join(", ")),
+            description: format!(
+                "{}; {} with annotations, classes {}",
+                found.description,
+                marked.len(),
+                classes.join(", ")
+            ),
             images: pixels,
             answered: Vec::new(),
             classes,
@@ -143,14 +175,22 @@ impl Set {
         }
         if set.objects() == 0 {
             let other: Vec<&str> = set.other.keys().map(String::as_str).collect();
-            let there = if other.is_empty() { String::new() } else { format!("; there are {}", other.join(", ")) };
-            return Err(Error::usage(format!("{source}: no object is of the classes {}{there}", set.classes.join(", "))));
+            let there = if other.is_empty() {
+                String::new()
+            } else {
+                format!("; there are {}", other.join(", "))
+            };
+            return Err(Error::usage(format!(
+                "{source}: no object is of the classes {}{there}",
+                set.classes.join(", ")
+            )));
         }
         match (set.dropped.first(), set.other.keys().next()) {
             (Some(dropped), _) if wanted.strict => Err(Error::usage(dropped.clone())),
-            (None, Some(other)) if wanted.strict => {
-                Err(Error::usage(format!("{source}: objects of class {other}, which is not among {}", set.classes.join(", "))))
-            }
+            (None, Some(other)) if wanted.strict => Err(Error::usage(format!(
+                "{source}: objects of class {other}, which is not among {}",
+                set.classes.join(", ")
+            ))),
             _ => Ok(set),
         }
     }
@@ -166,13 +206,19 @@ impl Set {
             };
             let inside = bounds.clipped(h, w);
             if inside.right - inside.left < LEAST || inside.bottom - inside.top < LEAST {
-                let why = if bounds.area() > 0.0 { format!("outside of {w}x{h} pixels") } else { "of no area".to_owned() };
+                let why = if bounds.area() > 0.0 {
+                    format!("outside of {w}x{h} pixels")
+                } else {
+                    "of no area".to_owned()
+                };
                 self.dropped.push(format!("{}: a box of {name} {why}", self.images.name(image)));
                 continue;
             }
             // VOC counts pixels from 1, some programs from 0: a pixel beyond is no fault
             let beyond = (bounds.left - inside.left).abs().max((bounds.top - inside.top).abs());
-            let beyond = beyond.max((bounds.right - inside.right).abs()).max((bounds.bottom - inside.bottom).abs());
+            let beyond = beyond
+                .max((bounds.right - inside.right).abs())
+                .max((bounds.bottom - inside.bottom).abs());
             self.clipped += usize::from(beyond > 1.0);
             kept.push(Object { class, bounds: inside, difficult, crowd });
         }
@@ -204,15 +250,21 @@ impl Set {
     ///
     /// # Errors
     /// When it cannot be read any more.
-    pub fn bytes(&self, number: usize, handles: &mut Handles) -> Result<std::borrow::Cow<'_, [u8]>> {
+    pub fn bytes(
+        &self,
+        number: usize,
+        handles: &mut Handles,
+    ) -> Result<std::borrow::Cow<'_, [u8]>> {
         self.images.read(self.answered[number].0, handles)
     }
 }
 
 /// Names of the classes that occur, in alphabetical order.
 fn occurring(marked: &[(usize, Vec<Marked>)]) -> Vec<String> {
-    let mut names: Vec<String> =
-        marked.iter().flat_map(|(_, objects)| objects.iter().map(|object| object.name.clone())).collect();
+    let mut names: Vec<String> = marked
+        .iter()
+        .flat_map(|(_, objects)| objects.iter().map(|object| object.name.clone()))
+        .collect();
     names.sort();
     names.dedup();
     names
@@ -226,21 +278,27 @@ fn listed(root: &Path, images: &Path, split: &str, wanted: &Wanted, limit: u64) 
     }
     let text = String::from_utf8_lossy(&files::read(&file)?).into_owned();
     // a class's list has 1, 0 or −1 behind each name
-    let mut names: HashSet<&str> = text.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let mut names: HashSet<&str> =
+        text.lines().filter_map(|line| line.split_whitespace().next()).collect();
     if names.is_empty() {
         return Err(Error::usage(format!("split {split}: {} is empty", file.display())));
     }
     let stem = |image: &Path| image.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let found = data::open_some(images, |image| names.contains(stem(image).as_str()), wanted, limit)?;
-    let mut found = found.ok_or_else(|| Error::usage(format!("split {split}: none of its images is in {}", images.display())))?;
+    let found =
+        data::open_some(images, |image| names.contains(stem(image).as_str()), wanted, limit)?;
+    let mut found = found.ok_or_else(|| {
+        Error::usage(format!("split {split}: none of its images is in {}", images.display()))
+    })?;
     for image in 0..found.pixels.len() {
         names.remove(stem(Path::new(&found.pixels.name(image))).as_str());
     }
-    let skipped: HashSet<String> = found.skipped.iter().map(|(file, _)| stem(Path::new(file))).collect();
-    let mut missing: Vec<&str> = names.into_iter().filter(|name| !skipped.contains(*name)).collect();
+    let skipped: HashSet<String> =
+        found.skipped.iter().map(|(file, _)| stem(Path::new(file))).collect();
+    let mut missing: Vec<&str> =
+        names.into_iter().filter(|name| !skipped.contains(*name)).collect();
     missing.sort_unstable();
-    found.skipped.extend(
-        missing.into_iter().map(|name| (name.to_owned(), format!("named by {}, but there is no such image", file.display()))),
-    );
+    found.skipped.extend(missing.into_iter().map(|name| {
+        (name.to_owned(), format!("named by {}, but there is no such image", file.display()))
+    }));
     Ok(found)
 }

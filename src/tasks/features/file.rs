@@ -1,5 +1,5 @@
-//! Feature files: `.npy` (labels and names in files beside it) or safetensors (everything in one), written as the features come, so that a set larger than
-//! memory works.
+//! Feature files: `.npy` (labels and names in files beside it) or safetensors (everything in one),
+//! written as the features come, so that a set larger than memory works.
 
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,10 @@ impl Format {
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("npy") => Ok(Self::Npy),
             Some("safetensors") => Ok(Self::Safetensors),
-            _ => Err(Error::usage(format!("{}: features are written as .npy or .safetensors: end the name so", path.display()))),
+            _ => Err(Error::usage(format!(
+                "{}: features are written as .npy or .safetensors: end the name so",
+                path.display()
+            ))),
         }
     }
 
@@ -42,13 +45,18 @@ impl Format {
     pub fn files(self, path: &Path, labelled: bool) -> Vec<PathBuf> {
         match self {
             Self::Safetensors => vec![path.to_owned()],
-            Self::Npy if labelled => vec![path.to_owned(), path.with_extension("names.txt"), path.with_extension("labels.npy")],
+            Self::Npy if labelled => vec![
+                path.to_owned(),
+                path.with_extension("names.txt"),
+                path.with_extension("labels.npy"),
+            ],
             Self::Npy => vec![path.to_owned(), path.with_extension("names.txt")],
         }
     }
 }
 
-/// What features are of. Those of a stored file are taken for these only where all of it is the same.
+/// What features are of. Those of a stored file are taken for these only where all of it is the
+/// same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Described {
     /// Hash of the model's values.
@@ -102,12 +110,12 @@ impl Writer {
             Format::Npy => partial.write(&npy_header("<f4", &shape))?,
             Format::Safetensors => {
                 let values = 4 * left;
-                let mut metadata = json!({ KEY: described.json().to_string(), "names": json!(names).to_string() });
+                let mut metadata =
+                    json!({ KEY: described.json().to_string(), "names": json!(names).to_string() });
                 let mut head = json!({"features": {"dtype": "F32", "shape": shape, "data_offsets": [0, values]}});
                 if let Some(Labels { classes, of }) = labels {
                     metadata["classes"] = json!(json!(classes).to_string());
-                    head["labels"] =
-                        json!({"dtype": "I64", "shape": [of.len()], "data_offsets": [values, values + 8 * of.len()]});
+                    head["labels"] = json!({"dtype": "I64", "shape": [of.len()], "data_offsets": [values, values + 8 * of.len()]});
                 }
                 head["__metadata__"] = metadata;
                 let mut head = head.to_string().into_bytes();
@@ -124,7 +132,14 @@ impl Writer {
             }
         }
         let names = names.into_iter().map(|name| name + "\n").collect();
-        Ok(Self { format, path: path.to_owned(), partial, left, labels: labels.map(|labels| labels.of.clone()), names })
+        Ok(Self {
+            format,
+            path: path.to_owned(),
+            partial,
+            left,
+            labels: labels.map(|labels| labels.of.clone()),
+            names,
+        })
     }
 
     /// Adds the features of the next images.
@@ -132,8 +147,10 @@ impl Writer {
     /// # Errors
     /// When they cannot be written.
     pub fn push(&mut self, values: &[f32]) -> Result<()> {
-        self.left = self.left.checked_sub(values.len()).expect("no more features than were announced");
-        self.partial.write(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())
+        self.left =
+            self.left.checked_sub(values.len()).expect("no more features than were announced");
+        self.partial
+            .write(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())
     }
 
     /// Puts the file, and those beside it, in their places.
@@ -142,11 +159,16 @@ impl Writer {
     /// When they cannot be written.
     pub fn finish(mut self) -> Result<()> {
         assert_eq!(self.left, 0, "as many features as were announced");
-        let labels: Option<Vec<u8>> = self.labels.map(|of| of.iter().flat_map(|class| i64::from(*class).to_le_bytes()).collect());
+        let labels: Option<Vec<u8>> = self
+            .labels
+            .map(|of| of.iter().flat_map(|class| i64::from(*class).to_le_bytes()).collect());
         match (self.format, labels) {
             (Format::Safetensors, labels) => self.partial.write(&labels.unwrap_or_default())?,
             (Format::Npy, labels) => {
-                files::write_atomically(&self.path.with_extension("names.txt"), self.names.as_bytes())?;
+                files::write_atomically(
+                    &self.path.with_extension("names.txt"),
+                    self.names.as_bytes(),
+                )?;
                 if let Some(labels) = labels {
                     let whole = [npy_header("<i8", &[labels.len() / 8]), labels].concat();
                     files::write_atomically(&self.path.with_extension("labels.npy"), &whole)?;
@@ -168,16 +190,27 @@ pub fn npy_header(dtype: &str, shape: &[usize]) -> Vec<u8> {
     [b"\x93NUMPY\x01\x00", &(length as u16).to_le_bytes()[..], text.as_bytes()].concat()
 }
 
-/// Reads the features of `described` from a safetensors file, as [`Writer`] wrote them: C,H,W of one image after the other.
+/// Reads the features of `described` from a safetensors file, as [`Writer`] wrote them: C,H,W of
+/// one image after the other.
 ///
 /// # Errors
-/// When the file is none of features, or of other ones: of another model, layer, pooling or number of images, which is named.
+/// When the file is none of features, or of other ones: of another model, layer, pooling or number
+/// of images, which is named.
 pub fn read(path: &Path, described: &Described) -> Result<Vec<f32>> {
     let bytes = files::read(path)?;
-    let bad =
-        |what: &str| Error::usage(format!("{}: {what}; name a .safetensors file that `csae features` wrote", path.display()));
-    let (_, head) = SafeTensors::read_metadata(&bytes).map_err(|_| bad("not a safetensors file"))?;
-    let of = head.metadata().as_ref().and_then(|metadata| metadata.get(KEY)).ok_or_else(|| bad("holds no features"))?;
+    let bad = |what: &str| {
+        Error::usage(format!(
+            "{}: {what}; name a .safetensors file that `csae features` wrote",
+            path.display()
+        ))
+    };
+    let (_, head) =
+        SafeTensors::read_metadata(&bytes).map_err(|_| bad("not a safetensors file"))?;
+    let of = head
+        .metadata()
+        .as_ref()
+        .and_then(|metadata| metadata.get(KEY))
+        .ok_or_else(|| bad("holds no features"))?;
     let of: Value = serde_json::from_str(of).map_err(|_| bad("what it is of cannot be read"))?;
     let wanted = described.json();
     for key in ["model", "layer", "pooling"] {
@@ -200,7 +233,11 @@ pub fn read(path: &Path, described: &Described) -> Result<Vec<f32>> {
             described.shape()
         )));
     }
-    Ok(features.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    Ok(features
+        .data()
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+        .collect())
 }
 
 #[cfg(test)]
@@ -209,12 +246,17 @@ mod tests {
 
     #[test]
     fn headers_are_aligned_and_say_all() {
-        for (dtype, shape) in [("<f4", vec![3, 4]), ("<f4", vec![60_000, 128, 7, 7]), ("<i8", vec![5])] {
+        for (dtype, shape) in
+            [("<f4", vec![3, 4]), ("<f4", vec![60_000, 128, 7, 7]), ("<i8", vec![5])]
+        {
             let header = npy_header(dtype, &shape);
             assert!(header.len().is_multiple_of(64) && header.ends_with(b"\n"), "{}", header.len());
             let text = String::from_utf8_lossy(&header[10..]);
             let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
-            assert!(text.contains(dtype) && text.contains(&format!("({},)", sizes.join(","))), "{text}");
+            assert!(
+                text.contains(dtype) && text.contains(&format!("({},)", sizes.join(","))),
+                "{text}"
+            );
         }
     }
 }

@@ -29,7 +29,9 @@ impl<'a> Extractor<'a> {
     pub fn new(graph: &'a Graph, store: &Store, pooling: Option<Pooling>) -> Result<Self> {
         let node = &graph.nodes[graph.output];
         let scale = match pooling {
-            Some(pooling @ Pooling { how: Pool::Sum, .. }) => pooling.cell(graph.nodes[node.inputs[0]].dims)? as f32,
+            Some(pooling @ Pooling { how: Pool::Sum, .. }) => {
+                pooling.cell(graph.nodes[node.inputs[0]].dims)? as f32
+            }
             _ => 1.0,
         };
         Ok(Self { inference: Inference::new(graph, store), scale, dims: node.dims })
@@ -43,7 +45,8 @@ impl<'a> Extractor<'a> {
         self.inference.fit(device, beside)
     }
 
-    /// Gives the features of the images in order to `take`: the number of the first, and their values, C,H,W of each.
+    /// Gives the features of the images in order to `take`: the number of the first, and their
+    /// values, C,H,W of each.
     ///
     /// # Errors
     /// When an image cannot be read, the device fails, or `take` does.

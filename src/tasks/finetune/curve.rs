@@ -49,7 +49,8 @@ impl Point {
     }
 }
 
-/// Two-sided p of Student's paired t-test of the differences a − b; none where there are fewer than two, 0 where all are the same and not 0.
+/// Two-sided p of Student's paired t-test of the differences a − b; none where there are fewer than
+/// two, 0 where all are the same and not 0.
 pub fn paired_t(a: &[f64], b: &[f64]) -> Option<f64> {
     let n = a.len().min(b.len());
     if n < 2 {
@@ -76,7 +77,11 @@ impl Curve {
     pub fn chart(&self, title: &str) -> Chart {
         let series = |name: &str, arm: &dyn Fn(&Point) -> &Arm| Series {
             name: name.to_owned(),
-            points: self.points.iter().map(|point| (point.labels as f64, 100.0 * arm(point).mean)).collect(),
+            points: self
+                .points
+                .iter()
+                .map(|point| (point.labels as f64, 100.0 * arm(point).mean))
+                .collect(),
             spread: self.points.iter().map(|point| 100.0 * arm(point).deviation).collect(),
             look: Look::Dots,
         };
@@ -84,7 +89,10 @@ impl Curve {
             title: title.to_owned(),
             x: Axis { label: "labelled images".to_owned(), log: true, with: None },
             y: Axis { label: "test error, %".to_owned(), log: false, with: Some(0.0) },
-            series: vec![series("pretrained", &|point| &point.pretrained), series("from scratch", &|point| &point.scratch)],
+            series: vec![
+                series("pretrained", &|point| &point.pretrained),
+                series("from scratch", &|point| &point.scratch),
+            ],
             ..Chart::default()
         }
     }
@@ -93,7 +101,9 @@ impl Curve {
     pub fn table(&self) -> String {
         let mut lines =
             vec!["labels\tpretrained_mean\tpretrained_sd\tscratch_mean\tscratch_sd\tp\tpretrained\tscratch".to_owned()];
-        let all = |errors: &[f64]| errors.iter().map(|error| format!("{error:.5}")).collect::<Vec<_>>().join(" ");
+        let all = |errors: &[f64]| {
+            errors.iter().map(|error| format!("{error:.5}")).collect::<Vec<_>>().join(" ")
+        };
         for Point { labels, pretrained: a, scratch: b, p } in &self.points {
             let p = p.map_or(String::new(), |p| format!("{p:.6}"));
             lines.push(format!(
@@ -116,7 +126,8 @@ mod tests {
 
     #[test]
     fn the_paired_test_gives_students_p() {
-        // differences 1, 2, 3, 4, 5: t = 3/(√2.5/√5) = 4.2426, 4 degrees of freedom: p = 0.01324 (scipy.stats.ttest_rel)
+        // differences 1, 2, 3, 4, 5: t = 3/(√2.5/√5) = 4.2426, 4 degrees of freedom: p = 0.01324
+        // (scipy.stats.ttest_rel)
         let (a, b) = ([2.0, 4.0, 6.0, 8.0, 10.0], [1.0, 2.0, 3.0, 4.0, 5.0]);
         assert!((paired_t(&a, &b).unwrap() - 0.013_235).abs() < 1e-5, "{:?}", paired_t(&a, &b));
         assert_eq!(paired_t(&a, &b), paired_t(&b, &a));
@@ -129,10 +140,18 @@ mod tests {
     #[test]
     fn curves_show_both_arms() {
         let curve = Curve {
-            points: vec![Point::new(100, vec![0.2, 0.3], vec![0.4, 0.5]), Point::new(1000, vec![0.1, 0.12], vec![0.2, 0.2])],
+            points: vec![
+                Point::new(100, vec![0.2, 0.3], vec![0.4, 0.5]),
+                Point::new(1000, vec![0.1, 0.12], vec![0.2, 0.2]),
+            ],
         };
         let table = curve.table();
-        assert!(table.lines().count() == 3 && table.contains("100\t0.25000") && table.contains("1000\t0.11000"), "{table}");
+        assert!(
+            table.lines().count() == 3
+                && table.contains("100\t0.25000")
+                && table.contains("1000\t0.11000"),
+            "{table}"
+        );
         let chart = curve.chart("errors");
         assert_eq!((chart.series.len(), chart.series[1].points[0]), (2, (100.0, 45.0)));
     }

@@ -73,11 +73,14 @@ impl Labelled {
         let size = self.dims.len();
         images
             .par_iter()
-            .flat_map_iter(|image| self.pixels[image * size..][..size].iter().map(|&byte| f32::from(byte) / 255.0))
+            .flat_map_iter(|image| {
+                self.pixels[image * size..][..size].iter().map(|&byte| f32::from(byte) / 255.0)
+            })
             .collect()
     }
 
-    /// Some images, changed at random: what happens to an image depends on the seed, the step and its place in the batch.
+    /// Some images, changed at random: what happens to an image depends on the seed, the step and
+    /// its place in the batch.
     pub fn changed(&self, images: &[usize], changes: Changes, seed: u64, step: u64) -> Vec<f32> {
         let Changes { shift, flip } = changes;
         let mut x = self.batch(images);
@@ -86,7 +89,8 @@ impl Labelled {
         }
         let Dims { c, h, w } = self.dims;
         x.par_chunks_exact_mut(self.dims.len()).enumerate().for_each(|(i, x)| {
-            let mut stream = Stream::new(seed, "changes").skip((step * images.len() as u64 + i as u64) * 3);
+            let mut stream =
+                Stream::new(seed, "changes").skip((step * images.len() as u64 + i as u64) * 3);
             let mut by = || stream.below(2 * shift + 1) as isize - shift as isize;
             let (down, right) = (by(), by());
             let flipped = flip && stream.below(2) == 1;
@@ -95,10 +99,13 @@ impl Labelled {
                 for column in 0..w {
                     let from_x = if flipped { w - 1 - column } else { column } as isize - right;
                     let from_y = y as isize - down;
-                    let inside = (0..h as isize).contains(&from_y) && (0..w as isize).contains(&from_x);
+                    let inside =
+                        (0..h as isize).contains(&from_y) && (0..w as isize).contains(&from_x);
                     let to = &mut x[(y * w + column) * c..][..c];
                     if inside {
-                        to.copy_from_slice(&old[(from_y as usize * w + from_x as usize) * c..][..c]);
+                        to.copy_from_slice(
+                            &old[(from_y as usize * w + from_x as usize) * c..][..c],
+                        );
                     } else {
                         to.fill(0.0);
                     }
@@ -116,17 +123,27 @@ mod tests {
     #[test]
     fn changes_move_and_flip_and_nothing_else() {
         let dims = Dims::new(1, 3, 4);
-        let data = Labelled { dims, pixels: (1..=12).map(|i| i * 20).collect(), of: vec![0], classes: vec!["a".to_owned()] };
+        let data = Labelled {
+            dims,
+            pixels: (1..=12).map(|i| i * 20).collect(),
+            of: vec![0],
+            classes: vec!["a".to_owned()],
+        };
         let same = data.changed(&[0, 0], Changes::default(), 1, 2);
         assert_eq!(same, data.batch(&[0, 0]));
-        let row = |x: &[f32], y: usize| x[y * 4..][..4].iter().map(|v| (v * 255.0 / 20.0).round() as u8).collect::<Vec<_>>();
+        let row = |x: &[f32], y: usize| {
+            x[y * 4..][..4].iter().map(|v| (v * 255.0 / 20.0).round() as u8).collect::<Vec<_>>()
+        };
         let (mut moved, mut flipped) = (0, 0);
         for step in 0..40 {
             let x = data.changed(&[0], Changes { shift: 1, flip: false }, 1, step);
             // what is inside keeps its neighbours
             let middle = row(&x, 1);
             moved += usize::from(middle != [5, 6, 7, 8]);
-            assert!(middle.windows(2).all(|two| two[0] == 0 || two[1] == 0 || two[1] == two[0] + 1), "{middle:?}");
+            assert!(
+                middle.windows(2).all(|two| two[0] == 0 || two[1] == 0 || two[1] == two[0] + 1),
+                "{middle:?}"
+            );
             let x = data.changed(&[0], Changes { shift: 0, flip: true }, 1, step);
             let first = row(&x, 0);
             assert!(first == [1, 2, 3, 4] || first == [4, 3, 2, 1], "{first:?}");

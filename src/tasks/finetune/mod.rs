@@ -1,4 +1,5 @@
-//! An encoder with a head of logits, trained on labelled images; and how its error falls with the number of labels, pretrained and from scratch.
+//! An encoder with a head of logits, trained on labelled images; and how its error falls with the
+//! number of labels, pretrained and from scratch.
 
 mod curve;
 mod data;
@@ -12,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::rng::Stream;
 use crate::tasks::probe::by_class;
 
-/// So many labelled images in all, drawn by the seed evenly over the classes that occur; where they do not divide, the first classes have one more.
+/// So many labelled images in all, drawn by the seed evenly over the classes that occur; where they
+/// do not divide, the first classes have one more.
 ///
 /// # Errors
 /// When there are fewer than classes, or a class has too few images.
@@ -20,21 +22,27 @@ pub fn draw(data: &Labelled, wanted: usize, seed: u64) -> Result<Vec<usize>> {
     let all = by_class(&data.of, data.classes.len(), &mut Stream::new(seed, "labels"));
     let classes = all.iter().filter(|images| !images.is_empty()).count();
     if wanted < classes {
-        return Err(Error::usage(format!("{wanted} labels for {classes} classes: there must be one of each at least")));
+        return Err(Error::usage(format!(
+            "{wanted} labels for {classes} classes: there must be one of each at least"
+        )));
     }
     let mut drawn = Vec::with_capacity(wanted);
     let occurring = all.iter().zip(&data.classes).filter(|(images, _)| !images.is_empty());
     for (i, (images, name)) in occurring.enumerate() {
         let count = wanted / classes + usize::from(i < wanted % classes);
         if images.len() < count {
-            return Err(Error::usage(format!("{wanted} labels need {count} of class {name}, which has {}", images.len())));
+            return Err(Error::usage(format!(
+                "{wanted} labels need {count} of class {name}, which has {}",
+                images.len()
+            )));
         }
         drawn.extend(&images[..count]);
     }
     Ok(drawn)
 }
 
-/// Splits images into those to fit to and those held out, a share of each class; a class of one is fitted to.
+/// Splits images into those to fit to and those held out, a share of each class; a class of one is
+/// fitted to.
 pub fn split(data: &Labelled, images: &[usize], share: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
     let of: Vec<u32> = images.iter().map(|image| data.of[*image]).collect();
     let (order, fit) = crate::tasks::probe::held_out(&of, data.classes.len(), share, seed);

@@ -12,8 +12,9 @@ use crate::tasks::supervised::{Ends, Lesson, Mark, Plan, Supervised, Trained, WI
 /// How the head begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
-    /// As the linear classifier of the encoder's features that fits the labelled images (Kumar et al., "Fine-Tuning can Distort Pretrained Features and
-    /// Underperform Out-of-Distribution", 2022).
+    /// As the linear classifier of the encoder's features that fits the labelled images (Kumar et
+    /// al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution",
+    /// 2022).
     Probe,
     /// Drawn.
     Fresh,
@@ -52,15 +53,38 @@ impl<'a> Tuner<'a> {
     ///
     /// # Errors
     /// When the device cannot hold it.
-    pub fn new(device: &mut Device, graph: &'a Graph, batch: usize, weight_decay: f64, data: u64) -> Result<Self> {
+    pub fn new(
+        device: &mut Device,
+        graph: &'a Graph,
+        batch: usize,
+        weight_decay: f64,
+        data: u64,
+    ) -> Result<Self> {
         let classes = graph.nodes[graph.output].dims.len();
-        let learner = Supervised::new(device, graph, batch, weight_decay, data, |b, Ends { y, dy, scalars }| {
-            let labels = b.tape.words("labels", batch);
-            b.tape.keep(labels);
-            let partials = b.tape.real("losses of samples", batch);
-            b.tape.push(CrossEntropy { n: batch, classes, width: WIDTH, index: 0, y, labels, scalars, dy, partials });
-            vec![labels]
-        })?;
+        let learner = Supervised::new(
+            device,
+            graph,
+            batch,
+            weight_decay,
+            data,
+            |b, Ends { y, dy, scalars }| {
+                let labels = b.tape.words("labels", batch);
+                b.tape.keep(labels);
+                let partials = b.tape.real("losses of samples", batch);
+                b.tape.push(CrossEntropy {
+                    n: batch,
+                    classes,
+                    width: WIDTH,
+                    index: 0,
+                    y,
+                    labels,
+                    scalars,
+                    dy,
+                    partials,
+                });
+                vec![labels]
+            },
+        )?;
         let inference = Inference::new(graph, &learner.store);
         Ok(Self { learner, inference })
     }
@@ -70,8 +94,9 @@ impl<'a> Tuner<'a> {
         &self.learner.store
     }
 
-    /// Trains on the images `fit`, and keeps the weights that do best on those held out, those that it begins with among them. `pretrained` lends the encoder its
-    /// values; without it they are drawn.
+    /// Trains on the images `fit`, and keeps the weights that do best on those held out, those that
+    /// it begins with among them. `pretrained` lends the encoder its values; without it they are
+    /// drawn.
     ///
     /// # Errors
     /// When the device fails, or a loss is no number.
@@ -119,17 +144,26 @@ impl<'a> Tuner<'a> {
         let mut design = Design::new(dims.len(), fit.iter().map(|image| data.of[*image]).collect());
         let batch = inference.batch(device);
         for (part, images) in fit.chunks(batch).enumerate() {
-            let z = crate::shape::to_nchw(&inference.run_code(device, &data.batch(images), &[])?, dims);
-            z.chunks_exact(dims.len()).enumerate().for_each(|(i, z)| design.row_mut(part * batch + i).copy_from_slice(z));
+            let z =
+                crate::shape::to_nchw(&inference.run_code(device, &data.batch(images), &[])?, dims);
+            z.chunks_exact(dims.len())
+                .enumerate()
+                .for_each(|(i, z)| design.row_mut(part * batch + i).copy_from_slice(z));
         }
         inference.release(device);
         values.views().into_iter().for_each(|view| device.free(view.buffer));
         let scaling = design.scaling();
         design.scale(&scaling);
-        let (weights, biases) = learn(Kind::Logistic, &design, data.classes.len(), options.plan.seed).unscaled(&scaling);
+        let (weights, biases) =
+            learn(Kind::Logistic, &design, data.classes.len(), options.plan.seed)
+                .unscaled(&scaling);
         for (name, all) in [("weight", weights), ("bias", biases)] {
             let name = format!("{HEAD}.{name}");
-            let at = graph.params.iter().position(|param| param.name == name).expect("the head has a weight and a bias");
+            let at = graph
+                .params
+                .iter()
+                .position(|param| param.name == name)
+                .expect("the head has a weight and a bias");
             device.write(store.weight(at), &graph.params[at].pack(&all));
         }
         Ok(())
@@ -139,12 +173,22 @@ impl<'a> Tuner<'a> {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn classify(&mut self, device: &mut Device, data: &Labelled, images: &[usize]) -> Result<Vec<u32>> {
+    pub fn classify(
+        &mut self,
+        device: &mut Device,
+        data: &Labelled,
+        images: &[usize],
+    ) -> Result<Vec<u32>> {
         classify(&mut self.inference, device, data, images)
     }
 }
 
-fn classify(inference: &mut Inference<'_>, device: &mut Device, data: &Labelled, images: &[usize]) -> Result<Vec<u32>> {
+fn classify(
+    inference: &mut Inference<'_>,
+    device: &mut Device,
+    data: &Labelled,
+    images: &[usize],
+) -> Result<Vec<u32>> {
     let classes = inference.graph.nodes[inference.graph.output].dims.len();
     let mut found = Vec::with_capacity(images.len());
     for images in images.chunks(inference.batch(device)) {
@@ -167,7 +211,13 @@ impl Lesson for Classes<'_, '_> {
     type Judged = Errors;
     const PARTS: usize = 1;
 
-    fn feed(&mut self, device: &mut Device, learner: &Supervised<'_>, samples: &[usize], step: u64) -> Result<()> {
+    fn feed(
+        &mut self,
+        device: &mut Device,
+        learner: &Supervised<'_>,
+        samples: &[usize],
+        step: u64,
+    ) -> Result<()> {
         device.write(learner.x, &self.data.changed(samples, self.changes, self.seed, step));
         let labels: Vec<u32> = samples.iter().map(|image| self.data.of[*image]).collect();
         device.write_words(learner.answers[0], &labels);
@@ -176,12 +226,17 @@ impl Lesson for Classes<'_, '_> {
 
     fn judge(&mut self, device: &mut Device) -> Result<Errors> {
         let found = classify(self.inference, device, self.data, self.held)?;
-        let wrong = found.iter().zip(self.held).filter(|(found, image)| **found != self.data.of[**image]).count();
+        let wrong = found
+            .iter()
+            .zip(self.held)
+            .filter(|(found, image)| **found != self.data.of[**image])
+            .count();
         Ok(Errors(wrong as f64 / self.held.len().max(1) as f64))
     }
 }
 
 /// The first of the largest logits.
 pub fn best(logits: &[f32]) -> u32 {
-    (1..logits.len()).fold(0, |best, class| if logits[class] > logits[best] { class } else { best }) as u32
+    (1..logits.len()).fold(0, |best, class| if logits[class] > logits[best] { class } else { best })
+        as u32
 }

@@ -28,13 +28,22 @@ impl Codes {
     ///
     /// # Errors
     /// When an image cannot be read, the device fails, or a code is no number.
-    pub fn of(device: &mut Device, inference: &mut Inference<'_>, sample: &Sample, mut told: impl FnMut(usize)) -> Result<Self> {
+    pub fn of(
+        device: &mut Device,
+        inference: &mut Inference<'_>,
+        sample: &Sample,
+        mut told: impl FnMut(usize),
+    ) -> Result<Self> {
         let size = inference.graph.nodes[0].dims;
         let units = inference.graph.nodes[inference.graph.code].dims.len();
         let mut values = Vec::with_capacity(sample.len() * units);
         sample.each_part(|images, chosen| {
             for chosen in chosen.chunks(inference.batch(device)) {
-                values.extend(inference.run_code(device, &patches::cut(images, chosen, size.h, size.w), &[])?);
+                values.extend(inference.run_code(
+                    device,
+                    &patches::cut(images, chosen, size.h, size.w),
+                    &[],
+                )?);
                 told(values.len() / units);
             }
             Ok(())
@@ -57,17 +66,24 @@ impl Codes {
         self.values.is_empty()
     }
 
-    /// The numbers of the codes of each class; of all where there are no classes. A class without an image is left out.
+    /// The numbers of the codes of each class; of all where there are no classes. A class without
+    /// an image is left out.
     pub fn by_class(&self) -> Vec<(Option<u32>, Vec<usize>)> {
         let Some(labels) = &self.labels else { return vec![(None, (0..self.len()).collect())] };
-        let of = |class: usize| (0..self.len()).filter(|code| labels.of[*code] as usize == class).collect::<Vec<_>>();
+        let of = |class: usize| {
+            (0..self.len()).filter(|code| labels.of[*code] as usize == class).collect::<Vec<_>>()
+        };
         let all = (0..labels.classes.len()).map(|class| (Some(class as u32), of(class)));
         all.filter(|(_, codes)| !codes.is_empty()).collect()
     }
 
     /// Some of the codes, by their numbers.
     pub fn rows(&self, numbers: &[usize]) -> Vec<f32> {
-        numbers.iter().flat_map(|code| &self.values[code * self.units..(code + 1) * self.units]).copied().collect()
+        numbers
+            .iter()
+            .flat_map(|code| &self.values[code * self.units..(code + 1) * self.units])
+            .copied()
+            .collect()
     }
 }
 
@@ -80,7 +96,8 @@ pub struct Groups {
     pub of: Vec<u32>,
 }
 
-/// Groups of rows by k-means (Lloyd 1982), which begins with rows far apart (Arthur & Vassilvitskii, "k-means++", 2007); `count` at most, none is empty.
+/// Groups of rows by k-means (Lloyd 1982), which begins with rows far apart (Arthur &
+/// Vassilvitskii, "k-means++", 2007); `count` at most, none is empty.
 pub fn groups(rows: &[f32], depth: usize, count: usize, stream: &mut Stream) -> Groups {
     let n = rows.len() / depth;
     let row = |i: usize| &rows[i * depth..(i + 1) * depth];
@@ -88,7 +105,9 @@ pub fn groups(rows: &[f32], depth: usize, count: usize, stream: &mut Stream) -> 
     let mut far = vec![f32::INFINITY; n];
     while centres.len() < count.min(n) * depth {
         let last = &centres[centres.len() - depth..];
-        far.par_iter_mut().zip(rows.par_chunks_exact(depth)).for_each(|(far, row)| *far = far.min(squared(row, last)));
+        far.par_iter_mut()
+            .zip(rows.par_chunks_exact(depth))
+            .for_each(|(far, row)| *far = far.min(squared(row, last)));
         let total: f64 = far.iter().map(|far| f64::from(*far)).sum();
         let mut left = f64::from(stream.uniform()) * total;
         let chosen = far.iter().position(|far| {
@@ -129,7 +148,10 @@ fn means(rows: &[f32], of: &[u32], depth: usize) -> Vec<f32> {
     for (row, group) in rows.chunks_exact(depth).zip(of) {
         let group = *group as usize;
         counts[group] += 1.0;
-        sums[group * depth..].iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
+        sums[group * depth..]
+            .iter_mut()
+            .zip(row)
+            .for_each(|(sum, value)| *sum += f64::from(*value));
     }
     sums.iter().enumerate().map(|(i, sum)| (sum / counts[i / depth].max(1.0)) as f32).collect()
 }
@@ -151,7 +173,9 @@ mod tests {
         let mut stream = Stream::new(3, "test");
         // five clouds on a line, of different sizes
         let cloud = |i: usize| [0, 0, 0, 1, 1, 2, 2, 2, 3, 4][i % 10];
-        let rows: Vec<f32> = (0..1000).flat_map(|i| [10.0 * cloud(i) as f32 + 0.5 * stream.normal(), stream.normal()]).collect();
+        let rows: Vec<f32> = (0..1000)
+            .flat_map(|i| [10.0 * cloud(i) as f32 + 0.5 * stream.normal(), stream.normal()])
+            .collect();
         let found = groups(&rows, 2, 5, &mut stream);
         assert_eq!(found.centres.len(), 10);
         for i in 0..1000 {
@@ -168,7 +192,8 @@ mod tests {
 
     #[test]
     fn classes_without_images_are_left_out() {
-        let labels = Labels { classes: ["a", "b", "c"].map(String::from).to_vec(), of: vec![2, 0, 2] };
+        let labels =
+            Labels { classes: ["a", "b", "c"].map(String::from).to_vec(), of: vec![2, 0, 2] };
         let codes = Codes { units: 1, values: vec![5.0, 6.0, 7.0], labels: Some(labels) };
         assert_eq!(codes.by_class(), [(Some(0), vec![1]), (Some(2), vec![0, 2])]);
         assert_eq!(codes.rows(&[2, 0]), [7.0, 5.0]);

@@ -1,4 +1,5 @@
-//! Priors beside their model: `prior.safetensors`, whose metadata hold, under a key, what is no tensor as JSON.
+//! Priors beside their model: `prior.safetensors`, whose metadata hold, under a key, what is no
+//! tensor as JSON.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -38,7 +39,9 @@ struct Shares {
 impl Shares {
     /// Whether they are probabilities of `count` parts, of classes that there are.
     fn are_sound(&self, count: usize, names: usize) -> bool {
-        let fits = |classes: &Vec<u32>| classes.len() == count && classes.iter().all(|class| (*class as usize) < names);
+        let fits = |classes: &Vec<u32>| {
+            classes.len() == count && classes.iter().all(|class| (*class as usize) < names)
+        };
         self.weights.len() == count
             && count > 0
             && self.weights.iter().all(|weight| (0.0..=1.0).contains(weight))
@@ -52,13 +55,15 @@ pub fn path_of(model: &Path) -> PathBuf {
         return model.join(NAME);
     }
     let stem = model.file_stem().unwrap_or_default().to_string_lossy();
-    let own = if stem == "model" || stem == "best" { NAME.to_owned() } else { format!("{stem}.{NAME}") };
+    let own =
+        if stem == "model" || stem == "best" { NAME.to_owned() } else { format!("{stem}.{NAME}") };
     model.with_file_name(own)
 }
 
 /// Means and factors of a mixture's components, one after the other.
 fn parts(mixture: &Mixture) -> [Vec<f32>; 2] {
-    let all = |of: fn(&Gaussian) -> &Vec<f32>| mixture.components.iter().flat_map(of).copied().collect();
+    let all =
+        |of: fn(&Gaussian) -> &Vec<f32>| mixture.components.iter().flat_map(of).copied().collect();
     [all(|gaussian| &gaussian.mean), all(|gaussian| &gaussian.factor)]
 }
 
@@ -95,23 +100,37 @@ impl Prior {
             ("sparse.units", vec![depth, UNIT], &sparse_units),
             ("units", vec![depth, 2], &units),
         ];
-        let bytes =
-            tensors.each_ref().map(|(.., values)| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
+        let bytes = tensors.each_ref().map(|(.., values)| {
+            values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>()
+        });
         let header = Header {
             model: self.model.clone(),
             fitted_to: self.fitted_to,
             classes: self.classes.clone(),
-            mixture: Shares { weights: self.mixture.weights.clone(), classes: self.mixture.classes.clone() },
-            sparse: Shares { weights: self.sparse.weights.clone(), classes: self.sparse.classes.clone() },
+            mixture: Shares {
+                weights: self.mixture.weights.clone(),
+                classes: self.mixture.classes.clone(),
+            },
+            sparse: Shares {
+                weights: self.sparse.weights.clone(),
+                classes: self.sparse.classes.clone(),
+            },
             order: self.sparse.order.clone(),
             hidden,
         };
         let json = serde_json::to_string(&header).expect("a header is JSON");
         let views = tensors.iter().zip(&bytes);
-        let views = views.map(|((name, shape, _), data)| Ok((*name, TensorView::new(Dtype::F32, shape.clone(), data)?)));
+        let views = views.map(|((name, shape, _), data)| {
+            Ok((*name, TensorView::new(Dtype::F32, shape.clone(), data)?))
+        });
         let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
-        let written = views.and_then(|views| safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), json)]))));
-        files::write_atomically(path, &written.map_err(|error| Error::failed(format!("{}: {error}", path.display())))?)
+        let written = views.and_then(|views| {
+            safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), json)])))
+        });
+        files::write_atomically(
+            path,
+            &written.map_err(|error| Error::failed(format!("{}: {error}", path.display())))?,
+        )
     }
 
     /// Reads the one of a model by its hash.
@@ -121,17 +140,26 @@ impl Prior {
     pub fn load(path: &Path, model: &str) -> Result<Self> {
         let fit = "fit one by `csae generate MODEL --fit DATA`, DATA the images that the model was trained on";
         if !path.is_file() {
-            return Err(Error::usage(format!("the model has no fitted prior ({} is not there): {fit}", path.display())));
+            return Err(Error::usage(format!(
+                "the model has no fitted prior ({} is not there): {fit}",
+                path.display()
+            )));
         }
         let bad = |what: String| Error::usage(format!("{}: {what}; {fit} --force", path.display()));
         let bytes = files::read(path)?;
         let broken = |error: &dyn std::fmt::Display| bad(format!("no prior ({error})"));
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| broken(&error))?;
-        let json =
-            metadata.metadata().as_ref().and_then(|map| map.get(KEY)).ok_or_else(|| broken(&"a file of something else"))?;
+        let json = metadata
+            .metadata()
+            .as_ref()
+            .and_then(|map| map.get(KEY))
+            .ok_or_else(|| broken(&"a file of something else"))?;
         let header: Header = serde_json::from_str(json).map_err(|error| broken(&error))?;
         if header.model != model {
-            return Err(bad("of another model than this one: it was trained on since, or is a different file".to_owned()));
+            return Err(bad(
+                "of another model than this one: it was trained on since, or is a different file"
+                    .to_owned(),
+            ));
         }
         let file = SafeTensors::deserialize(&bytes).map_err(|error| broken(&error))?;
         let read = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
@@ -139,7 +167,11 @@ impl Prior {
             if view.dtype() != Dtype::F32 || view.shape() != shape {
                 return Err(broken(&format!("{name} is {:?} of {:?}", view.dtype(), view.shape())));
             }
-            let values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            let values: Vec<f32> = view
+                .data()
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect();
             if values.iter().any(|value| !value.is_finite()) {
                 return Err(broken(&format!("{name} has values that are no numbers")));
             }
@@ -161,9 +193,16 @@ impl Prior {
         }
         let sizes = Sizes { units: depth, told: groups, hidden: header.hidden };
         let (input, output) = (sizes.input(), sizes.output());
-        let gaussian = components(&read("gaussian.mean", &[depth])?, &read("gaussian.factor", &[depth, depth])?, depth);
-        let mixture =
-            components(&read("mixture.mean", &[count, depth])?, &read("mixture.factor", &[count, depth, depth])?, depth);
+        let gaussian = components(
+            &read("gaussian.mean", &[depth])?,
+            &read("gaussian.factor", &[depth, depth])?,
+            depth,
+        );
+        let mixture = components(
+            &read("mixture.mean", &[count, depth])?,
+            &read("mixture.factor", &[count, depth, depth])?,
+            depth,
+        );
         let network = Masked {
             into: read("sparse.network.into", &[input, sizes.hidden])?,
             hidden: read("sparse.network.hidden", &[sizes.hidden])?,
@@ -178,7 +217,11 @@ impl Prior {
             classes: header.classes,
             units: read("units", &[depth, 2])?.as_chunks::<2>().0.to_vec(),
             gaussian: Mixture { weights: vec![1.0], components: gaussian, classes: None },
-            mixture: Mixture { weights: header.mixture.weights, components: mixture, classes: header.mixture.classes },
+            mixture: Mixture {
+                weights: header.mixture.weights,
+                components: mixture,
+                classes: header.mixture.classes,
+            },
             sparse: Sparse {
                 order: header.order,
                 units: read("sparse.units", &[depth, UNIT])?.as_chunks::<UNIT>().0.to_vec(),
@@ -226,7 +269,10 @@ mod tests {
 
     #[test]
     fn priors_lie_beside_their_model() {
-        assert_eq!(path_of(Path::new("runs/1/model.safetensors")), Path::new("runs/1/prior.safetensors"));
+        assert_eq!(
+            path_of(Path::new("runs/1/model.safetensors")),
+            Path::new("runs/1/prior.safetensors")
+        );
         assert_eq!(path_of(Path::new("digits.safetensors")), Path::new("digits.prior.safetensors"));
     }
 }

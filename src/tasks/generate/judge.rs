@@ -1,8 +1,10 @@
 //! How like real images drawn ones are, in the features of a classifier.
 //!
-//! The distance is Fréchet's between Gaussians of the features, as FID is (Heusel et al., "GANs Trained by a Two Time-Scale Update Rule", 2017), but of a
-//! classifier that this program trained, not of Inception: its figures compare with each other only. Precision and recall are those of Kynkäänniemi et
-//! al., "Improved Precision and Recall Metric for Assessing Generative Models", 2019.
+//! The distance is Fréchet's between Gaussians of the features, as FID is (Heusel et al., "GANs
+//! Trained by a Two Time-Scale Update Rule", 2017), but of a classifier that this program trained,
+//! not of Inception: its figures compare with each other only. Precision and recall are those of
+//! Kynkäänniemi et al., "Improved Precision and Recall Metric for Assessing Generative Models",
+//! 2019.
 
 use nalgebra::{DMatrix, SymmetricEigen};
 use serde::Serialize;
@@ -50,7 +52,10 @@ impl Features {
     /// Of the first images only.
     #[must_use]
     pub fn first(&self, count: usize) -> Self {
-        Self { depth: self.depth, values: self.values[..self.values.len().min(count * self.depth)].to_vec() }
+        Self {
+            depth: self.depth,
+            values: self.values[..self.values.len().min(count * self.depth)].to_vec(),
+        }
     }
 
     fn moments(&self) -> (Vec<f64>, DMatrix<f64>) {
@@ -59,8 +64,11 @@ impl Features {
         for row in self.values.chunks_exact(depth) {
             mean.iter_mut().zip(row).for_each(|(mean, v)| *mean += f64::from(*v) / n);
         }
-        let apart: Vec<f64> =
-            self.values.chunks_exact(depth).flat_map(|row| row.iter().zip(&mean).map(|(v, m)| f64::from(*v) - m)).collect();
+        let apart: Vec<f64> = self
+            .values
+            .chunks_exact(depth)
+            .flat_map(|row| row.iter().zip(&mean).map(|(v, m)| f64::from(*v) - m))
+            .collect();
         let mut covariance = vec![0.0_f64; depth * depth];
         let rows = Matrix::rows(&apart, depth);
         gemm([depth, depth, self.len()], &mut covariance, [depth, 1], rows.t(), rows, false);
@@ -68,7 +76,8 @@ impl Features {
     }
 }
 
-/// Fréchet's distance of Gaussians with the moments of two sets: |μ − ν|² + tr(A + B − 2 (A^½ B A^½)^½).
+/// Fréchet's distance of Gaussians with the moments of two sets: |μ − ν|² + tr(A + B − 2 (A^½ B
+/// A^½)^½).
 pub fn frechet(a: &Features, b: &Features) -> f64 {
     assert_eq!(a.depth, b.depth, "features of one classifier");
     let ((mean, one), (other_mean, other)) = (a.moments(), b.moments());
@@ -76,11 +85,13 @@ pub fn frechet(a: &Features, b: &Features) -> f64 {
     let traces = one.trace() + other.trace();
     let eigen = SymmetricEigen::new(one);
     let roots = eigen.eigenvalues.map(|value| value.max(0.0).sqrt());
-    let root = &eigen.eigenvectors * DMatrix::from_diagonal(&roots) * eigen.eigenvectors.transpose();
+    let root =
+        &eigen.eigenvectors * DMatrix::from_diagonal(&roots) * eigen.eigenvectors.transpose();
     let middle = &root * other * &root;
     // symmetric but for rounding
     let middle = (&middle + middle.transpose()) * 0.5;
-    let between: f64 = SymmetricEigen::new(middle).eigenvalues.iter().map(|value| value.max(0.0).sqrt()).sum();
+    let between: f64 =
+        SymmetricEigen::new(middle).eigenvalues.iter().map(|value| value.max(0.0).sqrt()).sum();
     // what rounding leaves of no distance is none
     (apart + traces - 2.0 * between).max(0.0)
 }
@@ -105,14 +116,22 @@ fn covered(rows: &Features, members: &Features) -> f64 {
 
 /// How drawn images compare with real ones.
 pub fn compare(drawn: &Features, real: &Features) -> Likeness {
-    // features are far from the origin, distances are differences: about the real mean they lose less to rounding
+    // features are far from the origin, distances are differences: about the real mean they lose
+    // less to rounding
     let mean: Vec<f32> = real.moments().0.iter().map(|mean| *mean as f32).collect();
     let about = |of: &Features| {
-        let values = of.values.chunks_exact(of.depth).flat_map(|row| row.iter().zip(&mean).map(|(v, m)| v - m));
+        let values = of
+            .values
+            .chunks_exact(of.depth)
+            .flat_map(|row| row.iter().zip(&mean).map(|(v, m)| v - m));
         Features { depth: of.depth, values: values.collect() }
     };
     let (drawn, real) = (about(drawn), about(real));
-    Likeness { distance: frechet(&drawn, &real), precision: covered(&drawn, &real), recall: covered(&real, &drawn) }
+    Likeness {
+        distance: frechet(&drawn, &real),
+        precision: covered(&drawn, &real),
+        recall: covered(&real, &drawn),
+    }
 }
 
 /// Bytes that comparing takes beside the features themselves.
@@ -187,7 +206,10 @@ mod tests {
         let a = cloud(1, 40_000, |a, b| [a, b]);
         assert!(frechet(&a, &a) < 1e-6);
         // moved: |μ − ν|²
-        let moved = Features { depth: 2, values: a.values.chunks(2).flat_map(|v| [v[0] + 3.0, v[1] - 4.0]).collect() };
+        let moved = Features {
+            depth: 2,
+            values: a.values.chunks(2).flat_map(|v| [v[0] + 3.0, v[1] - 4.0]).collect(),
+        };
         assert!((frechet(&a, &moved) - 25.0).abs() < 1e-3);
         // diagonal covariances: Σ(σ − τ)²
         let wide = cloud(2, 40_000, |a, b| [3.0 * a, 0.5 * b]);
@@ -202,7 +224,8 @@ mod tests {
     #[test]
     fn precision_and_recall_tell_what_is_missing() {
         let real = cloud(1, 600, |a, b| if a > 0.0 { [8.0 + b, a] } else { [b, a] });
-        let same = compare(&cloud(2, 600, |a, b| if a > 0.0 { [8.0 + b, a] } else { [b, a] }), &real);
+        let same =
+            compare(&cloud(2, 600, |a, b| if a > 0.0 { [8.0 + b, a] } else { [b, a] }), &real);
         assert!(same.precision > 0.85 && same.recall > 0.85 && same.distance < 0.5, "{same:?}");
         // one of two modes: what there is is right, half is missing
         let half = compare(&cloud(3, 600, |a, b| [b, -a.abs()]), &real);
@@ -217,8 +240,11 @@ mod tests {
     #[test]
     fn balls_are_those_of_a_plain_search() {
         let points = cloud(6, 200, |a, b| [a, b]);
-        let squared =
-            |i: usize, j: usize| (0..2).map(|k| (points.values[2 * i + k] - points.values[2 * j + k]).powi(2)).sum::<f32>();
+        let squared = |i: usize, j: usize| {
+            (0..2)
+                .map(|k| (points.values[2 * i + k] - points.values[2 * j + k]).powi(2))
+                .sum::<f32>()
+        };
         for (i, radius) in radii(&points).into_iter().enumerate() {
             let mut all: Vec<f32> = (0..200).filter(|j| *j != i).map(|j| squared(i, j)).collect();
             all.sort_by(f32::total_cmp);
@@ -228,12 +254,14 @@ mod tests {
 
     #[test]
     fn the_nearest_image_is_found_in_parts() {
-        let images: Vec<f32> = (0..30u16).flat_map(|i| [f32::from(i), f32::from(i * 7 % 11)]).collect();
+        let images: Vec<f32> =
+            (0..30u16).flat_map(|i| [f32::from(i), f32::from(i * 7 % 11)]).collect();
         let of = [4.2, 5.9, 20.0, 8.0];
         let mut nearest = Nearest::new(&of, 2);
         images.chunks(14).for_each(|part| nearest.look(part));
         for (x, (distance, number, pixels)) in of.chunks(2).zip(&nearest.found) {
-            let apart = |i: usize| (images[2 * i] - x[0]).powi(2) + (images[2 * i + 1] - x[1]).powi(2);
+            let apart =
+                |i: usize| (images[2 * i] - x[0]).powi(2) + (images[2 * i + 1] - x[1]).powi(2);
             let best = (0..30).min_by(|a, b| apart(*a).total_cmp(&apart(*b))).unwrap();
             assert_eq!(*number, best);
             assert!((distance - apart(best)).abs() < 1e-3);

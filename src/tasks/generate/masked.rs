@@ -1,5 +1,6 @@
-//! A masked autoencoder for distribution estimation (Germain et al., "MADE", 2015): a network with a hidden layer whose outputs for a unit depend on the units
-//! before it alone, and on what is told of the whole code, so that it says of each unit how it is distributed given those before.
+//! A masked autoencoder for distribution estimation (Germain et al., "MADE", 2015): a network with
+//! a hidden layer whose outputs for a unit depend on the units before it alone, and on what is told
+//! of the whole code, so that it says of each unit how it is distributed given those before.
 
 use rayon::prelude::*;
 
@@ -26,7 +27,8 @@ pub const GIVES: usize = 2;
 pub const SAYS: usize = 3;
 
 impl Sizes {
-    /// Values of an input: the first values of all units, the second values of all, and what is told.
+    /// Values of an input: the first values of all units, the second values of all, and what is
+    /// told.
     pub const fn input(self) -> usize {
         GIVES * self.units + self.told
     }
@@ -36,7 +38,8 @@ impl Sizes {
         SAYS * self.units
     }
 
-    /// The first unit that may not see an input is this many units after the first; what is told all may see.
+    /// The first unit that may not see an input is this many units after the first; what is told
+    /// all may see.
     const fn input_degree(self, input: usize) -> usize {
         if input < GIVES * self.units { input % self.units + 1 } else { 0 }
     }
@@ -107,10 +110,11 @@ impl Masked {
         }
     }
 
-    /// Bytes of a network of these sizes while it learns from so many rows at a time: parameters, two moments, what is open, the best so far, and gradients
-    /// of every piece.
+    /// Bytes of a network of these sizes while it learns from so many rows at a time: parameters,
+    /// two moments, what is open, the best so far, and gradients of every piece.
     pub fn bytes(sizes: Sizes, rows: usize) -> u64 {
-        let (input, hidden, output) = (sizes.input() as u64, sizes.hidden as u64, sizes.output() as u64);
+        let (input, hidden, output) =
+            (sizes.input() as u64, sizes.hidden as u64, sizes.output() as u64);
         let parameters = input * hidden + hidden + output * hidden + output * input + output;
         4 * parameters * (5 + rows.div_ceil(PIECE) as u64)
     }
@@ -120,7 +124,14 @@ impl Masked {
         let (input, hidden) = (self.sizes.input(), self.sizes.hidden);
         let n = x.len() / input;
         let mut h: Vec<f32> = self.hidden.repeat(n);
-        gemm([n, hidden, input], &mut h, [hidden, 1], Matrix::rows(x, input), Matrix::rows(&self.into, hidden), true);
+        gemm(
+            [n, hidden, input],
+            &mut h,
+            [hidden, 1],
+            Matrix::rows(x, input),
+            Matrix::rows(&self.into, hidden),
+            true,
+        );
         h.iter_mut().for_each(|v| *v = v.max(0.0));
         h
     }
@@ -130,8 +141,22 @@ impl Masked {
         let (input, hidden, output) = (self.sizes.input(), self.sizes.hidden, self.sizes.output());
         let n = x.len() / input;
         let mut o: Vec<f32> = self.bias.repeat(n);
-        gemm([n, output, hidden], &mut o, [output, 1], Matrix::rows(h, hidden), Matrix::rows(&self.out, hidden).t(), true);
-        gemm([n, output, input], &mut o, [output, 1], Matrix::rows(x, input), Matrix::rows(&self.direct, input).t(), true);
+        gemm(
+            [n, output, hidden],
+            &mut o,
+            [output, 1],
+            Matrix::rows(h, hidden),
+            Matrix::rows(&self.out, hidden).t(),
+            true,
+        );
+        gemm(
+            [n, output, input],
+            &mut o,
+            [output, 1],
+            Matrix::rows(x, input),
+            Matrix::rows(&self.direct, input).t(),
+            true,
+        );
         o
     }
 
@@ -140,19 +165,23 @@ impl Masked {
         self.outputs_of(x, &self.hidden_of(x))
     }
 
-    /// Gradients of a loss of rows' outputs, which `loss` gives for (outputs) with the loss itself, summed.
+    /// Gradients of a loss of rows' outputs, which `loss` gives for (outputs) with the loss itself,
+    /// summed.
     fn gradients(&self, x: &[f32], loss: impl Fn(&[f32]) -> (f64, Vec<f32>)) -> (f64, Self) {
         let (input, hidden, output) = (self.sizes.input(), self.sizes.hidden, self.sizes.output());
         let n = x.len() / input;
         let h = self.hidden_of(x);
         let (value, d) = loss(&self.outputs_of(x, &h));
         let mut dh = vec![0.0_f32; n * hidden];
-        let (dm, xm, hm) = (Matrix::rows(&d, output), Matrix::rows(x, input), Matrix::rows(&h, hidden));
+        let (dm, xm, hm) =
+            (Matrix::rows(&d, output), Matrix::rows(x, input), Matrix::rows(&h, hidden));
         gemm([n, hidden, output], &mut dh, [hidden, 1], dm, Matrix::rows(&self.out, hidden), false);
         dh.iter_mut().zip(&h).for_each(|(dh, h)| *dh = if *h > 0.0 { *dh } else { 0.0 });
         let sums = |values: &[f32], width: usize| {
             let mut sums = vec![0.0_f32; width];
-            values.chunks_exact(width).for_each(|row| sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += v));
+            values
+                .chunks_exact(width)
+                .for_each(|row| sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += v));
             sums
         };
         let mut into = vec![0.0_f32; input * hidden];
@@ -161,7 +190,14 @@ impl Masked {
         gemm([output, hidden, n], &mut out, [hidden, 1], dm.t(), hm, false);
         let mut direct = vec![0.0_f32; output * input];
         gemm([output, input, n], &mut direct, [input, 1], dm.t(), xm, false);
-        let gradients = Self { sizes: self.sizes, into, hidden: sums(&dh, hidden), out, direct, bias: sums(&d, output) };
+        let gradients = Self {
+            sizes: self.sizes,
+            into,
+            hidden: sums(&dh, hidden),
+            out,
+            direct,
+            bias: sums(&d, output),
+        };
         (value, gradients)
     }
 }
@@ -182,12 +218,15 @@ impl Adam {
     pub fn new(network: &Masked) -> Self {
         let sizes = network.sizes;
         let lengths = network.parts().map(Vec::len);
-        let open = std::array::from_fn(|part| (0..lengths[part]).map(|at| Masked::is_open(sizes, part, at)).collect());
+        let open = std::array::from_fn(|part| {
+            (0..lengths[part]).map(|at| Masked::is_open(sizes, part, at)).collect()
+        });
         Self { moments: lengths.map(|n| vec![[0.0; 2]; n]), open, step: 0 }
     }
 
-    /// A step at a rate, for rows whose losses' sum is to fall. `loss` gives, for the number of the first row of a piece and the outputs of its rows, the sum
-    /// of their losses and its gradients. Returns the mean loss before the step.
+    /// A step at a rate, for rows whose losses' sum is to fall. `loss` gives, for the number of the
+    /// first row of a piece and the outputs of its rows, the sum of their losses and its gradients.
+    /// Returns the mean loss before the step.
     pub fn step(
         &mut self,
         network: &mut Masked,
@@ -199,17 +238,20 @@ impl Adam {
         let n = (x.len() / input) as f32;
         let pieces: Vec<(f64, Masked)> = {
             let network = &*network;
-            let piece = |(i, x): (usize, &[f32])| network.gradients(x, |outputs| loss(i * PIECE, outputs));
+            let piece =
+                |(i, x): (usize, &[f32])| network.gradients(x, |outputs| loss(i * PIECE, outputs));
             x.par_chunks(PIECE * input).enumerate().map(piece).collect()
         };
         self.step += 1;
         let corrected = BETAS.map(|beta| 1.0 - beta.powi(self.step));
         for (part, weights) in network.parts_mut().into_iter().enumerate() {
             let decay = if matches!(part, 1 | 4) { 0.0 } else { DECAY };
-            let gradients: Vec<&[f32]> = pieces.iter().map(|(_, piece)| &piece.parts()[part][..]).collect();
+            let gradients: Vec<&[f32]> =
+                pieces.iter().map(|(_, piece)| &piece.parts()[part][..]).collect();
             let (moments, open) = (&mut self.moments[part], &self.open[part]);
             const AT_ONCE: usize = 1 << 14;
-            let all = weights.par_chunks_mut(AT_ONCE).zip(moments.par_chunks_mut(AT_ONCE)).enumerate();
+            let all =
+                weights.par_chunks_mut(AT_ONCE).zip(moments.par_chunks_mut(AT_ONCE)).enumerate();
             all.for_each(|(chunk, (weights, moments))| {
                 for (i, (weight, moments)) in weights.iter_mut().zip(moments).enumerate() {
                     let at = chunk * AT_ONCE + i;
@@ -243,7 +285,10 @@ impl<'a> Walk<'a> {
     pub fn new(network: &'a Masked, told: &[f32]) -> Self {
         let sizes = network.sizes;
         let mut walk = Self { network, x: vec![0.0; sizes.input()], h: network.hidden.clone() };
-        told.iter().enumerate().filter(|(_, value)| **value != 0.0).for_each(|(i, v)| walk.set(GIVES * sizes.units + i, *v));
+        told.iter()
+            .enumerate()
+            .filter(|(_, value)| **value != 0.0)
+            .for_each(|(i, v)| walk.set(GIVES * sizes.units + i, *v));
         walk
     }
 
@@ -260,15 +305,22 @@ impl<'a> Walk<'a> {
         let active: Vec<f32> = self.h.iter().map(|h| h.max(0.0)).collect();
         std::array::from_fn(|k| {
             let output = k * sizes.units + unit;
-            let from_hidden = dot(&out[output * sizes.hidden..(output + 1) * sizes.hidden], &active);
-            from_hidden + dot(&direct[output * sizes.input()..(output + 1) * sizes.input()], &self.x) + bias[output]
+            let from_hidden =
+                dot(&out[output * sizes.hidden..(output + 1) * sizes.hidden], &active);
+            from_hidden
+                + dot(&direct[output * sizes.input()..(output + 1) * sizes.input()], &self.x)
+                + bias[output]
         })
     }
 
     /// What the unit gives to those after it.
     pub fn give(&mut self, unit: usize, values: [f32; GIVES]) {
         let units = self.network.sizes.units;
-        values.into_iter().enumerate().filter(|(_, value)| *value != 0.0).for_each(|(k, v)| self.set(k * units + unit, v));
+        values
+            .into_iter()
+            .enumerate()
+            .filter(|(_, value)| *value != 0.0)
+            .for_each(|(k, v)| self.set(k * units + unit, v));
     }
 }
 
@@ -285,7 +337,8 @@ mod tests {
         let mut network = Masked::new(SIZES, bias, &mut stream);
         for (part, weights) in network.parts_mut().into_iter().enumerate() {
             for (at, weight) in weights.iter_mut().enumerate() {
-                *weight = if Masked::is_open(SIZES, part, at) { 0.5 * stream.normal() } else { 0.0 };
+                *weight =
+                    if Masked::is_open(SIZES, part, at) { 0.5 * stream.normal() } else { 0.0 };
             }
         }
         network
@@ -306,8 +359,10 @@ mod tests {
             changed[input] += 1.0;
             let after = network.says(&changed);
             for output in 0..SIZES.output() {
-                let (unit, sees) =
-                    (output % SIZES.units, input >= GIVES * SIZES.units || input % SIZES.units < output % SIZES.units);
+                let (unit, sees) = (
+                    output % SIZES.units,
+                    input >= GIVES * SIZES.units || input % SIZES.units < output % SIZES.units,
+                );
                 assert_eq!(before[output] != after[output], sees, "input {input}, unit {unit}");
             }
         }
@@ -322,7 +377,10 @@ mod tests {
         let mut walk = Walk::new(&network, &x[GIVES * SIZES.units..]);
         for unit in 0..SIZES.units {
             let said = walk.says(unit);
-            assert!((0..SAYS).all(|k| (said[k] - all[k * SIZES.units + unit]).abs() < 1e-4), "{unit}: {said:?}");
+            assert!(
+                (0..SAYS).all(|k| (said[k] - all[k * SIZES.units + unit]).abs() < 1e-4),
+                "{unit}: {said:?}"
+            );
             walk.give(unit, [x[unit], x[SIZES.units + unit]]);
         }
     }
@@ -333,7 +391,12 @@ mod tests {
         let mut stream = Stream::new(11, "row");
         let x: Vec<f32> = (0..3).flat_map(|_| row(&mut stream)).collect();
         // Σ sin(o): smooth, and other for each output
-        let loss = |o: &[f32]| (o.iter().map(|o| f64::from(*o).sin()).sum::<f64>(), o.iter().map(|o| o.cos()).collect());
+        let loss = |o: &[f32]| {
+            (
+                o.iter().map(|o| f64::from(*o).sin()).sum::<f64>(),
+                o.iter().map(|o| o.cos()).collect(),
+            )
+        };
         let (_, gradients) = network.gradients(&x, loss);
         for part in 0..5 {
             for at in 0..network.parts()[part].len() {
@@ -344,7 +407,10 @@ mod tests {
                 };
                 let by_differences = (at_step(2e-3) - at_step(-2e-3)) / 4e-3;
                 let found = f64::from(gradients.parts()[part][at]);
-                assert!((found - by_differences).abs() < 2e-2 * (1.0 + found.abs()), "{part}, {at}: {found} {by_differences}");
+                assert!(
+                    (found - by_differences).abs() < 2e-2 * (1.0 + found.abs()),
+                    "{part}, {at}: {found} {by_differences}"
+                );
             }
         }
     }
@@ -355,11 +421,18 @@ mod tests {
         let mut adam = Adam::new(&network);
         let mut stream = Stream::new(12, "rows");
         let x: Vec<f32> = (0..150).flat_map(|_| row(&mut stream)).collect();
-        let loss = |_: usize, o: &[f32]| (o.iter().map(|o| f64::from(o * o)).sum(), o.iter().map(|o| 2.0 * o).collect());
+        let loss = |_: usize, o: &[f32]| {
+            (o.iter().map(|o| f64::from(o * o)).sum(), o.iter().map(|o| 2.0 * o).collect())
+        };
         let losses: Vec<f64> = (0..60).map(|_| adam.step(&mut network, 0.02, &x, loss)).collect();
         assert!(losses[59] < 0.2 * losses[0], "{} {}", losses[0], losses[59]);
         for (part, weights) in network.parts().into_iter().enumerate() {
-            assert!(weights.iter().enumerate().all(|(at, w)| *w == 0.0 || Masked::is_open(SIZES, part, at)));
+            assert!(
+                weights
+                    .iter()
+                    .enumerate()
+                    .all(|(at, w)| *w == 0.0 || Masked::is_open(SIZES, part, at))
+            );
         }
     }
 }

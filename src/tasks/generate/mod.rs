@@ -1,4 +1,5 @@
-//! New images: priors on the codes of the training images, codes drawn from them, and how like real images those become.
+//! New images: priors on the codes of the training images, codes drawn from them, and how like real
+//! images those become.
 
 mod codes;
 mod file;

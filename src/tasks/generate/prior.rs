@@ -51,7 +51,8 @@ pub struct Draw {
     pub count: usize,
     /// Seed of what is drawn.
     pub seed: u64,
-    /// What standard deviations are multiplied by, and odds of firing are taken to the inverse power of; 1: as they were fitted, 0: the likeliest.
+    /// What standard deviations are multiplied by, and odds of firing are taken to the inverse
+    /// power of; 1: as they were fitted, 0: the likeliest.
     pub temperature: f64,
     /// The class that images are to be of.
     pub class: Option<u32>,
@@ -62,7 +63,8 @@ pub struct Draw {
 pub enum Stage {
     /// A mixture was tried, of a class where there are some.
     Mixture(Option<u32>, Judged),
-    /// A step of the sparse prior's training, of so many; how well codes are told that are held out.
+    /// A step of the sparse prior's training, of so many; how well codes are told that are held
+    /// out.
     Sparse(usize, usize, Held),
 }
 
@@ -88,19 +90,30 @@ pub struct Prior {
 /// Bytes that fitting takes beside the codes, at so many components.
 pub fn fitting_bytes(units: usize, codes: usize, components: usize) -> u64 {
     let (d, n, k) = (units as u64, codes as u64, components as u64);
-    // rows of a class and of components, what each row is of each component, factors; the sparse prior comes later
+    // rows of a class and of components, what each row is of each component, factors; the sparse
+    // prior comes later
     let mixture = 8 * n * d + 16 * n * k + 4 * k * d * d + 32 * d * d;
     mixture.max(Sparse::bytes(units, codes))
 }
 
 impl Prior {
-    /// Fits all three to the codes of the model of this hash. So many components of the mixture where that is said.
+    /// Fits all three to the codes of the model of this hash. So many components of the mixture
+    /// where that is said.
     ///
     /// # Errors
     /// When there are too few codes, or they say nothing.
-    pub fn fit(codes: &Codes, model: &str, components: Option<usize>, seed: u64, mut told: impl FnMut(Stage)) -> Result<Self> {
+    pub fn fit(
+        codes: &Codes,
+        model: &str,
+        components: Option<usize>,
+        seed: u64,
+        mut told: impl FnMut(Stage),
+    ) -> Result<Self> {
         if codes.len() < LEAST {
-            return Err(Error::usage(format!("{} images are too few to fit a prior to; {LEAST} are the least", codes.len())));
+            return Err(Error::usage(format!(
+                "{} images are too few to fit a prior to; {LEAST} are the least",
+                codes.len()
+            )));
         }
         let mut units = vec![[0.0_f32; 2]; codes.units];
         for code in codes.values.chunks_exact(codes.units) {
@@ -114,14 +127,17 @@ impl Prior {
             ));
         }
         let n = codes.len() as f32;
-        let units = units.into_iter().map(|[fired, sum]| [fired / n, sum / fired.max(1.0)]).collect();
+        let units =
+            units.into_iter().map(|[fired, sum]| [fired / n, sum / fired.max(1.0)]).collect();
         Ok(Self {
             model: model.to_owned(),
             fitted_to: codes.len(),
             classes: codes.labels.as_ref().map(|labels| labels.classes.clone()).unwrap_or_default(),
             units,
             gaussian: Mixture::one(codes)?,
-            mixture: Mixture::fit(codes, components, seed, |class, judged| told(Stage::Mixture(class, judged)))?,
+            mixture: Mixture::fit(codes, components, seed, |class, judged| {
+                told(Stage::Mixture(class, judged))
+            })?,
             sparse: Sparse::fit(codes, seed, |step, of, held| told(Stage::Sparse(step, of, held))),
         })
     }
@@ -141,7 +157,9 @@ impl Prior {
             Error::usage(format!("--class {name}: there are {}{hint}", self.classes.join(", ")))
         })? as u32;
         let known = self.mixture.classes.as_ref().is_some_and(|classes| classes.contains(&found));
-        known.then_some(found).ok_or_else(|| Error::usage(format!("--class {name}: the prior was fitted to no image of it")))
+        known.then_some(found).ok_or_else(|| {
+            Error::usage(format!("--class {name}: the prior was fitted to no image of it"))
+        })
     }
 
     /// Codes drawn, one after the other; the same whatever comes after them.
@@ -151,7 +169,9 @@ impl Prior {
     pub fn draw(&self, draw: &Draw) -> Result<Vec<f32>> {
         let (class, temperature) = (draw.class, draw.temperature as f32);
         if class.is_some() && draw.kind == Kind::Gaussian {
-            return Err(Error::usage("--class: one Gaussian of all images knows no classes; take --prior mixture or sparse"));
+            return Err(Error::usage(
+                "--class: one Gaussian of all images knows no classes; take --prior mixture or sparse",
+            ));
         }
         Ok(self.each(draw, |stream, out| match draw.kind {
             Kind::Gaussian => self.gaussian.draw(None, temperature, stream, out),
@@ -160,7 +180,8 @@ impl Prior {
         }))
     }
 
-    /// Codes like one, of which a share `vary` is new: of the variance, or, with the sparse prior, of the units.
+    /// Codes like one, of which a share `vary` is new: of the variance, or, with the sparse prior,
+    /// of the units.
     pub fn like(&self, draw: &Draw, code: &[f32], vary: f64) -> Vec<f32> {
         let (vary, temperature) = (vary as f32, draw.temperature as f32);
         match draw.kind {
@@ -179,20 +200,27 @@ impl Prior {
         codes
     }
 
-    /// What one unit draws: codes with it at these multiples of its usual strength, first alone, then in the mean codes of the components of the mixture in which
-    /// it is strongest, [`SHOWN_IN`] at most.
+    /// What one unit draws: codes with it at these multiples of its usual strength, first alone,
+    /// then in the mean codes of the components of the mixture in which it is strongest,
+    /// [`SHOWN_IN`] at most.
     ///
     /// # Errors
     /// When there is no such unit, or it never fires.
     pub fn of_unit(&self, unit: usize, multiples: &[f32]) -> Result<Vec<f32>> {
         let units = self.units.len();
         let Some([rate, strength]) = self.units.get(unit) else {
-            return Err(Error::usage(format!("--unit {unit}: the code has units 0 to {}", units - 1)));
+            return Err(Error::usage(format!(
+                "--unit {unit}: the code has units 0 to {}",
+                units - 1
+            )));
         };
         if *rate == 0.0 {
-            return Err(Error::usage(format!("--unit {unit}: it fired for none of the images that the prior was fitted to")));
+            return Err(Error::usage(format!(
+                "--unit {unit}: it fired for none of the images that the prior was fitted to"
+            )));
         }
-        let mut means: Vec<&[f32]> = self.mixture.components.iter().map(|component| &component.mean[..]).collect();
+        let mut means: Vec<&[f32]> =
+            self.mixture.components.iter().map(|component| &component.mean[..]).collect();
         means.sort_by(|a, b| b[unit].abs().total_cmp(&a[unit].abs()));
         let alone = vec![0.0; units];
         let bases = std::iter::once(&alone[..]).chain(means.into_iter().take(SHOWN_IN));
@@ -211,7 +239,9 @@ impl Prior {
 /// Codes on the straight line between two, both ends among them.
 pub fn between(a: &[f32], b: &[f32], frames: usize) -> Vec<f32> {
     let at = |frame: usize| frame as f32 / (frames.max(2) - 1) as f32;
-    (0..frames).flat_map(|frame| a.iter().zip(b).map(move |(a, b)| a + at(frame) * (b - a))).collect()
+    (0..frames)
+        .flat_map(|frame| a.iter().zip(b).map(move |(a, b)| a + at(frame) * (b - a)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -226,8 +256,12 @@ mod tests {
             let strength = 1.0 + 0.1 * stream.normal();
             if *class == 0 { [strength, 0.0, 0.0] } else { [0.0, 2.0 * strength, 0.0] }
         });
-        let labels = Labels { classes: ["left", "right", "none"].map(String::from).to_vec(), of: of.clone() };
-        let codes = Codes { units: 3, values: values.collect(), labels: labelled.then_some(labels) };
+        let labels = Labels {
+            classes: ["left", "right", "none"].map(String::from).to_vec(),
+            of: of.clone(),
+        };
+        let codes =
+            Codes { units: 3, values: values.collect(), labels: labelled.then_some(labels) };
         Prior::fit(&codes, "hash", None, 0, |_| {}).unwrap()
     }
 
@@ -241,7 +275,8 @@ mod tests {
             assert_eq!(all[..30], prior.draw(&Draw { count: 10, ..draw }).unwrap()[..]);
             assert_ne!(all, prior.draw(&Draw { seed: 2, ..draw }).unwrap());
             let spread = |temperature: f64| {
-                let all = prior.like(&Draw { temperature, count: 100, ..draw }, &[1.0, 0.0, 0.0], 0.7);
+                let all =
+                    prior.like(&Draw { temperature, count: 100, ..draw }, &[1.0, 0.0, 0.0], 0.7);
                 let mean = all.iter().step_by(3).sum::<f32>() / 100.0;
                 all.iter().step_by(3).map(|v| (v - mean).powi(2)).sum::<f32>()
             };
@@ -250,11 +285,15 @@ mod tests {
         for kind in [Kind::Mixture, Kind::Sparse] {
             let class = Some(prior.class("right").unwrap());
             let codes = prior.draw(&Draw { kind, class, ..draw }).unwrap();
-            assert!(codes.chunks(3).filter(|code| code[1] > 1.0 && code[0] < 0.5).count() > 46, "{kind:?}");
+            assert!(
+                codes.chunks(3).filter(|code| code[1] > 1.0 && code[0] < 0.5).count() > 46,
+                "{kind:?}"
+            );
         }
         let told = |error: Error| error.to_string();
         assert!(
-            told(prior.draw(&Draw { kind: Kind::Gaussian, class: Some(1), ..draw }).unwrap_err()).contains("--prior mixture")
+            told(prior.draw(&Draw { kind: Kind::Gaussian, class: Some(1), ..draw }).unwrap_err())
+                .contains("--prior mixture")
         );
         assert!(told(prior.class("rihgt").unwrap_err()).contains("did you mean"));
         assert!(told(prior.class("none").unwrap_err()).contains("no image"));
@@ -269,7 +308,13 @@ mod tests {
         assert_eq!(codes[..3], [0.0; 3]);
         assert!((codes[4] - 2.0).abs() < 0.1 && (codes[7] - 4.0).abs() < 0.2 && codes[3] == 0.0);
         // then in codes that it is strong in, whose other units stay
-        let strongest = prior.mixture.components.iter().map(|c| &c.mean).max_by(|a, b| a[1].total_cmp(&b[1])).unwrap();
+        let strongest = prior
+            .mixture
+            .components
+            .iter()
+            .map(|c| &c.mean)
+            .max_by(|a, b| a[1].total_cmp(&b[1]))
+            .unwrap();
         assert!(codes[9] == strongest[0] && codes[10] == 0.0 && (codes[13] - 2.0).abs() < 0.1);
         let told = |unit: usize| prior.of_unit(unit, &[1.0]).unwrap_err().to_string();
         assert!(told(3).contains("0 to 2") && told(2).contains("none of the images"));
@@ -284,8 +329,12 @@ mod tests {
     #[test]
     fn what_says_nothing_is_refused() {
         let codes = Codes { units: 2, values: vec![0.0; 80], labels: None };
-        assert!(Prior::fit(&codes, "", None, 0, |_| {}).unwrap_err().to_string().contains("no unit"));
+        assert!(
+            Prior::fit(&codes, "", None, 0, |_| {}).unwrap_err().to_string().contains("no unit")
+        );
         let few = Codes { units: 2, values: vec![1.0; 8], labels: None };
-        assert!(Prior::fit(&few, "", None, 0, |_| {}).unwrap_err().to_string().contains("4 images"));
+        assert!(
+            Prior::fit(&few, "", None, 0, |_| {}).unwrap_err().to_string().contains("4 images")
+        );
     }
 }

@@ -1,8 +1,10 @@
 //! A prior that respects sparsity: which units fire, and how strongly, given that they fire.
 //!
-//! Units come one after the other, those that fire most often first. Of each a [masked network](super::masked) says, given the units before it and the group
-//! that the code is of, how probable it is that it fires, and mean and spread of how strongly: a hurdle model (Cragg 1971) for every unit. So a code's
-//! probability is exact, and codes are drawn with units that are just 0.
+//! Units come one after the other, those that fire most often first. Of each a [masked
+//! network](super::masked) says, given the units before it and the group that the code is of, how
+//! probable it is that it fires, and mean and spread of how strongly: a hurdle model (Cragg 1971)
+//! for every unit. So a code's probability is exact, and codes are drawn with units that are just
+//! 0.
 
 use rayon::prelude::*;
 
@@ -38,7 +40,8 @@ pub const UNIT: usize = 5;
 pub struct Sparse {
     /// The units in the order in which they are drawn.
     pub order: Vec<u32>,
-    /// Of each unit in this order: how often it fires, mean and spread of its strength's signed root then, and the least and the largest one.
+    /// Of each unit in this order: how often it fires, mean and spread of its strength's signed
+    /// root then, and the least and the largest one.
     pub units: Vec<[f32; UNIT]>,
     /// How probable each group is.
     pub weights: Vec<f32>,
@@ -102,11 +105,14 @@ fn loss(sizes: Sizes, x: &[f32], outputs: &[f32]) -> (Held, Vec<f32>) {
     let (units, width) = (sizes.units, sizes.input());
     let mut gradients = vec![0.0; outputs.len()];
     let (mut fires, mut strength) = (0.0_f64, 0.0_f64);
-    for ((x, o), d) in
-        x.chunks_exact(width).zip(outputs.chunks_exact(sizes.output())).zip(gradients.chunks_exact_mut(sizes.output()))
+    for ((x, o), d) in x
+        .chunks_exact(width)
+        .zip(outputs.chunks_exact(sizes.output()))
+        .zip(gradients.chunks_exact_mut(sizes.output()))
     {
         for i in 0..units {
-            // inputs of units that do not fire are below 0, those of others above, however often they fire
+            // inputs of units that do not fire are below 0, those of others above, however often
+            // they fire
             let (on, y) = (x[i] > 0.0, x[units + i]);
             let logit = o[i];
             let probability = 1.0 / (1.0 + (-logit).exp());
@@ -120,20 +126,23 @@ fn loss(sizes: Sizes, x: &[f32], outputs: &[f32]) -> (Held, Vec<f32>) {
                 strength += f64::from(spread + 0.5 * apart * apart);
                 d[units + i] = -apart * (-spread).exp();
                 // from beyond a limit it is drawn back, or it would stay there
-                d[2 * units + i] = if spread == free { 1.0 - apart * apart } else { 0.1 * (free - spread) };
+                d[2 * units + i] =
+                    if spread == free { 1.0 - apart * apart } else { 0.1 * (free - spread) };
             }
         }
     }
     (Held { fires, strength }, gradients)
 }
 
-/// Groups of like codes, of each class for itself where they have classes: the group of each code, and of each group its share and class.
+/// Groups of like codes, of each class for itself where they have classes: the group of each code,
+/// and of each group its share and class.
 type Grouped = (Vec<u32>, Vec<f32>, Option<Vec<u32>>, Vec<f32>);
 
 fn grouped(codes: &Codes, stream: &mut Stream) -> Grouped {
     let n = codes.len();
     let most = (n / OF_GROUP).clamp(1, GROUPS);
-    let (mut of, mut weights, mut classes, mut centres) = (vec![0; n], Vec::new(), Vec::new(), Vec::new());
+    let (mut of, mut weights, mut classes, mut centres) =
+        (vec![0; n], Vec::new(), Vec::new(), Vec::new());
     for (class, numbers) in codes.by_class() {
         let rows = roots(&codes.rows(&numbers));
         let count = (most * numbers.len()).div_ceil(n).max(1);
@@ -161,7 +170,9 @@ impl Sparse {
     pub fn bytes(units: usize, codes: usize) -> u64 {
         let sizes = Self::sizes(units, GROUPS);
         // roots of a class, and the groups' sums
-        Masked::bytes(sizes, BATCH.1) + 4 * (codes * units) as u64 + (4 * BATCH.1 * (sizes.input() + 2 * sizes.output())) as u64
+        Masked::bytes(sizes, BATCH.1)
+            + 4 * (codes * units) as u64
+            + (4 * BATCH.1 * (sizes.input() + 2 * sizes.output())) as u64
     }
 
     /// Fits it to codes; tells the step, and how well held-out codes are told.
@@ -171,14 +182,23 @@ impl Sparse {
         let (group, weights, classes, centres) = grouped(codes, &mut stream);
         let mut numbers = vec![[0.0, 0.0, 0.0, f64::INFINITY, f64::NEG_INFINITY]; units];
         for row in codes.values.chunks_exact(units) {
-            for (numbers, value) in numbers.iter_mut().zip(row).filter(|(_, value)| **value != 0.0) {
+            for (numbers, value) in numbers.iter_mut().zip(row).filter(|(_, value)| **value != 0.0)
+            {
                 let root = f64::from(root(*value));
                 let [fired, sum, squares, least, most] = *numbers;
-                *numbers = [fired + 1.0, sum + root, squares + root * root, least.min(root), most.max(root)];
+                *numbers = [
+                    fired + 1.0,
+                    sum + root,
+                    squares + root * root,
+                    least.min(root),
+                    most.max(root),
+                ];
             }
         }
         let mut order: Vec<u32> = (0..units as u32).collect();
-        order.sort_by(|a, b| numbers[*b as usize][0].total_cmp(&numbers[*a as usize][0]).then(a.cmp(b)));
+        order.sort_by(|a, b| {
+            numbers[*b as usize][0].total_cmp(&numbers[*a as usize][0]).then(a.cmp(b))
+        });
         let of_unit = |unit: &u32| {
             let [fired, sum, squares, least, most] = numbers[*unit as usize];
             let mean = sum / fired.max(1.0);
@@ -191,7 +211,9 @@ impl Sparse {
         let of_units: Vec<[f32; UNIT]> = order.iter().map(of_unit).collect();
         let sizes = Self::sizes(units, weights.len());
         let mut bias = vec![0.0; SAYS * units];
-        bias.iter_mut().zip(&of_units).for_each(|(bias, [rate, ..])| *bias = (rate / (1.0 - rate)).ln());
+        bias.iter_mut()
+            .zip(&of_units)
+            .for_each(|(bias, [rate, ..])| *bias = (rate / (1.0 - rate)).ln());
         let network = Masked::new(sizes, bias, &mut stream);
         let mut prior = Self { order, units: of_units, weights, classes, centres, network };
         prior.learn(codes, &group, &mut stream, &mut told);
@@ -199,9 +221,16 @@ impl Sparse {
     }
 
     /// Trains the network, and keeps it as it was when held-out codes were told best.
-    fn learn(&mut self, codes: &Codes, group: &[u32], stream: &mut Stream, told: &mut impl FnMut(usize, usize, Held)) {
+    fn learn(
+        &mut self,
+        codes: &Codes,
+        group: &[u32],
+        stream: &mut Stream,
+        told: &mut impl FnMut(usize, usize, Held),
+    ) {
         let n = codes.len();
-        let order: Vec<usize> = stream.permutation(n).into_iter().map(|code| code as usize).collect();
+        let order: Vec<usize> =
+            stream.permutation(n).into_iter().map(|code| code as usize).collect();
         let (held, fit) = order.split_at((n / HELD_OUT.0).min(HELD_OUT.1));
         let sizes = self.network.sizes;
         let mut adam = Adam::new(&self.network);
@@ -215,11 +244,15 @@ impl Sparse {
             let chosen: Vec<usize> = queue.drain(..batch).collect();
             let x = Rows { codes, prior: self, group }.inputs(&chosen);
             let warm = (step as f32 / RATE.1 as f32).min(1.0);
-            let rate = RATE.0 * warm * 0.5 * (1.0 + (std::f32::consts::PI * step as f32 / STEPS as f32).cos());
+            let rate = RATE.0
+                * warm
+                * 0.5
+                * (1.0 + (std::f32::consts::PI * step as f32 / STEPS as f32).cos());
             let width = sizes.input();
             let of_piece = |first: usize, outputs: &[f32]| {
                 let rows = outputs.len() / sizes.output();
-                let (held, gradients) = loss(sizes, &x[first * width..(first + rows) * width], outputs);
+                let (held, gradients) =
+                    loss(sizes, &x[first * width..(first + rows) * width], outputs);
                 (held.fires + held.strength, gradients)
             };
             let learned = adam.step(&mut self.network, rate, &x, of_piece);
@@ -242,23 +275,35 @@ impl Sparse {
     fn judge(&self, x: Vec<f32>) -> Held {
         let sizes = self.network.sizes;
         let n = (x.len() / sizes.input()) as f64;
-        let each: Vec<Held> = x.par_chunks(64 * sizes.input()).map(|x| loss(sizes, x, &self.network.says(x)).0).collect();
+        let each: Vec<Held> = x
+            .par_chunks(64 * sizes.input())
+            .map(|x| loss(sizes, x, &self.network.says(x)).0)
+            .collect();
         let sum = |of: fn(&Held) -> f64| each.iter().map(of).sum::<f64>() / n;
         Held { fires: sum(|held| held.fires), strength: sum(|held| held.strength) }
     }
 
-    /// A code, of `class` where one is wanted; at a temperature below 1 likelier ones, nearer to the mean.
+    /// A code, of `class` where one is wanted; at a temperature below 1 likelier ones, nearer to
+    /// the mean.
     pub fn draw(&self, class: Option<u32>, temperature: f32, stream: &mut Stream, out: &mut [f32]) {
         let group = pick(&self.weights, self.classes.as_deref(), class, stream);
         self.walk(group, temperature, stream, out, |_, _| None);
     }
 
-    /// Codes like one: of its group, each unit with the chance `vary` drawn anew, given the units before it. One way of drawing them, many times.
-    pub fn like(&self, code: &[f32], vary: f32, temperature: f32) -> impl Fn(&mut Stream, &mut [f32]) {
+    /// Codes like one: of its group, each unit with the chance `vary` drawn anew, given the units
+    /// before it. One way of drawing them, many times.
+    pub fn like(
+        &self,
+        code: &[f32],
+        vary: f32,
+        temperature: f32,
+    ) -> impl Fn(&mut Stream, &mut [f32]) {
         let group = nearest(&roots(code), &self.centres, code.len())[0] as usize;
         let code = code.to_vec();
         move |stream, out| {
-            self.walk(group, temperature, stream, out, |unit, stream| (stream.uniform() >= vary).then(|| code[unit]));
+            self.walk(group, temperature, stream, out, |unit, stream| {
+                (stream.uniform() >= vary).then(|| code[unit])
+            });
         }
     }
 
@@ -286,15 +331,28 @@ impl Sparse {
 }
 
 /// A unit's value.
-fn draw_unit(logit: f32, mean: f32, spread: f32, numbers: [f32; UNIT], temperature: f32, stream: &mut Stream) -> f32 {
+fn draw_unit(
+    logit: f32,
+    mean: f32,
+    spread: f32,
+    numbers: [f32; UNIT],
+    temperature: f32,
+    stream: &mut Stream,
+) -> f32 {
     let [_, centre, scale, least, most] = numbers;
-    // two numbers of the stream, whether it fires or not: a change of one unit leaves what is drawn for others
+    // two numbers of the stream, whether it fires or not: a change of one unit leaves what is drawn
+    // for others
     let (uniform, normal) = (stream.uniform(), stream.normal());
-    let fires = if temperature > 0.0 { uniform < 1.0 / (1.0 + (-logit / temperature).exp()) } else { logit > 0.0 };
+    let fires = if temperature > 0.0 {
+        uniform < 1.0 / (1.0 + (-logit / temperature).exp())
+    } else {
+        logit > 0.0
+    };
     if !fires {
         return 0.0;
     }
-    let root = centre + scale * (mean + temperature * spread.clamp(SPREADS.0, SPREADS.1).exp() * normal);
+    let root =
+        centre + scale * (mean + temperature * spread.clamp(SPREADS.0, SPREADS.1).exp() * normal);
     // no stronger and no weaker than it ever was: units that come later never saw it otherwise
     let root = root.clamp(least, most);
     if root == 0.0 { f32::MIN_POSITIVE } else { root * root.abs() }
@@ -305,7 +363,8 @@ mod tests {
     use super::*;
     use crate::data::Labels;
 
-    /// Units of which the second fires just when the first does not, the third as strongly as the first, and the fourth by class; the fifth never.
+    /// Units of which the second fires just when the first does not, the third as strongly as the
+    /// first, and the fourth by class; the fifth never.
     fn codes(n: usize) -> Codes {
         let mut stream = Stream::new(2, "units");
         let mut of = Vec::new();
@@ -318,7 +377,11 @@ mod tests {
             [a, b, 2.0 * a, if class == 1 { -1.0 } else { 0.0 }, 0.0]
         });
         let values = values.collect();
-        Codes { units: 5, values, labels: Some(Labels { classes: vec!["no".into(), "yes".into()], of }) }
+        Codes {
+            units: 5,
+            values,
+            labels: Some(Labels { classes: vec!["no".into(), "yes".into()], of }),
+        }
     }
 
     #[test]
@@ -336,11 +399,19 @@ mod tests {
                 code
             })
             .collect();
-        let share = |of: &dyn Fn(&[f32; 5]) -> bool| drawn.iter().filter(|code| of(code)).count() as f64 / 1000.0;
+        let share = |of: &dyn Fn(&[f32; 5]) -> bool| {
+            drawn.iter().filter(|code| of(code)).count() as f64 / 1000.0
+        };
         assert!((share(&|z| z[0] != 0.0) - 0.7).abs() < 0.06);
         assert!(share(&|z| (z[0] != 0.0) != (z[1] != 0.0)) > 0.97, "one of two fires");
-        assert!(share(&|z| z[0] == 0.0 || (z[2] / z[0] - 2.0).abs() < 0.25) > 0.95, "as strongly as the other one");
-        assert!(share(&|z| z[3] == 0.0 || (z[3] + 1.0).abs() < 0.2) > 0.95 && share(&|z| z[3] > 0.0) == 0.0);
+        assert!(
+            share(&|z| z[0] == 0.0 || (z[2] / z[0] - 2.0).abs() < 0.25) > 0.95,
+            "as strongly as the other one"
+        );
+        assert!(
+            share(&|z| z[3] == 0.0 || (z[3] + 1.0).abs() < 0.2) > 0.95
+                && share(&|z| z[3] > 0.0) == 0.0
+        );
         assert_eq!(share(&|z| z[4] != 0.0), 0.0);
         // of a class
         for class in [0, 1] {
@@ -358,14 +429,21 @@ mod tests {
         let (logit, numbers) = (3.0_f32.ln(), [0.0, 2.0, 0.5, 0.0, 9.0]);
         let mut stream = Stream::new(6, "unit");
         for (temperature, fires) in [(1.0, 0.75), (0.5, 0.9), (2.0, 0.634), (0.0, 1.0)] {
-            let values: Vec<f32> = (0..4000).map(|_| draw_unit(logit, 1.0, -0.5, numbers, temperature, &mut stream)).collect();
-            let roots: Vec<f64> = values.iter().filter(|v| **v != 0.0).map(|v| f64::from(*v).sqrt()).collect();
+            let values: Vec<f32> = (0..4000)
+                .map(|_| draw_unit(logit, 1.0, -0.5, numbers, temperature, &mut stream))
+                .collect();
+            let roots: Vec<f64> =
+                values.iter().filter(|v| **v != 0.0).map(|v| f64::from(*v).sqrt()).collect();
             let n = roots.len() as f64;
             assert!((n / 4000.0 - fires).abs() < 0.03, "{temperature}: {n}");
             let mean = roots.iter().sum::<f64>() / n;
-            let deviation = (roots.iter().map(|root| (root - mean).powi(2)).sum::<f64>() / n).sqrt();
+            let deviation =
+                (roots.iter().map(|root| (root - mean).powi(2)).sum::<f64>() / n).sqrt();
             let expected = 0.5 * f64::from(temperature) * (-0.5_f64).exp();
-            assert!((mean - 2.5).abs() < 0.05 && (deviation - expected).abs() < 0.03, "{temperature}: {mean} ± {deviation}");
+            assert!(
+                (mean - 2.5).abs() < 0.05 && (deviation - expected).abs() < 0.03,
+                "{temperature}: {mean} ± {deviation}"
+            );
         }
         // where it is unlikely it does not fire at all
         assert_eq!(draw_unit(-0.1, 1.0, -0.5, numbers, 0.0, &mut stream), 0.0);
@@ -405,7 +483,11 @@ mod tests {
                 of(&moved)
             };
             let by_differences = (moved(1e-2) - moved(-1e-2)) / 2e-2;
-            assert!((f64::from(gradients[at]) - by_differences).abs() < 2e-3, "{at}: {} {by_differences}", gradients[at]);
+            assert!(
+                (f64::from(gradients[at]) - by_differences).abs() < 2e-3,
+                "{at}: {} {by_differences}",
+                gradients[at]
+            );
         }
         // by hand: the first unit fires
         let one = loss(Sizes { units: 1, ..sizes }, &[0.5, 2.0, 1.0], &[0.0, 1.0, 0.0]).0;

@@ -1,4 +1,5 @@
-//! An image with its surroundings, so that a model of windows sees every place of it; and gradients back through them.
+//! An image with its surroundings, so that a model of windows sees every place of it; and gradients
+//! back through them.
 
 /// What lies around an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,8 @@ impl Frame {
         Self { size, around: 0, rows: (0..size[0]).collect(), columns: (0..size[1]).collect() }
     }
 
-    /// An image of a size [height, width] with `around` pixels on every side, and more below and to the right until its own size is a multiple of `align`.
+    /// An image of a size [height, width] with `around` pixels on every side, and more below and to
+    /// the right until its own size is a multiple of `align`.
     pub fn new(size: [usize; 2], border: Border, around: usize, align: usize) -> Self {
         let along = |size: usize| {
             let end = size.next_multiple_of(align) + around;
@@ -84,7 +86,8 @@ impl Frame {
     }
 }
 
-/// Half of an image's size along each side (rounded up): means of 2×2 pixels, at an odd edge of those there are. Returns the new size too.
+/// Half of an image's size along each side (rounded up): means of 2×2 pixels, at an odd edge of
+/// those there are. Returns the new size too.
 pub fn halved(image: &[f32], [h, w]: [usize; 2], c: usize) -> (Vec<f32>, [usize; 2]) {
     let to = [h.div_ceil(2), w.div_ceil(2)];
     let mut out = vec![0.0; to[0] * to[1] * c];
@@ -107,7 +110,8 @@ pub fn add_halved(gradient: &mut [f32], [h, w]: [usize; 2], c: usize, of_halved:
         for x in 0..width {
             for (to_y, to_x) in quad(y, x, [h, w]) {
                 for k in 0..c {
-                    gradient[(to_y * w + to_x) * c + k] += 0.25 * of_halved[(y * width + x) * c + k];
+                    gradient[(to_y * w + to_x) * c + k] +=
+                        0.25 * of_halved[(y * width + x) * c + k];
                 }
             }
         }
@@ -152,7 +156,8 @@ mod tests {
             let frame = Frame::new(size, border, 4, 4);
             let [h, w] = frame.padded();
             let (image, out) = (noise(size[0] * size[1] * 3, "a"), noise(h * w * 3, "b"));
-            let (there, back) = (dot(&frame.fill(&image, 3), &out), dot(&image, &frame.fold(&out, 3)));
+            let (there, back) =
+                (dot(&frame.fill(&image, 3), &out), dot(&image, &frame.fold(&out, 3)));
             assert!((there - back).abs() < 1e-4 * there.abs().max(1.0), "{there} {back}");
             let (half, to) = halved(&image, size, 3);
             let out = noise(to[0] * to[1] * 3, "c");

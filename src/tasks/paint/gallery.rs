@@ -44,8 +44,11 @@ fn small(picture: &Picture) -> Picture {
     }
     let pixels = (0..h * w * picture.c).map(|at| {
         let (y, x, c) = (at / picture.c / w, at / picture.c % w, at % picture.c);
-        let sum: f32 =
-            (0..by * by).map(|i| picture.pixels[((y * by + i / by) * picture.w + x * by + i % by) * picture.c + c]).sum();
+        let sum: f32 = (0..by * by)
+            .map(|i| {
+                picture.pixels[((y * by + i / by) * picture.w + x * by + i % by) * picture.c + c]
+            })
+            .sum();
         sum / (by * by) as f32
     });
     Picture { h, w, c: picture.c, pixels: pixels.collect() }
@@ -77,10 +80,16 @@ fn figure(picture: &Picture, name: &str, says: &str) -> Result<String> {
 /// # Errors
 /// When a picture has too many pixels.
 pub fn textures(all: &[Woven]) -> Result<String> {
-    let mut body = String::from("<h1>Textures</h1>\n<p class=note>Left the exemplar, right what was made of it.</p>\n");
+    let mut body = String::from(
+        "<h1>Textures</h1>\n<p class=note>Left the exemplar, right what was made of it.</p>\n",
+    );
     for Woven { name, exemplar, texture, tiles, says } in all {
         body.push_str("<div class=row>\n");
-        body.push_str(&figure(exemplar, name, &format!("exemplar, {}×{}", exemplar.w, exemplar.h))?);
+        body.push_str(&figure(
+            exemplar,
+            name,
+            &format!("exemplar, {}×{}", exemplar.w, exemplar.h),
+        )?);
         body.push_str(&figure(texture, name, says)?);
         if *tiles {
             body.push_str(&figure(&laid(texture), name, "laid side by side")?);
@@ -94,7 +103,11 @@ pub fn textures(all: &[Woven]) -> Result<String> {
 ///
 /// # Errors
 /// When a picture has too many pixels.
-pub fn styles(contents: &[(String, Picture)], styles: &[(String, Picture)], all: &[Painted]) -> Result<String> {
+pub fn styles(
+    contents: &[(String, Picture)],
+    styles: &[(String, Picture)],
+    all: &[Painted],
+) -> Result<String> {
     let mut body = String::from("<h1>Styles</h1>\n<h2>Styles</h2>\n<div class=row>\n");
     for (name, picture) in styles {
         body.push_str(&figure(&small(picture), name, "")?);
@@ -104,7 +117,11 @@ pub fn styles(contents: &[(String, Picture)], styles: &[(String, Picture)], all:
         let _ = write!(body, "<h2>{}</h2>\n<div class=row>\n", escaped(name));
         body.push_str(&figure(&small(picture), name, "content")?);
         for painted in all.iter().filter(|painted| painted.names[0] == *name) {
-            body.push_str(&figure(&painted.picture, &format!("in the style of {}", painted.names[1]), &painted.says)?);
+            body.push_str(&figure(
+                &painted.picture,
+                &format!("in the style of {}", painted.names[1]),
+                &painted.says,
+            )?);
         }
         body.push_str("</div>\n");
     }
@@ -136,10 +153,17 @@ mod tests {
                 && !page.contains("<bark>")
                 && !page.contains("http")
         );
-        let painted = Painted { names: ["a".into(), "b".into()], picture: picture(9, 4), says: String::new() };
-        let page =
-            styles(&[("a".into(), picture(400, 300)), ("c".into(), picture(5, 5))], &[("b".into(), picture(3, 3))], &[painted])
-                .unwrap();
+        let painted = Painted {
+            names: ["a".into(), "b".into()],
+            picture: picture(9, 4),
+            says: String::new(),
+        };
+        let page = styles(
+            &[("a".into(), picture(400, 300)), ("c".into(), picture(5, 5))],
+            &[("b".into(), picture(3, 3))],
+            &[painted],
+        )
+        .unwrap();
         assert_eq!(page.matches("<img ").count(), 4);
         assert!(page.contains("width=\"100\" height=\"133\""), "{}", &page[..3000]);
     }

@@ -1,8 +1,9 @@
-//! A model on the whole of an image: what its maps say on average, and from there either back to the image as a gradient, or on through the decoder with the
-//! maps changed. Matrices of a map's channels are small and go through the host; maps stay on the device.
+//! A model on the whole of an image: what its maps say on average, and from there either back to
+//! the image as a gradient, or on through the decoder with the maps changed. Matrices of a map's
+//! channels are small and go through the host; maps stay on the device.
 //!
-//! All of it is convolutions: the products of maps are the weight gradient of a 1×1 convolution of the maps with themselves, and a matrix applied at every
-//! place is such a convolution.
+//! All of it is convolutions: the products of maps are the weight gradient of a 1×1 convolution of
+//! the maps with themselves, and a matrix applied at every place is such a convolution.
 
 use super::frame::Frame;
 use super::moments::Moments;
@@ -10,7 +11,8 @@ use crate::device::{Device, Program};
 use crate::error::{Error, Result};
 use crate::model::{Builder, Graph, Memory, Mode, Store};
 use crate::ops::{
-    Activation, AddAssign, ChannelSum, Combine, Conv2dBwdWeight, Conv2dFwd, SCALAR_PARTIALS, StepParams, SumSquares, View, WINDOW,
+    Activation, AddAssign, ChannelSum, Combine, Conv2dBwdWeight, Conv2dFwd, SCALAR_PARTIALS,
+    StepParams, SumSquares, View, WINDOW,
 };
 use crate::shape::{Conv2d, Dims, Taps};
 
@@ -20,12 +22,18 @@ pub const APART: usize = 3;
 /// A convolution that sees a place and, where `apart`, the eight around it that far away.
 const fn window(apart: bool) -> Taps {
     let (kernel, away) = if apart { ([3, 3], APART) } else { ([1, 1], 0) };
-    Taps { kernel, stride: [1, 1], padding: [away, away], dilation: [if apart { APART } else { 1 }; 2] }
+    Taps {
+        kernel,
+        stride: [1, 1],
+        padding: [away, away],
+        dilation: [if apart { APART } else { 1 }; 2],
+    }
 }
 
 /// Pairs of places of a map for each offset of a window.
 fn pairs(dims: Dims, taps: Taps) -> Vec<usize> {
-    let along = |side: usize, offset: usize| side - offset.abs_diff(taps.kernel[0] / 2) * taps.dilation[0];
+    let along =
+        |side: usize, offset: usize| side - offset.abs_diff(taps.kernel[0] / 2) * taps.dilation[0];
     (0..taps.kernel[0] * taps.kernel[1])
         .map(|at| along(dims.h, at / taps.kernel[1]) * along(dims.w, at % taps.kernel[1]))
         .collect()
@@ -95,14 +103,22 @@ struct Recorded<'a> {
     looking: usize,
 }
 
-fn record<'a>(graph: &'a Graph, store: &'a Store, layers: &[usize], then: &Then) -> Result<Recorded<'a>> {
+fn record<'a>(
+    graph: &'a Graph,
+    store: &'a Store,
+    layers: &[usize],
+    then: &Then,
+) -> Result<Recorded<'a>> {
     let mut b = Builder::new(graph, store, 1, Mode::Infer);
     let input = b.input();
     b.forward(input, layers);
     let mut taps = Vec::with_capacity(layers.len());
     for (i, &layer) in layers.iter().enumerate() {
-        let (maps, dims, name) = (b.value(layer), graph.nodes[layer].dims, &graph.nodes[layer].name);
-        let taps_of = window(matches!(then, Then::Gradient(_) | Then::Stop { apart: true }) && i + 1 == layers.len());
+        let (maps, dims, name) =
+            (b.value(layer), graph.nodes[layer].dims, &graph.nodes[layer].name);
+        let taps_of = window(
+            matches!(then, Then::Gradient(_) | Then::Stop { apart: true }) && i + 1 == layers.len(),
+        );
         let size = Conv2d::forward(1, dims, dims.c, taps_of, 1)?;
         let (channels, weights) = (dims.c, size.weight_len());
         let mut kept = |what: &str, len: usize| {
@@ -115,20 +131,38 @@ fn record<'a>(graph: &'a Graph, store: &'a Store, layers: &[usize], then: &Then)
         let partials = b.tape.real("partial products", Conv2dBwdWeight::partials_len(&size));
         b.tape.push(Conv2dBwdWeight { size, x: maps, dy: maps, dw: products, partials });
         let partials = b.tape.real("partial sums", ChannelSum::partials_len(dims.area(), channels));
-        b.tape.push(ChannelSum { rows: dims.area(), channels, x: maps, weight: None, y: sums, partials });
+        b.tape.push(ChannelSum {
+            rows: dims.area(),
+            channels,
+            x: maps,
+            weight: None,
+            y: sums,
+            partials,
+        });
         b.tape.keep(maps);
         taps.push(Tap { maps, size, pairs: pairs(dims, taps_of), sums, products, matrix, offset });
     }
     let (mut content_scale, mut content, mut apart) = (0.0, None, None);
     if let Then::Gradient(Some(Content { maps: wanted, weight })) = then {
         let tap = taps.last().expect("a layer is looked at");
-        content_scale = weight / wanted.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().max(1e-9);
-        let (goal, norm) = (b.tape.map("content", tap.maps.len), b.tape.real("distance to the content", 1));
+        content_scale =
+            weight / wanted.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().max(1e-9);
+        let (goal, norm) =
+            (b.tape.map("content", tap.maps.len), b.tape.real("distance to the content", 1));
         let difference = b.tape.map("difference to the content", tap.maps.len);
         [goal, norm].into_iter().for_each(|view| b.tape.keep(view));
         b.tape.push(Combine { alpha: 1.0, beta: -1.0, a: tap.maps, b: Some(goal), y: difference });
-        let partials = b.tape.real("partial norms", tap.maps.len.div_ceil(WINDOW) * SCALAR_PARTIALS);
-        b.tape.push(SumSquares { scale: 1.0, width: 1, index: 0, window: WINDOW, x: difference, scalars: norm, partials });
+        let partials =
+            b.tape.real("partial norms", tap.maps.len.div_ceil(WINDOW) * SCALAR_PARTIALS);
+        b.tape.push(SumSquares {
+            scale: 1.0,
+            width: 1,
+            index: 0,
+            window: WINDOW,
+            x: difference,
+            scalars: norm,
+            partials,
+        });
         (content, apart) = (Some((goal, norm)), Some(difference));
     }
     let looking = b.tape.calls.len();
@@ -138,7 +172,9 @@ fn record<'a>(graph: &'a Graph, store: &'a Store, layers: &[usize], then: &Then)
             let tap = taps.last().expect("the code is looked at");
             let changed = b.tape.map("changed maps", tap.maps.len);
             b.tape.push(applied(tap, changed));
-            Some(b.decode(changed).ok_or_else(|| Error::usage("the decoder reads layers before the code, not the code alone"))?)
+            Some(b.decode(changed).ok_or_else(|| {
+                Error::usage("the decoder reads layers before the code, not the code alone")
+            })?)
         }
         Then::Gradient(_) => {
             b.input_gradient = true;
@@ -147,7 +183,13 @@ fn record<'a>(graph: &'a Graph, store: &'a Store, layers: &[usize], then: &Then)
                 b.tape.push(applied(tap, seed));
                 if let Some(apart) = apart.filter(|_| i + 1 == taps.len()) {
                     let pull = b.tape.map("gradient of content", tap.maps.len);
-                    b.tape.push(Combine { alpha: 2.0 * content_scale, beta: 0.0, a: apart, b: None, y: pull });
+                    b.tape.push(Combine {
+                        alpha: 2.0 * content_scale,
+                        beta: 0.0,
+                        a: apart,
+                        b: None,
+                        y: pull,
+                    });
                     b.tape.push(AddAssign { x: pull, y: seed });
                 }
                 b.seed(*layer, seed);
@@ -162,12 +204,21 @@ fn record<'a>(graph: &'a Graph, store: &'a Store, layers: &[usize], then: &Then)
 
 /// y = matrix·maps + offset, at every place.
 const fn applied(tap: &Tap, y: View) -> Conv2dFwd {
-    Conv2dFwd { size: tap.size, activation: Activation::Identity, x: tap.maps, w: tap.matrix, b: Some(tap.offset), gate: None, y }
+    Conv2dFwd {
+        size: tap.size,
+        activation: Activation::Identity,
+        x: tap.maps,
+        w: tap.matrix,
+        b: Some(tap.offset),
+        gate: None,
+        y,
+    }
 }
 
 impl Lens {
-    /// For images of the frame's size; `graph` is the model at the frame's padded size, its parameters frozen, `layers` those that are looked at, in order.
-    /// `taken` bytes are taken beside it, or will be.
+    /// For images of the frame's size; `graph` is the model at the frame's padded size, its
+    /// parameters frozen, `layers` those that are looked at, in order. `taken` bytes are taken
+    /// beside it, or will be.
     ///
     /// # Errors
     /// When it needs more memory than the device allows, with the figures.
@@ -197,8 +248,13 @@ impl Lens {
                 mib(budget)
             )));
         }
-        let Recorded { b, mut input, mut taps, mut result, mut content, content_scale, looking } = recorded;
-        let drawn = if matches!(then, Then::Decode) { graph.nodes[graph.output].dims } else { graph.nodes[0].dims };
+        let Recorded { b, mut input, mut taps, mut result, mut content, content_scale, looking } =
+            recorded;
+        let drawn = if matches!(then, Then::Decode) {
+            graph.nodes[graph.output].dims
+        } else {
+            graph.nodes[0].dims
+        };
         let mut views = vec![&mut input];
         for Tap { maps, sums, products, matrix, offset, .. } in &mut taps {
             views.extend([maps, sums, products, matrix, offset]);
@@ -214,7 +270,18 @@ impl Lens {
         if let (Some((goal, _)), Then::Gradient(Some(wanted))) = (content, then) {
             device.write(goal, &wanted.maps);
         }
-        Ok(Self { frame, taps, input, result, drawn, content, content_scale, look, then: after, memory })
+        Ok(Self {
+            frame,
+            taps,
+            input,
+            result,
+            drawn,
+            content,
+            content_scale,
+            look,
+            then: after,
+            memory,
+        })
     }
 
     /// Bytes that it has taken on the device.
@@ -227,7 +294,8 @@ impl Lens {
         self.memory.buffers.into_iter().for_each(|buffer| device.free(buffer));
     }
 
-    /// Looks at an image (H,W,C): the moments of each layer, and the weighted relative squared distance to the content.
+    /// Looks at an image (H,W,C): the moments of each layer, and the weighted relative squared
+    /// distance to the content.
     pub fn look(&self, device: &mut Device, image: &[f32]) -> Result<(Vec<Moments>, f64)> {
         let c = self.input.len / (self.frame.padded()[0] * self.frame.padded()[1]);
         device.write(self.input, &self.frame.fill(image, c));
@@ -249,21 +317,23 @@ impl Lens {
         device.read(self.taps[self.taps.len() - 1].maps)
     }
 
-    /// The gradient by the image looked at last, where the gradient by each layer's maps is a matrix times these and an offset (and what the content asks
-    /// for).
+    /// The gradient by the image looked at last, where the gradient by each layer's maps is a
+    /// matrix times these and an offset (and what the content asks for).
     pub fn gradient(&self, device: &mut Device, changes: &[(&[f32], &[f32])]) -> Result<Vec<f32>> {
         let gradient = self.go_on(device, changes)?;
         let c = gradient.len() / (self.frame.padded()[0] * self.frame.padded()[1]);
         Ok(self.frame.fold(&gradient, c))
     }
 
-    /// The picture that the decoder makes of the code's maps times a matrix plus an offset, at the size of the image.
+    /// The picture that the decoder makes of the code's maps times a matrix plus an offset, at the
+    /// size of the image.
     pub fn decode(&self, device: &mut Device, matrix: &[f32], offset: &[f32]) -> Result<Vec<f32>> {
         let picture = self.go_on(device, &[(matrix, offset)])?;
         let (Dims { c, h, w }, [to_h, to_w]) = (self.drawn, self.frame.size());
         let align = |padded: usize, drawn: usize| (padded - drawn) / 2;
         let [padded_h, padded_w] = self.frame.padded();
-        let (top, left) = (self.frame.around() - align(padded_h, h), self.frame.around() - align(padded_w, w));
+        let (top, left) =
+            (self.frame.around() - align(padded_h, h), self.frame.around() - align(padded_w, w));
         Ok(super::super::picture::crop(&picture, w, c, top..top + to_h, left..left + to_w))
     }
 
@@ -273,7 +343,10 @@ impl Lens {
             device.write(tap.matrix, matrix);
             device.write(tap.offset, offset);
         }
-        device.run(self.then.as_ref().expect("the lens was made for more than moments"), &StepParams::default())?;
+        device.run(
+            self.then.as_ref().expect("the lens was made for more than moments"),
+            &StepParams::default(),
+        )?;
         device.read(self.result.expect("likewise"))
     }
 }

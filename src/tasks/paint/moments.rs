@@ -1,10 +1,13 @@
-//! What a layer's maps say of an image on average: the mean of each map and of the products of all pairs (their Gram matrix), without regard to where.
-//! Gatys, Ecker & Bethge, "Texture Synthesis Using Convolutional Neural Networks", 2015. With products of places that lie apart, the maps' cross-correlations,
-//! which are their power spectra's other face: Berger & Memisevic, "Incorporating long-range consistency in CNN-based texture generation", 2016.
+//! What a layer's maps say of an image on average: the mean of each map and of the products of all
+//! pairs (their Gram matrix), without regard to where. Gatys, Ecker & Bethge, "Texture Synthesis
+//! Using Convolutional Neural Networks", 2015. With products of places that lie apart, the maps'
+//! cross-correlations, which are their power spectra's other face: Berger & Memisevic,
+//! "Incorporating long-range consistency in CNN-based texture generation", 2016.
 
 use nalgebra::{DMatrix, DVector};
 
-/// A map that hardly varies counts as if it did by this share of the mean deviation, and by this much.
+/// A map that hardly varies counts as if it did by this share of the mean deviation, and by this
+/// much.
 const LEAST: (f64, f64) = (0.05, 1e-3);
 
 /// Means of a layer's maps and of their products, at one place and between places that lie apart.
@@ -14,19 +17,25 @@ pub struct Moments {
     pub places: usize,
     /// E\[f\].
     pub mean: DVector<f64>,
-    /// E\[f(p + δ) f(p)ᵀ\] for every offset δ, the middle one 0, opposite ones opposite in order; and how many pairs of places each is over.
+    /// E\[f(p + δ) f(p)ᵀ\] for every offset δ, the middle one 0, opposite ones opposite in order;
+    /// and how many pairs of places each is over.
     pub products: Vec<(usize, DMatrix<f64>)>,
 }
 
 impl Moments {
-    /// From sums over places as a device gives them: of each map, and of products for each offset, which are over so many pairs.
+    /// From sums over places as a device gives them: of each map, and of products for each offset,
+    /// which are over so many pairs.
     pub fn of_sums(places: usize, sums: &[f32], pairs: &[usize], products: &[f32]) -> Self {
         let c = sums.len();
         let of = |(&pairs, values): (&usize, &[f32])| {
             (pairs, DMatrix::from_fn(c, c, |i, j| f64::from(values[i * c + j]) / pairs as f64))
         };
         let products = pairs.iter().zip(products.chunks_exact(c * c)).map(of).collect();
-        Self { places, mean: DVector::from_fn(c, |i, _| f64::from(sums[i]) / places as f64), products }
+        Self {
+            places,
+            mean: DVector::from_fn(c, |i, _| f64::from(sums[i]) / places as f64),
+            products,
+        }
     }
 
     /// The covariance of the maps.
@@ -39,7 +48,8 @@ impl Moments {
 /// What a layer's moments are to be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wanted {
-    /// a in a·f + b, map by map: in these units the wanted maps have mean 1 and deviation 1, so that no map counts more than another, and means count too.
+    /// a in a·f + b, map by map: in these units the wanted maps have mean 1 and deviation 1, so
+    /// that no map counts more than another, and means count too.
     scale: DVector<f64>,
     shift: DVector<f64>,
     /// The Gram matrices in these units.
@@ -51,9 +61,11 @@ pub struct Wanted {
 /// How far a layer's moments are from what is wanted, and how that changes with its maps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Distance {
-    /// Σ‖G − G*‖²/Σ‖R*‖² over offsets, G the Gram matrix in the wanted maps' units, R* the wanted correlations.
+    /// Σ‖G − G*‖²/Σ‖R*‖² over offsets, G the Gram matrix in the wanted maps' units, R* the wanted
+    /// correlations.
     pub squared: f64,
-    /// The gradient by the maps at a place is Σ `by_product`·f + `by_mean`, over offsets; row by row.
+    /// The gradient by the maps at a place is Σ `by_product`·f + `by_mean`, over offsets; row by
+    /// row.
     pub by_product: Vec<f32>,
     /// Likewise.
     pub by_mean: Vec<f32>,
@@ -77,20 +89,25 @@ impl Wanted {
         let (c, mut squared) = (self.scale.len(), 0.0);
         let mut by_product = Vec::with_capacity(self.grams.len() * c * c);
         let mut by_mean = DVector::zeros(c);
-        // dL/dG, then through a·f + b to E[f fᵀ] and E[f], and through those to f; opposite offsets are each other's transposes, which makes it twice one of them
-        for ((gram, wanted), (pairs, _)) in
-            grams(moments, &self.scale, &self.shift).into_iter().zip(&self.grams).zip(&moments.products)
+        // dL/dG, then through a·f + b to E[f fᵀ] and E[f], and through those to f; opposite offsets
+        // are each other's transposes, which makes it twice one of them
+        for ((gram, wanted), (pairs, _)) in grams(moments, &self.scale, &self.shift)
+            .into_iter()
+            .zip(&self.grams)
+            .zip(&moments.products)
         {
             let apart = gram - wanted;
             squared += apart.norm_squared() / self.norm;
             let by_gram = apart * (2.0 / self.norm);
             by_mean += &by_gram * &self.shift;
             let over = 2.0 / *pairs as f64;
-            by_product
-                .extend((0..c * c).map(|at| (over * self.scale[at / c] * by_gram[(at / c, at % c)] * self.scale[at % c]) as f32));
+            by_product.extend((0..c * c).map(|at| {
+                (over * self.scale[at / c] * by_gram[(at / c, at % c)] * self.scale[at % c]) as f32
+            }));
         }
         let over = 2.0 / moments.places as f64;
-        let by_mean = by_mean.component_mul(&self.scale).iter().map(|v| (over * v) as f32).collect();
+        let by_mean =
+            by_mean.component_mul(&self.scale).iter().map(|v| (over * v) as f32).collect();
         Distance { squared, by_product, by_mean }
     }
 }
@@ -101,7 +118,10 @@ fn grams(moments: &Moments, scale: &DVector<f64>, shift: &DVector<f64>) -> Vec<D
     let mean = moments.mean.component_mul(scale);
     let of = |(_, products): &(usize, DMatrix<f64>)| {
         DMatrix::from_fn(c, c, |i, j| {
-            scale[i] * products[(i, j)] * scale[j] + mean[i] * shift[j] + shift[i] * mean[j] + shift[i] * shift[j]
+            scale[i] * products[(i, j)] * scale[j]
+                + mean[i] * shift[j]
+                + shift[i] * mean[j]
+                + shift[i] * shift[j]
         })
     };
     moments.products.iter().map(of).collect()
@@ -117,7 +137,8 @@ mod tests {
         let x = DMatrix::from_column_slice(c, maps.len() / c, maps);
         let n = x.ncols();
         let apart = x.columns(1, n - 1) * x.columns(0, n - 1).transpose() / (n - 1) as f64;
-        let products = vec![(n - 1, apart.transpose()), (n, &x * x.transpose() / n as f64), (n - 1, apart)];
+        let products =
+            vec![(n - 1, apart.transpose()), (n, &x * x.transpose() / n as f64), (n - 1, apart)];
         Moments { places: n, mean: x.column_sum() / n as f64, products }
     }
 
@@ -125,7 +146,9 @@ mod tests {
     fn its_gradient_is_the_slope() {
         let (c, n) = (3, 20);
         let mut stream = Stream::new(1, "moments");
-        let mut draw = |shift: f64| (0..c * n).map(|_| f64::from(stream.normal()) + shift).collect::<Vec<f64>>();
+        let mut draw = |shift: f64| {
+            (0..c * n).map(|_| f64::from(stream.normal()) + shift).collect::<Vec<f64>>()
+        };
         let wanted = Wanted::new(&moments(&draw(0.3), c));
         let maps = draw(-0.2);
         let found = wanted.distance(&moments(&maps, c));
@@ -140,9 +163,14 @@ mod tests {
             // as a convolution does it: weights (offset, c, k), offsets −1, 0 and 1
             let mut gradient = f64::from(found.by_mean[k]);
             for offset in 0..3 {
-                let Some(from) = (place + offset).checked_sub(1).filter(|from| *from < n) else { continue };
-                gradient +=
-                    (0..c).map(|i| f64::from(found.by_product[(offset * c + i) * c + k]) * maps[from * c + i]).sum::<f64>();
+                let Some(from) = (place + offset).checked_sub(1).filter(|from| *from < n) else {
+                    continue;
+                };
+                gradient += (0..c)
+                    .map(|i| {
+                        f64::from(found.by_product[(offset * c + i) * c + k]) * maps[from * c + i]
+                    })
+                    .sum::<f64>();
             }
             assert!((slope - gradient).abs() < 1e-5 * slope.abs().max(1e-3), "{slope} {gradient}");
         }
@@ -157,7 +185,8 @@ mod tests {
         // a shift of the values is no likeness, nor is another order of places
         let shifted: Vec<f64> = maps.iter().map(|v| v + 1.0).collect();
         assert!(wanted.distance(&moments(&shifted, 2)).squared > 1e-3);
-        let mixed: Vec<f64> = (0..30).flat_map(|at| maps[at * 7 % 30 * 2..][..2].to_vec()).collect();
+        let mixed: Vec<f64> =
+            (0..30).flat_map(|at| maps[at * 7 % 30 * 2..][..2].to_vec()).collect();
         assert!(wanted.distance(&moments(&mixed, 2)).squared > 1e-3);
     }
 

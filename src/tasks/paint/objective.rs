@@ -1,5 +1,6 @@
-//! What an image is optimised for: that its moments, at its own size and at halves of it, are those of an exemplar, and that it shows a content.
-//! The device does what takes time, the maps and their gradients; the image is the host's, which takes steps by [`crate::tasks::lbfgs`].
+//! What an image is optimised for: that its moments, at its own size and at halves of it, are those
+//! of an exemplar, and that it shows a content. The device does what takes time, the maps and their
+//! gradients; the image is the host's, which takes steps by [`crate::tasks::lbfgs`].
 
 use super::RGB;
 use super::frame::{Border, add_halved, halved};
@@ -23,13 +24,15 @@ const SPECTRUM: f64 = 0.1;
 /// An exemplar's moments: of each scale, from the whole image on, those of each layer.
 pub type Scales = Vec<Vec<Wanted>>;
 
-/// At how many sizes, each half of the one before, images of some sizes are all large enough for moments.
+/// At how many sizes, each half of the one before, images of some sizes are all large enough for
+/// moments.
 pub fn depth(painter: &Painter, sizes: &[[usize; 2]]) -> usize {
     let [h, w] = painter.least();
     let large = |scale: &usize| {
-        sizes
-            .iter()
-            .all(|size| size[0].div_ceil(1 << scale) >= h + painter.stride && size[1].div_ceil(1 << scale) >= w + painter.stride)
+        sizes.iter().all(|size| {
+            size[0].div_ceil(1 << scale) >= h + painter.stride
+                && size[1].div_ceil(1 << scale) >= w + painter.stride
+        })
     };
     (1..SCALES).take_while(large).count() + 1
 }
@@ -37,15 +40,22 @@ pub fn depth(painter: &Painter, sizes: &[[usize; 2]]) -> usize {
 /// An image at its own size and at halves, so many in all.
 pub fn halvings(image: &Picture, count: usize) -> Vec<(Vec<f32>, [usize; 2])> {
     let first = (image.pixels.clone(), [image.h, image.w]);
-    std::iter::successors(Some(first), |(pixels, size)| Some(halved(pixels, *size, RGB))).take(count).collect()
+    std::iter::successors(Some(first), |(pixels, size)| Some(halved(pixels, *size, RGB)))
+        .take(count)
+        .collect()
 }
 
 /// The moments of an exemplar at its scales, by each painter.
-pub fn moments(device: &mut Device, painters: &[(Painter, Store)], scales: &[(Vec<f32>, [usize; 2])]) -> Result<Scales> {
+pub fn moments(
+    device: &mut Device,
+    painters: &[(Painter, Store)],
+    scales: &[(Vec<f32>, [usize; 2])],
+) -> Result<Scales> {
     let of = |(pixels, size): &(Vec<f32>, [usize; 2])| {
         let mut found = Vec::new();
         for (painter, store) in painters {
-            let lens = painter.measuring(device, store, *size, None, &Then::Stop { apart: true }, 0)?;
+            let lens =
+                painter.measuring(device, store, *size, None, &Then::Stop { apart: true }, 0)?;
             found.extend(lens.look(device, pixels)?.0.iter().map(Wanted::new));
             lens.release(device);
         }
@@ -67,8 +77,9 @@ pub struct Objective<'a> {
 }
 
 impl<'a> Objective<'a> {
-    /// For images of a size, whose scales are to have the moments of exemplars. With `contents`, the contents of these scales if there are any, images can be
-    /// made better by it; without, it can only tell how far they are.
+    /// For images of a size, whose scales are to have the moments of exemplars. With `contents`,
+    /// the contents of these scales if there are any, images can be made better by it; without, it
+    /// can only tell how far they are.
     ///
     /// # Errors
     /// When it would take more memory than may be taken, with the figures.
@@ -88,7 +99,9 @@ impl<'a> Objective<'a> {
             for (i, (painter, store)) in painters.iter().enumerate() {
                 let then = match contents {
                     // the content is what the coarsest code says
-                    Some(contents) => Then::Gradient(contents.get(scale).filter(|_| i == 0).cloned()),
+                    Some(contents) => {
+                        Then::Gradient(contents.get(scale).filter(|_| i == 0).cloned())
+                    }
                     None => Then::Stop { apart: true },
                 };
                 let lens = painter.measuring(device, store, at, border, &then, taken)?;
@@ -106,8 +119,8 @@ impl<'a> Objective<'a> {
         self.spectrum = Some(Spectrum::new(exemplar, size, self.size));
     }
 
-    /// The mean squared distance of the moments, over scales and layers, weighted over exemplars; the gradient by the image, if it is wanted, with what
-    /// content and range cost.
+    /// The mean squared distance of the moments, over scales and layers, weighted over exemplars;
+    /// the gradient by the image, if it is wanted, with what content and range cost.
     fn evaluate(&mut self, image: &[f32], mut gradient: Option<&mut [f32]>) -> Result<(f64, f64)> {
         let mut pyramid = vec![(image.to_vec(), self.size)];
         while pyramid.len() < self.lenses.len() {
@@ -117,8 +130,11 @@ impl<'a> Objective<'a> {
         let (mut apart, mut cost) = (0.0, 0.0);
         let mut below: Option<Vec<f32>> = None;
         for (scale, lenses) in self.lenses.iter().enumerate().rev() {
-            let goals: Vec<(f64, &[Wanted])> =
-                self.exemplars.iter().map(|(weight, scales)| (*weight, &scales[scale][..])).collect();
+            let goals: Vec<(f64, &[Wanted])> = self
+                .exemplars
+                .iter()
+                .map(|(weight, scales)| (*weight, &scales[scale][..]))
+                .collect();
             let share = 1.0 / (self.lenses.len() * goals[0].1.len()) as f64;
             let (mut own, mut layer) = (vec![0.0_f32; pyramid[scale].0.len()], 0);
             for lens in lenses {
@@ -127,13 +143,20 @@ impl<'a> Objective<'a> {
                 let mut changes = Vec::with_capacity(moments.len());
                 for moments in &moments {
                     let c = moments.mean.len();
-                    let (mut matrix, mut offset) = (vec![0.0; moments.products.len() * c * c], vec![0.0; c]);
+                    let (mut matrix, mut offset) =
+                        (vec![0.0; moments.products.len() * c * c], vec![0.0; c]);
                     for (weight, goals) in &goals {
                         let distance = goals[layer].distance(moments);
                         apart += share * weight * distance.squared;
                         let weight = (share * weight) as f32;
-                        matrix.iter_mut().zip(&distance.by_product).for_each(|(m, v)| *m += weight * v);
-                        offset.iter_mut().zip(&distance.by_mean).for_each(|(o, v)| *o += weight * v);
+                        matrix
+                            .iter_mut()
+                            .zip(&distance.by_product)
+                            .for_each(|(m, v)| *m += weight * v);
+                        offset
+                            .iter_mut()
+                            .zip(&distance.by_mean)
+                            .for_each(|(o, v)| *o += weight * v);
                     }
                     changes.push((matrix, offset));
                     layer += 1;
@@ -174,8 +197,14 @@ impl<'a> Objective<'a> {
         Ok(self.evaluate(image, None)?.0.sqrt())
     }
 
-    /// Takes steps downhill from an image. `go_on` is told how many there were and the objective, and says whether there are to be more.
-    pub fn descend(&mut self, image: &mut [f32], steps: usize, go_on: impl FnMut(usize, f64) -> bool) -> Result<()> {
+    /// Takes steps downhill from an image. `go_on` is told how many there were and the objective,
+    /// and says whether there are to be more.
+    pub fn descend(
+        &mut self,
+        image: &mut [f32],
+        steps: usize,
+        go_on: impl FnMut(usize, f64) -> bool,
+    ) -> Result<()> {
         let mut x: Vec<f64> = image.iter().map(|v| f64::from(*v)).collect();
         let mut failed: Option<Error> = None;
         let (mut at, mut gradient) = (vec![0.0_f32; image.len()], vec![0.0_f32; image.len()]);
@@ -218,17 +247,24 @@ mod tests {
 
     fn noise([h, w]: [usize; 2], name: &str) -> Picture {
         let mut stream = Stream::new(3, name);
-        Picture { h, w, c: RGB, pixels: (0..h * w * RGB).map(|_| 0.5 + 0.2 * stream.normal()).collect() }
+        Picture {
+            h,
+            w,
+            c: RGB,
+            pixels: (0..h * w * RGB).map(|_| 0.5 + 0.2 * stream.normal()).collect(),
+        }
     }
 
     /// Untrained, and smooth: differences across a rectifier's kinks say little.
     fn smooth(preset: &str) -> model::Loaded {
         let text = preset_text(preset).unwrap().replace("\"relu\"", "\"tanh\"");
         let config = Config::parse(&text, preset, &[]).unwrap();
-        let (graph, mut device) = (Graph::new(&config.model, Dims::new(RGB, 64, 64)).unwrap(), Device::cpu());
+        let (graph, mut device) =
+            (Graph::new(&config.model, Dims::new(RGB, 64, 64)).unwrap(), Device::cpu());
         let store = Store::new(&mut device, &graph, Purpose::Infer).unwrap();
         store.initialise(&mut device, &graph, 5);
-        let path = std::env::temp_dir().join(format!("csae-smooth-{preset}-{}.safetensors", std::process::id()));
+        let path = std::env::temp_dir()
+            .join(format!("csae-smooth-{preset}-{}.safetensors", std::process::id()));
         model::save(&path, &mut device, &graph, &store).unwrap();
         let loaded = model::load(&path).unwrap();
         std::fs::remove_file(path).unwrap();
@@ -244,7 +280,8 @@ mod tests {
         models.into_iter().map(of).collect()
     }
 
-    /// Of everything there is: two scales, two painters, two exemplars, contents, a spectrum, a border.
+    /// Of everything there is: two scales, two painters, two exemplars, contents, a spectrum, a
+    /// border.
     fn check(border: Border, presets: &[&str]) {
         let mut device = Device::oracle();
         let painters = painters(&mut device, presets.iter().map(|preset| smooth(preset)).collect());
@@ -258,11 +295,15 @@ mod tests {
         let (painter, store) = &painters[0];
         let mut contents = Vec::new();
         for (pixels, size) in halvings(&content, 2) {
-            let lens = painter.measuring(&mut device, store, size, Some(border), &Then::Stop { apart: false }, 0).unwrap();
+            let lens = painter
+                .measuring(&mut device, store, size, Some(border), &Then::Stop { apart: false }, 0)
+                .unwrap();
             lens.look(&mut device, &pixels).unwrap();
             contents.push(Content { maps: lens.code(&mut device).unwrap(), weight: 0.4 });
         }
-        let mut objective = Objective::new(&mut device, &painters, size, Some(border), exemplars, Some(&contents)).unwrap();
+        let mut objective =
+            Objective::new(&mut device, &painters, size, Some(border), exemplars, Some(&contents))
+                .unwrap();
         objective.want_spectrum(&content.pixels, size);
         let mut gradient = vec![0.0; image.pixels.len()];
         objective.evaluate(&image.pixels, Some(&mut gradient)).unwrap();
@@ -270,13 +311,18 @@ mod tests {
         for direction in ["a", "b", "c"] {
             let along = noise(size, direction).pixels;
             let mut moved = |by: f32| {
-                let image: Vec<f32> = image.pixels.iter().zip(&along).map(|(v, d)| v + by * (d - 0.5)).collect();
+                let image: Vec<f32> =
+                    image.pixels.iter().zip(&along).map(|(v, d)| v + by * (d - 0.5)).collect();
                 let (apart, cost) = objective.evaluate(&image, None).unwrap();
                 apart + cost
             };
             let slope = (moved(2e-3) - moved(-2e-3)) / 4e-3;
-            let told: f64 = gradient.iter().zip(&along).map(|(g, d)| f64::from(*g) * f64::from(d - 0.5)).sum();
-            assert!((slope - told).abs() < 1e-3 * slope.abs(), "{border:?} {direction}: {slope} by differences, {told} told");
+            let told: f64 =
+                gradient.iter().zip(&along).map(|(g, d)| f64::from(*g) * f64::from(d - 0.5)).sum();
+            assert!(
+                (slope - told).abs() < 1e-3 * slope.abs(),
+                "{border:?} {direction}: {slope} by differences, {told} told"
+            );
         }
     }
 
@@ -292,8 +338,15 @@ mod tests {
         let painters = painters(&mut device, vec![model::bundled("paint-1").unwrap()]);
         let scales = halvings(&noise([32, 32], "exemplar"), 1);
         let wanted = moments(&mut device, &painters, &scales).unwrap();
-        let mut objective =
-            Objective::new(&mut device, &painters, [24, 28], Some(Border::Wrap), vec![(1.0, wanted)], Some(&[])).unwrap();
+        let mut objective = Objective::new(
+            &mut device,
+            &painters,
+            [24, 28],
+            Some(Border::Wrap),
+            vec![(1.0, wanted)],
+            Some(&[]),
+        )
+        .unwrap();
         let mut image = vec![0.5; 24 * 28 * RGB];
         let before = objective.distance(&image).unwrap();
         let mut losses = Vec::new();
@@ -304,7 +357,8 @@ mod tests {
             })
             .unwrap();
         assert!(
-            losses.windows(2).all(|pair| pair[1] <= pair[0]) && objective.distance(&image).unwrap() < 0.5 * before,
+            losses.windows(2).all(|pair| pair[1] <= pair[0])
+                && objective.distance(&image).unwrap() < 0.5 * before,
             "{before} {losses:?}"
         );
     }

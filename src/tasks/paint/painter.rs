@@ -1,4 +1,5 @@
-//! An autoencoder of colour images that works on images of any size, as textures and styles need it.
+//! An autoencoder of colour images that works on images of any size, as textures and styles need
+//! it.
 
 use super::frame::{Border, Frame};
 use super::lens::{APART, Lens, Then};
@@ -41,7 +42,9 @@ fn without_padding(spec: &ModelSpec) -> Result<ModelSpec> {
                 }
             }
             LayerOp::ConvTranspose2d(_) if i > code => layer.frozen = true,
-            LayerOp::MaxPool2d(op) | LayerOp::L2Pool2d(op) if i <= code => op.padding = Pair::both(0),
+            LayerOp::MaxPool2d(op) | LayerOp::L2Pool2d(op) if i <= code => {
+                op.padding = Pair::both(0)
+            }
             LayerOp::AvgPool2d(op) if i <= code => op.padding = Pair::both(0),
             LayerOp::UpsampleNearest2d(_) if i > code => {}
             LayerOp::Activation(_) | LayerOp::Dropout(_) => {}
@@ -84,9 +87,12 @@ impl Painter {
         };
         let stride = [small.nodes[small.code].dims, large.nodes[large.code].dims];
         let even = lost(&small)[0].filter(|lost| lost.is_multiple_of(2));
-        let (Some(lost_pixels), true) =
-            (even, lost(&small) == [even, even] && lost(&large) == [even, even] && stride[1].h == stride[0].h + 1)
-        else {
+        let (Some(lost_pixels), true) = (
+            even,
+            lost(&small) == [even, even]
+                && lost(&large) == [even, even]
+                && stride[1].h == stride[0].h + 1,
+        ) else {
             return Err(Error::usage(
                 "the model does not give back the middle of an image when its encoder is not padded; let its kernels be odd and its poolings side by side, as in --preset paint-3",
             ));
@@ -125,7 +131,8 @@ impl Painter {
         Ok(())
     }
 
-    /// A lens on each convolution of the encoder: the moments of an image, and its gradient. Without a border, the image alone.
+    /// A lens on each convolution of the encoder: the moments of an image, and its gradient.
+    /// Without a border, the image alone.
     pub fn measuring(
         &self,
         device: &mut Device,
@@ -135,7 +142,10 @@ impl Painter {
         then: &Then,
         taken: u64,
     ) -> Result<Lens> {
-        let frame = border.map_or_else(|| Frame::bare(size), |border| Frame::new(size, border, self.reach, self.stride));
+        let frame = border.map_or_else(
+            || Frame::bare(size),
+            |border| Frame::new(size, border, self.reach, self.stride),
+        );
         let [h, w] = frame.padded();
         let graph = Graph::new(&self.encoder, Dims::new(3, h, w))?;
         let convolutions = |node: &usize| matches!(graph.nodes[*node].op, Some(LayerOp::Conv2d(_)));
@@ -144,7 +154,14 @@ impl Painter {
     }
 
     /// A lens on the code: its moments, and pictures of it changed.
-    pub fn changing(&self, device: &mut Device, store: &Store, size: [usize; 2], border: Border, taken: u64) -> Result<Lens> {
+    pub fn changing(
+        &self,
+        device: &mut Device,
+        store: &Store,
+        size: [usize; 2],
+        border: Border,
+        taken: u64,
+    ) -> Result<Lens> {
         let frame = Frame::new(size, border, self.reach + self.margin, self.stride);
         let [h, w] = frame.padded();
         let graph = Graph::new(&self.whole, Dims::new(3, h, w))?;
@@ -155,7 +172,14 @@ impl Painter {
     pub fn code(&self, device: &mut Device, store: &Store, picture: &Picture) -> Result<Moments> {
         let graph = Graph::new(&self.encoder, Dims::new(3, picture.h, picture.w))?;
         let frame = Frame::bare([picture.h, picture.w]);
-        let lens = Lens::new(device, (&graph, store), &[graph.code], frame, &Then::Stop { apart: false }, 0)?;
+        let lens = Lens::new(
+            device,
+            (&graph, store),
+            &[graph.code],
+            frame,
+            &Then::Stop { apart: false },
+            0,
+        )?;
         let moments = lens.look(device, &picture.pixels)?.0.remove(0);
         lens.release(device);
         Ok(moments)

@@ -1,6 +1,8 @@
-//! What an image's power spectrum is to be: how strong each wave of it is, whatever its phase. It holds what moments of small windows cannot see, such as rows of
-//! bricks. Liu, Gousseau & Xia, "Texture synthesis through convolutional neural networks and spectrum constraints", 2016; for a larger image than the exemplar,
-//! the exemplar fades into its mean at the edges (Galerne, Gousseau & Morel, "Random phase textures", 2011).
+//! What an image's power spectrum is to be: how strong each wave of it is, whatever its phase. It
+//! holds what moments of small windows cannot see, such as rows of bricks. Liu, Gousseau & Xia,
+//! "Texture synthesis through convolutional neural networks and spectrum constraints", 2016; for a
+//! larger image than the exemplar, the exemplar fades into its mean at the edges (Galerne, Gousseau
+//! & Morel, "Random phase textures", 2011).
 
 use std::sync::Arc;
 
@@ -26,7 +28,10 @@ struct Transform {
 impl Transform {
     fn new(size: [usize; 2]) -> Self {
         let mut planner = FftPlanner::new();
-        let mut both = |n: usize| [FftDirection::Forward, FftDirection::Inverse].map(|direction| planner.plan_fft(n, direction));
+        let mut both = |n: usize| {
+            [FftDirection::Forward, FftDirection::Inverse]
+                .map(|direction| planner.plan_fft(n, direction))
+        };
         Self { rows: both(size[1]), columns: both(size[0]), size }
     }
 
@@ -41,7 +46,8 @@ impl Transform {
 
     /// Of one channel of an image.
     fn of_channel(&self, image: &[f32], channel: usize) -> Vec<Wave> {
-        let mut waves: Vec<Wave> = image.iter().skip(channel).step_by(RGB).map(|v| Complex::new(*v, 0.0)).collect();
+        let mut waves: Vec<Wave> =
+            image.iter().skip(channel).step_by(RGB).map(|v| Complex::new(*v, 0.0)).collect();
         self.apply(&mut waves, false);
         waves
     }
@@ -68,7 +74,9 @@ impl Spectrum {
         let ([h, w], pixels) = (size, (from[0] * from[1]) as f64);
         let channel = |c: usize| exemplar.iter().skip(c).step_by(RGB).map(|v| f64::from(*v));
         let means = [0, 1, 2].map(|c| channel(c).sum::<f64>() / pixels);
-        let variance: f64 = (0..RGB).map(|c| channel(c).map(|v| (v - means[c]).powi(2)).sum::<f64>() / pixels).sum();
+        let variance: f64 = (0..RGB)
+            .map(|c| channel(c).map(|v| (v - means[c]).powi(2)).sum::<f64>() / pixels)
+            .sum();
         let fade = |at: usize, side: usize, to: usize| {
             if side == to {
                 return 1.0;
@@ -83,26 +91,33 @@ impl Spectrum {
                 let share = fade(y, from[0], h) * fade(x, from[1], w);
                 for c in 0..RGB {
                     // a larger exemplar is laid over itself
-                    laid[(y % h * w + x % w) * RGB + c] +=
-                        (share * (f64::from(exemplar[(y * from[1] + x) * RGB + c]) - means[c])) as f32;
+                    laid[(y % h * w + x % w) * RGB + c] += (share
+                        * (f64::from(exemplar[(y * from[1] + x) * RGB + c]) - means[c]))
+                        as f32;
                 }
             }
         }
         let norm = variance.max(1e-6) * (h * w) as f64;
         let energy: f64 = laid.iter().map(|v| f64::from(*v).powi(2)).sum();
         let scale = (variance * (h * w) as f64 / energy.max(1e-12)).sqrt();
-        laid.iter_mut().enumerate().for_each(|(at, v)| *v = (scale * f64::from(*v) + means[at % RGB]) as f32);
+        laid.iter_mut()
+            .enumerate()
+            .for_each(|(at, v)| *v = (scale * f64::from(*v) + means[at % RGB]) as f32);
         let transform = Transform::new(size);
         let mut goal = [0, 1, 2].map(|c| transform.of_channel(&laid, c));
         // fading shifts the mean
-        goal.iter_mut().zip(means).for_each(|(goal, mean)| goal[0] = Complex::new((mean * (h * w) as f64) as f32, 0.0));
+        goal.iter_mut()
+            .zip(means)
+            .for_each(|(goal, mean)| goal[0] = Complex::new((mean * (h * w) as f64) as f32, 0.0));
         Self { transform, goal, norm }
     }
 
-    /// Squared distance of an image from the nearest one whose waves are as strong as wanted, all channels of a wave in one phase, relative to the exemplar's
-    /// variance; adds `weight` times its gradient. Returns `weight` times the distance.
+    /// Squared distance of an image from the nearest one whose waves are as strong as wanted, all
+    /// channels of a wave in one phase, relative to the exemplar's variance; adds `weight` times
+    /// its gradient. Returns `weight` times the distance.
     pub fn add(&self, image: &[f32], weight: f64, gradient: Option<&mut [f32]>) -> f64 {
-        let mut waves: Vec<Vec<Wave>> = (0..RGB).into_par_iter().map(|c| self.transform.of_channel(image, c)).collect();
+        let mut waves: Vec<Vec<Wave>> =
+            (0..RGB).into_par_iter().map(|c| self.transform.of_channel(image, c)).collect();
         let count = image.len() / RGB;
         let mut apart = 0.0;
         for at in 0..count {
@@ -117,7 +132,10 @@ impl Spectrum {
         if let Some(gradient) = gradient {
             waves.par_iter_mut().for_each(|waves| self.transform.apply(waves, true));
             let scale = (2.0 * weight / self.norm / count as f64) as f32;
-            gradient.iter_mut().enumerate().for_each(|(at, out)| *out += scale * waves[at % RGB][at / RGB].re);
+            gradient
+                .iter_mut()
+                .enumerate()
+                .for_each(|(at, out)| *out += scale * waves[at % RGB][at / RGB].re);
         }
         weight * apart / count as f64 / self.norm
     }
@@ -138,12 +156,20 @@ mod tests {
         let [h, w] = [6, 10];
         let image = noise(h * w * RGB, "a");
         let spectrum = Spectrum::new(&image, [h, w], [h, w]);
-        let shifted: Vec<f32> =
-            (0..h * w).flat_map(|at| image[((at / w + 2) % h * w + (at % w + 3) % w) * RGB..][..RGB].to_vec()).collect();
-        assert!(spectrum.add(&image, 1.0, None) < 1e-10 && spectrum.add(&shifted, 1.0, None) < 1e-10);
+        let shifted: Vec<f32> = (0..h * w)
+            .flat_map(|at| image[((at / w + 2) % h * w + (at % w + 3) % w) * RGB..][..RGB].to_vec())
+            .collect();
+        assert!(
+            spectrum.add(&image, 1.0, None) < 1e-10 && spectrum.add(&shifted, 1.0, None) < 1e-10
+        );
         // channels of a wave belong together
-        let torn: Vec<f32> = (0..image.len()).map(|at| if at % RGB == 0 { shifted[at] } else { image[at] }).collect();
-        assert!(spectrum.add(&torn, 1.0, None) > 1e-2 && spectrum.add(&noise(h * w * RGB, "b"), 1.0, None) > 1e-2);
+        let torn: Vec<f32> = (0..image.len())
+            .map(|at| if at % RGB == 0 { shifted[at] } else { image[at] })
+            .collect();
+        assert!(
+            spectrum.add(&torn, 1.0, None) > 1e-2
+                && spectrum.add(&noise(h * w * RGB, "b"), 1.0, None) > 1e-2
+        );
     }
 
     #[test]
@@ -160,7 +186,11 @@ mod tests {
                 spectrum.add(&image, 2.0, None)
             };
             let slope = (moved(1e-2) - moved(-1e-2)) / 2e-2;
-            assert!((slope - f64::from(gradient[at])).abs() < 2e-2 * slope.abs().max(0.05), "{at}: {slope} {}", gradient[at]);
+            assert!(
+                (slope - f64::from(gradient[at])).abs() < 2e-2 * slope.abs().max(0.05),
+                "{at}: {slope} {}",
+                gradient[at]
+            );
         }
     }
 }

@@ -1,6 +1,8 @@
-//! A picture's content in the style of others. Quick: its codes are whitened and coloured as theirs are, from the coarsest level to the finest (Li et al.,
-//! "Universal Style Transfer via Feature Transforms", 2017). Slow: the picture is optimised until its moments are theirs, while its coarsest code stays near its
-//! own (Gatys, Ecker & Bethge, "Image Style Transfer Using Convolutional Neural Networks", 2016).
+//! A picture's content in the style of others. Quick: its codes are whitened and coloured as theirs
+//! are, from the coarsest level to the finest (Li et al., "Universal Style Transfer via Feature
+//! Transforms", 2017). Slow: the picture is optimised until its moments are theirs, while its
+//! coarsest code stays near its own (Gatys, Ecker & Bethge, "Image Style Transfer Using
+//! Convolutional Neural Networks", 2016).
 
 use super::RGB;
 use super::frame::Border;
@@ -55,10 +57,16 @@ fn resized(picture: &Picture, [h, w]: [usize; 2]) -> Picture {
     if [picture.h, picture.w] == [h, w] {
         return picture.clone();
     }
-    Picture { h, w, c: RGB, pixels: imresize_to(&picture.pixels, (picture.h, picture.w), RGB, (h, w)) }
+    Picture {
+        h,
+        w,
+        c: RGB,
+        pixels: imresize_to(&picture.pixels, (picture.h, picture.w), RGB, (h, w)),
+    }
 }
 
-/// A style at the size at which it is looked at: its shorter side is the content's, so that its strokes have their size in the picture, times `scale`.
+/// A style at the size at which it is looked at: its shorter side is the content's, so that its
+/// strokes have their size in the picture, times `scale`.
 fn fitted(style: &Picture, content: &Picture, scale: f64) -> Picture {
     let by = scale * content.h.min(content.w) as f64 / style.h.min(style.w) as f64;
     let side = |side: usize| ((by * side as f64).round() as usize).max(1);
@@ -67,7 +75,8 @@ fn fitted(style: &Picture, content: &Picture, scale: f64) -> Picture {
     fitted
 }
 
-/// Its brightness in all three channels, moved and stretched by `to` (mean and deviation) where that is wanted.
+/// Its brightness in all three channels, moved and stretched by `to` (mean and deviation) where
+/// that is wanted.
 fn gray(picture: &Picture, to: Option<(f64, f64)>) -> (Picture, (f64, f64)) {
     let mut values = brightness(&picture.pixels);
     let n = values.len() as f64;
@@ -77,7 +86,10 @@ fn gray(picture: &Picture, to: Option<(f64, f64)>) -> (Picture, (f64, f64)) {
         let by = to_deviation / deviation.max(1e-6);
         values.iter_mut().for_each(|v| *v = (to_mean + by * (f64::from(*v) - mean)) as f32);
     }
-    (Picture { pixels: values.iter().flat_map(|v| [*v; 3]).collect(), ..*picture }, (mean, deviation))
+    (
+        Picture { pixels: values.iter().flat_map(|v| [*v; 3]).collect(), ..*picture },
+        (mean, deviation),
+    )
 }
 
 /// The colours of one picture with the brightness of another, both on the 0–1 scale.
@@ -86,12 +98,15 @@ fn recoloured(colours: &Picture, shades: &[f32]) -> Vec<f32> {
     colours.pixels.iter().enumerate().map(|(at, v)| v + new[at / RGB] - own[at / RGB]).collect()
 }
 
-/// Puts a picture into the style of others, each with its weight; weights add up to 1. A style is looked at with its shorter side as long as the
-/// picture's, times `scale`: the larger, the larger are its strokes. `painters` are autoencoders from the coarsest code to the finest. `go_on` says whether to: if
-/// not, what there is so far is the result of an optimisation; of the quick way there is none.
+/// Puts a picture into the style of others, each with its weight; weights add up to 1. A style is
+/// looked at with its shorter side as long as the picture's, times `scale`: the larger, the larger
+/// are its strokes. `painters` are autoencoders from the coarsest code to the finest. `go_on` says
+/// whether to: if not, what there is so far is the result of an optimisation; of the quick way
+/// there is none.
 ///
 /// # Errors
-/// When a picture is smaller than what the encoder looks at, the quick way was stopped, or the device fails.
+/// When a picture is smaller than what the encoder looks at, the quick way was stopped, or the
+/// device fails.
 pub fn stylize(
     device: &mut Device,
     painters: &[(Painter, Store)],
@@ -102,7 +117,8 @@ pub fn stylize(
     mut go_on: impl FnMut(Progress) -> bool,
 ) -> Result<Styled> {
     painters[0].0.check_size([content.h, content.w])?;
-    let mut styles: Vec<(f64, Picture)> = styles.iter().map(|(weight, style)| (*weight, fitted(style, content, scale))).collect();
+    let mut styles: Vec<(f64, Picture)> =
+        styles.iter().map(|(weight, style)| (*weight, fitted(style, content, scale))).collect();
     let mut base = content.clone();
     if styling.keep_color {
         let spread;
@@ -123,9 +139,14 @@ pub fn stylize(
     }
     let pixels = match styling.method {
         Method::Quick => quick(device, painters, &base, &styles, styling.strength, &mut go_on)?,
-        Method::Optimise { steps } => {
-            optimised(device, painters, &base, exemplars.clone(), (styling.strength, steps), &mut go_on)?
-        }
+        Method::Optimise { steps } => optimised(
+            device,
+            painters,
+            &base,
+            exemplars.clone(),
+            (styling.strength, steps),
+            &mut go_on,
+        )?,
     };
     let finish = |pixels: &[f32]| -> Vec<f32> {
         let pixels = if styling.keep_color { recoloured(content, pixels) } else { pixels.to_vec() };
@@ -134,20 +155,35 @@ pub fn stylize(
     let picture = Picture { pixels: finish(&pixels), ..*content };
     // judged as it is seen, but where colours are kept by its brightness
     let seen = if styling.keep_color { gray(&picture, None).0 } else { picture.clone() };
-    let mut objective = Objective::new(device, painters, [content.h, content.w], Some(Border::Mirror), exemplars, None)?;
+    let mut objective = Objective::new(
+        device,
+        painters,
+        [content.h, content.w],
+        Some(Border::Mirror),
+        exemplars,
+        None,
+    )?;
     let (distance, before) = (objective.distance(&seen.pixels)?, objective.distance(&base.pixels)?);
     objective.release();
-    let ssim = quality::ssim(&brightness(&content.pixels), &brightness(&picture.pixels), content.h, content.w, 1);
+    let ssim = quality::ssim(
+        &brightness(&content.pixels),
+        &brightness(&picture.pixels),
+        content.h,
+        content.w,
+        1,
+    );
     Ok(Styled { picture, distance, before, ssim })
 }
 
-/// The order in which a picture goes through autoencoders, the coarsest first: through all, then again without the coarsest, and so on, so that finer ones
-/// mend what coarser ones leave. One alone is gone through twice: after once, hardly a stroke is there.
+/// The order in which a picture goes through autoencoders, the coarsest first: through all, then
+/// again without the coarsest, and so on, so that finer ones mend what coarser ones leave. One
+/// alone is gone through twice: after once, hardly a stroke is there.
 fn path(levels: usize) -> Vec<usize> {
     if levels == 1 { vec![0, 0] } else { (0..levels).flat_map(|first| first..levels).collect() }
 }
 
-/// By whitening and colouring. (At halves of the size as well, strokes are larger, and so are blotches of colour.)
+/// By whitening and colouring. (At halves of the size as well, strokes are larger, and so are
+/// blotches of colour.)
 fn quick(
     device: &mut Device,
     painters: &[(Painter, Store)],
@@ -162,7 +198,8 @@ fn quick(
         for (weight, style) in styles {
             goals.push((*weight, painter.code(device, store, style)?));
         }
-        let lens = painter.changing(device, store, [content.h, content.w], Border::Mirror, taken)?;
+        let lens =
+            painter.changing(device, store, [content.h, content.w], Border::Mirror, taken)?;
         taken += lens.bytes();
         levels.push((lens, goals));
     }
@@ -170,20 +207,27 @@ fn quick(
     for (done, level) in path.iter().enumerate() {
         let (lens, goals) = &levels[*level];
         let own = lens.look(device, &image)?.0.remove(0);
-        let affines: Vec<(f64, Affine)> = goals.iter().map(|(weight, goal)| (*weight, Affine::between(&own, goal))).collect();
+        let affines: Vec<(f64, Affine)> =
+            goals.iter().map(|(weight, goal)| (*weight, Affine::between(&own, goal))).collect();
         let (matrix, offset) = Affine::mixed(&affines).softened(strength).values();
         let mut styled = lens.decode(device, &matrix, &offset)?;
         if strength < 1.0 {
-            // what the autoencoder loses is the content's, so that none of the style leaves all of it
+            // what the autoencoder loses is the content's, so that none of the style leaves all of
+            // it
             let (matrix, offset) = Affine::identity(own.mean.len()).values();
             let plain = lens.decode(device, &matrix, &offset)?;
             let share = (1.0 - strength) as f32;
-            styled.iter_mut().zip(image.iter().zip(&plain)).for_each(|(styled, (own, plain))| *styled += share * (own - plain));
+            styled
+                .iter_mut()
+                .zip(image.iter().zip(&plain))
+                .for_each(|(styled, (own, plain))| *styled += share * (own - plain));
         }
         image = styled;
         // what is too bright for a picture is not to be made up for by the rest of it
         image.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
-        if !go_on(Progress { done: done + 1, of: path.len(), loss: f64::NAN }) && done + 1 < path.len() {
+        if !go_on(Progress { done: done + 1, of: path.len(), loss: f64::NAN })
+            && done + 1 < path.len()
+        {
             stopped = true;
             break;
         }
@@ -210,13 +254,27 @@ fn optimised(
     let weight = CONTENT / strength.powi(2) / levels as f64;
     let mut wanted = Vec::with_capacity(levels);
     for (pixels, size) in &halvings(content, levels) {
-        let lens = painter.measuring(device, store, *size, Some(Border::Mirror), &Then::Stop { apart: false }, 0)?;
+        let lens = painter.measuring(
+            device,
+            store,
+            *size,
+            Some(Border::Mirror),
+            &Then::Stop { apart: false },
+            0,
+        )?;
         lens.look(device, pixels)?;
         wanted.push(Content { maps: lens.code(device)?, weight });
         lens.release(device);
     }
     let mut image = content.pixels.clone();
-    let mut objective = Objective::new(device, painters, [content.h, content.w], Some(Border::Mirror), exemplars, Some(&wanted))?;
+    let mut objective = Objective::new(
+        device,
+        painters,
+        [content.h, content.w],
+        Some(Border::Mirror),
+        exemplars,
+        Some(&wanted),
+    )?;
     objective.descend(&mut image, steps, |done, loss| go_on(Progress { done, of: steps, loss }))?;
     objective.release();
     Ok(image)

@@ -14,9 +14,11 @@ use crate::model::Store;
 use crate::rng::Stream;
 use crate::tasks::picture::{self, Picture};
 
-/// Pixels around a texture that need not tile, which are cut off: what opposite sides have to do with each other ends there.
+/// Pixels around a texture that need not tile, which are cut off: what opposite sides have to do
+/// with each other ends there.
 const MARGIN: usize = 16;
-/// Deviation of the noise that is added where a smaller texture was enlarged, so that there is something that finer moments can be made of.
+/// Deviation of the noise that is added where a smaller texture was enlarged, so that there is
+/// something that finer moments can be made of.
 const GRAIN: f32 = 0.02;
 
 /// Of the steps at each size, the share that is taken again on what is not cut off: one in so many.
@@ -84,10 +86,20 @@ fn optimised(
     (canvas, steps, seed): ([usize; 2], usize, u64),
     go_on: &mut impl FnMut(usize, f64) -> bool,
 ) -> Result<Vec<f32>> {
-    let halves = std::iter::successors(Some(canvas), |size| Some(size.map(|side| side.div_ceil(2))));
+    let halves =
+        std::iter::successors(Some(canvas), |size| Some(size.map(|side| side.div_ceil(2))));
     let sizes: Vec<[usize; 2]> = halves.take(scales.len()).collect();
-    // the last one needs the most memory: whether it is there must not come out after all the others
-    Objective::new(device, painters, canvas, Some(Border::Wrap), vec![(1.0, wanted.clone())], Some(&[]))?.release();
+    // the last one needs the most memory: whether it is there must not come out after all the
+    // others
+    Objective::new(
+        device,
+        painters,
+        canvas,
+        Some(Border::Wrap),
+        vec![(1.0, wanted.clone())],
+        Some(&[]),
+    )?
+    .release();
     let (mut image, mut stopped) = (Vec::new(), false);
     for (level, &size) in sizes.iter().enumerate().rev() {
         image = match sizes.get(level + 1) {
@@ -103,7 +115,8 @@ fn optimised(
             continue;
         }
         let exemplars = vec![(1.0, wanted[level..].to_vec())];
-        let mut objective = Objective::new(device, painters, size, Some(Border::Wrap), exemplars, Some(&[]))?;
+        let mut objective =
+            Objective::new(device, painters, size, Some(Border::Wrap), exemplars, Some(&[]))?;
         objective.want_spectrum(&scales[level].0, scales[level].1);
         let before = (sizes.len() - 1 - level) * steps;
         objective.descend(&mut image, steps, |done, loss| {
@@ -135,10 +148,12 @@ fn quick(
     Ok(image)
 }
 
-/// Makes a texture. `painters` are autoencoders from the coarsest code to the finest. `go_on` says whether to: if not, what there is so far is the result.
+/// Makes a texture. `painters` are autoencoders from the coarsest code to the finest. `go_on` says
+/// whether to: if not, what there is so far is the result.
 ///
 /// # Errors
-/// When the exemplar or the texture is smaller than what the encoder looks at, or takes more memory than may be taken, or the device fails.
+/// When the exemplar or the texture is smaller than what the encoder looks at, or takes more memory
+/// than may be taken, or the device fails.
 pub fn texture(
     device: &mut Device,
     painters: &[(Painter, Store)],
@@ -155,7 +170,9 @@ pub fn texture(
     let wanted = moments(device, painters, &scales)?;
     let mut stopped = false;
     let of = match options.method {
-        Method::Optimise { steps } => scales.len() * steps + if options.tile { 0 } else { steps / POLISH },
+        Method::Optimise { steps } => {
+            scales.len() * steps + if options.tile { 0 } else { steps / POLISH }
+        }
         Method::Quick => 1,
     };
     let mut image = match options.method {
@@ -176,10 +193,13 @@ pub fn texture(
         _ => 0,
     };
     let contents: Option<&[Content]> = (polish > 0).then_some(&[]);
-    let mut objective = Objective::new(device, painters, options.size, border, vec![(1.0, wanted)], contents)?;
+    let mut objective =
+        Objective::new(device, painters, options.size, border, vec![(1.0, wanted)], contents)?;
     if polish > 0 {
         // what is left has other moments than all of it had
-        objective.descend(&mut image, polish, |done, loss| go_on(Progress { done: of - polish + done, of, loss }))?;
+        objective.descend(&mut image, polish, |done, loss| {
+            go_on(Progress { done: of - polish + done, of, loss })
+        })?;
     }
     // to the levels of a file
     image.iter_mut().for_each(|v| *v = (v.clamp(0.0, 1.0) * 255.0).round() / 255.0);

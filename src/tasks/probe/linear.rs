@@ -1,5 +1,6 @@
-//! Linear classifiers on features: multinomial logistic regression, and one-against-the-rest support vector machines with squared hinge loss (L2-SVM), both
-//! with a penalty λ/2·‖W‖² (biases are free), on features brought to mean 0 and variance 1.
+//! Linear classifiers on features: multinomial logistic regression, and one-against-the-rest
+//! support vector machines with squared hinge loss (L2-SVM), both with a penalty λ/2·‖W‖² (biases
+//! are free), on features brought to mean 0 and variance 1.
 
 use std::ops::Range;
 
@@ -10,9 +11,11 @@ use crate::tasks::lbfgs::{Stop, minimise};
 
 /// Rows that are multiplied at once.
 const BLOCK: usize = 128;
-/// Parts of the rows whose sums are taken side by side; as many whatever the threads, so that sums are the same.
+/// Parts of the rows whose sums are taken side by side; as many whatever the threads, so that sums
+/// are the same.
 const PARTS: usize = 16;
-/// What is added to each feature's variance, as a share of their mean: features that hardly vary are not blown up.
+/// What is added to each feature's variance, as a share of their mean: features that hardly vary
+/// are not blown up.
 const FLOOR: f64 = 0.01;
 
 /// A kind of classifier.
@@ -99,7 +102,11 @@ impl Design {
     /// Some rows, in this order.
     #[must_use]
     pub fn subset(&self, rows: &[usize]) -> Self {
-        let values = rows.iter().flat_map(|row| &self.values[row * self.width..][..self.width]).copied().collect();
+        let values = rows
+            .iter()
+            .flat_map(|row| &self.values[row * self.width..][..self.width])
+            .copied()
+            .collect();
         Self { width: self.width, values, of: rows.iter().map(|row| self.of[*row]).collect() }
     }
 
@@ -114,7 +121,10 @@ impl Design {
                 .map(|part| {
                     let mut sums = vec![0.0; self.width];
                     for row in part.chunks_exact(self.width) {
-                        sums.iter_mut().zip(row).enumerate().for_each(|(i, (sum, value))| *sum += of(i, *value));
+                        sums.iter_mut()
+                            .zip(row)
+                            .enumerate()
+                            .for_each(|(i, (sum, value))| *sum += of(i, *value));
                     }
                     sums
                 })
@@ -124,11 +134,17 @@ impl Design {
         let mean = sums(&|_, value| f64::from(value));
         let variance = sums(&|i, value| (f64::from(value) - mean[i]).powi(2));
         let floor = FLOOR * variance.iter().sum::<f64>() / self.width.max(1) as f64;
-        let factor = |variance: &f64| if variance + floor > 0.0 { (variance + floor).sqrt().recip() as f32 } else { 0.0 };
-        Scaling { mean: mean.iter().map(|mean| *mean as f32).collect(), factor: variance.iter().map(factor).collect() }
+        let factor = |variance: &f64| {
+            if variance + floor > 0.0 { (variance + floor).sqrt().recip() as f32 } else { 0.0 }
+        };
+        Scaling {
+            mean: mean.iter().map(|mean| *mean as f32).collect(),
+            factor: variance.iter().map(factor).collect(),
+        }
     }
 
-    /// Brings features to mean 0 and variance 1, by the means and deviations of these or other rows.
+    /// Brings features to mean 0 and variance 1, by the means and deviations of these or other
+    /// rows.
     pub fn scale(&mut self, by: &Scaling) {
         self.values.par_chunks_mut(self.width).for_each(|row| {
             row.iter_mut()
@@ -153,7 +169,14 @@ impl Linear {
     }
 
     /// Fits to some rows, beginning with what it is. Returns the steps that it took.
-    pub fn fit(&mut self, design: &Design, rows: Range<usize>, kind: Kind, lambda: f64, stop: Stop) -> usize {
+    pub fn fit(
+        &mut self,
+        design: &Design,
+        rows: Range<usize>,
+        kind: Kind,
+        lambda: f64,
+        stop: Stop,
+    ) -> usize {
         let objective = Objective { design, rows, kind, classes: self.classes, lambda };
         let mut gradient = vec![0.0; self.w.len()];
         // so that it is the same however near it begins
@@ -171,21 +194,26 @@ impl Linear {
             let scores = scores(design, rows, &w, &biases, &mut Vec::new());
             let best = |row: usize| {
                 // the first of equal ones
-                (1..self.classes).fold(0, |best, k| if scores[k * count + row] > scores[best * count + row] { k } else { best })
+                (1..self.classes).fold(0, |best, k| {
+                    if scores[k * count + row] > scores[best * count + row] { k } else { best }
+                })
             };
             (0..count).map(|row| best(row) as u32).collect::<Vec<u32>>()
         });
         classes.collect::<Vec<_>>().concat()
     }
 
-    /// Weights [classes, features] and biases of the same classifier of features that are not brought to any scale.
+    /// Weights [classes, features] and biases of the same classifier of features that are not
+    /// brought to any scale.
     pub fn unscaled(&self, scaling: &Scaling) -> (Vec<f32>, Vec<f32>) {
         let width = scaling.mean.len();
         let mut weights = Vec::with_capacity(width * self.classes);
         let mut biases = Vec::with_capacity(self.classes);
         for k in 0..self.classes {
             let mut bias = self.w[width * self.classes + k];
-            for ((w, mean), factor) in self.w[k * width..][..width].iter().zip(&scaling.mean).zip(&scaling.factor) {
+            for ((w, mean), factor) in
+                self.w[k * width..][..width].iter().zip(&scaling.mean).zip(&scaling.factor)
+            {
                 let w = w * f64::from(*factor);
                 bias -= w * f64::from(*mean);
                 weights.push(w as f32);
@@ -208,13 +236,26 @@ fn single(w: &[f64], width: usize, classes: usize) -> (Vec<f32>, Vec<f32>) {
 }
 
 /// Scores of some rows, those of one class after the other.
-fn scores(design: &Design, rows: Range<usize>, w: &[f32], biases: &[f32], reuse: &mut Vec<f32>) -> Vec<f32> {
+fn scores(
+    design: &Design,
+    rows: Range<usize>,
+    w: &[f32],
+    biases: &[f32],
+    reuse: &mut Vec<f32>,
+) -> Vec<f32> {
     let (count, width) = (rows.len(), design.width);
     let mut scores = std::mem::take(reuse);
     scores.resize(count * biases.len(), 0.0);
     scores.chunks_exact_mut(count).zip(biases).for_each(|(scores, bias)| scores.fill(*bias));
     let x = Matrix::rows(&design.values[rows.start * width..rows.end * width], width);
-    gemm([count, biases.len(), width], &mut scores, [1, count], x, Matrix::rows(w, width).t(), true);
+    gemm(
+        [count, biases.len(), width],
+        &mut scores,
+        [1, count],
+        x,
+        Matrix::rows(w, width).t(),
+        true,
+    );
     scores
 }
 
@@ -233,10 +274,16 @@ impl Objective<'_> {
         let (width, classes, count) = (self.design.width, self.classes, self.rows.len());
         let (w, biases) = single(parameters, width, classes);
         let part = count.div_ceil(PARTS).next_multiple_of(BLOCK);
-        let parts: Vec<Range<usize>> =
-            (0..PARTS).map(|i| self.rows.start + count.min(i * part)..self.rows.start + count.min((i + 1) * part)).collect();
-        let sums: Vec<(f64, Vec<f32>)> =
-            parts.into_par_iter().filter(|rows| !rows.is_empty()).map(|rows| self.part(rows, &w, &biases)).collect();
+        let parts: Vec<Range<usize>> = (0..PARTS)
+            .map(|i| {
+                self.rows.start + count.min(i * part)..self.rows.start + count.min((i + 1) * part)
+            })
+            .collect();
+        let sums: Vec<(f64, Vec<f32>)> = parts
+            .into_par_iter()
+            .filter(|rows| !rows.is_empty())
+            .map(|rows| self.part(rows, &w, &biases))
+            .collect();
         let mean = 1.0 / count.max(1) as f64;
         gradient.fill(0.0);
         let mut value = 0.0;
@@ -269,8 +316,16 @@ impl Objective<'_> {
                     sum[width * classes + k] += one[k];
                 }
             }
-            let x = Matrix::rows(&self.design.values[start * width..(start + count) * width], width);
-            gemm([width, classes, count], &mut sum, [1, width], x.t(), Matrix::rows(&all, count).t(), true);
+            let x =
+                Matrix::rows(&self.design.values[start * width..(start + count) * width], width);
+            gemm(
+                [width, classes, count],
+                &mut sum,
+                [1, width],
+                x.t(),
+                Matrix::rows(&all, count).t(),
+                true,
+            );
         }
         (loss, sum)
     }
@@ -300,7 +355,8 @@ mod tests {
     fn gradients_are_those_of_the_values() {
         let design = clouds(150, 4, 2.0, 1);
         for kind in Kind::ALL {
-            let objective = Objective { design: &design, rows: 3..150, kind, classes: 3, lambda: 0.3 };
+            let objective =
+                Objective { design: &design, rows: 3..150, kind, classes: 3, lambda: 0.3 };
             let mut stream = Stream::new(2, "w");
             let w: Vec<f64> = (0..15).map(|_| f64::from(stream.normal()) * 0.1).collect();
             let mut gradient = vec![0.0; 15];
@@ -312,7 +368,11 @@ mod tests {
                     objective.at(&w, &mut [0.0; 15])
                 };
                 let wanted = (at(1e-2) - at(-1e-2)) / 2e-2;
-                assert!((gradient[i] - wanted).abs() < 1e-2 * (1.0 + wanted.abs()), "{kind:?} {i}: {} {wanted}", gradient[i]);
+                assert!(
+                    (gradient[i] - wanted).abs() < 1e-2 * (1.0 + wanted.abs()),
+                    "{kind:?} {i}: {} {wanted}",
+                    gradient[i]
+                );
             }
         }
     }
@@ -335,7 +395,9 @@ mod tests {
             let (weights, biases) = linear.unscaled(&scaling);
             for (row, found) in found.iter().enumerate() {
                 let x = &unscaled.values[row * 6..][..6];
-                let score = |k: usize| biases[k] + weights[k * 6..][..6].iter().zip(x).map(|(w, x)| w * x).sum::<f32>();
+                let score = |k: usize| {
+                    biases[k] + weights[k * 6..][..6].iter().zip(x).map(|(w, x)| w * x).sum::<f32>()
+                };
                 let best = (0..3).max_by(|a, b| score(*a).total_cmp(&score(*b))).unwrap();
                 assert_eq!(best as u32, *found);
             }
@@ -345,7 +407,8 @@ mod tests {
             shuffled.of = order.iter().map(|row| train.of[*row as usize]).collect();
             let mut linear = Linear::new(6, 3);
             linear.fit(&shuffled, 0..600, kind, 1e-3, STOP);
-            let wrong = linear.classify(&test, 0..300).iter().zip(&test.of).filter(|(a, b)| a != b).count();
+            let wrong =
+                linear.classify(&test, 0..300).iter().zip(&test.of).filter(|(a, b)| a != b).count();
             assert!(wrong > 100, "{kind:?}: {wrong}");
         }
     }
@@ -359,7 +422,8 @@ mod tests {
             let mut linear = Linear::new(3, 3);
             let steps = linear.fit(&design, 0..90, kind, 0.1, STOP);
             let mut gradient = vec![0.0; 12];
-            Objective { design: &design, rows: 0..90, kind, classes: 3, lambda: 0.1 }.at(&linear.w, &mut gradient);
+            Objective { design: &design, rows: 0..90, kind, classes: 3, lambda: 0.1 }
+                .at(&linear.w, &mut gradient);
             let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
             assert!(steps < 300 && norm < 1e-4, "{kind:?}: {steps} steps, {norm}");
         }

@@ -1,5 +1,6 @@
-//! A linear probe: how well classes can be told by features that were learned without them. The penalty's weight is chosen on a part of the training labels;
-//! test images are looked at once, by the classifier that was chosen.
+//! A linear probe: how well classes can be told by features that were learned without them. The
+//! penalty's weight is chosen on a part of the training labels; test images are looked at once, by
+//! the classifier that was chosen.
 
 mod linear;
 mod split;
@@ -31,21 +32,26 @@ const ROUGH: Stop = Stop { steps: 80, gradient: 2e-3 };
 /// How exact the last fit is.
 const EXACT: Stop = Stop { steps: 200, gradient: 2e-4 };
 
-/// Checks that two labelled sets have the same classes, and brings the second's numbers to those of the first.
+/// Checks that two labelled sets have the same classes, and brings the second's numbers to those of
+/// the first.
 ///
 /// # Errors
-/// When labels are missing, there is one class only, or the test set has a class that the training set has not.
+/// When labels are missing, there is one class only, or the test set has a class that the training
+/// set has not.
 pub fn matched(train: Option<&Labels>, test: Option<&Labels>) -> Result<(Labels, Labels)> {
     let missing = |what: &str| {
         Error::usage(format!(
             "the {what} images have no labels: name IDX or CIFAR files, a folder with a sub-folder for each class, or x.npy beside x.labels.npy"
         ))
     };
-    let (train, test) = (train.ok_or_else(|| missing("training"))?, test.ok_or_else(|| missing("test"))?);
+    let (train, test) =
+        (train.ok_or_else(|| missing("training"))?, test.ok_or_else(|| missing("test"))?);
     let mut there = vec![false; train.classes.len()];
     train.of.iter().for_each(|class| there[*class as usize] = true);
     if there.iter().filter(|there| **there).count() < 2 {
-        return Err(Error::usage("the training images are all of one class: there is nothing to tell apart"));
+        return Err(Error::usage(
+            "the training images are all of one class: there is nothing to tell apart",
+        ));
     }
     let place = |class: u32| {
         let name = &test.classes[class as usize];
@@ -74,15 +80,16 @@ pub struct Fitted {
     pub linear: Linear,
 }
 
-/// Fits to training rows of which the first `fit` choose the classifier and the others the penalty, then to all, and classifies the test rows. Both are
-/// scaled already.
+/// Fits to training rows of which the first `fit` choose the classifier and the others the penalty,
+/// then to all, and classifies the test rows. Both are scaled already.
 pub fn fit(kind: Kind, train: &Design, fit: usize, test: &Design, classes: &[String]) -> Fitted {
     let (held_out, lambda, linear) = choose(kind, train, fit, classes.len());
     let found = linear.classify(test, 0..test.rows());
     Fitted { kind, lambda, held_out, confusion: Confusion::new(classes, &test.of, &found), linear }
 }
 
-/// The classifier of all rows with the penalty that did best on those behind the first `fit`: the share of errors there, the penalty's weight, and it.
+/// The classifier of all rows with the penalty that did best on those behind the first `fit`: the
+/// share of errors there, the penalty's weight, and it.
 fn choose(kind: Kind, train: &Design, fit: usize, classes: usize) -> (f64, f64, Linear) {
     let rows = train.rows();
     let held = &train.of[fit..];
@@ -91,7 +98,8 @@ fn choose(kind: Kind, train: &Design, fit: usize, classes: usize) -> (f64, f64, 
     let mut worse = 0;
     for lambda in LAMBDAS {
         linear.fit(train, 0..fit, kind, lambda, ROUGH);
-        let error = wrong(&linear.classify(train, fit..rows), held) as f64 / held.len().max(1) as f64;
+        let error =
+            wrong(&linear.classify(train, fit..rows), held) as f64 / held.len().max(1) as f64;
         if best.as_ref().is_none_or(|(least, ..)| error < *least) {
             best = Some((error, lambda, linear.clone()));
             worse = 0;
@@ -124,7 +132,8 @@ pub struct Draws {
     pub deviation: f64,
 }
 
-/// Draws `per_class` labels of each class `draws` times and fits to each; the penalty is chosen by cross-validation among them. Rows are scaled already.
+/// Draws `per_class` labels of each class `draws` times and fits to each; the penalty is chosen by
+/// cross-validation among them. Rows are scaled already.
 ///
 /// # Errors
 /// When a class has fewer images.
@@ -142,11 +151,15 @@ pub fn few(
         let rows = split::per_class(&train.of, names, per_class, seed + draw)?;
         let drawn = train.subset(&rows);
         let linear = learn(kind, &drawn, names.len(), seed + draw);
-        errors.push(wrong(&linear.classify(test, 0..test.rows()), &test.of) as f64 / test.rows().max(1) as f64);
+        errors.push(
+            wrong(&linear.classify(test, 0..test.rows()), &test.of) as f64
+                / test.rows().max(1) as f64,
+        );
     }
     let mean = errors.iter().sum::<f64>() / errors.len().max(1) as f64;
     let squares: f64 = errors.iter().map(|error| (error - mean).powi(2)).sum();
-    let deviation = if errors.len() > 1 { (squares / (errors.len() - 1) as f64).sqrt() } else { 0.0 };
+    let deviation =
+        if errors.len() > 1 { (squares / (errors.len() - 1) as f64).sqrt() } else { 0.0 };
     Ok(Draws { per_class, errors, mean, deviation })
 }
 
@@ -165,7 +178,8 @@ fn cross_validated(kind: Kind, design: &Design, classes: usize) -> f64 {
     }
     let mut errors = [0_usize; LAMBDAS.len()];
     for fold in 0..folds {
-        let (held, fit): (Vec<usize>, Vec<usize>) = (0..design.rows()).partition(|row| places[*row] % folds == fold);
+        let (held, fit): (Vec<usize>, Vec<usize>) =
+            (0..design.rows()).partition(|row| places[*row] % folds == fold);
         let count = fit.len();
         let cut = design.subset(&[fit, held].concat());
         let mut linear = Linear::new(design.width, classes);
@@ -231,11 +245,15 @@ mod tests {
         let train = labels(&["cat", "dog", "owl"], &[0, 1, 1]);
         let (_, test) = matched(Some(&train), Some(&labels(&["dog", "cat"], &[0, 1, 0]))).unwrap();
         assert_eq!(test, labels(&["cat", "dog", "owl"], &[1, 0, 1]));
-        let refused = |train: Option<&Labels>, test: Option<&Labels>| matched(train, test).unwrap_err().to_string();
+        let refused = |train: Option<&Labels>, test: Option<&Labels>| {
+            matched(train, test).unwrap_err().to_string()
+        };
         assert!(refused(Some(&train), Some(&labels(&["owl"], &[0]))).contains("\"owl\""));
         assert!(refused(Some(&train), None).contains("test images have no labels"));
         assert!(refused(None, Some(&train)).contains("training images have no labels"));
-        assert!(refused(Some(&labels(&["cat", "dog"], &[1, 1])), Some(&train)).contains("one class"));
+        assert!(
+            refused(Some(&labels(&["cat", "dog"], &[1, 1])), Some(&train)).contains("one class")
+        );
     }
 
     #[test]
@@ -244,7 +262,9 @@ mod tests {
         let mut design = Design::new(2, (0..200).map(|row| row % 2).collect());
         for row in 0..200 {
             let class = design.of[row] as f32;
-            design.row_mut(row).copy_from_slice(&[class + (row % 7) as f32 * 0.05, (row % 5) as f32]);
+            design
+                .row_mut(row)
+                .copy_from_slice(&[class + (row % 7) as f32 * 0.05, (row % 5) as f32]);
         }
         let scaling = design.scaling();
         design.scale(&scaling);
@@ -252,7 +272,10 @@ mod tests {
             for per_class in [1, 4, 20] {
                 let draws = few(kind, &design, &design, &names, per_class, 3, 1).unwrap();
                 assert_eq!(draws.errors.len(), 3);
-                assert!(draws.mean < if per_class == 1 { 0.6 } else { 0.2 }, "{kind:?} {per_class}: {draws:?}");
+                assert!(
+                    draws.mean < if per_class == 1 { 0.6 } else { 0.2 },
+                    "{kind:?} {per_class}: {draws:?}"
+                );
             }
             let (order, count) = held_out(&design.of, 2, HELD_OUT, 1);
             let fitted = fit(kind, &design.subset(&order), count, &design, &names);

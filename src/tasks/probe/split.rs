@@ -1,4 +1,5 @@
-//! Which labelled images are learned from, and which are held out: evenly over the classes, by the seed.
+//! Which labelled images are learned from, and which are held out: evenly over the classes, by the
+//! seed.
 
 use crate::error::{Error, Result};
 use crate::rng::Stream;
@@ -12,11 +13,14 @@ pub fn by_class(of: &[u32], classes: usize, stream: &mut Stream) -> Vec<Vec<usiz
     all
 }
 
-/// All images, those to fit to first, then those held out, a share of each class (one at least where a class has two); and how many are to fit to.
+/// All images, those to fit to first, then those held out, a share of each class (one at least
+/// where a class has two); and how many are to fit to.
 pub fn held_out(of: &[u32], classes: usize, share: f64, seed: u64) -> (Vec<usize>, usize) {
     let (mut fit, mut held) = (Vec::new(), Vec::<usize>::new());
     for images in by_class(of, classes, &mut Stream::new(seed, "held out")) {
-        let count = ((images.len() as f64 * share).round() as usize).max(1).min(images.len().saturating_sub(1));
+        let count = ((images.len() as f64 * share).round() as usize)
+            .max(1)
+            .min(images.len().saturating_sub(1));
         held.extend(&images[..count]);
         fit.extend(&images[count..]);
     }
@@ -35,7 +39,10 @@ pub fn held_out(of: &[u32], classes: usize, share: f64, seed: u64) -> (Vec<usize
 pub fn per_class(of: &[u32], names: &[String], wanted: usize, seed: u64) -> Result<Vec<usize>> {
     let all = by_class(of, names.len(), &mut Stream::new(seed, "labels"));
     if let Some((name, images)) = names.iter().zip(&all).find(|(_, images)| images.len() < wanted) {
-        return Err(Error::usage(format!("{wanted} labels a class: class {name} has {} images", images.len())));
+        return Err(Error::usage(format!(
+            "{wanted} labels a class: class {name} has {} images",
+            images.len()
+        )));
     }
     Ok(all.iter().flat_map(|images| &images[..wanted]).copied().collect())
 }

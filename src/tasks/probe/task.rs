@@ -44,7 +44,14 @@ impl<'a> Task<'a> {
         let (order, fit) = held_out(&of_train.of, of_train.classes.len(), HELD_OUT, seed);
         let mut row = vec![0; order.len()];
         order.iter().enumerate().for_each(|(place, image)| row[*image] = place);
-        Ok(Self { train, test, classes: of_train.classes.clone(), labels: [of_train, of_test], row, fit })
+        Ok(Self {
+            train,
+            test,
+            classes: of_train.classes.clone(),
+            labels: [of_train, of_test],
+            row,
+            fit,
+        })
     }
 
     /// How many training images classifiers are fitted to while the penalty is chosen.
@@ -76,7 +83,8 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// Takes the features of all images, which `each` gives for a set in order, the number of the first and the values of some.
+    /// Takes the features of all images, which `each` gives for a set in order, the number of the
+    /// first and the values of some.
     ///
     /// # Errors
     /// What `each` fails with.
@@ -97,7 +105,10 @@ impl<'a> Task<'a> {
             Ok(())
         })?;
         each(self.test, &mut |first, values| {
-            values.chunks_exact(width).enumerate().for_each(|(i, values)| test.row_mut(first + i).copy_from_slice(values));
+            values
+                .chunks_exact(width)
+                .enumerate()
+                .for_each(|(i, values)| test.row_mut(first + i).copy_from_slice(values));
             Ok(())
         })?;
         let scaling = train.scaling();

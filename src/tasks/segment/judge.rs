@@ -16,7 +16,8 @@ pub struct Judged {
     pub image_dice: f64,
 }
 
-/// Judges by some images of a set, told apart by their numbers. `look` is called after each with how many are done.
+/// Judges by some images of a set, told apart by their numbers. `look` is called after each with
+/// how many are done.
 ///
 /// # Errors
 /// When a file cannot be read any more, or the device fails.
@@ -36,7 +37,11 @@ pub fn judge(
         let laid = segmenter.laid(device, h, w)?;
         let mut pass = laid.pass();
         for number in run {
-            let pixels: Vec<f32> = set.bytes(*number, &mut handles)?.iter().map(|byte| f32::from(*byte) / 255.0).collect();
+            let pixels: Vec<f32> = set
+                .bytes(*number, &mut handles)?
+                .iter()
+                .map(|byte| f32::from(*byte) / 255.0)
+                .collect();
             let found = most_likely(&pass.probabilities(device, &pixels)?, classes);
             let mut of_image = Marks::new(classes);
             of_image.add(&set.classes(*number)?, &found);

@@ -71,12 +71,15 @@ pub fn read_labels(path: &Path) -> Result<LabelImage> {
 }
 
 fn decode(bytes: &[u8]) -> Result<LabelImage> {
-    let broken = |error: png::DecodingError| Error::usage(format!("no label image ({error}); labels are PNG files"));
+    let broken = |error: png::DecodingError| {
+        Error::usage(format!("no label image ({error}); labels are PNG files"))
+    };
     let mut decoder = Decoder::new(BufReader::new(Cursor::new(bytes)));
     decoder.set_transformations(Transformations::IDENTITY);
     let mut reader = decoder.read_info().map_err(broken)?;
     let info = reader.info();
-    let (w, h, colour, depth) = (info.width as usize, info.height as usize, info.color_type, info.bit_depth);
+    let (w, h, colour, depth) =
+        (info.width as usize, info.height as usize, info.color_type, info.bit_depth);
     let channels = match colour {
         ColorType::Grayscale | ColorType::Indexed => 1,
         ColorType::GrayscaleAlpha => 2,
@@ -95,11 +98,14 @@ fn decode(bytes: &[u8]) -> Result<LabelImage> {
     let mut values = Vec::with_capacity(w * h);
     for line in raw.chunks_exact(row).take(h) {
         match depth {
-            BitDepth::Sixteen => values.extend(line.chunks_exact(2 * channels).map(|b| u16::from_be_bytes([b[0], b[1]]))),
+            BitDepth::Sixteen => values
+                .extend(line.chunks_exact(2 * channels).map(|b| u16::from_be_bytes([b[0], b[1]]))),
             BitDepth::Eight => values.extend(line.chunks_exact(channels).map(|b| u16::from(b[0]))),
             _ => {
                 let bits = depth as usize;
-                let value = |x: usize| (line[x * bits / 8] >> (8 - bits - x * bits % 8)) & ((1 << bits) - 1);
+                let value = |x: usize| {
+                    (line[x * bits / 8] >> (8 - bits - x * bits % 8)) & ((1 << bits) - 1)
+                };
                 values.extend((0..w).map(|x| u16::from(value(x))));
             }
         }
@@ -107,7 +113,8 @@ fn decode(bytes: &[u8]) -> Result<LabelImage> {
     Ok(LabelImage { h, w, values })
 }
 
-/// The colour of a class, as PASCAL VOC's palette has it: bits of the number, spread over red, green and blue.
+/// The colour of a class, as PASCAL VOC's palette has it: bits of the number, spread over red,
+/// green and blue.
 pub fn colour(class: usize) -> [u8; 3] {
     let mut rgb = [0_u8; 3];
     for bit in 0..8 {
@@ -118,7 +125,8 @@ pub fn colour(class: usize) -> [u8; 3] {
     rgb
 }
 
-/// Writes classes as a PNG whose palette has the colours of [`colour`]: programs read numbers, people see colours.
+/// Writes classes as a PNG whose palette has the colours of [`colour`]: programs read numbers,
+/// people see colours.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -153,12 +161,20 @@ mod tests {
 
     #[test]
     fn numbers_are_read_at_every_depth() {
-        let read = |colour, depth, w, data: &[u8]| decode(&encoded(colour, depth, w, 2, data)).unwrap().values;
+        let read = |colour, depth, w, data: &[u8]| {
+            decode(&encoded(colour, depth, w, 2, data)).unwrap().values
+        };
         assert_eq!(read(ColorType::Grayscale, BitDepth::Eight, 2, &[0, 1, 255, 7]), [0, 1, 255, 7]);
         assert_eq!(read(ColorType::Indexed, BitDepth::Eight, 2, &[3, 1, 15, 7]), [3, 1, 15, 7]);
-        assert_eq!(read(ColorType::Indexed, BitDepth::Four, 3, &[0x12, 0x30, 0x45, 0xf0]), [1, 2, 3, 4, 5, 15]);
+        assert_eq!(
+            read(ColorType::Indexed, BitDepth::Four, 3, &[0x12, 0x30, 0x45, 0xf0]),
+            [1, 2, 3, 4, 5, 15]
+        );
         assert_eq!(read(ColorType::Grayscale, BitDepth::Sixteen, 1, &[1, 2, 0, 3]), [258, 3]);
-        assert_eq!(read(ColorType::Grayscale, BitDepth::One, 3, &[0b1010_0000, 0b0110_0000]), [1, 0, 1, 0, 1, 1]);
+        assert_eq!(
+            read(ColorType::Grayscale, BitDepth::One, 3, &[0b1010_0000, 0b0110_0000]),
+            [1, 0, 1, 0, 1, 1]
+        );
         let colour = encoded(ColorType::Rgb, BitDepth::Eight, 1, 1, &[1, 2, 3]);
         assert!(decode(&colour).unwrap_err().to_string().contains("in colour"));
         assert!(decode(b"nothing").is_err());
@@ -173,6 +189,9 @@ mod tests {
         let classes = Labelling { classes: named(3), instances: false, ignore: None };
         let refused = classes.classes_of(&image).unwrap_err().to_string();
         assert!(refused.contains("label 300") && refused.contains("--instances"), "{refused}");
-        assert_eq!([0, 1, 2, 15].map(colour), [[0, 0, 0], [128, 0, 0], [0, 128, 0], [192, 128, 128]]);
+        assert_eq!(
+            [0, 1, 2, 15].map(colour),
+            [[0, 0, 0], [128, 0, 0], [0, 128, 0], [192, 128, 128]]
+        );
     }
 }

@@ -50,7 +50,8 @@ impl Marks {
         let n = self.classes;
         let count = |i: usize, j: usize| self.counts[i * n + j] as f64;
         let both: Vec<f64> = (0..n).map(|i| count(i, i)).collect();
-        let sums: Vec<f64> = (0..n).map(|i| (0..n).map(|j| count(i, j) + count(j, i)).sum()).collect();
+        let sums: Vec<f64> =
+            (0..n).map(|i| (0..n).map(|j| count(i, j) + count(j, i)).sum()).collect();
         let share = |part: f64, of: f64| (of > 0.0).then(|| part / of);
         let iou: Vec<Option<f64>> = (0..n).map(|i| share(both[i], sums[i] - both[i])).collect();
         let dice: Vec<Option<f64>> = (0..n).map(|i| share(2.0 * both[i], sums[i])).collect();

@@ -1,4 +1,5 @@
-//! Semantic segmentation: a class for every pixel, by an encoder that learned without labels and a decoder that learns from label images.
+//! Semantic segmentation: a class for every pixel, by an encoder that learned without labels and a
+//! decoder that learns from label images.
 
 mod judge;
 mod labels;

@@ -43,8 +43,13 @@ impl Segmenter {
     pub fn check(graph: &Graph) -> Result<()> {
         let (input, output) = (graph.nodes[0].dims, graph.nodes[graph.output].dims);
         let classes = graph.spec.classes.len();
-        if graph.nodes[graph.output].name != HEAD || classes == 0 || output != Dims::new(classes, input.h, input.w) {
-            return Err(Error::usage("the model gives no class to each pixel; make one by `csae segment train`"));
+        if graph.nodes[graph.output].name != HEAD
+            || classes == 0
+            || output != Dims::new(classes, input.h, input.w)
+        {
+            return Err(Error::usage(
+                "the model gives no class to each pixel; make one by `csae segment train`",
+            ));
         }
         Ok(())
     }
@@ -67,7 +72,8 @@ impl Segmenter {
         self.channels
     }
 
-    /// Bytes that the pass over the largest tile of an image of h×w takes, and what is held of the image.
+    /// Bytes that the pass over the largest tile of an image of h×w takes, and what is held of the
+    /// image.
     ///
     /// # Errors
     /// When the model cannot have such a size.
@@ -138,7 +144,8 @@ impl Pass<'_> {
         let mut blend = Blend::new(tiles, classes);
         let mut whole = Vec::with_capacity(h * w * classes);
         for tile in tiles.iter() {
-            let mut logits = self.inference.run_output(device, &tiles.cut_from(&tile, channels, pixels), &[])?;
+            let mut logits =
+                self.inference.run_output(device, &tiles.cut_from(&tile, channels, pixels), &[])?;
             logits.chunks_exact_mut(classes).for_each(softmax);
             if let Some(strip) = blend.add(&tile, &logits) {
                 whole.extend(strip.pixels);
@@ -162,6 +169,8 @@ fn softmax(values: &mut [f32]) {
 
 /// The most likely class of each pixel.
 pub fn most_likely(probabilities: &[f32], classes: usize) -> Vec<u8> {
-    let best = |of: &[f32]| (1..classes).fold(0, |best, class| if of[class] > of[best] { class } else { best }) as u8;
+    let best = |of: &[f32]| {
+        (1..classes).fold(0, |best, class| if of[class] > of[best] { class } else { best }) as u8
+    };
     probabilities.chunks_exact(classes).map(best).collect()
 }

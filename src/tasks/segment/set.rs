@@ -54,15 +54,27 @@ pub struct Meaning {
 }
 
 impl Set {
-    /// Opens images (a folder, a file, a list) and their labels: files of the same names in the folder `labels`, or, of a folder that has `images` and `labels`
-    /// (or `masks`) in it, those. Every label image is read once: those of another size than their image, or with numbers that are no class, are passed over.
+    /// Opens images (a folder, a file, a list) and their labels: files of the same names in the
+    /// folder `labels`, or, of a folder that has `images` and `labels` (or `masks`) in it, those.
+    /// Every label image is read once: those of another size than their image, or with numbers that
+    /// are no class, are passed over.
     ///
     /// # Errors
-    /// When no image has labels, `strict` is wanted and one is passed over, or there are too many classes.
-    pub fn open(source: &str, labels: Option<&Path>, meaning: &Meaning, wanted: &Wanted, limit: u64) -> Result<Self> {
+    /// When no image has labels, `strict` is wanted and one is passed over, or there are too many
+    /// classes.
+    pub fn open(
+        source: &str,
+        labels: Option<&Path>,
+        meaning: &Meaning,
+        wanted: &Wanted,
+        limit: u64,
+    ) -> Result<Self> {
         let root = Path::new(source);
-        let inside =
-            LABELS.iter().map(|name| root.join(name)).find(|folder| folder.is_dir()).filter(|_| root.join(IMAGES).is_dir());
+        let inside = LABELS
+            .iter()
+            .map(|name| root.join(name))
+            .find(|folder| folder.is_dir())
+            .filter(|_| root.join(IMAGES).is_dir());
         let (images, folder) = match (labels, inside) {
             (Some(labels), _) => (root.to_owned(), labels.to_owned()),
             (None, Some(folder)) => (root.join(IMAGES), folder),
@@ -78,11 +90,15 @@ impl Set {
         }
         let found = data::open(&images.to_string_lossy(), wanted, limit)?;
         let (pixels, mut skipped) = (found.pixels, found.skipped);
-        let files: Vec<Option<PathBuf>> = (0..pixels.len()).map(|image| label_file(&folder, &pixels.name(image))).collect();
+        let files: Vec<Option<PathBuf>> =
+            (0..pixels.len()).map(|image| label_file(&folder, &pixels.name(image))).collect();
         let without = (0..pixels.len()).filter(|image| files[*image].is_none());
         let unlabelled: Vec<String> = without.map(|image| pixels.name(image)).collect();
-        let pairs: Vec<(usize, PathBuf)> =
-            files.into_iter().enumerate().filter_map(|(image, file)| Some((image, file?))).collect();
+        let pairs: Vec<(usize, PathBuf)> = files
+            .into_iter()
+            .enumerate()
+            .filter_map(|(image, file)| Some((image, file?)))
+            .collect();
         let labelling = meaning.settle(&pairs)?;
         let room = limit.saturating_sub(pixels.held_bytes());
         let read: Vec<Result<Vec<u8>>> = pairs
@@ -91,7 +107,10 @@ impl Set {
                 let labels = read_labels(file)?;
                 let (h, w) = pixels.size(*image);
                 if (labels.h, labels.w) != (h, w) {
-                    return Err(Error::usage(format!("labels of {}x{} for an image of {w}x{h}", labels.w, labels.h)));
+                    return Err(Error::usage(format!(
+                        "labels of {}x{} for an image of {w}x{h}",
+                        labels.w, labels.h
+                    )));
                 }
                 labelling.classes_of(&labels)
             })
@@ -101,22 +120,32 @@ impl Set {
             match classes {
                 Ok(classes) => {
                     held += classes.len() as u64;
-                    answered.push(Answered { image, file, held: (held <= room).then_some(classes) });
+                    answered.push(Answered {
+                        image,
+                        file,
+                        held: (held <= room).then_some(classes),
+                    });
                 }
                 Err(error) if wanted.strict => return Err(error.at(file.display())),
                 Err(error) => skipped.push((file.display().to_string(), error.to_string())),
             }
         }
         if answered.is_empty() {
-            let why = skipped.first().map_or_else(String::new, |(file, reason)| format!(" ({file}: {reason})"));
+            let why = skipped
+                .first()
+                .map_or_else(String::new, |(file, reason)| format!(" ({file}: {reason})"));
             return Err(Error::usage(format!(
                 "{source}: none of {} images has labels in {} that can be used{why}; label files are called as their images, with the ending png",
                 pixels.len(),
                 folder.display()
             )));
         }
-        let description =
-            format!("{}; {} with labels, classes {}", found.description, answered.len(), labelling.classes.join(", "));
+        let description = format!(
+            "{}; {} with labels, classes {}",
+            found.description,
+            answered.len(),
+            labelling.classes.join(", ")
+        );
         Ok(Self { images: pixels, answered, labelling, skipped, unlabelled, description })
     }
 
@@ -133,7 +162,12 @@ impl Set {
     /// Bytes of labels in memory.
     pub fn held_bytes(&self) -> u64 {
         self.images.held_bytes()
-            + self.answered.iter().filter_map(|answered| answered.held.as_ref()).map(|held| held.len() as u64).sum::<u64>()
+            + self
+                .answered
+                .iter()
+                .filter_map(|answered| answered.held.as_ref())
+                .map(|held| held.len() as u64)
+                .sum::<u64>()
     }
 
     /// Height and width of the one of this number that has labels.
@@ -150,7 +184,8 @@ impl Set {
         match held {
             Some(held) => Ok(held.into()),
             None => {
-                let classes = read_labels(file).and_then(|labels| self.labelling.classes_of(&labels));
+                let classes =
+                    read_labels(file).and_then(|labels| self.labelling.classes_of(&labels));
                 Ok(classes.map_err(|error| error.at(file.display()))?.into())
             }
         }
@@ -160,13 +195,18 @@ impl Set {
     ///
     /// # Errors
     /// When it cannot be read any more.
-    pub fn bytes(&self, number: usize, handles: &mut Handles) -> Result<std::borrow::Cow<'_, [u8]>> {
+    pub fn bytes(
+        &self,
+        number: usize,
+        handles: &mut Handles,
+    ) -> Result<std::borrow::Cow<'_, [u8]>> {
         self.images.read(self.answered[number].image, handles)
     }
 }
 
 impl Meaning {
-    /// The classes that label images have, if they are not named: numbers up to the largest one that counts.
+    /// The classes that label images have, if they are not named: numbers up to the largest one
+    /// that counts.
     fn settle(&self, pairs: &[(usize, PathBuf)]) -> Result<Labelling> {
         let Self { classes, instances, ignore } = self.clone();
         let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
@@ -180,11 +220,22 @@ impl Meaning {
         } else if instances {
             named(&["background", "foreground"])
         } else {
-            let largest =
-                |image: &LabelImage| image.values.iter().copied().filter(|value| ignore != Some(*value)).max().unwrap_or(0);
+            let largest = |image: &LabelImage| {
+                image
+                    .values
+                    .iter()
+                    .copied()
+                    .filter(|value| ignore != Some(*value))
+                    .max()
+                    .unwrap_or(0)
+            };
             // files that cannot be read are told of later
-            let most =
-                pairs.par_iter().filter_map(|(_, file)| read_labels(file).ok()).map(|image| largest(&image)).max().unwrap_or(0);
+            let most = pairs
+                .par_iter()
+                .filter_map(|(_, file)| read_labels(file).ok())
+                .map(|image| largest(&image))
+                .max()
+                .unwrap_or(0);
             (0..=most.max(1)).map(|class| class.to_string()).collect()
         };
         if classes.len() > usize::from(super::labels::NONE) {
@@ -204,7 +255,11 @@ fn label_file(folder: &Path, image: &str) -> Option<PathBuf> {
     let last = whole.file_name().map(PathBuf::from).unwrap_or_default();
     // of a list, images may have whole paths
     let whole = if whole.is_absolute() { last.clone() } else { whole };
-    let place =
-        |stem: &Path| TAILS.iter().map(|tail| folder.join(format!("{}{tail}.png", stem.display()))).find(|file| file.is_file());
+    let place = |stem: &Path| {
+        TAILS
+            .iter()
+            .map(|tail| folder.join(format!("{}{tail}.png", stem.display())))
+            .find(|file| file.is_file())
+    };
     place(&whole).or_else(|| place(&last))
 }

@@ -39,7 +39,8 @@ pub struct Changes {
 pub enum Balance {
     /// All the same.
     Even,
-    /// The rarer, the more: the median of the classes' shares of pixels over its own (Eigen & Fergus 2015).
+    /// The rarer, the more: the median of the classes' shares of pixels over its own (Eigen &
+    /// Fergus 2015).
     Median,
     /// As given.
     Given(Vec<f64>),
@@ -61,7 +62,8 @@ pub struct Options {
 pub struct Found {
     /// Mean over images of each one's Dice.
     pub dice: f64,
-    /// Mean intersection over union of the classes, of all pixels: what the best weights are chosen by, since a class that an image hardly has says little there.
+    /// Mean intersection over union of the classes, of all pixels: what the best weights are chosen
+    /// by, since a class that an image hardly has says little there.
     pub iou: f64,
 }
 
@@ -93,51 +95,68 @@ struct Crop {
 }
 
 impl<'a> Trainer<'a> {
-    /// Lays out steps of so many crops of the model's input, beside so many bytes of images; Dice counts `dice` times what cross-entropy does.
+    /// Lays out steps of so many crops of the model's input, beside so many bytes of images; Dice
+    /// counts `dice` times what cross-entropy does.
     ///
     /// # Errors
     /// When the device cannot hold it, or the model gives no class to each pixel.
-    pub fn new(device: &mut Device, graph: &'a Graph, (batch, data): (usize, u64), weight_decay: f64, dice: f64) -> Result<Self> {
+    pub fn new(
+        device: &mut Device,
+        graph: &'a Graph,
+        (batch, data): (usize, u64),
+        weight_decay: f64,
+        dice: f64,
+    ) -> Result<Self> {
         let input = graph.nodes[0].dims;
         let (pixels, classes) = (batch * input.area(), graph.spec.classes.len());
-        let learner = Supervised::new(device, graph, batch, weight_decay, data, |b, Ends { y, dy, scalars }| {
-            let (labels, weights) = (b.tape.words("labels", pixels), b.tape.real("weights of pixels", pixels));
-            b.tape.keep(labels);
-            b.tape.keep(weights);
-            let q = b.tape.map("probabilities", pixels * classes);
-            let partials = b.tape.real("sums of pixels", Dice::partials(pixels, classes).max(SCALAR_PARTIALS));
-            b.tape.push(PixelCrossEntropy {
-                pixels,
-                classes,
-                width: WIDTH,
-                index: 0,
-                y,
-                labels,
-                weights,
-                scalars,
-                q,
-                dy,
-                partials,
-            });
-            let (strength, smooth) = (dice, SMOOTH);
-            if strength > 0.0 {
-                b.tape.push(Dice {
+        let learner = Supervised::new(
+            device,
+            graph,
+            batch,
+            weight_decay,
+            data,
+            |b, Ends { y, dy, scalars }| {
+                let (labels, weights) =
+                    (b.tape.words("labels", pixels), b.tape.real("weights of pixels", pixels));
+                b.tape.keep(labels);
+                b.tape.keep(weights);
+                let q = b.tape.map("probabilities", pixels * classes);
+                let partials = b
+                    .tape
+                    .real("sums of pixels", Dice::partials(pixels, classes).max(SCALAR_PARTIALS));
+                b.tape.push(PixelCrossEntropy {
                     pixels,
                     classes,
-                    strength,
-                    smooth,
                     width: WIDTH,
-                    index: 1,
-                    q,
+                    index: 0,
+                    y,
                     labels,
                     weights,
-                    dy,
                     scalars,
+                    q,
+                    dy,
                     partials,
                 });
-            }
-            vec![labels, weights]
-        })?;
+                let (strength, smooth) = (dice, SMOOTH);
+                if strength > 0.0 {
+                    b.tape.push(Dice {
+                        pixels,
+                        classes,
+                        strength,
+                        smooth,
+                        width: WIDTH,
+                        index: 1,
+                        q,
+                        labels,
+                        weights,
+                        dy,
+                        scalars,
+                        partials,
+                    });
+                }
+                vec![labels, weights]
+            },
+        )?;
         let segmenter = Segmenter::new(graph, &learner.store)?;
         Ok(Self { learner, segmenter, input })
     }
@@ -163,8 +182,8 @@ impl<'a> Trainer<'a> {
         fit.iter().map(|number| self.crops(set, *number)).sum()
     }
 
-    /// Trains on some images of a set, and keeps the weights that do best on those of `held`. `pretrained` lends the encoder its values; without it they are
-    /// drawn.
+    /// Trains on some images of a set, and keeps the weights that do best on those of `held`.
+    /// `pretrained` lends the encoder its values; without it they are drawn.
     ///
     /// # Errors
     /// When the device fails, a file cannot be read any more, or a loss is no number.
@@ -180,9 +199,21 @@ impl<'a> Trainer<'a> {
         self.learner.begin(device, pretrained, options.plan.seed)?;
         let Self { learner, segmenter, input, .. } = self;
         let class_weights = class_weights(set, fit, &options.balance)?;
-        let all: Vec<usize> = fit.iter().flat_map(|number| std::iter::repeat_n(*number, self.crops(set, *number))).collect();
+        let all: Vec<usize> = fit
+            .iter()
+            .flat_map(|number| std::iter::repeat_n(*number, self.crops(set, *number)))
+            .collect();
         let (changes, seed) = (options.changes, options.plan.seed);
-        let mut lesson = Crops { segmenter, input: *input, set, held, class_weights, changes, seed, handles: Handles::default() };
+        let mut lesson = Crops {
+            segmenter,
+            input: *input,
+            set,
+            held,
+            class_weights,
+            changes,
+            seed,
+            handles: Handles::default(),
+        };
         learner.train(device, &all, &options.plan, false, &mut lesson, watch)
     }
 }
@@ -196,7 +227,10 @@ fn class_weights(set: &Set, fit: &[usize], balance: &Balance) -> Result<Vec<f64>
         Balance::Median => {
             let mut counts = vec![0_u64; classes];
             for number in fit {
-                set.classes(*number)?.iter().filter(|class| **class != NONE).for_each(|class| counts[usize::from(*class)] += 1);
+                set.classes(*number)?
+                    .iter()
+                    .filter(|class| **class != NONE)
+                    .for_each(|class| counts[usize::from(*class)] += 1);
             }
             Ok(median_weights(&counts))
         }
@@ -229,7 +263,13 @@ impl Lesson for Crops<'_> {
     const PARTS: usize = 2;
 
     /// What happens to a crop depends on the seed, the step and its place in the batch.
-    fn feed(&mut self, device: &mut Device, learner: &Supervised<'_>, samples: &[usize], step: u64) -> Result<()> {
+    fn feed(
+        &mut self,
+        device: &mut Device,
+        learner: &Supervised<'_>,
+        samples: &[usize],
+        step: u64,
+    ) -> Result<()> {
         let Self { input, set, changes, seed, .. } = *self;
         let mut read = Vec::with_capacity(samples.len());
         for number in samples {
@@ -272,13 +312,20 @@ fn crop(input: Dims, image: &Read<'_>, changes: Changes, stream: &mut Stream) ->
     let Dims { c, h: side_h, w: side_w } = input;
     let Read { size: (h, w), pixels, classes } = image;
     let (h, w) = (*h, *w);
-    let mut part = |length: usize, side: usize| if length > side { stream.below(length - side + 1) } else { 0 };
+    let mut part = |length: usize, side: usize| {
+        if length > side { stream.below(length - side + 1) } else { 0 }
+    };
     let (top, left) = (part(h, side_h), part(w, side_w));
     let mut coin = |wanted: bool| wanted && stream.below(2) == 1;
-    let (right, below, across) = (coin(changes.flip || changes.turn), coin(changes.turn), coin(changes.turn && side_h == side_w));
+    let (right, below, across) = (
+        coin(changes.flip || changes.turn),
+        coin(changes.turn),
+        coin(changes.turn && side_h == side_w),
+    );
     let mut by = |range: f64| (range * f64::from(2.0 * stream.uniform() - 1.0)) as f32;
     let (brightness, contrast) = (by(changes.jitter), 1.0 + by(changes.jitter));
-    let mut out = Crop { pixels: Vec::with_capacity(input.len()), classes: Vec::with_capacity(input.area()) };
+    let mut out =
+        Crop { pixels: Vec::with_capacity(input.len()), classes: Vec::with_capacity(input.area()) };
     for y in 0..side_h {
         for x in 0..side_w {
             let (y, x) = if across { (x, y) } else { (y, x) };
@@ -287,7 +334,9 @@ fn crop(input: Dims, image: &Read<'_>, changes: Changes, stream: &mut Stream) ->
             // beyond the image: its mirror, which does not count
             let at = mirrored(y, h) * w + mirrored(x, w);
             out.classes.push(if y < h && x < w { classes[at] } else { NONE });
-            let value = |byte: &u8| ((f32::from(*byte) / 255.0 - 0.5) * contrast + 0.5 + brightness).clamp(0.0, 1.0);
+            let value = |byte: &u8| {
+                ((f32::from(*byte) / 255.0 - 0.5) * contrast + 0.5 + brightness).clamp(0.0, 1.0)
+            };
             out.pixels.extend(pixels[at * c..(at + 1) * c].iter().map(value));
         }
     }
@@ -309,14 +358,22 @@ mod tests {
     fn labels_turn_with_their_pixels() {
         // each pixel's class is its value; 5×7, smaller than the crop along one side
         let pixels: Vec<u8> = (0..35).collect();
-        let image = Read { size: (5, 7), pixels: Cow::Borrowed(&pixels), classes: Cow::Borrowed(&pixels) };
+        let image =
+            Read { size: (5, 7), pixels: Cow::Borrowed(&pixels), classes: Cow::Borrowed(&pixels) };
         let changes = Changes { flip: true, turn: true, jitter: 0.0 };
         let mut corners = std::collections::HashSet::new();
         for seed in 0..40 {
             let crop = crop(Dims::new(1, 6, 6), &image, changes, &mut Stream::new(seed, "test"));
-            let values: Vec<u8> = crop.pixels.iter().map(|value| (value * 255.0).round() as u8).collect();
+            let values: Vec<u8> =
+                crop.pixels.iter().map(|value| (value * 255.0).round() as u8).collect();
             assert_eq!(crop.classes.iter().filter(|class| **class == NONE).count(), 6);
-            assert!(crop.classes.iter().zip(&values).all(|(class, value)| *class == NONE || class == value), "{seed}");
+            assert!(
+                crop.classes
+                    .iter()
+                    .zip(&values)
+                    .all(|(class, value)| *class == NONE || class == value),
+                "{seed}"
+            );
             corners.insert(values[0]);
         }
         assert!(corners.len() >= 8, "{corners:?}");
