@@ -8,8 +8,8 @@ use std::time::Duration;
 use criterion::Criterion;
 use csae::device::Device;
 use csae::error::Result;
-use csae::ops::StepParams;
 use csae::verify::{self, Case};
+use csae::view::StepParams;
 
 fn bench(criterion: &mut Criterion, device: &mut Device, case: &Case) -> Result<()> {
     let prepared = verify::prepare(device, case)?;

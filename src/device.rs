@@ -3,13 +3,13 @@
 use std::cell::Cell;
 use std::time::Instant;
 
-use crate::data::budget;
+use crate::budget;
 use crate::error::{Error, Result};
 use crate::gpu::{self, Adapter, Gpu, Matrices};
-use crate::ops::{Buffer, Call, StepParams, View};
-use crate::profile::{Clock, Operation, Profile, Timed};
+use crate::profile::{Clock, Profile, Timed};
+use crate::program::Call;
 use crate::reference::Memory;
-use crate::spec::Precision;
+use crate::view::{Buffer, Precision, StepParams, View};
 
 /// A device and its buffers.
 #[derive(Debug)]
@@ -390,7 +390,7 @@ impl Device {
     }
 }
 
-fn profile_calls<T: crate::reference::Real>(
+fn profile_calls<T: crate::linalg::real::Real>(
     memory: &mut Memory<T>,
     calls: &[Call],
     step: &StepParams,
@@ -407,11 +407,11 @@ fn profile_calls<T: crate::reference::Real>(
     Profile {
         clock: Clock::Calls,
         timed: timed.collect(),
-        operations: calls.iter().map(Operation::of).collect(),
+        operations: calls.iter().map(Call::operation).collect(),
     }
 }
 
-fn put_words<T: crate::reference::Real>(memory: &mut Memory<T>, view: View, data: &[u32]) {
+fn put_words<T: crate::linalg::real::Real>(memory: &mut Memory<T>, view: View, data: &[u32]) {
     let mut to = memory.take_words(view);
     to[..data.len()].copy_from_slice(data);
     memory.put_words(to);

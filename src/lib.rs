@@ -1,58 +1,82 @@
-//! `csae`: convolutional sparse autoencoders on any GPU, with a CPU path that is the kernels' twin.
+//! Convolutional sparse autoencoders on any GPU, with a CPU path that computes the same.
 //!
 //! # The architecture, on one page
 //!
+//! Each name is a room: a module, or a folder of modules. A room imports only from rooms below it.
+//! `tests/suite/rooms.rs` reads this picture and checks it against every import.
+//!
 //! ```text
-//!  spec     what a run is: TOML → Config (model, data, loss, sparsity, optimiser, schedule); presets; --set
-//!    │
-//!  model    ModelSpec → Graph (shapes inferred, parameters named) → Builder walks it forward and backward → Tape: calls on virtual
-//!    │      buffers → laid into real ones by their lifetimes. Store: parameters, gradients, moments, each one buffer. File: safetensors.
-//!  ops      one struct an operation (its sizes and views), and how it is recorded as dispatches; `Call` is any of them
-//!    ├── gpu        shaders → naga reflection → pipelines; Plan: prebuilt {pipeline, bind group, grid}, replayed in one submission
-//!    └── reference  the same call on the CPU, generic over f32 (work) and f64 (oracle)
-//!  device   the enum over both: buffers, write, read, compile, run, profile (when each dispatch or call ran, and what it costs at least)
-//!    │
-//!  train    data on the device, one step recorded once, replayed with what changes in one small uniform; log, validation,
-//!           checkpoints; a run's folder, from its creation to its end
-//!  tasks    what users do with a model: evaluate, inspect (pictures, charts, a page), reconstruct; features, linear probes of them, classifiers, segmenters,
-//!           detectors (one training loop: `tasks::supervised`), anomaly maps, sweeps over sparsity rules; priors on codes and new images (`tasks::generate`); textures and styles
-//!           (`tasks::paint`); what restoration needs beside a model: tiles, noise levels, image files as they were saved, the published protocols
-//!  verify   the case table against the oracle, stored cases with another program's answers, central differences
-//!  bench    training steps and kernels, timed; a step's time by kernel beside the floor of its work; how cost grows; then and now
-//!  hash     of what is kept: checkpoints, model files, the cache's names
-//!  cache    where measurements of this machine's adapters are kept between runs
-//!  data     folders, lists, IDX, CIFAR and npy files, bundled sets → bytes and a table, or a catalogue to stream from; patches;
-//!           resizing, colours, noise and masks
+//! bench      training steps and kernels, timed; a step's time by kernel against the floor
+//! verify     the case table, stored PyTorch cases and central differences: does this device compute right?
+//! tasks      what users do with a model, one folder a task
+//! priors     probability models of codes, from which new codes are sampled
+//! train      data on the device, one recorded step, its replay; log, validation, checkpoints, run folders
+//! report     pictures, charts, pages, the training history
+//! infer      a trained model on batches and on images of any size; evaluation
+//! metrics    image quality, ranking, detection, segmentation, distances between sets
+//! record     a graph's forward and backward pass as calls, and the memory that they share
+//! model      ModelSpec → Graph: shapes, parameters, receptive fields; the model file
+//! spec       TOML → Config: model, data, loss, sparsity, optimiser, schedule; presets; --set
+//! device     the CPU path or a GPU behind one interface: buffers, write, read, compile, run, profile
+//! program    a call is any operation; a program is a list of calls that both interpreters run
+//! reference  every operation on the CPU, generic over f32 (work) and f64 (oracle)
+//! ops        one struct an operation: sizes, views, and its dispatches
+//! gpu        shaders → naga reflection → pipelines; a plan, recorded once and replayed in one submission
+//! data       files and bundled sets → images in memory or streamed; annotations; patches
+//! raster     functions on pixel arrays: resampling, filling holes, noise and masks, colours
+//! linalg     matrix products, distances, minimisation
+//! profile    when each dispatch ran, and the least work it stands for
+//! budget     how much memory may be used
+//! view       ranges of buffers, and the parameters of a step
+//! shape      every size formula
+//! cache      measurements of this machine's adapters, kept between runs
+//! files      files that are written completely or not at all
+//! rng        random numbers by counter: the same on every device
+//! hash       fingerprints of checkpoints, model files and cache entries
+//! error      the error type
 //! ```
+//!
+//! The binary (`main.rs` and `cli/`, one file a command) uses the library and nothing else.
 //!
 //! # Conventions
 //!
-//! Shapes are NCHW at every interface; memory is dense with channels innermost, on every device.
-//! Names: x, w, b, y and dx, dw, db, dy; K filters of R×S, output P×Q. A fully connected layer is a
-//! convolution with one pixel, a transposed convolution the adjoint of a convolution: three
-//! operations (`Conv2dFwd`, `Conv2dBwdInput`, `Conv2dBwdWeight`) are all of them. A selection
-//! (TopK, winner-take-all, dropout) is an operation that writes a mask, and `MaskApply`, forward
-//! and backward alike. Maps (values of layers, their gradients, masks) may be in half precision,
-//! and nothing else: `Map` in the shaders, [`ops::View::half`] on the host, rounded where they are
-//! stored by the CPU path. Kernels by cooperative matrices round weights too, as they load them.
-//! What is memory-bound is part of what comes before it: bias and activation end a product, a loss
-//! writes its gradient, and an operation that writes all of a gradient multiplies it by the slope
-//! of the activation below (a gate, `model::Builder`). A max pooling of 2×2 ends a convolution,
-//! whose own output is never stored (`Conv2dMaxPoolFwd`). Parameters are learned, frozen, or fixed
-//! (computed from the images before training: `train/whiten.rs`); in memory the learned ones come
-//! first, so that gradients, moments and updates cover those alone. What the output is to be like
-//! is the input, or a layer that nothing learned comes before ([`model::Graph::target`]). A layer
-//! of a description may be several of a graph (`lista`, `model::layers`); a graph whose thresholds
-//! depend on the noise is told each sample's level ([`model::Builder::level`]).
+//! Shapes are NCHW at every interface. In memory channels are innermost, on every device. Names: x,
+//! w, b, y and dx, dw, db, dy; K filters of R×S; output P×Q.
+//!
+//! Three operations compute every product: `Conv2dFwd`, `Conv2dBwdInput` and `Conv2dBwdWeight`. A
+//! fully connected layer is a convolution with one pixel. A transposed convolution is the adjoint of
+//! a convolution.
+//!
+//! A selection (TopK, winner-take-all, dropout) writes a mask. `MaskApply` multiplies by it, forward
+//! and backward alike.
+//!
+//! Memory-bound work is fused into the operation before it. Bias and activation end a product. A
+//! loss writes its gradient. An operation that writes a whole gradient multiplies it by the slope of
+//! the activation below (a *gate*, see [`record::Builder`]). A 2×2 max pooling ends a convolution,
+//! whose own output is never stored (`Conv2dMaxPoolFwd`).
+//!
+//! Maps (layer values, their gradients, masks) may be in half precision, nothing else may. The CPU
+//! path rounds them where it stores them ([`view::View::half`]). Kernels with cooperative matrices
+//! also round weights as they load them.
+//!
+//! Parameters are learned, frozen, or fixed (computed from the images before training, see
+//! `train/whiten.rs`). Learned ones come first in memory, so that gradients, moments and updates
+//! cover only those. The reconstruction target is the input, or a layer without learned layers
+//! before it ([`model::Graph::target`]).
+//!
+//! One layer of a description can become several graph nodes (`lista`, `model::layers`). A graph
+//! whose thresholds depend on the noise level takes that level for each sample
+//! ([`record::Builder::level`]).
 //!
 //! # Adding an operation
 //!
-//! `shaders/foo_fwd.wgsl`, `shaders/foo_bwd.wgsl`, a line each in `gpu/kernels.rs`; `ops/foo.rs`
-//! and a name in `ops/mod.rs`; `reference/foo.rs`; rows in `verify/table.rs`; if it is a layer, its
-//! keys in `spec/layer.rs` and its part in `model/layers/`. A test fails for each of them that is
-//! forgotten.
+//! Add `shaders/foo_fwd.wgsl` and `shaders/foo_bwd.wgsl`, and a line for each in `gpu/kernels.rs`.
+//! Add `ops/foo.rs`, `reference/foo.rs`, a name in `program/mod.rs`, and rows in `verify/table.rs`.
+//! If it is a layer, add its keys to `spec/layer.rs`, its shape to `model/layers/` and its passes to
+//! `record/layers/`. A test fails for each part that is missing.
 
 pub mod bench;
+pub mod budget;
 pub mod cache;
 pub mod data;
 pub mod device;
@@ -60,13 +84,24 @@ pub mod error;
 pub mod files;
 pub mod gpu;
 pub mod hash;
+pub mod infer;
+pub mod linalg;
+pub mod metrics;
 pub mod model;
 pub mod ops;
+pub mod priors;
 pub mod profile;
+pub mod program;
+pub mod raster;
+pub mod record;
 pub mod reference;
+pub mod report;
 pub mod rng;
 pub mod shape;
 pub mod spec;
 pub mod tasks;
+#[cfg(test)]
+mod testing;
 pub mod train;
 pub mod verify;
+pub mod view;

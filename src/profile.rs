@@ -3,7 +3,21 @@
 
 use std::rc::Rc;
 
-use crate::ops::{Call, Cost};
+/// The least work of an operation.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Floating-point operations.
+    pub flops: f64,
+    /// Bytes read and written.
+    pub bytes: f64,
+}
+
+impl std::ops::AddAssign for Cost {
+    fn add_assign(&mut self, other: Self) {
+        self.flops += other.flops;
+        self.bytes += other.bytes;
+    }
+}
 
 /// What tells the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,13 +57,6 @@ pub struct Operation {
     pub sizes: String,
     /// Its least work.
     pub cost: Cost,
-}
-
-impl Operation {
-    /// What a call is.
-    pub fn of(call: &Call) -> Self {
-        Self { label: call.label(), sizes: call.sizes(), cost: call.cost() }
-    }
 }
 
 /// When one dispatch ran, or one call on the CPU path.

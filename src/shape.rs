@@ -56,6 +56,89 @@ impl std::fmt::Display for Dims {
     }
 }
 
+/// How a layer's output depends on its input along one side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// On a window of the input: convolution, pooling.
+    Forward {
+        /// Taps.
+        kernel: usize,
+        /// Step from one window to the next.
+        stride: usize,
+        /// Zeros in front.
+        padding: usize,
+        /// Step from one tap to the next.
+        dilation: usize,
+    },
+    /// On the inputs whose windows cover it: transposed convolution, upsampling.
+    Adjoint {
+        /// Taps.
+        kernel: usize,
+        /// Step from one window to the next.
+        stride: usize,
+        /// Outputs cut off in front.
+        padding: usize,
+        /// Step from one tap to the next.
+        dilation: usize,
+    },
+    /// On the input at the same position.
+    Same,
+    /// On the whole input.
+    All,
+}
+
+impl Window {
+    /// The first and last input that the outputs `first..=last` depend on, for an input of `size`.
+    /// A forward window can reach padding, outside `0..size`; the others cannot.
+    pub fn back(self, outputs: (isize, isize), size: usize) -> (isize, isize) {
+        let end = size as isize - 1;
+        match (self, self.unbounded(outputs)) {
+            (Self::Adjoint { .. }, Some((first, last))) => (first.max(0), last.min(end)),
+            (_, Some(inputs)) => inputs,
+            (_, None) => (0, end),
+        }
+    }
+
+    /// As [`Window::back`], for an input without ends; `None` if it depends on the whole input.
+    pub const fn unbounded(self, (first, last): (isize, isize)) -> Option<(isize, isize)> {
+        match self {
+            Self::Forward { kernel, stride, padding, dilation } => {
+                let (stride, padding) = (stride as isize, padding as isize);
+                let reach = (dilation * (kernel - 1)) as isize;
+                Some((first * stride - padding, last * stride - padding + reach))
+            }
+            Self::Adjoint { kernel, stride, padding, dilation } => {
+                let (stride, padding) = (stride as isize, padding as isize);
+                let reach = (dilation * (kernel - 1)) as isize;
+                // The first input is rounded up, the last one down.
+                let first = first + padding - reach + stride - 1;
+                Some((first.div_euclid(stride), (last + padding).div_euclid(stride)))
+            }
+            Self::Same => Some((first, last)),
+            Self::All => None,
+        }
+    }
+
+    /// The step of the input and of the output between positions of the same phase.
+    pub const fn steps(self) -> (usize, usize) {
+        match self {
+            Self::Forward { stride, .. } => (stride, 1),
+            Self::Adjoint { stride, .. } => (1, stride),
+            Self::Same | Self::All => (1, 1),
+        }
+    }
+}
+
+/// The greatest common divisor.
+pub const fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// The least common multiple; 0 if either is 0.
+pub const fn lcm(a: usize, b: usize) -> usize {
+    if a == 0 || b == 0 { 0 } else { a / gcd(a, b) * b }
+}
+
 /// Reorders a batch from NCHW (every interface) to channels innermost (memory).
 pub fn to_nhwc<T: Copy + Default>(nchw: &[T], dims: Dims) -> Vec<T> {
     permute(nchw, dims, |d, c, p| (c * d.area() + p, p * d.c + c))

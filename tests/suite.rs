@@ -55,6 +55,8 @@ mod recorded;
 mod restore;
 #[path = "suite/resume.rs"]
 mod resume;
+#[path = "suite/rooms.rs"]
+mod rooms;
 #[path = "suite/segment.rs"]
 mod segment;
 #[path = "suite/several.rs"]

@@ -8,10 +8,11 @@ use super::fits;
 use super::workloads::{self, Running};
 use crate::device::Device;
 use crate::error::Result;
+use crate::report::chart;
+use crate::report::chart::{Axis, Chart, Look, Series};
+use crate::report::picture::Picture;
 use crate::spec::Precision;
 use crate::spec::{Config, preset_text};
-use crate::tasks::chart::{self, Axis, Chart, Look, Series};
-use crate::tasks::picture::Picture;
 
 /// Batch where the code grows.
 const BATCH: usize = 128;
@@ -129,7 +130,7 @@ pub fn grow(
             return Ok(Some(format!("{} {value}: {reason}", grows.name())));
         }
         let (plan, calls) = workloads::planned(&graph, batch, Precision::F32)?;
-        let cost = calls.iter().fold(crate::ops::Cost::default(), |mut sum, call| {
+        let cost = calls.iter().fold(crate::profile::Cost::default(), |mut sum, call| {
             sum += call.cost();
             sum
         });

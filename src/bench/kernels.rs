@@ -12,9 +12,11 @@ use super::workloads::{Running, WORKLOADS, Workload, planned};
 use super::{Peak, fits, profile, spread};
 use crate::device::{Device, Program};
 use crate::error::Result;
-use crate::ops::{Call, Cost, StepParams};
+use crate::profile::Cost;
 use crate::profile::{Clock, Operation, Profile};
+use crate::program::Call;
 use crate::spec::Precision;
+use crate::view::StepParams;
 
 /// Seconds that one step of a growing batch may take; a slower one is left out.
 const LONGEST: f64 = 4.0;

@@ -8,11 +8,12 @@ use serde::Serialize;
 
 use crate::device::Device;
 use crate::error::Result;
-use crate::ops::{
-    Activation, Call, Combine, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Cost, StepParams, View,
-};
+use crate::ops::{Activation, Combine, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd};
+use crate::profile::Cost;
+use crate::program::Call;
 use crate::rng::Stream;
 use crate::shape::Conv2d;
+use crate::view::{StepParams, View};
 
 /// Side of the matrices.
 const SIDE: usize = 1024;

@@ -9,7 +9,7 @@ use super::workloads::{Running, Workload};
 use super::{Peak, spread};
 use crate::device::Device;
 use crate::error::Result;
-use crate::ops::Cost;
+use crate::profile::Cost;
 use crate::profile::{Profile, Timed};
 use crate::spec::Precision;
 

@@ -5,16 +5,18 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::ops::{
     Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd, Adam, AddAssign, Augment,
-    AvgPool2dBwd, AvgPool2dFwd, BatchTopKMask, BicubicDownUp, Buffer, CELL, Call, ClipGrads,
-    Combine, CopyChannels, CountNonzero, CrossEntropy, Dice, FillMissing, FiringUpdate,
-    GatherBatch, GaussianNoise, GridDetection, IdleOnly, IdleUpdate, KlPenalty, L2Pool2dBwd,
-    L2Pool2dFwd, LifetimeWtaMask, LocalContrast, MaxNorm, MaxPool2dFwd, MaxUnpool2dBwd,
-    MaxUnpool2dFwd, MissingPixels, PixelCrossEntropy, ProjectGrad, Revive, SCALAR_PARTIALS,
-    SoftThresholdBwd, SoftThresholdFwd, SpatialWtaMask, SumSquares, ThresholdMask, TopKMask,
-    UpsampleNearest2dBwd, UpsampleNearest2dFwd, View, WINDOW,
+    AvgPool2dBwd, AvgPool2dFwd, BatchTopKMask, BicubicDownUp, CELL, ClipGrads, Combine,
+    CopyChannels, CountNonzero, CrossEntropy, Dice, FillMissing, FiringUpdate, GatherBatch,
+    GaussianNoise, GridDetection, IdleOnly, IdleUpdate, KlPenalty, L2Pool2dBwd, L2Pool2dFwd,
+    LifetimeWtaMask, LocalContrast, MaxNorm, MaxPool2dFwd, MaxUnpool2dBwd, MaxUnpool2dFwd,
+    MissingPixels, PixelCrossEntropy, ProjectGrad, Revive, SCALAR_PARTIALS, SoftThresholdBwd,
+    SoftThresholdFwd, SpatialWtaMask, SumSquares, ThresholdMask, TopKMask, UpsampleNearest2dBwd,
+    UpsampleNearest2dFwd, WINDOW,
 };
+use crate::program::Call;
 use crate::rng::Stream;
 use crate::shape::{Dims, Pool2d};
+use crate::view::{Buffer, View};
 
 /// Batches.
 pub(super) const BATCHES: [usize; 3] = [32, 128, 512];

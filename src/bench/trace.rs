@@ -46,7 +46,7 @@ impl Trace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::Cost;
+    use crate::profile::Cost;
     use crate::profile::{Clock, Operation, Timed};
 
     #[test]

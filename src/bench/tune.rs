@@ -10,9 +10,10 @@ use super::{fits, kernels, spread};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::gpu::{BuiltIn, Choice, Class, Gpu, Kernel, Tuned};
-use crate::ops::{Access, Buffer, Call, StepParams};
+use crate::program::Call;
 use crate::rng::Stream;
 use crate::spec::Precision;
+use crate::view::{Access, Buffer, StepParams};
 
 /// The kinds, those first that are likely to be fast: a slow one is given up early.
 const KINDS: [Choice; 5] =

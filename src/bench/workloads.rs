@@ -9,13 +9,15 @@ use serde::Serialize;
 use super::{peak_mib, spread};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::{Graph, Memory, Purpose, Store};
-use crate::ops::{Call, StepParams, View};
+use crate::model::{Graph, Purpose, Store};
 use crate::profile::Profile;
+use crate::program::Call;
+use crate::record::Memory;
 use crate::rng::Stream;
 use crate::shape::Dims;
 use crate::spec::{Config, OptimizerSpec, Precision, SparsitySpec, preset_text};
 use crate::train::step::{self, Step, StepSpec, WIDTH};
+use crate::view::{StepParams, View};
 
 /// A model to time.
 #[derive(Clone, Copy, Debug)]

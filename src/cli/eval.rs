@@ -4,16 +4,17 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use csae::data::Sample;
-use csae::data::fill::fill;
-use csae::data::resample::imresize;
 use csae::error::Error;
+use csae::infer::batches::{Beside, Inference};
+use csae::infer::conditions::Told;
+use csae::infer::evaluate::evaluate_sample;
+use csae::infer::restore::{Restorer, check_task};
 use csae::model::{self, Purpose};
-use csae::tasks::degrade::Told;
-use csae::tasks::evaluate::evaluate_sample;
-use csae::tasks::infer::{Beside, Inference};
-use csae::tasks::picture::Picture;
-use csae::tasks::protocol::{self, Degradation, Protocol, Restored};
-use csae::tasks::restore::{Restorer, check_task};
+use csae::raster::fill::fill;
+use csae::raster::resample::imresize;
+use csae::report::picture::Picture;
+use csae::tasks::restore::protocol;
+use csae::tasks::restore::protocol::{Degradation, Protocol, Restored};
 
 use super::Common;
 

@@ -6,11 +6,11 @@ use clap::{Args, ValueEnum};
 use csae::bail_usage;
 use csae::data::Sample;
 use csae::error::{Error, Result};
+use csae::infer::batches::Beside;
 use csae::model::{self, Graph, Loaded, Pool, Pooling, Purpose};
 use csae::shape::Dims;
 use csae::spec::ModelSpec;
 use csae::tasks::features::{Described, Extractor, Format, Writer};
-use csae::tasks::infer::Beside;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 

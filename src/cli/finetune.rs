@@ -10,14 +10,14 @@ use csae::device::Device;
 use csae::error::{Error, Result};
 use csae::files;
 use csae::model::{self, Graph, Loaded};
-use csae::tasks::chart;
-use csae::tasks::confusion::Confusion;
+use csae::report::chart;
+use csae::report::confusion::Confusion;
 use csae::tasks::finetune::{
     Changes, Curve, Errors, Head, Labelled, Options, Point, Tuner, draw, split,
 };
 use csae::tasks::inspect::Place;
 use csae::tasks::probe::matched;
-use csae::tasks::supervised::{Epoch, Plan, Trained, Watch};
+use csae::train::supervised::{Epoch, Plan, Trained, Watch};
 use serde_json::{Value, json};
 
 use super::Common;

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use csae::data::Sample;
+use csae::infer::batches::{Beside, Inference};
+use csae::infer::evaluate::Report;
+use csae::infer::top_patches::Exciters;
+use csae::metrics::statistics::quantiles;
 use csae::model::{self, Purpose, Row};
-use csae::tasks::evaluate::Report;
-use csae::tasks::exciters::Exciters;
-use csae::tasks::history::{History, Validation};
-use csae::tasks::infer::{Beside, Inference};
+use csae::report::history::{History, Validation};
 use csae::tasks::inspect::{Found, Place, QUANTILES, Run, in_the_way, percent};
-use csae::tasks::statistics::quantiles;
 use serde_json::json;
 
 use super::Common;

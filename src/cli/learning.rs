@@ -13,7 +13,7 @@ use csae::model::{self, Decoder, Graph, Loaded};
 use csae::rng::Stream;
 use csae::shape::Dims;
 use csae::tasks::segment::Segmenter;
-use csae::tasks::supervised::{Epoch, Plan, Trained};
+use csae::train::supervised::{Epoch, Plan, Trained};
 use serde_json::{Value, json};
 
 use super::interrupt::{self, Interrupted};
@@ -174,7 +174,7 @@ impl Learning {
         let on_squares =
             |spec| Graph::new(spec, input).map_err(|error| error.at(format!("{flag} {side}")));
         let spec = model::encoder(&loaded.graph, self.layer.as_deref(), None)?;
-        let align = Segmenter::align(&spec)?;
+        let align = Segmenter::align(&Graph::new(&spec, loaded.graph.nodes[0].dims)?)?;
         if !side.is_multiple_of(align) || !side.is_multiple_of(stride) {
             bail_usage!(
                 "{flag} {side}: the model's strides need a multiple of {align}, cells of {stride} pixels one of that"

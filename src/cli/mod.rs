@@ -35,8 +35,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use csae::budget;
+use csae::budget::Budget;
 use csae::cache;
-use csae::data::budget::{self, Budget};
 use csae::device::Device;
 use csae::gpu::{Adapter, BuiltIn, Choice, Gpu, Matrices, Tuned};
 
@@ -316,7 +317,7 @@ impl Common {
                     eprintln!("pipeline {kernel}: {:.1} ms", time.as_secs_f64() * 1e3);
                 }
             }
-            None => eprintln!("{label}: matrix products by {}", csae::reference::instructions()),
+            None => eprintln!("{label}: matrix products by {}", csae::linalg::gemm::instructions()),
         }
     }
 

@@ -8,9 +8,9 @@ use clap::{Args, ValueEnum};
 use csae::data::Sample;
 use csae::device::Device;
 use csae::files;
+use csae::infer::batches::Beside;
 use csae::model::{self, Loaded, Purpose, Store};
 use csae::tasks::features::{self, Extractor};
-use csae::tasks::infer::Beside;
 use csae::tasks::inspect::Place;
 use csae::tasks::probe::{self, Fitted, Kind, Row, Rows, Task};
 use serde_json::json;
@@ -119,7 +119,7 @@ pub fn run(args: ProbeArgs) -> anyhow::Result<()> {
     let task = Task::new(&train, &test, args.seed)?;
     let most = args.labels_per_class.iter().max();
     if let (Some(most), Some(labels)) = (most, train.labels()) {
-        probe::per_class(&labels.of, &labels.classes, most.get(), args.seed)
+        csae::data::split::per_class(&labels.of, &labels.classes, most.get(), args.seed)
             .map_err(|error| error.at("--labels-per-class"))?;
     }
     let width = encoder.dims().len();
@@ -327,7 +327,7 @@ mod tests {
             classifier: Kind::Svm.name(),
             lambda: Some(0.01),
             held_out: Some(0.08),
-            test: Some(csae::tasks::confusion::Rate::new(746, 10_000)),
+            test: Some(csae::report::confusion::Rate::new(746, 10_000)),
             draws: None,
             seconds: 3.2,
         };

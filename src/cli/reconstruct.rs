@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use csae::data::{Handles, Wanted};
 use csae::files;
+use csae::infer::batches::{Beside, Inference};
+use csae::infer::reconstruct;
+use csae::metrics::quality;
 use csae::model::{self, Purpose};
-use csae::tasks::infer::{Beside, Inference};
-use csae::tasks::{picture, quality, reconstruct};
+use csae::report::picture;
 use serde_json::json;
 
 use super::Common;

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use csae::data::budget::Budget;
+use csae::budget::Budget;
 use csae::device::Device;
 use csae::error::Error;
 use csae::files;
 use csae::model::Graph;
+use csae::report::chart;
 use csae::spec::{self, Config, Rule};
-use csae::tasks::chart;
 use csae::tasks::sweep::{Member, Sweep};
 use csae::train::checkpoint;
 use csae::train::data::{self, Prepared};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use csae::data::budget::Budget;
+use csae::budget::Budget;
 use csae::data::{self, Pixels, Wanted};
 use csae::error::{Error, Result};
 

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use csae::data::budget::Budget;
+use csae::budget::Budget;
 use csae::device::Device;
 use csae::error::{Kind, Result};
 use csae::files::Lock;

@@ -1,8 +1,8 @@
 //! The sets compiled into the program; sources and licences stand in `assets/LICENSES.md`.
 
-use super::decode::decode;
-use super::idx;
 use super::images::Images;
+use crate::data::formats::decode::decode;
+use crate::data::formats::idx;
 
 /// A picture's name and its file.
 type File = (&'static str, &'static [u8]);

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::array::Array;
-use super::decode::decode_file;
 use super::folder::slashed;
 use super::images::{
     Images, Labels, describe, enlarged, gray_to_rgb, resize, resized_len, rgb_to_gray, split,
 };
 use super::patches::{Patch, Tiling};
+use crate::data::formats::decode::decode_file;
 use crate::error::{Error, Result};
 
 /// What images lie in.

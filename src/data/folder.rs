@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::prelude::*;
 
 use super::catalogue::{Catalogue, Places};
-use super::decode::{Decoded, bytes_to_decode, decode_file};
 use super::images::{Images, Labels};
-use super::{Opened, Pixels, Wanted, idx};
+use super::{Opened, Pixels, Wanted};
+use crate::data::formats::decode::{Decoded, bytes_to_decode, decode_file};
+use crate::data::formats::idx;
 use crate::error::{Error, Result};
 
 /// The file name endings that are taken for images.

@@ -2,8 +2,9 @@
 
 use image::{DynamicImage, GrayImage, ImageFormat, RgbImage, RgbaImage};
 
-use super::testing::{Folder, encoded};
-use super::{Loaded, Wanted, decode, load};
+use super::{Loaded, Wanted, load};
+use crate::data::formats::decode::decode;
+use crate::testing::{Folder, encoded};
 
 fn gray(h: u32, w: u32, value: u8) -> DynamicImage {
     GrayImage::from_fn(w, h, |x, y| image::Luma([value.wrapping_add((x + 3 * y) as u8)])).into()

@@ -1,43 +1,37 @@
 //! Where images come from: folders, lists, single files, IDX, CIFAR and npy files, and the bundled
 //! sets.
 
+pub mod annotations;
 pub mod array;
-pub mod budget;
 pub mod bundled;
 pub mod catalogue;
-pub mod cifar;
-pub mod color;
-pub mod corrupt;
-pub mod decode;
-pub mod fill;
 pub mod folder;
-pub(crate) mod glyphs;
-pub mod idx;
+pub mod formats;
+pub mod image_file;
 pub mod images;
 mod list;
-pub mod npy;
 pub mod patches;
 pub mod pixels;
 mod records;
-pub mod resample;
 mod sample;
+pub mod split;
 
 #[cfg(test)]
 mod load_tests;
 #[cfg(test)]
 mod stream_tests;
-#[cfg(test)]
-pub(crate) mod testing;
 
 use std::io::Read;
 use std::path::Path;
 
 pub use catalogue::{Catalogue, Handles, Places};
-pub use decode::{Decoded, decode, decode_file};
+pub use formats::decode::{Decoded, decode, decode_file};
 pub use images::{Entry, Images, Labels, MAX_BYTES};
 pub use patches::Patch;
 pub use pixels::Pixels;
 pub use sample::Sample;
+
+use formats::{cifar, idx, npy};
 
 use crate::error::{Error, Result, did_you_mean};
 

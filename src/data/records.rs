@@ -8,7 +8,8 @@ use std::sync::Arc;
 use super::array::Array;
 use super::catalogue::{Catalogue, Places, name_of_record};
 use super::images::{Images, Labels};
-use super::{Opened, Pixels, Wanted, cifar as cifar_file, npy as npy_file};
+use super::{Opened, Pixels, Wanted};
+use crate::data::formats::{cifar as cifar_file, npy as npy_file};
 use crate::error::{Error, Result};
 
 type Arrays = Vec<(PathBuf, Array)>;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::budget::Budget;
 use super::patches::{Patch, grid_of};
 use super::{Images, Labels, Opened, Pixels, Wanted, bundled, open};
+use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::shape::Dims;
 
@@ -231,7 +231,7 @@ const fn each(dims: Dims) -> usize {
 mod tests {
     use super::*;
     use crate::data::patches::cut;
-    use crate::data::testing::{Folder, encoded};
+    use crate::testing::{Folder, encoded};
 
     fn all(sample: &Sample) -> (Vec<f32>, usize) {
         let (mut pixels, mut parts) = (Vec::new(), 0);

@@ -4,8 +4,8 @@ use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
 
 use super::array::{Array, Sample};
 use super::patches::grid;
-use super::testing::{Folder, encoded};
 use super::{Catalogue, Handles, Images, Pixels, Places, Wanted, open, patches, tell_skipped};
+use crate::testing::{Folder, encoded};
 
 const MUCH: u64 = 1 << 30;
 

@@ -14,10 +14,10 @@ use super::kernels::Storage;
 use super::matrices::Matrices;
 use super::pipeline_cache::PipelineCache;
 use super::plan::Plan;
-use super::record::{Dispatch, Recorder};
+use super::record::{Dispatch, Record, Recorder};
 use super::tuned::Tuned;
 use crate::error::{Error, Result};
-use crate::ops::{Buffer, Call, StepParams, View};
+use crate::view::{Buffer, StepParams, View};
 
 /// How long a wait may last before the adapter counts as hung, unless [`Gpu::patience`] is set.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -428,7 +428,7 @@ impl Gpu {
     }
 
     /// Compiles calls once, to be replayed.
-    pub fn compile(&mut self, calls: &[Call]) -> Result<Plan> {
+    pub fn compile(&mut self, calls: &[impl Record]) -> Result<Plan> {
         let plan = Plan::new(self, calls);
         let checked = self.check();
         if checked.is_err() {

@@ -3,10 +3,9 @@
 use std::rc::Rc;
 
 use super::device::Gpu;
-use super::record::Dispatch;
+use super::record::{Dispatch, Record};
 use super::reflect::Role;
 use crate::error::{Error, Result};
-use crate::ops::Call;
 use crate::profile::Operation;
 
 /// One prebuilt dispatch.
@@ -44,7 +43,7 @@ impl Plan {
     }
 
     /// Compiles calls for a device.
-    pub(super) fn new(gpu: &mut Gpu, calls: &[Call]) -> Result<Self> {
+    pub(super) fn new(gpu: &mut Gpu, calls: &[impl Record]) -> Result<Self> {
         let mut recorder = gpu.recorder();
         let mut owners = Vec::new();
         for (i, call) in calls.iter().enumerate() {
@@ -69,7 +68,7 @@ impl Plan {
             .enumerate()
             .map(|(i, dispatch)| Self::step(gpu, dispatch, owners[i], &uniforms, i as u64 * slot))
             .collect::<Result<_>>()?;
-        Ok(Self { steps, operations: calls.iter().map(Operation::of).collect() })
+        Ok(Self { steps, operations: calls.iter().map(Record::operation).collect() })
     }
 
     fn step(

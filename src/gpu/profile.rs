@@ -6,8 +6,8 @@ use super::device::Gpu;
 use super::plan::{Plan, Step};
 use super::readback::Ticket;
 use crate::error::Result;
-use crate::ops::{StepParams, View};
 use crate::profile::{Clock, Profile, Timed, forwards};
+use crate::view::{StepParams, View};
 
 impl Gpu {
     /// The best clock of the adapter.

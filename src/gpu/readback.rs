@@ -7,7 +7,7 @@ use super::device::Gpu;
 use half::f16;
 
 use crate::error::Result;
-use crate::ops::View;
+use crate::view::View;
 
 const PENDING: u8 = 0;
 const READY: u8 = 1;

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use super::choice::{Choice, Traits};
 use super::kernels::Kernel;
 use super::tuned::{BuiltIn, Product, Tuned};
-use crate::ops::View;
+use crate::profile::Operation;
+use crate::view::View;
 
 /// A parameter block: a struct of u32 and f32, laid out as the shader's `struct Params` (checked by
 /// a test, field by field).
@@ -61,6 +62,14 @@ pub struct Recorder {
     pub traits: Traits,
     /// What the user has measured on the adapter.
     pub tuned: Option<Rc<Tuned>>,
+}
+
+/// A call that a GPU can record.
+pub trait Record {
+    /// Appends its dispatches.
+    fn record(&self, recorder: &mut Recorder);
+    /// Its name, sizes and cost, as profiles report it.
+    fn operation(&self) -> Operation;
 }
 
 /// Invocations of a workgroup in kernels with one invocation an element.

@@ -1,6 +1,9 @@
-//! Which part of the input a place of a layer's output depends on.
+//! Which part of the input an output depends on, and how images are cut into tiles accordingly.
 
 use super::graph::Graph;
+use super::layers;
+use crate::error::{Error, Result};
+use crate::shape::{Window, gcd, lcm};
 use crate::spec::LayerOp;
 
 /// Rows and columns of the input, from the first to the last; those outside of it are padding.
@@ -24,104 +27,21 @@ impl Field {
     }
 }
 
-/// How a layer's output depends on its input along one side.
-enum Along {
-    /// Windows.
-    Window { kernel: usize, stride: usize, padding: usize, dilation: usize },
-    /// Their adjoint.
-    Adjoint { kernel: usize, stride: usize, padding: usize, dilation: usize },
-    /// On the same place.
-    Same,
-    /// On all of it.
-    All,
-}
-
-impl Along {
-    fn back(&self, (first, last): (isize, isize), size: usize) -> (isize, isize) {
-        match *self {
-            Self::Window { kernel, stride, padding, dilation } => {
-                let at = |place: isize| place * stride as isize - padding as isize;
-                (at(first), at(last) + (dilation * (kernel - 1)) as isize)
-            }
-            Self::Adjoint { kernel, stride, padding, dilation } => {
-                let (stride, reach) = (stride as isize, (dilation * (kernel - 1)) as isize);
-                let low = first + padding as isize - reach;
-                let range = (
-                    low.div_euclid(stride) + isize::from(low.rem_euclid(stride) > 0),
-                    (last + padding as isize).div_euclid(stride),
-                );
-                // It reads nothing but what is there.
-                (range.0.max(0), range.1.min(size as isize - 1))
-            }
-            Self::Same => (first, last),
-            Self::All => (0, size as isize - 1),
-        }
-    }
-}
-
-fn along(op: &LayerOp, side: usize) -> Along {
-    let window = |kernel: usize, stride: usize, padding: usize| Along::Window {
-        kernel,
-        stride,
-        padding,
-        dilation: 1,
-    };
-    match op {
-        LayerOp::Conv2d(spec) => {
-            let padding = spec.padding.resolve(spec.kernel.0, spec.dilation.0)[side];
-            Along::Window {
-                kernel: spec.kernel.0[side],
-                stride: spec.stride.0[side],
-                padding,
-                dilation: spec.dilation.0[side],
-            }
-        }
-        LayerOp::ConvTranspose2d(spec) => {
-            let padding = spec.padding.resolve(spec.kernel.0, spec.dilation.0)[side];
-            Along::Adjoint {
-                kernel: spec.kernel.0[side],
-                stride: spec.stride.0[side],
-                padding,
-                dilation: spec.dilation.0[side],
-            }
-        }
-        LayerOp::MaxPool2d(spec) | LayerOp::L2Pool2d(spec) => window(
-            spec.kernel.0[side],
-            spec.stride.unwrap_or(spec.kernel).0[side],
-            spec.padding.0[side],
-        ),
-        LayerOp::AvgPool2d(spec) => window(
-            spec.kernel.0[side],
-            spec.stride.unwrap_or(spec.kernel).0[side],
-            spec.padding.0[side],
-        ),
-        LayerOp::UpsampleNearest2d(spec) => {
-            let scale = spec.scale.0[side];
-            Along::Adjoint { kernel: scale, stride: scale, padding: 0, dilation: 1 }
-        }
-        LayerOp::LocalContrast(spec) => window(spec.window, 1, spec.window / 2),
-        LayerOp::Whiten(spec) => window(spec.kernel.0[side], 1, spec.kernel.0[side] / 2),
-        // A fully connected layer sees everything; where an unpooled value lies depends on all of
-        // the map.
-        LayerOp::Linear(_) | LayerOp::MaxUnpool2d(_) => Along::All,
-        _ => Along::Same,
-    }
-}
-
-/// The part of the input that place (`row`, `column`) of a node's maps depends on, selections that
-/// look at whole maps or batches left out.
+/// The part of the input that position (`row`, `column`) of a node's maps depends on. Selections
+/// that compare whole maps or batches are not counted.
 pub fn receptive_field(graph: &Graph, node: usize, row: usize, column: usize) -> Field {
     let here =
         Field { rows: (row as isize, row as isize), columns: (column as isize, column as isize) };
     let mut fields: Vec<Option<Field>> = vec![None; node + 1];
     fields[node] = Some(here);
     for at in (1..=node).rev() {
-        let (Some(field), Some(op)) = (fields[at], &graph.nodes[at].op) else { continue };
-        for input in &graph.nodes[at].inputs {
+        let Some(field) = fields[at] else { continue };
+        let windows = [0, 1].map(|side| layers::window(graph, &graph.nodes[at], side));
+        for input in graph.nodes[at].inputs.iter().chain(&graph.nodes[at].switches) {
             let dims = graph.nodes[*input].dims;
             let seen = Field {
-                rows: along(op, 0).back(field.rows, dims.h),
-                columns: along(op, 1).back(field.columns, dims.w),
+                rows: windows[0].back(field.rows, dims.h),
+                columns: windows[1].back(field.columns, dims.w),
             };
             fields[*input] = Some(fields[*input].map_or(seen, |other| other.with(seen)));
         }
@@ -129,14 +49,133 @@ pub fn receptive_field(graph: &Graph, node: usize, row: usize, column: usize) ->
     fields[0].unwrap_or(here)
 }
 
+/// How an image is cut into tiles so that each tile's middle comes out as in the whole image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tiling {
+    /// Sides and starts of tiles are multiples of this many pixels.
+    pub align: usize,
+    /// How far from a pixel of the output the model looks, in pixels of the input.
+    pub halo: usize,
+}
+
+/// The largest halo of a model with a `lista` layer, in pixels. Its iterations look farther, but
+/// each one soft-thresholds what arrives, so that little of it is left.
+const LISTA_HALO: usize = 32;
+
+/// Computes the tiling of a model from its layers' windows, whatever size the graph has. The mean
+/// that a `lista` layer subtracts is that of the tile.
+///
+/// # Errors
+/// When a layer depends on the whole image, which fixes the image's size.
+pub fn tiling(graph: &Graph) -> Result<Tiling> {
+    let lista: Vec<&str> = graph
+        .spec
+        .layers
+        .iter()
+        .filter(|layer| matches!(layer.op, LayerOp::Lista(_)))
+        .map(|layer| layer.name.as_str())
+        .collect();
+    let is_mean =
+        |name: &str| name.strip_suffix(".mean").is_some_and(|layer| lista.contains(&layer));
+    let mut found = Tiling { align: 1, halo: 0 };
+    for side in [0, 1] {
+        let scales = scales(graph, side, &is_mean)?;
+        let align = scales.iter().flatten().fold(1, |align, scale| lcm(align, scale.0));
+        let output = scales[graph.output].unwrap_or((1, 1));
+        // Every phase of the strides occurs within one period.
+        for position in 0..(align * output.1).div_ceil(output.0) {
+            let (first, last) = seen(graph, side, position as isize, &is_mean);
+            let pixel = (position * output.0 / output.1) as isize;
+            found.halo = found.halo.max((pixel - first).max(last - pixel).max(0) as usize);
+        }
+        found.align = lcm(found.align, align);
+    }
+    if !lista.is_empty() {
+        found.halo = found.halo.min(LISTA_HALO);
+    }
+    Ok(found)
+}
+
+/// Input pixels per position of each node that the output depends on, as a reduced fraction.
+fn scales(
+    graph: &Graph,
+    side: usize,
+    skip: &impl Fn(&str) -> bool,
+) -> Result<Vec<Option<(usize, usize)>>> {
+    let mut live = vec![false; graph.nodes.len()];
+    live[graph.output] = true;
+    for at in (1..live.len()).rev().filter(|at| *at <= graph.output) {
+        if live[at] {
+            sources(graph, at, skip).for_each(|input| live[input] = true);
+        }
+    }
+    let mut scales = vec![None; graph.nodes.len()];
+    scales[0] = Some((1, 1));
+    for at in 1..live.len() {
+        if !live[at] {
+            continue;
+        }
+        let node = &graph.nodes[at];
+        let window = layers::window(graph, node, side);
+        if window == Window::All {
+            return Err(Error::usage(format!(
+                "layer {}: a fully connected layer fixes the image's size; use a model of convolutions for images of any size",
+                node.name
+            )));
+        }
+        let source = sources(graph, at, skip).find_map(|input| scales[input]);
+        let ((pixels, positions), (input, output)) = (source.unwrap_or((1, 1)), window.steps());
+        let (pixels, positions) = (pixels * input, positions * output);
+        let common = gcd(pixels, positions);
+        scales[at] = Some((pixels / common, positions / common));
+    }
+    Ok(scales)
+}
+
+/// The nodes that a node depends on.
+fn sources<'a>(
+    graph: &'a Graph,
+    at: usize,
+    skip: &'a impl Fn(&str) -> bool,
+) -> impl Iterator<Item = usize> + 'a {
+    let node = &graph.nodes[at];
+    node.inputs
+        .iter()
+        .chain(&node.switches)
+        .copied()
+        .filter(move |input| !skip(&graph.nodes[*input].name))
+}
+
+/// The first and last row or column of an endless input that a position of the output depends on.
+fn seen(
+    graph: &Graph,
+    side: usize,
+    position: isize,
+    skip: &impl Fn(&str) -> bool,
+) -> (isize, isize) {
+    let mut ranges: Vec<Option<(isize, isize)>> = vec![None; graph.output + 1];
+    ranges[graph.output] = Some((position, position));
+    for at in (1..=graph.output).rev() {
+        let Some(range) = ranges[at] else { continue };
+        let window = layers::window(graph, &graph.nodes[at], side);
+        let seen = window.unbounded(range).expect("`scales` refuses such layers");
+        for input in sources(graph, at, skip) {
+            ranges[input] = Some(
+                ranges[input].map_or(seen, |(first, last)| (first.min(seen.0), last.max(seen.1))),
+            );
+        }
+    }
+    ranges[0].unwrap_or((position, position))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::device::Device;
+    use crate::infer::batches::Inference;
     use crate::model::{Purpose, Store};
     use crate::shape::Dims;
     use crate::spec::{Config, ModelSpec};
-    use crate::tasks::infer::Inference;
 
     fn model(layers: &str) -> ModelSpec {
         let text = format!("[model]\ncode = \"code\"\n{layers}");

@@ -5,7 +5,7 @@ use super::graph::Graph;
 use super::params::{Param, Role};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::ops::{Buffer, View};
+use crate::view::{Buffer, View};
 
 /// First number of the buffers of a layout: no device counts so far.
 const NOWHERE: u32 = (1 << 30) - 64;

@@ -2,8 +2,9 @@
 //! instead, which saves the input: possible where f is invertible on its derivative (not GELU and
 //! SiLU).
 
-use super::{View, operation};
+use super::operation;
 use crate::gpu::{Kernel, Recorder, params};
+use crate::view::View;
 
 /// An activation function.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -5,22 +5,21 @@ use super::operation;
 use crate::gpu::{Kernel, Recorder, params};
 use crate::rng;
 use crate::shape::Dims;
-use crate::spec::CorruptionSpec;
 
 operation! {
     /// y = x shrunk by a scale s and enlarged again to its size, both by Keys' cubic (a = −½;
     /// stretched by s when shrinking; mirrored at the edges, the edge pixel twice) as MATLAB's
-    /// `imresize` has it ([`crate::data::resample`]), nothing rounded between. s is one of
+    /// `imresize` has it ([`crate::raster::resample`]), nothing rounded between. s is one of
     /// `scales`, drawn for each sample by `rng::word([n, step, 0x7363_616c, …])`; `level` is
-    /// [`CorruptionSpec::level_of_scale`], one value a sample. The sides are multiples of every
+    /// [`BicubicDownUp::level_of`], one value a sample. The sides are multiples of every
     /// scale. x, y (N,H,W,C).
     BicubicDownUp {
         /// Batch.
         n: usize,
         /// One sample.
         dims: Dims,
-        /// One at least, [`CorruptionSpec::MAX_SCALES`] at most, each up to
-        /// [`CorruptionSpec::MAX_SCALE`].
+        /// One at least, [`BicubicDownUp::MAX_SCALES`] at most, each up to
+        /// [`BicubicDownUp::MAX_SCALE`].
         scales: Vec<usize>,
     }
     reads { x } writes { y, level }
@@ -35,6 +34,11 @@ params! {
 }
 
 impl BicubicDownUp {
+    /// Largest scale: it is packed into four bits, and 8 is the largest that anyone publishes.
+    pub const MAX_SCALE: usize = 8;
+    /// Maximum number of scales: so many fit into a word of 32 bits beside a spare nibble.
+    pub const MAX_SCALES: usize = 7;
+
     const STREAM: u32 = 0x7363_616c;
 
     /// The scale of sample `n` of the batch at a step.
@@ -43,9 +47,9 @@ impl BicubicDownUp {
             [rng::below(rng::word(n, step, Self::STREAM, seed), self.scales.len() as u32) as usize]
     }
 
-    /// What is told of a scale.
+    /// The condition that a model gets for a scale: by how much the side has grown, in tens.
     pub fn level_of(scale: usize) -> f64 {
-        CorruptionSpec::level_of_scale(scale)
+        0.1 * (scale as f64 - 1.0)
     }
 
     pub(crate) fn record(&self, r: &mut Recorder) {

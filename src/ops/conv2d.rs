@@ -5,9 +5,10 @@
 //! Memory: x (N,H,W,C), y (N,P,Q,K), w (R,S,C/groups,K), all dense.
 
 use super::reduce::sum_slices;
-use super::{Activation, Call, View, operation};
+use super::{Activation, operation};
 use crate::gpu::{Choice, Kernel, Product, Recorder, params};
 use crate::shape::{Conv2d, Pool2d};
+use crate::view::View;
 
 operation! {
     /// y[n,p,q,k] = f(b[k] + Σ_{r,s,c} x[n, p·stride − pad + r·dil, q·stride − pad + s·dil,
@@ -121,18 +122,6 @@ impl Tile {
     }
 }
 
-/// The product of matrices that an operation is, if it has no groups.
-pub(crate) fn product(call: &Call) -> Option<Product> {
-    let (family, g, map) = match call {
-        Call::Conv2dFwd(op) => (Kernel::Conv2dFwd, &op.size, op.x),
-        Call::Conv2dMaxPoolFwd(op) => (Kernel::Conv2dFwd, &op.size, op.x),
-        Call::Conv2dBwdInput(op) => (Kernel::Conv2dBwdInput, &op.size, op.y),
-        Call::Conv2dBwdWeight(op) => (Kernel::Conv2dBwdWeight, &op.size, op.x),
-        _ => return None,
-    };
-    (g.groups == 1).then(|| product_of(family, g, map))
-}
-
 /// The product that an operation is of a map.
 fn product_of(family: Kernel, g: &Conv2d, map: View) -> Product {
     let (taps, pixels) = (g.taps.kernel[0] * g.taps.kernel[1], g.n * g.y.area());
@@ -145,6 +134,25 @@ fn product_of(family: Kernel, g: &Conv2d, map: View) -> Product {
         _ => (taps * g.x.c, g.y.c, pixels),
     };
     Product { family, half: map.half, rows, columns, steps }
+}
+
+macro_rules! product {
+    ($($op:ident: $family:ident, $map:ident);* $(;)?) => {$(
+        impl $op {
+            /// The matrix product that this operation is; none with groups.
+            pub fn product(&self) -> Option<Product> {
+                (self.size.groups == 1)
+                    .then(|| product_of(Kernel::$family, &self.size, self.$map))
+            }
+        }
+    )*};
+}
+
+product! {
+    Conv2dFwd: Conv2dFwd, x;
+    Conv2dMaxPoolFwd: Conv2dFwd, x;
+    Conv2dBwdInput: Conv2dBwdInput, y;
+    Conv2dBwdWeight: Conv2dBwdWeight, x;
 }
 
 /// The kind that a convolution takes: products of matrices have no groups.

@@ -2,8 +2,9 @@
 //! `scalars[slot·width + index]`. `partials` holds [`super::reduce::SCALAR_PARTIALS`] elements.
 
 use super::reduce::{SumScalar, WORKGROUP, partial_groups};
-use super::{Activation, View, operation};
+use super::{Activation, operation};
 use crate::gpu::{Kernel, Recorder, params};
+use crate::view::View;
 
 /// An element-wise reconstruction loss between y and its target t.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -40,7 +40,7 @@ operation! {
 
 operation! {
     /// y = x where known is 1; elsewhere a smooth guess from the known x of the sample and channel,
-    /// 0 where none is ([`crate::data::fill`]). x, known, y (N,H,W,C).
+    /// 0 where none is ([`crate::raster::fill`]). x, known, y (N,H,W,C).
     FillMissing { n: usize, dims: Dims } reads { x, known } writes { y }
     scratch {
         /// [`FillMissing::work`] reals.

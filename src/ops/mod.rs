@@ -11,7 +11,6 @@ mod bicubic;
 mod constraint;
 mod conv2d;
 mod corrupt;
-mod cost;
 mod data;
 mod detection;
 mod elementwise;
@@ -26,14 +25,12 @@ mod revive;
 mod segmentation;
 mod soft_threshold;
 mod unpool2d;
-mod view;
 
 pub use activation::{Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd};
 pub use bicubic::BicubicDownUp;
 pub use constraint::{MaxNorm, ProjectGrad};
 pub use conv2d::{Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd};
 pub use corrupt::GaussianNoise;
-pub use cost::{Cost, snake};
 pub use data::{Augment, Draw, GatherBatch};
 pub use detection::{CELL, GridDetection, SIZES};
 pub use elementwise::{AddAssign, Combine, CopyChannels};
@@ -52,7 +49,6 @@ pub use revive::{FiringUpdate, IdleOnly, IdleUpdate, Revive};
 pub use segmentation::{Dice, PixelCrossEntropy};
 pub use soft_threshold::{SoftThresholdBwd, SoftThresholdFwd};
 pub use unpool2d::{MaxUnpool2dBwd, MaxUnpool2dFwd, UpsampleNearest2dBwd, UpsampleNearest2dFwd};
-pub use view::{Access, Buffer, StepParams, View};
 
 /// Declares an operation's struct. `reads`, `maybe` (may be absent), `updates` (read and written in
 /// place), `writes` and `scratch` (GPU workspace, of no meaning to the CPU path) are [`View`]s; the
@@ -71,18 +67,18 @@ macro_rules! operation {
         #[allow(missing_docs)] // the operation's formula says what each is
         pub struct $name {
             $($(#[$fmeta])* pub $field: $ty,)*
-            $($($(#[$rmeta])* pub $read: crate::ops::View,)*)?
-            $($($(#[$mmeta])* pub $maybe: Option<crate::ops::View>,)*)?
-            $($($(#[$umeta])* pub $update: crate::ops::View,)*)?
-            $($($(#[$wmeta])* pub $write: crate::ops::View,)*)?
-            $($($(#[$smeta])* pub $scratch: crate::ops::View,)*)?
+            $($($(#[$rmeta])* pub $read: crate::view::View,)*)?
+            $($($(#[$mmeta])* pub $maybe: Option<crate::view::View>,)*)?
+            $($($(#[$umeta])* pub $update: crate::view::View,)*)?
+            $($($(#[$wmeta])* pub $write: crate::view::View,)*)?
+            $($($(#[$smeta])* pub $scratch: crate::view::View,)*)?
         }
 
         impl $name {
             /// Visits every view with how it is used.
-            pub fn visit(&mut self, f: &mut dyn FnMut(&mut crate::ops::View, crate::ops::Access)) {
+            pub fn visit(&mut self, f: &mut dyn FnMut(&mut crate::view::View, crate::view::Access)) {
                 #[allow(unused_imports)]
-                use crate::ops::Access;
+                use crate::view::Access;
                 let _ = &f;
                 $($(f(&mut self.$read, Access::Read);)*)?
                 $($(if let Some(view) = &mut self.$maybe { f(view, Access::Read); })*)?
@@ -94,70 +90,3 @@ macro_rules! operation {
     };
 }
 pub(crate) use operation;
-
-/// One line an operation: the enum over all of them and its dispatch to both interpreters.
-macro_rules! calls {
-    ($($name:ident),* $(,)?) => {
-        /// Any operation, ready to run.
-        #[derive(Clone, Debug)]
-        #[allow(missing_docs)]
-        pub enum Call { $($name($name),)* }
-
-        impl Call {
-            /// Every operation's name.
-            pub const NAMES: &[&str] = &[$(stringify!($name)),*];
-
-            /// The operation's name.
-            pub fn name(&self) -> &'static str {
-                match self { $(Self::$name(_) => stringify!($name),)* }
-            }
-
-            /// Visits every view with how it is used.
-            pub fn visit(&mut self, f: &mut dyn FnMut(&mut View, Access)) {
-                match self { $(Self::$name(op) => op.visit(f),)* }
-            }
-
-            /// Appends the operation's dispatches.
-            pub fn record(&self, recorder: &mut crate::gpu::Recorder) {
-                match self { $(Self::$name(op) => op.record(recorder),)* }
-            }
-
-            /// Computes the operation on the CPU.
-            pub fn run<T: crate::reference::Real>(&self, memory: &mut crate::reference::Memory<T>) {
-                use crate::reference::Reference;
-                match self { $(Self::$name(op) => op.run(memory),)* }
-            }
-        }
-
-        $(impl From<$name> for Call { fn from(op: $name) -> Self { Self::$name(op) } })*
-    };
-}
-
-calls! {
-    Conv2dFwd, Conv2dMaxPoolFwd, Conv2dBwdInput, Conv2dBwdWeight,
-    ActivationFwd, ActivationBwd, ActivationBwdOutput,
-    MaxPool2dFwd, MaxPool2dBwd, AvgPool2dFwd, AvgPool2dBwd, L2Pool2dFwd, L2Pool2dBwd,
-    MaxUnpool2dFwd, MaxUnpool2dBwd, UpsampleNearest2dFwd, UpsampleNearest2dBwd,
-    Combine, AddAssign, CopyChannels,
-    DropoutMask, TopKMask, BatchTopKMask, ThresholdMask, SpatialWtaMask, LifetimeWtaMask, MaskApply,
-    SoftThresholdFwd, SoftThresholdBwd,
-    Loss, CrossEntropy, PixelCrossEntropy, Dice, GridDetection, L1Penalty, KlPenalty,
-    ChannelSum, CountNonzero, SumSquares,
-    FiringUpdate, IdleUpdate, IdleOnly, Revive,
-    ClipGrads, Sgd, Adam, MaxNorm, ProjectGrad,
-    GatherBatch, GaussianNoise, MissingPixels, FillMissing, BicubicDownUp, LocalContrast,
-}
-
-impl Call {
-    /// The product of matrices that it is, if it is one.
-    pub fn product(&self) -> Option<crate::gpu::Product> {
-        conv2d::product(self)
-    }
-
-    /// Every view with how it is used.
-    pub fn views(&self) -> Vec<(View, Access)> {
-        let mut found = Vec::new();
-        self.clone().visit(&mut |view, access| found.push((*view, access)));
-        found
-    }
-}

@@ -1,8 +1,9 @@
 //! Pooling. Memory: x (N,H,W,C), y (N,P,Q,C).
 
-use super::{Activation, View, operation};
+use super::{Activation, operation};
 use crate::gpu::{Choice, Kernel, Recorder, params};
 use crate::shape::Pool2d;
+use crate::view::View;
 
 operation! {
     /// y = the largest of each window (padding is −∞), `switches` its position h·W + w in the input

@@ -3,7 +3,7 @@
 
 use super::operation;
 use crate::gpu::{Kernel, Recorder, params};
-use crate::ops::View;
+use crate::view::View;
 
 operation! {
     /// y[c] = Σ_rows x[row, c]: the bias gradient, with rows = N·H·W; with `weight`, one value a

@@ -3,9 +3,10 @@
 //!
 //! Memory: maps with channels innermost; `switches` as written by [`super::MaxPool2dFwd`].
 
-use super::{View, operation, pool2d};
+use super::{operation, pool2d};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::{Dims, Pool2d};
+use crate::view::View;
 
 operation! {
     /// y[n, switch, c] = x[n,p,q,c], zero elsewhere. `size` is the pooling undone: `size.y` is this

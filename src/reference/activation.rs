@@ -4,7 +4,8 @@
 use rayon::prelude::*;
 
 use super::parallel::CHUNK;
-use super::{Memory, Real, Reference};
+use super::{Memory, Reference};
+use crate::linalg::real::Real;
 use crate::ops::{Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd};
 
 #[inline(always)]
@@ -158,7 +159,8 @@ impl Reference for ActivationBwdOutput {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::testing::{Setup, assert_close, assert_threads_agree, normals};
+    use crate::reference::testing::{Setup, assert_close, assert_threads_agree};
+    use crate::testing::normals;
 
     const ALL: [Activation; 9] = [
         Activation::Identity,

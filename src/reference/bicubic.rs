@@ -2,9 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::{Memory, Real, Reference};
-use crate::data::resample::down_up;
+use super::{Memory, Reference};
+use crate::linalg::real::Real;
 use crate::ops::BicubicDownUp;
+use crate::raster::resample::down_up;
 
 /// What each sample of a side is made of.
 type Rows<T> = Vec<Vec<(usize, T)>>;
@@ -62,9 +63,10 @@ impl Reference for BicubicDownUp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::resample::imresize;
-    use crate::reference::testing::{Setup, assert_close, normals};
+    use crate::raster::resample::imresize;
+    use crate::reference::testing::{Setup, assert_close};
     use crate::shape::Dims;
+    use crate::testing::normals;
 
     /// What a user's small image goes through: `imresize` down, and up.
     #[test]

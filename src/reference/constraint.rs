@@ -1,6 +1,7 @@
 //! Twins of `ops/constraint.rs`.
 
-use super::{Memory, Real, Reference};
+use super::{Memory, Reference};
+use crate::linalg::real::Real;
 use crate::ops::{MaxNorm, ProjectGrad};
 
 impl MaxNorm {

@@ -10,13 +10,15 @@
 
 use rayon::prelude::*;
 
-use super::gemm::{Matrix, gemm};
 use super::im2col::{Columns, col2im_row, im2col};
 use super::parallel::CHUNK;
 use super::pool2d::max_pool;
-use super::{Memory, Real, Reference, activation, depthwise};
-use crate::ops::{Activation, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd, View};
+use super::{Memory, Reference, activation, depthwise};
+use crate::linalg::gemm::{Matrix, gemm};
+use crate::linalg::real::Real;
+use crate::ops::{Activation, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd};
 use crate::shape::{Conv2d, Pool2d};
+use crate::view::View;
 
 /// Elements of a block of columns: 512 KiB of f32, within a second-level cache.
 const COLUMNS: usize = 131_072;

@@ -2,9 +2,10 @@
 //! of the choice of algorithm.
 
 use super::*;
-use crate::ops::View;
-use crate::reference::testing::{Setup, assert_close, assert_threads_agree, dot, normals};
+use crate::reference::testing::{Setup, assert_close, assert_threads_agree};
 use crate::shape::{Dims, Taps};
+use crate::testing::{dot, normals};
+use crate::view::View;
 
 fn taps(kernel: [usize; 2], stride: [usize; 2], padding: [usize; 2], dilation: [usize; 2]) -> Taps {
     Taps { kernel, stride, padding, dilation }

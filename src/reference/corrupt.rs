@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use super::parallel::units;
-use super::{Memory, Real, Reference};
+use super::{Memory, Reference};
+use crate::linalg::real::Real;
 use crate::ops::GaussianNoise;
 
 /// Coefficients of the two polynomials, the highest power first.
@@ -64,9 +65,9 @@ impl Reference for GaussianNoise {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::StepParams;
     use crate::reference::testing::Setup;
     use crate::shape::Dims;
+    use crate::view::StepParams;
 
     #[test]
     fn quantiles_are_those_of_the_normal_distribution() {

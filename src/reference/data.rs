@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::{Memory, Real, Reference};
+use super::{Memory, Reference};
+use crate::linalg::real::Real;
 use crate::ops::GatherBatch;
 
 impl Reference for GatherBatch {

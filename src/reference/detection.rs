@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use super::reduce::put_scalar;
-use super::{Memory, Real, Reference};
+use super::{Memory, Reference};
+use crate::linalg::real::Real;
 use crate::ops::{CELL, GridDetection, SIZES};
 
 /// ln(1 + eˣ).

@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use super::parallel::{CHUNK, units};
-use super::{Memory, Real, Reference};
+use super::{Memory, Reference};
+use crate::linalg::real::Real;
 use crate::ops::{AddAssign, Combine, CopyChannels};
 
 impl Reference for Combine {

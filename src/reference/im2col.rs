@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::Real;
+use crate::linalg::real::Real;
 use crate::shape::Conv2d;
 
 /// Which columns: kernel rows `r` of the channels of one group.
@@ -143,8 +143,8 @@ fn add<T: Real>(to: &mut [T], from: &[T]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::testing::{dot, normals};
     use crate::shape::{Dims, Taps};
+    use crate::testing::{dot, normals};
 
     #[test]
     fn taps_inside_the_map() {

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::{Memory, Real, Reference};
+use super::{Memory, Reference};
+use crate::linalg::real::Real;
 use crate::ops::LocalContrast;
 use crate::shape::Dims;
 
@@ -50,7 +51,7 @@ impl Reference for LocalContrast {
 mod tests {
     use super::*;
     use crate::device::Device;
-    use crate::ops::StepParams;
+    use crate::view::StepParams;
 
     #[test]
     fn flat_areas_vanish_and_steps_stay() {

@@ -5,7 +5,8 @@ use rayon::prelude::*;
 use super::parallel::{CHUNK, sum_lanes, sum_map, units};
 use super::reduce::put_scalar;
 use super::revive::{push, pushes};
-use super::{Memory, Real, Reference, activation};
+use super::{Memory, Reference, activation};
+use crate::linalg::real::Real;
 use crate::ops::{Activation, CrossEntropy, KlPenalty, L1Penalty, Loss, LossKind};
 
 /// Writes dy = scale·gradient, by the slope of the activation that y is the output of, and returns
@@ -190,9 +191,8 @@ impl Reference for KlPenalty {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::testing::{
-        Setup, assert_close, assert_threads_agree, normals, numeric_gradient,
-    };
+    use crate::reference::testing::{Setup, assert_close, assert_threads_agree, numeric_gradient};
+    use crate::testing::normals;
 
     const KINDS: [LossKind; 5] = [
         LossKind::SumSquares,

@@ -4,7 +4,8 @@
 use rayon::prelude::*;
 
 use super::parallel::{CHUNK, units};
-use super::{Memory, Real, Reference};
+use super::{Memory, Reference};
+use crate::linalg::real::Real;
 use crate::ops::{
     BatchTopKMask, DropoutMask, LifetimeWtaMask, MaskApply, SpatialWtaMask, ThresholdMask, TopKMask,
 };
@@ -242,7 +243,8 @@ impl Reference for LifetimeWtaMask {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::testing::{Setup, assert_threads_agree, normals};
+    use crate::reference::testing::{Setup, assert_threads_agree};
+    use crate::testing::normals;
 
     const DIMS: Dims = Dims::new(3, 4, 5);
     const N: usize = 3;

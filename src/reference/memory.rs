@@ -3,9 +3,9 @@
 use half::f16;
 use rayon::prelude::*;
 
-use super::Real;
 use super::parallel::CHUNK;
-use crate::ops::{Buffer, StepParams, View};
+use crate::linalg::real::Real;
+use crate::view::{Buffer, StepParams, View};
 
 #[derive(Debug)]
 enum Slot<T> {

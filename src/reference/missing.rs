@@ -2,11 +2,14 @@
 
 use rayon::prelude::*;
 
-use super::{Memory, Real, Reference};
-use crate::data::fill::pull_push;
-use crate::data::glyphs::{self, GLYPHS};
-use crate::ops::{FillMissing, MissingPixels, StepParams};
+use super::{Memory, Reference};
+use crate::linalg::real::Real;
+use crate::ops::{FillMissing, MissingPixels};
+use crate::raster::fill::pull_push;
+use crate::raster::glyphs;
+use crate::raster::glyphs::GLYPHS;
 use crate::rng::{below, word, words};
+use crate::view::StepParams;
 
 /// A shape that is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

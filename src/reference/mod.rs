@@ -12,8 +12,6 @@ mod data;
 mod depthwise;
 mod detection;
 mod elementwise;
-mod erf;
-pub(crate) mod gemm;
 mod im2col;
 mod local_contrast;
 mod loss;
@@ -23,7 +21,6 @@ mod missing;
 mod optimizer;
 mod parallel;
 mod pool2d;
-mod real;
 mod reduce;
 mod revive;
 mod segmentation;
@@ -32,9 +29,9 @@ mod soft_threshold;
 mod testing;
 mod unpool2d;
 
-pub use gemm::instructions;
+use crate::linalg::real::Real;
+
 pub use memory::{Memory, Taken};
-pub use real::Real;
 
 /// How an operation computes on the CPU.
 pub trait Reference {

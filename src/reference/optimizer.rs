@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use super::parallel::CHUNK;
-use super::{Memory, Real, Reference};
+use super::{Memory, Reference};
+use crate::linalg::real::Real;
 use crate::ops::{Adam, ClipGrads, Sgd};
 
 impl Reference for ClipGrads {
@@ -84,7 +85,8 @@ impl Reference for Adam {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::testing::{Setup, assert_close, normals};
+    use crate::reference::testing::{Setup, assert_close};
+    use crate::testing::normals;
 
     #[test]
     fn clipping_scales_to_the_norm_or_not_at_all() {

@@ -6,7 +6,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::parallel::units;
-use super::{Memory, Real, Reference, activation};
+use super::{Memory, Reference, activation};
+use crate::linalg::real::Real;
 use crate::ops::{
     AvgPool2dBwd, AvgPool2dFwd, L2Pool2dBwd, L2Pool2dFwd, MaxPool2dBwd, MaxPool2dFwd,
 };
@@ -265,11 +266,11 @@ impl Reference for L2Pool2dBwd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::{Activation, View};
-    use crate::reference::testing::{
-        Setup, assert_close, assert_threads_agree, dot, normals, numeric_gradient,
-    };
+    use crate::ops::Activation;
+    use crate::reference::testing::{Setup, assert_close, assert_threads_agree, numeric_gradient};
     use crate::shape::Dims;
+    use crate::testing::{dot, normals};
+    use crate::view::View;
 
     fn sizes() -> Vec<Pool2d> {
         [

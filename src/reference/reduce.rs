@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use super::parallel::{CHUNK, sum_map, units};
-use super::{Memory, Real, Reference};
+use super::{Memory, Reference};
+use crate::linalg::real::Real;
 use crate::ops::{ChannelSum, CountNonzero, SumSquares};
 
 /// Adds the rows of `x` to `sums`. Several rows are taken at once where channels are few, to fill
@@ -83,7 +84,7 @@ impl Reference for ChannelSum {
 /// Writes a scalar of the step.
 pub fn put_scalar<T: Real>(
     memory: &mut Memory<T>,
-    scalars: crate::ops::View,
+    scalars: crate::view::View,
     width: usize,
     index: usize,
     value: f64,
@@ -116,7 +117,8 @@ impl Reference for SumSquares {
 mod tests {
     use super::*;
     use crate::ops::WINDOW;
-    use crate::reference::testing::{Setup, assert_close, assert_threads_agree, normals};
+    use crate::reference::testing::{Setup, assert_close, assert_threads_agree};
+    use crate::testing::normals;
 
     fn channel_sum(rows: usize, channels: usize) -> (Vec<f64>, Vec<f64>) {
         let values = normals(1, rows * channels);

@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use super::parallel::units;
-use super::{Memory, Real, Reference};
+use super::{Memory, Reference};
+use crate::linalg::real::Real;
 use crate::ops::{FiringUpdate, IdleOnly, IdleUpdate, Revive};
 
 impl Reference for FiringUpdate {

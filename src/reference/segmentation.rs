@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use super::reduce::put_scalar;
-use super::{Memory, Real, Reference};
+use super::{Memory, Reference};
+use crate::linalg::real::Real;
 use crate::ops::{Dice, PixelCrossEntropy};
 
 /// Pixels of a part of a sum.

@@ -3,8 +3,10 @@
 use rayon::prelude::*;
 
 use super::parallel::units;
-use super::{Memory, Real, Reference};
-use crate::ops::{SoftThresholdBwd, SoftThresholdFwd, View};
+use super::{Memory, Reference};
+use crate::linalg::real::Real;
+use crate::ops::{SoftThresholdBwd, SoftThresholdFwd};
+use crate::view::View;
 
 /// The thresholds of each sample: a row of C for each, or one row for all of them.
 fn thresholds<T: Real>(
@@ -101,8 +103,9 @@ impl Reference for SoftThresholdBwd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::testing::{Setup, assert_close, dot, normals, numeric_gradient};
+    use crate::reference::testing::{Setup, assert_close, numeric_gradient};
     use crate::shape::Dims;
+    use crate::testing::{dot, normals};
 
     #[test]
     fn gradients_are_derivatives() {

@@ -1,14 +1,8 @@
 //! What the tests of the CPU path share.
 
-use super::{Memory, Real, Reference};
-use crate::ops::{Buffer, View};
-use crate::rng::Stream;
-
-/// Standard normals, rounded to f32 so that both precisions start from the same values.
-pub fn normals(seed: u64, len: usize) -> Vec<f64> {
-    let mut stream = Stream::new(seed, "test");
-    (0..len).map(|_| f64::from(stream.normal())).collect()
-}
+use super::{Memory, Reference};
+use crate::linalg::real::Real;
+use crate::view::{Buffer, View};
 
 /// A memory that hands out buffers.
 #[derive(Default)]
@@ -74,12 +68,6 @@ pub fn assert_close(a: &[f64], b: &[f64], tolerance: f64) {
     let error = norm(&mut a.iter().zip(b).map(|(a, b)| a - b));
     let size = norm(&mut b.iter().copied());
     assert!(error <= tolerance * size, "error {error} of {size}");
-}
-
-/// Σ a·b
-pub fn dot(a: &[f64], b: &[f64]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// Asserts that `f` gives the same bits with one thread and with three.

@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use super::parallel::units;
-use super::{Memory, Real, Reference};
+use super::{Memory, Reference};
+use crate::linalg::real::Real;
 use crate::ops::{MaxUnpool2dBwd, MaxUnpool2dFwd, UpsampleNearest2dBwd, UpsampleNearest2dFwd};
 
 impl Reference for MaxUnpool2dFwd {
@@ -104,8 +105,9 @@ impl Reference for UpsampleNearest2dBwd {
 mod tests {
     use super::*;
     use crate::ops::MaxPool2dFwd;
-    use crate::reference::testing::{Setup, assert_close, dot, normals};
+    use crate::reference::testing::{Setup, assert_close};
     use crate::shape::{Dims, Pool2d};
+    use crate::testing::{dot, normals};
 
     #[test]
     fn unpooling_undoes_pooling_and_its_gradient_is_its_adjoint() {

@@ -5,8 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::corrupt::MaskKind;
 use crate::error::{Error, Result, did_you_mean};
+use crate::ops::BicubicDownUp;
+use crate::raster::corrupt::MaskKind;
 
 /// What a model restores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,9 +83,9 @@ pub static NO_CORRUPTION: CorruptionSpec =
 
 impl CorruptionSpec {
     /// Largest scale.
-    pub const MAX_SCALE: usize = 8;
+    pub const MAX_SCALE: usize = BicubicDownUp::MAX_SCALE;
     /// Scales at most.
-    pub const MAX_SCALES: usize = 7;
+    pub const MAX_SCALES: usize = BicubicDownUp::MAX_SCALES;
 
     /// What corrupts for a task where nothing else is said.
     pub fn of(task: Task) -> Self {
@@ -117,7 +118,7 @@ impl CorruptionSpec {
 
     /// The level that a model is told of a scale: by how much the side has grown, in tens.
     pub fn level_of_scale(scale: usize) -> f64 {
-        0.1 * (scale as f64 - 1.0)
+        BicubicDownUp::level_of(scale)
     }
 
     /// Fails unless it makes sense.

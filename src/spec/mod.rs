@@ -23,6 +23,7 @@ pub use values::{Filters, Init, Pad, Pair};
 
 use crate::error::{Error, Result, did_you_mean};
 use crate::ops::{Activation, LossKind};
+pub use crate::view::Precision;
 
 /// A model: a graph of layers from an image to its reconstruction, through a code.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -343,18 +344,6 @@ pub struct TrainSpec {
 #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
 pub(crate) const fn is_zero(count: &u32) -> bool {
     *count == 0
-}
-
-/// What maps are kept in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Precision {
-    /// Single precision.
-    #[default]
-    #[serde(rename = "f32")]
-    F32,
-    /// Half precision (Micikevicius et al. 2018).
-    #[serde(rename = "f16")]
-    F16,
 }
 
 impl Default for TrainSpec {

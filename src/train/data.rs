@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::data::{
-    Catalogue, Images, Opened, Pixels, Wanted, budget::Budget, bundled, open, patches,
-};
+use crate::budget::Budget;
+use crate::data::{Catalogue, Images, Opened, Pixels, Wanted, bundled, open, patches};
 use crate::error::Result;
 use crate::shape::Dims;
 use crate::spec::{Config, DataSpec};

@@ -9,9 +9,10 @@ use super::step::Resident;
 use crate::data::{Images, Pixels};
 use crate::device::{Device, Program};
 use crate::error::{Error, Result};
-use crate::ops::{Augment, GatherBatch, StepParams, View};
+use crate::ops::{Augment, GatherBatch};
 use crate::shape::Dims;
 use crate::spec::{Config, DataSpec};
+use crate::view::{StepParams, View};
 
 /// From a byte to the 0–1 scale.
 const SCALE: f64 = 1.0 / 255.0;

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{budget::Budget, bundled};
+use crate::budget::Budget;
+use crate::data::bundled;
 use crate::error::{Error, Result};
 use crate::files::{self, Lock};
+use crate::report::gallery;
 use crate::spec::Config;
-use crate::tasks::gallery;
 
 /// What a run needs beside its configuration, and what has no place in a model file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,10 +9,10 @@ use super::trainer;
 use crate::data::{Patch, Pixels};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::infer::batches::Inference;
+use crate::infer::whole;
 use crate::model::{Graph, Purpose, Store};
 use crate::spec::Config;
-use crate::tasks::infer::Inference;
-use crate::tasks::whole;
 
 /// What a training takes, on its device and in the host's memory, in bytes.
 #[derive(Clone, Copy, Debug)]

@@ -12,6 +12,7 @@ pub mod prefetch;
 mod run;
 mod schedule;
 pub mod step;
+pub mod supervised;
 mod trainer;
 mod whiten;
 

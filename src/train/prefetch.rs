@@ -310,8 +310,8 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::testing::Folder;
     use crate::data::{Pixels, Wanted, open};
+    use crate::testing::Folder;
 
     /// An IDX file of 200 images of 8×8, streamed.
     fn streamed(folder: &Folder) -> Arc<Catalogue> {

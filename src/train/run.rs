@@ -12,13 +12,13 @@ use crate::data::{Images, Patch, Pixels, patches};
 use crate::device::Device;
 use crate::error::{Error, Kind, Result};
 use crate::hash::Hash;
+use crate::infer::batches::Inference;
+use crate::infer::evaluate::{Report, evaluate};
+use crate::infer::restore::Restorer;
+use crate::infer::whole;
 use crate::model::{self, Graph};
+use crate::report::gallery;
 use crate::spec::Config;
-use crate::tasks::evaluate::{Report, evaluate};
-use crate::tasks::gallery;
-use crate::tasks::infer::Inference;
-use crate::tasks::restore::Restorer;
-use crate::tasks::whole;
 
 /// A run under way.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 //! The learning rate and the sparsity factor over time.
 
 use crate::error::Result;
-use crate::ops::StepParams;
 use crate::spec::{Config, OptimizerSpec, ScheduleSpec};
+use crate::view::StepParams;
 
 /// What varies from step to step, from a configuration and the length of an epoch.
 #[derive(Clone, Debug)]

@@ -2,15 +2,21 @@
 
 use crate::device::{Device, Program};
 use crate::error::Result;
-use crate::model::{Auxiliary, Builder, Graph, Memory, Mode, Penalty, PenaltyKind, Revival, Store};
+use crate::model::{Graph, Store};
 use crate::ops::{
-    Adam, AddAssign, Augment, BicubicDownUp, Call, ClipGrads, Combine, CountNonzero, FillMissing,
+    Adam, AddAssign, Augment, BicubicDownUp, ClipGrads, Combine, CountNonzero, FillMissing,
     FiringUpdate, GatherBatch, GaussianNoise, IdleUpdate, Loss, LossKind, MaxNorm, MissingPixels,
-    SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
+    SCALAR_PARTIALS, Sgd, SumSquares, WINDOW,
 };
 use crate::profile::Profile;
+use crate::program::Call;
+use crate::record::Auxiliary;
+use crate::record::Memory;
+use crate::record::{Builder, Mode, Revival};
+use crate::record::{Penalty, PenaltyKind};
 use crate::shape::Dims;
 use crate::spec::{CorruptionSpec, NO_CORRUPTION, OptimizerSpec, SparsitySpec};
+use crate::view::{StepParams, View};
 
 /// Scalars of one step.
 pub const WIDTH: usize = 8;

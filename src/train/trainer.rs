@@ -14,8 +14,8 @@ use super::whiten;
 use crate::device::{Device, Pending};
 use crate::error::{Error, Kind, Result};
 use crate::model::{self, Graph, Purpose, Role, Store};
-use crate::ops::View;
 use crate::spec::{Config, LayerOp, Precision, TrainSpec};
+use crate::view::View;
 
 /// A training under way.
 #[derive(Debug)]

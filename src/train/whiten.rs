@@ -10,10 +10,10 @@ use crate::data::patches::{cut, grid, grid_of};
 use crate::data::{Images, Pixels};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::infer::batches::Inference;
 use crate::model::{self, Graph, Purpose, Store};
 use crate::rng::Stream;
 use crate::spec::{Config, LayerOp};
-use crate::tasks::infer::Inference;
 
 /// Images that are looked at, at most.
 const IMAGES: usize = 512;

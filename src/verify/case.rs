@@ -205,7 +205,9 @@ pub fn load(path: &Path) -> Result<Case> {
             Dtype::F32 => Values::Real(words.map(|b| f64::from(f32::from_le_bytes(b))).collect()),
             Dtype::I32 => Values::Int(words.map(i32::from_le_bytes).collect()),
             other => {
-                return Err(bad(format!("tensor {tensor} holds {other:?}; cases hold F32 and I32")));
+                return Err(bad(format!(
+                    "tensor {tensor} holds {other:?}; cases hold F32 and I32"
+                )));
             }
         };
         let to = if is_answer(&op, &tensor) { &mut answers } else { &mut inputs };

@@ -7,13 +7,15 @@ use super::prepare::{Prepared, Step, Unpack, batch_of, step_of};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::{
-    Activation, ActivationFwd, Adam, Augment, BicubicDownUp, CELL, Call, ClipGrads, CountNonzero,
+    Activation, ActivationFwd, Adam, Augment, BicubicDownUp, CELL, ClipGrads, CountNonzero,
     CrossEntropy, Dice, DropoutMask, FillMissing, FiringUpdate, GatherBatch, GaussianNoise,
     GridDetection, IdleOnly, IdleUpdate, KlPenalty, L1Penalty, LocalContrast, Loss, LossKind,
     MaskApply, MaxNorm, MaxUnpool2dBwd, MaxUnpool2dFwd, MissingPixels, PixelCrossEntropy,
-    ProjectGrad, Revive, SCALAR_PARTIALS, Sgd, StepParams, SumSquares, View, WINDOW,
+    ProjectGrad, Revive, SCALAR_PARTIALS, Sgd, SumSquares, WINDOW,
 };
+use crate::program::Call;
 use crate::shape::{Dims, Pool2d, to_nhwc};
+use crate::view::{StepParams, View};
 
 /// Collects a directly prepared case.
 struct Direct<'a> {

@@ -6,7 +6,8 @@ use super::case::{Case, Tensor, Values};
 use super::prepare::{Prepared, Step, Unpack, batch_of, step_of};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::{Builder, Graph, Mode, Purpose, Store};
+use crate::model::{Graph, Purpose, Store};
+use crate::record::{Builder, Mode};
 use crate::shape::{Dims, to_nhwc};
 use crate::spec::ModelSpec;
 

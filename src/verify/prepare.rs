@@ -5,8 +5,9 @@ use super::{direct_case, layer_case, train_case};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::gpu::{Choice, Kernel, Recorder, Traits};
-use crate::ops::{Buffer, Call, StepParams, View};
+use crate::program::Call;
 use crate::shape::{Dims, to_nchw};
+use crate::view::{Buffer, StepParams, View};
 
 /// How an output in memory becomes natural.
 #[derive(Clone, Debug)]

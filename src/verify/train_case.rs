@@ -7,10 +7,10 @@ use super::prepare::{Prepared, Step, Unpack};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::{Graph, Purpose, Store};
-use crate::ops::StepParams;
 use crate::shape::{Dims, to_nhwc};
 use crate::spec::{ModelSpec, OptimizerSpec, SparsitySpec};
 use crate::train::step::{self, StepSpec};
+use crate::view::StepParams;
 
 /// The model that a case's attributes describe.
 fn spec(case: &Case) -> Result<ModelSpec> {
@@ -126,7 +126,7 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
     }
     let each = [("reconstruction_loss", step::RECONSTRUCTION), ("sparsity_loss", step::SPARSITY)]
         .map(|(name, index)| {
-            (name.to_owned(), crate::ops::View { len: 1, start: index, ..scalars }, Unpack::Plain)
+            (name.to_owned(), crate::view::View { len: 1, start: index, ..scalars }, Unpack::Plain)
         });
     let mut buffers = recorded.memory.buffers;
     buffers.extend(store.views().into_iter().chain([scalars]).map(|view| view.buffer));

@@ -2,9 +2,11 @@
 //! read, what changed is flagged.
 
 use csae::device::{Device, Program};
-use csae::ops::{AddAssign, Call, StepParams};
+use csae::ops::AddAssign;
 use csae::profile::{Clock, Profile};
+use csae::program::Call;
 use csae::verify;
+use csae::view::StepParams;
 use serde_json::{Value, json};
 
 use crate::commands::{Place, csae, fail, one_line, succeed};

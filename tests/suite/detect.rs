@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use csae::data::decode_file;
+use csae::data::formats::decode::decode_file;
+use csae::report::picture::save_png;
 use csae::rng::Stream;
-use csae::tasks::picture::save_png;
 use serde_json::{Value, json};
 
 use super::commands::{Place, csae, fail, succeed};
@@ -150,7 +150,8 @@ fn shapes_are_found() {
     )
     .unwrap();
     let of = all.as_array().unwrap().iter().filter(|one| one["image"] == "03.png").count();
-    let marked = csae::tasks::detect::read_voc(&Path::new(&folder).join("03.xml")).unwrap();
+    let marked =
+        csae::data::annotations::box_files::read_voc(&Path::new(&folder).join("03.xml")).unwrap();
     assert!(of > 0 && marked.len() == of, "{all}");
     fail(&["eval", &out, &images, "--device", "cpu"], 2, &["draws no images"]);
     fail(&["segment", "eval", &out, &images, "--device", "cpu"], 2, &["csae segment train"]);

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use csae::gpu::{Dispatch, Kernel, Reflection, Role, Source, Storage};
-use csae::ops::{Buffer, Call, StepParams, View};
+use csae::program::Call;
+use csae::view::{Buffer, StepParams, View};
 
 use crate::recorded;
 

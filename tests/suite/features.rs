@@ -5,9 +5,9 @@ use std::path::Path;
 
 use csae::data::{bundled, patches};
 use csae::device::Device;
+use csae::infer::batches::Inference;
 use csae::model::{self, Graph, Purpose};
 use csae::shape::to_nchw;
-use csae::tasks::infer::Inference;
 use safetensors::SafeTensors;
 use serde_json::Value;
 

@@ -3,12 +3,13 @@
 
 use std::path::Path;
 
-use csae::data::{Sample, budget::Budget};
+use csae::budget::Budget;
+use csae::data::Sample;
 use csae::device::Device;
 use csae::model::{self, Graph};
 use csae::tasks::finetune::{Changes, Errors, Head, Labelled, Options, Tuner, draw, split};
 use csae::tasks::probe::matched;
-use csae::tasks::supervised::{Epoch, Plan, Watch};
+use csae::train::supervised::{Epoch, Plan, Watch};
 use serde_json::Value;
 
 use super::commands::{Place, csae, fail, succeed};

@@ -17,7 +17,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use csae::data::{cifar, decode, idx, npy};
+use csae::data::formats::decode::decode;
+use csae::data::formats::{cifar, idx, npy};
 use csae::rng::Stream;
 use csae::spec::{Config, preset_names, preset_text};
 use csae::train::checkpoint::{self, Checkpoint};

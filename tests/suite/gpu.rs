@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use csae::device::{Device, Selected, select};
 use csae::gpu::{Adapter, Choice, Counters, Kernel, Matrices, Recorder};
-use csae::ops::{Activation, ActivationFwd, BatchTopKMask, Call};
+use csae::ops::{Activation, ActivationFwd, BatchTopKMask};
+use csae::program::Call;
 use csae::rng::Stream;
 use csae::shape::Dims;
 use csae::spec::{Config, Precision, TrainSpec};
@@ -363,7 +364,7 @@ fn a_kernel_that_writes_past_an_end_is_seen() {
             y,
         };
         let program = device.compile(vec![copy.into()]).unwrap();
-        device.run(&program, &csae::ops::StepParams::default()).unwrap();
+        device.run(&program, &csae::view::StepParams::default()).unwrap();
         device.as_gpu().expect("it runs on a GPU").check_guards()
     };
     run(160).unwrap();
@@ -423,7 +424,7 @@ fn activations_of_nan_are_nan() {
         let [x, y] = ["x", "y"].map(|label| device.alloc_real(label, 6).unwrap());
         device.write(x, &[1.0, f32::NAN, -f32::NAN, -1.0, f32::from_bits(0x7f80_0001), 0.5]);
         let program = device.compile(vec![ActivationFwd { activation, x, y }.into()]).unwrap();
-        device.run(&program, &csae::ops::StepParams::default()).unwrap();
+        device.run(&program, &csae::view::StepParams::default()).unwrap();
         let found = device.read(y).unwrap();
         assert_eq!(
             found.iter().map(|v| v.is_nan()).collect::<Vec<_>>(),
@@ -466,7 +467,7 @@ fn many_workgroups_select_as_one_does() {
         let program = device.compile(vec![call]).unwrap();
         let mut found = Vec::new();
         for _ in 0..2 {
-            device.run(&program, &csae::ops::StepParams::default()).unwrap();
+            device.run(&program, &csae::view::StepParams::default()).unwrap();
             found.extend(
                 [mask, threshold]
                     .map(|view| device.read(view).unwrap())
@@ -496,8 +497,9 @@ fn many_workgroups_select_as_one_does() {
 #[test]
 fn atoms_are_drawn_one_at_a_time_where_two_do_not_fit() {
     let Some(_turn) = turn("atoms_are_drawn_one_at_a_time_where_two_do_not_fit") else { return };
+    use csae::infer::batches::Inference;
     use csae::model::{Graph, Purpose, Store};
-    use csae::tasks::{gallery, infer::Inference};
+    use csae::report::gallery;
     let mut device = open();
     // One sample of so many pixels fits a binding, two do not.
     let side = (device.max_elements() as f64 * 0.55).sqrt() as usize;

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use csae::device::Device;
 use csae::model::{Graph, Purpose, Store};
-use csae::ops::{Call, StepParams};
+use csae::program::Call;
 use csae::rng::Stream;
 use csae::shape::Dims;
 use csae::spec::{ModelSpec, OptimizerSpec, SparsitySpec};
 use csae::train::step::{self, StepSpec};
 use csae::verify::{self, Case, Tensor};
+use csae::view::StepParams;
 use serde_json::json;
 
 const STEP: f64 = 1e-5;

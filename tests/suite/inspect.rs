@@ -4,8 +4,8 @@ use std::path::Path;
 
 use csae::data::{bundled, patches};
 use csae::device::Device;
+use csae::infer::batches::Inference;
 use csae::model::{self, Purpose};
-use csae::tasks::infer::Inference;
 use serde_json::Value;
 
 use super::commands::{Place, csae, fail, succeed};

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use csae::report::chart::{Axis, Chart, Look, Series, charts};
 use csae::rng::Stream;
-use csae::tasks::chart::{Axis, Chart, Look, Series, charts};
 use image::RgbImage;
 use rayon::prelude::*;
 

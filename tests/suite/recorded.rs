@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use csae::device::Device;
 use csae::gpu::{Choice, Dispatch, Kernel, Matrices, Recorder, Traits};
-use csae::ops::Call;
+use csae::program::Call;
 use csae::spec::{Config, preset_names, preset_text};
 use csae::verify::{self, Case};
 

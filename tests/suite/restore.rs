@@ -568,7 +568,7 @@ fn bundled_models_restore_a_photograph_that_they_have_not_seen() {
     assert!(psnr > 30.0, "inpaint {psnr}");
     let reals: Vec<f32> = cat.iter().map(|v| f32::from(*v) / 255.0).collect();
     let (small, sh, sw) =
-        csae::data::resample::imresize(&reals, (h as usize, w as usize), 3, 0.5).unwrap();
+        csae::raster::resample::imresize(&reals, (h as usize, w as usize), 3, 0.5).unwrap();
     let bytes = small.iter().map(|v| (v * 255.0).round().clamp(0.0, 255.0) as u8).collect();
     let (gain, psnr) = run(
         "upscale",

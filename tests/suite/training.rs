@@ -3,11 +3,13 @@
 use csae::device::{Device, Program};
 use csae::error::Result;
 use csae::model::{Graph, Purpose, Store};
-use csae::ops::{Augment, Call, StepParams, View};
+use csae::ops::Augment;
+use csae::program::Call;
 use csae::rng::Stream;
 use csae::shape::Dims;
 use csae::spec::{Config, Precision};
 use csae::train::step::{self, Resident, StepSpec};
+use csae::view::{StepParams, View};
 
 /// Images in the resident set.
 const IMAGES: usize = 12;

@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use csae::device::Program;
 use csae::gpu::{Choice, Kernel, Matrices, Recorder, Traits, Tuned};
-use csae::ops::{Activation, Call, Conv2dBwdWeight, Conv2dFwd};
+use csae::ops::{Activation, Conv2dBwdWeight, Conv2dFwd};
+use csae::program::Call;
 use csae::shape::Conv2d;
 use serde_json::Value;
 
@@ -15,7 +16,7 @@ use crate::gpu::{name, open, turn};
 
 /// A fully connected layer's forward pass on no buffers.
 fn call(n: usize) -> Call {
-    let view = |len| csae::ops::View::whole(csae::ops::Buffer(0), len);
+    let view = |len| csae::view::View::whole(csae::view::Buffer(0), len);
     let size = Conv2d::linear(n, 32, 16);
     Conv2dFwd {
         size,
@@ -96,7 +97,7 @@ fn matrices_are_for_halves_and_where_they_are() {
 
 #[test]
 fn products_are_rows_columns_and_steps() {
-    let view = csae::ops::View::whole(csae::ops::Buffer(0), 1);
+    let view = csae::view::View::whole(csae::view::Buffer(0), 1);
     let product = call(7).product().unwrap();
     assert_eq!(
         (product.family, product.rows, product.columns, product.steps),

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::data::{self, Handles, Wanted, corrupt};
+use csae::data;
+use csae::data::{Handles, Wanted};
 use csae::error::{Error, Result};
 use csae::files;
+use csae::raster::corrupt;
+use csae::report::picture;
 use csae::tasks::anomaly::{Defect, Image, LEAST_SIDE, Painted, paint};
-use csae::tasks::picture;
 use serde_json::json;
 
 use crate::cli::{Common, budget};
@@ -47,7 +49,7 @@ pub struct PaintArgs {
 fn part(image: &Image, rows: std::ops::Range<usize>, columns: std::ops::Range<usize>) -> Image {
     let (h, w) = (rows.len(), columns.len());
     Image {
-        pixels: picture::crop(&image.pixels, image.w, image.c, rows, columns),
+        pixels: csae::raster::crop(&image.pixels, image.w, image.c, rows, columns),
         h,
         w,
         c: image.c,

@@ -6,8 +6,8 @@ use clap::Args;
 use csae::data::{Handles, Wanted};
 use csae::error::Result;
 use csae::files;
+use csae::report::picture;
 use csae::tasks::anomaly::{Detector, Eye, Image, Views};
-use csae::tasks::picture;
 use serde_json::json;
 
 use super::Fitted;

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use csae::data::Wanted;
+use csae::data::annotations::box_set::{Annotations, Set};
 use csae::error::Result;
+use csae::metrics::precision::Precision;
 use csae::model::{self, Loaded};
-use csae::tasks::detect::{Annotations, Detector, Precision, Set};
+use csae::tasks::detect::Detector;
 use serde_json::{Value, json};
 
 use super::{Common, counted};

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use csae::bail_usage;
+use csae::data::annotations::box_files::voc;
+use csae::data::annotations::boxes::{Bounds, Detection};
+use csae::data::annotations::label_image::colour;
 use csae::data::{Handles, Wanted};
 use csae::error::Result;
 use csae::files;
 use csae::model::Purpose;
-use csae::tasks::detect::{Bounds, Detection, Detector, voc};
-use csae::tasks::picture;
-use csae::tasks::segment::colour;
+use csae::report::picture;
+use csae::tasks::detect::Detector;
 use serde_json::{Value, json};
 
 use super::load;

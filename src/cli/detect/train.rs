@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use csae::data::Wanted;
+use csae::data::annotations::box_set::Set;
 use csae::error::Result;
 use csae::files;
 use csae::model::{self, Decoder};
 use csae::ops::CELL;
-use csae::tasks::detect::{Changes, Found, Options, Set, Trainer, judge};
+use csae::tasks::detect::{Changes, Found, Options, Trainer, judge};
 use csae::tasks::inspect::Place;
-use csae::tasks::supervised::{Epoch, Watch};
+use csae::train::supervised::{Epoch, Watch};
 use serde_json::json;
 
 use super::{Boxes, as_json, say, tell};

@@ -3,13 +3,15 @@
 use std::path::Path;
 use std::time::Instant;
 
+use csae::budget::Budget;
 use csae::data::Sample;
-use csae::data::budget::Budget;
 use csae::device::Device;
 use csae::error::Result;
+use csae::infer::batches::Inference;
 use csae::model::Graph;
-use csae::tasks::generate::{Codes, Judged, MOST, Prior, Stage, fitting_bytes};
-use csae::tasks::infer::Inference;
+use csae::priors::codes::Codes;
+use csae::priors::mixture::{Judged, MOST};
+use csae::priors::prior::{Prior, Stage, fitting_bytes};
 use serde_json::json;
 
 use super::GenerateArgs;

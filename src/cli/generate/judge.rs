@@ -3,18 +3,19 @@
 use std::path::Path;
 
 use csae::bail_usage;
-use csae::data::budget::Budget;
+use csae::budget::Budget;
 use csae::data::{Patch, Sample, patches};
 use csae::device::Device;
 use csae::error::{Error, Result};
 use csae::files;
+use csae::infer::batches::{Beside, Inference};
+use csae::metrics::frechet as measure;
+use csae::metrics::frechet::{Features, Likeness};
 use csae::model::{self, Graph, Loaded, Purpose, Store};
+use csae::priors::prior::{Kind, Prior};
 use csae::rng::Stream;
 use csae::shape::Dims;
 use csae::tasks::generate::gallery::{self, Part, Row};
-use csae::tasks::generate::judge::{self as measure, Features, Likeness};
-use csae::tasks::generate::{Kind, Prior};
-use csae::tasks::infer::{Beside, Inference};
 use csae::tasks::inspect::Place;
 use serde_json::json;
 

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use csae::bail_usage;
+use csae::budget::{Budget, free};
 use csae::data::Sample;
-use csae::data::budget::{Budget, free};
 use csae::error::{Error, Result};
+use csae::infer::batches::{Beside, Inference};
 use csae::model::{self, Graph, Purpose};
-use csae::tasks::generate::{self, Draw, Kind, LARGEST, Prior, SHOWN_IN, between};
-use csae::tasks::infer::{Beside, Inference};
+use csae::priors::prior::{Draw, Kind, LARGEST, Prior, SHOWN_IN, between};
 use csae::tasks::inspect::Place;
 
 use super::{Common, budget, refuse_existing};
@@ -331,7 +331,7 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let loaded = model::load(&place.model)?;
     let graph = &loaded.graph;
     check_model(graph, &args.model)?;
-    let stored = generate::path_of(&place.model);
+    let stored = csae::priors::file::path_of(&place.model);
     // everything that can be refused is refused before anything takes time
     let known = if args.fit.is_some() {
         refuse_existing(&stored, args.force)?;

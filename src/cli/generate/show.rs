@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use csae::data::{Sample, patches};
 use csae::error::{Error, Result};
 use csae::files;
+use csae::metrics::frechet::Nearest;
+use csae::report::picture;
 use csae::shape::Dims;
 use csae::tasks::generate::gallery::{self, Part};
-use csae::tasks::generate::judge::Nearest;
-use csae::tasks::picture;
 use serde_json::json;
 
 use super::GenerateArgs;

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use csae::bail_usage;
+use csae::data::image_file::ImageFile;
 use csae::device::Device;
 use csae::error::{Error, Result};
 use csae::model::{self, Store};
-use csae::tasks::image_file::ImageFile;
-use csae::tasks::paint::{Method, Painter, Progress};
-use csae::tasks::picture::Picture;
+use csae::report::picture::Picture;
+use csae::tasks::synthesis::Painter;
+use csae::tasks::synthesis::{Method, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Common, budget, interrupt};

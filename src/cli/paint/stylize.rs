@@ -5,11 +5,13 @@ use std::time::Instant;
 
 use clap::Args;
 use csae::bail_usage;
+use csae::data::image_file::ImageFile;
 use csae::files;
-use csae::tasks::image_file::ImageFile;
-use csae::tasks::paint::gallery::{self, Painted};
-use csae::tasks::paint::{Method, Styled, Styling, brightness, stylize};
-use csae::tasks::picture::Picture;
+use csae::report::picture::Picture;
+use csae::tasks::synthesis::Method;
+use csae::tasks::synthesis::gallery;
+use csae::tasks::synthesis::gallery::Painted;
+use csae::tasks::synthesis::{Styled, Styling, brightness, stylize};
 use serde_json::json;
 
 use super::{GALLERY, PaintArgs, check_distinct, check_there, read, stem};
@@ -145,7 +147,7 @@ impl StylizeArgs {
         let by = size as f64 / picture.h.max(picture.w) as f64;
         let to = [picture.h, picture.w].map(|side| ((by * side as f64).round() as usize).max(1));
         let resize = |values: &[f32], c: usize| {
-            let mut values = csae::data::resample::imresize_to(
+            let mut values = csae::raster::resample::imresize_to(
                 values,
                 (picture.h, picture.w),
                 c,
@@ -165,7 +167,7 @@ impl StylizeArgs {
 fn read_mask(path: &std::path::Path, [h, w]: [usize; 2]) -> csae::error::Result<Vec<f32>> {
     let (mask, _) = read(path)?;
     let values = brightness(&mask.pixels);
-    let mut values = csae::data::resample::imresize_to(&values, (mask.h, mask.w), 1, (h, w));
+    let mut values = csae::raster::resample::imresize_to(&values, (mask.h, mask.w), 1, (h, w));
     values.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
     Ok(values)
 }

@@ -6,9 +6,11 @@ use std::time::Instant;
 use clap::Args;
 use csae::error::Result;
 use csae::files;
-use csae::tasks::paint::gallery::{self, Woven};
-use csae::tasks::paint::{Options, texture};
-use csae::tasks::picture::{self, Picture};
+use csae::report::picture;
+use csae::report::picture::Picture;
+use csae::tasks::synthesis::gallery;
+use csae::tasks::synthesis::gallery::Woven;
+use csae::tasks::synthesis::{Options, texture};
 use serde_json::json;
 
 use super::{GALLERY, PaintArgs, check_distinct, check_there, read, size, stem};

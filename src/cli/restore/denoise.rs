@@ -1,11 +1,11 @@
 //! `csae denoise`
 
 use clap::Args;
+use csae::data::image_file::ImageFile;
 use csae::error::Result;
+use csae::infer::conditions::Told;
 use csae::spec::Task;
-use csae::tasks::degrade::Told;
-use csae::tasks::image_file::ImageFile;
-use csae::tasks::noise_level;
+use csae::tasks::restore::noise_level;
 use serde_json::json;
 
 use super::{Given, RestoreArgs};

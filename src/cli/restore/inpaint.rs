@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::data::corrupt::Mask;
-use csae::data::fill::fill;
+use csae::data::image_file::ImageFile;
 use csae::error::{Error, Result};
+use csae::infer::conditions::Told;
+use csae::raster::corrupt::Mask;
+use csae::raster::fill::fill;
 use csae::spec::Task;
-use csae::tasks::degrade::Told;
-use csae::tasks::image_file::ImageFile;
 use serde_json::json;
 
 use super::jobs::Job;

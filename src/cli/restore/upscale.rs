@@ -1,12 +1,12 @@
 //! `csae upscale`
 
 use clap::Args;
-use csae::data::budget;
-use csae::data::resample::imresize;
+use csae::budget;
+use csae::data::image_file::ImageFile;
 use csae::error::{Error, Result};
+use csae::infer::conditions::Told;
+use csae::raster::resample::imresize;
 use csae::spec::Task;
-use csae::tasks::degrade::Told;
-use csae::tasks::image_file::ImageFile;
 use serde_json::json;
 
 use super::{Given, RestoreArgs};

@@ -7,12 +7,13 @@ mod train;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use csae::budget::Budget;
 use csae::data::Wanted;
-use csae::data::budget::Budget;
+use csae::data::annotations::label_set::{Meaning, Set};
 use csae::device::Device;
 use csae::error::Result;
 use csae::model::{self, Loaded, Purpose};
-use csae::tasks::segment::{Judged, Meaning, Segmenter, Set};
+use csae::tasks::segment::{Judged, Segmenter};
 use serde_json::{Value, json};
 
 use super::{Common, counted};

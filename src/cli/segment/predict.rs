@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use csae::data::annotations::label_image::{colour, write_labels};
 use csae::data::{Handles, Wanted};
 use csae::error::Result;
 use csae::files;
+use csae::report::picture;
 use csae::tasks::features::npy_header;
-use csae::tasks::picture;
-use csae::tasks::segment::{colour, most_likely, write_labels};
+use csae::tasks::segment::most_likely;
 use serde_json::{Value, json};
 
 use super::{check_memory, load, placed};

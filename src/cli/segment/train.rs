@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use csae::bail_usage;
 use csae::data::Wanted;
+use csae::data::annotations::label_set::Set;
 use csae::error::{Error, Result};
 use csae::files;
 use csae::model::{self, Decoder};
 use csae::tasks::inspect::Place;
-use csae::tasks::segment::{Balance, Changes, Found, Options, Set, Trainer, judge};
-use csae::tasks::supervised::{Epoch, Watch};
+use csae::tasks::segment::{Balance, Changes, Found, Options, Trainer, judge};
+use csae::train::supervised::{Epoch, Watch};
 use serde_json::json;
 
 use super::{Labels, as_json, say, tell as tell_scores};

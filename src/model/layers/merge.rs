@@ -1,18 +1,17 @@
 //! Layers that read more than one: sums, differences, concatenation.
 
-use super::{Builder, Graph, Layer, Node, View};
+use super::{Graph, Layer, Node};
 use crate::error::{Error, Result};
-use crate::ops::{Combine, CopyChannels};
-use crate::shape::Dims;
+use crate::shape::{Dims, Window};
 
 /// First + second · the second.
-pub(super) struct Sum {
+pub(crate) struct Sum {
     /// Factor of the second input.
     pub second: f64,
 }
 
 /// Channels side by side.
-pub(super) struct Concat;
+pub(crate) struct Concat;
 
 impl Layer for Sum {
     const INPUTS: Option<usize> = Some(2);
@@ -26,21 +25,8 @@ impl Layer for Sum {
         Ok(())
     }
 
-    fn forward(&self, b: &mut Builder, node: usize) -> View {
-        let y = b.output(node);
-        let (first, second) = (b.input_value(node, 0), b.input_value(node, 1));
-        b.tape.push(Combine { alpha: 1.0, beta: self.second, a: first, b: Some(second), y });
-        y
-    }
-
-    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
-        for (i, factor) in [1.0, self.second].into_iter().enumerate() {
-            if b.needs_input(node, i) {
-                let dx = b.input_grad(node, i);
-                b.tape.push(Combine { alpha: factor, beta: 0.0, a: dy, b: None, y: dx });
-                b.give(b.input_node(node, i), dx);
-            }
-        }
+    fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
+        Window::Same
     }
 }
 
@@ -59,48 +45,7 @@ impl Layer for Concat {
         Ok(())
     }
 
-    fn forward(&self, b: &mut Builder, node: usize) -> View {
-        let y = b.output(node);
-        let dims = b.node(node).dims;
-        let mut to = 0;
-        for i in 0..b.node(node).inputs.len() {
-            let count = b.input_dims(node, i).c;
-            let (rows, x) = (b.n * dims.area(), b.input_value(node, i));
-            b.tape.push(CopyChannels {
-                rows,
-                x_channels: count,
-                from: 0,
-                y_channels: dims.c,
-                to,
-                count,
-                x,
-                y,
-            });
-            to += count;
-        }
-        y
-    }
-
-    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
-        let dims = b.node(node).dims;
-        let mut from = 0;
-        for i in 0..b.node(node).inputs.len() {
-            let count = b.input_dims(node, i).c;
-            if b.needs_input(node, i) {
-                let (rows, dx) = (b.n * dims.area(), b.input_grad(node, i));
-                b.tape.push(CopyChannels {
-                    rows,
-                    x_channels: dims.c,
-                    from,
-                    y_channels: count,
-                    to: 0,
-                    count,
-                    x: dy,
-                    y: dx,
-                });
-                b.give(b.input_node(node, i), dx);
-            }
-            from += count;
-        }
+    fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
+        Window::Same
     }
 }

@@ -1,93 +1,86 @@
-//! What each layer of a description is: its output's size, its parameters, its calls forward and
-//! backward.
+//! The geometry of each layer: its output's size, its parameters, and which part of its input an
+//! output depends on. The calls of its passes are in `record/layers`.
 
-mod conv2d;
+pub(crate) mod conv2d;
 mod linear;
 mod lista;
-mod merge;
-mod pool2d;
-mod prepare;
-mod select;
+pub(crate) mod merge;
+pub(crate) mod pool2d;
+pub(crate) mod prepare;
+pub(crate) mod select;
 mod unpool2d;
 
-use super::builder::Builder;
 use super::graph::{Graph, Node};
 use super::params::{Param, Role};
 use crate::error::{Error, Result};
-use crate::ops::{Activation, MaxNorm, View};
-use crate::shape::Dims;
-use crate::spec::{ActivationSpec, Conv2dSpec, LayerOp, LayerSpec, Pair};
+use crate::shape::{Dims, Window};
+use crate::spec::{ActivationSpec, LayerOp, LayerSpec};
 
-/// A layer's part in a graph.
-pub(super) trait Layer {
-    /// How many layers it reads; none: any number from two.
+/// A layer's geometry.
+pub(crate) trait Layer {
+    /// Number of inputs; `None` for any number from two.
     const INPUTS: Option<usize> = Some(1);
 
     /// Infers the output's size and registers parameters. `node` has its name and inputs.
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()>;
 
-    /// The constraint on its weight, if it has one, to be applied after each update.
-    fn constraint(&self, _graph: &Graph, _node: &Node, _w: View) -> Option<MaxNorm> {
-        None
-    }
-
-    /// Records the forward pass and returns the output.
-    fn forward(&self, b: &mut Builder, node: usize) -> View;
-
-    /// Records the backward pass: parameter gradients, and input gradients where needed.
-    fn backward(&self, b: &mut Builder, node: usize, dy: View);
+    /// How an output depends on the inputs along one side (0: rows, 1: columns).
+    fn window(&self, graph: &Graph, node: &Node, side: usize) -> Window;
 }
 
 /// Applies `$do` to the layer in an operation, whichever it is.
 macro_rules! with_layer {
     ($op:expr, $layer:ident => $do:expr) => {
         match $op {
-            LayerOp::Conv2d($layer) => $do,
-            LayerOp::ConvTranspose2d($layer) => $do,
-            LayerOp::Linear($layer) => $do,
-            LayerOp::MaxPool2d(spec) => {
-                let $layer = &pool2d::MaxPool(*spec);
+            $crate::spec::LayerOp::Conv2d($layer) => $do,
+            $crate::spec::LayerOp::ConvTranspose2d($layer) => $do,
+            $crate::spec::LayerOp::Linear($layer) => $do,
+            $crate::spec::LayerOp::MaxPool2d(spec) => {
+                let $layer = &$crate::model::layers::pool2d::MaxPool(*spec);
                 $do
             }
-            LayerOp::AvgPool2d($layer) => $do,
-            LayerOp::L2Pool2d(spec) => {
-                let $layer = &pool2d::L2Pool(*spec);
+            $crate::spec::LayerOp::AvgPool2d($layer) => $do,
+            $crate::spec::LayerOp::L2Pool2d(spec) => {
+                let $layer = &$crate::model::layers::pool2d::L2Pool(*spec);
                 $do
             }
-            LayerOp::MaxUnpool2d($layer) => $do,
-            LayerOp::UpsampleNearest2d($layer) => $do,
-            LayerOp::Activation($layer) => $do,
-            LayerOp::Dropout($layer) => $do,
-            LayerOp::SoftThreshold($layer) => $do,
-            LayerOp::Lista(_) => unreachable!("a graph holds the layers that it is of"),
-            LayerOp::TopK($layer) => $do,
-            LayerOp::BatchTopK($layer) => $do,
-            LayerOp::SpatialWta(_) => {
-                let $layer = &select::SpatialWta;
+            $crate::spec::LayerOp::MaxUnpool2d($layer) => $do,
+            $crate::spec::LayerOp::UpsampleNearest2d($layer) => $do,
+            $crate::spec::LayerOp::Activation($layer) => $do,
+            $crate::spec::LayerOp::Dropout($layer) => $do,
+            $crate::spec::LayerOp::SoftThreshold($layer) => $do,
+            $crate::spec::LayerOp::Lista(_) => {
+                unreachable!("a graph holds the layers that lista stands for")
+            }
+            $crate::spec::LayerOp::TopK($layer) => $do,
+            $crate::spec::LayerOp::BatchTopK($layer) => $do,
+            $crate::spec::LayerOp::SpatialWta(_) => {
+                let $layer = &$crate::model::layers::select::SpatialWta;
                 $do
             }
-            LayerOp::LifetimeWta($layer) => $do,
-            LayerOp::LocalContrast($layer) => $do,
-            LayerOp::Whiten($layer) => $do,
-            LayerOp::Known(_) => {
-                let $layer = &select::Known;
+            $crate::spec::LayerOp::LifetimeWta($layer) => $do,
+            $crate::spec::LayerOp::LocalContrast($layer) => $do,
+            $crate::spec::LayerOp::Whiten($layer) => $do,
+            $crate::spec::LayerOp::Known(_) => {
+                let $layer = &$crate::model::layers::select::Known;
                 $do
             }
-            LayerOp::Add(_) => {
-                let $layer = &merge::Sum { second: 1.0 };
+            $crate::spec::LayerOp::Add(_) => {
+                let $layer = &$crate::model::layers::merge::Sum { second: 1.0 };
                 $do
             }
-            LayerOp::Sub(_) => {
-                let $layer = &merge::Sum { second: -1.0 };
+            $crate::spec::LayerOp::Sub(_) => {
+                let $layer = &$crate::model::layers::merge::Sum { second: -1.0 };
                 $do
             }
-            LayerOp::Concat(_) => {
-                let $layer = &merge::Concat;
+            $crate::spec::LayerOp::Concat(_) => {
+                let $layer = &$crate::model::layers::merge::Concat;
                 $do
             }
         }
     };
 }
+pub(crate) use with_layer;
 
 /// Whether an operation is a winner-take-all selection.
 pub(super) const fn is_winners(op: &LayerOp) -> bool {
@@ -175,60 +168,8 @@ fn settle(graph: &Graph, op: &LayerOp) -> LayerOp {
     op
 }
 
-/// Records a node's forward pass.
-pub(super) fn forward(b: &mut Builder, node: usize) -> View {
-    let op = b.node(node).op.as_ref().expect("only the input has no operation");
-    with_layer!(op, l => l.forward(b, node))
-}
-
-/// Records a node's backward pass.
-pub(super) fn backward(b: &mut Builder, node: usize, dy: View) {
-    let op = b.node(node).op.as_ref().expect("only the input has no operation");
-    with_layer!(op, l => l.backward(b, node, dy));
-}
-
-/// The activation in a node's epilogue, but for identity.
-pub(super) fn epilogue_of(node: &Node) -> Option<Activation> {
-    let activation = match node.op.as_ref()? {
-        LayerOp::Conv2d(spec) => spec.activation,
-        LayerOp::ConvTranspose2d(spec) => spec.activation,
-        LayerOp::Linear(spec) => spec.activation,
-        _ => return None,
-    };
-    Some(conv2d::epilogue(activation)).filter(|activation| *activation != Activation::Identity)
-}
-
-/// The convolution whose epilogue a max pooling can be: windows of 2×2 side by side, behind an
-/// activation whose slope follows from its output, so that the pooled map and the switches are all
-/// that the way back needs.
-pub(super) fn poolable<'a>(graph: &'a Graph, pool: &Node) -> Option<(usize, &'a Conv2dSpec)> {
-    let two = Pair([2, 2]);
-    match pool.op.as_ref()? {
-        LayerOp::MaxPool2d(spec)
-            if spec.kernel == two
-                && spec.stride.is_none_or(|stride| stride == two)
-                && spec.padding == Pair([0, 0]) => {}
-        _ => return None,
-    }
-    let below = &graph.nodes[pool.inputs[0]];
-    match below.op.as_ref()? {
-        LayerOp::Conv2d(spec)
-            if epilogue_of(below).is_some()
-                && conv2d::takes_max_pool(spec, input_dims(graph, below)) =>
-        {
-            Some((pool.inputs[0], spec))
-        }
-        _ => None,
-    }
-}
-
-/// The constraint on a node's weight.
-pub(super) fn constraint(graph: &Graph, node: &Node, w: View) -> Option<MaxNorm> {
-    with_layer!(node.op.as_ref()?, l => l.constraint(graph, node, w))
-}
-
 /// Fails unless a norm can bound anything.
-fn check_norm(max_norm: Option<f64>, unit_norm: bool) -> Result<()> {
+pub(crate) fn check_norm(max_norm: Option<f64>, unit_norm: bool) -> Result<()> {
     match max_norm {
         Some(_) if unit_norm => Err(Error::usage(
             "max_norm and unit_norm: atoms are bound by one of them; leave the other out",
@@ -240,13 +181,8 @@ fn check_norm(max_norm: Option<f64>, unit_norm: bool) -> Result<()> {
     }
 }
 
-/// The norm that atoms are bound by, and whether each has just that.
-fn norm(max_norm: Option<f64>, unit_norm: bool) -> Option<(f64, bool)> {
-    if unit_norm { Some((1.0, true)) } else { max_norm.map(|norm| (norm, false)) }
-}
-
 /// Input size of a node being inferred.
-fn input_dims(graph: &Graph, node: &Node) -> Dims {
+pub(crate) fn input_dims(graph: &Graph, node: &Node) -> Dims {
     graph.nodes[node.inputs[0]].dims
 }
 
@@ -262,25 +198,13 @@ impl Layer for ActivationSpec {
         Ok(())
     }
 
-    fn forward(&self, b: &mut Builder, node: usize) -> View {
-        let y = b.output(node);
-        let x = b.input_value(node, 0);
-        b.save(node, x);
-        b.tape.push(crate::ops::ActivationFwd { activation: self.activation, x, y });
-        y
+    fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
+        Window::Same
     }
+}
 
-    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
-        if b.needs_input(node, 0) {
-            // From the input, which is at hand: exact for every activation.
-            let dx = b.input_grad(node, 0);
-            b.tape.push(crate::ops::ActivationBwd {
-                activation: self.activation,
-                x: b.saved(node, 0),
-                dy,
-                dx,
-            });
-            b.give(b.input_node(node, 0), dx);
-        }
-    }
+/// How a node's output depends on its inputs along one side (0: rows, 1: columns).
+pub(super) fn window(graph: &Graph, node: &Node, side: usize) -> Window {
+    let Some(op) = &node.op else { return Window::Same };
+    with_layer!(op, layer => layer.window(graph, node, side))
 }

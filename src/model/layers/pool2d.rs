@@ -1,25 +1,38 @@
 //! Pooling layers.
 
-use super::conv2d::max_pooled;
-use super::{Builder, Graph, Layer, Node, View, input_dims};
+use super::{Graph, Layer, Node, input_dims};
 use crate::error::Result;
-use crate::ops::{
-    AvgPool2dBwd, AvgPool2dFwd, L2Pool2dBwd, L2Pool2dFwd, MaxPool2dBwd, MaxPool2dFwd,
-};
-use crate::shape::{Dims, Pool2d};
+use crate::shape::{Dims, Pool2d, Window};
 use crate::spec::{AvgPool2dSpec, Pair, Pool2dSpec};
 
 /// Max pooling.
-pub(super) struct MaxPool(pub Pool2dSpec);
+pub(crate) struct MaxPool(pub(crate) Pool2dSpec);
 /// L2 pooling.
-pub(super) struct L2Pool(pub Pool2dSpec);
+pub(crate) struct L2Pool(pub(crate) Pool2dSpec);
 
-fn size(n: usize, x: Dims, kernel: Pair, stride: Option<Pair>, padding: Pair) -> Result<Pool2d> {
+/// The problem size of a pooling over a batch of `n`.
+pub(crate) fn size(
+    n: usize,
+    x: Dims,
+    kernel: Pair,
+    stride: Option<Pair>,
+    padding: Pair,
+) -> Result<Pool2d> {
     Pool2d::new(n, x, kernel.0, stride.unwrap_or(kernel).0, padding.0)
 }
 
+/// The window of a pooling along one side.
+fn window(kernel: Pair, stride: Option<Pair>, padding: Pair, side: usize) -> Window {
+    Window::Forward {
+        kernel: kernel.0[side],
+        stride: stride.unwrap_or(kernel).0[side],
+        padding: padding.0[side],
+        dilation: 1,
+    }
+}
+
 /// The problem size of a pooling node that has been inferred.
-pub(super) fn size_of(spec: &Pool2dSpec, n: usize, x: Dims) -> Pool2d {
+pub(crate) fn size_of(spec: &Pool2dSpec, n: usize, x: Dims) -> Pool2d {
     size(n, x, spec.kernel, spec.stride, spec.padding).expect("inferred before")
 }
 
@@ -30,35 +43,8 @@ impl Layer for MaxPool {
         Ok(())
     }
 
-    fn forward(&self, b: &mut Builder, node: usize) -> View {
-        if let Some((below, spec)) = b.pooled_by(node) {
-            let (y, switches) = max_pooled(b, spec, below, node);
-            b.save(node, switches);
-            return y;
-        }
-        let size = size_of(&self.0, b.n, b.input_dims(node, 0));
-        let (x, y) = (b.input_value(node, 0), b.output(node));
-        let switches = b.tape.words(format!("switches of {}", b.node(node).name), y.len);
-        b.save(node, switches);
-        b.tape.push(MaxPool2dFwd { size, x, y, switches });
-        y
-    }
-
-    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
-        if b.needs_input(node, 0) {
-            let size = size_of(&self.0, b.n, b.input_dims(node, 0));
-            let dx = b.input_grad(node, 0);
-            let (activation, gate) = b.pool_gate(node);
-            b.tape.push(MaxPool2dBwd {
-                size,
-                activation,
-                dy,
-                switches: b.saved(node, 0),
-                gate,
-                dx,
-            });
-            b.give(b.input_node(node, 0), dx);
-        }
+    fn window(&self, _: &Graph, _: &Node, side: usize) -> Window {
+        window(self.0.kernel, self.0.stride, self.0.padding, side)
     }
 }
 
@@ -68,22 +54,8 @@ impl Layer for AvgPool2dSpec {
         Ok(())
     }
 
-    fn forward(&self, b: &mut Builder, node: usize) -> View {
-        let size = size(b.n, b.input_dims(node, 0), self.kernel, self.stride, self.padding)
-            .expect("inferred before");
-        let (x, y) = (b.input_value(node, 0), b.output(node));
-        b.tape.push(AvgPool2dFwd { size, count_include_pad: self.count_include_pad, x, y });
-        y
-    }
-
-    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
-        if b.needs_input(node, 0) {
-            let size = size(b.n, b.input_dims(node, 0), self.kernel, self.stride, self.padding)
-                .expect("inferred before");
-            let dx = b.input_grad(node, 0);
-            b.tape.push(AvgPool2dBwd { size, count_include_pad: self.count_include_pad, dy, dx });
-            b.give(b.input_node(node, 0), dx);
-        }
+    fn window(&self, _: &Graph, _: &Node, side: usize) -> Window {
+        window(self.kernel, self.stride, self.padding, side)
     }
 }
 
@@ -92,19 +64,7 @@ impl Layer for L2Pool {
         MaxPool(self.0).infer(graph, node)
     }
 
-    fn forward(&self, b: &mut Builder, node: usize) -> View {
-        let size = size_of(&self.0, b.n, b.input_dims(node, 0));
-        let (x, y) = (b.input_value(node, 0), b.output(node));
-        b.tape.push(L2Pool2dFwd { size, x, y });
-        y
-    }
-
-    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
-        if b.needs_input(node, 0) {
-            let size = size_of(&self.0, b.n, b.input_dims(node, 0));
-            let (x, y, dx) = (b.input_value(node, 0), b.value(node), b.input_grad(node, 0));
-            b.tape.push(L2Pool2dBwd { size, x, y, dy, dx });
-            b.give(b.input_node(node, 0), dx);
-        }
+    fn window(&self, _: &Graph, _: &Node, side: usize) -> Window {
+        window(self.0.kernel, self.0.stride, self.0.padding, side)
     }
 }

@@ -1,10 +1,9 @@
 //! Layers that prepare the input, which nothing learns: local contrast normalisation and whitening.
 
-use super::{Builder, Graph, Layer, Node, Role, View, input_dims};
+use super::{Graph, Layer, Node, Role, input_dims};
 use crate::error::{Error, Result};
 use crate::model::params::{Packing, Start};
-use crate::ops::{Activation, Conv2dFwd, LocalContrast};
-use crate::shape::{Conv2d, Dims, Taps};
+use crate::shape::Window;
 use crate::spec::{LocalContrastSpec, WhitenSpec};
 
 /// Fails if a gradient would have to pass.
@@ -33,36 +32,13 @@ impl Layer for LocalContrastSpec {
         Ok(())
     }
 
-    fn forward(&self, b: &mut Builder, node: usize) -> View {
-        let (n, dims) = (b.n, b.node(node).dims);
-        let (x, y) = (b.input_value(node, 0), b.output(node));
-        let sums = b.tape.real("sums of windows", LocalContrast::work(n, dims));
-        b.tape.push(LocalContrast { n, dims, window: self.window, eps: self.eps, x, y, sums });
-        y
+    fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
+        Window::Forward { kernel: self.window, stride: 1, padding: self.window / 2, dilation: 1 }
     }
-
-    fn backward(&self, _: &mut Builder, _: usize, _: View) {
-        unreachable!("nothing before it is learned")
-    }
-}
-
-/// The sizes of whitening's two convolutions: the channels' scale, and the filters.
-fn sizes(spec: &WhitenSpec, n: usize, dims: Dims) -> Result<[Conv2d; 2]> {
-    let [r, s] = spec.kernel.0;
-    let taps = |kernel: [usize; 2]| Taps {
-        kernel,
-        stride: [1, 1],
-        padding: kernel.map(|side| side / 2),
-        dilation: [1, 1],
-    };
-    Ok([
-        Conv2d::forward(n, dims, dims.c, taps([1, 1]), dims.c)?,
-        Conv2d::forward(n, dims, dims.c, taps([r, s]), 1)?,
-    ])
 }
 
 /// Part of the name of the parameter that scales the channels.
-const SCALE: &str = "scale";
+pub(crate) const SCALE: &str = "scale";
 
 impl Layer for WhitenSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
@@ -94,42 +70,8 @@ impl Layer for WhitenSpec {
         Ok(())
     }
 
-    fn forward(&self, b: &mut Builder, node: usize) -> View {
-        let [scaling, filtering] = sizes(self, b.n, b.node(node).dims).expect("inferred before");
-        let (x, y) = (b.input_value(node, 0), b.output(node));
-        let Node { weight, bias, .. } = *b.node(node);
-        let scale = b
-            .graph
-            .params
-            .iter()
-            .position(|param| param.name == format!("{}.{SCALE}", b.node(node).name));
-        let [w, shift, scale] =
-            [weight, bias, scale].map(|param| b.store.weight(param.expect("inferred before")));
-        // Mean 0 first, so that what lies outside, which counts as 0, is the mean.
-        let scaled = b.tape.map(format!("scaled input of {}", b.node(node).name), x.len);
-        let activation = Activation::Identity;
-        b.tape.push(Conv2dFwd {
-            size: scaling,
-            activation,
-            x,
-            w: scale,
-            b: Some(shift),
-            gate: None,
-            y: scaled,
-        });
-        b.tape.push(Conv2dFwd {
-            size: filtering,
-            activation,
-            x: scaled,
-            w,
-            b: None,
-            gate: None,
-            y,
-        });
-        y
-    }
-
-    fn backward(&self, _: &mut Builder, _: usize, _: View) {
-        unreachable!("nothing before it is learned")
+    fn window(&self, _: &Graph, _: &Node, side: usize) -> Window {
+        let kernel = self.kernel.0[side];
+        Window::Forward { kernel, stride: 1, padding: kernel / 2, dilation: 1 }
     }
 }

@@ -1,9 +1,8 @@
 //! Unpooling layers.
 
-use super::{Builder, Graph, Layer, Node, View, input_dims, pool2d};
+use super::{Graph, Layer, Node, input_dims};
 use crate::error::{Error, Result};
-use crate::ops::{MaxUnpool2dBwd, MaxUnpool2dFwd, UpsampleNearest2dBwd, UpsampleNearest2dFwd};
-use crate::shape::{Dims, Pool2d};
+use crate::shape::{Dims, Window};
 use crate::spec::{LayerOp, MaxUnpool2dSpec, UpsampleSpec};
 
 impl Layer for MaxUnpool2dSpec {
@@ -28,28 +27,16 @@ impl Layer for MaxUnpool2dSpec {
         Ok(())
     }
 
-    fn forward(&self, b: &mut Builder, node: usize) -> View {
-        let (size, switches) = pooling(b, node);
-        let (x, y) = (b.input_value(node, 0), b.output(node));
-        b.tape.push(MaxUnpool2dFwd { size, x, switches, y });
-        y
-    }
-
-    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
-        if b.needs_input(node, 0) {
-            let (size, switches) = pooling(b, node);
-            let dx = b.input_grad(node, 0);
-            b.tape.push(MaxUnpool2dBwd { size, dy, switches, dx });
-            b.give(b.input_node(node, 0), dx);
+    fn window(&self, graph: &Graph, node: &Node, side: usize) -> Window {
+        // The adjoint of its pooling's windows.
+        let pool = node.switches.map(|pool| super::window(graph, &graph.nodes[pool], side));
+        match pool {
+            Some(Window::Forward { kernel, stride, padding, dilation }) => {
+                Window::Adjoint { kernel, stride, padding, dilation }
+            }
+            _ => unreachable!("inference accepts switches of a max_pool2d only"),
         }
     }
-}
-
-/// The pooling that a node undoes, and its switches.
-fn pooling(b: &Builder, node: usize) -> (Pool2d, View) {
-    let pool = b.node(node).switches.expect("inferred before");
-    let Some(LayerOp::MaxPool2d(spec)) = &b.node(pool).op else { unreachable!("inferred before") };
-    (pool2d::size_of(spec, b.n, b.input_dims(pool, 0)), b.saved(pool, 0))
 }
 
 impl Layer for UpsampleSpec {
@@ -63,17 +50,8 @@ impl Layer for UpsampleSpec {
         Ok(())
     }
 
-    fn forward(&self, b: &mut Builder, node: usize) -> View {
-        let (x, y, x_dims) = (b.input_value(node, 0), b.output(node), b.input_dims(node, 0));
-        b.tape.push(UpsampleNearest2dFwd { n: b.n, x_dims, scale: self.scale.0, x, y });
-        y
-    }
-
-    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
-        if b.needs_input(node, 0) {
-            let (dx, x_dims) = (b.input_grad(node, 0), b.input_dims(node, 0));
-            b.tape.push(UpsampleNearest2dBwd { n: b.n, x_dims, scale: self.scale.0, dy, dx });
-            b.give(b.input_node(node, 0), dx);
-        }
+    fn window(&self, _: &Graph, _: &Node, side: usize) -> Window {
+        let scale = self.scale.0[side];
+        Window::Adjoint { kernel: scale, stride: scale, padding: 0, dilation: 1 }
     }
 }

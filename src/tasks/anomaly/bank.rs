@@ -4,8 +4,8 @@ use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::linalg::distances::{each_distance, squared};
 use crate::rng::Stream;
-use crate::tasks::distances::{each_distance, squared};
 
 /// Neighbours whose mean distance is told.
 const NEIGHBOURS: usize = 3;

@@ -4,17 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use super::bank::{Bank, Gatherer};
 use super::field::Describer;
-use super::ranks::Ranks;
 use super::residual::{blur, squared_error, structure};
 use crate::data::{Handles, Pixels};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::{Graph, Loaded, Purpose};
+use crate::infer::batches::{Beside, Inference};
+use crate::infer::reconstruct;
+use crate::metrics::ranks::Ranks;
+use crate::model::{Graph, Loaded, Purpose, tiling};
 use crate::shape::Dims;
 use crate::spec::ModelSpec;
-use crate::tasks::infer::{Beside, Inference};
-use crate::tasks::reconstruct;
-use crate::tasks::restore::reach;
 
 /// The views, in the order in which they are kept.
 pub const VIEWS: [&str; 3] = ["error", "structure", "code"];
@@ -135,7 +134,7 @@ impl Frames {
         loaded: &Loaded,
         sizes: impl Iterator<Item = (usize, usize)>,
     ) -> Option<[usize; 2]> {
-        let (align, _) = reach(&loaded.graph.spec).ok()?;
+        let align = tiling(&loaded.graph).ok()?.align;
         let most = sizes.fold([1, 1], |most, (h, w)| [most[0].max(h), most[1].max(w)]);
         let tile = most.map(|side| side.min(TILE).next_multiple_of(align.max(1)));
         // some layers take one size for other reasons

@@ -2,9 +2,9 @@
 
 use crate::device::Device;
 use crate::error::Result;
+use crate::infer::batches::Inference;
+use crate::infer::reconstruct::{mirror, starts, window};
 use crate::shape::Dims;
-use crate::tasks::infer::Inference;
-use crate::tasks::reconstruct::{mirror, starts, window};
 
 /// Pixels between descriptors of maps, at least.
 const PITCH: usize = 4;

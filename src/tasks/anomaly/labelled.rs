@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::detector::{Detector, Eye, Image, VIEWS};
-use super::ranks::{Ranks, regions};
-use crate::data::{self, Handles, Opened, Pixels, Wanted, decode_file, folder};
+use crate::data;
+use crate::data::formats::decode::decode_file;
+use crate::data::{Handles, Opened, Pixels, Wanted, folder};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::metrics::ranks::{Ranks, regions};
 
 /// The folder of normal images.
 pub const GOOD: &str = "good";

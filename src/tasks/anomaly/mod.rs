@@ -15,7 +15,6 @@ mod field;
 mod file;
 mod labelled;
 mod paint;
-mod ranks;
 mod residual;
 
 pub use bank::Bank;
@@ -26,5 +25,4 @@ pub use field::{Describer, Field};
 pub use file::NAME;
 pub use labelled::{Judged, Kind, Labelled, Report, judge, read_mask};
 pub use paint::{Defect, LEAST_SIDE, Painted, paint};
-pub use ranks::{Ranks, regions};
 pub use residual::{blur, squared_error, structure};

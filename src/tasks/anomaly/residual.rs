@@ -1,6 +1,6 @@
 //! How an image and what a model draws of it differ, pixel by pixel.
 
-/// Standard deviation of SSIM's window, as in [`crate::tasks::quality`].
+/// Standard deviation of SSIM's window, as in [`crate::metrics::quality`].
 const SIGMA: f64 = 1.5;
 /// (K₁·range)² and (K₂·range)².
 const C: [f64; 2] = [0.01 * 0.01, 0.03 * 0.03];
@@ -76,7 +76,7 @@ pub fn structure(a: &[f32], b: &[f32], h: usize, w: usize, c: usize) -> Vec<f32>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tasks::quality;
+    use crate::metrics::quality;
 
     fn picture(h: usize, w: usize, k: u32) -> Vec<f32> {
         (0..h * w)

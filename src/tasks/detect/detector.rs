@@ -2,13 +2,13 @@
 
 use rayon::prelude::*;
 
-use super::boxes::{Bounds, Detection, suppressed};
 use super::frame::{Frame, letterbox};
+use crate::data::annotations::boxes::{Bounds, Detection, suppressed};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::infer::batches::{Beside, Inference};
 use crate::model::{Graph, HEAD, Store};
 use crate::ops::{CELL, SIZES};
-use crate::tasks::infer::{Beside, Inference};
 
 /// Of detections that overlap by more than this, the surest one of a class remains.
 const OVERLAP: f64 = 0.5;

@@ -1,7 +1,7 @@
 //! Images of any size in a square of one size.
 
-use super::boxes::Bounds;
-use crate::data::resample::imresize_to;
+use crate::data::annotations::boxes::Bounds;
+use crate::raster::resample::imresize_to;
 
 /// What fills the rest of a square.
 const GRAY: f32 = 0.5;

@@ -5,19 +5,19 @@ use std::borrow::Cow;
 
 use rayon::prelude::*;
 
-use super::boxes::{Bounds, Detection};
 use super::detector::Detector;
-use super::files::Object;
 use super::frame::letterbox;
-use super::precision::Tally;
-use super::set::Set;
 use crate::data::Handles;
+use crate::data::annotations::box_files::Object;
+use crate::data::annotations::box_set::Set;
+use crate::data::annotations::boxes::{Bounds, Detection};
 use crate::device::Device;
 use crate::error::Result;
+use crate::metrics::precision::Tally;
 use crate::model::{Graph, HEAD, Loaded, Store};
 use crate::ops::{GridDetection, SCALAR_PARTIALS};
 use crate::rng::Stream;
-use crate::tasks::supervised::{Ends, Lesson, Mark, Plan, Supervised, Trained, WIDTH, Watch};
+use crate::train::supervised::{Ends, Lesson, Mark, Plan, Supervised, Trained, WIDTH, Watch};
 
 /// Cells whose middles lie as near to that of an object, in cells, and inside of it, are to find it
 /// (centre sampling: Tian et al., "FCOS", 2019).

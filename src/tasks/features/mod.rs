@@ -4,10 +4,10 @@ mod file;
 
 pub use file::{Described, Format, Writer, npy_header, read};
 
-use super::infer::{Beside, Inference};
 use crate::data::{Sample, patches};
 use crate::device::Device;
 use crate::error::Result;
+use crate::infer::batches::{Beside, Inference};
 use crate::model::{Graph, Pool, Pooling, Store};
 use crate::shape::{Dims, to_nchw};
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use crate::tasks::chart::{Axis, Chart, Look, Series};
+use crate::report::chart::{Axis, Chart, Look, Series};
 
 /// Errors of one way to begin, a run each seed.
 #[derive(Clone, Debug, Serialize)]

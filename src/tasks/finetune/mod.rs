@@ -9,9 +9,9 @@ pub use curve::{Arm, Curve, Point, paired_t};
 pub use data::{Changes, Labelled};
 pub use tuner::{Errors, Head, Options, Tuner, best};
 
+use crate::data::split::by_class;
 use crate::error::{Error, Result};
 use crate::rng::Stream;
-use crate::tasks::probe::by_class;
 
 /// So many labelled images in all, drawn by the seed evenly over the classes that occur; where they
 /// do not divide, the first classes have one more.
@@ -45,7 +45,7 @@ pub fn draw(data: &Labelled, wanted: usize, seed: u64) -> Result<Vec<usize>> {
 /// fitted to.
 pub fn split(data: &Labelled, images: &[usize], share: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
     let of: Vec<u32> = images.iter().map(|image| data.of[*image]).collect();
-    let (order, fit) = crate::tasks::probe::held_out(&of, data.classes.len(), share, seed);
+    let (order, fit) = crate::data::split::held_out(&of, data.classes.len(), share, seed);
     let named = |places: &[usize]| places.iter().map(|place| images[*place]).collect();
     (named(&order[..fit]), named(&order[fit..]))
 }

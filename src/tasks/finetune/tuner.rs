@@ -3,11 +3,11 @@
 use super::data::{Changes, Labelled};
 use crate::device::Device;
 use crate::error::Result;
+use crate::infer::batches::Inference;
 use crate::model::{Graph, HEAD, Loaded, Purpose, Store};
 use crate::ops::CrossEntropy;
-use crate::tasks::infer::Inference;
 use crate::tasks::probe::{Design, Kind, learn};
-use crate::tasks::supervised::{Ends, Lesson, Mark, Plan, Supervised, Trained, WIDTH, Watch};
+use crate::train::supervised::{Ends, Lesson, Mark, Plan, Supervised, Trained, WIDTH, Watch};
 
 /// How the head begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

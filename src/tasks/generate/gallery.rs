@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::judge::Likeness;
 use crate::error::Result;
-use crate::tasks::page::{Sheet, escaped, page};
+use crate::metrics::frechet::Likeness;
+use crate::report::page::{Sheet, escaped, page};
 
 /// Pixels that the longer side of an image is shown with.
 const SIDE: f64 = 84.0;

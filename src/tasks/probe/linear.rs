@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::reference::gemm::{Matrix, gemm};
-use crate::tasks::lbfgs::{Stop, minimise};
+use crate::linalg::gemm::{Matrix, gemm};
+use crate::linalg::lbfgs::{Stop, minimise};
 
 /// Rows that are multiplied at once.
 const BLOCK: usize = 128;

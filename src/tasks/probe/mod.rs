@@ -3,19 +3,18 @@
 //! the classifier that was chosen.
 
 mod linear;
-mod split;
 mod task;
 
 pub use linear::{Design, Kind, Linear, Scaling};
-pub use split::{by_class, held_out, per_class};
 pub use task::{Rows, Task};
 
-use super::lbfgs::Stop;
+use crate::linalg::lbfgs::Stop;
 use serde::Serialize;
 
-use super::confusion::{Confusion, Rate};
 use crate::data::Labels;
+use crate::data::split::{self, held_out};
 use crate::error::{Error, Result};
+use crate::report::confusion::{Confusion, Rate};
 
 /// Weights of the penalty that are tried, from the strongest.
 const LAMBDAS: [f64; 11] = [3.0, 1.0, 0.3, 0.1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5];

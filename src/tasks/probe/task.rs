@@ -1,7 +1,8 @@
 //! The images of a probe, and their features in the order that fitting wants.
 
 use super::linear::{Design, Scaling};
-use super::{HELD_OUT, held_out, matched};
+use super::{HELD_OUT, matched};
+use crate::data::split::held_out;
 use crate::data::{Labels, Sample};
 use crate::error::{Error, Result};
 

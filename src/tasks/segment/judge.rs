@@ -1,11 +1,11 @@
 //! A segmenter judged by label images.
 
-use super::marks::Marks;
 use super::segmenter::{Segmenter, most_likely};
-use super::set::Set;
 use crate::data::Handles;
+use crate::data::annotations::label_set::Set;
 use crate::device::Device;
 use crate::error::Result;
+use crate::metrics::segmentation::Marks;
 
 /// What a segmenter makes of a set.
 #[derive(Clone, Debug)]

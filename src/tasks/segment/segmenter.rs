@@ -2,12 +2,11 @@
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::{Graph, HEAD, Store};
+use crate::infer::batches::Inference;
+use crate::infer::tiles::{Blend, Tiles};
+use crate::model::{Graph, HEAD, Store, Tiling, tiling};
 use crate::shape::Dims;
 use crate::spec::ModelSpec;
-use crate::tasks::infer::Inference;
-use crate::tasks::restore::reach;
-use crate::tasks::tiles::{Blend, Tiles};
 
 /// The side of a tile, where a device can hold what it takes.
 const TILE: usize = 512;
@@ -32,7 +31,7 @@ impl Segmenter {
     pub fn new(graph: &Graph, store: &Store) -> Result<Self> {
         Self::check(graph)?;
         let input = graph.nodes[0].dims;
-        let (align, halo) = reach(&graph.spec)?;
+        let Tiling { align, halo } = tiling(graph)?;
         Ok(Self { spec: graph.spec.clone(), store: store.clone(), channels: input.c, align, halo })
     }
 
@@ -58,8 +57,8 @@ impl Segmenter {
     ///
     /// # Errors
     /// When it has a fully connected layer, which fixes them.
-    pub fn align(spec: &ModelSpec) -> Result<usize> {
-        Ok(reach(spec)?.0)
+    pub fn align(graph: &Graph) -> Result<usize> {
+        Ok(tiling(graph)?.align)
     }
 
     /// Names of the classes.

@@ -5,18 +5,18 @@ use std::borrow::Cow;
 use rayon::prelude::*;
 
 use super::judge::judge;
-use super::labels::NONE;
 use super::segmenter::Segmenter;
-use super::set::Set;
 use crate::data::Handles;
+use crate::data::annotations::label_image::NONE;
+use crate::data::annotations::label_set::Set;
 use crate::device::Device;
 use crate::error::Result;
+use crate::infer::tiles::mirrored;
 use crate::model::{Graph, Loaded, Store};
 use crate::ops::{Dice, PixelCrossEntropy, SCALAR_PARTIALS};
 use crate::rng::Stream;
 use crate::shape::Dims;
-use crate::tasks::supervised::{Ends, Lesson, Mark, Plan, Supervised, Trained, WIDTH, Watch};
-use crate::tasks::tiles::mirrored;
+use crate::train::supervised::{Ends, Lesson, Mark, Plan, Supervised, Trained, WIDTH, Watch};
 
 /// What a class is spared by in Dice that has few pixels.
 const SMOOTH: f64 = 1.0;

@@ -1,0 +1,387 @@
+//! NumPy's `.npy` files, by
+//! <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>, read strictly.
+//!
+//! Images are `|u1`, `<f4`, `>f4`, `<f8` or `>f8` in C order: N×H×W, N×C×H×W, or N×H×W×C where that
+//! cannot be meant otherwise, with 1 or 3 channels. Floats lie in 0…1 or in 0…255, which the
+//! largest one decides; the engine keeps bytes, so they are rounded to 8 bits.
+
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use crate::data::array::{Array, MAX_COUNT, Sample};
+use crate::data::images::Labels;
+use crate::error::{Error, Result};
+
+/// The longest header that is read; NumPy itself stops at 10,000 bytes.
+const MAX_HEADER: usize = 1 << 16;
+
+/// The most classes that labels may number.
+const MAX_CLASSES: i64 = 1 << 20;
+
+/// Whether a file that begins with these bytes is `.npy`, or is called so.
+pub(crate) fn looks_like(start: &[u8], path: &Path) -> bool {
+    start.starts_with(b"\x93NUM") || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy"))
+}
+
+/// What a header says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Header {
+    descr: String,
+    shape: Vec<u64>,
+    /// Where the values begin.
+    start: u64,
+}
+
+/// Reads header and range of an array of images; `size` is that of the file.
+///
+/// # Errors
+/// One line that says what is wrong with the file and what to do.
+pub fn array(file: &mut (impl Read + Seek), size: u64) -> Result<Array> {
+    let header = header(file)?;
+    let sample = match header.descr.as_str() {
+        "|u1" => Sample::U8,
+        "<f4" => Sample::F32 { big: false, scale: 1.0 },
+        ">f4" => Sample::F32 { big: true, scale: 1.0 },
+        "<f8" => Sample::F64 { big: false, scale: 1.0 },
+        ">f8" => Sample::F64 { big: true, scale: 1.0 },
+        other => {
+            return Err(Error::usage(format!(
+                "dtype {other:?}; images are |u1, <f4, >f4, <f8 or >f8: convert with astype"
+            )));
+        }
+    };
+    fits(&header, sample.size() as u64, size)?;
+    let shape = named(&header.shape);
+    let dims: Vec<usize> = header.shape.iter().map(|&dim| dim as usize).collect();
+    let channels = |c: usize| c == 1 || c == 3;
+    let (count, h, w, c, planar) = match dims[..] {
+        [n, h, w] => (n, h, w, 1, false),
+        [n, c, h, w] if channels(c) => (n, h, w, c, true),
+        [n, h, w, c] if channels(c) => (n, h, w, c, false),
+        [_, _, _, _] => {
+            return Err(Error::usage(format!(
+                "shape {shape}: images have 1 or 3 channels, N×C×H×W or N×H×W×C"
+            )));
+        }
+        [_] => {
+            return Err(Error::usage(format!(
+                "shape {shape} looks like labels; name the images' file instead"
+            )));
+        }
+        _ => {
+            return Err(Error::usage(format!(
+                "shape {shape}: images are N×H×W, N×C×H×W or N×H×W×C; reshape the array"
+            )));
+        }
+    };
+    if count as u64 > MAX_COUNT {
+        return Err(Error::usage(format!(
+            "{count} images; at most {MAX_COUNT} are read: split the file"
+        )));
+    }
+    let sample = scaled(file, &header, sample)?;
+    Ok(Array { start: header.start, count, skip: 0, h, w, c, planar, sample })
+}
+
+/// Reads a vector of integers as classes, called by their numbers.
+///
+/// # Errors
+/// As [`array()`].
+pub fn labels(file: &mut (impl Read + Seek), size: u64) -> Result<Labels> {
+    let header = header(file)?;
+    let (order, kind) = header.descr.split_at_checked(1).unwrap_or_default();
+    let (width, signed) = match kind {
+        "u1" | "b1" => (1, false),
+        "i1" => (1, true),
+        "u2" => (2, false),
+        "i2" => (2, true),
+        "u4" => (4, false),
+        "i4" => (4, true),
+        "u8" => (8, false),
+        "i8" => (8, true),
+        _ => {
+            return Err(Error::usage(format!(
+                "dtype {:?}; labels are integers: convert with astype(int)",
+                header.descr
+            )));
+        }
+    };
+    fits(&header, width as u64, size)?;
+    let (&[n] | &[n, 1]) = header.shape.as_slice() else {
+        return Err(Error::usage(format!(
+            "shape {}; labels are one integer an image",
+            named(&header.shape)
+        )));
+    };
+    if n > MAX_COUNT {
+        return Err(Error::usage(format!(
+            "{n} labels; at most {MAX_COUNT} are read: split the file"
+        )));
+    }
+    let mut of = Vec::new();
+    let mut most = 0;
+    each(file, header.start, n, width, |index, bytes| {
+        let byte = |i: usize| if order == ">" { bytes[i] } else { bytes[width - 1 - i] };
+        let bits = (0..width).fold(0u64, |bits, i| bits << 8 | u64::from(byte(i)));
+        let spare = 64 - 8 * width as u32;
+        let value = if signed {
+            ((bits << spare) as i64) >> spare
+        } else {
+            i64::try_from(bits).unwrap_or(i64::MAX)
+        };
+        if !(0..MAX_CLASSES).contains(&value) {
+            return Err(Error::usage(format!(
+                "label {index} is {value}; classes are numbered from 0 to {}",
+                MAX_CLASSES - 1
+            )));
+        }
+        most = most.max(value);
+        of.push(value as u32);
+        Ok(())
+    })?;
+    Ok(Labels { classes: (0..=most).map(|class| class.to_string()).collect(), of })
+}
+
+/// The labels that lie beside images: `NAME.labels.npy`, else `labels.npy`, else `y.npy`.
+pub(crate) fn labels_beside(path: &Path) -> Option<PathBuf> {
+    let stem = path.file_stem()?.to_string_lossy().into_owned();
+    let names = [format!("{stem}.labels.npy"), "labels.npy".to_owned(), "y.npy".to_owned()];
+    names
+        .into_iter()
+        .map(|name| path.with_file_name(name))
+        .find(|beside| beside != path && beside.is_file())
+}
+
+fn named(shape: &[u64]) -> String {
+    shape.iter().map(u64::to_string).collect::<Vec<_>>().join("x")
+}
+
+/// The file holds just what its header promises.
+fn fits(header: &Header, width: u64, size: u64) -> Result<()> {
+    let shape = named(&header.shape);
+    if header.shape.contains(&0) {
+        return Err(Error::usage(format!("holds nothing: its shape is {shape}")));
+    }
+    let promised = header.shape.iter().try_fold(width, |bytes, &dim| bytes.checked_mul(dim));
+    let held = size.saturating_sub(header.start);
+    match promised {
+        Some(promised) if promised == held => Ok(()),
+        Some(promised) if promised < held => Err(Error::usage(format!(
+            "holds {held} bytes of values, more than the {shape} of {} that it promises",
+            header.descr
+        ))),
+        _ => Err(Error::usage(format!(
+            "promises {shape} of {} but holds {held} bytes; the file is cut off or damaged: save it again",
+            header.descr
+        ))),
+    }
+}
+
+/// Looks at every float: the largest decides between 0…1 and 0…255.
+fn scaled(file: &mut (impl Read + Seek), header: &Header, sample: Sample) -> Result<Sample> {
+    if sample == Sample::U8 {
+        return Ok(sample);
+    }
+    let (mut least, mut most) = (f64::INFINITY, f64::NEG_INFINITY);
+    each(file, header.start, header.shape.iter().product(), sample.size(), |index, bytes| {
+        let value = sample.value(bytes);
+        if !value.is_finite() {
+            let mut rest = index;
+            let mut place: Vec<String> = Vec::new();
+            for dim in header.shape.iter().rev() {
+                place.insert(0, (rest % dim).to_string());
+                rest /= dim;
+            }
+            return Err(Error::usage(format!(
+                "the value at [{}] is {value}; remove or replace it",
+                place.join(", ")
+            )));
+        }
+        (least, most) = (least.min(value), most.max(value));
+        Ok(())
+    })?;
+    if least < 0.0 || most > 255.0 {
+        return Err(Error::usage(format!(
+            "its values lie in {least}…{most}; images lie in 0…1 or 0…255: rescale them"
+        )));
+    }
+    let scale = if most <= 1.0 { 255.0 } else { 1.0 };
+    Ok(match sample {
+        Sample::U8 => Sample::U8,
+        Sample::F32 { big, .. } => Sample::F32 { big, scale },
+        Sample::F64 { big, .. } => Sample::F64 { big, scale },
+    })
+}
+
+/// Calls `look` with every value's index and bytes.
+fn each(
+    file: &mut (impl Read + Seek),
+    start: u64,
+    count: u64,
+    width: usize,
+    mut look: impl FnMut(u64, &[u8]) -> Result<()>,
+) -> Result<()> {
+    const AT_ONCE: u64 = 1 << 13;
+    let failed = |e: std::io::Error| Error::failed(format!("cannot be read: {e}"));
+    file.seek(SeekFrom::Start(start)).map_err(failed)?;
+    let mut bytes = vec![0; AT_ONCE.min(count) as usize * width];
+    let mut done = 0;
+    while done < count {
+        let part = AT_ONCE.min(count - done);
+        let bytes = &mut bytes[..part as usize * width];
+        file.read_exact(bytes).map_err(failed)?;
+        for (i, value) in bytes.chunks_exact(width).enumerate() {
+            look(done + i as u64, value)?;
+        }
+        done += part;
+    }
+    Ok(())
+}
+
+fn header(file: &mut (impl Read + Seek)) -> Result<Header> {
+    let cut = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => {
+            Error::usage("ends inside the npy header; the file is cut off: save it again")
+        }
+        _ => Error::failed(format!("cannot be read: {error}")),
+    };
+    let mut magic = [0; 8];
+    file.seek(SeekFrom::Start(0)).and_then(|_| file.read_exact(&mut magic)).map_err(cut)?;
+    if !magic.starts_with(b"\x93NUMPY") {
+        return Err(Error::usage("not an npy file (it does not begin with \\x93NUMPY)"));
+    }
+    let version = magic[6];
+    let mut four = [0; 4];
+    let width = match version {
+        1 => 2,
+        2 | 3 => 4,
+        _ => {
+            return Err(Error::usage(format!(
+                "npy version {version}.{} is unknown; save it with a version up to 3.0",
+                magic[7]
+            )));
+        }
+    };
+    file.read_exact(&mut four[..width]).map_err(cut)?;
+    let len = u32::from_le_bytes(four) as usize;
+    if len > MAX_HEADER {
+        return Err(Error::usage(format!(
+            "its header claims {len} bytes, at most {MAX_HEADER} are read; the file is damaged"
+        )));
+    }
+    let mut text = vec![0; len];
+    file.read_exact(&mut text).map_err(cut)?;
+    let damaged =
+        |what: String| Error::usage(format!("its npy header is damaged: {what}; save it again"));
+    let text = String::from_utf8(text).map_err(|_| damaged("it is not text".to_owned()))?;
+    let (descr, fortran, shape) = Words { rest: &text }.description().map_err(damaged)?;
+    if fortran {
+        return Err(Error::usage(
+            "is in Fortran order; save it with numpy.save(name, numpy.ascontiguousarray(x))",
+        ));
+    }
+    Ok(Header { descr, shape, start: 8 + (width + len) as u64 })
+}
+
+/// What is left of a header's text: the literal of a Python dictionary.
+struct Words<'a> {
+    rest: &'a str,
+}
+
+impl Words<'_> {
+    fn description(mut self) -> Result<(String, bool, Vec<u64>), String> {
+        let (mut descr, mut fortran, mut shape) = (None, None, None);
+        self.need('{')?;
+        while !self.take('}') {
+            let key = self.quoted()?;
+            self.need(':')?;
+            let again = match key.as_str() {
+                "descr" if self.peek() == Some('[') => {
+                    return Err("structured values are no images".to_owned());
+                }
+                "descr" => descr.replace(self.quoted()?).is_some(),
+                "fortran_order" => fortran.replace(self.truth()?).is_some(),
+                "shape" => shape.replace(self.tuple()?).is_some(),
+                _ => {
+                    return Err(format!(
+                        "unknown key {:?}",
+                        key.chars().take(40).collect::<String>()
+                    ));
+                }
+            };
+            if again {
+                return Err(format!("{key} stands there twice"));
+            }
+            if !self.take(',') && self.peek() != Some('}') {
+                return Err("a comma or } is missing".to_owned());
+            }
+        }
+        if self.peek().is_some() {
+            return Err("there is more behind the }".to_owned());
+        }
+        match (descr, fortran, shape) {
+            (Some(descr), Some(fortran), Some(shape)) => Ok((descr, fortran, shape)),
+            _ => Err("descr, fortran_order or shape is missing".to_owned()),
+        }
+    }
+
+    fn peek(&mut self) -> Option<char> {
+        self.rest = self.rest.trim_start_matches([' ', '\n', '\t', '\r']);
+        self.rest.chars().next()
+    }
+
+    fn take(&mut self, wanted: char) -> bool {
+        let there = self.peek() == Some(wanted);
+        if there {
+            self.rest = &self.rest[wanted.len_utf8()..];
+        }
+        there
+    }
+
+    fn need(&mut self, wanted: char) -> Result<(), String> {
+        if self.take(wanted) { Ok(()) } else { Err(format!("{wanted} is missing")) }
+    }
+
+    fn quoted(&mut self) -> Result<String, String> {
+        let quote = self.peek().filter(|c| "'\"".contains(*c)).ok_or("a quoted word is missing")?;
+        let (word, rest) = self.rest[1..].split_once(quote).ok_or("a quote is not closed")?;
+        self.rest = rest;
+        Ok(word.to_owned())
+    }
+
+    fn truth(&mut self) -> Result<bool, String> {
+        self.peek();
+        for (word, value) in [("True", true), ("False", false)] {
+            if let Some(rest) = self.rest.strip_prefix(word) {
+                self.rest = rest;
+                return Ok(value);
+            }
+        }
+        Err("fortran_order is neither True nor False".to_owned())
+    }
+
+    fn tuple(&mut self) -> Result<Vec<u64>, String> {
+        self.need('(')?;
+        let mut dims = Vec::new();
+        while !self.take(')') {
+            if self.peek() == Some('-') {
+                return Err("a size is negative".to_owned());
+            }
+            let end = self.rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(self.rest.len());
+            let (digits, rest) = self.rest.split_at(end);
+            dims.push(digits.parse().map_err(|_| "a size is no number".to_owned())?);
+            self.rest = rest;
+            if dims.len() > 32 {
+                return Err("it has more than 32 dimensions".to_owned());
+            }
+            if !self.take(',') && self.peek() != Some(')') {
+                return Err("a comma or ) is missing".to_owned());
+            }
+        }
+        Ok(dims)
+    }
+}
+
+#[cfg(test)]
+#[path = "npy_tests.rs"]
+mod tests;

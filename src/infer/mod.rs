@@ -1,0 +1,12 @@
+//! Running a trained model: batches, images of any size by overlapping tiles, restoration, and
+//! evaluation.
+
+pub mod batches;
+pub mod conditions;
+pub mod dihedral;
+pub mod evaluate;
+pub mod reconstruct;
+pub mod restore;
+pub mod tiles;
+pub mod top_patches;
+pub mod whole;

@@ -1,0 +1,135 @@
+//! Reconstruction of images of any size: overlapping tiles of the model's input, blended by a
+//! smooth window.
+
+use crate::device::Device;
+use crate::error::Result;
+use crate::infer::batches::Inference;
+use crate::infer::tiles::mirrored;
+use crate::shape::Dims;
+
+/// Where tiles of `size` begin along a side of `length` ≥ `size`: at most so many quarters of it
+/// apart, the last flush with the end.
+pub(crate) fn starts(length: usize, size: usize, quarters: usize) -> Vec<usize> {
+    let last = length - size;
+    let gaps = last.div_ceil((size * quarters / 4).max(1));
+    (0..=gaps).map(|i| i * last / gaps.max(1)).collect()
+}
+
+/// Weight of a pixel inside a tile: a raised cosine that is nowhere 0, so that every pixel has a
+/// mean.
+pub(crate) fn window(size: usize) -> Vec<f64> {
+    let cosine = |i: usize| (std::f64::consts::TAU * (i as f64 + 0.5) / size as f64).cos();
+    (0..size).map(|i| 0.5 - 0.5 * cosine(i) + 1e-3).collect()
+}
+
+/// Bytes that [`image()`] takes for one of h×w beside the model's batches, with what is judged and
+/// written of it: the image as bytes and as reals, the same enlarged, the sum and its weights, what
+/// is returned, and that as bytes.
+pub fn bytes(dims: Dims, h: usize, w: usize) -> u64 {
+    let (area, full, c) = ((h * w) as u64, (h.max(dims.h) * w.max(dims.w)) as u64, dims.c as u64);
+    area * c * (1 + 4 + 4 + 1) + full * (c * (4 + 8) + 8)
+}
+
+/// Reconstructs an image (H, W, C; 0…1) of any size. An image smaller than the model's input is
+/// mirrored at its edges first.
+pub fn image(
+    device: &mut Device,
+    inference: &mut Inference,
+    pixels: &[f32],
+    h: usize,
+    w: usize,
+) -> Result<Vec<f32>> {
+    by_tiles(device, inference, pixels, [h, w], 1)
+}
+
+/// [`image()`] by tiles so many quarters of their size apart.
+pub(crate) fn by_tiles(
+    device: &mut Device,
+    inference: &mut Inference,
+    pixels: &[f32],
+    [h, w]: [usize; 2],
+    quarters: usize,
+) -> Result<Vec<f32>> {
+    let dims = inference.graph.nodes[0].dims;
+    let c = dims.c;
+    let (full_h, full_w) = (h.max(dims.h), w.max(dims.w));
+    let padded = mirror(pixels, [h, w], [full_h, full_w], c);
+    let (wy, wx) = (window(dims.h), window(dims.w));
+    let mut sum = vec![0.0_f64; full_h * full_w * c];
+    let mut weight = vec![0.0_f64; full_h * full_w];
+    let tiles: Vec<(usize, usize)> = starts(full_h, dims.h, quarters)
+        .iter()
+        .flat_map(|y| starts(full_w, dims.w, quarters).into_iter().map(|x| (*y, x)))
+        .collect();
+    for batch in tiles.chunks(inference.batch(device)) {
+        let mut x = Vec::with_capacity(batch.len() * dims.len());
+        for (top, left) in batch {
+            for row in *top..top + dims.h {
+                let start = (row * full_w + left) * c;
+                x.extend_from_slice(&padded[start..start + dims.w * c]);
+            }
+        }
+        let passed = inference.run(device, &x)?;
+        for ((top, left), tile) in batch.iter().zip(passed.y.chunks(dims.len())) {
+            for i in 0..dims.h {
+                for j in 0..dims.w {
+                    let factor = wy[i] * wx[j];
+                    let at = (top + i) * full_w + left + j;
+                    weight[at] += factor;
+                    for ch in 0..c {
+                        sum[at * c + ch] += factor * f64::from(tile[(i * dims.w + j) * c + ch]);
+                    }
+                }
+            }
+        }
+    }
+    let mut out = Vec::with_capacity(h * w * c);
+    for row in 0..h {
+        for at in row * full_w..row * full_w + w {
+            out.extend((0..c).map(|ch| (sum[at * c + ch] / weight[at]) as f32));
+        }
+    }
+    Ok(out)
+}
+
+/// Grows an image to the right and below by mirroring.
+pub(crate) fn mirror(
+    pixels: &[f32],
+    [h, w]: [usize; 2],
+    [full_h, full_w]: [usize; 2],
+    c: usize,
+) -> Vec<f32> {
+    let mut out = Vec::with_capacity(full_h * full_w * c);
+    for i in 0..full_h {
+        for j in 0..full_w {
+            let at = (mirrored(i, h) * w + mirrored(j, w)) * c;
+            out.extend_from_slice(&pixels[at..at + c]);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_cover_every_side() {
+        for length in 8..60 {
+            let all = starts(length, 8, 1);
+            assert_eq!((all[0], all[all.len() - 1]), (0, length - 8));
+            assert!(
+                all.windows(2).all(|pair| pair[1] - pair[0] <= 2 && pair[1] > pair[0]),
+                "{length}: {all:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn mirrors_repeat_the_edge() {
+        assert_eq!(
+            mirror(&[1.0, 2.0, 3.0], [1, 3], [1, 8], 1),
+            [1.0, 2.0, 3.0, 3.0, 2.0, 1.0, 1.0, 2.0]
+        );
+    }
+}

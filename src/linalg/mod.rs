@@ -1,0 +1,8 @@
+//! Numerical methods on plain slices: matrix products, transcendental functions, distances between
+//! points, minimisation.
+
+pub mod distances;
+mod erf;
+pub mod gemm;
+pub mod lbfgs;
+pub mod real;

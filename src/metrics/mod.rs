@@ -1,0 +1,9 @@
+//! Metrics: image quality, ranking, detection, segmentation, distances between sets of images, and
+//! statistics of codes.
+
+pub mod frechet;
+pub mod precision;
+pub mod quality;
+pub mod ranks;
+pub mod segmentation;
+pub mod statistics;

@@ -1,0 +1,278 @@
+//! Priors beside their model: `prior.safetensors`, whose metadata hold, under a key, what is no
+//! tensor as JSON.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::files;
+use crate::priors::masked::{Masked, Sizes};
+use crate::priors::mixture::{Gaussian, Mixture};
+use crate::priors::prior::Prior;
+use crate::priors::sparse::{Sparse, UNIT};
+
+const KEY: &str = "csae_prior";
+const NAME: &str = "prior.safetensors";
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    model: String,
+    fitted_to: usize,
+    classes: Vec<String>,
+    mixture: Shares,
+    sparse: Shares,
+    order: Vec<u32>,
+    hidden: usize,
+}
+
+/// How probable components, or groups, are, and which class each is of.
+#[derive(Serialize, Deserialize)]
+struct Shares {
+    weights: Vec<f32>,
+    classes: Option<Vec<u32>>,
+}
+
+impl Shares {
+    /// Whether they are probabilities of `count` parts, of classes that there are.
+    fn are_sound(&self, count: usize, names: usize) -> bool {
+        let fits = |classes: &Vec<u32>| {
+            classes.len() == count && classes.iter().all(|class| (*class as usize) < names)
+        };
+        self.weights.len() == count
+            && count > 0
+            && self.weights.iter().all(|weight| (0.0..=1.0).contains(weight))
+            && self.classes.as_ref().is_none_or(fits)
+    }
+}
+
+/// Where the priors of a model lie: in its run folder, or beside its file.
+pub fn path_of(model: &Path) -> PathBuf {
+    if model.is_dir() {
+        return model.join(NAME);
+    }
+    let stem = model.file_stem().unwrap_or_default().to_string_lossy();
+    let own =
+        if stem == "model" || stem == "best" { NAME.to_owned() } else { format!("{stem}.{NAME}") };
+    model.with_file_name(own)
+}
+
+/// Means and factors of a mixture's components, one after the other.
+fn parts(mixture: &Mixture) -> [Vec<f32>; 2] {
+    let all =
+        |of: fn(&Gaussian) -> &Vec<f32>| mixture.components.iter().flat_map(of).copied().collect();
+    [all(|gaussian| &gaussian.mean), all(|gaussian| &gaussian.factor)]
+}
+
+fn components(mean: &[f32], factor: &[f32], depth: usize) -> Vec<Gaussian> {
+    let each = mean.chunks_exact(depth).zip(factor.chunks_exact(depth * depth));
+    each.map(|(mean, factor)| Gaussian { mean: mean.to_vec(), factor: factor.to_vec() }).collect()
+}
+
+impl Prior {
+    /// Writes it.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let (depth, network) = (self.units.len(), &self.sparse.network);
+        let Sizes { hidden, .. } = network.sizes;
+        let (input, output) = (network.sizes.input(), network.sizes.output());
+        let [gaussian_mean, gaussian_factor] = parts(&self.gaussian);
+        let [mixture_mean, mixture_factor] = parts(&self.mixture);
+        let count = self.mixture.components.len();
+        let units = self.units.concat();
+        let sparse_units = self.sparse.units.concat();
+        let tensors: [(&str, Vec<usize>, &[f32]); 12] = [
+            ("gaussian.factor", vec![depth, depth], &gaussian_factor),
+            ("gaussian.mean", vec![depth], &gaussian_mean),
+            ("mixture.factor", vec![count, depth, depth], &mixture_factor),
+            ("mixture.mean", vec![count, depth], &mixture_mean),
+            ("sparse.centres", vec![self.sparse.weights.len(), depth], &self.sparse.centres),
+            ("sparse.network.bias", vec![output], &network.bias),
+            ("sparse.network.direct", vec![output, input], &network.direct),
+            ("sparse.network.hidden", vec![hidden], &network.hidden),
+            ("sparse.network.into", vec![input, hidden], &network.into),
+            ("sparse.network.out", vec![output, hidden], &network.out),
+            ("sparse.units", vec![depth, UNIT], &sparse_units),
+            ("units", vec![depth, 2], &units),
+        ];
+        let bytes = tensors.each_ref().map(|(.., values)| {
+            values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>()
+        });
+        let header = Header {
+            model: self.model.clone(),
+            fitted_to: self.fitted_to,
+            classes: self.classes.clone(),
+            mixture: Shares {
+                weights: self.mixture.weights.clone(),
+                classes: self.mixture.classes.clone(),
+            },
+            sparse: Shares {
+                weights: self.sparse.weights.clone(),
+                classes: self.sparse.classes.clone(),
+            },
+            order: self.sparse.order.clone(),
+            hidden,
+        };
+        let json = serde_json::to_string(&header).expect("a header is JSON");
+        let views = tensors.iter().zip(&bytes);
+        let views = views.map(|((name, shape, _), data)| {
+            Ok((*name, TensorView::new(Dtype::F32, shape.clone(), data)?))
+        });
+        let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
+        let written = views.and_then(|views| {
+            safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), json)])))
+        });
+        files::write_atomically(
+            path,
+            &written.map_err(|error| Error::failed(format!("{}: {error}", path.display())))?,
+        )
+    }
+
+    /// Reads the one of a model by its hash.
+    ///
+    /// # Errors
+    /// When there is none, it is broken, or it is another model's.
+    pub fn load(path: &Path, model: &str) -> Result<Self> {
+        let fit = "fit one by `csae generate MODEL --fit DATA`, DATA the images that the model was trained on";
+        if !path.is_file() {
+            return Err(Error::usage(format!(
+                "the model has no fitted prior ({} is not there): {fit}",
+                path.display()
+            )));
+        }
+        let bad = |what: String| Error::usage(format!("{}: {what}; {fit} --force", path.display()));
+        let bytes = files::read(path)?;
+        let broken = |error: &dyn std::fmt::Display| bad(format!("no prior ({error})"));
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| broken(&error))?;
+        let json = metadata
+            .metadata()
+            .as_ref()
+            .and_then(|map| map.get(KEY))
+            .ok_or_else(|| broken(&"a file of something else"))?;
+        let header: Header = serde_json::from_str(json).map_err(|error| broken(&error))?;
+        if header.model != model {
+            return Err(bad(
+                "of another model than this one: it was trained on since, or is a different file"
+                    .to_owned(),
+            ));
+        }
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| broken(&error))?;
+        let read = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
+            let view = file.tensor(name).map_err(|error| broken(&error))?;
+            if view.dtype() != Dtype::F32 || view.shape() != shape {
+                return Err(broken(&format!("{name} is {:?} of {:?}", view.dtype(), view.shape())));
+            }
+            let values: Vec<f32> = view
+                .data()
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect();
+            if values.iter().any(|value| !value.is_finite()) {
+                return Err(broken(&format!("{name} has values that are no numbers")));
+            }
+            Ok(values)
+        };
+        let depth = header.order.len();
+        let (count, groups) = (header.mixture.weights.len(), header.sparse.weights.len());
+        let mut seen = vec![false; depth];
+        for unit in &header.order {
+            seen.get_mut(*unit as usize).into_iter().for_each(|seen| *seen = true);
+        }
+        let sound = depth > 0
+            && header.hidden > 0
+            && seen.iter().all(|seen| *seen)
+            && header.mixture.are_sound(count, header.classes.len())
+            && header.sparse.are_sound(groups, header.classes.len());
+        if !sound {
+            return Err(broken(&"its parts do not fit each other"));
+        }
+        let sizes = Sizes { units: depth, told: groups, hidden: header.hidden };
+        let (input, output) = (sizes.input(), sizes.output());
+        let gaussian = components(
+            &read("gaussian.mean", &[depth])?,
+            &read("gaussian.factor", &[depth, depth])?,
+            depth,
+        );
+        let mixture = components(
+            &read("mixture.mean", &[count, depth])?,
+            &read("mixture.factor", &[count, depth, depth])?,
+            depth,
+        );
+        let network = Masked {
+            into: read("sparse.network.into", &[input, sizes.hidden])?,
+            hidden: read("sparse.network.hidden", &[sizes.hidden])?,
+            out: read("sparse.network.out", &[output, sizes.hidden])?,
+            direct: read("sparse.network.direct", &[output, input])?,
+            bias: read("sparse.network.bias", &[output])?,
+            sizes,
+        };
+        Ok(Self {
+            model: header.model,
+            fitted_to: header.fitted_to,
+            classes: header.classes,
+            units: read("units", &[depth, 2])?.as_chunks::<2>().0.to_vec(),
+            gaussian: Mixture { weights: vec![1.0], components: gaussian, classes: None },
+            mixture: Mixture {
+                weights: header.mixture.weights,
+                components: mixture,
+                classes: header.mixture.classes,
+            },
+            sparse: Sparse {
+                order: header.order,
+                units: read("sparse.units", &[depth, UNIT])?.as_chunks::<UNIT>().0.to_vec(),
+                weights: header.sparse.weights,
+                classes: header.sparse.classes,
+                centres: read("sparse.centres", &[groups, depth])?,
+                network,
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Labels;
+    use crate::priors::codes::Codes;
+    use crate::rng::Stream;
+    use crate::testing::Folder;
+
+    #[test]
+    fn what_is_read_is_what_was_written() {
+        let mut stream = Stream::new(1, "codes");
+        let of: Vec<u32> = (0..64).map(|i| i % 2).collect();
+        let labels = Labels { classes: vec!["a".into(), "b".into()], of };
+        let values = (0..64 * 4).map(|_| stream.normal().max(0.0)).collect();
+        let codes = Codes { units: 4, values, labels: Some(labels) };
+        let folder = Folder::new("prior");
+        let path = path_of(&folder.path);
+        for codes in [codes.clone(), Codes { labels: None, ..codes }] {
+            let prior = Prior::fit(&codes, "abc", None, 0, |_| {}).unwrap();
+            prior.save(&path).unwrap();
+            assert_eq!(Prior::load(&path, "abc").unwrap(), prior);
+        }
+        let told = |error: Error| error.to_string();
+        assert!(told(Prior::load(&path, "other").unwrap_err()).contains("another model"));
+        let bytes = std::fs::read(&path).unwrap();
+        for cut in [0, 7, bytes.len() / 2, bytes.len() - 4] {
+            std::fs::write(&path, &bytes[..cut]).unwrap();
+            assert!(told(Prior::load(&path, "abc").unwrap_err()).contains("--fit"), "{cut}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(told(Prior::load(&path, "abc").unwrap_err()).contains("no fitted prior"));
+    }
+
+    #[test]
+    fn priors_lie_beside_their_model() {
+        assert_eq!(
+            path_of(Path::new("runs/1/model.safetensors")),
+            Path::new("runs/1/prior.safetensors")
+        );
+        assert_eq!(path_of(Path::new("digits.safetensors")), Path::new("digits.prior.safetensors"));
+    }
+}

@@ -1,0 +1,9 @@
+//! Probability models of codes, from which new codes are sampled: Gaussians, mixtures of Gaussians,
+//! and a sparse autoregressive prior.
+
+pub mod codes;
+pub mod file;
+mod masked;
+pub mod mixture;
+pub mod prior;
+pub mod sparse;

@@ -1,0 +1,152 @@
+//! What stands in the place of missing pixels at first: a smooth guess from the known ones, by
+//! pulling and pushing (Gortler et al., "The Lumigraph", SIGGRAPH 1996, section 3.3.2, with weights
+//! of 0 and 1). Pull: a pixel of the next coarser level is the mean of its known children, known if
+//! one of them is; sides are halved, rounded up. Push, from the coarsest level down: a pixel that
+//! is not known takes what bilinear interpolation of the coarser level gives there.
+
+use crate::raster::corrupt::Mask;
+
+/// What values must do.
+pub trait Value: Copy + std::ops::Add<Output = Self> + std::ops::Mul<Output = Self> {
+    /// From a real.
+    fn real(value: f64) -> Self;
+}
+
+impl Value for f32 {
+    fn real(value: f64) -> Self {
+        value as Self
+    }
+}
+
+impl Value for f64 {
+    fn real(value: f64) -> Self {
+        value
+    }
+}
+
+/// A level: its sides, its values, and which of them are known.
+struct Level<T> {
+    h: usize,
+    w: usize,
+    values: Vec<T>,
+    known: Vec<bool>,
+}
+
+impl<T: Value> Level<T> {
+    fn coarser(&self) -> Self {
+        let (h, w) = (self.h.div_ceil(2), self.w.div_ceil(2));
+        let (mut values, mut known) = (Vec::with_capacity(h * w), Vec::with_capacity(h * w));
+        for (y, x) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
+            let (mut sum, mut count) = (T::real(0.0), 0);
+            for (y, x) in
+                [(2 * y, 2 * x), (2 * y, 2 * x + 1), (2 * y + 1, 2 * x), (2 * y + 1, 2 * x + 1)]
+            {
+                if y < self.h && x < self.w && self.known[y * self.w + x] {
+                    sum = sum + self.values[y * self.w + x];
+                    count += 1;
+                }
+            }
+            values.push(sum * T::real(1.0 / f64::from(count.max(1))));
+            known.push(count > 0);
+        }
+        Self { h, w, values, known }
+    }
+
+    /// What lies at a pixel of the next finer level.
+    fn between(&self, y: usize, x: usize) -> T {
+        let near = |at: usize, side: usize| {
+            let other = if at.is_multiple_of(2) {
+                (at / 2).saturating_sub(1)
+            } else {
+                (at / 2 + 1).min(side - 1)
+            };
+            [at / 2, other]
+        };
+        let (rows, columns) = (near(y, self.h), near(x, self.w));
+        let row = |y: usize| {
+            self.values[y * self.w + columns[0]] * T::real(0.75)
+                + self.values[y * self.w + columns[1]] * T::real(0.25)
+        };
+        row(rows[0]) * T::real(0.75) + row(rows[1]) * T::real(0.25)
+    }
+}
+
+/// Fills the values (H,W) that are not known; 0 where none is.
+pub fn pull_push<T: Value>(h: usize, w: usize, values: Vec<T>, known: Vec<bool>) -> Vec<T> {
+    assert!(values.len() == h * w && known.len() == h * w, "values and mask of {h}x{w}");
+    let mut levels = vec![Level { h, w, values, known }];
+    while let Some(last) = levels.last().filter(|level| level.h * level.w > 1) {
+        levels.push(last.coarser());
+    }
+    let mut coarse = levels.pop().expect("there is a level");
+    if !coarse.known[0] {
+        coarse.values[0] = T::real(0.0);
+    }
+    while let Some(mut level) = levels.pop() {
+        for at in 0..level.values.len() {
+            if !level.known[at] {
+                level.values[at] = coarse.between(at / level.w, at % level.w);
+            }
+        }
+        coarse = level;
+    }
+    coarse.values
+}
+
+/// Fills the missing pixels of an image (H,W,C), channel by channel.
+pub fn fill(pixels: &mut [f32], c: usize, mask: &Mask) {
+    assert_eq!(pixels.len(), mask.missing.len() * c, "a mask of the image's size");
+    for channel in 0..c {
+        let plane = pixels.iter().skip(channel).step_by(c).copied().collect();
+        let filled = pull_push(
+            mask.h,
+            mask.w,
+            plane,
+            mask.missing.iter().map(|missing| *missing == 0).collect(),
+        );
+        pixels.iter_mut().skip(channel).step_by(c).zip(filled).for_each(|(to, from)| *to = from);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_filled_smoothly_and_what_is_known_stays() {
+        // A ramp with a hole: the guess lies between the hole's ends, and grows along it.
+        let (h, w) = (9, 16);
+        let ramp: Vec<f64> = (0..h * w).map(|i| (i % w) as f64).collect();
+        let known: Vec<bool> = (0..h * w).map(|i| !(5..11).contains(&(i % w))).collect();
+        let filled = pull_push(
+            h,
+            w,
+            ramp.iter().zip(&known).map(|(v, known)| if *known { *v } else { 1e9 }).collect(),
+            known.clone(),
+        );
+        for (at, value) in filled.iter().enumerate() {
+            if known[at] {
+                assert_eq!(*value, ramp[at]);
+            } else {
+                assert!(
+                    (3.0..12.0).contains(value) && (value - ramp[at]).abs() < 3.0,
+                    "{at}: {value}"
+                );
+            }
+        }
+        assert!(filled[9] > filled[6], "it grows");
+        // One known pixel is everywhere; none is 0.
+        let one = pull_push(3, 5, vec![7.0_f32; 15], (0..15).map(|i| i == 4).collect());
+        assert!(one.iter().all(|v| *v == 7.0), "{one:?}");
+        assert_eq!(pull_push(2, 3, vec![5.0_f32; 6], vec![false; 6]), [0.0; 6]);
+        assert_eq!(pull_push(1, 1, vec![5.0_f32], vec![true]), [5.0]);
+    }
+
+    #[test]
+    fn channels_are_filled_by_themselves() {
+        let mask = Mask { h: 1, w: 2, missing: vec![0, 1] };
+        let mut pixels = [0.25, 0.5, 9.0, 9.0];
+        fill(&mut pixels, 2, &mask);
+        assert_eq!(pixels, [0.25, 0.5, 0.25, 0.5]);
+    }
+}

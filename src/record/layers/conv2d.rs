@@ -1,0 +1,165 @@
+//! Convolution and transposed convolution: each is the other's adjoint, on the same three
+//! operations.
+
+use super::{Builder, Graph, Node, Passes, View, input_dims, norm};
+use crate::ops::{
+    Activation, ActivationFwd, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd,
+    MaxNorm,
+};
+use crate::shape::{Conv2d, Dims};
+use crate::spec::{Conv2dSpec, ConvTranspose2dSpec};
+
+/// Records the activation that could not be an epilogue.
+pub(super) fn separate_activation(
+    b: &mut Builder,
+    node: usize,
+    activation: Activation,
+    before: View,
+) -> View {
+    let y = b.output(node);
+    b.save(node, before);
+    b.tape.push(ActivationFwd { activation, x: before, y });
+    y
+}
+
+/// The activation that goes into the epilogue.
+pub(super) const fn epilogue(activation: Activation) -> Activation {
+    if activation.from_output() { activation } else { Activation::Identity }
+}
+
+impl Passes for Conv2dSpec {
+    fn forward(&self, b: &mut Builder, node: usize) -> View {
+        let size = self.size(b.n, b.input_dims(node, 0)).expect("inferred before");
+        let (w, bias) = weights(b, node);
+        let (x, y) = (b.input_value(node, 0), b.output(node));
+        b.tape.push(Conv2dFwd {
+            size,
+            activation: epilogue(self.activation),
+            x,
+            w,
+            b: bias,
+            gate: None,
+            y,
+        });
+        if self.activation.from_output() {
+            y
+        } else {
+            separate_activation(b, node, self.activation, y)
+        }
+    }
+
+    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
+        let size = self.size(b.n, b.input_dims(node, 0)).expect("inferred before");
+        let dy = b.before_activation(node, self.activation, dy);
+        let x = b.input_value(node, 0);
+        if let Some(bias) = b.bias(node) {
+            b.bias_grad(bias, dy, size.y.c);
+        }
+        weight_grad(b, node, size, x, dy);
+        if b.needs_input(node, 0) {
+            let dx = b.input_grad(node, 0);
+            let (w, _) = weights(b, node);
+            let (activation, gate) = b.gate(node, 0);
+            b.tape.push(Conv2dBwdInput { size, activation, y: dy, w, b: None, gate, x: dx });
+            b.give(b.input_node(node, 0), dx);
+        }
+    }
+}
+
+/// The pooling behind a convolution as its epilogue. Returns the pooled map and its switches.
+pub(super) fn max_pooled(
+    b: &mut Builder,
+    spec: &Conv2dSpec,
+    node: usize,
+    pool: usize,
+) -> (View, View) {
+    let size = spec.size(b.n, b.input_dims(node, 0)).expect("inferred before");
+    let (w, bias) = weights(b, node);
+    let (x, y) = (b.input_value(node, 0), b.output(pool));
+    let switches = b.tape.words(format!("switches of {}", b.node(pool).name), y.len);
+    b.tape.push(Conv2dMaxPoolFwd {
+        size,
+        activation: epilogue(spec.activation),
+        x,
+        w,
+        b: bias,
+        y,
+        switches,
+    });
+    (y, switches)
+}
+
+/// Whether a max pooling of windows of 2×2 side by side can be the epilogue of a convolution.
+pub(super) fn takes_max_pool(spec: &Conv2dSpec, x: Dims) -> bool {
+    spec.size(1, x).is_ok_and(|size| Conv2dMaxPoolFwd::pool_of(&size).is_some())
+}
+
+impl Passes for ConvTranspose2dSpec {
+    fn constraint(&self, graph: &Graph, node: &Node, w: View) -> Option<MaxNorm> {
+        // (R, S, C/groups, K): an atom is a column.
+        let atoms = input_dims(graph, node).c;
+        norm(self.max_norm, self.unit_norm).map(|(max_norm, exact)| MaxNorm {
+            outer: w.len / atoms,
+            atoms,
+            inner: 1,
+            max_norm,
+            exact,
+            w,
+        })
+    }
+
+    fn forward(&self, b: &mut Builder, node: usize) -> View {
+        let size = self.size(b.n, b.input_dims(node, 0)).expect("inferred before");
+        let (w, bias) = weights(b, node);
+        let (x, y) = (b.input_value(node, 0), b.output(node));
+        b.tape.push(Conv2dBwdInput {
+            size,
+            activation: epilogue(self.activation),
+            y: x,
+            w,
+            b: bias,
+            gate: None,
+            x: y,
+        });
+        if self.activation.from_output() {
+            y
+        } else {
+            separate_activation(b, node, self.activation, y)
+        }
+    }
+
+    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
+        let size = self.size(b.n, b.input_dims(node, 0)).expect("inferred before");
+        let dy = b.before_activation(node, self.activation, dy);
+        let x = b.input_value(node, 0);
+        if let Some(bias) = b.bias(node) {
+            b.bias_grad(bias, dy, size.x.c);
+        }
+        // The adjoint's roles: this layer's output gradient is the convolution's x, its input the
+        // convolution's dy.
+        weight_grad(b, node, size, dy, x);
+        if b.needs_input(node, 0) {
+            let dx = b.input_grad(node, 0);
+            let (w, _) = weights(b, node);
+            let (activation, gate) = b.gate(node, 0);
+            b.tape.push(Conv2dFwd { size, activation, x: dy, w, b: None, gate, y: dx });
+            b.give(b.input_node(node, 0), dx);
+        }
+    }
+}
+
+/// Weight and bias of a node.
+pub(super) fn weights(b: &Builder, node: usize) -> (View, Option<View>) {
+    let bias = b.bias(node).map(|bias| b.store.weight(bias));
+    (b.store.weight(b.node(node).weight.expect("it has a weight")), bias)
+}
+
+/// Records a weight gradient.
+pub(super) fn weight_grad(b: &mut Builder, node: usize, size: Conv2d, x: View, dy: View) {
+    let weight = b.node(node).weight.expect("it has a weight");
+    b.param_grad(weight, |b, dw| {
+        let partials =
+            b.tape.real("partial weight gradients", Conv2dBwdWeight::partials_len(&size));
+        b.tape.push(Conv2dBwdWeight { size, x, dy, dw, partials });
+    });
+}

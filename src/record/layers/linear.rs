@@ -1,0 +1,63 @@
+//! Fully connected: every input element to every output element, between vectors and maps alike.
+
+use super::conv2d::{epilogue, separate_activation, weight_grad, weights};
+use super::{Builder, Graph, Node, Passes, View, input_dims, norm};
+use crate::ops::{Conv2dBwdInput, Conv2dFwd, MaxNorm};
+use crate::shape::Conv2d;
+use crate::spec::LinearSpec;
+
+impl Passes for LinearSpec {
+    fn constraint(&self, graph: &Graph, node: &Node, w: View) -> Option<MaxNorm> {
+        // (in, out): an atom is a row.
+        let (atoms, inner) = (input_dims(graph, node).len(), node.dims.len());
+        norm(self.max_norm, self.unit_norm).map(|(max_norm, exact)| MaxNorm {
+            outer: 1,
+            atoms,
+            inner,
+            max_norm,
+            exact,
+            w,
+        })
+    }
+
+    fn forward(&self, b: &mut Builder, node: usize) -> View {
+        let size = size(b, node);
+        let (w, bias) = weights(b, node);
+        let (x, y) = (b.input_value(node, 0), b.output(node));
+        b.tape.push(Conv2dFwd {
+            size,
+            activation: epilogue(self.activation),
+            x,
+            w,
+            b: bias,
+            gate: None,
+            y,
+        });
+        if self.activation.from_output() {
+            y
+        } else {
+            separate_activation(b, node, self.activation, y)
+        }
+    }
+
+    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
+        let size = size(b, node);
+        let dy = b.before_activation(node, self.activation, dy);
+        let x = b.input_value(node, 0);
+        if let Some(bias) = b.bias(node) {
+            b.bias_grad(bias, dy, size.y.c);
+        }
+        weight_grad(b, node, size, x, dy);
+        if b.needs_input(node, 0) {
+            let dx = b.input_grad(node, 0);
+            let (w, _) = weights(b, node);
+            let (activation, gate) = b.gate(node, 0);
+            b.tape.push(Conv2dBwdInput { size, activation, y: dy, w, b: None, gate, x: dx });
+            b.give(b.input_node(node, 0), dx);
+        }
+    }
+}
+
+fn size(b: &Builder, node: usize) -> Conv2d {
+    Conv2d::linear(b.n, b.input_dims(node, 0).len(), b.node(node).dims.len())
+}

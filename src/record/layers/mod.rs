@@ -1,0 +1,106 @@
+//! The passes of each layer: its calls forward and backward.
+
+mod conv2d;
+mod linear;
+mod merge;
+mod pool2d;
+mod prepare;
+mod select;
+mod unpool2d;
+
+use super::builder::Builder;
+use crate::model::layers::{input_dims, with_layer};
+use crate::model::{Graph, Node};
+use crate::ops::{Activation, ActivationBwd, ActivationFwd, MaxNorm};
+use crate::spec::{ActivationSpec, Conv2dSpec, LayerOp, Pair};
+use crate::view::View;
+
+/// How a layer is computed.
+pub(super) trait Passes {
+    /// The constraint on its weight, if it has one, to be applied after each update.
+    fn constraint(&self, _graph: &Graph, _node: &Node, _w: View) -> Option<MaxNorm> {
+        None
+    }
+
+    /// Records the forward pass and returns the output.
+    fn forward(&self, b: &mut Builder, node: usize) -> View;
+
+    /// Records the backward pass: parameter gradients, and input gradients where needed.
+    fn backward(&self, b: &mut Builder, node: usize, dy: View);
+}
+
+/// Records a node's forward pass.
+pub(super) fn forward(b: &mut Builder, node: usize) -> View {
+    let op = b.node(node).op.as_ref().expect("only the input has no operation");
+    with_layer!(op, l => l.forward(b, node))
+}
+
+/// Records a node's backward pass.
+pub(super) fn backward(b: &mut Builder, node: usize, dy: View) {
+    let op = b.node(node).op.as_ref().expect("only the input has no operation");
+    with_layer!(op, l => l.backward(b, node, dy));
+}
+
+/// The activation in a node's epilogue, but for identity.
+pub(super) fn epilogue_of(node: &Node) -> Option<Activation> {
+    let activation = match node.op.as_ref()? {
+        LayerOp::Conv2d(spec) => spec.activation,
+        LayerOp::ConvTranspose2d(spec) => spec.activation,
+        LayerOp::Linear(spec) => spec.activation,
+        _ => return None,
+    };
+    Some(conv2d::epilogue(activation)).filter(|activation| *activation != Activation::Identity)
+}
+
+/// The convolution whose epilogue a max pooling can be: windows of 2×2 side by side, behind an
+/// activation whose slope follows from its output, so that the pooled map and the switches are all
+/// that the way back needs.
+pub(super) fn poolable<'a>(graph: &'a Graph, pool: &Node) -> Option<(usize, &'a Conv2dSpec)> {
+    let two = Pair([2, 2]);
+    match pool.op.as_ref()? {
+        LayerOp::MaxPool2d(spec)
+            if spec.kernel == two
+                && spec.stride.is_none_or(|stride| stride == two)
+                && spec.padding == Pair([0, 0]) => {}
+        _ => return None,
+    }
+    let below = &graph.nodes[pool.inputs[0]];
+    match below.op.as_ref()? {
+        LayerOp::Conv2d(spec)
+            if epilogue_of(below).is_some()
+                && conv2d::takes_max_pool(spec, input_dims(graph, below)) =>
+        {
+            Some((pool.inputs[0], spec))
+        }
+        _ => None,
+    }
+}
+
+/// The constraint on a node's weight.
+pub(super) fn constraint(graph: &Graph, node: &Node, w: View) -> Option<MaxNorm> {
+    with_layer!(node.op.as_ref()?, l => l.constraint(graph, node, w))
+}
+
+/// The norm that atoms are bound by, and whether each has just that.
+fn norm(max_norm: Option<f64>, unit_norm: bool) -> Option<(f64, bool)> {
+    if unit_norm { Some((1.0, true)) } else { max_norm.map(|norm| (norm, false)) }
+}
+
+impl Passes for ActivationSpec {
+    fn forward(&self, b: &mut Builder, node: usize) -> View {
+        let y = b.output(node);
+        let x = b.input_value(node, 0);
+        b.save(node, x);
+        b.tape.push(ActivationFwd { activation: self.activation, x, y });
+        y
+    }
+
+    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
+        if b.needs_input(node, 0) {
+            // From the input, which is at hand: exact for every activation.
+            let dx = b.input_grad(node, 0);
+            b.tape.push(ActivationBwd { activation: self.activation, x: b.saved(node, 0), dy, dx });
+            b.give(b.input_node(node, 0), dx);
+        }
+    }
+}

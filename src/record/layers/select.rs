@@ -1,0 +1,193 @@
+//! Selections and thresholds: the sparsity rules that are layers.
+
+use super::{Builder, Passes, View};
+use crate::model::layers::select::{Known, SpatialWta};
+use crate::ops::{
+    BatchTopKMask, ChannelSum, DropoutMask, LifetimeWtaMask, MaskApply, SoftThresholdBwd,
+    SoftThresholdFwd, SpatialWtaMask, ThresholdMask, TopKMask,
+};
+use crate::program::Call;
+use crate::record::builder::Mode;
+use crate::spec::{BatchTopKSpec, DropoutSpec, LifetimeWtaSpec, SoftThresholdSpec, TopKSpec};
+
+/// Records a mask and its application; the mask is saved for the backward pass.
+fn select(
+    b: &mut Builder,
+    node: usize,
+    scale: f64,
+    mask: impl FnOnce(&mut Builder, View, View) -> Call,
+) -> View {
+    let (x, y) = (b.input_value(node, 0), b.output(node));
+    let chosen = b.tape.map(format!("mask of {}", b.node(node).name), y.len);
+    b.save(node, chosen);
+    let call = mask(b, x, chosen);
+    b.tape.push(call);
+    b.tape.push(MaskApply { scale, x, mask: chosen, y });
+    y
+}
+
+/// The gradient of [`select`]: the same mask.
+fn select_backward(b: &mut Builder, node: usize, scale: f64, dy: View) {
+    if b.needs_input(node, 0) {
+        let dx = b.input_grad(node, 0);
+        b.tape.push(MaskApply { scale, x: dy, mask: b.saved(node, 0), y: dx });
+        b.give(b.input_node(node, 0), dx);
+    }
+}
+
+/// A layer that does nothing in this mode passes its input on, uncopied.
+fn pass(b: &mut Builder, node: usize) -> View {
+    b.input_value(node, 0)
+}
+
+fn pass_backward(b: &mut Builder, node: usize, dy: View) {
+    if b.needs_input(node, 0) {
+        let dx = b.input_grad(node, 0);
+        b.tape.push(crate::ops::Combine { alpha: 1.0, beta: 0.0, a: dy, b: None, y: dx });
+        b.give(b.input_node(node, 0), dx);
+    }
+}
+
+impl Passes for Known {
+    fn forward(&self, b: &mut Builder, node: usize) -> View {
+        let (x, y, mask) = (b.input_value(node, 0), b.output(node), b.known());
+        b.tape.push(MaskApply { scale: 1.0, x, mask, y });
+        y
+    }
+
+    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
+        if b.needs_input(node, 0) {
+            let (dx, mask) = (b.input_grad(node, 0), b.known());
+            b.tape.push(MaskApply { scale: 1.0, x: dy, mask, y: dx });
+            b.give(b.input_node(node, 0), dx);
+        }
+    }
+}
+
+impl Passes for DropoutSpec {
+    fn forward(&self, b: &mut Builder, node: usize) -> View {
+        if b.mode == Mode::Infer || self.p == 0.0 {
+            return pass(b, node);
+        }
+        let (n, dims, p) = (b.n, b.node(node).dims, self.p);
+        select(b, node, 1.0 / (1.0 - p), |_, _, mask| {
+            DropoutMask { p, n, dims, layer: node as u32, mask }.into()
+        })
+    }
+
+    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
+        if b.mode == Mode::Infer || self.p == 0.0 {
+            pass_backward(b, node, dy)
+        } else {
+            select_backward(b, node, 1.0 / (1.0 - self.p), dy)
+        }
+    }
+}
+
+impl Passes for TopKSpec {
+    fn forward(&self, b: &mut Builder, node: usize) -> View {
+        let (n, dims, k) = (b.n, b.node(node).dims, self.k);
+        select(b, node, 1.0, |_, x, mask| TopKMask { n, dims, k, x, mask }.into())
+    }
+
+    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
+        select_backward(b, node, 1.0, dy);
+    }
+}
+
+impl Passes for BatchTopKSpec {
+    fn forward(&self, b: &mut Builder, node: usize) -> View {
+        let (n, dims, k, rate) = (b.n, b.node(node).dims, self.k, self.rate);
+        let threshold = b.store.state(b.node(node).state.expect("inferred before"));
+        select(b, node, 1.0, |b, x, mask| match b.mode {
+            Mode::Train => {
+                let work = b.tape.words("records of a selection", BatchTopKMask::WORK);
+                BatchTopKMask { n, dims, k, rate, x, threshold, mask, work }.into()
+            }
+            Mode::Infer => ThresholdMask { x, threshold, mask }.into(),
+        })
+    }
+
+    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
+        select_backward(b, node, 1.0, dy);
+    }
+}
+
+impl Passes for SpatialWta {
+    fn forward(&self, b: &mut Builder, node: usize) -> View {
+        let (n, dims) = (b.n, b.node(node).dims);
+        select(b, node, 1.0, |_, x, mask| SpatialWtaMask { n, dims, x, mask }.into())
+    }
+
+    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
+        select_backward(b, node, 1.0, dy);
+    }
+}
+
+impl LifetimeWtaSpec {
+    /// max(1, ⌈rate·n − 10⁻⁹⌉)
+    fn winners(&self, n: usize) -> usize {
+        ((self.rate * n as f64 - 1e-9).ceil() as usize).clamp(1, n)
+    }
+}
+
+impl Passes for LifetimeWtaSpec {
+    fn forward(&self, b: &mut Builder, node: usize) -> View {
+        if b.mode == Mode::Infer {
+            return pass(b, node);
+        }
+        let (n, dims, winners) = (b.n, b.node(node).dims, self.winners(b.n));
+        let sums = b.tape.real("sums of maps", n * dims.c);
+        select(b, node, 1.0, |_, x, mask| {
+            LifetimeWtaMask { n, dims, winners, x, mask, sums }.into()
+        })
+    }
+
+    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
+        if b.mode == Mode::Infer {
+            pass_backward(b, node, dy)
+        } else {
+            select_backward(b, node, 1.0, dy)
+        }
+    }
+}
+
+impl Passes for SoftThresholdSpec {
+    fn forward(&self, b: &mut Builder, node: usize) -> View {
+        let (n, dims) = (b.n, b.node(node).dims);
+        let (threshold, slope, level) = thresholds(b, node);
+        let (x, y) = (b.input_value(node, 0), b.output(node));
+        b.tape.push(SoftThresholdFwd { n, dims, x, threshold, slope, level, y });
+        y
+    }
+
+    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
+        let (n, dims) = (b.n, b.node(node).dims);
+        let (threshold, slope, level) = thresholds(b, node);
+        let (x, dx) = (b.input_value(node, 0), b.input_grad(node, 0));
+        let dt = b.tape.map("threshold gradients", dy.len);
+        b.tape.push(SoftThresholdBwd { n, dims, x, threshold, slope, level, dy, dx, dt });
+        let (rows, channels) = (n * dims.area(), dims.c);
+        let params = [(b.node(node).weight, None), (b.node(node).slope, level)];
+        for (param, weight) in
+            params.into_iter().filter_map(|(param, weight)| Some((param?, weight)))
+        {
+            b.param_grad(param, |b, y| {
+                let partials =
+                    b.tape.real("partial sums", ChannelSum::partials_len(rows, channels));
+                b.tape.push(ChannelSum { rows, channels, x: dt, weight, y, partials });
+            });
+        }
+        if b.needs_input(node, 0) {
+            b.give(b.input_node(node, 0), dx);
+        }
+    }
+}
+
+/// The thresholds of a node, and where they depend on the noise level, their slopes and it.
+fn thresholds(b: &mut Builder, node: usize) -> (View, Option<View>, Option<View>) {
+    let threshold = b.store.weight(b.node(node).weight.expect("inferred before"));
+    let slope = b.node(node).slope.map(|slope| b.store.weight(slope));
+    let level = slope.map(|_| b.level());
+    (threshold, slope, level)
+}

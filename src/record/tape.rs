@@ -1,0 +1,261 @@
+//! The tape: calls in order on virtual buffers, which are then laid into as few real ones as their
+//! lifetimes allow.
+
+use std::collections::HashMap;
+
+use crate::device::Device;
+use crate::error::Result;
+use crate::program::Call;
+use crate::view::{Access, Buffer, View};
+
+/// Virtual buffers are numbered from here.
+const VIRTUAL: u32 = 1 << 30;
+
+/// What a buffer holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Reals, f32 on a GPU.
+    Real,
+    /// Reals of half precision.
+    Half,
+    /// Words.
+    Words,
+}
+
+#[derive(Clone, Debug)]
+struct Virtual {
+    label: String,
+    kind: Kind,
+    len: usize,
+    /// Lives to the end: its value is read after the program has run.
+    kept: bool,
+}
+
+impl Virtual {
+    const fn bytes(&self) -> u64 {
+        self.len as u64 * if matches!(self.kind, Kind::Half) { 2 } else { 4 }
+    }
+}
+
+/// Calls being collected.
+#[derive(Debug, Default)]
+pub struct Tape {
+    /// The calls so far.
+    pub calls: Vec<Call>,
+    /// Whether maps are in half precision.
+    pub half: bool,
+    buffers: Vec<Virtual>,
+}
+
+/// What a program's own buffers take.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// Real buffers.
+    pub buffers: Vec<Buffer>,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes if nothing were reused.
+    pub unshared_bytes: u64,
+    /// The largest buffer: its bytes and what it is.
+    pub largest: (u64, String),
+}
+
+impl Tape {
+    fn buffer(&mut self, label: String, kind: Kind, len: usize) -> View {
+        let buffer = Buffer(VIRTUAL + self.buffers.len() as u32);
+        self.buffers.push(Virtual { label, kind, len, kept: false });
+        View { half: kind == Kind::Half, ..View::whole(buffer, len) }
+    }
+
+    /// A virtual buffer of a map: what layers give each other, or the gradient by it.
+    pub fn map(&mut self, label: impl Into<String>, len: usize) -> View {
+        self.buffer(label.into(), if self.half { Kind::Half } else { Kind::Real }, len)
+    }
+
+    /// A virtual buffer of reals.
+    pub fn real(&mut self, label: impl Into<String>, len: usize) -> View {
+        self.buffer(label.into(), Kind::Real, len)
+    }
+
+    /// A virtual buffer of words.
+    pub fn words(&mut self, label: impl Into<String>, len: usize) -> View {
+        self.buffer(label.into(), Kind::Words, len)
+    }
+
+    /// Appends a call.
+    pub fn push(&mut self, call: impl Into<Call>) {
+        self.calls.push(call.into());
+    }
+
+    /// Keeps a view's value to the end of the program.
+    pub fn keep(&mut self, view: View) {
+        if view.buffer.0 >= VIRTUAL {
+            self.buffers[(view.buffer.0 - VIRTUAL) as usize].kept = true;
+        }
+    }
+
+    /// Lays the virtual buffers into real ones: a buffer is taken at its first use and given back
+    /// after its last. Returns the calls on real buffers, the views in `wanted` translated, and
+    /// what it took. Buffers without any use are made too, if kept.
+    pub fn allocate(
+        mut self,
+        device: &mut Device,
+        wanted: &mut [&mut View],
+    ) -> Result<(Vec<Call>, Memory)> {
+        let slots = self.assign();
+        let mut memory = Memory::default();
+        for slot in &slots.sizes {
+            let view = match slot.kind {
+                Kind::Real => device.alloc_real(&slot.label, slot.len)?,
+                Kind::Half => device.alloc_half(&slot.label, slot.len)?,
+                Kind::Words => device.alloc_words(&slot.label, slot.len)?,
+            };
+            memory.buffers.push(view.buffer);
+            memory.bytes += slot.bytes();
+            if slot.bytes() > memory.largest.0 {
+                memory.largest = (slot.bytes(), slot.label.clone());
+            }
+        }
+        memory.unshared_bytes = self.buffers.iter().map(Virtual::bytes).sum();
+        let translate = |view: &mut View| {
+            if view.buffer.0 >= VIRTUAL {
+                view.buffer = memory.buffers[slots.of[&(view.buffer.0 - VIRTUAL)]];
+            }
+        };
+        for call in &mut self.calls {
+            call.visit(&mut |view, _| translate(view));
+        }
+        for view in wanted {
+            translate(view);
+        }
+        Ok((self.calls, memory))
+    }
+
+    /// Bytes that the program's own buffers will take, without making them.
+    pub fn planned_bytes(&mut self) -> u64 {
+        self.assign().sizes.iter().map(Virtual::bytes).sum()
+    }
+
+    /// The largest buffer planned: bytes and label.
+    pub fn largest(&self) -> (u64, &str) {
+        self.buffers
+            .iter()
+            .map(|buffer| (buffer.bytes(), buffer.label.as_str()))
+            .max()
+            .unwrap_or((0, ""))
+    }
+
+    fn assign(&mut self) -> Slots {
+        let mut first: HashMap<u32, usize> = HashMap::new();
+        let mut last: HashMap<u32, usize> = HashMap::new();
+        for (i, call) in self.calls.iter_mut().enumerate() {
+            call.visit(&mut |view, access| {
+                if view.buffer.0 >= VIRTUAL {
+                    let id = view.buffer.0 - VIRTUAL;
+                    debug_assert!(
+                        access != Access::Read
+                            || first.contains_key(&id)
+                            || self.buffers[id as usize].kept
+                    );
+                    first.entry(id).or_insert(i);
+                    last.insert(id, i);
+                }
+            });
+        }
+        let mut slots = Slots::default();
+        let mut free: Vec<usize> = Vec::new();
+        // Kept buffers are written from outside or read afterwards: they share with nobody.
+        for (id, buffer) in self.buffers.iter().enumerate() {
+            if buffer.kept {
+                slots.make(id as u32, buffer);
+            }
+        }
+        let mut starts: Vec<(usize, u32)> = first.iter().map(|(id, i)| (*i, *id)).collect();
+        starts.sort_unstable();
+        let mut ends: Vec<(usize, u32)> = last.iter().map(|(id, i)| (*i, *id)).collect();
+        ends.sort_unstable();
+        let (mut start, mut end) = (starts.into_iter().peekable(), ends.into_iter().peekable());
+        for i in 0..self.calls.len() {
+            while let Some((_, id)) = start.next_if(|(at, _)| *at == i) {
+                let buffer = &self.buffers[id as usize];
+                if !buffer.kept {
+                    slots.place(id, buffer, &mut free);
+                }
+            }
+            while let Some((_, id)) = end.next_if(|(at, _)| *at == i) {
+                if !self.buffers[id as usize].kept {
+                    free.push(slots.of[&id]);
+                }
+            }
+        }
+        slots
+    }
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    sizes: Vec<Virtual>,
+    of: HashMap<u32, usize>,
+}
+
+impl Slots {
+    fn make(&mut self, id: u32, buffer: &Virtual) {
+        self.of.insert(id, self.sizes.len());
+        self.sizes.push(buffer.clone());
+    }
+
+    /// The smallest free one that is large enough, else the largest free one made larger, else a
+    /// new one.
+    fn place(&mut self, id: u32, buffer: &Virtual, free: &mut Vec<usize>) {
+        let fitting = |slot: &&usize| self.sizes[**slot].kind == buffer.kind;
+        let enough = free
+            .iter()
+            .filter(fitting)
+            .filter(|slot| self.sizes[**slot].len >= buffer.len)
+            .min_by_key(|slot| self.sizes[**slot].len);
+        let chosen = enough
+            .or_else(|| free.iter().filter(fitting).max_by_key(|slot| self.sizes[**slot].len))
+            .copied();
+        match chosen {
+            None => self.make(id, buffer),
+            Some(slot) => {
+                free.retain(|other| *other != slot);
+                if buffer.len > self.sizes[slot].len {
+                    self.sizes[slot] = buffer.clone();
+                }
+                self.of.insert(id, slot);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::AddAssign;
+
+    #[test]
+    fn memory_is_reused_when_lifetimes_allow() {
+        let mut device = Device::cpu();
+        let mut tape = Tape::default();
+        let mut x = tape.real("x", 100);
+        tape.keep(x);
+        let mut before = x;
+        for i in 0..10 {
+            let y = tape.real(format!("y{i}"), 100);
+            tape.push(crate::ops::Combine { alpha: 2.0, beta: 0.0, a: before, b: None, y });
+            before = y;
+        }
+        let mut end = tape.real("end", 100);
+        tape.keep(end);
+        tape.push(crate::ops::Combine { alpha: 1.0, beta: 0.0, a: before, b: None, y: end });
+        tape.push(AddAssign { x, y: end });
+        let (calls, memory) = tape.allocate(&mut device, &mut [&mut x, &mut end]).unwrap();
+        assert_eq!(memory.buffers.len(), 4, "x, end and two in turn");
+        assert_eq!(memory.unshared_bytes, 12 * 400);
+        device.write(x, &[1.0; 100]);
+        let program = device.compile(calls).unwrap();
+        device.run(&program, &crate::view::StepParams::default()).unwrap();
+        assert_eq!(device.read(end).unwrap(), vec![1025.0; 100]);
+    }
+}

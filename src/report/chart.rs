@@ -1,0 +1,500 @@
+//! Charts as pictures: lines, dots and bars over axes with labels, and tiles with a caption each.
+//! The font is bundled, so that every machine draws the same bytes.
+
+use std::sync::Once;
+
+use plotters::coord::Shift;
+use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::{FontStyle, register_font};
+
+use crate::report::picture::{Picture, Tiles};
+
+/// Size of a chart in pixels.
+const SIZE: (u32, u32) = (640, 400);
+/// Height of text in pixels.
+pub(crate) const TEXT: u32 = 15;
+/// Height of a title in pixels.
+pub(crate) const TITLE: u32 = 18;
+/// Everything is drawn this many times larger and then averaged, so that lines are smooth.
+const FINE: u32 = 2;
+const FONT: &str = "bundled";
+pub(crate) const DRAWN: &str = "memory takes every drawing";
+pub(crate) const INK: RGBColor = RGBColor(51, 51, 51);
+const GRID: RGBColor = RGBColor(228, 228, 228);
+/// Colours of series: blue, orange and more (Okabe & Ito's, which colour-blind people tell apart).
+const COLOURS: [RGBColor; 6] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+    RGBColor(230, 159, 0),
+];
+
+/// How points are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Joined.
+    Line,
+    /// A dot each, joined by a thin line.
+    Dots,
+}
+
+/// Points with a name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// For the legend, where there is more than one.
+    pub name: String,
+    /// x and y.
+    pub points: Vec<(f64, f64)>,
+    /// Half the length of an error bar at each point; empty: none.
+    pub spread: Vec<f64>,
+    /// How they are drawn.
+    pub look: Look,
+}
+
+/// An axis.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Axis {
+    /// What it shows, with its unit.
+    pub label: String,
+    /// Whether it is logarithmic; what is not above 0 is not shown then.
+    pub log: bool,
+    /// A value that must be on it, such as 0.
+    pub with: Option<f64>,
+}
+
+/// A chart: series, or bars (from, to, height).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Chart {
+    /// What it shows.
+    pub title: String,
+    /// To the right.
+    pub x: Axis,
+    /// Upwards.
+    pub y: Axis,
+    /// At most two series.
+    pub series: Vec<Series>,
+    /// Bars; they begin at 0.
+    pub bars: Vec<(f64, f64, f64)>,
+}
+
+/// The range of an axis and its ticks, as they are placed: logarithms on a logarithmic axis.
+#[derive(Clone, Debug, PartialEq)]
+struct Scale {
+    range: (f64, f64),
+    ticks: Vec<f64>,
+    log: bool,
+}
+
+impl Scale {
+    fn new(axis: &Axis, values: impl Iterator<Item = f64>, tight: bool) -> Self {
+        let log = axis.log;
+        let usable = values.chain(axis.with).filter(|v| v.is_finite() && (!log || *v > 0.0));
+        let placed = usable.map(|v| if log { v.log10() } else { v });
+        let (mut low, mut high) =
+            placed.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
+        if low > high {
+            (low, high) = (0.0, 1.0);
+        }
+        if high - low <= 1e-9 * high.abs().max(1e-9) {
+            let room = if log { 0.5 } else { (0.1 * high.abs()).max(0.5) };
+            (low, high) = if low == 0.0 && !log { (0.0, 1.0) } else { (low - room, high + room) };
+        }
+        if !tight {
+            // a little room, but none beyond a value asked for
+            let (room, edge) = (0.05 * (high - low), axis.with.filter(|_| !log));
+            (low, high) = (if edge == Some(low) { low } else { low - room }, high + room);
+        }
+        let ticks = if log { log_ticks(low, high) } else { ticks(low, high, 6) };
+        Self { range: (low, high), ticks, log }
+    }
+
+    fn place(&self, value: f64) -> Option<f64> {
+        let placed = if self.log { value.log10() } else { value };
+        placed.is_finite().then(|| placed.clamp(self.range.0, self.range.1))
+    }
+}
+
+impl Ranged for Scale {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        let share = (value - self.range.0) / (self.range.1 - self.range.0);
+        limit.0 + (share * f64::from(limit.1 - limit.0)).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        if hint.weight().allow_light_points() { Vec::new() } else { self.ticks.clone() }
+    }
+
+    fn range(&self) -> std::ops::Range<f64> {
+        self.range.0..self.range.1
+    }
+}
+
+impl ValueFormatter<f64> for Scale {
+    fn format_ext(&self, placed: &f64) -> String {
+        let apart = match self.ticks[..] {
+            [first, second, ..] if !self.log => second - first,
+            _ => 1.0,
+        };
+        number(if self.log { 10.0_f64.powf(*placed) } else { *placed }, apart)
+    }
+}
+
+/// Round numbers (1, 2 or 5 times a power of ten apart) within a range, about `count` of them.
+fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
+    let rough = (high - low) / count as f64;
+    let power = 10.0_f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .map(|m| m * power)
+        .find(|step| *step >= rough)
+        .unwrap_or(10.0 * power);
+    let first = (low / step - 1e-9).ceil() as i64;
+    (first..).map(|i| i as f64 * step).take_while(|tick| *tick <= high + 1e-9 * step).collect()
+}
+
+/// Logarithms of powers of ten within a range, with their doubles and fivefolds if the powers alone
+/// are few.
+fn log_ticks(low: f64, high: f64) -> Vec<f64> {
+    let all = |factors: &[f64]| -> Vec<f64> {
+        let every = ((high - low) / 8.0).ceil().max(1.0) as i64;
+        let powers = (low.floor() as i64..=high.ceil() as i64).filter(|power| power % every == 0);
+        let ticks = powers
+            .flat_map(|power| factors.iter().map(move |factor| power as f64 + factor.log10()));
+        ticks.filter(|tick| (low - 1e-9..=high + 1e-9).contains(tick)).collect()
+    };
+    [&[1.0][..], &[1.0, 2.0, 5.0], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]]
+        .into_iter()
+        .map(all)
+        .find(|ticks| ticks.len() >= 3)
+        .unwrap_or_else(|| ticks(low, high, 4))
+}
+
+/// A number as short as it may be at four digits, or at as many as tell it from one that is
+/// `apart`.
+fn number(value: f64, apart: f64) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    let size = value.abs().log10().floor();
+    if !(-4.0..7.0).contains(&size) {
+        return format!("{value:.0e}");
+    }
+    let digits = (3.0 - size).max(-apart.log10().floor()).clamp(0.0, 8.0);
+    let text = format!("{value:.*}", digits as usize);
+    let text =
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    text.replace('-', "−")
+}
+
+pub(crate) fn text(size: u32, colour: RGBColor) -> TextStyle<'static> {
+    static REGISTERED: Once = Once::new();
+    REGISTERED.call_once(|| {
+        let font = include_bytes!("../../assets/font/sans.ttf");
+        assert!(register_font(FONT, FontStyle::Normal, font).is_ok(), "the bundled font is sound");
+    });
+    (FONT, size * FINE).into_font().color(&colour)
+}
+
+/// Pixels of the picture as pixels of the drawing.
+pub(crate) const fn fine(pixels: usize) -> i32 {
+    pixels as i32 * FINE as i32
+}
+
+/// Draws on a white page of this size. A drawing in memory cannot fail but by a mistake in this
+/// file.
+pub(crate) fn page(
+    (w, h): (u32, u32),
+    draw: impl FnOnce(&DrawingArea<BitMapBackend, Shift>),
+) -> Picture {
+    let (wide, high) = (w * FINE, h * FINE);
+    let mut bytes = vec![255_u8; 3 * wide as usize * high as usize];
+    {
+        let area = BitMapBackend::with_buffer(&mut bytes, (wide, high)).into_drawing_area();
+        draw(&area);
+        area.present().expect(DRAWN);
+    }
+    let (w, h, fine) = (w as usize, h as usize, FINE as usize);
+    let mut pixels = Vec::with_capacity(3 * w * h);
+    for (y, x, c) in (0..h).flat_map(|y| (0..w).flat_map(move |x| (0..3).map(move |c| (y, x, c)))) {
+        let at = |i: usize| ((y * fine + i / fine) * wide as usize + x * fine + i % fine) * 3 + c;
+        let sum: u32 = (0..fine * fine).map(|i| u32::from(bytes[at(i)])).sum();
+        pixels.push(sum as f32 / (255 * FINE * FINE) as f32);
+    }
+    Picture { h, w, c: 3, pixels }
+}
+
+/// Charts side by side in `columns` columns.
+pub fn charts(charts: &[Chart], columns: usize) -> Picture {
+    let columns = columns.clamp(1, charts.len().max(1));
+    let rows = charts.len().div_ceil(columns).max(1);
+    page((SIZE.0 * columns as u32, SIZE.1 * rows as u32), |page| {
+        for (chart, area) in charts.iter().zip(page.split_evenly((rows, columns))) {
+            draw(chart, &area);
+        }
+    })
+}
+
+fn draw(chart: &Chart, area: &DrawingArea<BitMapBackend, Shift>) {
+    let points = || chart.series.iter().flat_map(|series| series.points.iter().copied());
+    let x_values = points().map(|p| p.0).chain(chart.bars.iter().flat_map(|bar| [bar.0, bar.1]));
+    let ends = |series: &Series| {
+        series
+            .points
+            .iter()
+            .zip(&series.spread)
+            .flat_map(|(p, spread)| [p.1 - spread, p.1 + spread])
+            .collect::<Vec<_>>()
+    };
+    let y_values = points()
+        .map(|p| p.1)
+        .chain(chart.bars.iter().map(|bar| bar.2))
+        .chain(chart.series.iter().flat_map(ends));
+    let y_axis = if chart.bars.is_empty() {
+        chart.y.clone()
+    } else {
+        Axis { with: Some(0.0), ..chart.y.clone() }
+    };
+    let (x, y) = (Scale::new(&chart.x, x_values, true), Scale::new(&y_axis, y_values, false));
+    let mut built = ChartBuilder::on(area)
+        .caption(&chart.title, text(TITLE, INK))
+        .margin(fine(12))
+        .margin_right(fine(28))
+        .x_label_area_size(fine(48))
+        .y_label_area_size(fine(72))
+        .build_cartesian_2d(x.clone(), y.clone())
+        .expect(DRAWN);
+    built
+        .configure_mesh()
+        .x_desc(&chart.x.label)
+        .y_desc(&chart.y.label)
+        .x_labels(x.ticks.len().max(1))
+        .y_labels(y.ticks.len().max(1))
+        .label_style(text(TEXT, INK))
+        .axis_desc_style(text(TEXT, INK))
+        .axis_style(INK.stroke_width(FINE))
+        .bold_line_style(GRID.stroke_width(FINE))
+        .light_line_style(TRANSPARENT)
+        .set_all_tick_mark_size(fine(5))
+        .draw()
+        .expect(DRAWN);
+    let bars = chart
+        .bars
+        .iter()
+        .filter_map(|(from, to, height)| Some((x.place(*from)?, x.place(*to)?, *height)));
+    built
+        .draw_series(bars.map(|(from, to, height)| {
+            let mut bar = Rectangle::new([(from, 0.0), (to, height)], COLOURS[0].filled());
+            bar.set_margin(0, 0, FINE, FINE);
+            bar
+        }))
+        .expect(DRAWN);
+    for (series, colour) in chart.series.iter().zip(COLOURS) {
+        let placed =
+            || series.points.iter().filter_map(|(a, b)| Some((x.place(*a)?, y.place(*b)?)));
+        let width = FINE * if series.look == Look::Line { 2 } else { 1 };
+        let line =
+            built.draw_series(LineSeries::new(placed(), colour.stroke_width(width))).expect(DRAWN);
+        if chart.series.len() > 1 {
+            let dots = series.look == Look::Dots;
+            line.label(&series.name).legend(move |(x, y)| {
+                let line =
+                    PathElement::new([(x, y), (x + fine(18), y)], colour.stroke_width(width));
+                let dot =
+                    Circle::new((x + fine(9), y), if dots { fine(4) } else { 0 }, colour.filled());
+                EmptyElement::at((0, 0)) + line + dot
+            });
+        }
+        for ((a, b), spread) in series.points.iter().zip(&series.spread) {
+            if let (Some(a), Some(low), Some(high)) =
+                (x.place(*a), y.place(b - spread), y.place(b + spread))
+            {
+                built
+                    .draw_series([PathElement::new(
+                        [(a, low), (a, high)],
+                        colour.stroke_width(FINE),
+                    )])
+                    .expect(DRAWN);
+            }
+        }
+        if series.look == Look::Dots {
+            built
+                .draw_series(placed().map(|point| Circle::new(point, fine(4), colour.filled())))
+                .expect(DRAWN);
+        }
+    }
+    if chart.series.len() > 1 {
+        // the legend keeps out of the way of what lies to the right, which most lines level out to
+        let right = points().filter_map(|(a, b)| Some((x.place(a)?, y.place(b)?)));
+        let share = |value: f64, of: &Scale| (value - of.range.0) / (of.range.1 - of.range.0);
+        let right: Vec<f64> =
+            right.filter(|p| share(p.0, &x) > 0.6).map(|p| share(p.1, &y)).collect();
+        let high = right.iter().sum::<f64>() > 0.5 * right.len() as f64;
+        built
+            .configure_series_labels()
+            .position(if high {
+                SeriesLabelPosition::LowerRight
+            } else {
+                SeriesLabelPosition::UpperRight
+            })
+            .legend_area_size(fine(26))
+            .margin(fine(8))
+            .background_style(WHITE.mix(0.85))
+            .border_style(GRID)
+            .label_font(text(TEXT, INK))
+            .draw()
+            .expect(DRAWN);
+    }
+}
+
+/// Width that tiles with captions fill.
+const WIDTH: usize = 1280;
+/// Least width of such a tile, so that its caption has room.
+const LEAST_TILE: usize = 64;
+/// Gap between tiles.
+const GAP: usize = 10;
+
+/// Tiles with two short lines under each, below a title.
+pub fn captioned(title: &str, tiles: &Tiles, captions: &[[String; 2]]) -> Picture {
+    assert_eq!(tiles.tiles.len(), captions.len(), "a caption for each tile");
+    let scale = LEAST_TILE.div_ceil(tiles.w);
+    let (w, h) = (tiles.w * scale, tiles.h * scale);
+    let columns = ((WIDTH - GAP) / (w + GAP)).clamp(1, captions.len().max(1));
+    let rows = captions.len().div_ceil(columns);
+    let (top, line) = (2 * GAP + TITLE as usize, TEXT as usize);
+    let (step_x, step_y) = (w + GAP, h + 2 * line + GAP + 4);
+    // the title is never wider than this for what is written here
+    let width =
+        (columns * step_x + GAP).max(title.chars().count() * TITLE as usize * 6 / 10 + 2 * GAP);
+    let mut picture = page((width as u32, (top + rows * step_y + GAP) as u32), |page| {
+        page.draw_text(title, &text(TITLE, INK), (fine(GAP), fine(GAP))).expect(DRAWN);
+        for (i, lines) in captions.iter().enumerate() {
+            let centre = GAP + i % columns * step_x + w / 2;
+            let below = top + i / columns * step_y + h + 3;
+            for (j, (words, colour)) in lines.iter().zip([INK, RGBColor(130, 130, 130)]).enumerate()
+            {
+                let style = text(TEXT - 2, colour).pos(Pos::new(HPos::Center, VPos::Top));
+                page.draw_text(words, &style, (fine(centre), fine(below + j * line))).expect(DRAWN);
+            }
+        }
+    });
+    for (i, tile) in tiles.tiles.iter().enumerate() {
+        let colour: Vec<f32> =
+            if tiles.c == 3 { tile.clone() } else { tile.iter().flat_map(|v| [*v; 3]).collect() };
+        picture.paint(
+            &colour,
+            (tiles.h, tiles.w),
+            scale,
+            top + i / columns * step_y,
+            GAP + i % columns * step_x,
+        );
+    }
+    picture
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_and_inside() {
+        assert_eq!(ticks(0.0, 10.0, 6), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
+        assert_eq!(
+            ticks(-0.3, 0.31, 6).iter().map(|t| number(*t, 0.2)).collect::<Vec<_>>(),
+            ["−0.2", "0", "0.2"]
+        );
+        assert_eq!(log_ticks(-2.1, 0.1), [-2.0, -1.0, 0.0]);
+        assert_eq!(log_ticks(0.0, 1.0).len(), 4);
+        for (low, high) in [(3.0, 3.01), (1e-8, 2e-8), (-5.0, 1e6), (999.0, 1001.0)] {
+            let found = ticks(low, high, 6);
+            assert!(
+                (2..=8).contains(&found.len())
+                    && found.iter().all(|t| (low - 1e-9..=high + 1e-9).contains(t)),
+                "{low}–{high}: {found:?}"
+            );
+            assert!(
+                (2..=10).contains(&log_ticks(low.clamp(-9.0, 8.0), high.clamp(-8.0, 9.0)).len())
+            );
+        }
+        assert_eq!(
+            [12_345.0, 12_345.1, 12_345.25].map(|v| number(v, 0.05)),
+            ["12345", "12345.1", "12345.25"]
+        );
+        for (value, text) in [
+            (0.0, "0"),
+            (1500.0, "1500"),
+            (0.05, "0.05"),
+            (2.5, "2.5"),
+            (1e-5, "1e-5"),
+            (3e9, "3e9"),
+        ] {
+            assert_eq!(number(value, 1e9), text);
+        }
+    }
+
+    fn chart(points: &[(f64, f64)]) -> Chart {
+        Chart {
+            title: "λ‖z‖ of a test".to_owned(),
+            x: Axis { label: "step".to_owned(), ..Axis::default() },
+            y: Axis { label: "loss".to_owned(), log: true, with: None },
+            series: vec![Series {
+                name: "one".to_owned(),
+                points: points.to_vec(),
+                spread: Vec::new(),
+                look: Look::Line,
+            }],
+            bars: Vec::new(),
+        }
+    }
+
+    fn coloured(picture: &Picture) -> usize {
+        let blue = |p: &&[f32]| p[2] > p[0] + 0.3;
+        picture.pixels.chunks(3).filter(blue).count()
+    }
+
+    #[test]
+    fn charts_show_their_values_whatever_they_are() {
+        let drawn = charts(&[chart(&[(0.0, 1.0), (10.0, 100.0)])], 1);
+        assert_eq!((drawn.w, drawn.h, drawn.c), (640, 400, 3));
+        assert!(coloured(&drawn) > 500);
+        assert_eq!(drawn, charts(&[chart(&[(0.0, 1.0), (10.0, 100.0)])], 1), "the same bytes");
+        assert_ne!(drawn, charts(&[chart(&[(0.0, 1.0), (10.0, 90.0)])], 1));
+        // nothing, one point, what a logarithm does not take
+        for points in [
+            &[][..],
+            &[(0.0, 5.0)],
+            &[(0.0, 0.0), (1.0, f64::NAN), (2.0, f64::INFINITY)],
+            &[(0.0, 1e-300), (1e300, 1e300)],
+        ] {
+            let drawn = charts(&[chart(points), chart(points), chart(points)], 2);
+            assert_eq!((drawn.w, drawn.h), (1280, 800));
+        }
+        let bars = Chart {
+            series: Vec::new(),
+            bars: vec![(0.1, 1.0, 5.0), (1.0, 10.0, 9.0)],
+            ..chart(&[])
+        };
+        let bars = Chart { y: Axis::default(), ..bars };
+        assert!(coloured(&charts(&[bars], 1)) > 20_000);
+    }
+
+    #[test]
+    fn captioned_tiles_keep_their_pixels() {
+        let tiles = Tiles { h: 2, w: 3, c: 1, columns: 1, tiles: vec![vec![0.0; 6]; 40] };
+        let captions: Vec<[String; 2]> =
+            (0..40).map(|i| [format!("{i} %"), format!("#{i}")]).collect();
+        let picture = captioned("forty", &tiles, &captions);
+        assert!(picture.w <= WIDTH, "{}", picture.w);
+        // tiles are 66×44 pixels of pure black; ink is not
+        let black = picture.pixels.chunks(3).filter(|p| p.iter().all(|v| *v == 0.0)).count();
+        assert_eq!(black, 40 * 66 * 44);
+        let dark = picture.pixels.chunks(3).filter(|p| p[0] > 0.0 && p[0] < 0.5).count();
+        assert!(dark > 500, "captions: {dark}");
+    }
+}

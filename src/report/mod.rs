@@ -1,0 +1,8 @@
+//! What people look at: pictures, charts, pages, and the training history.
+
+pub mod chart;
+pub mod confusion;
+pub mod gallery;
+pub mod history;
+pub mod page;
+pub mod picture;

@@ -1,0 +1,165 @@
+//! One HTML page that works offline: pictures lie in it as data, many small ones as one sheet that
+//! style sheets cut.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::error::Result;
+use crate::report::picture;
+use crate::report::picture::Picture;
+
+/// Tiles in a row of a sheet.
+const COLUMNS: usize = 48;
+
+/// Text as it must stand in HTML, between tags and in quoted attributes.
+pub fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            other => safe.push(other),
+        }
+    }
+    safe
+}
+
+/// A picture as a data URI.
+fn data_uri(png: &[u8]) -> String {
+    format!("data:image/png;base64,{}", STANDARD.encode(png))
+}
+
+/// Many tiles of one size in one picture.
+#[derive(Clone, Debug)]
+pub struct Sheet {
+    /// Its class.
+    pub class: &'static str,
+    h: usize,
+    w: usize,
+    /// How much larger a tile is shown than it is.
+    scale: f64,
+    css: String,
+}
+
+impl Sheet {
+    /// Of tiles (H,W,C with C 1 or 3, on the 0–1 scale), shown `side` pixels wide or high,
+    /// whichever is longer; none without tiles.
+    ///
+    /// # Errors
+    /// When there are too many pixels for one picture.
+    pub fn new(
+        class: &'static str,
+        tiles: &[Vec<f32>],
+        [h, w, c]: [usize; 3],
+        side: f64,
+    ) -> Result<Option<Self>> {
+        if tiles.is_empty() {
+            return Ok(None);
+        }
+        let (columns, rows) = (COLUMNS.min(tiles.len()), tiles.len().div_ceil(COLUMNS));
+        let (sheet_h, sheet_w) = (rows * h, columns * w);
+        let mut pixels = vec![0.0; sheet_h * sheet_w * c];
+        for (i, tile) in tiles.iter().enumerate() {
+            let (top, left) = (i / COLUMNS * h, i % COLUMNS * w);
+            for (y, row) in tile.chunks_exact(w * c).enumerate() {
+                pixels[((top + y) * sheet_w + left) * c..][..w * c].copy_from_slice(row);
+            }
+        }
+        let scale = side / h.max(w) as f64;
+        let size = |pixels: usize| format!("{:.2}px", pixels as f64 * scale);
+        let css = format!(
+            ".{class}{{width:{};height:{};background-size:{} {};background-image:url({})}}\n",
+            size(w),
+            size(h),
+            size(sheet_w),
+            size(sheet_h),
+            data_uri(&picture::png(&pixels, sheet_h, sheet_w, c)?)
+        );
+        Ok(Some(Self { class, h, w, scale, css }))
+    }
+
+    /// The element that shows a tile.
+    pub fn tile(&self, index: usize, title: &str) -> String {
+        let at = |place: usize, size: usize| -((place * size) as f64 * self.scale);
+        let (x, y) = (at(index % COLUMNS, self.w), at(index / COLUMNS, self.h));
+        let title =
+            if title.is_empty() { String::new() } else { format!(" title=\"{}\"", escaped(title)) };
+        format!(
+            "<div class=\"sheet {}\" style=\"background-position:{x:.2}px {y:.2}px\"{title}></div>",
+            self.class
+        )
+    }
+}
+
+/// A picture of its own.
+///
+/// # Errors
+/// When it has too many pixels.
+pub fn image(picture: &Picture, what: &str) -> Result<String> {
+    let png = picture::png(&picture.pixels, picture.h, picture.w, picture.c)?;
+    Ok(format!(
+        "<img src=\"{}\" width=\"{}\" height=\"{}\" alt=\"{}\">\n",
+        data_uri(&png),
+        picture.w,
+        picture.h,
+        escaped(what)
+    ))
+}
+
+/// The whole page of a title, sheets and a body; with `script` the units on it can be sorted.
+pub fn page(title: &str, sheets: &[&Sheet], body: &str, script: bool) -> String {
+    let style = include_str!("../../assets/page/page.css");
+    let sheets: String = sheets.iter().map(|sheet| sheet.css.as_str()).collect();
+    let script = if script {
+        concat!("<script>\n", include_str!("../../assets/page/page.js"), "</script>\n")
+    } else {
+        ""
+    };
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{}</title>\n<style>\n{style}{sheets}</style>\n</head>\n<body>\n{body}{script}</body>\n</html>\n",
+        escaped(title)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_break_out() {
+        assert_eq!(escaped("<script>\"'&"), "&lt;script&gt;&quot;&#39;&amp;");
+        let page = page("<b>", &[], "", false);
+        assert!(page.contains("<title>&lt;b&gt;</title>") && !page.contains("<script"));
+    }
+
+    #[test]
+    fn sheets_hold_every_tile_where_it_is_said_to_be() {
+        let tiles: Vec<Vec<f32>> = (0..60).map(|i| vec![i as f32 / 255.0; 6]).collect();
+        let sheet = Sheet::new("a", &tiles, [2, 3, 1], 6.0).unwrap().unwrap();
+        let (_, encoded) = sheet.css.split_once("base64,").unwrap();
+        let png = STANDARD.decode(encoded.split_once(')').unwrap().0).unwrap();
+        let decoded = crate::data::formats::decode::decode(&png).unwrap();
+        assert_eq!((decoded.h, decoded.w), (4, 144));
+        assert!(
+            sheet.css.contains("width:6.00px;height:4.00px;background-size:288.00px 8.00px"),
+            "{}",
+            &sheet.css[..90]
+        );
+        for index in [0, 5, 47, 48, 59] {
+            let tile = sheet.tile(index, "");
+            let place =
+                tile.split_once("background-position:").unwrap().1.split_once('"').unwrap().0;
+            let [x, y] = [0, 1].map(|i| {
+                (-place.split(' ').nth(i).unwrap().trim_end_matches("px").parse::<f64>().unwrap()
+                    / 2.0)
+                    .round() as usize
+            });
+            assert_eq!(usize::from(decoded.pixels[y * 144 + x]), index);
+        }
+        assert!(Sheet::new("a", &[], [2, 3, 1], 6.0).unwrap().is_none());
+    }
+}

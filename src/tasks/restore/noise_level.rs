@@ -1,0 +1,378 @@
+//! How noisy an image is: the standard deviation of white Gaussian noise, from two published
+//! methods together.
+//!
+//! Chen, Zhu & Heng ("An Efficient Statistical Method for Image Noise Level Estimation", ICCV
+//! 2015): patches of an image without noise lie near a subspace, so that the smallest eigenvalues
+//! of the covariance of its patches are the noise's variance, and scatter evenly around it. The
+//! largest eigenvalues are left out one by one until the mean of the rest is its median too: that
+//! mean is the variance. Patches are 8×8 pixels; a colour patch is one vector of all three
+//! channels, so that the estimate is that of noise equal in all channels.
+//!
+//! On gray images alone that is too much by 2 at σ = 5, since their texture fills all dimensions.
+//! So it is repeated on the patches of weak texture, as Liu, Tanaka & Okutomi choose them
+//! ("Single-Image Noise Level Estimation for Blind Denoising", TIP 2013): those whose gradients are
+//! no stronger than what noise of the level found so far has with a probability of 1 − 10⁻⁶.
+//!
+//! What it takes for granted: noise that is white, additive and not clipped. Images saved with
+//! clipped noise in dark or bright areas are judged somewhat less noisy than they are.
+
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+
+/// The side of a patch.
+const PATCH: usize = 8;
+/// The most samples of patches that are looked at; larger images have patches further apart. 65,536
+/// gray patches, 21,845 colour ones.
+const MAX_SAMPLES: usize = 1 << 22;
+/// How often patches of weak texture are chosen anew.
+const ROUNDS: usize = 3;
+/// Rows of patches whose products are summed together; fixed, so that the result does not depend on
+/// the number of threads.
+const ROWS_AT_ONCE: usize = 8;
+
+/// The noise's standard deviation on the 0–255 scale, of an image (H,W,C; 0…1) with 1 or 3
+/// channels. Colour images whose channels are equal count as gray.
+///
+/// # Errors
+/// When the image has too few patches for an estimate (fewer than a patch has samples).
+pub fn estimate(pixels: &[f32], h: usize, w: usize, c: usize) -> Result<f64> {
+    assert!(pixels.len() == h * w * c && (c == 1 || c == 3), "a picture of {h}x{w}x{c}");
+    if c == 3 && pixels.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]) {
+        let gray: Vec<f32> = pixels.iter().step_by(3).copied().collect();
+        return estimate(&gray, h, w, 1);
+    }
+    let places =
+        |side: usize, step: usize| if side < PATCH { 0 } else { (side - PATCH) / step + 1 };
+    let count = |step: usize| places(h, step) * places(w, step);
+    let d = PATCH * PATCH * c;
+    if count(1) < d {
+        return Err(Error::usage(format!(
+            "an image of {w}x{h} pixels is too small to tell its noise; give it by --sigma"
+        )));
+    }
+    let step = (1..).find(|step| count(*step) * d <= MAX_SAMPLES).unwrap_or(1);
+    let grid = Grid { w, c, rows: places(h, step), columns: places(w, step), step };
+    let variance = |below: f64| -> Option<f64> {
+        let (covariance, n) = grid.covariance(pixels, below);
+        // Of fewer patches the eigenvalues scatter too widely.
+        (n >= 2 * d || below == f64::INFINITY).then(|| {
+            let mut values = eigenvalues(covariance, d);
+            values.sort_by(f64::total_cmp);
+            noise_variance(&values).max(0.0)
+        })
+    };
+    let mut found = variance(f64::INFINITY).expect("all patches count");
+    for _ in 0..ROUNDS {
+        let Some(next) = variance(found * weak_texture(c)) else { break };
+        found = next;
+    }
+    Ok(255.0 * found.sqrt())
+}
+
+/// The sum of squared gradients that a patch of noise with variance 1 stays below with a
+/// probability of 1 − 10⁻⁶: the quantile of a gamma distribution (Liu et al., equation 15) by
+/// Wilson and Hilferty's cube.
+fn weak_texture(c: usize) -> f64 {
+    /// The normal distribution's quantile.
+    const Z: f64 = 4.753_424;
+    // Central differences, ½ and −½, of which a patch has 8·6 in each direction; they do not see
+    // what alternates between even and odd places, 4 dimensions.
+    let mean = (2 * PATCH * (PATCH - 2) * c) as f64 * 0.5;
+    let k = ((PATCH * PATCH - 4) * c) as f64 / 2.0;
+    mean * (1.0 - 1.0 / (9.0 * k) + Z / (3.0 * k.sqrt())).powi(3)
+}
+
+/// The mean of the smallest eigenvalues (ascending), as many as make it their median.
+fn noise_variance(values: &[f64]) -> f64 {
+    for end in (1..values.len()).rev() {
+        let rest = &values[..end];
+        let mean = rest.iter().sum::<f64>() / end as f64;
+        let below = rest.iter().filter(|v| **v < mean).count();
+        let above = rest.iter().filter(|v| **v > mean).count();
+        if below == above {
+            return mean;
+        }
+    }
+    values[0]
+}
+
+/// Where patches lie in an image.
+#[derive(Clone, Copy)]
+struct Grid {
+    w: usize,
+    c: usize,
+    rows: usize,
+    columns: usize,
+    step: usize,
+}
+
+/// Sums over patches: how many, each sample, products of two samples (the lower triangle).
+type Sums = (usize, Vec<f64>, Vec<f64>);
+
+impl Grid {
+    fn sums(&self, pixels: &[f32], rows: std::ops::Range<usize>, below: f64) -> Sums {
+        let Self { w, c, columns, step, .. } = *self;
+        let d = PATCH * PATCH * c;
+        let (mut n, mut sum, mut square, mut patch) =
+            (0, vec![0.0_f64; d], vec![0.0_f64; d * d], Vec::with_capacity(d));
+        for (row, column) in
+            rows.flat_map(|row| (0..columns).map(move |column| (row * step, column * step)))
+        {
+            patch.clear();
+            for y in row..row + PATCH {
+                // About the middle of the scale, where less is cancelled when the mean is taken
+                // off.
+                patch.extend(
+                    pixels[(y * w + column) * c..][..PATCH * c].iter().map(|&v| f64::from(v) - 0.5),
+                );
+            }
+            if below < f64::INFINITY && texture(&patch, c) >= below {
+                continue;
+            }
+            n += 1;
+            for (i, &a) in patch.iter().enumerate() {
+                sum[i] += a;
+                square[i * d..][..=i].iter_mut().zip(&patch).for_each(|(s, b)| *s += a * b);
+            }
+        }
+        (n, sum, square)
+    }
+
+    /// The covariance of the patches whose texture is below a bound, row by row, and how many they
+    /// are.
+    fn covariance(&self, pixels: &[f32], below: f64) -> (Vec<f64>, usize) {
+        let d = PATCH * PATCH * self.c;
+        let starts: Vec<usize> = (0..self.rows).step_by(ROWS_AT_ONCE).collect();
+        let (mut n, mut sum, mut square) = (0, vec![0.0; d], vec![0.0; d * d]);
+        // A few parts at a time: a part of a colour image is 300 kB.
+        for some in starts.chunks(64) {
+            let part = |start: &usize| {
+                self.sums(pixels, *start..self.rows.min(start + ROWS_AT_ONCE), below)
+            };
+            for (part_n, part_sum, part_square) in some.par_iter().map(part).collect::<Vec<Sums>>()
+            {
+                n += part_n;
+                sum.iter_mut().zip(part_sum).for_each(|(a, b)| *a += b);
+                square.iter_mut().zip(part_square).for_each(|(a, b)| *a += b);
+            }
+        }
+        let count = n.max(1) as f64;
+        for i in 0..d {
+            for j in 0..=i {
+                let value = square[i * d + j] / count - sum[i] / count * (sum[j] / count);
+                (square[i * d + j], square[j * d + i]) = (value, value);
+            }
+        }
+        (square, n)
+    }
+}
+
+/// The sum of a patch's squared gradients, in both directions and all channels.
+fn texture(patch: &[f64], c: usize) -> f64 {
+    let row = PATCH * c;
+    let square = |a: f64, b: f64| (0.5 * (a - b)).powi(2);
+    let across = patch
+        .chunks_exact(row)
+        .map(|row| row.iter().zip(&row[2 * c..]).map(|(a, b)| square(*a, *b)).sum::<f64>());
+    across.sum::<f64>()
+        + patch.iter().zip(&patch[2 * row..]).map(|(a, b)| square(*a, *b)).sum::<f64>()
+}
+
+/// The eigenvalues of a symmetric matrix (d×d), in no order: Jacobi's method with cyclic rotations
+/// (Golub & Van Loan, "Matrix Computations", 8.5).
+fn eigenvalues(mut a: Vec<f64>, d: usize) -> Vec<f64> {
+    /// Ten are usual; the method always converges.
+    const MAX_SWEEPS: usize = 50;
+    let scale = a.iter().map(|v| v * v).sum::<f64>();
+    for _ in 0..MAX_SWEEPS {
+        let off: f64 = (0..d).flat_map(|i| a[i * d..i * d + i].iter()).map(|v| v * v).sum();
+        if off <= 1e-26 * scale {
+            break;
+        }
+        for p in 0..d {
+            for q in p + 1..d {
+                rotate(&mut a, d, p, q);
+            }
+        }
+    }
+    (0..d).map(|i| a[i * d + i]).collect()
+}
+
+/// Rotates rows and columns p < q so that their common element becomes 0.
+fn rotate(a: &mut [f64], d: usize, p: usize, q: usize) {
+    let apq = a[p * d + q];
+    if apq == 0.0 {
+        return;
+    }
+    let (app, aqq) = (a[p * d + p], a[q * d + q]);
+    let theta = (aqq - app) / (2.0 * apq);
+    let t = theta.signum() / (theta.abs() + theta.hypot(1.0));
+    let cos = 1.0 / t.hypot(1.0);
+    let sin = t * cos;
+    let (head, tail) = a.split_at_mut(q * d);
+    for (x, y) in head[p * d..p * d + d].iter_mut().zip(&mut tail[..d]) {
+        (*x, *y) = (cos * *x - sin * *y, sin * *x + cos * *y);
+    }
+    a[p * d + p] = app - t * apq;
+    a[q * d + q] = aqq + t * apq;
+    (a[p * d + q], a[q * d + p]) = (0.0, 0.0);
+    for i in (0..d).filter(|i| *i != p && *i != q) {
+        a[i * d + p] = a[p * d + i];
+        a[i * d + q] = a[q * d + i];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::bundled;
+    use crate::data::formats::decode::decode_file;
+    use crate::raster::corrupt;
+
+    fn noisy(clean: &[f32], sigma: f64, image: usize) -> Vec<f32> {
+        let mut pixels = clean.to_vec();
+        corrupt::add_noise(&mut pixels, sigma, &mut corrupt::stream(7, "noise", image));
+        pixels
+    }
+
+    #[test]
+    fn eigenvalues_of_known_matrices() {
+        // Second differences: 2 − 2·cos(kπ/(d + 1)).
+        let d = 20_usize;
+        let matrix = (0..d * d).map(|i| [2.0, -1.0, 0.0][(i / d).abs_diff(i % d).min(2)]).collect();
+        let mut values = eigenvalues(matrix, d);
+        values.sort_by(f64::total_cmp);
+        for (k, value) in values.iter().enumerate() {
+            let expected =
+                2.0 - 2.0 * ((k + 1) as f64 * std::f64::consts::PI / (d + 1) as f64).cos();
+            assert!((value - expected).abs() < 1e-12, "{value} {expected}");
+        }
+        // A matrix of ones: d once, else 0, which equal diagonal elements lead to by rotations of
+        // 45 degrees.
+        let mut values = eigenvalues(vec![1.0; 36], 6);
+        values.sort_by(f64::total_cmp);
+        assert!(
+            (values[5] - 6.0).abs() < 1e-12 && values[..5].iter().all(|v| v.abs() < 1e-12),
+            "{values:?}"
+        );
+    }
+
+    #[test]
+    fn the_mean_is_where_it_is_the_median() {
+        // Four noisy values around 1 and two of the picture; with the picture's the mean is far
+        // above the median.
+        assert_eq!(noise_variance(&[0.9, 0.95, 1.05, 1.1, 7.0, 90.0]), 1.0);
+        assert_eq!(noise_variance(&[2.0]), 2.0);
+    }
+
+    #[test]
+    fn noise_alone_is_told_to_a_percent() {
+        for (c, sigma) in [(1, 10.0), (3, 40.0)] {
+            let pixels = noisy(&vec![0.5; 200 * 150 * c], sigma, 0);
+            let got = estimate(&pixels, 200, 150, c).unwrap();
+            assert!((got / sigma - 1.0).abs() < 0.02, "{got} instead of {sigma}");
+        }
+    }
+
+    /// Photographs have noise of their own, which adds in squares: what is found may exceed σ by
+    /// that, and is known to ±5 % else.
+    #[test]
+    fn photographs() {
+        let photos = bundled::load("photos").unwrap();
+        for image in 0..photos.len() {
+            let (h, w) = (photos.table[image].h, photos.table[image].w);
+            let rgb = photos.image_f32(image);
+            let green: Vec<f32> = rgb.iter().skip(1).step_by(3).copied().collect();
+            // Two of the four are gray.
+            let is_gray = rgb.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]);
+            for (clean, c) in
+                [(&rgb, 3), (&green, 1)].into_iter().filter(|(_, c)| *c == 1 || !is_gray)
+            {
+                let own = estimate(clean, h, w, c).unwrap();
+                for sigma in if c == 1 { &[5.0, 15.0, 25.0, 50.0][..] } else { &[5.0, 25.0] } {
+                    let sigma = *sigma;
+                    let got = estimate(&noisy(clean, sigma, image), h, w, c).unwrap();
+                    println!("{} c={c} own {own:.2}: {sigma} -> {got:.2}", photos.names[image]);
+                    let bound = 0.05 * sigma + 0.3 + (sigma.hypot(own) - sigma);
+                    assert!(
+                        (got - sigma).abs() <= bound,
+                        "{}: {got} instead of {sigma}, own {own}",
+                        photos.names[image]
+                    );
+                }
+                assert!(own < 4.0, "{}: {own}", photos.names[image]);
+            }
+        }
+    }
+
+    #[test]
+    fn texture_of_noise_is_below_the_bound_and_that_of_edges_is_not() {
+        let mut stream = corrupt::stream(1, "texture", 0);
+        let patches: Vec<Vec<f64>> =
+            (0..20_000).map(|_| (0..64).map(|_| f64::from(stream.normal())).collect()).collect();
+        let mean =
+            patches.iter().map(|patch| texture(patch, 1)).sum::<f64>() / patches.len() as f64;
+        assert!((mean - 48.0).abs() < 0.5, "{mean}");
+        // The formula takes gradients for independent, which neighbours are not quite: some in
+        // 100,000 exceed it.
+        let above = patches.iter().filter(|patch| texture(patch, 1) >= weak_texture(1)).count();
+        assert!(above <= 5, "{above}");
+        let edge: Vec<f64> = patches[0]
+            .iter()
+            .enumerate()
+            .map(|(i, v)| v + if i % 8 < 4 { 6.0 } else { 0.0 })
+            .collect();
+        assert!(texture(&edge, 1) > weak_texture(1));
+    }
+
+    #[test]
+    fn equal_channels_are_gray_and_small_images_are_refused() {
+        let gray = noisy(&vec![0.3; 64 * 64], 20.0, 1);
+        let rgb: Vec<f32> = gray.iter().flat_map(|&v| [v; 3]).collect();
+        assert_eq!(estimate(&gray, 64, 64, 1).unwrap(), estimate(&rgb, 64, 64, 3).unwrap());
+        for (h, w) in [(1, 1), (7, 900), (14, 14)] {
+            let message = estimate(&vec![0.0; h * w], h, w, 1).unwrap_err().to_string();
+            assert!(message.contains("--sigma"), "{message}");
+        }
+        let small = estimate(&noisy(&[0.5; 32 * 32], 25.0, 0), 32, 32, 1).unwrap();
+        assert!((small - 25.0).abs() < 5.0, "{small}");
+        assert_eq!(estimate(&[0.5; 32 * 32], 32, 32, 1).unwrap(), 0.0);
+    }
+
+    /// The mean of |σ found − σ| over the sets that denoising is judged on.
+    #[test]
+    fn test_sets() {
+        let Some(data) = std::env::var_os("CSAE_DATA").map(std::path::PathBuf::from) else {
+            println!("skipped: CSAE_DATA names no folder of data sets");
+            return;
+        };
+        for (set, bound) in [("set12", 0.05), ("bsd68", 0.05)] {
+            let mut files: Vec<_> =
+                std::fs::read_dir(data.join(set)).unwrap().map(|e| e.unwrap().path()).collect();
+            files.retain(|path| path.extension().is_some_and(|e| e == "png"));
+            files.sort();
+            for sigma in [5.0, 15.0, 25.0, 50.0] {
+                let error = |(image, path): (usize, &std::path::PathBuf)| {
+                    let decoded = decode_file(path).unwrap();
+                    let clean: Vec<f32> =
+                        decoded.pixels.iter().map(|&v| f32::from(v) / 255.0).collect();
+                    estimate(&noisy(&clean, sigma, image), decoded.h, decoded.w, 1).unwrap() - sigma
+                };
+                let errors: Vec<f64> =
+                    files.par_iter().enumerate().map(|(i, path)| error((i, path))).collect();
+                let mean =
+                    |f: fn(&f64) -> f64| errors.iter().map(f).sum::<f64>() / errors.len() as f64;
+                let (bias, off, most) = (
+                    mean(|e| *e),
+                    mean(|e| e.abs()),
+                    errors.iter().fold(0.0_f64, |m, e| m.max(e.abs())),
+                );
+                println!(
+                    "{set} sigma {sigma}: bias {bias:+.2}, mean error {off:.2}, largest {most:.2}"
+                );
+                assert!(off <= bound * sigma + 0.7, "{set} {sigma}: {off}");
+            }
+        }
+    }
+}

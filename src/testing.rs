@@ -1,0 +1,50 @@
+//! Helpers that unit tests of several rooms share.
+
+use std::path::{Path, PathBuf};
+
+/// A temporary folder that goes away with the test.
+pub(crate) struct Folder {
+    pub path: PathBuf,
+}
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("csae-test-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self { path }
+    }
+
+    /// Writes a file and the folders above it.
+    pub(crate) fn write(&self, name: impl AsRef<Path>, bytes: &[u8]) -> PathBuf {
+        let path = self.path.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+/// An encoded picture of one colour type.
+pub(crate) fn encoded(image: &image::DynamicImage, format: image::ImageFormat) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+/// Standard normals, rounded to f32 so that both precisions start from the same values.
+pub(crate) fn normals(seed: u64, len: usize) -> Vec<f64> {
+    let mut stream = crate::rng::Stream::new(seed, "test");
+    (0..len).map(|_| f64::from(stream.normal())).collect()
+}
+
+/// Σ a·b
+pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}

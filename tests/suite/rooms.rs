@@ -1,0 +1,154 @@
+//! The rooms of the library: imports only point down the picture in `src/lib.rs`, and no room holds
+//! too much of the code.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// The largest share of all lines that one room may hold, in percent. The largest room once held 28
+/// and had become the place for everything without a better one.
+const LARGEST_SHARE: usize = 18;
+
+/// The rooms from top to bottom, from the first `text` block of `src/lib.rs`.
+fn picture(lib: &str) -> Vec<String> {
+    lib.lines()
+        .skip_while(|line| *line != "//! ```text")
+        .skip(1)
+        .take_while(|line| *line != "//! ```")
+        .filter_map(|line| line.strip_prefix("//! ")?.split_whitespace().next())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Every source file of a folder, recursively.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The part of a source that is compiled outside of tests, without comments.
+fn code(source: &str) -> String {
+    let end = source.find("#[cfg(test)]\nmod tests {").unwrap_or(source.len());
+    source[..end]
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// The rooms that a source names behind `crate::`: in imports, also grouped ones, and inline.
+fn imports(code: &str) -> BTreeSet<String> {
+    let name = |text: &str| -> String {
+        text.trim_start()
+            .chars()
+            .take_while(|letter| letter.is_alphanumeric() || *letter == '_')
+            .collect()
+    };
+    let mut found = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        if let Some(group) = rest.strip_prefix('{') {
+            let (mut depth, mut start) = (0, true);
+            for (i, letter) in group.char_indices() {
+                match letter {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => start = true,
+                    _ if start && letter.is_alphabetic() => {
+                        found.insert(name(&group[i..]));
+                        start = false;
+                    }
+                    _ => {}
+                }
+            }
+        } else {
+            found.insert(name(rest));
+        }
+    }
+    found
+}
+
+/// Each import that does not point down: `file: room imports other`.
+fn upward(order: &[String], files: &BTreeMap<PathBuf, (String, String)>) -> Vec<String> {
+    let place = |room: &str| order.iter().position(|known| known == room);
+    let mut wrong = Vec::new();
+    for (file, (room, source)) in files {
+        for other in imports(&code(source)) {
+            let (Some(here), Some(there)) = (place(room), place(&other)) else { continue };
+            if there < here {
+                wrong.push(format!("{}: {room} imports {other}", file.display()));
+            }
+        }
+    }
+    wrong
+}
+
+fn library() -> (String, BTreeMap<PathBuf, (String, String)>) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = BTreeMap::new();
+    for path in sources(&root) {
+        let inside = path.strip_prefix(&root).unwrap().to_owned();
+        let room = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
+        if !["lib", "main", "cli", "testing"].contains(&room) {
+            let source = std::fs::read_to_string(&path).unwrap();
+            files.insert(inside.clone(), (room.to_owned(), source));
+        }
+    }
+    (std::fs::read_to_string(root.join("lib.rs")).unwrap(), files)
+}
+
+#[test]
+fn imports_only_point_down() {
+    let (lib, files) = library();
+    let wrong = upward(&picture(&lib), &files);
+    assert!(wrong.is_empty(), "upward imports:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_picture_shows_every_room() {
+    let (lib, files) = library();
+    let shown: BTreeSet<String> = picture(&lib).into_iter().collect();
+    let rooms: BTreeSet<String> = files.into_values().map(|(room, _)| room).collect();
+    assert_eq!(shown, rooms);
+}
+
+#[test]
+fn no_room_holds_too_much() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut lines: BTreeMap<String, usize> = BTreeMap::new();
+    for path in sources(&root) {
+        let room = path.strip_prefix(&root).unwrap().iter().next().unwrap().to_str().unwrap();
+        let source = std::fs::read_to_string(&path).unwrap();
+        *lines.entry(room.to_owned()).or_default() += source.lines().count();
+    }
+    let all: usize = lines.values().sum();
+    let (room, largest) = lines.iter().max_by_key(|(_, count)| **count).unwrap();
+    let share = largest * 100 / all;
+    assert!(share <= LARGEST_SHARE, "{room} holds {share} % of all lines");
+}
+
+/// The check must be able to fail: both spellings of an upward import are found, and a comment or a
+/// test is not taken for one.
+#[test]
+fn an_upward_import_is_found() {
+    let order = ["top", "middle", "ground"].map(str::to_owned);
+    let file = |room: &str, source: &str| {
+        let entry = (room.to_owned(), source.to_owned());
+        upward(&order, &BTreeMap::from([(PathBuf::from("a.rs"), entry)])).len()
+    };
+    assert_eq!(file("ground", "use crate::top::Thing;"), 1);
+    assert_eq!(file("ground", "use crate::{middle::{A, B}, top};"), 2);
+    assert_eq!(file("middle", "fn f() { crate::top::go() }"), 1);
+    assert_eq!(file("top", "use crate::{middle::A, ground::B};"), 0);
+    assert_eq!(file("ground", "// as crate::top does"), 0);
+    assert_eq!(file("ground", "#[cfg(test)]\nmod tests {\n    use crate::top::A;\n}"), 0);
+}
