@@ -106,7 +106,7 @@ pub fn kernels() -> Result<Vec<KernelBench>> {
 
 /// What happens while operations are timed.
 #[derive(Debug)]
-pub enum Told<'a> {
+pub enum Condition<'a> {
     /// One is done.
     Result(&'a KernelResult),
     /// Some are left out, and why.
@@ -119,7 +119,7 @@ pub fn run_kernels(
     benches: &[KernelBench],
     seconds: f64,
     peak: &Peak,
-    tell: &mut dyn FnMut(Told) -> Result<()>,
+    tell: &mut dyn FnMut(Condition) -> Result<()>,
 ) -> Result<()> {
     let same = |a: &KernelBench, b: &KernelBench| match (&a.place, &b.place) {
         (Place::Step(a, n), Place::Step(b, m)) => a.name == b.name && n == m,
@@ -131,7 +131,7 @@ pub fn run_kernels(
         match &group[0].place {
             Place::Alone(single) => {
                 let (times, clock) = alone(device, single, seconds)?;
-                tell(Told::Result(&result(device, &group[0], times, clock, peak)))?;
+                tell(Condition::Result(&result(device, &group[0], times, clock, peak)))?;
             }
             Place::Step(workload, batch) => {
                 let graph = workload.graph()?;
@@ -143,7 +143,10 @@ pub fn run_kernels(
                     None => fits(device, &graph, *batch)?,
                 };
                 if let Some(reason) = reason {
-                    tell(Told::LeftOut(format!("{} at batch {batch}: {reason}", workload.name)))?;
+                    tell(Condition::LeftOut(format!(
+                        "{} at batch {batch}: {reason}",
+                        workload.name
+                    )))?;
                     continue;
                 }
                 let mut running = Running::new(device, &graph, *batch, Precision::F32)?;
@@ -160,14 +163,14 @@ pub fn run_kernels(
                     let Some(call) =
                         profiles[0].operations.iter().position(|operation| bench.is(operation))
                     else {
-                        tell(Told::LeftOut(format!(
+                        tell(Condition::LeftOut(format!(
                             "{}: the step has no such call on this device",
                             bench.name
                         )))?;
                         continue;
                     };
                     let times = times.iter().map(|times| times[call]).collect();
-                    tell(Told::Result(&result(device, bench, times, clock, peak)))?;
+                    tell(Condition::Result(&result(device, bench, times, clock, peak)))?;
                 }
             }
         }

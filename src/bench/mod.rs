@@ -11,7 +11,7 @@ mod trace;
 pub mod tune;
 mod workloads;
 
-pub use kernels::{KernelBench, KernelResult, Told, kernels, run_kernels};
+pub use kernels::{Condition, KernelBench, KernelResult, kernels, run_kernels};
 pub use peak::Peak;
 pub use profile::{ProfileRow, StepProfile, profile_step};
 pub use trace::Trace;

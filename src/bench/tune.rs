@@ -193,10 +193,10 @@ pub fn width(jobs: &[(Workload, usize)]) -> Result<usize> {
     for (workload, batch) in jobs {
         let calls = planned(&workload.graph()?, *batch, Precision::F32)?.1;
         let products = calls.iter().filter(|call| call.product().is_some());
-        let lens = products.map(|call| {
+        let extractor = products.map(|call| {
             call.label().len() + workload.name.len() + call.sizes().chars().count() + 2
         });
-        width = lens.fold(width, usize::max);
+        width = extractor.fold(width, usize::max);
     }
     Ok(width)
 }

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 use csae::bench::compare::{self, Earlier};
 use csae::bench::grow::{self, GrowResult};
-use csae::bench::{self, KernelBench, KernelResult, Peak, Told, Trace, WORKLOADS, Workload, tune};
+use csae::bench::{
+    self, Condition, KernelBench, KernelResult, Peak, Trace, WORKLOADS, Workload, tune,
+};
 use csae::cache;
 use csae::device::Device;
 use csae::error::{Error, Result};
@@ -267,8 +269,8 @@ fn time_kernels(args: &BenchArgs, device: &mut Device, kernels: &[KernelBench]) 
     let seconds = args.seconds * f64::from(args.windows) / 12.0;
     bench::run_kernels(device, kernels, seconds, &peak, &mut |told| {
         match told {
-            Told::Result(result) => args.tell(result, &result.line(width)),
-            Told::LeftOut(why) => args.common.say(&format!("left out: {why}")),
+            Condition::Result(result) => args.tell(result, &result.line(width)),
+            Condition::LeftOut(why) => args.common.say(&format!("left out: {why}")),
         }
         Ok(())
     })

@@ -6,7 +6,7 @@ use clap::Args;
 use csae::data::Sample;
 use csae::error::Error;
 use csae::infer::batches::{Beside, Inference};
-use csae::infer::conditions::Told;
+use csae::infer::conditions::Condition;
 use csae::infer::evaluate::evaluate_sample;
 use csae::infer::restore::{Restorer, check_task};
 use csae::model::{self, Purpose};
@@ -90,16 +90,16 @@ fn run_protocol(args: &EvalArgs, protocol: Protocol, folder: &Path) -> anyhow::R
     let report = protocol::run(protocol, folder, &degradations, args.seed, |degraded| {
         let mut before = degraded.picture.clone();
         let told = match (degraded.degradation, &degraded.mask) {
-            (Degradation::Sigma(sigma), _) => Told::noise(sigma),
+            (Degradation::Sigma(sigma), _) => Condition::noise(sigma),
             (Degradation::Scale(scale), _) => {
                 let (pixels, h, w) =
                     imresize(&before.pixels, (before.h, before.w), 1, scale as f64)?;
                 before = Picture { h, w, c: 1, pixels };
-                Told::enlarged(scale)
+                Condition::enlarged(scale)
             }
             (Degradation::Missing(_), Some(mask)) => {
                 fill(&mut before.pixels, 1, mask);
-                Told::missing(mask.clone())
+                Condition::missing(mask.clone())
             }
             (Degradation::Missing(_), None) => unreachable!("missing pixels come with their mask"),
         };

@@ -6,7 +6,7 @@ use clap::Args;
 use csae::data::Sample;
 use csae::infer::batches::{Beside, Inference};
 use csae::infer::evaluate::Report;
-use csae::infer::top_patches::Exciters;
+use csae::infer::top_patches::TopPatches;
 use csae::metrics::statistics::quantiles;
 use csae::model::{self, Purpose, Row};
 use csae::report::history::{History, Validation};
@@ -91,18 +91,18 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     if inference.degrade_as_trained(0) {
         args.common.say("note: the model restores; images are corrupted first, as in validation");
     }
-    let exciters = sample.is_some().then(|| Exciters::new(graph, budget.all));
-    if let (Some(sample), Some(exciters)) = (&sample, &exciters) {
+    let top_patches = sample.is_some().then(|| TopPatches::new(graph, budget.all));
+    if let (Some(sample), Some(top_patches)) = (&sample, &top_patches) {
         inference.fit(
             &device,
-            Beside { parameters: 2 * store.bytes(), data: sample.bytes() + exciters.bytes() },
+            Beside { parameters: 2 * store.bytes(), data: sample.bytes() + top_patches.bytes() },
         )?;
     }
     if !args.common.json {
         tell_model(&found, &place.model);
     }
-    if let (Some(sample), Some(exciters)) = (&sample, exciters) {
-        found.look(&mut device, &mut inference, sample, exciters)?;
+    if let (Some(sample), Some(top_patches)) = (&sample, top_patches) {
+        found.look(&mut device, &mut inference, sample, top_patches)?;
         if let (Some(report), false) = (&found.report, args.common.json) {
             tell_code(report, found.moran());
         }

@@ -19,13 +19,13 @@ mod inspect;
 mod interrupt;
 mod learning;
 mod man;
-mod paint;
 mod probe;
 mod reconstruct;
 mod restore;
 mod resume;
 mod segment;
 mod sweep;
+mod synthesis;
 mod targets;
 mod train;
 mod training;
@@ -75,8 +75,8 @@ enum Command {
     Inpaint(restore::inpaint::InpaintArgs),
     Upscale(restore::upscale::UpscaleArgs),
     Generate(Box<generate::GenerateArgs>),
-    Texture(Box<paint::texture::TextureArgs>),
-    Stylize(Box<paint::stylize::StylizeArgs>),
+    Texture(Box<synthesis::texture::TextureArgs>),
+    Stylize(Box<synthesis::stylize::StylizeArgs>),
     Devices(devices::DevicesArgs),
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
@@ -414,8 +414,8 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
         Command::Inpaint(args) => restore::inpaint::run(args),
         Command::Upscale(args) => restore::upscale::run(args),
         Command::Generate(args) => generate::run(*args),
-        Command::Texture(args) => paint::texture::run(*args),
-        Command::Stylize(args) => paint::stylize::run(*args),
+        Command::Texture(args) => synthesis::texture::run(*args),
+        Command::Stylize(args) => synthesis::stylize::run(*args),
         Command::Devices(args) => devices::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Bench(args) => bench::run(args),

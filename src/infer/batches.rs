@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::device::{Device, Program};
 use crate::error::{Error, Result};
-use crate::infer::conditions::{Told, degrade};
+use crate::infer::conditions::{Condition, degrade};
 use crate::model::{Graph, Store};
 use crate::record::Memory;
 use crate::record::{Builder, Mode};
@@ -185,7 +185,7 @@ impl<'a> Inference<'a> {
         seed: u64,
         first: usize,
         x: &[f32],
-    ) -> Result<(Vec<f32>, Vec<Told>)> {
+    ) -> Result<(Vec<f32>, Vec<Condition>)> {
         let dims = self.graph.nodes[0].dims;
         let mut x = x.to_vec();
         let samples = x.par_chunks_mut(dims.len()).enumerate();
@@ -204,7 +204,7 @@ impl<'a> Inference<'a> {
         &mut self,
         device: &mut Device,
         x: &[f32],
-        told: &[Told],
+        told: &[Condition],
     ) -> Result<Vec<f32>> {
         let (compiled, n) = self.pass(device, x, told)?;
         device.read(compiled.y.part(0, compiled.y.len / compiled.n * n))
@@ -214,7 +214,12 @@ impl<'a> Inference<'a> {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn run_code(&mut self, device: &mut Device, x: &[f32], told: &[Told]) -> Result<Vec<f32>> {
+    pub fn run_code(
+        &mut self,
+        device: &mut Device,
+        x: &[f32],
+        told: &[Condition],
+    ) -> Result<Vec<f32>> {
         let (compiled, n) = self.pass(device, x, told)?;
         device.read(compiled.z.part(0, compiled.z.len / compiled.n * n))
     }
@@ -226,7 +231,7 @@ impl<'a> Inference<'a> {
         }
     }
 
-    fn run_batch(&mut self, device: &mut Device, x: &[f32], told: &[Told]) -> Result<Passed> {
+    fn run_batch(&mut self, device: &mut Device, x: &[f32], told: &[Condition]) -> Result<Passed> {
         let (compiled, n) = self.pass(device, x, told)?;
         let first = |view: View| view.part(0, view.len / compiled.n * n);
         let target = compiled.target.map(|target| device.read(first(target))).transpose()?;
@@ -243,7 +248,7 @@ impl<'a> Inference<'a> {
         &mut self,
         device: &mut Device,
         x: &[f32],
-        told: &[Told],
+        told: &[Condition],
     ) -> Result<(&Compiled, usize)> {
         let dims = self.graph.nodes[0].dims;
         let n = x.len() / dims.len();

@@ -10,7 +10,7 @@ use crate::spec::CorruptionSpec;
 
 /// What a model is told of an image beside its pixels.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Told {
+pub struct Condition {
     /// How strong the corruption is, for a model that knows the level: σ on the 0–1 scale, or
     /// [`CorruptionSpec::level_of_scale`].
     pub level: f64,
@@ -18,7 +18,7 @@ pub struct Told {
     pub mask: Option<Mask>,
 }
 
-impl Told {
+impl Condition {
     /// White Gaussian noise of this standard deviation on the 0–255 scale.
     pub fn noise(sigma: f64) -> Self {
         Self { level: sigma / 255.0, mask: None }
@@ -47,23 +47,23 @@ pub fn degrade(
     number: usize,
     (h, w, c): (usize, usize, usize),
     pixels: &mut [f32],
-) -> Result<Told> {
+) -> Result<Condition> {
     let middle = |[low, high]: [f64; 2]| 0.5 * (low + high);
     if let Some(sigma) = spec.sigma.map(middle) {
         corrupt::add_noise(pixels, sigma, &mut corrupt::stream(seed, "validation", number));
-        return Ok(Told::noise(sigma));
+        return Ok(Condition::noise(sigma));
     }
     if let Some(share) = spec.missing.map(middle) {
         let kind = spec.masks[number % spec.masks.len()];
         let mask = kind.draw(h, w, share, &mut corrupt::stream(seed, "validation", number));
         fill(pixels, c, &mask);
-        return Ok(Told::missing(mask));
+        return Ok(Condition::missing(mask));
     }
     if spec.scales.is_empty() {
-        return Ok(Told::default());
+        return Ok(Condition::default());
     }
     let scale = spec.scales[number % spec.scales.len()];
     let (small, small_h, small_w) = imresize(pixels, (h, w), c, 1.0 / scale as f64)?;
     pixels.copy_from_slice(&imresize(&small, (small_h, small_w), c, scale as f64)?.0);
-    Ok(Told::enlarged(scale))
+    Ok(Condition::enlarged(scale))
 }

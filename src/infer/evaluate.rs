@@ -7,7 +7,7 @@ use crate::data::{Images, Patch, Sample, patches};
 use crate::device::Device;
 use crate::error::{Error, Kind, Result};
 use crate::infer::batches::Inference;
-use crate::infer::top_patches::Exciters;
+use crate::infer::top_patches::TopPatches;
 use crate::infer::whole::Whole;
 use crate::metrics::quality;
 use crate::metrics::statistics::Statistics;
@@ -82,7 +82,7 @@ pub struct Evaluation {
     /// Patches looked at.
     seen: usize,
     /// What excites units, where that is wanted.
-    pub exciters: Option<Exciters>,
+    pub top_patches: Option<TopPatches>,
 }
 
 impl Evaluation {
@@ -98,7 +98,7 @@ impl Evaluation {
             ssim: 0.0,
             errors: 0.0,
             seen: 0,
-            exciters: None,
+            top_patches: None,
         }
     }
 
@@ -114,8 +114,8 @@ impl Evaluation {
         for batch in chosen.chunks(inference.batch(device)) {
             let x = patches::cut(images, batch, dims.h, dims.w);
             let passed = inference.run_from(device, self.seen, &x)?;
-            if let Some(exciters) = &mut self.exciters {
-                exciters.add(&x, &passed.z);
+            if let Some(top_patches) = &mut self.top_patches {
+                top_patches.add(&x, &passed.z);
             }
             self.seen += batch.len();
             // What is no image has neither PSNR nor SSIM.
@@ -160,7 +160,7 @@ impl Evaluation {
     /// # Errors
     /// When the model answers with what is not finite.
     pub fn report(self) -> Result<Report> {
-        let Self { statistics, sum, square, psnr, ssim, errors, seen: _, exciters: _ } = self;
+        let Self { statistics, sum, square, psnr, ssim, errors, seen: _, top_patches: _ } = self;
         let n = statistics.images() as f64;
         let l1 = statistics.mean_l1();
         if !f64::is_finite(errors + l1) {

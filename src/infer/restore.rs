@@ -4,8 +4,8 @@
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::infer::batches::Inference;
-use crate::infer::conditions::Told;
-use crate::infer::dihedral::Way;
+use crate::infer::conditions::Condition;
+use crate::infer::dihedral::Dihedral;
 use crate::infer::tiles::{Blend, Strip, Tile, Tiles};
 use crate::model::{Graph, Store, Tiling, tiling};
 use crate::raster::corrupt::Mask;
@@ -93,7 +93,7 @@ impl Restorer {
         &self,
         device: &mut Device,
         [h, w, c]: [usize; 3],
-        told: &Told,
+        told: &Condition,
         mut read: impl FnMut(usize, std::ops::Range<usize>, &mut Vec<f32>),
         mut write: impl FnMut(Strip) -> Result<()>,
     ) -> Result<()> {
@@ -118,7 +118,7 @@ impl Restorer {
         for tile in tiles.iter() {
             let mut pixels = tiles.cut(&tile, c, &mut read);
             let mask = told.mask.as_ref().map(|mask| cut_mask(&tiles, &tile, mask));
-            let told = Told { mask, ..*told };
+            let told = Condition { mask, ..*told };
             let mut run = |pixels: &[f32]| {
                 self.run_tile(device, &mut passes, (tile_h, tile_w), pixels, &told)
             };
@@ -142,7 +142,7 @@ impl Restorer {
                 }
                 restored
             };
-            let Told { mask, .. } = told;
+            let Condition { mask, .. } = told;
             if let Some(mask) = mask {
                 let known =
                     pixels.chunks_exact_mut(c).zip(restored.chunks_exact(c)).zip(&mask.missing);
@@ -192,22 +192,25 @@ impl Restorer {
         passes: &mut [Inference; 2],
         (h, w): (usize, usize),
         pixels: &[f32],
-        told: &Told,
+        told: &Condition,
     ) -> Result<Vec<f32>> {
         if !self.ensemble {
             return passes[0].run_output(device, pixels, std::slice::from_ref(told));
         }
         let mut sum = vec![0.0; pixels.len()];
-        for way in (0..8).map(Way) {
+        for transform in (0..8).map(Dihedral) {
             let mask = told.mask.as_ref().map(|mask| {
-                let (h, w) = way.sides((h, w));
-                Mask { h, w, missing: way.lay(&mask.missing, (mask.h, mask.w), 1) }
+                let (h, w) = transform.sides((h, w));
+                Mask { h, w, missing: transform.apply(&mask.missing, (mask.h, mask.w), 1) }
             });
-            let told = Told { mask, ..*told };
-            let laid = way.lay(pixels, (h, w), self.channels);
-            let restored =
-                passes[usize::from(way.turned() && h != w)].run_output(device, &laid, &[told])?;
-            let back = way.lay_back(&restored, (h, w), self.channels);
+            let told = Condition { mask, ..*told };
+            let laid = transform.apply(pixels, (h, w), self.channels);
+            let restored = passes[usize::from(transform.swaps_sides() && h != w)].run_output(
+                device,
+                &laid,
+                &[told],
+            )?;
+            let back = transform.invert(&restored, (h, w), self.channels);
             sum.iter_mut().zip(back).for_each(|(sum, v)| *sum += v / 8.0);
         }
         Ok(sum)
@@ -222,7 +225,7 @@ impl Restorer {
         &self,
         device: &mut Device,
         [h, w, c]: [usize; 3],
-        told: &Told,
+        told: &Condition,
         pixels: &[f32],
     ) -> Result<Option<Code>> {
         let [fit_h, fit_w] = [h, w].map(|side| side.min(TILE) / self.align * self.align);
@@ -235,7 +238,7 @@ impl Restorer {
         let missing = |mask: &Mask| crop(&mask.missing, w, 1, 0..fit_h, 0..fit_w);
         let mask =
             told.mask.as_ref().map(|mask| Mask { h: fit_h, w: fit_w, missing: missing(mask) });
-        let values = inference.run_code(device, &cut, &[Told { mask, ..*told }])?;
+        let values = inference.run_code(device, &cut, &[Condition { mask, ..*told }])?;
         inference.release(device);
         Ok(Some(Code { values, dims: graph.nodes[graph.code].dims, of: (fit_h, fit_w) }))
     }
@@ -248,7 +251,7 @@ impl Restorer {
         &self,
         device: &mut Device,
         [h, w, c]: [usize; 3],
-        told: &Told,
+        told: &Condition,
         pixels: &[f32],
     ) -> Result<Vec<f32>> {
         let mut out = Vec::with_capacity(pixels.len());

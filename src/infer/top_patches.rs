@@ -25,7 +25,7 @@ pub struct Exciter {
 
 /// The strongest parts of every unit so far.
 #[derive(Clone, Debug)]
-pub struct Exciters {
+pub struct TopPatches {
     code: Dims,
     input: Dims,
     /// What a unit sees at each place: first row and column.
@@ -39,7 +39,7 @@ pub struct Exciters {
     seen: usize,
 }
 
-impl Exciters {
+impl TopPatches {
     /// Before the first image, for the code of a graph. Of `room` bytes, where that is a limit,
     /// they take a sixteenth at most: then fewer parts are kept, or none.
     pub fn new(graph: &Graph, room: Option<u64>) -> Self {
@@ -129,21 +129,21 @@ mod tests {
         let graph =
             Graph::new(&Config::parse(text, "test", &[]).unwrap().model, Dims::new(1, 5, 6))
                 .unwrap();
-        let mut exciters = Exciters::new(&graph, None);
+        let mut top_patches = TopPatches::new(&graph, None);
         // two units of nine pixels, nine bytes each: two parts of each fit into a sixteenth of this
-        assert_eq!(Exciters::new(&graph, Some(16 * 2 * 2 * 9 * 9)).kept, 2);
-        assert_eq!(Exciters::new(&graph, Some(100)).bytes(), 0);
-        assert_eq!((exciters.size, exciters.kept), ((3, 3), KEPT));
+        assert_eq!(TopPatches::new(&graph, Some(16 * 2 * 2 * 9 * 9)).kept, 2);
+        assert_eq!(TopPatches::new(&graph, Some(100)).bytes(), 0);
+        assert_eq!((top_patches.size, top_patches.kept), ((3, 3), KEPT));
         // image i: unit 0 fires by i % 13 at the corner, unit 1 never but for a negative value
         for i in 0..40 {
             let x: Vec<f32> = (0..30).map(|p| (p + i) as f32 / 255.0).collect();
             let mut z = vec![0.0; 60];
             z[0] = (i % 13) as f32;
             z[1] = -5.0;
-            exciters.add(&x, &z);
+            top_patches.add(&x, &z);
         }
         let found: Vec<(f32, usize)> =
-            exciters.units[0].iter().map(|e| (e.value, e.image)).collect();
+            top_patches.units[0].iter().map(|e| (e.value, e.image)).collect();
         assert_eq!(
             found,
             [
@@ -158,8 +158,8 @@ mod tests {
                 (10.0, 36)
             ]
         );
-        assert!(exciters.units[1].is_empty());
+        assert!(top_patches.units[1].is_empty());
         // the corner sees what is outside, too
-        assert_eq!(exciters.units[0][0].pixels, [128, 128, 128, 128, 12, 13, 128, 18, 19]);
+        assert_eq!(top_patches.units[0][0].pixels, [128, 128, 128, 128, 12, 13, 128, 18, 19]);
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::{Entry, Images};
 use crate::device::Device;
 use crate::error::{Error, Kind, Result};
-use crate::infer::conditions::{Told, degrade};
+use crate::infer::conditions::{Condition, degrade};
 use crate::infer::restore::Restorer;
 use crate::metrics::quality;
 use crate::model::{Graph, Store};
@@ -48,7 +48,7 @@ pub struct Posed {
     /// H,W,C.
     pub given: Vec<f32>,
     /// What the model is told.
-    pub told: Told,
+    pub told: Condition,
 }
 
 /// Degrades image `number` of a set, of which the middle is taken: at most 1024 pixels each way,

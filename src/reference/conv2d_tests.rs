@@ -68,7 +68,7 @@ fn cases() -> Vec<Conv2d> {
     ]
 }
 
-fn lens(size: &Conv2d) -> [usize; 3] {
+fn extractor(size: &Conv2d) -> [usize; 3] {
     [size.n * size.x.len(), size.n * size.y.len(), size.weight_len()]
 }
 
@@ -117,7 +117,7 @@ struct Run {
 
 /// All three operations from seeded arguments: conv(x, w), convᵀ(g, w), dw(x, g).
 fn run<T: Real>(size: Conv2d) -> Run {
-    let [x_len, y_len, w_len] = lens(&size);
+    let [x_len, y_len, w_len] = extractor(&size);
     let mut s = Setup::<T>::new();
     let [x, g, w] =
         [(1, x_len), (2, y_len), (3, w_len)].map(|(seed, len)| s.real(&normals(seed, len)));
@@ -133,7 +133,7 @@ fn run<T: Real>(size: Conv2d) -> Run {
 #[test]
 fn seven_loops_agree() {
     for size in cases() {
-        let [x_len, _, w_len] = lens(&size);
+        let [x_len, _, w_len] = extractor(&size);
         let y = run::<f64>(size).y;
         assert_close(&y, &naive(&size, &normals(1, x_len), &normals(3, w_len)), 1e-13);
     }
@@ -142,7 +142,7 @@ fn seven_loops_agree() {
 #[test]
 fn gradients_are_adjoint() {
     for size in cases() {
-        let [x_len, y_len, w_len] = lens(&size);
+        let [x_len, y_len, w_len] = extractor(&size);
         let (x, g, w) = (normals(1, x_len), normals(2, y_len), normals(3, w_len));
         let got = run::<f64>(size);
         let scale = dot(&got.y, &got.y).sqrt() * dot(&g, &g).sqrt();
@@ -157,8 +157,8 @@ fn gradients_are_adjoint() {
 /// linear map.
 #[test]
 fn each_element_of_the_gradients() {
-    for size in cases().into_iter().filter(|size| lens(size).iter().all(|&len| len < 600)) {
-        let [x_len, y_len, w_len] = lens(&size);
+    for size in cases().into_iter().filter(|size| extractor(size).iter().all(|&len| len < 600)) {
+        let [x_len, y_len, w_len] = extractor(&size);
         let (x, g, w) = (normals(1, x_len), normals(2, y_len), normals(3, w_len));
         let unit = |len: usize, i: usize| {
             let mut unit = vec![0.0; len];
@@ -196,7 +196,7 @@ fn threads_do_not_matter() {
 #[test]
 fn bias_and_activation_follow() {
     for size in cases() {
-        let [x_len, y_len, w_len] = lens(&size);
+        let [x_len, y_len, w_len] = extractor(&size);
         let plain = run::<f64>(size);
         let activation = Activation::Elu { alpha: 0.5 };
         let mut s = Setup::<f64>::new();

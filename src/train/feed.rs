@@ -52,7 +52,7 @@ pub struct Feed {
     pub steps_per_epoch: usize,
     /// Random crops and flips.
     pub augment: Augment,
-    way: Way,
+    placement: Placement,
     epoch: Option<u64>,
     /// Time spent waiting for images that are read.
     pub waited: Duration,
@@ -77,7 +77,7 @@ pub fn batch_bytes(dims: Dims, [batch, parts]: [usize; 2]) -> u64 {
 }
 
 #[derive(Debug)]
-enum Way {
+enum Placement {
     /// The bytes lie on the device.
     Resident { bytes: View, table: View, order: View },
     /// They do not fit: the host gathers each batch.
@@ -103,7 +103,7 @@ impl Feed {
             Augment { crop: !exact, flip_x: spec.flip_x, flip_y: spec.flip_y, turn: spec.turn };
         let steps_per_epoch = samples.len() / batch;
         let samples = Arc::new(samples);
-        let way = match pixels {
+        let placement = match pixels {
             Pixels::Streamed(catalogue) => {
                 let values = (0..256).map(|byte| (f64::from(byte) * SCALE) as f32).collect();
                 let samples = Arc::clone(&samples);
@@ -115,13 +115,17 @@ impl Feed {
                     dims,
                     augment,
                 };
-                Way::Stream { prefetch: Prefetch::new(source, ahead), values, batch: Vec::new() }
+                Placement::Stream {
+                    prefetch: Prefetch::new(source, ahead),
+                    values,
+                    batch: Vec::new(),
+                }
             }
             Pixels::Resident(images)
                 if words(images).max(samples.len()) as u64 <= device.max_elements() =>
             {
                 let (bytes, table, order) = Self::lay(device, images, samples.len())?;
-                Way::Resident { bytes, table, order }
+                Placement::Resident { bytes, table, order }
             }
             Pixels::Resident(images) => {
                 let mut cpu = Device::cpu();
@@ -140,7 +144,7 @@ impl Feed {
                     x,
                 };
                 let program = cpu.compile(vec![gather.into()])?;
-                Way::Host { cpu: Box::new(cpu), program, order, x }
+                Placement::Host { cpu: Box::new(cpu), program, order, x }
             }
         };
         Ok(Self {
@@ -150,7 +154,7 @@ impl Feed {
             seed,
             steps_per_epoch,
             augment,
-            way,
+            placement,
             epoch: None,
             waited: Duration::ZERO,
         })
@@ -171,11 +175,11 @@ impl Feed {
 
     /// The views to gather from, if the data are resident.
     pub fn resident(&self) -> Option<Resident> {
-        match self.way {
-            Way::Resident { bytes, table, order } => {
+        match self.placement {
+            Placement::Resident { bytes, table, order } => {
                 Some(Resident { bytes, table, order, augment: self.augment })
             }
-            Way::Host { .. } | Way::Stream { .. } => None,
+            Placement::Host { .. } | Placement::Stream { .. } => None,
         }
     }
 
@@ -193,7 +197,7 @@ impl Feed {
         params.cursor = ((u64::from(params.step) % self.steps_per_epoch as u64) as usize
             * self.batch
             + part * n) as u32;
-        if let Way::Stream { prefetch, values, batch } = &mut self.way {
+        if let Placement::Stream { prefetch, values, batch } = &mut self.placement {
             if part == 0 {
                 let asked = Instant::now();
                 batch.clear();
@@ -208,14 +212,14 @@ impl Feed {
         let fresh = self.epoch != Some(epoch);
         if fresh {
             let order = self.samples.order(self.seed, epoch).images;
-            match &mut self.way {
-                Way::Resident { order: view, .. } => device.write_words(*view, &order),
-                Way::Host { cpu, order: view, .. } => cpu.write_words(*view, &order),
-                Way::Stream { .. } => {}
+            match &mut self.placement {
+                Placement::Resident { order: view, .. } => device.write_words(*view, &order),
+                Placement::Host { cpu, order: view, .. } => cpu.write_words(*view, &order),
+                Placement::Stream { .. } => {}
             }
             self.epoch = Some(epoch);
         }
-        if let Way::Host { cpu, program, x: gathered, .. } = &mut self.way {
+        if let Placement::Host { cpu, program, x: gathered, .. } = &mut self.placement {
             cpu.run(program, params)?;
             device.write(x, &cpu.read(*gathered)?);
         }

@@ -28,7 +28,7 @@ enum AnomalyCommand {
     Fit(fit::FitArgs),
     Score(score::ScoreArgs),
     Eval(eval::EvalArgs),
-    Paint(paint::PaintArgs),
+    Paint(paint::SynthesisArgs),
 }
 
 impl AnomalyArgs {

@@ -25,7 +25,7 @@ use crate::cli::{Common, budget};
 #[command(
     after_help = "Examples:\n  csae anomaly paint textures -o painted\n  csae anomaly paint vistex27/ -o painted --each --seed 3"
 )]
-pub struct PaintArgs {
+pub struct SynthesisArgs {
     /// Normal images: a folder, a file, a list (@FILE, or -) or a bundled set
     data: String,
     /// Folder for the set, which must not be there yet
@@ -66,7 +66,7 @@ fn save(folder: &Path, name: &str, image: &Image) -> Result<()> {
     picture::save_png(&folder.join(format!("{name}.png")), &image.pixels, image.h, image.w, image.c)
 }
 
-pub fn run(args: PaintArgs) -> anyhow::Result<()> {
+pub fn run(args: SynthesisArgs) -> anyhow::Result<()> {
     if args.out.exists() {
         return Err(Error::usage(format!(
             "{} is there already: name another folder by -o",

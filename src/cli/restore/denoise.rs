@@ -3,7 +3,7 @@
 use clap::Args;
 use csae::data::image_file::ImageFile;
 use csae::error::Result;
-use csae::infer::conditions::Told;
+use csae::infer::conditions::Condition;
 use csae::spec::Task;
 use csae::tasks::restore::noise_level;
 use serde_json::json;
@@ -77,7 +77,7 @@ pub fn run(args: DenoiseArgs) -> anyhow::Result<()> {
             }
             Ok(Given::whole(
                 image,
-                Told::noise(sigma),
+                Condition::noise(sigma),
                 format!("sigma {sigma:.1}"),
                 json!({"sigma": sigma}),
             ))

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use csae::data::image_file::ImageFile;
 use csae::error::{Error, Result};
-use csae::infer::conditions::Told;
+use csae::infer::conditions::Condition;
 use csae::raster::corrupt::Mask;
 use csae::raster::fill::fill;
 use csae::spec::Task;
@@ -153,7 +153,7 @@ pub fn run(args: InpaintArgs) -> anyhow::Result<()> {
         // The guess is of the whole image: a gap may be larger than a tile.
         let mut pixels = image.pixels();
         fill(&mut pixels, image.c, &mask);
-        let given = Given::whole(image, Told::missing(mask), says, json!({"missing": share}));
+        let given = Given::whole(image, Condition::missing(mask), says, json!({"missing": share}));
         Ok(Given { pixels: Some(pixels), ..given })
     })
 }

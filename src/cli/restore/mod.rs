@@ -13,7 +13,7 @@ use csae::data::image_file::ImageFile;
 use csae::device::Device;
 use csae::error::{Error, Kind, Result};
 use csae::files;
-use csae::infer::conditions::Told;
+use csae::infer::conditions::Condition;
 use csae::infer::restore::{Restorer, check_task};
 use csae::metrics::quality;
 use csae::model::{self, Loaded, Purpose};
@@ -68,7 +68,7 @@ struct Given {
     /// Whether only the brightness of a colour image is restored, by a gray model.
     luma: bool,
     /// What the model is told.
-    told: Told,
+    told: Condition,
     /// What is said of it, for people and as JSON.
     says: String,
     fields: Map<String, Value>,
@@ -76,7 +76,7 @@ struct Given {
 
 impl Given {
     /// An image that is restored as it is.
-    fn whole(image: ImageFile, told: Told, says: String, fields: Value) -> Self {
+    fn whole(image: ImageFile, told: Condition, says: String, fields: Value) -> Self {
         let fields = if let Value::Object(fields) = fields { fields } else { Map::new() };
         Self { before: image, pixels: None, luma: false, told, says, fields }
     }

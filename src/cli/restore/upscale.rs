@@ -4,7 +4,7 @@ use clap::Args;
 use csae::budget;
 use csae::data::image_file::ImageFile;
 use csae::error::{Error, Result};
-use csae::infer::conditions::Told;
+use csae::infer::conditions::Condition;
 use csae::raster::resample::imresize;
 use csae::spec::Task;
 use serde_json::json;
@@ -82,7 +82,7 @@ pub fn run(args: UpscaleArgs) -> anyhow::Result<()> {
             let (before, pixels) = enlarge(&image, scale)?;
             let given = Given::whole(
                 before,
-                Told::enlarged(scale),
+                Condition::enlarged(scale),
                 format!("x{scale}"),
                 json!({"scale": scale}),
             );

@@ -21,7 +21,7 @@ use crate::cli::{Common, budget};
 
 /// How maps are enlarged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Way {
+enum DecoderKind {
     /// By transposed convolutions
     Deconv,
     /// By the switches of the encoder's max pools
@@ -67,8 +67,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DATA")]
     test: Option<String>,
     /// How the decoder enlarges maps
-    #[arg(long, value_enum, default_value_t = Way::Deconv)]
-    decoder: Way,
+    #[arg(long, value_enum, default_value_t = DecoderKind::Deconv)]
+    decoder: DecoderKind,
     /// Side of the crops that are learned from, in pixels
     #[arg(long, value_name = "PIXELS", default_value = "128")]
     crop: NonZeroUsize,
@@ -151,7 +151,7 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
         None if held.is_empty() => (&set, fit.clone(), "the images that it learns from"),
         None => (&set, held, "held-out images"),
     };
-    let how = if args.decoder == Way::Deconv { Decoder::Deconv } else { Decoder::Unpool };
+    let how = if args.decoder == DecoderKind::Deconv { Decoder::Deconv } else { Decoder::Unpool };
     let graph = learning.headed(
         &loaded,
         ("--crop", args.crop.get()),

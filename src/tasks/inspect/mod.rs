@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::files;
 use crate::infer::batches::Inference;
 use crate::infer::evaluate::{Evaluation, Report};
-use crate::infer::top_patches::Exciters;
+use crate::infer::top_patches::TopPatches;
 use crate::metrics::statistics::{Statistics, quantiles};
 use crate::model::{Graph, Summary, summary};
 use crate::report::chart;
@@ -119,7 +119,7 @@ pub struct Found {
     /// The code on images, where there were any.
     pub report: Option<Report>,
     /// What excites its units, likewise.
-    pub exciters: Option<Exciters>,
+    pub top_patches: Option<TopPatches>,
     /// What all units draw, each at its mean where it is active; likewise, and none of a model that
     /// draws no pictures.
     pub atoms: Option<Tiles>,
@@ -128,7 +128,7 @@ pub struct Found {
 impl Found {
     /// What needs no device.
     pub fn new(graph: &Graph, run: Run) -> Self {
-        Self { summary: summary(graph), run, report: None, exciters: None, atoms: None }
+        Self { summary: summary(graph), run, report: None, top_patches: None, atoms: None }
     }
 
     /// The numbers, a JSON object a line.
@@ -184,12 +184,12 @@ impl Found {
         device: &mut Device,
         inference: &mut Inference,
         sample: &Sample,
-        exciters: Exciters,
+        top_patches: TopPatches,
     ) -> Result<()> {
         let mut evaluation = Evaluation::new(inference);
-        evaluation.exciters = Some(exciters);
+        evaluation.top_patches = Some(top_patches);
         sample.each_part(|images, chosen| evaluation.add(device, inference, images, chosen))?;
-        self.exciters = evaluation.exciters.take();
+        self.top_patches = evaluation.top_patches.take();
         self.report = Some(evaluation.report()?);
         let lit: Vec<(usize, f64)> =
             (0..self.summary.code_shape[0]).map(|unit| (unit, self.strength(unit))).collect();
@@ -270,8 +270,8 @@ impl Found {
                 save("units.png", chart::captioned(&title, &atoms, &captions))?;
             }
         }
-        if let Some(exciters) = &self.exciters {
-            let page = page::write(self, name, exciters)?;
+        if let Some(top_patches) = &self.top_patches {
+            let page = page::write(self, name, top_patches)?;
             files::write_atomically(&folder.join(PAGE), page.as_bytes())?;
             written.push(PAGE);
         }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::error::Result;
-use crate::infer::top_patches::Exciters;
+use crate::infer::top_patches::TopPatches;
 use crate::report::chart;
 use crate::report::page;
 use crate::report::page::{Sheet, escaped};
@@ -55,7 +55,7 @@ fn layers(found: &Found) -> String {
 ///
 /// # Errors
 /// When there are too many units for a picture.
-pub fn write(found: &Found, name: &str, exciters: &Exciters) -> Result<String> {
+pub fn write(found: &Found, name: &str, top_patches: &TopPatches) -> Result<String> {
     let Some(report) = &found.report else { unreachable!("a page is of a look at images") };
     let s = &report.statistics;
     let order = s.by_rate();
@@ -64,12 +64,12 @@ pub fn write(found: &Found, name: &str, exciters: &Exciters) -> Result<String> {
         None => None,
     };
     // in the order of the cards, so that a card's parts follow one another
-    let channels = exciters
+    let channels = top_patches
         .units
         .iter()
         .flatten()
         .next()
-        .map_or(1, |part| part.pixels.len() / (exciters.size.0 * exciters.size.1).max(1));
+        .map_or(1, |part| part.pixels.len() / (top_patches.size.0 * top_patches.size.1).max(1));
     let c = if channels >= 3 { 3 } else { 1 };
     let visible = |pixels: &[u8]| -> Vec<f32> {
         pixels
@@ -79,10 +79,10 @@ pub fn write(found: &Found, name: &str, exciters: &Exciters) -> Result<String> {
     };
     let parts: Vec<Vec<f32>> = order
         .iter()
-        .flat_map(|unit| &exciters.units[*unit])
+        .flat_map(|unit| &top_patches.units[*unit])
         .map(|part| visible(&part.pixels))
         .collect();
-    let sheet = Sheet::new("part", &parts, [exciters.size.0, exciters.size.1, c], PART)?;
+    let sheet = Sheet::new("part", &parts, [top_patches.size.0, top_patches.size.1, c], PART)?;
 
     let mut body = format!("<h1>{}</h1>\n", escaped(name));
     let _ = writeln!(
@@ -91,7 +91,7 @@ pub fn write(found: &Found, name: &str, exciters: &Exciters) -> Result<String> {
         report.images,
         s.units(),
         escaped(&found.summary.code),
-        if exciters.kept == 0 {
+        if top_patches.kept == 0 {
             "; for parts of images there was no memory"
         } else {
             "; beside it what excites it most, from different images"
@@ -151,10 +151,10 @@ pub fn write(found: &Found, name: &str, exciters: &Exciters) -> Result<String> {
         }
         body += "</div>";
         if let Some(sheet) = &sheet
-            && !exciters.units[*unit].is_empty()
+            && !top_patches.units[*unit].is_empty()
         {
             body += "<div class=strip>";
-            for exciter in &exciters.units[*unit] {
+            for exciter in &top_patches.units[*unit] {
                 body +=
                     &sheet.tile(part, &format!("image {}: {:.3}", exciter.image, exciter.value));
                 part += 1;

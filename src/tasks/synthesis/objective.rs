@@ -8,11 +8,11 @@ use crate::linalg::lbfgs::{Stop, memory, minimise};
 use crate::model::Store;
 use crate::report::picture::Picture;
 use crate::tasks::synthesis::RGB;
+use crate::tasks::synthesis::extractor::{Content, MapExtractor, Then};
 use crate::tasks::synthesis::frame::{Border, add_halved, halved};
-use crate::tasks::synthesis::lens::{Content, Lens, Then};
 use crate::tasks::synthesis::moments::Wanted;
-use crate::tasks::synthesis::painter::Painter;
 use crate::tasks::synthesis::spectrum::Spectrum;
+use crate::tasks::synthesis::synthesizer::Synthesizer;
 
 /// Halvings of an image at most: structures eight times larger than what the encoder sees at once.
 const SCALES: usize = 4;
@@ -26,12 +26,12 @@ pub type Scales = Vec<Vec<Wanted>>;
 
 /// At how many sizes, each half of the one before, images of some sizes are all large enough for
 /// moments.
-pub fn depth(painter: &Painter, sizes: &[[usize; 2]]) -> usize {
-    let [h, w] = painter.least();
+pub fn depth(synthesizer: &Synthesizer, sizes: &[[usize; 2]]) -> usize {
+    let [h, w] = synthesizer.least();
     let large = |scale: &usize| {
         sizes.iter().all(|size| {
-            size[0].div_ceil(1 << scale) >= h + painter.stride
-                && size[1].div_ceil(1 << scale) >= w + painter.stride
+            size[0].div_ceil(1 << scale) >= h + synthesizer.stride
+                && size[1].div_ceil(1 << scale) >= w + synthesizer.stride
         })
     };
     (1..SCALES).take_while(large).count() + 1
@@ -45,19 +45,25 @@ pub fn halvings(image: &Picture, count: usize) -> Vec<(Vec<f32>, [usize; 2])> {
         .collect()
 }
 
-/// The moments of an exemplar at its scales, by each painter.
+/// The moments of an exemplar at its scales, by each synthesizer.
 pub fn moments(
     device: &mut Device,
-    painters: &[(Painter, Store)],
+    synthesizers: &[(Synthesizer, Store)],
     scales: &[(Vec<f32>, [usize; 2])],
 ) -> Result<Scales> {
     let of = |(pixels, size): &(Vec<f32>, [usize; 2])| {
         let mut found = Vec::new();
-        for (painter, store) in painters {
-            let lens =
-                painter.measuring(device, store, *size, None, &Then::Stop { apart: true }, 0)?;
-            found.extend(lens.look(device, pixels)?.0.iter().map(Wanted::new));
-            lens.release(device);
+        for (synthesizer, store) in synthesizers {
+            let extractor = synthesizer.measuring(
+                device,
+                store,
+                *size,
+                None,
+                &Then::Stop { apart: true },
+                0,
+            )?;
+            found.extend(extractor.look(device, pixels)?.0.iter().map(Wanted::new));
+            extractor.release(device);
         }
         Ok(found)
     };
@@ -68,8 +74,8 @@ pub fn moments(
 #[derive(Debug)]
 pub struct Objective<'a> {
     device: &'a mut Device,
-    /// A lens for each scale and painter.
-    lenses: Vec<Vec<Lens>>,
+    /// A extractor for each scale and synthesizer.
+    extractors: Vec<Vec<MapExtractor>>,
     /// Exemplars and what they weigh; of each the moments of these scales.
     exemplars: Vec<(f64, Scales)>,
     spectrum: Option<Spectrum>,
@@ -85,18 +91,18 @@ impl<'a> Objective<'a> {
     /// When it would take more memory than may be taken, with the figures.
     pub fn new(
         device: &'a mut Device,
-        painters: &[(Painter, Store)],
+        synthesizers: &[(Synthesizer, Store)],
         size: [usize; 2],
         border: Option<Border>,
         exemplars: Vec<(f64, Scales)>,
         contents: Option<&[Content]>,
     ) -> Result<Self> {
         let count = exemplars.iter().map(|(_, scales)| scales.len()).min().unwrap_or(0);
-        let (mut lenses, mut at) = (Vec::with_capacity(count), size);
+        let (mut extractors, mut at) = (Vec::with_capacity(count), size);
         let mut taken = contents.map_or(0, |_| memory(size[0] * size[1] * RGB));
         for scale in 0..count {
-            let mut of_scale = Vec::with_capacity(painters.len());
-            for (i, (painter, store)) in painters.iter().enumerate() {
+            let mut of_scale = Vec::with_capacity(synthesizers.len());
+            for (i, (synthesizer, store)) in synthesizers.iter().enumerate() {
                 let then = match contents {
                     // the content is what the coarsest code says
                     Some(contents) => {
@@ -104,14 +110,14 @@ impl<'a> Objective<'a> {
                     }
                     None => Then::Stop { apart: true },
                 };
-                let lens = painter.measuring(device, store, at, border, &then, taken)?;
-                taken += lens.bytes();
-                of_scale.push(lens);
+                let extractor = synthesizer.measuring(device, store, at, border, &then, taken)?;
+                taken += extractor.bytes();
+                of_scale.push(extractor);
             }
-            lenses.push(of_scale);
+            extractors.push(of_scale);
             at = at.map(|side| side.div_ceil(2));
         }
-        Ok(Self { device, lenses, exemplars, spectrum: None, size })
+        Ok(Self { device, extractors, exemplars, spectrum: None, size })
     }
 
     /// Also wants the power spectrum of an exemplar.
@@ -123,22 +129,22 @@ impl<'a> Objective<'a> {
     /// the gradient by the image, if it is wanted, with what content and range cost.
     fn evaluate(&mut self, image: &[f32], mut gradient: Option<&mut [f32]>) -> Result<(f64, f64)> {
         let mut pyramid = vec![(image.to_vec(), self.size)];
-        while pyramid.len() < self.lenses.len() {
+        while pyramid.len() < self.extractors.len() {
             let (pixels, size) = pyramid.last().expect("there is one");
             pyramid.push(halved(pixels, *size, RGB));
         }
         let (mut apart, mut cost) = (0.0, 0.0);
         let mut below: Option<Vec<f32>> = None;
-        for (scale, lenses) in self.lenses.iter().enumerate().rev() {
+        for (scale, extractors) in self.extractors.iter().enumerate().rev() {
             let goals: Vec<(f64, &[Wanted])> = self
                 .exemplars
                 .iter()
                 .map(|(weight, scales)| (*weight, &scales[scale][..]))
                 .collect();
-            let share = 1.0 / (self.lenses.len() * goals[0].1.len()) as f64;
+            let share = 1.0 / (self.extractors.len() * goals[0].1.len()) as f64;
             let (mut own, mut layer) = (vec![0.0_f32; pyramid[scale].0.len()], 0);
-            for lens in lenses {
-                let (moments, content) = lens.look(self.device, &pyramid[scale].0)?;
+            for extractor in extractors {
+                let (moments, content) = extractor.look(self.device, &pyramid[scale].0)?;
                 cost += content;
                 let mut changes = Vec::with_capacity(moments.len());
                 for moments in &moments {
@@ -164,7 +170,7 @@ impl<'a> Objective<'a> {
                 if gradient.is_some() {
                     let changes: Vec<(&[f32], &[f32])> =
                         changes.iter().map(|(matrix, offset)| (&matrix[..], &offset[..])).collect();
-                    let more = lens.gradient(self.device, &changes)?;
+                    let more = extractor.gradient(self.device, &changes)?;
                     own.iter_mut().zip(&more).for_each(|(own, more)| *own += more);
                 }
             }
@@ -231,8 +237,8 @@ impl<'a> Objective<'a> {
 
     /// Gives its buffers back.
     pub fn release(self) {
-        for lens in self.lenses.into_iter().flatten() {
-            lens.release(self.device);
+        for extractor in self.extractors.into_iter().flatten() {
+            extractor.release(self.device);
         }
     }
 }
@@ -271,39 +277,46 @@ mod tests {
         loaded
     }
 
-    fn painters(device: &mut Device, models: Vec<model::Loaded>) -> Vec<(Painter, Store)> {
+    fn synthesizers(device: &mut Device, models: Vec<model::Loaded>) -> Vec<(Synthesizer, Store)> {
         let of = |loaded: model::Loaded| {
-            let painter = Painter::new(loaded).unwrap();
-            let store = painter.place(device).unwrap();
-            (painter, store)
+            let synthesizer = Synthesizer::new(loaded).unwrap();
+            let store = synthesizer.place(device).unwrap();
+            (synthesizer, store)
         };
         models.into_iter().map(of).collect()
     }
 
-    /// Of everything there is: two scales, two painters, two exemplars, contents, a spectrum, a
+    /// Of everything there is: two scales, two synthesizers, two exemplars, contents, a spectrum, a
     /// border.
     fn check(border: Border, presets: &[&str]) {
         let mut device = Device::oracle();
-        let painters = painters(&mut device, presets.iter().map(|preset| smooth(preset)).collect());
+        let synthesizers =
+            synthesizers(&mut device, presets.iter().map(|preset| smooth(preset)).collect());
         let size = [40, 37];
         let (image, content) = (noise(size, "image"), noise(size, "content"));
         let mut exemplars = Vec::new();
         for (weight, name) in [(0.7, "one"), (0.3, "other")] {
             let scales = halvings(&noise([72, 80], name), 2);
-            exemplars.push((weight, moments(&mut device, &painters, &scales).unwrap()));
+            exemplars.push((weight, moments(&mut device, &synthesizers, &scales).unwrap()));
         }
-        let (painter, store) = &painters[0];
+        let (synthesizer, store) = &synthesizers[0];
         let mut contents = Vec::new();
         for (pixels, size) in halvings(&content, 2) {
-            let lens = painter
+            let extractor = synthesizer
                 .measuring(&mut device, store, size, Some(border), &Then::Stop { apart: false }, 0)
                 .unwrap();
-            lens.look(&mut device, &pixels).unwrap();
-            contents.push(Content { maps: lens.code(&mut device).unwrap(), weight: 0.4 });
+            extractor.look(&mut device, &pixels).unwrap();
+            contents.push(Content { maps: extractor.code(&mut device).unwrap(), weight: 0.4 });
         }
-        let mut objective =
-            Objective::new(&mut device, &painters, size, Some(border), exemplars, Some(&contents))
-                .unwrap();
+        let mut objective = Objective::new(
+            &mut device,
+            &synthesizers,
+            size,
+            Some(border),
+            exemplars,
+            Some(&contents),
+        )
+        .unwrap();
         objective.want_spectrum(&content.pixels, size);
         let mut gradient = vec![0.0; image.pixels.len()];
         objective.evaluate(&image.pixels, Some(&mut gradient)).unwrap();
@@ -335,12 +348,12 @@ mod tests {
     #[test]
     fn steps_go_downhill() {
         let mut device = Device::cpu();
-        let painters = painters(&mut device, vec![model::bundled("paint-1").unwrap()]);
+        let synthesizers = synthesizers(&mut device, vec![model::bundled("paint-1").unwrap()]);
         let scales = halvings(&noise([32, 32], "exemplar"), 1);
-        let wanted = moments(&mut device, &painters, &scales).unwrap();
+        let wanted = moments(&mut device, &synthesizers, &scales).unwrap();
         let mut objective = Objective::new(
             &mut device,
-            &painters,
+            &synthesizers,
             [24, 28],
             Some(Border::Wrap),
             vec![(1.0, wanted)],
@@ -365,11 +378,14 @@ mod tests {
 
     #[test]
     fn sizes_are_halved_while_moments_are_of_something() {
-        let painter = Painter::new(model::bundled("paint-3").unwrap()).unwrap();
-        assert_eq!((painter.stride, painter.field, painter.least()), (4, [20, 20], [32, 32]));
+        let synthesizer = Synthesizer::new(model::bundled("paint-3").unwrap()).unwrap();
+        assert_eq!(
+            (synthesizer.stride, synthesizer.field, synthesizer.least()),
+            (4, [20, 20], [32, 32])
+        );
         for (side, levels) in [(32, 1), (70, 1), (72, 2), (144, 3), (288, 4), (4000, 4)] {
-            assert_eq!(depth(&painter, &[[side, side], [999, 999]]), levels, "{side}");
+            assert_eq!(depth(&synthesizer, &[[side, side], [999, 999]]), levels, "{side}");
         }
-        assert!(painter.check_size([31, 99]).unwrap_err().to_string().contains("32x32"));
+        assert!(synthesizer.check_size([31, 99]).unwrap_err().to_string().contains("32x32"));
     }
 }

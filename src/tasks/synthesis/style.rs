@@ -11,10 +11,10 @@ use crate::model::Store;
 use crate::raster::resample::imresize_to;
 use crate::report::picture::Picture;
 use crate::tasks::synthesis::RGB;
+use crate::tasks::synthesis::extractor::{Content, Then};
 use crate::tasks::synthesis::frame::Border;
-use crate::tasks::synthesis::lens::{Content, Then};
 use crate::tasks::synthesis::objective::{Objective, Scales, depth, halvings, moments};
-use crate::tasks::synthesis::painter::Painter;
+use crate::tasks::synthesis::synthesizer::Synthesizer;
 use crate::tasks::synthesis::texture::{Method, Progress};
 use crate::tasks::synthesis::transform::Affine;
 
@@ -100,7 +100,7 @@ fn recoloured(colours: &Picture, shades: &[f32]) -> Vec<f32> {
 
 /// Puts a picture into the style of others, each with its weight; weights add up to 1. A style is
 /// looked at with its shorter side as long as the picture's, times `scale`: the larger, the larger
-/// are its strokes. `painters` are autoencoders from the coarsest code to the finest. `go_on` says
+/// are its strokes. `synthesizers` are autoencoders from the coarsest code to the finest. `go_on` says
 /// whether to: if not, what there is so far is the result of an optimisation; of the quick way
 /// there is none.
 ///
@@ -109,14 +109,14 @@ fn recoloured(colours: &Picture, shades: &[f32]) -> Vec<f32> {
 /// device fails.
 pub fn stylize(
     device: &mut Device,
-    painters: &[(Painter, Store)],
+    synthesizers: &[(Synthesizer, Store)],
     content: &Picture,
     styles: &[(f64, Picture)],
     scale: f64,
     styling: &Styling,
     mut go_on: impl FnMut(Progress) -> bool,
 ) -> Result<Styled> {
-    painters[0].0.check_size([content.h, content.w])?;
+    synthesizers[0].0.check_size([content.h, content.w])?;
     let mut styles: Vec<(f64, Picture)> =
         styles.iter().map(|(weight, style)| (*weight, fitted(style, content, scale))).collect();
     let mut base = content.clone();
@@ -126,22 +126,22 @@ pub fn stylize(
         styles.iter_mut().for_each(|(_, style)| *style = gray(style, Some(spread)).0);
     }
     for (_, style) in &styles {
-        painters[0]
+        synthesizers[0]
             .0
             .check_size([style.h, style.w])
             .map_err(|error| error.at("the style, at the size at which it is looked at"))?;
     }
     let sizes = styles.iter().map(|(_, style)| [style.h, style.w]).chain([[content.h, content.w]]);
-    let levels = depth(&painters[0].0, &sizes.collect::<Vec<_>>()).min(LEVELS);
+    let levels = depth(&synthesizers[0].0, &sizes.collect::<Vec<_>>()).min(LEVELS);
     let mut exemplars = Vec::with_capacity(styles.len());
     for (weight, style) in &styles {
-        exemplars.push((*weight, moments(device, painters, &halvings(style, levels))?));
+        exemplars.push((*weight, moments(device, synthesizers, &halvings(style, levels))?));
     }
     let pixels = match styling.method {
-        Method::Quick => quick(device, painters, &base, &styles, styling.strength, &mut go_on)?,
+        Method::Quick => quick(device, synthesizers, &base, &styles, styling.strength, &mut go_on)?,
         Method::Optimise { steps } => optimised(
             device,
-            painters,
+            synthesizers,
             &base,
             exemplars.clone(),
             (styling.strength, steps),
@@ -157,7 +157,7 @@ pub fn stylize(
     let seen = if styling.keep_color { gray(&picture, None).0 } else { picture.clone() };
     let mut objective = Objective::new(
         device,
-        painters,
+        synthesizers,
         [content.h, content.w],
         Some(Border::Mirror),
         exemplars,
@@ -186,36 +186,36 @@ fn path(levels: usize) -> Vec<usize> {
 /// blotches of colour.)
 fn quick(
     device: &mut Device,
-    painters: &[(Painter, Store)],
+    synthesizers: &[(Synthesizer, Store)],
     content: &Picture,
     styles: &[(f64, Picture)],
     strength: f64,
     go_on: &mut impl FnMut(Progress) -> bool,
 ) -> Result<Vec<f32>> {
-    let (mut levels, mut taken) = (Vec::with_capacity(painters.len()), 0);
-    for (painter, store) in painters {
+    let (mut levels, mut taken) = (Vec::with_capacity(synthesizers.len()), 0);
+    for (synthesizer, store) in synthesizers {
         let mut goals = Vec::with_capacity(styles.len());
         for (weight, style) in styles {
-            goals.push((*weight, painter.code(device, store, style)?));
+            goals.push((*weight, synthesizer.code(device, store, style)?));
         }
-        let lens =
-            painter.changing(device, store, [content.h, content.w], Border::Mirror, taken)?;
-        taken += lens.bytes();
-        levels.push((lens, goals));
+        let extractor =
+            synthesizer.changing(device, store, [content.h, content.w], Border::Mirror, taken)?;
+        taken += extractor.bytes();
+        levels.push((extractor, goals));
     }
     let (mut image, path, mut stopped) = (content.pixels.clone(), path(levels.len()), false);
     for (done, level) in path.iter().enumerate() {
-        let (lens, goals) = &levels[*level];
-        let own = lens.look(device, &image)?.0.remove(0);
+        let (extractor, goals) = &levels[*level];
+        let own = extractor.look(device, &image)?.0.remove(0);
         let affines: Vec<(f64, Affine)> =
             goals.iter().map(|(weight, goal)| (*weight, Affine::between(&own, goal))).collect();
         let (matrix, offset) = Affine::mixed(&affines).softened(strength).values();
-        let mut styled = lens.decode(device, &matrix, &offset)?;
+        let mut styled = extractor.decode(device, &matrix, &offset)?;
         if strength < 1.0 {
             // what the autoencoder loses is the content's, so that none of the style leaves all of
             // it
             let (matrix, offset) = Affine::identity(own.mean.len()).values();
-            let plain = lens.decode(device, &matrix, &offset)?;
+            let plain = extractor.decode(device, &matrix, &offset)?;
             let share = (1.0 - strength) as f32;
             styled
                 .iter_mut()
@@ -232,7 +232,7 @@ fn quick(
             break;
         }
     }
-    levels.into_iter().for_each(|(lens, _)| lens.release(device));
+    levels.into_iter().for_each(|(extractor, _)| extractor.release(device));
     // half of the way is no picture
     if stopped { Err(Error::failed("stopped before the picture was done")) } else { Ok(image) }
 }
@@ -240,7 +240,7 @@ fn quick(
 /// By optimisation from the content on.
 fn optimised(
     device: &mut Device,
-    painters: &[(Painter, Store)],
+    synthesizers: &[(Synthesizer, Store)],
     content: &Picture,
     exemplars: Vec<(f64, Scales)>,
     (strength, steps): (f64, usize),
@@ -250,11 +250,11 @@ fn optimised(
         return Ok(content.pixels.clone());
     }
     let levels = exemplars[0].1.len();
-    let (painter, store) = &painters[0];
+    let (synthesizer, store) = &synthesizers[0];
     let weight = CONTENT / strength.powi(2) / levels as f64;
     let mut wanted = Vec::with_capacity(levels);
     for (pixels, size) in &halvings(content, levels) {
-        let lens = painter.measuring(
+        let extractor = synthesizer.measuring(
             device,
             store,
             *size,
@@ -262,14 +262,14 @@ fn optimised(
             &Then::Stop { apart: false },
             0,
         )?;
-        lens.look(device, pixels)?;
-        wanted.push(Content { maps: lens.code(device)?, weight });
-        lens.release(device);
+        extractor.look(device, pixels)?;
+        wanted.push(Content { maps: extractor.code(device)?, weight });
+        extractor.release(device);
     }
     let mut image = content.pixels.clone();
     let mut objective = Objective::new(
         device,
-        painters,
+        synthesizers,
         [content.h, content.w],
         Some(Border::Mirror),
         exemplars,

@@ -7,11 +7,11 @@ use crate::raster::resample::imresize_to;
 use crate::report::picture::Picture;
 use crate::rng::Stream;
 use crate::tasks::synthesis::RGB;
+use crate::tasks::synthesis::extractor::Content;
 use crate::tasks::synthesis::frame::Border;
-use crate::tasks::synthesis::lens::Content;
 use crate::tasks::synthesis::objective::{Objective, Scales, depth, halvings, moments};
-use crate::tasks::synthesis::painter::Painter;
 use crate::tasks::synthesis::quilt::quilt;
+use crate::tasks::synthesis::synthesizer::Synthesizer;
 use crate::tasks::synthesis::transform::Affine;
 
 /// Pixels around a texture that need not tile, which are cut off: what opposite sides have to do
@@ -80,7 +80,7 @@ fn drawn(image: &[f32], count: usize, seed: u64) -> Vec<f32> {
 /// Noise on a torus, optimised at the smallest size first.
 fn optimised(
     device: &mut Device,
-    painters: &[(Painter, Store)],
+    synthesizers: &[(Synthesizer, Store)],
     scales: &[(Vec<f32>, [usize; 2])],
     wanted: &Scales,
     (canvas, steps, seed): ([usize; 2], usize, u64),
@@ -93,7 +93,7 @@ fn optimised(
     // others
     Objective::new(
         device,
-        painters,
+        synthesizers,
         canvas,
         Some(Border::Wrap),
         vec![(1.0, wanted.clone())],
@@ -116,7 +116,7 @@ fn optimised(
         }
         let exemplars = vec![(1.0, wanted[level..].to_vec())];
         let mut objective =
-            Objective::new(device, painters, size, Some(Border::Wrap), exemplars, Some(&[]))?;
+            Objective::new(device, synthesizers, size, Some(Border::Wrap), exemplars, Some(&[]))?;
         objective.want_spectrum(&scales[level].0, scales[level].1);
         let before = (sizes.len() - 1 - level) * steps;
         objective.descend(&mut image, steps, |done, loss| {
@@ -131,24 +131,24 @@ fn optimised(
 /// A patchwork of the exemplar, whose finest code is whitened and coloured as the exemplar's.
 fn quick(
     device: &mut Device,
-    painters: &[(Painter, Store)],
+    synthesizers: &[(Synthesizer, Store)],
     exemplar: &Picture,
     canvas: [usize; 2],
     seed: u64,
 ) -> Result<Vec<f32>> {
-    let (painter, store) = &painters[painters.len() - 1];
-    let goal = painter.code(device, store, exemplar)?;
+    let (synthesizer, store) = &synthesizers[synthesizers.len() - 1];
+    let goal = synthesizer.code(device, store, exemplar)?;
     // first, since it may need more memory than there is
-    let lens = painter.changing(device, store, canvas, Border::Wrap, 0)?;
+    let extractor = synthesizer.changing(device, store, canvas, Border::Wrap, 0)?;
     let image = quilt(&exemplar.pixels, [exemplar.h, exemplar.w], canvas, seed);
-    let own = lens.look(device, &image)?.0.remove(0);
+    let own = extractor.look(device, &image)?.0.remove(0);
     let (matrix, offset) = Affine::between(&own, &goal).values();
-    let image = lens.decode(device, &matrix, &offset)?;
-    lens.release(device);
+    let image = extractor.decode(device, &matrix, &offset)?;
+    extractor.release(device);
     Ok(image)
 }
 
-/// Makes a texture. `painters` are autoencoders from the coarsest code to the finest. `go_on` says
+/// Makes a texture. `synthesizers` are autoencoders from the coarsest code to the finest. `go_on` says
 /// whether to: if not, what there is so far is the result.
 ///
 /// # Errors
@@ -156,18 +156,18 @@ fn quick(
 /// than may be taken, or the device fails.
 pub fn texture(
     device: &mut Device,
-    painters: &[(Painter, Store)],
+    synthesizers: &[(Synthesizer, Store)],
     exemplar: &Picture,
     options: &Options,
     mut go_on: impl FnMut(Progress) -> bool,
 ) -> Result<Texture> {
-    let (painter, _) = &painters[0];
-    painter.check_size([exemplar.h, exemplar.w])?;
-    painter.check_size(options.size)?;
-    let scales = halvings(exemplar, depth(painter, &[[exemplar.h, exemplar.w], options.size]));
+    let (synthesizer, _) = &synthesizers[0];
+    synthesizer.check_size([exemplar.h, exemplar.w])?;
+    synthesizer.check_size(options.size)?;
+    let scales = halvings(exemplar, depth(synthesizer, &[[exemplar.h, exemplar.w], options.size]));
     let around = if options.tile { 0 } else { MARGIN };
     let canvas = options.size.map(|side| side + 2 * around);
-    let wanted = moments(device, painters, &scales)?;
+    let wanted = moments(device, synthesizers, &scales)?;
     let mut stopped = false;
     let of = match options.method {
         Method::Optimise { steps } => {
@@ -181,9 +181,16 @@ pub fn texture(
                 stopped = !go_on(Progress { done, of, loss });
                 !stopped
             };
-            optimised(device, painters, &scales, &wanted, (canvas, steps, options.seed), &mut told)?
+            optimised(
+                device,
+                synthesizers,
+                &scales,
+                &wanted,
+                (canvas, steps, options.seed),
+                &mut told,
+            )?
         }
-        Method::Quick => quick(device, painters, exemplar, canvas, options.seed)?,
+        Method::Quick => quick(device, synthesizers, exemplar, canvas, options.seed)?,
     };
     let [h, w] = options.size;
     image = crate::raster::crop(&image, canvas[1], RGB, around..around + h, around..around + w);
@@ -194,7 +201,7 @@ pub fn texture(
     };
     let contents: Option<&[Content]> = (polish > 0).then_some(&[]);
     let mut objective =
-        Objective::new(device, painters, options.size, border, vec![(1.0, wanted)], contents)?;
+        Objective::new(device, synthesizers, options.size, border, vec![(1.0, wanted)], contents)?;
     if polish > 0 {
         // what is left has other moments than all of it had
         objective.descend(&mut image, polish, |done, loss| {

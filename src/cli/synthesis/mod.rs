@@ -13,7 +13,7 @@ use csae::device::Device;
 use csae::error::{Error, Result};
 use csae::model::{self, Store};
 use csae::report::picture::Picture;
-use csae::tasks::synthesis::Painter;
+use csae::tasks::synthesis::Synthesizer;
 use csae::tasks::synthesis::{Method, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -24,7 +24,7 @@ const GALLERY: &str = "gallery.html";
 
 /// What both take.
 #[derive(Debug, Args)]
-pub struct PaintArgs {
+pub struct SynthesisArgs {
     /// Model file, or a run folder, of an autoencoder of colour images; several by repeating it
     /// [default: the bundled paint-3, paint-2 and paint-1]
     #[arg(short, long = "model", value_name = "MODEL")]
@@ -46,22 +46,22 @@ pub struct PaintArgs {
     pub(in crate::cli) common: Common,
 }
 
-impl PaintArgs {
+impl SynthesisArgs {
     /// Opens the device and puts the autoencoders on it, from the coarsest code to the finest.
-    fn open(&self) -> Result<(Device, Vec<(Painter, Store)>)> {
+    fn open(&self) -> Result<(Device, Vec<(Synthesizer, Store)>)> {
         let budget = budget(self.max_memory.as_deref())?;
         let names = ["paint-3", "paint-2", "paint-1"].map(PathBuf::from);
         let names: &[PathBuf] = if self.models.is_empty() { &names } else { &self.models };
         let of = |name: &PathBuf| {
-            Painter::new(model::load(name)?).map_err(|error| error.at(name.display()))
+            Synthesizer::new(model::load(name)?).map_err(|error| error.at(name.display()))
         };
-        let mut painters = names.iter().map(of).collect::<Result<Vec<_>>>()?;
-        painters.sort_by_key(|painter| std::cmp::Reverse(painter.stride));
+        let mut synthesizers = names.iter().map(of).collect::<Result<Vec<_>>>()?;
+        synthesizers.sort_by_key(|synthesizer| std::cmp::Reverse(synthesizer.stride));
         let mut device = self.common.open()?;
         device.limit_memory(budget.all);
-        let placed = painters.into_iter().map(|painter| {
-            let store = painter.place(&mut device)?;
-            Ok((painter, store))
+        let placed = synthesizers.into_iter().map(|synthesizer| {
+            let store = synthesizer.place(&mut device)?;
+            Ok((synthesizer, store))
         });
         let placed = placed.collect::<Result<Vec<_>>>()?;
         Ok((device, placed))

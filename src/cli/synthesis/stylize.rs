@@ -14,7 +14,7 @@ use csae::tasks::synthesis::gallery::Painted;
 use csae::tasks::synthesis::{Styled, Styling, brightness, stylize};
 use serde_json::json;
 
-use super::{GALLERY, PaintArgs, check_distinct, check_there, read, stem};
+use super::{GALLERY, SynthesisArgs, check_distinct, check_there, read, stem};
 use crate::cli::interrupt::{self, Interrupted};
 use crate::cli::refuse_existing;
 
@@ -58,7 +58,7 @@ pub struct StylizeArgs {
     #[arg(short, long, value_name = "DIR", default_value = "styled")]
     out: PathBuf,
     #[command(flatten)]
-    pub(in crate::cli) paint: PaintArgs,
+    pub(in crate::cli) paint: SynthesisArgs,
 }
 
 /// Steps of optimisation, unless others are asked for.
@@ -184,7 +184,7 @@ pub fn run(args: StylizeArgs) -> anyhow::Result<()> {
     let styles =
         args.style.iter().map(|path| Ok(read(path)?.0)).collect::<csae::error::Result<Vec<_>>>()?;
     let styling = Styling { method, strength: args.strength, keep_color: args.keep_color };
-    let (mut device, painters) = args.paint.open()?;
+    let (mut device, synthesizers) = args.paint.open()?;
     interrupt::watch();
     let named: Vec<(String, Picture)> =
         args.style.iter().map(|path| stem(path)).zip(styles.iter().cloned()).collect();
@@ -200,8 +200,15 @@ pub fn run(args: StylizeArgs) -> anyhow::Result<()> {
                 part.iter().map(|(weight, style)| (*weight, styles[*style].clone())).collect();
             let teller = args.paint.teller(stem(&job.target));
             let tell = |progress| teller.tell(progress);
-            let styled =
-                stylize(&mut device, &painters, &content, &mix, args.style_scale, &styling, tell);
+            let styled = stylize(
+                &mut device,
+                &synthesizers,
+                &content,
+                &mix,
+                args.style_scale,
+                &styling,
+                tell,
+            );
             teller.bar.finish_and_clear();
             made.push(match styled {
                 Err(_) if interrupt::asked() => {

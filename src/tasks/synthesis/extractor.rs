@@ -79,7 +79,7 @@ struct Tap {
 
 /// A model compiled for one size of image.
 #[derive(Debug)]
-pub struct Lens {
+pub struct MapExtractor {
     frame: Frame,
     taps: Vec<Tap>,
     input: View,
@@ -94,7 +94,7 @@ pub struct Lens {
     memory: Memory,
 }
 
-/// What is recorded for a lens before it has buffers.
+/// What is recorded for a extractor before it has buffers.
 struct Recorded<'a> {
     b: Builder<'a>,
     input: View,
@@ -218,7 +218,7 @@ const fn applied(tap: &Tap, y: View) -> Conv2dFwd {
     }
 }
 
-impl Lens {
+impl MapExtractor {
     /// For images of the frame's size; `graph` is the model at the frame's padded size, its
     /// parameters frozen, `layers` those that are looked at, in order. `taken` bytes are taken
     /// beside it, or will be.
@@ -347,7 +347,7 @@ impl Lens {
             device.write(tap.offset, offset);
         }
         device.run(
-            self.then.as_ref().expect("the lens was made for more than moments"),
+            self.then.as_ref().expect("the extractor was made for more than moments"),
             &StepParams::default(),
         )?;
         device.read(self.result.expect("likewise"))

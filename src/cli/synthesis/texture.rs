@@ -13,7 +13,7 @@ use csae::tasks::synthesis::gallery::Woven;
 use csae::tasks::synthesis::{Options, texture};
 use serde_json::json;
 
-use super::{GALLERY, PaintArgs, check_distinct, check_there, read, size, stem};
+use super::{GALLERY, SynthesisArgs, check_distinct, check_there, read, size, stem};
 use crate::cli::interrupt::{self, Interrupted};
 use crate::cli::refuse_existing;
 
@@ -44,7 +44,7 @@ pub struct TextureArgs {
     #[arg(short, long, value_name = "DIR", default_value = "textures")]
     out: PathBuf,
     #[command(flatten)]
-    pub(in crate::cli) paint: PaintArgs,
+    pub(in crate::cli) paint: SynthesisArgs,
 }
 
 /// Steps of optimisation at each size, unless others are asked for.
@@ -64,10 +64,10 @@ pub fn run(args: TextureArgs) -> anyhow::Result<()> {
     let exemplars =
         args.exemplars.iter().map(|path| Ok(read(path)?.0)).collect::<Result<Vec<Picture>>>()?;
     let size_of = |exemplar: &Picture| asked.unwrap_or([2 * exemplar.h, 2 * exemplar.w]);
-    let (mut device, painters) = args.paint.open()?;
+    let (mut device, synthesizers) = args.paint.open()?;
     // all of them before the first one takes time
     for (path, exemplar) in args.exemplars.iter().zip(&exemplars) {
-        let coarsest = &painters[0].0;
+        let coarsest = &synthesizers[0].0;
         let fits = coarsest
             .check_size([exemplar.h, exemplar.w])
             .and_then(|()| coarsest.check_size(size_of(exemplar)));
@@ -79,8 +79,9 @@ pub fn run(args: TextureArgs) -> anyhow::Result<()> {
         let size = size_of(&exemplar);
         let options = Options { size, tile: args.tile, method, seed: args.seed };
         let (teller, start) = (args.paint.teller(stem(path)), Instant::now());
-        let made =
-            texture(&mut device, &painters, &exemplar, &options, |progress| teller.tell(progress));
+        let made = texture(&mut device, &synthesizers, &exemplar, &options, |progress| {
+            teller.tell(progress)
+        });
         teller.bar.finish_and_clear();
         let made = made.map_err(|error| error.at(path.display()))?;
         let seconds = start.elapsed().as_secs_f64();

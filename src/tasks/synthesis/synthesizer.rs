@@ -7,13 +7,13 @@ use crate::model::{self, Graph, Loaded, Purpose, Store, Tiling};
 use crate::report::picture::Picture;
 use crate::shape::Dims;
 use crate::spec::{LayerOp, ModelSpec, Pad, Pair};
+use crate::tasks::synthesis::extractor::{APART, MapExtractor, Then};
 use crate::tasks::synthesis::frame::{Border, Frame};
-use crate::tasks::synthesis::lens::{APART, Lens, Then};
 use crate::tasks::synthesis::moments::Moments;
 
 /// An autoencoder whose encoder pads nothing: every place of its maps is of the image alone.
 #[derive(Debug)]
-pub struct Painter {
+pub struct Synthesizer {
     loaded: Loaded,
     /// Encoder and decoder.
     whole: ModelSpec,
@@ -58,7 +58,7 @@ fn without_padding(spec: &ModelSpec) -> Result<ModelSpec> {
     Ok(spec)
 }
 
-impl Painter {
+impl Synthesizer {
     /// Of a model.
     ///
     /// # Errors
@@ -131,7 +131,7 @@ impl Painter {
         Ok(())
     }
 
-    /// A lens on each convolution of the encoder: the moments of an image, and its gradient.
+    /// A extractor on each convolution of the encoder: the moments of an image, and its gradient.
     /// Without a border, the image alone.
     pub fn measuring(
         &self,
@@ -141,7 +141,7 @@ impl Painter {
         border: Option<Border>,
         then: &Then,
         taken: u64,
-    ) -> Result<Lens> {
+    ) -> Result<MapExtractor> {
         let frame = border.map_or_else(
             || Frame::bare(size),
             |border| Frame::new(size, border, self.reach, self.stride),
@@ -150,10 +150,10 @@ impl Painter {
         let graph = Graph::new(&self.encoder, Dims::new(3, h, w))?;
         let convolutions = |node: &usize| matches!(graph.nodes[*node].op, Some(LayerOp::Conv2d(_)));
         let layers: Vec<usize> = (1..graph.nodes.len()).filter(convolutions).collect();
-        Lens::new(device, (&graph, store), &layers, frame, then, taken)
+        MapExtractor::new(device, (&graph, store), &layers, frame, then, taken)
     }
 
-    /// A lens on the code: its moments, and pictures of it changed.
+    /// A extractor on the code: its moments, and pictures of it changed.
     pub fn changing(
         &self,
         device: &mut Device,
@@ -161,18 +161,18 @@ impl Painter {
         size: [usize; 2],
         border: Border,
         taken: u64,
-    ) -> Result<Lens> {
+    ) -> Result<MapExtractor> {
         let frame = Frame::new(size, border, self.reach + self.margin, self.stride);
         let [h, w] = frame.padded();
         let graph = Graph::new(&self.whole, Dims::new(3, h, w))?;
-        Lens::new(device, (&graph, store), &[graph.code], frame, &Then::Decode, taken)
+        MapExtractor::new(device, (&graph, store), &[graph.code], frame, &Then::Decode, taken)
     }
 
     /// The moments of the code of a picture alone, without anything around it.
     pub fn code(&self, device: &mut Device, store: &Store, picture: &Picture) -> Result<Moments> {
         let graph = Graph::new(&self.encoder, Dims::new(3, picture.h, picture.w))?;
         let frame = Frame::bare([picture.h, picture.w]);
-        let lens = Lens::new(
+        let extractor = MapExtractor::new(
             device,
             (&graph, store),
             &[graph.code],
@@ -180,8 +180,8 @@ impl Painter {
             &Then::Stop { apart: false },
             0,
         )?;
-        let moments = lens.look(device, &picture.pixels)?.0.remove(0);
-        lens.release(device);
+        let moments = extractor.look(device, &picture.pixels)?.0.remove(0);
+        extractor.release(device);
         Ok(moments)
     }
 }
