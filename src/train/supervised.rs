@@ -1,7 +1,7 @@
 //! Training an encoder with a head on images whose answers are known, by a loss of the task's own;
 //! Adam, whose rate falls along a cosine.
 
-use crate::device::{Device, Program};
+use crate::device::{Allocation, Device, Program};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Graph, HEAD, Loaded, Purpose, Store};
 use crate::ops::{Adam, WINDOW};
@@ -124,7 +124,7 @@ pub struct Supervised<'a> {
     pub x: View,
     /// The answers, in the order in which the loss gave them.
     pub answers: Vec<View>,
-    scalars: View,
+    scalars: Allocation,
     /// Forward, backward, and the head's update; and the encoder's.
     passes: [Program; 2],
 }
@@ -174,7 +174,7 @@ impl<'a> Supervised<'a> {
         b.forward(x, &[graph.output]);
         let y = b.value(graph.output);
         let dy = b.tape.map("gradient of the output", y.len);
-        let mut answers = loss(&mut b, Ends { y, dy, scalars });
+        let mut answers = loss(&mut b, Ends { y, dy, scalars: *scalars });
         b.seed(graph.output, dy);
         b.backward();
         // the head comes last, so that its parameters are the last ones
@@ -214,7 +214,7 @@ impl<'a> Supervised<'a> {
         let given: u64 = std::iter::once(&x).chain(&answers).map(|view| 8 * view.len as u64).sum();
         check_memory(device, [store.bytes(), data, b.tape.planned_bytes() + given], batch)?;
         let mut kept: Vec<&mut View> = std::iter::once(&mut x).chain(&mut answers).collect();
-        let (calls, _) = b.tape.allocate(device, &mut kept)?;
+        let (calls, _memory) = b.tape.allocate(device, &mut kept)?;
         let passes = [device.compile(calls)?, device.compile(updates(0..start))?];
         Ok(Self { graph, store, batch, x, answers, scalars, passes })
     }
@@ -346,7 +346,7 @@ impl<'a> Supervised<'a> {
         lr: f64,
     ) -> Result<f64> {
         let mut sum = 0.0;
-        for (row, scalars) in device.read(self.scalars)?.chunks_exact(WIDTH).take(rows).enumerate()
+        for (row, scalars) in device.read(*self.scalars)?.chunks_exact(WIDTH).take(rows).enumerate()
         {
             let loss = scalars[..parts].iter().map(|part| f64::from(*part)).sum::<f64>();
             if !loss.is_finite() {

@@ -11,7 +11,7 @@ use super::memory::{self, Intended, MemoryPlan};
 use super::schedule::Schedule;
 use super::step::{self, Resident, Step, StepSpec, WIDTH};
 use super::whiten;
-use crate::device::{Device, Pending};
+use crate::device::{Allocation, Device, Pending};
 use crate::error::{Error, Kind, Result};
 use crate::model::{self, Graph, Purpose, Role, Store};
 use crate::spec::{Config, LayerOp, Precision, TrainSpec};
@@ -38,7 +38,7 @@ pub struct Trainer<'a> {
     pub schedule: Schedule,
     program: Step,
     x: View,
-    scalars: View,
+    scalars: Allocation,
     slots: u64,
     log_every: u64,
     batch: usize,
@@ -207,7 +207,7 @@ impl<'a> Trainer<'a> {
         let log_every = config.train.log_every.min(total);
         let slots = slots(log_every);
         let scalars = device.alloc_real("scalars of steps", slots as usize * parts * WIDTH)?;
-        let spec = spec(device, config, graph, &store, feed.resident(), scalars)?;
+        let spec = spec(device, config, graph, &store, feed.resident(), *scalars)?;
         let half = spec.half;
         let recorded = step::record(device, &spec)?;
         let x = recorded.x;
@@ -288,7 +288,7 @@ impl<'a> Trainer<'a> {
         self.done += 1;
         if self.done.is_multiple_of(self.log_every) || self.done == self.total {
             self.settle(device, log)?;
-            self.pending = Some((self.logged, self.done, device.fetch(self.scalars)?));
+            self.pending = Some((self.logged, self.done, device.fetch(*self.scalars)?));
             self.logged = self.done;
         }
         if self.pending.as_ref().is_some_and(|(.., pending)| device.arrived(pending))
@@ -324,7 +324,7 @@ impl<'a> Trainer<'a> {
     /// error: such a state is never written.
     pub fn capture(&mut self, device: &mut Device, log: &mut Log) -> Result<Checkpoint> {
         self.settle(device, log)?;
-        let ring = if self.logged < self.done { device.read(self.scalars)? } else { Vec::new() };
+        let ring = if self.logged < self.done { device.read(*self.scalars)? } else { Vec::new() };
         let mut losses = Vec::new();
         for step in self.logged..self.done {
             self.check(step, &ring)?;
@@ -370,7 +370,7 @@ impl<'a> Trainer<'a> {
         for (step, rows) in (header.logged..header.step).zip(losses.chunks_exact(width)) {
             ring[(step % self.slots) as usize * width..][..width].copy_from_slice(rows);
         }
-        device.write(self.scalars, &ring);
+        device.write(*self.scalars, &ring);
         (self.done, self.first, self.logged, self.saved) =
             (header.step, header.step, header.logged, Some(header.step));
         self.schedule.retried = header.retried;

@@ -23,6 +23,7 @@ mod inspect;
 mod layerwise;
 mod manners;
 mod many;
+mod memory;
 mod reconstruct;
 mod recorded;
 mod restore;
