@@ -159,7 +159,6 @@ impl Restorer {
                 write(strip)?;
             }
         }
-        passes.iter_mut().for_each(|pass| pass.release(device));
         Ok(())
     }
 
@@ -242,7 +241,6 @@ impl Restorer {
         let mask =
             told.mask.as_ref().map(|mask| Mask { h: fit_h, w: fit_w, missing: missing(mask) });
         let values = inference.run_code(device, &cut, &[Condition { mask, ..*told }])?;
-        inference.release(device);
         Ok(Some(Code { values, dims: graph.nodes[graph.code].dims, of: (fit_h, fit_w) }))
     }
 

@@ -252,7 +252,7 @@ impl Step {
 
     /// Dispatches of a whole step, 0 on the CPU path.
     pub fn dispatches(&self, parts: usize) -> usize {
-        let count = |pass: &Program| if let Program::Gpu(plan) = pass { plan.len() } else { 0 };
+        let count = Program::dispatches;
         let between = if self.passes.len() > 2 { (parts - 3) * count(&self.passes[1]) } else { 0 };
         self.passes.iter().map(count).sum::<usize>() + between
     }

@@ -11,7 +11,7 @@ use super::memory::{self, Intended, MemoryPlan};
 use super::schedule::Schedule;
 use super::step::{self, LabelLoss, Objective, Reconstruction, Resident, Step, StepSpec, WIDTH};
 use super::whiten;
-use crate::device::{Device, Pending};
+use crate::device::{Allocation, Device, Pending};
 use crate::error::{Error, Kind, Result};
 use crate::model::{self, Graph, Purpose, Role, Store};
 use crate::spec::{Config, LayerOp, Precision, TrainSpec};
@@ -43,7 +43,7 @@ pub struct Trainer<'a> {
     /// How many of the terms must be finite: those of the loss.
     losses: usize,
     encoder_lr: f64,
-    scalars: View,
+    scalars: Allocation,
     slots: u64,
     log_every: u64,
     batch: usize,
@@ -218,7 +218,7 @@ fn check_batch(config: &Config, graph: &Graph) -> Result<()> {
 struct Layout {
     store: Store,
     lent: Option<[usize; 2]>,
-    scalars: View,
+    scalars: Allocation,
     half: Option<f64>,
     terms: Vec<(&'static str, usize)>,
     losses: usize,
@@ -254,7 +254,7 @@ fn begin(
 }
 
 /// The ring of scalars.
-fn scalars(device: &mut Device, config: &Config, total: u64) -> Result<View> {
+fn scalars(device: &mut Device, config: &Config, total: u64) -> Result<Allocation> {
     let slots = slots(config.train.log_every.min(total)) as usize;
     device.alloc_real("scalars of steps", slots * config.train.accumulate * WIDTH)
 }
@@ -300,7 +300,7 @@ impl<'a> Trainer<'a> {
         whiten::fit(device, graph, &store, &prepared.train, config)?;
         step::begin(device, graph, &store)?;
         let scalars = scalars(device, config, total)?;
-        let spec = spec(device, config, graph, &store, feed.resident(), scalars)?;
+        let spec = spec(device, config, graph, &store, feed.resident(), *scalars)?;
         let terms = vec![
             ("reconstruction", step::RECONSTRUCTION),
             ("sparsity", step::SPARSITY),
@@ -347,7 +347,7 @@ impl<'a> Trainer<'a> {
         let (store, lent) = begin(device, config, graph, purpose, from)?;
         step::begin(device, graph, &store)?;
         let scalars = scalars(device, config, total)?;
-        let spec = labelled_spec(device, config, graph, &store, loss, scalars)?;
+        let spec = labelled_spec(device, config, graph, &store, loss, *scalars)?;
         let half = spec.half;
         let terms: Vec<_> = loss.terms().iter().enumerate().map(|(i, name)| (*name, i)).collect();
         let losses = terms.len();
@@ -450,7 +450,7 @@ impl<'a> Trainer<'a> {
         self.done += 1;
         if self.done.is_multiple_of(self.log_every) || self.done == self.total {
             self.settle(device, log)?;
-            self.pending = Some((self.logged, self.done, device.fetch(self.scalars)?));
+            self.pending = Some((self.logged, self.done, device.fetch(*self.scalars)?));
             self.logged = self.done;
         }
         if self.pending.as_ref().is_some_and(|(.., pending)| device.arrived(pending))
@@ -486,7 +486,7 @@ impl<'a> Trainer<'a> {
     /// error: such a state is never written.
     pub fn capture(&mut self, device: &mut Device, log: &mut Log) -> Result<Checkpoint> {
         self.settle(device, log)?;
-        let ring = if self.logged < self.done { device.read(self.scalars)? } else { Vec::new() };
+        let ring = if self.logged < self.done { device.read(*self.scalars)? } else { Vec::new() };
         let mut losses = Vec::new();
         for step in self.logged..self.done {
             self.check(step, &ring)?;
@@ -532,7 +532,7 @@ impl<'a> Trainer<'a> {
         for (step, rows) in (header.logged..header.step).zip(losses.chunks_exact(width)) {
             ring[(step % self.slots) as usize * width..][..width].copy_from_slice(rows);
         }
-        device.write(self.scalars, &ring);
+        device.write(*self.scalars, &ring);
         (self.done, self.first, self.logged, self.saved) =
             (header.step, header.step, header.logged, Some(header.step));
         self.schedule.retried = header.retried;

@@ -193,9 +193,9 @@ fn what_one_buffer_cannot_hold_is_refused_with_the_figure() {
         "{text}"
     );
     // The device works on.
-    let view = device.alloc_real("another", 3).unwrap();
-    device.write(view, &[1.0, 2.0, 3.0]);
-    assert_eq!(device.read(view).unwrap(), [1.0, 2.0, 3.0]);
+    let buffer = device.alloc_real("another", 3).unwrap();
+    device.write(*buffer, &[1.0, 2.0, 3.0]);
+    assert_eq!(device.read(*buffer).unwrap(), [1.0, 2.0, 3.0]);
 }
 
 /// Where the process may have 1 GB of addresses, a software adapter runs out of memory for real.

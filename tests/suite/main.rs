@@ -24,6 +24,7 @@ mod labelled;
 mod layerwise;
 mod manners;
 mod many;
+mod memory;
 mod reconstruct;
 mod recorded;
 mod restore;

@@ -169,8 +169,6 @@ fn fit_head(
             .enumerate()
             .for_each(|(i, z)| design.row_mut(part * batch + i).copy_from_slice(z));
     }
-    inference.release(device);
-    values.views().into_iter().for_each(|view| device.free(view.buffer));
     let scaling = design.scaling();
     design.scale(&scaling);
     let (weights, biases) =
