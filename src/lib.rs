@@ -75,33 +75,66 @@
 //! If it is a layer, add its keys to `spec/layer.rs`, its shape to `model/layers/` and its passes to
 //! `record/layers/`. A test fails for each part that is missing.
 
+mod api;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod bench;
+#[doc(hidden)]
 pub mod budget;
+#[doc(hidden)]
 pub mod cache;
+#[doc(hidden)]
 pub mod data;
+#[doc(hidden)]
 pub mod device;
+#[doc(hidden)]
 pub mod error;
+#[doc(hidden)]
 pub mod files;
+#[doc(hidden)]
 pub mod gpu;
+#[doc(hidden)]
 pub mod hash;
+#[doc(hidden)]
 pub mod infer;
+#[doc(hidden)]
 pub mod linalg;
+#[doc(hidden)]
 pub mod metrics;
+#[doc(hidden)]
 pub mod model;
+#[doc(hidden)]
 pub mod ops;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod priors;
+#[doc(hidden)]
 pub mod profile;
+#[doc(hidden)]
 pub mod program;
+#[doc(hidden)]
 pub mod raster;
+#[doc(hidden)]
 pub mod record;
+#[doc(hidden)]
 pub mod reference;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod report;
+#[doc(hidden)]
 pub mod rng;
+#[doc(hidden)]
 pub mod shape;
+#[doc(hidden)]
 pub mod spec;
+#[doc(hidden)]
 pub mod tasks;
 #[cfg(test)]
 mod testing;
+#[doc(hidden)]
 pub mod train;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod verify;
+#[doc(hidden)]
 pub mod view;
