@@ -6,6 +6,7 @@
 //! `tests/suite/rooms.rs` reads this picture and checks it against every import.
 //!
 //! ```text
+//! api        the documented interface of the library: Model, Array, Image
 //! bench      training steps and kernels, timed; a step's time by kernel against the floor
 //! verify     the case table, stored PyTorch cases and central differences: does this device compute right?
 //! tasks      what users do with a model, one folder a task
@@ -76,6 +77,12 @@
 //! `record/layers/`. A test fails for each part that is missing.
 
 mod api;
+
+pub use api::{
+    Array, Depth, DeviceChoice, Error, ErrorKind, Image, Layer, Model, ModelBuilder, Noise,
+    Progress, Result, Size, TrainOptions, TrainReport, bundled_models, devices, preset, presets,
+};
+
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod bench;

@@ -21,6 +21,7 @@ mod gpu;
 mod gradients;
 mod inspect;
 mod layerwise;
+mod library;
 mod manners;
 mod many;
 mod reconstruct;
