@@ -1,6 +1,38 @@
 //! Convolutional sparse autoencoders on any GPU, with a CPU path that computes the same.
 //!
+//! [`Model`] holds the layers, the parameters and the device. It restores images ([`Image`]), and
+//! encodes, decodes and trains on arrays ([`Array`]: N×C×H×W, `f32`, pixels from 0 to 1).
+//!
+//! ```no_run
+//! use csae::{Image, Model, Noise};
+//!
+//! let noisy = Image::open("noisy.png")?;
+//! let clean = Model::bundled("denoise")?.denoise(&noisy, Noise::Auto)?;
+//! clean.save("clean.png")?;
+//! # Ok::<(), csae::Error>(())
+//! ```
+//!
+//! | to | call |
+//! |---|---|
+//! | restore images | [`Model::denoise`], [`Model::inpaint`], [`Model::upscale`] |
+//! | encode and decode | [`Model::encode`], [`Model::decode`], [`Model::reconstruct`] |
+//! | extract features for a classifier | [`Model::features`] |
+//! | train on arrays | [`Model::train`], [`TrainOptions`] |
+//! | describe a model | [`Model::from_toml`], [`preset`] |
+//! | choose a device | [`Model::builder`], [`DeviceChoice`] |
+//!
+//! `tests/examples` has four programs: `denoise_image`, `train_on_arrays`, `own_model` and
+//! `features_to_file`.
+//!
+//! # Cargo features
+//!
+//! `cli` (default) builds the program `csae` and what only the program needs: a command line,
+//! charts, XML. A library does without it: `csae = { version = "0.1", default-features = false }`.
+//!
 //! # The architecture, on one page
+//!
+//! This section and those below are for work on csae itself. The modules that they name are not
+//! part of the documented interface and change without notice.
 //!
 //! Each name is a room: a module, or a folder of modules. A room imports only from rooms below it.
 //! `tests/suite/rooms.rs` reads this picture and checks it against every import.

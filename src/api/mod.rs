@@ -5,6 +5,7 @@ mod array;
 mod device;
 mod image;
 mod model;
+mod names;
 mod restore;
 mod train;
 
@@ -12,10 +13,9 @@ pub use array::Array;
 pub use device::{DeviceChoice, devices};
 pub use image::{Depth, Image};
 pub use model::{Layer, Model, ModelBuilder};
+pub use names::{bundled_models, preset, presets};
 pub use restore::Noise;
 pub use train::{Progress, TrainOptions, TrainReport};
 
 pub use crate::error::{Error, Kind as ErrorKind, Result};
-pub use crate::model::bundled_names as bundled_models;
 pub use crate::shape::Size;
-pub use crate::spec::{preset_names as presets, preset_text as preset};

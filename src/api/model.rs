@@ -3,8 +3,9 @@ use std::path::Path;
 
 use super::array::Array;
 use super::device::DeviceChoice;
+use super::names::unknown;
 use crate::device::Device;
-use crate::error::{Error, Result, did_you_mean};
+use crate::error::{Error, Result};
 use crate::infer::batches::Inference;
 use crate::infer::reconstruct;
 use crate::model::{self, Graph, Loaded, Purpose, Store};
@@ -43,8 +44,6 @@ pub struct Model {
     pub(super) graph: Graph,
     pub(super) store: Store,
     pub(super) device: Device,
-    /// Whether its parameters were neither trained nor read from a file.
-    pub(super) fresh: bool,
     /// Whether restoration averages over all flips and quarter turns.
     pub(super) ensemble: bool,
 }
@@ -117,21 +116,17 @@ impl ModelBuilder {
     /// # Errors
     /// When there is no model of this name, or the device cannot be opened.
     pub fn bundled(self, name: &str) -> Result<Model> {
-        let loaded = model::bundled(name).ok_or_else(|| {
-            let names: Vec<&str> = model::bundled_names().collect();
-            let hint = did_you_mean(name, names.iter().copied());
-            Error::usage(format!(
-                "no bundled model is called {name:?}; there are {}{hint}",
-                names.join(", ")
-            ))
-        })?;
+        let loaded = model::bundled(name)
+            .ok_or_else(|| unknown("bundled model", name, model::bundled_names()))?;
         self.open(&loaded)
     }
 
     /// A new model with random parameters from a description: the TOML that `csae train --config`
     /// reads. The sections beside `[model]` say how [`Model::train`] trains it.
     ///
-    /// The description must fix the input size, by `model.input` or [`ModelBuilder::input`].
+    /// The description must fix the input size, by `model.input` or [`ModelBuilder::input`]. With
+    /// `train.from`, parameters of the same name and shape are taken from that model. Whitening
+    /// layers have no filters before [`Model::train`] computes them from the images.
     ///
     /// # Errors
     /// When the description is not valid; the message names the key. When the model is not an
@@ -151,7 +146,12 @@ impl ModelBuilder {
         let mut device = self.open_device()?;
         let store = Store::new(&mut device, &graph, Purpose::Infer)?;
         store.initialise(&mut device, &graph, config.seed);
-        Ok(Model { config, graph, store, device, fresh: true, ensemble: false })
+        if let Some(from) = config.train.from.take() {
+            model::load(Path::new(&from))
+                .and_then(|loaded| loaded.lend(&mut device, &graph, &store))
+                .map_err(|error| error.at("train.from"))?;
+        }
+        Ok(Model { config, graph, store, device, ensemble: false })
     }
 
     fn open(self, loaded: &Loaded) -> Result<Model> {
@@ -159,7 +159,7 @@ impl ModelBuilder {
         let graph = loaded.graph.clone();
         let store = loaded.place(&mut device, &graph, Purpose::Infer)?;
         let config = default_config(&graph.spec);
-        Ok(Model { config, graph, store, device, fresh: false, ensemble: false })
+        Ok(Model { config, graph, store, device, ensemble: false })
     }
 
     fn open_device(&self) -> Result<Device> {

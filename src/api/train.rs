@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::ControlFlow;
 
@@ -219,7 +220,6 @@ impl Model {
         let report = self.judge(&config, &prepared, &graph, &trainer.store)?;
         trainer.store.lend(&mut self.device, &graph, &self.store, &graph)?;
         free(&mut self.device, &trainer.store);
-        self.fresh = false;
         Ok(TrainReport {
             steps: trainer.done,
             stopped: stopped && trainer.done < trainer.total,
@@ -229,14 +229,20 @@ impl Model {
         })
     }
 
-    /// Gives a trainer's store the model's values. A new model has no whitening filters yet: those
-    /// that the trainer computed from the images stay.
+    /// Gives a trainer's store the model's values. Whitening filters of a new model are all 0:
+    /// those that the trainer computed from the images stay.
     fn lend(&mut self, to: &Store) -> Result<()> {
-        let Self { device, graph, store, fresh, .. } = self;
+        let Self { device, graph, store, .. } = self;
+        let layer = |i: usize| graph.params[i].name.rsplit_once('.').map(|(layer, _)| layer);
+        let mut all = Vec::with_capacity(graph.params.len());
+        for i in 0..graph.params.len() {
+            all.push(device.read(store.weight(i))?);
+        }
+        let known: BTreeSet<_> =
+            (0..all.len()).filter(|i| all[*i].iter().any(|x| *x != 0.0)).map(layer).collect();
         for (i, param) in graph.params.iter().enumerate() {
-            if !(*fresh && param.role == Role::Fixed) {
-                let values = device.read(store.weight(i))?;
-                device.write(to.weight(i), &values);
+            if param.role != Role::Fixed || known.contains(&layer(i)) {
+                device.write(to.weight(i), &all[i]);
             }
         }
         for i in 0..graph.states.len() {
