@@ -12,7 +12,7 @@ mod summary;
 
 pub use decoder::{Decoder, decoder};
 pub use encoder::{HEAD, POOL, Pool, Pooling, classifier, encoder, feature_layer};
-pub use file::{Loaded, bundled, load, load_bytes, restorer, save};
+pub use file::{Loaded, bundled, bundled_names, load, load_bytes, restorer, save};
 pub use graph::{Graph, Node};
 pub use params::{Packing, Param, Role};
 pub use receptive::{Field, Tiling, receptive_field, tiling};

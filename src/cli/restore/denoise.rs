@@ -43,12 +43,9 @@ fn sigma(text: &str) -> std::result::Result<Sigma, String> {
 
 /// The noise of an image, by the middle of a large one.
 fn estimate(image: &ImageFile) -> Result<f64> {
-    const SIDE: usize = 2048;
-    let (h, w) = (image.h.min(SIDE), image.w.min(SIDE));
-    let (top, left) = ((image.h - h) / 2, (image.w - w) / 2);
-    let mut pixels = Vec::with_capacity(h * w * image.c);
-    (top..top + h).for_each(|y| image.read_row(y, left..left + w, &mut pixels));
-    noise_level::estimate(&pixels, h, w, image.c)
+    noise_level::estimate_middle(image.size(), image.c, |y, columns, row| {
+        image.read_row(y, columns, row);
+    })
 }
 
 pub fn run(args: DenoiseArgs) -> anyhow::Result<()> {

@@ -7,8 +7,8 @@ use csae::data::image_file::ImageFile;
 use csae::error::{Error, Result};
 use csae::infer::conditions::Condition;
 use csae::raster::corrupt::Mask;
-use csae::raster::fill::fill;
 use csae::spec::Task;
+use csae::tasks::restore::image::{guess, marked};
 use serde_json::json;
 
 use super::jobs::Job;
@@ -86,15 +86,7 @@ fn read_mask(path: &Path, image: &ImageFile) -> Result<Mask> {
             image.h
         )));
     }
-    let white = |pixel: &[f32]| pixel.iter().sum::<f32>() >= 0.25 * pixel.len() as f32;
-    let alpha = mask.alpha().unwrap_or_else(|| vec![1.0; mask.h * mask.w]);
-    let pixels = mask.pixels();
-    let missing = pixels
-        .chunks_exact(mask.c)
-        .zip(alpha)
-        .map(|(pixel, alpha)| u8::from(alpha >= 0.5 && white(pixel)))
-        .collect();
-    Ok(Mask { h: image.h, w: image.w, missing })
+    Ok(marked(mask.size(), &mask.pixels(), mask.c, mask.alpha().as_deref()))
 }
 
 fn by_color(Rgb(color): Rgb, image: &ImageFile) -> Result<Mask> {
@@ -131,10 +123,9 @@ pub fn run(args: InpaintArgs) -> anyhow::Result<()> {
             (None, Some(color)) => by_color(color, &image)?,
             (None, None) => unreachable!("one of them is there"),
         };
+        let mut pixels = image.pixels();
+        guess(&mut pixels, image.c, &mask)?;
         let count = mask.count();
-        if count == image.h * image.w {
-            return Err(Error::usage("every pixel is missing: nothing is left to fill them from"));
-        }
         let lossy = job
             .image
             .extension()
@@ -150,9 +141,6 @@ pub fn run(args: InpaintArgs) -> anyhow::Result<()> {
         }
         let share = count as f64 / (image.h * image.w) as f64;
         let says = format!("{:.1} % missing", 100.0 * share);
-        // The guess is of the whole image: a gap may be larger than a tile.
-        let mut pixels = image.pixels();
-        fill(&mut pixels, image.c, &mask);
         let given = Given::whole(image, Condition::missing(mask), says, json!({"missing": share}));
         Ok(Given { pixels: Some(pixels), ..given })
     })

@@ -17,8 +17,8 @@ use csae::infer::conditions::Condition;
 use csae::infer::restore::{Restorer, check_task};
 use csae::metrics::quality;
 use csae::model::{self, Loaded, Purpose};
-use csae::raster::color;
 use csae::spec::Task;
+use csae::tasks::restore::image;
 use csae::train::draws;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
@@ -185,36 +185,18 @@ fn restore(
 ) -> Result<ImageFile> {
     let pixels = given.pixels.take();
     let before = &given.before;
-    let [h, w, c] = [before.h, before.w, before.c];
-    let mut result = before.like(h, w);
+    let (w, c) = (before.w, before.c);
+    let mut result = before.like(before.h, w);
     let read = |y: usize, columns: Range<usize>, row: &mut Vec<f32>| match &pixels {
         Some(pixels) => {
             row.extend_from_slice(&pixels[(y * w + columns.start) * c..(y * w + columns.end) * c])
         }
         None => before.read_row(y, columns, row),
     };
-    if given.luma && c == 3 && restorer.channels() == 1 {
-        let luma = |y: usize, columns: Range<usize>, row: &mut Vec<f32>| {
-            let mut rgb = Vec::with_capacity(3 * columns.len());
-            read(y, columns, &mut rgb);
-            row.extend(color::luma(&rgb, 3));
-        };
-        restorer.restore(device, [h, w, 1], &given.told, luma, |strip| {
-            for (y, luma) in (strip.top..).zip(strip.pixels.chunks_exact(w)) {
-                let mut rgb = Vec::with_capacity(3 * w);
-                read(y, 0..w, &mut rgb);
-                let mut ycbcr = color::rgb_to_ycbcr(&rgb);
-                ycbcr.iter_mut().step_by(3).zip(luma).for_each(|(to, from)| *to = *from);
-                result.write_rows(y, &color::ycbcr_to_rgb(&ycbcr));
-                bar.set_position(y as u64 + 1);
-            }
-            Ok(())
-        })?;
-        return Ok(result);
-    }
-    restorer.restore(device, [h, w, c], &given.told, read, |strip| {
-        result.write_rows(strip.top, &strip.pixels);
-        bar.set_position((strip.top + strip.pixels.len() / (w * c)) as u64);
+    let (image, how) = ((before.size(), c), (&given.told, given.luma));
+    image::restore(restorer, device, image, how, read, |top, rows| {
+        result.write_rows(top, rows);
+        bar.set_position((top + rows.len() / (w * c)) as u64);
         Ok(())
     })?;
     Ok(result)
