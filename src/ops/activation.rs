@@ -2,7 +2,7 @@
 //! instead, which saves the input: possible where f is invertible on its derivative (not GELU and
 //! SiLU).
 
-use super::operation;
+use super::{Work, each, operation};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::view::View;
 
@@ -37,6 +37,21 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// Its name in descriptions.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Relu => "relu",
+            Self::LeakyRelu { .. } => "leaky_relu",
+            Self::Elu { .. } => "elu",
+            Self::Softplus => "softplus",
+            Self::Sigmoid => "sigmoid",
+            Self::Tanh => "tanh",
+            Self::Gelu => "gelu",
+            Self::Silu => "silu",
+        }
+    }
+
     /// Number of the function in `common/activation.wgsl`.
     pub const fn code(self) -> u32 {
         match self {
@@ -65,6 +80,40 @@ impl Activation {
     pub const fn from_output(self) -> bool {
         !matches!(self, Self::Gelu | Self::Silu)
     }
+
+    /// Floating-point operations of one value.
+    const fn flops(self) -> usize {
+        match self {
+            Self::Identity => 0,
+            Self::Relu => 1,
+            Self::LeakyRelu { .. } => 2,
+            Self::Elu { .. } | Self::Softplus | Self::Sigmoid => 4,
+            Self::Tanh | Self::Silu => 5,
+            Self::Gelu => 12,
+        }
+    }
+
+    /// Floating-point operations of multiplying by the slope as it follows from the output: no
+    /// exponential, but a comparison or two and the product.
+    pub(super) const fn slope_flops(self) -> usize {
+        if matches!(self, Self::Identity) { 0 } else { 2 }
+    }
+}
+
+/// The name of an epilogue in an operation's sizes, a space before it. Empty for the identity.
+pub(super) fn epilogue(activation: Activation) -> String {
+    match activation {
+        Activation::Identity => String::new(),
+        _ => format!(" {}", activation.name()),
+    }
+}
+
+/// As [`epilogue`]. An activation that is a gate has its slope taken, which a prime marks.
+pub(super) fn gated(activation: Activation, gate: Option<View>) -> String {
+    match epilogue(activation) {
+        name if gate.is_some() && !name.is_empty() => name + "'",
+        name => name,
+    }
 }
 
 operation! {
@@ -72,14 +121,44 @@ operation! {
     ActivationFwd { activation: Activation } reads { x } writes { y }
 }
 
+impl Work for ActivationFwd {
+    fn flops(&self) -> f64 {
+        each(self.y.len, self.activation.flops())
+    }
+
+    fn sizes(&self) -> String {
+        format!("{}{}", self.y.len, epilogue(self.activation))
+    }
+}
+
 operation! {
     /// dx = dy·f′(x).
     ActivationBwd { activation: Activation } reads { x, dy } writes { dx }
 }
 
+impl Work for ActivationBwd {
+    fn flops(&self) -> f64 {
+        each(self.dx.len, 1 + self.activation.flops())
+    }
+
+    fn sizes(&self) -> String {
+        format!("{}{}", self.dx.len, epilogue(self.activation))
+    }
+}
+
 operation! {
     /// dx = dy·f′(f⁻¹(y)): from the output, for activations with [`Activation::from_output`].
     ActivationBwdOutput { activation: Activation } reads { y, dy } writes { dx }
+}
+
+impl Work for ActivationBwdOutput {
+    fn flops(&self) -> f64 {
+        each(self.dx.len, 2)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{}{}", self.dx.len, epilogue(self.activation))
+    }
 }
 
 params! {

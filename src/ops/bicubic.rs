@@ -1,7 +1,7 @@
 //! The loss of detail that super-resolution is to undo: samples shrunk and enlarged again, on the
 //! device.
 
-use super::operation;
+use super::{Work, each, maps_of, operation};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::rng;
 use crate::shape::Dims;
@@ -26,6 +26,16 @@ operation! {
     scratch {
         /// The samples changed along the columns alone.
         half
+    }
+}
+
+impl Work for BicubicDownUp {
+    fn flops(&self) -> f64 {
+        each(self.y.len, 8 * (4 * self.scales.iter().max().unwrap_or(&1) + 1))
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Constraints on parameters, applied after each update.
 
-use super::operation;
+use super::{Work, each, operation};
 use crate::gpu::{Kernel, Recorder, params};
 
 operation! {
@@ -11,12 +11,32 @@ operation! {
     MaxNorm { outer: usize, atoms: usize, inner: usize, max_norm: f64, exact: bool } updates { w }
 }
 
+impl Work for MaxNorm {
+    fn flops(&self) -> f64 {
+        each(self.w.len, 3)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{}x{}x{}", self.outer, self.atoms, self.inner)
+    }
+}
+
 operation! {
     /// Takes away what would change an atom's length: dw ·−= (⟨dw, w⟩/‖w‖²)·w, for each atom of w,
     /// laid out as [`MaxNorm`]'s. Before an update of atoms whose norm is kept at 1 (Bricken et
     /// al., "Towards Monosemanticity", 2023; Gao et al., "Scaling and evaluating sparse
     /// autoencoders", 2024).
     ProjectGrad { outer: usize, atoms: usize, inner: usize } reads { w } updates { dw }
+}
+
+impl Work for ProjectGrad {
+    fn flops(&self) -> f64 {
+        each(self.w.len, 6)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{}x{}x{}", self.outer, self.atoms, self.inner)
+    }
 }
 
 params! {

@@ -1,6 +1,6 @@
 //! Corruption of a batch on the device: what a restorer learns to take away.
 
-use super::operation;
+use super::{Work, each, maps_of, operation};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::rng;
 use crate::shape::Dims;
@@ -22,6 +22,16 @@ operation! {
         high: f64,
     }
     reads { x } writes { y, level }
+}
+
+impl Work for GaussianNoise {
+    fn flops(&self) -> f64 {
+        each(self.y.len, 25)
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
 }
 
 params! {

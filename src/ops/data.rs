@@ -1,6 +1,6 @@
 //! Batches made on the device from the resident bytes.
 
-use super::operation;
+use super::{Work, each, maps_of, operation};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::rng;
 use crate::shape::Dims;
@@ -87,6 +87,22 @@ operation! {
         shift: f64,
     }
     reads { bytes, table, order } writes { x }
+}
+
+impl Work for GatherBatch {
+    fn flops(&self) -> f64 {
+        each(self.x.len, 2)
+    }
+
+    /// The chosen images alone, at a byte a value, with their places in the table and the order.
+    fn bytes(&self) -> f64 {
+        let read = 4 * (self.x.len.div_ceil(4) + 4 * self.n) as u64;
+        (read + self.x.len as u64 * self.x.element()) as f64
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
 }
 
 params! {

@@ -1,8 +1,8 @@
 //! The loss of a one-stage detector without anchors: a grid of cells, each of which says whether
 //! something is there, its box, and its class.
 
-use super::operation;
 use super::reduce::{SumScalar, WORKGROUP, partial_groups};
+use super::{Work, each, operation};
 use crate::gpu::{Kernel, Recorder, params};
 
 /// Values of a cell before those of its classes: a logit of objectness, dx, dy, ln width, ln height
@@ -44,6 +44,16 @@ operation! {
     updates { scalars } writes { dy } scratch {
         /// [`super::SCALAR_PARTIALS`] elements.
         partials
+    }
+}
+
+impl Work for GridDetection {
+    fn flops(&self) -> f64 {
+        each(self.y.len, 5)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{} cells{}", self.classes, self.cells)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Sums, copies and accumulation.
 
-use super::operation;
+use super::{Work, each, operation};
 use crate::gpu::{Kernel, Recorder, params};
 
 operation! {
@@ -8,9 +8,29 @@ operation! {
     Combine { alpha: f64, beta: f64 } reads { a } maybe { b } writes { y }
 }
 
+impl Work for Combine {
+    fn flops(&self) -> f64 {
+        each(self.y.len, if self.b.is_some() { 3 } else { 1 })
+    }
+
+    fn sizes(&self) -> String {
+        self.y.len.to_string()
+    }
+}
+
 operation! {
     /// y += x, element by element: the second and later contributions to a gradient.
     AddAssign {} reads { x } updates { y }
+}
+
+impl Work for AddAssign {
+    fn flops(&self) -> f64 {
+        each(self.y.len, 1)
+    }
+
+    fn sizes(&self) -> String {
+        self.y.len.to_string()
+    }
 }
 
 operation! {
@@ -31,6 +51,21 @@ operation! {
         count: usize,
     }
     reads { x } updates { y }
+}
+
+impl Work for CopyChannels {
+    fn flops(&self) -> f64 {
+        0.0
+    }
+
+    /// The copied channels alone, read and written.
+    fn bytes(&self) -> f64 {
+        (2 * (self.rows * self.count) as u64 * self.x.element()) as f64
+    }
+
+    fn sizes(&self) -> String {
+        format!("{} of {}-{} rows{}", self.count, self.x_channels, self.y_channels, self.rows)
+    }
 }
 
 params! {

@@ -1,7 +1,7 @@
 //! Local contrast normalisation (Jarrett et al., "What is the Best Multi-Stage Architecture for
 //! Object Recognition?", 2009; here with a box for a window).
 
-use super::operation;
+use super::{Work, each, maps_of, operation};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::Dims;
 
@@ -24,6 +24,16 @@ operation! {
     scratch {
         /// Σx and Σx² of each pixel over its channels and over the window's rows: 2·n·H·W reals.
         sums
+    }
+}
+
+impl Work for LocalContrast {
+    fn flops(&self) -> f64 {
+        each(self.x.len, 3 * self.window + 2)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{} w{}", maps_of(self.n, self.dims), self.window)
     }
 }
 

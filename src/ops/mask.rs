@@ -4,14 +4,25 @@
 //!
 //! "Index" in a tie always means the NCHW index within the row, whatever the layout in memory.
 
-use super::operation;
+use super::{Work, each, maps_of, operation};
 use crate::gpu::{Choice, FLAT, Kernel, Recorder, params};
 use crate::shape::Dims;
+use crate::view::View;
 
 operation! {
     /// y = scale·x·mask: for a selection (scale 1) and for dropout (scale 1/(1 − p)); the gradient
     /// is the same operation on dy.
     MaskApply { scale: f64 } reads { x, mask } writes { y }
+}
+
+impl Work for MaskApply {
+    fn flops(&self) -> f64 {
+        each(self.y.len, 2)
+    }
+
+    fn sizes(&self) -> String {
+        self.y.len.to_string()
+    }
 }
 
 operation! {
@@ -31,10 +42,30 @@ operation! {
     writes { mask }
 }
 
+impl Work for DropoutMask {
+    fn flops(&self) -> f64 {
+        0.0
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
+}
+
 operation! {
     /// mask = 1 for the `k` largest of each sample by signed value over C·H·W (Makhzani & Frey
     /// 2013), ties to the lowest index.
     TopKMask { n: usize, dims: Dims, k: usize } reads { x } writes { mask }
+}
+
+impl Work for TopKMask {
+    fn flops(&self) -> f64 {
+        one_comparison(self.x)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{} top{} n{}", self.dims, self.k, self.n)
+    }
 }
 
 operation! {
@@ -53,16 +84,46 @@ operation! {
     }
 }
 
+impl Work for BatchTopKMask {
+    fn flops(&self) -> f64 {
+        one_comparison(self.x)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{} top{} n{}", self.dims, self.k, self.n)
+    }
+}
+
 operation! {
     /// mask = 1 where x ≥ threshold[0] and x > 0: BatchTopK at inference, which does not depend on
     /// an image's neighbours.
     ThresholdMask {} reads { x, threshold } writes { mask }
 }
 
+impl Work for ThresholdMask {
+    fn flops(&self) -> f64 {
+        one_comparison(self.x)
+    }
+
+    fn sizes(&self) -> String {
+        self.x.len.to_string()
+    }
+}
+
 operation! {
     /// mask = 1 for the largest element of each map of each sample, ties to the lowest index: one
     /// winner a map (Makhzani & Frey 2015).
     SpatialWtaMask { n: usize, dims: Dims } reads { x } writes { mask }
+}
+
+impl Work for SpatialWtaMask {
+    fn flops(&self) -> f64 {
+        one_comparison(self.x)
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
 }
 
 operation! {
@@ -78,6 +139,21 @@ operation! {
         /// n·C sums.
         sums
     }
+}
+
+impl Work for LifetimeWtaMask {
+    fn flops(&self) -> f64 {
+        one_comparison(self.x)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{} win{} n{}", self.dims, self.winners, self.n)
+    }
+}
+
+/// The least work of a selection: one comparison a value, however the largest are found.
+fn one_comparison(x: View) -> f64 {
+    each(x.len, 1)
 }
 
 params! {

@@ -1,7 +1,7 @@
 //! Missing pixels: which they are, drawn anew for each sample, and what stands in their place. What
 //! a restorer learns to fill.
 
-use super::operation;
+use super::{Work, each, maps_of, operation};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::Dims;
 
@@ -38,6 +38,16 @@ operation! {
     }
 }
 
+impl Work for MissingPixels {
+    fn flops(&self) -> f64 {
+        each(self.known.len, 1)
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
+}
+
 operation! {
     /// y = x where known is 1; elsewhere a smooth guess from the known x of the sample and channel,
     /// 0 where none is ([`crate::raster::fill`]). x, known, y (N,H,W,C).
@@ -45,6 +55,16 @@ operation! {
     scratch {
         /// [`FillMissing::work`] reals.
         pyramid
+    }
+}
+
+impl Work for FillMissing {
+    fn flops(&self) -> f64 {
+        each(self.y.len, 3)
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
     }
 }
 

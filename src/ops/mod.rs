@@ -1,5 +1,5 @@
 //! The operations. An operation is a plain struct: its sizes and the views of memory that it reads
-//! and writes. Two interpreters run it: `record` turns it into dispatches of WGSL kernels (here,
+//! and writes. Beside it stands how much it computes ([`Work`]). Two interpreters run it: `record` turns it into dispatches of WGSL kernels (here,
 //! one file an operation), and [`crate::reference`] computes it on the CPU. A [`Call`] is any of
 //! them; a program is a list of calls.
 
@@ -50,6 +50,67 @@ pub use segmentation::{Dice, PixelCrossEntropy};
 pub use soft_threshold::{SoftThresholdBwd, SoftThresholdFwd};
 pub use unpool2d::{MaxUnpool2dBwd, MaxUnpool2dFwd, UpsampleNearest2dBwd, UpsampleNearest2dFwd};
 
+use crate::gpu::Product;
+use crate::shape::Dims;
+use crate::view::{Access, View};
+
+/// An operation's views. [`operation!`] writes it.
+pub trait Views: Clone {
+    /// Visits every view with how it is used.
+    fn visit(&mut self, f: &mut dyn FnMut(&mut View, Access));
+
+    /// Every view with how it is used.
+    fn views(&self) -> Vec<(View, Access)> {
+        let mut found = Vec::new();
+        self.clone().visit(&mut |view, access| found.push((*view, access)));
+        found
+    }
+}
+
+/// How much an operation computes and moves at least: the floor that its time is held against.
+///
+/// `program/mod.rs` asks every operation for it, so that a new one does not compile without.
+pub trait Work: Views {
+    /// Floating-point operations. An addition, a multiplication, a comparison, a square root and an
+    /// exponential count 1 each. A product of matrices or a convolution counts
+    /// 2·N·P·Q·K·R·S·C/groups, with taps on padding but without bias and activation. Integer work
+    /// (indices, random bits, ranks) counts 0.
+    fn flops(&self) -> f64;
+
+    /// Bytes moved: those of every view that is read or written, twice those that are updated in
+    /// place. Scratch memory counts 0, as do values that stay in caches or registers.
+    fn bytes(&self) -> f64 {
+        let bytes = |(view, access): (View, Access)| {
+            let times = match access {
+                Access::Read | Access::Write => 1,
+                Access::Update => 2,
+                Access::Scratch => 0,
+            };
+            times * view.len as u64 * view.element()
+        };
+        self.views().into_iter().map(bytes).sum::<u64>() as f64
+    }
+
+    /// The sizes in a few words, such as `3x32x32-32x32x32 k3x3 n128`: what goes in, what comes
+    /// out, kernel, batch.
+    fn sizes(&self) -> String;
+
+    /// The product of matrices by which the operation is computed, if it is one.
+    fn product(&self) -> Option<Product> {
+        None
+    }
+}
+
+/// Floating-point operations of `elements` that take `flops` each.
+fn each(elements: usize, flops: usize) -> f64 {
+    elements as f64 * flops as f64
+}
+
+/// The sizes of an operation on a batch of maps.
+fn maps_of(n: usize, dims: Dims) -> String {
+    format!("{dims} n{n}")
+}
+
 /// Declares an operation's struct. `reads`, `maybe` (may be absent), `updates` (read and written in
 /// place), `writes` and `scratch` (GPU workspace, of no meaning to the CPU path) are [`View`]s; the
 /// rest are its sizes and constants.
@@ -74,9 +135,8 @@ macro_rules! operation {
             $($($(#[$smeta])* pub $scratch: crate::view::View,)*)?
         }
 
-        impl $name {
-            /// Visits every view with how it is used.
-            pub fn visit(&mut self, f: &mut dyn FnMut(&mut crate::view::View, crate::view::Access)) {
+        impl crate::ops::Views for $name {
+            fn visit(&mut self, f: &mut dyn FnMut(&mut crate::view::View, crate::view::Access)) {
                 #[allow(unused_imports)]
                 use crate::view::Access;
                 let _ = &f;

@@ -1,6 +1,7 @@
 //! Pooling. Memory: x (N,H,W,C), y (N,P,Q,C).
 
-use super::{Activation, operation};
+use super::activation::gated;
+use super::{Activation, Work, each, operation};
 use crate::gpu::{Choice, Kernel, Recorder, params};
 use crate::shape::Pool2d;
 use crate::view::View;
@@ -9,6 +10,16 @@ operation! {
     /// y = the largest of each window (padding is −∞), `switches` its position h·W + w in the input
     /// map (u32). Ties go to the first in row-major order; a NaN wins over numbers.
     MaxPool2dFwd { size: Pool2d } reads { x } writes { y, switches }
+}
+
+impl Work for MaxPool2dFwd {
+    fn flops(&self) -> f64 {
+        each(self.y.len, window(&self.size))
+    }
+
+    fn sizes(&self) -> String {
+        pooled(&self.size)
+    }
 }
 
 operation! {
@@ -26,10 +37,30 @@ operation! {
     writes { dx }
 }
 
+impl Work for MaxPool2dBwd {
+    fn flops(&self) -> f64 {
+        each(self.dy.len, 1 + self.activation.slope_flops())
+    }
+
+    fn sizes(&self) -> String {
+        unpooled(&self.size) + &gated(self.activation, self.gate)
+    }
+}
+
 operation! {
     /// y = the mean of each window; with `count_include_pad` the divisor is the window's part
     /// inside the padded input, else inside the input.
     AvgPool2dFwd { size: Pool2d, count_include_pad: bool } reads { x } writes { y }
+}
+
+impl Work for AvgPool2dFwd {
+    fn flops(&self) -> f64 {
+        each(self.y.len, window(&self.size))
+    }
+
+    fn sizes(&self) -> String {
+        pooled(&self.size)
+    }
 }
 
 operation! {
@@ -37,14 +68,59 @@ operation! {
     AvgPool2dBwd { size: Pool2d, count_include_pad: bool } reads { dy } writes { dx }
 }
 
+impl Work for AvgPool2dBwd {
+    fn flops(&self) -> f64 {
+        each(self.dy.len, window(&self.size))
+    }
+
+    fn sizes(&self) -> String {
+        unpooled(&self.size)
+    }
+}
+
 operation! {
     /// y = √Σx² over each window (padding is 0).
     L2Pool2dFwd { size: Pool2d } reads { x } writes { y }
 }
 
+impl Work for L2Pool2dFwd {
+    fn flops(&self) -> f64 {
+        each(self.y.len, 2 * window(&self.size))
+    }
+
+    fn sizes(&self) -> String {
+        pooled(&self.size)
+    }
+}
+
 operation! {
     /// dx = x·Σ dy/y over the windows that hold the element; a window with y = 0 gives 0.
     L2Pool2dBwd { size: Pool2d } reads { x, y, dy } writes { dx }
+}
+
+impl Work for L2Pool2dBwd {
+    fn flops(&self) -> f64 {
+        each(self.dy.len, 3 * window(&self.size))
+    }
+
+    fn sizes(&self) -> String {
+        unpooled(&self.size)
+    }
+}
+
+/// Pixels of a window.
+pub(super) const fn window(size: &Pool2d) -> usize {
+    size.kernel[0] * size.kernel[1]
+}
+
+/// The sizes of an operation that reads what is pooled and writes one value a window.
+pub(super) fn pooled(size: &Pool2d) -> String {
+    format!("{}-{} k{}x{} n{}", size.x, size.y, size.kernel[0], size.kernel[1], size.n)
+}
+
+/// The sizes of an operation in the other direction.
+pub(super) fn unpooled(size: &Pool2d) -> String {
+    format!("{}-{} k{}x{} n{}", size.y, size.x, size.kernel[0], size.kernel[1], size.n)
 }
 
 params! {

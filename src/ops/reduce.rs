@@ -1,7 +1,7 @@
 //! Sums in a fixed order. On the GPU each is two dispatches: partial sums by fixed slices, then
 //! their sum in index order.
 
-use super::operation;
+use super::{Work, each, operation};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::view::View;
 
@@ -9,6 +9,16 @@ operation! {
     /// y[c] = Σ_rows x[row, c]: the bias gradient, with rows = N·H·W; with `weight`, one value a
     /// sample, Σ x[row, c]·weight[n]. `partials` holds [`ChannelSum::partials_len`] elements.
     ChannelSum { rows: usize, channels: usize } reads { x } maybe { weight } writes { y } scratch { partials }
+}
+
+impl Work for ChannelSum {
+    fn flops(&self) -> f64 {
+        each(self.x.len, 1)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{} rows{}", self.channels, self.rows)
+    }
 }
 
 operation! {
@@ -25,6 +35,16 @@ operation! {
     reads { x } updates { scalars } scratch { partials }
 }
 
+impl Work for CountNonzero {
+    fn flops(&self) -> f64 {
+        each(self.x.len, 2)
+    }
+
+    fn sizes(&self) -> String {
+        self.x.len.to_string()
+    }
+}
+
 operation! {
     /// scalars[slot·width + index] = scale·√Σx² : the global norm of the gradients. On the GPU `x`
     /// is bound in windows; `partials` holds [`super::reduce::SCALAR_PARTIALS`] elements for each.
@@ -39,6 +59,16 @@ operation! {
         window: usize,
     }
     reads { x } updates { scalars } scratch { partials }
+}
+
+impl Work for SumSquares {
+    fn flops(&self) -> f64 {
+        each(self.x.len, 2)
+    }
+
+    fn sizes(&self) -> String {
+        self.x.len.to_string()
+    }
 }
 
 /// Partial sums of every reduction to a scalar: a constant, so that the order of summation is the

@@ -2,14 +2,24 @@
 //! `patience` steps is pushed up by a constant gradient on its pre-activation until it fires (the
 //! pre-activation loss of Conerly et al. 2025, restricted to dead units).
 
-use super::operation;
 use super::reduce::{Split, WORKGROUP};
+use super::{Work, each, maps_of, operation};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::Dims;
 
 operation! {
     /// idle[c] = 0 if any z[·,c] ≠ 0 in this batch, else idle[c] + 1 (in steps, kept as a real).
     FiringUpdate { n: usize, dims: Dims } reads { z } updates { idle }
+}
+
+impl Work for FiringUpdate {
+    fn flops(&self) -> f64 {
+        each(self.z.len, 1)
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
 }
 
 operation! {
@@ -19,14 +29,44 @@ operation! {
     IdleUpdate { parts: usize } updates { unseen, idle }
 }
 
+impl Work for IdleUpdate {
+    fn flops(&self) -> f64 {
+        each(self.idle.len, 2)
+    }
+
+    fn sizes(&self) -> String {
+        self.idle.len.to_string()
+    }
+}
+
 operation! {
     /// dx[n,·,c] −= strength/(n·H·W) where idle[c] ≥ patience: descent raises x there.
     Revive { n: usize, dims: Dims, patience: usize, strength: f64 } reads { idle } updates { dx }
 }
 
+impl Work for Revive {
+    fn flops(&self) -> f64 {
+        each(self.dx.len, 2)
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
+}
+
 operation! {
     /// y[n,·,c] = x[n,·,c] where idle[c] ≥ patience, `fill` elsewhere.
     IdleOnly { n: usize, dims: Dims, patience: usize, fill: f64 } reads { x, idle } writes { y }
+}
+
+impl Work for IdleOnly {
+    fn flops(&self) -> f64 {
+        0.0
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
 }
 
 params! {

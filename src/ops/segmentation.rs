@@ -2,7 +2,7 @@
 //! that classes can be balanced and pixels left out.
 
 use super::reduce::{SumScalar, WORKGROUP, partial_groups};
-use super::{SCALAR_PARTIALS, operation};
+use super::{SCALAR_PARTIALS, Work, each, operation};
 use crate::gpu::{Kernel, Recorder, params};
 
 operation! {
@@ -16,6 +16,16 @@ operation! {
     } scratch {
         /// [`SCALAR_PARTIALS`] elements.
         partials
+    }
+}
+
+impl Work for PixelCrossEntropy {
+    fn flops(&self) -> f64 {
+        each(self.y.len, 5)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{} pixels{}", self.classes, self.pixels)
     }
 }
 
@@ -36,6 +46,16 @@ operation! {
     reads { q, labels, weights } updates { dy, scalars } scratch {
         /// [`Dice::partials`] elements.
         partials
+    }
+}
+
+impl Work for Dice {
+    fn flops(&self) -> f64 {
+        each(self.q.len, 8)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{} pixels{}", self.classes, self.pixels)
     }
 }
 

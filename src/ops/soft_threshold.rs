@@ -2,7 +2,7 @@
 //! level σ_n for each sample the threshold is τ_nc = τ_c + slope_c·σ_n, so that one model serves a
 //! range of levels (Janjušević, Khalilian-Gourtani & Wang, "CDLNet", 2022).
 
-use super::operation;
+use super::{Work, each, maps_of, operation};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::Dims;
 
@@ -11,11 +11,31 @@ operation! {
     SoftThresholdFwd { n: usize, dims: Dims } reads { x, threshold } maybe { slope, level } writes { y }
 }
 
+impl Work for SoftThresholdFwd {
+    fn flops(&self) -> f64 {
+        each(self.y.len, 3)
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
+}
+
 operation! {
     /// dx = dy where |x| > τ_nc, else 0; `dt` = −sign(x)·dy there, else 0, element by element: its
     /// channel sums are the thresholds' gradient, and those weighted by σ_n ([`super::ChannelSum`])
     /// that of `slope`.
     SoftThresholdBwd { n: usize, dims: Dims } reads { x, threshold, dy } maybe { slope, level } writes { dx, dt }
+}
+
+impl Work for SoftThresholdBwd {
+    fn flops(&self) -> f64 {
+        each(self.dx.len, 3)
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
 }
 
 params! {

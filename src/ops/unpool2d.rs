@@ -3,7 +3,7 @@
 //!
 //! Memory: maps with channels innermost; `switches` as written by [`super::MaxPool2dFwd`].
 
-use super::{operation, pool2d};
+use super::{Work, each, operation, pool2d};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::{Dims, Pool2d};
 use crate::view::View;
@@ -16,10 +16,30 @@ operation! {
     MaxUnpool2dFwd { size: Pool2d } reads { x, switches } writes { y }
 }
 
+impl Work for MaxUnpool2dFwd {
+    fn flops(&self) -> f64 {
+        0.0
+    }
+
+    fn sizes(&self) -> String {
+        pool2d::unpooled(&self.size)
+    }
+}
+
 operation! {
     /// dx[n,p,q,c] = dy[n, switch, c] (PyTorch's: windows that share a switch all take its
     /// gradient).
     MaxUnpool2dBwd { size: Pool2d } reads { dy, switches } writes { dx }
+}
+
+impl Work for MaxUnpool2dBwd {
+    fn flops(&self) -> f64 {
+        0.0
+    }
+
+    fn sizes(&self) -> String {
+        pool2d::pooled(&self.size)
+    }
 }
 
 operation! {
@@ -35,9 +55,33 @@ operation! {
     reads { x } writes { y }
 }
 
+impl Work for UpsampleNearest2dFwd {
+    fn flops(&self) -> f64 {
+        0.0
+    }
+
+    fn sizes(&self) -> String {
+        upsampled(self.n, self.x_dims, self.scale)
+    }
+}
+
 operation! {
     /// dx = Σ dy over each block of scale pixels.
     UpsampleNearest2dBwd { n: usize, x_dims: Dims, scale: [usize; 2] } reads { dy } writes { dx }
+}
+
+impl Work for UpsampleNearest2dBwd {
+    fn flops(&self) -> f64 {
+        each(self.dy.len, 1)
+    }
+
+    fn sizes(&self) -> String {
+        upsampled(self.n, self.x_dims, self.scale)
+    }
+}
+
+fn upsampled(n: usize, x: Dims, [h, w]: [usize; 2]) -> String {
+    format!("{x} x{h}x{w} n{n}")
 }
 
 params! {

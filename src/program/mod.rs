@@ -15,7 +15,7 @@ use crate::ops::{
     MaskApply, MaxNorm, MaxPool2dBwd, MaxPool2dFwd, MaxUnpool2dBwd, MaxUnpool2dFwd, MissingPixels,
     PixelCrossEntropy, ProjectGrad, Revive, Sgd, SoftThresholdBwd, SoftThresholdFwd,
     SpatialWtaMask, SumSquares, ThresholdMask, TopKMask, UpsampleNearest2dBwd,
-    UpsampleNearest2dFwd,
+    UpsampleNearest2dFwd, Views, Work,
 };
 use crate::profile::Operation;
 use crate::reference::{Memory, Reference};
@@ -41,6 +41,30 @@ macro_rules! calls {
             /// Visits every view with how it is used.
             pub fn visit(&mut self, f: &mut dyn FnMut(&mut View, Access)) {
                 match self { $(Self::$name(op) => op.visit(f),)* }
+            }
+
+            /// Every view with how it is used.
+            pub fn views(&self) -> Vec<(View, Access)> {
+                match self { $(Self::$name(op) => op.views(),)* }
+            }
+
+            fn flops(&self) -> f64 {
+                match self { $(Self::$name(op) => op.flops(),)* }
+            }
+
+            fn bytes(&self) -> f64 {
+                match self { $(Self::$name(op) => op.bytes(),)* }
+            }
+
+            /// The operation's sizes in a few words, such as `3x32x32-32x32x32 k3x3 n128`: what
+            /// goes in, what comes out, kernel, batch.
+            pub fn sizes(&self) -> String {
+                match self { $(Self::$name(op) => op.sizes(),)* }
+            }
+
+            /// The product of matrices by which the operation is computed, if it is one.
+            pub fn product(&self) -> Option<Product> {
+                match self { $(Self::$name(op) => op.product(),)* }
             }
 
             /// Appends the operation's dispatches.
@@ -71,26 +95,6 @@ calls! {
     FiringUpdate, IdleUpdate, IdleOnly, Revive,
     ClipGrads, Sgd, Adam, MaxNorm, ProjectGrad,
     GatherBatch, GaussianNoise, MissingPixels, FillMissing, BicubicDownUp, LocalContrast,
-}
-
-impl Call {
-    /// The product of matrices that it is, if it is one.
-    pub fn product(&self) -> Option<Product> {
-        match self {
-            Self::Conv2dFwd(op) => op.product(),
-            Self::Conv2dMaxPoolFwd(op) => op.product(),
-            Self::Conv2dBwdInput(op) => op.product(),
-            Self::Conv2dBwdWeight(op) => op.product(),
-            _ => None,
-        }
-    }
-
-    /// Every view with how it is used.
-    pub fn views(&self) -> Vec<(View, Access)> {
-        let mut found = Vec::new();
-        self.clone().visit(&mut |view, access| found.push((*view, access)));
-        found
-    }
 }
 
 impl Record for Call {
