@@ -14,9 +14,9 @@
 //! report     pictures, charts, pages, the training history
 //! infer      a trained model on batches and on images of any size; evaluation
 //! metrics    image quality, ranking, detection, segmentation, distances between sets
-//! record     a graph's forward and backward pass as calls, and the memory that they share
-//! model      ModelSpec → Graph: shapes, parameters, receptive fields; the model file
 //! spec       TOML → Config: model, data, loss, sparsity, optimiser, schedule; presets; --set
+//! record     a graph's forward and backward pass as calls, and the memory that they share
+//! model      ModelSpec → Graph: layers, shapes, parameters, receptive fields; the model file
 //! device     the CPU path or a GPU behind one interface: buffers, write, read, compile, run, profile
 //! program    a call is any operation; a program is a list of calls that both interpreters run
 //! reference  every operation on the CPU, generic over f32 (work) and f64 (oracle)

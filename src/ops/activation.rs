@@ -3,6 +3,7 @@
 //! SiLU).
 
 use super::{Work, each, operation};
+use crate::error::{Error, Result, did_you_mean};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::view::View;
 
@@ -50,6 +51,35 @@ impl Activation {
             Self::Gelu => "gelu",
             Self::Silu => "silu",
         }
+    }
+
+    /// The activation of a name, with its constant where it has one.
+    ///
+    /// # Errors
+    /// When no activation has the name, or its constant is out of range.
+    pub fn named(kind: &str, slope: f64, alpha: f64) -> Result<Self> {
+        Ok(match kind {
+            "identity" | "linear" => Self::Identity,
+            "relu" => Self::Relu,
+            "leaky_relu" if slope >= 0.0 => Self::LeakyRelu { slope },
+            "leaky_relu" => {
+                return Err(Error::usage(format!("leaky_relu: slope {slope} must be at least 0")));
+            }
+            "elu" if alpha > 0.0 => Self::Elu { alpha },
+            "elu" => return Err(Error::usage(format!("elu: alpha {alpha} must be above 0"))),
+            "softplus" => Self::Softplus,
+            "sigmoid" => Self::Sigmoid,
+            "tanh" => Self::Tanh,
+            "gelu" => Self::Gelu,
+            "silu" => Self::Silu,
+            other => {
+                let known = "identity, relu, leaky_relu, elu, softplus, sigmoid, tanh, gelu, silu";
+                let hint = did_you_mean(other, known.split(", "));
+                return Err(Error::usage(format!(
+                    "activation {other:?} is unknown: there are {known}{hint}"
+                )));
+            }
+        })
     }
 
     /// Number of the function in `common/activation.wgsl`.

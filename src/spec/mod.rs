@@ -1,55 +1,26 @@
 //! What a run is: the model, and how it is trained. Written in TOML, overridden by `--set
 //! key=value`, kept whole in the run folder, and the model part in the model file.
 
-mod corruption;
-mod layer;
 mod overrides;
 mod presets;
 mod rule;
-mod values;
 
 use serde::{Deserialize, Serialize};
 
-pub use corruption::{CorruptionSpec, NO_CORRUPTION, Task};
-pub use layer::{
-    ActivationSpec, AvgPool2dSpec, BatchTopKSpec, Conv2dSpec, ConvTranspose2dSpec, DropoutSpec,
-    LayerOp, LayerSpec, LifetimeWtaSpec, LinearSpec, ListaSpec, LocalContrastSpec, MaxUnpool2dSpec,
-    Nothing, Pool2dSpec, SoftThresholdSpec, TopKSpec, UpsampleSpec, WhitenSpec,
+pub use crate::model::{
+    ActivationSpec, AddSpec, AvgPool2dSpec, BatchTopKSpec, ConcatSpec, Conv2dSpec,
+    ConvTranspose2dSpec, CorruptionSpec, DropoutSpec, Filters, Init, KnownSpec, L2Pool2dSpec,
+    LayerOp, LayerSpec, LifetimeWtaSpec, LinearSpec, ListaSpec, MaxPool2dSpec, MaxUnpool2dSpec,
+    ModelSpec, NO_CORRUPTION, Pad, Pair, Pool2dSpec, SoftThresholdSpec, SpatialWtaSpec, SubSpec,
+    Task, TopKSpec, UpsampleSpec, WhitenSpec,
 };
 pub use overrides::{apply as apply_override, from_toml};
 pub use presets::{DEFAULT as DEFAULT_PRESET, names as preset_names, text as preset_text};
 pub use rule::Rule;
-pub use values::{Filters, Init, Pad, Pair};
 
 use crate::error::{Error, Result, did_you_mean};
-use crate::ops::{Activation, LossKind};
+use crate::ops::LossKind;
 pub use crate::view::Precision;
-
-/// A model: a graph of layers from an image to its reconstruction, through a code.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelSpec {
-    /// Channels, height and width of the input. Left out, the data decide.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub input: Option<[usize; 3]>,
-    /// Name of the layer whose output is the code.
-    pub code: String,
-    /// Name of the layer whose output is the reconstruction: the last one unless named.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output: Option<String>,
-    /// Name of the layer whose output the reconstruction is to be like: the input unless named.
-    /// Nothing that it depends on may be learned.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target: Option<String>,
-    /// The layers, each after those that it reads.
-    pub layers: Vec<LayerSpec>,
-    /// Of a classifier, the classes' names: the output are their logits, in this order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub classes: Vec<String>,
-    /// What it was trained to undo; a training notes it.
-    #[serde(default, skip_serializing_if = "CorruptionSpec::is_none")]
-    pub undoes: CorruptionSpec,
-}
 
 /// A run's whole configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -493,30 +464,4 @@ impl Config {
         }
         Ok(())
     }
-}
-
-/// Names of the activations in descriptions.
-pub(crate) fn activation_named(kind: &str, slope: f64, alpha: f64) -> Result<Activation> {
-    Ok(match kind {
-        "identity" | "linear" => Activation::Identity,
-        "relu" => Activation::Relu,
-        "leaky_relu" if slope >= 0.0 => Activation::LeakyRelu { slope },
-        "leaky_relu" => {
-            return Err(Error::usage(format!("leaky_relu: slope {slope} must be at least 0")));
-        }
-        "elu" if alpha > 0.0 => Activation::Elu { alpha },
-        "elu" => return Err(Error::usage(format!("elu: alpha {alpha} must be above 0"))),
-        "softplus" => Activation::Softplus,
-        "sigmoid" => Activation::Sigmoid,
-        "tanh" => Activation::Tanh,
-        "gelu" => Activation::Gelu,
-        "silu" => Activation::Silu,
-        other => {
-            let known = "identity, relu, leaky_relu, elu, softplus, sigmoid, tanh, gelu, silu";
-            let hint = did_you_mean(other, known.split(", "));
-            return Err(Error::usage(format!(
-                "activation {other:?} is unknown: there are {known}{hint}"
-            )));
-        }
-    })
 }

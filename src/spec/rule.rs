@@ -1,10 +1,11 @@
 //! Sparsity rules by name, and how the code of a description gets another one.
 
 use super::{
-    ActivationSpec, BatchTopKSpec, Config, LayerOp, LayerSpec, LifetimeWtaSpec, ModelSpec, Nothing,
-    SparsitySpec, TopKSpec,
+    ActivationSpec, BatchTopKSpec, Config, LayerOp, LayerSpec, LifetimeWtaSpec, ModelSpec,
+    SparsitySpec, SpatialWtaSpec, TopKSpec,
 };
 use crate::error::{Error, Result};
+use crate::model::LayerKind;
 use crate::ops::Activation;
 
 /// A rule that makes codes sparse.
@@ -63,9 +64,9 @@ impl Rule {
             Self::TopK => Some(LayerOp::TopK(TopKSpec { k: count()? })),
             Self::BatchTopK => Some(LayerOp::BatchTopK(BatchTopKSpec {
                 k: count()?,
-                rate: super::layer::threshold_rate(),
+                rate: crate::model::threshold_rate(),
             })),
-            Self::SpatialWta => Some(LayerOp::SpatialWta(Nothing {})),
+            Self::SpatialWta => Some(LayerOp::SpatialWta(SpatialWtaSpec {})),
             Self::LifetimeWta => Some(LayerOp::LifetimeWta(LifetimeWtaSpec { rate: strength })),
         })
     }
@@ -109,16 +110,18 @@ impl Rule {
             )));
         }
         select(&mut config.model, self.op(strength)?)?;
-        let gate = gate(&mut config.model);
-        if self == Self::Kl && gate.as_deref() != Some(&Activation::Sigmoid) {
+        let gate = gate(&config.model);
+        let activation = gate.and_then(|at| config.model.layers[at].op.activation().copied());
+        if self == Self::Kl && activation != Some(Activation::Sigmoid) {
             return Err(Error::usage(
                 "kl: it takes a code between 0 and 1; give the code layer activation = \"sigmoid\", or leave the rule out",
             ));
         }
-        if let Some(gate) = gate.filter(|gate| {
-            **gate == Activation::Identity && !matches!(self, Self::TopK | Self::BatchTopK)
-        }) {
-            *gate = Activation::Relu;
+        let rectify = activation == Some(Activation::Identity)
+            && !matches!(self, Self::TopK | Self::BatchTopK);
+        if let Some(at) = gate.filter(|_| rectify) {
+            let op = &mut config.model.layers[at].op;
+            *op = op.with("activation", Activation::Relu)?;
         }
         Ok(config)
     }
@@ -139,11 +142,8 @@ impl std::str::FromStr for Rule {
     }
 }
 
-const fn selects(op: &LayerOp) -> bool {
-    matches!(
-        op,
-        LayerOp::TopK(_) | LayerOp::BatchTopK(_) | LayerOp::SpatialWta(_) | LayerOp::LifetimeWta(_)
-    )
+fn selects(op: &LayerOp) -> bool {
+    op.selection().is_some()
 }
 
 fn place(model: &ModelSpec, name: &str) -> Result<usize> {
@@ -206,19 +206,15 @@ fn select(model: &mut ModelSpec, op: Option<LayerOp>) -> Result<()> {
     Ok(())
 }
 
-/// The activation of the layer that makes the code, past selections and layers that do nothing.
-fn gate(model: &mut ModelSpec) -> Option<&mut Activation> {
+/// The layer whose activation the code comes from, past selections and layers that do nothing. None
+/// if that layer has no activation.
+fn gate(model: &ModelSpec) -> Option<usize> {
     let mut at = place(model, &model.code).ok()?;
-    let idle = |op: &LayerOp| matches!(op, LayerOp::Activation(spec) if spec.activation == Activation::Identity);
+    let idle = |op: &LayerOp| matches!(op.kind(), LayerKind::Activation(Activation::Identity));
     while selects(&model.layers[at].op) || idle(&model.layers[at].op) {
         at = before(model, at)?;
     }
-    match &mut model.layers[at].op {
-        LayerOp::Activation(spec) => Some(&mut spec.activation),
-        LayerOp::Linear(spec) => Some(&mut spec.activation),
-        LayerOp::Conv2d(spec) => Some(&mut spec.activation),
-        _ => None,
-    }
+    model.layers[at].op.activation().map(|_| at)
 }
 
 #[cfg(test)]
@@ -264,9 +260,10 @@ mod tests {
             (Rule::L1, 1.0, Activation::Relu, (PUSH, 0.0)),
             (Rule::LifetimeWta, 0.1, Activation::Relu, (PUSH, 0.0)),
         ] {
-            let mut config = rule.apply(&linear, strength).unwrap();
+            let config = rule.apply(&linear, strength).unwrap();
             assert_eq!((config.sparsity.revive_strength, config.sparsity.aux_alpha), revival);
-            assert_eq!(gate(&mut config.model), Some(&mut { activation }), "{}", rule.name());
+            let gate = &config.model.layers[gate(&config.model).unwrap()].op;
+            assert_eq!(gate.activation(), Some(&activation), "{}", rule.name());
             Graph::new(&config.model, Dims::new(1, 28, 28)).unwrap().check_autoencoder().unwrap();
         }
         assert!("top-k".parse::<Rule>().unwrap_err().to_string().contains("did you mean top_k?"));

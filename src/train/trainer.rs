@@ -138,7 +138,7 @@ fn check(config: &Config, graph: &Graph) -> Result<()> {
             "model.target: a model that undoes a corruption is to be like the clean input; leave one of the two out",
         ));
     }
-    let whole = |op: &LayerOp| matches!(op, LayerOp::BatchTopK(_) | LayerOp::LifetimeWta(_));
+    let whole = |op: &LayerOp| op.selection().is_some_and(|selection| selection.over_batch);
     let layer = graph
         .nodes
         .iter()

@@ -1,12 +1,79 @@
 //! Convolution and transposed convolution: each is the other's adjoint, on the same three
 //! operations.
 
-use super::{Graph, Layer, Node, check_norm, input_dims};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Graph, Layer, LayerKind, Node, Places, check_norm, input_dims, none, one, one_group, unpadded,
+    yes,
+};
 use crate::error::Result;
 use crate::model::params::{Packing, Start};
+use crate::model::values::{Filters, Init, Pad, Pair};
 use crate::ops::Activation;
 use crate::shape::{Conv2d, Dims, Taps, Window};
-use crate::spec::{Conv2dSpec, ConvTranspose2dSpec, Filters, Init, Pad, Pair};
+
+/// Convolution, `op = "conv2d"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Conv2dSpec {
+    pub filters: Filters,
+    pub kernel: Pair,
+    #[serde(default = "one")]
+    pub stride: Pair,
+    #[serde(default = "unpadded")]
+    pub padding: Pad,
+    #[serde(default = "one")]
+    pub dilation: Pair,
+    #[serde(default = "one_group")]
+    pub groups: usize,
+    #[serde(default = "yes")]
+    pub bias: bool,
+    #[serde(default)]
+    pub activation: Activation,
+    #[serde(default)]
+    pub init: Init,
+    /// Name of the weight, to share it with another layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<String>,
+}
+
+/// Transposed convolution, `op = "conv_transpose2d"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct ConvTranspose2dSpec {
+    pub filters: Filters,
+    pub kernel: Pair,
+    #[serde(default = "one")]
+    pub stride: Pair,
+    #[serde(default = "unpadded")]
+    pub padding: Pad,
+    #[serde(default = "none")]
+    pub output_padding: Pair,
+    #[serde(default = "one")]
+    pub dilation: Pair,
+    #[serde(default = "one_group")]
+    pub groups: usize,
+    #[serde(default = "yes")]
+    pub bias: bool,
+    #[serde(default)]
+    pub activation: Activation,
+    #[serde(default)]
+    pub init: Init,
+    /// Name of the weight, to share it with another layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<String>,
+    /// Largest norm of the weights that lead out of one input channel (its atom); they are scaled
+    /// back after each update.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_norm: Option<f64>,
+    /// Every atom has norm 1: it is scaled to that after each update, which leaves out the gradient
+    /// along the atom.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unit_norm: bool,
+}
 
 const fn count(filters: Filters) -> usize {
     match filters {
@@ -77,6 +144,10 @@ impl Layer for Conv2dSpec {
             dilation: dilation[side],
         }
     }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Product { activation: &self.activation, places: Places::Output }
+    }
 }
 
 impl ConvTranspose2dSpec {
@@ -126,5 +197,9 @@ impl Layer for ConvTranspose2dSpec {
             padding: padding[side],
             dilation: dilation[side],
         }
+    }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Product { activation: &self.activation, places: Places::Input }
     }
 }

@@ -1,22 +1,43 @@
-//! The geometry of each layer: its output's size, its parameters, and which part of its input an
-//! output depends on. The calls of its passes are in `record/layers`.
+//! The layers: the keys that a user writes, and the geometry (the output's size, the parameters,
+//! and which part of its input an output depends on). The calls of the passes are in
+//! `record/layers`.
 
 pub(crate) mod conv2d;
 mod linear;
 mod lista;
-pub(crate) mod merge;
+mod merge;
 pub(crate) mod pool2d;
 pub(crate) mod prepare;
-pub(crate) mod select;
+mod select;
 mod unpool2d;
 
+use serde::de::Error as _;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use conv2d::{Conv2dSpec, ConvTranspose2dSpec};
+pub use linear::LinearSpec;
+pub use lista::ListaSpec;
+pub use merge::{AddSpec, ConcatSpec, SubSpec};
+pub use pool2d::{AvgPool2dSpec, L2Pool2dSpec, MaxPool2dSpec, Pool2dSpec};
+pub use prepare::{LocalContrastSpec, WhitenSpec};
+pub(crate) use select::threshold_rate;
+pub use select::{
+    BatchTopKSpec, DropoutSpec, KnownSpec, LifetimeWtaSpec, SoftThresholdSpec, SpatialWtaSpec,
+    TopKSpec,
+};
+pub use unpool2d::{MaxUnpool2dSpec, UpsampleSpec};
+
+use super::description::LayerSpec;
 use super::graph::{Graph, Node};
 use super::params::{Param, Role};
+use super::values::{Pad, Pair};
 use crate::error::{Error, Result};
+use crate::ops::Activation;
 use crate::shape::{Dims, Window};
-use crate::spec::{ActivationSpec, LayerOp, LayerSpec};
 
-/// A layer's geometry.
+/// A layer's geometry, and what others need to know of it. Nothing of it has a default, so that a
+/// new layer does not compile until it answers.
 pub(crate) trait Layer {
     /// Number of inputs; `None` for any number from two.
     const INPUTS: Option<usize> = Some(1);
@@ -26,65 +47,239 @@ pub(crate) trait Layer {
 
     /// How an output depends on the inputs along one side (0: rows, 1: columns).
     fn window(&self, graph: &Graph, node: &Node, side: usize) -> Window;
+
+    /// What sort of layer it is.
+    fn kind(&self) -> LayerKind<'_>;
 }
 
-/// Applies `$do` to the layer in an operation, whichever it is.
-macro_rules! with_layer {
-    ($op:expr, $layer:ident => $do:expr) => {
-        match $op {
-            $crate::spec::LayerOp::Conv2d($layer) => $do,
-            $crate::spec::LayerOp::ConvTranspose2d($layer) => $do,
-            $crate::spec::LayerOp::Linear($layer) => $do,
-            $crate::spec::LayerOp::MaxPool2d(spec) => {
-                let $layer = &$crate::model::layers::pool2d::MaxPool(*spec);
-                $do
+/// What sort of layer a layer is, for code that treats the sorts differently.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum LayerKind<'a> {
+    /// It multiplies by its weight and applies an activation to the product.
+    Product {
+        /// The activation.
+        activation: &'a Activation,
+        /// Where the weight is applied.
+        places: Places,
+    },
+    /// It multiplies by a weight that is computed from the images and not learned.
+    Fixed {
+        /// Where the weight is applied.
+        places: Places,
+    },
+    /// It applies an activation and does nothing else.
+    Activation(&'a Activation),
+    /// It keeps some units and sets the others to 0.
+    Selection(Selection),
+    /// None of these.
+    Other,
+}
+
+/// Where a layer applies its weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Places {
+    /// At every pixel of its output.
+    Output,
+    /// At every pixel of its input.
+    Input,
+    /// Once for the whole image.
+    Once,
+}
+
+/// How a layer selects units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// Units kept of each sample, or on average of a batch's samples. `None` for winner-take-all
+    /// rules, which keep a share.
+    pub k: Option<usize>,
+    /// Whether the samples of a batch compete with each other in training.
+    pub over_batch: bool,
+    /// Whether units are selected at inference too.
+    pub at_inference: bool,
+}
+
+const fn one() -> Pair {
+    Pair::both(1)
+}
+
+const fn none() -> Pair {
+    Pair::both(0)
+}
+
+const fn unpadded() -> Pad {
+    Pad::Fixed(Pair::both(0))
+}
+
+const fn yes() -> bool {
+    true
+}
+
+const fn one_group() -> usize {
+    1
+}
+
+const fn first_threshold() -> f64 {
+    0.01
+}
+
+/// An activation on its own, `op = "activation"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct ActivationSpec {
+    pub activation: Activation,
+}
+
+/// The table of layers: the enum over all of them, its names, and the dispatch to each.
+///
+/// A layer marked `composite` never is in a graph: it is written out as other layers.
+macro_rules! layers {
+    ($d:tt $($(#[$meta:meta])* $variant:ident $name:literal $spec:ty $(: $composite:ident)?),* $(,)?) => {
+        /// What a layer does.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum LayerOp { $($(#[$meta])* $variant($spec),)* }
+
+        impl LayerOp {
+            /// Every operation's name.
+            pub const NAMES: &[&str] = &[$($name),*];
+
+            /// Its name in descriptions.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $name,)* }
             }
-            $crate::spec::LayerOp::AvgPool2d($layer) => $do,
-            $crate::spec::LayerOp::L2Pool2d(spec) => {
-                let $layer = &$crate::model::layers::pool2d::L2Pool(*spec);
-                $do
+
+            pub(super) fn keys(&self) -> Result<Value, serde_json::Error> {
+                match self { $(Self::$variant(spec) => serde_json::to_value(spec),)* }
             }
-            $crate::spec::LayerOp::MaxUnpool2d($layer) => $do,
-            $crate::spec::LayerOp::UpsampleNearest2d($layer) => $do,
-            $crate::spec::LayerOp::Activation($layer) => $do,
-            $crate::spec::LayerOp::Dropout($layer) => $do,
-            $crate::spec::LayerOp::SoftThreshold($layer) => $do,
-            $crate::spec::LayerOp::Lista(_) => {
-                unreachable!("a graph holds the layers that lista stands for")
-            }
-            $crate::spec::LayerOp::TopK($layer) => $do,
-            $crate::spec::LayerOp::BatchTopK($layer) => $do,
-            $crate::spec::LayerOp::SpatialWta(_) => {
-                let $layer = &$crate::model::layers::select::SpatialWta;
-                $do
-            }
-            $crate::spec::LayerOp::LifetimeWta($layer) => $do,
-            $crate::spec::LayerOp::LocalContrast($layer) => $do,
-            $crate::spec::LayerOp::Whiten($layer) => $do,
-            $crate::spec::LayerOp::Known(_) => {
-                let $layer = &$crate::model::layers::select::Known;
-                $do
-            }
-            $crate::spec::LayerOp::Add(_) => {
-                let $layer = &$crate::model::layers::merge::Sum { second: 1.0 };
-                $do
-            }
-            $crate::spec::LayerOp::Sub(_) => {
-                let $layer = &$crate::model::layers::merge::Sum { second: -1.0 };
-                $do
-            }
-            $crate::spec::LayerOp::Concat(_) => {
-                let $layer = &$crate::model::layers::merge::Concat;
-                $do
+
+            pub(super) fn from_keys(name: &str, keys: Value) -> Result<Self, serde_json::Error> {
+                match name {
+                    $($name => serde_json::from_value(keys).map(Self::$variant),)*
+                    other => {
+                        let hint = crate::error::did_you_mean(other, Self::NAMES.iter().copied());
+                        Err(serde_json::Error::custom(format!(
+                            "op {other:?} is unknown: there are {}{hint}",
+                            Self::NAMES.join(", ")
+                        )))
+                    }
+                }
             }
         }
+
+        /// Applies `do` to the layer in an operation, whichever it is.
+        macro_rules! with_layer {
+            ($d op:expr, $d layer:ident => $d do:expr) => {
+                match $d op {
+                    $($crate::model::LayerOp::$variant($d layer) => {
+                        let _ = $d layer;
+                        $crate::model::layers::arm!([$($composite)?] $d do)
+                    })*
+                }
+            };
+        }
+        pub(crate) use with_layer;
     };
 }
-pub(crate) use with_layer;
 
-/// Whether an operation is a winner-take-all selection.
-pub(super) const fn is_winners(op: &LayerOp) -> bool {
-    matches!(op, LayerOp::SpatialWta(_) | LayerOp::LifetimeWta(_))
+macro_rules! arm {
+    ([] $do:expr) => {
+        $do
+    };
+    ([composite] $do:expr) => {
+        unreachable!("a graph holds the layers that a composite one stands for")
+    };
+}
+pub(crate) use arm;
+
+layers! { $
+    /// Convolution.
+    Conv2d "conv2d" Conv2dSpec,
+    /// Transposed convolution.
+    ConvTranspose2d "conv_transpose2d" ConvTranspose2dSpec,
+    /// Fully connected.
+    Linear "linear" LinearSpec,
+    /// Max pooling.
+    MaxPool2d "max_pool2d" MaxPool2dSpec,
+    /// Average pooling.
+    AvgPool2d "avg_pool2d" AvgPool2dSpec,
+    /// L2 pooling.
+    L2Pool2d "l2_pool2d" L2Pool2dSpec,
+    /// Max-unpooling by switches.
+    MaxUnpool2d "max_unpool2d" MaxUnpool2dSpec,
+    /// Nearest upsampling.
+    UpsampleNearest2d "upsample_nearest2d" UpsampleSpec,
+    /// An activation.
+    Activation "activation" ActivationSpec,
+    /// Dropout.
+    Dropout "dropout" DropoutSpec,
+    /// Soft threshold.
+    SoftThreshold "soft_threshold" SoftThresholdSpec,
+    /// A sparse code by unrolled iterations.
+    Lista "lista" ListaSpec: composite,
+    /// TopK.
+    TopK "top_k" TopKSpec,
+    /// BatchTopK.
+    BatchTopK "batch_top_k" BatchTopKSpec,
+    /// Spatial winner-take-all.
+    SpatialWta "spatial_wta" SpatialWtaSpec,
+    /// Lifetime winner-take-all.
+    LifetimeWta "lifetime_wta" LifetimeWtaSpec,
+    /// Local contrast normalisation.
+    LocalContrast "local_contrast" LocalContrastSpec,
+    /// Whitening.
+    Whiten "whiten" WhitenSpec,
+    /// What it reads where a pixel is known, 0 where one is missing.
+    Known "known" KnownSpec,
+    /// Sum of two layers.
+    Add "add" AddSpec,
+    /// The first layer less the second.
+    Sub "sub" SubSpec,
+    /// Channels of several layers side by side.
+    Concat "concat" ConcatSpec,
+}
+
+impl LayerOp {
+    /// What sort of layer it is. A composite one is of no sort: its parts are.
+    pub(crate) fn kind(&self) -> LayerKind<'_> {
+        if let Self::Lista(_) = self {
+            return LayerKind::Other;
+        }
+        with_layer!(self, layer => layer.kind())
+    }
+
+    /// How it selects units, if it does.
+    pub fn selection(&self) -> Option<Selection> {
+        match self.kind() {
+            LayerKind::Selection(selection) => Some(selection),
+            LayerKind::Product { .. }
+            | LayerKind::Fixed { .. }
+            | LayerKind::Activation(_)
+            | LayerKind::Other => None,
+        }
+    }
+
+    /// The activation that it applies, if it has one.
+    pub(crate) fn activation(&self) -> Option<&Activation> {
+        match self.kind() {
+            LayerKind::Product { activation, .. } | LayerKind::Activation(activation) => {
+                Some(activation)
+            }
+            LayerKind::Fixed { .. } | LayerKind::Selection(_) | LayerKind::Other => None,
+        }
+    }
+
+    /// The same with another value of one of its keys.
+    ///
+    /// # Errors
+    /// When it has no such key, or the key takes no such value.
+    pub(crate) fn with(&self, key: &str, value: impl Serialize) -> Result<Self> {
+        let set = || -> Result<Self, serde_json::Error> {
+            let mut keys = self.keys()?;
+            keys[key] = serde_json::to_value(value)?;
+            Self::from_keys(self.name(), keys)
+        };
+        set().map_err(|error| Error::usage(format!("{}: {key}: {error}", self.name())))
+    }
 }
 
 /// Adds a layer to a graph, or the layers that it is of.
@@ -118,7 +313,7 @@ fn add_one(graph: &mut Graph, layer: &LayerSpec) -> Result<()> {
             inputs.len()
         )));
     }
-    let op = settle(graph, &layer.op);
+    let op = settle(graph, &layer.op)?;
     let mut node = Node {
         name: layer.name.clone(),
         op: Some(op.clone()),
@@ -156,16 +351,13 @@ const fn inputs_of<L: Layer>(_: &L) -> Option<usize> {
 }
 
 /// Replaces `filters = "input"` by the number.
-fn settle(graph: &Graph, op: &LayerOp) -> LayerOp {
-    use crate::spec::Filters;
-    let channels = Filters::Count(graph.nodes[0].dims.c);
-    let mut op = op.clone();
-    match &mut op {
-        LayerOp::Conv2d(spec) if spec.filters == Filters::Input => spec.filters = channels,
-        LayerOp::ConvTranspose2d(spec) if spec.filters == Filters::Input => spec.filters = channels,
-        _ => {}
+fn settle(graph: &Graph, op: &LayerOp) -> Result<LayerOp> {
+    let written = |keys: Value| keys["filters"] == "input";
+    if op.keys().is_ok_and(written) {
+        op.with("filters", graph.nodes[0].dims.c)
+    } else {
+        Ok(op.clone())
     }
-    op
 }
 
 /// Fails unless a norm can bound anything.
@@ -200,6 +392,10 @@ impl Layer for ActivationSpec {
 
     fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
         Window::Same
+    }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Activation(&self.activation)
     }
 }
 

@@ -1,14 +1,50 @@
 //! Pooling layers.
 
-use super::{Graph, Layer, Node, input_dims};
-use crate::error::Result;
-use crate::shape::{Dims, Pool2d, Window};
-use crate::spec::{AvgPool2dSpec, Pair, Pool2dSpec};
+use serde::{Deserialize, Serialize};
 
-/// Max pooling.
-pub(crate) struct MaxPool(pub(crate) Pool2dSpec);
-/// L2 pooling.
-pub(crate) struct L2Pool(pub(crate) Pool2dSpec);
+use super::{Graph, Layer, LayerKind, Node, input_dims, none, yes};
+use crate::error::Result;
+use crate::model::values::Pair;
+use crate::shape::{Dims, Pool2d, Window};
+
+/// Max pooling, `op = "max_pool2d"`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MaxPool2dSpec(pub Pool2dSpec);
+
+/// L2 pooling, `op = "l2_pool2d"`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct L2Pool2dSpec(pub Pool2dSpec);
+
+/// The keys of max and L2 pooling.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Pool2dSpec {
+    pub kernel: Pair,
+    /// The kernel unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stride: Option<Pair>,
+    #[serde(default = "none")]
+    pub padding: Pair,
+}
+
+/// Average pooling, `op = "avg_pool2d"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct AvgPool2dSpec {
+    pub kernel: Pair,
+    /// The kernel unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stride: Option<Pair>,
+    #[serde(default = "none")]
+    pub padding: Pair,
+    /// Whether padding counts in the mean.
+    #[serde(default = "yes")]
+    pub count_include_pad: bool,
+}
 
 /// The problem size of a pooling over a batch of `n`.
 pub(crate) fn size(
@@ -36,7 +72,7 @@ pub(crate) fn size_of(spec: &Pool2dSpec, n: usize, x: Dims) -> Pool2d {
     size(n, x, spec.kernel, spec.stride, spec.padding).expect("inferred before")
 }
 
-impl Layer for MaxPool {
+impl Layer for MaxPool2dSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         node.dims =
             size(1, input_dims(graph, node), self.0.kernel, self.0.stride, self.0.padding)?.y;
@@ -45,6 +81,10 @@ impl Layer for MaxPool {
 
     fn window(&self, _: &Graph, _: &Node, side: usize) -> Window {
         window(self.0.kernel, self.0.stride, self.0.padding, side)
+    }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Other
     }
 }
 
@@ -57,14 +97,22 @@ impl Layer for AvgPool2dSpec {
     fn window(&self, _: &Graph, _: &Node, side: usize) -> Window {
         window(self.kernel, self.stride, self.padding, side)
     }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Other
+    }
 }
 
-impl Layer for L2Pool {
+impl Layer for L2Pool2dSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
-        MaxPool(self.0).infer(graph, node)
+        MaxPool2dSpec(self.0).infer(graph, node)
     }
 
     fn window(&self, _: &Graph, _: &Node, side: usize) -> Window {
         window(self.0.kernel, self.0.stride, self.0.padding, side)
+    }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Other
     }
 }

@@ -1,10 +1,12 @@
 //! Layers that prepare the input, which nothing learns: local contrast normalisation and whitening.
 
-use super::{Graph, Layer, Node, Role, input_dims};
+use serde::{Deserialize, Serialize};
+
+use super::{Graph, Layer, LayerKind, Node, Places, Role, input_dims};
 use crate::error::{Error, Result};
 use crate::model::params::{Packing, Start};
+use crate::model::values::Pair;
 use crate::shape::Window;
-use crate::spec::{LocalContrastSpec, WhitenSpec};
 
 /// Fails if a gradient would have to pass.
 fn check_fixed(graph: &Graph, node: &Node) -> Result<()> {
@@ -14,6 +16,27 @@ fn check_fixed(graph: &Graph, node: &Node) -> Result<()> {
         ))),
         None => Ok(()),
     }
+}
+
+const fn contrast_window() -> usize {
+    9
+}
+
+const fn contrast_eps() -> f64 {
+    1e-3
+}
+
+/// Local contrast normalisation, `op = "local_contrast"`: each pixel less the mean around it, by
+/// the deviation there.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalContrastSpec {
+    /// Side of the window, odd.
+    #[serde(default = "contrast_window")]
+    pub window: usize,
+    /// What is added to the variance, on the scale of what it reads (squared).
+    #[serde(default = "contrast_eps")]
+    pub eps: f64,
 }
 
 impl Layer for LocalContrastSpec {
@@ -35,10 +58,30 @@ impl Layer for LocalContrastSpec {
     fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
         Window::Forward { kernel: self.window, stride: 1, padding: self.window / 2, dilation: 1 }
     }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Other
+    }
 }
 
 /// Part of the name of the parameter that scales the channels.
 pub(crate) const SCALE: &str = "scale";
+
+const fn whitening_eps() -> f64 {
+    0.1
+}
+
+/// Whitening, `op = "whiten"`: ZCA by a convolution whose filters are computed from the images
+/// before training.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhitenSpec {
+    /// The filters' sides, odd.
+    pub kernel: Pair,
+    /// What is added to the variances, those of the pixels being 1 on average.
+    #[serde(default = "whitening_eps")]
+    pub eps: f64,
+}
 
 impl Layer for WhitenSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
@@ -73,5 +116,9 @@ impl Layer for WhitenSpec {
     fn window(&self, _: &Graph, _: &Node, side: usize) -> Window {
         let kernel = self.kernel.0[side];
         Window::Forward { kernel, stride: 1, padding: kernel / 2, dilation: 1 }
+    }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Fixed { places: Places::Output }
     }
 }

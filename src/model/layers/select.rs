@@ -1,22 +1,85 @@
 //! Selections and thresholds: the sparsity rules that are layers.
 
-use super::{Graph, Layer, Node, add_state, input_dims};
+use serde::{Deserialize, Serialize};
+
+use super::{Graph, Layer, LayerKind, Node, Selection, add_state, first_threshold, input_dims};
 use crate::error::{Error, Result};
 use crate::model::params::{Packing, Param, Role, Start};
 use crate::shape::Window;
-use crate::spec::{BatchTopKSpec, DropoutSpec, LifetimeWtaSpec, SoftThresholdSpec, TopKSpec};
 
-/// Spatial winner-take-all.
-pub(crate) struct SpatialWta;
+/// Dropout, `op = "dropout"`: nothing at inference.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct DropoutSpec {
+    pub p: f64,
+}
 
-/// What is known of a map as large as the input.
-pub(crate) struct Known;
+/// Soft threshold with learned thresholds, `op = "soft_threshold"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct SoftThresholdSpec {
+    /// First value of every threshold.
+    #[serde(default = "first_threshold")]
+    pub value: f64,
+    /// First value of every slope, by which a threshold grows with the level of the sample's
+    /// corruption (σ on the 0–1 scale, or a tenth of how much larger an image was made, less one);
+    /// left out: the level is not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slope: Option<f64>,
+    /// Name of the thresholds, to share them with another layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<String>,
+}
+
+/// TopK, `op = "top_k"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct TopKSpec {
+    pub k: usize,
+}
+
+pub(crate) const fn threshold_rate() -> f64 {
+    0.01
+}
+
+/// BatchTopK, `op = "batch_top_k"`: at inference a stored threshold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct BatchTopKSpec {
+    pub k: usize,
+    /// Weight of each batch in the running threshold.
+    #[serde(default = "threshold_rate")]
+    pub rate: f64,
+}
+
+/// Spatial winner-take-all, `op = "spatial_wta"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpatialWtaSpec {}
+
+/// Lifetime winner-take-all, `op = "lifetime_wta"`: nothing at inference.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct LifetimeWtaSpec {
+    /// Share of the batch that each unit keeps.
+    pub rate: f64,
+}
+
+/// What it reads where a pixel is known, 0 where one is missing, `op = "known"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownSpec {}
 
 fn keep_size(graph: &Graph, node: &mut Node) {
     node.dims = input_dims(graph, node);
 }
 
-impl Layer for Known {
+impl Layer for KnownSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         keep_size(graph, node);
         let input = graph.nodes[0].dims;
@@ -32,6 +95,10 @@ impl Layer for Known {
     fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
         Window::Same
     }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Other
+    }
 }
 
 impl Layer for DropoutSpec {
@@ -45,6 +112,10 @@ impl Layer for DropoutSpec {
 
     fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
         Window::Same
+    }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Other
     }
 }
 
@@ -64,6 +135,10 @@ impl Layer for TopKSpec {
 
     fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
         Window::Same
+    }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Selection(Selection { k: Some(self.k), over_batch: false, at_inference: true })
     }
 }
 
@@ -88,9 +163,13 @@ impl Layer for BatchTopKSpec {
     fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
         Window::Same
     }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Selection(Selection { k: Some(self.k), over_batch: true, at_inference: true })
+    }
 }
 
-impl Layer for SpatialWta {
+impl Layer for SpatialWtaSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         keep_size(graph, node);
         Ok(())
@@ -98,6 +177,10 @@ impl Layer for SpatialWta {
 
     fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
         Window::Same
+    }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Selection(Selection { k: None, over_batch: false, at_inference: true })
     }
 }
 
@@ -112,6 +195,10 @@ impl Layer for LifetimeWtaSpec {
 
     fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
         Window::Same
+    }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Selection(Selection { k: None, over_batch: true, at_inference: false })
     }
 }
 
@@ -144,5 +231,9 @@ impl Layer for SoftThresholdSpec {
 
     fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
         Window::Same
+    }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Other
     }
 }

@@ -1,9 +1,28 @@
 //! Unpooling layers.
 
-use super::{Graph, Layer, Node, input_dims};
+use serde::{Deserialize, Serialize};
+
+use super::{Graph, Layer, LayerKind, LayerOp, Node, input_dims};
 use crate::error::{Error, Result};
+use crate::model::values::Pair;
 use crate::shape::{Dims, Window};
-use crate::spec::{LayerOp, MaxUnpool2dSpec, UpsampleSpec};
+
+/// Max-unpooling, `op = "max_unpool2d"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct MaxUnpool2dSpec {
+    /// Name of the max-pooling layer whose switches and sizes it takes.
+    pub switches: String,
+}
+
+/// Nearest-neighbour upsampling, `op = "upsample_nearest2d"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct UpsampleSpec {
+    pub scale: Pair,
+}
 
 impl Layer for MaxUnpool2dSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
@@ -37,6 +56,10 @@ impl Layer for MaxUnpool2dSpec {
             _ => unreachable!("inference accepts switches of a max_pool2d only"),
         }
     }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Other
+    }
 }
 
 impl Layer for UpsampleSpec {
@@ -53,5 +76,9 @@ impl Layer for UpsampleSpec {
     fn window(&self, _: &Graph, _: &Node, side: usize) -> Window {
         let scale = self.scale.0[side];
         Window::Adjoint { kernel: scale, stride: scale, padding: 0, dilation: 1 }
+    }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Other
     }
 }

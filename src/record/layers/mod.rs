@@ -10,9 +10,11 @@ mod unpool2d;
 
 use super::builder::Builder;
 use crate::model::layers::{input_dims, with_layer};
-use crate::model::{Graph, Node};
+
+use crate::model::{
+    ActivationSpec, Conv2dSpec, Graph, LayerKind, LayerOp, MaxPool2dSpec, Node, Pair,
+};
 use crate::ops::{Activation, ActivationBwd, ActivationFwd, MaxNorm};
-use crate::spec::{ActivationSpec, Conv2dSpec, LayerOp, Pair};
 use crate::view::View;
 
 /// How a layer is computed.
@@ -43,11 +45,12 @@ pub(super) fn backward(b: &mut Builder, node: usize, dy: View) {
 
 /// The activation in a node's epilogue, but for identity.
 pub(super) fn epilogue_of(node: &Node) -> Option<Activation> {
-    let activation = match node.op.as_ref()? {
-        LayerOp::Conv2d(spec) => spec.activation,
-        LayerOp::ConvTranspose2d(spec) => spec.activation,
-        LayerOp::Linear(spec) => spec.activation,
-        _ => return None,
+    let activation = match node.op.as_ref()?.kind() {
+        LayerKind::Product { activation, .. } => *activation,
+        LayerKind::Fixed { .. }
+        | LayerKind::Activation(_)
+        | LayerKind::Selection(_)
+        | LayerKind::Other => return None,
     };
     Some(conv2d::epilogue(activation)).filter(|activation| *activation != Activation::Identity)
 }
@@ -57,23 +60,15 @@ pub(super) fn epilogue_of(node: &Node) -> Option<Activation> {
 /// that the way back needs.
 pub(super) fn poolable<'a>(graph: &'a Graph, pool: &Node) -> Option<(usize, &'a Conv2dSpec)> {
     let two = Pair([2, 2]);
-    match pool.op.as_ref()? {
-        LayerOp::MaxPool2d(spec)
-            if spec.kernel == two
-                && spec.stride.is_none_or(|stride| stride == two)
-                && spec.padding == Pair([0, 0]) => {}
-        _ => return None,
-    }
+    let LayerOp::MaxPool2d(MaxPool2dSpec(window)) = pool.op.as_ref()? else { return None };
+    let fits = window.kernel == two
+        && window.stride.is_none_or(|stride| stride == two)
+        && window.padding == Pair([0, 0]);
     let below = &graph.nodes[pool.inputs[0]];
-    match below.op.as_ref()? {
-        LayerOp::Conv2d(spec)
-            if epilogue_of(below).is_some()
-                && conv2d::takes_max_pool(spec, input_dims(graph, below)) =>
-        {
-            Some((pool.inputs[0], spec))
-        }
-        _ => None,
-    }
+    let LayerOp::Conv2d(spec) = below.op.as_ref()? else { return None };
+    let takes =
+        || epilogue_of(below).is_some() && conv2d::takes_max_pool(spec, input_dims(graph, below));
+    (fits && takes()).then_some((pool.inputs[0], spec))
 }
 
 /// The constraint on a node's weight.

@@ -2,13 +2,13 @@
 
 use super::conv2d::max_pooled;
 use super::{Builder, Passes, View};
-use crate::model::layers::pool2d::{L2Pool, MaxPool, size, size_of};
+use crate::model::layers::pool2d::{size, size_of};
+use crate::model::{AvgPool2dSpec, L2Pool2dSpec, MaxPool2dSpec};
 use crate::ops::{
     AvgPool2dBwd, AvgPool2dFwd, L2Pool2dBwd, L2Pool2dFwd, MaxPool2dBwd, MaxPool2dFwd,
 };
-use crate::spec::AvgPool2dSpec;
 
-impl Passes for MaxPool {
+impl Passes for MaxPool2dSpec {
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         if let Some((below, spec)) = b.pooled_by(node) {
             let (y, switches) = max_pooled(b, spec, below, node);
@@ -61,7 +61,7 @@ impl Passes for AvgPool2dSpec {
     }
 }
 
-impl Passes for L2Pool {
+impl Passes for L2Pool2dSpec {
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         let size = size_of(&self.0, b.n, b.input_dims(node, 0));
         let (x, y) = (b.input_value(node, 0), b.output(node));

@@ -3,9 +3,9 @@
 use super::{Builder, Node, Passes, View};
 use crate::error::Result;
 use crate::model::layers::prepare::SCALE;
+use crate::model::{LocalContrastSpec, WhitenSpec};
 use crate::ops::{Activation, Conv2dFwd, LocalContrast};
 use crate::shape::{Conv2d, Dims, Taps};
-use crate::spec::{LocalContrastSpec, WhitenSpec};
 
 impl Passes for LocalContrastSpec {
     fn forward(&self, b: &mut Builder, node: usize) -> View {

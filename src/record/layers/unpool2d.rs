@@ -2,9 +2,9 @@
 
 use super::{Builder, Passes, View};
 use crate::model::layers::pool2d;
+use crate::model::{LayerOp, MaxUnpool2dSpec, UpsampleSpec};
 use crate::ops::{MaxUnpool2dBwd, MaxUnpool2dFwd, UpsampleNearest2dBwd, UpsampleNearest2dFwd};
 use crate::shape::Pool2d;
-use crate::spec::{LayerOp, MaxUnpool2dSpec, UpsampleSpec};
 
 impl Passes for MaxUnpool2dSpec {
     fn forward(&self, b: &mut Builder, node: usize) -> View {
@@ -28,7 +28,7 @@ impl Passes for MaxUnpool2dSpec {
 fn pooling(b: &Builder, node: usize) -> (Pool2d, View) {
     let pool = b.node(node).switches.expect("inferred before");
     let Some(LayerOp::MaxPool2d(spec)) = &b.node(pool).op else { unreachable!("inferred before") };
-    (pool2d::size_of(spec, b.n, b.input_dims(pool, 0)), b.saved(pool, 0))
+    (pool2d::size_of(&spec.0, b.n, b.input_dims(pool, 0)), b.saved(pool, 0))
 }
 
 impl Passes for UpsampleSpec {

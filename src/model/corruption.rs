@@ -122,7 +122,7 @@ impl CorruptionSpec {
     }
 
     /// Fails unless it makes sense.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let kinds = [self.sigma.is_some(), self.missing.is_some(), !self.scales.is_empty()];
         if kinds.into_iter().filter(|kind| *kind).count() > 1 {
             return Err(Error::usage(

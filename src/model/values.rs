@@ -176,7 +176,7 @@ impl<'de> Deserialize<'de> for Activation {
             D::Error::custom(format!("activation {value}: write a name, or {{ kind = … }}"))
         })?;
         let number = |key: &str, default: f64| value[key].as_f64().unwrap_or(default);
-        super::activation_named(kind, number("slope", 0.01), number("alpha", 1.0))
+        Activation::named(kind, number("slope", 0.01), number("alpha", 1.0))
             .map_err(D::Error::custom)
     }
 }
