@@ -32,6 +32,7 @@
 //! cache      measurements of this machine's adapters, kept between runs
 //! files      files that are written completely or not at all
 //! rng        random numbers by counter: the same on every device
+//! names      closed sets of names: what may be written for a key
 //! hash       fingerprints of checkpoints, model files and cache entries
 //! error      the error type
 //! ```
@@ -88,6 +89,7 @@ pub mod infer;
 pub mod linalg;
 pub mod metrics;
 pub mod model;
+mod names;
 pub mod ops;
 pub mod priors;
 pub mod profile;

@@ -10,6 +10,7 @@ use csae::infer::top_patches::TopPatches;
 use csae::metrics::statistics::quantiles;
 use csae::model::{self, Purpose, Row};
 use csae::report::history::{History, Validation};
+use csae::spec::PenaltyName;
 use csae::tasks::inspect::{Found, Place, QUANTILES, Run, in_the_way, percent};
 use serde_json::json;
 
@@ -148,10 +149,10 @@ fn tell_model(found: &Found, file: &Path) {
     );
     if let Some(config) = &found.run.config {
         let (loss, s) = (&config.loss.kind, &config.sparsity);
-        let penalty = match s.penalty.as_str() {
-            "l1" => format!("l1 penalty, lambda {}", s.lambda),
-            "kl" => format!("kl penalty, beta {}, rho {}", s.beta, s.rho),
-            _ => "no penalty".to_owned(),
+        let penalty = match s.penalty {
+            PenaltyName::L1 => format!("l1 penalty, lambda {}", s.lambda),
+            PenaltyName::Kl => format!("kl penalty, beta {}, rho {}", s.beta, s.rho),
+            PenaltyName::None => "no penalty".to_owned(),
         };
         outln!("loss {loss}; sparsity: {penalty}");
     }

@@ -1,43 +1,24 @@
 //! Corruption of what a model sees in training; what it is to give back stays as it is.
 
-use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, did_you_mean};
+use crate::names::names;
 use crate::ops::BicubicDownUp;
 use crate::raster::corrupt::MaskKind;
 
-/// What a model restores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Task {
-    /// Takes noise away.
-    Denoise,
-    /// Fills missing pixels.
-    Inpaint,
-    /// Adds the detail that a small image lacks.
-    Upscale,
-}
-
-impl Task {
-    /// Every task.
-    pub const ALL: [Self; 3] = [Self::Denoise, Self::Inpaint, Self::Upscale];
-
-    /// Its name, also of the command that does it and of the preset and the bundled model for it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Denoise => "denoise",
-            Self::Inpaint => "inpaint",
-            Self::Upscale => "upscale",
-        }
-    }
-}
-
-impl fmt::Display for Task {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+names! {
+    /// What a model restores. Its name is also that of the command that does it, of the preset and
+    /// of the bundled model for it.
+    pub enum Task {
+        /// Takes noise away.
+        Denoise = "denoise",
+        /// Fills missing pixels.
+        Inpaint = "inpaint",
+        /// Adds the detail that a small image lacks.
+        Upscale = "upscale",
     }
 }
 
@@ -45,12 +26,11 @@ impl FromStr for Task {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let names = Self::ALL.map(Self::name);
-        Self::ALL.into_iter().find(|task| task.name() == name).ok_or_else(|| {
+        Self::named(name).ok_or_else(|| {
             Error::usage(format!(
                 "no task is called {name}; known are {}{}",
-                names.join(", "),
-                did_you_mean(name, names)
+                Self::names().collect::<Vec<_>>().join(", "),
+                did_you_mean(name, Self::names())
             ))
         })
     }
@@ -91,11 +71,9 @@ impl CorruptionSpec {
     pub fn of(task: Task) -> Self {
         match task {
             Task::Denoise => Self { sigma: Some([0.0, 50.0]), ..Self::default() },
-            Task::Inpaint => Self {
-                missing: Some([0.1, 0.8]),
-                masks: MaskKind::ALL.map(|(_, kind)| kind).to_vec(),
-                ..Self::default()
-            },
+            Task::Inpaint => {
+                Self { missing: Some([0.1, 0.8]), masks: MaskKind::ALL.to_vec(), ..Self::default() }
+            }
             Task::Upscale => Self { scales: vec![2, 3, 4], ..Self::default() },
         }
     }

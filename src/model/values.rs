@@ -2,7 +2,7 @@
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::ops::Activation;
 
@@ -144,18 +144,19 @@ pub enum Init {
 
 impl Serialize for Activation {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let table =
-            |kind: &str, key: &str, value: f64| serde_json::json!({"kind": kind, key: value});
+        let name = self.function();
         match self {
-            Self::Identity => "identity".serialize(serializer),
-            Self::Relu => "relu".serialize(serializer),
-            Self::LeakyRelu { slope } => table("leaky_relu", "slope", *slope).serialize(serializer),
-            Self::Elu { alpha } => table("elu", "alpha", *alpha).serialize(serializer),
-            Self::Softplus => "softplus".serialize(serializer),
-            Self::Sigmoid => "sigmoid".serialize(serializer),
-            Self::Tanh => "tanh".serialize(serializer),
-            Self::Gelu => "gelu".serialize(serializer),
-            Self::Silu => "silu".serialize(serializer),
+            Self::LeakyRelu { slope } => {
+                json!({"kind": name, "slope": slope}).serialize(serializer)
+            }
+            Self::Elu { alpha } => json!({"kind": name, "alpha": alpha}).serialize(serializer),
+            Self::Identity
+            | Self::Relu
+            | Self::Softplus
+            | Self::Sigmoid
+            | Self::Tanh
+            | Self::Gelu
+            | Self::Silu => name.serialize(serializer),
         }
     }
 }

@@ -5,7 +5,32 @@
 use super::{Work, each, operation};
 use crate::error::{Error, Result, did_you_mean};
 use crate::gpu::{Kernel, Recorder, params};
+use crate::names::names;
 use crate::view::View;
+
+names! {
+    /// An activation function without its constant.
+    pub enum ActivationName {
+        /// x
+        Identity = "identity",
+        /// max(x, 0)
+        Relu = "relu",
+        /// x > 0 ? x : slope·x
+        LeakyRelu = "leaky_relu",
+        /// x > 0 ? x : α(eˣ − 1)
+        Elu = "elu",
+        /// ln(1 + eˣ)
+        Softplus = "softplus",
+        /// 1 / (1 + e⁻ˣ)
+        Sigmoid = "sigmoid",
+        /// tanh x
+        Tanh = "tanh",
+        /// x·Φ(x)
+        Gelu = "gelu",
+        /// x·sigmoid(x)
+        Silu = "silu",
+    }
+}
 
 /// An activation function.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -38,18 +63,18 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Its name in descriptions.
-    pub const fn name(self) -> &'static str {
+    /// Which function it is, without its constant.
+    pub const fn function(self) -> ActivationName {
         match self {
-            Self::Identity => "identity",
-            Self::Relu => "relu",
-            Self::LeakyRelu { .. } => "leaky_relu",
-            Self::Elu { .. } => "elu",
-            Self::Softplus => "softplus",
-            Self::Sigmoid => "sigmoid",
-            Self::Tanh => "tanh",
-            Self::Gelu => "gelu",
-            Self::Silu => "silu",
+            Self::Identity => ActivationName::Identity,
+            Self::Relu => ActivationName::Relu,
+            Self::LeakyRelu { .. } => ActivationName::LeakyRelu,
+            Self::Elu { .. } => ActivationName::Elu,
+            Self::Softplus => ActivationName::Softplus,
+            Self::Sigmoid => ActivationName::Sigmoid,
+            Self::Tanh => ActivationName::Tanh,
+            Self::Gelu => ActivationName::Gelu,
+            Self::Silu => ActivationName::Silu,
         }
     }
 
@@ -57,28 +82,33 @@ impl Activation {
     ///
     /// # Errors
     /// When no activation has the name, or its constant is out of range.
-    pub fn named(kind: &str, slope: f64, alpha: f64) -> Result<Self> {
-        Ok(match kind {
-            "identity" | "linear" => Self::Identity,
-            "relu" => Self::Relu,
-            "leaky_relu" if slope >= 0.0 => Self::LeakyRelu { slope },
-            "leaky_relu" => {
+    pub fn named(name: &str, slope: f64, alpha: f64) -> Result<Self> {
+        // The name of the identity in other programs.
+        let function = if name == "linear" { "identity" } else { name };
+        let Some(function) = ActivationName::named(function) else {
+            let known: Vec<&str> = ActivationName::names().collect();
+            let hint = did_you_mean(name, ActivationName::names());
+            return Err(Error::usage(format!(
+                "activation {name:?} is unknown: there are {}{hint}",
+                known.join(", ")
+            )));
+        };
+        Ok(match function {
+            ActivationName::Identity => Self::Identity,
+            ActivationName::Relu => Self::Relu,
+            ActivationName::LeakyRelu if slope >= 0.0 => Self::LeakyRelu { slope },
+            ActivationName::LeakyRelu => {
                 return Err(Error::usage(format!("leaky_relu: slope {slope} must be at least 0")));
             }
-            "elu" if alpha > 0.0 => Self::Elu { alpha },
-            "elu" => return Err(Error::usage(format!("elu: alpha {alpha} must be above 0"))),
-            "softplus" => Self::Softplus,
-            "sigmoid" => Self::Sigmoid,
-            "tanh" => Self::Tanh,
-            "gelu" => Self::Gelu,
-            "silu" => Self::Silu,
-            other => {
-                let known = "identity, relu, leaky_relu, elu, softplus, sigmoid, tanh, gelu, silu";
-                let hint = did_you_mean(other, known.split(", "));
-                return Err(Error::usage(format!(
-                    "activation {other:?} is unknown: there are {known}{hint}"
-                )));
+            ActivationName::Elu if alpha > 0.0 => Self::Elu { alpha },
+            ActivationName::Elu => {
+                return Err(Error::usage(format!("elu: alpha {alpha} must be above 0")));
             }
+            ActivationName::Softplus => Self::Softplus,
+            ActivationName::Sigmoid => Self::Sigmoid,
+            ActivationName::Tanh => Self::Tanh,
+            ActivationName::Gelu => Self::Gelu,
+            ActivationName::Silu => Self::Silu,
         })
     }
 
@@ -102,13 +132,28 @@ impl Activation {
         match self {
             Self::LeakyRelu { slope } => slope,
             Self::Elu { alpha } => alpha,
-            _ => 0.0,
+            Self::Identity
+            | Self::Relu
+            | Self::Softplus
+            | Self::Sigmoid
+            | Self::Tanh
+            | Self::Gelu
+            | Self::Silu => 0.0,
         }
     }
 
     /// Whether the derivative follows from the output alone.
     pub const fn from_output(self) -> bool {
-        !matches!(self, Self::Gelu | Self::Silu)
+        match self {
+            Self::Identity
+            | Self::Relu
+            | Self::LeakyRelu { .. }
+            | Self::Elu { .. }
+            | Self::Softplus
+            | Self::Sigmoid
+            | Self::Tanh => true,
+            Self::Gelu | Self::Silu => false,
+        }
     }
 
     /// Floating-point operations of one value.
@@ -134,7 +179,7 @@ impl Activation {
 pub(super) fn epilogue(activation: Activation) -> String {
     match activation {
         Activation::Identity => String::new(),
-        _ => format!(" {}", activation.name()),
+        _ => format!(" {}", activation.function()),
     }
 }
 

@@ -54,7 +54,10 @@ impl LossKind {
 
     /// What the sum over elements is divided by: the batch, or the number of elements.
     pub const fn divisor(self, n: usize, elements: usize) -> usize {
-        if matches!(self, Self::SumSquares) { n } else { elements }
+        match self {
+            Self::SumSquares => n,
+            Self::Mse | Self::L1 | Self::Bce | Self::Charbonnier { .. } => elements,
+        }
     }
 }
 

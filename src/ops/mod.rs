@@ -26,7 +26,9 @@ mod segmentation;
 mod soft_threshold;
 mod unpool2d;
 
-pub use activation::{Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd};
+pub use activation::{
+    Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd, ActivationName,
+};
 pub use bicubic::BicubicDownUp;
 pub use constraint::{MaxNorm, ProjectGrad};
 pub use conv2d::{Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd};

@@ -2,27 +2,29 @@
 
 use super::{
     ActivationSpec, BatchTopKSpec, Config, LayerOp, LayerSpec, LifetimeWtaSpec, ModelSpec,
-    SparsitySpec, SpatialWtaSpec, TopKSpec,
+    PenaltyName, SparsitySpec, SpatialWtaSpec, TopKSpec,
 };
 use crate::error::{Error, Result};
 use crate::model::LayerKind;
+use crate::names::names;
 use crate::ops::Activation;
 
-/// A rule that makes codes sparse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
-    /// A penalty λ‖z‖₁.
-    L1,
-    /// A penalty on mean activities that differ from `sparsity.rho`, weighted by β.
-    Kl,
-    /// The k largest of each image.
-    TopK,
-    /// The k·n largest of each batch.
-    BatchTopK,
-    /// The largest of each map of each image.
-    SpatialWta,
-    /// A share of each batch for each unit.
-    LifetimeWta,
+names! {
+    /// A rule that makes codes sparse. Its name is that of its layer or penalty.
+    pub enum Rule {
+        /// A penalty λ‖z‖₁.
+        L1 = "l1",
+        /// A penalty on mean activities that differ from `sparsity.rho`, weighted by β.
+        Kl = "kl",
+        /// The k largest of each image.
+        TopK = "top_k",
+        /// The k·n largest of each batch.
+        BatchTopK = "batch_top_k",
+        /// The largest of each map of each image.
+        SpatialWta = "spatial_wta",
+        /// A share of each batch for each unit.
+        LifetimeWta = "lifetime_wta",
+    }
 }
 
 /// Strength of the push on dead units, where a description revives them in another way.
@@ -32,22 +34,6 @@ const PUSH: f64 = 0.3;
 const SELECTED: &str = "selected";
 
 impl Rule {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::L1, Self::Kl, Self::TopK, Self::BatchTopK, Self::SpatialWta, Self::LifetimeWta];
-
-    /// Its name, that of its layer or penalty.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::L1 => "l1",
-            Self::Kl => "kl",
-            Self::TopK => "top_k",
-            Self::BatchTopK => "batch_top_k",
-            Self::SpatialWta => "spatial_wta",
-            Self::LifetimeWta => "lifetime_wta",
-        }
-    }
-
     /// The layer that selects at a strength; none: it is a penalty.
     fn op(self, strength: f64) -> Result<Option<LayerOp>> {
         let count = || -> Result<usize> {
@@ -83,26 +69,24 @@ impl Rule {
         let mut config = config.clone();
         let SparsitySpec { lambda, beta, .. } = config.sparsity;
         let (penalty, lambda, beta) = match self {
-            Self::L1 => ("l1", strength, beta),
-            Self::Kl => ("kl", lambda, strength),
-            _ => ("none", lambda, beta),
+            Self::L1 => (PenaltyName::L1, strength, beta),
+            Self::Kl => (PenaltyName::Kl, lambda, strength),
+            Self::TopK | Self::BatchTopK | Self::SpatialWta | Self::LifetimeWta => {
+                (PenaltyName::None, lambda, beta)
+            }
         };
         let SparsitySpec { revive_strength, aux_alpha, .. } = config.sparsity;
         let (revive_strength, aux_alpha) = match self {
             // A push raises what is not selected for every image alike, until it is selected for
             // all.
             Self::TopK | Self::BatchTopK => (0.0, aux_alpha),
-            _ if revive_strength == 0.0 && aux_alpha > 0.0 => (PUSH, 0.0),
-            _ => (revive_strength, 0.0),
+            Self::L1 | Self::Kl | Self::SpatialWta | Self::LifetimeWta => {
+                let revived = revive_strength == 0.0 && aux_alpha > 0.0;
+                (if revived { PUSH } else { revive_strength }, 0.0)
+            }
         };
-        config.sparsity = SparsitySpec {
-            penalty: penalty.to_owned(),
-            lambda,
-            beta,
-            revive_strength,
-            aux_alpha,
-            ..config.sparsity
-        };
+        config.sparsity =
+            SparsitySpec { penalty, lambda, beta, revive_strength, aux_alpha, ..config.sparsity };
         if !strength.is_finite() || strength <= 0.0 {
             return Err(Error::usage(format!(
                 "{}: strength {strength} must be above 0",
@@ -131,12 +115,11 @@ impl std::str::FromStr for Rule {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|rule| rule.name() == name).ok_or_else(|| {
-            let names = || Self::ALL.into_iter().map(Self::name);
-            let hint = crate::error::did_you_mean(name, names());
+        Self::named(name).ok_or_else(|| {
+            let hint = crate::error::did_you_mean(name, Self::names());
             Error::usage(format!(
                 "rule {name:?}: there are {}{hint}",
-                names().collect::<Vec<_>>().join(", ")
+                Self::names().collect::<Vec<_>>().join(", ")
             ))
         })
     }
@@ -236,8 +219,8 @@ mod tests {
         {
             let config = rule.apply(&sparse, strength).unwrap();
             assert_eq!(
-                (config.model.code.as_str(), config.sparsity.penalty.as_str()),
-                ("selected", "none")
+                (config.model.code.as_str(), config.sparsity.penalty),
+                ("selected", PenaltyName::None)
             );
             assert_eq!(config.sparsity.revive_strength == 0.0, rule != Rule::LifetimeWta);
             let graph = Graph::new(&config.model, Dims::new(1, 28, 28)).unwrap();

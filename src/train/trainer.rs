@@ -14,7 +14,7 @@ use super::whiten;
 use crate::device::{Device, Pending};
 use crate::error::{Error, Kind, Result};
 use crate::model::{self, Graph, Purpose, Role, Store};
-use crate::spec::{Config, LayerOp, Precision, TrainSpec};
+use crate::spec::{Config, LayerOp, PenaltyName, Precision, TrainSpec};
 use crate::view::View;
 
 /// A training under way.
@@ -68,7 +68,7 @@ pub(super) fn spec<'s>(
     resident: Option<Resident>,
     scalars: View,
 ) -> Result<StepSpec<'s>> {
-    let (n, loss) = (config.train.batch / config.train.accumulate, config.loss.resolve()?);
+    let (n, loss) = (config.train.batch / config.train.accumulate, config.loss.resolve());
     let half = match config.train {
         TrainSpec { precision: Precision::F32, .. } => None,
         TrainSpec { loss_scale, .. } if loss_scale > 0.0 => Some(loss_scale),
@@ -144,7 +144,7 @@ fn check(config: &Config, graph: &Graph) -> Result<()> {
         .iter()
         .find(|node| node.op.as_ref().is_some_and(whole))
         .map(|node| format!("layer {}", node.name));
-    let penalty = (config.sparsity.penalty == "kl" && config.sparsity.beta > 0.0)
+    let penalty = (config.sparsity.penalty == PenaltyName::Kl && config.sparsity.beta > 0.0)
         .then(|| "the KL penalty".to_owned());
     match layer.or(penalty) {
         Some(what) if parts > 1 => Err(Error::usage(format!(
@@ -177,10 +177,7 @@ impl<'a> Trainer<'a> {
         let parts = config.train.accumulate;
         check(config, graph)?;
         device.takes(config.train.precision).map_err(|error| error.at("train.precision"))?;
-        let purpose = Purpose::Train {
-            moments: if config.optimizer.kind == "sgd" { 1 } else { 2 },
-            parts: parts > 1,
-        };
+        let purpose = Purpose::Train { moments: config.optimizer.kind.moments(), parts: parts > 1 };
         let dims = graph.nodes[0].dims;
         let samples = feed::samples(&prepared.train, dims, &config.data, batch)?;
         let intended = Intended { config, graph, purpose, prepared, samples: &samples };

@@ -11,7 +11,7 @@ use crate::model::Graph;
 use crate::ops::CELL;
 use crate::rng::Stream;
 use crate::shape::Dims;
-use crate::spec::ModelSpec;
+use crate::spec::{LossName, ModelSpec, OptimizerName};
 
 /// A layer's case: name, attributes, shape of x, and shapes of weight and bias where it has them.
 struct Row {
@@ -175,7 +175,7 @@ pub fn cases() -> Vec<Case> {
         unpool("scalars", &[2, 3, 4, 5]),
         unpool("vectors", &[3, 8, 3, 4]),
     ]);
-    for kind in ["sgd", "adam", "adamw"] {
+    for kind in OptimizerName::names() {
         cases.extend([optimizer(kind, "built_in", 1.0), optimizer(kind, "scaled", 64.0)]);
     }
     cases.extend([
@@ -324,9 +324,8 @@ fn losses() -> Vec<Case> {
             half: false,
         }
     };
-    let kinds = ["sum_squares", "mse", "l1", "bce", "charbonnier"];
     let mut cases: Vec<Case> =
-        kinds.iter().map(|kind| by_element(kind, kind, &[3, 2, 5, 7])).collect();
+        LossName::names().map(|kind| by_element(kind, kind, &[3, 2, 5, 7])).collect();
     cases.push(by_element("long", "mse", &[2, 3, 301, 299]));
     cases.extend([by_class("cross_entropy", 9, 13), by_class("many_workgroups", 70_001, 3)]);
     cases

@@ -118,7 +118,7 @@ impl Training {
             n,
             parts: 1,
             corruption: &config.corruption,
-            loss: config.loss.resolve()?,
+            loss: config.loss.resolve(),
             sparsity: &config.sparsity,
             optimizer: &config.optimizer,
             resident: Some(resident),

@@ -93,7 +93,15 @@ fn taps(kernel: Pair, stride: Pair, padding: Pad, dilation: Pair) -> Taps {
 
 /// Whether a rectifier follows, for the start of the weights.
 pub(crate) const fn rectified(activation: Activation) -> bool {
-    !matches!(activation, Activation::Identity | Activation::Sigmoid | Activation::Tanh)
+    match activation {
+        Activation::Relu
+        | Activation::LeakyRelu { .. }
+        | Activation::Elu { .. }
+        | Activation::Softplus
+        | Activation::Gelu
+        | Activation::Silu => true,
+        Activation::Identity | Activation::Sigmoid | Activation::Tanh => false,
+    }
 }
 
 impl Conv2dSpec {
