@@ -20,10 +20,10 @@ use csae::tasks::probe::matched;
 use csae::train::supervised::{Epoch, Plan, Trained, Watch};
 use serde_json::{Value, json};
 
-use super::Common;
 use super::features::{Encoder, How, Reading};
 use super::interrupt::{self, Interrupted};
 use super::learning::{asked, stopped};
+use super::{CommandArgs, Common};
 
 /// How the head begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -120,7 +120,7 @@ pub struct FinetuneArgs {
     #[command(flatten)]
     reading: Reading,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 const MODEL: &str = "model.safetensors";
@@ -185,7 +185,21 @@ impl FinetuneArgs {
     }
 }
 
-pub fn run(args: FinetuneArgs) -> anyhow::Result<()> {
+impl CommandArgs for FinetuneArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: FinetuneArgs) -> anyhow::Result<()> {
     args.check()?;
     let loaded = model::load(&Place::of(&args.model).model)?;
     let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;

@@ -14,7 +14,7 @@ use csae::spec::PenaltyName;
 use csae::tasks::inspect::{Found, Place, QUANTILES, Run, in_the_way, percent};
 use serde_json::json;
 
-use super::Common;
+use super::{CommandArgs, Common};
 
 /// Look into a model: its layers, how its training went, its filters and what its units draw, and
 /// with --data how often they fire.
@@ -57,10 +57,24 @@ pub struct InspectArgs {
     #[arg(long, value_name = "SIZE", requires = "data")]
     max_memory: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
-pub fn run(args: InspectArgs) -> anyhow::Result<()> {
+impl CommandArgs for InspectArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: InspectArgs) -> anyhow::Result<()> {
     let place = Place::of(&args.model);
     let loaded = model::load(&place.model)?;
     let graph = &loaded.graph;

@@ -9,8 +9,8 @@ use csae::train::checkpoint::{self, Checkpoint};
 use csae::train::{RunFolder, Trainer};
 use serde_json::json;
 
-use super::Common;
 use super::training::Job;
+use super::{CommandArgs, Common};
 
 /// Go on with a run where it stopped.
 ///
@@ -33,7 +33,7 @@ pub struct ResumeArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 impl ResumeArgs {
@@ -49,7 +49,21 @@ impl ResumeArgs {
     }
 }
 
-pub fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
+impl CommandArgs for ResumeArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
     let (folder, recorded, origin) = RunFolder::open(&args.run)?;
     let config = args.lengthen(recorded.clone())?;
     let lock = folder.lock()?;

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::{Boxes, as_json, say, tell};
 use crate::cli::learning::{Diary, FILES, Learning, asked, stopped};
-use crate::cli::{Common, budget};
+use crate::cli::{CommandArgs, Common, budget};
 
 /// The loss of objectness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -95,12 +95,26 @@ pub struct TrainArgs {
     #[command(flatten)]
     learning: Learning,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 const NUMBERS: &str = "detect.json";
 
-pub fn run(args: TrainArgs) -> anyhow::Result<()> {
+impl CommandArgs for TrainArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: TrainArgs) -> anyhow::Result<()> {
     let (common, learning) = (&args.common, &args.learning);
     learning.check(NUMBERS)?;
     let loaded = model::load(&Place::of(&args.model).model)?;

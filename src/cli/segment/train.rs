@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::{Labels, as_json, say, tell as tell_scores};
 use crate::cli::learning::{Diary, FILES, Learning, asked, stopped};
-use crate::cli::{Common, budget};
+use crate::cli::{CommandArgs, Common, budget};
 
 /// How maps are enlarged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -84,7 +84,7 @@ pub struct TrainArgs {
     #[command(flatten)]
     learning: Learning,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 const NUMBERS: &str = "segment.json";
@@ -114,7 +114,21 @@ impl TrainArgs {
     }
 }
 
-pub fn run(args: TrainArgs) -> anyhow::Result<()> {
+impl CommandArgs for TrainArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: TrainArgs) -> anyhow::Result<()> {
     let (common, learning) = (&args.common, &args.learning);
     learning.check(NUMBERS)?;
     if !(args.dice.is_finite() && args.dice >= 0.0) {
