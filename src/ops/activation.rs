@@ -2,6 +2,8 @@
 //! instead, which saves the input: possible where f is invertible on its derivative (not GELU and
 //! SiLU).
 
+pub(super) mod cpu;
+
 use super::{Work, each, operation};
 use crate::error::{Error, Result, did_you_mean};
 use crate::gpu::{Kernel, Recorder, params};

@@ -1,6 +1,8 @@
 //! The loss of detail that super-resolution is to undo: samples shrunk and enlarged again, on the
 //! device.
 
+mod cpu;
+
 use super::{Work, each, maps_of, operation};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::rng;

@@ -1,5 +1,7 @@
 //! Constraints on parameters, applied after each update.
 
+mod cpu;
+
 use super::{Work, each, operation};
 use crate::gpu::{Kernel, Recorder, params};
 

@@ -4,6 +4,10 @@
 //!
 //! Memory: x (N,H,W,C), y (N,P,Q,K), w (R,S,C/groups,K), all dense.
 
+mod cpu;
+mod depthwise;
+mod im2col;
+
 use super::activation::{epilogue, gated};
 use super::pool2d::window;
 use super::reduce::sum_slices;

@@ -1,5 +1,7 @@
 //! Corruption of a batch on the device: what a restorer learns to take away.
 
+mod cpu;
+
 use super::{Work, each, maps_of, operation};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::rng;

@@ -1,5 +1,7 @@
 //! Batches made on the device from the resident bytes.
 
+mod cpu;
+
 use super::{Work, each, maps_of, operation};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::rng;

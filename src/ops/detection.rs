@@ -1,6 +1,8 @@
 //! The loss of a one-stage detector without anchors: a grid of cells, each of which says whether
 //! something is there, its box, and its class.
 
+mod cpu;
+
 use super::reduce::{SumScalar, WORKGROUP, partial_groups};
 use super::{Work, each, operation};
 use crate::gpu::{Kernel, Recorder, params};

@@ -1,5 +1,7 @@
 //! Sums, copies and accumulation.
 
+mod cpu;
+
 use super::{Work, each, operation};
 use crate::gpu::{Kernel, Recorder, params};
 

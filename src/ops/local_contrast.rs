@@ -1,6 +1,8 @@
 //! Local contrast normalisation (Jarrett et al., "What is the Best Multi-Stage Architecture for
 //! Object Recognition?", 2009; here with a box for a window).
 
+mod cpu;
+
 use super::{Work, each, maps_of, operation};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::Dims;

@@ -1,6 +1,8 @@
 //! Losses and penalties: each writes (or adds to) a gradient and one scalar of the step,
 //! `scalars[slot·width + index]`. `partials` holds [`super::reduce::SCALAR_PARTIALS`] elements.
 
+mod cpu;
+
 use super::activation::gated;
 use super::reduce::{SumScalar, WORKGROUP, partial_groups};
 use super::{Activation, Work, each, operation};

@@ -4,6 +4,8 @@
 //!
 //! "Index" in a tie always means the NCHW index within the row, whatever the layout in memory.
 
+mod cpu;
+
 use super::{Work, each, maps_of, operation};
 use crate::gpu::{Choice, FLAT, Kernel, Recorder, params};
 use crate::shape::Dims;

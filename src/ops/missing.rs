@@ -1,6 +1,8 @@
 //! Missing pixels: which they are, drawn anew for each sample, and what stands in their place. What
 //! a restorer learns to fill.
 
+mod cpu;
+
 use super::{Work, each, maps_of, operation};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::Dims;

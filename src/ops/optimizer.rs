@@ -1,6 +1,8 @@
 //! Parameter updates over the whole contiguous buffers (PyTorch's rules). The learning rate and
 //! Adam's corrections come from the step.
 
+mod cpu;
+
 use super::{Work, each, operation};
 use crate::gpu::{Kernel, Recorder, params};
 

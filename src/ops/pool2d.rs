@@ -1,5 +1,7 @@
 //! Pooling. Memory: x (N,H,W,C), y (N,P,Q,C).
 
+pub(super) mod cpu;
+
 use super::activation::gated;
 use super::{Activation, Work, each, operation};
 use crate::gpu::{Choice, Kernel, Recorder, params};

@@ -1,6 +1,8 @@
 //! Sums in a fixed order. On the GPU each is two dispatches: partial sums by fixed slices, then
 //! their sum in index order.
 
+pub(super) mod cpu;
+
 use super::{Work, each, operation};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::view::View;

@@ -2,6 +2,8 @@
 //! `patience` steps is pushed up by a constant gradient on its pre-activation until it fires (the
 //! pre-activation loss of Conerly et al. 2025, restricted to dead units).
 
+pub(super) mod cpu;
+
 use super::reduce::{Split, WORKGROUP};
 use super::{Work, each, maps_of, operation};
 use crate::gpu::{Kernel, Recorder, params};

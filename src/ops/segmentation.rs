@@ -1,6 +1,8 @@
 //! Losses of segmentation: every pixel is of one of some classes. What a pixel weighs is given, so
 //! that classes can be balanced and pixels left out.
 
+mod cpu;
+
 use super::reduce::{SumScalar, WORKGROUP, partial_groups};
 use super::{SCALAR_PARTIALS, Work, each, operation};
 use crate::gpu::{Kernel, Recorder, params};

@@ -2,6 +2,8 @@
 //! level σ_n for each sample the threshold is τ_nc = τ_c + slope_c·σ_n, so that one model serves a
 //! range of levels (Janjušević, Khalilian-Gourtani & Wang, "CDLNet", 2022).
 
+mod cpu;
+
 use super::{Work, each, maps_of, operation};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::Dims;

@@ -3,6 +3,8 @@
 //!
 //! Memory: maps with channels innermost; `switches` as written by [`super::MaxPool2dFwd`].
 
+mod cpu;
+
 use super::{Work, each, operation, pool2d};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::{Dims, Pool2d};

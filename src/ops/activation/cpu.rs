@@ -3,10 +3,10 @@
 
 use rayon::prelude::*;
 
-use super::parallel::CHUNK;
-use super::{Memory, Reference};
 use crate::linalg::real::Real;
 use crate::ops::{Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd};
+use crate::reference::parallel::CHUNK;
+use crate::reference::{Memory, Reference};
 
 #[inline(always)]
 fn sigmoid<T: Real>(x: T) -> T {

@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::{Memory, Reference};
 use crate::linalg::real::Real;
 use crate::ops::BicubicDownUp;
 use crate::raster::resample::down_up;
+use crate::reference::{Memory, Reference};
 
 /// What each sample of a side is made of.
 type Rows<T> = Vec<Vec<(usize, T)>>;

@@ -3,8 +3,8 @@
 
 use rayon::prelude::*;
 
-use super::parallel::units;
 use crate::linalg::real::Real;
+use crate::reference::parallel::units;
 use crate::shape::Conv2d;
 
 /// Whether these functions take the problem.

@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::parallel::units;
-use super::{Memory, Reference};
 use crate::linalg::real::Real;
 use crate::ops::GaussianNoise;
+use crate::reference::parallel::units;
+use crate::reference::{Memory, Reference};
 
 /// Coefficients of the two polynomials, the highest power first.
 const CENTRE: [f64; 9] = [

@@ -1,8 +1,8 @@
 //! Twins of `ops/constraint.rs`.
 
-use super::{Memory, Reference};
 use crate::linalg::real::Real;
 use crate::ops::{MaxNorm, ProjectGrad};
+use crate::reference::{Memory, Reference};
 
 impl MaxNorm {
     /// What an atom of this norm is multiplied by.

@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::parallel::units;
-use super::{Memory, Reference};
 use crate::linalg::real::Real;
 use crate::ops::{MaxUnpool2dBwd, MaxUnpool2dFwd, UpsampleNearest2dBwd, UpsampleNearest2dFwd};
+use crate::reference::parallel::units;
+use crate::reference::{Memory, Reference};
 
 impl Reference for MaxUnpool2dFwd {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {

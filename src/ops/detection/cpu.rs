@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::reduce::put_scalar;
-use super::{Memory, Reference};
 use crate::linalg::real::Real;
+use crate::ops::reduce::cpu::put_scalar;
 use crate::ops::{CELL, GridDetection, SIZES};
+use crate::reference::{Memory, Reference};
 
 /// ln(1 + eˣ).
 fn softplus(x: f64) -> f64 {

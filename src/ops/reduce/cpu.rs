@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::parallel::{CHUNK, sum_map, units};
-use super::{Memory, Reference};
 use crate::linalg::real::Real;
 use crate::ops::{ChannelSum, CountNonzero, SumSquares};
+use crate::reference::parallel::{CHUNK, sum_map, units};
+use crate::reference::{Memory, Reference};
 
 /// Adds the rows of `x` to `sums`. Several rows are taken at once where channels are few, to fill
 /// the vector registers.

@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::parallel::{CHUNK, units};
-use super::{Memory, Reference};
 use crate::linalg::real::Real;
 use crate::ops::{AddAssign, Combine, CopyChannels};
+use crate::reference::parallel::{CHUNK, units};
+use crate::reference::{Memory, Reference};
 
 impl Reference for Combine {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {

@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::parallel::units;
-use super::{Memory, Reference};
 use crate::linalg::real::Real;
 use crate::ops::{SoftThresholdBwd, SoftThresholdFwd};
+use crate::reference::parallel::units;
+use crate::reference::{Memory, Reference};
 use crate::view::View;
 
 /// The thresholds of each sample: a row of C for each, or one row for all of them.

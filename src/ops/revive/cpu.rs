@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::parallel::units;
-use super::{Memory, Reference};
 use crate::linalg::real::Real;
 use crate::ops::{FiringUpdate, IdleOnly, IdleUpdate, Revive};
+use crate::reference::parallel::units;
+use crate::reference::{Memory, Reference};
 
 impl Reference for FiringUpdate {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {

@@ -3,12 +3,12 @@
 
 use rayon::prelude::*;
 
-use super::parallel::{CHUNK, units};
-use super::{Memory, Reference};
 use crate::linalg::real::Real;
 use crate::ops::{
     BatchTopKMask, DropoutMask, LifetimeWtaMask, MaskApply, SpatialWtaMask, ThresholdMask, TopKMask,
 };
+use crate::reference::parallel::{CHUNK, units};
+use crate::reference::{Memory, Reference};
 use crate::rng;
 use crate::shape::Dims;
 

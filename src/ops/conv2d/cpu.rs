@@ -10,10 +10,13 @@
 
 use rayon::prelude::*;
 
+use super::depthwise;
 use super::im2col::{Columns, col2im_row, im2col};
-use super::parallel::CHUNK;
-use super::pool2d::max_pool;
-use super::{Memory, Reference, activation, depthwise};
+use crate::ops::activation;
+use crate::ops::pool2d::cpu::max_pool;
+use crate::reference::parallel::CHUNK;
+use crate::reference::{Memory, Reference};
+
 use crate::linalg::gemm::{Matrix, gemm};
 use crate::linalg::real::Real;
 use crate::ops::{Activation, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd};
@@ -52,7 +55,7 @@ impl<'a, T: Real> Epilogue<'a, T> {
     /// Finishes whole pixels, the first of which begins at element `at`.
     fn apply(&self, at: usize, block: &mut [T]) {
         if let Some(gate) = self.gate {
-            return activation::scale_by_slope_of_output(
+            return activation::cpu::scale_by_slope_of_output(
                 self.activation,
                 &gate[at..at + block.len()],
                 block,
@@ -65,7 +68,7 @@ impl<'a, T: Real> Epilogue<'a, T> {
                 }
             }
         }
-        activation::apply(self.activation, block);
+        activation::cpu::apply(self.activation, block);
     }
 }
 
@@ -543,5 +546,5 @@ impl Reference for Conv2dBwdWeight {
 }
 
 #[cfg(test)]
-#[path = "conv2d_tests.rs"]
+#[path = "cpu_tests.rs"]
 mod tests;

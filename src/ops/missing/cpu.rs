@@ -2,12 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::{Memory, Reference};
 use crate::linalg::real::Real;
 use crate::ops::{FillMissing, MissingPixels};
 use crate::raster::fill::pull_push;
 use crate::raster::glyphs;
 use crate::raster::glyphs::GLYPHS;
+use crate::reference::{Memory, Reference};
 use crate::rng::{below, word, words};
 use crate::view::StepParams;
 
@@ -290,7 +290,7 @@ mod tests {
     /// The shader's letters are those of the host.
     #[test]
     fn letters_are_the_same_in_the_shader() {
-        let text = include_str!("../../shaders/common/glyphs.wgsl");
+        let text = include_str!("../../../shaders/common/glyphs.wgsl");
         for glyph in GLYPHS {
             let bits = (0..35)
                 .filter(|dot| glyph[dot / 5] >> (4 - dot % 5) & 1 == 1)

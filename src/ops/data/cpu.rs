@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::{Memory, Reference};
 use crate::linalg::real::Real;
 use crate::ops::GatherBatch;
+use crate::reference::{Memory, Reference};
 
 impl Reference for GatherBatch {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {

@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::reduce::put_scalar;
-use super::{Memory, Reference};
 use crate::linalg::real::Real;
+use crate::ops::reduce::cpu::put_scalar;
 use crate::ops::{Dice, PixelCrossEntropy};
+use crate::reference::{Memory, Reference};
 
 /// Pixels of a part of a sum.
 const PART: usize = 4096;
@@ -115,8 +115,8 @@ impl Reference for Dice {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::Setup;
     use super::*;
+    use crate::reference::testing::Setup;
 
     #[test]
     fn two_pixels_by_hand() {

@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::parallel::CHUNK;
-use super::{Memory, Reference};
 use crate::linalg::real::Real;
 use crate::ops::{Adam, ClipGrads, Sgd};
+use crate::reference::parallel::CHUNK;
+use crate::reference::{Memory, Reference};
 
 impl Reference for ClipGrads {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {

@@ -2,12 +2,13 @@
 
 use rayon::prelude::*;
 
-use super::parallel::{CHUNK, sum_lanes, sum_map, units};
-use super::reduce::put_scalar;
-use super::revive::{push, pushes};
-use super::{Memory, Reference, activation};
 use crate::linalg::real::Real;
+use crate::ops::activation;
+use crate::ops::reduce::cpu::put_scalar;
+use crate::ops::revive::cpu::{push, pushes};
 use crate::ops::{Activation, CrossEntropy, KlPenalty, L1Penalty, Loss, LossKind};
+use crate::reference::parallel::{CHUNK, sum_lanes, sum_map, units};
+use crate::reference::{Memory, Reference};
 
 /// Writes dy = scale·gradient, by the slope of the activation that y is the output of, and returns
 /// the sum of the values of `f(y, t) = (value, gradient)`.
@@ -29,7 +30,7 @@ fn each<T: Real>(
                 dy[i] = T::of(scale * gradient);
                 value
             });
-            activation::scale_by_slope_of_output(activation, y, dy);
+            activation::cpu::scale_by_slope_of_output(activation, y, dy);
             sum
         })
         .collect();
@@ -132,7 +133,7 @@ impl Reference for L1Penalty {
                         T::ZERO
                     };
                 }
-                activation::scale_by_slope_of_output(self.activation, z, dz);
+                activation::cpu::scale_by_slope_of_output(self.activation, z, dz);
                 if let Some(pushes) = &pushes {
                     push(dz, pushes);
                 }

@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::{Memory, Reference};
 use crate::linalg::real::Real;
 use crate::ops::LocalContrast;
+use crate::reference::{Memory, Reference};
 use crate::shape::Dims;
 
 impl Reference for LocalContrast {

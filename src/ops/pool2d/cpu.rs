@@ -5,12 +5,13 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::parallel::units;
-use super::{Memory, Reference, activation};
 use crate::linalg::real::Real;
+use crate::ops::activation;
 use crate::ops::{
     AvgPool2dBwd, AvgPool2dFwd, L2Pool2dBwd, L2Pool2dFwd, MaxPool2dBwd, MaxPool2dFwd,
 };
+use crate::reference::parallel::units;
+use crate::reference::{Memory, Reference};
 use crate::shape::Pool2d;
 
 /// The part of a window that lies inside the map, on both axes.
@@ -148,7 +149,7 @@ fn max_rows<T: Real>(size: &Pool2d, x: &[T], first: usize, y: &mut [T], switches
 }
 
 /// The maxima of all windows, and where they lie.
-pub(super) fn max_pool<T: Real>(size: &Pool2d, x: &[T], y: &mut [T], switches: &mut [u32]) {
+pub(in crate::ops) fn max_pool<T: Real>(size: &Pool2d, x: &[T], y: &mut [T], switches: &mut [u32]) {
     let row = size.y.w * size.y.c;
     let rows = units(row);
     let blocks = y.par_chunks_mut(rows * row).zip(switches.par_chunks_mut(rows * row)).enumerate();
@@ -182,7 +183,7 @@ impl Reference for MaxPool2dBwd {
             let Some(gate) = gate else { return add(dx, dy, switches) };
             T::scratch(c, |before| {
                 before.copy_from_slice(dy);
-                activation::scale_by_slope_of_output(self.activation, &gate[pixel], before);
+                activation::cpu::scale_by_slope_of_output(self.activation, &gate[pixel], before);
                 add(dx, before, switches);
             });
         });
