@@ -4,11 +4,17 @@
 
 pub(super) mod cpu;
 
-use super::{Work, each, operation};
+use super::{Work, each, operation, shaders};
 use crate::error::{Error, Result, did_you_mean};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::names::names;
 use crate::view::View;
+
+shaders! {
+    ActivationFwd "activation_fwd",
+    ActivationBwd "activation_bwd",
+    ActivationBwdOutput "activation_bwd_output",
+}
 
 names! {
     /// An activation function without its constant.

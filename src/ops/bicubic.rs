@@ -3,10 +3,14 @@
 
 mod cpu;
 
-use super::{Work, each, maps_of, operation};
+use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::rng;
 use crate::shape::Dims;
+
+shaders! {
+    BicubicDownUp "bicubic_down_up",
+}
 
 operation! {
     /// y = x shrunk by a scale s and enlarged again to its size, both by Keys' cubic (a = −½;

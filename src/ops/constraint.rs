@@ -2,8 +2,13 @@
 
 mod cpu;
 
-use super::{Work, each, operation};
+use super::{Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
+
+shaders! {
+    MaxNorm "max_norm",
+    ProjectGrad "project_grad",
+}
 
 operation! {
     /// Keeps every atom within the ball of radius `max_norm`: w[o,a,i] ·= min(1,

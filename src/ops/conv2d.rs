@@ -11,10 +11,33 @@ mod im2col;
 use super::activation::{epilogue, gated};
 use super::pool2d::window;
 use super::reduce::sum_slices;
-use super::{Activation, Work, each, operation};
-use crate::gpu::{Choice, Kernel, Product, Recorder, params};
+use super::{Activation, Work, each, operation, shaders};
+use crate::gpu::{Choice, Family, Kernel, Product, Recorder, params};
 use crate::shape::{Conv2d, Dims, Pool2d};
 use crate::view::View;
+
+shaders! {
+    Conv2dFwd "conv2d_fwd",
+    Conv2dFwdRegs "conv2d_fwd_regs",
+    Conv2dFwdSubgroup "conv2d_fwd_subgroup",
+    Conv2dFwdTiled "conv2d_fwd_tiled",
+    Conv2dFwdMatrix "conv2d_fwd_matrix",
+    Conv2dMaxPoolFwd "conv2d_max_pool_fwd",
+    Conv2dMaxPoolFwdRegs "conv2d_max_pool_fwd_regs",
+    Conv2dMaxPoolFwdSubgroup "conv2d_max_pool_fwd_subgroup",
+    Conv2dMaxPoolFwdTiled "conv2d_max_pool_fwd_tiled",
+    Conv2dMaxPoolFwdMatrix "conv2d_max_pool_fwd_matrix",
+    Conv2dBwdInput "conv2d_bwd_input",
+    Conv2dBwdInputRegs "conv2d_bwd_input_regs",
+    Conv2dBwdInputSubgroup "conv2d_bwd_input_subgroup",
+    Conv2dBwdInputTiled "conv2d_bwd_input_tiled",
+    Conv2dBwdInputMatrix "conv2d_bwd_input_matrix",
+    Conv2dBwdWeight "conv2d_bwd_weight",
+    Conv2dBwdWeightRegs "conv2d_bwd_weight_regs",
+    Conv2dBwdWeightSubgroup "conv2d_bwd_weight_subgroup",
+    Conv2dBwdWeightTiled "conv2d_bwd_weight_tiled",
+    Conv2dBwdWeightMatrix "conv2d_bwd_weight_matrix",
+}
 
 operation! {
     /// y[n,p,q,k] = f(b[k] + Σ_{r,s,c} x[n, p·stride − pad + r·dil, q·stride − pad + s·dil,
@@ -46,7 +69,7 @@ impl Work for Conv2dFwd {
     }
 
     fn product(&self) -> Option<Product> {
-        product_of(Kernel::Conv2dFwd, &self.size, self.x)
+        product_of(Family::Conv2dFwd, &self.size, self.x)
     }
 }
 
@@ -79,7 +102,7 @@ impl Work for Conv2dMaxPoolFwd {
     }
 
     fn product(&self) -> Option<Product> {
-        product_of(Kernel::Conv2dFwd, &self.size, self.x)
+        product_of(Family::Conv2dFwd, &self.size, self.x)
     }
 }
 
@@ -114,7 +137,7 @@ impl Work for Conv2dBwdInput {
     }
 
     fn product(&self) -> Option<Product> {
-        product_of(Kernel::Conv2dBwdInput, &self.size, self.y)
+        product_of(Family::Conv2dBwdInput, &self.size, self.y)
     }
 }
 
@@ -138,7 +161,7 @@ impl Work for Conv2dBwdWeight {
     }
 
     fn product(&self) -> Option<Product> {
-        product_of(Kernel::Conv2dBwdWeight, &self.size, self.x)
+        product_of(Family::Conv2dBwdWeight, &self.size, self.x)
     }
 }
 
@@ -185,25 +208,25 @@ impl Tile {
 }
 
 /// The product of matrices by which a convolution over a map is computed. None with groups.
-fn product_of(family: Kernel, g: &Conv2d, map: View) -> Option<Product> {
+fn product_of(family: Family, g: &Conv2d, map: View) -> Option<Product> {
     (g.groups == 1).then(|| product(family, g, map))
 }
 
-fn product(family: Kernel, g: &Conv2d, map: View) -> Product {
+fn product(family: Family, g: &Conv2d, map: View) -> Product {
     let (taps, pixels) = (g.taps.kernel[0] * g.taps.kernel[1], g.n * g.y.area());
     let (rows, columns, steps) = match family {
-        Kernel::Conv2dFwd => (pixels, g.y.c, taps * g.x.c),
+        Family::Conv2dFwd => (pixels, g.y.c, taps * g.x.c),
         // Each pixel meets one phase of the taps.
-        Kernel::Conv2dBwdInput => {
+        Family::Conv2dBwdInput => {
             (g.n * g.x.area(), g.x.c, taps.div_ceil(g.taps.stride[0] * g.taps.stride[1]) * g.y.c)
         }
-        _ => (taps * g.x.c, g.y.c, pixels),
+        Family::Conv2dBwdWeight => (taps * g.x.c, g.y.c, pixels),
     };
     Product { family, half: map.half, rows, columns, steps }
 }
 
 /// The kind that a convolution takes: products of matrices have no groups.
-fn choice(r: &Recorder, family: Kernel, g: &Conv2d, map: View) -> Choice {
+fn choice(r: &Recorder, family: Family, g: &Conv2d, map: View) -> Choice {
     if g.groups == 1 { r.products(&product(family, g, map)) } else { Choice::Plain }
 }
 
@@ -280,7 +303,7 @@ impl Conv2dFwd {
         let g = &self.size;
         let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
         let pixels = g.n * g.y.area();
-        let choice = choice(r, Kernel::Conv2dFwd, g, self.x);
+        let choice = choice(r, Family::Conv2dFwd, g, self.x);
         let kernel = match choice {
             Choice::Subgroup => Kernel::Conv2dFwdSubgroup,
             Choice::Tiled => Kernel::Conv2dFwdTiled,
@@ -332,7 +355,7 @@ impl Conv2dMaxPoolFwd {
         let g = &self.size;
         let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
         let windows = g.n * self.pool().y.area();
-        let choice = choice(r, Kernel::Conv2dFwd, g, self.x);
+        let choice = choice(r, Family::Conv2dFwd, g, self.x);
         let kernel = match choice {
             Choice::Subgroup => Kernel::Conv2dMaxPoolFwdSubgroup,
             Choice::Tiled => Kernel::Conv2dMaxPoolFwdTiled,
@@ -366,7 +389,7 @@ impl Conv2dBwdInput {
     pub(crate) fn record(&self, r: &mut Recorder) {
         let g = &self.size;
         let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
-        let choice = choice(r, Kernel::Conv2dBwdInput, g, self.y);
+        let choice = choice(r, Family::Conv2dBwdInput, g, self.y);
         let kernel = match choice {
             Choice::Subgroup => Kernel::Conv2dBwdInputSubgroup,
             Choice::Tiled => Kernel::Conv2dBwdInputTiled,
@@ -445,7 +468,7 @@ impl Conv2dBwdWeight {
             slice_stride: len.next_multiple_of(4) as u32,
             ..Conv2dParams::new(g)
         };
-        let choice = choice(r, Kernel::Conv2dBwdWeight, g, self.x);
+        let choice = choice(r, Family::Conv2dBwdWeight, g, self.x);
         let kernel = match choice {
             Choice::Subgroup => Kernel::Conv2dBwdWeightSubgroup,
             Choice::Tiled => Kernel::Conv2dBwdWeightTiled,

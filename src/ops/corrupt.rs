@@ -2,10 +2,14 @@
 
 mod cpu;
 
-use super::{Work, each, maps_of, operation};
+use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::rng;
 use crate::shape::Dims;
+
+shaders! {
+    GaussianNoise "gaussian_noise",
+}
 
 operation! {
     /// y = x + σ_n·ε with ε from N(0,1): white Gaussian noise, neither clipped nor rounded; `level`

@@ -2,10 +2,14 @@
 
 mod cpu;
 
-use super::{Work, each, maps_of, operation};
+use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::rng;
 use crate::shape::Dims;
+
+shaders! {
+    GatherBatch "gather_batch",
+}
 
 /// What may be done at random to each sample of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,8 +4,12 @@
 mod cpu;
 
 use super::reduce::{SumScalar, WORKGROUP, partial_groups};
-use super::{Work, each, operation};
+use super::{Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
+
+shaders! {
+    GridDetection "grid_detection",
+}
 
 /// Values of a cell before those of its classes: a logit of objectness, dx, dy, ln width, ln height
 /// of the box, in cells from the cell's middle.

@@ -2,8 +2,14 @@
 
 mod cpu;
 
-use super::{Work, each, operation};
+use super::{Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
+
+shaders! {
+    Combine "combine",
+    AddAssign "add_assign",
+    CopyChannels "copy_channels",
+}
 
 operation! {
     /// y = α·a + β·b, element by element (β·b left out if `b` is absent).

@@ -3,9 +3,14 @@
 
 mod cpu;
 
-use super::{Work, each, maps_of, operation};
+use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::Dims;
+
+shaders! {
+    LocalContrastSums "local_contrast_sums",
+    LocalContrast "local_contrast",
+}
 
 operation! {
     /// y = (x − μ)/√(σ² + eps): μ and σ² are mean and variance over a square window around the

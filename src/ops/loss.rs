@@ -5,9 +5,17 @@ mod cpu;
 
 use super::activation::gated;
 use super::reduce::{SumScalar, WORKGROUP, partial_groups};
-use super::{Activation, Work, each, operation};
+use super::{Activation, Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::view::View;
+
+shaders! {
+    Loss "loss",
+    CrossEntropy "cross_entropy",
+    L1Penalty "l1_penalty",
+    KlPenaltyMeans "kl_penalty_means",
+    KlPenalty "kl_penalty",
+}
 
 /// An element-wise reconstruction loss between y and its target t.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -6,10 +6,25 @@
 
 mod cpu;
 
-use super::{Work, each, maps_of, operation};
+use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Choice, FLAT, Kernel, Recorder, params};
 use crate::shape::Dims;
 use crate::view::View;
+
+shaders! {
+    MaskApply "mask_apply",
+    DropoutMask "dropout_mask",
+    TopKMask "top_k_mask",
+    BatchTopKMask "batch_top_k_mask",
+    BatchTopKClear "batch_top_k_clear",
+    BatchTopKCount "batch_top_k_count",
+    BatchTopKCountRanks "batch_top_k_count_ranks",
+    BatchTopKSelect "batch_top_k_select",
+    ThresholdMask "threshold_mask",
+    SpatialWtaMask "spatial_wta_mask",
+    LifetimeWtaSums "lifetime_wta_sums",
+    LifetimeWtaMask "lifetime_wta_mask",
+}
 
 operation! {
     /// y = scale·x·mask: for a selection (scale 1) and for dropout (scale 1/(1 − p)); the gradient

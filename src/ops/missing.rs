@@ -3,9 +3,15 @@
 
 mod cpu;
 
-use super::{Work, each, maps_of, operation};
+use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::Dims;
+
+shaders! {
+    MissingShapes "missing_shapes",
+    MissingPixels "missing_pixels",
+    FillMissing "fill_missing",
+}
 
 operation! {
     /// known = 0 where a pixel is missing, 1 elsewhere, in every channel. Each sample has one kind

@@ -26,35 +26,72 @@ mod segmentation;
 mod soft_threshold;
 mod unpool2d;
 
-pub use activation::{
-    Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd, ActivationName,
-};
-pub use bicubic::BicubicDownUp;
-pub use constraint::{MaxNorm, ProjectGrad};
-pub use conv2d::{Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd};
-pub use corrupt::GaussianNoise;
-pub use data::{Augment, Draw, GatherBatch};
-pub use detection::{CELL, GridDetection, SIZES};
-pub use elementwise::{AddAssign, Combine, CopyChannels};
-pub use local_contrast::LocalContrast;
-pub use loss::{CrossEntropy, KlPenalty, L1Penalty, Loss, LossKind};
-pub use mask::{
-    BatchTopKMask, DropoutMask, LifetimeWtaMask, MaskApply, SpatialWtaMask, ThresholdMask, TopKMask,
-};
-pub use missing::{FillMissing, MissingPixels};
-pub use optimizer::{Adam, ClipGrads, Sgd};
-pub use pool2d::{
-    AvgPool2dBwd, AvgPool2dFwd, L2Pool2dBwd, L2Pool2dFwd, MaxPool2dBwd, MaxPool2dFwd,
-};
-pub use reduce::{ChannelSum, CountNonzero, SCALAR_PARTIALS, SumSquares, WINDOW};
-pub use revive::{FiringUpdate, IdleOnly, IdleUpdate, Revive};
-pub use segmentation::{Dice, PixelCrossEntropy};
-pub use soft_threshold::{SoftThresholdBwd, SoftThresholdFwd};
-pub use unpool2d::{MaxUnpool2dBwd, MaxUnpool2dFwd, UpsampleNearest2dBwd, UpsampleNearest2dFwd};
-
-use crate::gpu::Product;
+use crate::gpu::{Kernel, Product};
 use crate::shape::Dims;
 use crate::view::{Access, View};
+
+pub use activation::{Activation, ActivationName};
+pub use data::{Augment, Draw};
+pub use detection::{CELL, SIZES};
+pub use loss::LossKind;
+pub use reduce::{SCALAR_PARTIALS, WINDOW};
+
+/// The table of operations: passes its rows to a macro. A row is a file and the operations in it.
+macro_rules! operations {
+    ($macro:ident) => {
+        $macro! {
+            conv2d: Conv2dFwd, Conv2dMaxPoolFwd, Conv2dBwdInput, Conv2dBwdWeight;
+            activation: ActivationFwd, ActivationBwd, ActivationBwdOutput;
+            pool2d: MaxPool2dFwd, MaxPool2dBwd, AvgPool2dFwd, AvgPool2dBwd, L2Pool2dFwd, L2Pool2dBwd;
+            unpool2d: MaxUnpool2dFwd, MaxUnpool2dBwd, UpsampleNearest2dFwd, UpsampleNearest2dBwd;
+            elementwise: Combine, AddAssign, CopyChannels;
+            mask: DropoutMask, TopKMask, BatchTopKMask, ThresholdMask, SpatialWtaMask, LifetimeWtaMask, MaskApply;
+            soft_threshold: SoftThresholdFwd, SoftThresholdBwd;
+            loss: Loss, CrossEntropy, L1Penalty, KlPenalty;
+            segmentation: PixelCrossEntropy, Dice;
+            detection: GridDetection;
+            reduce: ChannelSum, CountNonzero, SumSquares;
+            revive: FiringUpdate, IdleUpdate, IdleOnly, Revive;
+            optimizer: ClipGrads, Sgd, Adam;
+            constraint: MaxNorm, ProjectGrad;
+            data: GatherBatch;
+            corrupt: GaussianNoise;
+            missing: MissingPixels, FillMissing;
+            bicubic: BicubicDownUp;
+            local_contrast: LocalContrast;
+        }
+    };
+}
+pub(crate) use operations;
+
+macro_rules! exports {
+    ($($file:ident: $($operation:ident),*;)*) => {
+        $(pub use $file::{$($operation),*};)*
+
+        /// Every kernel.
+        pub fn kernels() -> impl Iterator<Item = Kernel> {
+            [$($file::KERNELS),*].into_iter().flatten().copied()
+        }
+    };
+}
+operations!(exports);
+
+/// Declares the kernels that a file of operations dispatches, by their shaders' names.
+macro_rules! shaders {
+    ($($kernel:ident $name:literal),* $(,)?) => {
+        #[allow(missing_docs, non_upper_case_globals)] // named as the operations are
+        impl crate::gpu::Kernel {
+            $(pub const $kernel: Self = Self::new(
+                $name,
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $name, ".wgsl")),
+            );)*
+        }
+
+        /// The kernels of this file.
+        pub(super) const KERNELS: &[crate::gpu::Kernel] = &[$(crate::gpu::Kernel::$kernel),*];
+    };
+}
+use shaders;
 
 /// An operation's views. [`operation!`] writes it.
 pub trait Views: Clone {

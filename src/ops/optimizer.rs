@@ -3,8 +3,14 @@
 
 mod cpu;
 
-use super::{Work, each, operation};
+use super::{Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
+
+shaders! {
+    ClipGrads "clip_grads",
+    Sgd "sgd",
+    Adam "adam",
+}
 
 operation! {
     /// grads ·= min(1, max_norm/(norm + 10⁻⁶)), norm = scalars[slot·width + index] as written by

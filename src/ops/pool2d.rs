@@ -3,10 +3,20 @@
 pub(super) mod cpu;
 
 use super::activation::gated;
-use super::{Activation, Work, each, operation};
+use super::{Activation, Work, each, operation, shaders};
 use crate::gpu::{Choice, Kernel, Recorder, params};
 use crate::shape::Pool2d;
 use crate::view::View;
+
+shaders! {
+    MaxPool2dFwd "max_pool2d_fwd",
+    MaxPool2dBwd "max_pool2d_bwd",
+    MaxPool2dBwdDisjoint "max_pool2d_bwd_disjoint",
+    AvgPool2dFwd "avg_pool2d_fwd",
+    AvgPool2dBwd "avg_pool2d_bwd",
+    L2Pool2dFwd "l2_pool2d_fwd",
+    L2Pool2dBwd "l2_pool2d_bwd",
+}
 
 operation! {
     /// y = the largest of each window (padding is −∞), `switches` its position h·W + w in the input

@@ -3,9 +3,17 @@
 
 pub(super) mod cpu;
 
-use super::{Work, each, operation};
+use super::{Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::view::View;
+
+shaders! {
+    SumSlices "sum_slices",
+    SumScalar "sum_scalar",
+    ChannelSum "channel_sum",
+    CountNonzero "count_nonzero",
+    SumSquares "sum_squares",
+}
 
 operation! {
     /// y[c] = Σ_rows x[row, c]: the bias gradient, with rows = N·H·W; with `weight`, one value a

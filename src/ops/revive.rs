@@ -5,9 +5,16 @@
 pub(super) mod cpu;
 
 use super::reduce::{Split, WORKGROUP};
-use super::{Work, each, maps_of, operation};
+use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::Dims;
+
+shaders! {
+    FiringUpdate "firing_update",
+    IdleUpdate "idle_update",
+    Revive "revive",
+    IdleOnly "idle_only",
+}
 
 operation! {
     /// idle[c] = 0 if any z[·,c] ≠ 0 in this batch, else idle[c] + 1 (in steps, kept as a real).

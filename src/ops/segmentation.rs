@@ -4,8 +4,15 @@
 mod cpu;
 
 use super::reduce::{SumScalar, WORKGROUP, partial_groups};
-use super::{SCALAR_PARTIALS, Work, each, operation};
+use super::{SCALAR_PARTIALS, Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
+
+shaders! {
+    PixelCrossEntropy "pixel_cross_entropy",
+    DiceSums "dice_sums",
+    DiceSlopes "dice_slopes",
+    DiceBwd "dice_bwd",
+}
 
 operation! {
     /// Σ w·(−ln softmax(y)[label]) over pixels: y (pixels, classes) logits, `labels` a class (u32)

@@ -4,9 +4,14 @@
 
 mod cpu;
 
-use super::{Work, each, maps_of, operation};
+use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::Dims;
+
+shaders! {
+    SoftThresholdFwd "soft_threshold_fwd",
+    SoftThresholdBwd "soft_threshold_bwd",
+}
 
 operation! {
     /// y = sign(x)·max(|x| − τ_nc, 0). `slope` and `level`, σ_n, are there together or not at all.

@@ -5,10 +5,17 @@
 
 mod cpu;
 
-use super::{Work, each, operation, pool2d};
+use super::{Work, each, operation, pool2d, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::{Dims, Pool2d};
 use crate::view::View;
+
+shaders! {
+    MaxUnpool2dFwd "max_unpool2d_fwd",
+    MaxUnpool2dBwd "max_unpool2d_bwd",
+    UpsampleNearest2dFwd "upsample_nearest2d_fwd",
+    UpsampleNearest2dBwd "upsample_nearest2d_bwd",
+}
 
 operation! {
     /// y[n, switch, c] = x[n,p,q,c], zero elsewhere. `size` is the pooling undone: `size.y` is this
