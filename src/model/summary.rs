@@ -105,12 +105,15 @@ fn row(graph: &Graph, index: usize, seen: &mut [bool]) -> Row {
 /// applied, taps on padding counted. Other layers have no multiplications worth counting.
 fn multiply_adds(graph: &Graph, node: &Node, op: &LayerOp) -> u64 {
     let places = match op.kind() {
-        LayerKind::Product { places, .. } | LayerKind::Fixed { places } => match places {
-            Places::Output => node.dims.area(),
-            Places::Input => graph.nodes[node.inputs[0]].dims.area(),
-            Places::Once => 1,
-        },
-        LayerKind::Activation(_) | LayerKind::Selection(_) | LayerKind::Other => 0,
+        LayerKind::Product { places, .. } => Some(places),
+        LayerKind::Preparation { places } => places,
+        LayerKind::Activation(_) | LayerKind::Selection(_) | LayerKind::Other => None,
+    };
+    let places = match places {
+        Some(Places::Output) => node.dims.area(),
+        Some(Places::Input) => graph.nodes[node.inputs[0]].dims.area(),
+        Some(Places::Once) => 1,
+        None => 0,
     };
     let weights = node.weight.map_or(0, |weight| graph.params[weight].len() as u64);
     weights.saturating_mul(places as u64)

@@ -9,9 +9,9 @@ use crate::error::{Error, Result};
 use crate::ops::{
     Activation, ActivationFwd, Augment, BicubicDownUp, CELL, ClipGrads, CountNonzero, CrossEntropy,
     Dice, DropoutMask, FillMissing, FiringUpdate, GatherBatch, GaussianNoise, GridDetection,
-    IdleOnly, IdleUpdate, KlPenalty, L1Penalty, LocalContrast, Loss, MaskApply, MaxNorm,
-    MaxUnpool2dBwd, MaxUnpool2dFwd, MissingPixels, PixelCrossEntropy, ProjectGrad, Revive,
-    SCALAR_PARTIALS, SumSquares, WINDOW,
+    IdleOnly, IdleUpdate, KlPenalty, L1Penalty, Loss, MaskApply, MaxNorm, MaxUnpool2dBwd,
+    MaxUnpool2dFwd, MissingPixels, PixelCrossEntropy, ProjectGrad, Revive, SCALAR_PARTIALS,
+    SumSquares, WINDOW,
 };
 use crate::program::Call;
 use crate::shape::{Dims, Pool2d, to_nhwc};
@@ -99,7 +99,7 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Option<Result<Prepare
         "optimizer" => optimizer,
         "dropout_mask" | "count_nonzero" | "firing_update" | "idle_update" | "revive"
         | "max_norm" | "project_grad" | "idle_only" | "gather_batch" | "gaussian_noise"
-        | "missing_pixels" | "fill_missing" | "bicubic_down_up" | "local_contrast" => own,
+        | "missing_pixels" | "fill_missing" | "bicubic_down_up" => own,
         _ => return None,
     };
     let prepared = Prepared {
@@ -488,8 +488,7 @@ fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
 fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(&[
         "p", "outer", "atoms", "inner", "max_norm", "patience", "strength", "seed", "step", "dims",
-        "crop", "flip_x", "flip_y", "turn", "low", "high", "kinds", "scales", "window", "eps",
-        "exact", "fill",
+        "crop", "flip_x", "flip_y", "turn", "low", "high", "kinds", "scales", "exact", "fill",
     ])?;
     if case.op == "gather_batch" {
         return gather(d, case);
@@ -567,19 +566,6 @@ fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
             let level = d.output("level", n, Unpack::Plain)?;
             let half = d.map(y.len)?;
             d.push(BicubicDownUp { n, dims, scales, x, y, level, half });
-        }
-        "local_contrast" => {
-            let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
-            let sums = d.real(LocalContrast::work(n, dims))?;
-            d.push(LocalContrast {
-                n,
-                dims,
-                window: case.count("window")?,
-                eps: case.number("eps")?,
-                x,
-                y,
-                sums,
-            });
         }
         "count_nonzero" => {
             let scalars = d.output("y", 1, Unpack::Plain)?;

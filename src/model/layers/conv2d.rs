@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Graph, Layer, LayerKind, Node, Places, check_norm, input_dims, none, one, one_group, unpadded,
-    yes,
+    Graph, Layer, LayerCase, LayerKind, Node, Places, check_norm, input_dims, none, one, one_group,
+    unpadded, yes,
 };
 use crate::error::Result;
 use crate::model::params::{Packing, Start};
@@ -156,6 +156,20 @@ impl Layer for Conv2dSpec {
     fn kind(&self) -> LayerKind<'_> {
         LayerKind::Product { activation: &self.activation, places: Places::Output }
     }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "one_element", keys: r#"{}"#, x: &[1, 1, 1, 1], tensors: &[("weight", &[1, 1, 1, 1]), ("bias", &[1])] },
+        LayerCase { name: "primes", keys: r#"{"padding": [1, 2]}"#, x: &[3, 5, 11, 7], tensors: &[("weight", &[13, 5, 3, 5]), ("bias", &[13])] },
+        LayerCase { name: "even_kernel", keys: r#"{"padding": [1, 0]}"#, x: &[2, 3, 6, 9], tensors: &[("weight", &[4, 3, 4, 2])] },
+        LayerCase { name: "stride_dilation", keys: r#"{"stride": [2, 3], "dilation": [2, 1], "padding": [3, 1]}"#, x: &[2, 4, 13, 17], tensors: &[("weight", &[8, 4, 3, 2]), ("bias", &[8])] },
+        LayerCase { name: "groups", keys: r#"{"groups": 3, "padding": [1, 1]}"#, x: &[2, 6, 5, 8], tensors: &[("weight", &[9, 2, 3, 3]), ("bias", &[9])] },
+        LayerCase { name: "depthwise", keys: r#"{"groups": 7, "padding": [1, 1], "stride": [2, 2]}"#, x: &[2, 7, 9, 9], tensors: &[("weight", &[7, 1, 3, 3])] },
+        LayerCase { name: "wide", keys: r#"{"padding": [1, 1]}"#, x: &[3, 32, 8, 8], tensors: &[("weight", &[64, 32, 3, 3]), ("bias", &[64])] },
+        LayerCase { name: "gray_in", keys: r#"{"padding": [1, 1]}"#, x: &[4, 1, 28, 28], tensors: &[("weight", &[16, 1, 3, 3]), ("bias", &[16])] },
+        LayerCase { name: "colour_in", keys: r#"{"padding": [1, 1]}"#, x: &[2, 3, 32, 32], tensors: &[("weight", &[32, 3, 3, 3]), ("bias", &[32])] },
+        LayerCase { name: "many_workgroups", keys: r#"{"padding": [0, 0]}"#, x: &[5, 3, 640, 400], tensors: &[("weight", &[4, 3, 1, 1]), ("bias", &[4])] },
+    ];
 }
 
 impl ConvTranspose2dSpec {
@@ -210,4 +224,14 @@ impl Layer for ConvTranspose2dSpec {
     fn kind(&self) -> LayerKind<'_> {
         LayerKind::Product { activation: &self.activation, places: Places::Input }
     }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "one_element", keys: r#"{}"#, x: &[1, 1, 1, 1], tensors: &[("weight", &[1, 1, 1, 1])] },
+        LayerCase { name: "primes", keys: r#"{"stride": [2, 3], "padding": [1, 0], "output_padding": [1, 2]}"#, x: &[3, 5, 4, 3], tensors: &[("weight", &[5, 7, 3, 5]), ("bias", &[7])] },
+        LayerCase { name: "even_kernel", keys: r#"{"stride": [2, 2], "padding": [1, 1]}"#, x: &[2, 16, 8, 8], tensors: &[("weight", &[16, 3, 4, 4]), ("bias", &[3])] },
+        LayerCase { name: "groups_dilation", keys: r#"{"groups": 2, "dilation": [2, 3], "padding": [2, 1]}"#, x: &[2, 4, 6, 5], tensors: &[("weight", &[4, 3, 3, 2]), ("bias", &[6])] },
+        LayerCase { name: "wide", keys: r#"{"stride": [2, 2], "padding": [1, 1]}"#, x: &[2, 64, 8, 8], tensors: &[("weight", &[64, 32, 4, 4]), ("bias", &[32])] },
+        LayerCase { name: "to_gray", keys: r#"{"stride": [2, 2]}"#, x: &[3, 16, 14, 14], tensors: &[("weight", &[16, 1, 2, 2]), ("bias", &[1])] },
+    ];
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::conv2d::rectified;
-use super::{Graph, Layer, LayerKind, Node, Places, check_norm, input_dims, yes};
+use super::{Graph, Layer, LayerCase, LayerKind, Node, Places, check_norm, input_dims, yes};
 use crate::error::{Error, Result};
 use crate::model::params::{Packing, Start};
 use crate::model::values::Init;
@@ -96,4 +96,12 @@ impl Layer for LinearSpec {
     fn kind(&self) -> LayerKind<'_> {
         LayerKind::Product { activation: &self.activation, places: Places::Once }
     }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "one", keys: r#"{}"#, x: &[1, 1], tensors: &[("weight", &[1, 1]), ("bias", &[1])] },
+        LayerCase { name: "primes", keys: r#"{}"#, x: &[7, 61], tensors: &[("weight", &[37, 61]), ("bias", &[37])] },
+        LayerCase { name: "from_maps", keys: r#"{}"#, x: &[5, 3, 4, 7], tensors: &[("weight", &[29, 84]), ("bias", &[29])] },
+        LayerCase { name: "wide", keys: r#"{}"#, x: &[16, 1568], tensors: &[("weight", &[128, 1568]), ("bias", &[128])] },
+    ];
 }

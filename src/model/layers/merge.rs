@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Graph, Layer, LayerKind, Node};
+use super::{Graph, Layer, LayerCase, LayerKind, Node};
 use crate::error::{Error, Result};
 use crate::shape::{Dims, Window};
 
@@ -45,6 +45,8 @@ impl Layer for AddSpec {
     fn kind(&self) -> LayerKind<'_> {
         LayerKind::Other
     }
+
+    const CASES: &[LayerCase] = &[];
 }
 
 impl Layer for SubSpec {
@@ -61,6 +63,8 @@ impl Layer for SubSpec {
     fn kind(&self) -> LayerKind<'_> {
         LayerKind::Other
     }
+
+    const CASES: &[LayerCase] = &[];
 }
 
 impl Layer for ConcatSpec {
@@ -85,4 +89,6 @@ impl Layer for ConcatSpec {
     fn kind(&self) -> LayerKind<'_> {
         LayerKind::Other
     }
+
+    const CASES: &[LayerCase] = &[];
 }

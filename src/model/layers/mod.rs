@@ -5,6 +5,7 @@
 pub(crate) mod conv2d;
 mod linear;
 mod lista;
+mod local_contrast;
 mod merge;
 pub(crate) mod pool2d;
 pub(crate) mod prepare;
@@ -18,9 +19,10 @@ use serde_json::Value;
 pub use conv2d::{Conv2dSpec, ConvTranspose2dSpec};
 pub use linear::LinearSpec;
 pub use lista::ListaSpec;
+pub use local_contrast::LocalContrastSpec;
 pub use merge::{AddSpec, ConcatSpec, SubSpec};
 pub use pool2d::{AvgPool2dSpec, L2Pool2dSpec, MaxPool2dSpec, Pool2dSpec};
-pub use prepare::{LocalContrastSpec, WhitenSpec};
+pub use prepare::WhitenSpec;
 pub(crate) use select::threshold_rate;
 pub use select::{
     BatchTopKSpec, DropoutSpec, KnownSpec, LifetimeWtaSpec, SoftThresholdSpec, SpatialWtaSpec,
@@ -33,8 +35,10 @@ use super::graph::{Graph, Node};
 use super::params::{Param, Role};
 use super::values::{Pad, Pair};
 use crate::error::{Error, Result};
-use crate::ops::Activation;
+use crate::ops::{Activation, ActivationBwd, ActivationFwd};
+use crate::program::Call;
 use crate::shape::{Dims, Window};
+use crate::view::View;
 
 /// A layer's geometry, and what others need to know of it. Nothing of it has a default, so that a
 /// new layer does not compile until it answers.
@@ -50,6 +54,50 @@ pub(crate) trait Layer {
 
     /// What sort of layer it is.
     fn kind(&self) -> LayerKind<'_>;
+
+    /// The cases that verify it, on its own. A layer without such cases is part of a model that
+    /// `verify/table.rs` lists.
+    const CASES: &[LayerCase];
+}
+
+/// A layer that is one operation forward and one backward, without parameters and states. Its passes
+/// follow from the two.
+pub(crate) trait OneOperation: Layer {
+    /// The operation that writes y. `scratch` makes a buffer of so many reals, with a name for
+    /// people.
+    fn operation(&self, ends: &Ends, scratch: &mut dyn FnMut(&str, usize) -> View) -> Call;
+
+    /// The operation that writes dx, the gradient by x, from `dy`, that by y.
+    fn gradient(&self, ends: &Ends, dy: View, dx: View) -> Call;
+}
+
+/// What a layer of one operation reads and writes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    /// Batch.
+    pub n: usize,
+    /// Size of one sample of x.
+    pub x_dims: Dims,
+    /// Size of one sample of y.
+    pub y_dims: Dims,
+    /// What it reads.
+    pub x: View,
+    /// What it writes.
+    pub y: View,
+}
+
+/// A case that a layer is verified on: its keys, and the shapes of what it reads. Values are drawn
+/// from the case's name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LayerCase {
+    /// The name, `primes` in `conv2d/primes`.
+    pub name: &'static str,
+    /// The keys, as JSON. Those that follow from the shapes of parameters are left out.
+    pub keys: &'static str,
+    /// Shape of x.
+    pub x: &'static [usize],
+    /// Names and shapes of parameters, and of what else it reads.
+    pub tensors: &'static [(&'static str, &'static [usize])],
 }
 
 /// What sort of layer a layer is, for code that treats the sorts differently.
@@ -62,10 +110,10 @@ pub(crate) enum LayerKind<'a> {
         /// Where the weight is applied.
         places: Places,
     },
-    /// It multiplies by a weight that is computed from the images and not learned.
-    Fixed {
-        /// Where the weight is applied.
-        places: Places,
+    /// It prepares the input: nothing before it is learned, and no gradient passes through it.
+    Preparation {
+        /// Where it applies its weight, if it has one.
+        places: Option<Places>,
     },
     /// It applies an activation and does nothing else.
     Activation(&'a Activation),
@@ -130,6 +178,17 @@ pub struct ActivationSpec {
     pub activation: Activation,
 }
 
+/// One thing for a layer, another for a composite one.
+macro_rules! arm {
+    ([] $one:expr, $composite:expr) => {
+        $one
+    };
+    ([composite] $one:expr, $composite:expr) => {
+        $composite
+    };
+}
+pub(crate) use arm;
+
 /// The table of layers: the enum over all of them, its names, and the dispatch to each.
 ///
 /// A layer marked `composite` never is in a graph: it is written out as other layers.
@@ -166,13 +225,25 @@ macro_rules! layers {
             }
         }
 
+        /// Every layer's cases, with its name.
+        pub(crate) fn cases() -> Vec<(&'static str, LayerCase)> {
+            let mut all = Vec::new();
+            $(all.extend(
+                arm!([$($composite)?] <$spec>::CASES, &[]).iter().map(|case| ($name, *case)),
+            );)*
+            all
+        }
+
         /// Applies `do` to the layer in an operation, whichever it is.
         macro_rules! with_layer {
             ($d op:expr, $d layer:ident => $d do:expr) => {
                 match $d op {
                     $($crate::model::LayerOp::$variant($d layer) => {
                         let _ = $d layer;
-                        $crate::model::layers::arm!([$($composite)?] $d do)
+                        $crate::model::layers::arm!(
+                            [$($composite)?] $d do,
+                            unreachable!("a graph holds the layers that a composite one stands for")
+                        )
                     })*
                 }
             };
@@ -180,16 +251,6 @@ macro_rules! layers {
         pub(crate) use with_layer;
     };
 }
-
-macro_rules! arm {
-    ([] $do:expr) => {
-        $do
-    };
-    ([composite] $do:expr) => {
-        unreachable!("a graph holds the layers that a composite one stands for")
-    };
-}
-pub(crate) use arm;
 
 layers! { $
     /// Convolution.
@@ -252,7 +313,7 @@ impl LayerOp {
         match self.kind() {
             LayerKind::Selection(selection) => Some(selection),
             LayerKind::Product { .. }
-            | LayerKind::Fixed { .. }
+            | LayerKind::Preparation { .. }
             | LayerKind::Activation(_)
             | LayerKind::Other => None,
         }
@@ -264,7 +325,7 @@ impl LayerOp {
             LayerKind::Product { activation, .. } | LayerKind::Activation(activation) => {
                 Some(activation)
             }
-            LayerKind::Fixed { .. } | LayerKind::Selection(_) | LayerKind::Other => None,
+            LayerKind::Preparation { .. } | LayerKind::Selection(_) | LayerKind::Other => None,
         }
     }
 
@@ -384,6 +445,17 @@ fn add_state(graph: &mut Graph, state: Param) -> usize {
     graph.states.len() - 1
 }
 
+impl OneOperation for ActivationSpec {
+    fn operation(&self, ends: &Ends, _: &mut dyn FnMut(&str, usize) -> View) -> Call {
+        ActivationFwd { activation: self.activation, x: ends.x, y: ends.y }.into()
+    }
+
+    fn gradient(&self, ends: &Ends, dy: View, dx: View) -> Call {
+        // By the input, which is at hand: that is exact for every activation.
+        ActivationBwd { activation: self.activation, x: ends.x, dy, dx }.into()
+    }
+}
+
 impl Layer for ActivationSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         node.dims = input_dims(graph, node);
@@ -397,6 +469,19 @@ impl Layer for ActivationSpec {
     fn kind(&self) -> LayerKind<'_> {
         LayerKind::Activation(&self.activation)
     }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "relu", keys: r#"{"kind": "relu"}"#, x: &[2, 5, 6, 7], tensors: &[] },
+        LayerCase { name: "leaky_relu", keys: r#"{"kind": "leaky_relu", "slope": 0.2}"#, x: &[2, 5, 6, 7], tensors: &[] },
+        LayerCase { name: "elu", keys: r#"{"kind": "elu", "alpha": 1.5}"#, x: &[2, 5, 6, 7], tensors: &[] },
+        LayerCase { name: "softplus", keys: r#"{"kind": "softplus"}"#, x: &[2, 5, 6, 7], tensors: &[] },
+        LayerCase { name: "sigmoid", keys: r#"{"kind": "sigmoid"}"#, x: &[2, 5, 6, 7], tensors: &[] },
+        LayerCase { name: "tanh", keys: r#"{"kind": "tanh"}"#, x: &[2, 5, 6, 7], tensors: &[] },
+        LayerCase { name: "gelu", keys: r#"{"kind": "gelu"}"#, x: &[2, 5, 6, 7], tensors: &[] },
+        LayerCase { name: "silu", keys: r#"{"kind": "silu"}"#, x: &[2, 5, 6, 7], tensors: &[] },
+        LayerCase { name: "identity", keys: r#"{"kind": "identity"}"#, x: &[2, 5, 6, 7], tensors: &[] },
+    ];
 }
 
 /// How a node's output depends on its inputs along one side (0: rows, 1: columns).

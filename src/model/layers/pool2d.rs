@@ -2,10 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Graph, Layer, LayerKind, Node, input_dims, none, yes};
+use super::{Ends, Graph, Layer, LayerCase, LayerKind, Node, OneOperation, input_dims, none, yes};
 use crate::error::Result;
 use crate::model::values::Pair;
+use crate::ops::{AvgPool2dBwd, AvgPool2dFwd, L2Pool2dBwd, L2Pool2dFwd};
+use crate::program::Call;
 use crate::shape::{Dims, Pool2d, Window};
+use crate::view::View;
 
 /// Max pooling, `op = "max_pool2d"`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,6 +89,14 @@ impl Layer for MaxPool2dSpec {
     fn kind(&self) -> LayerKind<'_> {
         LayerKind::Other
     }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "overlap_padded", keys: r#"{"kernel": [3, 2], "stride": [2, 1], "padding": [1, 1]}"#, x: &[2, 5, 9, 7], tensors: &[] },
+        LayerCase { name: "vectors", keys: r#"{"kernel": [2, 2]}"#, x: &[3, 16, 8, 8], tensors: &[] },
+        LayerCase { name: "vectors_odd_edge", keys: r#"{"kernel": [2, 3], "stride": [3, 3]}"#, x: &[2, 8, 11, 10], tensors: &[] },
+        LayerCase { name: "vectors_overlap", keys: r#"{"kernel": [3, 3], "stride": [2, 2], "padding": [1, 1]}"#, x: &[2, 8, 9, 7], tensors: &[] },
+    ];
 }
 
 impl Layer for AvgPool2dSpec {
@@ -101,6 +112,12 @@ impl Layer for AvgPool2dSpec {
     fn kind(&self) -> LayerKind<'_> {
         LayerKind::Other
     }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "overlap_padded", keys: r#"{"kernel": [3, 2], "stride": [2, 1], "padding": [1, 1]}"#, x: &[2, 5, 9, 7], tensors: &[] },
+        LayerCase { name: "without_pad", keys: r#"{"kernel": [3, 3], "stride": [2, 2], "padding": [1, 1], "count_include_pad": false}"#, x: &[2, 8, 9, 7], tensors: &[] },
+    ];
 }
 
 impl Layer for L2Pool2dSpec {
@@ -114,5 +131,43 @@ impl Layer for L2Pool2dSpec {
 
     fn kind(&self) -> LayerKind<'_> {
         LayerKind::Other
+    }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "overlap_padded", keys: r#"{"kernel": [3, 2], "stride": [2, 1], "padding": [1, 1]}"#, x: &[2, 5, 9, 7], tensors: &[] },
+        LayerCase { name: "vectors", keys: r#"{"kernel": [2, 2]}"#, x: &[3, 16, 8, 8], tensors: &[] },
+        LayerCase { name: "vectors_overlap", keys: r#"{"kernel": [3, 3], "stride": [2, 2], "padding": [1, 1]}"#, x: &[2, 8, 9, 7], tensors: &[] },
+    ];
+}
+
+impl OneOperation for AvgPool2dSpec {
+    fn operation(&self, ends: &Ends, _: &mut dyn FnMut(&str, usize) -> View) -> Call {
+        let Ends { x, y, .. } = *ends;
+        let count_include_pad = self.count_include_pad;
+        AvgPool2dFwd { size: self.size(ends), count_include_pad, x, y }.into()
+    }
+
+    fn gradient(&self, ends: &Ends, dy: View, dx: View) -> Call {
+        let count_include_pad = self.count_include_pad;
+        AvgPool2dBwd { size: self.size(ends), count_include_pad, dy, dx }.into()
+    }
+}
+
+impl AvgPool2dSpec {
+    fn size(&self, ends: &Ends) -> Pool2d {
+        size(ends.n, ends.x_dims, self.kernel, self.stride, self.padding).expect("inferred before")
+    }
+}
+
+impl OneOperation for L2Pool2dSpec {
+    fn operation(&self, ends: &Ends, _: &mut dyn FnMut(&str, usize) -> View) -> Call {
+        let Ends { n, x_dims, x, y, .. } = *ends;
+        L2Pool2dFwd { size: size_of(&self.0, n, x_dims), x, y }.into()
+    }
+
+    fn gradient(&self, ends: &Ends, dy: View, dx: View) -> Call {
+        let Ends { n, x_dims, x, y, .. } = *ends;
+        L2Pool2dBwd { size: size_of(&self.0, n, x_dims), x, y, dy, dx }.into()
     }
 }

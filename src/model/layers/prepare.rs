@@ -1,66 +1,20 @@
-//! Layers that prepare the input, which nothing learns: local contrast normalisation and whitening.
+//! Whitening.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Graph, Layer, LayerKind, Node, Places, Role, input_dims};
+use super::{Graph, Layer, LayerCase, LayerKind, Node, Places, Role, input_dims};
 use crate::error::{Error, Result};
 use crate::model::params::{Packing, Start};
 use crate::model::values::Pair;
 use crate::shape::Window;
 
-/// Fails if a gradient would have to pass.
-fn check_fixed(graph: &Graph, node: &Node) -> Result<()> {
+/// Fails if a gradient would have to pass through a layer that prepares the input.
+pub(super) fn check_fixed(graph: &Graph, node: &Node) -> Result<()> {
     match graph.learned_before(node.inputs[0]) {
         Some(layer) => Err(Error::usage(format!(
             "it prepares what is learned from, but layer {layer} before it is learned: freeze that, or put it first"
         ))),
         None => Ok(()),
-    }
-}
-
-const fn contrast_window() -> usize {
-    9
-}
-
-const fn contrast_eps() -> f64 {
-    1e-3
-}
-
-/// Local contrast normalisation, `op = "local_contrast"`: each pixel less the mean around it, by
-/// the deviation there.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LocalContrastSpec {
-    /// Side of the window, odd.
-    #[serde(default = "contrast_window")]
-    pub window: usize,
-    /// What is added to the variance, on the scale of what it reads (squared).
-    #[serde(default = "contrast_eps")]
-    pub eps: f64,
-}
-
-impl Layer for LocalContrastSpec {
-    fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
-        check_fixed(graph, node)?;
-        if self.window < 3 || self.window.is_multiple_of(2) || self.window > 255 {
-            return Err(Error::usage(format!(
-                "window = {}: it must be odd, from 3 to 255",
-                self.window
-            )));
-        }
-        if self.eps <= 0.0 || !self.eps.is_finite() {
-            return Err(Error::usage(format!("eps = {} must be above 0", self.eps)));
-        }
-        node.dims = input_dims(graph, node);
-        Ok(())
-    }
-
-    fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
-        Window::Forward { kernel: self.window, stride: 1, padding: self.window / 2, dilation: 1 }
-    }
-
-    fn kind(&self) -> LayerKind<'_> {
-        LayerKind::Other
     }
 }
 
@@ -119,6 +73,8 @@ impl Layer for WhitenSpec {
     }
 
     fn kind(&self) -> LayerKind<'_> {
-        LayerKind::Fixed { places: Places::Output }
+        LayerKind::Preparation { places: Some(Places::Output) }
     }
+
+    const CASES: &[LayerCase] = &[];
 }

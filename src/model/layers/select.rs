@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Graph, Layer, LayerKind, Node, Selection, add_state, first_threshold, input_dims};
+use super::{
+    Graph, Layer, LayerCase, LayerKind, Node, Selection, add_state, first_threshold, input_dims,
+};
 use crate::error::{Error, Result};
 use crate::model::params::{Packing, Param, Role, Start};
 use crate::shape::Window;
@@ -99,6 +101,11 @@ impl Layer for KnownSpec {
     fn kind(&self) -> LayerKind<'_> {
         LayerKind::Other
     }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "maps", keys: r#"{}"#, x: &[3, 5, 9, 11], tensors: &[("known", &[3, 5, 9, 11])] },
+    ];
 }
 
 impl Layer for DropoutSpec {
@@ -117,6 +124,8 @@ impl Layer for DropoutSpec {
     fn kind(&self) -> LayerKind<'_> {
         LayerKind::Other
     }
+
+    const CASES: &[LayerCase] = &[];
 }
 
 fn check_k(k: usize, units: usize) -> Result<()> {
@@ -140,6 +149,12 @@ impl Layer for TopKSpec {
     fn kind(&self) -> LayerKind<'_> {
         LayerKind::Selection(Selection { k: Some(self.k), over_batch: false, at_inference: true })
     }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "code", keys: r#"{"k": 7}"#, x: &[5, 301], tensors: &[] },
+        LayerCase { name: "maps", keys: r#"{"k": 20}"#, x: &[3, 6, 5, 7], tensors: &[] },
+    ];
 }
 
 impl Layer for BatchTopKSpec {
@@ -167,6 +182,17 @@ impl Layer for BatchTopKSpec {
     fn kind(&self) -> LayerKind<'_> {
         LayerKind::Selection(Selection { k: Some(self.k), over_batch: true, at_inference: true })
     }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "code", keys: r#"{"k": 5}"#, x: &[7, 97], tensors: &[] },
+        LayerCase { name: "maps", keys: r#"{"k": 11}"#, x: &[4, 3, 5, 7], tensors: &[] },
+        LayerCase { name: "ties_at_zero", keys: r#"{"k": 60}"#, x: &[4, 3, 5, 7], tensors: &[] },
+        LayerCase { name: "long", keys: r#"{"k": 100}"#, x: &[41, 811], tensors: &[] },
+        LayerCase { name: "all", keys: r#"{"k": 811}"#, x: &[41, 811], tensors: &[] },
+        LayerCase { name: "long_ties", keys: r#"{"k": 700}"#, x: &[5, 7, 31, 37], tensors: &[] },
+        LayerCase { name: "many_workgroups", keys: r#"{"k": 60_000}"#, x: &[11, 13, 121, 123], tensors: &[] },
+    ];
 }
 
 impl Layer for SpatialWtaSpec {
@@ -182,6 +208,11 @@ impl Layer for SpatialWtaSpec {
     fn kind(&self) -> LayerKind<'_> {
         LayerKind::Selection(Selection { k: None, over_batch: false, at_inference: true })
     }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "maps", keys: r#"{}"#, x: &[3, 5, 6, 7], tensors: &[] },
+    ];
 }
 
 impl Layer for LifetimeWtaSpec {
@@ -200,6 +231,12 @@ impl Layer for LifetimeWtaSpec {
     fn kind(&self) -> LayerKind<'_> {
         LayerKind::Selection(Selection { k: None, over_batch: true, at_inference: false })
     }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "code", keys: r#"{"rate": 0.1}"#, x: &[33, 17], tensors: &[] },
+        LayerCase { name: "maps", keys: r#"{"rate": 0.3}"#, x: &[7, 5, 3, 4], tensors: &[] },
+    ];
 }
 
 impl Layer for SoftThresholdSpec {
@@ -236,4 +273,12 @@ impl Layer for SoftThresholdSpec {
     fn kind(&self) -> LayerKind<'_> {
         LayerKind::Other
     }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "maps", keys: r#"{}"#, x: &[3, 5, 6, 7], tensors: &[("threshold", &[5])] },
+        LayerCase { name: "levels", keys: r#"{"slope": 0.0}"#, x: &[3, 5, 6, 7], tensors: &[("threshold", &[5]), ("slope", &[5]), ("level", &[3])] },
+        LayerCase { name: "levels_long", keys: r#"{"slope": 0.0}"#, x: &[2, 8, 40, 31], tensors: &[("threshold", &[8]), ("slope", &[8]), ("level", &[2])] },
+        LayerCase { name: "code", keys: r#"{}"#, x: &[9, 61], tensors: &[("threshold", &[61])] },
+    ];
 }

@@ -2,10 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Graph, Layer, LayerKind, LayerOp, Node, input_dims};
+use super::{Ends, Graph, Layer, LayerCase, LayerKind, LayerOp, Node, OneOperation, input_dims};
 use crate::error::{Error, Result};
 use crate::model::values::Pair;
+use crate::ops::{UpsampleNearest2dBwd, UpsampleNearest2dFwd};
+use crate::program::Call;
 use crate::shape::{Dims, Window};
+use crate::view::View;
 
 /// Max-unpooling, `op = "max_unpool2d"`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +63,8 @@ impl Layer for MaxUnpool2dSpec {
     fn kind(&self) -> LayerKind<'_> {
         LayerKind::Other
     }
+
+    const CASES: &[LayerCase] = &[];
 }
 
 impl Layer for UpsampleSpec {
@@ -80,5 +85,23 @@ impl Layer for UpsampleSpec {
 
     fn kind(&self) -> LayerKind<'_> {
         LayerKind::Other
+    }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "uneven", keys: r#"{"scale": [2, 3]}"#, x: &[2, 5, 4, 3], tensors: &[] },
+        LayerCase { name: "vectors", keys: r#"{"scale": [2, 2]}"#, x: &[2, 8, 4, 4], tensors: &[] },
+    ];
+}
+
+impl OneOperation for UpsampleSpec {
+    fn operation(&self, ends: &Ends, _: &mut dyn FnMut(&str, usize) -> View) -> Call {
+        let Ends { n, x_dims, x, y, .. } = *ends;
+        UpsampleNearest2dFwd { n, x_dims, scale: self.scale.0, x, y }.into()
+    }
+
+    fn gradient(&self, ends: &Ends, dy: View, dx: View) -> Call {
+        let Ends { n, x_dims, .. } = *ends;
+        UpsampleNearest2dBwd { n, x_dims, scale: self.scale.0, dy, dx }.into()
     }
 }
