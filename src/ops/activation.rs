@@ -4,6 +4,7 @@
 
 pub(super) mod cpu;
 
+use super::alone::{Alone, MAPS};
 use super::{Work, each, operation, shaders};
 use crate::error::{Error, Result, did_you_mean};
 use crate::gpu::{Kernel, Recorder, params};
@@ -212,6 +213,14 @@ impl Work for ActivationFwd {
     fn sizes(&self) -> String {
         format!("{}{}", self.y.len, epilogue(self.activation))
     }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let [x, y] = m.two(n * MAPS.len());
+            Self { activation: Activation::Gelu, x, y }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -227,6 +236,14 @@ impl Work for ActivationBwd {
     fn sizes(&self) -> String {
         format!("{}{}", self.dx.len, epilogue(self.activation))
     }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let ([x, dy], dx) = (m.two(n * MAPS.len()), m.real(n * MAPS.len()));
+            Self { activation: Activation::Gelu, x, dy, dx }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -241,6 +258,14 @@ impl Work for ActivationBwdOutput {
 
     fn sizes(&self) -> String {
         format!("{}{}", self.dx.len, epilogue(self.activation))
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let ([y, dy], dx) = (m.two(n * MAPS.len()), m.real(n * MAPS.len()));
+            Self { activation: Activation::Relu, y, dy, dx }
+        });
+        vec![one]
     }
 }
 

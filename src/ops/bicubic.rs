@@ -3,6 +3,7 @@
 
 mod cpu;
 
+use super::alone::{Alone, MAPS};
 use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::rng;
@@ -42,6 +43,15 @@ impl Work for BicubicDownUp {
 
     fn sizes(&self) -> String {
         maps_of(self.n, self.dims)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let dims = MAPS;
+            let ([x, y], half, level) = (m.two(n * dims.len()), m.real(n * dims.len()), m.real(n));
+            Self { n, dims, scales: vec![2, 4], x, y, level, half }
+        });
+        vec![one]
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod cpu;
 
+use super::alone::{Alone, MAPS};
 use super::{Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 
@@ -26,6 +27,16 @@ impl Work for MaxNorm {
     fn sizes(&self) -> String {
         format!("{}x{}x{}", self.outer, self.atoms, self.inner)
     }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            // As many parameters as the maps of a batch have values.
+            let len = n * MAPS.len();
+            let w = m.real(len);
+            Self { outer: 1, atoms: len / 1024, inner: 1024, max_norm: 1.0, exact: false, w }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -43,6 +54,16 @@ impl Work for ProjectGrad {
 
     fn sizes(&self) -> String {
         format!("{}x{}x{}", self.outer, self.atoms, self.inner)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            // As many parameters as the maps of a batch have values.
+            let len = n * MAPS.len();
+            let (w, dw) = (m.real(len), m.real(len));
+            Self { outer: 1, atoms: len / 1024, inner: 1024, w, dw }
+        });
+        vec![one]
     }
 }
 

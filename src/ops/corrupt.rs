@@ -2,6 +2,7 @@
 
 mod cpu;
 
+use super::alone::{Alone, MAPS};
 use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::rng;
@@ -37,6 +38,15 @@ impl Work for GaussianNoise {
 
     fn sizes(&self) -> String {
         maps_of(self.n, self.dims)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let dims = MAPS;
+            let ([x, y], level) = (m.two(n * dims.len()), m.real(n));
+            Self { n, dims, low: 0.1, high: 0.1, x, y, level }
+        });
+        vec![one]
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod cpu;
 
+use super::alone::Alone;
 use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::rng;
@@ -108,6 +109,21 @@ impl Work for GatherBatch {
 
     fn sizes(&self) -> String {
         maps_of(self.n, self.dims)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            // Four times as many images of 64×64 pixels as a batch has.
+            let images = 4 * n;
+            let bytes =
+                m.words(images * 64 * 64 * 3 / 4, |i| (i as u32).wrapping_mul(2_654_435_761));
+            let table = m.words(3 * images, |i| [i as u32 / 3 * 64 * 64 * 3, 64, 64][i % 3]);
+            let order = m.words(images, |i| i as u32);
+            let (dims, x) = (Dims::new(3, 32, 32), m.real(n * 3 * 32 * 32));
+            let augment = Augment { crop: true, flip_x: true, flip_y: false, turn: false };
+            Self { n, dims, augment, scale: 1.0 / 255.0, shift: 0.0, bytes, table, order, x }
+        });
+        vec![one]
     }
 }
 

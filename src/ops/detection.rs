@@ -3,6 +3,7 @@
 
 mod cpu;
 
+use super::alone::Alone;
 use super::reduce::{SumScalar, WORKGROUP, partial_groups};
 use super::{Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
@@ -60,6 +61,35 @@ impl Work for GridDetection {
 
     fn sizes(&self) -> String {
         format!("{} cells{}", self.classes, self.cells)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (classes, cells) = (10, 64 * n);
+            let [y, dy] = m.two(cells * (CELL + classes));
+            let labels = m.words(cells, |i| i as u32 % 20);
+            let (boxes, weights, [scalars, partials]) =
+                (m.real(4 * cells), m.real(cells), m.sums());
+            Self {
+                cells,
+                classes,
+                gamma: 2.0,
+                positive: 0.25,
+                negative: 0.75,
+                box_strength: 1.0,
+                class_strength: 1.0,
+                width: 1,
+                index: 0,
+                y,
+                labels,
+                boxes,
+                weights,
+                scalars,
+                dy,
+                partials,
+            }
+        });
+        vec![one]
     }
 }
 

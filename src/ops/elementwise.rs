@@ -2,6 +2,7 @@
 
 mod cpu;
 
+use super::alone::{Alone, MAPS};
 use super::{Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 
@@ -24,6 +25,14 @@ impl Work for Combine {
     fn sizes(&self) -> String {
         self.y.len.to_string()
     }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let ([a, b], y) = (m.two(n * MAPS.len()), m.real(n * MAPS.len()));
+            Self { alpha: 1.0, beta: 1.0, a, b: Some(b), y }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -38,6 +47,14 @@ impl Work for AddAssign {
 
     fn sizes(&self) -> String {
         self.y.len.to_string()
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let [x, y] = m.two(n * MAPS.len());
+            Self { x, y }
+        });
+        vec![one]
     }
 }
 
@@ -73,6 +90,15 @@ impl Work for CopyChannels {
 
     fn sizes(&self) -> String {
         format!("{} of {}-{} rows{}", self.count, self.x_channels, self.y_channels, self.rows)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (rows, count) = (n * MAPS.area(), MAPS.c);
+            let (x, y) = (m.real(rows * count), m.real(2 * rows * count));
+            Self { rows, x_channels: count, from: 0, y_channels: 2 * count, to: count, count, x, y }
+        });
+        vec![one]
     }
 }
 

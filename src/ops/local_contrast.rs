@@ -3,6 +3,7 @@
 
 mod cpu;
 
+use super::alone::{Alone, MAPS};
 use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::Dims;
@@ -41,6 +42,15 @@ impl Work for LocalContrast {
 
     fn sizes(&self) -> String {
         format!("{} w{}", maps_of(self.n, self.dims), self.window)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let dims = MAPS;
+            let ([x, y], sums) = (m.two(n * dims.len()), m.real(Self::work(n, dims)));
+            Self { n, dims, window: 9, eps: 1e-3, x, y, sums }
+        });
+        vec![one]
     }
 }
 

@@ -4,6 +4,7 @@
 mod cpu;
 
 use super::activation::gated;
+use super::alone::{Alone, CODE};
 use super::reduce::{SumScalar, WORKGROUP, partial_groups};
 use super::{Activation, Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
@@ -115,6 +116,16 @@ impl Work for CrossEntropy {
     fn sizes(&self) -> String {
         format!("{} n{}", self.classes, self.n)
     }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (width, index, classes) = (1, 0, 10);
+            let ([y, dy], labels) = (m.two(n * classes), m.words(n, |i| i as u32 % 10));
+            let (scalars, partials) = (m.real(1), m.real(n));
+            Self { n, classes, width, index, y, labels, scalars, dy, partials }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -176,6 +187,16 @@ impl Work for KlPenalty {
 
     fn sizes(&self) -> String {
         format!("{} n{}", self.units, self.n)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let ([z, dz], units) = (m.two(n * CODE.len()), CODE.len());
+            let (scalars, partials) = (m.real(1), m.real(2 * units));
+            let (beta, rho, grad_scale, width, index) = (1.0, 0.05, 1.0, 1, 0);
+            Self { beta, rho, n, grad_scale, units, width, index, z, dz, scalars, partials }
+        });
+        vec![one]
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod cpu;
 
+use super::alone::{Alone, CODE, MAPS};
 use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Choice, FLAT, Kernel, Recorder, params};
 use crate::shape::Dims;
@@ -83,6 +84,14 @@ impl Work for TopKMask {
     fn sizes(&self) -> String {
         format!("{} top{} n{}", self.dims, self.k, self.n)
     }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let [x, mask] = m.two(n * CODE.len());
+            Self { n, dims: CODE, k: 32, x, mask }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -109,6 +118,17 @@ impl Work for BatchTopKMask {
     fn sizes(&self) -> String {
         format!("{} top{} n{}", self.dims, self.k, self.n)
     }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = |(dims, k): (Dims, usize)| {
+            Alone::new(|m| {
+                let ([x, mask], threshold) = (m.two(n * dims.len()), m.real(1));
+                let work = m.words(Self::WORK, |_| 0);
+                Self { n, dims, k, rate: 0.01, x, threshold, mask, work }
+            })
+        };
+        [(CODE, 32), (MAPS, 400)].map(one).into()
+    }
 }
 
 operation! {
@@ -125,6 +145,14 @@ impl Work for ThresholdMask {
     fn sizes(&self) -> String {
         self.x.len.to_string()
     }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let ([x, mask], threshold) = (m.two(n * MAPS.len()), m.real(1));
+            Self { x, threshold, mask }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -140,6 +168,14 @@ impl Work for SpatialWtaMask {
 
     fn sizes(&self) -> String {
         maps_of(self.n, self.dims)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let [x, mask] = m.two(n * MAPS.len());
+            Self { n, dims: MAPS, x, mask }
+        });
+        vec![one]
     }
 }
 
@@ -165,6 +201,14 @@ impl Work for LifetimeWtaMask {
 
     fn sizes(&self) -> String {
         format!("{} win{} n{}", self.dims, self.winners, self.n)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let ([x, mask], sums) = (m.two(n * MAPS.len()), m.real(n * MAPS.c));
+            Self { n, dims: MAPS, winners: n.div_ceil(20), x, mask, sums }
+        });
+        vec![one]
     }
 }
 

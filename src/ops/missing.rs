@@ -3,6 +3,7 @@
 
 mod cpu;
 
+use super::alone::{Alone, MAPS};
 use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::Dims;
@@ -54,6 +55,15 @@ impl Work for MissingPixels {
     fn sizes(&self) -> String {
         maps_of(self.n, self.dims)
     }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let dims = MAPS;
+            let (known, shapes) = (m.real(n * dims.len()), m.words(n * Self::WORDS, |_| 0));
+            Self { n, dims, kinds: 15, low: 0.1, high: 0.8, known, shapes }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -73,6 +83,16 @@ impl Work for FillMissing {
 
     fn sizes(&self) -> String {
         maps_of(self.n, self.dims)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let dims = MAPS;
+            let ([x, known], y) = (m.two(n * dims.len()), m.real(n * dims.len()));
+            let pyramid = m.real(Self::work(n, dims));
+            Self { n, dims, x, known, y, pyramid }
+        });
+        vec![one]
     }
 }
 

@@ -7,6 +7,7 @@
 #![allow(rustdoc::broken_intra_doc_links)]
 
 mod activation;
+mod alone;
 mod bicubic;
 mod constraint;
 mod conv2d;
@@ -31,6 +32,7 @@ use crate::shape::Dims;
 use crate::view::{Access, View};
 
 pub use activation::{Activation, ActivationName};
+pub use alone::{Alone, Buffers, Fill};
 pub use data::{Augment, Draw};
 pub use detection::{CELL, SIZES};
 pub use loss::LossKind;
@@ -137,6 +139,12 @@ pub trait Work: Views {
     /// The product of matrices by which the operation is computed, if it is one.
     fn product(&self) -> Option<Product> {
         None
+    }
+
+    /// The operation on buffers of its own for a batch of `n`, to be timed alone. Operations that
+    /// the training steps of the workloads have need none; a test names any other that lacks one.
+    fn alone(_n: usize) -> Vec<Alone<Self>> {
+        Vec::new()
     }
 }
 

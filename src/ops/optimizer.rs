@@ -3,6 +3,7 @@
 
 mod cpu;
 
+use super::alone::{Alone, MAPS};
 use super::{Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 
@@ -25,6 +26,17 @@ impl Work for ClipGrads {
 
     fn sizes(&self) -> String {
         self.grads.len.to_string()
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            // As many parameters as the maps of a batch have values.
+            let len = n * MAPS.len();
+            // The norm is below the largest allowed, so that gradients do not shrink from run to run.
+            let (grads, scalars) = (m.real(len), m.real(1));
+            Self { max_norm: 1.0, width: 1, index: 0, scalars, grads }
+        });
+        vec![one]
     }
 }
 
@@ -62,6 +74,27 @@ impl Work for Adam {
 
     fn sizes(&self) -> String {
         self.weights.len.to_string()
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            // As many parameters as the maps of a batch have values.
+            let len = n * MAPS.len();
+            let ([grads, weights], [first, v]) = (m.two(len), m.two(len));
+            Self {
+                grad_scale: 1.0,
+                beta1: 0.9,
+                beta2: 0.999,
+                eps: 1e-8,
+                weight_decay: 0.0,
+                decoupled: false,
+                grads,
+                weights,
+                m: first,
+                v,
+            }
+        });
+        vec![one]
     }
 }
 

@@ -3,6 +3,7 @@
 pub(super) mod cpu;
 
 use super::activation::gated;
+use super::alone::{Alone, MAPS};
 use super::{Activation, Work, each, operation, shaders};
 use crate::gpu::{Choice, Kernel, Recorder, params};
 use crate::shape::Pool2d;
@@ -31,6 +32,15 @@ impl Work for MaxPool2dFwd {
 
     fn sizes(&self) -> String {
         pooled(&self.size)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (size, wide, narrow) = halved(n);
+            let (x, y, switches) = (m.real(wide), m.real(narrow), m.words(narrow, |_| 0));
+            Self { size, x, y, switches }
+        });
+        vec![one]
     }
 }
 
@@ -73,6 +83,15 @@ impl Work for AvgPool2dFwd {
     fn sizes(&self) -> String {
         pooled(&self.size)
     }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (size, wide, narrow) = halved(n);
+            let (x, y) = (m.real(wide), m.real(narrow));
+            Self { size, count_include_pad: true, x, y }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -87,6 +106,15 @@ impl Work for AvgPool2dBwd {
 
     fn sizes(&self) -> String {
         unpooled(&self.size)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (size, wide, narrow) = halved(n);
+            let (dy, dx) = (m.real(narrow), m.real(wide));
+            Self { size, count_include_pad: true, dy, dx }
+        });
+        vec![one]
     }
 }
 
@@ -103,6 +131,15 @@ impl Work for L2Pool2dFwd {
     fn sizes(&self) -> String {
         pooled(&self.size)
     }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (size, wide, narrow) = halved(n);
+            let (x, y) = (m.real(wide), m.real(narrow));
+            Self { size, x, y }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -117,6 +154,15 @@ impl Work for L2Pool2dBwd {
 
     fn sizes(&self) -> String {
         unpooled(&self.size)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (size, wide, narrow) = halved(n);
+            let ([x, dx], [y, dy]) = (m.two(wide), m.two(narrow));
+            Self { size, x, y, dy, dx }
+        });
+        vec![one]
     }
 }
 
@@ -133,6 +179,13 @@ pub(super) fn pooled(size: &Pool2d) -> String {
 /// The sizes of an operation in the other direction.
 pub(super) fn unpooled(size: &Pool2d) -> String {
     format!("{}-{} k{}x{} n{}", size.y, size.x, size.kernel[0], size.kernel[1], size.n)
+}
+
+/// Maps pooled by windows of 2×2 side by side, for benchmarks: the size, and the elements before
+/// and behind.
+pub(super) fn halved(n: usize) -> (Pool2d, usize, usize) {
+    let size = Pool2d::new(n, MAPS, [2, 2], [2, 2], [0, 0]).expect("an even size can be halved");
+    (size, n * MAPS.len(), n * size.y.len())
 }
 
 params! {

@@ -3,6 +3,7 @@
 
 pub(super) mod cpu;
 
+use super::alone::{Alone, CODE, MAPS};
 use super::{Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::view::View;
@@ -53,6 +54,14 @@ impl Work for CountNonzero {
     fn sizes(&self) -> String {
         self.x.len.to_string()
     }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (x, [scalars, partials]) = (m.real(n * CODE.len()), m.sums());
+            Self { scale: 1.0, width: 1, index: 0, x, scalars, partials }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -78,6 +87,18 @@ impl Work for SumSquares {
 
     fn sizes(&self) -> String {
         self.x.len.to_string()
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            // As many parameters as the maps of a batch have values.
+            let len = n * MAPS.len();
+            let (x, scalars) = (m.real(len), m.real(1));
+            let partials = m.real(len.div_ceil(WINDOW) * SCALAR_PARTIALS);
+            let window = len.next_multiple_of(WINDOW);
+            Self { scale: 1.0, width: 1, index: 0, window, x, scalars, partials }
+        });
+        vec![one]
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub(super) mod cpu;
 
+use super::alone::{Alone, CODE, MAPS};
 use super::reduce::{Split, WORKGROUP};
 use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
@@ -29,6 +30,14 @@ impl Work for FiringUpdate {
     fn sizes(&self) -> String {
         maps_of(self.n, self.dims)
     }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (z, idle) = (m.real(n * MAPS.len()), m.real(MAPS.c));
+            Self { n, dims: MAPS, z, idle }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -46,6 +55,15 @@ impl Work for IdleUpdate {
     fn sizes(&self) -> String {
         self.idle.len.to_string()
     }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            // As many units as a code has for a batch of 32.
+            let [unseen, idle] = m.two(CODE.c * n / 32);
+            Self { parts: 2, unseen, idle }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -61,6 +79,14 @@ impl Work for Revive {
     fn sizes(&self) -> String {
         maps_of(self.n, self.dims)
     }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (dx, idle) = (m.real(n * MAPS.len()), m.real(MAPS.c));
+            Self { n, dims: MAPS, patience: 0, strength: 1e-3, idle, dx }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -75,6 +101,14 @@ impl Work for IdleOnly {
 
     fn sizes(&self) -> String {
         maps_of(self.n, self.dims)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let ([x, y], idle) = (m.two(n * MAPS.len()), m.real(MAPS.c));
+            Self { n, dims: MAPS, patience: 1, fill: 0.0, x, idle, y }
+        });
+        vec![one]
     }
 }
 

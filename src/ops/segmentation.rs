@@ -3,6 +3,7 @@
 
 mod cpu;
 
+use super::alone::Alone;
 use super::reduce::{SumScalar, WORKGROUP, partial_groups};
 use super::{SCALAR_PARTIALS, Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
@@ -36,6 +37,17 @@ impl Work for PixelCrossEntropy {
     fn sizes(&self) -> String {
         format!("{} pixels{}", self.classes, self.pixels)
     }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (width, index, classes, pixels) = (1, 0, 10, 64 * n);
+            let ([y, q], labels) = (m.two(pixels * classes), m.words(pixels, |i| i as u32 % 10));
+            let (weights, dy, [scalars, partials]) =
+                (m.real(pixels), m.real(pixels * classes), m.sums());
+            Self { pixels, classes, width, index, y, labels, weights, scalars, q, dy, partials }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -65,6 +77,31 @@ impl Work for Dice {
 
     fn sizes(&self) -> String {
         format!("{} pixels{}", self.classes, self.pixels)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (width, index, classes, pixels) = (1, 0, 10, 64 * n);
+            let ([q, dy], labels) = (m.two(pixels * classes), m.words(pixels, |i| i as u32 % 10));
+            let (weights, scalars) = (m.real(pixels), m.real(1));
+            let partials = m.real(Self::partials(pixels, classes));
+            let (strength, smooth) = (1.0, 1.0);
+            Self {
+                pixels,
+                classes,
+                strength,
+                smooth,
+                width,
+                index,
+                q,
+                labels,
+                weights,
+                dy,
+                scalars,
+                partials,
+            }
+        });
+        vec![one]
     }
 }
 

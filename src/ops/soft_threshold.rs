@@ -4,6 +4,7 @@
 
 mod cpu;
 
+use super::alone::{Alone, MAPS};
 use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::Dims;
@@ -26,6 +27,15 @@ impl Work for SoftThresholdFwd {
     fn sizes(&self) -> String {
         maps_of(self.n, self.dims)
     }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let dims = MAPS;
+            let ([x, y], threshold) = (m.two(n * dims.len()), m.real(dims.c));
+            Self { n, dims, x, threshold, slope: None, level: None, y }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -42,6 +52,16 @@ impl Work for SoftThresholdBwd {
 
     fn sizes(&self) -> String {
         maps_of(self.n, self.dims)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let dims = MAPS;
+            let ([x, dy], threshold) = (m.two(n * dims.len()), m.real(dims.c));
+            let [dx, dt] = m.two(n * dims.len());
+            Self { n, dims, x, threshold, slope: None, level: None, dy, dx, dt }
+        });
+        vec![one]
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod cpu;
 
+use super::alone::Alone;
 use super::{Work, each, operation, pool2d, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::{Dims, Pool2d};
@@ -33,6 +34,15 @@ impl Work for MaxUnpool2dFwd {
     fn sizes(&self) -> String {
         pool2d::unpooled(&self.size)
     }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (size, wide, narrow) = pool2d::halved(n);
+            let (x, switches, y) = (m.real(narrow), m.switches(narrow, size), m.real(wide));
+            Self { size, x, switches, y }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -48,6 +58,15 @@ impl Work for MaxUnpool2dBwd {
 
     fn sizes(&self) -> String {
         pool2d::pooled(&self.size)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (size, wide, narrow) = pool2d::halved(n);
+            let (dx, switches, dy) = (m.real(narrow), m.switches(narrow, size), m.real(wide));
+            Self { size, dy, switches, dx }
+        });
+        vec![one]
     }
 }
 
@@ -72,6 +91,15 @@ impl Work for UpsampleNearest2dFwd {
     fn sizes(&self) -> String {
         upsampled(self.n, self.x_dims, self.scale)
     }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (size, wide, narrow) = pool2d::halved(n);
+            let (x, y) = (m.real(narrow), m.real(wide));
+            Self { n, x_dims: size.y, scale: [2, 2], x, y }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -86,6 +114,15 @@ impl Work for UpsampleNearest2dBwd {
 
     fn sizes(&self) -> String {
         upsampled(self.n, self.x_dims, self.scale)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (size, wide, narrow) = pool2d::halved(n);
+            let (dx, dy) = (m.real(narrow), m.real(wide));
+            Self { n, x_dims: size.y, scale: [2, 2], dy, dx }
+        });
+        vec![one]
     }
 }
 

@@ -6,7 +6,7 @@ mod cost;
 pub use cost::snake;
 
 use crate::gpu::{Product, Record, Recorder};
-use crate::ops::{Views, Work, operations};
+use crate::ops::{Alone, Views, Work, operations};
 use crate::profile::Operation;
 use crate::reference::{Memory, Reference};
 use crate::view::{Access, View};
@@ -55,6 +55,16 @@ macro_rules! calls {
             /// The product of matrices by which the operation is computed, if it is one.
             pub fn product(&self) -> Option<Product> {
                 match self { $($(Self::$name(op) => op.product(),)*)* }
+            }
+
+            /// Every operation that is timed alone, on buffers of its own for a batch of `n`.
+            pub fn alone(n: usize) -> Vec<Alone<Self>> {
+                let mut all = Vec::new();
+                $($(all.extend(<crate::ops::$name>::alone(n).into_iter().map(|one| Alone {
+                    operation: Self::$name(one.operation),
+                    buffers: one.buffers,
+                }));)*)*
+                all
             }
 
             /// Appends the operation's dispatches.
