@@ -1,12 +1,11 @@
 //! The operations that the training steps of W1–W3 do not have, each on its own buffers
 //! (`ops::Work::alone`), at growing batches.
 
-use crate::device::Device;
+use crate::device::{Allocation, Device};
 use crate::error::Result;
 use crate::ops::{Buffers, Fill};
 use crate::program::Call;
 use crate::rng::Stream;
-use crate::view::Buffer;
 
 /// Batches.
 pub(super) const BATCHES: [usize; 3] = [32, 128, 512];
@@ -20,16 +19,16 @@ pub(super) struct Single {
 
 impl Single {
     /// Makes and fills its buffers.
-    pub(super) fn place(&self, device: &mut Device) -> Result<(Call, Vec<Buffer>)> {
+    pub(super) fn place(&self, device: &mut Device) -> Result<(Call, Vec<Allocation>)> {
         let mut stream = Stream::new(1, self.call.name());
         let mut buffers = Vec::new();
         for (len, fill) in &self.buffers.0 {
             let words: Vec<u32> = match fill {
                 Fill::Real => {
-                    let view = device.alloc_real("bench", *len)?;
+                    let buffer = device.alloc_real("bench", *len)?;
                     let values: Vec<f32> = (0..*len).map(|_| stream.uniform() - 0.3).collect();
-                    device.write(view, &values);
-                    buffers.push(view.buffer);
+                    device.write(*buffer, &values);
+                    buffers.push(buffer);
                     continue;
                 }
                 Fill::Words(word) => (0..*len).map(word).collect(),
@@ -41,12 +40,12 @@ impl Single {
                     (0..*len).map(first).collect()
                 }
             };
-            let view = device.alloc_words("bench", *len)?;
-            device.write_words(view, &words);
-            buffers.push(view.buffer);
+            let buffer = device.alloc_words("bench", *len)?;
+            device.write_words(*buffer, &words);
+            buffers.push(buffer);
         }
         let mut call = self.call.clone();
-        call.visit(&mut |view, _| view.buffer = buffers[view.buffer.0 as usize]);
+        call.visit(&mut |view, _| view.buffer = buffers[view.buffer.index as usize].buffer);
         Ok((call, buffers))
     }
 }

@@ -1,18 +1,20 @@
 //! What outlives a step: parameters, gradients, optimiser state and kept states, each one
 //! contiguous buffer with named ranges.
 
+use std::sync::Arc;
+
 use super::graph::Graph;
 use super::params::{Param, Role};
-use crate::device::Device;
+use crate::device::{Allocation, Device};
 use crate::error::{Error, Result};
 use crate::view::{Buffer, View};
 
-/// First number of the buffers of a layout: no device counts so far.
-const NOWHERE: u32 = (1 << 30) - 64;
 /// Ranges begin on 256 bytes.
 const ALIGN: usize = 64;
 
-/// A model's values on a device.
+/// A model's values on a device. Clones share them: a value written through one is read through the
+/// others. The memory is returned when the last clone, and the last program that uses it, is
+/// dropped.
 #[derive(Clone, Debug)]
 pub struct Store {
     /// All parameters.
@@ -35,6 +37,8 @@ pub struct Store {
     pub sum: View,
     /// Parts of a batch in which each unit did not fire ([`crate::ops::IdleUpdate`]).
     pub unseen: View,
+    /// What its views lie in; nothing in a layout.
+    _buffers: Arc<[Allocation]>,
 }
 
 /// Where each lies, those that are learned first; where those end, and all.
@@ -89,7 +93,7 @@ impl Store {
             (0, false)
         };
         let units = graph.nodes[graph.code].dims.c;
-        let view = |i: u32, len: usize| View::whole(Buffer(NOWHERE + i), len);
+        let view = |i: u32, len: usize| View::whole(Buffer::planned(i), len);
         Self {
             weights: view(0, len),
             grads: view(1, when(purpose != Purpose::Infer)),
@@ -102,10 +106,14 @@ impl Store {
             learned,
             ranges: weight_ranges,
             state_ranges,
+            _buffers: Arc::default(),
         }
     }
 
     /// Makes the buffers.
+    ///
+    /// # Errors
+    /// When the device has no memory for one. Those made before are returned.
     pub fn new(device: &mut Device, graph: &Graph, purpose: Purpose) -> Result<Self> {
         let mut store = Self::layout(graph, purpose);
         let labels = [
@@ -118,10 +126,13 @@ impl Store {
             "sum of gradients",
             "unseen counters",
         ];
+        let mut buffers = Vec::with_capacity(labels.len());
         for (view, label) in store.views_mut().into_iter().zip(labels) {
-            *view = device.alloc_real(label, view.len)?;
+            let buffer = device.alloc_real(label, view.len)?;
+            *view = *buffer;
+            buffers.push(buffer);
         }
-        Ok(store)
+        Ok(Self { _buffers: buffers.into(), ..store })
     }
 
     const fn views_mut(&mut self) -> [&mut View; 8] {
@@ -131,8 +142,8 @@ impl Store {
 
     /// Its buffers.
     pub const fn views(&self) -> [View; 8] {
-        let Self { weights, grads, m, v, state, idle, sum, unseen, .. } = *self;
-        [weights, grads, m, v, state, idle, sum, unseen]
+        let Self { weights, grads, m, v, state, idle, sum, unseen, .. } = self;
+        [*weights, *grads, *m, *v, *state, *idle, *sum, *unseen]
     }
 
     /// Bytes of all of it.

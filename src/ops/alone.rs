@@ -28,7 +28,7 @@ pub struct Buffers(pub Vec<(usize, Fill)>);
 impl Buffers {
     fn buffer(&mut self, len: usize, fill: Fill) -> View {
         self.0.push((len, fill));
-        View::whole(Buffer(self.0.len() as u32 - 1), len)
+        View::whole(Buffer::planned(self.0.len() as u32 - 1), len)
     }
 
     /// A buffer of reals.

@@ -3,13 +3,10 @@
 
 use std::collections::HashMap;
 
-use crate::device::Device;
+use crate::device::{Allocation, Device};
 use crate::error::Result;
 use crate::program::Call;
 use crate::view::{Access, Buffer, View};
-
-/// Virtual buffers are numbered from here.
-const VIRTUAL: u32 = 1 << 30;
 
 /// What a buffer holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,11 +44,11 @@ pub struct Tape {
     buffers: Vec<Virtual>,
 }
 
-/// What a program's own buffers take.
-#[derive(Clone, Debug, Default)]
+/// A program's own buffers, and what they take.
+#[derive(Debug, Default)]
 pub struct Memory {
     /// Real buffers.
-    pub buffers: Vec<Buffer>,
+    pub buffers: Vec<Allocation>,
     /// Their bytes.
     pub bytes: u64,
     /// Bytes if nothing were reused.
@@ -62,7 +59,7 @@ pub struct Memory {
 
 impl Tape {
     fn buffer(&mut self, label: String, kind: Kind, len: usize) -> View {
-        let buffer = Buffer(VIRTUAL + self.buffers.len() as u32);
+        let buffer = Buffer::on_tape(self.buffers.len() as u32);
         self.buffers.push(Virtual { label, kind, len, kept: false });
         View { half: kind == Kind::Half, ..View::whole(buffer, len) }
     }
@@ -89,14 +86,18 @@ impl Tape {
 
     /// Keeps a view's value to the end of the program.
     pub fn keep(&mut self, view: View) {
-        if view.buffer.0 >= VIRTUAL {
-            self.buffers[(view.buffer.0 - VIRTUAL) as usize].kept = true;
+        if let Some(id) = view.buffer.tape_index() {
+            self.buffers[id as usize].kept = true;
         }
     }
 
     /// Lays the virtual buffers into real ones: a buffer is taken at its first use and given back
     /// after its last. Returns the calls on real buffers, the views in `wanted` translated, and
-    /// what it took. Buffers without any use are made too, if kept.
+    /// the memory that they lie in, which must be kept until they are compiled. Buffers without any
+    /// use are made too, if kept.
+    ///
+    /// # Errors
+    /// When the device has no memory for a buffer. Those made before are returned.
     pub fn allocate(
         mut self,
         device: &mut Device,
@@ -105,12 +106,12 @@ impl Tape {
         let slots = self.assign();
         let mut memory = Memory::default();
         for slot in &slots.sizes {
-            let view = match slot.kind {
+            let buffer = match slot.kind {
                 Kind::Real => device.alloc_real(&slot.label, slot.len)?,
                 Kind::Half => device.alloc_half(&slot.label, slot.len)?,
                 Kind::Words => device.alloc_words(&slot.label, slot.len)?,
             };
-            memory.buffers.push(view.buffer);
+            memory.buffers.push(buffer);
             memory.bytes += slot.bytes();
             if slot.bytes() > memory.largest.0 {
                 memory.largest = (slot.bytes(), slot.label.clone());
@@ -118,8 +119,8 @@ impl Tape {
         }
         memory.unshared_bytes = self.buffers.iter().map(Virtual::bytes).sum();
         let translate = |view: &mut View| {
-            if view.buffer.0 >= VIRTUAL {
-                view.buffer = memory.buffers[slots.of[&(view.buffer.0 - VIRTUAL)]];
+            if let Some(id) = view.buffer.tape_index() {
+                view.buffer = memory.buffers[slots.of[&id]].buffer;
             }
         };
         for call in &mut self.calls {
@@ -150,8 +151,7 @@ impl Tape {
         let mut last: HashMap<u32, usize> = HashMap::new();
         for (i, call) in self.calls.iter_mut().enumerate() {
             call.visit(&mut |view, access| {
-                if view.buffer.0 >= VIRTUAL {
-                    let id = view.buffer.0 - VIRTUAL;
+                if let Some(id) = view.buffer.tape_index() {
                     debug_assert!(
                         access != Access::Read
                             || first.contains_key(&id)

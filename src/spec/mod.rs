@@ -1,6 +1,7 @@
 //! What a run is: the model, and how it is trained. Written in TOML, overridden by `--set
 //! key=value`, kept whole in the run folder, and the model part in the model file.
 
+mod labelled;
 mod optimizer;
 mod overrides;
 mod presets;
@@ -14,6 +15,10 @@ pub use crate::model::{
     LayerOp, LayerSpec, LifetimeWtaSpec, LinearSpec, ListaSpec, MaxPool2dSpec, MaxUnpool2dSpec,
     ModelSpec, NO_CORRUPTION, Pad, Pair, Pool2dSpec, SoftThresholdSpec, SpatialWtaSpec, SubSpec,
     Task, TopKSpec, UpsampleSpec, WhitenSpec,
+};
+pub use labelled::{
+    ClassifySpec, DetectSpec, HeadStart, LabelledKind, Objectness, PoseAugment, SegmentAugment,
+    SegmentSpec,
 };
 pub use optimizer::{OptimizerName, OptimizerSpec, Update};
 pub use overrides::{apply as apply_override, from_toml};
@@ -55,6 +60,15 @@ pub struct Config {
     /// Length and rhythm of the training.
     #[serde(default)]
     pub train: TrainSpec,
+    /// The run trains a classifier (`csae finetune`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classify: Option<ClassifySpec>,
+    /// The run trains a segmenter (`csae segment train`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment: Option<SegmentSpec>,
+    /// The run trains a detector (`csae detect train`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detect: Option<DetectSpec>,
 }
 
 names! {
@@ -245,8 +259,10 @@ names! {
         Constant = "constant",
         /// It drops by a factor every so many epochs.
         Step = "step",
-        /// It falls along half of a cosine.
+        /// It falls along half of a cosine after the warm-up.
         Cosine = "cosine",
+        /// It falls along half of a cosine from the first step.
+        HalfCosine = "half_cosine",
         /// It rises, then falls (Smith 2018).
         OneCycle = "one_cycle",
     }
@@ -256,7 +272,8 @@ names! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScheduleSpec {
-    /// `constant`, `step`, `cosine` or `one_cycle`.
+    /// `constant`, `step`, `cosine`, `half_cosine` or `one_cycle`. `cosine` begins to fall after the
+    /// warm-up; `half_cosine` falls from the first step, and the warm-up multiplies it.
     pub kind: ScheduleName,
     /// Epochs of linear growth from 0 at the start.
     pub warmup_epochs: f64,
@@ -316,6 +333,9 @@ pub struct TrainSpec {
     pub checkpoint_minutes: f64,
     /// Checkpoints kept.
     pub keep: usize,
+    /// Validations without improvement after which the training stops; 0: it never stops early.
+    #[serde(skip_serializing_if = "is_none")]
+    pub patience: usize,
     /// A model to begin with (a file, a run folder, or a bundled one's name): every parameter that
     /// it has by name and shape is taken from it, others are drawn.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -346,6 +366,7 @@ impl Default for TrainSpec {
             checkpoint_every: 0,
             checkpoint_minutes: 5.0,
             keep: 1,
+            patience: 0,
             from: None,
             retries: 0,
         }
@@ -380,6 +401,47 @@ impl Config {
         Ok(config)
     }
 
+    /// Reads a configuration without a model, as the presets of labelled tasks are, and gives it
+    /// this one. It trains for `epochs` unless the text has `train.epochs` or `train.steps`. Errors
+    /// name the key.
+    ///
+    /// # Errors
+    /// When a key or a value is not known.
+    pub fn with_model(
+        text: &str,
+        place: &str,
+        model: &ModelSpec,
+        epochs: usize,
+        overrides: &[String],
+    ) -> Result<Self> {
+        let mut table: toml::Table = toml::from_str(text)
+            .map_err(|error| Error::usage(format!("{place}: {}", error.message())))?;
+        if table.contains_key("model") {
+            return Err(Error::usage(format!(
+                "{place}: model: the model is the encoder with a head; leave [model] out"
+            )));
+        }
+        let model = toml::Table::try_from(model).expect("a model is a TOML table");
+        table.insert("model".to_owned(), toml::Value::Table(model));
+        let train = table.entry("train").or_insert_with(|| toml::Table::new().into());
+        if let toml::Value::Table(train) = train
+            && !["epochs", "steps"].iter().any(|key| train.contains_key(*key))
+        {
+            train.insert("epochs".to_owned(), toml::Value::Float(epochs as f64));
+        }
+        Self::parse(&table.to_string(), place, overrides)
+    }
+
+    /// What a run learns from labels, if it does.
+    pub const fn labelled(&self) -> Option<LabelledKind> {
+        match (&self.classify, &self.segment, &self.detect) {
+            (Some(_), ..) => Some(LabelledKind::Classify),
+            (_, Some(_), _) => Some(LabelledKind::Segment),
+            (.., Some(_)) => Some(LabelledKind::Detect),
+            _ => None,
+        }
+    }
+
     /// As TOML, with every value spelled out.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a configuration is a TOML table")
@@ -401,6 +463,7 @@ impl Config {
             ("schedule.floor", self.schedule.floor),
             ("loss.eps", self.loss.eps),
             ("optimizer.eps", o.eps),
+            ("optimizer.encoder_lr", o.encoder_lr),
             ("train.epochs", t.epochs),
             ("train.loss_scale", t.loss_scale),
             ("train.validate_every", t.validate_every),
@@ -461,6 +524,7 @@ impl Config {
                 "train.epochs = 0: it must be above 0, unless train.steps says how many steps",
             ));
         }
+        labelled::check(self)?;
         if o.nesterov && o.momentum == 0.0 {
             return Err(Error::usage("optimizer.nesterov needs a momentum above 0"));
         }

@@ -39,6 +39,15 @@ pub struct OptimizerSpec {
     pub weight_decay: f64,
     /// Largest global norm of the gradient; 0: no clipping.
     pub clip_norm: f64,
+    /// Factor on the learning rate of every layer before `head`; 0 freezes them. For models with
+    /// a layer of that name: classifiers, segmenters and detectors.
+    #[serde(skip_serializing_if = "is_one")]
+    pub encoder_lr: f64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_one(factor: &f64) -> bool {
+    *factor == 1.0
 }
 
 impl Default for OptimizerSpec {
@@ -52,6 +61,7 @@ impl Default for OptimizerSpec {
             eps: 1e-8,
             weight_decay: 0.0,
             clip_norm: 0.0,
+            encoder_lr: 1.0,
         }
     }
 }

@@ -96,7 +96,7 @@ fn forward_case(
     mut x: View,
     (mut y, out): (View, Dims),
 ) -> Result<Prepared> {
-    let (dims, store) = (b.graph.nodes[0].dims, b.store);
+    let dims = b.graph.nodes[0].dims;
     if !b.graph.params.is_empty() {
         return Err(Error::usage(format!(
             "{}: it has parameters and a layer that passes no gradient",
@@ -108,10 +108,9 @@ fn forward_case(
         calls,
         first: vec![(x, Values::Real(to_nhwc(&case.input("x")?.reals(), dims)))],
         steps: vec![Step { writes: Vec::new(), params: step_of(case) }],
-        each: Vec::new(),
         last: vec![("y".to_owned(), y, Unpack::Maps(out))],
-        buffers: [memory.buffers, store.views().map(|view| view.buffer).to_vec()].concat(),
-        gaps: Vec::new(),
+        buffers: memory.buffers,
+        ..Prepared::default()
     })
 }
 
@@ -136,7 +135,8 @@ fn graph_case(
     let mut y = b.value(graph.output);
     b.tape.keep(y);
     if prepares(&graph) {
-        return forward_case(device, b, case, x, (y, out));
+        let prepared = forward_case(device, b, case, x, (y, out))?;
+        return Ok(Prepared { _store: Some(store), ..prepared });
     }
     let given = case.input("grad_y")?;
     if given.reals().len() != y.len {
@@ -195,15 +195,14 @@ fn graph_case(
         first.push((store.state(i), Values::Real(given)));
         last.push((format!("{} after", state.name), store.state(i), Unpack::Plain));
     }
-    let mut buffers = memory.buffers;
-    buffers.extend(store.views().map(|view| view.buffer));
     Ok(Prepared {
         calls,
         first,
         steps: vec![Step { writes: Vec::new(), params: step_of(case) }],
         each: Vec::new(),
         last,
-        buffers,
+        buffers: memory.buffers,
         gaps: store.gaps(),
+        _store: Some(store),
     })
 }
