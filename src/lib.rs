@@ -47,9 +47,9 @@
 //! report     pictures, charts, pages, the training history
 //! infer      a trained model on batches and on images of any size; evaluation
 //! metrics    image quality, ranking, detection, segmentation, distances between sets
-//! record     a graph's forward and backward pass as calls, and the memory that they share
-//! model      ModelSpec → Graph: shapes, parameters, receptive fields; the model file
 //! spec       TOML → Config: model, data, loss, sparsity, optimiser, schedule; presets; --set
+//! record     a graph's forward and backward pass as calls, and the memory that they share
+//! model      ModelSpec → Graph: layers, shapes, parameters, receptive fields; the model file
 //! device     the CPU path or a GPU behind one interface: buffers, write, read, compile, run, profile
 //! program    a call is any operation; a program is a list of calls that both interpreters run
 //! reference  every operation on the CPU, generic over f32 (work) and f64 (oracle)
@@ -65,6 +65,7 @@
 //! cache      measurements of this machine's adapters, kept between runs
 //! files      files that are written completely or not at all
 //! rng        random numbers by counter: the same on every device
+//! names      closed sets of names: what may be written for a key
 //! hash       fingerprints of checkpoints, model files and cache entries
 //! error      the error type
 //! ```
@@ -142,6 +143,7 @@ pub mod linalg;
 pub mod metrics;
 #[doc(hidden)]
 pub mod model;
+mod names;
 #[doc(hidden)]
 pub mod ops;
 #[cfg(feature = "cli")]

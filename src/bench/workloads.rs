@@ -14,7 +14,7 @@ use crate::profile::Profile;
 use crate::program::Call;
 use crate::rng::Stream;
 use crate::shape::Dims;
-use crate::spec::{Config, OptimizerSpec, Precision, SparsitySpec, preset_text};
+use crate::spec::{Config, OptimizerSpec, PenaltyName, Precision, SparsitySpec, preset_text};
 use crate::train::step::{self, Step, StepSpec, WIDTH};
 use crate::view::StepParams;
 
@@ -91,7 +91,7 @@ pub(super) fn graph(config: &Config) -> Result<Graph> {
 /// What every workload trains with.
 fn rules() -> (SparsitySpec, OptimizerSpec) {
     let sparsity =
-        SparsitySpec { penalty: "l1".to_owned(), lambda: 1e-3, ..SparsitySpec::default() };
+        SparsitySpec { penalty: PenaltyName::L1, lambda: 1e-3, ..SparsitySpec::default() };
     (sparsity, OptimizerSpec { lr: 1e-5, momentum: 0.9, ..OptimizerSpec::default() })
 }
 

@@ -18,7 +18,7 @@ use csae::spec::Precision;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Common, Kernels, refuse_existing};
+use super::{CommandArgs, Common, Kernels, refuse_existing};
 
 /// Time training steps and kernels on your device, and see where the time goes.
 ///
@@ -79,7 +79,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
     /// Every line told so far.
     #[arg(skip)]
     told: RefCell<Vec<Value>>,
@@ -113,11 +113,6 @@ impl BenchArgs {
                 ))
         });
         Ok(jobs)
-    }
-
-    /// Whether a file is to be written: a timeline, figures, a table.
-    pub(super) const fn writes_files(&self) -> bool {
-        self.trace.is_some() || self.out.is_some() || self.tune
     }
 
     fn precision(&self, device: &Device) -> Result<Precision> {
@@ -158,7 +153,21 @@ fn precision(name: &str) -> std::result::Result<Precision, String> {
     serde_json::from_value(json!(name)).map_err(|_| "there are f32 and f16".to_owned())
 }
 
-pub fn run(args: BenchArgs) -> anyhow::Result<()> {
+impl CommandArgs for BenchArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        self.trace.is_some() || self.out.is_some() || self.tune
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: BenchArgs) -> anyhow::Result<()> {
     if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
         return Err(Error::usage(format!(
             "--seconds {}: a window lasts between 0 and 3600 seconds",

@@ -14,8 +14,8 @@ use csae::tasks::inspect::Place;
 use csae::tasks::probe::matched;
 use serde_json::json;
 
-use super::Common;
 use super::targets::open_each;
+use super::{CommandArgs, Common};
 
 /// How answers are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -66,17 +66,26 @@ pub struct ClassifyArgs {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
-impl ClassifyArgs {
-    /// Whether it makes a file.
-    pub const fn writes_files(&self) -> bool {
+impl ClassifyArgs {}
+
+impl CommandArgs for ClassifyArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
         self.confusion.is_some()
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
     }
 }
 
-pub fn run(args: ClassifyArgs) -> anyhow::Result<()> {
+fn run(args: ClassifyArgs) -> anyhow::Result<()> {
     let loaded = model::load(&Place::of(&args.model).model)?;
     let graph = &loaded.graph;
     let classes = &graph.spec.classes;

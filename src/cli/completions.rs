@@ -3,6 +3,8 @@
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
+use super::{CommandArgs, Common};
+
 /// Print a script that completes commands and flags in your shell.
 #[derive(Debug, Args)]
 #[command(
@@ -13,7 +15,22 @@ pub struct CompletionsArgs {
     shell: Shell,
 }
 
-pub fn run(args: &CompletionsArgs) {
+impl CommandArgs for CompletionsArgs {
+    fn common(&self) -> Option<&Common> {
+        None
+    }
+
+    fn writes_files(&self) -> bool {
+        false
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(&self);
+        Ok(())
+    }
+}
+
+fn run(args: &CompletionsArgs) {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::Cli::command(), "csae", &mut script);
     super::out_raw(&script);

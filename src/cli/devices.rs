@@ -4,17 +4,31 @@ use clap::Args;
 use csae::gpu::{self, Adapter};
 use serde_json::json;
 
-use super::Common;
+use super::{CommandArgs, Common};
 
 /// List every adapter, and say which one `auto` takes and why.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  csae devices\n  csae devices -v\n  csae devices --json")]
 pub struct DevicesArgs {
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
-pub fn run(args: DevicesArgs) -> anyhow::Result<()> {
+impl CommandArgs for DevicesArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        false
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: DevicesArgs) -> anyhow::Result<()> {
     let adapters = gpu::adapters();
     let chosen = gpu::choose_automatically(&adapters);
     let why = match chosen {

@@ -16,7 +16,7 @@ use csae::report::picture::Picture;
 use csae::tasks::restore::protocol;
 use csae::tasks::restore::protocol::{Degradation, Protocol, Restored};
 
-use super::Common;
+use super::{CommandArgs, Common};
 
 /// Judge a model on images: PSNR, SSIM, losses, L0, dead units, explained variance.
 ///
@@ -65,7 +65,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "SIZE", conflicts_with = "protocol")]
     max_memory: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 /// Judges a restorer by a protocol.
@@ -122,7 +122,21 @@ fn run_protocol(args: &EvalArgs, protocol: Protocol, folder: &Path) -> anyhow::R
     Ok(())
 }
 
-pub fn run(args: EvalArgs) -> anyhow::Result<()> {
+impl CommandArgs for EvalArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        false
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: EvalArgs) -> anyhow::Result<()> {
     if let (Some(protocol), Some(folder)) = (args.protocol, &args.folder) {
         return run_protocol(&args, protocol, folder);
     }

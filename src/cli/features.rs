@@ -14,8 +14,8 @@ use csae::tasks::features::{Described, Extractor, Format, Writer};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::Common;
 use super::interrupt::{self, Interrupted};
+use super::{CommandArgs, Common};
 
 /// How maps are pooled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -175,10 +175,24 @@ pub struct FeaturesArgs {
     #[command(flatten)]
     reading: Reading,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
-pub fn run(args: FeaturesArgs) -> anyhow::Result<()> {
+impl CommandArgs for FeaturesArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: FeaturesArgs) -> anyhow::Result<()> {
     let format = Format::of(&args.out)?;
     let loaded = model::load(&args.model)?;
     let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;

@@ -21,12 +21,12 @@ use csae::tasks::probe::matched;
 use csae::train::RunFolder;
 use serde_json::{Value, json};
 
-use super::Common;
 use super::features::{Encoder, How, Reading};
 use super::interrupt::Interrupted;
 use super::learning::{
     Begin, Learning, absolute, best_validation, check_unconditioned, drive, write_results,
 };
+use super::{CommandArgs, Common};
 
 /// How the head starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -96,7 +96,7 @@ pub struct FinetuneArgs {
     #[command(flatten)]
     learning: Learning,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 const RESULTS: &str = "finetune.json";
@@ -195,7 +195,21 @@ fn default_epochs(data: &Data, config: &Config) -> Result<usize> {
     Ok((1500 / count.div_ceil(config.train.batch).max(1)).clamp(5, 40))
 }
 
-pub fn run(args: FinetuneArgs) -> anyhow::Result<()> {
+impl CommandArgs for FinetuneArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: FinetuneArgs) -> anyhow::Result<()> {
     args.check()?;
     let (common, learning) = (&args.common, &args.learning);
     let folder = if args.curve.is_empty() {

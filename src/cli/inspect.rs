@@ -10,10 +10,11 @@ use csae::infer::top_patches::TopPatches;
 use csae::metrics::statistics::quantiles;
 use csae::model::{self, Purpose, Row};
 use csae::report::history::{History, Validation};
+use csae::spec::PenaltyName;
 use csae::tasks::inspect::{Found, Place, QUANTILES, Run, in_the_way, percent};
 use serde_json::json;
 
-use super::Common;
+use super::{CommandArgs, Common};
 
 /// Look into a model: its layers, how its training went, its filters and what its units draw, and
 /// with --data how often they fire.
@@ -56,10 +57,24 @@ pub struct InspectArgs {
     #[arg(long, value_name = "SIZE", requires = "data")]
     max_memory: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
-pub fn run(args: InspectArgs) -> anyhow::Result<()> {
+impl CommandArgs for InspectArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: InspectArgs) -> anyhow::Result<()> {
     let place = Place::of(&args.model);
     let loaded = model::load(&place.model)?;
     let graph = &loaded.graph;
@@ -148,10 +163,10 @@ fn tell_model(found: &Found, file: &Path) {
     );
     if let Some(config) = &found.run.config {
         let (loss, s) = (&config.loss.kind, &config.sparsity);
-        let penalty = match s.penalty.as_str() {
-            "l1" => format!("l1 penalty, lambda {}", s.lambda),
-            "kl" => format!("kl penalty, beta {}, rho {}", s.beta, s.rho),
-            _ => "no penalty".to_owned(),
+        let penalty = match s.penalty {
+            PenaltyName::L1 => format!("l1 penalty, lambda {}", s.lambda),
+            PenaltyName::Kl => format!("kl penalty, beta {}, rho {}", s.beta, s.rho),
+            PenaltyName::None => "no penalty".to_owned(),
         };
         outln!("loss {loss}; sparsity: {penalty}");
     }

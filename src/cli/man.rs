@@ -7,6 +7,8 @@ use clap_mangen::Man;
 use csae::error::{Error, Result};
 use csae::files;
 
+use super::{CommandArgs, Common};
+
 /// Write the manual pages, one of the program and one of each command and of those below it.
 #[derive(Debug, Args)]
 #[command(
@@ -43,7 +45,21 @@ fn page(command: clap::Command) -> Result<(String, Vec<u8>)> {
     Ok((name, roff))
 }
 
-pub fn run(args: &ManArgs) -> anyhow::Result<()> {
+impl CommandArgs for ManArgs {
+    fn common(&self) -> Option<&Common> {
+        None
+    }
+
+    fn writes_files(&self) -> bool {
+        false
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(&self)
+    }
+}
+
+fn run(args: &ManArgs) -> anyhow::Result<()> {
     let pages = pages()?;
     let Some(folder) = &args.out else {
         pages.iter().for_each(|(_, roff)| super::out_raw(roff));

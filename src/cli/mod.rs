@@ -34,7 +34,7 @@ mod verify;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use csae::budget;
 use csae::budget::Budget;
 use csae::cache;
@@ -56,80 +56,68 @@ pub struct Cli {
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    Train(train::TrainArgs),
-    Resume(resume::ResumeArgs),
-    Eval(eval::EvalArgs),
-    Inspect(inspect::InspectArgs),
-    Features(features::FeaturesArgs),
-    Probe(probe::ProbeArgs),
-    Sweep(sweep::SweepArgs),
-    Finetune(finetune::FinetuneArgs),
-    Classify(classify::ClassifyArgs),
-    Reconstruct(reconstruct::ReconstructArgs),
-    Segment(segment::SegmentArgs),
-    Detect(detect::DetectArgs),
-    Anomaly(anomaly::AnomalyArgs),
-    Denoise(restore::denoise::DenoiseArgs),
-    Inpaint(restore::inpaint::InpaintArgs),
-    Upscale(restore::upscale::UpscaleArgs),
-    Generate(Box<generate::GenerateArgs>),
-    Texture(Box<synthesis::texture::TextureArgs>),
-    Stylize(Box<synthesis::stylize::StylizeArgs>),
-    Devices(devices::DevicesArgs),
-    Verify(verify::VerifyArgs),
-    Bench(bench::BenchArgs),
-    Completions(completions::CompletionsArgs),
-    Man(man::ManArgs),
+/// The arguments of a command, and how it runs.
+trait CommandArgs {
+    /// The flags that it shares with others, if it works on a model or a device.
+    fn common(&self) -> Option<&Common>;
+
+    /// Whether it makes files, which are wanted though nobody reads its lines any more.
+    fn writes_files(&self) -> bool;
+
+    /// Runs it.
+    fn run(self) -> anyhow::Result<()>;
 }
 
-impl Command {
-    /// The flags that every command takes which works on a model or a device.
-    const fn common(&self) -> Option<&Common> {
-        match self {
-            Self::Train(args) => Some(&args.common),
-            Self::Resume(args) => Some(&args.common),
-            Self::Eval(args) => Some(&args.common),
-            Self::Inspect(args) => Some(&args.common),
-            Self::Features(args) => Some(&args.common),
-            Self::Probe(args) => Some(&args.common),
-            Self::Sweep(args) => Some(&args.common),
-            Self::Finetune(args) => Some(&args.common),
-            Self::Classify(args) => Some(&args.common),
-            Self::Reconstruct(args) => Some(&args.common),
-            Self::Segment(args) => args.common(),
-            Self::Detect(args) => args.common(),
-            Self::Anomaly(args) => args.common(),
-            Self::Denoise(args) => Some(&args.restore.common),
-            Self::Inpaint(args) => Some(&args.restore.common),
-            Self::Upscale(args) => Some(&args.restore.common),
-            Self::Generate(args) => Some(&args.common),
-            Self::Texture(args) => Some(&args.paint.common),
-            Self::Stylize(args) => Some(&args.paint.common),
-            Self::Devices(args) => Some(&args.common),
-            Self::Verify(args) => Some(&args.common),
-            Self::Bench(args) => Some(&args.common),
-            Self::Completions(_) | Self::Man(_) => None,
-        }
-    }
-}
+/// Declares a set of commands: a row each, with the struct of its arguments.
+macro_rules! commands {
+    (enum $set:ident { $($command:ident($args:ty)),* $(,)? }) => {
+        #[derive(Debug, clap::Subcommand)]
+        enum $set { $($command(Box<$args>)),* }
 
-impl Command {
-    /// Whether what it makes are files, which are wanted though nobody reads its lines any more.
-    const fn writes_files(&self) -> bool {
-        match self {
-            Self::Train(_) | Self::Resume(_) | Self::Inspect(_) | Self::Reconstruct(_) => true,
-            Self::Features(_) | Self::Probe(_) | Self::Finetune(_) | Self::Sweep(_) => true,
-            Self::Classify(args) => args.writes_files(),
-            Self::Segment(args) => args.writes_files(),
-            Self::Detect(args) => args.writes_files(),
-            Self::Anomaly(args) => args.writes_files(),
-            Self::Denoise(_) | Self::Inpaint(_) | Self::Upscale(_) => true,
-            Self::Generate(_) | Self::Texture(_) | Self::Stylize(_) => true,
-            Self::Bench(args) => args.writes_files(),
-            _ => false,
+        impl crate::cli::CommandArgs for $set {
+            fn common(&self) -> Option<&crate::cli::Common> {
+                match self { $(Self::$command(args) => args.common()),* }
+            }
+
+            fn writes_files(&self) -> bool {
+                match self { $(Self::$command(args) => args.writes_files()),* }
+            }
+
+            fn run(self) -> anyhow::Result<()> {
+                match self { $(Self::$command(args) => (*args).run()),* }
+            }
         }
+    };
+}
+use commands;
+
+// In the order in which help shows them.
+commands! {
+    enum Command {
+        Train(train::TrainArgs),
+        Resume(resume::ResumeArgs),
+        Eval(eval::EvalArgs),
+        Inspect(inspect::InspectArgs),
+        Features(features::FeaturesArgs),
+        Probe(probe::ProbeArgs),
+        Sweep(sweep::SweepArgs),
+        Finetune(finetune::FinetuneArgs),
+        Classify(classify::ClassifyArgs),
+        Reconstruct(reconstruct::ReconstructArgs),
+        Segment(segment::SegmentArgs),
+        Detect(detect::DetectArgs),
+        Anomaly(anomaly::AnomalyArgs),
+        Denoise(restore::denoise::DenoiseArgs),
+        Inpaint(restore::inpaint::InpaintArgs),
+        Upscale(restore::upscale::UpscaleArgs),
+        Generate(generate::GenerateArgs),
+        Texture(synthesis::texture::TextureArgs),
+        Stylize(synthesis::stylize::StylizeArgs),
+        Devices(devices::DevicesArgs),
+        Verify(verify::VerifyArgs),
+        Bench(bench::BenchArgs),
+        Completions(completions::CompletionsArgs),
+        Man(man::ManArgs),
     }
 }
 
@@ -396,36 +384,7 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
         use_threads(threads).map_err(|error| (error.into(), 2))?;
     }
     WRITES_FILES.store(cli.command.writes_files(), Ordering::Relaxed);
-    let done = match cli.command {
-        Command::Train(args) => train::run(args),
-        Command::Resume(args) => resume::run(args),
-        Command::Eval(args) => eval::run(args),
-        Command::Inspect(args) => inspect::run(args),
-        Command::Features(args) => features::run(args),
-        Command::Probe(args) => probe::run(args),
-        Command::Sweep(args) => sweep::run(args),
-        Command::Finetune(args) => finetune::run(args),
-        Command::Classify(args) => classify::run(args),
-        Command::Reconstruct(args) => reconstruct::run(args),
-        Command::Segment(args) => segment::run(args),
-        Command::Detect(args) => detect::run(args),
-        Command::Anomaly(args) => anomaly::run(args),
-        Command::Denoise(args) => restore::denoise::run(args),
-        Command::Inpaint(args) => restore::inpaint::run(args),
-        Command::Upscale(args) => restore::upscale::run(args),
-        Command::Generate(args) => generate::run(*args),
-        Command::Texture(args) => synthesis::texture::run(*args),
-        Command::Stylize(args) => synthesis::stylize::run(*args),
-        Command::Devices(args) => devices::run(args),
-        Command::Verify(args) => verify::run(args),
-        Command::Bench(args) => bench::run(args),
-        Command::Completions(args) => {
-            completions::run(&args);
-            Ok(())
-        }
-        Command::Man(args) => man::run(&args),
-    };
-    done.map_err(|error| {
+    cli.command.run().map_err(|error| {
         let status = match error.downcast_ref::<Error>() {
             Some(error) if error.kind == Kind::Usage => 2,
             None if error.is::<interrupt::Interrupted>() => interrupt::STATUS,
@@ -461,7 +420,7 @@ fn out(line: impl std::fmt::Display) {
     out_raw(format!("{line}\n").as_bytes());
 }
 
-/// [`Command::writes_files`] of the one that runs.
+/// [`CommandArgs::writes_files`] of the command that runs.
 static WRITES_FILES: AtomicBool = AtomicBool::new(false);
 
 /// Bytes on standard output. Where its reader has left, a command whose lines are all that it makes

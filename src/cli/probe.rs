@@ -15,8 +15,8 @@ use csae::tasks::inspect::Place;
 use csae::tasks::probe::{self, Fitted, Kind, Row, Rows, Task};
 use serde_json::json;
 
-use super::Common;
 use super::features::{Encoder, How, Reading, bar};
+use super::{CommandArgs, Common};
 
 /// Which classifiers are fitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -91,13 +91,27 @@ pub struct ProbeArgs {
     #[command(flatten)]
     reading: Reading,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 const PICTURE: &str = "confusion.png";
 const NUMBERS: &str = "probe.json";
 
-pub fn run(args: ProbeArgs) -> anyhow::Result<()> {
+impl CommandArgs for ProbeArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: ProbeArgs) -> anyhow::Result<()> {
     let place = Place::with(&args.model, "probe");
     let loaded = model::load(&place.model)?;
     let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;

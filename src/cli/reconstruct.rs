@@ -12,8 +12,8 @@ use csae::model::{self, Purpose};
 use csae::report::picture;
 use serde_json::json;
 
-use super::Common;
 use super::targets::{Job, Targets};
+use super::{CommandArgs, Common};
 
 /// Pass images of any size through a model and write what comes out, as PNG.
 ///
@@ -45,10 +45,24 @@ pub struct ReconstructArgs {
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
-pub fn run(args: ReconstructArgs) -> anyhow::Result<()> {
+impl CommandArgs for ReconstructArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     let loaded = model::load(&args.model)?;
     let graph = &loaded.graph;
     graph.check_autoencoder()?;

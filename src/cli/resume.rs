@@ -10,9 +10,9 @@ use csae::train::checkpoint::{self, Checkpoint};
 use csae::train::{RunFolder, Trainer};
 use serde_json::json;
 
-use super::Common;
 use super::learning::Begin;
 use super::training::Job;
+use super::{CommandArgs, Common};
 
 /// Go on with a run where it stopped.
 ///
@@ -35,7 +35,7 @@ pub struct ResumeArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 impl ResumeArgs {
@@ -51,7 +51,21 @@ impl ResumeArgs {
     }
 }
 
-pub fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
+impl CommandArgs for ResumeArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
     let (folder, recorded, origin) = RunFolder::open(&args.run)?;
     let config = args.lengthen(recorded.clone())?;
     let lock = folder.lock()?;

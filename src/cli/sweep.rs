@@ -17,8 +17,8 @@ use csae::train::data::{self, Prepared};
 use csae::train::{Log, Origin, Outcome, Run, RunFolder};
 use serde_json::{Value, json};
 
-use super::Common;
 use super::interrupt::{self, Interrupted};
+use super::{CommandArgs, Common};
 
 /// Trace reconstruction against sparsity: train a model with several sparsity rules at several
 /// strengths, and compare them at the same L0.
@@ -82,7 +82,7 @@ pub struct SweepArgs {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 /// A model to train.
@@ -157,7 +157,21 @@ impl SweepArgs {
     }
 }
 
-pub fn run(args: SweepArgs) -> anyhow::Result<()> {
+impl CommandArgs for SweepArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: SweepArgs) -> anyhow::Result<()> {
     let base = args.base()?;
     let budget = super::budget(args.max_memory.as_deref())?;
     let prepared = data::prepare_within(&base, budget)?;

@@ -8,8 +8,8 @@ use csae::files;
 use csae::spec::{self, Config, CorruptionSpec, Task};
 use csae::train::{Origin, RunFolder};
 
-use super::Common;
 use super::training::Job;
+use super::{CommandArgs, Common};
 
 /// Train a model.
 ///
@@ -78,7 +78,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 impl TrainArgs {
@@ -132,7 +132,21 @@ impl TrainArgs {
     }
 }
 
-pub fn run(args: TrainArgs) -> anyhow::Result<()> {
+impl CommandArgs for TrainArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: TrainArgs) -> anyhow::Result<()> {
     let config = args.config()?;
     let folder = run_folder(args.out.as_deref(), args.force)?;
     let job = Job::new(config, super::budget(args.max_memory.as_deref())?)?;

@@ -8,7 +8,7 @@ use csae::gpu::Matrices;
 use csae::verify::{self, Outcome};
 use serde_json::json;
 
-use super::{Common, Kernels};
+use super::{CommandArgs, Common, Kernels};
 
 /// Check every kernel, forward and backward, on your device.
 ///
@@ -27,10 +27,24 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
-pub fn run(args: VerifyArgs) -> anyhow::Result<()> {
+impl CommandArgs for VerifyArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        false
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: VerifyArgs) -> anyhow::Result<()> {
     let mut cases = verify::built_in();
     if let Some(folder) = &args.cases {
         cases.extend(verify::load_folder(folder)?);

@@ -23,7 +23,6 @@ mod load_tests;
 #[cfg(test)]
 mod stream_tests;
 
-use std::io::Read;
 use std::path::Path;
 
 pub use catalogue::{Catalogue, Handles, Places};
@@ -32,8 +31,6 @@ pub use images::{Entry, Images, Labels, MAX_BYTES};
 pub use patches::Patch;
 pub use pixels::Pixels;
 pub use sample::Sample;
-
-use formats::{cifar, idx, npy};
 
 use crate::error::{Error, Result, did_you_mean};
 
@@ -125,39 +122,13 @@ pub fn open(source: &str, want: &Wanted, limit: u64) -> Result<Opened> {
         _ => Error::io(path, &error),
     })?;
     if metadata.is_dir() {
-        let batches = cifar::training_files(path);
-        return if batches.is_empty() {
-            folder::load(path, want, limit)
-        } else {
-            records::cifar(path, &batches, want, limit)
-        };
+        return formats::open_folder(path, want, limit)
+            .unwrap_or_else(|| folder::load(path, want, limit));
     }
     if !metadata.is_file() {
         return Err(Error::usage(format!("{source}: neither a folder nor a regular file")));
     }
-    let mut start = Vec::new();
-    let file = std::fs::File::open(path).map_err(|e| Error::io(path, &e))?;
-    file.take(4).read_to_end(&mut start).map_err(|e| Error::io(path, &e))?;
-    if start.is_empty() {
-        return Err(Error::usage(format!("{source}: the file is empty")));
-    }
-    if npy::looks_like(&start, path) {
-        return records::npy(path, want, limit);
-    }
-    if cifar::named_cifar(path) {
-        return records::cifar(path, &[path.to_owned()], want, limit);
-    }
-    if !idx::looks_like(&start, path) {
-        return folder::load_file(path, want, limit);
-    }
-    if let Some((array, labels)) = idx::to_stream(path, limit)? {
-        return records::open(source, vec![(path.to_owned(), array)], labels, want, limit, "");
-    }
-    let mut images = idx::load(path)?;
-    if let Some(channels) = want.channels {
-        images.convert_channels(channels).map_err(|e| e.at(source))?;
-    }
-    Ok(Opened::new(source, Pixels::Resident(images), ""))
+    formats::open(path, want, limit)
 }
 
 /// As [`open`], of a folder's image files those whose paths in it are to be kept; none where no

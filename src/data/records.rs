@@ -1,4 +1,4 @@
-//! CIFAR and npy files, and whatever else holds records, as images in memory or in their files.
+//! Files of records of one size, as images in memory or in their files.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -9,71 +9,15 @@ use super::array::Array;
 use super::catalogue::{Catalogue, Places, name_of_record};
 use super::images::{Images, Labels};
 use super::{Opened, Pixels, Wanted};
-use crate::data::formats::{cifar as cifar_file, npy as npy_file};
 use crate::error::{Error, Result};
 
-type Arrays = Vec<(PathBuf, Array)>;
+pub(super) type Arrays = Vec<(PathBuf, Array)>;
 
 /// Opens a file and says how long it is.
-fn reader(path: &Path) -> Result<(BufReader<File>, u64)> {
+pub(super) fn reader(path: &Path) -> Result<(BufReader<File>, u64)> {
     let file = File::open(path).map_err(|e| Error::io(path, &e))?;
     let size = file.metadata().map_err(|e| Error::io(path, &e))?.len();
     Ok((BufReader::new(file), size))
-}
-
-/// One or several CIFAR files.
-pub(super) fn cifar(source: &Path, files: &[PathBuf], want: &Wanted, limit: u64) -> Result<Opened> {
-    let mut arrays = Arrays::new();
-    let mut of = Vec::new();
-    let mut found = None;
-    for path in files {
-        let (mut file, size) = reader(path)?;
-        let (array, kind, labels) =
-            cifar_file::array(&mut file, size).map_err(|e| e.at(path.display()))?;
-        if found.is_some_and(|other| other != kind) {
-            return Err(Error::usage(format!(
-                "{}: {kind:?} beside another kind of CIFAR data; keep them apart",
-                path.display()
-            )));
-        }
-        found = Some(kind);
-        of.extend(labels);
-        arrays.push((path.clone(), array));
-    }
-    let kind = found.unwrap_or(cifar_file::Kind::Cifar10);
-    let folder = if source.is_dir() { source } else { source.parent().unwrap_or(Path::new("")) };
-    let labels = Labels { classes: cifar_file::classes(folder, kind), of };
-    open(&source.display().to_string(), arrays, Some(labels), want, limit, "")
-}
-
-/// An npy file, with labels beside it where there are some.
-pub(super) fn npy(path: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
-    let (mut file, size) = reader(path)?;
-    let array = npy_file::array(&mut file, size).map_err(|e| e.at(path.display()))?;
-    let labels = npy_file::labels_beside(path).map(|beside| -> Result<Labels> {
-        let (mut file, size) = reader(&beside)?;
-        let labels = npy_file::labels(&mut file, size).map_err(|e| e.at(beside.display()))?;
-        if labels.of.len() != array.count {
-            return Err(Error::usage(format!(
-                "{}: {} labels for the {} images of {}; rename it if it does not belong to them",
-                beside.display(),
-                labels.of.len(),
-                array.count,
-                path.display()
-            )));
-        }
-        Ok(labels)
-    });
-    let note =
-        if array.sample == super::array::Sample::U8 { "" } else { ", floats rounded to 8 bits" };
-    open(
-        &path.display().to_string(),
-        vec![(path.to_owned(), array)],
-        labels.transpose()?,
-        want,
-        limit,
-        note,
-    )
 }
 
 /// Reads arrays into memory, or leaves them in their files where they would exceed `limit`.

@@ -92,7 +92,7 @@ impl Traits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::Kernel;
+    use crate::gpu::Family;
 
     #[test]
     fn what_is_asked_for_is_taken_where_it_runs() {
@@ -103,7 +103,7 @@ mod tests {
         let swiftshader =
             Traits { software: true, subgroup: 4, int64: false, matrices: Matrices::None };
         let single =
-            Product { family: Kernel::Conv2dFwd, half: false, rows: 9, columns: 9, steps: 9 };
+            Product { family: Family::Conv2dFwd, half: false, rows: 9, columns: 9, steps: 9 };
         let half = Product { half: true, ..single };
         assert_eq!(gpu.forced(Choice::Subgroup, &single), Some(Choice::Subgroup));
         assert_eq!(swiftshader.forced(Choice::Subgroup, &single), Some(Choice::Registers));

@@ -16,11 +16,11 @@ use std::sync::OnceLock;
 use serde::Deserialize;
 
 use super::choice::{Choice, Traits};
-use super::kernels::Kernel;
 use crate::cache;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::hash::Hash;
+use crate::names::names;
 
 /// Powers of two, over rows, columns and steps together, to the farthest class that stands for a
 /// shape.
@@ -30,11 +30,23 @@ const VERSION: u32 = 1;
 /// What a table is good for: kernels change with the program.
 const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 
+names! {
+    /// The kernels that compute products of matrices in different ways, by the name of the plain one.
+    pub enum Family {
+        /// A convolution.
+        Conv2dFwd = "conv2d_fwd",
+        /// Its gradient by the input.
+        Conv2dBwdInput = "conv2d_bwd_input",
+        /// Its gradient by the weight.
+        Conv2dBwdWeight = "conv2d_bwd_weight",
+    }
+}
+
 /// A product of matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Product {
-    /// The plain kernel of its family: `conv2d_fwd`, `conv2d_bwd_input` or `conv2d_bwd_weight`.
-    pub family: Kernel,
+    /// Which kernels compute it.
+    pub family: Family,
     /// Whether it is of maps in half precision.
     pub half: bool,
     /// Pixels; in a weight gradient taps × channels.
@@ -49,17 +61,13 @@ pub struct Product {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Class {
     half: bool,
-    family: Kernel,
+    family: Family,
     rows: u32,
     columns: u32,
     steps: u32,
 }
 
 impl Product {
-    /// The families.
-    pub const FAMILIES: [Kernel; 3] =
-        [Kernel::Conv2dFwd, Kernel::Conv2dBwdInput, Kernel::Conv2dBwdWeight];
-
     /// Its class.
     pub fn class(&self) -> Class {
         let log = |size: usize| size.next_power_of_two().trailing_zeros();
@@ -163,7 +171,7 @@ fn kind(name: &str) -> Option<Choice> {
 fn classes(rows: &[Row]) -> Option<BTreeMap<Class, Choice>> {
     let log = |size: u64| size.is_power_of_two().then(|| size.trailing_zeros());
     let class = |row: &Row| {
-        let family = Product::FAMILIES.into_iter().find(|family| family.name() == row.op)?;
+        let family = Family::named(&row.op)?;
         let (half, kernels) = (row.half, kind(&row.kernels)?);
         let class = Class {
             half,
@@ -306,7 +314,7 @@ mod tests {
     use super::*;
 
     fn product(rows: usize, columns: usize, steps: usize) -> Product {
-        Product { family: Kernel::Conv2dFwd, half: false, rows, columns, steps }
+        Product { family: Family::Conv2dFwd, half: false, rows, columns, steps }
     }
 
     #[test]
@@ -341,7 +349,7 @@ mod tests {
             (product(1024, 32, 32).class(), Choice::Tiled),
             (product(1024, 4, 32).class(), Choice::Plain),
             (
-                Product { family: Kernel::Conv2dBwdInput, ..product(64, 64, 64) }.class(),
+                Product { family: Family::Conv2dBwdInput, ..product(64, 64, 64) }.class(),
                 Choice::Registers,
             ),
         ]);

@@ -4,12 +4,12 @@
 use super::encoder::HEAD;
 use super::graph::Graph;
 use crate::error::{Error, Result};
+use crate::model::{
+    ConcatSpec, Conv2dSpec, ConvTranspose2dSpec, Filters, Init, LayerOp, LayerSpec,
+    MaxUnpool2dSpec, ModelSpec, Pad, Pair,
+};
 use crate::ops::Activation;
 use crate::shape::Dims;
-use crate::spec::{
-    Conv2dSpec, ConvTranspose2dSpec, Filters, Init, LayerOp, LayerSpec, MaxUnpool2dSpec, ModelSpec,
-    Nothing, Pad, Pair,
-};
 
 /// How maps are enlarged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +152,7 @@ pub fn decoder(
             }
         };
         let skip_name = if from == 0 { "input".to_owned() } else { graph.nodes[from].name.clone() };
-        let both = add("skip", vec![larger, skip_name], LayerOp::Concat(Nothing {}));
+        let both = add("skip", vec![larger, skip_name], LayerOp::Concat(ConcatSpec {}));
         end = add("mix", vec![both], convolution(filters, 3, Activation::Relu));
         at = Dims::new(filters, skip.h, skip.w);
     }

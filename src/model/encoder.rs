@@ -1,13 +1,13 @@
 //! The encoder of a model as a description of its own: what features are read from.
 
 use super::graph::Graph;
-use super::layers::is_winners;
 use crate::error::{Error, Result, did_you_mean};
+use crate::model::{
+    AvgPool2dSpec, DropoutSpec, Init, LayerOp, LayerSpec, LinearSpec, MaxPool2dSpec, ModelSpec,
+    Pair, Pool2dSpec,
+};
 use crate::ops::Activation;
 use crate::shape::Dims;
-use crate::spec::{
-    AvgPool2dSpec, DropoutSpec, Init, LayerOp, LayerSpec, LinearSpec, ModelSpec, Pair, Pool2dSpec,
-};
 
 /// Name of the layer that pools features.
 pub const POOL: &str = "pool";
@@ -62,7 +62,7 @@ impl Pooling {
         let ((kh, sh), (kw, sw)) = (self.along(dims.h)?, self.along(dims.w)?);
         let (kernel, stride, padding) = (Pair([kh, kw]), Some(Pair([sh, sw])), Pair::both(0));
         Ok(match self.how {
-            Pool::Max => LayerOp::MaxPool2d(Pool2dSpec { kernel, stride, padding }),
+            Pool::Max => LayerOp::MaxPool2d(MaxPool2dSpec(Pool2dSpec { kernel, stride, padding })),
             Pool::Average | Pool::Sum => LayerOp::AvgPool2d(AvgPool2dSpec {
                 kernel,
                 stride,
@@ -78,7 +78,8 @@ impl Pooling {
 /// switched off (Makhzani & Frey, "Winner-Take-All Autoencoders", 2015).
 pub fn feature_layer(graph: &Graph) -> usize {
     let mut node = graph.code;
-    while graph.nodes[node].op.as_ref().is_some_and(is_winners) {
+    let winners = |op: &LayerOp| op.selection().is_some_and(|selection| selection.k.is_none());
+    while graph.nodes[node].op.as_ref().is_some_and(winners) {
         node = graph.nodes[node].inputs[0];
     }
     node

@@ -16,8 +16,8 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::hash::Hash;
+use crate::model::{ModelSpec, Task};
 use crate::shape::Dims;
-use crate::spec::{ModelSpec, Task};
 
 const KEY: &str = "csae";
 const FORMAT: u32 = 1;

@@ -4,9 +4,9 @@
 use super::layers;
 use super::params::{Packing, Param, Role, Start};
 use crate::error::{Error, Result};
+use crate::model::{LayerOp, ModelSpec};
 use crate::ops::CELL;
 use crate::shape::Dims;
-use crate::spec::{LayerOp, ModelSpec};
 
 /// A layer in place. Node 0 is the input.
 #[derive(Clone, Debug)]
@@ -162,7 +162,8 @@ impl Graph {
     /// Whether units of its code compete within a batch, as they do in training alone: what the
     /// model then draws of an image by itself says little of it.
     pub fn competes(&self) -> bool {
-        self.nodes.iter().any(|node| matches!(node.op, Some(LayerOp::LifetimeWta(_))))
+        let mut selections = self.nodes.iter().filter_map(|node| node.op.as_ref()?.selection());
+        selections.any(|selection| selection.over_batch && !selection.at_inference)
     }
 
     /// Whether training changes any parameter of a node.

@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
+use crate::model::Init;
 use crate::rng::Stream;
 use crate::shape::Dims;
-use crate::spec::Init;
 
 /// Values that one task draws.
 const BLOCK: usize = 16_384;

@@ -3,8 +3,8 @@
 use super::graph::Graph;
 use super::layers;
 use crate::error::{Error, Result};
+use crate::model::LayerOp;
 use crate::shape::{Window, gcd, lcm};
-use crate::spec::LayerOp;
 
 /// Rows and columns of the input, from the first to the last; those outside of it are padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

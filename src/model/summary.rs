@@ -4,8 +4,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::graph::{Graph, Node};
+use crate::model::{LayerKind, LayerOp, LayerSpec, Places};
 use crate::shape::Dims;
-use crate::spec::{LayerOp, LayerSpec};
 
 /// A layer's row.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -104,14 +104,18 @@ fn row(graph: &Graph, index: usize, seen: &mut [bool]) -> Row {
 /// What a layer with a matrix of weights multiplies for one image: every weight where it is
 /// applied, taps on padding counted. Other layers have no multiplications worth counting.
 fn multiply_adds(graph: &Graph, node: &Node, op: &LayerOp) -> u64 {
-    let Some(weight) = node.weight else { return 0 };
-    let weights = graph.params[weight].len() as u64;
-    let places = match op {
-        LayerOp::Conv2d(_) => node.dims.area(),
-        LayerOp::ConvTranspose2d(_) => graph.nodes[node.inputs[0]].dims.area(),
-        LayerOp::Linear(_) => 1,
-        _ => return 0,
+    let places = match op.kind() {
+        LayerKind::Product { places, .. } => Some(places),
+        LayerKind::Preparation { places } => places,
+        LayerKind::Activation(_) | LayerKind::Selection(_) | LayerKind::Other => None,
     };
+    let places = match places {
+        Some(Places::Output) => node.dims.area(),
+        Some(Places::Input) => graph.nodes[node.inputs[0]].dims.area(),
+        Some(Places::Once) => 1,
+        None => 0,
+    };
+    let weights = node.weight.map_or(0, |weight| graph.params[weight].len() as u64);
     weights.saturating_mul(places as u64)
 }
 

@@ -1,9 +1,17 @@
 //! Local contrast normalisation (Jarrett et al., "What is the Best Multi-Stage Architecture for
 //! Object Recognition?", 2009; here with a box for a window).
 
-use super::operation;
+mod cpu;
+
+use super::alone::{Alone, MAPS};
+use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::Dims;
+
+shaders! {
+    LocalContrastSums "local_contrast_sums",
+    LocalContrast "local_contrast",
+}
 
 operation! {
     /// y = (x − μ)/√(σ² + eps): μ and σ² are mean and variance over a square window around the
@@ -24,6 +32,25 @@ operation! {
     scratch {
         /// Σx and Σx² of each pixel over its channels and over the window's rows: 2·n·H·W reals.
         sums
+    }
+}
+
+impl Work for LocalContrast {
+    fn flops(&self) -> f64 {
+        each(self.x.len, 3 * self.window + 2)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{} w{}", maps_of(self.n, self.dims), self.window)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let dims = MAPS;
+            let ([x, y], sums) = (m.two(n * dims.len()), m.real(Self::work(n, dims)));
+            Self { n, dims, window: 9, eps: 1e-3, x, y, sums }
+        });
+        vec![one]
     }
 }
 

@@ -1,8 +1,7 @@
 //! What is done to clean images, to train restoration and to judge it: noise, and masks of missing
 //! pixels. Deterministic: the same stream gives the same corruption.
 
-use serde::{Deserialize, Serialize};
-
+use crate::names::names;
 use crate::raster::glyphs;
 use crate::rng::Stream;
 
@@ -32,29 +31,21 @@ pub struct Mask {
     pub missing: Vec<u8>,
 }
 
-/// How masks are drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MaskKind {
-    /// Single pixels.
-    Pixels,
-    /// Rectangles, their sides between a sixteenth and a quarter of the image's shorter side.
-    Blocks,
-    /// Thick crooked lines.
-    Strokes,
-    /// Lines of letters.
-    Text,
+names! {
+    /// How masks are drawn. A kind's place in the table is its bit in `ops::MissingPixels`.
+    pub enum MaskKind {
+        /// Single pixels.
+        Pixels = "pixels",
+        /// Rectangles, their sides between a sixteenth and a quarter of the image's shorter side.
+        Blocks = "blocks",
+        /// Thick crooked lines.
+        Strokes = "strokes",
+        /// Lines of letters.
+        Text = "text",
+    }
 }
 
 impl MaskKind {
-    /// Every kind with its name.
-    pub const ALL: [(&'static str, Self); 4] = [
-        ("pixels", Self::Pixels),
-        ("blocks", Self::Blocks),
-        ("strokes", Self::Strokes),
-        ("text", Self::Text),
-    ];
-
     /// A mask that takes away a share (0…1) of the pixels. [`MaskKind::Pixels`] takes exactly
     /// round(share·H·W), each set of so many being as likely as any other: "half of the pixels
     /// missing" is half of them. The others draw shapes until at least so many are missing, so that
@@ -242,7 +233,8 @@ mod tests {
 
     #[test]
     fn shapes_take_about_their_share_and_no_two_images_alike() {
-        for (name, kind) in MaskKind::ALL {
+        for kind in MaskKind::ALL {
+            let name = kind.name();
             for (h, w) in [(120, 90), (64, 64), (33, 200)] {
                 let draw = |seed, image| kind.draw(h, w, 0.25, &mut stream(seed, "mask", image));
                 let mask = draw(1, 0);

@@ -8,13 +8,10 @@ pub use backward::{Penalty, PenaltyKind};
 
 use super::layers;
 use crate::error::{Error, Result};
-use crate::model::Role;
-use crate::model::Store;
-use crate::model::{Graph, Node};
+use crate::model::{Conv2dSpec, Graph, LayerKind, LayerOp, Node, Role, Store};
 use crate::ops::{MaxNorm, ProjectGrad};
 use crate::record::tape::Tape;
 use crate::shape::Dims;
-use crate::spec::{Conv2dSpec, LayerOp};
 use crate::view::View;
 
 /// What the pass is for.
@@ -102,9 +99,7 @@ impl<'a> Builder<'a> {
     /// connected layer at or before the code.
     pub fn revive(&mut self, revival: Revival) -> Result<()> {
         let Graph { nodes, code, .. } = self.graph;
-        let pushes = |op: &LayerOp| {
-            matches!(op, LayerOp::Conv2d(_) | LayerOp::ConvTranspose2d(_) | LayerOp::Linear(_))
-        };
+        let pushes = |op: &LayerOp| matches!(op.kind(), LayerKind::Product { .. });
         let mut node = *code;
         while !nodes[node].op.as_ref().is_some_and(pushes) {
             node = *nodes[node].inputs.first().ok_or_else(|| {
@@ -129,7 +124,7 @@ impl<'a> Builder<'a> {
     }
 
     /// How strong the corruption of each sample is, for a graph that [`Graph::knows_level`] (σ on
-    /// the 0–1 scale, or what [`crate::spec::CorruptionSpec::level_of_scale`] gives): kept, and
+    /// the 0–1 scale, or what [`crate::model::CorruptionSpec::level_of_scale`] gives): kept, and
     /// written by whoever records the pass.
     pub fn level(&mut self) -> View {
         if let Some(level) = self.level {

@@ -3,31 +3,10 @@
 //! over samples or blocks whose bounds depend on the problem alone, so that results do not depend
 //! on the number of threads.
 
-mod activation;
-mod bicubic;
-mod constraint;
-mod conv2d;
-mod corrupt;
-mod data;
-mod depthwise;
-mod detection;
-mod elementwise;
-mod im2col;
-mod local_contrast;
-mod loss;
-mod mask;
 mod memory;
-mod missing;
-mod optimizer;
-mod parallel;
-mod pool2d;
-mod reduce;
-mod revive;
-mod segmentation;
-mod soft_threshold;
+pub(crate) mod parallel;
 #[cfg(test)]
-mod testing;
-mod unpool2d;
+pub(crate) mod testing;
 
 use crate::linalg::real::Real;
 

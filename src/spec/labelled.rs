@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Config;
+use super::{Config, PenaltyName};
 use crate::error::{Error, Result};
 
 /// Kinds of runs that learn from labels.
@@ -193,7 +193,7 @@ pub(super) fn check(config: &Config) -> Result<()> {
         )));
     }
     if config.labelled().is_some() {
-        if config.sparsity.penalty != "none" || config.sparsity.revive_strength > 0.0 {
+        if config.sparsity.penalty != PenaltyName::None || config.sparsity.revive_strength > 0.0 {
             return Err(Error::usage(
                 "sparsity: a labelled run has no sparsity penalty; leave the table out",
             ));

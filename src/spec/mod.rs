@@ -1,60 +1,34 @@
 //! What a run is: the model, and how it is trained. Written in TOML, overridden by `--set
 //! key=value`, kept whole in the run folder, and the model part in the model file.
 
-mod corruption;
 mod labelled;
-mod layer;
+mod optimizer;
 mod overrides;
 mod presets;
 mod rule;
-mod values;
 
 use serde::{Deserialize, Serialize};
 
-pub use corruption::{CorruptionSpec, NO_CORRUPTION, Task};
+pub use crate::model::{
+    ActivationSpec, AddSpec, AvgPool2dSpec, BatchTopKSpec, ConcatSpec, Conv2dSpec,
+    ConvTranspose2dSpec, CorruptionSpec, DropoutSpec, Filters, Init, KnownSpec, L2Pool2dSpec,
+    LayerOp, LayerSpec, LifetimeWtaSpec, LinearSpec, ListaSpec, MaxPool2dSpec, MaxUnpool2dSpec,
+    ModelSpec, NO_CORRUPTION, Pad, Pair, Pool2dSpec, SoftThresholdSpec, SpatialWtaSpec, SubSpec,
+    Task, TopKSpec, UpsampleSpec, WhitenSpec,
+};
 pub use labelled::{
     ClassifySpec, DetectSpec, HeadStart, LabelledKind, Objectness, PoseAugment, SegmentAugment,
     SegmentSpec,
 };
-pub use layer::{
-    ActivationSpec, AvgPool2dSpec, BatchTopKSpec, Conv2dSpec, ConvTranspose2dSpec, DropoutSpec,
-    LayerOp, LayerSpec, LifetimeWtaSpec, LinearSpec, ListaSpec, LocalContrastSpec, MaxUnpool2dSpec,
-    Nothing, Pool2dSpec, SoftThresholdSpec, TopKSpec, UpsampleSpec, WhitenSpec,
-};
+pub use optimizer::{OptimizerName, OptimizerSpec, Update};
 pub use overrides::{apply as apply_override, from_toml};
 pub use presets::{DEFAULT as DEFAULT_PRESET, names as preset_names, text as preset_text};
 pub use rule::Rule;
-pub use values::{Filters, Init, Pad, Pair};
 
-use crate::error::{Error, Result, did_you_mean};
-use crate::ops::{Activation, LossKind};
+use crate::error::{Error, Result};
+use crate::names::{UNKNOWN, names};
+use crate::ops::LossKind;
 pub use crate::view::Precision;
-
-/// A model: a graph of layers from an image to its reconstruction, through a code.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelSpec {
-    /// Channels, height and width of the input. Left out, the data decide.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub input: Option<[usize; 3]>,
-    /// Name of the layer whose output is the code.
-    pub code: String,
-    /// Name of the layer whose output is the reconstruction: the last one unless named.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output: Option<String>,
-    /// Name of the layer whose output the reconstruction is to be like: the input unless named.
-    /// Nothing that it depends on may be learned.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target: Option<String>,
-    /// The layers, each after those that it reads.
-    pub layers: Vec<LayerSpec>,
-    /// Of a classifier, the classes' names: the output are their logits, in this order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub classes: Vec<String>,
-    /// What it was trained to undo; a training notes it.
-    #[serde(default, skip_serializing_if = "CorruptionSpec::is_none")]
-    pub undoes: CorruptionSpec,
-}
 
 /// A run's whole configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,6 +71,18 @@ pub struct Config {
     pub detect: Option<DetectSpec>,
 }
 
+names! {
+    /// How images meet the input's size.
+    pub enum FitName {
+        /// Random crops.
+        Crop = "crop",
+        /// Every image to just that size, aspect not kept.
+        Resize = "resize",
+        /// All patches of a grid side by side.
+        Patches = "patches",
+    }
+}
+
 /// Where images come from and how a batch is cut from them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -112,7 +98,7 @@ pub struct DataSpec {
     /// How images meet the input's size: `crop` (random crops), `resize` (every image to just that
     /// size, aspect not kept) or `patches` (all of a grid side by side). Smaller images are
     /// enlarged by the first and the last.
-    pub fit: String,
+    pub fit: FitName,
     /// Side of the square crops taken from images larger than that, when the model does not fix its
     /// input.
     pub crop: usize,
@@ -140,7 +126,7 @@ impl Default for DataSpec {
             source: "photos".to_owned(),
             validation_source: None,
             strict: false,
-            fit: "crop".to_owned(),
+            fit: FitName::Crop,
             crop: 32,
             crops_per_image: 0,
             flip_x: false,
@@ -152,37 +138,60 @@ impl Default for DataSpec {
     }
 }
 
+names! {
+    /// A reconstruction loss.
+    pub enum LossName {
+        /// The sum over an image of squared errors.
+        SumSquares = "sum_squares",
+        /// The mean squared error.
+        Mse = "mse",
+        /// The mean absolute error.
+        L1 = "l1",
+        /// The mean binary cross-entropy.
+        Bce = "bce",
+        /// The mean of √(error² + ε²).
+        Charbonnier = "charbonnier",
+    }
+}
+
 /// The reconstruction loss.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LossSpec {
     /// `sum_squares`, `mse`, `l1`, `bce` or `charbonnier`.
-    pub kind: String,
+    pub kind: LossName,
     /// ε of `charbonnier`.
     pub eps: f64,
 }
 
 impl Default for LossSpec {
     fn default() -> Self {
-        Self { kind: "sum_squares".to_owned(), eps: 1e-3 }
+        Self { kind: LossName::SumSquares, eps: 1e-3 }
     }
 }
 
 impl LossSpec {
     /// The loss meant.
-    pub fn resolve(&self) -> Result<LossKind> {
-        Ok(match self.kind.as_str() {
-            "sum_squares" => LossKind::SumSquares,
-            "mse" => LossKind::Mse,
-            "l1" => LossKind::L1,
-            "bce" => LossKind::Bce,
-            "charbonnier" => LossKind::Charbonnier { eps: self.eps },
-            other => {
-                return Err(Error::usage(format!(
-                    "loss.kind = {other:?}: known are sum_squares, mse, l1, bce, charbonnier"
-                )));
-            }
-        })
+    pub const fn resolve(&self) -> LossKind {
+        match self.kind {
+            LossName::SumSquares => LossKind::SumSquares,
+            LossName::Mse => LossKind::Mse,
+            LossName::L1 => LossKind::L1,
+            LossName::Bce => LossKind::Bce,
+            LossName::Charbonnier => LossKind::Charbonnier { eps: self.eps },
+        }
+    }
+}
+
+names! {
+    /// A penalty on the code.
+    pub enum PenaltyName {
+        /// None.
+        None = "none",
+        /// λ‖z‖₁.
+        L1 = "l1",
+        /// The divergence of mean activities from ρ, times β.
+        Kl = "kl",
     }
 }
 
@@ -191,7 +200,7 @@ impl LossSpec {
 #[serde(deny_unknown_fields, default)]
 pub struct SparsitySpec {
     /// `l1`, `kl` or `none` (selections such as TopK are layers).
-    pub penalty: String,
+    pub penalty: PenaltyName,
     /// λ of the L1 penalty λ‖z‖₁.
     pub lambda: f64,
     /// β of the KL penalty.
@@ -229,7 +238,7 @@ const fn is_none(count: &usize) -> bool {
 impl Default for SparsitySpec {
     fn default() -> Self {
         Self {
-            penalty: "none".to_owned(),
+            penalty: PenaltyName::None,
             lambda: 1e-3,
             beta: 0.1,
             rho: 0.05,
@@ -243,50 +252,19 @@ impl Default for SparsitySpec {
     }
 }
 
-/// The optimiser.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct OptimizerSpec {
-    /// `sgd`, `adam` or `adamw`.
-    pub kind: String,
-    /// Peak learning rate.
-    pub lr: f64,
-    /// SGD's momentum.
-    pub momentum: f64,
-    /// Nesterov's momentum.
-    pub nesterov: bool,
-    /// Adam's decay rates of the moments.
-    pub betas: [f64; 2],
-    /// Adam's ε.
-    pub eps: f64,
-    /// Weight decay (decoupled in `adamw`).
-    pub weight_decay: f64,
-    /// Largest global norm of the gradient; 0: no clipping.
-    pub clip_norm: f64,
-    /// Factor on the learning rate of every layer before `head`; 0 freezes them. For models with
-    /// a layer of that name: classifiers, segmenters and detectors.
-    #[serde(skip_serializing_if = "is_one")]
-    pub encoder_lr: f64,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
-fn is_one(factor: &f64) -> bool {
-    *factor == 1.0
-}
-
-impl Default for OptimizerSpec {
-    fn default() -> Self {
-        Self {
-            kind: "sgd".to_owned(),
-            lr: 1e-3,
-            momentum: 0.9,
-            nesterov: false,
-            betas: [0.9, 0.999],
-            eps: 1e-8,
-            weight_decay: 0.0,
-            clip_norm: 0.0,
-            encoder_lr: 1.0,
-        }
+names! {
+    /// The course of the learning rate.
+    pub enum ScheduleName {
+        /// It stays at its peak.
+        Constant = "constant",
+        /// It drops by a factor every so many epochs.
+        Step = "step",
+        /// It falls along half of a cosine after the warm-up.
+        Cosine = "cosine",
+        /// It falls along half of a cosine from the first step.
+        HalfCosine = "half_cosine",
+        /// It rises, then falls (Smith 2018).
+        OneCycle = "one_cycle",
     }
 }
 
@@ -296,7 +274,7 @@ impl Default for OptimizerSpec {
 pub struct ScheduleSpec {
     /// `constant`, `step`, `cosine`, `half_cosine` or `one_cycle`. `cosine` begins to fall after the
     /// warm-up; `half_cosine` falls from the first step, and the warm-up multiplies it.
-    pub kind: String,
+    pub kind: ScheduleName,
     /// Epochs of linear growth from 0 at the start.
     pub warmup_epochs: f64,
     /// The same in steps, where it is above 0.
@@ -314,7 +292,7 @@ pub struct ScheduleSpec {
 impl Default for ScheduleSpec {
     fn default() -> Self {
         Self {
-            kind: "constant".to_owned(),
+            kind: ScheduleName::Constant,
             warmup_epochs: 0.0,
             warmup_steps: 0,
             every_epochs: 10.0,
@@ -409,6 +387,9 @@ impl Config {
                 .into_inner()
                 .to_string()
                 .replace("invalid type: null", "NaN or infinity is no value here");
+            if message.starts_with(UNKNOWN) {
+                return Error::usage(format!("{key} {message}"));
+            }
             let beside = if key == "data.validation" {
                 "; images to validate on are data.validation_source"
             } else {
@@ -467,26 +448,6 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        self.loss.resolve()?;
-        let one_of = |key: &str, value: &str, known: &[&str]| -> Result<()> {
-            if known.contains(&value) {
-                Ok(())
-            } else {
-                let hint = did_you_mean(value, known.iter().copied());
-                Err(Error::usage(format!(
-                    "{key} = {value:?}: known are {}{hint}",
-                    known.join(", ")
-                )))
-            }
-        };
-        one_of("data.fit", &self.data.fit, &["crop", "resize", "patches"])?;
-        one_of("sparsity.penalty", &self.sparsity.penalty, &["none", "l1", "kl"])?;
-        one_of("optimizer.kind", &self.optimizer.kind, &["sgd", "adam", "adamw"])?;
-        one_of(
-            "schedule.kind",
-            &self.schedule.kind,
-            &["constant", "step", "cosine", "half_cosine", "one_cycle"],
-        )?;
         let (o, s, t) = (&self.optimizer, &self.sparsity, &self.train);
         let not_negative: &[(&str, f64)] = &[
             ("optimizer.lr", o.lr),
@@ -539,7 +500,7 @@ impl Config {
                 self.schedule.rise
             )));
         }
-        if self.schedule.kind == "step" && self.schedule.every_epochs <= 0.0 {
+        if self.schedule.kind == ScheduleName::Step && self.schedule.every_epochs <= 0.0 {
             return Err(Error::usage("schedule.every_epochs: it must be above 0"));
         }
         if t.log_every > 10_000 {
@@ -569,30 +530,4 @@ impl Config {
         }
         Ok(())
     }
-}
-
-/// Names of the activations in descriptions.
-pub(crate) fn activation_named(kind: &str, slope: f64, alpha: f64) -> Result<Activation> {
-    Ok(match kind {
-        "identity" | "linear" => Activation::Identity,
-        "relu" => Activation::Relu,
-        "leaky_relu" if slope >= 0.0 => Activation::LeakyRelu { slope },
-        "leaky_relu" => {
-            return Err(Error::usage(format!("leaky_relu: slope {slope} must be at least 0")));
-        }
-        "elu" if alpha > 0.0 => Activation::Elu { alpha },
-        "elu" => return Err(Error::usage(format!("elu: alpha {alpha} must be above 0"))),
-        "softplus" => Activation::Softplus,
-        "sigmoid" => Activation::Sigmoid,
-        "tanh" => Activation::Tanh,
-        "gelu" => Activation::Gelu,
-        "silu" => Activation::Silu,
-        other => {
-            let known = "identity, relu, leaky_relu, elu, softplus, sigmoid, tanh, gelu, silu";
-            let hint = did_you_mean(other, known.split(", "));
-            return Err(Error::usage(format!(
-                "activation {other:?} is unknown: there are {known}{hint}"
-            )));
-        }
-    })
 }

@@ -6,7 +6,7 @@ use crate::budget::Budget;
 use crate::data::{Catalogue, Images, Opened, Pixels, Wanted, bundled, open, patches};
 use crate::error::Result;
 use crate::shape::Dims;
-use crate::spec::{Config, DataSpec};
+use crate::spec::{Config, DataSpec, FitName};
 
 /// Training and validation images as a configuration wants them.
 #[derive(Debug)]
@@ -135,7 +135,7 @@ impl Fit<'_> {
     /// Sizes as `data.fit` wants them.
     fn sized(&self, pixels: Pixels) -> Result<Pixels> {
         let Dims { h, w, .. } = self.dims;
-        let resize = self.spec.fit == "resize";
+        let resize = self.spec.fit == FitName::Resize;
         Ok(match pixels {
             Pixels::Resident(mut images) => {
                 if resize {
@@ -159,7 +159,7 @@ impl Fit<'_> {
 
     fn train(&self, pixels: Pixels) -> Result<Pixels> {
         let Dims { h, w, .. } = self.dims;
-        let cut = self.spec.fit == "patches";
+        let cut = self.spec.fit == FitName::Patches;
         match self.sized(pixels)? {
             Pixels::Resident(images) if cut => {
                 Ok(Pixels::Resident(patches::images(&images, h, w)?))

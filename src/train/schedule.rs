@@ -1,7 +1,7 @@
 //! The learning rate and the sparsity factor over time.
 
 use crate::error::Result;
-use crate::spec::{Config, OptimizerSpec, ScheduleSpec};
+use crate::spec::{Config, OptimizerSpec, ScheduleName, ScheduleSpec};
 use crate::view::StepParams;
 
 /// What varies from step to step, from a configuration and the length of an epoch.
@@ -45,17 +45,19 @@ impl Schedule {
         let cosine = |from: f64, to: f64, x: f64| {
             to + (from - to) * 0.5 * (1.0 + (std::f64::consts::PI * x).cos())
         };
-        let shape = match s.kind.as_str() {
-            "step" => s.gamma.powf((at / (s.every_epochs * self.steps_per_epoch)).floor()),
-            "cosine" => {
+        let shape = match s.kind {
+            ScheduleName::Constant => 1.0,
+            ScheduleName::Step => {
+                s.gamma.powf((at / (s.every_epochs * self.steps_per_epoch)).floor())
+            }
+            ScheduleName::Cosine => {
                 let span = (self.total as f64 - 1.0 - warmup).max(1.0);
                 cosine(1.0, s.floor, ((at - warmup).max(0.0) / span).min(1.0))
             }
-            "half_cosine" => cosine(1.0, s.floor, at / self.total.max(1) as f64),
+            ScheduleName::HalfCosine => cosine(1.0, s.floor, at / self.total.max(1) as f64),
             // Smith 2018: up from 1/25 to the peak, down to the floor.
-            "one_cycle" if progress < s.rise => cosine(0.04, 1.0, progress / s.rise),
-            "one_cycle" => cosine(1.0, s.floor, (progress - s.rise) / (1.0 - s.rise)),
-            _ => 1.0,
+            ScheduleName::OneCycle if progress < s.rise => cosine(0.04, 1.0, progress / s.rise),
+            ScheduleName::OneCycle => cosine(1.0, s.floor, (progress - s.rise) / (1.0 - s.rise)),
         };
         rising.min(1.0) * shape * 0.5_f64.powi(self.retried as i32)
     }

@@ -4,9 +4,9 @@ use crate::device::{Device, Program};
 use crate::error::Result;
 use crate::model::{Graph, Store};
 use crate::ops::{
-    Adam, AddAssign, Augment, BicubicDownUp, ClipGrads, Combine, CountNonzero, FillMissing,
-    FiringUpdate, GatherBatch, GaussianNoise, IdleUpdate, Loss, LossKind, MaxNorm, MissingPixels,
-    SCALAR_PARTIALS, Sgd, SumSquares, WINDOW,
+    AddAssign, Augment, BicubicDownUp, ClipGrads, Combine, CountNonzero, FillMissing, FiringUpdate,
+    GatherBatch, GaussianNoise, IdleUpdate, Loss, LossKind, MaxNorm, MissingPixels,
+    SCALAR_PARTIALS, SumSquares, WINDOW,
 };
 use crate::profile::Profile;
 use crate::program::Call;
@@ -15,7 +15,9 @@ use crate::record::Memory;
 use crate::record::{Builder, Mode, Revival};
 use crate::record::{Penalty, PenaltyKind};
 use crate::shape::Dims;
-use crate::spec::{CorruptionSpec, NO_CORRUPTION, OptimizerSpec, SparsitySpec};
+use crate::spec::{
+    CorruptionSpec, NO_CORRUPTION, OptimizerSpec, PenaltyName, SparsitySpec, Update,
+};
 use crate::view::{StepParams, View};
 
 /// Scalars of one step.
@@ -487,10 +489,10 @@ fn corrupted(b: &mut Builder, n: usize, corruption: &CorruptionSpec, x: View) ->
 /// The penalty on the code, if it weighs anything.
 fn penalty(sparsity: &SparsitySpec) -> Option<PenaltyKind> {
     let SparsitySpec { lambda, beta, rho, .. } = *sparsity;
-    match sparsity.penalty.as_str() {
-        "l1" if lambda > 0.0 => Some(PenaltyKind::L1 { lambda }),
-        "kl" if beta > 0.0 => Some(PenaltyKind::Kl { beta, rho }),
-        _ => None,
+    match sparsity.penalty {
+        PenaltyName::L1 => (lambda > 0.0).then_some(PenaltyKind::L1 { lambda }),
+        PenaltyName::Kl => (beta > 0.0).then_some(PenaltyKind::Kl { beta, rho }),
+        PenaltyName::None => None,
     }
 }
 
@@ -535,37 +537,13 @@ fn updates(spec: &StepSpec, range: std::ops::Range<usize>) -> Vec<Call> {
     let part = |view: View| view.part(range.start, range.len());
     let (weights, grads, m) = (part(spec.store.learned()), part(grads), part(m));
     let (window, grad_scale) = (spec.window(), spec.half.unwrap_or(1.0));
-    let weight_decay = o.weight_decay;
     let windows = weights.windows(window).zip(grads.windows(window)).zip(m.windows(window));
     windows
         .map(|((weights, grads), m)| {
-            if o.kind == "sgd" {
-                return Sgd {
-                    grad_scale,
-                    momentum: o.momentum,
-                    nesterov: o.nesterov,
-                    weight_decay,
-                    grads,
-                    weights,
-                    m,
-                }
-                .into();
-            }
-            let [beta1, beta2] = o.betas;
-            let v = v.part(weights.start - spec.store.learned().start, weights.len);
-            Adam {
-                grad_scale,
-                beta1,
-                beta2,
-                eps: o.eps,
-                weight_decay,
-                decoupled: o.kind == "adamw",
-                grads,
-                weights,
-                m,
-                v,
-            }
-            .into()
+            let start = weights.start - spec.store.learned().start;
+            // Where one moment is kept, `v` is a buffer of one element.
+            let v = if o.kind.moments() > 1 { v.part(start, weights.len) } else { m };
+            o.update(Update { grad_scale, grads, weights, m, v })
         })
         .collect()
 }

@@ -14,7 +14,7 @@ use super::whiten;
 use crate::device::{Allocation, Device, Pending};
 use crate::error::{Error, Kind, Result};
 use crate::model::{self, Graph, Purpose, Role, Store};
-use crate::spec::{Config, LayerOp, Precision, TrainSpec};
+use crate::spec::{Config, LayerOp, PenaltyName, Precision, TrainSpec};
 use crate::view::View;
 
 /// A training under way.
@@ -73,7 +73,7 @@ pub(super) fn spec<'s>(
     resident: Option<Resident>,
     scalars: View,
 ) -> Result<StepSpec<'s>> {
-    let (n, loss) = (config.train.batch / config.train.accumulate, config.loss.resolve()?);
+    let (n, loss) = (config.train.batch / config.train.accumulate, config.loss.resolve());
     let half = match config.train {
         TrainSpec { precision: Precision::F32, .. } => None,
         TrainSpec { loss_scale, .. } if loss_scale > 0.0 => Some(loss_scale),
@@ -175,13 +175,13 @@ fn check(config: &Config, graph: &Graph) -> Result<()> {
             "optimizer.encoder_lr: an autoencoder has no head; leave it at 1",
         ));
     }
-    let whole = |op: &LayerOp| matches!(op, LayerOp::BatchTopK(_) | LayerOp::LifetimeWta(_));
+    let whole = |op: &LayerOp| op.selection().is_some_and(|selection| selection.over_batch);
     let layer = graph
         .nodes
         .iter()
         .find(|node| node.op.as_ref().is_some_and(whole))
         .map(|node| format!("layer {}", node.name));
-    let penalty = (config.sparsity.penalty == "kl" && config.sparsity.beta > 0.0)
+    let penalty = (config.sparsity.penalty == PenaltyName::Kl && config.sparsity.beta > 0.0)
         .then(|| "the KL penalty".to_owned());
     match layer.or(penalty) {
         Some(what) if parts > 1 => Err(Error::usage(format!(
@@ -227,10 +227,7 @@ struct Layout {
 }
 
 fn purpose(config: &Config) -> Purpose {
-    Purpose::Train {
-        moments: if config.optimizer.kind == "sgd" { 1 } else { 2 },
-        parts: config.train.accumulate > 1,
-    }
+    Purpose::Train { moments: config.optimizer.kind.moments(), parts: config.train.accumulate > 1 }
 }
 
 /// The parameters of a new training: random ones, then those that the model `from` has. Returns how

@@ -8,7 +8,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::{Graph, Purpose, Store};
 use crate::shape::{Dims, to_nhwc};
-use crate::spec::{ModelSpec, OptimizerSpec, SparsitySpec};
+use crate::spec::{ModelSpec, OptimizerSpec, PenaltyName, SparsitySpec};
 use crate::train::step::{self, StepSpec};
 use crate::view::StepParams;
 
@@ -88,7 +88,7 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
         ..OptimizerSpec::default()
     };
     let sparsity = SparsitySpec {
-        penalty: "l1".to_owned(),
+        penalty: PenaltyName::L1,
         lambda: case.number("lambda")?,
         ..SparsitySpec::default()
     };

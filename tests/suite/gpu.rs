@@ -218,7 +218,7 @@ fn a_trajectory_follows_the_cpu() {
 #[test]
 fn restorers_follow_the_cpu() {
     let Some(_turn) = turn("restorers_follow_the_cpu") else { return };
-    for task in csae::spec::Task::ALL {
+    for &task in csae::spec::Task::ALL {
         let set = [
             "model.input=[1,24,24]",
             "model.layers.code.filters=10",

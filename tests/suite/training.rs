@@ -125,7 +125,7 @@ impl Training {
             parts: 1,
             objective: Objective::Reconstruction(Reconstruction {
                 corruption: &config.corruption,
-                loss: config.loss.resolve()?,
+                loss: config.loss.resolve(),
                 sparsity: &config.sparsity,
                 resident: Some(Resident { bytes, table, order, augment }),
                 count_code: true,

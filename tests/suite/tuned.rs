@@ -4,7 +4,7 @@
 use std::process::Output;
 use std::rc::Rc;
 
-use csae::gpu::{Choice, Kernel, Matrices, Recorder, Traits, Tuned};
+use csae::gpu::{Choice, Family, Kernel, Matrices, Recorder, Traits, Tuned};
 use csae::ops::{Activation, Conv2dBwdWeight, Conv2dFwd};
 use csae::program::Call;
 use csae::shape::Conv2d;
@@ -100,7 +100,7 @@ fn products_are_rows_columns_and_steps() {
     let product = call(7).product().unwrap();
     assert_eq!(
         (product.family, product.rows, product.columns, product.steps),
-        (Kernel::Conv2dFwd, 7, 16, 32)
+        (Family::Conv2dFwd, 7, 16, 32)
     );
     let weight = Call::from(Conv2dBwdWeight {
         size: Conv2d::linear(7, 32, 16),
@@ -112,7 +112,7 @@ fn products_are_rows_columns_and_steps() {
     let product = weight.product().unwrap();
     assert_eq!(
         (product.family, product.rows, product.columns, product.steps),
-        (Kernel::Conv2dBwdWeight, 32, 16, 7)
+        (Family::Conv2dBwdWeight, 32, 16, 7)
     );
 }
 

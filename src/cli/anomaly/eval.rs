@@ -8,7 +8,7 @@ use csae::tasks::anomaly::{Eye, Image, Judged, Labelled, Report, VIEWS, judge};
 use serde_json::{Value, json};
 
 use super::Fitted;
-use crate::cli::{Common, budget, counted, features};
+use crate::cli::{CommandArgs, Common, budget, counted, features};
 
 /// Share of normal pixels up to which the overlap of regions is told, as published.
 const OVERLAP: f64 = 0.3;
@@ -38,7 +38,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 fn marks(judged: &Judged) -> [Option<f64>; 3] {
@@ -71,7 +71,21 @@ fn tell(report: &Report) {
     );
 }
 
-pub fn run(args: EvalArgs) -> anyhow::Result<()> {
+impl CommandArgs for EvalArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        false
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: EvalArgs) -> anyhow::Result<()> {
     let fitted = Fitted::load(&args.detector)?;
     let dims = fitted.loaded.graph.nodes[0].dims;
     let budget = budget(args.max_memory.as_deref())?;

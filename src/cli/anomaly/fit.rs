@@ -11,7 +11,7 @@ use csae::model::{self, Purpose};
 use csae::tasks::anomaly::{Detector, Eye, Frames, Image, NAME, Options, VIEWS};
 use serde_json::json;
 
-use crate::cli::{Common, budget, features, refuse_existing};
+use crate::cli::{CommandArgs, Common, budget, features, refuse_existing};
 
 /// Learn what is normal from images that are, and set thresholds at a stated false-alarm rate.
 ///
@@ -62,7 +62,7 @@ pub struct FitArgs {
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 impl FitArgs {
@@ -101,7 +101,21 @@ impl FitArgs {
     }
 }
 
-pub fn run(args: FitArgs) -> anyhow::Result<()> {
+impl CommandArgs for FitArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: FitArgs) -> anyhow::Result<()> {
     let options = args.options()?;
     let loaded = model::load(&args.model)?;
     loaded.graph.check_autoencoder()?;

@@ -7,13 +7,13 @@ mod score;
 
 use std::path::Path;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use csae::bail_usage;
 use csae::error::Result;
 use csae::model::{self, Graph, Loaded};
 use csae::tasks::anomaly::{Detector, Frames};
 
-use super::Common;
+use super::{CommandArgs, Common, commands};
 
 /// Find what is not normal in images, by a model that saw normal images only: heat maps, scores,
 /// thresholds at a stated false-alarm rate.
@@ -23,39 +23,26 @@ pub struct AnomalyArgs {
     command: AnomalyCommand,
 }
 
-#[derive(Debug, Subcommand)]
-enum AnomalyCommand {
-    Fit(fit::FitArgs),
-    Score(score::ScoreArgs),
-    Eval(eval::EvalArgs),
-    Paint(paint::SynthesisArgs),
-}
-
-impl AnomalyArgs {
-    pub(super) const fn common(&self) -> Option<&Common> {
-        match &self.command {
-            AnomalyCommand::Fit(args) => Some(&args.common),
-            AnomalyCommand::Score(args) => Some(&args.common),
-            AnomalyCommand::Eval(args) => Some(&args.common),
-            AnomalyCommand::Paint(args) => Some(&args.common),
-        }
-    }
-
-    pub(super) const fn writes_files(&self) -> bool {
-        match &self.command {
-            AnomalyCommand::Fit(_) | AnomalyCommand::Paint(_) => true,
-            AnomalyCommand::Score(args) => args.out.is_some(),
-            AnomalyCommand::Eval(_) => false,
-        }
+commands! {
+    enum AnomalyCommand {
+        Fit(fit::FitArgs),
+        Score(score::ScoreArgs),
+        Eval(eval::EvalArgs),
+        Paint(paint::SynthesisArgs),
     }
 }
 
-pub fn run(args: AnomalyArgs) -> anyhow::Result<()> {
-    match args.command {
-        AnomalyCommand::Fit(args) => fit::run(args),
-        AnomalyCommand::Score(args) => score::run(args),
-        AnomalyCommand::Eval(args) => eval::run(args),
-        AnomalyCommand::Paint(args) => paint::run(args),
+impl CommandArgs for AnomalyArgs {
+    fn common(&self) -> Option<&Common> {
+        self.command.common()
+    }
+
+    fn writes_files(&self) -> bool {
+        self.command.writes_files()
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        self.command.run()
     }
 }
 

@@ -12,7 +12,7 @@ use csae::report::picture;
 use csae::tasks::anomaly::{Defect, Image, LEAST_SIDE, Painted, paint};
 use serde_json::json;
 
-use crate::cli::{Common, budget};
+use crate::cli::{CommandArgs, Common, budget};
 
 /// Make a set to judge detectors by from normal images, such as textures: defects are painted into
 /// them, with masks of where.
@@ -42,7 +42,7 @@ pub struct SynthesisArgs {
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 /// Rows and columns of an image.
@@ -66,7 +66,21 @@ fn save(folder: &Path, name: &str, image: &Image) -> Result<()> {
     picture::save_png(&folder.join(format!("{name}.png")), &image.pixels, image.h, image.w, image.c)
 }
 
-pub fn run(args: SynthesisArgs) -> anyhow::Result<()> {
+impl CommandArgs for SynthesisArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: SynthesisArgs) -> anyhow::Result<()> {
     if args.out.exists() {
         return Err(Error::usage(format!(
             "{} is there already: name another folder by -o",

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::Fitted;
 use crate::cli::targets::{Job, Targets};
-use crate::cli::{Common, budget, refuse_existing};
+use crate::cli::{CommandArgs, Common, budget, refuse_existing};
 
 /// Score images of any size: how far from normal each is, whether that is more than the threshold,
 /// and a picture of where.
@@ -44,7 +44,7 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 fn mask_file(picture: &Path) -> PathBuf {
@@ -84,7 +84,21 @@ fn write(target: &Path, image: &Image, views: &Views, detector: &Detector) -> Re
     picture::save_png(&mask_file(target), &above, image.h, image.w, 1)
 }
 
-pub fn run(args: ScoreArgs) -> anyhow::Result<()> {
+impl CommandArgs for ScoreArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        self.out.is_some()
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: ScoreArgs) -> anyhow::Result<()> {
     let fitted = Fitted::load(&args.detector)?;
     let detector = &fitted.detector;
     let dims = fitted.loaded.graph.nodes[0].dims;

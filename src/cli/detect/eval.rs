@@ -9,7 +9,7 @@ use csae::tasks::detect::{Detector, judge};
 use serde_json::json;
 
 use super::{Boxes, as_json, load, say, tell};
-use crate::cli::{Common, budget, features};
+use crate::cli::{CommandArgs, Common, budget, features};
 
 /// Judge a detector by images with boxes: average precision of each class, mAP@0.5 and
 /// mAP@[.5:.95], as COCO's evaluation computes them.
@@ -37,10 +37,24 @@ pub struct EvalArgs {
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
-pub fn run(args: EvalArgs) -> anyhow::Result<()> {
+impl CommandArgs for EvalArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        false
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: EvalArgs) -> anyhow::Result<()> {
     let loaded = load(&args.model)?;
     let budget = budget(args.max_memory.as_deref())?;
     let wanted = Wanted {

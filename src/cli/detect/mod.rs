@@ -8,7 +8,7 @@ pub use train::resume;
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use csae::data::Wanted;
 use csae::data::annotations::box_set::{Annotations, Set};
 use csae::error::Result;
@@ -17,7 +17,7 @@ use csae::model::{self, Loaded};
 use csae::tasks::detect::Detector;
 use serde_json::{Value, json};
 
-use super::{Common, counted};
+use super::{CommandArgs, Common, commands, counted};
 
 /// Find objects in images: boxes and classes, by an encoder that learned without labels and a grid
 /// head that learns from boxes.
@@ -27,32 +27,25 @@ pub struct DetectArgs {
     command: DetectCommand,
 }
 
-#[derive(Debug, Subcommand)]
-enum DetectCommand {
-    Train(Box<train::TrainArgs>),
-    Eval(eval::EvalArgs),
-    Predict(predict::PredictArgs),
-}
-
-impl DetectArgs {
-    pub(super) const fn common(&self) -> Option<&Common> {
-        match &self.command {
-            DetectCommand::Train(args) => Some(&args.common),
-            DetectCommand::Eval(args) => Some(&args.common),
-            DetectCommand::Predict(args) => Some(&args.common),
-        }
-    }
-
-    pub(super) const fn writes_files(&self) -> bool {
-        !matches!(self.command, DetectCommand::Eval(_))
+commands! {
+    enum DetectCommand {
+        Train(Box<train::TrainArgs>),
+        Eval(eval::EvalArgs),
+        Predict(predict::PredictArgs),
     }
 }
 
-pub fn run(args: DetectArgs) -> anyhow::Result<()> {
-    match args.command {
-        DetectCommand::Train(args) => train::run(*args),
-        DetectCommand::Eval(args) => eval::run(args),
-        DetectCommand::Predict(args) => predict::run(args),
+impl CommandArgs for DetectArgs {
+    fn common(&self) -> Option<&Common> {
+        self.command.common()
+    }
+
+    fn writes_files(&self) -> bool {
+        self.command.writes_files()
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        self.command.run()
     }
 }
 

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::load;
 use crate::cli::targets::{Job, Targets};
-use crate::cli::{Common, budget, refuse_existing};
+use crate::cli::{CommandArgs, Common, budget, refuse_existing};
 
 /// The file of all detections.
 const ALL: &str = "detections.json";
@@ -55,7 +55,7 @@ pub struct PredictArgs {
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 /// The image with a frame around each detection, the surest on top.
@@ -93,7 +93,21 @@ fn as_json(image: &str, classes: &[String], found: &[Detection]) -> Vec<Value> {
     each.collect()
 }
 
-pub fn run(args: PredictArgs) -> anyhow::Result<()> {
+impl CommandArgs for PredictArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: PredictArgs) -> anyhow::Result<()> {
     check(&args)?;
     let loaded = load(&args.model)?;
     let channels = loaded.graph.nodes[0].dims.c;

@@ -19,7 +19,7 @@ use super::{Boxes, as_json, say, tell};
 use crate::cli::learning::{
     Begin, Encoding, Learning, absolute, best_validation, drive, split, write_results,
 };
-use crate::cli::{Common, budget};
+use crate::cli::{CommandArgs, Common, budget};
 
 /// The loss of objectness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -100,7 +100,7 @@ pub struct TrainArgs {
     #[command(flatten)]
     learning: Learning,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 const RESULTS: &str = "detect.json";
@@ -198,7 +198,21 @@ impl TrainArgs {
     }
 }
 
-pub fn run(args: TrainArgs) -> anyhow::Result<()> {
+impl CommandArgs for TrainArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: TrainArgs) -> anyhow::Result<()> {
     let (common, learning) = (&args.common, &args.learning);
     let folder = learning.folder()?;
     let loaded = model::load(&Place::of(&args.model).model)?;

@@ -17,7 +17,7 @@ use csae::model::{self, Graph, Purpose};
 use csae::priors::prior::{Draw, Kind, LARGEST, Prior, SHOWN_IN, between};
 use csae::tasks::inspect::Place;
 
-use super::{Common, budget, refuse_existing};
+use super::{CommandArgs, Common, budget, refuse_existing};
 use show::{Shown, What};
 
 /// What codes are drawn from.
@@ -124,7 +124,7 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 /// Images unless another number is asked for.
@@ -325,7 +325,21 @@ fn check_room(budget: Budget, graph: &Graph, count: usize) -> Result<()> {
     refuse_beyond(budget, wanted, &what, "draw fewer at a time, with another --seed")
 }
 
-pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
+impl CommandArgs for GenerateArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: GenerateArgs) -> anyhow::Result<()> {
     args.check()?;
     let place = Place::of(&args.model);
     let loaded = model::load(&place.model)?;

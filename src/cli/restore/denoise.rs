@@ -9,6 +9,7 @@ use csae::tasks::restore::noise_level;
 use serde_json::json;
 
 use super::{Given, RestoreArgs};
+use crate::cli::{CommandArgs, Common};
 
 /// Take noise out of images of any size: gray or colour, 8 or 16 bits, transparency kept.
 ///
@@ -48,7 +49,21 @@ fn estimate(image: &ImageFile) -> Result<f64> {
     })
 }
 
-pub fn run(args: DenoiseArgs) -> anyhow::Result<()> {
+impl CommandArgs for DenoiseArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.restore.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: DenoiseArgs) -> anyhow::Result<()> {
     let loaded = super::load(&args.restore, Task::Denoise)?;
     if !loaded.graph.knows_level() {
         args.restore.common.say(

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::jobs::Job;
 use super::{Given, RestoreArgs};
+use crate::cli::{CommandArgs, Common};
 
 /// Fill missing pixels of images: those that a mask marks, or that have a given colour. All others
 /// stay as they are (but JPEG encodes anew).
@@ -108,7 +109,21 @@ fn by_color(Rgb(color): Rgb, image: &ImageFile) -> Result<Mask> {
     Ok(Mask { h: image.h, w: image.w, missing })
 }
 
-pub fn run(args: InpaintArgs) -> anyhow::Result<()> {
+impl CommandArgs for InpaintArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.restore.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: InpaintArgs) -> anyhow::Result<()> {
     if args.mask.is_none() && args.mask_color.is_none() {
         let message = "which pixels are missing: --mask FILE, white where they are, or --mask-color C, of which colour they are";
         return Err(Error::usage(message).into());

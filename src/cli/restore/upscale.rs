@@ -9,6 +9,7 @@ use csae::tasks::restore::image as restore;
 use serde_json::json;
 
 use super::{Given, RestoreArgs};
+use crate::cli::{CommandArgs, Common};
 
 /// Enlarge images, adding the detail that plain interpolation lacks. A gray model adds it to the
 /// brightness of colour images.
@@ -39,7 +40,21 @@ fn enlarge(image: &ImageFile, scale: usize) -> Result<(ImageFile, Vec<f32>)> {
     Ok((large, pixels))
 }
 
-pub fn run(args: UpscaleArgs) -> anyhow::Result<()> {
+impl CommandArgs for UpscaleArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.restore.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: UpscaleArgs) -> anyhow::Result<()> {
     let loaded = super::load(&args.restore, Task::Upscale)?;
     let scale = usize::from(args.scale);
     restore::check_scale(&loaded.graph.spec, scale)

@@ -8,7 +8,7 @@ use csae::tasks::segment::judge;
 use serde_json::json;
 
 use super::{Labels, as_json, check_memory, load, placed, say, tell};
-use crate::cli::{Common, budget, features};
+use crate::cli::{CommandArgs, Common, budget, features};
 
 /// Judge a segmenter by images with label images: intersection over union and Dice of each class,
 /// pixels right.
@@ -31,10 +31,24 @@ pub struct EvalArgs {
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
-pub fn run(args: EvalArgs) -> anyhow::Result<()> {
+impl CommandArgs for EvalArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        false
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: EvalArgs) -> anyhow::Result<()> {
     let loaded = load(&args.model)?;
     let budget = budget(args.max_memory.as_deref())?;
     let wanted = Wanted {

@@ -8,7 +8,7 @@ pub use train::resume;
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use csae::budget::Budget;
 use csae::data::Wanted;
 use csae::data::annotations::label_set::{Meaning, Set};
@@ -18,7 +18,7 @@ use csae::model::{self, Loaded, Purpose};
 use csae::tasks::segment::{Judged, Segmenter};
 use serde_json::{Value, json};
 
-use super::{Common, counted};
+use super::{CommandArgs, Common, commands, counted};
 
 /// Tell what every pixel of an image is of, by an encoder that learned without labels and a decoder
 /// that learns from label images.
@@ -28,32 +28,25 @@ pub struct SegmentArgs {
     command: SegmentCommand,
 }
 
-#[derive(Debug, Subcommand)]
-enum SegmentCommand {
-    Train(Box<train::TrainArgs>),
-    Eval(eval::EvalArgs),
-    Predict(predict::PredictArgs),
-}
-
-impl SegmentArgs {
-    pub(super) const fn common(&self) -> Option<&Common> {
-        match &self.command {
-            SegmentCommand::Train(args) => Some(&args.common),
-            SegmentCommand::Eval(args) => Some(&args.common),
-            SegmentCommand::Predict(args) => Some(&args.common),
-        }
-    }
-
-    pub(super) const fn writes_files(&self) -> bool {
-        !matches!(self.command, SegmentCommand::Eval(_))
+commands! {
+    enum SegmentCommand {
+        Train(Box<train::TrainArgs>),
+        Eval(eval::EvalArgs),
+        Predict(predict::PredictArgs),
     }
 }
 
-pub fn run(args: SegmentArgs) -> anyhow::Result<()> {
-    match args.command {
-        SegmentCommand::Train(args) => train::run(*args),
-        SegmentCommand::Eval(args) => eval::run(args),
-        SegmentCommand::Predict(args) => predict::run(args),
+impl CommandArgs for SegmentArgs {
+    fn common(&self) -> Option<&Common> {
+        self.command.common()
+    }
+
+    fn writes_files(&self) -> bool {
+        self.command.writes_files()
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        self.command.run()
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{check_memory, load, placed};
 use crate::cli::targets::{Job, Targets};
-use crate::cli::{Common, budget, refuse_existing};
+use crate::cli::{CommandArgs, Common, budget, refuse_existing};
 
 /// How much of a class's colour lies over the image.
 const OPACITY: f32 = 0.5;
@@ -52,7 +52,7 @@ pub struct PredictArgs {
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 fn overlay(pixels: &[f32], c: usize, classes: &[u8]) -> Vec<f32> {
@@ -72,7 +72,21 @@ fn with(picture: &Path, ending: &str) -> PathBuf {
     picture.with_extension(ending)
 }
 
-pub fn run(args: PredictArgs) -> anyhow::Result<()> {
+impl CommandArgs for PredictArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: PredictArgs) -> anyhow::Result<()> {
     let loaded = load(&args.model)?;
     let channels = loaded.graph.nodes[0].dims.c;
     let budget = budget(args.max_memory.as_deref())?;

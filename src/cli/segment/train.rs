@@ -18,7 +18,7 @@ use super::{Labels, as_json, say, tell};
 use crate::cli::learning::{
     Begin, Encoding, Learning, absolute, best_validation, drive, split, write_results,
 };
-use crate::cli::{Common, budget};
+use crate::cli::{CommandArgs, Common, budget};
 
 /// How maps are enlarged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -89,7 +89,7 @@ pub struct TrainArgs {
     #[command(flatten)]
     learning: Learning,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 const RESULTS: &str = "segment.json";
@@ -190,7 +190,21 @@ impl TrainArgs {
     }
 }
 
-pub fn run(args: TrainArgs) -> anyhow::Result<()> {
+impl CommandArgs for TrainArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: TrainArgs) -> anyhow::Result<()> {
     let (common, learning) = (&args.common, &args.learning);
     let folder = learning.folder()?;
     if let Some(dice) = args.dice.filter(|dice| !dice.is_finite() || *dice < 0.0) {

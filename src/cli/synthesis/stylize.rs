@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::{GALLERY, SynthesisArgs, check_distinct, check_there, read, stem};
 use crate::cli::interrupt::{self, Interrupted};
-use crate::cli::refuse_existing;
+use crate::cli::{CommandArgs, Common, refuse_existing};
 
 /// Give pictures the style of others: the content of one, the colours and strokes of another.
 ///
@@ -172,7 +172,21 @@ fn read_mask(path: &std::path::Path, [h, w]: [usize; 2]) -> csae::error::Result<
     Ok(values)
 }
 
-pub fn run(args: StylizeArgs) -> anyhow::Result<()> {
+impl CommandArgs for StylizeArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.paint.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: StylizeArgs) -> anyhow::Result<()> {
     let method = args.method()?;
     let jobs = args.jobs()?;
     [&args.content, &args.style, &args.mask]

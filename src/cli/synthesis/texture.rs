@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::{GALLERY, SynthesisArgs, check_distinct, check_there, read, size, stem};
 use crate::cli::interrupt::{self, Interrupted};
-use crate::cli::refuse_existing;
+use crate::cli::{CommandArgs, Common, refuse_existing};
 
 /// Make more of a texture than there is: an image of any size from a small exemplar.
 ///
@@ -50,7 +50,21 @@ pub struct TextureArgs {
 /// Steps of optimisation at each size, unless others are asked for.
 const STEPS: usize = 150;
 
-pub fn run(args: TextureArgs) -> anyhow::Result<()> {
+impl CommandArgs for TextureArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.paint.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: TextureArgs) -> anyhow::Result<()> {
     let method = args.paint.method(STEPS)?;
     let asked = args.size.as_deref().map(size).transpose()?;
     let names: Vec<String> = args.exemplars.iter().map(|path| stem(path)).collect();

@@ -5,7 +5,11 @@
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use super::Format;
 use crate::data::array::{Array, MAX_COUNT, Sample};
+use crate::data::images::Labels;
+use crate::data::records::{self, Arrays, reader};
+use crate::data::{Opened, Wanted};
 use crate::error::{Error, Result};
 
 const SIDE: usize = 32;
@@ -45,14 +49,24 @@ impl Kind {
     }
 }
 
+/// CIFAR's row in the table of formats.
+pub(super) const FORMAT: Format = Format {
+    sniffs: |_, path| named_cifar(path),
+    open: |path, want, limit| open(path, &[path.to_owned()], want, limit),
+    open_folder: |path, want, limit| {
+        let batches = training_files(path);
+        (!batches.is_empty()).then(|| open(path, &batches, want, limit))
+    },
+};
+
 /// Whether a file is called as CIFAR's are.
-pub(crate) fn named_cifar(path: &Path) -> bool {
+fn named_cifar(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("bin"))
 }
 
 /// The training files of a folder: `data_batch_*.bin` in the order of their numbers, or CIFAR-100's
 /// `train.bin`.
-pub(crate) fn training_files(folder: &Path) -> Vec<PathBuf> {
+fn training_files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut names: Vec<String> =
         entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
@@ -68,7 +82,7 @@ pub(crate) fn training_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The classes' names, from the file beside the data, else numbers.
-pub(crate) fn classes(folder: &Path, kind: Kind) -> Vec<String> {
+fn classes(folder: &Path, kind: Kind) -> Vec<String> {
     let text = std::fs::read_to_string(folder.join(kind.names())).unwrap_or_default();
     let names: Vec<String> =
         text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
@@ -77,6 +91,30 @@ pub(crate) fn classes(folder: &Path, kind: Kind) -> Vec<String> {
     } else {
         (0..kind.classes()).map(|class| class.to_string()).collect()
     }
+}
+
+/// Reads one or several files as one set.
+fn open(source: &Path, files: &[PathBuf], want: &Wanted, limit: u64) -> Result<Opened> {
+    let mut arrays = Arrays::new();
+    let mut of = Vec::new();
+    let mut found = None;
+    for path in files {
+        let (mut file, size) = reader(path)?;
+        let (array, kind, labels) = array(&mut file, size).map_err(|e| e.at(path.display()))?;
+        if found.is_some_and(|other| other != kind) {
+            return Err(Error::usage(format!(
+                "{}: {kind:?} beside another kind of CIFAR data; keep them apart",
+                path.display()
+            )));
+        }
+        found = Some(kind);
+        of.extend(labels);
+        arrays.push((path.clone(), array));
+    }
+    let kind = found.unwrap_or(Kind::Cifar10);
+    let folder = if source.is_dir() { source } else { source.parent().unwrap_or(Path::new("")) };
+    let labels = Labels { classes: classes(folder, kind), of };
+    records::open(&source.display().to_string(), arrays, Some(labels), want, limit, "")
 }
 
 /// Finds out which set a file of `size` bytes is, and reads its labels.

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
+use super::{Format, no_folder};
+use crate::data::folder;
 use crate::data::images::{gray_to_rgb, rgb_to_gray};
 use crate::error::{Error, Result};
 
@@ -15,6 +17,10 @@ const MAX_IMAGE_BYTES: u64 = 512 << 20;
 
 /// The largest image file that is read.
 const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// The row of image files in the table of formats. They come last: any file may be an image.
+pub(super) const FORMAT: Format =
+    Format { sniffs: |_, _| true, open: folder::load_file, open_folder: no_folder };
 
 /// A decoded image: gray (1) or RGB (3), H,W,C.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,16 +8,35 @@ use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::{Format, no_folder};
 use crate::data::array::{Array, MAX_COUNT, Sample};
 use crate::data::images::{Entry, Images, Labels, MAX_BYTES, too_large};
+use crate::data::pixels::Pixels;
+use crate::data::records;
+use crate::data::{Opened, Wanted};
 use crate::error::{Error, Result};
 
 /// What deflate can shrink at most; a header that promises more than this allows is refused before
 /// anything is unpacked.
 const MAX_DEFLATE_RATIO: u64 = 1032;
 
+/// IDX's row in the table of formats.
+pub(super) const FORMAT: Format = Format { sniffs: looks_like, open, open_folder: no_folder };
+
+fn open(path: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
+    let source = path.display().to_string();
+    if let Some((array, labels)) = to_stream(path, limit)? {
+        return records::open(&source, vec![(path.to_owned(), array)], labels, want, limit, "");
+    }
+    let mut images = load(path)?;
+    if let Some(channels) = want.channels {
+        images.convert_channels(channels).map_err(|e| e.at(&source))?;
+    }
+    Ok(Opened::new(&source, Pixels::Resident(images), ""))
+}
+
 /// Whether a file that begins with these bytes is IDX or gzip.
-pub(crate) fn looks_like(start: &[u8], path: &Path) -> bool {
+fn looks_like(start: &[u8], path: &Path) -> bool {
     let magic = start.len() >= 4
         && start[..2] == [0, 0]
         && (0x08..=0x0e).contains(&start[2])
@@ -55,7 +74,7 @@ pub fn load(path: &Path) -> Result<Images> {
 ///
 /// # Errors
 /// As [`load`]; and what is gzipped cannot be read by seeking.
-pub(crate) fn to_stream(path: &Path, limit: u64) -> Result<Option<(Array, Option<Labels>)>> {
+fn to_stream(path: &Path, limit: u64) -> Result<Option<(Array, Option<Labels>)>> {
     let place = |e: Error| e.at(path.display());
     let size = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?.len();
     let mut reader = BufReader::new(File::open(path).map_err(|e| Error::io(path, &e))?);

@@ -8,8 +8,11 @@
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use super::{Format, no_folder};
 use crate::data::array::{Array, MAX_COUNT, Sample};
 use crate::data::images::Labels;
+use crate::data::records::{self, reader};
+use crate::data::{Opened, Wanted};
 use crate::error::{Error, Result};
 
 /// The longest header that is read; NumPy itself stops at 10,000 bytes.
@@ -18,8 +21,40 @@ const MAX_HEADER: usize = 1 << 16;
 /// The most classes that labels may number.
 const MAX_CLASSES: i64 = 1 << 20;
 
+/// NumPy's row in the table of formats.
+pub(super) const FORMAT: Format = Format { sniffs: looks_like, open, open_folder: no_folder };
+
+/// Reads a file, with labels beside it where there are some.
+fn open(path: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
+    let (mut file, size) = reader(path)?;
+    let array = array(&mut file, size).map_err(|e| e.at(path.display()))?;
+    let labels = labels_beside(path).map(|beside| -> Result<Labels> {
+        let (mut file, size) = reader(&beside)?;
+        let labels = labels(&mut file, size).map_err(|e| e.at(beside.display()))?;
+        if labels.of.len() != array.count {
+            return Err(Error::usage(format!(
+                "{}: {} labels for the {} images of {}; rename it if it does not belong to them",
+                beside.display(),
+                labels.of.len(),
+                array.count,
+                path.display()
+            )));
+        }
+        Ok(labels)
+    });
+    let note = if array.sample == Sample::U8 { "" } else { ", floats rounded to 8 bits" };
+    records::open(
+        &path.display().to_string(),
+        vec![(path.to_owned(), array)],
+        labels.transpose()?,
+        want,
+        limit,
+        note,
+    )
+}
+
 /// Whether a file that begins with these bytes is `.npy`, or is called so.
-pub(crate) fn looks_like(start: &[u8], path: &Path) -> bool {
+fn looks_like(start: &[u8], path: &Path) -> bool {
     start.starts_with(b"\x93NUM") || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy"))
 }
 
@@ -154,7 +189,7 @@ pub fn labels(file: &mut (impl Read + Seek), size: u64) -> Result<Labels> {
 }
 
 /// The labels that lie beside images: `NAME.labels.npy`, else `labels.npy`, else `y.npy`.
-pub(crate) fn labels_beside(path: &Path) -> Option<PathBuf> {
+fn labels_beside(path: &Path) -> Option<PathBuf> {
     let stem = path.file_stem()?.to_string_lossy().into_owned();
     let names = [format!("{stem}.labels.npy"), "labels.npy".to_owned(), "y.npy".to_owned()];
     names

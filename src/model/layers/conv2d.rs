@@ -1,12 +1,79 @@
 //! Convolution and transposed convolution: each is the other's adjoint, on the same three
 //! operations.
 
-use super::{Graph, Layer, Node, check_norm, input_dims};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Graph, Layer, LayerCase, LayerKind, Node, Places, check_norm, input_dims, none, one, one_group,
+    unpadded, yes,
+};
 use crate::error::Result;
 use crate::model::params::{Packing, Start};
+use crate::model::values::{Filters, Init, Pad, Pair};
 use crate::ops::Activation;
 use crate::shape::{Conv2d, Dims, Taps, Window};
-use crate::spec::{Conv2dSpec, ConvTranspose2dSpec, Filters, Init, Pad, Pair};
+
+/// Convolution, `op = "conv2d"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Conv2dSpec {
+    pub filters: Filters,
+    pub kernel: Pair,
+    #[serde(default = "one")]
+    pub stride: Pair,
+    #[serde(default = "unpadded")]
+    pub padding: Pad,
+    #[serde(default = "one")]
+    pub dilation: Pair,
+    #[serde(default = "one_group")]
+    pub groups: usize,
+    #[serde(default = "yes")]
+    pub bias: bool,
+    #[serde(default)]
+    pub activation: Activation,
+    #[serde(default)]
+    pub init: Init,
+    /// Name of the weight, to share it with another layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<String>,
+}
+
+/// Transposed convolution, `op = "conv_transpose2d"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct ConvTranspose2dSpec {
+    pub filters: Filters,
+    pub kernel: Pair,
+    #[serde(default = "one")]
+    pub stride: Pair,
+    #[serde(default = "unpadded")]
+    pub padding: Pad,
+    #[serde(default = "none")]
+    pub output_padding: Pair,
+    #[serde(default = "one")]
+    pub dilation: Pair,
+    #[serde(default = "one_group")]
+    pub groups: usize,
+    #[serde(default = "yes")]
+    pub bias: bool,
+    #[serde(default)]
+    pub activation: Activation,
+    #[serde(default)]
+    pub init: Init,
+    /// Name of the weight, to share it with another layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<String>,
+    /// Largest norm of the weights that lead out of one input channel (its atom); they are scaled
+    /// back after each update.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_norm: Option<f64>,
+    /// Every atom has norm 1: it is scaled to that after each update, which leaves out the gradient
+    /// along the atom.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unit_norm: bool,
+}
 
 const fn count(filters: Filters) -> usize {
     match filters {
@@ -26,7 +93,15 @@ fn taps(kernel: Pair, stride: Pair, padding: Pad, dilation: Pair) -> Taps {
 
 /// Whether a rectifier follows, for the start of the weights.
 pub(crate) const fn rectified(activation: Activation) -> bool {
-    !matches!(activation, Activation::Identity | Activation::Sigmoid | Activation::Tanh)
+    match activation {
+        Activation::Relu
+        | Activation::LeakyRelu { .. }
+        | Activation::Elu { .. }
+        | Activation::Softplus
+        | Activation::Gelu
+        | Activation::Silu => true,
+        Activation::Identity | Activation::Sigmoid | Activation::Tanh => false,
+    }
 }
 
 impl Conv2dSpec {
@@ -77,6 +152,24 @@ impl Layer for Conv2dSpec {
             dilation: dilation[side],
         }
     }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Product { activation: &self.activation, places: Places::Output }
+    }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "one_element", keys: r#"{}"#, x: &[1, 1, 1, 1], tensors: &[("weight", &[1, 1, 1, 1]), ("bias", &[1])] },
+        LayerCase { name: "primes", keys: r#"{"padding": [1, 2]}"#, x: &[3, 5, 11, 7], tensors: &[("weight", &[13, 5, 3, 5]), ("bias", &[13])] },
+        LayerCase { name: "even_kernel", keys: r#"{"padding": [1, 0]}"#, x: &[2, 3, 6, 9], tensors: &[("weight", &[4, 3, 4, 2])] },
+        LayerCase { name: "stride_dilation", keys: r#"{"stride": [2, 3], "dilation": [2, 1], "padding": [3, 1]}"#, x: &[2, 4, 13, 17], tensors: &[("weight", &[8, 4, 3, 2]), ("bias", &[8])] },
+        LayerCase { name: "groups", keys: r#"{"groups": 3, "padding": [1, 1]}"#, x: &[2, 6, 5, 8], tensors: &[("weight", &[9, 2, 3, 3]), ("bias", &[9])] },
+        LayerCase { name: "depthwise", keys: r#"{"groups": 7, "padding": [1, 1], "stride": [2, 2]}"#, x: &[2, 7, 9, 9], tensors: &[("weight", &[7, 1, 3, 3])] },
+        LayerCase { name: "wide", keys: r#"{"padding": [1, 1]}"#, x: &[3, 32, 8, 8], tensors: &[("weight", &[64, 32, 3, 3]), ("bias", &[64])] },
+        LayerCase { name: "gray_in", keys: r#"{"padding": [1, 1]}"#, x: &[4, 1, 28, 28], tensors: &[("weight", &[16, 1, 3, 3]), ("bias", &[16])] },
+        LayerCase { name: "colour_in", keys: r#"{"padding": [1, 1]}"#, x: &[2, 3, 32, 32], tensors: &[("weight", &[32, 3, 3, 3]), ("bias", &[32])] },
+        LayerCase { name: "many_workgroups", keys: r#"{"padding": [0, 0]}"#, x: &[5, 3, 640, 400], tensors: &[("weight", &[4, 3, 1, 1]), ("bias", &[4])] },
+    ];
 }
 
 impl ConvTranspose2dSpec {
@@ -127,4 +220,18 @@ impl Layer for ConvTranspose2dSpec {
             dilation: dilation[side],
         }
     }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Product { activation: &self.activation, places: Places::Input }
+    }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "one_element", keys: r#"{}"#, x: &[1, 1, 1, 1], tensors: &[("weight", &[1, 1, 1, 1])] },
+        LayerCase { name: "primes", keys: r#"{"stride": [2, 3], "padding": [1, 0], "output_padding": [1, 2]}"#, x: &[3, 5, 4, 3], tensors: &[("weight", &[5, 7, 3, 5]), ("bias", &[7])] },
+        LayerCase { name: "even_kernel", keys: r#"{"stride": [2, 2], "padding": [1, 1]}"#, x: &[2, 16, 8, 8], tensors: &[("weight", &[16, 3, 4, 4]), ("bias", &[3])] },
+        LayerCase { name: "groups_dilation", keys: r#"{"groups": 2, "dilation": [2, 3], "padding": [2, 1]}"#, x: &[2, 4, 6, 5], tensors: &[("weight", &[4, 3, 3, 2]), ("bias", &[6])] },
+        LayerCase { name: "wide", keys: r#"{"stride": [2, 2], "padding": [1, 1]}"#, x: &[2, 64, 8, 8], tensors: &[("weight", &[64, 32, 4, 4]), ("bias", &[32])] },
+        LayerCase { name: "to_gray", keys: r#"{"stride": [2, 2]}"#, x: &[3, 16, 14, 14], tensors: &[("weight", &[16, 1, 2, 2]), ("bias", &[1])] },
+    ];
 }

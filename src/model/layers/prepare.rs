@@ -1,13 +1,15 @@
-//! Layers that prepare the input, which nothing learns: local contrast normalisation and whitening.
+//! Whitening.
 
-use super::{Graph, Layer, Node, Role, input_dims};
+use serde::{Deserialize, Serialize};
+
+use super::{Graph, Layer, LayerCase, LayerKind, Node, Places, Role, input_dims};
 use crate::error::{Error, Result};
 use crate::model::params::{Packing, Start};
+use crate::model::values::Pair;
 use crate::shape::Window;
-use crate::spec::{LocalContrastSpec, WhitenSpec};
 
-/// Fails if a gradient would have to pass.
-fn check_fixed(graph: &Graph, node: &Node) -> Result<()> {
+/// Fails if a gradient would have to pass through a layer that prepares the input.
+pub(super) fn check_fixed(graph: &Graph, node: &Node) -> Result<()> {
     match graph.learned_before(node.inputs[0]) {
         Some(layer) => Err(Error::usage(format!(
             "it prepares what is learned from, but layer {layer} before it is learned: freeze that, or put it first"
@@ -16,29 +18,24 @@ fn check_fixed(graph: &Graph, node: &Node) -> Result<()> {
     }
 }
 
-impl Layer for LocalContrastSpec {
-    fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
-        check_fixed(graph, node)?;
-        if self.window < 3 || self.window.is_multiple_of(2) || self.window > 255 {
-            return Err(Error::usage(format!(
-                "window = {}: it must be odd, from 3 to 255",
-                self.window
-            )));
-        }
-        if self.eps <= 0.0 || !self.eps.is_finite() {
-            return Err(Error::usage(format!("eps = {} must be above 0", self.eps)));
-        }
-        node.dims = input_dims(graph, node);
-        Ok(())
-    }
-
-    fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
-        Window::Forward { kernel: self.window, stride: 1, padding: self.window / 2, dilation: 1 }
-    }
-}
-
 /// Part of the name of the parameter that scales the channels.
 pub(crate) const SCALE: &str = "scale";
+
+const fn whitening_eps() -> f64 {
+    0.1
+}
+
+/// Whitening, `op = "whiten"`: ZCA by a convolution whose filters are computed from the images
+/// before training.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhitenSpec {
+    /// The filters' sides, odd.
+    pub kernel: Pair,
+    /// What is added to the variances, those of the pixels being 1 on average.
+    #[serde(default = "whitening_eps")]
+    pub eps: f64,
+}
 
 impl Layer for WhitenSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
@@ -74,4 +71,10 @@ impl Layer for WhitenSpec {
         let kernel = self.kernel.0[side];
         Window::Forward { kernel, stride: 1, padding: kernel / 2, dilation: 1 }
     }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Preparation { places: Some(Places::Output) }
+    }
+
+    const CASES: &[LayerCase] = &[];
 }

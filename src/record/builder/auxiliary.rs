@@ -5,9 +5,9 @@
 //! a gradient.
 
 use crate::error::{Error, Result};
+use crate::model::LayerOp;
 use crate::ops::{Activation, Combine, IdleOnly, Loss, LossKind, MaskApply, TopKMask};
 use crate::record::builder::{Builder, layers};
-use crate::spec::LayerOp;
 use crate::view::View;
 
 /// Below every pre-activation that means anything, in half precision too.
@@ -42,10 +42,9 @@ impl Builder<'_> {
         let (code, output, n) = (self.graph.code, self.graph.output, self.n);
         let refuse =
             |what: &str| Err(Error::usage(format!("sparsity.aux_alpha: {what}; set it to 0")));
-        let own = match &self.node(code).op {
-            Some(LayerOp::TopK(spec)) => spec.k,
-            Some(LayerOp::BatchTopK(spec)) => spec.k,
-            _ => return refuse("it is for codes by top_k and batch_top_k"),
+        let selection = self.node(code).op.as_ref().and_then(LayerOp::selection);
+        let Some(own) = selection.and_then(|selection| selection.k) else {
+            return refuse("it is for codes by top_k and batch_top_k");
         };
         if layers::epilogue_of(self.node(output)).is_some() || output == code {
             return refuse(

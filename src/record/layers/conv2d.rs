@@ -2,12 +2,12 @@
 //! operations.
 
 use super::{Builder, Graph, Node, Passes, View, input_dims, norm};
+use crate::model::{Conv2dSpec, ConvTranspose2dSpec};
 use crate::ops::{
     Activation, ActivationFwd, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd,
     MaxNorm,
 };
 use crate::shape::{Conv2d, Dims};
-use crate::spec::{Conv2dSpec, ConvTranspose2dSpec};
 
 /// Records the activation that could not be an epilogue.
 pub(super) fn separate_activation(

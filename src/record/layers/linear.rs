@@ -2,9 +2,9 @@
 
 use super::conv2d::{epilogue, separate_activation, weight_grad, weights};
 use super::{Builder, Graph, Node, Passes, View, input_dims, norm};
+use crate::model::LinearSpec;
 use crate::ops::{Conv2dBwdInput, Conv2dFwd, MaxNorm};
 use crate::shape::Conv2d;
-use crate::spec::LinearSpec;
 
 impl Passes for LinearSpec {
     fn constraint(&self, graph: &Graph, node: &Node, w: View) -> Option<MaxNorm> {

@@ -1,25 +1,11 @@
-//! Layers that prepare the input, which nothing learns: local contrast normalisation and whitening.
+//! Whitening.
 
 use super::{Builder, Node, Passes, View};
 use crate::error::Result;
+use crate::model::WhitenSpec;
 use crate::model::layers::prepare::SCALE;
-use crate::ops::{Activation, Conv2dFwd, LocalContrast};
+use crate::ops::{Activation, Conv2dFwd};
 use crate::shape::{Conv2d, Dims, Taps};
-use crate::spec::{LocalContrastSpec, WhitenSpec};
-
-impl Passes for LocalContrastSpec {
-    fn forward(&self, b: &mut Builder, node: usize) -> View {
-        let (n, dims) = (b.n, b.node(node).dims);
-        let (x, y) = (b.input_value(node, 0), b.output(node));
-        let sums = b.tape.real("sums of windows", LocalContrast::work(n, dims));
-        b.tape.push(LocalContrast { n, dims, window: self.window, eps: self.eps, x, y, sums });
-        y
-    }
-
-    fn backward(&self, _: &mut Builder, _: usize, _: View) {
-        unreachable!("nothing before it is learned")
-    }
-}
 
 /// The sizes of whitening's two convolutions: the channels' scale, and the filters.
 fn sizes(spec: &WhitenSpec, n: usize, dims: Dims) -> Result<[Conv2d; 2]> {

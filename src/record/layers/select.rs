@@ -1,14 +1,16 @@
 //! Selections and thresholds: the sparsity rules that are layers.
 
 use super::{Builder, Passes, View};
-use crate::model::layers::select::{Known, SpatialWta};
+use crate::model::{
+    BatchTopKSpec, DropoutSpec, KnownSpec, LifetimeWtaSpec, SoftThresholdSpec, SpatialWtaSpec,
+    TopKSpec,
+};
 use crate::ops::{
     BatchTopKMask, ChannelSum, DropoutMask, LifetimeWtaMask, MaskApply, SoftThresholdBwd,
     SoftThresholdFwd, SpatialWtaMask, ThresholdMask, TopKMask,
 };
 use crate::program::Call;
 use crate::record::builder::Mode;
-use crate::spec::{BatchTopKSpec, DropoutSpec, LifetimeWtaSpec, SoftThresholdSpec, TopKSpec};
 
 /// Records a mask and its application; the mask is saved for the backward pass.
 fn select(
@@ -48,7 +50,7 @@ fn pass_backward(b: &mut Builder, node: usize, dy: View) {
     }
 }
 
-impl Passes for Known {
+impl Passes for KnownSpec {
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         let (x, y, mask) = (b.input_value(node, 0), b.output(node), b.known());
         b.tape.push(MaskApply { scale: 1.0, x, mask, y });
@@ -113,7 +115,7 @@ impl Passes for BatchTopKSpec {
     }
 }
 
-impl Passes for SpatialWta {
+impl Passes for SpatialWtaSpec {
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         let (n, dims) = (b.n, b.node(node).dims);
         select(b, node, 1.0, |_, x, mask| SpatialWtaMask { n, dims, x, mask }.into())

@@ -22,7 +22,7 @@ use crate::report::chart::{Axis, Chart};
 use crate::report::gallery;
 use crate::report::history::History;
 use crate::report::picture::Tiles;
-use crate::spec::Config;
+use crate::spec::{Config, LossName};
 use crate::train::{RunFolder, Trainer};
 
 /// Every file that may be made, the list of numbers first.
@@ -105,7 +105,7 @@ impl Run {
     }
 
     fn sums_squares(&self) -> bool {
-        self.config.as_ref().is_none_or(|config| config.loss.kind == "sum_squares")
+        self.config.as_ref().is_none_or(|config| config.loss.kind == LossName::SumSquares)
     }
 }
 

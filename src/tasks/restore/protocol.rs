@@ -20,6 +20,7 @@ use crate::data::folder::EXTENSIONS;
 use crate::data::formats::decode::decode_file;
 use crate::error::{Error, Result, did_you_mean};
 use crate::metrics::quality;
+use crate::names::names;
 use crate::raster::color;
 use crate::raster::corrupt;
 use crate::raster::corrupt::{Mask, MaskKind};
@@ -28,21 +29,22 @@ use crate::report::picture::Picture;
 use crate::spec::Task;
 use crate::tasks::restore::published::{Published, published};
 
-/// A published protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// Gray denoising on the 68 test images of the Berkeley segmentation data (Roth & Black 2009).
-    Bsd68,
-    /// Gray denoising on twelve classical images (Zhang et al. 2017).
-    Set12,
-    /// Super-resolution on five images (Bevilacqua et al. 2012).
-    Set5,
-    /// Super-resolution on fourteen images (Zeyde et al. 2010).
-    Set14,
-    /// Inpainting of half of the pixels on eight images of Set12 (Heide et al. 2015, Papyan et al.
-    /// 2017).
-    Inpaint50,
+names! {
+    /// A published protocol.
+    pub enum Protocol {
+        /// Gray denoising on the 68 test images of the Berkeley segmentation data (Roth & Black
+        /// 2009).
+        Bsd68 = "bsd68",
+        /// Gray denoising on twelve classical images (Zhang et al. 2017).
+        Set12 = "set12",
+        /// Super-resolution on five images (Bevilacqua et al. 2012).
+        Set5 = "set5",
+        /// Super-resolution on fourteen images (Zeyde et al. 2010).
+        Set14 = "set14",
+        /// Inpainting of half of the pixels on eight images of Set12 (Heide et al. 2015, Papyan et
+        /// al. 2017).
+        Inpaint50 = "inpaint50",
+    }
 }
 
 /// What is done to the clean images.
@@ -58,20 +60,6 @@ pub enum Degradation {
 }
 
 impl Protocol {
-    /// Every protocol with its name.
-    pub const ALL: [(&'static str, Self); 5] = [
-        ("bsd68", Self::Bsd68),
-        ("set12", Self::Set12),
-        ("set5", Self::Set5),
-        ("set14", Self::Set14),
-        ("inpaint50", Self::Inpaint50),
-    ];
-
-    /// The name on the command line.
-    pub fn name(self) -> &'static str {
-        Self::ALL[self as usize].0
-    }
-
     /// What a model does that is judged by it.
     pub const fn task(self) -> Task {
         match self {
@@ -145,18 +133,13 @@ impl FromStr for Protocol {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let names = Self::ALL.map(|(name, _)| name);
-        Self::ALL
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, protocol)| *protocol)
-            .ok_or_else(|| {
-                Error::usage(format!(
-                    "no protocol is called {name}; known are {}{}",
-                    names.join(", "),
-                    did_you_mean(name, names)
-                ))
-            })
+        Self::named(name).ok_or_else(|| {
+            Error::usage(format!(
+                "no protocol is called {name}; known are {}{}",
+                Self::names().collect::<Vec<_>>().join(", "),
+                did_you_mean(name, Self::names())
+            ))
+        })
     }
 }
 

@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn every_protocol_has_rows_in_order() {
-        for (name, protocol) in Protocol::ALL {
+        for &protocol in Protocol::ALL {
+            let name = protocol.name();
             for degradation in protocol.degradations() {
                 let rows = published(protocol, degradation);
                 assert!(

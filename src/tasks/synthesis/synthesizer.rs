@@ -42,9 +42,8 @@ fn without_padding(spec: &ModelSpec) -> Result<ModelSpec> {
                 }
             }
             LayerOp::ConvTranspose2d(_) if i > code => layer.frozen = true,
-            LayerOp::MaxPool2d(op) | LayerOp::L2Pool2d(op) if i <= code => {
-                op.padding = Pair::both(0)
-            }
+            LayerOp::MaxPool2d(op) if i <= code => op.0.padding = Pair::both(0),
+            LayerOp::L2Pool2d(op) if i <= code => op.0.padding = Pair::both(0),
             LayerOp::AvgPool2d(op) if i <= code => op.padding = Pair::both(0),
             LayerOp::UpsampleNearest2d(_) if i > code => {}
             LayerOp::Activation(_) | LayerOp::Dropout(_) => {}
