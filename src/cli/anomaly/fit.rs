@@ -42,6 +42,7 @@ pub struct FitArgs {
     #[arg(long, value_name = "N", default_value_t = 4096)]
     bank: usize,
     /// Weights of reconstruction error, structure and code in the heat map
+    // The code separates best, see benches/results/2026-11-28-anomaly.md.
     #[arg(long, value_name = "E,S,C", value_delimiter = ',', default_values_t = [1.0, 1.0, 2.0])]
     weights: Vec<f64>,
     /// Standard deviation of the heat map's smoothing, in pixels

@@ -11,7 +11,8 @@ use crate::rng::Stream;
 /// bank; fewer keep rare kinds of normal positions.
 const NEIGHBOURS: usize = 3;
 /// Ridge added to every variance, as a share of the mean variance. It limits the weight of
-/// directions in which normal positions hardly differ.
+/// directions in which normal positions hardly differ. Pixel AUROC by the code alone was 0.885 with
+/// 1 and 0.856 with 0.001 (`benches/results/2026-11-28-anomaly.md`).
 const RIDGE: f64 = 1.0;
 /// Maximum length of a descriptor. The covariance matrix has the square of it in values: 32 MiB in
 /// double precision.

@@ -9,7 +9,9 @@ use crate::shape::Dims;
 /// Minimum distance between descriptors, in pixels. A finer grid gives more descriptors to compare
 /// with the bank; a coarser one localises defects less well.
 const MIN_PITCH: usize = 4;
-/// A descriptor averages magnitudes over this many cells to each side.
+/// A descriptor averages magnitudes over this many cells to each side. Pixel AUROC by the code
+/// alone was 0.915 with windows of 3×3, 0.890 with 1×1 and 0.883 with 5×5
+/// (`benches/results/2026-11-28-anomaly.md`).
 const POOLING_RADIUS: usize = 1;
 
 /// Descriptors on a grid over an image.
@@ -57,8 +59,9 @@ impl DescriptorGrid {
 }
 
 /// Describes images by a layer of a model. For a layer of maps, a descriptor is the square root of
-/// the mean magnitudes in a window of 3×3 cells; the root shortens the long tails of magnitudes,
-/// which would dominate the distances. For a layer that is a vector, it is the vector of each tile.
+/// the mean magnitudes in a window of 3×3 cells. The root shortens the long tails of magnitudes,
+/// which would dominate the distances; a logarithm works as well but needs a scale. For a layer
+/// that is a vector, a descriptor is the vector of each tile.
 #[derive(Debug)]
 pub struct Describer<'a> {
     inference: Inference<'a>,

@@ -22,7 +22,8 @@ use crate::tasks::synthesis::moments::Moments;
 use crate::view::{StepParams, View};
 
 /// Distance, in positions of the last layer and along each axis, between the two positions whose
-/// products enter the cross-correlations.
+/// products enter the cross-correlations. Without them, stones become blobs and a weave becomes
+/// noise (`benches/results/2026-11-28-textures-and-styles.md`).
 pub const SHIFT: usize = 3;
 
 /// The window of a layer's correlations: 1×1 (the Gram matrix), or with `shifted` 3×3 with dilation

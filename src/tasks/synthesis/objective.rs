@@ -21,8 +21,9 @@ const MAX_SCALES: usize = 4;
 /// Weight of the mean squared distance of pixels from the range 0–1. It only has to keep pixels
 /// close to the range; results are clamped.
 const RANGE_WEIGHT: f64 = 10.0;
-/// Weight of the spectrum's distance. The moments weigh 1; the spectrum only adds the long-range
-/// structure that they miss.
+/// Weight of the spectrum's distance, relative to the moments. It removes speckles of colour; at
+/// weight 1, textures become noise with the right spectrum
+/// (`benches/results/2026-11-28-textures-and-styles.md`).
 const SPECTRUM_WEIGHT: f64 = 0.1;
 
 /// Target moments of an exemplar: for each scale, from the full size down, those of each layer.

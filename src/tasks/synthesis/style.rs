@@ -177,7 +177,8 @@ pub fn stylize(
 
 /// The order of autoencoders that a picture passes through, coarsest first: through all of them,
 /// then through all but the coarsest, and so on. Finer ones repair what coarser ones lose. A single
-/// autoencoder is applied twice, because one pass transfers few strokes.
+/// autoencoder is applied twice, because one pass transfers few strokes. Other orders were measured
+/// in `benches/results/2026-11-28-textures-and-styles.md`.
 fn pass_order(levels: usize) -> Vec<usize> {
     if levels == 1 { vec![0, 0] } else { (0..levels).flat_map(|first| first..levels).collect() }
 }
