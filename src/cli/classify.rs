@@ -184,8 +184,8 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<()> {
 
 /// The `top` most likely classes and their probabilities (softmax of the logits).
 fn likeliest(logits: &[f32], top: usize) -> Vec<(usize, f64)> {
-    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let each: Vec<f64> = logits.iter().map(|logit| f64::from(logit - most).exp()).collect();
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let each: Vec<f64> = logits.iter().map(|logit| f64::from(logit - max).exp()).collect();
     let sum: f64 = each.iter().sum();
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));

@@ -68,6 +68,9 @@ pub struct Encoder {
 
 impl Encoder {
     /// Builds the encoder of a model. Vectors are not pooled.
+    ///
+    /// # Errors
+    /// If the layer does not exist, or --grid does not fit it.
     pub fn of(loaded: &Loaded, reading: &Reading, how: How) -> Result<Self> {
         let whole = &loaded.graph;
         let plain = model::encoder(whole, reading.layer.as_deref(), None)?;

@@ -198,6 +198,9 @@ impl Common {
 
     /// Opens the device and prints its name. On a GPU, kernels are chosen by the user's table if
     /// there is one, and compiled pipelines are cached.
+    ///
+    /// # Errors
+    /// If there is no such device, or it does not support the kernel variant.
     pub fn open(&self) -> csae::error::Result<Device> {
         let mut read = Ok(None);
         // Cooperative matrices are experimental, so they are enabled only if a flag or the table
@@ -226,6 +229,9 @@ impl Common {
 
     /// Opens a device without the user's kernel table. `matrices` decides which cooperative
     /// matrices to enable on an adapter.
+    ///
+    /// # Errors
+    /// If there is no such device, or it does not support the kernel variant.
     pub fn open_untuned(
         &self,
         matrices: impl FnOnce(&Adapter) -> Matrices,
@@ -359,6 +365,9 @@ fn counted(n: usize, one: &str, many: &str) -> String {
 
 /// Parses the command line. A negative number is always a value, never an unknown flag, so that the
 /// flag it belongs to can name its range.
+///
+/// # Errors
+/// If the command line is invalid, or asks for help or the version.
 pub fn parse() -> Result<Cli, clap::Error> {
     fn with_negative(command: clap::Command) -> clap::Command {
         command.mut_subcommands(with_negative).allow_negative_numbers(true)
@@ -402,8 +411,11 @@ fn in_one_line(text: &str) -> String {
     plain.iter().fold(lines.join("; "), |text, (from, to)| text.replace(from, to))
 }
 
-/// Runs the command. The exit status of a failure is 2 for a mistake of the caller, 130 after
-/// Ctrl-C, and 1 otherwise.
+/// Runs the command.
+///
+/// # Errors
+/// The error with its exit status: 2 for a mistake of the caller, 130 after Ctrl-C, and 1
+/// otherwise.
 pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
     if let Some(threads) = cli.command.common().and_then(|common| common.threads) {
         use_threads(threads).map_err(|error| (error.into(), 2))?;
@@ -452,10 +464,10 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
 fn use_threads(threads: std::num::NonZeroUsize) -> csae::error::Result<()> {
     // More threads than this only compete for the cores.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-    let most = (4 * cores).max(64);
-    if threads.get() > most {
+    let max_threads = (4 * cores).max(64);
+    if threads.get() > max_threads {
         return Err(Error::usage(format!(
-            "--threads {threads} is too many for {cores} cores; give at most {most}"
+            "--threads {threads} is too many for {cores} cores; give at most {max_threads}"
         )));
     }
     let made = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
@@ -495,7 +507,10 @@ fn out_raw(bytes: &[u8]) {
     }
 }
 
-/// Fails if a file exists, unless `force` is set.
+/// Checks that a file may be written.
+///
+/// # Errors
+/// If it exists and `force` is not set.
 pub fn refuse_existing(path: &Path, force: bool) -> csae::error::Result<()> {
     if path.exists() && !force {
         return Err(Error::usage(format!(

@@ -82,7 +82,7 @@ impl Targets {
         force: bool,
     ) -> Result<Self> {
         let mut targets = Self { sources: Vec::new(), jobs: Vec::new(), held: 0 };
-        let mut taken = HashMap::new();
+        let mut owners = HashMap::new();
         let mut held = 0;
         let opened = open_each(common, images, wanted.strict, |source| {
             let found = data::open(source, wanted, budget.data.saturating_sub(held))?;
@@ -98,17 +98,17 @@ impl Targets {
                 let name = PathBuf::from(found.pixels.name(image));
                 let name =
                     if folder { &name } else { Path::new(name.file_name().unwrap_or_default()) };
-                let place = out.unwrap_or(Path::new(""));
-                let mut target = place.join(name).with_extension("png");
+                let parent = out.unwrap_or(Path::new(""));
+                let mut target = parent.join(name).with_extension("png");
                 if let Some(out) = out {
                     // Some file systems ignore case.
                     let lower = |path: &Path| path.to_string_lossy().to_lowercase();
-                    if taken.contains_key(&lower(&target)) {
+                    if owners.contains_key(&lower(&target)) {
                         // For a.png and a.jpg, the second result keeps the whole name: a.jpg.png.
                         target = out.join(format!("{}.png", name.display()));
                     }
                     if let Some(other) =
-                        taken.insert(lower(&target), (source.clone(), found.pixels.name(image)))
+                        owners.insert(lower(&target), (source.clone(), found.pixels.name(image)))
                     {
                         return Err(same_target(
                             &target,

@@ -17,7 +17,10 @@ use serde_json::json;
 use super::GenerateArgs;
 use crate::cli::features;
 
-/// Fails if the codes of a sample and fitting the priors need more memory than allowed.
+/// Checks that the codes of a sample and fitting the priors fit into the memory budget.
+///
+/// # Errors
+/// If they do not.
 pub fn check_room(
     args: &GenerateArgs,
     graph: &Graph,
@@ -33,6 +36,9 @@ pub fn check_room(
 }
 
 /// Fits the priors to the codes of images and stores them.
+///
+/// # Errors
+/// If an image can no longer be read, the device fails, or the file cannot be written.
 pub fn run(
     args: &GenerateArgs,
     device: &mut Device,

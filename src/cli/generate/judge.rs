@@ -38,6 +38,9 @@ pub struct Classifier {
 
 impl Classifier {
     /// Loads a model file or a run folder.
+    ///
+    /// # Errors
+    /// If it is not a classifier of images, or has too many features.
     pub fn load(path: &Path) -> Result<Self> {
         let loaded = model::load(&Place::of(path).model)?;
         let whole = &loaded.graph;
@@ -85,15 +88,15 @@ impl<'a> FeatureExtractor<'a> {
 /// `count` random images of a sample. A fixed stride would not do: folders are sorted by class, and
 /// even every sixth image of MNIST is not representative of all.
 fn random_subset(sample: &Sample, count: usize, size: Dims, seed: u64) -> Result<Vec<f32>> {
-    let mut taken = vec![false; sample.len()];
+    let mut selected = vec![false; sample.len()];
     let order = Stream::new(seed, "judged").permutation(sample.len());
-    order[..count].iter().for_each(|image| taken[*image as usize] = true);
+    order[..count].iter().for_each(|image| selected[*image as usize] = true);
     let (mut pixels, mut before) = (Vec::with_capacity(count * size.len()), 0);
     sample.each_part(|images, chosen| {
         let some: Vec<Patch> = chosen
             .iter()
-            .zip(&taken[before..])
-            .filter(|(_, taken)| **taken)
+            .zip(&selected[before..])
+            .filter(|(_, selected)| **selected)
             .map(|(patch, _)| *patch)
             .collect();
         before += chosen.len();
@@ -125,8 +128,11 @@ impl Comparison<'_> {
         self.test.bytes() + self.train.map_or(0, Sample::bytes)
     }
 
-    /// Fails if the classifier needs images of another size, or the comparison needs more memory
-    /// than allowed.
+    /// Checks the comparison before it takes time.
+    ///
+    /// # Errors
+    /// If the classifier needs images of another size, or the comparison needs more memory than
+    /// allowed.
     pub fn check(&self, args: &GenerateArgs, size: Dims, budget: Budget) -> Result<()> {
         let graph = &self.classifier.graph;
         let input = graph.nodes[0].dims;

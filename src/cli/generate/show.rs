@@ -76,6 +76,9 @@ pub fn bytes(dims: Dims, count: usize) -> u64 {
 }
 
 /// The nearest training image of each image by pixel values, and its number.
+///
+/// # Errors
+/// If an image can no longer be read.
 pub fn nearest(train: &Sample, images: &[f32], dims: Dims) -> Result<Vec<(usize, Vec<f32>)>> {
     const AT_ONCE: usize = 1024;
     let mut nearest = Nearest::new(images, dims.len());
@@ -90,6 +93,9 @@ pub fn nearest(train: &Sample, images: &[f32], dims: Dims) -> Result<Vec<(usize,
 
 impl Samples {
     /// Writes everything. With training images, the page shows the nearest one below each image.
+    ///
+    /// # Errors
+    /// If a file cannot be written, or a training image can no longer be read.
     pub fn write(self, args: &GenerateArgs, train: Option<&Sample>) -> Result<()> {
         let Dims { c, h, w } = self.dims;
         files::make_folder(&args.out)?;

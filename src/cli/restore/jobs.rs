@@ -63,6 +63,10 @@ fn is_same_file(a: &Path, b: &Path) -> bool {
 }
 
 /// The jobs for all images. Results keep the images' paths relative to a folder that was given.
+///
+/// # Errors
+/// If an image or clean image does not exist, two results would have the same file, or a file
+/// exists and --force is not given.
 pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
     let mut jobs: Vec<Job> = Vec::new();
     let mut targets: HashMap<String, PathBuf> = HashMap::new();

@@ -139,8 +139,8 @@ impl TiledModel {
         sizes: impl Iterator<Item = (usize, usize)>,
     ) -> Option<[usize; 2]> {
         let align = tiling(&loaded.graph).ok()?.align;
-        let most = sizes.fold([1, 1], |most, (h, w)| [most[0].max(h), most[1].max(w)]);
-        let tile = most.map(|side| side.min(MAX_TILE).next_multiple_of(align.max(1)));
+        let max = sizes.fold([1, 1], |max, (h, w)| [max[0].max(h), max[1].max(w)]);
+        let tile = max.map(|side| side.min(MAX_TILE).next_multiple_of(align.max(1)));
         // other layers can also fix the input size
         Graph::new(&loaded.graph.spec, Dims::new(loaded.graph.nodes[0].dims.c, tile[0], tile[1]))
             .ok()

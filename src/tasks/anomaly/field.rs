@@ -31,19 +31,21 @@ impl DescriptorGrid {
     /// Interpolates one value per descriptor to an image of h×w: linearly between grid positions,
     /// constant outside of them.
     pub fn interpolate(&self, values: &[f32], h: usize, w: usize) -> Vec<f32> {
-        let along = |places: &[f64], size: usize| -> Vec<(usize, usize, f32)> {
-            let place = |at: usize| {
+        let along = |positions: &[f64], size: usize| -> Vec<(usize, usize, f32)> {
+            let position = |at: usize| {
                 let at = at as f64 + 0.5;
-                let after = places.partition_point(|place| *place <= at);
-                match (after.checked_sub(1), places.get(after)) {
-                    (Some(before), Some(next)) => {
-                        (before, after, ((at - places[before]) / (next - places[before])) as f32)
-                    }
+                let after = positions.partition_point(|position| *position <= at);
+                match (after.checked_sub(1), positions.get(after)) {
+                    (Some(before), Some(next)) => (
+                        before,
+                        after,
+                        ((at - positions[before]) / (next - positions[before])) as f32,
+                    ),
                     (Some(last), None) => (last, last, 0.0),
                     (None, _) => (0, 0, 0.0),
                 }
             };
-            (0..size).map(place).collect()
+            (0..size).map(position).collect()
         };
         let (down, across) = (along(&self.rows, h), along(&self.columns, w));
         let n = self.columns.len();
@@ -127,10 +129,10 @@ impl<'a> Describer<'a> {
             }
             let z = self.inference.run_code(device, &x, &[])?;
             for ((row, column), z) in part.iter().zip(z.chunks_exact(maps.len())) {
-                for (place, z) in z.chunks_exact(depth).enumerate() {
+                for (position, z) in z.chunks_exact(depth).enumerate() {
                     // centre, in the tile, of the area that this position covers
-                    let y = ((place / maps.w) as f64 + 0.5) * input.h as f64 / maps.h as f64;
-                    let x = ((place % maps.w) as f64 + 0.5) * input.w as f64 / maps.w as f64;
+                    let y = ((position / maps.w) as f64 + 0.5) * input.h as f64 / maps.h as f64;
+                    let x = ((position % maps.w) as f64 + 0.5) * input.w as f64 / maps.w as f64;
                     let (factor, at) = if vector {
                         (1.0, row * columns + column)
                     } else {

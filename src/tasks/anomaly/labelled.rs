@@ -126,15 +126,15 @@ fn same_folder(a: &Path, b: &Path) -> bool {
 /// The mask file of an image, if there is one.
 fn mask_of(masks: &Path, kind: &str, image: &str, only: bool) -> Option<PathBuf> {
     let stem = Path::new(image).with_extension("");
-    let places = [Some(masks.join(kind)), only.then(|| masks.to_owned())];
-    let names = |place: PathBuf| {
+    let folders = [Some(masks.join(kind)), only.then(|| masks.to_owned())];
+    let names = |folder: PathBuf| {
         let stem = stem.clone();
         folder::EXTENSIONS.iter().flat_map(move |ending| {
-            let file = |tail: &str| place.join(format!("{}{tail}.{ending}", stem.display()));
+            let file = |tail: &str| folder.join(format!("{}{tail}.{ending}", stem.display()));
             [file(""), file("_mask")]
         })
     };
-    places.into_iter().flatten().flat_map(names).find(|path| path.is_file())
+    folders.into_iter().flatten().flat_map(names).find(|path| path.is_file())
 }
 
 /// Reads a mask for an image of h×w. Pixels brighter than half of the mask's brightest pixel belong

@@ -27,8 +27,8 @@ fn min_error_path(error: impl Fn(usize, usize) -> f32, across: usize, along: usi
     let near = |x: usize| x.saturating_sub(1)..(x + 2).min(across);
     for y in 1..along {
         let before = &sums[y - 1];
-        let least = |x: usize| before[near(x)].iter().copied().fold(f32::INFINITY, f32::min);
-        sums.push((0..across).map(|x| error(x, y) + least(x)).collect());
+        let min = |x: usize| before[near(x)].iter().copied().fold(f32::INFINITY, f32::min);
+        sums.push((0..across).map(|x| error(x, y) + min(x)).collect());
     }
     let best = |y: usize, range: std::ops::Range<usize>| {
         range
@@ -123,8 +123,8 @@ pub fn quilt(exemplar: &[f32], [h, w]: [usize; 2], size: [usize; 2], seed: u64) 
             let width = |before: usize, here: usize| (before + side).saturating_sub(here).min(side);
             band(j > 0, width(columns[j.max(1) - 1], left), &|across, along| (along, across));
             band(i > 0, width(rows[i.max(1) - 1], top), &|across, along| (across, along));
-            let last = |places: &[usize], at: usize, of: usize| {
-                if at > 0 && at + 1 == places.len() { width(places[at], of) } else { 0 }
+            let last = |starts: &[usize], at: usize, of: usize| {
+                if at > 0 && at + 1 == starts.len() { width(starts[at], of) } else { 0 }
             };
             band(true, last(&columns, j, size[1]), &|across, along| (along, side - 1 - across));
             band(true, last(&rows, i, size[0]), &|across, along| (side - 1 - across, along));

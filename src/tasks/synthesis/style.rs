@@ -154,7 +154,7 @@ pub fn stylize(
     let picture = Picture { pixels: finish(&pixels), ..*content };
     // Measure the rounded result that is saved. If colours are kept, only its brightness was
     // styled, so only that is measured.
-    let seen = if options.keep_color { gray(&picture, None).0 } else { picture.clone() };
+    let measured = if options.keep_color { gray(&picture, None).0 } else { picture.clone() };
     let mut objective = Objective::new(
         device,
         synthesizers,
@@ -163,7 +163,8 @@ pub fn stylize(
         exemplars,
         None,
     )?;
-    let (distance, before) = (objective.distance(&seen.pixels)?, objective.distance(&base.pixels)?);
+    let (distance, before) =
+        (objective.distance(&measured.pixels)?, objective.distance(&base.pixels)?);
     objective.release();
     let ssim = quality::ssim(
         &brightness(&content.pixels),
