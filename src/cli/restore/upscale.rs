@@ -1,4 +1,4 @@
-//! `csae upscale`
+//! `csae upscale`: super-resolution.
 
 use clap::Args;
 use csae::data::image_file::ImageFile;
@@ -8,28 +8,33 @@ use csae::spec::Task;
 use csae::tasks::restore::image as restore;
 use serde_json::json;
 
-use super::{Given, RestoreArgs};
+use super::{Input, RestoreArgs};
 use crate::cli::{CommandArgs, Common};
 
-/// Enlarge images, adding the detail that plain interpolation lacks. A gray model adds it to the
-/// brightness of colour images.
+/// Enlarge images and restore the detail that plain interpolation lacks. A gray model restores only
+/// the brightness of colour images.
 ///
-/// Results have the images' names, and their kind where that is PNG or JPEG; else they are PNG.
-/// Large images are restored in overlapping tiles.
+/// Results keep the images' names. PNG and JPEG files keep their format; others become PNG. Large
+/// images are processed in overlapping tiles.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae upscale small.png\n  csae upscale thumbnails/ --scale 4 -o large/ --side-by-side"
-)]
+#[command(after_help = "Examples:
+  csae upscale small.png
+  csae upscale thumbnails/ --scale 4 -o large/ --side-by-side")]
 pub struct UpscaleArgs {
     #[command(flatten)]
     pub(in crate::cli) restore: RestoreArgs,
-    /// How many times larger each side becomes: 2, 3 or 4
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=8))]
+    /// Upscaling factor: 2, 3 or 4
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 2,
+        value_parser = clap::value_parser!(u8).range(2..=8)
+    )]
     scale: u8,
 }
 
-/// The image enlarged by bicubic interpolation, its transparency too; and its samples before they
-/// were rounded.
+/// The image, with its transparency, enlarged by bicubic interpolation; and its samples before
+/// rounding.
 fn enlarge(image: &ImageFile, scale: usize) -> Result<(ImageFile, Vec<f32>)> {
     let grown = |pixels: &[f32], c: usize| restore::enlarge(pixels, image.size(), c, scale);
     let (pixels, size) = grown(&image.pixels(), image.c)?;
@@ -66,13 +71,13 @@ fn run(args: UpscaleArgs) -> anyhow::Result<()> {
         |_| Ok(()),
         |_, image| {
             let (before, pixels) = enlarge(&image, scale)?;
-            let given = Given::whole(
+            let input = Input::whole(
                 before,
                 Condition::enlarged(scale),
                 format!("x{scale}"),
                 json!({"scale": scale}),
             );
-            Ok(Given { pixels: Some(pixels), luma: true, ..given })
+            Ok(Input { pixels: Some(pixels), luma: true, ..input })
         },
     )
 }
