@@ -136,7 +136,8 @@ impl ModelBuilder {
         config.seed = self.seed.unwrap_or(config.seed);
         let [c, h, w] = self.input.or(config.model.input).ok_or_else(|| {
             Error::usage(
-                "model description: the input size is missing; add input = [channels, height, width] to [model], or call ModelBuilder::input",
+                "model description: the input size is missing; add input = [channels, height, \
+                 width] to [model], or call ModelBuilder::input",
             )
         })?;
         config.model.undoes = config.corruption.clone();
@@ -326,7 +327,8 @@ impl Model {
         let inference = Inference::new(&graph, &self.store);
         let images = inference.decode(&mut self.device, &codes.to_nhwc())?.ok_or_else(|| {
             Error::usage(
-                "codes alone do not determine an image: the decoder also reads layers before the code; call Model::reconstruct",
+                "codes alone do not determine an image: the decoder also reads layers before the \
+                 code; call Model::reconstruct",
             )
         })?;
         Ok(Array::of_samples(graph.nodes[graph.output].dims, &images))

@@ -189,7 +189,8 @@ impl Model {
         let config = Config::parse(&self.config.to_toml(), "training options", &set)?;
         if config.model != self.config.model || config.corruption != self.config.corruption {
             return Err(Error::usage(
-                "training options cannot change the model or what it undoes; describe another model",
+                "training options cannot change the model or what it undoes; describe another \
+                 model",
             ));
         }
         let input = self.graph.nodes[0].dims;

@@ -442,11 +442,34 @@ fn the_library_alone_brings_no_program() {
 /// The check above must be able to fail.
 #[test]
 fn an_item_without_its_errors_is_found() {
-    let source = "/// Reads.\npub fn read(\n    path: &str,\n) -> Result<()> {\n}\n\n/// A kind.\npub \
-                  enum Kind {\n    /// One.\n    One,\n    Two(u8),\n}\n\nimpl Kind {\n    fn own() \
-                  {}\n    /// # Errors\n    /// Yes.\n    #[must_use]\n    pub fn other() -> \
-                  Result<Self> {\n        Self(1)\n    }\n    #[doc(hidden)]\n    pub fn hidden() \
-                  {}\n}\n";
+    let source = "\
+/// Reads.
+pub fn read(
+    path: &str,
+) -> Result<()> {
+}
+
+/// A kind.
+pub enum Kind {
+    /// One.
+    One,
+    Two(u8),
+}
+
+impl Kind {
+    fn own() {}
+
+    /// # Errors
+    /// Yes.
+    #[must_use]
+    pub fn other() -> Result<Self> {
+        Self(1)
+    }
+
+    #[doc(hidden)]
+    pub fn hidden() {}
+}
+";
     let found = items("a.rs", source);
     let places: Vec<&str> = found.iter().map(|item| item.place.as_str()).collect();
     assert_eq!(

@@ -113,7 +113,8 @@ pub fn check_enlarged(size: Size, c: usize, scale: usize) -> Result<()> {
     let needed = (size.area() * scale * scale * c * BYTES) as u64;
     if let Some(free) = budget::free().filter(|free| needed > *free) {
         return Err(Error::usage(format!(
-            "{size} pixels {scale} times as large need some {} MiB, {} are free; enlarge parts of it, or by less",
+            "{size} pixels {scale} times as large need some {} MiB, {} are free; enlarge parts of it, \
+             or by less",
             needed >> 20,
             free >> 20
         )));
