@@ -41,7 +41,7 @@ use csae::cache;
 use csae::device::Device;
 use csae::gpu::{Adapter, BuiltIn, Choice, Gpu, Matrices, Tuned};
 
-use csae::error::{Error, Kind};
+use csae::error::{Error, ErrorKind};
 use serde_json::json;
 
 /// Convolutional sparse autoencoders on any GPU.
@@ -427,7 +427,7 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
     };
     done.map_err(|error| {
         let status = match error.downcast_ref::<Error>() {
-            Some(error) if error.kind == Kind::Usage => 2,
+            Some(error) if error.kind == ErrorKind::Usage => 2,
             None if error.is::<interrupt::Interrupted>() => interrupt::STATUS,
             _ => 1,
         };

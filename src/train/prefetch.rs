@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use super::order::{ORDERS, Order, Samples};
 use crate::data::{Catalogue, Handles};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind as Kind, Result};
 use crate::ops::Augment;
 use crate::shape::Dims;
 

@@ -10,7 +10,7 @@ use super::log::Log;
 use super::trainer::{Finished, Trainer};
 use crate::data::{Images, Patch, Pixels, patches};
 use crate::device::Device;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind as Kind, Result};
 use crate::hash::Hash;
 use crate::infer::batches::Inference;
 use crate::infer::evaluate::{Report, evaluate};

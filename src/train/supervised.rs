@@ -2,7 +2,7 @@
 //! Adam, whose rate falls along a cosine.
 
 use crate::device::{Device, Program};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind as Kind, Result};
 use crate::model::{Graph, HEAD, Loaded, Purpose, Store};
 use crate::ops::{Adam, WINDOW};
 use crate::program::Call;

@@ -12,7 +12,7 @@ use super::schedule::Schedule;
 use super::step::{self, Resident, Step, StepSpec, WIDTH};
 use super::whiten;
 use crate::device::{Device, Pending};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind as Kind, Result};
 use crate::model::{self, Graph, Purpose, Role, Store};
 use crate::spec::{Config, LayerOp, Precision, TrainSpec};
 use crate::view::View;

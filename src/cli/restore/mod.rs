@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::Args;
 use csae::data::image_file::ImageFile;
 use csae::device::Device;
-use csae::error::{Error, Kind, Result};
+use csae::error::{Error, ErrorKind, Result};
 use csae::files;
 use csae::infer::conditions::Condition;
 use csae::infer::restore::{Restorer, check_task};
@@ -120,7 +120,9 @@ fn run(
         let mut given = match given {
             // the last one is an error if none was restored
             Err(error)
-                if error.kind == Kind::Usage && !args.strict && skipped.len() + 1 < jobs.len() =>
+                if error.kind == ErrorKind::Usage
+                    && !args.strict
+                    && skipped.len() + 1 < jobs.len() =>
             {
                 let name = job.image.display().to_string();
                 skipped.push((name.clone(), reason(&error, &name)));
