@@ -21,9 +21,9 @@ pub fn folder() -> Option<PathBuf> {
     }
 }
 
-/// The path of a cache file, for example `csae/tuned-0123456789abcdef.toml`. `kind` begins the name;
-/// `identity` names the adapter and its driver, and enters as a hash. Returns `None` if there is no
-/// cache folder.
+/// The path of a cache file, for example `csae/tuned-0123456789abcdef.toml`. `kind` begins the
+/// name; `identity` names the adapter and its driver, and enters as a hash. Returns `None` if there
+/// is no cache folder.
 pub fn file(kind: &str, identity: &str, extension: &str) -> Option<PathBuf> {
     Some(folder()?.join(format!(
         "{kind}-{:016x}.{extension}",

@@ -1,5 +1,5 @@
-//! The size formulas of all layers, each defined once. Sizes are logical NCHW; in memory a tensor is
-//! dense with channels innermost (N, H, W, C), on every device.
+//! The size formulas of all layers, each defined once. Sizes are logical NCHW; in memory a tensor
+//! is dense with channels innermost (N, H, W, C), on every device.
 
 use crate::error::{Error, Result};
 
@@ -100,7 +100,8 @@ impl Window {
         }
     }
 
-    /// Like [`Window::back`], for an infinite input. `None` if an output depends on the whole input.
+    /// Like [`Window::back`], for an infinite input. `None` if an output depends on the whole
+    /// input.
     pub const fn unbounded(self, (first, last): (isize, isize)) -> Option<(isize, isize)> {
         match self {
             Self::Forward { kernel, stride, padding, dilation } => {

@@ -10,7 +10,7 @@ use nalgebra::{DMatrix, SymmetricEigen};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::linalg::distances::{BLOCK, each_distance};
+use crate::linalg::distances::{BLOCK, map_distances};
 use crate::linalg::gemm::{Matrix, gemm};
 
 /// A point's ball reaches to its so-manieth neighbour.
@@ -98,7 +98,7 @@ pub fn frechet(a: &Features, b: &Features) -> f64 {
 
 /// Squared distance of each point to its third neighbour.
 fn radii(points: &Features) -> Vec<f32> {
-    each_distance(&points.values, &points.values, points.depth, |row, distances| {
+    map_distances(&points.values, &points.values, points.depth, |row, distances| {
         distances[row] = f32::INFINITY;
         let at = (NEIGHBOURS - 1).min(distances.len() - 1);
         *distances.select_nth_unstable_by(at, f32::total_cmp).1
@@ -108,7 +108,7 @@ fn radii(points: &Features) -> Vec<f32> {
 /// Share of the rows that lie in the ball of any member.
 fn covered(rows: &Features, members: &Features) -> f64 {
     let radii = radii(members);
-    let inside = each_distance(&rows.values, &members.values, rows.depth, |_, distances| {
+    let inside = map_distances(&rows.values, &members.values, rows.depth, |_, distances| {
         distances.iter().zip(&radii).any(|(distance, radius)| distance <= radius)
     });
     inside.iter().filter(|inside| **inside).count() as f64 / rows.len().max(1) as f64
@@ -174,7 +174,7 @@ impl<'a> Nearest<'a> {
     /// Looks at more images.
     pub fn look(&mut self, images: &[f32]) {
         let size = self.size;
-        let best = each_distance(self.of, images, size, |_, distances| {
+        let best = map_distances(self.of, images, size, |_, distances| {
             let least = distances.iter().copied().enumerate().min_by(|a, b| a.1.total_cmp(&b.1));
             least.expect("there are images")
         });
