@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use csae::data::Wanted;
 use csae::data::annotations::box_set::{Annotations, Set};
 use csae::error::Result;
-use csae::metrics::precision::Precision;
+use csae::metrics::precision::AveragePrecision;
 use csae::model::{self, Loaded};
 use csae::tasks::detect::Detector;
 use serde_json::{Value, json};
@@ -112,7 +112,7 @@ fn load(path: &Path) -> Result<Loaded> {
     Ok(loaded)
 }
 
-fn as_json(precision: &Precision, classes: &[String]) -> Value {
+fn as_json(precision: &AveragePrecision, classes: &[String]) -> Value {
     let each: Vec<Value> = classes
         .iter()
         .enumerate()
@@ -121,7 +121,7 @@ fn as_json(precision: &Precision, classes: &[String]) -> Value {
     json!({"classes": each, "map50": precision.map50, "map": precision.map})
 }
 
-fn tell(precision: &Precision, classes: &[String]) {
+fn tell(precision: &AveragePrecision, classes: &[String]) {
     let cell = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
     outln!("{:<24} {:>8} {:>12}", "", "AP@0.5", "AP@[.5:.95]");
     for (i, name) in classes.iter().enumerate() {

@@ -134,7 +134,7 @@ impl Against<'_> {
         // images of one kind at a time, those of the test, and features of both
         let wanted = self.held()
             + 8 * (count * (2 * size.len() + 3 * depth)) as u64
-            + measure::bytes(depth, count);
+            + measure::comparison_bytes(depth, count);
         super::refuse_beyond(
             budget,
             wanted,

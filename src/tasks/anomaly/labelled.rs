@@ -8,7 +8,7 @@ use crate::data::formats::decode::decode_file;
 use crate::data::{Handles, Opened, Pixels, Wanted, folder};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::metrics::ranks::{Ranks, regions};
+use crate::metrics::ranks::{ScoreHistogram, regions};
 
 /// The folder of normal images.
 pub const GOOD: &str = "good";
@@ -163,22 +163,22 @@ pub fn read_mask(path: &Path, h: usize, w: usize) -> Result<Vec<bool>> {
 #[derive(Clone, Debug, Default)]
 pub struct Judged {
     /// Whole images, by their largest value.
-    pub images: Ranks,
+    pub images: ScoreHistogram,
     /// Pixels of normal images and of those that have masks.
-    pub pixels: Ranks,
+    pub pixels: ScoreHistogram,
 }
 
 impl Judged {
     fn add(&mut self, map: &[f32], truth: Truth<'_>) {
         match truth {
             Truth::Good => {
-                self.images.normal(super::largest(map));
-                map.iter().for_each(|value| self.pixels.normal(*value));
+                self.images.add_normal(super::largest(map));
+                map.iter().for_each(|value| self.pixels.add_normal(*value));
             }
             Truth::Defect(regions) => {
-                self.images.defect(super::largest(map));
+                self.images.add_defect(super::largest(map));
                 if let Some(regions) = regions {
-                    self.pixels.pixels(map, regions);
+                    self.pixels.add_pixels(map, regions);
                 }
             }
         }
