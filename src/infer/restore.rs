@@ -26,6 +26,8 @@ pub struct Restorer {
     channels: usize,
     align: usize,
     halo: usize,
+    /// Largest side of a tile.
+    max_tile: usize,
     /// Whether each tile is restored in all eight ways that it can be laid (turned, flipped), and
     /// the results averaged: the geometric self-ensemble of Timofte et al., "Seven Ways to Improve
     /// Example-Based Single Image Super Resolution", CVPR 2016. It takes eight times as long.
@@ -72,6 +74,7 @@ impl Restorer {
             channels: graph.nodes[0].dims.c,
             align,
             halo,
+            max_tile: TILE,
             ensemble: false,
         })
     }
@@ -173,7 +176,7 @@ impl Restorer {
 
     /// The side of a tile: 512 pixels, or less where a device cannot bind or hold what one takes.
     fn tile(&self, device: &Device) -> Result<usize> {
-        let mut side = TILE;
+        let mut side = self.max_tile;
         loop {
             let whole = side.next_multiple_of(self.align);
             let graph = Graph::new(&self.spec, Dims::new(self.channels, whole, whole))?;
@@ -274,3 +277,7 @@ fn cut_mask(tiles: &Tiles, tile: &Tile, mask: &Mask) -> Mask {
     });
     Mask { h: tile.h, w: tile.w, missing: cut.into_iter().map(|v| v as u8).collect() }
 }
+
+#[cfg(test)]
+#[path = "restore_tests.rs"]
+mod tests;

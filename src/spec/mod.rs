@@ -2,6 +2,7 @@
 //! key=value`, kept whole in the run folder, and the model part in the model file.
 
 mod corruption;
+mod labelled;
 mod layer;
 mod overrides;
 mod presets;
@@ -11,6 +12,10 @@ mod values;
 use serde::{Deserialize, Serialize};
 
 pub use corruption::{CorruptionSpec, NO_CORRUPTION, Task};
+pub use labelled::{
+    ClassifySpec, DetectSpec, HeadStart, LabelledKind, Objectness, PoseAugment, SegmentAugment,
+    SegmentSpec,
+};
 pub use layer::{
     ActivationSpec, AvgPool2dSpec, BatchTopKSpec, Conv2dSpec, ConvTranspose2dSpec, DropoutSpec,
     LayerOp, LayerSpec, LifetimeWtaSpec, LinearSpec, ListaSpec, LocalContrastSpec, MaxUnpool2dSpec,
@@ -81,6 +86,15 @@ pub struct Config {
     /// Length and rhythm of the training.
     #[serde(default)]
     pub train: TrainSpec,
+    /// The run trains a classifier (`csae finetune`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classify: Option<ClassifySpec>,
+    /// The run trains a segmenter (`csae segment train`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment: Option<SegmentSpec>,
+    /// The run trains a detector (`csae detect train`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detect: Option<DetectSpec>,
 }
 
 /// Where images come from and how a batch is cut from them.
@@ -249,6 +263,15 @@ pub struct OptimizerSpec {
     pub weight_decay: f64,
     /// Largest global norm of the gradient; 0: no clipping.
     pub clip_norm: f64,
+    /// Factor on the learning rate of every layer before `head`; 0 freezes them. For models with
+    /// a layer of that name: classifiers, segmenters and detectors.
+    #[serde(skip_serializing_if = "is_one")]
+    pub encoder_lr: f64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_one(factor: &f64) -> bool {
+    *factor == 1.0
 }
 
 impl Default for OptimizerSpec {
@@ -262,6 +285,7 @@ impl Default for OptimizerSpec {
             eps: 1e-8,
             weight_decay: 0.0,
             clip_norm: 0.0,
+            encoder_lr: 1.0,
         }
     }
 }
@@ -270,7 +294,8 @@ impl Default for OptimizerSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScheduleSpec {
-    /// `constant`, `step`, `cosine` or `one_cycle`.
+    /// `constant`, `step`, `cosine`, `half_cosine` or `one_cycle`. `cosine` begins to fall after the
+    /// warm-up; `half_cosine` falls from the first step, and the warm-up multiplies it.
     pub kind: String,
     /// Epochs of linear growth from 0 at the start.
     pub warmup_epochs: f64,
@@ -330,6 +355,9 @@ pub struct TrainSpec {
     pub checkpoint_minutes: f64,
     /// Checkpoints kept.
     pub keep: usize,
+    /// Validations without improvement after which the training stops; 0: it never stops early.
+    #[serde(skip_serializing_if = "is_none")]
+    pub patience: usize,
     /// A model to begin with (a file, a run folder, or a bundled one's name): every parameter that
     /// it has by name and shape is taken from it, others are drawn.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -360,6 +388,7 @@ impl Default for TrainSpec {
             checkpoint_every: 0,
             checkpoint_minutes: 5.0,
             keep: 1,
+            patience: 0,
             from: None,
             retries: 0,
         }
@@ -391,6 +420,47 @@ impl Config {
         Ok(config)
     }
 
+    /// Reads a configuration without a model, as the presets of labelled tasks are, and gives it
+    /// this one. It trains for `epochs` unless the text has `train.epochs` or `train.steps`. Errors
+    /// name the key.
+    ///
+    /// # Errors
+    /// When a key or a value is not known.
+    pub fn with_model(
+        text: &str,
+        place: &str,
+        model: &ModelSpec,
+        epochs: usize,
+        overrides: &[String],
+    ) -> Result<Self> {
+        let mut table: toml::Table = toml::from_str(text)
+            .map_err(|error| Error::usage(format!("{place}: {}", error.message())))?;
+        if table.contains_key("model") {
+            return Err(Error::usage(format!(
+                "{place}: model: the model is the encoder with a head; leave [model] out"
+            )));
+        }
+        let model = toml::Table::try_from(model).expect("a model is a TOML table");
+        table.insert("model".to_owned(), toml::Value::Table(model));
+        let train = table.entry("train").or_insert_with(|| toml::Table::new().into());
+        if let toml::Value::Table(train) = train
+            && !["epochs", "steps"].iter().any(|key| train.contains_key(*key))
+        {
+            train.insert("epochs".to_owned(), toml::Value::Float(epochs as f64));
+        }
+        Self::parse(&table.to_string(), place, overrides)
+    }
+
+    /// What a run learns from labels, if it does.
+    pub const fn labelled(&self) -> Option<LabelledKind> {
+        match (&self.classify, &self.segment, &self.detect) {
+            (Some(_), ..) => Some(LabelledKind::Classify),
+            (_, Some(_), _) => Some(LabelledKind::Segment),
+            (.., Some(_)) => Some(LabelledKind::Detect),
+            _ => None,
+        }
+    }
+
     /// As TOML, with every value spelled out.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a configuration is a TOML table")
@@ -412,7 +482,11 @@ impl Config {
         one_of("data.fit", &self.data.fit, &["crop", "resize", "patches"])?;
         one_of("sparsity.penalty", &self.sparsity.penalty, &["none", "l1", "kl"])?;
         one_of("optimizer.kind", &self.optimizer.kind, &["sgd", "adam", "adamw"])?;
-        one_of("schedule.kind", &self.schedule.kind, &["constant", "step", "cosine", "one_cycle"])?;
+        one_of(
+            "schedule.kind",
+            &self.schedule.kind,
+            &["constant", "step", "cosine", "half_cosine", "one_cycle"],
+        )?;
         let (o, s, t) = (&self.optimizer, &self.sparsity, &self.train);
         let not_negative: &[(&str, f64)] = &[
             ("optimizer.lr", o.lr),
@@ -428,6 +502,7 @@ impl Config {
             ("schedule.floor", self.schedule.floor),
             ("loss.eps", self.loss.eps),
             ("optimizer.eps", o.eps),
+            ("optimizer.encoder_lr", o.encoder_lr),
             ("train.epochs", t.epochs),
             ("train.loss_scale", t.loss_scale),
             ("train.validate_every", t.validate_every),
@@ -488,6 +563,7 @@ impl Config {
                 "train.epochs = 0: it must be above 0, unless train.steps says how many steps",
             ));
         }
+        labelled::check(self)?;
         if o.nesterov && o.momentum == 0.0 {
             return Err(Error::usage("optimizer.nesterov needs a momentum above 0"));
         }

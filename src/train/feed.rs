@@ -86,6 +86,39 @@ enum Placement {
     Stream { prefetch: Prefetch, values: Vec<f32>, batch: Vec<u8> },
 }
 
+/// Where a training's batches come from.
+pub trait Batches: std::fmt::Debug {
+    /// Steps of an epoch.
+    fn steps_per_epoch(&self) -> usize;
+
+    /// Makes a part of the batch of a step ready: sets the step's place in the data, and writes
+    /// what the host writes.
+    ///
+    /// # Errors
+    /// When an image cannot be read any more, or the device fails.
+    fn advance(
+        &mut self,
+        device: &mut Device,
+        params: &mut StepParams,
+        part: usize,
+        inputs: &Inputs,
+    ) -> Result<()>;
+
+    /// Time spent waiting for images that are read from files.
+    fn waited(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// What the host writes for a part of a batch.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// The samples.
+    pub x: View,
+    /// The labels, in the loss's order.
+    pub labels: Vec<View>,
+}
+
 impl Feed {
     /// Lays the images onto the device if they fit, or begins to read them.
     pub fn new(
@@ -182,16 +215,26 @@ impl Feed {
             Placement::Host { .. } | Placement::Stream { .. } => None,
         }
     }
+}
 
-    /// Makes a part of the batch of a step ready: sets the step's cursor, writes a new epoch's
-    /// order, and fills `x` if the host gathers.
-    pub fn advance(
+impl Batches for Feed {
+    fn steps_per_epoch(&self) -> usize {
+        self.steps_per_epoch
+    }
+
+    fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// Sets the step's cursor, writes a new epoch's order, and fills `x` if the host gathers.
+    fn advance(
         &mut self,
         device: &mut Device,
         params: &mut StepParams,
         part: usize,
-        x: View,
+        inputs: &Inputs,
     ) -> Result<()> {
+        let x = inputs.x;
         let epoch = u64::from(params.step) / self.steps_per_epoch as u64;
         let n = self.batch / self.parts;
         params.cursor = ((u64::from(params.step) % self.steps_per_epoch as u64) as usize

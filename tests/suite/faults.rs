@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use csae::device::Device;
 use csae::error::{Error, ErrorKind};
+use csae::infer::evaluate::Report;
 use csae::model::Graph;
 use csae::spec::{Config, preset_text};
 use csae::train::checkpoint;
@@ -38,7 +39,7 @@ fn train(
     path: &str,
     patience: Duration,
     after: &dyn Fn(u64),
-) -> Result<Outcome, Error> {
+) -> Result<Outcome<Report>, Error> {
     let mut config = config();
     let prepared = prepare(&config)?;
     let graph = Graph::new(&config.model, prepared.dims)?;

@@ -20,6 +20,7 @@ mod generate;
 mod gpu;
 mod gradients;
 mod inspect;
+mod labelled;
 mod layerwise;
 mod manners;
 mod many;

@@ -8,7 +8,7 @@ use csae::program::Call;
 use csae::rng::Stream;
 use csae::shape::Dims;
 use csae::spec::{Config, Precision};
-use csae::train::step::{self, Resident, StepSpec};
+use csae::train::step::{self, Objective, Reconstruction, Resident, StepSpec};
 use csae::view::{StepParams, View};
 
 /// Images in the resident set.
@@ -117,13 +117,16 @@ impl Training {
             store: &store,
             n,
             parts: 1,
-            corruption: &config.corruption,
-            loss: config.loss.resolve()?,
-            sparsity: &config.sparsity,
+            objective: Objective::Reconstruction(Reconstruction {
+                corruption: &config.corruption,
+                loss: config.loss.resolve()?,
+                sparsity: &config.sparsity,
+                resident: Some(resident),
+                count_code: true,
+            }),
             optimizer: &config.optimizer,
-            resident: Some(resident),
+            encoder: 0,
             scalars,
-            count_code: true,
             half: (config.train.precision == Precision::F16).then_some(n as f64),
             binding,
         };
