@@ -301,7 +301,7 @@ impl Common {
             (false, true) => usize::MAX,
             (false, false) => 5,
         };
-        csae::data::tell_skipped(skipped, named).iter().for_each(|line| eprintln!("{line}"));
+        csae::data::describe_skipped(skipped, named).iter().for_each(|line| eprintln!("{line}"));
     }
 
     /// With `-v`: the kernels that were made on a GPU and how long each took, or what the CPU path

@@ -15,7 +15,7 @@ use super::folder::slashed;
 use super::images::{
     Images, Labels, describe, enlarged, gray_to_rgb, resize, resized_len, rgb_to_gray, split,
 };
-use super::patches::{Patch, Tiling};
+use super::patches::{Patch, PatchGrid};
 use crate::data::formats::decode::decode_file;
 use crate::error::{Error, Result};
 
@@ -175,8 +175,8 @@ impl Catalogue {
             Cut::Whole => None,
             Cut::Grid { h, w, starts } => {
                 let whole = self.whole(image);
-                let (top, left) =
-                    Tiling::of(self.resized(whole), *h, *w).place(image - starts[whole] as usize);
+                let (top, left) = PatchGrid::new(self.resized(whole), *h, *w)
+                    .position(image - starts[whole] as usize);
                 Some([top, left, *h, *w])
             }
             Cut::Windows { h, w, patches } => {
@@ -353,7 +353,7 @@ impl Catalogue {
     pub fn patches(&self, h: usize, w: usize) -> Result<Self> {
         let mut starts = vec![0_u32];
         for size in self.sizes() {
-            let end = u32::try_from(Tiling::of(size, h, w).count())
+            let end = u32::try_from(PatchGrid::new(size, h, w).count())
                 .ok()
                 .and_then(|count| starts[starts.len() - 1].checked_add(count));
             starts.push(end.ok_or_else(|| {

@@ -1,4 +1,4 @@
-//! CIFAR and npy files, and whatever else holds records, as images in memory or in their files.
+//! Files of fixed-size records (CIFAR, npy, IDX) as image sources.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -12,16 +12,20 @@ use super::{Opened, Pixels, Wanted};
 use crate::data::formats::{cifar as cifar_file, npy as npy_file};
 use crate::error::{Error, Result};
 
+/// Files and the layout of their records.
 type Arrays = Vec<(PathBuf, Array)>;
 
-/// Opens a file and says how long it is.
+/// Opens a file. Returns a reader and the size of the file in bytes.
 fn reader(path: &Path) -> Result<(BufReader<File>, u64)> {
     let file = File::open(path).map_err(|e| Error::io(path, &e))?;
     let size = file.metadata().map_err(|e| Error::io(path, &e))?.len();
     Ok((BufReader::new(file), size))
 }
 
-/// One or several CIFAR files.
+/// Opens one or several CIFAR files. `source` is the file or folder that the user named.
+///
+/// # Errors
+/// If a file cannot be read or is not CIFAR data, or CIFAR-10 and CIFAR-100 files are mixed.
 pub(super) fn cifar(source: &Path, files: &[PathBuf], want: &Wanted, limit: u64) -> Result<Opened> {
     let mut arrays = Arrays::new();
     let mut of = Vec::new();
@@ -32,7 +36,7 @@ pub(super) fn cifar(source: &Path, files: &[PathBuf], want: &Wanted, limit: u64)
             cifar_file::array(&mut file, size).map_err(|e| e.at(path.display()))?;
         if found.is_some_and(|other| other != kind) {
             return Err(Error::usage(format!(
-                "{}: {kind:?} beside another kind of CIFAR data; keep them apart",
+                "{}: this is {kind:?}, but another file here is not; use separate folders",
                 path.display()
             )));
         }
@@ -46,7 +50,11 @@ pub(super) fn cifar(source: &Path, files: &[PathBuf], want: &Wanted, limit: u64)
     open(&source.display().to_string(), arrays, Some(labels), want, limit, "")
 }
 
-/// An npy file, with labels beside it where there are some.
+/// Opens an npy file, with the labels of a file beside it if there is one.
+///
+/// # Errors
+/// If a file cannot be read, is not an array of images or labels, or the numbers of images and
+/// labels differ.
 pub(super) fn npy(path: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
     let (mut file, size) = reader(path)?;
     let array = npy_file::array(&mut file, size).map_err(|e| e.at(path.display()))?;
@@ -55,7 +63,8 @@ pub(super) fn npy(path: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
         let labels = npy_file::labels(&mut file, size).map_err(|e| e.at(beside.display()))?;
         if labels.of.len() != array.count {
             return Err(Error::usage(format!(
-                "{}: {} labels for the {} images of {}; rename it if it does not belong to them",
+                "{}: {} labels for the {} images of {}; rename this file if it does not belong to \
+                 them",
                 beside.display(),
                 labels.of.len(),
                 array.count,
@@ -76,7 +85,11 @@ pub(super) fn npy(path: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
     )
 }
 
-/// Reads arrays into memory, or leaves them in their files where they would exceed `limit`.
+/// Loads arrays into memory, or streams them if they exceed `limit` bytes. `note` ends the
+/// description.
+///
+/// # Errors
+/// If a file cannot be read, or the channels cannot be converted.
 pub(super) fn open(
     source: &str,
     arrays: Arrays,
@@ -87,7 +100,7 @@ pub(super) fn open(
 ) -> Result<Opened> {
     let from = arrays.first().map_or(1, |(_, array)| array.c);
     let channels = want.channels.unwrap_or(from);
-    // the empty set converts wherever a full one does
+    // Whether channels can be converted does not depend on the images, so an empty set shows it.
     Images::new(from).convert_channels(channels).map_err(|e| e.at(source))?;
     let total: u64 = arrays.iter().map(|(_, array)| array.total()).sum();
     if total.max(total / from as u64 * channels as u64) > limit {
@@ -107,9 +120,9 @@ pub(super) fn open(
             .table
             .extend(part.table.into_iter().map(|e| super::Entry { offset: start + e.offset, ..e }));
     }
-    let named = |array: usize| (0..arrays[array].1.count).map(move |index| (array, index));
+    let records = |array: usize| (0..arrays[array].1.count).map(move |index| (array, index));
     let names = (0..arrays.len())
-        .flat_map(named)
+        .flat_map(records)
         .map(|(array, index)| name_of_record(&arrays, array, index));
     (images.names, images.labels) = (names.collect(), labels);
     images.convert_channels(channels).map_err(|e| e.at(source))?;

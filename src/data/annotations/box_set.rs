@@ -285,7 +285,7 @@ fn listed(root: &Path, images: &Path, split: &str, wanted: &Wanted, limit: u64) 
     }
     let stem = |image: &Path| image.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let found =
-        data::open_some(images, |image| names.contains(stem(image).as_str()), wanted, limit)?;
+        data::open_filtered(images, |image| names.contains(stem(image).as_str()), wanted, limit)?;
     let mut found = found.ok_or_else(|| {
         Error::usage(format!("split {split}: none of its images is in {}", images.display()))
     })?;
