@@ -35,7 +35,7 @@ fn same(images: &Images, catalogue: &Catalogue) {
     assert!((0..images.len()).all(|i| catalogue.name(i) == images.names[i]));
     let (streamed, resident) =
         (Pixels::Streamed(catalogue.clone().into()), Pixels::Resident(images.clone()));
-    assert!((0..images.len()).all(|i| streamed.follows(i) == resident.follows(i)));
+    assert!((0..images.len()).all(|i| streamed.shares_file_with_previous(i) == resident.shares_file_with_previous(i)));
     for i in (0..images.len()).rev() {
         assert_eq!(catalogue.size(i), (images.table[i].h, images.table[i].w));
         assert!(catalogue.read(i, &mut handles).unwrap() == images.image(i), "image {i}");
@@ -193,7 +193,11 @@ fn patches_and_records_are_not_listed() {
     let patches = file.patches(4, 4).unwrap();
     assert_eq!((patches.len(), patches.held_bytes() - file.held_bytes()), (1_000_000, 8));
     assert_eq!(
-        (patches.name(999_999).as_str(), patches.follows(999_999), patches.follows(0)),
+        (
+            patches.name(999_999).as_str(),
+            patches.shares_file_with_previous(999_999),
+            patches.shares_file_with_previous(0)
+        ),
         ("a/one.png", true, false)
     );
     assert!(
