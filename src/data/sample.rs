@@ -125,15 +125,11 @@ impl Sample {
             }
         }
         if pixels.channels() != dims.c {
-            let named = |channels: usize| match channels {
-                1 => "gray".to_owned(),
-                3 => "colour".to_owned(),
-                other => format!("of {other} channels"),
-            };
-            let (given, taken) = (named(pixels.channels()), named(dims.c));
             return Err(Error::usage(format!(
-                "{source}: the images are {given}, but the model takes {taken} images; add \
-                 --resize to convert them"
+                "{source}: the number of channels is {}, but the model takes {}; add --resize to \
+                 convert the images",
+                pixels.channels(),
+                dims.c
             )));
         }
         if let Some(odd) = (0..pixels.len()).find(|image| pixels.size(*image) != (dims.h, dims.w)) {

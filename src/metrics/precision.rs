@@ -112,7 +112,7 @@ fn is_correct(
         }
         let overlap = if object.crowd {
             // A crowd is larger than the detection, so the union is replaced by the detection.
-            bounds.common(&object.bounds).area() / bounds.area().max(f64::MIN_POSITIVE)
+            bounds.intersection(&object.bounds).area() / bounds.area().max(f64::MIN_POSITIVE)
         } else {
             bounds.iou(&object.bounds)
         };

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::data::annotations::label_image::NONE;
+use crate::data::annotations::label_image::IGNORED;
 
 /// The confusion matrix of pixels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,9 +34,11 @@ impl PixelConfusion {
         Self { classes, counts: vec![0; classes * classes] }
     }
 
-    /// Adds the pixels of an image. Pixels whose true class is [`NONE`] do not count.
+    /// Adds the pixels of an image. Pixels whose true class is [`IGNORED`] do not count.
     pub fn add(&mut self, truth: &[u8], predicted: &[u8]) {
-        for (truth, predicted) in truth.iter().zip(predicted).filter(|(truth, _)| **truth != NONE) {
+        for (truth, predicted) in
+            truth.iter().zip(predicted).filter(|(truth, _)| **truth != IGNORED)
+        {
             self.counts[usize::from(*truth) * self.classes + usize::from(*predicted)] += 1;
         }
     }
@@ -80,7 +82,7 @@ mod tests {
     #[test]
     fn scores_equal_hand_counts() {
         let mut confusion = PixelConfusion::new(3);
-        confusion.add(&[0, 0, 1, 1, NONE], &[0, 1, 1, 1, 0]);
+        confusion.add(&[0, 0, 1, 1, IGNORED], &[0, 1, 1, 1, 0]);
         let scores = confusion.scores();
         assert_eq!(scores.iou, [Some(0.5), Some(2.0 / 3.0), None]);
         assert_eq!(scores.dice, [Some(2.0 / 3.0), Some(0.8), None]);

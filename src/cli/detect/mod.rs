@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use csae::data::Wanted;
-use csae::data::annotations::box_set::{Annotations, Set};
+use csae::data::annotations::box_set::{Annotations, DetectionSet};
 use csae::error::Result;
 use csae::metrics::precision::AveragePrecision;
 use csae::model::{self, Loaded};
@@ -76,23 +76,23 @@ impl Boxes {
         classes: &[String],
         wanted: &Wanted,
         limit: u64,
-    ) -> Result<Set> {
+    ) -> Result<DetectionSet> {
         let annotations = match (&self.annotations, &self.coco) {
             (Some(folder), _) => Annotations::Voc(folder.clone()),
             (None, Some(file)) => Annotations::Coco(file.clone()),
             (None, None) => Annotations::Beside,
         };
-        Set::open(source, &annotations, split, classes, wanted, limit)
+        DetectionSet::open(source, &annotations, split, classes, wanted, limit)
     }
 }
 
 /// Says what was opened, what was passed over, and what was done to boxes.
-fn say(common: &Common, set: &Set) {
+fn say(common: &Common, set: &DetectionSet) {
     common.say(&format!("data: {}, {} objects", set.description, set.objects()));
     common.say_skipped(&set.skipped);
     common.say_names(
         |n| format!("no annotations for {}, not used", counted(n, "image", "images")),
-        &set.unmarked,
+        &set.unannotated,
     );
     if set.clipped > 0 {
         common.say(&format!(

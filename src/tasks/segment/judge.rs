@@ -2,7 +2,7 @@
 
 use super::segmenter::{Segmenter, most_likely};
 use crate::data::Handles;
-use crate::data::annotations::label_set::Set;
+use crate::data::annotations::label_set::SegmentationSet;
 use crate::device::Device;
 use crate::error::Result;
 use crate::metrics::segmentation::PixelConfusion;
@@ -24,7 +24,7 @@ pub struct Judged {
 pub fn judge(
     device: &mut Device,
     segmenter: &Segmenter,
-    set: &Set,
+    set: &SegmentationSet,
     numbers: &[usize],
     mut look: impl FnMut(usize),
 ) -> Result<Judged> {
