@@ -4,7 +4,7 @@ use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
 
 use super::array::{Array, Sample};
 use super::patches::grid;
-use super::{Catalogue, Handles, Images, Pixels, Places, Wanted, open, patches, tell_skipped};
+use super::{Catalogue, Handles, Images, Pixels, Places, Wanted, describe_skipped, open, patches};
 use crate::testing::{Folder, encoded};
 
 const MUCH: u64 = 1 << 30;
@@ -35,7 +35,7 @@ fn same(images: &Images, catalogue: &Catalogue) {
     assert!((0..images.len()).all(|i| catalogue.name(i) == images.names[i]));
     let (streamed, resident) =
         (Pixels::Streamed(catalogue.clone().into()), Pixels::Resident(images.clone()));
-    assert!((0..images.len()).all(|i| streamed.follows(i) == resident.follows(i)));
+    assert!((0..images.len()).all(|i| streamed.shares_file_with_previous(i) == resident.shares_file_with_previous(i)));
     for i in (0..images.len()).rev() {
         assert_eq!(catalogue.size(i), (images.table[i].h, images.table[i].w));
         assert!(catalogue.read(i, &mut handles).unwrap() == images.image(i), "image {i}");
@@ -98,7 +98,10 @@ fn folders_and_lists_stream() {
     assert!(images.names[0] == "odd/19.png" && images.labels.is_none());
     folder.write("list.txt", b"\n \n");
     assert!(
-        open(&source, &Wanted::default(), MUCH).unwrap_err().to_string().contains("names no image")
+        open(&source, &Wanted::default(), MUCH)
+            .unwrap_err()
+            .to_string()
+            .contains("the list is empty")
     );
     folder.write("list.txt", b"\xff\xfe");
     assert!(
@@ -190,7 +193,11 @@ fn patches_and_records_are_not_listed() {
     let patches = file.patches(4, 4).unwrap();
     assert_eq!((patches.len(), patches.held_bytes() - file.held_bytes()), (1_000_000, 8));
     assert_eq!(
-        (patches.name(999_999).as_str(), patches.follows(999_999), patches.follows(0)),
+        (
+            patches.name(999_999).as_str(),
+            patches.shares_file_with_previous(999_999),
+            patches.shares_file_with_previous(0)
+        ),
         ("a/one.png", true, false)
     );
     assert!(
@@ -232,18 +239,18 @@ fn patches_and_records_are_not_listed() {
 #[test]
 fn what_was_skipped_is_counted_and_named() {
     let skipped: Vec<_> = (0..7).map(|i| (format!("{i}.png"), "is broken".to_owned())).collect();
-    let lines = tell_skipped(&skipped, 5);
+    let lines = describe_skipped(&skipped, 5);
     assert!(
         lines.len() == 6 && lines[0].starts_with("skipped 7 files") && lines[0].contains("first 5"),
         "{lines:?}"
     );
-    assert_eq!(tell_skipped(&skipped, usize::MAX).len(), 8);
+    assert_eq!(describe_skipped(&skipped, usize::MAX).len(), 8);
     assert_eq!(
-        tell_skipped(&skipped, 0),
+        describe_skipped(&skipped, 0),
         ["skipped 7 files that cannot be used (--strict makes it an error)"]
     );
     assert!(
-        tell_skipped(&[], 5).is_empty()
-            && tell_skipped(&skipped[..1], 5)[0].contains("skipped 1 file that")
+        describe_skipped(&[], 5).is_empty()
+            && describe_skipped(&skipped[..1], 5)[0].contains("skipped 1 file that")
     );
 }
