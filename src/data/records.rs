@@ -44,7 +44,7 @@ pub(super) fn cifar(source: &Path, files: &[PathBuf], want: &Wanted, limit: u64)
         of.extend(labels);
         arrays.push((path.clone(), array));
     }
-    let kind = found.unwrap_or(cifar_file::Kind::Cifar10);
+    let kind = found.unwrap_or(cifar_file::CifarSet::Cifar10);
     let folder = if source.is_dir() { source } else { source.parent().unwrap_or(Path::new("")) };
     let labels = Labels { classes: cifar_file::classes(folder, kind), of };
     open(&source.display().to_string(), arrays, Some(labels), want, limit, "")
