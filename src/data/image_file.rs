@@ -107,7 +107,7 @@ impl ImageFile {
     /// If the file cannot be read or decoded, or takes more than [`MAX_BYTES`]. The message begins
     /// with the path.
     pub fn read(path: &Path) -> Result<Self> {
-        decode::picture_of_file(path, MAX_BYTES)
+        decode::decode_lossless(path, MAX_BYTES)
             .and_then(|(image, profile)| Self::new(image, profile))
             .map_err(|error| error.at(path.display()))
     }

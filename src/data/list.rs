@@ -11,12 +11,18 @@ use crate::error::{Error, Result};
 /// the memory is exhausted.
 const MAX_LIST: u64 = 1 << 30;
 
-/// The source `-`: paths from standard input, relative to the working directory.
+/// Opens the source `-`: paths from standard input, relative to the working directory.
+///
+/// # Errors
+/// If the list is invalid or [`load_files`] fails.
 pub(super) fn standard_input(want: &Wanted, limit: u64) -> Result<Opened> {
     read(std::io::stdin().lock(), "standard input", Path::new(""), want, limit)
 }
 
-/// The source `@FILE`: paths from a file, relative to its folder.
+/// Opens the source `@FILE`: paths from a file, relative to its folder.
+///
+/// # Errors
+/// If the list cannot be read or is invalid, or [`load_files`] fails.
 pub(super) fn file(path: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
     let list = std::fs::File::open(path).map_err(|e| Error::io(path, &e))?;
     read(list, &path.display().to_string(), path.parent().unwrap_or(Path::new("")), want, limit)
