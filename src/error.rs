@@ -2,46 +2,61 @@
 
 use std::fmt;
 
-/// What kind of failure it was, which decides the exit status.
+/// What kind of failure an [`Error`] is. It decides the exit status of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind {
-    /// The caller asked for something impossible: a bad flag, file, layer or shape. Exit status 2.
+    /// The request cannot be met as it stands: a wrong option, file, layer or shape. Exit status 2.
     Usage,
-    /// The request was sound but it failed: I/O, numbers. Exit status 1.
+    /// The request was sound but failed, for example because a disk is full. Exit status 1.
     Failed,
     /// The adapter or its driver failed. Exit status 1.
     Adapter,
-    /// A training whose numbers are no longer any, or have become far worse. Exit status 1.
+    /// Training diverged: a non-finite value, or a large drop in quality. Exit status 1.
     Diverged,
-    /// An image that was there when a training began cannot be read any more. Exit status 1.
+    /// An image file that training reads has changed or gone since training began. Exit status 1.
     Data,
 }
 
-/// An error of the library.
+/// Why the library could not do something.
+///
+/// The message is one line: what is wrong, where, and what to do next.
+///
+/// # Examples
+///
+/// ```
+/// let error = csae::Model::load("no-such-file").unwrap_err();
+/// assert_eq!(error.kind, csae::ErrorKind::Usage);
+/// assert!(error.to_string().starts_with("no-such-file: "));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Error {
-    /// Usage or failure.
+    /// What kind of failure it is.
     pub kind: Kind,
     message: String,
 }
 
 impl Error {
     /// A request that cannot be met as it stands.
+    #[doc(hidden)]
     pub fn usage(message: impl Into<String>) -> Self {
         Self { kind: Kind::Usage, message: message.into() }
     }
 
     /// A sound request that failed.
+    #[doc(hidden)]
     pub fn failed(message: impl Into<String>) -> Self {
         Self { kind: Kind::Failed, message: message.into() }
     }
 
     /// An adapter that failed.
+    #[doc(hidden)]
     pub fn adapter(message: impl Into<String>) -> Self {
         Self { kind: Kind::Adapter, message: message.into() }
     }
 
     /// The same message of another kind.
+    #[doc(hidden)]
     #[must_use]
     pub fn of(mut self, kind: Kind) -> Self {
         self.kind = kind;
@@ -49,6 +64,7 @@ impl Error {
     }
 
     /// Adds what follows from it.
+    #[doc(hidden)]
     #[must_use]
     pub fn and(mut self, consequence: impl fmt::Display) -> Self {
         self.message = format!("{}; {consequence}", self.message);
@@ -56,6 +72,7 @@ impl Error {
     }
 
     /// Says where it happened, in front of what happened.
+    #[doc(hidden)]
     #[must_use]
     pub fn at(mut self, place: impl fmt::Display) -> Self {
         self.message = format!("{place}: {}", self.message);
@@ -63,6 +80,7 @@ impl Error {
     }
 
     /// An I/O error on a path.
+    #[doc(hidden)]
     pub fn io(path: &std::path::Path, error: &std::io::Error) -> Self {
         let message = |what: &str| format!("{}: {error}; {what}", path.display());
         match error.kind() {
@@ -81,7 +99,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The library's result.
+/// A value, or the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// `; did you mean NAME?` with the known name that is nearest to a word, if one is near.
@@ -115,6 +133,7 @@ fn edits(a: &str, b: &str) -> usize {
 }
 
 /// Returns early with a usage error.
+#[doc(hidden)]
 #[macro_export]
 macro_rules! bail_usage {
     ($($arg:tt)*) => { return Err($crate::error::Error::usage(format!($($arg)*))) };

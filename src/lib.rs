@@ -1,11 +1,44 @@
 //! Convolutional sparse autoencoders on any GPU, with a CPU path that computes the same.
 //!
+//! [`Model`] holds the layers, the parameters and the device. It restores images ([`Image`]), and
+//! encodes, decodes and trains on arrays ([`Array`]: N×C×H×W, `f32`, pixels from 0 to 1).
+//!
+//! ```no_run
+//! use csae::{Image, Model, Noise};
+//!
+//! let noisy = Image::open("noisy.png")?;
+//! let clean = Model::bundled("denoise")?.denoise(&noisy, Noise::Auto)?;
+//! clean.save("clean.png")?;
+//! # Ok::<(), csae::Error>(())
+//! ```
+//!
+//! | to | call |
+//! |---|---|
+//! | restore images | [`Model::denoise`], [`Model::inpaint`], [`Model::upscale`] |
+//! | encode and decode | [`Model::encode`], [`Model::decode`], [`Model::reconstruct`] |
+//! | extract features for a classifier | [`Model::features`] |
+//! | train on arrays | [`Model::train`], [`TrainOptions`] |
+//! | describe a model | [`Model::from_toml`], [`preset`] |
+//! | choose a device | [`Model::builder`], [`DeviceChoice`] |
+//!
+//! `tests/examples` has four programs: `denoise_image`, `train_on_arrays`, `own_model` and
+//! `features_to_file`.
+//!
+//! # Cargo features
+//!
+//! `cli` (default) builds the program `csae` and what only the program needs: a command line,
+//! charts, XML. A library does without it: `csae = { version = "0.1", default-features = false }`.
+//!
 //! # The architecture, on one page
+//!
+//! This section and those below are for work on csae itself. The modules that they name are not
+//! part of the documented interface and change without notice.
 //!
 //! Each name is a room: a module, or a folder of modules. A room imports only from rooms below it.
 //! `tests/suite/rooms.rs` reads this picture and checks it against every import.
 //!
 //! ```text
+//! api        the documented interface of the library: Model, Array, Image
 //! bench      training steps and kernels, timed; a step's time by kernel against the floor
 //! verify     the case table, stored PyTorch cases and central differences: does this device compute right?
 //! tasks      what users do with a model, one folder a task
@@ -74,34 +107,73 @@
 //! `.github/CONTRIBUTING.md` says which files a new operation, optimiser, data format or command
 //! touches, and what goes where.
 
+mod api;
+
+pub use api::{
+    Array, Depth, DeviceChoice, Error, ErrorKind, Image, Layer, Model, ModelBuilder, Noise,
+    Progress, Result, Size, TrainOptions, TrainReport, bundled_models, devices, preset, presets,
+};
+
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod bench;
+#[doc(hidden)]
 pub mod budget;
+#[doc(hidden)]
 pub mod cache;
+#[doc(hidden)]
 pub mod data;
+#[doc(hidden)]
 pub mod device;
+#[doc(hidden)]
 pub mod error;
+#[doc(hidden)]
 pub mod files;
+#[doc(hidden)]
 pub mod gpu;
+#[doc(hidden)]
 pub mod hash;
+#[doc(hidden)]
 pub mod infer;
+#[doc(hidden)]
 pub mod linalg;
+#[doc(hidden)]
 pub mod metrics;
+#[doc(hidden)]
 pub mod model;
 mod names;
+#[doc(hidden)]
 pub mod ops;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod priors;
+#[doc(hidden)]
 pub mod profile;
+#[doc(hidden)]
 pub mod program;
+#[doc(hidden)]
 pub mod raster;
+#[doc(hidden)]
 pub mod record;
+#[doc(hidden)]
 pub mod reference;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod report;
+#[doc(hidden)]
 pub mod rng;
+#[doc(hidden)]
 pub mod shape;
+#[doc(hidden)]
 pub mod spec;
+#[doc(hidden)]
 pub mod tasks;
 #[cfg(test)]
 mod testing;
+#[doc(hidden)]
 pub mod train;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod verify;
+#[doc(hidden)]
 pub mod view;

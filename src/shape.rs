@@ -25,6 +25,11 @@ impl Dims {
         Self { c: d, h: 1, w: 1 }
     }
 
+    /// Height and width.
+    pub const fn size(self) -> Size {
+        Size { h: self.h, w: self.w }
+    }
+
     /// Elements of one sample.
     pub const fn len(self) -> usize {
         self.c * self.h * self.w
@@ -53,6 +58,33 @@ impl std::fmt::Display for Dims {
         } else {
             write!(f, "{}x{}x{}", self.c, self.h, self.w)
         }
+    }
+}
+
+/// Height and width of an image or a map, in pixels. Displayed as `WIDTHxHEIGHT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Size {
+    /// Height.
+    pub h: usize,
+    /// Width.
+    pub w: usize,
+}
+
+impl Size {
+    /// A size of `h` rows of `w` pixels.
+    pub const fn new(h: usize, w: usize) -> Self {
+        Self { h, w }
+    }
+
+    /// Number of pixels.
+    pub const fn area(self) -> usize {
+        self.h * self.w
+    }
+}
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}", self.w, self.h)
     }
 }
 

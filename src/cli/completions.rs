@@ -1,4 +1,4 @@
-//! `csae completions`
+//! `csae completions`: shell completion.
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
@@ -7,11 +7,12 @@ use super::{CommandArgs, Common};
 
 /// Print a script that completes commands and flags in your shell.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  source <(csae completions bash)\n  csae completions zsh > ~/.zfunc/_csae\n  csae completions fish > ~/.config/fish/completions/csae.fish"
-)]
+#[command(after_help = "Examples:
+  source <(csae completions bash)
+  csae completions zsh > ~/.zfunc/_csae
+  csae completions fish > ~/.config/fish/completions/csae.fish")]
 pub struct CompletionsArgs {
-    /// The shell
+    /// Name of the shell
     shell: Shell,
 }
 

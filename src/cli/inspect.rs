@@ -1,4 +1,4 @@
-//! `csae inspect`
+//! `csae inspect`: shows what is inside a model.
 
 use std::path::{Path, PathBuf};
 
@@ -16,44 +16,45 @@ use serde_json::json;
 
 use super::{CommandArgs, Common};
 
-/// Look into a model: its layers, how its training went, its filters and what its units draw, and
+/// Inspect a model: its layers, its training history, its filters, what its units reconstruct, and
 /// with --data how often they fire.
 ///
-/// Prints a table of the layers (output as channels x height x width, multiply-adds of one image)
-/// and writes pictures: history.png (of a run folder), filters.png (the first layer's), atoms.png
-/// (what each unit of the code draws), and with --data rates.png and l0.png (histograms of the
-/// units' firing rates and of the images' L0) and units.png (atoms sorted by firing rate).
-/// inspect.jsonl beside them holds the numbers, those of every unit too. A unit of a code of maps
-/// is a channel; its rate is over images and places. inspect.html has all of it on one page that
-/// works offline, with the parts of images that excite each unit most.
+/// Prints a table of the layers (output as channels x height x width, multiply-adds per image) and
+/// writes pictures: history.png (of a run folder), filters.png (of the first layer), atoms.png
+/// (what each unit of the code reconstructs), and with --data rates.png and l0.png (histograms of
+/// the units' firing rates and of the images' L0) and units.png (atoms sorted by firing rate).
+/// inspect.jsonl holds the numbers, including those of every unit. In a code of maps, a unit is a
+/// channel, and its rate is over images and positions. inspect.html shows everything on one
+/// self-contained page, with the patches that activate each unit most.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae inspect runs/001\n  csae inspect runs/001 --data photos\n  csae inspect model.safetensors --data t10k-images-idx3-ubyte.gz --images 10000 -o look/\n  csae inspect model.safetensors --json"
-)]
+#[command(after_help = "Examples:
+  csae inspect runs/001
+  csae inspect runs/001 --data photos
+  csae inspect model.safetensors --data t10k-images-idx3-ubyte.gz --images 10000 -o look/
+  csae inspect model.safetensors --json")]
 pub struct InspectArgs {
-    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2,
+    /// Model file, run folder, or bundled model: denoise, inpaint, upscale, paint-1, paint-2,
     /// paint-3
     model: PathBuf,
     /// Images for the statistics of the code: a folder, a file, a list (@FILE, or -) or a bundled
     /// set
     #[arg(long, value_name = "DATA")]
     data: Option<String>,
-    /// Patches to look at, spread evenly over the images; 0: all
+    /// Number of patches to use, spread evenly over the images; 0 means all
     #[arg(long, default_value_t = 2000, value_name = "N", requires = "data")]
     images: usize,
     /// Folder for the pictures [default: inspect/ in the run folder, or beside the model file under
     /// its name with -inspect]
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Write over files that inspect did not write
+    /// Overwrite files that inspect did not write
     #[arg(long)]
     force: bool,
-    /// A file that does not decode is an error, not skipped
+    /// Fail on files that do not decode, instead of skipping them
     #[arg(long, requires = "data")]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: data that need more than half of it are
-    /// streamed, and as many images are looked at at once as fit beside them [default: what is
-    /// free]
+    /// Memory budget, such as 512MiB or 2GiB; data that need more than half of it are streamed, and
+    /// the batch size is chosen to fit [default: the free memory]
     #[arg(long, value_name = "SIZE", requires = "data")]
     max_memory: Option<String>,
     #[command(flatten)]
@@ -104,7 +105,8 @@ fn run(args: InspectArgs) -> anyhow::Result<()> {
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let mut inference = Inference::new(graph, &store);
     if inference.degrade_as_trained(0) {
-        args.common.say("note: the model restores; images are corrupted first, as in validation");
+        args.common
+            .say("note: this is a restoration model; images are degraded first, as in validation");
     }
     let top_patches = sample.is_some().then(|| TopPatches::new(graph, budget.all));
     if let (Some(sample), Some(top_patches)) = (&sample, &top_patches) {
@@ -114,12 +116,12 @@ fn run(args: InspectArgs) -> anyhow::Result<()> {
         )?;
     }
     if !args.common.json {
-        tell_model(&found, &place.model);
+        print_model(&found, &place.model);
     }
     if let (Some(sample), Some(top_patches)) = (&sample, top_patches) {
         found.look(&mut device, &mut inference, sample, top_patches)?;
         if let (Some(report), false) = (&found.report, args.common.json) {
-            tell_code(report, found.moran());
+            print_code(report, found.moran());
         }
     }
     let name = args.model.file_name().unwrap_or(args.model.as_os_str()).to_string_lossy();
@@ -136,7 +138,7 @@ fn run(args: InspectArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell_model(found: &Found, file: &Path) {
+fn print_model(found: &Found, file: &Path) {
     let summary = &found.summary;
     outln!("{}: input {}", file.display(), shape(summary.input));
     let head = ["layer", "operation", "output", "parameters", "multiply-adds"].map(str::to_owned);
@@ -154,7 +156,7 @@ fn tell_model(found: &Found, file: &Path) {
         outln!("  {name:a$}  {what:b$}  {output:>c$}  {parameters:>d$}  {multiply_adds:>e$}");
     }
     outln!(
-        "{} parameters, {} multiply-adds an image; the code is {} ({}), the output {}",
+        "{} parameters, {} multiply-adds per image; the code is {} ({}), the output {}",
         grouped(summary.parameters as u64),
         grouped(summary.multiply_adds),
         summary.code,
@@ -171,11 +173,11 @@ fn tell_model(found: &Found, file: &Path) {
         outln!("loss {loss}; sparsity: {penalty}");
     }
     if let Some(history) = &found.run.history {
-        tell_history(history, found.run.steps());
+        print_history(history, found.run.steps());
     }
 }
 
-/// The cells of a layer's row.
+/// The table cells of a layer.
 fn cells(row: &Row) -> [String; 5] {
     let mut what = [row.op, &row.settings].join(" ");
     if !row.in_line {
@@ -203,7 +205,7 @@ fn shape([c, h, w]: [usize; 3]) -> String {
     format!("{c}x{h}x{w}")
 }
 
-/// A whole number with commas between its thousands.
+/// A whole number with commas between thousands.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let parts: Vec<&str> = digits
@@ -215,10 +217,10 @@ fn grouped(number: u64) -> String {
     parts.join(",")
 }
 
-fn tell_history(history: &History, wanted: Option<u64>) {
+fn print_history(history: &History, wanted: Option<u64>) {
     let (steps, epochs) = history.length();
     if steps == 0 {
-        outln!("training: nothing is logged yet");
+        outln!("training: no steps logged yet");
         return;
     }
     let of = wanted
@@ -237,7 +239,8 @@ fn tell_history(history: &History, wanted: Option<u64>) {
         if let Some(Validation { step, epoch, sum_squares, psnr, l0, .. }) = validation {
             let psnr = if psnr.is_nan() { String::new() } else { format!(", PSNR {psnr:.2} dB") };
             outln!(
-                "  {name:5}  step {step}, epoch {epoch:.2}: ‖x − x̂‖² {sum_squares:.3}{psnr}, L0 {l0:.1}"
+                "  {name:5}  step {step}, epoch {epoch:.2}: ‖x − x̂‖² {sum_squares:.3}{psnr}, \
+                 L0 {l0:.1}"
             );
         }
     }
@@ -247,7 +250,7 @@ fn counted(validations: usize) -> String {
     if validations == 1 { "1 validation".to_owned() } else { format!("{validations} validations") }
 }
 
-fn tell_code(report: &Report, moran: Option<[f64; QUANTILES.len()]>) {
+fn print_code(report: &Report, moran: Option<[f64; QUANTILES.len()]>) {
     let s = &report.statistics;
     outln!("code on {} images: {report}", report.images);
     let heads: Vec<String> = QUANTILES
@@ -270,7 +273,7 @@ fn tell_code(report: &Report, moran: Option<[f64; QUANTILES.len()]>) {
         line("mean |z| where active", &q.map(|strength| format!("{strength:.3}")));
     }
     if let Some(q) = moran {
-        line("neighbours in an atom", &q.map(|moran| format!("{moran:.3}")));
+        line("Moran's I of an atom", &q.map(|moran| format!("{moran:.3}")));
     }
     let order = s.by_rate();
     let named = |units: &[usize]| {
@@ -294,8 +297,8 @@ fn tell_code(report: &Report, moran: Option<[f64; QUANTILES.len()]>) {
 
 fn percent_of(share: f64) -> String {
     match share {
-        0.0 => "least".to_owned(),
-        1.0 => "most".to_owned(),
+        0.0 => "min".to_owned(),
+        1.0 => "max".to_owned(),
         share => format!("{:.0} %", 100.0 * share),
     }
 }

@@ -1,4 +1,4 @@
-//! `csae probe`
+//! `csae probe`: linear probes of features.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -18,14 +18,14 @@ use serde_json::json;
 use super::features::{Encoder, How, Reading, bar};
 use super::{CommandArgs, Common};
 
-/// Which classifiers are fitted.
+/// Which classifiers to fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Classifier {
     /// Multinomial logistic regression
     Logistic,
     /// Support vector machines with squared hinge loss, one class against the rest
     Svm,
-    /// One after the other
+    /// Both, one after the other
     Both,
 }
 
@@ -39,53 +39,54 @@ impl Classifier {
     }
 }
 
-/// Judge features by a linear classifier: how well do they tell classes apart that they were
-/// learned without?
+/// Evaluate features with a linear classifier: how well do they separate classes although they were
+/// learned without labels?
 ///
-/// Fits linear classifiers to the features of labelled training images, chooses the penalty on a
-/// part of those labels, and prints the error on the test images with its 95 % interval; beside it,
-/// always, that of the raw pixels and that of an untrained network of the same shape. confusion.png
-/// and probe.json are written. With --labels-per-class it learns from so few labels, several times.
-/// Features are brought to mean 0 and variance 1.
+/// Fits linear classifiers to the features of labelled training images, chooses the penalty on
+/// held-out labels, and prints the error on the test images with its 95 % interval, always beside
+/// that of the raw pixels and that of an untrained network of the same shape. Writes confusion.png
+/// and probe.json. With --labels-per-class it fits to that many labels per class, several times.
+/// Features are standardised to mean 0 and variance 1.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae probe runs/wta --train train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz\n  csae probe runs/wta --train train/ --test test/ --grid 2 --pool average --resize\n  csae probe runs/wta --train train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz --labels-per-class 10,30"
-)]
+#[command(after_help = "Examples:
+  csae probe runs/wta --train train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz
+  csae probe runs/wta --train train/ --test test/ --grid 2 --pool average --resize
+  csae probe runs/wta --train train/ --test test/ --labels-per-class 10,30")]
 pub struct ProbeArgs {
-    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2,
+    /// Model file, run folder, or bundled model: denoise, inpaint, upscale, paint-1, paint-2,
     /// paint-3
     model: PathBuf,
-    /// Labelled images to fit to: IDX or CIFAR files, a folder with a sub-folder for each class,
+    /// Labelled training images: IDX or CIFAR files, a folder with one subfolder per class, or
     /// x.npy beside x.labels.npy
     #[arg(long, value_name = "DATA")]
     train: String,
-    /// Labelled images to judge by
+    /// Labelled test images
     #[arg(long, value_name = "DATA")]
     test: String,
-    /// How maps are pooled
+    /// How to pool maps
     #[arg(long, value_enum, default_value_t = How::Max)]
     pool: How,
-    /// Which classifiers are fitted
+    /// Which classifiers to fit
     #[arg(long, value_enum, default_value_t = Classifier::Both)]
     classifier: Classifier,
-    /// Fit to so many labels of each class, drawn anew --draws times; comma-separated
+    /// Fit to this many labels of each class, drawn --draws times; comma-separated
     #[arg(long, value_name = "N", value_delimiter = ',')]
     labels_per_class: Vec<std::num::NonZeroUsize>,
-    /// How often labels are drawn
+    /// Number of random draws of labels
     #[arg(long, value_name = "N", default_value = "5", requires = "labels_per_class")]
     draws: std::num::NonZeroUsize,
-    /// Features that `csae features` wrote as .safetensors, of the training and of the test images,
-    /// instead of passing them through the model again
+    /// Two .safetensors files written by `csae features`, of the training and of the test images,
+    /// used instead of running the model on them
     #[arg(long, value_name = "FILE", num_args = 2)]
     features: Vec<PathBuf>,
-    /// Seed of the labels held out or drawn, and of the untrained network
+    /// Seed of the held-out or drawn labels, and of the untrained network
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Folder for confusion.png and probe.json [default: probe/ in the run folder, or beside the
     /// model file under its name with -probe]
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Write over existing files
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -137,10 +138,11 @@ fn run(args: ProbeArgs) -> anyhow::Result<()> {
             .map_err(|error| error.at("--labels-per-class"))?;
     }
     let width = encoder.dims().len();
-    // Features of all images, and what fitting takes beside them: a part of few labels, or sums.
+    // The budget holds the features of all images, and what fitting needs: a subset of the rows, or
+    // sums.
     task.check(width.max(size.len()), budget.all.map(|all| all / 2))?;
     args.common.say(&format!(
-        "features: {encoder}; {} to fit to, {} held out of them to choose the penalty",
+        "features: {encoder}; {} training images, {} of them held out to choose the penalty",
         train.len(),
         train.len() - task.held_from()
     ));
@@ -148,24 +150,24 @@ fn run(args: ProbeArgs) -> anyhow::Result<()> {
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, &encoder.graph, Purpose::Infer)?;
-    let mut bench = Bench { args: &args, task: &task, rows: Vec::new(), best: None };
+    let mut probes = Probes { args: &args, task: &task, rows: Vec::new(), best: None };
     let rows = match &args.features[..] {
         [a, b] => stored(&task, [a, b], &encoder, &loaded)?,
         _ => extract(&mut device, &args.common, &task, &encoder, &store, "features")?,
     };
-    bench.judge("features", &rows)?;
+    probes.judge("features", &rows)?;
     drop(rows);
-    bench.judge("raw pixels", &task.pixels(size.len())?)?;
+    probes.judge("raw pixels", &task.pixels(size.len())?)?;
     store.initialise(&mut device, &encoder.graph, args.seed);
     loaded.lend_fixed(&mut device, &encoder.graph, &store);
     let rows = extract(&mut device, &args.common, &task, &encoder, &store, "untrained network")?;
-    bench.judge("untrained network", &rows)?;
+    probes.judge("untrained network", &rows)?;
     drop(rows);
     args.common.say_kernels(&mut device);
-    bench.report(&out)
+    probes.report(&out)
 }
 
-/// The features that an encoder gives of all images.
+/// Extracts the features of all images.
 fn extract(
     device: &mut Device,
     common: &Common,
@@ -194,7 +196,7 @@ fn extract(
     rows
 }
 
-/// Features that were written before.
+/// Reads features from files.
 fn stored(
     task: &Task,
     paths: [&PathBuf; 2],
@@ -203,21 +205,21 @@ fn stored(
 ) -> csae::error::Result<Rows> {
     let mut paths = paths.into_iter();
     task.gather(encoder.dims().len(), |sample, take| {
-        let path = paths.next().expect("a file for each set");
+        let path = paths.next().expect("one file for each set");
         take(0, &features::read(path, &encoder.describe(loaded, sample.len()))?)
     })
 }
 
-/// Fits, and keeps what was found.
-struct Bench<'a> {
+/// Fits classifiers and collects the results.
+struct Probes<'a> {
     args: &'a ProbeArgs,
     task: &'a Task<'a>,
     rows: Vec<Row>,
-    /// Of the model's features, the classifier with the fewest errors on held-out labels.
+    /// The classifier of the model's features with the fewest errors on held-out labels.
     best: Option<Fitted>,
 }
 
-impl Bench<'_> {
+impl Probes<'_> {
     fn judge(&mut self, name: &str, rows: &Rows) -> csae::error::Result<()> {
         let classes = &self.task.classes;
         for kind in self.args.classifier.kinds() {
@@ -263,11 +265,11 @@ impl Bench<'_> {
             for mut row in found {
                 row.seconds = start.elapsed().as_secs_f64();
                 if self.args.common.json {
-                    let mut line = serde_json::to_value(&row).expect("what is reported is JSON");
+                    let mut line = serde_json::to_value(&row).expect("a row serializes to JSON");
                     line["kind"] = "probe".into();
                     outln!("{line}");
                 } else {
-                    outln!("{}", told(&row));
+                    outln!("{}", summary_line(&row));
                 }
                 self.rows.push(row);
             }
@@ -292,7 +294,8 @@ impl Bench<'_> {
             "rows": self.rows,
             "confusion": self.best.as_ref().map(|best| &best.confusion.counts),
         });
-        let text = serde_json::to_string_pretty(&lines).context("what is reported is JSON")? + "\n";
+        let text =
+            serde_json::to_string_pretty(&lines).context("results serialize to JSON")? + "\n";
         files::write_atomically(&out.join(NUMBERS), text.as_bytes())?;
         written.push(NUMBERS);
         if self.args.common.json {
@@ -307,8 +310,8 @@ impl Bench<'_> {
     }
 }
 
-/// A row for people.
-fn told(row: &Row) -> String {
+/// A result line for people.
+fn summary_line(row: &Row) -> String {
     let head = format!("{:18} {:>6}  {:19}", row.features, row.width, row.classifier);
     let tail = format!("  {:.0} s", row.seconds);
     match (&row.test, &row.draws) {
@@ -319,7 +322,7 @@ fn told(row: &Row) -> String {
             row.lambda.unwrap_or_default()
         ),
         (None, Some(draws)) => format!(
-            "{head}  {} labels a class: test error {:.2} ± {:.2} % over {} draws{tail}",
+            "{head}  {} labels per class: test error {:.2} ± {:.2} % over {} draws{tail}",
             draws.per_class,
             100.0 * draws.mean,
             100.0 * draws.deviation,
@@ -334,7 +337,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_tell_what_was_found() {
+    fn lines_hold_errors_and_intervals() {
         let row = Row {
             features: "raw pixels".to_owned(),
             width: 784,
@@ -345,7 +348,7 @@ mod tests {
             draws: None,
             seconds: 3.2,
         };
-        let text = told(&row);
+        let text = summary_line(&row);
         assert!(text.contains("7.46 % (6.96–7.99)") && text.contains("accuracy 92.54 %"), "{text}");
         let draws = probe::Draws {
             per_class: 30,
@@ -353,9 +356,9 @@ mod tests {
             mean: 0.045,
             deviation: 0.0071,
         };
-        let text = told(&Row { test: None, draws: Some(draws), ..row });
+        let text = summary_line(&Row { test: None, draws: Some(draws), ..row });
         assert!(
-            text.contains("30 labels a class: test error 4.50 ± 0.71 % over 2 draws"),
+            text.contains("30 labels per class: test error 4.50 ± 0.71 % over 2 draws"),
             "{text}"
         );
     }

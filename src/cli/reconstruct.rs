@@ -1,4 +1,4 @@
-//! `csae reconstruct`
+//! `csae reconstruct`: passes images through an autoencoder.
 
 use std::path::PathBuf;
 
@@ -15,16 +15,16 @@ use serde_json::json;
 use super::targets::{Job, Targets};
 use super::{CommandArgs, Common};
 
-/// Pass images of any size through a model and write what comes out, as PNG.
+/// Reconstruct images of any size with an autoencoder, and write the results as PNG files.
 ///
-/// Larger images are covered by overlapping tiles of the model's input, blended without seams.
-/// Prints PSNR and SSIM beside each original.
+/// Images larger than the model's input are processed in overlapping tiles that are blended without
+/// seams. Prints PSNR and SSIM against each original.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae reconstruct runs/001 photo.jpg -o out/\n  csae reconstruct model.safetensors folder/ -o out/ --force"
-)]
+#[command(after_help = "Examples:
+  csae reconstruct runs/001 photo.jpg -o out/
+  csae reconstruct model.safetensors folder/ -o out/ --force")]
 pub struct ReconstructArgs {
-    /// Model file, or a run folder
+    /// Model file or run folder
     model: PathBuf,
     /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR or npy files,
     /// bundled sets
@@ -33,15 +33,15 @@ pub struct ReconstructArgs {
     /// Folder for the results
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
-    /// Write over existing files
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
-    /// A file that does not decode is an error, not skipped
+    /// Fail on files that do not decode, instead of skipping them
     #[arg(long)]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay
-    /// in their files until their turn comes, and as many tiles are passed at once as fit beside
-    /// the largest [default: what is free]
+    /// Memory budget, such as 512MiB or 2GiB; images that need more than half of it are read from
+    /// their files as needed, and the number of tiles processed at once is chosen to fit [default:
+    /// the free memory]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
@@ -97,7 +97,10 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
         if args.common.json {
             outln!(
                 "{}",
-                json!({"kind": "reconstruct", "file": target.display().to_string(), "width": w, "height": h, "psnr": psnr, "ssim": ssim})
+                json!({
+                    "kind": "reconstruct", "file": target.display().to_string(),
+                    "width": w, "height": h, "psnr": psnr, "ssim": ssim
+                })
             );
         } else {
             outln!("{}  {w}x{h}  PSNR {psnr:.2} dB  SSIM {ssim:.4}", target.display());

@@ -12,6 +12,7 @@ use image::{DynamicImage, ExtendedColorType, ImageEncoder};
 use crate::data::formats::decode;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::shape::Size;
 
 /// The quality of JPEG files, of 100.
 const JPEG_QUALITY: u8 = 95;
@@ -152,6 +153,18 @@ impl ImageFile {
             alpha,
             profile: self.profile.clone(),
         }
+    }
+
+    /// Height and width.
+    pub const fn size(&self) -> Size {
+        Size { h: self.h, w: self.w }
+    }
+
+    /// An image without pixels that has the same channels and colour profile: what
+    /// [`ImageFile::like`] makes images of.
+    pub fn kind(&self, deep: bool) -> Self {
+        let samples = if deep { Samples::Sixteen(Vec::new()) } else { Samples::Eight(Vec::new()) };
+        Self { h: 0, w: 0, c: self.c, samples, alpha: None, profile: self.profile.clone() }
     }
 
     /// Whether it has 16 bits a sample.

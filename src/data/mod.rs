@@ -1,6 +1,7 @@
 //! Where images come from: folders, lists, single files, IDX, CIFAR and npy files, and the bundled
 //! sets.
 
+#[cfg(feature = "cli")]
 pub mod annotations;
 pub mod array;
 pub mod augment;

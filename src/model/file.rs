@@ -162,6 +162,12 @@ pub fn bundled(name: &str) -> Option<Loaded> {
     Some(load_bytes(bytes, &format!("the bundled model {name}")).expect("a bundled model loads"))
 }
 
+/// The names of the bundled models: those of the tasks, and three autoencoders for textures and
+/// styles.
+pub fn bundled_names() -> impl Iterator<Item = &'static str> {
+    BUNDLED.iter().map(|(name, _)| *name)
+}
+
 /// The bundled model for a task.
 pub fn restorer(task: Task) -> Loaded {
     bundled(task.name()).expect("every task has one")

@@ -18,7 +18,7 @@ pub use corruption::{CorruptionSpec, NO_CORRUPTION, Task};
 pub use decoder::{Decoder, decoder};
 pub use description::{LayerSpec, ModelSpec};
 pub use encoder::{HEAD, POOL, Pool, Pooling, classifier, encoder, feature_layer};
-pub use file::{Loaded, bundled, load, load_bytes, restorer, save};
+pub use file::{Loaded, bundled, bundled_names, load, load_bytes, restorer, save};
 pub use graph::{Graph, Node};
 pub use layers::{
     ActivationSpec, AddSpec, AvgPool2dSpec, BatchTopKSpec, ConcatSpec, Conv2dSpec,

@@ -1,7 +1,7 @@
 //! A prior that respects sparsity: which units fire, and how strongly, given that they fire.
 //!
-//! Units come one after the other, those that fire most often first. Of each a [masked
-//! network](crate::priors::masked) says, given the units before it and the group that the code is of, how
+//! Units come one after the other, those that fire most often first. Of each a masked
+//! network (`priors/masked.rs`) says, given the units before it and the group that the code is of, how
 //! probable it is that it fires, and mean and spread of how strongly: a hurdle model (Cragg 1971)
 //! for every unit. So a code's probability is exact, and codes are drawn with units that are just
 //! 0.

@@ -83,6 +83,24 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
     Ok(Prepared { train, validation, description, skipped, dims })
 }
 
+/// As [`prepare`], of images in memory instead of those that `data.source` names.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_images(config: &Config, images: Images) -> Result<Prepared> {
+    let (spec, limit) = (&config.data, Budget::default().data);
+    let dims = match (config.model.input, images.common_size()) {
+        (Some([c, h, w]), _) => Dims::new(c, h, w),
+        (None, Some((h, w))) if h <= WHOLE && w <= WHOLE => Dims::new(images.channels, h, w),
+        (None, _) => Dims::new(images.channels, spec.crop, spec.crop),
+    };
+    let description = images.describe();
+    let fit = Fit { spec, dims, seed: config.seed, limit };
+    let (train, validation) = fit.split(Pixels::Resident(images));
+    let (train, validation) = (fit.train(train)?, fit.validation(validation)?);
+    Ok(Prepared { train, validation, description, skipped: Vec::new(), dims })
+}
+
 /// Bytes of validation patches that are kept of a streamed set however little memory is allowed.
 const LEAST_VALIDATION: u64 = 16 << 20;
 

@@ -4,10 +4,10 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::run::Found;
+use super::bar::Bar;
+use super::found::Found;
 use crate::error::Result;
 use crate::files;
 
@@ -35,10 +35,11 @@ pub struct Progress {
 pub struct Log {
     file: Option<std::io::BufWriter<std::fs::File>>,
     path: String,
-    bar: Option<ProgressBar>,
+    bar: Option<Bar>,
     json: bool,
     quiet: bool,
     last_line: Instant,
+    latest: Option<Progress>,
 }
 
 /// Whether a bar may be drawn: on a terminal, unless `NO_COLOR` or a dumb terminal asks for plain
@@ -61,15 +62,16 @@ impl Log {
                     .map_err(|error| files::not_written(path.display(), &error))
             })
             .transpose()?;
-        let bar = (!quiet && !json && draws()).then(|| {
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}")
-                .expect("the template is sound");
-            ProgressBar::new(total).with_style(style)
-        });
+        let bar = if !quiet && !json && draws() { Bar::new(total) } else { None };
         let long_ago =
             Instant::now().checked_sub(Duration::from_secs(3600)).unwrap_or_else(Instant::now);
         let path = path.map_or_else(String::new, |path| path.display().to_string());
-        Ok(Self { file, path, bar, json, quiet, last_line: long_ago })
+        Ok(Self { file, path, bar, json, quiet, last_line: long_ago, latest: None })
+    }
+
+    /// Takes the progress of the last logging interval, if there was one since the last call.
+    pub const fn take_progress(&mut self) -> Option<Progress> {
+        self.latest.take()
     }
 
     /// Goes on at the end of a file that was cut meanwhile, and says that a training goes back for
@@ -125,13 +127,14 @@ impl Log {
             return;
         }
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
+            Some(bar) => bar.say(line),
             None => eprintln!("{line}"),
         }
     }
 
     /// One logging interval.
     pub fn progress(&mut self, p: &Progress) -> Result<()> {
+        self.latest = Some(p.clone());
         let mut value = json!({
             "kind": "train", "step": p.step, "epoch": p.epoch, "lr": p.lr,
             "images_per_s": p.rate.round(),
@@ -157,8 +160,7 @@ impl Log {
             seconds % 60
         );
         if let Some(bar) = &self.bar {
-            bar.set_position(p.step);
-            bar.set_message(line);
+            bar.set(p.step, line);
         } else if !self.json
             && (self.last_line.elapsed() > Duration::from_secs(5) || p.step == p.total)
         {
@@ -186,7 +188,7 @@ impl Log {
     /// Takes the bar away.
     pub fn finish(&self) {
         if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
+            bar.finish();
         }
     }
 }

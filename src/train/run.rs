@@ -3,10 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use super::checkpoint::{self, Checkpoint, Header};
 use super::folder::RunFolder;
+pub use super::found::Found;
 use super::log::Log;
 use super::trainer::{Finished, Trainer};
 use crate::device::Device;
@@ -56,25 +55,6 @@ pub trait Task {
     /// best.
     fn last_is_best(&self) -> bool {
         false
-    }
-}
-
-/// The result of a validation; its text is for people.
-pub trait Found: std::fmt::Display {
-    /// The number by which the best model is chosen: the higher, the better.
-    fn score(&self) -> f64;
-
-    /// Its numbers by name, as the log has them.
-    fn numbers(&self) -> Value;
-
-    /// What has become far worse since a validation with the best score, if anything has.
-    fn fallen(&self, _best: f64) -> Option<String> {
-        None
-    }
-
-    /// Whether training may go back to this state if it diverges.
-    fn is_sound(&self) -> bool {
-        true
     }
 }
 

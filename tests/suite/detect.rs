@@ -246,7 +246,7 @@ fn what_cannot_be_detected_is_refused_or_told() {
     assert!(output.status.success(), "{told}");
     let expected = [
         "<bndbox> is missing",
-        "no annotations for 1 image, not used: 02.png",
+        "no annotations for 1 image; skipped: 02.png",
         "clipped 1 box",
         "dropped 2 boxes",
         "of no area",

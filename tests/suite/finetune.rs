@@ -131,7 +131,7 @@ fn classifiers_learn_and_classify() {
     fail(
         &["classify", &run, "digits", "--device", "cpu", "-q"],
         2,
-        &["no classes", "csae finetune"],
+        &["not a classifier", "csae finetune"],
     );
     fail(&["classify", &out, "textures", "--device", "cpu", "-q"], 2, &["--resize"]);
     fail(

@@ -394,7 +394,7 @@ fn what_cannot_be_inspected_is_answered_by_one_line() {
     let log = Path::new(&run).join("metrics.jsonl");
     std::fs::write(&log, "nonsense\n{\"kind\":\"train\",\"step\"").unwrap();
     let text = succeed(&["inspect", &run, "--device", "cpu", "-q"]);
-    assert!(text.contains("nothing is logged yet"), "{text}");
+    assert!(text.contains("no steps logged yet"), "{text}");
     let out = place.path("out");
     std::fs::write(&out, "a file").unwrap();
     fail(&["inspect", &run, "--out", &out, "--device", "cpu", "-q"], 1, &["out"]);

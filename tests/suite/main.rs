@@ -23,6 +23,7 @@ mod gradients;
 mod inspect;
 mod labelled;
 mod layerwise;
+mod library;
 mod manners;
 mod many;
 mod memory;

@@ -174,11 +174,12 @@ fn skipped_files_are_never_kept_quiet() {
     );
     // What the CPU path computes with is told with -v alone.
     assert!(
-        said(&["-v"]).1.contains("matrix products by") && !normal.contains("matrix products by")
+        said(&["-v"]).1.contains("matrix products with")
+            && !normal.contains("matrix products with")
     );
     let output = csae(
         &[&["reconstruct", &model, good, "-v", "--device", "cpu", "-o", &place.path("out")][..]]
             .concat(),
     );
-    assert!(String::from_utf8_lossy(&output.stderr).contains("matrix products by"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("matrix products with"));
 }

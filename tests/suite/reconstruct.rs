@@ -86,7 +86,7 @@ fn every_image_has_a_place_of_its_own() {
         "-o",
         &place.path("twins"),
     ];
-    fail(&args, 2, &["00.png", "both", "another -o"]);
+    fail(&args, 2, &["00.png", "both", "different -o"]);
     assert!(!Path::new(&place.path("twins")).exists());
 }
 

@@ -266,7 +266,7 @@ fn what_cannot_be_segmented_is_refused() {
     for words in [
         "labels of 4x3 for an image of 48x48",
         "in colour",
-        "no labels for 1 image, not used: 2.png",
+        "no labels for 1 image; skipped: 2.png",
         "1 with labels",
     ] {
         assert!(told.contains(words), "{words:?} is not in {told}");

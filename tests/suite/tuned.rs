@@ -183,7 +183,10 @@ fn what_is_tuned_is_kept_and_what_is_broken_passed_over() {
         .map(|entry| entry.unwrap().path())
         .find(|path| path.extension().unwrap() == "toml");
     let path = path.expect("a table");
-    assert!(text.contains(&path.display().to_string()) && text.contains("delete it"), "{text}");
+    assert!(
+        text.contains(&path.display().to_string()) && text.contains("delete the file"),
+        "{text}"
+    );
     let told: Vec<Value> = String::from_utf8_lossy(&output.stdout)
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())

@@ -1,4 +1,4 @@
-//! `csae anomaly`
+//! `csae anomaly`: anomaly detection.
 
 mod eval;
 mod fit;
@@ -11,12 +11,12 @@ use clap::Args;
 use csae::bail_usage;
 use csae::error::Result;
 use csae::model::{self, Graph, Loaded};
-use csae::tasks::anomaly::{Detector, Frames};
+use csae::tasks::anomaly::{Detector, TiledModel};
 
 use super::{CommandArgs, Common, commands};
 
-/// Find what is not normal in images, by a model that saw normal images only: heat maps, scores,
-/// thresholds at a stated false-alarm rate.
+/// Find anomalies in images with a model trained on normal images only: heat maps, scores, and
+/// thresholds at a chosen false-alarm rate.
 #[derive(Debug, Args)]
 pub struct AnomalyArgs {
     #[command(subcommand)]
@@ -28,7 +28,7 @@ commands! {
         Fit(fit::FitArgs),
         Score(score::ScoreArgs),
         Eval(eval::EvalArgs),
-        Paint(paint::SynthesisArgs),
+        Paint(paint::PaintArgs),
     }
 }
 
@@ -46,16 +46,16 @@ impl CommandArgs for AnomalyArgs {
     }
 }
 
-/// A detector with the model that it is for.
+/// A detector with its model.
 struct Fitted {
     loaded: Loaded,
     detector: Detector,
-    /// The model, and its layers up to the one that describes places, on tiles.
-    frames: Frames,
+    /// The model and its encoder, built for tiles.
+    tiled: TiledModel,
 }
 
 impl Fitted {
-    /// From the folder that `csae anomaly fit` made.
+    /// Loads the folder written by `csae anomaly fit`.
     fn load(folder: &Path) -> Result<Self> {
         let loaded = model::load(folder)?;
         let detector = Detector::load(folder, &loaded.hash)?;
@@ -64,11 +64,13 @@ impl Fitted {
         let (values, depth) = (detector.bank.mean.len(), encoder.nodes[encoder.output].dims.c);
         if values != depth {
             bail_usage!(
-                "{}: its bank has {values} values a descriptor, the layer {depth}; make a detector by `csae anomaly fit`",
-                folder.display()
+                "{}: the bank has {values} values per descriptor, but layer {} has {depth} \
+                 channels; make a detector with `csae anomaly fit`",
+                folder.display(),
+                detector.calibration.layer
             );
         }
-        let frames = Frames::new(&loaded, &spec, detector.calibration.tile)?;
-        Ok(Self { loaded, detector, frames })
+        let tiled = TiledModel::new(&loaded, &spec, detector.calibration.tile)?;
+        Ok(Self { loaded, detector, tiled })
     }
 }

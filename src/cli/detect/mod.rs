@@ -1,4 +1,4 @@
-//! `csae detect`
+//! `csae detect`: object detection.
 
 mod eval;
 mod predict;
@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 
 use super::{CommandArgs, Common, commands, counted};
 
-/// Find objects in images: boxes and classes, by an encoder that learned without labels and a grid
-/// head that learns from boxes.
+/// Detect objects in images: boxes and classes, with an encoder that was trained without labels and
+/// a grid head trained on boxes.
 #[derive(Debug, Args)]
 pub struct DetectArgs {
     #[command(subcommand)]
@@ -49,14 +49,14 @@ impl CommandArgs for DetectArgs {
     }
 }
 
-/// Where boxes are.
+/// Flags for box annotations.
 #[derive(Debug, Args)]
 struct Boxes {
-    /// Folder of Pascal VOC's XML files, called as the images [default: `Annotations` beside
+    /// Folder of Pascal VOC XML files with the images' names [default: `Annotations` beside
     /// `JPEGImages` in DATA]
     #[arg(long, value_name = "DIR", conflicts_with = "coco")]
     annotations: Option<PathBuf>,
-    /// COCO's JSON file
+    /// COCO JSON file
     #[arg(long, value_name = "FILE")]
     coco: Option<PathBuf>,
 }
@@ -79,25 +79,22 @@ impl Boxes {
     }
 }
 
-/// Says what was opened, what was passed over, and what was done to boxes.
+/// Reports the set, what was skipped, and changes to boxes.
 fn say(common: &Common, set: &Set) {
     common.say(&format!("data: {}, {} objects", set.description, set.objects()));
     common.say_skipped(&set.skipped);
     common.say_names(
-        |n| format!("no annotations for {}, not used", counted(n, "image", "images")),
+        |n| format!("no annotations for {}; skipped", counted(n, "image", "images")),
         &set.unmarked,
     );
     if set.clipped > 0 {
-        common.say(&format!(
-            "clipped {} that reached beyond the image",
-            counted(set.clipped, "box", "boxes")
-        ));
+        common.say(&format!("clipped {} to the image", counted(set.clipped, "box", "boxes")));
     }
     common.say_names(|n| format!("dropped {}", counted(n, "box", "boxes")), &set.dropped);
     if !set.other.is_empty() {
         let other: Vec<String> =
             set.other.iter().map(|(class, n)| format!("{class} {n}")).collect();
-        common.say(&format!("objects of other classes, left out: {}", other.join(", ")));
+        common.say(&format!("skipped objects of other classes: {}", other.join(", ")));
     }
 }
 

@@ -58,6 +58,17 @@ fn looks_like(start: &[u8], path: &Path) -> bool {
     start.starts_with(b"\x93NUM") || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy"))
 }
 
+/// Header of NumPy's format, version 1.0, of an array in C order.
+pub fn encode_header(dtype: &str, shape: &[usize]) -> Vec<u8> {
+    let sizes: String = shape.iter().map(|size| format!("{size},")).collect();
+    let mut text = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({sizes}), }}");
+    // The values begin at a multiple of 64.
+    let length = (10 + text.len() + 1).next_multiple_of(64) - 10;
+    text.extend(std::iter::repeat_n(' ', length - 1 - text.len()));
+    text.push('\n');
+    [b"\x93NUMPY\x01\x00", &(length as u16).to_le_bytes()[..], text.as_bytes()].concat()
+}
+
 /// What a header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Header {

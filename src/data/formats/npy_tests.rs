@@ -144,3 +144,18 @@ fn labels_are_integers_of_any_kind() {
         assert!(message.contains(expected), "{message} (expected {expected})");
     }
 }
+
+#[test]
+fn headers_are_aligned_and_say_all() {
+    for (dtype, shape) in [("<f4", vec![3, 4]), ("<f4", vec![60_000, 128, 7, 7]), ("<i8", vec![5])]
+    {
+        let header = encode_header(dtype, &shape);
+        assert!(header.len().is_multiple_of(64) && header.ends_with(b"\n"), "{}", header.len());
+        let text = String::from_utf8_lossy(&header[10..]);
+        let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
+        assert!(
+            text.contains(dtype) && text.contains(&format!("({},)", sizes.join(","))),
+            "{text}"
+        );
+    }
+}

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
+pub use crate::data::formats::npy::encode_header as npy_header;
 use crate::data::{Labels, Sample};
 use crate::error::{Error, Result};
 use crate::files::{self, Partial};
@@ -179,17 +180,6 @@ impl Writer {
     }
 }
 
-/// Header of NumPy's format, version 1.0, of an array in C order.
-pub fn npy_header(dtype: &str, shape: &[usize]) -> Vec<u8> {
-    let sizes: String = shape.iter().map(|size| format!("{size},")).collect();
-    let mut text = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({sizes}), }}");
-    // The values begin at a multiple of 64.
-    let length = (10 + text.len() + 1).next_multiple_of(64) - 10;
-    text.extend(std::iter::repeat_n(' ', length - 1 - text.len()));
-    text.push('\n');
-    [b"\x93NUMPY\x01\x00", &(length as u16).to_le_bytes()[..], text.as_bytes()].concat()
-}
-
 /// Reads the features of `described` from a safetensors file, as [`Writer`] wrote them: C,H,W of
 /// one image after the other.
 ///
@@ -238,25 +228,4 @@ pub fn read(path: &Path, described: &Described) -> Result<Vec<f32>> {
         .chunks_exact(4)
         .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
         .collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn headers_are_aligned_and_say_all() {
-        for (dtype, shape) in
-            [("<f4", vec![3, 4]), ("<f4", vec![60_000, 128, 7, 7]), ("<i8", vec![5])]
-        {
-            let header = npy_header(dtype, &shape);
-            assert!(header.len().is_multiple_of(64) && header.ends_with(b"\n"), "{}", header.len());
-            let text = String::from_utf8_lossy(&header[10..]);
-            let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
-            assert!(
-                text.contains(dtype) && text.contains(&format!("({},)", sizes.join(","))),
-                "{text}"
-            );
-        }
-    }
 }

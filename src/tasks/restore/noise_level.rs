@@ -16,15 +16,21 @@
 //! What it takes for granted: noise that is white, additive and not clipped. Images saved with
 //! clipped noise in dark or bright areas are judged somewhat less noisy than they are.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::shape::Size;
 
 /// The side of a patch.
 const PATCH: usize = 8;
 /// The most samples of patches that are looked at; larger images have patches further apart. 65,536
 /// gray patches, 21,845 colour ones.
 const MAX_SAMPLES: usize = 1 << 22;
+/// The largest side of the part that [`estimate_middle`] looks at. Four megapixels are far more
+/// patches than [`MAX_SAMPLES`] allows, so that a larger part would not change much.
+const MIDDLE: usize = 2048;
 /// How often patches of weak texture are chosen anew.
 const ROUNDS: usize = 3;
 /// Rows of patches whose products are summed together; fixed, so that the result does not depend on
@@ -68,6 +74,23 @@ pub fn estimate(pixels: &[f32], h: usize, w: usize, c: usize) -> Result<f64> {
         found = next;
     }
     Ok(255.0 * found.sqrt())
+}
+
+/// [`estimate`] of the middle of a large image, at most 2048×2048 pixels. `read` appends the given
+/// columns of a row to a vector (W,C; 0…1).
+///
+/// # Errors
+/// As [`estimate`].
+pub fn estimate_middle(
+    size: Size,
+    c: usize,
+    read: impl Fn(usize, Range<usize>, &mut Vec<f32>),
+) -> Result<f64> {
+    let (h, w) = (size.h.min(MIDDLE), size.w.min(MIDDLE));
+    let (top, left) = ((size.h - h) / 2, (size.w - w) / 2);
+    let mut pixels = Vec::with_capacity(h * w * c);
+    (top..top + h).for_each(|y| read(y, left..left + w, &mut pixels));
+    estimate(&pixels, h, w, c)
 }
 
 /// The sum of squared gradients that a patch of noise with variance 1 stays below with a
