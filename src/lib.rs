@@ -52,8 +52,8 @@
 //! model      ModelSpec → Graph: layers, shapes, parameters, receptive fields; the model file
 //! device     the CPU path or a GPU behind one interface: buffers, write, read, compile, run, profile
 //! program    a call is any operation; a program is a list of calls that both interpreters run
-//! reference  every operation on the CPU, generic over f32 (work) and f64 (oracle)
-//! ops        one struct an operation: sizes, views, and its dispatches
+//! ops        one file an operation: sizes, least work, dispatches on a GPU, computation on the CPU
+//! reference  the CPU path's memory, generic over f32 (work) and f64 (oracle), and its threads
 //! gpu        shaders → naga reflection → pipelines; a plan, recorded once and replayed in one submission
 //! data       files and bundled sets → images in memory or streamed; annotations; patches
 //! raster     functions on pixel arrays: resampling, filling holes, noise and masks, colours
@@ -102,12 +102,10 @@
 //! whose thresholds depend on the noise level takes that level for each sample
 //! ([`record::Builder::level`]).
 //!
-//! # Adding an operation
+//! # Adding to it
 //!
-//! Add `shaders/foo_fwd.wgsl` and `shaders/foo_bwd.wgsl`, and a line for each in `gpu/kernels.rs`.
-//! Add `ops/foo.rs`, `reference/foo.rs`, a name in `program/mod.rs`, and rows in `verify/table.rs`.
-//! If it is a layer, add its keys to `spec/layer.rs`, its shape to `model/layers/` and its passes to
-//! `record/layers/`. A test fails for each part that is missing.
+//! `.github/CONTRIBUTING.md` says which files a new operation, optimiser, data format or command
+//! touches, and what goes where.
 
 mod api;
 

@@ -23,8 +23,8 @@ pub use graph::{Graph, Node};
 pub use layers::{
     ActivationSpec, AddSpec, AvgPool2dSpec, BatchTopKSpec, ConcatSpec, Conv2dSpec,
     ConvTranspose2dSpec, DropoutSpec, KnownSpec, L2Pool2dSpec, LayerOp, LifetimeWtaSpec,
-    LinearSpec, ListaSpec, LocalContrastSpec, MaxPool2dSpec, MaxUnpool2dSpec, Pool2dSpec,
-    Selection, SoftThresholdSpec, SpatialWtaSpec, SubSpec, TopKSpec, UpsampleSpec, WhitenSpec,
+    LinearSpec, ListaSpec, MaxPool2dSpec, MaxUnpool2dSpec, Pool2dSpec, Selection,
+    SoftThresholdSpec, SpatialWtaSpec, SubSpec, TopKSpec, UpsampleSpec, WhitenSpec,
 };
 pub(crate) use layers::{LayerKind, Places, threshold_rate};
 pub use params::{Packing, Param, Role};

@@ -7,6 +7,7 @@ mod bad_input;
 mod bench;
 mod commands;
 mod conformance;
+mod contributing;
 mod data;
 mod detect;
 mod determinism;

@@ -19,7 +19,6 @@ use serde_json::Value;
 pub use conv2d::{Conv2dSpec, ConvTranspose2dSpec};
 pub use linear::LinearSpec;
 pub use lista::ListaSpec;
-pub use local_contrast::LocalContrastSpec;
 pub use merge::{AddSpec, ConcatSpec, SubSpec};
 pub use pool2d::{AvgPool2dSpec, L2Pool2dSpec, MaxPool2dSpec, Pool2dSpec};
 pub use prepare::WhitenSpec;
@@ -207,6 +206,15 @@ macro_rules! layers {
                 match self { $(Self::$variant(_) => $name,)* }
             }
 
+            /// What sort of layer it is. A composite one is of no sort: its parts are.
+            pub(crate) fn kind(&self) -> LayerKind<'_> {
+                match self {
+                    $(Self::$variant(_layer) => {
+                        arm!([$($composite)?] _layer.kind(), LayerKind::Other)
+                    })*
+                }
+            }
+
             pub(super) fn keys(&self) -> Result<Value, serde_json::Error> {
                 match self { $(Self::$variant(spec) => serde_json::to_value(spec),)* }
             }
@@ -286,7 +294,7 @@ layers! { $
     /// Lifetime winner-take-all.
     LifetimeWta "lifetime_wta" LifetimeWtaSpec,
     /// Local contrast normalisation.
-    LocalContrast "local_contrast" LocalContrastSpec,
+    LocalContrast "local_contrast" local_contrast::LocalContrastSpec,
     /// Whitening.
     Whiten "whiten" WhitenSpec,
     /// What it reads where a pixel is known, 0 where one is missing.
@@ -300,14 +308,6 @@ layers! { $
 }
 
 impl LayerOp {
-    /// What sort of layer it is. A composite one is of no sort: its parts are.
-    pub(crate) fn kind(&self) -> LayerKind<'_> {
-        if let Self::Lista(_) = self {
-            return LayerKind::Other;
-        }
-        with_layer!(self, layer => layer.kind())
-    }
-
     /// How it selects units, if it does.
     pub fn selection(&self) -> Option<Selection> {
         match self.kind() {
