@@ -1,4 +1,5 @@
-//! Where a program runs: the CPU path or a GPU. Both take the same calls on the same buffers.
+//! The device that runs a program: the CPU path or a GPU. Both run the same calls on the same
+//! buffers.
 
 use std::cell::Cell;
 use std::time::Instant;
@@ -16,7 +17,7 @@ use crate::view::{Buffer, Precision, StepParams, View};
 pub struct Device {
     kind: Kind,
     next: Cell<u32>,
-    /// Bytes that it may take, where the user said so.
+    /// The user's limit on its memory, in bytes.
     limit: Option<u64>,
 }
 
@@ -27,7 +28,7 @@ enum Kind {
     Gpu(Box<Gpu>),
 }
 
-/// A program made ready for a device.
+/// A program compiled for a device.
 #[derive(Debug)]
 pub enum Program {
     /// The CPU path interprets the calls.
@@ -36,16 +37,16 @@ pub enum Program {
     Gpu(gpu::Plan),
 }
 
-/// A result on its way to the host.
+/// A result that is being read.
 #[derive(Debug)]
 pub enum Pending {
-    /// The CPU path's results are there at once.
+    /// A result of the CPU path, which is available at once.
     Ready(Vec<f32>),
-    /// A readback under way.
+    /// A queued readback.
     Gpu(gpu::Ticket),
 }
 
-/// What `--device` means.
+/// The device that a `--device` argument selects.
 #[derive(Clone, Debug)]
 pub enum Selected {
     /// The CPU path.
@@ -54,7 +55,10 @@ pub enum Selected {
     Adapter(Box<Adapter>),
 }
 
-/// Resolves `auto`, `cpu`, `gpu`, a name or a number.
+/// Resolves `auto`, `cpu`, `gpu`, or the name or number of an adapter.
+///
+/// # Errors
+/// If no adapter matches.
 pub fn select(wanted: &str) -> Result<Selected> {
     match wanted {
         "cpu" => Ok(Selected::Cpu),
@@ -76,22 +80,31 @@ impl Device {
         Self::of(Kind::Cpu(Box::default()))
     }
 
-    /// The CPU path in f64, against which everything else is checked.
+    /// The CPU path in f64, the reference that other results are compared with.
     pub fn oracle() -> Self {
         Self::of(Kind::Oracle(Box::default()))
     }
 
     /// A GPU.
+    ///
+    /// # Errors
+    /// If the adapter refuses to open a device.
     pub fn gpu(adapter: Adapter) -> Result<Self> {
         Ok(Self::of(Kind::Gpu(Box::new(Gpu::new(adapter)?))))
     }
 
-    /// Opens what `--device` means.
+    /// Opens the device that a `--device` argument selects.
+    ///
+    /// # Errors
+    /// If no adapter matches, or it refuses to open a device.
     pub fn open(wanted: &str) -> Result<Self> {
         Self::open_with(wanted, |_| Matrices::None)
     }
 
-    /// As [`Device::open`], an adapter with the cooperative matrices that are wanted of it.
+    /// As [`Device::open`]. `matrices` selects the cooperative matrices of an adapter.
+    ///
+    /// # Errors
+    /// If no adapter matches, or it refuses to open a device.
     pub fn open_with(wanted: &str, matrices: impl FnOnce(&Adapter) -> Matrices) -> Result<Self> {
         match select(wanted)? {
             Selected::Cpu => Ok(Self::cpu()),
@@ -102,7 +115,7 @@ impl Device {
         }
     }
 
-    /// Name for people.
+    /// Name for reports.
     pub fn label(&self) -> String {
         match &self.kind {
             Kind::Cpu(_) => format!("cpu ({} threads)", rayon::current_num_threads()),
@@ -114,8 +127,8 @@ impl Device {
         }
     }
 
-    /// What the same bytes can be expected of: the CPU path, or an adapter with its driver and the
-    /// user's table of kernels.
+    /// Identity under which results are bit-reproducible: the CPU path, or adapter, driver and the
+    /// user's tuning table.
     pub fn identity(&self) -> String {
         match &self.kind {
             Kind::Cpu(_) => "cpu".to_owned(),
@@ -127,7 +140,7 @@ impl Device {
         }
     }
 
-    /// What `--device` must be given to mean this device again, where it was chosen by `wanted`.
+    /// The `--device` argument that selects this device again, given the one that selected it.
     pub fn again(&self, wanted: &str) -> String {
         match &self.kind {
             Kind::Gpu(gpu) if ["auto", "gpu"].contains(&wanted) => gpu.adapter().info.name.clone(),
@@ -136,12 +149,12 @@ impl Device {
         }
     }
 
-    /// The GPU, if it is one.
+    /// The GPU; None for the CPU path.
     pub fn as_gpu(&mut self) -> Option<&mut Gpu> {
         if let Kind::Gpu(gpu) = &mut self.kind { Some(gpu) } else { None }
     }
 
-    /// Largest number of bytes of one buffer.
+    /// Maximum size of a buffer in bytes.
     pub fn max_bytes(&self) -> u64 {
         if let Kind::Gpu(gpu) = &self.kind {
             gpu.limits().max_buffer_size
@@ -150,7 +163,7 @@ impl Device {
         }
     }
 
-    /// Largest number of elements that a kernel may see of one buffer.
+    /// Maximum number of elements of a buffer that one kernel can bind.
     pub fn max_elements(&self) -> u64 {
         match &self.kind {
             Kind::Gpu(gpu) => {
@@ -160,22 +173,22 @@ impl Device {
         }
     }
 
-    /// Bytes that a training may take: what the user allowed, and what is free where the device
-    /// works in the machine's own memory and the machine tells. An adapter with memory of its own
-    /// does not say.
+    /// Memory budget for training in bytes: the user's limit, or the free memory of the machine if
+    /// the device uses it, whichever is smaller. None if neither is known: wgpu does not report the
+    /// memory of discrete GPUs.
     pub fn budget(&self) -> Option<u64> {
         self.budget_with(0)
     }
 
-    /// [`Device::budget`] where so many bytes of it are taken already, so that what is free is what
-    /// is left beside them.
+    /// As [`Device::budget`], for a caller that already holds `taken` bytes, which count as part of
+    /// the budget.
     pub fn budget_with(&self, taken: u64) -> Option<u64> {
         let shares = self.kind_of_gpu().is_none_or(|gpu| gpu.adapter().shares_memory());
         let free = if shares { budget::free() } else { None };
         [self.limit, free.map(|free| free.saturating_add(taken))].into_iter().flatten().min()
     }
 
-    /// Allows so many bytes and no more.
+    /// Sets the user's limit on the memory budget, in bytes.
     pub const fn limit_memory(&mut self, bytes: Option<u64>) {
         self.limit = bytes;
     }
@@ -190,7 +203,10 @@ impl Device {
         Buffer(id)
     }
 
-    /// Makes a buffer of reals, all zero.
+    /// Allocates a buffer of f32 (f64 on the oracle), filled with zeros.
+    ///
+    /// # Errors
+    /// If the buffer exceeds the adapter's limit or memory.
     pub fn alloc_real(&mut self, label: &str, len: usize) -> Result<View> {
         let buffer = self.fresh();
         match &mut self.kind {
@@ -201,11 +217,11 @@ impl Device {
         Ok(View::whole(buffer, len))
     }
 
-    /// Makes a buffer of reals of half precision, all zero; the CPU path keeps reals, rounded.
+    /// Allocates a buffer of f16, filled with zeros. The CPU path stores reals rounded to f16. The
+    /// caller must check [`Device::has_half`] before running kernels on it.
     ///
     /// # Errors
-    /// When an adapter has no memory for it. Whether its kernels have half precision is for the
-    /// caller to know: [`Device::has_half`].
+    /// If the buffer exceeds the adapter's limit or memory.
     pub fn alloc_half(&mut self, label: &str, len: usize) -> Result<View> {
         let view = View { half: true, ..View::whole(self.fresh(), len) };
         match &mut self.kind {
@@ -216,16 +232,16 @@ impl Device {
         Ok(view)
     }
 
-    /// Whether maps may be in half precision: what the CPU path has not, and many adapters have.
+    /// Whether maps can be in half precision. The CPU path and some adapters do not support it.
     pub fn has_half(&self) -> bool {
         self.kind_of_gpu()
             .is_some_and(|gpu| gpu.handle().features().contains(wgpu::Features::SHADER_F16))
     }
 
-    /// Fails where maps cannot be kept so.
+    /// Checks that maps can have a precision.
     ///
     /// # Errors
-    /// For f16 where there is no half precision.
+    /// For f16 if the device does not support half precision.
     pub fn takes(&self, precision: Precision) -> Result<()> {
         if precision == Precision::F16 && !self.has_half() {
             return Err(Error::usage(format!(
@@ -236,7 +252,10 @@ impl Device {
         Ok(())
     }
 
-    /// Makes a buffer of words, all zero.
+    /// Allocates a buffer of u32, filled with zeros.
+    ///
+    /// # Errors
+    /// If the buffer exceeds the adapter's limit or memory.
     pub fn alloc_words(&mut self, label: &str, len: usize) -> Result<View> {
         let buffer = self.fresh();
         match &mut self.kind {
@@ -247,7 +266,7 @@ impl Device {
         Ok(View::whole(buffer, len))
     }
 
-    /// Gives a buffer's memory back.
+    /// Frees a buffer.
     pub fn free(&mut self, buffer: Buffer) {
         match &mut self.kind {
             Kind::Cpu(memory) => memory.free(buffer),
@@ -256,7 +275,7 @@ impl Device {
         }
     }
 
-    /// Writes reals into a view.
+    /// Writes f32 values into a view, rounded to its precision.
     pub fn write(&mut self, view: View, data: &[f32]) {
         match &mut self.kind {
             Kind::Cpu(memory) => {
@@ -273,7 +292,7 @@ impl Device {
         }
     }
 
-    /// Writes f64 values into a view; the oracle keeps them whole.
+    /// Writes f64 values into a view. The oracle stores them exactly, other devices round them.
     pub fn write_f64(&mut self, view: View, data: &[f64]) {
         if let Kind::Oracle(memory) = &mut self.kind {
             let mut to = memory.take(view);
@@ -284,7 +303,7 @@ impl Device {
         }
     }
 
-    /// Writes words into a view.
+    /// Writes u32 values into a view.
     pub fn write_words(&mut self, view: View, data: &[u32]) {
         match &mut self.kind {
             Kind::Cpu(memory) => put_words(memory, view, data),
@@ -293,7 +312,10 @@ impl Device {
         }
     }
 
-    /// Reads reals, waiting for what computes them.
+    /// Reads a view as f32, after all work submitted so far.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn read(&mut self, view: View) -> Result<Vec<f32>> {
         match &mut self.kind {
             Kind::Cpu(memory) => Ok(memory.real(view).to_vec()),
@@ -305,7 +327,10 @@ impl Device {
         }
     }
 
-    /// Reads reals as f64; whole from the oracle.
+    /// Reads a view as f64, exactly on the oracle.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn read_f64(&mut self, view: View) -> Result<Vec<f64>> {
         if let Kind::Oracle(memory) = &self.kind {
             return Ok(memory.real(view).to_vec());
@@ -313,7 +338,10 @@ impl Device {
         Ok(self.read(view)?.into_iter().map(f64::from).collect())
     }
 
-    /// Reads words.
+    /// Reads a view of u32, after all work submitted so far.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn read_words(&mut self, view: View) -> Result<Vec<u32>> {
         match &mut self.kind {
             Kind::Cpu(memory) => Ok(memory.words(view).to_vec()),
@@ -322,7 +350,10 @@ impl Device {
         }
     }
 
-    /// Makes a program ready.
+    /// Compiles a program.
+    ///
+    /// # Errors
+    /// If the driver refuses a kernel, or a binding or grid exceeds the adapter's limits.
     pub fn compile(&mut self, calls: Vec<Call>) -> Result<Program> {
         match &mut self.kind {
             Kind::Gpu(gpu) => gpu.compile(&calls).map(Program::Gpu),
@@ -330,7 +361,10 @@ impl Device {
         }
     }
 
-    /// Runs a program once. A GPU may still be at work when this returns.
+    /// Runs a program once. A GPU may still be working when this returns.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn run(&mut self, program: &Program, step: &StepParams) -> Result<()> {
         match (&mut self.kind, program) {
             (Kind::Gpu(gpu), Program::Gpu(plan)) => gpu.run(plan, step),
@@ -348,8 +382,11 @@ impl Device {
         }
     }
 
-    /// Runs a program once, waits for it, and tells when each dispatch ran, or each call on the CPU
-    /// path.
+    /// Runs a program once, waits for it, and returns when each dispatch ran; on the CPU path, when
+    /// each call ran.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn profile(&mut self, program: &Program, step: &StepParams) -> Result<Profile> {
         match (&mut self.kind, program) {
             (Kind::Gpu(gpu), Program::Gpu(plan)) => gpu.profile(plan, step),
@@ -359,7 +396,10 @@ impl Device {
         }
     }
 
-    /// Asks for a view without waiting.
+    /// Starts reading a view without waiting.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn fetch(&mut self, view: View) -> Result<Pending> {
         match &mut self.kind {
             Kind::Gpu(gpu) => Ok(Pending::Gpu(gpu.fetch(view))),
@@ -367,7 +407,7 @@ impl Device {
         }
     }
 
-    /// Whether an asked-for view has arrived.
+    /// Whether a result that is being read is available.
     pub fn arrived(&self, pending: &Pending) -> bool {
         match (&self.kind, pending) {
             (Kind::Gpu(gpu), Pending::Gpu(ticket)) => gpu.arrived(ticket),
@@ -375,7 +415,10 @@ impl Device {
         }
     }
 
-    /// Takes an asked-for view, waiting if need be.
+    /// Returns a result that is being read, waiting if necessary.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn collect(&mut self, pending: Pending) -> Result<Vec<f32>> {
         match (&mut self.kind, pending) {
             (Kind::Gpu(gpu), Pending::Gpu(ticket)) => gpu.collect_reals(ticket),
@@ -384,12 +427,16 @@ impl Device {
         }
     }
 
-    /// Waits until nothing is under way.
+    /// Waits for all submitted work.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn wait(&mut self) -> Result<()> {
         if let Kind::Gpu(gpu) = &mut self.kind { gpu.wait() } else { Ok(()) }
     }
 }
 
+/// Runs calls on the CPU path and measures each.
 fn profile_calls<T: crate::linalg::real::Real>(
     memory: &mut Memory<T>,
     calls: &[Call],

@@ -1,4 +1,4 @@
-//! Twin of `ops/local_contrast.rs`. Sums are in f64.
+//! CPU twin of `ops/local_contrast.rs`. Sums are in f64.
 
 use rayon::prelude::*;
 
@@ -54,12 +54,12 @@ mod tests {
     use crate::view::StepParams;
 
     #[test]
-    fn flat_areas_vanish_and_steps_stay() {
+    fn constant_areas_become_zero_and_edges_remain() {
         let dims = Dims::new(1, 5, 5);
         let mut device = Device::oracle();
         let (x, y) = (device.alloc_real("x", 25).unwrap(), device.alloc_real("y", 25).unwrap());
         let sums = device.alloc_real("sums", LocalContrast::work(1, dims)).unwrap();
-        // the last column is brighter
+        // The last column is brighter.
         let values: Vec<f64> = (0..25).map(|i| if i % 5 == 4 { 1.0 } else { 0.5 }).collect();
         device.write_f64(x, &values);
         let call = LocalContrast { n: 1, dims, window: 3, eps: 1e-4, x, y, sums };
@@ -67,8 +67,8 @@ mod tests {
         device.run(&program, &StepParams::default()).unwrap();
         let found = device.read_f64(y).unwrap();
         assert!(found[..3].iter().all(|y| y.abs() < 1e-9), "{found:?}");
-        // at the right edge: half of the window's six pixels is 1, the mean 0.75, the deviation
-        // 0.25
+        // At the right edge half of the window's six pixels are 1: the mean is 0.75, the standard
+        // deviation 0.25.
         let wanted = 0.25 / (0.0625_f64 + 1e-4).sqrt();
         assert!((found[14] - wanted).abs() < 1e-9 && found[13] < 0.0, "{found:?}");
     }

@@ -1,4 +1,4 @@
-//! Twins of `ops/optimizer.rs`.
+//! CPU twins of `ops/optimizer.rs`.
 
 use rayon::prelude::*;
 
@@ -11,6 +11,7 @@ impl Reference for ClipGrads {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let mut grads = memory.take(self.grads);
         let norm = memory.real(self.scalars)[memory.scalar_index(self.width, self.index)].f64();
+        // The 1e-6 is that of PyTorch's clip_grad_norm_.
         let factor = self.max_norm / (norm + 1e-6);
         if factor < 1.0 || factor.is_nan() {
             let factor = T::of(factor);
@@ -89,7 +90,7 @@ mod tests {
     use crate::testing::normals;
 
     #[test]
-    fn clipping_scales_to_the_norm_or_not_at_all() {
+    fn clipping_scales_only_gradients_above_the_norm() {
         let mut s = Setup::<f64>::new();
         let (scalars, grads) = (s.real(&[0.0, 5.0]), s.real(&[3.0, 4.0]));
         let clip = |max_norm| ClipGrads { max_norm, width: 2, index: 1, scalars, grads };
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn sgd_by_hand() {
+    fn sgd_matches_its_formula() {
         let (w0, g0, g1) = (1.0, 0.5, -0.25);
         let (momentum, decay, lr) = (0.9, 0.1, 0.125);
         for nesterov in [false, true] {
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn adam_by_the_paper() {
+    fn adam_matches_the_paper() {
         let (b1, b2, eps, decay, lr) = (0.9, 0.99, 1e-8, 0.1, 0.125);
         for decoupled in [false, true] {
             let mut s = Setup::<f64>::new();
