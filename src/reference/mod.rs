@@ -1,7 +1,8 @@
-//! The CPU path: every operation, plain to read, generic over f32 and f64. It is the oracle of the
-//! kernels and the way to work without a GPU. Convolutions are matrix products; rayon spreads work
-//! over samples or blocks whose bounds depend on the problem alone, so that results do not depend
-//! on the number of threads.
+//! The CPU path: every operation in plain code, generic over f32 and f64. It is the reference for
+//! the kernels, and runs programs on machines without a GPU. Convolutions are matrix products.
+//! rayon
+//! distributes work over samples or blocks whose bounds depend only on the problem, so that results
+//! do not depend on the number of threads.
 
 mod memory;
 pub(crate) mod parallel;
@@ -12,8 +13,8 @@ use crate::linalg::real::Real;
 
 pub use memory::{Memory, Taken};
 
-/// How an operation computes on the CPU.
+/// The CPU implementation of an operation.
 pub trait Reference {
-    /// Reads and writes the operation's views in `memory`.
+    /// Runs the operation on its views in `memory`.
     fn run<T: Real>(&self, memory: &mut Memory<T>);
 }
