@@ -9,14 +9,14 @@ use csae::data::Sample;
 use csae::device::Device;
 use csae::error::{Error, Result};
 use csae::files;
-use csae::model::{self, Graph, Loaded};
+use csae::model::{self, Graph, LoadedModel};
 use csae::report::chart;
 use csae::report::confusion::Confusion;
 use csae::tasks::finetune::{
     Changes, Curve, Errors, Head, Labelled, Options, Point, Tuner, draw, split,
 };
-use csae::tasks::inspect::Place;
-use csae::tasks::probe::matched;
+use csae::tasks::inspect::ModelPaths;
+use csae::tasks::probe::match_labels;
 use csae::train::supervised::{Epoch, Plan, Trained, Watch};
 use serde_json::{Value, json};
 
@@ -187,7 +187,7 @@ impl FinetuneArgs {
 
 pub fn run(args: FinetuneArgs) -> anyhow::Result<()> {
     args.check()?;
-    let loaded = model::load(&Place::of(&args.model).model)?;
+    let loaded = model::load(&ModelPaths::of(&args.model).model)?;
     let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;
     for name in args.files() {
         super::refuse_existing(&args.out.join(name), args.force)?;
@@ -207,7 +207,7 @@ pub fn run(args: FinetuneArgs) -> anyhow::Result<()> {
     // Without test images the training images are matched with themselves, which looks at their
     // labels.
     let (of_train, of_test) =
-        matched(train.labels(), test.as_ref().map_or_else(|| train.labels(), Sample::labels))?;
+        match_labels(train.labels(), test.as_ref().map_or_else(|| train.labels(), Sample::labels))?;
     let allowed = budget.all.map(|all| all / 4);
     let train = Labelled::read(&train, size, of_train, allowed)?;
     let test = test.map(|test| Labelled::read(&test, size, of_test, allowed)).transpose()?;
@@ -261,7 +261,7 @@ pub fn run(args: FinetuneArgs) -> anyhow::Result<()> {
 /// What a run works on.
 struct Job<'a> {
     args: &'a FinetuneArgs,
-    loaded: &'a Loaded,
+    loaded: &'a LoadedModel,
     graph: &'a Graph,
     train: &'a Labelled,
     /// Bytes of all images.

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use csae::data::Sample;
-use csae::infer::batches::{Beside, Inference};
-use csae::infer::evaluate::Report;
+use csae::infer::batches::{Inference, MemoryInUse};
+use csae::infer::evaluate::EvaluationReport;
 use csae::infer::top_patches::TopPatches;
 use csae::metrics::statistics::quantiles;
-use csae::model::{self, Purpose, Row};
+use csae::model::{self, LayerRow, Purpose};
 use csae::report::history::{History, Validation};
-use csae::tasks::inspect::{Found, Place, QUANTILES, Run, in_the_way, percent};
+use csae::tasks::inspect::{
+    Inspection, ModelPaths, QUANTILES, RunRecord, conflicting_file, percent,
+};
 use serde_json::json;
 
 use super::Common;
@@ -60,15 +62,15 @@ pub struct InspectArgs {
 }
 
 pub fn run(args: InspectArgs) -> anyhow::Result<()> {
-    let place = Place::of(&args.model);
+    let place = ModelPaths::of(&args.model);
     let loaded = model::load(&place.model)?;
     let graph = &loaded.graph;
     let run = match &place.run {
-        Some(folder) => Run::read(folder, graph)?,
-        None => Run::default(),
+        Some(folder) => RunRecord::read(folder, graph)?,
+        None => RunRecord::default(),
     };
     let out = args.out.clone().unwrap_or(place.out);
-    if let Some(path) = in_the_way(&out).filter(|_| !args.force) {
+    if let Some(path) = conflicting_file(&out).filter(|_| !args.force) {
         super::refuse_existing(&path, false)?;
     }
     let budget = super::budget(args.max_memory.as_deref())?;
@@ -83,7 +85,7 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
         }
         None => None,
     };
-    let mut found = Found::new(graph, run);
+    let mut found = Inspection::new(graph, run);
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
@@ -95,7 +97,10 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     if let (Some(sample), Some(top_patches)) = (&sample, &top_patches) {
         inference.fit(
             &device,
-            Beside { parameters: 2 * store.bytes(), data: sample.bytes() + top_patches.bytes() },
+            MemoryInUse {
+                parameters: 2 * store.bytes(),
+                data: sample.bytes() + top_patches.bytes(),
+            },
         )?;
     }
     if !args.common.json {
@@ -121,7 +126,7 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell_model(found: &Found, file: &Path) {
+fn tell_model(found: &Inspection, file: &Path) {
     let summary = &found.summary;
     outln!("{}: input {}", file.display(), shape(summary.input));
     let head = ["layer", "operation", "output", "parameters", "multiply-adds"].map(str::to_owned);
@@ -161,7 +166,7 @@ fn tell_model(found: &Found, file: &Path) {
 }
 
 /// The cells of a layer's row.
-fn cells(row: &Row) -> [String; 5] {
+fn cells(row: &LayerRow) -> [String; 5] {
     let mut what = [row.op, &row.settings].join(" ");
     if !row.in_line {
         what = format!("{} from {}", what.trim_end(), row.inputs.join(", "));
@@ -232,7 +237,7 @@ fn counted(validations: usize) -> String {
     if validations == 1 { "1 validation".to_owned() } else { format!("{validations} validations") }
 }
 
-fn tell_code(report: &Report, moran: Option<[f64; QUANTILES.len()]>) {
+fn tell_code(report: &EvaluationReport, moran: Option<[f64; QUANTILES.len()]>) {
     let s = &report.statistics;
     outln!("code on {} images: {report}", report.images);
     let heads: Vec<String> = QUANTILES

@@ -9,7 +9,7 @@ use clap::Args;
 use csae::bail_usage;
 use csae::error::{Error, Result};
 use csae::files;
-use csae::model::{self, Decoder, Graph, Loaded};
+use csae::model::{self, Decoder, Graph, LoadedModel};
 use csae::rng::Stream;
 use csae::shape::Dims;
 use csae::tasks::segment::Segmenter;
@@ -164,7 +164,7 @@ impl Learning {
     /// suit.
     pub fn headed(
         &self,
-        loaded: &Loaded,
+        loaded: &LoadedModel,
         (flag, side): (&str, usize),
         decoder: (Decoder, usize, usize),
         context: &[usize],
@@ -187,7 +187,7 @@ impl Learning {
             context,
             classes.to_vec(),
         )?)?;
-        if graph.knows_level() || graph.knows_missing() {
+        if graph.is_conditioned_on_level() || graph.is_conditioned_on_mask() {
             return Err(Error::usage(
                 "the model is told noise levels or missing pixels, which these images do not have; take another, such as --preset pyramid",
             ));

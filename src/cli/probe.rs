@@ -8,11 +8,11 @@ use clap::{Args, ValueEnum};
 use csae::data::Sample;
 use csae::device::Device;
 use csae::files;
-use csae::infer::batches::Beside;
-use csae::model::{self, Loaded, Purpose, Store};
+use csae::infer::batches::MemoryInUse;
+use csae::model::{self, LoadedModel, Purpose, Store};
 use csae::tasks::features::{self, Extractor};
-use csae::tasks::inspect::Place;
-use csae::tasks::probe::{self, Fitted, Kind, Row, Rows, Task};
+use csae::tasks::inspect::ModelPaths;
+use csae::tasks::probe::{self, ClassifierKind, FittedProbe, ProbeFeatures, ProbeRow, ProbeTask};
 use serde_json::json;
 
 use super::Common;
@@ -30,11 +30,11 @@ enum Classifier {
 }
 
 impl Classifier {
-    const fn kinds(self) -> &'static [Kind] {
+    const fn kinds(self) -> &'static [ClassifierKind] {
         match self {
-            Self::Logistic => &[Kind::Logistic],
-            Self::Svm => &[Kind::Svm],
-            Self::Both => &Kind::ALL,
+            Self::Logistic => &[ClassifierKind::Logistic],
+            Self::Svm => &[ClassifierKind::Svm],
+            Self::Both => &ClassifierKind::ALL,
         }
     }
 }
@@ -98,7 +98,7 @@ const PICTURE: &str = "confusion.png";
 const NUMBERS: &str = "probe.json";
 
 pub fn run(args: ProbeArgs) -> anyhow::Result<()> {
-    let place = Place::with(&args.model, "probe");
+    let place = ModelPaths::with(&args.model, "probe");
     let loaded = model::load(&place.model)?;
     let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;
     let out = args.out.clone().unwrap_or(place.out);
@@ -116,7 +116,7 @@ pub fn run(args: ProbeArgs) -> anyhow::Result<()> {
         args.common.say_skipped(&sample.skipped);
     }
     args.common.say_same(&args.train, Some(&args.test));
-    let task = Task::new(&train, &test, args.seed)?;
+    let task = ProbeTask::new(&train, &test, args.seed)?;
     let most = args.labels_per_class.iter().max();
     if let (Some(most), Some(labels)) = (most, train.labels()) {
         csae::data::split::per_class(&labels.of, &labels.classes, most.get(), args.seed)
@@ -143,7 +143,7 @@ pub fn run(args: ProbeArgs) -> anyhow::Result<()> {
     drop(rows);
     bench.judge("raw pixels", &task.pixels(size.len())?)?;
     store.initialise(&mut device, &encoder.graph, args.seed);
-    loaded.lend_fixed(&mut device, &encoder.graph, &store);
+    loaded.copy_fixed(&mut device, &encoder.graph, &store);
     let rows = extract(&mut device, &args.common, &task, &encoder, &store, "untrained network")?;
     bench.judge("untrained network", &rows)?;
     drop(rows);
@@ -155,16 +155,16 @@ pub fn run(args: ProbeArgs) -> anyhow::Result<()> {
 fn extract(
     device: &mut Device,
     common: &Common,
-    task: &Task,
+    task: &ProbeTask,
     encoder: &Encoder,
     store: &Store,
     what: &str,
-) -> csae::error::Result<Rows> {
+) -> csae::error::Result<ProbeFeatures> {
     let mut extractor = Extractor::new(&encoder.graph, store, encoder.pooling)?;
     let width = encoder.dims().len();
     extractor.fit(
         device,
-        Beside {
+        MemoryInUse {
             parameters: 2 * store.bytes(),
             data: task.train.bytes() + task.test.bytes() + task.bytes(width),
         },
@@ -182,11 +182,11 @@ fn extract(
 
 /// Features that were written before.
 fn stored(
-    task: &Task,
+    task: &ProbeTask,
     paths: [&PathBuf; 2],
     encoder: &Encoder,
-    loaded: &Loaded,
-) -> csae::error::Result<Rows> {
+    loaded: &LoadedModel,
+) -> csae::error::Result<ProbeFeatures> {
     let mut paths = paths.into_iter();
     task.gather(encoder.dims().len(), |sample, take| {
         let path = paths.next().expect("a file for each set");
@@ -197,19 +197,19 @@ fn stored(
 /// Fits, and keeps what was found.
 struct Bench<'a> {
     args: &'a ProbeArgs,
-    task: &'a Task<'a>,
-    rows: Vec<Row>,
+    task: &'a ProbeTask<'a>,
+    rows: Vec<ProbeRow>,
     /// Of the model's features, the classifier with the fewest errors on held-out labels.
-    best: Option<Fitted>,
+    best: Option<FittedProbe>,
 }
 
 impl Bench<'_> {
-    fn judge(&mut self, name: &str, rows: &Rows) -> csae::error::Result<()> {
+    fn judge(&mut self, name: &str, rows: &ProbeFeatures) -> csae::error::Result<()> {
         let classes = &self.task.classes;
         for kind in self.args.classifier.kinds() {
             let start = Instant::now();
             let mut found = Vec::new();
-            let blank = Row {
+            let blank = ProbeRow {
                 features: name.to_owned(),
                 width: rows.train.width,
                 classifier: kind.name(),
@@ -221,7 +221,7 @@ impl Bench<'_> {
             };
             if self.args.labels_per_class.is_empty() {
                 let fitted = probe::fit(*kind, &rows.train, rows.fit, &rows.test, classes);
-                found.push(Row {
+                found.push(ProbeRow {
                     lambda: Some(fitted.lambda),
                     held_out: Some(fitted.held_out),
                     test: Some(fitted.confusion.rate()),
@@ -235,7 +235,7 @@ impl Bench<'_> {
             }
             for per_class in &self.args.labels_per_class {
                 let draws = self.args.draws.get();
-                let draws = probe::few(
+                let draws = probe::fit_few_labels(
                     *kind,
                     &rows.train,
                     &rows.test,
@@ -244,7 +244,7 @@ impl Bench<'_> {
                     draws,
                     self.args.seed,
                 )?;
-                found.push(Row { draws: Some(draws), ..blank.clone() });
+                found.push(ProbeRow { draws: Some(draws), ..blank.clone() });
             }
             for mut row in found {
                 row.seconds = start.elapsed().as_secs_f64();
@@ -294,7 +294,7 @@ impl Bench<'_> {
 }
 
 /// A row for people.
-fn told(row: &Row) -> String {
+fn told(row: &ProbeRow) -> String {
     let head = format!("{:18} {:>6}  {:19}", row.features, row.width, row.classifier);
     let tail = format!("  {:.0} s", row.seconds);
     match (&row.test, &row.draws) {
@@ -321,10 +321,10 @@ mod tests {
 
     #[test]
     fn rows_tell_what_was_found() {
-        let row = Row {
+        let row = ProbeRow {
             features: "raw pixels".to_owned(),
             width: 784,
-            classifier: Kind::Svm.name(),
+            classifier: ClassifierKind::Svm.name(),
             lambda: Some(0.01),
             held_out: Some(0.08),
             test: Some(csae::report::confusion::Rate::new(746, 10_000)),
@@ -333,13 +333,13 @@ mod tests {
         };
         let text = told(&row);
         assert!(text.contains("7.46 % (6.96–7.99)") && text.contains("accuracy 92.54 %"), "{text}");
-        let draws = probe::Draws {
+        let draws = probe::RepeatedFits {
             per_class: 30,
             errors: vec![0.04, 0.05],
             mean: 0.045,
             deviation: 0.0071,
         };
-        let text = told(&Row { test: None, draws: Some(draws), ..row });
+        let text = told(&ProbeRow { test: None, draws: Some(draws), ..row });
         assert!(
             text.contains("30 labels a class: test error 4.50 ± 0.71 % over 2 draws"),
             "{text}"

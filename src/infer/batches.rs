@@ -24,7 +24,7 @@ pub struct Inference<'a> {
     /// Its values.
     pub store: Store,
     /// What is done to samples first, and the seed of it.
-    pub degrading: Option<(CorruptionSpec, u64)>,
+    pub degradation: Option<(CorruptionSpec, u64)>,
     compiled: Option<Compiled>,
     /// Samples of a batch at most, where that was settled before.
     most: Option<usize>,
@@ -46,7 +46,7 @@ struct Compiled {
 
 /// What is taken beside a batch, in bytes, most of it already.
 #[derive(Clone, Copy, Debug)]
-pub struct Beside {
+pub struct MemoryInUse {
     /// The model's values, wherever they are.
     pub parameters: u64,
     /// Images, and what reading them takes.
@@ -55,7 +55,7 @@ pub struct Beside {
 
 /// What a batch gave: memory order, channels innermost.
 #[derive(Clone, Debug)]
-pub struct Passed {
+pub struct BatchOutput {
     /// Reconstructions.
     pub y: Vec<f32>,
     /// Codes.
@@ -67,14 +67,14 @@ pub struct Passed {
 impl<'a> Inference<'a> {
     /// For a model whose values are on the device.
     pub fn new(graph: &'a Graph, store: &Store) -> Self {
-        Self { graph, store: store.clone(), degrading: None, compiled: None, most: None }
+        Self { graph, store: store.clone(), degradation: None, compiled: None, most: None }
     }
 
     /// Does to samples what the model was trained to undo, if anything; returns whether it was.
     pub fn degrade_as_trained(&mut self, seed: u64) -> bool {
         let undoes = &self.graph.spec.undoes;
-        self.degrading = (!undoes.is_none()).then(|| (undoes.clone(), seed));
-        self.degrading.is_some()
+        self.degradation = (!undoes.is_none()).then(|| (undoes.clone(), seed));
+        self.degradation.is_some()
     }
 
     /// Takes the largest batch for which there is room beside what else is taken, of
@@ -83,7 +83,7 @@ impl<'a> Inference<'a> {
     ///
     /// # Errors
     /// When there is none for a single sample, with the figures.
-    pub fn fit(&mut self, device: &Device, beside: Beside) -> Result<()> {
+    pub fn fit(&mut self, device: &Device, beside: MemoryInUse) -> Result<()> {
         let taken = beside.parameters + beside.data;
         let Some(budget) = device.budget_with(taken) else { return Ok(()) };
         let room = budget.saturating_sub(taken);
@@ -149,20 +149,28 @@ impl<'a> Inference<'a> {
     }
 
     /// Runs any number of samples in memory order, batch by batch.
-    pub fn run(&mut self, device: &mut Device, x: &[f32]) -> Result<Passed> {
+    pub fn run(&mut self, device: &mut Device, x: &[f32]) -> Result<BatchOutput> {
         self.run_from(device, 0, x)
     }
 
     /// Runs samples of which the first has this number among all: it tells apart what is done to
     /// them first.
-    pub fn run_from(&mut self, device: &mut Device, first: usize, x: &[f32]) -> Result<Passed> {
+    pub fn run_from(
+        &mut self,
+        device: &mut Device,
+        first: usize,
+        x: &[f32],
+    ) -> Result<BatchOutput> {
         let size = self.graph.nodes[0].dims.len();
         assert!(!x.is_empty() && x.len().is_multiple_of(size), "{} values are no samples", x.len());
-        let mut passed =
-            Passed { y: Vec::new(), z: Vec::new(), target: (self.graph.target > 0).then(Vec::new) };
+        let mut passed = BatchOutput {
+            y: Vec::new(),
+            z: Vec::new(),
+            target: (self.graph.target > 0).then(Vec::new),
+        };
         let batch = self.batch(device);
         for (i, x) in x.chunks(batch * size).enumerate() {
-            let Passed { y, z, target } = match self.degrading.clone() {
+            let BatchOutput { y, z, target } = match self.degradation.clone() {
                 Some((spec, seed)) => {
                     let (x, told) = self.degraded(&spec, seed, first + i * batch, x)?;
                     self.run_batch(device, &x, &told)?
@@ -231,11 +239,16 @@ impl<'a> Inference<'a> {
         }
     }
 
-    fn run_batch(&mut self, device: &mut Device, x: &[f32], told: &[Condition]) -> Result<Passed> {
+    fn run_batch(
+        &mut self,
+        device: &mut Device,
+        x: &[f32],
+        told: &[Condition],
+    ) -> Result<BatchOutput> {
         let (compiled, n) = self.pass(device, x, told)?;
         let first = |view: View| view.part(0, view.len / compiled.n * n);
         let target = compiled.target.map(|target| device.read(first(target))).transpose()?;
-        Ok(Passed {
+        Ok(BatchOutput {
             y: device.read(first(compiled.y))?,
             z: device.read(first(compiled.z))?,
             target,
@@ -286,8 +299,8 @@ impl<'a> Inference<'a> {
         let (y, z) = (b.value(self.graph.output), b.value(self.graph.code));
         b.tape.keep(y);
         b.tape.keep(z);
-        let level = self.graph.knows_level().then(|| b.level());
-        let known = self.graph.knows_missing().then(|| b.known());
+        let level = self.graph.is_conditioned_on_level().then(|| b.level());
+        let known = self.graph.is_conditioned_on_mask().then(|| b.known());
         let target = (self.graph.target > 0).then(|| b.value(self.graph.target));
         target.into_iter().for_each(|target| b.tape.keep(target));
         (b, [x, y, z], [level, known, target])

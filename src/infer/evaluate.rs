@@ -8,13 +8,13 @@ use crate::device::Device;
 use crate::error::{Error, Kind, Result};
 use crate::infer::batches::Inference;
 use crate::infer::top_patches::TopPatches;
-use crate::infer::whole::Whole;
+use crate::infer::whole_images::WholeImageScores;
 use crate::metrics::quality;
 use crate::metrics::statistics::Statistics;
 
 /// What an evaluation found. Means are over images (or patches).
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct EvaluationReport {
     /// Images or patches looked at.
     pub images: usize,
     /// Mean PSNR in dB, reconstruction clipped to 0…1; no number (`null`) where what is
@@ -40,7 +40,7 @@ pub struct Report {
     pub explained_variance: f64,
     /// Where the model restores: whole images.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub whole: Option<Whole>,
+    pub whole: Option<WholeImageScores>,
     /// How often and how strongly each unit fires.
     #[serde(skip)]
     pub statistics: Statistics,
@@ -52,7 +52,7 @@ pub fn evaluate(
     inference: &mut Inference,
     images: &Images,
     chosen: &[Patch],
-) -> Result<Report> {
+) -> Result<EvaluationReport> {
     let mut evaluation = Evaluation::new(inference);
     evaluation.add(device, inference, images, chosen)?;
     evaluation.report()
@@ -63,7 +63,7 @@ pub fn evaluate_sample(
     device: &mut Device,
     inference: &mut Inference,
     sample: &Sample,
-) -> Result<Report> {
+) -> Result<EvaluationReport> {
     let mut evaluation = Evaluation::new(inference);
     sample.each_part(|images, chosen| evaluation.add(device, inference, images, chosen))?;
     evaluation.report()
@@ -159,7 +159,7 @@ impl Evaluation {
     ///
     /// # Errors
     /// When the model answers with what is not finite.
-    pub fn report(self) -> Result<Report> {
+    pub fn report(self) -> Result<EvaluationReport> {
         let Self { statistics, sum, square, psnr, ssim, errors, seen: _, top_patches: _ } = self;
         let n = statistics.images() as f64;
         let l1 = statistics.mean_l1();
@@ -172,7 +172,7 @@ impl Evaluation {
         let variance: f64 =
             sum.iter().zip(&square).map(|(sum, square)| square - sum * sum / n).sum();
         let dead = statistics.dead();
-        Ok(Report {
+        Ok(EvaluationReport {
             images: statistics.images(),
             psnr: psnr / n,
             ssim: ssim / n,
@@ -190,9 +190,9 @@ impl Evaluation {
     }
 }
 
-impl std::fmt::Display for Report {
+impl std::fmt::Display for EvaluationReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if let Some(Whole { images, psnr_before, psnr, ssim }) = self.whole {
+        if let Some(WholeImageScores { images, psnr_before, psnr, ssim }) = self.whole {
             write!(
                 f,
                 "{images} whole images {psnr_before:.2} → {psnr:.2} dB, SSIM {ssim:.4}; patches "
@@ -210,14 +210,14 @@ impl std::fmt::Display for Report {
             self.dead,
             self.units,
             100.0 * self.dead_share,
-            self.told_variance()
+            self.explained_variance_text()
         )
     }
 }
 
-impl Report {
+impl EvaluationReport {
     /// The explained variance; of images that do not differ there is none.
-    pub fn told_variance(&self) -> String {
+    pub fn explained_variance_text(&self) -> String {
         if self.explained_variance.is_finite() {
             format!("{:.4}", self.explained_variance)
         } else {

@@ -9,4 +9,4 @@ pub mod reconstruct;
 pub mod restore;
 pub mod tiles;
 pub mod top_patches;
-pub mod whole;
+pub mod whole_images;

@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::infer::batches::Inference;
 use crate::infer::conditions::Condition;
 use crate::infer::dihedral::Dihedral;
-use crate::infer::tiles::{Blend, Strip, Tile, Tiles};
-use crate::model::{Graph, Store, Tiling, tiling};
+use crate::infer::tiles::{Blend, ImageTile, Strip, TileGrid};
+use crate::model::{Graph, Store, TileGeometry, tile_geometry};
 use crate::raster::corrupt::Mask;
 use crate::raster::crop;
 use crate::shape::Dims;
@@ -65,7 +65,7 @@ impl Restorer {
     /// # Errors
     /// When it works on images of one size only.
     pub fn new(graph: &Graph, store: &Store) -> Result<Self> {
-        let Tiling { align, halo } = tiling(graph)?;
+        let TileGeometry { align, halo } = tile_geometry(graph)?;
         Ok(Self {
             spec: graph.spec.clone(),
             store: store.clone(),
@@ -103,11 +103,11 @@ impl Restorer {
                 self.channels
             )));
         }
-        let tiles = Tiles::new(h, w, self.tile(device)?, self.halo, self.align)?;
+        let tiles = TileGrid::new(h, w, self.tile(device)?, self.halo, self.align)?;
         let (tile_h, tile_w) = tiles.size();
         let graph = Graph::new(&self.spec, Dims::new(self.channels, tile_h, tile_w))?;
         graph.check_autoencoder()?;
-        graph.check_draws_images()?;
+        graph.check_reconstructs_images()?;
         let lying = if self.ensemble && tile_h != tile_w {
             Graph::new(&self.spec, Dims::new(self.channels, tile_w, tile_h))?
         } else {
@@ -268,7 +268,7 @@ impl Restorer {
 
 /// The part of a mask that belongs to a tile; what lies beyond the image is mirrored as its pixels
 /// are.
-fn cut_mask(tiles: &Tiles, tile: &Tile, mask: &Mask) -> Mask {
+fn cut_mask(tiles: &TileGrid, tile: &ImageTile, mask: &Mask) -> Mask {
     let cut = tiles.cut(tile, 1, |y, columns, out| {
         out.extend(mask.missing[y * mask.w..][columns].iter().map(|missing| f32::from(*missing)));
     });

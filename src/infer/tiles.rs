@@ -14,9 +14,9 @@ use crate::error::{Error, Result};
 /// The width of the ramp between neighbours, in pixels.
 const RAMP: usize = 8;
 
-/// Tiles along one side of the image.
+/// TileGrid along one side of the image.
 #[derive(Clone, Debug)]
-struct Axis {
+struct TileAxis {
     /// The image's side.
     length: usize,
     /// The side of a tile.
@@ -26,7 +26,7 @@ struct Axis {
     starts: Vec<usize>,
 }
 
-impl Axis {
+impl TileAxis {
     fn new(length: usize, tile: usize, halo: usize, align: usize) -> Self {
         let least = (2 * halo + RAMP).next_multiple_of(align) + align;
         let tile = tile.next_multiple_of(align).max(least).min(length.next_multiple_of(align));
@@ -65,15 +65,15 @@ impl Axis {
 
 /// The tiles of an image.
 #[derive(Clone, Debug)]
-pub struct Tiles {
-    rows: Axis,
-    columns: Axis,
+pub struct TileGrid {
+    rows: TileAxis,
+    columns: TileAxis,
 }
 
 /// One tile: `h`×`w` pixels from (`top`, `left`) on. It may reach beyond the image's lower and
 /// right edge by less than the alignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tile {
+pub struct ImageTile {
     /// Which tile from above.
     pub row: usize,
     /// Which tile from the left.
@@ -88,8 +88,8 @@ pub struct Tile {
     pub w: usize,
 }
 
-impl Tiles {
-    /// Tiles of about `tile`×`tile` pixels over an image of `h`×`w`. `halo`: pixels at a tile's
+impl TileGrid {
+    /// TileGrid of about `tile`×`tile` pixels over an image of `h`×`w`. `halo`: pixels at a tile's
     /// edge that the model gets wrong, its receptive field's radius; `align`: what sides and starts
     /// of tiles are multiples of, the model's total stride. A tile that would leave nothing beside
     /// its halos is made larger; an image smaller than a tile has one tile, of its size rounded up
@@ -103,7 +103,10 @@ impl Tiles {
                 "an image of {w}x{h} pixels has no tiles aligned to {align}; give it pixels"
             )));
         }
-        Ok(Self { rows: Axis::new(h, tile, halo, align), columns: Axis::new(w, tile, halo, align) })
+        Ok(Self {
+            rows: TileAxis::new(h, tile, halo, align),
+            columns: TileAxis::new(w, tile, halo, align),
+        })
     }
 
     /// Height and width of every tile.
@@ -117,12 +120,12 @@ impl Tiles {
     }
 
     /// The tiles, row by row: the order that [`Blend`] needs.
-    pub fn iter(&self) -> impl Iterator<Item = Tile> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = ImageTile> + '_ {
         let columns = self.columns.starts.len();
         (0..self.count()).map(move |number| {
             let (row, column) = (number / columns, number % columns);
             let (top, left) = (self.rows.starts[row], self.columns.starts[column]);
-            Tile { row, column, top, left, h: self.rows.tile, w: self.columns.tile }
+            ImageTile { row, column, top, left, h: self.rows.tile, w: self.columns.tile }
         })
     }
 
@@ -131,7 +134,7 @@ impl Tiles {
     /// image need not be in memory as reals.
     pub fn cut(
         &self,
-        tile: &Tile,
+        tile: &ImageTile,
         c: usize,
         mut read: impl FnMut(usize, Range<usize>, &mut Vec<f32>),
     ) -> Vec<f32> {
@@ -158,8 +161,8 @@ impl Tiles {
         out
     }
 
-    /// [`Tiles::cut`] from an image in memory (H,W,C).
-    pub fn cut_from(&self, tile: &Tile, c: usize, pixels: &[f32]) -> Vec<f32> {
+    /// [`TileGrid::cut`] from an image in memory (H,W,C).
+    pub fn cut_from(&self, tile: &ImageTile, c: usize, pixels: &[f32]) -> Vec<f32> {
         let w = self.columns.length;
         self.cut(tile, c, |y, columns, out| {
             out.extend_from_slice(&pixels[(y * w + columns.start) * c..(y * w + columns.end) * c])
@@ -186,7 +189,7 @@ pub struct Strip {
 /// tile's height.
 #[derive(Clone, Debug)]
 pub struct Blend {
-    tiles: Tiles,
+    tiles: TileGrid,
     c: usize,
     /// The first row that is held.
     top: usize,
@@ -196,17 +199,17 @@ pub struct Blend {
 
 impl Blend {
     /// Nothing joined yet; `c`: channels of the result.
-    pub fn new(tiles: &Tiles, c: usize) -> Self {
+    pub fn new(tiles: &TileGrid, c: usize) -> Self {
         Self { tiles: tiles.clone(), c, top: 0, rows: Vec::new(), next: 0 }
     }
 
-    /// Adds the result of the next tile of [`Tiles::iter`] (H,W,C); with the last of a row of
+    /// Adds the result of the next tile of [`TileGrid::iter`] (H,W,C); with the last of a row of
     /// tiles, returns the rows of the image that no later tile changes. All strips together are the
     /// image.
     ///
     /// # Panics
     /// When tiles come in another order, or more than there are.
-    pub fn add(&mut self, tile: &Tile, y: &[f32]) -> Option<Strip> {
+    pub fn add(&mut self, tile: &ImageTile, y: &[f32]) -> Option<Strip> {
         let Self { tiles, c, .. } = self;
         let (row_len, c) = (tiles.columns.length * *c, *c);
         assert_eq!(Some(*tile), tiles.iter().nth(self.next), "tiles in their order");
@@ -253,14 +256,14 @@ mod tests {
         (0..h * w * c).map(|i| ((i * 7919) % 1009) as f32 / 1009.0).collect()
     }
 
-    /// Tiles through a function and together again; the most samples held at once.
+    /// TileGrid through a function and together again; the most samples held at once.
     fn through(
         pixels: &[f32],
         (h, w, c): (usize, usize, usize),
         (tile, halo, align): (usize, usize, usize),
-        f: impl Fn(&Tile, Vec<f32>) -> Vec<f32>,
+        f: impl Fn(&ImageTile, Vec<f32>) -> Vec<f32>,
     ) -> (Vec<f32>, usize) {
-        let tiles = Tiles::new(h, w, tile, halo, align).unwrap();
+        let tiles = TileGrid::new(h, w, tile, halo, align).unwrap();
         let mut blend = Blend::new(&tiles, c);
         let (mut out, mut held) = (Vec::new(), 0);
         for tile in tiles.iter() {
@@ -306,7 +309,7 @@ mod tests {
                     out.iter().zip(&pixels).all(|(a, b)| (a - b).abs() <= 1e-6),
                     "{size:?} {plan:?}"
                 );
-                let tiles = Tiles::new(size.0, size.1, plan.0, plan.1, plan.2).unwrap();
+                let tiles = TileGrid::new(size.0, size.1, plan.0, plan.1, plan.2).unwrap();
                 assert!(held <= tiles.size().0 * size.1 * size.2, "{held}");
             }
         }
@@ -385,7 +388,7 @@ mod tests {
 
     #[test]
     fn what_lies_beyond_is_mirrored() {
-        let tiles = Tiles::new(1, 3, 8, 0, 8).unwrap();
+        let tiles = TileGrid::new(1, 3, 8, 0, 8).unwrap();
         assert_eq!((tiles.size(), tiles.count()), ((8, 8), 1));
         let tile = tiles.iter().next().unwrap();
         let cut = tiles.cut_from(&tile, 1, &[1.0, 2.0, 3.0]);
@@ -393,12 +396,12 @@ mod tests {
             cut.chunks(8).all(|row| row == [1.0, 2.0, 3.0, 3.0, 2.0, 1.0, 1.0, 2.0]),
             "{cut:?}"
         );
-        assert!(Tiles::new(0, 3, 8, 0, 8).is_err() && Tiles::new(3, 3, 8, 0, 0).is_err());
+        assert!(TileGrid::new(0, 3, 8, 0, 8).is_err() && TileGrid::new(3, 3, 8, 0, 0).is_err());
     }
 
     #[test]
     fn a_large_image_needs_a_strip() {
-        let tiles = Tiles::new(10_000, 10_000, 512, 32, 8).unwrap();
+        let tiles = TileGrid::new(10_000, 10_000, 512, 32, 8).unwrap();
         assert_eq!(tiles.size(), (512, 512));
         assert!(tiles.count() <= 24 * 24, "{}", tiles.count());
     }

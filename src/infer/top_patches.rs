@@ -14,7 +14,7 @@ const OUTSIDE: u8 = 128;
 
 /// A part of an image that excites a unit.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Exciter {
+pub struct TopPatch {
     /// The unit's value there.
     pub value: f32,
     /// Number of the image, or patch, among those looked at.
@@ -35,7 +35,7 @@ pub struct TopPatches {
     /// Parts kept of each unit.
     pub kept: usize,
     /// Of each unit, the strongest first.
-    pub units: Vec<Vec<Exciter>>,
+    pub units: Vec<Vec<TopPatch>>,
     seen: usize,
 }
 
@@ -94,7 +94,7 @@ impl TopPatches {
                 let at = found.partition_point(|other| other.value >= value);
                 let pixels = self.cut(x, place);
                 let found = &mut self.units[unit];
-                found.insert(at, Exciter { value, image: self.seen, pixels });
+                found.insert(at, TopPatch { value, image: self.seen, pixels });
                 found.truncate(self.kept);
             }
             self.seen += 1;

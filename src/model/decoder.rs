@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::ops::Activation;
 use crate::shape::Dims;
 use crate::spec::{
-    Conv2dSpec, ConvTranspose2dSpec, Filters, Init, LayerOp, LayerSpec, MaxUnpool2dSpec, ModelSpec,
-    Nothing, Pad, Pair,
+    Conv2dSpec, ConvTranspose2dSpec, FilterCount, Init, LayerOp, LayerSpec, MaxUnpool2dSpec,
+    ModelSpec, NoKeys, Pad, Pair,
 };
 
 /// How maps are enlarged.
@@ -20,7 +20,7 @@ pub enum Decoder {
     Unpool,
 }
 
-/// Filters of the decoder's layers at least.
+/// FilterCount of the decoder's layers at least.
 const LEAST: usize = 8;
 
 fn convolution(filters: usize, kernel: usize, activation: Activation) -> LayerOp {
@@ -33,7 +33,7 @@ fn dilated(filters: usize, dilation: usize) -> LayerOp {
 
 const fn plain(filters: usize) -> Conv2dSpec {
     Conv2dSpec {
-        filters: Filters::Count(filters),
+        filters: FilterCount::Count(filters),
         kernel: Pair::both(3),
         stride: Pair::both(1),
         padding: Pad::Same,
@@ -48,7 +48,7 @@ const fn plain(filters: usize) -> Conv2dSpec {
 
 fn transposed(filters: usize, by: [usize; 2]) -> LayerOp {
     LayerOp::ConvTranspose2d(ConvTranspose2dSpec {
-        filters: Filters::Count(filters),
+        filters: FilterCount::Count(filters),
         kernel: Pair(by),
         stride: Pair(by),
         padding: Pad::Fixed(Pair::both(0)),
@@ -94,7 +94,7 @@ pub fn decoder(
     context: &[usize],
     classes: Vec<String>,
 ) -> Result<ModelSpec> {
-    let named_head = |layer: &LayerSpec| layer.gives(HEAD) || layer.name.starts_with("head.");
+    let named_head = |layer: &LayerSpec| layer.defines(HEAD) || layer.name.starts_with("head.");
     if encoder.layers.iter().any(named_head) {
         return Err(Error::usage(format!(
             "the model has a layer {HEAD} already: name the last layer of its encoder by --layer"
@@ -152,7 +152,7 @@ pub fn decoder(
             }
         };
         let skip_name = if from == 0 { "input".to_owned() } else { graph.nodes[from].name.clone() };
-        let both = add("skip", vec![larger, skip_name], LayerOp::Concat(Nothing {}));
+        let both = add("skip", vec![larger, skip_name], LayerOp::Concat(NoKeys {}));
         end = add("mix", vec![both], convolution(filters, 3, Activation::Relu));
         at = Dims::new(filters, skip.h, skip.w);
     }

@@ -14,7 +14,7 @@ pub const POOL: &str = "pool";
 
 /// What is taken of the values in a cell of a grid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pool {
+pub enum PoolKind {
     /// The largest.
     Max,
     /// Their mean.
@@ -25,14 +25,14 @@ pub enum Pool {
 
 /// Maps pooled over a grid of equal cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pooling {
+pub struct GridPooling {
     /// What is taken of a cell.
-    pub how: Pool,
+    pub how: PoolKind,
     /// Cells along each side.
     pub grid: usize,
 }
 
-impl Pooling {
+impl GridPooling {
     /// Kernel and stride along a side of `size` values: strides of ⌊size/grid⌋, and cells so large
     /// that they cover the side, so that they overlap by size mod grid.
     fn along(self, size: usize) -> Result<(usize, usize)> {
@@ -62,8 +62,8 @@ impl Pooling {
         let ((kh, sh), (kw, sw)) = (self.along(dims.h)?, self.along(dims.w)?);
         let (kernel, stride, padding) = (Pair([kh, kw]), Some(Pair([sh, sw])), Pair::both(0));
         Ok(match self.how {
-            Pool::Max => LayerOp::MaxPool2d(Pool2dSpec { kernel, stride, padding }),
-            Pool::Average | Pool::Sum => LayerOp::AvgPool2d(AvgPool2dSpec {
+            PoolKind::Max => LayerOp::MaxPool2d(Pool2dSpec { kernel, stride, padding }),
+            PoolKind::Average | PoolKind::Sum => LayerOp::AvgPool2d(AvgPool2dSpec {
                 kernel,
                 stride,
                 padding,
@@ -89,7 +89,11 @@ pub fn feature_layer(graph: &Graph) -> usize {
 ///
 /// # Errors
 /// When there is no such layer, or it gives no maps to pool.
-pub fn encoder(graph: &Graph, layer: Option<&str>, pooling: Option<Pooling>) -> Result<ModelSpec> {
+pub fn encoder(
+    graph: &Graph,
+    layer: Option<&str>,
+    pooling: Option<GridPooling>,
+) -> Result<ModelSpec> {
     let node = match layer {
         None => feature_layer(graph),
         Some(name) => graph.find(name).filter(|node| *node > 0).ok_or_else(|| {
@@ -108,13 +112,13 @@ pub fn encoder(graph: &Graph, layer: Option<&str>, pooling: Option<Pooling>) -> 
         .spec
         .layers
         .iter()
-        .position(|layer| layer.gives(name))
+        .position(|layer| layer.defines(name))
         .expect("a node is of a layer of the description");
     let mut layers = graph.spec.layers[..=last].to_vec();
     let mut end = name.clone();
     if let Some(pooling) = pooling {
         let op = pooling.op(dims).map_err(|error| error.at(format!("layer {name}")))?;
-        if layers.iter().any(|layer| layer.gives(POOL)) {
+        if layers.iter().any(|layer| layer.defines(POOL)) {
             end.push('.');
         } else {
             end.clear();
@@ -141,7 +145,7 @@ pub const HEAD: &str = "head";
 /// # Errors
 /// When the encoder is a classifier's, or dropout is no share.
 pub fn classifier(encoder: &ModelSpec, classes: Vec<String>, dropout: f64) -> Result<ModelSpec> {
-    if encoder.layers.iter().any(|layer| layer.gives(HEAD)) {
+    if encoder.layers.iter().any(|layer| layer.defines(HEAD)) {
         return Err(Error::usage(format!(
             "the model has a layer {HEAD} already: name the layer that features are read from by --layer"
         )));
@@ -192,14 +196,17 @@ mod tests {
             (code.layers.last().unwrap().name.as_str(), code.code.as_str()),
             ("code", "code")
         );
-        let maps =
-            encoder(&whole, Some("encoder.1"), Some(Pooling { how: Pool::Average, grid: 3 }))
-                .unwrap();
+        let maps = encoder(
+            &whole,
+            Some("encoder.1"),
+            Some(GridPooling { how: PoolKind::Average, grid: 3 }),
+        )
+        .unwrap();
         let pooled = Graph::new(&maps, Dims::new(1, 28, 28)).unwrap();
         assert_eq!(pooled.nodes[pooled.output].dims, Dims::new(32, 3, 3));
         assert!(pooled.params.iter().all(|param| whole.params.contains(param)));
         let refused = |layer, grid| {
-            encoder(&whole, Some(layer), Some(Pooling { how: Pool::Max, grid }))
+            encoder(&whole, Some(layer), Some(GridPooling { how: PoolKind::Max, grid }))
                 .unwrap_err()
                 .to_string()
         };
@@ -214,7 +221,7 @@ mod tests {
     #[test]
     fn cells_cover_the_maps() {
         for (size, grid) in [(28, 7), (28, 5), (7, 7), (9, 4), (3, 1)] {
-            let (kernel, stride) = Pooling { how: Pool::Max, grid }.along(size).unwrap();
+            let (kernel, stride) = GridPooling { how: PoolKind::Max, grid }.along(size).unwrap();
             assert_eq!((grid - 1) * stride + kernel, size);
             assert!(kernel >= stride);
         }

@@ -10,7 +10,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use super::graph::Graph;
-use super::params::Role;
+use super::params::ParamRole;
 use super::store::{Purpose, Store};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -75,7 +75,7 @@ pub fn save(path: &Path, device: &mut Device, graph: &Graph, store: &Store) -> R
 
 /// A model read from a file, with its tensors in natural order.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedModel {
     /// The graph at the size that the model was trained for.
     pub graph: Graph,
     /// Hash of the names, shapes and values of its tensors.
@@ -84,13 +84,18 @@ pub struct Loaded {
     tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
 }
 
-impl Loaded {
+impl LoadedModel {
     /// Takes over every parameter and state that a graph has by the same name and shape, into
     /// values that are on a device already; says how many of how many.
     ///
     /// # Errors
     /// When there is none.
-    pub fn lend(&self, device: &mut Device, graph: &Graph, store: &Store) -> Result<[usize; 2]> {
+    pub fn copy_matching(
+        &self,
+        device: &mut Device,
+        graph: &Graph,
+        store: &Store,
+    ) -> Result<[usize; 2]> {
         let all = graph.params.iter().enumerate().map(|(i, param)| (param, store.weight(i)));
         let all =
             all.chain(graph.states.iter().enumerate().map(|(i, state)| (state, store.state(i))));
@@ -115,8 +120,9 @@ impl Loaded {
 
     /// Takes over what is not learned by gradients, whose values an untrained model has too: the
     /// filters of whitening layers, and states.
-    pub fn lend_fixed(&self, device: &mut Device, graph: &Graph, store: &Store) {
-        let fixed = graph.params.iter().enumerate().filter(|(_, param)| param.role == Role::Fixed);
+    pub fn copy_fixed(&self, device: &mut Device, graph: &Graph, store: &Store) {
+        let fixed =
+            graph.params.iter().enumerate().filter(|(_, param)| param.role == ParamRole::Fixed);
         let fixed = fixed.map(|(i, param)| (param, store.weight(i)));
         for (param, view) in
             fixed.chain(graph.states.iter().enumerate().map(|(i, state)| (state, store.state(i))))
@@ -157,19 +163,19 @@ const BUNDLED: &[(&str, &[u8])] =
 
 /// The bundled model of a name, if there is one: a task's, or an autoencoder for textures and
 /// styles.
-pub fn bundled(name: &str) -> Option<Loaded> {
+pub fn bundled(name: &str) -> Option<LoadedModel> {
     let (_, bytes) = BUNDLED.iter().find(|(known, _)| *known == name)?;
     Some(load_bytes(bytes, &format!("the bundled model {name}")).expect("a bundled model loads"))
 }
 
 /// The bundled model for a task.
-pub fn restorer(task: Task) -> Loaded {
+pub fn restorer(task: Task) -> LoadedModel {
     bundled(task.name()).expect("every task has one")
 }
 
 /// Reads a model file, the one in a run folder, or, where there is no such file, a bundled one by
 /// its name.
-pub fn load(path: &Path) -> Result<Loaded> {
+pub fn load(path: &Path) -> Result<LoadedModel> {
     if !path.exists()
         && let Some(loaded) = path.to_str().and_then(bundled)
     {
@@ -189,7 +195,7 @@ pub fn load(path: &Path) -> Result<Loaded> {
 ///
 /// # Errors
 /// One line about what is wrong with the file.
-pub fn load_bytes(bytes: &[u8], place: &str) -> Result<Loaded> {
+pub fn load_bytes(bytes: &[u8], place: &str) -> Result<LoadedModel> {
     let bad = |what: String| {
         Error::usage(format!("{place}: {what}; name a model that csae wrote, or a run folder"))
     };
@@ -233,5 +239,5 @@ pub fn load_bytes(bytes: &[u8], place: &str) -> Result<Loaded> {
             .collect();
         tensors.insert(name.clone(), (view.shape().to_vec(), data));
     }
-    Ok(Loaded { graph, hash, place: place.to_owned(), tensors })
+    Ok(LoadedModel { graph, hash, place: place.to_owned(), tensors })
 }

@@ -2,7 +2,7 @@
 //! tensor.
 
 use super::layers;
-use super::params::{Packing, Param, Role, Start};
+use super::params::{InitialValues, Packing, Param, ParamRole};
 use crate::error::{Error, Result};
 use crate::ops::CELL;
 use crate::shape::Dims;
@@ -149,7 +149,7 @@ impl Graph {
     ///
     /// # Errors
     /// Which layer it is.
-    pub fn check_draws_images(&self) -> Result<()> {
+    pub fn check_reconstructs_images(&self) -> Result<()> {
         if self.target == 0 {
             return Ok(());
         }
@@ -161,7 +161,7 @@ impl Graph {
 
     /// Whether units of its code compete within a batch, as they do in training alone: what the
     /// model then draws of an image by itself says little of it.
-    pub fn competes(&self) -> bool {
+    pub fn competes_within_batch(&self) -> bool {
         self.nodes.iter().any(|node| matches!(node.op, Some(LayerOp::LifetimeWta(_))))
     }
 
@@ -171,7 +171,7 @@ impl Graph {
         [weight, bias, slope]
             .into_iter()
             .flatten()
-            .any(|param| self.params[param].role == Role::Learned)
+            .any(|param| self.params[param].role == ParamRole::Learned)
     }
 
     /// The name of a layer that is learned and that a node depends on, itself included.
@@ -211,12 +211,12 @@ impl Graph {
     }
 
     /// Whether it is told how strong the corruption of each sample is.
-    pub fn knows_level(&self) -> bool {
+    pub fn is_conditioned_on_level(&self) -> bool {
         self.nodes.iter().any(|node| node.slope.is_some())
     }
 
     /// Whether it is told which pixels are known.
-    pub fn knows_missing(&self) -> bool {
+    pub fn is_conditioned_on_mask(&self) -> bool {
         self.nodes.iter().any(|node| matches!(node.op, Some(LayerOp::Known(_))))
     }
 
@@ -247,9 +247,9 @@ impl Graph {
         name: String,
         shape: Vec<usize>,
         packing: Packing,
-        start: Start,
+        start: InitialValues,
     ) -> Result<usize> {
-        let new = Param { name, shape, packing, start, role: Role::Learned };
+        let new = Param { name, shape, packing, start, role: ParamRole::Learned };
         if let Some(index) = self.params.iter().position(|param| param.name == new.name) {
             let old = &self.params[index];
             if old.shape != new.shape || old.packing != new.packing {

@@ -11,10 +11,10 @@ mod store;
 mod summary;
 
 pub use decoder::{Decoder, decoder};
-pub use encoder::{HEAD, POOL, Pool, Pooling, classifier, encoder, feature_layer};
-pub use file::{Loaded, bundled, load, load_bytes, restorer, save};
+pub use encoder::{GridPooling, HEAD, POOL, PoolKind, classifier, encoder, feature_layer};
+pub use file::{LoadedModel, bundled, load, load_bytes, restorer, save};
 pub use graph::{Graph, Node};
-pub use params::{Packing, Param, Role};
-pub use receptive::{Field, Tiling, receptive_field, tiling};
+pub use params::{Packing, Param, ParamRole};
+pub use receptive::{ReceptiveField, TileGeometry, receptive_field, tile_geometry};
 pub use store::{Purpose, Store};
-pub use summary::{Row, Summary, settings, summary};
+pub use summary::{LayerRow, ModelSummary, settings, summary};

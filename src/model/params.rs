@@ -33,7 +33,7 @@ pub enum Packing {
 
 /// How a parameter begins.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Start {
+pub enum InitialValues {
     /// One value.
     Constant(f64),
     /// Normal with this standard deviation.
@@ -45,7 +45,7 @@ pub enum Start {
     Uniform(f64),
 }
 
-impl Start {
+impl InitialValues {
     /// A weight's start from its fans; `rectified` tells whether a rectifier follows.
     pub fn weight(init: Init, rectified: bool, fan_in: f64, fan_out: f64) -> Self {
         match init {
@@ -73,7 +73,7 @@ impl Start {
 
 /// Who sets a parameter's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum ParamRole {
     /// Training does.
     Learned,
     /// They stay as they are drawn or lent.
@@ -93,9 +93,9 @@ pub struct Param {
     /// Order in memory.
     pub packing: Packing,
     /// First values.
-    pub start: Start,
+    pub start: InitialValues,
     /// Who sets its values.
-    pub role: Role,
+    pub role: ParamRole,
 }
 
 impl Param {
@@ -115,16 +115,19 @@ impl Param {
         let mut values = vec![0.0; self.len()];
         // the stream counts, so that blocks can be drawn side by side
         values.par_chunks_mut(BLOCK).enumerate().for_each(|(i, values)| {
-            let name =
-                if matches!(self.start, Start::Dictionary(_)) { "dictionary" } else { &self.name };
+            let name = if matches!(self.start, InitialValues::Dictionary(_)) {
+                "dictionary"
+            } else {
+                &self.name
+            };
             let stream = |words: usize| Stream::new(seed, name).skip((i * BLOCK * words) as u64);
             match self.start {
-                Start::Constant(value) => values.fill(value as f32),
-                Start::Normal(deviation) | Start::Dictionary(deviation) => {
+                InitialValues::Constant(value) => values.fill(value as f32),
+                InitialValues::Normal(deviation) | InitialValues::Dictionary(deviation) => {
                     let mut stream = stream(2);
                     values.fill_with(|| (f64::from(stream.normal()) * deviation) as f32);
                 }
-                Start::Uniform(bound) => {
+                InitialValues::Uniform(bound) => {
                     let mut stream = stream(1);
                     values.fill_with(|| ((f64::from(stream.uniform()) * 2.0 - 1.0) * bound) as f32);
                 }
@@ -198,8 +201,8 @@ mod tests {
             name: "p".to_owned(),
             shape: shape.to_vec(),
             packing,
-            start: Start::Normal(1.0),
-            role: Role::Learned,
+            start: InitialValues::Normal(1.0),
+            role: ParamRole::Learned,
         }
     }
 

@@ -8,14 +8,14 @@ use crate::spec::LayerOp;
 
 /// Rows and columns of the input, from the first to the last; those outside of it are padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field {
+pub struct ReceptiveField {
     /// First and last row.
     pub rows: (isize, isize),
     /// First and last column.
     pub columns: (isize, isize),
 }
 
-impl Field {
+impl ReceptiveField {
     /// Height and width.
     pub const fn size(self) -> (usize, usize) {
         ((self.rows.1 - self.rows.0 + 1) as usize, (self.columns.1 - self.columns.0 + 1) as usize)
@@ -29,17 +29,19 @@ impl Field {
 
 /// The part of the input that position (`row`, `column`) of a node's maps depends on. Selections
 /// that compare whole maps or batches are not counted.
-pub fn receptive_field(graph: &Graph, node: usize, row: usize, column: usize) -> Field {
-    let here =
-        Field { rows: (row as isize, row as isize), columns: (column as isize, column as isize) };
-    let mut fields: Vec<Option<Field>> = vec![None; node + 1];
+pub fn receptive_field(graph: &Graph, node: usize, row: usize, column: usize) -> ReceptiveField {
+    let here = ReceptiveField {
+        rows: (row as isize, row as isize),
+        columns: (column as isize, column as isize),
+    };
+    let mut fields: Vec<Option<ReceptiveField>> = vec![None; node + 1];
     fields[node] = Some(here);
     for at in (1..=node).rev() {
         let Some(field) = fields[at] else { continue };
         let windows = [0, 1].map(|side| layers::window(graph, &graph.nodes[at], side));
         for input in graph.nodes[at].inputs.iter().chain(&graph.nodes[at].switches) {
             let dims = graph.nodes[*input].dims;
-            let seen = Field {
+            let seen = ReceptiveField {
                 rows: windows[0].back(field.rows, dims.h),
                 columns: windows[1].back(field.columns, dims.w),
             };
@@ -51,7 +53,7 @@ pub fn receptive_field(graph: &Graph, node: usize, row: usize, column: usize) ->
 
 /// How an image is cut into tiles so that each tile's middle comes out as in the whole image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tiling {
+pub struct TileGeometry {
     /// Sides and starts of tiles are multiples of this many pixels.
     pub align: usize,
     /// How far from a pixel of the output the model looks, in pixels of the input.
@@ -67,7 +69,7 @@ const LISTA_HALO: usize = 32;
 ///
 /// # Errors
 /// When a layer depends on the whole image, which fixes the image's size.
-pub fn tiling(graph: &Graph) -> Result<Tiling> {
+pub fn tile_geometry(graph: &Graph) -> Result<TileGeometry> {
     let lista: Vec<&str> = graph
         .spec
         .layers
@@ -77,7 +79,7 @@ pub fn tiling(graph: &Graph) -> Result<Tiling> {
         .collect();
     let is_mean =
         |name: &str| name.strip_suffix(".mean").is_some_and(|layer| lista.contains(&layer));
-    let mut found = Tiling { align: 1, halo: 0 };
+    let mut found = TileGeometry { align: 1, halo: 0 };
     for side in [0, 1] {
         let scales = scales(graph, side, &is_mean)?;
         let align = scales.iter().flatten().fold(1, |align, scale| lcm(align, scale.0));
@@ -183,7 +185,7 @@ mod tests {
     }
 
     /// Changes one pixel after the other and looks which of them the code's place sees.
-    fn seen(graph: &Graph, row: usize, column: usize) -> Field {
+    fn seen(graph: &Graph, row: usize, column: usize) -> ReceptiveField {
         let mut device = Device::cpu();
         let store = Store::new(&mut device, graph, Purpose::Infer).unwrap();
         store.initialise(&mut device, graph, 1);
@@ -197,9 +199,9 @@ mod tests {
         let pixels = (0..dims.len())
             .filter(|i| at(i + 1) != at(0))
             .map(|i| ((i / dims.c / dims.w) as isize, (i / dims.c % dims.w) as isize));
-        let fields =
-            pixels.map(|(row, column)| Field { rows: (row, row), columns: (column, column) });
-        fields.reduce(Field::with).expect("some pixel is seen")
+        let fields = pixels
+            .map(|(row, column)| ReceptiveField { rows: (row, row), columns: (column, column) });
+        fields.reduce(ReceptiveField::with).expect("some pixel is seen")
     }
 
     #[test]
@@ -223,7 +225,8 @@ mod tests {
             for (row, column) in [(code.h / 2, code.w / 2), (0, 0), (code.h - 1, 0)] {
                 let field = receptive_field(&graph, graph.code, row, column);
                 let inside = |(first, last): (isize, isize)| (first.max(0), last.min(12));
-                let clipped = Field { rows: inside(field.rows), columns: inside(field.columns) };
+                let clipped =
+                    ReceptiveField { rows: inside(field.rows), columns: inside(field.columns) };
                 let seen = seen(&graph, row, column);
                 // At a border, taps of a dilated kernel that fall outside leave a gap between it
                 // and the first that is inside.

@@ -2,7 +2,7 @@
 //! contiguous buffer with named ranges.
 
 use super::graph::Graph;
-use super::params::{Param, Role};
+use super::params::{Param, ParamRole};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::view::{Buffer, View};
@@ -44,7 +44,7 @@ fn ranges(params: &[Param]) -> (Vec<(usize, usize)>, usize, usize) {
         for (range, param) in ranges
             .iter_mut()
             .zip(params)
-            .filter(|(_, param)| (param.role == Role::Learned) == of_learned)
+            .filter(|(_, param)| (param.role == ParamRole::Learned) == of_learned)
         {
             *range = (end, param.len());
             end = (end + param.len()).next_multiple_of(ALIGN);
@@ -180,7 +180,13 @@ impl Store {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn lend(&self, device: &mut Device, graph: &Graph, other: &Self, to: &Graph) -> Result<()> {
+    pub fn copy_matching(
+        &self,
+        device: &mut Device,
+        graph: &Graph,
+        other: &Self,
+        to: &Graph,
+    ) -> Result<()> {
         for (i, param) in to.params.iter().enumerate() {
             let same = |own: &Param| own.name == param.name && own.shape == param.shape;
             if let Some(own) = graph.params.iter().position(same) {

@@ -9,7 +9,7 @@ use crate::spec::{LayerOp, LayerSpec};
 
 /// A layer's row.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Row {
+pub struct LayerRow {
     /// Its name.
     pub name: String,
     /// Its operation's name.
@@ -37,10 +37,10 @@ pub struct Row {
 
 /// The whole table.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Summary {
+pub struct ModelSummary {
     /// The layers in order.
     #[serde(skip)]
-    pub rows: Vec<Row>,
+    pub rows: Vec<LayerRow>,
     /// Channels, height and width of the input.
     pub input: [usize; 3],
     /// Name of the layer whose output is the code.
@@ -56,11 +56,12 @@ pub struct Summary {
 }
 
 /// The table of a model.
-pub fn summary(graph: &Graph) -> Summary {
+pub fn summary(graph: &Graph) -> ModelSummary {
     let mut seen = vec![false; graph.params.len()];
-    let rows: Vec<Row> = (1..graph.nodes.len()).map(|node| row(graph, node, &mut seen)).collect();
+    let rows: Vec<LayerRow> =
+        (1..graph.nodes.len()).map(|node| row(graph, node, &mut seen)).collect();
     let shape = |node: usize| shape(graph.nodes[node].dims);
-    Summary {
+    ModelSummary {
         input: shape(0),
         code: graph.nodes[graph.code].name.clone(),
         code_shape: shape(graph.code),
@@ -75,7 +76,7 @@ const fn shape(dims: Dims) -> [usize; 3] {
     [dims.c, dims.h, dims.w]
 }
 
-fn row(graph: &Graph, index: usize, seen: &mut [bool]) -> Row {
+fn row(graph: &Graph, index: usize, seen: &mut [bool]) -> LayerRow {
     let node = &graph.nodes[index];
     let op = node.op.as_ref().expect("only the input has no operation");
     let (mut parameters, mut shared) = (0, Vec::new());
@@ -86,7 +87,7 @@ fn row(graph: &Graph, index: usize, seen: &mut [bool]) -> Row {
             parameters += graph.params[param].len();
         }
     }
-    Row {
+    LayerRow {
         name: node.name.clone(),
         op: op.name(),
         settings: settings(op),

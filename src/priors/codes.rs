@@ -89,16 +89,16 @@ impl Codes {
 
 /// Means of rows that are alike, and which each is of.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Groups {
+pub struct Clusters {
     /// The means, one after the other.
     pub centres: Vec<f32>,
     /// The group of each row.
     pub of: Vec<u32>,
 }
 
-/// Groups of rows by k-means (Lloyd 1982), which begins with rows far apart (Arthur &
+/// Clusters of rows by k-means (Lloyd 1982), which begins with rows far apart (Arthur &
 /// Vassilvitskii, "k-means++", 2007); `count` at most, none is empty.
-pub fn groups(rows: &[f32], depth: usize, count: usize, stream: &mut Stream) -> Groups {
+pub fn k_means(rows: &[f32], depth: usize, count: usize, stream: &mut Stream) -> Clusters {
     let n = rows.len() / depth;
     let row = |i: usize| &rows[i * depth..(i + 1) * depth];
     let mut centres = row(stream.below(n)).to_vec();
@@ -138,7 +138,7 @@ pub fn groups(rows: &[f32], depth: usize, count: usize, stream: &mut Stream) -> 
         }
         *group = *number;
     }
-    Groups { centres: means(rows, &of, depth), of }
+    Clusters { centres: means(rows, &of, depth), of }
 }
 
 /// The mean of each group; zeros for one without rows.
@@ -176,7 +176,7 @@ mod tests {
         let rows: Vec<f32> = (0..1000)
             .flat_map(|i| [10.0 * cloud(i) as f32 + 0.5 * stream.normal(), stream.normal()])
             .collect();
-        let found = groups(&rows, 2, 5, &mut stream);
+        let found = k_means(&rows, 2, 5, &mut stream);
         assert_eq!(found.centres.len(), 10);
         for i in 0..1000 {
             let same = |j: usize| found.of[i] == found.of[j];
@@ -185,7 +185,7 @@ mod tests {
             assert!((centre - 10.0 * cloud(i) as f32).abs() < 0.3, "{centre}");
         }
         // no more groups than different rows
-        let few = groups(&[1.0, 1.0, 2.0, 2.0, 2.0], 1, 4, &mut stream);
+        let few = k_means(&[1.0, 1.0, 2.0, 2.0, 2.0], 1, 4, &mut stream);
         assert_eq!(few.centres.len(), 2);
         assert_eq!(few.of.iter().filter(|group| **group == few.of[0]).count(), 2);
     }

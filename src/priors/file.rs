@@ -13,7 +13,7 @@ use crate::files;
 use crate::priors::masked::{Masked, Sizes};
 use crate::priors::mixture::{Gaussian, Mixture};
 use crate::priors::prior::Prior;
-use crate::priors::sparse::{Sparse, UNIT};
+use crate::priors::sparse::{SparsePrior, UNIT};
 
 const KEY: &str = "csae_prior";
 const NAME: &str = "prior.safetensors";
@@ -222,7 +222,7 @@ impl Prior {
                 components: mixture,
                 classes: header.mixture.classes,
             },
-            sparse: Sparse {
+            sparse: SparsePrior {
                 order: header.order,
                 units: read("sparse.units", &[depth, UNIT])?.as_chunks::<UNIT>().0.to_vec(),
                 weights: header.sparse.weights,

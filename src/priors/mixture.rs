@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::linalg::gemm::{Matrix, gemm};
-use crate::priors::codes::{Codes, groups};
+use crate::priors::codes::{Codes, k_means};
 use crate::rng::Stream;
 
 /// What is added to every variance, as a share of the mean variance of all codes: in a group, units
@@ -20,7 +20,7 @@ const SHARE: f64 = 1e-6;
 /// Rows that are brought to a component's coordinates at a time.
 const BLOCK: usize = 256;
 /// Components of a mixture at most, unless a number is asked for.
-pub const MOST: usize = 64;
+pub const MAX_COMPONENTS: usize = 64;
 
 /// A Gaussian.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,7 +128,7 @@ pub struct Mixture {
 
 /// A number of components, and what speaks for it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Judged {
+pub struct MixtureScore {
     /// Components.
     pub components: usize,
     /// Mean log-likelihood of a code, in nats.
@@ -157,7 +157,7 @@ impl Mixture {
         codes: &Codes,
         wanted: Option<usize>,
         seed: u64,
-        mut told: impl FnMut(Option<u32>, Judged),
+        mut told: impl FnMut(Option<u32>, MixtureScore),
     ) -> Result<Self> {
         let (ridge, n) = (ridge(codes), codes.len());
         let mut all = Self {
@@ -169,7 +169,7 @@ impl Mixture {
             let rows = codes.rows(&numbers);
             let share = numbers.len() as f64 / n as f64;
             let mut stream = Stream::new(seed, "mixture");
-            let mut try_out = |count: usize| -> Result<(Self, Judged)> {
+            let mut try_out = |count: usize| -> Result<(Self, MixtureScore)> {
                 let (mixture, judged) =
                     expectation_maximisation(&rows, codes.units, count, ridge, &mut stream)?;
                 told(class, judged);
@@ -183,7 +183,7 @@ impl Mixture {
                     let mut best = try_out(1)?;
                     for count in std::iter::successors(Some(2), |count| Some(2 * count)) {
                         // a covariance of fewer codes than that says little
-                        if count > MOST || 8 * count > numbers.len() {
+                        if count > MAX_COMPONENTS || 8 * count > numbers.len() {
                             break;
                         }
                         let next = try_out(count)?;
@@ -285,9 +285,9 @@ fn expectation_maximisation(
     count: usize,
     ridge: f64,
     stream: &mut Stream,
-) -> Result<(Mixture, Judged)> {
+) -> Result<(Mixture, MixtureScore)> {
     let n = rows.len() / depth;
-    let of = groups(rows, depth, count, stream).of;
+    let of = k_means(rows, depth, count, stream).of;
     let mut count = of.iter().max().map_or(1, |most| *most as usize + 1);
     // of each component, how much each row is of it
     let mut shares: Vec<Vec<f64>> = (0..count)
@@ -341,7 +341,7 @@ fn expectation_maximisation(
                 let bic = parameters * (n as f64).ln() - 2.0 * sum;
                 let weights = weights.into_iter().map(|weight| weight as f32).collect();
                 let mixture = Mixture { weights, components, classes: None };
-                return Ok((mixture, Judged { components: count, likelihood, bic }));
+                return Ok((mixture, MixtureScore { components: count, likelihood, bic }));
             }
             last = likelihood;
         }

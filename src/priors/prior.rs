@@ -4,22 +4,22 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result, did_you_mean};
 use crate::priors::codes::Codes;
-use crate::priors::mixture::{Judged, Mixture};
-use crate::priors::sparse::{Held, Sparse};
+use crate::priors::mixture::{Mixture, MixtureScore};
+use crate::priors::sparse::{HeldOutLoss, SparsePrior};
 use crate::rng::Stream;
 
 /// Values of a code at most: covariances have the square of it.
-pub const LARGEST: usize = 1024;
+pub const MAX_UNITS: usize = 1024;
 /// Codes that priors are fitted to at least.
-const LEAST: usize = 32;
+const MIN_CODES: usize = 32;
 /// Components that a unit is shown in at most.
-pub const SHOWN_IN: usize = 4;
+pub const SWEEP_COMPONENTS: usize = 4;
 /// Numbers of the stream that a code may take.
 const WORDS: u64 = 1 << 16;
 
 /// A prior.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum PriorKind {
     /// One Gaussian with a full covariance: the baseline
     Gaussian,
     /// A mixture of Gaussians with full covariances, as many as Bayes's information criterion takes
@@ -28,7 +28,7 @@ pub enum Kind {
     Sparse,
 }
 
-impl Kind {
+impl PriorKind {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Gaussian, Self::Mixture, Self::Sparse];
 
@@ -44,9 +44,9 @@ impl Kind {
 
 /// What is to be drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Draw {
+pub struct SampleRequest {
     /// From which prior.
-    pub kind: Kind,
+    pub kind: PriorKind,
     /// How many codes.
     pub count: usize,
     /// Seed of what is drawn.
@@ -60,12 +60,12 @@ pub struct Draw {
 
 /// How far fitting is.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Stage {
+pub enum FitProgress {
     /// A mixture was tried, of a class where there are some.
-    Mixture(Option<u32>, Judged),
+    Mixture(Option<u32>, MixtureScore),
     /// A step of the sparse prior's training, of so many; how well codes are told that are held
     /// out.
-    Sparse(usize, usize, Held),
+    Sparse(usize, usize, HeldOutLoss),
 }
 
 /// The priors of a model.
@@ -84,7 +84,7 @@ pub struct Prior {
     /// A mixture.
     pub mixture: Mixture,
     /// What respects sparsity.
-    pub sparse: Sparse,
+    pub sparse: SparsePrior,
 }
 
 /// Bytes that fitting takes beside the codes, at so many components.
@@ -93,7 +93,7 @@ pub fn fitting_bytes(units: usize, codes: usize, components: usize) -> u64 {
     // rows of a class and of components, what each row is of each component, factors; the sparse
     // prior comes later
     let mixture = 8 * n * d + 16 * n * k + 4 * k * d * d + 32 * d * d;
-    mixture.max(Sparse::bytes(units, codes))
+    mixture.max(SparsePrior::bytes(units, codes))
 }
 
 impl Prior {
@@ -107,11 +107,11 @@ impl Prior {
         model: &str,
         components: Option<usize>,
         seed: u64,
-        mut told: impl FnMut(Stage),
+        mut told: impl FnMut(FitProgress),
     ) -> Result<Self> {
-        if codes.len() < LEAST {
+        if codes.len() < MIN_CODES {
             return Err(Error::usage(format!(
-                "{} images are too few to fit a prior to; {LEAST} are the least",
+                "{} images are too few to fit a prior to; {MIN_CODES} are the least",
                 codes.len()
             )));
         }
@@ -136,9 +136,11 @@ impl Prior {
             units,
             gaussian: Mixture::one(codes)?,
             mixture: Mixture::fit(codes, components, seed, |class, judged| {
-                told(Stage::Mixture(class, judged))
+                told(FitProgress::Mixture(class, judged))
             })?,
-            sparse: Sparse::fit(codes, seed, |step, of, held| told(Stage::Sparse(step, of, held))),
+            sparse: SparsePrior::fit(codes, seed, |step, of, held| {
+                told(FitProgress::Sparse(step, of, held))
+            }),
         })
     }
 
@@ -166,32 +168,32 @@ impl Prior {
     ///
     /// # Errors
     /// When a class is wanted of one Gaussian.
-    pub fn draw(&self, draw: &Draw) -> Result<Vec<f32>> {
+    pub fn draw(&self, draw: &SampleRequest) -> Result<Vec<f32>> {
         let (class, temperature) = (draw.class, draw.temperature as f32);
-        if class.is_some() && draw.kind == Kind::Gaussian {
+        if class.is_some() && draw.kind == PriorKind::Gaussian {
             return Err(Error::usage(
                 "--class: one Gaussian of all images knows no classes; take --prior mixture or sparse",
             ));
         }
         Ok(self.each(draw, |stream, out| match draw.kind {
-            Kind::Gaussian => self.gaussian.draw(None, temperature, stream, out),
-            Kind::Mixture => self.mixture.draw(class, temperature, stream, out),
-            Kind::Sparse => self.sparse.draw(class, temperature, stream, out),
+            PriorKind::Gaussian => self.gaussian.draw(None, temperature, stream, out),
+            PriorKind::Mixture => self.mixture.draw(class, temperature, stream, out),
+            PriorKind::Sparse => self.sparse.draw(class, temperature, stream, out),
         }))
     }
 
     /// Codes like one, of which a share `vary` is new: of the variance, or, with the sparse prior,
     /// of the units.
-    pub fn like(&self, draw: &Draw, code: &[f32], vary: f64) -> Vec<f32> {
+    pub fn like(&self, draw: &SampleRequest, code: &[f32], vary: f64) -> Vec<f32> {
         let (vary, temperature) = (vary as f32, draw.temperature as f32);
         match draw.kind {
-            Kind::Gaussian => self.each(draw, self.gaussian.like(code, vary, temperature)),
-            Kind::Mixture => self.each(draw, self.mixture.like(code, vary, temperature)),
-            Kind::Sparse => self.each(draw, self.sparse.like(code, vary, temperature)),
+            PriorKind::Gaussian => self.each(draw, self.gaussian.like(code, vary, temperature)),
+            PriorKind::Mixture => self.each(draw, self.mixture.like(code, vary, temperature)),
+            PriorKind::Sparse => self.each(draw, self.sparse.like(code, vary, temperature)),
         }
     }
 
-    fn each(&self, draw: &Draw, of: impl Fn(&mut Stream, &mut [f32]) + Sync) -> Vec<f32> {
+    fn each(&self, draw: &SampleRequest, of: impl Fn(&mut Stream, &mut [f32]) + Sync) -> Vec<f32> {
         let units = self.units.len();
         let mut codes = vec![0.0; draw.count * units];
         codes.par_chunks_exact_mut(units).enumerate().for_each(|(i, out)| {
@@ -202,11 +204,11 @@ impl Prior {
 
     /// What one unit draws: codes with it at these multiples of its usual strength, first alone,
     /// then in the mean codes of the components of the mixture in which it is strongest,
-    /// [`SHOWN_IN`] at most.
+    /// [`SWEEP_COMPONENTS`] at most.
     ///
     /// # Errors
     /// When there is no such unit, or it never fires.
-    pub fn of_unit(&self, unit: usize, multiples: &[f32]) -> Result<Vec<f32>> {
+    pub fn unit_sweep(&self, unit: usize, multiples: &[f32]) -> Result<Vec<f32>> {
         let units = self.units.len();
         let Some([rate, strength]) = self.units.get(unit) else {
             return Err(Error::usage(format!(
@@ -223,7 +225,7 @@ impl Prior {
             self.mixture.components.iter().map(|component| &component.mean[..]).collect();
         means.sort_by(|a, b| b[unit].abs().total_cmp(&a[unit].abs()));
         let alone = vec![0.0; units];
-        let bases = std::iter::once(&alone[..]).chain(means.into_iter().take(SHOWN_IN));
+        let bases = std::iter::once(&alone[..]).chain(means.into_iter().take(SWEEP_COMPONENTS));
         let mut codes = Vec::new();
         for base in bases {
             for multiple in multiples {
@@ -237,7 +239,7 @@ impl Prior {
 }
 
 /// Codes on the straight line between two, both ends among them.
-pub fn between(a: &[f32], b: &[f32], frames: usize) -> Vec<f32> {
+pub fn interpolate(a: &[f32], b: &[f32], frames: usize) -> Vec<f32> {
     let at = |frame: usize| frame as f32 / (frames.max(2) - 1) as f32;
     (0..frames)
         .flat_map(|frame| a.iter().zip(b).map(move |(a, b)| a + at(frame) * (b - a)))
@@ -268,23 +270,32 @@ mod tests {
     #[test]
     fn draws_obey_seed_class_and_temperature() {
         let prior = prior(true);
-        let draw = Draw { kind: Kind::Sparse, count: 50, seed: 1, temperature: 1.0, class: None };
-        for kind in Kind::ALL {
-            let draw = Draw { kind, ..draw };
+        let draw = SampleRequest {
+            kind: PriorKind::Sparse,
+            count: 50,
+            seed: 1,
+            temperature: 1.0,
+            class: None,
+        };
+        for kind in PriorKind::ALL {
+            let draw = SampleRequest { kind, ..draw };
             let all = prior.draw(&draw).unwrap();
-            assert_eq!(all[..30], prior.draw(&Draw { count: 10, ..draw }).unwrap()[..]);
-            assert_ne!(all, prior.draw(&Draw { seed: 2, ..draw }).unwrap());
+            assert_eq!(all[..30], prior.draw(&SampleRequest { count: 10, ..draw }).unwrap()[..]);
+            assert_ne!(all, prior.draw(&SampleRequest { seed: 2, ..draw }).unwrap());
             let spread = |temperature: f64| {
-                let all =
-                    prior.like(&Draw { temperature, count: 100, ..draw }, &[1.0, 0.0, 0.0], 0.7);
+                let all = prior.like(
+                    &SampleRequest { temperature, count: 100, ..draw },
+                    &[1.0, 0.0, 0.0],
+                    0.7,
+                );
                 let mean = all.iter().step_by(3).sum::<f32>() / 100.0;
                 all.iter().step_by(3).map(|v| (v - mean).powi(2)).sum::<f32>()
             };
             assert!(spread(0.3) < spread(1.0), "{kind:?}");
         }
-        for kind in [Kind::Mixture, Kind::Sparse] {
+        for kind in [PriorKind::Mixture, PriorKind::Sparse] {
             let class = Some(prior.class("right").unwrap());
-            let codes = prior.draw(&Draw { kind, class, ..draw }).unwrap();
+            let codes = prior.draw(&SampleRequest { kind, class, ..draw }).unwrap();
             assert!(
                 codes.chunks(3).filter(|code| code[1] > 1.0 && code[0] < 0.5).count() > 46,
                 "{kind:?}"
@@ -292,8 +303,12 @@ mod tests {
         }
         let told = |error: Error| error.to_string();
         assert!(
-            told(prior.draw(&Draw { kind: Kind::Gaussian, class: Some(1), ..draw }).unwrap_err())
-                .contains("--prior mixture")
+            told(
+                prior
+                    .draw(&SampleRequest { kind: PriorKind::Gaussian, class: Some(1), ..draw })
+                    .unwrap_err()
+            )
+            .contains("--prior mixture")
         );
         assert!(told(prior.class("rihgt").unwrap_err()).contains("did you mean"));
         assert!(told(prior.class("none").unwrap_err()).contains("no image"));
@@ -306,8 +321,8 @@ mod tests {
     #[test]
     fn units_are_shown_at_their_strength() {
         let prior = prior(false);
-        let codes = prior.of_unit(1, &[0.0, 1.0, 2.0]).unwrap();
-        assert_eq!(codes.len(), 9 * (1 + prior.mixture.components.len().min(SHOWN_IN)));
+        let codes = prior.unit_sweep(1, &[0.0, 1.0, 2.0]).unwrap();
+        assert_eq!(codes.len(), 9 * (1 + prior.mixture.components.len().min(SWEEP_COMPONENTS)));
         assert_eq!(codes[..3], [0.0; 3]);
         assert!((codes[4] - 2.0).abs() < 0.1 && (codes[7] - 4.0).abs() < 0.2 && codes[3] == 0.0);
         // then in codes that it is strong in, whose other units stay
@@ -319,14 +334,14 @@ mod tests {
             .max_by(|a, b| a[1].total_cmp(&b[1]))
             .unwrap();
         assert!(codes[9] == strongest[0] && codes[10] == 0.0 && (codes[13] - 2.0).abs() < 0.1);
-        let told = |unit: usize| prior.of_unit(unit, &[1.0]).unwrap_err().to_string();
+        let told = |unit: usize| prior.unit_sweep(unit, &[1.0]).unwrap_err().to_string();
         assert!(told(3).contains("0 to 2") && told(2).contains("none of the images"));
     }
 
     #[test]
     fn lines_have_both_ends() {
-        assert_eq!(between(&[0.0, 2.0], &[4.0, 2.0], 3), [0.0, 2.0, 2.0, 2.0, 4.0, 2.0]);
-        assert_eq!(between(&[1.0], &[2.0], 2), [1.0, 2.0]);
+        assert_eq!(interpolate(&[0.0, 2.0], &[4.0, 2.0], 3), [0.0, 2.0, 2.0, 2.0, 4.0, 2.0]);
+        assert_eq!(interpolate(&[1.0], &[2.0], 2), [1.0, 2.0]);
     }
 
     #[test]

@@ -8,14 +8,14 @@
 
 use rayon::prelude::*;
 
-use crate::priors::codes::{Codes, groups, nearest};
+use crate::priors::codes::{Codes, k_means, nearest};
 use crate::priors::masked::{Adam, Masked, SAYS, Sizes, Walk};
 use crate::priors::mixture::pick;
 use crate::rng::Stream;
 
 /// Codes of a group on average at least.
 const OF_GROUP: usize = 256;
-/// Groups at most.
+/// Clusters at most.
 const GROUPS: usize = 160;
 /// Hidden units of the network for each unit of the code, and at most.
 const HIDDEN: (usize, usize) = (4, 512);
@@ -37,7 +37,7 @@ pub const UNIT: usize = 5;
 
 /// The prior.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sparse {
+pub struct SparsePrior {
     /// The units in the order in which they are drawn.
     pub order: Vec<u32>,
     /// Of each unit in this order: how often it fires, mean and spread of its strength's signed
@@ -55,7 +55,7 @@ pub struct Sparse {
 
 /// How well held-out codes are told, in nats.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Held {
+pub struct HeldOutLoss {
     /// Which units fire: −ln of the probability.
     pub fires: f64,
     /// How strongly: −ln of the density of standardised roots, but for the constant.
@@ -79,7 +79,7 @@ fn roots(rows: &[f32]) -> Vec<f32> {
 /// Rows for the network.
 struct Rows<'a> {
     codes: &'a Codes,
-    prior: &'a Sparse,
+    prior: &'a SparsePrior,
     group: &'a [u32],
 }
 
@@ -101,7 +101,7 @@ impl Rows<'_> {
 }
 
 /// The loss of rows whose inputs and outputs these are, both parts, and its gradients.
-fn loss(sizes: Sizes, x: &[f32], outputs: &[f32]) -> (Held, Vec<f32>) {
+fn loss(sizes: Sizes, x: &[f32], outputs: &[f32]) -> (HeldOutLoss, Vec<f32>) {
     let (units, width) = (sizes.units, sizes.input());
     let mut gradients = vec![0.0; outputs.len()];
     let (mut fires, mut strength) = (0.0_f64, 0.0_f64);
@@ -131,10 +131,10 @@ fn loss(sizes: Sizes, x: &[f32], outputs: &[f32]) -> (Held, Vec<f32>) {
             }
         }
     }
-    (Held { fires, strength }, gradients)
+    (HeldOutLoss { fires, strength }, gradients)
 }
 
-/// Groups of like codes, of each class for itself where they have classes: the group of each code,
+/// Clusters of like codes, of each class for itself where they have classes: the group of each code,
 /// and of each group its share and class.
 type Grouped = (Vec<u32>, Vec<f32>, Option<Vec<u32>>, Vec<f32>);
 
@@ -146,7 +146,7 @@ fn grouped(codes: &Codes, stream: &mut Stream) -> Grouped {
     for (class, numbers) in codes.by_class() {
         let rows = roots(&codes.rows(&numbers));
         let count = (most * numbers.len()).div_ceil(n).max(1);
-        let found = groups(&rows, codes.units, count, stream);
+        let found = k_means(&rows, codes.units, count, stream);
         let first = weights.len() as u32;
         let count = found.centres.len() / codes.units;
         weights.extend(std::iter::repeat_n(0.0, count));
@@ -160,7 +160,7 @@ fn grouped(codes: &Codes, stream: &mut Stream) -> Grouped {
     (of, weights, classes.into_iter().collect(), centres)
 }
 
-impl Sparse {
+impl SparsePrior {
     /// Sizes of the network for so many units and groups.
     fn sizes(units: usize, groups: usize) -> Sizes {
         Sizes { units, told: groups, hidden: (HIDDEN.0 * units).min(HIDDEN.1) }
@@ -176,7 +176,7 @@ impl Sparse {
     }
 
     /// Fits it to codes; tells the step, and how well held-out codes are told.
-    pub fn fit(codes: &Codes, seed: u64, mut told: impl FnMut(usize, usize, Held)) -> Self {
+    pub fn fit(codes: &Codes, seed: u64, mut told: impl FnMut(usize, usize, HeldOutLoss)) -> Self {
         let (n, units) = (codes.len(), codes.units);
         let mut stream = Stream::new(seed, "sparse prior");
         let (group, weights, classes, centres) = grouped(codes, &mut stream);
@@ -226,7 +226,7 @@ impl Sparse {
         codes: &Codes,
         group: &[u32],
         stream: &mut Stream,
-        told: &mut impl FnMut(usize, usize, Held),
+        told: &mut impl FnMut(usize, usize, HeldOutLoss),
     ) {
         let n = codes.len();
         let order: Vec<usize> =
@@ -258,7 +258,7 @@ impl Sparse {
             let learned = adam.step(&mut self.network, rate, &x, of_piece);
             if step % (STEPS / LOOKS) == 0 {
                 let found = if held.is_empty() {
-                    Held { fires: learned, strength: 0.0 }
+                    HeldOutLoss { fires: learned, strength: 0.0 }
                 } else {
                     self.judge(Rows { codes, prior: self, group }.inputs(held))
                 };
@@ -272,15 +272,15 @@ impl Sparse {
     }
 
     /// How well rows are told, on average.
-    fn judge(&self, x: Vec<f32>) -> Held {
+    fn judge(&self, x: Vec<f32>) -> HeldOutLoss {
         let sizes = self.network.sizes;
         let n = (x.len() / sizes.input()) as f64;
-        let each: Vec<Held> = x
+        let each: Vec<HeldOutLoss> = x
             .par_chunks(64 * sizes.input())
             .map(|x| loss(sizes, x, &self.network.says(x)).0)
             .collect();
-        let sum = |of: fn(&Held) -> f64| each.iter().map(of).sum::<f64>() / n;
-        Held { fires: sum(|held| held.fires), strength: sum(|held| held.strength) }
+        let sum = |of: fn(&HeldOutLoss) -> f64| each.iter().map(of).sum::<f64>() / n;
+        HeldOutLoss { fires: sum(|held| held.fires), strength: sum(|held| held.strength) }
     }
 
     /// A code, of `class` where one is wanted; at a temperature below 1 likelier ones, nearer to
@@ -388,9 +388,9 @@ mod tests {
     fn codes_are_drawn_as_they_occur() {
         let all = codes(2000);
         let mut looks = 0;
-        let prior = Sparse::fit(&all, 0, |_, _, _| looks += 1);
+        let prior = SparsePrior::fit(&all, 0, |_, _, _| looks += 1);
         assert_eq!(looks, LOOKS);
-        assert_eq!(prior, Sparse::fit(&all, 0, |_, _, _| {}));
+        assert_eq!(prior, SparsePrior::fit(&all, 0, |_, _, _| {}));
         let mut stream = Stream::new(1, "draws");
         let drawn: Vec<[f32; 5]> = (0..1000)
             .map(|_| {
@@ -452,7 +452,7 @@ mod tests {
     #[test]
     fn what_is_like_a_code_keeps_units() {
         let all = codes(1000);
-        let prior = Sparse::fit(&all, 0, |_, _, _| {});
+        let prior = SparsePrior::fit(&all, 0, |_, _, _| {});
         let code = [1.3, 0.0, 2.6, -1.0, 0.0];
         let (mut stream, mut out) = (Stream::new(1, "like"), [0.0; 5]);
         prior.like(&code, 0.0, 1.0)(&mut stream, &mut out);

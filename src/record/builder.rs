@@ -8,7 +8,7 @@ pub use backward::{Penalty, PenaltyKind};
 
 use super::layers;
 use crate::error::{Error, Result};
-use crate::model::Role;
+use crate::model::ParamRole;
 use crate::model::Store;
 use crate::model::{Graph, Node};
 use crate::ops::{MaxNorm, ProjectGrad};
@@ -26,9 +26,9 @@ pub enum Mode {
     Infer,
 }
 
-/// Revival of dead units of the code.
+/// Resurrection of dead units of the code.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Revival {
+pub struct Resurrection {
     /// Steps without firing.
     pub patience: usize,
     /// Gradient on the pre-activation.
@@ -66,7 +66,7 @@ pub struct Builder<'a> {
     /// Which pixels are known, once somebody has asked.
     known: Option<View>,
     penalty: Option<Penalty>,
-    revival: Option<(usize, Revival)>,
+    revival: Option<(usize, Resurrection)>,
     /// Whether biases are left out.
     unbiased: bool,
 }
@@ -100,7 +100,7 @@ impl<'a> Builder<'a> {
 
     /// Turns revival on: the push goes to the pre-activation of the last convolution or fully
     /// connected layer at or before the code.
-    pub fn revive(&mut self, revival: Revival) -> Result<()> {
+    pub fn resurrect_dead_units(&mut self, revival: Resurrection) -> Result<()> {
         let Graph { nodes, code, .. } = self.graph;
         let pushes = |op: &LayerOp| {
             matches!(op, LayerOp::Conv2d(_) | LayerOp::ConvTranspose2d(_) | LayerOp::Linear(_))
@@ -128,7 +128,7 @@ impl<'a> Builder<'a> {
         x
     }
 
-    /// How strong the corruption of each sample is, for a graph that [`Graph::knows_level`] (σ on
+    /// How strong the corruption of each sample is, for a graph that [`Graph::is_conditioned_on_level`] (σ on
     /// the 0–1 scale, or what [`crate::spec::CorruptionSpec::level_of_scale`] gives): kept, and
     /// written by whoever records the pass.
     pub fn level(&mut self) -> View {
@@ -142,7 +142,7 @@ impl<'a> Builder<'a> {
     }
 
     /// 1 where a pixel of the input is known and 0 where it is missing, in every channel, for a
-    /// graph that [`Graph::knows_missing`]: kept, and written by whoever records the pass.
+    /// graph that [`Graph::is_conditioned_on_mask`]: kept, and written by whoever records the pass.
     pub fn known(&mut self) -> View {
         if let Some(known) = self.known {
             return known;
@@ -215,7 +215,7 @@ impl<'a> Builder<'a> {
     pub fn project(&mut self) {
         for node in &self.graph.nodes {
             let Some(weight) =
-                node.weight.filter(|weight| self.graph.params[*weight].role == Role::Learned)
+                node.weight.filter(|weight| self.graph.params[*weight].role == ParamRole::Learned)
             else {
                 continue;
             };
@@ -238,7 +238,7 @@ impl<'a> Builder<'a> {
     pub fn constrain(&mut self) {
         for node in &self.graph.nodes {
             let learned =
-                node.weight.filter(|weight| self.graph.params[*weight].role == Role::Learned);
+                node.weight.filter(|weight| self.graph.params[*weight].role == ParamRole::Learned);
             let weight = learned.map(|weight| self.store.weight(weight));
             if let Some(call) = weight.and_then(|w| layers::constraint(self.graph, node, w)) {
                 self.tape.push(call);

@@ -5,5 +5,5 @@ mod builder;
 mod layers;
 mod tape;
 
-pub use builder::{Auxiliary, Builder, Mode, Penalty, PenaltyKind, Revival};
+pub use builder::{Auxiliary, Builder, Mode, Penalty, PenaltyKind, Resurrection};
 pub use tape::{Memory, Tape};

@@ -88,7 +88,7 @@ impl CorruptionSpec {
     pub const MAX_SCALES: usize = BicubicDownUp::MAX_SCALES;
 
     /// What corrupts for a task where nothing else is said.
-    pub fn of(task: Task) -> Self {
+    pub fn for_task(task: Task) -> Self {
         match task {
             Task::Denoise => Self { sigma: Some([0.0, 50.0]), ..Self::default() },
             Task::Inpaint => Self {

@@ -4,7 +4,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::values::{Filters, Init, Pad, Pair};
+use super::values::{FilterCount, Init, Pad, Pair};
 use crate::ops::Activation;
 
 /// A layer: its name, what it reads, and what it does.
@@ -45,7 +45,7 @@ const fn one_group() -> usize {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Conv2dSpec {
-    pub filters: Filters,
+    pub filters: FilterCount,
     pub kernel: Pair,
     #[serde(default = "one")]
     pub stride: Pair,
@@ -71,7 +71,7 @@ pub struct Conv2dSpec {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct ConvTranspose2dSpec {
-    pub filters: Filters,
+    pub filters: FilterCount,
     pub kernel: Pair,
     #[serde(default = "one")]
     pub stride: Pair,
@@ -321,7 +321,7 @@ pub struct WhitenSpec {
 /// An operation without keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Nothing {}
+pub struct NoKeys {}
 
 macro_rules! layer_ops {
     ($($(#[$meta:meta])* $variant:ident $name:literal $spec:ty),* $(,)?) => {
@@ -385,7 +385,7 @@ layer_ops! {
     /// BatchTopK.
     BatchTopK "batch_top_k" BatchTopKSpec,
     /// Spatial winner-take-all.
-    SpatialWta "spatial_wta" Nothing,
+    SpatialWta "spatial_wta" NoKeys,
     /// Lifetime winner-take-all.
     LifetimeWta "lifetime_wta" LifetimeWtaSpec,
     /// Local contrast normalisation.
@@ -393,13 +393,13 @@ layer_ops! {
     /// Whitening.
     Whiten "whiten" WhitenSpec,
     /// What it reads where a pixel is known, 0 where one is missing.
-    Known "known" Nothing,
+    Known "known" NoKeys,
     /// Sum of two layers.
-    Add "add" Nothing,
+    Add "add" NoKeys,
     /// The first layer less the second.
-    Sub "sub" Nothing,
+    Sub "sub" NoKeys,
     /// Channels of several layers side by side.
-    Concat "concat" Nothing,
+    Concat "concat" NoKeys,
 }
 
 impl LayerSpec {
@@ -409,7 +409,7 @@ impl LayerSpec {
     }
 
     /// Whether a layer of a graph is this one, or of those that this one is written out as.
-    pub fn gives(&self, name: &str) -> bool {
+    pub fn defines(&self, name: &str) -> bool {
         let part = || name.strip_prefix(&self.name).is_some_and(|rest| rest.starts_with('.'));
         name == self.name || matches!(self.op, LayerOp::Lista(_)) && part()
     }

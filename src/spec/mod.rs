@@ -14,12 +14,12 @@ pub use corruption::{CorruptionSpec, NO_CORRUPTION, Task};
 pub use layer::{
     ActivationSpec, AvgPool2dSpec, BatchTopKSpec, Conv2dSpec, ConvTranspose2dSpec, DropoutSpec,
     LayerOp, LayerSpec, LifetimeWtaSpec, LinearSpec, ListaSpec, LocalContrastSpec, MaxUnpool2dSpec,
-    Nothing, Pool2dSpec, SoftThresholdSpec, TopKSpec, UpsampleSpec, WhitenSpec,
+    NoKeys, Pool2dSpec, SoftThresholdSpec, TopKSpec, UpsampleSpec, WhitenSpec,
 };
 pub use overrides::{apply as apply_override, from_toml};
 pub use presets::{DEFAULT as DEFAULT_PRESET, names as preset_names, text as preset_text};
-pub use rule::Rule;
-pub use values::{Filters, Init, Pad, Pair};
+pub use rule::SparsityRule;
+pub use values::{FilterCount, Init, Pad, Pair};
 
 use crate::error::{Error, Result, did_you_mean};
 use crate::ops::{Activation, LossKind};

@@ -92,14 +92,14 @@ impl<'de> Deserialize<'de> for Pad {
 
 /// Number of output channels: a number, or `"input"` for as many as the model's input has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Filters {
+pub enum FilterCount {
     /// A number.
     Count(usize),
     /// The model's input channels.
     Input,
 }
 
-impl Serialize for Filters {
+impl Serialize for FilterCount {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Count(count) => count.serialize(serializer),
@@ -108,7 +108,7 @@ impl Serialize for Filters {
     }
 }
 
-impl<'de> Deserialize<'de> for Filters {
+impl<'de> Deserialize<'de> for FilterCount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
         match value.as_u64() {

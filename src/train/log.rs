@@ -167,7 +167,7 @@ impl Log {
         &mut self,
         step: u64,
         epoch: f64,
-        report: &crate::infer::evaluate::Report,
+        report: &crate::infer::evaluate::EvaluationReport,
     ) -> Result<()> {
         let mut value = serde_json::to_value(report).expect("a report is JSON");
         if let Some(table) = value.as_object_mut() {

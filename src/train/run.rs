@@ -13,9 +13,9 @@ use crate::device::Device;
 use crate::error::{Error, Kind, Result};
 use crate::hash::Hash;
 use crate::infer::batches::Inference;
-use crate::infer::evaluate::{Report, evaluate};
+use crate::infer::evaluate::{EvaluationReport, evaluate};
 use crate::infer::restore::Restorer;
-use crate::infer::whole;
+use crate::infer::whole_images;
 use crate::model::{self, Graph};
 use crate::report::gallery;
 use crate::spec::Config;
@@ -45,7 +45,7 @@ pub struct Run<'a> {
 #[derive(Debug)]
 pub struct Summary {
     /// The last validation.
-    pub report: Report,
+    pub report: EvaluationReport,
     /// How fast it went, in this process.
     pub finished: Finished,
     /// Pictures written.
@@ -61,7 +61,7 @@ enum Advance {
     /// The next one.
     On,
     /// The end: it was the last one, and this is its validation.
-    Last(Box<Report>),
+    Last(Box<EvaluationReport>),
     /// Nothing: all steps are done, and every value is a number.
     End,
     /// A stop that was asked for.
@@ -131,10 +131,11 @@ impl<'a> Run<'a> {
             config.seed,
         );
         let mut inference = Inference::new(graph, &trainer.store);
-        inference.degrading =
+        inference.degradation =
             (!config.corruption.is_none()).then(|| (config.corruption.clone(), config.seed));
         // A model that works on images of one size alone is judged on patches.
-        let restorer = whole::judges(config, graph, &trainer.store, &prepared.validation);
+        let restorer =
+            whole_images::validation_restorer(config, graph, &trainer.store, &prepared.validation);
         trainer.memory.validation =
             prepared.validation.held_bytes() + inference.prepare(device, chosen.len())?;
         Ok(Self {
@@ -308,7 +309,7 @@ impl<'a> Run<'a> {
     }
 
     /// Fails if a restorer that may go back has become far worse than it was at best.
-    fn check_fall(&self, best: Option<f64>, report: &Report) -> Result<()> {
+    fn check_fall(&self, best: Option<f64>, report: &EvaluationReport) -> Result<()> {
         let psnr = report.whole.map(|whole| whole.psnr).filter(|_| self.config.train.retries > 0);
         match psnr.zip(best) {
             Some((psnr, best)) if psnr < -best - FALL => {
@@ -379,19 +380,19 @@ impl<'a> Run<'a> {
         Ok(made)
     }
 
-    fn evaluate(&mut self, device: &mut Device) -> Result<Report> {
+    fn evaluate(&mut self, device: &mut Device) -> Result<EvaluationReport> {
         let mut report =
             evaluate(device, &mut self.inference, &self.prepared.validation, &self.chosen)?;
         if let Some(restorer) = &self.restorer {
             let corruption = (&self.config.corruption, self.config.seed);
             report.whole =
-                Some(whole::judge(device, restorer, &self.prepared.validation, corruption)?);
+                Some(whole_images::score(device, restorer, &self.prepared.validation, corruption)?);
         }
         Ok(report)
     }
 
     /// Judges the model, logs it, and keeps it if it is the best so far.
-    fn validate(&mut self, device: &mut Device, log: &mut Log) -> Result<Report> {
+    fn validate(&mut self, device: &mut Device, log: &mut Log) -> Result<EvaluationReport> {
         // First what was logged before, so that the order of the lines is always the same.
         self.trainer.settle(device, log)?;
         let report = self.evaluate(device)?;
@@ -400,7 +401,9 @@ impl<'a> Run<'a> {
         let loss = report.whole.map_or(report.sum_squares, |whole| -whole.psnr);
         // Where units compete in training alone, losses do not tell better from worse: the last is
         // kept.
-        if loss.is_finite() && self.best.is_none_or(|best| loss < best || self.graph.competes()) {
+        if loss.is_finite()
+            && self.best.is_none_or(|best| loss < best || self.graph.competes_within_batch())
+        {
             self.best = Some(loss);
             model::save(
                 &self.folder.file("best.safetensors"),

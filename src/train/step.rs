@@ -12,7 +12,7 @@ use crate::profile::Profile;
 use crate::program::Call;
 use crate::record::Auxiliary;
 use crate::record::Memory;
-use crate::record::{Builder, Mode, Revival};
+use crate::record::{Builder, Mode, Resurrection};
 use crate::record::{Penalty, PenaltyKind};
 use crate::shape::Dims;
 use crate::spec::{CorruptionSpec, NO_CORRUPTION, OptimizerSpec, SparsitySpec};
@@ -277,7 +277,7 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View, usize)> {
     }
     let reviving = spec.sparsity.revive_strength > 0.0;
     if reviving {
-        b.revive(Revival {
+        b.resurrect_dead_units(Resurrection {
             patience: spec.sparsity.revive_patience,
             strength: spec.sparsity.revive_strength,
         })?;

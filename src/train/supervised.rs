@@ -3,7 +3,7 @@
 
 use crate::device::{Device, Program};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Graph, HEAD, Loaded, Purpose, Store};
+use crate::model::{Graph, HEAD, LoadedModel, Purpose, Store};
 use crate::ops::{Adam, WINDOW};
 use crate::program::Call;
 use crate::record::{Builder, Mode};
@@ -223,12 +223,19 @@ impl<'a> Supervised<'a> {
     ///
     /// # Errors
     /// When the device fails, or values do not fit.
-    pub fn begin(&self, device: &mut Device, pretrained: Option<&Loaded>, seed: u64) -> Result<()> {
+    pub fn begin(
+        &self,
+        device: &mut Device,
+        pretrained: Option<&LoadedModel>,
+        seed: u64,
+    ) -> Result<()> {
         for view in [self.store.m, self.store.v] {
             device.write(view, &vec![0.0; view.len]);
         }
         self.store.initialise(device, self.graph, seed);
-        pretrained.map_or(Ok(()), |loaded| loaded.lend(device, self.graph, &self.store).map(drop))
+        pretrained.map_or(Ok(()), |loaded| {
+            loaded.copy_matching(device, self.graph, &self.store).map(drop)
+        })
     }
 
     /// Trains on samples, and keeps the weights that do best on those to validate on; later is

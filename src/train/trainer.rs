@@ -13,7 +13,7 @@ use super::step::{self, Resident, Step, StepSpec, WIDTH};
 use super::whiten;
 use crate::device::{Device, Pending};
 use crate::error::{Error, Kind, Result};
-use crate::model::{self, Graph, Purpose, Role, Store};
+use crate::model::{self, Graph, ParamRole, Purpose, Store};
 use crate::spec::{Config, LayerOp, Precision, TrainSpec};
 use crate::view::View;
 
@@ -128,7 +128,7 @@ fn check(config: &Config, graph: &Graph) -> Result<()> {
             batch.next_multiple_of(parts)
         )));
     }
-    if graph.params.iter().all(|param| param.role != Role::Learned) {
+    if graph.params.iter().all(|param| param.role != ParamRole::Learned) {
         return Err(Error::usage(
             "model: every layer is frozen or has no parameters: there is nothing to learn",
         ));
@@ -197,8 +197,8 @@ impl<'a> Trainer<'a> {
         let store = Store::new(device, graph, purpose)?;
         store.initialise(device, graph, config.seed);
         let lend = |from: &String| {
-            let lent =
-                model::load(Path::new(from)).and_then(|loaded| loaded.lend(device, graph, &store));
+            let lent = model::load(Path::new(from))
+                .and_then(|loaded| loaded.copy_matching(device, graph, &store));
             lent.map_err(|error| error.at("train.from"))
         };
         let lent = config.train.from.as_ref().map(lend).transpose()?;

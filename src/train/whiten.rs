@@ -84,7 +84,7 @@ fn maps(
     let spec = model::encoder(graph, Some(&graph.nodes[node].name), None)?;
     let before = Graph::new(&spec, dims)?;
     let values = Store::new(device, &before, Purpose::Infer)?;
-    store.lend(device, graph, &values, &before)?;
+    store.copy_matching(device, graph, &values, &before)?;
     let mut inference = Inference::new(&before, &values);
     let size = inference.batch(device) * dims.len();
     let mut all = Vec::new();

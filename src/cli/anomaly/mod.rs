@@ -10,7 +10,7 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 use csae::bail_usage;
 use csae::error::Result;
-use csae::model::{self, Graph, Loaded};
+use csae::model::{self, Graph, LoadedModel};
 use csae::tasks::anomaly::{Detector, Frames};
 
 use super::Common;
@@ -61,7 +61,7 @@ pub fn run(args: AnomalyArgs) -> anyhow::Result<()> {
 
 /// A detector with the model that it is for.
 struct Fitted {
-    loaded: Loaded,
+    loaded: LoadedModel,
     detector: Detector,
     /// The model, and its layers up to the one that describes places, on tiles.
     frames: Frames,

@@ -11,7 +11,7 @@ use csae::data::Wanted;
 use csae::data::annotations::box_set::{Annotations, Set};
 use csae::error::Result;
 use csae::metrics::precision::Precision;
-use csae::model::{self, Loaded};
+use csae::model::{self, LoadedModel};
 use csae::tasks::detect::Detector;
 use serde_json::{Value, json};
 
@@ -106,7 +106,7 @@ fn say(common: &Common, set: &Set) {
     }
 }
 
-fn load(path: &Path) -> Result<Loaded> {
+fn load(path: &Path) -> Result<LoadedModel> {
     let loaded = model::load(path)?;
     Detector::check(&loaded.graph)?;
     Ok(loaded)

@@ -11,7 +11,7 @@ use csae::files;
 use csae::model::{self, Decoder};
 use csae::ops::CELL;
 use csae::tasks::detect::{Changes, Found, Options, Trainer, judge};
-use csae::tasks::inspect::Place;
+use csae::tasks::inspect::ModelPaths;
 use csae::train::supervised::{Epoch, Watch};
 use serde_json::json;
 
@@ -103,7 +103,7 @@ const NUMBERS: &str = "detect.json";
 pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     let (common, learning) = (&args.common, &args.learning);
     learning.check(NUMBERS)?;
-    let loaded = model::load(&Place::of(&args.model).model)?;
+    let loaded = model::load(&ModelPaths::of(&args.model).model)?;
     let budget = budget(learning.max_memory.as_deref())?;
     let wanted = Wanted {
         channels: Some(loaded.graph.nodes[0].dims.c),

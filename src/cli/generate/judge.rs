@@ -8,15 +8,15 @@ use csae::data::{Patch, Sample, patches};
 use csae::device::Device;
 use csae::error::{Error, Result};
 use csae::files;
-use csae::infer::batches::{Beside, Inference};
+use csae::infer::batches::{Inference, MemoryInUse};
 use csae::metrics::frechet as measure;
 use csae::metrics::frechet::{Features, Likeness};
-use csae::model::{self, Graph, Loaded, Purpose, Store};
-use csae::priors::prior::{Kind, Prior};
+use csae::model::{self, Graph, LoadedModel, Purpose, Store};
+use csae::priors::prior::{Prior, PriorKind};
 use csae::rng::Stream;
 use csae::shape::Dims;
 use csae::tasks::generate::gallery::{self, Part, Row};
-use csae::tasks::inspect::Place;
+use csae::tasks::inspect::ModelPaths;
 use serde_json::json;
 
 use super::{GenerateArgs, show};
@@ -31,14 +31,14 @@ pub const NUMBERS: &str = "judge.json";
 /// The layers of a classifier below its head.
 #[derive(Debug)]
 pub struct Classifier {
-    loaded: Loaded,
+    loaded: LoadedModel,
     graph: Graph,
 }
 
 impl Classifier {
     /// Of a model file or a run folder.
     pub fn load(path: &Path) -> Result<Self> {
-        let loaded = model::load(&Place::of(path).model)?;
+        let loaded = model::load(&ModelPaths::of(path).model)?;
         let whole = &loaded.graph;
         if whole.spec.classes.is_empty() || whole.nodes[whole.output].dims.area() > 1 {
             return Err(Error::usage(format!(
@@ -63,7 +63,7 @@ struct Eye<'a> {
 impl<'a> Eye<'a> {
     fn new(device: &mut Device, graph: &'a Graph, store: &Store, held: u64) -> Result<Self> {
         let mut inference = Inference::new(graph, store);
-        inference.fit(device, Beside { parameters: 2 * store.bytes(), data: held })?;
+        inference.fit(device, MemoryInUse { parameters: 2 * store.bytes(), data: held })?;
         Ok(Self { inference, depth: graph.nodes[graph.output].dims.len() })
     }
 
@@ -195,14 +195,16 @@ pub fn run(
     );
     drop(passed);
     let mut parts = Vec::new();
-    for kind in Kind::ALL {
+    for kind in PriorKind::ALL {
         let codes = prior.draw(&args.draw(kind, count, None))?;
         let drawn = inference.decode(device, &codes)?.expect("the decoder reads the code alone");
         let features = eye.of(device, &drawn)?;
         let name = match kind {
-            Kind::Gaussian => "one Gaussian".to_owned(),
-            Kind::Mixture => format!("mixture of {} Gaussians", prior.mixture.components.len()),
-            Kind::Sparse => "sparse prior".to_owned(),
+            PriorKind::Gaussian => "one Gaussian".to_owned(),
+            PriorKind::Mixture => {
+                format!("mixture of {} Gaussians", prior.mixture.components.len())
+            }
+            PriorKind::Sparse => "sparse prior".to_owned(),
         };
         let shown = &drawn[..drawn.len().min(SHOWN * size.len())];
         let found = train.map(|train| show::nearest(train, shown, size)).transpose()?;

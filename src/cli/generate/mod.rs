@@ -12,10 +12,12 @@ use csae::bail_usage;
 use csae::budget::{Budget, free};
 use csae::data::Sample;
 use csae::error::{Error, Result};
-use csae::infer::batches::{Beside, Inference};
+use csae::infer::batches::{Inference, MemoryInUse};
 use csae::model::{self, Graph, Purpose};
-use csae::priors::prior::{Draw, Kind, LARGEST, Prior, SHOWN_IN, between};
-use csae::tasks::inspect::Place;
+use csae::priors::prior::{
+    MAX_UNITS, Prior, PriorKind, SWEEP_COMPONENTS, SampleRequest, interpolate,
+};
+use csae::tasks::inspect::ModelPaths;
 
 use super::{Common, budget, refuse_existing};
 use show::{Shown, What};
@@ -32,11 +34,11 @@ enum From {
 }
 
 impl From {
-    const fn kind(self) -> Kind {
+    const fn kind(self) -> PriorKind {
         match self {
-            Self::Gaussian => Kind::Gaussian,
-            Self::Mixture => Kind::Mixture,
-            Self::Sparse => Kind::Sparse,
+            Self::Gaussian => PriorKind::Gaussian,
+            Self::Mixture => PriorKind::Mixture,
+            Self::Sparse => PriorKind::Sparse,
         }
     }
 }
@@ -165,7 +167,7 @@ impl GenerateArgs {
     fn count(&self) -> usize {
         match (&self.interpolate, self.unit, &self.judge) {
             (Some(_), ..) => self.frames,
-            (_, Some(_), _) => (1 + SHOWN_IN) * STRENGTHS.len(),
+            (_, Some(_), _) => (1 + SWEEP_COMPONENTS) * STRENGTHS.len(),
             // as many as there are test images, which is checked when those are known
             (.., Some(_)) => 1,
             _ => self.n.unwrap_or(COUNT),
@@ -201,7 +203,7 @@ impl GenerateArgs {
             self.class.as_deref().map(|class| prior.class(class)).transpose()?,
         );
         prior.draw(&draw)?;
-        self.unit.map_or(Ok(()), |unit| prior.of_unit(unit, &[]).map(drop))
+        self.unit.map_or(Ok(()), |unit| prior.unit_sweep(unit, &[]).map(drop))
     }
 
     /// The codes of what is asked for, those of the given images among them, and what they are.
@@ -212,11 +214,11 @@ impl GenerateArgs {
                 "{count} images on the straight line between the codes of {} and {}, by {name}",
                 ends[0], ends[1]
             );
-            return Ok((What::new("Between", note, Some(count.min(12))), between(a, b, count)));
+            return Ok((What::new("Between", note, Some(count.min(12))), interpolate(a, b, count)));
         }
         let prior = prior.expect("what needs no prior is done");
         if let Some(unit) = self.unit {
-            let codes = prior.of_unit(unit, &STRENGTHS)?;
+            let codes = prior.unit_sweep(unit, &STRENGTHS)?;
             let [rate, strength] = prior.units[unit];
             let note = format!(
                 "unit {unit} of {name}, which fires for {:.1} % of the images, at {strength:.3} on average; from left to right at {} times that; first alone, then in the mean codes of the components that it is strongest in",
@@ -244,8 +246,8 @@ impl GenerateArgs {
         Ok((What::new("Samples", format!("{count} samples{of}; {by}"), None), codes))
     }
 
-    fn draw(&self, kind: Kind, count: usize, class: Option<u32>) -> Draw {
-        Draw { kind, count, seed: self.seed(), temperature: self.temperature, class }
+    fn draw(&self, kind: PriorKind, count: usize, class: Option<u32>) -> SampleRequest {
+        SampleRequest { kind, count, seed: self.seed(), temperature: self.temperature, class }
     }
 
     /// Images as the model was trained on: patches where they are larger than its input, unless
@@ -281,7 +283,7 @@ impl GenerateArgs {
 fn check_model(graph: &Graph, name: &Path) -> Result<()> {
     let at = |error: Error| error.at(name.display());
     graph.check_autoencoder().map_err(at)?;
-    graph.check_draws_images().map_err(at)?;
+    graph.check_reconstructs_images().map_err(at)?;
     if !graph.spec.undoes.is_none() {
         bail_usage!(
             "{}: the model restores images, it does not draw new ones; train one by --preset generate",
@@ -289,9 +291,9 @@ fn check_model(graph: &Graph, name: &Path) -> Result<()> {
         );
     }
     let units = graph.nodes[graph.code].dims.len();
-    if units > LARGEST {
+    if units > MAX_UNITS {
         bail_usage!(
-            "{}: its code has {units} values, more than the {LARGEST} that priors are fitted to; train a model with a smaller code, such as --preset generate",
+            "{}: its code has {units} values, more than the {MAX_UNITS} that priors are fitted to; train a model with a smaller code, such as --preset generate",
             name.display()
         );
     }
@@ -327,7 +329,7 @@ fn check_room(budget: Budget, graph: &Graph, count: usize) -> Result<()> {
 
 pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     args.check()?;
-    let place = Place::of(&args.model);
+    let place = ModelPaths::of(&args.model);
     let loaded = model::load(&place.model)?;
     let graph = &loaded.graph;
     check_model(graph, &args.model)?;
@@ -368,7 +370,7 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let mut inference = Inference::new(graph, &store);
     let held = [&fitting, &train, &test].into_iter().flatten().map(Sample::bytes).sum();
-    inference.fit(&device, Beside { parameters: 2 * store.bytes(), data: held })?;
+    inference.fit(&device, MemoryInUse { parameters: 2 * store.bytes(), data: held })?;
     if inference.decode(&mut device, &vec![0.0; graph.nodes[graph.code].dims.len()])?.is_none() {
         let message = format!(
             "{}: its decoder also reads layers before the code, so that codes alone draw nothing",

@@ -53,7 +53,7 @@ fn estimate(image: &ImageFile) -> Result<f64> {
 
 pub fn run(args: DenoiseArgs) -> anyhow::Result<()> {
     let loaded = super::load(&args.restore, Task::Denoise)?;
-    if !loaded.graph.knows_level() {
+    if !loaded.graph.is_conditioned_on_level() {
         args.restore.common.say(
             "note: this model was not trained to know the noise level; --sigma says nothing to it",
         );

@@ -16,7 +16,7 @@ use csae::files;
 use csae::infer::conditions::Condition;
 use csae::infer::restore::{Restorer, check_task};
 use csae::metrics::quality;
-use csae::model::{self, Loaded, Purpose};
+use csae::model::{self, LoadedModel, Purpose};
 use csae::raster::color;
 use csae::spec::Task;
 use csae::train::draws;
@@ -83,7 +83,7 @@ impl Given {
 }
 
 /// The model that is asked for, or the bundled one.
-fn load(args: &RestoreArgs, task: Task) -> Result<Loaded> {
+fn load(args: &RestoreArgs, task: Task) -> Result<LoadedModel> {
     let loaded = match &args.model {
         Some(path) => model::load(path)?,
         None => model::restorer(task),
@@ -96,7 +96,7 @@ fn load(args: &RestoreArgs, task: Task) -> Result<Loaded> {
 /// with any of them.
 fn run(
     args: &RestoreArgs,
-    loaded: &Loaded,
+    loaded: &LoadedModel,
     task: Task,
     check: impl Fn(&Job) -> Result<()>,
     give: impl Fn(&Job, ImageFile) -> Result<Given>,

@@ -12,7 +12,7 @@ use csae::data::Wanted;
 use csae::data::annotations::label_set::{Meaning, Set};
 use csae::device::Device;
 use csae::error::Result;
-use csae::model::{self, Loaded, Purpose};
+use csae::model::{self, LoadedModel, Purpose};
 use csae::tasks::segment::{Judged, Segmenter};
 use serde_json::{Value, json};
 
@@ -88,12 +88,12 @@ fn say(common: &Common, set: &Set) {
 }
 
 /// A segmenter from a file or a folder, and its values on a device.
-fn placed(device: &mut Device, loaded: &Loaded) -> Result<Segmenter> {
+fn placed(device: &mut Device, loaded: &LoadedModel) -> Result<Segmenter> {
     let store = loaded.place(device, &loaded.graph, Purpose::Infer)?;
     Segmenter::new(&loaded.graph, &store)
 }
 
-fn load(path: &Path) -> Result<Loaded> {
+fn load(path: &Path) -> Result<LoadedModel> {
     let loaded = model::load(path)?;
     // says so before anything is opened
     Segmenter::check(&loaded.graph)?;

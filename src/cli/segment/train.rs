@@ -10,7 +10,7 @@ use csae::data::annotations::label_set::Set;
 use csae::error::{Error, Result};
 use csae::files;
 use csae::model::{self, Decoder};
-use csae::tasks::inspect::Place;
+use csae::tasks::inspect::ModelPaths;
 use csae::tasks::segment::{Balance, Changes, Found, Options, Trainer, judge};
 use csae::train::supervised::{Epoch, Watch};
 use serde_json::json;
@@ -120,7 +120,7 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
     if !(args.dice.is_finite() && args.dice >= 0.0) {
         return Err(Error::usage(format!("--dice {}: it must not be below 0", args.dice)).into());
     }
-    let loaded = model::load(&Place::of(&args.model).model)?;
+    let loaded = model::load(&ModelPaths::of(&args.model).model)?;
     let budget = budget(learning.max_memory.as_deref())?;
     let wanted = Wanted {
         channels: Some(loaded.graph.nodes[0].dims.c),

@@ -3,15 +3,15 @@
 
 use super::{Graph, Layer, Node, check_norm, input_dims};
 use crate::error::Result;
-use crate::model::params::{Packing, Start};
+use crate::model::params::{InitialValues, Packing};
 use crate::ops::Activation;
 use crate::shape::{Conv2d, Dims, Taps, Window};
-use crate::spec::{Conv2dSpec, ConvTranspose2dSpec, Filters, Init, Pad, Pair};
+use crate::spec::{Conv2dSpec, ConvTranspose2dSpec, FilterCount, Init, Pad, Pair};
 
-const fn count(filters: Filters) -> usize {
+const fn count(filters: FilterCount) -> usize {
     match filters {
-        Filters::Count(count) => count,
-        Filters::Input => unreachable!(), // settled before inference
+        FilterCount::Count(count) => count,
+        FilterCount::Input => unreachable!(), // settled before inference
     }
 }
 
@@ -49,8 +49,8 @@ impl Layer for Conv2dSpec {
         let [r, s] = self.kernel.0;
         let (c, k) = (size.x.c / self.groups, size.y.c);
         let start = match self.init {
-            Init::Dictionary => Start::dictionary([k, c, r, s], self.stride.0),
-            init => Start::weight(
+            Init::Dictionary => InitialValues::dictionary([k, c, r, s], self.stride.0),
+            init => InitialValues::weight(
                 init,
                 rectified(self.activation),
                 (c * r * s) as f64,
@@ -60,7 +60,7 @@ impl Layer for Conv2dSpec {
         let name = self.weight.clone().unwrap_or_else(|| format!("{}.weight", node.name));
         node.weight = Some(graph.param(name, vec![k, c, r, s], Packing::Conv, start)?);
         if self.bias {
-            let start = Start::bias(self.init, (c * r * s) as f64);
+            let start = InitialValues::bias(self.init, (c * r * s) as f64);
             node.bias =
                 Some(graph.param(format!("{}.bias", node.name), vec![k], Packing::Flat, start)?);
         }
@@ -98,15 +98,18 @@ impl Layer for ConvTranspose2dSpec {
         let reach = (r * s) as f64 / (self.stride.0[0] * self.stride.0[1]) as f64;
         let fan_in = (k / self.groups) as f64 * reach.max(1.0);
         let start = match self.init {
-            Init::Dictionary => Start::dictionary([k, c, r, s], self.stride.0),
-            init => {
-                Start::weight(init, rectified(self.activation), fan_in, c as f64 * reach.max(1.0))
-            }
+            Init::Dictionary => InitialValues::dictionary([k, c, r, s], self.stride.0),
+            init => InitialValues::weight(
+                init,
+                rectified(self.activation),
+                fan_in,
+                c as f64 * reach.max(1.0),
+            ),
         };
         let name = self.weight.clone().unwrap_or_else(|| format!("{}.weight", node.name));
         node.weight = Some(graph.param(name, vec![k, c, r, s], Packing::Conv, start)?);
         if self.bias {
-            let start = Start::bias(self.init, fan_in);
+            let start = InitialValues::bias(self.init, fan_in);
             node.bias = Some(graph.param(
                 format!("{}.bias", node.name),
                 vec![size.x.c],

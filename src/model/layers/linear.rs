@@ -3,7 +3,7 @@
 use super::conv2d::rectified;
 use super::{Graph, Layer, Node, check_norm, input_dims};
 use crate::error::{Error, Result};
-use crate::model::params::{Packing, Start};
+use crate::model::params::{InitialValues, Packing};
 use crate::shape::{Dims, Window};
 use crate::spec::{Init, LinearSpec};
 
@@ -27,7 +27,7 @@ impl Layer for LinearSpec {
         }
         let input = input_dims(graph, node);
         node.dims = output;
-        let start = Start::weight(
+        let start = InitialValues::weight(
             self.init,
             rectified(self.activation),
             input.len() as f64,
@@ -41,7 +41,7 @@ impl Layer for LinearSpec {
             start,
         )?);
         if self.bias {
-            let start = Start::bias(self.init, input.len() as f64);
+            let start = InitialValues::bias(self.init, input.len() as f64);
             node.bias = Some(graph.param(
                 format!("{}.bias", node.name),
                 vec![output.len()],

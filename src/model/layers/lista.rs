@@ -4,8 +4,8 @@ use crate::error::{Error, Result};
 use crate::ops::Activation;
 use crate::shape::Dims;
 use crate::spec::{
-    AvgPool2dSpec, Conv2dSpec, ConvTranspose2dSpec, Filters, Init, LayerOp, LayerSpec, ListaSpec,
-    Nothing, Pad, Pair, SoftThresholdSpec, UpsampleSpec,
+    AvgPool2dSpec, Conv2dSpec, ConvTranspose2dSpec, FilterCount, Init, LayerOp, LayerSpec,
+    ListaSpec, NoKeys, Pad, Pair, SoftThresholdSpec, UpsampleSpec,
 };
 
 /// The layers of `name`, which reads `from`, a map of size `x`. The last is called `name`, those
@@ -41,7 +41,7 @@ pub(super) fn layers(spec: &ListaSpec, name: &str, from: &str, x: Dims) -> Resul
     let of = |part: &str| format!("{name}.{part}");
     push(of("pooled"), &[from], LayerOp::AvgPool2d(whole));
     push(of("mean"), &[&of("pooled")], LayerOp::UpsampleNearest2d(UpsampleSpec { scale: size }));
-    push(of("y"), &[from, &of("mean")], LayerOp::Sub(Nothing {}));
+    push(of("y"), &[from, &of("mean")], LayerOp::Sub(NoKeys {}));
     let mut z = String::new();
     for i in 0..spec.iterations {
         let at = |part: &str| format!("{name}.{i}.{part}");
@@ -49,9 +49,9 @@ pub(super) fn layers(spec: &ListaSpec, name: &str, from: &str, x: Dims) -> Resul
             of("y")
         } else {
             push(at("synthesis"), &[&z], LayerOp::ConvTranspose2d(synthesis(spec, x)));
-            push(at("residual"), &[&at("synthesis"), &of("y")], LayerOp::Sub(Nothing {}));
+            push(at("residual"), &[&at("synthesis"), &of("y")], LayerOp::Sub(NoKeys {}));
             if spec.masked {
-                push(at("known"), &[&at("residual")], LayerOp::Known(Nothing {}));
+                push(at("known"), &[&at("residual")], LayerOp::Known(NoKeys {}));
                 at("known")
             } else {
                 at("residual")
@@ -61,7 +61,7 @@ pub(super) fn layers(spec: &ListaSpec, name: &str, from: &str, x: Dims) -> Resul
         let before = if i == 0 {
             at("analysis")
         } else {
-            push(at("step"), &[&z, &at("analysis")], LayerOp::Sub(Nothing {}));
+            push(at("step"), &[&z, &at("analysis")], LayerOp::Sub(NoKeys {}));
             at("step")
         };
         z = if i + 1 == spec.iterations { name.to_owned() } else { at("z") };
@@ -82,7 +82,7 @@ const fn one() -> Pair {
 /// A: from the image's side to the code's.
 const fn analysis(spec: &ListaSpec) -> Conv2dSpec {
     Conv2dSpec {
-        filters: Filters::Count(spec.filters),
+        filters: FilterCount::Count(spec.filters),
         kernel: spec.kernel,
         stride: spec.stride,
         padding: Pad::Same,
@@ -99,7 +99,7 @@ const fn analysis(spec: &ListaSpec) -> Conv2dSpec {
 const fn synthesis(spec: &ListaSpec, x: Dims) -> ConvTranspose2dSpec {
     let [down, along] = spec.stride.0;
     ConvTranspose2dSpec {
-        filters: Filters::Count(x.c),
+        filters: FilterCount::Count(x.c),
         kernel: spec.kernel,
         stride: spec.stride,
         padding: Pad::Same,

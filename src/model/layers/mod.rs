@@ -11,7 +11,7 @@ pub(crate) mod select;
 mod unpool2d;
 
 use super::graph::{Graph, Node};
-use super::params::{Param, Role};
+use super::params::{Param, ParamRole};
 use crate::error::{Error, Result};
 use crate::shape::{Dims, Window};
 use crate::spec::{ActivationSpec, LayerOp, LayerSpec};
@@ -146,7 +146,7 @@ fn freeze(graph: &mut Graph, node: &Node) -> Result<()> {
     }
     for param in params {
         let role = &mut graph.params[param].role;
-        *role = if *role == Role::Fixed { Role::Fixed } else { Role::Frozen };
+        *role = if *role == ParamRole::Fixed { ParamRole::Fixed } else { ParamRole::Frozen };
     }
     Ok(())
 }
@@ -157,12 +157,14 @@ const fn inputs_of<L: Layer>(_: &L) -> Option<usize> {
 
 /// Replaces `filters = "input"` by the number.
 fn settle(graph: &Graph, op: &LayerOp) -> LayerOp {
-    use crate::spec::Filters;
-    let channels = Filters::Count(graph.nodes[0].dims.c);
+    use crate::spec::FilterCount;
+    let channels = FilterCount::Count(graph.nodes[0].dims.c);
     let mut op = op.clone();
     match &mut op {
-        LayerOp::Conv2d(spec) if spec.filters == Filters::Input => spec.filters = channels,
-        LayerOp::ConvTranspose2d(spec) if spec.filters == Filters::Input => spec.filters = channels,
+        LayerOp::Conv2d(spec) if spec.filters == FilterCount::Input => spec.filters = channels,
+        LayerOp::ConvTranspose2d(spec) if spec.filters == FilterCount::Input => {
+            spec.filters = channels
+        }
         _ => {}
     }
     op

@@ -1,8 +1,8 @@
 //! Layers that prepare the input, which nothing learns: local contrast normalisation and whitening.
 
-use super::{Graph, Layer, Node, Role, input_dims};
+use super::{Graph, Layer, Node, ParamRole, input_dims};
 use crate::error::{Error, Result};
-use crate::model::params::{Packing, Start};
+use crate::model::params::{InitialValues, Packing};
 use crate::shape::Window;
 use crate::spec::{LocalContrastSpec, WhitenSpec};
 
@@ -59,9 +59,9 @@ impl Layer for WhitenSpec {
                 format!("{}.{part}", node.name),
                 shape,
                 packing,
-                Start::Constant(0.0),
+                InitialValues::Constant(0.0),
             )?;
-            graph.params[param].role = Role::Fixed;
+            graph.params[param].role = ParamRole::Fixed;
             Ok(param)
         };
         node.weight = Some(fixed("weight", vec![c, c, r, s], Packing::Conv)?);

@@ -2,7 +2,7 @@
 
 use super::{Graph, Layer, Node, add_state, input_dims};
 use crate::error::{Error, Result};
-use crate::model::params::{Packing, Param, Role, Start};
+use crate::model::params::{InitialValues, Packing, Param, ParamRole};
 use crate::shape::Window;
 use crate::spec::{BatchTopKSpec, DropoutSpec, LifetimeWtaSpec, SoftThresholdSpec, TopKSpec};
 
@@ -78,8 +78,8 @@ impl Layer for BatchTopKSpec {
             name,
             shape: vec![1],
             packing: Packing::Flat,
-            start: Start::Constant(0.0),
-            role: Role::Learned,
+            start: InitialValues::Constant(0.0),
+            role: ParamRole::Learned,
         };
         node.state = Some(add_state(graph, state));
         check_k(self.k, node.dims.len())
@@ -129,14 +129,14 @@ impl Layer for SoftThresholdSpec {
             name,
             vec![node.dims.c],
             Packing::Flat,
-            Start::Constant(self.value),
+            InitialValues::Constant(self.value),
         )?);
         if let Some(slope) = self.slope {
             node.slope = Some(graph.param(
                 slopes,
                 vec![node.dims.c],
                 Packing::Flat,
-                Start::Constant(slope),
+                InitialValues::Constant(slope),
             )?);
         }
         Ok(())

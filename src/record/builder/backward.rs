@@ -7,12 +7,12 @@
 //! gradients are summed, where the writer has no gate, and where the gradient behind the activation
 //! is asked for.
 
-use crate::model::Role;
+use crate::model::ParamRole;
 use crate::ops::{
     Activation, ActivationBwd, ActivationBwdOutput, AddAssign, ChannelSum, KlPenalty, L1Penalty,
     Revive, SCALAR_PARTIALS,
 };
-use crate::record::builder::{Builder, Revival, layers};
+use crate::record::builder::{Builder, Resurrection, layers};
 use crate::view::View;
 
 /// A penalty on a node's values, added to the node's complete gradient.
@@ -116,8 +116,8 @@ impl Builder<'_> {
                     .revival
                     .take_if(|(at, _)| *at == node && self.gated[node])
                     .map(|(_, revival)| revival);
-                let Revival { patience, strength } =
-                    revival.unwrap_or(Revival { patience: 0, strength: 0.0 });
+                let Resurrection { patience, strength } =
+                    revival.unwrap_or(Resurrection { patience: 0, strength: 0.0 });
                 let idle = revival.map(|_| self.store.idle);
                 let channels = dims.c;
                 self.tape.push(L1Penalty {
@@ -222,7 +222,7 @@ impl Builder<'_> {
         param: usize,
         compute: impl FnOnce(&mut Self, View),
     ) {
-        if self.graph.params[param].role != Role::Learned {
+        if self.graph.params[param].role != ParamRole::Learned {
             return;
         }
         let grad = self.store.grad(param);
@@ -258,7 +258,7 @@ impl Builder<'_> {
             dx
         };
         if let Some((_, revival)) = reviving {
-            let Revival { patience, strength } = revival;
+            let Resurrection { patience, strength } = revival;
             let strength = strength * self.grad_scale;
             self.tape.push(Revive {
                 n: self.n,

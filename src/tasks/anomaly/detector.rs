@@ -8,10 +8,10 @@ use super::residual::{blur, squared_error, structure};
 use crate::data::{Handles, Pixels};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::infer::batches::{Beside, Inference};
+use crate::infer::batches::{Inference, MemoryInUse};
 use crate::infer::reconstruct;
 use crate::metrics::ranks::Ranks;
-use crate::model::{Graph, Loaded, Purpose, tiling};
+use crate::model::{Graph, LoadedModel, Purpose, tile_geometry};
 use crate::shape::Dims;
 use crate::spec::ModelSpec;
 
@@ -131,10 +131,10 @@ impl Frames {
     /// Height and width of the tiles that suit images of these sizes: none where the model's input
     /// is of one size.
     pub fn tile(
-        loaded: &Loaded,
+        loaded: &LoadedModel,
         sizes: impl Iterator<Item = (usize, usize)>,
     ) -> Option<[usize; 2]> {
-        let align = tiling(&loaded.graph).ok()?.align;
+        let align = tile_geometry(&loaded.graph).ok()?.align;
         let most = sizes.fold([1, 1], |most, (h, w)| [most[0].max(h), most[1].max(w)]);
         let tile = most.map(|side| side.min(TILE).next_multiple_of(align.max(1)));
         // some layers take one size for other reasons
@@ -147,7 +147,11 @@ impl Frames {
     ///
     /// # Errors
     /// When the layers make no model of that size.
-    pub fn new(loaded: &Loaded, encoder: &ModelSpec, tile: Option<[usize; 2]>) -> Result<Self> {
+    pub fn new(
+        loaded: &LoadedModel,
+        encoder: &ModelSpec,
+        tile: Option<[usize; 2]>,
+    ) -> Result<Self> {
         let own = loaded.graph.nodes[0].dims;
         let dims = tile.map_or(own, |[h, w]| Dims::new(own.c, h, w));
         let quarters = if tile.is_some() { 3 } else { 1 };
@@ -179,7 +183,7 @@ impl<'a> Eye<'a> {
     /// When memory is short or the device fails.
     pub fn open(
         device: &mut Device,
-        loaded: &Loaded,
+        loaded: &LoadedModel,
         frames: &'a Frames,
         data: u64,
     ) -> Result<Self> {
@@ -191,11 +195,14 @@ impl<'a> Eye<'a> {
             (Inference::new(graph, &whole), Inference::new(encoder, &part));
         drawing.fit(
             device,
-            Beside { parameters: parameters + telling.planned_bytes(device, 1), data },
+            MemoryInUse { parameters: parameters + telling.planned_bytes(device, 1), data },
         )?;
         telling.fit(
             device,
-            Beside { parameters: parameters + drawing.planned_bytes(device, usize::MAX), data },
+            MemoryInUse {
+                parameters: parameters + drawing.planned_bytes(device, usize::MAX),
+                data,
+            },
         )?;
         Ok(Self { drawing, describer: Describer::new(telling, *quarters), quarters: *quarters })
     }

@@ -14,7 +14,7 @@ use crate::data::annotations::boxes::{Bounds, Detection};
 use crate::device::Device;
 use crate::error::Result;
 use crate::metrics::precision::Tally;
-use crate::model::{Graph, HEAD, Loaded, Store};
+use crate::model::{Graph, HEAD, LoadedModel, Store};
 use crate::ops::{GridDetection, SCALAR_PARTIALS};
 use crate::rng::Stream;
 use crate::train::supervised::{Ends, Lesson, Mark, Plan, Supervised, Trained, WIDTH, Watch};
@@ -162,7 +162,7 @@ impl<'a> Trainer<'a> {
     pub fn train(
         &mut self,
         device: &mut Device,
-        pretrained: Option<&Loaded>,
+        pretrained: Option<&LoadedModel>,
         (set, fit): (&Set, &[usize]),
         held: (&Set, &[usize]),
         options: &Options,

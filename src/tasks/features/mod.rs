@@ -2,13 +2,13 @@
 
 mod file;
 
-pub use file::{Described, Format, Writer, npy_header, read};
+pub use file::{FeatureFormat, FeatureSource, Writer, npy_header, read};
 
 use crate::data::{Sample, patches};
 use crate::device::Device;
 use crate::error::Result;
-use crate::infer::batches::{Beside, Inference};
-use crate::model::{Graph, Pool, Pooling, Store};
+use crate::infer::batches::{Inference, MemoryInUse};
+use crate::model::{Graph, GridPooling, PoolKind, Store};
 use crate::shape::{Dims, to_nchw};
 
 /// Runs images through an encoder ([`crate::model::encoder`]).
@@ -26,10 +26,10 @@ impl<'a> Extractor<'a> {
     ///
     /// # Errors
     /// When the pooling is none that the encoder's maps can have.
-    pub fn new(graph: &'a Graph, store: &Store, pooling: Option<Pooling>) -> Result<Self> {
+    pub fn new(graph: &'a Graph, store: &Store, pooling: Option<GridPooling>) -> Result<Self> {
         let node = &graph.nodes[graph.output];
         let scale = match pooling {
-            Some(pooling @ Pooling { how: Pool::Sum, .. }) => {
+            Some(pooling @ GridPooling { how: PoolKind::Sum, .. }) => {
                 pooling.cell(graph.nodes[node.inputs[0]].dims)? as f32
             }
             _ => 1.0,
@@ -41,7 +41,7 @@ impl<'a> Extractor<'a> {
     ///
     /// # Errors
     /// When not one fits.
-    pub fn fit(&mut self, device: &Device, beside: Beside) -> Result<()> {
+    pub fn fit(&mut self, device: &Device, beside: MemoryInUse) -> Result<()> {
         self.inference.fit(device, beside)
     }
 

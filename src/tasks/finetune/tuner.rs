@@ -4,9 +4,9 @@ use super::data::{Changes, Labelled};
 use crate::device::Device;
 use crate::error::Result;
 use crate::infer::batches::Inference;
-use crate::model::{Graph, HEAD, Loaded, Purpose, Store};
+use crate::model::{Graph, HEAD, LoadedModel, Purpose, Store};
 use crate::ops::CrossEntropy;
-use crate::tasks::probe::{Design, Kind, learn};
+use crate::tasks::probe::{ClassifierKind, Design, fit_choosing_penalty};
 use crate::train::supervised::{Ends, Lesson, Mark, Plan, Supervised, Trained, WIDTH, Watch};
 
 /// How the head begins.
@@ -103,7 +103,7 @@ impl<'a> Tuner<'a> {
     pub fn train(
         &mut self,
         device: &mut Device,
-        pretrained: Option<&Loaded>,
+        pretrained: Option<&LoadedModel>,
         data: &Labelled,
         [fit, held]: [&[usize]; 2],
         options: &Options,
@@ -120,7 +120,7 @@ impl<'a> Tuner<'a> {
     fn begin(
         &self,
         device: &mut Device,
-        pretrained: Option<&Loaded>,
+        pretrained: Option<&LoadedModel>,
         data: &Labelled,
         fit: &[usize],
         options: &Options,
@@ -138,7 +138,7 @@ impl<'a> Tuner<'a> {
         let spec = crate::model::encoder(graph, Some(&graph.nodes[node].name), None)?;
         let encoder = Graph::new(&spec, graph.nodes[0].dims)?;
         let values = Store::new(device, &encoder, Purpose::Infer)?;
-        store.lend(device, graph, &values, &encoder)?;
+        store.copy_matching(device, graph, &values, &encoder)?;
         let mut inference = Inference::new(&encoder, &values);
         let dims = encoder.nodes[encoder.output].dims;
         let mut design = Design::new(dims.len(), fit.iter().map(|image| data.of[*image]).collect());
@@ -154,9 +154,13 @@ impl<'a> Tuner<'a> {
         values.views().into_iter().for_each(|view| device.free(view.buffer));
         let scaling = design.scaling();
         design.scale(&scaling);
-        let (weights, biases) =
-            learn(Kind::Logistic, &design, data.classes.len(), options.plan.seed)
-                .unscaled(&scaling);
+        let (weights, biases) = fit_choosing_penalty(
+            ClassifierKind::Logistic,
+            &design,
+            data.classes.len(),
+            options.plan.seed,
+        )
+        .unscaled(&scaling);
         for (name, all) in [("weight", weights), ("bias", biases)] {
             let name = format!("{HEAD}.{name}");
             let at = graph

@@ -13,10 +13,10 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::files;
 use crate::infer::batches::Inference;
-use crate::infer::evaluate::{Evaluation, Report};
+use crate::infer::evaluate::{Evaluation, EvaluationReport};
 use crate::infer::top_patches::TopPatches;
 use crate::metrics::statistics::{Statistics, quantiles};
-use crate::model::{Graph, Summary, summary};
+use crate::model::{Graph, ModelSummary, summary};
 use crate::report::chart;
 use crate::report::chart::{Axis, Chart};
 use crate::report::gallery;
@@ -26,7 +26,7 @@ use crate::spec::Config;
 use crate::train::{RunFolder, Trainer};
 
 /// Every file that may be made, the list of numbers first.
-pub const NAMES: [&str; 8] =
+pub const FILE_NAMES: [&str; 8] =
     [NUMBERS, PAGE, "history.png", "filters.png", "atoms.png", "rates.png", "l0.png", "units.png"];
 /// All of it on one page.
 pub const PAGE: &str = "inspect.html";
@@ -37,7 +37,7 @@ const SHOWN: usize = 256;
 
 /// Where the parts of a model lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ModelPaths {
     /// The model file.
     pub model: PathBuf,
     /// The folder of its run, if that is where it lies.
@@ -46,14 +46,14 @@ pub struct Place {
     pub out: PathBuf,
 }
 
-impl Place {
+impl ModelPaths {
     /// Of a model file, or of a run folder: its last model, else the best one so far. Pictures go
     /// to `inspect`.
     pub fn of(path: &Path) -> Self {
         Self::with(path, "inspect")
     }
 
-    /// As [`Place::of`], but pictures go to the folder `out` in the run, or beside the model file
+    /// As [`ModelPaths::of`], but pictures go to the folder `out` in the run, or beside the model file
     /// under its name and that.
     pub fn with(path: &Path, name: &str) -> Self {
         if path.is_dir() {
@@ -70,14 +70,14 @@ impl Place {
 
 /// What a run folder tells about its model.
 #[derive(Clone, Debug, Default)]
-pub struct Run {
+pub struct RunRecord {
     /// The configuration.
     pub config: Option<Config>,
     /// The log.
     pub history: Option<History>,
 }
 
-impl Run {
+impl RunRecord {
     /// Reads a run folder, as far as it has anything. A configuration of another model than `graph`
     /// is not this one's, nor is the log.
     ///
@@ -111,13 +111,13 @@ impl Run {
 
 /// All that was found.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct Inspection {
     /// The layers.
-    pub summary: Summary,
+    pub summary: ModelSummary,
     /// The run.
-    pub run: Run,
+    pub run: RunRecord,
     /// The code on images, where there were any.
-    pub report: Option<Report>,
+    pub report: Option<EvaluationReport>,
     /// What excites its units, likewise.
     pub top_patches: Option<TopPatches>,
     /// What all units draw, each at its mean where it is active; likewise, and none of a model that
@@ -125,9 +125,9 @@ pub struct Found {
     pub atoms: Option<Tiles>,
 }
 
-impl Found {
+impl Inspection {
     /// What needs no device.
-    pub fn new(graph: &Graph, run: Run) -> Self {
+    pub fn new(graph: &Graph, run: RunRecord) -> Self {
         Self { summary: summary(graph), run, report: None, top_patches: None, atoms: None }
     }
 
@@ -275,7 +275,7 @@ impl Found {
             files::write_atomically(&folder.join(PAGE), page.as_bytes())?;
             written.push(PAGE);
         }
-        for name in NAMES.iter().filter(|name| !written.contains(*name)) {
+        for name in FILE_NAMES.iter().filter(|name| !written.contains(*name)) {
             let path = folder.join(name);
             if path.is_file() {
                 std::fs::remove_file(&path)
@@ -288,11 +288,11 @@ impl Found {
 
 /// The file that is in the way of writing into a folder: one of the names, in a folder that no look
 /// has written.
-pub fn in_the_way(folder: &Path) -> Option<PathBuf> {
+pub fn conflicting_file(folder: &Path) -> Option<PathBuf> {
     if folder.join(NUMBERS).is_file() {
         return None;
     }
-    NAMES.iter().map(|name| folder.join(name)).find(|path| path.exists())
+    FILE_NAMES.iter().map(|name| folder.join(name)).find(|path| path.exists())
 }
 
 /// Shares at which quantiles are told.
@@ -442,7 +442,7 @@ mod tests {
 
     #[test]
     fn models_lie_where_runs_put_them() {
-        let place = Place::of(Path::new("some/model.safetensors"));
+        let place = ModelPaths::of(Path::new("some/model.safetensors"));
         assert_eq!((place.out, place.run), (PathBuf::from("some/model-inspect"), None));
     }
 }

@@ -7,7 +7,7 @@ use crate::infer::top_patches::TopPatches;
 use crate::report::chart;
 use crate::report::page;
 use crate::report::page::{Sheet, escaped};
-use crate::tasks::inspect::{Found, l0, percent, rates};
+use crate::tasks::inspect::{Inspection, l0, percent, rates};
 
 /// Sides in pixels at which an atom and a part of an image are shown.
 const ATOM: f64 = 96.0;
@@ -23,7 +23,7 @@ fn facts(facts: &[(&str, String)]) -> String {
 }
 
 /// The table of the layers.
-fn layers(found: &Found) -> String {
+fn layers(found: &Inspection) -> String {
     let shape = |[c, h, w]: [usize; 3]| format!("{c}×{h}×{w}");
     let mut rows = String::from(
         "<tr><th>layer<th>operation<th class=n>output<th class=n>parameters<th class=n>multiply-adds</tr>\n",
@@ -55,7 +55,7 @@ fn layers(found: &Found) -> String {
 ///
 /// # Errors
 /// When there are too many units for a picture.
-pub fn write(found: &Found, name: &str, top_patches: &TopPatches) -> Result<String> {
+pub fn write(found: &Inspection, name: &str, top_patches: &TopPatches) -> Result<String> {
     let Some(report) = &found.report else { unreachable!("a page is of a look at images") };
     let s = &report.statistics;
     let order = s.by_rate();
@@ -106,7 +106,7 @@ pub fn write(found: &Found, name: &str, top_patches: &TopPatches) -> Result<Stri
     }
     numbers.extend([
         ("‖x − x̂‖²", format!("{:.3}", report.sum_squares)),
-        ("explained variance", report.told_variance()),
+        ("explained variance", report.explained_variance_text()),
         ("L0", format!("{:.1} of {}", report.l0, report.code)),
         (
             "dead units",

@@ -1,4 +1,4 @@
-//! Linear classifiers on features: multinomial logistic regression, and one-against-the-rest
+//! LinearClassifier classifiers on features: multinomial logistic regression, and one-against-the-rest
 //! support vector machines with squared hinge loss (L2-SVM), both with a penalty λ/2·‖W‖² (biases
 //! are free), on features brought to mean 0 and variance 1.
 
@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::linalg::gemm::{Matrix, gemm};
 use crate::linalg::lbfgs::{Stop, minimise};
 
-/// Rows that are multiplied at once.
+/// ProbeFeatures that are multiplied at once.
 const BLOCK: usize = 128;
 /// Parts of the rows whose sums are taken side by side; as many whatever the threads, so that sums
 /// are the same.
@@ -20,14 +20,14 @@ const FLOOR: f64 = 0.01;
 
 /// A kind of classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ClassifierKind {
     /// Multinomial logistic regression: mean of −ln softmax.
     Logistic,
     /// L2-SVM, one against the rest: mean of Σₖ max(0, 1 − tₖ·sₖ)², tₖ = ±1.
     Svm,
 }
 
-impl Kind {
+impl ClassifierKind {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Logistic, Self::Svm];
 
@@ -70,7 +70,7 @@ impl Kind {
 pub struct Design {
     /// Features of a row.
     pub width: usize,
-    /// Rows one after the other.
+    /// ProbeFeatures one after the other.
     pub values: Vec<f32>,
     /// The class of each row.
     pub of: Vec<u32>,
@@ -84,7 +84,7 @@ pub struct Scaling {
 }
 
 impl Design {
-    /// Rows that are to be filled.
+    /// ProbeFeatures that are to be filled.
     pub fn new(width: usize, of: Vec<u32>) -> Self {
         Self { width, values: vec![0.0; width * of.len()], of }
     }
@@ -156,13 +156,13 @@ impl Design {
 
 /// A fitted classifier: scores are Wᵀx + b.
 #[derive(Clone, Debug)]
-pub struct Linear {
+pub struct LinearClassifier {
     classes: usize,
     /// The weights of one class after the other, then the biases.
     w: Vec<f64>,
 }
 
-impl Linear {
+impl LinearClassifier {
     /// All zero.
     pub fn new(width: usize, classes: usize) -> Self {
         Self { classes, w: vec![0.0; (width + 1) * classes] }
@@ -173,11 +173,11 @@ impl Linear {
         &mut self,
         design: &Design,
         rows: Range<usize>,
-        kind: Kind,
+        kind: ClassifierKind,
         lambda: f64,
         stop: Stop,
     ) -> usize {
-        let objective = Objective { design, rows, kind, classes: self.classes, lambda };
+        let objective = PenalisedLoss { design, rows, kind, classes: self.classes, lambda };
         let mut gradient = vec![0.0; self.w.len()];
         // so that it is the same however near it begins
         objective.at(&vec![0.0; self.w.len()], &mut gradient);
@@ -260,15 +260,15 @@ fn scores(
 }
 
 /// Mean loss of some rows, and the penalty.
-struct Objective<'a> {
+struct PenalisedLoss<'a> {
     design: &'a Design,
     rows: Range<usize>,
-    kind: Kind,
+    kind: ClassifierKind,
     classes: usize,
     lambda: f64,
 }
 
-impl Objective<'_> {
+impl PenalisedLoss<'_> {
     /// The value at `parameters`, and its gradient.
     fn at(&self, parameters: &[f64], gradient: &mut [f64]) -> f64 {
         let (width, classes, count) = (self.design.width, self.classes, self.rows.len());
@@ -354,9 +354,9 @@ mod tests {
     #[test]
     fn gradients_are_those_of_the_values() {
         let design = clouds(150, 4, 2.0, 1);
-        for kind in Kind::ALL {
+        for kind in ClassifierKind::ALL {
             let objective =
-                Objective { design: &design, rows: 3..150, kind, classes: 3, lambda: 0.3 };
+                PenalisedLoss { design: &design, rows: 3..150, kind, classes: 3, lambda: 0.3 };
             let mut stream = Stream::new(2, "w");
             let w: Vec<f64> = (0..15).map(|_| f64::from(stream.normal()) * 0.1).collect();
             let mut gradient = vec![0.0; 15];
@@ -384,8 +384,8 @@ mod tests {
         let unscaled = test.clone();
         train.scale(&scaling);
         test.scale(&scaling);
-        for kind in Kind::ALL {
-            let mut linear = Linear::new(6, 3);
+        for kind in ClassifierKind::ALL {
+            let mut linear = LinearClassifier::new(6, 3);
             linear.fit(&train, 0..600, kind, 1e-3, STOP);
             let found = linear.classify(&test, 0..300);
             let wrong = found.iter().zip(&test.of).filter(|(a, b)| a != b).count();
@@ -405,7 +405,7 @@ mod tests {
             let mut shuffled = train.clone();
             let order = Stream::new(5, "shuffle").permutation(600);
             shuffled.of = order.iter().map(|row| train.of[*row as usize]).collect();
-            let mut linear = Linear::new(6, 3);
+            let mut linear = LinearClassifier::new(6, 3);
             linear.fit(&shuffled, 0..600, kind, 1e-3, STOP);
             let wrong =
                 linear.classify(&test, 0..300).iter().zip(&test.of).filter(|(a, b)| a != b).count();
@@ -418,11 +418,11 @@ mod tests {
         let mut design = clouds(90, 3, 1.5, 6);
         let scaling = design.scaling();
         design.scale(&scaling);
-        for kind in Kind::ALL {
-            let mut linear = Linear::new(3, 3);
+        for kind in ClassifierKind::ALL {
+            let mut linear = LinearClassifier::new(3, 3);
             let steps = linear.fit(&design, 0..90, kind, 0.1, STOP);
             let mut gradient = vec![0.0; 12];
-            Objective { design: &design, rows: 0..90, kind, classes: 3, lambda: 0.1 }
+            PenalisedLoss { design: &design, rows: 0..90, kind, classes: 3, lambda: 0.1 }
                 .at(&linear.w, &mut gradient);
             let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
             assert!(steps < 300 && norm < 1e-4, "{kind:?}: {steps} steps, {norm}");

@@ -5,8 +5,8 @@
 mod linear;
 mod task;
 
-pub use linear::{Design, Kind, Linear, Scaling};
-pub use task::{Rows, Task};
+pub use linear::{ClassifierKind, Design, LinearClassifier, Scaling};
+pub use task::{ProbeFeatures, ProbeTask};
 
 use crate::linalg::lbfgs::Stop;
 use serde::Serialize;
@@ -37,7 +37,7 @@ const EXACT: Stop = Stop { steps: 200, gradient: 2e-4 };
 /// # Errors
 /// When labels are missing, there is one class only, or the test set has a class that the training
 /// set has not.
-pub fn matched(train: Option<&Labels>, test: Option<&Labels>) -> Result<(Labels, Labels)> {
+pub fn match_labels(train: Option<&Labels>, test: Option<&Labels>) -> Result<(Labels, Labels)> {
     let missing = |what: &str| {
         Error::usage(format!(
             "the {what} images have no labels: name IDX or CIFAR files, a folder with a sub-folder for each class, or x.npy beside x.labels.npy"
@@ -66,9 +66,9 @@ pub fn matched(train: Option<&Labels>, test: Option<&Labels>) -> Result<(Labels,
 
 /// A classifier that was fitted to all training labels, and how it did on the test images.
 #[derive(Clone, Debug)]
-pub struct Fitted {
+pub struct FittedProbe {
     /// Which classifier.
-    pub kind: Kind,
+    pub kind: ClassifierKind,
     /// Weight of the penalty, chosen on held-out labels.
     pub lambda: f64,
     /// Share of errors on those.
@@ -76,24 +76,41 @@ pub struct Fitted {
     /// The test images.
     pub confusion: Confusion,
     /// The classifier, of scaled features.
-    pub linear: Linear,
+    pub linear: LinearClassifier,
 }
 
 /// Fits to training rows of which the first `fit` choose the classifier and the others the penalty,
 /// then to all, and classifies the test rows. Both are scaled already.
-pub fn fit(kind: Kind, train: &Design, fit: usize, test: &Design, classes: &[String]) -> Fitted {
+pub fn fit(
+    kind: ClassifierKind,
+    train: &Design,
+    fit: usize,
+    test: &Design,
+    classes: &[String],
+) -> FittedProbe {
     let (held_out, lambda, linear) = choose(kind, train, fit, classes.len());
     let found = linear.classify(test, 0..test.rows());
-    Fitted { kind, lambda, held_out, confusion: Confusion::new(classes, &test.of, &found), linear }
+    FittedProbe {
+        kind,
+        lambda,
+        held_out,
+        confusion: Confusion::new(classes, &test.of, &found),
+        linear,
+    }
 }
 
 /// The classifier of all rows with the penalty that did best on those behind the first `fit`: the
 /// share of errors there, the penalty's weight, and it.
-fn choose(kind: Kind, train: &Design, fit: usize, classes: usize) -> (f64, f64, Linear) {
+fn choose(
+    kind: ClassifierKind,
+    train: &Design,
+    fit: usize,
+    classes: usize,
+) -> (f64, f64, LinearClassifier) {
     let rows = train.rows();
     let held = &train.of[fit..];
-    let mut linear = Linear::new(train.width, classes);
-    let mut best: Option<(f64, f64, Linear)> = None;
+    let mut linear = LinearClassifier::new(train.width, classes);
+    let mut best: Option<(f64, f64, LinearClassifier)> = None;
     let mut worse = 0;
     for lambda in LAMBDAS {
         linear.fit(train, 0..fit, kind, lambda, ROUGH);
@@ -120,7 +137,7 @@ fn wrong(found: &[u32], truth: &[u32]) -> usize {
 
 /// Errors on all test images of classifiers that few labels were drawn for.
 #[derive(Clone, Debug, Serialize)]
-pub struct Draws {
+pub struct RepeatedFits {
     /// Labels of each class.
     pub per_class: usize,
     /// The share of errors of each draw.
@@ -131,25 +148,25 @@ pub struct Draws {
     pub deviation: f64,
 }
 
-/// Draws `per_class` labels of each class `draws` times and fits to each; the penalty is chosen by
-/// cross-validation among them. Rows are scaled already.
+/// RepeatedFits `per_class` labels of each class `draws` times and fits to each; the penalty is chosen by
+/// cross-validation among them. ProbeFeatures are scaled already.
 ///
 /// # Errors
 /// When a class has fewer images.
-pub fn few(
-    kind: Kind,
+pub fn fit_few_labels(
+    kind: ClassifierKind,
     train: &Design,
     test: &Design,
     names: &[String],
     per_class: usize,
     draws: usize,
     seed: u64,
-) -> Result<Draws> {
+) -> Result<RepeatedFits> {
     let mut errors = Vec::new();
     for draw in 0..draws as u64 {
         let rows = split::per_class(&train.of, names, per_class, seed + draw)?;
         let drawn = train.subset(&rows);
-        let linear = learn(kind, &drawn, names.len(), seed + draw);
+        let linear = fit_choosing_penalty(kind, &drawn, names.len(), seed + draw);
         errors.push(
             wrong(&linear.classify(test, 0..test.rows()), &test.of) as f64
                 / test.rows().max(1) as f64,
@@ -159,11 +176,11 @@ pub fn few(
     let squares: f64 = errors.iter().map(|error| (error - mean).powi(2)).sum();
     let deviation =
         if errors.len() > 1 { (squares / (errors.len() - 1) as f64).sqrt() } else { 0.0 };
-    Ok(Draws { per_class, errors, mean, deviation })
+    Ok(RepeatedFits { per_class, errors, mean, deviation })
 }
 
 /// The weight with the fewest errors over all folds, each of which has its share of every class.
-fn cross_validated(kind: Kind, design: &Design, classes: usize) -> f64 {
+fn cross_validated(kind: ClassifierKind, design: &Design, classes: usize) -> f64 {
     let mut counts = vec![0_usize; classes];
     let place = |class: &u32| {
         let count = &mut counts[*class as usize];
@@ -181,7 +198,7 @@ fn cross_validated(kind: Kind, design: &Design, classes: usize) -> f64 {
             (0..design.rows()).partition(|row| places[*row] % folds == fold);
         let count = fit.len();
         let cut = design.subset(&[fit, held].concat());
-        let mut linear = Linear::new(design.width, classes);
+        let mut linear = LinearClassifier::new(design.width, classes);
         for (errors, lambda) in errors.iter_mut().zip(LAMBDAS) {
             linear.fit(&cut, 0..count, kind, lambda, ROUGH);
             *errors += wrong(&linear.classify(&cut, count..cut.rows()), &cut.of[count..]);
@@ -191,16 +208,21 @@ fn cross_validated(kind: Kind, design: &Design, classes: usize) -> f64 {
     LAMBDAS[best]
 }
 
-/// Rows above which the penalty is chosen on a part that is held out, not by cross-validation.
+/// ProbeFeatures above which the penalty is chosen on a part that is held out, not by cross-validation.
 const MANY: usize = 2000;
 
 /// A classifier of all rows, which are scaled already; the penalty is chosen among them.
-pub fn learn(kind: Kind, design: &Design, classes: usize, seed: u64) -> Linear {
+pub fn fit_choosing_penalty(
+    kind: ClassifierKind,
+    design: &Design,
+    classes: usize,
+    seed: u64,
+) -> LinearClassifier {
     if design.rows() > MANY {
         let (order, count) = held_out(&design.of, classes, HELD_OUT, seed);
         return choose(kind, &design.subset(&order), count, classes).2;
     }
-    let mut linear = Linear::new(design.width, classes);
+    let mut linear = LinearClassifier::new(design.width, classes);
     let lambda = cross_validated(kind, design, classes);
     linear.fit(design, 0..design.rows(), kind, lambda, EXACT);
     linear
@@ -208,7 +230,7 @@ pub fn learn(kind: Kind, design: &Design, classes: usize, seed: u64) -> Linear {
 
 /// A row of the table.
 #[derive(Clone, Debug, Serialize)]
-pub struct Row {
+pub struct ProbeRow {
     /// What the features are.
     pub features: String,
     /// Number of features.
@@ -226,7 +248,7 @@ pub struct Row {
     pub test: Option<Rate>,
     /// On the test images, after few labels.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub draws: Option<Draws>,
+    pub draws: Option<RepeatedFits>,
     /// Seconds that fitting took.
     pub seconds: f64,
 }
@@ -242,10 +264,11 @@ mod tests {
             of: of.to_vec(),
         };
         let train = labels(&["cat", "dog", "owl"], &[0, 1, 1]);
-        let (_, test) = matched(Some(&train), Some(&labels(&["dog", "cat"], &[0, 1, 0]))).unwrap();
+        let (_, test) =
+            match_labels(Some(&train), Some(&labels(&["dog", "cat"], &[0, 1, 0]))).unwrap();
         assert_eq!(test, labels(&["cat", "dog", "owl"], &[1, 0, 1]));
         let refused = |train: Option<&Labels>, test: Option<&Labels>| {
-            matched(train, test).unwrap_err().to_string()
+            match_labels(train, test).unwrap_err().to_string()
         };
         assert!(refused(Some(&train), Some(&labels(&["owl"], &[0]))).contains("\"owl\""));
         assert!(refused(Some(&train), None).contains("test images have no labels"));
@@ -267,9 +290,10 @@ mod tests {
         }
         let scaling = design.scaling();
         design.scale(&scaling);
-        for kind in Kind::ALL {
+        for kind in ClassifierKind::ALL {
             for per_class in [1, 4, 20] {
-                let draws = few(kind, &design, &design, &names, per_class, 3, 1).unwrap();
+                let draws =
+                    fit_few_labels(kind, &design, &design, &names, per_class, 3, 1).unwrap();
                 assert_eq!(draws.errors.len(), 3);
                 assert!(
                     draws.mean < if per_class == 1 { 0.6 } else { 0.2 },
@@ -279,7 +303,7 @@ mod tests {
             let (order, count) = held_out(&design.of, 2, HELD_OUT, 1);
             let fitted = fit(kind, &design.subset(&order), count, &design, &names);
             assert_eq!((fitted.confusion.rate().wrong, fitted.held_out), (0, 0.0), "{kind:?}");
-            assert!(few(kind, &design, &design, &names, 101, 3, 1).is_err());
+            assert!(fit_few_labels(kind, &design, &design, &names, 101, 3, 1).is_err());
         }
     }
 }

@@ -1,14 +1,14 @@
 //! The images of a probe, and their features in the order that fitting wants.
 
 use super::linear::{Design, Scaling};
-use super::{HELD_OUT, matched};
+use super::{HELD_OUT, match_labels};
 use crate::data::split::held_out;
 use crate::data::{Labels, Sample};
 use crate::error::{Error, Result};
 
 /// Labelled images to fit to, and others to judge by.
 #[derive(Debug)]
-pub struct Task<'a> {
+pub struct ProbeTask<'a> {
     /// The training images.
     pub train: &'a Sample,
     /// The test images.
@@ -18,13 +18,13 @@ pub struct Task<'a> {
     labels: [Labels; 2],
     /// The row of each training image.
     row: Vec<usize>,
-    /// Rows that classifiers are fitted to while the penalty is chosen by the others.
+    /// ProbeFeatures that classifiers are fitted to while the penalty is chosen by the others.
     fit: usize,
 }
 
 /// Features of a task's images, brought to mean 0 and variance 1 by those of the training images.
 #[derive(Debug)]
-pub struct Rows {
+pub struct ProbeFeatures {
     /// Of the training images, those to fit to first.
     pub train: Design,
     /// How many those are.
@@ -35,13 +35,13 @@ pub struct Rows {
     pub scaling: Scaling,
 }
 
-impl<'a> Task<'a> {
+impl<'a> ProbeTask<'a> {
     /// The task of two sets; which training labels are held out is drawn from the seed.
     ///
     /// # Errors
     /// When labels are missing or do not match.
     pub fn new(train: &'a Sample, test: &'a Sample, seed: u64) -> Result<Self> {
-        let (of_train, of_test) = matched(train.labels(), test.labels())?;
+        let (of_train, of_test) = match_labels(train.labels(), test.labels())?;
         let (order, fit) = held_out(&of_train.of, of_train.classes.len(), HELD_OUT, seed);
         let mut row = vec![0; order.len()];
         order.iter().enumerate().for_each(|(place, image)| row[*image] = place);
@@ -93,7 +93,7 @@ impl<'a> Task<'a> {
         &self,
         width: usize,
         mut each: impl FnMut(&Sample, &mut dyn FnMut(usize, &[f32]) -> Result<()>) -> Result<()>,
-    ) -> Result<Rows> {
+    ) -> Result<ProbeFeatures> {
         let mut of = vec![0; self.row.len()];
         self.row.iter().zip(&self.labels[0].of).for_each(|(row, class)| of[*row] = *class);
         let mut train = Design::new(width, of);
@@ -115,14 +115,14 @@ impl<'a> Task<'a> {
         let scaling = train.scaling();
         train.scale(&scaling);
         test.scale(&scaling);
-        Ok(Rows { train, fit: self.fit, test, scaling })
+        Ok(ProbeFeatures { train, fit: self.fit, test, scaling })
     }
 
     /// The pixels themselves as features, on the 0–1 scale.
     ///
     /// # Errors
     /// When an image cannot be read.
-    pub fn pixels(&self, width: usize) -> Result<Rows> {
+    pub fn pixels(&self, width: usize) -> Result<ProbeFeatures> {
         self.gather(width, |sample, take| {
             let mut done = 0;
             sample.each_part(|images, _| {

@@ -12,7 +12,7 @@ use crate::data::annotations::label_set::Set;
 use crate::device::Device;
 use crate::error::Result;
 use crate::infer::tiles::mirrored;
-use crate::model::{Graph, Loaded, Store};
+use crate::model::{Graph, LoadedModel, Store};
 use crate::ops::{Dice, PixelCrossEntropy, SCALAR_PARTIALS};
 use crate::rng::Stream;
 use crate::shape::Dims;
@@ -190,7 +190,7 @@ impl<'a> Trainer<'a> {
     pub fn train(
         &self,
         device: &mut Device,
-        pretrained: Option<&Loaded>,
+        pretrained: Option<&LoadedModel>,
         (set, fit): (&Set, &[usize]),
         held: (&Set, &[usize]),
         options: &Options,

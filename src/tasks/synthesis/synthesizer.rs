@@ -3,7 +3,7 @@
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::{self, Graph, Loaded, Purpose, Store, Tiling};
+use crate::model::{self, Graph, LoadedModel, Purpose, Store, TileGeometry};
 use crate::report::picture::Picture;
 use crate::shape::Dims;
 use crate::spec::{LayerOp, ModelSpec, Pad, Pair};
@@ -14,7 +14,7 @@ use crate::tasks::synthesis::moments::Moments;
 /// An autoencoder whose encoder pads nothing: every place of its maps is of the image alone.
 #[derive(Debug)]
 pub struct Synthesizer {
-    loaded: Loaded,
+    loaded: LoadedModel,
     /// Encoder and decoder.
     whole: ModelSpec,
     encoder: ModelSpec,
@@ -31,7 +31,7 @@ pub struct Synthesizer {
 /// The layers up to the code without padding, their parameters frozen; those behind it frozen too.
 fn without_padding(spec: &ModelSpec) -> Result<ModelSpec> {
     let mut spec = spec.clone();
-    let code = spec.layers.iter().position(|layer| layer.gives(&spec.code)).unwrap_or(0);
+    let code = spec.layers.iter().position(|layer| layer.defines(&spec.code)).unwrap_or(0);
     for (i, layer) in spec.layers.iter_mut().enumerate() {
         let name = layer.name.clone();
         match &mut layer.op {
@@ -63,10 +63,10 @@ impl Synthesizer {
     ///
     /// # Errors
     /// When it is no autoencoder of RGB images, or has layers that do not work at any size.
-    pub fn new(loaded: Loaded) -> Result<Self> {
+    pub fn new(loaded: LoadedModel) -> Result<Self> {
         let graph = &loaded.graph;
         graph.check_autoencoder()?;
-        graph.check_draws_images()?;
+        graph.check_reconstructs_images()?;
         if graph.nodes[0].dims.c != 3 {
             return Err(Error::usage(
                 "the model is of gray images; train one of colour images, as by csae train photos --preset paint-3 --set model.input=[3,64,64]",
@@ -74,7 +74,7 @@ impl Synthesizer {
         }
         let whole = without_padding(&graph.spec)?;
         let at = |side: usize| Graph::new(&whole, Dims::new(3, side, side));
-        let Tiling { align, halo: margin } = model::tiling(graph)?;
+        let TileGeometry { align, halo: margin } = model::tile_geometry(graph)?;
         // large enough for whatever the layers are
         let side = 4 * (margin + 8) * align.max(8);
         let (small, large) = (at(side)?, at(side + align)?);

@@ -15,7 +15,7 @@ use crate::spec::{Config, CorruptionSpec};
 
 /// How well whole images are restored.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Whole {
+pub struct WholeImageScores {
     /// Images looked at.
     pub images: usize,
     /// Mean PSNR in dB of what was given.
@@ -28,7 +28,7 @@ pub struct Whole {
 
 /// An image before it was degraded, after, and restored.
 #[derive(Clone, Debug)]
-pub struct Shown {
+pub struct RestoredExample {
     /// Height and width.
     pub size: (usize, usize),
     /// H,W,C each: as given, restored, and clean.
@@ -40,7 +40,7 @@ const WHOLE: usize = 1024;
 
 /// An image of a set as a model is given it.
 #[derive(Clone, Debug)]
-pub struct Posed {
+pub struct DegradedImage {
     /// Height and width.
     pub size: (usize, usize),
     /// H,W,C.
@@ -56,7 +56,11 @@ pub struct Posed {
 ///
 /// # Errors
 /// When the image is smaller than a scale.
-pub fn pose(images: &Images, number: usize, (spec, seed): (&CorruptionSpec, u64)) -> Result<Posed> {
+pub fn degrade_image(
+    images: &Images,
+    number: usize,
+    (spec, seed): (&CorruptionSpec, u64),
+) -> Result<DegradedImage> {
     let (entry, c) = (images.table[number], images.channels);
     let multiple = spec.scales.iter().fold(1, |multiple, scale| lcm(multiple, *scale));
     let [h, w] = [entry.h, entry.w].map(|side| side.min(WHOLE) / multiple * multiple);
@@ -70,35 +74,41 @@ pub fn pose(images: &Images, number: usize, (spec, seed): (&CorruptionSpec, u64)
     let clean = crop(&images.image_f32(number), entry.w, c, top..top + h, left..left + w);
     let mut given = clean.clone();
     let told = degrade(spec, seed, number, (h, w, c), &mut given)?;
-    Ok(Posed { size: (h, w), clean, given, told })
+    Ok(DegradedImage { size: (h, w), clean, given, told })
 }
 
-/// Degrades an image of a set as [`pose`] does, and restores it.
+/// Degrades an image of a set as [`degrade_image`] does, and restores it.
 ///
 /// # Errors
 /// When the device fails, or the image is smaller than a scale.
-pub fn show(
+pub fn restore_example(
     device: &mut Device,
     restorer: &Restorer,
     images: &Images,
     number: usize,
     corruption: (&CorruptionSpec, u64),
-) -> Result<Shown> {
-    let Posed { size: (h, w), clean, given, told } = pose(images, number, corruption)?;
+) -> Result<RestoredExample> {
+    let DegradedImage { size: (h, w), clean, given, told } =
+        degrade_image(images, number, corruption)?;
     let mut restored = restorer.restore_pixels(device, [h, w, images.channels], &told, &given)?;
     restored.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
-    Ok(Shown { size: (h, w), pictures: [given, restored, clean] })
+    Ok(RestoredExample { size: (h, w), pictures: [given, restored, clean] })
 }
 
 /// What judges a training on whole images: its model, where it restores images of any size, and
 /// some are larger than its input.
-pub fn judges(config: &Config, graph: &Graph, store: &Store, images: &Images) -> Option<Restorer> {
+pub fn validation_restorer(
+    config: &Config,
+    graph: &Graph,
+    store: &Store,
+    images: &Images,
+) -> Option<Restorer> {
     let input = graph.nodes[0].dims;
     let larger = images.table.iter().any(|entry| (entry.h, entry.w) != (input.h, input.w));
     (larger && !config.corruption.is_none()).then(|| Restorer::new(graph, store).ok()).flatten()
 }
 
-/// Most pixels that [`judge`] looks at.
+/// Most pixels that [`score`] looks at.
 const JUDGED: usize = 2 << 20;
 
 /// Bytes that restoring images of a set takes: the pass over its largest tile, and what is held of
@@ -114,18 +124,18 @@ pub fn planned_bytes(device: &Device, restorer: &Restorer, images: &Images) -> R
 /// at least.
 ///
 /// # Errors
-/// As [`show`].
-pub fn judge(
+/// As [`restore_example`].
+pub fn score(
     device: &mut Device,
     restorer: &Restorer,
     images: &Images,
     corruption: (&CorruptionSpec, u64),
-) -> Result<Whole> {
-    let mut whole = Whole { images: 0, psnr_before: 0.0, psnr: 0.0, ssim: 0.0 };
+) -> Result<WholeImageScores> {
+    let mut whole = WholeImageScores { images: 0, psnr_before: 0.0, psnr: 0.0, ssim: 0.0 };
     let mut pixels = 0;
     for number in 0..images.len() {
-        let Shown { size: (h, w), pictures: [given, restored, clean] } =
-            show(device, restorer, images, number, corruption)?;
+        let RestoredExample { size: (h, w), pictures: [given, restored, clean] } =
+            restore_example(device, restorer, images, number, corruption)?;
         whole.images += 1;
         // An image without any error would make the mean infinite: 100 dB stands for it.
         let psnr = |other: &[f32]| {
@@ -147,7 +157,7 @@ pub fn judge(
         )
         .of(Kind::Diverged));
     }
-    Ok(Whole {
+    Ok(WholeImageScores {
         images: whole.images,
         psnr_before: whole.psnr_before / n,
         psnr: whole.psnr / n,
