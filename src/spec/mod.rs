@@ -1,5 +1,7 @@
-//! What a run is: the model, and how it is trained. Written in TOML, overridden by `--set
-//! key=value`, kept whole in the run folder, and the model part in the model file.
+//! The configuration of a run: the model, and how it is trained.
+//!
+//! A user writes it as TOML and overrides single keys by `--set key=value`. The run folder keeps
+//! the complete configuration. The model file keeps the `[model]` part.
 
 mod corruption;
 mod layer;
@@ -25,37 +27,37 @@ use crate::error::{Error, Result, did_you_mean};
 use crate::ops::{Activation, LossKind};
 pub use crate::view::Precision;
 
-/// A model: a graph of layers from an image to its reconstruction, through a code.
+/// A model: a graph of layers from an image through a code to a reconstruction.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
-    /// Channels, height and width of the input. Left out, the data decide.
+    /// Input size [channels, height, width]. The default is the size of the data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<[usize; 3]>,
     /// Name of the layer whose output is the code.
     pub code: String,
-    /// Name of the layer whose output is the reconstruction: the last one unless named.
+    /// Name of the layer whose output is the reconstruction. The default is the last layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
-    /// Name of the layer whose output the reconstruction is to be like: the input unless named.
-    /// Nothing that it depends on may be learned.
+    /// Name of the layer whose output is the reconstruction target. The default is the input. No
+    /// layer that it depends on may have learned parameters, or the target would move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// The layers, each after those that it reads.
+    /// The layers in topological order: each comes after the layers that it reads.
     pub layers: Vec<LayerSpec>,
-    /// Of a classifier, the classes' names: the output are their logits, in this order.
+    /// Class names of a classifier, in the order of its output logits; empty for other models.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
-    /// What it was trained to undo; a training notes it.
+    /// The corruption that the model was trained to undo. Training records it here.
     #[serde(default, skip_serializing_if = "CorruptionSpec::is_none")]
     pub undoes: CorruptionSpec,
 }
 
-/// A run's whole configuration.
+/// The complete configuration of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Seed of everything that draws.
+    /// Seed of every random number of the run.
     #[serde(default)]
     pub seed: u64,
     /// The data.
@@ -63,60 +65,61 @@ pub struct Config {
     pub data: DataSpec,
     /// The model.
     pub model: ModelSpec,
-    /// What is done to a batch before the model sees it.
+    /// Corruption of the model's input. The target stays clean.
     #[serde(default, skip_serializing_if = "CorruptionSpec::is_none")]
     pub corruption: CorruptionSpec,
     /// The reconstruction loss.
     #[serde(default)]
     pub loss: LossSpec,
-    /// Sparsity penalty and revival of dead units.
+    /// Sparsity penalty and resurrection of dead units.
     #[serde(default)]
     pub sparsity: SparsitySpec,
     /// The optimiser.
     #[serde(default)]
     pub optimizer: OptimizerSpec,
-    /// The learning rate over time.
+    /// The learning-rate schedule.
     #[serde(default)]
     pub schedule: ScheduleSpec,
-    /// Length and rhythm of the training.
+    /// Length of the training, and intervals of logging, validation and checkpoints.
     #[serde(default)]
     pub train: TrainSpec,
 }
 
-/// Where images come from and how a batch is cut from them.
+/// Where images come from, and how samples are cut from them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataSpec {
-    /// A bundled set's name, a folder, a file, or a list of image files: `@FILE`, or `-` for
-    /// standard input.
+    /// The name of a bundled data set, a folder, a file, or a list of image files (`@FILE`, or
+    /// `-` for standard input).
     pub source: String,
-    /// A source of the same kinds to validate on, instead of a share of the images.
+    /// A separate source of validation images. Without it a share of the images is held out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_source: Option<String>,
-    /// A file that does not decode is an error; else it is skipped, named and counted.
+    /// Whether a file that does not decode is an error. Otherwise it is reported and skipped.
     pub strict: bool,
-    /// How images meet the input's size: `crop` (random crops), `resize` (every image to just that
-    /// size, aspect not kept) or `patches` (all of a grid side by side). Smaller images are
-    /// enlarged by the first and the last.
+    /// How images are brought to the input size: `crop` (random crops), `resize` (to exactly the
+    /// input size, the aspect ratio may change) or `patches` (every patch of a grid without
+    /// overlap). `crop` and `patches` enlarge images that are smaller than the input.
     pub fit: String,
-    /// Side of the square crops taken from images larger than that, when the model does not fix its
-    /// input.
+    /// Side in pixels of square crops, for a model without a fixed input size. Smaller images are
+    /// not cropped.
     pub crop: usize,
-    /// Crops taken from each image an epoch; 1 where images are as large as the input. 0: as many
-    /// as cover the image once.
+    /// Crops of each image in an epoch; 0: enough to cover the image once. Images of exactly the
+    /// input size give one.
     pub crops_per_image: usize,
-    /// Flip left to right at random.
+    /// Augmentation: flip samples left to right at random.
     pub flip_x: bool,
-    /// Flip top to bottom at random.
+    /// Augmentation: flip samples top to bottom at random.
     pub flip_y: bool,
-    /// Exchange rows and columns at random, where samples are square; with both flips, turns by
-    /// quarters.
+    /// Augmentation: transpose square samples at random. With both flips this gives all eight
+    /// dihedral transforms.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub turn: bool,
-    /// Share of the images held out for validation. A bundled set may bring its own.
+    /// Share of the images held out for validation, in [0, 1). A bundled data set may have
+    /// validation images of its own.
     pub validation: f64,
-    /// Largest number of patches that validation looks at; of a restorer, whole images are restored
-    /// besides, two megapixels of them.
+    /// Maximum number of patches in a validation. For a restoration model, validation also
+    /// restores up to two megapixels of whole images.
     pub validation_patches: usize,
 }
 
@@ -144,7 +147,7 @@ impl Default for DataSpec {
 pub struct LossSpec {
     /// `sum_squares`, `mse`, `l1`, `bce` or `charbonnier`.
     pub kind: String,
-    /// ε of `charbonnier`.
+    /// ε of the Charbonnier loss √(d² + ε²).
     pub eps: f64,
 }
 
@@ -155,7 +158,10 @@ impl Default for LossSpec {
 }
 
 impl LossSpec {
-    /// The loss meant.
+    /// Converts to the loss that the kernels compute.
+    ///
+    /// # Errors
+    /// When `kind` is not a known loss.
     pub fn resolve(&self) -> Result<LossKind> {
         Ok(match self.kind.as_str() {
             "sum_squares" => LossKind::SumSquares,
@@ -165,50 +171,51 @@ impl LossSpec {
             "charbonnier" => LossKind::Charbonnier { eps: self.eps },
             other => {
                 return Err(Error::usage(format!(
-                    "loss.kind = {other:?}: known are sum_squares, mse, l1, bce, charbonnier"
+                    "loss.kind = {other:?}: use one of sum_squares, mse, l1, bce, charbonnier"
                 )));
             }
         })
     }
 }
 
-/// Sparsity of the code.
+/// Sparsity penalty on the code, and resurrection of its dead units.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SparsitySpec {
-    /// `l1`, `kl` or `none` (selections such as TopK are layers).
+    /// `l1`, `kl` or `none`. Selections such as TopK are layers, not penalties.
     pub penalty: String,
-    /// λ of the L1 penalty λ‖z‖₁.
+    /// Weight λ of the L1 penalty λ‖z‖₁.
     pub lambda: f64,
-    /// β of the KL penalty.
+    /// Weight β of the KL penalty.
     pub beta: f64,
-    /// Target rate ρ of the KL penalty.
+    /// Target mean activity ρ of the KL penalty, in (0, 1).
     pub rho: f64,
-    /// Epochs over which the penalty grows from 0 to its full weight.
+    /// Epochs over which the penalty grows linearly from 0 to its full weight.
     pub warmup_epochs: f64,
-    /// The same in steps, where it is above 0.
+    /// Warm-up in steps. A value above 0 replaces `warmup_epochs`.
     pub warmup_steps: u64,
-    /// Gradient that pushes a dead unit's pre-activation up; 0 turns revival off.
+    /// Constant gradient that raises the pre-activation of dead units; 0 turns it off.
     pub revive_strength: f64,
     /// Steps without firing after which a unit counts as dead.
     pub revive_patience: usize,
-    /// α of the auxiliary loss by which dead units of a code by `top_k` or `batch_top_k` draw what
-    /// is missing; 0 turns it off. Near 1 suits `sum_squares`; 1/32 is usual where errors are
-    /// divided by their variance.
-    #[serde(skip_serializing_if = "is_off")]
+    /// Weight α of the auxiliary loss, by which dead units of a `top_k` or `batch_top_k` code
+    /// reconstruct the residual (Gao et al., "Scaling and evaluating sparse autoencoders", 2024);
+    /// 0 turns it off. That paper uses 1/32 with an error normalised by its variance. For
+    /// `sum_squares` a value near 1 works.
+    #[serde(skip_serializing_if = "is_zero_f64")]
     pub aux_alpha: f64,
-    /// Elements of each sample that draw it; 0: as many as the code has.
-    #[serde(skip_serializing_if = "is_none")]
+    /// Active elements of each sample in the auxiliary loss; 0: the k of the code.
+    #[serde(skip_serializing_if = "is_zero_usize")]
     pub aux_k: usize,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
-fn is_off(weight: &f64) -> bool {
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
+fn is_zero_f64(weight: &f64) -> bool {
     *weight == 0.0
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
-const fn is_none(count: &usize) -> bool {
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
+const fn is_zero_usize(count: &usize) -> bool {
     *count == 0
 }
 
@@ -237,17 +244,17 @@ pub struct OptimizerSpec {
     pub kind: String,
     /// Peak learning rate.
     pub lr: f64,
-    /// SGD's momentum.
+    /// Momentum of `sgd`, in [0, 1).
     pub momentum: f64,
-    /// Nesterov's momentum.
+    /// Whether `sgd` uses Nesterov momentum.
     pub nesterov: bool,
-    /// Adam's decay rates of the moments.
+    /// Decay rates of the two moments of `adam` and `adamw`, each in [0, 1).
     pub betas: [f64; 2],
-    /// Adam's ε.
+    /// ε of `adam` and `adamw`.
     pub eps: f64,
-    /// Weight decay (decoupled in `adamw`).
+    /// Weight decay. `adamw` decouples it from the gradient; the others add it as an L2 penalty.
     pub weight_decay: f64,
-    /// Largest global norm of the gradient; 0: no clipping.
+    /// Maximum global gradient norm; 0 turns clipping off.
     pub clip_norm: f64,
 }
 
@@ -266,7 +273,7 @@ impl Default for OptimizerSpec {
     }
 }
 
-/// The learning rate over time, as a factor on `optimizer.lr`.
+/// The learning-rate schedule: a factor on `optimizer.lr` over time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScheduleSpec {
@@ -274,15 +281,15 @@ pub struct ScheduleSpec {
     pub kind: String,
     /// Epochs of linear growth from 0 at the start.
     pub warmup_epochs: f64,
-    /// The same in steps, where it is above 0.
+    /// Warm-up in steps. A value above 0 replaces `warmup_epochs`.
     pub warmup_steps: u64,
-    /// `step`: epochs between drops.
+    /// `step`: epochs between two drops.
     pub every_epochs: f64,
     /// `step`: factor of each drop.
     pub gamma: f64,
-    /// `cosine` and `one_cycle`: factor at the end.
+    /// `cosine` and `one_cycle`: the factor at the end.
     pub floor: f64,
-    /// `one_cycle`: share of the training spent rising.
+    /// `one_cycle`: share of the training in which the rate rises, in (0, 1).
     pub rise: f64,
 }
 
@@ -300,48 +307,49 @@ impl Default for ScheduleSpec {
     }
 }
 
-/// Length and rhythm of a training.
+/// Length of a training, and intervals of logging, validation and checkpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainSpec {
-    /// Images (or crops) of a step.
+    /// Samples (images or crops) in a step.
     pub batch: usize,
-    /// Equal parts that a batch is taken in, their gradients averaged before the update: less
-    /// memory, the same result within rounding.
+    /// Gradient accumulation: number of equal parts of a batch that run one after the other. Their
+    /// gradients are averaged before the update. More parts need less memory; the result is the
+    /// same within rounding.
     pub accumulate: usize,
-    /// What maps (what layers give each other, and the gradients by it) are kept in: `f32`, or
-    /// `f16`, which takes half the memory and traffic where the adapter has it. Sums, weights and
-    /// the optimiser are f32 all the same.
+    /// Number format of maps (layer outputs and their gradients): `f32` or `f16`. `f16` halves
+    /// their memory and traffic on adapters that support it. Sums, weights and optimiser state are
+    /// always f32.
     pub precision: Precision,
-    /// Factor of the gradients on their way through f16; 0: what takes the loss's gradient by a
-    /// pixel to the scale of the pixels.
+    /// Loss scale for f16: gradients are multiplied by it so that they stay in the range of f16.
+    /// 0 chooses the divisor of the loss, so that the gradient of a pixel has the scale of pixels.
     pub loss_scale: f64,
-    /// Passes over the data.
+    /// Number of epochs.
     pub epochs: f64,
-    /// Steps; 0: as many as the epochs make.
+    /// Number of steps. A value above 0 replaces `epochs`.
     pub steps: u64,
-    /// Steps between lines of the log.
+    /// Steps between log lines.
     pub log_every: u64,
-    /// Epochs between validations (there is always one at the end).
+    /// Epochs between validations. One always runs at the end.
     pub validate_every: f64,
-    /// Steps between checkpoints; 0: by time alone (there is always one at the end).
+    /// Steps between checkpoints; 0 turns this trigger off. One is always written at the end.
     pub checkpoint_every: u64,
-    /// Minutes between checkpoints; 0: by steps alone.
+    /// Minutes between checkpoints; 0 turns this trigger off.
     pub checkpoint_minutes: f64,
-    /// Checkpoints kept.
+    /// Number of checkpoints kept.
     pub keep: usize,
-    /// A model to begin with (a file, a run folder, or a bundled one's name): every parameter that
-    /// it has by name and shape is taken from it, others are drawn.
+    /// Pretrained model to start from: a file, a run folder, or the name of a bundled model. Every
+    /// parameter with the same name and shape is copied from it; the others are initialised.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// How often a training that diverges goes back to its best validation, or its start, and on
-    /// with half the learning rate. It diverges when a loss is no number, or, of a restorer, when
-    /// whole images are 2 dB worse than they were at best. 0: it stops.
+    /// How often a training that diverges goes back to its best validation (or its start) and
+    /// continues with half the learning rate. It diverges when a loss is not finite, or when the
+    /// whole images of a restoration model are 2 dB below their best PSNR. 0: it stops at once.
     #[serde(skip_serializing_if = "is_zero")]
     pub retries: u32,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
 pub(crate) const fn is_zero(count: &u32) -> bool {
     *count == 0
 }
@@ -367,7 +375,12 @@ impl Default for TrainSpec {
 }
 
 impl Config {
-    /// Reads a configuration and its overrides; errors name the key.
+    /// Parses TOML, applies `--set` overrides, and checks the result. `place` names the file or
+    /// preset in errors.
+    ///
+    /// # Errors
+    /// When the text is not TOML, a key is unknown, or a value has the wrong type or is out of
+    /// range. The message names the key.
     pub fn parse(text: &str, place: &str, overrides: &[String]) -> Result<Self> {
         let mut value = overrides::from_toml(text).map_err(|error| error.at(place))?;
         for one in overrides {
@@ -375,23 +388,23 @@ impl Config {
         }
         let config: Self = serde_path_to_error::deserialize(value).map_err(|error| {
             let key = error.path().to_string();
-            // What the tree of values cannot hold has become null there.
+            // JSON has neither NaN nor infinity: serde_json stores both as null.
             let message = error
                 .into_inner()
                 .to_string()
-                .replace("invalid type: null", "NaN or infinity is no value here");
-            let beside = if key == "data.validation" {
-                "; images to validate on are data.validation_source"
+                .replace("invalid type: null", "NaN and infinity are not allowed");
+            let advice = if key == "data.validation" {
+                "; use data.validation_source for validation images"
             } else {
                 ""
             };
-            Error::usage(format!("{place}: {key}: {message}{}{beside}", overrides::hint(&message)))
+            Error::usage(format!("{place}: {key}: {message}{}{advice}", overrides::hint(&message)))
         })?;
         config.check()?;
         Ok(config)
     }
 
-    /// As TOML, with every value spelled out.
+    /// Formats the configuration as TOML, with every value spelled out.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a configuration is a TOML table")
     }
@@ -404,7 +417,7 @@ impl Config {
             } else {
                 let hint = did_you_mean(value, known.iter().copied());
                 Err(Error::usage(format!(
-                    "{key} = {value:?}: known are {}{hint}",
+                    "{key} = {value:?}: use one of {}{hint}",
                     known.join(", ")
                 )))
             }
@@ -436,7 +449,7 @@ impl Config {
         for (key, value) in not_negative {
             if !value.is_finite() || *value < 0.0 {
                 return Err(Error::usage(format!(
-                    "{key} = {value}: it must be a number of at least 0"
+                    "{key} = {value}: it must be a finite number, at least 0"
                 )));
             }
         }
@@ -449,27 +462,31 @@ impl Config {
         ];
         for (key, value) in shares {
             if !(0.0..1.0).contains(value) {
-                return Err(Error::usage(format!("{key} = {value}: it must lie in 0 ≤ x < 1")));
+                return Err(Error::usage(format!(
+                    "{key} = {value}: it must be at least 0 and below 1"
+                )));
             }
         }
         if !(s.rho > 0.0 && s.rho < 1.0) {
             return Err(Error::usage(format!(
-                "sparsity.rho = {}: a rate lies between 0 and 1",
+                "sparsity.rho = {}: it must be above 0 and below 1",
                 s.rho
             )));
         }
         if !(self.schedule.rise > 0.0 && self.schedule.rise < 1.0) {
             return Err(Error::usage(format!(
-                "schedule.rise = {}: a share lies between 0 and 1",
+                "schedule.rise = {}: it must be above 0 and below 1",
                 self.schedule.rise
             )));
         }
         if self.schedule.kind == "step" && self.schedule.every_epochs <= 0.0 {
-            return Err(Error::usage("schedule.every_epochs: it must be above 0"));
+            return Err(Error::usage("schedule.every_epochs must be above 0"));
         }
+        // The device keeps the losses of all steps between two log lines.
         if t.log_every > 10_000 {
             return Err(Error::usage(format!(
-                "train.log_every = {}: at most 10000, the losses between are kept",
+                "train.log_every = {}: it must be at most 10000, since the losses between two log \
+                 lines are kept in memory",
                 t.log_every
             )));
         }
@@ -484,28 +501,29 @@ impl Config {
             return Err(Error::usage(format!("{key} = 0: it must be at least 1")));
         }
         if t.steps == 0 && t.epochs == 0.0 {
-            return Err(Error::usage(
-                "train.epochs = 0: it must be above 0, unless train.steps says how many steps",
-            ));
+            return Err(Error::usage("train.epochs = 0: it must be above 0, or set train.steps"));
         }
         if o.nesterov && o.momentum == 0.0 {
-            return Err(Error::usage("optimizer.nesterov needs a momentum above 0"));
+            return Err(Error::usage(
+                "optimizer.nesterov: it needs momentum; set optimizer.momentum above 0",
+            ));
         }
         Ok(())
     }
 }
 
-/// Names of the activations in descriptions.
+/// The activation with this name in a configuration. `slope` is that of `leaky_relu`, `alpha` that
+/// of `elu`; the others ignore them.
 pub(crate) fn activation_named(kind: &str, slope: f64, alpha: f64) -> Result<Activation> {
     Ok(match kind {
         "identity" | "linear" => Activation::Identity,
         "relu" => Activation::Relu,
         "leaky_relu" if slope >= 0.0 => Activation::LeakyRelu { slope },
         "leaky_relu" => {
-            return Err(Error::usage(format!("leaky_relu: slope {slope} must be at least 0")));
+            return Err(Error::usage(format!("leaky_relu: slope = {slope} must be at least 0")));
         }
         "elu" if alpha > 0.0 => Activation::Elu { alpha },
-        "elu" => return Err(Error::usage(format!("elu: alpha {alpha} must be above 0"))),
+        "elu" => return Err(Error::usage(format!("elu: alpha = {alpha} must be above 0"))),
         "softplus" => Activation::Softplus,
         "sigmoid" => Activation::Sigmoid,
         "tanh" => Activation::Tanh,
@@ -515,7 +533,7 @@ pub(crate) fn activation_named(kind: &str, slope: f64, alpha: f64) -> Result<Act
             let known = "identity, relu, leaky_relu, elu, softplus, sigmoid, tanh, gelu, silu";
             let hint = did_you_mean(other, known.split(", "));
             return Err(Error::usage(format!(
-                "activation {other:?} is unknown: there are {known}{hint}"
+                "activation {other:?} is unknown: use one of {known}{hint}"
             )));
         }
     })
