@@ -1,4 +1,5 @@
-//! From a description to a graph: shapes, parameters, receptive fields, and the model file.
+//! From a model configuration to a graph with shapes and parameters; receptive fields; the model
+//! file.
 
 mod decoder;
 mod encoder;

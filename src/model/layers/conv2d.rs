@@ -1,5 +1,5 @@
-//! Convolution and transposed convolution: each is the other's adjoint, on the same three
-//! operations.
+//! Convolution and transposed convolution: each is the adjoint of the other, so that both use the
+//! same three operations.
 
 use super::{Graph, Layer, Node, check_norm, input_dims};
 use crate::error::Result;
@@ -11,7 +11,7 @@ use crate::spec::{Conv2dSpec, ConvTranspose2dSpec, FilterCount, Init, Pad, Pair}
 const fn count(filters: FilterCount) -> usize {
     match filters {
         FilterCount::Count(count) => count,
-        FilterCount::Input => unreachable!(), // settled before inference
+        FilterCount::Input => unreachable!(), // `resolve_input_channels` has replaced it
     }
 }
 
@@ -24,13 +24,13 @@ fn taps(kernel: Pair, stride: Pair, padding: Pad, dilation: Pair) -> Taps {
     }
 }
 
-/// Whether a rectifier follows, for the start of the weights.
+/// Whether an activation counts as a rectifier, which decides between He and Xavier initialisation.
 pub(crate) const fn rectified(activation: Activation) -> bool {
     !matches!(activation, Activation::Identity | Activation::Sigmoid | Activation::Tanh)
 }
 
 impl Conv2dSpec {
-    /// The size of its product for a batch of `n`.
+    /// The problem size of the convolution for a batch of `n` inputs of size `x`.
     pub(crate) fn size(&self, n: usize, x: Dims) -> Result<Conv2d> {
         Conv2d::forward(
             n,
@@ -80,7 +80,8 @@ impl Layer for Conv2dSpec {
 }
 
 impl ConvTranspose2dSpec {
-    /// The size of its product for a batch of `n`.
+    /// The problem size of the convolution that this layer transposes, for a batch of `n` inputs
+    /// of size `y`.
     pub(crate) fn size(&self, n: usize, y: Dims) -> Result<Conv2d> {
         let taps = taps(self.kernel, self.stride, self.padding, self.dilation);
         Conv2d::transposed(n, y, count(self.filters), taps, self.output_padding.0, self.groups)
@@ -94,16 +95,16 @@ impl Layer for ConvTranspose2dSpec {
         node.dims = size.x;
         let [r, s] = self.kernel.0;
         let (c, k) = (size.x.c / self.groups, size.y.c);
-        // An output pixel is reached by one tap in stride² of each input channel of its group.
-        let reach = (r * s) as f64 / (self.stride.0[0] * self.stride.0[1]) as f64;
-        let fan_in = (k / self.groups) as f64 * reach.max(1.0);
+        // Of the taps of each input channel, one in stride² reaches a given output pixel.
+        let taps = (r * s) as f64 / (self.stride.0[0] * self.stride.0[1]) as f64;
+        let fan_in = (k / self.groups) as f64 * taps.max(1.0);
         let start = match self.init {
             Init::Dictionary => InitialValues::dictionary([k, c, r, s], self.stride.0),
             init => InitialValues::weight(
                 init,
                 rectified(self.activation),
                 fan_in,
-                c as f64 * reach.max(1.0),
+                c as f64 * taps.max(1.0),
             ),
         };
         let name = self.weight.clone().unwrap_or_else(|| format!("{}.weight", node.name));

@@ -1,4 +1,4 @@
-//! Fully connected: every input element to every output element, between vectors and maps alike.
+//! Fully connected layer. Its input and output can be vectors or maps.
 
 use super::conv2d::rectified;
 use super::{Graph, Layer, Node, check_norm, input_dims};
@@ -16,14 +16,20 @@ impl Layer for LinearSpec {
                 let like = graph.find(name).ok_or_else(|| graph.unknown("like", name))?;
                 graph.nodes[like].dims
             }
-            _ => return Err(Error::usage("linear: give exactly one of units, shape and like")),
+            _ => return Err(Error::usage("linear: set exactly one of units, shape and like")),
         };
+        // Far above any useful output; a bound keeps products of sizes from overflowing.
         if output.is_empty() || output.len() > 1 << 26 {
-            return Err(Error::usage(format!("linear: an output of {output} is not possible")));
+            return Err(Error::usage(format!(
+                "linear: an output of {output} is not possible; use 1 to {} elements",
+                1 << 26
+            )));
         }
         check_norm(self.max_norm, self.unit_norm)?;
         if self.init == Init::Dictionary {
-            return Err(Error::usage("linear: init = \"dictionary\" is for convolutions"));
+            return Err(Error::usage(
+                "linear: init = \"dictionary\" is for convolutions; use another init",
+            ));
         }
         let input = input_dims(graph, node);
         node.dims = output;

@@ -1,16 +1,16 @@
-//! Layers that read more than one: sums, differences, concatenation.
+//! Layers with several inputs: sum, difference and concatenation.
 
 use super::{Graph, Layer, Node};
 use crate::error::{Error, Result};
 use crate::shape::{Dims, Window};
 
-/// First + second · the second.
+/// Sum of the first input and the scaled second one.
 pub(crate) struct Sum {
-    /// Factor of the second input.
+    /// Factor of the second input: 1 for `add`, −1 for `sub`.
     pub second: f64,
 }
 
-/// Channels side by side.
+/// Concatenation along the channels.
 pub(crate) struct Concat;
 
 impl Layer for Sum {
@@ -19,7 +19,9 @@ impl Layer for Sum {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         let (a, b) = (graph.nodes[node.inputs[0]].dims, graph.nodes[node.inputs[1]].dims);
         if a != b {
-            return Err(Error::usage(format!("adds {a} and {b}: both must have the same size")));
+            return Err(Error::usage(format!(
+                "it adds {a} and {b}; both inputs must have the same size"
+            )));
         }
         node.dims = a;
         Ok(())
@@ -37,7 +39,7 @@ impl Layer for Concat {
         let all: Vec<Dims> = node.inputs.iter().map(|input| graph.nodes[*input].dims).collect();
         if let Some(other) = all.iter().find(|dims| (dims.h, dims.w) != (all[0].h, all[0].w)) {
             return Err(Error::usage(format!(
-                "sets {} and {other} side by side: maps must be of one size",
+                "it concatenates {} and {other}; all inputs must have the same height and width",
                 all[0]
             )));
         }

@@ -1,4 +1,4 @@
-//! Layers that prepare the input, which nothing learns: local contrast normalisation and whitening.
+//! Preprocessing layers without learned parameters: local contrast normalisation and whitening.
 
 use super::{Graph, Layer, Node, ParamRole, input_dims};
 use crate::error::{Error, Result};
@@ -6,11 +6,12 @@ use crate::model::params::{InitialValues, Packing};
 use crate::shape::Window;
 use crate::spec::{LocalContrastSpec, WhitenSpec};
 
-/// Fails if a gradient would have to pass.
+/// Checks that nothing before the node is learned: these layers have no backward pass.
 fn check_fixed(graph: &Graph, node: &Node) -> Result<()> {
     match graph.learned_before(node.inputs[0]) {
         Some(layer) => Err(Error::usage(format!(
-            "it prepares what is learned from, but layer {layer} before it is learned: freeze that, or put it first"
+            "it is a preprocessing layer without a gradient, but layer {layer} before it is \
+             learned; move it before that layer, or set frozen = true there"
         ))),
         None => Ok(()),
     }
@@ -37,16 +38,18 @@ impl Layer for LocalContrastSpec {
     }
 }
 
-/// Part of the name of the parameter that scales the channels.
+/// Suffix of the name of the parameter that scales the channels.
 pub(crate) const SCALE: &str = "scale";
 
 impl Layer for WhitenSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         check_fixed(graph, node)?;
         let [r, s] = self.kernel.0;
+        // The filters come from the eigenvectors of a C·R·S × C·R·S covariance, whose cost grows
+        // with the sixth power of the side.
         if r % 2 == 0 || s % 2 == 0 || r > 31 || s > 31 {
             return Err(Error::usage(format!(
-                "kernel = [{r}, {s}]: its sides must be odd, 31 at most"
+                "kernel = [{r}, {s}]: both sides must be odd and at most 31"
             )));
         }
         if self.eps <= 0.0 || !self.eps.is_finite() {

@@ -1,4 +1,4 @@
-//! Selections and thresholds: the sparsity rules that are layers.
+//! Selection and threshold layers: the sparsity rules that are not penalties.
 
 use super::{Graph, Layer, Node, add_state, input_dims};
 use crate::error::{Error, Result};
@@ -9,7 +9,7 @@ use crate::spec::{BatchTopKSpec, DropoutSpec, LifetimeWtaSpec, SoftThresholdSpec
 /// Spatial winner-take-all.
 pub(crate) struct SpatialWta;
 
-/// What is known of a map as large as the input.
+/// The input where a pixel is known, 0 where it is missing.
 pub(crate) struct Known;
 
 fn keep_size(graph: &Graph, node: &mut Node) {
@@ -22,7 +22,8 @@ impl Layer for Known {
         let input = graph.nodes[0].dims;
         if node.dims != input {
             return Err(Error::usage(format!(
-                "it reads {}, but the pixels that may be missing are those of the input, {input}",
+                "it reads {}, but the mask has the size of the model's input, {input}; use it on \
+                 maps of that size",
                 node.dims
             )));
         }
@@ -37,7 +38,10 @@ impl Layer for Known {
 impl Layer for DropoutSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         if !(0.0..1.0).contains(&self.p) {
-            return Err(Error::usage(format!("dropout: p = {} must lie in 0 ≤ p < 1", self.p)));
+            return Err(Error::usage(format!(
+                "dropout: p = {} must be at least 0 and below 1",
+                self.p
+            )));
         }
         keep_size(graph, node);
         Ok(())
@@ -50,7 +54,7 @@ impl Layer for DropoutSpec {
 
 fn check_k(k: usize, units: usize) -> Result<()> {
     if k == 0 || k > units {
-        Err(Error::usage(format!("k = {k} must lie in 1…{units}, the size of a sample")))
+        Err(Error::usage(format!("k = {k} must be from 1 to {units}, the size of a sample")))
     } else {
         Ok(())
     }
@@ -71,14 +75,17 @@ impl Layer for BatchTopKSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         keep_size(graph, node);
         if !(self.rate > 0.0 && self.rate <= 1.0) {
-            return Err(Error::usage(format!("rate = {} must lie in 0 < rate ≤ 1", self.rate)));
+            return Err(Error::usage(format!(
+                "rate = {} must be above 0 and at most 1",
+                self.rate
+            )));
         }
         let name = format!("{}.threshold", node.name);
         let state = Param {
             name,
             shape: vec![1],
             packing: Packing::Flat,
-            start: InitialValues::Constant(0.0),
+            initial: InitialValues::Constant(0.0),
             role: ParamRole::Learned,
         };
         node.state = Some(add_state(graph, state));
@@ -105,7 +112,10 @@ impl Layer for LifetimeWtaSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         keep_size(graph, node);
         if !(self.rate > 0.0 && self.rate <= 1.0) {
-            return Err(Error::usage(format!("rate = {} must lie in 0 < rate ≤ 1", self.rate)));
+            return Err(Error::usage(format!(
+                "rate = {} must be above 0 and at most 1",
+                self.rate
+            )));
         }
         Ok(())
     }
