@@ -1,5 +1,6 @@
-//! Recording a graph's passes: the calls of its layers in forward and backward order, on a tape of
-//! virtual buffers that are then laid into as few real ones as their lifetimes allow.
+//! Recording the passes of a graph: the calls of its layers in forward and backward order, on a
+//! tape of virtual buffers. The tape then maps the virtual buffers to as few real ones as their
+//! lifetimes allow.
 
 mod builder;
 mod layers;

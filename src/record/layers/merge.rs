@@ -1,4 +1,4 @@
-//! Layers that read more than one: sums, differences, concatenation.
+//! Layers with several inputs: sum, difference and concatenation.
 
 use super::{Builder, Passes, View};
 use crate::model::layers::merge::{Concat, Sum};
@@ -17,7 +17,7 @@ impl Passes for Sum {
             if b.needs_input(node, i) {
                 let dx = b.input_grad(node, i);
                 b.tape.push(Combine { alpha: factor, beta: 0.0, a: dy, b: None, y: dx });
-                b.give(b.input_node(node, i), dx);
+                b.add_gradient(b.input_node(node, i), dx);
             }
         }
     }
@@ -63,7 +63,7 @@ impl Passes for Concat {
                     x: dy,
                     y: dx,
                 });
-                b.give(b.input_node(node, i), dx);
+                b.add_gradient(b.input_node(node, i), dx);
             }
             from += count;
         }

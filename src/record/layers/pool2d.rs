@@ -36,7 +36,7 @@ impl Passes for MaxPool {
                 gate,
                 dx,
             });
-            b.give(b.input_node(node, 0), dx);
+            b.add_gradient(b.input_node(node, 0), dx);
         }
     }
 }
@@ -44,7 +44,7 @@ impl Passes for MaxPool {
 impl Passes for AvgPool2dSpec {
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         let size = size(b.n, b.input_dims(node, 0), self.kernel, self.stride, self.padding)
-            .expect("inferred before");
+            .expect("inference checked the size");
         let (x, y) = (b.input_value(node, 0), b.output(node));
         b.tape.push(AvgPool2dFwd { size, count_include_pad: self.count_include_pad, x, y });
         y
@@ -53,10 +53,10 @@ impl Passes for AvgPool2dSpec {
     fn backward(&self, b: &mut Builder, node: usize, dy: View) {
         if b.needs_input(node, 0) {
             let size = size(b.n, b.input_dims(node, 0), self.kernel, self.stride, self.padding)
-                .expect("inferred before");
+                .expect("inference checked the size");
             let dx = b.input_grad(node, 0);
             b.tape.push(AvgPool2dBwd { size, count_include_pad: self.count_include_pad, dy, dx });
-            b.give(b.input_node(node, 0), dx);
+            b.add_gradient(b.input_node(node, 0), dx);
         }
     }
 }
@@ -74,7 +74,7 @@ impl Passes for L2Pool {
             let size = size_of(&self.0, b.n, b.input_dims(node, 0));
             let (x, y, dx) = (b.input_value(node, 0), b.value(node), b.input_grad(node, 0));
             b.tape.push(L2Pool2dBwd { size, x, y, dy, dx });
-            b.give(b.input_node(node, 0), dx);
+            b.add_gradient(b.input_node(node, 0), dx);
         }
     }
 }

@@ -19,15 +19,17 @@ impl Passes for MaxUnpool2dSpec {
             let (size, switches) = pooling(b, node);
             let dx = b.input_grad(node, 0);
             b.tape.push(MaxUnpool2dBwd { size, dy, switches, dx });
-            b.give(b.input_node(node, 0), dx);
+            b.add_gradient(b.input_node(node, 0), dx);
         }
     }
 }
 
-/// The pooling that a node undoes, and its switches.
+/// The problem size and the switches of the pooling that a node undoes.
 fn pooling(b: &Builder, node: usize) -> (Pool2d, View) {
-    let pool = b.node(node).switches.expect("inferred before");
-    let Some(LayerOp::MaxPool2d(spec)) = &b.node(pool).op else { unreachable!("inferred before") };
+    let pool = b.node(node).switches.expect("inference set it");
+    let Some(LayerOp::MaxPool2d(spec)) = &b.node(pool).op else {
+        unreachable!("inference accepts switches of a max_pool2d only")
+    };
     (pool2d::size_of(spec, b.n, b.input_dims(pool, 0)), b.saved(pool, 0))
 }
 
@@ -42,7 +44,7 @@ impl Passes for UpsampleSpec {
         if b.needs_input(node, 0) {
             let (dx, x_dims) = (b.input_grad(node, 0), b.input_dims(node, 0));
             b.tape.push(UpsampleNearest2dBwd { n: b.n, x_dims, scale: self.scale.0, dy, dx });
-            b.give(b.input_node(node, 0), dx);
+            b.add_gradient(b.input_node(node, 0), dx);
         }
     }
 }
