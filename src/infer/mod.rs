@@ -1,5 +1,5 @@
-//! Running a trained model: batches, images of any size by overlapping tiles, restoration, and
-//! evaluation.
+//! Running a trained model: on batches, on images of any size by overlapping tiles, for
+//! restoration, and for evaluation.
 
 pub mod batches;
 pub mod conditions;

@@ -184,7 +184,7 @@ pub fn codes(
     let posed = whole_images::degrade_image(images, 0, corruption)?;
     let ((h, w), c) = (posed.size, images.channels);
     let Some(Code { values, dims, of: (part_h, part_w) }) =
-        restorer.code(device, [h, w, c], &posed.told, &posed.given)?
+        restorer.code(device, [h, w, c], &posed.condition, &posed.given)?
     else {
         return Ok(None);
     };
