@@ -3,9 +3,41 @@
 use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
 
-/// A buffer on a device: of f32, of u32 (indices and packed bytes), or of f16.
+/// The name of a buffer of f32, of u32 (indices and packed bytes), or of f16. It does not keep the
+/// buffer alive: [`crate::device::Allocation`] does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Buffer(pub u32);
+pub struct Buffer {
+    /// The device that made it, or [`Buffer::PLANNED`] or [`Buffer::VIRTUAL`].
+    pub device: u32,
+    /// Its place among the buffers of the device.
+    pub index: u32,
+    /// How many buffers had this place before it.
+    pub generation: u32,
+}
+
+impl Buffer {
+    /// The `device` of buffers that exist only in a plan. No device compiles, reads or writes them.
+    pub const PLANNED: u32 = 0;
+    /// The `device` of buffers on a [`crate::record::Tape`], before it is given memory.
+    pub const VIRTUAL: u32 = 1;
+    /// The number of the first device. Later ones count up.
+    pub const FIRST_DEVICE: u32 = 2;
+
+    /// A buffer that exists only in a plan.
+    pub const fn planned(index: u32) -> Self {
+        Self { device: Self::PLANNED, index, generation: 0 }
+    }
+
+    /// A buffer on a tape.
+    pub const fn on_tape(index: u32) -> Self {
+        Self { device: Self::VIRTUAL, index, generation: 0 }
+    }
+
+    /// Its index on a tape; none if it is not on one.
+    pub const fn tape_index(self) -> Option<u32> {
+        if self.device == Self::VIRTUAL { Some(self.index) } else { None }
+    }
+}
 
 /// A range of a buffer, in elements. On the GPU `start` is a multiple of 64 (256 bytes, of half
 /// precision 128).

@@ -155,7 +155,6 @@ pub fn grow(
             best = best.min(running.run(device, steps)? / f64::from(steps));
             done += 1;
         }
-        running.free(device);
         rate = Some(cost.flops / best);
         let round = |x: f64| (x * 1e3).round() / 1e3;
         tell(GrowResult {

@@ -113,7 +113,6 @@ pub fn profile_step(
     {
         walls.push(running.run(device, 1)?);
     }
-    running.free(device);
     let (wall, ..) = spread(walls);
     let median = median(&profiles);
     let total = median.total();

@@ -1,7 +1,7 @@
 //! The operations that the training steps of W1–W3 do not have, each on its own buffers, at growing
 //! batches. A new operation that no workload uses gets a line here; a test says so.
 
-use crate::device::Device;
+use crate::device::{Allocation, Device};
 use crate::error::Result;
 use crate::ops::{
     Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd, Adam, AddAssign, Augment,
@@ -51,7 +51,7 @@ struct Maker {
 impl Maker {
     fn buffer(&mut self, len: usize, fill: Fill) -> View {
         self.buffers.push((len, fill));
-        View::whole(Buffer(self.buffers.len() as u32 - 1), len)
+        View::whole(Buffer::planned(self.buffers.len() as u32 - 1), len)
     }
 
     fn real(&mut self, len: usize) -> View {
@@ -80,16 +80,16 @@ impl Maker {
 
 impl Single {
     /// Makes and fills its buffers.
-    pub(super) fn place(&self, device: &mut Device) -> Result<(Call, Vec<Buffer>)> {
+    pub(super) fn place(&self, device: &mut Device) -> Result<(Call, Vec<Allocation>)> {
         let mut stream = Stream::new(1, self.call.name());
         let mut buffers = Vec::new();
         for (len, fill) in &self.buffers {
             let words: Vec<u32> = match fill {
                 Fill::Real => {
-                    let view = device.alloc_real("bench", *len)?;
+                    let buffer = device.alloc_real("bench", *len)?;
                     let values: Vec<f32> = (0..*len).map(|_| stream.uniform() - 0.3).collect();
-                    device.write(view, &values);
-                    buffers.push(view.buffer);
+                    device.write(*buffer, &values);
+                    buffers.push(buffer);
                     continue;
                 }
                 Fill::Words(word) => (0..*len).map(word).collect(),
@@ -101,12 +101,12 @@ impl Single {
                     (0..*len).map(first).collect()
                 }
             };
-            let view = device.alloc_words("bench", *len)?;
-            device.write_words(view, &words);
-            buffers.push(view.buffer);
+            let buffer = device.alloc_words("bench", *len)?;
+            device.write_words(*buffer, &words);
+            buffers.push(buffer);
         }
         let mut call = self.call.clone();
-        call.visit(&mut |view, _| view.buffer = buffers[view.buffer.0 as usize]);
+        call.visit(&mut |view, _| view.buffer = buffers[view.buffer.index as usize].buffer);
         Ok((call, buffers))
     }
 }

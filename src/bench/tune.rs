@@ -7,13 +7,13 @@ use serde::Serialize;
 
 use super::workloads::{Workload, planned};
 use super::{fits, kernels, spread};
-use crate::device::Device;
+use crate::device::{Allocation, Device};
 use crate::error::{Error, Result};
 use crate::gpu::{BuiltIn, Choice, Class, Gpu, Kernel, Tuned};
 use crate::program::Call;
 use crate::rng::Stream;
 use crate::spec::Precision;
-use crate::view::{Access, Buffer, StepParams};
+use crate::view::{Access, StepParams};
 
 /// The kinds, those first that are likely to be fast: a slow one is given up early.
 const KINDS: [Choice; 5] =
@@ -115,7 +115,7 @@ fn fastest(ms: &BTreeMap<&'static str, f64>, usual: Choice) -> Choice {
 
 /// Milliseconds of a call by each kind that runs here.
 fn times(device: &mut Device, call: &Call, seconds: f64) -> Result<BTreeMap<&'static str, f64>> {
-    let (call, buffers) = place(device, call)?;
+    let (call, _buffers) = place(device, call)?;
     let mut found = BTreeMap::new();
     let mut ran: Vec<Vec<Kernel>> = Vec::new();
     for kind in KINDS {
@@ -134,7 +134,6 @@ fn times(device: &mut Device, call: &Call, seconds: f64) -> Result<BTreeMap<&'st
         let best = found.values().copied().fold(f64::INFINITY, f64::min);
         found.insert(kind.name(), time(device, &call, seconds, best)?);
     }
-    buffers.into_iter().for_each(|buffer| device.free(buffer));
     Ok(found)
 }
 
@@ -153,12 +152,12 @@ fn time(device: &mut Device, call: &Call, seconds: f64, best: f64) -> Result<f64
 }
 
 /// The call on buffers of its own, inputs filled.
-fn place(device: &mut Device, call: &Call) -> Result<(Call, Vec<Buffer>)> {
+fn place(device: &mut Device, call: &Call) -> Result<(Call, Vec<Allocation>)> {
     const DRAWN: usize = 1 << 16;
     let mut stream = Stream::new(1, "tune");
     let drawn: Vec<f32> = (0..DRAWN).map(|_| stream.uniform() - 0.3).collect();
     let mut call = call.clone();
-    let mut views = Vec::new();
+    let mut buffers = Vec::new();
     for (view, access) in call.views() {
         let made = if view.half {
             device.alloc_half("tune", view.len)?
@@ -167,13 +166,13 @@ fn place(device: &mut Device, call: &Call) -> Result<(Call, Vec<Buffer>)> {
         };
         if access == Access::Read {
             let values: Vec<f32> = drawn.iter().copied().cycle().take(view.len).collect();
-            device.write(made, &values);
+            device.write(*made, &values);
         }
-        views.push(made);
+        buffers.push(made);
     }
-    let mut next = views.iter();
-    call.visit(&mut |view, _| *view = *next.next().expect("as many views as before"));
-    Ok((call, views.iter().map(|view| view.buffer).collect()))
+    let mut next = buffers.iter();
+    call.visit(&mut |view, _| *view = **next.next().expect("as many views as before"));
+    Ok((call, buffers))
 }
 
 /// The kinds that there are for maps of a precision.

@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 use csae::error::Error;
-use csae::spec::Config;
+use csae::shape::Dims;
+use csae::spec::{Config, LabelledKind};
 use csae::train::checkpoint::{self, Checkpoint};
 use csae::train::{RunFolder, Trainer};
 use serde_json::json;
 
 use super::Common;
+use super::learning::Begin;
 use super::training::Job;
 
 /// Go on with a run where it stopped.
@@ -85,6 +87,22 @@ pub fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
         }
         begun_by = (origin.csae != env!("CARGO_PKG_VERSION")).then_some(origin.csae);
     }
+    if let Some(kind) = config.labelled() {
+        let budget = budget.unwrap_or_default();
+        let rewrite = config != recorded;
+        let begin = Begin::Resume { folder, lock, from: from.as_ref(), rewrite };
+        let step = from.as_ref().map_or(0, |checkpoint| checkpoint.header.step);
+        args.common.say(&match step {
+            0 => "there is no checkpoint yet: from the start".to_owned(),
+            step => format!("going on after step {step}"),
+        });
+        let go_on = match kind {
+            LabelledKind::Classify => super::finetune::resume,
+            LabelledKind::Segment => super::segment::resume,
+            LabelledKind::Detect => super::detect::resume,
+        };
+        return go_on(&args.common, &config, &to_load, budget, begin);
+    }
     // What was streamed still is: that decides which images validation looks at.
     let mut job = Job::new(to_load, budget.unwrap_or_default())?;
     job.config.data.source.clone_from(&config.data.source);
@@ -117,6 +135,14 @@ pub fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
     })
 }
 
+/// The size of a run's input, which its configuration holds.
+pub fn input(config: &Config) -> csae::error::Result<Dims> {
+    let [c, h, w] = config.model.input.ok_or_else(|| {
+        Error::usage("model.input: it is missing; put back the config.toml that the run began with")
+    })?;
+    Ok(Dims::new(c, h, w))
+}
+
 /// Whether nothing is left to do, which is said.
 fn finished(
     args: &ResumeArgs,
@@ -134,8 +160,8 @@ fn finished(
             header.step
         )));
     }
-    let done =
-        header.step == total && header.total == total && folder.file("model.safetensors").is_file();
+    let ended = (header.step == total && header.total == total) || header.ended_early;
+    let done = ended && folder.file("model.safetensors").is_file();
     if done && args.common.json {
         outln!(
             "{}",

@@ -149,7 +149,7 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
 }
 
 /// The folder asked for, if it is free; else the next free `runs/NNN`.
-fn run_folder(wanted: Option<&Path>, force: bool) -> csae::error::Result<RunFolder> {
+pub fn run_folder(wanted: Option<&Path>, force: bool) -> csae::error::Result<RunFolder> {
     if let Some(wanted) = wanted {
         if !force && RunFolder::is_one(wanted) {
             let folder = wanted.display();

@@ -7,6 +7,7 @@ use csae::budget::Budget;
 use csae::device::Device;
 use csae::error::{Kind, Result};
 use csae::files::Lock;
+use csae::infer::evaluate::EvaluationReport;
 use csae::model::{Graph, ParamRole};
 use csae::spec::Config;
 use csae::train::checkpoint::Checkpoint;
@@ -107,8 +108,8 @@ impl Job {
     }
 }
 
-fn conclude(common: &Common, folder: &Path, summary: &Summary) {
-    let (report, finished, folder) = (&summary.report, &summary.finished, folder.display());
+fn conclude(common: &Common, folder: &Path, summary: &Summary<EvaluationReport>) {
+    let (report, finished, folder) = (&summary.found, &summary.finished, folder.display());
     if common.json {
         let mut line = serde_json::to_value(report).unwrap_or_default();
         line["kind"] = "run".into();
@@ -135,7 +136,7 @@ fn conclude(common: &Common, folder: &Path, summary: &Summary) {
             100.0 * report.dead_share,
             finished.images_per_s,
             finished.seconds,
-            summary.pictures.join(", ")
+            summary.files.join(", ")
         );
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod annotations;
 pub mod array;
+pub mod augment;
 pub mod bundled;
 pub mod catalogue;
 pub mod folder;

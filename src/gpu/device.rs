@@ -46,6 +46,7 @@ pub struct Counters {
 /// A buffer of so many elements, and perhaps a guard behind them.
 #[derive(Clone, Debug)]
 struct Allocated {
+    buffer: Buffer,
     handle: wgpu::Buffer,
     len: usize,
     guarded: bool,
@@ -83,8 +84,8 @@ pub struct Gpu {
     /// Whether buffers made from now on get a guard that kernels can reach, so that
     /// [`Gpu::check_guards`] sees what they write past an end.
     pub guarded: bool,
-    /// Bytes of all live buffers.
-    pub allocated: u64,
+    /// Bytes of all buffers.
+    allocated: u64,
 }
 
 /// Bytes that a kernel sees of a buffer at most.
@@ -229,6 +230,11 @@ impl Gpu {
         }
     }
 
+    /// Bytes of all buffers, those included that were returned and not yet freed.
+    pub const fn allocated(&self) -> u64 {
+        self.allocated
+    }
+
     /// How many objects have been made so far.
     pub fn counters(&self) -> Counters {
         self.counters
@@ -255,12 +261,13 @@ impl Gpu {
     }
 
     fn allocated_at(&self, buffer: Buffer) -> &Allocated {
-        self.buffers[buffer.0 as usize].as_ref().expect("the buffer is allocated")
+        let made = self.buffers[buffer.index as usize].as_ref();
+        made.filter(|made| made.buffer == buffer).expect("the buffer is allocated on this device")
     }
 
     /// Bytes of a view as it is bound: whole vec4s, and the guard where there is one.
     pub(super) fn bound_size(&self, view: View) -> u64 {
-        let Allocated { handle, len, guarded } = self.allocated_at(view.buffer);
+        let Allocated { handle, len, guarded, .. } = self.allocated_at(view.buffer);
         let last = view.start + view.len == *len;
         if *guarded && last {
             handle.size() - view.start as u64 * view.element()
@@ -270,7 +277,11 @@ impl Gpu {
     }
 
     /// Makes the buffer of a view that is all of it, zero. Its size is rounded up to 16 bytes.
-    pub fn alloc(&mut self, view: View, label: &str) -> Result<()> {
+    /// Returns its bytes.
+    ///
+    /// # Errors
+    /// When the adapter allows no buffer of that size, or has no memory for it.
+    pub(crate) fn alloc(&mut self, view: View, label: &str) -> Result<u64> {
         let View { buffer, len, .. } = view;
         let content = content(len, view.element());
         let size = if self.guarded { content + GUARD as u64 * 4 } else { content };
@@ -288,29 +299,32 @@ impl Gpu {
                 | wgpu::BufferUsages::COPY_SRC,
             mapped_at_creation: false,
         });
-        let index = buffer.0 as usize;
+        // Without memory for it, the buffer is an invalid one, which is not kept.
+        self.check()?;
+        let index = buffer.index as usize;
         if self.buffers.len() <= index {
             self.buffers.resize(index + 1, None);
         }
-        self.free(buffer);
         if self.guarded {
             self.queue.write_buffer(&made, content, bytemuck::cast_slice(&[GUARD_WORD; GUARD]));
         }
-        self.buffers[index] = Some(Allocated { handle: made, len, guarded: self.guarded });
+        self.buffers[index] = Some(Allocated { buffer, handle: made, len, guarded: self.guarded });
         self.counters.buffers += 1;
         self.allocated += size;
-        self.check()
+        Ok(size)
     }
 
     /// Fails if a kernel has written past the end of a buffer that has a guard.
     pub fn check_guards(&mut self) -> Result<()> {
         for index in 0..self.buffers.len() {
-            let Some(Allocated { handle, len, guarded: true }) = self.buffers[index].clone() else {
+            let Some(Allocated { buffer, handle, len, guarded: true }) =
+                self.buffers[index].clone()
+            else {
                 continue;
             };
             let start = (handle.size() / 4) as usize - GUARD;
             let guard: Vec<u32> =
-                self.read(View { start, len: GUARD, ..View::whole(Buffer(index as u32), 0) })?;
+                self.read(View { start, len: GUARD, ..View::whole(buffer, 0) })?;
             if let Some(at) = guard.iter().position(|word| *word != GUARD_WORD) {
                 let bad = f32::from_bits(guard[at]);
                 return Err(Error::failed(format!(
@@ -322,9 +336,9 @@ impl Gpu {
         Ok(())
     }
 
-    /// Gives a buffer's memory back.
-    pub fn free(&mut self, buffer: Buffer) {
-        if let Some(old) = self.buffers.get_mut(buffer.0 as usize).and_then(Option::take) {
+    /// Drops a buffer.
+    pub(crate) fn free(&mut self, buffer: Buffer) {
+        if let Some(old) = self.buffers.get_mut(buffer.index as usize).and_then(Option::take) {
             self.allocated -= old.handle.size();
         }
     }

@@ -252,13 +252,6 @@ impl<'a> Inference<'a> {
         device.read(compiled.z.part(0, compiled.z.len / compiled.n * n))
     }
 
-    /// Frees its buffers.
-    pub fn release(&mut self, device: &mut Device) {
-        if let Some(old) = self.compiled.take() {
-            old.memory.buffers.into_iter().for_each(|buffer| device.free(buffer));
-        }
-    }
-
     fn run_batch(
         &mut self,
         device: &mut Device,
@@ -286,7 +279,8 @@ impl<'a> Inference<'a> {
         let dims = self.graph.nodes[0].dims;
         let n = x.len() / dims.len();
         if self.compiled.as_ref().is_none_or(|compiled| compiled.n < n) {
-            self.release(device);
+            // First, so that both are never in memory at once.
+            self.compiled = None;
             self.compiled = Some(self.compile(device, n)?);
         }
         let compiled = self.compiled.as_ref().expect("it was compiled just now");
@@ -349,7 +343,7 @@ impl<'a> Inference<'a> {
         b.tape.keep(z);
         let Some(mut y) = b.decode(z) else { return Ok(None) };
         b.tape.keep(y);
-        let (calls, memory) = b.tape.allocate(device, &mut [&mut z, &mut y])?;
+        let (calls, _memory) = b.tape.allocate(device, &mut [&mut z, &mut y])?;
         let program = device.compile(calls)?;
         let mut images = Vec::new();
         for codes in codes.chunks(n * units) {
@@ -357,7 +351,6 @@ impl<'a> Inference<'a> {
             device.run(&program, &StepParams::default())?;
             images.extend(device.read(y.part(0, y.len / n * (codes.len() / units)))?);
         }
-        memory.buffers.iter().for_each(|buffer| device.free(*buffer));
         Ok(Some(images))
     }
 }

@@ -27,6 +27,8 @@ pub struct Restorer {
     channels: usize,
     align: usize,
     halo: usize,
+    /// Maximum side of a tile in pixels.
+    max_tile: usize,
     /// Whether to average the results for all eight dihedral transforms of each tile (flips and
     /// rotations). This is the geometric self-ensemble of Timofte et al., "Seven Ways to Improve
     /// Example-Based Single Image Super Resolution", CVPR 2016. It takes eight times as long.
@@ -75,6 +77,7 @@ impl Restorer {
             channels: graph.nodes[0].dims.c,
             align,
             halo,
+            max_tile: MAX_TILE,
             ensemble: false,
         })
     }
@@ -164,7 +167,6 @@ impl Restorer {
                 write(strip)?;
             }
         }
-        passes.iter_mut().for_each(|pass| pass.release(device));
         Ok(())
     }
 
@@ -181,7 +183,7 @@ impl Restorer {
 
     /// Side of a tile: 512 pixels, or less if the device cannot bind or hold its buffers.
     fn tile(&self, device: &Device) -> Result<usize> {
-        let mut side = MAX_TILE;
+        let mut side = self.max_tile;
         loop {
             let aligned = side.next_multiple_of(self.align);
             let graph = Graph::new(&self.spec, Dims::new(self.channels, aligned, aligned))?;
@@ -245,7 +247,6 @@ impl Restorer {
         let mask =
             condition.mask.as_ref().map(|mask| Mask { h: fit_h, w: fit_w, missing: missing(mask) });
         let values = inference.run_code(device, &cut, &[Condition { mask, ..*condition }])?;
-        inference.release(device);
         Ok(Some(Code { values, dims: graph.nodes[graph.code].dims, of: (fit_h, fit_w) }))
     }
 
@@ -279,3 +280,7 @@ fn cut_mask(tiles: &TileGrid, tile: &ImageTile, mask: &Mask) -> Mask {
     });
     Mask { h: tile.h, w: tile.w, missing: cut.into_iter().map(|v| v as u8).collect() }
 }
+
+#[cfg(test)]
+#[path = "restore_tests.rs"]
+mod tests;

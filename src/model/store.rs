@@ -1,20 +1,21 @@
 //! The values of a model on a device, kept between steps: parameters, gradients, optimiser state
 //! and states. Each is one contiguous buffer; parameters and states have a range in theirs.
 
+use std::sync::Arc;
+
 use super::graph::Graph;
 use super::params::{Param, ParamRole};
-use crate::device::Device;
+use crate::device::{Allocation, Device};
 use crate::error::{Error, Result};
 use crate::view::{Buffer, View};
 
-/// First id of the placeholder buffers of a layout. Devices number buffers from 0 and never reach
-/// it; virtual buffers of a tape start above it.
-const NOWHERE: u32 = (1 << 30) - 64;
 /// Alignment of ranges in elements: 256 bytes, the default alignment of storage buffer offsets in
 /// WebGPU.
 const ALIGN: usize = 64;
 
-/// The values of a model on a device.
+/// The values of a model on a device. Clones share them: a value written through one is read
+/// through the others. The memory is returned when the last clone, and the last program that uses
+/// it, is dropped.
 #[derive(Clone, Debug)]
 pub struct Store {
     /// All parameters.
@@ -39,6 +40,8 @@ pub struct Store {
     pub sum: View,
     /// Number of parts of a batch in which each unit did not fire ([`crate::ops::IdleUpdate`]).
     pub unseen: View,
+    /// What its views lie in; nothing in a layout.
+    _buffers: Arc<[Allocation]>,
 }
 
 /// (start, length) of each parameter, learned ones first; the end of the learned ones; the total
@@ -94,7 +97,7 @@ impl Store {
             (0, false)
         };
         let units = graph.nodes[graph.code].dims.c;
-        let view = |i: u32, len: usize| View::whole(Buffer(NOWHERE + i), len);
+        let view = |i: u32, len: usize| View::whole(Buffer::planned(i), len);
         Self {
             weights: view(0, len),
             grads: view(1, when(purpose != Purpose::Infer)),
@@ -107,13 +110,14 @@ impl Store {
             learned,
             ranges: weight_ranges,
             state_ranges,
+            _buffers: Arc::default(),
         }
     }
 
     /// Allocates the buffers.
     ///
     /// # Errors
-    /// When the device has no memory for them.
+    /// When the device has no memory for one of them. Those allocated before are returned.
     pub fn new(device: &mut Device, graph: &Graph, purpose: Purpose) -> Result<Self> {
         let mut store = Self::layout(graph, purpose);
         let labels = [
@@ -126,10 +130,13 @@ impl Store {
             "sum of gradients",
             "unseen counters",
         ];
+        let mut buffers = Vec::with_capacity(labels.len());
         for (view, label) in store.views_mut().into_iter().zip(labels) {
-            *view = device.alloc_real(label, view.len)?;
+            let buffer = device.alloc_real(label, view.len)?;
+            *view = *buffer;
+            buffers.push(buffer);
         }
-        Ok(store)
+        Ok(Self { _buffers: buffers.into(), ..store })
     }
 
     const fn views_mut(&mut self) -> [&mut View; 8] {
@@ -139,8 +146,8 @@ impl Store {
 
     /// All buffers.
     pub const fn views(&self) -> [View; 8] {
-        let Self { weights, grads, m, v, state, idle, sum, unseen, .. } = *self;
-        [weights, grads, m, v, state, idle, sum, unseen]
+        let Self { weights, grads, m, v, state, idle, sum, unseen, .. } = self;
+        [*weights, *grads, *m, *v, *state, *idle, *sum, *unseen]
     }
 
     /// Total size in bytes.

@@ -289,7 +289,7 @@ mod tests {
     use crate::view::{Buffer, View};
 
     fn view(buffer: u32, len: usize) -> View {
-        View::whole(Buffer(buffer), len)
+        View::whole(Buffer::planned(buffer), len)
     }
 
     #[test]

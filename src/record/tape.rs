@@ -3,13 +3,10 @@
 
 use std::collections::HashMap;
 
-use crate::device::Device;
+use crate::device::{Allocation, Device};
 use crate::error::Result;
 use crate::program::Call;
 use crate::view::{Access, Buffer, View};
-
-/// First id of virtual buffers. Devices number real ones from 0 and never reach it.
-const VIRTUAL: u32 = 1 << 30;
 
 /// Element type of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +45,11 @@ pub struct Tape {
     buffers: Vec<Virtual>,
 }
 
-/// The memory of a program's own buffers.
-#[derive(Clone, Debug, Default)]
+/// A program's own buffers, and their sizes.
+#[derive(Debug, Default)]
 pub struct Memory {
     /// Real buffers.
-    pub buffers: Vec<Buffer>,
+    pub buffers: Vec<Allocation>,
     /// Their total size in bytes.
     pub bytes: u64,
     /// Total size in bytes if no buffer were reused.
@@ -63,7 +60,7 @@ pub struct Memory {
 
 impl Tape {
     fn buffer(&mut self, label: String, kind: Kind, len: usize) -> View {
-        let buffer = Buffer(VIRTUAL + self.buffers.len() as u32);
+        let buffer = Buffer::on_tape(self.buffers.len() as u32);
         self.buffers.push(Virtual { label, kind, len, kept: false });
         View { half: kind == Kind::Half, ..View::whole(buffer, len) }
     }
@@ -92,8 +89,8 @@ impl Tape {
     /// Reserves a buffer of its own for a view: the caller writes it before a run or reads it
     /// after one.
     pub fn keep(&mut self, view: View) {
-        if view.buffer.0 >= VIRTUAL {
-            self.buffers[(view.buffer.0 - VIRTUAL) as usize].kept = true;
+        if let Some(id) = view.buffer.tape_index() {
+            self.buffers[id as usize].kept = true;
         }
     }
 
@@ -101,10 +98,11 @@ impl Tape {
     /// real one from its first use to its last; kept buffers have one of their own, even without
     /// any use.
     ///
-    /// Translates the views in `wanted`. Returns the calls on real buffers and the memory.
+    /// Translates the views in `wanted`. Returns the calls on real buffers and the memory, which
+    /// must live until the calls are compiled.
     ///
     /// # Errors
-    /// When the device has no memory for the buffers.
+    /// When the device has no memory for a buffer. Those allocated before are returned.
     pub fn allocate(
         mut self,
         device: &mut Device,
@@ -113,12 +111,12 @@ impl Tape {
         let slots = self.assign();
         let mut memory = Memory::default();
         for slot in &slots.sizes {
-            let view = match slot.kind {
+            let buffer = match slot.kind {
                 Kind::Real => device.alloc_real(&slot.label, slot.len)?,
                 Kind::Half => device.alloc_half(&slot.label, slot.len)?,
                 Kind::Words => device.alloc_words(&slot.label, slot.len)?,
             };
-            memory.buffers.push(view.buffer);
+            memory.buffers.push(buffer);
             memory.bytes += slot.bytes();
             if slot.bytes() > memory.largest.0 {
                 memory.largest = (slot.bytes(), slot.label.clone());
@@ -126,8 +124,8 @@ impl Tape {
         }
         memory.unshared_bytes = self.buffers.iter().map(Virtual::bytes).sum();
         let translate = |view: &mut View| {
-            if view.buffer.0 >= VIRTUAL {
-                view.buffer = memory.buffers[slots.of[&(view.buffer.0 - VIRTUAL)]];
+            if let Some(id) = view.buffer.tape_index() {
+                view.buffer = memory.buffers[slots.of[&id]].buffer;
             }
         };
         for call in &mut self.calls {
@@ -160,8 +158,7 @@ impl Tape {
         let mut last: HashMap<u32, usize> = HashMap::new();
         for (i, call) in self.calls.iter_mut().enumerate() {
             call.visit(&mut |view, access| {
-                if view.buffer.0 >= VIRTUAL {
-                    let id = view.buffer.0 - VIRTUAL;
+                if let Some(id) = view.buffer.tape_index() {
                     debug_assert!(
                         access != Access::Read
                             || first.contains_key(&id)

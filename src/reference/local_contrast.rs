@@ -61,11 +61,11 @@ mod tests {
         let sums = device.alloc_real("sums", LocalContrast::work(1, dims)).unwrap();
         // the last column is brighter
         let values: Vec<f64> = (0..25).map(|i| if i % 5 == 4 { 1.0 } else { 0.5 }).collect();
-        device.write_f64(x, &values);
-        let call = LocalContrast { n: 1, dims, window: 3, eps: 1e-4, x, y, sums };
+        device.write_f64(*x, &values);
+        let call = LocalContrast { n: 1, dims, window: 3, eps: 1e-4, x: *x, y: *y, sums: *sums };
         let program = device.compile(vec![call.into()]).unwrap();
         device.run(&program, &StepParams::default()).unwrap();
-        let found = device.read_f64(y).unwrap();
+        let found = device.read_f64(*y).unwrap();
         assert!(found[..3].iter().all(|y| y.abs() < 1e-9), "{found:?}");
         // at the right edge: half of the window's six pixels is 1, the mean 0.75, the deviation
         // 0.25

@@ -51,31 +51,38 @@ impl<E> std::ops::DerefMut for Taken<E> {
 
 impl<T: Real> Memory<T> {
     fn slot(&mut self, buffer: Buffer) -> &mut Slot<T> {
-        let index = buffer.0 as usize;
+        let index = buffer.index as usize;
         while self.slots.len() <= index {
             self.slots.push(Slot::Empty);
         }
         &mut self.slots[index]
     }
 
-    /// Makes a buffer of reals, all zero.
-    pub fn alloc_real(&mut self, buffer: Buffer, len: usize) {
+    /// Makes a buffer of reals, all zero. Returns its bytes.
+    pub(crate) fn alloc_real(&mut self, buffer: Buffer, len: usize) -> u64 {
         *self.slot(buffer) = Slot::Real(vec![T::ZERO; len]);
+        self.slot(buffer).bytes()
     }
 
-    /// Makes a buffer of words, all zero.
-    pub fn alloc_words(&mut self, buffer: Buffer, len: usize) {
+    /// Makes a buffer of words, all zero. Returns its bytes.
+    pub(crate) fn alloc_words(&mut self, buffer: Buffer, len: usize) -> u64 {
         *self.slot(buffer) = Slot::Words(vec![0; len]);
+        self.slot(buffer).bytes()
     }
 
     /// Drops a buffer.
-    pub fn free(&mut self, buffer: Buffer) {
+    pub(crate) fn free(&mut self, buffer: Buffer) {
         *self.slot(buffer) = Slot::Empty;
+    }
+
+    /// Bytes of all buffers.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.slots.iter().map(Slot::bytes).sum()
     }
 
     /// The reals of a view.
     pub fn real(&self, view: View) -> &[T] {
-        match &self.slots[view.buffer.0 as usize] {
+        match &self.slots[view.buffer.index as usize] {
             Slot::Real(data) => &data[view.start..view.start + view.len],
             other => panic!("{view:?} is not a buffer of reals: {}", other.what()),
         }
@@ -83,7 +90,7 @@ impl<T: Real> Memory<T> {
 
     /// The words of a view.
     pub fn words(&self, view: View) -> &[u32] {
-        match &self.slots[view.buffer.0 as usize] {
+        match &self.slots[view.buffer.index as usize] {
             Slot::Words(data) => &data[view.start..view.start + view.len],
             other => panic!("{view:?} is not a buffer of words: {}", other.what()),
         }
@@ -134,6 +141,15 @@ impl<T: Real> Memory<T> {
 }
 
 impl<T> Slot<T> {
+    fn bytes(&self) -> u64 {
+        let bytes = match self {
+            Self::Empty => 0,
+            Self::Real(data) => size_of_val(&data[..]),
+            Self::Words(data) => size_of_val(&data[..]),
+        };
+        bytes as u64
+    }
+
     fn what(&self) -> &'static str {
         match self {
             Self::Empty => "empty, or taken",

@@ -4,6 +4,7 @@
 //! the complete configuration. The model file keeps the `[model]` part.
 
 mod corruption;
+mod labelled;
 mod layer;
 mod overrides;
 mod presets;
@@ -13,6 +14,10 @@ mod values;
 use serde::{Deserialize, Serialize};
 
 pub use corruption::{CorruptionSpec, NO_CORRUPTION, Task};
+pub use labelled::{
+    ClassifySpec, DetectSpec, HeadStart, LabelledKind, Objectness, PoseAugment, SegmentAugment,
+    SegmentSpec,
+};
 pub use layer::{
     ActivationSpec, AvgPool2dSpec, BatchTopKSpec, Conv2dSpec, ConvTranspose2dSpec, DropoutSpec,
     LayerOp, LayerSpec, LifetimeWtaSpec, LinearSpec, ListaSpec, LocalContrastSpec, MaxUnpool2dSpec,
@@ -83,6 +88,15 @@ pub struct Config {
     /// Length of the training, and intervals of logging, validation and checkpoints.
     #[serde(default)]
     pub train: TrainSpec,
+    /// The run trains a classifier (`csae finetune`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classify: Option<ClassifySpec>,
+    /// The run trains a segmenter (`csae segment train`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment: Option<SegmentSpec>,
+    /// The run trains a detector (`csae detect train`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detect: Option<DetectSpec>,
 }
 
 /// Where images come from, and how samples are cut from them.
@@ -256,6 +270,15 @@ pub struct OptimizerSpec {
     pub weight_decay: f64,
     /// Maximum global gradient norm; 0 turns clipping off.
     pub clip_norm: f64,
+    /// Factor on the learning rate of every layer before `head`; 0 freezes them. For models with
+    /// a layer of that name: classifiers, segmenters and detectors.
+    #[serde(skip_serializing_if = "is_one")]
+    pub encoder_lr: f64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_one(factor: &f64) -> bool {
+    *factor == 1.0
 }
 
 impl Default for OptimizerSpec {
@@ -269,6 +292,7 @@ impl Default for OptimizerSpec {
             eps: 1e-8,
             weight_decay: 0.0,
             clip_norm: 0.0,
+            encoder_lr: 1.0,
         }
     }
 }
@@ -277,7 +301,8 @@ impl Default for OptimizerSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScheduleSpec {
-    /// `constant`, `step`, `cosine` or `one_cycle`.
+    /// `constant`, `step`, `cosine`, `half_cosine` or `one_cycle`. `cosine` begins to fall after
+    /// the warm-up; `half_cosine` falls from the first step, and the warm-up multiplies it.
     pub kind: String,
     /// Epochs of linear growth from 0 at the start.
     pub warmup_epochs: f64,
@@ -338,6 +363,9 @@ pub struct TrainSpec {
     pub checkpoint_minutes: f64,
     /// Number of checkpoints kept.
     pub keep: usize,
+    /// Early stopping: validations without improvement after which training stops; 0 turns it off.
+    #[serde(skip_serializing_if = "is_zero_usize")]
+    pub patience: usize,
     /// Pretrained model to start from: a file, a run folder, or the name of a bundled model. Every
     /// parameter with the same name and shape is copied from it; the others are initialised.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -368,6 +396,7 @@ impl Default for TrainSpec {
             checkpoint_every: 0,
             checkpoint_minutes: 5.0,
             keep: 1,
+            patience: 0,
             from: None,
             retries: 0,
         }
@@ -404,6 +433,46 @@ impl Config {
         Ok(config)
     }
 
+    /// Parses a configuration without a model (a preset of a labelled task) and inserts `model`. It
+    /// trains for `epochs` unless the text sets `train.epochs` or `train.steps`.
+    ///
+    /// # Errors
+    /// When the text has a `[model]`, or as [`Config::parse`].
+    pub fn with_model(
+        text: &str,
+        place: &str,
+        model: &ModelSpec,
+        epochs: usize,
+        overrides: &[String],
+    ) -> Result<Self> {
+        let mut table: toml::Table = toml::from_str(text)
+            .map_err(|error| Error::usage(format!("{place}: {}", error.message())))?;
+        if table.contains_key("model") {
+            return Err(Error::usage(format!(
+                "{place}: remove [model]; the model is the encoder with a new head"
+            )));
+        }
+        let model = toml::Table::try_from(model).expect("a model is a TOML table");
+        table.insert("model".to_owned(), toml::Value::Table(model));
+        let train = table.entry("train").or_insert_with(|| toml::Table::new().into());
+        if let toml::Value::Table(train) = train
+            && !["epochs", "steps"].iter().any(|key| train.contains_key(*key))
+        {
+            train.insert("epochs".to_owned(), toml::Value::Float(epochs as f64));
+        }
+        Self::parse(&table.to_string(), place, overrides)
+    }
+
+    /// The kind of labelled task that the run trains, if it does.
+    pub const fn labelled(&self) -> Option<LabelledKind> {
+        match (&self.classify, &self.segment, &self.detect) {
+            (Some(_), ..) => Some(LabelledKind::Classify),
+            (_, Some(_), _) => Some(LabelledKind::Segment),
+            (.., Some(_)) => Some(LabelledKind::Detect),
+            _ => None,
+        }
+    }
+
     /// Formats the configuration as TOML, with every value spelled out.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a configuration is a TOML table")
@@ -425,7 +494,11 @@ impl Config {
         one_of("data.fit", &self.data.fit, &["crop", "resize", "patches"])?;
         one_of("sparsity.penalty", &self.sparsity.penalty, &["none", "l1", "kl"])?;
         one_of("optimizer.kind", &self.optimizer.kind, &["sgd", "adam", "adamw"])?;
-        one_of("schedule.kind", &self.schedule.kind, &["constant", "step", "cosine", "one_cycle"])?;
+        one_of(
+            "schedule.kind",
+            &self.schedule.kind,
+            &["constant", "step", "cosine", "half_cosine", "one_cycle"],
+        )?;
         let (o, s, t) = (&self.optimizer, &self.sparsity, &self.train);
         let not_negative: &[(&str, f64)] = &[
             ("optimizer.lr", o.lr),
@@ -441,6 +514,7 @@ impl Config {
             ("schedule.floor", self.schedule.floor),
             ("loss.eps", self.loss.eps),
             ("optimizer.eps", o.eps),
+            ("optimizer.encoder_lr", o.encoder_lr),
             ("train.epochs", t.epochs),
             ("train.loss_scale", t.loss_scale),
             ("train.validate_every", t.validate_every),
@@ -503,6 +577,7 @@ impl Config {
         if t.steps == 0 && t.epochs == 0.0 {
             return Err(Error::usage("train.epochs = 0: it must be above 0, or set train.steps"));
         }
+        labelled::check(self)?;
         if o.nesterov && o.momentum == 0.0 {
             return Err(Error::usage(
                 "optimizer.nesterov: it needs momentum; set optimizer.momentum above 0",

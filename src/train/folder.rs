@@ -244,8 +244,18 @@ impl RunFolder {
 
     /// Removes what belongs to another run.
     fn clear(&self) -> Result<()> {
-        let known = [ORIGIN, ROLLBACK, "metrics.jsonl", "model.safetensors", "best.safetensors"]
-            .map(str::to_owned);
+        let known = [
+            ORIGIN,
+            ROLLBACK,
+            "metrics.jsonl",
+            "model.safetensors",
+            "best.safetensors",
+            "finetune.json",
+            "segment.json",
+            "detect.json",
+            "confusion.png",
+        ]
+        .map(str::to_owned);
         self.remove(|name| {
             known.contains(&name.to_owned())
                 || gallery::NAMES.contains(&name)

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+use super::run::Found;
 use crate::error::Result;
 use crate::files;
 
 /// Progress over the last logging interval.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Progress {
     /// Steps done.
     pub step: u64,
@@ -19,12 +20,8 @@ pub struct Progress {
     pub total: u64,
     /// Passes over the data so far.
     pub epoch: f64,
-    /// Mean reconstruction loss.
-    pub reconstruction: f64,
-    /// Mean sparsity penalty.
-    pub sparsity: f64,
-    /// Mean L0.
-    pub l0: f64,
+    /// Means of the loss's terms and of what else is counted, by name.
+    pub terms: Vec<(&'static str, f64)>,
     /// Learning rate.
     pub lr: f64,
     /// Images a second.
@@ -135,17 +132,26 @@ impl Log {
 
     /// One logging interval.
     pub fn progress(&mut self, p: &Progress) -> Result<()> {
-        self.record(&json!({
-            "kind": "train", "step": p.step, "epoch": p.epoch, "reconstruction": p.reconstruction, "sparsity": p.sparsity,
-            "l0": p.l0, "lr": p.lr, "images_per_s": p.rate.round(),
-        }))?;
+        let mut value = json!({
+            "kind": "train", "step": p.step, "epoch": p.epoch, "lr": p.lr,
+            "images_per_s": p.rate.round(),
+        });
+        p.terms.iter().for_each(|(name, mean)| value[*name] = json!(mean));
+        self.record(&value)?;
         let seconds = p.eta.as_secs();
+        let terms: String = p
+            .terms
+            .iter()
+            .map(|(name, mean)| match *name {
+                "reconstruction" => format!("  ‖x − x̂‖² {mean:.3}"),
+                "sparsity" => format!("  sparsity {mean:.4}"),
+                "l0" => format!("  L0 {mean:.1}"),
+                other => format!("  {other} {mean:.4}"),
+            })
+            .collect();
         let line = format!(
-            "epoch {:.2}  ‖x − x̂‖² {:.3}  sparsity {:.4}  L0 {:.1}  {:.0} images/s  {}:{:02} left",
+            "epoch {:.2}{terms}  {:.0} images/s  {}:{:02} left",
             p.epoch,
-            p.reconstruction,
-            p.sparsity,
-            p.l0,
             p.rate,
             seconds / 60,
             seconds % 60
@@ -163,13 +169,8 @@ impl Log {
     }
 
     /// A validation.
-    pub fn validation(
-        &mut self,
-        step: u64,
-        epoch: f64,
-        report: &crate::infer::evaluate::EvaluationReport,
-    ) -> Result<()> {
-        let mut value = serde_json::to_value(report).expect("a report is JSON");
+    pub fn validation(&mut self, step: u64, epoch: f64, found: &impl Found) -> Result<()> {
+        let mut value = found.numbers();
         if let Some(table) = value.as_object_mut() {
             table.extend([
                 ("kind".to_owned(), json!("validation")),
@@ -178,7 +179,7 @@ impl Log {
             ]);
         }
         self.record(&value)?;
-        self.say(&format!("validation after epoch {epoch:.2}: {report}"));
+        self.say(&format!("validation after epoch {epoch:.2}: {found}"));
         Ok(())
     }
 

@@ -256,3 +256,29 @@ fn advice(batch: usize, parts: usize, fitting: usize, in_parts: usize) -> String
         more.map_or(String::new(), |parts| format!(", or this one by --accumulate {parts}"));
     format!("a batch of {} would fit{accumulate}", fitting * parts)
 }
+
+/// Fails, with the numbers, if a training on labels takes more than is allowed: `parameters` and
+/// their gradients and moments, `data` of images, and a step.
+pub(super) fn check_labelled(
+    device: &Device,
+    config: &Config,
+    parameters: u64,
+    data: u64,
+    step: Planned,
+) -> Result<()> {
+    let needed = parameters + data + step.total;
+    let Some(budget) = device.budget_with(parameters + data).filter(|budget| needed > *budget)
+    else {
+        return Ok(());
+    };
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    Err(Error::usage(format!(
+        "train.batch = {}: parameters {:.2} MiB, data {:.2} and a step {:.2} are more than the \
+         {:.2} MiB that may be used; use a smaller batch or smaller images, or raise --max-memory",
+        config.train.batch,
+        mib(parameters),
+        mib(data),
+        mib(step.total),
+        mib(budget)
+    )))
+}

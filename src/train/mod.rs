@@ -1,18 +1,23 @@
-//! Training: data on the device, a step recorded once, its replay with schedule, log, validation
-//! and checkpoints.
+//! Training: a step is recorded once and replayed with schedule, log, validation and checkpoints.
+//!
+//! One engine trains every model. A [`Trainer`] runs steps; [`feed::Batches`] supplies their data;
+//! [`step::Objective`] is what they minimise. A [`Run`] adds what a [`run::Task`] brings:
+//! validation, the best model, and what a finished run shows. Autoencoders
+//! ([`reconstruction`]), classifiers, segmenters and detectors are tasks.
 
 pub mod checkpoint;
 pub mod data;
-mod feed;
+pub mod feed;
 mod folder;
+pub mod labelled;
 mod log;
 mod memory;
 pub mod order;
 pub mod prefetch;
-mod run;
+pub mod reconstruction;
+pub mod run;
 mod schedule;
 pub mod step;
-pub mod supervised;
 mod trainer;
 mod whiten;
 

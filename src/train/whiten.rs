@@ -91,8 +91,6 @@ fn maps(
     for x in x.chunks(size) {
         all.extend(inference.run_code(device, x, &[])?);
     }
-    inference.release(device);
-    values.views().into_iter().for_each(|view| device.free(view.buffer));
     Ok(all)
 }
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::case::{Case, Tensor, Values};
 use super::prepare::{Prepared, Step, Unpack, batch_of, step_of};
-use crate::device::Device;
+use crate::device::{Allocation, Device};
 use crate::error::{Error, Result};
 use crate::ops::{
     Activation, ActivationFwd, Adam, Augment, BicubicDownUp, CELL, ClipGrads, CountNonzero,
@@ -26,21 +26,25 @@ struct Direct<'a> {
 }
 
 impl Direct<'_> {
+    fn own(&mut self, buffer: Allocation) -> View {
+        let view = *buffer;
+        self.prepared.buffers.push(buffer);
+        view
+    }
+
     fn real(&mut self, len: usize) -> Result<View> {
-        let view = self.device.alloc_real("verify", len)?;
-        self.prepared.buffers.push(view.buffer);
-        Ok(view)
+        let buffer = self.device.alloc_real("verify", len)?;
+        Ok(self.own(buffer))
     }
 
     /// A map.
     fn map(&mut self, len: usize) -> Result<View> {
-        let view = if self.half {
+        let buffer = if self.half {
             self.device.alloc_half("verify", len)?
         } else {
             self.device.alloc_real("verify", len)?
         };
-        self.prepared.buffers.push(view.buffer);
-        Ok(view)
+        Ok(self.own(buffer))
     }
 
     /// What gradients are multiplied by: in half precision those of long sums would be lost.
@@ -49,9 +53,8 @@ impl Direct<'_> {
     }
 
     fn words(&mut self, len: usize) -> Result<View> {
-        let view = self.device.alloc_words("verify", len)?;
-        self.prepared.buffers.push(view.buffer);
-        Ok(view)
+        let buffer = self.device.alloc_words("verify", len)?;
+        Ok(self.own(buffer))
     }
 
     fn input(&mut self, values: Vec<f64>) -> Result<View> {

@@ -155,15 +155,14 @@ fn graph_case(
         first.push((store.state(i), Values::Real(given)));
         last.push((format!("{} after", state.name), store.state(i), Unpack::Plain));
     }
-    let mut buffers = memory.buffers;
-    buffers.extend(store.views().map(|view| view.buffer));
     Ok(Prepared {
         calls,
         first,
         steps: vec![Step { writes: Vec::new(), params: step_of(case) }],
         each: Vec::new(),
         last,
-        buffers,
+        buffers: memory.buffers,
         gaps: store.gaps(),
+        _store: Some(store),
     })
 }

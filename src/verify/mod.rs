@@ -105,8 +105,5 @@ pub fn execute(device: &mut Device, case: &Case) -> Result<Vec<(String, Vec<f64>
     guard(device, true);
     let prepared = prepare(device, case);
     guard(device, false);
-    let prepared = prepared?;
-    let found = prepared.execute(device);
-    prepared.free(device);
-    found
+    prepared?.execute(device)
 }

@@ -2,12 +2,13 @@
 
 use super::case::{Case, Tensor, Values};
 use super::{direct_case, layer_case, train_case};
-use crate::device::Device;
+use crate::device::{Allocation, Device};
 use crate::error::{Error, Result};
 use crate::gpu::{Choice, Kernel, Recorder, Traits};
+use crate::model::Store;
 use crate::program::Call;
 use crate::shape::{Dims, to_nchw};
-use crate::view::{Buffer, StepParams, View};
+use crate::view::{StepParams, View};
 
 /// How an output in memory becomes natural.
 #[derive(Clone, Debug)]
@@ -24,7 +25,7 @@ pub(super) struct Step {
     pub(super) params: StepParams,
 }
 
-/// A case on a device.
+/// A case on a device, with the buffers of its calls.
 #[derive(Debug, Default)]
 pub struct Prepared {
     /// Its calls.
@@ -35,7 +36,9 @@ pub struct Prepared {
     pub(super) each: Vec<(String, View, Unpack)>,
     /// Read at the end.
     pub(super) last: Vec<(String, View, Unpack)>,
-    pub(super) buffers: Vec<Buffer>,
+    pub(super) buffers: Vec<Allocation>,
+    /// Its model's values, where it has a model.
+    pub(super) _store: Option<Store>,
     /// What lies between the ranges of the gradients. Nothing may be written there.
     pub(super) gaps: Vec<View>,
 }
@@ -79,11 +82,6 @@ impl Prepared {
             gpu.check_guards()?;
         }
         Ok(found)
-    }
-
-    /// Gives its buffers back.
-    pub fn free(&self, device: &mut Device) {
-        self.buffers.iter().for_each(|buffer| device.free(*buffer));
     }
 }
 

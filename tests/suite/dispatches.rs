@@ -214,7 +214,9 @@ fn a_broken_dispatch_is_found() {
     fails("12 bytes", &|dispatch| dispatch.params.extend([0; 4]));
     fails("bound are", &|dispatch| dispatch.bindings.truncate(2));
     fails("bound are", &|dispatch| dispatch.bindings[0].0 = "z");
-    fails("bound are", &|dispatch| dispatch.bindings.push(("more", View::whole(Buffer(900), 4))));
+    fails("bound are", &|dispatch| {
+        dispatch.bindings.push(("more", View::whole(Buffer::planned(900), 4)))
+    });
     fails("bound are", &|dispatch| dispatch.bindings.push(dispatch.bindings[0]));
     fails("does not begin", &|dispatch| dispatch.bindings[0].1.start = 16);
     fails("share a buffer", &|dispatch| {

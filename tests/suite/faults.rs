@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use csae::device::Device;
 use csae::error::{Error, Kind};
+use csae::infer::evaluate::EvaluationReport;
 use csae::model::Graph;
 use csae::spec::{Config, preset_text};
 use csae::train::checkpoint;
@@ -38,7 +39,7 @@ fn train(
     path: &str,
     patience: Duration,
     after: &dyn Fn(u64),
-) -> Result<Outcome, Error> {
+) -> Result<Outcome<EvaluationReport>, Error> {
     let mut config = config();
     let prepared = prepare(&config)?;
     let graph = Graph::new(&config.model, prepared.dims)?;
@@ -192,9 +193,9 @@ fn what_one_buffer_cannot_hold_is_refused_with_the_figure() {
         "{text}"
     );
     // The device works on.
-    let view = device.alloc_real("another", 3).unwrap();
-    device.write(view, &[1.0, 2.0, 3.0]);
-    assert_eq!(device.read(view).unwrap(), [1.0, 2.0, 3.0]);
+    let buffer = device.alloc_real("another", 3).unwrap();
+    device.write(*buffer, &[1.0, 2.0, 3.0]);
+    assert_eq!(device.read(*buffer).unwrap(), [1.0, 2.0, 3.0]);
 }
 
 /// Where the process may have 1 GB of addresses, a software adapter runs out of memory for real.

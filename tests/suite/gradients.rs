@@ -166,7 +166,7 @@ fn step_error(layers: &serde_json::Value, sparsity: &SparsitySpec) -> (f64, Vec<
     let optimizer = OptimizerSpec { kind: "sgd".to_owned(), ..OptimizerSpec::default() };
     let mut recorded = step::record(
         &mut device,
-        &StepSpec::plain(&graph, &store, n, sparsity, &optimizer, scalars),
+        &StepSpec::plain(&graph, &store, n, sparsity, &optimizer, *scalars),
     )
     .unwrap();
     let calls = recorded.passes.remove(0);
@@ -182,7 +182,7 @@ fn step_error(layers: &serde_json::Value, sparsity: &SparsitySpec) -> (f64, Vec<
     // A rate of 0: the weights stay.
     let run = |device: &mut Device| {
         device.run(&program, &StepParams::default()).unwrap();
-        let scalars = device.read_f64(scalars).unwrap();
+        let scalars = device.read_f64(*scalars).unwrap();
         scalars[step::RECONSTRUCTION] + scalars[step::SPARSITY]
     };
     run(&mut device);
@@ -291,7 +291,7 @@ fn the_auxiliary_loss_has_its_gradient() {
         let sparsity = sparsity(alpha);
         let mut recorded = step::record(
             &mut device,
-            &StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, scalars),
+            &StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, *scalars),
         )
         .unwrap();
         let program = device.compile(recorded.passes.remove(0)).unwrap();
@@ -331,7 +331,7 @@ fn the_auxiliary_loss_has_its_gradient() {
     let sparsity = sparsity(alpha);
     let mut recorded = step::record(
         &mut device,
-        &StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, scalars),
+        &StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, *scalars),
     )
     .unwrap();
     let program = device.compile(recorded.passes.remove(0)).unwrap();

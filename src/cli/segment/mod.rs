@@ -4,6 +4,8 @@ mod eval;
 mod predict;
 mod train;
 
+pub use train::resume;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};

@@ -139,7 +139,6 @@ pub fn run(args: PredictArgs) -> anyhow::Result<()> {
                 outln!("{}  {}", target.display(), shares.join(", "));
             }
         }
-        pass.release(&mut device);
     }
     args.common.say_kernels(&mut device);
     Ok(())

@@ -162,11 +162,6 @@ impl<'a> Describer<'a> {
         }
         Ok(Field { rows: places_y, columns: places_x, depth, values })
     }
-
-    /// Gives its buffers back.
-    pub fn release(&mut self, device: &mut Device) {
-        self.inference.release(device);
-    }
 }
 
 /// Weighted means in windows that reach `reach` places to each side.

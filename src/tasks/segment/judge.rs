@@ -50,7 +50,6 @@ pub fn judge(
             done += 1;
             look(done);
         }
-        pass.release(device);
     }
     Ok(Judged { marks, image_dice: dice / numbers.len().max(1) as f64 })
 }

@@ -152,11 +152,6 @@ impl Pass<'_> {
         }
         Ok(whole)
     }
-
-    /// Gives its buffers back.
-    pub fn release(mut self, device: &mut Device) {
-        self.inference.release(device);
-    }
 }
 
 fn softmax(values: &mut [f32]) {

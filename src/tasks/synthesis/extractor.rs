@@ -292,11 +292,6 @@ impl MapExtractor {
         self.memory.bytes
     }
 
-    /// Gives its buffers back.
-    pub fn release(self, device: &mut Device) {
-        self.memory.buffers.into_iter().for_each(|buffer| device.free(buffer));
-    }
-
     /// Looks at an image (H,W,C): the moments of each layer, and the weighted relative squared
     /// distance to the content.
     pub fn look(&self, device: &mut Device, image: &[f32]) -> Result<(Vec<Moments>, f64)> {

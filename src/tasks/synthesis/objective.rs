@@ -63,7 +63,6 @@ pub fn moments(
                 0,
             )?;
             found.extend(extractor.look(device, pixels)?.0.iter().map(Wanted::new));
-            extractor.release(device);
         }
         Ok(found)
     };
@@ -234,13 +233,6 @@ impl<'a> Objective<'a> {
         image.iter_mut().zip(&x).for_each(|(image, x)| *image = *x as f32);
         Ok(())
     }
-
-    /// Gives its buffers back.
-    pub fn release(self) {
-        for extractor in self.extractors.into_iter().flatten() {
-            extractor.release(self.device);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -354,6 +346,7 @@ mod tests {
         let synthesizers = synthesizers(&mut device, vec![model::bundled("paint-1").unwrap()]);
         let scales = halvings(&noise([32, 32], "exemplar"), 1);
         let wanted = moments(&mut device, &synthesizers, &scales).unwrap();
+        let held = device.allocated();
         let mut objective = Objective::new(
             &mut device,
             &synthesizers,
@@ -377,6 +370,8 @@ mod tests {
                 && objective.distance(&image).unwrap() < 0.5 * before,
             "{before} {losses:?}"
         );
+        drop(objective);
+        assert_eq!(device.allocated(), held, "bytes after the extractors are gone");
     }
 
     #[test]

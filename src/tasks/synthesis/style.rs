@@ -164,7 +164,6 @@ pub fn stylize(
         None,
     )?;
     let (distance, before) = (objective.distance(&seen.pixels)?, objective.distance(&base.pixels)?);
-    objective.release();
     let ssim = quality::ssim(
         &brightness(&content.pixels),
         &brightness(&picture.pixels),
@@ -232,7 +231,6 @@ fn quick(
             break;
         }
     }
-    levels.into_iter().for_each(|(extractor, _)| extractor.release(device));
     // half of the way is no picture
     if stopped { Err(Error::failed("stopped before the picture was done")) } else { Ok(image) }
 }
@@ -264,7 +262,6 @@ fn optimised(
         )?;
         extractor.look(device, pixels)?;
         wanted.push(Content { maps: extractor.code(device)?, weight });
-        extractor.release(device);
     }
     let mut image = content.pixels.clone();
     let mut objective = Objective::new(
@@ -276,7 +273,6 @@ fn optimised(
         Some(&wanted),
     )?;
     objective.descend(&mut image, steps, |done, loss| go_on(Progress { done, of: steps, loss }))?;
-    objective.release();
     Ok(image)
 }
 

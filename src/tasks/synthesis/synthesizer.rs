@@ -180,8 +180,6 @@ impl Synthesizer {
             &Then::Stop { apart: false },
             0,
         )?;
-        let moments = extractor.look(device, &picture.pixels)?.0.remove(0);
-        extractor.release(device);
-        Ok(moments)
+        Ok(extractor.look(device, &picture.pixels)?.0.remove(0))
     }
 }

@@ -91,15 +91,14 @@ fn optimised(
     let sizes: Vec<[usize; 2]> = halves.take(scales.len()).collect();
     // the last one needs the most memory: whether it is there must not come out after all the
     // others
-    Objective::new(
+    drop(Objective::new(
         device,
         synthesizers,
         canvas,
         Some(Border::Wrap),
         vec![(1.0, wanted.clone())],
         Some(&[]),
-    )?
-    .release();
+    )?);
     let (mut image, mut stopped) = (Vec::new(), false);
     for (level, &size) in sizes.iter().enumerate().rev() {
         image = match sizes.get(level + 1) {
@@ -123,7 +122,6 @@ fn optimised(
             stopped = !go_on(before + done, loss);
             !stopped
         })?;
-        objective.release();
     }
     Ok(image)
 }
@@ -143,9 +141,7 @@ fn quick(
     let image = quilt(&exemplar.pixels, [exemplar.h, exemplar.w], canvas, seed);
     let own = extractor.look(device, &image)?.0.remove(0);
     let (matrix, offset) = Affine::between(&own, &goal).values();
-    let image = extractor.decode(device, &matrix, &offset)?;
-    extractor.release(device);
-    Ok(image)
+    extractor.decode(device, &matrix, &offset)
 }
 
 /// Makes a texture. `synthesizers` are autoencoders from the coarsest code to the finest. `go_on` says
@@ -212,6 +208,5 @@ pub fn texture(
     image.iter_mut().for_each(|v| *v = (v.clamp(0.0, 1.0) * 255.0).round() / 255.0);
     let distance = objective.distance(&image)?;
     let shuffled = objective.distance(&drawn(&exemplar.pixels, h * w, options.seed))?;
-    objective.release();
     Ok(Texture { picture: Picture { h, w, c: RGB, pixels: image }, distance, shuffled })
 }

@@ -1,0 +1,118 @@
+//! Tiled restoration equals the untiled one, for models of random layers.
+
+use super::*;
+use crate::model::Purpose;
+use crate::rng::Stream;
+use crate::spec::Config;
+
+const SIDE: usize = 96;
+/// TileGrid are enlarged if their halos leave nothing, so that this is a lower bound.
+const SMALL: usize = 16;
+const MODELS: u64 = 40;
+
+/// Layers that keep the size.
+fn level(stream: &mut Stream, name: &str, from: &str, channels: usize) -> String {
+    let (kernel, dilation) = ([1, 3, 5][stream.below(3)], 1 + stream.below(2));
+    let activation = ["relu", "tanh", "identity"][stream.below(3)];
+    format!(
+        "[[model.layers]]\nname = \"{name}\"\nfrom = [\"{from}\"]\nop = \"conv2d\"\nfilters = {channels}\n\
+         kernel = {kernel}\ndilation = {dilation}\npadding = \"same\"\nactivation = \"{activation}\"\n"
+    )
+}
+
+/// A layer with other keys.
+fn layer(name: &str, from: &[&str], keys: &str) -> String {
+    format!("[[model.layers]]\nname = \"{name}\"\nfrom = {from:?}\n{keys}\n")
+}
+
+/// A random autoencoder of convolutions, with what halos depend on: preparation, strides, pooling
+/// and its inverses, branches.
+fn random_model(stream: &mut Stream) -> String {
+    let mut text = "[model]\ncode = \"code\"\n".to_owned();
+    let mut at = "input".to_owned();
+    match stream.below(4) {
+        0 => {
+            text += &layer("prepared", &[&at], "op = \"local_contrast\"\nwindow = 7");
+            at = "prepared".to_owned();
+        }
+        1 => {
+            text += &layer("prepared", &[&at], "op = \"whiten\"\nkernel = 5");
+            at = "prepared".to_owned();
+        }
+        _ => {}
+    }
+    text += &level(stream, "stem", &at, 4);
+    let way = stream.below(6);
+    let down = match way {
+        0 | 1 => "op = \"max_pool2d\"\nkernel = 2",
+        2 => "op = \"avg_pool2d\"\nkernel = 2",
+        3 => "op = \"l2_pool2d\"\nkernel = 3\nstride = 2\npadding = 1",
+        4 => "op = \"conv2d\"\nfilters = 4\nkernel = 4\nstride = 2\npadding = 1",
+        _ => "op = \"conv2d\"\nfilters = 4\nkernel = 5\nstride = 3\npadding = 1",
+    };
+    text += &layer("down", &["stem"], down);
+    text += &level(stream, "deep", "down", 4);
+    let joined = stream.below(2) == 0;
+    if joined {
+        text += &layer("code", &["deep", "down"], "op = \"add\"");
+    } else {
+        text += &level(stream, "code", "deep", 4);
+    }
+    let up = match way {
+        0 => "op = \"max_unpool2d\"\nswitches = \"down\"",
+        5 => "op = \"conv_transpose2d\"\nfilters = 4\nkernel = 5\nstride = 3\npadding = 1",
+        4 => "op = \"conv_transpose2d\"\nfilters = 4\nkernel = 4\nstride = 2\npadding = 1",
+        _ => "op = \"upsample_nearest2d\"\nscale = 2",
+    };
+    text += &layer("up", &["code"], up);
+    text += &layer("side", &["up", "stem"], "op = \"concat\"");
+    text += &level(stream, "last", "side", 4);
+    text + &layer(
+        "y",
+        &["last"],
+        "op = \"conv2d\"\nfilters = \"input\"\nkernel = 3\npadding = \"same\"",
+    )
+}
+
+fn restored(device: &mut Device, restorer: &Restorer, pixels: &[f32]) -> Vec<f32> {
+    let size = [SIDE, SIDE, 1];
+    restorer.restore_pixels(device, size, &Condition::default(), pixels).unwrap()
+}
+
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn tiles_of_random_models_join_without_a_trace() {
+    let (mut tiled, mut seen) = (0, 0);
+    for seed in 0..MODELS {
+        let mut stream = Stream::new(seed, "models");
+        let text = random_model(&mut stream);
+        let config = Config::parse(&text, "test", &[]).unwrap_or_else(|e| panic!("{e}: {text}"));
+        let graph = Graph::new(&config.model, Dims::new(1, SIDE, SIDE))
+            .unwrap_or_else(|e| panic!("{e}: {text}"));
+        let mut device = Device::cpu();
+        let store = Store::new(&mut device, &graph, Purpose::Infer).unwrap();
+        for (i, param) in graph.params.iter().enumerate() {
+            let fan = (param.len() / param.shape[0]).max(1) as f32;
+            let values: Vec<f32> = (0..param.len()).map(|_| stream.normal() / fan.sqrt()).collect();
+            device.write(store.weight(i), &param.pack(&values));
+        }
+        let pixels: Vec<f32> = (0..SIDE * SIDE).map(|_| stream.uniform()).collect();
+        let mut restorer = Restorer::new(&graph, &store).unwrap();
+        let whole = restored(&mut device, &restorer, &pixels);
+        restorer.max_tile = SMALL;
+        let size = TileGrid::new(SIDE, SIDE, SMALL, restorer.halo, restorer.align).unwrap();
+        tiled += usize::from(size.count() > 1);
+        let scale = whole.iter().map(|v| v.abs()).fold(0.0, f32::max);
+        let apart = largest_difference(&whole, &restored(&mut device, &restorer, &pixels));
+        assert!(apart <= 1e-4 * scale, "model {seed}, halo {}: {apart}\n{text}", restorer.halo);
+        // A control: with a halo that is too small, seams are seen.
+        restorer.halo /= 4;
+        let apart = largest_difference(&whole, &restored(&mut device, &restorer, &pixels));
+        seen += usize::from(apart > 1e-3 * scale);
+    }
+    assert!(tiled > MODELS as usize / 2, "{tiled} models were tiled");
+    assert!(seen > MODELS as usize / 2, "seams are seen in {seen} models only");
+}
