@@ -279,7 +279,7 @@ impl<'a> Inference<'a> {
         let dims = self.graph.nodes[0].dims;
         let n = x.len() / dims.len();
         if self.compiled.as_ref().is_none_or(|compiled| compiled.n < n) {
-            // First, so that both are never in memory at once.
+            // Drops the old program first, so that both are never in memory at once.
             self.compiled = None;
             self.compiled = Some(self.compile(device, n)?);
         }

@@ -40,7 +40,7 @@ pub struct Store {
     pub sum: View,
     /// Number of parts of a batch in which each unit did not fire ([`crate::ops::IdleUpdate`]).
     pub unseen: View,
-    /// What its views lie in; nothing in a layout.
+    /// The memory of its views; empty for a layout.
     _buffers: Arc<[Allocation]>,
 }
 
