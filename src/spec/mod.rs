@@ -276,7 +276,7 @@ pub struct OptimizerSpec {
     pub encoder_lr: f64,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
 fn is_one(factor: &f64) -> bool {
     *factor == 1.0
 }

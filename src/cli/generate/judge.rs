@@ -196,7 +196,7 @@ pub fn run(
     drop(passed);
     let mut parts = Vec::new();
     for kind in PriorKind::ALL {
-        let codes = prior.draw(&args.draw(kind, count, None))?;
+        let codes = prior.sample(&args.draw(kind, count, None))?;
         let drawn = inference.decode(device, &codes)?.expect("the decoder reads the code alone");
         let features = eye.of(device, &drawn)?;
         let name = match kind {

@@ -202,7 +202,7 @@ impl GenerateArgs {
             0,
             self.class.as_deref().map(|class| prior.class(class)).transpose()?,
         );
-        prior.draw(&draw)?;
+        prior.sample(&draw)?;
         self.unit.map_or(Ok(()), |unit| prior.unit_sweep(unit, &[]).map(drop))
     }
 
@@ -234,7 +234,7 @@ impl GenerateArgs {
             self.seed()
         );
         if let (Some(image), [code]) = (&self.like, given) {
-            let codes = prior.like(&self.draw(kind, count, None), code, self.vary);
+            let codes = prior.variations(&self.draw(kind, count, None), code, self.vary);
             return Ok((
                 What::new("Alike", format!("like {image}, {} of it new; {by}", self.vary), None),
                 codes,
@@ -242,7 +242,7 @@ impl GenerateArgs {
         }
         let class = self.class.as_deref().map(|class| prior.class(class)).transpose()?;
         let of = self.class.as_deref().map_or(String::new(), |class| format!(" of class {class}"));
-        let codes = prior.draw(&self.draw(kind, count, class))?;
+        let codes = prior.sample(&self.draw(kind, count, class))?;
         Ok((What::new("Samples", format!("{count} samples{of}; {by}"), None), codes))
     }
 
