@@ -107,7 +107,7 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
         tell_model(&found, &place.model);
     }
     if let (Some(sample), Some(top_patches)) = (&sample, top_patches) {
-        found.look(&mut device, &mut inference, sample, top_patches)?;
+        found.add_images(&mut device, &mut inference, sample, top_patches)?;
         if let (Some(report), false) = (&found.report, args.common.json) {
             tell_code(report, found.moran());
         }
