@@ -308,7 +308,7 @@ fn told(row: &ProbeRow) -> String {
             "{head}  {} labels a class: test error {:.2} ± {:.2} % over {} draws{tail}",
             draws.per_class,
             100.0 * draws.mean,
-            100.0 * draws.deviation,
+            100.0 * draws.std,
             draws.errors.len()
         ),
         (None, None) => head,
@@ -337,7 +337,7 @@ mod tests {
             per_class: 30,
             errors: vec![0.04, 0.05],
             mean: 0.045,
-            deviation: 0.0071,
+            std: 0.0071,
         };
         let text = told(&ProbeRow { test: None, draws: Some(draws), ..row });
         assert!(
