@@ -333,11 +333,11 @@ impl Begin<'_> {
                 Ok((folder, lock))
             }
             Self::Resume { folder, lock, from, rewrite } => {
-                let header = from.map(|checkpoint| &checkpoint.header);
-                folder.cut_log(
-                    header.map_or(0, |header| header.step),
-                    header.map_or(0, |header| header.retried),
-                )?;
+                match from.map(|checkpoint| &checkpoint.header) {
+                    Some(header) => folder.cut_log(header.step, header.retried)?,
+                    // From the start: a validation before the first step is logged again.
+                    None => folder.clear_log()?,
+                }
                 if rewrite {
                     folder.write_config(config)?;
                 }
