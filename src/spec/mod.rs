@@ -276,8 +276,8 @@ names! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScheduleSpec {
-    /// `constant`, `step`, `cosine`, `half_cosine` or `one_cycle`. `cosine` begins to fall after the
-    /// warm-up; `half_cosine` falls from the first step, and the warm-up multiplies it.
+    /// `constant`, `step`, `cosine`, `half_cosine` or `one_cycle`. `cosine` begins to fall after
+    /// the warm-up; `half_cosine` falls from the first step, and the warm-up multiplies it.
     pub kind: ScheduleName,
     /// Epochs of linear growth from 0 at the start.
     pub warmup_epochs: f64,

@@ -98,7 +98,8 @@ impl SparsityRule {
         let activation = gate.and_then(|at| config.model.layers[at].op.activation().copied());
         if self == Self::Kl && activation != Some(Activation::Sigmoid) {
             return Err(Error::usage(
-                "kl: it takes a code between 0 and 1; give the code layer activation = \"sigmoid\", or leave the rule out",
+                "kl: it takes a code between 0 and 1; give the code layer activation = \
+                 \"sigmoid\", or leave the rule out",
             ));
         }
         let rectify = activation == Some(Activation::Identity)
@@ -132,7 +133,8 @@ fn selects(op: &LayerOp) -> bool {
 fn place(model: &ModelSpec, name: &str) -> Result<usize> {
     model.layers.iter().position(|layer| layer.name == name).ok_or_else(|| {
         Error::usage(format!(
-            "model.code = {name:?}: it is no layer of the description, so that its sparsity cannot be exchanged"
+            "model.code = {name:?}: it is no layer of the description, so that its sparsity cannot \
+             be exchanged"
         ))
     })
 }

@@ -1,6 +1,6 @@
 //! The filters of whitening layers, computed from images before the first step: W = E·(D +
 //! ε)^(−½)·Eᵀ of the covariance E·D·Eᵀ of patches (zero-phase component analysis; Bell & Sejnowski,
-//! "The Independent Components of Natural Scenes are Edge FilterCount", 1997), of which the rows of the
+//! "The Independent Components of Natural Scenes are Edge Filters", 1997), of which the rows of the
 //! patch's middle are the filters of a convolution.
 
 use nalgebra::{DMatrix, SymmetricEigen};

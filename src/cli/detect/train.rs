@@ -53,9 +53,10 @@ const CONTEXT: [usize; 4] = [1, 2, 4, 2];
 /// also gets config.toml, metrics.jsonl, checkpoints for `csae resume`, and detect.json with the
 /// results.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae train images/ --preset pyramid --out runs/pyramid\n  csae detect train runs/pyramid VOC/ --split train --validation VOC/ --validation-split val -o runs/detector\n  csae detect train runs/pyramid images/ --coco instances.json -o runs/detector"
-)]
+#[command(after_help = "Examples:
+  csae train images/ --preset pyramid --out runs/pyramid
+  csae detect train runs/pyramid VOC/ --split train --validation VOC/ --validation-split val -o runs/detector
+  csae detect train runs/pyramid images/ --coco instances.json -o runs/detector")]
 pub struct TrainArgs {
     /// Model file, run folder or bundled model with a convolutional encoder
     model: PathBuf,

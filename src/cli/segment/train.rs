@@ -49,9 +49,10 @@ enum Augment {
 /// also gets config.toml, metrics.jsonl, checkpoints for `csae resume`, and segment.json with the
 /// results.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae train images/ --preset pyramid --out runs/pyramid\n  csae segment train runs/pyramid cells/ --instances -o runs/cells\n  csae segment train runs/pyramid @train.txt --labels labels/ --validation @val.txt --test @test.txt -o runs/cells"
-)]
+#[command(after_help = "Examples:
+  csae train images/ --preset pyramid --out runs/pyramid
+  csae segment train runs/pyramid cells/ --instances -o runs/cells
+  csae segment train runs/pyramid @train.txt --labels labels/ --validation @val.txt --test @test.txt -o runs/cells")]
 pub struct TrainArgs {
     /// Model file, run folder or bundled model with a convolutional encoder
     model: PathBuf,
@@ -128,7 +129,8 @@ impl Data {
         let set = open(&config.data.source, classes)?;
         if classes.is_empty() && set.labelling.classes.len() > MANY {
             common.say(&format!(
-                "note: the label numbers are taken for {} classes; if they number objects, add --instances",
+                "note: the label numbers are taken for {} classes; if they number objects, add \
+                 --instances",
                 set.labelling.classes.len()
             ));
         }
@@ -302,7 +304,8 @@ fn train(
         tell(judged, classes);
     }
     outln!(
-        "{}: Dice {:.4}, IoU {:.4} after epoch {}, {:.0} s; {}: model.safetensors, metrics.jsonl, {RESULTS}",
+        "{}: Dice {:.4}, IoU {:.4} after epoch {}, {:.0} s; {}: model.safetensors, metrics.jsonl, \
+         {RESULTS}",
         summary.found.on,
         best["dice"].as_f64().unwrap_or(f64::NAN),
         best["mean_iou"].as_f64().unwrap_or(f64::NAN),

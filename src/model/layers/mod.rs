@@ -58,8 +58,8 @@ pub(crate) trait Layer {
     const CASES: &[LayerCase];
 }
 
-/// A layer that is one operation forward and one backward, without parameters and states. Its passes
-/// follow from the two.
+/// A layer that is one operation forward and one backward, without parameters and states. Its
+/// passes follow from the two.
 pub(crate) trait OneOperation: Layer {
     /// The operation that writes y. `scratch` makes a buffer of so many reals, with a name for
     /// people.

@@ -123,7 +123,8 @@ impl Writer {
                 head.resize(head.len().next_multiple_of(8), b' ');
                 if head.len() > HEADER_LIMIT {
                     return Err(Error::usage(format!(
-                        "{}: the names of {} images are more than a safetensors file may hold; write .npy",
+                        "{}: the names of {} images are more than a safetensors file may hold; \
+                         write .npy",
                         path.display(),
                         names.len()
                     )));
@@ -208,7 +209,8 @@ pub fn read(path: &Path, described: &FeatureSource) -> Result<Vec<f32>> {
     for key in ["model", "layer", "pooling"] {
         if of[key] != wanted[key] {
             return Err(Error::usage(format!(
-                "{}: its features are of another {key} ({}, not {}); write them again with `csae features`",
+                "{}: its features are of another {key} ({}, not {}); write them again with `csae \
+                 features`",
                 path.display(),
                 of[key],
                 wanted[key]
@@ -219,7 +221,8 @@ pub fn read(path: &Path, described: &FeatureSource) -> Result<Vec<f32>> {
     let features = file.tensor("features").map_err(|_| bad("holds no features"))?;
     if features.dtype() != Dtype::F32 || features.shape() != described.shape() {
         return Err(Error::usage(format!(
-            "{}: its features are {:?}, those of the data {:?}: they are of other images; write them again with `csae features`",
+            "{}: its features are {:?}, those of the data {:?}: they are of other images; write \
+             them again with `csae features`",
             path.display(),
             features.shape(),
             described.shape()
