@@ -117,7 +117,7 @@ pub fn open(source: &str, want: &LoadOptions, limit: u64) -> Result<Opened> {
     let path = Path::new(source);
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Error::usage(format!(
-            "{source}: this path does not exist, nor is it a bundled set (those are {}){}",
+            "{source}: this path does not exist, and no bundled set has this name (there are {}){}",
             bundled::names().join(", "),
             did_you_mean(source, bundled::names().iter().copied())
         )),

@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 pub(super) type Arrays = Vec<(PathBuf, Array)>;
 
 /// Opens a file. Returns a reader and the size of the file in bytes.
+///
+/// # Errors
+/// If the file cannot be opened.
 pub(super) fn reader(path: &Path) -> Result<(BufReader<File>, u64)> {
     let file = File::open(path).map_err(|e| Error::io(path, &e))?;
     let size = file.metadata().map_err(|e| Error::io(path, &e))?.len();

@@ -52,7 +52,7 @@ impl CifarSet {
     }
 }
 
-/// CIFAR's row in the table of formats.
+/// The entry in the table of formats.
 pub(super) const FORMAT: Format = Format {
     sniffs: |_, path| named_cifar(path),
     open: |path, want, limit| open(path, &[path.to_owned()], want, limit),

@@ -20,9 +20,10 @@ use crate::error::{Error, Result};
 /// values than this allows for the size of the file is refused before anything is unpacked.
 const MAX_DEFLATE_RATIO: u64 = 1032;
 
-/// IDX's row in the table of formats.
+/// The entry in the table of formats.
 pub(super) const FORMAT: Format = Format { sniffs: looks_like, open, open_folder: no_folder };
 
+/// Opens a file: streams it if it exceeds `limit` bytes, otherwise loads it.
 fn open(path: &Path, want: &LoadOptions, limit: u64) -> Result<Opened> {
     let source = path.display().to_string();
     if let Some((array, labels)) = to_stream(path, limit)? {

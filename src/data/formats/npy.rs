@@ -23,10 +23,10 @@ const MAX_HEADER: usize = 1 << 16;
 /// wrong label must not create billions of classes.
 const MAX_CLASSES: i64 = 1 << 20;
 
-/// NumPy's row in the table of formats.
+/// The entry in the table of formats.
 pub(super) const FORMAT: Format = Format { sniffs: looks_like, open, open_folder: no_folder };
 
-/// Reads a file, with labels beside it where there are some.
+/// Opens a file, with the labels of a file beside it if there is one.
 fn open(path: &Path, want: &LoadOptions, limit: u64) -> Result<Opened> {
     let (mut file, size) = reader(path)?;
     let array = array(&mut file, size).map_err(|e| e.at(path.display()))?;
