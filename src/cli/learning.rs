@@ -10,11 +10,11 @@ use csae::budget::Budget;
 use csae::device::Device;
 use csae::error::{Error, Result};
 use csae::files::{self, Lock};
-use csae::model::{self, Decoder, Graph, Loaded};
+use csae::model::{self, Decoder, Graph, LoadedModel};
 use csae::rng::Stream;
 use csae::shape::Dims;
 use csae::spec::{Config, LabelledKind, ModelSpec};
-use csae::tasks::inspect::Place;
+use csae::tasks::inspect::ModelPaths;
 use csae::tasks::segment::Segmenter;
 use csae::train::checkpoint::Checkpoint;
 use csae::train::run::Task;
@@ -182,7 +182,7 @@ impl Learning {
 
     /// Where `train.from` points to: nothing for a run from scratch.
     pub fn from(&self, model: &Path) -> Option<String> {
-        let place = Place::of(model).model;
+        let place = ModelPaths::of(model).model;
         (!self.from_scratch).then(|| absolute(&place.display().to_string()))
     }
 }
@@ -237,7 +237,7 @@ impl Encoding {
     /// suit its strides.
     pub fn headed(
         &self,
-        loaded: &Loaded,
+        loaded: &LoadedModel,
         (flag, side): (&str, usize),
         decoder: (Decoder, usize, usize),
         context: &[usize],
@@ -270,7 +270,7 @@ impl Encoding {
 /// # Errors
 /// When it is.
 pub fn check_unconditioned(graph: &Graph) -> Result<()> {
-    if graph.knows_level() || graph.knows_missing() {
+    if graph.is_conditioned_on_level() || graph.is_conditioned_on_mask() {
         return Err(Error::usage(
             "the model is conditioned on noise levels or missing pixels, which these images do not have; use another, such as one by --preset pyramid",
         ));
@@ -333,11 +333,11 @@ impl Begin<'_> {
                 Ok((folder, lock))
             }
             Self::Resume { folder, lock, from, rewrite } => {
-                let header = from.map(|checkpoint| &checkpoint.header);
-                folder.cut_log(
-                    header.map_or(0, |header| header.step),
-                    header.map_or(0, |header| header.retried),
-                )?;
+                match from.map(|checkpoint| &checkpoint.header) {
+                    Some(header) => folder.cut_log(header.step, header.retried)?,
+                    // From the start: a validation before the first step is logged again.
+                    None => folder.clear_log()?,
+                }
                 if rewrite {
                     folder.write_config(config)?;
                 }

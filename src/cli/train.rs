@@ -113,7 +113,7 @@ impl TrainArgs {
         }
         if let Some(task) = self.task {
             match config.corruption.task() {
-                None => config.corruption = CorruptionSpec::of(task),
+                None => config.corruption = CorruptionSpec::for_task(task),
                 Some(other) if other != task => {
                     return Err(Error::usage(format!(
                         "--task {task}: the configuration corrupts images for {other}; leave one of them out"

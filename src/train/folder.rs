@@ -317,6 +317,14 @@ impl RunFolder {
         self.remove(|name| step_of(name).is_some_and(|at| at > step))
     }
 
+    /// Removes the log.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn clear_log(&self) -> Result<()> {
+        self.remove(|name| name == "metrics.jsonl")
+    }
+
     /// Cuts the log back to what was written up to a step by a training that had gone back so many
     /// times.
     pub fn cut_log(&self, step: u64, retried: u32) -> Result<()> {

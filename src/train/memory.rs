@@ -10,7 +10,7 @@ use crate::data::{Patch, Pixels};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::infer::batches::Inference;
-use crate::infer::whole;
+use crate::infer::whole_images;
 use crate::model::{Graph, Purpose, Store};
 use crate::spec::Config;
 
@@ -101,8 +101,11 @@ impl Fixed {
         let chosen = (patches.min(wanted) * size_of::<Patch>()) as u64;
         // A pass over as many samples as it may look at at once.
         let mut pass = Inference::new(graph, store).planned_bytes(device, usize::MAX);
-        if let Some(restorer) = whole::judges(config, graph, store, &prepared.validation) {
-            pass += whole::planned_bytes(device, &restorer, &prepared.validation).unwrap_or(0);
+        if let Some(restorer) =
+            whole_images::validation_restorer(config, graph, store, &prepared.validation)
+        {
+            pass +=
+                whole_images::planned_bytes(device, &restorer, &prepared.validation).unwrap_or(0);
         }
         Self {
             parameters: store.bytes(),

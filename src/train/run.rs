@@ -262,7 +262,7 @@ impl<'a, T: Task> Run<'a, T> {
         let checkpoint = self.capture(device, log)?;
         if self.task.keeps_best() && self.best.is_some() {
             let best = model::load(&self.folder.file(BEST))?;
-            best.lend(device, self.graph, &self.trainer.store)?;
+            best.copy_matching(device, self.graph, &self.trainer.store)?;
         }
         let model = self.folder.file("model.safetensors");
         model::save(&model, device, self.graph, &self.trainer.store)?;

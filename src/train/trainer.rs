@@ -13,7 +13,7 @@ use super::step::{self, LabelLoss, Objective, Reconstruction, Resident, Step, St
 use super::whiten;
 use crate::device::{Allocation, Device, Pending};
 use crate::error::{Error, ErrorKind as Kind, Result};
-use crate::model::{self, Graph, Purpose, Role, Store};
+use crate::model::{self, Graph, ParamRole, Purpose, Store};
 use crate::spec::{Config, LayerOp, PenaltyName, Precision, TrainSpec};
 use crate::view::View;
 
@@ -206,7 +206,7 @@ fn check_batch(config: &Config, graph: &Graph) -> Result<()> {
             batch.next_multiple_of(parts)
         )));
     }
-    if graph.params.iter().all(|param| param.role != Role::Learned) {
+    if graph.params.iter().all(|param| param.role != ParamRole::Learned) {
         return Err(Error::usage(
             "model: every layer is frozen or has no parameters: there is nothing to learn",
         ));
@@ -242,8 +242,8 @@ fn begin(
     let store = Store::new(device, graph, purpose)?;
     store.initialise(device, graph, config.seed);
     let lend = |from: &str| {
-        let lent =
-            model::load(Path::new(from)).and_then(|loaded| loaded.lend(device, graph, &store));
+        let lent = model::load(Path::new(from))
+            .and_then(|loaded| loaded.copy_matching(device, graph, &store));
         lent.map_err(|error| error.at("train.from"))
     };
     let lent = from.map(lend).transpose()?;

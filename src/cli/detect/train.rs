@@ -12,7 +12,7 @@ use csae::model::{self, Decoder, Graph};
 use csae::ops::CELL;
 use csae::spec::{Config, DetectSpec, LabelledKind, Objectness as Loss, PoseAugment};
 use csae::tasks::detect::{Part, judge, run as training};
-use csae::tasks::inspect::Place;
+use csae::tasks::inspect::ModelPaths;
 use serde_json::json;
 
 use super::{Boxes, as_json, say, tell};
@@ -220,7 +220,7 @@ impl CommandArgs for TrainArgs {
 fn run(args: TrainArgs) -> anyhow::Result<()> {
     let (common, learning) = (&args.common, &args.learning);
     let folder = learning.folder()?;
-    let loaded = model::load(&Place::of(&args.model).model)?;
+    let loaded = model::load(&ModelPaths::of(&args.model).model)?;
     let budget = budget(learning.max_memory.as_deref())?;
     let channels = loaded.graph.nodes[0].dims.c;
     let kind = LabelledKind::Detect;

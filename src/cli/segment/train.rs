@@ -10,7 +10,7 @@ use csae::data::annotations::label_set::{LabelOptions, SegmentationSet};
 use csae::error::{Error, Result};
 use csae::model::{self, Decoder, Graph};
 use csae::spec::{Config, LabelledKind, SegmentAugment, SegmentSpec};
-use csae::tasks::inspect::Place;
+use csae::tasks::inspect::ModelPaths;
 use csae::tasks::segment::{Part, check_class_weights, judge, run as training, samples};
 use serde_json::json;
 
@@ -213,7 +213,7 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     if let Some(dice) = args.dice.filter(|dice| !dice.is_finite() || *dice < 0.0) {
         return Err(Error::usage(format!("--dice {dice}: it must not be below 0")).into());
     }
-    let loaded = model::load(&Place::of(&args.model).model)?;
+    let loaded = model::load(&ModelPaths::of(&args.model).model)?;
     let budget = budget(learning.max_memory.as_deref())?;
     let channels = loaded.graph.nodes[0].dims.c;
     let kind = LabelledKind::Segment;

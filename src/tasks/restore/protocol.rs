@@ -296,7 +296,7 @@ pub struct Score {
 
 /// The scores at one degradation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Outcome {
+pub struct DegradationResult {
     /// What was done to the images.
     pub degradation: Degradation,
     /// Each image.
@@ -315,13 +315,13 @@ pub struct Outcome {
 
 /// A protocol's scores.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
+pub struct ProtocolReport {
     /// The protocol.
     pub protocol: Protocol,
     /// The seed of noise and masks.
     pub seed: u64,
     /// A part for each degradation.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Vec<DegradationResult>,
 }
 
 /// Reads a protocol's clean image: gray, or for super-resolution the BT.601 luma rounded to 8 bits.
@@ -358,7 +358,7 @@ pub fn run(
     degradations: &[Degradation],
     seed: u64,
     mut restore: impl FnMut(&Degraded) -> Result<Restored>,
-) -> Result<Report> {
+) -> Result<ProtocolReport> {
     let files = protocol.images(folder)?;
     let mut outcomes = Vec::new();
     for &degradation in degradations {
@@ -385,7 +385,7 @@ pub fn run(
         let mean = |of: fn(&Score) -> f64| images.iter().map(of).sum::<f64>() / images.len() as f64;
         let (psnr, ssim) = (mean(|score| score.psnr), mean(|score| score.ssim));
         let [psnr_before, ssim_before] = given;
-        outcomes.push(Outcome {
+        outcomes.push(DegradationResult {
             degradation,
             images,
             psnr_before,
@@ -395,10 +395,10 @@ pub fn run(
             published: published(protocol, degradation),
         });
     }
-    Ok(Report { protocol, seed, outcomes })
+    Ok(ProtocolReport { protocol, seed, outcomes })
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for ProtocolReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.outcomes.iter().flat_map(|o| {
             let images = o.images.iter().map(|score| score.image.chars().count());
