@@ -4,6 +4,7 @@
 #[cfg(feature = "cli")]
 pub mod annotations;
 pub mod array;
+#[cfg(feature = "cli")]
 pub mod augment;
 pub mod bundled;
 pub mod catalogue;
