@@ -1,7 +1,7 @@
-//! The CPU path: every operation, plain to read, generic over f32 and f64. It is the oracle of the
-//! kernels and the way to work without a GPU. Convolutions are matrix products; rayon spreads work
-//! over samples or blocks whose bounds depend on the problem alone, so that results do not depend
-//! on the number of threads.
+//! The CPU path's memory and threads. The operations are computed on it beside their dispatches, in
+//! `ops`, generic over f32 and f64: the oracle of the kernels, and the way to work without a GPU.
+//! Rayon spreads work over samples or blocks whose bounds depend on the problem alone, so that
+//! results do not depend on the number of threads.
 
 mod memory;
 pub(crate) mod parallel;
