@@ -1,10 +1,12 @@
 //!include grid fours nan map activation
-// dx = dy * f'(x) with the slope taken from y = f(x), element by element.
-// One invocation: one vec4 (the lanes past the end are the buffer's own padding).
-// Grid: ceil(len / 4) invocations. Precondition: the code is one of 0 to 6. Twin:
-// ActivationBwdOutput in src/reference/activation.rs.
+// dx = dy * f'(x), with the slope computed from the output y = f(x), element by element.
+// Layouts: y, dy and dx have the same length.
+// Invocation: one vec4. Lanes past the end fall in the buffer's padding.
+// Grid: ceil(len / 4) invocations.
+// Precondition: ACTIVATION is one of 0 to 6, whose slope follows from the output.
+// Twin: ActivationBwdOutput in src/reference/activation.rs.
 
-// Which function, a code of common/activation.wgsl.
+// The function f: a code of common/activation.wgsl.
 override ACTIVATION: u32 = 0u;
 
 struct Params {

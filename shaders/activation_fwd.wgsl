@@ -1,9 +1,11 @@
 //!include grid fours nan map activation
 // y = f(x), element by element.
-// One invocation: one vec4 (the lanes past the end are the buffer's own padding).
-// Grid: ceil(len / 4) invocations. Twin: ActivationFwd in src/reference/activation.rs.
+// Layouts: x and y have the same length.
+// Invocation: one vec4. Lanes past the end fall in the buffer's padding.
+// Grid: ceil(len / 4) invocations.
+// Twin: ActivationFwd in src/reference/activation.rs.
 
-// Which function, a code of common/activation.wgsl.
+// The function f: a code of common/activation.wgsl.
 override ACTIVATION: u32 = 0u;
 
 struct Params {

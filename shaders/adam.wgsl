@@ -1,10 +1,16 @@
 //!include fours grid step
-// Adam: g = factor * grad + weight_decay * w; AdamW (decoupled = 1): w -= lr * weight_decay * w
-// first, g = factor * grad. Then m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w -=
-// lr * (m / correction1) / (sqrt(v / correction2) + eps). 1 - beta comes from the host: taken from
-// beta in f32 it would be off by up to 3e-5 of itself.
-// One invocation: one vec4 (gaps between parameters have zero gradients and stay as they are).
-// Grid: ceil(len / 4) invocations. Twin: Adam in src/reference/optimizer.rs.
+// One step of Adam (Kingma & Ba 2015), or of AdamW (Loshchilov & Hutter 2019) with decoupled = 1:
+//   Adam:  g = factor * grads + weight_decay * w
+//   AdamW: w -= lr * weight_decay * w; g = factor * grads
+//   m = beta1 * m + rest1 * g
+//   v = beta2 * v + rest2 * g^2
+//   w -= lr * (m / correction1) / (sqrt(v / correction2) + eps)
+// rest1 = 1 - beta1 and rest2 = 1 - beta2 come from the host: computed here in f32, they would have
+//   a relative error of up to 3e-5.
+// Layouts: grads, weights, m and v have the same length.
+// Invocation: one vec4. Gaps between parameters have zero gradients and do not change.
+// Grid: ceil(len / 4) invocations.
+// Twin: Adam in src/reference/optimizer.rs.
 struct Params {
     vectors: u32,
     factor: f32,
@@ -45,5 +51,6 @@ fn main(
     let second = p.beta2 * four(v[i]) + p.rest2 * g * g;
     m[i] = stored(first);
     v[i] = stored(second);
-    weights[i] = stored(w - step.lr * (first / step.correction1) / (sqrt(second / step.correction2) + p.eps));
+    let denominator = sqrt(second / step.correction2) + p.eps;
+    weights[i] = stored(w - step.lr * (first / step.correction1) / denominator);
 }

@@ -1,7 +1,9 @@
 //!include grid fours map
 // y += x, element by element.
-// One invocation: one vec4 (the lanes past the end are the buffer's own padding).
-// Grid: ceil(len / 4) invocations. Twin: AddAssign in src/reference/elementwise.rs.
+// Layouts: x and y have the same length.
+// Invocation: one vec4. Lanes past the end fall in the buffer's padding.
+// Grid: ceil(len / 4) invocations.
+// Twin: AddAssign in src/reference/elementwise.rs.
 struct Params {
     vectors: u32,
 }

@@ -1,11 +1,13 @@
 //!include grid fours map pool2d lanes
-// dx[n,h,w,c] = the sum of dy / divisor over the windows that hold (h, w); the divisor is R * S
-// with COUNT_INCLUDE_PAD, else the window's part inside the input. dx (N,H,W,C), dy (N,P,Q,C).
-// One invocation: four consecutive elements of dx, which with VEC are four channels of a pixel;
-// without, they are done one by one and gather works on the same number in every lane. Those past
-// the end fall into the buffer's own padding.
-// Grid: ceil(len / 4) invocations, len the elements of dx. Twin: AvgPool2dBwd in
-// src/reference/pool2d.rs.
+// dx[n,h,w,c] = sum of dy / divisor over the windows that contain (h, w).
+// The divisor is R * S with COUNT_INCLUDE_PAD, else the number of the window's pixels inside the
+//   input.
+// Layouts: dx (N,H,W,C), dy (N,P,Q,C).
+// Invocation: four consecutive elements of dx. With VEC they are four channels of one pixel.
+//   Without VEC each is computed on its own, with the same value in every lane. Elements past the
+//   end fall in the buffer's padding.
+// Grid: ceil(len / 4) invocations, len the number of elements of dx.
+// Twin: AvgPool2dBwd in src/reference/pool2d.rs.
 
 override COUNT_INCLUDE_PAD: bool = false;
 
@@ -17,7 +19,7 @@ fn fetch_dy(i: u32) -> vec4<f32> {
     return lanes(map4(dy[i / 4u]), i);
 }
 
-// Pixels of the input along one side of window `at`.
+// Number of input pixels that window `at` covers along one axis.
 fn inside(at: u32, stride: u32, kernel: u32, pad: u32, size: u32) -> u32 {
     return min(at * stride + kernel - pad, size) - (max(at * stride, pad) - pad);
 }
@@ -28,7 +30,7 @@ fn gather(i: u32) -> vec4<f32> {
     let row = i / p.c / p.w;
     let h = row % p.h;
     let n = row / p.h;
-    // The windows that hold the pixel.
+    // The windows p0 <= p < p1, q0 <= q < q1 contain the pixel.
     let bottom = h + p.pad_h;
     let right = w + p.pad_w;
     let p0 = select((bottom - p.r) / p.stride_h + 1u, 0u, bottom < p.r);

@@ -1,11 +1,13 @@
 //!include grid fours map pool2d lanes
-// y[n,p,q,c] = the mean of x over the window; the divisor is R * S with COUNT_INCLUDE_PAD, else the
-// window's part inside the input. x (N,H,W,C), y (N,P,Q,C).
-// One invocation: four consecutive elements of y, which with VEC are four channels of a pixel;
-// without, they are done one by one and pool works on the same number in every lane. Those past the
-// end fall into the buffer's own padding.
-// Grid: ceil(len / 4) invocations, len the elements of y. Twin: AvgPool2dFwd in
-// src/reference/pool2d.rs.
+// y[n,p,q,c] = sum of x over the window / divisor.
+// The divisor is R * S with COUNT_INCLUDE_PAD, else the number of the window's pixels inside the
+//   input.
+// Layouts: x (N,H,W,C), y (N,P,Q,C).
+// Invocation: four consecutive elements of y. With VEC they are four channels of one pixel. Without
+//   VEC each is computed on its own, with the same value in every lane. Elements past the end fall
+//   in the buffer's padding.
+// Grid: ceil(len / 4) invocations, len the number of elements of y.
+// Twin: AvgPool2dFwd in src/reference/pool2d.rs.
 
 override COUNT_INCLUDE_PAD: bool = false;
 
@@ -22,7 +24,7 @@ fn pool(i: u32) -> vec4<f32> {
     let q = i / p.c % p.q;
     let row = i / p.c / p.q;
     let n = row / p.p;
-    // The window without its padding: never empty, as padding is at most half of the kernel.
+    // The window without its padding. It is never empty: padding is at most half of the kernel.
     let top = row % p.p * p.stride_h;
     let left = q * p.stride_w;
     let h0 = max(top, p.pad_h) - p.pad_h;
@@ -35,7 +37,7 @@ fn pool(i: u32) -> vec4<f32> {
             sum += fetch_x(((n * p.h + h) * p.w + w) * p.c + c);
         }
     }
-    // With floor sizes no window reaches past the padding.
+    // R * S is exact: output sizes are rounded down, so no window extends beyond the padding.
     let divisor = select((h1 - h0) * (w1 - w0), p.r * p.s, COUNT_INCLUDE_PAD);
     return sum / f32(divisor);
 }

@@ -1,8 +1,10 @@
 //!include grid key batch_top_k
-// The records of a batch selection before its first pass: no digit counted, nothing known but that
-// `wanted` are wanted. work (passes, RECORD).
-// One invocation: one word. Grid: words invocations. Twin: none; the CPU path needs no records
-// (BatchTopKMask in src/reference/mask.rs).
+// Initialises the records of a batch-wide top-k selection: every digit count is 0, `wanted`
+//   elements are still to be found, and the smallest key above 0 is NONE.
+// Layouts: work (passes, RECORD), see common/batch_top_k.wgsl.
+// Invocation: one word.
+// Grid: `words` invocations.
+// Twin: none, the CPU path needs no records (BatchTopKMask in src/reference/mask.rs).
 struct Params {
     words: u32,
     wanted: u32,

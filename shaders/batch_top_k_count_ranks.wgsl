@@ -1,12 +1,14 @@
 //!include grid fours map key rank batch_top_k
-// A pass over ranks of a batch selection, after those over keys: how often each value of a byte
-// occurs among the ranks of the keys that equal the last one kept. It counts nothing where no tie
-// has to be cut. x (N,H,W,C), work (passes, RECORD).
-// Every workgroup first reads the last pass's digit from its counts, the same answer everywhere;
-// the first notes it for the next pass.
-// One invocation: vec4s first, first + stride, ... Grid: stride / 256 workgroups of 256. Counts are
-// integers: their order is of no matter.
-// Precondition: all passes over keys come before. Twin: BatchTopKMask in src/reference/mask.rs.
+// One radix pass over ranks, after all passes over keys of a batch-wide top-k selection. Counts how
+//   often each value of a byte occurs among the ranks of the elements whose key equals the last key
+//   kept. If no tie has to be broken it counts nothing.
+// Each workgroup first derives the previous pass's digit from its counts, which gives the same
+//   digit everywhere. Invocation 0 records it for the next pass.
+// Layouts: x (N,H,W,C), work (passes, RECORD), see common/batch_top_k.wgsl.
+// Invocation: vec4s first, first + stride, ... Counts are integers, so their order does not matter.
+// Grid: stride / 256 workgroups of 256.
+// Precondition: all passes over keys have run.
+// Twin: BatchTopKMask in src/reference/mask.rs.
 struct Params {
     len: u32,
     c: u32,
@@ -26,25 +28,25 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let first = flat_invocation(group, groups, local, 256u);
-    let digit = found_digit(local, p.number - 1u);
+    let digit = read_digit(local, p.number - 1u);
     let bound = bound_after(p.number - 1u, digit.value, p.len);
     if first == 0u {
-        note(p.number, bound, digit.wanted);
+        write_record(p.number, bound, digit.wanted);
     }
-    // The counts stay 0, of which the next pass finds the digit 0, and ends here too.
+    // No tie to break. The counts stay 0, so the next pass finds digit 0 and returns here too.
     if digit.wanted >= digit.count {
         return;
     }
     clear_digits(local, 256u);
     let shift = shift_of(p.number, p.len);
-    let known = above(bound.lowest, shift + 8u);
+    let known = high_bits(bound.lowest, shift + 8u);
     for (var i = first; i < (p.len + 3u) / 4u; i += p.stride) {
         let v = map4(x[i]);
         for (var lane = 0u; lane < 4u; lane++) {
             let element = i * 4u + lane;
             if element < p.len && key_of(v[lane]) == bound.cut {
                 let rank = rank_of(element, p.len, p.c, p.area);
-                if above(rank, shift + 8u) == known {
+                if high_bits(rank, shift + 8u) == known {
                     count_digit(rank >> shift);
                 }
             }

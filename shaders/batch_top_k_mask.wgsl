@@ -1,11 +1,15 @@
 //!include grid fours map key rank
-// mask = 1 for the k largest x of the whole batch by signed value, ties to the lowest NCHW index
-// (sample-major), else 0. threshold[0] follows the smallest selected value above 0: it takes that
-// value while it is 0, else moves to it by `rate`. x and mask (N,H,W,C).
-// A radix selection: four passes over the bytes of the keys, then, only where a tie has to be cut,
-// over those of the NCHW index.
-// One workgroup does it all. Grid: 1 workgroup of 256. Precondition: k <= N * C * H * W. Twin:
-// BatchTopKMask in src/reference/mask.rs.
+// mask = 1 for the k largest x of the whole batch by signed value, else 0. Ties go to the lowest
+//   NCHW index, samples first.
+// threshold[0] tracks the smallest selected value above 0: it takes that value while it is 0
+//   (unset), else it moves towards it by `rate`.
+// A radix selection: four passes over the bytes of the keys. If a tie has to be broken, further
+//   passes over the bytes of the NCHW index follow.
+// Layouts: x and mask (N,H,W,C), threshold (1).
+// Workgroup: one workgroup does everything.
+// Grid: 1 workgroup of 256.
+// Precondition: k <= N * C * H * W.
+// Twin: BatchTopKMask in src/reference/mask.rs.
 struct Params {
     len: u32,
     c: u32,
@@ -26,7 +30,7 @@ const NONE = 0xffffffffu;
 @compute @workgroup_size(256)
 fn main(@builtin(local_invocation_index) local: u32) {
     let vectors = (p.len + 3u) / 4u;
-    // The key of the last one kept, byte by byte.
+    // The smallest key kept, byte by byte from the most significant.
     var digit = Digit(0u, p.k, p.len);
     var cut = 0u;
     for (var shift = 32u; shift > 0u; shift -= 8u) {
@@ -35,7 +39,7 @@ fn main(@builtin(local_invocation_index) local: u32) {
             let v = map4(x[i]);
             for (var lane = 0u; lane < 4u; lane++) {
                 let key = key_of(v[lane]);
-                if i * 4u + lane < p.len && above(key, shift) == above(cut, shift) {
+                if i * 4u + lane < p.len && high_bits(key, shift) == high_bits(cut, shift) {
                     count_digit(key >> (shift - 8u));
                 }
             }
@@ -43,17 +47,17 @@ fn main(@builtin(local_invocation_index) local: u32) {
         digit = choose_digit(local, digit.wanted);
         cut |= digit.value << (shift - 8u);
     }
-    // Among equal keys, the rank of the last one kept.
+    // The lowest rank kept among the elements whose key equals the cut.
     var lowest = 0u;
     if digit.wanted < digit.count {
-        for (var shift = bits_of(p.len - 1u); shift > 0u; shift -= 8u) {
+        for (var shift = whole_byte_bits(p.len - 1u); shift > 0u; shift -= 8u) {
             clear_digits(local, 256u);
             for (var i = local; i < vectors; i += 256u) {
                 let v = map4(x[i]);
                 for (var lane = 0u; lane < 4u; lane++) {
                     if i * 4u + lane < p.len && key_of(v[lane]) == cut {
                         let rank = rank_of(i * 4u + lane, p.len, p.c, p.area);
-                        if above(rank, shift) == above(lowest, shift) {
+                        if high_bits(rank, shift) == high_bits(lowest, shift) {
                             count_digit(rank >> (shift - 8u));
                         }
                     }
@@ -67,24 +71,25 @@ fn main(@builtin(local_invocation_index) local: u32) {
         atomicStore(&smallest, NONE);
     }
     workgroupBarrier();
-    // NONE is also NaN's key, which is never below itself.
-    var least = NONE;
+    // NONE is also the key of NaN. As the largest key it never becomes the minimum.
+    var min_key = NONE;
     for (var i = local; i < vectors; i += 256u) {
         let v = map4(x[i]);
         var kept = vec4<f32>(0.0);
         for (var lane = 0u; lane < 4u; lane++) {
             let element = i * 4u + lane;
             let key = key_of(v[lane]);
-            if element < p.len && (key > cut || (key == cut && rank_of(element, p.len, p.c, p.area) >= lowest)) {
+            if element < p.len && (key > cut
+                || (key == cut && rank_of(element, p.len, p.c, p.area) >= lowest)) {
                 kept[lane] = 1.0;
                 if key > key_of(0.0) {
-                    least = min(least, key);
+                    min_key = min(min_key, key);
                 }
             }
         }
         mask[i] = to_map4(kept);
     }
-    atomicMin(&smallest, least);
+    atomicMin(&smallest, min_key);
     workgroupBarrier();
     if local == 0u && atomicLoad(&smallest) != NONE {
         let value = float_of(atomicLoad(&smallest));

@@ -1,9 +1,13 @@
 //!include grid fours map key rank batch_top_k
-// The last pass of a batch selection: mask = 1 for the keys above the last one kept and for those
-// of its equals that rank no lower, else 0. threshold[0] follows the smallest selected value above
-// 0: it takes that value while it is 0, else moves to it by `rate`. x and mask (N,H,W,C), work
-// (passes, RECORD) after all of its `passes`. One invocation: vec4s first, first + stride, ...
-// Grid: stride / 256 workgroups of 256. Twin: BatchTopKMask in src/reference/mask.rs.
+// The last pass of a batch-wide top-k selection: mask = 1 for the keys above the smallest key kept,
+//   and for keys equal to it whose rank is at least the lowest rank kept, else 0.
+// threshold[0] tracks the smallest selected value above 0: it takes that value while it is 0
+//   (unset), else it moves towards it by `rate`.
+// Layouts: x and mask (N,H,W,C), threshold (1), work (passes, RECORD), see common/batch_top_k.wgsl.
+// Invocation: vec4s first, first + stride, ...
+// Grid: stride / 256 workgroups of 256.
+// Precondition: all `passes` counting passes have run.
+// Twin: BatchTopKMask in src/reference/mask.rs.
 struct Params {
     len: u32,
     c: u32,
@@ -26,7 +30,7 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let first = flat_invocation(group, groups, local, 256u);
-    let digit = found_digit(local, p.passes - 1u);
+    let digit = read_digit(local, p.passes - 1u);
     let bound = bound_after(p.passes - 1u, digit.value, p.len);
     for (var i = first; i < (p.len + 3u) / 4u; i += p.stride) {
         let v = map4(x[i]);
@@ -36,20 +40,22 @@ fn main(
                 kept[lane] = 1.0;
             }
         }
-        // A loop of its own, which nobody enters where no tie is cut: ranks cost divisions.
+        // A separate loop, skipped if no tie is broken: computing ranks takes divisions.
         for (var lane = 0u; bound.lowest > 0u && lane < 4u; lane++) {
-            if key_of(v[lane]) == bound.cut && rank_of(i * 4u + lane, p.len, p.c, p.area) < bound.lowest {
+            if key_of(v[lane]) == bound.cut
+                && rank_of(i * 4u + lane, p.len, p.c, p.area) < bound.lowest {
                 kept[lane] = 0.0;
             }
         }
         mask[i] = to_map4(kept);
     }
     if first == 0u {
-        // All that is above 0 is selected if the last one kept is not, else that one is the
-        // smallest. NaN, whose key is NONE, is no value.
-        let least = select(atomicLoad(&work[SMALLEST]), bound.cut, bound.cut > key_of(0.0));
-        if least != NONE {
-            let value = float_of(least);
+        // If the smallest key kept is above 0, it is the smallest selected value above 0. If not,
+        // every value above 0 is selected, and the first pass has found their minimum. A NaN (key
+        // NONE) does not change the threshold.
+        let min_key = select(atomicLoad(&work[SMALLEST]), bound.cut, bound.cut > key_of(0.0));
+        if min_key != NONE {
+            let value = float_of(min_key);
             let old = threshold[0];
             threshold[0] = select(old + p.rate * (value - old), value, old == 0.0);
         }

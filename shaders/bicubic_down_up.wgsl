@@ -1,11 +1,16 @@
 //!include grid fours map rng step
-// y = x shrunk by the sample's scale and enlarged again along one side: element (o, i, k) of
-// (outer, side, inner), inner innermost. The side of a small picture is side / scale; sample j of
-// it lies at (j + 1/2) scale - 1/2 and weighs x by a cubic stretched by the scale; y weighs four of
-// those by the cubic itself. x, y (N,H,W,C); level[n] = (scale - 1) / 10. scales: four bits each,
-// `count` of them.
-// One invocation: one element of y. Grid: ceil(len / 64) workgroups. Twin: BicubicDownUp in
-// src/reference/bicubic.rs.
+// y = x shrunk along one axis by the sample's scale and enlarged again, both with Keys' cubic
+//   kernel. x is viewed as (outer, side, inner), inner contiguous, and resampled along `side`.
+//   shrunk[j] = sum over i of cubic((centre_j - i) / scale) x[i] / scale, centre_j = (j + 1/2)
+//     scale - 1/2
+//   y[i] = sum over four j of cubic(centre_i - j) shrunk[j], centre_i = (i + 1/2) / scale - 1/2
+//   level[n] = (scale - 1) / 10
+// `scales` packs `count` scales of four bits each. A random word of the sample selects one.
+// Layouts: x and y (N,H,W,C), level (N).
+// Invocation: one element of y.
+// Grid: ceil(len / 64) workgroups of 64.
+// Precondition: every scale divides `side`.
+// Twin: BicubicDownUp in src/reference/bicubic.rs.
 struct Params {
     len: u32,
     side: u32,
@@ -21,7 +26,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> level: array<f32>;
 @group(0) @binding(4) var<uniform> step: Step;
 
-// Keys' cubic, a = -1/2.
+// Keys' cubic convolution kernel with a = -1/2.
 fn cubic(at: f32) -> f32 {
     let t = abs(at);
     if t <= 1.0 {
@@ -33,13 +38,13 @@ fn cubic(at: f32) -> f32 {
     return 0.0;
 }
 
-// A place mirrored into a side at its ends, the end itself twice.
+// Mirrors an index into 0 .. side at both ends. The edge element appears twice.
 fn mirrored(at: i32, side: i32) -> i32 {
     let around = ((at % (2 * side)) + 2 * side) % (2 * side);
     return min(around, 2 * side - 1 - around);
 }
 
-// Sample j of the small picture; `base`: the first element of its column.
+// Element j of the shrunk line. `base` is the index of the line's first element in x.
 fn shrunk(j: i32, scale: i32, base: u32) -> f32 {
     let side = i32(p.side);
     let centre = (f32(j) + 0.5) * f32(scale) - 0.5;
@@ -64,7 +69,9 @@ fn main(
         return;
     }
     let n = element / p.sample;
-    let word = random_word(step.first_sample + n, step.step, 0x7363616cu, step.seed_lo, step.seed_hi);
+    // The stream number is "scal" in ASCII.
+    let index = step.first_sample + n;
+    let word = random_word(index, step.step, 0x7363616cu, step.seed_lo, step.seed_hi);
     let scale = i32((p.scales >> (4u * random_below(word, p.count))) & 15u);
     if element == n * p.sample {
         level[n] = 0.1 * f32(scale - 1);

@@ -1,12 +1,15 @@
 //!include grid map fours
-// sums[slice, c] = sum of x[row, c] over the rows of a slice; x (rows, C). WEIGHTED: of x[row, c] *
-// weight[n], n the sample of the row; without any reals may be bound as `weight`. sums has
-// stride_vectors vec4s a slice, zero behind the last channel; with one slice it is the result, else
-// sum_slices adds the slices.
-// A column is a vec4 of channels if C is a multiple of 4, else one channel. One workgroup: one
-// slice of `lanes` columns (a power of two, at least 4 if columns are single channels); 256 / lanes
-// invocations share each column, row by row, so that neighbours read neighbours.
-// Grid: blocks * slices workgroups of 256. Twin: ChannelSum in src/reference/reduce.rs.
+// sums[slice, c] = sum of x[row, c] over the rows of a slice; with WEIGHTED, of x[row, c] *
+//   weight[n], n the sample of the row.
+// Layouts: x (rows, C), weight (N), sums (slices, 4 * stride_vectors) with zeros behind the last
+//   channel. One slice is the result itself; several are added by sum_slices.
+// A column is a vec4 of channels if C is a multiple of 4, else one channel.
+// Workgroup: one slice of `lanes` columns. 256 / lanes invocations share a column and take its rows
+//   in turn, so that neighbouring invocations read neighbouring addresses.
+// Grid: blocks * slices workgroups of 256.
+// Preconditions: `lanes` is a power of two, at least 4 if a column is one channel. Without WEIGHTED
+//   `weight` is not read, and any f32 buffer may be bound.
+// Twin: ChannelSum in src/reference/reduce.rs.
 struct Params {
     rows: u32,
     channels: u32,
@@ -77,7 +80,12 @@ fn main(
         let vector = block * (p.lanes / 4u) + local;
         if local < p.lanes / 4u && vector < p.stride_vectors {
             let i = 4u * local;
-            let value = vec4<f32>(columns[i].x, columns[i + 1u].x, columns[i + 2u].x, columns[i + 3u].x);
+            let value = vec4<f32>(
+                columns[i].x,
+                columns[i + 1u].x,
+                columns[i + 2u].x,
+                columns[i + 3u].x,
+            );
             sums[slice * p.stride_vectors + vector] = stored(value);
         }
     }

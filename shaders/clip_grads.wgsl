@@ -1,7 +1,10 @@
 //!include fours grid step
 // grads *= min(1, max_norm / (norm + 1e-6)), norm = scalars[slot * width + index].
-// One invocation: one vec4; nothing is touched while the norm is small enough.
-// Grid: ceil(len / 4) invocations. Twin: ClipGrads in src/reference/optimizer.rs.
+// The 1e-6 is PyTorch's (clip_grad_norm_).
+// Layouts: grads (len), scalars (slots, width).
+// Invocation: one vec4. If the norm is small enough, nothing is written.
+// Grid: ceil(len / 4) invocations.
+// Twin: ClipGrads in src/reference/optimizer.rs.
 struct Params {
     vectors: u32,
     max_norm: f32,

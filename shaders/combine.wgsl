@@ -1,8 +1,10 @@
 //!include grid fours map
-// y = alpha * a + beta * b, element by element; y = alpha * a without b (has_b = 0: b is bound to
-// anything and not read).
-// One invocation: one vec4 (the lanes past the end are the buffer's own padding).
-// Grid: ceil(len / 4) invocations. Twin: Combine in src/reference/elementwise.rs.
+// y = alpha * a + beta * b, element by element; y = alpha * a if has_b = 0.
+// Layouts: a, b and y have the same length.
+// Invocation: one vec4. Lanes past the end fall in the buffer's padding.
+// Grid: ceil(len / 4) invocations.
+// Precondition: with has_b = 0 `b` is not read, and any buffer of the type may be bound.
+// Twin: Combine in src/reference/elementwise.rs.
 struct Params {
     vectors: u32,
     has_b: u32,

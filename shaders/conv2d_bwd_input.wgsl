@@ -1,10 +1,13 @@
 //!include conv2d fours nan map gate activation grid
 // x[n,h,w,c] = f(b[c] + sum over r,s,k of y[n,p,q,k] * w[r,s,c,k]) over the (p,q) with p*stride -
-// pad + r*dilation = h: the gradient of a convolution by its input, and the forward of a transposed
-// convolution. y (N,P,Q,K), w (R,S,C/groups,K), b (C), x (N,H,W,C). The plain kernel: any shape.
-// One invocation: one element of x. Grid: N*H*W*C invocations.
-// GATED: x = f'(from gate) * sum, `gate` being the output of f, as large as x.
-// Without bias (`has_bias` = 0) any reals may be bound as `b`, without GATED any map as `gate`.
+//   pad + r*dilation = h, and the same for columns. k runs over the group of c. This is the
+//   gradient of a convolution by its input, and the forward pass of a transposed convolution.
+// GATED: x = f'(from gate) * sum, where `gate` (as large as x) is the output of f.
+// Layouts: y (N,P,Q,K), w (R,S,C/groups,K), b (C), x and gate (N,H,W,C).
+// Invocation: one element of x. This is the plain kernel, for any shape.
+// Grid: N*H*W*C invocations.
+// Precondition: `b` is read only if has_bias = 1, `gate` only with GATED. Otherwise any buffer of
+//   the type may be bound.
 // Twin: Conv2dBwdInput in src/reference/conv2d.rs.
 
 override ACTIVATION: u32 = 0u;
@@ -39,13 +42,15 @@ fn main(
     var sum = 0.0;
     for (var r = 0u; r < p.r; r++) {
         let down = r * p.dilation_h;
-        if down > bottom || (bottom - down) % p.stride_h != 0u || (bottom - down) / p.stride_h >= p.p {
+        if down > bottom || (bottom - down) % p.stride_h != 0u
+            || (bottom - down) / p.stride_h >= p.p {
             continue;
         }
         let row = n * p.p + (bottom - down) / p.stride_h;
         for (var s = 0u; s < p.s; s++) {
             let along = s * p.dilation_w;
-            if along > right || (right - along) % p.stride_w != 0u || (right - along) / p.stride_w >= p.q {
+            if along > right || (right - along) % p.stride_w != 0u
+                || (right - along) / p.stride_w >= p.q {
                 continue;
             }
             let source = (row * p.q + (right - along) / p.stride_w) * p.k + first;

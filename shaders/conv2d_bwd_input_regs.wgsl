@@ -1,18 +1,20 @@
 //!include conv2d fours nan map gate activation grid
 // x[n,h,w,c] = f(b[c] + sum over r,s,k of y[n,p,q,k] * w[r,s,c,k]) over the (p,q) with p*stride -
-// pad + r*dilation = h, without groups: the gradient of a convolution by its input, and the forward
-// of a transposed convolution. y (N,P,Q,K), w (R,S,C,K), b (C), x (N,H,W,C). An implicit matrix
-// product in registers: arithmetic per load is what counts.
-// One invocation: 8 pixels of x by 8 channels. The pixels of an invocation have the same phase (h
-// mod stride, w mod stride), hence the same taps: pixel number = (n, i, j) with h = i*stride_h +
-// phase_h, w = j*stride_w + phase_w; what falls outside x is not stored.
+//   pad + r*dilation = h, and the same for columns, without groups. This is the gradient of a
+//   convolution by its input, and the forward pass of a transposed convolution.
+// GATED: x = f'(from gate) * sum, where `gate` (as large as x) is the output of f.
+// Layouts: y (N,P,Q,K), w (R,S,C,K), b (C), x and gate (N,H,W,C). `y4` and `w4` are `y` and `w`
+//   bound as vec4s. VEC_K: K is a multiple of 4. NARROW: C <= 4.
+// An implicit matrix product in registers, which maximises arithmetic per load.
+// The pixels of an invocation have the same phase (h mod stride, w mod stride), hence the same
+//   taps: pixel number = (n, i, j) with h = i*stride_h + phase_h, w = j*stride_w + phase_w. Pixels
+//   outside x are not stored.
+// Invocation: 8 pixels of x by 8 channels.
 // Grid: stride_h*stride_w * ceil(C / 8) * ceil(N*ceil(H/stride_h)*ceil(W/stride_w) / 8)
-// invocations, channels fastest, then pixels. `y4` and `w4` are `y` and `w` again, four at a time:
-// VEC_K says that K is a multiple of 4; NARROW that C <= 4.
-// Channels past C compute something that is not stored; their loads may pass the end of `w` and are
-// then caught by WGSL's bounds rule.
-// GATED: x = f'(from gate) * sum, `gate` being the output of f, as large as x.
-// Without bias (`has_bias` = 0) any reals may be bound as `b`, without GATED any map as `gate`.
+//   invocations, channels fastest, then pixels.
+// Preconditions: `b` is read only if has_bias = 1, `gate` only with GATED; otherwise any buffer of
+//   the type may be bound. Channels past C are computed but not stored: their loads may run past
+//   the end of `w`, so bounds checks must stay on.
 // Twin: Conv2dBwdInput in src/reference/conv2d.rs.
 
 override ACTIVATION: u32 = 0u;
@@ -29,7 +31,7 @@ override NARROW: bool = false;
 @group(0) @binding(6) var<storage, read> gate: array<Map4>;
 @group(0) @binding(7) var<storage, read_write> x: array<Map>;
 
-// Four pixels of x of one phase.
+// Four pixels of x of one phase: their samples and their places in the phase's grid.
 struct Pixels {
     n: vec4<i32>,
     i: vec4<i32>,
@@ -39,10 +41,15 @@ struct Pixels {
 fn locate(pixel: vec4<u32>, rows: u32, columns: u32) -> Pixels {
     let row = pixel / columns;
     let inside = row < vec4<u32>(p.n * rows);
-    return Pixels(vec4<i32>(row / rows), select(vec4<i32>(-0x40000000), vec4<i32>(row % rows), inside), vec4<i32>(pixel % columns));
+    return Pixels(
+        vec4<i32>(row / rows),
+        // -2^30 for pixels past the end: outside y whatever a tap adds.
+        select(vec4<i32>(-0x40000000), vec4<i32>(row % rows), inside),
+        vec4<i32>(pixel % columns),
+    );
 }
 
-// Number of the pixel of y that lies `down` and `along` from (i,j), or -1 outside.
+// Number of the pixel of y at (i + down, j + along), or -1 outside y.
 fn shifted(pixels: Pixels, down: i32, along: i32) -> vec4<i32> {
     let row = pixels.i + down;
     let column = pixels.j + along;
@@ -50,7 +57,7 @@ fn shifted(pixels: Pixels, down: i32, along: i32) -> vec4<i32> {
     return select(vec4<i32>(-1), (pixels.n * i32(p.p) + row) * i32(p.q) + column, inside);
 }
 
-// Outside the map pixel 0 is read and dropped: cheaper than a branch.
+// Outside the map pixel 0 is read and discarded, which is cheaper than a branch.
 fn load_y4(pixel: i32, k: u32) -> vec4<f32> {
     return select(map4(y4[(u32(max(pixel, 0)) * p.k + k) / 4u]), vec4<f32>(0.0), pixel < 0);
 }
@@ -66,8 +73,8 @@ fn load_b(c: u32) -> vec4<f32> {
     return vec4<f32>(b[c], b[c + 1u], b[c + 2u], b[c + 3u]);
 }
 
-// What is stored at i: f of the sum, or the sum by the slope of the f whose output lies there.
-fn finished(i: u32, sum: vec4<f32>) -> vec4<f32> {
+// The value stored at element i: f(sum), or with GATED the sum times the slope at the gate.
+fn epilogue(i: u32, sum: vec4<f32>) -> vec4<f32> {
     if GATED {
         return sum * activation_slope_output4(ACTIVATION, p.parameter, gate4_at(i, false));
     }
@@ -79,7 +86,7 @@ fn store(n: i32, h: u32, column: u32, c: u32, value: vec4<f32>) {
         return;
     }
     let i = ((u32(n) * p.h + h) * p.w + column) * p.c + c;
-    let v = finished(i, value);
+    let v = epilogue(i, value);
     x[i] = Map(v.x);
     if c + 1u < p.c {
         x[i + 1u] = Map(v.y);
@@ -121,14 +128,14 @@ fn main(
 
     let reach_h = p.r * p.dilation_h;
     let reach_w = p.s * p.dilation_w;
-    // sumCP: channels c + 4C.. down a column, pixels first + 4P.. across.
+    // sumCP: each of its columns is one of the pixels first + 4P .., and holds channels c + 4C ..
     var sum00 = mat4x4<f32>();
     var sum01 = mat4x4<f32>();
     var sum10 = mat4x4<f32>();
     var sum11 = mat4x4<f32>();
     for (var r = 0u; r < p.r; r++) {
-        // Kept above 0 by whole strides: OpenGL leaves the remainder of a negative number
-        // undefined.
+        // Whole strides are added to keep the operand of % positive: OpenGL leaves the remainder of
+        // a negative number undefined.
         let down = phase_h + p.pad_h + (reach_h * p.stride_h - r * p.dilation_h);
         if down % p.stride_h != 0u {
             continue;
@@ -146,28 +153,60 @@ fn main(
             if VEC_K {
                 let row = p.k / 4u;
                 for (var k = 0u; k < p.k; k += 4u) {
-                    let y0 = mat4x4<f32>(load_y4(source0.x, k), load_y4(source0.y, k), load_y4(source0.z, k), load_y4(source0.w, k));
-                    let y1 = mat4x4<f32>(load_y4(source1.x, k), load_y4(source1.y, k), load_y4(source1.z, k), load_y4(source1.w, k));
+                    let y0 = mat4x4<f32>(
+                        load_y4(source0.x, k),
+                        load_y4(source0.y, k),
+                        load_y4(source0.z, k),
+                        load_y4(source0.w, k),
+                    );
+                    let y1 = mat4x4<f32>(
+                        load_y4(source1.x, k),
+                        load_y4(source1.y, k),
+                        load_y4(source1.z, k),
+                        load_y4(source1.w, k),
+                    );
                     let i = (weight + k) / 4u;
-                    let w0 = transpose(mat4x4<f32>(w4[i], w4[i + row], w4[i + 2u * row], w4[i + 3u * row]));
+                    let w0 = transpose(
+                        mat4x4<f32>(w4[i], w4[i + row], w4[i + 2u * row], w4[i + 3u * row])
+                    );
                     sum00 += w0 * y0;
                     sum01 += w0 * y1;
                     if !NARROW {
-                        let w1 = transpose(mat4x4<f32>(w4[i + 4u * row], w4[i + 5u * row], w4[i + 6u * row], w4[i + 7u * row]));
+                        let w1 = transpose(mat4x4<f32>(
+                            w4[i + 4u * row],
+                            w4[i + 5u * row],
+                            w4[i + 6u * row],
+                            w4[i + 7u * row],
+                        ));
                         sum10 += w1 * y0;
                         sum11 += w1 * y1;
                     }
                 }
             } else {
                 for (var k = 0u; k < p.k; k++) {
-                    let y0 = vec4<f32>(load_y(source0.x, k), load_y(source0.y, k), load_y(source0.z, k), load_y(source0.w, k));
-                    let y1 = vec4<f32>(load_y(source1.x, k), load_y(source1.y, k), load_y(source1.z, k), load_y(source1.w, k));
+                    let y0 = vec4<f32>(
+                        load_y(source0.x, k),
+                        load_y(source0.y, k),
+                        load_y(source0.z, k),
+                        load_y(source0.w, k),
+                    );
+                    let y1 = vec4<f32>(
+                        load_y(source1.x, k),
+                        load_y(source1.y, k),
+                        load_y(source1.z, k),
+                        load_y(source1.w, k),
+                    );
                     let i = weight + k;
                     let w0 = vec4<f32>(w[i], w[i + p.k], w[i + 2u * p.k], w[i + 3u * p.k]);
                     sum00 += outer(w0, y0);
                     sum01 += outer(w0, y1);
                     if !NARROW {
-                        let w1 = vec4<f32>(w[i + 4u * p.k], w[i + 5u * p.k], w[i + 6u * p.k], w[i + 7u * p.k]);
+                        let w1 = vec4<f32>(
+                            w[i + 4u * p.k],
+                            w[i + 5u * p.k],
+                            w[i + 6u * p.k],
+                            w[i + 7u * p.k],
+                        );
                         sum10 += outer(w1, y0);
                         sum11 += outer(w1, y1);
                     }

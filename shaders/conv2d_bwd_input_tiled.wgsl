@@ -1,17 +1,19 @@
 //!include conv2d map gate fours nan activation grid workgroup_tile rows conv2d_bwd_input_product
 // x[n,h,w,c] = f(b[c] + sum over r,s,k of y[n,p,q,k] * w[r,s,c,k]) over the (p,q) with p*stride -
-// pad + r*dilation = h, without groups: the gradient of a convolution by its input, and the forward
-// of a transposed convolution. y (N,P,Q,K), w (R,S,C,K), b (C), x (N,H,W,C). An implicit matrix
-// product: rows are pixels of x, columns channels, steps (r,s,k).
+//   pad + r*dilation = h, and the same for columns, without groups. This is the gradient of a
+//   convolution by its input, and the forward pass of a transposed convolution.
+// GATED: x = f'(from gate) * sum, where `gate` (as large as x) is the output of f.
+// Layouts: y (N,P,Q,K), w (R,S,C,K), b (C), x and gate (N,H,W,C). `y4`, `w4` and `x4` are `y`, `w`
+//   and `x` bound as vec4s. VEC_C: C is a multiple of 4. VEC_K: K is a multiple of 4.
+// An implicit matrix product: rows are pixels of x, columns are channels, the sum runs over
+//   (r,s,k).
 // The pixels of a workgroup have the same phase (h mod stride, w mod stride), hence the same taps:
-// pixel number = (n, i, j) with h = i*stride_h + phase_h, w = j*stride_w + phase_w; what falls
-// outside x is not stored.
-// One workgroup: 64 pixels by 4*COLUMNS channels.
+//   pixel number = (n, i, j) with h = i*stride_h + phase_h, w = j*stride_w + phase_w. Pixels
+//   outside x are not stored.
+// Workgroup: 64 pixels by 4*COLUMNS channels.
 // Grid: stride_h*stride_w * ceil(N*ceil(H/stride_h)*ceil(W/stride_w) / 64) * ceil(C / (4*COLUMNS))
-// workgroups, channels fastest. `y4`, `w4` and `x4` are `y`, `w` and `x` again, four at a time:
-// VEC_C says that C, VEC_K that K is a multiple of 4.
-// Channels past C compute something that is not stored; their loads may pass the end of `w` and are
-// then caught by WGSL's bounds rule.
-// GATED: x = f'(from gate) * sum, `gate` being the output of f, as large as x.
-// Without bias (`has_bias` = 0) any reals may be bound as `b`, without GATED any map as `gate`.
+//   workgroups, channels fastest.
+// Preconditions: `b` is read only if has_bias = 1, `gate` only with GATED; otherwise any buffer of
+//   the type may be bound. Channels past C are computed but not stored: their loads may run past
+//   the end of `w`, so bounds checks must stay on.
 // Twin: Conv2dBwdInput in src/reference/conv2d.rs.

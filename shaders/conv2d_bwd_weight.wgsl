@@ -1,10 +1,11 @@
 //!include conv2d fours map grid
-// dw[r,s,c,k] = sum over n,p,q of x[n, p*stride - pad + r*dilation, ..., c] * dy[n,p,q,k], by
-// slices of the pixels (n,p,q). x (N,H,W,C), dy (N,P,Q,K), out (slices, R,S,C/groups,K): partial
-// sums with `slice_stride` elements from slice to slice, which sum_slices adds up, or dw itself if
-// there is one slice. The plain kernel: any shape.
-// One invocation: one element of one slice. Grid: slices*R*S*(C/groups)*K invocations. Twin:
-// Conv2dBwdWeight in src/reference/conv2d.rs.
+// dw[r,s,c,k] = sum over n,p,q of x[n, p*stride - pad + r*dilation, ..., c] * dy[n,p,q,k], split
+//   into slices of the pixels (n,p,q).
+// Layouts: x (N,H,W,C), dy (N,P,Q,K), out (slices, R,S,C/groups,K) with `slice_stride` elements
+//   from slice to slice: partial sums that sum_slices adds, or dw itself if there is one slice.
+// Invocation: one element of one slice. This is the plain kernel, for any shape.
+// Grid: slices*R*S*(C/groups)*K invocations.
+// Twin: Conv2dBwdWeight in src/reference/conv2d.rs.
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Map>;
@@ -28,7 +29,8 @@ fn main(
     let k = element % p.k;
     let c = (element / p.k) % channels + k / (p.k / p.groups) * channels;
     let tap = element / (p.k * channels);
-    // Rows above the input wrap around to huge numbers, so that one comparison covers both borders.
+    // Above and left of the input the unsigned coordinates wrap to huge values, so that one
+    // comparison covers both borders.
     let down = tap / p.s * p.dilation_h - p.pad_h;
     let along = tap % p.s * p.dilation_w - p.pad_w;
 
@@ -38,7 +40,8 @@ fn main(
         let h = (pixel / p.q) % p.p * p.stride_h + down;
         let column = pixel % p.q * p.stride_w + along;
         if h < p.h && column < p.w {
-            sum += f32(x[((pixel / (p.p * p.q) * p.h + h) * p.w + column) * p.c + c]) * f32(dy[pixel * p.k + k]);
+            let source = ((pixel / (p.p * p.q) * p.h + h) * p.w + column) * p.c + c;
+            sum += f32(x[source]) * f32(dy[pixel * p.k + k]);
         }
     }
     out[slice * p.slice_stride + element] = sum;

@@ -1,14 +1,16 @@
 //!include conv2d fours map grid
-// dw[r,s,c,k] = sum over n,p,q of x[n, p*stride - pad + r*dilation, ..., c] * dy[n,p,q,k], by
-// slices of the pixels (n,p,q), without groups. x (N,H,W,C), dy (N,P,Q,K), out (slices, R,S,C,K):
-// partial sums with `slice_stride` elements from slice to slice, which sum_slices adds up, or dw
-// itself if there is one slice. In registers: arithmetic per load is what counts.
-// One invocation: 8 channels by 8 filters of one tap and slice. Grid: slices*R*S*ceil(C / 8)*ceil(K
-// / 8) invocations, filters fastest. `x4` and `dy4` are `x` and `dy` again, four at a time: VEC_C
-// says that C, VEC_K that K is a multiple of 4; NARROW_C that C <= 4, NARROW_K that K <= 4.
-// Channels past C and filters past K compute something that is not stored; their loads may pass the
-// end of a view and are then caught by WGSL's bounds rule. Twin: Conv2dBwdWeight in
-// src/reference/conv2d.rs.
+// dw[r,s,c,k] = sum over n,p,q of x[n, p*stride - pad + r*dilation, ..., c] * dy[n,p,q,k], split
+//   into slices of the pixels (n,p,q), without groups.
+// Layouts: x (N,H,W,C), dy (N,P,Q,K), out (slices, R,S,C,K) with `slice_stride` elements from slice
+//   to slice: partial sums that sum_slices adds, or dw itself if there is one slice. `x4` and `dy4`
+//   are `x` and `dy` bound as vec4s. VEC_C: C is a multiple of 4. VEC_K: K is a multiple of 4.
+//   NARROW_C: C <= 4. NARROW_K: K <= 4.
+// A matrix product in registers, which maximises arithmetic per load.
+// Invocation: 8 channels by 8 filters of one tap and slice.
+// Grid: slices*R*S*ceil(C / 8)*ceil(K / 8) invocations, filters fastest.
+// Precondition: channels past C and filters past K are computed but not stored. Their loads may run
+//   past the end of a buffer, so bounds checks must stay on.
+// Twin: Conv2dBwdWeight in src/reference/conv2d.rs.
 
 override VEC_C: bool = false;
 override VEC_K: bool = false;
@@ -36,7 +38,7 @@ fn load_dy(i: u32) -> vec4<f32> {
     return vec4<f32>(f32(dy[i]), f32(dy[i + 1u]), f32(dy[i + 2u]), f32(dy[i + 3u]));
 }
 
-// Four filters of one channel, `row` = (slice, r, s) times C.
+// Stores four filters of one channel. `row` is the start of (slice, r, s) in `out`.
 fn store(row: u32, c: u32, k: u32, v: vec4<f32>) {
     if c >= p.c {
         return;
@@ -77,7 +79,8 @@ fn main(
     if slice >= p.slices {
         return;
     }
-    // Rows above the input wrap around to huge numbers, so that one comparison covers both borders.
+    // Above and left of the input the unsigned coordinates wrap to huge values, so that one
+    // comparison covers both borders.
     let down = tap / p.s * p.dilation_h - p.pad_h;
     let along = tap % p.s * p.dilation_w - p.pad_w;
     let begin = slice * p.slice_pixels;
@@ -86,7 +89,7 @@ fn main(
     var row = begin / p.q % p.p;
     var n = begin / (p.p * p.q);
 
-    // sumCK: filters k + 4K.. down a column, channels c + 4C.. across.
+    // sumCK: each of its columns is one of the channels c + 4C .., and holds filters k + 4K ..
     var sum00 = mat4x4<f32>();
     var sum01 = mat4x4<f32>();
     var sum10 = mat4x4<f32>();

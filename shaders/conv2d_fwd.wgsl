@@ -1,10 +1,12 @@
 //!include conv2d fours nan map gate activation grid conv2d_fwd_sum
 // y[n,p,q,k] = f(b[k] + sum over r,s,c of x[n, p*stride - pad + r*dilation, ..., c] * w[r,s,c,k]),
-// c over the group of k. x (N,H,W,C), w (R,S,C/groups,K), b (K), y (N,P,Q,K). The plain kernel: any
-// shape.
-// One invocation: one element of y. Grid: N*P*Q*K invocations.
-// GATED: y = f'(from gate) * sum, `gate` being the output of f, as large as y.
-// Without bias (`has_bias` = 0) any reals may be bound as `b`, without GATED any map as `gate`.
+//   c over the group of k.
+// GATED: y = f'(from gate) * sum, where `gate` (as large as y) is the output of f.
+// Layouts: x (N,H,W,C), w (R,S,C/groups,K), b (K), y and gate (N,P,Q,K).
+// Invocation: one element of y. This is the plain kernel, for any shape.
+// Grid: N*P*Q*K invocations.
+// Precondition: `b` is read only if has_bias = 1, `gate` only with GATED. Otherwise any buffer of
+//   the type may be bound.
 // Twin: Conv2dFwd in src/reference/conv2d.rs.
 
 override GATED: bool = false;

@@ -1,12 +1,14 @@
 //!include conv2d fours nan map gate activation grid rows conv2d_fwd_pixels conv2d_fwd_registers
 // y[n,p,q,k] = f(b[k] + sum over r,s,c of x[n, p*stride - pad + r*dilation, ..., c] * w[r,s,c,k]),
-// without groups. x (N,H,W,C), w (R,S,C,K), b (K), y (N,P,Q,K). An implicit matrix product in
-// registers: arithmetic per load is what counts.
-// One invocation: 8 pixels (n,p,q) in a row of memory by 8 filters. Grid: ceil(N*P*Q / 8) * ceil(K
-// / 8) invocations, filters fastest. `x4`, `w4` and `y4` are `x`, `w` and `y` again, four at a
-// time: VEC_C says that C, VEC_K that K is a multiple of 4; NARROW that K <= 4.
-// Filters past K compute something that is not stored; their loads may pass the end of `w` and are
-// then caught by WGSL's bounds rule.
-// GATED: y = f'(from gate) * sum, `gate` being the output of f, as large as y.
-// Without bias (`has_bias` = 0) any reals may be bound as `b`, without GATED any map as `gate`.
+//   without groups.
+// GATED: y = f'(from gate) * sum, where `gate` (as large as y) is the output of f.
+// Layouts: x (N,H,W,C), w (R,S,C,K), b (K), y and gate (N,P,Q,K). `x4`, `w4` and `y4` are `x`, `w`
+//   and `y` bound as vec4s. VEC_C: C is a multiple of 4. VEC_K: K is a multiple of 4. NARROW: K <=
+//   4.
+// An implicit matrix product in registers, which maximises arithmetic per load.
+// Invocation: 8 consecutive pixels (n,p,q) by 8 filters.
+// Grid: ceil(N*P*Q / 8) * ceil(K / 8) invocations, filters fastest.
+// Preconditions: `b` is read only if has_bias = 1, `gate` only with GATED; otherwise any buffer of
+//   the type may be bound. Filters past K are computed but not stored: their loads may run past the
+//   end of `w`, so bounds checks must stay on.
 // Twin: Conv2dFwd in src/reference/conv2d.rs.

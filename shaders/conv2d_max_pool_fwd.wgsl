@@ -1,9 +1,12 @@
 //!include conv2d map fours nan activation grid largest conv2d_fwd_sum
-// y[n,i,j,k] = the largest f(b[k] + sum over r,s,c of x[n, p*stride - pad + r*dilation, ..., c] *
-// w[r,s,c,k]) of p in (2i, 2i+1), q in (2j, 2j+1), switches[n,i,j,k] its position p * Q + q. x
-// (N,H,W,C), w (R,S,C,K), b (K), y and switches (N,P/2,Q/2,K), without groups.
-// The plain kernel. One invocation: one element of y. Grid: the elements of y.
-// Without bias (`has_bias` = 0) any reals may be bound as `b`. Precondition: K a multiple of 4.
+// y[n,i,j,k] = max over p in (2i, 2i+1), q in (2j, 2j+1) of f(b[k] + sum over r,s,c of x[n,
+//   p*stride - pad + r*dilation, ..., c] * w[r,s,c,k]), without groups. switches[n,i,j,k] = p * Q +
+//   q of the maximum.
+// Layouts: x (N,H,W,C), w (R,S,C,K), b (K), y and switches (N,P/2,Q/2,K).
+// Invocation: one element of y. This is the plain kernel.
+// Grid: one invocation for each element of y.
+// Preconditions: K is a multiple of 4. `b` is read only if has_bias = 1; otherwise any f32 buffer
+//   may be bound.
 // Twin: Conv2dMaxPoolFwd in src/reference/conv2d.rs.
 
 @group(0) @binding(4) var<storage, read_write> y: array<Map>;

@@ -1,8 +1,11 @@
 //!include grid fours map
-// y[row, to + j] = x[row, from + j] for j < count, with x (rows, x_channels) and y (rows,
-// y_channels).
-// One invocation: LANES consecutive channels of one row. Precondition: LANES divides count.
-// Grid: rows * count / LANES invocations. Twin: CopyChannels in src/reference/elementwise.rs.
+// y[row, y_first + j] = x[row, x_first + j] for j < count: copies a range of channels. Other
+//   channels of y keep their values.
+// Layouts: x (rows, x_channels), y (rows, y_channels).
+// Invocation: LANES consecutive channels of one row.
+// Grid: rows * count / LANES invocations.
+// Precondition: LANES divides count.
+// Twin: CopyChannels in src/reference/elementwise.rs.
 override LANES: u32 = 1u;
 
 struct Params {

@@ -1,9 +1,10 @@
 //!include grid fours map
-// Partial counts of the elements of x other than 0 and -0 (numbers that a device would flush to 0
-// count).
-// One invocation: vec4s i, i + stride, ...; its workgroup's count goes to partials[workgroup], and
-// sum_scalar adds those.
-// Grid: at most 256 workgroups of 256. Twin: CountNonzero in src/reference/reduce.rs.
+// partials[workgroup] = number of elements of x other than 0 and -0. Subnormal values, which a
+//   device might flush to 0, count as well.
+// Layouts: x (len), partials (workgroups). sum_scalar adds the partial counts.
+// Invocation: vec4s i, i + stride, ...
+// Grid: at most 256 workgroups of 256.
+// Twin: CountNonzero in src/reference/reduce.rs.
 struct Params {
     len: u32,
     vectors: u32,
@@ -24,7 +25,7 @@ fn main(
 ) {
     var count = vec4<u32>(0u);
     for (var i = flat_invocation(group, groups, local, 256u); i < p.vectors; i += p.stride) {
-        // The lanes past the end are the buffer's padding.
+        // Lanes past the end lie in the buffer's padding and must not count.
         let inside = vec4<u32>(4u * i) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.len);
         let nonzero = nonzero4(x[i]);
         count += select(vec4<u32>(0u), vec4<u32>(1u), inside & nonzero);

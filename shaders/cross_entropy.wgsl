@@ -1,10 +1,13 @@
 //!include grid fours map log
-// partials[i] = -ln softmax(y[i])[labels[i]] and dy = scale * (softmax(y) - onehot(label)); y, dy
-// (n, classes), labels (n) below `classes`.
-// With m the largest logit (its first place) and r the sum of exp(y_j - m) over the others: loss =
-// ln(1 + r) + (m - y_label), and the gradient at m, if it is the label, is -r / (1 + r): neither
-// cancels when the prediction is sure.
-// One workgroup: one sample. Grid: n workgroups of 64. Twin: CrossEntropy in src/reference/loss.rs.
+// partials[i] = -ln softmax(y[i])[labels[i]], dy = scale * (softmax(y) - onehot(label)).
+// With m the largest logit (the first of equal ones) and r the sum of exp(y_j - m) over the others:
+//   loss = ln(1 + r) + (m - y_label), and if the label is the largest, its gradient is -r / (1 +
+//   r). Neither form suffers from cancellation when the prediction is confident.
+// Layouts: y and dy (n, classes), labels (n), partials (n).
+// Workgroup: one sample.
+// Grid: n workgroups of 64.
+// Precondition: every label is below `classes`.
+// Twin: CrossEntropy in src/reference/loss.rs.
 struct Params {
     n: u32,
     classes: u32,
@@ -20,7 +23,8 @@ struct Params {
 var<workgroup> values: array<f32, 64>;
 var<workgroup> first: atomic<u32>;
 
-// exp(d) for d <= 0; below -87 the result would not be a normal number.
+// exp(d) for d <= 0. Clamped at -87: below that the result would be subnormal, which devices may
+// flush to 0.
 fn exp_below(d: f32) -> f32 {
     return exp(max(d, -87.0));
 }
@@ -37,11 +41,12 @@ fn main(
     }
     let base = sample * p.classes;
     let label = labels[sample];
-    var highest = -3.4028234e38;
+    // The smallest finite f32, below every logit.
+    var max_logit = -3.4028234e38;
     for (var j = local; j < p.classes; j += 64u) {
-        highest = max(highest, f32(y[base + j]));
+        max_logit = max(max_logit, f32(y[base + j]));
     }
-    values[local] = highest;
+    values[local] = max_logit;
     if local == 0u {
         atomicStore(&first, p.classes);
     }
@@ -52,18 +57,18 @@ fn main(
         }
         workgroupBarrier();
     }
-    highest = values[0];
+    max_logit = values[0];
     for (var j = local; j < p.classes; j += 64u) {
-        if f32(y[base + j]) == highest {
+        if f32(y[base + j]) == max_logit {
             atomicMin(&first, j);
         }
     }
     workgroupBarrier();
-    let winner = atomicLoad(&first);
+    let argmax = atomicLoad(&first);
     var rest = 0.0;
     for (var j = local; j < p.classes; j += 64u) {
-        if j != winner {
-            rest += exp_below(f32(y[base + j]) - highest);
+        if j != argmax {
+            rest += exp_below(f32(y[base + j]) - max_logit);
         }
     }
     values[local] = rest;
@@ -78,15 +83,15 @@ fn main(
     let total = 1.0 + rest;
     for (var j = local; j < p.classes; j += 64u) {
         var gradient = 1.0 / total;
-        if j != winner {
-            gradient = exp_below(f32(y[base + j]) - highest) / total;
+        if j != argmax {
+            gradient = exp_below(f32(y[base + j]) - max_logit) / total;
         }
         if j == label {
-            gradient = select(gradient - 1.0, -rest / total, j == winner);
+            gradient = select(gradient - 1.0, -rest / total, j == argmax);
         }
         dy[base + j] = Map(p.scale * gradient);
     }
     if local == 0u {
-        partials[sample] = log_ratio(total, 1.0, rest) + (highest - f32(y[base + label]));
+        partials[sample] = log_ratio(total, 1.0, rest) + (max_logit - f32(y[base + label]));
     }
 }

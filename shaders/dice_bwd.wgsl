@@ -1,8 +1,12 @@
 //!include grid fours map
-// Adds the gradient of the Dice terms by the logits to dy, of each pixel that has a weight: with g
-// the slopes of dice_slopes by q, dy += scale * q (g - sum of q g); q, dy (pixels, classes).
-// One invocation: one pixel. Grid: pixels invocations, workgroups of 64. Twin: Dice in
-// src/reference/segmentation.rs.
+// dy += scale * q * (g - sum over classes of q * g) for each pixel with a nonzero weight: the
+//   gradient of the soft Dice loss by the logits, where q = softmax(logits) and g is the slope by q
+//   from dice_slopes.
+// Layouts: q and dy (pixels, classes), labels and weights (pixels), partials as written by
+//   dice_slopes.
+// Invocation: one pixel.
+// Grid: `pixels` invocations, workgroups of 64.
+// Twin: Dice in src/reference/segmentation.rs.
 struct Params {
     pixels: u32,
     classes: u32,

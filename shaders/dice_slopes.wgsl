@@ -1,9 +1,13 @@
 //!include grid
-// Of each class c, with the sums I and U of its slices and s = smooth: the term 1 - (2 I + s) / (U
-// + s) in partials[c], its slope by a q[c] that is not the label's, (2 I + s) / (U + s)^2, in
-// partials[classes + c], and what the label's is lower by, 2 / (U + s), in partials[2 classes + c].
-// One invocation: one class. Grid: classes invocations, workgroups of 64. Twin: Dice in
-// src/reference/segmentation.rs.
+// Finishes the soft Dice loss of each class c. I and U are the sums that dice_sums wrote, added
+//   over the slices, and s = smoothing:
+//   partials[c] = 1 - (2 I + s) / (U + s), the loss
+//   partials[classes + c] = (2 I + s) / (U + s)^2, its slope by q[c] where c is not the label
+//   partials[2 classes + c] = 2 / (U + s), by which the slope is lower where c is the label
+// Layouts: partials (3 classes, then at `start` (classes, slices, 2)).
+// Invocation: one class.
+// Grid: `classes` invocations, workgroups of 64.
+// Twin: Dice in src/reference/segmentation.rs.
 struct Params {
     classes: u32,
     slices: u32,
@@ -24,17 +28,17 @@ fn main(
     if c >= p.classes {
         return;
     }
-    var both = 0.0;
-    var either = 0.0;
+    var intersection = 0.0;
+    var union_sum = 0.0;
     for (var slice = 0u; slice < p.slices; slice++) {
         let at = p.start + 2u * (c * p.slices + slice);
-        both += partials[at];
-        either += partials[at + 1u];
+        intersection += partials[at];
+        union_sum += partials[at + 1u];
     }
-    let below = either + p.smoothing;
-    let ratio = (2.0 * both + p.smoothing) / below;
-    // U - 2 I is the sum of differences: nothing cancels that did not before
-    partials[c] = (either - 2.0 * both) / below;
-    partials[p.classes + c] = ratio / below;
-    partials[2u * p.classes + c] = 2.0 / below;
+    let denominator = union_sum + p.smoothing;
+    let ratio = (2.0 * intersection + p.smoothing) / denominator;
+    // 1 - ratio in one step, without the rounding error of the ratio.
+    partials[c] = (union_sum - 2.0 * intersection) / denominator;
+    partials[p.classes + c] = ratio / denominator;
+    partials[2u * p.classes + c] = 2.0 / denominator;
 }

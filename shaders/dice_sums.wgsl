@@ -1,9 +1,11 @@
 //!include grid fours map
-// Over the pixels of one slice that have a weight, of one class c: the sum of q[c] where c is the
-// label, and the sum of q[c] plus the number of such pixels; q (pixels, classes). partials[start +
-// 2 (c slices + slice)], and the one after it.
-// One workgroup: one slice of one class; slices take every `slices`th pixel times 256. Grid:
-// classes * slices workgroups of 256.
+// Sums of the soft Dice loss for one class c and one slice of the pixels, over the pixels with a
+//   nonzero weight:
+//   partials[start + 2 (c * slices + slice)] = sum of q[c] where c is the label
+//   the element after it = sum of q[c] + number of pixels whose label is c
+// Layouts: q (pixels, classes), labels and weights (pixels).
+// Workgroup: one slice of one class. A slice takes every `slices`th block of 256 pixels.
+// Grid: classes * slices workgroups of 256.
 // Twin: Dice in src/reference/segmentation.rs.
 struct Params {
     pixels: u32,

@@ -1,10 +1,11 @@
 //!include grid fours map rng step
-// mask (N,H,W,C): 1 where random_word(i, step, layer, seed) >= threshold, else 0; i is the
-// element's NCHW index in the batch, of which this may be a part that begins with sample
-// step.first_sample.
-// One invocation: four consecutive elements (those past the end fall into the buffer's own
-// padding).
-// Grid: ceil(len / 4) invocations. Twin: DropoutMask in src/reference/mask.rs.
+// mask = 1 where random_word(i, step, layer, seed) >= threshold, else 0. i is the element's NCHW
+//   index in the whole batch; this dispatch may hold a part of it that begins with sample
+//   step.first_sample.
+// Layouts: mask (N,H,W,C).
+// Invocation: four consecutive elements. Elements past the end fall in the buffer's padding.
+// Grid: ceil(len / 4) invocations.
+// Twin: DropoutMask in src/reference/mask.rs.
 struct Params {
     vectors: u32,
     c: u32,
@@ -36,7 +37,7 @@ fn main(
         let index = ((step.first_sample + n) * p.c + c) * p.area + hw;
         let word = random_word(index, step.step, p.layer, step.seed_lo, step.seed_hi);
         kept[lane] = select(0.0, 1.0, word >= p.threshold);
-        // The next element in memory.
+        // Advance to the next element in memory.
         c++;
         if c == p.c {
             c = 0u;

@@ -1,10 +1,13 @@
 //!include grid fours map
-// y = x where known is 1, else a smooth guess from the known x of the map (n, c): pulled up a
-// pyramid whose levels halve the sides, rounded up, and pushed down again by bilinear
-// interpolation. x, known, y (N,H,W,C). pyramid: for each map the levels above the map itself, a
-// value and a 1 where it is known each.
-// One workgroup: one map, channels innermost. Grid: N * C workgroups of 64. Twin: FillMissing in
-// src/reference/missing.rs.
+// y = x where known = 1, else a smooth interpolation of the known x of the same map (n, c) by
+//   pull-push (Gortler et al., "The Lumigraph", SIGGRAPH 1996, section 3.3.2). Pull: each level of
+//   a pyramid halves the sides, rounded up, and averages the known pixels. Push: from the coarsest
+//   level down, unknown pixels are interpolated bilinearly.
+// Layouts: x, known, y (N,H,W,C); pyramid (N * C, cells, 2): for each map all levels but the
+//   finest, as pairs of a value and 1 if it is known, else 0.
+// Workgroup: one map (n, c), channels fastest.
+// Grid: N * C workgroups of 64.
+// Twin: FillMissing in src/reference/missing.rs.
 struct Params {
     n: u32,
     c: u32,
@@ -23,21 +26,25 @@ fn halved(side: vec2<u32>) -> vec2<u32> {
     return (side + 1u) / 2u;
 }
 
-// The two coarse cells beside a fine one, the nearer first.
-fn near(at: u32, side: u32) -> vec2<u32> {
+// The two coarse cells, along one axis, between whose centres a fine cell lies: the nearer first.
+// Edge cells have only one neighbour, which is returned twice.
+fn nearest_two(at: u32, side: u32) -> vec2<u32> {
     let half = at / 2u;
     return vec2<u32>(half, select(min(half + 1u, side - 1u), max(half, 1u) - 1u, at % 2u == 0u));
 }
 
-// What a level of the pyramid, which begins at cell `first`, gives at a pixel of the next finer
-// one.
-fn between(first: u32, side: vec2<u32>, at: vec2<u32>) -> f32 {
-    let rows = near(at.x, side.x);
-    let columns = near(at.y, side.y);
+// Interpolates a level of the pyramid bilinearly at a pixel of the next finer level. The level
+// begins at cell `first` and has the sides `side`. A fine centre lies a quarter cell from the
+// nearer coarse centre, hence the weights 3/4 and 1/4.
+fn interpolate(first: u32, side: vec2<u32>, at: vec2<u32>) -> f32 {
+    let rows = nearest_two(at.x, side.x);
+    let columns = nearest_two(at.y, side.y);
     let upper = first + rows.x * side.y;
     let lower = first + rows.y * side.y;
-    let near_row = 0.75 * pyramid[2u * (upper + columns.x)] + 0.25 * pyramid[2u * (upper + columns.y)];
-    let far_row = 0.75 * pyramid[2u * (lower + columns.x)] + 0.25 * pyramid[2u * (lower + columns.y)];
+    let near_row =
+        0.75 * pyramid[2u * (upper + columns.x)] + 0.25 * pyramid[2u * (upper + columns.y)];
+    let far_row =
+        0.75 * pyramid[2u * (lower + columns.x)] + 0.25 * pyramid[2u * (lower + columns.y)];
     return 0.75 * near_row + 0.25 * far_row;
 }
 
@@ -53,7 +60,7 @@ fn main(
     }
     let origin = map / p.c * p.h * p.w * p.c + map % p.c;
     let base = map * p.cells;
-    // Pull.
+    // Pull: build the pyramid from fine to coarse.
     var fine = vec2<u32>(p.h, p.w);
     var fine_first = 0u;
     var first = base;
@@ -89,7 +96,7 @@ fn main(
         first += side.x * side.y;
         level++;
     }
-    // Push: `above` levels lie above the one that is filled.
+    // Push: fill level - 2 from level - 1 (counting from the first coarse level, 0).
     for (; level > 1u; level--) {
         var side = vec2<u32>(p.h, p.w);
         var coarse_first = base;
@@ -97,7 +104,7 @@ fn main(
             side = halved(side);
             coarse_first += select(side.x * side.y, 0u, above + 1u == level);
         }
-        // `side` are those of the coarse level; the finer one lies before it.
+        // `side` now holds the sides of the coarser level. The finer one lies before it in memory.
         var finer = vec2<u32>(p.h, p.w);
         for (var above = 0u; above + 1u < level; above++) {
             finer = halved(finer);
@@ -106,7 +113,8 @@ fn main(
         for (var cell = local; cell < finer.x * finer.y; cell += 64u) {
             let at = finer_first + cell;
             if pyramid[2u * at + 1u] == 0.0 {
-                pyramid[2u * at] = between(coarse_first, side, vec2<u32>(cell / finer.y, cell % finer.y));
+                let place = vec2<u32>(cell / finer.y, cell % finer.y);
+                pyramid[2u * at] = interpolate(coarse_first, side, place);
             }
         }
         storageBarrier();
@@ -118,7 +126,7 @@ fn main(
         if f32(known[at]) == 0.0 {
             value = 0.0;
             if p.h * p.w > 1u {
-                value = between(base, coarse, vec2<u32>(pixel / p.w, pixel % p.w));
+                value = interpolate(base, coarse, vec2<u32>(pixel / p.w, pixel % p.w));
             }
         }
         y[at] = Map(value);

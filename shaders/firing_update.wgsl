@@ -1,13 +1,16 @@
 //!include grid fours map
-// idle[c] = 0 if any z[row, c] of the workgroup's rows is not 0 (by its bits), else idle[c] +
-// increment; z (rows, C), rows = N*H*W, idle (C).
-// One slice of rows: increment 1. More: one dispatch without rows adds 1 everywhere, the next, with
-// increment 0, clears what fired; several workgroups may then clear the same element, hence the
-// atomics (0 is also the bits of 0.0).
-// A column is a vec4 of channels if C is a multiple of 4, else one channel. One workgroup: one
-// slice of `lanes` columns (a power of two); 256 / lanes invocations share each column, row by row,
-// so that neighbours read neighbours.
-// Grid: blocks * slices workgroups of 256. Twin: FiringUpdate in src/reference/revive.rs.
+// idle[c] = 0 if any z[row, c] of the workgroup's rows is nonzero (by its bits), else idle[c] +
+//   increment.
+// With one slice, `increment` is 1. With more, a first dispatch without rows adds 1 everywhere, and
+//   a second with increment 0 clears the units that fired. Several workgroups may then clear the
+//   same element, hence the atomics (the bits of 0.0 are 0).
+// Layouts: z (rows, C), rows = N*H*W; idle (C), f32 accessed as bits.
+// A column is a vec4 of channels if C is a multiple of 4, else one channel.
+// Workgroup: one slice of `lanes` columns. 256 / lanes invocations share a column and take its rows
+//   in turn, so that neighbouring invocations read neighbouring addresses.
+// Grid: blocks * slices workgroups of 256.
+// Precondition: `lanes` is a power of two.
+// Twin: FiringUpdate in src/reference/revive.rs.
 struct Params {
     rows: u32,
     channels: u32,

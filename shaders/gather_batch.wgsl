@@ -1,12 +1,14 @@
 //!include grid fours map rng step
-// x[i] = a crop of image order[cursor + i], byte * scale + shift; x (N,H,W,C). `bytes` holds images
-// (H,W,C) one after the other, four bytes a word, little end first; `table` holds three words an
-// image: byte offset, height, width (each side at least x's).
-// The crop is centred, or drawn (crop = 1); flip_x and flip_y mirror it, and turn exchanges rows
-// and columns before that (x is square then), by the top bit of a draw. Draw j of sample i is
-// random_word(cursor + i, step, 0x6a7468 + j, seed).
-// One invocation: one vec4 of x. Grid: ceil(len / 4) invocations. Twin: GatherBatch in
-// src/reference/data.rs.
+// x[i] = a crop of image order[cursor + i], byte * scale + shift.
+// The crop is centred, or at a random place with crop = 1. flip_x and flip_y mirror it and turn
+//   transposes it first (x is square then), each with probability 1/2 by the top bit of a random
+//   word. Word j of sample i is random_word(cursor + i, step, 0x6a7468 + j, seed).
+// Layouts: x (N,H,W,C); bytes: images (H,W,C) one after the other, four bytes a word,
+//   little-endian; table (images, 3): byte offset, height, width; order: image numbers.
+// Invocation: one vec4 of x.
+// Grid: ceil(len / 4) invocations.
+// Precondition: every image is at least as large as the crop.
+// Twin: GatherBatch in src/reference/data.rs.
 struct Params {
     len: u32,
     height: u32,
@@ -27,17 +29,18 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> x: array<Map4>;
 @group(0) @binding(5) var<uniform> step: Step;
 
-// Where a sample comes from: `base` is the byte of the crop's corner, `stride` the bytes of a row
-// of the image.
+// The source of a sample: `base` is the byte offset of the crop's top left corner, `stride` the
+// bytes of an image row.
 struct Crop {
     base: u32,
     stride: u32,
     mirror_x: bool,
     mirror_y: bool,
-    turned: bool,
+    transposed: bool,
 }
 
-fn draw(index: u32, j: u32) -> u32 {
+// Random word j of a sample.
+fn sample_word(index: u32, j: u32) -> u32 {
     return random_word(index, step.step, 0x6a7468u + j, step.seed_lo, step.seed_hi);
 }
 
@@ -49,23 +52,23 @@ fn crop_of(sample: u32) -> Crop {
     var top = spare_y / 2u;
     var left = spare_x / 2u;
     if p.crop == 1u {
-        top = draw(index, 0u) % (spare_y + 1u);
-        left = draw(index, 1u) % (spare_x + 1u);
+        top = sample_word(index, 0u) % (spare_y + 1u);
+        left = sample_word(index, 1u) % (spare_x + 1u);
     }
     var crop: Crop;
     crop.stride = table[entry + 2u] * p.channels;
     crop.base = table[entry] + top * crop.stride + left * p.channels;
     crop.mirror_x = false;
     crop.mirror_y = false;
-    crop.turned = false;
+    crop.transposed = false;
     if p.flip_x == 1u {
-        crop.mirror_x = draw(index, 2u) >= 0x80000000u;
+        crop.mirror_x = sample_word(index, 2u) >= 0x80000000u;
     }
     if p.flip_y == 1u {
-        crop.mirror_y = draw(index, 3u) >= 0x80000000u;
+        crop.mirror_y = sample_word(index, 3u) >= 0x80000000u;
     }
     if p.turn == 1u {
-        crop.turned = draw(index, 4u) >= 0x80000000u;
+        crop.transposed = sample_word(index, 4u) >= 0x80000000u;
     }
     return crop;
 }
@@ -88,8 +91,8 @@ fn main(
     var crop = crop_of(sample);
     var values = vec4<f32>(0.0);
     for (var k = 0u; k < 4u; k++) {
-        let line = select(row, column, crop.turned);
-        let place = select(column, row, crop.turned);
+        let line = select(row, column, crop.transposed);
+        let place = select(column, row, crop.transposed);
         let from_row = select(line, p.height - 1u - line, crop.mirror_y);
         let from_column = select(place, p.width - 1u - place, crop.mirror_x);
         let at = crop.base + from_row * crop.stride + from_column * p.channels + c;
@@ -98,7 +101,7 @@ fn main(
         if 4u * i + k + 1u >= p.len {
             break;
         }
-        // The next element: channel, then column, row, sample.
+        // Advance to the next element in memory: channel, then column, row, sample.
         c++;
         if c == p.channels {
             c = 0u;

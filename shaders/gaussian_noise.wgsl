@@ -1,10 +1,12 @@
 //!include grid fours map rng step log normal
-// y = x + level[n] * e, e standard normal by the word of the element's NCHW index in the batch, of
-// which this may be a part that begins with sample step.first_sample; level[n] = low + (high - low)
-// * u, u by the word of the sample. x, y (N,H,W,C), level (N).
-// One invocation: four consecutive elements (those past the end fall into the buffer's own
-// padding). Who has a sample's first element stores its level.
-// Grid: ceil(len / 4) invocations. Twin: GaussianNoise in src/reference/corrupt.rs.
+// y = x + level[n] * e, level[n] = low + (high - low) * u. e is standard normal from the random
+//   word of the element's NCHW index in the whole batch, u uniform from the word of the sample.
+//   This dispatch may hold a part of the batch that begins with sample step.first_sample.
+// Layouts: x and y (N,H,W,C), level (N).
+// Invocation: four consecutive elements. Elements past the end fall in the buffer's padding. The
+//   invocation that holds a sample's first element stores its level.
+// Grid: ceil(len / 4) invocations.
+// Twin: GaussianNoise in src/reference/corrupt.rs.
 struct Params {
     vectors: u32,
     len: u32,
@@ -20,6 +22,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> level: array<f32>;
 @group(0) @binding(4) var<uniform> step: Step;
 
+// The noise level of a sample, from the stream "leve" (ASCII). f32 holds 24 bits exactly, so the
+// uniform number has 24 bits.
 fn level_of(sample: u32) -> f32 {
     let word = random_word(sample, step.step, 0x6c657665u, step.seed_lo, step.seed_hi);
     return p.low + (p.high - p.low) * (f32(word >> 8u) / 16777216.0);
@@ -43,11 +47,13 @@ fn main(
     for (var lane = 0u; lane < 4u; lane++) {
         let sigma = level_of(step.first_sample + n);
         let index = ((step.first_sample + n) * p.c + c) * p.area + hw;
-        noise[lane] = sigma * normal_of(random_word(index, step.step, 0x6e6f6973u, step.seed_lo, step.seed_hi));
+        // The stream number is "nois" in ASCII.
+        let word = random_word(index, step.step, 0x6e6f6973u, step.seed_lo, step.seed_hi);
+        noise[lane] = sigma * normal_of(word);
         if c == 0u && hw == 0u && 4u * i + lane < p.len {
             level[n] = sigma;
         }
-        // The next element in memory.
+        // Advance to the next element in memory.
         c++;
         if c == p.c {
             c = 0u;

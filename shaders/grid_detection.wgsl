@@ -1,15 +1,20 @@
 //!include grid fours map log
-// Of each cell i with weight w[i]: y (cells, 5 + classes) holds the logit of "something is here",
-// dx, dy, ln width, ln height of its box, and logits of classes; targets hold a class, or a number
-// that is none where nothing is here, and (dx, dy, width, height), all in cells from the cell's
-// middle.
-//   objectness, with q = sigmoid of the logit: here -positive (1 - q)^gamma ln q, else -negative
-//   q^gamma ln(1 - q) here also: box (1 - IoU + distance of the middles squared / diagonal of what
-//   encloses both squared), and class -ln softmax[label] dy is the gradient of w[i] times their
-//   sum. Logarithms of sizes are cut off at +-8, where their gradient is 0.
-// One invocation: cells i, i + stride, ...; its workgroup's sum goes to partials[workgroup], and
-// sum_scalar adds those.
-// Grid: at most 256 workgroups of 256. Twin: GridDetection in src/reference/detection.rs.
+// Loss of an anchor-free detector on a grid of cells, and its gradient by y. Cell i has weight
+//   w[i]. Objects are assigned to cells; a cell has an object if its label is below `classes`.
+//   objectness, with q = sigmoid(logit): -positive (1 - q)^gamma ln q if the cell has an object,
+//     else -negative q^gamma ln(1 - q) (focal loss)
+//   box, cells with an object: 1 - IoU + d^2 / c^2, d the distance of the centres, c the diagonal
+//     of the smallest box that encloses both (DIoU)
+//   class, cells with an object: -ln softmax(logits)[label]
+//   sum += w[i] * (objectness + box_strength * box + class_strength * class)
+// Layouts: y and dy (cells, 5 + classes): objectness logit, dx, dy, ln width, ln height of the box,
+//   class logits; labels and weights (cells); boxes (cells, 4): dx, dy, width, height. Boxes are in
+//   units of cells, from the cell's centre. ln width and ln height are clamped to +-8, where their
+//   gradient is 0.
+// Invocation: cells i, i + stride, ... The workgroup's sum goes to partials[workgroup], and
+//   sum_scalar adds those.
+// Grid: at most 256 workgroups of 256.
+// Twin: GridDetection in src/reference/detection.rs.
 struct Params {
     cells: u32,
     classes: u32,
@@ -31,16 +36,16 @@ struct Params {
 
 var<workgroup> sums: array<f32, 256>;
 
-// ln(1 + exp(x))
+// ln(1 + exp(x)). The exponent is clamped at -87, below which exp would be subnormal.
 fn softplus(x: f32) -> f32 {
     let small = exp(max(-abs(x), -87.0));
     return max(x, 0.0) + log_ratio(1.0 + small, 1.0, small);
 }
 
 // (loss, gradient by the logit) of objectness.
-fn objectness(logit: f32, here: bool) -> vec2<f32> {
-    // of the right answer: x its logit, q its probability, r the other's
-    let x = select(-logit, logit, here);
+fn objectness(logit: f32, has_object: bool) -> vec2<f32> {
+    // x is the logit of the right answer, q its probability, r = 1 - q without cancellation.
+    let x = select(-logit, logit, has_object);
     let small = exp(max(-abs(x), -87.0));
     let q = select(small, 1.0, x >= 0.0) / (1.0 + small);
     let r = select(1.0, small, x >= 0.0) / (1.0 + small);
@@ -49,20 +54,20 @@ fn objectness(logit: f32, here: bool) -> vec2<f32> {
     if p.gamma > 0.0 {
         focus = pow(r, p.gamma);
     }
-    let factor = select(p.negative, p.positive, here);
+    let factor = select(p.negative, p.positive, has_object);
     let slope = -factor * focus * (p.gamma * q * minus_ln + r);
-    return vec2<f32>(factor * focus * minus_ln, select(-slope, slope, here));
+    return vec2<f32>(factor * focus * minus_ln, select(-slope, slope, has_object));
 }
 
-// Along one side: (overlap, its slopes by the lower and the upper end, what encloses both, its
-// slopes likewise) of [a, b] and the target [s, t].
+// One axis of a predicted interval [a, b] and the target [s, t]: the length of their overlap and of
+// the interval that encloses both, each with its slopes by a and b.
 struct Side {
-    both: f32,
-    both_a: f32,
-    both_b: f32,
-    around: f32,
-    around_a: f32,
-    around_b: f32,
+    overlap: f32,
+    overlap_a: f32,
+    overlap_b: f32,
+    hull: f32,
+    hull_a: f32,
+    hull_b: f32,
 }
 
 fn side(a: f32, b: f32, s: f32, t: f32) -> Side {
@@ -88,64 +93,73 @@ fn main(
         let base = i * channels;
         let weight = weights[i];
         let label = labels[i];
-        let here = label < p.classes;
-        let object = objectness(f32(y[base]), here);
+        let has_object = label < p.classes;
+        let object = objectness(f32(y[base]), has_object);
         dy[base] = Map(weight * object.y);
         sum += weight * object.x;
-        if !here || weight == 0.0 {
+        if !has_object || weight == 0.0 {
             for (var j = 1u; j < channels; j++) {
                 dy[base + j] = Map(0.0);
             }
             continue;
         }
 
-        let middle = vec2<f32>(f32(y[base + 1u]), f32(y[base + 2u]));
-        let raw = vec2<f32>(f32(y[base + 3u]), f32(y[base + 4u]));
-        let size = exp(clamp(raw, vec2<f32>(-8.0), vec2<f32>(8.0)));
-        let goal = vec2<f32>(boxes[4u * i], boxes[4u * i + 1u]);
-        let goal_size = vec2<f32>(boxes[4u * i + 2u], boxes[4u * i + 3u]);
-        let low = middle - 0.5 * size;
-        let high = middle + 0.5 * size;
-        let goal_low = goal - 0.5 * goal_size;
-        let goal_high = goal + 0.5 * goal_size;
-        let across = side(low.x, high.x, goal_low.x, goal_high.x);
-        let down = side(low.y, high.y, goal_low.y, goal_high.y);
-        let meet = across.both > 0.0 && down.both > 0.0;
-        let common_ = select(0.0, across.both * down.both, meet);
-        let all = size.x * size.y + goal_size.x * goal_size.y - common_;
-        let diagonal = across.around * across.around + down.around * down.around;
-        let apart = middle - goal;
-        let distance_ = dot(apart, apart);
-        // by the overlap, the area, and the diagonal squared
-        let by_common = select(0.0, -(all + common_) / (all * all), meet);
-        let by_area = common_ / (all * all);
-        let by_diagonal = -distance_ / (diagonal * diagonal);
-        let low_x = by_common * down.both * across.both_a + by_diagonal * 2.0 * across.around * across.around_a;
-        let high_x = by_common * down.both * across.both_b + by_diagonal * 2.0 * across.around * across.around_b;
-        let low_y = by_common * across.both * down.both_a + by_diagonal * 2.0 * down.around * down.around_a;
-        let high_y = by_common * across.both * down.both_b + by_diagonal * 2.0 * down.around * down.around_b;
+        let centre = vec2<f32>(f32(y[base + 1u]), f32(y[base + 2u]));
+        let log_size = vec2<f32>(f32(y[base + 3u]), f32(y[base + 4u]));
+        let size = exp(clamp(log_size, vec2<f32>(-8.0), vec2<f32>(8.0)));
+        let target_centre = vec2<f32>(boxes[4u * i], boxes[4u * i + 1u]);
+        let target_size = vec2<f32>(boxes[4u * i + 2u], boxes[4u * i + 3u]);
+        let low = centre - 0.5 * size;
+        let high = centre + 0.5 * size;
+        let target_low = target_centre - 0.5 * target_size;
+        let target_high = target_centre + 0.5 * target_size;
+        let across = side(low.x, high.x, target_low.x, target_high.x);
+        let down = side(low.y, high.y, target_low.y, target_high.y);
+        let intersects = across.overlap > 0.0 && down.overlap > 0.0;
+        let intersection = select(0.0, across.overlap * down.overlap, intersects);
+        let union_area = size.x * size.y + target_size.x * target_size.y - intersection;
+        // c^2 and d^2 of the header.
+        let diagonal2 = across.hull * across.hull + down.hull * down.hull;
+        let offset = centre - target_centre;
+        let distance2 = dot(offset, offset);
+        // Slopes of the box loss by the intersection, the predicted area and c^2.
+        let by_intersection =
+            select(0.0, -(union_area + intersection) / (union_area * union_area), intersects);
+        let by_area = intersection / (union_area * union_area);
+        let by_diagonal2 = -distance2 / (diagonal2 * diagonal2);
+        // Slopes by the edges of the predicted box.
+        let low_x = by_intersection * down.overlap * across.overlap_a
+            + by_diagonal2 * 2.0 * across.hull * across.hull_a;
+        let high_x = by_intersection * down.overlap * across.overlap_b
+            + by_diagonal2 * 2.0 * across.hull * across.hull_b;
+        let low_y = by_intersection * across.overlap * down.overlap_a
+            + by_diagonal2 * 2.0 * down.hull * down.hull_a;
+        let high_y = by_intersection * across.overlap * down.overlap_b
+            + by_diagonal2 * 2.0 * down.hull * down.hull_b;
         let scale = weight * p.box_strength;
-        dy[base + 1u] = Map(scale * (low_x + high_x + 2.0 * apart.x / diagonal));
-        dy[base + 2u] = Map(scale * (low_y + high_y + 2.0 * apart.y / diagonal));
+        dy[base + 1u] = Map(scale * (low_x + high_x + 2.0 * offset.x / diagonal2));
+        dy[base + 2u] = Map(scale * (low_y + high_y + 2.0 * offset.y / diagonal2));
         let width = size.x * (0.5 * (high_x - low_x) + by_area * size.y);
         let height = size.y * (0.5 * (high_y - low_y) + by_area * size.x);
-        dy[base + 3u] = Map(scale * select(0.0, width, abs(raw.x) < 8.0));
-        dy[base + 4u] = Map(scale * select(0.0, height, abs(raw.y) < 8.0));
-        sum += scale * (1.0 - common_ / all + distance_ / diagonal);
+        dy[base + 3u] = Map(scale * select(0.0, width, abs(log_size.x) < 8.0));
+        dy[base + 4u] = Map(scale * select(0.0, height, abs(log_size.y) < 8.0));
+        sum += scale * (1.0 - intersection / union_area + distance2 / diagonal2);
 
-        var highest = f32(y[base + 5u]);
+        var max_logit = f32(y[base + 5u]);
         for (var j = 1u; j < p.classes; j++) {
-            highest = max(highest, f32(y[base + 5u + j]));
+            max_logit = max(max_logit, f32(y[base + 5u + j]));
         }
         var total = 0.0;
         for (var j = 0u; j < p.classes; j++) {
-            total += exp(max(f32(y[base + 5u + j]) - highest, -87.0));
+            total += exp(max(f32(y[base + 5u + j]) - max_logit, -87.0));
         }
         for (var j = 0u; j < p.classes; j++) {
-            let share = exp(max(f32(y[base + 5u + j]) - highest, -87.0)) / total;
-            dy[base + 5u + j] = Map(weight * p.class_strength * (share - select(0.0, 1.0, j == label)));
+            let probability = exp(max(f32(y[base + 5u + j]) - max_logit, -87.0)) / total;
+            let gradient = probability - select(0.0, 1.0, j == label);
+            dy[base + 5u + j] = Map(weight * p.class_strength * gradient);
         }
-        sum += weight * p.class_strength * (log_accurate(total) + (highest - f32(y[base + 5u + label])));
+        let loss = log_accurate(total) + (max_logit - f32(y[base + 5u + label]));
+        sum += weight * p.class_strength * loss;
     }
     sums[local] = sum;
     workgroupBarrier();

@@ -1,8 +1,10 @@
 //!include grid fours map idle
-// y[i, .., c] = x[i, .., c] where idle[c] >= patience, elsewhere `fill`; x, y (N,H,W,C), idle (C).
-// One invocation: one vec4 of y; its lanes are channels (4i + k) mod C. Those past the end are the
-// buffer's padding.
-// Grid: ceil(len / 4) invocations. Twin: IdleOnly in src/reference/revive.rs.
+// y[i, .., c] = x[i, .., c] where idle[c] >= patience, else `fill`.
+// Layouts: x and y (N,H,W,C), idle (C).
+// Invocation: one vec4 of y, whose lanes k are channels (4i + k) mod C. Lanes past the end fall in
+//   the buffer's padding.
+// Grid: ceil(len / 4) invocations.
+// Twin: IdleOnly in src/reference/revive.rs.
 struct Params {
     vectors: u32,
     channels: u32,

@@ -1,9 +1,12 @@
 //!include grid
-// A whole batch's idle counters from those of its parts: idle[c] = idle[c] + 1 if unseen[c] = parts
-// (no part saw unit c fire; unseen is what firing_update makes of 0 over the parts), else 0; then
-// unseen[c] = 0.
-// One invocation: one vec4 of units (the lanes past the end are the buffers' own padding).
-// Grid: ceil(C / 4) invocations. Twin: IdleUpdate in src/reference/revive.rs.
+// idle[c] = idle[c] + 1 if unseen[c] = parts, else 0; then unseen[c] = 0.
+// Updates the idle counters of a batch that was processed in `parts`. firing_update has counted in
+//   unseen[c] the parts since unit c last fired, starting at 0, so it equals `parts` only if no
+//   part saw the unit fire.
+// Layouts: idle and unseen (C).
+// Invocation: one vec4 of units. Lanes past the end fall in the buffers' padding.
+// Grid: ceil(C / 4) invocations.
+// Twin: IdleUpdate in src/reference/revive.rs.
 struct Params {
     vectors: u32,
     parts: f32,

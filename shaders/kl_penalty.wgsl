@@ -1,8 +1,10 @@
 //!include grid fours map step
-// dz[i, u] += scale * sparsity_scale * partials[u], scale = beta / n; partials[0 .. units] are the
-// slopes that kl_penalty_means wrote, (r - rho) / (r (1 - r)) at the mean r. dz (n, units).
-// One invocation: one vec4 of dz; its lanes are units (4i + k) mod units.
-// Grid: ceil(n * units / 4) invocations. Twin: KlPenalty in src/reference/loss.rs.
+// dz[i, u] += scale * sparsity_scale * partials[u], scale = beta / n. kl_penalty_means has written
+//   the slopes partials[u] = (r - rho) / (r (1 - r)) at the mean r.
+// Layouts: dz (n, units), partials (units slopes, then units terms).
+// Invocation: one vec4 of dz, whose lanes k are units (4i + k) mod units.
+// Grid: ceil(n * units / 4) invocations.
+// Twin: KlPenalty in src/reference/loss.rs.
 struct Params {
     vectors: u32,
     units: u32,
@@ -33,7 +35,12 @@ fn main(
     if p.units % 4u == 0u {
         slope = partials[i % (p.units / 4u)];
     } else {
-        slope = vec4<f32>(slope_of(4u * i), slope_of(4u * i + 1u), slope_of(4u * i + 2u), slope_of(4u * i + 3u));
+        slope = vec4<f32>(
+            slope_of(4u * i),
+            slope_of(4u * i + 1u),
+            slope_of(4u * i + 2u),
+            slope_of(4u * i + 3u),
+        );
     }
     dz[i] = to_map4(map4(dz[i]) + p.scale * step.sparsity_scale * slope);
 }

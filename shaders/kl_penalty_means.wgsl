@@ -1,11 +1,13 @@
 //!include grid fours map log
-// Per unit, with m the mean of z[i, u] over the batch, r = m clamped to [1e-6, 1 - 1e-6] and q = 1
-// - r:
-//   partials[u] = (r - rho) / (r q), the slope of the term, 0 where the clamp bit
+// For each unit u, with m the mean of z[i, u] over the batch, r = m clamped to [1e-6, 1 - 1e-6] and
+//   q = 1 - r:
+//   partials[u] = (r - rho) / (r q), the slope of the term, 0 where the clamp is active
 //   partials[units + u] = rho ln(rho / r) + (1 - rho) ln((1 - rho) / q), the term
-// z (n, units). A column is a vec4 of units if their number is a multiple of 4, else one unit.
-// One workgroup: 64 columns, each summed by 4 invocations over every fourth sample.
-// Grid: ceil(columns / 64) workgroups of 256. Twin: KlPenalty in src/reference/loss.rs.
+// Layouts: z (n, units), partials (2 units).
+// A column is a vec4 of units if their number is a multiple of 4, else one unit.
+// Workgroup: 64 columns. Four invocations share a column, each of them sums every fourth sample.
+// Grid: ceil(columns / 64) workgroups of 256.
+// Twin: KlPenalty in src/reference/loss.rs.
 struct Params {
     n: u32,
     units: u32,
@@ -18,16 +20,17 @@ struct Params {
 @group(0) @binding(1) var<storage, read> z: array<Map4>;
 @group(0) @binding(2) var<storage, read_write> partials: array<f32>;
 
-const LEAST: f32 = 1e-6;
+// The mean is kept this far from 0 and 1, where the term and its slope diverge.
+const MARGIN: f32 = 1e-6;
 
 var<workgroup> sums: array<vec4<f32>, 256>;
 
 fn finish(u: u32, mean: f32) {
-    // q from the mean, not from r: 1 - 1e-6 rounds to 1 - 1.013e-6.
-    let r = clamp(mean, LEAST, 1.0 - LEAST);
-    let q = clamp(1.0 - mean, LEAST, 1.0 - LEAST);
+    // q comes from the mean, not from r, because 1 - 1e-6 rounds to 1 - 1.013e-6 in f32.
+    let r = clamp(mean, MARGIN, 1.0 - MARGIN);
+    let q = clamp(1.0 - mean, MARGIN, 1.0 - MARGIN);
     let d = r - p.rho;
-    partials[u] = select(d / (r * q), 0.0, mean < LEAST || 1.0 - mean < LEAST);
+    partials[u] = select(d / (r * q), 0.0, mean < MARGIN || 1.0 - mean < MARGIN);
     partials[p.units + u] = -p.rho * log_ratio(r, p.rho, d) - p.rest * log_ratio(q, p.rest, -d);
 }
 
@@ -53,7 +56,9 @@ fn main(
     sums[local] = sum;
     workgroupBarrier();
     if local < 64u {
-        let mean = ((sums[local] + sums[local + 64u]) + (sums[local + 128u] + sums[local + 192u])) * p.inverse_n;
+        let total =
+            (sums[local] + sums[local + 64u]) + (sums[local + 128u] + sums[local + 192u]);
+        let mean = total * p.inverse_n;
         if wide && column < p.units / 4u {
             finish(4u * column, mean.x);
             finish(4u * column + 1u, mean.y);

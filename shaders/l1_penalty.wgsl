@@ -1,13 +1,16 @@
 //!include grid fours nan map step activation idle
-// dz += scale * sparsity_scale * sign(z), with sign(0) = 0 and scale = lambda / n, and partial sums
-// of |z|.
-// With ACTIVATION, z is that function's output f(x), and dz becomes the gradient by x: multiplied
-// by f' as it follows from z, and with REVIVE less `push` where idle[c] >= patience, as revive.wgsl
-// does it; z and dz (N,H,W,C), idle (C). Without REVIVE any reals may be bound as `idle`.
-// One invocation: vec4s i, i + stride, ...; its workgroup's sum goes to partials[workgroup], and
-// sum_scalar adds those.
-// Grid: at most 256 workgroups of 256. Twin: L1Penalty in src/reference/loss.rs.
-// A code of 0 to 6 of common/activation.wgsl.
+// dz += scale * sparsity_scale * sign(z), with sign(0) = 0 and scale = lambda / n;
+//   partials[workgroup] = sum of |z|.
+// With ACTIVATION, z = f(x) and dz becomes the gradient by x: it is multiplied by f', computed from
+//   z. With REVIVE, `push` is then subtracted where idle[c] >= patience, as in revive.wgsl.
+// Layouts: z and dz (N,H,W,C), idle (C).
+// Invocation: vec4s i, i + stride, ... The workgroup's sum goes to partials[workgroup], and
+//   sum_scalar adds those.
+// Grid: at most 256 workgroups of 256.
+// Precondition: without REVIVE `idle` is not read, and any f32 buffer may be bound.
+// Twin: L1Penalty in src/reference/loss.rs.
+
+// f: a code of common/activation.wgsl from 0 to 6, whose slope follows from the output.
 override ACTIVATION: u32 = 0u;
 override REVIVE: bool = false;
 
@@ -31,7 +34,8 @@ struct Params {
 
 var<workgroup> sums: array<f32, 256>;
 
-// What pushes four elements up: `push` for those of dead units.
+// `push` for those of four elements whose unit is dead, else 0. Gradient descent raises the
+// pre-activations of dead units by it.
 fn pushed(i: u32) -> vec4<f32> {
     return select(vec4<f32>(0.0), vec4<f32>(p.push), idle4(i) >= vec4<f32>(p.patience));
 }
@@ -46,12 +50,13 @@ fn main(
     var sum = vec4<f32>(0.0);
     for (var i = flat_invocation(group, groups, local, 256u); i < p.vectors; i += p.stride) {
         let v = map4(z[i]);
-        var gradient = (map4(dz[i]) + scale * sign(v)) * activation_slope_output4(ACTIVATION, p.parameter, v);
+        var gradient = (map4(dz[i]) + scale * sign(v))
+            * activation_slope_output4(ACTIVATION, p.parameter, v);
         if REVIVE {
             gradient -= pushed(i);
         }
         dz[i] = to_map4(gradient);
-        // The lanes past the end are the buffer's padding.
+        // Lanes past the end lie in the buffer's padding and must not count.
         let inside = vec4<u32>(4u * i) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.len);
         sum += select(vec4<f32>(0.0), abs(v), inside);
     }

@@ -1,11 +1,12 @@
 //!include grid fours map pool2d lanes
-// dx[n,h,w,c] = x[n,h,w,c] times the sum of dy / y over the windows that hold (h, w); a window with
-// y = 0 gives 0. x and dx (N,H,W,C), y and dy (N,P,Q,C).
-// One invocation: four consecutive elements of dx, which with VEC are four channels of a pixel;
-// without, they are done one by one and gather works on the same number in every lane. Those past
-// the end fall into the buffer's own padding.
-// Grid: ceil(len / 4) invocations, len the elements of dx. Twin: L2Pool2dBwd in
-// src/reference/pool2d.rs.
+// dx[n,h,w,c] = x[n,h,w,c] * sum of dy / y over the windows that contain (h, w). A window with y =
+//   0 contributes 0.
+// Layouts: x and dx (N,H,W,C), y and dy (N,P,Q,C).
+// Invocation: four consecutive elements of dx. With VEC they are four channels of one pixel.
+//   Without VEC each is computed on its own, with the same value in every lane. Elements past the
+//   end fall in the buffer's padding.
+// Grid: ceil(len / 4) invocations, len the number of elements of dx.
+// Twin: L2Pool2dBwd in src/reference/pool2d.rs.
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Map4>;
@@ -31,7 +32,7 @@ fn gather(i: u32) -> vec4<f32> {
     let row = i / p.c / p.w;
     let h = row % p.h;
     let n = row / p.h;
-    // The windows that hold the pixel.
+    // The windows p0 <= p < p1, q0 <= q < q1 contain the pixel.
     let bottom = h + p.pad_h;
     let right = w + p.pad_w;
     let p0 = select((bottom - p.r) / p.stride_h + 1u, 0u, bottom < p.r);

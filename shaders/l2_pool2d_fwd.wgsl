@@ -1,10 +1,11 @@
 //!include grid fours map pool2d lanes
-// y[n,p,q,c] = the root of the sum of x^2 over the window (padding is 0). x (N,H,W,C), y (N,P,Q,C).
-// One invocation: four consecutive elements of y, which with VEC are four channels of a pixel;
-// without, they are done one by one and pool works on the same number in every lane. Those past the
-// end fall into the buffer's own padding.
-// Grid: ceil(len / 4) invocations, len the elements of y. Twin: L2Pool2dFwd in
-// src/reference/pool2d.rs.
+// y[n,p,q,c] = sqrt(sum of x^2 over the window). Padding is 0.
+// Layouts: x (N,H,W,C), y (N,P,Q,C).
+// Invocation: four consecutive elements of y. With VEC they are four channels of one pixel. Without
+//   VEC each is computed on its own, with the same value in every lane. Elements past the end fall
+//   in the buffer's padding.
+// Grid: ceil(len / 4) invocations, len the number of elements of y.
+// Twin: L2Pool2dFwd in src/reference/pool2d.rs.
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Map4>;
@@ -19,7 +20,7 @@ fn pool(i: u32) -> vec4<f32> {
     let q = i / p.c % p.q;
     let row = i / p.c / p.q;
     let n = row / p.p;
-    // The window without its padding: never empty, as padding is at most half of the kernel.
+    // The window without its padding. It is never empty: padding is at most half of the kernel.
     let top = row % p.p * p.stride_h;
     let left = q * p.stride_w;
     let h0 = max(top, p.pad_h) - p.pad_h;

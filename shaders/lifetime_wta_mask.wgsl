@@ -1,11 +1,14 @@
 //!include grid fours map key
-// mask[n,h,w,c] = 1 for the `winners` samples n with the largest sums[n,c], ties to the lowest n,
-// else 0. mask (N,H,W,C), sums (N,C).
-// A radix selection: four passes over the bytes of the keys, then, only where a tie has to be cut,
-// over those of the sample numbers.
-// One workgroup: one channel. Grid: C workgroups of 64: batches are small, and software adapters
-// pay for each invocation at a barrier.
-// Precondition: 1 <= winners <= N. Twin: LifetimeWtaMask in src/reference/mask.rs.
+// mask[n,h,w,c] = 1 for the `winners` samples n with the largest sums[n,c], else 0. Ties go to the
+//   lowest n.
+// A radix selection: four passes over the bytes of the keys. If a tie has to be broken, further
+//   passes over the bytes of the sample numbers follow.
+// Layouts: mask (N,H,W,C), sums (N,C).
+// Workgroup: one channel. 64 invocations are enough because batches are small, and software
+//   adapters pay for each invocation at a barrier.
+// Grid: C workgroups of 64.
+// Precondition: 1 <= winners <= N.
+// Twin: LifetimeWtaMask in src/reference/mask.rs.
 struct Params {
     n: u32,
     c: u32,
@@ -27,28 +30,29 @@ fn main(
     if c >= p.c {
         return;
     }
-    // The key of the last winner, byte by byte.
+    // The smallest key that wins, byte by byte from the most significant.
     var digit = Digit(0u, p.winners, p.n);
     var cut = 0u;
     for (var shift = 32u; shift > 0u; shift -= 8u) {
         clear_digits(local, 64u);
         for (var n = local; n < p.n; n += 64u) {
             let key = key_of(sums[n * p.c + c]);
-            if above(key, shift) == above(cut, shift) {
+            if high_bits(key, shift) == high_bits(cut, shift) {
                 count_digit(key >> (shift - 8u));
             }
         }
         digit = choose_digit(local, digit.wanted);
         cut |= digit.value << (shift - 8u);
     }
-    // Among equal keys, the last sample that wins: the lowest rank n - 1 - sample.
+    // Among samples with that key, the lowest rank N - 1 - n that wins.
     var lowest = 0u;
     if digit.wanted < digit.count {
-        for (var shift = bits_of(p.n - 1u); shift > 0u; shift -= 8u) {
+        for (var shift = whole_byte_bits(p.n - 1u); shift > 0u; shift -= 8u) {
             clear_digits(local, 64u);
             for (var n = local; n < p.n; n += 64u) {
                 let rank = p.n - 1u - n;
-                if key_of(sums[n * p.c + c]) == cut && above(rank, shift) == above(lowest, shift) {
+                if key_of(sums[n * p.c + c]) == cut
+                    && high_bits(rank, shift) == high_bits(lowest, shift) {
                     count_digit(rank >> (shift - 8u));
                 }
             }

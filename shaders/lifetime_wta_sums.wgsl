@@ -1,7 +1,9 @@
 //!include grid fours map
-// sums[n,c] = the sum of x over the map (n, c), pixels in ascending order. x (N,H,W,C), sums (N,C).
-// One invocation: one map, channels innermost. Grid: N * C invocations. Twin: LifetimeWtaMask in
-// src/reference/mask.rs.
+// sums[n,c] = sum of x over the map (n, c), pixels in ascending order.
+// Layouts: x (N,H,W,C), sums (N,C).
+// Invocation: one map, channels fastest.
+// Grid: N * C invocations.
+// Twin: LifetimeWtaMask in src/reference/mask.rs.
 struct Params {
     maps: u32,
     c: u32,

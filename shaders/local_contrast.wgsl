@@ -1,8 +1,10 @@
 //!include grid fours map
-// y = (x - m) / sqrt(v + eps), m and v the mean and the variance of the window around the pixel,
-// from the column sums of local_contrast_sums. x, y (N,H,W,C), sums (N,H,W,2).
-// One invocation: four consecutive elements; those past the end are the buffer's padding.
-// Grid: ceil(len / 4) invocations of 64. Twin: LocalContrast in src/reference/local_contrast.rs.
+// y = (x - m) / sqrt(v + eps). m and v are the mean and the variance over the window around the
+//   pixel, computed from the column sums that local_contrast_sums wrote.
+// Layouts: x and y (N,H,W,C), sums (N,H,W,2).
+// Invocation: four consecutive elements. Elements past the end are skipped.
+// Grid: ceil(len / 4) invocations of 64.
+// Twin: LocalContrast in src/reference/local_contrast.rs.
 struct Params {
     len: u32,
     h: u32,
@@ -17,8 +19,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read> sums: array<vec2<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<Map4>;
 
-// (mean, 1 / deviation) around pixel i.
-fn around(i: u32) -> vec2<f32> {
+// (mean, 1 / standard deviation) over the window around pixel i.
+fn window_moments(i: u32) -> vec2<f32> {
     let column = i % p.w;
     let row = i / p.w % p.h;
     let first = column - min(column, p.reach);
@@ -42,10 +44,10 @@ fn main(
     if 4u * i >= p.len {
         return;
     }
-    let given = map4(x[i]);
+    let values = map4(x[i]);
     var result = vec4<f32>(0.0);
     var pixel = 4u * i / p.c;
-    var found = around(pixel);
+    var moments = window_moments(pixel);
     for (var lane = 0u; lane < 4u; lane++) {
         let element = 4u * i + lane;
         if element >= p.len {
@@ -53,9 +55,9 @@ fn main(
         }
         if element / p.c != pixel {
             pixel = element / p.c;
-            found = around(pixel);
+            moments = window_moments(pixel);
         }
-        result[lane] = (given[lane] - found.x) * found.y;
+        result[lane] = (values[lane] - moments.x) * moments.y;
     }
     y[i] = to_map4(result);
 }

@@ -1,8 +1,10 @@
 //!include grid fours map
-// sums[2 i] = S x, sums[2 i + 1] = S x^2 of pixel i, over its channels and those of the pixels up
-// to `reach` rows above and below it, inside the map. x (N,H,W,C), sums (N,H,W,2).
-// One invocation: one pixel.
-// Grid: N * H * W invocations of 64. Twin: LocalContrast in src/reference/local_contrast.rs.
+// sums[i] = (sum of x, sum of x^2) for pixel i: over its channels and those of the pixels up to
+//   `reach` rows above and below it, inside the map.
+// Layouts: x (N,H,W,C), sums (N,H,W,2).
+// Invocation: one pixel.
+// Grid: N * H * W invocations of 64.
+// Twin: LocalContrast in src/reference/local_contrast.rs.
 struct Params {
     len: u32,
     h: u32,

@@ -1,19 +1,22 @@
 //!include grid fours nan map log activation
-// dy = dloss/dy and partial sums of the element-wise loss between y and its target t, in one pass;
-// `scale` is 1 / divisor:
-//   KIND 0, 1: (y - t)^2                 scale * 2 (y - t)
-//   KIND 2:    |y - t|                   scale * sign(y - t)
-//   KIND 3:    -t ln y - (1 - t) ln(1 - y), logs clamped at -100
-//                                        scale * (y - t) / max(y (1 - y), 1e-12)
-//   KIND 4:    r = sqrt((y - t)^2 + eps^2)
-//                                        scale * (y - t) / r
-// ACTIVATION is the function that y is the output of, or 0: dy is then the gradient before it,
-// multiplied by its slope.
-// One invocation: vec4s i, i + stride, ...; its workgroup's (unscaled) sum goes to
-// partials[workgroup], and sum_scalar adds those.
-// Grid: at most 256 workgroups of 256. Twin: Loss in src/reference/loss.rs.
+// dy = dloss/dy, and partial sums of the element-wise loss between y and its target t, in one pass.
+//   scale = 1 / divisor:
+//   KIND  loss                                          dy
+//   0, 1  (y - t)^2                                     scale * 2 (y - t)
+//   2     |y - t|                                       scale * sign(y - t)
+//   3     -t ln y - (1 - t) ln(1 - y), logs >= -100     scale * (y - t) / max(y (1 - y), 1e-12)
+//   4     r = sqrt((y - t)^2 + eps^2)                   scale * (y - t) / r
+// The constants -100 and 1e-12 of KIND 3 are PyTorch's.
+// With ACTIVATION, y = f(x) and dy becomes the gradient by x: it is multiplied by f', computed from
+//   y.
+// Layouts: y, t and dy have the same length.
+// Invocation: vec4s i, i + stride, ... The workgroup's unscaled sum goes to partials[workgroup],
+//   and sum_scalar adds those.
+// Grid: at most 256 workgroups of 256.
+// Twin: Loss in src/reference/loss.rs.
+
 override KIND: u32 = 0u;
-// A code of 0 to 6 of common/activation.wgsl.
+// f: a code of common/activation.wgsl from 0 to 6, whose slope follows from the output.
 override ACTIVATION: u32 = 0u;
 
 struct Params {
@@ -33,7 +36,7 @@ struct Params {
 
 var<workgroup> sums: array<f32, 256>;
 
-// (loss, gradient / scale) of one probability.
+// (loss, gradient / scale) of KIND 3 for one element.
 fn cross_entropy(y: f32, t: f32) -> vec2<f32> {
     let log_y = max(log_accurate(y), -100.0);
     let log_rest = max(log_ratio(1.0 - y, 1.0, -y), -100.0);
@@ -68,11 +71,11 @@ fn main(
             gradient = vec4<f32>(e0.y, e1.y, e2.y, e3.y);
         } else {
             loss = sqrt(d * d + p.eps_squared);
-            // The root is 0 only where d is, or where its square underflows.
+            // The root is 0 only if d is 0 or d * d underflows.
             gradient = select(d / loss, sign(d), loss == vec4<f32>(0.0));
         }
         gradient *= activation_slope_output4(ACTIVATION, p.parameter, a);
-        // The lanes past the end are the buffer's padding.
+        // Lanes past the end lie in the buffer's padding and must not count.
         let inside = vec4<u32>(4u * i) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.len);
         dy[i] = to_map4(select(vec4<f32>(0.0), p.scale * gradient, inside));
         sum += select(vec4<f32>(0.0), loss, inside);

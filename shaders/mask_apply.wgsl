@@ -1,8 +1,10 @@
 //!include grid fours map
 // y = scale * x * mask, element by element.
-// One invocation: one vec4 (views start and end on 16 bytes; the lanes past the end are the
-// buffer's own padding).
-// Grid: ceil(len / 4) invocations. Twin: MaskApply in src/reference/mask.rs.
+// Layouts: x, mask and y have the same length.
+// Invocation: one vec4. Views start and end on 16 bytes, so lanes past the end fall in the buffer's
+//   padding.
+// Grid: ceil(len / 4) invocations.
+// Twin: MaskApply in src/reference/mask.rs.
 struct Params {
     vectors: u32,
     scale: f32,

@@ -1,8 +1,10 @@
 //!include grid
-// w[o,a,i] *= min(1, max_norm / |w[.,a,.]|), w (outer, atoms, inner): every atom into the ball;
-// with `exact` onto its surface, but for atoms that are 0.
-// One workgroup: one atom; an invocation takes elements local, local + 64, ... of it.
-// Grid: `atoms` workgroups of 64. Twin: MaxNorm in src/reference/constraint.rs.
+// w[o,a,i] *= min(1, max_norm / |w[.,a,.]|): projects every atom into the ball of radius max_norm.
+//   With exact = 1 every atom other than 0 gets exactly that norm.
+// Layouts: w (outer, atoms, inner).
+// Workgroup: one atom. An invocation takes its elements local, local + 64, ...
+// Grid: `atoms` workgroups of 64.
+// Twin: MaxNorm in src/reference/constraint.rs.
 struct Params {
     outer: u32,
     atoms: u32,
@@ -16,7 +18,7 @@ struct Params {
 
 var<workgroup> sums: array<f32, 64>;
 
-// Position of element e of an atom.
+// Index in w of element e of an atom.
 fn position(atom: u32, e: u32) -> u32 {
     return ((e / p.inner) * p.atoms + atom) * p.inner + e % p.inner;
 }
@@ -28,7 +30,8 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let atom = flat_workgroup(group, groups);
-    // A folded grid may hold workgroups past the last atom: they take no element.
+    // A folded grid may hold workgroups past the last atom. They process no elements, but must
+    // reach the barriers.
     let count = select(0u, p.outer * p.inner, atom < p.atoms);
     var sum = 0.0;
     for (var e = local; e < count; e += 64u) {

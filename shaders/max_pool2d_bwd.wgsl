@@ -1,16 +1,16 @@
 //!include grid fours nan map pool2d lanes activation
-// dx[n,h,w,c] = the sum of dy over the windows whose switch is h * W + w. dx (N,H,W,C), dy and
-// switches (N,P,Q,C).
-// With ACTIVATION the layer below ends in that function f, and dx is the gradient before it: dy is
-// multiplied by f' as it follows from the pooled output y (N,P,Q,C), which is f's output where the
-// switch points. Without (0) any view may be bound as `y`.
-// One invocation: four consecutive elements of dx, which with VEC are four channels of a pixel;
-// without, they are done one by one and gather works on the same number in every lane. Those past
-// the end fall into the buffer's own padding.
-// Grid: ceil(len / 4) invocations, len the elements of dx. Twin: MaxPool2dBwd in
-// src/reference/pool2d.rs.
+// dx[n,h,w,c] = sum of dy over the windows whose switch is h * W + w.
+// With ACTIVATION the layer below ends in that function f, and dx is the gradient before f: dy is
+//   multiplied by f', computed from the pooled output y, which is f's output at the switch.
+// Layouts: dx (N,H,W,C); dy, switches and y (N,P,Q,C).
+// Invocation: four consecutive elements of dx. With VEC they are four channels of one pixel.
+//   Without VEC each is computed on its own, with the same value in every lane. Elements past the
+//   end fall in the buffer's padding.
+// Grid: ceil(len / 4) invocations, len the number of elements of dx.
+// Precondition: with ACTIVATION = 0 `y` is not read, and any map may be bound.
+// Twin: MaxPool2dBwd in src/reference/pool2d.rs.
 
-// The function that the pooled layer ends in, a code of 0 to 6 of common/activation.wgsl.
+// f: a code of common/activation.wgsl from 0 to 6, whose slope follows from the output.
 override ACTIVATION: u32 = 0u;
 // Its slope or alpha.
 override PARAMETER: f32 = 0.0;
@@ -43,7 +43,7 @@ fn gather(i: u32) -> vec4<f32> {
     let row = i / p.c / p.w;
     let h = row % p.h;
     let n = row / p.h;
-    // The windows that hold the pixel.
+    // The windows p0 <= p < p1, q0 <= q < q1 contain the pixel.
     let bottom = h + p.pad_h;
     let right = w + p.pad_w;
     let p0 = select((bottom - p.r) / p.stride_h + 1u, 0u, bottom < p.r);
@@ -54,7 +54,8 @@ fn gather(i: u32) -> vec4<f32> {
     for (var wp = p0; wp < p1; wp++) {
         for (var wq = q0; wq < q1; wq++) {
             let at = ((n * p.p + wp) * p.q + wq) * p.c + c;
-            sum += select(vec4<f32>(0.0), fetch_dy(at), fetch_switches(at) == vec4<u32>(h * p.w + w));
+            let selected = fetch_switches(at) == vec4<u32>(h * p.w + w);
+            sum += select(vec4<f32>(0.0), fetch_dy(at), selected);
         }
     }
     return sum;

@@ -1,16 +1,18 @@
 //!include grid fours nan map pool2d activation
-// dx[n,h,w,c] = dy of the window that holds (h,w) if its switch is h * W + w, else 0:
-// max_pool2d_bwd where no two windows overlap. dx (N,H,W,C), dy and switches (N,P,Q,C). With
-// ACTIVATION dx is the gradient before the function f that the layer below ends in: dy is
-// multiplied by f' as it follows from the pooled output y (N,P,Q,C). Without (0) any view may be
-// bound as `y`. What a window reads once, max_pool2d_bwd reads for each of its pixels.
-// One invocation: four channels of a cell of stride_h by stride_w pixels of dx, which holds one
-// window, or none at the lower and right edge.
+// dx[n,h,w,c] = dy of the window that contains (h,w) if its switch is h * W + w, else 0:
+//   max_pool2d_bwd for windows that do not overlap. Each window is read once; max_pool2d_bwd reads
+//   it once for each of its pixels.
+// With ACTIVATION the layer below ends in that function f, and dx is the gradient before f: dy is
+//   multiplied by f', computed from the pooled output y.
+// Layouts: dx (N,H,W,C); dy, switches and y (N,P,Q,C).
+// Invocation: four channels of a cell of stride_h by stride_w pixels of dx. A cell contains one
+//   window, or none at the lower and right edges.
 // Grid: N * ceil(H / stride_h) * ceil(W / stride_w) * C/4 invocations, channels fastest.
-// Preconditions: strides not below the kernel's sides, no padding, C a multiple of 4. Twin:
-// MaxPool2dBwd in src/reference/pool2d.rs.
+// Preconditions: strides are at least as large as the kernel; no padding; C is a multiple of 4.
+//   With ACTIVATION = 0 `y` is not read, and any map may be bound.
+// Twin: MaxPool2dBwd in src/reference/pool2d.rs.
 
-// The function that the pooled layer ends in, a code of 0 to 6 of common/activation.wgsl.
+// f: a code of common/activation.wgsl from 0 to 6, whose slope follows from the output.
 override ACTIVATION: u32 = 0u;
 // Its slope or alpha.
 override PARAMETER: f32 = 0.0;

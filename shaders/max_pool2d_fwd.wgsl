@@ -1,12 +1,12 @@
 //!include grid fours nan map pool2d lanes largest
-// y[n,p,q,c] = the largest x of the window (padding is -inf), switches[n,p,q,c] = its position h *
-// W + w in the input map; ties go to the first in row-major order, and the first NaN wins over
-// numbers. x (N,H,W,C), y and switches (N,P,Q,C).
-// One invocation: four consecutive elements of y, which with VEC are four channels of a pixel;
-// without, they are done one by one and pool works on the same number in every lane. Those past the
-// end fall into the buffer's own padding.
-// Grid: ceil(len / 4) invocations, len the elements of y. Twin: MaxPool2dFwd in
-// src/reference/pool2d.rs.
+// y[n,p,q,c] = max of x over the window (padding is -inf); switches[n,p,q,c] = h * W + w of the
+//   maximum. Ties go to the first element in row-major order. The first NaN wins over numbers.
+// Layouts: x (N,H,W,C), y and switches (N,P,Q,C).
+// Invocation: four consecutive elements of y. With VEC they are four channels of one pixel. Without
+//   VEC each is computed on its own, with the same value in every lane. Elements past the end fall
+//   in the buffer's padding.
+// Grid: ceil(len / 4) invocations, len the number of elements of y.
+// Twin: MaxPool2dFwd in src/reference/pool2d.rs.
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Map4>;
@@ -22,7 +22,7 @@ fn pool(i: u32) -> Largest {
     let q = i / p.c % p.q;
     let row = i / p.c / p.q;
     let n = row / p.p;
-    // The window without its padding: never empty, as padding is at most half of the kernel.
+    // The window without its padding. It is never empty: padding is at most half of the kernel.
     let top = row % p.p * p.stride_h;
     let left = q * p.stride_w;
     let h0 = max(top, p.pad_h) - p.pad_h;

@@ -1,9 +1,9 @@
 //!include grid fours map
-// dx[n,p,q,c] = dy[n, switches[n,p,q,c], c]. dx and switches (N,P,Q,C), dy (N,H,W,C).
-// One invocation: four consecutive elements of dx (those past the end fall into the buffer's own
-// padding).
-// Grid: ceil(len / 4) invocations, len the elements of dx. Twin: MaxUnpool2dBwd in
-// src/reference/unpool2d.rs.
+// dx[n,p,q,c] = dy[n, switches[n,p,q,c], c].
+// Layouts: dx and switches (N,P,Q,C), dy (N,H,W,C).
+// Invocation: four consecutive elements of dx. Elements past the end fall in the buffer's padding.
+// Grid: ceil(len / 4) invocations, len the number of elements of dx.
+// Twin: MaxUnpool2dBwd in src/reference/unpool2d.rs.
 struct Params {
     vectors: u32,
     c: u32,

@@ -1,13 +1,14 @@
 //!include grid fours map pool2d lanes
-// y[n, switch, c] = x[n,p,q,c], 0 elsewhere; of windows that share a switch the last in row-major
-// order wins. x and switches (N,P,Q,C), y (N,H,W,C): p.h and p.w are the output's size, p.p and p.q
-// the input's (the pooling that is undone).
-// One invocation: four consecutive elements of y, which with VEC are four channels of a pixel;
-// without, they are done one by one and gather works on the same number in every lane. Those past
-// the end fall into the buffer's own padding.
+// y[n, switches[n,p,q,c], c] = x[n,p,q,c], else 0. If several windows share a switch, the last in
+//   row-major order wins.
+// Layouts: x and switches (N,P,Q,C), y (N,H,W,C). p.h and p.w are the sides of the output, p.p and
+//   p.q those of the input: they describe the pooling that is undone.
+// Invocation: four consecutive elements of y. With VEC they are four channels of one pixel. Without
+//   VEC each is computed on its own, with the same value in every lane. Elements past the end fall
+//   in the buffer's padding.
+// Grid: ceil(len / 4) invocations, len the number of elements of y.
 // Precondition: every switch lies in its own window.
-// Grid: ceil(len / 4) invocations, len the elements of y. Twin: MaxUnpool2dFwd in
-// src/reference/unpool2d.rs.
+// Twin: MaxUnpool2dFwd in src/reference/unpool2d.rs.
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Map4>;
@@ -31,7 +32,7 @@ fn gather(i: u32) -> vec4<f32> {
     let row = i / p.c / p.w;
     let h = row % p.h;
     let n = row / p.h;
-    // The windows that hold the pixel.
+    // The windows p0 <= p < p1, q0 <= q < q1 contain the pixel.
     let bottom = h + p.pad_h;
     let right = w + p.pad_w;
     let p0 = select((bottom - p.r) / p.stride_h + 1u, 0u, bottom < p.r);

@@ -1,8 +1,9 @@
 //!include grid fours map rng step
-// known (N,H,W,C): 0 where one of the sample's shapes (missing_shapes.wgsl) covers the pixel, else
-// 1. A line covers the pixels whose centres lie no farther from it than its radius.
-// One invocation: four consecutive elements (those past the end fall into the buffer's own
-// padding). Grid: ceil(len / 4) invocations.
+// known = 0 where one of the sample's shapes (see missing_shapes.wgsl) covers the pixel, else 1. A
+//   line covers the pixels whose centres are at most its radius away from it.
+// Layouts: known (N,H,W,C), shapes (N, 64, 8).
+// Invocation: four consecutive elements. Elements past the end fall in the buffer's padding.
+// Grid: ceil(len / 4) invocations.
 // Twin: MissingPixels in src/reference/missing.rs.
 struct Params {
     vectors: u32,
@@ -17,6 +18,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> known: array<Map4>;
 @group(0) @binding(3) var<uniform> step: Step;
 
+// Whether the line from a to b covers a pixel. Ends and radius are in half pixels.
 fn covers_line(a: vec2<i32>, b: vec2<i32>, radius: i32, pixel: vec2<i32>) -> bool {
     let centre = 2 * pixel + 1;
     let low = min(a, b) - radius;
@@ -27,19 +29,21 @@ fn covers_line(a: vec2<i32>, b: vec2<i32>, radius: i32, pixel: vec2<i32>) -> boo
     let d = b - a;
     let e = centre - a;
     let along = d.x * e.x + d.y * e.y;
-    let length = d.x * d.x + d.y * d.y;
+    let length2 = d.x * d.x + d.y * d.y;
     if along <= 0 {
         return e.x * e.x + e.y * e.y <= radius * radius;
     }
-    if along >= length {
+    if along >= length2 {
         let f = centre - b;
         return f.x * f.x + f.y * f.y <= radius * radius;
     }
     let across = d.x * e.y - d.y * e.x;
-    // Whole numbers below 2^24, whose products may be larger.
-    return f32(across) * f32(across) <= f32(radius * radius) * f32(length);
+    // The distance from the line is |across| / sqrt(length2). All factors are integers below 2^24,
+    // hence exact in f32. Their products may exceed the range of i32.
+    return f32(across) * f32(across) <= f32(radius * radius) * f32(length2);
 }
 
+// Whether the shape whose record begins at word `at` covers a pixel.
 fn covers(at: u32, sample: u32, pixel: vec2<i32>) -> bool {
     let place = vec4<i32>(
         bitcast<i32>(shapes[at + 1u]),
@@ -50,7 +54,9 @@ fn covers(at: u32, sample: u32, pixel: vec2<i32>) -> bool {
     switch shapes[at] {
         case 1u: {
             let index = sample * p.area + u32(pixel.x) * p.w + u32(pixel.y);
-            return (random_word(index, step.step, 0x70697873u, step.seed_lo, step.seed_hi) >> 16u) < u32(place.x);
+            // The stream number is "pixs" in ASCII.
+            let word = random_word(index, step.step, 0x70697873u, step.seed_lo, step.seed_hi);
+            return (word >> 16u) < u32(place.x);
         }
         case 2u: {
             return all(pixel >= place.xy) && all(pixel < place.zw);
@@ -71,6 +77,7 @@ fn covers(at: u32, sample: u32, pixel: vec2<i32>) -> bool {
     }
 }
 
+// 0 if one of the 64 shapes of sample n covers pixel hw, else 1. A record of 0 ends the list.
 fn is_known(n: u32, hw: u32) -> f32 {
     let pixel = vec2<i32>(i32(hw / p.w), i32(hw % p.w));
     for (var shape = 64u * n; shape < 64u * n + 64u; shape++) {
@@ -97,7 +104,7 @@ fn main(
     var values: vec4<f32>;
     for (var lane = 0u; lane < 4u; lane++) {
         let pixel = (4u * i + lane) / p.c;
-        // Lanes past the end belong to no sample.
+        // The minimum is for lanes past the end, which belong to no sample.
         values[lane] = is_known(min(pixel / p.area, p.n - 1u), pixel % p.area);
     }
     known[i] = to_map4(values);

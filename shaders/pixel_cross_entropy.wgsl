@@ -1,12 +1,15 @@
 //!include grid fours map log
-// Of each pixel i with weight w[i]: q = softmax(y[i]), dy = w[i] (q - onehot(label)), and its loss
-// -w[i] ln q[label]; y, q, dy (pixels, classes).
-// Where w[i] is 0 the label is not looked at. With m the largest logit (its first place) and r the
-// sum of exp(y_j - m) over the others: -ln q[label] = ln(1 + r) + (m - y_label), and the gradient
-// at m, if it is the label, is -r / (1 + r): neither cancels when the prediction is sure.
-// One invocation: pixels i, i + stride, ...; its workgroup's sum goes to partials[workgroup], and
-// sum_scalar adds those.
-// Grid: at most 256 workgroups of 256. Twin: PixelCrossEntropy in src/reference/segmentation.rs.
+// For each pixel i with weight w[i]: q = softmax(y[i]), dy = w[i] (q - onehot(label)), loss = -w[i]
+//   ln q[label].
+// With m the largest logit (the first of equal ones) and r the sum of exp(y_j - m) over the others:
+//   -ln q[label] = ln(1 + r) + (m - y_label), and if the label is the largest, its gradient is -r /
+//   (1 + r). Neither form suffers from cancellation when the prediction is confident.
+// Layouts: y, q and dy (pixels, classes); labels and weights (pixels). Where w[i] is 0 the label is
+//   not read.
+// Invocation: pixels i, i + stride, ... The workgroup's sum goes to partials[workgroup], and
+//   sum_scalar adds those.
+// Grid: at most 256 workgroups of 256.
+// Twin: PixelCrossEntropy in src/reference/segmentation.rs.
 struct Params {
     pixels: u32,
     classes: u32,
@@ -32,36 +35,36 @@ fn main(
     var sum = 0.0;
     for (var i = flat_invocation(group, groups, local, 256u); i < p.pixels; i += p.stride) {
         let base = i * p.classes;
-        var winner = 0u;
-        var highest = f32(y[base]);
+        var argmax = 0u;
+        var max_logit = f32(y[base]);
         for (var j = 1u; j < p.classes; j++) {
             let value = f32(y[base + j]);
-            if value > highest {
-                winner = j;
-                highest = value;
+            if value > max_logit {
+                argmax = j;
+                max_logit = value;
             }
         }
         var rest = 0.0;
         for (var j = 0u; j < p.classes; j++) {
-            if j != winner {
-                // below -87 the result would not be a normal number
-                rest += exp(max(f32(y[base + j]) - highest, -87.0));
+            if j != argmax {
+                // Clamped at -87: below that exp would be subnormal.
+                rest += exp(max(f32(y[base + j]) - max_logit, -87.0));
             }
         }
         let total = 1.0 + rest;
         let weight = weights[i];
         let label = select(p.classes, labels[i], weight != 0.0);
         for (var j = 0u; j < p.classes; j++) {
-            let share = exp(max(f32(y[base + j]) - highest, -87.0)) / total;
-            q[base + j] = Map(share);
-            var gradient = share;
+            let probability = exp(max(f32(y[base + j]) - max_logit, -87.0)) / total;
+            q[base + j] = Map(probability);
+            var gradient = probability;
             if j == label {
-                gradient = select(share - 1.0, -rest / total, j == winner);
+                gradient = select(probability - 1.0, -rest / total, j == argmax);
             }
             dy[base + j] = Map(weight * gradient);
         }
         if label < p.classes {
-            sum += weight * (log_ratio(total, 1.0, rest) + (highest - f32(y[base + label])));
+            sum += weight * (log_ratio(total, 1.0, rest) + (max_logit - f32(y[base + label])));
         }
     }
     sums[local] = sum;

@@ -1,8 +1,10 @@
 //!include grid
-// dw -= (<dw, w> / |w|^2) w for every atom of w and dw (outer, atoms, inner): the part of the
-// gradient along the atom goes.
-// One workgroup: one atom; an invocation takes elements local, local + 64, ... of it.
-// Grid: `atoms` workgroups of 64. Twin: ProjectGrad in src/reference/constraint.rs.
+// dw -= (<dw, w> / |w|^2) w for every atom of w: removes the component of the gradient along the
+//   atom.
+// Layouts: w and dw (outer, atoms, inner).
+// Workgroup: one atom. An invocation takes its elements local, local + 64, ...
+// Grid: `atoms` workgroups of 64.
+// Twin: ProjectGrad in src/reference/constraint.rs.
 struct Params {
     outer: u32,
     atoms: u32,
@@ -15,7 +17,7 @@ struct Params {
 
 var<workgroup> sums: array<vec2<f32>, 64>;
 
-// Position of element e of an atom.
+// Index in w of element e of an atom.
 fn position(atom: u32, e: u32) -> u32 {
     return ((e / p.inner) * p.atoms + atom) * p.inner + e % p.inner;
 }
@@ -27,7 +29,8 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let atom = flat_workgroup(group, groups);
-    // A folded grid may hold workgroups past the last atom: they take no element.
+    // A folded grid may hold workgroups past the last atom. They process no elements, but must
+    // reach the barriers.
     let count = select(0u, p.outer * p.inner, atom < p.atoms);
     var sum = vec2<f32>(0.0);
     for (var e = local; e < count; e += 64u) {

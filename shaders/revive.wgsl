@@ -1,9 +1,10 @@
 //!include grid fours map idle
-// dx[i, .., c] -= push where idle[c] >= patience; dx (N,H,W,C), idle (C), push = strength /
-// (N*H*W).
-// One invocation: one vec4 of dx; its lanes are channels (4i + k) mod C. Where no unit is dead, dx
-// is not touched.
-// Grid: ceil(len / 4) invocations. Twin: Revive in src/reference/revive.rs.
+// dx[i, .., c] -= push where idle[c] >= patience; push = strength / (N*H*W).
+// Layouts: dx (N,H,W,C), idle (C).
+// Invocation: one vec4 of dx, whose lanes k are channels (4i + k) mod C. If none of them is dead,
+//   dx is not written.
+// Grid: ceil(len / 4) invocations.
+// Twin: Revive in src/reference/revive.rs.
 struct Params {
     vectors: u32,
     channels: u32,

@@ -1,9 +1,12 @@
 //!include fours grid step
-// g = factor * grad + weight_decay * w; with momentum: m = momentum * m + g, or m = g at step 0;
-// w -= lr * (g without momentum, g + momentum * m with nesterov = 1, else m).
-// One invocation: one vec4 (gaps between parameters have zero gradients and stay as they are).
-// Without momentum m is not touched.
-// Grid: ceil(len / 4) invocations. Twin: Sgd in src/reference/optimizer.rs.
+// One step of stochastic gradient descent:
+//   g = factor * grads + weight_decay * w
+//   m = momentum * m + g, or m = g at step 0 (only if momentum > 0; else m is not written)
+//   w -= lr * d, d = g without momentum, g + momentum * m with nesterov = 1, else m
+// Layouts: grads, weights and m have the same length.
+// Invocation: one vec4. Gaps between parameters have zero gradients and do not change.
+// Grid: ceil(len / 4) invocations.
+// Twin: Sgd in src/reference/optimizer.rs.
 struct Params {
     vectors: u32,
     factor: f32,

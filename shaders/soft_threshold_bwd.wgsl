@@ -1,9 +1,11 @@
 //!include grid fours map threshold
-// dx = dy and dt = -sign(x) * dy where |x| > t, else 0, t the threshold of the channel, with LEVELS
-// of the channel and the sample; x, dy, dx, dt (N,H,W,C), threshold and slope (C), level (N).
-// Without LEVELS any reals may be bound as `slope` and `level`.
-// One invocation: one vec4 of dx and of dt. Grid: ceil(len / 4) invocations. Twin: SoftThresholdBwd
-// in src/reference/soft_threshold.rs.
+// dx = dy and dt = -sign(x) * dy where |x| > t, else 0. t is the threshold of the channel; with
+//   LEVELS it also depends on the noise level of the sample (common/threshold.wgsl).
+// Layouts: x, dy, dx and dt (N,H,W,C); threshold and slope (C); level (N).
+// Invocation: one vec4 of dx and of dt.
+// Grid: ceil(len / 4) invocations.
+// Precondition: without LEVELS `slope` and `level` are not read, and any f32 buffer may be bound.
+// Twin: SoftThresholdBwd in src/reference/soft_threshold.rs.
 
 @group(0) @binding(5) var<storage, read> dy: array<Map4>;
 @group(0) @binding(6) var<storage, read_write> dx: array<Map4>;

@@ -1,9 +1,11 @@
 //!include grid fours map threshold
-// y = sign(x) * max(|x| - t, 0), t the threshold of the channel, with LEVELS of the channel and the
-// sample; x, y (N,H,W,C), threshold and slope (C), level (N). Without LEVELS any reals may be bound
-// as `slope` and `level`.
-// One invocation: one vec4 of y. Grid: ceil(len / 4) invocations. Twin: SoftThresholdFwd in
-// src/reference/soft_threshold.rs.
+// y = sign(x) * max(|x| - t, 0). t is the threshold of the channel; with LEVELS it also depends on
+//   the noise level of the sample (common/threshold.wgsl).
+// Layouts: x and y (N,H,W,C); threshold and slope (C); level (N).
+// Invocation: one vec4 of y.
+// Grid: ceil(len / 4) invocations.
+// Precondition: without LEVELS `slope` and `level` are not read, and any f32 buffer may be bound.
+// Twin: SoftThresholdFwd in src/reference/soft_threshold.rs.
 
 @group(0) @binding(5) var<storage, read_write> y: array<Map4>;
 

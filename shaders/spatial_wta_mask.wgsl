@@ -1,8 +1,9 @@
 //!include grid fours map key
-// mask[n,h,w,c] = 1 for the largest x of each map (n, c), ties to the lowest h * W + w, else 0. x
-// and mask (N,H,W,C).
-// One invocation: one map, channels innermost. Grid: N * C invocations. Twin: SpatialWtaMask in
-// src/reference/mask.rs.
+// mask[n,h,w,c] = 1 for the largest x of each map (n, c), else 0. Ties go to the lowest h * W + w.
+// Layouts: x and mask (N,H,W,C).
+// Invocation: one map, channels fastest.
+// Grid: N * C invocations.
+// Twin: SpatialWtaMask in src/reference/mask.rs.
 struct Params {
     maps: u32,
     c: u32,

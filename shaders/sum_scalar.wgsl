@@ -1,8 +1,12 @@
 //!include step
 // scalars[slot * width + index] = scale * s, s the sum of partials[offset .. offset + count] in a
-// fixed order; its square root if `root` is 1; times the step's sparsity_scale if `sparsity` is 1.
-// The second stage of every reduction to a scalar. One invocation: partials local, local + 256, ...
-// Grid: one workgroup of 256. Twin: the sums in src/reference/loss.rs and src/reference/reduce.rs.
+//   fixed order. With root = 1 its square root is taken first; with sparsity = 1 the result is
+//   multiplied by the step's sparsity_scale. This is the second stage of every reduction to a
+//   scalar.
+// Layouts: partials (at least offset + count), scalars (slots, width).
+// Invocation: partials local, local + 256, ...
+// Grid: one workgroup of 256.
+// Twin: the sums in src/reference/loss.rs and src/reference/reduce.rs.
 struct Params {
     offset: u32,
     count: u32,

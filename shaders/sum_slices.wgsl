@@ -1,10 +1,11 @@
 //!include fours grid
-// y[i] = sum of partials[slice, i] over the slices, in index order. partials (slices, 4*vectors), y
-// (4*vectors).
-// One invocation: one vec4. Lanes past `len` become 0: they lie between the ranges of the gradient
-// buffer, whose norm is taken whole.
-// Grid: `vectors` invocations. Second stage of Conv2dBwdWeight and ChannelSum. Twin: the sums in
-// src/reference/conv2d.rs and src/reference/reduce.rs.
+// y[i] = sum of partials[slice, i] over the slices, in index order. This is the second stage of
+//   Conv2dBwdWeight and ChannelSum.
+// Layouts: partials (slices, 4*vectors), y (4*vectors).
+// Invocation: one vec4. Lanes past `len` become 0: they lie between the ranges of the gradient
+//   buffer, whose norm is taken over the whole buffer.
+// Grid: `vectors` invocations.
+// Twin: the sums in src/reference/conv2d.rs and src/reference/reduce.rs.
 struct Params {
     vectors: u32,
     slices: u32,

@@ -1,8 +1,9 @@
 //!include fours grid
-// Partial sums of x^2.
-// One invocation: vec4s i, i + stride, ...; its workgroup's sum goes to partials[workgroup], and
-// sum_scalar adds those.
-// Grid: at most 256 workgroups of 256. Twin: SumSquares in src/reference/reduce.rs.
+// partials[workgroup] = partial sum of x^2.
+// Layouts: x (len), partials (workgroups). sum_scalar adds the partial sums.
+// Invocation: vec4s i, i + stride, ...
+// Grid: at most 256 workgroups of 256.
+// Twin: SumSquares in src/reference/reduce.rs.
 struct Params {
     len: u32,
     vectors: u32,
@@ -23,7 +24,7 @@ fn main(
 ) {
     var sum = vec4<f32>(0.0);
     for (var i = flat_invocation(group, groups, local, 256u); i < p.vectors; i += p.stride) {
-        // The lanes past the end are the buffer's padding.
+        // Lanes past the end lie in the buffer's padding and must not count.
         let inside = vec4<u32>(4u * i) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.len);
         let v = select(vec4<f32>(0.0), four(x[i]), inside);
         sum += v * v;

@@ -1,7 +1,9 @@
 //!include grid fours map
 // mask = 1 where x >= threshold[0] and x > 0, else 0.
-// One invocation: one vec4 (the lanes past the end are the buffer's own padding).
-// Grid: ceil(len / 4) invocations. Twin: ThresholdMask in src/reference/mask.rs.
+// Layouts: x and mask have the same length, threshold (1).
+// Invocation: one vec4. Lanes past the end fall in the buffer's padding.
+// Grid: ceil(len / 4) invocations.
+// Twin: ThresholdMask in src/reference/mask.rs.
 struct Params {
     vectors: u32,
 }

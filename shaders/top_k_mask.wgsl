@@ -1,10 +1,13 @@
 //!include grid fours map key
-// mask = 1 for the k largest x of each sample by signed value, ties to the lowest NCHW index, else
-// 0. x and mask (N,H,W,C).
-// A radix selection: four passes over the bytes of the keys, then, only where a tie has to be cut,
-// over those of the NCHW index.
-// One workgroup: one sample. Grid: N workgroups of 256. Precondition: k <= C * H * W. Twin:
-// TopKMask in src/reference/mask.rs.
+// mask = 1 for the k largest x of each sample by signed value, else 0. Ties go to the lowest NCHW
+//   index.
+// A radix selection: four passes over the bytes of the keys. If a tie has to be broken, further
+//   passes over the bytes of the NCHW index follow.
+// Layouts: x and mask (N,H,W,C).
+// Workgroup: one sample.
+// Grid: N workgroups of 256.
+// Precondition: k <= C * H * W.
+// Twin: TopKMask in src/reference/mask.rs.
 struct Params {
     n: u32,
     c: u32,
@@ -16,7 +19,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<Map>;
 @group(0) @binding(2) var<storage, read_write> mask: array<Map>;
 
-// Larger for a lower NCHW index, from the position in memory.
+// The rank of the element at index i in memory: larger for a lower NCHW index.
 fn rank_of(i: u32) -> u32 {
     return p.c * p.area - 1u - (i % p.c * p.area + i / p.c);
 }
@@ -33,29 +36,29 @@ fn main(
     }
     let len = p.c * p.area;
     let first = n * len;
-    // The key of the last one kept, byte by byte.
+    // The smallest key kept, byte by byte from the most significant.
     var digit = Digit(0u, p.k, len);
     var cut = 0u;
     for (var shift = 32u; shift > 0u; shift -= 8u) {
         clear_digits(local, 256u);
         for (var i = local; i < len; i += 256u) {
             let key = key_of(f32(x[first + i]));
-            if above(key, shift) == above(cut, shift) {
+            if high_bits(key, shift) == high_bits(cut, shift) {
                 count_digit(key >> (shift - 8u));
             }
         }
         digit = choose_digit(local, digit.wanted);
         cut |= digit.value << (shift - 8u);
     }
-    // Among equal keys, the rank of the last one kept.
+    // The lowest rank kept among the elements whose key equals the cut.
     var lowest = 0u;
     if digit.wanted < digit.count {
-        for (var shift = bits_of(len - 1u); shift > 0u; shift -= 8u) {
+        for (var shift = whole_byte_bits(len - 1u); shift > 0u; shift -= 8u) {
             clear_digits(local, 256u);
             for (var i = local; i < len; i += 256u) {
                 if key_of(f32(x[first + i])) == cut {
                     let rank = rank_of(i);
-                    if above(rank, shift) == above(lowest, shift) {
+                    if high_bits(rank, shift) == high_bits(lowest, shift) {
                         count_digit(rank >> (shift - 8u));
                     }
                 }

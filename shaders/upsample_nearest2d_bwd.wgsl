@@ -1,11 +1,11 @@
 //!include grid fours map lanes
-// dx[n,h,w,c] = the sum of dy over the block of scale_h by scale_w pixels. dx (N,H,W,C), dy (N, H *
-// scale_h, W * scale_w, C); p.h and p.w are those of dx.
-// One invocation: four consecutive elements of dx, which with VEC are four channels of a pixel;
-// without, they are done one by one and gather works on the same number in every lane. Those past
-// the end fall into the buffer's own padding.
-// Grid: ceil(len / 4) invocations, len the elements of dx. Twin: UpsampleNearest2dBwd in
-// src/reference/unpool2d.rs.
+// dx[n,h,w,c] = sum of dy over the block of scale_h by scale_w pixels.
+// Layouts: dx (N,H,W,C), dy (N, H * scale_h, W * scale_w, C). p.h and p.w are the sides of dx.
+// Invocation: four consecutive elements of dx. With VEC they are four channels of one pixel.
+//   Without VEC each is computed on its own, with the same value in every lane. Elements past the
+//   end fall in the buffer's padding.
+// Grid: ceil(len / 4) invocations, len the number of elements of dx.
+// Twin: UpsampleNearest2dBwd in src/reference/unpool2d.rs.
 
 struct Params {
     vectors: u32,
@@ -28,7 +28,7 @@ fn gather(i: u32) -> vec4<f32> {
     let c = i % p.c;
     let pixel = i / p.c;
     let left = pixel % p.w * p.scale_w;
-    // n * H + h at once.
+    // pixel / W = n * H + h, so this is the first row of the block counted over all samples.
     let top = pixel / p.w * p.scale_h;
     var sum = vec4<f32>(0.0);
     for (var r = 0u; r < p.scale_h; r++) {

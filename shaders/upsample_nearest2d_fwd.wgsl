@@ -1,11 +1,11 @@
 //!include grid fours map lanes
-// y[n,h,w,c] = x[n, h / scale_h, w / scale_w, c]. x (N,H,W,C), y (N, H * scale_h, W * scale_w, C);
-// p.h and p.w are those of x.
-// One invocation: four consecutive elements of y, which with VEC are four channels of a pixel;
-// without, they are done one by one and copy works on the same number in every lane. Those past the
-// end fall into the buffer's own padding.
-// Grid: ceil(len / 4) invocations, len the elements of y. Twin: UpsampleNearest2dFwd in
-// src/reference/unpool2d.rs.
+// y[n,h,w,c] = x[n, h / scale_h, w / scale_w, c].
+// Layouts: x (N,H,W,C), y (N, H * scale_h, W * scale_w, C). p.h and p.w are the sides of x.
+// Invocation: four consecutive elements of y. With VEC they are four channels of one pixel. Without
+//   VEC each is computed on its own, with the same value in every lane. Elements past the end fall
+//   in the buffer's padding.
+// Grid: ceil(len / 4) invocations, len the number of elements of y.
+// Twin: UpsampleNearest2dFwd in src/reference/unpool2d.rs.
 
 struct Params {
     vectors: u32,
@@ -29,7 +29,7 @@ fn copy(i: u32) -> vec4<f32> {
     let pixel = i / p.c;
     let width = p.w * p.scale_w;
     let w = pixel % width / p.scale_w;
-    // H * scale_h is a multiple of scale_h: n * H + h at once.
+    // n * H + h: samples need no separate index, as H * scale_h is a multiple of scale_h.
     let row = pixel / width / p.scale_h;
     return fetch_x((row * p.w + w) * p.c + c);
 }

@@ -1,4 +1,5 @@
-//! Where a program runs: the CPU path or a GPU. Both take the same calls on the same buffers.
+//! The device that runs a program: the CPU path or a GPU. Both run the same calls on the same
+//! buffers.
 
 mod allocation;
 
@@ -71,16 +72,16 @@ enum Element {
     Word,
 }
 
-/// A result on its way to the host.
+/// A result that is being read.
 #[derive(Debug)]
 pub enum Pending {
-    /// The CPU path's results are there at once.
+    /// A result of the CPU path, which is available at once.
     Ready(Vec<f32>),
-    /// A readback under way.
+    /// A queued readback.
     Gpu(gpu::Ticket),
 }
 
-/// What `--device` means.
+/// The device that a `--device` argument selects.
 #[derive(Clone, Debug)]
 pub enum Selected {
     /// The CPU path.
@@ -89,7 +90,10 @@ pub enum Selected {
     Adapter(Box<Adapter>),
 }
 
-/// Resolves `auto`, `cpu`, `gpu`, a name or a number.
+/// Resolves `auto`, `cpu`, `gpu`, or the name or number of an adapter.
+///
+/// # Errors
+/// If no adapter matches.
 pub fn select(wanted: &str) -> Result<Selected> {
     match wanted {
         "cpu" => Ok(Selected::Cpu),
@@ -111,22 +115,31 @@ impl Device {
         Self::of(Kind::Cpu(Box::default()))
     }
 
-    /// The CPU path in f64, against which everything else is checked.
+    /// The CPU path in f64, the reference that other results are compared with.
     pub fn oracle() -> Self {
         Self::of(Kind::Oracle(Box::default()))
     }
 
     /// A GPU.
+    ///
+    /// # Errors
+    /// If the adapter refuses to open a device.
     pub fn gpu(adapter: Adapter) -> Result<Self> {
         Ok(Self::of(Kind::Gpu(Box::new(Gpu::new(adapter)?))))
     }
 
-    /// Opens what `--device` means.
+    /// Opens the device that a `--device` argument selects.
+    ///
+    /// # Errors
+    /// If no adapter matches, or it refuses to open a device.
     pub fn open(wanted: &str) -> Result<Self> {
         Self::open_with(wanted, |_| Matrices::None)
     }
 
-    /// As [`Device::open`], an adapter with the cooperative matrices that are wanted of it.
+    /// As [`Device::open`]. `matrices` selects the cooperative matrices of an adapter.
+    ///
+    /// # Errors
+    /// If no adapter matches, or it refuses to open a device.
     pub fn open_with(wanted: &str, matrices: impl FnOnce(&Adapter) -> Matrices) -> Result<Self> {
         match select(wanted)? {
             Selected::Cpu => Ok(Self::cpu()),
@@ -137,7 +150,7 @@ impl Device {
         }
     }
 
-    /// Name for people.
+    /// Name for reports.
     pub fn label(&self) -> String {
         match &self.kind {
             Kind::Cpu(_) => format!("cpu ({} threads)", rayon::current_num_threads()),
@@ -149,8 +162,8 @@ impl Device {
         }
     }
 
-    /// What the same bytes can be expected of: the CPU path, or an adapter with its driver and the
-    /// user's table of kernels.
+    /// Identity under which results are bit-reproducible: the CPU path, or adapter, driver and the
+    /// user's tuning table.
     pub fn identity(&self) -> String {
         match &self.kind {
             Kind::Cpu(_) => "cpu".to_owned(),
@@ -162,7 +175,7 @@ impl Device {
         }
     }
 
-    /// What `--device` must be given to mean this device again, where it was chosen by `wanted`.
+    /// The `--device` argument that selects this device again, given the one that selected it.
     pub fn again(&self, wanted: &str) -> String {
         match &self.kind {
             Kind::Gpu(gpu) if ["auto", "gpu"].contains(&wanted) => gpu.adapter().info.name.clone(),
@@ -171,12 +184,12 @@ impl Device {
         }
     }
 
-    /// The GPU, if it is one.
+    /// The GPU; None for the CPU path.
     pub fn as_gpu(&mut self) -> Option<&mut Gpu> {
         if let Kind::Gpu(gpu) = &mut self.kind { Some(gpu) } else { None }
     }
 
-    /// Largest number of bytes of one buffer.
+    /// Maximum size of a buffer in bytes.
     pub fn max_bytes(&self) -> u64 {
         if let Kind::Gpu(gpu) = &self.kind {
             gpu.limits().max_buffer_size
@@ -185,7 +198,7 @@ impl Device {
         }
     }
 
-    /// Largest number of elements that a kernel may see of one buffer.
+    /// Maximum number of elements of a buffer that one kernel can bind.
     pub fn max_elements(&self) -> u64 {
         match &self.kind {
             Kind::Gpu(gpu) => {
@@ -195,15 +208,15 @@ impl Device {
         }
     }
 
-    /// Bytes that a training may take: what the user allowed, and what is free where the device
-    /// works in the machine's own memory and the machine tells. An adapter with memory of its own
-    /// does not say.
+    /// Memory budget for training in bytes: the user's limit, or the free memory of the machine if
+    /// the device uses it, whichever is smaller. None if neither is known: wgpu does not report the
+    /// memory of discrete GPUs.
     pub fn budget(&self) -> Option<u64> {
         self.budget_with(0)
     }
 
-    /// [`Device::budget`] where so many bytes of it are taken already, so that what is free is what
-    /// is left beside them.
+    /// As [`Device::budget`], for a caller that already holds `taken` bytes, which count as part of
+    /// the budget.
     pub fn budget_with(&self, taken: u64) -> Option<u64> {
         let shares = self.kind_of_gpu().is_none_or(|gpu| gpu.adapter().shares_memory());
         let free = if shares { budget::free() } else { None };
@@ -268,7 +281,8 @@ impl Device {
         self.allocate(label, len, Element::Real)
     }
 
-    /// Makes a buffer of reals of half precision, all zero; the CPU path keeps reals, rounded.
+    /// Allocates a buffer of f16, filled with zeros. The CPU path stores reals rounded to f16. The
+    /// caller must check [`Device::has_half`] before running kernels on it.
     ///
     /// # Errors
     /// When an adapter has no memory for it. Whether its kernels have half precision is for the
@@ -277,16 +291,16 @@ impl Device {
         self.allocate(label, len, Element::Half)
     }
 
-    /// Whether maps may be in half precision: what the CPU path has not, and many adapters have.
+    /// Whether maps can be in half precision. The CPU path and some adapters do not support it.
     pub fn has_half(&self) -> bool {
         self.kind_of_gpu()
             .is_some_and(|gpu| gpu.handle().features().contains(wgpu::Features::SHADER_F16))
     }
 
-    /// Fails where maps cannot be kept so.
+    /// Checks that maps can have a precision.
     ///
     /// # Errors
-    /// For f16 where there is no half precision.
+    /// For f16 if the device does not support half precision.
     pub fn takes(&self, precision: Precision) -> Result<()> {
         if precision == Precision::F16 && !self.has_half() {
             return Err(Error::usage(format!(
@@ -380,10 +394,10 @@ impl Device {
         }
     }
 
-    /// Reads reals as f64; whole from the oracle.
+    /// Reads a view as f64, exactly on the oracle.
     ///
     /// # Errors
-    /// As [`Device::read`].
+    /// If the device fails.
     pub fn read_f64(&mut self, view: View) -> Result<Vec<f64>> {
         self.buffers.check(view.buffer)?;
         if let Kind::Oracle(memory) = &self.kind {
@@ -392,10 +406,10 @@ impl Device {
         Ok(self.read(view)?.into_iter().map(f64::from).collect())
     }
 
-    /// Reads words.
+    /// Reads a view of u32, after all work submitted so far.
     ///
     /// # Errors
-    /// As [`Device::read`].
+    /// If the device fails.
     pub fn read_words(&mut self, view: View) -> Result<Vec<u32>> {
         self.reap();
         self.buffers.check(view.buffer)?;
@@ -432,10 +446,10 @@ impl Device {
         if program.device == self.buffers.device { Ok(()) } else { Err(elsewhere("a program")) }
     }
 
-    /// Runs a program once. A GPU may still be at work when this returns.
+    /// Runs a program once. A GPU may still be working when this returns.
     ///
     /// # Errors
-    /// When another device compiled the program, or the device fails.
+    /// If the device fails.
     pub fn run(&mut self, program: &Program, step: &StepParams) -> Result<()> {
         self.prepare(program)?;
         match (&mut self.kind, &program.code) {
@@ -454,11 +468,11 @@ impl Device {
         }
     }
 
-    /// Runs a program once, waits for it, and tells when each dispatch ran, or each call on the CPU
-    /// path.
+    /// Runs a program once, waits for it, and returns when each dispatch ran; on the CPU path, when
+    /// each call ran.
     ///
     /// # Errors
-    /// As [`Device::run`].
+    /// If the device fails.
     pub fn profile(&mut self, program: &Program, step: &StepParams) -> Result<Profile> {
         self.prepare(program)?;
         match (&mut self.kind, &program.code) {
@@ -469,10 +483,10 @@ impl Device {
         }
     }
 
-    /// Asks for a view without waiting.
+    /// Starts reading a view without waiting.
     ///
     /// # Errors
-    /// As [`Device::read`].
+    /// If the device fails.
     pub fn fetch(&mut self, view: View) -> Result<Pending> {
         self.buffers.check(view.buffer)?;
         match &mut self.kind {
@@ -481,7 +495,7 @@ impl Device {
         }
     }
 
-    /// Whether an asked-for view has arrived.
+    /// Whether a result that is being read is available.
     pub fn arrived(&self, pending: &Pending) -> bool {
         match (&self.kind, pending) {
             (Kind::Gpu(gpu), Pending::Gpu(ticket)) => gpu.arrived(ticket),
@@ -489,7 +503,10 @@ impl Device {
         }
     }
 
-    /// Takes an asked-for view, waiting if need be.
+    /// Returns a result that is being read, waiting if necessary.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn collect(&mut self, pending: Pending) -> Result<Vec<f32>> {
         match (&mut self.kind, pending) {
             (Kind::Gpu(gpu), Pending::Gpu(ticket)) => gpu.collect_reals(ticket),
@@ -498,7 +515,10 @@ impl Device {
         }
     }
 
-    /// Waits until nothing is under way.
+    /// Waits for all submitted work.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn wait(&mut self) -> Result<()> {
         if let Kind::Gpu(gpu) = &mut self.kind { gpu.wait() } else { Ok(()) }
     }

@@ -1,17 +1,17 @@
-// Activation functions and their slopes; the codes are those of Activation::code in
-// src/ops/activation.rs, `parameter` is its slope or alpha. Twin: src/reference/activation.rs.
-// Pass `code` as an override constant: the switch then folds away, where adapters that run every
-// branch would pay for all of them.
-// Everything rests on exp of arguments <= 0 and on polynomials: tanh and log of some adapters are
-// thousands of ulp off.
+// Activation functions and their slopes. `code` is Activation::code of src/ops/activation.rs,
+// `parameter` is its slope or alpha. Twin: src/reference/activation.rs.
+// Pass `code` as an override constant, so that the switch folds away. Adapters that execute every
+// branch would otherwise pay for all functions.
+// Everything is built on exp of arguments <= 0 and on polynomials, because the built-in tanh and
+// log of some adapters are off by thousands of ulp.
 
-// exp(x) for x <= 0; 0 below -87, where results would be subnormal. NaN passes.
+// exp(x) for x <= 0. Below -87, where the result would be subnormal, it is 0. NaN stays NaN.
 fn exp_negative(x: vec4<f32>) -> vec4<f32> {
     return select(exp(x), vec4<f32>(0.0), x < vec4<f32>(-87.0));
 }
 
-// exp(x) - 1 for x <= 0, exact to rounding near 0: minimax polynomial (relative error 9e-9) above
-// -0.7.
+// exp(x) - 1 for x <= 0. Above -0.7, where the difference would cancel, it is a minimax polynomial
+// (relative error 9e-9).
 fn expm1_negative(x: vec4<f32>) -> vec4<f32> {
     var series = 0.001033243338 * x + 0.008067952742;
     series = series * x + 0.04157276341;
@@ -37,9 +37,9 @@ fn sigmoid4(x: vec4<f32>) -> vec4<f32> {
     return select(e, vec4<f32>(1.0), x >= vec4<f32>(0.0)) / (1.0 + e);
 }
 
-// The normal distribution function. Its lower tail is exp(-x^2/2) times a slowly varying factor, a
-// polynomial in u = 1 / (1 + 0.3 |x| / sqrt 2) of relative error 1e-8, so that the tail keeps its
-// relative precision.
+// The cumulative distribution function of the standard normal distribution. The lower tail is
+// exp(-x^2/2) times a slowly varying factor, a polynomial in u = 1 / (1 + 0.3 |x| / sqrt 2) with a
+// relative error of 1e-8, so that small tails keep their relative precision.
 fn normal_cdf4(x: vec4<f32>) -> vec4<f32> {
     let u = 1.0 / (1.0 + 0.2121320344 * abs(x));
     var series = -0.06538543863 * u + 0.2459671353;
@@ -54,13 +54,13 @@ fn normal_cdf4(x: vec4<f32>) -> vec4<f32> {
     return select(tail, 1.0 - tail, x >= vec4<f32>(0.0));
 }
 
-// y = f(x). A NaN stays one, so that a diverging training shows: also where a compiler makes
-// select(x, 0, x <= 0) a max.
+// y = f(x). NaN stays NaN, so that diverged training is visible. The explicit check is needed
+// because a compiler may turn select(x, 0, x <= 0) into a max, which drops NaN.
 fn activate4(code: u32, parameter: f32, x: vec4<f32>) -> vec4<f32> {
     return select(activate_numbers4(code, parameter, x), x, is_nan(x));
 }
 
-// y = f(x) of numbers.
+// y = f(x) for x other than NaN.
 fn activate_numbers4(code: u32, parameter: f32, x: vec4<f32>) -> vec4<f32> {
     let zero = vec4<f32>(0.0);
     switch code {
@@ -96,7 +96,7 @@ fn activate_numbers4(code: u32, parameter: f32, x: vec4<f32>) -> vec4<f32> {
     }
 }
 
-// f'(x) from the input.
+// f'(x), computed from the input.
 fn activation_slope4(code: u32, parameter: f32, x: vec4<f32>) -> vec4<f32> {
     let zero = vec4<f32>(0.0);
     let one = vec4<f32>(1.0);
@@ -134,7 +134,8 @@ fn activation_slope4(code: u32, parameter: f32, x: vec4<f32>) -> vec4<f32> {
     }
 }
 
-// f'(x) from the output y = f(x); for codes 0 to 6, where it follows from y alone.
+// f'(x), computed from the output y = f(x). Only for codes 0 to 6: the slopes of GELU and SiLU do
+// not follow from y alone.
 fn activation_slope_output4(code: u32, parameter: f32, y: vec4<f32>) -> vec4<f32> {
     let zero = vec4<f32>(0.0);
     let one = vec4<f32>(1.0);

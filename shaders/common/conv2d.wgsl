@@ -1,4 +1,5 @@
-// Parameters of convolutions: x (N,H,W,C), y (N,P,Q,K), w (R,S,C/groups,K).
+// Parameters of convolutions: x (N,H,W,C), y (N,P,Q,K), w (R,S,C/groups,K). The struct is
+// Conv2dParams of src/ops/conv2d.rs.
 struct Params {
     n: u32,
     h: u32,

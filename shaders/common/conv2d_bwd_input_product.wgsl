@@ -1,3 +1,7 @@
+// The product of the conv2d_bwd_input kernels with tiles: rows are the pixels of one phase of x,
+// columns are channels, the sum runs over the taps of the phase and the filters. A phase is the set
+// of pixels with the same (h mod stride, w mod stride): they share their taps.
+
 override ACTIVATION: u32 = 0u;
 override GATED: bool = false;
 override VEC_C: bool = false;
@@ -13,7 +17,7 @@ override VEC_K: bool = false;
 @group(0) @binding(7) var<storage, read_write> x: array<Map>;
 @group(0) @binding(8) var<storage, read_write> x4: array<Map4>;
 
-// The phase's first pixel of x and the size of its grid of pixels.
+// A phase: its first pixel of x, and the size of its grid of pixels.
 struct Phase {
     h: u32,
     w: u32,
@@ -21,68 +25,73 @@ struct Phase {
     columns: u32,
 }
 
-// The taps of one direction that reach a phase: first, distance, number; a place in the phase's
-// grid less `back` of the first tap, and less `back_by` more for each other, is one of y.
+// The taps of a phase along one axis: first + j * spacing for j < count. Tap j takes position i of
+// the phase's grid to position i - (offset + j * offset_step) of y.
 struct Taps {
     first: u32,
-    by: u32,
+    spacing: u32,
     count: u32,
-    back: i32,
-    back_by: i32,
+    offset: i32,
+    offset_step: i32,
 }
 
 var<private> phase: Phase;
 var<private> down: Taps;
 var<private> along: Taps;
 
-// The taps t of `count` with (at - t*dilation) a multiple of the stride.
+// The taps t < count for which at - t*dilation is a multiple of the stride.
 fn taps_of(at: u32, count: u32, dilation: u32, stride: u32) -> Taps {
     var taps = Taps(0u, 1u, 0u, 0, 0);
-    // Kept above 0 by whole strides: OpenGL leaves the remainder of a negative number undefined.
-    let above = at + count * dilation * stride;
-    while taps.first < count && (above - taps.first * dilation) % stride != 0u {
+    // Whole strides are added to keep the operand of % positive: OpenGL leaves the remainder of a
+    // negative number undefined.
+    let positive = at + count * dilation * stride;
+    while taps.first < count && (positive - taps.first * dilation) % stride != 0u {
         taps.first++;
     }
-    while taps.by * dilation % stride != 0u {
-        taps.by++;
+    while taps.spacing * dilation % stride != 0u {
+        taps.spacing++;
     }
-    taps.count = (count - taps.first + taps.by - 1u) / taps.by;
-    taps.back = i32(count * dilation) - i32((above - taps.first * dilation) / stride);
-    taps.back_by = i32(taps.by * dilation / stride);
+    taps.count = (count - taps.first + taps.spacing - 1u) / taps.spacing;
+    taps.offset = i32(count * dilation) - i32((positive - taps.first * dilation) / stride);
+    taps.offset_step = i32(taps.spacing * dilation / stride);
     return taps;
 }
 
 fn phase_of(number: u32) -> Phase {
     let rows = (p.h + p.stride_h - 1u) / p.stride_h;
-    return Phase(number / p.stride_w, number % p.stride_w, rows, (p.w + p.stride_w - 1u) / p.stride_w);
+    let columns = (p.w + p.stride_w - 1u) / p.stride_w;
+    return Phase(number / p.stride_w, number % p.stride_w, rows, columns);
 }
 
-// Four pixels of x, numbered within the phase: their sample and place in the phase's grid.
+// Four pixels of x: their samples and their places in the phase's grid.
 struct Pixels {
     n: vec4<i32>,
     h: vec4<i32>,
     w: vec4<i32>,
 }
 
+// The four pixels from number `first` of the phase on.
 fn locate(first: u32) -> Pixels {
     let pixel = first + vec4<u32>(0u, 1u, 2u, 3u);
     let row = pixel / phase.columns;
-    // A pixel past the end is reached by no tap.
-    let h = select(vec4<i32>(-0x40000000), vec4<i32>(row % phase.rows), row < vec4<u32>(p.n * phase.rows));
+    let inside = row < vec4<u32>(p.n * phase.rows);
+    // -2^30 for pixels past the end: outside y whatever a tap adds.
+    let h = select(vec4<i32>(-0x40000000), vec4<i32>(row % phase.rows), inside);
     return Pixels(vec4<i32>(row / phase.rows), h, vec4<i32>(pixel % phase.columns));
 }
 
-// A step: tap (r,s), counted among those of the phase, and filter.
+// A term of the sum: tap (r,s), counted among the taps of the phase, and filter.
 struct Step {
     r: u32,
     s: u32,
     k: u32,
 }
 
-fn onward(step: Step, by: u32) -> Step {
+// The term `by` terms further on.
+fn advance(step: Step, by: u32) -> Step {
     var next = step;
     next.k += by;
-    // Without a branch; once is enough where `by` is 1, or 4 with whole vec4s of filters.
+    // Branch-free. One wrap is enough if `by` is 1, or 4 with K a multiple of 4.
     let wraps = next.k >= p.k;
     next.k -= select(0u, p.k, wraps);
     next.s += u32(wraps);
@@ -101,22 +110,25 @@ fn onward(step: Step, by: u32) -> Step {
     return next;
 }
 
-// Where the pixels' values of a step lie in y, -1 outside.
+// The indices in y of the four pixels' values for a term, -1 outside y.
 fn under_tap(pixels: Pixels, step: Step) -> vec4<i32> {
-    let row = pixels.h - (down.back + i32(step.r) * down.back_by);
-    let column = pixels.w - (along.back + i32(step.s) * along.back_by);
-    let inside = (vec4<u32>(row) < vec4<u32>(p.p)) & (vec4<u32>(column) < vec4<u32>(p.q)) & vec4<bool>(step.r < down.count);
-    return select(vec4<i32>(-1), ((pixels.n * i32(p.p) + row) * i32(p.q) + column) * i32(p.k) + i32(step.k), inside);
+    let row = pixels.h - (down.offset + i32(step.r) * down.offset_step);
+    let column = pixels.w - (along.offset + i32(step.s) * along.offset_step);
+    let inside = (vec4<u32>(row) < vec4<u32>(p.p))
+        & (vec4<u32>(column) < vec4<u32>(p.q))
+        & vec4<bool>(step.r < down.count);
+    let pixel = (pixels.n * i32(p.p) + row) * i32(p.q) + column;
+    return select(vec4<i32>(-1), pixel * i32(p.k) + i32(step.k), inside);
 }
 
-// Where the weights of a step and a channel lie. Past the last tap the pixels' values are 0, and
-// any weights will do.
+// The index in w of the weights of a term and a channel. Past the last tap the pixels' values are
+// 0, so any weights will do.
 fn weight_of(step: Step, c: u32) -> u32 {
-    let tap = (down.first + step.r * down.by) * p.s + along.first + step.s * along.by;
+    let tap = (down.first + step.r * down.spacing) * p.s + along.first + step.s * along.spacing;
     return select(0u, (tap * p.c + c) * p.k + step.k, step.r < down.count);
 }
 
-// Outside the map the first element is read and dropped: cheaper than a branch.
+// Outside the map element 0 is read and discarded, which is cheaper than a branch.
 fn load_y4(at: i32) -> vec4<f32> {
     return select(map4(y4[u32(max(at, 0)) / 4u]), vec4<f32>(0.0), at < 0);
 }
@@ -125,14 +137,15 @@ fn load_y(at: i32) -> f32 {
     return select(f32(y[u32(max(at, 0))]), 0.0, at < 0);
 }
 
-// What is stored at i: f of the sum, or the sum by the slope of the f whose output lies there.
-fn finished(i: u32, sum: vec4<f32>) -> vec4<f32> {
+// The value stored at element i: f(sum), or with GATED the sum times the slope at the gate.
+fn epilogue(i: u32, sum: vec4<f32>) -> vec4<f32> {
     if GATED {
         return sum * activation_slope_output4(ACTIVATION, p.parameter, gate4_at(i, VEC_C));
     }
     return activate4(ACTIVATION, p.parameter, sum);
 }
 
+// Stores four channels of a pixel, numbered within the phase.
 fn store(pixel: u32, c: u32, sum: vec4<f32>) {
     let row = pixel / phase.columns;
     let n = row / phase.rows;
@@ -142,7 +155,7 @@ fn store(pixel: u32, c: u32, sum: vec4<f32>) {
         return;
     }
     let i = ((n * p.h + h) * p.w + column) * p.c + c;
-    let v = finished(i, sum);
+    let v = epilogue(i, sum);
     if VEC_C {
         x4[i / 4u] = to_map4(v);
         return;
@@ -172,9 +185,11 @@ fn main(
     let blocks = (p.n * grid.rows * grid.columns + ROWS - 1u) / ROWS;
     let first = i / c_blocks % blocks * ROWS;
     phase = phase_of(i / (c_blocks * blocks));
-    // Barriers need a count that is seen to be uniform, which a private variable's is not.
-    let taps_down = taps_of(i / (c_blocks * blocks) / p.stride_w + p.pad_h, p.r, p.dilation_h, p.stride_h);
-    let taps_along = taps_of(i / (c_blocks * blocks) % p.stride_w + p.pad_w, p.s, p.dilation_w, p.stride_w);
+    // The loop below contains barriers, so its count must be uniform. Uniformity analysis accepts
+    // these locals, but not the private variables.
+    let number = i / (c_blocks * blocks);
+    let taps_down = taps_of(number / p.stride_w + p.pad_h, p.r, p.dilation_h, p.stride_h);
+    let taps_along = taps_of(number % p.stride_w + p.pad_w, p.s, p.dilation_w, p.stride_w);
     down = taps_down;
     along = taps_along;
     let column = c + column_of(local);
@@ -182,15 +197,20 @@ fn main(
         add_to_rows(vec4<f32>(b[column], b[column + 1u], b[column + 2u], b[column + 3u]), local);
     }
     let pixels = locate(first + row_of(local));
-    var step = onward(Step(), step_of(local));
+    var step = advance(Step(), step_of(local));
     for (var done = 0u; done < taps_down.count * taps_along.count * p.k; done += DEPTH) {
         if VEC_K {
             let at = under_tap(pixels, step);
             let values = mat4x4<f32>(load_y4(at.x), load_y4(at.y), load_y4(at.z), load_y4(at.w));
             let i = weight_of(step, column) / 4u;
-            let weights = mat4x4<f32>(four(w4[i]), four(w4[i + p.k / 4u]), four(w4[i + p.k / 2u]), four(w4[i + p.k / 4u * 3u]));
+            let weights = mat4x4<f32>(
+                four(w4[i]),
+                four(w4[i + p.k / 4u]),
+                four(w4[i + p.k / 2u]),
+                four(w4[i + p.k / 4u * 3u]),
+            );
             add_products(transpose(weights), transpose(values), local);
-            step = onward(step, DEPTH);
+            step = advance(step, DEPTH);
         } else {
             var values: mat4x4<f32>;
             var weights: mat4x4<f32>;
@@ -199,11 +219,11 @@ fn main(
                 values[j] = vec4<f32>(load_y(at.x), load_y(at.y), load_y(at.z), load_y(at.w));
                 let i = weight_of(step, column);
                 weights[j] = vec4<f32>(w[i], w[i + p.k], w[i + 2u * p.k], w[i + 3u * p.k]);
-                step = onward(step, 1u);
+                step = advance(step, 1u);
             }
             add_products(weights, values, local);
             if DEPTH > 4u {
-                step = onward(step, DEPTH - 4u);
+                step = advance(step, DEPTH - 4u);
             }
         }
     }

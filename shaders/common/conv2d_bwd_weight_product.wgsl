@@ -1,3 +1,6 @@
+// The product of the conv2d_bwd_weight kernels with tiles: rows are (r,s,c), columns are filters,
+// the sum runs over the pixels (n,p,q) of a slice.
+
 override VEC_C: bool = false;
 override VEC_K: bool = false;
 
@@ -9,34 +12,38 @@ override VEC_K: bool = false;
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
 @group(0) @binding(6) var<storage, read_write> out4: array<Four>;
 
+// The slice that the workgroup sums.
 var<private> slice: u32;
 
-// Four rows (r,s,c): their taps' places, relative to a window's corner, and channels. Rows past the
-// end lie outside every input.
+// Four rows (r,s,c): the offsets of their taps from p*stride and q*stride, and their channels.
 struct Rows {
     down: vec4<u32>,
     along: vec4<u32>,
     c: vec4<u32>,
 }
 
+// The four rows from `first` on.
 fn locate(first: u32) -> Rows {
     let row = first + vec4<u32>(0u, 1u, 2u, 3u);
     let tap = row / p.c;
-    let down = select(vec4<u32>(0x40000000u), tap / p.s * p.dilation_h - p.pad_h, row < vec4<u32>(p.r * p.s * p.c));
+    let inside = row < vec4<u32>(p.r * p.s * p.c);
+    // 2^30 for rows past the end: outside x whatever a pixel adds.
+    let down = select(vec4<u32>(0x40000000u), tap / p.s * p.dilation_h - p.pad_h, inside);
     return Rows(down, tap % p.s * p.dilation_w - p.pad_w, row % p.c);
 }
 
-// A step: a pixel (n,p,q).
+// A term of the sum: a pixel (n,p,q).
 struct Step {
     n: u32,
     p: u32,
     q: u32,
 }
 
-fn onward(step: Step, by: u32) -> Step {
+// The term `by` terms further on.
+fn advance(step: Step, by: u32) -> Step {
     var next = step;
     next.q += by;
-    // Without a branch; once is enough for a step by one.
+    // Branch-free. One wrap is enough if `by` is 1.
     let wraps = next.q >= p.q;
     next.q -= select(0u, p.q, wraps);
     next.p += u32(wraps);
@@ -55,19 +62,23 @@ fn onward(step: Step, by: u32) -> Step {
     return next;
 }
 
-// Above the input h wraps around to a huge number, so that one comparison covers both borders.
+// Four channels of x under a tap, or 0 outside. Above and left of the input the unsigned
+// coordinates wrap to huge values, so that one comparison covers both borders.
 fn load_x4(step: Step, down: u32, along: u32, c: u32, inside: bool) -> vec4<f32> {
     let h = step.p * p.stride_h + down;
     let column = step.q * p.stride_w + along;
     let covered = inside && h < p.h && column < p.w;
-    return select(vec4<f32>(0.0), map4(x4[select(0u, (((step.n * p.h + h) * p.w + column) * p.c + c) / 4u, covered)]), covered);
+    let i = ((step.n * p.h + h) * p.w + column) * p.c + c;
+    return select(vec4<f32>(0.0), map4(x4[select(0u, i / 4u, covered)]), covered);
 }
 
+// One channel of x under a tap, or 0 outside.
 fn load_x(step: Step, down: u32, along: u32, c: u32, inside: bool) -> f32 {
     let h = step.p * p.stride_h + down;
     let column = step.q * p.stride_w + along;
     let covered = inside && h < p.h && column < p.w;
-    return select(0.0, f32(x[select(0u, ((step.n * p.h + h) * p.w + column) * p.c + c, covered)]), covered);
+    let i = ((step.n * p.h + h) * p.w + column) * p.c + c;
+    return select(0.0, f32(x[select(0u, i, covered)]), covered);
 }
 
 fn load_dy(pixel: u32, k: u32) -> vec4<f32> {
@@ -78,6 +89,7 @@ fn load_dy(pixel: u32, k: u32) -> vec4<f32> {
     return vec4<f32>(f32(dy[i]), f32(dy[i + 1u]), f32(dy[i + 2u]), f32(dy[i + 3u]));
 }
 
+// Stores four filters of a row.
 fn store(row: u32, k: u32, v: vec4<f32>) {
     if row >= p.r * p.s * p.c || k >= p.k {
         return;
@@ -110,9 +122,10 @@ fn main(
     let row_blocks = (p.r * p.s * p.c + ROWS - 1u) / ROWS;
     let k = i % k_blocks * 4u * COLUMNS;
     let first = i / k_blocks % row_blocks * ROWS;
-    // Barriers need bounds that are seen to be uniform, which a private variable's are not.
+    // The loop below contains barriers, so its bounds must be uniform. Uniformity analysis accepts
+    // this local, but not the private variable.
     let number = i / (k_blocks * row_blocks);
-    // A folded grid has workgroups to spare.
+    // A folded grid may hold workgroups past the last slice.
     if number >= p.slices {
         return;
     }
@@ -127,7 +140,7 @@ fn main(
         var values: mat4x4<f32>;
         var grads: mat4x4<f32>;
         for (var j = 0u; j < 4u; j++) {
-            // Past the slice's end x is 0, and any pixel of dy will do.
+            // Past the end of the slice x is taken as 0, so any pixel of dy will do.
             let inside = pixel + j < end;
             grads[j] = load_dy(select(0u, pixel + j, inside), column);
             if VEC_C {
@@ -140,12 +153,12 @@ fn main(
                     load_x(step, rows.down.w, rows.along.w, rows.c.w, inside),
                 );
             }
-            step = onward(step, 1u);
+            step = advance(step, 1u);
         }
         add_products(grads, values, local);
         pixel += DEPTH;
         if DEPTH > 4u {
-            step = onward(step, DEPTH - 4u);
+            step = advance(step, DEPTH - 4u);
         }
     }
     store_tile(first, k, local);

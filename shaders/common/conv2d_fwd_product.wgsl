@@ -1,3 +1,6 @@
+// The product of the forward convolution kernels with tiles: rows are pixels, in the order of
+// conv2d_fwd_pixels or conv2d_fwd_windows, columns are filters, the sum runs over (r,s,c).
+
 override ACTIVATION: u32 = 0u;
 override VEC_C: bool = false;
 override VEC_K: bool = false;
@@ -9,17 +12,18 @@ override VEC_K: bool = false;
 @group(0) @binding(4) var<storage, read> w4: array<Four>;
 @group(0) @binding(5) var<storage, read> b: array<f32>;
 
-// A step: tap (r,s) and channel.
+// A term of the sum: tap (r,s) and channel.
 struct Step {
     r: u32,
     s: u32,
     c: u32,
 }
 
-fn onward(step: Step, by: u32) -> Step {
+// The term `by` terms further on.
+fn advance(step: Step, by: u32) -> Step {
     var next = step;
     next.c += by;
-    // Without a branch; once is enough where `by` is 1, or 4 with whole vec4s of channels.
+    // Branch-free. One wrap is enough if `by` is 1, or 4 with C a multiple of 4.
     let wraps = next.c >= p.c;
     next.c -= select(0u, p.c, wraps);
     next.s += u32(wraps);
@@ -38,15 +42,18 @@ fn onward(step: Step, by: u32) -> Step {
     return next;
 }
 
-// Where the pixels' values of a step lie in x, -1 in the padding and past the last tap.
+// The indices in x of the four pixels' values for a term, -1 in the padding and past the last tap.
 fn under_tap(pixels: Pixels, step: Step) -> vec4<i32> {
     let h = pixels.h + i32(step.r * p.dilation_h);
     let column = pixels.w + i32(step.s * p.dilation_w);
-    let inside = (vec4<u32>(h) < vec4<u32>(p.h)) & (vec4<u32>(column) < vec4<u32>(p.w)) & vec4<bool>(step.r < p.r);
-    return select(vec4<i32>(-1), ((pixels.n * i32(p.h) + h) * i32(p.w) + column) * i32(p.c) + i32(step.c), inside);
+    let inside = (vec4<u32>(h) < vec4<u32>(p.h))
+        & (vec4<u32>(column) < vec4<u32>(p.w))
+        & vec4<bool>(step.r < p.r);
+    let pixel = (pixels.n * i32(p.h) + h) * i32(p.w) + column;
+    return select(vec4<i32>(-1), pixel * i32(p.c) + i32(step.c), inside);
 }
 
-// In the padding the first element is read and dropped: cheaper than a branch.
+// In the padding element 0 is read and discarded, which is cheaper than a branch.
 fn load_x4(at: i32) -> vec4<f32> {
     return select(map4(x4[u32(max(at, 0)) / 4u]), vec4<f32>(0.0), at < 0);
 }
@@ -55,6 +62,8 @@ fn load_x(at: i32) -> f32 {
     return select(f32(x[u32(max(at, 0))]), 0.0, at < 0);
 }
 
+// Four filters of term `row` of the sum. Past the last term the values of x are 0, so any weights
+// will do.
 fn load_w(row: u32, k: u32) -> vec4<f32> {
     let i = select(0u, row * p.k + k, row < p.r * p.s * p.c);
     if VEC_K {
@@ -79,24 +88,29 @@ fn main(
     }
     let pixels = locate(first + row_of(local));
     var row = step_of(local);
-    var step = onward(Step(), row);
+    var step = advance(Step(), row);
     for (var done = 0u; done < p.r * p.s * p.c; done += DEPTH) {
-        let weights = mat4x4<f32>(load_w(row, column), load_w(row + 1u, column), load_w(row + 2u, column), load_w(row + 3u, column));
+        let weights = mat4x4<f32>(
+            load_w(row, column),
+            load_w(row + 1u, column),
+            load_w(row + 2u, column),
+            load_w(row + 3u, column),
+        );
         if VEC_C {
             let at = under_tap(pixels, step);
             let values = mat4x4<f32>(load_x4(at.x), load_x4(at.y), load_x4(at.z), load_x4(at.w));
             add_products(weights, transpose(values), local);
-            step = onward(step, DEPTH);
+            step = advance(step, DEPTH);
         } else {
             var values: mat4x4<f32>;
             for (var j = 0u; j < 4u; j++) {
                 let at = under_tap(pixels, step);
                 values[j] = vec4<f32>(load_x(at.x), load_x(at.y), load_x(at.z), load_x(at.w));
-                step = onward(step, 1u);
+                step = advance(step, 1u);
             }
             add_products(weights, values, local);
             if DEPTH > 4u {
-                step = onward(step, DEPTH - 4u);
+                step = advance(step, DEPTH - 4u);
             }
         }
         row += DEPTH;

@@ -1,3 +1,7 @@
+// The product of the forward convolution kernels in registers: one invocation sums 8 pixels, in the
+// order of conv2d_fwd_pixels or conv2d_fwd_windows, by 8 filters. With NARROW (K <= 4) it sums only
+// the first 4 filters.
+
 override ACTIVATION: u32 = 0u;
 override VEC_C: bool = false;
 override VEC_K: bool = false;
@@ -10,7 +14,7 @@ override NARROW: bool = false;
 @group(0) @binding(4) var<storage, read> w4: array<Four>;
 @group(0) @binding(5) var<storage, read> b: array<f32>;
 
-// Number of the pixel of x under tap (r,s), or -1 in the padding.
+// The numbers of the pixels of x under tap (r,s), -1 in the padding.
 fn under_tap(pixels: Pixels, r: u32, s: u32) -> vec4<i32> {
     let h = pixels.h + i32(r * p.dilation_h);
     let w = pixels.w + i32(s * p.dilation_w);
@@ -18,7 +22,7 @@ fn under_tap(pixels: Pixels, r: u32, s: u32) -> vec4<i32> {
     return select(vec4<i32>(-1), (pixels.n * i32(p.h) + h) * i32(p.w) + w, inside);
 }
 
-// Outside the map pixel 0 is read and dropped: cheaper than a branch.
+// Outside the map pixel 0 is read and discarded, which is cheaper than a branch.
 fn load_x4(pixel: i32, c: u32) -> vec4<f32> {
     return select(map4(x4[(u32(max(pixel, 0)) * p.c + c) / 4u]), vec4<f32>(0.0), pixel < 0);
 }
@@ -34,7 +38,7 @@ fn load_w(i: u32) -> vec4<f32> {
     return vec4<f32>(w[i], w[i + 1u], w[i + 2u], w[i + 3u]);
 }
 
-// The weights of four channels, one column each.
+// The weights of four channels: a column for each channel.
 fn load_w4(i: u32) -> mat4x4<f32> {
     return mat4x4<f32>(load_w(i), load_w(i + p.k), load_w(i + 2u * p.k), load_w(i + 3u * p.k));
 }
@@ -67,7 +71,7 @@ fn main(
     let pixels0 = locate(first);
     let pixels1 = locate(first + 4u);
 
-    // sumKP: filters k + 4K.. down a column, pixels first + 4P.. across.
+    // sumKP: each of its columns is one of the pixels first + 4P .., and holds filters k + 4K ..
     var sum00 = mat4x4<f32>();
     var sum01 = mat4x4<f32>();
     var sum10 = mat4x4<f32>();
@@ -79,8 +83,18 @@ fn main(
             var weight = (r * p.s + s) * p.c * p.k + k;
             if VEC_C {
                 for (var c = 0u; c < p.c; c += 4u) {
-                    let x0 = mat4x4<f32>(load_x4(source0.x, c), load_x4(source0.y, c), load_x4(source0.z, c), load_x4(source0.w, c));
-                    let x1 = mat4x4<f32>(load_x4(source1.x, c), load_x4(source1.y, c), load_x4(source1.z, c), load_x4(source1.w, c));
+                    let x0 = mat4x4<f32>(
+                        load_x4(source0.x, c),
+                        load_x4(source0.y, c),
+                        load_x4(source0.z, c),
+                        load_x4(source0.w, c),
+                    );
+                    let x1 = mat4x4<f32>(
+                        load_x4(source1.x, c),
+                        load_x4(source1.y, c),
+                        load_x4(source1.z, c),
+                        load_x4(source1.w, c),
+                    );
                     let w0 = load_w4(weight);
                     sum00 += w0 * x0;
                     sum01 += w0 * x1;
@@ -93,8 +107,18 @@ fn main(
                 }
             } else {
                 for (var c = 0u; c < p.c; c++) {
-                    let x0 = vec4<f32>(load_x(source0.x, c), load_x(source0.y, c), load_x(source0.z, c), load_x(source0.w, c));
-                    let x1 = vec4<f32>(load_x(source1.x, c), load_x(source1.y, c), load_x(source1.z, c), load_x(source1.w, c));
+                    let x0 = vec4<f32>(
+                        load_x(source0.x, c),
+                        load_x(source0.y, c),
+                        load_x(source0.z, c),
+                        load_x(source0.w, c),
+                    );
+                    let x1 = vec4<f32>(
+                        load_x(source1.x, c),
+                        load_x(source1.y, c),
+                        load_x(source1.z, c),
+                        load_x(source1.w, c),
+                    );
                     let w0 = load_w(weight);
                     sum00 += outer(w0, x0);
                     sum01 += outer(w0, x1);

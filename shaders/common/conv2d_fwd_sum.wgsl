@@ -1,3 +1,5 @@
+// The sum of the plain forward convolution kernels.
+
 override ACTIVATION: u32 = 0u;
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -5,7 +7,7 @@ override ACTIVATION: u32 = 0u;
 @group(0) @binding(2) var<storage, read> w: array<f32>;
 @group(0) @binding(3) var<storage, read> b: array<f32>;
 
-// The sum over r, s and the channels c of the group of k.
+// sum over r, s and the channels c of the group of k, at pixel (row, column) of y.
 fn sum_at(n: u32, row: u32, column: u32, k: u32) -> f32 {
     let top = row * p.stride_h;
     let left = column * p.stride_w;
@@ -14,8 +16,8 @@ fn sum_at(n: u32, row: u32, column: u32, k: u32) -> f32 {
 
     var sum = 0.0;
     for (var r = 0u; r < p.r; r++) {
-        // Rows above the input wrap around to huge numbers, so that one comparison covers both
-        // borders.
+        // Above and left of the input the unsigned coordinates wrap to huge values, so that one
+        // comparison covers both borders.
         let h = top + r * p.dilation_h - p.pad_h;
         if h >= p.h {
             continue;

@@ -1,24 +1,29 @@
-// Rows of the product are the outputs of the convolution by windows of the pooling behind it:
-// (n,i,j), and in it (2i,2j), (2i,2j+1), (2i+1,2j), (2i+1,2j+1). What no window holds is not
-// computed. y (N,P/2,Q/2,K), switches the same. K is a multiple of 4.
+// Row order of a forward convolution that is followed by 2 by 2 max pooling: rows of the product
+// are the outputs of the convolution by pooling window (n,i,j), and within a window (2i,2j),
+// (2i,2j+1), (2i+1,2j), (2i+1,2j+1). Outputs that lie in no window are not computed. y and switches
+// (N,P/2,Q/2,K), K a multiple of 4.
 @group(0) @binding(6) var<storage, read_write> y4: array<Map4>;
 @group(0) @binding(7) var<storage, read_write> switches: array<vec4<u32>>;
 
-// Four outputs of the convolution, those of one window: their sample and the corner of their window
-// in x. Past the end they lie outside every input.
+// The four outputs of the convolution in one pooling window: their samples and the top left corners
+// of their windows in x.
 struct Pixels {
     n: vec4<i32>,
     h: vec4<i32>,
     w: vec4<i32>,
 }
 
+// The outputs of the pooling window that begins at row `first`, a multiple of 4.
 fn locate(first: u32) -> Pixels {
     let window = first / 4u;
     let row = window / (p.q / 2u);
     let down = row % (p.p / 2u) * 2u + vec4<u32>(0u, 0u, 1u, 1u);
     let along = window % (p.q / 2u) * 2u + vec4<u32>(0u, 1u, 0u, 1u);
-    let h = select(vec4<i32>(-0x40000000), vec4<i32>(down * p.stride_h) - i32(p.pad_h), first < rows());
-    return Pixels(vec4<i32>(i32(row / (p.p / 2u))), h, vec4<i32>(along * p.stride_w) - i32(p.pad_w));
+    let top = vec4<i32>(down * p.stride_h) - i32(p.pad_h);
+    // -2^30 for windows past the end: outside x whatever a tap adds.
+    let h = select(vec4<i32>(-0x40000000), top, first < rows());
+    let n = vec4<i32>(i32(row / (p.p / 2u)));
+    return Pixels(n, h, vec4<i32>(along * p.stride_w) - i32(p.pad_w));
 }
 
 fn rows() -> u32 {
@@ -29,7 +34,7 @@ fn activated(sum: vec4<f32>) -> vec4<f32> {
     return activate4(ACTIVATION, p.parameter, sum);
 }
 
-// Stores what is largest of the four rows of a window.
+// Stores the maximum of the four rows of a pooling window and its position.
 fn store_rows(first: u32, k: u32, sums: mat4x4<f32>) {
     if first >= rows() || k >= p.k {
         return;

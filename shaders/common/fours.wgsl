@@ -1,4 +1,4 @@
-// Four reals as memory holds them.
+// Four f32 as they lie in memory, and conversions to and from vec4.
 alias Four = vec4<f32>;
 
 fn four(stored: Four) -> vec4<f32> {

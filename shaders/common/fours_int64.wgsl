@@ -1,9 +1,14 @@
-// Four reals as memory holds them, in two words of 64 bits: a software adapter loads and stores
-// lane by lane and word by word, and so half as often.
+// common/fours.wgsl with two 64-bit words in place of four floats. Software adapters load and store
+// lane by lane and word by word, so this halves the number of accesses.
 alias Four = vec2<u64>;
 
 fn four(stored: Four) -> vec4<f32> {
-    return bitcast<vec4<f32>>(vec4<u32>(u32(stored.x), u32(stored.x >> 32u), u32(stored.y), u32(stored.y >> 32u)));
+    return bitcast<vec4<f32>>(vec4<u32>(
+        u32(stored.x),
+        u32(stored.x >> 32u),
+        u32(stored.y),
+        u32(stored.y >> 32u),
+    ));
 }
 
 fn stored(value: vec4<f32>) -> Four {

@@ -1,10 +1,10 @@
-// Of the output of an activation, whose slope there multiplies a gradient. The kernel declares
-// `gate: array<Map4>`.
+// The gate: the output of an activation function, from which the epilogue computes the slope that
+// multiplies a gradient. The kernel declares `gate: array<Map4>`.
 fn gate_at(i: u32) -> f32 {
     return map4(gate[i / 4u])[i % 4u];
 }
 
-// Elements i to i + 3; `aligned`: i is a multiple of 4.
+// Elements i to i + 3. `aligned` says that i is a multiple of 4, which needs one load, not four.
 fn gate4_at(i: u32, aligned: bool) -> vec4<f32> {
     if aligned {
         return map4(gate[i / 4u]);

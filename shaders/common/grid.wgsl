@@ -1,4 +1,5 @@
-// Grids past 65,535 workgroups are folded into two dimensions; these give the flat numbers back.
+// Flat numbers of workgroups and invocations. wgpu allows 65,535 workgroups in one dimension, so
+// the host folds larger grids into two.
 fn flat_workgroup(group: vec3<u32>, groups: vec3<u32>) -> u32 {
     return group.y * groups.x + group.x;
 }

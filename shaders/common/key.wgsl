@@ -1,7 +1,8 @@
-// Order-preserving keys of floats, and one step of a radix selection over keys by a workgroup of at
-// least 16.
+// Order-preserving integer keys of floats, and one digit of a radix selection over keys by a
+// workgroup of at least 16 invocations.
 
-// Larger float, larger key; -0 and +0 equal; any NaN above everything.
+// The key of a float: larger floats have larger keys, -0 and +0 have the same, and NaN has the
+// largest.
 fn key_of(x: f32) -> u32 {
     let bits = bitcast<u32>(x);
     let magnitude = bits & 0x7fffffffu;
@@ -11,27 +12,30 @@ fn key_of(x: f32) -> u32 {
     return select(0x80000000u + magnitude, 0x80000000u - magnitude, bits > 0x7fffffffu);
 }
 
-// The float of a key, which is no NaN's.
+// The float of a key other than that of NaN.
 fn float_of(key: u32) -> f32 {
-    return bitcast<f32>(select(key - 0x80000000u, 0x80000000u | (0x80000000u - key), key < 0x80000000u));
+    let bits = select(key - 0x80000000u, 0x80000000u | (0x80000000u - key), key < 0x80000000u);
+    return bitcast<f32>(bits);
 }
 
-// The bits of a key from `shift` upwards, for shift <= 32.
-fn above(key: u32, shift: u32) -> u32 {
+// The bits of a key from bit `shift` upwards. shift = 32 gives 0, which >> alone would not.
+fn high_bits(key: u32, shift: u32) -> u32 {
     return select(key >> (shift & 31u), 0u, shift > 31u);
 }
 
-// Bits that hold `largest`, in whole bytes.
-fn bits_of(largest: u32) -> u32 {
-    return select(select(select(32u, 24u, largest < 0x1000000u), 16u, largest < 0x10000u), 8u, largest < 0x100u);
+// The number of bits that hold `largest`, rounded up to whole bytes.
+fn whole_byte_bits(largest: u32) -> u32 {
+    let up_to_four = select(32u, 24u, largest < 0x1000000u);
+    return select(select(up_to_four, 16u, largest < 0x10000u), 8u, largest < 0x100u);
 }
 
+// The outcome of one digit of a selection.
 struct Digit {
-    // The digit, 0 to 255.
+    // The digit, 0 to 255, of the smallest key selected.
     value: u32,
-    // How many are still wanted of those with this digit.
+    // How many of the keys with this digit are still to be selected.
     wanted: u32,
-    // How many have this digit.
+    // How many keys have this digit.
     count: u32,
 }
 
@@ -39,7 +43,7 @@ var<workgroup> digit_counts: array<atomic<u32>, 256>;
 var<workgroup> digit_sums: array<u32, 16>;
 var<workgroup> digit_chosen: Digit;
 
-// Before counting: every invocation of the workgroup, `size` of them, calls it.
+// Resets the counts. All `size` invocations of the workgroup must call it before counting.
 fn clear_digits(local: u32, size: u32) {
     for (var i = local; i < 256u; i += size) {
         atomicStore(&digit_counts[i], 0u);
@@ -51,8 +55,8 @@ fn count_digit(digit: u32) {
     atomicAdd(&digit_counts[digit & 255u], 1u);
 }
 
-// After counting: the digit of the `wanted`-th largest. Every invocation of the workgroup calls it
-// and gets the same answer.
+// The digit of the `wanted`-th largest key. All invocations of the workgroup must call it after
+// counting; all get the same result. 16 invocations add 16 counts each, then one searches.
 fn choose_digit(local: u32, wanted: u32) -> Digit {
     workgroupBarrier();
     if local < 16u {

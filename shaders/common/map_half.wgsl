@@ -1,5 +1,5 @@
-// Values of maps as common/map.wgsl has them, in half precision: computed with as f32, rounded to
-// the nearest f16 when stored.
+// common/map.wgsl with maps in half precision: computation is in f32, stores round to the nearest
+// f16.
 alias Map = f16;
 alias Map4 = vec4<f16>;
 
@@ -11,7 +11,8 @@ fn to_map4(value: vec4<f32>) -> Map4 {
     return vec4<f16>(value);
 }
 
-// Every f16 but 0 and -0 is an f32 that no device flushes.
+// Whether each lane differs from 0 and -0. Every nonzero f16 is a normal f32, which no device
+// flushes to 0.
 fn nonzero4(held: Map4) -> vec4<bool> {
     return vec4<f32>(held) != vec4<f32>(0.0);
 }

@@ -1,17 +1,16 @@
-// Matrices of 16 by 16 that a subgroup holds together, of the workgroup memory of
-// common/matrix_tile.wgsl: 16 rows by 16 steps, 16 steps by 16 columns, and their sums. A stride is
-// in vec4s, as the memory is. `lane`, the invocation within the subgroup, is for
-// common/matrix_emulated.wgsl.
+// Cooperative matrices of 16 by 16 that a subgroup holds and multiplies together, loaded from the
+// workgroup memory of common/matrix_tile.wgsl. Strides are in vec4s, the element type of that
+// memory. `lane`, the invocation within the subgroup, is used only by common/matrix_emulated.wgsl.
 alias RowMatrix = coop_mat16x16<f16, A>;
 alias ColumnMatrix = coop_mat16x16<f16, B>;
 alias Sums = coop_mat16x16<f32, C>;
 
-// Steps lie behind each other: of these matrices they are the columns,
+// 16 rows by 16 terms, terms being its columns. In memory each term is contiguous.
 fn rows_at(at: u32) -> RowMatrix {
     return coopLoad<RowMatrix>(&row_tile[at], STEP);
 }
 
-// and of these the rows.
+// 16 terms by 16 columns, terms being its rows.
 fn columns_at(at: u32) -> ColumnMatrix {
     return coopLoadT<ColumnMatrix>(&column_tile[at], STEP);
 }

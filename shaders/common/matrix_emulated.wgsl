@@ -1,8 +1,7 @@
-// What common/matrix.wgsl has, in plain WGSL, so that an adapter without cooperative matrices can
-// check all but the matrices. It is slow.
-// Each of 32 invocations holds 8 of the sums: half a row. Where a matrix begins in workgroup memory
-// stands for it, since it lies there unchanged until it is multiplied; nothing depends on
-// subgroups.
+// common/matrix.wgsl in plain WGSL, so that an adapter without cooperative matrices can check
+// everything around them. It is slow.
+// Each of 32 invocations holds 8 of the sums: half a row. A matrix is represented by its offset in
+// workgroup memory, which does not change until it is multiplied. Nothing depends on subgroups.
 alias RowMatrix = u32;
 alias ColumnMatrix = u32;
 
@@ -20,14 +19,14 @@ fn columns_at(at: u32) -> ColumnMatrix {
 }
 
 fn add_product(rows: RowMatrix, columns: ColumnMatrix, sums: Sums, lane: u32) -> Sums {
-    var more = sums;
+    var updated = sums;
     for (var step = 0u; step < 16u * STEP; step += STEP) {
         let value = f32(row_tile[rows + step + lane / 8u][lane / 2u % 4u]);
         let first = columns + step + lane % 2u * 2u;
-        more.left += value * vec4<f32>(column_tile[first]);
-        more.right += value * vec4<f32>(column_tile[first + 1u]);
+        updated.left += value * vec4<f32>(column_tile[first]);
+        updated.right += value * vec4<f32>(column_tile[first + 1u]);
     }
-    return more;
+    return updated;
 }
 
 fn put_sums(sums: Sums, at: u32, lane: u32) {

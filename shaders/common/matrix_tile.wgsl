@@ -1,21 +1,22 @@
-// A tile of a matrix product, 64 rows by 4*COLUMNS columns, summed by a workgroup of four subgroups
-// of 32 invocations, which multiply matrices of 16 by 16 together: halves, and sums in single
-// precision. Thirty-two steps at a time lie in workgroup memory. A subgroup has 16 rows and all
-// columns.
-// Precondition: invocations of a subgroup follow each other.
+// A tile of a matrix product on cooperative matrices: 64 rows by 4*COLUMNS columns, summed by a
+// workgroup of four subgroups of 32 invocations. Operands are f16, sums are f32. 32 terms of the
+// sum are in workgroup memory at a time. Each subgroup computes 16 rows and all columns.
+// Precondition: invocations of a subgroup have consecutive local indices.
+
 const SIZE: u32 = 128u;
 const ROWS: u32 = 64u;
-// Steps at once.
+// Terms of the sum in workgroup memory at a time.
 const DEPTH: u32 = 32u;
-// How many vec4s of columns, 4, 8 or 16, the tile has.
+// Vec4s of columns in the tile: 4, 8 or 16.
 override COLUMNS: u32 = 16u;
 
-// Vec4s from step to step and from row to row of sums: more than there are, lest lines lie in the
-// same banks of memory.
+// Strides in vec4s from term to term, and from row to row of sums. They exceed the 16 vec4s of data
+// so that consecutive lines start in different memory banks.
 const STEP: u32 = 18u;
 const SUM_ROW: u32 = 17u;
 
-// Step by step the tile's rows and columns, four at a time, and a subgroup's 16 rows of sums.
+// For each term the tile's rows and columns as vec4s (32 * STEP), and 16 rows of sums of one
+// subgroup (16 * SUM_ROW).
 var<workgroup> row_tile: array<vec4<f16>, 576>;
 var<workgroup> column_tile: array<vec4<f16>, 576>;
 var<workgroup> sum_tile: array<vec4<f32>, 272>;
@@ -25,25 +26,27 @@ var<private> sum0: Sums;
 var<private> sum1: Sums;
 var<private> sum2: Sums;
 var<private> sum3: Sums;
-// What is added to every row in the columns that the invocation loads, which are those that it
-// stores.
+// The bias of the four columns that the invocation loads, which are also those that it stores.
 var<private> added: vec4<f32>;
 
-// The first of the rows, columns and steps that an invocation loads, within the tile.
+// The first row within the tile that an invocation loads.
 fn row_of(local: u32) -> u32 {
     return local % 16u * 4u;
 }
 
-// Past the tile's columns: nothing to load.
+// The first column within the tile that an invocation loads. Beyond the columns of a narrow tile
+// the loaded values are not used.
 fn column_of(local: u32) -> u32 {
     return local % 16u * 4u;
 }
 
+// The first term, of DEPTH, that an invocation loads.
 fn step_of(local: u32) -> u32 {
     return local / 16u * 4u;
 }
 
-// Adds four steps: a column of either matrix holds what the invocation loads for one.
+// Adds DEPTH terms to the tile. Each invocation contributes four of them: column j of `columns` and
+// of `rows` holds the four columns and rows that it loaded for term j.
 fn add_products(columns: mat4x4<f32>, rows: mat4x4<f32>, local: u32) {
     let at = local / 16u * 4u * STEP + local % 16u;
     workgroupBarrier();
@@ -69,13 +72,12 @@ fn add_products(columns: mat4x4<f32>, rows: mat4x4<f32>, local: u32) {
     }
 }
 
-// Adds the same to every row: the four values of the columns that the invocation loads.
+// Adds the bias of the four columns that the invocation loads to every row.
 fn add_to_rows(columns: vec4<f32>, local: u32) {
     added = columns;
 }
 
-// Stores the tile whose first row and column are given, the rows of one subgroup after those of
-// another.
+// Stores the tile whose first row and column are given, one subgroup's rows after the other's.
 fn store_tile(row: u32, column: u32, local: u32) {
     let down = local / 16u * 4u;
     let at = down % 16u * SUM_ROW + local % 16u;
@@ -92,9 +94,14 @@ fn store_tile(row: u32, column: u32, local: u32) {
             }
         }
         workgroupBarrier();
-        // Four rows each, so that what follows may depend on all four.
+        // An invocation stores four rows, so that the epilogue can use all four (max pooling).
         if local < 64u && column_of(local) < 4u * COLUMNS {
-            let sums = mat4x4<f32>(sum_tile[at], sum_tile[at + SUM_ROW], sum_tile[at + 2u * SUM_ROW], sum_tile[at + 3u * SUM_ROW]);
+            let sums = mat4x4<f32>(
+                sum_tile[at],
+                sum_tile[at + SUM_ROW],
+                sum_tile[at + 2u * SUM_ROW],
+                sum_tile[at + 3u * SUM_ROW],
+            );
             let bias = mat4x4<f32>(added, added, added, added);
             store_rows(row + i * 16u + down, column + column_of(local), sums + bias);
         }

@@ -1,9 +1,11 @@
-// A standard normal number from a uniform word: the quantile at (word + 1/2) / 2^32, sqrt(2) times
-// the inverse error function of x by Giles, "Approximating the erfinv function", GPU Computing Gems
-// 2011. Twin: normal in src/reference/corrupt.rs.
+// A standard normal number from a uniform random word: the quantile at u = (word + 1/2) / 2^32,
+// which is sqrt(2) erfinv(2u - 1). erfinv is the single-precision approximation by Giles,
+// "Approximating the erfinv function", GPU Computing Gems 2011. Twin: normal in
+// src/reference/corrupt.rs.
 fn normal_of(word: u32) -> f32 {
     let x = (f32(bitcast<i32>(word ^ 0x80000000u)) + 0.5) / 2147483648.0;
-    // (1 - x)(1 + x) from the nearer end, where 1 - x would cancel.
+    // `tail` is the distance of u from the nearer of 0 and 1, so that (1 - x)(1 + x) = 4 tail (1 -
+    // tail) does not cancel near x = +-1.
     let tail = (f32(min(word, ~word)) + 0.5) / 4294967296.0;
     let w = -log_accurate(4.0 * tail * (1.0 - tail));
     var sum: f32;

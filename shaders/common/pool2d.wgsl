@@ -1,5 +1,5 @@
-// Parameters of pooling: x (N,H,W,C), windows of R by S, y (N,P,Q,C); `vectors` is how many times
-// four elements a kernel writes.
+// Parameters of pooling: x (N,H,W,C), windows of R by S, y (N,P,Q,C). `vectors` is the number of
+// vec4s that the kernel writes. The struct is PoolParams of src/ops/pool2d.rs.
 struct Params {
     vectors: u32,
     c: u32,

@@ -1,4 +1,4 @@
-// Stores four rows of a product one by one: a column of `sums` holds four columns of the product.
+// Stores four rows of a product one by one: column i of `sums` holds four columns of row i.
 fn store_rows(row: u32, column: u32, sums: mat4x4<f32>) {
     store(row, column, sums[0]);
     store(row + 1u, column, sums[1]);

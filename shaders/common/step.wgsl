@@ -1,4 +1,4 @@
-// What changes from step to step (twin: StepParams in src/ops/view.rs).
+// Values that change from step to step. Twin: StepParams in src/view.rs.
 struct Step {
     step: u32,
     seed_lo: u32,

@@ -1,16 +1,17 @@
-// A tile of a matrix product, 32 rows by 4*COLUMNS columns, summed by a subgroup of 8 invocations
-// or more. An invocation holds 4 rows and all columns.
-// A step adds outer products: every invocation brings its own rows; of the columns each of 8
-// invocations brings 4, and the others take them from there, register to register. A load from
-// memory then serves 8 times as many products as one that each invocation makes for itself.
+// A tile of a matrix product: 32 rows by 4*COLUMNS columns, summed by a subgroup of at least 8
+// invocations. An invocation holds 4 rows and all columns.
+// A term of the sum is an outer product. Every invocation loads its own rows. Each of 8 invocations
+// loads 4 of the columns, and all others get them by subgroup broadcast. A load from memory then
+// serves 8 times as many products as one that each invocation makes for itself.
+
 const SIZE: u32 = 8u;
 const ROWS: u32 = 32u;
-// Steps at once.
+// Terms of the sum that are loaded at a time.
 const DEPTH: u32 = 4u;
-// How many vec4s of columns, 2, 4 or 8, are in use.
+// Vec4s of columns in the tile: 2, 4 or 8.
 override COLUMNS: u32 = 8u;
 
-// sumJ: column i holds columns 4J..4J+3 of row i.
+// sumJ: its column i holds columns 4J to 4J + 3 of row i.
 var<private> sum0: mat4x4<f32>;
 var<private> sum1: mat4x4<f32>;
 var<private> sum2: mat4x4<f32>;
@@ -20,15 +21,17 @@ var<private> sum5: mat4x4<f32>;
 var<private> sum6: mat4x4<f32>;
 var<private> sum7: mat4x4<f32>;
 
-// The first of the rows, columns and steps that an invocation loads, within the tile.
+// The first row within the tile that an invocation loads.
 fn row_of(local: u32) -> u32 {
     return local * 4u;
 }
 
+// The first column within the tile that an invocation loads.
 fn column_of(local: u32) -> u32 {
     return local * 4u;
 }
 
+// The first term, of DEPTH, that an invocation loads.
 fn step_of(local: u32) -> u32 {
     return 0u;
 }
@@ -53,7 +56,8 @@ fn add_product(columns: vec4<f32>, rows: vec4<f32>) {
     }
 }
 
-// Adds four steps: a column of either matrix holds what the invocation loads for one.
+// Adds DEPTH terms to the tile: column j of `columns` and of `rows` holds the four columns and rows
+// that the invocation loaded for term j.
 fn add_products(columns: mat4x4<f32>, rows: mat4x4<f32>, local: u32) {
     add_product(columns[0], rows[0]);
     add_product(columns[1], rows[1]);
@@ -61,7 +65,7 @@ fn add_products(columns: mat4x4<f32>, rows: mat4x4<f32>, local: u32) {
     add_product(columns[3], rows[3]);
 }
 
-// Adds the same to every row: the four values of the columns that the invocation loads.
+// Adds the bias of the four columns that the invocation loads to every row.
 fn add_to_rows(columns: vec4<f32>, local: u32) {
     add_product(columns, vec4<f32>(1.0));
 }

@@ -1,5 +1,6 @@
-// Thresholds of four elements, whose channels are (4i + k) mod C. With LEVELS they grow with the
-// noise level of the sample: threshold[c] + slope[c] * level[n], a sample having `sample` elements.
+// Thresholds of four elements whose channels are (4i + k) mod C. With LEVELS they depend on the
+// noise level of the sample: threshold[c] + slope[c] * level[n]. p.sample is the number of elements
+// of a sample.
 override LEVELS: bool = false;
 
 struct Params {
@@ -25,7 +26,12 @@ fn threshold_of(element: u32) -> f32 {
 
 fn thresholds(i: u32) -> vec4<f32> {
     if p.channels % 4u != 0u {
-        return vec4<f32>(threshold_of(4u * i), threshold_of(4u * i + 1u), threshold_of(4u * i + 2u), threshold_of(4u * i + 3u));
+        return vec4<f32>(
+            threshold_of(4u * i),
+            threshold_of(4u * i + 1u),
+            threshold_of(4u * i + 2u),
+            threshold_of(4u * i + 3u),
+        );
     }
     // Four channels of one pixel.
     let c = i % (p.channels / 4u);

@@ -1,34 +1,38 @@
-// A tile of a matrix product, 64 rows by 4*COLUMNS columns, summed by a workgroup of 64
-// invocations. Sixteen steps at a time lie in workgroup memory, where every value serves a whole
-// row or column of the tile. An invocation sums 8 by 8, of a narrow tile 4 by 8 or 4 by 4.
+// A tile of a matrix product: 64 rows by 4*COLUMNS columns, summed by a workgroup of 64
+// invocations. 16 terms of the sum are in workgroup memory at a time, where every value serves a
+// whole row or column of the tile. An invocation sums 8 by 8 elements, in narrow tiles 4 by 8 or 4
+// by 4.
+
 const SIZE: u32 = 64u;
 const ROWS: u32 = 64u;
-// Steps at once.
+// Terms of the sum in workgroup memory at a time.
 const DEPTH: u32 = 16u;
-// How many vec4s of columns, 4, 8 or 16, the tile has.
+// Vec4s of columns in the tile: 4, 8 or 16.
 override COLUMNS: u32 = 16u;
 
-// Step by step the tile's rows and columns, four at a time.
+// For each of 16 terms the tile's rows and columns as 16 vec4s.
 var<workgroup> row_tile: array<vec4<f32>, 256>;
 var<workgroup> column_tile: array<vec4<f32>, 256>;
 
-// sumRC: its columns are the four rows of the R-th group, down a column lie four columns of the
-// C-th.
+// sumRC: its column i is row i of the invocation's row group R, and holds the four columns of its
+// column group C.
 var<private> sum00: mat4x4<f32>;
 var<private> sum01: mat4x4<f32>;
 var<private> sum10: mat4x4<f32>;
 var<private> sum11: mat4x4<f32>;
 
-// The first of the rows, columns and steps that an invocation loads, within the tile.
+// The first row within the tile that an invocation loads.
 fn row_of(local: u32) -> u32 {
     return local % 16u * 4u;
 }
 
-// Past the tile's columns: nothing to load.
+// The first column within the tile that an invocation loads. Beyond the columns of a narrow tile
+// the loaded values are not used.
 fn column_of(local: u32) -> u32 {
     return local % 16u * 4u;
 }
 
+// The first term, of DEPTH, that an invocation loads.
 fn step_of(local: u32) -> u32 {
     return local / 16u * 4u;
 }
@@ -38,12 +42,13 @@ fn outer(a: vec4<f32>, b: vec4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(a * b.x, a * b.y, a * b.z, a * b.w);
 }
 
-// Invocations side by side.
+// Number of invocations along the columns of the tile.
 fn across() -> u32 {
     return select(4u, COLUMNS / 2u, COLUMNS > 4u);
 }
 
-// Adds four steps: a column of either matrix holds what the invocation loads for one.
+// Adds DEPTH terms to the tile. Each invocation contributes four of them: column j of `columns` and
+// of `rows` holds the four columns and rows that it loaded for term j.
 fn add_products(columns: mat4x4<f32>, rows: mat4x4<f32>, local: u32) {
     let at = local / 16u * 64u + local % 16u;
     workgroupBarrier();
@@ -74,7 +79,7 @@ fn add_products(columns: mat4x4<f32>, rows: mat4x4<f32>, local: u32) {
     }
 }
 
-// Adds the same to every row: the four values of the columns that the invocation loads.
+// Adds the bias of the four columns that the invocation loads to every row.
 fn add_to_rows(columns: vec4<f32>, local: u32) {
     if local < 16u {
         column_tile[local] = columns;

@@ -17,5 +17,5 @@ pub use names::{bundled_models, preset, presets};
 pub use restore::Noise;
 pub use train::{Progress, TrainOptions, TrainReport};
 
-pub use crate::error::{Error, Kind as ErrorKind, Result};
+pub use crate::error::{Error, ErrorKind, Result};
 pub use crate::shape::Size;

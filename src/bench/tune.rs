@@ -58,7 +58,7 @@ pub fn tune(
     tell: &mut dyn FnMut(Result<&TuneResult, String>),
 ) -> Result<Tuned> {
     let gpu = gpu(device)?;
-    let (usual, before) = (BuiltIn::of(&gpu.traits()).usual, (gpu.choice, gpu.tuned.take()));
+    let (usual, before) = (BuiltIn::of(&gpu.traits()).default, (gpu.choice, gpu.tuned.take()));
     let mut sums: BTreeMap<Class, BTreeMap<&'static str, f64>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for (workload, batch) in jobs {

@@ -41,7 +41,7 @@ use csae::cache;
 use csae::device::Device;
 use csae::gpu::{Adapter, BuiltIn, Choice, Gpu, Matrices, Tuned};
 
-use csae::error::{Error, Kind};
+use csae::error::{Error, ErrorKind};
 use serde_json::json;
 
 /// Convolutional sparse autoencoders on any GPU.
@@ -304,7 +304,7 @@ impl Common {
             (false, true) => usize::MAX,
             (false, false) => 5,
         };
-        csae::data::tell_skipped(skipped, named).iter().for_each(|line| eprintln!("{line}"));
+        csae::data::describe_skipped(skipped, named).iter().for_each(|line| eprintln!("{line}"));
     }
 
     /// With `-v`, prints the GPU kernels that were compiled and how long each took, or the CPU
@@ -410,7 +410,7 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
     WRITES_FILES.store(cli.command.writes_files(), Ordering::Relaxed);
     cli.command.run().map_err(|error| {
         let status = match error.downcast_ref::<Error>() {
-            Some(error) if error.kind == Kind::Usage => 2,
+            Some(error) if error.kind == ErrorKind::Usage => 2,
             None if error.is::<interrupt::Interrupted>() => interrupt::STATUS,
             _ => 1,
         };

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use csae::budget::Budget;
 use csae::device::Device;
-use csae::error::{Kind, Result};
+use csae::error::{ErrorKind, Result};
 use csae::files::Lock;
 use csae::infer::evaluate::Report;
 use csae::model::{Graph, Role};
@@ -81,7 +81,7 @@ impl Job {
         device.limit_memory(self.budget.all);
         let run = Run::new(device, folder, &self.config, &self.prepared, &self.graph, from);
         let mut run = run.map_err(|error| match error.kind {
-            Kind::Adapter => error.at("before the first step"),
+            ErrorKind::Adapter => error.at("before the first step"),
             _ => error,
         })?;
         self.tell(common, device, &run.trainer);

@@ -1,4 +1,4 @@
-//! Augmentation of labelled images: random transforms that act on pixels, labels and boxes alike.
+//! Augmentation of labelled images: random transforms of pixels, label images and boxes.
 
 use super::annotations::boxes::Bounds;
 use crate::rng::Stream;
@@ -6,16 +6,16 @@ use crate::rng::Stream;
 /// A dihedral transform of a square or, without `transpose`, of a rectangle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flips {
-    /// Left and right are exchanged.
+    /// Exchange left and right.
     pub flip_x: bool,
-    /// Top and bottom are exchanged.
+    /// Exchange top and bottom.
     pub flip_y: bool,
-    /// Rows and columns are exchanged, after the flips.
+    /// Exchange rows and columns, after the flips.
     pub transpose: bool,
 }
 
 impl Flips {
-    /// Draws each of the transforms that are allowed with probability ½.
+    /// A random transform: each of the allowed flips has a probability of ½.
     pub fn draw(allowed: Self, stream: &mut Stream) -> Self {
         let mut coin = |allowed: bool| allowed && stream.below(2) == 1;
         Self {
@@ -25,13 +25,14 @@ impl Flips {
         }
     }
 
-    /// Row and column of the source pixel of (`y`, `x`), for a source of `h`×`w`.
+    /// Row and column in the source image, which has `h`×`w` pixels, of the pixel (`y`, `x`) of the
+    /// transformed image.
     pub const fn source(self, y: usize, x: usize, h: usize, w: usize) -> (usize, usize) {
         let (y, x) = if self.transpose { (x, y) } else { (y, x) };
         (if self.flip_y { h - 1 - y } else { y }, if self.flip_x { w - 1 - x } else { x })
     }
 
-    /// Where a box of a square image of side `side` lies in the transformed one.
+    /// Transforms a box in a square image of side `side`.
     pub fn bounds(self, bounds: Bounds, side: f64) -> Bounds {
         let Bounds { mut left, mut top, mut right, mut bottom } = bounds;
         if self.flip_x {
@@ -58,7 +59,7 @@ pub struct Jitter {
 }
 
 impl Jitter {
-    /// A value of the 0–1 scale with other brightness and contrast, clipped to 0–1.
+    /// Applies the change to a value on the 0–1 scale and clips the result to 0–1.
     pub fn apply(self, value: f32) -> f32 {
         ((value - 0.5) * self.contrast + 0.5 + self.brightness).clamp(0.0, 1.0)
     }
@@ -70,7 +71,7 @@ mod tests {
 
     #[test]
     fn boxes_move_with_their_pixels() {
-        // A box of one pixel, at each of which the transform is followed.
+        // A box of one pixel must be transformed as its pixel is, under all eight transforms.
         let side = 5;
         for bits in 0..8 {
             let flips =

@@ -1,4 +1,4 @@
-//! Files of records of one size, as images in memory or in their files.
+//! Files of fixed-size records (CIFAR, npy, IDX) as image sources.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -11,16 +11,21 @@ use super::images::{Images, Labels};
 use super::{Opened, Pixels, Wanted};
 use crate::error::{Error, Result};
 
+/// Files and the layout of their records.
 pub(super) type Arrays = Vec<(PathBuf, Array)>;
 
-/// Opens a file and says how long it is.
+/// Opens a file. Returns a reader and the size of the file in bytes.
 pub(super) fn reader(path: &Path) -> Result<(BufReader<File>, u64)> {
     let file = File::open(path).map_err(|e| Error::io(path, &e))?;
     let size = file.metadata().map_err(|e| Error::io(path, &e))?.len();
     Ok((BufReader::new(file), size))
 }
 
-/// Reads arrays into memory, or leaves them in their files where they would exceed `limit`.
+/// Loads arrays into memory, or streams them if they exceed `limit` bytes. `note` ends the
+/// description.
+///
+/// # Errors
+/// If a file cannot be read, or the channels cannot be converted.
 pub(super) fn open(
     source: &str,
     arrays: Arrays,
@@ -31,7 +36,7 @@ pub(super) fn open(
 ) -> Result<Opened> {
     let from = arrays.first().map_or(1, |(_, array)| array.c);
     let channels = want.channels.unwrap_or(from);
-    // the empty set converts wherever a full one does
+    // Whether channels can be converted does not depend on the images, so an empty set shows it.
     Images::new(from).convert_channels(channels).map_err(|e| e.at(source))?;
     let total: u64 = arrays.iter().map(|(_, array)| array.total()).sum();
     if total.max(total / from as u64 * channels as u64) > limit {
@@ -51,9 +56,9 @@ pub(super) fn open(
             .table
             .extend(part.table.into_iter().map(|e| super::Entry { offset: start + e.offset, ..e }));
     }
-    let named = |array: usize| (0..arrays[array].1.count).map(move |index| (array, index));
+    let records = |array: usize| (0..arrays[array].1.count).map(move |index| (array, index));
     let names = (0..arrays.len())
-        .flat_map(named)
+        .flat_map(records)
         .map(|(array, index)| name_of_record(&arrays, array, index));
     (images.names, images.labels) = (names.collect(), labels);
     images.convert_channels(channels).map_err(|e| e.at(source))?;

@@ -1,8 +1,8 @@
-//! Adapters, and which one a user means.
+//! Lists the machine's adapters and finds the one that a `--device` argument means.
 
 use crate::error::{Error, Result};
 
-/// An adapter and what it says of itself.
+/// An adapter and its description.
 #[derive(Clone, Debug)]
 pub struct Adapter {
     /// Position in the list of `csae devices`.
@@ -14,7 +14,7 @@ pub struct Adapter {
 }
 
 impl Adapter {
-    /// Whether it computes on the CPU: taken only when named.
+    /// Whether it runs on the CPU. Software adapters are used only if named.
     pub fn is_software(&self) -> bool {
         let name = self.info.name.to_lowercase();
         self.info.device_type == wgpu::DeviceType::Cpu
@@ -23,12 +23,12 @@ impl Adapter {
                 .any(|software| name.contains(software))
     }
 
-    /// Whether it works in the machine's own memory, which is then what there is.
+    /// Whether it uses the machine's main memory, which then limits its buffers.
     pub fn shares_memory(&self) -> bool {
         self.is_software() || self.info.device_type == wgpu::DeviceType::IntegratedGpu
     }
 
-    /// Kind in a word.
+    /// Kind of adapter, for reports.
     pub fn kind(&self) -> &'static str {
         match self.info.device_type {
             _ if self.is_software() => "software",
@@ -44,20 +44,21 @@ impl Adapter {
         format!("{} ({})", self.info.name, self.info.backend)
     }
 
-    /// Name, backend and driver.
+    /// Name, backend and driver: a string under which measurements of this adapter are stored.
     pub fn identity(&self) -> String {
         let text = format!("{}, {} {}", self.label(), self.info.driver, self.info.driver_info);
         text.trim_end_matches([' ', ',']).to_owned()
     }
 
-    /// An error of the adapter: one line that names it and its driver.
-    pub fn fault(&self, what: &str) -> Error {
+    /// An error of this adapter: one line with its name, its driver and `message`.
+    pub fn fault(&self, message: &str) -> Error {
         let driver = format!("{} {}", self.info.driver, self.info.driver_info);
-        // wgpu's messages and some drivers' run over several lines.
-        let words: Vec<&str> = what.split_whitespace().collect();
+        // Messages of wgpu and of some drivers have several lines.
+        let words: Vec<&str> = message.split_whitespace().collect();
         Error::adapter(format!("{}, driver {}: {}", self.label(), driver.trim(), words.join(" ")))
     }
 
+    /// Position of the backend in the order of preference.
     fn backend_rank(&self) -> usize {
         use wgpu::Backend;
         [Backend::Vulkan, Backend::Metal, Backend::Dx12, Backend::Gl]
@@ -66,6 +67,7 @@ impl Adapter {
             .unwrap_or(9)
     }
 
+    /// Position of the kind of adapter in the order of preference.
     fn kind_rank(&self) -> usize {
         match self.info.device_type {
             wgpu::DeviceType::DiscreteGpu => 0,
@@ -76,38 +78,39 @@ impl Adapter {
     }
 }
 
-/// What wgpu reports and what to do about it.
+/// Describes an error that wgpu reports, and what to do about it.
 pub(super) fn explain(error: &wgpu::Error) -> String {
     match error {
         wgpu::Error::OutOfMemory { .. } => {
             "out of memory: use a smaller --batch or model, or --device cpu".to_owned()
         }
-        refused => format!(
-            "{refused}; `csae verify` tells which kernels work here, --device cpu does without"
+        other => format!(
+            "{other}; run `csae verify` to see which kernels work here, or use --device cpu"
         ),
     }
 }
 
-/// Every adapter of the machine; Vulkan, Metal and DX12 first, then OpenGL's.
+/// Every adapter of the machine: those of Vulkan, Metal and DX12 first, then those of OpenGL.
 pub fn adapters() -> Vec<Adapter> {
-    let mut found = listed(wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12);
-    found.extend(listed(wgpu::Backends::GL));
-    number(found)
+    let mut found =
+        enumerate(wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12);
+    found.extend(enumerate(wgpu::Backends::GL));
+    with_indices(found)
 }
 
-/// Vulkan, Metal and DX12 alone: looking for OpenGL's takes longer and is seldom wanted.
+/// The adapters of Vulkan, Metal and DX12. Enumerating OpenGL takes longer and is rarely needed.
 fn primary() -> Vec<Adapter> {
-    number(listed(wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12))
+    with_indices(enumerate(wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12))
 }
 
-fn number(mut adapters: Vec<Adapter>) -> Vec<Adapter> {
+fn with_indices(mut adapters: Vec<Adapter>) -> Vec<Adapter> {
     for (index, adapter) in adapters.iter_mut().enumerate() {
         adapter.index = index;
     }
     adapters
 }
 
-fn listed(backends: wgpu::Backends) -> Vec<Adapter> {
+fn enumerate(backends: wgpu::Backends) -> Vec<Adapter> {
     let descriptor = wgpu::InstanceDescriptor {
         backends,
         ..wgpu::InstanceDescriptor::new_without_display_handle()
@@ -121,8 +124,9 @@ fn listed(backends: wgpu::Backends) -> Vec<Adapter> {
     found
 }
 
-/// The adapter that `auto` and `gpu` take: a real GPU, discrete before integrated, Vulkan before
-/// Metal, DX12 and GL.
+/// The adapter that `auto` and `gpu` select: a hardware GPU, discrete before integrated, then
+/// Vulkan
+/// before Metal, DX12 and GL.
 pub fn choose_automatically(adapters: &[Adapter]) -> Option<&Adapter> {
     adapters
         .iter()
@@ -130,8 +134,11 @@ pub fn choose_automatically(adapters: &[Adapter]) -> Option<&Adapter> {
         .min_by_key(|adapter| (adapter.kind_rank(), adapter.backend_rank()))
 }
 
-/// The adapter that a name or a number means: any part of the name or driver, whatever the case;
-/// `lavapipe` is `llvmpipe`.
+/// The adapter that `wanted` means: `gpu`, an index in the list of [`adapters`], or any part of the
+/// name or driver, ignoring case. `lavapipe` means `llvmpipe`, as Mesa names the adapter.
+///
+/// # Errors
+/// If no adapter matches.
 pub fn find(wanted: &str) -> Result<Adapter> {
     if wanted == "gpu" {
         let all = primary();
@@ -149,10 +156,13 @@ pub fn find(wanted: &str) -> Result<Adapter> {
     if let Ok(index) = wanted.parse::<usize>() {
         let all = adapters();
         let count = all.len();
-        // A number may also be part of a name: 4090.
+        // A number may also be part of a name, such as 4090.
         let named = all.iter().find(|adapter| adapter.info.name.contains(wanted)).cloned();
         return all.into_iter().nth(index).or(named).ok_or_else(|| {
-            Error::usage(format!("--device {index}: there are {count} adapters; `csae devices` lists them with their numbers"))
+            Error::usage(format!(
+                "--device {index}: there are {count} adapters, numbered from 0; run `csae \
+                 devices` to list them"
+            ))
         });
     }
     let name = wanted.to_lowercase().replace("lavapipe", "llvmpipe");
@@ -166,9 +176,14 @@ pub fn find(wanted: &str) -> Result<Adapter> {
     };
     matching(primary()).or_else(|| matching(adapters())).ok_or_else(|| {
         let names: Vec<String> = adapters().iter().map(Adapter::label).collect();
-        let list = if names.is_empty() { "none: no graphics driver is installed".to_owned() } else { names.join(", ") };
+        let list = if names.is_empty() {
+            "none: no graphics driver is installed".to_owned()
+        } else {
+            names.join(", ")
+        };
         Error::usage(format!(
-            "--device {wanted}: no such adapter; known are auto, cpu, gpu and adapters by name or number ({list})"
+            "--device {wanted}: no such adapter; use auto, cpu, gpu, or the name or number of an \
+             adapter ({list})"
         ))
     })
 }

@@ -1,34 +1,34 @@
-//! Which kernel of a family is taken: the same product of matrices can be summed in several ways,
-//! and what suits one adapter is slow on another.
+//! Kernel variants: a matrix product can be computed by several kernels, and the fastest depends on
+//! the adapter and the shape.
 
 use super::matrices::Matrices;
 use super::tuned::Product;
 
-/// Which kernel of a family is taken.
+/// A kernel variant for matrix products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
-    /// What suits the adapter and the shape.
+    /// Selects a variant by adapter and shape.
     #[default]
     Auto,
-    /// The plain one, which takes every shape.
+    /// The plain kernel, which supports every shape.
     Plain,
-    /// A block of sums in the registers of each invocation.
+    /// Each invocation sums a block of outputs in registers.
     Registers,
-    /// Sums in registers, and values exchanged within a subgroup.
+    /// Sums in registers, operands shared by subgroup broadcasts.
     Subgroup,
-    /// Sums in registers, and values exchanged in workgroup memory.
+    /// Sums in registers, operands shared in workgroup memory.
     Tiled,
-    /// Products of small matrices by whole subgroups: maps in half precision alone, and never taken
-    /// unless named or measured.
+    /// Cooperative matrices that a subgroup multiplies together (tensor cores). Only for maps in
+    /// half precision, and used only if named or measured to be fastest.
     Matrix,
 }
 
 impl Choice {
-    /// All of them.
+    /// All variants.
     pub const ALL: [Self; 6] =
         [Self::Auto, Self::Plain, Self::Registers, Self::Subgroup, Self::Tiled, Self::Matrix];
 
-    /// Its name in reports.
+    /// Name on the command line and in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -41,24 +41,25 @@ impl Choice {
     }
 }
 
-/// What an adapter offers, as far as kernels are chosen by it.
+/// Properties of an adapter that determine which kernels it runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traits {
-    /// It computes on the CPU, where arithmetic per load is what counts.
+    /// The adapter runs on the CPU, where the arithmetic per load determines the speed.
     pub software: bool,
-    /// Invocations of a subgroup at least; 0 without the feature.
+    /// Minimum number of invocations in a subgroup; 0 without the feature.
     pub subgroup: u32,
-    /// Integers of 64 bits.
+    /// Support for 64-bit integers.
     pub int64: bool,
-    /// What `_matrix` kernels multiply by.
+    /// How `_matrix` kernels multiply.
     pub matrices: Matrices,
 }
 
 impl Traits {
-    /// Invocations that `_subgroup` kernels need.
+    /// Minimum subgroup size for `_subgroup` kernels: 8 invocations exchange the columns of a tile
+    /// (`shaders/common/subgroup_tile.wgsl`).
     pub const SUBGROUP: u32 = 8;
 
-    /// Whether kernels of a kind run here.
+    /// Whether the adapter runs a variant.
     pub const fn takes(&self, choice: Choice) -> bool {
         match choice {
             Choice::Subgroup => self.subgroup >= Self::SUBGROUP,
@@ -67,18 +68,20 @@ impl Traits {
         }
     }
 
-    /// Whether kernels of a kind run here for a product.
+    /// Whether the adapter runs a variant for `product`. `_matrix` kernels need maps in half
+    /// precision.
     pub const fn takes_for(&self, choice: Choice, product: &Product) -> bool {
         self.takes(choice) && (product.half || !matches!(choice, Choice::Matrix))
     }
 
-    /// Whether four reals are read and written as two words of 64 bits.
+    /// Whether kernels access four f32 as two 64-bit words. Software adapters load and store word
+    /// by word, so this halves the number of accesses.
     pub const fn wide_words(&self) -> bool {
         self.software && self.int64
     }
 
-    /// The kind that a product of matrices takes if one is asked for: it, or the next best where it
-    /// does not run.
+    /// The variant for `product` if the user asked for `choice`: it, or the next best one if the
+    /// adapter does not run it. None for [`Choice::Auto`].
     pub const fn forced(&self, choice: Choice, product: &Product) -> Option<Choice> {
         match choice {
             Choice::Auto => None,
@@ -95,7 +98,7 @@ mod tests {
     use crate::gpu::Family;
 
     #[test]
-    fn what_is_asked_for_is_taken_where_it_runs() {
+    fn a_forced_variant_falls_back_where_it_does_not_run() {
         let gpu =
             Traits { software: false, subgroup: 32, int64: true, matrices: Matrices::Cooperative };
         let lavapipe =
@@ -111,7 +114,7 @@ mod tests {
         assert_eq!(
             gpu.forced(Choice::Matrix, &single),
             Some(Choice::Tiled),
-            "there are halves alone"
+            "matrix kernels need half precision"
         );
         assert_eq!(lavapipe.forced(Choice::Matrix, &half), Some(Choice::Tiled));
         assert!(lavapipe.wide_words() && !gpu.wide_words() && !swiftshader.wide_words());

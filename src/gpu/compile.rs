@@ -1,4 +1,4 @@
-//! Kernels made ready: every module and every pipeline of a plan once, several at a time.
+//! Compiles the modules and pipelines of a plan: each once, several in parallel.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::record::Dispatch;
 use super::reflect::{Reflection, Role};
 use crate::error::Result;
 
-/// A kernel ready to run.
+/// A compiled kernel.
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) pipeline: wgpu::ComputePipeline,
@@ -20,19 +20,19 @@ pub(super) struct Loaded {
     pub(super) reflection: Arc<Reflection>,
 }
 
-/// A kernel, whether its maps are in half precision, and the bits of its constants.
+/// Identifies a pipeline: its module and the bits of its `override` constants.
 type Key = (Module, Vec<(&'static str, u64)>);
-/// A kernel's text.
+/// Identifies a module: its kernel, and whether maps are in half precision.
 type Module = (Kernel, bool);
 
-/// What a device has made so far.
+/// Everything that a device has compiled.
 #[derive(Debug, Default)]
 pub(super) struct Compiled {
     modules: HashMap<Module, (wgpu::ShaderModule, Arc<Reflection>)>,
     pipelines: HashMap<Key, Arc<Loaded>>,
-    /// What the driver keeps between runs.
+    /// The driver's pipeline cache on disk.
     pub(super) cache: Option<PipelineCache>,
-    /// Time spent on each pipeline, a kernel's first one with its module's.
+    /// Compile time of each pipeline. A kernel's first pipeline includes the time of its module.
     pub(super) log: Vec<(&'static str, Duration)>,
 }
 
@@ -48,8 +48,12 @@ const fn module_of(dispatch: &Dispatch) -> Module {
 }
 
 impl Compiled {
-    /// Makes what dispatches need and is not there yet, in the device's storage but for the halves.
-    /// Returns the number of pipelines made. What a driver refuses is reported to the device.
+    /// Compiles the missing pipelines of `dispatches` and returns their number. Each dispatch
+    /// decides whether its maps are in half precision; the rest of `storage` is the device's.
+    /// Errors of the driver are reported to the device.
+    ///
+    /// # Errors
+    /// If naga cannot parse a shader.
     pub(super) fn prepare(
         &mut self,
         device: &wgpu::Device,
@@ -88,17 +92,17 @@ impl Compiled {
             self.pipelines.insert(key(dispatch), Arc::new(loaded));
         }
         if count > 0 {
-            give_back();
+            trim_heap();
         }
         Ok(count)
     }
 
-    /// What [`Compiled::prepare`] has made for a dispatch.
+    /// The pipeline that [`Compiled::prepare`] has compiled for a dispatch.
     pub(super) fn of(&self, dispatch: &Dispatch) -> Arc<Loaded> {
         Arc::clone(&self.pipelines[&key(dispatch)])
     }
 
-    /// Keeps nothing: something was refused.
+    /// Discards everything, because the driver refused something.
     pub(super) fn clear(&mut self) {
         self.modules.clear();
         self.pipelines.clear();
@@ -164,19 +168,19 @@ fn module(
     Ok((module, Arc::new(reflection)))
 }
 
-/// Gives memory back that drivers' compilers have freed: glibc keeps it, of every thread that
-/// compiled.
+/// Returns freed heap memory to the system. Drivers' compilers allocate and free much on every
+/// compiling thread, and glibc would keep it.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn give_back() {
-    // SAFETY: it takes no pointer, and any thread may call it at any time.
-    #[allow(unsafe_code, reason = "the one way to tell glibc")]
+fn trim_heap() {
+    // SAFETY: malloc_trim takes no pointer, and any thread may call it at any time.
+    #[allow(unsafe_code, reason = "glibc has no safe interface for this")]
     unsafe {
         libc::malloc_trim(0);
     }
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-const fn give_back() {}
+const fn trim_heap() {}
 
 fn timed<T>(make: impl FnOnce() -> T) -> (T, Duration) {
     let began = Instant::now();

@@ -1,4 +1,4 @@
-//! A GPU: its buffers, its kernels compiled once each, and the replay of plans.
+//! A GPU device: allocates buffers, compiles each kernel once, and replays plans.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -19,20 +19,23 @@ use super::tuned::Tuned;
 use crate::error::{Error, Result};
 use crate::view::{Buffer, StepParams, View};
 
-/// How long a wait may last before the adapter counts as hung, unless [`Gpu::patience`] is set.
+/// Default of [`Gpu::patience`]. A trade-off: slow submissions on software adapters must finish, and
+/// a hung driver must be reported.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// Elements written at most before a submission.
+/// Maximum number of elements (64 MiB) written before a submission, which frees wgpu's staging
+/// memory.
 const WRITE: usize = 16 << 20;
-/// How the report of a lost device begins.
+/// Start of the message about a lost device.
 const LOST: &str = "the device was lost";
-/// Elements of the guard behind a buffer, and what each of them holds: no number that a kernel
-/// would write.
+/// Words in the guard behind a buffer (256 bytes).
 const GUARD: usize = 64;
+/// Value of each guard word: as f32 a NaN with a payload that no kernel computes.
 const GUARD_WORD: u32 = 0xfff5_a5a5;
-/// Submissions that may be under way before the host waits for the oldest.
+/// Maximum number of submissions in flight before the host waits for the oldest. Enough to keep the
+/// device busy while the host prepares the next, few enough to bound memory and latency.
 const IN_FLIGHT: usize = 3;
 
-/// How many objects have been made: none of them may grow inside a training loop.
+/// Number of objects created so far. None of the counts may grow inside a training loop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Buffers.
@@ -43,7 +46,7 @@ pub struct Counters {
     pub pipelines: usize,
 }
 
-/// A buffer of so many elements, and perhaps a guard behind them.
+/// A buffer of `len` elements, with a guard behind them if `guarded`.
 #[derive(Clone, Debug)]
 struct Allocated {
     buffer: Buffer,
@@ -52,7 +55,7 @@ struct Allocated {
     guarded: bool,
 }
 
-/// Bytes of a buffer for so many elements, before its guard: whole vec4s.
+/// Bytes of a buffer of `len` elements without its guard, rounded up to whole vec4s.
 fn content(len: usize, element: u64) -> u64 {
     (len.max(1) as u64 * element).next_multiple_of(16)
 }
@@ -69,40 +72,47 @@ pub struct Gpu {
     staging: Vec<wgpu::Buffer>,
     step: wgpu::Buffer,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
-    /// Elements written since the last submission.
+    /// Number of elements written since the last submission.
     staged: usize,
     trouble: Arc<Mutex<Option<String>>>,
     counters: Counters,
     matrices: Matrices,
-    /// Which kernel of a family is taken.
+    /// The kernel variant for matrix products.
     pub choice: Choice,
-    /// What the user has measured here, by which [`Choice::Auto`] goes first. None unless it is
-    /// set: [`Tuned::read`].
+    /// The user's table of measurements on this adapter, which [`Choice::Auto`] consults first.
+    /// None unless the caller sets it from [`Tuned::read`].
     pub tuned: Option<Rc<Tuned>>,
-    /// How long a wait may last before the adapter counts as hung.
+    /// Maximum duration of a wait. After it the adapter counts as hung.
     pub patience: Duration,
-    /// Whether buffers made from now on get a guard that kernels can reach, so that
-    /// [`Gpu::check_guards`] sees what they write past an end.
+    /// Whether new buffers get a guard behind their elements, within reach of kernels, so that
+    /// [`Gpu::check_guards`] can detect writes past the end.
     pub guarded: bool,
     /// Bytes of all buffers.
     allocated: u64,
 }
 
-/// Bytes that a kernel sees of a buffer at most.
+/// Maximum size of a binding in bytes. Kernels compute indices in i32, so a binding must end below
+/// 2³¹ bytes; 256 is the alignment of offsets.
 const BINDING: u64 = (1 << 31) - 256;
 
 impl Gpu {
-    /// Opens an adapter with the limits that it offers.
+    /// Opens an adapter with all of its limits.
+    ///
+    /// # Errors
+    /// If the adapter refuses to open a device.
     pub fn new(adapter: Adapter) -> Result<Self> {
         Self::with(adapter, Matrices::None)
     }
 
-    /// As [`Gpu::new`], and with cooperative matrices, where there are such as are wanted.
+    /// As [`Gpu::new`], with cooperative matrices if `wanted` and supported.
+    ///
+    /// # Errors
+    /// If the adapter refuses to open a device.
     pub fn with(adapter: Adapter, wanted: Matrices) -> Result<Self> {
         let matrices = adapter.matrices(wanted);
         let mut limits = adapter.handle.limits();
-        // Kernels count elements and their places in i32; Metal would bind more, and clamp what
-        // lies beyond.
+        // Kernels compute indices in i32. Metal allows larger bindings, and would clamp indices
+        // beyond the range.
         limits.max_storage_buffer_binding_size =
             limits.max_storage_buffer_binding_size.min(BINDING);
         let useful = wgpu::Features::TIMESTAMP_QUERY
@@ -131,10 +141,11 @@ impl Gpu {
         device
             .on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&seen, explain(&error))));
         let seen = Arc::clone(&trouble);
-        // Whatever was noted before: that the device is lost matters most.
+        // The loss of the device replaces any earlier error.
         device.set_device_lost_callback(move |reason, text| {
             *seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(format!(
-                "{LOST} ({reason:?}) {text}; if a driver's watchdog ended a dispatch of seconds, a smaller --batch helps"
+                "{LOST} ({reason:?}) {text}; if the driver's watchdog stopped a long dispatch, use \
+                 a smaller --batch"
             ));
         });
         let step = device.create_buffer(&wgpu::BufferDescriptor {
@@ -175,18 +186,17 @@ impl Gpu {
         &self.adapter
     }
 
-    /// The adapter's limits, all of which the device has.
+    /// The adapter's limits, which are also those of the device.
     pub fn limits(&self) -> &wgpu::Limits {
         &self.limits
     }
 
-    /// wgpu's own handle of the device, by which a test of faults destroys it or hands it what a
-    /// driver refuses.
+    /// wgpu's handle of the device. Tests use it to destroy the device or to provoke errors.
     pub fn handle(&self) -> wgpu::Device {
         self.device.clone()
     }
 
-    /// What the adapter offers to kernels.
+    /// The properties of the adapter that determine which kernels it runs.
     pub fn traits(&self) -> Traits {
         let features = self.device.features();
         let subgroup = if features.contains(wgpu::Features::SUBGROUP) {
@@ -198,29 +208,31 @@ impl Gpu {
         Traits { software: self.adapter.is_software(), subgroup, int64, matrices: self.matrices }
     }
 
-    /// Takes kernels of one kind from now on.
+    /// Selects a kernel variant for all matrix products recorded from now on.
     ///
     /// # Errors
-    /// Where they do not run on this adapter.
+    /// If the adapter does not run the variant.
     pub fn choose(&mut self, choice: Choice) -> Result<()> {
         let traits = self.traits();
         if !traits.takes(choice) {
             let lack = match choice {
                 Choice::Matrix => {
-                    "no cooperative matrices of 16x16 halves and subgroups of 32".to_owned()
+                    "no 16x16 f16 cooperative matrices with subgroups of 32".to_owned()
                 }
-                _ => format!("subgroups of {}, {} are needed", traits.subgroup, Traits::SUBGROUP),
+                _ => {
+                    format!("subgroups of {}, but {} are needed", traits.subgroup, Traits::SUBGROUP)
+                }
             };
             let (name, adapter) = (choice.name(), self.adapter.label());
             return Err(Error::usage(format!(
-                "--kernels {name}: {adapter} has {lack}; auto takes what suits it"
+                "--kernels {name}: {adapter} has {lack}; use --kernels auto"
             )));
         }
         self.choice = choice;
         Ok(())
     }
 
-    /// A recorder that chooses kernels as this device does.
+    /// A recorder that selects kernels for this device.
     pub fn recorder(&self) -> Recorder {
         Recorder {
             dispatches: Vec::new(),
@@ -265,7 +277,7 @@ impl Gpu {
         made.filter(|made| made.buffer == buffer).expect("the buffer is allocated on this device")
     }
 
-    /// Bytes of a view as it is bound: whole vec4s, and the guard where there is one.
+    /// Bytes of the binding of a view: whole vec4s, and the guard if the view ends at one.
     pub(super) fn bound_size(&self, view: View) -> u64 {
         let Allocated { handle, len, guarded, .. } = self.allocated_at(view.buffer);
         let last = view.start + view.len == *len;
@@ -288,7 +300,8 @@ impl Gpu {
         if size > self.limits.max_buffer_size {
             let (need, limit) = (size >> 20, self.limits.max_buffer_size >> 20);
             return Err(Error::usage(format!(
-                "{label} needs {need} MiB in one buffer, the adapter allows {limit} MiB: use a smaller --batch"
+                "{label} needs {need} MiB in one buffer, the adapter allows {limit} MiB: use a \
+                 smaller --batch"
             )));
         }
         let made = self.device.create_buffer(&wgpu::BufferDescriptor {
@@ -314,7 +327,10 @@ impl Gpu {
         Ok(size)
     }
 
-    /// Fails if a kernel has written past the end of a buffer that has a guard.
+    /// Checks the guards of all buffers that have one.
+    ///
+    /// # Errors
+    /// If a kernel has written past the end of a buffer.
     pub fn check_guards(&mut self) -> Result<()> {
         for index in 0..self.buffers.len() {
             let Some(Allocated { buffer, handle, len, guarded: true }) =
@@ -328,7 +344,8 @@ impl Gpu {
             if let Some(at) = guard.iter().position(|word| *word != GUARD_WORD) {
                 let bad = f32::from_bits(guard[at]);
                 return Err(Error::failed(format!(
-                    "a kernel wrote {bad} past the end of a buffer of {len}, at element {}; its bindings need another size",
+                    "a kernel wrote {bad} past the end of a buffer of {len}, at element {}; check \
+                     its bounds and the sizes of its bindings",
                     start + at
                 )));
             }
@@ -381,7 +398,7 @@ impl Gpu {
         }
     }
 
-    /// Writes reals into a view, rounded where it is of half precision.
+    /// Writes f32 values into a view, rounded to f16 if it is in half precision.
     pub fn write_reals(&mut self, view: View, data: &[f32]) {
         if !view.half {
             return self.write(view, data);
@@ -399,6 +416,9 @@ impl Gpu {
     }
 
     /// Writes elements of 4 bytes into a view.
+    ///
+    /// # Panics
+    /// If `data` is longer than the view.
     pub fn write<E: bytemuck::Pod>(&mut self, view: View, data: &[E]) {
         assert!(
             size_of::<E>() == 4 && data.len() <= view.len,
@@ -406,8 +426,8 @@ impl Gpu {
             data.len(),
             view.len
         );
-        // In pieces: wgpu stages as much again as is written between submissions, however many
-        // writes it takes.
+        // Write in pieces, with a submission after each: wgpu keeps a staging copy of everything
+        // written between two submissions.
         for (i, piece) in data.chunks(WRITE).enumerate() {
             let buffer = self.buffer(view.buffer);
             self.queue.write_buffer(
@@ -420,13 +440,13 @@ impl Gpu {
                 let index = self.queue.submit([]);
                 self.in_flight.push_back(index);
                 self.staged = 0;
-                // What goes wrong is found by the next check.
+                // The next call that returns a result reports the error.
                 let _ = self.keep_up();
             }
         }
     }
 
-    /// Waits for the oldest submissions where many are under way.
+    /// Waits for the oldest submissions until at most [`IN_FLIGHT`] remain.
     fn keep_up(&mut self) -> Result<()> {
         while self.in_flight.len() > IN_FLIGHT {
             let oldest = self.in_flight.pop_front();
@@ -435,24 +455,33 @@ impl Gpu {
         Ok(())
     }
 
-    /// Reads a view, waiting for what computes it.
+    /// Reads a view after all work submitted so far.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn read<E: bytemuck::Pod>(&mut self, view: View) -> Result<Vec<E>> {
         let ticket = self.fetch(view);
         self.collect(ticket)
     }
 
-    /// Compiles calls once, to be replayed.
+    /// Compiles calls into a plan that can be replayed.
+    ///
+    /// # Errors
+    /// If the driver refuses a kernel, or a binding or grid exceeds the adapter's limits.
     pub fn compile(&mut self, calls: &[impl Record]) -> Result<Plan> {
         let plan = Plan::new(self, calls);
         let checked = self.check();
         if checked.is_err() {
-            // A kernel that the driver refused is not kept.
+            // Discard kernels that the driver refused.
             self.compiled.clear();
         }
         checked.and(plan)
     }
 
-    /// Replays a plan: one pass, one submission. It does not wait for the end.
+    /// Replays a plan as one pass in one submission. Does not wait for its completion.
+    ///
+    /// # Errors
+    /// If the device has reported an error.
     pub fn run(&mut self, plan: &Plan, step: &StepParams) -> Result<()> {
         self.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
         let mut encoder = self
@@ -480,7 +509,10 @@ impl Gpu {
         self.in_flight.push_back(index);
     }
 
-    /// Waits for everything submitted.
+    /// Waits for all submitted work.
+    ///
+    /// # Errors
+    /// If the device fails, or does not finish within [`Gpu::patience`].
     pub fn wait(&mut self) -> Result<()> {
         self.in_flight.clear();
         self.wait_for(None)
@@ -494,19 +526,23 @@ impl Gpu {
         waited.map(|_| ()).map_err(|error| {
             self.abandon();
             self.adapter.fault(&format!(
-                "no answer within {} s ({error}); the driver may hang",
+                "no answer within {} s ({error}); the driver may hang, try another --device",
                 self.patience.as_secs()
             ))
         })
     }
 
-    /// Leaks the device: its end would wait for what hangs, and wgpu panics at the end of a device
-    /// that is lost with work under way.
+    /// Leaks the device. Dropping it would wait for the work that hangs, and wgpu panics when a
+    /// lost
+    /// device with unfinished work is dropped.
     fn abandon(&self) {
         std::mem::forget((self.device.clone(), self.queue.clone()));
     }
 
-    /// Fails if the device has reported an error since the last look; a lost device stays lost.
+    /// Reports the errors of the device since the last call.
+    ///
+    /// # Errors
+    /// If there was one. After the loss of the device every call fails.
     pub fn check(&self) -> Result<()> {
         let mut trouble = self.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let lost = trouble.as_ref().is_some_and(|text| text.starts_with(LOST));
@@ -522,13 +558,13 @@ impl Gpu {
         }
     }
 
-    /// Keeps what the driver compiles in a file from now on, and begins with what it holds: read at
-    /// once, written when the device is dropped.
+    /// Uses `path` as the driver's pipeline cache: reads it now, and writes it when the device is
+    /// dropped.
     pub fn keep_pipelines(&mut self, path: std::path::PathBuf) {
         self.compiled.cache = PipelineCache::open(&self.device, path);
     }
 
-    /// Makes the pipelines of dispatches that are not there yet.
+    /// Compiles the missing pipelines of `dispatches`.
     pub(super) fn prepare(&mut self, dispatches: &[Dispatch]) -> Result<()> {
         let (int64, emulated) = (self.traits().wide_words(), self.matrices == Matrices::Emulated);
         let storage = Storage { int64, half: false, emulated };
@@ -536,12 +572,12 @@ impl Gpu {
         Ok(())
     }
 
-    /// What [`Gpu::prepare`] has made for a dispatch.
+    /// The pipeline that [`Gpu::prepare`] has compiled for a dispatch.
     pub(super) fn loaded(&self, dispatch: &Dispatch) -> Arc<Loaded> {
         self.compiled.of(dispatch)
     }
 
-    /// Time spent making each pipeline, in order; several are made at a time.
+    /// Kernel name and compile time of each pipeline, in order. Several compile in parallel.
     pub fn compile_log(&self) -> &[(&'static str, Duration)] {
         &self.compiled.log
     }
@@ -549,7 +585,7 @@ impl Gpu {
 
 impl Drop for Gpu {
     fn drop(&mut self) {
-        // A device in trouble may have compiled anything.
+        // After an error the compiled data may be invalid, so it is not stored.
         let sound = self.trouble.lock().is_ok_and(|trouble| trouble.is_none());
         if let Some(cache) = self.compiled.cache.as_mut().filter(|_| sound) {
             cache.store();

@@ -63,10 +63,12 @@ impl fmt::Debug for Kernel {
 }
 
 macro_rules! snippets {
-    ($($name:literal),* $(,)?) => { &[$(($name, include_str!(concat!("../../shaders/common/", $name, ".wgsl")))),*] };
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../../shaders/common/", $name, ".wgsl")))),*]
+    };
 }
 
-/// The snippets that kernels include.
+/// The snippets that kernels include: name and text.
 const COMMON: &[(&str, &str)] = snippets![
     "activation",
     "batch_top_k",
@@ -105,11 +107,10 @@ const COMMON: &[(&str, &str)] = snippets![
     "workgroup_tile",
 ];
 
-/// How reals and maps lie in memory, how they are read, and what matrices are multiplied by.
+/// How kernels access memory and multiply matrices: which snippets replace the default ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Storage {
-    /// Four reals are read and written as two words of 64 bits, where an adapter computes with such
-    /// integers and gains by it.
+    /// Access four f32 as two 64-bit words ([`super::Traits::wide_words`]).
     pub int64: bool,
     /// Maps are in half precision.
     pub half: bool,
@@ -118,7 +119,7 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// The snippet taken for one that is asked for.
+    /// The snippet that replaces `name`.
     fn snippet(self, name: &'static str) -> &'static str {
         match (name, self) {
             ("fours", Self { int64: true, .. }) => "fours_int64",
@@ -129,22 +130,25 @@ impl Storage {
     }
 }
 
-/// A kernel's text with its includes joined in front, and where each line came from.
+/// A kernel's text with its includes joined in front, and the origin of each line.
 #[derive(Clone, Debug)]
 pub struct Source {
     /// Plain WGSL.
     pub text: String,
-    /// (first line in `text` from 1, file, first line in the file from 1)
+    /// Parts of the text: (first line in `text`, file, first line in the file), lines from 1.
     pieces: Vec<(usize, String, usize)>,
 }
 
 impl Source {
-    /// Joins the snippets that `//!include a b c` names in front of the kernel.
+    /// Joins the snippets named by the `//!include a b c` lines in front of the kernel.
+    ///
+    /// # Panics
+    /// If a named snippet does not exist; a test checks this for all kernels.
     pub fn of(kernel: Kernel) -> Self {
         Self::with(kernel, Storage::default())
     }
 
-    /// As [`Source::of`], for another storage.
+    /// As [`Source::of`], with the snippets of `storage`.
     pub fn with(kernel: Kernel, storage: Storage) -> Self {
         let mut text = String::new();
         let mut pieces = Vec::new();
@@ -154,8 +158,8 @@ impl Source {
             .filter_map(|line| line.strip_prefix("//!include "))
             .flat_map(str::split_whitespace);
         let names: Vec<&str> = names.map(|name| storage.snippet(name)).collect();
-        // What is enabled must come before anything else. Operands of matrices are halves, whatever
-        // maps are.
+        // `enable` directives must come first. Matrix kernels need f16 for their operands, whatever
+        // the maps are.
         if storage.half || names.contains(&"matrix_tile") {
             text.push_str("enable f16;\n");
         }
@@ -165,10 +169,7 @@ impl Source {
         for name in names {
             let (_, snippet) =
                 COMMON.iter().find(|(common, _)| *common == name).unwrap_or_else(|| {
-                    panic!(
-                        "{}.wgsl includes {name}, which shaders/common does not hold",
-                        kernel.name()
-                    )
+                    panic!("{}.wgsl includes {name}, which is not in shaders/common", kernel.name())
                 });
             pieces.push((text.lines().count() + 1, format!("shaders/common/{name}.wgsl"), 1));
             text.push_str(snippet);
@@ -178,7 +179,7 @@ impl Source {
         Self { text, pieces }
     }
 
-    /// File and line of a line of the joined text (both from 1).
+    /// File and line from which a line of the joined text comes; lines count from 1.
     pub fn locate(&self, line: usize) -> (&str, usize) {
         let (start, file, first) =
             self.pieces.iter().rev().find(|(start, ..)| *start <= line).unwrap_or(&self.pieces[0]);

@@ -1,34 +1,36 @@
-//! Cooperative matrices: those that a subgroup holds and multiplies together, by units of its own
-//! on some GPUs (tensor cores). wgpu counts them as an experimental feature, so a device has them
-//! only where they are asked for.
+//! Cooperative matrices, which a subgroup holds and multiplies together, on some GPUs with
+//! dedicated
+//! units (tensor cores). They are an experimental feature of wgpu, so a device has them only on
+//! request.
 //!
-//! What is known against them: naga declares the Vulkan memory model for such kernels, but does not
-//! mark accesses of workgroup memory as shared between invocations, which that model asks for
-//! (<https://github.com/gfx-rs/wgpu/issues/8805>). A driver that takes it by the letter may move
-//! them across a barrier: `csae verify --kernels matrix` comes first on every new one.
+//! Known risk: naga declares the Vulkan memory model for such kernels, but does not mark accesses
+//! to
+//! workgroup memory as shared between invocations, as that model requires
+//! (<https://github.com/gfx-rs/wgpu/issues/8805>). A strict driver may move them across a barrier.
+//! Run `csae verify --kernels matrix` on every new driver.
 
 use super::adapter::Adapter;
 
-/// Invocations of the subgroups that `_matrix` kernels are written for.
+/// Subgroup size that `_matrix` kernels assume.
 const SUBGROUP: u32 = 32;
-/// Rows, columns and steps of a matrix product.
+/// Rows, columns and terms of one product of cooperative matrices.
 const SIDE: u32 = 16;
 
-/// What `_matrix` kernels multiply by.
+/// How `_matrix` kernels multiply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Matrices {
-    /// Nothing: they do not run.
+    /// Not at all: they do not run.
     #[default]
     None,
-    /// The adapter's cooperative matrices.
+    /// With the adapter's cooperative matrices.
     Cooperative,
-    /// Plain arithmetic, slow: it checks all else of these kernels where there are no such
-    /// matrices.
+    /// With plain arithmetic. It is slow, but tests everything else of these kernels on adapters
+    /// without cooperative matrices.
     Emulated,
 }
 
 impl Matrices {
-    /// The features that a device needs for it.
+    /// The device features that it needs.
     pub(super) fn features(self) -> wgpu::Features {
         match self {
             Self::Cooperative => {
@@ -38,15 +40,15 @@ impl Matrices {
         }
     }
 
-    /// wgpu's leave to use them.
+    /// The permission for experimental features that it needs.
     pub(super) fn experimental(self) -> wgpu::ExperimentalFeatures {
         if self != Self::Cooperative {
             return wgpu::ExperimentalFeatures::disabled();
         }
-        // SAFETY: it says that what is not finished in wgpu may be unsound. All that is used of it
-        // are loads, products and stores of matrices within workgroup arrays of fixed size, and
-        // only after the user has asked for them.
-        #[allow(unsafe_code, reason = "the one way to cooperative matrices")]
+        // SAFETY: the caller accepts that unfinished parts of wgpu may be unsound. The kernels only
+        // load, multiply and store matrices within workgroup arrays of fixed size, and only on the
+        // user's request.
+        #[allow(unsafe_code, reason = "wgpu offers cooperative matrices in no other way")]
         unsafe {
             wgpu::ExperimentalFeatures::enabled()
         }
@@ -54,8 +56,8 @@ impl Matrices {
 }
 
 impl Adapter {
-    /// Whether it has the cooperative matrices of `_matrix` kernels: 16 by 16 halves whose products
-    /// are summed in single precision, by subgroups that always have 32 invocations.
+    /// Whether it has the cooperative matrices of `_matrix` kernels: 16 by 16 f16 with f32 sums, in
+    /// subgroups of exactly 32 invocations.
     pub fn has_matrices(&self) -> bool {
         use wgpu::CooperativeScalarType::{F16, F32};
         let known = |matrix: &wgpu::CooperativeMatrixProperties| {
@@ -71,16 +73,16 @@ impl Adapter {
             && self.handle.cooperative_matrix_properties().iter().any(known)
     }
 
-    /// The adapter's own matrices, or emulated ones.
+    /// Cooperative matrices if the adapter has them, else emulated ones.
     pub fn matrices_or_emulated(&self) -> Matrices {
         if self.has_matrices() { Matrices::Cooperative } else { Matrices::Emulated }
     }
 
-    /// What there is of what is wanted.
+    /// `wanted` if the adapter supports it, else [`Matrices::None`].
     pub(super) fn matrices(&self, wanted: Matrices) -> Matrices {
         match wanted {
             Matrices::Cooperative if self.has_matrices() => wanted,
-            // Their operands are halves as well.
+            // Emulated kernels have f16 operands as well.
             Matrices::Emulated if self.handle.features().contains(wgpu::Features::SHADER_F16) => {
                 wanted
             }

@@ -1,4 +1,5 @@
-//! The GPU path: kernels as text, what naga reads in them, adapters, and a device that compiles a
+//! The GPU path: kernel sources and their reflection by naga, adapters, and a device that compiles
+//! a
 //! program once and replays it.
 
 mod adapter;

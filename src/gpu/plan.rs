@@ -1,4 +1,4 @@
-//! A program made ready: pipelines, bind groups and grids, replayed as often as one likes.
+//! A compiled program: pipelines, bind groups and grids that can be replayed any number of times.
 
 use std::rc::Rc;
 
@@ -8,14 +8,14 @@ use super::reflect::Role;
 use crate::error::{Error, Result};
 use crate::profile::Operation;
 
-/// One prebuilt dispatch.
+/// A dispatch with everything it needs.
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) pipeline: wgpu::ComputePipeline,
     pub(super) bind_group: wgpu::BindGroup,
     pub(super) grid: [u32; 3],
     pub(super) name: &'static str,
-    /// Which of the plan's operations it belongs to.
+    /// Index of the operation, in [`Plan::operations`], that it belongs to.
     pub(super) call: usize,
 }
 
@@ -32,7 +32,7 @@ impl Plan {
         self.steps.len()
     }
 
-    /// Whether there is nothing to do.
+    /// Whether the plan has no dispatches.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
     }
@@ -43,6 +43,9 @@ impl Plan {
     }
 
     /// Compiles calls for a device.
+    ///
+    /// # Errors
+    /// If a shader does not parse, or a binding or grid exceeds the adapter's limits.
     pub(super) fn new(gpu: &mut Gpu, calls: &[impl Record]) -> Result<Self> {
         let mut recorder = gpu.recorder();
         let mut owners = Vec::new();
@@ -50,6 +53,8 @@ impl Plan {
             call.record(&mut recorder);
             owners.resize(recorder.dispatches.len(), i);
         }
+        // All parameter blocks share one uniform buffer. 256 bytes is the alignment that every
+        // adapter supports.
         let slot = u64::from(gpu.limits().min_uniform_buffer_offset_alignment.max(256));
         let blocks: Vec<u8> = recorder
             .dispatches
@@ -87,7 +92,9 @@ impl Plan {
                 (Role::Uniform(_), "p") => {
                     assert!(
                         dispatch.params.len() as u64 == binding.min_size,
-                        "{name}: the parameter block has another size"
+                        "{name}: the parameter block has {} bytes, the shader expects {}",
+                        dispatch.params.len(),
+                        binding.min_size
                     );
                     wgpu::BufferBinding {
                         buffer: uniforms,
@@ -107,7 +114,8 @@ impl Plan {
                     let size = gpu.bound_size(*view);
                     if size > limit {
                         return Err(Error::usage(format!(
-                            "kernel {name} needs {} MiB in one binding, the adapter allows {} MiB: use a smaller --batch",
+                            "kernel {name} needs {} MiB in one binding, the adapter allows {} \
+                             MiB: use a smaller --batch",
                             size >> 20,
                             limit >> 20
                         )));
@@ -133,7 +141,8 @@ impl Plan {
         let grid = fold(dispatch.workgroups, gpu.limits().max_compute_workgroups_per_dimension)
             .ok_or_else(|| {
                 Error::usage(format!(
-                    "kernel {name} needs {} workgroups, more than a grid holds",
+                    "kernel {name} needs {} workgroups, more than the adapter allows: use a \
+                     smaller --batch",
                     dispatch.workgroups
                 ))
             })?;
@@ -143,8 +152,9 @@ impl Plan {
     }
 }
 
-/// Folds a count of workgroups into two dimensions; the grid may be a little larger, and kernels
-/// guard against the rest.
+/// Folds a count of workgroups into a grid of two dimensions, each at most `limit`. The grid may
+/// hold a few more workgroups than `count`, which the kernels' bounds checks skip. None if two
+/// dimensions are not enough.
 fn fold(count: u64, limit: u32) -> Option<[u32; 3]> {
     let limit = u64::from(limit);
     if count <= limit {

@@ -1,4 +1,4 @@
-//! The time of each dispatch of a plan, by the adapter's own clock where it has one.
+//! Measures the time of each dispatch of a plan, by GPU timestamps if the adapter has them.
 
 use std::time::Instant;
 
@@ -6,11 +6,11 @@ use super::device::Gpu;
 use super::plan::{Plan, Step};
 use super::readback::Ticket;
 use crate::error::Result;
-use crate::profile::{Clock, Profile, Timed, forwards};
+use crate::profile::{Clock, Profile, Timed, monotonic};
 use crate::view::{StepParams, View};
 
 impl Gpu {
-    /// The best clock of the adapter.
+    /// The most precise clock that the adapter supports.
     pub fn clock(&self) -> Clock {
         let features = self.device().features();
         if self.queue().get_timestamp_period() <= 0.0
@@ -24,21 +24,27 @@ impl Gpu {
         }
     }
 
-    /// Runs a plan once, waits for it, and tells when each dispatch ran.
+    /// Runs a plan once, waits for it, and returns when each dispatch ran.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn profile(&mut self, plan: &Plan, step: &StepParams) -> Result<Profile> {
         self.profile_by(plan, step, self.clock())
     }
 
-    /// The same by another clock that the adapter has.
+    /// As [`Gpu::profile`], with a given clock, which the adapter must support.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn profile_by(&mut self, plan: &Plan, step: &StepParams, clock: Clock) -> Result<Profile> {
-        // Nothing that was under way before may count.
+        // Work submitted earlier must not count.
         self.wait()?;
         self.queue().write_buffer(self.step_buffer(), 0, bytemuck::bytes_of(step));
         let readings = match clock {
             Clock::Inside | Clock::Passes => self.by_timestamps(plan, clock == Clock::Inside)?,
             Clock::Submissions | Clock::Calls => self.by_submissions(plan)?,
         };
-        let timed = plan.steps.iter().zip(forwards(readings.into_iter()));
+        let timed = plan.steps.iter().zip(monotonic(readings.into_iter()));
         let timed = timed.map(|(step, (start, end))| Timed {
             kernel: step.name.to_owned(),
             call: step.call,
@@ -49,11 +55,18 @@ impl Gpu {
         Ok(Profile { clock, operations: plan.operations.clone(), timed: timed.collect() })
     }
 
-    /// Seconds of a copy between two buffers by the queue itself, the submission's time included.
+    /// Seconds that the queue takes to copy one buffer to another of the same size, including the
+    /// submission.
+    ///
+    /// # Errors
+    /// If the device fails.
+    ///
+    /// # Panics
+    /// If the views differ in length or share a buffer.
     pub fn time_copy(&mut self, from: View, to: View) -> Result<f64> {
         assert!(
             from.len == to.len && from.buffer != to.buffer,
-            "a copy is from one buffer to another of its size"
+            "time_copy needs two buffers and views of equal length"
         );
         self.wait()?;
         let began = Instant::now();
@@ -71,6 +84,8 @@ impl Gpu {
         Ok(began.elapsed().as_secs_f64())
     }
 
+    /// Times each dispatch as a submission of its own, by the host's clock. The readings include
+    /// the overhead of a submission.
     fn by_submissions(&mut self, plan: &Plan) -> Result<Vec<(f64, f64)>> {
         self.wait()?;
         let began = Instant::now();
@@ -90,13 +105,14 @@ impl Gpu {
         Ok(readings)
     }
 
-    /// Between dispatches a timestamp is written when everything before it has ended, so one serves
-    /// as the end of one and the start of the next.
+    /// Times dispatches by GPU timestamps, `inside` one pass or with a pass for each dispatch.
+    /// Inside a pass a timestamp is written when everything before it has ended, so it marks both
+    /// the end of a dispatch and the start of the next.
     fn by_timestamps(&mut self, plan: &Plan, inside: bool) -> Result<Vec<(f64, f64)>> {
-        const MOST: usize = wgpu::QUERY_SET_MAX_QUERIES as usize;
+        const MAX_QUERIES: usize = wgpu::QUERY_SET_MAX_QUERIES as usize;
         let mut encoder = self.encoder();
         let mut resolved = Vec::new();
-        for steps in plan.steps.chunks(if inside { MOST - 1 } else { MOST / 2 }) {
+        for steps in plan.steps.chunks(if inside { MAX_QUERIES - 1 } else { MAX_QUERIES / 2 }) {
             let count = if inside { steps.len() + 1 } else { 2 * steps.len() } as u32;
             let descriptor = wgpu::QuerySetDescriptor {
                 label: Some("profile"),
@@ -144,7 +160,8 @@ impl Gpu {
         for ticket in tickets {
             let ticks: Vec<u64> = self.collect(ticket)?;
             let zero = *first.get_or_insert(ticks[0]);
-            // A clock may step back by a tick: signed, not a leap of 2⁶⁴.
+            // A clock may step back by a tick. The difference is signed, so that it does not become
+            // a jump of 2⁶⁴.
             let times: Vec<f64> =
                 ticks.iter().map(|tick| tick.wrapping_sub(zero) as i64 as f64 * period).collect();
             let pairs = times.windows(2).step_by(if inside { 1 } else { 2 });

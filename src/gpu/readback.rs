@@ -1,4 +1,5 @@
-//! Reading results without stalling: a copy into a mappable buffer is queued, and looked at later.
+//! Asynchronous readback: queues a copy into a mappable buffer and collects it later, so that the
+//! host does not stall.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -13,13 +14,14 @@ const PENDING: u8 = 0;
 const READY: u8 = 1;
 const BROKEN: u8 = 2;
 
-/// A result on its way.
+/// A queued readback.
 #[derive(Debug)]
 pub struct Ticket {
     buffer: wgpu::Buffer,
     bytes: u64,
-    /// Whether what comes is in half precision, and how many elements it has.
+    /// Whether the elements are f16.
     half: bool,
+    /// Number of elements.
     len: usize,
     state: Arc<AtomicU8>,
 }
@@ -33,7 +35,7 @@ impl Gpu {
         Ticket { half: view.half, len: view.len, ..ticket }
     }
 
-    /// Queues a copy of so many bytes of wgpu's buffer, whole words.
+    /// Queues a copy of `bytes` bytes (a multiple of 4) of a wgpu buffer to the host.
     pub(super) fn fetch_bytes(&mut self, from: &wgpu::Buffer, offset: u64, bytes: u64) -> Ticket {
         let buffer = self.staging(bytes);
         let mut encoder = self
@@ -49,13 +51,16 @@ impl Gpu {
         Ticket { buffer, bytes, half: false, len: bytes as usize / 4, state }
     }
 
-    /// Whether a result has arrived; does not wait.
+    /// Whether a readback has finished. Does not wait.
     pub fn arrived(&self, ticket: &Ticket) -> bool {
         let _ = self.device().poll(wgpu::PollType::Poll);
         ticket.state.load(Ordering::Acquire) != PENDING
     }
 
-    /// Waits for a result and takes its reals, which those of half precision become.
+    /// Waits for a readback and returns its elements as f32, converted if they are f16.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn collect_reals(&mut self, ticket: Ticket) -> Result<Vec<f32>> {
         if !ticket.half {
             return self.collect(ticket);
@@ -66,7 +71,10 @@ impl Gpu {
         Ok(halves.into_iter().map(f32::from).collect())
     }
 
-    /// Waits for a result and takes its bytes as elements.
+    /// Waits for a readback and returns its bytes as elements of type `E`.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn collect<E: bytemuck::Pod>(&mut self, ticket: Ticket) -> Result<Vec<E>> {
         while ticket.state.load(Ordering::Acquire) == PENDING {
             self.wait()?;

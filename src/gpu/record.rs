@@ -1,5 +1,6 @@
-//! A recording: what to dispatch, with which arguments. It knows nothing of wgpu, so that a test
-//! without a GPU can hold every dispatch against what naga reads in the shader.
+//! A recording of dispatches and their arguments. It does not use wgpu, so that a test without a
+//! GPU
+//! can compare every dispatch with the shader as naga reflects it.
 
 use std::rc::Rc;
 
@@ -9,8 +10,8 @@ use super::tuned::{BuiltIn, Product, Tuned};
 use crate::profile::Operation;
 use crate::view::View;
 
-/// A parameter block: a struct of u32 and f32, laid out as the shader's `struct Params` (checked by
-/// a test, field by field).
+/// A parameter block: a struct of u32 and f32 with the layout of the shader's `struct Params`. A
+/// test compares them field by field.
 pub trait Params: bytemuck::Pod {
     /// Names and WGSL types of the fields, in order.
     const FIELDS: &'static [(&'static str, &'static str)];
@@ -24,7 +25,8 @@ macro_rules! params {
         #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
         $vis struct $name { $($vis $field: $ty,)* }
         impl crate::gpu::Params for $name {
-            const FIELDS: &'static [(&'static str, &'static str)] = &[$((stringify!($field), stringify!($ty))),*];
+            const FIELDS: &'static [(&'static str, &'static str)] =
+                &[$((stringify!($field), stringify!($ty))),*];
         }
     };
 }
@@ -37,7 +39,7 @@ pub struct Dispatch {
     pub kernel: Kernel,
     /// Values of its `override` constants, by name.
     pub constants: Vec<(&'static str, f64)>,
-    /// Its storage bindings, by the names that the shader gives them.
+    /// Its storage bindings, by their names in the shader.
     pub bindings: Vec<(&'static str, View)>,
     /// Bytes of its uniform `p`.
     pub params: Vec<u8>,
@@ -45,7 +47,7 @@ pub struct Dispatch {
     pub fields: &'static [(&'static str, &'static str)],
     /// Number of workgroups, before folding into a grid.
     pub workgroups: u64,
-    /// Invocations of a workgroup that the host counted on.
+    /// Workgroup size that the host assumed. A test compares it with the shader.
     pub workgroup_size: u32,
     /// Whether its maps are in half precision.
     pub half: bool,
@@ -54,13 +56,13 @@ pub struct Dispatch {
 /// Collects dispatches.
 #[derive(Debug, Default)]
 pub struct Recorder {
-    /// What has been recorded.
+    /// The dispatches recorded so far.
     pub dispatches: Vec<Dispatch>,
-    /// Which kernel of a family is taken.
+    /// The kernel variant for matrix products.
     pub choice: Choice,
-    /// What the adapter offers.
+    /// Properties of the adapter.
     pub traits: Traits,
-    /// What the user has measured on the adapter.
+    /// The user's table of measurements on this adapter.
     pub tuned: Option<Rc<Tuned>>,
 }
 
@@ -72,14 +74,15 @@ pub trait Record {
     fn operation(&self) -> Operation;
 }
 
-/// Invocations of a workgroup in kernels with one invocation an element.
+/// Workgroup size of kernels with one invocation for each element or vec4.
 pub const FLAT: u32 = 64;
 
 impl Recorder {
-    /// The kind of kernel that a product of matrices takes: the one asked for, else by its shape
-    /// what was measured here or on an adapter of the kind.
+    /// The kernel variant for a matrix product: the one asked for, else the one in the user's
+    /// table,
+    /// else the one in the built-in table for this kind of adapter.
     pub fn products(&self, product: &Product) -> Choice {
-        let here = || {
+        let measured = || {
             self.tuned
                 .as_ref()?
                 .choice(product)
@@ -87,7 +90,7 @@ impl Recorder {
         };
         self.traits
             .forced(self.choice, product)
-            .or_else(here)
+            .or_else(measured)
             .unwrap_or_else(|| BuiltIn::of(&self.traits).choice(product))
     }
 
@@ -107,7 +110,7 @@ impl Recorder {
     }
 }
 
-/// A dispatch being put together; `threads` or `workgroups` ends it.
+/// A dispatch under construction. `threads` or `groups` completes it.
 #[must_use]
 pub struct Building<'a> {
     recorder: &'a mut Recorder,
@@ -128,14 +131,14 @@ impl Building<'_> {
         self
     }
 
-    /// One invocation each for `count` elements, in workgroups of [`FLAT`].
+    /// Records the dispatch with `count` invocations in workgroups of [`FLAT`].
     pub fn threads(self, count: usize) {
         self.groups((count as u64).div_ceil(u64::from(FLAT)), FLAT);
     }
 
-    /// `count` workgroups of `size` invocations.
+    /// Records the dispatch with `count` workgroups of `size` invocations.
     pub fn groups(mut self, count: u64, size: u32) {
-        assert!(count > 0, "{:?}: nothing to dispatch", self.dispatch.kernel);
+        assert!(count > 0, "{:?}: no workgroups to dispatch", self.dispatch.kernel);
         self.dispatch.workgroups = count;
         self.dispatch.workgroup_size = size;
         self.recorder.dispatches.push(self.dispatch);

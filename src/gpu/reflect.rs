@@ -1,11 +1,12 @@
-//! What a shader declares, read by naga: WGSL is the authority on bindings, Rust only names them.
+//! Reads the bindings of a shader with naga. WGSL is the authority on bindings; Rust refers to them
+//! by name only.
 
 use naga::{AddressSpace, ArraySize, StorageAccess, TypeInner};
 
 use super::kernels::{Kernel, Source};
 use crate::error::{Error, Result};
 
-/// What a binding is.
+/// The kind of a binding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Role {
     /// A uniform block: its fields' names and types.
@@ -26,9 +27,9 @@ pub struct Binding {
     pub name: String,
     /// `@binding` in group 0.
     pub index: u32,
-    /// Smallest size in bytes.
+    /// Minimum size in bytes.
     pub min_size: u64,
-    /// What it is.
+    /// Uniform or storage.
     pub role: Role,
 }
 
@@ -37,7 +38,7 @@ pub struct Binding {
 pub struct Reflection {
     /// Bindings of group 0, by index.
     pub bindings: Vec<Binding>,
-    /// Invocations of a workgroup.
+    /// Number of invocations in a workgroup.
     pub workgroup_size: u32,
     /// Names of its `override` constants.
     pub overrides: Vec<String>,
@@ -47,6 +48,9 @@ pub struct Reflection {
 
 impl Reflection {
     /// Parses a kernel and reads its bindings.
+    ///
+    /// # Errors
+    /// If naga does not accept the text; the message names file and line.
     pub fn of(kernel: Kernel, source: &Source) -> Result<Self> {
         let module = naga::front::wgsl::parse_str(&source.text).map_err(|error| {
             let place = error

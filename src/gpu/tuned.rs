@@ -1,12 +1,13 @@
-//! Tables of measurements: which kind of kernel a product of matrices takes, by its shape. Some are
-//! built in, one a kind of adapter; `csae bench --tune` makes one of the user's own adapter. Each
-//! is a short TOML file.
+//! Tables of the fastest kernel variant for each shape of matrix product. Each is a short TOML
+//! file.
+//! One for each kind of adapter is built in; `csae bench --tune` measures one for the user's
+//! adapter.
 //!
-//! A product is `rows` × `columns` values, each a sum of `steps` terms; a class is the three
-//! rounded up to powers of two. A product that is in no class of the table takes the nearest class
-//! of its operation, if their sizes are no more than a factor of 8 apart altogether. Products of
-//! maps in half precision have classes of their own; those that have none near take one of single
-//! precision.
+//! A product has `rows` × `columns` values, each a sum of `steps` terms. A class is the three sizes
+//! rounded up to powers of two. A product whose class is not in the table uses the nearest class of
+//! the same operation, if the factors between their sizes multiply to 8 at most. Products of maps
+//! in
+//! half precision have their own classes; without a near one they use a class of single precision.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -22,12 +23,12 @@ use crate::files;
 use crate::hash::Hash;
 use crate::names::names;
 
-/// Powers of two, over rows, columns and steps together, to the farthest class that stands for a
-/// shape.
+/// Maximum distance of a class that substitutes for another: the sum of the differences of log2 of
+/// rows, columns and steps. Larger values cover more shapes, with worse predictions.
 const NEAR: u32 = 3;
-/// Version of the file.
+/// Version of the file format.
 const VERSION: u32 = 1;
-/// What a table is good for: kernels change with the program.
+/// The program version for which a table is valid: kernels change between versions.
 const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 
 names! {
@@ -49,15 +50,15 @@ pub struct Product {
     pub family: Family,
     /// Whether it is of maps in half precision.
     pub half: bool,
-    /// Pixels; in a weight gradient taps × channels.
+    /// Rows: pixels, or in a weight gradient taps × channels.
     pub rows: usize,
-    /// Channels or filters.
+    /// Columns: channels or filters.
     pub columns: usize,
     /// Terms of each sum.
     pub steps: usize,
 }
 
-/// Products of about the same shape: logarithms to base 2, rounded up.
+/// Products of about the same shape. Sizes are logarithms to base 2, rounded up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Class {
     half: bool,
@@ -82,8 +83,8 @@ impl Product {
 }
 
 impl Class {
-    /// How far another class is, if it is near enough to stand for this one. One of single
-    /// precision may, after those of halves, for one of halves.
+    /// The distance to another class, if that may substitute for this one. A class of single
+    /// precision may substitute for one of half precision, but ranks behind all of half precision.
     fn distance(&self, other: &Self) -> Option<(bool, u32)> {
         let pairs =
             [(self.rows, other.rows), (self.columns, other.columns), (self.steps, other.steps)];
@@ -93,24 +94,24 @@ impl Class {
     }
 }
 
-/// A table.
+/// A table of kernel variants by class.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tuned {
     classes: BTreeMap<Class, Choice>,
 }
 
-/// A table that comes with the program, for adapters of a kind.
+/// A built-in table for one kind of adapter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuiltIn {
-    /// The kind of adapters.
+    /// The kind of adapter.
     pub name: &'static str,
-    /// What products take that are in no class of the table.
-    pub usual: Choice,
+    /// The variant for products without a near class in the table.
+    pub default: Choice,
     table: Tuned,
 }
 
 impl BuiltIn {
-    /// The one for an adapter.
+    /// The table for an adapter.
     pub fn of(traits: &Traits) -> &'static Self {
         static TABLES: [OnceLock<BuiltIn>; 3] = [const { OnceLock::new() }; 3];
         let (index, name, text) = if !traits.software {
@@ -136,24 +137,25 @@ impl BuiltIn {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Text {
-            usual: String,
+            default: String,
             #[serde(default)]
             products: Vec<Row>,
         }
         let text: Text = toml::from_str(text).ok()?;
         Some(Self {
             name,
-            usual: kind(&text.usual)?,
+            default: variant(&text.default)?,
             table: Tuned { classes: classes(&text.products)? },
         })
     }
 
-    /// The kind that a product takes.
+    /// The kernel variant for a product.
     pub fn choice(&self, product: &Product) -> Choice {
-        self.table.choice(product).unwrap_or(self.usual)
+        self.table.choice(product).unwrap_or(self.default)
     }
 }
 
+/// The file of a user's table.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -163,16 +165,17 @@ struct Written {
     products: Vec<Row>,
 }
 
-/// The kind of a name, `auto` not among them.
-fn kind(name: &str) -> Option<Choice> {
+/// The kernel variant of a name, other than `auto`.
+fn variant(name: &str) -> Option<Choice> {
     Choice::ALL.into_iter().find(|choice| *choice != Choice::Auto && choice.name() == name)
 }
 
+/// The classes of a file's rows. None if a row is invalid.
 fn classes(rows: &[Row]) -> Option<BTreeMap<Class, Choice>> {
     let log = |size: u64| size.is_power_of_two().then(|| size.trailing_zeros());
     let class = |row: &Row| {
         let family = Family::named(&row.op)?;
-        let (half, kernels) = (row.half, kind(&row.kernels)?);
+        let (half, kernels) = (row.half, variant(&row.kernels)?);
         let class = Class {
             half,
             family,
@@ -185,6 +188,7 @@ fn classes(rows: &[Row]) -> Option<BTreeMap<Class, Choice>> {
     rows.iter().map(class).collect()
 }
 
+/// One class in a file: rows, columns and steps are powers of two.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Row {
@@ -198,27 +202,27 @@ struct Row {
 }
 
 impl Tuned {
-    /// A table of classes and the kind that each takes.
+    /// A table of classes and their kernel variants.
     pub fn new(classes: impl IntoIterator<Item = (Class, Choice)>) -> Self {
         Self { classes: classes.into_iter().collect() }
     }
 
-    /// Number of its classes.
+    /// Number of classes.
     pub fn len(&self) -> usize {
         self.classes.len()
     }
 
-    /// Whether it holds nothing.
+    /// Whether the table has no classes.
     pub fn is_empty(&self) -> bool {
         self.classes.is_empty()
     }
 
-    /// Whether a kind is taken by any class.
+    /// Whether any class uses a variant.
     pub fn names(&self, choice: Choice) -> bool {
         self.classes.values().any(|taken| *taken == choice)
     }
 
-    /// With the classes that another table has for products of the other precision than those here.
+    /// Adds the classes of `other` for each precision that this table has no classes of.
     #[must_use]
     pub fn beside(mut self, other: &Self) -> Self {
         let here: Vec<bool> = [false, true]
@@ -230,12 +234,12 @@ impl Tuned {
         self
     }
 
-    /// Tells tables apart.
+    /// Hash of the table, which identifies it.
     pub fn hash(&self) -> u32 {
         Hash::default().with(self.text("").as_bytes()).value() as u32
     }
 
-    /// The kind that a product takes.
+    /// The kernel variant for a product, from the nearest class. None if no class is near.
     pub fn choice(&self, product: &Product) -> Option<Choice> {
         let class = product.class();
         let near = self
@@ -245,11 +249,12 @@ impl Tuned {
         near.min_by_key(|(distance, _)| *distance).map(|(_, choice)| *choice)
     }
 
-    /// As a file of one adapter.
+    /// The text of a file for one adapter.
     pub fn text(&self, identity: &str) -> String {
         let mut text = format!(
-            "# Which kernels products of matrices take, by rows, columns and steps rounded up to powers of two: `csae bench --tune` wrote this,\n\
-             # and without it csae takes what suits adapters of the kind.\n\
+            "# The fastest kernel variants for matrix products, by rows, columns and steps\n\
+             # rounded up to powers of two. Written by `csae bench --tune`. Without this file\n\
+             # csae uses a built-in table.\n\
              version = {VERSION}\ncsae = {}\nadapter = {}\nproducts = [\n",
             toml::Value::from(PROGRAM),
             toml::Value::from(identity)
@@ -261,16 +266,20 @@ impl Tuned {
             let half = if class.half { "half = true, " } else { "" };
             let _ = writeln!(
                 text,
-                "  {{ op = \"{op}\", {half}rows = {rows}, columns = {columns}, steps = {steps}, kernels = \"{kernels}\" }},"
+                "  {{ op = \"{op}\", {half}rows = {rows}, columns = {columns}, steps = {steps}, \
+                 kernels = \"{kernels}\" }},"
             );
         }
         text + "]\n"
     }
 
-    /// Reads a file's text; one of another adapter or another version of the program is refused.
+    /// Parses the text of a file.
+    ///
+    /// # Errors
+    /// If it is invalid, or belongs to another adapter or another version of the program.
     pub fn parse(text: &str, identity: &str) -> Result<Self> {
         let written: Written = toml::from_str(text)
-            .map_err(|error| Error::failed(format!("no table ({})", error.message())))?;
+            .map_err(|error| Error::failed(format!("not a valid table ({})", error.message())))?;
         if written.version != VERSION || written.csae != PROGRAM {
             return Err(Error::failed(format!("was written by csae {}", written.csae)));
         }
@@ -281,18 +290,20 @@ impl Tuned {
             )));
         }
         let classes = classes(&written.products)
-            .ok_or_else(|| Error::failed("no table (a product of no known kind)"))?;
+            .ok_or_else(|| Error::failed("not a valid table (unknown op, size or kernels)"))?;
         if classes.is_empty() {
-            return Err(Error::failed("holds no product"));
+            return Err(Error::failed("contains no products"));
         }
         Ok(Self { classes })
     }
 
-    /// The user's table for an adapter, if there is one:
+    /// Reads the user's table for an adapter. None if the file does not exist. `identity` is
     /// [`Adapter::identity`](super::Adapter::identity).
     ///
     /// # Errors
-    /// If it cannot be read or is another's; the built-in one is the one to take then.
+    /// If it cannot be read or belongs to another adapter or version. The caller should then use
+    /// the
+    /// built-in table.
     pub fn read(path: &Path, identity: &str) -> Result<Option<Self>> {
         if !path.exists() {
             return Ok(None);
@@ -303,7 +314,7 @@ impl Tuned {
         table.map(Some)
     }
 
-    /// Where the user's table for an adapter is kept.
+    /// Path of the user's table for an adapter. None if there is no cache folder.
     pub fn path(identity: &str) -> Option<std::path::PathBuf> {
         cache::file("tuned", identity, "toml")
     }
@@ -318,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_read_back_as_it_was_written() {
+    fn a_table_survives_writing_and_reading() {
         let classes = [
             (product(1000, 32, 27).class(), Choice::Tiled),
             (product(1000, 3, 27).class(), Choice::Plain),
@@ -330,11 +341,11 @@ mod tests {
         for (what, wrong) in [
             ("another adapter", text.clone()),
             ("was written by", text.replace("csae = \"", "csae = \"9")),
-            ("no known kind", text.replace("conv2d_fwd", "conv2d_sideways")),
-            ("no known kind", text.replace("plain", "auto")),
-            ("no known kind", text.replace("1024", "1000")),
-            ("no table", text.replace("rows", "lines")),
-            ("no table", text[..text.len() / 2].to_owned()),
+            ("unknown op, size or kernels", text.replace("conv2d_fwd", "conv2d_sideways")),
+            ("unknown op, size or kernels", text.replace("plain", "auto")),
+            ("unknown op, size or kernels", text.replace("1024", "1000")),
+            ("not a valid table", text.replace("rows", "lines")),
+            ("not a valid table", text[..text.len() / 2].to_owned()),
         ] {
             let identity =
                 if what == "another adapter" { "mine" } else { "an \"adapter\" \\ its driver" };
@@ -344,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_class_stands_for_a_shape() {
+    fn the_nearest_class_substitutes_for_a_missing_one() {
         let table = Tuned::new([
             (product(1024, 32, 32).class(), Choice::Tiled),
             (product(1024, 4, 32).class(), Choice::Plain),
@@ -359,15 +370,15 @@ mod tests {
         assert_eq!(choice(8192, 32, 32), Some(Choice::Tiled));
         assert_eq!(choice(16384, 32, 32), None);
         assert_eq!(choice(1024, 1, 8), None);
-        assert_eq!(choice(64, 64, 64), None, "of another operation");
+        assert_eq!(choice(64, 64, 64), None, "a class of another operation");
     }
 
     #[test]
-    fn precisions_have_classes_of_their_own() {
+    fn each_precision_has_its_own_classes() {
         let half = |product: Product| Product { half: true, ..product };
         let (near, far) = (product(1024, 32, 32), product(4096, 32, 32));
         let single = Tuned::new([(near.class(), Choice::Registers)]);
-        assert_eq!(single.choice(&half(near)), Some(Choice::Registers), "better than nothing");
+        assert_eq!(single.choice(&half(near)), Some(Choice::Registers), "fallback");
         let both = Tuned::new([(half(near).class(), Choice::Matrix)]).beside(&single);
         assert_eq!(
             (both.choice(&near), both.choice(&half(near))),
@@ -376,31 +387,34 @@ mod tests {
         assert_eq!(
             both.choice(&half(far)),
             Some(Choice::Matrix),
-            "a class of halves goes before a nearer one"
+            "a class of half precision ranks before a nearer one of single precision"
         );
         assert!(both.names(Choice::Matrix) && !single.names(Choice::Matrix));
         let text = both.text("adapter");
         assert_eq!(Tuned::parse(&text, "adapter").unwrap(), both);
         let wrong = text.replace("half = true, ", "");
-        assert!(Tuned::parse(&wrong, "adapter").is_err(), "matrices are of halves: {wrong}");
-        let anew = Tuned::new([(half(far).class(), Choice::Tiled)]).beside(&both);
+        assert!(
+            Tuned::parse(&wrong, "adapter").is_err(),
+            "matrix kernels need half precision: {wrong}"
+        );
+        let remeasured = Tuned::new([(half(far).class(), Choice::Tiled)]).beside(&both);
         assert_eq!(
-            (anew.choice(&half(near)), anew.len()),
+            (remeasured.choice(&half(near)), remeasured.len()),
             (Some(Choice::Tiled), 2),
-            "what is measured anew is replaced"
+            "new measurements replace old ones of the same precision"
         );
         let halves = Tuned::new([(half(near).class(), Choice::Tiled)]);
         assert_eq!(halves.choice(&near), None);
     }
 
     #[test]
-    fn built_in_tables_are_sound() {
+    fn built_in_tables_hold_only_variants_that_run() {
         let with = Traits { software: true, subgroup: 8, int64: true, ..Traits::default() };
         let without = Traits { subgroup: 4, ..with };
         let gpu = Traits { software: false, subgroup: 32, int64: true, ..Traits::default() };
         let tables = [gpu, with, without].map(|traits| BuiltIn::of(&traits));
         assert_eq!(
-            tables.map(|table| table.usual),
+            tables.map(|table| table.default),
             [Choice::Tiled, Choice::Subgroup, Choice::Registers]
         );
         for (traits, built_in) in [gpu, with, without].into_iter().zip(tables) {
@@ -408,7 +422,7 @@ mod tests {
                 built_in.table.classes.values().all(|choice| traits.takes(*choice)),
                 "{built_in:?}"
             );
-            assert_eq!(built_in.choice(&product(1 << 40, 1, 1 << 40)), built_in.usual);
+            assert_eq!(built_in.choice(&product(1 << 40, 1, 1 << 40)), built_in.default);
         }
     }
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::data::{Images, Patch, Sample, patches};
 use crate::device::Device;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::infer::batches::Inference;
 use crate::infer::top_patches::TopPatches;
 use crate::infer::whole::Whole;
@@ -167,7 +167,7 @@ impl Evaluation {
             return Err(Error::failed(
                 "the model answers with NaN or infinity: its training diverged; lower optimizer.lr or set optimizer.clip_norm",
             )
-            .of(Kind::Diverged));
+            .of(ErrorKind::Diverged));
         }
         let variance: f64 =
             sum.iter().zip(&square).map(|(sum, square)| square - sum * sum / n).sum();

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{Entry, Images};
 use crate::device::Device;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::infer::conditions::{Condition, degrade};
 use crate::infer::restore::Restorer;
 use crate::metrics::quality;
@@ -145,7 +145,7 @@ pub fn judge(
         return Err(Error::failed(
             "whole images become NaN or infinity: the training diverged; lower optimizer.lr",
         )
-        .of(Kind::Diverged));
+        .of(ErrorKind::Diverged));
     }
     Ok(Whole {
         images: whole.images,

@@ -1,5 +1,5 @@
-//! Metrics: image quality, ranking, detection, segmentation, distances between sets of images, and
-//! statistics of codes.
+//! Metrics: image quality, anomaly ranking, object detection, segmentation, distances between sets
+//! of images, and statistics of codes.
 
 #[cfg(feature = "cli")]
 pub mod frechet;

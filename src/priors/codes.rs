@@ -6,7 +6,7 @@ use crate::data::{Labels, Sample, patches};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::infer::batches::Inference;
-use crate::linalg::distances::{each_distance, squared};
+use crate::linalg::distances::{map_distances, squared_distance};
 use crate::rng::Stream;
 
 /// Rounds of k-means at most.
@@ -107,7 +107,7 @@ pub fn groups(rows: &[f32], depth: usize, count: usize, stream: &mut Stream) -> 
         let last = &centres[centres.len() - depth..];
         far.par_iter_mut()
             .zip(rows.par_chunks_exact(depth))
-            .for_each(|(far, row)| *far = far.min(squared(row, last)));
+            .for_each(|(far, row)| *far = far.min(squared_distance(row, last)));
         let total: f64 = far.iter().map(|far| f64::from(*far)).sum();
         let mut left = f64::from(stream.uniform()) * total;
         let chosen = far.iter().position(|far| {
@@ -158,7 +158,7 @@ fn means(rows: &[f32], of: &[u32], depth: usize) -> Vec<f32> {
 
 /// The centre nearest to each row.
 pub fn nearest(rows: &[f32], centres: &[f32], depth: usize) -> Vec<u32> {
-    each_distance(rows, centres, depth, |_, distances| {
+    map_distances(rows, centres, depth, |_, distances| {
         let least = distances.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1));
         least.map_or(0, |(centre, _)| centre as u32)
     })

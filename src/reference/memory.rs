@@ -1,4 +1,4 @@
-//! The CPU path's buffers.
+//! The buffers of the CPU path.
 
 use half::f16;
 use rayon::prelude::*;
@@ -7,6 +7,7 @@ use super::parallel::CHUNK;
 use crate::linalg::real::Real;
 use crate::view::{Buffer, StepParams, View};
 
+/// A buffer, or the place of one that is not allocated or currently taken.
 #[derive(Debug)]
 enum Slot<T> {
     Empty,
@@ -14,8 +15,9 @@ enum Slot<T> {
     Words(Vec<u32>),
 }
 
-/// Buffers of reals and words. An operation takes what it writes out of the memory, reads the rest,
-/// and puts it back.
+/// Buffers of reals and of u32. An operation takes the views that it writes out of the memory,
+/// reads
+/// the others in place, and puts the written views back.
 #[derive(Debug)]
 pub struct Memory<T> {
     slots: Vec<Slot<T>>,
@@ -29,7 +31,7 @@ impl<T: Real> Default for Memory<T> {
     }
 }
 
-/// A view taken out of the memory for writing; it dereferences to the view's elements.
+/// A view taken out of the memory for writing. It dereferences to the view's elements.
 #[derive(Debug)]
 pub struct Taken<E> {
     view: View,
@@ -84,28 +86,35 @@ impl<T: Real> Memory<T> {
     pub fn real(&self, view: View) -> &[T] {
         match &self.slots[view.buffer.index as usize] {
             Slot::Real(data) => &data[view.start..view.start + view.len],
-            other => panic!("{view:?} is not a buffer of reals: {}", other.what()),
+            other => panic!("{view:?} is not a buffer of reals: {}", other.content()),
         }
     }
 
-    /// The words of a view.
+    /// The elements of a view of u32.
+    ///
+    /// # Panics
+    /// If the buffer holds something else, or is taken.
     pub fn words(&self, view: View) -> &[u32] {
         match &self.slots[view.buffer.index as usize] {
             Slot::Words(data) => &data[view.start..view.start + view.len],
-            other => panic!("{view:?} is not a buffer of words: {}", other.what()),
+            other => panic!("{view:?} is not a buffer of words: {}", other.content()),
         }
     }
 
-    /// Takes the reals of a view out for writing; [`Memory::put`] returns them. Its whole buffer is
-    /// away meanwhile.
+    /// Takes a view of reals out for writing, until [`Memory::put`]. Meanwhile no view of its
+    /// buffer
+    /// can be accessed.
+    ///
+    /// # Panics
+    /// If the buffer holds something else, or is taken already.
     pub fn take(&mut self, view: View) -> Taken<T> {
         match std::mem::replace(self.slot(view.buffer), Slot::Empty) {
             Slot::Real(data) => Taken { view, data },
-            other => panic!("{view:?} is not a buffer of reals: {}", other.what()),
+            other => panic!("{view:?} is not a buffer of reals: {}", other.content()),
         }
     }
 
-    /// Returns what [`Memory::take`] took. What is in half precision on a GPU is rounded to it.
+    /// Puts back a view of [`Memory::take`]. Values of views in half precision are rounded to f16.
     pub fn put(&mut self, mut taken: Taken<T>) {
         if taken.view.half {
             taken
@@ -116,15 +125,18 @@ impl<T: Real> Memory<T> {
         *self.slot(taken.view.buffer) = Slot::Real(taken.data);
     }
 
-    /// Takes the words of a view out for writing; [`Memory::put_words`] returns them.
+    /// Takes a view of u32 out for writing, until [`Memory::put_words`].
+    ///
+    /// # Panics
+    /// If the buffer holds something else, or is taken already.
     pub fn take_words(&mut self, view: View) -> Taken<u32> {
         match std::mem::replace(self.slot(view.buffer), Slot::Empty) {
             Slot::Words(data) => Taken { view, data },
-            other => panic!("{view:?} is not a buffer of words: {}", other.what()),
+            other => panic!("{view:?} is not a buffer of words: {}", other.content()),
         }
     }
 
-    /// Returns what [`Memory::take_words`] took.
+    /// Puts back a view of [`Memory::take_words`].
     pub fn put_words(&mut self, taken: Taken<u32>) {
         *self.slot(taken.view.buffer) = Slot::Words(taken.data);
     }
@@ -150,7 +162,7 @@ impl<T> Slot<T> {
         bytes as u64
     }
 
-    fn what(&self) -> &'static str {
+    fn content(&self) -> &'static str {
         match self {
             Self::Empty => "empty, or taken",
             Self::Real(_) => "reals",

@@ -1,7 +1,7 @@
-//! The CPU path's memory and threads. The operations are computed on it beside their dispatches, in
-//! `ops`, generic over f32 and f64: the oracle of the kernels, and the way to work without a GPU.
-//! Rayon spreads work over samples or blocks whose bounds depend on the problem alone, so that
-//! results do not depend on the number of threads.
+//! The CPU path's memory and threads. Every operation's plain code stands beside its dispatches in
+//! `ops`, generic over f32 and f64: the reference for the kernels, and the way to run programs on
+//! machines without a GPU. rayon distributes work over samples or blocks whose bounds depend only on
+//! the problem, so that results do not depend on the number of threads.
 
 mod memory;
 pub(crate) mod parallel;
@@ -12,8 +12,8 @@ use crate::linalg::real::Real;
 
 pub use memory::{Memory, Taken};
 
-/// How an operation computes on the CPU.
+/// The CPU implementation of an operation.
 pub trait Reference {
-    /// Reads and writes the operation's views in `memory`.
+    /// Runs the operation on its views in `memory`.
     fn run<T: Real>(&self, memory: &mut Memory<T>);
 }

@@ -1,23 +1,24 @@
-//! Blocks for rayon whose bounds depend on the problem alone, and sums over them in index order.
+//! Blocks for rayon whose bounds depend only on the problem, and sums over them in index order.
 
 use rayon::prelude::*;
 
-/// Elements of one block of an element-wise operation: 64 KiB of f32, which a first- or
-/// second-level cache holds.
+/// Elements in a block of an element-wise operation: 64 KiB of f32, which fit a first- or
+/// second-level cache.
 pub const CHUNK: usize = 16_384;
 
-/// How many units (rows, samples) of `len` elements make a block of about [`CHUNK`] elements.
+/// Number of units (rows, samples) of `len` elements in a block of about [`CHUNK`] elements.
 pub const fn units(len: usize) -> usize {
     if len == 0 || len >= CHUNK { 1 } else { CHUNK / len }
 }
 
-/// Σ f(block) over `count` blocks, added in their order.
+/// Σ f(block) over `count` blocks, added in index order.
 pub fn sum_blocks(count: usize, f: impl Fn(usize) -> f64 + Sync + Send) -> f64 {
     let parts: Vec<f64> = (0..count).into_par_iter().map(f).collect();
     parts.iter().sum()
 }
 
-/// Σ f(i) for i < len in eight interleaved sums: additions that need not wait for one another.
+/// Σ f(i) for i < len in eight interleaved sums, which do not depend on one another and fill the
+/// processor's pipelines.
 #[inline]
 pub fn sum_lanes(len: usize, mut f: impl FnMut(usize) -> f64) -> f64 {
     let mut lanes = [0.0; 8];
@@ -33,7 +34,7 @@ pub fn sum_lanes(len: usize, mut f: impl FnMut(usize) -> f64) -> f64 {
     lanes.iter().sum()
 }
 
-/// Σ f(x) over a slice in fixed blocks.
+/// Σ f(x) over a slice, in fixed blocks.
 pub fn sum_map<T: Copy + Sync>(x: &[T], f: impl Fn(T) -> f64 + Sync + Send) -> f64 {
     sum_blocks(x.len().div_ceil(CHUNK), |block| {
         let x = &x[block * CHUNK..x.len().min((block + 1) * CHUNK)];

@@ -1,10 +1,10 @@
-//! What the tests of the CPU path share.
+//! Helpers for the tests of the CPU path.
 
 use super::{Memory, Reference};
 use crate::linalg::real::Real;
 use crate::view::{Buffer, View};
 
-/// A memory that hands out buffers.
+/// A memory that assigns buffers.
 #[derive(Default)]
 pub struct Setup<T: Real> {
     pub memory: Memory<T>,
@@ -21,7 +21,7 @@ impl<T: Real> Setup<T> {
         Buffer::planned(self.next - 1)
     }
 
-    /// A buffer with these values.
+    /// Allocates a buffer with these values.
     pub fn real(&mut self, values: &[f64]) -> View {
         let view = View::whole(self.buffer(), values.len());
         self.memory.alloc_real(view.buffer, view.len);
@@ -33,12 +33,12 @@ impl<T: Real> Setup<T> {
         view
     }
 
-    /// A buffer for results, filled with NaN so that what is not written shows.
+    /// Allocates a buffer for results, filled with NaN so that unwritten elements are detected.
     pub fn out(&mut self, len: usize) -> View {
         self.real(&vec![f64::NAN; len])
     }
 
-    /// A buffer of words.
+    /// Allocates a buffer of u32 with these values.
     pub fn words(&mut self, values: &[u32]) -> View {
         let view = View::whole(self.buffer(), values.len());
         self.memory.alloc_words(view.buffer, view.len);
@@ -60,7 +60,7 @@ impl<T: Real> Setup<T> {
     }
 }
 
-/// ‖a − b‖ ≤ tolerance·‖b‖; NaN fails.
+/// Asserts ‖a − b‖ ≤ tolerance·‖b‖. NaN fails.
 #[track_caller]
 pub fn assert_close(a: &[f64], b: &[f64], tolerance: f64) {
     assert_eq!(a.len(), b.len());
@@ -70,7 +70,7 @@ pub fn assert_close(a: &[f64], b: &[f64], tolerance: f64) {
     assert!(error <= tolerance * size, "error {error} of {size}");
 }
 
-/// Asserts that `f` gives the same bits with one thread and with three.
+/// Asserts that `f` returns the same bits with one thread and with three.
 #[track_caller]
 pub fn assert_threads_agree(f: impl Fn() -> Vec<f64> + Send + Sync) {
     let with = |threads| {

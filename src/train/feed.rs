@@ -32,7 +32,10 @@ pub fn samples(pixels: &Pixels, dims: Dims, spec: &DataSpec, batch: usize) -> Re
         (false, 0) => (h * w).div_ceil(dims.area()),
         (false, crops) => crops,
     };
-    let of = pixels.sizes().enumerate().map(|(image, size)| (count(size), pixels.follows(image)));
+    let of = pixels
+        .sizes()
+        .enumerate()
+        .map(|(image, size)| (count(size), pixels.shares_file_with_previous(image)));
     let samples = Samples::new(of, dims, batch)?;
     if samples.is_empty() {
         return Err(Error::usage("there are no images to train on"));

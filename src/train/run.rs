@@ -9,7 +9,7 @@ pub use super::found::Found;
 use super::log::Log;
 use super::trainer::{Finished, Trainer};
 use crate::device::Device;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind as Kind, Result};
 use crate::model::{self, Graph};
 use crate::spec::Config;
 

@@ -12,7 +12,7 @@ use super::schedule::Schedule;
 use super::step::{self, LabelLoss, Objective, Reconstruction, Resident, Step, StepSpec, WIDTH};
 use super::whiten;
 use crate::device::{Allocation, Device, Pending};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind as Kind, Result};
 use crate::model::{self, Graph, Purpose, Role, Store};
 use crate::spec::{Config, LayerOp, PenaltyName, Precision, TrainSpec};
 use crate::view::View;

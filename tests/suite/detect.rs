@@ -205,7 +205,7 @@ fn what_cannot_be_detected_is_refused_or_told() {
         assert!(!Path::new(&out).join("model.safetensors").exists(), "{more:?}");
     };
     bad(&["--split", "nothing"], &["split nothing", "nothing.txt"]);
-    bad(&["--classes", "cat,dog"], &["cat, dog", "there are disc, square"]);
+    bad(&["--classes", "cat,dog"], &["cat, dog", "the annotations have disc, square"]);
     bad(&["--classes", "disc", "--strict"], &["square"]);
     bad(&["--size", "60"], &["--size 60"]);
     bad(&["--stride", "16", "--size", "64"], &["16 times smaller"]);
@@ -249,8 +249,8 @@ fn what_cannot_be_detected_is_refused_or_told() {
         "no annotations for 1 image; skipped: 02.png",
         "clipped 1 box",
         "dropped 2 boxes",
-        "of no area",
-        "outside of 64x48",
+        "has no area",
+        "is outside of the 64x48 pixels",
     ];
     for words in expected {
         assert!(told.contains(words), "{words:?} is not in {told}");

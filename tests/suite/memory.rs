@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use csae::device::{Allocation, Device};
-use csae::error::{Error, Kind, Result};
+use csae::error::{Error, ErrorKind, Result};
 use csae::infer::batches::Inference;
 use csae::infer::conditions::Condition;
 use csae::infer::restore::Restorer;
@@ -214,7 +214,7 @@ fn placed(device: &mut Device) -> (Graph, Store) {
 #[track_caller]
 fn assert_elsewhere<T: std::fmt::Debug>(result: Result<T>) {
     let error: Error = result.unwrap_err();
-    assert_eq!(error.kind, Kind::Usage, "{error}");
+    assert_eq!(error.kind, ErrorKind::Usage, "{error}");
     assert!(error.to_string().contains("another device"), "{error}");
 }
 

@@ -264,7 +264,7 @@ fn what_cannot_be_segmented_is_refused() {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{told}");
     for words in [
-        "labels of 4x3 for an image of 48x48",
+        "the label image has 4x3 pixels, but its image has 48x48",
         "in colour",
         "no labels for 1 image; skipped: 2.png",
         "1 with labels",

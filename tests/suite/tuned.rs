@@ -226,7 +226,7 @@ fn what_is_tuned_is_kept_and_what_is_broken_passed_over() {
     let shown = path.display().to_string();
     assert!(!time(&[&shown]).contains("ignored"));
     for (broken, why) in [
-        (content[..content.len() / 2].to_owned(), "no table"),
+        (content[..content.len() / 2].to_owned(), "not a valid table"),
         (content.replace("adapter = \"", "adapter = \"another "), "another adapter"),
     ] {
         std::fs::write(&path, broken).unwrap();

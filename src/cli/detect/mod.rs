@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use csae::data::Wanted;
-use csae::data::annotations::box_set::{Annotations, Set};
+use csae::data::annotations::box_set::{Annotations, DetectionSet};
 use csae::error::Result;
-use csae::metrics::precision::Precision;
+use csae::metrics::precision::AveragePrecision;
 use csae::model::{self, Loaded};
 use csae::tasks::detect::Detector;
 use serde_json::{Value, json};
@@ -69,23 +69,23 @@ impl Boxes {
         classes: &[String],
         wanted: &Wanted,
         limit: u64,
-    ) -> Result<Set> {
+    ) -> Result<DetectionSet> {
         let annotations = match (&self.annotations, &self.coco) {
             (Some(folder), _) => Annotations::Voc(folder.clone()),
             (None, Some(file)) => Annotations::Coco(file.clone()),
             (None, None) => Annotations::Beside,
         };
-        Set::open(source, &annotations, split, classes, wanted, limit)
+        DetectionSet::open(source, &annotations, split, classes, wanted, limit)
     }
 }
 
 /// Reports the set, what was skipped, and changes to boxes.
-fn say(common: &Common, set: &Set) {
+fn say(common: &Common, set: &DetectionSet) {
     common.say(&format!("data: {}, {} objects", set.description, set.objects()));
     common.say_skipped(&set.skipped);
     common.say_names(
         |n| format!("no annotations for {}; skipped", counted(n, "image", "images")),
-        &set.unmarked,
+        &set.unannotated,
     );
     if set.clipped > 0 {
         common.say(&format!("clipped {} to the image", counted(set.clipped, "box", "boxes")));
@@ -104,7 +104,7 @@ fn load(path: &Path) -> Result<Loaded> {
     Ok(loaded)
 }
 
-fn as_json(precision: &Precision, classes: &[String]) -> Value {
+fn as_json(precision: &AveragePrecision, classes: &[String]) -> Value {
     let each: Vec<Value> = classes
         .iter()
         .enumerate()
@@ -113,7 +113,7 @@ fn as_json(precision: &Precision, classes: &[String]) -> Value {
     json!({"classes": each, "map50": precision.map50, "map": precision.map})
 }
 
-fn tell(precision: &Precision, classes: &[String]) {
+fn tell(precision: &AveragePrecision, classes: &[String]) {
     let cell = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
     outln!("{:<24} {:>8} {:>12}", "", "AP@0.5", "AP@[.5:.95]");
     for (i, name) in classes.iter().enumerate() {

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use csae::bail_usage;
-use csae::data::annotations::box_files::voc;
+use csae::data::annotations::box_files::to_voc;
 use csae::data::annotations::boxes::{Bounds, Detection};
-use csae::data::annotations::label_image::colour;
+use csae::data::annotations::label_image::class_colour;
 use csae::data::{Handles, Wanted};
 use csae::error::Result;
 use csae::files;
@@ -69,7 +69,7 @@ fn draw_boxes(pixels: &[u8], [h, w, c]: [usize; 3], found: &[Detection]) -> Vec<
     let thick = (h.min(w) / 200).max(1);
     for one in found.iter().rev() {
         let Bounds { left, top, right, bottom } = one.bounds;
-        let shade = colour(one.class + 1).map(|value| f32::from(value) / 255.0);
+        let shade = class_colour(one.class + 1).map(|value| f32::from(value) / 255.0);
         let [left, right] = [left, right].map(|x| (x.round().max(0.0) as usize).min(w));
         let [top, bottom] = [top, bottom].map(|y| (y.round().max(0.0) as usize).min(h));
         for y in top..bottom {
@@ -146,7 +146,7 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
         picture::save_png(target, &draw_boxes(&pixels, size, &found), h, w, 3)?;
         files::write_atomically(
             &target.with_extension("xml"),
-            voc(&name, size, classes, &found).as_bytes(),
+            to_voc(&name, size, classes, &found).as_bytes(),
         )?;
         let objects = as_json(&name, classes, &found);
         if args.common.json {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use csae::budget::Budget;
 use csae::data::Wanted;
-use csae::data::annotations::box_set::{Annotations, Set};
+use csae::data::annotations::box_set::{Annotations, DetectionSet};
 use csae::error::Result;
 use csae::model::{self, Decoder, Graph};
 use csae::ops::CELL;
@@ -107,9 +107,9 @@ const RESULTS: &str = "detect.json";
 
 /// The images of a run.
 struct Data {
-    set: Set,
-    validation: Option<Set>,
-    test: Option<Set>,
+    set: DetectionSet,
+    validation: Option<DetectionSet>,
+    test: Option<DetectionSet>,
 }
 
 impl Data {
@@ -127,11 +127,13 @@ impl Data {
             (None, Some(file)) => Annotations::Coco(file.into()),
             (None, None) => Annotations::Beside,
         };
-        let open = |source: &str, split: Option<&str>, classes: &[String]| -> Result<Set> {
-            let set = Set::open(source, &annotations, split, classes, &wanted, budget.data)?;
-            say(common, &set);
-            Ok(set)
-        };
+        let open =
+            |source: &str, split: Option<&str>, classes: &[String]| -> Result<DetectionSet> {
+                let set =
+                    DetectionSet::open(source, &annotations, split, classes, &wanted, budget.data)?;
+                say(common, &set);
+                Ok(set)
+            };
         let source = &config.data.source;
         let set = open(source, spec.split.as_deref(), classes)?;
         // Of its own source, or another list of DATA.
@@ -304,7 +306,7 @@ fn train(
         return Ok(());
     }
     if let Some(judged) = &judged {
-        outln!("test: {} images", data.test.as_ref().map_or(0, Set::len));
+        outln!("test: {} images", data.test.as_ref().map_or(0, DetectionSet::len));
         tell(judged, classes);
     }
     outln!(

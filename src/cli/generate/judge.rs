@@ -145,7 +145,7 @@ impl Comparison<'_> {
         // the images of one prior at a time, the test images, and the features of both
         let wanted = self.held_bytes()
             + 8 * (count * (2 * size.len() + 3 * depth)) as u64
-            + measure::bytes(depth, count);
+            + measure::comparison_bytes(depth, count);
         super::refuse_beyond(
             budget,
             wanted,

@@ -292,7 +292,7 @@ impl GenerateArgs {
             return self.whole(graph, source, budget);
         }
         let sample =
-            Sample::open_to_learn(source, graph.nodes[0].dims, PATCHES, self.strict, budget)?;
+            Sample::open_training(source, graph.nodes[0].dims, PATCHES, self.strict, budget)?;
         Ok(self.report(sample))
     }
 

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use clap::Args;
 use csae::data::image_file::ImageFile;
 use csae::device::Device;
-use csae::error::{Error, Kind, Result};
+use csae::error::{Error, ErrorKind, Result};
 use csae::files;
 use csae::infer::conditions::Condition;
 use csae::infer::restore::{Restorer, check_task};
@@ -123,7 +123,9 @@ fn run(
         let mut input = match input {
             // if no image could be restored, the last one's error is returned
             Err(error)
-                if error.kind == Kind::Usage && !args.strict && skipped.len() + 1 < jobs.len() =>
+                if error.kind == ErrorKind::Usage
+                    && !args.strict
+                    && skipped.len() + 1 < jobs.len() =>
             {
                 let name = job.image.display().to_string();
                 skipped.push((name.clone(), reason(&error, &name)));

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use csae::budget::Budget;
 use csae::data::Wanted;
-use csae::data::annotations::label_set::{Meaning, Set};
+use csae::data::annotations::label_set::{LabelOptions, SegmentationSet};
 use csae::device::Device;
 use csae::error::Result;
 use csae::model::{self, Loaded, Purpose};
@@ -66,14 +66,20 @@ struct Labels {
 }
 
 impl Labels {
-    fn open(&self, source: &str, classes: Vec<String>, wanted: &Wanted, limit: u64) -> Result<Set> {
-        let meaning = Meaning { classes, instances: self.instances, ignore: self.ignore };
-        Set::open(source, self.labels.as_deref(), &meaning, wanted, limit)
+    fn open(
+        &self,
+        source: &str,
+        classes: Vec<String>,
+        wanted: &Wanted,
+        limit: u64,
+    ) -> Result<SegmentationSet> {
+        let meaning = LabelOptions { classes, instances: self.instances, ignore: self.ignore };
+        SegmentationSet::open(source, self.labels.as_deref(), &meaning, wanted, limit)
     }
 }
 
 /// Reports the set, and what was skipped.
-fn say(common: &Common, set: &Set) {
+fn say(common: &Common, set: &SegmentationSet) {
     common.say(&format!("data: {}", set.description));
     common.say_skipped(&set.skipped);
     common.say_names(

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::data::annotations::label_image::{colour, write_labels};
+use csae::data::annotations::label_image::{class_colour, write_labels};
 use csae::data::{Handles, Wanted};
 use csae::error::Result;
 use csae::files;
@@ -57,7 +57,7 @@ pub struct PredictArgs {
 fn overlay(pixels: &[f32], c: usize, classes: &[u8]) -> Vec<f32> {
     let mut out = Vec::with_capacity(classes.len() * 3);
     for (pixel, class) in pixels.chunks_exact(c).zip(classes) {
-        let shade = colour(usize::from(*class));
+        let shade = class_colour(usize::from(*class));
         let opacity = if *class == 0 { 0.0 } else { OPACITY };
         out.extend((0..3).map(|ch| {
             let value = pixel[if c >= 3 { ch } else { 0 }];

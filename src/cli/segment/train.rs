@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use csae::budget::Budget;
 use csae::data::Wanted;
-use csae::data::annotations::label_set::{Meaning, Set};
+use csae::data::annotations::label_set::{LabelOptions, SegmentationSet};
 use csae::error::{Error, Result};
 use csae::model::{self, Decoder, Graph};
 use csae::spec::{Config, LabelledKind, SegmentAugment, SegmentSpec};
@@ -99,9 +99,9 @@ const MANY: usize = 20;
 
 /// The images of a run.
 struct Data {
-    set: Set,
-    validation: Option<Set>,
-    test: Option<Set>,
+    set: SegmentationSet,
+    validation: Option<SegmentationSet>,
+    test: Option<SegmentationSet>,
 }
 
 impl Data {
@@ -114,14 +114,14 @@ impl Data {
         let spec = config.segment.clone().unwrap_or_default();
         let wanted =
             Wanted { channels: Some(channels), strict: config.data.strict, memory: budget.all };
-        let open = |source: &str, classes: &[String]| -> Result<Set> {
-            let meaning = Meaning {
+        let open = |source: &str, classes: &[String]| -> Result<SegmentationSet> {
+            let meaning = LabelOptions {
                 classes: classes.to_vec(),
                 instances: spec.instances,
                 ignore: spec.ignore,
             };
             let labels = spec.labels.as_deref().map(std::path::Path::new);
-            let set = Set::open(source, labels, &meaning, &wanted, budget.data)?;
+            let set = SegmentationSet::open(source, labels, &meaning, &wanted, budget.data)?;
             say(common, &set);
             Ok(set)
         };
@@ -272,7 +272,7 @@ fn train(
     let mut device = common.open()?;
     device.limit_memory(budget.all);
     let sets = [Some(&data.set), data.validation.as_ref(), data.test.as_ref()];
-    let bytes = sets.into_iter().flatten().map(Set::held_bytes).sum();
+    let bytes = sets.into_iter().flatten().map(SegmentationSet::held_bytes).sum();
     let images = fit.numbers.len();
     let folder = begin.folder().clone();
     let mut run =
@@ -298,7 +298,7 @@ fn train(
         return Ok(());
     }
     if let Some(judged) = &judged {
-        outln!("test: {} images", data.test.as_ref().map_or(0, Set::len));
+        outln!("test: {} images", data.test.as_ref().map_or(0, SegmentationSet::len));
         tell(judged, classes);
     }
     outln!(

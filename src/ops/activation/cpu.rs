@@ -1,5 +1,5 @@
-//! Twins of `ops/activation.rs`. Every form is stable: e^x is only taken of arguments ≤ 0, and
-//! differences near 0 go through e^x − 1 and ln(1 + x).
+//! CPU twins of `ops/activation.rs`. The formulas are numerically stable: eˣ is evaluated only for
+//! arguments ≤ 0, and differences near 0 use `exp_m1` and `ln_1p`.
 
 use rayon::prelude::*;
 
@@ -15,6 +15,7 @@ fn sigmoid<T: Real>(x: T) -> T {
     top / (T::ONE + e)
 }
 
+/// x ← f(x) for each element.
 #[inline(always)]
 fn map<T: Real>(x: &mut [T], f: impl Fn(T) -> T) {
     for x in x {
@@ -22,7 +23,7 @@ fn map<T: Real>(x: &mut [T], f: impl Fn(T) -> T) {
     }
 }
 
-/// x ← f(x). Comparisons are written so that NaN stays NaN: a diverging training shows.
+/// x ← f(x). Comparisons are written so that NaN stays NaN and diverged training is visible.
 pub fn apply<T: Real>(activation: Activation, x: &mut [T]) {
     let zero = T::ZERO;
     match activation {
@@ -49,6 +50,7 @@ pub fn apply<T: Real>(activation: Activation, x: &mut [T]) {
     }
 }
 
+/// dx ← dx·slope(x) for each element.
 #[inline(always)]
 fn scale<T: Real>(dx: &mut [T], x: &[T], slope: impl Fn(T) -> T) {
     for (dx, &x) in dx.iter_mut().zip(x) {
@@ -68,7 +70,7 @@ fn scale_by_slope<T: Real>(activation: Activation, x: &[T], dx: &mut [T]) {
             });
         }
         Activation::Softplus => scale(dx, x, sigmoid),
-        // As PyTorch: 0 where y rounds to 1.
+        // As in PyTorch, the slope is 0 where y rounds to 1.
         Activation::Sigmoid => scale(dx, x, |x| {
             let y = sigmoid(x);
             y * (one - y)
@@ -81,11 +83,12 @@ fn scale_by_slope<T: Real>(activation: Activation, x: &[T], dx: &mut [T]) {
             });
         }
         Activation::Gelu => {
+            // 1/√(2π), the normal density at 0.
             let [half, density] = [0.5, 0.398_942_280_401_432_7].map(T::of);
             scale(dx, x, |x| x.normal_cdf() + x * density * (-half * x * x).exp());
         }
         Activation::Silu => scale(dx, x, |x| sigmoid(x) * (one + x * sigmoid(-x))),
-        // the sign of the output is the sign of the input
+        // Input and output have the same sign, which is all that these slopes depend on.
         Activation::Identity | Activation::Relu | Activation::LeakyRelu { .. } => {
             scale_by_slope_of_output(activation, x, dx)
         }
@@ -110,7 +113,7 @@ pub fn scale_by_slope_of_output<T: Real>(activation: Activation, y: &[T], dx: &m
         Activation::Sigmoid => scale(dx, y, |y| y * (one - y)),
         Activation::Tanh => scale(dx, y, |y| (one - y) * (one + y)),
         Activation::Gelu | Activation::Silu => {
-            panic!("{activation:?} is not differentiated by its output")
+            panic!("{activation:?} cannot be differentiated from its output")
         }
     }
 }
@@ -239,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn far_inputs_are_finite_and_nan_stays() {
+    fn large_inputs_give_finite_values_and_nan_stays_nan() {
         let x = [40.0, -40.0, 88.0, -88.0, 1000.0, -1000.0];
         for activation in ALL {
             for y in [forward::<f32>(activation, &x), backward::<f32>(activation, &x, &[1.0; 6])] {
@@ -254,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_do_not_matter() {
+    fn results_do_not_depend_on_the_number_of_threads() {
         assert_threads_agree(|| forward::<f32>(Activation::Gelu, &normals(3, 3 * CHUNK + 7)));
     }
 }

@@ -1,4 +1,4 @@
-//! Twin of `ops/bicubic.rs`.
+//! CPU twin of `ops/bicubic.rs`.
 
 use rayon::prelude::*;
 
@@ -7,9 +7,10 @@ use crate::ops::BicubicDownUp;
 use crate::raster::resample::down_up;
 use crate::reference::{Memory, Reference};
 
-/// What each sample of a side is made of.
+/// A resampling matrix in sparse form: for each output element its (input index, weight) pairs.
 type Rows<T> = Vec<Vec<(usize, T)>>;
 
+/// The matrix that shrinks a side by `scale` and enlarges it again.
 fn rows<T: Real>(side: usize, scale: usize) -> Rows<T> {
     let reals = |row: Vec<(usize, f64)>| {
         row.into_iter().map(|(from, weight)| (from, T::of(weight))).collect()
@@ -17,7 +18,7 @@ fn rows<T: Real>(side: usize, scale: usize) -> Rows<T> {
     down_up(side, scale).into_iter().map(reals).collect()
 }
 
-/// x (outer, side, inner) along its side.
+/// Resamples x (outer, side, inner) along `side`.
 fn along<T: Real>(x: &[T], inner: usize, rows: &Rows<T>, y: &mut [T]) {
     let block = rows.len() * inner;
     for (x, y) in x.chunks_exact(block).zip(y.chunks_exact_mut(block)) {
@@ -68,9 +69,8 @@ mod tests {
     use crate::shape::Dims;
     use crate::testing::normals;
 
-    /// What a user's small image goes through: `imresize` down, and up.
     #[test]
-    fn it_is_imresize_down_and_up() {
+    fn the_operation_equals_imresize_down_and_up() {
         let (n, dims) = (6, Dims::new(2, 12, 24));
         let x = normals(1, n * dims.len());
         let mut s = Setup::<f64>::new();

@@ -1,11 +1,11 @@
-//! Twins of `ops/constraint.rs`.
+//! CPU twins of `ops/constraint.rs`.
 
 use crate::linalg::real::Real;
 use crate::ops::{MaxNorm, ProjectGrad};
 use crate::reference::{Memory, Reference};
 
 impl MaxNorm {
-    /// What an atom of this norm is multiplied by.
+    /// The factor for an atom of norm `norm`.
     fn factor(&self, norm: f64) -> f64 {
         let factor = self.max_norm / norm;
         match self.exact {
@@ -51,7 +51,7 @@ impl Reference for MaxNorm {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let mut w = memory.take(self.w);
         let (row, inner) = (self.atoms * self.inner, self.inner);
-        // Row by row, so that memory is walked in order whatever the layout.
+        // Row by row, so that memory is read in order for every layout.
         let mut sums = vec![0.0_f64; self.atoms];
         for w in w.chunks_exact(row) {
             for (sum, w) in sums.iter_mut().zip(w.chunks_exact(inner)) {

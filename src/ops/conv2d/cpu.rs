@@ -1,12 +1,12 @@
-//! Twins of `ops/conv2d.rs`. A convolution is one of
-//! - a plain matrix product (1×1 kernels, fully connected layers);
-//! - im2col and a product: y (pixels, K) = columns (pixels, R·S·C) · w, block by block of pixels;
-//! - a product and col2im: columns (pixels, R·S·C) = y (pixels, K) · wᵀ, added up in the map of
+//! CPU twins of `ops/conv2d.rs`. A convolution is computed in one of three ways:
+//! - as a plain matrix product (1×1 kernels, fully connected layers);
+//! - by im2col and a product: y (pixels, K) = columns (pixels, R·S·C) · w, in blocks of pixels;
+//! - by a product and col2im: columns (pixels, R·S·C) = y (pixels, K) · wᵀ, added into the map of
 //!   each sample.
 //!
-//! With stride 1 each of the last two also computes what the other is for, with the kernel turned
-//! by half a turn, and the cheaper one is taken: a map of few channels is cheap to add to and
-//! expensive to compute as narrow products.
+//! With stride 1 both of the last two can compute the forward pass and the gradient by the input:
+//! one of them with the kernel rotated by 180°. The cheaper one is used. For maps of few channels
+//! that is col2im, since products with few columns use the vector registers badly.
 
 use rayon::prelude::*;
 
@@ -23,17 +23,17 @@ use crate::ops::{Activation, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dM
 use crate::shape::{Conv2d, Pool2d};
 use crate::view::View;
 
-/// Elements of a block of columns: 512 KiB of f32, within a second-level cache.
+/// Elements of a block of columns: 512 KiB of f32, which fits a second-level cache.
 const COLUMNS: usize = 131_072;
 
-/// Below this many columns a product is computed as its transpose, which fills the vector
-/// registers.
+/// Products with fewer columns are computed transposed, to fill the vector registers (16 f32 in
+/// 512 bits).
 const NARROW: usize = 16;
 
-/// Side of the squares by which a matrix is transposed: one or two cache lines.
+/// Side of the squares in which a matrix is transposed: one cache line of f32, two of f64.
 const TILE: usize = 16;
 
-/// What follows the sum: bias and activation, or the slope of the activation by its output.
+/// The operation after the sum: bias and activation, or with a gate the slope of the activation.
 #[derive(Clone, Copy)]
 struct Epilogue<'a, T> {
     bias: Option<&'a [T]>,
@@ -52,7 +52,7 @@ impl<'a, T: Real> Epilogue<'a, T> {
         Self { bias, activation, gate }
     }
 
-    /// Finishes whole pixels, the first of which begins at element `at`.
+    /// Applies the epilogue to whole pixels of the output, of which `block` begins at element `at`.
     fn apply(&self, at: usize, block: &mut [T]) {
         if let Some(gate) = self.gate {
             return activation::cpu::scale_by_slope_of_output(
@@ -72,7 +72,7 @@ impl<'a, T: Real> Epilogue<'a, T> {
     }
 }
 
-/// 1×1 kernel, stride 1, no padding: a matrix product of all pixels.
+/// Whether the convolution is a matrix product over all pixels: 1×1 kernel, stride 1, no padding.
 fn is_product(size: &Conv2d) -> bool {
     let taps = &size.taps;
     size.groups == 1
@@ -82,18 +82,18 @@ fn is_product(size: &Conv2d) -> bool {
         && size.x.area() == size.y.area()
 }
 
-/// Whether to add up columns (true) or to gather them, for `from` channels to `to` channels with
-/// stride 1. By measurements on one core, in units of a multiply-add: a gathered element costs 14,
-/// an added one 27, products round up to whole vectors of 16.
-fn adding_is_cheaper(taps: usize, from: usize, to: usize) -> bool {
-    let gather = taps * from * (to.next_multiple_of(16) + 14);
-    let add = from * (taps * to).next_multiple_of(16) + 27 * taps * to;
-    add < gather
+/// Whether col2im is cheaper than im2col for a convolution from `from` to `to` channels with stride
+/// 1. Costs were measured on one core, in units of a multiply-add: 14 for each element that im2col
+/// copies, 27 for each that col2im adds. Products round up to whole vectors of 16.
+fn col2im_is_cheaper(taps: usize, from: usize, to: usize) -> bool {
+    let im2col = taps * from * (to.next_multiple_of(16) + 14);
+    let col2im = from * (taps * to).next_multiple_of(16) + 27 * taps * to;
+    col2im < im2col
 }
 
-/// The same sums read from the other side: the convolution with x and y swapped and the kernel
-/// turned. Stride 1 only.
-fn turned(size: &Conv2d) -> Option<Conv2d> {
+/// The size of the convolution that computes the same sums with x and y swapped and the kernel
+/// rotated by 180°. None unless the stride is 1, or if its padding would be negative.
+fn rotated(size: &Conv2d) -> Option<Conv2d> {
     let taps = &size.taps;
     if taps.stride != [1, 1] {
         return None;
@@ -103,14 +103,15 @@ fn turned(size: &Conv2d) -> Option<Conv2d> {
     Some(Conv2d { x: size.y, y: size.x, taps: crate::shape::Taps { padding, ..*taps }, ..*size })
 }
 
-/// Turns w (R,S,C/groups,K) of `size` into the weight (R,S,K/groups,C) of [`turned`].
-fn turn_weight<T: Real>(size: &Conv2d, w: &[T], to: &mut [T]) {
+/// Rotates the weight w (R,S,C/groups,K) of `size` into the weight (R,S,K/groups,C) of
+/// [`rotated`].
+fn rotate_weight<T: Real>(size: &Conv2d, w: &[T], to: &mut [T]) {
     let (c, k) = (size.x.c / size.groups, size.y.c / size.groups);
     let tap = c * size.y.c;
     let taps = size.taps.kernel[0] * size.taps.kernel[1];
     to.par_chunks_exact_mut(tap).enumerate().for_each(|(i, to)| {
         let w = &w[(taps - 1 - i) * tap..(taps - i) * tap];
-        // in squares, so that a cache line is used whole on both sides
+        // In squares, so that whole cache lines are used on both sides.
         for c0 in (0..c).step_by(TILE) {
             for k0 in (0..size.y.c).step_by(TILE) {
                 for ci in c0..c.min(c0 + TILE) {
@@ -129,15 +130,15 @@ fn forward<T: Real>(size: &Conv2d, x: &[T], w: &[T], y: &mut [T], epilogue: Epil
         product(size.y.c, x, size.x.c, Matrix::rows(w, size.y.c), y, epilogue);
     } else if depthwise::takes(size) {
         depthwise::forward(size, x, w, y, |at, block| epilogue.apply(at, block));
-    } else if let Some(turned) = turned(size)
-        .filter(|_| adding_is_cheaper(taps, size.x.c / size.groups, size.y.c / size.groups))
+    } else if let Some(rotated) = rotated(size)
+        .filter(|_| col2im_is_cheaper(taps, size.x.c / size.groups, size.y.c / size.groups))
     {
-        T::scratch(w.len(), |other| {
-            turn_weight(size, w, other);
-            add_columns(&turned, x, other, y, epilogue);
+        T::scratch(w.len(), |rotated_w| {
+            rotate_weight(size, w, rotated_w);
+            by_col2im(&rotated, x, rotated_w, y, epilogue);
         });
     } else {
-        gather_columns(size, x, w, y, epilogue);
+        by_im2col(size, x, w, y, epilogue);
     }
 }
 
@@ -153,20 +154,21 @@ fn backward_input<T: Real>(
         product(size.x.c, y, size.y.c, Matrix::rows(w, size.y.c).t(), x, epilogue);
     } else if depthwise::takes(size) {
         depthwise::backward_input(size, y, w, x, |at, block| epilogue.apply(at, block));
-    } else if let Some(turned) = turned(size)
-        .filter(|_| !adding_is_cheaper(taps, size.y.c / size.groups, size.x.c / size.groups))
+    } else if let Some(rotated) = rotated(size)
+        .filter(|_| !col2im_is_cheaper(taps, size.y.c / size.groups, size.x.c / size.groups))
     {
-        T::scratch(w.len(), |other| {
-            turn_weight(size, w, other);
-            gather_columns(&turned, y, other, x, epilogue);
+        T::scratch(w.len(), |rotated_w| {
+            rotate_weight(size, w, rotated_w);
+            by_im2col(&rotated, y, rotated_w, x, epilogue);
         });
     } else {
-        add_columns(size, y, w, x, epilogue);
+        by_col2im(size, y, w, x, epilogue);
     }
 }
 
-/// y (rows, n) = a (rows, k) · b (k, n). Many rows are split into blocks of rows; few rows of many
-/// columns into blocks of columns, so that each element of a large weight is read once.
+/// y (rows, n) = a (rows, k) · b (k, n). Many rows are split into blocks of rows. Few rows with
+/// many
+/// columns are split into blocks of columns, so that each element of a large weight is read once.
 fn product<T: Real>(
     n: usize,
     a: &[T],
@@ -175,12 +177,15 @@ fn product<T: Real>(
     y: &mut [T],
     epilogue: Epilogue<'_, T>,
 ) {
-    /// A multiple of every vector register's block.
+    /// Columns of a block: a multiple of the block widths of the gemm crate's kernels.
     const WIDTH: usize = 96;
-    /// Rows of b that are copied side by side, within a second-level cache.
+    /// Rows of b that are copied into a dense block, which fits a second-level cache.
     const DEPTH: usize = 512;
-    /// So few rows the crate multiplies without packing b, whose rows may lie pages apart; a
-    /// handful reads b but once or twice.
+    /// Numbers of rows for which b is copied: with so few rows the gemm crate does not pack b,
+    /// whose
+    /// rows may be memory pages apart. With even fewer, b is read only once or twice, so a copy
+    /// does
+    /// not pay.
     const UNPACKED: std::ops::RangeInclusive<usize> = 5..=64;
     let rows = a.len() / k;
     if rows >= 512 || n < 2 * WIDTH {
@@ -194,7 +199,7 @@ fn product<T: Real>(
         return;
     }
     T::scratch(rows * n, |parts| {
-        // the sides are chosen so that b, the larger operand, is read along its memory
+        // The layout of a part is chosen so that b, the larger operand, is read in memory order.
         let by_column = b.row == 1;
         parts.par_chunks_mut(rows * WIDTH).enumerate().for_each(|(i, part)| {
             let width = part.len() / rows;
@@ -236,7 +241,7 @@ fn product<T: Real>(
             for (j, part) in parts.chunks(rows * WIDTH).enumerate() {
                 let width = part.len() / rows;
                 if by_column {
-                    // in squares, so that a cache line is used whole on both sides
+                    // In squares, so that whole cache lines are used on both sides.
                     for (l, columns) in part.chunks(TILE * rows).enumerate() {
                         for (row, y) in y.chunks_exact_mut(n).enumerate() {
                             let y = y[j * WIDTH + l * TILE..].iter_mut();
@@ -258,14 +263,8 @@ fn product<T: Real>(
     });
 }
 
-/// y = columns of x · w.
-fn gather_columns<T: Real>(
-    size: &Conv2d,
-    x: &[T],
-    w: &[T],
-    y: &mut [T],
-    epilogue: Epilogue<'_, T>,
-) {
+/// y = im2col(x) · w, in blocks of pixels.
+fn by_im2col<T: Real>(size: &Conv2d, x: &[T], w: &[T], y: &mut [T], epilogue: Epilogue<'_, T>) {
     let (k_all, k) = (size.y.c, size.y.c / size.groups);
     let width = size.weight_len() / k_all;
     let block = (COLUMNS / width).clamp(32, 1024);
@@ -289,19 +288,20 @@ fn gather_columns<T: Real>(
     });
 }
 
-/// x = Σ of the columns y · wᵀ. A task owns some samples, or a band of rows of one sample.
-fn add_columns<T: Real>(size: &Conv2d, y: &[T], w: &[T], x: &mut [T], epilogue: Epilogue<'_, T>) {
+/// x = col2im(y · wᵀ). Each task computes some samples, or a band of rows of one sample.
+fn by_col2im<T: Real>(size: &Conv2d, y: &[T], w: &[T], x: &mut [T], epilogue: Epilogue<'_, T>) {
     let reach = size.taps.dilation[0] * (size.taps.kernel[0] - 1);
     let sample = size.x.len();
     if size.n >= 16 || size.y.area() < 64 {
-        // enough samples; small ones share a product
+        // Enough samples for all threads. Small ones share a product of at least 32 rows.
         let samples = 32_usize.div_ceil(size.y.area());
         x.par_chunks_mut(samples * sample).enumerate().for_each(|(i, x)| {
             add_band(size, y, w, i * samples, 0..size.x.h, x);
             epilogue.apply(i * samples * sample, x);
         });
     } else {
-        // rows that two bands need are computed twice: a band is long against what it shares
+        // Rows of columns that two bands need are computed twice. A band is at least four times as
+        // long as the overlap.
         let band = size.x.h.div_ceil(16).max(4 * reach).max(1);
         x.par_chunks_mut(sample).enumerate().for_each(|(n, x)| {
             x.par_chunks_mut(band * size.x.w * size.x.c).enumerate().for_each(|(i, x)| {
@@ -312,7 +312,7 @@ fn add_columns<T: Real>(size: &Conv2d, y: &[T], w: &[T], x: &mut [T], epilogue: 
     }
 }
 
-/// Fills `x`, which holds the rows `band` of sample `n`, or several whole samples from `n` on.
+/// Computes `x`: the rows `band` of sample `n`, or several whole samples from `n` on.
 fn add_band<T: Real>(
     size: &Conv2d,
     y: &[T],
@@ -327,7 +327,7 @@ fn add_band<T: Real>(
     let one = band.len() * size.x.w * size.x.c;
     let samples = x.len() / one;
     x.fill(T::ZERO);
-    // the output rows whose windows meet the band
+    // The range of output rows whose windows intersect the band.
     let first = (band.start + taps.padding[0])
         .saturating_sub(taps.dilation[0] * (taps.kernel[0] - 1))
         .div_ceil(taps.stride[0]);
@@ -363,12 +363,12 @@ fn add_band<T: Real>(
     });
 }
 
-/// dw = columnsᵀ · dy.
+/// dw = im2col(x)ᵀ · dy.
 fn backward_weight<T: Real>(size: &Conv2d, x: &[T], dy: &[T], dw: &mut [T]) {
     let k = size.y.c;
     let pixels = size.n * size.y.area();
     if is_product(size) && size.x.area() == 1 {
-        // a fully connected layer: blocks of rows of dw
+        // A fully connected layer: in blocks of rows of dw.
         let rows = CHUNK.div_ceil(k).max(size.x.c / 8).next_multiple_of(16);
         dw.par_chunks_mut(rows * k).enumerate().for_each(|(i, dw)| {
             let x = Matrix::rows(x, size.x.c).from(i * rows).t();
@@ -376,17 +376,18 @@ fn backward_weight<T: Real>(size: &Conv2d, x: &[T], dy: &[T], dw: &mut [T]) {
         });
         return;
     }
-    if let Some(turned) =
-        turned(size).filter(|_| k < size.x.c && !is_product(size) && !depthwise::takes(size))
+    if let Some(rotated) =
+        rotated(size).filter(|_| k < size.x.c && !is_product(size) && !depthwise::takes(size))
     {
-        // the same sums with the columns of the narrower side
-        return T::scratch(dw.len(), |other| {
-            backward_weight(&turned, dy, x, other);
-            turn_weight(&turned, other, dw);
+        // The same sums with the columns of the side with fewer channels.
+        return T::scratch(dw.len(), |rotated_dw| {
+            backward_weight(&rotated, dy, x, rotated_dw);
+            rotate_weight(&rotated, rotated_dw, dw);
         });
     }
-    // Slices of the batch, each with a gradient of its own; large gradients in fewer slices, but
-    // then split by kernel rows.
+    // The pixels are split into slices, each with its own partial gradient. Large gradients get
+    // fewer slices, to bound the memory (4 Mi elements), and are split by kernel rows as well. The
+    // numbers depend on the problem only, so that results do not depend on the number of threads.
     let len = dw.len();
     let slices = pixels.div_ceil(512).min(4_194_304 / len).clamp(1, 16);
     let r_taps = size.taps.kernel[0];
@@ -433,7 +434,7 @@ fn backward_weight<T: Real>(size: &Conv2d, x: &[T], dy: &[T], dw: &mut [T]) {
     });
 }
 
-/// The gradient of the kernel rows `r` from the output pixels `pixels`.
+/// The gradient of the kernel rows `r`, summed over the output pixels `pixels`.
 fn weight_slice<T: Real>(
     size: &Conv2d,
     x: &[T],
@@ -449,7 +450,7 @@ fn weight_slice<T: Real>(
     let narrow = k < NARROW;
     dw.fill(T::ZERO);
     T::scratch(if direct { 0 } else { block * width }, |col| {
-        T::scratch(if narrow { width * k } else { 0 }, |turned| {
+        T::scratch(if narrow { width * k } else { 0 }, |transposed| {
             for group in 0..size.groups {
                 for first in pixels.clone().step_by(block) {
                     let count = block.min(pixels.end - first);
@@ -468,7 +469,7 @@ fn weight_slice<T: Real>(
                     let dy = Matrix::rows(dy, k_all).from(first * k_all + group * k);
                     let add = first > pixels.start;
                     if narrow {
-                        gemm([width, k, count], turned, [1, width], columns.t(), dy, add);
+                        gemm([width, k, count], transposed, [1, width], columns.t(), dy, add);
                     } else {
                         gemm(
                             [width, k, count],
@@ -483,7 +484,7 @@ fn weight_slice<T: Real>(
                 if narrow && !pixels.is_empty() {
                     for (i, dw) in dw.chunks_exact_mut(k_all).enumerate() {
                         for (j, dw) in dw[group * k..(group + 1) * k].iter_mut().enumerate() {
-                            *dw = turned[j * width + i];
+                            *dw = transposed[j * width + i];
                         }
                     }
                 }
@@ -501,8 +502,8 @@ impl Reference for Conv2dFwd {
     }
 }
 
-/// Elements of as many samples as are convolved before they are pooled: 4 MiB of f32, most of them
-/// still in a cache.
+/// Elements of the samples that are convolved before they are pooled: 4 MiB of f32, most of which
+/// are still in a cache.
 const POOLED: usize = 1_048_576;
 
 impl Reference for Conv2dMaxPoolFwd {

@@ -1,5 +1,5 @@
-//! Tests of the convolutions: against seven loops, by the adjoint identities, and in every branch
-//! of the choice of algorithm.
+//! Tests of the convolutions: against naive loops, by the adjoint identities, and for every
+//! algorithm.
 
 use super::*;
 use crate::reference::testing::{Setup, assert_close, assert_threads_agree};
@@ -22,27 +22,26 @@ fn cases() -> Vec<Conv2d> {
         forward(2, Dims::new(6, 6, 7), 6, taps([3, 3], one, one, one), 6),
         forward(2, Dims::new(5, 7, 6), 5, taps([3, 2], [2, 2], [1, 1], [1, 2]), 5),
         forward(2, Dims::new(4, 6, 5), 8, taps([3, 3], one, one, one), 4),
-        // padding beyond the kernel: cannot be turned
+        // padding beyond the kernel: has no rotated form
         forward(2, Dims::new(2, 4, 4), 3, taps([2, 2], one, [3, 2], one), 1),
-        // the kernel covers the map; a stride that leaves a rest
+        // the kernel covers the map; a stride that does not divide the size
         forward(2, Dims::new(3, 5, 4), 7, taps([5, 4], one, [0, 0], one), 1),
         forward(2, Dims::new(3, 11, 10), 4, taps([3, 3], [3, 4], [0, 0], one), 1),
-        // 1×1 kernels: plain, strided, padded, in groups
+        // 1×1 kernels: plain, strided, padded, with groups
         forward(5, Dims::new(7, 3, 5), 9, taps(one, one, [0, 0], one), 1),
         forward(2, Dims::new(3, 5, 5), 4, taps(one, [2, 2], [0, 0], one), 1),
         forward(2, Dims::new(3, 5, 5), 4, taps(one, one, [1, 0], one), 1),
         forward(2, Dims::new(4, 5, 5), 6, taps(one, one, [0, 0], one), 2),
-        // wide to narrow and narrow to wide: the other algorithm for each
+        // many channels to few and few to many: select different algorithms
         forward(2, Dims::new(40, 6, 6), 2, taps([3, 3], one, one, one), 1),
         forward(2, Dims::new(2, 6, 6), 40, taps([3, 3], one, one, one), 1),
         forward(2, Dims::new(20, 6, 6), 24, taps([3, 3], one, one, one), 1),
         forward(2, Dims::new(40, 6, 6), 4, taps([3, 3], one, one, one), 2),
-        // few channels, many filters: a part of a block, taps in fours and threes, padding beyond
-        // the map
+        // few channels, many filters: partial blocks, padding beyond the map
         forward(3, Dims::new(4, 7, 9), 33, taps([3, 2], [1, 2], [4, 5], [2, 1]), 1),
         forward(20, Dims::new(1, 9, 11), 16, taps([3, 3], one, one, one), 1),
         forward(2, Dims::new(2, 5, 1), 48, taps([2, 2], one, [0, 7], [1, 3]), 1),
-        // many samples, several blocks and slices, bands of one sample
+        // many samples, several blocks and slices, bands of a single sample
         forward(37, Dims::new(3, 10, 9), 17, taps([3, 3], [2, 2], one, one), 1),
         forward(17, Dims::new(18, 14, 14), 20, taps([3, 3], one, one, one), 1),
         forward(1, Dims::new(3, 120, 50), 18, taps([5, 5], [2, 2], [2, 2], one), 1),
@@ -58,7 +57,7 @@ fn cases() -> Vec<Conv2d> {
             .unwrap(),
         Conv2d::transposed(40, Dims::new(10, 1, 1), 3, taps([4, 4], one, [0, 0], one), [0, 0], 1)
             .unwrap(),
-        // fully connected: by rows, by columns, a few
+        // fully connected: blocks of rows, blocks of columns, few rows
         Conv2d::linear(1, 1, 1),
         Conv2d::linear(6, 50, 13),
         Conv2d::linear(7, 300, 211),
@@ -68,10 +67,11 @@ fn cases() -> Vec<Conv2d> {
     ]
 }
 
-fn extractor(size: &Conv2d) -> [usize; 3] {
+fn lengths(size: &Conv2d) -> [usize; 3] {
     [size.n * size.x.len(), size.n * size.y.len(), size.weight_len()]
 }
 
+/// The forward convolution by its definition.
 fn naive(size: &Conv2d, x: &[f64], w: &[f64]) -> Vec<f64> {
     let (c_each, k_each) = (size.x.c / size.groups, size.y.c / size.groups);
     let mut y = vec![0.0; size.n * size.y.len()];
@@ -115,9 +115,9 @@ struct Run {
     dw: Vec<f64>,
 }
 
-/// All three operations from seeded arguments: conv(x, w), convᵀ(g, w), dw(x, g).
+/// Runs all three operations on seeded inputs: conv(x, w), convᵀ(g, w), dw(x, g).
 fn run<T: Real>(size: Conv2d) -> Run {
-    let [x_len, y_len, w_len] = extractor(&size);
+    let [x_len, y_len, w_len] = lengths(&size);
     let mut s = Setup::<T>::new();
     let [x, g, w] =
         [(1, x_len), (2, y_len), (3, w_len)].map(|(seed, len)| s.real(&normals(seed, len)));
@@ -131,9 +131,9 @@ fn run<T: Real>(size: Conv2d) -> Run {
 }
 
 #[test]
-fn seven_loops_agree() {
+fn the_forward_pass_matches_naive_loops() {
     for size in cases() {
-        let [x_len, _, w_len] = extractor(&size);
+        let [x_len, _, w_len] = lengths(&size);
         let y = run::<f64>(size).y;
         assert_close(&y, &naive(&size, &normals(1, x_len), &normals(3, w_len)), 1e-13);
     }
@@ -142,7 +142,7 @@ fn seven_loops_agree() {
 #[test]
 fn gradients_are_adjoint() {
     for size in cases() {
-        let [x_len, y_len, w_len] = extractor(&size);
+        let [x_len, y_len, w_len] = lengths(&size);
         let (x, g, w) = (normals(1, x_len), normals(2, y_len), normals(3, w_len));
         let got = run::<f64>(size);
         let scale = dot(&got.y, &got.y).sqrt() * dot(&g, &g).sqrt();
@@ -153,12 +153,11 @@ fn gradients_are_adjoint() {
     }
 }
 
-/// The adjoint identity sees one number; this sees every element: by unit vectors through the
-/// linear map.
+/// The adjoint identity tests one number. This tests every element, with unit vectors.
 #[test]
-fn each_element_of_the_gradients() {
-    for size in cases().into_iter().filter(|size| extractor(size).iter().all(|&len| len < 600)) {
-        let [x_len, y_len, w_len] = extractor(&size);
+fn each_element_of_the_gradients_is_right() {
+    for size in cases().into_iter().filter(|size| lengths(size).iter().all(|&len| len < 600)) {
+        let [x_len, y_len, w_len] = lengths(&size);
         let (x, g, w) = (normals(1, x_len), normals(2, y_len), normals(3, w_len));
         let unit = |len: usize, i: usize| {
             let mut unit = vec![0.0; len];
@@ -186,7 +185,7 @@ fn single_precision_follows_double() {
 }
 
 #[test]
-fn threads_do_not_matter() {
+fn results_do_not_depend_on_the_number_of_threads() {
     assert_threads_agree(|| {
         let results = cases().into_iter().map(run::<f32>);
         results.flat_map(|got| got.y.into_iter().chain(got.x).chain(got.dw)).collect()
@@ -194,9 +193,9 @@ fn threads_do_not_matter() {
 }
 
 #[test]
-fn bias_and_activation_follow() {
+fn bias_and_activation_are_applied_after_the_sum() {
     for size in cases() {
-        let [x_len, y_len, w_len] = extractor(&size);
+        let [x_len, y_len, w_len] = lengths(&size);
         let plain = run::<f64>(size);
         let activation = Activation::Elu { alpha: 0.5 };
         let mut s = Setup::<f64>::new();

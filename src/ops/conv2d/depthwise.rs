@@ -1,5 +1,5 @@
-//! Convolutions with one channel a group (C = K = groups): a product a tap, vectorised over
-//! channels. Memory: x (N,H,W,C), y (N,P,Q,C), w (R,S,C).
+//! Depthwise convolutions (C = K = groups): one product for each tap, vectorised over channels.
+//! Memory: x (N,H,W,C), y (N,P,Q,C), w (R,S,C).
 
 use rayon::prelude::*;
 
@@ -7,19 +7,19 @@ use crate::linalg::real::Real;
 use crate::reference::parallel::units;
 use crate::shape::Conv2d;
 
-/// Whether these functions take the problem.
+/// Whether these functions support the problem.
 pub fn takes(size: &Conv2d) -> bool {
     size.groups > 1 && size.groups == size.x.c && size.groups == size.y.c
 }
 
-/// Position in the map of output `p` and tap `r` on one axis, if it is inside.
+/// Position in x of output `p` and tap `r` along one axis. None if it is in the padding.
 fn position(size: &Conv2d, axis: usize, p: usize, r: usize) -> Option<usize> {
     let h = (p * size.taps.stride[axis] + r * size.taps.dilation[axis])
         .checked_sub(size.taps.padding[axis])?;
     (h < [size.x.h, size.x.w][axis]).then_some(h)
 }
 
-/// The output whose tap `r` lies at position `h` on one axis, if there is one.
+/// The output whose tap `r` is at position `h` of x along one axis. None if there is none.
 fn source(size: &Conv2d, axis: usize, h: usize, r: usize) -> Option<usize> {
     let p = (h + size.taps.padding[axis]).checked_sub(r * size.taps.dilation[axis])?;
     (p.is_multiple_of(size.taps.stride[axis])
@@ -27,18 +27,19 @@ fn source(size: &Conv2d, axis: usize, h: usize, r: usize) -> Option<usize> {
         .then(|| p / size.taps.stride[axis])
 }
 
-/// Channels of a pixel.
+/// The channels of a pixel.
 fn pixel<T>(x: &[T], index: usize, channels: usize) -> &[T] {
     &x[index * channels..(index + 1) * channels]
 }
 
+/// to += a·b, element by element.
 fn add_product<T: Real>(to: &mut [T], a: &[T], b: &[T]) {
     for ((to, &a), &b) in to.iter_mut().zip(a).zip(b) {
         *to += a * b;
     }
 }
 
-/// y from x; `finish` ends each block, which begins at an element.
+/// y = conv(x, w). `finish` is called with each finished block and the index of its first element.
 pub fn forward<T: Real>(
     size: &Conv2d,
     x: &[T],
@@ -72,7 +73,8 @@ pub fn forward<T: Real>(
     });
 }
 
-/// x from y, the adjoint; `finish` ends each block, which begins at an element.
+/// x = convᵀ(y, w), the adjoint. `finish` is called with each finished block and the index of its
+/// first element.
 pub fn backward_input<T: Real>(
     size: &Conv2d,
     y: &[T],
@@ -106,7 +108,7 @@ pub fn backward_input<T: Real>(
     });
 }
 
-/// Adds the gradient of the rows `rows` (counted over n and p) to dw.
+/// Adds the weight gradient of the output rows `rows`, counted over n and p, to dw.
 pub fn add_weight_gradient<T: Real>(
     size: &Conv2d,
     x: &[T],

@@ -1,13 +1,13 @@
-//! The two rearrangements that make a convolution a matrix product: im2col gathers the window of
-//! each output pixel into a row; its adjoint col2im adds such rows back. Columns are ordered (r, s,
-//! c), as the weight's rows are.
+//! im2col and col2im, which reduce a convolution to a matrix product. im2col copies the window of
+//! each output pixel into a row. Its adjoint col2im adds such rows back into the map. Columns are
+//! ordered (r, s, c), like the rows of the weight.
 
 use std::ops::Range;
 
 use crate::linalg::real::Real;
 use crate::shape::Conv2d;
 
-/// Which columns: kernel rows `r` of the channels of one group.
+/// A range of columns: kernel rows `r` of the channels of one group.
 #[derive(Clone, Debug)]
 pub struct Columns {
     /// Kernel rows.
@@ -17,14 +17,14 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// How many there are.
+    /// Number of columns.
     pub fn len(&self, size: &Conv2d) -> usize {
         self.r.len() * size.taps.kernel[1] * (size.x.c / size.groups)
     }
 }
 
-/// The taps s of a row that fall into the map, for the window that begins at `start` (negative in
-/// the padding).
+/// The taps s of a kernel row that are inside the map, for a window that begins at column `start`
+/// (negative in the padding).
 #[inline]
 fn inside(start: isize, taps: usize, dilation: usize, width: usize) -> Range<usize> {
     let end = start + ((taps - 1) * dilation) as isize;
@@ -40,13 +40,13 @@ fn inside(start: isize, taps: usize, dilation: usize, width: usize) -> Range<usi
     first.min(last)..last
 }
 
-/// Writes the rows of the output pixels `first`… (counted over n, p, q) to `col`, as many as it
-/// holds.
+/// Writes the rows of the output pixels from `first` on (counted over n, p, q) to `col`. Its length
+/// determines their number.
 pub fn im2col<T: Real>(size: &Conv2d, columns: &Columns, x: &[T], first: usize, col: &mut [T]) {
     let ([_, s_taps], [_, dilation]) = (size.taps.kernel, size.taps.dilation);
     let (channels, all) = (size.x.c / size.groups, size.x.c);
     let offset = columns.group * channels;
-    let joined = dilation == 1 && size.groups == 1;
+    let contiguous = dilation == 1 && size.groups == 1;
     let (q_count, p_count) = (size.y.w, size.y.h);
     let (mut q, mut p, mut n) =
         (first % q_count, first / q_count % p_count, first / q_count / p_count);
@@ -62,7 +62,7 @@ pub fn im2col<T: Real>(size: &Conv2d, columns: &Columns, x: &[T], first: usize, 
                 continue;
             }
             let from = (h * size.x.w) as isize + w;
-            if joined {
+            if contiguous {
                 let start = (from + taps.start as isize) as usize * channels;
                 row[..taps.start * channels].fill(T::ZERO);
                 row[taps.start * channels..taps.end * channels]
@@ -89,8 +89,8 @@ pub fn im2col<T: Real>(size: &Conv2d, columns: &Columns, x: &[T], first: usize, 
     }
 }
 
-/// Adds one row (n, p) of columns, `col` (Q, R·S·C/groups), to the rows `band` of its sample's map;
-/// `x` holds those rows.
+/// Adds the columns `col` (Q, R·S·C/groups) of output row p to `x`, which holds the rows `band` of
+/// the sample's map.
 pub fn col2im_row<T: Real>(
     size: &Conv2d,
     group: usize,
@@ -102,7 +102,7 @@ pub fn col2im_row<T: Real>(
     let ([r_taps, s_taps], [_, dilation]) = (size.taps.kernel, size.taps.dilation);
     let (channels, all) = (size.x.c / size.groups, size.x.c);
     let offset = group * channels;
-    let joined = dilation == 1 && size.groups == 1;
+    let contiguous = dilation == 1 && size.groups == 1;
     for r in 0..r_taps {
         let h = (p * size.taps.stride[0] + r * size.taps.dilation[0])
             .wrapping_sub(size.taps.padding[0]);
@@ -117,7 +117,7 @@ pub fn col2im_row<T: Real>(
             if taps.is_empty() {
                 continue;
             }
-            if joined {
+            if contiguous {
                 let start = (w + taps.start as isize) as usize * channels;
                 add(
                     &mut line[start..start + taps.len() * channels],
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_two_are_adjoint() {
+    fn im2col_and_col2im_are_adjoint() {
         let taps = Taps { kernel: [3, 2], stride: [2, 1], padding: [2, 1], dilation: [1, 2] };
         let size = Conv2d::forward(2, Dims::new(4, 5, 6), 2, taps, 2).unwrap();
         let columns = Columns { r: 0..3, group: 1 };
@@ -187,7 +187,7 @@ mod tests {
         }
         let (a, b) = (dot(&col, &g), dot(&x, &back));
         assert!((a - b).abs() < 1e-12 * a.abs() && a != 0.0, "{a} {b}");
-        // a part begun in the middle equals the whole
+        // A part that begins in the middle equals that part of the whole.
         let mut part = vec![f64::NAN; 5 * width];
         im2col(&size, &columns, &x, 3, &mut part);
         assert_eq!(part, col[3 * width..8 * width]);

@@ -1,4 +1,4 @@
-//! Twins of `ops/corrupt.rs`.
+//! CPU twin of `ops/corrupt.rs`.
 
 use rayon::prelude::*;
 
@@ -7,7 +7,8 @@ use crate::ops::GaussianNoise;
 use crate::reference::parallel::units;
 use crate::reference::{Memory, Reference};
 
-/// Coefficients of the two polynomials, the highest power first.
+/// Coefficients of erfinv's polynomial in the centre, highest power first (Giles, "Approximating
+/// the erfinv function", GPU Computing Gems 2011, single precision).
 const CENTRE: [f64; 9] = [
     2.81022636e-8,
     3.43273939e-7,
@@ -19,6 +20,7 @@ const CENTRE: [f64; 9] = [
     0.246640727,
     1.50140941,
 ];
+/// Coefficients of erfinv's polynomial in the tails, highest power first.
 const TAIL: [f64; 9] = [
     -0.000200214257,
     0.000100950558,
@@ -31,7 +33,7 @@ const TAIL: [f64; 9] = [
     2.83297682,
 ];
 
-/// A standard normal number from a uniform word: the quantile at (word + ½)/2³².
+/// A standard normal number from a uniform random word: the quantile at (word + ½)/2³².
 fn normal(word: u32) -> f64 {
     let x = (f64::from((word ^ 0x8000_0000).cast_signed()) + 0.5) / 2_147_483_648.0;
     let w = -((1.0 - x) * (1.0 + x)).ln();
@@ -71,7 +73,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_those_of_the_normal_distribution() {
-        // Φ⁻¹ at 1e-6, 0.001, 0.025, 0.25, ½.
+        // (u, Φ⁻¹(u))
         for (u, expected) in [
             (1e-6, -4.753_424),
             (0.001, -3.090_232_3),
@@ -87,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_has_the_level_that_it_says() {
+    fn noise_has_the_standard_deviation_that_it_reports() {
         let (n, dims) = (16, Dims::new(3, 40, 40));
         let mut s = Setup::<f64>::new();
         let x = s.real(&vec![0.5; n * dims.len()]);
@@ -101,10 +103,9 @@ mod tests {
         );
         for (y, level) in noisy.chunks(dims.len()).zip(levels) {
             let mean = y.iter().map(|y| y - 0.5).sum::<f64>() / dims.len() as f64;
-            let deviation =
-                (y.iter().map(|y| (y - 0.5).powi(2)).sum::<f64>() / dims.len() as f64).sqrt();
+            let std = (y.iter().map(|y| (y - 0.5).powi(2)).sum::<f64>() / dims.len() as f64).sqrt();
             assert!(mean.abs() < 4.0 * level / (dims.len() as f64).sqrt(), "{mean}");
-            assert!((deviation / level - 1.0).abs() < 0.05, "{deviation} {level}");
+            assert!((std / level - 1.0).abs() < 0.05, "{std} {level}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Twins of `ops/data.rs`.
+//! CPU twin of `ops/data.rs`.
 
 use rayon::prelude::*;
 
@@ -19,7 +19,10 @@ impl Reference for GatherBatch {
             let entry = step.cursor.wrapping_add(i as u32);
             let image = 3 * order[entry as usize] as usize;
             let [offset, height, width] = [0, 1, 2].map(|field| table[image + field] as usize);
-            assert!(!augment.turn || dims.h == dims.w, "a sample of {dims} cannot be turned");
+            assert!(
+                !augment.turn || dims.h == dims.w,
+                "a sample of {dims} is not square and cannot be transposed"
+            );
             assert!(
                 height >= dims.h && width >= dims.w,
                 "image {height}x{width} is smaller than the sample {dims}"
@@ -86,9 +89,8 @@ mod tests {
         assert_eq!(gather(Augment::default(), 0), expected);
     }
 
-    /// All eight ways to lay a square come up.
     #[test]
-    fn squares_are_turned() {
+    fn all_eight_dihedral_transforms_occur() {
         let (bytes, order) = ([0x0201_0403_u32], [0; 64]);
         let mut s = Setup::<f64>::new();
         let (bytes, table, order) = (s.words(&bytes), s.words(&[0, 2, 2]), s.words(&order));
@@ -111,12 +113,12 @@ mod tests {
             .map(|square| square.iter().map(|v| *v as u8).collect())
             .collect();
         assert_eq!(seen.len(), 8, "{seen:?}");
-        // 3 and 2, 4 and 1 stay opposite.
+        // Every dihedral transform keeps 3 and 2, and 4 and 1, at opposite corners.
         assert!(seen.iter().all(|square| square[0] + square[3] == 5), "{seen:?}");
     }
 
     #[test]
-    fn augmentation_follows_the_generator() {
+    fn augmentation_uses_the_documented_random_words() {
         let augment = Augment { crop: true, flip_x: true, flip_y: true, turn: false };
         let mut seen = std::collections::HashSet::new();
         for step in 0..64 {

@@ -1,4 +1,4 @@
-//! Twins of `ops/elementwise.rs`.
+//! CPU twins of `ops/elementwise.rs`.
 
 use rayon::prelude::*;
 
@@ -71,7 +71,7 @@ mod tests {
     use crate::reference::testing::Setup;
 
     #[test]
-    fn combinations() {
+    fn combine_and_add_assign_match_their_formulas() {
         let mut s = Setup::<f64>::new();
         let (a, b, y) = (s.real(&[1.0, 2.0, 3.0]), s.real(&[10.0, 20.0, -30.0]), s.out(3));
         assert_eq!(
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn channel_ranges_keep_the_rest() {
+    fn copying_a_channel_range_keeps_other_channels() {
         let mut s = Setup::<f64>::new();
         let x = s.real(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         let y = s.real(&[-1.0; 8]);

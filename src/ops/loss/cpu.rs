@@ -1,4 +1,4 @@
-//! Twins of `ops/loss.rs`. Values are computed and summed in f64.
+//! CPU twins of `ops/loss.rs`. Values are computed and summed in f64.
 
 use rayon::prelude::*;
 
@@ -10,9 +10,9 @@ use crate::ops::{Activation, CrossEntropy, KlPenalty, L1Penalty, Loss, LossKind}
 use crate::reference::parallel::{CHUNK, sum_lanes, sum_map, units};
 use crate::reference::{Memory, Reference};
 
-/// Writes dy = scale·gradient, by the slope of the activation that y is the output of, and returns
-/// the sum of the values of `f(y, t) = (value, gradient)`.
-fn each<T: Real>(
+/// Evaluates `f(y, t) = (value, gradient)` for each element. Writes dy = scale·gradient times the
+/// slope of the activation whose output y is, and returns the sum of the values.
+fn sum_and_gradient<T: Real>(
     activation: Activation,
     dy: &mut [T],
     y: &[T],
@@ -44,7 +44,7 @@ fn sign(x: f64) -> f64 {
     } else if x < 0.0 {
         -1.0
     } else {
-        // NaN stays
+        // 0, or NaN for NaN.
         x * 0.0
     }
 }
@@ -57,14 +57,16 @@ impl Reference for Loss {
         let (f, slope) = (self.activation, scale * self.grad_scale);
         let sum = match self.kind {
             LossKind::SumSquares | LossKind::Mse => {
-                each(f, &mut dy, y, t, slope, |y, t| ((y - t) * (y - t), 2.0 * (y - t)))
+                sum_and_gradient(f, &mut dy, y, t, slope, |y, t| ((y - t) * (y - t), 2.0 * (y - t)))
             }
-            LossKind::L1 => each(f, &mut dy, y, t, slope, |y, t| ((y - t).abs(), sign(y - t))),
-            LossKind::Bce => each(f, &mut dy, y, t, slope, |y, t| {
+            LossKind::L1 => {
+                sum_and_gradient(f, &mut dy, y, t, slope, |y, t| ((y - t).abs(), sign(y - t)))
+            }
+            LossKind::Bce => sum_and_gradient(f, &mut dy, y, t, slope, |y, t| {
                 let logs = [y, 1.0 - y].map(|p| if p > 0.0 { p.ln().max(-100.0) } else { -100.0 });
                 (-t * logs[0] - (1.0 - t) * logs[1], (y - t) / (y * (1.0 - y)).max(1e-12))
             }),
-            LossKind::Charbonnier { eps } => each(f, &mut dy, y, t, slope, |y, t| {
+            LossKind::Charbonnier { eps } => sum_and_gradient(f, &mut dy, y, t, slope, |y, t| {
                 let root = ((y - t) * (y - t) + eps * eps).sqrt();
                 (root, if root > 0.0 { (y - t) / root } else { sign(y - t) })
             }),
@@ -87,13 +89,13 @@ impl Reference for CrossEntropy {
             .into_par_iter()
             .map(|(dy, y, &label)| {
                 let label = label as usize;
-                let largest = y.iter().fold(f64::NEG_INFINITY, |largest, y| largest.max(y.f64()));
-                let total: f64 = y.iter().map(|y| (y.f64() - largest).exp()).sum();
+                let max = y.iter().fold(f64::NEG_INFINITY, |max, y| max.max(y.f64()));
+                let total: f64 = y.iter().map(|y| (y.f64() - max).exp()).sum();
                 for (class, (dy, y)) in dy.iter_mut().zip(y).enumerate() {
-                    let p = (y.f64() - largest).exp() / total;
+                    let p = (y.f64() - max).exp() / total;
                     *dy = T::of(scale * (p - if class == label { 1.0 } else { 0.0 }));
                 }
-                total.ln() + largest - y[label].f64()
+                total.ln() + max - y[label].f64()
             })
             .collect();
         memory.put(dy);
@@ -148,7 +150,8 @@ impl Reference for L1Penalty {
 
 impl Reference for KlPenalty {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
-        const LOW: f64 = 1e-6;
+        /// The mean is kept this far from 0 and 1, where the term and its slope diverge.
+        const MARGIN: f64 = 1e-6;
         let scale = self.beta * f64::from(memory.step.sparsity_scale);
         let mut dz = memory.take(self.dz);
         let (z, units, rho) = (memory.real(self.z), self.units, self.rho);
@@ -166,7 +169,7 @@ impl Reference for KlPenalty {
             .par_iter()
             .map(|&mean| {
                 let slope = (1.0 - rho) / (1.0 - mean) - rho / mean;
-                T::of(if (LOW..=1.0 - LOW).contains(&mean) {
+                T::of(if (MARGIN..=1.0 - MARGIN).contains(&mean) {
                     scale * self.grad_scale * slope / self.n as f64
                 } else {
                     0.0
@@ -176,7 +179,7 @@ impl Reference for KlPenalty {
         let term =
             |share: f64, mean: f64| if share > 0.0 { share * (share / mean).ln() } else { 0.0 };
         let sum = sum_map(&means, |mean| {
-            let mean = mean.clamp(LOW, 1.0 - LOW);
+            let mean = mean.clamp(MARGIN, 1.0 - MARGIN);
             term(rho, mean) + term(1.0 - rho, 1.0 - mean)
         });
         dz.par_chunks_exact_mut(units).for_each(|dz| {
@@ -234,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_by_hand_and_their_gradients() {
+    fn losses_and_gradients_match_their_definitions() {
         let (y, t) = (probabilities(1, 30), probabilities(2, 30));
         let sum =
             |f: &dyn Fn(f64, f64) -> f64| y.iter().zip(&t).map(|(&y, &t)| f(y, t)).sum::<f64>();
@@ -260,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn edges_are_finite() {
+    fn losses_are_finite_at_0_and_1() {
         for kind in KINDS {
             let (value, gradient) =
                 loss::<f32>(kind, 1, &[0.0, 1.0, 0.0, 1.0], &[0.0, 1.0, 1.0, 0.0]);
@@ -275,13 +278,13 @@ mod tests {
     }
 
     #[test]
-    fn threads_do_not_matter() {
+    fn results_do_not_depend_on_the_number_of_threads() {
         let (y, t) = (normals(1, 100_003), normals(2, 100_003));
         assert_threads_agree(|| vec![loss::<f32>(LossKind::Mse, 1, &y, &t).0]);
     }
 
     #[test]
-    fn cross_entropy_of_logits() {
+    fn cross_entropy_matches_its_definition_and_is_finite_for_large_logits() {
         let (n, classes) = (4, 5);
         let logits = normals(3, n * classes);
         let labels = [0, 4, 2, 2];
@@ -371,7 +374,7 @@ mod tests {
         let (value, gradient) = run(false, &z);
         assert_close(&[value], &[0.5 * 0.7 * expected], 1e-13);
         assert_close(&gradient, &numeric_gradient(&z, 1e-6, |z| run(false, z).0), 1e-7);
-        // beyond the clamp: finite, without gradient
+        // Where the clamp is active, the term is finite and has no gradient.
         let (value, gradient) = run(false, &[0.0; 12]);
         assert!(value.is_finite() && gradient == [0.0; 12], "{value} {gradient:?}");
     }

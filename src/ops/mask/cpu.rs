@@ -1,5 +1,5 @@
-//! Twins of `ops/mask.rs`. Selections go by [`Real::key`]: a total order in which −0 equals 0 and
-//! NaN is the largest.
+//! CPU twins of `ops/mask.rs`. Selections order values by [`Real::key`], a total order in which −0
+//! equals 0 and NaN is the largest.
 
 use rayon::prelude::*;
 
@@ -49,20 +49,21 @@ impl Reference for DropoutMask {
     }
 }
 
-/// NCHW index in the batch of a position in memory.
+/// The NCHW index in the batch of a position in memory.
 fn nchw(dims: Dims, at: usize) -> usize {
     let (pixel, c) = (at / dims.c, at % dims.c);
     (pixel / dims.area() * dims.c + c) * dims.area() + pixel % dims.area()
 }
 
-/// The k-th largest key of `keys` (k ≥ 1), and how many of its equals belong to the k largest.
-/// Reorders the keys.
+/// The k-th largest key of `keys` (k ≥ 1), and how many of the keys equal to it are among the k
+/// largest. Reorders the keys.
 fn kth_largest(keys: &mut [u64], k: usize) -> (u64, usize) {
     let (above, &mut cut, _) = keys.select_nth_unstable_by(k - 1, |a, b| b.cmp(a));
     (cut, k - above.iter().filter(|&&key| key > cut).count())
 }
 
-/// Of the elements of `x` whose key is `cut`, marks the `keep` of lowest NCHW index.
+/// Sets the mask for the `keep` elements with the lowest NCHW indices among those whose key is
+/// `cut`.
 fn mark_ties<T: Real>(dims: Dims, x: &[T], cut: u64, keep: usize, mask: &mut [T]) {
     let ties =
         x.iter().enumerate().filter(|(_, x)| x.key() == cut).map(|(at, _)| (nchw(dims, at), at));
@@ -98,9 +99,12 @@ impl Reference for TopKMask {
     }
 }
 
-/// The k-th largest key of a large slice (k ≥ 1), and how many of its equals belong to the k
-/// largest: a histogram of the keys' leading bits narrows the search to one of its bins.
+/// As [`kth_largest`], for a large slice: a histogram of the keys' leading bits narrows the search
+/// to one bin.
 fn kth_largest_of_many<T: Real>(x: &[T], k: usize) -> (u64, usize) {
+    /// Bits of a bin's number: 64 KiB of counts for each block, which fit a second-level cache.
+    /// More
+    /// bits would leave fewer keys to sort.
     const BITS: u32 = 14;
     let bin = |x: T| (x.key() >> (64 - BITS)) as usize;
     let block = x.len().div_ceil(16).max(CHUNK);
@@ -114,11 +118,11 @@ fn kth_largest_of_many<T: Real>(x: &[T], k: usize) -> (u64, usize) {
         .collect();
     let (mut above, mut chosen) = (0, (1 << BITS) - 1);
     loop {
-        let here: usize = counts.iter().map(|counts| counts[chosen] as usize).sum();
-        if above + here >= k {
+        let count: usize = counts.iter().map(|counts| counts[chosen] as usize).sum();
+        if above + count >= k {
             break;
         }
-        above += here;
+        above += count;
         chosen -= 1;
     }
     let mut keys: Vec<u64> = x
@@ -143,7 +147,7 @@ impl Reference for BatchTopKMask {
                 }
             });
             mark_ties(self.dims, x, cut, ties, &mut mask);
-            // the smallest of a set has no order
+            // A minimum does not depend on the order, so it can be reduced in parallel.
             let smallest = mask
                 .par_chunks(CHUNK)
                 .zip(x.par_chunks(CHUNK))
@@ -215,7 +219,7 @@ impl Reference for LifetimeWtaMask {
                         *sum += x.f64();
                     }
                 }
-                // rounded to the working precision, as the kernel compares them
+                // Rounded to the working precision, as the kernel compares them.
                 sums.into_iter().map(|sum| T::of(sum).key()).collect()
             })
             .collect();
@@ -249,7 +253,7 @@ mod tests {
     const DIMS: Dims = Dims::new(3, 4, 5);
     const N: usize = 3;
 
-    /// Values with many ties, in memory order.
+    /// Values with many ties, in the order of memory.
     fn values() -> Vec<f64> {
         let mut x: Vec<f64> =
             normals(1, N * DIMS.len()).iter().map(|v| (2.0 * v).round() / 2.0).collect();
@@ -257,7 +261,8 @@ mod tests {
         x
     }
 
-    /// Memory positions of `range` (NCHW indices), largest value first, ties by index.
+    /// Positions in memory of the elements with NCHW indices in `range`, largest value first, ties
+    /// by index.
     fn ranked(x: &[f64], range: std::ops::Range<usize>) -> Vec<usize> {
         let mut at: Vec<(usize, usize)> = (0..x.len())
             .map(|at| (nchw(DIMS, at), at))
@@ -275,14 +280,14 @@ mod tests {
     }
 
     #[test]
-    fn indices_are_nchw() {
+    fn nchw_indices_match_the_layout() {
         let order: Vec<u32> = (0..(N * DIMS.len()) as u32).collect();
         let inside = crate::shape::to_nhwc(&order, DIMS);
         assert!(inside.iter().enumerate().all(|(at, &i)| nchw(DIMS, at) == i as usize));
     }
 
     #[test]
-    fn top_k_keeps_the_first_of_equals() {
+    fn top_k_breaks_ties_by_index() {
         let values = values();
         for k in [0, 1, 2, 7, 30, 59, 60, 100] {
             let mut s = Setup::<f32>::new();
@@ -299,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn batch_top_k_follows_a_threshold() {
+    fn batch_top_k_selects_and_updates_the_threshold() {
         let values = values();
         for k in [0, 1, 5, 17, 60] {
             let mut s = Setup::<f64>::new();
@@ -332,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn large_batches() {
+    fn batch_top_k_selects_from_large_batches() {
         let (n, dims, k) = (5, Dims::new(10, 40, 40), 700);
         let values = normals(4, n * dims.len());
         let run = || {
@@ -350,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn thresholds() {
+    fn threshold_masks_select_positive_values_at_or_above_the_threshold() {
         let mut s = Setup::<f64>::new();
         let (x, mask) = (s.real(&[-1.0, 0.0, 0.5, 0.4]), s.out(4));
         let threshold = s.real(&[0.5]);
@@ -360,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn one_winner_a_map() {
+    fn spatial_wta_selects_one_element_of_each_map() {
         let values = values();
         let mut s = Setup::<f64>::new();
         let (x, mask) = (s.real(&values), s.out(values.len()));
@@ -373,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn winners_over_the_batch() {
+    fn lifetime_wta_selects_samples_by_their_sums() {
         let dims = Dims::new(2, 1, 2);
         // sums of channel 0: 3, 5, 3, 1; of channel 1: 0, -1, 0, 0
         let values =
@@ -396,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn dropout_follows_the_generator() {
+    fn dropout_uses_the_documented_random_words() {
         let (p, layer) = (0.3, 5);
         let mut s = Setup::<f64>::new();
         let mask = s.out(N * DIMS.len());

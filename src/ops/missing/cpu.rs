@@ -1,4 +1,4 @@
-//! Twins of `ops/missing.rs`.
+//! CPU twins of `ops/missing.rs`.
 
 use rayon::prelude::*;
 
@@ -11,16 +11,16 @@ use crate::reference::{Memory, Reference};
 use crate::rng::{below, word, words};
 use crate::view::StepParams;
 
-/// A shape that is missing.
+/// A shape of missing pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shape {
-    /// Single pixels: their share in units of 2⁻¹⁶.
+    /// Single pixels: the share of missing ones in units of 2⁻¹⁶.
     Pixels(u32),
-    /// Rows and columns `from`… up to but not `to`.
+    /// A rectangle: first row and column, and the row and column after the last.
     Block { from: [i32; 2], to: [i32; 2] },
-    /// The ends (y, x) and the radius in half pixels.
+    /// A line: its ends (y, x) and radius in half pixels.
     Line { ends: [[i32; 2]; 2], radius: i32 },
-    /// Its upper left corner, the side of a dot, and which letter; 26 is a blank.
+    /// A letter: its top left corner, the side of a dot in pixels, and its number; 26 is a blank.
     Letter { corner: [i32; 2], dot: i32, letter: usize },
 }
 
@@ -32,7 +32,7 @@ impl MissingPixels {
         let kind = kinds
             .clone()
             .nth(below(choice[0], kinds.count() as u32) as usize)
-            .expect("there is a kind at least");
+            .expect("at least one kind is allowed");
         let [low, span] = self.shares();
         let share = low + below(choice[1], span);
         if kind == 0 {
@@ -43,8 +43,10 @@ impl MissingPixels {
         let of =
             |shape: u32| words(Self::SHAPES as u32 * n + shape, step.step, Self::STREAMS[1], seed);
         let (h, w) = (self.dims.h as u32, self.dims.w as u32);
+        // Sizes are relative to the shorter side. The limit of 2048 keeps the integers of `covers`
+        // below 2²⁴.
         let side = h.min(w).min(2048);
-        let far = (side / 3).max(2);
+        let max_offset = (side / 3).max(2);
         let shape = |number: u32| match kind {
             1 => {
                 let (word, limit) = (of(number), (side / 4).max(2));
@@ -56,19 +58,21 @@ impl MissingPixels {
                 Shape::Block { from, to: [from[0] + side[0], from[1] + side[1]] }
             }
             2 => {
+                // Four lines in a row form a chain. Each is found from the start of its chain.
                 let first = number / 4 * 4;
-                let begun = of(first);
-                let mut ends = [[below(begun[0], 2 * h) as i32, below(begun[1], 2 * w) as i32]; 2];
+                let chain = of(first);
+                let mut ends = [[below(chain[0], 2 * h) as i32, below(chain[1], 2 * w) as i32]; 2];
                 for line in 0..=number % 4 {
                     let turn = of(first + line)[3];
                     let [y, x] = ends[1];
-                    let [down, right] =
-                        [turn, turn << 16].map(|word| below(word, 2 * far + 1) as i32 - far as i32);
+                    let [down, right] = [turn, turn << 16]
+                        .map(|word| below(word, 2 * max_offset + 1) as i32 - max_offset as i32);
                     ends = [[y, x], [y + down, x + right]];
                 }
-                Shape::Line { ends, radius: 1 + below(begun[2], (side / 9).max(1)) as i32 }
+                Shape::Line { ends, radius: 1 + below(chain[2], (side / 9).max(1)) as i32 }
             }
             _ => {
+                // Eight letters in a row form a line of text, six dots apart.
                 let line = of(number / 8 * 8);
                 let dot = 1 + below(line[0], (side / 16).max(1)) as i32;
                 let top = below(line[1], h + 7 * dot as u32) as i32 - 7 * dot;
@@ -86,7 +90,7 @@ impl MissingPixels {
 }
 
 impl Shape {
-    /// The pixels that it may cover: rows and columns from and up to, but not, these.
+    /// The ranges of rows and columns that contain all pixels that it covers, ends exclusive.
     fn bounds(self, h: i32, w: i32) -> [[i32; 2]; 2] {
         match self {
             Self::Pixels(_) => [[0, h], [0, w]],
@@ -103,7 +107,7 @@ impl Shape {
         }
     }
 
-    /// Whether it covers a pixel within its bounds, of `index` in the batch.
+    /// Whether it covers a pixel within its bounds. `index` is the pixel's index in the batch.
     fn covers(self, pixel: [i32; 2], index: u32, step: &StepParams, seed: u64) -> bool {
         match self {
             Self::Pixels(share) => {
@@ -114,15 +118,16 @@ impl Shape {
                 let from = |end: [i32; 2]| [0, 1].map(|i| 2 * pixel[i] + 1 - end[i]);
                 let dot = |u: [i32; 2], v: [i32; 2]| u[0] * v[0] + u[1] * v[1];
                 let (d, e) = ([b[0] - a[0], b[1] - a[1]], from(a));
-                let (along, length) = (dot(d, e), dot(d, d));
+                let (along, length2) = (dot(d, e), dot(d, d));
                 if along <= 0 {
                     dot(e, e) <= radius * radius
-                } else if along >= length {
+                } else if along >= length2 {
                     dot(from(b), from(b)) <= radius * radius
                 } else {
                     let across = d[0] * e[1] - d[1] * e[0];
-                    // Whole numbers below 2²⁴, whose products may be larger.
-                    (across as f32) * (across as f32) <= (radius * radius) as f32 * length as f32
+                    // The distance from the line is |across|/√length2. All factors are integers
+                    // below 2²⁴, hence exact in f32. Their products may exceed the range of i32.
+                    (across as f32) * (across as f32) <= (radius * radius) as f32 * length2 as f32
                 }
             }
             Self::Letter { corner, dot, letter } => {
@@ -197,7 +202,7 @@ mod tests {
     use crate::reference::testing::{Setup, assert_close};
     use crate::shape::Dims;
 
-    /// The masks of many samples of one kind, and their mean share.
+    /// The masks of many samples for one kind, and the mean share of missing pixels.
     fn masks(kind: u32, dims: Dims, [low, high]: [f64; 2]) -> (Vec<f64>, f64) {
         let n = 64;
         let mut s = Setup::<f64>::new();
@@ -205,23 +210,22 @@ mod tests {
         s.memory.step.step = 5;
         let masks =
             s.run(&MissingPixels { n, dims, kinds: 1 << kind, low, high, known, shapes }, known);
-        assert!(masks.iter().all(|&m| m == 0.0 || m == 1.0), "a mask is of 0 and 1");
+        assert!(masks.iter().all(|&m| m == 0.0 || m == 1.0), "masks hold only 0 and 1");
         let missing = 1.0 - masks.iter().sum::<f64>() / masks.len() as f64;
         (masks, missing)
     }
 
     #[test]
-    fn every_kind_takes_about_its_share() {
+    fn every_kind_masks_about_its_share_of_pixels() {
         for (kind, dims, tolerance) in
             [(0, (48, 48), 0.01), (1, (48, 48), 0.1), (2, (40, 64), 0.15), (3, (64, 64), 0.2)]
         {
             let dims = Dims::new(1, dims.0, dims.1);
-            // Few and small as strokes are, no more of them are drawn than take some three tenths
-            // away.
+            // 64 strokes cover at most about 30 % of the pixels.
             for share in if kind == 2 { vec![0.1, 0.2, 0.3] } else { vec![0.1, 0.3, 0.5] } {
                 let (masks, missing) = masks(kind, dims, [share, share]);
                 assert!((missing - share).abs() < tolerance, "{kind} {share}: {missing}");
-                assert!(masks[..dims.len()] != masks[dims.len()..2 * dims.len()], "no two alike");
+                assert!(masks[..dims.len()] != masks[dims.len()..2 * dims.len()], "samples differ");
             }
             assert_eq!(self::masks(kind, dims, [0.0, 0.0]).1, 0.0);
         }
@@ -233,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_miss_the_same_pixels_and_shapes_hang_together() {
+    fn channels_share_a_mask_and_shapes_are_connected() {
         let dims = Dims::new(3, 64, 48);
         for kind in 0..4 {
             let (masks, _) = masks(kind, dims, [0.3, 0.3]);
@@ -252,8 +256,8 @@ mod tests {
     }
 
     #[test]
-    fn a_line_covers_what_is_near_it() {
-        // From the middle of pixel (2, 2) to that of (2, 6), one and a half pixels to each side.
+    fn a_line_covers_the_pixels_within_its_radius() {
+        // From the centre of pixel (2, 2) to that of (2, 6), with a radius of 1.5 pixels.
         let line = Shape::Line { ends: [[5, 5], [5, 13]], radius: 3 };
         let step = StepParams::default();
         let covered = |y: i32, x: i32| line.covers([y, x], 0, &step, 0);
@@ -276,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_are_filled_channel_by_channel() {
+    fn missing_pixels_are_filled_separately_in_each_channel() {
         let mut s = Setup::<f64>::new();
         let x = s.real(&[1.0, 10.0, 2.0, 20.0, 6.0, 60.0, 5.0, 50.0]);
         let known = s.real(&[1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
@@ -287,7 +291,6 @@ mod tests {
         assert_close(&s.run(&one, y), &[1.0, 10.0, 2.0, 20.0, 1.5, 15.0, 1.5, 15.0], 1e-15);
     }
 
-    /// The shader's letters are those of the host.
     #[test]
     fn letters_are_the_same_in_the_shader() {
         let text = include_str!("../../../shaders/common/glyphs.wgsl");

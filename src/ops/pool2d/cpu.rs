@@ -1,5 +1,5 @@
-//! Twins of `ops/pool2d.rs`. Loops run over channels innermost, which lie side by side. Gradients
-//! are scattered within a sample, in the order of the windows.
+//! CPU twins of `ops/pool2d.rs`. The innermost loops run over channels, which are contiguous.
+//! Gradients are scattered within a sample, in the order of the windows.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ use crate::reference::parallel::units;
 use crate::reference::{Memory, Reference};
 use crate::shape::Pool2d;
 
-/// The part of a window that lies inside the map, on both axes.
+/// The rows and columns of a window that are inside the map.
 #[inline(always)]
 fn window(size: &Pool2d, p: usize, q: usize) -> [Range<usize>; 2] {
     let range = |axis: usize, p: usize, limit: usize| {
@@ -25,7 +25,7 @@ fn window(size: &Pool2d, p: usize, q: usize) -> [Range<usize>; 2] {
     [range(0, p, size.x.h), range(1, q, size.x.w)]
 }
 
-/// What the sum over a window is divided by.
+/// The divisor of the mean over a window.
 fn divisor(size: &Pool2d, count_include_pad: bool, p: usize, q: usize) -> f64 {
     let count = if count_include_pad {
         let side = |axis: usize, p: usize, limit: usize| {
@@ -40,7 +40,7 @@ fn divisor(size: &Pool2d, count_include_pad: bool, p: usize, q: usize) -> f64 {
     count as f64
 }
 
-/// Calls `f(pixel of y, n, p, q)` for every pixel in blocks of whole rows.
+/// Calls `f(pixel of y, n, p, q)` for every pixel, in parallel over blocks of whole rows.
 fn for_pixels<Y: Send>(
     size: &Pool2d,
     y: &mut [Y],
@@ -58,8 +58,8 @@ fn for_pixels<Y: Send>(
     });
 }
 
-/// Fills dx: for each sample `f(dx of the sample, position of the pixel in y, p, q)` adds what each
-/// output pixel gives.
+/// Computes dx: calls `f(dx of the sample, index of the pixel in y, p, q)` for every output pixel,
+/// which adds the pixel's contribution.
 fn scatter<T: Real>(size: &Pool2d, dx: &mut [T], f: impl Fn(&mut [T], usize, usize, usize) + Sync) {
     let sample = size.x.len();
     let samples = units(sample);
@@ -75,15 +75,15 @@ fn scatter<T: Real>(size: &Pool2d, dx: &mut [T], f: impl Fn(&mut [T], usize, usi
     });
 }
 
-/// The pixels of a window: where each begins in its sample.
+/// The pixels of a window: the index of the first channel of each within the sample.
 fn pixels(size: &Pool2d, p: usize, q: usize) -> impl Iterator<Item = usize> + use<> {
     let [h, w] = window(size, p, q);
     let (width, c) = (size.x.w, size.x.c);
     h.flat_map(move |h| w.clone().map(move |w| (h * width + w) * c))
 }
 
-/// The maxima of one window over `L` channels, and where they lie. `x` is the sample's map from the
-/// first of these channels on. Ties keep the first, a NaN stays.
+/// The maxima of a window for `L` channels, and their positions. `x` is the sample's map from the
+/// first of these channels on. Ties go to the first element, and the first NaN wins over numbers.
 #[inline(always)]
 fn max_window<T: Real, const L: usize>(
     size: &Pool2d,
@@ -92,12 +92,12 @@ fn max_window<T: Real, const L: usize>(
 ) -> ([T; L], [u32; L]) {
     let (c, width) = (size.x.c, size.x.w);
     let first = h.start * width + w.start;
-    // arrays of a fixed length, so that they stay in registers from pixel to pixel
-    let mut max = *x[first * c..].first_chunk::<L>().expect("the channels lie in the map");
+    // Arrays of fixed length stay in registers from pixel to pixel.
+    let mut max = *x[first * c..].first_chunk::<L>().expect("the channels are in the map");
     let mut at = [first as u32; L];
     for h in h.clone() {
         for position in h * width + w.start..h * width + w.end {
-            let x = x[position * c..].first_chunk::<L>().expect("the channels lie in the map");
+            let x = x[position * c..].first_chunk::<L>().expect("the channels are in the map");
             for lane in 0..L {
                 let better = ((x[lane] > max[lane]) | x[lane].is_nan()) & !max[lane].is_nan();
                 max[lane] = if better { x[lane] } else { max[lane] };
@@ -108,8 +108,9 @@ fn max_window<T: Real, const L: usize>(
     (max, at)
 }
 
-/// As many whole groups of `L` channels as there are from the channel `from` on; returns the first
-/// that is left.
+/// Computes the maxima of all whole groups of `L` channels from channel `from` on. Returns the
+/// first
+/// channel that is left.
 #[inline(always)]
 fn max_groups<T: Real, const L: usize>(
     size: &Pool2d,
@@ -128,7 +129,7 @@ fn max_groups<T: Real, const L: usize>(
     from
 }
 
-/// Rows of y from the `first` on, counted over n and p.
+/// Computes the rows of y from row `first` on, counted over n and p.
 #[inline(always)]
 fn max_rows<T: Real>(size: &Pool2d, x: &[T], first: usize, y: &mut [T], switches: &mut [u32]) {
     let (c, row) = (size.y.c, size.y.w * size.y.c);
@@ -255,7 +256,7 @@ impl Reference for L2Pool2dBwd {
                 for (((dx, &x), &y), &dy) in
                     dx[at..].iter_mut().zip(&x[sample + at..]).zip(y).zip(dy)
                 {
-                    // x/y is at most 1, where dy/y could overflow
+                    // x/y is at most 1, while dy/y could overflow.
                     *dx += if y == T::ZERO { T::ZERO } else { dy * (x / y) };
                 }
             }
@@ -331,9 +332,9 @@ mod tests {
     }
 
     #[test]
-    fn max_takes_the_first_of_equals() {
+    fn max_pooling_breaks_ties_by_position() {
         for size in sizes() {
-            // few distinct values, so that ties abound
+            // Few distinct values, so that there are many ties.
             let x: Vec<f64> = normals(1, size.n * size.x.len()).iter().map(|v| v.round()).collect();
             let (y, switches) = max_pool::<f32>(size, &x);
             for (i, window) in windows(&size, &x).iter().enumerate() {
@@ -372,7 +373,7 @@ mod tests {
             let norms: Vec<f64> =
                 windows.iter().map(|w| w.iter().map(|v| v.1 * v.1).sum::<f64>().sqrt()).collect();
             assert_close(&s.run(&L2Pool2dFwd { size, x, y }, y), &norms, 1e-14);
-            // here no window leaves the padded input, so the divisor is the whole kernel
+            // No window leaves the padded input here, so the divisor is the size of the kernel.
             let whole = (size.kernel[0] * size.kernel[1]) as f64;
             let means: Vec<f64> =
                 windows.iter().map(|w| w.iter().map(|v| v.1).sum::<f64>() / whole).collect();
@@ -439,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_do_not_matter() {
+    fn results_do_not_depend_on_the_number_of_threads() {
         let size = Pool2d::new(9, Dims::new(7, 30, 30), [3, 3], [2, 2], [1, 1]).unwrap();
         let x = normals(5, size.n * size.x.len());
         assert_threads_agree(|| max_pool::<f32>(size, &x).0);

@@ -1,4 +1,4 @@
-//! Twins of `ops/reduce.rs`: sums are held in f64 and added block by block, in order.
+//! CPU twins of `ops/reduce.rs`. Sums are in f64 and are added block by block, in order.
 
 use rayon::prelude::*;
 
@@ -7,8 +7,8 @@ use crate::ops::{ChannelSum, CountNonzero, SumSquares};
 use crate::reference::parallel::{CHUNK, sum_map, units};
 use crate::reference::{Memory, Reference};
 
-/// Adds the rows of `x` to `sums`. Several rows are taken at once where channels are few, to fill
-/// the vector registers.
+/// Adds the rows of `x` to `sums`. With few channels several rows are added at once, to fill the
+/// vector registers.
 fn add_rows<T: Real>(x: &[T], sums: &mut [f64]) {
     let c = sums.len();
     let mut lanes = vec![0.0; 16_usize.div_ceil(c) * c];
@@ -81,7 +81,7 @@ impl Reference for ChannelSum {
     }
 }
 
-/// Writes a scalar of the step.
+/// Writes a scalar of the current step.
 pub fn put_scalar<T: Real>(
     memory: &mut Memory<T>,
     scalars: crate::view::View,
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn scalars_go_to_their_slot() {
+    fn scalars_are_written_to_their_slot() {
         let mut s = Setup::<f64>::new();
         let (x, scalars, partials) =
             (s.real(&[3.0, 0.0, -4.0, -0.0]), s.real(&[-1.0; 6]), s.out(1));

@@ -1,4 +1,4 @@
-//! Twins of `ops/revive.rs`.
+//! CPU twins of `ops/revive.rs`.
 
 use rayon::prelude::*;
 
@@ -11,7 +11,7 @@ impl Reference for FiringUpdate {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let mut idle = memory.take(self.idle);
         let (z, c) = (memory.real(self.z), self.dims.c);
-        // "any" has no order
+        // Or does not depend on the order, so it can be reduced in parallel.
         let fired = z
             .par_chunks(units(c) * c)
             .map(|z| {
@@ -67,13 +67,13 @@ impl Reference for IdleOnly {
     }
 }
 
-/// What each unit is pushed by: `by` where it is dead.
+/// The push for each unit: `by` if it is dead, else 0.
 pub fn pushes<T: Real>(idle: &[T], patience: usize, by: f64) -> Vec<T> {
     let (patience, by) = (T::of(patience as f64), T::of(by));
     idle.iter().map(|&idle| if idle >= patience { by } else { T::ZERO }).collect()
 }
 
-/// Pushes the units of whole pixels.
+/// Subtracts the pushes from the gradients of whole pixels.
 pub fn push<T: Real>(dx: &mut [T], pushes: &[T]) {
     for pixel in dx.chunks_exact_mut(pushes.len()) {
         for (dx, &push) in pixel.iter_mut().zip(pushes) {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_in_parts_counts_as_one() {
+    fn a_batch_in_parts_updates_the_counters_once() {
         let dims = Dims::new(3, 1, 1);
         let mut s = Setup::<f64>::new();
         let (unseen, idle) = (s.real(&[0.0; 3]), s.real(&[4.0, 4.0, 4.0]));

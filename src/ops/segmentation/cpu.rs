@@ -1,4 +1,4 @@
-//! Twins of `ops/segmentation.rs`. Values are computed and summed in f64.
+//! CPU twins of `ops/segmentation.rs`. Values are computed and summed in f64.
 
 use rayon::prelude::*;
 
@@ -7,7 +7,8 @@ use crate::ops::reduce::cpu::put_scalar;
 use crate::ops::{Dice, PixelCrossEntropy};
 use crate::reference::{Memory, Reference};
 
-/// Pixels of a part of a sum.
+/// Pixels in a partial sum. The number is fixed, so that sums do not depend on the number of
+/// threads.
 const PART: usize = 4096;
 
 impl Reference for PixelCrossEntropy {
@@ -31,18 +32,17 @@ impl Reference for PixelCrossEntropy {
                 for (i, (label, weight)) in labels.iter().zip(weights).enumerate() {
                     let at = i * classes..(i + 1) * classes;
                     let (y, weight) = (&y[at.clone()], weight.f64());
-                    let largest =
-                        y.iter().fold(f64::NEG_INFINITY, |largest, y| largest.max(y.f64()));
-                    let total: f64 = y.iter().map(|y| (y.f64() - largest).exp()).sum();
+                    let max = y.iter().fold(f64::NEG_INFINITY, |max, y| max.max(y.f64()));
+                    let total: f64 = y.iter().map(|y| (y.f64() - max).exp()).sum();
                     let label = if weight == 0.0 { classes } else { *label as usize };
                     for (class, y) in y.iter().enumerate() {
-                        let share = (y.f64() - largest).exp() / total;
-                        q[at.start + class] = T::of(share);
+                        let probability = (y.f64() - max).exp() / total;
+                        q[at.start + class] = T::of(probability);
                         dy[at.start + class] =
-                            T::of(weight * (share - if class == label { 1.0 } else { 0.0 }));
+                            T::of(weight * (probability - if class == label { 1.0 } else { 0.0 }));
                     }
                     if label < classes {
-                        sum += weight * (total.ln() + largest - y[label].f64());
+                        sum += weight * (total.ln() + max - y[label].f64());
                     }
                 }
                 sum
@@ -61,7 +61,7 @@ impl Reference for Dice {
             (memory.real(self.q), memory.words(self.labels), memory.real(self.weights));
         let classes = self.classes;
         let counted = |i: usize| weights[i].f64() != 0.0;
-        // 2·(Σqt, Σq + Σt) of each class, part by part
+        // (Σqt, Σq + Σt) for each class, in parts.
         let sums: Vec<Vec<[f64; 2]>> = (0..self.pixels.div_ceil(PART))
             .into_par_iter()
             .map(|part| {
@@ -69,12 +69,12 @@ impl Reference for Dice {
                 for i in (part * PART..((part + 1) * PART).min(self.pixels)).filter(|i| counted(*i))
                 {
                     for (class, sums) in sums.iter_mut().enumerate() {
-                        let (share, hit) = (
+                        let (probability, is_label) = (
                             q[i * classes + class].f64(),
                             if labels[i] as usize == class { 1.0 } else { 0.0 },
                         );
-                        sums[0] += share * hit;
-                        sums[1] += share + hit;
+                        sums[0] += probability * is_label;
+                        sums[1] += probability + is_label;
                     }
                 }
                 sums
@@ -83,9 +83,9 @@ impl Reference for Dice {
         let terms: Vec<[f64; 3]> = (0..classes)
             .map(|class| {
                 let sum = |of: usize| sums.iter().map(|part| part[class][of]).sum::<f64>();
-                let (both, below) = (sum(0), sum(1) + self.smooth);
-                let ratio = (2.0 * both + self.smooth) / below;
-                [1.0 - ratio, ratio / below, 2.0 / below]
+                let (intersection, denominator) = (sum(0), sum(1) + self.smooth);
+                let ratio = (2.0 * intersection + self.smooth) / denominator;
+                [1.0 - ratio, ratio / denominator, 2.0 / denominator]
             })
             .collect();
         let scale = self.strength / classes as f64;
@@ -119,9 +119,9 @@ mod tests {
     use crate::reference::testing::Setup;
 
     #[test]
-    fn two_pixels_by_hand() {
+    fn losses_of_two_pixels_match_values_computed_by_hand() {
         let mut s = Setup::<f64>::new();
-        // softmax (0.75, 0.25), (0.5, 0.5); the third pixel does not count, whatever its label
+        // Softmax (0.75, 0.25) and (0.5, 0.5). The third pixel has weight 0 and an invalid label.
         let y = s.real(&[3.0_f64.ln(), 0.0, 0.0, 0.0, 5.0, -5.0]);
         let (labels, weights) = (s.words(&[0, 1, 77]), s.real(&[0.5, 0.25, 0.0]));
         let (scalars, q, dy, partials) =
@@ -164,7 +164,7 @@ mod tests {
             partials,
         };
         s.run(&dice, dy);
-        // class 0: I 0.75, U 2.25; class 1: I 0.5, U 1.75
+        // Σqt and Σq + Σt: 0.75 and 2.25 for class 0, 0.5 and 1.75 for class 1.
         let by_hand = (1.0 - 2.5 / 3.25) + (1.0 - 2.0 / 2.75);
         assert!((s.get(scalars)[0] - by_hand).abs() < 1e-12);
     }

@@ -1,4 +1,4 @@
-//! Twins of `ops/soft_threshold.rs`.
+//! CPU twins of `ops/soft_threshold.rs`.
 
 use rayon::prelude::*;
 
@@ -8,7 +8,7 @@ use crate::reference::parallel::units;
 use crate::reference::{Memory, Reference};
 use crate::view::View;
 
-/// The thresholds of each sample: a row of C for each, or one row for all of them.
+/// The thresholds: C for each sample, or without noise levels C for all samples.
 fn thresholds<T: Real>(
     memory: &Memory<T>,
     threshold: View,
@@ -23,8 +23,8 @@ fn thresholds<T: Real>(
     memory.real(level).iter().flat_map(row).collect()
 }
 
-/// Which of the thresholds are those of a pixel, by the place of its first element.
-fn samples<T: Real>(
+/// Maps the index of a pixel's first element to the range of its thresholds.
+fn threshold_range<T: Real>(
     thresholds: &[T],
     c: usize,
     sample: usize,
@@ -41,15 +41,15 @@ impl Reference for SoftThresholdFwd {
         let mut y = memory.take(self.y);
         let (x, c, sample) = (memory.real(self.x), self.dims.c, self.dims.len());
         let threshold = thresholds(memory, self.threshold, self.slope, self.level);
-        let of = samples(&threshold, c, sample);
+        let range = threshold_range(&threshold, c, sample);
         let block = units(c) * c;
         y.par_chunks_mut(block).zip(x.par_chunks(block)).enumerate().for_each(|(i, (y, x))| {
             for (j, (y, x)) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)).enumerate() {
-                let threshold = &threshold[of(i * block + j * c)];
+                let threshold = &threshold[range(i * block + j * c)];
                 for ((y, &x), &t) in y.iter_mut().zip(x).zip(threshold) {
                     let above = x.abs() - t;
                     let signed = if x < T::ZERO { -above } else { above };
-                    // at x = 0 (only above a negative threshold) the sign is 0
+                    // sign(0) = 0. This matters only for negative thresholds.
                     *y = if above <= T::ZERO || x == T::ZERO { T::ZERO } else { signed };
                 }
             }
@@ -64,7 +64,7 @@ impl Reference for SoftThresholdBwd {
         let (x, dy) = (memory.real(self.x), memory.real(self.dy));
         let (c, sample) = (self.dims.c, self.dims.len());
         let threshold = thresholds(memory, self.threshold, self.slope, self.level);
-        let of = samples(&threshold, c, sample);
+        let range = threshold_range(&threshold, c, sample);
         let block = units(c) * c;
         let blocks = (
             dx.par_chunks_mut(block),
@@ -79,12 +79,12 @@ impl Reference for SoftThresholdBwd {
                 .zip(x.chunks_exact(c))
                 .zip(dy.chunks_exact(c));
             for (j, (((dx, dt), x), dy)) in pixels.enumerate() {
-                let threshold = &threshold[of(i * block + j * c)];
+                let threshold = &threshold[range(i * block + j * c)];
                 for ((((dx, dt), &x), &dy), &t) in
                     dx.iter_mut().zip(dt).zip(x).zip(dy).zip(threshold)
                 {
                     *dx = if x.abs() > t { dy } else { T::ZERO };
-                    // at x = 0 (only above a negative threshold) the sign is 0
+                    // sign(0) = 0. This matters only for negative thresholds.
                     *dt = if x > T::ZERO {
                         -*dx
                     } else if x < T::ZERO {

@@ -1,4 +1,4 @@
-//! Twins of `ops/unpool2d.rs`.
+//! CPU twins of `ops/unpool2d.rs`.
 
 use rayon::prelude::*;
 
@@ -63,7 +63,8 @@ impl Reference for UpsampleNearest2dFwd {
         let rows = units(y_row);
         y.par_chunks_mut(rows * y_row).enumerate().for_each(|(block, y)| {
             for (i, y) in y.chunks_exact_mut(y_row).enumerate() {
-                // H is a whole number of blocks, so rows of all samples can be counted together
+                // The height of y is a multiple of the scale, so that rows can be counted over all
+                // samples.
                 let x = &x[(block * rows + i) / tall * x_row..][..x_row];
                 for (y, x) in y.chunks_exact_mut(wide * c).zip(x.chunks_exact(c)) {
                     y.chunks_exact_mut(c).for_each(|y| y.copy_from_slice(x));
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn repetition() {
+    fn nearest_upsampling_repeats_pixels_and_its_gradient_is_the_adjoint() {
         let x_dims = Dims::new(2, 3, 2);
         let scale = [2, 3];
         let (small, large) = (24, 24 * 6);

@@ -4,7 +4,7 @@ use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::linalg::distances::{each_distance, squared};
+use crate::linalg::distances::{map_distances, squared_distance};
 use crate::rng::Stream;
 
 /// Number of nearest neighbours whose distances are averaged. More smooth over outliers in the
@@ -179,7 +179,7 @@ impl Bank {
     /// descriptors are the members themselves, and each is excluded from its own neighbours.
     fn nearest(&self, white: &[f32], exclude_self: bool) -> Vec<Vec<(f32, usize)>> {
         let depth = self.mean.len();
-        each_distance(white, &self.members, depth, |row, distances| {
+        map_distances(white, &self.members, depth, |row, distances| {
             let mut nearest = [(f32::INFINITY, usize::MAX); NEIGHBOURS];
             for (i, distance) in distances.iter().enumerate() {
                 if *distance < nearest[NEIGHBOURS - 1].0 && !(exclude_self && i == row) {
@@ -190,7 +190,7 @@ impl Bank {
             let x = &white[row * depth..(row + 1) * depth];
             // recomputed, because `each_distance` takes differences of large numbers, which rounds
             let exact = |member: usize| {
-                squared(x, &self.members[member * depth..(member + 1) * depth]).sqrt()
+                squared_distance(x, &self.members[member * depth..(member + 1) * depth]).sqrt()
             };
             nearest
                 .into_iter()
@@ -259,8 +259,11 @@ mod tests {
         let white: Vec<f32> =
             (0..2 * 150_u16).map(|i| f32::from(i * 37 % 101) / 30.0 - 1.5).collect();
         for (x, found) in white.chunks_exact(2).zip(bank.nearest(&white, false)) {
-            let mut all: Vec<f32> =
-                bank.members.chunks_exact(2).map(|member| squared(x, member).sqrt()).collect();
+            let mut all: Vec<f32> = bank
+                .members
+                .chunks_exact(2)
+                .map(|member| squared_distance(x, member).sqrt())
+                .collect();
             all.sort_by(f32::total_cmp);
             assert!(
                 found.iter().zip(&all).all(|((d, _), expected)| (d - expected).abs() < 1e-3),

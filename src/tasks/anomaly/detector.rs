@@ -10,7 +10,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::infer::batches::{Beside, Inference};
 use crate::infer::reconstruct;
-use crate::metrics::ranks::Ranks;
+use crate::metrics::ranks::ScoreHistogram;
 use crate::model::{Graph, Loaded, Purpose, tiling};
 use crate::shape::Dims;
 use crate::spec::ModelSpec;
@@ -376,11 +376,11 @@ impl Detector {
             held_out: held.len(),
         };
         let mut detector = Self { bank, calibration };
-        let (mut scores, mut pixels) = (Vec::with_capacity(held.len()), Ranks::default());
+        let (mut scores, mut pixels) = (Vec::with_capacity(held.len()), ScoreHistogram::default());
         for image in &held {
             let views =
                 detector.views(device, extractor, &Image::read(images, *image, &mut handles)?)?;
-            views.heat.iter().for_each(|heat| pixels.normal(*heat));
+            views.heat.iter().for_each(|heat| pixels.add_normal(*heat));
             scores.push(views.score());
             step();
         }

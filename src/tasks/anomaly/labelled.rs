@@ -9,7 +9,7 @@ use crate::data::formats::decode::decode_file;
 use crate::data::{Handles, Opened, Pixels, Wanted, folder};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::metrics::ranks::{Ranks, regions};
+use crate::metrics::ranks::{ScoreHistogram, regions};
 
 /// Name of the folder of normal images, as in the MVTec AD data set.
 pub const GOOD: &str = "good";
@@ -166,22 +166,22 @@ pub fn read_mask(path: &Path, h: usize, w: usize) -> Result<Vec<bool>> {
 #[derive(Clone, Debug, Default)]
 pub struct Evaluation {
     /// Scores of whole images.
-    pub images: Ranks,
+    pub images: ScoreHistogram,
     /// Scores of pixels: those of normal images, and of defective images with masks.
-    pub pixels: Ranks,
+    pub pixels: ScoreHistogram,
 }
 
 impl Evaluation {
     fn add(&mut self, map: &[f32], truth: Truth<'_>) {
         match truth {
             Truth::Good => {
-                self.images.normal(super::max_value(map));
-                map.iter().for_each(|value| self.pixels.normal(*value));
+                self.images.add_normal(super::max_value(map));
+                map.iter().for_each(|value| self.pixels.add_normal(*value));
             }
             Truth::Defect(regions) => {
-                self.images.defect(super::max_value(map));
+                self.images.add_defect(super::max_value(map));
                 if let Some(regions) = regions {
-                    self.pixels.pixels(map, regions);
+                    self.pixels.add_pixels(map, regions);
                 }
             }
         }

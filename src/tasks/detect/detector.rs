@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::frame::{Frame, letterbox};
-use crate::data::annotations::boxes::{Bounds, Detection, suppressed};
+use crate::data::annotations::boxes::{Bounds, Detection, non_max_suppression};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::infer::batches::{Beside, Inference};
@@ -105,7 +105,7 @@ impl<'a> Detector<'a> {
                     (one.score >= least && bounds.area() > 0.0)
                         .then_some(Detection { bounds, ..one })
                 });
-                out.push(suppressed(found.collect(), OVERLAP, MOST));
+                out.push(non_max_suppression(found.collect(), OVERLAP, MOST));
             }
         }
         Ok(out)

@@ -10,7 +10,7 @@ use super::detector::Detector;
 use super::frame::letterbox;
 use crate::data::Handles;
 use crate::data::annotations::box_files::Object;
-use crate::data::annotations::box_set::Set;
+use crate::data::annotations::box_set::DetectionSet;
 use crate::data::annotations::boxes::{Bounds, Detection};
 use crate::data::augment::{Flips, Jitter};
 use crate::device::Device;
@@ -77,7 +77,7 @@ impl IsFound for Found {
 #[derive(Clone, Debug)]
 pub struct Part<'a> {
     /// The images.
-    pub set: &'a Set,
+    pub set: &'a DetectionSet,
     /// Numbers of those that are used.
     pub numbers: Vec<usize>,
     /// What they are, for people.
@@ -155,7 +155,7 @@ fn data_hash(part: &Part) -> Hash {
     part.numbers.iter().fold(Hash::default(), |hash, number| {
         let [h, w, _] = part.set.size(*number);
         let mut words = vec![*number as u64, h as u64, w as u64];
-        for object in &part.set.answered[*number].1 {
+        for object in &part.set.annotated[*number].1 {
             let Bounds { left, top, right, bottom } = object.bounds;
             words.push(object.class as u64);
             words.extend([left, top, right, bottom].map(f64::to_bits));
@@ -173,7 +173,7 @@ fn expect(device: &mut Device, graph: &Graph, store: &Store, part: &Part) {
     for number in &part.numbers {
         let [h, w, _] = part.set.size(*number);
         let cells = grid.w as f64 / h.max(w) as f64;
-        for object in &part.set.answered[*number].1 {
+        for object in &part.set.annotated[*number].1 {
             let Bounds { left, top, right, bottom } = object.bounds;
             sizes[0] += ((right - left) * cells).ln();
             sizes[1] += ((bottom - top) * cells).ln();
@@ -262,7 +262,7 @@ struct Posed {
 struct Squares<'a> {
     /// Side of the square in pixels, and of the grid in cells.
     sides: [usize; 2],
-    set: &'a Set,
+    set: &'a DetectionSet,
     augment: PoseAugment,
     seed: u64,
     batch: usize,
@@ -321,7 +321,7 @@ impl Squares<'_> {
             read.push(Given {
                 pixels: set.bytes(*number, &mut self.handles)?,
                 size: set.size(*number),
-                objects: &set.answered[*number].1,
+                objects: &set.annotated[*number].1,
             });
         }
         let first = step * samples.len() as u64;
@@ -442,7 +442,7 @@ fn assigned(objects: &[Object], side: usize, cells: usize) -> Posed {
 pub fn judge(
     device: &mut Device,
     detector: &mut Detector<'_>,
-    set: &Set,
+    set: &DetectionSet,
     numbers: &[usize],
     mut look: impl FnMut(usize),
 ) -> Result<Tally> {
@@ -458,7 +458,7 @@ pub fn judge(
         let found: Vec<Vec<Detection>> = detector.find(device, &images, JUDGED)?;
         part.iter()
             .zip(&found)
-            .for_each(|(number, found)| tally.add(found, &set.answered[*number].1));
+            .for_each(|(number, found)| tally.add(found, &set.annotated[*number].1));
         done += part.len();
         look(done);
     }

@@ -21,7 +21,7 @@ use crate::report::chart;
 use crate::report::chart::{Axis, Chart};
 use crate::report::gallery;
 use crate::report::history::History;
-use crate::report::picture::Tiles;
+use crate::report::picture::TileGrid;
 use crate::spec::{Config, LossName};
 use crate::train::{RunFolder, Trainer};
 
@@ -122,7 +122,7 @@ pub struct Found {
     pub top_patches: Option<TopPatches>,
     /// What all units draw, each at its mean where it is active; likewise, and none of a model that
     /// draws no pictures.
-    pub atoms: Option<Tiles>,
+    pub atoms: Option<TileGrid>,
 }
 
 impl Found {
@@ -206,8 +206,8 @@ impl Found {
             .unwrap_or(1.0)
     }
 
-    /// Quantiles of how alike neighbouring pixels of an atom are, [`Tiles::moran`], over the units
-    /// that are not dead.
+    /// Quantiles of how alike neighbouring pixels of an atom are, [`TileGrid::moran`], over the
+    /// units that are not dead.
     pub fn moran(&self) -> Option<[f64; QUANTILES.len()]> {
         let (atoms, s) = (self.atoms.as_ref()?, &self.report.as_ref()?.statistics);
         quantiles(
@@ -335,7 +335,7 @@ pub(crate) fn rates(s: &Statistics) -> Chart {
             label: if s.code.area() > 1 { "share of images and places" } else { "share of images" }
                 .to_owned(),
             log: true,
-            with: Some(1.0),
+            include: Some(1.0),
         },
         y: Axis { label: "units".to_owned(), ..Axis::default() },
         bars: counts

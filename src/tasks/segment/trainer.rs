@@ -8,8 +8,8 @@ use serde_json::json;
 use super::judge::judge;
 use super::segmenter::Segmenter;
 use crate::data::Handles;
-use crate::data::annotations::label_image::NONE;
-use crate::data::annotations::label_set::Set;
+use crate::data::annotations::label_image::IGNORED;
+use crate::data::annotations::label_set::SegmentationSet;
 use crate::data::augment::{Flips, Jitter};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -67,7 +67,7 @@ impl IsFound for Found {
 #[derive(Clone, Debug)]
 pub struct Part<'a> {
     /// The images.
-    pub set: &'a Set,
+    pub set: &'a SegmentationSet,
     /// Numbers of those that are used.
     pub numbers: Vec<usize>,
     /// What they are, for people.
@@ -154,7 +154,7 @@ fn data_hash(part: &Part) -> Hash {
 }
 
 /// Crops of an image in an epoch: as many as cover it, at most 16.
-fn crops_of(set: &Set, number: usize, input: Dims) -> usize {
+fn crops_of(set: &SegmentationSet, number: usize, input: Dims) -> usize {
     let (h, w) = set.size(number);
     (h * w).div_ceil(input.area()).clamp(1, MAX_CROPS)
 }
@@ -198,7 +198,7 @@ fn class_weights(part: &Part, spec: &SegmentSpec) -> Result<Vec<f64>> {
         part.set
             .classes(*number)?
             .iter()
-            .filter(|class| **class != NONE)
+            .filter(|class| **class != IGNORED)
             .for_each(|class| counts[usize::from(*class)] += 1);
     }
     Ok(median_weights(&counts))
@@ -295,7 +295,7 @@ struct Crop {
 #[derive(Debug)]
 struct Crops<'a> {
     input: Dims,
-    set: &'a Set,
+    set: &'a SegmentationSet,
     class_weights: Vec<f64>,
     augment: SegmentAugment,
     seed: u64,
@@ -371,7 +371,7 @@ impl Crops<'_> {
 /// The weight of each pixel: that of its class, divided by the sum of all; 0 for pixels that do not
 /// count.
 fn pixel_weights(classes: impl Iterator<Item = u8>, class_weights: &[f64]) -> Vec<f32> {
-    let weight = |class: u8| if class == NONE { 0.0 } else { class_weights[usize::from(class)] };
+    let weight = |class: u8| if class == IGNORED { 0.0 } else { class_weights[usize::from(class)] };
     let weights: Vec<f64> = classes.map(weight).collect();
     let all = weights.iter().sum::<f64>().max(f64::MIN_POSITIVE);
     weights.into_iter().map(|weight| (weight / all) as f32).collect()
@@ -410,7 +410,7 @@ fn crop(
             let (y, x) = (top + y, left + x);
             // Beyond the image lies its mirror, whose labels do not count.
             let at = mirrored(y, h) * w + mirrored(x, w);
-            out.classes.push(if y < h && x < w { classes[at] } else { NONE });
+            out.classes.push(if y < h && x < w { classes[at] } else { IGNORED });
             let value = |byte: &u8| jitter.apply(f32::from(*byte) / 255.0);
             out.pixels.extend(pixels[at * c..(at + 1) * c].iter().map(value));
         }
@@ -425,7 +425,7 @@ mod tests {
     #[test]
     fn rare_classes_weigh_more() {
         assert_eq!(median_weights(&[80, 20, 0, 5]), [0.25, 1.0, 1.0, 4.0]);
-        let weights = pixel_weights([0, 1, NONE, 1].into_iter(), &[2.0, 1.0]);
+        let weights = pixel_weights([0, 1, IGNORED, 1].into_iter(), &[2.0, 1.0]);
         assert_eq!(weights, [0.5, 0.25, 0.0, 0.25]);
     }
 
@@ -441,12 +441,12 @@ mod tests {
             let crop = crop(Dims::new(1, 6, 6), &image, SegmentAugment::All, 0.0, &mut stream);
             let values: Vec<u8> =
                 crop.pixels.iter().map(|value| (value * 255.0).round() as u8).collect();
-            assert_eq!(crop.classes.iter().filter(|class| **class == NONE).count(), 6);
+            assert_eq!(crop.classes.iter().filter(|class| **class == IGNORED).count(), 6);
             assert!(
                 crop.classes
                     .iter()
                     .zip(&values)
-                    .all(|(class, value)| *class == NONE || class == value),
+                    .all(|(class, value)| *class == IGNORED || class == value),
                 "{seed}"
             );
             corners.insert(values[0]);

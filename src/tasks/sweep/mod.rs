@@ -63,7 +63,7 @@ impl Sweep {
             x: Axis {
                 label: "L0: elements of the code that are not 0".to_owned(),
                 log: true,
-                with: None,
+                include: None,
             },
             y: Axis { label: "explained variance".to_owned(), ..Axis::default() },
             series: self.rules().iter().map(series).collect(),

@@ -5,7 +5,7 @@
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::linalg::lbfgs::{Stop, memory, minimise};
+use crate::linalg::lbfgs::{Stop, minimise, workspace_bytes};
 use crate::model::Store;
 use crate::report::picture::Picture;
 use crate::tasks::synthesis::RGB;
@@ -109,7 +109,7 @@ impl<'a> Objective<'a> {
     ) -> Result<Self> {
         let count = exemplars.iter().map(|(_, scales)| scales.len()).min().unwrap_or(0);
         let (mut extractors, mut at) = (Vec::with_capacity(count), size);
-        let mut reserved = contents.map_or(0, |_| memory(size[0] * size[1] * RGB));
+        let mut reserved = contents.map_or(0, |_| workspace_bytes(size[0] * size[1] * RGB));
         for scale in 0..count {
             let mut of_scale = Vec::with_capacity(synthesizers.len());
             for (i, (synthesizer, store)) in synthesizers.iter().enumerate() {
