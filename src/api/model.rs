@@ -8,7 +8,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::infer::batches::Inference;
 use crate::infer::reconstruct;
-use crate::model::{self, Graph, Loaded, Purpose, Store};
+use crate::model::{self, Graph, LoadedModel, Purpose, Store};
 use crate::shape::{Dims, Size};
 use crate::spec::{Config, CorruptionSpec, ModelSpec};
 
@@ -149,13 +149,13 @@ impl ModelBuilder {
         store.initialise(&mut device, &graph, config.seed);
         if let Some(from) = config.train.from.take() {
             model::load(Path::new(&from))
-                .and_then(|loaded| loaded.lend(&mut device, &graph, &store))
+                .and_then(|loaded| loaded.copy_matching(&mut device, &graph, &store))
                 .map_err(|error| error.at("train.from"))?;
         }
         Ok(Model { config, graph, store, device, ensemble: false })
     }
 
-    fn open(self, loaded: &Loaded) -> Result<Model> {
+    fn open(self, loaded: &LoadedModel) -> Result<Model> {
         let mut device = self.open_device()?;
         let graph = loaded.graph.clone();
         let store = loaded.place(&mut device, &graph, Purpose::Infer)?;
@@ -322,7 +322,7 @@ impl Model {
     /// the code, the model reconstructs a layer's output instead of images, or the device fails.
     pub fn decode(&mut self, codes: &Array) -> Result<Array> {
         self.graph.check_autoencoder()?;
-        self.graph.check_draws_images()?;
+        self.graph.check_reconstructs_images()?;
         let graph = for_codes(&self.graph, codes)?;
         let inference = Inference::new(&graph, &self.store);
         let images = inference.decode(&mut self.device, &codes.to_nhwc())?.ok_or_else(|| {
@@ -345,7 +345,7 @@ impl Model {
     /// images, or the device fails.
     pub fn reconstruct(&mut self, images: &Array) -> Result<Array> {
         self.graph.check_autoencoder()?;
-        self.graph.check_draws_images()?;
+        self.graph.check_reconstructs_images()?;
         let (dims, input) = (images.dims(), self.graph.nodes[0].dims);
         check_channels(input, images)?;
         let output = if dims == input {
@@ -397,7 +397,7 @@ impl Model {
         let graph = resized(&encoder, images)?;
         // An encoder has fewer parameters than the model, at other places.
         let store = Store::new(&mut self.device, &encoder, Purpose::Infer)?;
-        let lent = self.store.lend(&mut self.device, &self.graph, &store, &encoder);
+        let lent = self.store.copy_matching(&mut self.device, &self.graph, &store, &encoder);
         let values =
             lent.and_then(|()| pass(&mut self.device, &graph, &store, images, Inference::run_code));
         Ok(Array::of_samples(graph.nodes[graph.output].dims, &values?))

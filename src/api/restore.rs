@@ -44,7 +44,7 @@ impl Model {
         check_task(&self.graph.spec, Task::Denoise)?;
         let sigma = match noise {
             // The model does not look at the level: an image too small for an estimate will do.
-            Noise::Auto if !self.graph.knows_level() => 0.0,
+            Noise::Auto if !self.graph.is_conditioned_on_level() => 0.0,
             Noise::Auto => image.noise_level()?,
             Noise::Sigma(sigma) if (0.0..=255.0).contains(&sigma) => sigma,
             Noise::Sigma(sigma) => {

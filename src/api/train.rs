@@ -8,7 +8,7 @@ use crate::data::{Images, patches};
 use crate::error::{Error, Result};
 use crate::infer::batches::Inference;
 use crate::infer::evaluate::evaluate;
-use crate::model::{Graph, Role, Store};
+use crate::model::{Graph, ParamRole, Store};
 use crate::spec::Config;
 use crate::train::data::{Prepared, prepare_images};
 use crate::train::{Log, Trainer, step};
@@ -219,7 +219,7 @@ impl Model {
         trainer.capture(&mut self.device, &mut log)?;
         let finished = trainer.finish(&mut self.device)?;
         let report = self.judge(&config, &prepared, &graph, &trainer.store)?;
-        trainer.store.lend(&mut self.device, &graph, &self.store, &graph)?;
+        trainer.store.copy_matching(&mut self.device, &graph, &self.store, &graph)?;
         Ok(TrainReport {
             steps: trainer.done,
             stopped: stopped && trainer.done < trainer.total,
@@ -241,7 +241,7 @@ impl Model {
         let known: BTreeSet<_> =
             (0..all.len()).filter(|i| all[*i].iter().any(|x| *x != 0.0)).map(layer).collect();
         for (i, param) in graph.params.iter().enumerate() {
-            if param.role != Role::Fixed || known.contains(&layer(i)) {
+            if param.role != ParamRole::Fixed || known.contains(&layer(i)) {
                 device.write(to.weight(i), &all[i]);
             }
         }

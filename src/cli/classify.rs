@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use csae::data::{Sample, patches};
 use csae::error::Error;
-use csae::infer::batches::{Beside, Inference};
+use csae::infer::batches::{Inference, MemoryInUse};
 use csae::model::{self, Purpose};
 use csae::report::confusion::Confusion;
 use csae::tasks::finetune::best;
-use csae::tasks::inspect::Place;
-use csae::tasks::probe::matched;
+use csae::tasks::inspect::ModelPaths;
+use csae::tasks::probe::match_labels;
 use serde_json::json;
 
 use super::targets::open_each;
@@ -87,7 +87,7 @@ impl CommandArgs for ClassifyArgs {
 }
 
 fn run(args: ClassifyArgs) -> anyhow::Result<()> {
-    let loaded = model::load(&Place::of(&args.model).model)?;
+    let loaded = model::load(&ModelPaths::of(&args.model).model)?;
     let graph = &loaded.graph;
     let classes = &graph.spec.classes;
     if classes.is_empty() {
@@ -117,7 +117,7 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
     let trained =
         csae::data::Labels { classes: classes.clone(), of: (0..classes.len() as u32).collect() };
     let truth = samples.iter().map(|sample| {
-        sample.labels().map(|_| matched(Some(&trained), sample.labels())).transpose()
+        sample.labels().map(|_| match_labels(Some(&trained), sample.labels())).transpose()
     });
     let truth = truth.collect::<csae::error::Result<Vec<_>>>()?;
     if args.confusion.is_some() && truth.iter().all(Option::is_none) {
@@ -132,7 +132,7 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let mut inference = Inference::new(graph, &store);
     let held: u64 = samples.iter().map(Sample::bytes).sum();
-    inference.fit(&device, Beside { parameters: 2 * store.bytes(), data: held })?;
+    inference.fit(&device, MemoryInUse { parameters: 2 * store.bytes(), data: held })?;
     let format = if args.common.json { Format::Json } else { args.format };
     let top = args.top.get().min(classes.len());
     if format == Format::Csv {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use csae::data::Sample;
 use csae::error::Error;
-use csae::infer::batches::{Beside, Inference};
+use csae::infer::batches::{Inference, MemoryInUse};
 use csae::infer::conditions::Condition;
 use csae::infer::evaluate::evaluate_sample;
 use csae::infer::restore::{Restorer, check_task};
@@ -170,7 +170,7 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
             .say("note: this is a restoration model; images are degraded first, as in validation");
     }
     // Parameters are on the device, and also in host memory as they were read.
-    inference.fit(&device, Beside { parameters: 2 * store.bytes(), data: sample.bytes() })?;
+    inference.fit(&device, MemoryInUse { parameters: 2 * store.bytes(), data: sample.bytes() })?;
     let report = evaluate_sample(&mut device, &mut inference, &sample)?;
     args.common.say_kernels(&mut device);
     if args.common.json {

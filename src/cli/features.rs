@@ -6,11 +6,11 @@ use clap::{Args, ValueEnum};
 use csae::bail_usage;
 use csae::data::Sample;
 use csae::error::{Error, Result};
-use csae::infer::batches::Beside;
-use csae::model::{self, Graph, Loaded, Pool, Pooling, Purpose};
+use csae::infer::batches::MemoryInUse;
+use csae::model::{self, Graph, GridPooling, LoadedModel, PoolKind, Purpose};
 use csae::shape::Dims;
 use csae::spec::ModelSpec;
-use csae::tasks::features::{Described, Extractor, Format, Writer};
+use csae::tasks::features::{Extractor, FeatureFormat, FeatureSource, Writer};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -63,7 +63,7 @@ pub struct Encoder {
     /// The layer that gives the features.
     pub layer: String,
     /// The pooling, if any.
-    pub pooling: Option<Pooling>,
+    pub pooling: Option<GridPooling>,
 }
 
 impl Encoder {
@@ -71,14 +71,14 @@ impl Encoder {
     ///
     /// # Errors
     /// If the layer does not exist, or --grid does not fit it.
-    pub fn of(loaded: &Loaded, reading: &Reading, how: How) -> Result<Self> {
+    pub fn of(loaded: &LoadedModel, reading: &Reading, how: How) -> Result<Self> {
         let whole = &loaded.graph;
         let plain = model::encoder(whole, reading.layer.as_deref(), None)?;
         let node = whole.find(&plain.code).expect("the encoder ends with a layer of the model");
         let pool = match how {
-            How::Max => Some(Pool::Max),
-            How::Average => Some(Pool::Average),
-            How::Sum => Some(Pool::Sum),
+            How::Max => Some(PoolKind::Max),
+            How::Average => Some(PoolKind::Average),
+            How::Sum => Some(PoolKind::Sum),
             How::None => None,
         };
         let maps = whole.nodes[node].dims.area() > 1;
@@ -93,7 +93,7 @@ impl Encoder {
             _ => {}
         }
         let grid = reading.grid.unwrap_or(GRID);
-        let pooling = pool.filter(|_| maps).map(|how| Pooling { how, grid });
+        let pooling = pool.filter(|_| maps).map(|how| GridPooling { how, grid });
         let spec = model::encoder(whole, reading.layer.as_deref(), pooling)
             .map_err(|error| error.at("--grid"))?;
         Ok(Self { graph: Graph::new(&spec, whole.nodes[0].dims)?, layer: plain.code, pooling })
@@ -110,16 +110,16 @@ impl Encoder {
     }
 
     /// Metadata stored with the features.
-    pub fn describe(&self, loaded: &Loaded, images: usize) -> Described {
-        let pooling = self.pooling.map_or(String::new(), |Pooling { how, grid }| {
+    pub fn describe(&self, loaded: &LoadedModel, images: usize) -> FeatureSource {
+        let pooling = self.pooling.map_or(String::new(), |GridPooling { how, grid }| {
             let how = match how {
-                Pool::Max => "max",
-                Pool::Average => "average",
-                Pool::Sum => "sum",
+                PoolKind::Max => "max",
+                PoolKind::Average => "average",
+                PoolKind::Sum => "sum",
             };
             format!("{how} {grid}x{grid}")
         });
-        Described {
+        FeatureSource {
             model: loaded.hash.clone(),
             layer: self.layer.clone(),
             pooling,
@@ -133,7 +133,7 @@ impl std::fmt::Display for Encoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} of layer {}", self.dims(), self.layer)?;
         match self.pooling {
-            Some(Pooling { grid, .. }) => write!(f, ", pooled on {grid}x{grid} cells"),
+            Some(GridPooling { grid, .. }) => write!(f, ", pooled on {grid}x{grid} cells"),
             None => Ok(()),
         }
     }
@@ -197,7 +197,7 @@ impl CommandArgs for FeaturesArgs {
 }
 
 fn run(args: FeaturesArgs) -> anyhow::Result<()> {
-    let format = Format::of(&args.out)?;
+    let format = FeatureFormat::of(&args.out)?;
     let loaded = model::load(&args.model)?;
     let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;
     if args.pool != How::None && encoder.pooling.is_none() {
@@ -227,7 +227,7 @@ fn run(args: FeaturesArgs) -> anyhow::Result<()> {
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, &encoder.graph, Purpose::Infer)?;
     let mut extractor = Extractor::new(&encoder.graph, &store, encoder.pooling)?;
-    extractor.fit(&device, Beside { parameters: 2 * store.bytes(), data: sample.bytes() })?;
+    extractor.fit(&device, MemoryInUse { parameters: 2 * store.bytes(), data: sample.bytes() })?;
     let described = encoder.describe(&loaded, sample.len());
     interrupt::watch();
     let mut writer = Writer::create(&args.out, &described, &sample)?;

@@ -16,8 +16,8 @@ use csae::report::confusion::Confusion;
 use csae::shape::Dims;
 use csae::spec::{ClassifySpec, Config, HeadStart, LabelledKind};
 use csae::tasks::finetune::{Curve, Labelled, Part, Point, draw, run as training, split};
-use csae::tasks::inspect::Place;
-use csae::tasks::probe::matched;
+use csae::tasks::inspect::ModelPaths;
+use csae::tasks::probe::match_labels;
 use csae::train::RunFolder;
 use serde_json::{Value, json};
 
@@ -47,9 +47,10 @@ enum Start {
 /// scratch, several times each, and writes curve.png and curve.tsv with the p of a paired t-test at
 /// each number of labels; the same command goes on with a curve that was stopped.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae finetune runs/wta train-images-idx3-ubyte.gz --labels 1000 --test t10k-images-idx3-ubyte.gz -o runs/classifier\n  csae finetune runs/wta photos/ --flip-x --shift 2 -o runs/classifier\n  csae finetune runs/wta train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz --curve 100,300,1000 -o runs/curve"
-)]
+#[command(after_help = "Examples:
+  csae finetune runs/wta train-images-idx3-ubyte.gz --labels 1000 --test t10k-images-idx3-ubyte.gz -o runs/classifier
+  csae finetune runs/wta photos/ --flip-x --shift 2 -o runs/classifier
+  csae finetune runs/wta train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz --curve 100,300,1000 -o runs/curve")]
 pub struct FinetuneArgs {
     /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2,
     /// paint-3
@@ -125,8 +126,10 @@ impl Data {
         common.say_same(&config.data.source, spec.test.as_ref());
         // Without test images the training images are matched with themselves, which checks their
         // labels.
-        let (of_train, of_test) =
-            matched(train.labels(), test.as_ref().map_or_else(|| train.labels(), Sample::labels))?;
+        let (of_train, of_test) = match_labels(
+            train.labels(),
+            test.as_ref().map_or_else(|| train.labels(), Sample::labels),
+        )?;
         let allowed = budget.all.map(|all| all / 4);
         let train = Labelled::read(&train, size, of_train, allowed)?;
         let test = test.map(|test| Labelled::read(&test, size, of_test, allowed)).transpose()?;
@@ -220,7 +223,7 @@ fn run(args: FinetuneArgs) -> anyhow::Result<()> {
         }
         RunFolder::at(&learning.out)
     };
-    let loaded = model::load(&Place::of(&args.model).model)?;
+    let loaded = model::load(&ModelPaths::of(&args.model).model)?;
     let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;
     let budget = super::budget(learning.max_memory.as_deref())?;
     let size = encoder.graph.nodes[0].dims;

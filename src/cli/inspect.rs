@@ -4,14 +4,16 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use csae::data::Sample;
-use csae::infer::batches::{Beside, Inference};
-use csae::infer::evaluate::Report;
+use csae::infer::batches::{Inference, MemoryInUse};
+use csae::infer::evaluate::EvaluationReport;
 use csae::infer::top_patches::TopPatches;
 use csae::metrics::statistics::quantiles;
-use csae::model::{self, Purpose, Row};
+use csae::model::{self, LayerRow, Purpose};
 use csae::report::history::{History, Validation};
 use csae::spec::PenaltyName;
-use csae::tasks::inspect::{Found, Place, QUANTILES, Run, in_the_way, percent};
+use csae::tasks::inspect::{
+    Inspection, ModelPaths, QUANTILES, RunRecord, conflicting_file, percent,
+};
 use serde_json::json;
 
 use super::{CommandArgs, Common};
@@ -76,15 +78,15 @@ impl CommandArgs for InspectArgs {
 }
 
 fn run(args: InspectArgs) -> anyhow::Result<()> {
-    let place = Place::of(&args.model);
+    let place = ModelPaths::of(&args.model);
     let loaded = model::load(&place.model)?;
     let graph = &loaded.graph;
     let run = match &place.run {
-        Some(folder) => Run::read(folder, graph)?,
-        None => Run::default(),
+        Some(folder) => RunRecord::read(folder, graph)?,
+        None => RunRecord::default(),
     };
     let out = args.out.clone().unwrap_or(place.out);
-    if let Some(path) = in_the_way(&out).filter(|_| !args.force) {
+    if let Some(path) = conflicting_file(&out).filter(|_| !args.force) {
         super::refuse_existing(&path, false)?;
     }
     let budget = super::budget(args.max_memory.as_deref())?;
@@ -99,7 +101,7 @@ fn run(args: InspectArgs) -> anyhow::Result<()> {
         }
         None => None,
     };
-    let mut found = Found::new(graph, run);
+    let mut found = Inspection::new(graph, run);
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
@@ -112,14 +114,17 @@ fn run(args: InspectArgs) -> anyhow::Result<()> {
     if let (Some(sample), Some(top_patches)) = (&sample, &top_patches) {
         inference.fit(
             &device,
-            Beside { parameters: 2 * store.bytes(), data: sample.bytes() + top_patches.bytes() },
+            MemoryInUse {
+                parameters: 2 * store.bytes(),
+                data: sample.bytes() + top_patches.bytes(),
+            },
         )?;
     }
     if !args.common.json {
         print_model(&found, &place.model);
     }
     if let (Some(sample), Some(top_patches)) = (&sample, top_patches) {
-        found.look(&mut device, &mut inference, sample, top_patches)?;
+        found.add_images(&mut device, &mut inference, sample, top_patches)?;
         if let (Some(report), false) = (&found.report, args.common.json) {
             print_code(report, found.moran());
         }
@@ -138,7 +143,7 @@ fn run(args: InspectArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn print_model(found: &Found, file: &Path) {
+fn print_model(found: &Inspection, file: &Path) {
     let summary = &found.summary;
     outln!("{}: input {}", file.display(), shape(summary.input));
     let head = ["layer", "operation", "output", "parameters", "multiply-adds"].map(str::to_owned);
@@ -178,7 +183,7 @@ fn print_model(found: &Found, file: &Path) {
 }
 
 /// The table cells of a layer.
-fn cells(row: &Row) -> [String; 5] {
+fn cells(row: &LayerRow) -> [String; 5] {
     let mut what = [row.op, &row.settings].join(" ");
     if !row.in_line {
         what = format!("{} from {}", what.trim_end(), row.inputs.join(", "));
@@ -250,7 +255,7 @@ fn counted(validations: usize) -> String {
     if validations == 1 { "1 validation".to_owned() } else { format!("{validations} validations") }
 }
 
-fn print_code(report: &Report, moran: Option<[f64; QUANTILES.len()]>) {
+fn print_code(report: &EvaluationReport, moran: Option<[f64; QUANTILES.len()]>) {
     let s = &report.statistics;
     outln!("code on {} images: {report}", report.images);
     let heads: Vec<String> = QUANTILES

@@ -10,11 +10,11 @@ use csae::budget::Budget;
 use csae::device::Device;
 use csae::error::{Error, Result};
 use csae::files::{self, Lock};
-use csae::model::{self, Decoder, Graph, Loaded};
+use csae::model::{self, Decoder, Graph, LoadedModel};
 use csae::rng::Stream;
 use csae::shape::Dims;
 use csae::spec::{Config, LabelledKind, ModelSpec};
-use csae::tasks::inspect::Place;
+use csae::tasks::inspect::ModelPaths;
 use csae::tasks::segment::Segmenter;
 use csae::train::checkpoint::Checkpoint;
 use csae::train::run::Task;
@@ -100,6 +100,20 @@ pub struct Encoding {
 }
 
 impl Learning {
+    /// Checks the numbers that flags give, so that errors name the flag.
+    fn check(&self) -> Result<()> {
+        if let Some(lr) = self.lr.filter(|lr| !(lr.is_finite() && *lr > 0.0)) {
+            bail_usage!("--lr {lr}: a learning rate must be above 0");
+        }
+        let rates = [("--encoder-lr", self.encoder_lr), ("--weight-decay", self.weight_decay)];
+        for (flag, value) in rates {
+            if let Some(value) = value.filter(|value| !(value.is_finite() && *value >= 0.0)) {
+                bail_usage!("{flag} {value}: it must be at least 0");
+            }
+        }
+        Ok(())
+    }
+
     /// The run's folder, if it is free.
     ///
     /// # Errors
@@ -120,6 +134,7 @@ impl Learning {
         epochs: impl FnOnce(&Config) -> Result<usize>,
         data: impl Fn(&mut Config),
     ) -> Result<Config> {
+        self.check()?;
         let (text, place) = self.text(kind)?;
         let mut flags: Vec<String> = Vec::new();
         let mut flag = |key: &str, value: Option<String>| {
@@ -182,7 +197,7 @@ impl Learning {
 
     /// Where `train.from` points to: nothing for a run from scratch.
     pub fn from(&self, model: &Path) -> Option<String> {
-        let place = Place::of(model).model;
+        let place = ModelPaths::of(model).model;
         (!self.from_scratch).then(|| absolute(&place.display().to_string()))
     }
 }
@@ -217,7 +232,8 @@ pub fn split(of: usize, images: usize, share: Option<f64>, seed: u64) -> Result<
     if held == n {
         let images = if n == 1 { "1 image leaves".to_owned() } else { format!("{n} images leave") };
         bail_usage!(
-            "{images} none to learn from beside those held out; name others by --validation, or take --held-out 0"
+            "{images} none to learn from beside those held out; name others by --validation, or \
+             take --held-out 0"
         );
     }
     let order = drawn("split", n);
@@ -237,7 +253,7 @@ impl Encoding {
     /// suit its strides.
     pub fn headed(
         &self,
-        loaded: &Loaded,
+        loaded: &LoadedModel,
         (flag, side): (&str, usize),
         decoder: (Decoder, usize, usize),
         context: &[usize],
@@ -250,7 +266,8 @@ impl Encoding {
         let align = Segmenter::align(&Graph::new(&spec, loaded.graph.nodes[0].dims)?)?;
         if !side.is_multiple_of(align) || !side.is_multiple_of(stride) {
             bail_usage!(
-                "{flag} {side}: the model's strides need a multiple of {align}, cells of {stride} pixels one of that"
+                "{flag} {side}: the model's strides need a multiple of {align}, cells of {stride} \
+                 pixels one of that"
             );
         }
         let graph = on_squares(&model::decoder(
@@ -270,9 +287,10 @@ impl Encoding {
 /// # Errors
 /// When it is.
 pub fn check_unconditioned(graph: &Graph) -> Result<()> {
-    if graph.knows_level() || graph.knows_missing() {
+    if graph.is_conditioned_on_level() || graph.is_conditioned_on_mask() {
         return Err(Error::usage(
-            "the model is conditioned on noise levels or missing pixels, which these images do not have; use another, such as one by --preset pyramid",
+            "the model is conditioned on noise levels or missing pixels, which these images do not \
+             have; use another, such as one by --preset pyramid",
         ));
     }
     Ok(())
@@ -333,11 +351,11 @@ impl Begin<'_> {
                 Ok((folder, lock))
             }
             Self::Resume { folder, lock, from, rewrite } => {
-                let header = from.map(|checkpoint| &checkpoint.header);
-                folder.cut_log(
-                    header.map_or(0, |header| header.step),
-                    header.map_or(0, |header| header.retried),
-                )?;
+                match from.map(|checkpoint| &checkpoint.header) {
+                    Some(header) => folder.cut_log(header.step, header.retried)?,
+                    // From the start: a validation before the first step is logged again.
+                    None => folder.clear_log()?,
+                }
                 if rewrite {
                     folder.write_config(config)?;
                 }

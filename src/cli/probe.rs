@@ -8,11 +8,11 @@ use clap::{Args, ValueEnum};
 use csae::data::Sample;
 use csae::device::Device;
 use csae::files;
-use csae::infer::batches::Beside;
-use csae::model::{self, Loaded, Purpose, Store};
+use csae::infer::batches::MemoryInUse;
+use csae::model::{self, LoadedModel, Purpose, Store};
 use csae::tasks::features::{self, Extractor};
-use csae::tasks::inspect::Place;
-use csae::tasks::probe::{self, Fitted, Kind, Row, Rows, Task};
+use csae::tasks::inspect::ModelPaths;
+use csae::tasks::probe::{self, ClassifierKind, FittedProbe, ProbeFeatures, ProbeRow, ProbeTask};
 use serde_json::json;
 
 use super::features::{Encoder, How, Reading, bar};
@@ -30,11 +30,11 @@ enum Classifier {
 }
 
 impl Classifier {
-    const fn kinds(self) -> &'static [Kind] {
+    const fn kinds(self) -> &'static [ClassifierKind] {
         match self {
-            Self::Logistic => &[Kind::Logistic],
-            Self::Svm => &[Kind::Svm],
-            Self::Both => &Kind::ALL,
+            Self::Logistic => &[ClassifierKind::Logistic],
+            Self::Svm => &[ClassifierKind::Svm],
+            Self::Both => &ClassifierKind::ALL,
         }
     }
 }
@@ -113,7 +113,7 @@ impl CommandArgs for ProbeArgs {
 }
 
 fn run(args: ProbeArgs) -> anyhow::Result<()> {
-    let place = Place::with(&args.model, "probe");
+    let place = ModelPaths::with(&args.model, "probe");
     let loaded = model::load(&place.model)?;
     let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;
     let out = args.out.clone().unwrap_or(place.out);
@@ -131,7 +131,7 @@ fn run(args: ProbeArgs) -> anyhow::Result<()> {
         args.common.say_skipped(&sample.skipped);
     }
     args.common.say_same(&args.train, Some(&args.test));
-    let task = Task::new(&train, &test, args.seed)?;
+    let task = ProbeTask::new(&train, &test, args.seed)?;
     let most = args.labels_per_class.iter().max();
     if let (Some(most), Some(labels)) = (most, train.labels()) {
         csae::data::split::per_class(&labels.of, &labels.classes, most.get(), args.seed)
@@ -159,7 +159,7 @@ fn run(args: ProbeArgs) -> anyhow::Result<()> {
     drop(rows);
     probes.judge("raw pixels", &task.pixels(size.len())?)?;
     store.initialise(&mut device, &encoder.graph, args.seed);
-    loaded.lend_fixed(&mut device, &encoder.graph, &store);
+    loaded.copy_fixed(&mut device, &encoder.graph, &store);
     let rows = extract(&mut device, &args.common, &task, &encoder, &store, "untrained network")?;
     probes.judge("untrained network", &rows)?;
     drop(rows);
@@ -171,16 +171,16 @@ fn run(args: ProbeArgs) -> anyhow::Result<()> {
 fn extract(
     device: &mut Device,
     common: &Common,
-    task: &Task,
+    task: &ProbeTask,
     encoder: &Encoder,
     store: &Store,
     what: &str,
-) -> csae::error::Result<Rows> {
+) -> csae::error::Result<ProbeFeatures> {
     let mut extractor = Extractor::new(&encoder.graph, store, encoder.pooling)?;
     let width = encoder.dims().len();
     extractor.fit(
         device,
-        Beside {
+        MemoryInUse {
             parameters: 2 * store.bytes(),
             data: task.train.bytes() + task.test.bytes() + task.bytes(width),
         },
@@ -198,11 +198,11 @@ fn extract(
 
 /// Reads features from files.
 fn stored(
-    task: &Task,
+    task: &ProbeTask,
     paths: [&PathBuf; 2],
     encoder: &Encoder,
-    loaded: &Loaded,
-) -> csae::error::Result<Rows> {
+    loaded: &LoadedModel,
+) -> csae::error::Result<ProbeFeatures> {
     let mut paths = paths.into_iter();
     task.gather(encoder.dims().len(), |sample, take| {
         let path = paths.next().expect("one file for each set");
@@ -213,19 +213,19 @@ fn stored(
 /// Fits classifiers and collects the results.
 struct Probes<'a> {
     args: &'a ProbeArgs,
-    task: &'a Task<'a>,
-    rows: Vec<Row>,
+    task: &'a ProbeTask<'a>,
+    rows: Vec<ProbeRow>,
     /// The classifier of the model's features with the fewest errors on held-out labels.
-    best: Option<Fitted>,
+    best: Option<FittedProbe>,
 }
 
 impl Probes<'_> {
-    fn judge(&mut self, name: &str, rows: &Rows) -> csae::error::Result<()> {
+    fn judge(&mut self, name: &str, rows: &ProbeFeatures) -> csae::error::Result<()> {
         let classes = &self.task.classes;
         for kind in self.args.classifier.kinds() {
             let start = Instant::now();
             let mut found = Vec::new();
-            let blank = Row {
+            let blank = ProbeRow {
                 features: name.to_owned(),
                 width: rows.train.width,
                 classifier: kind.name(),
@@ -237,7 +237,7 @@ impl Probes<'_> {
             };
             if self.args.labels_per_class.is_empty() {
                 let fitted = probe::fit(*kind, &rows.train, rows.fit, &rows.test, classes);
-                found.push(Row {
+                found.push(ProbeRow {
                     lambda: Some(fitted.lambda),
                     held_out: Some(fitted.held_out),
                     test: Some(fitted.confusion.rate()),
@@ -251,7 +251,7 @@ impl Probes<'_> {
             }
             for per_class in &self.args.labels_per_class {
                 let draws = self.args.draws.get();
-                let draws = probe::few(
+                let draws = probe::fit_few_labels(
                     *kind,
                     &rows.train,
                     &rows.test,
@@ -260,7 +260,7 @@ impl Probes<'_> {
                     draws,
                     self.args.seed,
                 )?;
-                found.push(Row { draws: Some(draws), ..blank.clone() });
+                found.push(ProbeRow { draws: Some(draws), ..blank.clone() });
             }
             for mut row in found {
                 row.seconds = start.elapsed().as_secs_f64();
@@ -311,7 +311,7 @@ impl Probes<'_> {
 }
 
 /// A result line for people.
-fn summary_line(row: &Row) -> String {
+fn summary_line(row: &ProbeRow) -> String {
     let head = format!("{:18} {:>6}  {:19}", row.features, row.width, row.classifier);
     let tail = format!("  {:.0} s", row.seconds);
     match (&row.test, &row.draws) {
@@ -325,7 +325,7 @@ fn summary_line(row: &Row) -> String {
             "{head}  {} labels per class: test error {:.2} ± {:.2} % over {} draws{tail}",
             draws.per_class,
             100.0 * draws.mean,
-            100.0 * draws.deviation,
+            100.0 * draws.std,
             draws.errors.len()
         ),
         (None, None) => head,
@@ -338,10 +338,10 @@ mod tests {
 
     #[test]
     fn lines_hold_errors_and_intervals() {
-        let row = Row {
+        let row = ProbeRow {
             features: "raw pixels".to_owned(),
             width: 784,
-            classifier: Kind::Svm.name(),
+            classifier: ClassifierKind::Svm.name(),
             lambda: Some(0.01),
             held_out: Some(0.08),
             test: Some(csae::report::confusion::Rate::new(746, 10_000)),
@@ -350,13 +350,13 @@ mod tests {
         };
         let text = summary_line(&row);
         assert!(text.contains("7.46 % (6.96–7.99)") && text.contains("accuracy 92.54 %"), "{text}");
-        let draws = probe::Draws {
+        let draws = probe::RepeatedFits {
             per_class: 30,
             errors: vec![0.04, 0.05],
             mean: 0.045,
-            deviation: 0.0071,
+            std: 0.0071,
         };
-        let text = summary_line(&Row { test: None, draws: Some(draws), ..row });
+        let text = summary_line(&ProbeRow { test: None, draws: Some(draws), ..row });
         assert!(
             text.contains("30 labels per class: test error 4.50 ± 0.71 % over 2 draws"),
             "{text}"

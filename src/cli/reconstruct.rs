@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use csae::data::{Handles, Wanted};
 use csae::files;
-use csae::infer::batches::{Beside, Inference};
+use csae::infer::batches::{Inference, MemoryInUse};
 use csae::infer::reconstruct;
 use csae::metrics::quality;
 use csae::model::{self, Purpose};
@@ -66,7 +66,7 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     let loaded = model::load(&args.model)?;
     let graph = &loaded.graph;
     graph.check_autoencoder()?;
-    graph.check_draws_images()?;
+    graph.check_reconstructs_images()?;
     let dims = graph.nodes[0].dims;
     let budget = super::budget(args.max_memory.as_deref())?;
     let wanted = Wanted { channels: Some(dims.c), strict: args.strict, memory: budget.all };
@@ -77,7 +77,7 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let mut inference = Inference::new(graph, &store);
     let data = targets.bytes(|h, w| reconstruct::bytes(dims, h, w));
-    inference.fit(&device, Beside { parameters: 2 * store.bytes(), data })?;
+    inference.fit(&device, MemoryInUse { parameters: 2 * store.bytes(), data })?;
     files::make_folder(&args.out)?;
     let mut handles = Handles::default();
     for Job { source, image, target } in &targets.jobs {

@@ -10,7 +10,7 @@ use csae::error::Error;
 use csae::files;
 use csae::model::Graph;
 use csae::report::chart;
-use csae::spec::{self, Config, Rule};
+use csae::spec::{self, Config, SparsityRule};
 use csae::tasks::sweep::{Member, Sweep};
 use csae::train::checkpoint;
 use csae::train::data::{self, Prepared};
@@ -90,7 +90,7 @@ pub struct SweepArgs {
 
 /// A model to train.
 struct Planned {
-    rule: Rule,
+    rule: SparsityRule,
     strength: f64,
     config: Config,
     folder: RunFolder,
@@ -133,20 +133,22 @@ impl SweepArgs {
         }
         let mut all = Vec::new();
         for name in &self.rules {
-            let rule: Rule = name.parse().map_err(|error: Error| error.at("--rules"))?;
+            let rule: SparsityRule = name.parse().map_err(|error: Error| error.at("--rules"))?;
             let (given, defaults) = match rule {
-                Rule::L1 => (&self.lambda, [0.1, 0.3, 1.0, 3.0].as_slice()),
-                Rule::Kl => (&self.beta, [0.03, 0.1, 0.3, 1.0].as_slice()),
-                Rule::TopK | Rule::BatchTopK => (&self.k, [8.0, 16.0, 32.0, 64.0].as_slice()),
-                Rule::LifetimeWta => (&self.rate, [0.05, 0.1, 0.2, 0.4].as_slice()),
-                Rule::SpatialWta => (&None, [1.0].as_slice()),
+                SparsityRule::L1 => (&self.lambda, [0.1, 0.3, 1.0, 3.0].as_slice()),
+                SparsityRule::Kl => (&self.beta, [0.03, 0.1, 0.3, 1.0].as_slice()),
+                SparsityRule::TopK | SparsityRule::BatchTopK => {
+                    (&self.k, [8.0, 16.0, 32.0, 64.0].as_slice())
+                }
+                SparsityRule::LifetimeWta => (&self.rate, [0.05, 0.1, 0.2, 0.4].as_slice()),
+                SparsityRule::SpatialWta => (&None, [1.0].as_slice()),
             };
             for &strength in given.as_deref().unwrap_or(defaults) {
                 let mut config = rule.apply(base, strength).map_err(|error| error.at("--rules"))?;
                 let graph = Graph::new(&config.model, prepared.dims)
                     .map_err(|error| error.at(format!("--rules: {name} {strength}")))?;
                 graph.check_autoencoder()?;
-                if rule == Rule::SpatialWta && graph.nodes[graph.code].dims.area() == 1 {
+                if rule == SparsityRule::SpatialWta && graph.nodes[graph.code].dims.area() == 1 {
                     return Err(Error::usage(
                         "--rules: spatial_wta needs a code of maps, but this code is a vector; \
                          omit it",

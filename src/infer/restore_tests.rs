@@ -1,32 +1,35 @@
-//! Tiled restoration equals the untiled one, for models of random layers.
+//! Tiled restoration equals untiled restoration, for randomly generated models.
 
 use super::*;
 use crate::model::Purpose;
 use crate::rng::Stream;
 use crate::spec::Config;
 
+/// Side of the test image.
 const SIDE: usize = 96;
-/// Tiles are enlarged if their halos leave nothing, so that this is a lower bound.
+/// Maximum side of a tile in the tiled run. [`TileGrid`] enlarges tiles that are nothing but halo.
 const SMALL: usize = 16;
+/// Number of random models.
 const MODELS: u64 = 40;
 
-/// Layers that keep the size.
-fn level(stream: &mut Stream, name: &str, from: &str, channels: usize) -> String {
+/// A random convolution that keeps the size.
+fn random_conv(stream: &mut Stream, name: &str, from: &str, channels: usize) -> String {
     let (kernel, dilation) = ([1, 3, 5][stream.below(3)], 1 + stream.below(2));
     let activation = ["relu", "tanh", "identity"][stream.below(3)];
     format!(
-        "[[model.layers]]\nname = \"{name}\"\nfrom = [\"{from}\"]\nop = \"conv2d\"\nfilters = {channels}\n\
-         kernel = {kernel}\ndilation = {dilation}\npadding = \"same\"\nactivation = \"{activation}\"\n"
+        "[[model.layers]]\nname = \"{name}\"\nfrom = [\"{from}\"]\nop = \"conv2d\"\n\
+         filters = {channels}\nkernel = {kernel}\ndilation = {dilation}\npadding = \"same\"\n\
+         activation = \"{activation}\"\n"
     )
 }
 
-/// A layer with other keys.
+/// A layer with the given TOML keys.
 fn layer(name: &str, from: &[&str], keys: &str) -> String {
     format!("[[model.layers]]\nname = \"{name}\"\nfrom = {from:?}\n{keys}\n")
 }
 
-/// A random autoencoder of convolutions, with what halos depend on: preparation, strides, pooling
-/// and its inverses, branches.
+/// A random convolutional autoencoder with the layers that halos depend on: preprocessing, strides,
+/// pooling, unpooling and branches.
 fn random_model(stream: &mut Stream) -> String {
     let mut text = "[model]\ncode = \"code\"\n".to_owned();
     let mut at = "input".to_owned();
@@ -41,9 +44,9 @@ fn random_model(stream: &mut Stream) -> String {
         }
         _ => {}
     }
-    text += &level(stream, "stem", &at, 4);
-    let way = stream.below(6);
-    let down = match way {
+    text += &random_conv(stream, "stem", &at, 4);
+    let kind = stream.below(6);
+    let down = match kind {
         0 | 1 => "op = \"max_pool2d\"\nkernel = 2",
         2 => "op = \"avg_pool2d\"\nkernel = 2",
         3 => "op = \"l2_pool2d\"\nkernel = 3\nstride = 2\npadding = 1",
@@ -51,14 +54,14 @@ fn random_model(stream: &mut Stream) -> String {
         _ => "op = \"conv2d\"\nfilters = 4\nkernel = 5\nstride = 3\npadding = 1",
     };
     text += &layer("down", &["stem"], down);
-    text += &level(stream, "deep", "down", 4);
+    text += &random_conv(stream, "deep", "down", 4);
     let joined = stream.below(2) == 0;
     if joined {
         text += &layer("code", &["deep", "down"], "op = \"add\"");
     } else {
-        text += &level(stream, "code", "deep", 4);
+        text += &random_conv(stream, "code", "deep", 4);
     }
-    let up = match way {
+    let up = match kind {
         0 => "op = \"max_unpool2d\"\nswitches = \"down\"",
         5 => "op = \"conv_transpose2d\"\nfilters = 4\nkernel = 5\nstride = 3\npadding = 1",
         4 => "op = \"conv_transpose2d\"\nfilters = 4\nkernel = 4\nstride = 2\npadding = 1",
@@ -66,7 +69,7 @@ fn random_model(stream: &mut Stream) -> String {
     };
     text += &layer("up", &["code"], up);
     text += &layer("side", &["up", "stem"], "op = \"concat\"");
-    text += &level(stream, "last", "side", 4);
+    text += &random_conv(stream, "last", "side", 4);
     text + &layer(
         "y",
         &["last"],
@@ -84,8 +87,8 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[test]
-fn tiles_of_random_models_join_without_a_trace() {
-    let (mut tiled, mut seen) = (0, 0);
+fn tiled_restoration_equals_untiled_restoration() {
+    let (mut tiled, mut with_seams) = (0, 0);
     for seed in 0..MODELS {
         let mut stream = Stream::new(seed, "models");
         let text = random_model(&mut stream);
@@ -103,16 +106,16 @@ fn tiles_of_random_models_join_without_a_trace() {
         let mut restorer = Restorer::new(&graph, &store).unwrap();
         let whole = restored(&mut device, &restorer, &pixels);
         restorer.max_tile = SMALL;
-        let size = Tiles::new(SIDE, SIDE, SMALL, restorer.halo, restorer.align).unwrap();
+        let size = TileGrid::new(SIDE, SIDE, SMALL, restorer.halo, restorer.align).unwrap();
         tiled += usize::from(size.count() > 1);
         let scale = whole.iter().map(|v| v.abs()).fold(0.0, f32::max);
-        let apart = largest_difference(&whole, &restored(&mut device, &restorer, &pixels));
-        assert!(apart <= 1e-4 * scale, "model {seed}, halo {}: {apart}\n{text}", restorer.halo);
-        // A control: with a halo that is too small, seams are seen.
+        let error = largest_difference(&whole, &restored(&mut device, &restorer, &pixels));
+        assert!(error <= 1e-4 * scale, "model {seed}, halo {}: {error}\n{text}", restorer.halo);
+        // Control: a halo that is too small makes seams.
         restorer.halo /= 4;
-        let apart = largest_difference(&whole, &restored(&mut device, &restorer, &pixels));
-        seen += usize::from(apart > 1e-3 * scale);
+        let error = largest_difference(&whole, &restored(&mut device, &restorer, &pixels));
+        with_seams += usize::from(error > 1e-3 * scale);
     }
-    assert!(tiled > MODELS as usize / 2, "{tiled} models were tiled");
-    assert!(seen > MODELS as usize / 2, "seams are seen in {seen} models only");
+    assert!(tiled > MODELS as usize / 2, "only {tiled} models were tiled");
+    assert!(with_seams > MODELS as usize / 2, "only {with_seams} models had seams");
 }

@@ -1,4 +1,4 @@
-//! Corruption of what a model sees in training; what it is to give back stays as it is.
+//! Corruption of a model's input in training. The reconstruction target stays clean.
 
 use std::str::FromStr;
 
@@ -36,39 +36,39 @@ impl FromStr for Task {
     }
 }
 
-/// Corruption of what the model sees: of one kind, or none.
+/// Corruption of the model's input: noise, missing pixels or down-scaling, at most one of them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CorruptionSpec {
-    /// Standard deviation of white Gaussian noise, drawn for each sample between two values on the
-    /// 0–255 scale. Validation takes the middle.
+    /// Range [min, max] of the standard deviation of white Gaussian noise on the 0–255 scale.
+    /// Training draws it uniformly for each sample; validation uses the middle.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sigma: Option<[f64; 2]>,
-    /// Share of the pixels that are missing, drawn for each sample between two values. Validation
-    /// takes the middle.
+    /// Range [min, max] of the share of missing pixels, in [0, 1). Training draws it uniformly for
+    /// each sample; validation uses the middle.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<[f64; 2]>,
-    /// With `missing`: how masks are drawn, one of these for each sample.
+    /// Kinds of masks for `missing`, one chosen for each sample.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub masks: Vec<MaskKind>,
-    /// Scales, one of which each sample is shrunk by, to be enlarged again by cubic interpolation:
-    /// what super-resolution begins with.
+    /// Integer scales, one chosen for each sample. The sample is shrunk by it and enlarged again
+    /// by bicubic interpolation, which is the usual input of super-resolution.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scales: Vec<usize>,
 }
 
-/// Nothing is done.
+/// No corruption.
 pub static NO_CORRUPTION: CorruptionSpec =
     CorruptionSpec { sigma: None, missing: None, masks: Vec::new(), scales: Vec::new() };
 
 impl CorruptionSpec {
-    /// Largest scale.
+    /// Maximum scale.
     pub const MAX_SCALE: usize = BicubicDownUp::MAX_SCALE;
-    /// Scales at most.
+    /// Maximum number of scales.
     pub const MAX_SCALES: usize = BicubicDownUp::MAX_SCALES;
 
-    /// What corrupts for a task where nothing else is said.
-    pub fn of(task: Task) -> Self {
+    /// The default corruption for a task. Its range covers the published test protocols.
+    pub fn for_task(task: Task) -> Self {
         match task {
             Task::Denoise => Self { sigma: Some([0.0, 50.0]), ..Self::default() },
             Task::Inpaint => {
@@ -78,13 +78,13 @@ impl CorruptionSpec {
         }
     }
 
-    /// Whether nothing is done: then a configuration does not speak of it, nor does the hash of a
-    /// run.
+    /// Whether there is no corruption. Configurations then leave the key out, so that the hash of
+    /// a run does not depend on it.
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
 
-    /// What a model learns from it.
+    /// The task that a model learns from this corruption.
     pub const fn task(&self) -> Option<Task> {
         match (&self.sigma, &self.missing, self.scales.is_empty()) {
             (Some(_), ..) => Some(Task::Denoise),
@@ -94,7 +94,8 @@ impl CorruptionSpec {
         }
     }
 
-    /// The level that a model is told of a scale: by how much the side has grown, in tens.
+    /// The conditioning level of a scale: (scale − 1)/10, which has the magnitude of noise levels
+    /// (σ = 50 of 255 is a level of 0.196).
     pub fn level_of_scale(scale: usize) -> f64 {
         BicubicDownUp::level_of(scale)
     }
@@ -104,39 +105,44 @@ impl CorruptionSpec {
         let kinds = [self.sigma.is_some(), self.missing.is_some(), !self.scales.is_empty()];
         if kinds.into_iter().filter(|kind| *kind).count() > 1 {
             return Err(Error::usage(
-                "corruption: one of sigma, missing and scales; a model is trained for one task",
+                "corruption: set only one of sigma, missing and scales; a model is trained for one \
+                 task",
             ));
         }
         if let Some([low, high]) =
             self.sigma.filter(|[low, high]| !(*low >= 0.0 && low <= high && *high <= 255.0))
         {
             return Err(Error::usage(format!(
-                "corruption.sigma = [{low}, {high}]: the smallest and the largest standard deviation, 0 to 255"
+                "corruption.sigma = [{low}, {high}]: it must be [min, max] of the standard \
+                 deviation, from 0 to 255"
             )));
         }
         if let Some([low, high]) =
             self.missing.filter(|[low, high]| !(*low >= 0.0 && low <= high && *high < 1.0))
         {
             return Err(Error::usage(format!(
-                "corruption.missing = [{low}, {high}]: the smallest and the largest share, at least 0 and below 1"
+                "corruption.missing = [{low}, {high}]: it must be [min, max] of the share of \
+                 missing pixels, at least 0 and below 1"
             )));
         }
         if self.missing.is_some() == self.masks.is_empty() {
             return Err(Error::usage(
-                "corruption: missing and masks belong together, such as missing = [0.1, 0.8], masks = [\"pixels\"]",
+                "corruption: missing and masks must be set together, such as missing = [0.1, 0.8] \
+                 and masks = [\"pixels\"]",
             ));
         }
         if let Some(scale) =
             self.scales.iter().find(|scale| !(2..=Self::MAX_SCALE).contains(*scale))
         {
             return Err(Error::usage(format!(
-                "corruption.scales: {scale} is none of 2 to {}",
+                "corruption.scales: {scale} must be from 2 to {}",
                 Self::MAX_SCALE
             )));
         }
         if self.scales.len() > Self::MAX_SCALES {
             return Err(Error::usage(format!(
-                "corruption.scales: at most {} of them",
+                "corruption.scales: {} scales are too many; use at most {}",
+                self.scales.len(),
                 Self::MAX_SCALES
             )));
         }

@@ -53,7 +53,7 @@ impl LayerSpec {
     }
 
     /// Whether a layer of a graph is this one, or of those that this one is written out as.
-    pub fn gives(&self, name: &str) -> bool {
+    pub fn defines(&self, name: &str) -> bool {
         let part = || name.strip_prefix(&self.name).is_some_and(|rest| rest.starts_with('.'));
         name == self.name || matches!(self.op, LayerOp::Lista(_)) && part()
     }

@@ -1,5 +1,5 @@
-//! A model: its description, its layers, and from them the graph: shapes, parameters, receptive
-//! fields. And the model file.
+//! From a model configuration to a graph with shapes and parameters; receptive fields; the model
+//! file.
 
 mod corruption;
 mod decoder;
@@ -17,8 +17,8 @@ mod values;
 pub use corruption::{CorruptionSpec, NO_CORRUPTION, Task};
 pub use decoder::{Decoder, decoder};
 pub use description::{LayerSpec, ModelSpec};
-pub use encoder::{HEAD, POOL, Pool, Pooling, classifier, encoder, feature_layer};
-pub use file::{Loaded, bundled, bundled_names, load, load_bytes, restorer, save};
+pub use encoder::{GridPooling, HEAD, POOL, PoolKind, classifier, encoder, feature_layer};
+pub use file::{LoadedModel, bundled, bundled_names, load, load_bytes, restorer, save};
 pub use graph::{Graph, Node};
 pub use layers::{
     ActivationSpec, AddSpec, AvgPool2dSpec, BatchTopKSpec, ConcatSpec, Conv2dSpec,
@@ -27,8 +27,8 @@ pub use layers::{
     SoftThresholdSpec, SpatialWtaSpec, SubSpec, TopKSpec, UpsampleSpec, WhitenSpec,
 };
 pub(crate) use layers::{LayerKind, Places, threshold_rate};
-pub use params::{Packing, Param, Role};
-pub use receptive::{Field, Tiling, receptive_field, tiling};
+pub use params::{Packing, Param, ParamRole};
+pub use receptive::{ReceptiveField, TileGeometry, receptive_field, tile_geometry};
 pub use store::{Purpose, Store};
-pub use summary::{Row, Summary, settings, summary};
-pub use values::{Filters, Init, Pad, Pair};
+pub use summary::{LayerRow, ModelSummary, settings, summary};
+pub use values::{FilterCount, Init, Pad, Pair};

@@ -1,4 +1,4 @@
-//! Values that may be written in more than one way.
+//! Values that a configuration can write in more than one way.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use crate::ops::Activation;
 
-/// One number for both directions, or [height, width].
+/// [height, width]. In TOML one number stands for both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pair(pub [usize; 2]);
 
 impl Pair {
-    /// The same in both directions.
+    /// The same height and width.
     pub const fn both(size: usize) -> Self {
         Self([size, size])
     }
@@ -30,6 +30,7 @@ impl Serialize for Pair {
 impl<'de> Deserialize<'de> for Pair {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
+        // Far above any useful kernel; a bound keeps products of sizes from overflowing.
         let size = |value: &Value| {
             value
                 .as_u64()
@@ -43,23 +44,25 @@ impl<'de> Deserialize<'de> for Pair {
             other => size(other).map(|size| [size, size]),
         };
         pair.map(Self).ok_or_else(|| {
-            D::Error::custom(format!("{value} is neither a size nor [height, width]"))
+            D::Error::custom(format!(
+                "{value} is not a size: write a whole number up to 65536, or [height, width]"
+            ))
         })
     }
 }
 
-/// Padding: a size, [height, width], or `"same"` (half of the kernel's span: the output is as large
-/// as the input at stride 1).
+/// Padding: a size, [height, width], or `"same"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pad {
-    /// Zeros on each side.
+    /// Rows and columns of zeros on each side.
     Fixed(Pair),
-    /// dilation·(kernel − 1)/2
+    /// dilation·(kernel − 1)/2 on each side: with an odd kernel and stride 1 the output has the
+    /// size of the input.
     Same,
 }
 
 impl Pad {
-    /// The padding for a kernel.
+    /// The padding [height, width] for a kernel.
     pub fn resolve(self, kernel: [usize; 2], dilation: [usize; 2]) -> [usize; 2] {
         match self {
             Self::Fixed(pair) => pair.0,
@@ -90,16 +93,16 @@ impl<'de> Deserialize<'de> for Pad {
     }
 }
 
-/// Number of output channels: a number, or `"input"` for as many as the model's input has.
+/// Number of output channels: a number, or `"input"` for the channels of the model's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Filters {
+pub enum FilterCount {
     /// A number.
     Count(usize),
-    /// The model's input channels.
+    /// The number of channels of the model's input.
     Input,
 }
 
-impl Serialize for Filters {
+impl Serialize for FilterCount {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Count(count) => count.serialize(serializer),
@@ -108,37 +111,38 @@ impl Serialize for Filters {
     }
 }
 
-impl<'de> Deserialize<'de> for Filters {
+impl<'de> Deserialize<'de> for FilterCount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
         match value.as_u64() {
+            // Far above any useful width; a bound keeps products of sizes from overflowing.
             Some(count) if (1..=1 << 20).contains(&count) => Ok(Self::Count(count as usize)),
             None if value == "input" => Ok(Self::Input),
             _ => Err(D::Error::custom(format!(
-                "{value} is neither a number of filters nor \"input\""
+                "{value} is not a number of filters: write 1 to 1048576, or \"input\""
             ))),
         }
     }
 }
 
-/// How weights begin. Biases begin at 0.
+/// Initialisation of weights. Biases start at 0, except with `torch`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Init {
-    /// `he` before rectifiers, `xavier` elsewhere.
+    /// `he` if the layer's activation is a rectifier, else `xavier`.
     #[default]
     Auto,
-    /// Normal, variance 2/fan-in (He et al. 2015).
+    /// Normal with variance 2/fan-in (He et al. 2015).
     He,
-    /// Normal, variance 2/(fan-in + fan-out) (Glorot & Bengio 2010).
+    /// Normal with variance 2/(fan-in + fan-out) (Glorot & Bengio 2010).
     Xavier,
-    /// A dictionary of filters, the same in every layer that begins with it: normal, such that
-    /// analysing an image and synthesising it again keeps its norm about,
-    /// stride²/(1.6·filters·taps).
+    /// Normal with variance stride²/(1.6·filters·taps), and the same values in every layer of the
+    /// model with this initialisation and shape. Analysis followed by synthesis then roughly keeps
+    /// the norm of an image.
     Dictionary,
-    /// All 0: a layer whose output is added to something begins by changing nothing.
+    /// All 0: a residual branch starts as no change.
     Zero,
-    /// PyTorch's default: uniform within ±1/√fan-in, biases too.
+    /// PyTorch's default: uniform within ±1/√fan-in, for biases too.
     Torch,
 }
 
@@ -169,7 +173,7 @@ impl<'de> Deserialize<'de> for Activation {
                 table.keys().find(|key| !["kind", "slope", "alpha"].contains(&key.as_str()))
         {
             return Err(D::Error::custom(format!(
-                "activation: unknown key {key:?}; there are kind, slope, alpha"
+                "activation: unknown key {key:?}; use kind, slope or alpha"
             )));
         }
         let kind = value.as_str().or_else(|| value["kind"].as_str());

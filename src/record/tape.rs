@@ -1,4 +1,4 @@
-//! The tape: calls in order on virtual buffers, which are then laid into as few real ones as their
+//! The tape: a list of calls on virtual buffers, which it then maps to as few real ones as their
 //! lifetimes allow.
 
 use std::collections::HashMap;
@@ -8,14 +8,14 @@ use crate::error::Result;
 use crate::program::Call;
 use crate::view::{Access, Buffer, View};
 
-/// What a buffer holds.
+/// Element type of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Reals, f32 on a GPU.
+    /// Real numbers; f32 on a GPU.
     Real,
-    /// Reals of half precision.
+    /// Real numbers in half precision.
     Half,
-    /// Words.
+    /// Unsigned integers (u32).
     Words,
 }
 
@@ -24,7 +24,8 @@ struct Virtual {
     label: String,
     kind: Kind,
     len: usize,
-    /// Lives to the end: its value is read after the program has run.
+    /// Whether it is written before the program runs or read after it, so that it shares memory
+    /// with no other buffer.
     kept: bool,
 }
 
@@ -34,26 +35,26 @@ impl Virtual {
     }
 }
 
-/// Calls being collected.
+/// A tape being recorded.
 #[derive(Debug, Default)]
 pub struct Tape {
     /// The calls so far.
     pub calls: Vec<Call>,
-    /// Whether maps are in half precision.
+    /// Whether maps are stored in half precision.
     pub half: bool,
     buffers: Vec<Virtual>,
 }
 
-/// A program's own buffers, and what they take.
+/// A program's own buffers, and their sizes.
 #[derive(Debug, Default)]
 pub struct Memory {
     /// Real buffers.
     pub buffers: Vec<Allocation>,
-    /// Their bytes.
+    /// Their total size in bytes.
     pub bytes: u64,
-    /// Bytes if nothing were reused.
+    /// Total size in bytes if no buffer were reused.
     pub unshared_bytes: u64,
-    /// The largest buffer: its bytes and what it is.
+    /// Size in bytes and label of the largest buffer.
     pub largest: (u64, String),
 }
 
@@ -64,17 +65,18 @@ impl Tape {
         View { half: kind == Kind::Half, ..View::whole(buffer, len) }
     }
 
-    /// A virtual buffer of a map: what layers give each other, or the gradient by it.
+    /// A virtual buffer for a map: a layer's output, its gradient or a mask. It has the precision
+    /// of the tape's maps.
     pub fn map(&mut self, label: impl Into<String>, len: usize) -> View {
         self.buffer(label.into(), if self.half { Kind::Half } else { Kind::Real }, len)
     }
 
-    /// A virtual buffer of reals.
+    /// A virtual buffer of real numbers in full precision.
     pub fn real(&mut self, label: impl Into<String>, len: usize) -> View {
         self.buffer(label.into(), Kind::Real, len)
     }
 
-    /// A virtual buffer of words.
+    /// A virtual buffer of unsigned integers.
     pub fn words(&mut self, label: impl Into<String>, len: usize) -> View {
         self.buffer(label.into(), Kind::Words, len)
     }
@@ -84,20 +86,23 @@ impl Tape {
         self.calls.push(call.into());
     }
 
-    /// Keeps a view's value to the end of the program.
+    /// Reserves a buffer of its own for a view: the caller writes it before a run or reads it
+    /// after one.
     pub fn keep(&mut self, view: View) {
         if let Some(id) = view.buffer.tape_index() {
             self.buffers[id as usize].kept = true;
         }
     }
 
-    /// Lays the virtual buffers into real ones: a buffer is taken at its first use and given back
-    /// after its last. Returns the calls on real buffers, the views in `wanted` translated, and
-    /// the memory that they lie in, which must be kept until they are compiled. Buffers without any
-    /// use are made too, if kept.
+    /// Allocates real buffers and replaces the virtual ones by them. A virtual buffer occupies a
+    /// real one from its first use to its last; kept buffers have one of their own, even without
+    /// any use.
+    ///
+    /// Translates the views in `wanted`. Returns the calls on real buffers and the memory, which
+    /// must live until the calls are compiled.
     ///
     /// # Errors
-    /// When the device has no memory for a buffer. Those made before are returned.
+    /// When the device has no memory for a buffer. Those allocated before are returned.
     pub fn allocate(
         mut self,
         device: &mut Device,
@@ -132,12 +137,12 @@ impl Tape {
         Ok((self.calls, memory))
     }
 
-    /// Bytes that the program's own buffers will take, without making them.
+    /// Total size in bytes of the buffers that [`Tape::allocate`] would allocate.
     pub fn planned_bytes(&mut self) -> u64 {
         self.assign().sizes.iter().map(Virtual::bytes).sum()
     }
 
-    /// The largest buffer planned: bytes and label.
+    /// Size in bytes and label of the largest virtual buffer.
     pub fn largest(&self) -> (u64, &str) {
         self.buffers
             .iter()
@@ -146,6 +151,8 @@ impl Tape {
             .unwrap_or((0, ""))
     }
 
+    /// Assigns each virtual buffer to a slot, a real buffer to be allocated, by its first and last
+    /// use.
     fn assign(&mut self) -> Slots {
         let mut first: HashMap<u32, usize> = HashMap::new();
         let mut last: HashMap<u32, usize> = HashMap::new();
@@ -164,7 +171,7 @@ impl Tape {
         }
         let mut slots = Slots::default();
         let mut free: Vec<usize> = Vec::new();
-        // Kept buffers are written from outside or read afterwards: they share with nobody.
+        // Kept buffers are written or read outside the program: their slots are not shared.
         for (id, buffer) in self.buffers.iter().enumerate() {
             if buffer.kept {
                 slots.make(id as u32, buffer);
@@ -204,8 +211,8 @@ impl Slots {
         self.sizes.push(buffer.clone());
     }
 
-    /// The smallest free one that is large enough, else the largest free one made larger, else a
-    /// new one.
+    /// Chooses a slot: the smallest free one that is large enough, else the largest free one, which
+    /// is enlarged, else a new one.
     fn place(&mut self, id: u32, buffer: &Virtual, free: &mut Vec<usize>) {
         let fitting = |slot: &&usize| self.sizes[**slot].kind == buffer.kind;
         let enough = free
@@ -235,7 +242,7 @@ mod tests {
     use crate::ops::AddAssign;
 
     #[test]
-    fn memory_is_reused_when_lifetimes_allow() {
+    fn buffers_with_disjoint_lifetimes_share_memory() {
         let mut device = Device::cpu();
         let mut tape = Tape::default();
         let mut x = tape.real("x", 100);
@@ -251,7 +258,7 @@ mod tests {
         tape.push(crate::ops::Combine { alpha: 1.0, beta: 0.0, a: before, b: None, y: end });
         tape.push(AddAssign { x, y: end });
         let (calls, memory) = tape.allocate(&mut device, &mut [&mut x, &mut end]).unwrap();
-        assert_eq!(memory.buffers.len(), 4, "x, end and two in turn");
+        assert_eq!(memory.buffers.len(), 4, "x, end, and two that alternate");
         assert_eq!(memory.unshared_bytes, 12 * 400);
         device.write(x, &[1.0; 100]);
         let program = device.compile(calls).unwrap();

@@ -6,10 +6,10 @@ use crate::data::{Images, Patch, patches};
 use crate::device::Device;
 use crate::error::Result;
 use crate::infer::batches::Inference;
-use crate::infer::evaluate::Report;
+use crate::infer::evaluate::EvaluationReport;
 use crate::infer::reconstruct;
 use crate::infer::restore::{Code, Restorer};
-use crate::infer::whole;
+use crate::infer::whole_images;
 use crate::model::Node;
 use crate::report::picture;
 use crate::report::picture::TileGrid;
@@ -40,7 +40,7 @@ pub fn write(
     inference: &mut Inference,
     images: &Images,
     chosen: &[Patch],
-    report: &Report,
+    report: &EvaluationReport,
 ) -> Result<Vec<&'static str>> {
     let mut written = Vec::new();
     let graph = inference.graph;
@@ -87,7 +87,7 @@ fn reconstructions(
     picture::pairs(&tiles(&x), &tiles(&y), dims.h, dims.w, dims.c, columns)
         .save(&folder.join("reconstructions.png"))?;
     let (h, w) = (images.table[0].h, images.table[0].w);
-    if (h, w) != (dims.h, dims.w) && inference.degrading.is_none() {
+    if (h, w) != (dims.h, dims.w) && inference.degradation.is_none() {
         let original = images.image_f32(0);
         let mut whole = reconstruct::image(device, inference, &original, h, w)?;
         whole.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
@@ -117,10 +117,11 @@ pub fn restored(
 ) -> Result<&'static str> {
     let count = images.len().min(RESTORED);
     let shown = (0..count)
-        .map(|i| whole::show(device, restorer, images, i, corruption))
+        .map(|i| whole_images::restore_example(device, restorer, images, i, corruption))
         .collect::<Result<Vec<_>>>()?;
-    let side =
-        |of: fn(&whole::Shown) -> usize| shown.iter().map(of).min().unwrap_or(1).min(RESTORED_SIDE);
+    let side = |of: fn(&whole_images::RestoredExample) -> usize| {
+        shown.iter().map(of).min().unwrap_or(1).min(RESTORED_SIDE)
+    };
     let (h, w, c) = (side(|shown| shown.size.0), side(|shown| shown.size.1), images.channels);
     // The aspect ratio is limited to 3:2, so that a panorama does not make the picture too wide.
     let (h, w) = (h.min(w * 3 / 2).max(1), w.min(h * 3 / 2).max(1));
@@ -193,10 +194,10 @@ pub fn codes(
     images: &Images,
     corruption: (&CorruptionSpec, u64),
 ) -> Result<Option<&'static str>> {
-    let posed = whole::pose(images, 0, corruption)?;
+    let posed = whole_images::degrade_image(images, 0, corruption)?;
     let ((h, w), c) = (posed.size, images.channels);
     let Some(Code { values, dims, of: (part_h, part_w) }) =
-        restorer.code(device, [h, w, c], &posed.told, &posed.given)?
+        restorer.code(device, [h, w, c], &posed.condition, &posed.given)?
     else {
         return Ok(None);
     };

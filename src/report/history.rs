@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::error::Result;
 use crate::files;
-use crate::infer::whole::Whole;
+use crate::infer::whole_images::WholeImageScores;
 use crate::report::chart;
 use crate::report::chart::{Axis, Chart, Look, Series};
 use crate::report::picture::Picture;
@@ -43,7 +43,7 @@ pub struct Validation {
     pub l0: f64,
     /// The result on whole images, for restoration models only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub whole: Option<Whole>,
+    pub whole: Option<WholeImageScores>,
 }
 
 /// Deserialises a number. `null`, which JSON has in place of NaN, becomes NaN.

@@ -1,11 +1,11 @@
-//! What a run learns from labels: the tables `[classify]`, `[segment]` and `[detect]`.
+//! Tasks learned from labels: the tables `[classify]`, `[segment]` and `[detect]`.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Config, PenaltyName};
 use crate::error::{Error, Result};
 
-/// Kinds of runs that learn from labels.
+/// A task learned from labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LabelledKind {
     /// A class for each image.
@@ -17,7 +17,7 @@ pub enum LabelledKind {
 }
 
 impl LabelledKind {
-    /// The preset that its runs begin with: everything but the model and the data.
+    /// The default configuration of its runs, without model and data.
     pub const fn preset(self) -> &'static str {
         match self {
             Self::Classify => include_str!("../../assets/presets/labelled/classify.toml"),
@@ -26,7 +26,7 @@ impl LabelledKind {
         }
     }
 
-    /// Its table in a configuration.
+    /// Name of its table in a configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Classify => "classify",
@@ -36,32 +36,31 @@ impl LabelledKind {
     }
 }
 
-/// How a classifier's head starts.
+/// Initialisation of a classifier's head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HeadStart {
-    /// As the linear classifier of the encoder's features that fits the labelled images (Kumar et
-    /// al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution",
-    /// 2022).
+    /// A linear classifier fitted to the encoder's features of the labelled images (Kumar et al.,
+    /// "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", 2022).
     #[default]
     Probe,
-    /// With random weights.
+    /// Random weights.
     Fresh,
 }
 
-/// A classifier's training.
+/// Options of training a classifier.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClassifySpec {
-    /// Labelled images to learn from, drawn by the seed evenly over the classes; 0: all.
+    /// Number of labelled training images, sampled by the seed evenly over the classes; 0: all.
     pub labels: usize,
-    /// How the head starts.
+    /// Initialisation of the head.
     pub head: HeadStart,
-    /// Largest random shift along each side, in pixels; black comes in.
+    /// Augmentation: maximum random shift along each side, in pixels, filled with black.
     pub shift: usize,
-    /// Resize images to the model's input, and convert them to its channels.
+    /// Whether to resize images to the model's input and convert them to its channels.
     pub resize: bool,
-    /// Labelled images to test on, once, at the end.
+    /// Source of labelled test images, evaluated once at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<String>,
 }
@@ -80,28 +79,28 @@ pub enum SegmentAugment {
     All,
 }
 
-/// A segmenter's training. Crops have the size of the model's input.
+/// Options of training a segmenter. Crops have the size of the model's input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SegmentSpec {
-    /// Folder of label images; none: `labels` or `masks` beside the images.
+    /// Folder of label images. The default is `labels` or `masks` beside the images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<String>,
-    /// Labels number objects: 0 is the background, every other number the foreground.
+    /// Whether labels are instance numbers: 0 is background, every other number is foreground.
     pub instances: bool,
-    /// Label of pixels that do not count.
+    /// Label of pixels to ignore.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ignore: Option<u16>,
-    /// Images to learn from, drawn by the seed; 0: all.
+    /// Number of training images, sampled by the seed; 0: all.
     pub images: usize,
     /// Augmentation.
     pub augment: SegmentAugment,
     /// Weights of classes in the cross-entropy: `even`, `median` (the median of the classes' pixel
     /// counts over each class's count: Eigen & Fergus 2015), or numbers, comma-separated.
     pub class_weights: String,
-    /// Weight of the Dice loss beside the cross-entropy.
+    /// Weight of the Dice loss, which is added to the cross-entropy.
     pub dice: f64,
-    /// Images with labels to test on, once, at the end.
+    /// Source of test images with labels, evaluated once at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<String>,
 }
@@ -135,7 +134,7 @@ pub enum PoseAugment {
     All,
 }
 
-/// The loss of objectness.
+/// Loss of the objectness of a detector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Objectness {
@@ -146,61 +145,61 @@ pub enum Objectness {
     Bce,
 }
 
-/// A detector's training. Images are scaled into the square that is the model's input.
+/// Options of training a detector. Images are scaled into the square input of the model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DetectSpec {
-    /// Folder of Pascal VOC's XML files; none: `Annotations` beside the images.
+    /// Folder of Pascal VOC XML files. The default is `Annotations` beside the images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub annotations: Option<String>,
-    /// COCO's JSON file instead.
+    /// COCO JSON file, instead of Pascal VOC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coco: Option<String>,
-    /// Only the images of this list in `ImageSets/Main`.
+    /// Name of the list of training images in Pascal VOC's `ImageSets/Main`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
-    /// The list of the images to validate on.
+    /// Name of the list of validation images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_split: Option<String>,
-    /// Images to learn from, drawn by the seed; 0: all.
+    /// Number of training images, sampled by the seed; 0: all.
     pub images: usize,
     /// Augmentation.
     pub augment: PoseAugment,
-    /// The loss of objectness.
+    /// Loss of the objectness.
     pub objectness: Objectness,
-    /// Images with boxes to test on, once, at the end.
+    /// Source of test images with boxes, evaluated once at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<String>,
-    /// The list of the images to test on.
+    /// Name of the list of test images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_split: Option<String>,
 }
 
-/// Fails unless the tables of labelled tasks make sense together.
+/// Checks the tables of labelled tasks.
 pub(super) fn check(config: &Config) -> Result<()> {
     let tables = [config.classify.is_some(), config.segment.is_some(), config.detect.is_some()];
     if tables.iter().filter(|there| **there).count() > 1 {
         return Err(Error::usage(
-            "classify, segment, detect: a run trains one of them; leave the other tables out",
+            "classify, segment, detect: a run trains one of them; remove the other tables",
         ));
     }
     if let Some(segment) = &config.segment
         && !(segment.dice.is_finite() && segment.dice >= 0.0)
     {
         return Err(Error::usage(format!(
-            "segment.dice = {}: it must be a number of at least 0",
+            "segment.dice = {}: it must be a finite number, at least 0",
             segment.dice
         )));
     }
     if config.labelled().is_some() {
         if config.sparsity.penalty != PenaltyName::None || config.sparsity.revive_strength > 0.0 {
             return Err(Error::usage(
-                "sparsity: a labelled run has no sparsity penalty; leave the table out",
+                "sparsity: a labelled run has no sparsity penalty; remove the table",
             ));
         }
         if !config.corruption.is_none() {
             return Err(Error::usage(
-                "corruption: a labelled run does not corrupt its images; leave the table out",
+                "corruption: a labelled run does not corrupt its images; remove the table",
             ));
         }
     }

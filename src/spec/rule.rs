@@ -11,7 +11,7 @@ use crate::ops::Activation;
 
 names! {
     /// A rule that makes codes sparse. Its name is that of its layer or penalty.
-    pub enum Rule {
+    pub enum SparsityRule {
         /// A penalty λ‖z‖₁.
         L1 = "l1",
         /// A penalty on mean activities that differ from `sparsity.rho`, weighted by β.
@@ -33,7 +33,7 @@ const PUSH: f64 = 0.3;
 /// Name of the layer that selects, where the code had none.
 const SELECTED: &str = "selected";
 
-impl Rule {
+impl SparsityRule {
     /// The layer that selects at a strength; none: it is a penalty.
     fn op(self, strength: f64) -> Result<Option<LayerOp>> {
         let count = || -> Result<usize> {
@@ -98,7 +98,8 @@ impl Rule {
         let activation = gate.and_then(|at| config.model.layers[at].op.activation().copied());
         if self == Self::Kl && activation != Some(Activation::Sigmoid) {
             return Err(Error::usage(
-                "kl: it takes a code between 0 and 1; give the code layer activation = \"sigmoid\", or leave the rule out",
+                "kl: it takes a code between 0 and 1; give the code layer activation = \
+                 \"sigmoid\", or leave the rule out",
             ));
         }
         let rectify = activation == Some(Activation::Identity)
@@ -111,7 +112,7 @@ impl Rule {
     }
 }
 
-impl std::str::FromStr for Rule {
+impl std::str::FromStr for SparsityRule {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
@@ -132,7 +133,8 @@ fn selects(op: &LayerOp) -> bool {
 fn place(model: &ModelSpec, name: &str) -> Result<usize> {
     model.layers.iter().position(|layer| layer.name == name).ok_or_else(|| {
         Error::usage(format!(
-            "model.code = {name:?}: it is no layer of the description, so that its sparsity cannot be exchanged"
+            "model.code = {name:?}: it is no layer of the description, so that its sparsity cannot \
+             be exchanged"
         ))
     })
 }
@@ -214,34 +216,39 @@ mod tests {
     #[test]
     fn a_code_gets_a_selection_behind_it() {
         let sparse = preset("sparse");
-        for (rule, strength) in
-            [(Rule::TopK, 16.0), (Rule::BatchTopK, 16.0), (Rule::LifetimeWta, 0.1)]
-        {
+        for (rule, strength) in [
+            (SparsityRule::TopK, 16.0),
+            (SparsityRule::BatchTopK, 16.0),
+            (SparsityRule::LifetimeWta, 0.1),
+        ] {
             let config = rule.apply(&sparse, strength).unwrap();
             assert_eq!(
                 (config.model.code.as_str(), config.sparsity.penalty),
                 ("selected", PenaltyName::None)
             );
-            assert_eq!(config.sparsity.revive_strength == 0.0, rule != Rule::LifetimeWta);
+            assert_eq!(config.sparsity.revive_strength == 0.0, rule != SparsityRule::LifetimeWta);
             let graph = Graph::new(&config.model, Dims::new(1, 28, 28)).unwrap();
             graph.check_autoencoder().unwrap();
             // exchanged again, it is the other rule's alone
-            let again = Rule::TopK.apply(&config, 7.0).unwrap();
-            assert_eq!(again.model, Rule::TopK.apply(&sparse, 7.0).unwrap().model);
+            let again = SparsityRule::TopK.apply(&config, 7.0).unwrap();
+            assert_eq!(again.model, SparsityRule::TopK.apply(&sparse, 7.0).unwrap().model);
         }
-        let l1 = Rule::L1.apply(&sparse, 0.3).unwrap();
+        let l1 = SparsityRule::L1.apply(&sparse, 0.3).unwrap();
         assert_eq!((l1.sparsity.lambda, &l1.model), (0.3, &sparse.model));
-        for (rule, strength) in
-            [(Rule::Kl, 0.1), (Rule::TopK, 0.5), (Rule::L1, 0.0), (Rule::L1, f64::NAN)]
-        {
+        for (rule, strength) in [
+            (SparsityRule::Kl, 0.1),
+            (SparsityRule::TopK, 0.5),
+            (SparsityRule::L1, 0.0),
+            (SparsityRule::L1, f64::NAN),
+        ] {
             assert!(rule.apply(&sparse, strength).unwrap_err().to_string().contains(rule.name()));
         }
         let linear = preset("top-k");
         for (rule, strength, activation, revival) in [
-            (Rule::TopK, 8.0, Activation::Identity, (0.0, 1.0)),
-            (Rule::BatchTopK, 8.0, Activation::Identity, (0.0, 1.0)),
-            (Rule::L1, 1.0, Activation::Relu, (PUSH, 0.0)),
-            (Rule::LifetimeWta, 0.1, Activation::Relu, (PUSH, 0.0)),
+            (SparsityRule::TopK, 8.0, Activation::Identity, (0.0, 1.0)),
+            (SparsityRule::BatchTopK, 8.0, Activation::Identity, (0.0, 1.0)),
+            (SparsityRule::L1, 1.0, Activation::Relu, (PUSH, 0.0)),
+            (SparsityRule::LifetimeWta, 0.1, Activation::Relu, (PUSH, 0.0)),
         ] {
             let config = rule.apply(&linear, strength).unwrap();
             assert_eq!((config.sparsity.revive_strength, config.sparsity.aux_alpha), revival);
@@ -249,7 +256,13 @@ mod tests {
             assert_eq!(gate.activation(), Some(&activation), "{}", rule.name());
             Graph::new(&config.model, Dims::new(1, 28, 28)).unwrap().check_autoencoder().unwrap();
         }
-        assert!("top-k".parse::<Rule>().unwrap_err().to_string().contains("did you mean top_k?"));
+        assert!(
+            "top-k"
+                .parse::<SparsityRule>()
+                .unwrap_err()
+                .to_string()
+                .contains("did you mean top_k?")
+        );
     }
 
     #[test]
@@ -282,12 +295,14 @@ mod tests {
         let names = |config: &Config| {
             config.model.layers.iter().map(|layer| layer.name.clone()).collect::<Vec<_>>().join(" ")
         };
-        let top = Rule::TopK.apply(&wta, 5.0).unwrap();
+        let top = SparsityRule::TopK.apply(&wta, 5.0).unwrap();
         assert_eq!(names(&top), "maps code decoder");
         assert!(matches!(top.model.layers[1].op, LayerOp::TopK(TopKSpec { k: 5 })));
-        for config in
-            [&top, &Rule::Kl.apply(&wta, 0.2).unwrap(), &Rule::SpatialWta.apply(&wta, 1.0).unwrap()]
-        {
+        for config in [
+            &top,
+            &SparsityRule::Kl.apply(&wta, 0.2).unwrap(),
+            &SparsityRule::SpatialWta.apply(&wta, 1.0).unwrap(),
+        ] {
             Graph::new(&config.model, Dims::new(1, 8, 8)).unwrap().check_autoencoder().unwrap();
         }
     }

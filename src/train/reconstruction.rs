@@ -10,9 +10,9 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::hash::Hash;
 use crate::infer::batches::Inference;
-use crate::infer::evaluate::{Report, evaluate};
+use crate::infer::evaluate::{EvaluationReport, evaluate};
 use crate::infer::restore::Restorer;
-use crate::infer::whole;
+use crate::infer::whole_images;
 use crate::model::Graph;
 use crate::report::gallery;
 use crate::spec::Config;
@@ -74,10 +74,11 @@ impl<'a> Run<'a, Reconstruction<'a>> {
             config.seed,
         );
         let mut inference = Inference::new(graph, &trainer.store);
-        inference.degrading =
+        inference.degradation =
             (!config.corruption.is_none()).then(|| (config.corruption.clone(), config.seed));
         // A model for images of one size only is validated on patches.
-        let restorer = whole::judges(config, graph, &trainer.store, &prepared.validation);
+        let restorer =
+            whole_images::validation_restorer(config, graph, &trainer.store, &prepared.validation);
         trainer.memory.validation =
             prepared.validation.held_bytes() + inference.prepare(device, chosen.len())?;
         let task = Reconstruction { config, prepared, graph, inference, restorer, chosen };
@@ -86,15 +87,15 @@ impl<'a> Run<'a, Reconstruction<'a>> {
 }
 
 impl Task for Reconstruction<'_> {
-    type Found = Report;
+    type Found = EvaluationReport;
 
-    fn validate(&mut self, device: &mut Device) -> Result<Report> {
+    fn validate(&mut self, device: &mut Device) -> Result<EvaluationReport> {
         let mut report =
             evaluate(device, &mut self.inference, &self.prepared.validation, &self.chosen)?;
         if let Some(restorer) = &self.restorer {
             let corruption = (&self.config.corruption, self.config.seed);
             report.whole =
-                Some(whole::judge(device, restorer, &self.prepared.validation, corruption)?);
+                Some(whole_images::score(device, restorer, &self.prepared.validation, corruption)?);
         }
         Ok(report)
     }
@@ -103,7 +104,7 @@ impl Task for Reconstruction<'_> {
         &mut self,
         device: &mut Device,
         folder: &RunFolder,
-        report: &Report,
+        report: &EvaluationReport,
     ) -> Result<Vec<&'static str>> {
         let Self { prepared, inference, chosen, config, .. } = self;
         let images = &prepared.validation;
@@ -119,11 +120,11 @@ impl Task for Reconstruction<'_> {
     }
 
     fn last_is_best(&self) -> bool {
-        self.graph.competes()
+        self.graph.competes_within_batch()
     }
 }
 
-impl Found for Report {
+impl Found for EvaluationReport {
     /// Of restorers, the PSNR of whole images; of others, the negative loss.
     fn score(&self) -> f64 {
         self.whole.map_or(-self.sum_squares, |whole| whole.psnr)

@@ -134,7 +134,8 @@ impl<'a, T: Task> Run<'a, T> {
             let header = &checkpoint.header;
             if header.data != data {
                 crate::bail_usage!(
-                    "{}: the images are not those that the run began with; put them back, or begin another run",
+                    "{}: the images are not those that the run began with; put them back, or begin \
+                     another run",
                     config.data.source
                 );
             }
@@ -262,7 +263,7 @@ impl<'a, T: Task> Run<'a, T> {
         let checkpoint = self.capture(device, log)?;
         if self.task.keeps_best() && self.best.is_some() {
             let best = model::load(&self.folder.file(BEST))?;
-            best.lend(device, self.graph, &self.trainer.store)?;
+            best.copy_matching(device, self.graph, &self.trainer.store)?;
         }
         let model = self.folder.file("model.safetensors");
         model::save(&model, device, self.graph, &self.trainer.store)?;

@@ -12,7 +12,7 @@ use crate::profile::Profile;
 use crate::program::Call;
 use crate::record::Auxiliary;
 use crate::record::Memory;
-use crate::record::{Builder, Mode, Revival};
+use crate::record::{Builder, Mode, Resurrection};
 use crate::record::{Penalty, PenaltyKind};
 use crate::shape::Dims;
 use crate::spec::{
@@ -396,7 +396,7 @@ fn reconstruct(
     let sparsity = objective.sparsity;
     let reviving = sparsity.revive_strength > 0.0;
     if reviving {
-        b.revive(Revival {
+        b.resurrect_dead_units(Resurrection {
             patience: sparsity.revive_patience,
             strength: sparsity.revive_strength,
         })?;

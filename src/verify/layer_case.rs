@@ -154,8 +154,8 @@ fn graph_case(
         .gradient(0)
         .ok_or_else(|| Error::usage(format!("{}: no gradient reaches the input", case.id())))?;
     b.tape.keep(dx);
-    let mut level = if graph.knows_level() { Some(b.level()) } else { None };
-    let mut known = if graph.knows_missing() { Some(b.known()) } else { None };
+    let mut level = if graph.is_conditioned_on_level() { Some(b.level()) } else { None };
+    let mut known = if graph.is_conditioned_on_mask() { Some(b.known()) } else { None };
     let mut kept = vec![&mut x, &mut y, &mut dy, &mut dx];
     kept.extend(&mut level);
     kept.extend(&mut known);

@@ -196,7 +196,7 @@ fn configurations() {
         (&["--threads=0"], &["--threads", "0"]),
         (&["--epochs=-1"], &["train.epochs = -1"]),
         (&["--epochs=0"], &["train.epochs = 0"]),
-        (&["--epochs=nan"], &["train.epochs: NaN or infinity is no value here"]),
+        (&["--epochs=nan"], &["train.epochs: NaN and infinity are not allowed"]),
         (&["--max-memory=-1GiB"], &["--max-memory", "-1GiB"]),
         (&["--set=data.crop=0"], &["data.crop", "at least 1"]),
         (

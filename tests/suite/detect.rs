@@ -154,7 +154,7 @@ fn shapes_are_found() {
     let marked =
         csae::data::annotations::box_files::read_voc(&Path::new(&folder).join("03.xml")).unwrap();
     assert!(of > 0 && marked.len() == of, "{all}");
-    fail(&["eval", &out, &images, "--device", "cpu"], 2, &["draws no images"]);
+    fail(&["eval", &out, &images, "--device", "cpu"], 2, &["instead of reconstructing images"]);
     fail(&["segment", "eval", &out, &images, "--device", "cpu"], 2, &["csae segment train"]);
 }
 

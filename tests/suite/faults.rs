@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use csae::device::Device;
 use csae::error::{Error, ErrorKind};
-use csae::infer::evaluate::Report;
+use csae::infer::evaluate::EvaluationReport;
 use csae::model::Graph;
 use csae::spec::{Config, preset_text};
 use csae::train::checkpoint;
@@ -39,7 +39,7 @@ fn train(
     path: &str,
     patience: Duration,
     after: &dyn Fn(u64),
-) -> Result<Outcome<Report>, Error> {
+) -> Result<Outcome<EvaluationReport>, Error> {
     let mut config = config();
     let prepared = prepare(&config)?;
     let graph = Graph::new(&config.model, prepared.dims)?;

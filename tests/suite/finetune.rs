@@ -9,7 +9,7 @@ use csae::device::Device;
 use csae::model::{self, Graph};
 use csae::spec::{Config, LabelledKind};
 use csae::tasks::finetune::{Labelled, Part, draw, run as run_of, split};
-use csae::tasks::probe::matched;
+use csae::tasks::probe::match_labels;
 use csae::train::{Log, Origin, RunFolder};
 use serde_json::Value;
 
@@ -202,7 +202,7 @@ fn what_cannot_be_learned_is_answered_by_one_line() {
     refuse("digits", &["--test", "digits", "--curve", "20,5000"], &["5000 labels"]);
     refuse("digits", &["--test", "digits", "--curve", "4,50"], &["4 labels for 10 classes"]);
     refuse("digits", &["--curve", "20"], &["--test"]);
-    refuse("digits", &["--lr=-1"], &["optimizer.lr = -1"]);
+    refuse("digits", &["--lr", "0"], &["--lr 0"]);
     refuse("digits", &["--dropout", "1"], &["--dropout 1"]);
     refuse("digits", &["--max-memory", "100KiB"], &["--max-memory"]);
     refuse("digits", &["--test", "textures"], &["--resize"]);
@@ -256,7 +256,7 @@ fn both_paths_learn_alike() {
     let spec = model::encoder(&loaded.graph, Some("encoder.1"), None).unwrap();
     let dims = loaded.graph.nodes[0].dims;
     let sample = Sample::open_whole("digits", dims, false, false, Budget::new(None)).unwrap();
-    let (labels, _) = matched(sample.labels(), sample.labels()).unwrap();
+    let (labels, _) = match_labels(sample.labels(), sample.labels()).unwrap();
     let data = Labelled::read(&sample, dims, labels, None).unwrap();
     let graph =
         Graph::new(&model::classifier(&spec, data.classes.clone(), 0.0).unwrap(), dims).unwrap();

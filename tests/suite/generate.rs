@@ -240,7 +240,7 @@ fn priors_are_compared() {
     let unit = ["generate", &run, "--unit", "0", "--device", "cpu", "-o", &out, "--force"];
     let output = csae(&unit);
     let alive = output.status.success()
-        || String::from_utf8_lossy(&output.stderr).contains("fired for none");
+        || String::from_utf8_lossy(&output.stderr).contains("fired on none");
     assert!(alive, "{output:?}");
 }
 

@@ -1,5 +1,5 @@
-//! Device memory has an owner: what is dropped is returned, also after an error, on the CPU path and
-//! on the GPU. A buffer and a program can be used only on the device that made them.
+//! Device memory has an owner: what is dropped is returned, also after an error, on the CPU path
+//! and on the GPU. A buffer and a program can be used only on the device that made them.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use csae::ops::AddAssign;
 use csae::program::Call;
 use csae::record::Tape;
 use csae::shape::Dims;
-use csae::spec::{Config, Rule, preset_text};
+use csae::spec::{Config, SparsityRule, preset_text};
 use csae::train::data::{Prepared, prepare};
 use csae::train::{Log, Origin, Outcome, Run, RunFolder};
 use csae::verify;
@@ -43,9 +43,12 @@ fn config(more: &[&str]) -> Config {
 
 /// The members of a sweep: each rule in turn, at several strengths.
 fn member(base: &Config, i: usize) -> Config {
-    let (rule, strength) =
-        [(Rule::L1, 0.1), (Rule::TopK, 4.0), (Rule::BatchTopK, 6.0), (Rule::LifetimeWta, 0.2)]
-            [i % 4];
+    let (rule, strength) = [
+        (SparsityRule::L1, 0.1),
+        (SparsityRule::TopK, 4.0),
+        (SparsityRule::BatchTopK, 6.0),
+        (SparsityRule::LifetimeWta, 0.2),
+    ][i % 4];
     rule.apply(base, strength * (1 + i / 4) as f64 / 2.0).unwrap()
 }
 

@@ -123,7 +123,7 @@ fn what_cannot_be_denoised_is_refused_in_a_line() {
     fail(
         &["denoise", &clean, "-m", &other, "-o", &out, "--device", "cpu", "-q"],
         2,
-        &["not trained to restore", "--task denoise"],
+        &["not trained for restoration", "--task denoise"],
     );
     // The result would be the image itself.
     let own = Path::new(&noisy).parent().unwrap().to_str().unwrap();

@@ -122,7 +122,7 @@ fn run(args: FitArgs) -> anyhow::Result<()> {
     let options = args.options()?;
     let loaded = model::load(&args.model)?;
     loaded.graph.check_autoencoder()?;
-    loaded.graph.check_draws_images()?;
+    loaded.graph.check_reconstructs_images()?;
     let dims = loaded.graph.nodes[0].dims;
     let spec = model::encoder(&loaded.graph, args.layer.as_deref(), None)?;
     let layer = spec.code.clone();

@@ -10,7 +10,7 @@ use std::path::Path;
 use clap::Args;
 use csae::bail_usage;
 use csae::error::Result;
-use csae::model::{self, Graph, Loaded};
+use csae::model::{self, Graph, LoadedModel};
 use csae::tasks::anomaly::{Detector, TiledModel};
 
 use super::{CommandArgs, Common, commands};
@@ -48,7 +48,7 @@ impl CommandArgs for AnomalyArgs {
 
 /// A detector with its model.
 struct Fitted {
-    loaded: Loaded,
+    loaded: LoadedModel,
     detector: Detector,
     /// The model and its encoder, built for tiles.
     tiled: TiledModel,

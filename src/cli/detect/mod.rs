@@ -13,7 +13,7 @@ use csae::data::Wanted;
 use csae::data::annotations::box_set::{Annotations, DetectionSet};
 use csae::error::Result;
 use csae::metrics::precision::AveragePrecision;
-use csae::model::{self, Loaded};
+use csae::model::{self, LoadedModel};
 use csae::tasks::detect::Detector;
 use serde_json::{Value, json};
 
@@ -98,7 +98,7 @@ fn say(common: &Common, set: &DetectionSet) {
     }
 }
 
-fn load(path: &Path) -> Result<Loaded> {
+fn load(path: &Path) -> Result<LoadedModel> {
     let loaded = model::load(path)?;
     Detector::check(&loaded.graph)?;
     Ok(loaded)

@@ -12,7 +12,7 @@ use csae::model::{self, Decoder, Graph};
 use csae::ops::CELL;
 use csae::spec::{Config, DetectSpec, LabelledKind, Objectness as Loss, PoseAugment};
 use csae::tasks::detect::{Part, judge, run as training};
-use csae::tasks::inspect::Place;
+use csae::tasks::inspect::ModelPaths;
 use serde_json::json;
 
 use super::{Boxes, as_json, say, tell};
@@ -53,9 +53,10 @@ const CONTEXT: [usize; 4] = [1, 2, 4, 2];
 /// also gets config.toml, metrics.jsonl, checkpoints for `csae resume`, and detect.json with the
 /// results.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae train images/ --preset pyramid --out runs/pyramid\n  csae detect train runs/pyramid VOC/ --split train --validation VOC/ --validation-split val -o runs/detector\n  csae detect train runs/pyramid images/ --coco instances.json -o runs/detector"
-)]
+#[command(after_help = "Examples:
+  csae train images/ --preset pyramid --out runs/pyramid
+  csae detect train runs/pyramid VOC/ --split train --validation VOC/ --validation-split val -o runs/detector
+  csae detect train runs/pyramid images/ --coco instances.json -o runs/detector")]
 pub struct TrainArgs {
     /// Model file, run folder or bundled model with a convolutional encoder
     model: PathBuf,
@@ -217,7 +218,7 @@ impl CommandArgs for TrainArgs {
 fn run(args: TrainArgs) -> anyhow::Result<()> {
     let (common, learning) = (&args.common, &args.learning);
     let folder = learning.folder()?;
-    let loaded = model::load(&Place::of(&args.model).model)?;
+    let loaded = model::load(&ModelPaths::of(&args.model).model)?;
     let budget = budget(learning.max_memory.as_deref())?;
     let channels = loaded.graph.nodes[0].dims.c;
     let kind = LabelledKind::Detect;

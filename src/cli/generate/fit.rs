@@ -10,8 +10,8 @@ use csae::error::Result;
 use csae::infer::batches::Inference;
 use csae::model::Graph;
 use csae::priors::codes::Codes;
-use csae::priors::mixture::{Judged, MOST};
-use csae::priors::prior::{Prior, Stage, fitting_bytes};
+use csae::priors::mixture::{MAX_COMPONENTS, MixtureScore};
+use csae::priors::prior::{FitProgress, Prior, fitting_bytes};
 use serde_json::json;
 
 use super::GenerateArgs;
@@ -28,7 +28,7 @@ pub fn check_room(
     budget: Budget,
 ) -> Result<()> {
     let units = graph.nodes[graph.code].dims.len();
-    let most = args.components.map_or(MOST, std::num::NonZero::get).min(sample.len());
+    let most = args.components.map_or(MAX_COMPONENTS, std::num::NonZero::get).min(sample.len());
     let codes = 4 * (sample.len() * units) as u64;
     let wanted = sample.bytes() + codes + fitting_bytes(units, sample.len(), most);
     let what = format!("--fit: {} codes of {units} values and the priors", sample.len());
@@ -56,20 +56,20 @@ pub fn run(
         codes.labels = None;
     }
     let names = codes.labels.as_ref().map(|labels| labels.classes.clone()).unwrap_or_default();
-    let mut tried: Vec<(Option<u32>, Judged)> = Vec::new();
+    let mut tried: Vec<(Option<u32>, MixtureScore)> = Vec::new();
     let bar = features::bar(&args.common, "sparse prior", 1);
-    let report = |stage: Stage| match stage {
-        Stage::Mixture(class, judged) => {
+    let report = |stage: FitProgress| match stage {
+        FitProgress::Mixture(class, judged) => {
             let of =
                 class.map_or(String::new(), |class| format!("class {}, ", names[class as usize]));
-            let Judged { components, likelihood, bic } = judged;
+            let MixtureScore { components, likelihood, bic } = judged;
             args.common.say(&format!(
                 "mixture: {of}{components} components, log-likelihood {likelihood:.2} per code, \
                  BIC {bic:.0}"
             ));
             tried.push((class, judged));
         }
-        Stage::Sparse(step, of, held) => {
+        FitProgress::Sparse(step, of, held) => {
             bar.set_length(of as u64);
             bar.set_position(step as u64);
             bar.set_message(format!(

@@ -8,15 +8,15 @@ use csae::data::{Patch, Sample, patches};
 use csae::device::Device;
 use csae::error::{Error, Result};
 use csae::files;
-use csae::infer::batches::{Beside, Inference};
+use csae::infer::batches::{Inference, MemoryInUse};
 use csae::metrics::frechet as measure;
 use csae::metrics::frechet::{Features, Likeness};
-use csae::model::{self, Graph, Loaded, Purpose, Store};
-use csae::priors::prior::{Kind, Prior};
+use csae::model::{self, Graph, LoadedModel, Purpose, Store};
+use csae::priors::prior::{Prior, PriorKind};
 use csae::rng::Stream;
 use csae::shape::Dims;
 use csae::tasks::generate::gallery::{self, Row, Section};
-use csae::tasks::inspect::Place;
+use csae::tasks::inspect::ModelPaths;
 use serde_json::json;
 
 use super::{GenerateArgs, show};
@@ -32,7 +32,7 @@ pub const NUMBERS: &str = "judge.json";
 /// The layers of a classifier below its head.
 #[derive(Debug)]
 pub struct Classifier {
-    loaded: Loaded,
+    loaded: LoadedModel,
     graph: Graph,
 }
 
@@ -42,7 +42,7 @@ impl Classifier {
     /// # Errors
     /// If it is not a classifier of images, or has too many features.
     pub fn load(path: &Path) -> Result<Self> {
-        let loaded = model::load(&Place::of(path).model)?;
+        let loaded = model::load(&ModelPaths::of(path).model)?;
         let whole = &loaded.graph;
         if whole.spec.classes.is_empty() || whole.nodes[whole.output].dims.area() > 1 {
             return Err(Error::usage(format!(
@@ -68,7 +68,7 @@ struct FeatureExtractor<'a> {
 impl<'a> FeatureExtractor<'a> {
     fn new(device: &mut Device, graph: &'a Graph, store: &Store, held_bytes: u64) -> Result<Self> {
         let mut inference = Inference::new(graph, store);
-        inference.fit(device, Beside { parameters: 2 * store.bytes(), data: held_bytes })?;
+        inference.fit(device, MemoryInUse { parameters: 2 * store.bytes(), data: held_bytes })?;
         Ok(Self { inference, depth: graph.nodes[graph.output].dims.len() })
     }
 
@@ -206,14 +206,16 @@ pub fn run(
     );
     drop(reconstructed);
     let mut sections = Vec::new();
-    for kind in Kind::ALL {
-        let codes = prior.draw(&args.draw(kind, count, None))?;
+    for kind in PriorKind::ALL {
+        let codes = prior.sample(&args.draw(kind, count, None))?;
         let samples = inference.decode(device, &codes)?.expect("the decoder reads the code alone");
         let features = extractor.features(device, &samples)?;
         let name = match kind {
-            Kind::Gaussian => "one Gaussian".to_owned(),
-            Kind::Mixture => format!("mixture of {} Gaussians", prior.mixture.components.len()),
-            Kind::Sparse => "sparse prior".to_owned(),
+            PriorKind::Gaussian => "one Gaussian".to_owned(),
+            PriorKind::Mixture => {
+                format!("mixture of {} Gaussians", prior.mixture.components.len())
+            }
+            PriorKind::Sparse => "sparse prior".to_owned(),
         };
         let shown = &samples[..samples.len().min(PAGE_IMAGES * size.len())];
         let found = train.map(|train| show::nearest(train, shown, size)).transpose()?;

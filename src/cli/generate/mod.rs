@@ -12,10 +12,12 @@ use csae::bail_usage;
 use csae::budget::{Budget, free};
 use csae::data::Sample;
 use csae::error::{Error, Result};
-use csae::infer::batches::{Beside, Inference};
+use csae::infer::batches::{Inference, MemoryInUse};
 use csae::model::{self, Graph, Purpose};
-use csae::priors::prior::{Draw, Kind, LARGEST, Prior, SHOWN_IN, between};
-use csae::tasks::inspect::Place;
+use csae::priors::prior::{
+    MAX_UNITS, Prior, PriorKind, SWEEP_COMPONENTS, SampleRequest, interpolate,
+};
+use csae::tasks::inspect::ModelPaths;
 
 use super::{CommandArgs, Common, budget, refuse_existing};
 use show::{Heading, Samples};
@@ -33,11 +35,11 @@ enum PriorChoice {
 }
 
 impl PriorChoice {
-    const fn kind(self) -> Kind {
+    const fn kind(self) -> PriorKind {
         match self {
-            Self::Gaussian => Kind::Gaussian,
-            Self::Mixture => Kind::Mixture,
-            Self::Sparse => Kind::Sparse,
+            Self::Gaussian => PriorKind::Gaussian,
+            Self::Mixture => PriorKind::Mixture,
+            Self::Sparse => PriorKind::Sparse,
         }
     }
 }
@@ -192,7 +194,7 @@ impl GenerateArgs {
     fn count(&self) -> usize {
         match (&self.interpolate, self.unit, &self.judge) {
             (Some(_), ..) => self.frames,
-            (_, Some(_), _) => (1 + SHOWN_IN) * STRENGTHS.len(),
+            (_, Some(_), _) => (1 + SWEEP_COMPONENTS) * STRENGTHS.len(),
             // the number of test images, which is checked once it is known
             (.., Some(_)) => 1,
             _ => self.n.unwrap_or(COUNT),
@@ -227,8 +229,8 @@ impl GenerateArgs {
             0,
             self.class.as_deref().map(|class| prior.class(class)).transpose()?,
         );
-        prior.draw(&draw)?;
-        self.unit.map_or(Ok(()), |unit| prior.of_unit(unit, &[]).map(drop))
+        prior.sample(&draw)?;
+        self.unit.map_or(Ok(()), |unit| prior.unit_sweep(unit, &[]).map(drop))
     }
 
     /// The codes to decode, and the heading of the page. `given` holds the codes of the given
@@ -242,12 +244,12 @@ impl GenerateArgs {
             );
             return Ok((
                 Heading::new("Interpolation", note, Some(count.min(MAX_COLUMNS))),
-                between(a, b, count),
+                interpolate(a, b, count),
             ));
         }
         let prior = prior.expect("only interpolation needs no prior");
         if let Some(unit) = self.unit {
-            let codes = prior.of_unit(unit, &STRENGTHS)?;
+            let codes = prior.unit_sweep(unit, &STRENGTHS)?;
             let [rate, strength] = prior.units[unit];
             let note = format!(
                 "unit {unit} of {name} fires for {:.1} % of the images, with mean strength \
@@ -265,7 +267,7 @@ impl GenerateArgs {
             self.seed()
         );
         if let (Some(image), [code]) = (&self.like, given) {
-            let codes = prior.like(&self.draw(kind, count, None), code, self.vary);
+            let codes = prior.variations(&self.draw(kind, count, None), code, self.vary);
             return Ok((
                 Heading::new(
                     "Variations",
@@ -277,12 +279,12 @@ impl GenerateArgs {
         }
         let class = self.class.as_deref().map(|class| prior.class(class)).transpose()?;
         let of = self.class.as_deref().map_or(String::new(), |class| format!(" of class {class}"));
-        let codes = prior.draw(&self.draw(kind, count, class))?;
+        let codes = prior.sample(&self.draw(kind, count, class))?;
         Ok((Heading::new("Samples", format!("{count} samples{of}; {by}"), None), codes))
     }
 
-    fn draw(&self, kind: Kind, count: usize, class: Option<u32>) -> Draw {
-        Draw { kind, count, seed: self.seed(), temperature: self.temperature, class }
+    fn draw(&self, kind: PriorKind, count: usize, class: Option<u32>) -> SampleRequest {
+        SampleRequest { kind, count, seed: self.seed(), temperature: self.temperature, class }
     }
 
     /// Images as the model was trained on: patches if they are larger than its input, unless they
@@ -318,7 +320,7 @@ impl GenerateArgs {
 fn check_model(graph: &Graph, name: &Path) -> Result<()> {
     let at = |error: Error| error.at(name.display());
     graph.check_autoencoder().map_err(at)?;
-    graph.check_draws_images().map_err(at)?;
+    graph.check_reconstructs_images().map_err(at)?;
     if !graph.spec.undoes.is_none() {
         bail_usage!(
             "{}: the model restores images and cannot generate new ones; train one with --preset \
@@ -327,9 +329,9 @@ fn check_model(graph: &Graph, name: &Path) -> Result<()> {
         );
     }
     let units = graph.nodes[graph.code].dims.len();
-    if units > LARGEST {
+    if units > MAX_UNITS {
         bail_usage!(
-            "{}: its code has {units} values, but priors support at most {LARGEST}; train a model \
+            "{}: its code has {units} values, but priors support at most {MAX_UNITS}; train a model \
              with a smaller code, such as --preset generate",
             name.display()
         );
@@ -381,7 +383,7 @@ impl CommandArgs for GenerateArgs {
 
 fn run(args: GenerateArgs) -> anyhow::Result<()> {
     args.check()?;
-    let place = Place::of(&args.model);
+    let place = ModelPaths::of(&args.model);
     let loaded = model::load(&place.model)?;
     let graph = &loaded.graph;
     check_model(graph, &args.model)?;
@@ -424,7 +426,7 @@ fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let mut inference = Inference::new(graph, &store);
     let held = [&fitting, &train, &test].into_iter().flatten().map(Sample::bytes).sum();
-    inference.fit(&device, Beside { parameters: 2 * store.bytes(), data: held })?;
+    inference.fit(&device, MemoryInUse { parameters: 2 * store.bytes(), data: held })?;
     if inference.decode(&mut device, &vec![0.0; graph.nodes[graph.code].dims.len()])?.is_none() {
         let message = format!(
             "{}: its decoder also reads layers before the code, so codes alone cannot be decoded; \

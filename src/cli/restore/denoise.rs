@@ -68,7 +68,7 @@ impl CommandArgs for DenoiseArgs {
 
 fn run(args: DenoiseArgs) -> anyhow::Result<()> {
     let loaded = super::load(&args.restore, Task::Denoise)?;
-    if !loaded.graph.knows_level() {
+    if !loaded.graph.is_conditioned_on_level() {
         args.restore.common.say(
             "note: this model is not conditioned on the noise level; --sigma has no effect on it",
         );

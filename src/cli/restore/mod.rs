@@ -17,7 +17,7 @@ use csae::files;
 use csae::infer::conditions::Condition;
 use csae::infer::restore::{Restorer, check_task};
 use csae::metrics::quality;
-use csae::model::{self, Loaded, Purpose};
+use csae::model::{self, LoadedModel, Purpose};
 use csae::spec::Task;
 use csae::tasks::restore::image;
 use csae::train::draws;
@@ -85,7 +85,7 @@ impl Input {
 }
 
 /// The model that `args` name, or the bundled one.
-fn load(args: &RestoreArgs, task: Task) -> Result<Loaded> {
+fn load(args: &RestoreArgs, task: Task) -> Result<LoadedModel> {
     let loaded = match &args.model {
         Some(path) => model::load(path)?,
         None => model::restorer(task),
@@ -98,7 +98,7 @@ fn load(args: &RestoreArgs, task: Task) -> Result<Loaded> {
 /// every image before the first one is restored.
 fn run(
     args: &RestoreArgs,
-    loaded: &Loaded,
+    loaded: &LoadedModel,
     task: Task,
     check: impl Fn(&Job) -> Result<()>,
     prepare: impl Fn(&Job, ImageFile) -> Result<Input>,

@@ -14,7 +14,7 @@ use csae::data::Wanted;
 use csae::data::annotations::label_set::{LabelOptions, SegmentationSet};
 use csae::device::Device;
 use csae::error::Result;
-use csae::model::{self, Loaded, Purpose};
+use csae::model::{self, LoadedModel, Purpose};
 use csae::tasks::segment::{Judged, Segmenter};
 use serde_json::{Value, json};
 
@@ -89,13 +89,13 @@ fn say(common: &Common, set: &SegmentationSet) {
 }
 
 /// Loads a segmenter onto a device.
-fn placed(device: &mut Device, loaded: &Loaded) -> Result<Segmenter> {
+fn placed(device: &mut Device, loaded: &LoadedModel) -> Result<Segmenter> {
     let store = loaded.place(device, &loaded.graph, Purpose::Infer)?;
     Segmenter::new(&loaded.graph, &store)
 }
 
 /// Reads a segmenter's model.
-fn load(path: &Path) -> Result<Loaded> {
+fn load(path: &Path) -> Result<LoadedModel> {
     let loaded = model::load(path)?;
     // fail before anything else is opened
     Segmenter::check(&loaded.graph)?;

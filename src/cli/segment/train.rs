@@ -10,7 +10,7 @@ use csae::data::annotations::label_set::{LabelOptions, SegmentationSet};
 use csae::error::{Error, Result};
 use csae::model::{self, Decoder, Graph};
 use csae::spec::{Config, LabelledKind, SegmentAugment, SegmentSpec};
-use csae::tasks::inspect::Place;
+use csae::tasks::inspect::ModelPaths;
 use csae::tasks::segment::{Part, check_class_weights, judge, run as training, samples};
 use serde_json::json;
 
@@ -49,9 +49,10 @@ enum Augment {
 /// also gets config.toml, metrics.jsonl, checkpoints for `csae resume`, and segment.json with the
 /// results.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae train images/ --preset pyramid --out runs/pyramid\n  csae segment train runs/pyramid cells/ --instances -o runs/cells\n  csae segment train runs/pyramid @train.txt --labels labels/ --validation @val.txt --test @test.txt -o runs/cells"
-)]
+#[command(after_help = "Examples:
+  csae train images/ --preset pyramid --out runs/pyramid
+  csae segment train runs/pyramid cells/ --instances -o runs/cells
+  csae segment train runs/pyramid @train.txt --labels labels/ --validation @val.txt --test @test.txt -o runs/cells")]
 pub struct TrainArgs {
     /// Model file, run folder or bundled model with a convolutional encoder
     model: PathBuf,
@@ -128,7 +129,8 @@ impl Data {
         let set = open(&config.data.source, classes)?;
         if classes.is_empty() && set.labelling.classes.len() > MANY {
             common.say(&format!(
-                "note: the label numbers are taken for {} classes; if they number objects, add --instances",
+                "note: the label numbers are taken for {} classes; if they number objects, add \
+                 --instances",
                 set.labelling.classes.len()
             ));
         }
@@ -210,7 +212,7 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     if let Some(dice) = args.dice.filter(|dice| !dice.is_finite() || *dice < 0.0) {
         return Err(Error::usage(format!("--dice {dice}: it must not be below 0")).into());
     }
-    let loaded = model::load(&Place::of(&args.model).model)?;
+    let loaded = model::load(&ModelPaths::of(&args.model).model)?;
     let budget = budget(learning.max_memory.as_deref())?;
     let channels = loaded.graph.nodes[0].dims.c;
     let kind = LabelledKind::Segment;
@@ -302,7 +304,8 @@ fn train(
         tell(judged, classes);
     }
     outln!(
-        "{}: Dice {:.4}, IoU {:.4} after epoch {}, {:.0} s; {}: model.safetensors, metrics.jsonl, {RESULTS}",
+        "{}: Dice {:.4}, IoU {:.4} after epoch {}, {:.0} s; {}: model.safetensors, metrics.jsonl, \
+         {RESULTS}",
         summary.found.on,
         best["dice"].as_f64().unwrap_or(f64::NAN),
         best["mean_iou"].as_f64().unwrap_or(f64::NAN),

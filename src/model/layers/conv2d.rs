@@ -1,5 +1,5 @@
-//! Convolution and transposed convolution: each is the other's adjoint, on the same three
-//! operations.
+//! Convolution and transposed convolution: each is the adjoint of the other, so that both use the
+//! same three operations.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,8 +8,8 @@ use super::{
     unpadded, yes,
 };
 use crate::error::Result;
-use crate::model::params::{Packing, Start};
-use crate::model::values::{Filters, Init, Pad, Pair};
+use crate::model::params::{InitialValues, Packing};
+use crate::model::values::{FilterCount, Init, Pad, Pair};
 use crate::ops::Activation;
 use crate::shape::{Conv2d, Dims, Taps, Window};
 
@@ -18,7 +18,7 @@ use crate::shape::{Conv2d, Dims, Taps, Window};
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Conv2dSpec {
-    pub filters: Filters,
+    pub filters: FilterCount,
     pub kernel: Pair,
     #[serde(default = "one")]
     pub stride: Pair,
@@ -44,7 +44,7 @@ pub struct Conv2dSpec {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct ConvTranspose2dSpec {
-    pub filters: Filters,
+    pub filters: FilterCount,
     pub kernel: Pair,
     #[serde(default = "one")]
     pub stride: Pair,
@@ -75,10 +75,10 @@ pub struct ConvTranspose2dSpec {
     pub unit_norm: bool,
 }
 
-const fn count(filters: Filters) -> usize {
+const fn count(filters: FilterCount) -> usize {
     match filters {
-        Filters::Count(count) => count,
-        Filters::Input => unreachable!(), // settled before inference
+        FilterCount::Count(count) => count,
+        FilterCount::Input => unreachable!(), // `resolve_input_channels` has replaced it
     }
 }
 
@@ -91,7 +91,7 @@ fn taps(kernel: Pair, stride: Pair, padding: Pad, dilation: Pair) -> Taps {
     }
 }
 
-/// Whether a rectifier follows, for the start of the weights.
+/// Whether an activation counts as a rectifier, which decides between He and Xavier initialisation.
 pub(crate) const fn rectified(activation: Activation) -> bool {
     match activation {
         Activation::Relu
@@ -105,7 +105,7 @@ pub(crate) const fn rectified(activation: Activation) -> bool {
 }
 
 impl Conv2dSpec {
-    /// The size of its product for a batch of `n`.
+    /// The problem size of the convolution for a batch of `n` inputs of size `x`.
     pub(crate) fn size(&self, n: usize, x: Dims) -> Result<Conv2d> {
         Conv2d::forward(
             n,
@@ -124,8 +124,8 @@ impl Layer for Conv2dSpec {
         let [r, s] = self.kernel.0;
         let (c, k) = (size.x.c / self.groups, size.y.c);
         let start = match self.init {
-            Init::Dictionary => Start::dictionary([k, c, r, s], self.stride.0),
-            init => Start::weight(
+            Init::Dictionary => InitialValues::dictionary([k, c, r, s], self.stride.0),
+            init => InitialValues::weight(
                 init,
                 rectified(self.activation),
                 (c * r * s) as f64,
@@ -135,7 +135,7 @@ impl Layer for Conv2dSpec {
         let name = self.weight.clone().unwrap_or_else(|| format!("{}.weight", node.name));
         node.weight = Some(graph.param(name, vec![k, c, r, s], Packing::Conv, start)?);
         if self.bias {
-            let start = Start::bias(self.init, (c * r * s) as f64);
+            let start = InitialValues::bias(self.init, (c * r * s) as f64);
             node.bias =
                 Some(graph.param(format!("{}.bias", node.name), vec![k], Packing::Flat, start)?);
         }
@@ -173,7 +173,8 @@ impl Layer for Conv2dSpec {
 }
 
 impl ConvTranspose2dSpec {
-    /// The size of its product for a batch of `n`.
+    /// The problem size of the convolution that this layer transposes, for a batch of `n` inputs
+    /// of size `y`.
     pub(crate) fn size(&self, n: usize, y: Dims) -> Result<Conv2d> {
         let taps = taps(self.kernel, self.stride, self.padding, self.dilation);
         Conv2d::transposed(n, y, count(self.filters), taps, self.output_padding.0, self.groups)
@@ -187,19 +188,22 @@ impl Layer for ConvTranspose2dSpec {
         node.dims = size.x;
         let [r, s] = self.kernel.0;
         let (c, k) = (size.x.c / self.groups, size.y.c);
-        // An output pixel is reached by one tap in stride² of each input channel of its group.
-        let reach = (r * s) as f64 / (self.stride.0[0] * self.stride.0[1]) as f64;
-        let fan_in = (k / self.groups) as f64 * reach.max(1.0);
+        // Of the taps of each input channel, one in stride² reaches a given output pixel.
+        let taps = (r * s) as f64 / (self.stride.0[0] * self.stride.0[1]) as f64;
+        let fan_in = (k / self.groups) as f64 * taps.max(1.0);
         let start = match self.init {
-            Init::Dictionary => Start::dictionary([k, c, r, s], self.stride.0),
-            init => {
-                Start::weight(init, rectified(self.activation), fan_in, c as f64 * reach.max(1.0))
-            }
+            Init::Dictionary => InitialValues::dictionary([k, c, r, s], self.stride.0),
+            init => InitialValues::weight(
+                init,
+                rectified(self.activation),
+                fan_in,
+                c as f64 * taps.max(1.0),
+            ),
         };
         let name = self.weight.clone().unwrap_or_else(|| format!("{}.weight", node.name));
         node.weight = Some(graph.param(name, vec![k, c, r, s], Packing::Conv, start)?);
         if self.bias {
-            let start = Start::bias(self.init, fan_in);
+            let start = InitialValues::bias(self.init, fan_in);
             node.bias = Some(graph.param(
                 format!("{}.bias", node.name),
                 vec![size.x.c],

@@ -1,11 +1,11 @@
-//! Fully connected: every input element to every output element, between vectors and maps alike.
+//! Fully connected layer. Its input and output can be vectors or maps.
 
 use serde::{Deserialize, Serialize};
 
 use super::conv2d::rectified;
 use super::{Graph, Layer, LayerCase, LayerKind, Node, Places, check_norm, input_dims, yes};
 use crate::error::{Error, Result};
-use crate::model::params::{Packing, Start};
+use crate::model::params::{InitialValues, Packing};
 use crate::model::values::Init;
 use crate::ops::Activation;
 use crate::shape::{Dims, Window};
@@ -53,18 +53,24 @@ impl Layer for LinearSpec {
                 let like = graph.find(name).ok_or_else(|| graph.unknown("like", name))?;
                 graph.nodes[like].dims
             }
-            _ => return Err(Error::usage("linear: give exactly one of units, shape and like")),
+            _ => return Err(Error::usage("linear: set exactly one of units, shape and like")),
         };
+        // Far above any useful output; a bound keeps products of sizes from overflowing.
         if output.is_empty() || output.len() > 1 << 26 {
-            return Err(Error::usage(format!("linear: an output of {output} is not possible")));
+            return Err(Error::usage(format!(
+                "linear: an output of {output} is not possible; use 1 to {} elements",
+                1 << 26
+            )));
         }
         check_norm(self.max_norm, self.unit_norm)?;
         if self.init == Init::Dictionary {
-            return Err(Error::usage("linear: init = \"dictionary\" is for convolutions"));
+            return Err(Error::usage(
+                "linear: init = \"dictionary\" is for convolutions; use another init",
+            ));
         }
         let input = input_dims(graph, node);
         node.dims = output;
-        let start = Start::weight(
+        let start = InitialValues::weight(
             self.init,
             rectified(self.activation),
             input.len() as f64,
@@ -78,7 +84,7 @@ impl Layer for LinearSpec {
             start,
         )?);
         if self.bias {
-            let start = Start::bias(self.init, input.len() as f64);
+            let start = InitialValues::bias(self.init, input.len() as f64);
             node.bias = Some(graph.param(
                 format!("{}.bias", node.name),
                 vec![output.len()],

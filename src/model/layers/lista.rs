@@ -8,7 +8,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::model::description::LayerSpec;
-use crate::model::values::{Filters, Init, Pad, Pair};
+use crate::model::values::{FilterCount, Init, Pad, Pair};
 use crate::ops::Activation;
 use crate::shape::Dims;
 
@@ -111,7 +111,7 @@ pub(super) fn layers(spec: &ListaSpec, name: &str, from: &str, x: Dims) -> Resul
 /// A: from the image's side to the code's.
 const fn analysis(spec: &ListaSpec) -> Conv2dSpec {
     Conv2dSpec {
-        filters: Filters::Count(spec.filters),
+        filters: FilterCount::Count(spec.filters),
         kernel: spec.kernel,
         stride: spec.stride,
         padding: Pad::Same,
@@ -128,7 +128,7 @@ const fn analysis(spec: &ListaSpec) -> Conv2dSpec {
 const fn synthesis(spec: &ListaSpec, x: Dims) -> ConvTranspose2dSpec {
     let [down, along] = spec.stride.0;
     ConvTranspose2dSpec {
-        filters: Filters::Count(x.c),
+        filters: FilterCount::Count(x.c),
         kernel: spec.kernel,
         stride: spec.stride,
         padding: Pad::Same,

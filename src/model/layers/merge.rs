@@ -1,4 +1,4 @@
-//! Layers that read more than one: sums, differences, concatenation.
+//! Layers with several inputs: sum, difference and concatenation.
 
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +74,7 @@ impl Layer for ConcatSpec {
         let all: Vec<Dims> = node.inputs.iter().map(|input| graph.nodes[*input].dims).collect();
         if let Some(other) = all.iter().find(|dims| (dims.h, dims.w) != (all[0].h, all[0].w)) {
             return Err(Error::usage(format!(
-                "sets {} and {other} side by side: maps must be of one size",
+                "it concatenates {} and {other}; all inputs must have the same height and width",
                 all[0]
             )));
         }

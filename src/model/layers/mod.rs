@@ -1,6 +1,5 @@
-//! The layers: the keys that a user writes, and the geometry (the output's size, the parameters,
-//! and which part of its input an output depends on). The calls of the passes are in
-//! `record/layers`.
+//! The geometry of each layer: its output size, its parameters, and its window (the part of the
+//! input that an output depends on). `record/layers` has its forward and backward passes.
 
 pub(crate) mod conv2d;
 mod linear;
@@ -31,7 +30,7 @@ pub use unpool2d::{MaxUnpool2dSpec, UpsampleSpec};
 
 use super::description::LayerSpec;
 use super::graph::{Graph, Node};
-use super::params::{Param, Role};
+use super::params::{Param, ParamRole};
 use super::values::{Pad, Pair};
 use crate::error::{Error, Result};
 use crate::ops::{Activation, ActivationBwd, ActivationFwd};
@@ -39,13 +38,13 @@ use crate::program::Call;
 use crate::shape::{Dims, Window};
 use crate::view::View;
 
-/// A layer's geometry, and what others need to know of it. Nothing of it has a default, so that a
-/// new layer does not compile until it answers.
+/// The geometry of a layer.
 pub(crate) trait Layer {
-    /// Number of inputs; `None` for any number from two.
+    /// Number of inputs; `None` for two or more.
     const INPUTS: Option<usize> = Some(1);
 
-    /// Infers the output's size and registers parameters. `node` has its name and inputs.
+    /// Checks the options, sets the size of `node` and registers its parameters. `node` already
+    /// has its name and inputs.
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()>;
 
     /// How an output depends on the inputs along one side (0: rows, 1: columns).
@@ -59,8 +58,8 @@ pub(crate) trait Layer {
     const CASES: &[LayerCase];
 }
 
-/// A layer that is one operation forward and one backward, without parameters and states. Its passes
-/// follow from the two.
+/// A layer that is one operation forward and one backward, without parameters and states. Its
+/// passes follow from the two.
 pub(crate) trait OneOperation: Layer {
     /// The operation that writes y. `scratch` makes a buffer of so many reals, with a name for
     /// people.
@@ -343,12 +342,15 @@ impl LayerOp {
     }
 }
 
-/// Adds a layer to a graph, or the layers that it is of.
+/// Adds a layer to a graph. `lista` becomes several nodes, every other layer one.
 pub(super) fn add(graph: &mut Graph, layer: &LayerSpec) -> Result<()> {
-    let LayerOp::Lista(spec) = &layer.op else { return add_one(graph, layer) };
+    let LayerOp::Lista(spec) = &layer.op else { return add_node(graph, layer) };
     let inputs = graph.resolve(&layer.from)?;
     let [input] = inputs[..] else {
-        return Err(Error::usage(format!("lista reads 1, `from` names {}", inputs.len())));
+        return Err(Error::usage(format!(
+            "lista reads 1 layer, but `from` names {}",
+            inputs.len()
+        )));
     };
     let input = &graph.nodes[input];
     for mut part in lista::layers(spec, &layer.name, &input.name.clone(), input.dims)? {
@@ -357,19 +359,22 @@ pub(super) fn add(graph: &mut Graph, layer: &LayerSpec) -> Result<()> {
                 part.op,
                 LayerOp::Conv2d(_) | LayerOp::ConvTranspose2d(_) | LayerOp::SoftThreshold(_)
             );
-        let layer = part;
-        add_one(graph, &layer).map_err(|error| error.at(&layer.name))?;
+        add_node(graph, &part).map_err(|error| error.at(&part.name))?;
     }
     Ok(())
 }
 
-fn add_one(graph: &mut Graph, layer: &LayerSpec) -> Result<()> {
+/// Adds a layer that is one node.
+fn add_node(graph: &mut Graph, layer: &LayerSpec) -> Result<()> {
     let inputs = graph.resolve(&layer.from)?;
     let wanted = with_layer!(&layer.op, l => inputs_of(l));
     if wanted.map_or(inputs.len() < 2, |wanted| wanted != inputs.len()) {
-        let wanted = wanted.map_or("two or more layers".to_owned(), |count| format!("{count}"));
+        let wanted = wanted.map_or("two or more layers".to_owned(), |count| match count {
+            1 => "1 layer".to_owned(),
+            _ => format!("{count} layers"),
+        });
         return Err(Error::usage(format!(
-            "{} reads {wanted}, `from` names {}",
+            "{} reads {wanted}, but `from` names {}",
             layer.op.name(),
             inputs.len()
         )));
@@ -394,15 +399,15 @@ fn add_one(graph: &mut Graph, layer: &LayerSpec) -> Result<()> {
     Ok(())
 }
 
-/// Lets the parameters of a node be as they are; a shared one is frozen by any of its layers.
+/// Freezes the parameters of a node. A shared parameter is frozen if any of its layers is.
 fn freeze(graph: &mut Graph, node: &Node) -> Result<()> {
     let params: Vec<usize> = [node.weight, node.bias, node.slope].into_iter().flatten().collect();
     if params.is_empty() {
-        return Err(Error::usage("frozen = true: the layer has no parameters"));
+        return Err(Error::usage("frozen = true: the layer has no parameters; remove this key"));
     }
     for param in params {
         let role = &mut graph.params[param].role;
-        *role = if *role == Role::Fixed { Role::Fixed } else { Role::Frozen };
+        *role = if *role == ParamRole::Fixed { ParamRole::Fixed } else { ParamRole::Frozen };
     }
     Ok(())
 }
@@ -421,12 +426,12 @@ fn settle(graph: &Graph, op: &LayerOp) -> Result<LayerOp> {
     }
 }
 
-/// Fails unless a norm can bound anything.
+/// Checks the norm constraint of a layer's atoms.
 pub(crate) fn check_norm(max_norm: Option<f64>, unit_norm: bool) -> Result<()> {
     match max_norm {
-        Some(_) if unit_norm => Err(Error::usage(
-            "max_norm and unit_norm: atoms are bound by one of them; leave the other out",
-        )),
+        Some(_) if unit_norm => {
+            Err(Error::usage("max_norm and unit_norm exclude each other; remove one of them"))
+        }
         Some(norm) if !(norm > 0.0 && norm.is_finite()) => {
             Err(Error::usage(format!("max_norm = {norm} must be above 0")))
         }
@@ -434,12 +439,12 @@ pub(crate) fn check_norm(max_norm: Option<f64>, unit_norm: bool) -> Result<()> {
     }
 }
 
-/// Input size of a node being inferred.
+/// Size of a node's first input.
 pub(crate) fn input_dims(graph: &Graph, node: &Node) -> Dims {
     graph.nodes[node.inputs[0]].dims
 }
 
-/// A state of a node.
+/// Registers a state and returns its index.
 fn add_state(graph: &mut Graph, state: Param) -> usize {
     graph.states.push(state);
     graph.states.len() - 1
@@ -484,7 +489,7 @@ impl Layer for ActivationSpec {
     ];
 }
 
-/// How a node's output depends on its inputs along one side (0: rows, 1: columns).
+/// The window of a node along one side (0: rows, 1: columns).
 pub(super) fn window(graph: &Graph, node: &Node, side: usize) -> Window {
     let Some(op) = &node.op else { return Window::Same };
     with_layer!(op, layer => layer.window(graph, node, side))

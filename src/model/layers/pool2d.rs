@@ -49,7 +49,7 @@ pub struct AvgPool2dSpec {
     pub count_include_pad: bool,
 }
 
-/// The problem size of a pooling over a batch of `n`.
+/// The problem size of a pooling layer for a batch of `n`.
 pub(crate) fn size(
     n: usize,
     x: Dims,
@@ -60,7 +60,7 @@ pub(crate) fn size(
     Pool2d::new(n, x, kernel.0, stride.unwrap_or(kernel).0, padding.0)
 }
 
-/// The window of a pooling along one side.
+/// The window of a pooling layer along one side.
 fn window(kernel: Pair, stride: Option<Pair>, padding: Pair, side: usize) -> Window {
     Window::Forward {
         kernel: kernel.0[side],
@@ -70,9 +70,9 @@ fn window(kernel: Pair, stride: Option<Pair>, padding: Pair, side: usize) -> Win
     }
 }
 
-/// The problem size of a pooling node that has been inferred.
+/// The problem size of a pooling node whose size inference has succeeded.
 pub(crate) fn size_of(spec: &Pool2dSpec, n: usize, x: Dims) -> Pool2d {
-    size(n, x, spec.kernel, spec.stride, spec.padding).expect("inferred before")
+    size(n, x, spec.kernel, spec.stride, spec.padding).expect("inference has checked the size")
 }
 
 impl Layer for MaxPool2dSpec {

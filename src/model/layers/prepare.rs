@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Graph, Layer, LayerCase, LayerKind, Node, Places, Role, input_dims};
+use super::{Graph, Layer, LayerCase, LayerKind, Node, ParamRole, Places, input_dims};
 use crate::error::{Error, Result};
-use crate::model::params::{Packing, Start};
+use crate::model::params::{InitialValues, Packing};
 use crate::model::values::Pair;
 use crate::shape::Window;
 
@@ -12,7 +12,8 @@ use crate::shape::Window;
 pub(super) fn check_fixed(graph: &Graph, node: &Node) -> Result<()> {
     match graph.learned_before(node.inputs[0]) {
         Some(layer) => Err(Error::usage(format!(
-            "it prepares what is learned from, but layer {layer} before it is learned: freeze that, or put it first"
+            "it is a preprocessing layer without a gradient, but layer {layer} before it is \
+             learned; move it before that layer, or set frozen = true there"
         ))),
         None => Ok(()),
     }
@@ -41,9 +42,11 @@ impl Layer for WhitenSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         check_fixed(graph, node)?;
         let [r, s] = self.kernel.0;
+        // The filters come from the eigenvectors of a C·R·S × C·R·S covariance, whose cost grows
+        // with the sixth power of the side.
         if r % 2 == 0 || s % 2 == 0 || r > 31 || s > 31 {
             return Err(Error::usage(format!(
-                "kernel = [{r}, {s}]: its sides must be odd, 31 at most"
+                "kernel = [{r}, {s}]: both sides must be odd and at most 31"
             )));
         }
         if self.eps <= 0.0 || !self.eps.is_finite() {
@@ -56,9 +59,9 @@ impl Layer for WhitenSpec {
                 format!("{}.{part}", node.name),
                 shape,
                 packing,
-                Start::Constant(0.0),
+                InitialValues::Constant(0.0),
             )?;
-            graph.params[param].role = Role::Fixed;
+            graph.params[param].role = ParamRole::Fixed;
             Ok(param)
         };
         node.weight = Some(fixed("weight", vec![c, c, r, s], Packing::Conv)?);

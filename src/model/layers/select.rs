@@ -1,4 +1,4 @@
-//! Selections and thresholds: the sparsity rules that are layers.
+//! Selection and threshold layers: the sparsity rules that are not penalties.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::{
     Graph, Layer, LayerCase, LayerKind, Node, Selection, add_state, first_threshold, input_dims,
 };
 use crate::error::{Error, Result};
-use crate::model::params::{Packing, Param, Role, Start};
+use crate::model::params::{InitialValues, Packing, Param, ParamRole};
 use crate::shape::Window;
 
 /// Dropout, `op = "dropout"`: nothing at inference.
@@ -87,7 +87,8 @@ impl Layer for KnownSpec {
         let input = graph.nodes[0].dims;
         if node.dims != input {
             return Err(Error::usage(format!(
-                "it reads {}, but the pixels that may be missing are those of the input, {input}",
+                "it reads {}, but the mask has the size of the model's input, {input}; use it on \
+                 maps of that size",
                 node.dims
             )));
         }
@@ -111,7 +112,10 @@ impl Layer for KnownSpec {
 impl Layer for DropoutSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         if !(0.0..1.0).contains(&self.p) {
-            return Err(Error::usage(format!("dropout: p = {} must lie in 0 ≤ p < 1", self.p)));
+            return Err(Error::usage(format!(
+                "dropout: p = {} must be at least 0 and below 1",
+                self.p
+            )));
         }
         keep_size(graph, node);
         Ok(())
@@ -130,7 +134,7 @@ impl Layer for DropoutSpec {
 
 fn check_k(k: usize, units: usize) -> Result<()> {
     if k == 0 || k > units {
-        Err(Error::usage(format!("k = {k} must lie in 1…{units}, the size of a sample")))
+        Err(Error::usage(format!("k = {k} must be from 1 to {units}, the size of a sample")))
     } else {
         Ok(())
     }
@@ -161,15 +165,18 @@ impl Layer for BatchTopKSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         keep_size(graph, node);
         if !(self.rate > 0.0 && self.rate <= 1.0) {
-            return Err(Error::usage(format!("rate = {} must lie in 0 < rate ≤ 1", self.rate)));
+            return Err(Error::usage(format!(
+                "rate = {} must be above 0 and at most 1",
+                self.rate
+            )));
         }
         let name = format!("{}.threshold", node.name);
         let state = Param {
             name,
             shape: vec![1],
             packing: Packing::Flat,
-            start: Start::Constant(0.0),
-            role: Role::Learned,
+            initial: InitialValues::Constant(0.0),
+            role: ParamRole::Learned,
         };
         node.state = Some(add_state(graph, state));
         check_k(self.k, node.dims.len())
@@ -219,7 +226,10 @@ impl Layer for LifetimeWtaSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         keep_size(graph, node);
         if !(self.rate > 0.0 && self.rate <= 1.0) {
-            return Err(Error::usage(format!("rate = {} must lie in 0 < rate ≤ 1", self.rate)));
+            return Err(Error::usage(format!(
+                "rate = {} must be above 0 and at most 1",
+                self.rate
+            )));
         }
         Ok(())
     }
@@ -253,14 +263,14 @@ impl Layer for SoftThresholdSpec {
             name,
             vec![node.dims.c],
             Packing::Flat,
-            Start::Constant(self.value),
+            InitialValues::Constant(self.value),
         )?);
         if let Some(slope) = self.slope {
             node.slope = Some(graph.param(
                 slopes,
                 vec![node.dims.c],
                 Packing::Flat,
-                Start::Constant(slope),
+                InitialValues::Constant(slope),
             )?);
         }
         Ok(())

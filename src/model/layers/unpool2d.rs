@@ -33,14 +33,14 @@ impl Layer for MaxUnpool2dSpec {
             graph.find(&self.switches).ok_or_else(|| graph.unknown("switches", &self.switches))?;
         if !matches!(graph.nodes[pool].op, Some(LayerOp::MaxPool2d(_))) {
             return Err(Error::usage(format!(
-                "switches = {:?}: that layer is no max_pool2d",
+                "switches = {:?}: this layer is not a max_pool2d; name one that is",
                 self.switches
             )));
         }
         let (here, there) = (input_dims(graph, node), graph.nodes[pool].dims);
         if here != there {
             return Err(Error::usage(format!(
-                "unpools {here}, but {} made switches for {there}",
+                "it unpools {here}, but the switches of {} have size {there}; make them equal",
                 self.switches
             )));
         }
@@ -50,7 +50,7 @@ impl Layer for MaxUnpool2dSpec {
     }
 
     fn window(&self, graph: &Graph, node: &Node, side: usize) -> Window {
-        // The adjoint of its pooling's windows.
+        // Unpooling is the adjoint of its pooling layer.
         let pool = node.switches.map(|pool| super::window(graph, &graph.nodes[pool], side));
         match pool {
             Some(Window::Forward { kernel, stride, padding, dilation }) => {

@@ -1,4 +1,4 @@
-//! Layers that read more than one: sums, differences, concatenation.
+//! Layers with several inputs: sum, difference and concatenation.
 
 use super::{Builder, Passes, View};
 use crate::model::{AddSpec, ConcatSpec, SubSpec};
@@ -37,7 +37,7 @@ fn sum_backward(b: &mut Builder, node: usize, second: f64, dy: View) {
         if b.needs_input(node, i) {
             let dx = b.input_grad(node, i);
             b.tape.push(Combine { alpha: factor, beta: 0.0, a: dy, b: None, y: dx });
-            b.give(b.input_node(node, i), dx);
+            b.add_gradient(b.input_node(node, i), dx);
         }
     }
 }
@@ -82,7 +82,7 @@ impl Passes for ConcatSpec {
                     x: dy,
                     y: dx,
                 });
-                b.give(b.input_node(node, i), dx);
+                b.add_gradient(b.input_node(node, i), dx);
             }
             from += count;
         }

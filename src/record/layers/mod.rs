@@ -1,4 +1,4 @@
-//! The passes of each layer: its calls forward and backward.
+//! The forward and backward pass of each layer.
 
 mod conv2d;
 mod linear;
@@ -15,9 +15,9 @@ use crate::model::{Conv2dSpec, Graph, LayerKind, LayerOp, MaxPool2dSpec, Node, P
 use crate::ops::{Activation, MaxNorm};
 use crate::view::View;
 
-/// How a layer is computed.
+/// The passes of a layer.
 pub(super) trait Passes {
-    /// The constraint on its weight, if it has one, to be applied after each update.
+    /// The norm constraint on its weight, if it has one, to be applied after each update.
     fn constraint(&self, _graph: &Graph, _node: &Node, _w: View) -> Option<MaxNorm> {
         None
     }
@@ -25,23 +25,24 @@ pub(super) trait Passes {
     /// Records the forward pass and returns the output.
     fn forward(&self, b: &mut Builder, node: usize) -> View;
 
-    /// Records the backward pass: parameter gradients, and input gradients where needed.
+    /// Records the backward pass: the gradients of parameters, and of inputs if they are needed.
+    /// `dy` is the gradient of the output.
     fn backward(&self, b: &mut Builder, node: usize, dy: View);
 }
 
-/// Records a node's forward pass.
+/// Records the forward pass of a node.
 pub(super) fn forward(b: &mut Builder, node: usize) -> View {
     let op = b.node(node).op.as_ref().expect("only the input has no operation");
     with_layer!(op, l => l.forward(b, node))
 }
 
-/// Records a node's backward pass.
+/// Records the backward pass of a node.
 pub(super) fn backward(b: &mut Builder, node: usize, dy: View) {
     let op = b.node(node).op.as_ref().expect("only the input has no operation");
     with_layer!(op, l => l.backward(b, node, dy));
 }
 
-/// The activation in a node's epilogue, but for identity.
+/// The activation fused into the epilogue of a node's product; `None` for identity.
 pub(super) fn epilogue_of(node: &Node) -> Option<Activation> {
     let activation = match node.op.as_ref()?.kind() {
         LayerKind::Product { activation, .. } => *activation,
@@ -53,10 +54,10 @@ pub(super) fn epilogue_of(node: &Node) -> Option<Activation> {
     Some(conv2d::epilogue(activation)).filter(|activation| *activation != Activation::Identity)
 }
 
-/// The convolution whose epilogue a max pooling can be: windows of 2×2 side by side, behind an
-/// activation whose slope follows from its output, so that the pooled map and the switches are all
-/// that the way back needs.
-pub(super) fn poolable<'a>(graph: &'a Graph, pool: &Node) -> Option<(usize, &'a Conv2dSpec)> {
+/// The convolution that a max pooling can be fused into, if there is one. The pooling must have
+/// 2×2 windows without overlap, and the convolution an activation whose slope follows from its
+/// output: the backward pass then needs only the pooled map and the switches.
+pub(super) fn fusable_pool<'a>(graph: &'a Graph, pool: &Node) -> Option<(usize, &'a Conv2dSpec)> {
     let two = Pair([2, 2]);
     let LayerOp::MaxPool2d(MaxPool2dSpec(window)) = pool.op.as_ref()? else { return None };
     let fits = window.kernel == two
@@ -69,12 +70,12 @@ pub(super) fn poolable<'a>(graph: &'a Graph, pool: &Node) -> Option<(usize, &'a 
     (fits && takes()).then_some((pool.inputs[0], spec))
 }
 
-/// The constraint on a node's weight.
+/// The norm constraint on a node's weight `w`.
 pub(super) fn constraint(graph: &Graph, node: &Node, w: View) -> Option<MaxNorm> {
     with_layer!(node.op.as_ref()?, l => l.constraint(graph, node, w))
 }
 
-/// The norm that atoms are bound by, and whether each has just that.
+/// The norm of atoms, and whether it is exact instead of a maximum; `None` without a constraint.
 fn norm(max_norm: Option<f64>, unit_norm: bool) -> Option<(f64, bool)> {
     if unit_norm { Some((1.0, true)) } else { max_norm.map(|norm| (norm, false)) }
 }
@@ -95,7 +96,7 @@ impl<L: OneOperation> Passes for L {
             let ends =
                 Ends { n: b.n, x_dims: b.input_dims(node, 0), y_dims: b.node(node).dims, x, y };
             b.tape.push(self.gradient(&ends, dy, dx));
-            b.give(b.input_node(node, 0), dx);
+            b.add_gradient(b.input_node(node, 0), dx);
         }
     }
 }

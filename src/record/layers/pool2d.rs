@@ -34,7 +34,7 @@ impl Passes for MaxPool2dSpec {
                 gate,
                 dx,
             });
-            b.give(b.input_node(node, 0), dx);
+            b.add_gradient(b.input_node(node, 0), dx);
         }
     }
 }

@@ -19,12 +19,12 @@ impl Passes for MaxUnpool2dSpec {
             let (size, switches) = pooling(b, node);
             let dx = b.input_grad(node, 0);
             b.tape.push(MaxUnpool2dBwd { size, dy, switches, dx });
-            b.give(b.input_node(node, 0), dx);
+            b.add_gradient(b.input_node(node, 0), dx);
         }
     }
 }
 
-/// The pooling that a node undoes, and its switches.
+/// The problem size and the switches of the pooling that a node undoes.
 fn pooling(b: &Builder, node: usize) -> (Pool2d, View) {
     let pool = b.node(node).switches.expect("inferred before");
     let Some(LayerOp::MaxPool2d(spec)) = &b.node(pool).op else { unreachable!("inferred before") };

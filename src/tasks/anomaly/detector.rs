@@ -8,10 +8,10 @@ use super::residual::{blur, squared_error, structure};
 use crate::data::{Handles, Pixels};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::infer::batches::{Beside, Inference};
+use crate::infer::batches::{Inference, MemoryInUse};
 use crate::infer::reconstruct;
 use crate::metrics::ranks::ScoreHistogram;
-use crate::model::{Graph, Loaded, Purpose, tiling};
+use crate::model::{Graph, LoadedModel, Purpose, tile_geometry};
 use crate::shape::Dims;
 use crate::spec::ModelSpec;
 
@@ -135,10 +135,10 @@ impl TiledModel {
     /// Height and width of the tiles that suit images of these sizes. `None` if the model fixes its
     /// input size.
     pub fn tile(
-        loaded: &Loaded,
+        loaded: &LoadedModel,
         sizes: impl Iterator<Item = (usize, usize)>,
     ) -> Option<[usize; 2]> {
-        let align = tiling(&loaded.graph).ok()?.align;
+        let align = tile_geometry(&loaded.graph).ok()?.align;
         let max = sizes.fold([1, 1], |max, (h, w)| [max[0].max(h), max[1].max(w)]);
         let tile = max.map(|side| side.min(MAX_TILE).next_multiple_of(align.max(1)));
         // other layers can also fix the input size
@@ -151,7 +151,11 @@ impl TiledModel {
     ///
     /// # Errors
     /// If the layers do not fit that size.
-    pub fn new(loaded: &Loaded, encoder: &ModelSpec, tile: Option<[usize; 2]>) -> Result<Self> {
+    pub fn new(
+        loaded: &LoadedModel,
+        encoder: &ModelSpec,
+        tile: Option<[usize; 2]>,
+    ) -> Result<Self> {
         let own = loaded.graph.nodes[0].dims;
         let dims = tile.map_or(own, |[h, w]| Dims::new(own.c, h, w));
         let quarters = if tile.is_some() { 3 } else { 1 };
@@ -183,7 +187,7 @@ impl<'a> ViewExtractor<'a> {
     /// If memory is too small or the device fails.
     pub fn open(
         device: &mut Device,
-        loaded: &Loaded,
+        loaded: &LoadedModel,
         tiled: &'a TiledModel,
         data: u64,
     ) -> Result<Self> {
@@ -195,11 +199,11 @@ impl<'a> ViewExtractor<'a> {
             (Inference::new(graph, &full), Inference::new(encoder, &part));
         reconstruction.fit(
             device,
-            Beside { parameters: parameters + encoding.planned_bytes(device, 1), data },
+            MemoryInUse { parameters: parameters + encoding.planned_bytes(device, 1), data },
         )?;
         encoding.fit(
             device,
-            Beside {
+            MemoryInUse {
                 parameters: parameters + reconstruction.planned_bytes(device, usize::MAX),
                 data,
             },

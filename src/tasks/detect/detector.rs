@@ -6,7 +6,7 @@ use super::frame::{Frame, letterbox};
 use crate::data::annotations::boxes::{Bounds, Detection, non_max_suppression};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::infer::batches::{Beside, Inference};
+use crate::infer::batches::{Inference, MemoryInUse};
 use crate::model::{Graph, HEAD, Store};
 use crate::ops::{CELL, SIZES};
 
@@ -65,7 +65,7 @@ impl<'a> Detector<'a> {
     /// # Errors
     /// When there is none for one.
     pub fn fit(&mut self, device: &Device, parameters: u64, data: u64) -> Result<()> {
-        self.inference.fit(device, Beside { parameters, data })
+        self.inference.fit(device, MemoryInUse { parameters, data })
     }
 
     /// Images at once.

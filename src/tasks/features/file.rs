@@ -19,14 +19,14 @@ const KEY: &str = "csae_features";
 
 /// How features are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum FeatureFormat {
     /// One array; labels and names lie beside it as `NAME.labels.npy` and `NAME.names.txt`.
     Npy,
     /// Tensors `features` and `labels`, the rest in the metadata.
     Safetensors,
 }
 
-impl Format {
+impl FeatureFormat {
     /// By a file's ending.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl Format {
 /// What features are of. Those of a stored file are taken for these only where all of it is the
 /// same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Described {
+pub struct FeatureSource {
     /// Hash of the model's values.
     pub model: String,
     /// The layer that they are read from.
@@ -72,7 +72,7 @@ pub struct Described {
     pub images: usize,
 }
 
-impl Described {
+impl FeatureSource {
     fn shape(&self) -> Vec<usize> {
         let Dims { c, h, w } = self.dims;
         if h * w == 1 { vec![self.images, c] } else { vec![self.images, c, h, w] }
@@ -86,7 +86,7 @@ impl Described {
 /// A feature file that is being written.
 #[derive(Debug)]
 pub struct Writer {
-    format: Format,
+    format: FeatureFormat,
     path: PathBuf,
     partial: Partial,
     /// Values to come.
@@ -100,16 +100,16 @@ impl Writer {
     ///
     /// # Errors
     /// When the file cannot be written, or a name cannot be kept.
-    pub fn create(path: &Path, described: &Described, sample: &Sample) -> Result<Self> {
-        let format = Format::of(path)?;
+    pub fn create(path: &Path, described: &FeatureSource, sample: &Sample) -> Result<Self> {
+        let format = FeatureFormat::of(path)?;
         let names: Vec<String> = (0..sample.len()).map(|image| sample.name(image)).collect();
         let labels = sample.labels();
         let shape = described.shape();
         let left = shape.iter().product();
         let mut partial = Partial::create(path)?;
         match format {
-            Format::Npy => partial.write(&npy_header("<f4", &shape))?,
-            Format::Safetensors => {
+            FeatureFormat::Npy => partial.write(&npy_header("<f4", &shape))?,
+            FeatureFormat::Safetensors => {
                 let values = 4 * left;
                 let mut metadata =
                     json!({ KEY: described.json().to_string(), "names": json!(names).to_string() });
@@ -123,7 +123,8 @@ impl Writer {
                 head.resize(head.len().next_multiple_of(8), b' ');
                 if head.len() > HEADER_LIMIT {
                     return Err(Error::usage(format!(
-                        "{}: the names of {} images are more than a safetensors file may hold; write .npy",
+                        "{}: the names of {} images are more than a safetensors file may hold; \
+                         write .npy",
                         path.display(),
                         names.len()
                     )));
@@ -164,8 +165,10 @@ impl Writer {
             .labels
             .map(|of| of.iter().flat_map(|class| i64::from(*class).to_le_bytes()).collect());
         match (self.format, labels) {
-            (Format::Safetensors, labels) => self.partial.write(&labels.unwrap_or_default())?,
-            (Format::Npy, labels) => {
+            (FeatureFormat::Safetensors, labels) => {
+                self.partial.write(&labels.unwrap_or_default())?
+            }
+            (FeatureFormat::Npy, labels) => {
                 files::write_atomically(
                     &self.path.with_extension("names.txt"),
                     self.names.as_bytes(),
@@ -186,7 +189,7 @@ impl Writer {
 /// # Errors
 /// When the file is none of features, or of other ones: of another model, layer, pooling or number
 /// of images, which is named.
-pub fn read(path: &Path, described: &Described) -> Result<Vec<f32>> {
+pub fn read(path: &Path, described: &FeatureSource) -> Result<Vec<f32>> {
     let bytes = files::read(path)?;
     let bad = |what: &str| {
         Error::usage(format!(
@@ -206,7 +209,8 @@ pub fn read(path: &Path, described: &Described) -> Result<Vec<f32>> {
     for key in ["model", "layer", "pooling"] {
         if of[key] != wanted[key] {
             return Err(Error::usage(format!(
-                "{}: its features are of another {key} ({}, not {}); write them again with `csae features`",
+                "{}: its features are of another {key} ({}, not {}); write them again with `csae \
+                 features`",
                 path.display(),
                 of[key],
                 wanted[key]
@@ -217,7 +221,8 @@ pub fn read(path: &Path, described: &Described) -> Result<Vec<f32>> {
     let features = file.tensor("features").map_err(|_| bad("holds no features"))?;
     if features.dtype() != Dtype::F32 || features.shape() != described.shape() {
         return Err(Error::usage(format!(
-            "{}: its features are {:?}, those of the data {:?}: they are of other images; write them again with `csae features`",
+            "{}: its features are {:?}, those of the data {:?}: they are of other images; write \
+             them again with `csae features`",
             path.display(),
             features.shape(),
             described.shape()

@@ -11,7 +11,7 @@ use crate::model::{Graph, HEAD, Purpose, Store};
 use crate::ops::CrossEntropy;
 use crate::record::Builder;
 use crate::spec::{Config, HeadStart};
-use crate::tasks::probe::{Design, Kind, learn};
+use crate::tasks::probe::{ClassifierKind, Design, fit_choosing_penalty};
 use crate::train::feed::{Batches, Inputs};
 use crate::train::labelled::Epochs;
 use crate::train::run::{Found, Task};
@@ -158,7 +158,7 @@ fn fit_head(
     let spec = crate::model::encoder(graph, Some(&graph.nodes[node].name), None)?;
     let encoder = Graph::new(&spec, graph.nodes[0].dims)?;
     let values = Store::new(device, &encoder, Purpose::Infer)?;
-    store.lend(device, graph, &values, &encoder)?;
+    store.copy_matching(device, graph, &values, &encoder)?;
     let mut inference = Inference::new(&encoder, &values);
     let dims = encoder.nodes[encoder.output].dims;
     let mut design = Design::new(dims.len(), fit.iter().map(|image| data.of[*image]).collect());
@@ -172,7 +172,8 @@ fn fit_head(
     let scaling = design.scaling();
     design.scale(&scaling);
     let (weights, biases) =
-        learn(Kind::Logistic, &design, data.classes.len(), config.seed).unscaled(&scaling);
+        fit_choosing_penalty(ClassifierKind::Logistic, &design, data.classes.len(), config.seed)
+            .unscaled(&scaling);
     for (name, all) in [("weight", weights), ("bias", biases)] {
         let name = format!("{HEAD}.{name}");
         let at = graph

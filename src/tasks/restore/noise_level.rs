@@ -130,11 +130,11 @@ struct Grid {
     step: usize,
 }
 
-/// Sums over patches: how many, each sample, products of two samples (the lower triangle).
-type Sums = (usize, Vec<f64>, Vec<f64>);
+/// PatchSums over patches: how many, each sample, products of two samples (the lower triangle).
+type PatchSums = (usize, Vec<f64>, Vec<f64>);
 
 impl Grid {
-    fn sums(&self, pixels: &[f32], rows: std::ops::Range<usize>, below: f64) -> Sums {
+    fn sums(&self, pixels: &[f32], rows: std::ops::Range<usize>, below: f64) -> PatchSums {
         let Self { w, c, columns, step, .. } = *self;
         let d = PATCH * PATCH * c;
         let (mut n, mut sum, mut square, mut patch) =
@@ -173,7 +173,8 @@ impl Grid {
             let part = |start: &usize| {
                 self.sums(pixels, *start..self.rows.min(start + ROWS_AT_ONCE), below)
             };
-            for (part_n, part_sum, part_square) in some.par_iter().map(part).collect::<Vec<Sums>>()
+            for (part_n, part_sum, part_square) in
+                some.par_iter().map(part).collect::<Vec<PatchSums>>()
             {
                 n += part_n;
                 sum.iter_mut().zip(part_sum).for_each(|(a, b)| *a += b);

@@ -118,7 +118,8 @@ impl Protocol {
         }
         if files.len() != self.count() {
             return Err(Error::usage(format!(
-                "{}: {} of the images that {} is about, not {}; name the folder that holds just this set",
+                "{}: {} of the images that {} is about, not {}; name the folder that holds just \
+                 this set",
                 folder.display(),
                 files.len(),
                 self.name(),
@@ -252,7 +253,8 @@ pub fn score(
     let Picture { h, w, c, .. } = *reference;
     if (restored.h, restored.w, restored.c) != (h, w, c) {
         return Err(Error::failed(format!(
-            "a result of {}x{} with {} channels instead of {w}x{h} with {c}; use a model for this task and this scale",
+            "a result of {}x{} with {} channels instead of {w}x{h} with {c}; use a model for this \
+             task and this scale",
             restored.w, restored.h, restored.c
         )));
     }
@@ -296,7 +298,7 @@ pub struct Score {
 
 /// The scores at one degradation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Outcome {
+pub struct DegradationResult {
     /// What was done to the images.
     pub degradation: Degradation,
     /// Each image.
@@ -315,13 +317,13 @@ pub struct Outcome {
 
 /// A protocol's scores.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
+pub struct ProtocolReport {
     /// The protocol.
     pub protocol: Protocol,
     /// The seed of noise and masks.
     pub seed: u64,
     /// A part for each degradation.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Vec<DegradationResult>,
 }
 
 /// Reads a protocol's clean image: gray, or for super-resolution the BT.601 luma rounded to 8 bits.
@@ -358,7 +360,7 @@ pub fn run(
     degradations: &[Degradation],
     seed: u64,
     mut restore: impl FnMut(&Degraded) -> Result<Restored>,
-) -> Result<Report> {
+) -> Result<ProtocolReport> {
     let files = protocol.images(folder)?;
     let mut outcomes = Vec::new();
     for &degradation in degradations {
@@ -385,7 +387,7 @@ pub fn run(
         let mean = |of: fn(&Score) -> f64| images.iter().map(of).sum::<f64>() / images.len() as f64;
         let (psnr, ssim) = (mean(|score| score.psnr), mean(|score| score.ssim));
         let [psnr_before, ssim_before] = given;
-        outcomes.push(Outcome {
+        outcomes.push(DegradationResult {
             degradation,
             images,
             psnr_before,
@@ -395,10 +397,10 @@ pub fn run(
             published: published(protocol, degradation),
         });
     }
-    Ok(Report { protocol, seed, outcomes })
+    Ok(ProtocolReport { protocol, seed, outcomes })
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for ProtocolReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.outcomes.iter().flat_map(|o| {
             let images = o.images.iter().map(|score| score.image.chars().count());

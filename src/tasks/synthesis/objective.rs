@@ -275,7 +275,7 @@ mod tests {
 
     /// An untrained model with smooth activations. Finite differences across a rectifier's kinks
     /// are inaccurate.
-    fn smooth(preset: &str) -> model::Loaded {
+    fn smooth(preset: &str) -> model::LoadedModel {
         let text = preset_text(preset).unwrap().replace("\"relu\"", "\"tanh\"");
         let config = Config::parse(&text, preset, &[]).unwrap();
         let (graph, mut device) =
@@ -290,8 +290,11 @@ mod tests {
         loaded
     }
 
-    fn synthesizers(device: &mut Device, models: Vec<model::Loaded>) -> Vec<(Synthesizer, Store)> {
-        let of = |loaded: model::Loaded| {
+    fn synthesizers(
+        device: &mut Device,
+        models: Vec<model::LoadedModel>,
+    ) -> Vec<(Synthesizer, Store)> {
+        let of = |loaded: model::LoadedModel| {
             let synthesizer = Synthesizer::new(loaded).unwrap();
             let store = synthesizer.place(device).unwrap();
             (synthesizer, store)

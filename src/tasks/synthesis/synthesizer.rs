@@ -3,7 +3,7 @@
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::{self, Graph, Loaded, Purpose, Store, Tiling};
+use crate::model::{self, Graph, LoadedModel, Purpose, Store, TileGeometry};
 use crate::report::picture::Picture;
 use crate::shape::Dims;
 use crate::spec::{LayerOp, ModelSpec, Pad, Pair};
@@ -15,7 +15,7 @@ use crate::tasks::synthesis::moments::Moments;
 /// pixels only.
 #[derive(Debug)]
 pub struct Synthesizer {
-    loaded: Loaded,
+    loaded: LoadedModel,
     /// Encoder and decoder.
     autoencoder: ModelSpec,
     encoder: ModelSpec,
@@ -34,7 +34,7 @@ pub struct Synthesizer {
 /// The model with frozen parameters and without padding in the layers up to the code.
 fn without_padding(spec: &ModelSpec) -> Result<ModelSpec> {
     let mut spec = spec.clone();
-    let code = spec.layers.iter().position(|layer| layer.gives(&spec.code)).unwrap_or(0);
+    let code = spec.layers.iter().position(|layer| layer.defines(&spec.code)).unwrap_or(0);
     for (i, layer) in spec.layers.iter_mut().enumerate() {
         let name = layer.name.clone();
         match &mut layer.op {
@@ -66,10 +66,10 @@ impl Synthesizer {
     ///
     /// # Errors
     /// If it is not an autoencoder of RGB images, or has layers that do not work at every size.
-    pub fn new(loaded: Loaded) -> Result<Self> {
+    pub fn new(loaded: LoadedModel) -> Result<Self> {
         let graph = &loaded.graph;
         graph.check_autoencoder()?;
-        graph.check_draws_images()?;
+        graph.check_reconstructs_images()?;
         if graph.nodes[0].dims.c != 3 {
             return Err(Error::usage(
                 "the model takes gray images; use one of colour images, for example from \
@@ -78,7 +78,7 @@ impl Synthesizer {
         }
         let autoencoder = without_padding(&graph.spec)?;
         let at = |side: usize| Graph::new(&autoencoder, Dims::new(3, side, side));
-        let Tiling { align, halo: margin } = model::tiling(graph)?;
+        let TileGeometry { align, halo: margin } = model::tile_geometry(graph)?;
         // Test sizes that are large enough for any layers: several times the halo, and a multiple
         // of the alignment.
         let side = 4 * (margin + 8) * align.max(8);
