@@ -1,7 +1,7 @@
 //! The operations, one file each. An operation is a plain struct: its sizes and the views of memory
 //! that it reads and writes. Its least work stands beside it ([`Work`]). Two interpreters run it:
-//! `record` turns it into dispatches of WGSL kernels, and [`crate::reference::Reference`] computes it
-//! on the CPU. The table `operations!` lists them.
+//! `record` turns it into dispatches of WGSL kernels, and `Reference::run` computes it on the CPU.
+//! The table `operations!` lists them.
 
 // Formulas index with brackets: y[n,p,q,k] is no link.
 #![allow(rustdoc::broken_intra_doc_links)]
