@@ -44,10 +44,12 @@ macro_rules! operations {
         $macro! {
             conv2d: Conv2dFwd, Conv2dMaxPoolFwd, Conv2dBwdInput, Conv2dBwdWeight;
             activation: ActivationFwd, ActivationBwd, ActivationBwdOutput;
-            pool2d: MaxPool2dFwd, MaxPool2dBwd, AvgPool2dFwd, AvgPool2dBwd, L2Pool2dFwd, L2Pool2dBwd;
+            pool2d: MaxPool2dFwd, MaxPool2dBwd, AvgPool2dFwd, AvgPool2dBwd, L2Pool2dFwd,
+                L2Pool2dBwd;
             unpool2d: MaxUnpool2dFwd, MaxUnpool2dBwd, UpsampleNearest2dFwd, UpsampleNearest2dBwd;
             elementwise: Combine, AddAssign, CopyChannels;
-            mask: DropoutMask, TopKMask, BatchTopKMask, ThresholdMask, SpatialWtaMask, LifetimeWtaMask, MaskApply;
+            mask: DropoutMask, TopKMask, BatchTopKMask, ThresholdMask, SpatialWtaMask,
+                LifetimeWtaMask, MaskApply;
             soft_threshold: SoftThresholdFwd, SoftThresholdBwd;
             loss: Loss, CrossEntropy, L1Penalty, KlPenalty;
             segmentation: PixelCrossEntropy, Dice;
