@@ -191,7 +191,9 @@ pub(crate) use arm;
 ///
 /// A layer marked `composite` never is in a graph: it is written out as other layers.
 macro_rules! layers {
-    ($d:tt $($(#[$meta:meta])* $variant:ident $name:literal $spec:ty $(: $composite:ident)?),* $(,)?) => {
+    ($d:tt $(
+        $(#[$meta:meta])* $variant:ident $name:literal $spec:ty $(: $composite:ident)?
+    ),* $(,)?) => {
         /// What a layer does.
         #[derive(Clone, Debug, PartialEq)]
         pub enum LayerOp { $($(#[$meta])* $variant($spec),)* }
