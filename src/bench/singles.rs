@@ -1,5 +1,5 @@
-//! The operations that the training steps of W1–W3 do not have, each on its own buffers
-//! (`ops::Work::alone`), at growing batches.
+//! Benchmarks of the operations that the training steps of W1–W3 do not use, each on its own
+//! buffers (`ops::Work::alone`), at several batch sizes.
 
 use crate::device::{Allocation, Device};
 use crate::error::Result;
@@ -7,10 +7,10 @@ use crate::ops::{Buffers, Fill};
 use crate::program::Call;
 use crate::rng::Stream;
 
-/// Batches.
+/// Batch sizes.
 pub(super) const BATCHES: [usize; 3] = [32, 128, 512];
 
-/// A call on buffers that do not exist yet.
+/// A call on buffers that are not allocated yet.
 #[derive(Clone, Debug)]
 pub(super) struct Single {
     pub(super) call: Call,
@@ -18,7 +18,7 @@ pub(super) struct Single {
 }
 
 impl Single {
-    /// Makes and fills its buffers.
+    /// Allocates and fills its buffers.
     pub(super) fn place(&self, device: &mut Device) -> Result<(Call, Vec<Allocation>)> {
         let mut stream = Stream::new(1, self.call.name());
         let mut buffers = Vec::new();
@@ -50,7 +50,7 @@ impl Single {
     }
 }
 
-/// Every one of them for a batch of `n`.
+/// All single operations for a batch of `n`.
 pub(super) fn singles(n: usize) -> Vec<Single> {
     Call::alone(n)
         .into_iter()
