@@ -337,7 +337,7 @@ impl<'a> Inference<'a> {
     /// When the device fails or has no memory for the buffers.
     pub fn decode(&self, device: &mut Device, codes: &[f32]) -> Result<Option<Vec<f32>>> {
         let units = self.graph.nodes[self.graph.code].dims.len();
-        let n = (codes.len() / units).min(self.batch(device));
+        let n = (codes.len() / units).min(self.batch(device)).max(1);
         let mut b = Builder::new(self.graph, &self.store, n, Mode::Infer);
         let mut z = b.tape.map("codes", n * units);
         b.tape.keep(z);
