@@ -3,15 +3,19 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A folder of its own, removed at the end.
 #[derive(Debug)]
 pub struct Place(PathBuf);
 
 impl Place {
-    /// An empty one.
+    /// An empty folder. Two places never share one, even when they have the same name: tests run
+    /// at the same time.
     pub fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("csae-{name}-{}", std::process::id()));
+        static PLACES: AtomicUsize = AtomicUsize::new(0);
+        let place = PLACES.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("csae-{name}-{}-{place}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).expect("a temporary folder");
         Self(path)

@@ -30,10 +30,8 @@ struct Kind {
 fn kinds(place: &Place) -> [Kind; 3] {
     let digits = finetune::train(place);
     let discs = segment::discs(place, "discs", 6);
-    let (encoders, shapes) = (Place::new("labelled-encoders"), detect::shapes(place, 8));
-    let encoder = segment::model(&encoders, &discs);
-    let kept = place.path("encoder");
-    copy(&encoder, &kept);
+    let shapes = detect::shapes(place, 8);
+    let encoder = segment::model(place, &discs);
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     [
         Kind {
@@ -63,7 +61,7 @@ fn kinds(place: &Place) -> [Kind; 3] {
             command: words(&[
                 "segment",
                 "train",
-                &kept,
+                &encoder,
                 &discs,
                 "--crop",
                 "32",
@@ -80,7 +78,7 @@ fn kinds(place: &Place) -> [Kind; 3] {
             command: words(&[
                 "detect",
                 "train",
-                &kept,
+                &encoder,
                 &shapes,
                 "--size",
                 "64",
@@ -93,14 +91,6 @@ fn kinds(place: &Place) -> [Kind; 3] {
             ]),
         },
     ]
-}
-
-fn copy(from: &str, to: &str) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        std::fs::copy(&path, Path::new(to).join(path.file_name().unwrap())).unwrap();
-    }
 }
 
 impl Kind {
