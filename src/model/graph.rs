@@ -175,8 +175,8 @@ impl Graph {
         )))
     }
 
-    /// Whether units of its code compete within a batch, as they do in training alone: what the
-    /// model then draws of an image by itself says little of it.
+    /// Whether units compete within a batch during training (lifetime winner-take-all). At
+    /// inference they do not, so that its reconstructions are much worse than in training.
     pub fn competes_within_batch(&self) -> bool {
         let mut selections = self.nodes.iter().filter_map(|node| node.op.as_ref()?.selection());
         selections.any(|selection| selection.over_batch && !selection.at_inference)

@@ -140,7 +140,7 @@ impl<'a> Builder<'a> {
 
     /// A kept buffer for the corruption level of each sample, for a graph that is conditioned on it
     /// ([`Graph::is_conditioned_on_level`]): σ on the 0–1 scale, or
-    /// [`crate::spec::CorruptionSpec::level_of_scale`]. The caller writes it before each run.
+    /// [`crate::model::CorruptionSpec::level_of_scale`]. The caller writes it before each run.
     pub fn level(&mut self) -> View {
         if let Some(level) = self.level {
             return level;

@@ -1,4 +1,4 @@
-//! Unrolled iterative soft thresholding as the layers that it is of.
+//! `lista`, unrolled iterative soft thresholding, expanded into simpler layers.
 
 use serde::{Deserialize, Serialize};
 
@@ -41,23 +41,25 @@ pub struct ListaSpec {
     pub masked: bool,
 }
 
-/// The layers of `name`, which reads `from`, a map of size `x`. The last is called `name`, those
-/// before `name.…`.
+/// The layers that the `lista` layer `name` consists of. It reads `from`, which has size `x`. The
+/// last layer is called `name`, the others `name.…`.
 pub(super) fn layers(spec: &ListaSpec, name: &str, from: &str, x: Dims) -> Result<Vec<LayerSpec>> {
-    let ([r, s], [down, along]) = (spec.kernel.0, spec.stride.0);
+    let ([r, s], [stride_h, stride_w]) = (spec.kernel.0, spec.stride.0);
     if r % 2 == 0 || s % 2 == 0 {
-        return Err(Error::usage(format!("kernel = [{r}, {s}]: its sides must be odd")));
+        return Err(Error::usage(format!("kernel = [{r}, {s}]: both sides must be odd")));
     }
-    if down == 0 || along == 0 || !x.h.is_multiple_of(down) || !x.w.is_multiple_of(along) {
+    let divides = |side: usize, stride: usize| stride > 0 && side.is_multiple_of(stride);
+    if !divides(x.h, stride_h) || !divides(x.w, stride_w) {
         return Err(Error::usage(format!(
-            "stride = [{down}, {along}]: {x} is no multiple of it; take an input that is"
+            "stride = [{stride_h}, {stride_w}]: it must divide the input size {x}; change the \
+             stride or the input size"
         )));
     }
     if spec.iterations == 0 || spec.filters == 0 {
         return Err(Error::usage("iterations and filters must be at least 1"));
     }
     let size = Pair([x.h, x.w]);
-    let whole = AvgPool2dSpec {
+    let global_mean = AvgPool2dSpec {
         kernel: size,
         stride: None,
         padding: Pair([0, 0]),
@@ -71,44 +73,49 @@ pub(super) fn layers(spec: &ListaSpec, name: &str, from: &str, x: Dims) -> Resul
             op,
         ));
     };
-    let of = |part: &str| format!("{name}.{part}");
-    push(of("pooled"), &[from], LayerOp::AvgPool2d(whole));
-    push(of("mean"), &[&of("pooled")], LayerOp::UpsampleNearest2d(UpsampleSpec { scale: size }));
-    push(of("y"), &[from, &of("mean")], LayerOp::Sub(SubSpec {}));
+    let part = |part: &str| format!("{name}.{part}");
+    push(part("pooled"), &[from], LayerOp::AvgPool2d(global_mean));
+    push(
+        part("mean"),
+        &[&part("pooled")],
+        LayerOp::UpsampleNearest2d(UpsampleSpec { scale: size }),
+    );
+    push(part("y"), &[from, &part("mean")], LayerOp::Sub(SubSpec {}));
     let mut z = String::new();
     for i in 0..spec.iterations {
-        let at = |part: &str| format!("{name}.{i}.{part}");
+        let step = |step: &str| format!("{name}.{i}.{step}");
+        // The first iteration starts from z = 0, so that it is soft(A·y).
         let residual = if i == 0 {
-            of("y")
+            part("y")
         } else {
-            push(at("synthesis"), &[&z], LayerOp::ConvTranspose2d(synthesis(spec, x)));
-            push(at("residual"), &[&at("synthesis"), &of("y")], LayerOp::Sub(SubSpec {}));
+            push(step("synthesis"), &[&z], LayerOp::ConvTranspose2d(synthesis(spec, x)));
+            push(step("residual"), &[&step("synthesis"), &part("y")], LayerOp::Sub(SubSpec {}));
             if spec.masked {
-                push(at("known"), &[&at("residual")], LayerOp::Known(KnownSpec {}));
-                at("known")
+                push(step("known"), &[&step("residual")], LayerOp::Known(KnownSpec {}));
+                step("known")
             } else {
-                at("residual")
+                step("residual")
             }
         };
-        push(at("analysis"), &[&residual], LayerOp::Conv2d(analysis(spec)));
+        push(step("analysis"), &[&residual], LayerOp::Conv2d(analysis(spec)));
         let before = if i == 0 {
-            at("analysis")
+            step("analysis")
         } else {
-            push(at("step"), &[&z, &at("analysis")], LayerOp::Sub(SubSpec {}));
-            at("step")
+            push(step("step"), &[&z, &step("analysis")], LayerOp::Sub(SubSpec {}));
+            step("step")
         };
-        z = if i + 1 == spec.iterations { name.to_owned() } else { at("z") };
+        z = if i + 1 == spec.iterations { name.to_owned() } else { step("z") };
         let threshold = SoftThresholdSpec {
             value: spec.value,
             slope: spec.slope,
-            threshold: Some(at("threshold")),
+            threshold: Some(step("threshold")),
         };
         push(z.clone(), &[&before], LayerOp::SoftThreshold(threshold));
     }
     Ok(layers)
 }
 
-/// A: from the image's side to the code's.
+/// A, the analysis: from the image to the code.
 const fn analysis(spec: &ListaSpec) -> Conv2dSpec {
     Conv2dSpec {
         filters: FilterCount::Count(spec.filters),
@@ -124,15 +131,15 @@ const fn analysis(spec: &ListaSpec) -> Conv2dSpec {
     }
 }
 
-/// B: back.
+/// B, the synthesis: from the code to the image.
 const fn synthesis(spec: &ListaSpec, x: Dims) -> ConvTranspose2dSpec {
-    let [down, along] = spec.stride.0;
+    let [stride_h, stride_w] = spec.stride.0;
     ConvTranspose2dSpec {
         filters: FilterCount::Count(x.c),
         kernel: spec.kernel,
         stride: spec.stride,
         padding: Pad::Same,
-        output_padding: Pair([down - 1, along - 1]),
+        output_padding: Pair([stride_h - 1, stride_w - 1]),
         dilation: one(),
         groups: 1,
         bias: false,

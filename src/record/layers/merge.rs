@@ -24,7 +24,7 @@ impl Passes for SubSpec {
     }
 }
 
-/// First + `second` · the second.
+/// Records the sum of the first input and the second one times `second`.
 fn sum(b: &mut Builder, node: usize, second: f64) -> View {
     let y = b.output(node);
     let (first, other) = (b.input_value(node, 0), b.input_value(node, 1));
@@ -32,6 +32,7 @@ fn sum(b: &mut Builder, node: usize, second: f64) -> View {
     y
 }
 
+/// The backward pass of [`sum`].
 fn sum_backward(b: &mut Builder, node: usize, second: f64, dy: View) {
     for (i, factor) in [1.0, second].into_iter().enumerate() {
         if b.needs_input(node, i) {

@@ -1,4 +1,4 @@
-//! Preprocessing layers without learned parameters: local contrast normalisation and whitening.
+//! Whitening.
 
 use super::{Builder, Node, Passes, View};
 use crate::error::Result;

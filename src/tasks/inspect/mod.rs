@@ -120,8 +120,8 @@ pub struct Inspection {
     pub report: Option<EvaluationReport>,
     /// The top-activating patches of the units, if there were images.
     pub top_patches: Option<TopPatches>,
-    /// What all units draw, each at its mean where it is active; likewise, and none of a model that
-    /// draws no pictures.
+    /// What each unit reconstructs alone, at its mean value when active. `None` without images, or
+    /// if the model does not reconstruct images.
     pub atoms: Option<TileGrid>,
 }
 
@@ -214,7 +214,7 @@ impl Inspection {
             .unwrap_or(1.0)
     }
 
-    /// Quantiles over the living units of Moran's I of their atoms ([`Tiles::moran`]), which
+    /// Quantiles over the living units of Moran's I of their atoms ([`TileGrid::moran`]), which
     /// measures how similar neighbouring pixels are.
     pub fn moran(&self) -> Option<[f64; QUANTILES.len()]> {
         let (atoms, s) = (self.atoms.as_ref()?, &self.report.as_ref()?.statistics);

@@ -1,4 +1,5 @@
-//! Image restoration beside the model: noise level estimation and the published protocols.
+//! Image restoration apart from the model itself: noise level estimation, and the published test
+//! protocols with their results.
 
 pub mod image;
 pub mod noise_level;
