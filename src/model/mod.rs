@@ -1,5 +1,5 @@
-//! A model: its configuration, its layers, and the graph made from them, with shapes, parameters and
-//! receptive fields; and the model file.
+//! A model: its configuration, its layers, and the graph made from them, with shapes, parameters
+//! and receptive fields; and the model file.
 
 mod corruption;
 mod decoder;

@@ -12,31 +12,34 @@ use crate::model::values::{FilterCount, Init, Pad, Pair};
 use crate::ops::Activation;
 use crate::shape::Dims;
 
-/// A convolutional sparse code by unrolled iterative soft thresholding, `op = "lista"`: z ← soft(z
-/// − A_i(B_i z − y), τ_i), with A_i, B_i and τ_i learned for each iteration (Gregor & LeCun,
-/// "Learning Fast Approximations of Sparse Coding", 2010; Simon & Elad, "Rethinking the CSC Model
-/// for Natural Images", 2019; Janjušević et al., "CDLNet", 2022). y is what it reads less its mean;
-/// `{name}.mean` is that mean as a map, for a later `add`.
+/// A convolutional sparse code by unrolled iterative soft thresholding, `op = "lista"`.
+///
+/// It computes z ← soft(z − A_i(B_i z − y), τ_i), with A_i, B_i and τ_i learned for each iteration
+/// (Gregor & LeCun, "Learning Fast Approximations of Sparse Coding", 2010; Simon & Elad,
+/// "Rethinking the CSC Model for Natural Images", 2019; Janjušević et al., "CDLNet", 2022). y is
+/// the input minus its mean in each channel. `{name}.mean` is that mean as a map, for a later
+/// `add`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct ListaSpec {
+    /// Number of dictionary atoms: channels of the code.
     pub filters: usize,
-    /// Odd.
+    /// Kernel size of A and B; both sides must be odd.
     pub kernel: Pair,
-    /// What it reads must be a multiple of it.
+    /// Stride of A and B. It must divide the input size.
     #[serde(default = "one")]
     pub stride: Pair,
+    /// Number of unrolled iterations.
     pub iterations: usize,
-    /// First value of every threshold.
+    /// Initial threshold.
     #[serde(default = "first_threshold")]
     pub value: f64,
-    /// First value of every slope, as in `soft_threshold`.
+    /// Initial slope of the thresholds, as in `soft_threshold`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slope: Option<f64>,
-    /// Whether what it reads may have missing pixels, with a guess in their place, which is what z
-    /// begins with: z ← soft(z − A_i(M·(B_i z − y)), τ_i), M being 1 where a pixel is known and 0
-    /// elsewhere.
+    /// Whether the layer is conditioned on a mask of missing pixels: it then computes
+    /// z ← soft(z − A_i(M·(B_i z − y)), τ_i), where M is 1 at known pixels and 0 elsewhere. The
+    /// first iteration uses all pixels, so missing ones must hold a guess.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub masked: bool,
 }

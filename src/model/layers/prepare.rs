@@ -8,7 +8,7 @@ use crate::model::params::{InitialValues, Packing};
 use crate::model::values::Pair;
 use crate::shape::Window;
 
-/// Fails if a gradient would have to pass through a layer that prepares the input.
+/// Checks that nothing before a preprocessing layer is learned, since it has no gradient.
 pub(super) fn check_fixed(graph: &Graph, node: &Node) -> Result<()> {
     match graph.learned_before(node.inputs[0]) {
         Some(layer) => Err(Error::usage(format!(
@@ -19,21 +19,23 @@ pub(super) fn check_fixed(graph: &Graph, node: &Node) -> Result<()> {
     }
 }
 
-/// Part of the name of the parameter that scales the channels.
+/// Suffix of the name of the parameter that scales the channels.
 pub(crate) const SCALE: &str = "scale";
 
+/// Default ε, a tenth of the mean variance: it keeps directions that are mostly noise from being
+/// amplified.
 const fn whitening_eps() -> f64 {
     0.1
 }
 
-/// Whitening, `op = "whiten"`: ZCA by a convolution whose filters are computed from the images
-/// before training.
+/// Whitening, `op = "whiten"`: ZCA as a convolution, with filters computed from the images before
+/// training.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WhitenSpec {
-    /// The filters' sides, odd.
+    /// Kernel size; both sides must be odd and at most 31.
     pub kernel: Pair,
-    /// What is added to the variances, those of the pixels being 1 on average.
+    /// ε added to the variances, after scaling pixels to a mean variance of 1.
     #[serde(default = "whitening_eps")]
     pub eps: f64,
 }
