@@ -78,16 +78,16 @@
 //! w, b, y and dx, dw, db, dy; K filters of R×S; output P×Q.
 //!
 //! Three operations compute every product: `Conv2dFwd`, `Conv2dBwdInput` and `Conv2dBwdWeight`. A
-//! fully connected layer is a convolution with one pixel. A transposed convolution is the adjoint of
-//! a convolution.
+//! fully connected layer is a convolution with one pixel. A transposed convolution is the adjoint
+//! of a convolution.
 //!
-//! A selection (TopK, winner-take-all, dropout) writes a mask. `MaskApply` multiplies by it, forward
-//! and backward alike.
+//! A selection (TopK, winner-take-all, dropout) writes a mask. `MaskApply` multiplies by it,
+//! forward and backward alike.
 //!
 //! Memory-bound work is fused into the operation before it. Bias and activation end a product. A
-//! loss writes its gradient. An operation that writes a whole gradient multiplies it by the slope of
-//! the activation below (a *gate*, see [`record::Builder`]). A 2×2 max pooling ends a convolution,
-//! whose own output is never stored (`Conv2dMaxPoolFwd`).
+//! loss writes its gradient. An operation that writes a whole gradient multiplies it by the slope
+//! of the activation below (a *gate*, see [`record::Builder`]). A 2×2 max pooling ends a
+//! convolution, whose own output is never stored (`Conv2dMaxPoolFwd`).
 //!
 //! Maps (layer values, their gradients, masks) may be in half precision, nothing else may. The CPU
 //! path rounds them where it stores them ([`view::View::half`]). Kernels with cooperative matrices

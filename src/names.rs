@@ -6,8 +6,8 @@ use crate::error::did_you_mean;
 /// Declares an enum by a table of its variants and their names:
 /// `names! { pub enum Side { Left = "left", Right = "right" } }`.
 ///
-/// Code that treats the variants differently matches on the enum without `_`, so that a new row does
-/// not compile until it is dealt with everywhere.
+/// Code that treats the variants differently matches on the enum without `_`, so that a new row
+/// does not compile until it is dealt with everywhere.
 macro_rules! names {
     (
         $(#[$meta:meta])*

@@ -78,7 +78,8 @@ impl Earlier {
         for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let value: Value = serde_json::from_str(line).map_err(|error| {
                 Error::usage(format!(
-                    "{}:{}: no JSON line ({error}); --compare takes what `csae bench --json > FILE` wrote",
+                    "{}:{}: no JSON line ({error}); --compare takes what `csae bench --json > \
+                     FILE` wrote",
                     path.display(),
                     i + 1
                 ))

@@ -182,7 +182,8 @@ impl GrowResult {
     pub fn line(&self) -> String {
         let Self { axis, value, images_per_s, ms, gflops, gbps, params, mib, .. } = self;
         format!(
-            "{axis:<6} {value:>5}  {images_per_s:>10.1} images/s  {ms:>10.3} ms  {gflops:>8.2} GFLOP/s  {gbps:>7.2} GB/s  {params:>9} parameters  {mib:>7.1} MiB"
+            "{axis:<6} {value:>5}  {images_per_s:>10.1} images/s  {ms:>10.3} ms  {gflops:>8.2} \
+             GFLOP/s  {gbps:>7.2} GB/s  {params:>9} parameters  {mib:>7.1} MiB"
         )
     }
 }

@@ -268,7 +268,8 @@ impl KernelResult {
         let Self { name, ms, min, max, gflops, gbps, of_floor, .. } = self;
         let share = 100.0 * of_floor;
         format!(
-            "{name:<width$}  {ms:>9.3}  {min:>9.3}–{max:<9.3}  {gflops:>8.2}  {gbps:>7.2}  {share:>6.1} %"
+            "{name:<width$}  {ms:>9.3}  {min:>9.3}–{max:<9.3}  {gflops:>8.2}  {gbps:>7.2}  \
+             {share:>6.1} %"
         )
     }
 }

@@ -47,9 +47,10 @@ enum Start {
 /// scratch, several times each, and writes curve.png and curve.tsv with the p of a paired t-test at
 /// each number of labels; the same command goes on with a curve that was stopped.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae finetune runs/wta train-images-idx3-ubyte.gz --labels 1000 --test t10k-images-idx3-ubyte.gz -o runs/classifier\n  csae finetune runs/wta photos/ --flip-x --shift 2 -o runs/classifier\n  csae finetune runs/wta train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz --curve 100,300,1000 -o runs/curve"
-)]
+#[command(after_help = "Examples:
+  csae finetune runs/wta train-images-idx3-ubyte.gz --labels 1000 --test t10k-images-idx3-ubyte.gz -o runs/classifier
+  csae finetune runs/wta photos/ --flip-x --shift 2 -o runs/classifier
+  csae finetune runs/wta train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz --curve 100,300,1000 -o runs/curve")]
 pub struct FinetuneArgs {
     /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2,
     /// paint-3

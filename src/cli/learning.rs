@@ -100,6 +100,20 @@ pub struct Encoding {
 }
 
 impl Learning {
+    /// Checks the numbers that flags give, so that errors name the flag.
+    fn check(&self) -> Result<()> {
+        if let Some(lr) = self.lr.filter(|lr| !(lr.is_finite() && *lr > 0.0)) {
+            bail_usage!("--lr {lr}: a learning rate must be above 0");
+        }
+        let rates = [("--encoder-lr", self.encoder_lr), ("--weight-decay", self.weight_decay)];
+        for (flag, value) in rates {
+            if let Some(value) = value.filter(|value| !(value.is_finite() && *value >= 0.0)) {
+                bail_usage!("{flag} {value}: it must be at least 0");
+            }
+        }
+        Ok(())
+    }
+
     /// The run's folder, if it is free.
     ///
     /// # Errors
@@ -120,6 +134,7 @@ impl Learning {
         epochs: impl FnOnce(&Config) -> Result<usize>,
         data: impl Fn(&mut Config),
     ) -> Result<Config> {
+        self.check()?;
         let (text, place) = self.text(kind)?;
         let mut flags: Vec<String> = Vec::new();
         let mut flag = |key: &str, value: Option<String>| {
@@ -217,7 +232,8 @@ pub fn split(of: usize, images: usize, share: Option<f64>, seed: u64) -> Result<
     if held == n {
         let images = if n == 1 { "1 image leaves".to_owned() } else { format!("{n} images leave") };
         bail_usage!(
-            "{images} none to learn from beside those held out; name others by --validation, or take --held-out 0"
+            "{images} none to learn from beside those held out; name others by --validation, or \
+             take --held-out 0"
         );
     }
     let order = drawn("split", n);
@@ -250,7 +266,8 @@ impl Encoding {
         let align = Segmenter::align(&Graph::new(&spec, loaded.graph.nodes[0].dims)?)?;
         if !side.is_multiple_of(align) || !side.is_multiple_of(stride) {
             bail_usage!(
-                "{flag} {side}: the model's strides need a multiple of {align}, cells of {stride} pixels one of that"
+                "{flag} {side}: the model's strides need a multiple of {align}, cells of {stride} \
+                 pixels one of that"
             );
         }
         let graph = on_squares(&model::decoder(
@@ -272,7 +289,8 @@ impl Encoding {
 pub fn check_unconditioned(graph: &Graph) -> Result<()> {
     if graph.is_conditioned_on_level() || graph.is_conditioned_on_mask() {
         return Err(Error::usage(
-            "the model is conditioned on noise levels or missing pixels, which these images do not have; use another, such as one by --preset pyramid",
+            "the model is conditioned on noise levels or missing pixels, which these images do not \
+             have; use another, such as one by --preset pyramid",
         ));
     }
     Ok(())

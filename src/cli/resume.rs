@@ -22,9 +22,10 @@ use super::{CommandArgs, Common};
 /// is, unless --epochs or --steps extend it: the learning rate's schedule then is that of the new
 /// total from where it goes on.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae resume runs/001\n  csae resume runs/001 --epochs 40\n  csae resume runs/001 --device cpu"
-)]
+#[command(after_help = "Examples:
+  csae resume runs/001
+  csae resume runs/001 --epochs 40
+  csae resume runs/001 --device cpu")]
 pub struct ResumeArgs {
     /// The run's folder
     run: PathBuf,
@@ -75,7 +76,8 @@ fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
         let place = newest.unwrap_or_default();
         if checkpoint.header.config != checkpoint::config_hash(&config) {
             return Err(Error::usage(format!(
-                "{}: the checkpoint is of another configuration than {}; put back the one that the run began with, or begin another run",
+                "{}: the checkpoint is of another configuration than {}; put back the one that the \
+                 run began with, or begin another run",
                 place.display(),
                 folder.file("config.toml").display()
             ))
@@ -127,13 +129,15 @@ fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
         .map_err(|error| error.at(format!("{} cannot go on as it was", args.run.display())))?;
     if let Some(version) = begun_by {
         args.common.say(&format!(
-            "the run was begun by csae {version}: from here on bytes may differ from a run that it had not stopped"
+            "the run was begun by csae {version}: from here on bytes may differ from a run that it \
+             had not stopped"
         ));
     }
     let step = from.as_ref().map_or(0, |checkpoint| checkpoint.header.step);
     match &from {
         Some(checkpoint) if checkpoint.header.device != device.identity() => args.common.say(&format!(
-            "going on after step {step} on {}, until now it was {}: bytes may differ from a run that stayed there",
+            "going on after step {step} on {}, until now it was {}: bytes may differ from a run \
+             that stayed there",
             device.identity(),
             checkpoint.header.device
         )),
@@ -169,7 +173,8 @@ fn finished(
         Trainer::total_steps(config, usize::try_from(header.steps_per_epoch).unwrap_or(usize::MAX));
     if header.step > total {
         return Err(Error::usage(format!(
-            "{}: {} steps are done, more than the {total} asked for; give more by --steps or --epochs",
+            "{}: {} steps are done, more than the {total} asked for; give more by --steps or \
+             --epochs",
             folder.path().display(),
             header.step
         )));

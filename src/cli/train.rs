@@ -19,9 +19,10 @@ use super::{CommandArgs, Common};
 /// config.toml, model.safetensors (the last), best.safetensors (the best in validation),
 /// metrics.jsonl, pictures, and checkpoints from which `csae resume` goes on; Ctrl-C writes one.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae train\n  csae train my-photos/ --set data.crop=48 --epochs 5\n  csae train train-images-idx3-ubyte.gz --preset w1 --device cpu"
-)]
+#[command(after_help = "Examples:
+  csae train
+  csae train my-photos/ --set data.crop=48 --epochs 5
+  csae train train-images-idx3-ubyte.gz --preset w1 --device cpu")]
 pub struct TrainArgs {
     /// Images to train on [default: the preset's, bundled photographs]
     data: Option<String>,
@@ -116,7 +117,8 @@ impl TrainArgs {
                 None => config.corruption = CorruptionSpec::for_task(task),
                 Some(other) if other != task => {
                     return Err(Error::usage(format!(
-                        "--task {task}: the configuration corrupts images for {other}; leave one of them out"
+                        "--task {task}: the configuration corrupts images for {other}; leave one \
+                         of them out"
                     )));
                 }
                 Some(_) => {}
@@ -168,7 +170,8 @@ pub fn run_folder(wanted: Option<&Path>, force: bool) -> csae::error::Result<Run
         if !force && RunFolder::is_one(wanted) {
             let folder = wanted.display();
             return Err(Error::usage(format!(
-                "{folder} holds a run already: go on with it by `csae resume {folder}`, name another place, or add --force to write over it"
+                "{folder} holds a run already: go on with it by `csae resume {folder}`, name \
+                 another place, or add --force to write over it"
             )));
         }
         super::refuse_existing(wanted, force)?;

@@ -54,11 +54,16 @@ impl Job {
                 "from {from}: {taken} of {of} parameters and states, which fit by name and shape"
             ));
         } else if self.graph.params.iter().any(|param| param.role == ParamRole::Frozen) {
-            common.say("note: frozen layers stay as they are drawn; --from MODEL lends them what another model has learned");
+            common.say(
+                "note: frozen layers keep their random weights; --from MODEL copies those of another \
+                 model",
+            );
         }
         if self.graph.competes_within_batch() {
             common.say(
-                "note: units compete within a batch in training alone (lifetime winner-take-all), so that what is drawn in validation, its figures and pictures, says little of the model; best.safetensors is the last one validated. Features tell: csae probe",
+                "note: units compete within a batch in training alone (lifetime winner-take-all), \
+                 so that what is drawn in validation, its figures and pictures, says little of the \
+                 model; best.safetensors is the last one validated. Features tell: csae probe",
             );
         }
         common.say(&format!("memory: {}", trainer.memory));
@@ -130,7 +135,8 @@ fn conclude(common: &Common, folder: &Path, summary: &Summary<EvaluationReport>)
             psnr => format!("PSNR {psnr:.2} dB, SSIM {:.4}", report.ssim),
         };
         outln!(
-            "{quality}, L0 {:.1} of {}, dead {:.1} %, {:.0} images/s in {:.0} s{waited}; {folder}: model.safetensors, {}",
+            "{quality}, L0 {:.1} of {}, dead {:.1} %, {:.0} images/s in {:.0} s{waited}; {folder}: \
+             model.safetensors, {}",
             report.l0,
             report.code,
             100.0 * report.dead_share,

@@ -9,8 +9,8 @@ use crate::view::{Buffer, View};
 
 /// A buffer with an owner. It dereferences to the [`View`] of the whole buffer.
 ///
-/// When it is dropped, and with it every [`super::Program`] compiled for the buffer, the memory goes
-/// back to the device: the device frees it the next time that it allocates, compiles, runs or
+/// When it is dropped, and with it every [`super::Program`] compiled for the buffer, the memory
+/// goes back to the device: the device frees it the next time that it allocates, compiles, runs or
 /// reads. A [`View`] does not keep a buffer alive, and a device refuses the views of a buffer whose
 /// owner is gone. To share a buffer, put its owner into an [`Arc`].
 #[derive(Debug)]

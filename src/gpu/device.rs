@@ -19,8 +19,8 @@ use super::tuned::Tuned;
 use crate::error::{Error, Result};
 use crate::view::{Buffer, StepParams, View};
 
-/// Default of [`Gpu::patience`]. A trade-off: slow submissions on software adapters must finish, and
-/// a hung driver must be reported.
+/// Default of [`Gpu::patience`]. A trade-off: slow submissions on software adapters must finish,
+/// and a hung driver must be reported.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Maximum number of elements (64 MiB) written before a submission, which frees wgpu's staging
 /// memory.

@@ -32,7 +32,8 @@ const VERSION: u32 = 1;
 const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 
 names! {
-    /// The kernels that compute products of matrices in different ways, by the name of the plain one.
+    /// The kernels that compute products of matrices in different ways, by the name of the plain
+    /// one.
     pub enum Family {
         /// A convolution.
         Conv2dFwd = "conv2d_fwd",

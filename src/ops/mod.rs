@@ -1,7 +1,7 @@
 //! The operations. An operation is a plain struct: its sizes and the views of memory that it reads
-//! and writes. Beside it stands how much it computes ([`Work`]). Two interpreters run it: `record` turns it into dispatches of WGSL kernels (here,
-//! one file an operation), and [`crate::reference`] computes it on the CPU. A [`Call`] is any of
-//! them; a program is a list of calls.
+//! and writes. Beside it stands how much it computes ([`Work`]). Two interpreters run it: `record`
+//! turns it into dispatches of WGSL kernels (here, one file an operation), and `reference`
+//! computes it on the CPU. A `Call` is any of them; a program is a list of calls.
 
 // Formulas index with brackets: y[n,p,q,k] is no link.
 #![allow(rustdoc::broken_intra_doc_links)]

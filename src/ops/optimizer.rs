@@ -35,7 +35,8 @@ impl Work for ClipGrads {
         let one = Alone::new(|m| {
             // As many parameters as the maps of a batch have values.
             let len = n * MAPS.len();
-            // The norm is below the largest allowed, so that gradients do not shrink from run to run.
+            // The norm is below the largest allowed, so that gradients do not shrink from run to
+            // run.
             let (grads, scalars) = (m.real(len), m.real(1));
             Self { max_norm: 1.0, width: 1, index: 0, scalars, grads }
         });

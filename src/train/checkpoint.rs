@@ -144,7 +144,8 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
 pub fn load_bytes(bytes: &[u8], place: &str) -> Result<Checkpoint> {
     let damaged = |what: String| {
         Error::failed(format!(
-            "{place}: the checkpoint is damaged ({what}); delete it to go on from the one before it, or from the start"
+            "{place}: the checkpoint is damaged ({what}); delete it to go on from the one before \
+             it, or from the start"
         ))
     };
     let header = header_of(place, bytes, damaged)?;
@@ -183,7 +184,8 @@ fn header_of(place: &str, bytes: &[u8], damaged: impl Fn(String) -> Error) -> Re
         serde_json::from_str(json).map_err(|error| damaged(error.to_string()))?;
     if value["format"] != FORMAT {
         return Err(Error::failed(format!(
-            "{place}: checkpoint format {} is not known to this version, which reads {FORMAT}: resume with the version that wrote it",
+            "{place}: checkpoint format {} is not known to this version, which reads {FORMAT}: \
+             resume with the version that wrote it",
             value["format"]
         )));
     }

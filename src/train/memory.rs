@@ -35,7 +35,8 @@ impl std::fmt::Display for MemoryPlan {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         write!(
             f,
-            "{:.1} MiB: parameters, gradients and moments {:.1}, activations {:.1} ({:.1} without reuse), data {:.1}, validation {:.1}",
+            "{:.1} MiB: parameters, gradients and moments {:.1}, activations {:.1} ({:.1} without \
+             reuse), data {:.1}, validation {:.1}",
             mib(self.parameters + self.activations + self.data + self.validation),
             mib(self.parameters),
             mib(self.activations),
@@ -131,7 +132,8 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
     let all = 4 * store.weights.len as u64;
     if all > device.max_bytes() {
         return Err(Error::usage(format!(
-            "the model's {} parameters take {} MiB, {} allows {} MiB in one buffer: use fewer filters or units",
+            "the model's {} parameters take {} MiB, {} allows {} MiB in one buffer: use fewer \
+             filters or units",
             graph.parameter_count(),
             mib(all),
             device.label(),
@@ -218,7 +220,8 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
         )
     } else {
         format!(
-            "train.batch = {batch}: parameters, data and validation take {:.1} MiB and the step {:.1} MiB, of {:.1} MiB that it may take; {advice}",
+            "train.batch = {batch}: parameters, data and validation take {:.1} MiB and the step \
+             {:.1} MiB, of {:.1} MiB that it may take; {advice}",
             (fixed.all() + least) as f64 / f64::from(1 << 20),
             planned.total as f64 / f64::from(1 << 20),
             budget.unwrap_or(0) as f64 / f64::from(1 << 20)

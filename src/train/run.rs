@@ -134,7 +134,8 @@ impl<'a, T: Task> Run<'a, T> {
             let header = &checkpoint.header;
             if header.data != data {
                 crate::bail_usage!(
-                    "{}: the images are not those that the run began with; put them back, or begin another run",
+                    "{}: the images are not those that the run began with; put them back, or begin \
+                     another run",
                     config.data.source
                 );
             }

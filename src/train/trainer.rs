@@ -159,7 +159,8 @@ fn check(config: &Config, graph: &Graph) -> Result<()> {
         config.corruption.scales.iter().find(|scale| dims.h % *scale + dims.w % *scale > 0)
     {
         return Err(Error::usage(format!(
-            "corruption.scales: samples of {}x{} cannot be shrunk by {scale}; set data.crop to a multiple of all scales",
+            "corruption.scales: samples of {}x{} cannot be shrunk by {scale}; set data.crop to a \
+             multiple of all scales",
             dims.w, dims.h
         )));
     }
@@ -167,7 +168,8 @@ fn check(config: &Config, graph: &Graph) -> Result<()> {
     let parts = config.train.accumulate;
     if graph.target > 0 && !config.corruption.is_none() {
         return Err(Error::usage(
-            "model.target: a model that undoes a corruption is to be like the clean input; leave one of the two out",
+            "model.target: a model that undoes a corruption is to be like the clean input; leave \
+             one of the two out",
         ));
     }
     if config.optimizer.encoder_lr != 1.0 {
@@ -185,7 +187,8 @@ fn check(config: &Config, graph: &Graph) -> Result<()> {
         .then(|| "the KL penalty".to_owned());
     match layer.or(penalty) {
         Some(what) if parts > 1 => Err(Error::usage(format!(
-            "train.accumulate = {parts}: {what} looks at the whole batch, which then must be taken at once"
+            "train.accumulate = {parts}: {what} looks at the whole batch, which then must be taken \
+             at once"
         ))),
         _ => Ok(()),
     }
@@ -202,7 +205,8 @@ fn check_batch(config: &Config, graph: &Graph) -> Result<()> {
     }
     if !batch.is_multiple_of(parts) {
         return Err(Error::usage(format!(
-            "train.accumulate = {parts}: a batch of {batch} cannot be taken in so many equal parts; {} would do for a batch",
+            "train.accumulate = {parts}: a batch of {batch} cannot be taken in so many equal \
+             parts; {} would do for a batch",
             batch.next_multiple_of(parts)
         )));
     }
@@ -567,7 +571,8 @@ impl<'a> Trainer<'a> {
             format!(", or a smaller train.loss_scale (now {scale})")
         });
         let error = Error::failed(format!(
-            "step {step}: the {what}; lower optimizer.lr (now {lr:e}) or set optimizer.clip_norm{scale}{kept}"
+            "step {step}: the {what}; lower optimizer.lr (now {lr:e}) or set \
+             optimizer.clip_norm{scale}{kept}"
         ));
         error.of(Kind::Diverged)
     }

@@ -202,7 +202,7 @@ fn what_cannot_be_learned_is_answered_by_one_line() {
     refuse("digits", &["--test", "digits", "--curve", "20,5000"], &["5000 labels"]);
     refuse("digits", &["--test", "digits", "--curve", "4,50"], &["4 labels for 10 classes"]);
     refuse("digits", &["--curve", "20"], &["--test"]);
-    refuse("digits", &["--lr=-1"], &["optimizer.lr = -1"]);
+    refuse("digits", &["--lr", "0"], &["--lr 0"]);
     refuse("digits", &["--dropout", "1"], &["--dropout 1"]);
     refuse("digits", &["--max-memory", "100KiB"], &["--max-memory"]);
     refuse("digits", &["--test", "textures"], &["--resize"]);

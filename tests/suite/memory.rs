@@ -1,5 +1,5 @@
-//! Device memory has an owner: what is dropped is returned, also after an error, on the CPU path and
-//! on the GPU. A buffer and a program can be used only on the device that made them.
+//! Device memory has an owner: what is dropped is returned, also after an error, on the CPU path
+//! and on the GPU. A buffer and a program can be used only on the device that made them.
 
 use std::path::Path;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use csae::budget::Budget;
-use csae::data::Wanted;
+use csae::data::LoadOptions;
 use csae::data::annotations::box_set::{Annotations, DetectionSet};
 use csae::error::Result;
 use csae::model::{self, Decoder, Graph};
@@ -53,9 +53,10 @@ const CONTEXT: [usize; 4] = [1, 2, 4, 2];
 /// also gets config.toml, metrics.jsonl, checkpoints for `csae resume`, and detect.json with the
 /// results.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae train images/ --preset pyramid --out runs/pyramid\n  csae detect train runs/pyramid VOC/ --split train --validation VOC/ --validation-split val -o runs/detector\n  csae detect train runs/pyramid images/ --coco instances.json -o runs/detector"
-)]
+#[command(after_help = "Examples:
+  csae train images/ --preset pyramid --out runs/pyramid
+  csae detect train runs/pyramid VOC/ --split train --validation VOC/ --validation-split val -o runs/detector
+  csae detect train runs/pyramid images/ --coco instances.json -o runs/detector")]
 pub struct TrainArgs {
     /// Model file, run folder or bundled model with a convolutional encoder
     model: PathBuf,
@@ -120,8 +121,11 @@ impl Data {
         budget: Budget,
     ) -> Result<Self> {
         let spec = config.detect.clone().unwrap_or_default();
-        let wanted =
-            Wanted { channels: Some(channels), strict: config.data.strict, memory: budget.all };
+        let wanted = LoadOptions {
+            channels: Some(channels),
+            strict: config.data.strict,
+            memory: budget.all,
+        };
         let annotations = match (&spec.annotations, &spec.coco) {
             (Some(folder), _) => Annotations::Voc(folder.into()),
             (None, Some(file)) => Annotations::Coco(file.into()),

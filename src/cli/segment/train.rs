@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use csae::budget::Budget;
-use csae::data::Wanted;
+use csae::data::LoadOptions;
 use csae::data::annotations::label_set::{LabelOptions, SegmentationSet};
 use csae::error::{Error, Result};
 use csae::model::{self, Decoder, Graph};
@@ -49,9 +49,10 @@ enum Augment {
 /// also gets config.toml, metrics.jsonl, checkpoints for `csae resume`, and segment.json with the
 /// results.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae train images/ --preset pyramid --out runs/pyramid\n  csae segment train runs/pyramid cells/ --instances -o runs/cells\n  csae segment train runs/pyramid @train.txt --labels labels/ --validation @val.txt --test @test.txt -o runs/cells"
-)]
+#[command(after_help = "Examples:
+  csae train images/ --preset pyramid --out runs/pyramid
+  csae segment train runs/pyramid cells/ --instances -o runs/cells
+  csae segment train runs/pyramid @train.txt --labels labels/ --validation @val.txt --test @test.txt -o runs/cells")]
 pub struct TrainArgs {
     /// Model file, run folder or bundled model with a convolutional encoder
     model: PathBuf,
@@ -112,8 +113,11 @@ impl Data {
         budget: Budget,
     ) -> Result<Self> {
         let spec = config.segment.clone().unwrap_or_default();
-        let wanted =
-            Wanted { channels: Some(channels), strict: config.data.strict, memory: budget.all };
+        let wanted = LoadOptions {
+            channels: Some(channels),
+            strict: config.data.strict,
+            memory: budget.all,
+        };
         let open = |source: &str, classes: &[String]| -> Result<SegmentationSet> {
             let meaning = LabelOptions {
                 classes: classes.to_vec(),
@@ -128,7 +132,8 @@ impl Data {
         let set = open(&config.data.source, classes)?;
         if classes.is_empty() && set.labelling.classes.len() > MANY {
             common.say(&format!(
-                "note: the label numbers are taken for {} classes; if they number objects, add --instances",
+                "note: the label numbers are taken for {} classes; if they number objects, add \
+                 --instances",
                 set.labelling.classes.len()
             ));
         }
@@ -302,7 +307,8 @@ fn train(
         tell(judged, classes);
     }
     outln!(
-        "{}: Dice {:.4}, IoU {:.4} after epoch {}, {:.0} s; {}: model.safetensors, metrics.jsonl, {RESULTS}",
+        "{}: Dice {:.4}, IoU {:.4} after epoch {}, {:.0} s; {}: model.safetensors, metrics.jsonl, \
+         {RESULTS}",
         summary.found.on,
         best["dice"].as_f64().unwrap_or(f64::NAN),
         best["mean_iou"].as_f64().unwrap_or(f64::NAN),

@@ -39,7 +39,8 @@ impl Labelled {
         if let Some(allowed) = allowed.filter(|allowed| bytes > *allowed) {
             let mib = |bytes: u64| bytes.div_ceil(1 << 20);
             return Err(Error::usage(format!(
-                "{} labelled images take {} MiB, more than the {} MiB that may be taken; name fewer, or raise --max-memory",
+                "{} labelled images take {} MiB, more than the {} MiB that may be taken; name \
+                 fewer, or raise --max-memory",
                 sample.len(),
                 mib(bytes),
                 mib(allowed)
@@ -84,8 +85,8 @@ impl Labelled {
             .collect()
     }
 
-    /// Some images with random augmentation, which depends on the seed, the step and an image's place
-    /// in the batch. H,W,C; 0–1 scale.
+    /// Some images with random augmentation, which depends on the seed, the step and an image's
+    /// place in the batch. H,W,C; 0–1 scale.
     pub fn augmented(&self, images: &[usize], augment: Augment, seed: u64, step: u64) -> Vec<f32> {
         let Augment { shift, flip_x } = augment;
         let mut x = self.batch(images);

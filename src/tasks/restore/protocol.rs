@@ -118,7 +118,8 @@ impl Protocol {
         }
         if files.len() != self.count() {
             return Err(Error::usage(format!(
-                "{}: {} of the images that {} is about, not {}; name the folder that holds just this set",
+                "{}: {} of the images that {} is about, not {}; name the folder that holds just \
+                 this set",
                 folder.display(),
                 files.len(),
                 self.name(),
@@ -252,7 +253,8 @@ pub fn score(
     let Picture { h, w, c, .. } = *reference;
     if (restored.h, restored.w, restored.c) != (h, w, c) {
         return Err(Error::failed(format!(
-            "a result of {}x{} with {} channels instead of {w}x{h} with {c}; use a model for this task and this scale",
+            "a result of {}x{} with {} channels instead of {w}x{h} with {c}; use a model for this \
+             task and this scale",
             restored.w, restored.h, restored.c
         )));
     }
