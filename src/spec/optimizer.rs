@@ -145,7 +145,7 @@ mod tests {
     fn unknown_optimisers_are_refused() {
         assert_eq!(
             parse("adm").unwrap_err(),
-            "optimizer.kind = \"adm\": known are sgd, adam, adamw; did you mean adam?"
+            "optimizer.kind = \"adm\": use one of sgd, adam, adamw; did you mean adam?"
         );
         assert!(parse("lion").is_err());
         assert!(parse("3").unwrap_err().contains("optimizer.kind: invalid type"));

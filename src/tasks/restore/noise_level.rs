@@ -77,8 +77,8 @@ pub fn estimate(pixels: &[f32], h: usize, w: usize, c: usize) -> Result<f64> {
     Ok(255.0 * found.sqrt())
 }
 
-/// [`estimate`] of the middle of a large image, at most 2048×2048 pixels. `read` appends the given
-/// columns of a row to a vector (W,C; 0…1).
+/// Estimates the noise as [`estimate`] does, from the centre of an image: at most 2048×2048 pixels.
+/// `read(y, columns, row)` appends the given columns of row y (W,C; 0…1) to `row`.
 ///
 /// # Errors
 /// As [`estimate`].
