@@ -1,7 +1,7 @@
-//! The operations. An operation is a plain struct: its sizes and the views of memory that it reads
-//! and writes. Beside it stands how much it computes ([`Work`]). Two interpreters run it: `record`
-//! turns it into dispatches of WGSL kernels (here, one file an operation), and `reference`
-//! computes it on the CPU. A `Call` is any of them; a program is a list of calls.
+//! The operations, one file each. An operation is a plain struct: its sizes and the views of memory
+//! that it reads and writes. Its least work stands beside it ([`Work`]). Two interpreters run it:
+//! `record` turns it into dispatches of WGSL kernels, and `Reference::run` computes it on the CPU.
+//! The table `operations!` lists them.
 
 // Formulas index with brackets: y[n,p,q,k] is no link.
 #![allow(rustdoc::broken_intra_doc_links)]
@@ -44,10 +44,12 @@ macro_rules! operations {
         $macro! {
             conv2d: Conv2dFwd, Conv2dMaxPoolFwd, Conv2dBwdInput, Conv2dBwdWeight;
             activation: ActivationFwd, ActivationBwd, ActivationBwdOutput;
-            pool2d: MaxPool2dFwd, MaxPool2dBwd, AvgPool2dFwd, AvgPool2dBwd, L2Pool2dFwd, L2Pool2dBwd;
+            pool2d: MaxPool2dFwd, MaxPool2dBwd, AvgPool2dFwd, AvgPool2dBwd, L2Pool2dFwd,
+                L2Pool2dBwd;
             unpool2d: MaxUnpool2dFwd, MaxUnpool2dBwd, UpsampleNearest2dFwd, UpsampleNearest2dBwd;
             elementwise: Combine, AddAssign, CopyChannels;
-            mask: DropoutMask, TopKMask, BatchTopKMask, ThresholdMask, SpatialWtaMask, LifetimeWtaMask, MaskApply;
+            mask: DropoutMask, TopKMask, BatchTopKMask, ThresholdMask, SpatialWtaMask,
+                LifetimeWtaMask, MaskApply;
             soft_threshold: SoftThresholdFwd, SoftThresholdBwd;
             loss: Loss, CrossEntropy, L1Penalty, KlPenalty;
             segmentation: PixelCrossEntropy, Dice;

@@ -51,14 +51,13 @@ fn table(text: &str, heading: &str) -> BTreeMap<String, Vec<String>> {
     .collect()
 }
 
-/// What is compiled outside of tests, without comments. A shader is known by its name alone.
+/// A file's path, and what is compiled of it outside of tests, without comments. Of a shader, the
+/// path alone.
 fn code(path: &str, source: &str) -> String {
-    if path.ends_with(".wgsl") {
-        return path.to_owned();
-    }
     let end = source.find("#[cfg(test)]\nmod tests {").unwrap_or(source.len());
+    let end = if path.ends_with(".wgsl") { 0 } else { end };
     let lines = source[..end].lines().map(|line| line.split("//").next().unwrap_or_default());
-    lines.collect::<Vec<_>>().join("\n")
+    std::iter::once(path).chain(lines).collect::<Vec<_>>().join("\n")
 }
 
 /// Whether a name, or a longer one that begins with it, is in a text.

@@ -222,7 +222,7 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     let (common, learning) = (&args.common, &args.learning);
     let folder = learning.folder()?;
     let loaded = model::load(&ModelPaths::of(&args.model).model)?;
-    let budget = budget(learning.max_memory.as_deref())?;
+    let budget = budget(args.encoding.max_memory.as_deref())?;
     let channels = loaded.graph.nodes[0].dims.c;
     let kind = LabelledKind::Detect;
     // Where the data is does not depend on the model with its head, which depends on the data.

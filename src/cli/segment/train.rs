@@ -216,7 +216,7 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
         return Err(Error::usage(format!("--dice {dice}: it must not be below 0")).into());
     }
     let loaded = model::load(&ModelPaths::of(&args.model).model)?;
-    let budget = budget(learning.max_memory.as_deref())?;
+    let budget = budget(args.encoding.max_memory.as_deref())?;
     let channels = loaded.graph.nodes[0].dims.c;
     let kind = LabelledKind::Segment;
     // Where the data is does not depend on the model with its head, which depends on the data.

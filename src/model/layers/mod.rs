@@ -193,7 +193,9 @@ pub(crate) use arm;
 ///
 /// A layer marked `composite` never is in a graph: [`add`] expands it to other layers.
 macro_rules! layers {
-    ($d:tt $($(#[$meta:meta])* $variant:ident $name:literal $spec:ty $(: $composite:ident)?),* $(,)?) => {
+    ($d:tt $(
+        $(#[$meta:meta])* $variant:ident $name:literal $spec:ty $(: $composite:ident)?
+    ),* $(,)?) => {
         /// The operation of a layer, with its options.
         #[derive(Clone, Debug, PartialEq)]
         pub enum LayerOp { $($(#[$meta])* $variant($spec),)* }
