@@ -97,7 +97,7 @@ macro_rules! shaders {
 }
 use shaders;
 
-/// An operation's views. [`operation!`] writes it.
+/// An operation's views. `operation!` writes it.
 pub trait Views: Clone {
     /// Visits every view with how it is used.
     fn visit(&mut self, f: &mut dyn FnMut(&mut View, Access));

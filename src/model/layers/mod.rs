@@ -57,6 +57,7 @@ pub(crate) trait Layer {
 
     /// The cases that verify the layer on its own. A layer without cases is verified as part of a
     /// model in `verify/table.rs`.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))] // `verify` reads it
     const CASES: &[LayerCase];
 }
 
@@ -88,6 +89,7 @@ pub(crate) struct Ends {
 /// A verification case of a layer: its options, and the shapes of what it reads. The values are
 /// random, seeded by the name of the case.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "cli"), allow(dead_code))] // `verify` reads it
 pub(crate) struct LayerCase {
     /// Name: `primes` in `conv2d/primes`.
     pub name: &'static str,
@@ -238,6 +240,7 @@ macro_rules! layers {
         }
 
         /// The cases of all layers, with the name of the layer.
+        #[cfg_attr(not(feature = "cli"), allow(dead_code))] // `verify` reads it
         pub(crate) fn cases() -> Vec<(&'static str, LayerCase)> {
             let mut all = Vec::new();
             $(all.extend(
