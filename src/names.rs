@@ -65,10 +65,10 @@ pub(crate) use names;
 /// How the error of [`unknown`] begins, so that whoever reads a table can put the key in front.
 pub(crate) const UNKNOWN: &str = "= ";
 
-/// `= "adm": known are sgd, adam; did you mean adam?`
+/// `= "adm": use one of sgd, adam; did you mean adam?`
 pub(crate) fn unknown(word: &str, names: impl Iterator<Item = &'static str> + Clone) -> String {
     let known: Vec<&str> = names.clone().collect();
-    format!("{UNKNOWN}{word:?}: known are {}{}", known.join(", "), did_you_mean(word, names))
+    format!("{UNKNOWN}{word:?}: use one of {}{}", known.join(", "), did_you_mean(word, names))
 }
 
 #[cfg(test)]
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn another_word_is_refused_with_the_names() {
         let error = serde_json::from_str::<Side>("\"rigth\"").unwrap_err().to_string();
-        assert_eq!(error, "= \"rigth\": known are left, right; did you mean right?");
+        assert_eq!(error, "= \"rigth\": use one of left, right; did you mean right?");
         assert!(serde_json::from_str::<Side>("3").unwrap_err().to_string().contains("string"));
     }
 }

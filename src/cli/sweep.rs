@@ -333,10 +333,10 @@ fn summary_line(m: &Member) -> String {
 
 /// Prints the explained variance of every rule at the L0 values where rules can be compared.
 fn print_matched(common: &Common, sweep: &Sweep) {
-    let (rules, matched) = (sweep.rules(), sweep.matched());
+    let (rules, matched) = (sweep.rules(), sweep.comparable_l0s());
     for l0 in &matched {
         let each: Vec<(&str, Option<f64>)> =
-            rules.iter().map(|rule| (*rule, sweep.at(rule, *l0))).collect();
+            rules.iter().map(|rule| (*rule, sweep.explained_variance_at(rule, *l0))).collect();
         if common.json {
             let table: serde_json::Map<String, Value> =
                 each.iter().map(|(rule, found)| ((*rule).to_owned(), json!(found))).collect();

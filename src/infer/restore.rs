@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::infer::batches::Inference;
 use crate::infer::conditions::Condition;
 use crate::infer::dihedral::Dihedral;
-use crate::infer::tiles::{Blend, ImageTile, Strip, TileGrid};
+use crate::infer::tiles::{Blend, ImageTile, Strip, Tiles};
 use crate::model::{Graph, Store, TileGeometry, tile_geometry};
 use crate::raster::corrupt::Mask;
 use crate::raster::crop;
@@ -114,7 +114,7 @@ impl Restorer {
                 self.channels
             )));
         }
-        let tiles = TileGrid::new(h, w, self.tile(device)?, self.halo, self.align)?;
+        let tiles = Tiles::new(h, w, self.tile(device)?, self.halo, self.align)?;
         let (tile_h, tile_w) = tiles.size();
         let graph = Graph::new(&self.spec, Dims::new(self.channels, tile_h, tile_w))?;
         graph.check_autoencoder()?;
@@ -274,7 +274,7 @@ impl Restorer {
 }
 
 /// The part of a mask that belongs to a tile. Beyond the image it is mirrored as the pixels are.
-fn cut_mask(tiles: &TileGrid, tile: &ImageTile, mask: &Mask) -> Mask {
+fn cut_mask(tiles: &Tiles, tile: &ImageTile, mask: &Mask) -> Mask {
     let cut = tiles.cut(tile, 1, |y, columns, out| {
         out.extend(mask.missing[y * mask.w..][columns].iter().map(|missing| f32::from(*missing)));
     });

@@ -7,7 +7,7 @@ use crate::spec::Config;
 
 /// Side of the test image.
 const SIDE: usize = 96;
-/// Maximum side of a tile in the tiled run. [`TileGrid`] enlarges tiles that are nothing but halo.
+/// Maximum side of a tile in the tiled run. [`Tiles`] enlarges tiles that are nothing but halo.
 const SMALL: usize = 16;
 /// Number of random models.
 const MODELS: u64 = 40;
@@ -106,7 +106,7 @@ fn tiled_restoration_equals_untiled_restoration() {
         let mut restorer = Restorer::new(&graph, &store).unwrap();
         let whole = restored(&mut device, &restorer, &pixels);
         restorer.max_tile = SMALL;
-        let size = TileGrid::new(SIDE, SIDE, SMALL, restorer.halo, restorer.align).unwrap();
+        let size = Tiles::new(SIDE, SIDE, SMALL, restorer.halo, restorer.align).unwrap();
         tiled += usize::from(size.count() > 1);
         let scale = whole.iter().map(|v| v.abs()).fold(0.0, f32::max);
         let error = largest_difference(&whole, &restored(&mut device, &restorer, &pixels));

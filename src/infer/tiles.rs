@@ -65,7 +65,7 @@ impl TileAxis {
 
 /// The grid of tiles over an image.
 #[derive(Clone, Debug)]
-pub struct TileGrid {
+pub struct Tiles {
     rows: TileAxis,
     columns: TileAxis,
 }
@@ -87,7 +87,7 @@ pub struct ImageTile {
     pub w: usize,
 }
 
-impl TileGrid {
+impl Tiles {
     /// A grid of tiles of about `tile`×`tile` pixels over an image of `h`×`w`.
     ///
     /// `halo` is the number of pixels to discard at the border of a tile: the radius of the model's
@@ -162,7 +162,7 @@ impl TileGrid {
         out
     }
 
-    /// [`TileGrid::cut`] from an image in memory (H,W,C).
+    /// [`Tiles::cut`] from an image in memory (H,W,C).
     pub fn cut_from(&self, tile: &ImageTile, c: usize, pixels: &[f32]) -> Vec<f32> {
         let w = self.columns.length;
         self.cut(tile, c, |y, columns, out| {
@@ -189,7 +189,7 @@ pub struct Strip {
 /// Blends the results of tiles. It holds only unfinished rows: at most the height of a tile.
 #[derive(Clone, Debug)]
 pub struct Blend {
-    tiles: TileGrid,
+    tiles: Tiles,
     c: usize,
     /// Number of the first unfinished row.
     top: usize,
@@ -201,11 +201,11 @@ pub struct Blend {
 
 impl Blend {
     /// A blend without results; `c` is the number of channels.
-    pub fn new(tiles: &TileGrid, c: usize) -> Self {
+    pub fn new(tiles: &Tiles, c: usize) -> Self {
         Self { tiles: tiles.clone(), c, top: 0, rows: Vec::new(), next: 0 }
     }
 
-    /// Adds the result of the next tile of [`TileGrid::iter`] (H,W,C). After the last tile of a
+    /// Adds the result of the next tile of [`Tiles::iter`] (H,W,C). After the last tile of a
     /// grid row it returns the rows that no later tile changes. All strips together are the image.
     ///
     /// # Panics
@@ -265,7 +265,7 @@ mod tests {
         (tile, halo, align): (usize, usize, usize),
         f: impl Fn(&ImageTile, Vec<f32>) -> Vec<f32>,
     ) -> (Vec<f32>, usize) {
-        let tiles = TileGrid::new(h, w, tile, halo, align).unwrap();
+        let tiles = Tiles::new(h, w, tile, halo, align).unwrap();
         let mut blend = Blend::new(&tiles, c);
         let (mut out, mut held) = (Vec::new(), 0);
         for tile in tiles.iter() {
@@ -314,7 +314,7 @@ mod tests {
                     "{size:?} {geometry:?}"
                 );
                 let (tile, halo, align) = geometry;
-                let tiles = TileGrid::new(size.0, size.1, tile, halo, align).unwrap();
+                let tiles = Tiles::new(size.0, size.1, tile, halo, align).unwrap();
                 assert!(held <= tiles.size().0 * size.1 * size.2, "{held}");
             }
         }
@@ -394,7 +394,7 @@ mod tests {
 
     #[test]
     fn tiles_are_mirrored_beyond_the_image() {
-        let tiles = TileGrid::new(1, 3, 8, 0, 8).unwrap();
+        let tiles = Tiles::new(1, 3, 8, 0, 8).unwrap();
         assert_eq!((tiles.size(), tiles.count()), ((8, 8), 1));
         let tile = tiles.iter().next().unwrap();
         let cut = tiles.cut_from(&tile, 1, &[1.0, 2.0, 3.0]);
@@ -402,12 +402,12 @@ mod tests {
             cut.chunks(8).all(|row| row == [1.0, 2.0, 3.0, 3.0, 2.0, 1.0, 1.0, 2.0]),
             "{cut:?}"
         );
-        assert!(TileGrid::new(0, 3, 8, 0, 8).is_err() && TileGrid::new(3, 3, 8, 0, 0).is_err());
+        assert!(Tiles::new(0, 3, 8, 0, 8).is_err() && Tiles::new(3, 3, 8, 0, 0).is_err());
     }
 
     #[test]
     fn the_overlap_of_tiles_is_small() {
-        let tiles = TileGrid::new(10_000, 10_000, 512, 32, 8).unwrap();
+        let tiles = Tiles::new(10_000, 10_000, 512, 32, 8).unwrap();
         assert_eq!(tiles.size(), (512, 512));
         assert!(tiles.count() <= 24 * 24, "{}", tiles.count());
     }

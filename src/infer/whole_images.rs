@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{Entry, Images};
 use crate::device::Device;
-use crate::error::{Error, ErrorKind as Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::infer::conditions::{Condition, degrade};
 use crate::infer::restore::Restorer;
 use crate::metrics::quality;
@@ -160,7 +160,7 @@ pub fn score(
         return Err(Error::failed(
             "restored images are NaN or infinite: the training diverged; lower optimizer.lr",
         )
-        .of(Kind::Diverged));
+        .of(ErrorKind::Diverged));
     }
     Ok(WholeImageScores {
         images: sums.images,

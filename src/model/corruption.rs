@@ -10,14 +10,13 @@ use crate::ops::BicubicDownUp;
 use crate::raster::corrupt::MaskKind;
 
 names! {
-    /// What a model restores. Its name is also that of the command that does it, of the preset and
-    /// of the bundled model for it.
+    /// A restoration task. Its name is also that of its command, its preset and its bundled model.
     pub enum Task {
-        /// Takes noise away.
+        /// Removes noise.
         Denoise = "denoise",
         /// Fills missing pixels.
         Inpaint = "inpaint",
-        /// Adds the detail that a small image lacks.
+        /// Super-resolution: restores the detail of an enlarged image.
         Upscale = "upscale",
     }
 }
@@ -28,7 +27,7 @@ impl FromStr for Task {
     fn from_str(name: &str) -> Result<Self> {
         Self::named(name).ok_or_else(|| {
             Error::usage(format!(
-                "no task is called {name}; known are {}{}",
+                "task {name:?} is unknown: use one of {}{}",
                 Self::names().collect::<Vec<_>>().join(", "),
                 did_you_mean(name, Self::names())
             ))
@@ -100,7 +99,7 @@ impl CorruptionSpec {
         BicubicDownUp::level_of(scale)
     }
 
-    /// Fails unless it makes sense.
+    /// Checks that at most one kind is set and that every value is in range.
     pub(crate) fn check(&self) -> Result<()> {
         let kinds = [self.sigma.is_some(), self.missing.is_some(), !self.scales.is_empty()];
         if kinds.into_iter().filter(|kind| *kind).count() > 1 {

@@ -1,4 +1,4 @@
-//! A model as a user describes it. What each layer takes is beside the layer, in `model/layers/`.
+//! The configuration of a model. The options of each layer are in `model/layers/`.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -7,55 +7,56 @@ use serde_json::{Map, Value};
 use super::corruption::CorruptionSpec;
 use super::layers::LayerOp;
 
-/// A model: a graph of layers from an image to its reconstruction, through a code.
+/// A model: a graph of layers from an image through a code to a reconstruction.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
-    /// Channels, height and width of the input. Left out, the data decide.
+    /// Input size [channels, height, width]. The default is the size of the data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<[usize; 3]>,
     /// Name of the layer whose output is the code.
     pub code: String,
-    /// Name of the layer whose output is the reconstruction: the last one unless named.
+    /// Name of the layer whose output is the reconstruction. The default is the last layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
-    /// Name of the layer whose output the reconstruction is to be like: the input unless named.
-    /// Nothing that it depends on may be learned.
+    /// Name of the layer whose output is the reconstruction target. The default is the input. No
+    /// layer that it depends on may have learned parameters, or the target would move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// The layers, each after those that it reads.
+    /// The layers in topological order: each comes after the layers that it reads.
     pub layers: Vec<LayerSpec>,
-    /// Of a classifier, the classes' names: the output are their logits, in this order.
+    /// Class names of a classifier, in the order of its output logits; empty for other models.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
-    /// What it was trained to undo; a training notes it.
+    /// The corruption that the model was trained to undo. Training records it here.
     #[serde(default, skip_serializing_if = "CorruptionSpec::is_none")]
     pub undoes: CorruptionSpec,
 }
 
-/// A layer: its name, what it reads, and what it does.
+/// A layer of a model: `[[model.layers]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerSpec {
-    /// Name, also of its parameters: `{name}.weight`.
+    /// Unique name. Parameters are named after it: `{name}.weight`.
     pub name: String,
-    /// Names of the layers that it reads (`input` is the image); empty: the layer before.
+    /// Names of the layers that it reads; `input` is the image. Empty: the layer before.
     pub from: Vec<String>,
-    /// Whether its parameters stay as they are.
+    /// Whether training leaves its parameters unchanged.
     pub frozen: bool,
-    /// What it does.
+    /// The operation and its options.
     pub op: LayerOp,
 }
 
 impl LayerSpec {
-    /// A layer of this name that reads those; none: the layer before.
+    /// A layer that is not frozen. An empty `from` reads the layer before.
     pub fn new(name: &str, from: Vec<String>, op: LayerOp) -> Self {
         Self { name: name.to_owned(), from, frozen: false, op }
     }
 
-    /// Whether a layer of a graph is this one, or of those that this one is written out as.
+    /// Whether the graph node called `name` comes from this layer. `lista` expands to several
+    /// nodes called `{layer}.…`; every other layer is one node.
     pub fn defines(&self, name: &str) -> bool {
-        let part = || name.strip_prefix(&self.name).is_some_and(|rest| rest.starts_with('.'));
-        name == self.name || matches!(self.op, LayerOp::Lista(_)) && part()
+        let is_part = || name.strip_prefix(&self.name).is_some_and(|rest| rest.starts_with('.'));
+        name == self.name || matches!(self.op, LayerOp::Lista(_)) && is_part()
     }
 }
 
@@ -84,7 +85,7 @@ impl<'de> Deserialize<'de> for LayerSpec {
             Some(Value::String(text)) if !text.is_empty() => Ok(text),
             Some(other) => Err(D::Error::custom(format!("layer: {key} = {other} is not a name"))),
             None => Err(D::Error::custom(format!(
-                "a layer has no {key}: every [[model.layers]] needs name and op"
+                "a layer has no {key}: every [[model.layers]] needs a name and an op"
             ))),
         };
         let (name, op) = (text("name")?, text("op")?);
@@ -99,7 +100,7 @@ impl<'de> Deserialize<'de> for LayerSpec {
             Some(Value::Bool(frozen)) => frozen,
             Some(other) => {
                 return Err(D::Error::custom(format!(
-                    "layer {name}: frozen = {other} is neither true nor false"
+                    "layer {name}: frozen = {other}: use true or false"
                 )));
             }
         };

@@ -178,15 +178,15 @@ pub fn bundled(name: &str) -> Option<LoadedModel> {
     Some(load_bytes(bytes, &format!("the bundled model {name}")).expect("a bundled model loads"))
 }
 
-/// The names of the bundled models: those of the tasks, and three autoencoders for textures and
-/// styles.
+/// Names of the bundled models: one for each restoration task, and three autoencoders for texture
+/// synthesis and style transfer.
 pub fn bundled_names() -> impl Iterator<Item = &'static str> {
     BUNDLED.iter().map(|(name, _)| *name)
 }
 
-/// The bundled model for a task.
+/// The bundled model for a restoration task.
 pub fn restorer(task: Task) -> LoadedModel {
-    bundled(task.name()).expect("every task has one")
+    bundled(task.name()).expect("every task has a bundled model")
 }
 
 /// Reads a model: a file, the model in a run folder, or, if the path does not exist, the bundled

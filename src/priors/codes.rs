@@ -162,8 +162,8 @@ fn means(rows: &[f32], of: &[u32], depth: usize) -> Vec<f32> {
 /// Index of the nearest centre of each row.
 pub fn nearest(rows: &[f32], centres: &[f32], depth: usize) -> Vec<u32> {
     map_distances(rows, centres, depth, |_, distances| {
-        let least = distances.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1));
-        least.map_or(0, |(centre, _)| centre as u32)
+        let min = distances.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1));
+        min.map_or(0, |(centre, _)| centre as u32)
     })
 }
 

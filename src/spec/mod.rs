@@ -32,7 +32,7 @@ use crate::names::{UNKNOWN, names};
 use crate::ops::LossKind;
 pub use crate::view::Precision;
 
-/// A run's whole configuration.
+/// The complete configuration of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -74,18 +74,18 @@ pub struct Config {
 }
 
 names! {
-    /// How images meet the input's size.
+    /// How images are brought to the input size.
     pub enum FitName {
         /// Random crops.
         Crop = "crop",
-        /// Every image to just that size, aspect not kept.
+        /// Resized to exactly the input size; the aspect ratio may change.
         Resize = "resize",
-        /// All patches of a grid side by side.
+        /// Every patch of a grid without overlap.
         Patches = "patches",
     }
 }
 
-/// Where images come from and how a batch is cut from them.
+/// Where images come from, and how samples are cut from them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataSpec {
@@ -97,12 +97,12 @@ pub struct DataSpec {
     pub validation_source: Option<String>,
     /// Whether a file that does not decode is an error. Otherwise it is reported and skipped.
     pub strict: bool,
-    /// How images meet the input's size: `crop` (random crops), `resize` (every image to just that
-    /// size, aspect not kept) or `patches` (all of a grid side by side). Smaller images are
-    /// enlarged by the first and the last.
+    /// How images are brought to the input size: `crop` (random crops), `resize` (to exactly the
+    /// input size, the aspect ratio may change) or `patches` (every patch of a grid without
+    /// overlap). `crop` and `patches` enlarge images that are smaller than the input.
     pub fit: FitName,
-    /// Side of the square crops taken from images larger than that, when the model does not fix its
-    /// input.
+    /// Side in pixels of square crops, for a model without a fixed input size. Smaller images are
+    /// not cropped.
     pub crop: usize,
     /// Crops of each image in an epoch; 0: enough to cover the image once. Images of exactly the
     /// input size give one.
@@ -163,7 +163,7 @@ names! {
 pub struct LossSpec {
     /// `sum_squares`, `mse`, `l1`, `bce` or `charbonnier`.
     pub kind: LossName,
-    /// ε of `charbonnier`.
+    /// ε of the Charbonnier loss √(d² + ε²).
     pub eps: f64,
 }
 
@@ -174,7 +174,7 @@ impl Default for LossSpec {
 }
 
 impl LossSpec {
-    /// The loss meant.
+    /// Converts to the loss that the kernels compute.
     pub const fn resolve(&self) -> LossKind {
         match self.kind {
             LossName::SumSquares => LossKind::SumSquares,
@@ -187,13 +187,13 @@ impl LossSpec {
 }
 
 names! {
-    /// A penalty on the code.
+    /// Sparsity penalty on the code.
     pub enum PenaltyName {
-        /// None.
+        /// No penalty.
         None = "none",
-        /// λ‖z‖₁.
+        /// L1 penalty λ‖z‖₁.
         L1 = "l1",
-        /// The divergence of mean activities from ρ, times β.
+        /// Kullback–Leibler divergence of mean activities from ρ, times β.
         Kl = "kl",
     }
 }
@@ -202,9 +202,9 @@ names! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SparsitySpec {
-    /// `l1`, `kl` or `none` (selections such as TopK are layers).
+    /// `l1`, `kl` or `none`. Selections such as TopK are layers, not penalties.
     pub penalty: PenaltyName,
-    /// λ of the L1 penalty λ‖z‖₁.
+    /// Weight λ of the L1 penalty λ‖z‖₁.
     pub lambda: f64,
     /// Weight β of the KL penalty.
     pub beta: f64,
@@ -257,17 +257,17 @@ impl Default for SparsitySpec {
 }
 
 names! {
-    /// The course of the learning rate.
+    /// Shape of the learning-rate schedule.
     pub enum ScheduleName {
-        /// It stays at its peak.
+        /// Constant.
         Constant = "constant",
-        /// It drops by a factor every so many epochs.
+        /// Drops by a factor at regular intervals.
         Step = "step",
-        /// It falls along half of a cosine after the warm-up.
+        /// Falls along half a cosine after the warm-up.
         Cosine = "cosine",
-        /// It falls along half of a cosine from the first step.
+        /// Falls along half a cosine from the first step; the warm-up multiplies it.
         HalfCosine = "half_cosine",
-        /// It rises, then falls (Smith 2018).
+        /// Rises, then falls (Smith 2018).
         OneCycle = "one_cycle",
     }
 }
@@ -276,8 +276,8 @@ names! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScheduleSpec {
-    /// `constant`, `step`, `cosine`, `half_cosine` or `one_cycle`. `cosine` begins to fall after
-    /// the warm-up; `half_cosine` falls from the first step, and the warm-up multiplies it.
+    /// `constant`, `step`, `cosine`, `half_cosine` or `one_cycle`. `cosine` falls after the
+    /// warm-up; `half_cosine` falls from the first step, and the warm-up multiplies it.
     pub kind: ScheduleName,
     /// Epochs of linear growth from 0 at the start.
     pub warmup_epochs: f64,
@@ -401,7 +401,7 @@ impl Config {
                 return Error::usage(format!("{key} {message}"));
             }
             let advice = if key == "data.validation" {
-                "; images to validate on are data.validation_source"
+                "; use data.validation_source for validation images"
             } else {
                 ""
             };
@@ -512,7 +512,7 @@ impl Config {
             )));
         }
         if self.schedule.kind == ScheduleName::Step && self.schedule.every_epochs <= 0.0 {
-            return Err(Error::usage("schedule.every_epochs: it must be above 0"));
+            return Err(Error::usage("schedule.every_epochs must be above 0"));
         }
         // The device keeps the losses of all steps between two log lines.
         if t.log_every > 10_000 {

@@ -1,4 +1,4 @@
-//! The optimisers: their keys, how many moments each keeps, and the operation that updates weights.
+//! The optimisers: their options, their number of moments, and the operation that updates weights.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,17 +27,17 @@ pub struct OptimizerSpec {
     pub kind: OptimizerName,
     /// Peak learning rate.
     pub lr: f64,
-    /// SGD's momentum.
+    /// Momentum of `sgd`, in [0, 1).
     pub momentum: f64,
-    /// Nesterov's momentum.
+    /// Whether `sgd` uses Nesterov momentum.
     pub nesterov: bool,
-    /// Adam's decay rates of the moments.
+    /// Decay rates of the two moments of `adam` and `adamw`, each in [0, 1).
     pub betas: [f64; 2],
-    /// Adam's ε.
+    /// ε of `adam` and `adamw`.
     pub eps: f64,
-    /// Weight decay (decoupled in `adamw`).
+    /// Weight decay. `adamw` decouples it from the gradient; the others add it as an L2 penalty.
     pub weight_decay: f64,
-    /// Largest global norm of the gradient; 0: no clipping.
+    /// Maximum global gradient norm; 0 turns clipping off.
     pub clip_norm: f64,
     /// Factor on the learning rate of every layer before `head`; 0 freezes them. For models with
     /// a layer of that name: classifiers, segmenters and detectors.
@@ -45,7 +45,7 @@ pub struct OptimizerSpec {
     pub encoder_lr: f64,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
 fn is_one(factor: &f64) -> bool {
     *factor == 1.0
 }
@@ -66,10 +66,10 @@ impl Default for OptimizerSpec {
     }
 }
 
-/// What one update reads and writes. The views are of the same length.
+/// What one update reads and writes. All views have the same length.
 #[derive(Clone, Copy, Debug)]
 pub struct Update {
-    /// Factor that the gradients are multiplied by.
+    /// Factor of the gradients.
     pub grad_scale: f64,
     /// The gradients.
     pub grads: View,
@@ -77,12 +77,12 @@ pub struct Update {
     pub weights: View,
     /// The first moments.
     pub m: View,
-    /// The second moments. Not used by an optimiser that keeps one moment.
+    /// The second moments. An optimiser with one moment ignores them.
     pub v: View,
 }
 
 impl OptimizerName {
-    /// Moments that it keeps of each learned value, 1 or 2.
+    /// Number of moments of each learned value: 1 or 2.
     pub const fn moments(self) -> usize {
         match self {
             Self::Sgd => 1,
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_is_an_optimiser_and_is_written_as_it_was_read() {
+    fn every_optimiser_is_written_as_it_is_read() {
         for kind in OptimizerName::ALL {
             let config = parse(kind.name()).unwrap();
             assert_eq!(config.optimizer.kind, *kind);
@@ -142,10 +142,10 @@ mod tests {
     }
 
     #[test]
-    fn another_name_is_no_optimiser() {
+    fn unknown_optimisers_are_refused() {
         assert_eq!(
             parse("adm").unwrap_err(),
-            "optimizer.kind = \"adm\": known are sgd, adam, adamw; did you mean adam?"
+            "optimizer.kind = \"adm\": use one of sgd, adam, adamw; did you mean adam?"
         );
         assert!(parse("lion").is_err());
         assert!(parse("3").unwrap_err().contains("optimizer.kind: invalid type"));

@@ -1,4 +1,4 @@
-//! Sparsity rules by name, and how the code of a description gets another one.
+//! Sparsity rules by name, and how to exchange the rule of a configuration.
 
 use super::{
     ActivationSpec, BatchTopKSpec, Config, LayerOp, LayerSpec, LifetimeWtaSpec, ModelSpec,
@@ -10,38 +10,40 @@ use crate::names::names;
 use crate::ops::Activation;
 
 names! {
-    /// A rule that makes codes sparse. Its name is that of its layer or penalty.
+    /// A rule that makes codes sparse: a penalty or a selection layer. Its name is that of the
+    /// penalty or layer in TOML.
     pub enum SparsityRule {
-        /// A penalty λ‖z‖₁.
+        /// Penalty λ‖z‖₁.
         L1 = "l1",
-        /// A penalty on mean activities that differ from `sparsity.rho`, weighted by β.
+        /// KL penalty, weighted by β: mean activities should be `sparsity.rho`.
         Kl = "kl",
-        /// The k largest of each image.
+        /// Keeps the k largest elements of each image.
         TopK = "top_k",
-        /// The k·n largest of each batch.
+        /// Keeps the k·n largest elements of a batch of n.
         BatchTopK = "batch_top_k",
-        /// The largest of each map of each image.
+        /// Keeps the largest element of each map of each image.
         SpatialWta = "spatial_wta",
-        /// A share of each batch for each unit.
+        /// Each channel keeps its largest maps, a share of the batch.
         LifetimeWta = "lifetime_wta",
     }
 }
 
-/// Strength of the push on dead units, where a description revives them in another way.
-const PUSH: f64 = 0.3;
+/// `sparsity.revive_strength` for a configuration that used the auxiliary loss instead. It is the
+/// value of preset `sparse`.
+const REVIVE_STRENGTH: f64 = 0.3;
 
-/// Name of the layer that selects, where the code had none.
+/// Name of a selection layer that is added behind the code.
 const SELECTED: &str = "selected";
 
 impl SparsityRule {
-    /// The layer that selects at a strength; none: it is a penalty.
+    /// The selection layer with this strength; `None` for a penalty.
     fn op(self, strength: f64) -> Result<Option<LayerOp>> {
         let count = || -> Result<usize> {
             if strength >= 1.0 && strength.fract() == 0.0 && strength < 1e9 {
                 return Ok(strength as usize);
             }
             Err(Error::usage(format!(
-                "{}: k = {strength} must be a whole number from 1",
+                "{}: k = {strength} must be an integer, at least 1",
                 self.name()
             )))
         };
@@ -57,14 +59,16 @@ impl SparsityRule {
         })
     }
 
-    /// A configuration with this rule, and no other, on its code: λ, β, k or the rate is
-    /// `strength`, which spatial winner-take-all has no use for. A linear code gets a ReLU where
-    /// the rule leaves no zeros by itself. If the description revives dead units, its way is
-    /// exchanged too: TopK and BatchTopK keep the auxiliary loss that they may have, the others
-    /// take the push.
+    /// Returns the configuration with this rule, and no other, on its code.
+    ///
+    /// `strength` is λ, β, k or the rate; spatial winner-take-all ignores it. A linear code gets a
+    /// ReLU unless the rule is TopK or BatchTopK, which make zeros by themselves. Resurrection of
+    /// dead units changes with the rule: TopK and BatchTopK keep an auxiliary loss, the other
+    /// rules use `revive_strength` in its place.
     ///
     /// # Errors
-    /// When the strength is none, or the rule does not suit the code.
+    /// When the strength is not above 0 or k is not an integer, the configuration's code is not
+    /// one of its layers, or the rule is `kl` and the code has no sigmoid.
     pub fn apply(self, config: &Config, strength: f64) -> Result<Config> {
         let mut config = config.clone();
         let SparsitySpec { lambda, beta, .. } = config.sparsity;
@@ -77,12 +81,12 @@ impl SparsityRule {
         };
         let SparsitySpec { revive_strength, aux_alpha, .. } = config.sparsity;
         let (revive_strength, aux_alpha) = match self {
-            // A push raises what is not selected for every image alike, until it is selected for
-            // all.
+            // `revive_strength` raises an unselected unit equally for every image, until it is
+            // selected for all of them.
             Self::TopK | Self::BatchTopK => (0.0, aux_alpha),
             Self::L1 | Self::Kl | Self::SpatialWta | Self::LifetimeWta => {
-                let revived = revive_strength == 0.0 && aux_alpha > 0.0;
-                (if revived { PUSH } else { revive_strength }, 0.0)
+                let replaces_loss = revive_strength == 0.0 && aux_alpha > 0.0;
+                (if replaces_loss { REVIVE_STRENGTH } else { revive_strength }, 0.0)
             }
         };
         config.sparsity =
@@ -93,18 +97,18 @@ impl SparsityRule {
                 self.name()
             )));
         }
-        select(&mut config.model, self.op(strength)?)?;
-        let gate = gate(&config.model);
-        let activation = gate.and_then(|at| config.model.layers[at].op.activation().copied());
+        replace_selection(&mut config.model, self.op(strength)?)?;
+        let layer = activation_layer(&config.model);
+        let activation = layer.and_then(|at| config.model.layers[at].op.activation().copied());
         if self == Self::Kl && activation != Some(Activation::Sigmoid) {
             return Err(Error::usage(
-                "kl: it takes a code between 0 and 1; give the code layer activation = \
-                 \"sigmoid\", or leave the rule out",
+                "kl: the code must lie between 0 and 1; set activation = \"sigmoid\" on the code \
+                 layer, or leave this rule out",
             ));
         }
         let rectify = activation == Some(Activation::Identity)
             && !matches!(self, Self::TopK | Self::BatchTopK);
-        if let Some(at) = gate.filter(|_| rectify) {
+        if let Some(at) = layer.filter(|_| rectify) {
             let op = &mut config.model.layers[at].op;
             *op = op.with("activation", Activation::Relu)?;
         }
@@ -119,28 +123,29 @@ impl std::str::FromStr for SparsityRule {
         Self::named(name).ok_or_else(|| {
             let hint = crate::error::did_you_mean(name, Self::names());
             Error::usage(format!(
-                "rule {name:?}: there are {}{hint}",
+                "rule {name:?} is unknown: use one of {}{hint}",
                 Self::names().collect::<Vec<_>>().join(", ")
             ))
         })
     }
 }
 
-fn selects(op: &LayerOp) -> bool {
+fn is_selection(op: &LayerOp) -> bool {
     op.selection().is_some()
 }
 
-fn place(model: &ModelSpec, name: &str) -> Result<usize> {
+/// Index of a layer.
+fn layer_index(model: &ModelSpec, name: &str) -> Result<usize> {
     model.layers.iter().position(|layer| layer.name == name).ok_or_else(|| {
         Error::usage(format!(
-            "model.code = {name:?}: it is no layer of the description, so that its sparsity cannot \
-             be exchanged"
+            "model.code = {name:?}: the configuration has no layer of this name, so that its \
+             sparsity rule cannot be exchanged"
         ))
     })
 }
 
-/// The layer that layer `at` reads, if it is one.
-fn before(model: &ModelSpec, at: usize) -> Option<usize> {
+/// The layer that layer `at` reads; `None` if it reads the image or several layers.
+fn layer_before(model: &ModelSpec, at: usize) -> Option<usize> {
     match &model.layers[at].from[..] {
         [] => at.checked_sub(1),
         [one] => model.layers.iter().position(|layer| layer.name == *one),
@@ -148,14 +153,14 @@ fn before(model: &ModelSpec, at: usize) -> Option<usize> {
     }
 }
 
-/// Gives the code a selection, or none, in place of those that it has.
-fn select(model: &mut ModelSpec, op: Option<LayerOp>) -> Result<()> {
-    let code = place(model, &model.code)?;
-    if !selects(&model.layers[code].op) {
+/// Replaces the selections of the code by `op`, or removes them.
+fn replace_selection(model: &mut ModelSpec, op: Option<LayerOp>) -> Result<()> {
+    let code = layer_index(model, &model.code)?;
+    if !is_selection(&model.layers[code].op) {
         let Some(op) = op else { return Ok(()) };
         let name = model.code.clone();
-        // whoever reads the code reads what is selected of it; the layer behind it does so by its
-        // place
+        // Layers that name the code must now read the selection. A layer with an empty `from`
+        // reads the layer before it, which is the selection.
         for layer in &mut model.layers[code + 1..] {
             layer
                 .from
@@ -167,15 +172,16 @@ fn select(model: &mut ModelSpec, op: Option<LayerOp>) -> Result<()> {
         SELECTED.clone_into(&mut model.code);
         return Ok(());
     }
-    // selections one behind the other: the last, which is the code, is exchanged, the others go
-    // unless something else reads them
+    // In a chain of selections the last one is the code: it is replaced. The others are removed
+    // unless another layer reads them.
     let mut chain = Vec::new();
     let mut first = code;
-    while let Some(at) = before(model, first).filter(|at| selects(&model.layers[*at].op)) {
+    while let Some(at) = layer_before(model, first).filter(|at| is_selection(&model.layers[*at].op))
+    {
         chain.push(at);
         first = at;
     }
-    let from = match before(model, first) {
+    let from = match layer_before(model, first) {
         Some(at) => vec![model.layers[at].name.clone()],
         None => model.layers[first].from.clone(),
     };
@@ -191,13 +197,14 @@ fn select(model: &mut ModelSpec, op: Option<LayerOp>) -> Result<()> {
     Ok(())
 }
 
-/// The layer whose activation the code comes from, past selections and layers that do nothing. None
-/// if that layer has no activation.
-fn gate(model: &ModelSpec) -> Option<usize> {
-    let mut at = place(model, &model.code).ok()?;
-    let idle = |op: &LayerOp| matches!(op.kind(), LayerKind::Activation(Activation::Identity));
-    while selects(&model.layers[at].op) || idle(&model.layers[at].op) {
-        at = before(model, at)?;
+/// The layer whose activation the code has, found by walking back over selections and identity
+/// activations. `None` if that layer has no activation.
+fn activation_layer(model: &ModelSpec) -> Option<usize> {
+    let mut at = layer_index(model, &model.code).ok()?;
+    let is_identity =
+        |op: &LayerOp| matches!(op.kind(), LayerKind::Activation(Activation::Identity));
+    while is_selection(&model.layers[at].op) || is_identity(&model.layers[at].op) {
+        at = layer_before(model, at)?;
     }
     model.layers[at].op.activation().map(|_| at)
 }
@@ -214,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_gets_a_selection_behind_it() {
+    fn a_selection_is_added_behind_the_code() {
         let sparse = preset("sparse");
         for (rule, strength) in [
             (SparsityRule::TopK, 16.0),
@@ -229,7 +236,7 @@ mod tests {
             assert_eq!(config.sparsity.revive_strength == 0.0, rule != SparsityRule::LifetimeWta);
             let graph = Graph::new(&config.model, Dims::new(1, 28, 28)).unwrap();
             graph.check_autoencoder().unwrap();
-            // exchanged again, it is the other rule's alone
+            // A second exchange leaves only the second rule.
             let again = SparsityRule::TopK.apply(&config, 7.0).unwrap();
             assert_eq!(again.model, SparsityRule::TopK.apply(&sparse, 7.0).unwrap().model);
         }
@@ -244,16 +251,16 @@ mod tests {
             assert!(rule.apply(&sparse, strength).unwrap_err().to_string().contains(rule.name()));
         }
         let linear = preset("top-k");
-        for (rule, strength, activation, revival) in [
+        for (rule, strength, activation, resurrection) in [
             (SparsityRule::TopK, 8.0, Activation::Identity, (0.0, 1.0)),
             (SparsityRule::BatchTopK, 8.0, Activation::Identity, (0.0, 1.0)),
-            (SparsityRule::L1, 1.0, Activation::Relu, (PUSH, 0.0)),
-            (SparsityRule::LifetimeWta, 0.1, Activation::Relu, (PUSH, 0.0)),
+            (SparsityRule::L1, 1.0, Activation::Relu, (REVIVE_STRENGTH, 0.0)),
+            (SparsityRule::LifetimeWta, 0.1, Activation::Relu, (REVIVE_STRENGTH, 0.0)),
         ] {
             let config = rule.apply(&linear, strength).unwrap();
-            assert_eq!((config.sparsity.revive_strength, config.sparsity.aux_alpha), revival);
-            let gate = &config.model.layers[gate(&config.model).unwrap()].op;
-            assert_eq!(gate.activation(), Some(&activation), "{}", rule.name());
+            assert_eq!((config.sparsity.revive_strength, config.sparsity.aux_alpha), resurrection);
+            let op = &config.model.layers[activation_layer(&config.model).unwrap()].op;
+            assert_eq!(op.activation(), Some(&activation), "{}", rule.name());
             Graph::new(&config.model, Dims::new(1, 28, 28)).unwrap().check_autoencoder().unwrap();
         }
         assert!(
@@ -266,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn selections_are_exchanged_in_place() {
+    fn a_chain_of_selections_is_replaced_by_one() {
         let text = r#"
             [model]
             code = "code"

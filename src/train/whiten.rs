@@ -95,7 +95,7 @@ fn maps(
 }
 
 /// What a whitening layer computes with, in natural order.
-struct FilterCount {
+struct Filters {
     /// [C, C, R, S]
     weight: Vec<f32>,
     /// [C]: −mean · scale.
@@ -110,7 +110,7 @@ fn filters(
     [r, s]: [usize; 2],
     eps: f64,
     seed: u64,
-) -> FilterCount {
+) -> Filters {
     let c = dims.c;
     let count = (maps.len() / c) as f64;
     let mean: Vec<f64> = (0..c)
@@ -150,7 +150,7 @@ fn filters(
             weight.extend((0..r * s).map(|tap| entry(middle + k, tap * c + channel) as f32));
         }
     }
-    FilterCount {
+    Filters {
         weight,
         shift: mean.iter().map(|mean| (-mean * scale) as f32).collect(),
         scale: vec![scale as f32; c],

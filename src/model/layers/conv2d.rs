@@ -16,25 +16,33 @@ use crate::shape::{Conv2d, Dims, Taps, Window};
 /// Convolution, `op = "conv2d"`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct Conv2dSpec {
+    /// Number of output channels.
     pub filters: FilterCount,
+    /// Kernel size.
     pub kernel: Pair,
+    /// Stride.
     #[serde(default = "one")]
     pub stride: Pair,
+    /// Zero padding on each side.
     #[serde(default = "unpadded")]
     pub padding: Pad,
+    /// Dilation of the kernel.
     #[serde(default = "one")]
     pub dilation: Pair,
+    /// Number of channel groups. It must divide the input and output channels.
     #[serde(default = "one_group")]
     pub groups: usize,
+    /// Whether each output channel has a bias.
     #[serde(default = "yes")]
     pub bias: bool,
+    /// Activation after the bias.
     #[serde(default)]
     pub activation: Activation,
+    /// Initial weights.
     #[serde(default)]
     pub init: Init,
-    /// Name of the weight, to share it with another layer.
+    /// Name of the weight tensor. Two layers with the same name share it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<String>,
 }
@@ -42,35 +50,44 @@ pub struct Conv2dSpec {
 /// Transposed convolution, `op = "conv_transpose2d"`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct ConvTranspose2dSpec {
+    /// Number of output channels.
     pub filters: FilterCount,
+    /// Kernel size.
     pub kernel: Pair,
+    /// Stride: the factor by which the output is larger than the input.
     #[serde(default = "one")]
     pub stride: Pair,
+    /// Padding of the convolution that this layer transposes: it makes the output smaller.
     #[serde(default = "unpadded")]
     pub padding: Pad,
+    /// Rows and columns added at the lower and right side of the output.
     #[serde(default = "none")]
     pub output_padding: Pair,
+    /// Dilation of the kernel.
     #[serde(default = "one")]
     pub dilation: Pair,
+    /// Number of channel groups. It must divide the input and output channels.
     #[serde(default = "one_group")]
     pub groups: usize,
+    /// Whether each output channel has a bias.
     #[serde(default = "yes")]
     pub bias: bool,
+    /// Activation after the bias.
     #[serde(default)]
     pub activation: Activation,
+    /// Initial weights.
     #[serde(default)]
     pub init: Init,
-    /// Name of the weight, to share it with another layer.
+    /// Name of the weight tensor. Two layers with the same name share it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<String>,
-    /// Largest norm of the weights that lead out of one input channel (its atom); they are scaled
-    /// back after each update.
+    /// Maximum norm of each atom: the weights that lead out of one input channel. Longer atoms are
+    /// rescaled after each update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_norm: Option<f64>,
-    /// Every atom has norm 1: it is scaled to that after each update, which leaves out the gradient
-    /// along the atom.
+    /// Whether every atom has norm 1. Atoms are rescaled after each update, and the component of
+    /// the gradient along the atom is removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unit_norm: bool,
 }

@@ -10,36 +10,38 @@ use crate::model::values::Init;
 use crate::ops::Activation;
 use crate::shape::{Dims, Window};
 
-/// Fully connected, `op = "linear"`; exactly one of `units`, `shape` and `like` says how large its
-/// output is.
+/// Fully connected layer, `op = "linear"`. Exactly one of `units`, `shape` and `like` gives its
+/// output size.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct LinearSpec {
-    /// A vector of so many units.
+    /// Number of output units: the output is a vector.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub units: Option<usize>,
-    /// Maps of [channels, height, width].
+    /// Output size [channels, height, width]: the output is maps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shape: Option<[usize; 3]>,
-    /// Maps as large as the named layer's.
+    /// Name of a layer before this one, whose size the output has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub like: Option<String>,
+    /// Whether each output element has a bias.
     #[serde(default = "yes")]
     pub bias: bool,
+    /// Activation after the bias.
     #[serde(default)]
     pub activation: Activation,
+    /// Initial weights.
     #[serde(default)]
     pub init: Init,
-    /// Name of the weight, to share it with another layer.
+    /// Name of the weight tensor. Two layers with the same name share it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<String>,
-    /// Largest norm of the weights that lead out of one input channel (its atom); they are scaled
-    /// back after each update.
+    /// Maximum norm of each atom: the weights that lead out of one input channel. Longer atoms are
+    /// rescaled after each update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_norm: Option<f64>,
-    /// Every atom has norm 1: it is scaled to that after each update, which leaves out the gradient
-    /// along the atom.
+    /// Whether every atom has norm 1. Atoms are rescaled after each update, and the component of
+    /// the gradient along the atom is removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unit_norm: bool,
 }

@@ -1,4 +1,4 @@
-//! Unrolled iterative soft thresholding as the layers that it is of.
+//! `lista`, unrolled iterative soft thresholding, expanded into simpler layers.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,52 +12,57 @@ use crate::model::values::{FilterCount, Init, Pad, Pair};
 use crate::ops::Activation;
 use crate::shape::Dims;
 
-/// A convolutional sparse code by unrolled iterative soft thresholding, `op = "lista"`: z ← soft(z
-/// − A_i(B_i z − y), τ_i), with A_i, B_i and τ_i learned for each iteration (Gregor & LeCun,
-/// "Learning Fast Approximations of Sparse Coding", 2010; Simon & Elad, "Rethinking the CSC Model
-/// for Natural Images", 2019; Janjušević et al., "CDLNet", 2022). y is what it reads less its mean;
-/// `{name}.mean` is that mean as a map, for a later `add`.
+/// A convolutional sparse code by unrolled iterative soft thresholding, `op = "lista"`.
+///
+/// It computes z ← soft(z − A_i(B_i z − y), τ_i), with A_i, B_i and τ_i learned for each iteration
+/// (Gregor & LeCun, "Learning Fast Approximations of Sparse Coding", 2010; Simon & Elad,
+/// "Rethinking the CSC Model for Natural Images", 2019; Janjušević et al., "CDLNet", 2022). y is
+/// the input minus its mean in each channel. `{name}.mean` is that mean as a map, for a later
+/// `add`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct ListaSpec {
+    /// Number of dictionary atoms: channels of the code.
     pub filters: usize,
-    /// Odd.
+    /// Kernel size of A and B; both sides must be odd.
     pub kernel: Pair,
-    /// What it reads must be a multiple of it.
+    /// Stride of A and B. It must divide the input size.
     #[serde(default = "one")]
     pub stride: Pair,
+    /// Number of unrolled iterations.
     pub iterations: usize,
-    /// First value of every threshold.
+    /// Initial threshold.
     #[serde(default = "first_threshold")]
     pub value: f64,
-    /// First value of every slope, as in `soft_threshold`.
+    /// Initial slope of the thresholds, as in `soft_threshold`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slope: Option<f64>,
-    /// Whether what it reads may have missing pixels, with a guess in their place, which is what z
-    /// begins with: z ← soft(z − A_i(M·(B_i z − y)), τ_i), M being 1 where a pixel is known and 0
-    /// elsewhere.
+    /// Whether the layer is conditioned on a mask of missing pixels: it then computes
+    /// z ← soft(z − A_i(M·(B_i z − y)), τ_i), where M is 1 at known pixels and 0 elsewhere. The
+    /// first iteration uses all pixels, so missing ones must hold a guess.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub masked: bool,
 }
 
-/// The layers of `name`, which reads `from`, a map of size `x`. The last is called `name`, those
-/// before `name.…`.
+/// The layers that the `lista` layer `name` consists of. It reads `from`, which has size `x`. The
+/// last layer is called `name`, the others `name.…`.
 pub(super) fn layers(spec: &ListaSpec, name: &str, from: &str, x: Dims) -> Result<Vec<LayerSpec>> {
-    let ([r, s], [down, along]) = (spec.kernel.0, spec.stride.0);
+    let ([r, s], [stride_h, stride_w]) = (spec.kernel.0, spec.stride.0);
     if r % 2 == 0 || s % 2 == 0 {
-        return Err(Error::usage(format!("kernel = [{r}, {s}]: its sides must be odd")));
+        return Err(Error::usage(format!("kernel = [{r}, {s}]: both sides must be odd")));
     }
-    if down == 0 || along == 0 || !x.h.is_multiple_of(down) || !x.w.is_multiple_of(along) {
+    let divides = |side: usize, stride: usize| stride > 0 && side.is_multiple_of(stride);
+    if !divides(x.h, stride_h) || !divides(x.w, stride_w) {
         return Err(Error::usage(format!(
-            "stride = [{down}, {along}]: {x} is no multiple of it; take an input that is"
+            "stride = [{stride_h}, {stride_w}]: it must divide the input size {x}; change the \
+             stride or the input size"
         )));
     }
     if spec.iterations == 0 || spec.filters == 0 {
         return Err(Error::usage("iterations and filters must be at least 1"));
     }
     let size = Pair([x.h, x.w]);
-    let whole = AvgPool2dSpec {
+    let global_mean = AvgPool2dSpec {
         kernel: size,
         stride: None,
         padding: Pair([0, 0]),
@@ -71,44 +76,49 @@ pub(super) fn layers(spec: &ListaSpec, name: &str, from: &str, x: Dims) -> Resul
             op,
         ));
     };
-    let of = |part: &str| format!("{name}.{part}");
-    push(of("pooled"), &[from], LayerOp::AvgPool2d(whole));
-    push(of("mean"), &[&of("pooled")], LayerOp::UpsampleNearest2d(UpsampleSpec { scale: size }));
-    push(of("y"), &[from, &of("mean")], LayerOp::Sub(SubSpec {}));
+    let part = |part: &str| format!("{name}.{part}");
+    push(part("pooled"), &[from], LayerOp::AvgPool2d(global_mean));
+    push(
+        part("mean"),
+        &[&part("pooled")],
+        LayerOp::UpsampleNearest2d(UpsampleSpec { scale: size }),
+    );
+    push(part("y"), &[from, &part("mean")], LayerOp::Sub(SubSpec {}));
     let mut z = String::new();
     for i in 0..spec.iterations {
-        let at = |part: &str| format!("{name}.{i}.{part}");
+        let step = |step: &str| format!("{name}.{i}.{step}");
+        // The first iteration starts from z = 0, so that it is soft(A·y).
         let residual = if i == 0 {
-            of("y")
+            part("y")
         } else {
-            push(at("synthesis"), &[&z], LayerOp::ConvTranspose2d(synthesis(spec, x)));
-            push(at("residual"), &[&at("synthesis"), &of("y")], LayerOp::Sub(SubSpec {}));
+            push(step("synthesis"), &[&z], LayerOp::ConvTranspose2d(synthesis(spec, x)));
+            push(step("residual"), &[&step("synthesis"), &part("y")], LayerOp::Sub(SubSpec {}));
             if spec.masked {
-                push(at("known"), &[&at("residual")], LayerOp::Known(KnownSpec {}));
-                at("known")
+                push(step("known"), &[&step("residual")], LayerOp::Known(KnownSpec {}));
+                step("known")
             } else {
-                at("residual")
+                step("residual")
             }
         };
-        push(at("analysis"), &[&residual], LayerOp::Conv2d(analysis(spec)));
+        push(step("analysis"), &[&residual], LayerOp::Conv2d(analysis(spec)));
         let before = if i == 0 {
-            at("analysis")
+            step("analysis")
         } else {
-            push(at("step"), &[&z, &at("analysis")], LayerOp::Sub(SubSpec {}));
-            at("step")
+            push(step("step"), &[&z, &step("analysis")], LayerOp::Sub(SubSpec {}));
+            step("step")
         };
-        z = if i + 1 == spec.iterations { name.to_owned() } else { at("z") };
+        z = if i + 1 == spec.iterations { name.to_owned() } else { step("z") };
         let threshold = SoftThresholdSpec {
             value: spec.value,
             slope: spec.slope,
-            threshold: Some(at("threshold")),
+            threshold: Some(step("threshold")),
         };
         push(z.clone(), &[&before], LayerOp::SoftThreshold(threshold));
     }
     Ok(layers)
 }
 
-/// A: from the image's side to the code's.
+/// A, the analysis: from the image to the code.
 const fn analysis(spec: &ListaSpec) -> Conv2dSpec {
     Conv2dSpec {
         filters: FilterCount::Count(spec.filters),
@@ -124,15 +134,15 @@ const fn analysis(spec: &ListaSpec) -> Conv2dSpec {
     }
 }
 
-/// B: back.
+/// B, the synthesis: from the code to the image.
 const fn synthesis(spec: &ListaSpec, x: Dims) -> ConvTranspose2dSpec {
-    let [down, along] = spec.stride.0;
+    let [stride_h, stride_w] = spec.stride.0;
     ConvTranspose2dSpec {
         filters: FilterCount::Count(x.c),
         kernel: spec.kernel,
         stride: spec.stride,
         padding: Pad::Same,
-        output_padding: Pair([down - 1, along - 1]),
+        output_padding: Pair([stride_h - 1, stride_w - 1]),
         dilation: one(),
         groups: 1,
         bias: false,

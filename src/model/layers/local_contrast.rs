@@ -10,23 +10,26 @@ use crate::program::Call;
 use crate::shape::Window;
 use crate::view::View;
 
+/// Default window: large enough for a stable mean, small enough to stay local in a 32×32 image.
 const fn contrast_window() -> usize {
     9
 }
 
+/// Default ε: a standard deviation of 0.03 on the 0–1 scale, below which areas count as flat and
+/// are not amplified.
 const fn contrast_eps() -> f64 {
     1e-3
 }
 
-/// Local contrast normalisation, `op = "local_contrast"`: each pixel less the mean around it, by
-/// the deviation there.
+/// Local contrast normalisation, `op = "local_contrast"`: subtracts the local mean and divides by
+/// the local standard deviation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LocalContrastSpec {
-    /// Side of the window, odd.
+    /// Side of the window in pixels: odd, from 3 to 255.
     #[serde(default = "contrast_window")]
     pub window: usize,
-    /// What is added to the variance, on the scale of what it reads (squared).
+    /// ε added to the local variance, above 0, in the squared unit of the input.
     #[serde(default = "contrast_eps")]
     pub eps: f64,
 }
@@ -71,6 +74,6 @@ impl OneOperation for LocalContrastSpec {
     }
 
     fn gradient(&self, _: &Ends, _: View, _: View) -> Call {
-        unreachable!("nothing before it is learned")
+        unreachable!("inference refuses learned layers before it")
     }
 }

@@ -11,21 +11,23 @@ use crate::shape::{Dims, Window};
 #[serde(deny_unknown_fields)]
 pub struct AddSpec {}
 
-/// The first layer less the second, `op = "sub"`.
+/// The first layer minus the second, `op = "sub"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SubSpec {}
 
-/// Channels of several layers side by side, `op = "concat"`.
+/// Concatenation of several layers along the channels, `op = "concat"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConcatSpec {}
 
-/// Infers a sum or a difference.
+/// Infers the size of a sum or a difference.
 fn infer(graph: &Graph, node: &mut Node) -> Result<()> {
     let (a, b) = (graph.nodes[node.inputs[0]].dims, graph.nodes[node.inputs[1]].dims);
     if a != b {
-        return Err(Error::usage(format!("adds {a} and {b}: both must have the same size")));
+        return Err(Error::usage(format!(
+            "it adds {a} and {b}; both inputs must have the same size"
+        )));
     }
     node.dims = a;
     Ok(())

@@ -1,5 +1,6 @@
-//! The geometry of each layer: its output size, its parameters, and its window (the part of the
-//! input that an output depends on). `record/layers` has its forward and backward passes.
+//! The layers. Each file has the options that a user writes (one struct for each operation, one
+//! field for each TOML key) and the geometry: output size, parameters, and window (the part of the
+//! input that an output depends on). `record/layers` has the forward and backward passes.
 
 pub(crate) mod conv2d;
 mod linear;
@@ -38,7 +39,8 @@ use crate::program::Call;
 use crate::shape::{Dims, Window};
 use crate::view::View;
 
-/// The geometry of a layer.
+/// The geometry and the kind of a layer. Except for the number of inputs nothing has a default, so
+/// that a new layer does not compile until it answers every question.
 pub(crate) trait Layer {
     /// Number of inputs; `None` for two or more.
     const INPUTS: Option<usize> = Some(1);
@@ -50,99 +52,98 @@ pub(crate) trait Layer {
     /// How an output depends on the inputs along one side (0: rows, 1: columns).
     fn window(&self, graph: &Graph, node: &Node, side: usize) -> Window;
 
-    /// What sort of layer it is.
+    /// The kind of the layer.
     fn kind(&self) -> LayerKind<'_>;
 
-    /// The cases that verify it, on its own. A layer without such cases is part of a model that
-    /// `verify/table.rs` lists.
+    /// The cases that verify the layer on its own. A layer without cases is verified as part of a
+    /// model in `verify/table.rs`.
     #[cfg_attr(not(feature = "cli"), allow(dead_code))] // `verify` reads it
     const CASES: &[LayerCase];
 }
 
-/// A layer that is one operation forward and one backward, without parameters and states. Its
-/// passes follow from the two.
+/// A layer with one operation forward and one backward, and without parameters and states. Its
+/// passes follow from the two operations.
 pub(crate) trait OneOperation: Layer {
-    /// The operation that writes y. `scratch` makes a buffer of so many reals, with a name for
-    /// people.
+    /// The operation that writes y. `scratch(label, len)` makes a scratch buffer of real numbers.
     fn operation(&self, ends: &Ends, scratch: &mut dyn FnMut(&str, usize) -> View) -> Call;
 
-    /// The operation that writes dx, the gradient by x, from `dy`, that by y.
+    /// The operation that writes dx, the gradient of x, from dy, the gradient of y.
     fn gradient(&self, ends: &Ends, dy: View, dx: View) -> Call;
 }
 
-/// What a layer of one operation reads and writes.
+/// Input and output of a layer with one operation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ends {
-    /// Batch.
+    /// Batch size.
     pub n: usize,
     /// Size of one sample of x.
     pub x_dims: Dims,
     /// Size of one sample of y.
     pub y_dims: Dims,
-    /// What it reads.
+    /// The input.
     pub x: View,
-    /// What it writes.
+    /// The output.
     pub y: View,
 }
 
-/// A case that a layer is verified on: its keys, and the shapes of what it reads. Values are drawn
-/// from the case's name.
+/// A verification case of a layer: its options, and the shapes of what it reads. The values are
+/// random, seeded by the name of the case.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(not(feature = "cli"), allow(dead_code))] // `verify` reads it
 pub(crate) struct LayerCase {
-    /// The name, `primes` in `conv2d/primes`.
+    /// Name: `primes` in `conv2d/primes`.
     pub name: &'static str,
-    /// The keys, as JSON. Those that follow from the shapes of parameters are left out.
+    /// The options as JSON, without those that follow from the shapes of parameters.
     pub keys: &'static str,
     /// Shape of x.
     pub x: &'static [usize],
-    /// Names and shapes of parameters, and of what else it reads.
+    /// Names and shapes of parameters and of other inputs.
     pub tensors: &'static [(&'static str, &'static [usize])],
 }
 
-/// What sort of layer a layer is, for code that treats the sorts differently.
+/// The kind of a layer, for code that treats kinds differently.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum LayerKind<'a> {
-    /// It multiplies by its weight and applies an activation to the product.
+    /// Multiplies by a weight, then applies an activation.
     Product {
         /// The activation.
         activation: &'a Activation,
         /// Where the weight is applied.
         places: Places,
     },
-    /// It prepares the input: nothing before it is learned, and no gradient passes through it.
+    /// Preprocesses the input. Nothing before it is learned, and it has no gradient.
     Preparation {
-        /// Where it applies its weight, if it has one.
+        /// Where the weight is applied, if there is one.
         places: Option<Places>,
     },
-    /// It applies an activation and does nothing else.
+    /// Only applies an activation.
     Activation(&'a Activation),
-    /// It keeps some units and sets the others to 0.
+    /// Keeps some units and sets the others to 0.
     Selection(Selection),
     /// None of these.
     Other,
 }
 
-/// Where a layer applies its weight.
+/// The positions at which a layer applies its weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Places {
-    /// At every pixel of its output.
+    /// Every pixel of the output.
     Output,
-    /// At every pixel of its input.
+    /// Every pixel of the input.
     Input,
-    /// Once for the whole image.
+    /// Once for an image.
     Once,
 }
 
 /// How a layer selects units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Selection {
-    /// Units kept of each sample, or on average of a batch's samples. `None` for winner-take-all
+    /// Elements kept of each sample, or kept on average over a batch. `None` for winner-take-all
     /// rules, which keep a share.
     pub k: Option<usize>,
-    /// Whether the samples of a batch compete with each other in training.
+    /// Whether the samples of a batch compete in training.
     pub over_batch: bool,
-    /// Whether units are selected at inference too.
+    /// Whether the selection is also applied at inference.
     pub at_inference: bool,
 }
 
@@ -166,19 +167,20 @@ const fn one_group() -> usize {
     1
 }
 
+/// Initial threshold. A small value: at a large one every output starts at 0 and has no gradient.
 const fn first_threshold() -> f64 {
     0.01
 }
 
-/// An activation on its own, `op = "activation"`.
+/// An activation as a layer of its own, `op = "activation"`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct ActivationSpec {
+    /// The activation.
     pub activation: Activation,
 }
 
-/// One thing for a layer, another for a composite one.
+/// Selects the second expression for a composite layer, the first one for other layers.
 macro_rules! arm {
     ([] $one:expr, $composite:expr) => {
         $one
@@ -189,27 +191,28 @@ macro_rules! arm {
 }
 pub(crate) use arm;
 
-/// The table of layers: the enum over all of them, its names, and the dispatch to each.
+/// Makes from the table of layers the enum over them, their names, and the dispatch to each.
 ///
-/// A layer marked `composite` never is in a graph: it is written out as other layers.
+/// A layer marked `composite` never is in a graph: [`add`] expands it to other layers.
 macro_rules! layers {
     ($d:tt $(
         $(#[$meta:meta])* $variant:ident $name:literal $spec:ty $(: $composite:ident)?
     ),* $(,)?) => {
-        /// What a layer does.
+        /// The operation of a layer, with its options.
         #[derive(Clone, Debug, PartialEq)]
         pub enum LayerOp { $($(#[$meta])* $variant($spec),)* }
 
         impl LayerOp {
-            /// Every operation's name.
+            /// Name of every operation.
             pub const NAMES: &[&str] = &[$($name),*];
 
-            /// Its name in descriptions.
+            /// Name of the operation in TOML.
             pub fn name(&self) -> &'static str {
                 match self { $(Self::$variant(_) => $name,)* }
             }
 
-            /// What sort of layer it is. A composite one is of no sort: its parts are.
+            /// The kind of the layer. A composite layer is [`LayerKind::Other`]: only its parts
+            /// have a kind.
             pub(crate) fn kind(&self) -> LayerKind<'_> {
                 match self {
                     $(Self::$variant(_layer) => {
@@ -228,7 +231,7 @@ macro_rules! layers {
                     other => {
                         let hint = crate::error::did_you_mean(other, Self::NAMES.iter().copied());
                         Err(serde_json::Error::custom(format!(
-                            "op {other:?} is unknown: there are {}{hint}",
+                            "op {other:?} is unknown: use one of {}{hint}",
                             Self::NAMES.join(", ")
                         )))
                     }
@@ -236,7 +239,7 @@ macro_rules! layers {
             }
         }
 
-        /// Every layer's cases, with its name.
+        /// The cases of all layers, with the name of the layer.
         #[cfg_attr(not(feature = "cli"), allow(dead_code))] // `verify` reads it
         pub(crate) fn cases() -> Vec<(&'static str, LayerCase)> {
             let mut all = Vec::new();
@@ -246,7 +249,8 @@ macro_rules! layers {
             all
         }
 
-        /// Applies `do` to the layer in an operation, whichever it is.
+        /// Evaluates `do` with `layer` bound to the layer of an operation: static dispatch over all
+        /// operations.
         macro_rules! with_layer {
             ($d op:expr, $d layer:ident => $d do:expr) => {
                 match $d op {
@@ -254,7 +258,7 @@ macro_rules! layers {
                         let _ = $d layer;
                         $crate::model::layers::arm!(
                             [$($composite)?] $d do,
-                            unreachable!("a graph holds the layers that a composite one stands for")
+                            unreachable!("a graph has no composite layers")
                         )
                     })*
                 }
@@ -269,7 +273,7 @@ layers! { $
     Conv2d "conv2d" Conv2dSpec,
     /// Transposed convolution.
     ConvTranspose2d "conv_transpose2d" ConvTranspose2dSpec,
-    /// Fully connected.
+    /// Fully connected layer.
     Linear "linear" LinearSpec,
     /// Max pooling.
     MaxPool2d "max_pool2d" MaxPool2dSpec,
@@ -277,17 +281,17 @@ layers! { $
     AvgPool2d "avg_pool2d" AvgPool2dSpec,
     /// L2 pooling.
     L2Pool2d "l2_pool2d" L2Pool2dSpec,
-    /// Max-unpooling by switches.
+    /// Max-unpooling by the switches of a max-pooling layer.
     MaxUnpool2d "max_unpool2d" MaxUnpool2dSpec,
-    /// Nearest upsampling.
+    /// Nearest-neighbour upsampling.
     UpsampleNearest2d "upsample_nearest2d" UpsampleSpec,
-    /// An activation.
+    /// An activation as a layer of its own.
     Activation "activation" ActivationSpec,
     /// Dropout.
     Dropout "dropout" DropoutSpec,
-    /// Soft threshold.
+    /// Soft thresholding.
     SoftThreshold "soft_threshold" SoftThresholdSpec,
-    /// A sparse code by unrolled iterations.
+    /// Sparse code by unrolled iterative soft thresholding.
     Lista "lista" ListaSpec: composite,
     /// TopK.
     TopK "top_k" TopKSpec,
@@ -295,24 +299,24 @@ layers! { $
     BatchTopK "batch_top_k" BatchTopKSpec,
     /// Spatial winner-take-all.
     SpatialWta "spatial_wta" SpatialWtaSpec,
-    /// Lifetime winner-take-all.
+    /// Lifetime sparsity of winner-take-all.
     LifetimeWta "lifetime_wta" LifetimeWtaSpec,
     /// Local contrast normalisation.
     LocalContrast "local_contrast" local_contrast::LocalContrastSpec,
     /// Whitening.
     Whiten "whiten" WhitenSpec,
-    /// What it reads where a pixel is known, 0 where one is missing.
+    /// The input where a pixel is known, 0 where it is missing.
     Known "known" KnownSpec,
     /// Sum of two layers.
     Add "add" AddSpec,
-    /// The first layer less the second.
+    /// The first layer minus the second.
     Sub "sub" SubSpec,
-    /// Channels of several layers side by side.
+    /// Concatenation of several layers along the channels.
     Concat "concat" ConcatSpec,
 }
 
 impl LayerOp {
-    /// How it selects units, if it does.
+    /// How the layer selects units, if it is a selection.
     pub fn selection(&self) -> Option<Selection> {
         match self.kind() {
             LayerKind::Selection(selection) => Some(selection),
@@ -323,7 +327,7 @@ impl LayerOp {
         }
     }
 
-    /// The activation that it applies, if it has one.
+    /// The activation of the layer, if it has one.
     pub(crate) fn activation(&self) -> Option<&Activation> {
         match self.kind() {
             LayerKind::Product { activation, .. } | LayerKind::Activation(activation) => {
@@ -333,10 +337,10 @@ impl LayerOp {
         }
     }
 
-    /// The same with another value of one of its keys.
+    /// A copy with another value for one key.
     ///
     /// # Errors
-    /// When it has no such key, or the key takes no such value.
+    /// When the operation has no such key, or the key does not accept the value.
     pub(crate) fn with(&self, key: &str, value: impl Serialize) -> Result<Self> {
         let set = || -> Result<Self, serde_json::Error> {
             let mut keys = self.keys()?;
@@ -384,7 +388,7 @@ fn add_node(graph: &mut Graph, layer: &LayerSpec) -> Result<()> {
             inputs.len()
         )));
     }
-    let op = settle(graph, &layer.op)?;
+    let op = resolve_input_channels(graph, &layer.op)?;
     let mut node = Node {
         name: layer.name.clone(),
         op: Some(op.clone()),
@@ -421,10 +425,10 @@ const fn inputs_of<L: Layer>(_: &L) -> Option<usize> {
     L::INPUTS
 }
 
-/// Replaces `filters = "input"` by the number.
-fn settle(graph: &Graph, op: &LayerOp) -> Result<LayerOp> {
-    let written = |keys: Value| keys["filters"] == "input";
-    if op.keys().is_ok_and(written) {
+/// Replaces `filters = "input"` by the number of input channels.
+fn resolve_input_channels(graph: &Graph, op: &LayerOp) -> Result<LayerOp> {
+    let is_input = |keys: Value| keys["filters"] == "input";
+    if op.keys().is_ok_and(is_input) {
         op.with("filters", graph.nodes[0].dims.c)
     } else {
         Ok(op.clone())
@@ -461,7 +465,7 @@ impl OneOperation for ActivationSpec {
     }
 
     fn gradient(&self, ends: &Ends, dy: View, dx: View) -> Call {
-        // By the input, which is at hand: that is exact for every activation.
+        // The slope from the input is exact for every activation.
         ActivationBwd { activation: self.activation, x: ends.x, dy, dx }.into()
     }
 }

@@ -20,15 +20,16 @@ pub struct MaxPool2dSpec(pub Pool2dSpec);
 #[serde(transparent)]
 pub struct L2Pool2dSpec(pub Pool2dSpec);
 
-/// The keys of max and L2 pooling.
+/// The options of max and L2 pooling.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct Pool2dSpec {
+    /// Window size.
     pub kernel: Pair,
-    /// The kernel unless given.
+    /// Stride. The default is the kernel size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stride: Option<Pair>,
+    /// Padding on each side.
     #[serde(default = "none")]
     pub padding: Pair,
 }
@@ -36,15 +37,16 @@ pub struct Pool2dSpec {
 /// Average pooling, `op = "avg_pool2d"`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct AvgPool2dSpec {
+    /// Window size.
     pub kernel: Pair,
-    /// The kernel unless given.
+    /// Stride. The default is the kernel size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stride: Option<Pair>,
+    /// Zero padding on each side.
     #[serde(default = "none")]
     pub padding: Pair,
-    /// Whether padding counts in the mean.
+    /// Whether padding counts in the divisor of the mean.
     #[serde(default = "yes")]
     pub count_include_pad: bool,
 }

@@ -9,70 +9,72 @@ use crate::error::{Error, Result};
 use crate::model::params::{InitialValues, Packing, Param, ParamRole};
 use crate::shape::Window;
 
-/// Dropout, `op = "dropout"`: nothing at inference.
+/// Dropout, `op = "dropout"`: the identity at inference.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct DropoutSpec {
+    /// Probability that an element is set to 0, in [0, 1).
     pub p: f64,
 }
 
 /// Soft threshold with learned thresholds, `op = "soft_threshold"`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct SoftThresholdSpec {
-    /// First value of every threshold.
+    /// Initial threshold.
     #[serde(default = "first_threshold")]
     pub value: f64,
-    /// First value of every slope, by which a threshold grows with the level of the sample's
-    /// corruption (σ on the 0–1 scale, or a tenth of how much larger an image was made, less one);
-    /// left out: the level is not looked at.
+    /// Initial slope of the thresholds: each one is threshold + slope·level, with the corruption
+    /// level of the sample ([`crate::infer::conditions::Condition::level`]). Without it the layer
+    /// is not conditioned on the level.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slope: Option<f64>,
-    /// Name of the thresholds, to share them with another layer.
+    /// Name of the threshold tensor. Two layers with the same name share it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<String>,
 }
 
-/// TopK, `op = "top_k"`.
+/// TopK, `op = "top_k"`: keeps the k largest elements of each sample.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct TopKSpec {
+    /// Elements kept of each sample.
     pub k: usize,
 }
 
+/// Weight of a batch in the running threshold: it averages over about 100 steps.
 pub(crate) const fn threshold_rate() -> f64 {
     0.01
 }
 
-/// BatchTopK, `op = "batch_top_k"`: at inference a stored threshold.
+/// BatchTopK, `op = "batch_top_k"`: keeps the k·n largest elements of a batch of n. At inference
+/// it keeps the elements above a running threshold stored in the model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct BatchTopKSpec {
+    /// Mean number of elements kept of a sample: the batch keeps k·n.
     pub k: usize,
-    /// Weight of each batch in the running threshold.
+    /// Weight of each batch in the running threshold, in (0, 1].
     #[serde(default = "threshold_rate")]
     pub rate: f64,
 }
 
-/// Spatial winner-take-all, `op = "spatial_wta"`.
+/// Spatial sparsity of winner-take-all, `op = "spatial_wta"`: keeps the largest element of each map
+/// of each sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpatialWtaSpec {}
 
-/// Lifetime winner-take-all, `op = "lifetime_wta"`: nothing at inference.
+/// Lifetime sparsity of winner-take-all, `op = "lifetime_wta"`: each channel keeps its largest maps
+/// in the batch. The identity at inference.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct LifetimeWtaSpec {
-    /// Share of the batch that each unit keeps.
+    /// Share of the batch that each channel keeps, in (0, 1].
     pub rate: f64,
 }
 
-/// What it reads where a pixel is known, 0 where one is missing, `op = "known"`.
+/// The input where a pixel is known and 0 where it is missing, `op = "known"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KnownSpec {}

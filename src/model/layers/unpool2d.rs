@@ -13,17 +13,17 @@ use crate::view::View;
 /// Max-unpooling, `op = "max_unpool2d"`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct MaxUnpool2dSpec {
-    /// Name of the max-pooling layer whose switches and sizes it takes.
+    /// Name of the `max_pool2d` layer that it undoes. It places each value at that layer's switch,
+    /// the position of the maximum.
     pub switches: String,
 }
 
 /// Nearest-neighbour upsampling, `op = "upsample_nearest2d"`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct UpsampleSpec {
+    /// Integer factor along each side.
     pub scale: Pair,
 }
 

@@ -46,7 +46,7 @@ impl Builder<'_> {
             |what: &str| Err(Error::usage(format!("sparsity.aux_alpha: {what}; set it to 0")));
         let selection = self.node(code).op.as_ref().and_then(LayerOp::selection);
         let Some(own) = selection.and_then(|selection| selection.k) else {
-            return refuse("it is for codes by top_k and batch_top_k");
+            return refuse("the code must be from top_k or batch_top_k");
         };
         if layers::epilogue_of(self.node(output)).is_some() || output == code {
             return refuse(

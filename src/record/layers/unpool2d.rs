@@ -26,7 +26,9 @@ impl Passes for MaxUnpool2dSpec {
 
 /// The problem size and the switches of the pooling that a node undoes.
 fn pooling(b: &Builder, node: usize) -> (Pool2d, View) {
-    let pool = b.node(node).switches.expect("inferred before");
-    let Some(LayerOp::MaxPool2d(spec)) = &b.node(pool).op else { unreachable!("inferred before") };
+    let pool = b.node(node).switches.expect("inference set it");
+    let Some(LayerOp::MaxPool2d(spec)) = &b.node(pool).op else {
+        unreachable!("inference accepts switches of a max_pool2d only")
+    };
     (pool2d::size_of(&spec.0, b.n, b.input_dims(pool, 0)), b.saved(pool, 0))
 }

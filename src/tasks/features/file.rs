@@ -1,5 +1,5 @@
-//! Feature files: `.npy` (labels and names in files beside it) or safetensors (everything in one),
-//! written as the features come, so that a set larger than memory works.
+//! Feature files: `.npy` with labels and names in separate files, or a single safetensors file.
+//! They are written batch by batch, so that the features can be larger than memory.
 
 use std::path::{Path, PathBuf};
 
@@ -12,37 +12,37 @@ use crate::error::{Error, Result};
 use crate::files::{self, Partial};
 use crate::shape::Dims;
 
-/// Bytes of a safetensors header that readers take.
+/// Maximum size of a safetensors header: readers refuse larger ones.
 const HEADER_LIMIT: usize = 100_000_000;
-/// The metadata key that holds what the features are of.
+/// Metadata key of the description of the features.
 const KEY: &str = "csae_features";
 
-/// How features are written.
+/// File format of features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeatureFormat {
-    /// One array; labels and names lie beside it as `NAME.labels.npy` and `NAME.names.txt`.
+    /// A NumPy array, with labels and names in `NAME.labels.npy` and `NAME.names.txt` beside it.
     Npy,
-    /// Tensors `features` and `labels`, the rest in the metadata.
+    /// Tensors `features` and `labels`, and names and classes in the metadata.
     Safetensors,
 }
 
 impl FeatureFormat {
-    /// By a file's ending.
+    /// The format by the extension of a path.
     ///
     /// # Errors
-    /// When it is neither.
+    /// When it is neither `.npy` nor `.safetensors`.
     pub fn of(path: &Path) -> Result<Self> {
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("npy") => Ok(Self::Npy),
             Some("safetensors") => Ok(Self::Safetensors),
             _ => Err(Error::usage(format!(
-                "{}: features are written as .npy or .safetensors: end the name so",
+                "{}: unknown feature format; use a name that ends in .npy or .safetensors",
                 path.display()
             ))),
         }
     }
 
-    /// The files that writing to `path` makes.
+    /// The files that a [`Writer`] for `path` creates.
     pub fn files(self, path: &Path, labelled: bool) -> Vec<PathBuf> {
         match self {
             Self::Safetensors => vec![path.to_owned()],
@@ -56,17 +56,16 @@ impl FeatureFormat {
     }
 }
 
-/// What features are of. Those of a stored file are taken for these only where all of it is the
-/// same.
+/// The origin of features. Stored features are reused only if it is equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeatureSource {
     /// Hash of the model's values.
     pub model: String,
-    /// The layer that they are read from.
+    /// Name of the layer that they are read from.
     pub layer: String,
-    /// How they are pooled: `max 4x4`; empty: they are not.
+    /// Pooling, such as `max 4x4`; empty without pooling.
     pub pooling: String,
-    /// Size of an image's.
+    /// Size of the features of an image.
     pub dims: Dims,
     /// Number of images.
     pub images: usize,
@@ -83,28 +82,29 @@ impl FeatureSource {
     }
 }
 
-/// A feature file that is being written.
+/// Writes a feature file.
 #[derive(Debug)]
 pub struct Writer {
     format: FeatureFormat,
     path: PathBuf,
     partial: Partial,
-    /// Values to come.
+    /// Number of values still to be written.
     left: usize,
     labels: Option<Vec<u32>>,
     names: String,
 }
 
 impl Writer {
-    /// Begins a file for the images of a sample.
+    /// Starts a file for the images of a sample. It gets its final name in [`Writer::finish`].
     ///
     /// # Errors
-    /// When the file cannot be written, or a name cannot be kept.
-    pub fn create(path: &Path, described: &FeatureSource, sample: &Sample) -> Result<Self> {
+    /// When the extension is unknown, the file cannot be written, or the names of the images are
+    /// too long for a safetensors header.
+    pub fn create(path: &Path, source: &FeatureSource, sample: &Sample) -> Result<Self> {
         let format = FeatureFormat::of(path)?;
         let names: Vec<String> = (0..sample.len()).map(|image| sample.name(image)).collect();
         let labels = sample.labels();
-        let shape = described.shape();
+        let shape = source.shape();
         let left = shape.iter().product();
         let mut partial = Partial::create(path)?;
         match format {
@@ -112,25 +112,26 @@ impl Writer {
             FeatureFormat::Safetensors => {
                 let values = 4 * left;
                 let mut metadata =
-                    json!({ KEY: described.json().to_string(), "names": json!(names).to_string() });
-                let mut head = json!({"features": {"dtype": "F32", "shape": shape, "data_offsets": [0, values]}});
+                    json!({ KEY: source.json().to_string(), "names": json!(names).to_string() });
+                let mut header = json!({"features": tensor("F32", &shape, [0, values])});
                 if let Some(Labels { classes, of }) = labels {
                     metadata["classes"] = json!(json!(classes).to_string());
-                    head["labels"] = json!({"dtype": "I64", "shape": [of.len()], "data_offsets": [values, values + 8 * of.len()]});
+                    header["labels"] = tensor("I64", &[of.len()], [values, values + 8 * of.len()]);
                 }
-                head["__metadata__"] = metadata;
-                let mut head = head.to_string().into_bytes();
-                head.resize(head.len().next_multiple_of(8), b' ');
-                if head.len() > HEADER_LIMIT {
+                header["__metadata__"] = metadata;
+                let mut header = header.to_string().into_bytes();
+                // Padded with spaces, so that the values are aligned to 8 bytes.
+                header.resize(header.len().next_multiple_of(8), b' ');
+                if header.len() > HEADER_LIMIT {
                     return Err(Error::usage(format!(
-                        "{}: the names of {} images are more than a safetensors file may hold; \
-                         write .npy",
+                        "{}: the names of {} images do not fit into the header of a safetensors \
+                         file; write .npy instead",
                         path.display(),
                         names.len()
                     )));
                 }
-                partial.write(&(head.len() as u64).to_le_bytes())?;
-                partial.write(&head)?;
+                partial.write(&(header.len() as u64).to_le_bytes())?;
+                partial.write(&header)?;
             }
         }
         let names = names.into_iter().map(|name| name + "\n").collect();
@@ -144,23 +145,29 @@ impl Writer {
         })
     }
 
-    /// Adds the features of the next images.
+    /// Appends the features of the next images.
     ///
     /// # Errors
     /// When they cannot be written.
+    ///
+    /// # Panics
+    /// When there are more features than the sample has.
     pub fn push(&mut self, values: &[f32]) -> Result<()> {
         self.left =
-            self.left.checked_sub(values.len()).expect("no more features than were announced");
+            self.left.checked_sub(values.len()).expect("not more features than the sample has");
         self.partial
             .write(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())
     }
 
-    /// Puts the file, and those beside it, in their places.
+    /// Completes the file and gives it its name; writes the files beside it.
     ///
     /// # Errors
     /// When they cannot be written.
+    ///
+    /// # Panics
+    /// When there are fewer features than the sample has.
     pub fn finish(mut self) -> Result<()> {
-        assert_eq!(self.left, 0, "as many features as were announced");
+        assert_eq!(self.left, 0, "features are missing");
         let labels: Option<Vec<u8>> = self
             .labels
             .map(|of| of.iter().flat_map(|class| i64::from(*class).to_le_bytes()).collect());
@@ -183,13 +190,17 @@ impl Writer {
     }
 }
 
-/// Reads the features of `described` from a safetensors file, as [`Writer`] wrote them: C,H,W of
-/// one image after the other.
+/// The entry of a tensor in a safetensors header; `offsets` are in bytes.
+fn tensor(dtype: &str, shape: &[usize], offsets: [usize; 2]) -> Value {
+    json!({"dtype": dtype, "shape": shape, "data_offsets": offsets})
+}
+
+/// Reads the features of `source` (N,C,H,W) from a safetensors file that a [`Writer`] wrote.
 ///
 /// # Errors
-/// When the file is none of features, or of other ones: of another model, layer, pooling or number
-/// of images, which is named.
-pub fn read(path: &Path, described: &FeatureSource) -> Result<Vec<f32>> {
+/// When the file is not a feature file, or its features are from another model, layer, pooling or
+/// number of images. The message names the difference.
+pub fn read(path: &Path, source: &FeatureSource) -> Result<Vec<f32>> {
     let bytes = files::read(path)?;
     let bad = |what: &str| {
         Error::usage(format!(
@@ -197,35 +208,36 @@ pub fn read(path: &Path, described: &FeatureSource) -> Result<Vec<f32>> {
             path.display()
         ))
     };
-    let (_, head) =
+    let (_, header) =
         SafeTensors::read_metadata(&bytes).map_err(|_| bad("not a safetensors file"))?;
-    let of = head
+    let stored = header
         .metadata()
         .as_ref()
         .and_then(|metadata| metadata.get(KEY))
-        .ok_or_else(|| bad("holds no features"))?;
-    let of: Value = serde_json::from_str(of).map_err(|_| bad("what it is of cannot be read"))?;
-    let wanted = described.json();
+        .ok_or_else(|| bad("it has no features"))?;
+    let stored: Value =
+        serde_json::from_str(stored).map_err(|_| bad("its description cannot be read"))?;
+    let wanted = source.json();
     for key in ["model", "layer", "pooling"] {
-        if of[key] != wanted[key] {
+        if stored[key] != wanted[key] {
             return Err(Error::usage(format!(
-                "{}: its features are of another {key} ({}, not {}); write them again with `csae \
-                 features`",
+                "{}: its features are from another {key} ({} instead of {}); write them again with \
+                 `csae features`",
                 path.display(),
-                of[key],
+                stored[key],
                 wanted[key]
             )));
         }
     }
-    let file = SafeTensors::deserialize(&bytes).map_err(|_| bad("the file is cut off"))?;
-    let features = file.tensor("features").map_err(|_| bad("holds no features"))?;
-    if features.dtype() != Dtype::F32 || features.shape() != described.shape() {
+    let file = SafeTensors::deserialize(&bytes).map_err(|_| bad("the file is truncated"))?;
+    let features = file.tensor("features").map_err(|_| bad("it has no features"))?;
+    if features.dtype() != Dtype::F32 || features.shape() != source.shape() {
         return Err(Error::usage(format!(
-            "{}: its features are {:?}, those of the data {:?}: they are of other images; write \
-             them again with `csae features`",
+            "{}: its features have shape {:?}, but the images have {:?}, so that they are from \
+             other images; write them again with `csae features`",
             path.display(),
             features.shape(),
-            described.shape()
+            source.shape()
         )));
     }
     Ok(features

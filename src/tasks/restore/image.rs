@@ -1,4 +1,4 @@
-//! Restoring one image, as the commands and the library do it.
+//! Restoration of one image, shared by the commands and the library.
 
 use std::ops::Range;
 
@@ -14,21 +14,22 @@ use crate::raster::resample::imresize;
 use crate::shape::Size;
 use crate::spec::ModelSpec;
 
-/// The share of white from which a pixel of a mask counts as missing. Soft edges of a brush are
-/// gray, and the pixels below them are damaged too.
+/// Brightness from which a pixel of a mask counts as missing. The soft edges of a brush are gray,
+/// and the pixels below them are damaged too.
 const WHITE: f32 = 0.25;
 
-/// Bytes of a sample at most while an image is enlarged: rows of it, all of it, and the result.
+/// Memory in bytes for each value of an enlarged image: intermediate rows, the enlarged image and
+/// the result.
 const BYTES: usize = 14;
 
-/// Restores an image (H,W,C; 0–1 scale) by rows.
+/// Restores an image (H,W,C; 0–1 scale) row by row.
 ///
-/// `read` appends the given columns of a row to a vector. `write` receives the number of the first
-/// row and finished rows, from the top down and not clipped. With `luma`, a gray model restores
-/// only the brightness (BT.601) of a colour image; its colour differences stay as they are.
+/// `read(y, columns, row)` appends the given columns of row y to `row`. `write` receives the number
+/// of the first row and finished rows, from top to bottom and not clipped. With `luma`, a gray
+/// model restores only the luma (BT.601) of a colour image; chroma is unchanged.
 ///
 /// # Errors
-/// When the channels do not suit the model, the device fails, or `write` does.
+/// As [`Restorer::restore`].
 pub fn restore(
     restorer: &Restorer,
     device: &mut Device,
@@ -58,8 +59,8 @@ pub fn restore(
     })
 }
 
-/// The pixels that an image of a mask marks as missing: a quarter of white or more, and at least
-/// half opaque. `pixels` is H,W,C and `alpha` H,W, both on the 0–1 scale.
+/// The mask of missing pixels from an image of it: pixels with at least a quarter of white that are
+/// at least half opaque. `pixels` is H,W,C and `alpha` H,W, both on the 0–1 scale.
 pub fn marked(size: Size, pixels: &[f32], c: usize, alpha: Option<&[f32]>) -> Mask {
     let white = |pixel: &[f32]| pixel.iter().sum::<f32>() >= WHITE * pixel.len() as f32;
     let opaque = |at: usize| alpha.is_none_or(|alpha| alpha[at] >= 0.5);
@@ -71,50 +72,52 @@ pub fn marked(size: Size, pixels: &[f32], c: usize, alpha: Option<&[f32]>) -> Ma
     Mask { h: size.h, w: size.w, missing }
 }
 
-/// Puts a smooth guess in the place of missing pixels (H,W,C). The guess is of the whole image,
-/// since a gap can be larger than a tile.
+/// Replaces missing pixels (H,W,C) by a smooth guess. It is computed over the whole image, since a
+/// gap can be larger than a tile.
 ///
 /// # Errors
 /// When every pixel is missing.
 pub fn guess(pixels: &mut [f32], c: usize, mask: &Mask) -> Result<()> {
     if mask.count() == mask.missing.len() {
-        return Err(Error::usage("every pixel is missing: nothing is left to fill them from"));
+        return Err(Error::usage(
+            "every pixel is missing; use a mask that leaves some pixels to fill the others from",
+        ));
     }
     fill(pixels, c, mask);
     Ok(())
 }
 
-/// Fails unless a model was trained for a scale.
+/// Checks that a model was trained for a scale.
 ///
 /// # Errors
-/// One line with the scales that it was trained for.
+/// When it was not; the message has the scales that it was trained for.
 pub fn check_scale(spec: &ModelSpec, scale: usize) -> Result<()> {
     let scales = &spec.undoes.scales;
     if scales.contains(&scale) {
         return Ok(());
     }
     let known = scales.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
-    Err(Error::usage(format!("the model was trained for {known}")))
+    Err(Error::usage(format!("the model was trained for {known}; use one of these scales")))
 }
 
-/// Fails if an image of `c` channels cannot be enlarged: its sides would be too long, or there is
-/// not enough memory.
+/// Checks that an image with `c` channels can be enlarged.
 ///
 /// # Errors
-/// One line that says which of both it is.
+/// When a side would exceed 65535 pixels, or there is not enough memory.
 pub fn check_enlarged(size: Size, c: usize, scale: usize) -> Result<()> {
     let side = |side: usize| side.checked_mul(scale).filter(|side| *side <= u16::MAX as usize);
     if side(size.h).zip(side(size.w)).is_none() {
         return Err(Error::usage(format!(
-            "{size} pixels cannot become {scale} times as large: sides end at {}",
+            "{size} pixels cannot be enlarged {scale} times, since a side can have at most {} \
+             pixels; use a smaller scale",
             u16::MAX
         )));
     }
     let needed = (size.area() * scale * scale * c * BYTES) as u64;
     if let Some(free) = budget::free().filter(|free| needed > *free) {
         return Err(Error::usage(format!(
-            "{size} pixels {scale} times as large need some {} MiB, {} are free; enlarge parts of it, \
-             or by less",
+            "enlarging {size} pixels {scale} times needs about {} MiB, but {} MiB are free; \
+             enlarge parts of the image, or use a smaller scale",
             needed >> 20,
             free >> 20
         )));
@@ -122,8 +125,8 @@ pub fn check_enlarged(size: Size, c: usize, scale: usize) -> Result<()> {
     Ok(())
 }
 
-/// Enlarges an image (H,W,C) by bicubic interpolation: what a model of super-resolution starts
-/// from.
+/// Enlarges an image (H,W,C) by bicubic interpolation, which is the input of a super-resolution
+/// model.
 ///
 /// # Errors
 /// As [`check_enlarged`].

@@ -1,20 +1,21 @@
-//! How noisy an image is: the standard deviation of white Gaussian noise, from two published
-//! methods together.
+//! Noise level estimation: the standard deviation of white Gaussian noise in an image, by a
+//! combination of two published methods.
 //!
-//! Chen, Zhu & Heng ("An Efficient Statistical Method for Image Noise Level Estimation", ICCV
-//! 2015): patches of an image without noise lie near a subspace, so that the smallest eigenvalues
-//! of the covariance of its patches are the noise's variance, and scatter evenly around it. The
-//! largest eigenvalues are left out one by one until the mean of the rest is its median too: that
-//! mean is the variance. Patches are 8×8 pixels; a colour patch is one vector of all three
-//! channels, so that the estimate is that of noise equal in all channels.
+//! The first is by Chen, Zhu & Heng ("An Efficient Statistical Method for Image Noise Level
+//! Estimation", ICCV 2015). Patches of a noise-free image lie near a subspace. So the smallest
+//! eigenvalues of the covariance of noisy patches scatter evenly around the noise variance. The
+//! largest eigenvalues are removed one by one until the mean of the rest equals their median; that
+//! mean is the variance. Patches have 8×8 pixels. A colour patch is one vector of all three
+//! channels, so that the estimate assumes equal noise in all channels.
 //!
-//! On gray images alone that is too much by 2 at σ = 5, since their texture fills all dimensions.
-//! So it is repeated on the patches of weak texture, as Liu, Tanaka & Okutomi choose them
-//! ("Single-Image Noise Level Estimation for Blind Denoising", TIP 2013): those whose gradients are
-//! no stronger than what noise of the level found so far has with a probability of 1 − 10⁻⁶.
+//! For gray images that estimate is too high, by 2 at σ = 5, since their texture fills all
+//! dimensions. So the estimate is repeated on weakly textured patches, selected as by Liu, Tanaka &
+//! Okutomi ("Single-Image Noise Level Estimation for Blind Denoising", TIP 2013): patches whose
+//! gradients are below the level that pure noise of the current estimate stays below with a
+//! probability of 1 − 10⁻⁶.
 //!
-//! What it takes for granted: noise that is white, additive and not clipped. Images saved with
-//! clipped noise in dark or bright areas are judged somewhat less noisy than they are.
+//! The method assumes noise that is white, additive and not clipped. If noise in dark or bright
+//! areas was clipped, the estimate is somewhat too low.
 
 use std::ops::Range;
 
@@ -23,27 +24,27 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::shape::Size;
 
-/// The side of a patch.
+/// Side of a patch in pixels.
 const PATCH: usize = 8;
-/// The most samples of patches that are looked at; larger images have patches further apart. 65,536
-/// gray patches, 21,845 colour ones.
-const MAX_SAMPLES: usize = 1 << 22;
-/// The largest side of the part that [`estimate_middle`] looks at. Four megapixels are far more
-/// patches than [`MAX_SAMPLES`] allows, so that a larger part would not change much.
+/// Maximum number of pixel values in all patches, which bounds the time: 65,536 gray or 21,845
+/// colour patches. Larger images use patches further apart.
+const MAX_VALUES: usize = 1 << 22;
+/// Maximum side of the part that [`estimate_middle`] uses. Four megapixels have far more patches
+/// than [`MAX_VALUES`] allows, so that a larger part would not change much.
 const MIDDLE: usize = 2048;
-/// How often patches of weak texture are chosen anew.
-const ROUNDS: usize = 3;
-/// Rows of patches whose products are summed together; fixed, so that the result does not depend on
-/// the number of threads.
+/// How often the selection of weakly textured patches is repeated with the new estimate.
+const ITERATIONS: usize = 3;
+/// Rows of patches whose products are summed together. It is fixed, so that rounding does not
+/// depend on the number of threads.
 const ROWS_AT_ONCE: usize = 8;
 
-/// The noise's standard deviation on the 0–255 scale, of an image (H,W,C; 0…1) with 1 or 3
-/// channels. Colour images whose channels are equal count as gray.
+/// Estimates the standard deviation of the noise, on the 0–255 scale, of an image (H,W,C; 0…1) with
+/// 1 or 3 channels. A colour image with equal channels is treated as gray.
 ///
 /// # Errors
-/// When the image has too few patches for an estimate (fewer than a patch has samples).
+/// When the image has fewer patches than a patch has values, which are too few for a covariance.
 pub fn estimate(pixels: &[f32], h: usize, w: usize, c: usize) -> Result<f64> {
-    assert!(pixels.len() == h * w * c && (c == 1 || c == 3), "a picture of {h}x{w}x{c}");
+    assert!(pixels.len() == h * w * c && (c == 1 || c == 3), "an image of {h}x{w}x{c}");
     if c == 3 && pixels.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]) {
         let gray: Vec<f32> = pixels.iter().step_by(3).copied().collect();
         return estimate(&gray, h, w, 1);
@@ -54,14 +55,14 @@ pub fn estimate(pixels: &[f32], h: usize, w: usize, c: usize) -> Result<f64> {
     let d = PATCH * PATCH * c;
     if count(1) < d {
         return Err(Error::usage(format!(
-            "an image of {w}x{h} pixels is too small to tell its noise; give it by --sigma"
+            "an image of {w}x{h} pixels is too small for estimating its noise; set it by --sigma"
         )));
     }
-    let step = (1..).find(|step| count(*step) * d <= MAX_SAMPLES).unwrap_or(1);
+    let step = (1..).find(|step| count(*step) * d <= MAX_VALUES).unwrap_or(1);
     let grid = Grid { w, c, rows: places(h, step), columns: places(w, step), step };
     let variance = |below: f64| -> Option<f64> {
         let (covariance, n) = grid.covariance(pixels, below);
-        // Of fewer patches the eigenvalues scatter too widely.
+        // With fewer patches the eigenvalues scatter too widely.
         (n >= 2 * d || below == f64::INFINITY).then(|| {
             let mut values = eigenvalues(covariance, d);
             values.sort_by(f64::total_cmp);
@@ -69,15 +70,15 @@ pub fn estimate(pixels: &[f32], h: usize, w: usize, c: usize) -> Result<f64> {
         })
     };
     let mut found = variance(f64::INFINITY).expect("all patches count");
-    for _ in 0..ROUNDS {
+    for _ in 0..ITERATIONS {
         let Some(next) = variance(found * weak_texture(c)) else { break };
         found = next;
     }
     Ok(255.0 * found.sqrt())
 }
 
-/// [`estimate`] of the middle of a large image, at most 2048×2048 pixels. `read` appends the given
-/// columns of a row to a vector (W,C; 0…1).
+/// Estimates the noise as [`estimate`] does, from the centre of an image: at most 2048×2048 pixels.
+/// `read(y, columns, row)` appends the given columns of row y (W,C; 0…1) to `row`.
 ///
 /// # Errors
 /// As [`estimate`].
@@ -94,19 +95,20 @@ pub fn estimate_middle(
 }
 
 /// The sum of squared gradients that a patch of noise with variance 1 stays below with a
-/// probability of 1 − 10⁻⁶: the quantile of a gamma distribution (Liu et al., equation 15) by
-/// Wilson and Hilferty's cube.
+/// probability of 1 − 10⁻⁶: a quantile of the gamma distribution (Liu et al., equation 15), by the
+/// Wilson–Hilferty approximation.
 fn weak_texture(c: usize) -> f64 {
-    /// The normal distribution's quantile.
+    /// Quantile of the normal distribution at 1 − 10⁻⁶.
     const Z: f64 = 4.753_424;
-    // Central differences, ½ and −½, of which a patch has 8·6 in each direction; they do not see
-    // what alternates between even and odd places, 4 dimensions.
+    // A patch has 8·6 central differences (½, −½) in each direction. They are blind to the 4
+    // dimensions that alternate between even and odd positions.
     let mean = (2 * PATCH * (PATCH - 2) * c) as f64 * 0.5;
     let k = ((PATCH * PATCH - 4) * c) as f64 / 2.0;
     mean * (1.0 - 1.0 / (9.0 * k) + Z / (3.0 * k.sqrt())).powi(3)
 }
 
-/// The mean of the smallest eigenvalues (ascending), as many as make it their median.
+/// The mean of the smallest eigenvalues, with the largest number of them for which the mean is
+/// their median. `values` are in ascending order.
 fn noise_variance(values: &[f64]) -> f64 {
     for end in (1..values.len()).rev() {
         let rest = &values[..end];
@@ -120,7 +122,7 @@ fn noise_variance(values: &[f64]) -> f64 {
     values[0]
 }
 
-/// Where patches lie in an image.
+/// The positions of patches in an image.
 #[derive(Clone, Copy)]
 struct Grid {
     w: usize,
@@ -130,10 +132,11 @@ struct Grid {
     step: usize,
 }
 
-/// PatchSums over patches: how many, each sample, products of two samples (the lower triangle).
+/// Sums over patches: their number, the values, and the products of two values (lower triangle).
 type PatchSums = (usize, Vec<f64>, Vec<f64>);
 
 impl Grid {
+    /// Sums over the patches in a range of rows whose texture is below a bound.
     fn sums(&self, pixels: &[f32], rows: std::ops::Range<usize>, below: f64) -> PatchSums {
         let Self { w, c, columns, step, .. } = *self;
         let d = PATCH * PATCH * c;
@@ -144,8 +147,8 @@ impl Grid {
         {
             patch.clear();
             for y in row..row + PATCH {
-                // About the middle of the scale, where less is cancelled when the mean is taken
-                // off.
+                // Centred on the middle of the scale, so that subtracting the mean later cancels
+                // fewer digits.
                 patch.extend(
                     pixels[(y * w + column) * c..][..PATCH * c].iter().map(|&v| f64::from(v) - 0.5),
                 );
@@ -162,13 +165,12 @@ impl Grid {
         (n, sum, square)
     }
 
-    /// The covariance of the patches whose texture is below a bound, row by row, and how many they
-    /// are.
+    /// The covariance of the patches whose texture is below a bound, row by row, and their number.
     fn covariance(&self, pixels: &[f32], below: f64) -> (Vec<f64>, usize) {
         let d = PATCH * PATCH * self.c;
         let starts: Vec<usize> = (0..self.rows).step_by(ROWS_AT_ONCE).collect();
         let (mut n, mut sum, mut square) = (0, vec![0.0; d], vec![0.0; d * d]);
-        // A few parts at a time: a part of a colour image is 300 kB.
+        // 64 parts at a time bound the memory: a part of a colour image has 300 kB.
         for some in starts.chunks(64) {
             let part = |start: &usize| {
                 self.sums(pixels, *start..self.rows.min(start + ROWS_AT_ONCE), below)
@@ -203,10 +205,10 @@ fn texture(patch: &[f64], c: usize) -> f64 {
         + patch.iter().zip(&patch[2 * row..]).map(|(a, b)| square(*a, *b)).sum::<f64>()
 }
 
-/// The eigenvalues of a symmetric matrix (d×d), in no order: Jacobi's method with cyclic rotations
+/// The eigenvalues of a symmetric matrix (d×d), unordered, by Jacobi's method with cyclic rotations
 /// (Golub & Van Loan, "Matrix Computations", 8.5).
 fn eigenvalues(mut a: Vec<f64>, d: usize) -> Vec<f64> {
-    /// Ten are usual; the method always converges.
+    /// A guard: the method always converges, typically in ten sweeps.
     const MAX_SWEEPS: usize = 50;
     let scale = a.iter().map(|v| v * v).sum::<f64>();
     for _ in 0..MAX_SWEEPS {
@@ -223,7 +225,7 @@ fn eigenvalues(mut a: Vec<f64>, d: usize) -> Vec<f64> {
     (0..d).map(|i| a[i * d + i]).collect()
 }
 
-/// Rotates rows and columns p < q so that their common element becomes 0.
+/// Rotates rows and columns p < q so that element (p, q) becomes 0.
 fn rotate(a: &mut [f64], d: usize, p: usize, q: usize) {
     let apq = a[p * d + q];
     if apq == 0.0 {
@@ -262,7 +264,7 @@ mod tests {
 
     #[test]
     fn eigenvalues_of_known_matrices() {
-        // Second differences: 2 − 2·cos(kπ/(d + 1)).
+        // The second-difference matrix has eigenvalues 2 − 2·cos(kπ/(d + 1)).
         let d = 20_usize;
         let matrix = (0..d * d).map(|i| [2.0, -1.0, 0.0][(i / d).abs_diff(i % d).min(2)]).collect();
         let mut values = eigenvalues(matrix, d);
@@ -272,8 +274,8 @@ mod tests {
                 2.0 - 2.0 * ((k + 1) as f64 * std::f64::consts::PI / (d + 1) as f64).cos();
             assert!((value - expected).abs() < 1e-12, "{value} {expected}");
         }
-        // A matrix of ones: d once, else 0, which equal diagonal elements lead to by rotations of
-        // 45 degrees.
+        // A matrix of ones has eigenvalue d once and 0 otherwise. Its equal diagonal elements need
+        // rotations by 45 degrees.
         let mut values = eigenvalues(vec![1.0; 36], 6);
         values.sort_by(f64::total_cmp);
         assert!(
@@ -283,15 +285,15 @@ mod tests {
     }
 
     #[test]
-    fn the_mean_is_where_it_is_the_median() {
-        // Four noisy values around 1 and two of the picture; with the picture's the mean is far
-        // above the median.
+    fn eigenvalues_of_the_image_are_removed() {
+        // Four noise eigenvalues around 1 and two of the image. With those of the image the mean is
+        // far above the median.
         assert_eq!(noise_variance(&[0.9, 0.95, 1.05, 1.1, 7.0, 90.0]), 1.0);
         assert_eq!(noise_variance(&[2.0]), 2.0);
     }
 
     #[test]
-    fn noise_alone_is_told_to_a_percent() {
+    fn pure_noise_is_estimated_within_two_percent() {
         for (c, sigma) in [(1, 10.0), (3, 40.0)] {
             let pixels = noisy(&vec![0.5; 200 * 150 * c], sigma, 0);
             let got = estimate(&pixels, 200, 150, c).unwrap();
@@ -299,8 +301,8 @@ mod tests {
         }
     }
 
-    /// Photographs have noise of their own, which adds in squares: what is found may exceed σ by
-    /// that, and is known to ±5 % else.
+    /// Photographs have noise of their own, whose variance adds to that of the test. The estimate
+    /// can exceed σ by that, and must otherwise be within 5 %.
     #[test]
     fn photographs() {
         let photos = bundled::load("photos").unwrap();
@@ -308,7 +310,7 @@ mod tests {
             let (h, w) = (photos.table[image].h, photos.table[image].w);
             let rgb = photos.image_f32(image);
             let green: Vec<f32> = rgb.iter().skip(1).step_by(3).copied().collect();
-            // Two of the four are gray.
+            // Two of the four photographs are gray.
             let is_gray = rgb.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]);
             for (clean, c) in
                 [(&rgb, 3), (&green, 1)].into_iter().filter(|(_, c)| *c == 1 || !is_gray)
@@ -331,15 +333,15 @@ mod tests {
     }
 
     #[test]
-    fn texture_of_noise_is_below_the_bound_and_that_of_edges_is_not() {
+    fn the_texture_bound_accepts_noise_and_rejects_edges() {
         let mut stream = corrupt::stream(1, "texture", 0);
         let patches: Vec<Vec<f64>> =
             (0..20_000).map(|_| (0..64).map(|_| f64::from(stream.normal())).collect()).collect();
         let mean =
             patches.iter().map(|patch| texture(patch, 1)).sum::<f64>() / patches.len() as f64;
         assert!((mean - 48.0).abs() < 0.5, "{mean}");
-        // The formula takes gradients for independent, which neighbours are not quite: some in
-        // 100,000 exceed it.
+        // The formula assumes independent gradients. Neighbouring ones are correlated, so that some
+        // patches in 100,000 exceed the bound.
         let above = patches.iter().filter(|patch| texture(patch, 1) >= weak_texture(1)).count();
         assert!(above <= 5, "{above}");
         let edge: Vec<f64> = patches[0]
@@ -364,7 +366,7 @@ mod tests {
         assert_eq!(estimate(&[0.5; 32 * 32], 32, 32, 1).unwrap(), 0.0);
     }
 
-    /// The mean of |σ found − σ| over the sets that denoising is judged on.
+    /// Mean absolute error of the estimate on the test sets of denoising.
     #[test]
     fn test_sets() {
         let Some(data) = std::env::var_os("CSAE_DATA").map(std::path::PathBuf::from) else {
@@ -387,15 +389,16 @@ mod tests {
                     files.par_iter().enumerate().map(|(i, path)| error((i, path))).collect();
                 let mean =
                     |f: fn(&f64) -> f64| errors.iter().map(f).sum::<f64>() / errors.len() as f64;
-                let (bias, off, most) = (
+                let (bias, mean_error, max_error) = (
                     mean(|e| *e),
                     mean(|e| e.abs()),
                     errors.iter().fold(0.0_f64, |m, e| m.max(e.abs())),
                 );
                 println!(
-                    "{set} sigma {sigma}: bias {bias:+.2}, mean error {off:.2}, largest {most:.2}"
+                    "{set} sigma {sigma}: bias {bias:+.2}, mean error {mean_error:.2}, \
+                     maximum {max_error:.2}"
                 );
-                assert!(off <= bound * sigma + 0.7, "{set} {sigma}: {off}");
+                assert!(mean_error <= bound * sigma + 0.7, "{set} {sigma}: {mean_error}");
             }
         }
     }

@@ -1,14 +1,14 @@
-//! The published protocols of image restoration, exactly: what is done to which images, how the
-//! result is scored, and what others report.
+//! The published test protocols of image restoration: which images are degraded how, how results
+//! are scored, and the published results.
 //!
-//! - Denoising (`bsd68`, `set12`): N(0, σ²) on the 0–255 scale, neither clipped nor quantised, from
-//!   a fixed seed for each image; PSNR of the clipped result, each image by itself; the mean over
-//!   the set.
-//! - Super-resolution (`set5`, `set14`), as SRCNN's code does it: BT.601 luma, rounded to 8 bits,
-//!   cropped to a multiple of the scale and shrunk by MATLAB's bicubic as floats; the result
-//!   rounded to 8 bits, and `scale` pixels cut off at each border.
-//! - Inpainting (`inpaint50`): eight images of Set12, exactly half of the pixels missing at random;
-//!   PSNR over all pixels of the clipped result.
+//! - Denoising (`bsd68`, `set12`): noise N(0, σ²) on the 0–255 scale, neither clipped nor
+//!   quantised, with a fixed seed for each image. The score is the PSNR of the clipped result,
+//!   averaged over images.
+//! - Super-resolution (`set5`, `set14`), as in SRCNN's code: BT.601 luma is rounded to 8 bits,
+//!   cropped to a multiple of the scale, and shrunk by MATLAB's bicubic interpolation in floating
+//!   point. The result is rounded to 8 bits, and `scale` pixels at each border are cut off.
+//! - Inpainting (`inpaint50`): eight images of Set12 with exactly half of the pixels missing at
+//!   random. The score is the PSNR over all pixels of the clipped result.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -47,20 +47,20 @@ names! {
     }
 }
 
-/// What is done to the clean images.
+/// A degradation of clean images.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Degradation {
     /// White Gaussian noise of this standard deviation on the 0–255 scale.
     Sigma(f64),
-    /// Shrunk by this factor.
+    /// Down-scaling by this factor.
     Scale(usize),
-    /// This share of the pixels missing.
+    /// Missing pixels, this share of all.
     Missing(f64),
 }
 
 impl Protocol {
-    /// What a model does that is judged by it.
+    /// The restoration task that it tests.
     pub const fn task(self) -> Task {
         match self {
             Self::Bsd68 | Self::Set12 => Task::Denoise,
@@ -69,7 +69,7 @@ impl Protocol {
         }
     }
 
-    /// What it degrades images by, each for a mean of its own.
+    /// The degradations that it tests. Each one has its own mean score.
     pub fn degradations(self) -> Vec<Degradation> {
         match self {
             Self::Bsd68 | Self::Set12 => [15.0, 25.0, 50.0].map(Degradation::Sigma).to_vec(),
@@ -89,12 +89,11 @@ impl Protocol {
         }
     }
 
-    /// The images of a folder that holds the protocol's set, in the order of their names. For
-    /// inpainting that is Set12, of which the eight are chosen by their numbers, or a folder with
-    /// images of the eight's names.
+    /// Paths of the test images in a folder, sorted by name. For inpainting the folder is Set12, or
+    /// has the eight images under their names; the other images are ignored.
     ///
     /// # Errors
-    /// When the folder cannot be read or does not hold as many images as the set has.
+    /// When the folder cannot be read, or does not have the number of images of the test set.
     pub fn images(self, folder: &Path) -> Result<Vec<PathBuf>> {
         let entries = std::fs::read_dir(folder).map_err(|error| Error::io(folder, &error))?;
         let entries: Vec<_> =
@@ -118,8 +117,8 @@ impl Protocol {
         }
         if files.len() != self.count() {
             return Err(Error::usage(format!(
-                "{}: {} of the images that {} is about, not {}; name the folder that holds just \
-                 this set",
+                "{}: {} images of {} instead of {}; name the folder that contains exactly this \
+                 test set",
                 folder.display(),
                 files.len(),
                 self.name(),
@@ -136,7 +135,7 @@ impl FromStr for Protocol {
     fn from_str(name: &str) -> Result<Self> {
         Self::named(name).ok_or_else(|| {
             Error::usage(format!(
-                "no protocol is called {name}; known are {}{}",
+                "protocol {name:?} is unknown: use one of {}{}",
                 Self::names().collect::<Vec<_>>().join(", "),
                 did_you_mean(name, Self::names())
             ))
@@ -144,7 +143,7 @@ impl FromStr for Protocol {
     }
 }
 
-/// The eight images that inpainting is judged on: their numbers in Set12, and their names.
+/// The eight test images of inpainting: number in Set12, and name.
 const INPAINTED: [(&str, &str); 8] = [
     ("01", "cameraman"),
     ("02", "house"),
@@ -166,31 +165,31 @@ impl fmt::Display for Degradation {
     }
 }
 
-/// What a restorer is given.
+/// A degraded image: the input of a restorer.
 #[derive(Clone, Debug)]
 pub struct Degraded {
-    /// The image after its degradation, gray. Noise leaves the 0–1 scale; missing pixels are 0; a
-    /// shrunk image is small, and its result is expected `scale` times as large.
+    /// The degraded gray image. Noisy values can exceed the 0–1 scale. Missing pixels are 0. A
+    /// down-scaled image is small, and the restorer must return it `scale` times as large.
     pub picture: Picture,
-    /// What was done to it.
+    /// The degradation.
     pub degradation: Degradation,
-    /// Which pixels are missing, where some are.
+    /// Mask of missing pixels, if there are any.
     pub mask: Option<Mask>,
 }
 
-/// Degrades a clean gray picture; the number of the image in its set chooses its noise or its mask.
-/// Returns too what the result will be compared with: the picture, cropped to a multiple of the
-/// scale.
+/// Degrades a clean gray image. `image`, its number in the test set, seeds its noise or mask.
+/// Returns the reference for scoring, which is the clean image cropped to a multiple of the scale,
+/// and the degraded image.
 ///
 /// # Errors
-/// When the picture is smaller than the scale.
+/// When the image is smaller than the scale.
 pub fn degrade(
     clean: &Picture,
     degradation: Degradation,
     seed: u64,
     image: usize,
 ) -> Result<(Picture, Degraded)> {
-    assert_eq!(clean.c, 1, "the protocols are about gray pictures");
+    assert_eq!(clean.c, 1, "the protocols use gray images");
     let mut reference = clean.clone();
     let mut mask = None;
     let picture = match degradation {
@@ -204,15 +203,15 @@ pub fn degrade(
             noisy
         }
         Degradation::Missing(share) => {
-            let drawn = MaskKind::Pixels.draw(
+            let missing = MaskKind::Pixels.draw(
                 clean.h,
                 clean.w,
                 share,
                 &mut corrupt::stream(seed, "mask", image),
             );
             let mut holes = clean.clone();
-            drawn.apply(&mut holes.pixels, 1, 0.0);
-            mask = Some(drawn);
+            missing.apply(&mut holes.pixels, 1, 0.0);
+            mask = Some(missing);
             holes
         }
         Degradation::Scale(scale) => {
@@ -240,11 +239,11 @@ fn crop(picture: &Picture, top: usize, left: usize, h: usize, w: usize) -> Pictu
     Picture { h, w, c, pixels }
 }
 
-/// PSNR (dB) and SSIM of a result beside what it should be: clipped to 0–1, and for
-/// super-resolution rounded to 8 bits and without `scale` pixels at each border.
+/// PSNR (dB) and SSIM of a result against its reference. The result is clipped to 0–1. For
+/// super-resolution it is also rounded to 8 bits, and `scale` pixels at each border are ignored.
 ///
 /// # Errors
-/// When the result has another size, or is all border.
+/// When the result has another size than the reference, or is nothing but border.
 pub fn score(
     reference: &Picture,
     restored: &Picture,
@@ -253,8 +252,8 @@ pub fn score(
     let Picture { h, w, c, .. } = *reference;
     if (restored.h, restored.w, restored.c) != (h, w, c) {
         return Err(Error::failed(format!(
-            "a result of {}x{} with {} channels instead of {w}x{h} with {c}; use a model for this \
-             task and this scale",
+            "the result has {}x{} pixels and {} channels instead of {w}x{h} and {c}; use a model \
+             for this task and this scale",
             restored.w, restored.h, restored.c
         )));
     }
@@ -275,20 +274,20 @@ pub fn score(
     Ok((quality::psnr(&a.pixels, &b.pixels), quality::ssim(&a.pixels, &b.pixels, a.h, a.w, c)))
 }
 
-/// What came of an image.
+/// The result of a restorer.
 #[derive(Clone, Debug)]
 pub struct Restored {
-    /// What the restorer was given, at the result's size: noisy, filled smoothly, or enlarged by
+    /// The input of the model in the size of the result: noisy, filled smoothly, or enlarged by
     /// bicubic interpolation.
     pub before: Picture,
-    /// Its result.
+    /// The restored image.
     pub after: Picture,
 }
 
 /// The score of one image.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Score {
-    /// The file's name.
+    /// Name of the file.
     pub image: String,
     /// PSNR in dB.
     pub psnr: f64,
@@ -296,47 +295,48 @@ pub struct Score {
     pub ssim: f64,
 }
 
-/// The scores at one degradation.
+/// The scores for one degradation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DegradationResult {
-    /// What was done to the images.
+    /// The degradation.
     pub degradation: Degradation,
-    /// Each image.
+    /// Score of each image.
     pub images: Vec<Score>,
-    /// The mean of the PSNR in dB of what was given.
+    /// Mean PSNR in dB of the model's input.
     pub psnr_before: f64,
-    /// The mean of its SSIM.
+    /// Mean SSIM of the model's input.
     pub ssim_before: f64,
-    /// The mean of the images' PSNR in dB.
+    /// Mean PSNR in dB of the restored images.
     pub psnr: f64,
-    /// The mean of the images' SSIM.
+    /// Mean SSIM of the restored images.
     pub ssim: f64,
-    /// What others report.
+    /// The published results.
     pub published: Vec<Published>,
 }
 
-/// A protocol's scores.
+/// The scores of a protocol.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ProtocolReport {
     /// The protocol.
     pub protocol: Protocol,
-    /// The seed of noise and masks.
+    /// Seed of noise and masks.
     pub seed: u64,
-    /// A part for each degradation.
+    /// The scores for each degradation.
     pub outcomes: Vec<DegradationResult>,
 }
 
-/// Reads a protocol's clean image: gray, or for super-resolution the BT.601 luma rounded to 8 bits.
+/// Reads a clean image of a protocol: gray, or for super-resolution the BT.601 luma rounded to 8
+/// bits.
 ///
 /// # Errors
-/// When the file does not decode; with its path.
+/// When the file cannot be decoded.
 pub fn clean(protocol: Protocol, file: &Path) -> Result<Picture> {
     let decoded = decode_file(file).map_err(|error| error.at(file.display()))?;
     let (h, w) = (decoded.h, decoded.w);
     let reals =
         |bytes: Vec<u8>| bytes.into_iter().map(|v| f32::from(v) / 255.0).collect::<Vec<f32>>();
     let pixels = match protocol {
-        // A gray file is luma already: MATLAB's scripts pass it by.
+        // A gray file is already luma: the published MATLAB scripts leave it unchanged.
         Protocol::Set5 | Protocol::Set14 if decoded.channels == 3 => {
             let mut luma = color::luma(&reals(decoded.pixels), 3);
             quantise(&mut luma);
@@ -347,13 +347,12 @@ pub fn clean(protocol: Protocol, file: &Path) -> Result<Picture> {
     Ok(Picture { h, w, c: 1, pixels })
 }
 
-/// Runs a protocol on the images of a folder, at each of the degradations. `restore` makes an image
-/// of the clean one's size (the cropped one's for super-resolution) of what it is given, and says
-/// what it began with.
+/// Runs a protocol on the images of a folder, for each of the degradations. `restore` must return
+/// images of the size of the reference ([`degrade`]).
 ///
 /// # Errors
-/// When the folder is not the protocol's, a file does not decode or a restoration fails; with the
-/// file's path.
+/// When the folder does not have the test set, a file cannot be decoded, or a restoration fails.
+/// The message has the path of the file.
 pub fn run(
     protocol: Protocol,
     folder: &Path,
@@ -365,7 +364,7 @@ pub fn run(
     let mut outcomes = Vec::new();
     for &degradation in degradations {
         let mut images = Vec::new();
-        let mut given = [0.0; 2];
+        let mut means_before = [0.0; 2];
         for (number, file) in files.iter().enumerate() {
             let mut one = || -> Result<[(f64, f64); 2]> {
                 let (reference, degraded) =
@@ -377,16 +376,16 @@ pub fn run(
                 ])
             };
             let [before, (psnr, ssim)] = one().map_err(|error| error.at(file.display()))?;
-            given = [
-                given[0] + before.0 / files.len() as f64,
-                given[1] + before.1 / files.len() as f64,
+            means_before = [
+                means_before[0] + before.0 / files.len() as f64,
+                means_before[1] + before.1 / files.len() as f64,
             ];
             let image = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             images.push(Score { image, psnr, ssim });
         }
         let mean = |of: fn(&Score) -> f64| images.iter().map(of).sum::<f64>() / images.len() as f64;
         let (psnr, ssim) = (mean(|score| score.psnr), mean(|score| score.ssim));
-        let [psnr_before, ssim_before] = given;
+        let [psnr_before, ssim_before] = means_before;
         outcomes.push(DegradationResult {
             degradation,
             images,
@@ -417,12 +416,13 @@ impl fmt::Display for ProtocolReport {
                 writeln!(f, "{image:width$}  {psnr:5.2}  {ssim:.4}")?;
             }
             writeln!(f, "{:width$}  {:5.2}  {:.4}", "mean", outcome.psnr, outcome.ssim)?;
-            let begun = match outcome.degradation {
+            let before = match outcome.degradation {
                 Degradation::Sigma(_) => "mean of the noisy images",
                 Degradation::Scale(_) => "mean by bicubic",
                 Degradation::Missing(_) => "mean of the filled images",
             };
-            writeln!(f, "{begun:width$}  {:5.2}  {:.4}", outcome.psnr_before, outcome.ssim_before)?;
+            let (psnr, ssim) = (outcome.psnr_before, outcome.ssim_before);
+            writeln!(f, "{before:width$}  {psnr:5.2}  {ssim:.4}")?;
             for Published { method, psnr, .. } in &outcome.published {
                 writeln!(f, "{method:width$}  {psnr:5.2}  published")?;
             }

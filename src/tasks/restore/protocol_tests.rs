@@ -7,7 +7,7 @@ fn gray(h: usize, w: usize) -> Picture {
     Picture { h, w, c: 1, pixels: (0..h * w).map(sample).collect() }
 }
 
-/// A folder of so many small images, called 01.png and on.
+/// A folder with `count` small images 01.png, 02.png, ….
 fn set(name: &str, count: usize) -> Folder {
     let folder = Folder::new(name);
     for i in 1..=count {
@@ -35,10 +35,10 @@ fn bicubic(degraded: &Degraded) -> Result<Restored> {
     Ok(Restored { before: large.clone(), after: large })
 }
 
-/// 20·log₁₀(255/25) = 20.17 dB, and a little more for every noisy pixel that clipping brings
-/// nearer.
+/// Unchanged noise must score 20·log₁₀(255/σ) dB, which is 20.17 at σ = 25, and slightly more since
+/// the result is clipped.
 #[test]
-fn noise_left_as_it_is_scores_its_sigma() {
+fn unchanged_noise_scores_its_sigma() {
     let flat = Picture { h: 300, w: 300, c: 1, pixels: vec![0.5; 90_000] };
     for (sigma, expected) in [(15.0, 24.61), (25.0, 20.17), (50.0, 14.15)] {
         let degradation = Degradation::Sigma(sigma);
@@ -49,12 +49,12 @@ fn noise_left_as_it_is_scores_its_sigma() {
         let (psnr, _) = score(&reference, &degraded.picture, degradation).unwrap();
         assert!((psnr - expected).abs() < if sigma < 50.0 { 0.05 } else { 0.2 }, "{sigma}: {psnr}");
         let (_, other) = degrade(&flat, degradation, 1, 1).unwrap();
-        assert_ne!(other.picture, degraded.picture, "every image has noise of its own");
+        assert_ne!(other.picture, degraded.picture, "images must have different noise");
     }
 }
 
 #[test]
-fn half_is_missing_and_the_rest_untouched() {
+fn half_of_the_pixels_are_missing_and_the_rest_unchanged() {
     let clean = Picture { pixels: vec![0.5; 31 * 17], ..gray(31, 17) };
     let (_, degraded) = degrade(&clean, Degradation::Missing(0.5), 1, 3).unwrap();
     let mask = degraded.mask.unwrap();
@@ -70,13 +70,13 @@ fn half_is_missing_and_the_rest_untouched() {
 }
 
 #[test]
-fn super_resolution_crops_rounds_and_shaves() {
+fn super_resolution_crops_rounds_and_ignores_the_border() {
     let clean = gray(23, 34);
     let (reference, degraded) = degrade(&clean, Degradation::Scale(3), 0, 0).unwrap();
     assert_eq!((reference.h, reference.w, degraded.picture.h, degraded.picture.w), (21, 33, 7, 11));
     assert_eq!(reference.pixels[33..66], clean.pixels[34..67]);
-    // What happens in the border is not seen, one pixel further in it is, half a step of 8 bits is
-    // rounded away.
+    // Errors in the border are ignored, and an error below half a step of 8 bits is rounded away.
+    // An error one pixel inside the border counts.
     let mut spoiled = reference.clone();
     spoiled.pixels[2 * 33 + 5] += 0.3;
     spoiled.pixels[10 * 33 + 31] += 0.3;
@@ -84,20 +84,20 @@ fn super_resolution_crops_rounds_and_shaves() {
     assert_eq!(score(&reference, &spoiled, Degradation::Scale(3)).unwrap().0, f64::INFINITY);
     spoiled.pixels[3 * 33 + 5] -= 0.1;
     assert!(score(&reference, &spoiled, Degradation::Scale(3)).unwrap().0 < 60.0);
-    // Without a scale nothing is rounded or shaved.
+    // Without a scale nothing is rounded or ignored.
     assert!(score(&reference, &spoiled, Degradation::Sigma(1.0)).unwrap().0 < 40.0);
     assert!(score(&reference, &clean, Degradation::Scale(3)).is_err());
     assert!(degrade(&gray(1, 9), Degradation::Scale(2), 0, 0).is_err());
     assert!(score(&gray(4, 9), &gray(4, 9), Degradation::Scale(2)).is_err());
 }
 
-/// What does nothing.
+/// A restorer that returns its input.
 fn unchanged(degraded: &Degraded) -> Restored {
     Restored { before: degraded.picture.clone(), after: degraded.picture.clone() }
 }
 
 #[test]
-fn a_run_reports_every_image_and_means() {
+fn a_report_has_every_image_and_means() {
     let folder = set("protocol-set12", 12);
     let mut seen = Vec::new();
     let degradations = Protocol::Set12.degradations();
@@ -135,14 +135,14 @@ fn a_run_reports_every_image_and_means() {
 }
 
 #[test]
-fn the_eight_images_are_chosen_and_other_folders_refused() {
+fn eight_images_are_selected_and_other_folders_refused() {
     let folder = set("protocol-eight", 12);
     let files = Protocol::Inpaint50.images(&folder.path).unwrap();
     let names: Vec<_> =
         files.iter().map(|file| file.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
     assert_eq!(names, ["01", "02", "03", "08", "09", "10", "11", "12"]);
     let message = Protocol::Set5.images(&folder.path).unwrap_err().to_string();
-    assert!(message.contains("12 of the images that set5 is about, not 5"), "{message}");
+    assert!(message.contains("12 images of set5 instead of 5"), "{message}");
     assert!(Protocol::Set5.images(&folder.path.join("none")).is_err());
     assert!("set13".parse::<Protocol>().unwrap_err().to_string().contains("did you mean set1"));
     for &protocol in Protocol::ALL {
@@ -156,12 +156,12 @@ fn colour_files_become_luma_for_super_resolution_only() {
     let folder = Folder::new("protocol-luma");
     let red = RgbImage::from_pixel(4, 4, Rgb([255, 0, 0]));
     let file = folder.write("a.png", &encoded(&red.into(), ImageFormat::Png));
-    // 16 + 65.481 and 0.299·255, rounded.
+    // Rounded values of 16 + 65.481 (luma with headroom) and 0.299·255 (gray).
     assert!((clean(Protocol::Set5, &file).unwrap().pixels[0] - 81.0 / 255.0).abs() < 1e-6);
     assert!((clean(Protocol::Set12, &file).unwrap().pixels[0] - 76.0 / 255.0).abs() < 1e-6);
 }
 
-/// The check of the protocol itself: plain bicubic enlargement.
+/// A check of the protocol itself: bicubic enlargement must have the published scores.
 #[test]
 fn bicubic_on_set5_scores_what_is_published() {
     let Some(folder) = data("set5") else { return };
@@ -178,6 +178,6 @@ fn noisy_bsd68_scores_its_sigma() {
     let report =
         run(Protocol::Bsd68, &folder, &[Degradation::Sigma(25.0)], 0, |d| Ok(unchanged(d)))
             .unwrap();
-    // Clipping adds some tenths.
+    // Clipping adds some tenths of a dB.
     assert!((20.17..20.8).contains(&report.outcomes[0].psnr), "{}", report.outcomes[0].psnr);
 }

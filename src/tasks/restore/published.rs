@@ -1,29 +1,29 @@
-//! What others report under the protocols of [`crate::tasks::restore::protocol`].
+//! Published results under the protocols of [`crate::tasks::restore::protocol`].
 
 use serde::Serialize;
 
 use crate::tasks::restore::protocol::{Degradation, Protocol};
 
-/// A published mean.
+/// A published result.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Published {
-    /// The method.
+    /// Name of the method.
     pub method: &'static str,
-    /// Mean PSNR over the set in dB.
+    /// Mean PSNR over the test set in dB.
     pub psnr: f64,
-    /// Where it was published.
+    /// The publication with the result.
     pub source: &'static str,
 }
 
-/// A method, its source, and its means at the protocol's degradations, in their order; NaN where
-/// none is listed.
+/// Method, source, and mean PSNR for each degradation of the protocol; NaN if not published.
 type PublishedRow = (&'static str, &'static str, [f64; 3]);
 
 const DNCNN: &str = "Zhang et al., Beyond a Gaussian Denoiser, TIP 2017";
 const SRCNN: &str =
     "Dong et al., Image Super-Resolution Using Deep Convolutional Networks, TPAMI 2016";
 const CSCNET: &str = "Simon & Elad, Rethinking the CSC Model for Natural Images, NeurIPS 2019";
-const CDLNET: &str = "Janjušević et al., CDLNet: Noise-Adaptive Convolutional Dictionary Learning Network, 2022; 66 thousand parameters";
+const CDLNET: &str = "Janjušević et al., CDLNet: Noise-Adaptive Convolutional Dictionary Learning \
+                      Network, 2022; 66 thousand parameters";
 const NONE: f64 = f64::NAN;
 
 const BSD68: &[PublishedRow] = &[
@@ -47,7 +47,7 @@ const INPAINT50: &[PublishedRow] = &[
     ("deep image prior", "Ulyanov et al., Deep Image Prior, CVPR 2018", [33.52, NONE, NONE]),
 ];
 
-/// The published means of a protocol at one degradation, the lowest first.
+/// The published results of a protocol for one degradation, in ascending order of PSNR.
 pub fn published(protocol: Protocol, degradation: Degradation) -> Vec<Published> {
     let rows = match protocol {
         Protocol::Bsd68 => BSD68,
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_protocol_has_rows_in_order() {
+    fn every_protocol_has_published_results_in_order() {
         for &protocol in Protocol::ALL {
             let name = protocol.name();
             for degradation in protocol.degradations() {

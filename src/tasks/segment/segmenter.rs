@@ -3,7 +3,7 @@
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::infer::batches::Inference;
-use crate::infer::tiles::{Blend, TileGrid};
+use crate::infer::tiles::{Blend, Tiles};
 use crate::model::{Graph, HEAD, Store, TileGeometry, tile_geometry};
 use crate::shape::Dims;
 use crate::spec::ModelSpec;
@@ -102,7 +102,7 @@ impl Segmenter {
     /// # Errors
     /// When the model cannot have such a size.
     pub fn laid(&self, device: &Device, h: usize, w: usize) -> Result<Laid> {
-        let tiles = TileGrid::new(h, w, self.tile(device)?, self.halo, self.align)?;
+        let tiles = Tiles::new(h, w, self.tile(device)?, self.halo, self.align)?;
         let (tile_h, tile_w) = tiles.size();
         let graph = Graph::new(&self.spec, Dims::new(self.channels, tile_h, tile_w))?;
         Ok(Laid { graph, tiles, size: (h, w), store: self.store.clone() })
@@ -113,7 +113,7 @@ impl Segmenter {
 #[derive(Debug)]
 pub struct Laid {
     graph: Graph,
-    tiles: TileGrid,
+    tiles: Tiles,
     size: (usize, usize),
     store: Store,
 }

@@ -1,47 +1,47 @@
-//! Reconstruction against sparsity: models that differ in their sparsity rule and its strength
-//! alone.
+//! Sweeps: reconstruction quality against sparsity, for models that differ only in their sparsity
+//! rule and its strength.
 
 use serde::{Deserialize, Serialize};
 
 use crate::report::chart::{Axis, Chart, Look, Series};
 
-/// What one model of a sweep came to, on the validation images.
+/// The validation results of one model of a sweep.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Member {
-    /// Its rule.
+    /// Name of its sparsity rule.
     pub rule: String,
-    /// λ, β, k or rate.
+    /// Strength of the rule: λ, β, k or rate.
     pub strength: f64,
-    /// Mean number of elements ≠ 0.
+    /// Mean number of non-zero elements of a code.
     pub l0: f64,
     /// Mean ‖x − x̂‖².
     pub sum_squares: f64,
-    /// Mean PSNR in dB; none where what is reconstructed is no image.
+    /// Mean PSNR in dB; `None` if the model does not reconstruct images.
     pub psnr: Option<f64>,
     /// 1 − Σ‖x − x̂‖² / Σ‖x − mean‖².
     pub explained_variance: f64,
     /// Share of units that never fired.
     pub dead_share: f64,
-    /// Seconds that its training took, as far as this process did it.
+    /// Training time in seconds in this process, without the time before a resume.
     pub seconds: f64,
 }
 
-/// All that was found.
+/// The results of a sweep.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Sweep {
-    /// In the order of the rules and strengths.
+    /// The models, in the order of rules and strengths.
     pub members: Vec<Member>,
 }
 
 impl Sweep {
-    /// The rules' names, in order.
+    /// Names of the rules, in order.
     pub fn rules(&self) -> Vec<&str> {
         let mut rules: Vec<&str> = self.members.iter().map(|member| member.rule.as_str()).collect();
         rules.dedup();
         rules
     }
 
-    /// L0 and explained variance of a rule's models, from few units to many.
+    /// (L0, explained variance) of the models of a rule, in ascending order of L0.
     fn curve(&self, rule: &str) -> Vec<(f64, f64)> {
         let of = self.members.iter().filter(|member| member.rule == rule && member.l0 > 0.0);
         let mut points: Vec<(f64, f64)> =
@@ -50,7 +50,7 @@ impl Sweep {
         points
     }
 
-    /// Explained variance over L0.
+    /// A chart of explained variance over L0, with a curve for each rule.
     pub fn chart(&self) -> Chart {
         let series = |rule: &&str| Series {
             name: (*rule).to_owned(),
@@ -71,9 +71,9 @@ impl Sweep {
         }
     }
 
-    /// Explained variance of a rule at an L0, between the two models around it, along the logarithm
-    /// of L0; none where none is on either side.
-    pub fn at(&self, rule: &str, l0: f64) -> Option<f64> {
+    /// Explained variance of a rule at an L0, interpolated along the logarithm of L0 between the
+    /// two nearest models. `None` outside the range of the models.
+    pub fn explained_variance_at(&self, rule: &str, l0: f64) -> Option<f64> {
         let curve = self.curve(rule);
         if let Some((_, found)) = curve.iter().find(|(at, _)| (at - l0).abs() <= 1e-9 * l0) {
             return Some(*found);
@@ -84,17 +84,20 @@ impl Sweep {
         Some(low + share * (high - low))
     }
 
-    /// Powers of two that two rules or more reach, or one where there is no other.
-    pub fn matched(&self) -> Vec<f64> {
+    /// The powers of two that are within the range of L0 of at least two rules, or of the only
+    /// rule. There rules can be compared.
+    pub fn comparable_l0s(&self) -> Vec<f64> {
         let rules = self.rules();
         let wanted = rules.len().min(2);
         let reached = |l0: &f64| {
-            rules.iter().filter(|rule| self.at(rule, *l0).is_some()).count() >= wanted.max(1)
+            let reaching = |rule: &&&str| self.explained_variance_at(rule, *l0).is_some();
+            rules.iter().filter(reaching).count() >= wanted.max(1)
         };
+        // 2²³ is far more than any code has elements.
         (0..24).map(|power| f64::from(1_u32 << power)).filter(reached).collect()
     }
 
-    /// A table, tabs between its columns.
+    /// A table of the models with tab-separated columns.
     pub fn table(&self) -> String {
         let mut text = String::from(
             "rule\tstrength\tl0\tsum_squares\tpsnr\texplained_variance\tdead_share\tseconds\n",
@@ -135,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_compared_where_both_reach() {
+    fn rules_are_compared_within_their_common_range() {
         let members = vec![
             member("l1", 40.0, 0.9),
             member("l1", 10.0, 0.5),
@@ -143,13 +146,11 @@ mod tests {
             member("top_k", 32.0, 0.8),
         ];
         let sweep = Sweep { members };
-        assert_eq!(sweep.matched(), [16.0, 32.0]);
-        assert!((sweep.at("top_k", 16.0).unwrap() - 0.7).abs() < 1e-12);
-        assert_eq!(
-            (sweep.at("top_k", 32.0), sweep.at("l1", 8.0), sweep.at("l1", 64.0)),
-            (Some(0.8), None, None)
-        );
-        assert!((sweep.at("l1", 20.0).unwrap() - 0.7).abs() < 1e-12);
+        let at = |rule: &str, l0: f64| sweep.explained_variance_at(rule, l0);
+        assert_eq!(sweep.comparable_l0s(), [16.0, 32.0]);
+        assert!((at("top_k", 16.0).unwrap() - 0.7).abs() < 1e-12);
+        assert_eq!((at("top_k", 32.0), at("l1", 8.0), at("l1", 64.0)), (Some(0.8), None, None));
+        assert!((at("l1", 20.0).unwrap() - 0.7).abs() < 1e-12);
         assert_eq!(sweep.chart().series[0].points, [(10.0, 0.5), (40.0, 0.9)]);
         assert_eq!(sweep.table().lines().count(), 5);
     }
