@@ -1,5 +1,5 @@
-//! The operations that the training steps of W1–W3 do not have, each on its own buffers, at growing
-//! batches. A new operation that no workload uses gets a line here; a test says so.
+//! Benchmarks of the operations that the training steps of W1–W3 do not use, each on its own
+//! buffers. A new operation that no workload uses needs a line here; a test checks it.
 
 use crate::device::Device;
 use crate::error::Result;
@@ -18,30 +18,32 @@ use crate::rng::Stream;
 use crate::shape::{Dims, Pool2d};
 use crate::view::{Buffer, View};
 
-/// Batches.
+/// Batch sizes.
 pub(super) const BATCHES: [usize; 3] = [32, 128, 512];
-/// Maps as W2's second convolution takes them.
+/// Size of the maps: that of the input of W2's second convolution.
 const MAPS: Dims = Dims::new(32, 16, 16);
-/// A code as W2's.
+/// Size of the code: that of W2.
 const CODE: Dims = Dims::flat(512);
 
-/// What a buffer holds before.
+/// Initial content of a buffer.
 #[derive(Clone, Copy, Debug)]
 enum Fill {
-    /// Uniform in −0.3…0.7.
+    /// Reals, uniform in −0.3…0.7.
     Real,
+    /// The u32 that a function returns for each index.
     Words(fn(usize) -> u32),
-    /// The first place of each window.
+    /// Switches of a pooling: the first position of each window.
     Switches(Pool2d),
 }
 
-/// A call on buffers that do not exist yet.
+/// A call on buffers that are not allocated yet.
 #[derive(Clone, Debug)]
 pub(super) struct Single {
     pub(super) call: Call,
     buffers: Vec<(usize, Fill)>,
 }
 
+/// Collects calls and their buffers.
 #[derive(Debug, Default)]
 struct Maker {
     buffers: Vec<(usize, Fill)>,
@@ -49,6 +51,7 @@ struct Maker {
 }
 
 impl Maker {
+    /// Adds a buffer of the next call.
     fn buffer(&mut self, len: usize, fill: Fill) -> View {
         self.buffers.push((len, fill));
         View::whole(Buffer(self.buffers.len() as u32 - 1), len)
@@ -62,16 +65,17 @@ impl Maker {
         self.buffer(len, Fill::Words(word))
     }
 
-    /// Two buffers of reals of one size.
+    /// Adds two buffers of reals of the same size.
     fn two(&mut self, len: usize) -> [View; 2] {
         [self.real(len), self.real(len)]
     }
 
-    /// Scalars and their partial sums.
+    /// Adds a buffer for one scalar and one for its partial sums.
     fn sums(&mut self) -> [View; 2] {
         [self.real(1), self.real(SCALAR_PARTIALS)]
     }
 
+    /// Adds a call on the buffers added since the last one.
     fn end(&mut self, call: impl Into<Call>) {
         let buffers = std::mem::take(&mut self.buffers);
         self.made.push(Single { call: call.into(), buffers });
@@ -79,7 +83,7 @@ impl Maker {
 }
 
 impl Single {
-    /// Makes and fills its buffers.
+    /// Allocates and fills its buffers.
     pub(super) fn place(&self, device: &mut Device) -> Result<(Call, Vec<Buffer>)> {
         let mut stream = Stream::new(1, self.call.name());
         let mut buffers = Vec::new();
@@ -111,7 +115,7 @@ impl Single {
     }
 }
 
-/// Every one of them for a batch of `n`.
+/// All single operations for a batch of `n`.
 pub(super) fn singles(n: usize) -> Vec<Single> {
     let mut m = Maker::default();
     activations(&mut m, n * MAPS.len());
@@ -149,7 +153,7 @@ fn activations(m: &mut Maker, len: usize) {
 }
 
 fn pools(m: &mut Maker, n: usize) {
-    let size = Pool2d::new(n, MAPS, [2, 2], [2, 2], [0, 0]).expect("a bench's shape is sound");
+    let size = Pool2d::new(n, MAPS, [2, 2], [2, 2], [0, 0]).expect("a bench's shape is valid");
     let (wide, narrow, count_include_pad) = (n * MAPS.len(), n * size.y.len(), true);
     let (x, y) = (m.real(wide), m.real(narrow));
     m.end(AvgPool2dFwd { size, count_include_pad, x, y });
@@ -297,7 +301,7 @@ fn penalties(m: &mut Maker, n: usize) {
     m.end(GatherBatch { n, dims, augment, scale: 1.0 / 255.0, shift: 0.0, bytes, table, order, x });
 }
 
-/// What goes over parameters: as many of them as the maps of a batch have values.
+/// Operations on parameters, as many as the maps of a batch have elements.
 fn updates(m: &mut Maker, n: usize) {
     let len = n * MAPS.len();
     let (width, index) = (1, 0);
@@ -312,7 +316,7 @@ fn updates(m: &mut Maker, n: usize) {
         scalars,
         partials,
     });
-    // The norm is below the largest allowed, so that gradients do not shrink from run to run.
+    // The norm (0.7 at most) is below the limit, so that gradients do not shrink from run to run.
     let (grads, scalars) = (m.real(len), m.real(1));
     m.end(ClipGrads { max_norm: 1.0, width, index, scalars, grads });
     let ([grads, weights], [first, v]) = (m.two(len), m.two(len));

@@ -56,13 +56,11 @@ impl Reference for Loss {
         let (f, slope) = (self.activation, scale * self.grad_scale);
         let sum = match self.kind {
             LossKind::SumSquares | LossKind::Mse => {
-                sum_and_gradient(f, &mut dy, y, t, slope, |y, t| {
-                    ((y - t) * (y - t), 2.0 * (y - t))
-                })
+                sum_and_gradient(f, &mut dy, y, t, slope, |y, t| ((y - t) * (y - t), 2.0 * (y - t)))
             }
-            LossKind::L1 => sum_and_gradient(f, &mut dy, y, t, slope, |y, t| {
-                ((y - t).abs(), sign(y - t))
-            }),
+            LossKind::L1 => {
+                sum_and_gradient(f, &mut dy, y, t, slope, |y, t| ((y - t).abs(), sign(y - t)))
+            }
             LossKind::Bce => sum_and_gradient(f, &mut dy, y, t, slope, |y, t| {
                 let logs = [y, 1.0 - y].map(|p| if p > 0.0 { p.ln().max(-100.0) } else { -100.0 });
                 (-t * logs[0] - (1.0 - t) * logs[1], (y - t) / (y * (1.0 - y)).max(1e-12))

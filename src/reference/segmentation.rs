@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn losses_of_two_pixels_match_values_computed_by_hand() {
         let mut s = Setup::<f64>::new();
-        // Softmax (0.75, 0.25) and (0.5, 0.5). The third pixel has weight 0 and an invalid label.
+        // Softmax (0.75, 0.25) and (0.5, 0.5). The third pixel has weight 0: its label is ignored.
         let y = s.real(&[3.0_f64.ln(), 0.0, 0.0, 0.0, 5.0, -5.0]);
         let (labels, weights) = (s.words(&[0, 1, 77]), s.real(&[0.5, 0.25, 0.0]));
         let (scalars, q, dy, partials) =

@@ -1,5 +1,4 @@
-//! Central differences on the CPU path in f64: the proof that backward is the derivative of
-//! forward.
+//! Checks backward passes by central differences on the CPU path in f64.
 
 use super::case::{Case, Tensor, Values};
 use super::compare::relative_error;
@@ -7,11 +6,14 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::rng::Stream;
 
-/// Coordinates tried of each input.
+/// Number of elements tested in each input. Each costs two forward passes.
 const SAMPLES: usize = 24;
 
-/// Relative error between a case's `grad_*` and central differences of ⟨y, grad_y⟩, for every input
-/// that has a gradient. The case's operation must be smooth within ±`step` of its inputs.
+/// Returns the relative error between each `grad_*` of a case and the central differences of ⟨y,
+/// grad_y⟩. The operation must be smooth within ±`step` of its inputs.
+///
+/// # Errors
+/// If the case is invalid.
 pub fn check(case: &Case, step: f64) -> Result<Vec<(String, f64)>> {
     let found = super::execute(&mut Device::oracle(), case)?;
     let weights = case.input("grad_y")?.reals();

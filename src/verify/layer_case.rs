@@ -1,4 +1,4 @@
-//! Layers and models as cases: through the graph that training uses.
+//! Cases of layers and models, which run through the same graph as training.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::record::{Builder, Mode};
 use crate::shape::{Dims, to_nhwc};
 use crate::spec::ModelSpec;
 
-/// Shape of a layer's output.
+/// The shape of a layer's output.
 pub(super) fn output_shape(case: &Case) -> Result<Vec<usize>> {
     let (n, dims) = batch_of(case, case.input("x")?)?;
     let graph = Graph::new(&layer_spec(case)?, dims).map_err(|error| error.at(case.id()))?;
@@ -23,7 +23,7 @@ pub(super) fn output_shape(case: &Case) -> Result<Vec<usize>> {
     })
 }
 
-/// A layer on its own: a graph of one.
+/// Prepares the case of a single layer, as a graph with one node.
 pub(super) fn layer(device: &mut Device, case: &Case) -> Result<Prepared> {
     let (_, dims) = batch_of(case, case.input("x")?)?;
     graph_case(device, case, &layer_spec(case)?, dims, |name| match name {
@@ -35,6 +35,7 @@ pub(super) fn layer(device: &mut Device, case: &Case) -> Result<Prepared> {
     })
 }
 
+/// The model description of a single layer, from the case's attributes and shapes.
 fn layer_spec(case: &Case) -> Result<ModelSpec> {
     let mut keys = case.attrs.as_object().cloned().unwrap_or_default();
     let bias = case.inputs.contains_key("bias");
@@ -68,8 +69,8 @@ fn layer_spec(case: &Case) -> Result<ModelSpec> {
         .map_err(|error| Error::usage(format!("{}: {error}", case.id())))
 }
 
-/// A whole model given in the attributes, its parameters (and states, 0 unless given) as tensors of
-/// the same names. `mode` may be `infer`.
+/// Prepares the case of a whole model, given by the attribute `model`. Parameters and states are
+/// tensors of the same names; missing states are 0. The attribute `mode` can be `infer`.
 pub(super) fn model(device: &mut Device, case: &Case) -> Result<Prepared> {
     case.know(&["model", "mode", "seed", "step"])?;
     let (_, dims) = batch_of(case, case.input("x")?)?;
@@ -78,7 +79,7 @@ pub(super) fn model(device: &mut Device, case: &Case) -> Result<Prepared> {
     graph_case(device, case, &spec, dims, |name| Some(name.to_owned()))
 }
 
-/// Forward and backward of a graph from the output's gradient.
+/// Prepares the forward pass of a graph, and its backward pass from the output's gradient.
 fn graph_case(
     device: &mut Device,
     case: &Case,
@@ -101,7 +102,7 @@ fn graph_case(
     let given = case.input("grad_y")?;
     if given.reals().len() != y.len {
         return Err(Error::usage(format!(
-            "{}: grad_y has shape {:?}, the output is {n} of {out}",
+            "{}: grad_y has shape {:?}, but the output has {n} samples of {out}",
             case.id(),
             given.shape
         )));
@@ -140,7 +141,7 @@ fn graph_case(
         let tensor = case.input(&name)?;
         if tensor.shape != param.shape {
             return Err(Error::usage(format!(
-                "{}: {name} has shape {:?}, the layer needs {:?}",
+                "{}: {name} has shape {:?}, but the layer needs {:?}",
                 case.id(),
                 tensor.shape,
                 param.shape

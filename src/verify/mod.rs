@@ -1,5 +1,6 @@
-//! Proof that a device computes what it should: the built-in case table against the CPU path in
-//! f64, and stored cases with another program's answers (PyTorch's), forward and backward.
+//! Verifies that a device computes correctly, forward and backward: compares the built-in case
+//! table
+//! with the CPU path in f64, and stored cases with the answers of another program (PyTorch).
 
 mod case;
 mod compare;
@@ -21,21 +22,21 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::gpu::Choice;
 
-/// What a case gave.
+/// The outcome of a case.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// `op/name`.
     pub id: String,
-    /// Which kernels were taken: `auto`, `plain`, or `-` on the CPU path.
+    /// The kernel variant, such as `auto` or `plain`; `-` on the CPU path.
     pub kernels: &'static str,
-    /// Error of each output beside its tolerance.
+    /// The comparison of each output.
     pub comparisons: Vec<Comparison>,
-    /// Why the case could not run.
+    /// The error, if the case could not run.
     pub failure: Option<String>,
 }
 
 impl Outcome {
-    /// Whether everything agrees.
+    /// Whether all outputs are within their tolerances.
     pub fn passed(&self) -> bool {
         self.failure.is_none()
             && !self.comparisons.is_empty()
@@ -43,9 +44,9 @@ impl Outcome {
     }
 }
 
-/// Runs a case on a device. A case without answers is answered by the CPU path in f64 first. On a
-/// GPU whose kernel families give a choice, every kernel that it takes is run; and where it has
-/// half precision, all of that once more with maps in it.
+/// Runs a case on a device and compares the results. The CPU path in f64 computes missing answers
+/// first. On a GPU the case runs with every kernel variant that the adapter supports, and if it
+/// supports half precision, once more with maps in half precision.
 pub fn run(device: &mut Device, case: &Case) -> Vec<Outcome> {
     let answered = if case.has_answers() { Ok(case.clone()) } else { case.answered() };
     let mut outcomes = run_answered(device, case, answered);
@@ -94,8 +95,11 @@ fn run_answered(device: &mut Device, case: &Case, answered: Result<Case>) -> Vec
     outcomes
 }
 
-/// Runs a case and returns its outputs by name, in natural order. On a GPU every buffer has a guard
-/// behind it, and a kernel that writes there fails.
+/// Runs a case and returns its outputs by name, in NCHW order. On a GPU every buffer has a guard
+/// behind it.
+///
+/// # Errors
+/// If the case is invalid, the device fails, or a kernel has written past the end of a buffer.
 pub fn execute(device: &mut Device, case: &Case) -> Result<Vec<(String, Vec<f64>)>> {
     let guard = |device: &mut Device, guarded| {
         if let Some(gpu) = device.as_gpu() {
