@@ -23,7 +23,6 @@ fn bench(criterion: &mut Criterion, device: &mut Device, case: &Case) -> Result<
                 .unwrap_or_else(|error| panic!("{}: {error}", case.id()));
         });
     });
-    prepared.free(device);
     Ok(())
 }
 

@@ -1,24 +1,28 @@
-//! How much memory a training may take, and its data.
+//! Memory limits: of a whole run, and of the decoded images it keeps in memory.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// A set in memory exists up to three times: as read, as split, and on the device.
+/// A data set in memory exists up to three times: as read, as split, and on the device.
 const COPIES: u64 = 3;
 
-/// What a training may take.
+/// The memory that a run can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budget {
-    /// Bytes of everything: parameters, activations, data. None: what the device has.
+    /// Limit in bytes for everything together: parameters, activations, data. `None`: the memory of
+    /// the device.
     pub all: Option<u64>,
-    /// Bytes of a decoded set that is kept in memory; a larger one is streamed.
+    /// Limit in bytes for a decoded data set that is kept in memory. A larger set is streamed from
+    /// its files.
     pub data: u64,
 }
 
 impl Budget {
-    /// Of a limit that was given: half of it is the data's, in all their copies. Without one, three
-    /// quarters of what is free.
+    /// Divides the limit `all`. Half of it is for the data set and its copies. Without a limit, the
+    /// data get three quarters of the free memory, or 4 GiB where the free memory is unknown.
+    ///
+    /// Both shares are a compromise: parameters and activations need the rest.
     pub fn new(all: Option<u64>) -> Self {
         let data = all.map_or_else(|| free().map_or(4 << 30, |bytes| bytes / 4 * 3), |all| all / 2);
         Self { all, data: data / COPIES }
@@ -31,24 +35,27 @@ impl Default for Budget {
     }
 }
 
-/// Memory that is free on this machine, where it can tell (Linux).
+/// Bytes of memory that are free on this machine. `None` on systems other than Linux.
 pub fn free() -> Option<u64> {
     available(&std::fs::read_to_string("/proc/meminfo").ok()?)
 }
 
+/// The `MemAvailable` line of `/proc/meminfo`, in bytes.
 fn available(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// Reads an amount of memory: `512MiB`, `2GiB`, `1.5G`, `800MB`, or bytes.
+/// Parses an amount of memory: `512MiB`, `2GiB`, `1.5G`, `800MB`, or a number of bytes. Units are
+/// case-insensitive. `K`, `M`, `G` and `T` are powers of 1024, `KB`, `MB`, `GB` and `TB` powers of
+/// 1000.
 ///
 /// # Errors
-/// When it is no such amount, or not above 0.
+/// If the text is not such an amount, or the amount is not at least one byte and below 10¹⁸ bytes.
 pub fn parse_bytes(text: &str) -> Result<u64> {
-    let bad = || {
+    let invalid = || {
         Error::usage(format!(
-            "{text:?} is no amount of memory: write 512MiB, 2GiB, or a number of bytes"
+            "{text:?} is not an amount of memory: write 512MiB, 2GiB, or a number of bytes"
         ))
     };
     let trimmed = text.trim();
@@ -64,10 +71,11 @@ pub fn parse_bytes(text: &str) -> Result<u64> {
         "mb" => 1e6,
         "gb" => 1e9,
         "tb" => 1e12,
-        _ => return Err(bad()),
+        _ => return Err(invalid()),
     };
-    let bytes = number.parse::<f64>().map_err(|_| bad())? * factor;
-    if (1.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err(bad()) }
+    let bytes = number.parse::<f64>().map_err(|_| invalid())? * factor;
+    // 10¹⁸ leaves room below u64::MAX, so that sums of limits do not overflow.
+    if (1.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err(invalid()) }
 }
 
 #[cfg(test)]
@@ -75,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amounts_are_read_as_people_write_them() {
+    fn parses_units() {
         for (text, bytes) in [
             ("512MiB", 512 << 20),
             ("2GiB", 2 << 30),
@@ -85,14 +93,26 @@ mod tests {
         ] {
             assert_eq!(parse_bytes(text).unwrap(), bytes, "{text}");
         }
+    }
+
+    #[test]
+    fn refuses_what_is_not_an_amount() {
         for text in ["", "0", "-1", "much", "1 EiB", "1..5G", "0.1", "99999999999TiB", "é"] {
             assert!(
-                parse_bytes(text).unwrap_err().to_string().contains("amount of memory"),
+                parse_bytes(text).unwrap_err().to_string().contains("is not an amount of memory"),
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn reads_the_free_memory_from_meminfo() {
         assert_eq!(available("MemFree: 1 kB\nMemAvailable:    2048 kB\n"), Some(2 << 20));
         assert_eq!(available("MemFree: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn data_get_half_of_the_limit_in_three_copies() {
         assert!(Budget::default().data > 0);
         assert_eq!(Budget::new(Some(600)), Budget { all: Some(600), data: 100 });
     }

@@ -1,27 +1,39 @@
-//! What one machine's adapters have taught, kept between runs in the user's cache folder. Any of it
-//! may be deleted: it is made again.
+//! The cache folder of the user: measurements of this machine's adapters that are kept between runs
+//! (tuning tables, compiled pipelines). Any file can be deleted; it is created again when needed.
 
 use std::path::PathBuf;
 
-use etcetera::BaseStrategy;
-
 use crate::hash::Hash;
 
-/// The variable that names another folder, or `off` for none.
+/// The environment variable that sets another cache folder; `off` disables the cache.
 pub const VARIABLE: &str = "CSAE_CACHE";
 
-/// The folder: `CSAE_CACHE` where it is set, else `csae` in the system's folder for caches
-/// (`$XDG_CACHE_HOME` or `~/.cache`, `~/Library/Caches`, `%LOCALAPPDATA%`). None if it is `off` or
-/// there is no home.
+/// The cache folder: `CSAE_CACHE` if it is set, otherwise `csae` inside the system's cache folder
+/// (`$XDG_CACHE_HOME` or `~/.cache`, `~/Library/Caches`, `%LOCALAPPDATA%`). Returns `None` if the
+/// cache is off or the user has no home folder. Without the feature `cli`, only `CSAE_CACHE` names
+/// a folder.
 pub fn folder() -> Option<PathBuf> {
     match std::env::var_os(VARIABLE) {
         Some(off) if off == "off" => None,
         Some(folder) if !folder.is_empty() => Some(PathBuf::from(folder)),
-        _ => Some(etcetera::base_strategy::choose_native_strategy().ok()?.cache_dir().join("csae")),
+        _ => native_folder(),
     }
 }
 
-/// The file of a kind for one adapter with its driver: `csae/tuned-0123456789abcdef.toml`.
+#[cfg(feature = "cli")]
+fn native_folder() -> Option<PathBuf> {
+    use etcetera::BaseStrategy;
+    Some(etcetera::base_strategy::choose_native_strategy().ok()?.cache_dir().join("csae"))
+}
+
+#[cfg(not(feature = "cli"))]
+const fn native_folder() -> Option<PathBuf> {
+    None
+}
+
+/// The path of a cache file, for example `csae/tuned-0123456789abcdef.toml`. `kind` begins the
+/// name; `identity` names the adapter and its driver, and enters as a hash. Returns `None` if there
+/// is no cache folder.
 pub fn file(kind: &str, identity: &str, extension: &str) -> Option<PathBuf> {
     Some(folder()?.join(format!(
         "{kind}-{:016x}.{extension}",

@@ -1,23 +1,30 @@
 //! The device that runs a program: the CPU path or a GPU. Both run the same calls on the same
 //! buffers.
 
-use std::cell::Cell;
+mod allocation;
+
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Instant;
+
+pub use allocation::Allocation;
+use allocation::{Buffers, Lease, elsewhere};
 
 use crate::budget;
 use crate::error::{Error, Result};
 use crate::gpu::{self, Adapter, Gpu, Matrices};
+use crate::linalg::real::Real;
 use crate::profile::{Clock, Profile, Timed};
 use crate::program::Call;
 use crate::reference::Memory;
-use crate::view::{Buffer, Precision, StepParams, View};
+use crate::view::{Precision, StepParams, View};
 
 /// A device and its buffers.
 #[derive(Debug)]
 pub struct Device {
     kind: Kind,
-    next: Cell<u32>,
-    /// The user's limit on its memory, in bytes.
+    buffers: Buffers,
+    /// Bytes that it may take, where the user said so.
     limit: Option<u64>,
 }
 
@@ -28,13 +35,41 @@ enum Kind {
     Gpu(Box<Gpu>),
 }
 
-/// A program compiled for a device.
+/// A program made ready for a device. It keeps the buffers that it uses: dropping it returns those
+/// whose owners are gone.
 #[derive(Debug)]
-pub enum Program {
+pub struct Program {
+    device: u32,
+    code: Code,
+    _buffers: Vec<Arc<Lease>>,
+}
+
+#[derive(Debug)]
+enum Code {
     /// The CPU path interprets the calls.
-    Cpu(Vec<Call>),
+    Calls(Vec<Call>),
     /// A recorded plan.
-    Gpu(gpu::Plan),
+    Plan(gpu::Plan),
+}
+
+impl Program {
+    /// The recorded plan of a GPU; none on the CPU path.
+    pub const fn plan(&self) -> Option<&gpu::Plan> {
+        if let Code::Plan(plan) = &self.code { Some(plan) } else { None }
+    }
+
+    /// Number of dispatches, 0 on the CPU path.
+    pub fn dispatches(&self) -> usize {
+        self.plan().map_or(0, gpu::Plan::len)
+    }
+}
+
+/// What the elements of a buffer are.
+#[derive(Clone, Copy)]
+enum Element {
+    Real,
+    Half,
+    Word,
 }
 
 /// A result that is being read.
@@ -71,8 +106,8 @@ pub fn select(wanted: &str) -> Result<Selected> {
 }
 
 impl Device {
-    const fn of(kind: Kind) -> Self {
-        Self { kind, next: Cell::new(0), limit: None }
+    fn of(kind: Kind) -> Self {
+        Self { kind, buffers: Buffers::new(), limit: None }
     }
 
     /// The CPU path in f32.
@@ -185,10 +220,22 @@ impl Device {
     pub fn budget_with(&self, taken: u64) -> Option<u64> {
         let shares = self.kind_of_gpu().is_none_or(|gpu| gpu.adapter().shares_memory());
         let free = if shares { budget::free() } else { None };
+        // What was returned is freed before the next buffer is made.
+        let taken = taken.saturating_add(self.buffers.returned_bytes());
         [self.limit, free.map(|free| free.saturating_add(taken))].into_iter().flatten().min()
     }
 
-    /// Sets the user's limit on the memory budget, in bytes.
+    /// Bytes of all buffers that have an owner or belong to a program.
+    pub fn allocated(&self) -> u64 {
+        let made = match &self.kind {
+            Kind::Cpu(memory) => memory.bytes(),
+            Kind::Oracle(memory) => memory.bytes(),
+            Kind::Gpu(gpu) => gpu.allocated(),
+        };
+        made - self.buffers.returned_bytes()
+    }
+
+    /// Allows so many bytes and no more.
     pub const fn limit_memory(&mut self, bytes: Option<u64>) {
         self.limit = bytes;
     }
@@ -197,39 +244,51 @@ impl Device {
         if let Kind::Gpu(gpu) = &self.kind { Some(gpu) } else { None }
     }
 
-    fn fresh(&self) -> Buffer {
-        let id = self.next.get();
-        self.next.set(id + 1);
-        Buffer(id)
+    /// Frees the buffers that were returned.
+    fn reap(&mut self) {
+        while let Some(buffer) = self.buffers.take_returned() {
+            match &mut self.kind {
+                Kind::Cpu(memory) => memory.free(buffer),
+                Kind::Oracle(memory) => memory.free(buffer),
+                Kind::Gpu(gpu) => gpu.free(buffer),
+            }
+        }
     }
 
-    /// Allocates a buffer of f32 (f64 on the oracle), filled with zeros.
+    fn allocate(&mut self, label: &str, len: usize, element: Element) -> Result<Allocation> {
+        fn host<T: Real>(memory: &mut Memory<T>, view: View, element: Element) -> u64 {
+            match element {
+                Element::Real | Element::Half => memory.alloc_real(view.buffer, view.len),
+                Element::Word => memory.alloc_words(view.buffer, view.len),
+            }
+        }
+        self.reap();
+        let half = matches!(element, Element::Half);
+        let view = View { half, ..View::whole(self.buffers.next(), len) };
+        let bytes = match &mut self.kind {
+            Kind::Cpu(memory) => host(memory, view, element),
+            Kind::Oracle(memory) => host(memory, view, element),
+            Kind::Gpu(gpu) => gpu.alloc(view, label)?,
+        };
+        Ok(self.buffers.own(view, bytes))
+    }
+
+    /// Makes a buffer of reals, all zero.
     ///
     /// # Errors
-    /// If the buffer exceeds the adapter's limit or memory.
-    pub fn alloc_real(&mut self, label: &str, len: usize) -> Result<View> {
-        let buffer = self.fresh();
-        match &mut self.kind {
-            Kind::Cpu(memory) => memory.alloc_real(buffer, len),
-            Kind::Oracle(memory) => memory.alloc_real(buffer, len),
-            Kind::Gpu(gpu) => gpu.alloc(View::whole(buffer, len), label)?,
-        }
-        Ok(View::whole(buffer, len))
+    /// When an adapter has no memory for it, or allows no buffer of that size.
+    pub fn alloc_real(&mut self, label: &str, len: usize) -> Result<Allocation> {
+        self.allocate(label, len, Element::Real)
     }
 
     /// Allocates a buffer of f16, filled with zeros. The CPU path stores reals rounded to f16. The
     /// caller must check [`Device::has_half`] before running kernels on it.
     ///
     /// # Errors
-    /// If the buffer exceeds the adapter's limit or memory.
-    pub fn alloc_half(&mut self, label: &str, len: usize) -> Result<View> {
-        let view = View { half: true, ..View::whole(self.fresh(), len) };
-        match &mut self.kind {
-            Kind::Cpu(memory) => memory.alloc_real(view.buffer, len),
-            Kind::Oracle(memory) => memory.alloc_real(view.buffer, len),
-            Kind::Gpu(gpu) => gpu.alloc(view, label)?,
-        }
-        Ok(view)
+    /// When an adapter has no memory for it. Whether its kernels have half precision is for the
+    /// caller to know: [`Device::has_half`].
+    pub fn alloc_half(&mut self, label: &str, len: usize) -> Result<Allocation> {
+        self.allocate(label, len, Element::Half)
     }
 
     /// Whether maps can be in half precision. The CPU path and some adapters do not support it.
@@ -252,31 +311,29 @@ impl Device {
         Ok(())
     }
 
-    /// Allocates a buffer of u32, filled with zeros.
+    /// Makes a buffer of words, all zero.
     ///
     /// # Errors
-    /// If the buffer exceeds the adapter's limit or memory.
-    pub fn alloc_words(&mut self, label: &str, len: usize) -> Result<View> {
-        let buffer = self.fresh();
-        match &mut self.kind {
-            Kind::Cpu(memory) => memory.alloc_words(buffer, len),
-            Kind::Oracle(memory) => memory.alloc_words(buffer, len),
-            Kind::Gpu(gpu) => gpu.alloc(View::whole(buffer, len), label)?,
-        }
-        Ok(View::whole(buffer, len))
+    /// As [`Device::alloc_real`].
+    pub fn alloc_words(&mut self, label: &str, len: usize) -> Result<Allocation> {
+        self.allocate(label, len, Element::Word)
     }
 
-    /// Frees a buffer.
-    pub fn free(&mut self, buffer: Buffer) {
-        match &mut self.kind {
-            Kind::Cpu(memory) => memory.free(buffer),
-            Kind::Oracle(memory) => memory.free(buffer),
-            Kind::Gpu(gpu) => gpu.free(buffer),
+    /// Panics unless a view is of a buffer of this device that has an owner. To write anywhere else
+    /// is a mistake in the program, never one of its user.
+    #[track_caller]
+    fn expect_owned(&self, view: View) {
+        if let Err(error) = self.buffers.check(view.buffer) {
+            panic!("cannot write: {error}");
         }
     }
 
-    /// Writes f32 values into a view, rounded to its precision.
+    /// Writes reals into a view.
+    ///
+    /// # Panics
+    /// When the view is of another device, or the owner of its buffer is gone.
     pub fn write(&mut self, view: View, data: &[f32]) {
+        self.expect_owned(view);
         match &mut self.kind {
             Kind::Cpu(memory) => {
                 let mut to = memory.take(view);
@@ -292,8 +349,12 @@ impl Device {
         }
     }
 
-    /// Writes f64 values into a view. The oracle stores them exactly, other devices round them.
+    /// Writes f64 values into a view; the oracle keeps them whole.
+    ///
+    /// # Panics
+    /// As [`Device::write`].
     pub fn write_f64(&mut self, view: View, data: &[f64]) {
+        self.expect_owned(view);
         if let Kind::Oracle(memory) = &mut self.kind {
             let mut to = memory.take(view);
             to[..data.len()].copy_from_slice(data);
@@ -303,8 +364,12 @@ impl Device {
         }
     }
 
-    /// Writes u32 values into a view.
+    /// Writes words into a view.
+    ///
+    /// # Panics
+    /// As [`Device::write`].
     pub fn write_words(&mut self, view: View, data: &[u32]) {
+        self.expect_owned(view);
         match &mut self.kind {
             Kind::Cpu(memory) => put_words(memory, view, data),
             Kind::Oracle(memory) => put_words(memory, view, data),
@@ -312,11 +377,13 @@ impl Device {
         }
     }
 
-    /// Reads a view as f32, after all work submitted so far.
+    /// Reads reals, waiting for what computes them.
     ///
     /// # Errors
-    /// If the device fails.
+    /// When the view is of another device, the owner of its buffer is gone, or the device fails.
     pub fn read(&mut self, view: View) -> Result<Vec<f32>> {
+        self.reap();
+        self.buffers.check(view.buffer)?;
         match &mut self.kind {
             Kind::Cpu(memory) => Ok(memory.real(view).to_vec()),
             Kind::Oracle(memory) => Ok(memory.real(view).iter().map(|x| *x as f32).collect()),
@@ -332,6 +399,7 @@ impl Device {
     /// # Errors
     /// If the device fails.
     pub fn read_f64(&mut self, view: View) -> Result<Vec<f64>> {
+        self.buffers.check(view.buffer)?;
         if let Kind::Oracle(memory) = &self.kind {
             return Ok(memory.real(view).to_vec());
         }
@@ -343,6 +411,8 @@ impl Device {
     /// # Errors
     /// If the device fails.
     pub fn read_words(&mut self, view: View) -> Result<Vec<u32>> {
+        self.reap();
+        self.buffers.check(view.buffer)?;
         match &mut self.kind {
             Kind::Cpu(memory) => Ok(memory.words(view).to_vec()),
             Kind::Oracle(memory) => Ok(memory.words(view).to_vec()),
@@ -350,15 +420,30 @@ impl Device {
         }
     }
 
-    /// Compiles a program.
+    /// Makes a program ready. It keeps the buffers that its calls use.
     ///
     /// # Errors
-    /// If the driver refuses a kernel, or a binding or grid exceeds the adapter's limits.
+    /// When a call uses a buffer of another device, of a plan, or one whose owner is gone; or when
+    /// the device fails.
     pub fn compile(&mut self, calls: Vec<Call>) -> Result<Program> {
-        match &mut self.kind {
-            Kind::Gpu(gpu) => gpu.compile(&calls).map(Program::Gpu),
-            _ => Ok(Program::Cpu(calls)),
+        self.reap();
+        let mut used = HashSet::new();
+        for call in &calls {
+            used.extend(call.views().into_iter().map(|(view, _)| view.buffer));
         }
+        let leases =
+            used.into_iter().map(|buffer| self.buffers.lease(buffer)).collect::<Result<_>>()?;
+        let code = match &mut self.kind {
+            Kind::Gpu(gpu) => Code::Plan(gpu.compile(&calls)?),
+            _ => Code::Calls(calls),
+        };
+        Ok(Program { device: self.buffers.device, code, _buffers: leases })
+    }
+
+    /// Frees what was returned, and fails for a program of another device.
+    fn prepare(&mut self, program: &Program) -> Result<()> {
+        self.reap();
+        if program.device == self.buffers.device { Ok(()) } else { Err(elsewhere("a program")) }
     }
 
     /// Runs a program once. A GPU may still be working when this returns.
@@ -366,19 +451,20 @@ impl Device {
     /// # Errors
     /// If the device fails.
     pub fn run(&mut self, program: &Program, step: &StepParams) -> Result<()> {
-        match (&mut self.kind, program) {
-            (Kind::Gpu(gpu), Program::Gpu(plan)) => gpu.run(plan, step),
-            (Kind::Cpu(memory), Program::Cpu(calls)) => {
+        self.prepare(program)?;
+        match (&mut self.kind, &program.code) {
+            (Kind::Gpu(gpu), Code::Plan(plan)) => gpu.run(plan, step),
+            (Kind::Cpu(memory), Code::Calls(calls)) => {
                 memory.step = *step;
                 calls.iter().for_each(|call| call.run(memory));
                 Ok(())
             }
-            (Kind::Oracle(memory), Program::Cpu(calls)) => {
+            (Kind::Oracle(memory), Code::Calls(calls)) => {
                 memory.step = *step;
                 calls.iter().for_each(|call| call.run(memory));
                 Ok(())
             }
-            _ => unreachable!("a program runs on the device that compiled it"),
+            _ => unreachable!("the device compiled the program"),
         }
     }
 
@@ -388,11 +474,12 @@ impl Device {
     /// # Errors
     /// If the device fails.
     pub fn profile(&mut self, program: &Program, step: &StepParams) -> Result<Profile> {
-        match (&mut self.kind, program) {
-            (Kind::Gpu(gpu), Program::Gpu(plan)) => gpu.profile(plan, step),
-            (Kind::Cpu(memory), Program::Cpu(calls)) => Ok(profile_calls(memory, calls, step)),
-            (Kind::Oracle(memory), Program::Cpu(calls)) => Ok(profile_calls(memory, calls, step)),
-            _ => unreachable!("a program runs on the device that compiled it"),
+        self.prepare(program)?;
+        match (&mut self.kind, &program.code) {
+            (Kind::Gpu(gpu), Code::Plan(plan)) => gpu.profile(plan, step),
+            (Kind::Cpu(memory), Code::Calls(calls)) => Ok(profile_calls(memory, calls, step)),
+            (Kind::Oracle(memory), Code::Calls(calls)) => Ok(profile_calls(memory, calls, step)),
+            _ => unreachable!("the device compiled the program"),
         }
     }
 
@@ -401,6 +488,7 @@ impl Device {
     /// # Errors
     /// If the device fails.
     pub fn fetch(&mut self, view: View) -> Result<Pending> {
+        self.buffers.check(view.buffer)?;
         match &mut self.kind {
             Kind::Gpu(gpu) => Ok(Pending::Gpu(gpu.fetch(view))),
             _ => self.read(view).map(Pending::Ready),
@@ -436,12 +524,7 @@ impl Device {
     }
 }
 
-/// Runs calls on the CPU path and measures each.
-fn profile_calls<T: crate::linalg::real::Real>(
-    memory: &mut Memory<T>,
-    calls: &[Call],
-    step: &StepParams,
-) -> Profile {
+fn profile_calls<T: Real>(memory: &mut Memory<T>, calls: &[Call], step: &StepParams) -> Profile {
     memory.step = *step;
     let began = Instant::now();
     let now = || began.elapsed().as_secs_f64() * 1e9;
@@ -458,7 +541,7 @@ fn profile_calls<T: crate::linalg::real::Real>(
     }
 }
 
-fn put_words<T: crate::linalg::real::Real>(memory: &mut Memory<T>, view: View, data: &[u32]) {
+fn put_words<T: Real>(memory: &mut Memory<T>, view: View, data: &[u32]) {
     let mut to = memory.take_words(view);
     to[..data.len()].copy_from_slice(data);
     memory.put_words(to);

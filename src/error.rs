@@ -1,70 +1,91 @@
-//! The library's error: one line that names the thing, what is wrong with it and what to do.
+//! The library's error type. A message is one line: where (file, flag, layer), what is wrong, and
+//! what to do about it.
 
 use std::fmt;
 
-/// What kind of failure it was, which decides the exit status.
+/// The category of an [`Error`]. It decides the exit status of the program, and whether training
+/// retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The caller asked for something impossible: a bad flag, file, layer or shape. Exit status 2.
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The request is invalid: a bad flag, file, layer or shape. Exit status 2.
     Usage,
-    /// The request was sound but it failed: I/O, numbers. Exit status 1.
+    /// The request is valid but failed, for example because of an I/O error. Exit status 1.
     Failed,
     /// The adapter or its driver failed. Exit status 1.
     Adapter,
-    /// A training whose numbers are no longer any, or have become far worse. Exit status 1.
+    /// Training diverged: a non-finite value, or a large drop in quality. Exit status 1.
     Diverged,
-    /// An image that was there when a training began cannot be read any more. Exit status 1.
+    /// An image file that training reads has changed or gone since training began. Exit status 1.
     Data,
 }
 
-/// An error of the library.
+/// Why the library could not do something.
+///
+/// The message is one line: what is wrong, where, and what to do next.
+///
+/// # Examples
+///
+/// ```
+/// let error = csae::Model::load("no-such-file").unwrap_err();
+/// assert_eq!(error.kind, csae::ErrorKind::Usage);
+/// assert!(error.to_string().starts_with("no-such-file: "));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Error {
-    /// Usage or failure.
-    pub kind: Kind,
+    /// What kind of failure it is.
+    pub kind: ErrorKind,
     message: String,
 }
 
 impl Error {
-    /// A request that cannot be met as it stands.
+    /// An error of kind [`ErrorKind::Usage`].
+    #[doc(hidden)]
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Usage, message: message.into() }
+        Self { kind: ErrorKind::Usage, message: message.into() }
     }
 
-    /// A sound request that failed.
+    /// An error of kind [`ErrorKind::Failed`].
+    #[doc(hidden)]
     pub fn failed(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Failed, message: message.into() }
+        Self { kind: ErrorKind::Failed, message: message.into() }
     }
 
-    /// An adapter that failed.
+    /// An error of kind [`ErrorKind::Adapter`].
+    #[doc(hidden)]
     pub fn adapter(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Adapter, message: message.into() }
+        Self { kind: ErrorKind::Adapter, message: message.into() }
     }
 
-    /// The same message of another kind.
+    /// Changes the kind and keeps the message.
+    #[doc(hidden)]
     #[must_use]
-    pub fn of(mut self, kind: Kind) -> Self {
+    pub fn of(mut self, kind: ErrorKind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// Adds what follows from it.
+    /// Appends `; {consequence}` to the message.
+    #[doc(hidden)]
     #[must_use]
     pub fn and(mut self, consequence: impl fmt::Display) -> Self {
         self.message = format!("{}; {consequence}", self.message);
         self
     }
 
-    /// Says where it happened, in front of what happened.
+    /// Prefixes the message with `{place}: `, for example a file or a layer.
+    #[doc(hidden)]
     #[must_use]
     pub fn at(mut self, place: impl fmt::Display) -> Self {
         self.message = format!("{place}: {}", self.message);
         self
     }
 
-    /// An I/O error on a path.
+    /// Converts an I/O error on `path`. A missing file is a usage error, because the caller named
+    /// the path; every other I/O error is a failure.
+    #[doc(hidden)]
     pub fn io(path: &std::path::Path, error: &std::io::Error) -> Self {
-        let message = |what: &str| format!("{}: {error}; {what}", path.display());
+        let message = |advice: &str| format!("{}: {error}; {advice}", path.display());
         match error.kind() {
             std::io::ErrorKind::NotFound => Self::usage(message("check the path")),
             std::io::ErrorKind::PermissionDenied => Self::failed(message("check the permissions")),
@@ -81,22 +102,26 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The library's result.
+/// A result whose error type is [`Error`] unless stated otherwise.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// `; did you mean NAME?` with the known name that is nearest to a word, if one is near.
+/// Returns `; did you mean NAME?` for the known name nearest to `word`, or an empty string if no
+/// name is near.
+///
+/// A name is near if it differs by at most one edit per three letters of `word` (at least one
+/// edit). A looser limit suggests unrelated names for short words.
 pub fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> String {
-    let near = |name: &&str| edits(word, name);
+    let distance = |name: &&str| edit_distance(word, name);
     let nearest = known
         .into_iter()
-        .min_by_key(near)
-        .filter(|name| near(name) <= (word.chars().count() / 3).max(1));
+        .min_by_key(distance)
+        .filter(|name| distance(name) <= (word.chars().count() / 3).max(1));
     nearest.map_or_else(String::new, |name| format!("; did you mean {name}?"))
 }
 
-/// Letters to put in, take out, exchange, or swap with their neighbours to make one word of
-/// another.
-fn edits(a: &str, b: &str) -> usize {
+/// Damerau–Levenshtein distance (optimal string alignment): the number of insertions, deletions,
+/// substitutions and swaps of neighbouring letters that turn `a` into `b`.
+fn edit_distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
     for i in 0..=a.len() {
@@ -104,17 +129,18 @@ fn edits(a: &str, b: &str) -> usize {
             rows[i][j] = if i == 0 || j == 0 {
                 i + j
             } else {
-                let exchanged = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-                let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
-                let swapped = if swapped { rows[i - 2][j - 2] + 1 } else { usize::MAX };
-                exchanged.min(swapped).min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1)
+                let substituted = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                let is_swap = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+                let swapped = if is_swap { rows[i - 2][j - 2] + 1 } else { usize::MAX };
+                substituted.min(swapped).min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1)
             };
         }
     }
     rows[a.len()][b.len()]
 }
 
-/// Returns early with a usage error.
+/// Returns early from a function with a usage error; takes the arguments of [`format!`].
+#[doc(hidden)]
 #[macro_export]
 macro_rules! bail_usage {
     ($($arg:tt)*) => { return Err($crate::error::Error::usage(format!($($arg)*))) };
@@ -125,22 +151,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_name_is_found_and_nothing_far() {
+    fn suggests_only_near_names() {
         let known = ["lr", "momentum", "weight_decay"];
         assert_eq!(did_you_mean("lrr", known), "; did you mean lr?");
         assert_eq!(did_you_mean("momentun", known), "; did you mean momentum?");
         assert_eq!(did_you_mean("wieght_decay", known), "; did you mean weight_decay?");
         assert_eq!(did_you_mean("seed", known), "");
         assert_eq!(did_you_mean("", known) + &did_you_mean("a", []), "");
+    }
+
+    #[test]
+    fn edit_distance_counts_letters_and_swaps() {
+        for (a, b, distance) in [
+            ("kitten", "sitting", 3),
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("größe", "grüße", 1),
+            ("trian", "train", 1),
+            ("ab", "ba", 1),
+            ("", "", 0),
+        ] {
+            assert_eq!(edit_distance(a, b), distance, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn messages_gain_a_place_and_a_consequence() {
+        let error = Error::usage("is empty").at("a.png").and("remove it").of(ErrorKind::Data);
         assert_eq!(
-            (
-                edits("kitten", "sitting"),
-                edits("", "abc"),
-                edits("abc", ""),
-                edits("größe", "grüße")
-            ),
-            (3, 3, 3, 1)
+            (error.to_string().as_str(), error.kind),
+            ("a.png: is empty; remove it", ErrorKind::Data)
         );
-        assert_eq!((edits("trian", "train"), edits("ab", "ba"), edits("", "")), (1, 1, 0));
     }
 }

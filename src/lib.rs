@@ -1,11 +1,44 @@
 //! Convolutional sparse autoencoders on any GPU, with a CPU path that computes the same.
 //!
+//! [`Model`] holds the layers, the parameters and the device. It restores images ([`Image`]), and
+//! encodes, decodes and trains on arrays ([`Array`]: N×C×H×W, `f32`, pixels from 0 to 1).
+//!
+//! ```no_run
+//! use csae::{Image, Model, Noise};
+//!
+//! let noisy = Image::open("noisy.png")?;
+//! let clean = Model::bundled("denoise")?.denoise(&noisy, Noise::Auto)?;
+//! clean.save("clean.png")?;
+//! # Ok::<(), csae::Error>(())
+//! ```
+//!
+//! | to | call |
+//! |---|---|
+//! | restore images | [`Model::denoise`], [`Model::inpaint`], [`Model::upscale`] |
+//! | encode and decode | [`Model::encode`], [`Model::decode`], [`Model::reconstruct`] |
+//! | extract features for a classifier | [`Model::features`] |
+//! | train on arrays | [`Model::train`], [`TrainOptions`] |
+//! | describe a model | [`Model::from_toml`], [`preset`] |
+//! | choose a device | [`Model::builder`], [`DeviceChoice`] |
+//!
+//! `tests/examples` has four programs: `denoise_image`, `train_on_arrays`, `own_model` and
+//! `features_to_file`.
+//!
+//! # Cargo features
+//!
+//! `cli` (default) builds the program `csae` and what only the program needs: a command line,
+//! charts, XML. A library does without it: `csae = { version = "0.1", default-features = false }`.
+//!
 //! # The architecture, on one page
+//!
+//! This section and those below are for work on csae itself. The modules that they name are not
+//! part of the documented interface and change without notice.
 //!
 //! Each name is a room: a module, or a folder of modules. A room imports only from rooms below it.
 //! `tests/suite/rooms.rs` reads this picture and checks it against every import.
 //!
 //! ```text
+//! api        the documented interface of the library: Model, Array, Image
 //! bench      training steps and kernels, timed; a step's time by kernel against the floor
 //! verify     the case table, stored PyTorch cases and central differences: does this device compute right?
 //! tasks      what users do with a model, one folder a task
@@ -14,13 +47,13 @@
 //! report     pictures, charts, pages, the training history
 //! infer      a trained model on batches and on images of any size; evaluation
 //! metrics    image quality, ranking, detection, segmentation, distances between sets
-//! record     a graph's forward and backward pass as calls, and the memory that they share
-//! model      ModelSpec → Graph: shapes, parameters, receptive fields; the model file
 //! spec       TOML → Config: model, data, loss, sparsity, optimiser, schedule; presets; --set
+//! record     a graph's forward and backward pass as calls, and the memory that they share
+//! model      ModelSpec → Graph: layers, shapes, parameters, receptive fields; the model file
 //! device     the CPU path or a GPU behind one interface: buffers, write, read, compile, run, profile
 //! program    a call is any operation; a program is a list of calls that both interpreters run
-//! reference  every operation on the CPU, generic over f32 (work) and f64 (oracle)
-//! ops        one struct an operation: sizes, views, and its dispatches
+//! ops        one file an operation: sizes, least work, dispatches on a GPU, computation on the CPU
+//! reference  the CPU path's memory, generic over f32 (work) and f64 (oracle), and its threads
 //! gpu        shaders → naga reflection → pipelines; a plan, recorded once and replayed in one submission
 //! data       files and bundled sets → images in memory or streamed; annotations; patches
 //! raster     functions on pixel arrays: resampling, filling holes, noise and masks, colours
@@ -32,6 +65,7 @@
 //! cache      measurements of this machine's adapters, kept between runs
 //! files      files that are written completely or not at all
 //! rng        random numbers by counter: the same on every device
+//! names      closed sets of names: what may be written for a key
 //! hash       fingerprints of checkpoints, model files and cache entries
 //! error      the error type
 //! ```
@@ -44,16 +78,16 @@
 //! w, b, y and dx, dw, db, dy; K filters of R×S; output P×Q.
 //!
 //! Three operations compute every product: `Conv2dFwd`, `Conv2dBwdInput` and `Conv2dBwdWeight`. A
-//! fully connected layer is a convolution with one pixel. A transposed convolution is the adjoint of
-//! a convolution.
+//! fully connected layer is a convolution with one pixel. A transposed convolution is the adjoint
+//! of a convolution.
 //!
-//! A selection (TopK, winner-take-all, dropout) writes a mask. `MaskApply` multiplies by it, forward
-//! and backward alike.
+//! A selection (TopK, winner-take-all, dropout) writes a mask. `MaskApply` multiplies by it,
+//! forward and backward alike.
 //!
 //! Memory-bound work is fused into the operation before it. Bias and activation end a product. A
-//! loss writes its gradient. An operation that writes a whole gradient multiplies it by the slope of
-//! the activation below (a *gate*, see [`record::Builder`]). A 2×2 max pooling ends a convolution,
-//! whose own output is never stored (`Conv2dMaxPoolFwd`).
+//! loss writes its gradient. An operation that writes a whole gradient multiplies it by the slope
+//! of the activation below (a *gate*, see [`record::Builder`]). A 2×2 max pooling ends a
+//! convolution, whose own output is never stored (`Conv2dMaxPoolFwd`).
 //!
 //! Maps (layer values, their gradients, masks) may be in half precision, nothing else may. The CPU
 //! path rounds them where it stores them ([`view::View::half`]). Kernels with cooperative matrices
@@ -68,40 +102,78 @@
 //! whose thresholds depend on the noise level takes that level for each sample
 //! ([`record::Builder::level`]).
 //!
-//! # Adding an operation
+//! # Adding to it
 //!
-//! Add `shaders/foo_fwd.wgsl` and `shaders/foo_bwd.wgsl`, and a line for each in `gpu/kernels.rs`.
-//! Add `ops/foo.rs`, `reference/foo.rs`, a name in `program/mod.rs`, and rows in `verify/table.rs`.
-//! If it is a layer, add its keys to `spec/layer.rs`, its shape to `model/layers/` and its passes to
-//! `record/layers/`. A test fails for each part that is missing.
+//! `.github/CONTRIBUTING.md` says which files a new operation, optimiser, data format or command
+//! touches, and what goes where.
 
+mod api;
+
+pub use api::{
+    Array, Depth, DeviceChoice, Error, ErrorKind, Image, Layer, Model, ModelBuilder, Noise,
+    Progress, Result, Size, TrainOptions, TrainReport, bundled_models, devices, preset, presets,
+};
+
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod bench;
+#[doc(hidden)]
 pub mod budget;
+#[doc(hidden)]
 pub mod cache;
+#[doc(hidden)]
 pub mod data;
+#[doc(hidden)]
 pub mod device;
+#[doc(hidden)]
 pub mod error;
+#[doc(hidden)]
 pub mod files;
+#[doc(hidden)]
 pub mod gpu;
+#[doc(hidden)]
 pub mod hash;
+#[doc(hidden)]
 pub mod infer;
+#[doc(hidden)]
 pub mod linalg;
+#[doc(hidden)]
 pub mod metrics;
+#[doc(hidden)]
 pub mod model;
+mod names;
+#[doc(hidden)]
 pub mod ops;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod priors;
+#[doc(hidden)]
 pub mod profile;
+#[doc(hidden)]
 pub mod program;
+#[doc(hidden)]
 pub mod raster;
+#[doc(hidden)]
 pub mod record;
+#[doc(hidden)]
 pub mod reference;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod report;
+#[doc(hidden)]
 pub mod rng;
+#[doc(hidden)]
 pub mod shape;
+#[doc(hidden)]
 pub mod spec;
+#[doc(hidden)]
 pub mod tasks;
 #[cfg(test)]
 mod testing;
+#[doc(hidden)]
 pub mod train;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod verify;
+#[doc(hidden)]
 pub mod view;

@@ -1,9 +1,9 @@
-//! When each part of a program ran, and what it cost at least: what
-//! [`crate::device::Device::profile`] returns, whatever the device.
+//! The profile of a program: when each dispatch ran, and the minimum work of each operation.
+//! [`crate::device::Device::profile`] returns it, on the CPU path and on a GPU.
 
 use std::rc::Rc;
 
-/// The least work of an operation.
+/// The minimum work of an operation, whatever kernel computes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cost {
     /// Floating-point operations.
@@ -19,29 +19,30 @@ impl std::ops::AddAssign for Cost {
     }
 }
 
-/// What tells the time.
+/// The source of the times in a [`Profile`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clock {
     /// GPU timestamps between the dispatches of one pass.
     Inside,
-    /// GPU timestamps around passes of one dispatch each, where the adapter has none inside of
-    /// passes.
+    /// GPU timestamps around passes of one dispatch each, for adapters without timestamps inside a
+    /// pass.
     Passes,
-    /// Wall time of one submission a dispatch, where the adapter has no timestamps: each has the
-    /// submission's own time in it.
+    /// Wall time of submissions of one dispatch each, for adapters without timestamps. Each time
+    /// includes the overhead of a submission.
     Submissions,
     /// Wall time of each call on the CPU path.
     Calls,
 }
 
 impl Clock {
-    /// For people.
+    /// A description for the output of `csae bench`.
     pub const fn describe(self) -> &'static str {
         match self {
             Self::Inside => "GPU timestamps",
-            Self::Passes => "GPU timestamps, one pass a dispatch",
+            Self::Passes => "GPU timestamps, one pass per dispatch",
             Self::Submissions => {
-                "wall time of one submission a dispatch: the adapter has no timestamps, so each time has a submission in it"
+                "wall time of one submission per dispatch: the adapter has no timestamps, so each \
+                 time includes a submission"
             }
             Self::Calls => "wall time of each operation",
         }
@@ -51,72 +52,71 @@ impl Clock {
 /// One call of a program.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operation {
-    /// Its name as its files are called.
+    /// The name of the operation, which its source files share.
     pub label: String,
-    /// Its sizes.
+    /// The sizes of its arguments.
     pub sizes: String,
-    /// Its least work.
+    /// Its minimum work.
     pub cost: Cost,
 }
 
-/// When one dispatch ran, or one call on the CPU path.
+/// When one dispatch ran, or one call on the CPU path. Times are nanoseconds since the start of the
+/// program.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Timed {
-    /// The kernel; on the CPU path the operation.
+    /// The name of the kernel; on the CPU path, of the operation.
     pub kernel: String,
-    /// Which of the program's operations it belongs to.
+    /// The index of its call in [`Profile::operations`].
     pub call: usize,
-    /// Nanoseconds from the program's start.
+    /// Start, not before the end of the previous dispatch.
     pub start: f64,
-    /// Nanoseconds from the program's start; not before `start`, nor before the end of the one
-    /// ahead.
+    /// End, not before `start`.
     pub end: f64,
 }
 
 impl Timed {
-    /// Nanoseconds.
+    /// Duration in nanoseconds.
     pub fn duration(&self) -> f64 {
         self.end - self.start
     }
 }
 
-/// One run of a program.
+/// The profile of one run of a program.
 #[derive(Clone, Debug)]
 pub struct Profile {
-    /// What told the time.
+    /// The source of the times.
     pub clock: Clock,
-    /// The program's calls.
+    /// The calls of the program, in order.
     pub operations: Rc<[Operation]>,
-    /// Every dispatch in order.
+    /// The dispatches, in order. A call has one or more.
     pub timed: Vec<Timed>,
 }
 
 impl Profile {
-    /// Nanoseconds of all of them.
+    /// Sum of all durations, in nanoseconds.
     pub fn total(&self) -> f64 {
         self.timed.iter().map(Timed::duration).sum()
     }
 
-    /// For each dispatch the least work that it stands for. A call of several dispatches (a
-    /// product, then the sum of its slices) has its work at the longest of them, so that kernels
-    /// that only help have none of their own.
+    /// The minimum work of each dispatch. If a call has several dispatches (for example a split-K
+    /// product and its reduction), the longest one gets the work of the call and the others get
+    /// none.
     pub fn costs(&self) -> Vec<Cost> {
         let mut costs = vec![Cost::default(); self.timed.len()];
-        let mut at = 0;
-        for part in self.timed.chunk_by(|a, b| a.call == b.call) {
-            let longest = (0..part.len())
-                .max_by(|a, b| part[*a].duration().total_cmp(&part[*b].duration()))
+        let mut first = 0;
+        for dispatches in self.timed.chunk_by(|a, b| a.call == b.call) {
+            let longest = (0..dispatches.len())
+                .max_by(|a, b| dispatches[*a].duration().total_cmp(&dispatches[*b].duration()))
                 .unwrap_or(0);
-            costs[at + longest] = self.operations[part[0].call].cost;
-            at += part.len();
+            costs[first + longest] = self.operations[dispatches[0].call].cost;
+            first += dispatches.len();
         }
         costs
     }
 }
 
-/// Makes times that go forwards of readings, (start, end) each: clocks of some drivers step back by
-/// a tick.
-pub(crate) fn forwards(readings: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
+/// Makes (start, end) readings monotonic: the clocks of some drivers step back by a tick.
+pub(crate) fn monotonic(readings: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
     let mut last = 0.0_f64;
     readings
         .map(|(start, end)| {
@@ -132,13 +132,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_go_forwards() {
-        let found = forwards([(0.0, 2.0), (1.5, 3.0), (4.0, 3.5)].into_iter());
+    fn times_become_monotonic() {
+        let found = monotonic([(0.0, 2.0), (1.5, 3.0), (4.0, 3.5)].into_iter());
         assert_eq!(found, [(0.0, 2.0), (2.0, 3.0), (4.0, 4.0)]);
     }
 
     #[test]
-    fn a_call_has_its_work_at_its_longest_dispatch() {
+    fn the_longest_dispatch_of_a_call_gets_its_work() {
         let operation = |flops| Operation {
             label: String::new(),
             sizes: String::new(),

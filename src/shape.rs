@@ -1,46 +1,51 @@
-//! Every size formula, once. Sizes are logical NCHW; in memory a tensor is dense with channels
-//! innermost (N, H, W, C), on every device.
+//! The size formulas of all layers, each defined once. Sizes are logical NCHW; in memory a tensor
+//! is dense with channels innermost (N, H, W, C), on every device.
 
 use crate::error::{Error, Result};
 
-/// The size of one sample: `c` channels of `h`×`w`. A flat code of D units is D×1×1.
+/// The size of one sample: `c` channels of `h`×`w` pixels. A vector of D units is D×1×1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Dims {
     /// Channels.
     pub c: usize,
-    /// Height.
+    /// Height in pixels.
     pub h: usize,
-    /// Width.
+    /// Width in pixels.
     pub w: usize,
 }
 
 impl Dims {
-    /// `c` channels of `h`×`w`.
+    /// `c` channels of `h`×`w` pixels.
     pub const fn new(c: usize, h: usize, w: usize) -> Self {
         Self { c, h, w }
     }
 
-    /// A vector of `d` units.
+    /// A vector of `d` units, d×1×1.
     pub const fn flat(d: usize) -> Self {
         Self { c: d, h: 1, w: 1 }
     }
 
-    /// Elements of one sample.
+    /// Height and width.
+    pub const fn size(self) -> Size {
+        Size { h: self.h, w: self.w }
+    }
+
+    /// Number of elements, c·h·w.
     pub const fn len(self) -> usize {
         self.c * self.h * self.w
     }
 
-    /// Whether a sample has no element.
+    /// Whether the number of elements is 0.
     pub const fn is_empty(self) -> bool {
         self.len() == 0
     }
 
-    /// Pixels of one map.
+    /// Number of pixels of one channel, h·w.
     pub const fn area(self) -> usize {
         self.h * self.w
     }
 
-    /// Position of an element in memory (channels innermost) from its NCHW coordinates.
+    /// Index in memory (channels innermost) of the element of channel `c` at row `h`, column `w`.
     pub const fn offset(self, c: usize, h: usize, w: usize) -> usize {
         (h * self.w + w) * self.c + c
     }
@@ -56,40 +61,68 @@ impl std::fmt::Display for Dims {
     }
 }
 
+/// Height and width of an image or a map, in pixels. Displayed as `WIDTHxHEIGHT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Size {
+    /// Height.
+    pub h: usize,
+    /// Width.
+    pub w: usize,
+}
+
+impl Size {
+    /// A size of `h` rows of `w` pixels.
+    pub const fn new(h: usize, w: usize) -> Self {
+        Self { h, w }
+    }
+
+    /// Number of pixels.
+    pub const fn area(self) -> usize {
+        self.h * self.w
+    }
+}
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}", self.w, self.h)
+    }
+}
+
 /// How a layer's output depends on its input along one side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
-    /// On a window of the input: convolution, pooling.
+    /// An output depends on a window of the input: convolution, pooling.
     Forward {
-        /// Taps.
+        /// Number of taps.
         kernel: usize,
-        /// Step from one window to the next.
+        /// Distance between windows.
         stride: usize,
-        /// Zeros in front.
+        /// Zeros before the input.
         padding: usize,
-        /// Step from one tap to the next.
+        /// Distance between taps.
         dilation: usize,
     },
-    /// On the inputs whose windows cover it: transposed convolution, upsampling.
+    /// An output depends on the inputs whose windows cover it: transposed convolution, upsampling.
     Adjoint {
-        /// Taps.
+        /// Number of taps.
         kernel: usize,
-        /// Step from one window to the next.
+        /// Distance between windows.
         stride: usize,
-        /// Outputs cut off in front.
+        /// Number of outputs cropped at the start.
         padding: usize,
-        /// Step from one tap to the next.
+        /// Distance between taps.
         dilation: usize,
     },
-    /// On the input at the same position.
+    /// An output depends on the input at the same position.
     Same,
-    /// On the whole input.
+    /// Every output depends on the whole input.
     All,
 }
 
 impl Window {
-    /// The first and last input that the outputs `first..=last` depend on, for an input of `size`.
-    /// A forward window can reach padding, outside `0..size`; the others cannot.
+    /// The first and last input that the outputs from the first to the last of `outputs` depend on
+    /// (both inclusive), for an input of `size` elements. The range of a forward window can reach
+    /// into the padding, outside `0..size`; that of the others cannot.
     pub fn back(self, outputs: (isize, isize), size: usize) -> (isize, isize) {
         let end = size as isize - 1;
         match (self, self.unbounded(outputs)) {
@@ -99,7 +132,8 @@ impl Window {
         }
     }
 
-    /// As [`Window::back`], for an input without ends; `None` if it depends on the whole input.
+    /// Like [`Window::back`], for an infinite input. `None` if an output depends on the whole
+    /// input.
     pub const fn unbounded(self, (first, last): (isize, isize)) -> Option<(isize, isize)> {
         match self {
             Self::Forward { kernel, stride, padding, dilation } => {
@@ -110,7 +144,8 @@ impl Window {
             Self::Adjoint { kernel, stride, padding, dilation } => {
                 let (stride, padding) = (stride as isize, padding as isize);
                 let reach = (dilation * (kernel - 1)) as isize;
-                // The first input is rounded up, the last one down.
+                // Input i covers the outputs from i·stride − padding up to that plus reach: the
+                // first input is rounded up, the last one down.
                 let first = first + padding - reach + stride - 1;
                 Some((first.div_euclid(stride), (last + padding).div_euclid(stride)))
             }
@@ -119,7 +154,8 @@ impl Window {
         }
     }
 
-    /// The step of the input and of the output between positions of the same phase.
+    /// The (input, output) shift that maps the layer onto itself: shifting the input by the first
+    /// shifts the output by the second.
     pub const fn steps(self) -> (usize, usize) {
         match self {
             Self::Forward { stride, .. } => (stride, 1),
@@ -171,12 +207,12 @@ fn permute<T: Copy + Default>(
     to
 }
 
-/// Kernel geometry shared by convolutions: sizes are [height, width].
+/// The kernel geometry of a convolution. Pairs are [vertical, horizontal].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Taps {
     /// Kernel size [R, S].
     pub kernel: [usize; 2],
-    /// Step between windows.
+    /// Distance between windows.
     pub stride: [usize; 2],
     /// Zeros on each side.
     pub padding: [usize; 2],
@@ -185,24 +221,28 @@ pub struct Taps {
 }
 
 /// The problem size of a convolution x (N,C,H,W) → y (N,K,P,Q) with K filters of C/groups×R×S. A
-/// transposed convolution is its adjoint: the same problem, read from y to x.
+/// transposed convolution is the adjoint: the same problem size, computed from y to x.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Conv2d {
-    /// Batch.
+    /// Batch size N.
     pub n: usize,
-    /// The wide side: x of a convolution, the output of a transposed one.
+    /// The input of a convolution, the output of a transposed convolution.
     pub x: Dims,
-    /// The narrow side: y of a convolution, the input of a transposed one.
+    /// The output of a convolution, the input of a transposed convolution.
     pub y: Dims,
     /// Kernel, stride, padding, dilation.
     pub taps: Taps,
-    /// Groups; both channel counts are multiples of it.
+    /// Number of groups; both channel counts are multiples of it.
     pub groups: usize,
 }
 
 impl Conv2d {
-    /// A convolution of `x` with `filters` filters: P = ⌊(H + 2·pad − dilation·(R − 1) − 1) /
-    /// stride⌋ + 1 (PyTorch's formula).
+    /// The problem size of a convolution of `x` with `filters` filters, by PyTorch's formula:
+    /// P = ⌊(H + 2·padding − dilation·(R − 1) − 1) / stride⌋ + 1, and Q likewise.
+    ///
+    /// # Errors
+    /// If the kernel is larger than the padded input, a size is 0, or the groups do not divide the
+    /// channels.
     pub fn forward(n: usize, x: Dims, filters: usize, taps: Taps, groups: usize) -> Result<Self> {
         check(taps, groups, x.c, filters)?;
         let side = |size: usize, i: usize| -> Result<usize> {
@@ -210,7 +250,8 @@ impl Conv2d {
             let padded = size + 2 * taps.padding[i];
             if padded < span {
                 return Err(Error::usage(format!(
-                    "kernel {} (dilation {}) is larger than the padded input {padded}: use a smaller kernel or more padding",
+                    "kernel {} (dilation {}) is larger than the padded input {padded}: use a \
+                     smaller kernel or more padding",
                     taps.kernel[i], taps.dilation[i]
                 )));
             }
@@ -220,8 +261,13 @@ impl Conv2d {
         Ok(Self { n, x, y, taps, groups })
     }
 
-    /// A transposed convolution of `y` to `channels`: H = (P − 1)·stride − 2·pad + dilation·(R − 1)
-    /// + output padding + 1.
+    /// The problem size of a transposed convolution of `y` to `channels` channels, by PyTorch's
+    /// formula: H = (P − 1)·stride − 2·padding + dilation·(R − 1) + output padding + 1, and W
+    /// likewise.
+    ///
+    /// # Errors
+    /// If the output padding is not smaller than the stride or the dilation, the padding crops the
+    /// whole output, a size is 0, or the groups do not divide the channels.
     pub fn transposed(
         n: usize,
         y: Dims,
@@ -238,34 +284,35 @@ impl Conv2d {
                     output_padding[i], taps.stride[i], taps.dilation[i]
                 )));
             }
-            let grown = (size - 1) * taps.stride[i]
+            let uncropped = (size - 1) * taps.stride[i]
                 + taps.dilation[i] * (taps.kernel[i] - 1)
                 + output_padding[i]
                 + 1;
-            if grown <= 2 * taps.padding[i] {
+            if uncropped <= 2 * taps.padding[i] {
                 return Err(Error::usage(format!(
-                    "padding {} leaves nothing of the output ({grown} before cropping)",
+                    "padding {} crops the whole output ({uncropped} pixels): use less padding",
                     taps.padding[i]
                 )));
             }
-            Ok(grown - 2 * taps.padding[i])
+            Ok(uncropped - 2 * taps.padding[i])
         };
         let x = Dims::new(channels, side(y.h, 0)?, side(y.w, 1)?);
         Ok(Self { n, x, y, taps, groups })
     }
 
-    /// A fully connected layer: one "pixel" a sample, every input a channel.
+    /// The problem size of a fully connected layer: a convolution of 1×1 pixel whose channels are
+    /// the inputs.
     pub fn linear(n: usize, input: usize, output: usize) -> Self {
         let taps = Taps { kernel: [1, 1], stride: [1, 1], padding: [0, 0], dilation: [1, 1] };
         Self { n, x: Dims::flat(input), y: Dims::flat(output), taps, groups: 1 }
     }
 
-    /// Elements of the weight: R·S·(C/groups)·K, in memory in that order.
+    /// Number of weights, R·S·(C/groups)·K, which is also their order in memory.
     pub fn weight_len(&self) -> usize {
         self.taps.kernel[0] * self.taps.kernel[1] * (self.x.c / self.groups) * self.y.c
     }
 
-    /// Floating-point operations of one pass (a multiplication and an addition a tap).
+    /// Floating-point operations of one pass: a multiplication and an addition per tap.
     pub fn flops(&self) -> f64 {
         2.0 * self.n as f64 * self.y.area() as f64 * self.weight_len() as f64
     }
@@ -293,23 +340,27 @@ fn check(taps: Taps, groups: usize, c: usize, k: usize) -> Result<()> {
 /// The problem size of a pooling x (N,C,H,W) → y (N,C,P,Q).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Pool2d {
-    /// Batch.
+    /// Batch size N.
     pub n: usize,
     /// Input.
     pub x: Dims,
     /// Output.
     pub y: Dims,
-    /// Window [height, width].
+    /// Window size [height, width].
     pub kernel: [usize; 2],
-    /// Step between windows.
+    /// Distance between windows.
     pub stride: [usize; 2],
     /// Padding on each side, at most half of the kernel.
     pub padding: [usize; 2],
 }
 
 impl Pool2d {
-    /// P = ⌊(H + 2·pad − kernel) / stride⌋ + 1: floor sizes, what does not fill a window is
-    /// dropped.
+    /// The problem size of a pooling of `x`: P = ⌊(H + 2·padding − kernel) / stride⌋ + 1, and Q
+    /// likewise. Rows and columns that do not fill a window are dropped.
+    ///
+    /// # Errors
+    /// If the kernel or the stride is 0, the padding exceeds half of the kernel, or the window is
+    /// larger than the padded input.
     pub fn new(
         n: usize,
         x: Dims,
@@ -332,7 +383,8 @@ impl Pool2d {
             let padded = size + 2 * padding[i];
             if padded < kernel[i] {
                 return Err(Error::usage(format!(
-                    "pooling window {} is larger than the padded input {padded}",
+                    "pooling window {} is larger than the padded input {padded}: use a smaller \
+                     window or more padding",
                     kernel[i]
                 )));
             }
@@ -350,7 +402,7 @@ mod tests {
     const SAME: Taps = Taps { kernel: [3, 3], stride: [1, 1], padding: [1, 1], dilation: [1, 1] };
 
     #[test]
-    fn sizes_follow_pytorch() {
+    fn convolution_sizes_follow_pytorch() {
         let conv = |side: usize, taps: Taps| {
             Conv2d::forward(1, Dims::new(3, side, side), 8, taps, 1).map(|g| g.y.h)
         };
@@ -366,20 +418,28 @@ mod tests {
             11
         );
         assert!(conv(1, Taps { padding: [0, 0], ..SAME }).is_err());
+        assert!(Conv2d::forward(1, Dims::new(3, 8, 8), 8, SAME, 2).is_err());
+    }
+
+    #[test]
+    fn transposed_convolution_sizes_follow_pytorch() {
         let taps = Taps { kernel: [3, 3], stride: [2, 2], padding: [1, 1], dilation: [1, 1] };
         let up = Conv2d::transposed(1, Dims::new(4, 6, 6), 4, taps, [1, 1], 1).unwrap();
         assert_eq!(up.x, Dims::new(4, 12, 12));
         assert!(Conv2d::transposed(1, Dims::new(4, 6, 6), 4, taps, [2, 2], 1).is_err());
+    }
+
+    #[test]
+    fn pooling_sizes_follow_pytorch() {
         assert_eq!(
             Pool2d::new(1, Dims::new(6, 7, 7), [2, 2], [2, 2], [0, 0]).unwrap().y,
             Dims::new(6, 3, 3)
         );
         assert!(Pool2d::new(1, Dims::new(6, 7, 7), [2, 2], [2, 2], [2, 2]).is_err());
-        assert!(Conv2d::forward(1, Dims::new(3, 8, 8), 8, SAME, 2).is_err());
     }
 
     #[test]
-    fn layouts_are_inverse() {
+    fn layout_conversions_are_inverse() {
         let dims = Dims::new(3, 2, 5);
         let x: Vec<u32> = (0..60).collect();
         let inside = to_nhwc(&x, dims);

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-/// A temporary folder that goes away with the test.
+/// A temporary folder that is removed when the value is dropped.
 pub(crate) struct Folder {
     pub path: PathBuf,
 }
 
 impl Folder {
+    /// Creates an empty folder. `name` must differ from test to test.
     pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("csae-test-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
@@ -15,7 +16,7 @@ impl Folder {
         Self { path }
     }
 
-    /// Writes a file and the folders above it.
+    /// Writes a file and creates the folders above it. Returns its path.
     pub(crate) fn write(&self, name: impl AsRef<Path>, bytes: &[u8]) -> PathBuf {
         let path = self.path.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -30,20 +31,20 @@ impl Drop for Folder {
     }
 }
 
-/// An encoded picture of one colour type.
+/// The bytes of an image file: `image` encoded as `format`.
 pub(crate) fn encoded(image: &image::DynamicImage, format: image::ImageFormat) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     image.write_to(&mut bytes, format).unwrap();
     bytes.into_inner()
 }
 
-/// Standard normals, rounded to f32 so that both precisions start from the same values.
+/// `len` standard normal values, rounded to f32 so that f32 and f64 tests use the same values.
 pub(crate) fn normals(seed: u64, len: usize) -> Vec<f64> {
     let mut stream = crate::rng::Stream::new(seed, "test");
     (0..len).map(|_| f64::from(stream.normal())).collect()
 }
 
-/// Σ a·b
+/// The scalar product of two vectors.
 pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| a * b).sum()

@@ -164,7 +164,6 @@ pub fn grow(
             best = best.min(running.run(device, steps)? / f64::from(steps));
             done += 1;
         }
-        running.free(device);
         rate = Some(cost.flops / best);
         let round = |x: f64| (x * 1e3).round() / 1e3;
         report(GrowResult {
@@ -206,7 +205,7 @@ pub fn picture(results: &[GrowResult]) -> Picture {
         .map(|grows| {
             let points = results.iter().filter(|result| result.axis == grows.name());
             let points = points.map(|result| (result.value as f64, result.images_per_s)).collect();
-            let axis = |label: &str| Axis { label: label.to_owned(), log: true, with: None };
+            let axis = |label: &str| Axis { label: label.to_owned(), log: true, include: None };
             let label = match grows {
                 Grows::Batch => "batch",
                 Grows::Side => "image side, pixels",

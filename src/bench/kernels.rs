@@ -163,7 +163,6 @@ pub fn run_kernels(
                 // All calls of the step are timed together, so their times add up, within limits.
                 let seconds = seconds * group.len().min(8) as f64;
                 let profiles = profile::repeat(device, &mut running, seconds)?;
-                running.free(device);
                 let clock = profiles[0].clock;
                 last = Some((workload.name, profiles[0].total() / 1e9 / *batch as f64));
                 let times: Vec<Vec<f64>> = profiles.iter().map(by_call).collect();
@@ -197,13 +196,11 @@ fn by_call(profile: &Profile) -> Vec<f64> {
 
 /// Times an operation on its own buffers, in nanoseconds.
 fn alone(device: &mut Device, single: &Single, seconds: f64) -> Result<(Vec<f64>, Clock)> {
-    let (call, buffers) = single.place(device)?;
+    let (call, _buffers) = single.place(device)?;
     let one = device.compile(vec![call.clone()])?;
     device.profile(&one, &StepParams::default())?;
     let first = device.profile(&one, &StepParams::default())?;
-    let found = again(device, &call, &first, seconds);
-    buffers.into_iter().for_each(|buffer| device.free(buffer));
-    Ok((found?, first.clock))
+    Ok((again(device, &call, &first, seconds)?, first.clock))
 }
 
 /// Times a call repeatedly for `seconds`, in nanoseconds. `first` is the profile of a first run.

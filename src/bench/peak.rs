@@ -1,6 +1,5 @@
 //! Measures the device's peak rates, with a copy and a matrix product, in the run that compares
-//! with
-//! them.
+//! with them.
 
 use std::time::Instant;
 
@@ -14,7 +13,7 @@ use crate::profile::Cost;
 use crate::program::Call;
 use crate::rng::Stream;
 use crate::shape::Conv2d;
-use crate::view::{StepParams, View};
+use crate::view::StepParams;
 
 /// Side of the matrices: large enough for a device's peak rate.
 const SIDE: usize = 1024;
@@ -115,23 +114,22 @@ fn product(device: &mut Device) -> Result<(f64, String)> {
     let values: Vec<f32> = (0..SIDE * SIDE).map(|_| stream.uniform() - 0.5).collect();
     let mut made = Vec::new();
     for name in ["a", "b", "c"] {
-        let view = device.alloc_real(name, SIDE * SIDE)?;
-        device.write(view, &values);
-        made.push(view);
+        let buffer = device.alloc_real(name, SIDE * SIDE)?;
+        device.write(*buffer, &values);
+        made.push(buffer);
     }
     let partials = device.alloc_real("partials", Conv2dBwdWeight::partials_len(&size))?;
-    let (activation, [a, b, c]) = (Activation::Identity, [made[0], made[1], made[2]]);
+    let (activation, [a, b, c]) = (Activation::Identity, [*made[0], *made[1], *made[2]]);
     let calls: [Call; 3] = [
         Conv2dFwd { size, activation, x: a, w: b, b: None, gate: None, y: c }.into(),
         Conv2dBwdInput { size, activation, y: a, w: b, b: None, gate: None, x: c }.into(),
-        Conv2dBwdWeight { size, x: a, dy: b, dw: c, partials }.into(),
+        Conv2dBwdWeight { size, x: a, dy: b, dw: c, partials: *partials }.into(),
     ];
     let mut rates = Vec::new();
     for call in calls {
         let (flops, label) = (call.cost().flops, call.label());
         rates.push((flops / time(device, call)? / 1e9, label));
     }
-    made.iter().chain([&partials]).for_each(|view| device.free(view.buffer));
     Ok(rates.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).expect("three were measured"))
 }
 
@@ -149,11 +147,10 @@ fn copy(device: &mut Device, len: usize) -> Result<(f64, &'static str)> {
         })?;
         return Ok((moved / seconds / 1e9, "memcpy on all threads"));
     }
-    let a: View = device.alloc_real("copied", len)?;
-    let y = device.alloc_real("copy", len)?;
+    let (from, to) = (device.alloc_real("copied", len)?, device.alloc_real("copy", len)?);
+    let (a, y) = (*from, *to);
     let by_kernel = time(device, Combine { alpha: 1.0, beta: 0.0, a, b: None, y }.into())?;
     let by_queue = best(|| device.as_gpu().map_or(Ok(f64::INFINITY), |gpu| gpu.time_copy(a, y)))?;
-    [a, y].iter().for_each(|view| device.free(view.buffer));
     let (seconds, how) = if by_kernel < by_queue {
         (by_kernel, "kernel combine")
     } else {

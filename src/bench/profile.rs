@@ -1,6 +1,5 @@
 //! Profiles a training step: the time of each kernel, compared with its minimum time at the
-//! device's
-//! peak rates.
+//! device's peak rates.
 
 use std::time::Instant;
 
@@ -118,7 +117,6 @@ pub fn profile_step(
     {
         walls.push(running.run(device, 1)?);
     }
-    running.free(device);
     let (wall, ..) = spread(walls);
     let median = median(&profiles);
     let total = median.total();

@@ -7,13 +7,13 @@ use serde::Serialize;
 
 use super::workloads::{Workload, planned};
 use super::{fits, kernels, spread};
-use crate::device::Device;
+use crate::device::{Allocation, Device};
 use crate::error::{Error, Result};
 use crate::gpu::{BuiltIn, Choice, Class, Gpu, Kernel, Tuned};
 use crate::program::Call;
 use crate::rng::Stream;
 use crate::spec::Precision;
-use crate::view::{Access, Buffer, StepParams};
+use crate::view::{Access, StepParams};
 
 /// The variants, likely fast ones first, so that slow ones can be abandoned early.
 const VARIANTS: [Choice; 5] =
@@ -120,7 +120,7 @@ fn fastest(ms: &BTreeMap<&'static str, f64>, default: Choice) -> Choice {
 
 /// Milliseconds of a call with each variant that the adapter supports.
 fn times(device: &mut Device, call: &Call, seconds: f64) -> Result<BTreeMap<&'static str, f64>> {
-    let (call, buffers) = place(device, call)?;
+    let (call, _buffers) = place(device, call)?;
     let mut found = BTreeMap::new();
     let mut ran: Vec<Vec<Kernel>> = Vec::new();
     for variant in VARIANTS {
@@ -139,7 +139,6 @@ fn times(device: &mut Device, call: &Call, seconds: f64) -> Result<BTreeMap<&'st
         let best = found.values().copied().fold(f64::INFINITY, f64::min);
         found.insert(variant.name(), time(device, &call, seconds, best)?);
     }
-    buffers.into_iter().for_each(|buffer| device.free(buffer));
     Ok(found)
 }
 
@@ -159,14 +158,14 @@ fn time(device: &mut Device, call: &Call, seconds: f64, best: f64) -> Result<f64
 }
 
 /// Copies a call to its own buffers, with random inputs.
-fn place(device: &mut Device, call: &Call) -> Result<(Call, Vec<Buffer>)> {
+fn place(device: &mut Device, call: &Call) -> Result<(Call, Vec<Allocation>)> {
     /// Random numbers, which are repeated in larger inputs: generating all would take longer than
     /// the measurement.
     const RANDOM: usize = 1 << 16;
     let mut stream = Stream::new(1, "tune");
     let random: Vec<f32> = (0..RANDOM).map(|_| stream.uniform() - 0.3).collect();
     let mut call = call.clone();
-    let mut views = Vec::new();
+    let mut buffers = Vec::new();
     for (view, access) in call.views() {
         let made = if view.half {
             device.alloc_half("tune", view.len)?
@@ -175,13 +174,13 @@ fn place(device: &mut Device, call: &Call) -> Result<(Call, Vec<Buffer>)> {
         };
         if access == Access::Read {
             let values: Vec<f32> = random.iter().copied().cycle().take(view.len).collect();
-            device.write(made, &values);
+            device.write(*made, &values);
         }
-        views.push(made);
+        buffers.push(made);
     }
-    let mut next = views.iter();
-    call.visit(&mut |view, _| *view = *next.next().expect("every view has a buffer"));
-    Ok((call, views.iter().map(|view| view.buffer).collect()))
+    let mut next = buffers.iter();
+    call.visit(&mut |view, _| *view = **next.next().expect("every view has a buffer"));
+    Ok((call, buffers))
 }
 
 /// The variants for maps of a precision.

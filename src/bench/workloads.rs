@@ -7,17 +7,16 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::{peak_mib, spread};
-use crate::device::Device;
+use crate::device::{Allocation, Device};
 use crate::error::{Error, Result};
 use crate::model::{Graph, Purpose, Store};
 use crate::profile::Profile;
 use crate::program::Call;
-use crate::record::Memory;
 use crate::rng::Stream;
 use crate::shape::Dims;
-use crate::spec::{Config, OptimizerSpec, Precision, SparsitySpec, preset_text};
+use crate::spec::{Config, OptimizerSpec, PenaltyName, Precision, SparsitySpec, preset_text};
 use crate::train::step::{self, Step, StepSpec, WIDTH};
-use crate::view::{StepParams, View};
+use crate::view::StepParams;
 
 /// A benchmark model.
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +94,7 @@ pub(super) fn graph(config: &Config) -> Result<Graph> {
 /// The sparsity penalty and optimiser of all workloads.
 fn rules() -> (SparsitySpec, OptimizerSpec) {
     let sparsity =
-        SparsitySpec { penalty: "l1".to_owned(), lambda: 1e-3, ..SparsitySpec::default() };
+        SparsitySpec { penalty: PenaltyName::L1, lambda: 1e-3, ..SparsitySpec::default() };
     (sparsity, OptimizerSpec { lr: 1e-5, momentum: 0.9, ..OptimizerSpec::default() })
 }
 
@@ -119,13 +118,11 @@ fn scale(batch: usize, precision: Precision) -> Option<f64> {
     (precision == Precision::F16).then_some(batch as f64)
 }
 
-/// A training step on a device, ready to run.
+/// A training step on a device, ready to run. Its program keeps the model and the batch.
 #[derive(Debug)]
 pub(super) struct Running {
     step: Step,
-    memory: Memory,
-    store: Store,
-    scalars: View,
+    scalars: Allocation,
     done: u32,
 }
 
@@ -146,14 +143,13 @@ impl Running {
         let spec = StepSpec {
             binding,
             half,
-            ..StepSpec::plain(graph, &store, batch, &sparsity, &optimizer, scalars)
+            ..StepSpec::plain(graph, &store, batch, &sparsity, &optimizer, *scalars)
         };
         let recorded = step::record(device, &spec)?;
         let mut stream = Stream::new(0, "bench");
         let images: Vec<f32> = (0..recorded.x.len).map(|_| stream.uniform()).collect();
         device.write(recorded.x, &images);
-        let memory = recorded.memory.clone();
-        Ok(Self { step: recorded.compile(device)?, memory, store, scalars, done: 0 })
+        Ok(Self { step: recorded.compile(device)?, scalars, done: 0 })
     }
 
     /// Parameters of the next step.
@@ -182,22 +178,12 @@ impl Running {
 
     /// The loss of the last step.
     pub(super) fn loss(&self, device: &mut Device) -> Result<f64> {
-        Ok(f64::from(device.read(self.scalars)?[step::RECONSTRUCTION]))
+        Ok(f64::from(device.read(*self.scalars)?[step::RECONSTRUCTION]))
     }
 
     /// Number of dispatches in a step; 0 on the CPU path.
     pub(super) fn dispatches(&self) -> usize {
         self.step.dispatches(1)
-    }
-
-    /// Frees its buffers.
-    pub(super) fn free(self, device: &mut Device) {
-        self.memory.buffers.iter().for_each(|buffer| device.free(*buffer));
-        self.store
-            .views()
-            .into_iter()
-            .chain([self.scalars])
-            .for_each(|view| device.free(view.buffer));
     }
 }
 
@@ -230,7 +216,6 @@ pub fn train_step(
         .collect::<Result<Vec<_>>>()?;
     let (median, min, max) = spread(rates);
     let (loss, dispatches) = (running.loss(device)?, running.dispatches());
-    running.free(device);
     let tenth = |x: f64| (x * 10.0).round() / 10.0;
     Ok(StepResult {
         kind: "train_step",

@@ -1,4 +1,4 @@
-//! `csae bench`
+//! `csae bench`: measures training steps and kernels.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -18,71 +18,81 @@ use csae::spec::Precision;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Common, Kernels, refuse_existing};
+use super::{CommandArgs, Common, Kernels, refuse_existing};
 
-/// Time training steps and kernels on your device, and see where the time goes.
+/// Time training steps and kernels on your device, and show where the time goes.
 ///
 /// Training steps are those of three models: W1 (28x28 gray), W2 (32x32 colour), W3 (64x64 colour).
-/// Each figure is the median of the windows after a warm-up. Kernels are timed by the adapter's own
-/// clock where it has one, every operation of W1-W3 where it stands in the step, at growing
-/// batches, and every other operation on its own; beside each its share of the floor: what its
-/// operations and bytes would take at the rate of the fastest matrix product and of the fastest
-/// copy measured in the same run.
+/// Each number is the median of the timed windows after a warm-up. Kernels are timed by the
+/// adapter's own clock if it has one: every operation of W1-W3 in its training step, at growing
+/// batches, and every other operation on its own. Beside each time is its share of the floor, the
+/// time that its operations and bytes would take at the rate of the fastest matrix product and the
+/// fastest copy of the same run.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae bench --device cpu --workload w1,w2\n  csae bench --device gpu --batch 128,1024 --json\n  csae bench --filter conv2d_fwd/w2\n  csae bench --profile --workload w2 --trace w2.json\n  csae bench --workload w1 --json > then.json; csae bench --workload w1 --compare then.json\n  csae bench --grow --seconds 0.3 -o growth/\n  csae bench --tune --device gpu\n  csae bench --tune --precision f16 --device gpu"
-)]
+#[command(after_help = "Examples:
+  csae bench --device cpu --workload w1,w2
+  csae bench --device gpu --batch 128,1024 --json
+  csae bench --filter conv2d_fwd/w2
+  csae bench --profile --workload w2 --trace w2.json
+  csae bench --workload w1 --json > then.json; csae bench --workload w1 --compare then.json
+  csae bench --grow --seconds 0.3 -o growth/
+  csae bench --tune --device gpu
+  csae bench --tune --precision f16 --device gpu")]
 pub struct BenchArgs {
-    /// Training steps to time, and no kernels: w1, w2, w3, comma-separated
+    /// Time only the training steps of these workloads: w1, w2, w3, comma-separated
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     workload: Vec<String>,
-    /// Batches of the training steps, and no kernels; each workload's own unless given
+    /// Time only training steps, at these batch sizes [default: each workload's own]
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     batch: Vec<std::num::NonZeroUsize>,
-    /// What maps are kept in by the training steps, f32 or f16, and no kernels; or by the products
-    /// that --tune times
+    /// Time only training steps, with maps stored in this precision; with --tune, the precision of
+    /// the tuned matrix products
     #[arg(long, value_name = "f32|f16", value_parser = precision, conflicts_with = "grow")]
     precision: Option<Precision>,
-    /// Only benchmarks whose name contains this (train_step/w1, conv2d_fwd/w2, sgd, …)
+    /// Only benchmarks whose name contains this text (train_step/w1, conv2d_fwd/w2, sgd, …)
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
-    /// Seconds of one timed window
+    /// Duration of a timed window in seconds
     #[arg(long, default_value_t = 1.0, value_name = "S")]
     seconds: f64,
-    /// Timed windows, at least 3
-    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(3..))]
+    /// Number of timed windows, at least 3
+    #[arg(
+        long,
+        default_value_t = 3,
+        value_name = "N",
+        value_parser = clap::value_parser!(u16).range(3..)
+    )]
     windows: u16,
-    /// Where a training step's time goes: a table by kernel; with -v every dispatch in order
+    /// Show where a training step's time goes: a table by kernel; with -v every dispatch in order
     #[arg(long, conflicts_with = "grow")]
     profile: bool,
     /// With --profile: write a timeline of the steps, for ui.perfetto.dev or chrome://tracing
     #[arg(long, value_name = "FILE", requires = "profile")]
     trace: Option<PathBuf>,
-    /// How cost grows: W1's images/s over batch 1...1024, image side 28...256, code 64...4096, each
-    /// alone
+    /// Measure how cost grows: images/s of W1 over batch size 1...1024, image side 28...256 and
+    /// code size 64...4096, one at a time
     #[arg(long, conflicts_with_all = ["workload", "batch", "filter"])]
     grow: bool,
-    /// With --grow: a folder for the figures (growth.jsonl) and a picture of them (growth.png)
+    /// With --grow: folder for the numbers (growth.jsonl) and a chart (growth.png)
     #[arg(short, long, value_name = "DIR", requires = "grow")]
     out: Option<PathBuf>,
-    /// Time every kind of kernel for the matrix products of the workloads, and keep a table of the
-    /// fastest: the other commands choose by it from then on. Where it lies is said at the end;
-    /// delete it to forget it. Each --precision has a part of its own; that of f16 may take
-    /// `matrix`
+    /// Time every kernel variant for the workloads' matrix products, and save a table of the
+    /// fastest; all commands use it from then on. Prints the table's path at the end; delete the
+    /// file to undo. Each --precision has its own part; that of f16 may choose `matrix`
     #[arg(long, conflicts_with_all = ["profile", "grow", "compare", "filter"])]
     tune: bool,
-    /// Write over existing files of --trace and --out
+    /// Overwrite existing files of --trace and --out
     #[arg(long)]
     force: bool,
-    /// Set times beside those of an earlier `csae bench --json > FILE`; changes over 10 % are
+    /// Compare with the times of an earlier `csae bench --json > FILE`; changes over 10 % are
     /// flagged
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
     #[command(flatten)]
-    pub(super) common: Common,
-    /// Every line told so far.
+    common: Common,
+    /// Every result reported so far.
     #[arg(skip)]
-    told: RefCell<Vec<Value>>,
+    reported: RefCell<Vec<Value>>,
 }
 
 impl BenchArgs {
@@ -104,7 +114,7 @@ impl BenchArgs {
             .flat_map(|workload| batches(workload).into_iter().map(|batch| (*workload, batch)))
             .collect();
         jobs.retain(|(workload, batch)| {
-            // A profile is chosen by its workload, whatever kernels are looked for.
+            // --profile selects by workload only
             self.profile
                 || self.wants(&compare::step_name(
                     workload.name,
@@ -113,11 +123,6 @@ impl BenchArgs {
                 ))
         });
         Ok(jobs)
-    }
-
-    /// Whether a file is to be written: a timeline, figures, a table.
-    pub(super) const fn writes_files(&self) -> bool {
-        self.trace.is_some() || self.out.is_some() || self.tune
     }
 
     fn precision(&self, device: &Device) -> Result<Precision> {
@@ -129,18 +134,18 @@ impl BenchArgs {
         self.filter.as_ref().is_none_or(|filter| name.contains(filter))
     }
 
-    /// A JSON line, or the line for people.
-    fn tell(&self, result: &impl Serialize, line: &str) {
+    /// Prints a result: as JSON, or `line` for people.
+    fn report(&self, result: &impl Serialize, line: &str) {
         let value = json!(result);
         if self.common.json {
             outln!("{value}");
         } else {
             outln!("{line}");
         }
-        self.told.borrow_mut().push(value);
+        self.reported.borrow_mut().push(value);
     }
 
-    /// Lines for people alone.
+    /// Prints lines, for people only.
     fn show(&self, lines: &[String]) {
         if !self.common.json {
             lines.iter().for_each(|line| outln!("{line}"));
@@ -149,29 +154,43 @@ impl BenchArgs {
 
     fn peak(&self, device: &mut Device) -> Result<Peak> {
         let peak = Peak::measure(device)?;
-        self.tell(&peak, &peak.lines().join("\n"));
+        self.report(&peak, &peak.lines().join("\n"));
         Ok(peak)
     }
 }
 
 fn precision(name: &str) -> std::result::Result<Precision, String> {
-    serde_json::from_value(json!(name)).map_err(|_| "there are f32 and f16".to_owned())
+    serde_json::from_value(json!(name)).map_err(|_| "give f32 or f16".to_owned())
 }
 
-pub fn run(args: BenchArgs) -> anyhow::Result<()> {
+impl CommandArgs for BenchArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        self.trace.is_some() || self.out.is_some() || self.tune
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: BenchArgs) -> anyhow::Result<()> {
     if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
         return Err(Error::usage(format!(
-            "--seconds {}: a window lasts between 0 and 3600 seconds",
+            "--seconds {}: give a duration above 0 and up to 3600 seconds",
             args.seconds
         ))
         .into());
     }
-    // clap takes a flag that is not given for one that is
+    // clap's `requires` also accepts a boolean flag that was not given, so check again
     if args.out.is_some() && !args.grow {
-        return Err(Error::usage("--out: figures and a picture are of --grow; add it").into());
+        return Err(Error::usage("--out needs --grow").into());
     }
     if args.trace.is_some() && !args.profile {
-        return Err(Error::usage("--trace: a timeline is of --profile; add it").into());
+        return Err(Error::usage("--trace needs --profile").into());
     }
     let earlier = args.compare.as_deref().map(Earlier::read).transpose()?;
     let jobs = args.workloads()?;
@@ -185,7 +204,7 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
         times(&args, &jobs, earlier.as_ref())?
     };
     if let Some(earlier) = earlier {
-        let changes = earlier.compare(&args.told.borrow())?;
+        let changes = earlier.compare(&args.reported.borrow())?;
         if let Some(note) = earlier.note(&device.label()) {
             args.common.say(&note);
         }
@@ -200,7 +219,7 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Training steps and kernels.
+/// Times training steps and kernels.
 fn times(
     args: &BenchArgs,
     jobs: &[(Workload, usize)],
@@ -213,7 +232,7 @@ fn times(
     if jobs.is_empty() && kernels.is_empty() {
         let filter = args.filter.as_deref().unwrap_or_default();
         return Err(Error::usage(format!(
-            "--filter {filter}: no benchmark's name contains it (try train_step, conv2d_fwd, sgd)"
+            "--filter {filter}: no benchmark has this in its name (try train_step, conv2d_fwd, sgd)"
         ))
         .into());
     }
@@ -243,7 +262,8 @@ fn times(
             usize::from(args.windows),
         )?;
         let line = format!(
-            "train_step/{:<4} batch {:<5} {} {:>9.1} images/s ({:.1}–{:.1})  {:>9.3} ms  first step {:.2} s  peak {} MiB",
+            "train_step/{:<4} batch {:<5} {} {:>9.1} images/s ({:.1}–{:.1})  {:>9.3} ms  \
+             first step {:.2} s  peak {} MiB",
             r.workload,
             r.batch,
             if precision == Precision::F16 { "f16" } else { "f32" },
@@ -254,7 +274,7 @@ fn times(
             r.first_step_s,
             r.peak_mib.map_or("?".to_owned(), |mib| mib.to_string())
         );
-        args.tell(&r, &line);
+        args.report(&r, &line);
     }
     if !kernels.is_empty() {
         time_kernels(args, &mut device, &kernels)?;
@@ -267,18 +287,18 @@ fn time_kernels(args: &BenchArgs, device: &mut Device, kernels: &[KernelBench]) 
     let width = kernels.iter().map(|kernel| kernel.name.len()).max().unwrap_or(0);
     args.show(&[KernelResult::heading(width)]);
     let seconds = args.seconds * f64::from(args.windows) / 12.0;
-    bench::run_kernels(device, kernels, seconds, &peak, &mut |told| {
-        match told {
-            KernelEvent::Result(result) => args.tell(result, &result.line(width)),
+    bench::run_kernels(device, kernels, seconds, &peak, &mut |reported| {
+        match reported {
+            KernelEvent::Result(result) => args.report(result, &result.line(width)),
             KernelEvent::Skipped(why) => args.common.say(&format!("skipped: {why}")),
         }
         Ok(())
     })
 }
 
-/// Measures, and writes the user's table of kernels.
+/// Tunes: measures kernel variants and writes the user's kernel table.
 fn tune(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Device> {
-    // An adapter's cooperative matrices are measured as well where they could be taken.
+    // Cooperative matrices are measured too, but only if they could be chosen.
     let wanted = args.precision.unwrap_or_default();
     let named = args.common.kernels == Kernels::Matrix;
     let matrices =
@@ -286,34 +306,37 @@ fn tune(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Device> 
     let mut device = args.common.open_untuned(|_| matrices)?;
     let precision = if device.as_gpu().is_some() { args.precision(&device)? } else { wanted };
     let Some(gpu) = device.as_gpu() else {
-        let hint = "name an adapter by --device (`csae devices` lists them)";
+        let hint = "choose an adapter with --device (`csae devices` lists them)";
         return Err(
-            Error::usage(format!("--tune: the CPU path has one kind of kernel; {hint}")).into()
+            Error::usage(format!("--tune: the CPU path has no kernel variants; {hint}")).into()
         );
     };
     let identity = gpu.adapter().identity();
     let Some(path) = Tuned::path(&identity) else {
         let variable = cache::VARIABLE;
         return Err(Error::usage(format!(
-            "--tune: no folder to keep the table in; set {variable} to one"
+            "--tune: no folder to store the table; set {variable} to one"
         ))
         .into());
     };
     let width = tune::width(jobs)?;
     args.show(&[tune::heading(width, precision)]);
     let seconds = args.seconds * f64::from(args.windows) / 12.0;
-    let table = tune::tune(&mut device, jobs, precision, seconds, &mut |told| match told {
-        Ok(result) => args.tell(result, &result.line(width)),
-        Err(why) => args.common.say(&format!("left out: {why}")),
-    })?;
-    // What was measured of the other precision stays. A table that cannot be read is written over.
+    let table =
+        tune::tune(&mut device, jobs, precision, seconds, &mut |reported| match reported {
+            Ok(result) => args.report(result, &result.line(width)),
+            Err(why) => args.common.say(&format!("skipped: {why}")),
+        })?;
+    // Keep the part of the other precision. An unreadable table is replaced.
     let before = Tuned::read(&path, &identity).ok().flatten().unwrap_or_default();
     let table = table.beside(&before);
     path.parent().map_or(Ok(()), files::make_folder)?;
     files::write_atomically(&path, table.text(&identity).as_bytes())?;
     let (count, path) = (table.len(), path.display());
-    args.common
-        .say(&format!("{count} classes of products in {path}: csae chooses kernels by it from now on; delete it to forget it"));
+    args.common.say(&format!(
+        "wrote {count} classes of products to {path}; csae uses them from now on; delete the file \
+         to undo"
+    ));
     Ok(device)
 }
 
@@ -335,12 +358,12 @@ fn profile(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Devic
         let (clock, calls, steps) = (found.median.clock.describe(), found.sum.calls, found.steps);
         args.show(&[
             String::new(),
-            format!("{name}: {calls} {what} a step; {clock}; median of {steps} steps"),
+            format!("{name}: {calls} {what} per step; {clock}; median of {steps} steps"),
         ]);
         let mut lines = found.table().into_iter();
         args.show(&lines.by_ref().take(1).collect::<Vec<_>>());
         for (row, line) in found.rows.iter().chain([&found.sum]).zip(&mut lines) {
-            args.tell(row, &line);
+            args.report(row, &line);
         }
         args.show(&lines.collect::<Vec<_>>());
         if args.common.verbose {
@@ -351,7 +374,7 @@ fn profile(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Devic
     if let Some(path) = &args.trace {
         files::write_atomically(path, trace.text().as_bytes())?;
         args.common.say(&format!(
-            "timeline in {}: open it at ui.perfetto.dev or chrome://tracing",
+            "wrote {}: open it at ui.perfetto.dev or chrome://tracing",
             path.display()
         ));
     }
@@ -359,33 +382,33 @@ fn profile(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Devic
 }
 
 fn grow(args: &BenchArgs) -> anyhow::Result<Device> {
-    let places = args
+    let paths = args
         .out
         .as_ref()
         .map(|folder| (folder, folder.join("growth.jsonl"), folder.join("growth.png")));
-    if let Some((folder, figures, picture)) = &places {
-        refuse_existing(figures, args.force)?;
+    if let Some((folder, numbers, picture)) = &paths {
+        refuse_existing(numbers, args.force)?;
         refuse_existing(picture, args.force)?;
         files::make_folder(folder)?;
-        files::ensure_writable(figures)?;
+        files::ensure_writable(numbers)?;
     }
     let mut device = args.common.open()?;
     let mut results: Vec<GrowResult> = Vec::new();
     for axis in grow::AXES {
         let stopped = grow::grow(&mut device, axis, args.seconds, &mut |result| {
-            args.tell(&result, &result.line());
+            args.report(&result, &result.line());
             results.push(result);
         })?;
         if let Some(why) = stopped {
             args.common.say(&format!("stopped at {why}"));
         }
     }
-    if let Some((_, figures, picture)) = places {
+    if let Some((_, numbers, picture)) = paths {
         let lines: Vec<String> =
             results.iter().map(|result| format!("{}\n", json!(result))).collect();
-        files::write_atomically(&figures, lines.concat().as_bytes())?;
+        files::write_atomically(&numbers, lines.concat().as_bytes())?;
         grow::picture(&results).save(&picture)?;
-        args.common.say(&format!("{}, {}", figures.display(), picture.display()));
+        args.common.say(&format!("{}, {}", numbers.display(), picture.display()));
     }
     Ok(device)
 }

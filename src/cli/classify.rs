@@ -1,4 +1,4 @@
-//! `csae classify`
+//! `csae classify`: classifies images.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -6,90 +6,101 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use csae::data::{Sample, patches};
 use csae::error::Error;
-use csae::infer::batches::{Beside, Inference};
+use csae::infer::batches::{Inference, MemoryInUse};
 use csae::model::{self, Purpose};
 use csae::report::confusion::Confusion;
 use csae::tasks::finetune::best;
-use csae::tasks::inspect::Place;
-use csae::tasks::probe::matched;
+use csae::tasks::inspect::ModelPaths;
+use csae::tasks::probe::match_labels;
 use serde_json::json;
 
-use super::Common;
 use super::targets::open_each;
+use super::{CommandArgs, Common};
 
-/// How answers are written.
+/// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// Aligned columns
     Table,
-    /// One object a line
+    /// One JSON object per line
     Json,
-    /// Comma-separated values with a head
+    /// Comma-separated values with a header
     Csv,
 }
 
-/// Tell the classes of images by a classifier that `csae finetune` made: label and probability.
+/// Classify images with a classifier from `csae finetune`: label and probability.
 ///
-/// Where the images have labels themselves (IDX or CIFAR files, folders of classes), it says how
-/// many answers are right.
+/// If the images have labels themselves (IDX or CIFAR files, folders of classes), the error rate is
+/// printed too.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae classify runs/classifier photo.jpg\n  csae classify runs/classifier photos/ --resize --format csv > labels.csv\n  csae classify runs/classifier t10k-images-idx3-ubyte.gz -q --confusion confusion.png"
-)]
+#[command(after_help = "Examples:
+  csae classify runs/classifier photo.jpg
+  csae classify runs/classifier photos/ --resize --format csv > labels.csv
+  csae classify runs/classifier t10k-images-idx3-ubyte.gz -q --confusion confusion.png")]
 pub struct ClassifyArgs {
-    /// Classifier: a model file, or a folder of `csae finetune`
+    /// Classifier: a model file, or a folder written by `csae finetune`
     model: PathBuf,
     /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR or npy files,
     /// bundled sets
     #[arg(required = true)]
     images: Vec<String>,
-    /// Classes told of each image, the likeliest first
+    /// Number of classes to print for each image, most likely first
     #[arg(long, value_name = "K", default_value = "1")]
     top: NonZeroUsize,
-    /// How answers are written; --json is the same as json
+    /// Output format; --json is the same as json
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// Where the images have labels: write which classes were taken for which, a PNG
+    /// If the images have labels: write the confusion matrix as a PNG file
     #[arg(long, value_name = "FILE")]
     confusion: Option<PathBuf>,
-    /// Bring images of another size to the model's, and gray or colour to its channels
+    /// Resize images to the model's input and convert their channels
     #[arg(long)]
     resize: bool,
-    /// A file that does not decode is an error, not skipped
+    /// Fail on files that do not decode, instead of skipping them
     #[arg(long)]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay
-    /// in their files [default: what is free]
+    /// Memory budget, such as 512MiB or 2GiB; images that need more than half of it are read from
+    /// their files as needed [default: the free memory]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
-    /// Write over an existing file
+    /// Overwrite an existing file
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
-impl ClassifyArgs {
-    /// Whether it makes a file.
-    pub const fn writes_files(&self) -> bool {
+impl ClassifyArgs {}
+
+impl CommandArgs for ClassifyArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
         self.confusion.is_some()
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
     }
 }
 
-pub fn run(args: ClassifyArgs) -> anyhow::Result<()> {
-    let loaded = model::load(&Place::of(&args.model).model)?;
+fn run(args: ClassifyArgs) -> anyhow::Result<()> {
+    let loaded = model::load(&ModelPaths::of(&args.model).model)?;
     let graph = &loaded.graph;
     let classes = &graph.spec.classes;
     if classes.is_empty() {
         let message = format!(
-            "{}: the model has no classes; make a classifier of it by `csae finetune {0} DATA -o DIR`",
+            "{}: the model is not a classifier; train one from it with \
+             `csae finetune {0} DATA -o DIR`",
             args.model.display()
         );
         return Err(Error::usage(message).into());
     }
     if graph.nodes[graph.output].dims.area() > 1 {
         let message = format!(
-            "{}: the model tells classes of pixels, not of images: use `csae segment predict`",
+            "{}: the model classifies pixels, not images; use `csae segment predict`",
             args.model.display()
         );
         return Err(Error::usage(message).into());
@@ -106,18 +117,22 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<()> {
     let trained =
         csae::data::Labels { classes: classes.clone(), of: (0..classes.len() as u32).collect() };
     let truth = samples.iter().map(|sample| {
-        sample.labels().map(|_| matched(Some(&trained), sample.labels())).transpose()
+        sample.labels().map(|_| match_labels(Some(&trained), sample.labels())).transpose()
     });
     let truth = truth.collect::<csae::error::Result<Vec<_>>>()?;
     if args.confusion.is_some() && truth.iter().all(Option::is_none) {
-        return Err(Error::usage("--confusion: the images have no labels; name IDX or CIFAR files, or folders of classes").into());
+        return Err(Error::usage(
+            "--confusion: the images have no labels; give IDX or CIFAR files, or folders of \
+             classes",
+        )
+        .into());
     }
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let mut inference = Inference::new(graph, &store);
     let held: u64 = samples.iter().map(Sample::bytes).sum();
-    inference.fit(&device, Beside { parameters: 2 * store.bytes(), data: held })?;
+    inference.fit(&device, MemoryInUse { parameters: 2 * store.bytes(), data: held })?;
     let format = if args.common.json { Format::Json } else { args.format };
     let top = args.top.get().min(classes.len());
     if format == Format::Csv {
@@ -164,7 +179,10 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<()> {
     if args.common.json {
         outln!(
             "{}",
-            json!({"kind": "classify", "test": rate, "classes": classes, "confusion": confusion.counts})
+            json!({
+                "kind": "classify", "test": rate, "classes": classes,
+                "confusion": confusion.counts
+            })
         );
     }
     if let Some(path) = &args.confusion {
@@ -173,17 +191,17 @@ pub fn run(args: ClassifyArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The classes with the highest probabilities.
+/// The `top` most likely classes and their probabilities (softmax of the logits).
 fn likeliest(logits: &[f32], top: usize) -> Vec<(usize, f64)> {
-    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let each: Vec<f64> = logits.iter().map(|logit| f64::from(logit - most).exp()).collect();
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let each: Vec<f64> = logits.iter().map(|logit| f64::from(logit - max).exp()).collect();
     let sum: f64 = each.iter().sum();
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
     order.into_iter().take(top).map(|class| (class, each[class] / sum)).collect()
 }
 
-/// A line about an image.
+/// The output line for an image.
 fn answer(
     format: Format,
     name: &str,
@@ -211,13 +229,16 @@ fn answer(
                 .iter()
                 .map(|(class, p)| json!({"label": classes[*class], "probability": p}))
                 .collect();
-            json!({"kind": "image", "image": name, "label": classes[found[0].0], "probability": found[0].1, "top": each})
-                .to_string()
+            json!({
+                "kind": "image", "image": name, "label": classes[found[0].0],
+                "probability": found[0].1, "top": each
+            })
+            .to_string()
         }
     }
 }
 
-/// A field of comma-separated values (RFC 4180).
+/// Quotes a field of comma-separated values if necessary (RFC 4180).
 fn quoted(field: &str) -> String {
     if field.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", field.replace('"', "\"\""))
@@ -231,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_come_in_every_format() {
+    fn every_format_holds_label_and_probability() {
         let classes = ["cat", "a, \"b\""].map(String::from);
         let found = likeliest(&[0.0, 3.0_f32.ln()], 2);
         assert!((found[0].1 - 0.75).abs() < 1e-6 && found[1].0 == 0, "{found:?}");
@@ -247,7 +268,7 @@ mod tests {
             (json["label"].as_str(), json["top"].as_array().unwrap().len()),
             (Some("a, \"b\""), 2)
         );
-        // however large logits are
+        // the softmax does not overflow for large logits
         assert_eq!(likeliest(&[1000.0, -1000.0], 1), [(0, 1.0)]);
     }
 }

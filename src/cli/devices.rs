@@ -1,26 +1,44 @@
-//! `csae devices`
+//! `csae devices`: lists adapters.
 
 use clap::Args;
 use csae::gpu::{self, Adapter};
 use serde_json::json;
 
-use super::Common;
+use super::{CommandArgs, Common};
 
-/// List every adapter, and say which one `auto` takes and why.
+/// List every adapter, and which one `auto` chooses and why.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  csae devices\n  csae devices -v\n  csae devices --json")]
 pub struct DevicesArgs {
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
-pub fn run(args: DevicesArgs) -> anyhow::Result<()> {
+impl CommandArgs for DevicesArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        false
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: DevicesArgs) -> anyhow::Result<()> {
     let adapters = gpu::adapters();
     let chosen = gpu::choose_automatically(&adapters);
     let why = match chosen {
-        Some(adapter) => format!("auto takes {}: the first of the GPUs, {}", adapter.label(), adapter.kind()),
-        None if adapters.is_empty() => "auto takes the CPU path: there is no adapter".to_owned(),
-        None => "auto takes the CPU path: there is no GPU, and software adapters are taken only when named".to_owned(),
+        Some(adapter) => {
+            format!("auto uses {}: the first GPU, {}", adapter.label(), adapter.kind())
+        }
+        None if adapters.is_empty() => "auto uses the CPU path: there is no adapter".to_owned(),
+        None => "auto uses the CPU path: there is no GPU, and a software adapter is used only if \
+                 --device names it"
+            .to_owned(),
     };
     if args.common.json {
         for adapter in &adapters {
@@ -29,7 +47,10 @@ pub fn run(args: DevicesArgs) -> anyhow::Result<()> {
         }
         outln!(
             "{}",
-            json!({"kind": "choice", "auto": chosen.map_or("cpu", |adapter| &adapter.info.name), "why": why})
+            json!({
+                "kind": "choice", "auto": chosen.map_or("cpu", |adapter| &adapter.info.name),
+                "why": why
+            })
         );
         return Ok(());
     }
@@ -44,7 +65,8 @@ pub fn run(args: DevicesArgs) -> anyhow::Result<()> {
             info.driver_info
         );
         outln!(
-            "   buffer {} MiB, binding {} MiB, workgroup {} invocations and {} KiB, {} storage buffers, subgroups of {}–{}",
+            "   buffer {} MiB, binding {} MiB, workgroup {} invocations and {} KiB, {} storage \
+             buffers, subgroups of {}–{}",
             limits.max_buffer_size >> 20,
             limits.max_storage_buffer_binding_size >> 20,
             limits.max_compute_invocations_per_workgroup,
@@ -60,7 +82,7 @@ pub fn run(args: DevicesArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The features that matter to kernels, or all.
+/// The features that kernels use, or all features of the adapter.
 fn features(adapter: &Adapter, all: bool) -> Vec<&'static str> {
     let has = adapter.handle.features();
     if all {
@@ -82,9 +104,11 @@ fn features(adapter: &Adapter, all: bool) -> Vec<&'static str> {
 fn describe(adapter: &Adapter, chosen: bool, verbose: bool) -> serde_json::Value {
     let (info, limits) = (&adapter.info, adapter.handle.limits());
     json!({
-        "kind": "adapter", "index": adapter.index, "name": info.name, "backend": info.backend.to_string(), "type": adapter.kind(),
-        "driver": info.driver, "driver_info": info.driver_info, "software": adapter.is_software(), "auto": chosen,
-        "max_buffer_size": limits.max_buffer_size, "max_storage_buffer_binding_size": limits.max_storage_buffer_binding_size,
+        "kind": "adapter", "index": adapter.index, "name": info.name,
+        "backend": info.backend.to_string(), "type": adapter.kind(), "driver": info.driver,
+        "driver_info": info.driver_info, "software": adapter.is_software(), "auto": chosen,
+        "max_buffer_size": limits.max_buffer_size,
+        "max_storage_buffer_binding_size": limits.max_storage_buffer_binding_size,
         "max_compute_workgroup_storage_size": limits.max_compute_workgroup_storage_size,
         "max_compute_invocations_per_workgroup": limits.max_compute_invocations_per_workgroup,
         "features": features(adapter, verbose),

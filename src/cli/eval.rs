@@ -1,11 +1,11 @@
-//! `csae eval`
+//! `csae eval`: evaluates a model.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use csae::data::Sample;
 use csae::error::Error;
-use csae::infer::batches::{Beside, Inference};
+use csae::infer::batches::{Inference, MemoryInUse};
 use csae::infer::conditions::Condition;
 use csae::infer::evaluate::evaluate_sample;
 use csae::infer::restore::{Restorer, check_task};
@@ -16,38 +16,46 @@ use csae::report::picture::Picture;
 use csae::tasks::restore::protocol;
 use csae::tasks::restore::protocol::{Degradation, Protocol, Restored};
 
-use super::Common;
+use super::{CommandArgs, Common};
 
-/// Judge a model on images: PSNR, SSIM, losses, L0, dead units, explained variance.
+/// Evaluate a model on images: PSNR, SSIM, losses, L0, dead units, explained variance.
 ///
-/// Images larger than the model's input are cut into patches side by side; smaller ones are
-/// enlarged. A bundled set with held-out images is judged on those.
+/// Images larger than the model's input are cut into adjacent patches; smaller ones are enlarged.
+/// Of a bundled set with held-out images, only those are used.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae eval runs/001 photos\n  csae eval model.safetensors t10k-images-idx3-ubyte.gz --device cpu --json"
-)]
+#[command(after_help = "Examples:
+  csae eval runs/001 photos
+  csae eval model.safetensors t10k-images-idx3-ubyte.gz --device cpu --json
+  csae eval denoise --protocol bsd68 --data BSD68/")]
 pub struct EvalArgs {
-    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2,
+    /// Model file, run folder, or bundled model: denoise, inpaint, upscale, paint-1, paint-2,
     /// paint-3
     model: PathBuf,
     /// Images: a folder, a file, a list (@FILE, or - for standard input) or a bundled set
     #[arg(required_unless_present = "protocol", conflicts_with = "protocol")]
     data: Option<String>,
-    /// Judge restoration by a published protocol: bsd68 or set12 (noise of sigma 15, 25 and 50),
-    /// set5 or set14 (enlarged 2, 3 and 4 times), inpaint50 (half of the pixels missing); prints
-    /// published results beside it
+    /// Evaluate restoration by a published protocol: bsd68 or set12 (noise with sigma 15, 25 and
+    /// 50), set5 or set14 (upscaling by 2, 3 and 4), inpaint50 (half of the pixels missing); prints
+    /// published results beside the model's
     #[arg(long, value_name = "NAME", requires = "folder")]
     protocol: Option<Protocol>,
     /// Folder with the protocol's images
     #[arg(long = "data", id = "folder", value_name = "DIR", requires = "protocol")]
     folder: Option<PathBuf>,
     /// Seed of the protocol's noise and masks
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "protocol", value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        requires = "protocol",
+        value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64)
+    )]
     seed: u64,
-    /// Restore each tile of the protocol's images turned and flipped in all eight ways and average
+    /// Restore each tile of the protocol's images in all eight flips and rotations, and average the
+    /// results
     #[arg(long, requires = "protocol")]
     ensemble: bool,
-    /// Patches to look at, spread evenly over the images; 0: all
+    /// Number of patches to evaluate, spread evenly over the images; 0 means all
     #[arg(
         long,
         alias = "limit",
@@ -56,29 +64,31 @@ pub struct EvalArgs {
         conflicts_with = "protocol"
     )]
     images: usize,
-    /// A file that does not decode is an error, not skipped
+    /// Fail on files that do not decode, instead of skipping them
     #[arg(long, conflicts_with = "protocol")]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: data that need more than half of it are
-    /// streamed, and as many images are looked at at once as fit beside them [default: what is
-    /// free]
+    /// Memory budget, such as 512MiB or 2GiB; data that need more than half of it are streamed, and
+    /// the batch size is chosen to fit [default: the free memory]
     #[arg(long, value_name = "SIZE", conflicts_with = "protocol")]
     max_memory: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
-/// Judges a restorer by a protocol.
+/// Evaluates a restoration model by a protocol.
 fn run_protocol(args: &EvalArgs, protocol: Protocol, folder: &Path) -> anyhow::Result<()> {
     let loaded = model::load(&args.model)?;
     let spec = &loaded.graph.spec;
     check_task(spec, protocol.task())?;
-    let trained = |degradation: &Degradation| !matches!(degradation, Degradation::Scale(scale) if !spec.undoes.scales.contains(scale));
+    let trained = |degradation: &Degradation| match degradation {
+        Degradation::Scale(scale) => spec.undoes.scales.contains(scale),
+        Degradation::Sigma(_) | Degradation::Missing(_) => true,
+    };
     let degradations: Vec<Degradation> =
         protocol.degradations().into_iter().filter(trained).collect();
     if degradations.is_empty() {
         return Err(Error::usage(format!(
-            "--protocol {}: the model was trained for none of its scales",
+            "--protocol {}: the model was not trained for any of its scales",
             protocol.name()
         ))
         .into());
@@ -89,7 +99,7 @@ fn run_protocol(args: &EvalArgs, protocol: Protocol, folder: &Path) -> anyhow::R
     restorer.ensemble = args.ensemble;
     let report = protocol::run(protocol, folder, &degradations, args.seed, |degraded| {
         let mut before = degraded.picture.clone();
-        let told = match (degraded.degradation, &degraded.mask) {
+        let condition = match (degraded.degradation, &degraded.mask) {
             (Degradation::Sigma(sigma), _) => Condition::noise(sigma),
             (Degradation::Scale(scale), _) => {
                 let (pixels, h, w) =
@@ -101,14 +111,16 @@ fn run_protocol(args: &EvalArgs, protocol: Protocol, folder: &Path) -> anyhow::R
                 fill(&mut before.pixels, 1, mask);
                 Condition::missing(mask.clone())
             }
-            (Degradation::Missing(_), None) => unreachable!("missing pixels come with their mask"),
+            (Degradation::Missing(_), None) => {
+                unreachable!("a degradation with missing pixels has a mask")
+            }
         };
         let Picture { h, w, c, ref pixels } = before;
         let after = Picture {
             h,
             w,
             c,
-            pixels: restorer.restore_pixels(&mut device, [h, w, c], &told, pixels)?,
+            pixels: restorer.restore_pixels(&mut device, [h, w, c], &condition, pixels)?,
         };
         Ok(Restored { before, after })
     })?;
@@ -122,11 +134,25 @@ fn run_protocol(args: &EvalArgs, protocol: Protocol, folder: &Path) -> anyhow::R
     Ok(())
 }
 
-pub fn run(args: EvalArgs) -> anyhow::Result<()> {
+impl CommandArgs for EvalArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        false
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: EvalArgs) -> anyhow::Result<()> {
     if let (Some(protocol), Some(folder)) = (args.protocol, &args.folder) {
         return run_protocol(&args, protocol, folder);
     }
-    let data = args.data.as_deref().expect("required where there is no protocol");
+    let data = args.data.as_deref().expect("clap requires it without --protocol");
     let loaded = model::load(&args.model)?;
     let graph = &loaded.graph;
     graph.check_autoencoder()?;
@@ -140,10 +166,11 @@ pub fn run(args: EvalArgs) -> anyhow::Result<()> {
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let mut inference = Inference::new(graph, &store);
     if inference.degrade_as_trained(0) {
-        args.common.say("note: the model restores; images are corrupted first, as in validation");
+        args.common
+            .say("note: this is a restoration model; images are degraded first, as in validation");
     }
-    // The values are on the device, and in the host's memory as they were read.
-    inference.fit(&device, Beside { parameters: 2 * store.bytes(), data: sample.bytes() })?;
+    // Parameters are on the device, and also in host memory as they were read.
+    inference.fit(&device, MemoryInUse { parameters: 2 * store.bytes(), data: sample.bytes() })?;
     let report = evaluate_sample(&mut device, &mut inference, &sample)?;
     args.common.say_kernels(&mut device);
     if args.common.json {

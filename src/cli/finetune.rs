@@ -1,51 +1,56 @@
 //! `csae finetune`
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
+use csae::budget::Budget;
 use csae::data::Sample;
 use csae::device::Device;
 use csae::error::{Error, Result};
 use csae::files;
-use csae::model::{self, Graph, Loaded};
+use csae::model::{self, Graph};
 use csae::report::chart;
 use csae::report::confusion::Confusion;
-use csae::tasks::finetune::{
-    Changes, Curve, Errors, Head, Labelled, Options, Point, Tuner, draw, split,
-};
-use csae::tasks::inspect::Place;
-use csae::tasks::probe::matched;
-use csae::train::supervised::{Epoch, Plan, Trained, Watch};
+use csae::shape::Dims;
+use csae::spec::{ClassifySpec, Config, HeadStart, LabelledKind};
+use csae::tasks::finetune::{Curve, Labelled, Part, Point, draw, run as training, split};
+use csae::tasks::inspect::ModelPaths;
+use csae::tasks::probe::match_labels;
+use csae::train::RunFolder;
 use serde_json::{Value, json};
 
-use super::Common;
 use super::features::{Encoder, How, Reading};
-use super::interrupt::{self, Interrupted};
-use super::learning::{asked, stopped};
+use super::interrupt::Interrupted;
+use super::learning::{
+    Begin, Learning, absolute, best_validation, check_unconditioned, drive, write_results,
+};
+use super::{CommandArgs, Common};
 
-/// How the head begins.
+/// How the head starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Start {
     /// As the linear classifier of the encoder's features that fits the labelled images
     Probe,
-    /// Drawn by the seed
+    /// With random weights
     Fresh,
 }
 
 /// Train a classifier on labelled images: a model's encoder with a fully connected head, from what
 /// the encoder has learned without labels.
 ///
-/// A part of the labelled images is held out; training stops when it does no better there, and the
-/// best weights are kept. Writes model.safetensors (for `csae classify`), metrics.jsonl,
-/// finetune.json and, with --test, confusion.png. With --curve it trains on ever more labels,
-/// pretrained and from scratch, several times each, and writes curve.png and curve.tsv, with the p
-/// of a paired t-test at each number of labels.
+/// A part of the labelled images is held out. Training stops when the error there stops falling,
+/// and the best weights become model.safetensors (for `csae classify`). The run folder also gets
+/// config.toml, metrics.jsonl, checkpoints for `csae resume`, finetune.json with the results and,
+/// with --test, confusion.png. With --curve it trains on more and more labels, pretrained and from
+/// scratch, several times each, and writes curve.png and curve.tsv with the p of a paired t-test at
+/// each number of labels; the same command goes on with a curve that was stopped.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae finetune runs/wta train-images-idx3-ubyte.gz --labels 1000 --test t10k-images-idx3-ubyte.gz -o runs/classifier\n  csae finetune runs/wta photos/ --flip-x --shift 2 -o runs/classifier\n  csae finetune runs/wta train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz --curve 100,300,1000 -o runs/curve"
-)]
+#[command(after_help = "Examples:
+  csae finetune runs/wta train-images-idx3-ubyte.gz --labels 1000 --test t10k-images-idx3-ubyte.gz -o runs/classifier
+  csae finetune runs/wta photos/ --flip-x --shift 2 -o runs/classifier
+  csae finetune runs/wta train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz --curve 100,300,1000 -o runs/curve")]
 pub struct FinetuneArgs {
     /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2,
     /// paint-3
@@ -53,411 +58,431 @@ pub struct FinetuneArgs {
     /// Labelled images: IDX or CIFAR files, a folder with a sub-folder for each class, x.npy beside
     /// x.labels.npy
     data: String,
-    /// Labelled images to judge by, once, at the end
+    /// Labelled images to test on, once, at the end
     #[arg(long, value_name = "DATA")]
     test: Option<String>,
-    /// Folder for the results
-    #[arg(short, long, value_name = "DIR")]
-    out: PathBuf,
-    /// Begin with all weights drawn, not with the model's
-    #[arg(long)]
-    from_scratch: bool,
-    /// Learn from so many labels in all, drawn by the seed evenly over the classes
+    /// Learn from this many labels in all, drawn by the seed evenly over the classes
     #[arg(long, value_name = "N")]
     labels: Option<NonZeroUsize>,
-    /// Learn from so many labels of each class
+    /// Learn from this many labels of each class
     #[arg(long, value_name = "N", conflicts_with = "labels")]
     labels_per_class: Option<NonZeroUsize>,
-    /// Error over the number of labels, pretrained and from scratch: numbers in all,
+    /// Error over the number of labels, pretrained and from scratch: numbers of labels in all,
     /// comma-separated
     #[arg(long, value_name = "N,N,…", value_delimiter = ',', requires = "test", conflicts_with_all = ["labels", "labels_per_class", "from_scratch"])]
     curve: Vec<NonZeroUsize>,
-    /// With --curve: how often labels and weights are drawn
+    /// With --curve: number of draws of labels and weights
     #[arg(long, value_name = "N", default_value = "5", requires = "curve")]
     seeds: NonZeroUsize,
-    /// How maps are pooled before the head
+    /// Pooling of maps before the head
     #[arg(long, value_enum, default_value_t = How::Max)]
     pool: How,
-    /// How the head of a pretrained encoder begins
-    #[arg(long, value_enum, default_value_t = Start::Probe)]
-    head: Start,
-    /// Passes over the labelled images at most [default: as many as make 1500 steps, 5 to 40]
-    #[arg(long, value_name = "N")]
-    epochs: Option<NonZeroUsize>,
-    /// Images of a step
-    #[arg(long, value_name = "N", default_value = "50")]
-    batch: NonZeroUsize,
-    /// Peak learning rate of the head (Adam, falling to 0 along a cosine)
-    #[arg(long, value_name = "RATE", default_value_t = 1e-3)]
-    lr: f64,
-    /// A pretrained encoder's learning rate as a share of the head's; 0: only the head learns
-    #[arg(long, value_name = "SHARE", default_value_t = 0.3)]
-    encoder_lr: f64,
-    /// Decoupled weight decay
-    #[arg(long, value_name = "W", default_value_t = 0.01)]
-    weight_decay: f64,
+    /// How the head of a pretrained encoder starts [default: probe]
+    #[arg(long, value_enum)]
+    head: Option<Start>,
     /// Dropout before the head
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     dropout: f64,
-    /// Share of the labelled images held out to stop by
-    #[arg(long, value_name = "SHARE", default_value_t = 0.2)]
-    validation: f64,
-    /// Epochs that do no better on held-out images after which it stops
-    #[arg(long, value_name = "N", default_value = "8")]
-    patience: NonZeroUsize,
-    /// Move images by up to so many pixels at random
-    #[arg(long, value_name = "PIXELS", default_value_t = 0)]
-    shift: usize,
+    /// Share of the labelled images held out for validation [default: 0.2]
+    #[arg(long, value_name = "SHARE")]
+    validation: Option<f64>,
+    /// Shift images at random by up to this many pixels
+    #[arg(long, value_name = "PIXELS")]
+    shift: Option<usize>,
     /// Flip images left to right at random
     #[arg(long)]
     flip_x: bool,
-    /// Seed of the labels drawn, the weights and the order
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
-    /// Write over existing files
-    #[arg(long)]
-    force: bool,
     #[command(flatten)]
     reading: Reading,
     #[command(flatten)]
-    pub(super) common: Common,
+    learning: Learning,
+    #[command(flatten)]
+    common: Common,
 }
 
-const MODEL: &str = "model.safetensors";
-const LOG: &str = "metrics.jsonl";
-const NUMBERS: &str = "finetune.json";
+const RESULTS: &str = "finetune.json";
 const PICTURE: &str = "confusion.png";
 const CURVE: &str = "curve.png";
 const TABLE: &str = "curve.tsv";
 
-const HELD_OUT: &str = "held-out images";
-const LEARNED_FROM: &str = "the images that it learned from";
+/// The images of a run.
+struct Data {
+    train: Labelled,
+    test: Option<Labelled>,
+}
 
-impl FinetuneArgs {
-    fn check(&self) -> Result<()> {
-        let shares = [("--dropout", self.dropout), ("--validation", self.validation)];
-        if let Some((flag, share)) =
-            shares.into_iter().find(|(_, share)| !(0.0..1.0).contains(share))
-        {
-            return Err(Error::usage(format!("{flag} {share}: it must lie in 0 ≤ share < 1")));
-        }
-        let positive = [
-            ("--lr", self.lr, self.lr > 0.0),
-            ("--encoder-lr", self.encoder_lr, self.encoder_lr >= 0.0),
-        ];
-        let positive = positive.into_iter().chain([(
-            "--weight-decay",
-            self.weight_decay,
-            self.weight_decay >= 0.0,
-        )]);
-        if let Some((flag, value, _)) =
-            positive.into_iter().find(|(_, value, fine)| !fine || !value.is_finite())
-        {
-            return Err(Error::usage(format!(
-                "{flag} {value}: it must not be below 0, nor a learning rate 0"
-            )));
-        }
-        Ok(())
-    }
-
-    /// How a training on so many images goes. What begins from scratch has all its weights drawn,
-    /// and learns all at the same rate.
-    fn options(&self, images: usize, pretrained: bool, seed: u64) -> Options {
-        let steps = images.div_ceil(self.batch.get()).max(1);
-        let plan = Plan {
-            epochs: self.epochs.map_or_else(|| (1500 / steps).clamp(5, 40), NonZeroUsize::get),
-            lr: self.lr,
-            encoder_lr: if pretrained { self.encoder_lr } else { 1.0 },
-            every: 1,
-            patience: self.patience.get(),
-            seed,
+impl Data {
+    fn open(common: &Common, config: &Config, size: Dims, budget: Budget) -> Result<Self> {
+        let spec = config.classify.clone().unwrap_or_default();
+        let open = |source: &str| {
+            Sample::open_whole(source, size, spec.resize, config.data.strict, budget)
         };
-        let head = if pretrained && self.head == Start::Probe { Head::Probe } else { Head::Fresh };
-        Options { plan, changes: Changes { shift: self.shift, flip: self.flip_x }, head }
+        let train = open(&config.data.source)?;
+        let test = spec.test.as_deref().map(open).transpose()?;
+        for sample in std::iter::once(&train).chain(&test) {
+            common.say(&format!("data: {}", sample.description));
+            common.say_skipped(&sample.skipped);
+        }
+        common.say_same(&config.data.source, spec.test.as_ref());
+        // Without test images the training images are matched with themselves, which checks their
+        // labels.
+        let (of_train, of_test) = match_labels(
+            train.labels(),
+            test.as_ref().map_or_else(|| train.labels(), Sample::labels),
+        )?;
+        let allowed = budget.all.map(|all| all / 4);
+        let train = Labelled::read(&train, size, of_train, allowed)?;
+        let test = test.map(|test| Labelled::read(&test, size, of_test, allowed)).transpose()?;
+        Ok(Self { train, test })
     }
 
-    fn files(&self) -> Vec<&'static str> {
-        match (self.curve.is_empty(), &self.test) {
-            (false, _) => vec![CURVE, TABLE, NUMBERS, LOG],
-            (true, Some(_)) => vec![MODEL, PICTURE, NUMBERS, LOG],
-            (true, None) => vec![MODEL, NUMBERS, LOG],
-        }
+    /// The images to learn from and those to validate on.
+    fn parts(&self, config: &Config) -> Result<(Part<'_>, Part<'_>)> {
+        let data = &self.train;
+        let images = match config.classify.as_ref().map_or(0, |spec| spec.labels) {
+            0 => (0..data.len()).collect(),
+            labels => draw(data, labels, config.seed)?,
+        };
+        let (fit, held) = split(data, &images, config.data.validation, config.seed);
+        // Where nothing is held out, the images themselves are looked at, and called so.
+        let held = if held.is_empty() {
+            Part { data, numbers: fit.clone(), name: "the training images" }
+        } else {
+            Part { data, numbers: held, name: "held-out images" }
+        };
+        Ok((Part { data, numbers: fit, name: "training images" }, held))
+    }
+
+    fn bytes(&self) -> u64 {
+        self.train.held_bytes() + self.test.as_ref().map_or(0, Labelled::held_bytes)
     }
 }
 
-pub fn run(args: FinetuneArgs) -> anyhow::Result<()> {
+impl FinetuneArgs {
+    /// What the configuration gets from the flags about data.
+    fn note(&self, config: &mut Config) {
+        config.data.source.clone_from(&self.data);
+        config.data.strict |= self.reading.strict;
+        config.data.flip_x |= self.flip_x;
+        config.data.validation = self.validation.unwrap_or(config.data.validation);
+        let spec = config.classify.get_or_insert_default();
+        let ClassifySpec { labels, head, shift, resize, test } = spec;
+        *labels = self.labels.map_or(*labels, NonZeroUsize::get);
+        *shift = self.shift.unwrap_or(*shift);
+        *resize |= self.reading.resize;
+        *test = self.test.clone().or(test.take()).map(|path| absolute(&path));
+        match self.head {
+            Some(Start::Probe) => *head = HeadStart::Probe,
+            Some(Start::Fresh) => *head = HeadStart::Fresh,
+            None => {}
+        }
+        if self.learning.from_scratch {
+            *head = HeadStart::Fresh;
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        for (flag, share) in [("--dropout", Some(self.dropout)), ("--validation", self.validation)]
+        {
+            if let Some(share) = share.filter(|share| !(0.0..1.0).contains(share)) {
+                return Err(Error::usage(format!("{flag} {share}: it must lie in 0 ≤ share < 1")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The number of epochs that make about 1500 steps.
+fn default_epochs(data: &Data, config: &Config) -> Result<usize> {
+    let count = data.parts(config)?.0.numbers.len();
+    Ok((1500 / count.div_ceil(config.train.batch).max(1)).clamp(5, 40))
+}
+
+impl CommandArgs for FinetuneArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: FinetuneArgs) -> anyhow::Result<()> {
     args.check()?;
-    let loaded = model::load(&Place::of(&args.model).model)?;
-    let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;
-    for name in args.files() {
-        super::refuse_existing(&args.out.join(name), args.force)?;
-    }
-    let budget = super::budget(args.reading.max_memory.as_deref())?;
-    let size = encoder.graph.nodes[0].dims;
-    let open = |source: &str| {
-        Sample::open_whole(source, size, args.reading.resize, args.reading.strict, budget)
+    let (common, learning) = (&args.common, &args.learning);
+    let folder = if args.curve.is_empty() {
+        learning.folder()?
+    } else {
+        for name in [CURVE, TABLE] {
+            super::refuse_existing(&args.learning.out.join(name), args.learning.force)?;
+        }
+        RunFolder::at(&learning.out)
     };
-    let train = open(&args.data)?;
-    let test = args.test.as_deref().map(open).transpose()?;
-    for sample in std::iter::once(&train).chain(&test) {
-        args.common.say(&format!("data: {}", sample.description));
-        args.common.say_skipped(&sample.skipped);
-    }
-    args.common.say_same(&args.data, args.test.as_ref());
-    // Without test images the training images are matched with themselves, which looks at their
-    // labels.
-    let (of_train, of_test) =
-        matched(train.labels(), test.as_ref().map_or_else(|| train.labels(), Sample::labels))?;
-    let allowed = budget.all.map(|all| all / 4);
-    let train = Labelled::read(&train, size, of_train, allowed)?;
-    let test = test.map(|test| Labelled::read(&test, size, of_test, allowed)).transpose()?;
-    let most = args.curve.iter().max().or(args.labels.as_ref()).map(|labels| labels.get());
-    let most =
-        most.or_else(|| args.labels_per_class.map(|labels| labels.get() * train.classes.len()));
-    if let Some(most) = most {
-        draw(&train, most, args.seed)?;
-    }
-    if let Some(least) = args.curve.iter().min() {
-        draw(&train, least.get(), args.seed)?;
-    }
-    let spec = model::classifier(encoder.graph_spec(), train.classes.clone(), args.dropout)?;
+    let loaded = model::load(&ModelPaths::of(&args.model).model)?;
+    let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;
+    let budget = super::budget(learning.max_memory.as_deref())?;
+    let size = encoder.graph.nodes[0].dims;
+    let kind = LabelledKind::Classify;
+    let place = learning.place(kind, &loaded.graph.spec, |config| args.note(config))?;
+    let data = Data::open(common, &place, size, budget)?;
+    let labels =
+        args.labels_per_class.map(|each| each.get().saturating_mul(occurring(&data.train).get()));
+    let spec = model::classifier(encoder.graph_spec(), data.train.classes.clone(), args.dropout)?;
     let graph = Graph::new(&spec, size)?;
-    args.common.say(&format!(
+    check_unconditioned(&graph)?;
+    common.say(&format!(
         "classifier: {} parameters; features {encoder}, {} classes",
         graph.parameter_count(),
-        train.classes.len()
+        data.train.classes.len()
     ));
-    files::make_folder(&args.out)?;
-    let mut device = args.common.open()?;
-    device.limit_memory(budget.all);
-    let mut job = Job {
-        args: &args,
-        loaded: &loaded,
-        graph: &graph,
-        train: &train,
-        data: train.held_bytes() + test.as_ref().map_or(0, Labelled::held_bytes),
-        log: Vec::new(),
-        judged: HELD_OUT,
-        start: Instant::now(),
+    let config_of = |change: &dyn Fn(&mut Config)| {
+        learning.config(
+            kind,
+            &graph.spec,
+            |config| default_epochs(&data, config),
+            |config| {
+                args.note(config);
+                if let (Some(labels), Some(spec)) = (labels, &mut config.classify) {
+                    spec.labels = labels;
+                }
+                config.train.from = learning.from(&args.model);
+                change(config);
+            },
+        )
     };
-    interrupt::watch();
-    match test {
-        Some(test) if !args.curve.is_empty() => job.curve(&mut device, &test)?,
-        test => job.single(&mut device, test.as_ref())?,
+    let mut device = common.open()?;
+    device.limit_memory(budget.all);
+    if args.curve.is_empty() {
+        let config = config_of(&|_| ())?;
+        let begin = Begin::New { folder, force: learning.force };
+        return single(common, &mut device, (&config, &graph), &data, budget, begin);
     }
-    args.common.say_kernels(&mut device);
-    let written = args.files();
-    if args.common.json {
-        outln!(
-            "{}",
-            json!({"kind": "files", "folder": args.out.display().to_string(), "files": written})
-        );
+    curve(&args, &mut device, (&graph, &data), budget, &config_of)
+}
+
+/// Goes on with a run.
+pub fn resume(
+    common: &Common,
+    config: &Config,
+    place: &Config,
+    budget: Budget,
+    begin: Begin,
+) -> anyhow::Result<()> {
+    let dims = super::resume::input(config)?;
+    let graph = Graph::new(&config.model, dims)?;
+    let data = Data::open(common, place, dims, budget)?;
+    let mut device = common.open()?;
+    device.limit_memory(budget.all);
+    single(common, &mut device, (config, &graph), &data, budget, begin)
+}
+
+/// Trains one classifier, and tests it.
+fn single(
+    common: &Common,
+    device: &mut Device,
+    (config, graph): (&Config, &Graph),
+    data: &Data,
+    budget: Budget,
+    begin: Begin,
+) -> anyhow::Result<()> {
+    let (folder, results) = train(common, device, (config, graph), data, budget, begin)?;
+    if common.json {
+        outln!("{results}");
+        return Ok(());
+    }
+    let test = results["test"]["error"].as_f64().map_or(String::new(), |_| {
+        format!("test error {}, ", results["test_error"].as_str().unwrap_or_default())
+    });
+    outln!(
+        "{test}{:.2} % on {}, {} labels, {:.0} s; {}: model.safetensors, metrics.jsonl, {RESULTS}{}",
+        100.0 * results["validation_error"].as_f64().unwrap_or(f64::NAN),
+        results["on"].as_str().unwrap_or_default(),
+        results["labels"],
+        results["seconds"].as_f64().unwrap_or(0.0),
+        folder.path().display(),
+        if data.test.is_some() { format!(", {PICTURE}") } else { String::new() }
+    );
+    Ok(())
+}
+
+/// Trains a classifier in its folder, tests it and writes its results.
+fn train(
+    common: &Common,
+    device: &mut Device,
+    (config, graph): (&Config, &Graph),
+    data: &Data,
+    budget: Budget,
+    begin: Begin,
+) -> anyhow::Result<(RunFolder, Value)> {
+    let start = Instant::now();
+    let (fit, held) = data.parts(config)?;
+    let on = held.name;
+    let labels = fit.numbers.len() + if on == "held-out images" { held.numbers.len() } else { 0 };
+    let place = begin.folder().clone();
+    let mut run =
+        training(device, &place, config, graph, (&fit, held), data.bytes(), begin.checkpoint())?;
+    let (folder, _lock, summary) = drive(common, device, &mut run, begin, (config, budget))?;
+    let confusion = match &data.test {
+        Some(test) => {
+            let all: Vec<usize> = (0..test.len()).collect();
+            let found = run.task.classify(device, test, &all)?;
+            Some(Confusion::new(&test.classes, &test.of, &found))
+        }
+        None => None,
+    };
+    if let Some(confusion) = &confusion {
+        let title = format!("{}: test error {}", folder.path().display(), confusion.rate());
+        confusion.picture(&title).save(&folder.file(PICTURE))?;
+    }
+    let best = best_validation(&folder, summary.best_step)?.unwrap_or_default();
+    let results = json!({
+        "kind": "finetune",
+        "labels": labels,
+        "pretrained": config.train.from.is_some(),
+        "epoch": best["epoch"],
+        "on": on,
+        "validation_error": best["error"],
+        "test": confusion.as_ref().map(Confusion::rate),
+        "test_error": confusion.as_ref().map(|confusion| confusion.rate().to_string()),
+        "classes": data.train.classes,
+        "confusion": confusion.as_ref().map(|confusion| &confusion.counts),
+        "seconds": start.elapsed().as_secs_f64(),
+    });
+    write_results(&folder, RESULTS, &results)?;
+    Ok((folder, results))
+}
+
+/// Trains classifiers on more and more labels, pretrained and from scratch, each in a folder of its
+/// own. Those that are finished are not trained again.
+fn curve(
+    args: &FinetuneArgs,
+    device: &mut Device,
+    (graph, data): (&Graph, &Data),
+    budget: Budget,
+    config_of: &dyn Fn(&dyn Fn(&mut Config)) -> Result<Config>,
+) -> anyhow::Result<()> {
+    let (common, out) = (&args.common, &args.learning.out);
+    let start = Instant::now();
+    let mut wanted: Vec<usize> = args.curve.iter().map(|labels| labels.get()).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    for labels in [wanted[0], wanted[wanted.len() - 1]] {
+        draw(&data.train, labels, args.learning.seed)?;
+    }
+    files::make_folder(out)?;
+    let quiet = Common { quiet: true, json: false, ..common.clone() };
+    let mut curve = Curve::default();
+    for labels in wanted {
+        let mut errors = [Vec::new(), Vec::new()];
+        for draw in 0..args.seeds.get() as u64 {
+            let seed = args.learning.seed + draw;
+            for (errors, pretrained) in errors.iter_mut().zip([true, false]) {
+                let config = config_of(&|config| {
+                    config.seed = seed;
+                    let spec = config.classify.get_or_insert_default();
+                    spec.labels = labels;
+                    if !pretrained {
+                        spec.head = HeadStart::Fresh;
+                        (config.train.from, config.optimizer.encoder_lr) = (None, 1.0);
+                    }
+                })?;
+                let what = if pretrained { "pretrained" } else { "from scratch" };
+                let name = what.replace(' ', "-");
+                let folder = out.join(format!("{labels}-{seed}-{name}"));
+                let member = member(&quiet, device, (&config, graph), data, budget, &folder);
+                let results = member.map_err(|error| stopped(error, out, &curve, args))?;
+                let error = results["test"]["error"].as_f64().unwrap_or(f64::NAN);
+                common.say(&format!(
+                    "{labels} labels, seed {seed}, {what}: test error {}, {:.0} s",
+                    results["test_error"].as_str().unwrap_or_default(),
+                    start.elapsed().as_secs_f64()
+                ));
+                errors.push(error);
+            }
+        }
+        let [pretrained, scratch] = errors;
+        let point = Point::new(labels, pretrained, scratch);
+        if common.json {
+            let mut line = serde_json::to_value(&point)?;
+            line["kind"] = "point".into();
+            outln!("{line}");
+        } else {
+            outln!("{}", describe(&point));
+        }
+        curve.points.push(point);
+    }
+    write_curve(out, &curve, args)?;
+    let written = [CURVE, TABLE, RESULTS];
+    if common.json {
+        let folder = out.display().to_string();
+        outln!("{}", json!({"kind": "files", "folder": folder, "files": written}));
     } else {
-        outln!("{}: {}", args.out.display(), written.join(", "));
+        outln!("{}: {}", out.display(), written.join(", "));
     }
     Ok(())
 }
 
-/// What a run works on.
-struct Job<'a> {
-    args: &'a FinetuneArgs,
-    loaded: &'a Loaded,
-    graph: &'a Graph,
-    train: &'a Labelled,
-    /// Bytes of all images.
-    data: u64,
-    log: Vec<String>,
-    /// What the last training was judged by while it went on, for people.
-    judged: &'static str,
-    start: Instant,
+/// The results of a classifier of a curve, which is trained if it is not finished.
+fn member(
+    common: &Common,
+    device: &mut Device,
+    (config, graph): (&Config, &Graph),
+    data: &Data,
+    budget: Budget,
+    path: &Path,
+) -> anyhow::Result<Value> {
+    let there = RunFolder::is_one(path) && RunFolder::open(path)?.1 == *config;
+    let folder = RunFolder::at(path);
+    if there && folder.file(RESULTS).is_file() {
+        let text = files::read_text(&folder.file(RESULTS))?;
+        return Ok(serde_json::from_str(&text)?);
+    }
+    let newest = if there { folder.newest()? } else { None };
+    let from = newest.as_deref().map(csae::train::checkpoint::load).transpose()?;
+    let begin = if there {
+        let lock = folder.lock()?;
+        Begin::Resume { folder, lock, from: from.as_ref(), rewrite: false }
+    } else {
+        Begin::New { folder, force: true }
+    };
+    Ok(train(common, device, (config, graph), data, budget, begin)?.1)
 }
 
-impl<'a> Job<'a> {
-    fn tuner(&self, device: &mut Device) -> Result<Tuner<'a>> {
-        Tuner::new(device, self.graph, self.args.batch.get(), self.args.weight_decay, self.data)
+/// What is left of a curve whose training was stopped.
+fn stopped(error: anyhow::Error, out: &Path, curve: &Curve, args: &FinetuneArgs) -> anyhow::Error {
+    if error.downcast_ref::<Interrupted>().is_none() {
+        return error;
     }
-
-    /// Trains on some images; what is said of each epoch stands behind `note`.
-    fn train(
-        &mut self,
-        device: &mut Device,
-        tuner: &mut Tuner,
-        images: &[usize],
-        pretrained: bool,
-        seed: u64,
-        note: &Value,
-    ) -> Result<Trained<Errors>> {
-        let (fit, held) = split(self.train, images, self.args.validation, seed);
-        // Where nothing is held out, the images themselves are looked at, and called so.
-        self.judged = if held.is_empty() { LEARNED_FROM } else { HELD_OUT };
-        let (held, judged) = (if held.is_empty() { fit.clone() } else { held }, self.judged);
-        let options = self.args.options(fit.len(), pretrained, seed);
-        let (common, log, start) = (&self.args.common, &mut self.log, self.start);
-        let (loaded, data) = (pretrained.then_some(self.loaded), self.train);
-        let curve = !self.args.curve.is_empty();
-        let mut tell = |epoch: Epoch<Errors>| {
-            let Epoch { epoch, loss, judged: errors, best } = epoch;
-            let held_out = errors.map_or(f64::NAN, |errors| errors.0);
-            let mut line = json!({"kind": "epoch", "epoch": epoch, "loss": loss, "held_out": (judged == HELD_OUT).then_some(held_out), "best": best});
-            if let (Some(line), Some(note)) = (line.as_object_mut(), note.as_object()) {
-                line.extend(note.clone());
-            }
-            if common.json {
-                outln!("{line}");
-            } else if !curve {
-                let loss = loss.map_or(String::new(), |loss| format!("loss {loss:.4}  "));
-                let seconds = start.elapsed().as_secs();
-                common.say(&format!(
-                    "epoch {epoch}/{}  {loss}error on {judged} {:.2} %  {seconds} s",
-                    options.plan.epochs,
-                    100.0 * held_out
-                ));
-            }
-            log.push(line.to_string() + "\n");
-            Ok(())
-        };
-        tuner.train(
-            device,
-            loaded,
-            data,
-            [&fit, &held],
-            &options,
-            &mut Watch { tell: &mut tell, stop: &asked },
-        )
-    }
-
-    fn single(&mut self, device: &mut Device, test: Option<&Labelled>) -> anyhow::Result<()> {
-        let args = self.args;
-        let wanted = args
-            .labels
-            .or(args.labels_per_class.map(|each| each.saturating_mul(occurring(self.train))));
-        let images = match wanted {
-            Some(wanted) => draw(self.train, wanted.get(), args.seed)?,
-            None => (0..self.train.len()).collect(),
-        };
-        let mut tuner = self.tuner(device)?;
-        let trained =
-            self.train(device, &mut tuner, &images, !args.from_scratch, args.seed, &json!({}))?;
-        let held_out =
-            trained.best.and_then(|best| best.judged).map_or(f64::NAN, |errors| errors.0);
-        model::save(&args.out.join(MODEL), device, self.graph, tuner.store())?;
-        let confusion = match test {
-            Some(test) if !trained.stopped => {
-                let found = tuner.classify(device, test, &(0..test.len()).collect::<Vec<_>>())?;
-                Some(Confusion::new(&test.classes, &test.of, &found))
-            }
-            _ => None,
-        };
-        if let Some(confusion) = &confusion {
-            let title = format!("{}: test error {}", args.out.display(), confusion.rate());
-            confusion.picture(&title).save(&args.out.join(PICTURE))?;
-        }
-        let line = json!({
-            "kind": "finetune",
-            "model": args.model.display().to_string(),
-            "labels": images.len(),
-            "pretrained": !args.from_scratch,
-            "held_out": (self.judged == HELD_OUT).then_some(held_out),
-            "test": confusion.as_ref().map(Confusion::rate),
-            "stopped": trained.stopped,
-            "classes": self.train.classes,
-            "confusion": confusion.as_ref().map(|confusion| &confusion.counts),
-            "seconds": self.start.elapsed().as_secs_f64(),
-        });
-        self.write(&line)?;
-        if args.common.json {
-            outln!("{line}");
-        } else {
-            let rate = confusion
-                .map_or(String::new(), |confusion| format!("test error {}, ", confusion.rate()));
-            outln!(
-                "{rate}{:.2} % on {}, {} labels, {:.0} s",
-                100.0 * held_out,
-                self.judged,
-                images.len(),
-                self.start.elapsed().as_secs_f64()
-            );
-        }
-        stopped(&trained, &args.out)?;
-        Ok(())
-    }
-
-    fn curve(&mut self, device: &mut Device, test: &Labelled) -> anyhow::Result<()> {
-        let args = self.args;
-        let all: Vec<usize> = (0..test.len()).collect();
-        let mut tuner = self.tuner(device)?;
-        let mut curve = Curve::default();
-        let mut wanted: Vec<usize> = args.curve.iter().map(|labels| labels.get()).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        let mut stopped = false;
-        'numbers: for labels in wanted {
-            let mut errors = [Vec::new(), Vec::new()];
-            for seed in 0..args.seeds.get() as u64 {
-                let seed = args.seed + seed;
-                let images = draw(self.train, labels, seed)?;
-                for (errors, pretrained) in errors.iter_mut().zip([true, false]) {
-                    let note = json!({"labels": labels, "seed": seed, "pretrained": pretrained});
-                    stopped =
-                        self.train(device, &mut tuner, &images, pretrained, seed, &note)?.stopped;
-                    if stopped {
-                        break 'numbers;
-                    }
-                    let found = tuner.classify(device, test, &all)?;
-                    let rate = Confusion::new(&test.classes, &test.of, &found).rate();
-                    let what = if pretrained { "pretrained" } else { "from scratch" };
-                    args.common.say(&format!(
-                        "{labels} labels, seed {seed}, {what}: test error {rate}, {:.0} s",
-                        self.start.elapsed().as_secs_f64()
-                    ));
-                    errors.push(rate.error);
-                }
-            }
-            let [pretrained, scratch] = errors;
-            let point = Point::new(labels, pretrained, scratch);
-            if args.common.json {
-                let mut line = serde_json::to_value(&point)?;
-                line["kind"] = "point".into();
-                outln!("{line}");
-            } else {
-                outln!("{}", told(&point));
-            }
-            curve.points.push(point);
-        }
-        if !curve.points.is_empty() {
-            let title = format!("{} seeds, bars of one standard deviation", args.seeds);
-            chart::charts(&[curve.chart(&title)], 1).save(&args.out.join(CURVE))?;
-            files::write_atomically(&args.out.join(TABLE), curve.table().as_bytes())?;
-        }
-        self.write(
-            &json!({"kind": "curve", "model": args.model.display().to_string(), "stopped": stopped, "points": curve.points}),
-        )?;
-        if stopped {
-            let (points, out) = (curve.points.len(), args.out.display());
-            return Err(Interrupted(format!(
-                "stopped; {points} of {} numbers of labels are in {out}",
-                args.curve.len()
-            ))
-            .into());
-        }
-        Ok(())
-    }
-
-    fn write(&self, line: &Value) -> Result<()> {
-        files::write_atomically(&self.args.out.join(LOG), self.log.concat().as_bytes())?;
-        let text = serde_json::to_string_pretty(line).expect("what is reported is JSON") + "\n";
-        files::write_atomically(&self.args.out.join(NUMBERS), text.as_bytes())
-    }
+    Interrupted(format!(
+        "stopped; {} of {} numbers of labels are done; the same command goes on in {}",
+        curve.points.len(),
+        args.curve.len(),
+        out.display()
+    ))
+    .into()
 }
 
-/// Classes that some image is of.
+fn write_curve(out: &Path, curve: &Curve, args: &FinetuneArgs) -> anyhow::Result<()> {
+    let title = format!("{} seeds, bars of one standard deviation", args.seeds);
+    chart::charts(&[curve.chart(&title)], 1).save(&out.join(CURVE))?;
+    files::write_atomically(&out.join(TABLE), curve.table().as_bytes())?;
+    let results = json!({"kind": "curve", "points": curve.points});
+    Ok(write_results(&RunFolder::at(out), RESULTS, &results)?)
+}
+
+/// Number of classes that occur among the labels.
 fn occurring(data: &Labelled) -> NonZeroUsize {
     let count = (0..data.classes.len() as u32).filter(|class| data.of.contains(class)).count();
     NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN)
 }
 
-/// A point for people.
-fn told(point: &Point) -> String {
+/// A point of a curve for people.
+fn describe(point: &Point) -> String {
     let arm = |arm: &csae::tasks::finetune::Arm| {
         format!("{:.2} ± {:.2} %", 100.0 * arm.mean, 100.0 * arm.deviation)
     };

@@ -1,74 +1,92 @@
-//! `csae inspect`
+//! `csae inspect`: shows what is inside a model.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use csae::data::Sample;
-use csae::infer::batches::{Beside, Inference};
-use csae::infer::evaluate::Report;
+use csae::infer::batches::{Inference, MemoryInUse};
+use csae::infer::evaluate::EvaluationReport;
 use csae::infer::top_patches::TopPatches;
 use csae::metrics::statistics::quantiles;
-use csae::model::{self, Purpose, Row};
+use csae::model::{self, LayerRow, Purpose};
 use csae::report::history::{History, Validation};
-use csae::tasks::inspect::{Found, Place, QUANTILES, Run, in_the_way, percent};
+use csae::spec::PenaltyName;
+use csae::tasks::inspect::{
+    Inspection, ModelPaths, QUANTILES, RunRecord, conflicting_file, percent,
+};
 use serde_json::json;
 
-use super::Common;
+use super::{CommandArgs, Common};
 
-/// Look into a model: its layers, how its training went, its filters and what its units draw, and
+/// Inspect a model: its layers, its training history, its filters, what its units reconstruct, and
 /// with --data how often they fire.
 ///
-/// Prints a table of the layers (output as channels x height x width, multiply-adds of one image)
-/// and writes pictures: history.png (of a run folder), filters.png (the first layer's), atoms.png
-/// (what each unit of the code draws), and with --data rates.png and l0.png (histograms of the
-/// units' firing rates and of the images' L0) and units.png (atoms sorted by firing rate).
-/// inspect.jsonl beside them holds the numbers, those of every unit too. A unit of a code of maps
-/// is a channel; its rate is over images and places. inspect.html has all of it on one page that
-/// works offline, with the parts of images that excite each unit most.
+/// Prints a table of the layers (output as channels x height x width, multiply-adds per image) and
+/// writes pictures: history.png (of a run folder), filters.png (of the first layer), atoms.png
+/// (what each unit of the code reconstructs), and with --data rates.png and l0.png (histograms of
+/// the units' firing rates and of the images' L0) and units.png (atoms sorted by firing rate).
+/// inspect.jsonl holds the numbers, including those of every unit. In a code of maps, a unit is a
+/// channel, and its rate is over images and positions. inspect.html shows everything on one
+/// self-contained page, with the patches that activate each unit most.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae inspect runs/001\n  csae inspect runs/001 --data photos\n  csae inspect model.safetensors --data t10k-images-idx3-ubyte.gz --images 10000 -o look/\n  csae inspect model.safetensors --json"
-)]
+#[command(after_help = "Examples:
+  csae inspect runs/001
+  csae inspect runs/001 --data photos
+  csae inspect model.safetensors --data t10k-images-idx3-ubyte.gz --images 10000 -o look/
+  csae inspect model.safetensors --json")]
 pub struct InspectArgs {
-    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2,
+    /// Model file, run folder, or bundled model: denoise, inpaint, upscale, paint-1, paint-2,
     /// paint-3
     model: PathBuf,
     /// Images for the statistics of the code: a folder, a file, a list (@FILE, or -) or a bundled
     /// set
     #[arg(long, value_name = "DATA")]
     data: Option<String>,
-    /// Patches to look at, spread evenly over the images; 0: all
+    /// Number of patches to use, spread evenly over the images; 0 means all
     #[arg(long, default_value_t = 2000, value_name = "N", requires = "data")]
     images: usize,
     /// Folder for the pictures [default: inspect/ in the run folder, or beside the model file under
     /// its name with -inspect]
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Write over files that inspect did not write
+    /// Overwrite files that inspect did not write
     #[arg(long)]
     force: bool,
-    /// A file that does not decode is an error, not skipped
+    /// Fail on files that do not decode, instead of skipping them
     #[arg(long, requires = "data")]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: data that need more than half of it are
-    /// streamed, and as many images are looked at at once as fit beside them [default: what is
-    /// free]
+    /// Memory budget, such as 512MiB or 2GiB; data that need more than half of it are streamed, and
+    /// the batch size is chosen to fit [default: the free memory]
     #[arg(long, value_name = "SIZE", requires = "data")]
     max_memory: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
-pub fn run(args: InspectArgs) -> anyhow::Result<()> {
-    let place = Place::of(&args.model);
+impl CommandArgs for InspectArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: InspectArgs) -> anyhow::Result<()> {
+    let place = ModelPaths::of(&args.model);
     let loaded = model::load(&place.model)?;
     let graph = &loaded.graph;
     let run = match &place.run {
-        Some(folder) => Run::read(folder, graph)?,
-        None => Run::default(),
+        Some(folder) => RunRecord::read(folder, graph)?,
+        None => RunRecord::default(),
     };
     let out = args.out.clone().unwrap_or(place.out);
-    if let Some(path) = in_the_way(&out).filter(|_| !args.force) {
+    if let Some(path) = conflicting_file(&out).filter(|_| !args.force) {
         super::refuse_existing(&path, false)?;
     }
     let budget = super::budget(args.max_memory.as_deref())?;
@@ -83,28 +101,32 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
         }
         None => None,
     };
-    let mut found = Found::new(graph, run);
+    let mut found = Inspection::new(graph, run);
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let mut inference = Inference::new(graph, &store);
     if inference.degrade_as_trained(0) {
-        args.common.say("note: the model restores; images are corrupted first, as in validation");
+        args.common
+            .say("note: this is a restoration model; images are degraded first, as in validation");
     }
     let top_patches = sample.is_some().then(|| TopPatches::new(graph, budget.all));
     if let (Some(sample), Some(top_patches)) = (&sample, &top_patches) {
         inference.fit(
             &device,
-            Beside { parameters: 2 * store.bytes(), data: sample.bytes() + top_patches.bytes() },
+            MemoryInUse {
+                parameters: 2 * store.bytes(),
+                data: sample.bytes() + top_patches.bytes(),
+            },
         )?;
     }
     if !args.common.json {
-        tell_model(&found, &place.model);
+        print_model(&found, &place.model);
     }
     if let (Some(sample), Some(top_patches)) = (&sample, top_patches) {
-        found.look(&mut device, &mut inference, sample, top_patches)?;
+        found.add_images(&mut device, &mut inference, sample, top_patches)?;
         if let (Some(report), false) = (&found.report, args.common.json) {
-            tell_code(report, found.moran());
+            print_code(report, found.moran());
         }
     }
     let name = args.model.file_name().unwrap_or(args.model.as_os_str()).to_string_lossy();
@@ -121,7 +143,7 @@ pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell_model(found: &Found, file: &Path) {
+fn print_model(found: &Inspection, file: &Path) {
     let summary = &found.summary;
     outln!("{}: input {}", file.display(), shape(summary.input));
     let head = ["layer", "operation", "output", "parameters", "multiply-adds"].map(str::to_owned);
@@ -139,7 +161,7 @@ fn tell_model(found: &Found, file: &Path) {
         outln!("  {name:a$}  {what:b$}  {output:>c$}  {parameters:>d$}  {multiply_adds:>e$}");
     }
     outln!(
-        "{} parameters, {} multiply-adds an image; the code is {} ({}), the output {}",
+        "{} parameters, {} multiply-adds per image; the code is {} ({}), the output {}",
         grouped(summary.parameters as u64),
         grouped(summary.multiply_adds),
         summary.code,
@@ -148,20 +170,20 @@ fn tell_model(found: &Found, file: &Path) {
     );
     if let Some(config) = &found.run.config {
         let (loss, s) = (&config.loss.kind, &config.sparsity);
-        let penalty = match s.penalty.as_str() {
-            "l1" => format!("l1 penalty, lambda {}", s.lambda),
-            "kl" => format!("kl penalty, beta {}, rho {}", s.beta, s.rho),
-            _ => "no penalty".to_owned(),
+        let penalty = match s.penalty {
+            PenaltyName::L1 => format!("l1 penalty, lambda {}", s.lambda),
+            PenaltyName::Kl => format!("kl penalty, beta {}, rho {}", s.beta, s.rho),
+            PenaltyName::None => "no penalty".to_owned(),
         };
         outln!("loss {loss}; sparsity: {penalty}");
     }
     if let Some(history) = &found.run.history {
-        tell_history(history, found.run.steps());
+        print_history(history, found.run.steps());
     }
 }
 
-/// The cells of a layer's row.
-fn cells(row: &Row) -> [String; 5] {
+/// The table cells of a layer.
+fn cells(row: &LayerRow) -> [String; 5] {
     let mut what = [row.op, &row.settings].join(" ");
     if !row.in_line {
         what = format!("{} from {}", what.trim_end(), row.inputs.join(", "));
@@ -188,7 +210,7 @@ fn shape([c, h, w]: [usize; 3]) -> String {
     format!("{c}x{h}x{w}")
 }
 
-/// A whole number with commas between its thousands.
+/// A whole number with commas between thousands.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let parts: Vec<&str> = digits
@@ -200,10 +222,10 @@ fn grouped(number: u64) -> String {
     parts.join(",")
 }
 
-fn tell_history(history: &History, wanted: Option<u64>) {
+fn print_history(history: &History, wanted: Option<u64>) {
     let (steps, epochs) = history.length();
     if steps == 0 {
-        outln!("training: nothing is logged yet");
+        outln!("training: no steps logged yet");
         return;
     }
     let of = wanted
@@ -222,7 +244,8 @@ fn tell_history(history: &History, wanted: Option<u64>) {
         if let Some(Validation { step, epoch, sum_squares, psnr, l0, .. }) = validation {
             let psnr = if psnr.is_nan() { String::new() } else { format!(", PSNR {psnr:.2} dB") };
             outln!(
-                "  {name:5}  step {step}, epoch {epoch:.2}: ‖x − x̂‖² {sum_squares:.3}{psnr}, L0 {l0:.1}"
+                "  {name:5}  step {step}, epoch {epoch:.2}: ‖x − x̂‖² {sum_squares:.3}{psnr}, \
+                 L0 {l0:.1}"
             );
         }
     }
@@ -232,7 +255,7 @@ fn counted(validations: usize) -> String {
     if validations == 1 { "1 validation".to_owned() } else { format!("{validations} validations") }
 }
 
-fn tell_code(report: &Report, moran: Option<[f64; QUANTILES.len()]>) {
+fn print_code(report: &EvaluationReport, moran: Option<[f64; QUANTILES.len()]>) {
     let s = &report.statistics;
     outln!("code on {} images: {report}", report.images);
     let heads: Vec<String> = QUANTILES
@@ -255,7 +278,7 @@ fn tell_code(report: &Report, moran: Option<[f64; QUANTILES.len()]>) {
         line("mean |z| where active", &q.map(|strength| format!("{strength:.3}")));
     }
     if let Some(q) = moran {
-        line("neighbours in an atom", &q.map(|moran| format!("{moran:.3}")));
+        line("Moran's I of an atom", &q.map(|moran| format!("{moran:.3}")));
     }
     let order = s.by_rate();
     let named = |units: &[usize]| {
@@ -279,8 +302,8 @@ fn tell_code(report: &Report, moran: Option<[f64; QUANTILES.len()]>) {
 
 fn percent_of(share: f64) -> String {
     match share {
-        0.0 => "least".to_owned(),
-        1.0 => "most".to_owned(),
+        0.0 => "min".to_owned(),
+        1.0 => "max".to_owned(),
         share => format!("{:.0} %", 100.0 * share),
     }
 }

@@ -1,14 +1,14 @@
-//! Ctrl-C, and what else asks a program to end: the first time the step is finished and a
-//! checkpoint written, the second time it ends at once.
+//! Ctrl-C and other requests to end the program. The first request lets the step finish and write a
+//! checkpoint; the second ends the program at once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-/// Exit status after Ctrl-C.
+/// Exit status after Ctrl-C: 128 + SIGINT, as in shells.
 pub const STATUS: u8 = 130;
 
-/// A run that stopped because it was asked to.
+/// A command that stopped because of Ctrl-C.
 #[derive(Debug)]
 pub struct Interrupted(pub String);
 
@@ -20,16 +20,16 @@ impl std::fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// From now on the first request to end only sets [`asked`].
+/// From now on, the first request to end only sets [`asked`].
 pub fn watch() {
     let handled = ctrlc::set_handler(|| {
         if ASKED.swap(true, Ordering::SeqCst) {
             std::process::exit(i32::from(STATUS));
         }
-        eprintln!("finishing the step and writing what there is; Ctrl-C again stops at once");
+        eprintln!("finishing this step and saving; press Ctrl-C again to stop at once");
     });
     if let Err(error) = handled {
-        eprintln!("Ctrl-C will lose the steps since the last checkpoint: {error}");
+        eprintln!("note: Ctrl-C will lose the steps since the last checkpoint: {error}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! `csae man`
+//! `csae man`: manual pages.
 
 use std::path::PathBuf;
 
@@ -7,35 +7,38 @@ use clap_mangen::Man;
 use csae::error::{Error, Result};
 use csae::files;
 
-/// Write the manual pages, one of the program and one of each command and of those below it.
+use super::{CommandArgs, Common};
+
+/// Write manual pages: one for the program and one for each command and subcommand.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae man | man -l -\n  csae man --out ~/.local/share/man/man1"
-)]
+#[command(after_help = "Examples:
+  csae man | man -l -
+  csae man --out ~/.local/share/man/man1")]
 pub struct ManArgs {
-    /// Folder for csae.1, csae-train.1 and so on [default: all of them on standard output]
+    /// Folder for csae.1, csae-train.1 and so on [default: print all pages]
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Write over existing files
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
 }
 
-/// File name and roff of every page.
+/// File name and roff text of every page.
 fn pages() -> Result<Vec<(String, Vec<u8>)>> {
     let mut program = super::Cli::command().disable_help_subcommand(true);
     program.build();
     with_subcommands(program).into_iter().map(page).collect()
 }
 
-/// A command and all below it.
+/// A command and all its subcommands, recursively.
 fn with_subcommands(command: clap::Command) -> Vec<clap::Command> {
     let below: Vec<clap::Command> =
         command.get_subcommands().cloned().flat_map(with_subcommands).collect();
     std::iter::once(command).chain(below).collect()
 }
 
-/// The page of a command that was built below its program, which is when it knows its whole name.
+/// The page of a command. The command must have been built as part of its program, or it would not
+/// know its full name.
 fn page(command: clap::Command) -> Result<(String, Vec<u8>)> {
     let man = Man::new(command);
     let (name, mut roff) = (man.get_filename(), Vec::new());
@@ -43,7 +46,21 @@ fn page(command: clap::Command) -> Result<(String, Vec<u8>)> {
     Ok((name, roff))
 }
 
-pub fn run(args: &ManArgs) -> anyhow::Result<()> {
+impl CommandArgs for ManArgs {
+    fn common(&self) -> Option<&Common> {
+        None
+    }
+
+    fn writes_files(&self) -> bool {
+        false
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(&self)
+    }
+}
+
+fn run(args: &ManArgs) -> anyhow::Result<()> {
     let pages = pages()?;
     let Some(folder) = &args.out else {
         pages.iter().for_each(|(_, roff)| super::out_raw(roff));

@@ -1,6 +1,6 @@
-//! The command line: raw flags, then validated arguments, then a run. One file a command.
+//! The command line: parses flags, validates them, and runs one command. One file per command.
 
-/// `println!` to which a reader that has left (`csae … | head`) is no error: the program ends.
+/// `println!` that ends the program quietly if the reader has closed the pipe (`csae … | head`).
 macro_rules! outln {
     ($($arg:tt)*) => { crate::cli::out(format_args!($($arg)*)) };
 }
@@ -34,21 +34,21 @@ mod verify;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use csae::budget;
 use csae::budget::Budget;
 use csae::cache;
 use csae::device::Device;
 use csae::gpu::{Adapter, BuiltIn, Choice, Gpu, Matrices, Tuned};
 
-use csae::error::{Error, Kind};
+use csae::error::{Error, ErrorKind};
 use serde_json::json;
 
 /// Convolutional sparse autoencoders on any GPU.
 ///
-/// Train one on a folder of images, judge it, restore images with it, and use what it learned:
-/// features, classifiers, segmenters, detectors, anomaly maps, new images, textures and styles.
-/// `csae train` without a word trains on bundled photographs.
+/// Train an autoencoder on a folder of images, evaluate it, restore images with it, and use what it
+/// learned: features, classifiers, segmenters, detectors, anomaly maps, generated images, textures
+/// and styles. `csae train` without arguments trains on bundled photographs.
 #[derive(Debug, Parser)]
 #[command(name = "csae", version, arg_required_else_help = true, max_term_width = 110)]
 pub struct Cli {
@@ -56,98 +56,86 @@ pub struct Cli {
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    Train(train::TrainArgs),
-    Resume(resume::ResumeArgs),
-    Eval(eval::EvalArgs),
-    Inspect(inspect::InspectArgs),
-    Features(features::FeaturesArgs),
-    Probe(probe::ProbeArgs),
-    Sweep(sweep::SweepArgs),
-    Finetune(finetune::FinetuneArgs),
-    Classify(classify::ClassifyArgs),
-    Reconstruct(reconstruct::ReconstructArgs),
-    Segment(segment::SegmentArgs),
-    Detect(detect::DetectArgs),
-    Anomaly(anomaly::AnomalyArgs),
-    Denoise(restore::denoise::DenoiseArgs),
-    Inpaint(restore::inpaint::InpaintArgs),
-    Upscale(restore::upscale::UpscaleArgs),
-    Generate(Box<generate::GenerateArgs>),
-    Texture(Box<synthesis::texture::TextureArgs>),
-    Stylize(Box<synthesis::stylize::StylizeArgs>),
-    Devices(devices::DevicesArgs),
-    Verify(verify::VerifyArgs),
-    Bench(bench::BenchArgs),
-    Completions(completions::CompletionsArgs),
-    Man(man::ManArgs),
+/// The arguments of a command, and how it runs.
+trait CommandArgs {
+    /// The flags that it shares with others, if it works on a model or a device.
+    fn common(&self) -> Option<&Common>;
+
+    /// Whether it makes files, which are wanted though nobody reads its lines any more.
+    fn writes_files(&self) -> bool;
+
+    /// Runs it.
+    fn run(self) -> anyhow::Result<()>;
 }
 
-impl Command {
-    /// The flags that every command takes which works on a model or a device.
-    const fn common(&self) -> Option<&Common> {
-        match self {
-            Self::Train(args) => Some(&args.common),
-            Self::Resume(args) => Some(&args.common),
-            Self::Eval(args) => Some(&args.common),
-            Self::Inspect(args) => Some(&args.common),
-            Self::Features(args) => Some(&args.common),
-            Self::Probe(args) => Some(&args.common),
-            Self::Sweep(args) => Some(&args.common),
-            Self::Finetune(args) => Some(&args.common),
-            Self::Classify(args) => Some(&args.common),
-            Self::Reconstruct(args) => Some(&args.common),
-            Self::Segment(args) => args.common(),
-            Self::Detect(args) => args.common(),
-            Self::Anomaly(args) => args.common(),
-            Self::Denoise(args) => Some(&args.restore.common),
-            Self::Inpaint(args) => Some(&args.restore.common),
-            Self::Upscale(args) => Some(&args.restore.common),
-            Self::Generate(args) => Some(&args.common),
-            Self::Texture(args) => Some(&args.paint.common),
-            Self::Stylize(args) => Some(&args.paint.common),
-            Self::Devices(args) => Some(&args.common),
-            Self::Verify(args) => Some(&args.common),
-            Self::Bench(args) => Some(&args.common),
-            Self::Completions(_) | Self::Man(_) => None,
+/// Declares a set of commands: a row each, with the struct of its arguments.
+macro_rules! commands {
+    (enum $set:ident { $($command:ident($args:ty)),* $(,)? }) => {
+        #[derive(Debug, clap::Subcommand)]
+        enum $set { $($command(Box<$args>)),* }
+
+        impl crate::cli::CommandArgs for $set {
+            fn common(&self) -> Option<&crate::cli::Common> {
+                match self { $(Self::$command(args) => args.common()),* }
+            }
+
+            fn writes_files(&self) -> bool {
+                match self { $(Self::$command(args) => args.writes_files()),* }
+            }
+
+            fn run(self) -> anyhow::Result<()> {
+                match self { $(Self::$command(args) => (*args).run()),* }
+            }
         }
+    };
+}
+use commands;
+
+// In the order in which help shows them.
+commands! {
+    enum Command {
+        Train(train::TrainArgs),
+        Resume(resume::ResumeArgs),
+        Eval(eval::EvalArgs),
+        Inspect(inspect::InspectArgs),
+        Features(features::FeaturesArgs),
+        Probe(probe::ProbeArgs),
+        Sweep(sweep::SweepArgs),
+        Finetune(finetune::FinetuneArgs),
+        Classify(classify::ClassifyArgs),
+        Reconstruct(reconstruct::ReconstructArgs),
+        Segment(segment::SegmentArgs),
+        Detect(detect::DetectArgs),
+        Anomaly(anomaly::AnomalyArgs),
+        Denoise(restore::denoise::DenoiseArgs),
+        Inpaint(restore::inpaint::InpaintArgs),
+        Upscale(restore::upscale::UpscaleArgs),
+        Generate(generate::GenerateArgs),
+        Texture(synthesis::texture::TextureArgs),
+        Stylize(synthesis::stylize::StylizeArgs),
+        Devices(devices::DevicesArgs),
+        Verify(verify::VerifyArgs),
+        Bench(bench::BenchArgs),
+        Completions(completions::CompletionsArgs),
+        Man(man::ManArgs),
     }
 }
 
-impl Command {
-    /// Whether what it makes are files, which are wanted though nobody reads its lines any more.
-    const fn writes_files(&self) -> bool {
-        match self {
-            Self::Train(_) | Self::Resume(_) | Self::Inspect(_) | Self::Reconstruct(_) => true,
-            Self::Features(_) | Self::Probe(_) | Self::Finetune(_) | Self::Sweep(_) => true,
-            Self::Classify(args) => args.writes_files(),
-            Self::Segment(args) => args.writes_files(),
-            Self::Detect(args) => args.writes_files(),
-            Self::Anomaly(args) => args.writes_files(),
-            Self::Denoise(_) | Self::Inpaint(_) | Self::Upscale(_) => true,
-            Self::Generate(_) | Self::Texture(_) | Self::Stylize(_) => true,
-            Self::Bench(args) => args.writes_files(),
-            _ => false,
-        }
-    }
-}
-
-/// Which kernel of a family is taken.
+/// Which kernel variant to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kernels {
-    /// What suits adapter and shape: by your table (`csae bench --tune`), else by a built-in one
+    /// Chosen by adapter and shape: from your table (`csae bench --tune`), else from a built-in one
     Auto,
-    /// The plain ones, which take every shape
+    /// The plain variants, which support every shape
     Plain,
-    /// Products of matrices by sums in the registers of each invocation
+    /// Matrix products with sums in the registers of each invocation
     Registers,
-    /// Products by sums in registers, values exchanged within a subgroup
+    /// Matrix products with sums in registers; values are exchanged within a subgroup
     Subgroup,
-    /// Products by sums in registers, values exchanged in workgroup memory
+    /// Matrix products with sums in registers; values are exchanged through workgroup memory
     Tiled,
-    /// Products in half precision by the adapter's cooperative matrices (tensor cores), an
-    /// experimental feature; others as tiled
+    /// Matrix products in half precision on the adapter's cooperative matrices (tensor cores), an
+    /// experimental feature; other products as tiled
     Matrix,
 }
 
@@ -164,42 +152,46 @@ impl From<Kernels> for Choice {
     }
 }
 
-/// Flags that every command takes which works on a model or a device.
+/// Flags shared by all commands that use a model or a device.
 #[derive(Clone, Debug, Args)]
 pub struct Common {
-    /// auto, cpu, gpu, any part of an adapter's name or driver, or its number in `csae devices`
-    /// [default: auto, or the run's in `resume`]
+    /// Device: auto, cpu, gpu, part of an adapter's name or driver, or its number in `csae devices`
+    /// [default: auto; for `resume` the run's device]
     #[arg(long, value_name = "DEVICE", help_heading = "General")]
     pub device: Option<String>,
-    /// Threads of the CPU path [default: all cores]
+    /// Number of CPU threads [default: all cores]
     #[arg(long, value_name = "N", help_heading = "General")]
     pub threads: Option<std::num::NonZeroUsize>,
-    /// Kernels on a GPU
+    /// Kernel variant on a GPU
     #[arg(long, value_enum, default_value_t = Kernels::Auto, help_heading = "General")]
     pub kernels: Kernels,
-    /// Report as JSON lines on standard output
+    /// Print JSON lines on standard output
     #[arg(long, help_heading = "General")]
     pub json: bool,
-    /// Say only what was asked for, errors, and how many files were skipped
+    /// Print only results, errors and a count of skipped files
     #[arg(short, long, help_heading = "General")]
     pub quiet: bool,
-    /// Say more: chosen kernels and compile times, every skipped file, every feature of an adapter
+    /// Print more: chosen kernels and compile times, every skipped file, every feature of an
+    /// adapter
     #[arg(short, long, help_heading = "General")]
     pub verbose: bool,
 }
 
 impl Common {
-    /// The device asked for.
+    /// The device to use.
     pub fn device(&self) -> &str {
         self.device.as_deref().unwrap_or("auto")
     }
 
-    /// Opens the device that is meant, and says which it is. Its kernels are chosen by the user's
-    /// table, if there is one, and what its driver compiles is kept.
+    /// Opens the device and prints its name. On a GPU, kernels are chosen by the user's table if
+    /// there is one, and compiled pipelines are cached.
+    ///
+    /// # Errors
+    /// If there is no such device, or it does not support the kernel variant.
     pub fn open(&self) -> csae::error::Result<Device> {
         let mut read = Ok(None);
-        // Matrices are experimental: a device has them only if the command line or the table names
-        // them.
+        // Cooperative matrices are experimental, so they are enabled only if a flag or the table
+        // asks for them.
         let mut device = Device::open_with(self.device(), |adapter| {
             read = self.table(adapter);
             let tuned = matches!(&read, Ok(Some(table)) if table.names(Choice::Matrix));
@@ -222,8 +214,11 @@ impl Common {
         Ok(device)
     }
 
-    /// Opens a device for which the user's cache does not count, with the matrices that are wanted
-    /// of an adapter.
+    /// Opens a device without the user's kernel table. `matrices` decides which cooperative
+    /// matrices to enable on an adapter.
+    ///
+    /// # Errors
+    /// If there is no such device, or it does not support the kernel variant.
     pub fn open_untuned(
         &self,
         matrices: impl FnOnce(&Adapter) -> Matrices,
@@ -239,15 +234,15 @@ impl Common {
         Ok(device)
     }
 
-    /// The user's table of kernels for an adapter, where one may be taken.
+    /// The user's kernel table for an adapter, if it may be used.
     fn table(&self, adapter: &Adapter) -> csae::error::Result<Option<Tuned>> {
         let identity = adapter.identity();
         let path = Tuned::path(&identity).filter(|_| self.kernels == Kernels::Auto);
         path.map_or(Ok(None), |path| Tuned::read(&path, &identity))
     }
 
-    /// Takes the user's table of kernels as it was read from a file. One that is broken or
-    /// another's is passed over.
+    /// Installs the user's kernel table. A table that is invalid or belongs to another adapter is
+    /// ignored.
     fn take_table(
         &self,
         gpu: &mut Gpu,
@@ -263,30 +258,38 @@ impl Common {
             return;
         }
         if let Some(error) = ignored {
-            self.say(&format!("ignored: {error}; `csae bench --tune` writes a new one"));
+            self.say(&format!(
+                "ignored the kernel table: {error}; `csae bench --tune` writes a new one"
+            ));
         }
         self.say(&match (&path, &gpu.tuned) {
             (Some(path), Some(table)) => {
-                format!("products of matrices by {}, {} classes", path.display(), table.len())
+                format!(
+                    "kernels for matrix products: table {}, {} classes",
+                    path.display(),
+                    table.len()
+                )
             }
             _ => format!(
-                "products of matrices by the built-in table of {}",
+                "kernels for matrix products: built-in table of {}",
                 BuiltIn::of(&gpu.traits()).name
             ),
         });
     }
 
-    /// Says so where images to judge by are those that were learned from.
+    /// Warns if the test images are the training images.
     pub fn say_same(&self, learned: &str, judged: Option<&String>) {
         let whole =
             |source: &str| Path::new(source).canonicalize().unwrap_or_else(|_| source.into());
         if judged.is_some_and(|judged| whole(judged) == whole(learned)) {
-            self.say("note: the test images are those that it learns from, so that figures of them say nothing of others");
+            self.say(
+                "note: testing on the training images; these numbers do not measure generalization",
+            );
         }
     }
 
-    /// Counts the files that were passed over and names some, all with `-v` or `--json`. That there
-    /// are any is said even with `-q`.
+    /// Reports skipped files: their number, and some names, or all with `-v` or `--json`. Their
+    /// number is printed even with `-q`.
     pub fn say_skipped(&self, skipped: &[(String, String)]) {
         if self.json && !skipped.is_empty() {
             let files: Vec<_> = skipped
@@ -301,11 +304,11 @@ impl Common {
             (false, true) => usize::MAX,
             (false, false) => 5,
         };
-        csae::data::tell_skipped(skipped, named).iter().for_each(|line| eprintln!("{line}"));
+        csae::data::describe_skipped(skipped, named).iter().for_each(|line| eprintln!("{line}"));
     }
 
-    /// With `-v`: the kernels that were made on a GPU and how long each took, or what the CPU path
-    /// computes with.
+    /// With `-v`, prints the GPU kernels that were compiled and how long each took, or the CPU
+    /// path's instruction set.
     pub fn say_kernels(&self, device: &mut Device) {
         if !self.verbose {
             return;
@@ -317,21 +320,24 @@ impl Common {
                     eprintln!("pipeline {kernel}: {:.1} ms", time.as_secs_f64() * 1e3);
                 }
             }
-            None => eprintln!("{label}: matrix products by {}", csae::linalg::gemm::instructions()),
+            None => {
+                eprintln!("{label}: matrix products with {}", csae::linalg::gemm::instructions());
+            }
         }
     }
 
-    /// Says `what` is so of some files, the first five by name, all with `-v`; nothing of none.
+    /// Reports `what` about some files: the first five names, all with `-v`. Prints nothing if
+    /// there are none.
     pub fn say_names(&self, what: impl Fn(usize) -> String, names: &[String]) {
         if names.is_empty() {
             return;
         }
         let shown = if self.verbose { names.len() } else { names.len().min(5) };
-        let more = if names.len() > shown { ", … (-v names all)" } else { "" };
+        let more = if names.len() > shown { ", … (-v lists all)" } else { "" };
         self.say(&format!("{}: {}{more}", what(names.len()), names[..shown].join(", ")));
     }
 
-    /// A line for people on standard error.
+    /// Prints a line for people on standard error.
     pub fn say(&self, line: &str) {
         if !self.quiet {
             eprintln!("{line}");
@@ -339,13 +345,16 @@ impl Common {
     }
 }
 
-/// A number with what is counted.
+/// A number with its noun in the singular or plural.
 fn counted(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
-/// The command line. A number below 0 is a value everywhere, not a flag that nobody knows: what
-/// takes it says what it may be.
+/// Parses the command line. A negative number is always a value, never an unknown flag, so that the
+/// flag it belongs to can name its range.
+///
+/// # Errors
+/// If the command line is invalid, or asks for help or the version.
 pub fn parse() -> Result<Cli, clap::Error> {
     fn with_negative(command: clap::Command) -> clap::Command {
         command.mut_subcommands(with_negative).allow_negative_numbers(true)
@@ -355,7 +364,7 @@ pub fn parse() -> Result<Cli, clap::Error> {
     Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
-/// What clap has to say: help and version as they are, a wrong command line as one line.
+/// Prints clap's message: help and version as they are, an error as one line.
 pub fn refuse(error: &clap::Error) -> std::process::ExitCode {
     use clap::error::ErrorKind::{
         DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion,
@@ -364,7 +373,7 @@ pub fn refuse(error: &clap::Error) -> std::process::ExitCode {
         error.kind(),
         DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion
     ) {
-        // A reader that has left is no error.
+        // A closed pipe is not an error.
         let _ = error.print();
     } else {
         eprintln!("csae: {}", in_one_line(&error.to_string()));
@@ -372,7 +381,7 @@ pub fn refuse(error: &clap::Error) -> std::process::ExitCode {
     std::process::ExitCode::from(error.exit_code() as u8)
 }
 
-/// Clap's paragraphs (what is wrong, tips, usage, where to find more) one after the other.
+/// Joins clap's paragraphs (error, tips, usage, hint) into one line.
 fn in_one_line(text: &str) -> String {
     let paragraphs = text.trim().trim_start_matches("error: ").split("\n\n");
     let lines: Vec<String> =
@@ -380,54 +389,28 @@ fn in_one_line(text: &str) -> String {
     let plain = [
         ("; Usage:", "; usage:"),
         ("; For more information, try '--help'.", "; see --help"),
-        // what the standard library says of numbers
+        // the standard library's errors for numbers, in plainer words
         ("number would be zero for non-zero type", "at least 1"),
         ("0 is not in 1..18446744073709551615", "at least 1"),
-        ("invalid digit found in string", "no whole number from 0 on"),
-        ("invalid float literal", "no number"),
+        ("invalid digit found in string", "not a whole number"),
+        ("invalid float literal", "not a number"),
     ];
     plain.iter().fold(lines.join("; "), |text, (from, to)| text.replace(from, to))
 }
 
-/// Runs the command. The exit status of a failure is 2 for what the caller got wrong, 130 after
-/// Ctrl-C, else 1.
+/// Runs the command.
+///
+/// # Errors
+/// The error with its exit status: 2 for a mistake of the caller, 130 after Ctrl-C, and 1
+/// otherwise.
 pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
     if let Some(threads) = cli.command.common().and_then(|common| common.threads) {
         use_threads(threads).map_err(|error| (error.into(), 2))?;
     }
     WRITES_FILES.store(cli.command.writes_files(), Ordering::Relaxed);
-    let done = match cli.command {
-        Command::Train(args) => train::run(args),
-        Command::Resume(args) => resume::run(args),
-        Command::Eval(args) => eval::run(args),
-        Command::Inspect(args) => inspect::run(args),
-        Command::Features(args) => features::run(args),
-        Command::Probe(args) => probe::run(args),
-        Command::Sweep(args) => sweep::run(args),
-        Command::Finetune(args) => finetune::run(args),
-        Command::Classify(args) => classify::run(args),
-        Command::Reconstruct(args) => reconstruct::run(args),
-        Command::Segment(args) => segment::run(args),
-        Command::Detect(args) => detect::run(args),
-        Command::Anomaly(args) => anomaly::run(args),
-        Command::Denoise(args) => restore::denoise::run(args),
-        Command::Inpaint(args) => restore::inpaint::run(args),
-        Command::Upscale(args) => restore::upscale::run(args),
-        Command::Generate(args) => generate::run(*args),
-        Command::Texture(args) => synthesis::texture::run(*args),
-        Command::Stylize(args) => synthesis::stylize::run(*args),
-        Command::Devices(args) => devices::run(args),
-        Command::Verify(args) => verify::run(args),
-        Command::Bench(args) => bench::run(args),
-        Command::Completions(args) => {
-            completions::run(&args);
-            Ok(())
-        }
-        Command::Man(args) => man::run(&args),
-    };
-    done.map_err(|error| {
+    cli.command.run().map_err(|error| {
         let status = match error.downcast_ref::<Error>() {
-            Some(error) if error.kind == Kind::Usage => 2,
+            Some(error) if error.kind == ErrorKind::Usage => 2,
             None if error.is::<interrupt::Interrupted>() => interrupt::STATUS,
             _ => 1,
         };
@@ -435,37 +418,36 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
     })
 }
 
-/// Sets the number of threads of the CPU path, before anything has run on them.
+/// Sets the number of threads of the CPU path. Must be called before anything runs on them.
 fn use_threads(threads: std::num::NonZeroUsize) -> csae::error::Result<()> {
-    // More only get in each other's way.
+    // More threads than this only compete for the cores.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-    let most = (4 * cores).max(64);
-    if threads.get() > most {
+    let max_threads = (4 * cores).max(64);
+    if threads.get() > max_threads {
         return Err(Error::usage(format!(
-            "--threads {threads}: this machine has {cores} cores; give at most {most}"
+            "--threads {threads} is too many for {cores} cores; give at most {max_threads}"
         )));
     }
     let made = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
     made.map_err(|error| Error::failed(format!("--threads {threads}: {error}")))
 }
 
-/// What `--max-memory` allows.
+/// The memory budget of `--max-memory`.
 fn budget(given: Option<&str>) -> csae::error::Result<Budget> {
     let all =
         given.map(budget::parse_bytes).transpose().map_err(|error| error.at("--max-memory"))?;
     Ok(Budget::new(all))
 }
 
-/// A line on standard output.
+/// Prints a line on standard output.
 fn out(line: impl std::fmt::Display) {
     out_raw(format!("{line}\n").as_bytes());
 }
 
-/// [`Command::writes_files`] of the one that runs.
+/// [`CommandArgs::writes_files`] of the command that runs.
 static WRITES_FILES: AtomicBool = AtomicBool::new(false);
 
-/// Bytes on standard output. Where its reader has left, a command whose lines are all that it makes
-/// ends.
+/// Writes bytes to standard output. If the reader has left, a command that writes no files ends.
 fn out_raw(bytes: &[u8]) {
     use std::io::Write;
     let mut standard = std::io::stdout().lock();
@@ -477,17 +459,20 @@ fn out_raw(bytes: &[u8]) {
             }
         }
         Err(error) => {
-            eprintln!("csae: standard output could not be written: {error}");
+            eprintln!("csae: cannot write to standard output: {error}");
             std::process::exit(1);
         }
     }
 }
 
-/// Refuses to write over what is there.
+/// Checks that a file may be written.
+///
+/// # Errors
+/// If it exists and `force` is not set.
 pub fn refuse_existing(path: &Path, force: bool) -> csae::error::Result<()> {
     if path.exists() && !force {
         return Err(Error::usage(format!(
-            "{} is there already: name another place, or add --force to write over it",
+            "{} already exists; choose another path, or overwrite it with --force",
             path.display()
         )));
     }

@@ -1,4 +1,4 @@
-//! `csae probe`
+//! `csae probe`: linear probes of features.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -8,97 +8,112 @@ use clap::{Args, ValueEnum};
 use csae::data::Sample;
 use csae::device::Device;
 use csae::files;
-use csae::infer::batches::Beside;
-use csae::model::{self, Loaded, Purpose, Store};
+use csae::infer::batches::MemoryInUse;
+use csae::model::{self, LoadedModel, Purpose, Store};
 use csae::tasks::features::{self, Extractor};
-use csae::tasks::inspect::Place;
-use csae::tasks::probe::{self, Fitted, Kind, Row, Rows, Task};
+use csae::tasks::inspect::ModelPaths;
+use csae::tasks::probe::{self, ClassifierKind, FittedProbe, ProbeFeatures, ProbeRow, ProbeTask};
 use serde_json::json;
 
-use super::Common;
 use super::features::{Encoder, How, Reading, bar};
+use super::{CommandArgs, Common};
 
-/// Which classifiers are fitted.
+/// Which classifiers to fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Classifier {
     /// Multinomial logistic regression
     Logistic,
     /// Support vector machines with squared hinge loss, one class against the rest
     Svm,
-    /// One after the other
+    /// Both, one after the other
     Both,
 }
 
 impl Classifier {
-    const fn kinds(self) -> &'static [Kind] {
+    const fn kinds(self) -> &'static [ClassifierKind] {
         match self {
-            Self::Logistic => &[Kind::Logistic],
-            Self::Svm => &[Kind::Svm],
-            Self::Both => &Kind::ALL,
+            Self::Logistic => &[ClassifierKind::Logistic],
+            Self::Svm => &[ClassifierKind::Svm],
+            Self::Both => &ClassifierKind::ALL,
         }
     }
 }
 
-/// Judge features by a linear classifier: how well do they tell classes apart that they were
-/// learned without?
+/// Evaluate features with a linear classifier: how well do they separate classes although they were
+/// learned without labels?
 ///
-/// Fits linear classifiers to the features of labelled training images, chooses the penalty on a
-/// part of those labels, and prints the error on the test images with its 95 % interval; beside it,
-/// always, that of the raw pixels and that of an untrained network of the same shape. confusion.png
-/// and probe.json are written. With --labels-per-class it learns from so few labels, several times.
-/// Features are brought to mean 0 and variance 1.
+/// Fits linear classifiers to the features of labelled training images, chooses the penalty on
+/// held-out labels, and prints the error on the test images with its 95 % interval, always beside
+/// that of the raw pixels and that of an untrained network of the same shape. Writes confusion.png
+/// and probe.json. With --labels-per-class it fits to that many labels per class, several times.
+/// Features are standardised to mean 0 and variance 1.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae probe runs/wta --train train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz\n  csae probe runs/wta --train train/ --test test/ --grid 2 --pool average --resize\n  csae probe runs/wta --train train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz --labels-per-class 10,30"
-)]
+#[command(after_help = "Examples:
+  csae probe runs/wta --train train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz
+  csae probe runs/wta --train train/ --test test/ --grid 2 --pool average --resize
+  csae probe runs/wta --train train/ --test test/ --labels-per-class 10,30")]
 pub struct ProbeArgs {
-    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2,
+    /// Model file, run folder, or bundled model: denoise, inpaint, upscale, paint-1, paint-2,
     /// paint-3
     model: PathBuf,
-    /// Labelled images to fit to: IDX or CIFAR files, a folder with a sub-folder for each class,
+    /// Labelled training images: IDX or CIFAR files, a folder with one subfolder per class, or
     /// x.npy beside x.labels.npy
     #[arg(long, value_name = "DATA")]
     train: String,
-    /// Labelled images to judge by
+    /// Labelled test images
     #[arg(long, value_name = "DATA")]
     test: String,
-    /// How maps are pooled
+    /// How to pool maps
     #[arg(long, value_enum, default_value_t = How::Max)]
     pool: How,
-    /// Which classifiers are fitted
+    /// Which classifiers to fit
     #[arg(long, value_enum, default_value_t = Classifier::Both)]
     classifier: Classifier,
-    /// Fit to so many labels of each class, drawn anew --draws times; comma-separated
+    /// Fit to this many labels of each class, drawn --draws times; comma-separated
     #[arg(long, value_name = "N", value_delimiter = ',')]
     labels_per_class: Vec<std::num::NonZeroUsize>,
-    /// How often labels are drawn
+    /// Number of random draws of labels
     #[arg(long, value_name = "N", default_value = "5", requires = "labels_per_class")]
     draws: std::num::NonZeroUsize,
-    /// Features that `csae features` wrote as .safetensors, of the training and of the test images,
-    /// instead of passing them through the model again
+    /// Two .safetensors files written by `csae features`, of the training and of the test images,
+    /// used instead of running the model on them
     #[arg(long, value_name = "FILE", num_args = 2)]
     features: Vec<PathBuf>,
-    /// Seed of the labels held out or drawn, and of the untrained network
+    /// Seed of the held-out or drawn labels, and of the untrained network
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Folder for confusion.png and probe.json [default: probe/ in the run folder, or beside the
     /// model file under its name with -probe]
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Write over existing files
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
     #[command(flatten)]
     reading: Reading,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 const PICTURE: &str = "confusion.png";
 const NUMBERS: &str = "probe.json";
 
-pub fn run(args: ProbeArgs) -> anyhow::Result<()> {
-    let place = Place::with(&args.model, "probe");
+impl CommandArgs for ProbeArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: ProbeArgs) -> anyhow::Result<()> {
+    let place = ModelPaths::with(&args.model, "probe");
     let loaded = model::load(&place.model)?;
     let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;
     let out = args.out.clone().unwrap_or(place.out);
@@ -116,17 +131,18 @@ pub fn run(args: ProbeArgs) -> anyhow::Result<()> {
         args.common.say_skipped(&sample.skipped);
     }
     args.common.say_same(&args.train, Some(&args.test));
-    let task = Task::new(&train, &test, args.seed)?;
+    let task = ProbeTask::new(&train, &test, args.seed)?;
     let most = args.labels_per_class.iter().max();
     if let (Some(most), Some(labels)) = (most, train.labels()) {
         csae::data::split::per_class(&labels.of, &labels.classes, most.get(), args.seed)
             .map_err(|error| error.at("--labels-per-class"))?;
     }
     let width = encoder.dims().len();
-    // Features of all images, and what fitting takes beside them: a part of few labels, or sums.
+    // The budget holds the features of all images, and what fitting needs: a subset of the rows, or
+    // sums.
     task.check(width.max(size.len()), budget.all.map(|all| all / 2))?;
     args.common.say(&format!(
-        "features: {encoder}; {} to fit to, {} held out of them to choose the penalty",
+        "features: {encoder}; {} training images, {} of them held out to choose the penalty",
         train.len(),
         train.len() - task.held_from()
     ));
@@ -134,37 +150,37 @@ pub fn run(args: ProbeArgs) -> anyhow::Result<()> {
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, &encoder.graph, Purpose::Infer)?;
-    let mut bench = Bench { args: &args, task: &task, rows: Vec::new(), best: None };
+    let mut probes = Probes { args: &args, task: &task, rows: Vec::new(), best: None };
     let rows = match &args.features[..] {
         [a, b] => stored(&task, [a, b], &encoder, &loaded)?,
         _ => extract(&mut device, &args.common, &task, &encoder, &store, "features")?,
     };
-    bench.judge("features", &rows)?;
+    probes.judge("features", &rows)?;
     drop(rows);
-    bench.judge("raw pixels", &task.pixels(size.len())?)?;
+    probes.judge("raw pixels", &task.pixels(size.len())?)?;
     store.initialise(&mut device, &encoder.graph, args.seed);
-    loaded.lend_fixed(&mut device, &encoder.graph, &store);
+    loaded.copy_fixed(&mut device, &encoder.graph, &store);
     let rows = extract(&mut device, &args.common, &task, &encoder, &store, "untrained network")?;
-    bench.judge("untrained network", &rows)?;
+    probes.judge("untrained network", &rows)?;
     drop(rows);
     args.common.say_kernels(&mut device);
-    bench.report(&out)
+    probes.report(&out)
 }
 
-/// The features that an encoder gives of all images.
+/// Extracts the features of all images.
 fn extract(
     device: &mut Device,
     common: &Common,
-    task: &Task,
+    task: &ProbeTask,
     encoder: &Encoder,
     store: &Store,
     what: &str,
-) -> csae::error::Result<Rows> {
+) -> csae::error::Result<ProbeFeatures> {
     let mut extractor = Extractor::new(&encoder.graph, store, encoder.pooling)?;
     let width = encoder.dims().len();
     extractor.fit(
         device,
-        Beside {
+        MemoryInUse {
             parameters: 2 * store.bytes(),
             data: task.train.bytes() + task.test.bytes() + task.bytes(width),
         },
@@ -180,36 +196,36 @@ fn extract(
     rows
 }
 
-/// Features that were written before.
+/// Reads features from files.
 fn stored(
-    task: &Task,
+    task: &ProbeTask,
     paths: [&PathBuf; 2],
     encoder: &Encoder,
-    loaded: &Loaded,
-) -> csae::error::Result<Rows> {
+    loaded: &LoadedModel,
+) -> csae::error::Result<ProbeFeatures> {
     let mut paths = paths.into_iter();
     task.gather(encoder.dims().len(), |sample, take| {
-        let path = paths.next().expect("a file for each set");
+        let path = paths.next().expect("one file for each set");
         take(0, &features::read(path, &encoder.describe(loaded, sample.len()))?)
     })
 }
 
-/// Fits, and keeps what was found.
-struct Bench<'a> {
+/// Fits classifiers and collects the results.
+struct Probes<'a> {
     args: &'a ProbeArgs,
-    task: &'a Task<'a>,
-    rows: Vec<Row>,
-    /// Of the model's features, the classifier with the fewest errors on held-out labels.
-    best: Option<Fitted>,
+    task: &'a ProbeTask<'a>,
+    rows: Vec<ProbeRow>,
+    /// The classifier of the model's features with the fewest errors on held-out labels.
+    best: Option<FittedProbe>,
 }
 
-impl Bench<'_> {
-    fn judge(&mut self, name: &str, rows: &Rows) -> csae::error::Result<()> {
+impl Probes<'_> {
+    fn judge(&mut self, name: &str, rows: &ProbeFeatures) -> csae::error::Result<()> {
         let classes = &self.task.classes;
         for kind in self.args.classifier.kinds() {
             let start = Instant::now();
             let mut found = Vec::new();
-            let blank = Row {
+            let blank = ProbeRow {
                 features: name.to_owned(),
                 width: rows.train.width,
                 classifier: kind.name(),
@@ -221,7 +237,7 @@ impl Bench<'_> {
             };
             if self.args.labels_per_class.is_empty() {
                 let fitted = probe::fit(*kind, &rows.train, rows.fit, &rows.test, classes);
-                found.push(Row {
+                found.push(ProbeRow {
                     lambda: Some(fitted.lambda),
                     held_out: Some(fitted.held_out),
                     test: Some(fitted.confusion.rate()),
@@ -235,7 +251,7 @@ impl Bench<'_> {
             }
             for per_class in &self.args.labels_per_class {
                 let draws = self.args.draws.get();
-                let draws = probe::few(
+                let draws = probe::fit_few_labels(
                     *kind,
                     &rows.train,
                     &rows.test,
@@ -244,16 +260,16 @@ impl Bench<'_> {
                     draws,
                     self.args.seed,
                 )?;
-                found.push(Row { draws: Some(draws), ..blank.clone() });
+                found.push(ProbeRow { draws: Some(draws), ..blank.clone() });
             }
             for mut row in found {
                 row.seconds = start.elapsed().as_secs_f64();
                 if self.args.common.json {
-                    let mut line = serde_json::to_value(&row).expect("what is reported is JSON");
+                    let mut line = serde_json::to_value(&row).expect("a row serializes to JSON");
                     line["kind"] = "probe".into();
                     outln!("{line}");
                 } else {
-                    outln!("{}", told(&row));
+                    outln!("{}", summary_line(&row));
                 }
                 self.rows.push(row);
             }
@@ -278,7 +294,8 @@ impl Bench<'_> {
             "rows": self.rows,
             "confusion": self.best.as_ref().map(|best| &best.confusion.counts),
         });
-        let text = serde_json::to_string_pretty(&lines).context("what is reported is JSON")? + "\n";
+        let text =
+            serde_json::to_string_pretty(&lines).context("results serialize to JSON")? + "\n";
         files::write_atomically(&out.join(NUMBERS), text.as_bytes())?;
         written.push(NUMBERS);
         if self.args.common.json {
@@ -293,8 +310,8 @@ impl Bench<'_> {
     }
 }
 
-/// A row for people.
-fn told(row: &Row) -> String {
+/// A result line for people.
+fn summary_line(row: &ProbeRow) -> String {
     let head = format!("{:18} {:>6}  {:19}", row.features, row.width, row.classifier);
     let tail = format!("  {:.0} s", row.seconds);
     match (&row.test, &row.draws) {
@@ -305,10 +322,10 @@ fn told(row: &Row) -> String {
             row.lambda.unwrap_or_default()
         ),
         (None, Some(draws)) => format!(
-            "{head}  {} labels a class: test error {:.2} ± {:.2} % over {} draws{tail}",
+            "{head}  {} labels per class: test error {:.2} ± {:.2} % over {} draws{tail}",
             draws.per_class,
             100.0 * draws.mean,
-            100.0 * draws.deviation,
+            100.0 * draws.std,
             draws.errors.len()
         ),
         (None, None) => head,
@@ -320,28 +337,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_tell_what_was_found() {
-        let row = Row {
+    fn lines_hold_errors_and_intervals() {
+        let row = ProbeRow {
             features: "raw pixels".to_owned(),
             width: 784,
-            classifier: Kind::Svm.name(),
+            classifier: ClassifierKind::Svm.name(),
             lambda: Some(0.01),
             held_out: Some(0.08),
             test: Some(csae::report::confusion::Rate::new(746, 10_000)),
             draws: None,
             seconds: 3.2,
         };
-        let text = told(&row);
+        let text = summary_line(&row);
         assert!(text.contains("7.46 % (6.96–7.99)") && text.contains("accuracy 92.54 %"), "{text}");
-        let draws = probe::Draws {
+        let draws = probe::RepeatedFits {
             per_class: 30,
             errors: vec![0.04, 0.05],
             mean: 0.045,
-            deviation: 0.0071,
+            std: 0.0071,
         };
-        let text = told(&Row { test: None, draws: Some(draws), ..row });
+        let text = summary_line(&ProbeRow { test: None, draws: Some(draws), ..row });
         assert!(
-            text.contains("30 labels a class: test error 4.50 ± 0.71 % over 2 draws"),
+            text.contains("30 labels per class: test error 4.50 ± 0.71 % over 2 draws"),
             "{text}"
         );
     }

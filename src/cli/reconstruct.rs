@@ -1,30 +1,30 @@
-//! `csae reconstruct`
+//! `csae reconstruct`: passes images through an autoencoder.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use csae::data::{Handles, Wanted};
 use csae::files;
-use csae::infer::batches::{Beside, Inference};
+use csae::infer::batches::{Inference, MemoryInUse};
 use csae::infer::reconstruct;
 use csae::metrics::quality;
 use csae::model::{self, Purpose};
 use csae::report::picture;
 use serde_json::json;
 
-use super::Common;
 use super::targets::{Job, Targets};
+use super::{CommandArgs, Common};
 
-/// Pass images of any size through a model and write what comes out, as PNG.
+/// Reconstruct images of any size with an autoencoder, and write the results as PNG files.
 ///
-/// Larger images are covered by overlapping tiles of the model's input, blended without seams.
-/// Prints PSNR and SSIM beside each original.
+/// Images larger than the model's input are processed in overlapping tiles that are blended without
+/// seams. Prints PSNR and SSIM against each original.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae reconstruct runs/001 photo.jpg -o out/\n  csae reconstruct model.safetensors folder/ -o out/ --force"
-)]
+#[command(after_help = "Examples:
+  csae reconstruct runs/001 photo.jpg -o out/
+  csae reconstruct model.safetensors folder/ -o out/ --force")]
 pub struct ReconstructArgs {
-    /// Model file, or a run folder
+    /// Model file or run folder
     model: PathBuf,
     /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR or npy files,
     /// bundled sets
@@ -33,26 +33,40 @@ pub struct ReconstructArgs {
     /// Folder for the results
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
-    /// Write over existing files
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
-    /// A file that does not decode is an error, not skipped
+    /// Fail on files that do not decode, instead of skipping them
     #[arg(long)]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay
-    /// in their files until their turn comes, and as many tiles are passed at once as fit beside
-    /// the largest [default: what is free]
+    /// Memory budget, such as 512MiB or 2GiB; images that need more than half of it are read from
+    /// their files as needed, and the number of tiles processed at once is chosen to fit [default:
+    /// the free memory]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
-pub fn run(args: ReconstructArgs) -> anyhow::Result<()> {
+impl CommandArgs for ReconstructArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     let loaded = model::load(&args.model)?;
     let graph = &loaded.graph;
     graph.check_autoencoder()?;
-    graph.check_draws_images()?;
+    graph.check_reconstructs_images()?;
     let dims = graph.nodes[0].dims;
     let budget = super::budget(args.max_memory.as_deref())?;
     let wanted = Wanted { channels: Some(dims.c), strict: args.strict, memory: budget.all };
@@ -63,7 +77,7 @@ pub fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let mut inference = Inference::new(graph, &store);
     let data = targets.bytes(|h, w| reconstruct::bytes(dims, h, w));
-    inference.fit(&device, Beside { parameters: 2 * store.bytes(), data })?;
+    inference.fit(&device, MemoryInUse { parameters: 2 * store.bytes(), data })?;
     files::make_folder(&args.out)?;
     let mut handles = Handles::default();
     for Job { source, image, target } in &targets.jobs {
@@ -83,7 +97,10 @@ pub fn run(args: ReconstructArgs) -> anyhow::Result<()> {
         if args.common.json {
             outln!(
                 "{}",
-                json!({"kind": "reconstruct", "file": target.display().to_string(), "width": w, "height": h, "psnr": psnr, "ssim": ssim})
+                json!({
+                    "kind": "reconstruct", "file": target.display().to_string(),
+                    "width": w, "height": h, "psnr": psnr, "ssim": ssim
+                })
             );
         } else {
             outln!("{}  {w}x{h}  PSNR {psnr:.2} dB  SSIM {ssim:.4}", target.display());

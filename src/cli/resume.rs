@@ -4,13 +4,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 use csae::error::Error;
-use csae::spec::Config;
+use csae::shape::Dims;
+use csae::spec::{Config, LabelledKind};
 use csae::train::checkpoint::{self, Checkpoint};
 use csae::train::{RunFolder, Trainer};
 use serde_json::json;
 
-use super::Common;
+use super::learning::Begin;
 use super::training::Job;
+use super::{CommandArgs, Common};
 
 /// Go on with a run where it stopped.
 ///
@@ -20,9 +22,10 @@ use super::training::Job;
 /// is, unless --epochs or --steps extend it: the learning rate's schedule then is that of the new
 /// total from where it goes on.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae resume runs/001\n  csae resume runs/001 --epochs 40\n  csae resume runs/001 --device cpu"
-)]
+#[command(after_help = "Examples:
+  csae resume runs/001
+  csae resume runs/001 --epochs 40
+  csae resume runs/001 --device cpu")]
 pub struct ResumeArgs {
     /// The run's folder
     run: PathBuf,
@@ -33,7 +36,7 @@ pub struct ResumeArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 impl ResumeArgs {
@@ -49,7 +52,21 @@ impl ResumeArgs {
     }
 }
 
-pub fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
+impl CommandArgs for ResumeArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
     let (folder, recorded, origin) = RunFolder::open(&args.run)?;
     let config = args.lengthen(recorded.clone())?;
     let lock = folder.lock()?;
@@ -59,7 +76,8 @@ pub fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
         let place = newest.unwrap_or_default();
         if checkpoint.header.config != checkpoint::config_hash(&config) {
             return Err(Error::usage(format!(
-                "{}: the checkpoint is of another configuration than {}; put back the one that the run began with, or begin another run",
+                "{}: the checkpoint is of another configuration than {}; put back the one that the \
+                 run began with, or begin another run",
                 place.display(),
                 folder.file("config.toml").display()
             ))
@@ -85,6 +103,22 @@ pub fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
         }
         begun_by = (origin.csae != env!("CARGO_PKG_VERSION")).then_some(origin.csae);
     }
+    if let Some(kind) = config.labelled() {
+        let budget = budget.unwrap_or_default();
+        let rewrite = config != recorded;
+        let begin = Begin::Resume { folder, lock, from: from.as_ref(), rewrite };
+        let step = from.as_ref().map_or(0, |checkpoint| checkpoint.header.step);
+        args.common.say(&match step {
+            0 => "there is no checkpoint yet: from the start".to_owned(),
+            step => format!("going on after step {step}"),
+        });
+        let go_on = match kind {
+            LabelledKind::Classify => super::finetune::resume,
+            LabelledKind::Segment => super::segment::resume,
+            LabelledKind::Detect => super::detect::resume,
+        };
+        return go_on(&args.common, &config, &to_load, budget, begin);
+    }
     // What was streamed still is: that decides which images validation looks at.
     let mut job = Job::new(to_load, budget.unwrap_or_default())?;
     job.config.data.source.clone_from(&config.data.source);
@@ -95,13 +129,15 @@ pub fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
         .map_err(|error| error.at(format!("{} cannot go on as it was", args.run.display())))?;
     if let Some(version) = begun_by {
         args.common.say(&format!(
-            "the run was begun by csae {version}: from here on bytes may differ from a run that it had not stopped"
+            "the run was begun by csae {version}: from here on bytes may differ from a run that it \
+             had not stopped"
         ));
     }
     let step = from.as_ref().map_or(0, |checkpoint| checkpoint.header.step);
     match &from {
         Some(checkpoint) if checkpoint.header.device != device.identity() => args.common.say(&format!(
-            "going on after step {step} on {}, until now it was {}: bytes may differ from a run that stayed there",
+            "going on after step {step} on {}, until now it was {}: bytes may differ from a run \
+             that stayed there",
             device.identity(),
             checkpoint.header.device
         )),
@@ -117,6 +153,14 @@ pub fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
     })
 }
 
+/// The size of a run's input, which its configuration holds.
+pub fn input(config: &Config) -> csae::error::Result<Dims> {
+    let [c, h, w] = config.model.input.ok_or_else(|| {
+        Error::usage("model.input: it is missing; put back the config.toml that the run began with")
+    })?;
+    Ok(Dims::new(c, h, w))
+}
+
 /// Whether nothing is left to do, which is said.
 fn finished(
     args: &ResumeArgs,
@@ -129,13 +173,14 @@ fn finished(
         Trainer::total_steps(config, usize::try_from(header.steps_per_epoch).unwrap_or(usize::MAX));
     if header.step > total {
         return Err(Error::usage(format!(
-            "{}: {} steps are done, more than the {total} asked for; give more by --steps or --epochs",
+            "{}: {} steps are done, more than the {total} asked for; give more by --steps or \
+             --epochs",
             folder.path().display(),
             header.step
         )));
     }
-    let done =
-        header.step == total && header.total == total && folder.file("model.safetensors").is_file();
+    let ended = (header.step == total && header.total == total) || header.ended_early;
+    let done = ended && folder.file("model.safetensors").is_file();
     if done && args.common.json {
         outln!(
             "{}",

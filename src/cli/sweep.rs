@@ -1,4 +1,4 @@
-//! `csae sweep`
+//! `csae sweep`: reconstruction quality against sparsity.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -10,26 +10,26 @@ use csae::error::Error;
 use csae::files;
 use csae::model::Graph;
 use csae::report::chart;
-use csae::spec::{self, Config, Rule};
+use csae::spec::{self, Config, SparsityRule};
 use csae::tasks::sweep::{Member, Sweep};
 use csae::train::checkpoint;
 use csae::train::data::{self, Prepared};
 use csae::train::{Log, Origin, Outcome, Run, RunFolder};
 use serde_json::{Value, json};
 
-use super::Common;
 use super::interrupt::{self, Interrupted};
+use super::{CommandArgs, Common};
 
-/// Trace reconstruction against sparsity: train a model with several sparsity rules at several
-/// strengths, and compare them at the same L0.
+/// Compare sparsity rules: train a model with several rules at several strengths, and compare
+/// reconstructions at the same L0.
 ///
-/// Each rule takes the place of the one on the description's code. All models have the same seed,
-/// data and steps; each is a run in its own folder. What is finished is not trained again, what was
-/// stopped goes on. Writes sweep.png (explained variance over L0), sweep.tsv and sweep.jsonl.
+/// Each rule replaces the one on the configuration's code. All models share seed, data and number
+/// of steps; each is a run in its own folder. Finished runs are not trained again, and interrupted
+/// ones continue. Writes sweep.png (explained variance over L0), sweep.tsv and sweep.jsonl.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae sweep train-images-idx3-ubyte.gz --preset sparse --steps 2000 -o sweeps/fashion\n  csae sweep photos/ --rules l1,top_k --lambda 0.1,0.3,1 --k 8,16,32 -o sweeps/photos"
-)]
+#[command(after_help = "Examples:
+  csae sweep train-images-idx3-ubyte.gz --preset sparse --steps 2000 -o sweeps/fashion
+  csae sweep photos/ --rules l1,top_k --lambda 0.1,0.3,1 --k 8,16,32 -o sweeps/photos")]
 pub struct SweepArgs {
     /// Images to train on
     data: String,
@@ -44,17 +44,16 @@ pub struct SweepArgs {
         default_value = "l1,top_k,batch_top_k,lifetime_wta"
     )]
     rules: Vec<String>,
-    /// Strengths of l1: the penalty's weight [default: 0.1,0.3,1,3]
+    /// Strengths of l1: weight of the penalty [default: 0.1,0.3,1,3]
     #[arg(long, value_name = "L", value_delimiter = ',')]
     lambda: Option<Vec<f64>>,
-    /// Strengths of top_k and batch_top_k: elements kept of an image [default: 8,16,32,64]
+    /// Strengths of top_k and batch_top_k: elements kept per image [default: 8,16,32,64]
     #[arg(long, value_name = "K", value_delimiter = ',')]
     k: Option<Vec<f64>>,
-    /// Strengths of lifetime_wta: the share of a batch that a unit keeps [default:
-    /// 0.05,0.1,0.2,0.4]
+    /// Strengths of lifetime_wta: share of a batch that a unit keeps [default: 0.05,0.1,0.2,0.4]
     #[arg(long, value_name = "RATE", value_delimiter = ',')]
     rate: Option<Vec<f64>>,
-    /// Strengths of kl: the penalty's weight [default: 0.03,0.1,0.3,1]
+    /// Strengths of kl: weight of the penalty [default: 0.03,0.1,0.3,1]
     #[arg(long, value_name = "B", value_delimiter = ',')]
     beta: Option<Vec<f64>>,
     /// Configuration to start from
@@ -66,28 +65,32 @@ pub struct SweepArgs {
     /// Override a value of the configuration
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Passes over the data of each model
+    /// Number of epochs of each model
     #[arg(long, value_name = "N")]
     epochs: Option<f64>,
-    /// Steps of each model, whatever the epochs
+    /// Number of steps of each model; overrides the epochs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
-    /// Seed of everything that draws
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64))]
+    /// Seed of all random numbers
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64)
+    )]
     seed: Option<u64>,
-    /// Memory that each training may take, such as 512MiB or 2GiB [default: what is free]
+    /// Memory budget of each training, such as 512MiB or 2GiB [default: the free memory]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
-    /// Train again what another configuration left in the folder
+    /// Overwrite runs of another configuration in the folder
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 /// A model to train.
 struct Planned {
-    rule: Rule,
+    rule: SparsityRule,
     strength: f64,
     config: Config,
     folder: RunFolder,
@@ -111,7 +114,7 @@ impl SweepArgs {
         Config::parse(&config.to_toml(), &place, &[])
     }
 
-    /// The models, each with the sizes of the data.
+    /// The models to train, on the prepared data.
     fn planned(&self, base: &Config, prepared: &Prepared) -> csae::error::Result<Vec<Planned>> {
         let of = [
             ("lambda", &self.lambda, "l1"),
@@ -120,32 +123,35 @@ impl SweepArgs {
             ("beta", &self.beta, "kl"),
         ];
         for (flag, _, rule) in of.iter().filter(|(_, strengths, _)| strengths.is_some()) {
-            // batch_top_k takes k too
+            // `ends_with`, because batch_top_k uses --k too
             if !self.rules.iter().any(|name| name.ends_with(rule)) {
                 return Err(Error::usage(format!(
-                    "--{flag}: strengths of {rule}, which is not among --rules {}",
+                    "--{flag} sets strengths of {rule}, which --rules {} does not contain",
                     self.rules.join(",")
                 )));
             }
         }
         let mut all = Vec::new();
         for name in &self.rules {
-            let rule: Rule = name.parse().map_err(|error: Error| error.at("--rules"))?;
-            let (asked, usual) = match rule {
-                Rule::L1 => (&self.lambda, [0.1, 0.3, 1.0, 3.0].as_slice()),
-                Rule::Kl => (&self.beta, [0.03, 0.1, 0.3, 1.0].as_slice()),
-                Rule::TopK | Rule::BatchTopK => (&self.k, [8.0, 16.0, 32.0, 64.0].as_slice()),
-                Rule::LifetimeWta => (&self.rate, [0.05, 0.1, 0.2, 0.4].as_slice()),
-                Rule::SpatialWta => (&None, [1.0].as_slice()),
+            let rule: SparsityRule = name.parse().map_err(|error: Error| error.at("--rules"))?;
+            let (given, defaults) = match rule {
+                SparsityRule::L1 => (&self.lambda, [0.1, 0.3, 1.0, 3.0].as_slice()),
+                SparsityRule::Kl => (&self.beta, [0.03, 0.1, 0.3, 1.0].as_slice()),
+                SparsityRule::TopK | SparsityRule::BatchTopK => {
+                    (&self.k, [8.0, 16.0, 32.0, 64.0].as_slice())
+                }
+                SparsityRule::LifetimeWta => (&self.rate, [0.05, 0.1, 0.2, 0.4].as_slice()),
+                SparsityRule::SpatialWta => (&None, [1.0].as_slice()),
             };
-            for &strength in asked.as_deref().unwrap_or(usual) {
+            for &strength in given.as_deref().unwrap_or(defaults) {
                 let mut config = rule.apply(base, strength).map_err(|error| error.at("--rules"))?;
                 let graph = Graph::new(&config.model, prepared.dims)
                     .map_err(|error| error.at(format!("--rules: {name} {strength}")))?;
                 graph.check_autoencoder()?;
-                if rule == Rule::SpatialWta && graph.nodes[graph.code].dims.area() == 1 {
+                if rule == SparsityRule::SpatialWta && graph.nodes[graph.code].dims.area() == 1 {
                     return Err(Error::usage(
-                        "--rules: spatial_wta is for codes of maps, this one is a vector; leave it out",
+                        "--rules: spatial_wta needs a code of maps, but this code is a vector; \
+                         omit it",
                     ));
                 }
                 config.model = graph.spec;
@@ -157,7 +163,21 @@ impl SweepArgs {
     }
 }
 
-pub fn run(args: SweepArgs) -> anyhow::Result<()> {
+impl CommandArgs for SweepArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: SweepArgs) -> anyhow::Result<()> {
     let base = args.base()?;
     let budget = super::budget(args.max_memory.as_deref())?;
     let prepared = data::prepare_within(&base, budget)?;
@@ -166,7 +186,8 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
         let folder = member.folder.path();
         if RunFolder::is_one(folder) && !args.force && RunFolder::open(folder)?.1 != member.config {
             let message = format!(
-                "{} holds a run of another configuration: name another --out, or add --force",
+                "{} holds a run of another configuration; choose another --out, or overwrite it \
+                 with --force",
                 folder.display()
             );
             return Err(Error::usage(message).into());
@@ -189,7 +210,7 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
             line["kind"] = "member".into();
             outln!("{line}");
         } else {
-            outln!("{:>2}/{count}  {}", i + 1, told(&found));
+            outln!("{:>2}/{count}  {}", i + 1, summary_line(&found));
         }
         sweep.members.push(found);
     }
@@ -201,7 +222,7 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
     files::write_atomically(&args.out.join("sweep.jsonl"), lines.as_bytes())?;
     files::write_atomically(&args.out.join("sweep.tsv"), sweep.table().as_bytes())?;
     chart::charts(&[sweep.chart()], 1).save(&args.out.join("sweep.png"))?;
-    tell_matched(&args.common, &sweep);
+    print_matched(&args.common, &sweep);
     let written = ["sweep.png", "sweep.tsv", "sweep.jsonl"];
     if args.common.json {
         outln!(
@@ -214,7 +235,7 @@ pub fn run(args: SweepArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The last validation of a member, which is trained if that is left to do.
+/// The last validation of a model. Trains it unless it is finished.
 fn train(
     args: &SweepArgs,
     device: &mut Device,
@@ -250,14 +271,14 @@ fn train(
         Outcome::Stopped(step) => {
             let (total, folder) = (run.trainer.total, folder.path().display());
             Err(Interrupted(format!(
-                "stopped after step {step} of {total} of {folder}; the same command goes on"
+                "stopped after step {step} of {total} of {folder}; run the same command to continue"
             ))
             .into())
         }
     }
 }
 
-/// The last validation in a run's log, with all its numbers.
+/// The last validation in a run's log.
 fn validated(folder: &Path) -> anyhow::Result<Value> {
     let log = folder.join("metrics.jsonl");
     let lines = files::read_text(&log)?;
@@ -268,7 +289,7 @@ fn validated(folder: &Path) -> anyhow::Result<Value> {
         .find(|line| line["kind"] == "validation");
     Ok(last.ok_or_else(|| {
         Error::failed(format!(
-            "{}: no validation is logged; remove the folder to train it again",
+            "{}: no validation was logged; remove the folder to train this model again",
             log.display()
         ))
     })?)
@@ -279,7 +300,7 @@ fn found(member: &Planned, report: &Value, seconds: f64) -> csae::error::Result<
         let folder = member.folder.path().display();
         report[key].as_f64().ok_or_else(|| {
             Error::failed(format!(
-                "{folder}: its log has no {key}; remove the folder to train it again"
+                "{folder}: the log has no {key}; remove the folder to train this model again"
             ))
         })
     };
@@ -295,10 +316,11 @@ fn found(member: &Planned, report: &Value, seconds: f64) -> csae::error::Result<
     })
 }
 
-fn told(m: &Member) -> String {
+fn summary_line(m: &Member) -> String {
     let psnr = m.psnr.map_or(String::new(), |psnr| format!("PSNR {psnr:.2} dB  "));
     format!(
-        "{:12} {:>6}  L0 {:7.1}  ‖x − x̂‖² {:8.3}  {psnr}explained variance {:.4}  dead {:.1} %  {:.0} s",
+        "{:12} {:>6}  L0 {:7.1}  ‖x − x̂‖² {:8.3}  {psnr}explained variance {:.4}  dead {:.1} %  \
+         {:.0} s",
         m.rule,
         m.strength,
         m.l0,
@@ -309,8 +331,8 @@ fn told(m: &Member) -> String {
     )
 }
 
-/// Explained variance of every rule where it can be compared.
-fn tell_matched(common: &Common, sweep: &Sweep) {
+/// Prints the explained variance of every rule at the L0 values where rules can be compared.
+fn print_matched(common: &Common, sweep: &Sweep) {
     let (rules, matched) = (sweep.rules(), sweep.matched());
     for l0 in &matched {
         let each: Vec<(&str, Option<f64>)> =

@@ -1,4 +1,4 @@
-//! Images from several sources, and where what becomes of each is written.
+//! Images from several sources, and the files of their results.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,25 +11,27 @@ use super::Common;
 
 /// An image of one of the sources.
 pub struct Job {
+    /// Index of the source.
     pub source: usize,
+    /// Index of the image in its source.
     pub image: usize,
-    /// Where its result goes: its place below a folder that was given, else its file's name, as
-    /// PNG.
+    /// File of the result, a PNG: the image's path relative to a folder that was given, or its file
+    /// name.
     pub target: PathBuf,
 }
 
-/// What an error says of a file, without its name in front.
+/// An error's message without the file's name in front.
 pub fn reason(error: &Error, file: &str) -> String {
-    let told = error.to_string();
-    told.strip_prefix(&format!("{file}: ")).map_or_else(|| told.clone(), str::to_owned)
+    let message = error.to_string();
+    message.strip_prefix(&format!("{file}: ")).map_or_else(|| message.clone(), str::to_owned)
 }
 
-/// What `open` makes of each source, with the source's number. Of several sources a file that
-/// cannot be used is skipped and named, as one of a folder is.
+/// Opens every source. Returns results with the index of their source. If there are several
+/// sources, a file that cannot be used is skipped and reported, like one in a folder.
 ///
 /// # Errors
-/// The error of a source that is no file, or alone, or of any where `strict`; the first one if all
-/// are skipped.
+/// If a source fails that is not a file, that is the only one, or with `strict`. If all are
+/// skipped, the first error.
 pub fn open_each<T>(
     common: &Common,
     sources: &[String],
@@ -54,19 +56,22 @@ pub fn open_each<T>(
     Ok(opened)
 }
 
-/// What is to be worked on.
+/// Images to process.
 pub struct Targets {
+    /// The opened sources.
     pub sources: Vec<Pixels>,
+    /// One job per image.
     pub jobs: Vec<Job>,
     /// Bytes of the images that are in memory.
     pub held: u64,
 }
 
 impl Targets {
-    /// Opens every source and finds a place below `out` for each result; without `out`, names only.
+    /// Opens every source and chooses a file below `out` for each result. Without `out`, results
+    /// only get names.
     ///
     /// # Errors
-    /// When a source has no images, two results would be one file, or a file is there already and
+    /// If a source has no images, two results would have the same file, or a file exists and
     /// `force` is not set.
     pub fn plan(
         common: &Common,
@@ -77,7 +82,7 @@ impl Targets {
         force: bool,
     ) -> Result<Self> {
         let mut targets = Self { sources: Vec::new(), jobs: Vec::new(), held: 0 };
-        let mut taken = HashMap::new();
+        let mut owners = HashMap::new();
         let mut held = 0;
         let opened = open_each(common, images, wanted.strict, |source| {
             let found = data::open(source, wanted, budget.data.saturating_sub(held))?;
@@ -93,19 +98,19 @@ impl Targets {
                 let name = PathBuf::from(found.pixels.name(image));
                 let name =
                     if folder { &name } else { Path::new(name.file_name().unwrap_or_default()) };
-                let place = out.unwrap_or(Path::new(""));
-                let mut target = place.join(name).with_extension("png");
+                let parent = out.unwrap_or(Path::new(""));
+                let mut target = parent.join(name).with_extension("png");
                 if let Some(out) = out {
-                    // Some file systems take no notice of case.
+                    // Some file systems ignore case.
                     let lower = |path: &Path| path.to_string_lossy().to_lowercase();
-                    if taken.contains_key(&lower(&target)) {
-                        // a.png and a.jpg: the second one's name is kept whole.
+                    if owners.contains_key(&lower(&target)) {
+                        // For a.png and a.jpg, the second result keeps the whole name: a.jpg.png.
                         target = out.join(format!("{}.png", name.display()));
                     }
                     if let Some(other) =
-                        taken.insert(lower(&target), (source.clone(), found.pixels.name(image)))
+                        owners.insert(lower(&target), (source.clone(), found.pixels.name(image)))
                     {
-                        return Err(twins(
+                        return Err(same_target(
                             &target,
                             [&other, &(source.clone(), found.pixels.name(image))],
                         ));
@@ -119,24 +124,26 @@ impl Targets {
         Ok(targets)
     }
 
-    /// Bytes that the images take, with what looking at the largest one does, by its height and
-    /// width.
+    /// Bytes that the images occupy, plus the maximum of `of(height, width)` over the images, plus
+    /// what reading them needs.
     pub fn bytes(&self, of: impl Fn(usize, usize) -> u64) -> u64 {
-        let most = |pixels: &Pixels| {
+        let peak = |pixels: &Pixels| {
             pixels.sizes().map(|(h, w)| of(h, w)).max().unwrap_or(0) + pixels.reading_bytes()
         };
-        self.held + self.sources.iter().map(most).max().unwrap_or(0)
+        self.held + self.sources.iter().map(peak).max().unwrap_or(0)
     }
 }
 
-/// Two images, each by its source and its name there, that would write over each other.
-fn twins(target: &Path, [a, b]: [&(String, String); 2]) -> Error {
+/// The error for two images, each given by its source and its name there, with the same result
+/// file.
+fn same_target(target: &Path, [a, b]: [&(String, String); 2]) -> Error {
     let named = |(source, name): &(String, String)| {
         if Path::new(source).is_dir() { format!("{source}: {name}") } else { source.clone() }
     };
     let (a, b) = (named(a), named(b));
     Error::usage(format!(
-        "both {a} and {b} would become {}: give one of them in another call, to another -o",
+        "both {a} and {b} would be written to {}; process one of them in a separate call with a \
+         different -o",
         target.display()
     ))
 }

@@ -8,8 +8,8 @@ use csae::files;
 use csae::spec::{self, Config, CorruptionSpec, Task};
 use csae::train::{Origin, RunFolder};
 
-use super::Common;
 use super::training::Job;
+use super::{CommandArgs, Common};
 
 /// Train a model.
 ///
@@ -19,9 +19,10 @@ use super::training::Job;
 /// config.toml, model.safetensors (the last), best.safetensors (the best in validation),
 /// metrics.jsonl, pictures, and checkpoints from which `csae resume` goes on; Ctrl-C writes one.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae train\n  csae train my-photos/ --set data.crop=48 --epochs 5\n  csae train train-images-idx3-ubyte.gz --preset w1 --device cpu"
-)]
+#[command(after_help = "Examples:
+  csae train
+  csae train my-photos/ --set data.crop=48 --epochs 5
+  csae train train-images-idx3-ubyte.gz --preset w1 --device cpu")]
 pub struct TrainArgs {
     /// Images to train on [default: the preset's, bundled photographs]
     data: Option<String>,
@@ -78,7 +79,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 impl TrainArgs {
@@ -113,10 +114,11 @@ impl TrainArgs {
         }
         if let Some(task) = self.task {
             match config.corruption.task() {
-                None => config.corruption = CorruptionSpec::of(task),
+                None => config.corruption = CorruptionSpec::for_task(task),
                 Some(other) if other != task => {
                     return Err(Error::usage(format!(
-                        "--task {task}: the configuration corrupts images for {other}; leave one of them out"
+                        "--task {task}: the configuration corrupts images for {other}; leave one \
+                         of them out"
                     )));
                 }
                 Some(_) => {}
@@ -132,7 +134,21 @@ impl TrainArgs {
     }
 }
 
-pub fn run(args: TrainArgs) -> anyhow::Result<()> {
+impl CommandArgs for TrainArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: TrainArgs) -> anyhow::Result<()> {
     let config = args.config()?;
     let folder = run_folder(args.out.as_deref(), args.force)?;
     let job = Job::new(config, super::budget(args.max_memory.as_deref())?)?;
@@ -149,12 +165,13 @@ pub fn run(args: TrainArgs) -> anyhow::Result<()> {
 }
 
 /// The folder asked for, if it is free; else the next free `runs/NNN`.
-fn run_folder(wanted: Option<&Path>, force: bool) -> csae::error::Result<RunFolder> {
+pub fn run_folder(wanted: Option<&Path>, force: bool) -> csae::error::Result<RunFolder> {
     if let Some(wanted) = wanted {
         if !force && RunFolder::is_one(wanted) {
             let folder = wanted.display();
             return Err(Error::usage(format!(
-                "{folder} holds a run already: go on with it by `csae resume {folder}`, name another place, or add --force to write over it"
+                "{folder} holds a run already: go on with it by `csae resume {folder}`, name \
+                 another place, or add --force to write over it"
             )));
         }
         super::refuse_existing(wanted, force)?;

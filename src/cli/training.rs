@@ -5,9 +5,10 @@ use std::path::Path;
 
 use csae::budget::Budget;
 use csae::device::Device;
-use csae::error::{Kind, Result};
+use csae::error::{ErrorKind, Result};
 use csae::files::Lock;
-use csae::model::{Graph, Role};
+use csae::infer::evaluate::EvaluationReport;
+use csae::model::{Graph, ParamRole};
 use csae::spec::Config;
 use csae::train::checkpoint::Checkpoint;
 use csae::train::data::{self, Prepared};
@@ -52,12 +53,17 @@ impl Job {
             common.say(&format!(
                 "from {from}: {taken} of {of} parameters and states, which fit by name and shape"
             ));
-        } else if self.graph.params.iter().any(|param| param.role == Role::Frozen) {
-            common.say("note: frozen layers stay as they are drawn; --from MODEL lends them what another model has learned");
-        }
-        if self.graph.competes() {
+        } else if self.graph.params.iter().any(|param| param.role == ParamRole::Frozen) {
             common.say(
-                "note: units compete within a batch in training alone (lifetime winner-take-all), so that what is drawn in validation, its figures and pictures, says little of the model; best.safetensors is the last one validated. Features tell: csae probe",
+                "note: frozen layers keep their random weights; --from MODEL copies those of another \
+                 model",
+            );
+        }
+        if self.graph.competes_within_batch() {
+            common.say(
+                "note: units compete within a batch in training alone (lifetime winner-take-all), \
+                 so that what is drawn in validation, its figures and pictures, says little of the \
+                 model; best.safetensors is the last one validated. Features tell: csae probe",
             );
         }
         common.say(&format!("memory: {}", trainer.memory));
@@ -80,7 +86,7 @@ impl Job {
         device.limit_memory(self.budget.all);
         let run = Run::new(device, folder, &self.config, &self.prepared, &self.graph, from);
         let mut run = run.map_err(|error| match error.kind {
-            Kind::Adapter => error.at("before the first step"),
+            ErrorKind::Adapter => error.at("before the first step"),
             _ => error,
         })?;
         self.tell(common, device, &run.trainer);
@@ -107,8 +113,8 @@ impl Job {
     }
 }
 
-fn conclude(common: &Common, folder: &Path, summary: &Summary) {
-    let (report, finished, folder) = (&summary.report, &summary.finished, folder.display());
+fn conclude(common: &Common, folder: &Path, summary: &Summary<EvaluationReport>) {
+    let (report, finished, folder) = (&summary.found, &summary.finished, folder.display());
     if common.json {
         let mut line = serde_json::to_value(report).unwrap_or_default();
         line["kind"] = "run".into();
@@ -123,17 +129,20 @@ fn conclude(common: &Common, folder: &Path, summary: &Summary) {
             waited => format!(", of which {waited:.1} s waiting for files"),
         };
         let quality = match report.psnr {
-            psnr if psnr.is_nan() => format!("explained variance {}", report.told_variance()),
+            psnr if psnr.is_nan() => {
+                format!("explained variance {}", report.explained_variance_text())
+            }
             psnr => format!("PSNR {psnr:.2} dB, SSIM {:.4}", report.ssim),
         };
         outln!(
-            "{quality}, L0 {:.1} of {}, dead {:.1} %, {:.0} images/s in {:.0} s{waited}; {folder}: model.safetensors, {}",
+            "{quality}, L0 {:.1} of {}, dead {:.1} %, {:.0} images/s in {:.0} s{waited}; {folder}: \
+             model.safetensors, {}",
             report.l0,
             report.code,
             100.0 * report.dead_share,
             finished.images_per_s,
             finished.seconds,
-            summary.pictures.join(", ")
+            summary.files.join(", ")
         );
     }
 }

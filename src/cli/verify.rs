@@ -1,4 +1,4 @@
-//! `csae verify`
+//! `csae verify`: checks kernels against reference results.
 
 use std::path::PathBuf;
 
@@ -8,29 +8,43 @@ use csae::gpu::Matrices;
 use csae::verify::{self, Outcome};
 use serde_json::json;
 
-use super::{Common, Kernels};
+use super::{CommandArgs, Common, Kernels};
 
 /// Check every kernel, forward and backward, on your device.
 ///
-/// The built-in cases are answered by the CPU path in f64; --cases adds stored ones with another
-/// program's answers. Every kind of kernel that runs there is checked; the kind `matrix` only if
-/// --kernels names it. Exits 1 if any fails.
+/// The expected results of the built-in cases come from the CPU path in f64. --cases adds stored
+/// cases with results from another program. Every kernel variant that runs on the device is
+/// checked; the variant `matrix` only if --kernels names it. Exits with status 1 if any case fails.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae verify --device gpu\n  csae verify --device lavapipe --cases tests/cases --filter conv2d"
-)]
+#[command(after_help = "Examples:
+  csae verify --device gpu
+  csae verify --device lavapipe --cases tests/cases --filter conv2d")]
 pub struct VerifyArgs {
     /// Folder of stored cases (OP__NAME.safetensors)
     #[arg(long, value_name = "DIR")]
     cases: Option<PathBuf>,
-    /// Only cases whose op/name contains this
+    /// Only cases whose op/name contains this text
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
-pub fn run(args: VerifyArgs) -> anyhow::Result<()> {
+impl CommandArgs for VerifyArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        false
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: VerifyArgs) -> anyhow::Result<()> {
     let mut cases = verify::built_in();
     if let Some(folder) = &args.cases {
         cases.extend(verify::load_folder(folder)?);
@@ -38,19 +52,21 @@ pub fn run(args: VerifyArgs) -> anyhow::Result<()> {
     if let Some(filter) = &args.filter {
         cases.retain(|case| case.id().contains(filter));
         if cases.is_empty() {
-            return Err(
-                Error::usage(format!("--filter {filter}: no case's op/name contains it")).into()
-            );
+            return Err(Error::usage(format!(
+                "--filter {filter}: no case has this in its op/name"
+            ))
+            .into());
         }
     }
-    // Where an adapter has no cooperative matrices, what is around them can be checked.
+    // Emulation allows checking the rest of a `matrix` kernel on an adapter without cooperative
+    // matrices.
     let named = args.common.kernels == Kernels::Matrix;
     let mut device = args.common.open_untuned(|adapter| {
         if named { adapter.matrices_or_emulated() } else { Matrices::None }
     })?;
     if device.as_gpu().is_some_and(|gpu| gpu.traits().matrices == Matrices::Emulated) {
         args.common.say(
-            "the adapter has no cooperative matrices: those of the `matrix` kernels are emulated",
+            "note: the adapter has no cooperative matrices; the `matrix` kernels emulate them",
         );
     }
     let (mut passed, mut failed) = (0, 0);
@@ -61,14 +77,16 @@ pub fn run(args: VerifyArgs) -> anyhow::Result<()> {
             } else {
                 failed += 1;
             }
-            tell(&args.common, &outcome);
+            print(&args.common, &outcome);
         }
     }
     args.common.say_kernels(&mut device);
     if args.common.json {
         outln!(
             "{}",
-            json!({"kind": "summary", "passed": passed, "failed": failed, "device": device.label()})
+            json!({
+                "kind": "summary", "passed": passed, "failed": failed, "device": device.label()
+            })
         );
     } else {
         outln!("{passed} passed, {failed} failed on {}", device.label());
@@ -79,17 +97,24 @@ pub fn run(args: VerifyArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell(common: &Common, outcome: &Outcome) {
+fn print(common: &Common, outcome: &Outcome) {
     if common.json {
         let outputs: Vec<_> = outcome
             .comparisons
             .iter()
-            .map(|c| json!({"output": c.output, "error": c.error, "tolerance": c.tolerance, "passed": c.passed}))
+            .map(|c| {
+                json!({
+                    "output": c.output, "error": c.error, "tolerance": c.tolerance,
+                    "passed": c.passed
+                })
+            })
             .collect();
         outln!(
             "{}",
-            json!({"kind": "case", "id": outcome.id, "kernels": outcome.kernels, "passed": outcome.passed(), "outputs": outputs,
-                "failure": outcome.failure})
+            json!({
+                "kind": "case", "id": outcome.id, "kernels": outcome.kernels,
+                "passed": outcome.passed(), "outputs": outputs, "failure": outcome.failure
+            })
         );
         return;
     }

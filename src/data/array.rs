@@ -1,37 +1,38 @@
-//! Arrays of images of one size: records that follow one another in a file and can be read by
-//! seeking (IDX, CIFAR, npy).
+//! Arrays of images of one size: consecutive records in a file, which can be read by seeking (IDX,
+//! CIFAR, npy).
 
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
 use super::images::{Entry, Images};
 use crate::error::{Error, Result};
 
-/// The most records a file may hold: the table and the names take memory too.
+/// Maximum number of records in a file. Each image in memory has a table entry and a name, so that
+/// a header with a huge count of tiny images would exhaust the memory.
 pub(super) const MAX_COUNT: u64 = 10_000_000;
 
-/// How a sample is stored.
+/// The storage type of a sample (one channel of a pixel).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sample {
-    /// A byte.
+    /// An unsigned byte.
     U8,
-    /// A float, times `scale` a byte.
+    /// A 32-bit float. Multiplied by `scale` and rounded it becomes a byte.
     F32 {
-        /// Big end first.
+        /// Whether the byte order is big-endian.
         big: bool,
-        /// 255 for values in 0…1, else 1.
+        /// 255 if the values are in 0…1, otherwise 1.
         scale: f64,
     },
-    /// A double, times `scale` a byte.
+    /// A 64-bit float. Multiplied by `scale` and rounded it becomes a byte.
     F64 {
-        /// Big end first.
+        /// Whether the byte order is big-endian.
         big: bool,
-        /// As above.
+        /// 255 if the values are in 0…1, otherwise 1.
         scale: f64,
     },
 }
 
 impl Sample {
-    /// Bytes of one.
+    /// Size in bytes.
     pub const fn size(self) -> usize {
         match self {
             Self::U8 => 1,
@@ -40,7 +41,7 @@ impl Sample {
         }
     }
 
-    /// The value stored in the bytes of one sample.
+    /// The unscaled value of a sample from its bytes.
     pub fn value(self, bytes: &[u8]) -> f64 {
         match self {
             Self::U8 => f64::from(bytes[0]),
@@ -55,6 +56,7 @@ impl Sample {
         }
     }
 
+    /// The sample as a byte on the 0–255 scale.
     fn byte(self, bytes: &[u8]) -> u8 {
         match self {
             Self::U8 => bytes[0],
@@ -65,68 +67,68 @@ impl Sample {
     }
 }
 
-/// Where the records lie and how to read one.
+/// The layout of the records in a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
-    /// Offset of the first record.
+    /// Offset of the first record in bytes.
     pub start: u64,
     /// Number of records.
     pub count: usize,
-    /// Bytes in front of each record's pixels (labels).
+    /// Number of bytes before the pixels of each record (labels).
     pub skip: usize,
     /// Height in pixels.
     pub h: usize,
     /// Width in pixels.
     pub w: usize,
-    /// Channels.
+    /// Number of channels.
     pub c: usize,
-    /// Whether the channels follow one another (C,H,W), not the pixels (H,W,C).
+    /// Whether the channels are separate planes (C,H,W). Otherwise they are interleaved (H,W,C).
     pub planar: bool,
-    /// What a sample is.
+    /// The type of a sample.
     pub sample: Sample,
 }
 
 impl Array {
-    /// Samples of an image.
+    /// Number of samples of an image, H·W·C.
     pub fn samples(&self) -> usize {
         self.h * self.w * self.c
     }
 
-    /// Bytes of a record.
+    /// Size of a record in bytes.
     pub fn record(&self) -> usize {
         self.skip + self.samples() * self.sample.size()
     }
 
-    /// Decoded bytes of all images.
+    /// Size of all decoded images in bytes.
     pub fn total(&self) -> u64 {
         self.samples() as u64 * self.count as u64
     }
 
-    /// Reads one image by seeking: H,W,C.
+    /// Reads image `index` by seeking. Returns H,W,C.
     ///
     /// # Errors
-    /// When the file does not give the bytes (any more).
+    /// If the file cannot be read, or has become shorter.
     pub fn read(&self, file: &mut (impl Read + Seek), index: usize) -> Result<Vec<u8>> {
         let mut record = vec![0; self.record()];
         let at = self.start + index as u64 * self.record() as u64;
         file.seek(SeekFrom::Start(at))
             .and_then(|_| file.read_exact(&mut record))
-            .map_err(|e| lost(index, &e))?;
+            .map_err(|e| read_error(index, &e))?;
         Ok(self.decode(&record))
     }
 
-    /// Reads all images, named by their number.
+    /// Reads all images. Their names are their numbers.
     ///
     /// # Errors
-    /// As [`Array::read`].
+    /// Those of [`Array::read`].
     pub fn read_all(&self, file: &mut (impl Read + Seek)) -> Result<Images> {
         let mut images = Images::new(self.c);
         let each = self.samples();
         images.bytes.reserve_exact(each * self.count);
-        file.seek(SeekFrom::Start(self.start)).map_err(|e| lost(0, &e))?;
+        file.seek(SeekFrom::Start(self.start)).map_err(|e| read_error(0, &e))?;
         let mut record = vec![0; self.record()];
         for i in 0..self.count {
-            file.read_exact(&mut record).map_err(|e| lost(i, &e))?;
+            file.read_exact(&mut record).map_err(|e| read_error(i, &e))?;
             images.bytes.extend(self.decode(&record));
             images.table.push(Entry { offset: i * each, h: self.h, w: self.w });
         }
@@ -134,18 +136,18 @@ impl Array {
         Ok(images)
     }
 
-    /// The images' names: their numbers, all of one length.
+    /// The names of all images; see [`Array::name`].
     pub fn names(&self) -> Vec<String> {
         (0..self.count).map(|index| self.name(index)).collect()
     }
 
-    /// An image's name: its number, with as many digits as the last one's.
+    /// The name of an image: its number with leading zeros, so that all names have the same length.
     pub fn name(&self, index: usize) -> String {
         let digits = self.count.saturating_sub(1).max(1).ilog10() as usize + 1;
         format!("{index:0digits$}")
     }
 
-    /// One record's pixels, H,W,C.
+    /// The pixels (H,W,C) of a record.
     fn decode(&self, record: &[u8]) -> Vec<u8> {
         let pixels = &record[self.skip..];
         let size = self.sample.size();
@@ -164,10 +166,10 @@ impl Array {
     }
 }
 
-fn lost(index: usize, error: &std::io::Error) -> Error {
+fn read_error(index: usize, error: &std::io::Error) -> Error {
     match error.kind() {
         ErrorKind::UnexpectedEof => Error::failed(format!(
-            "ends before image {index}; did the file change while it was read?"
+            "the file ends before image {index}; did it change while it was read?"
         )),
         _ => Error::failed(format!("image {index} cannot be read: {error}")),
     }
@@ -178,41 +180,37 @@ mod tests {
     use super::*;
     use std::io::Cursor;
 
+    /// Two RGB images of 1×2 pixels, each after one byte, in bytes 3 to 16 of a file.
+    const BYTES: Array =
+        Array { start: 3, count: 2, skip: 1, h: 1, w: 2, c: 3, planar: true, sample: Sample::U8 };
+
+    fn file() -> Cursor<Vec<u8>> {
+        Cursor::new((0..17).collect())
+    }
+
     #[test]
-    fn records_are_found_in_every_layout() {
-        let mut array = Array {
-            start: 3,
-            count: 2,
-            skip: 1,
-            h: 1,
-            w: 2,
-            c: 3,
-            planar: true,
-            sample: Sample::U8,
-        };
-        let bytes: Vec<u8> = (0..17).collect();
-        assert_eq!(array.read(&mut Cursor::new(&bytes), 1).unwrap(), [11, 13, 15, 12, 14, 16]);
-        array.planar = false;
-        assert_eq!(
-            array.read_all(&mut Cursor::new(&bytes)).unwrap().image(1),
-            [11, 12, 13, 14, 15, 16]
-        );
-        assert!(
-            array
-                .read(&mut Cursor::new(&bytes), 2)
-                .unwrap_err()
-                .to_string()
-                .contains("before image 2")
-        );
-        let floats = Array {
-            start: 0,
-            skip: 0,
-            c: 1,
-            sample: Sample::F32 { big: true, scale: 255.0 },
-            ..array
-        };
+    fn planar_channels_are_interleaved() {
+        assert_eq!(BYTES.read(&mut file(), 1).unwrap(), [11, 13, 15, 12, 14, 16]);
+    }
+
+    #[test]
+    fn interleaved_channels_are_kept() {
+        let array = Array { planar: false, ..BYTES };
+        assert_eq!(array.read_all(&mut file()).unwrap().image(1), [11, 12, 13, 14, 15, 16]);
+    }
+
+    #[test]
+    fn a_file_that_is_too_short_is_refused() {
+        let message = BYTES.read(&mut file(), 2).unwrap_err().to_string();
+        assert!(message.contains("the file ends before image 2"), "{message}");
+    }
+
+    #[test]
+    fn floats_are_scaled_and_rounded() {
+        let sample = Sample::F32 { big: true, scale: 255.0 };
+        let array = Array { start: 0, skip: 0, c: 1, sample, ..BYTES };
         let bytes: Vec<u8> =
             [0.0_f32, 0.5, 1.0, 0.2].iter().flat_map(|x| x.to_be_bytes()).collect();
-        assert_eq!(floats.read_all(&mut Cursor::new(&bytes)).unwrap().bytes, [0, 128, 255, 51]);
+        assert_eq!(array.read_all(&mut Cursor::new(&bytes)).unwrap().bytes, [0, 128, 255, 51]);
     }
 }

@@ -1,10 +1,11 @@
-//! The sets compiled into the program; sources and licences stand in `assets/LICENSES.md`.
+//! The image sets that are compiled into the program. `assets/LICENSES.md` has their sources and
+//! licences.
 
 use super::images::Images;
 use crate::data::formats::decode::decode;
 use crate::data::formats::idx;
 
-/// A picture's name and its file.
+/// The name and the bytes of an image file.
 type File = (&'static str, &'static [u8]);
 
 macro_rules! files {
@@ -13,10 +14,10 @@ macro_rules! files {
     };
 }
 
-/// Photographs to train on, but for their right fifth, which is held out.
+/// Photographs for training. Their right fifth is held out.
 const PHOTOS: &[File] = files!("photos": "astronaut.png" "camera.png" "coffee.png" "text.png");
 
-/// A photograph that is never trained on.
+/// A photograph that is held out entirely.
 const PHOTOS_HELD_OUT: &[File] = files!("photos": "chelsea.png");
 
 const TEXTURES: &[File] = files!("textures": "brick.png" "grass.png" "gravel.png");
@@ -29,8 +30,8 @@ pub fn names() -> &'static [&'static str] {
     &["photos", "textures", "digits"]
 }
 
-/// A bundled set for training: `photos` (RGB, without what is held out), `textures` (gray) or
-/// `digits` (gray, 8×8, with labels).
+/// A bundled set for training: `photos` (RGB, without the held-out parts), `textures` (gray) or
+/// `digits` (gray, 8×8, with labels). Returns `None` for any other name.
 pub fn load(name: &str) -> Option<Images> {
     match name {
         "photos" => Some(pictures(PHOTOS, |w| 0..w * 4 / 5)),
@@ -40,8 +41,8 @@ pub fn load(name: &str) -> Option<Images> {
     }
 }
 
-/// The images held out of a bundled set, for those that fix them: one of the photographs, and the
-/// right fifth of each other. Other sets are split like any data.
+/// The held-out images of a bundled set. Only `photos` has some: one of the photographs, and the
+/// right fifth of the others. The other sets are split like any data, and `None` is returned.
 pub fn validation_of(name: &str) -> Option<Images> {
     if name != "photos" {
         return None;
@@ -56,8 +57,8 @@ pub fn validation_of(name: &str) -> Option<Images> {
     Some(held_out)
 }
 
-/// Decodes files, as many channels as the one with the most; `columns` chooses the columns kept
-/// from the width.
+/// Decodes image files. All images get the largest number of channels among them. `columns` maps
+/// the width of an image to the range of columns that are kept.
 fn pictures(files: &[File], columns: impl Fn(usize) -> std::ops::Range<usize>) -> Images {
     let decoded: Vec<_> = files
         .iter()
@@ -93,6 +94,11 @@ mod tests {
             assert!(!images.is_empty() && images.names.len() == images.len(), "{name}");
         }
         assert!(load("nothing").is_none() && validation_of("digits").is_none());
+        assert_eq!(load("textures").unwrap().channels, 1);
+    }
+
+    #[test]
+    fn a_fifth_of_each_photo_is_held_out() {
         let photos = load("photos").unwrap();
         let held_out = validation_of("photos").unwrap();
         assert_eq!((photos.channels, held_out.channels), (3, 3));
@@ -102,7 +108,10 @@ mod tests {
             let (left, right) = (photos.table[i], held_out.table[strip]);
             assert!(left.h == right.h && right.w >= 32 && left.w > 3 * right.w, "{name}");
         }
-        assert_eq!(load("textures").unwrap().channels, 1);
+    }
+
+    #[test]
+    fn digits_have_labels() {
         let digits = load("digits").unwrap();
         assert_eq!((digits.len(), digits.common_size(), digits.channels), (1797, Some((8, 8)), 1));
         let labels = digits.labels.unwrap();
@@ -111,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bundled_picture_is_in_a_set_and_in_the_licences() {
+    fn every_image_file_is_in_a_set_and_has_a_licence() {
         let assets = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("assets");
         let licences = std::fs::read_to_string(assets.join("LICENSES.md")).unwrap();
         for (folder, files) in

@@ -1,6 +1,6 @@
-//! Images that stay in their files: where each lies and what is to be made of it. What streaming
-//! reads from. A file costs its path, a record or a patch next to nothing: what can be computed is
-//! not listed.
+//! The catalogue of streamed images: the location of each image in its file, and how it is resized
+//! and cropped when it is read. In memory a file costs its path; a record or a patch costs next to
+//! nothing, because its location is computed and not stored.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -15,81 +15,87 @@ use super::folder::slashed;
 use super::images::{
     Images, Labels, describe, enlarged, gray_to_rgb, resize, resized_len, rgb_to_gray, split,
 };
-use super::patches::{Patch, Tiling};
+use super::patches::{Patch, PatchGrid};
 use crate::data::formats::decode::decode_file;
 use crate::error::{Error, Result};
 
-/// What images lie in.
+/// Where the images are stored.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Places {
-    /// Files of one image each: their paths below `root`, and heights and widths as decoded.
+    /// Files of one image each.
     Files {
-        /// What the paths are relative to.
+        /// The folder that the paths are relative to.
         root: PathBuf,
-        /// The paths.
+        /// The path of each file.
         files: Vec<PathBuf>,
-        /// A size for each.
+        /// Height and width of each image as decoded.
         sizes: Vec<[u32; 2]>,
-        /// Bytes that decoding the most demanding of them takes.
+        /// Maximum memory for decoding one of the files, in bytes.
         decoding: u64,
     },
-    /// Files of many: the records of all of them, one file after the other.
+    /// Files of many records: the records of the first file, then those of the second, and so on.
     Records(Vec<(PathBuf, Array)>),
 }
 
-/// What size images are brought to when they are read.
+/// How images are resized when they are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum To {
+enum Resize {
     #[default]
-    AsTheyAre,
+    No,
+    /// Enlarge to at least this height and width; the aspect ratio is kept.
     AtLeast(usize, usize),
+    /// Resize to exactly this height and width.
     Exactly(usize, usize),
 }
 
-/// Which parts of the images are images of their own.
+/// How the originals are cropped. Each crop is an image of the catalogue.
 #[derive(Clone, Debug, Default)]
-enum Cut {
-    /// Each whole.
+enum Crop {
+    /// The whole original.
     #[default]
     Whole,
-    /// Every patch of a grid: the first of each image, and the end.
+    /// Every patch of a grid. `starts` has the index of the first patch of each original, and the
+    /// number of patches.
     Grid { h: usize, w: usize, starts: Vec<u32> },
-    /// Some patches.
+    /// The given patches.
     Windows { h: usize, w: usize, patches: Vec<Patch> },
 }
 
-/// Images in files.
+/// Images that are read from their files when they are needed.
+///
+/// An image is an *original* (a file or record, perhaps resized) or a patch of one. `image` is an
+/// index of images, `original` an index of originals.
 #[derive(Clone, Debug)]
 pub struct Catalogue {
-    /// Where they lie, shared by what is made of one set.
+    /// Where the images are stored. Catalogues derived from one set share it.
     places: Arc<Places>,
-    /// Which of them, in order; none: all.
+    /// The places of the originals, in order. `None`: all.
     chosen: Option<Vec<u32>>,
-    to: To,
-    cut: Cut,
-    /// Samples per pixel of what is read.
+    resize: Resize,
+    crop: Crop,
+    /// Number of channels of the images that are read.
     pub channels: usize,
-    /// Classes, where the data has them.
+    /// The class of each image, if the data have labels.
     pub labels: Option<Labels>,
 }
 
-/// Bytes for each pixel between the two passes of a resize.
-const RESIZING: usize = 16;
+/// Memory in bytes per pixel for the intermediate image of a resize: four channels in f32.
+const RESIZE_BYTES: usize = 16;
 
-/// A reader's open files, so that a record does not cost an opening each.
+/// The open files of a reader of records, so that not every record opens its file.
 #[derive(Debug, Default)]
 pub struct Handles {
     files: HashMap<usize, File>,
 }
 
 impl Catalogue {
-    /// All images of some places.
+    /// A catalogue of all images in `places`.
     pub fn new(places: Places, channels: usize, labels: Option<Labels>) -> Self {
         Self {
             places: Arc::new(places),
             chosen: None,
-            to: To::AsTheyAre,
-            cut: Cut::Whole,
+            resize: Resize::No,
+            crop: Crop::Whole,
             channels,
             labels,
         }
@@ -97,10 +103,10 @@ impl Catalogue {
 
     /// Number of images.
     pub fn len(&self) -> usize {
-        match &self.cut {
-            Cut::Whole => self.count(),
-            Cut::Grid { starts, .. } => starts.last().map_or(0, |end| *end as usize),
-            Cut::Windows { patches, .. } => patches.len(),
+        match &self.crop {
+            Crop::Whole => self.originals(),
+            Crop::Grid { starts, .. } => starts.last().map_or(0, |end| *end as usize),
+            Crop::Windows { patches, .. } => patches.len(),
         }
     }
 
@@ -109,8 +115,8 @@ impl Catalogue {
         self.len() == 0
     }
 
-    /// Number of images before they are cut.
-    fn count(&self) -> usize {
+    /// Number of originals.
+    fn originals(&self) -> usize {
         match (&self.chosen, &*self.places) {
             (Some(chosen), _) => chosen.len(),
             (None, Places::Files { files, .. }) => files.len(),
@@ -118,37 +124,37 @@ impl Catalogue {
         }
     }
 
-    /// The place of a whole image.
-    fn place(&self, whole: usize) -> usize {
-        self.chosen.as_ref().map_or(whole, |chosen| chosen[whole] as usize)
+    /// The index of an original in [`Places`].
+    fn place(&self, original: usize) -> usize {
+        self.chosen.as_ref().map_or(original, |chosen| chosen[original] as usize)
     }
 
-    /// Height and width of a whole image as decoded.
-    fn decoded(&self, whole: usize) -> (usize, usize) {
+    /// Height and width of an original as decoded.
+    fn decoded_size(&self, original: usize) -> (usize, usize) {
         match &*self.places {
             Places::Files { sizes, .. } => {
-                let [h, w] = sizes[self.place(whole)];
+                let [h, w] = sizes[self.place(original)];
                 (h as usize, w as usize)
             }
             Places::Records(arrays) => {
-                let (_, array) = &arrays[record(arrays, self.place(whole)).0];
+                let (_, array) = &arrays[record(arrays, self.place(original)).0];
                 (array.h, array.w)
             }
         }
     }
 
-    /// Height and width of a whole image as it is brought to.
-    fn resized(&self, whole: usize) -> (usize, usize) {
-        match self.to {
-            To::AsTheyAre => self.decoded(whole),
-            To::AtLeast(h, w) => enlarged(self.decoded(whole), h, w),
-            To::Exactly(h, w) => (h, w),
+    /// Height and width of an original after resizing.
+    fn resized_size(&self, original: usize) -> (usize, usize) {
+        match self.resize {
+            Resize::No => self.decoded_size(original),
+            Resize::AtLeast(h, w) => enlarged(self.decoded_size(original), h, w),
+            Resize::Exactly(h, w) => (h, w),
         }
     }
 
-    /// The name of a whole image: its path inside the folder, or its number inside a file.
-    fn name_of(&self, whole: usize) -> String {
-        let place = self.place(whole);
+    /// The name of an original: its path inside the folder, or its number inside a file.
+    fn original_name(&self, original: usize) -> String {
+        let place = self.place(original);
         match &*self.places {
             Places::Files { files, .. } => slashed(&files[place]),
             Places::Records(arrays) => {
@@ -158,74 +164,75 @@ impl Catalogue {
         }
     }
 
-    /// The whole image that an image is, or is cut from.
-    fn whole(&self, image: usize) -> usize {
-        match &self.cut {
-            Cut::Whole => image,
-            Cut::Grid { starts, .. } => {
+    /// The original of an image.
+    fn original(&self, image: usize) -> usize {
+        match &self.crop {
+            Crop::Whole => image,
+            Crop::Grid { starts, .. } => {
                 starts.partition_point(|start| *start as usize <= image) - 1
             }
-            Cut::Windows { patches, .. } => patches[image].image,
+            Crop::Windows { patches, .. } => patches[image].image,
         }
     }
 
-    /// What is kept of the whole image: first row, first column, height, width.
+    /// First row, first column, height and width of an image inside its original. `None` if it is
+    /// the whole original.
     fn window(&self, image: usize) -> Option<[usize; 4]> {
-        match &self.cut {
-            Cut::Whole => None,
-            Cut::Grid { h, w, starts } => {
-                let whole = self.whole(image);
-                let (top, left) =
-                    Tiling::of(self.resized(whole), *h, *w).place(image - starts[whole] as usize);
+        match &self.crop {
+            Crop::Whole => None,
+            Crop::Grid { h, w, starts } => {
+                let original = self.original(image);
+                let (top, left) = PatchGrid::new(self.resized_size(original), *h, *w)
+                    .position(image - starts[original] as usize);
                 Some([top, left, *h, *w])
             }
-            Cut::Windows { h, w, patches } => {
+            Crop::Windows { h, w, patches } => {
                 Some([patches[image].top, patches[image].left, *h, *w])
             }
         }
     }
 
-    /// The name of an image; a patch has that of what it is cut from.
+    /// The name of an image. A patch has the name of its original.
     pub fn name(&self, image: usize) -> String {
-        self.name_of(self.whole(image))
+        self.original_name(self.original(image))
     }
 
-    /// Whether an image comes from the same file, or record, as the one before it.
-    pub fn follows(&self, image: usize) -> bool {
-        let (Some(before), whole) =
-            (image.checked_sub(1).map(|before| self.whole(before)), self.whole(image))
+    /// Whether an image comes from the same file or record as the previous image.
+    pub fn shares_file_with_previous(&self, image: usize) -> bool {
+        let (Some(previous), original) =
+            (image.checked_sub(1).map(|previous| self.original(previous)), self.original(image))
         else {
             return false;
         };
-        let same = |files: &[PathBuf]| files[self.place(before)] == files[self.place(whole)];
-        before == whole || matches!(&*self.places, Places::Files { files, .. } if same(files))
+        let same = |files: &[PathBuf]| files[self.place(previous)] == files[self.place(original)];
+        previous == original || matches!(&*self.places, Places::Files { files, .. } if same(files))
     }
 
-    /// Height and width of what is read.
+    /// Height and width of an image.
     pub fn size(&self, image: usize) -> (usize, usize) {
-        match self.cut {
-            Cut::Whole => self.resized(image),
-            Cut::Grid { h, w, .. } | Cut::Windows { h, w, .. } => (h, w),
+        match self.crop {
+            Crop::Whole => self.resized_size(image),
+            Crop::Grid { h, w, .. } | Crop::Windows { h, w, .. } => (h, w),
         }
     }
 
-    /// Heights and widths of what is read.
+    /// Height and width of each image.
     pub fn sizes(&self) -> impl Iterator<Item = (usize, usize)> {
         (0..self.len()).map(|image| self.size(image))
     }
 
-    /// The common size (height, width), if there is one.
+    /// The size (height, width) that all images have. `None` if they differ or there are none.
     pub fn common_size(&self) -> Option<(usize, usize)> {
         let first = self.sizes().next()?;
         self.sizes().all(|size| size == first).then_some(first)
     }
 
-    /// Bytes of all images, were they read at once.
+    /// The size of all images in bytes, as if they were in memory.
     pub fn total(&self) -> u64 {
         self.sizes().map(|(h, w)| (h * w * self.channels) as u64).sum()
     }
 
-    /// Bytes that the catalogue itself takes.
+    /// The memory of the catalogue itself, in bytes.
     pub fn held_bytes(&self) -> u64 {
         let places = match &*self.places {
             Places::Files { files, .. } => files
@@ -234,48 +241,53 @@ impl Catalogue {
                 .sum(),
             Places::Records(arrays) => size_of_val(&arrays[..]),
         };
-        let cut = match &self.cut {
-            Cut::Whole => 0,
-            Cut::Grid { starts, .. } => size_of_val(&starts[..]),
-            Cut::Windows { patches, .. } => size_of_val(&patches[..]),
+        let crop = match &self.crop {
+            Crop::Whole => 0,
+            Crop::Grid { starts, .. } => size_of_val(&starts[..]),
+            Crop::Windows { patches, .. } => size_of_val(&patches[..]),
         };
         let chosen = self.chosen.as_ref().map_or(0, |chosen| size_of_val(&chosen[..]));
         let labels = self.labels.as_ref().map_or(0, |labels| size_of_val(&labels.of[..]));
-        (places + cut + chosen + labels) as u64
+        (places + crop + chosen + labels) as u64
     }
 
-    /// Bytes that reading one image takes at most: what is decoded and what is made of it on the
-    /// way.
+    /// Maximum memory for reading one image, in bytes: decoding, converting and resizing.
     pub fn reading_bytes(&self) -> u64 {
-        let of = |whole: usize| {
-            let (size, to) = (self.decoded(whole), self.resized(whole));
+        let bytes_of = |original: usize| {
+            let (size, to) = (self.decoded_size(original), self.resized_size(original));
             let area = size.0 * size.1;
             let decoding = match &*self.places {
                 Places::Files { decoding, .. } => *decoding,
                 Places::Records(arrays) => {
-                    let (_, array) = &arrays[record(arrays, self.place(whole)).0];
+                    let (_, array) = &arrays[record(arrays, self.place(original)).0];
                     (array.record() + array.samples() + self.channels * area) as u64
                 }
             };
-            let resizing =
-                if to == size { 0 } else { RESIZING * to.0 * size.1 + self.channels * to.0 * to.1 };
+            let resizing = if to == size {
+                0
+            } else {
+                RESIZE_BYTES * to.0 * size.1 + self.channels * to.0 * to.1
+            };
             decoding + resizing as u64
         };
-        match (&*self.places, self.to) {
-            // All records of a file are alike.
-            (Places::Records(arrays), _) if arrays.len() == 1 && self.count() > 0 => of(0),
-            _ => (0..self.count()).map(of).max().unwrap_or(0),
+        match &*self.places {
+            // All records of a file have the same size.
+            Places::Records(arrays) if arrays.len() == 1 && self.originals() > 0 => bytes_of(0),
+            _ => (0..self.originals()).map(bytes_of).max().unwrap_or(0),
         }
     }
 
-    /// One line, as [`Images::describe`].
+    /// A one-line description; see [`Images::describe`].
     pub fn describe(&self) -> String {
         describe(self.sizes(), self.channels, self.labels.as_ref())
     }
 
-    /// The images at `indices`, in that order. They are chosen before they are cut.
+    /// The images at `indices`, in that order.
+    ///
+    /// # Panics
+    /// If the images are patches.
     pub fn subset(&self, indices: &[usize]) -> Self {
-        assert!(matches!(self.cut, Cut::Whole), "images are chosen before they are cut");
+        assert!(matches!(self.crop, Crop::Whole), "take a subset before cutting patches");
         let labels = |l: &Labels| Labels {
             classes: l.classes.clone(),
             of: indices.iter().map(|&i| l.of[i]).collect(),
@@ -284,81 +296,90 @@ impl Catalogue {
             places: Arc::clone(&self.places),
             chosen: Some(indices.iter().map(|&i| self.place(i) as u32).collect()),
             labels: self.labels.as_ref().map(labels),
-            cut: Cut::Whole,
+            crop: Crop::Whole,
             ..*self
         }
     }
 
-    /// As [`Images::split`].
+    /// Splits into (training, validation) like [`Images::split`].
     pub fn split(&self, fraction: f64, seed: u64) -> (Self, Self) {
         let (train, validation) = split(self.len(), fraction, seed);
         (self.subset(&train), self.subset(&validation))
     }
 
-    /// As [`Images::ensure_at_least`], when the images are read.
+    /// Enlarges the images when they are read, like [`Images::ensure_at_least`].
     ///
     /// # Errors
-    /// As there.
+    /// If an enlarged image would be too large.
     pub fn ensure_at_least(&mut self, h: usize, w: usize) -> Result<()> {
-        self.bring(To::AtLeast(h, w))
+        self.set_resize(Resize::AtLeast(h, w))
     }
 
-    /// As [`Images::resize_all`], when the images are read.
+    /// Resizes the images when they are read, like [`Images::resize_all`].
     ///
     /// # Errors
-    /// As there.
+    /// If a resized image would be too large.
     pub fn resize_all(&mut self, h: usize, w: usize) -> Result<()> {
-        self.bring(To::Exactly(h, w))
+        self.set_resize(Resize::Exactly(h, w))
     }
 
-    fn bring(&mut self, to: To) -> Result<()> {
-        assert!(matches!(self.cut, Cut::Whole), "images are resized before they are cut");
-        self.to = to;
-        for whole in 0..self.count() {
-            let (size, to) = (self.decoded(whole), self.resized(whole));
+    fn set_resize(&mut self, resize: Resize) -> Result<()> {
+        assert!(matches!(self.crop, Crop::Whole), "resize before cutting patches");
+        self.resize = resize;
+        for original in 0..self.originals() {
+            let (size, to) = (self.decoded_size(original), self.resized_size(original));
             if to != size {
-                resized_len(size, to, self.channels).map_err(|e| e.at(self.name_of(whole)))?;
+                resized_len(size, to, self.channels)
+                    .map_err(|e| e.at(self.original_name(original)))?;
             }
         }
         Ok(())
     }
 
-    fn cut(&self, cut: Cut, image_of: impl Iterator<Item = usize>) -> Self {
-        assert!(matches!(self.cut, Cut::Whole), "what is cut stays as it is");
+    /// This catalogue with crops. `originals` are the originals of the new images.
+    fn with_crop(&self, crop: Crop, originals: impl Iterator<Item = usize>) -> Self {
+        assert!(matches!(self.crop, Crop::Whole), "patches cannot be cut again");
         let labels = |l: &Labels| Labels {
             classes: l.classes.clone(),
-            of: image_of.map(|image| l.of[image]).collect(),
+            of: originals.map(|original| l.of[original]).collect(),
         };
         Self {
             places: Arc::clone(&self.places),
             chosen: self.chosen.clone(),
             labels: self.labels.as_ref().map(labels),
-            cut,
+            crop,
             ..*self
         }
     }
 
-    /// Parts of the images as images of their own.
+    /// The given patches of `h`×`w` pixels as images.
+    ///
+    /// # Panics
+    /// If the images are patches already.
     pub fn windows(&self, patches: &[Patch], h: usize, w: usize) -> Self {
-        self.cut(
-            Cut::Windows { h, w, patches: patches.to_vec() },
+        self.with_crop(
+            Crop::Windows { h, w, patches: patches.to_vec() },
             patches.iter().map(|patch| patch.image),
         )
     }
 
-    /// All patches of a grid over the images, as images of their own.
+    /// All patches of a grid of `h`×`w` pixels as images; see [`super::patches::grid`].
     ///
     /// # Errors
-    /// When there are more than can be numbered.
+    /// If there are more than 2³² − 1, which 32-bit indices cannot address.
+    ///
+    /// # Panics
+    /// If the images are patches already.
     pub fn patches(&self, h: usize, w: usize) -> Result<Self> {
         let mut starts = vec![0_u32];
         for size in self.sizes() {
-            let end = u32::try_from(Tiling::of(size, h, w).count())
+            let end = u32::try_from(PatchGrid::new(size, h, w).count())
                 .ok()
                 .and_then(|count| starts[starts.len() - 1].checked_add(count));
             starts.push(end.ok_or_else(|| {
                 Error::usage(format!(
-                    "the images have more than {} patches of {w}x{h}: use fewer, or data.fit = \"crop\"",
+                    "the images have more than {} patches of {w}x{h}; use fewer images, or \
+                     data.fit = \"crop\"",
                     u32::MAX
                 ))
             })?);
@@ -368,45 +389,45 @@ impl Catalogue {
             .into_iter()
             .zip(starts[1..].to_vec())
             .map(|(start, end)| (end - start) as usize);
-        let image_of =
-            counts.enumerate().flat_map(|(image, count)| std::iter::repeat_n(image, count));
-        Ok(self.cut(Cut::Grid { h, w, starts }, image_of))
+        let originals =
+            counts.enumerate().flat_map(|(original, count)| std::iter::repeat_n(original, count));
+        Ok(self.with_crop(Crop::Grid { h, w, starts }, originals))
     }
 
-    /// Reads one image: H,W,C.
+    /// Reads one image. Returns H,W,C.
     ///
     /// # Errors
-    /// When its file does not give it (any more), with the file's name.
+    /// If its file cannot be read any more, or has changed. The message names the file.
     pub fn read(&self, image: usize, handles: &mut Handles) -> Result<Vec<u8>> {
-        let whole = self.decode(self.whole(image), handles)?;
-        Ok(self.part(image, &whole).into_owned())
+        let original = self.read_original(self.original(image), handles)?;
+        Ok(self.crop(image, &original).into_owned())
     }
 
-    /// Gives images to `look`, with their places in `images`; those of one file that follow one
-    /// another are decoded once.
+    /// Reads `images` and calls `f` for each with its index in `images` and its pixels (H,W,C).
+    /// Consecutive patches of one original decode it once.
     ///
     /// # Errors
-    /// As [`Catalogue::read`].
-    pub fn each(
+    /// Those of [`Catalogue::read`].
+    pub fn for_each(
         &self,
         images: &[usize],
         handles: &mut Handles,
-        mut look: impl FnMut(usize, &[u8]),
+        mut f: impl FnMut(usize, &[u8]),
     ) -> Result<()> {
-        let mut at = 0;
-        for of_a_file in images.chunk_by(|a, b| self.whole(*a) == self.whole(*b)) {
-            let whole = self.decode(self.whole(of_a_file[0]), handles)?;
-            for image in of_a_file {
-                look(at, &self.part(*image, &whole));
-                at += 1;
+        let mut index = 0;
+        for patches in images.chunk_by(|a, b| self.original(*a) == self.original(*b)) {
+            let original = self.read_original(self.original(patches[0]), handles)?;
+            for image in patches {
+                f(index, &self.crop(*image, &original));
+                index += 1;
             }
         }
         Ok(())
     }
 
-    /// A whole image.
-    fn decode(&self, whole: usize, handles: &mut Handles) -> Result<Vec<u8>> {
-        let (size, place) = (self.decoded(whole), self.place(whole));
+    /// Reads an original, converts its channels and resizes it.
+    fn read_original(&self, original: usize, handles: &mut Handles) -> Result<Vec<u8>> {
+        let (size, place) = (self.decoded_size(original), self.place(original));
         let pixels = match &*self.places {
             Places::Files { root, files, .. } => {
                 let path = root.join(&files[place]);
@@ -420,57 +441,62 @@ impl Catalogue {
                 decoded.into_channels(self.channels)
             }
             Places::Records(arrays) => {
-                let (array, index) = record(arrays, place);
-                let (path, of) = &arrays[array];
-                let file = match handles.files.entry(array) {
+                let (number, index) = record(arrays, place);
+                let (path, array) = &arrays[number];
+                let file = match handles.files.entry(number) {
                     std::collections::hash_map::Entry::Occupied(open) => open.into_mut(),
                     std::collections::hash_map::Entry::Vacant(closed) => {
                         closed.insert(File::open(path).map_err(|e| Error::io(path, &e))?)
                     }
                 };
-                let pixels = of.read(file, index).map_err(|e| e.at(path.display()))?;
-                match (of.c, self.channels) {
+                let pixels = array.read(file, index).map_err(|e| e.at(path.display()))?;
+                match (array.c, self.channels) {
                     (1, 3) => gray_to_rgb(&pixels),
                     (3, 1) => rgb_to_gray(&pixels),
                     _ => pixels,
                 }
             }
         };
-        let to = self.resized(whole);
+        let to = self.resized_size(original);
         Ok(if to == size { pixels } else { resize(&pixels, size, to, self.channels) })
     }
 
-    /// An image, of the whole that it is cut from.
-    fn part<'p>(&self, image: usize, whole: &'p [u8]) -> Cow<'p, [u8]> {
-        let Some([top, left, h, w]) = self.window(image) else { return Cow::Borrowed(whole) };
-        let (width, c) = (self.resized(self.whole(image)).1, self.channels);
+    /// Cuts an image out of the pixels of its original.
+    fn crop<'p>(&self, image: usize, original: &'p [u8]) -> Cow<'p, [u8]> {
+        let Some([top, left, h, w]) = self.window(image) else { return Cow::Borrowed(original) };
+        let (width, c) = (self.resized_size(self.original(image)).1, self.channels);
         let row = |y: usize| ((top + y) * width + left) * c;
-        Cow::Owned((0..h).flat_map(|y| &whole[row(y)..row(y) + w * c]).copied().collect())
+        Cow::Owned((0..h).flat_map(|y| &original[row(y)..row(y) + w * c]).copied().collect())
     }
 
     /// Reads all images into memory.
     ///
     /// # Errors
-    /// As [`Catalogue::read`], or when there are too many bytes.
+    /// Those of [`Catalogue::read`], or if the images exceed [`super::MAX_BYTES`].
     pub fn collect(&self) -> Result<Images> {
-        self.collect_at_once(256)
+        // Enough for any number of threads; the images of these files are held twice.
+        self.collect_in_parts(256)
     }
 
-    /// As [`Catalogue::collect`], so many files at a time.
+    /// Like [`Catalogue::collect`], with at most `files` originals decoded at a time.
     ///
     /// # Errors
-    /// As there.
-    pub fn collect_at_once(&self, files: usize) -> Result<Images> {
+    /// Those of [`Catalogue::collect`].
+    pub fn collect_in_parts(&self, files: usize) -> Result<Images> {
         let mut images = Images::new(self.channels);
-        // patches of one image follow one another: it is decoded once for them
+        // Patches of one original are consecutive, so that each original is decoded once.
         let all: Vec<usize> = (0..self.len()).collect();
-        let groups: Vec<&[usize]> = all.chunk_by(|a, b| self.whole(*a) == self.whole(*b)).collect();
+        let groups: Vec<&[usize]> =
+            all.chunk_by(|a, b| self.original(*a) == self.original(*b)).collect();
         for part in groups.chunks(files) {
             let read = part.par_iter().map_init(
                 Handles::default,
                 |handles, group| -> Result<Vec<Vec<u8>>> {
-                    let whole = self.decode(self.whole(group[0]), handles)?;
-                    Ok(group.iter().map(|image| self.part(*image, &whole).into_owned()).collect())
+                    let original = self.read_original(self.original(group[0]), handles)?;
+                    Ok(group
+                        .iter()
+                        .map(|image| self.crop(*image, &original).into_owned())
+                        .collect())
                 },
             );
             for group in read.collect::<Vec<_>>() {
@@ -486,20 +512,24 @@ impl Catalogue {
     }
 }
 
-/// Which array a record belongs to, and its number there.
+/// The file and the index inside the file of record `place`, counted over all files.
 fn record(arrays: &[(PathBuf, Array)], mut place: usize) -> (usize, usize) {
-    for (at, (_, array)) in arrays.iter().enumerate() {
+    for (file, (_, array)) in arrays.iter().enumerate() {
         if place < array.count {
-            return (at, place);
+            return (file, place);
         }
         place -= array.count;
     }
-    unreachable!("a place is that of a record")
+    unreachable!("every place is below the number of records")
 }
 
-/// A record's name: its number, behind the name of its file where there are several.
-pub(super) fn name_of_record(arrays: &[(PathBuf, Array)], array: usize, index: usize) -> String {
-    let (path, of) = &arrays[array];
+/// The name of a record: its number; if there are several files, `FILE/NUMBER`.
+pub(super) fn name_of_record(arrays: &[(PathBuf, Array)], file: usize, index: usize) -> String {
+    let (path, array) = &arrays[file];
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    if arrays.len() > 1 { format!("{}/{}", name(path), of.name(index)) } else { of.name(index) }
+    if arrays.len() > 1 {
+        format!("{}/{}", name(path), array.name(index))
+    } else {
+        array.name(index)
+    }
 }

@@ -1,4 +1,4 @@
-//! Folders of image files, and single ones.
+//! Folders of image files, and single image files.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -14,42 +14,52 @@ use crate::data::formats::decode::{Decoded, bytes_to_decode, decode_file};
 use crate::data::formats::idx;
 use crate::error::{Error, Result};
 
-/// The file name endings that are taken for images.
+/// The file name extensions of image files, in lower case.
 pub const EXTENSIONS: [&str; 12] =
     ["png", "jpg", "jpeg", "bmp", "gif", "tif", "tiff", "webp", "pbm", "pgm", "ppm", "pnm"];
 
-/// Files decoded at a time for each thread, before their pixels join the set: few, since
-/// photographs take tens of megabytes each.
-const AT_ONCE: usize = 4;
+/// Number of files per thread that are decoded before their pixels are added to the set. More keep
+/// the threads busy when files differ in size; but a decoded photograph takes tens of megabytes.
+const FILES_PER_THREAD: usize = 4;
 
-/// Reads one image file as a set of one, which must decode.
+/// Loads one image file as a set of one image.
+///
+/// # Errors
+/// If the file cannot be decoded.
 pub(super) fn load_file(path: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
     let root = path.parent().unwrap_or(Path::new(""));
     let file = [PathBuf::from(path.file_name().unwrap_or_default())];
     let want = Wanted { strict: true, ..*want };
-    gather(
-        &Files { place: &path.display().to_string(), root, files: &file, labelled: false },
+    load_files(
+        &Files { source: &path.display().to_string(), root, files: &file, labelled: false },
         &want,
         limit,
     )
 }
 
-/// Reads every image below `root`, in the order of their paths. Hidden files and folders are passed
-/// over, as are files that are not called like images.
+/// Loads every image below `root`, in the order of the paths. Hidden files and folders are ignored,
+/// as are files without an extension of [`EXTENSIONS`].
+///
+/// # Errors
+/// If there is no image, a folder cannot be read, or [`load_files`] fails.
 pub(super) fn load(root: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
     let found = find(root)?;
     if found.images.is_empty() {
-        return Err(nothing_found(root, &found.idx));
+        return Err(no_images(root, &found.idx));
     }
-    gather(
-        &Files { place: &root.display().to_string(), root, files: &found.images, labelled: true },
+    load_files(
+        &Files { source: &root.display().to_string(), root, files: &found.images, labelled: true },
         want,
         limit,
     )
 }
 
-/// As [`load`], of those images whose paths below `root` are to be kept; there may be none.
-pub(super) fn load_some(
+/// Like [`load`], for the images whose paths relative to `root` satisfy `keep`. Returns `None` if
+/// there is no such image. The images have no labels.
+///
+/// # Errors
+/// Those of [`load`].
+pub(super) fn load_filtered(
     root: &Path,
     keep: impl Fn(&Path) -> bool,
     want: &Wanted,
@@ -60,19 +70,19 @@ pub(super) fn load_some(
     if found.images.is_empty() {
         return Ok(None);
     }
-    gather(
-        &Files { place: &root.display().to_string(), root, files: &found.images, labelled: false },
+    load_files(
+        &Files { source: &root.display().to_string(), root, files: &found.images, labelled: false },
         want,
         limit,
     )
     .map(Some)
 }
 
-/// Image files to read.
+/// The image files of a source.
 pub(super) struct Files<'a> {
-    /// What names them, for people.
-    pub place: &'a str,
-    /// What their paths are relative to.
+    /// The name of the source in messages.
+    pub source: &'a str,
+    /// The folder that the paths are relative to.
     pub root: &'a Path,
     /// The paths, in order.
     pub files: &'a [PathBuf],
@@ -80,88 +90,99 @@ pub(super) struct Files<'a> {
     pub labelled: bool,
 }
 
-/// Decodes files. Their pixels are kept as long as they do not exceed `limit` bytes, and as many
-/// are decoded at once as take no more than that, or one.
-pub(super) fn gather(source: &Files, want: &Wanted, limit: u64) -> Result<Opened> {
-    let Files { place, root, files, labelled } = *source;
+/// Decodes all files. If their pixels take at most `limit` bytes, they are kept in memory,
+/// otherwise the files are streamed. The files decoded at the same time take at most `limit` bytes
+/// together, or are one file.
+///
+/// # Errors
+/// If no file can be decoded; if one cannot and `want.strict` is set; if one takes more memory than
+/// `want.memory`; or if `want.channels` is neither 1 nor 3.
+pub(super) fn load_files(files: &Files, want: &Wanted, limit: u64) -> Result<Opened> {
+    let Files { source, root, files, labelled } = *files;
     if let Some(channels) = want.channels.filter(|c| ![1, 3].contains(c)) {
         return Err(Error::usage(format!(
-            "{place}: image files give 1 channel (gray) or 3 (RGB), not {channels}; change the model's channels"
+            "{source}: image files have 1 channel (gray) or 3 (RGB), not {channels}; change the \
+             model's channels"
         )));
     }
     let channels = want.channels.unwrap_or(1);
-    let mut gathered = Gathered {
+    let mut set = Accumulator {
         images: Some(Images::new(channels)),
         channels,
         sizes: Vec::new(),
-        grows: want.channels.is_none(),
-        from: Vec::new(),
+        infer_channels: want.channels.is_none(),
+        indices: Vec::new(),
         decoding: 0,
         limit,
     };
     let mut skipped = Vec::new();
-    let at_once = AT_ONCE * rayon::current_num_threads();
-    for first in (0..files.len()).step_by(at_once) {
-        let part: Vec<usize> = (first..files.len().min(first + at_once)).collect();
-        let takes: Vec<u64> =
-            part.par_iter().map(|index| bytes_to_decode(&root.join(&files[*index]))).collect();
-        let many = part
+    let batch = FILES_PER_THREAD * rayon::current_num_threads();
+    for first in (0..files.len()).step_by(batch) {
+        let indices: Vec<usize> = (first..files.len().min(first + batch)).collect();
+        let costs: Vec<u64> =
+            indices.par_iter().map(|index| bytes_to_decode(&root.join(&files[*index]))).collect();
+        let too_large = indices
             .iter()
-            .zip(&takes)
-            .find(|(_, takes)| want.memory.is_some_and(|memory| **takes > memory));
-        if let Some((index, takes)) = many {
+            .zip(&costs)
+            .find(|(_, cost)| want.memory.is_some_and(|memory| **cost > memory));
+        if let Some((index, cost)) = too_large {
             let mib = |bytes: u64| bytes.div_ceil(1 << 20);
             return Err(Error::usage(format!(
-                "{}: takes {} MiB while it is decoded, more than the {} MiB that may be taken; raise --max-memory, or shrink it",
+                "{}: decoding takes {} MiB, more than the limit of {} MiB; raise --max-memory, or \
+                 shrink the image",
                 root.join(&files[*index]).display(),
-                mib(*takes),
-                mib(want.memory.unwrap_or(*takes))
+                mib(*cost),
+                mib(want.memory.unwrap_or(*cost))
             )));
         }
-        for part in within(&part, &takes, limit) {
-            // What is certain to exceed the limit is not held until its turn comes.
+        for group in group_by_cost(&indices, &costs, limit) {
+            // Pixels that will certainly exceed the limit are dropped at once and not held until
+            // their turn comes.
             let held = AtomicU64::new(
-                gathered.images.as_ref().map_or(u64::MAX / 2, |images| images.bytes.len() as u64),
+                set.images.as_ref().map_or(u64::MAX / 2, |images| images.bytes.len() as u64),
             );
-            let decode = |(index, takes): &(usize, u64)| -> Result<(Decoded, u64)> {
+            let decode = |(index, cost): &(usize, u64)| -> Result<(Decoded, u64)> {
                 let mut decoded = decode_file(&root.join(&files[*index]))?;
                 let bytes =
                     (decoded.h * decoded.w * want.channels.unwrap_or(decoded.channels)) as u64;
                 if held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > limit {
                     decoded.pixels = Vec::new();
                 }
-                Ok((decoded, *takes))
+                Ok((decoded, *cost))
             };
-            let decoded: Vec<Result<(Decoded, u64)>> = part.par_iter().map(decode).collect();
-            for ((index, _), decoded) in part.iter().zip(decoded) {
+            let decoded: Vec<Result<(Decoded, u64)>> = group.par_iter().map(decode).collect();
+            for ((index, _), decoded) in group.iter().zip(decoded) {
                 let name = root.join(&files[*index]).display().to_string();
                 match decoded {
-                    Ok((decoded, takes)) => gathered.push(*index, decoded, takes)?,
+                    Ok((decoded, cost)) => set.push(*index, decoded, cost)?,
                     Err(error) if want.strict => return Err(error.at(name)),
                     Err(error) => skipped.push((name, error.to_string())),
                 }
             }
         }
     }
-    let Gathered { images, channels, sizes, from, decoding, .. } = gathered;
-    if from.is_empty() {
-        let (first, why) = &skipped[0];
-        let others = if skipped.len() == 1 {
-            String::new()
-        } else {
-            format!(", nor can any of the other {}", skipped.len() - 1)
+    let Accumulator { images, channels, sizes, indices, decoding, .. } = set;
+    if indices.is_empty() {
+        let (first, reason) = &skipped[0];
+        let others = match skipped.len() - 1 {
+            0 => String::new(),
+            1 => " (and 1 other file failed)".to_owned(),
+            n => format!(" (and {n} other files failed)"),
         };
-        return Err(Error::usage(format!("{place}: no image can be used; {first}: {why}{others}")));
+        return Err(Error::usage(format!(
+            "{source}: no image can be used; {first}: {reason}{others}"
+        )));
     }
-    let labels = if labelled { labels(files, &from) } else { None };
+    let labels = if labelled { labels(files, &indices) } else { None };
     let pixels = match images {
         Some(mut images) => {
             (images.names, images.labels) =
-                (from.iter().map(|index| slashed(&files[*index])).collect(), labels);
+                (indices.iter().map(|index| slashed(&files[*index])).collect(), labels);
             Pixels::Resident(images)
         }
         None => {
-            let mut files: Vec<PathBuf> = from.iter().map(|index| files[*index].clone()).collect();
+            let mut files: Vec<PathBuf> =
+                indices.iter().map(|index| files[*index].clone()).collect();
             files.iter_mut().for_each(PathBuf::shrink_to_fit);
             Pixels::Streamed(Arc::new(Catalogue::new(
                 Places::Files { root: root.to_owned(), files, sizes, decoding },
@@ -170,51 +191,54 @@ pub(super) fn gather(source: &Files, want: &Wanted, limit: u64) -> Result<Opened
             )))
         }
     };
-    Ok(Opened { skipped, ..Opened::new(place, pixels, "") })
+    Ok(Opened { skipped, ..Opened::new(source, pixels, "") })
 }
 
-struct Gathered {
-    /// The pixels, while they fit.
+/// The images decoded so far.
+struct Accumulator {
+    /// The pixels, or `None` once they exceed the limit.
     images: Option<Images>,
     channels: usize,
-    /// Height and width of each.
+    /// Height and width of each image.
     sizes: Vec<[u32; 2]>,
-    /// Whether the first colour image makes the set RGB.
-    grows: bool,
-    /// Which of the found files each image is.
-    from: Vec<usize>,
-    /// Bytes that decoding the most demanding of them takes.
+    /// Whether the set becomes RGB with the first colour image.
+    infer_channels: bool,
+    /// The index of the file of each image.
+    indices: Vec<usize>,
+    /// Maximum memory for decoding an image, in bytes.
     decoding: u64,
+    /// Maximum size of the pixels in memory, in bytes.
     limit: u64,
 }
 
-/// What follows one another and takes no more than `room` together, or is one alone.
-fn within(part: &[usize], takes: &[u64], room: u64) -> Vec<Vec<(usize, u64)>> {
+/// Divides files into groups of consecutive files that cost at most `limit` bytes together, or that
+/// are a single file. Returns (index, cost) pairs.
+fn group_by_cost(indices: &[usize], costs: &[u64], limit: u64) -> Vec<Vec<(usize, u64)>> {
     let mut groups: Vec<Vec<(usize, u64)>> = Vec::new();
     let mut left = 0_u64;
-    for (index, takes) in part.iter().zip(takes) {
-        if groups.is_empty() || *takes > left {
+    for (index, cost) in indices.iter().zip(costs) {
+        if groups.is_empty() || *cost > left {
             groups.push(Vec::new());
-            left = room;
+            left = limit;
         }
-        left = left.saturating_sub(*takes);
-        groups.last_mut().expect("one was begun").push((*index, *takes));
+        left = left.saturating_sub(*cost);
+        groups.last_mut().expect("there is a group").push((*index, *cost));
     }
     groups
 }
 
-impl Gathered {
-    /// Adds an image, whose pixels are left out where they are certain not to fit. The set stays
-    /// gray until the first colour image, unless the channels are given.
-    fn push(&mut self, index: usize, decoded: Decoded, takes: u64) -> Result<()> {
+impl Accumulator {
+    /// Adds an image. Its pixels are empty if they are known not to fit. Without given channels the
+    /// set is gray until the first colour image.
+    fn push(&mut self, index: usize, decoded: Decoded, cost: u64) -> Result<()> {
         let Decoded { h, w, .. } = decoded;
         let before = self.channels;
-        if self.grows && decoded.channels > before {
+        if self.infer_channels && decoded.channels > before {
             self.channels = decoded.channels;
         }
         let channels = self.channels;
-        self.from.push(index);
-        self.decoding = self.decoding.max(takes);
+        self.indices.push(index);
+        self.decoding = self.decoding.max(cost);
         self.sizes.push([h as u32, w as u32]);
         let held = self.images.as_ref().map_or(0, |images| images.bytes.len() / before * channels);
         if decoded.pixels.is_empty() || (held + h * w * channels) as u64 > self.limit {
@@ -228,8 +252,9 @@ impl Gathered {
     }
 }
 
-/// Sub-folders are classes where there are at least two and no image lies beside them.
-fn labels(files: &[PathBuf], from: &[usize]) -> Option<Labels> {
+/// The labels of the images `indices`: their top-level folders are the classes. `None` if there are
+/// fewer than two such folders, or an image is outside of them.
+fn labels(files: &[PathBuf], indices: &[usize]) -> Option<Labels> {
     let class = |file: &PathBuf| {
         let mut parts = file.components();
         let first = parts.next()?;
@@ -243,29 +268,30 @@ fn labels(files: &[PathBuf], from: &[usize]) -> Option<Labels> {
         return None;
     }
     let number = |name: &String| classes.binary_search(name).map_or(0, |i| i as u32);
-    let of = from.iter().map(|&i| number(&of[i])).collect();
+    let of = indices.iter().map(|&i| number(&of[i])).collect();
     Some(Labels { classes, of })
 }
 
-/// The path with slashes on every system, so that names are the same everywhere.
+/// Writes a path with slashes, so that image names are the same on every system.
 pub(super) fn slashed(path: &Path) -> String {
     path.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
 }
 
-/// The image files in a folder and below, sorted, with its path before each.
+/// The paths of the image files below `root`, sorted. They include `root`.
 ///
 /// # Errors
-/// When there is none, or a folder cannot be read.
+/// If there is no image file, or a folder cannot be read.
 pub fn files(root: &Path) -> Result<Vec<PathBuf>> {
     let Found { images, idx } = find(root)?;
     if images.is_empty() {
-        return Err(nothing_found(root, &idx));
+        return Err(no_images(root, &idx));
     }
     Ok(images.into_iter().map(|image| root.join(image)).collect())
 }
 
-fn nothing_found(root: &Path, idx: &[PathBuf]) -> Error {
-    // the training images, if the folder is one of the usual sets
+/// The error for a folder without images. `idx` are its IDX files, one of which is suggested.
+fn no_images(root: &Path, idx: &[PathBuf]) -> Error {
+    // Prefer the training images, as named in MNIST and its relatives.
     let name = |path: &&PathBuf| path.to_string_lossy().to_lowercase();
     let suggested = idx.iter().find(|p| name(p).contains("train") && name(p).contains("images"));
     let suggested = suggested
@@ -274,7 +300,7 @@ fn nothing_found(root: &Path, idx: &[PathBuf]) -> Error {
     Error::usage(match suggested {
         Some(file) => {
             format!(
-                "{}: no image files here, but IDX data: name the file, {}",
+                "{}: this folder has no image files, but IDX files; name the file: {}",
                 root.display(),
                 root.join(file).display()
             )
@@ -287,21 +313,21 @@ fn nothing_found(root: &Path, idx: &[PathBuf]) -> Error {
     })
 }
 
+/// The files below a folder, relative to it and sorted.
 #[derive(Default)]
 struct Found {
-    /// Image files, relative to the root, sorted.
     images: Vec<PathBuf>,
-    /// IDX files, likewise.
     idx: Vec<PathBuf>,
 }
 
+/// Finds the image and IDX files below `root`.
 fn find(root: &Path) -> Result<Found> {
     let mut found = Found::default();
     let mut seen = HashSet::new();
     let mut open = vec![PathBuf::new()];
     while let Some(folder) = open.pop() {
         let path = root.join(&folder);
-        // links may lead in circles
+        // Symbolic links can form cycles.
         if !seen.insert(path.canonicalize().map_err(|e| Error::io(&path, &e))?) {
             continue;
         }
@@ -316,8 +342,8 @@ fn find(root: &Path) -> Result<Found> {
                 .extension()
                 .map(|e| e.to_string_lossy().to_lowercase())
                 .unwrap_or_default();
-            // follows links; a dangling one called like an image is named later, when it cannot be
-            // read
+            // This follows links. A broken link with an image extension is reported later, when the
+            // file cannot be read.
             let metadata = std::fs::metadata(entry.path());
             if metadata.is_ok_and(|m| m.is_dir()) {
                 open.push(relative);
@@ -338,13 +364,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_that_take_much_are_decoded_a_few_at_a_time() {
-        let groups = |takes: &[u64], room| -> Vec<usize> {
-            let part: Vec<usize> = (0..takes.len()).collect();
-            let groups = within(&part, takes, room);
+    fn groups_cost_at_most_the_limit() {
+        let groups = |costs: &[u64], limit| -> Vec<usize> {
+            let indices: Vec<usize> = (0..costs.len()).collect();
+            let groups = group_by_cost(&indices, costs, limit);
             assert_eq!(
                 groups.concat(),
-                part.into_iter().zip(takes.iter().copied()).collect::<Vec<_>>()
+                indices.into_iter().zip(costs.iter().copied()).collect::<Vec<_>>()
             );
             groups.iter().map(Vec::len).collect()
         };

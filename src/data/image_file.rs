@@ -1,5 +1,5 @@
-//! An image file as restoration needs it: samples at the depth that they were saved with, alpha
-//! apart, and written back as the same kind.
+//! Image files for restoration. Samples keep the bit depth of the file, alpha is separate, and
+//! results are written with the same depth, channels and colour profile.
 
 use std::io::Cursor;
 use std::ops::Range;
@@ -12,21 +12,23 @@ use image::{DynamicImage, ExtendedColorType, ImageEncoder};
 use crate::data::formats::decode;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::shape::Size;
 
-/// The quality of JPEG files, of 100.
+/// The quality of JPEG files, 1 to 100. Higher values keep more of the restored detail but make
+/// larger files.
 const JPEG_QUALITY: u8 = 95;
 
-/// Samples as a file holds them. 0–1 is 0–255 or 0–65535.
+/// Samples with the bit depth of a file. The 0–1 scale is 0–255 or 0–65535.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Samples {
-    /// 8 bits a sample.
+    /// 8 bits per sample.
     Eight(Vec<u8>),
-    /// 16 bits a sample.
+    /// 16 bits per sample.
     Sixteen(Vec<u16>),
 }
 
 impl Samples {
-    /// So many zeros of the same depth.
+    /// `len` zeros of the same depth.
     fn zeros(&self, len: usize) -> Self {
         match self {
             Self::Eight(_) => Self::Eight(vec![0; len]),
@@ -47,7 +49,7 @@ impl Samples {
         self.len() == 0
     }
 
-    /// Adds a part to a vector of reals, on the 0–1 scale.
+    /// Appends the samples of a range to `out`, on the 0–1 scale.
     fn read(&self, range: Range<usize>, out: &mut Vec<f32>) {
         match self {
             Self::Eight(v) => out.extend(v[range].iter().map(|&v| f32::from(v) / 255.0)),
@@ -55,7 +57,8 @@ impl Samples {
         }
     }
 
-    /// Writes reals of the 0–1 scale over a part: rounded, what lies outside clipped, NaN as 0.
+    /// Overwrites the samples from index `at` on with values on the 0–1 scale. Values are rounded
+    /// and clipped; NaN becomes 0.
     fn write(&mut self, at: usize, values: &[f32]) {
         match self {
             Self::Eight(v) => v[at..][..values.len()]
@@ -72,38 +75,39 @@ impl Samples {
     }
 }
 
-/// An image from a file, or to become one. Samples stay at their depth, so that a large image takes
-/// no more than its file's pixels; reals are read from it and written to it by rows.
+/// An image that was read from a file or will be written to one. Samples keep their bit depth to
+/// save memory; rows are converted to f32 when they are read, and back when they are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageFile {
     /// Height in pixels.
     pub h: usize,
     /// Width in pixels.
     pub w: usize,
-    /// 1 (gray) or 3 (RGB), as the file says: an RGB file stays one though its channels be equal.
+    /// Number of channels without alpha: 1 (gray) or 3 (RGB). An RGB file has 3 channels even if
+    /// they are equal.
     pub c: usize,
     /// H,W,C.
     samples: Samples,
-    /// H,W; 1: opaque. None where the file has no transparency.
+    /// H,W; 1 is opaque. `None` if the file has no alpha channel.
     alpha: Option<Samples>,
-    /// The colour profile, where it is one of gray or RGB as the samples are.
+    /// The ICC profile, if it is for the same kind of colours (gray or RGB) as the samples.
     profile: Option<Vec<u8>>,
 }
 
-/// The most bytes that decoding a file of restoration may take: 100 megapixels with alpha at 16
-/// bits.
+/// Maximum memory for decoding a file for restoration, in bytes. It is enough for 100 megapixels of
+/// RGB with alpha and 16 bits.
 pub const MAX_BYTES: u64 = 1 << 30;
 
 impl ImageFile {
-    /// Reads PNG, JPEG, BMP, GIF (its first frame), TIFF, WebP or PNM, recognised by its content.
-    /// The EXIF orientation is applied. Palettes become the colours that they stand for, CMYK and
-    /// YCbCr RGB, float samples 16 bits, fewer than 8 bits 8.
+    /// Reads a PNG, JPEG, BMP, GIF (first frame), TIFF, WebP or PNM file. The format is detected
+    /// from the content, and the EXIF orientation is applied. Palettes, CMYK and YCbCr are
+    /// converted to RGB, float samples to 16 bits, fewer than 8 bits to 8.
     ///
     /// # Errors
-    /// When the file cannot be read or decoded, or takes more than [`MAX_BYTES`]; the message
-    /// begins with its path.
+    /// If the file cannot be read or decoded, or takes more than [`MAX_BYTES`]. The message begins
+    /// with the path.
     pub fn read(path: &Path) -> Result<Self> {
-        decode::picture_of_file(path, MAX_BYTES)
+        decode::decode_lossless(path, MAX_BYTES)
             .and_then(|(image, profile)| Self::new(image, profile))
             .map_err(|error| error.at(path.display()))
     }
@@ -124,14 +128,19 @@ impl ImageFile {
             (_, false, true) => Samples::Sixteen(image.into_rgb16().into_raw()),
             (_, true, true) => Samples::Sixteen(image.into_rgba16().into_raw()),
         };
-        // Offset 16 of a profile's head: the colours that it is for (ICC.1:2022, 7.2.6).
-        let kind: &[u8] = if c == 1 { b"GRAY" } else { b"RGB " };
-        let profile = profile.filter(|profile| profile.get(16..20) == Some(kind));
-        let (samples, alpha) = if color.has_alpha() { apart(samples, c) } else { (samples, None) };
+        // Bytes 16 to 19 of a profile are its colour space (ICC.1:2022, 7.2.6).
+        let space: &[u8] = if c == 1 { b"GRAY" } else { b"RGB " };
+        let profile = profile.filter(|profile| profile.get(16..20) == Some(space));
+        let (samples, alpha) =
+            if color.has_alpha() { split_alpha(samples, c) } else { (samples, None) };
         Ok(Self { h, w, c, samples, alpha, profile })
     }
 
-    /// An image of H,W,C samples on the 0–1 scale, with 8 or 16 bits.
+    /// An image of pixels (H,W,C, on the 0–1 scale), stored with 16 bits per sample if `deep`,
+    /// otherwise with 8.
+    ///
+    /// # Panics
+    /// If the number of samples does not match the size, or `c` is neither 1 nor 3.
     pub fn from_pixels(pixels: &[f32], h: usize, w: usize, c: usize, deep: bool) -> Self {
         assert!(pixels.len() == h * w * c && (c == 1 || c == 3), "a picture of {h}x{w}x{c}");
         let none = if deep { Samples::Sixteen(Vec::new()) } else { Samples::Eight(Vec::new()) };
@@ -140,8 +149,8 @@ impl ImageFile {
         Self { h, w, c, samples, alpha: None, profile: None }
     }
 
-    /// A black image of the same kind (channels, depth, profile) and another size, for a result.
-    /// The alpha is copied where the size is the same; else set it by [`ImageFile::set_alpha`].
+    /// A black image of `h`×`w` pixels with the channels, depth and profile of this image. Alpha is
+    /// copied if the size is the same; otherwise set it with [`ImageFile::set_alpha`].
     pub fn like(&self, h: usize, w: usize) -> Self {
         let alpha = self.alpha.clone().filter(|_| (h, w) == (self.h, self.w));
         Self {
@@ -154,31 +163,43 @@ impl ImageFile {
         }
     }
 
-    /// Whether it has 16 bits a sample.
+    /// Height and width.
+    pub const fn size(&self) -> Size {
+        Size { h: self.h, w: self.w }
+    }
+
+    /// An image without pixels that has the same channels and colour profile: what
+    /// [`ImageFile::like`] makes images of.
+    pub fn kind(&self, deep: bool) -> Self {
+        let samples = if deep { Samples::Sixteen(Vec::new()) } else { Samples::Eight(Vec::new()) };
+        Self { h: 0, w: 0, c: self.c, samples, alpha: None, profile: self.profile.clone() }
+    }
+
+    /// Whether the image has 16 bits per sample.
     pub fn is_deep(&self) -> bool {
         matches!(self.samples, Samples::Sixteen(_))
     }
 
-    /// All samples (H,W,C; 0…1).
+    /// All pixels (H,W,C, on the 0–1 scale).
     pub fn pixels(&self) -> Vec<f32> {
         let mut out = Vec::with_capacity(self.samples.len());
         self.samples.read(0..self.samples.len(), &mut out);
         out
     }
 
-    /// Adds some columns of a row (W,C; 0…1) to a vector.
+    /// Appends some columns of row `y` (W,C, on the 0–1 scale) to `out`.
     pub fn read_row(&self, y: usize, columns: Range<usize>, out: &mut Vec<f32>) {
         let row = y * self.w;
         self.samples.read((row + columns.start) * self.c..(row + columns.end) * self.c, out);
     }
 
-    /// Writes whole rows (H,W,C; 0…1) from row `top` on: rounded to the depth, what lies outside
-    /// clipped.
+    /// Overwrites whole rows (H,W,C, on the 0–1 scale) from row `top` on. Values are rounded to the
+    /// bit depth and clipped.
     pub fn write_rows(&mut self, top: usize, rows: &[f32]) {
         self.samples.write(top * self.w * self.c, rows);
     }
 
-    /// The alpha plane (H,W; 1: opaque), if there is one.
+    /// The alpha channel (H,W; 1 is opaque), if there is one.
     pub fn alpha(&self) -> Option<Vec<f32>> {
         let alpha = self.alpha.as_ref()?;
         let mut out = Vec::with_capacity(alpha.len());
@@ -186,23 +207,26 @@ impl ImageFile {
         Some(out)
     }
 
-    /// Sets the alpha plane (H,W; 0…1) or takes it away.
+    /// Sets the alpha channel (H,W, on the 0–1 scale), or removes it.
+    ///
+    /// # Panics
+    /// If its size is not that of the image.
     pub fn set_alpha(&mut self, alpha: Option<&[f32]>) {
         self.alpha = alpha.map(|values| {
-            assert_eq!(values.len(), self.h * self.w, "an alpha plane of the image's size");
+            assert_eq!(values.len(), self.h * self.w, "an alpha channel of the image's size");
             let mut alpha = self.samples.zeros(values.len());
             alpha.write(0, values);
             alpha
         });
     }
 
-    /// Writes a PNG of the same kind, or, where the name ends in `.jpg` or `.jpeg`, a JPEG: 8 bits,
-    /// and what is transparent over white. The file is written beside under a temporary name and
-    /// then renamed.
+    /// Writes a PNG file, or a JPEG file if the name ends in `.jpg` or `.jpeg`. A JPEG has 8 bits
+    /// per sample and no alpha; the image is composed over white. The write is atomic
+    /// ([`files::write_atomically`]).
     ///
     /// # Errors
-    /// When the name ends otherwise, the format cannot hold the size, or the file cannot be
-    /// written; nothing is left behind then.
+    /// If the name has another extension, the image is too large for the format, or the file cannot
+    /// be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
         let mut bytes = Cursor::new(Vec::new());
@@ -212,7 +236,7 @@ impl ImageFile {
                 .shallow_opaque()
                 .encode(JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)),
             _ => crate::bail_usage!(
-                "{}: results are PNG or JPEG; let the name end in .png or .jpg",
+                "{}: results are PNG or JPEG; use a name that ends in .png or .jpg",
                 path.display()
             ),
         };
@@ -227,14 +251,15 @@ impl ImageFile {
         files::write_atomically(path, bytes.get_ref())
     }
 
+    /// Encodes the image with its alpha and profile.
     fn encode(&self, mut encoder: impl ImageEncoder) -> image::ImageResult<()> {
         use ExtendedColorType::{L8, L16, La8, La16, Rgb8, Rgb16, Rgba8, Rgba16};
         if let Some(profile) = &self.profile {
-            // A format without a place for it loses it.
+            // An error means that the format cannot store a profile. The image is still valid.
             let _ = encoder.set_icc_profile(profile.clone());
         }
-        let together = self.alpha.as_ref().map(|alpha| together(&self.samples, alpha, self.c));
-        let samples = together.as_ref().unwrap_or(&self.samples);
+        let merged = self.alpha.as_ref().map(|alpha| merge_alpha(&self.samples, alpha, self.c));
+        let samples = merged.as_ref().unwrap_or(&self.samples);
         let color = match (self.c, self.alpha.is_some(), self.is_deep()) {
             (1, false, false) => L8,
             (1, true, false) => La8,
@@ -247,13 +272,13 @@ impl ImageFile {
         };
         let bytes = match samples {
             Samples::Eight(v) => v,
-            // The encoder expects the machine's byte order.
+            // The encoder expects native byte order.
             Samples::Sixteen(v) => bytemuck::cast_slice(v),
         };
         encoder.write_image(bytes, self.w as u32, self.h as u32, color)
     }
 
-    /// With 8 bits, over white, for JPEG.
+    /// The image with 8 bits per sample, composed over white, for JPEG.
     fn shallow_opaque(&self) -> Self {
         let alpha = self.alpha();
         let mut samples = Samples::Eight(vec![0; self.samples.len()]);
@@ -271,12 +296,12 @@ impl ImageFile {
     }
 }
 
-/// Samples and alpha of pixels that hold both. An alpha that is opaque throughout is kept: it says
-/// of what kind the file is.
-fn apart(samples: Samples, c: usize) -> (Samples, Option<Samples>) {
+/// Separates pixels of `c` channels and alpha into samples and alpha. Alpha that is opaque
+/// everywhere is kept, so that the result has an alpha channel like the file.
+fn split_alpha(samples: Samples, c: usize) -> (Samples, Option<Samples>) {
     fn split<T: Copy>(mut v: Vec<T>, c: usize) -> (Vec<T>, Vec<T>) {
         let alpha: Vec<T> = v.iter().skip(c).step_by(c + 1).copied().collect();
-        // In place: a large image is not held twice.
+        // In place, because a large image does not fit twice.
         for i in 0..alpha.len() {
             v.copy_within(i * (c + 1)..i * (c + 1) + c, i * c);
         }
@@ -296,8 +321,8 @@ fn apart(samples: Samples, c: usize) -> (Samples, Option<Samples>) {
     }
 }
 
-/// Pixels of samples and alpha.
-fn together(samples: &Samples, alpha: &Samples, c: usize) -> Samples {
+/// Joins samples of `c` channels and alpha into pixels.
+fn merge_alpha(samples: &Samples, alpha: &Samples, c: usize) -> Samples {
     fn join<T: Copy>(v: &[T], alpha: &[T], c: usize) -> Vec<T> {
         let mut out = Vec::with_capacity(v.len() + alpha.len());
         for (pixel, a) in v.chunks_exact(c).zip(alpha) {
@@ -309,7 +334,7 @@ fn together(samples: &Samples, alpha: &Samples, c: usize) -> Samples {
     match (samples, alpha) {
         (Samples::Eight(v), Samples::Eight(alpha)) => Samples::Eight(join(v, alpha, c)),
         (Samples::Sixteen(v), Samples::Sixteen(alpha)) => Samples::Sixteen(join(v, alpha, c)),
-        _ => unreachable!("samples and alpha have one depth"),
+        _ => unreachable!("samples and alpha have the same depth"),
     }
 }
 
@@ -319,6 +344,7 @@ mod tests {
     use crate::testing::{Folder, encoded};
     use image::{ImageBuffer, ImageFormat, Luma, LumaA, Pixel, Rgb, Rgba};
 
+    /// A 7×5 image of pseudo-random samples up to 250·`scale`.
     fn noise<P: Pixel<Subpixel = T>, T: From<u8> + image::Primitive>(
         scale: T,
     ) -> ImageBuffer<P, Vec<T>> {
@@ -328,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_png_comes_back_as_it_was() {
+    fn every_kind_of_png_is_restored_exactly() {
         let folder = Folder::new("image-file");
         let kinds: [(DynamicImage, usize, bool, bool); 8] = [
             (noise::<Luma<u8>, u8>(1).into(), 1, false, false),
@@ -347,7 +373,7 @@ mod tests {
                 (file.h, file.w, file.c, file.alpha().is_some(), file.is_deep()),
                 (5, 7, c, alpha, deep)
             );
-            // Through reals and back, at once and by rows.
+            // Conversion to f32 and back is exact, by all rows or some.
             let mut copy = file.like(5, 7);
             assert_ne!(copy, file);
             copy.write_rows(0, &file.pixels()[..2 * 7 * c]);
@@ -370,9 +396,14 @@ mod tests {
     }
 
     #[test]
-    fn a_result_of_another_size_takes_its_alpha() {
-        let mut file = ImageFile::from_pixels(&[0.25, 2.0, f32::NAN, -1.0], 2, 2, 1, true);
+    fn pixels_are_rounded_and_clipped() {
+        let file = ImageFile::from_pixels(&[0.25, 2.0, f32::NAN, -1.0], 2, 2, 1, true);
         assert_eq!(file.samples, Samples::Sixteen(vec![16384, 65535, 0, 0]));
+    }
+
+    #[test]
+    fn alpha_is_copied_to_results_of_the_same_size_only() {
+        let mut file = ImageFile::from_pixels(&[0.0; 4], 2, 2, 1, true);
         file.set_alpha(Some(&[1.0, 0.0, 0.5, 1.0]));
         assert_eq!(file.like(2, 2).alpha(), file.alpha());
         let mut larger = file.like(4, 4);
@@ -382,14 +413,14 @@ mod tests {
     }
 
     #[test]
-    fn transparent_is_white_in_a_jpeg() {
+    fn transparent_pixels_are_white_in_a_jpeg() {
         let mut file = ImageFile::from_pixels(&[0.0; 4], 2, 2, 1, true);
         file.set_alpha(Some(&[0.0, 1.0, 0.25, 1.0]));
         assert_eq!(file.shallow_opaque().samples, Samples::Eight(vec![255, 0, 191, 0]));
     }
 
     #[test]
-    fn profiles_of_the_same_colours_are_kept() {
+    fn only_profiles_of_the_same_colour_space_are_kept() {
         let folder = Folder::new("profile");
         let mut profile = vec![0; 132];
         profile[16..20].copy_from_slice(b"RGB ");
@@ -410,19 +441,24 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_file() {
+    fn read_errors_name_the_file() {
         let folder = Folder::new("image-errors");
         let bad = folder.write("bad.png", b"\x89PNG\r\n");
         for path in [bad, folder.path.join("none.png"), folder.path.clone()] {
             let message = ImageFile::read(&path).unwrap_err().to_string();
             assert!(message.starts_with(&path.display().to_string()), "{message}");
         }
+    }
+
+    #[test]
+    fn save_errors_name_the_file_and_leave_none() {
+        let folder = Folder::new("image-save-errors");
         let file = ImageFile::from_pixels(&[0.0], 1, 1, 1, false);
         let message = file.save(&folder.path.join("a.tif")).unwrap_err().to_string();
         assert!(message.contains("a.tif") && message.contains(".png"), "{message}");
         let wide = ImageFile::from_pixels(&vec![0.0; 70_000], 1, 70_000, 1, false);
         let message = wide.save(&folder.path.join("wide.jpg")).unwrap_err().to_string();
         assert!(message.contains("wide.jpg") && message.contains("70000"), "{message}");
-        assert_eq!(std::fs::read_dir(&folder.path).unwrap().count(), 1);
+        assert_eq!(std::fs::read_dir(&folder.path).unwrap().count(), 0);
     }
 }

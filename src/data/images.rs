@@ -1,4 +1,4 @@
-//! A set of images in memory: bytes, a table of where each lies, names and labels.
+//! A set of images in memory: pixels, a table of their positions, names and labels.
 
 use image::imageops::{self, FilterType};
 use image::{ImageBuffer, Pixel};
@@ -7,16 +7,17 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 
-/// The most bytes one set may hold: offsets are 32-bit words on the device.
+/// Maximum size of a set in bytes: offsets are 32-bit words on the device.
 pub const MAX_BYTES: usize = u32::MAX as usize;
 
-/// The most bytes one enlarged image may hold, so that a hair-thin image cannot ask for gigabytes.
+/// Maximum size of an enlarged image in bytes (256 MiB). It refuses extremely narrow images, whose
+/// enlargement would take gigabytes.
 const MAX_ENLARGED: usize = 1 << 28;
 
-/// Where an image lies in [`Images::bytes`] and how large it is.
+/// The position and size of an image in [`Images::bytes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Offset of its first byte.
+    /// Offset of the first byte.
     pub offset: usize,
     /// Height in pixels.
     pub h: usize,
@@ -24,32 +25,32 @@ pub struct Entry {
     pub w: usize,
 }
 
-/// A class for each image.
+/// The class of each image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labels {
-    /// The classes' names.
+    /// The names of the classes.
     pub classes: Vec<String>,
     /// The class of each image, an index into `classes`.
     pub of: Vec<u32>,
 }
 
-/// Images of any sizes with the same number of channels, 8 bits a sample.
+/// Images of any sizes with the same number of channels and 8 bits per sample.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Images {
-    /// The pixels: H,W,C of one image after the other, in the order of `table`.
+    /// The pixels of all images (H,W,C each), in the order of `table`.
     pub bytes: Vec<u8>,
-    /// Where each image lies.
+    /// The position and size of each image.
     pub table: Vec<Entry>,
-    /// Samples per pixel.
+    /// Number of channels.
     pub channels: usize,
-    /// A name for each image: its path inside the folder, or its number inside a file.
+    /// The name of each image: its path inside the folder, or its number inside a file.
     pub names: Vec<String>,
-    /// Classes, where the data has them.
+    /// The class of each image, if the data have labels.
     pub labels: Option<Labels>,
 }
 
 impl Images {
-    /// An empty set.
+    /// An empty set of images with a number of channels.
     pub fn new(channels: usize) -> Self {
         Self { channels, ..Self::default() }
     }
@@ -64,33 +65,31 @@ impl Images {
         self.table.is_empty()
     }
 
-    /// The pixels of image `i`, H,W,C.
+    /// The pixels of image `i` (H,W,C).
     pub fn image(&self, i: usize) -> &[u8] {
         let Entry { offset, h, w } = self.table[i];
         &self.bytes[offset..offset + h * w * self.channels]
     }
 
-    /// The pixels of image `i` on the 0–1 scale, H,W,C.
+    /// The pixels of image `i` (H,W,C) on the 0–1 scale.
     pub fn image_f32(&self, i: usize) -> Vec<f32> {
         self.image(i).iter().map(|&byte| f32::from(byte) / 255.0).collect()
     }
 
-    /// Total size of the pixels in bytes.
-    pub fn pixel_bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Bytes that the set takes: pixels, table, names, labels.
+    /// The memory of the set in bytes: pixels, table, names and labels.
     pub fn held_bytes(&self) -> u64 {
         let names: usize = self.names.iter().map(|name| size_of::<String>() + name.len()).sum();
         let labels = self.labels.as_ref().map_or(0, |labels| size_of_val(&labels.of[..]));
         (self.bytes.len() + size_of_val(&self.table[..]) + names + labels) as u64
     }
 
-    /// Adds an image (H,W,C with the set's channels).
+    /// Adds an image (H,W,C with the channels of the set).
     ///
     /// # Errors
-    /// When the set would exceed [`MAX_BYTES`].
+    /// If the set would exceed [`MAX_BYTES`].
+    ///
+    /// # Panics
+    /// If the number of samples does not match the size.
     pub fn push(&mut self, name: String, h: usize, w: usize, pixels: &[u8]) -> Result<()> {
         assert_eq!(pixels.len(), h * w * self.channels, "pixels of {name}");
         if self.bytes.len() + pixels.len() > MAX_BYTES {
@@ -102,19 +101,13 @@ impl Images {
         Ok(())
     }
 
-    /// The common size (height, width) of the images, if they have one.
+    /// The size (height, width) that all images have. `None` if they differ or there are none.
     pub fn common_size(&self) -> Option<(usize, usize)> {
         let first = self.table.first()?;
         self.table.iter().all(|e| (e.h, e.w) == (first.h, first.w)).then_some((first.h, first.w))
     }
 
-    /// The least height and the least width that occur (0, 0 for an empty set).
-    pub fn least_size(&self) -> (usize, usize) {
-        let least = |side: fn(&Entry) -> usize| self.table.iter().map(side).min().unwrap_or(0);
-        (least(|e| e.h), least(|e| e.w))
-    }
-
-    /// One line about the set: `400 images of 180x180, gray, 10 classes`.
+    /// A one-line description such as `400 images of 180x180, gray, 10 classes`.
     pub fn describe(&self) -> String {
         describe(self.table.iter().map(|e| (e.h, e.w)), self.channels, self.labels.as_ref())
     }
@@ -135,9 +128,10 @@ impl Images {
         out
     }
 
-    /// Splits by images into (training, validation): `fraction` of them, drawn from the seed, go to
-    /// validation; both keep the order. With two images or more each side gets at least one. A
-    /// fraction of 0 (or a single image) leaves the validation set empty.
+    /// Splits the images at random into (training, validation). The validation set gets the
+    /// fraction `fraction`. If there are two or more images, both sets get at least one. If the
+    /// fraction is 0 or there is one image, the validation set is empty. Both sets keep the order
+    /// of the images.
     pub fn split(self, fraction: f64, seed: u64) -> (Images, Images) {
         let (train, validation) = split(self.len(), fraction, seed);
         if validation.is_empty() {
@@ -147,13 +141,8 @@ impl Images {
         (self.subset(&train), self.subset(&validation))
     }
 
-    /// The bytes as words for the device: four a word, little end first, the last one padded with
-    /// zeros.
-    pub fn words(&self) -> Vec<u32> {
-        Self::words_of(&self.bytes)
-    }
-
-    /// [`Images::words`] of some bytes.
+    /// Packs bytes into words for the device: four per word, little-endian. The last word is padded
+    /// with zeros.
     pub fn words_of(bytes: &[u8]) -> Vec<u32> {
         let word = |four: &[u8]| {
             let mut bytes = [0; 4];
@@ -163,21 +152,20 @@ impl Images {
         bytes.chunks(4).map(word).collect()
     }
 
-    /// Three words an image: byte offset, height, width.
+    /// The table for the device: three words per image (byte offset, height, width).
     ///
     /// # Panics
-    /// When the set exceeds [`MAX_BYTES`], which no reader lets happen.
+    /// If the set exceeds [`MAX_BYTES`], which [`Images::push`] prevents.
     pub fn table_words(&self) -> Vec<u32> {
         let word = |value: usize| u32::try_from(value).expect("a set within MAX_BYTES");
         self.table.iter().flat_map(|e| [word(e.offset), word(e.h), word(e.w)]).collect()
     }
 
-    /// Enlarges the images with a side below `h` or `w` (Catmull-Rom, aspect kept) until both are
-    /// reached. Returns how many were enlarged.
+    /// Enlarges each image that is smaller than `h`×`w` until it has at least that size, with
+    /// Catmull–Rom interpolation. The aspect ratio is kept. Returns the number of enlarged images.
     ///
     /// # Errors
-    /// When an image is so long and narrow that its enlargement would be absurd, or the set grows
-    /// past [`MAX_BYTES`].
+    /// If an enlarged image would exceed 256 MiB, or the set [`MAX_BYTES`].
     pub fn ensure_at_least(&mut self, h: usize, w: usize) -> Result<usize> {
         let sizes: Vec<(usize, usize)> =
             self.table.iter().map(|e| enlarged((e.h, e.w), h, w)).collect();
@@ -189,15 +177,16 @@ impl Images {
         Ok(enlarged)
     }
 
-    /// Resizes every image to exactly `h`×`w` (Catmull-Rom, with the wider kernel that shrinking
-    /// needs); the aspect is not kept.
+    /// Resizes every image to exactly `h`×`w`, with Catmull–Rom interpolation (antialiased when
+    /// shrinking). The aspect ratio is not kept.
     ///
     /// # Errors
-    /// When the set would exceed [`MAX_BYTES`].
+    /// If a resized image would be empty or exceed 256 MiB, or the set [`MAX_BYTES`].
     pub fn resize_all(&mut self, h: usize, w: usize) -> Result<()> {
         self.resize_to(&vec![(h, w); self.len()])
     }
 
+    /// Resizes each image to its size (height, width) in `sizes`.
     fn resize_to(&mut self, sizes: &[(usize, usize)]) -> Result<()> {
         let mut total = 0usize;
         for (i, &(h, w)) in sizes.iter().enumerate() {
@@ -209,11 +198,11 @@ impl Images {
         if total > MAX_BYTES {
             return Err(too_large());
         }
-        // a slice of the set at a time, so that the resized images are not held twice
-        const AT_ONCE: usize = 256;
+        // Number of images resized in parallel. Only these are in memory twice.
+        const PART: usize = 256;
         let mut bytes = Vec::with_capacity(total);
-        for start in (0..sizes.len()).step_by(AT_ONCE) {
-            let part: Vec<Vec<u8>> = (start..sizes.len().min(start + AT_ONCE))
+        for start in (0..sizes.len()).step_by(PART) {
+            let part: Vec<Vec<u8>> = (start..sizes.len().min(start + PART))
                 .into_par_iter()
                 .map(|i| {
                     let Entry { h, w, .. } = self.table[i];
@@ -231,11 +220,11 @@ impl Images {
         Ok(())
     }
 
-    /// Converts between gray and RGB: gray is repeated, RGB becomes BT.601 luma, 0.299 R + 0.587 G
-    /// + 0.114 B, rounded.
+    /// Converts between gray (1 channel) and RGB (3 channels). Gray is repeated. RGB becomes the
+    /// full-range luma of BT.601, 0.299 R + 0.587 G + 0.114 B, rounded.
     ///
     /// # Errors
-    /// For any other pair of channel counts, or when the set would exceed [`MAX_BYTES`].
+    /// If the channels differ and are not 1 and 3, or the set would exceed [`MAX_BYTES`].
     pub fn convert_channels(&mut self, channels: usize) -> Result<()> {
         match (self.channels, channels) {
             (from, to) if from == to => return Ok(()),
@@ -252,7 +241,8 @@ impl Images {
             }
             (from, to) => {
                 return Err(Error::usage(format!(
-                    "images of {from} channels cannot be turned into {to}: only gray (1) and RGB (3) convert into each other"
+                    "images of {from} channels cannot be converted to {to}; only gray (1) and RGB \
+                     (3) can be converted into each other"
                 )));
             }
         }
@@ -261,29 +251,29 @@ impl Images {
     }
 }
 
-/// One line about images of these sizes (height, width).
+/// A one-line description of images; see [`Images::describe`]. `sizes` are (height, width).
 pub(super) fn describe(
     sizes: impl Iterator<Item = (usize, usize)>,
     channels: usize,
     labels: Option<&Labels>,
 ) -> String {
-    let (mut count, mut least, mut most) = (0, (usize::MAX, usize::MAX), (0, 0));
+    let (mut count, mut min, mut max) = (0, (usize::MAX, usize::MAX), (0, 0));
     for (h, w) in sizes {
         count += 1;
-        least = (h.min(least.0), w.min(least.1));
-        most = (h.max(most.0), w.max(most.1));
+        min = (h.min(min.0), w.min(min.1));
+        max = (h.max(max.0), w.max(max.1));
     }
     let count = if count == 1 { "1 image".to_owned() } else { format!("{count} images") };
-    let size = if least == most {
-        format!("{}x{}", most.1, most.0)
+    let size = if min == max {
+        format!("{}x{}", max.1, max.0)
     } else {
-        format!("{}x{} to {}x{}", least.1, least.0, most.1, most.0)
+        format!("{}x{} to {}x{}", min.1, min.0, max.1, max.0)
     };
     let classes = labels.map_or(String::new(), |l| format!(", {} classes", l.classes.len()));
     format!("{count} of {size}, {}{classes}", channels_name(channels))
 }
 
-/// The images (of `n`) to train on and those to validate on, as [`Images::split`] says.
+/// Splits the indices 0…n − 1 into (training, validation); see [`Images::split`].
 pub(super) fn split(n: usize, fraction: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
     if n < 2 || fraction.is_nan() || fraction <= 0.0 {
         return ((0..n).collect(), Vec::new());
@@ -296,17 +286,20 @@ pub(super) fn split(n: usize, fraction: f64, seed: u64) -> (Vec<usize>, Vec<usiz
     (0..n).partition(|&i| !held_out[i])
 }
 
-/// The size (height, width) that an image is enlarged to so that neither side is below `h` or `w`.
+/// The size (height, width) of an image of `size` after [`Images::ensure_at_least`].
 pub(super) fn enlarged(size: (usize, usize), h: usize, w: usize) -> (usize, usize) {
     let scale = (h as f64 / size.0 as f64).max(w as f64 / size.1 as f64);
     if scale <= 1.0 {
         return size;
     }
-    let side = |old: usize, least: usize| ((old as f64 * scale).round() as usize).max(least);
+    let side = |old: usize, min: usize| ((old as f64 * scale).round() as usize).max(min);
     (side(size.0, h), side(size.1, w))
 }
 
-/// Bytes of an image resized from one size to another; an error where that is absurd.
+/// The size in bytes of an image resized from one size (height, width) to another.
+///
+/// # Errors
+/// If it is 0, or exceeds both [`MAX_ENLARGED`] and the size of the original.
 pub(super) fn resized_len(
     from: (usize, usize),
     to: (usize, usize),
@@ -330,17 +323,18 @@ fn channels_name(channels: usize) -> String {
     }
 }
 
-/// Refusal of a set that 32-bit offsets cannot address.
+/// The error for a set that exceeds [`MAX_BYTES`].
 pub(super) fn too_large() -> Error {
     Error::usage("the images together exceed 4 GiB of pixels; use fewer or smaller ones")
 }
 
-/// Gray samples, each three times.
+/// Converts gray to RGB: each sample three times.
 pub(super) fn gray_to_rgb(gray: &[u8]) -> Vec<u8> {
     gray.iter().flat_map(|&v| [v; 3]).collect()
 }
 
-/// BT.601 luma in 16-bit fixed point: the weights sum to 65536, so equal channels stay as they are.
+/// Converts RGB to BT.601 luma in 16-bit fixed point. The weights sum to 65536, so that equal
+/// channels give the same value.
 pub(super) fn rgb_to_gray(rgb: &[u8]) -> Vec<u8> {
     let luma = |p: &[u8]| {
         ((19_595 * u32::from(p[0]) + 38_470 * u32::from(p[1]) + 7_471 * u32::from(p[2]) + 32_768)
@@ -349,7 +343,8 @@ pub(super) fn rgb_to_gray(rgb: &[u8]) -> Vec<u8> {
     rgb.chunks_exact(3).map(luma).collect()
 }
 
-/// Catmull-Rom from one size (height, width) to another.
+/// Resizes an image (H,W,C) from one size (height, width) to another with Catmull–Rom
+/// interpolation.
 pub(super) fn resize(
     pixels: &[u8],
     from: (usize, usize),
@@ -362,7 +357,7 @@ pub(super) fn resize(
     match channels {
         1 => resize_as::<image::Luma<u8>>(pixels, from, to),
         3 => resize_as::<image::Rgb<u8>>(pixels, from, to),
-        // channel by channel: no assumption about what they mean
+        // Each channel separately, so that none is treated as alpha.
         c => {
             let mut out = vec![0; to.0 * to.1 * c];
             for channel in 0..c {
@@ -375,13 +370,14 @@ pub(super) fn resize(
     }
 }
 
+/// [`resize`] for the pixel type `P`.
 fn resize_as<P: Pixel<Subpixel = u8> + 'static>(
     pixels: &[u8],
     from: (usize, usize),
     to: (usize, usize),
 ) -> Vec<u8> {
     let image = ImageBuffer::<P, &[u8]>::from_raw(from.1 as u32, from.0 as u32, pixels)
-        .expect("as many bytes as the size says");
+        .expect("the bytes match the size");
     imageops::resize(&image, to.1 as u32, to.0 as u32, FilterType::CatmullRom).into_raw()
 }
 
@@ -402,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn subset_takes_names_and_labels_along() {
+    fn a_subset_has_the_names_and_labels_of_its_images() {
         let subset = sample().subset(&[3, 1]);
         assert_eq!(subset.names, ["3.png", "1.png"]);
         assert_eq!(
@@ -411,11 +407,15 @@ mod tests {
         );
         assert_eq!(subset.image(1), sample().image(1));
         assert_eq!(subset.labels.unwrap().of, [1, 1]);
+    }
+
+    #[test]
+    fn a_description_has_number_sizes_channels_and_classes() {
         assert_eq!(sample().describe(), "5 images of 3x2 to 3x6, gray, 2 classes");
     }
 
     #[test]
-    fn split_is_complete_ordered_and_repeatable() {
+    fn a_split_is_complete_ordered_and_repeatable() {
         let (train, validation) = sample().split(0.4, 1);
         assert_eq!((train.len(), validation.len()), (3, 2));
         assert_eq!(sample().split(0.4, 1), (train.clone(), validation.clone()));
@@ -424,6 +424,10 @@ mod tests {
         all.sort();
         assert_eq!(all, sample().names);
         assert!((0..20).any(|seed| sample().split(0.4, seed).1 != validation));
+    }
+
+    #[test]
+    fn both_sides_of_a_split_get_an_image() {
         for (fraction, sizes) in
             [(0.001, (4, 1)), (0.999, (1, 4)), (0.0, (5, 0)), (f64::NAN, (5, 0))]
         {
@@ -439,12 +443,12 @@ mod tests {
         let mut images = Images::new(1);
         images.push("a".into(), 1, 5, &[1, 2, 3, 4, 5]).unwrap();
         images.push("b".into(), 2, 1, &[6, 7]).unwrap();
-        assert_eq!(images.words(), [0x0403_0201, 0x0007_0605]);
+        assert_eq!(Images::words_of(&images.bytes), [0x0403_0201, 0x0007_0605]);
         assert_eq!(images.table_words(), [0, 1, 5, 5, 2, 1]);
     }
 
     #[test]
-    fn small_images_are_enlarged_with_their_aspect() {
+    fn small_images_are_enlarged_and_keep_their_aspect_ratio() {
         for channels in 1..=4 {
             let mut images = Images::new(channels);
             images.push("small".into(), 4, 8, &vec![77; 32 * channels]).unwrap();
@@ -459,6 +463,10 @@ mod tests {
             assert_eq!(images.common_size(), Some((7, 5)));
             assert!(images.image(1).iter().all(|&v| v == 9));
         }
+    }
+
+    #[test]
+    fn extreme_resizes_are_refused() {
         let mut thread = Images::new(1);
         thread.push("thread".into(), 1, 200_000, &vec![0; 200_000]).unwrap();
         assert!(
@@ -472,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_convert_both_ways() {
+    fn gray_and_rgb_are_converted_into_each_other() {
         let mut images = sample();
         images.convert_channels(3).unwrap();
         assert_eq!(images.image(2).len(), 36);
@@ -480,6 +488,10 @@ mod tests {
         images.convert_channels(1).unwrap();
         assert_eq!(images, sample());
         assert!(images.convert_channels(2).is_err());
+    }
+
+    #[test]
+    fn luma_has_the_weights_of_bt_601() {
         assert_eq!(
             rgb_to_gray(&[255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0]),
             [76, 150, 29, 255, 0]

@@ -1,50 +1,64 @@
-//! Lists of image files: one path a line, from standard input or a file.
+//! Lists of image files: one path per line, from standard input or a file.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::folder::{Files, gather};
+use super::folder::{Files, load_files};
 use super::{Opened, Wanted};
 use crate::error::{Error, Result};
 
-/// The longest list that is read.
+/// Maximum size of a list in bytes. It refuses a large binary file that was given by mistake before
+/// the memory is exhausted.
 const MAX_LIST: u64 = 1 << 30;
 
-/// `-`: paths from standard input, relative to where the program runs.
+/// Opens the source `-`: paths from standard input, relative to the working directory.
+///
+/// # Errors
+/// If the list is invalid or [`load_files`] fails.
 pub(super) fn standard_input(want: &Wanted, limit: u64) -> Result<Opened> {
     read(std::io::stdin().lock(), "standard input", Path::new(""), want, limit)
 }
 
-/// `@FILE`: paths from a file, relative to its folder.
+/// Opens the source `@FILE`: paths from a file, relative to its folder.
+///
+/// # Errors
+/// If the list cannot be read or is invalid, or [`load_files`] fails.
 pub(super) fn file(path: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
     let list = std::fs::File::open(path).map_err(|e| Error::io(path, &e))?;
     read(list, &path.display().to_string(), path.parent().unwrap_or(Path::new("")), want, limit)
 }
 
-fn read(list: impl Read, place: &str, root: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
-    let files = paths(list, MAX_LIST).map_err(|e| e.at(place))?;
-    gather(&Files { place, root, files: &files, labelled: false }, want, limit)
+fn read(list: impl Read, source: &str, root: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
+    let files = parse(list, MAX_LIST).map_err(|e| e.at(source))?;
+    load_files(&Files { source, root, files: &files, labelled: false }, want, limit)
 }
 
-/// The paths of a list of `most` bytes at most.
-fn paths(list: impl Read, most: u64) -> Result<Vec<PathBuf>> {
+/// Parses a list: one path per line. Spaces around a path and empty lines are ignored.
+///
+/// # Errors
+/// If the list is longer than `max` bytes, is not UTF-8, or contains no path. The message does not
+/// name the list.
+fn parse(list: impl Read, max: u64) -> Result<Vec<PathBuf>> {
     let mut bytes = Vec::new();
-    list.take(most + 1)
+    list.take(max + 1)
         .read_to_end(&mut bytes)
         .map_err(|e| Error::failed(format!("cannot be read ({e})")))?;
-    if bytes.len() as u64 > most {
+    if bytes.len() as u64 > max {
         return Err(Error::usage(format!(
-            "is longer than the {} MiB that a list may have; cut it into several",
-            most >> 20
+            "is longer than {} MiB, the limit for a list; divide it into several",
+            max >> 20
         )));
     }
     let text = String::from_utf8(bytes).map_err(|e| {
-        Error::usage(format!("byte {} is not UTF-8; a list is text", e.utf8_error().valid_up_to()))
+        Error::usage(format!(
+            "byte {} is not UTF-8; a list is a text file with one path per line",
+            e.utf8_error().valid_up_to()
+        ))
     })?;
     let files: Vec<PathBuf> =
         text.lines().map(str::trim).filter(|line| !line.is_empty()).map(PathBuf::from).collect();
     if files.is_empty() {
-        return Err(Error::usage("names no image; write one path a line"));
+        return Err(Error::usage("the list is empty; write one path per line"));
     }
     Ok(files)
 }
@@ -53,15 +67,33 @@ fn paths(list: impl Read, most: u64) -> Result<Vec<PathBuf>> {
 mod tests {
     use super::*;
 
+    const LIST: &str = "a.png\n b/c.png \n\n";
+
+    fn refusal(list: &[u8], max: u64) -> String {
+        parse(list, max).unwrap_err().to_string()
+    }
+
     #[test]
-    fn a_list_that_is_too_long_is_refused_not_cut() {
-        let list = "a.png\n b/c.png \n\n";
-        assert_eq!(
-            paths(list.as_bytes(), list.len() as u64).unwrap(),
-            [Path::new("a.png"), Path::new("b/c.png")]
-        );
-        let refused = paths(list.as_bytes(), list.len() as u64 - 1).unwrap_err().to_string();
-        assert!(refused.contains("longer"), "{refused}");
-        assert!(paths(&b"\n\n"[..], 9).unwrap_err().to_string().contains("names no image"));
+    fn spaces_and_empty_lines_are_ignored() {
+        let paths = parse(LIST.as_bytes(), LIST.len() as u64).unwrap();
+        assert_eq!(paths, [Path::new("a.png"), Path::new("b/c.png")]);
+    }
+
+    #[test]
+    fn a_list_that_is_too_long_is_refused_and_not_truncated() {
+        let message = refusal(LIST.as_bytes(), LIST.len() as u64 - 1);
+        assert!(message.contains("is longer than"), "{message}");
+    }
+
+    #[test]
+    fn an_empty_list_is_refused() {
+        let message = refusal(b"\n\n", 9);
+        assert!(message.contains("the list is empty"), "{message}");
+    }
+
+    #[test]
+    fn a_list_that_is_not_text_is_refused() {
+        let message = refusal(b"a\xff", 9);
+        assert!(message.contains("byte 1 is not UTF-8"), "{message}");
     }
 }

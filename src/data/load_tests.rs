@@ -1,4 +1,4 @@
-//! Reading folders and files, good and bad.
+//! Tests of loading folders and files, valid and invalid.
 
 use image::{DynamicImage, GrayImage, ImageFormat, RgbImage, RgbaImage};
 
@@ -40,12 +40,12 @@ fn a_folder_is_read_in_the_order_of_paths() {
 
 #[cfg(unix)]
 #[test]
-fn a_pipe_among_images_is_not_waited_for() {
+fn a_named_pipe_is_skipped_without_waiting() {
     let folder = Folder::new("pipe");
     folder.write("a.png", &png(&gray(4, 6, 1)));
     let made = std::process::Command::new("mkfifo").arg(folder.path.join("b.png")).status();
     if !made.is_ok_and(|status| status.success()) {
-        eprintln!("skipped a_pipe_among_images_is_not_waited_for: there is no `mkfifo` here");
+        eprintln!("skipped a_named_pipe_is_skipped_without_waiting: there is no `mkfifo` here");
         return;
     }
     let loaded = read(&folder, &Wanted::default()).unwrap();
@@ -64,9 +64,16 @@ fn one_colour_image_makes_the_set_rgb() {
     assert_eq!((images.channels, images.len()), (3, 201));
     assert_eq!(images.image(150)[..6], [150, 150, 150, 151, 151, 151]);
     assert_eq!(images.image(200), colour(2, 2, 9).as_bytes());
+}
+
+#[test]
+fn images_are_converted_to_the_given_channels() {
+    let folder = Folder::new("given-channels");
+    folder.write("a.png", &png(&gray(2, 3, 7)));
+    folder.write("b.png", &png(&colour(2, 2, 9)));
     let images =
         read(&folder, &Wanted { channels: Some(1), strict: false, memory: None }).unwrap().images;
-    assert_eq!((images.channels, images.image(150).len()), (1, 6));
+    assert_eq!((images.channels, images.image(0).len(), images.image(1).len()), (1, 6, 4));
     let message =
         read(&folder, &Wanted { channels: Some(2), strict: false, memory: None }).unwrap_err();
     assert!(message.contains("not 2"), "{message}");
@@ -85,46 +92,74 @@ fn sub_folders_are_labels() {
     assert_eq!(labels.classes, ["ant", "bee", "cat"]);
     assert_eq!(labels.of, [0, 1, 2, 2]);
     assert_eq!(loaded.skipped.len(), 1);
+}
+
+#[test]
+fn there_are_no_labels_if_an_image_is_outside_the_sub_folders() {
+    let folder = Folder::new("no-labels");
+    folder.write("ant/1.png", &png(&gray(2, 2, 0)));
+    folder.write("bee/1.png", &png(&gray(2, 2, 0)));
+    assert!(read(&folder, &Wanted::default()).unwrap().images.labels.is_some());
     folder.write("top.png", &png(&gray(2, 2, 0)));
     assert!(read(&folder, &Wanted::default()).unwrap().images.labels.is_none());
 }
 
 #[test]
-fn what_does_not_decode_is_named() {
-    let folder = Folder::new("broken");
-    let whole = png(&colour(40, 40, 3));
-    folder.write("cut.png", &whole[..whole.len() / 2]);
-    folder.write("empty.png", b"");
-    folder.write("text.jpg", b"this is no picture");
-    folder.write("whole.png", &whole);
+fn files_that_cannot_be_decoded_are_skipped_with_a_reason() {
+    let folder = broken("broken");
     let loaded = read(&folder, &Wanted::default()).unwrap();
     assert_eq!(loaded.images.names, ["whole.png"]);
     let places: Vec<_> =
         loaded.skipped.iter().map(|(path, _)| path.rsplit(['/', '\\']).next().unwrap()).collect();
     assert_eq!(places, ["cut.png", "empty.png", "text.jpg"]);
     for ((_, reason), expected) in
-        loaded.skipped.iter().zip(["cannot be decoded", "empty", "known kind"])
+        loaded.skipped.iter().zip(["cannot be decoded", "empty", "known format"])
     {
         assert!(reason.contains(expected) && !reason.contains('\n'), "{reason}");
     }
+}
+
+#[test]
+fn strict_refuses_files_that_cannot_be_decoded() {
+    let folder = broken("broken-strict");
     let message =
         read(&folder, &Wanted { channels: None, strict: true, memory: None }).unwrap_err();
     assert!(message.contains("cut.png: cannot be decoded"), "{message}");
+}
+
+#[test]
+fn a_folder_without_valid_images_is_refused() {
+    let folder = broken("broken-all");
     std::fs::remove_file(folder.path.join("whole.png")).unwrap();
     let message = read(&folder, &Wanted::default()).unwrap_err();
     assert!(
         message.contains("no image can be used")
             && message.contains("cut.png")
-            && message.contains("other 2"),
+            && message.contains("and 2 other files failed"),
         "{message}"
     );
 }
 
+/// A folder with three broken images and a valid one.
+fn broken(name: &str) -> Folder {
+    let folder = Folder::new(name);
+    let whole = png(&colour(40, 40, 3));
+    folder.write("cut.png", &whole[..whole.len() / 2]);
+    folder.write("empty.png", b"");
+    folder.write("text.jpg", b"this is not an image");
+    folder.write("whole.png", &whole);
+    folder
+}
+
 #[test]
-fn folders_without_images_say_what_to_do() {
-    let folder = Folder::new("nothing");
-    let message = read(&folder, &Wanted::default()).unwrap_err();
+fn an_empty_folder_is_refused() {
+    let message = read(&Folder::new("empty"), &Wanted::default()).unwrap_err();
     assert!(message.contains("no image found"), "{message}");
+}
+
+#[test]
+fn a_folder_of_idx_files_suggests_the_training_images() {
+    let folder = Folder::new("idx-folder");
     folder.write("t10k-images-idx3-ubyte.gz", b"");
     folder.write("train-labels-idx1-ubyte.gz", b"");
     folder.write("train-images-idx3-ubyte.gz", b"");
@@ -133,26 +168,34 @@ fn folders_without_images_say_what_to_do() {
         message.contains("name the file") && message.ends_with("train-images-idx3-ubyte.gz"),
         "{message}"
     );
+    let empty = folder.path.join("train-images-idx3-ubyte.gz");
+    let message = load(empty.to_str().unwrap(), &Wanted::default()).unwrap_err().to_string();
+    assert!(message.contains("empty"), "{message}");
+}
+
+#[test]
+fn a_missing_source_is_refused_with_the_names_of_the_bundled_sets() {
     let message = load("no/such/place", &Wanted::default()).unwrap_err().to_string();
     assert!(
         message.contains("does not exist") && message.contains("photos, textures, digits"),
         "{message}"
     );
-    let empty = folder.path.join("train-images-idx3-ubyte.gz");
-    assert!(
-        load(empty.to_str().unwrap(), &Wanted::default())
-            .unwrap_err()
-            .to_string()
-            .contains("empty")
-    );
 }
 
 #[test]
-fn single_files_are_recognised_by_content() {
-    let folder = Folder::new("single");
+fn the_format_of_an_image_file_is_detected_from_its_content() {
+    let folder = Folder::new("misnamed");
     let path = folder.write("misnamed.jpg", &png(&colour(3, 4, 5)));
     let loaded = load(path.to_str().unwrap(), &Wanted::default()).unwrap();
     assert_eq!((loaded.images.names[0].as_str(), loaded.images.channels), ("misnamed.jpg", 3));
+    let path = folder.write("notes.txt", b"hello");
+    let message = load(path.to_str().unwrap(), &Wanted::default()).unwrap_err().to_string();
+    assert!(message.contains("notes.txt: is not an image"), "{message}");
+}
+
+#[test]
+fn idx_files_are_detected_by_content_or_name() {
+    let folder = Folder::new("single-idx");
     let idx = [&[0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2][..], &[5, 6]].concat();
     let path = folder.write("digits", &idx);
     let loaded =
@@ -161,10 +204,11 @@ fn single_files_are_recognised_by_content() {
     assert_eq!(loaded.images.bytes, [5, 5, 5, 6, 6, 6]);
     let path = folder.write("cut-idx3", &idx[..17]);
     let message = load(path.to_str().unwrap(), &Wanted::default()).unwrap_err().to_string();
-    assert!(message.contains("cut-idx3: promises 1x1x2"), "{message}");
-    let path = folder.write("notes.txt", b"hello");
-    let message = load(path.to_str().unwrap(), &Wanted::default()).unwrap_err().to_string();
-    assert!(message.contains("notes.txt: is not an image"), "{message}");
+    assert!(message.contains("cut-idx3: the header has the shape 1x1x2"), "{message}");
+}
+
+#[test]
+fn bundled_sets_are_loaded_by_name() {
     assert_eq!(load("digits", &Wanted::default()).unwrap().images.len(), 1797);
     assert_eq!(
         load("textures", &Wanted { channels: Some(3), strict: true, memory: None })
@@ -176,7 +220,7 @@ fn single_files_are_recognised_by_content() {
 }
 
 #[test]
-fn every_format_and_depth_decodes() {
+fn every_format_is_decoded() {
     let picture = colour(5, 7, 200);
     for format in
         [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::WebP, ImageFormat::Pnm]
@@ -189,15 +233,25 @@ fn every_format_and_depth_decodes() {
         let decoded = decode(&encoded(&picture, format)).unwrap();
         assert_eq!((decoded.h, decoded.w, decoded.channels), (5, 7, 3), "{format:?}");
     }
+}
+
+#[test]
+fn sixteen_bits_are_reduced_to_eight() {
     let deep = DynamicImage::ImageLuma16(image::ImageBuffer::from_fn(2, 1, |x, _| {
         image::Luma([[0, 65_535u16][x as usize]])
     }));
     assert_eq!(decode(&png(&deep)).unwrap().pixels, [0, 255]);
-    // gray that is stored as colour is gray
+}
+
+#[test]
+fn gray_that_is_stored_as_rgb_is_gray() {
     let stored = DynamicImage::ImageRgb8(gray(2, 2, 50).into_rgb8());
     let decoded = decode(&png(&stored)).unwrap();
     assert_eq!((decoded.channels, decoded.pixels.as_slice()), (1, gray(2, 2, 50).as_bytes()));
-    // alpha lies over white
+}
+
+#[test]
+fn transparent_pixels_are_composed_over_white() {
     let clear =
         RgbaImage::from_raw(3, 1, vec![10, 20, 30, 255, 0, 0, 0, 0, 0, 0, 100, 128]).unwrap();
     assert_eq!(
@@ -214,19 +268,19 @@ fn every_format_and_depth_decodes() {
 fn exif_orientation_is_applied() {
     let jpeg = encoded(&gray(8, 24, 0), ImageFormat::Jpeg);
     assert_eq!(decode(&jpeg).map(|d| (d.h, d.w)).unwrap(), (8, 24));
-    // the smallest EXIF block: one tag, orientation (0x0112) = 6, a quarter turn
+    // The smallest EXIF block: one tag, orientation (0x0112) = 6, a rotation by 90°.
     let tiff =
         [b'I', b'I', 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0];
     let body = [&b"Exif\0\0"[..], &tiff].concat();
-    let mut turned = vec![0xff, 0xd8, 0xff, 0xe1];
-    turned.extend(((body.len() + 2) as u16).to_be_bytes());
-    turned.extend(body);
-    turned.extend(&jpeg[2..]);
-    assert_eq!(decode(&turned).map(|d| (d.h, d.w)).unwrap(), (24, 8));
+    let mut rotated = vec![0xff, 0xd8, 0xff, 0xe1];
+    rotated.extend(((body.len() + 2) as u16).to_be_bytes());
+    rotated.extend(body);
+    rotated.extend(&jpeg[2..]);
+    assert_eq!(decode(&rotated).map(|d| (d.h, d.w)).unwrap(), (24, 8));
 }
 
 #[test]
-fn monstrous_headers_are_refused_before_memory_is_taken() {
+fn huge_sizes_are_refused_before_memory_is_allocated() {
     let crc = |bytes: &[u8]| {
         let mut crc = flate2::Crc::new();
         crc.update(bytes);
@@ -245,22 +299,31 @@ fn monstrous_headers_are_refused_before_memory_is_taken() {
     );
     chunk(b"IDAT", &[0x78, 0x9c, 3, 0, 0, 0, 0, 1]);
     chunk(b"IEND", &[]);
+    const GIF: &[u8] = b"GIF89a\xff\xff\xff\xff\x80\0\0\0\0\0\xff\xff\xff\
+        ,\0\0\0\0\x01\0\x01\0\0\x02\x02\x4c\x01\0;";
     let cases: [(&[u8], &str); 4] = [
-        (&bytes, "60000x60000 pixels need more than the 512 MiB"),
+        (&bytes, "60000x60000 pixels need more than 512 MiB"),
         (b"P5 60000 60000 255\n\0\0", "512 MiB"),
-        (b"GIF89a\xff\xff\xff\xff\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\x01\0\x01\0\0\x02\x02\x4c\x01\0;", "512 MiB"),
+        (GIF, "512 MiB"),
         (b"P6 0 4 255\n", ""),
     ];
     for (bytes, expected) in cases {
         let message = decode(bytes).unwrap_err().to_string();
         assert!(message.contains(expected) && !message.contains('\n'), "{message}");
     }
+}
+
+#[test]
+fn a_jpeg_with_too_few_bytes_for_its_size_is_refused() {
     let mut jpeg = encoded(&gray(8, 8, 0), ImageFormat::Jpeg);
     let frame = jpeg.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0x30, 0, 0x30, 0]);
     let message = decode(&jpeg).unwrap_err().to_string();
-    assert!(message.contains("cannot hold its 12288x12288 pixels"), "{message}");
-    // cut anywhere, no decoder panics
+    assert!(message.contains("cannot contain 12288x12288 pixels"), "{message}");
+}
+
+#[test]
+fn files_that_are_cut_off_do_not_cause_a_panic() {
     for format in [
         ImageFormat::Png,
         ImageFormat::Jpeg,

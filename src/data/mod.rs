@@ -1,8 +1,10 @@
-//! Where images come from: folders, lists, single files, IDX, CIFAR and npy files, and the bundled
-//! sets.
+//! Image sources: folders, lists, single files, IDX, CIFAR and npy files, and the bundled sets.
+//! Images are loaded into memory, or streamed from their files if they do not fit.
 
+#[cfg(feature = "cli")]
 pub mod annotations;
 pub mod array;
+pub mod augment;
 pub mod bundled;
 pub mod catalogue;
 pub mod folder;
@@ -21,7 +23,6 @@ mod load_tests;
 #[cfg(test)]
 mod stream_tests;
 
-use std::io::Read;
 use std::path::Path;
 
 pub use catalogue::{Catalogue, Handles, Places};
@@ -31,60 +32,60 @@ pub use patches::Patch;
 pub use pixels::Pixels;
 pub use sample::Sample;
 
-use formats::{cifar, idx, npy};
-
 use crate::error::{Error, Result, did_you_mean};
 
-/// What the caller needs of the data.
+/// How images are loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// Channels to convert to; none: gray if every image is gray, else RGB.
+    /// Number of channels to convert to. `None`: gray if every image is gray, otherwise RGB.
     pub channels: Option<usize>,
-    /// An image that does not decode is an error, not skipped.
+    /// Whether an image that cannot be decoded is an error. Otherwise it is skipped.
     pub strict: bool,
-    /// Bytes that decoding one image may take; none: as many as any image may.
+    /// Maximum memory for decoding one image, in bytes. `None`: the limit of
+    /// [`formats::decode`].
     pub memory: Option<u64>,
 }
 
-/// What was read.
+/// Images in memory.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The images, at least one.
     pub images: Images,
-    /// Files passed over: path and reason.
+    /// Skipped files: path and reason.
     pub skipped: Vec<(String, String)>,
-    /// One line: the source, how many images of which size, classes.
+    /// One line: the source, the number and size of the images, the number of classes.
     pub description: String,
 }
 
-/// What was found: in memory where it fits, else in its files.
+/// Images in memory, or in their files if they do not fit.
 #[derive(Clone, Debug)]
 pub struct Opened {
     /// The images, at least one.
     pub pixels: Pixels,
-    /// Files passed over: path and reason.
+    /// Skipped files: path and reason.
     pub skipped: Vec<(String, String)>,
-    /// One line: the source, how many images of which size, classes.
+    /// One line: the source, the number and size of the images, the number of classes.
     pub description: String,
 }
 
 impl Opened {
+    /// Images without skipped files. `note` ends the description.
     fn new(source: &str, pixels: Pixels, note: &str) -> Self {
-        let what = match &pixels {
+        let summary = match &pixels {
             Pixels::Resident(images) => images.describe(),
             Pixels::Streamed(catalogue) => catalogue.describe(),
         };
-        Self { pixels, skipped: Vec::new(), description: format!("{source}: {what}{note}") }
+        Self { pixels, skipped: Vec::new(), description: format!("{source}: {summary}{note}") }
     }
 }
 
-/// Reads images into memory from the name of a bundled set, a folder (of images, or of CIFAR's
-/// batches), an image file, an IDX file (also gzipped), a CIFAR or npy file, a list of image files
-/// (`@FILE`, or `-` for standard input). A bundled set goes before a folder of the same name:
-/// `./photos` is the folder.
+/// Loads images into memory. `source` is the name of a bundled set, a folder of images or of CIFAR
+/// batches, an image file, an IDX file (also gzipped), a CIFAR or npy file, or a list of image
+/// files (`@FILE`, or `-` for standard input). A bundled set takes precedence over a folder of the
+/// same name; `./photos` is the folder.
 ///
 /// # Errors
-/// One line that names the source, what is wrong with it and what to do.
+/// If the source does not exist, cannot be read, contains no valid image, or exceeds [`MAX_BYTES`].
 pub fn load(source: &str, want: &Wanted) -> Result<Loaded> {
     let Opened { pixels, skipped, description } = open(source, want, MAX_BYTES as u64)?;
     match pixels {
@@ -93,12 +94,12 @@ pub fn load(source: &str, want: &Wanted) -> Result<Loaded> {
     }
 }
 
-/// As [`load`], but what takes more than `limit` bytes when decoded stays in its files. Every image
-/// file is decoded once all the same, so that the same ones are skipped and the channels are the
-/// same as in memory.
+/// Like [`load`], but images that take more than `limit` bytes when decoded are streamed from their
+/// files. Every image file is still decoded once, so that the same files are skipped and the
+/// channels are the same as in memory.
 ///
 /// # Errors
-/// As [`load`].
+/// Those of [`load`], except for the size.
 pub fn open(source: &str, want: &Wanted, limit: u64) -> Result<Opened> {
     let limit = limit.min(MAX_BYTES as u64);
     if let Some(mut images) = bundled::load(source) {
@@ -123,69 +124,44 @@ pub fn open(source: &str, want: &Wanted, limit: u64) -> Result<Opened> {
         _ => Error::io(path, &error),
     })?;
     if metadata.is_dir() {
-        let batches = cifar::training_files(path);
-        return if batches.is_empty() {
-            folder::load(path, want, limit)
-        } else {
-            records::cifar(path, &batches, want, limit)
-        };
+        return formats::open_folder(path, want, limit)
+            .unwrap_or_else(|| folder::load(path, want, limit));
     }
     if !metadata.is_file() {
         return Err(Error::usage(format!("{source}: neither a folder nor a regular file")));
     }
-    let mut start = Vec::new();
-    let file = std::fs::File::open(path).map_err(|e| Error::io(path, &e))?;
-    file.take(4).read_to_end(&mut start).map_err(|e| Error::io(path, &e))?;
-    if start.is_empty() {
-        return Err(Error::usage(format!("{source}: the file is empty")));
-    }
-    if npy::looks_like(&start, path) {
-        return records::npy(path, want, limit);
-    }
-    if cifar::named_cifar(path) {
-        return records::cifar(path, &[path.to_owned()], want, limit);
-    }
-    if !idx::looks_like(&start, path) {
-        return folder::load_file(path, want, limit);
-    }
-    if let Some((array, labels)) = idx::to_stream(path, limit)? {
-        return records::open(source, vec![(path.to_owned(), array)], labels, want, limit, "");
-    }
-    let mut images = idx::load(path)?;
-    if let Some(channels) = want.channels {
-        images.convert_channels(channels).map_err(|e| e.at(source))?;
-    }
-    Ok(Opened::new(source, Pixels::Resident(images), ""))
+    formats::open(path, want, limit)
 }
 
-/// As [`open`], of a folder's image files those whose paths in it are to be kept; none where no
-/// file is.
+/// Like [`open`], for the image files below the folder `root` whose relative paths satisfy `keep`.
+/// Returns `None` if there is no such file.
 ///
 /// # Errors
-/// As [`open`].
-pub fn open_some(
+/// Those of [`open`].
+pub fn open_filtered(
     root: &Path,
     keep: impl Fn(&Path) -> bool,
     want: &Wanted,
     limit: u64,
 ) -> Result<Option<Opened>> {
-    folder::load_some(root, keep, want, limit.min(MAX_BYTES as u64))
+    folder::load_filtered(root, keep, want, limit.min(MAX_BYTES as u64))
 }
 
-/// What to say about skipped files: a line that counts them, and a line each for the first `most`.
-pub fn tell_skipped(skipped: &[(String, String)], most: usize) -> Vec<String> {
+/// The message about skipped files: a line with their number, and one line for each of the first
+/// `max` files. It is empty if there are none.
+pub fn describe_skipped(skipped: &[(String, String)], max: usize) -> Vec<String> {
     if skipped.is_empty() {
         return Vec::new();
     }
-    let shown = skipped.len().min(most);
+    let shown = skipped.len().min(max);
     let files = if skipped.len() == 1 { "file" } else { "files" };
-    let named = match shown {
+    let end = match shown {
         0 => String::new(),
         _ if shown < skipped.len() => format!("; the first {shown} (-v names all):"),
         _ => ":".to_owned(),
     };
     let first = format!(
-        "skipped {} {files} that cannot be used (--strict makes it an error){named}",
+        "skipped {} {files} that cannot be used (--strict makes it an error){end}",
         skipped.len()
     );
     std::iter::once(first)

@@ -1,33 +1,32 @@
-//! Patches cut from images at fixed places, for evaluation and pictures.
+//! Patches of images on a regular grid, for evaluation and pictures.
 
 use super::images::{Images, Labels};
 use crate::error::Result;
 use crate::rng::Stream;
 
-/// Where a patch lies.
+/// The position of a patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patch {
-    /// The image's index.
+    /// Index of the image.
     pub image: usize,
-    /// The first row.
+    /// First row.
     pub top: usize,
-    /// The first column.
+    /// First column.
     pub left: usize,
 }
 
-/// The non-overlapping `h`×`w` patches of every image, in reading order, the grid centred in each
-/// image (the odd pixel goes to the end). Images that are too small give none; images of just this
-/// size one each.
+/// The non-overlapping patches of `h`×`w` pixels of every image, in reading order. The grid is
+/// centred in each image; an odd pixel is left at the end. An image that is too small has no patch.
 ///
-/// If there are more than `limit` (0: no limit), they are thinned evenly: the list is cut into
-/// `limit` stretches of equal length (±1) and each gives one patch, drawn from the seed, so that no
-/// regular step falls in with the rows of the grid.
+/// If there are more than `limit` patches (0: no limit), they are subsampled evenly: the list is
+/// divided into `limit` intervals of equal length (±1), and a random patch of each is taken. A
+/// fixed step could select only some columns of the grid.
 pub fn grid(images: &Images, h: usize, w: usize, limit: usize, seed: u64) -> Vec<Patch> {
     grid_of(images.table.iter().map(|e| (e.h, e.w)), h, w, limit, seed)
 }
 
-/// [`grid`] over images of which only the sizes (height, width) are known. No more patches are
-/// listed than are wanted.
+/// Like [`grid`], for images of the given sizes (height, width). The memory grows with `limit` and
+/// the number of images, not with the number of patches.
 pub fn grid_of(
     sizes: impl Iterator<Item = (usize, usize)>,
     h: usize,
@@ -35,11 +34,11 @@ pub fn grid_of(
     limit: usize,
     seed: u64,
 ) -> Vec<Patch> {
-    let tilings: Vec<Tiling> = sizes.map(|size| Tiling::of(size, h, w)).collect();
-    let count: usize = tilings.iter().map(|tiling| tiling.count()).sum();
-    let patches = tilings.iter().enumerate().flat_map(|(image, tiling)| {
-        (0..tiling.count()).map(move |number| {
-            let (top, left) = tiling.place(number);
+    let grids: Vec<PatchGrid> = sizes.map(|size| PatchGrid::new(size, h, w)).collect();
+    let count: usize = grids.iter().map(|grid| grid.count()).sum();
+    let patches = grids.iter().enumerate().flat_map(|(image, grid)| {
+        (0..grid.count()).map(move |index| {
+            let (top, left) = grid.position(index);
             Patch { image, top, left }
         })
     });
@@ -52,14 +51,14 @@ pub fn grid_of(
         (0..limit).map(|i| bound(i) + stream.below(bound(i + 1) - bound(i))).peekable();
     patches
         .enumerate()
-        .filter(|(number, _)| chosen.next_if_eq(number).is_some())
+        .filter(|(index, _)| chosen.next_if_eq(index).is_some())
         .map(|(_, patch)| patch)
         .collect()
 }
 
-/// The patches of a grid over one image.
+/// The patch grid of one image.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Tiling {
+pub(super) struct PatchGrid {
     rows: u32,
     columns: u32,
     top: u32,
@@ -68,9 +67,9 @@ pub(super) struct Tiling {
     w: u32,
 }
 
-impl Tiling {
-    /// Over an image of a size (height, width); sides fit into 32 bits.
-    pub(super) fn of(size: (usize, usize), h: usize, w: usize) -> Self {
+impl PatchGrid {
+    /// The grid of patches of `h`×`w` pixels over an image of `size` (height, width).
+    pub(super) fn new(size: (usize, usize), h: usize, w: usize) -> Self {
         assert!(h > 0 && w > 0, "a patch has pixels");
         let (rows, columns) = (size.0 / h, size.1 / w);
         let (top, left) = ((size.0 - rows * h) / 2, (size.1 - columns * w) / 2);
@@ -84,18 +83,18 @@ impl Tiling {
         self.rows as usize * self.columns as usize
     }
 
-    /// First row and first column of a patch, in reading order.
-    pub(super) const fn place(self, number: usize) -> (usize, usize) {
-        let (row, column) = (number / self.columns as usize, number % self.columns as usize);
+    /// First row and first column of patch `index`, in reading order.
+    pub(super) const fn position(self, index: usize) -> (usize, usize) {
+        let (row, column) = (index / self.columns as usize, index % self.columns as usize);
         (self.top as usize + row * self.h as usize, self.left as usize + column * self.w as usize)
     }
 }
 
-/// Every patch of the grid as an image of its own, with the name and the label of the image that it
-/// comes from.
+/// Cuts every patch of the grid and makes it an image with the name and the label of its original.
 ///
 /// # Errors
-/// Never in practice: patches hold no more bytes than their images.
+/// If the patches exceed [`super::MAX_BYTES`], which cannot happen: they are not larger than the
+/// images.
 pub fn images(images: &Images, h: usize, w: usize) -> Result<Images> {
     let (patches, c) = (grid(images, h, w, 0, 0), images.channels);
     let mut out = Images::new(c);
@@ -106,15 +105,15 @@ pub fn images(images: &Images, h: usize, w: usize) -> Result<Images> {
             .flat_map(|row| &pixels[(row * width + patch.left) * c..][..w * c]);
         out.push(images.names[patch.image].clone(), h, w, &rows.copied().collect::<Vec<u8>>())?;
     }
-    let of = |l: &Labels| Labels {
+    let labels = |l: &Labels| Labels {
         classes: l.classes.clone(),
         of: patches.iter().map(|p| l.of[p.image]).collect(),
     };
-    out.labels = images.labels.as_ref().map(of);
+    out.labels = images.labels.as_ref().map(labels);
     Ok(out)
 }
 
-/// The patches one after the other, N,H,W,C, on the 0–1 scale (byte/255).
+/// Cuts patches of `h`×`w` pixels. Returns N,H,W,C on the 0–1 scale (byte/255).
 pub fn cut(images: &Images, patches: &[Patch], h: usize, w: usize) -> Vec<f32> {
     let c = images.channels;
     let mut out = Vec::with_capacity(patches.len() * h * w * c);
@@ -143,18 +142,21 @@ mod tests {
     #[test]
     fn the_grid_is_centred() {
         let images = image(5, 9, 2);
-        let patches = grid(&images, 2, 4, 0, 1);
         let at = |top, left| Patch { image: 0, top, left };
-        assert_eq!(patches, [at(0, 0), at(0, 4), at(2, 0), at(2, 4)]);
-        let cut = cut(&images, &patches[1..2], 2, 4);
-        let expected: Vec<f32> = (8..16).chain(26..34).map(|v| v as f32 / 255.0).collect();
-        assert_eq!(cut, expected);
+        assert_eq!(grid(&images, 2, 4, 0, 1), [at(0, 0), at(0, 4), at(2, 0), at(2, 4)]);
         assert_eq!(grid(&images, 3, 3, 0, 1)[0], at(1, 0));
         assert_eq!(grid(&images, 6, 1, 0, 1), []);
     }
 
     #[test]
-    fn images_of_the_patch_size_come_whole_and_in_order() {
+    fn a_patch_has_the_pixels_at_its_position() {
+        let patch = Patch { image: 0, top: 0, left: 4 };
+        let expected: Vec<f32> = (8..16).chain(26..34).map(|v| v as f32 / 255.0).collect();
+        assert_eq!(cut(&image(5, 9, 2), &[patch], 2, 4), expected);
+    }
+
+    #[test]
+    fn images_of_the_patch_size_are_one_patch_each() {
         let mut images = Images::new(1);
         for i in 0..7u8 {
             images.push(i.to_string(), 2, 2, &[i; 4]).unwrap();
@@ -165,18 +167,18 @@ mod tests {
     }
 
     #[test]
-    fn thinning_is_even_and_repeatable() {
+    fn subsampling_is_even_and_repeatable() {
         let images = image(40, 40, 1);
         let all = grid(&images, 4, 4, 100, 0);
         assert_eq!(all.len(), 100);
         let some = grid(&images, 4, 4, 30, 5);
         assert_eq!(some, grid(&images, 4, 4, 30, 5));
         assert_ne!(some, grid(&images, 4, 4, 30, 6));
-        let places: Vec<usize> =
+        let indices: Vec<usize> =
             some.iter().map(|p| all.iter().position(|q| q == p).unwrap()).collect();
-        assert_eq!(places.len(), 30);
+        assert_eq!(indices.len(), 30);
         assert!(
-            places.iter().enumerate().all(|(i, &p)| p >= i * 100 / 30 && p < (i + 1) * 100 / 30)
+            indices.iter().enumerate().all(|(i, &p)| p >= i * 100 / 30 && p < (i + 1) * 100 / 30)
         );
     }
 }

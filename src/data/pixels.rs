@@ -1,4 +1,4 @@
-//! Images in memory or in their files, whichever it is.
+//! Images that are either in memory or streamed from their files, behind one interface.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -7,12 +7,12 @@ use super::catalogue::{Catalogue, Handles};
 use super::images::Images;
 use crate::error::Result;
 
-/// Images in memory, or in their files.
+/// A set of images, in memory or in files.
 #[derive(Clone, Debug)]
 pub enum Pixels {
-    /// All in memory.
+    /// All images are in memory.
     Resident(Images),
-    /// Read when they are needed.
+    /// Images are read from their files when they are needed.
     Streamed(Arc<Catalogue>),
 }
 
@@ -30,7 +30,7 @@ impl Pixels {
         self.len() == 0
     }
 
-    /// Channels of every image.
+    /// Number of channels of every image.
     pub fn channels(&self) -> usize {
         match self {
             Self::Resident(images) => images.channels,
@@ -38,7 +38,7 @@ impl Pixels {
         }
     }
 
-    /// Bytes in the host's memory: pixels, where they are there, and lists.
+    /// The host memory of the set, in bytes: the pixels in memory, and the tables.
     pub fn held_bytes(&self) -> u64 {
         match self {
             Self::Resident(images) => images.held_bytes(),
@@ -46,7 +46,7 @@ impl Pixels {
         }
     }
 
-    /// Bytes that reading one image takes at most, beside those held.
+    /// Maximum memory for reading one image, in bytes, in addition to [`Pixels::held_bytes`].
     pub fn reading_bytes(&self) -> u64 {
         match self {
             Self::Resident(_) => 0,
@@ -62,10 +62,10 @@ impl Pixels {
         }
     }
 
-    /// The pixels of an image, H,W,C.
+    /// The pixels of an image (H,W,C).
     ///
     /// # Errors
-    /// When its file does not give it (any more), with the file's name.
+    /// If its file cannot be read any more, or has changed. The message names the file.
     pub fn read(&self, image: usize, handles: &mut Handles) -> Result<Cow<'_, [u8]>> {
         Ok(match self {
             Self::Resident(images) => Cow::Borrowed(images.image(image)),
@@ -81,20 +81,20 @@ impl Pixels {
         }
     }
 
-    /// Heights and widths.
+    /// Height and width of each image.
     pub fn sizes(&self) -> impl Iterator<Item = (usize, usize)> {
         (0..self.len()).map(|image| self.size(image))
     }
 
-    /// Whether an image comes from the same file as the one before it, as patches do.
-    pub fn follows(&self, image: usize) -> bool {
+    /// Whether an image comes from the same file as the previous image, as patches can.
+    pub fn shares_file_with_previous(&self, image: usize) -> bool {
         match self {
             Self::Resident(images) => image > 0 && images.names[image] == images.names[image - 1],
-            Self::Streamed(catalogue) => catalogue.follows(image),
+            Self::Streamed(catalogue) => catalogue.shares_file_with_previous(image),
         }
     }
 
-    /// The common size (height, width), if there is one.
+    /// The size (height, width) that all images have. `None` if they differ or there are none.
     pub fn common_size(&self) -> Option<(usize, usize)> {
         match self {
             Self::Resident(images) => images.common_size(),

@@ -1,4 +1,5 @@
-//! Images to judge a model on: patches of its input's size, held in memory or read part by part.
+//! Patches of the size of a model's input, for evaluating a model on any set of images. The images
+//! are in memory or read part by part.
 
 use std::sync::Arc;
 
@@ -8,77 +9,81 @@ use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::shape::Dims;
 
-/// Parts are whole multiples of this many patches, as batches are, unless memory is scarce.
-const STEP: usize = 64;
-/// Bytes of a patch that is read beside its pixels: its place, its name, an entry of the table.
-const ENTRY: usize = 160;
+/// The number of patches in a part is a multiple of this, so that parts consist of full batches. If
+/// memory is scarce, parts are smaller.
+const BATCH: usize = 64;
+/// Memory in bytes of a patch that was read, in addition to its pixels: its position, its name and
+/// its table entry. An estimate; names vary in length.
+const PATCH_OVERHEAD: usize = 160;
 
-/// Patches of a source.
+/// Patches of a set of images.
 #[derive(Debug)]
 pub struct Sample {
     pixels: Pixels,
     patches: Vec<Patch>,
     dims: Dims,
+    /// Number of patches that are read at a time if the images are streamed.
     part: usize,
-    /// Files that are decoded at once.
-    at_once: usize,
-    /// One line: the source, how many images of which size.
+    /// Number of files that are decoded at a time.
+    parallel_files: usize,
+    /// One line: the source, the number and size of the images.
     pub description: String,
-    /// Files passed over, with reasons.
+    /// Skipped files: path and reason.
     pub skipped: Vec<(String, String)>,
 }
 
 impl Sample {
-    /// `wanted` patches (0: all), spread evenly over the images, of the size `dims`; smaller images
-    /// are enlarged. Of a bundled set with held-out images it is those. A set of more than the
-    /// budget's share for data, decoded, stays in its files.
+    /// Opens `count` patches (0: all) of the size `dims`, distributed evenly over the images.
+    /// Smaller images are enlarged. Of a bundled set with held-out images it opens the held-out
+    /// images. If the decoded images exceed `budget.data`, they are streamed.
     ///
     /// # Errors
-    /// One line about what is wrong with the data.
+    /// If the images cannot be loaded ([`super::open`]) or resized.
     pub fn open(
         source: &str,
         dims: Dims,
-        wanted: usize,
+        count: usize,
         strict: bool,
         budget: Budget,
     ) -> Result<Self> {
         let Some(mut images) = bundled::validation_of(source) else {
-            return Self::open_to_learn(source, dims, wanted, strict, budget);
+            return Self::open_training(source, dims, count, strict, budget);
         };
         images.convert_channels(dims.c)?;
-        let description = format!("bundled set {source}, what is held out: {}", images.describe());
-        Self::patches_of(
+        let description = format!("bundled set {source}, held-out images: {}", images.describe());
+        Self::with_patches(
             source,
             Pixels::Resident(images),
             (description, Vec::new()),
             dims,
-            wanted,
+            count,
             budget,
         )
     }
 
-    /// As [`Sample::open`], but of a bundled set it is those to train on.
+    /// Like [`Sample::open`], but of a bundled set it opens the training images.
     ///
     /// # Errors
-    /// As [`Sample::open`].
-    pub fn open_to_learn(
+    /// Those of [`Sample::open`].
+    pub fn open_training(
         source: &str,
         dims: Dims,
-        wanted: usize,
+        count: usize,
         strict: bool,
         budget: Budget,
     ) -> Result<Self> {
         let want = Wanted { channels: Some(dims.c), strict, memory: budget.all };
         let Opened { pixels, skipped, description } = open(source, &want, budget.data)?;
-        Self::patches_of(source, pixels, (description, skipped), dims, wanted, budget)
+        Self::with_patches(source, pixels, (description, skipped), dims, count, budget)
     }
 
-    fn patches_of(
+    /// `log` is the description and the skipped files.
+    fn with_patches(
         source: &str,
         mut pixels: Pixels,
-        told: (String, Vec<(String, String)>),
+        log: (String, Vec<(String, String)>),
         dims: Dims,
-        wanted: usize,
+        count: usize,
         budget: Budget,
     ) -> Result<Self> {
         match &mut pixels {
@@ -87,18 +92,20 @@ impl Sample {
                 Arc::make_mut(catalogue).ensure_at_least(dims.h, dims.w)?
             }
         }
-        let patches = grid_of(pixels.sizes(), dims.h, dims.w, wanted, 0);
+        let patches = grid_of(pixels.sizes(), dims.h, dims.w, count, 0);
         if patches.is_empty() {
             return Err(Error::usage(format!("{source}: no image gives a patch of {dims}")));
         }
-        Ok(Self::of(pixels, patches, dims, budget.data, told))
+        Ok(Self::new(pixels, patches, dims, budget.data, log))
     }
 
-    /// Every image of a source whole, in order. Each must be of just the size and the channels of
-    /// `dims`, unless `resize` says that it is brought to them. A bundled set is that to train on.
+    /// Opens every image as a whole, in order. With `resize` images are resized and converted to
+    /// `dims`; otherwise they must have that size and those channels. Of a bundled set it opens the
+    /// training images.
     ///
     /// # Errors
-    /// One line about what is wrong with the data, or which image is of another size.
+    /// If the images cannot be loaded ([`super::open`]) or resized, or have another size or other
+    /// channels. The message names the first such image.
     pub fn open_whole(
         source: &str,
         dims: Dims,
@@ -118,49 +125,55 @@ impl Sample {
             }
         }
         if pixels.channels() != dims.c {
-            let named = |channels: usize| match channels {
-                1 => "gray".to_owned(),
-                3 => "colour".to_owned(),
-                other => format!("of {other} channels"),
-            };
-            let (given, taken) = (named(pixels.channels()), named(dims.c));
             return Err(Error::usage(format!(
-                "{source}: its images are {given}, the model's {taken}; add --resize to convert them"
+                "{source}: the number of channels is {}, but the model takes {}; add --resize to \
+                 convert the images",
+                pixels.channels(),
+                dims.c
             )));
         }
         if let Some(odd) = (0..pixels.len()).find(|image| pixels.size(*image) != (dims.h, dims.w)) {
             let ((h, w), name) = (pixels.size(odd), pixels.name(odd));
             return Err(Error::usage(format!(
-                "{source}: image {name} is {w}x{h}, the model takes {}x{}; add --resize to bring all images to that",
+                "{source}: image {name} is {w}x{h}, but the model takes {}x{}; add --resize to \
+                 resize all images",
                 dims.w, dims.h
             )));
         }
         let patches = (0..pixels.len()).map(|image| Patch { image, top: 0, left: 0 }).collect();
-        Ok(Self::of(pixels, patches, dims, budget.data, (description, skipped)))
+        Ok(Self::new(pixels, patches, dims, budget.data, (description, skipped)))
     }
 
-    fn of(
+    fn new(
         pixels: Pixels,
         patches: Vec<Patch>,
         dims: Dims,
         limit: u64,
-        told: (String, Vec<(String, String)>),
+        log: (String, Vec<(String, String)>),
     ) -> Self {
-        // Of what streamed data may take, half is for the patches of a part and half for what they
-        // are cut from.
+        // One half of the memory is for the patches of a part, the other for decoding the images
+        // that they are cut from.
         let half = usize::try_from(limit / 2).unwrap_or(usize::MAX);
-        let fitting = half / each(dims);
-        let part = if fitting < STEP { fitting.max(1) } else { fitting / STEP * STEP };
-        let at_once = match &pixels {
+        let fitting = half / patch_bytes(dims);
+        let part = if fitting < BATCH { fitting.max(1) } else { fitting / BATCH * BATCH };
+        let parallel_files = match &pixels {
             Pixels::Resident(_) => 1,
             Pixels::Streamed(catalogue) => half / (catalogue.reading_bytes() as usize).max(1),
         };
-        let at_once = at_once.clamp(1, rayon::current_num_threads());
-        let (description, skipped) = told;
-        Self { part: part.min(patches.len()), pixels, patches, dims, at_once, description, skipped }
+        let parallel_files = parallel_files.clamp(1, rayon::current_num_threads());
+        let (description, skipped) = log;
+        Self {
+            part: part.min(patches.len()),
+            pixels,
+            patches,
+            dims,
+            parallel_files,
+            description,
+            skipped,
+        }
     }
 
-    /// The images' classes, where the data have them.
+    /// The labels of the images, if the data have labels.
     pub fn labels(&self) -> Option<&Labels> {
         match &self.pixels {
             Pixels::Resident(images) => images.labels.as_ref(),
@@ -168,63 +181,67 @@ impl Sample {
         }
     }
 
-    /// The class of each patch's image, where the data have classes.
+    /// The labels of the patches, if the data have labels. A patch has the class of its image.
     pub fn labels_of_patches(&self) -> Option<Labels> {
-        let of =
+        let classes =
             |labels: &Labels| self.patches.iter().map(|patch| labels.of[patch.image]).collect();
-        self.labels().map(|labels| Labels { classes: labels.classes.clone(), of: of(labels) })
+        self.labels().map(|labels| Labels { classes: labels.classes.clone(), of: classes(labels) })
     }
 
-    /// The name of the image that a patch is of.
+    /// The name of the image of a patch.
     pub fn name(&self, patch: usize) -> String {
         self.pixels.name(self.patches[patch].image)
     }
 
-    /// Bytes that the images take, with what is read of them at once and what is counted of each.
+    /// The memory of the sample in bytes: images in memory, one part that is being read, and
+    /// tables.
     pub fn bytes(&self) -> u64 {
         let reading = match &self.pixels {
             Pixels::Resident(_) => 0,
             Pixels::Streamed(catalogue) => {
-                self.at_once as u64 * catalogue.reading_bytes()
-                    + (self.part * each(self.dims)) as u64
+                self.parallel_files as u64 * catalogue.reading_bytes()
+                    + (self.part * patch_bytes(self.dims)) as u64
             }
         };
-        let counted = (self.patches.len() * (size_of::<Patch>() + size_of::<u32>())) as u64;
-        self.pixels.held_bytes() + counted + reading
+        // The position of each patch, and the count that an evaluation keeps for it.
+        let tables = (self.patches.len() * (size_of::<Patch>() + size_of::<u32>())) as u64;
+        self.pixels.held_bytes() + tables + reading
     }
 
-    /// Patches in all.
+    /// Number of patches.
     pub fn len(&self) -> usize {
         self.patches.len()
     }
 
-    /// Whether there is none; there always is one.
+    /// Whether there is no patch. This is never the case.
     pub fn is_empty(&self) -> bool {
         self.patches.is_empty()
     }
 
-    /// Gives the patches in order to `look`, part by part: images with the patches that they have.
+    /// Calls `f` for consecutive parts of the patches, each with the images that its patches refer
+    /// to. If all images are in memory, there is one part.
     ///
     /// # Errors
-    /// What `look` fails with, or when a file cannot be read any more.
-    pub fn each_part(&self, mut look: impl FnMut(&Images, &[Patch]) -> Result<()>) -> Result<()> {
+    /// The errors of `f`, or if a file cannot be read any more.
+    pub fn each_part(&self, mut f: impl FnMut(&Images, &[Patch]) -> Result<()>) -> Result<()> {
         match &self.pixels {
-            Pixels::Resident(images) => look(images, &self.patches),
+            Pixels::Resident(images) => f(images, &self.patches),
             Pixels::Streamed(catalogue) => self.patches.chunks(self.part).try_for_each(|part| {
                 let images = catalogue
                     .windows(part, self.dims.h, self.dims.w)
-                    .collect_at_once(self.at_once)?;
+                    .collect_in_parts(self.parallel_files)?;
                 let whole: Vec<Patch> =
                     (0..images.len()).map(|image| Patch { image, top: 0, left: 0 }).collect();
-                look(&images, &whole)
+                f(&images, &whole)
             }),
         }
     }
 }
 
-/// Bytes of a patch of a part: as it is cut, and in the set that it joins.
-const fn each(dims: Dims) -> usize {
-    2 * dims.len() + ENTRY
+/// Memory in bytes of a patch that was read. Its pixels exist twice for a moment: as cut, and in
+/// the set that they are added to.
+const fn patch_bytes(dims: Dims) -> usize {
+    2 * dims.len() + PATCH_OVERHEAD
 }
 
 #[cfg(test)]
@@ -233,7 +250,8 @@ mod tests {
     use crate::data::patches::cut;
     use crate::testing::{Folder, encoded};
 
-    fn all(sample: &Sample) -> (Vec<f32>, usize) {
+    /// The pixels of all patches, and the number of parts.
+    fn read_all(sample: &Sample) -> (Vec<f32>, usize) {
         let (mut pixels, mut parts) = (Vec::new(), 0);
         let read = sample.each_part(|images, chosen| {
             parts += 1;
@@ -245,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_streamed_is_what_would_be_in_memory() {
+    fn streamed_patches_equal_those_in_memory() {
         let folder = Folder::new("sample");
         for i in 0..9u32 {
             let image = image::GrayImage::from_fn(40 + i, 30, |x, y| {
@@ -255,29 +273,32 @@ mod tests {
         }
         let source = folder.path.display().to_string();
         let dims = Dims::new(1, 4, 4);
-        for wanted in [0, 100] {
+        for count in [0, 100] {
             let resident =
-                Sample::open(&source, dims, wanted, false, Budget { all: None, data: 1 << 30 })
+                Sample::open(&source, dims, count, false, Budget { all: None, data: 1 << 30 })
                     .unwrap();
             let mut streamed =
-                Sample::open(&source, dims, wanted, false, Budget { all: None, data: 100 })
-                    .unwrap();
+                Sample::open(&source, dims, count, false, Budget { all: None, data: 100 }).unwrap();
             assert!(matches!(
                 (&resident.pixels, &streamed.pixels),
                 (Pixels::Resident(_), Pixels::Streamed(_))
             ));
-            streamed.part = STEP;
+            streamed.part = BATCH;
             assert_eq!(
                 resident.len(),
-                if wanted == 0 { 7 * (4 * 10 + 4 * 11 + 12) } else { 100 },
-                "{wanted}"
+                if count == 0 { 7 * (4 * 10 + 4 * 11 + 12) } else { 100 },
+                "{count}"
             );
-            let ((a, one), (b, many)) = (all(&resident), all(&streamed));
+            let ((a, one), (b, many)) = (read_all(&resident), read_all(&streamed));
             assert!(
-                a == b && one == 1 && many == resident.len().div_ceil(STEP),
-                "{wanted}: {many} parts"
+                a == b && one == 1 && many == resident.len().div_ceil(BATCH),
+                "{count}: {many} parts"
             );
         }
+    }
+
+    #[test]
+    fn of_a_bundled_set_the_held_out_images_are_opened() {
         let held_out = Sample::open(
             "photos",
             Dims::new(1, 32, 32),
@@ -287,7 +308,7 @@ mod tests {
         )
         .unwrap();
         assert!(
-            held_out.len() == 5 && held_out.description.contains("held out"),
+            held_out.len() == 5 && held_out.description.contains("held-out images"),
             "{}",
             held_out.description
         );

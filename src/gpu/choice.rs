@@ -95,7 +95,7 @@ impl Traits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::Kernel;
+    use crate::gpu::Family;
 
     #[test]
     fn a_forced_variant_falls_back_where_it_does_not_run() {
@@ -106,7 +106,7 @@ mod tests {
         let swiftshader =
             Traits { software: true, subgroup: 4, int64: false, matrices: Matrices::None };
         let single =
-            Product { family: Kernel::Conv2dFwd, half: false, rows: 9, columns: 9, steps: 9 };
+            Product { family: Family::Conv2dFwd, half: false, rows: 9, columns: 9, steps: 9 };
         let half = Product { half: true, ..single };
         assert_eq!(gpu.forced(Choice::Subgroup, &single), Some(Choice::Subgroup));
         assert_eq!(swiftshader.forced(Choice::Subgroup, &single), Some(Choice::Registers));

@@ -19,8 +19,8 @@ use super::tuned::Tuned;
 use crate::error::{Error, Result};
 use crate::view::{Buffer, StepParams, View};
 
-/// Default of [`Gpu::patience`]. A trade-off: slow submissions on software adapters must finish, and
-/// a hung driver must be reported.
+/// Default of [`Gpu::patience`]. A trade-off: slow submissions on software adapters must finish,
+/// and a hung driver must be reported.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Maximum number of elements (64 MiB) written before a submission, which frees wgpu's staging
 /// memory.
@@ -49,6 +49,7 @@ pub struct Counters {
 /// A buffer of `len` elements, with a guard behind them if `guarded`.
 #[derive(Clone, Debug)]
 struct Allocated {
+    buffer: Buffer,
     handle: wgpu::Buffer,
     len: usize,
     guarded: bool,
@@ -86,8 +87,8 @@ pub struct Gpu {
     /// Whether new buffers get a guard behind their elements, within reach of kernels, so that
     /// [`Gpu::check_guards`] can detect writes past the end.
     pub guarded: bool,
-    /// Bytes of all live buffers.
-    pub allocated: u64,
+    /// Bytes of all buffers.
+    allocated: u64,
 }
 
 /// Maximum size of a binding in bytes. Kernels compute indices in i32, so a binding must end below
@@ -241,7 +242,12 @@ impl Gpu {
         }
     }
 
-    /// Number of objects created so far.
+    /// Bytes of all buffers, those included that were returned and not yet freed.
+    pub const fn allocated(&self) -> u64 {
+        self.allocated
+    }
+
+    /// How many objects have been made so far.
     pub fn counters(&self) -> Counters {
         self.counters
     }
@@ -267,12 +273,13 @@ impl Gpu {
     }
 
     fn allocated_at(&self, buffer: Buffer) -> &Allocated {
-        self.buffers[buffer.0 as usize].as_ref().expect("the buffer is allocated")
+        let made = self.buffers[buffer.index as usize].as_ref();
+        made.filter(|made| made.buffer == buffer).expect("the buffer is allocated on this device")
     }
 
     /// Bytes of the binding of a view: whole vec4s, and the guard if the view ends at one.
     pub(super) fn bound_size(&self, view: View) -> u64 {
-        let Allocated { handle, len, guarded } = self.allocated_at(view.buffer);
+        let Allocated { handle, len, guarded, .. } = self.allocated_at(view.buffer);
         let last = view.start + view.len == *len;
         if *guarded && last {
             handle.size() - view.start as u64 * view.element()
@@ -281,12 +288,12 @@ impl Gpu {
         }
     }
 
-    /// Allocates the buffer of `view`, which must cover it completely, filled with zeros. Its size
-    /// is rounded up to 16 bytes.
+    /// Makes the buffer of a view that is all of it, zero. Its size is rounded up to 16 bytes.
+    /// Returns its bytes.
     ///
     /// # Errors
-    /// If the buffer exceeds the adapter's limit, or the device is out of memory.
-    pub fn alloc(&mut self, view: View, label: &str) -> Result<()> {
+    /// When the adapter allows no buffer of that size, or has no memory for it.
+    pub(crate) fn alloc(&mut self, view: View, label: &str) -> Result<u64> {
         let View { buffer, len, .. } = view;
         let content = content(len, view.element());
         let size = if self.guarded { content + GUARD as u64 * 4 } else { content };
@@ -305,18 +312,19 @@ impl Gpu {
                 | wgpu::BufferUsages::COPY_SRC,
             mapped_at_creation: false,
         });
-        let index = buffer.0 as usize;
+        // Without memory for it, the buffer is an invalid one, which is not kept.
+        self.check()?;
+        let index = buffer.index as usize;
         if self.buffers.len() <= index {
             self.buffers.resize(index + 1, None);
         }
-        self.free(buffer);
         if self.guarded {
             self.queue.write_buffer(&made, content, bytemuck::cast_slice(&[GUARD_WORD; GUARD]));
         }
-        self.buffers[index] = Some(Allocated { handle: made, len, guarded: self.guarded });
+        self.buffers[index] = Some(Allocated { buffer, handle: made, len, guarded: self.guarded });
         self.counters.buffers += 1;
         self.allocated += size;
-        self.check()
+        Ok(size)
     }
 
     /// Checks the guards of all buffers that have one.
@@ -325,12 +333,14 @@ impl Gpu {
     /// If a kernel has written past the end of a buffer.
     pub fn check_guards(&mut self) -> Result<()> {
         for index in 0..self.buffers.len() {
-            let Some(Allocated { handle, len, guarded: true }) = self.buffers[index].clone() else {
+            let Some(Allocated { buffer, handle, len, guarded: true }) =
+                self.buffers[index].clone()
+            else {
                 continue;
             };
             let start = (handle.size() / 4) as usize - GUARD;
             let guard: Vec<u32> =
-                self.read(View { start, len: GUARD, ..View::whole(Buffer(index as u32), 0) })?;
+                self.read(View { start, len: GUARD, ..View::whole(buffer, 0) })?;
             if let Some(at) = guard.iter().position(|word| *word != GUARD_WORD) {
                 let bad = f32::from_bits(guard[at]);
                 return Err(Error::failed(format!(
@@ -343,9 +353,9 @@ impl Gpu {
         Ok(())
     }
 
-    /// Frees a buffer.
-    pub fn free(&mut self, buffer: Buffer) {
-        if let Some(old) = self.buffers.get_mut(buffer.0 as usize).and_then(Option::take) {
+    /// Drops a buffer.
+    pub(crate) fn free(&mut self, buffer: Buffer) {
+        if let Some(old) = self.buffers.get_mut(buffer.index as usize).and_then(Option::take) {
             self.allocated -= old.handle.size();
         }
     }

@@ -1,117 +1,65 @@
-//! The registry of kernels, one line each. A kernel has the name of its shader file.
+//! Kernels and their texts. The shader's file name is the kernel's name.
 
-macro_rules! kernels {
-    ($($variant:ident $name:literal),* $(,)?) => {
-        /// A WGSL kernel, `shaders/{name}.wgsl`.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        #[allow(missing_docs)]
-        pub enum Kernel { $($variant),* }
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
 
-        impl Kernel {
-            /// Every kernel.
-            pub const ALL: &[Self] = &[$(Self::$variant),*];
-
-            /// Name: that of the file, the label, and the id in tests and benches.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name),* }
-            }
-
-            /// Text of the file, without its includes.
-            pub const fn text(self) -> &'static str {
-                match self {
-                    $(Self::$variant => {
-                        include_str!(concat!("../../shaders/", $name, ".wgsl"))
-                    }),*
-                }
-            }
-        }
-    };
+/// A WGSL kernel, `shaders/{name}.wgsl`. It is declared beside the operation that dispatches it.
+#[derive(Clone, Copy)]
+pub struct Kernel {
+    name: &'static str,
+    text: &'static str,
 }
 
-kernels! {
-    Conv2dFwd "conv2d_fwd",
-    Conv2dFwdRegs "conv2d_fwd_regs",
-    Conv2dFwdSubgroup "conv2d_fwd_subgroup",
-    Conv2dFwdTiled "conv2d_fwd_tiled",
-    Conv2dFwdMatrix "conv2d_fwd_matrix",
-    Conv2dMaxPoolFwd "conv2d_max_pool_fwd",
-    Conv2dMaxPoolFwdRegs "conv2d_max_pool_fwd_regs",
-    Conv2dMaxPoolFwdSubgroup "conv2d_max_pool_fwd_subgroup",
-    Conv2dMaxPoolFwdTiled "conv2d_max_pool_fwd_tiled",
-    Conv2dMaxPoolFwdMatrix "conv2d_max_pool_fwd_matrix",
-    Conv2dBwdInput "conv2d_bwd_input",
-    Conv2dBwdInputRegs "conv2d_bwd_input_regs",
-    Conv2dBwdInputSubgroup "conv2d_bwd_input_subgroup",
-    Conv2dBwdInputTiled "conv2d_bwd_input_tiled",
-    Conv2dBwdInputMatrix "conv2d_bwd_input_matrix",
-    Conv2dBwdWeight "conv2d_bwd_weight",
-    Conv2dBwdWeightRegs "conv2d_bwd_weight_regs",
-    Conv2dBwdWeightSubgroup "conv2d_bwd_weight_subgroup",
-    Conv2dBwdWeightTiled "conv2d_bwd_weight_tiled",
-    Conv2dBwdWeightMatrix "conv2d_bwd_weight_matrix",
-    SumSlices "sum_slices",
-    ActivationFwd "activation_fwd",
-    ActivationBwd "activation_bwd",
-    ActivationBwdOutput "activation_bwd_output",
-    MaxPool2dFwd "max_pool2d_fwd",
-    MaxPool2dBwd "max_pool2d_bwd",
-    MaxPool2dBwdDisjoint "max_pool2d_bwd_disjoint",
-    AvgPool2dFwd "avg_pool2d_fwd",
-    AvgPool2dBwd "avg_pool2d_bwd",
-    L2Pool2dFwd "l2_pool2d_fwd",
-    L2Pool2dBwd "l2_pool2d_bwd",
-    MaxUnpool2dFwd "max_unpool2d_fwd",
-    MaxUnpool2dBwd "max_unpool2d_bwd",
-    UpsampleNearest2dFwd "upsample_nearest2d_fwd",
-    UpsampleNearest2dBwd "upsample_nearest2d_bwd",
-    Combine "combine",
-    AddAssign "add_assign",
-    CopyChannels "copy_channels",
-    MaskApply "mask_apply",
-    DropoutMask "dropout_mask",
-    TopKMask "top_k_mask",
-    BatchTopKMask "batch_top_k_mask",
-    BatchTopKClear "batch_top_k_clear",
-    BatchTopKCount "batch_top_k_count",
-    BatchTopKCountRanks "batch_top_k_count_ranks",
-    BatchTopKSelect "batch_top_k_select",
-    ThresholdMask "threshold_mask",
-    SpatialWtaMask "spatial_wta_mask",
-    LifetimeWtaSums "lifetime_wta_sums",
-    LifetimeWtaMask "lifetime_wta_mask",
-    SoftThresholdFwd "soft_threshold_fwd",
-    SoftThresholdBwd "soft_threshold_bwd",
-    Loss "loss",
-    CrossEntropy "cross_entropy",
-    PixelCrossEntropy "pixel_cross_entropy",
-    DiceSums "dice_sums",
-    DiceSlopes "dice_slopes",
-    DiceBwd "dice_bwd",
-    GridDetection "grid_detection",
-    L1Penalty "l1_penalty",
-    KlPenaltyMeans "kl_penalty_means",
-    KlPenalty "kl_penalty",
-    SumScalar "sum_scalar",
-    ChannelSum "channel_sum",
-    CountNonzero "count_nonzero",
-    SumSquares "sum_squares",
-    FiringUpdate "firing_update",
-    IdleUpdate "idle_update",
-    Revive "revive",
-    IdleOnly "idle_only",
-    ClipGrads "clip_grads",
-    Sgd "sgd",
-    Adam "adam",
-    MaxNorm "max_norm",
-    ProjectGrad "project_grad",
-    GatherBatch "gather_batch",
-    GaussianNoise "gaussian_noise",
-    MissingShapes "missing_shapes",
-    MissingPixels "missing_pixels",
-    FillMissing "fill_missing",
-    LocalContrastSums "local_contrast_sums",
-    LocalContrast "local_contrast",
-    BicubicDownUp "bicubic_down_up",
+impl Kernel {
+    /// A kernel of a file's name and text.
+    pub(crate) const fn new(name: &'static str, text: &'static str) -> Self {
+        Self { name, text }
+    }
+
+    /// Its name: file, label, test and bench id.
+    pub const fn name(self) -> &'static str {
+        self.name
+    }
+
+    /// Its file's text, before includes are joined.
+    pub const fn text(self) -> &'static str {
+        self.text
+    }
+}
+
+// A kernel is its name. Comparing texts would cost more and tell nothing else.
+
+impl PartialEq for Kernel {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Kernel {}
+
+impl Hash for Kernel {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl PartialOrd for Kernel {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Kernel {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.name.cmp(other.name)
+    }
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
 }
 
 macro_rules! snippets {

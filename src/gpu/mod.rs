@@ -26,4 +26,4 @@ pub use readback::Ticket;
 pub(crate) use record::params;
 pub use record::{Dispatch, FLAT, Params, Record, Recorder};
 pub use reflect::{Binding, Reflection, Role};
-pub use tuned::{BuiltIn, Class, Product, Tuned};
+pub use tuned::{BuiltIn, Class, Family, Product, Tuned};

@@ -6,7 +6,7 @@ use super::device::Gpu;
 use super::plan::{Plan, Step};
 use super::readback::Ticket;
 use crate::error::Result;
-use crate::profile::{Clock, Profile, Timed, forwards};
+use crate::profile::{Clock, Profile, Timed, monotonic};
 use crate::view::{StepParams, View};
 
 impl Gpu {
@@ -44,7 +44,7 @@ impl Gpu {
             Clock::Inside | Clock::Passes => self.by_timestamps(plan, clock == Clock::Inside)?,
             Clock::Submissions | Clock::Calls => self.by_submissions(plan)?,
         };
-        let timed = plan.steps.iter().zip(forwards(readings.into_iter()));
+        let timed = plan.steps.iter().zip(monotonic(readings.into_iter()));
         let timed = timed.map(|(step, (start, end))| Timed {
             kernel: step.name.to_owned(),
             call: step.call,

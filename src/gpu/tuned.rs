@@ -17,11 +17,11 @@ use std::sync::OnceLock;
 use serde::Deserialize;
 
 use super::choice::{Choice, Traits};
-use super::kernels::Kernel;
 use crate::cache;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::hash::Hash;
+use crate::names::names;
 
 /// Maximum distance of a class that substitutes for another: the sum of the differences of log2 of
 /// rows, columns and steps. Larger values cover more shapes, with worse predictions.
@@ -31,12 +31,25 @@ const VERSION: u32 = 1;
 /// The program version for which a table is valid: kernels change between versions.
 const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 
-/// The size of a matrix product.
+names! {
+    /// The kernels that compute products of matrices in different ways, by the name of the plain
+    /// one.
+    pub enum Family {
+        /// A convolution.
+        Conv2dFwd = "conv2d_fwd",
+        /// Its gradient by the input.
+        Conv2dBwdInput = "conv2d_bwd_input",
+        /// Its gradient by the weight.
+        Conv2dBwdWeight = "conv2d_bwd_weight",
+    }
+}
+
+/// A product of matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Product {
-    /// The plain kernel of its family: `conv2d_fwd`, `conv2d_bwd_input` or `conv2d_bwd_weight`.
-    pub family: Kernel,
-    /// Whether its maps are in half precision.
+    /// Which kernels compute it.
+    pub family: Family,
+    /// Whether it is of maps in half precision.
     pub half: bool,
     /// Rows: pixels, or in a weight gradient taps × channels.
     pub rows: usize,
@@ -50,18 +63,14 @@ pub struct Product {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Class {
     half: bool,
-    family: Kernel,
+    family: Family,
     rows: u32,
     columns: u32,
     steps: u32,
 }
 
 impl Product {
-    /// The families of products.
-    pub const FAMILIES: [Kernel; 3] =
-        [Kernel::Conv2dFwd, Kernel::Conv2dBwdInput, Kernel::Conv2dBwdWeight];
-
-    /// The class of the product.
+    /// Its class.
     pub fn class(&self) -> Class {
         let log = |size: usize| size.next_power_of_two().trailing_zeros();
         Class {
@@ -166,7 +175,7 @@ fn variant(name: &str) -> Option<Choice> {
 fn classes(rows: &[Row]) -> Option<BTreeMap<Class, Choice>> {
     let log = |size: u64| size.is_power_of_two().then(|| size.trailing_zeros());
     let class = |row: &Row| {
-        let family = Product::FAMILIES.into_iter().find(|family| family.name() == row.op)?;
+        let family = Family::named(&row.op)?;
         let (half, kernels) = (row.half, variant(&row.kernels)?);
         let class = Class {
             half,
@@ -317,7 +326,7 @@ mod tests {
     use super::*;
 
     fn product(rows: usize, columns: usize, steps: usize) -> Product {
-        Product { family: Kernel::Conv2dFwd, half: false, rows, columns, steps }
+        Product { family: Family::Conv2dFwd, half: false, rows, columns, steps }
     }
 
     #[test]
@@ -352,7 +361,7 @@ mod tests {
             (product(1024, 32, 32).class(), Choice::Tiled),
             (product(1024, 4, 32).class(), Choice::Plain),
             (
-                Product { family: Kernel::Conv2dBwdInput, ..product(64, 64, 64) }.class(),
+                Product { family: Family::Conv2dBwdInput, ..product(64, 64, 64) }.class(),
                 Choice::Registers,
             ),
         ]);

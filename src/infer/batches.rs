@@ -11,23 +11,25 @@ use crate::record::{Builder, Mode};
 use crate::spec::CorruptionSpec;
 use crate::view::{StepParams, View};
 
-/// Samples of a batch at most.
-const BATCH: usize = 64;
-/// The part of the memory that a batch may take.
+/// Maximum batch size. A larger batch costs memory; a smaller one leaves a GPU idle.
+const MAX_BATCH: usize = 64;
+/// A batch uses at most one part in four of the memory budget, since its size is chosen before the
+/// other memory of a task is known.
 const PART: u64 = 4;
 
-/// A model's forward pass, compiled once for the largest batch so far; a smaller one is filled up.
+/// The forward pass of a model, compiled for the largest batch so far. A smaller batch runs in the
+/// same program; the results of the unused samples are ignored.
 #[derive(Debug)]
 pub struct Inference<'a> {
     /// The model.
     pub graph: &'a Graph,
-    /// Its values.
+    /// The values of its parameters and states.
     pub store: Store,
-    /// What is done to samples first, and the seed of it.
-    pub degrading: Option<(CorruptionSpec, u64)>,
+    /// Degradation applied to samples before the model, and the seed of its random numbers.
+    pub degradation: Option<(CorruptionSpec, u64)>,
     compiled: Option<Compiled>,
-    /// Samples of a batch at most, where that was settled before.
-    most: Option<usize>,
+    /// Batch size chosen by [`Inference::fit`].
+    max_batch: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -38,147 +40,173 @@ struct Compiled {
     x: View,
     y: View,
     z: View,
-    /// Where it is not the input.
+    /// The reconstruction target, if it is not the input.
     target: Option<View>,
     level: Option<View>,
     known: Option<View>,
 }
 
-/// What is taken beside a batch, in bytes, most of it already.
+/// Memory in bytes that a task needs besides the batches of a model.
 #[derive(Clone, Copy, Debug)]
-pub struct Beside {
-    /// The model's values, wherever they are.
+pub struct MemoryInUse {
+    /// The values of models, on the host and on the device.
     pub parameters: u64,
-    /// Images, and what reading them takes.
+    /// Images, and buffers for reading them.
     pub data: u64,
 }
 
-/// What a batch gave: memory order, channels innermost.
+/// The results of a batch, in memory order (N,H,W,C).
 #[derive(Clone, Debug)]
-pub struct Passed {
+pub struct BatchOutput {
     /// Reconstructions.
     pub y: Vec<f32>,
     /// Codes.
     pub z: Vec<f32>,
-    /// What reconstructions are to be like, where that is not the input.
+    /// Reconstruction targets, if they are not the input.
     pub target: Option<Vec<f32>>,
 }
 
 impl<'a> Inference<'a> {
-    /// For a model whose values are on the device.
+    /// Inference with a model whose values are on the device. Compiles nothing yet.
     pub fn new(graph: &'a Graph, store: &Store) -> Self {
-        Self { graph, store: store.clone(), degrading: None, compiled: None, most: None }
+        Self { graph, store: store.clone(), degradation: None, compiled: None, max_batch: None }
     }
 
-    /// Does to samples what the model was trained to undo, if anything; returns whether it was.
+    /// Degrades samples by the corruption that the model was trained to undo. Returns whether there
+    /// is one.
     pub fn degrade_as_trained(&mut self, seed: u64) -> bool {
         let undoes = &self.graph.spec.undoes;
-        self.degrading = (!undoes.is_none()).then(|| (undoes.clone(), seed));
-        self.degrading.is_some()
+        self.degradation = (!undoes.is_none()).then(|| (undoes.clone(), seed));
+        self.degradation.is_some()
     }
 
-    /// Takes the largest batch for which there is room beside what else is taken, of
-    /// [`Device::budget`]. No sample has to do with another; but products of other extents may
-    /// round otherwise, so halves are taken, which do not on the processors seen, down to two.
+    /// Chooses the largest batch that fits into [`Device::budget`] besides the memory in use.
+    ///
+    /// Samples do not depend on each other, but a matrix product of another size can round
+    /// differently. So only halves of the maximum batch are tried: on the processors tested, they
+    /// do not change the rounding, down to a batch of two.
     ///
     /// # Errors
-    /// When there is none for a single sample, with the figures.
-    pub fn fit(&mut self, device: &Device, beside: Beside) -> Result<()> {
-        let taken = beside.parameters + beside.data;
+    /// When not even one sample fits; the message lists the sizes.
+    pub fn fit(&mut self, device: &Device, in_use: MemoryInUse) -> Result<()> {
+        let taken = in_use.parameters + in_use.data;
         let Some(budget) = device.budget_with(taken) else { return Ok(()) };
         let room = budget.saturating_sub(taken);
         let halves = std::iter::successors(Some(self.bound(device)), |n| (*n > 1).then_some(n / 2));
-        let most = halves.into_iter().find(|n| self.bytes(*n) <= room);
-        if most.is_none() {
+        let fitting = halves.into_iter().find(|n| self.bytes(*n) <= room);
+        if fitting.is_none() {
             let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
             return Err(Error::usage(format!(
-                "parameters {:.2} MiB, data {:.2}, and one sample on its way through the model {:.2}: more than the {:.2} MiB that may be taken; \
-                 raise --max-memory, or take fewer or smaller images",
-                mib(beside.parameters),
-                mib(beside.data),
+                "parameters need {:.2} MiB, data {:.2} MiB and one sample in the model {:.2} MiB: \
+                 more than the {:.2} MiB allowed; raise --max-memory, or use fewer or smaller \
+                 images",
+                mib(in_use.parameters),
+                mib(in_use.data),
                 mib(self.bytes(1)),
                 mib(budget)
             )));
         }
-        self.most = most;
+        self.max_batch = fitting;
         Ok(())
     }
 
-    /// Samples of a batch: 64, or fewer where one of them needs much.
+    /// Batch size: 64, or less if the device cannot bind or hold that.
     pub fn batch(&self, device: &Device) -> usize {
-        self.most.unwrap_or_else(|| {
+        self.max_batch.unwrap_or_else(|| {
             let free =
                 device.budget().map_or(u64::MAX, |budget| budget / PART / self.bytes(1).max(1));
             free.clamp(1, self.bound(device) as u64) as usize
         })
     }
 
-    /// Whether the device can bind and hold what one sample takes.
+    /// Whether the device can bind and hold the buffers of one sample. They may use half of the
+    /// memory budget; the rest is for the image that the sample is a part of.
     pub fn fits(&self, device: &Device) -> bool {
         let binds = self.record(1).0.tape.largest().0 / 4 <= device.max_elements();
         binds && device.budget().is_none_or(|budget| self.bytes(1) <= budget / 2)
     }
 
-    /// Samples of a batch whose buffers the device can bind; one in any case.
+    /// Maximum batch whose largest buffer the device can bind; at least 1.
     fn bound(&self, device: &Device) -> usize {
         let largest = self.record(1).0.tape.largest().0 / 4;
-        (device.max_elements() / largest.max(1)).clamp(1, BATCH as u64) as usize
+        (device.max_elements() / largest.max(1)).clamp(1, MAX_BATCH as u64) as usize
     }
 
-    /// Bytes that so many samples would take, batch by batch.
+    /// Memory in bytes for running this many samples, batch by batch.
     pub fn planned_bytes(&self, device: &Device, samples: usize) -> u64 {
         self.bytes(samples.clamp(1, self.batch(device)))
     }
 
-    /// Bytes of a batch: its buffers, and in the host's memory what is written, what is read, and
-    /// what it is judged by.
+    /// Memory in bytes for a batch: its buffers, and host copies of its input, reconstruction (also
+    /// clipped), code and target.
     fn bytes(&self, n: usize) -> u64 {
-        let of = |node: usize| self.graph.nodes[node].dims.len() as u64;
-        let target = if self.graph.target > 0 { of(self.graph.target) } else { 0 };
+        let len = |node: usize| self.graph.nodes[node].dims.len() as u64;
+        let target = if self.graph.target > 0 { len(self.graph.target) } else { 0 };
         let host =
-            4 * n as u64 * (of(0) + 2 * of(self.graph.output) + of(self.graph.code) + target);
+            4 * n as u64 * (len(0) + 2 * len(self.graph.output) + len(self.graph.code) + target);
         self.record(n).0.tape.planned_bytes() + host
     }
 
-    /// Compiles for so many samples or more, and runs once on nothing, so that later runs make no
-    /// buffer and no pipeline. Returns the bytes that it took.
+    /// Compiles for a batch of this many samples and runs it once on zeros, so that later runs
+    /// create no buffers and no pipelines. Returns the size of the buffers in bytes.
+    ///
+    /// # Errors
+    /// When the device fails or has no memory for the buffers.
     pub fn prepare(&mut self, device: &mut Device, samples: usize) -> Result<u64> {
         let n = samples.clamp(1, self.batch(device));
         self.run_batch(device, &vec![0.0; n * self.graph.nodes[0].dims.len()], &[])?;
         Ok(self.compiled.as_ref().map_or(0, |compiled| compiled.memory.bytes))
     }
 
-    /// Runs any number of samples in memory order, batch by batch.
-    pub fn run(&mut self, device: &mut Device, x: &[f32]) -> Result<Passed> {
+    /// Runs any number of samples (N,H,W,C), batch by batch.
+    ///
+    /// # Errors
+    /// When the device fails or has no memory for the buffers, or a sample cannot be degraded.
+    pub fn run(&mut self, device: &mut Device, x: &[f32]) -> Result<BatchOutput> {
         self.run_from(device, 0, x)
     }
 
-    /// Runs samples of which the first has this number among all: it tells apart what is done to
-    /// them first.
-    pub fn run_from(&mut self, device: &mut Device, first: usize, x: &[f32]) -> Result<Passed> {
+    /// Runs samples as [`Inference::run`] does. `first` is the number of the first one in its data
+    /// set: each sample's degradation depends on its number, not on how batches are formed.
+    ///
+    /// # Errors
+    /// As [`Inference::run`].
+    pub fn run_from(
+        &mut self,
+        device: &mut Device,
+        first: usize,
+        x: &[f32],
+    ) -> Result<BatchOutput> {
         let size = self.graph.nodes[0].dims.len();
-        assert!(!x.is_empty() && x.len().is_multiple_of(size), "{} values are no samples", x.len());
-        let mut passed =
-            Passed { y: Vec::new(), z: Vec::new(), target: (self.graph.target > 0).then(Vec::new) };
+        assert!(
+            !x.is_empty() && x.len().is_multiple_of(size),
+            "{} values are not samples of {size}",
+            x.len()
+        );
+        let mut results = BatchOutput {
+            y: Vec::new(),
+            z: Vec::new(),
+            target: (self.graph.target > 0).then(Vec::new),
+        };
         let batch = self.batch(device);
         for (i, x) in x.chunks(batch * size).enumerate() {
-            let Passed { y, z, target } = match self.degrading.clone() {
+            let BatchOutput { y, z, target } = match self.degradation.clone() {
                 Some((spec, seed)) => {
-                    let (x, told) = self.degraded(&spec, seed, first + i * batch, x)?;
-                    self.run_batch(device, &x, &told)?
+                    let (x, conditions) = self.degraded(&spec, seed, first + i * batch, x)?;
+                    self.run_batch(device, &x, &conditions)?
                 }
                 None => self.run_batch(device, x, &[])?,
             };
-            passed.y.extend(y);
-            passed.z.extend(z);
-            if let (Some(all), Some(target)) = (&mut passed.target, target) {
+            results.y.extend(y);
+            results.z.extend(z);
+            if let (Some(all), Some(target)) = (&mut results.target, target) {
                 all.extend(target);
             }
         }
-        Ok(passed)
+        Ok(results)
     }
 
-    /// Samples as a model is given them, and what it is told of each.
+    /// Degrades samples. Returns them with the condition of each.
     fn degraded(
         &self,
         spec: &CorruptionSpec,
@@ -189,78 +217,77 @@ impl<'a> Inference<'a> {
         let dims = self.graph.nodes[0].dims;
         let mut x = x.to_vec();
         let samples = x.par_chunks_mut(dims.len()).enumerate();
-        let told = samples
+        let conditions = samples
             .map(|(i, x)| degrade(spec, seed, first + i, (dims.h, dims.w, dims.c), x))
             .collect::<Result<_>>()?;
-        Ok((x, told))
+        Ok((x, conditions))
     }
 
-    /// The reconstructions alone, of a batch or less, of samples that it is told this of, one of
-    /// each; the codes stay where they are.
+    /// Runs one batch and returns only the reconstructions. `conditions[i]` conditions sample `i`;
+    /// samples without one have level 0 and no missing pixels. Codes stay on the device.
     ///
     /// # Errors
-    /// When the device fails.
+    /// When the device fails or has no memory for the buffers.
     pub fn run_output(
         &mut self,
         device: &mut Device,
         x: &[f32],
-        told: &[Condition],
+        conditions: &[Condition],
     ) -> Result<Vec<f32>> {
-        let (compiled, n) = self.pass(device, x, told)?;
+        let (compiled, n) = self.pass(device, x, conditions)?;
         device.read(compiled.y.part(0, compiled.y.len / compiled.n * n))
     }
 
-    /// The codes alone, likewise.
+    /// Runs one batch and returns only the codes. Conditions are as in [`Inference::run_output`].
     ///
     /// # Errors
-    /// When the device fails.
+    /// When the device fails or has no memory for the buffers.
     pub fn run_code(
         &mut self,
         device: &mut Device,
         x: &[f32],
-        told: &[Condition],
+        conditions: &[Condition],
     ) -> Result<Vec<f32>> {
-        let (compiled, n) = self.pass(device, x, told)?;
+        let (compiled, n) = self.pass(device, x, conditions)?;
         device.read(compiled.z.part(0, compiled.z.len / compiled.n * n))
     }
 
-    /// Gives its buffers back.
-    pub fn release(&mut self, device: &mut Device) {
-        if let Some(old) = self.compiled.take() {
-            old.memory.buffers.into_iter().for_each(|buffer| device.free(buffer));
-        }
-    }
-
-    fn run_batch(&mut self, device: &mut Device, x: &[f32], told: &[Condition]) -> Result<Passed> {
-        let (compiled, n) = self.pass(device, x, told)?;
+    fn run_batch(
+        &mut self,
+        device: &mut Device,
+        x: &[f32],
+        conditions: &[Condition],
+    ) -> Result<BatchOutput> {
+        let (compiled, n) = self.pass(device, x, conditions)?;
         let first = |view: View| view.part(0, view.len / compiled.n * n);
         let target = compiled.target.map(|target| device.read(first(target))).transpose()?;
-        Ok(Passed {
+        Ok(BatchOutput {
             y: device.read(first(compiled.y))?,
             z: device.read(first(compiled.z))?,
             target,
         })
     }
 
-    /// Runs a batch, and returns where its results lie and of how many samples. Where nothing is
-    /// told, the level is 0 and nothing is missing.
+    /// Runs a batch. Returns the program, whose buffers hold the results, and the number of
+    /// samples.
     fn pass(
         &mut self,
         device: &mut Device,
         x: &[f32],
-        told: &[Condition],
+        conditions: &[Condition],
     ) -> Result<(&Compiled, usize)> {
         let dims = self.graph.nodes[0].dims;
         let n = x.len() / dims.len();
         if self.compiled.as_ref().is_none_or(|compiled| compiled.n < n) {
-            self.release(device);
+            // Drops the old program first, so that both are never in memory at once.
+            self.compiled = None;
             self.compiled = Some(self.compile(device, n)?);
         }
         let compiled = self.compiled.as_ref().expect("it was compiled just now");
-        // No sample has to do with another one: what fills the batch up may be anything.
+        // Samples do not depend on each other, so that unused ones can hold any values.
         device.write(compiled.x, x);
         if let Some(level) = compiled.level {
-            let levels = told.iter().map(|told| told.level as f32);
+            let levels = conditions.iter().map(|condition| condition.level as f32);
             device.write(
                 level,
                 &levels.chain(std::iter::repeat(0.0)).take(level.len).collect::<Vec<f32>>(),
@@ -268,8 +295,8 @@ impl<'a> Inference<'a> {
         }
         if let Some(known) = compiled.known {
             let mut values = vec![1.0; known.len];
-            for (values, told) in values.chunks_exact_mut(dims.len()).zip(told) {
-                told.mask.iter().for_each(|mask| mask.apply(values, dims.c, 0.0));
+            for (values, condition) in values.chunks_exact_mut(dims.len()).zip(conditions) {
+                condition.mask.iter().for_each(|mask| mask.apply(values, dims.c, 0.0));
             }
             device.write(known, &values);
         }
@@ -277,8 +304,8 @@ impl<'a> Inference<'a> {
         Ok((compiled, n))
     }
 
-    /// Records the pass of a batch: the builder, where input, output and code lie, what it is told:
-    /// levels, and which pixels are known; and its target, where that is not the input.
+    /// Records the pass of a batch. Returns the builder; the views of input, output and code; and,
+    /// as far as the model has them, those of levels, known pixels and target.
     fn record(&self, n: usize) -> (Builder<'_>, [View; 3], [Option<View>; 3]) {
         let mut b = Builder::new(self.graph, &self.store, n, Mode::Infer);
         let x = b.input();
@@ -286,8 +313,8 @@ impl<'a> Inference<'a> {
         let (y, z) = (b.value(self.graph.output), b.value(self.graph.code));
         b.tape.keep(y);
         b.tape.keep(z);
-        let level = self.graph.knows_level().then(|| b.level());
-        let known = self.graph.knows_missing().then(|| b.known());
+        let level = self.graph.is_conditioned_on_level().then(|| b.level());
+        let known = self.graph.is_conditioned_on_mask().then(|| b.known());
         let target = (self.graph.target > 0).then(|| b.value(self.graph.target));
         target.into_iter().for_each(|target| b.tape.keep(target));
         (b, [x, y, z], [level, known, target])
@@ -303,8 +330,11 @@ impl<'a> Inference<'a> {
         Ok(Compiled { n, program: device.compile(calls)?, memory, x, y, z, target, level, known })
     }
 
-    /// Decodes any number of codes (memory order) into images, batch by batch; none if the model's
-    /// decoder also reads what lies before the code.
+    /// Decodes any number of codes (memory order) to images, batch by batch. Returns `None` if the
+    /// decoder also reads nodes before the code (skip connections).
+    ///
+    /// # Errors
+    /// When the device fails or has no memory for the buffers.
     pub fn decode(&self, device: &mut Device, codes: &[f32]) -> Result<Option<Vec<f32>>> {
         let units = self.graph.nodes[self.graph.code].dims.len();
         let n = (codes.len() / units).min(self.batch(device));
@@ -313,7 +343,7 @@ impl<'a> Inference<'a> {
         b.tape.keep(z);
         let Some(mut y) = b.decode(z) else { return Ok(None) };
         b.tape.keep(y);
-        let (calls, memory) = b.tape.allocate(device, &mut [&mut z, &mut y])?;
+        let (calls, _memory) = b.tape.allocate(device, &mut [&mut z, &mut y])?;
         let program = device.compile(calls)?;
         let mut images = Vec::new();
         for codes in codes.chunks(n * units) {
@@ -321,7 +351,6 @@ impl<'a> Inference<'a> {
             device.run(&program, &StepParams::default())?;
             images.extend(device.read(y.part(0, y.len / n * (codes.len() / units)))?);
         }
-        memory.buffers.iter().for_each(|buffer| device.free(*buffer));
         Ok(Some(images))
     }
 }

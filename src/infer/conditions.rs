@@ -1,5 +1,5 @@
-//! Samples as a restorer is given them, made on the host: to validate on, and for pictures.
-//! Training has the same done on its device ([`crate::train::step`]).
+//! Degraded samples and their conditions, made on the host for validation and pictures. Training
+//! degrades on its device instead (`train/step.rs`).
 
 use crate::error::Result;
 use crate::raster::corrupt;
@@ -8,39 +8,41 @@ use crate::raster::fill::fill;
 use crate::raster::resample::imresize;
 use crate::spec::CorruptionSpec;
 
-/// What a model is told of an image beside its pixels.
+/// What a restoration model is conditioned on besides the pixels of an image.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Condition {
-    /// How strong the corruption is, for a model that knows the level: σ on the 0–1 scale, or
+    /// Corruption level, for a model that is conditioned on it: σ on the 0–1 scale, or
     /// [`CorruptionSpec::level_of_scale`].
     pub level: f64,
-    /// Which pixels are missing, if some are.
+    /// Mask of missing pixels, if there are any.
     pub mask: Option<Mask>,
 }
 
 impl Condition {
-    /// White Gaussian noise of this standard deviation on the 0–255 scale.
+    /// Condition for white Gaussian noise with this standard deviation on the 0–255 scale.
     pub fn noise(sigma: f64) -> Self {
         Self { level: sigma / 255.0, mask: None }
     }
 
-    /// Missing pixels.
+    /// Condition for missing pixels.
     pub const fn missing(mask: Mask) -> Self {
         Self { level: 0.0, mask: Some(mask) }
     }
 
-    /// An image that was enlarged by this scale.
+    /// Condition for an image that was enlarged by this scale.
     pub fn enlarged(scale: usize) -> Self {
         Self { level: CorruptionSpec::level_of_scale(scale), mask: None }
     }
 }
 
-/// Does to image `number` (H,W,C; 0–1 scale) what a model is trained to undo, at the middle of the
-/// ranges that are trained on, the kinds of masks and the scales in turn; sides are multiples of
-/// every scale. Returns what the model is told.
+/// Degrades an image (H,W,C; 0–1 scale) in place and returns the condition for the model.
+///
+/// Noise and missing shares are the middle of the range in `spec`. The image `number` chooses the
+/// kind of mask and the scale in turn, and the random numbers. Sides must be multiples of every
+/// scale.
 ///
 /// # Errors
-/// When the pixels cannot be resized.
+/// When the image cannot be resized.
 pub fn degrade(
     spec: &CorruptionSpec,
     seed: u64,

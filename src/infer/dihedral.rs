@@ -47,15 +47,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_way_is_another_and_is_undone() {
+    fn the_eight_transforms_differ_and_are_inverted() {
         let (size, c) = ((2, 3), 2);
         let pixels: Vec<f32> = (0..12).map(|v| v as f32).collect();
-        let laid: std::collections::BTreeSet<Vec<u8>> = (0..8)
+        let transformed: std::collections::BTreeSet<Vec<u8>> = (0..8)
             .map(|transform| {
                 Dihedral(transform).apply(&pixels, size, c).iter().map(|v| *v as u8).collect()
             })
             .collect();
-        assert_eq!(laid.len(), 8);
+        assert_eq!(transformed.len(), 8);
         assert_eq!(Dihedral(1).apply(&pixels, size, c)[..4], [0.0, 1.0, 6.0, 7.0]);
         assert!((0..8).all(|transform| Dihedral(transform).invert(
             &Dihedral(transform).apply(&pixels, size, c),

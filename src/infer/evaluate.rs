@@ -1,92 +1,103 @@
-//! Judging a model on images: quality of the reconstruction, sparsity of the code.
+//! Evaluation of a model on images: quality of reconstructions and sparsity of codes.
 
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::data::{Images, Patch, Sample, patches};
 use crate::device::Device;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::infer::batches::Inference;
 use crate::infer::top_patches::TopPatches;
-use crate::infer::whole::Whole;
+use crate::infer::whole_images::WholeImageScores;
 use crate::metrics::quality;
 use crate::metrics::statistics::Statistics;
 
-/// What an evaluation found. Means are over images (or patches).
+/// The result of an evaluation. Means are over images (or patches).
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    /// Images or patches looked at.
+pub struct EvaluationReport {
+    /// Number of images or patches.
     pub images: usize,
-    /// Mean PSNR in dB, reconstruction clipped to 0…1; no number (`null`) where what is
-    /// reconstructed is no image but a layer's output.
+    /// Mean PSNR in dB of reconstructions clipped to 0…1. NaN (`null` in JSON) if the model
+    /// reconstructs the output of a layer instead of an image.
     pub psnr: f64,
-    /// Mean SSIM; likewise.
+    /// Mean SSIM of reconstructions clipped to 0…1, or NaN as for the PSNR.
     pub ssim: f64,
-    /// Mean ‖x − x̂‖², not clipped.
+    /// Mean ‖x − x̂‖² of unclipped reconstructions.
     pub sum_squares: f64,
     /// Mean ‖z‖₁.
     pub l1: f64,
     /// Mean number of code units ≠ 0.
     pub l0: f64,
-    /// Elements of the code.
+    /// Number of elements of the code.
     pub code: usize,
-    /// Units of the code (channels, where it is maps).
+    /// Number of units of the code: its channels.
     pub units: usize,
-    /// Units that are 0 on every image.
+    /// Number of dead units, which are 0 on every image.
     pub dead: usize,
-    /// Share of the units that are dead.
+    /// Share of dead units.
     pub dead_share: f64,
-    /// 1 − Σ‖x − x̂‖² / Σ‖x − mean‖².
+    /// 1 − Σ‖x − x̂‖² / Σ‖x − mean‖². Not finite if all images are equal.
     pub explained_variance: f64,
-    /// Where the model restores: whole images.
+    /// Scores on whole images, for a restoration model.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub whole: Option<Whole>,
-    /// How often and how strongly each unit fires.
+    pub whole: Option<WholeImageScores>,
+    /// Firing rate and strength of each unit.
     #[serde(skip)]
     pub statistics: Statistics,
 }
 
-/// Evaluates on patches of images. `inference` is kept by the caller, so that it is compiled once.
+/// Evaluates a model on patches of images in memory. The caller keeps `inference`, so that repeated
+/// evaluations compile it once.
+///
+/// # Errors
+/// When the device fails or the model's output is not finite.
 pub fn evaluate(
     device: &mut Device,
     inference: &mut Inference,
     images: &Images,
     chosen: &[Patch],
-) -> Result<Report> {
+) -> Result<EvaluationReport> {
     let mut evaluation = Evaluation::new(inference);
     evaluation.add(device, inference, images, chosen)?;
     evaluation.report()
 }
 
-/// Evaluates on the patches of a source, part by part where it is streamed.
+/// Evaluates a model on a sample, part by part if its source is streamed.
+///
+/// # Errors
+/// When an image cannot be read, the device fails or the model's output is not finite.
 pub fn evaluate_sample(
     device: &mut Device,
     inference: &mut Inference,
     sample: &Sample,
-) -> Result<Report> {
+) -> Result<EvaluationReport> {
     let mut evaluation = Evaluation::new(inference);
     sample.each_part(|images, chosen| evaluation.add(device, inference, images, chosen))?;
     evaluation.report()
 }
 
-/// An evaluation under way, where the images come part by part.
+/// A running evaluation, to which images are added part by part.
 #[derive(Debug)]
 pub struct Evaluation {
     statistics: Statistics,
-    /// Σx and Σx² of each element of the input.
+    /// Σx of each element of the target.
     sum: Vec<f64>,
+    /// Σx² of each element of the target.
     square: Vec<f64>,
+    /// Sum of the PSNR over patches.
     psnr: f64,
+    /// Sum of the SSIM over patches.
     ssim: f64,
+    /// Sum of ‖x − x̂‖² over patches.
     errors: f64,
-    /// Patches looked at.
+    /// Number of patches so far.
     seen: usize,
-    /// What excites units, where that is wanted.
+    /// Collects the top-activating patches of each unit, if set.
     pub top_patches: Option<TopPatches>,
 }
 
 impl Evaluation {
-    /// Before the first image.
+    /// An evaluation without images.
     pub fn new(inference: &Inference) -> Self {
         let graph = inference.graph;
         let len = graph.nodes[graph.target].dims.len();
@@ -102,7 +113,10 @@ impl Evaluation {
         }
     }
 
-    /// Looks at patches of some images.
+    /// Adds patches of images.
+    ///
+    /// # Errors
+    /// When the device fails or has no memory for the buffers.
     pub fn add(
         &mut self,
         device: &mut Device,
@@ -113,22 +127,22 @@ impl Evaluation {
         let dims = inference.graph.nodes[0].dims;
         for batch in chosen.chunks(inference.batch(device)) {
             let x = patches::cut(images, batch, dims.h, dims.w);
-            let passed = inference.run_from(device, self.seen, &x)?;
+            let output = inference.run_from(device, self.seen, &x)?;
             if let Some(top_patches) = &mut self.top_patches {
-                top_patches.add(&x, &passed.z);
+                top_patches.add(&x, &output.z);
             }
             self.seen += batch.len();
-            // What is no image has neither PSNR nor SSIM.
-            let image = passed.target.is_none();
+            // PSNR and SSIM are defined for images only, not for the output of a layer.
+            let is_image = output.target.is_none();
             let len = inference.graph.nodes[inference.graph.target].dims.len();
-            let x = passed.target.unwrap_or(x);
-            let judged: Vec<(f64, f64, f64)> = x
+            let x = output.target.unwrap_or(x);
+            let scores: Vec<(f64, f64, f64)> = x
                 .par_chunks(len)
-                .zip(passed.y.par_chunks(len))
+                .zip(output.y.par_chunks(len))
                 .map(|(x, y)| {
                     let clipped: Vec<f32> = y.iter().map(|y| y.clamp(0.0, 1.0)).collect();
                     let error = x.iter().zip(y).map(|(x, y)| f64::from(x - y).powi(2)).sum::<f64>();
-                    if !image {
+                    if !is_image {
                         return (f64::NAN, f64::NAN, error);
                     }
                     (
@@ -138,8 +152,9 @@ impl Evaluation {
                     )
                 })
                 .collect();
-            for (p, s, e) in judged {
-                // An image without any error would make the mean infinite: 100 dB stands for it.
+            for (p, s, e) in scores {
+                // A perfect reconstruction has an infinite PSNR; 100 dB keeps the mean finite. The
+                // comparison lets NaN through.
                 self.psnr += if p > 100.0 { 100.0 } else { p };
                 self.ssim += s;
                 self.errors += e;
@@ -150,29 +165,30 @@ impl Evaluation {
                     *square += f64::from(*x).powi(2);
                 }
             }
-            self.statistics.add(&passed.z);
+            self.statistics.add(&output.z);
         }
         Ok(())
     }
 
-    /// What was found.
+    /// Computes the report.
     ///
     /// # Errors
-    /// When the model answers with what is not finite.
-    pub fn report(self) -> Result<Report> {
+    /// When the model's output is not finite.
+    pub fn report(self) -> Result<EvaluationReport> {
         let Self { statistics, sum, square, psnr, ssim, errors, seen: _, top_patches: _ } = self;
         let n = statistics.images() as f64;
         let l1 = statistics.mean_l1();
         if !f64::is_finite(errors + l1) {
             return Err(Error::failed(
-                "the model answers with NaN or infinity: its training diverged; lower optimizer.lr or set optimizer.clip_norm",
+                "the model's output is NaN or infinite: its training diverged; lower optimizer.lr \
+                 or set optimizer.clip_norm",
             )
-            .of(Kind::Diverged));
+            .of(ErrorKind::Diverged));
         }
         let variance: f64 =
             sum.iter().zip(&square).map(|(sum, square)| square - sum * sum / n).sum();
         let dead = statistics.dead();
-        Ok(Report {
+        Ok(EvaluationReport {
             images: statistics.images(),
             psnr: psnr / n,
             ssim: ssim / n,
@@ -190,9 +206,9 @@ impl Evaluation {
     }
 }
 
-impl std::fmt::Display for Report {
+impl std::fmt::Display for EvaluationReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if let Some(Whole { images, psnr_before, psnr, ssim }) = self.whole {
+        if let Some(WholeImageScores { images, psnr_before, psnr, ssim }) = self.whole {
             write!(
                 f,
                 "{images} whole images {psnr_before:.2} → {psnr:.2} dB, SSIM {ssim:.4}; patches "
@@ -210,14 +226,14 @@ impl std::fmt::Display for Report {
             self.dead,
             self.units,
             100.0 * self.dead_share,
-            self.told_variance()
+            self.explained_variance_text()
         )
     }
 }
 
-impl Report {
-    /// The explained variance; of images that do not differ there is none.
-    pub fn told_variance(&self) -> String {
+impl EvaluationReport {
+    /// The explained variance as text; "undefined" if all images are equal.
+    pub fn explained_variance_text(&self) -> String {
         if self.explained_variance.is_finite() {
             format!("{:.4}", self.explained_variance)
         } else {

@@ -1,5 +1,5 @@
-//! Running a trained model: batches, images of any size by overlapping tiles, restoration, and
-//! evaluation.
+//! Running a trained model: on batches, on images of any size by overlapping tiles, for
+//! restoration, and for evaluation.
 
 pub mod batches;
 pub mod conditions;
@@ -9,4 +9,4 @@ pub mod reconstruct;
 pub mod restore;
 pub mod tiles;
 pub mod top_patches;
-pub mod whole;
+pub mod whole_images;

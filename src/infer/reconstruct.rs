@@ -1,5 +1,5 @@
-//! Reconstruction of images of any size: overlapping tiles of the model's input, blended by a
-//! smooth window.
+//! Reconstruction of images of any size by a model of fixed input size: overlapping tiles, blended
+//! by a smooth window.
 
 use crate::device::Device;
 use crate::error::Result;
@@ -7,31 +7,34 @@ use crate::infer::batches::Inference;
 use crate::infer::tiles::mirrored;
 use crate::shape::Dims;
 
-/// Where tiles of `size` begin along a side of `length` ≥ `size`: at most so many quarters of it
-/// apart, the last flush with the end.
+/// Positions of tiles of `size` along a side of `length` ≥ `size`. Neighbours are at most
+/// `quarters`/4 of `size` apart; the last tile ends at the end of the side.
 pub(crate) fn starts(length: usize, size: usize, quarters: usize) -> Vec<usize> {
     let last = length - size;
     let gaps = last.div_ceil((size * quarters / 4).max(1));
     (0..=gaps).map(|i| i * last / gaps.max(1)).collect()
 }
 
-/// Weight of a pixel inside a tile: a raised cosine that is nowhere 0, so that every pixel has a
-/// mean.
+/// Weights of the pixels of a tile along one side: a raised cosine. The 10⁻³ keeps the total weight
+/// of border pixels, which a single tile covers, away from 0.
 pub(crate) fn window(size: usize) -> Vec<f64> {
     let cosine = |i: usize| (std::f64::consts::TAU * (i as f64 + 0.5) / size as f64).cos();
     (0..size).map(|i| 0.5 - 0.5 * cosine(i) + 1e-3).collect()
 }
 
-/// Bytes that [`image()`] takes for one of h×w beside the model's batches, with what is judged and
-/// written of it: the image as bytes and as reals, the same enlarged, the sum and its weights, what
-/// is returned, and that as bytes.
+/// Memory in bytes that [`image()`] and its caller need for an image of h×w, besides the model's
+/// batches: the image as bytes and as f32, padded to the input size, the weighted sum and its
+/// weights in f64, and the result as f32 and as bytes.
 pub fn bytes(dims: Dims, h: usize, w: usize) -> u64 {
     let (area, full, c) = ((h * w) as u64, (h.max(dims.h) * w.max(dims.w)) as u64, dims.c as u64);
     area * c * (1 + 4 + 4 + 1) + full * (c * (4 + 8) + 8)
 }
 
-/// Reconstructs an image (H, W, C; 0…1) of any size. An image smaller than the model's input is
-/// mirrored at its edges first.
+/// Reconstructs an image (H,W,C; 0…1) of any size. An image smaller than the model's input is
+/// padded by mirroring.
+///
+/// # Errors
+/// When the device fails or has no memory for the buffers.
 pub fn image(
     device: &mut Device,
     inference: &mut Inference,
@@ -42,7 +45,7 @@ pub fn image(
     by_tiles(device, inference, pixels, [h, w], 1)
 }
 
-/// [`image()`] by tiles so many quarters of their size apart.
+/// [`image()`] with tiles at most `quarters`/4 of their size apart.
 pub(crate) fn by_tiles(
     device: &mut Device,
     inference: &mut Inference,
@@ -69,8 +72,8 @@ pub(crate) fn by_tiles(
                 x.extend_from_slice(&padded[start..start + dims.w * c]);
             }
         }
-        let passed = inference.run(device, &x)?;
-        for ((top, left), tile) in batch.iter().zip(passed.y.chunks(dims.len())) {
+        let output = inference.run(device, &x)?;
+        for ((top, left), tile) in batch.iter().zip(output.y.chunks(dims.len())) {
             for i in 0..dims.h {
                 for j in 0..dims.w {
                     let factor = wy[i] * wx[j];
@@ -92,7 +95,7 @@ pub(crate) fn by_tiles(
     Ok(out)
 }
 
-/// Grows an image to the right and below by mirroring.
+/// Pads an image (H,W,C) at the right and the bottom by mirroring; the edge pixel is repeated.
 pub(crate) fn mirror(
     pixels: &[f32],
     [h, w]: [usize; 2],
@@ -126,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn mirrors_repeat_the_edge() {
+    fn mirroring_repeats_the_edge_pixel() {
         assert_eq!(
             mirror(&[1.0, 2.0, 3.0], [1, 3], [1, 8], 1),
             [1.0, 2.0, 3.0, 3.0, 2.0, 1.0, 1.0, 2.0]

@@ -1,24 +1,25 @@
-//! Restoration of images of any size by a convolutional model: overlapping tiles joined without a
-//! seam.
+//! Restoration of images of any size by a convolutional model: overlapping tiles, joined without
+//! seams.
 
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::infer::batches::Inference;
 use crate::infer::conditions::Condition;
 use crate::infer::dihedral::Dihedral;
-use crate::infer::tiles::{Blend, Strip, Tile, Tiles};
-use crate::model::{Graph, Store, Tiling, tiling};
+use crate::infer::tiles::{Blend, ImageTile, Strip, TileGrid};
+use crate::model::{Graph, Store, TileGeometry, tile_geometry};
 use crate::raster::corrupt::Mask;
 use crate::raster::crop;
 use crate::shape::Dims;
 use crate::spec::{ModelSpec, Task};
 
-/// Side of a tile at most.
-const TILE: usize = 512;
-/// Smallest side of a tile that is tried when a device cannot hold a larger one.
+/// Maximum side of a tile in pixels. Larger tiles waste less on halos, but need more memory.
+const MAX_TILE: usize = 512;
+/// Minimum side of a tile that is tried if a device cannot hold a larger one. Smaller tiles would
+/// be nothing but halo.
 const MIN_TILE: usize = 64;
 
-/// A trained model that restores.
+/// A trained restoration model.
 #[derive(Clone, Debug)]
 pub struct Restorer {
     spec: ModelSpec,
@@ -26,24 +27,28 @@ pub struct Restorer {
     channels: usize,
     align: usize,
     halo: usize,
-    /// Whether each tile is restored in all eight ways that it can be laid (turned, flipped), and
-    /// the results averaged: the geometric self-ensemble of Timofte et al., "Seven Ways to Improve
+    /// Maximum side of a tile in pixels.
+    max_tile: usize,
+    /// Whether to average the results for all eight dihedral transforms of each tile (flips and
+    /// rotations). This is the geometric self-ensemble of Timofte et al., "Seven Ways to Improve
     /// Example-Based Single Image Super Resolution", CVPR 2016. It takes eight times as long.
     pub ensemble: bool,
 }
 
-/// Fails unless a model was trained for a task.
+/// Checks that a model was trained for a restoration task.
 ///
 /// # Errors
-/// One line that says for which one it was, or how to train one.
+/// When it was trained for another task or for none.
 pub fn check_task(spec: &ModelSpec, task: Task) -> Result<()> {
     match spec.undoes.task() {
         Some(trained) if trained == task => Ok(()),
         Some(other) => Err(Error::usage(format!(
-            "the model was trained to {other}, not to {task}: take the bundled one, called {task}, or train one by csae train DATA --task {task}"
+            "the model was trained to {other}, not to {task}: use the bundled model {task}, or \
+             train one by csae train DATA --task {task}"
         ))),
         None => Err(Error::usage(format!(
-            "the model was not trained to restore: take the bundled one, called {task}, or train one by csae train DATA --task {task}"
+            "the model was not trained for restoration: use the bundled model {task}, or train one \
+             by csae train DATA --task {task}"
         ))),
     }
 }
@@ -51,84 +56,91 @@ pub fn check_task(spec: &ModelSpec, task: Task) -> Result<()> {
 /// The code of a part of an image.
 #[derive(Clone, Debug)]
 pub struct Code {
-    /// In memory order.
+    /// The values in memory order (H,W,C).
     pub values: Vec<f32>,
-    /// Their size.
+    /// Size of the code.
     pub dims: Dims,
-    /// Height and width of the part.
+    /// Height and width of the part of the image.
     pub of: (usize, usize),
 }
 
 impl Restorer {
-    /// A model with its values on a device.
+    /// A restorer from a model whose values are on a device.
     ///
     /// # Errors
-    /// When it works on images of one size only.
+    /// When the model works for one image size only.
     pub fn new(graph: &Graph, store: &Store) -> Result<Self> {
-        let Tiling { align, halo } = tiling(graph)?;
+        let TileGeometry { align, halo } = tile_geometry(graph)?;
         Ok(Self {
             spec: graph.spec.clone(),
             store: store.clone(),
             channels: graph.nodes[0].dims.c,
             align,
             halo,
+            max_tile: MAX_TILE,
             ensemble: false,
         })
     }
 
-    /// Channels of what the model takes.
+    /// Number of channels of the model's input.
     pub const fn channels(&self) -> usize {
         self.channels
     }
 
-    /// Restores an image (H,W,C; 0–1 scale). `read` adds the given columns of a row to a vector;
-    /// `write` is given rows of the result from above, not clipped. Where pixels are missing, a
-    /// guess stands in their place ([`crate::raster::fill`]), and the others stay as they are. A gray
-    /// model takes the channels of a colour image one by one; a model of several channels takes a
-    /// gray image as often, and gives the mean of what it makes of it.
+    /// Restores an image (H,W,C; 0–1 scale) of any size.
+    ///
+    /// `read(y, columns, row)` appends the given columns of row y of the image to `row`. `write`
+    /// gets the rows of the result from top to bottom, not clipped. Missing pixels must hold a
+    /// guess ([`crate::raster::fill`]); only they are changed.
+    ///
+    /// A gray model restores each channel of a colour image separately. A model with several
+    /// channels gets a gray image in each of them, and the result is the mean over the channels.
     ///
     /// # Errors
-    /// When channels do not suit, or the device fails.
+    /// When neither the model nor the image is gray and their channels differ, the model is not a
+    /// restoration autoencoder, the device fails, or `write` fails.
     pub fn restore(
         &self,
         device: &mut Device,
         [h, w, c]: [usize; 3],
-        told: &Condition,
+        condition: &Condition,
         mut read: impl FnMut(usize, std::ops::Range<usize>, &mut Vec<f32>),
         mut write: impl FnMut(Strip) -> Result<()>,
     ) -> Result<()> {
         if self.channels != 1 && c != 1 && self.channels != c {
             return Err(Error::usage(format!(
-                "the model takes {} channels, the image has {c}",
+                "the model takes {} channels, but the image has {c}; convert the image, or use a \
+                 gray model",
                 self.channels
             )));
         }
-        let tiles = Tiles::new(h, w, self.tile(device)?, self.halo, self.align)?;
+        let tiles = TileGrid::new(h, w, self.tile(device)?, self.halo, self.align)?;
         let (tile_h, tile_w) = tiles.size();
         let graph = Graph::new(&self.spec, Dims::new(self.channels, tile_h, tile_w))?;
         graph.check_autoencoder()?;
-        graph.check_draws_images()?;
-        let lying = if self.ensemble && tile_h != tile_w {
+        graph.check_reconstructs_images()?;
+        // Half of the dihedral transforms exchange height and width.
+        let transposed = if self.ensemble && tile_h != tile_w {
             Graph::new(&self.spec, Dims::new(self.channels, tile_w, tile_h))?
         } else {
             graph.clone()
         };
-        let mut passes = [&graph, &lying].map(|graph| Inference::new(graph, &self.store));
+        let mut passes = [&graph, &transposed].map(|graph| Inference::new(graph, &self.store));
         let mut blend = Blend::new(&tiles, c);
         for tile in tiles.iter() {
             let mut pixels = tiles.cut(&tile, c, &mut read);
-            let mask = told.mask.as_ref().map(|mask| cut_mask(&tiles, &tile, mask));
-            let told = Condition { mask, ..*told };
+            let mask = condition.mask.as_ref().map(|mask| cut_mask(&tiles, &tile, mask));
+            let condition = Condition { mask, ..*condition };
             let mut run = |pixels: &[f32]| {
-                self.run_tile(device, &mut passes, (tile_h, tile_w), pixels, &told)
+                self.run_tile(device, &mut passes, (tile_h, tile_w), pixels, &condition)
             };
             let restored = if self.channels == c {
                 run(&pixels)?
             } else if c == 1 {
-                let several: Vec<f32> =
+                let replicated: Vec<f32> =
                     pixels.iter().flat_map(|v| std::iter::repeat_n(*v, self.channels)).collect();
                 let mean = |pixel: &[f32]| pixel.iter().sum::<f32>() / self.channels as f32;
-                run(&several)?.chunks_exact(self.channels).map(mean).collect()
+                run(&replicated)?.chunks_exact(self.channels).map(mean).collect()
             } else {
                 let mut restored = vec![0.0; pixels.len()];
                 for channel in 0..c {
@@ -142,12 +154,11 @@ impl Restorer {
                 }
                 restored
             };
-            let Condition { mask, .. } = told;
+            let Condition { mask, .. } = condition;
             if let Some(mask) = mask {
-                let known =
+                let all =
                     pixels.chunks_exact_mut(c).zip(restored.chunks_exact(c)).zip(&mask.missing);
-                known
-                    .filter(|(_, missing)| **missing == 1)
+                all.filter(|(_, missing)| **missing == 1)
                     .for_each(|((to, from), _)| to.copy_from_slice(from));
             } else {
                 pixels = restored;
@@ -156,27 +167,26 @@ impl Restorer {
                 write(strip)?;
             }
         }
-        passes.iter_mut().for_each(|pass| pass.release(device));
         Ok(())
     }
 
-    /// Bytes that the pass over the largest tile of an image of h×w takes.
+    /// Memory in bytes for the pass over the largest tile of an image of h×w.
     ///
     /// # Errors
-    /// When the model cannot have such a size.
+    /// When the model does not accept the size of a tile.
     pub fn planned_bytes(&self, device: &Device, h: usize, w: usize) -> Result<u64> {
-        let most = self.tile(device)?;
-        let [tile_h, tile_w] = [h, w].map(|side| side.min(most).next_multiple_of(self.align));
+        let tile = self.tile(device)?;
+        let [tile_h, tile_w] = [h, w].map(|side| side.min(tile).next_multiple_of(self.align));
         let graph = Graph::new(&self.spec, Dims::new(self.channels, tile_h, tile_w))?;
         Ok(Inference::new(&graph, &self.store).planned_bytes(device, 1))
     }
 
-    /// The side of a tile: 512 pixels, or less where a device cannot bind or hold what one takes.
+    /// Side of a tile: 512 pixels, or less if the device cannot bind or hold its buffers.
     fn tile(&self, device: &Device) -> Result<usize> {
-        let mut side = TILE;
+        let mut side = self.max_tile;
         loop {
-            let whole = side.next_multiple_of(self.align);
-            let graph = Graph::new(&self.spec, Dims::new(self.channels, whole, whole))?;
+            let aligned = side.next_multiple_of(self.align);
+            let graph = Graph::new(&self.spec, Dims::new(self.channels, aligned, aligned))?;
             if side <= MIN_TILE || Inference::new(&graph, &self.store).fits(device) {
                 return Ok(side);
             }
@@ -184,51 +194,49 @@ impl Restorer {
         }
     }
 
-    /// A tile of the model's channels (H,W,C), by the pass over tiles of its size and, in an
-    /// ensemble, that over tiles with their sides exchanged.
+    /// Restores a tile with the model's number of channels (H,W,C). `passes` has the pass for tiles
+    /// of this size and, for an ensemble, the one with height and width exchanged.
     fn run_tile(
         &self,
         device: &mut Device,
         passes: &mut [Inference; 2],
         (h, w): (usize, usize),
         pixels: &[f32],
-        told: &Condition,
+        condition: &Condition,
     ) -> Result<Vec<f32>> {
         if !self.ensemble {
-            return passes[0].run_output(device, pixels, std::slice::from_ref(told));
+            return passes[0].run_output(device, pixels, std::slice::from_ref(condition));
         }
-        let mut sum = vec![0.0; pixels.len()];
+        let mut mean = vec![0.0; pixels.len()];
         for transform in (0..8).map(Dihedral) {
-            let mask = told.mask.as_ref().map(|mask| {
+            let mask = condition.mask.as_ref().map(|mask| {
                 let (h, w) = transform.sides((h, w));
                 Mask { h, w, missing: transform.apply(&mask.missing, (mask.h, mask.w), 1) }
             });
-            let told = Condition { mask, ..*told };
-            let laid = transform.apply(pixels, (h, w), self.channels);
-            let restored = passes[usize::from(transform.swaps_sides() && h != w)].run_output(
-                device,
-                &laid,
-                &[told],
-            )?;
-            let back = transform.invert(&restored, (h, w), self.channels);
-            sum.iter_mut().zip(back).for_each(|(sum, v)| *sum += v / 8.0);
+            let condition = Condition { mask, ..*condition };
+            let transformed = transform.apply(pixels, (h, w), self.channels);
+            let pass = &mut passes[usize::from(transform.swaps_sides() && h != w)];
+            let restored = pass.run_output(device, &transformed, &[condition])?;
+            let restored = transform.invert(&restored, (h, w), self.channels);
+            mean.iter_mut().zip(restored).for_each(|(mean, v)| *mean += v / 8.0);
         }
-        Ok(sum)
+        Ok(mean)
     }
 
-    /// The code of the upper left part of an image (H,W,C), as large as the model's strides allow
-    /// and at most a tile. None where the channels do not suit.
+    /// The code of the upper left part of an image (H,W,C): as large as the alignment allows, and
+    /// at most a tile. `None` if the image has another number of channels than the model, or is
+    /// smaller than the alignment.
     ///
     /// # Errors
-    /// When the device fails.
+    /// When the device fails or has no memory for the buffers.
     pub fn code(
         &self,
         device: &mut Device,
         [h, w, c]: [usize; 3],
-        told: &Condition,
+        condition: &Condition,
         pixels: &[f32],
     ) -> Result<Option<Code>> {
-        let [fit_h, fit_w] = [h, w].map(|side| side.min(TILE) / self.align * self.align);
+        let [fit_h, fit_w] = [h, w].map(|side| side.min(MAX_TILE) / self.align * self.align);
         if c != self.channels || fit_h * fit_w == 0 {
             return Ok(None);
         }
@@ -237,28 +245,27 @@ impl Restorer {
         let cut = crop(pixels, w, c, 0..fit_h, 0..fit_w);
         let missing = |mask: &Mask| crop(&mask.missing, w, 1, 0..fit_h, 0..fit_w);
         let mask =
-            told.mask.as_ref().map(|mask| Mask { h: fit_h, w: fit_w, missing: missing(mask) });
-        let values = inference.run_code(device, &cut, &[Condition { mask, ..*told }])?;
-        inference.release(device);
+            condition.mask.as_ref().map(|mask| Mask { h: fit_h, w: fit_w, missing: missing(mask) });
+        let values = inference.run_code(device, &cut, &[Condition { mask, ..*condition }])?;
         Ok(Some(Code { values, dims: graph.nodes[graph.code].dims, of: (fit_h, fit_w) }))
     }
 
-    /// [`Restorer::restore`] of an image in memory.
+    /// Restores an image in memory (H,W,C; 0–1 scale); see [`Restorer::restore`].
     ///
     /// # Errors
-    /// As there.
+    /// As [`Restorer::restore`].
     pub fn restore_pixels(
         &self,
         device: &mut Device,
         [h, w, c]: [usize; 3],
-        told: &Condition,
+        condition: &Condition,
         pixels: &[f32],
     ) -> Result<Vec<f32>> {
         let mut out = Vec::with_capacity(pixels.len());
         let read = |y: usize, columns: std::ops::Range<usize>, row: &mut Vec<f32>| {
             row.extend_from_slice(&pixels[(y * w + columns.start) * c..(y * w + columns.end) * c]);
         };
-        self.restore(device, [h, w, c], told, read, |strip| {
+        self.restore(device, [h, w, c], condition, read, |strip| {
             out.extend(strip.pixels);
             Ok(())
         })?;
@@ -266,11 +273,14 @@ impl Restorer {
     }
 }
 
-/// The part of a mask that belongs to a tile; what lies beyond the image is mirrored as its pixels
-/// are.
-fn cut_mask(tiles: &Tiles, tile: &Tile, mask: &Mask) -> Mask {
+/// The part of a mask that belongs to a tile. Beyond the image it is mirrored as the pixels are.
+fn cut_mask(tiles: &TileGrid, tile: &ImageTile, mask: &Mask) -> Mask {
     let cut = tiles.cut(tile, 1, |y, columns, out| {
         out.extend(mask.missing[y * mask.w..][columns].iter().map(|missing| f32::from(*missing)));
     });
     Mask { h: tile.h, w: tile.w, missing: cut.into_iter().map(|v| v as u8).collect() }
 }
+
+#[cfg(test)]
+#[path = "restore_tests.rs"]
+mod tests;

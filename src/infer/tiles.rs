@@ -1,82 +1,81 @@
-//! Images of any size through a model of bounded size: overlapping tiles, and their blending strip
-//! by strip.
+//! Overlapping tiles: they cut an image of any size into pieces that a model can process, and blend
+//! the results strip by strip.
 //!
-//! All tiles have one size, so that one recorded pass serves all. They begin at multiples of
-//! `align`, so that a model with strides sees every pixel in the phase that it would have in the
-//! whole image. The outer `halo` pixels of a tile, where the model saw the tile's edge instead of
-//! the image, are not used, except at the image's own edges; between the rest of a tile and of its
-//! neighbour the result passes over in a linear ramp.
+//! All tiles have the same size, so that one recorded pass serves all. Their positions are
+//! multiples of `align`, so that a model with strides sees every pixel in the same phase as in the
+//! whole image. The outer `halo` pixels of a tile are discarded, except at the image's own border:
+//! the model saw the border of the tile there instead of the image. Inside the halos, neighbouring
+//! tiles are blended by a linear ramp.
 
 use std::ops::Range;
 
 use crate::error::{Error, Result};
 
-/// The width of the ramp between neighbours, in pixels.
+/// Width in pixels of the ramp between neighbours. A wider ramp hides more of a difference between
+/// two tiles, but enlarges their overlap.
 const RAMP: usize = 8;
 
-/// Tiles along one side of the image.
+/// The tiles along one side of the image.
 #[derive(Clone, Debug)]
-struct Axis {
-    /// The image's side.
+struct TileAxis {
+    /// Side of the image.
     length: usize,
-    /// The side of a tile.
+    /// Side of a tile.
     tile: usize,
-    /// Where tiles begin, ascending; the last one ends at the image's end or up to `align` − 1
-    /// behind it.
+    /// Positions of the tiles, ascending. The last tile ends at the end of the image, or up to
+    /// `align` − 1 pixels after it.
     starts: Vec<usize>,
 }
 
-impl Axis {
+impl TileAxis {
     fn new(length: usize, tile: usize, halo: usize, align: usize) -> Self {
-        let least = (2 * halo + RAMP).next_multiple_of(align) + align;
-        let tile = tile.next_multiple_of(align).max(least).min(length.next_multiple_of(align));
-        // In units of `align`, in which the starts are whole.
+        let min_tile = (2 * halo + RAMP).next_multiple_of(align) + align;
+        let tile = tile.next_multiple_of(align).max(min_tile).min(length.next_multiple_of(align));
+        // `last` and `step` are in units of `align`, so that positions are multiples of it.
         let last = (length - length.min(tile)).div_ceil(align);
         let step = tile.saturating_sub(2 * halo + RAMP) / align;
         let gaps = last.div_ceil(step.max(1));
         Self { length, tile, starts: (0..=gaps).map(|i| i * last / gaps.max(1) * align).collect() }
     }
 
-    /// How far pixel `at` lies before the ramp between tiles `i` and `i + 1`: 1 before it, 0 behind
-    /// it. Of the last tile: 1 throughout.
-    fn before(&self, i: usize, at: usize) -> f32 {
+    /// The ramp between tiles `i` and `i + 1` at pixel `at`: it falls from 1 to 0. For the last
+    /// tile it is 1 everywhere.
+    fn ramp(&self, i: usize, at: usize) -> f32 {
         let Some(next) = self.starts.get(i + 1) else { return 1.0 };
         let middle = (next + self.starts[i] + self.tile) as f32 / 2.0;
         ((middle + RAMP as f32 / 2.0 - (at as f32 + 0.5)) / RAMP as f32).clamp(0.0, 1.0)
     }
 
-    /// A tile's weight at a pixel. The weights of all tiles telescope to 1, whatever their
-    /// overlaps.
+    /// Weight of tile `i` at pixel `at`. The weights of all tiles telescope to 1, for any overlaps.
     fn weight(&self, i: usize, at: usize) -> f32 {
-        let earlier = if i == 0 { 0.0 } else { self.before(i - 1, at) };
-        self.before(i, at) - earlier
+        let earlier = if i == 0 { 0.0 } else { self.ramp(i - 1, at) };
+        self.ramp(i, at) - earlier
     }
 
-    /// The pixels that tile `i` covers inside the image.
+    /// The pixels of the image that tile `i` covers.
     fn covered(&self, i: usize) -> Range<usize> {
         self.starts[i]..(self.starts[i] + self.tile).min(self.length)
     }
 
-    /// The pixels before this one get nothing from tile `i`.
+    /// The first pixel with a weight above 0 in tile `i`.
     fn first_used(&self, i: usize) -> usize {
         self.covered(i).find(|at| self.weight(i, *at) > 0.0).unwrap_or(self.length)
     }
 }
 
-/// The tiles of an image.
+/// The grid of tiles over an image.
 #[derive(Clone, Debug)]
-pub struct Tiles {
-    rows: Axis,
-    columns: Axis,
+pub struct TileGrid {
+    rows: TileAxis,
+    columns: TileAxis,
 }
 
-/// One tile: `h`×`w` pixels from (`top`, `left`) on. It may reach beyond the image's lower and
-/// right edge by less than the alignment.
+/// A tile. It can extend beyond the lower and right border of the image by less than the alignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tile {
-    /// Which tile from above.
+pub struct ImageTile {
+    /// Row in the grid.
     pub row: usize,
-    /// Which tile from the left.
+    /// Column in the grid.
     pub column: usize,
     /// First row in the image.
     pub top: usize,
@@ -88,22 +87,27 @@ pub struct Tile {
     pub w: usize,
 }
 
-impl Tiles {
-    /// Tiles of about `tile`×`tile` pixels over an image of `h`×`w`. `halo`: pixels at a tile's
-    /// edge that the model gets wrong, its receptive field's radius; `align`: what sides and starts
-    /// of tiles are multiples of, the model's total stride. A tile that would leave nothing beside
-    /// its halos is made larger; an image smaller than a tile has one tile, of its size rounded up
-    /// to the alignment.
+impl TileGrid {
+    /// A grid of tiles of about `tile`×`tile` pixels over an image of `h`×`w`.
+    ///
+    /// `halo` is the number of pixels to discard at the border of a tile: the radius of the model's
+    /// receptive field. `align` is the total stride of the model: sides and positions of tiles are
+    /// multiples of it. A tile that would be nothing but halo is enlarged. An image smaller than a
+    /// tile has one tile, of its size rounded up to the alignment.
     ///
     /// # Errors
-    /// When the image has no pixels, or the alignment is 0.
+    /// When the image has no pixels or the alignment is 0.
     pub fn new(h: usize, w: usize, tile: usize, halo: usize, align: usize) -> Result<Self> {
         if h * w == 0 || align == 0 {
             return Err(Error::usage(format!(
-                "an image of {w}x{h} pixels has no tiles aligned to {align}; give it pixels"
+                "an image of {w}x{h} pixels cannot be cut into tiles aligned to {align}; both must \
+                 be above 0"
             )));
         }
-        Ok(Self { rows: Axis::new(h, tile, halo, align), columns: Axis::new(w, tile, halo, align) })
+        Ok(Self {
+            rows: TileAxis::new(h, tile, halo, align),
+            columns: TileAxis::new(w, tile, halo, align),
+        })
     }
 
     /// Height and width of every tile.
@@ -117,21 +121,21 @@ impl Tiles {
     }
 
     /// The tiles, row by row: the order that [`Blend`] needs.
-    pub fn iter(&self) -> impl Iterator<Item = Tile> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = ImageTile> + '_ {
         let columns = self.columns.starts.len();
         (0..self.count()).map(move |number| {
             let (row, column) = (number / columns, number % columns);
             let (top, left) = (self.rows.starts[row], self.columns.starts[column]);
-            Tile { row, column, top, left, h: self.rows.tile, w: self.columns.tile }
+            ImageTile { row, column, top, left, h: self.rows.tile, w: self.columns.tile }
         })
     }
 
-    /// A tile's pixels (H,W,C), mirrored where it reaches beyond the image, the edge pixel twice.
-    /// `read` adds the given columns of a row of the image to the vector, C samples a pixel: the
-    /// image need not be in memory as reals.
+    /// The pixels of a tile (H,W,C). Beyond the image they are mirrored; the edge pixel is
+    /// repeated. `read(y, columns, out)` appends the given columns of row y of the image, C values
+    /// a pixel, so that the image does not have to be in memory as f32.
     pub fn cut(
         &self,
-        tile: &Tile,
+        tile: &ImageTile,
         c: usize,
         mut read: impl FnMut(usize, Range<usize>, &mut Vec<f32>),
     ) -> Vec<f32> {
@@ -148,7 +152,7 @@ impl Tiles {
             assert_eq!(
                 out.len(),
                 y * row_len + columns.len() * c,
-                "the columns that were asked for"
+                "`read` must append the columns asked for"
             );
             for x in columns.len()..tile.w {
                 let from = y * row_len + mirrored(x, columns.len()) * c;
@@ -158,8 +162,8 @@ impl Tiles {
         out
     }
 
-    /// [`Tiles::cut`] from an image in memory (H,W,C).
-    pub fn cut_from(&self, tile: &Tile, c: usize, pixels: &[f32]) -> Vec<f32> {
+    /// [`TileGrid::cut`] from an image in memory (H,W,C).
+    pub fn cut_from(&self, tile: &ImageTile, c: usize, pixels: &[f32]) -> Vec<f32> {
         let w = self.columns.length;
         self.cut(tile, c, |y, columns, out| {
             out.extend_from_slice(&pixels[(y * w + columns.start) * c..(y * w + columns.end) * c])
@@ -167,50 +171,50 @@ impl Tiles {
     }
 }
 
-/// Where a place lies in a side that is mirrored at its end, again and again.
+/// The position in 0..side that position `at` mirrors, for a side that is mirrored repeatedly.
 pub(crate) const fn mirrored(at: usize, side: usize) -> usize {
     let at = at % (2 * side);
     if at < side { at } else { 2 * side - 1 - at }
 }
 
-/// Rows of the result that are done.
+/// Finished rows of the result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Strip {
-    /// The first row.
+    /// Number of the first row.
     pub top: usize,
-    /// The rows, W,C each, the image's width.
+    /// The rows (H,W,C) in the full width of the image.
     pub pixels: Vec<f32>,
 }
 
-/// Joins what a model made of tiles. Only the rows that tiles in work reach are held, at most a
-/// tile's height.
+/// Blends the results of tiles. It holds only unfinished rows: at most the height of a tile.
 #[derive(Clone, Debug)]
 pub struct Blend {
-    tiles: Tiles,
+    tiles: TileGrid,
     c: usize,
-    /// The first row that is held.
+    /// Number of the first unfinished row.
     top: usize,
+    /// The unfinished rows.
     rows: Vec<f32>,
+    /// Number of the next tile.
     next: usize,
 }
 
 impl Blend {
-    /// Nothing joined yet; `c`: channels of the result.
-    pub fn new(tiles: &Tiles, c: usize) -> Self {
+    /// A blend without results; `c` is the number of channels.
+    pub fn new(tiles: &TileGrid, c: usize) -> Self {
         Self { tiles: tiles.clone(), c, top: 0, rows: Vec::new(), next: 0 }
     }
 
-    /// Adds the result of the next tile of [`Tiles::iter`] (H,W,C); with the last of a row of
-    /// tiles, returns the rows of the image that no later tile changes. All strips together are the
-    /// image.
+    /// Adds the result of the next tile of [`TileGrid::iter`] (H,W,C). After the last tile of a
+    /// grid row it returns the rows that no later tile changes. All strips together are the image.
     ///
     /// # Panics
-    /// When tiles come in another order, or more than there are.
-    pub fn add(&mut self, tile: &Tile, y: &[f32]) -> Option<Strip> {
+    /// When tiles come in another order, or after the last one.
+    pub fn add(&mut self, tile: &ImageTile, y: &[f32]) -> Option<Strip> {
         let Self { tiles, c, .. } = self;
         let (row_len, c) = (tiles.columns.length * *c, *c);
-        assert_eq!(Some(*tile), tiles.iter().nth(self.next), "tiles in their order");
-        assert_eq!(y.len(), tile.h * tile.w * c, "the result of a tile of {}x{}", tile.w, tile.h);
+        assert_eq!(Some(*tile), tiles.iter().nth(self.next), "tiles must come in order");
+        assert_eq!(y.len(), tile.h * tile.w * c, "a tile has {}x{} pixels", tile.w, tile.h);
         self.next += 1;
         let (rows, columns) = (tiles.rows.covered(tile.row), tiles.columns.covered(tile.column));
         self.rows.resize((rows.end - self.top) * row_len, 0.0);
@@ -227,7 +231,7 @@ impl Blend {
             for ((out, from), across) in
                 out.chunks_exact_mut(c).zip(from.chunks_exact(c)).zip(&across)
             {
-                // What weighs nothing is not multiplied: it may be infinite.
+                // A discarded pixel can be infinite or NaN, which a weight of 0 would not remove.
                 if *across > 0.0 {
                     out.iter_mut().zip(from).for_each(|(out, v)| *out += down * across * v);
                 }
@@ -253,14 +257,15 @@ mod tests {
         (0..h * w * c).map(|i| ((i * 7919) % 1009) as f32 / 1009.0).collect()
     }
 
-    /// Tiles through a function and together again; the most samples held at once.
-    fn through(
+    /// Cuts an image into tiles, applies `f` to each, and blends the results. Returns the image,
+    /// and the maximum number of values that the blend held.
+    fn map_tiles(
         pixels: &[f32],
         (h, w, c): (usize, usize, usize),
         (tile, halo, align): (usize, usize, usize),
-        f: impl Fn(&Tile, Vec<f32>) -> Vec<f32>,
+        f: impl Fn(&ImageTile, Vec<f32>) -> Vec<f32>,
     ) -> (Vec<f32>, usize) {
-        let tiles = Tiles::new(h, w, tile, halo, align).unwrap();
+        let tiles = TileGrid::new(h, w, tile, halo, align).unwrap();
         let mut blend = Blend::new(&tiles, c);
         let (mut out, mut held) = (Vec::new(), 0);
         for tile in tiles.iter() {
@@ -274,13 +279,14 @@ mod tests {
             let strip = blend.add(&tile, &y);
             held = held.max(blend.rows.len());
             if let Some(strip) = strip {
-                assert_eq!(strip.top * w * c, out.len(), "strips follow one another");
+                assert_eq!(strip.top * w * c, out.len(), "strips must be contiguous");
                 out.extend(strip.pixels);
             }
         }
         (out, held)
     }
 
+    /// (h, w, c).
     const SIZES: [(usize, usize, usize); 9] = [
         (1, 1, 1),
         (5, 3, 3),
@@ -292,27 +298,29 @@ mod tests {
         (1, 300, 1),
         (128, 40, 1),
     ];
-    const PLANS: [(usize, usize, usize); 6] =
+    /// (tile, halo, align).
+    const GEOMETRIES: [(usize, usize, usize); 6] =
         [(32, 4, 1), (64, 8, 4), (48, 20, 8), (1, 0, 1), (40, 0, 2), (4096, 16, 16)];
 
     #[test]
-    fn identity_gives_the_image_back() {
+    fn the_identity_reproduces_the_image() {
         for size in SIZES {
             let pixels = image(size.0, size.1, size.2);
-            for plan in PLANS {
-                let (out, held) = through(&pixels, size, plan, |_, x| x);
-                assert_eq!(out.len(), pixels.len(), "{size:?} {plan:?}");
+            for geometry in GEOMETRIES {
+                let (out, held) = map_tiles(&pixels, size, geometry, |_, x| x);
+                assert_eq!(out.len(), pixels.len(), "{size:?} {geometry:?}");
                 assert!(
                     out.iter().zip(&pixels).all(|(a, b)| (a - b).abs() <= 1e-6),
-                    "{size:?} {plan:?}"
+                    "{size:?} {geometry:?}"
                 );
-                let tiles = Tiles::new(size.0, size.1, plan.0, plan.1, plan.2).unwrap();
+                let (tile, halo, align) = geometry;
+                let tiles = TileGrid::new(size.0, size.1, tile, halo, align).unwrap();
                 assert!(held <= tiles.size().0 * size.1 * size.2, "{held}");
             }
         }
-        // A restorer that changes one pixel of one tile shows.
+        // Control: a function that changes one pixel of one tile is detected.
         let pixels = image(65, 63, 1);
-        let (out, _) = through(&pixels, (65, 63, 1), (32, 4, 1), |tile, mut x| {
+        let (out, _) = map_tiles(&pixels, (65, 63, 1), (32, 4, 1), |tile, mut x| {
             if tile.row == 1 && tile.column == 1 {
                 x[16 * tile.w + 16] += 0.1;
             }
@@ -321,13 +329,13 @@ mod tests {
         assert!(out.iter().zip(&pixels).any(|(a, b)| (a - b).abs() > 1e-6));
     }
 
-    /// The halo's contents never reach the result: a restorer that spoils it, except at the image's
-    /// edges, does no harm. One pixel more and it does.
+    /// Overwrites the halo of every tile with NaN, except at the image's border: no NaN may reach
+    /// the result. Overwriting more than the halo must be detected.
     #[test]
-    fn halos_are_not_used() {
-        let spoil = |size: (usize, usize, usize), plan, halo: usize| {
+    fn halos_are_discarded() {
+        let survives_spoiled = |size: (usize, usize, usize), geometry, halo: usize| {
             let pixels = image(size.0, size.1, 1);
-            let (out, _) = through(&pixels, size, plan, |tile, mut x| {
+            let (out, _) = map_tiles(&pixels, size, geometry, |tile, mut x| {
                 for y in 0..tile.h {
                     for z in 0..tile.w {
                         let inner = |at: usize, start: usize, side: usize, length: usize| {
@@ -346,19 +354,19 @@ mod tests {
             out.iter().zip(&pixels).all(|(a, b)| (a - b).abs() <= 1e-6)
         };
         for size in [(200, 150, 1), (97, 301, 1), (65, 64, 1)] {
-            for plan in [(32, 4, 1), (64, 8, 4), (48, 20, 8)] {
-                assert!(spoil(size, plan, plan.1), "{size:?} {plan:?}");
+            for geometry in [(32, 4, 1), (64, 8, 4), (48, 20, 8)] {
+                assert!(survives_spoiled(size, geometry, geometry.1), "{size:?} {geometry:?}");
             }
         }
         assert!(
-            !spoil((200, 150, 1), (32, 4, 1), 4 + RAMP),
-            "a restorer that spoils more than the halo is seen"
+            !survives_spoiled((200, 150, 1), (32, 4, 1), 4 + RAMP),
+            "spoiling more than the halo must change the result"
         );
     }
 
-    /// A blur in tiles with a halo of its radius is the blur of the whole image.
+    /// A blur of tiles with a halo of its radius equals the blur of the whole image.
     #[test]
-    fn a_local_restorer_has_no_seams() {
+    fn a_local_filter_has_no_seams() {
         let (h, w, radius) = (150, 131, 3_usize);
         let pixels = image(h, w, 1);
         let blur = |x: &[f32], h: usize, w: usize| -> Vec<f32> {
@@ -375,17 +383,18 @@ mod tests {
         };
         let whole = blur(&pixels, h, w);
         let (good, _) =
-            through(&pixels, (h, w, 1), (40, radius, 1), |tile, x| blur(&x, tile.h, tile.w));
+            map_tiles(&pixels, (h, w, 1), (40, radius, 1), |tile, x| blur(&x, tile.h, tile.w));
         assert!(good.iter().zip(&whole).all(|(a, b)| (a - b).abs() < 1e-5));
-        // Without a halo the tiles' edges show.
-        let (bad, _) = through(&pixels, (h, w, 1), (24, 0, 1), |tile, x| blur(&x, tile.h, tile.w));
-        let off = bad.iter().zip(&whole).fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));
-        assert!(off > 1e-3, "{off}");
+        // Control: without a halo the borders of tiles are visible.
+        let (bad, _) =
+            map_tiles(&pixels, (h, w, 1), (24, 0, 1), |tile, x| blur(&x, tile.h, tile.w));
+        let error = bad.iter().zip(&whole).fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(error > 1e-3, "{error}");
     }
 
     #[test]
-    fn what_lies_beyond_is_mirrored() {
-        let tiles = Tiles::new(1, 3, 8, 0, 8).unwrap();
+    fn tiles_are_mirrored_beyond_the_image() {
+        let tiles = TileGrid::new(1, 3, 8, 0, 8).unwrap();
         assert_eq!((tiles.size(), tiles.count()), ((8, 8), 1));
         let tile = tiles.iter().next().unwrap();
         let cut = tiles.cut_from(&tile, 1, &[1.0, 2.0, 3.0]);
@@ -393,12 +402,12 @@ mod tests {
             cut.chunks(8).all(|row| row == [1.0, 2.0, 3.0, 3.0, 2.0, 1.0, 1.0, 2.0]),
             "{cut:?}"
         );
-        assert!(Tiles::new(0, 3, 8, 0, 8).is_err() && Tiles::new(3, 3, 8, 0, 0).is_err());
+        assert!(TileGrid::new(0, 3, 8, 0, 8).is_err() && TileGrid::new(3, 3, 8, 0, 0).is_err());
     }
 
     #[test]
-    fn a_large_image_needs_a_strip() {
-        let tiles = Tiles::new(10_000, 10_000, 512, 32, 8).unwrap();
+    fn the_overlap_of_tiles_is_small() {
+        let tiles = TileGrid::new(10_000, 10_000, 512, 32, 8).unwrap();
         assert_eq!(tiles.size(), (512, 512));
         assert!(tiles.count() <= 24 * 24, "{}", tiles.count());
     }

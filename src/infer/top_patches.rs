@@ -1,52 +1,54 @@
-//! What excites units: of each, the parts of images where it is strongest.
+//! Top-activating patches: for each unit, the parts of images where it is strongest.
 
 use crate::model::{Graph, receptive_field};
 use crate::shape::Dims;
 
-/// Parts kept of each unit, from different images.
-pub const KEPT: usize = 9;
-/// Pixels of all parts at most, so that they can be held and shown.
-const PIXELS: usize = 1 << 21;
-/// Bytes of a pixel's channel: of the part, and of its sheet on a page while that is made.
+/// Maximum number of patches kept for each unit, each from another image: a row on a page.
+pub const MAX_PATCHES: usize = 9;
+/// Maximum number of pixels of all patches, so that they fit into memory and on a page.
+const MAX_PIXELS: usize = 1 << 21;
+/// Bytes for each channel of a pixel: the patch itself, and its contact sheet in f32 while a page
+/// is written.
 const BYTES: usize = 1 + 2 * size_of::<f32>();
-/// What is outside of an image.
+/// Middle gray, for pixels outside the image.
 const OUTSIDE: u8 = 128;
 
-/// A part of an image that excites a unit.
+/// A part of an image that activates a unit.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Exciter {
-    /// The unit's value there.
+pub struct TopPatch {
+    /// Value of the unit at this patch.
     pub value: f32,
-    /// Number of the image, or patch, among those looked at.
+    /// Number of the image (or sample) among those added.
     pub image: usize,
-    /// The part: what the unit sees, H,W,C as bytes.
+    /// The pixels that the unit depends on, H,W,C as bytes.
     pub pixels: Vec<u8>,
 }
 
-/// The strongest parts of every unit so far.
+/// The top-activating patches of every unit so far.
 #[derive(Clone, Debug)]
 pub struct TopPatches {
     code: Dims,
     input: Dims,
-    /// What a unit sees at each place: first row and column.
+    /// First row and column of the patch at each position of the code.
     starts: Vec<(isize, isize)>,
-    /// Height and width of a part.
+    /// Height and width of a patch.
     pub size: (usize, usize),
-    /// Parts kept of each unit.
+    /// Number of patches kept for each unit.
     pub kept: usize,
-    /// Of each unit, the strongest first.
-    pub units: Vec<Vec<Exciter>>,
+    /// The patches of each unit, in descending order of their value.
+    pub units: Vec<Vec<TopPatch>>,
+    /// Number of images so far.
     seen: usize,
 }
 
 impl TopPatches {
-    /// Before the first image, for the code of a graph. Of `room` bytes, where that is a limit,
-    /// they take a sixteenth at most: then fewer parts are kept, or none.
+    /// An empty collection for the code of a graph. It uses at most a sixteenth of `room` bytes, if
+    /// that is a limit, by keeping fewer patches or none.
     pub fn new(graph: &Graph, room: Option<u64>) -> Self {
         let (code, input) = (graph.nodes[graph.code].dims, graph.nodes[0].dims);
         let centre = receptive_field(graph, graph.code, code.h / 2, code.w / 2);
         let (h, w) = centre.size();
-        // No more than the image, around the middle of what is seen.
+        // A patch is at most as large as the image, at the centre of the receptive field.
         let size = (h.min(input.h), w.min(input.w));
         let start = |(first, last): (isize, isize), size: usize, whole: usize| {
             if size == whole { 0 } else { first + (last - first + 1 - size as isize) / 2 }
@@ -58,20 +60,22 @@ impl TopPatches {
                 (start(field.rows, size.0, input.h), start(field.columns, size.1, input.w))
             })
             .collect();
-        let each = (size.0 * size.1 * code.c).max(1);
-        let most = (PIXELS / each).clamp(1, KEPT);
-        let fitting = room.map_or(most as u64, |room| room / 16 / (each * input.c * BYTES) as u64);
-        let kept = most.min(usize::try_from(fitting).unwrap_or(usize::MAX));
+        // Pixels of one patch of every unit.
+        let pixels = (size.0 * size.1 * code.c).max(1);
+        let kept = (MAX_PIXELS / pixels).clamp(1, MAX_PATCHES);
+        let fitting =
+            room.map_or(kept as u64, |room| room / 16 / (pixels * input.c * BYTES) as u64);
+        let kept = kept.min(usize::try_from(fitting).unwrap_or(usize::MAX));
         Self { code, input, starts, size, kept, units: vec![Vec::new(); code.c], seen: 0 }
     }
 
-    /// Bytes that the parts of every unit take, and their sheet on a page while it is made.
+    /// Memory in bytes for all patches, and for their contact sheet while a page is written.
     pub fn bytes(&self) -> u64 {
         let pixels = self.code.c * self.kept * self.size.0 * self.size.1;
         (pixels * self.input.c * BYTES) as u64
     }
 
-    /// Looks at some images and their codes, both in memory order.
+    /// Adds images and their codes, both in memory order (N,H,W,C).
     pub fn add(&mut self, x: &[f32], codes: &[f32]) {
         for (x, code) in x.chunks_exact(self.input.len()).zip(codes.chunks_exact(self.code.len())) {
             let mut best: Vec<(f32, usize)> = vec![(0.0, 0); self.code.c];
@@ -86,7 +90,7 @@ impl TopPatches {
                 best.into_iter().enumerate().filter(|(_, (value, _))| *value > 0.0)
             {
                 let found = &self.units[unit];
-                // the earlier image goes before a later one that excites as much
+                // Of equal values the earlier image comes first.
                 if self.kept == 0 || found.len() == self.kept && found[self.kept - 1].value >= value
                 {
                     continue;
@@ -94,13 +98,14 @@ impl TopPatches {
                 let at = found.partition_point(|other| other.value >= value);
                 let pixels = self.cut(x, place);
                 let found = &mut self.units[unit];
-                found.insert(at, Exciter { value, image: self.seen, pixels });
+                found.insert(at, TopPatch { value, image: self.seen, pixels });
                 found.truncate(self.kept);
             }
             self.seen += 1;
         }
     }
 
+    /// The patch at a position of the code.
     fn cut(&self, x: &[f32], place: usize) -> Vec<u8> {
         let (Dims { c, h, w }, (top, left)) = (self.input, self.starts[place]);
         let mut pixels = Vec::with_capacity(self.size.0 * self.size.1 * c);
@@ -124,17 +129,18 @@ mod tests {
     use crate::spec::Config;
 
     #[test]
-    fn the_strongest_parts_are_kept_in_order() {
-        let text = "[model]\ncode = \"code\"\n[[model.layers]]\nname = \"code\"\nop = \"conv2d\"\nfilters = 2\nkernel = 3\npadding = 1\n";
+    fn the_strongest_patches_are_kept_in_order() {
+        let text = "[model]\ncode = \"code\"\n[[model.layers]]\nname = \"code\"\nop = \"conv2d\"\n\
+                    filters = 2\nkernel = 3\npadding = 1\n";
         let graph =
             Graph::new(&Config::parse(text, "test", &[]).unwrap().model, Dims::new(1, 5, 6))
                 .unwrap();
         let mut top_patches = TopPatches::new(&graph, None);
-        // two units of nine pixels, nine bytes each: two parts of each fit into a sixteenth of this
+        // 2 units, patches of 9 pixels, 9 bytes each: 2 patches of each unit fit into a sixteenth.
         assert_eq!(TopPatches::new(&graph, Some(16 * 2 * 2 * 9 * 9)).kept, 2);
         assert_eq!(TopPatches::new(&graph, Some(100)).bytes(), 0);
-        assert_eq!((top_patches.size, top_patches.kept), ((3, 3), KEPT));
-        // image i: unit 0 fires by i % 13 at the corner, unit 1 never but for a negative value
+        assert_eq!((top_patches.size, top_patches.kept), ((3, 3), MAX_PATCHES));
+        // In image i, unit 0 has value i % 13 at the corner. Unit 1 is never positive.
         for i in 0..40 {
             let x: Vec<f32> = (0..30).map(|p| (p + i) as f32 / 255.0).collect();
             let mut z = vec![0.0; 60];
@@ -159,7 +165,7 @@ mod tests {
             ]
         );
         assert!(top_patches.units[1].is_empty());
-        // the corner sees what is outside, too
+        // The receptive field of the corner extends beyond the image.
         assert_eq!(top_patches.units[0][0].pixels, [128, 128, 128, 128, 12, 13, 128, 18, 19]);
     }
 }

@@ -1,53 +1,57 @@
-//! Matrix products: a safe door to the `gemm` crate, single-threaded (the callers spread blocks
-//! over threads themselves, so that results do not depend on how many there are).
-#![allow(unsafe_code)] // the crate takes raw pointers; every extent is asserted below
+//! Matrix products: a safe wrapper around the `gemm` crate. It uses one thread. Callers distribute
+//! fixed blocks over threads themselves, so that results do not depend on the number of threads.
+#![allow(unsafe_code)] // The crate takes raw pointers; every extent is asserted below.
 
 use crate::linalg::real::Real;
 
-/// A matrix in a slice: element (i, j) lies at i·`row` + j·`col`.
+/// A matrix in a slice: the index of element (i, j) is i·`row` + j·`col`.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a, T> {
     /// The elements.
     pub data: &'a [T],
-    /// Distance between rows.
+    /// Row stride, in elements.
     pub row: usize,
-    /// Distance between columns.
+    /// Column stride, in elements.
     pub col: usize,
 }
 
 impl<'a, T> Matrix<'a, T> {
-    /// Rows one after the other, `row` elements apart.
+    /// A matrix in row-major order whose rows start `row` elements apart.
     pub const fn rows(data: &'a [T], row: usize) -> Self {
         Self { data, row, col: 1 }
     }
 
-    /// The transpose.
+    /// The transpose, without moving elements.
     #[must_use]
     pub const fn t(self) -> Self {
         Self { data: self.data, row: self.col, col: self.row }
     }
 
-    /// The same matrix without its first `offset` elements in memory.
+    /// The matrix that starts `offset` elements later in memory, with the same strides.
     #[must_use]
     pub fn from(self, offset: usize) -> Self {
         Self { data: &self.data[offset..], ..self }
     }
 }
 
-/// Elements that an m×n matrix spans in memory.
+/// The number of elements from the first to the last element of an m×n matrix in memory.
 fn extent(m: usize, n: usize, row: usize, col: usize) -> usize {
     if m == 0 || n == 0 {
         return 0;
     }
     let last =
         (m - 1).checked_mul(row).zip((n - 1).checked_mul(col)).and_then(|(i, j)| i.checked_add(j));
-    last.and_then(|last| last.checked_add(1)).expect("a matrix spans more than memory")
+    last.and_then(|last| last.checked_add(1)).expect("the extent of a matrix fits into usize")
 }
 
-/// c (m×n, element (i, j) at i·`c_row` + j·`c_col`) = a (m×k) · b (k×n), added to c if `add`.
+/// Computes c = a·b, or c += a·b if `add`. a is m×k, b is k×n; c is m×n with element (i, j) at
+/// i·`c_row` + j·`c_col`.
 ///
-/// The fastest products have the longer side of c contiguous; n below one vector register with
-/// `c_col = 1` is slow.
+/// A product is fastest if the longer side of c is contiguous. It is slow if `c_col` is 1 and n is
+/// below the width of a vector register.
+///
+/// # Panics
+/// If a matrix exceeds its slice, or elements of c overlap.
 pub fn gemm<T: Real>(
     [m, n, k]: [usize; 3],
     c: &mut [T],
@@ -67,15 +71,15 @@ pub fn gemm<T: Real>(
         "b is {k}x{n} in {} elements",
         b.data.len()
     );
-    // No two elements of c may share a place.
+    // Elements of c must not share an address.
     assert!(
         (c_col >= 1 && c_row >= n * c_col) || (c_row >= 1 && c_col >= m * c_row),
         "c overlaps itself"
     );
-    // SAFETY: the asserts above hold every element that is read or written inside its slice
-    // (strides are below the slices' lengths, hence below isize::MAX, or meet a single row or
-    // column), c is borrowed alone, and all memory is initialised. The crate itself checks by type
-    // id that T is f32 or f64.
+    // SAFETY: the assertions above guarantee that every element that is read or written is inside
+    // its slice. Strides are below the length of the slice, hence below isize::MAX, or belong to a
+    // single row or column. c is borrowed exclusively, and all memory is initialised. The crate
+    // checks by type id that T is f32 or f64.
     unsafe {
         gemm::gemm(
             m,
@@ -101,7 +105,7 @@ pub fn gemm<T: Real>(
     }
 }
 
-/// The instructions that the crate chooses on this processor.
+/// The instruction set that the crate uses on this processor.
 pub fn instructions() -> &'static str {
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     {
@@ -128,7 +132,7 @@ mod tests {
             let b: Vec<T> = normals(2, k * n).iter().map(|&v| T::of(v)).collect();
             let old: Vec<T> = normals(3, m * n).iter().map(|&v| T::of(v)).collect();
             let by_rows = [Matrix::rows(&a, k), Matrix::rows(&b, n)];
-            // the same slices read as transposes
+            // The same slices, interpreted as transposes.
             let by_columns = [Matrix::rows(&a, m).t(), Matrix::rows(&b, k).t()];
             for [a, b] in [by_rows, by_columns] {
                 for (add, strides) in
@@ -159,8 +163,12 @@ mod tests {
     }
 
     #[test]
-    fn products_are_right() {
+    fn f32_products_equal_plain_loops() {
         check::<f32>(2e-5);
+    }
+
+    #[test]
+    fn f64_products_equal_plain_loops() {
         check::<f64>(1e-13);
     }
 

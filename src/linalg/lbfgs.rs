@@ -1,27 +1,34 @@
-//! Minimisation by limited-memory BFGS (Nocedal & Wright, "Numerical Optimization", 2nd ed.,
-//! algorithms 7.4 and 3.1). Value and gradient come from one pass over the data, which is why it is
-//! written out here: the libraries ask for them one at a time.
+//! Minimisation by limited-memory BFGS with a backtracking line search (Nocedal & Wright,
+//! "Numerical Optimization", 2nd ed., algorithms 7.4 and 3.1).
+//!
+//! It is implemented here because one pass over the data gives both value and gradient, and
+//! existing libraries request them separately.
 
 use std::collections::VecDeque;
 
-/// Pairs that are remembered.
+/// Number of correction pairs. Nocedal & Wright recommend 3 to 20; each takes two vectors of
+/// memory.
 const PAIRS: usize = 10;
-/// Share of the decrease promised by the gradient that a step must bring (Armijo).
-const DECREASE: f64 = 1e-4;
-/// Halvings of a step before the search gives up.
-const HALVINGS: usize = 30;
+/// The constant c₁ of the Armijo condition: a step must achieve this fraction of the decrease that
+/// the slope predicts. 1e-4 is the value of Nocedal & Wright, section 3.1.
+const ARMIJO: f64 = 1e-4;
+/// Maximum number of step halvings in the line search. After 30 a step is shorter than 10⁻⁹ of its
+/// first length.
+const MAX_HALVINGS: usize = 30;
 
-/// When to stop.
+/// The stopping rule.
 #[derive(Clone, Copy, Debug)]
 pub struct Stop {
-    /// Steps at most.
+    /// Maximum number of steps.
     pub steps: usize,
-    /// The gradient's norm has fallen to this share of that at 0 parameters.
+    /// Stop when the norm of the gradient is at most this fraction of the `scale` passed to
+    /// [`minimise`].
     pub gradient: f64,
 }
 
-/// Bytes that a minimisation by so many values takes: pairs, and what it works on.
-pub const fn memory(values: usize) -> u64 {
+/// The memory in bytes of a minimisation over `values` parameters: the correction pairs, and six
+/// vectors.
+pub const fn workspace_bytes(values: usize) -> u64 {
     (8 * (2 * PAIRS + 6) * values) as u64
 }
 
@@ -29,9 +36,13 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// From `x` downhill; `f` writes the gradient and returns the value. `scale` is the norm of the
-/// gradient that counts as 1. After each step `go_on` is told how many there were and the value,
-/// and says whether there are to be more. Returns how many steps it took.
+/// Minimises a function from the starting point `x`, which becomes the result. Returns the number
+/// of steps.
+///
+/// `f(x, gradient)` writes the gradient and returns the value. `scale` is the reference norm for
+/// [`Stop::gradient`]. `go_on(steps, value)` is called after each step; minimisation stops when it
+/// returns false. It also stops when a value or gradient is not finite, and when the line search
+/// finds no decrease.
 pub fn minimise(
     x: &mut [f64],
     scale: f64,
@@ -46,11 +57,10 @@ pub fn minimise(
     let (mut direction, mut trial) = (vec![0.0; n], vec![0.0; n]);
     for step in 0..stop.steps {
         let norm = dot(&gradient, &gradient).sqrt();
-        // also where the value is no number
         if norm.is_nan() || norm <= stop.gradient * scale || !value.is_finite() {
             return step;
         }
-        // the two loops: direction = −H·gradient
+        // The two-loop recursion: direction = −H·gradient, with H the approximate inverse Hessian.
         direction.iter_mut().zip(&gradient).for_each(|(d, g)| *d = -g);
         let mut alphas = Vec::with_capacity(pairs.len());
         for (s, y, rho) in pairs.iter().rev() {
@@ -58,36 +68,37 @@ pub fn minimise(
             direction.iter_mut().zip(y).for_each(|(d, y)| *d -= alpha * y);
             alphas.push(alpha);
         }
-        let first = match pairs.back() {
+        // The initial H: sᵀy / yᵀy of the last pair, or a step of length 1 without pairs.
+        let initial = match pairs.back() {
             Some((_, y, rho)) => 1.0 / (rho * dot(y, y)),
             None => 1.0 / norm,
         };
-        direction.iter_mut().for_each(|d| *d *= first);
+        direction.iter_mut().for_each(|d| *d *= initial);
         for ((s, y, rho), alpha) in pairs.iter().zip(alphas.iter().rev()) {
             let beta = rho * dot(y, &direction);
             direction.iter_mut().zip(s).for_each(|(d, s)| *d += (alpha - beta) * s);
         }
         let slope = dot(&gradient, &direction);
         let mut length = 1.0;
-        let mut found = None;
-        for _ in 0..HALVINGS {
+        let mut accepted = None;
+        for _ in 0..MAX_HALVINGS {
             trial
                 .iter_mut()
                 .zip(x.iter().zip(&direction))
                 .for_each(|(t, (x, d))| *t = x + length * d);
-            let reached = f(&trial, &mut next);
-            if reached <= value + DECREASE * length * slope {
-                found = Some(reached);
+            let trial_value = f(&trial, &mut next);
+            if trial_value <= value + ARMIJO * length * slope {
+                accepted = Some(trial_value);
                 break;
             }
             length *= 0.5;
         }
-        let Some(reached) = found else { return step };
+        let Some(new_value) = accepted else { return step };
         let s: Vec<f64> = direction.iter().map(|d| length * d).collect();
         let y: Vec<f64> =
             next.iter().zip(&gradient).map(|(next, gradient)| next - gradient).collect();
         let curvature = dot(&s, &y);
-        // without curvature a pair would spoil the others
+        // A pair of negative or negligible curvature would make H indefinite or ill-conditioned.
         if curvature > 1e-10 * dot(&y, &y) {
             if pairs.len() == PAIRS {
                 pairs.pop_front();
@@ -96,7 +107,7 @@ pub fn minimise(
         }
         x.copy_from_slice(&trial);
         std::mem::swap(&mut gradient, &mut next);
-        value = reached;
+        value = new_value;
         if !go_on(step + 1, value) {
             return step + 1;
         }
@@ -109,8 +120,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn minima_are_found() {
-        // Rosenbrock's valley in four dimensions, minimum at 1
+    fn finds_the_minimum_of_the_rosenbrock_function() {
+        // Four dimensions, minimum at 1.
         let mut x = vec![-1.2, 1.0, -0.5, 2.0];
         let stop = Stop { steps: 500, gradient: 1e-9 };
         let steps = minimise(
@@ -131,7 +142,11 @@ mod tests {
             |_, _| true,
         );
         assert!(steps < 200 && x.iter().all(|x| (x - 1.0).abs() < 1e-6), "{steps}: {x:?}");
-        // a badly scaled bowl, along whose axes steepest descent would take thousands of steps
+    }
+
+    #[test]
+    fn finds_the_minimum_of_a_badly_scaled_quadratic() {
+        // Steepest descent would take thousands of steps.
         let weight = |i: usize| 10.0_f64.powf(i as f64 / 12.0);
         let mut x = vec![1.0; 40];
         let stop = Stop { steps: 500, gradient: 1e-6 };
@@ -149,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_ends_it() {
+    fn stops_at_nan() {
         let mut x = vec![1.0];
         assert_eq!(
             minimise(
@@ -167,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_when_it_is_told_to() {
+    fn stops_when_the_callback_returns_false() {
         let mut x = vec![9.0];
         let mut values = Vec::new();
         let stop = Stop { steps: 100, gradient: 0.0 };

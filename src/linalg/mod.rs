@@ -1,4 +1,4 @@
-//! Numerical methods on plain slices: matrix products, transcendental functions, distances between
+//! Numerical methods on plain slices: matrix products, elementary functions, distances between
 //! points, minimisation.
 
 pub mod distances;

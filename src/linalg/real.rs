@@ -1,4 +1,4 @@
-//! The numbers that the CPU path computes with.
+//! The number types of the CPU path.
 
 use std::cell::RefCell;
 use std::iter::Sum;
@@ -6,8 +6,9 @@ use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
 use crate::linalg::erf;
 
-/// f32 (work) or f64 (oracle). The transcendental functions of f32 are branch-free polynomials,
-/// right to a few ulp, so that loops over them become vector instructions.
+/// f32, the precision of the CPU path, or f64, the reference that verification compares with. The
+/// exponential and related functions of f32 are branch-free polynomials with an error of a few ulp,
+/// so that the compiler vectorises loops over them.
 pub trait Real:
     Copy
     + Default
@@ -30,9 +31,9 @@ pub trait Real:
     const ZERO: Self;
     /// 1
     const ONE: Self;
-    /// From f64, rounded.
+    /// Converts from f64, rounded to nearest.
     fn of(x: f64) -> Self;
-    /// To f64, exact.
+    /// Converts to f64, exactly.
     fn f64(self) -> f64;
     /// √x
     fn sqrt(self) -> Self;
@@ -48,16 +49,16 @@ pub trait Real:
     fn ln_1p_unit(self) -> Self;
     /// tanh x
     fn tanh(self) -> Self;
-    /// The standard normal's distribution function Φ(x).
+    /// The cumulative distribution function Φ(x) of the standard normal distribution.
     fn normal_cdf(self) -> Self;
     /// |x|
     fn abs(self) -> Self;
-    /// Whether it is NaN.
+    /// Whether x is NaN.
     fn is_nan(self) -> bool;
-    /// A number that orders like x: −∞ … ∞, NaN above all, −0 equal to 0.
+    /// A sort key: integers that order like x, from −∞ to ∞. NaN is above all; −0 equals 0.
     fn key(self) -> u64;
-    /// Lends `len` elements of scratch memory, kept by the thread from call to call. They hold old
-    /// values.
+    /// Calls `f` with `len` elements of scratch memory, which the thread reuses from call to call.
+    /// The elements have arbitrary values.
     fn scratch<R>(len: usize, f: impl FnOnce(&mut [Self]) -> R) -> R;
 }
 
@@ -106,13 +107,16 @@ macro_rules! real {
                 } else {
                     !bits
                 };
-                // the leading bits tell most of any type's keys apart
+                // Callers select by the leading bits first, so the bits are aligned to the top for
+                // both types.
                 u64::from(ordered) << (64 - <$bits>::BITS)
             }
             fn scratch<R>(len: usize, f: impl FnOnce(&mut [Self]) -> R) -> R {
-                // A stack: a thread that waits for others may begin another task, which needs
-                // scratch of its own.
-                thread_local!(static SPARE: RefCell<Vec<Vec<$t>>> = const { RefCell::new(Vec::new()) });
+                // A stack of buffers: a thread that waits for others can start another task, which
+                // needs its own scratch memory.
+                thread_local! {
+                    static SPARE: RefCell<Vec<Vec<$t>>> = const { RefCell::new(Vec::new()) };
+                }
                 let mut buffer = SPARE.with_borrow_mut(|spare| spare.pop()).unwrap_or_default();
                 if buffer.len() < len {
                     buffer.clear();
@@ -131,7 +135,7 @@ real!(f32, u32, {
     fn exp(self) -> Self {
         let (m, n) = exp_parts(self);
         let [a, b] = powers(n);
-        // two factors, so that neither overflows, and subnormal results come out
+        // 2ⁿ as two factors: neither overflows, and subnormal results are not flushed.
         (m + 1.0) * a * b
     }
     fn exp_m1(self) -> Self {
@@ -139,10 +143,11 @@ real!(f32, u32, {
         let [a, b] = powers(n);
         let s = a * b;
         let small = s * m + (s - 1.0);
+        // Above 20 the −1 is below half an ulp of eˣ, and s could overflow.
         if self > 20.0 { (m + 1.0) * a * b } else { small }
     }
     fn ln_1p_unit(self) -> Self {
-        // 2 artanh(x / (2 + x)): minimax polynomial, relative error 4e-9
+        // 2 artanh(x / (2 + x)), by a minimax polynomial of relative error 4e-9.
         let s = self / (2.0 + self);
         let z = s * s;
         2.0 * s * polynomial(z, &[0.140_788_89, 0.139_825_79, 0.200_122_98, 0.333_331_6, 1.0])
@@ -152,8 +157,8 @@ real!(f32, u32, {
         (-m / (2.0 + m)).copysign(self)
     }
     fn normal_cdf(self) -> Self {
-        // the lower tail is exp(−x²/2) times a polynomial in u of relative error 1e-8, so it keeps
-        // its relative precision
+        // The lower tail is exp(−x²/2) times a polynomial in u of relative error 1e-8, so that the
+        // tail keeps its relative precision.
         let u = 1.0 / (1.0 + 0.212_132_03 * self.abs());
         let series = polynomial(
             u,
@@ -192,7 +197,7 @@ real!(f64, u64, {
     }
 });
 
-/// Horner's rule, highest coefficient first.
+/// Evaluates a polynomial by Horner's rule, highest coefficient first.
 #[inline(always)]
 fn polynomial<const N: usize>(x: f32, coefficients: &[f32; N]) -> f32 {
     let mut sum = coefficients[0];
@@ -202,26 +207,27 @@ fn polynomial<const N: usize>(x: f32, coefficients: &[f32; N]) -> f32 {
     sum
 }
 
-/// eˣ = (m + 1)·2ⁿ with |m| below √2 − 1: m is a Taylor polynomial of eʳ − 1, r = x − n·ln 2
-/// (truncation 5e-9).
+/// Returns (m, n) with eˣ = (m + 1)·2ⁿ and |m| < √2 − 1. m is the Taylor polynomial of eʳ − 1 with
+/// r = x − n·ln 2; its truncation error is 5e-9.
 #[inline(always)]
 fn exp_parts(x: f32) -> (f32, i32) {
-    // past these the result is infinite or 0; written so that NaN passes
+    // Beyond these bounds eˣ is infinite or 0. The comparisons let NaN pass, unlike `clamp` by
+    // `min` and `max`.
     let x = if x > 89.0 { 89.0 } else { x };
     let x = if x < -104.0 { -104.0 } else { x };
-    // adding 1.5·2²³ rounds to a whole number, which then stands in the low bits
+    // Adding 1.5·2²³ rounds to an integer and leaves it in the low bits of the mantissa.
     const ROUND: f32 = 12_582_912.0;
     let rounded = x * std::f32::consts::LOG2_E + ROUND;
     let n = rounded.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
     let whole = rounded - ROUND;
-    // ln 2 in two parts; the first has so few digits that its product is exact
+    // ln 2 in two parts (Cody–Waite): the first has so few bits that its product with n is exact.
     let r = (x - whole * 0.693_359_4) + whole * 2.121_944_4e-4;
     let m =
         polynomial(r, &[1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0]);
     (m * r, n)
 }
 
-/// 2ⁿ as a product of two.
+/// 2ⁿ as a product of two powers of two, each in the normal range.
 #[inline(always)]
 fn powers(n: i32) -> [f32; 2] {
     let half = n >> 1;
@@ -232,7 +238,8 @@ fn powers(n: i32) -> [f32; 2] {
 mod tests {
     use super::*;
 
-    fn worst(from: f64, to: f64, f: impl Fn(f32) -> f32, exact: impl Fn(f64) -> f64) -> f64 {
+    /// The maximum relative error of `f` over 20,001 points from `from` to `to`.
+    fn max_error(from: f64, to: f64, f: impl Fn(f32) -> f32, exact: impl Fn(f64) -> f64) -> f64 {
         let steps = 20_000;
         (0..=steps)
             .map(|i| {
@@ -251,19 +258,19 @@ mod tests {
     }
 
     #[test]
-    fn f32_functions_are_right_to_a_few_ulp() {
+    fn f32_functions_have_errors_of_a_few_ulp() {
         let ulp = f64::from(f32::EPSILON);
         for (name, error, limit) in [
-            ("exp", worst(-87.0, 88.7, Real::exp, f64::exp), 2.0),
-            ("exp near 0", worst(-1e-3, 1e-3, Real::exp, f64::exp), 2.0),
-            ("exp_m1", worst(-80.0, 88.0, Real::exp_m1, f64::exp_m1), 3.0),
-            ("exp_m1 near 0", worst(-1.1, 1.1, Real::exp_m1, f64::exp_m1), 3.0),
-            ("ln_1p", worst(0.0, 1.0, Real::ln_1p_unit, f64::ln_1p), 3.0),
-            ("ln_1p near 0", worst(0.0, 1e-12, Real::ln_1p_unit, f64::ln_1p), 3.0),
-            ("tanh", worst(-20.0, 20.0, Real::tanh, f64::tanh), 4.0),
-            ("tanh near 0", worst(-1e-2, 1e-2, Real::tanh, f64::tanh), 4.0),
-            ("cdf", worst(-3.0, 10.0, Real::normal_cdf, erf::normal_cdf), 10.0),
-            ("cdf, tail", worst(-12.0, -3.0, Real::normal_cdf, erf::normal_cdf), 60.0),
+            ("exp", max_error(-87.0, 88.7, Real::exp, f64::exp), 2.0),
+            ("exp near 0", max_error(-1e-3, 1e-3, Real::exp, f64::exp), 2.0),
+            ("exp_m1", max_error(-80.0, 88.0, Real::exp_m1, f64::exp_m1), 3.0),
+            ("exp_m1 near 0", max_error(-1.1, 1.1, Real::exp_m1, f64::exp_m1), 3.0),
+            ("ln_1p", max_error(0.0, 1.0, Real::ln_1p_unit, f64::ln_1p), 3.0),
+            ("ln_1p near 0", max_error(0.0, 1e-12, Real::ln_1p_unit, f64::ln_1p), 3.0),
+            ("tanh", max_error(-20.0, 20.0, Real::tanh, f64::tanh), 4.0),
+            ("tanh near 0", max_error(-1e-2, 1e-2, Real::tanh, f64::tanh), 4.0),
+            ("cdf", max_error(-3.0, 10.0, Real::normal_cdf, erf::normal_cdf), 10.0),
+            ("cdf, tail", max_error(-12.0, -3.0, Real::normal_cdf, erf::normal_cdf), 60.0),
         ] {
             assert!(error <= limit * ulp, "{name}: {} ulp", error / ulp);
         }
@@ -310,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn scratch_may_be_nested() {
+    fn scratch_can_be_nested() {
         f32::scratch(10, |outer| {
             outer.fill(1.0);
             f32::scratch(20, |inner| inner.fill(2.0));

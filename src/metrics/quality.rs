@@ -1,37 +1,38 @@
-//! PSNR and SSIM as scikit-image 0.26 defines them, on the 0–1 scale.
+//! Image quality metrics on the 0–1 scale: PSNR and SSIM, as scikit-image 0.26 defines them.
 //!
-//! Neither clips: a caller whose picture may leave 0–1 clips it first, as a saved picture would be.
+//! They do not clip. A caller whose image can exceed 0–1 clips it first, as saving does.
 
-/// Standard deviation of SSIM's Gaussian window.
+/// Standard deviation of the Gaussian window of SSIM in pixels (Wang et al. 2004).
 const SIGMA: f64 = 1.5;
-/// The window ends at `TRUNCATE` standard deviations: radius 5, 11×11.
+/// The window is cut off at this many standard deviations, as in scikit-image: radius 5, 11×11
+/// pixels.
 const TRUNCATE: f64 = 3.5;
-/// (K₁·data range)², K₁ = 0.01.
+/// (K₁·data range)² with K₁ = 0.01 (Wang et al. 2004).
 const C1: f64 = 0.01 * 0.01;
-/// (K₂·data range)², K₂ = 0.03.
+/// (K₂·data range)² with K₂ = 0.03 (Wang et al. 2004).
 const C2: f64 = 0.03 * 0.03;
 
-/// Mean squared error.
+/// Mean squared error over all pixels and channels of two images of the same size.
 pub fn mse(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len(), "pictures of the same size");
     let square = |(&a, &b): (&f32, &f32)| (f64::from(a) - f64::from(b)).powi(2);
     a.iter().zip(b).map(square).sum::<f64>() / a.len() as f64
 }
 
-/// Peak signal-to-noise ratio in dB, `peak_signal_noise_ratio(a, b, data_range=1)`: −10 log₁₀ of
-/// the mean squared error over all pixels and channels; infinite for equal pictures.
+/// Peak signal-to-noise ratio in dB, like `peak_signal_noise_ratio(a, b, data_range=1)`:
+/// −10·log₁₀ of the mean squared error. It is infinite for equal images.
 pub fn psnr(a: &[f32], b: &[f32]) -> f64 {
     let error = mse(a, b);
-    // −10·log₁₀(0) would do too, but says less
     if error == 0.0 { f64::INFINITY } else { -10.0 * error.log10() }
 }
 
-/// Structural similarity (Wang, Bovik, Sheikh & Simoncelli 2004) of two H,W,C pictures,
+/// Structural similarity of two images H,W,C (Wang, Bovik, Sheikh & Simoncelli, "Image Quality
+/// Assessment: From Error Visibility to Structural Similarity", 2004), like
 /// `structural_similarity(a, b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
-/// data_range=1, channel_axis=-1)`: the mean over channels of the mean map, without the border that
-/// the window does not cover (so the treatment of the boundary never shows).
+/// data_range=1, channel_axis=-1)`. It is the mean over all channels and pixels, except for the
+/// border that the window does not cover. Hence the boundary treatment has no effect.
 ///
-/// scikit-image refuses pictures smaller than the 11×11 window. Here the window shrinks to the
+/// scikit-image refuses images smaller than the 11×11 window. Here the window shrinks to the
 /// largest odd side that fits, with the same σ.
 pub fn ssim(a: &[f32], b: &[f32], h: usize, w: usize, c: usize) -> f64 {
     assert!(
@@ -43,6 +44,7 @@ pub fn ssim(a: &[f32], b: &[f32], h: usize, w: usize, c: usize) -> f64 {
     (0..c).map(|channel| channel_ssim(a, b, (h, w, c), channel, &window)).sum::<f64>() / c as f64
 }
 
+/// A Gaussian window of 2·radius + 1 weights that sum to 1.
 fn gaussian(radius: usize) -> Vec<f64> {
     let weight = |i: usize| (-0.5 * ((i as f64 - radius as f64) / SIGMA).powi(2)).exp();
     let weights: Vec<f64> = (0..=2 * radius).map(weight).collect();
@@ -50,11 +52,11 @@ fn gaussian(radius: usize) -> Vec<f64> {
     weights.into_iter().map(|weight| weight / sum).collect()
 }
 
-/// What is filtered: a, b, a², b², ab.
+/// Number of filtered maps: a, b, a², b², ab.
 const MOMENTS: usize = 5;
 
-/// Rows are filtered horizontally once and kept in a ring as tall as the window, so that memory
-/// grows with the width only.
+/// The mean SSIM of one channel. Each row is filtered horizontally once and kept in a ring buffer
+/// of as many rows as the window has, so that memory grows only with the width.
 fn channel_ssim(
     a: &[f32],
     b: &[f32],
@@ -95,6 +97,7 @@ fn channel_ssim(
     sum / (rows * columns) as f64
 }
 
+/// Adds the weighted moments of `taps` to `out`.
 fn add_weighted<'a>(
     out: &mut [f64; MOMENTS],
     taps: impl Iterator<Item = (&'a [f64; MOMENTS], &'a f64)>,
@@ -106,6 +109,7 @@ fn add_weighted<'a>(
     }
 }
 
+/// SSIM at one pixel from the local means of a, b, a², b² and ab.
 fn similarity(&[a, b, aa, bb, ab]: &[f64; MOMENTS]) -> f64 {
     let (var_a, var_b, covariance) = (aa - a * a, bb - b * b, ab - a * b);
     ((2.0 * a * b + C1) * (2.0 * covariance + C2)) / ((a * a + b * b + C1) * (var_a + var_b + C2))
@@ -115,7 +119,7 @@ fn similarity(&[a, b, aa, bb, ab]: &[f64; MOMENTS]) -> f64 {
 mod tests {
     use super::*;
 
-    /// A pattern with a little noise, by integer arithmetic, which the Python below repeats.
+    /// A pattern with a little noise, by integer arithmetic. The Python function below is the same.
     fn picture(h: usize, w: usize, c: usize, k: u64) -> Vec<f32> {
         let sample = |i: usize| {
             let noise = ((i as u64 * 2_654_435_761 + k * 40_503) & 0xffff_ffff) >> 24;
@@ -125,15 +129,17 @@ mod tests {
         (0..h * w * c).map(sample).collect()
     }
 
-    /// scikit-image 0.26.0 on `picture(…, 1)` against 0.75·`picture(…, 1)` + 0.25·`picture(…, 5)`,
-    /// and against `picture(…, 9)`, in float64:
+    /// The expected values are those of scikit-image 0.26.0 in float64, for `picture(…, 1)` against
+    /// 0.75·`picture(…, 1)` + 0.25·`picture(…, 5)`, and against `picture(…, 9)`:
     ///
     /// ```python
     /// def picture(h, w, c, k):
     ///     i = np.arange(h * w * c, dtype=np.uint64)
-    ///     noise = ((i * np.uint64(2654435761) + np.uint64(k * 40503)) & np.uint64(0xffffffff)) >> np.uint64(24)
+    ///     noise = (i * np.uint64(2654435761) + np.uint64(k * 40503)) & np.uint64(0xffffffff)
+    ///     noise = noise >> np.uint64(24)
     ///     y, x = np.divmod((i // np.uint64(c)).astype(int), w)
-    ///     s = ((y * 7 + x * 3 + k * 11) % 200).astype(np.float32) + (noise % np.uint64(56)).astype(np.float32)
+    ///     s = ((y * 7 + x * 3 + k * 11) % 200).astype(np.float32)
+    ///     s += (noise % np.uint64(56)).astype(np.float32)
     ///     return (s / np.float32(255)).reshape(h, w, c)
     /// ```
     #[test]
@@ -181,25 +187,29 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_the_scale() {
+    fn equal_images_have_the_highest_values() {
         let a = picture(20, 20, 3, 1);
         assert_eq!(psnr(&a, &a), f64::INFINITY);
         assert!((ssim(&a, &a, 20, 20, 3) - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn black_against_white_has_the_lowest_values() {
         assert_eq!(psnr(&[0.0; 4], &[1.0; 4]), 0.0);
         let black_white = ssim(&[0.0; 144], &[1.0; 144], 12, 12, 1);
         assert!((black_white - C1 / (1.0 + C1)).abs() < 1e-12, "{black_white}");
     }
 
     #[test]
-    fn small_pictures_have_a_smaller_window() {
+    fn images_smaller_than_the_window_have_a_smaller_window() {
         for (h, w) in [(1, 1), (1, 30), (2, 2), (8, 8), (10, 40)] {
             let (a, b) = (picture(h, w, 1, 1), picture(h, w, 1, 2));
             assert!((ssim(&a, &a, h, w, 1) - 1.0).abs() < 1e-12);
             let value = ssim(&a, &b, h, w, 1);
             assert!(value > -1.0 && value < 1.0, "{h}x{w}: {value}");
         }
-        // the same formula on scipy's gaussian_filter with truncate=2 (radius 3), the border of 3
-        // cut off
+        // Expected: the same formula with scipy's gaussian_filter(truncate=2), which has radius 3,
+        // without the border of 3 pixels.
         let value = ssim(&picture(8, 8, 1, 1), &picture(8, 8, 1, 9), 8, 8, 1);
         assert!((value - 0.7501951285148839).abs() < 1e-9, "{value}");
     }

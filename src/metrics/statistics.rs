@@ -1,29 +1,29 @@
-//! What a pass over images tells about the code: how many elements of it are ≠ 0 for each image,
-//! and how often and how strongly each unit fires. A unit is an element of a vector, a channel of
-//! maps; a map's unit has as many elements as the map has places.
+//! Statistics of the codes of a set of images: the L0 norm (number of elements ≠ 0) of each code,
+//! and how often and how strongly each unit is active. A unit is an element of a vector code or a
+//! channel of a convolutional code; the latter has one element per position.
 
 use crate::shape::Dims;
 
-/// Counts over the codes of images.
+/// Counts over the codes of a set of images.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statistics {
     /// Size of a code.
     pub code: Dims,
-    /// Elements ≠ 0 of each image's code, in the order of the images.
+    /// The L0 norm of the code of each image, in the order of the images.
     pub l0: Vec<u32>,
-    /// Elements ≠ 0 of each unit.
+    /// Number of elements ≠ 0 of each unit.
     active: Vec<u64>,
     /// Σ|z| of each unit.
     sums: Vec<f64>,
 }
 
 impl Statistics {
-    /// Before the first image.
+    /// Statistics of no image, for codes of size `code`.
     pub fn new(code: Dims) -> Self {
         Self { code, l0: Vec::new(), active: vec![0; code.c], sums: vec![0.0; code.c] }
     }
 
-    /// Adds the codes of some images, channels innermost.
+    /// Adds the codes of some images, with channels innermost.
     pub fn add(&mut self, codes: &[f32]) {
         for code in codes.chunks_exact(self.code.len()) {
             let mut l0 = 0;
@@ -36,63 +36,62 @@ impl Statistics {
         }
     }
 
-    /// Images counted.
+    /// Number of images added.
     pub fn images(&self) -> usize {
         self.l0.len()
     }
 
-    /// Units of the code.
+    /// Number of units of the code.
     pub const fn units(&self) -> usize {
         self.code.c
     }
 
-    /// Elements of one unit over all images.
+    /// Number of elements of one unit over all images.
     fn elements(&self) -> f64 {
         (self.images() * self.code.area()) as f64
     }
 
-    /// Mean number of elements ≠ 0.
+    /// Mean L0 norm of a code.
     pub fn mean_l0(&self) -> f64 {
         self.active.iter().sum::<u64>() as f64 / self.images() as f64
     }
 
-    /// Mean ‖z‖₁.
+    /// Mean L1 norm ‖z‖₁ of a code.
     pub fn mean_l1(&self) -> f64 {
         self.sums.iter().sum::<f64>() / self.images() as f64
     }
 
-    /// Share of a unit's elements that are ≠ 0: of the images for a vector, of images and places
-    /// for maps.
+    /// Firing rate of a unit: the fraction (0…1) of its elements over all images that are ≠ 0.
     pub fn rate(&self, unit: usize) -> f64 {
         self.active[unit] as f64 / self.elements()
     }
 
-    /// Every unit's rate.
+    /// The firing rate of each unit.
     pub fn rates(&self) -> Vec<f64> {
         (0..self.units()).map(|unit| self.rate(unit)).collect()
     }
 
-    /// Mean |z| of a unit, zeros counted.
+    /// Mean |z| of a unit over all its elements, including zeros.
     pub fn activity(&self, unit: usize) -> f64 {
         self.sums[unit] / self.elements()
     }
 
-    /// Mean |z| of a unit where it is ≠ 0; 0 if it is nowhere.
+    /// Mean |z| of a unit over its elements ≠ 0; 0 for a dead unit.
     pub fn strength(&self, unit: usize) -> f64 {
         if self.active[unit] == 0 { 0.0 } else { self.sums[unit] / self.active[unit] as f64 }
     }
 
-    /// Whether a unit is 0 everywhere.
+    /// Whether a unit is dead: 0 in every image.
     pub fn is_dead(&self, unit: usize) -> bool {
         self.active[unit] == 0
     }
 
-    /// Units that are 0 everywhere.
+    /// Number of dead units.
     pub fn dead(&self) -> usize {
         self.active.iter().filter(|active| **active == 0).count()
     }
 
-    /// The units from the one that fires most to the one that fires least, equals by number.
+    /// The units by decreasing firing rate; units with equal rates by increasing index.
     pub fn by_rate(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.units()).collect();
         order.sort_by_key(|unit| (std::cmp::Reverse(self.active[*unit]), *unit));
@@ -100,7 +99,8 @@ impl Statistics {
     }
 }
 
-/// The quantiles at `shares` (0…1) of some values, each the value of an element; none of no values.
+/// The quantiles of `values` at `shares` (0…1). Each quantile is one of the values (the nearest
+/// rank, without interpolation). Returns `None` if there are no values.
 pub fn quantiles<const N: usize>(
     values: impl IntoIterator<Item = f64>,
     shares: [f64; N],
@@ -116,8 +116,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_by_hand() {
-        // two maps of 1×2, three images; memory order: place by place, both channels
+    fn statistics_equal_hand_counts() {
+        // Two channels of 1×2 pixels, three images.
         let mut s = Statistics::new(Dims::new(2, 1, 2));
         s.add(&[1.0, 0.0, -3.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
         s.add(&[0.5, 0.0, 0.0, 0.0]);
@@ -126,11 +126,15 @@ mod tests {
         assert_eq!((s.rate(0), s.rate(1)), (0.5, 0.0));
         assert_eq!((s.strength(0), s.strength(1), s.activity(0)), (1.5, 0.0, 0.75));
         assert_eq!(s.by_rate(), [0, 1]);
-        // the rates add up to L0
+        // The rates, times the two positions, add up to L0.
         assert_eq!(s.rates().iter().sum::<f64>() * 2.0, s.mean_l0());
-        let mut other = s.clone();
-        other.add(&[0.0, 1e-30, 0.0, 0.0]);
-        assert_eq!((other.dead(), other.by_rate()[0]), (0, 0), "any value that is not 0 counts");
+    }
+
+    #[test]
+    fn any_value_other_than_0_is_active() {
+        let mut s = Statistics::new(Dims::flat(2));
+        s.add(&[1.0, 1e-30, 1.0, 0.0]);
+        assert_eq!((s.dead(), s.by_rate()[0]), (0, 0));
     }
 
     #[test]

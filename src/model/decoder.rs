@@ -1,27 +1,28 @@
-//! A decoder of an encoder's maps: back to a larger size, with skips from the encoder's own maps of
-//! that size, and values of each place at the end.
+//! Decoders for dense prediction: they enlarge an encoder's maps step by step, with skip
+//! connections from the encoder's maps of the same size.
 
 use super::encoder::HEAD;
 use super::graph::Graph;
 use crate::error::{Error, Result};
+use crate::model::{
+    ConcatSpec, Conv2dSpec, ConvTranspose2dSpec, FilterCount, Init, LayerOp, LayerSpec,
+    MaxUnpool2dSpec, ModelSpec, Pad, Pair,
+};
 use crate::ops::Activation;
 use crate::shape::Dims;
-use crate::spec::{
-    Conv2dSpec, ConvTranspose2dSpec, Filters, Init, LayerOp, LayerSpec, MaxUnpool2dSpec, ModelSpec,
-    Nothing, Pad, Pair,
-};
 
-/// How maps are enlarged.
+/// How a decoder enlarges maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoder {
-    /// By transposed convolutions (U-Net: Ronneberger et al. 2015).
+    /// Transposed convolution (U-Net: Ronneberger et al. 2015).
     Deconv,
-    /// By the switches of the encoder's max pools (SegNet: Badrinarayanan et al. 2017).
+    /// Max-unpooling by the switches of the encoder (SegNet: Badrinarayanan et al. 2017).
     Unpool,
 }
 
-/// Filters of the decoder's layers at least.
-const LEAST: usize = 8;
+/// Minimum number of filters of a decoder layer. A skip from a gray input has a single channel,
+/// too few to merge with the enlarged maps.
+const MIN_FILTERS: usize = 8;
 
 fn convolution(filters: usize, kernel: usize, activation: Activation) -> LayerOp {
     LayerOp::Conv2d(Conv2dSpec { kernel: Pair::both(kernel), activation, ..plain(filters) })
@@ -31,9 +32,10 @@ fn dilated(filters: usize, dilation: usize) -> LayerOp {
     LayerOp::Conv2d(Conv2dSpec { dilation: Pair::both(dilation), ..plain(filters) })
 }
 
+/// A 3×3 convolution with ReLU that keeps the size.
 const fn plain(filters: usize) -> Conv2dSpec {
     Conv2dSpec {
-        filters: Filters::Count(filters),
+        filters: FilterCount::Count(filters),
         kernel: Pair::both(3),
         stride: Pair::both(1),
         padding: Pad::Same,
@@ -46,11 +48,12 @@ const fn plain(filters: usize) -> Conv2dSpec {
     }
 }
 
-fn transposed(filters: usize, by: [usize; 2]) -> LayerOp {
+/// A transposed convolution that enlarges by `scale`; its kernel windows do not overlap.
+fn transposed(filters: usize, scale: [usize; 2]) -> LayerOp {
     LayerOp::ConvTranspose2d(ConvTranspose2dSpec {
-        filters: Filters::Count(filters),
-        kernel: Pair(by),
-        stride: Pair(by),
+        filters: FilterCount::Count(filters),
+        kernel: Pair(scale),
+        stride: Pair(scale),
         padding: Pad::Fixed(Pair::both(0)),
         output_padding: Pair::both(0),
         dilation: Pair::both(1),
@@ -64,8 +67,7 @@ fn transposed(filters: usize, by: [usize; 2]) -> LayerOp {
     })
 }
 
-/// The maps of an encoder before each of its layers that make them smaller, from the last one to
-/// the first.
+/// The encoder's downsampling nodes with their input nodes, from the last to the first.
 fn levels(graph: &Graph) -> Vec<(usize, usize)> {
     let (mut node, mut found) = (graph.output, Vec::new());
     while node > 0 {
@@ -79,49 +81,55 @@ fn levels(graph: &Graph) -> Vec<(usize, usize)> {
     found
 }
 
-/// An encoder with a decoder behind it, which gives `outputs` values of each place of maps that are
-/// `stride` times smaller than the input, or as large where it is 1. Before the last layer there is
-/// one of 3×3 for each dilation of `context`, which lets places see far around them (Yu & Koltun
-/// 2016). Layers of the decoder are called `head.…`, the last one `head`.
+/// Appends a decoder to an encoder. The result has `outputs` channels, in maps `stride` times
+/// smaller than the input along each side.
+///
+/// `graph` is the encoder's graph. Each dilation in `context` adds a dilated 3×3 convolution before
+/// the last layer, which enlarges the receptive field (Yu & Koltun 2016). The decoder's layers are
+/// called `head.…`, the last one `head`.
 ///
 /// # Errors
-/// When the encoder has such layers already or a fully connected one, its maps are no whole numbers
-/// of times smaller, or no maps are of that stride, or switches are wanted that it does not have.
+/// When the encoder already has layers called `head`, has a fully connected layer, shrinks maps by
+/// a factor that is not an integer, or never has maps of that stride; or when
+/// [`Decoder::Unpool`] meets a downsampling layer other than max pooling.
 pub fn decoder(
     encoder: &ModelSpec,
     graph: &Graph,
-    (how, stride, outputs): (Decoder, usize, usize),
+    (upsampling, stride, outputs): (Decoder, usize, usize),
     context: &[usize],
     classes: Vec<String>,
 ) -> Result<ModelSpec> {
-    let named_head = |layer: &LayerSpec| layer.gives(HEAD) || layer.name.starts_with("head.");
+    let named_head = |layer: &LayerSpec| layer.defines(HEAD) || layer.name.starts_with("head.");
     if encoder.layers.iter().any(named_head) {
         return Err(Error::usage(format!(
-            "the model has a layer {HEAD} already: name the last layer of its encoder by --layer"
+            "the model already has a layer {HEAD}: name the last layer of its encoder by --layer"
         )));
     }
     let vector = graph.nodes.iter().find(|node| matches!(node.op, Some(LayerOp::Linear(_))));
     if let Some(layer) = vector {
         return Err(Error::usage(format!(
-            "layer {}: fully connected, so that places are lost; name a layer of maps before it by --layer, or train a model of convolutions (--preset pyramid)",
+            "layer {} is fully connected, so that positions are lost; name a layer of maps before \
+             it by --layer, or train a convolutional model (--preset pyramid)",
             layer.name
         )));
     }
     let input = graph.nodes[0].dims;
     let mut layers = encoder.layers.clone();
-    // What a later stage left as it was may be tuned now.
+    // Layers frozen by layer-wise training are fine-tuned here.
     layers.iter_mut().for_each(|layer| layer.frozen = false);
-    let (mut end, mut at) = (encoder.code.clone(), graph.nodes[graph.output].dims);
-    let strides = |at: Dims| (input.h.checked_div(at.h), input.w.checked_div(at.w));
+    let (mut end, mut dims) = (encoder.code.clone(), graph.nodes[graph.output].dims);
+    let strides = |dims: Dims| (input.h.checked_div(dims.h), input.w.checked_div(dims.w));
     for (level, (pool, from)) in levels(graph).into_iter().enumerate() {
-        if strides(at) == (Some(stride), Some(stride)) {
+        if strides(dims) == (Some(stride), Some(stride)) {
             break;
         }
         let (name, skip) = (&graph.nodes[pool].name, graph.nodes[from].dims);
-        let by = [skip.h.checked_div(at.h).unwrap_or(0), skip.w.checked_div(at.w).unwrap_or(0)];
-        if [at.h * by[0], at.w * by[1]] != [skip.h, skip.w] {
+        let scale =
+            [skip.h.checked_div(dims.h).unwrap_or(0), skip.w.checked_div(dims.w).unwrap_or(0)];
+        if [dims.h * scale[0], dims.w * scale[1]] != [skip.h, skip.w] {
             return Err(Error::usage(format!(
-                "layer {name} makes maps of {at} from {skip}: not a whole number of times smaller, so that no layer undoes it; pad convolutions (padding = \"same\")"
+                "layer {name} reduces maps from {skip} to {dims}, which is not an integer factor, \
+                 so that a decoder cannot undo it; pad its convolutions (padding = \"same\")"
             )));
         }
         let mut add = |part: &str, from: Vec<String>, op: LayerOp| {
@@ -129,42 +137,44 @@ pub fn decoder(
             layers.push(LayerSpec::new(&name, from, op));
             name
         };
-        let filters = skip.c.max(LEAST);
-        let larger = match how {
-            Decoder::Deconv => add("up", vec![end], transposed(filters, by)),
+        let filters = skip.c.max(MIN_FILTERS);
+        let enlarged = match upsampling {
+            Decoder::Deconv => add("up", vec![end], transposed(filters, scale)),
             Decoder::Unpool => {
                 let Some(LayerOp::MaxPool2d(_)) = graph.nodes[pool].op else {
                     return Err(Error::usage(format!(
-                        "layer {name} is no max_pool2d, so that it has no switches; take --decoder deconv"
+                        "layer {name} is not a max_pool2d, so that it has no switches; use \
+                         --decoder deconv"
                     )));
                 };
-                // switches are of so many channels
-                let as_many = add(
+                // Unpooling needs the channel count of the switches.
+                let fitted = add(
                     "fit",
                     vec![end],
                     convolution(graph.nodes[pool].dims.c, 3, Activation::Relu),
                 );
                 add(
                     "up",
-                    vec![as_many],
+                    vec![fitted],
                     LayerOp::MaxUnpool2d(MaxUnpool2dSpec { switches: name.clone() }),
                 )
             }
         };
         let skip_name = if from == 0 { "input".to_owned() } else { graph.nodes[from].name.clone() };
-        let both = add("skip", vec![larger, skip_name], LayerOp::Concat(Nothing {}));
+        let both = add("skip", vec![enlarged, skip_name], LayerOp::Concat(ConcatSpec {}));
         end = add("mix", vec![both], convolution(filters, 3, Activation::Relu));
-        at = Dims::new(filters, skip.h, skip.w);
+        dims = Dims::new(filters, skip.h, skip.w);
     }
-    if strides(at) != (Some(stride), Some(stride)) {
+    if strides(dims) != (Some(stride), Some(stride)) {
         return Err(Error::usage(format!(
-            "no maps of the model are {stride} times smaller than its input, those of layer {} are {at} of {input}; name another one by --layer",
+            "the model has no maps {stride} times smaller than its input; from layer {} a decoder \
+             reaches {dims} of {input}; name another layer by --layer",
             encoder.code
         )));
     }
     for (i, dilation) in context.iter().enumerate() {
         let name = format!("head.context.{}", i + 1);
-        layers.push(LayerSpec::new(&name, vec![end], dilated(at.c.max(LEAST), *dilation)));
+        layers.push(LayerSpec::new(&name, vec![end], dilated(dims.c.max(MIN_FILTERS), *dilation)));
         end = name;
     }
     layers.push(LayerSpec::new(HEAD, vec![end], convolution(outputs, 1, Activation::Identity)));
@@ -177,7 +187,7 @@ mod tests {
     use super::*;
     use crate::spec::{Config, preset_text};
 
-    fn of(preset: &str, input: Dims, layer: Option<&str>) -> (ModelSpec, Graph) {
+    fn encoder_of(preset: &str, input: Dims, layer: Option<&str>) -> (ModelSpec, Graph) {
         let config = Config::parse(preset_text(preset).unwrap(), preset, &[]).unwrap();
         let spec = encoder(&Graph::new(&config.model, input).unwrap(), layer, None).unwrap();
         let graph = Graph::new(&spec, input).unwrap();
@@ -185,15 +195,15 @@ mod tests {
     }
 
     #[test]
-    fn decoders_go_back_to_the_input() {
+    fn a_decoder_reaches_the_stride_asked_for() {
         let input = Dims::new(3, 64, 48);
         for how in [Decoder::Deconv, Decoder::Unpool] {
-            let (spec, graph) = of("pyramid", input, None);
+            let (spec, graph) = encoder_of("pyramid", input, None);
             let whole =
                 Graph::new(&decoder(&spec, &graph, (how, 1, 5), &[], Vec::new()).unwrap(), input)
                     .unwrap();
             assert_eq!(whole.nodes[whole.output].dims, Dims::new(5, 64, 48));
-            // the encoder's parameters come first and are its own
+            // The encoder's parameters come first, with their names and shapes.
             let params = &whole.params[..graph.params.len()];
             assert!(params.iter().zip(&graph.params).all(|(a, b)| a == b));
             assert!(
@@ -211,10 +221,10 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_undone_is_refused() {
+    fn encoders_that_a_decoder_cannot_invert_are_refused() {
         let refused =
             |preset: &str, input: Dims, layer: Option<&str>, how: Decoder, stride: usize| {
-                let (spec, graph) = of(preset, input, layer);
+                let (spec, graph) = encoder_of(preset, input, layer);
                 decoder(&spec, &graph, (how, stride, 2), &[], Vec::new()).unwrap_err().to_string()
             };
         assert!(

@@ -1,44 +1,44 @@
-//! The encoder of a model as a description of its own: what features are read from.
+//! Encoders and classifiers cut from a trained model, as model configurations of their own.
 
 use super::graph::Graph;
-use super::layers::is_winners;
 use crate::error::{Error, Result, did_you_mean};
+use crate::model::{
+    AvgPool2dSpec, DropoutSpec, Init, LayerOp, LayerSpec, LinearSpec, MaxPool2dSpec, ModelSpec,
+    Pair, Pool2dSpec,
+};
 use crate::ops::Activation;
 use crate::shape::Dims;
-use crate::spec::{
-    AvgPool2dSpec, DropoutSpec, Init, LayerOp, LayerSpec, LinearSpec, ModelSpec, Pair, Pool2dSpec,
-};
 
 /// Name of the layer that pools features.
 pub const POOL: &str = "pool";
 
-/// What is taken of the values in a cell of a grid.
+/// How the values in a grid cell are reduced to one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pool {
-    /// The largest.
+pub enum PoolKind {
+    /// Maximum.
     Max,
-    /// Their mean.
+    /// Mean.
     Average,
-    /// Their sum: the mean times the cell's places.
+    /// Sum.
     Sum,
 }
 
-/// Maps pooled over a grid of equal cells.
+/// Pooling of maps over a grid of equal cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pooling {
-    /// What is taken of a cell.
-    pub how: Pool,
-    /// Cells along each side.
+pub struct GridPooling {
+    /// How a cell is reduced to one value.
+    pub how: PoolKind,
+    /// Number of cells along each side.
     pub grid: usize,
 }
 
-impl Pooling {
-    /// Kernel and stride along a side of `size` values: strides of ⌊size/grid⌋, and cells so large
-    /// that they cover the side, so that they overlap by size mod grid.
-    fn along(self, size: usize) -> Result<(usize, usize)> {
+impl GridPooling {
+    /// Kernel and stride along a side of `size` values. The stride is ⌊size/grid⌋. The kernel is
+    /// larger by size mod grid, so that equal cells cover the side; neighbours overlap by that.
+    fn kernel_and_stride(self, size: usize) -> Result<(usize, usize)> {
         if self.grid == 0 || self.grid > size {
             return Err(Error::usage(format!(
-                "a grid of {0}x{0} cells: maps of {size} values a side give 1 to {size}",
+                "a pooling grid of {0}x{0} cells does not fit maps of side {size}; use 1 to {size}",
                 self.grid
             )));
         }
@@ -46,24 +46,28 @@ impl Pooling {
         Ok((size - (self.grid - 1) * stride, stride))
     }
 
-    /// The values that a cell of maps of this size has.
+    /// Number of values in a cell, for maps of this size.
     ///
     /// # Errors
-    /// When the grid has more cells than the maps have values.
+    /// When the grid is 0 or has more cells than the maps have values along a side.
     pub fn cell(self, dims: Dims) -> Result<usize> {
-        Ok(self.along(dims.h)?.0 * self.along(dims.w)?.0)
+        Ok(self.kernel_and_stride(dims.h)?.0 * self.kernel_and_stride(dims.w)?.0)
     }
 
-    /// The layer that pools maps of this size; sums are means there.
+    /// The pooling layer for maps of this size. [`PoolKind::Sum`] becomes average pooling; the
+    /// caller multiplies by [`GridPooling::cell`].
     ///
     /// # Errors
-    /// When the grid has more cells than the maps have values.
+    /// When the grid is 0 or has more cells than the maps have values along a side.
     pub fn op(self, dims: Dims) -> Result<LayerOp> {
-        let ((kh, sh), (kw, sw)) = (self.along(dims.h)?, self.along(dims.w)?);
+        let ((kh, sh), (kw, sw)) =
+            (self.kernel_and_stride(dims.h)?, self.kernel_and_stride(dims.w)?);
         let (kernel, stride, padding) = (Pair([kh, kw]), Some(Pair([sh, sw])), Pair::both(0));
         Ok(match self.how {
-            Pool::Max => LayerOp::MaxPool2d(Pool2dSpec { kernel, stride, padding }),
-            Pool::Average | Pool::Sum => LayerOp::AvgPool2d(AvgPool2dSpec {
+            PoolKind::Max => {
+                LayerOp::MaxPool2d(MaxPool2dSpec(Pool2dSpec { kernel, stride, padding }))
+            }
+            PoolKind::Average | PoolKind::Sum => LayerOp::AvgPool2d(AvgPool2dSpec {
                 kernel,
                 stride,
                 padding,
@@ -73,48 +77,52 @@ impl Pooling {
     }
 }
 
-/// The layer that features are read from unless another is named: the code, but before its
-/// winner-take-all selections, since those are for learning: features are read with sparsity
-/// switched off (Makhzani & Frey, "Winner-Take-All Autoencoders", 2015).
+/// The default node for reading features: the code before its winner-take-all selections. Those
+/// serve training only; features are read with sparsity switched off (Makhzani & Frey,
+/// "Winner-Take-All Autoencoders", 2015).
 pub fn feature_layer(graph: &Graph) -> usize {
     let mut node = graph.code;
-    while graph.nodes[node].op.as_ref().is_some_and(is_winners) {
+    let winners = |op: &LayerOp| op.selection().is_some_and(|selection| selection.k.is_none());
+    while graph.nodes[node].op.as_ref().is_some_and(winners) {
         node = graph.nodes[node].inputs[0];
     }
     node
 }
 
-/// The layers of a model up to the one called `layer` ([`feature_layer`] where none is), pooled if
-/// that is wanted. Code and output are its last layer.
+/// Cuts a model after the layer called `layer`, or [`feature_layer`] by default, and adds a pooling
+/// layer if asked for. The last layer is both code and output.
 ///
 /// # Errors
-/// When there is no such layer, or it gives no maps to pool.
-pub fn encoder(graph: &Graph, layer: Option<&str>, pooling: Option<Pooling>) -> Result<ModelSpec> {
+/// When there is no layer of this name, or the pooling grid does not fit its maps.
+pub fn encoder(
+    graph: &Graph,
+    layer: Option<&str>,
+    pooling: Option<GridPooling>,
+) -> Result<ModelSpec> {
     let node = match layer {
         None => feature_layer(graph),
         Some(name) => graph.find(name).filter(|node| *node > 0).ok_or_else(|| {
             let names = || graph.nodes[1..].iter().map(|node| node.name.as_str());
             let hint = did_you_mean(name, names());
             Error::usage(format!(
-                "layer {name:?}: the model has none of that name; there are {}{hint}",
+                "the model has no layer {name:?}; its layers are {}{hint}",
                 names().collect::<Vec<_>>().join(", ")
             ))
         })?,
     };
     let (name, dims) = (&graph.nodes[node].name, graph.nodes[node].dims);
-    // A layer of a description may be several of a graph: they are called by its name and more, and
-    // come one after the other.
+    // One configured layer can become several consecutive graph nodes (`lista`).
     let last = graph
         .spec
         .layers
         .iter()
-        .position(|layer| layer.gives(name))
-        .expect("a node is of a layer of the description");
+        .position(|layer| layer.defines(name))
+        .expect("every node comes from a configured layer");
     let mut layers = graph.spec.layers[..=last].to_vec();
     let mut end = name.clone();
     if let Some(pooling) = pooling {
         let op = pooling.op(dims).map_err(|error| error.at(format!("layer {name}")))?;
-        if layers.iter().any(|layer| layer.gives(POOL)) {
+        if layers.iter().any(|layer| layer.defines(POOL)) {
             end.push('.');
         } else {
             end.clear();
@@ -132,22 +140,22 @@ pub fn encoder(graph: &Graph, layer: Option<&str>, pooling: Option<Pooling>) -> 
     })
 }
 
-/// Name of a classifier's last layer.
+/// Name of the last layer of a classifier, segmenter or detector.
 pub const HEAD: &str = "head";
 
-/// An encoder with a fully connected layer of logits behind it, and dropout between where `dropout`
-/// is above 0.
+/// Appends a fully connected layer of class logits to an encoder, after dropout with probability
+/// `dropout` if that is above 0.
 ///
 /// # Errors
-/// When the encoder is a classifier's, or dropout is no share.
+/// When the encoder already has a layer called `head`.
 pub fn classifier(encoder: &ModelSpec, classes: Vec<String>, dropout: f64) -> Result<ModelSpec> {
-    if encoder.layers.iter().any(|layer| layer.gives(HEAD)) {
+    if encoder.layers.iter().any(|layer| layer.defines(HEAD)) {
         return Err(Error::usage(format!(
-            "the model has a layer {HEAD} already: name the layer that features are read from by --layer"
+            "the model already has a layer {HEAD}: name the layer to read features from by --layer"
         )));
     }
     let mut layers = encoder.layers.clone();
-    // What a later stage left as it was may be tuned now.
+    // Layers frozen by layer-wise training are fine-tuned here.
     layers.iter_mut().for_each(|layer| layer.frozen = false);
     let mut end = encoder.code.clone();
     if dropout > 0.0 {
@@ -185,21 +193,24 @@ mod tests {
     }
 
     #[test]
-    fn encoders_end_where_they_are_told() {
+    fn an_encoder_ends_at_the_named_layer() {
         let whole = graph("sparse", Dims::new(1, 28, 28));
         let code = encoder(&whole, None, None).unwrap();
         assert_eq!(
             (code.layers.last().unwrap().name.as_str(), code.code.as_str()),
             ("code", "code")
         );
-        let maps =
-            encoder(&whole, Some("encoder.1"), Some(Pooling { how: Pool::Average, grid: 3 }))
-                .unwrap();
+        let maps = encoder(
+            &whole,
+            Some("encoder.1"),
+            Some(GridPooling { how: PoolKind::Average, grid: 3 }),
+        )
+        .unwrap();
         let pooled = Graph::new(&maps, Dims::new(1, 28, 28)).unwrap();
         assert_eq!(pooled.nodes[pooled.output].dims, Dims::new(32, 3, 3));
         assert!(pooled.params.iter().all(|param| whole.params.contains(param)));
         let refused = |layer, grid| {
-            encoder(&whole, Some(layer), Some(Pooling { how: Pool::Max, grid }))
+            encoder(&whole, Some(layer), Some(GridPooling { how: PoolKind::Max, grid }))
                 .unwrap_err()
                 .to_string()
         };
@@ -212,16 +223,17 @@ mod tests {
     }
 
     #[test]
-    fn cells_cover_the_maps() {
+    fn grid_cells_cover_the_maps() {
         for (size, grid) in [(28, 7), (28, 5), (7, 7), (9, 4), (3, 1)] {
-            let (kernel, stride) = Pooling { how: Pool::Max, grid }.along(size).unwrap();
+            let (kernel, stride) =
+                GridPooling { how: PoolKind::Max, grid }.kernel_and_stride(size).unwrap();
             assert_eq!((grid - 1) * stride + kernel, size);
             assert!(kernel >= stride);
         }
     }
 
     #[test]
-    fn layers_of_several_nodes_are_found() {
+    fn an_encoder_can_end_in_a_lista_layer() {
         let restorer = graph("denoise", Dims::new(1, 32, 32));
         let spec = encoder(&restorer, None, None).unwrap();
         let encoder = Graph::new(&spec, Dims::new(1, 32, 32)).unwrap();

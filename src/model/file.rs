@@ -1,6 +1,6 @@
-//! The model file: one safetensors file with every tensor in natural order and, under the metadata
-//! key `csae`, the architecture as sorted JSON. No paths, times or host names: the same model gives
-//! the same bytes.
+//! The model file: a safetensors file with every tensor in natural order. The metadata key `csae`
+//! holds the architecture as JSON with sorted keys. It contains no paths, times or host names, so
+//! that equal models have equal bytes.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,30 +10,32 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use super::graph::Graph;
-use super::params::Role;
+use super::params::ParamRole;
 use super::store::{Purpose, Store};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::hash::Hash;
+use crate::model::{ModelSpec, Task};
 use crate::shape::Dims;
-use crate::spec::{ModelSpec, Task};
 
+/// Metadata key of the header.
 const KEY: &str = "csae";
+/// Version of the format.
 const FORMAT: u32 = 1;
-/// A model file larger than this is taken for something else.
-const LIMIT: u64 = 16 << 30;
+/// Maximum size of a model file. It guards against reading a wrong file completely into memory.
+const MAX_BYTES: u64 = 16 << 30;
 
 #[derive(Serialize, Deserialize)]
-struct Header {
+struct ModelHeader {
     format: u32,
-    /// Of names, shapes and values; absent: not checked.
+    /// Hash of the tensors' names, shapes and values. Files without it are not checked.
     #[serde(default)]
     hash: Option<String>,
     model: ModelSpec,
 }
 
-/// Hash of tensors, in order of their names.
+/// Hash of the names, shapes and values of tensors, sorted by name.
 fn hash<'t>(tensors: impl IntoIterator<Item = (&'t str, &'t [usize], &'t [u8])>) -> String {
     let mut tensors: Vec<_> = tensors.into_iter().collect();
     tensors.sort_unstable_by_key(|(name, ..)| *name);
@@ -44,7 +46,10 @@ fn hash<'t>(tensors: impl IntoIterator<Item = (&'t str, &'t [usize], &'t [u8])>)
     format!("{:016x}", tensors.into_iter().fold(Hash::default(), add).value())
 }
 
-/// Writes a model.
+/// Writes a model file, atomically.
+///
+/// # Errors
+/// When the device fails or the file cannot be written.
 pub fn save(path: &Path, device: &mut Device, graph: &Graph, store: &Store) -> Result<()> {
     let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = store
         .read_all(device, graph)?
@@ -61,11 +66,11 @@ pub fn save(path: &Path, device: &mut Device, graph: &Graph, store: &Store) -> R
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
     let hash =
         hash(tensors.iter().map(|(name, shape, data)| (name.as_str(), &shape[..], &data[..])));
-    let header = Header { format: FORMAT, hash: Some(hash), model: graph.spec.clone() };
-    // Through a `Value`, whose tables are sorted.
+    let header = ModelHeader { format: FORMAT, hash: Some(hash), model: graph.spec.clone() };
+    // A `Value` sorts its keys, so that equal models have equal bytes.
     let json = serde_json::to_value(&header)
         .and_then(|value| serde_json::to_string(&value))
-        .expect("a description is JSON");
+        .expect("a header is JSON");
     let bytes = views.and_then(|views| {
         safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), json)])))
     });
@@ -73,50 +78,57 @@ pub fn save(path: &Path, device: &mut Device, graph: &Graph, store: &Store) -> R
     files::write_atomically(path, &bytes)
 }
 
-/// A model read from a file, with its tensors in natural order.
+/// A model read from a file: its graph, and its tensors in natural order.
 #[derive(Debug)]
-pub struct Loaded {
-    /// The graph at the size that the model was trained for.
+pub struct LoadedModel {
+    /// The graph at the input size that the model was trained with.
     pub graph: Graph,
     /// Hash of the names, shapes and values of its tensors.
     pub hash: String,
+    /// The file or bundled model, for errors.
     place: String,
     tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
 }
 
-impl Loaded {
-    /// Takes over every parameter and state that a graph has by the same name and shape, into
-    /// values that are on a device already; says how many of how many.
+impl LoadedModel {
+    /// Copies every tensor whose name and shape match a parameter or state of `graph` into
+    /// `store`. Returns the number copied and the number of parameters and states in `graph`.
     ///
     /// # Errors
-    /// When there is none.
-    pub fn lend(&self, device: &mut Device, graph: &Graph, store: &Store) -> Result<[usize; 2]> {
+    /// When no tensor matches.
+    pub fn copy_matching(
+        &self,
+        device: &mut Device,
+        graph: &Graph,
+        store: &Store,
+    ) -> Result<[usize; 2]> {
         let all = graph.params.iter().enumerate().map(|(i, param)| (param, store.weight(i)));
         let all =
             all.chain(graph.states.iter().enumerate().map(|(i, state)| (state, store.state(i))));
-        let mut taken = 0;
+        let mut copied = 0;
         for (param, view) in all {
-            let fitting = self.tensors.get(&param.name).filter(|(shape, data)| {
+            let matching = self.tensors.get(&param.name).filter(|(shape, data)| {
                 *shape == param.shape && data.iter().all(|value| value.is_finite())
             });
-            if let Some((_, data)) = fitting {
+            if let Some((_, data)) = matching {
                 device.write(view, &param.pack(data));
-                taken += 1;
+                copied += 1;
             }
         }
-        if taken == 0 {
+        if copied == 0 {
             return Err(Error::usage(format!(
-                "{}: no parameter has a name and shape that this model's have",
+                "{}: none of its parameters matches this model by name and shape",
                 self.place
             )));
         }
-        Ok([taken, graph.params.len() + graph.states.len()])
+        Ok([copied, graph.params.len() + graph.states.len()])
     }
 
-    /// Takes over what is not learned by gradients, whose values an untrained model has too: the
-    /// filters of whitening layers, and states.
-    pub fn lend_fixed(&self, device: &mut Device, graph: &Graph, store: &Store) {
-        let fixed = graph.params.iter().enumerate().filter(|(_, param)| param.role == Role::Fixed);
+    /// Copies the tensors that gradients do not learn: whitening filters and states. An untrained
+    /// model needs them too.
+    pub fn copy_fixed(&self, device: &mut Device, graph: &Graph, store: &Store) {
+        let fixed =
+            graph.params.iter().enumerate().filter(|(_, param)| param.role == ParamRole::Fixed);
         let fixed = fixed.map(|(i, param)| (param, store.weight(i)));
         for (param, view) in
             fixed.chain(graph.states.iter().enumerate().map(|(i, state)| (state, store.state(i))))
@@ -129,12 +141,17 @@ impl Loaded {
         }
     }
 
-    /// A tensor by its name: shape and values in natural order.
+    /// Shape and values of a tensor by name, in natural order.
     pub fn tensor(&self, name: &str) -> Option<(&[usize], &[f32])> {
         self.tensors.get(name).map(|(shape, values)| (&shape[..], &values[..]))
     }
 
-    /// Puts the model's values on a device; `graph` may be the same layers at another input size.
+    /// Writes the model's values to a device. `graph` has the same layers; its input size can
+    /// differ.
+    ///
+    /// # Errors
+    /// When the device has no memory for them, or a tensor is missing, has another shape or is not
+    /// finite.
     pub fn place(&self, device: &mut Device, graph: &Graph, purpose: Purpose) -> Result<Store> {
         let store = Store::new(device, graph, purpose)?;
         store
@@ -150,26 +167,34 @@ macro_rules! models {
     };
 }
 
-/// The bundled models by name: `assets/models` says what they were trained on and how good they
-/// are.
+/// The bundled models by name. `assets/models` documents their training data and quality.
 const BUNDLED: &[(&str, &[u8])] =
     models!("denoise" "inpaint" "upscale" "paint-1" "paint-2" "paint-3");
 
-/// The bundled model of a name, if there is one: a task's, or an autoencoder for textures and
-/// styles.
-pub fn bundled(name: &str) -> Option<Loaded> {
+/// The bundled model with this name, if there is one: one for each restoration task, and three
+/// autoencoders for texture synthesis and style transfer.
+pub fn bundled(name: &str) -> Option<LoadedModel> {
     let (_, bytes) = BUNDLED.iter().find(|(known, _)| *known == name)?;
     Some(load_bytes(bytes, &format!("the bundled model {name}")).expect("a bundled model loads"))
 }
 
+/// The names of the bundled models: those of the tasks, and three autoencoders for textures and
+/// styles.
+pub fn bundled_names() -> impl Iterator<Item = &'static str> {
+    BUNDLED.iter().map(|(name, _)| *name)
+}
+
 /// The bundled model for a task.
-pub fn restorer(task: Task) -> Loaded {
+pub fn restorer(task: Task) -> LoadedModel {
     bundled(task.name()).expect("every task has one")
 }
 
-/// Reads a model file, the one in a run folder, or, where there is no such file, a bundled one by
-/// its name.
-pub fn load(path: &Path) -> Result<Loaded> {
+/// Reads a model: a file, the model in a run folder, or, if the path does not exist, the bundled
+/// model with that name.
+///
+/// # Errors
+/// When the file cannot be read or is not a sound model file.
+pub fn load(path: &Path) -> Result<LoadedModel> {
     if !path.exists()
         && let Some(loaded) = path.to_str().and_then(bundled)
     {
@@ -179,52 +204,51 @@ pub fn load(path: &Path) -> Result<Loaded> {
     let path = if path.is_dir() { inside.as_path() } else { path };
     let bad = |what: String| Error::usage(format!("{}: {what}", path.display()));
     let size = std::fs::metadata(path).map_err(|error| Error::io(path, &error))?.len();
-    if size > LIMIT {
-        return Err(bad(format!("{size} bytes are too many for a model")));
+    if size > MAX_BYTES {
+        return Err(bad(format!(
+            "a file of {size} bytes is too large for a model; check that it is one"
+        )));
     }
     load_bytes(&files::read(path)?, &path.display().to_string())
 }
 
-/// Reads a model from a file's bytes; `place` names it in errors.
+/// Reads a model from the bytes of a file; `place` names it in errors.
 ///
 /// # Errors
-/// One line about what is wrong with the file.
-pub fn load_bytes(bytes: &[u8], place: &str) -> Result<Loaded> {
+/// When the bytes are not a safetensors file with a csae header of this version, the hash of the
+/// values does not match, a tensor is not f32, or the architecture is invalid.
+pub fn load_bytes(bytes: &[u8], place: &str) -> Result<LoadedModel> {
     let bad = |what: String| {
-        Error::usage(format!("{place}: {what}; name a model that csae wrote, or a run folder"))
+        Error::usage(format!("{place}: {what}; name a model written by csae, or a run folder"))
     };
     let (_, metadata) = SafeTensors::read_metadata(bytes)
         .map_err(|error| bad(format!("not a model file ({error})")))?;
     let json = metadata.metadata().as_ref().and_then(|map| map.get(KEY));
     let json = json.ok_or_else(|| {
-        bad("a safetensors file, but without the architecture that csae writes".to_owned())
+        bad("a safetensors file without the architecture that csae writes".to_owned())
     })?;
-    let header: Header = serde_json::from_str(json)
+    let header: ModelHeader = serde_json::from_str(json)
         .map_err(|error| bad(format!("its architecture cannot be read: {error}")))?;
     if header.format != FORMAT {
         return Err(bad(format!(
-            "format {} is not known to this version, which reads {FORMAT}",
+            "it has format {}, but this version reads {FORMAT}",
             header.format
         )));
     }
-    let [c, h, w] = header
-        .model
-        .input
-        .ok_or_else(|| bad("its architecture lacks the input's size".to_owned()))?;
+    let [c, h, w] =
+        header.model.input.ok_or_else(|| bad("its architecture has no input size".to_owned()))?;
     let graph = Graph::new(&header.model, Dims::new(c, h, w)).map_err(|error| error.at(place))?;
     let file = SafeTensors::deserialize(bytes)
         .map_err(|error| bad(format!("not a model file ({error})")))?;
     let views = file.tensors();
     let hash = hash(views.iter().map(|(name, view)| (name.as_str(), view.shape(), view.data())));
     if header.hash.is_some_and(|wanted| wanted != hash) {
-        return Err(bad(
-            "its values are not those that were written: the file is damaged".to_owned()
-        ));
+        return Err(bad("its values do not match their hash: the file is damaged".to_owned()));
     }
     let mut tensors = HashMap::new();
     for (name, view) in views {
         if view.dtype() != Dtype::F32 {
-            return Err(bad(format!("tensor {name} holds {:?}, models hold F32", view.dtype())));
+            return Err(bad(format!("tensor {name} has type {:?}, not F32", view.dtype())));
         }
         let data = view
             .data()
@@ -233,5 +257,5 @@ pub fn load_bytes(bytes: &[u8], place: &str) -> Result<Loaded> {
             .collect();
         tensors.insert(name.clone(), (view.shape().to_vec(), data));
     }
-    Ok(Loaded { graph, hash, place: place.to_owned(), tensors })
+    Ok(LoadedModel { graph, hash, place: place.to_owned(), tensors })
 }

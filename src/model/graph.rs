@@ -1,60 +1,64 @@
-//! The graph: layers with their shapes inferred and their parameters named. A node's value is one
+//! The graph of a model: layers with inferred shapes and named parameters. Every node computes one
 //! tensor.
 
 use super::layers;
-use super::params::{Packing, Param, Role, Start};
+use super::params::{InitialValues, Packing, Param, ParamRole};
 use crate::error::{Error, Result};
+use crate::model::{LayerOp, ModelSpec};
 use crate::ops::CELL;
 use crate::shape::Dims;
-use crate::spec::{LayerOp, ModelSpec};
 
-/// A layer in place. Node 0 is the input.
+/// A node of the graph: a layer with its size and parameters. Node 0 is the input.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Its name.
+    /// Name of the layer.
     pub name: String,
-    /// What it does; none for the input.
+    /// Its operation; `None` for the input.
     pub op: Option<LayerOp>,
     /// The nodes that it reads.
     pub inputs: Vec<usize>,
     /// Size of one sample of its output.
     pub dims: Dims,
-    /// Its weight, or thresholds.
+    /// Index into [`Graph::params`] of its weight, or of its thresholds.
     pub weight: Option<usize>,
-    /// Its bias.
+    /// Index into [`Graph::params`] of its bias.
     pub bias: Option<usize>,
-    /// By what its thresholds grow with the level of corruption.
+    /// Index into [`Graph::params`] of the slopes of its thresholds over the corruption level.
     pub slope: Option<usize>,
-    /// Its state (a running threshold).
+    /// Index into [`Graph::states`] of its state (a running threshold).
     pub state: Option<usize>,
-    /// The max-pooling whose switches it takes.
+    /// The max-pooling node whose switches it uses.
     pub switches: Option<usize>,
 }
 
-/// A model with its shapes known.
+/// A model with inferred shapes.
 #[derive(Clone, Debug)]
 pub struct Graph {
-    /// The description, with the input's size and every channel count filled in.
+    /// The model configuration, with the input size and every channel count filled in.
     pub spec: ModelSpec,
-    /// The input, then the layers in order.
+    /// The input, then the layers in topological order.
     pub nodes: Vec<Node>,
-    /// Learned parameters.
+    /// The parameters: learned, frozen or fixed.
     pub params: Vec<Param>,
-    /// States that are kept but not learned.
+    /// Tensors that training updates without gradients.
     pub states: Vec<Param>,
     /// The node whose value is the code.
     pub code: usize,
     /// The node whose value is the reconstruction.
     pub output: usize,
-    /// The node whose value the reconstruction is to be like: 0, the input, for most.
+    /// The node whose value is the reconstruction target: 0, the input, by default.
     pub target: usize,
 }
 
 impl Graph {
-    /// Infers every shape. `input` is the size of one sample.
+    /// Infers every shape from `input`, the size of one sample.
+    ///
+    /// # Errors
+    /// When the input or the list of layers is empty, a name is used twice or unknown, a layer
+    /// does not fit its inputs, or the output does not fit the classes.
     pub fn new(spec: &ModelSpec, input: Dims) -> Result<Self> {
         if input.is_empty() {
-            return Err(Error::usage(format!("model.input: {input} has no element")));
+            return Err(Error::usage(format!("model.input: {input} is empty; use sizes above 0")));
         }
         let mut graph = Self {
             spec: ModelSpec { input: Some([input.c, input.h, input.w]), ..spec.clone() },
@@ -80,7 +84,10 @@ impl Graph {
         }
         for (i, layer) in spec.layers.iter().enumerate() {
             if graph.find(&layer.name).is_some() {
-                return Err(Error::usage(format!("layer {}: the name is taken", layer.name)));
+                return Err(Error::usage(format!(
+                    "layer {}: another layer has this name; choose a new one",
+                    layer.name
+                )));
             }
             layers::add(&mut graph, layer)
                 .map_err(|error| error.at(format!("layer {}", layer.name)))?;
@@ -98,21 +105,27 @@ impl Graph {
         if let Some(name) = &spec.target {
             graph.target = graph.find(name).ok_or_else(|| graph.unknown("model.target", name))?;
         }
-        let (classes, units) = (spec.classes.len(), graph.nodes[graph.output].dims);
-        // of an image, of each pixel, or of each cell of a grid beside its box
-        if classes > 0 && units.c != classes && units.c != classes + CELL {
+        let (classes, output) = (spec.classes.len(), graph.nodes[graph.output].dims);
+        // Class logits for an image or for each pixel; a detector has CELL box values besides.
+        if classes > 0 && output.c != classes && output.c != classes + CELL {
             return Err(Error::usage(format!(
-                "model.classes: {classes} classes, but the output is {units}: it must be a logit for each"
+                "model.classes: {classes} classes, but the output is {output}: it must have one \
+                 channel for each class"
             )));
         }
         Ok(graph)
     }
 
-    /// Fails unless the output is as large as the input, as an autoencoder's is.
+    /// Checks that this is an autoencoder: the output depends on the code and has the size of the
+    /// target, and the target does not depend on learned layers.
+    ///
+    /// # Errors
+    /// When it is not an autoencoder; the message says why.
     pub fn check_autoencoder(&self) -> Result<()> {
         if !self.spec.classes.is_empty() {
             return Err(Error::usage(
-                "the model tells classes and draws no images: use `csae classify`, or `csae segment` for one of pixels",
+                "the model predicts classes instead of reconstructing images: use `csae classify`, \
+                 `csae segment` or `csae detect`",
             ));
         }
         if !self.code_reaches_output() || self.code == 0 {
@@ -124,7 +137,8 @@ impl Graph {
         let (x, y) = (self.nodes[self.target].dims, self.nodes[self.output].dims);
         if let Some(layer) = self.learned_before(self.target) {
             return Err(Error::usage(format!(
-                "model.target = {:?}: it depends on layer {layer}, which is learned, so that it would change with what is to be like it; set frozen = true there",
+                "model.target = {:?}: it depends on layer {layer}, which is learned, so that the \
+                 target would change during training; set frozen = true on that layer",
                 self.nodes[self.target].name
             )));
         }
@@ -133,36 +147,39 @@ impl Graph {
         }
         if self.target > 0 {
             return Err(Error::usage(format!(
-                "the model draws {y}, but its target, layer {}, is {x}",
+                "the output of the model is {y}, but its target, layer {}, is {x}; make them equal",
                 self.nodes[self.target].name
             )));
         }
         let shapes: Vec<String> =
             self.nodes.iter().map(|node| format!("{} {}", node.name, node.dims)).collect();
         Err(Error::usage(format!(
-            "the model turns {x} into {y}; an autoencoder gives back the input's size: change strides or padding, or fix the input by --set model.input=[channels,height,width] ({})",
+            "the model turns {x} into {y}, but an autoencoder must keep the input size: change \
+             strides or padding, or set model.input = [channels, height, width] ({})",
             shapes.join(" → ")
         )))
     }
 
-    /// Fails if what is drawn is like a layer's output, not like an image.
+    /// Checks that the reconstruction target is the input, so that reconstructions are images.
     ///
     /// # Errors
-    /// Which layer it is.
-    pub fn check_draws_images(&self) -> Result<()> {
+    /// When the target is the output of a layer; the message names it.
+    pub fn check_reconstructs_images(&self) -> Result<()> {
         if self.target == 0 {
             return Ok(());
         }
         Err(Error::usage(format!(
-            "the model draws what layer {} gives, no images; `csae eval` judges it, `csae features` uses it",
+            "the model reconstructs the output of layer {}, not images; use `csae eval` or \
+             `csae features` with it",
             self.nodes[self.target].name
         )))
     }
 
     /// Whether units of its code compete within a batch, as they do in training alone: what the
     /// model then draws of an image by itself says little of it.
-    pub fn competes(&self) -> bool {
-        self.nodes.iter().any(|node| matches!(node.op, Some(LayerOp::LifetimeWta(_))))
+    pub fn competes_within_batch(&self) -> bool {
+        let mut selections = self.nodes.iter().filter_map(|node| node.op.as_ref()?.selection());
+        selections.any(|selection| selection.over_batch && !selection.at_inference)
     }
 
     /// Whether training changes any parameter of a node.
@@ -171,15 +188,15 @@ impl Graph {
         [weight, bias, slope]
             .into_iter()
             .flatten()
-            .any(|param| self.params[param].role == Role::Learned)
+            .any(|param| self.params[param].role == ParamRole::Learned)
     }
 
-    /// The name of a layer that is learned and that a node depends on, itself included.
+    /// Name of a learned layer that a node depends on, the node itself included, if there is one.
     pub fn learned_before(&self, node: usize) -> Option<&str> {
-        let mut live = vec![false; node + 1];
-        live[node] = true;
+        let mut reached = vec![false; node + 1];
+        reached[node] = true;
         for node in (1..=node).rev() {
-            if live[node] {
+            if reached[node] {
                 if self.learns(node) {
                     return Some(&self.nodes[node].name);
                 }
@@ -187,7 +204,7 @@ impl Graph {
                     .inputs
                     .iter()
                     .chain(&self.nodes[node].switches)
-                    .for_each(|input| live[*input] = true);
+                    .for_each(|input| reached[*input] = true);
             }
         }
         None
@@ -195,37 +212,37 @@ impl Graph {
 
     /// Whether the output depends on the code.
     pub fn code_reaches_output(&self) -> bool {
-        let mut live = vec![false; self.nodes.len()];
-        live[self.output] = true;
-        for node in (0..live.len()).rev().filter(|node| *node > self.code) {
-            if live[node] {
-                self.nodes[node].inputs.iter().for_each(|input| live[*input] = true);
+        let mut reached = vec![false; self.nodes.len()];
+        reached[self.output] = true;
+        for node in (0..reached.len()).rev().filter(|node| *node > self.code) {
+            if reached[node] {
+                self.nodes[node].inputs.iter().for_each(|input| reached[*input] = true);
             }
         }
-        live[self.code]
+        reached[self.code]
     }
 
-    /// The node called `name`.
+    /// The node called `name`, if there is one.
     pub fn find(&self, name: &str) -> Option<usize> {
         self.nodes.iter().position(|node| node.name == name)
     }
 
-    /// Whether it is told how strong the corruption of each sample is.
-    pub fn knows_level(&self) -> bool {
+    /// Whether the model is conditioned on the corruption level of each sample.
+    pub fn is_conditioned_on_level(&self) -> bool {
         self.nodes.iter().any(|node| node.slope.is_some())
     }
 
-    /// Whether it is told which pixels are known.
-    pub fn knows_missing(&self) -> bool {
+    /// Whether the model is conditioned on a mask of known pixels.
+    pub fn is_conditioned_on_mask(&self) -> bool {
         self.nodes.iter().any(|node| matches!(node.op, Some(LayerOp::Known(_))))
     }
 
-    /// Learned values in all.
+    /// Total number of parameter values: learned, frozen and fixed.
     pub fn parameter_count(&self) -> usize {
         self.params.iter().map(Param::len).sum()
     }
 
-    /// The nodes that layer `from` reads.
+    /// The nodes named by a layer's `from`; the last node so far if it is empty.
     pub(super) fn resolve(&self, from: &[String]) -> Result<Vec<usize>> {
         if from.is_empty() {
             return Ok(vec![self.nodes.len() - 1]);
@@ -233,28 +250,30 @@ impl Graph {
         from.iter().map(|name| self.find(name).ok_or_else(|| self.unknown("from", name))).collect()
     }
 
+    /// The error for a key that names an unknown layer.
     pub(super) fn unknown(&self, key: &str, name: &str) -> Error {
         let known: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
         Error::usage(format!(
-            "{key} = {name:?}: no such layer before it; there are {}",
+            "{key} = {name:?}: no layer before it has this name; use one of {}",
             known.join(", ")
         ))
     }
 
-    /// The parameter called `name`, made if it is new; a shared one must have the same shape.
+    /// Index of the parameter called `name`, which is registered if it is new. A shared parameter
+    /// must have the same shape and packing in every layer.
     pub(super) fn param(
         &mut self,
         name: String,
         shape: Vec<usize>,
         packing: Packing,
-        start: Start,
+        initial: InitialValues,
     ) -> Result<usize> {
-        let new = Param { name, shape, packing, start, role: Role::Learned };
+        let new = Param { name, shape, packing, initial, role: ParamRole::Learned };
         if let Some(index) = self.params.iter().position(|param| param.name == new.name) {
             let old = &self.params[index];
             if old.shape != new.shape || old.packing != new.packing {
                 return Err(Error::usage(format!(
-                    "shares {} of shape {:?}, but needs {:?} in the same order",
+                    "it shares {}, whose shape is {:?}, but needs {:?} in the same memory order",
                     old.name, old.shape, new.shape
                 )));
             }

@@ -1,6 +1,9 @@
-//! From a description to a graph: shapes, parameters, receptive fields, and the model file.
+//! From a model configuration to a graph with shapes and parameters; receptive fields; the model
+//! file.
 
+mod corruption;
 mod decoder;
+mod description;
 mod encoder;
 mod file;
 mod graph;
@@ -9,12 +12,23 @@ mod params;
 mod receptive;
 mod store;
 mod summary;
+mod values;
 
+pub use corruption::{CorruptionSpec, NO_CORRUPTION, Task};
 pub use decoder::{Decoder, decoder};
-pub use encoder::{HEAD, POOL, Pool, Pooling, classifier, encoder, feature_layer};
-pub use file::{Loaded, bundled, load, load_bytes, restorer, save};
+pub use description::{LayerSpec, ModelSpec};
+pub use encoder::{GridPooling, HEAD, POOL, PoolKind, classifier, encoder, feature_layer};
+pub use file::{LoadedModel, bundled, bundled_names, load, load_bytes, restorer, save};
 pub use graph::{Graph, Node};
-pub use params::{Packing, Param, Role};
-pub use receptive::{Field, Tiling, receptive_field, tiling};
+pub use layers::{
+    ActivationSpec, AddSpec, AvgPool2dSpec, BatchTopKSpec, ConcatSpec, Conv2dSpec,
+    ConvTranspose2dSpec, DropoutSpec, KnownSpec, L2Pool2dSpec, LayerOp, LifetimeWtaSpec,
+    LinearSpec, ListaSpec, MaxPool2dSpec, MaxUnpool2dSpec, Pool2dSpec, Selection,
+    SoftThresholdSpec, SpatialWtaSpec, SubSpec, TopKSpec, UpsampleSpec, WhitenSpec,
+};
+pub(crate) use layers::{LayerKind, Places, threshold_rate};
+pub use params::{Packing, Param, ParamRole};
+pub use receptive::{ReceptiveField, TileGeometry, receptive_field, tile_geometry};
 pub use store::{Purpose, Store};
-pub use summary::{Row, Summary, settings, summary};
+pub use summary::{LayerRow, ModelSummary, settings, summary};
+pub use values::{FilterCount, Init, Pad, Pair};

@@ -1,88 +1,91 @@
-//! Parameters: their natural shape (PyTorch's, at every interface) and how they lie in memory.
+//! Parameters: their natural shape (PyTorch's, used at every interface), their order in memory and
+//! their initial values.
 
 use rayon::prelude::*;
 
+use crate::model::Init;
 use crate::rng::Stream;
 use crate::shape::Dims;
-use crate::spec::Init;
 
-/// Values that one task draws.
+/// Values that one rayon task generates: large against the cost of a task, small enough to spread
+/// a layer over all cores.
 const BLOCK: usize = 16_384;
 
-/// Elements of a cache line.
-const LINE: usize = 16;
+/// f32 elements of a 64-byte cache line.
+const CACHE_LINE: usize = 16;
 
-/// How a parameter's natural order maps to memory.
+/// How the natural order of a parameter maps to its order in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
-    /// As it is.
+    /// The same order.
     Flat,
-    /// [K, C/groups, R, S] → (R, S, C/groups, K); a transposed convolution's [in, out/groups, R, S]
+    /// [K, C/groups, R, S] → (R, S, C/groups, K). A transposed convolution's [in, out/groups, R, S]
     /// is the same with K = in.
     Conv,
-    /// [out, in] → (in, out), both with channels innermost where they are maps.
+    /// [out, in] → (in, out), each with channels innermost if it is maps.
     Linear {
-        /// The layer's input.
+        /// Input size of the layer.
         input: Dims,
-        /// The layer's output.
+        /// Output size of the layer.
         output: Dims,
     },
-    /// One value an element of maps (a fully connected layer's bias): C·H·W → H·W·C.
+    /// One value for each element of maps (the bias of a fully connected layer): C·H·W → H·W·C.
     Maps(Dims),
 }
 
-/// How a parameter begins.
+/// Distribution of a parameter's initial values.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Start {
-    /// One value.
+pub enum InitialValues {
+    /// One constant.
     Constant(f64),
     /// Normal with this standard deviation.
     Normal(f64),
-    /// Normal with this standard deviation, the same in all parameters of the model that begin so
-    /// and have one shape.
+    /// Normal with this standard deviation, from a random stream that all dictionaries of the
+    /// model share: dictionaries of one shape start equal.
     Dictionary(f64),
-    /// Uniform within ± this bound.
+    /// Uniform between −bound and bound.
     Uniform(f64),
 }
 
-impl Start {
-    /// A weight's start from its fans; `rectified` tells whether a rectifier follows.
+impl InitialValues {
+    /// Initial values of a weight. `rectified` says whether a rectifier follows.
     pub fn weight(init: Init, rectified: bool, fan_in: f64, fan_out: f64) -> Self {
         match init {
             Init::Torch => Self::Uniform((1.0 / fan_in).sqrt()),
             Init::He => Self::Normal((2.0 / fan_in).sqrt()),
             Init::Zero => Self::Constant(0.0),
-            Init::Dictionary => unreachable!("a dictionary's start depends on its filters"),
+            Init::Dictionary => unreachable!("dictionaries use InitialValues::dictionary"),
             Init::Auto if rectified => Self::Normal((2.0 / fan_in).sqrt()),
             Init::Auto | Init::Xavier => Self::Normal((2.0 / (fan_in + fan_out)).sqrt()),
         }
     }
 
-    /// The start of a dictionary of K filters (K, C, R, S) at a stride: white noise has a flat
-    /// spectrum, whose highest point is about 1.6 times its mean.
+    /// Initial values of a dictionary of K filters (K, C, R, S) at a stride: normal with variance
+    /// stride²/(1.6·K·R·S). The spectrum of random filters is flat on average; its maximum, which
+    /// bounds the gain of analysis and synthesis, is about 1.6 times the mean.
     pub fn dictionary(shape: [usize; 4], stride: [usize; 2]) -> Self {
         let [k, _, r, s] = shape;
         Self::Dictionary(((stride[0] * stride[1]) as f64 / (1.6 * (k * r * s) as f64)).sqrt())
     }
 
-    /// A bias's start.
+    /// Initial values of a bias.
     pub fn bias(init: Init, fan_in: f64) -> Self {
         if init == Init::Torch { Self::Uniform((1.0 / fan_in).sqrt()) } else { Self::Constant(0.0) }
     }
 }
 
-/// Who sets a parameter's values.
+/// What sets a parameter's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Training does.
+pub enum ParamRole {
+    /// The optimiser updates them.
     Learned,
-    /// They stay as they are drawn or lent.
+    /// They keep their initial or pretrained values.
     Frozen,
     /// They are computed from the images before training.
     Fixed,
 }
 
-/// A named tensor of a model: a parameter that is learned, or a state that training keeps (a
+/// A named tensor of a model: a parameter, or a state that training updates without gradients (a
 /// running threshold).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Param {
@@ -92,39 +95,42 @@ pub struct Param {
     pub shape: Vec<usize>,
     /// Order in memory.
     pub packing: Packing,
-    /// First values.
-    pub start: Start,
-    /// Who sets its values.
-    pub role: Role,
+    /// Initial values.
+    pub initial: InitialValues,
+    /// What sets its values.
+    pub role: ParamRole,
 }
 
 impl Param {
-    /// Elements.
+    /// Number of elements.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// Whether it has no element.
+    /// Whether it has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// First values in natural order: the same for the same seed and name, whatever else the model
-    /// holds.
+    /// Initial values in natural order. They depend only on the seed, the name and the
+    /// distribution, not on the other parameters of the model.
     pub fn initial(&self, seed: u64) -> Vec<f32> {
         let mut values = vec![0.0; self.len()];
-        // the stream counts, so that blocks can be drawn side by side
+        // The generator counts, so that blocks can be generated in parallel.
         values.par_chunks_mut(BLOCK).enumerate().for_each(|(i, values)| {
-            let name =
-                if matches!(self.start, Start::Dictionary(_)) { "dictionary" } else { &self.name };
+            let name = if matches!(self.initial, InitialValues::Dictionary(_)) {
+                "dictionary"
+            } else {
+                &self.name
+            };
             let stream = |words: usize| Stream::new(seed, name).skip((i * BLOCK * words) as u64);
-            match self.start {
-                Start::Constant(value) => values.fill(value as f32),
-                Start::Normal(deviation) | Start::Dictionary(deviation) => {
+            match self.initial {
+                InitialValues::Constant(value) => values.fill(value as f32),
+                InitialValues::Normal(std) | InitialValues::Dictionary(std) => {
                     let mut stream = stream(2);
-                    values.fill_with(|| (f64::from(stream.normal()) * deviation) as f32);
+                    values.fill_with(|| (f64::from(stream.normal()) * std) as f32);
                 }
-                Start::Uniform(bound) => {
+                InitialValues::Uniform(bound) => {
                     let mut stream = stream(1);
                     values.fill_with(|| ((f64::from(stream.uniform()) * 2.0 - 1.0) * bound) as f32);
                 }
@@ -133,33 +139,33 @@ impl Param {
         values
     }
 
-    /// From natural order to memory order.
+    /// Copies values from natural order to memory order.
     pub fn pack<T: Copy + Default>(&self, natural: &[T]) -> Vec<T> {
         let mut packed = vec![T::default(); natural.len()];
-        self.each(|from, to| packed[to] = natural[from]);
+        self.for_each_index(|from, to| packed[to] = natural[from]);
         packed
     }
 
-    /// From memory order to natural order.
+    /// Copies values from memory order to natural order.
     pub fn unpack<T: Copy + Default>(&self, packed: &[T]) -> Vec<T> {
         let mut natural = vec![T::default(); packed.len()];
-        self.each(|from, to| natural[from] = packed[to]);
+        self.for_each_index(|from, to| natural[from] = packed[to]);
         natural
     }
 
     /// Calls `f(natural index, memory index)` for every element.
-    fn each(&self, mut f: impl FnMut(usize, usize)) {
+    fn for_each_index(&self, mut f: impl FnMut(usize, usize)) {
         match self.packing {
             Packing::Flat => (0..self.len()).for_each(|i| f(i, i)),
             Packing::Maps(dims) => {
                 chw(dims).enumerate().for_each(|(natural, memory)| f(natural, memory))
             }
             Packing::Linear { input, output } => {
-                // A cache line of memory at a time: a large matrix is transposed here.
+                // This transposes a matrix that can be large: one cache line at a time.
                 let natural = |memory: usize| memory % output.c * output.area() + memory / output.c;
-                for start in (0..output.len()).step_by(LINE) {
+                for start in (0..output.len()).step_by(CACHE_LINE) {
                     for (i, i_memory) in chw(input).enumerate() {
-                        for o_memory in start..output.len().min(start + LINE) {
+                        for o_memory in start..output.len().min(start + CACHE_LINE) {
                             f(
                                 natural(o_memory) * input.len() + i,
                                 i_memory * output.len() + o_memory,
@@ -184,7 +190,7 @@ impl Param {
     }
 }
 
-/// Memory offsets of a sample's elements in natural (C, H, W) order.
+/// Memory offsets of the elements of a sample, in natural (C, H, W) order.
 fn chw(dims: Dims) -> impl Iterator<Item = usize> {
     (0..dims.c).flat_map(move |c| (0..dims.area()).map(move |p| p * dims.c + c))
 }
@@ -198,13 +204,13 @@ mod tests {
             name: "p".to_owned(),
             shape: shape.to_vec(),
             packing,
-            start: Start::Normal(1.0),
-            role: Role::Learned,
+            initial: InitialValues::Normal(1.0),
+            role: ParamRole::Learned,
         }
     }
 
     #[test]
-    fn packings_are_permutations_and_invert() {
+    fn packing_is_a_permutation_and_unpacking_inverts_it() {
         let (input, output) = (Dims::new(3, 2, 2), Dims::new(2, 1, 3));
         for p in [
             param(&[7], Packing::Flat),
@@ -227,11 +233,11 @@ mod tests {
     }
 
     #[test]
-    fn starts_depend_on_name_and_seed_alone() {
+    fn initial_values_depend_only_on_name_and_seed() {
         let p = param(&[100], Packing::Flat);
         assert_eq!(p.initial(3), p.initial(3));
         assert_ne!(p.initial(3), p.initial(4));
-        // blocks are drawn as one stream would
+        // Parallel blocks give the values of one sequential stream.
         let long = param(&[2 * BLOCK + 3], Packing::Flat);
         let mut stream = Stream::new(3, "p");
         assert!(long.initial(3).iter().all(|&value| value == stream.normal()));

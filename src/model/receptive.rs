@@ -1,73 +1,78 @@
-//! Which part of the input an output depends on, and how images are cut into tiles accordingly.
+//! Receptive fields, and the tile geometry that follows from them.
 
 use super::graph::Graph;
 use super::layers;
 use crate::error::{Error, Result};
+use crate::model::LayerOp;
 use crate::shape::{Window, gcd, lcm};
-use crate::spec::LayerOp;
 
-/// Rows and columns of the input, from the first to the last; those outside of it are padding.
+/// A rectangle of input pixels. Rows and columns outside the input are padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field {
+pub struct ReceptiveField {
     /// First and last row.
     pub rows: (isize, isize),
     /// First and last column.
     pub columns: (isize, isize),
 }
 
-impl Field {
+impl ReceptiveField {
     /// Height and width.
     pub const fn size(self) -> (usize, usize) {
         ((self.rows.1 - self.rows.0 + 1) as usize, (self.columns.1 - self.columns.0 + 1) as usize)
     }
 
-    fn with(self, other: Self) -> Self {
+    /// The smallest rectangle that contains both.
+    fn union(self, other: Self) -> Self {
         let both = |a: (isize, isize), b: (isize, isize)| (a.0.min(b.0), a.1.max(b.1));
         Self { rows: both(self.rows, other.rows), columns: both(self.columns, other.columns) }
     }
 }
 
-/// The part of the input that position (`row`, `column`) of a node's maps depends on. Selections
-/// that compare whole maps or batches are not counted.
-pub fn receptive_field(graph: &Graph, node: usize, row: usize, column: usize) -> Field {
-    let here =
-        Field { rows: (row as isize, row as isize), columns: (column as isize, column as isize) };
-    let mut fields: Vec<Option<Field>> = vec![None; node + 1];
+/// The part of the input that position (`row`, `column`) of a node's maps depends on. It ignores
+/// selections that compare whole maps or batches.
+pub fn receptive_field(graph: &Graph, node: usize, row: usize, column: usize) -> ReceptiveField {
+    let here = ReceptiveField {
+        rows: (row as isize, row as isize),
+        columns: (column as isize, column as isize),
+    };
+    let mut fields: Vec<Option<ReceptiveField>> = vec![None; node + 1];
     fields[node] = Some(here);
     for at in (1..=node).rev() {
         let Some(field) = fields[at] else { continue };
         let windows = [0, 1].map(|side| layers::window(graph, &graph.nodes[at], side));
         for input in graph.nodes[at].inputs.iter().chain(&graph.nodes[at].switches) {
             let dims = graph.nodes[*input].dims;
-            let seen = Field {
+            let seen = ReceptiveField {
                 rows: windows[0].back(field.rows, dims.h),
                 columns: windows[1].back(field.columns, dims.w),
             };
-            fields[*input] = Some(fields[*input].map_or(seen, |other| other.with(seen)));
+            fields[*input] = Some(fields[*input].map_or(seen, |other| other.union(seen)));
         }
     }
     fields[0].unwrap_or(here)
 }
 
-/// How an image is cut into tiles so that each tile's middle comes out as in the whole image.
+/// How to cut an image into tiles so that the centre of each tile is computed as in the whole
+/// image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tiling {
-    /// Sides and starts of tiles are multiples of this many pixels.
+pub struct TileGeometry {
+    /// Alignment in pixels: sides and positions of tiles are multiples of it.
     pub align: usize,
-    /// How far from a pixel of the output the model looks, in pixels of the input.
+    /// Radius of the receptive field in input pixels: the border of a tile to discard.
     pub halo: usize,
 }
 
-/// The largest halo of a model with a `lista` layer, in pixels. Its iterations look farther, but
-/// each one soft-thresholds what arrives, so that little of it is left.
+/// Maximum halo of a model with a `lista` layer, in pixels. The receptive field of its iterations
+/// is larger, but each iteration soft-thresholds the signal, so that distant pixels have little
+/// influence. A larger value costs time, a smaller one lets tile borders show.
 const LISTA_HALO: usize = 32;
 
-/// Computes the tiling of a model from its layers' windows, whatever size the graph has. The mean
-/// that a `lista` layer subtracts is that of the tile.
+/// Computes the tile geometry of a model from the windows of its layers. It does not depend on the
+/// size of the graph. The mean that a `lista` layer subtracts is left out: each tile uses its own.
 ///
 /// # Errors
-/// When a layer depends on the whole image, which fixes the image's size.
-pub fn tiling(graph: &Graph) -> Result<Tiling> {
+/// When a layer depends on the whole image, so that the image size is fixed.
+pub fn tile_geometry(graph: &Graph) -> Result<TileGeometry> {
     let lista: Vec<&str> = graph
         .spec
         .layers
@@ -77,14 +82,14 @@ pub fn tiling(graph: &Graph) -> Result<Tiling> {
         .collect();
     let is_mean =
         |name: &str| name.strip_suffix(".mean").is_some_and(|layer| lista.contains(&layer));
-    let mut found = Tiling { align: 1, halo: 0 };
+    let mut found = TileGeometry { align: 1, halo: 0 };
     for side in [0, 1] {
         let scales = scales(graph, side, &is_mean)?;
         let align = scales.iter().flatten().fold(1, |align, scale| lcm(align, scale.0));
         let output = scales[graph.output].unwrap_or((1, 1));
-        // Every phase of the strides occurs within one period.
+        // The field depends on the position's phase in the strides; all phases occur in a period.
         for position in 0..(align * output.1).div_ceil(output.0) {
-            let (first, last) = seen(graph, side, position as isize, &is_mean);
+            let (first, last) = unbounded_field(graph, side, position as isize, &is_mean);
             let pixel = (position * output.0 / output.1) as isize;
             found.halo = found.halo.max((pixel - first).max(last - pixel).max(0) as usize);
         }
@@ -96,30 +101,32 @@ pub fn tiling(graph: &Graph) -> Result<Tiling> {
     Ok(found)
 }
 
-/// Input pixels per position of each node that the output depends on, as a reduced fraction.
+/// Input pixels per position of each node that the output depends on, as a reduced fraction
+/// (pixels, positions).
 fn scales(
     graph: &Graph,
     side: usize,
     skip: &impl Fn(&str) -> bool,
 ) -> Result<Vec<Option<(usize, usize)>>> {
-    let mut live = vec![false; graph.nodes.len()];
-    live[graph.output] = true;
-    for at in (1..live.len()).rev().filter(|at| *at <= graph.output) {
-        if live[at] {
-            sources(graph, at, skip).for_each(|input| live[input] = true);
+    let mut reached = vec![false; graph.nodes.len()];
+    reached[graph.output] = true;
+    for at in (1..reached.len()).rev().filter(|at| *at <= graph.output) {
+        if reached[at] {
+            sources(graph, at, skip).for_each(|input| reached[input] = true);
         }
     }
     let mut scales = vec![None; graph.nodes.len()];
     scales[0] = Some((1, 1));
-    for at in 1..live.len() {
-        if !live[at] {
+    for at in 1..reached.len() {
+        if !reached[at] {
             continue;
         }
         let node = &graph.nodes[at];
         let window = layers::window(graph, node, side);
         if window == Window::All {
             return Err(Error::usage(format!(
-                "layer {}: a fully connected layer fixes the image's size; use a model of convolutions for images of any size",
+                "layer {}: a fully connected layer fixes the image size; use a convolutional model \
+                 for images of any size",
                 node.name
             )));
         }
@@ -132,7 +139,7 @@ fn scales(
     Ok(scales)
 }
 
-/// The nodes that a node depends on.
+/// The nodes that a node reads, switches included, without those that `skip` names.
 fn sources<'a>(
     graph: &'a Graph,
     at: usize,
@@ -146,8 +153,9 @@ fn sources<'a>(
         .filter(move |input| !skip(&graph.nodes[*input].name))
 }
 
-/// The first and last row or column of an endless input that a position of the output depends on.
-fn seen(
+/// The first and last row or column that a position of the output depends on, in an input without
+/// borders.
+fn unbounded_field(
     graph: &Graph,
     side: usize,
     position: isize,
@@ -182,8 +190,9 @@ mod tests {
         Config::parse(&text, "test", &[]).unwrap().model
     }
 
-    /// Changes one pixel after the other and looks which of them the code's place sees.
-    fn seen(graph: &Graph, row: usize, column: usize) -> Field {
+    /// The receptive field by experiment: changes each pixel alone and records which changes reach
+    /// the code at (`row`, `column`).
+    fn measured_field(graph: &Graph, row: usize, column: usize) -> ReceptiveField {
         let mut device = Device::cpu();
         let store = Store::new(&mut device, graph, Purpose::Infer).unwrap();
         store.initialise(&mut device, graph, 1);
@@ -197,17 +206,18 @@ mod tests {
         let pixels = (0..dims.len())
             .filter(|i| at(i + 1) != at(0))
             .map(|i| ((i / dims.c / dims.w) as isize, (i / dims.c % dims.w) as isize));
-        let fields =
-            pixels.map(|(row, column)| Field { rows: (row, row), columns: (column, column) });
-        fields.reduce(Field::with).expect("some pixel is seen")
+        let fields = pixels
+            .map(|(row, column)| ReceptiveField { rows: (row, row), columns: (column, column) });
+        fields.reduce(ReceptiveField::union).expect("some pixel is seen")
     }
 
     #[test]
-    fn fields_are_what_a_change_reaches() {
+    fn computed_fields_equal_measured_ones() {
         let conv = |name: &str, more: &str| {
             format!("[[model.layers]]\nname = \"{name}\"\nop = \"conv2d\"\nfilters = 4\n{more}\n")
         };
-        let up = "[[model.layers]]\nname = \"code\"\nop = \"conv_transpose2d\"\nfilters = 4\nkernel = 3\nstride = 2\n";
+        let up = "[[model.layers]]\nname = \"code\"\nop = \"conv_transpose2d\"\nfilters = 4\n\
+                  kernel = 3\nstride = 2\n";
         let pool = "[[model.layers]]\nname = \"pool\"\nop = \"avg_pool2d\"\nkernel = 2\n";
         for layers in [
             conv("a", "kernel = 3\npadding = \"same\"")
@@ -223,14 +233,15 @@ mod tests {
             for (row, column) in [(code.h / 2, code.w / 2), (0, 0), (code.h - 1, 0)] {
                 let field = receptive_field(&graph, graph.code, row, column);
                 let inside = |(first, last): (isize, isize)| (first.max(0), last.min(12));
-                let clipped = Field { rows: inside(field.rows), columns: inside(field.columns) };
-                let seen = seen(&graph, row, column);
-                // At a border, taps of a dilated kernel that fall outside leave a gap between it
-                // and the first that is inside.
+                let clipped =
+                    ReceptiveField { rows: inside(field.rows), columns: inside(field.columns) };
+                let measured = measured_field(&graph, row, column);
+                // At a border the outer taps of a dilated kernel fall outside, and between them
+                // and the first tap inside there is a gap that no tap reads.
                 let tight = !layers.contains("dilation") || row == code.h / 2;
                 assert!(
-                    if tight { clipped == seen } else { clipped.with(seen) == clipped },
-                    "{layers} at {row}, {column}: {clipped:?} {seen:?}"
+                    if tight { clipped == measured } else { clipped.union(measured) == clipped },
+                    "{layers} at {row}, {column}: {clipped:?} {measured:?}"
                 );
             }
         }

@@ -1,50 +1,58 @@
-//! What outlives a step: parameters, gradients, optimiser state and kept states, each one
-//! contiguous buffer with named ranges.
+//! The values of a model on a device, kept between steps: parameters, gradients, optimiser state
+//! and states. Each is one contiguous buffer; parameters and states have a range in theirs.
+
+use std::sync::Arc;
 
 use super::graph::Graph;
-use super::params::{Param, Role};
-use crate::device::Device;
+use super::params::{Param, ParamRole};
+use crate::device::{Allocation, Device};
 use crate::error::{Error, Result};
 use crate::view::{Buffer, View};
 
-/// First number of the buffers of a layout: no device counts so far.
-const NOWHERE: u32 = (1 << 30) - 64;
-/// Ranges begin on 256 bytes.
+/// Alignment of ranges in elements: 256 bytes, the default alignment of storage buffer offsets in
+/// WebGPU.
 const ALIGN: usize = 64;
 
-/// A model's values on a device.
+/// The values of a model on a device. Clones share them: a value written through one is read
+/// through the others. The memory is returned when the last clone, and the last program that uses
+/// it, is dropped.
 #[derive(Clone, Debug)]
 pub struct Store {
     /// All parameters.
     pub weights: View,
-    /// All gradients, laid out as the parameters.
+    /// All gradients of learned parameters, in the same order as the parameters.
     pub grads: View,
-    /// SGD's momentum or Adam's first moment.
+    /// Momentum of SGD, or first moment of Adam.
     pub m: View,
-    /// Adam's second moment.
+    /// Second moment of Adam.
     pub v: View,
-    /// Kept states: running thresholds, then one idle counter a code unit.
+    /// States that training updates without gradients: running thresholds.
     pub state: View,
-    /// Elements of the parameters that are learned, which lie in front of the others.
+    /// Number of elements of the learned parameters, with padding. They come first.
     learned: usize,
+    /// (start, length) of each parameter in `weights`.
     ranges: Vec<(usize, usize)>,
+    /// (start, length) of each state in `state`.
     state_ranges: Vec<(usize, usize)>,
     /// Steps since each unit of the code last fired.
     pub idle: View,
-    /// The sum of the gradients over the parts of a batch.
+    /// Sum of the gradients over the parts of a batch (gradient accumulation).
     pub sum: View,
-    /// Parts of a batch in which each unit did not fire ([`crate::ops::IdleUpdate`]).
+    /// Number of parts of a batch in which each unit did not fire ([`crate::ops::IdleUpdate`]).
     pub unseen: View,
+    /// The memory of its views; empty for a layout.
+    _buffers: Arc<[Allocation]>,
 }
 
-/// Where each lies, those that are learned first; where those end, and all.
+/// (start, length) of each parameter, learned ones first; the end of the learned ones; the total
+/// length.
 fn ranges(params: &[Param]) -> (Vec<(usize, usize)>, usize, usize) {
     let (mut ranges, mut end, mut learned) = (vec![(0, 0); params.len()], 0, 0);
     for of_learned in [true, false] {
         for (range, param) in ranges
             .iter_mut()
             .zip(params)
-            .filter(|(_, param)| (param.role == Role::Learned) == of_learned)
+            .filter(|(_, param)| (param.role == ParamRole::Learned) == of_learned)
         {
             *range = (end, param.len());
             end = (end + param.len()).next_multiple_of(ALIGN);
@@ -56,29 +64,29 @@ fn ranges(params: &[Param]) -> (Vec<(usize, usize)>, usize, usize) {
     (ranges, learned, end.max(ALIGN))
 }
 
-/// What a model's values are for.
+/// What a store is for, which decides what it allocates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Neither gradients nor moments.
+    /// Inference: neither gradients nor moments.
     Infer,
-    /// Gradients and so many moments of the optimiser: 1 for SGD, 2 for Adam.
+    /// Training: gradients and optimiser state.
     Train {
-        /// 1 or 2.
+        /// Moments of the optimiser: 1 for SGD, 2 for Adam.
         moments: usize,
-        /// Whether gradients are summed over the parts of a batch.
+        /// Whether gradients are accumulated over the parts of a batch.
         parts: bool,
     },
 }
 
 impl Purpose {
-    /// A training by whole batches.
+    /// Training without gradient accumulation.
     pub const fn train(moments: usize) -> Self {
         Self::Train { moments, parts: false }
     }
 }
 
 impl Store {
-    /// Where everything will lie, on buffers that do not exist: to plan with.
+    /// Sizes and ranges on placeholder buffers that do not exist, for planning memory.
     pub fn layout(graph: &Graph, purpose: Purpose) -> Self {
         let (weight_ranges, learned, len) = ranges(&graph.params);
         let (state_ranges, _, state_len) = ranges(&graph.states);
@@ -89,7 +97,7 @@ impl Store {
             (0, false)
         };
         let units = graph.nodes[graph.code].dims.c;
-        let view = |i: u32, len: usize| View::whole(Buffer(NOWHERE + i), len);
+        let view = |i: u32, len: usize| View::whole(Buffer::planned(i), len);
         Self {
             weights: view(0, len),
             grads: view(1, when(purpose != Purpose::Infer)),
@@ -102,10 +110,14 @@ impl Store {
             learned,
             ranges: weight_ranges,
             state_ranges,
+            _buffers: Arc::default(),
         }
     }
 
-    /// Makes the buffers.
+    /// Allocates the buffers.
+    ///
+    /// # Errors
+    /// When the device has no memory for one of them. Those allocated before are returned.
     pub fn new(device: &mut Device, graph: &Graph, purpose: Purpose) -> Result<Self> {
         let mut store = Self::layout(graph, purpose);
         let labels = [
@@ -118,10 +130,13 @@ impl Store {
             "sum of gradients",
             "unseen counters",
         ];
+        let mut buffers = Vec::with_capacity(labels.len());
         for (view, label) in store.views_mut().into_iter().zip(labels) {
-            *view = device.alloc_real(label, view.len)?;
+            let buffer = device.alloc_real(label, view.len)?;
+            *view = *buffer;
+            buffers.push(buffer);
         }
-        Ok(store)
+        Ok(Self { _buffers: buffers.into(), ..store })
     }
 
     const fn views_mut(&mut self) -> [&mut View; 8] {
@@ -129,35 +144,36 @@ impl Store {
         [weights, grads, m, v, state, idle, sum, unseen]
     }
 
-    /// Its buffers.
+    /// All buffers.
     pub const fn views(&self) -> [View; 8] {
-        let Self { weights, grads, m, v, state, idle, sum, unseen, .. } = *self;
-        [weights, grads, m, v, state, idle, sum, unseen]
+        let Self { weights, grads, m, v, state, idle, sum, unseen, .. } = self;
+        [*weights, *grads, *m, *v, *state, *idle, *sum, *unseen]
     }
 
-    /// Bytes of all of it.
+    /// Total size in bytes.
     pub fn bytes(&self) -> u64 {
         self.views().iter().map(|view| 4 * view.len as u64).sum()
     }
 
-    /// A parameter.
+    /// The values of a parameter.
     pub fn weight(&self, param: usize) -> View {
         let (start, len) = self.ranges[param];
         self.weights.part(start, len)
     }
 
-    /// The parameters that are learned: as many elements as there are gradients.
+    /// All learned parameters. The view has the length of the gradients.
     pub fn learned(&self) -> View {
         self.weights.part(0, self.learned)
     }
 
-    /// The gradient of a parameter that is learned.
+    /// The gradient of a learned parameter.
     pub fn grad(&self, param: usize) -> View {
         let (start, len) = self.ranges[param];
         self.grads.part(start, len)
     }
 
-    /// What lies between the ranges of the gradients (of a store for training): always 0.
+    /// The gaps between the ranges of gradients, for a store for training. They must stay 0, since
+    /// norms and updates run over the whole buffer.
     pub fn gaps(&self) -> Vec<View> {
         let mut ranges: Vec<(usize, usize)> =
             self.ranges.iter().copied().filter(|(start, _)| *start < self.learned).collect();
@@ -170,17 +186,24 @@ impl Store {
             .collect()
     }
 
-    /// A state.
+    /// The values of a state.
     pub fn state(&self, state: usize) -> View {
         let (start, len) = self.state_ranges[state];
         self.state.part(start, len)
     }
 
-    /// Gives another model's store the values that both have by name and shape.
+    /// Copies to another model's store every parameter and state that both have with the same name
+    /// and shape. `graph` is this store's graph, `to` that of `other`.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn lend(&self, device: &mut Device, graph: &Graph, other: &Self, to: &Graph) -> Result<()> {
+    pub fn copy_matching(
+        &self,
+        device: &mut Device,
+        graph: &Graph,
+        other: &Self,
+        to: &Graph,
+    ) -> Result<()> {
         for (i, param) in to.params.iter().enumerate() {
             let same = |own: &Param| own.name == param.name && own.shape == param.shape;
             if let Some(own) = graph.params.iter().position(same) {
@@ -198,7 +221,7 @@ impl Store {
         Ok(())
     }
 
-    /// Draws every parameter's first values and sets the states' too.
+    /// Writes the initial values of every parameter and state.
     pub fn initialise(&self, device: &mut Device, graph: &Graph, seed: u64) {
         for (i, param) in graph.params.iter().enumerate() {
             device.write(self.weight(i), &param.pack(&param.initial(seed)));
@@ -208,7 +231,7 @@ impl Store {
         }
     }
 
-    /// The parameter that an element of the weights (or of their moments) belongs to.
+    /// Name of the parameter that an element of the weights (or of their moments) belongs to.
     pub fn owner<'a>(&self, graph: &'a Graph, element: usize) -> &'a str {
         let found =
             self.ranges.iter().position(|(start, len)| (*start..start + len).contains(&element));
@@ -216,11 +239,17 @@ impl Store {
     }
 
     /// Reads one parameter in natural order.
+    ///
+    /// # Errors
+    /// When the device fails.
     pub fn read_param(&self, device: &mut Device, graph: &Graph, param: usize) -> Result<Vec<f32>> {
         Ok(graph.params[param].unpack(&device.read(self.weight(param))?))
     }
 
-    /// Every named tensor, parameters then states, in natural order.
+    /// Reads every parameter, then every state, in natural order.
+    ///
+    /// # Errors
+    /// When the device fails.
     pub fn read_all(&self, device: &mut Device, graph: &Graph) -> Result<Vec<(Param, Vec<f32>)>> {
         let weights = device.read(self.weights)?;
         let states = device.read(self.state)?;
@@ -243,8 +272,11 @@ impl Store {
         Ok(all)
     }
 
-    /// Writes named tensors given in natural order; every one of the model's must be there, with
-    /// its shape.
+    /// Writes every parameter and state. `get` returns shape and values of a tensor by name, in
+    /// natural order.
+    ///
+    /// # Errors
+    /// When a tensor is missing, has another shape, or has a value that is not finite.
     pub fn write_all(
         &self,
         device: &mut Device,
@@ -256,11 +288,14 @@ impl Store {
             all.chain(graph.states.iter().enumerate().map(|(i, state)| (state, self.state(i))));
         for (param, view) in all {
             let (shape, data) = get(&param.name).ok_or_else(|| {
-                Error::usage(format!("the model file has no tensor {}", param.name))
+                Error::usage(format!(
+                    "the model file has no tensor {}; it does not fit its own architecture",
+                    param.name
+                ))
             })?;
             if shape != param.shape {
                 return Err(Error::usage(format!(
-                    "tensor {} has shape {shape:?}, the model needs {:?}",
+                    "tensor {} has shape {shape:?}, but the model needs {:?}",
                     param.name, param.shape
                 )));
             }

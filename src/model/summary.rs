@@ -1,46 +1,46 @@
-//! A model as a table: a row a layer, with what it costs.
+//! A table of a model's layers: settings, shapes, parameters and multiply-adds.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::graph::{Graph, Node};
+use crate::model::{LayerKind, LayerOp, LayerSpec, Places};
 use crate::shape::Dims;
-use crate::spec::{LayerOp, LayerSpec};
 
-/// A layer's row.
+/// A layer in the table.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Row {
-    /// Its name.
+pub struct LayerRow {
+    /// Name of the layer.
     pub name: String,
-    /// Its operation's name.
+    /// Name of its operation.
     pub op: &'static str,
-    /// What is set about the operation, in short; what has its usual value is left out.
+    /// Options of the operation in short form; defaults are left out.
     pub settings: String,
-    /// The layers that it reads.
+    /// Names of the layers that it reads.
     pub inputs: Vec<String>,
-    /// Whether it reads just the row above.
+    /// Whether it reads only the layer in the row above.
     #[serde(skip)]
     pub in_line: bool,
     /// Channels, height and width of its output.
     pub shape: [usize; 3],
-    /// Learned values, but for those that a layer above has already (`shared`).
+    /// Number of parameter values, without those shared with a layer above.
     pub parameters: usize,
-    /// Names of the parameters that a layer above has already.
+    /// Names of the parameters shared with a layer above.
     pub shared: Vec<String>,
-    /// Multiplications with additions for one image.
+    /// Multiply-adds for one image.
     pub multiply_adds: u64,
     /// Whether its output is the code.
     pub is_code: bool,
-    /// Whether its output is the model's.
+    /// Whether its output is the output of the model.
     pub is_output: bool,
 }
 
-/// The whole table.
+/// The table, with totals.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Summary {
+pub struct ModelSummary {
     /// The layers in order.
     #[serde(skip)]
-    pub rows: Vec<Row>,
+    pub rows: Vec<LayerRow>,
     /// Channels, height and width of the input.
     pub input: [usize; 3],
     /// Name of the layer whose output is the code.
@@ -49,18 +49,19 @@ pub struct Summary {
     pub code_shape: [usize; 3],
     /// Name of the layer whose output is the reconstruction.
     pub output: String,
-    /// Learned values in all.
+    /// Total number of parameter values.
     pub parameters: usize,
-    /// Multiplications with additions for one image, in all.
+    /// Total multiply-adds for one image.
     pub multiply_adds: u64,
 }
 
-/// The table of a model.
-pub fn summary(graph: &Graph) -> Summary {
+/// Makes the table of a model.
+pub fn summary(graph: &Graph) -> ModelSummary {
     let mut seen = vec![false; graph.params.len()];
-    let rows: Vec<Row> = (1..graph.nodes.len()).map(|node| row(graph, node, &mut seen)).collect();
+    let rows: Vec<LayerRow> =
+        (1..graph.nodes.len()).map(|node| row(graph, node, &mut seen)).collect();
     let shape = |node: usize| shape(graph.nodes[node].dims);
-    Summary {
+    ModelSummary {
         input: shape(0),
         code: graph.nodes[graph.code].name.clone(),
         code_shape: shape(graph.code),
@@ -75,7 +76,7 @@ const fn shape(dims: Dims) -> [usize; 3] {
     [dims.c, dims.h, dims.w]
 }
 
-fn row(graph: &Graph, index: usize, seen: &mut [bool]) -> Row {
+fn row(graph: &Graph, index: usize, seen: &mut [bool]) -> LayerRow {
     let node = &graph.nodes[index];
     let op = node.op.as_ref().expect("only the input has no operation");
     let (mut parameters, mut shared) = (0, Vec::new());
@@ -86,7 +87,7 @@ fn row(graph: &Graph, index: usize, seen: &mut [bool]) -> Row {
             parameters += graph.params[param].len();
         }
     }
-    Row {
+    LayerRow {
         name: node.name.clone(),
         op: op.name(),
         settings: settings(op),
@@ -101,25 +102,29 @@ fn row(graph: &Graph, index: usize, seen: &mut [bool]) -> Row {
     }
 }
 
-/// What a layer with a matrix of weights multiplies for one image: every weight where it is
-/// applied, taps on padding counted. Other layers have no multiplications worth counting.
+/// Multiply-adds of a layer for one image: the number of weights times the positions at which they
+/// are applied, taps on padding included. 0 for layers without a weight matrix.
 fn multiply_adds(graph: &Graph, node: &Node, op: &LayerOp) -> u64 {
-    let Some(weight) = node.weight else { return 0 };
-    let weights = graph.params[weight].len() as u64;
-    let places = match op {
-        LayerOp::Conv2d(_) => node.dims.area(),
-        LayerOp::ConvTranspose2d(_) => graph.nodes[node.inputs[0]].dims.area(),
-        LayerOp::Linear(_) => 1,
-        _ => return 0,
+    let places = match op.kind() {
+        LayerKind::Product { places, .. } => Some(places),
+        LayerKind::Preparation { places } => places,
+        LayerKind::Activation(_) | LayerKind::Selection(_) | LayerKind::Other => None,
     };
+    let places = match places {
+        Some(Places::Output) => node.dims.area(),
+        Some(Places::Input) => graph.nodes[node.inputs[0]].dims.area(),
+        Some(Places::Once) => 1,
+        None => 0,
+    };
+    let weights = node.weight.map_or(0, |weight| graph.params[weight].len() as u64);
     weights.saturating_mul(places as u64)
 }
 
-/// The keys that come first, in this order; the others follow by name.
+/// Keys that come first, in this order. The others follow in alphabetical order.
 const FIRST: [&str; 9] =
     ["filters", "units", "shape", "like", "k", "kernel", "scale", "stride", "padding"];
 
-/// The settings of an operation in short, without those that have their usual value.
+/// The options of an operation in short form, without defaults.
 pub fn settings(op: &LayerOp) -> String {
     let spec = LayerSpec::new("layer", Vec::new(), op.clone());
     let keys: Map<String, Value> = match serde_json::to_value(&spec) {
@@ -128,13 +133,14 @@ pub fn settings(op: &LayerOp) -> String {
     };
     let mut keys: Vec<(String, Value)> = keys
         .into_iter()
-        .filter(|(key, value)| !["name", "op"].contains(&key.as_str()) && !usual(key, value))
+        .filter(|(key, value)| !["name", "op"].contains(&key.as_str()) && !is_default(key, value))
         .collect();
     keys.sort_by_key(|(key, _)| FIRST.iter().position(|first| first == key).unwrap_or(FIRST.len()));
     keys.iter().map(|(key, value)| setting(key, value)).collect::<Vec<_>>().join(", ")
 }
 
-fn usual(key: &str, value: &Value) -> bool {
+/// Whether a key has its default value.
+fn is_default(key: &str, value: &Value) -> bool {
     match key {
         "stride" | "dilation" | "groups" => *value == 1,
         "padding" | "output_padding" => *value == 0,
@@ -176,9 +182,9 @@ mod tests {
         Graph::new(&config.model, input).unwrap()
     }
 
-    /// 28×28 gray with a code of 128: the counts by hand.
+    /// Preset w1 on 28×28 gray images; the expected counts are computed by hand.
     #[test]
-    fn the_first_preset_has_the_sizes_that_it_is_known_by() {
+    fn parameters_and_multiply_adds_of_w1() {
         let config = Config::parse(preset_text("w1").unwrap(), "w1", &[]).unwrap();
         let table = summary(&Graph::new(&config.model, Dims::new(1, 28, 28)).unwrap());
         assert_eq!((table.parameters, &table.code_shape), (410_033, &[128, 1, 1]));
@@ -197,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_short_and_whole() {
+    fn settings_leave_defaults_out() {
         let layers = r#"
 [[model.layers]]
 name = "a"

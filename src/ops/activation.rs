@@ -2,9 +2,44 @@
 //! instead, which saves the input: possible where f is invertible on its derivative (not GELU and
 //! SiLU).
 
-use super::operation;
+pub(super) mod cpu;
+
+use super::alone::{Alone, MAPS};
+use super::{Work, each, operation, shaders};
+use crate::error::{Error, Result, did_you_mean};
 use crate::gpu::{Kernel, Recorder, params};
+use crate::names::names;
 use crate::view::View;
+
+shaders! {
+    ActivationFwd "activation_fwd",
+    ActivationBwd "activation_bwd",
+    ActivationBwdOutput "activation_bwd_output",
+}
+
+names! {
+    /// An activation function without its constant.
+    pub enum ActivationName {
+        /// x
+        Identity = "identity",
+        /// max(x, 0)
+        Relu = "relu",
+        /// x > 0 ? x : slope·x
+        LeakyRelu = "leaky_relu",
+        /// x > 0 ? x : α(eˣ − 1)
+        Elu = "elu",
+        /// ln(1 + eˣ)
+        Softplus = "softplus",
+        /// 1 / (1 + e⁻ˣ)
+        Sigmoid = "sigmoid",
+        /// tanh x
+        Tanh = "tanh",
+        /// x·Φ(x)
+        Gelu = "gelu",
+        /// x·sigmoid(x)
+        Silu = "silu",
+    }
+}
 
 /// An activation function.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -37,6 +72,55 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// Which function it is, without its constant.
+    pub const fn function(self) -> ActivationName {
+        match self {
+            Self::Identity => ActivationName::Identity,
+            Self::Relu => ActivationName::Relu,
+            Self::LeakyRelu { .. } => ActivationName::LeakyRelu,
+            Self::Elu { .. } => ActivationName::Elu,
+            Self::Softplus => ActivationName::Softplus,
+            Self::Sigmoid => ActivationName::Sigmoid,
+            Self::Tanh => ActivationName::Tanh,
+            Self::Gelu => ActivationName::Gelu,
+            Self::Silu => ActivationName::Silu,
+        }
+    }
+
+    /// The activation of a name, with its constant where it has one.
+    ///
+    /// # Errors
+    /// When no activation has the name, or its constant is out of range.
+    pub fn named(name: &str, slope: f64, alpha: f64) -> Result<Self> {
+        // The name of the identity in other programs.
+        let function = if name == "linear" { "identity" } else { name };
+        let Some(function) = ActivationName::named(function) else {
+            let known: Vec<&str> = ActivationName::names().collect();
+            let hint = did_you_mean(name, ActivationName::names());
+            return Err(Error::usage(format!(
+                "activation {name:?} is unknown: there are {}{hint}",
+                known.join(", ")
+            )));
+        };
+        Ok(match function {
+            ActivationName::Identity => Self::Identity,
+            ActivationName::Relu => Self::Relu,
+            ActivationName::LeakyRelu if slope >= 0.0 => Self::LeakyRelu { slope },
+            ActivationName::LeakyRelu => {
+                return Err(Error::usage(format!("leaky_relu: slope {slope} must be at least 0")));
+            }
+            ActivationName::Elu if alpha > 0.0 => Self::Elu { alpha },
+            ActivationName::Elu => {
+                return Err(Error::usage(format!("elu: alpha {alpha} must be above 0")));
+            }
+            ActivationName::Softplus => Self::Softplus,
+            ActivationName::Sigmoid => Self::Sigmoid,
+            ActivationName::Tanh => Self::Tanh,
+            ActivationName::Gelu => Self::Gelu,
+            ActivationName::Silu => Self::Silu,
+        })
+    }
+
     /// Number of the function in `common/activation.wgsl`.
     pub const fn code(self) -> u32 {
         match self {
@@ -57,13 +141,62 @@ impl Activation {
         match self {
             Self::LeakyRelu { slope } => slope,
             Self::Elu { alpha } => alpha,
-            _ => 0.0,
+            Self::Identity
+            | Self::Relu
+            | Self::Softplus
+            | Self::Sigmoid
+            | Self::Tanh
+            | Self::Gelu
+            | Self::Silu => 0.0,
         }
     }
 
     /// Whether the derivative follows from the output alone.
     pub const fn from_output(self) -> bool {
-        !matches!(self, Self::Gelu | Self::Silu)
+        match self {
+            Self::Identity
+            | Self::Relu
+            | Self::LeakyRelu { .. }
+            | Self::Elu { .. }
+            | Self::Softplus
+            | Self::Sigmoid
+            | Self::Tanh => true,
+            Self::Gelu | Self::Silu => false,
+        }
+    }
+
+    /// Floating-point operations of one value.
+    const fn flops(self) -> usize {
+        match self {
+            Self::Identity => 0,
+            Self::Relu => 1,
+            Self::LeakyRelu { .. } => 2,
+            Self::Elu { .. } | Self::Softplus | Self::Sigmoid => 4,
+            Self::Tanh | Self::Silu => 5,
+            Self::Gelu => 12,
+        }
+    }
+
+    /// Floating-point operations of multiplying by the slope as it follows from the output: no
+    /// exponential, but a comparison or two and the product.
+    pub(super) const fn slope_flops(self) -> usize {
+        if matches!(self, Self::Identity) { 0 } else { 2 }
+    }
+}
+
+/// The name of an epilogue in an operation's sizes, a space before it. Empty for the identity.
+pub(super) fn epilogue(activation: Activation) -> String {
+    match activation {
+        Activation::Identity => String::new(),
+        _ => format!(" {}", activation.function()),
+    }
+}
+
+/// As [`epilogue`]. An activation that is a gate has its slope taken, which a prime marks.
+pub(super) fn gated(activation: Activation, gate: Option<View>) -> String {
+    match epilogue(activation) {
+        name if gate.is_some() && !name.is_empty() => name + "'",
+        name => name,
     }
 }
 
@@ -72,14 +205,68 @@ operation! {
     ActivationFwd { activation: Activation } reads { x } writes { y }
 }
 
+impl Work for ActivationFwd {
+    fn flops(&self) -> f64 {
+        each(self.y.len, self.activation.flops())
+    }
+
+    fn sizes(&self) -> String {
+        format!("{}{}", self.y.len, epilogue(self.activation))
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let [x, y] = m.two(n * MAPS.len());
+            Self { activation: Activation::Gelu, x, y }
+        });
+        vec![one]
+    }
+}
+
 operation! {
     /// dx = dy·f′(x).
     ActivationBwd { activation: Activation } reads { x, dy } writes { dx }
 }
 
+impl Work for ActivationBwd {
+    fn flops(&self) -> f64 {
+        each(self.dx.len, 1 + self.activation.flops())
+    }
+
+    fn sizes(&self) -> String {
+        format!("{}{}", self.dx.len, epilogue(self.activation))
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let ([x, dy], dx) = (m.two(n * MAPS.len()), m.real(n * MAPS.len()));
+            Self { activation: Activation::Gelu, x, dy, dx }
+        });
+        vec![one]
+    }
+}
+
 operation! {
     /// dx = dy·f′(f⁻¹(y)): from the output, for activations with [`Activation::from_output`].
     ActivationBwdOutput { activation: Activation } reads { y, dy } writes { dx }
+}
+
+impl Work for ActivationBwdOutput {
+    fn flops(&self) -> f64 {
+        each(self.dx.len, 2)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{}{}", self.dx.len, epilogue(self.activation))
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let ([y, dy], dx) = (m.two(n * MAPS.len()), m.real(n * MAPS.len()));
+            Self { activation: Activation::Relu, y, dy, dx }
+        });
+        vec![one]
+    }
 }
 
 params! {

@@ -1,10 +1,17 @@
 //! The loss of detail that super-resolution is to undo: samples shrunk and enlarged again, on the
 //! device.
 
-use super::operation;
+mod cpu;
+
+use super::alone::{Alone, MAPS};
+use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::rng;
 use crate::shape::Dims;
+
+shaders! {
+    BicubicDownUp "bicubic_down_up",
+}
 
 operation! {
     /// y = x shrunk by a scale s and enlarged again to its size, both by Keys' cubic (a = −½;
@@ -26,6 +33,25 @@ operation! {
     scratch {
         /// The samples changed along the columns alone.
         half
+    }
+}
+
+impl Work for BicubicDownUp {
+    fn flops(&self) -> f64 {
+        each(self.y.len, 8 * (4 * self.scales.iter().max().unwrap_or(&1) + 1))
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let dims = MAPS;
+            let ([x, y], half, level) = (m.two(n * dims.len()), m.real(n * dims.len()), m.real(n));
+            Self { n, dims, scales: vec![2, 4], x, y, level, half }
+        });
+        vec![one]
     }
 }
 

@@ -1,7 +1,15 @@
 //! Constraints on parameters, applied after each update.
 
-use super::operation;
+mod cpu;
+
+use super::alone::{Alone, MAPS};
+use super::{Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
+
+shaders! {
+    MaxNorm "max_norm",
+    ProjectGrad "project_grad",
+}
 
 operation! {
     /// Keeps every atom within the ball of radius `max_norm`: w[o,a,i] ·= min(1,
@@ -11,12 +19,52 @@ operation! {
     MaxNorm { outer: usize, atoms: usize, inner: usize, max_norm: f64, exact: bool } updates { w }
 }
 
+impl Work for MaxNorm {
+    fn flops(&self) -> f64 {
+        each(self.w.len, 3)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{}x{}x{}", self.outer, self.atoms, self.inner)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            // As many parameters as the maps of a batch have values.
+            let len = n * MAPS.len();
+            let w = m.real(len);
+            Self { outer: 1, atoms: len / 1024, inner: 1024, max_norm: 1.0, exact: false, w }
+        });
+        vec![one]
+    }
+}
+
 operation! {
     /// Takes away what would change an atom's length: dw ·−= (⟨dw, w⟩/‖w‖²)·w, for each atom of w,
     /// laid out as [`MaxNorm`]'s. Before an update of atoms whose norm is kept at 1 (Bricken et
     /// al., "Towards Monosemanticity", 2023; Gao et al., "Scaling and evaluating sparse
     /// autoencoders", 2024).
     ProjectGrad { outer: usize, atoms: usize, inner: usize } reads { w } updates { dw }
+}
+
+impl Work for ProjectGrad {
+    fn flops(&self) -> f64 {
+        each(self.w.len, 6)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{}x{}x{}", self.outer, self.atoms, self.inner)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            // As many parameters as the maps of a batch have values.
+            let len = n * MAPS.len();
+            let (w, dw) = (m.real(len), m.real(len));
+            Self { outer: 1, atoms: len / 1024, inner: 1024, w, dw }
+        });
+        vec![one]
+    }
 }
 
 params! {

@@ -4,11 +4,40 @@
 //!
 //! Memory: x (N,H,W,C), y (N,P,Q,K), w (R,S,C/groups,K), all dense.
 
+mod cpu;
+mod depthwise;
+mod im2col;
+
+use super::activation::{epilogue, gated};
+use super::pool2d::window;
 use super::reduce::sum_slices;
-use super::{Activation, operation};
-use crate::gpu::{Choice, Kernel, Product, Recorder, params};
-use crate::shape::{Conv2d, Pool2d};
+use super::{Activation, Work, each, operation, shaders};
+use crate::gpu::{Choice, Family, Kernel, Product, Recorder, params};
+use crate::shape::{Conv2d, Dims, Pool2d};
 use crate::view::View;
+
+shaders! {
+    Conv2dFwd "conv2d_fwd",
+    Conv2dFwdRegs "conv2d_fwd_regs",
+    Conv2dFwdSubgroup "conv2d_fwd_subgroup",
+    Conv2dFwdTiled "conv2d_fwd_tiled",
+    Conv2dFwdMatrix "conv2d_fwd_matrix",
+    Conv2dMaxPoolFwd "conv2d_max_pool_fwd",
+    Conv2dMaxPoolFwdRegs "conv2d_max_pool_fwd_regs",
+    Conv2dMaxPoolFwdSubgroup "conv2d_max_pool_fwd_subgroup",
+    Conv2dMaxPoolFwdTiled "conv2d_max_pool_fwd_tiled",
+    Conv2dMaxPoolFwdMatrix "conv2d_max_pool_fwd_matrix",
+    Conv2dBwdInput "conv2d_bwd_input",
+    Conv2dBwdInputRegs "conv2d_bwd_input_regs",
+    Conv2dBwdInputSubgroup "conv2d_bwd_input_subgroup",
+    Conv2dBwdInputTiled "conv2d_bwd_input_tiled",
+    Conv2dBwdInputMatrix "conv2d_bwd_input_matrix",
+    Conv2dBwdWeight "conv2d_bwd_weight",
+    Conv2dBwdWeightRegs "conv2d_bwd_weight_regs",
+    Conv2dBwdWeightSubgroup "conv2d_bwd_weight_subgroup",
+    Conv2dBwdWeightTiled "conv2d_bwd_weight_tiled",
+    Conv2dBwdWeightMatrix "conv2d_bwd_weight_matrix",
+}
 
 operation! {
     /// y[n,p,q,k] = f(b[k] + Σ_{r,s,c} x[n, p·stride − pad + r·dil, q·stride − pad + s·dil,
@@ -30,6 +59,20 @@ operation! {
     writes { y }
 }
 
+impl Work for Conv2dFwd {
+    fn flops(&self) -> f64 {
+        self.size.flops()
+    }
+
+    fn sizes(&self) -> String {
+        convolution(&self.size, self.size.x, self.size.y) + &gated(self.activation, self.gate)
+    }
+
+    fn product(&self) -> Option<Product> {
+        product_of(Family::Conv2dFwd, &self.size, self.x)
+    }
+}
+
 operation! {
     /// [`Conv2dFwd`] and the max pooling of its output by windows of 2×2 side by side, in one:
     /// y[n,i,j,k] is the largest of the four outputs (2i,2j)…(2i+1,2j+1), `switches` its position
@@ -47,6 +90,20 @@ operation! {
         b
     }
     writes { y, switches }
+}
+
+impl Work for Conv2dMaxPoolFwd {
+    fn flops(&self) -> f64 {
+        self.size.flops() + each(self.y.len, window(&self.pool()))
+    }
+
+    fn sizes(&self) -> String {
+        convolution(&self.size, self.size.x, self.size.y) + &epilogue(self.activation)
+    }
+
+    fn product(&self) -> Option<Product> {
+        product_of(Family::Conv2dFwd, &self.size, self.x)
+    }
 }
 
 operation! {
@@ -70,6 +127,20 @@ operation! {
     writes { x }
 }
 
+impl Work for Conv2dBwdInput {
+    fn flops(&self) -> f64 {
+        self.size.flops()
+    }
+
+    fn sizes(&self) -> String {
+        convolution(&self.size, self.size.y, self.size.x) + &gated(self.activation, self.gate)
+    }
+
+    fn product(&self) -> Option<Product> {
+        product_of(Family::Conv2dBwdInput, &self.size, self.y)
+    }
+}
+
 operation! {
     /// dw[r,s,c,k] = Σ_{n,p,q} x[n, p·stride − pad + r·dil, …, c]·dy[n,p,q,k]. For a transposed
     /// convolution, `x` is its output's gradient and `dy` its input. `partials` holds
@@ -78,6 +149,20 @@ operation! {
     reads { x, dy }
     writes { dw }
     scratch { partials }
+}
+
+impl Work for Conv2dBwdWeight {
+    fn flops(&self) -> f64 {
+        self.size.flops()
+    }
+
+    fn sizes(&self) -> String {
+        convolution(&self.size, self.size.x, self.size.y)
+    }
+
+    fn product(&self) -> Option<Product> {
+        product_of(Family::Conv2dBwdWeight, &self.size, self.x)
+    }
 }
 
 params! {
@@ -122,47 +207,49 @@ impl Tile {
     }
 }
 
-/// The product that an operation is of a map.
-fn product_of(family: Kernel, g: &Conv2d, map: View) -> Product {
+/// The product of matrices by which a convolution over a map is computed. None with groups.
+fn product_of(family: Family, g: &Conv2d, map: View) -> Option<Product> {
+    (g.groups == 1).then(|| product(family, g, map))
+}
+
+fn product(family: Family, g: &Conv2d, map: View) -> Product {
     let (taps, pixels) = (g.taps.kernel[0] * g.taps.kernel[1], g.n * g.y.area());
     let (rows, columns, steps) = match family {
-        Kernel::Conv2dFwd => (pixels, g.y.c, taps * g.x.c),
+        Family::Conv2dFwd => (pixels, g.y.c, taps * g.x.c),
         // Each pixel meets one phase of the taps.
-        Kernel::Conv2dBwdInput => {
+        Family::Conv2dBwdInput => {
             (g.n * g.x.area(), g.x.c, taps.div_ceil(g.taps.stride[0] * g.taps.stride[1]) * g.y.c)
         }
-        _ => (taps * g.x.c, g.y.c, pixels),
+        Family::Conv2dBwdWeight => (taps * g.x.c, g.y.c, pixels),
     };
     Product { family, half: map.half, rows, columns, steps }
 }
 
-macro_rules! product {
-    ($($op:ident: $family:ident, $map:ident);* $(;)?) => {$(
-        impl $op {
-            /// The matrix product that this operation is; none with groups.
-            pub fn product(&self) -> Option<Product> {
-                (self.size.groups == 1)
-                    .then(|| product_of(Kernel::$family, &self.size, self.$map))
-            }
-        }
-    )*};
-}
-
-product! {
-    Conv2dFwd: Conv2dFwd, x;
-    Conv2dMaxPoolFwd: Conv2dFwd, x;
-    Conv2dBwdInput: Conv2dBwdInput, y;
-    Conv2dBwdWeight: Conv2dBwdWeight, x;
-}
-
 /// The kind that a convolution takes: products of matrices have no groups.
-fn choice(r: &Recorder, family: Kernel, g: &Conv2d, map: View) -> Choice {
-    if g.groups == 1 { r.products(&product_of(family, g, map)) } else { Choice::Plain }
+fn choice(r: &Recorder, family: Family, g: &Conv2d, map: View) -> Choice {
+    if g.groups == 1 { r.products(&product(family, g, map)) } else { Choice::Plain }
 }
 
 /// Whether four channels lie together in one aligned vec4.
 const fn vec4(channels: usize) -> bool {
     channels.is_multiple_of(4)
+}
+
+/// Sizes in words. `from` is what the operation reads and `to` what it writes.
+fn convolution(size: &Conv2d, from: Dims, to: Dims) -> String {
+    let [r, s] = size.taps.kernel;
+    let mut text = format!("{from}-{to}");
+    // A fully connected layer has one pixel and one tap.
+    if r * s * size.x.area() > 1 {
+        text += &format!(" k{r}x{s}");
+    }
+    if size.taps.stride != [1, 1] {
+        text += &format!(" s{}", size.taps.stride.map(|step| step.to_string()).join("x"));
+    }
+    if size.groups > 1 {
+        text += &format!(" g{}", size.groups);
+    }
+    text + &format!(" n{}", size.n)
 }
 
 impl Conv2dParams {
@@ -216,7 +303,7 @@ impl Conv2dFwd {
         let g = &self.size;
         let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
         let pixels = g.n * g.y.area();
-        let choice = choice(r, Kernel::Conv2dFwd, g, self.x);
+        let choice = choice(r, Family::Conv2dFwd, g, self.x);
         let kernel = match choice {
             Choice::Subgroup => Kernel::Conv2dFwdSubgroup,
             Choice::Tiled => Kernel::Conv2dFwdTiled,
@@ -268,7 +355,7 @@ impl Conv2dMaxPoolFwd {
         let g = &self.size;
         let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
         let windows = g.n * self.pool().y.area();
-        let choice = choice(r, Kernel::Conv2dFwd, g, self.x);
+        let choice = choice(r, Family::Conv2dFwd, g, self.x);
         let kernel = match choice {
             Choice::Subgroup => Kernel::Conv2dMaxPoolFwdSubgroup,
             Choice::Tiled => Kernel::Conv2dMaxPoolFwdTiled,
@@ -302,7 +389,7 @@ impl Conv2dBwdInput {
     pub(crate) fn record(&self, r: &mut Recorder) {
         let g = &self.size;
         let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
-        let choice = choice(r, Kernel::Conv2dBwdInput, g, self.y);
+        let choice = choice(r, Family::Conv2dBwdInput, g, self.y);
         let kernel = match choice {
             Choice::Subgroup => Kernel::Conv2dBwdInputSubgroup,
             Choice::Tiled => Kernel::Conv2dBwdInputTiled,
@@ -381,7 +468,7 @@ impl Conv2dBwdWeight {
             slice_stride: len.next_multiple_of(4) as u32,
             ..Conv2dParams::new(g)
         };
-        let choice = choice(r, Kernel::Conv2dBwdWeight, g, self.x);
+        let choice = choice(r, Family::Conv2dBwdWeight, g, self.x);
         let kernel = match choice {
             Choice::Subgroup => Kernel::Conv2dBwdWeightSubgroup,
             Choice::Tiled => Kernel::Conv2dBwdWeightTiled,

@@ -1,9 +1,16 @@
 //! Corruption of a batch on the device: what a restorer learns to take away.
 
-use super::operation;
+mod cpu;
+
+use super::alone::{Alone, MAPS};
+use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::rng;
 use crate::shape::Dims;
+
+shaders! {
+    GaussianNoise "gaussian_noise",
+}
 
 operation! {
     /// y = x + σ_n·ε with ε from N(0,1): white Gaussian noise, neither clipped nor rounded; `level`
@@ -22,6 +29,25 @@ operation! {
         high: f64,
     }
     reads { x } writes { y, level }
+}
+
+impl Work for GaussianNoise {
+    fn flops(&self) -> f64 {
+        each(self.y.len, 25)
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let dims = MAPS;
+            let ([x, y], level) = (m.two(n * dims.len()), m.real(n));
+            Self { n, dims, low: 0.1, high: 0.1, x, y, level }
+        });
+        vec![one]
+    }
 }
 
 params! {

@@ -1,9 +1,16 @@
 //! Batches made on the device from the resident bytes.
 
-use super::operation;
+mod cpu;
+
+use super::alone::Alone;
+use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::rng;
 use crate::shape::Dims;
+
+shaders! {
+    GatherBatch "gather_batch",
+}
 
 /// What may be done at random to each sample of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,6 +94,37 @@ operation! {
         shift: f64,
     }
     reads { bytes, table, order } writes { x }
+}
+
+impl Work for GatherBatch {
+    fn flops(&self) -> f64 {
+        each(self.x.len, 2)
+    }
+
+    /// The chosen images alone, at a byte a value, with their places in the table and the order.
+    fn bytes(&self) -> f64 {
+        let read = 4 * (self.x.len.div_ceil(4) + 4 * self.n) as u64;
+        (read + self.x.len as u64 * self.x.element()) as f64
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            // Four times as many images of 64×64 pixels as a batch has.
+            let images = 4 * n;
+            let bytes =
+                m.words(images * 64 * 64 * 3 / 4, |i| (i as u32).wrapping_mul(2_654_435_761));
+            let table = m.words(3 * images, |i| [i as u32 / 3 * 64 * 64 * 3, 64, 64][i % 3]);
+            let order = m.words(images, |i| i as u32);
+            let (dims, x) = (Dims::new(3, 32, 32), m.real(n * 3 * 32 * 32));
+            let augment = Augment { crop: true, flip_x: true, flip_y: false, turn: false };
+            Self { n, dims, augment, scale: 1.0 / 255.0, shift: 0.0, bytes, table, order, x }
+        });
+        vec![one]
+    }
 }
 
 params! {

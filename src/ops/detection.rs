@@ -1,9 +1,16 @@
 //! The loss of a one-stage detector without anchors: a grid of cells, each of which says whether
 //! something is there, its box, and its class.
 
-use super::operation;
+mod cpu;
+
+use super::alone::Alone;
 use super::reduce::{SumScalar, WORKGROUP, partial_groups};
+use super::{Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
+
+shaders! {
+    GridDetection "grid_detection",
+}
 
 /// Values of a cell before those of its classes: a logit of objectness, dx, dy, ln width, ln height
 /// of the box, in cells from the cell's middle.
@@ -44,6 +51,45 @@ operation! {
     updates { scalars } writes { dy } scratch {
         /// [`super::SCALAR_PARTIALS`] elements.
         partials
+    }
+}
+
+impl Work for GridDetection {
+    fn flops(&self) -> f64 {
+        each(self.y.len, 5)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{} cells{}", self.classes, self.cells)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (classes, cells) = (10, 64 * n);
+            let [y, dy] = m.two(cells * (CELL + classes));
+            let labels = m.words(cells, |i| i as u32 % 20);
+            let (boxes, weights, [scalars, partials]) =
+                (m.real(4 * cells), m.real(cells), m.sums());
+            Self {
+                cells,
+                classes,
+                gamma: 2.0,
+                positive: 0.25,
+                negative: 0.75,
+                box_strength: 1.0,
+                class_strength: 1.0,
+                width: 1,
+                index: 0,
+                y,
+                labels,
+                boxes,
+                weights,
+                scalars,
+                dy,
+                partials,
+            }
+        });
+        vec![one]
     }
 }
 

@@ -1,16 +1,61 @@
 //! Sums, copies and accumulation.
 
-use super::operation;
+mod cpu;
+
+use super::alone::{Alone, MAPS};
+use super::{Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
+
+shaders! {
+    Combine "combine",
+    AddAssign "add_assign",
+    CopyChannels "copy_channels",
+}
 
 operation! {
     /// y = α·a + β·b, element by element (β·b left out if `b` is absent).
     Combine { alpha: f64, beta: f64 } reads { a } maybe { b } writes { y }
 }
 
+impl Work for Combine {
+    fn flops(&self) -> f64 {
+        each(self.y.len, if self.b.is_some() { 3 } else { 1 })
+    }
+
+    fn sizes(&self) -> String {
+        self.y.len.to_string()
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let ([a, b], y) = (m.two(n * MAPS.len()), m.real(n * MAPS.len()));
+            Self { alpha: 1.0, beta: 1.0, a, b: Some(b), y }
+        });
+        vec![one]
+    }
+}
+
 operation! {
     /// y += x, element by element: the second and later contributions to a gradient.
     AddAssign {} reads { x } updates { y }
+}
+
+impl Work for AddAssign {
+    fn flops(&self) -> f64 {
+        each(self.y.len, 1)
+    }
+
+    fn sizes(&self) -> String {
+        self.y.len.to_string()
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let [x, y] = m.two(n * MAPS.len());
+            Self { x, y }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -31,6 +76,30 @@ operation! {
         count: usize,
     }
     reads { x } updates { y }
+}
+
+impl Work for CopyChannels {
+    fn flops(&self) -> f64 {
+        0.0
+    }
+
+    /// The copied channels alone, read and written.
+    fn bytes(&self) -> f64 {
+        (2 * (self.rows * self.count) as u64 * self.x.element()) as f64
+    }
+
+    fn sizes(&self) -> String {
+        format!("{} of {}-{} rows{}", self.count, self.x_channels, self.y_channels, self.rows)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (rows, count) = (n * MAPS.area(), MAPS.c);
+            let (x, y) = (m.real(rows * count), m.real(2 * rows * count));
+            Self { rows, x_channels: count, from: 0, y_channels: 2 * count, to: count, count, x, y }
+        });
+        vec![one]
+    }
 }
 
 params! {

@@ -1,10 +1,22 @@
 //! Losses and penalties: each writes (or adds to) a gradient and one scalar of the step,
 //! `scalars[slot·width + index]`. `partials` holds [`super::reduce::SCALAR_PARTIALS`] elements.
 
+mod cpu;
+
+use super::activation::gated;
+use super::alone::{Alone, CODE};
 use super::reduce::{SumScalar, WORKGROUP, partial_groups};
-use super::{Activation, operation};
+use super::{Activation, Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::view::View;
+
+shaders! {
+    Loss "loss",
+    CrossEntropy "cross_entropy",
+    L1Penalty "l1_penalty",
+    KlPenaltyMeans "kl_penalty_means",
+    KlPenalty "kl_penalty",
+}
 
 /// An element-wise reconstruction loss between y and its target t.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,9 +54,21 @@ impl LossKind {
         if let Self::Charbonnier { eps } = self { eps } else { 0.0 }
     }
 
+    /// Floating-point operations of the value and the gradient of one element.
+    const fn flops(self) -> usize {
+        match self {
+            Self::SumSquares | Self::Mse | Self::L1 => 4,
+            Self::Bce => 10,
+            Self::Charbonnier { .. } => 7,
+        }
+    }
+
     /// What the sum over elements is divided by: the batch, or the number of elements.
     pub const fn divisor(self, n: usize, elements: usize) -> usize {
-        if matches!(self, Self::SumSquares) { n } else { elements }
+        match self {
+            Self::SumSquares => n,
+            Self::Mse | Self::L1 | Self::Bce | Self::Charbonnier { .. } => elements,
+        }
     }
 }
 
@@ -64,6 +88,16 @@ operation! {
     reads { y, target } updates { scalars } writes { dy } scratch { partials }
 }
 
+impl Work for Loss {
+    fn flops(&self) -> f64 {
+        each(self.y.len, self.kind.flops() + self.activation.slope_flops())
+    }
+
+    fn sizes(&self) -> String {
+        format!("{} n{}{}", self.y.len / self.n, self.n, gated(self.activation, Some(self.y)))
+    }
+}
+
 operation! {
     /// Mean over the batch of −ln softmax(y)[label]: y (n, classes) logits, `labels` n class
     /// indices (u32).
@@ -71,6 +105,26 @@ operation! {
     reads { y, labels } updates { scalars } writes { dy } scratch {
         /// n elements: each sample's loss.
         partials
+    }
+}
+
+impl Work for CrossEntropy {
+    fn flops(&self) -> f64 {
+        each(self.y.len, 5)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{} n{}", self.classes, self.n)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (width, index, classes) = (1, 0, 10);
+            let ([y, dy], labels) = (m.two(n * classes), m.words(n, |i| i as u32 % 10));
+            let (scalars, partials) = (m.real(1), m.real(n));
+            Self { n, classes, width, index, y, labels, scalars, dy, partials }
+        });
+        vec![one]
     }
 }
 
@@ -103,6 +157,17 @@ operation! {
     updates { dz, scalars } scratch { partials }
 }
 
+impl Work for L1Penalty {
+    fn flops(&self) -> f64 {
+        let idle = if self.idle.is_some() { 1 } else { 0 };
+        each(self.z.len, 3 + self.activation.slope_flops() + idle)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{} n{}{}", self.z.len / self.n, self.n, gated(self.activation, Some(self.z)))
+    }
+}
+
 operation! {
     /// β·Σ_units [ρ ln(ρ/ρ̂) + (1 − ρ) ln((1 − ρ)/(1 − ρ̂))], ρ̂ the mean over the batch clamped to
     /// [10⁻⁶, 1 − 10⁻⁶], times the step's `sparsity_scale`; adds its gradient, times `grad_scale`,
@@ -112,6 +177,26 @@ operation! {
         /// `units` slopes of the terms at their means, then the `units` terms of the loss: 2·units
         /// elements.
         partials
+    }
+}
+
+impl Work for KlPenalty {
+    fn flops(&self) -> f64 {
+        each(self.z.len, 2) + each(self.units, 8)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{} n{}", self.units, self.n)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let ([z, dz], units) = (m.two(n * CODE.len()), CODE.len());
+            let (scalars, partials) = (m.real(1), m.real(2 * units));
+            let (beta, rho, grad_scale, width, index) = (1.0, 0.05, 1.0, 1, 0);
+            Self { beta, rho, n, grad_scale, units, width, index, z, dz, scalars, partials }
+        });
+        vec![one]
     }
 }
 

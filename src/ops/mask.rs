@@ -4,14 +4,43 @@
 //!
 //! "Index" in a tie always means the NCHW index within the row, whatever the layout in memory.
 
-use super::operation;
+mod cpu;
+
+use super::alone::{Alone, CODE, MAPS};
+use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Choice, FLAT, Kernel, Recorder, params};
 use crate::shape::Dims;
+use crate::view::View;
+
+shaders! {
+    MaskApply "mask_apply",
+    DropoutMask "dropout_mask",
+    TopKMask "top_k_mask",
+    BatchTopKMask "batch_top_k_mask",
+    BatchTopKClear "batch_top_k_clear",
+    BatchTopKCount "batch_top_k_count",
+    BatchTopKCountRanks "batch_top_k_count_ranks",
+    BatchTopKSelect "batch_top_k_select",
+    ThresholdMask "threshold_mask",
+    SpatialWtaMask "spatial_wta_mask",
+    LifetimeWtaSums "lifetime_wta_sums",
+    LifetimeWtaMask "lifetime_wta_mask",
+}
 
 operation! {
     /// y = scale·x·mask: for a selection (scale 1) and for dropout (scale 1/(1 − p)); the gradient
     /// is the same operation on dy.
     MaskApply { scale: f64 } reads { x, mask } writes { y }
+}
+
+impl Work for MaskApply {
+    fn flops(&self) -> f64 {
+        each(self.y.len, 2)
+    }
+
+    fn sizes(&self) -> String {
+        self.y.len.to_string()
+    }
 }
 
 operation! {
@@ -31,10 +60,38 @@ operation! {
     writes { mask }
 }
 
+impl Work for DropoutMask {
+    fn flops(&self) -> f64 {
+        0.0
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
+}
+
 operation! {
     /// mask = 1 for the `k` largest of each sample by signed value over C·H·W (Makhzani & Frey
     /// 2013), ties to the lowest index.
     TopKMask { n: usize, dims: Dims, k: usize } reads { x } writes { mask }
+}
+
+impl Work for TopKMask {
+    fn flops(&self) -> f64 {
+        one_comparison(self.x)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{} top{} n{}", self.dims, self.k, self.n)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let [x, mask] = m.two(n * CODE.len());
+            Self { n, dims: CODE, k: 32, x, mask }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -53,16 +110,73 @@ operation! {
     }
 }
 
+impl Work for BatchTopKMask {
+    fn flops(&self) -> f64 {
+        one_comparison(self.x)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{} top{} n{}", self.dims, self.k, self.n)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = |(dims, k): (Dims, usize)| {
+            Alone::new(|m| {
+                let ([x, mask], threshold) = (m.two(n * dims.len()), m.real(1));
+                let work = m.words(Self::WORK, |_| 0);
+                Self { n, dims, k, rate: 0.01, x, threshold, mask, work }
+            })
+        };
+        [(CODE, 32), (MAPS, 400)].map(one).into()
+    }
+}
+
 operation! {
     /// mask = 1 where x ≥ threshold[0] and x > 0: BatchTopK at inference, which does not depend on
     /// an image's neighbours.
     ThresholdMask {} reads { x, threshold } writes { mask }
 }
 
+impl Work for ThresholdMask {
+    fn flops(&self) -> f64 {
+        one_comparison(self.x)
+    }
+
+    fn sizes(&self) -> String {
+        self.x.len.to_string()
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let ([x, mask], threshold) = (m.two(n * MAPS.len()), m.real(1));
+            Self { x, threshold, mask }
+        });
+        vec![one]
+    }
+}
+
 operation! {
     /// mask = 1 for the largest element of each map of each sample, ties to the lowest index: one
     /// winner a map (Makhzani & Frey 2015).
     SpatialWtaMask { n: usize, dims: Dims } reads { x } writes { mask }
+}
+
+impl Work for SpatialWtaMask {
+    fn flops(&self) -> f64 {
+        one_comparison(self.x)
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let [x, mask] = m.two(n * MAPS.len());
+            Self { n, dims: MAPS, x, mask }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -78,6 +192,29 @@ operation! {
         /// n·C sums.
         sums
     }
+}
+
+impl Work for LifetimeWtaMask {
+    fn flops(&self) -> f64 {
+        one_comparison(self.x)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{} win{} n{}", self.dims, self.winners, self.n)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let ([x, mask], sums) = (m.two(n * MAPS.len()), m.real(n * MAPS.c));
+            Self { n, dims: MAPS, winners: n.div_ceil(20), x, mask, sums }
+        });
+        vec![one]
+    }
+}
+
+/// The least work of a selection: one comparison a value, however the largest are found.
+fn one_comparison(x: View) -> f64 {
+    each(x.len, 1)
 }
 
 params! {

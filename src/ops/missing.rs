@@ -1,9 +1,18 @@
 //! Missing pixels: which they are, drawn anew for each sample, and what stands in their place. What
 //! a restorer learns to fill.
 
-use super::operation;
+mod cpu;
+
+use super::alone::{Alone, MAPS};
+use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::Dims;
+
+shaders! {
+    MissingShapes "missing_shapes",
+    MissingPixels "missing_pixels",
+    FillMissing "fill_missing",
+}
 
 operation! {
     /// known = 0 where a pixel is missing, 1 elsewhere, in every channel. Each sample has one kind
@@ -38,6 +47,25 @@ operation! {
     }
 }
 
+impl Work for MissingPixels {
+    fn flops(&self) -> f64 {
+        each(self.known.len, 1)
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let dims = MAPS;
+            let (known, shapes) = (m.real(n * dims.len()), m.words(n * Self::WORDS, |_| 0));
+            Self { n, dims, kinds: 15, low: 0.1, high: 0.8, known, shapes }
+        });
+        vec![one]
+    }
+}
+
 operation! {
     /// y = x where known is 1; elsewhere a smooth guess from the known x of the sample and channel,
     /// 0 where none is ([`crate::raster::fill`]). x, known, y (N,H,W,C).
@@ -45,6 +73,26 @@ operation! {
     scratch {
         /// [`FillMissing::work`] reals.
         pyramid
+    }
+}
+
+impl Work for FillMissing {
+    fn flops(&self) -> f64 {
+        each(self.y.len, 3)
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let dims = MAPS;
+            let ([x, known], y) = (m.two(n * dims.len()), m.real(n * dims.len()));
+            let pyramid = m.real(Self::work(n, dims));
+            Self { n, dims, x, known, y, pyramid }
+        });
+        vec![one]
     }
 }
 

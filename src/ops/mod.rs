@@ -1,12 +1,13 @@
-//! The operations. An operation is a plain struct: its sizes and the views of memory that it reads
-//! and writes. Two interpreters run it: `record` turns it into dispatches of WGSL kernels (here,
-//! one file an operation), and [`crate::reference`] computes it on the CPU. A [`Call`] is any of
-//! them; a program is a list of calls.
+//! The operations, one file each. An operation is a plain struct: its sizes and the views of memory
+//! that it reads and writes. Its least work stands beside it ([`Work`]). Two interpreters run it:
+//! `record` turns it into dispatches of WGSL kernels, and `Reference::run` computes it on the CPU.
+//! The table `operations!` lists them.
 
 // Formulas index with brackets: y[n,p,q,k] is no link.
 #![allow(rustdoc::broken_intra_doc_links)]
 
 mod activation;
+mod alone;
 mod bicubic;
 mod constraint;
 mod conv2d;
@@ -26,29 +27,138 @@ mod segmentation;
 mod soft_threshold;
 mod unpool2d;
 
-pub use activation::{Activation, ActivationBwd, ActivationBwdOutput, ActivationFwd};
-pub use bicubic::BicubicDownUp;
-pub use constraint::{MaxNorm, ProjectGrad};
-pub use conv2d::{Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd};
-pub use corrupt::GaussianNoise;
-pub use data::{Augment, Draw, GatherBatch};
-pub use detection::{CELL, GridDetection, SIZES};
-pub use elementwise::{AddAssign, Combine, CopyChannels};
-pub use local_contrast::LocalContrast;
-pub use loss::{CrossEntropy, KlPenalty, L1Penalty, Loss, LossKind};
-pub use mask::{
-    BatchTopKMask, DropoutMask, LifetimeWtaMask, MaskApply, SpatialWtaMask, ThresholdMask, TopKMask,
-};
-pub use missing::{FillMissing, MissingPixels};
-pub use optimizer::{Adam, ClipGrads, Sgd};
-pub use pool2d::{
-    AvgPool2dBwd, AvgPool2dFwd, L2Pool2dBwd, L2Pool2dFwd, MaxPool2dBwd, MaxPool2dFwd,
-};
-pub use reduce::{ChannelSum, CountNonzero, SCALAR_PARTIALS, SumSquares, WINDOW};
-pub use revive::{FiringUpdate, IdleOnly, IdleUpdate, Revive};
-pub use segmentation::{Dice, PixelCrossEntropy};
-pub use soft_threshold::{SoftThresholdBwd, SoftThresholdFwd};
-pub use unpool2d::{MaxUnpool2dBwd, MaxUnpool2dFwd, UpsampleNearest2dBwd, UpsampleNearest2dFwd};
+use crate::gpu::{Kernel, Product};
+use crate::shape::Dims;
+use crate::view::{Access, View};
+
+pub use activation::{Activation, ActivationName};
+pub use alone::{Alone, Buffers, Fill};
+pub use data::{Augment, Draw};
+pub use detection::{CELL, SIZES};
+pub use loss::LossKind;
+pub use reduce::{SCALAR_PARTIALS, WINDOW};
+
+/// The table of operations: passes its rows to a macro. A row is a file and the operations in it.
+macro_rules! operations {
+    ($macro:ident) => {
+        $macro! {
+            conv2d: Conv2dFwd, Conv2dMaxPoolFwd, Conv2dBwdInput, Conv2dBwdWeight;
+            activation: ActivationFwd, ActivationBwd, ActivationBwdOutput;
+            pool2d: MaxPool2dFwd, MaxPool2dBwd, AvgPool2dFwd, AvgPool2dBwd, L2Pool2dFwd,
+                L2Pool2dBwd;
+            unpool2d: MaxUnpool2dFwd, MaxUnpool2dBwd, UpsampleNearest2dFwd, UpsampleNearest2dBwd;
+            elementwise: Combine, AddAssign, CopyChannels;
+            mask: DropoutMask, TopKMask, BatchTopKMask, ThresholdMask, SpatialWtaMask,
+                LifetimeWtaMask, MaskApply;
+            soft_threshold: SoftThresholdFwd, SoftThresholdBwd;
+            loss: Loss, CrossEntropy, L1Penalty, KlPenalty;
+            segmentation: PixelCrossEntropy, Dice;
+            detection: GridDetection;
+            reduce: ChannelSum, CountNonzero, SumSquares;
+            revive: FiringUpdate, IdleUpdate, IdleOnly, Revive;
+            optimizer: ClipGrads, Sgd, Adam;
+            constraint: MaxNorm, ProjectGrad;
+            data: GatherBatch;
+            corrupt: GaussianNoise;
+            missing: MissingPixels, FillMissing;
+            bicubic: BicubicDownUp;
+            local_contrast: LocalContrast;
+        }
+    };
+}
+pub(crate) use operations;
+
+macro_rules! exports {
+    ($($file:ident: $($operation:ident),*;)*) => {
+        $(pub use $file::{$($operation),*};)*
+
+        /// Every kernel.
+        pub fn kernels() -> impl Iterator<Item = Kernel> {
+            [$($file::KERNELS),*].into_iter().flatten().copied()
+        }
+    };
+}
+operations!(exports);
+
+/// Declares the kernels that a file of operations dispatches, by their shaders' names.
+macro_rules! shaders {
+    ($($kernel:ident $name:literal),* $(,)?) => {
+        #[allow(missing_docs, non_upper_case_globals)] // named as the operations are
+        impl crate::gpu::Kernel {
+            $(pub const $kernel: Self = Self::new(
+                $name,
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $name, ".wgsl")),
+            );)*
+        }
+
+        /// The kernels of this file.
+        pub(super) const KERNELS: &[crate::gpu::Kernel] = &[$(crate::gpu::Kernel::$kernel),*];
+    };
+}
+use shaders;
+
+/// An operation's views. [`operation!`] writes it.
+pub trait Views: Clone {
+    /// Visits every view with how it is used.
+    fn visit(&mut self, f: &mut dyn FnMut(&mut View, Access));
+
+    /// Every view with how it is used.
+    fn views(&self) -> Vec<(View, Access)> {
+        let mut found = Vec::new();
+        self.clone().visit(&mut |view, access| found.push((*view, access)));
+        found
+    }
+}
+
+/// How much an operation computes and moves at least: the floor that its time is held against.
+///
+/// `program/mod.rs` asks every operation for it, so that a new one does not compile without.
+pub trait Work: Views {
+    /// Floating-point operations. An addition, a multiplication, a comparison, a square root and an
+    /// exponential count 1 each. A product of matrices or a convolution counts
+    /// 2·N·P·Q·K·R·S·C/groups, with taps on padding but without bias and activation. Integer work
+    /// (indices, random bits, ranks) counts 0.
+    fn flops(&self) -> f64;
+
+    /// Bytes moved: those of every view that is read or written, twice those that are updated in
+    /// place. Scratch memory counts 0, as do values that stay in caches or registers.
+    fn bytes(&self) -> f64 {
+        let bytes = |(view, access): (View, Access)| {
+            let times = match access {
+                Access::Read | Access::Write => 1,
+                Access::Update => 2,
+                Access::Scratch => 0,
+            };
+            times * view.len as u64 * view.element()
+        };
+        self.views().into_iter().map(bytes).sum::<u64>() as f64
+    }
+
+    /// The sizes in a few words, such as `3x32x32-32x32x32 k3x3 n128`: what goes in, what comes
+    /// out, kernel, batch.
+    fn sizes(&self) -> String;
+
+    /// The product of matrices by which the operation is computed, if it is one.
+    fn product(&self) -> Option<Product> {
+        None
+    }
+
+    /// The operation on buffers of its own for a batch of `n`, to be timed alone. Operations that
+    /// the training steps of the workloads have need none; a test names any other that lacks one.
+    fn alone(_n: usize) -> Vec<Alone<Self>> {
+        Vec::new()
+    }
+}
+
+/// Floating-point operations of `elements` that take `flops` each.
+fn each(elements: usize, flops: usize) -> f64 {
+    elements as f64 * flops as f64
+}
+
+/// The sizes of an operation on a batch of maps.
+fn maps_of(n: usize, dims: Dims) -> String {
+    format!("{dims} n{n}")
+}
 
 /// Declares an operation's struct. `reads`, `maybe` (may be absent), `updates` (read and written in
 /// place), `writes` and `scratch` (GPU workspace, of no meaning to the CPU path) are [`View`]s; the
@@ -74,9 +184,8 @@ macro_rules! operation {
             $($($(#[$smeta])* pub $scratch: crate::view::View,)*)?
         }
 
-        impl $name {
-            /// Visits every view with how it is used.
-            pub fn visit(&mut self, f: &mut dyn FnMut(&mut crate::view::View, crate::view::Access)) {
+        impl crate::ops::Views for $name {
+            fn visit(&mut self, f: &mut dyn FnMut(&mut crate::view::View, crate::view::Access)) {
                 #[allow(unused_imports)]
                 use crate::view::Access;
                 let _ = &f;

@@ -1,14 +1,47 @@
 //! Pooling. Memory: x (N,H,W,C), y (N,P,Q,C).
 
-use super::{Activation, operation};
+pub(super) mod cpu;
+
+use super::activation::gated;
+use super::alone::{Alone, MAPS};
+use super::{Activation, Work, each, operation, shaders};
 use crate::gpu::{Choice, Kernel, Recorder, params};
 use crate::shape::Pool2d;
 use crate::view::View;
+
+shaders! {
+    MaxPool2dFwd "max_pool2d_fwd",
+    MaxPool2dBwd "max_pool2d_bwd",
+    MaxPool2dBwdDisjoint "max_pool2d_bwd_disjoint",
+    AvgPool2dFwd "avg_pool2d_fwd",
+    AvgPool2dBwd "avg_pool2d_bwd",
+    L2Pool2dFwd "l2_pool2d_fwd",
+    L2Pool2dBwd "l2_pool2d_bwd",
+}
 
 operation! {
     /// y = the largest of each window (padding is −∞), `switches` its position h·W + w in the input
     /// map (u32). Ties go to the first in row-major order; a NaN wins over numbers.
     MaxPool2dFwd { size: Pool2d } reads { x } writes { y, switches }
+}
+
+impl Work for MaxPool2dFwd {
+    fn flops(&self) -> f64 {
+        each(self.y.len, window(&self.size))
+    }
+
+    fn sizes(&self) -> String {
+        pooled(&self.size)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (size, wide, narrow) = halved(n);
+            let (x, y, switches) = (m.real(wide), m.real(narrow), m.words(narrow, |_| 0));
+            Self { size, x, y, switches }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -26,10 +59,39 @@ operation! {
     writes { dx }
 }
 
+impl Work for MaxPool2dBwd {
+    fn flops(&self) -> f64 {
+        each(self.dy.len, 1 + self.activation.slope_flops())
+    }
+
+    fn sizes(&self) -> String {
+        unpooled(&self.size) + &gated(self.activation, self.gate)
+    }
+}
+
 operation! {
     /// y = the mean of each window; with `count_include_pad` the divisor is the window's part
     /// inside the padded input, else inside the input.
     AvgPool2dFwd { size: Pool2d, count_include_pad: bool } reads { x } writes { y }
+}
+
+impl Work for AvgPool2dFwd {
+    fn flops(&self) -> f64 {
+        each(self.y.len, window(&self.size))
+    }
+
+    fn sizes(&self) -> String {
+        pooled(&self.size)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (size, wide, narrow) = halved(n);
+            let (x, y) = (m.real(wide), m.real(narrow));
+            Self { size, count_include_pad: true, x, y }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -37,14 +99,93 @@ operation! {
     AvgPool2dBwd { size: Pool2d, count_include_pad: bool } reads { dy } writes { dx }
 }
 
+impl Work for AvgPool2dBwd {
+    fn flops(&self) -> f64 {
+        each(self.dy.len, window(&self.size))
+    }
+
+    fn sizes(&self) -> String {
+        unpooled(&self.size)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (size, wide, narrow) = halved(n);
+            let (dy, dx) = (m.real(narrow), m.real(wide));
+            Self { size, count_include_pad: true, dy, dx }
+        });
+        vec![one]
+    }
+}
+
 operation! {
     /// y = √Σx² over each window (padding is 0).
     L2Pool2dFwd { size: Pool2d } reads { x } writes { y }
 }
 
+impl Work for L2Pool2dFwd {
+    fn flops(&self) -> f64 {
+        each(self.y.len, 2 * window(&self.size))
+    }
+
+    fn sizes(&self) -> String {
+        pooled(&self.size)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (size, wide, narrow) = halved(n);
+            let (x, y) = (m.real(wide), m.real(narrow));
+            Self { size, x, y }
+        });
+        vec![one]
+    }
+}
+
 operation! {
     /// dx = x·Σ dy/y over the windows that hold the element; a window with y = 0 gives 0.
     L2Pool2dBwd { size: Pool2d } reads { x, y, dy } writes { dx }
+}
+
+impl Work for L2Pool2dBwd {
+    fn flops(&self) -> f64 {
+        each(self.dy.len, 3 * window(&self.size))
+    }
+
+    fn sizes(&self) -> String {
+        unpooled(&self.size)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (size, wide, narrow) = halved(n);
+            let ([x, dx], [y, dy]) = (m.two(wide), m.two(narrow));
+            Self { size, x, y, dy, dx }
+        });
+        vec![one]
+    }
+}
+
+/// Pixels of a window.
+pub(super) const fn window(size: &Pool2d) -> usize {
+    size.kernel[0] * size.kernel[1]
+}
+
+/// The sizes of an operation that reads what is pooled and writes one value a window.
+pub(super) fn pooled(size: &Pool2d) -> String {
+    format!("{}-{} k{}x{} n{}", size.x, size.y, size.kernel[0], size.kernel[1], size.n)
+}
+
+/// The sizes of an operation in the other direction.
+pub(super) fn unpooled(size: &Pool2d) -> String {
+    format!("{}-{} k{}x{} n{}", size.y, size.x, size.kernel[0], size.kernel[1], size.n)
+}
+
+/// Maps pooled by windows of 2×2 side by side, for benchmarks: the size, and the elements before
+/// and behind.
+pub(super) fn halved(n: usize) -> (Pool2d, usize, usize) {
+    let size = Pool2d::new(n, MAPS, [2, 2], [2, 2], [0, 0]).expect("an even size can be halved");
+    (size, n * MAPS.len(), n * size.y.len())
 }
 
 params! {

@@ -1,14 +1,35 @@
 //! Sums in a fixed order. On the GPU each is two dispatches: partial sums by fixed slices, then
 //! their sum in index order.
 
-use super::operation;
+pub(super) mod cpu;
+
+use super::alone::{Alone, CODE, MAPS};
+use super::{Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::view::View;
+
+shaders! {
+    SumSlices "sum_slices",
+    SumScalar "sum_scalar",
+    ChannelSum "channel_sum",
+    CountNonzero "count_nonzero",
+    SumSquares "sum_squares",
+}
 
 operation! {
     /// y[c] = Σ_rows x[row, c]: the bias gradient, with rows = N·H·W; with `weight`, one value a
     /// sample, Σ x[row, c]·weight[n]. `partials` holds [`ChannelSum::partials_len`] elements.
     ChannelSum { rows: usize, channels: usize } reads { x } maybe { weight } writes { y } scratch { partials }
+}
+
+impl Work for ChannelSum {
+    fn flops(&self) -> f64 {
+        each(self.x.len, 1)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{} rows{}", self.channels, self.rows)
+    }
 }
 
 operation! {
@@ -25,6 +46,24 @@ operation! {
     reads { x } updates { scalars } scratch { partials }
 }
 
+impl Work for CountNonzero {
+    fn flops(&self) -> f64 {
+        each(self.x.len, 2)
+    }
+
+    fn sizes(&self) -> String {
+        self.x.len.to_string()
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (x, [scalars, partials]) = (m.real(n * CODE.len()), m.sums());
+            Self { scale: 1.0, width: 1, index: 0, x, scalars, partials }
+        });
+        vec![one]
+    }
+}
+
 operation! {
     /// scalars[slot·width + index] = scale·√Σx² : the global norm of the gradients. On the GPU `x`
     /// is bound in windows; `partials` holds [`super::reduce::SCALAR_PARTIALS`] elements for each.
@@ -39,6 +78,28 @@ operation! {
         window: usize,
     }
     reads { x } updates { scalars } scratch { partials }
+}
+
+impl Work for SumSquares {
+    fn flops(&self) -> f64 {
+        each(self.x.len, 2)
+    }
+
+    fn sizes(&self) -> String {
+        self.x.len.to_string()
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            // As many parameters as the maps of a batch have values.
+            let len = n * MAPS.len();
+            let (x, scalars) = (m.real(len), m.real(1));
+            let partials = m.real(len.div_ceil(WINDOW) * SCALAR_PARTIALS);
+            let window = len.next_multiple_of(WINDOW);
+            Self { scale: 1.0, width: 1, index: 0, window, x, scalars, partials }
+        });
+        vec![one]
+    }
 }
 
 /// Partial sums of every reduction to a scalar: a constant, so that the order of summation is the

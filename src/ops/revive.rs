@@ -2,14 +2,42 @@
 //! `patience` steps is pushed up by a constant gradient on its pre-activation until it fires (the
 //! pre-activation loss of Conerly et al. 2025, restricted to dead units).
 
-use super::operation;
+pub(super) mod cpu;
+
+use super::alone::{Alone, CODE, MAPS};
 use super::reduce::{Split, WORKGROUP};
+use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::Dims;
+
+shaders! {
+    FiringUpdate "firing_update",
+    IdleUpdate "idle_update",
+    Revive "revive",
+    IdleOnly "idle_only",
+}
 
 operation! {
     /// idle[c] = 0 if any z[·,c] ≠ 0 in this batch, else idle[c] + 1 (in steps, kept as a real).
     FiringUpdate { n: usize, dims: Dims } reads { z } updates { idle }
+}
+
+impl Work for FiringUpdate {
+    fn flops(&self) -> f64 {
+        each(self.z.len, 1)
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (z, idle) = (m.real(n * MAPS.len()), m.real(MAPS.c));
+            Self { n, dims: MAPS, z, idle }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -19,14 +47,69 @@ operation! {
     IdleUpdate { parts: usize } updates { unseen, idle }
 }
 
+impl Work for IdleUpdate {
+    fn flops(&self) -> f64 {
+        each(self.idle.len, 2)
+    }
+
+    fn sizes(&self) -> String {
+        self.idle.len.to_string()
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            // As many units as a code has for a batch of 32.
+            let [unseen, idle] = m.two(CODE.c * n / 32);
+            Self { parts: 2, unseen, idle }
+        });
+        vec![one]
+    }
+}
+
 operation! {
     /// dx[n,·,c] −= strength/(n·H·W) where idle[c] ≥ patience: descent raises x there.
     Revive { n: usize, dims: Dims, patience: usize, strength: f64 } reads { idle } updates { dx }
 }
 
+impl Work for Revive {
+    fn flops(&self) -> f64 {
+        each(self.dx.len, 2)
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (dx, idle) = (m.real(n * MAPS.len()), m.real(MAPS.c));
+            Self { n, dims: MAPS, patience: 0, strength: 1e-3, idle, dx }
+        });
+        vec![one]
+    }
+}
+
 operation! {
     /// y[n,·,c] = x[n,·,c] where idle[c] ≥ patience, `fill` elsewhere.
     IdleOnly { n: usize, dims: Dims, patience: usize, fill: f64 } reads { x, idle } writes { y }
+}
+
+impl Work for IdleOnly {
+    fn flops(&self) -> f64 {
+        0.0
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let ([x, y], idle) = (m.two(n * MAPS.len()), m.real(MAPS.c));
+            Self { n, dims: MAPS, patience: 1, fill: 0.0, x, idle, y }
+        });
+        vec![one]
+    }
 }
 
 params! {

@@ -1,9 +1,19 @@
 //! Losses of segmentation: every pixel is of one of some classes. What a pixel weighs is given, so
 //! that classes can be balanced and pixels left out.
 
+mod cpu;
+
+use super::alone::Alone;
 use super::reduce::{SumScalar, WORKGROUP, partial_groups};
-use super::{SCALAR_PARTIALS, operation};
+use super::{SCALAR_PARTIALS, Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
+
+shaders! {
+    PixelCrossEntropy "pixel_cross_entropy",
+    DiceSums "dice_sums",
+    DiceSlopes "dice_slopes",
+    DiceBwd "dice_bwd",
+}
 
 operation! {
     /// Σ w·(−ln softmax(y)[label]) over pixels: y (pixels, classes) logits, `labels` a class (u32)
@@ -16,6 +26,27 @@ operation! {
     } scratch {
         /// [`SCALAR_PARTIALS`] elements.
         partials
+    }
+}
+
+impl Work for PixelCrossEntropy {
+    fn flops(&self) -> f64 {
+        each(self.y.len, 5)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{} pixels{}", self.classes, self.pixels)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (width, index, classes, pixels) = (1, 0, 10, 64 * n);
+            let ([y, q], labels) = (m.two(pixels * classes), m.words(pixels, |i| i as u32 % 10));
+            let (weights, dy, [scalars, partials]) =
+                (m.real(pixels), m.real(pixels * classes), m.sums());
+            Self { pixels, classes, width, index, y, labels, weights, scalars, q, dy, partials }
+        });
+        vec![one]
     }
 }
 
@@ -36,6 +67,41 @@ operation! {
     reads { q, labels, weights } updates { dy, scalars } scratch {
         /// [`Dice::partials`] elements.
         partials
+    }
+}
+
+impl Work for Dice {
+    fn flops(&self) -> f64 {
+        each(self.q.len, 8)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{} pixels{}", self.classes, self.pixels)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (width, index, classes, pixels) = (1, 0, 10, 64 * n);
+            let ([q, dy], labels) = (m.two(pixels * classes), m.words(pixels, |i| i as u32 % 10));
+            let (weights, scalars) = (m.real(pixels), m.real(1));
+            let partials = m.real(Self::partials(pixels, classes));
+            let (strength, smooth) = (1.0, 1.0);
+            Self {
+                pixels,
+                classes,
+                strength,
+                smooth,
+                width,
+                index,
+                q,
+                labels,
+                weights,
+                dy,
+                scalars,
+                partials,
+            }
+        });
+        vec![one]
     }
 }
 

@@ -2,13 +2,40 @@
 //! level σ_n for each sample the threshold is τ_nc = τ_c + slope_c·σ_n, so that one model serves a
 //! range of levels (Janjušević, Khalilian-Gourtani & Wang, "CDLNet", 2022).
 
-use super::operation;
+mod cpu;
+
+use super::alone::{Alone, MAPS};
+use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::Dims;
+
+shaders! {
+    SoftThresholdFwd "soft_threshold_fwd",
+    SoftThresholdBwd "soft_threshold_bwd",
+}
 
 operation! {
     /// y = sign(x)·max(|x| − τ_nc, 0). `slope` and `level`, σ_n, are there together or not at all.
     SoftThresholdFwd { n: usize, dims: Dims } reads { x, threshold } maybe { slope, level } writes { y }
+}
+
+impl Work for SoftThresholdFwd {
+    fn flops(&self) -> f64 {
+        each(self.y.len, 3)
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let dims = MAPS;
+            let ([x, y], threshold) = (m.two(n * dims.len()), m.real(dims.c));
+            Self { n, dims, x, threshold, slope: None, level: None, y }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -16,6 +43,26 @@ operation! {
     /// channel sums are the thresholds' gradient, and those weighted by σ_n ([`super::ChannelSum`])
     /// that of `slope`.
     SoftThresholdBwd { n: usize, dims: Dims } reads { x, threshold, dy } maybe { slope, level } writes { dx, dt }
+}
+
+impl Work for SoftThresholdBwd {
+    fn flops(&self) -> f64 {
+        each(self.dx.len, 3)
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let dims = MAPS;
+            let ([x, dy], threshold) = (m.two(n * dims.len()), m.real(dims.c));
+            let [dx, dt] = m.two(n * dims.len());
+            Self { n, dims, x, threshold, slope: None, level: None, dy, dx, dt }
+        });
+        vec![one]
+    }
 }
 
 params! {

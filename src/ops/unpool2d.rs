@@ -3,10 +3,20 @@
 //!
 //! Memory: maps with channels innermost; `switches` as written by [`super::MaxPool2dFwd`].
 
-use super::{operation, pool2d};
+mod cpu;
+
+use super::alone::Alone;
+use super::{Work, each, operation, pool2d, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::shape::{Dims, Pool2d};
 use crate::view::View;
+
+shaders! {
+    MaxUnpool2dFwd "max_unpool2d_fwd",
+    MaxUnpool2dBwd "max_unpool2d_bwd",
+    UpsampleNearest2dFwd "upsample_nearest2d_fwd",
+    UpsampleNearest2dBwd "upsample_nearest2d_bwd",
+}
 
 operation! {
     /// y[n, switch, c] = x[n,p,q,c], zero elsewhere. `size` is the pooling undone: `size.y` is this
@@ -16,10 +26,48 @@ operation! {
     MaxUnpool2dFwd { size: Pool2d } reads { x, switches } writes { y }
 }
 
+impl Work for MaxUnpool2dFwd {
+    fn flops(&self) -> f64 {
+        0.0
+    }
+
+    fn sizes(&self) -> String {
+        pool2d::unpooled(&self.size)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (size, wide, narrow) = pool2d::halved(n);
+            let (x, switches, y) = (m.real(narrow), m.switches(narrow, size), m.real(wide));
+            Self { size, x, switches, y }
+        });
+        vec![one]
+    }
+}
+
 operation! {
     /// dx[n,p,q,c] = dy[n, switch, c] (PyTorch's: windows that share a switch all take its
     /// gradient).
     MaxUnpool2dBwd { size: Pool2d } reads { dy, switches } writes { dx }
+}
+
+impl Work for MaxUnpool2dBwd {
+    fn flops(&self) -> f64 {
+        0.0
+    }
+
+    fn sizes(&self) -> String {
+        pool2d::pooled(&self.size)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (size, wide, narrow) = pool2d::halved(n);
+            let (dx, switches, dy) = (m.real(narrow), m.switches(narrow, size), m.real(wide));
+            Self { size, dy, switches, dx }
+        });
+        vec![one]
+    }
 }
 
 operation! {
@@ -35,9 +83,51 @@ operation! {
     reads { x } writes { y }
 }
 
+impl Work for UpsampleNearest2dFwd {
+    fn flops(&self) -> f64 {
+        0.0
+    }
+
+    fn sizes(&self) -> String {
+        upsampled(self.n, self.x_dims, self.scale)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (size, wide, narrow) = pool2d::halved(n);
+            let (x, y) = (m.real(narrow), m.real(wide));
+            Self { n, x_dims: size.y, scale: [2, 2], x, y }
+        });
+        vec![one]
+    }
+}
+
 operation! {
     /// dx = Σ dy over each block of scale pixels.
     UpsampleNearest2dBwd { n: usize, x_dims: Dims, scale: [usize; 2] } reads { dy } writes { dx }
+}
+
+impl Work for UpsampleNearest2dBwd {
+    fn flops(&self) -> f64 {
+        each(self.dy.len, 1)
+    }
+
+    fn sizes(&self) -> String {
+        upsampled(self.n, self.x_dims, self.scale)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (size, wide, narrow) = pool2d::halved(n);
+            let (dx, dy) = (m.real(narrow), m.real(wide));
+            Self { n, x_dims: size.y, scale: [2, 2], dy, dx }
+        });
+        vec![one]
+    }
+}
+
+fn upsampled(n: usize, x: Dims, [h, w]: [usize; 2]) -> String {
+    format!("{x} x{h}x{w} n{n}")
 }
 
 params! {

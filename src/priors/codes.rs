@@ -1,4 +1,4 @@
-//! Codes of images, and groups of like ones.
+//! The codes of images, and k-means clustering.
 
 use rayon::prelude::*;
 
@@ -6,33 +6,34 @@ use crate::data::{Labels, Sample, patches};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::infer::batches::Inference;
-use crate::linalg::distances::{each_distance, squared};
+use crate::linalg::distances::{map_distances, squared_distance};
 use crate::rng::Stream;
 
-/// Rounds of k-means at most.
-const ROUNDS: usize = 20;
+/// Maximum number of k-means iterations. Clusters initialise a mixture and condition the sparse
+/// prior; neither needs converged ones.
+const MAX_ITERATIONS: usize = 20;
 
-/// The codes of images, one after the other.
+/// The codes of images.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Codes {
-    /// Values of a code.
+    /// Number of values in a code.
     pub units: usize,
-    /// The values, in memory order.
+    /// The values of all codes, in memory order.
     pub values: Vec<f32>,
-    /// The images' classes, where they have some.
+    /// Classes of the images, if they are labelled.
     pub labels: Option<Labels>,
 }
 
 impl Codes {
-    /// The codes of a sample's images, `told` how many are done.
+    /// Encodes the images of a sample. `progress` is called with the number of finished images.
     ///
     /// # Errors
-    /// When an image cannot be read, the device fails, or a code is no number.
+    /// When an image cannot be read, the device fails, or a code is not finite.
     pub fn of(
         device: &mut Device,
         inference: &mut Inference<'_>,
         sample: &Sample,
-        mut told: impl FnMut(usize),
+        mut progress: impl FnMut(usize),
     ) -> Result<Self> {
         let size = inference.graph.nodes[0].dims;
         let units = inference.graph.nodes[inference.graph.code].dims.len();
@@ -44,40 +45,40 @@ impl Codes {
                     &patches::cut(images, chosen, size.h, size.w),
                     &[],
                 )?);
-                told(values.len() / units);
+                progress(values.len() / units);
             }
             Ok(())
         })?;
         if values.iter().any(|value| !value.is_finite()) {
             return Err(Error::failed(
-                "the model gives codes that are no numbers; train it anew with a lower --set optimizer.lr",
+                "the model's codes are NaN or infinite; train it again with a lower optimizer.lr",
             ));
         }
         Ok(Self { units, values, labels: sample.labels_of_patches() })
     }
 
-    /// How many there are.
+    /// Number of codes.
     pub fn len(&self) -> usize {
         self.values.len() / self.units
     }
 
-    /// Whether there is none.
+    /// Whether there are no codes.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// The numbers of the codes of each class; of all where there are no classes. A class without
-    /// an image is left out.
+    /// Indices of the codes of each class, without empty classes. Unlabelled codes are one group
+    /// without a class.
     pub fn by_class(&self) -> Vec<(Option<u32>, Vec<usize>)> {
         let Some(labels) = &self.labels else { return vec![(None, (0..self.len()).collect())] };
-        let of = |class: usize| {
+        let members = |class: usize| {
             (0..self.len()).filter(|code| labels.of[*code] as usize == class).collect::<Vec<_>>()
         };
-        let all = (0..labels.classes.len()).map(|class| (Some(class as u32), of(class)));
+        let all = (0..labels.classes.len()).map(|class| (Some(class as u32), members(class)));
         all.filter(|(_, codes)| !codes.is_empty()).collect()
     }
 
-    /// Some of the codes, by their numbers.
+    /// The codes with these indices.
     pub fn rows(&self, numbers: &[usize]) -> Vec<f32> {
         numbers
             .iter()
@@ -87,39 +88,41 @@ impl Codes {
     }
 }
 
-/// Means of rows that are alike, and which each is of.
+/// A clustering of rows.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Groups {
-    /// The means, one after the other.
+pub struct Clusters {
+    /// The cluster centres, row by row.
     pub centres: Vec<f32>,
-    /// The group of each row.
+    /// The cluster of each row.
     pub of: Vec<u32>,
 }
 
-/// Groups of rows by k-means (Lloyd 1982), which begins with rows far apart (Arthur &
-/// Vassilvitskii, "k-means++", 2007); `count` at most, none is empty.
-pub fn groups(rows: &[f32], depth: usize, count: usize, stream: &mut Stream) -> Groups {
+/// Clusters rows of `depth` values by k-means (Lloyd 1982), initialised by k-means++ (Arthur &
+/// Vassilvitskii 2007). Returns at most `count` clusters, none of them empty.
+pub fn k_means(rows: &[f32], depth: usize, count: usize, stream: &mut Stream) -> Clusters {
     let n = rows.len() / depth;
     let row = |i: usize| &rows[i * depth..(i + 1) * depth];
     let mut centres = row(stream.below(n)).to_vec();
-    let mut far = vec![f32::INFINITY; n];
+    // Squared distance of each row to its nearest centre.
+    let mut distances = vec![f32::INFINITY; n];
     while centres.len() < count.min(n) * depth {
         let last = &centres[centres.len() - depth..];
-        far.par_iter_mut()
+        distances
+            .par_iter_mut()
             .zip(rows.par_chunks_exact(depth))
-            .for_each(|(far, row)| *far = far.min(squared(row, last)));
-        let total: f64 = far.iter().map(|far| f64::from(*far)).sum();
+            .for_each(|(distance, row)| *distance = distance.min(squared_distance(row, last)));
+        let total: f64 = distances.iter().map(|distance| f64::from(*distance)).sum();
         let mut left = f64::from(stream.uniform()) * total;
-        let chosen = far.iter().position(|far| {
-            left -= f64::from(*far);
+        let chosen = distances.iter().position(|distance| {
+            left -= f64::from(*distance);
             left < 0.0
         });
-        // where all rows are some centre already, there are no more groups
+        // Stops when every row equals a centre.
         let Some(chosen) = chosen.filter(|_| total > 0.0) else { break };
         centres.extend_from_slice(row(chosen));
     }
     let mut of = nearest(rows, &centres, depth);
-    for _ in 0..ROUNDS {
+    for _ in 0..MAX_ITERATIONS {
         centres = means(rows, &of, depth);
         let next = nearest(rows, &centres, depth);
         if next == of {
@@ -127,28 +130,28 @@ pub fn groups(rows: &[f32], depth: usize, count: usize, stream: &mut Stream) -> 
         }
         of = next;
     }
-    // groups that lost all their rows are no more
-    let mut number = vec![u32::MAX; centres.len() / depth];
+    // Renumbers the clusters, which removes empty ones.
+    let mut numbers = vec![u32::MAX; centres.len() / depth];
     let mut count = 0;
-    for group in &mut of {
-        let number = &mut number[*group as usize];
+    for cluster in &mut of {
+        let number = &mut numbers[*cluster as usize];
         if *number == u32::MAX {
             *number = count;
             count += 1;
         }
-        *group = *number;
+        *cluster = *number;
     }
-    Groups { centres: means(rows, &of, depth), of }
+    Clusters { centres: means(rows, &of, depth), of }
 }
 
-/// The mean of each group; zeros for one without rows.
+/// The mean of each cluster; zeros for an empty one.
 fn means(rows: &[f32], of: &[u32], depth: usize) -> Vec<f32> {
-    let count = of.iter().max().map_or(0, |most| *most as usize + 1);
+    let count = of.iter().max().map_or(0, |max| *max as usize + 1);
     let (mut sums, mut counts) = (vec![0.0_f64; count * depth], vec![0.0_f64; count]);
-    for (row, group) in rows.chunks_exact(depth).zip(of) {
-        let group = *group as usize;
-        counts[group] += 1.0;
-        sums[group * depth..]
+    for (row, cluster) in rows.chunks_exact(depth).zip(of) {
+        let cluster = *cluster as usize;
+        counts[cluster] += 1.0;
+        sums[cluster * depth..]
             .iter_mut()
             .zip(row)
             .for_each(|(sum, value)| *sum += f64::from(*value));
@@ -156,9 +159,9 @@ fn means(rows: &[f32], of: &[u32], depth: usize) -> Vec<f32> {
     sums.iter().enumerate().map(|(i, sum)| (sum / counts[i / depth].max(1.0)) as f32).collect()
 }
 
-/// The centre nearest to each row.
+/// Index of the nearest centre of each row.
 pub fn nearest(rows: &[f32], centres: &[f32], depth: usize) -> Vec<u32> {
-    each_distance(rows, centres, depth, |_, distances| {
+    map_distances(rows, centres, depth, |_, distances| {
         let least = distances.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1));
         least.map_or(0, |(centre, _)| centre as u32)
     })
@@ -169,14 +172,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn like_rows_are_grouped() {
+    fn k_means_finds_separate_clouds() {
         let mut stream = Stream::new(3, "test");
-        // five clouds on a line, of different sizes
+        // Five clouds of different sizes on a line.
         let cloud = |i: usize| [0, 0, 0, 1, 1, 2, 2, 2, 3, 4][i % 10];
         let rows: Vec<f32> = (0..1000)
             .flat_map(|i| [10.0 * cloud(i) as f32 + 0.5 * stream.normal(), stream.normal()])
             .collect();
-        let found = groups(&rows, 2, 5, &mut stream);
+        let found = k_means(&rows, 2, 5, &mut stream);
         assert_eq!(found.centres.len(), 10);
         for i in 0..1000 {
             let same = |j: usize| found.of[i] == found.of[j];
@@ -184,10 +187,10 @@ mod tests {
             let centre = found.centres[2 * found.of[i] as usize];
             assert!((centre - 10.0 * cloud(i) as f32).abs() < 0.3, "{centre}");
         }
-        // no more groups than different rows
-        let few = groups(&[1.0, 1.0, 2.0, 2.0, 2.0], 1, 4, &mut stream);
+        // Not more clusters than different rows.
+        let few = k_means(&[1.0, 1.0, 2.0, 2.0, 2.0], 1, 4, &mut stream);
         assert_eq!(few.centres.len(), 2);
-        assert_eq!(few.of.iter().filter(|group| **group == few.of[0]).count(), 2);
+        assert_eq!(few.of.iter().filter(|cluster| **cluster == few.of[0]).count(), 2);
     }
 
     #[test]

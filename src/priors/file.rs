@@ -1,5 +1,5 @@
-//! Priors beside their model: `prior.safetensors`, whose metadata hold, under a key, what is no
-//! tensor as JSON.
+//! The prior file `prior.safetensors`, stored beside its model: tensors, and a JSON header in the
+//! metadata.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,16 @@ use crate::files;
 use crate::priors::masked::{Masked, Sizes};
 use crate::priors::mixture::{Gaussian, Mixture};
 use crate::priors::prior::Prior;
-use crate::priors::sparse::{Sparse, UNIT};
+use crate::priors::sparse::{SparsePrior, UNIT};
 
+/// Metadata key of the header.
 const KEY: &str = "csae_prior";
+/// Name of the file in a run folder.
 const NAME: &str = "prior.safetensors";
 
 #[derive(Serialize, Deserialize)]
-struct Header {
+struct PriorHeader {
+    /// Hash of the model.
     model: String,
     fitted_to: usize,
     classes: Vec<String>,
@@ -29,7 +32,7 @@ struct Header {
     hidden: usize,
 }
 
-/// How probable components, or groups, are, and which class each is of.
+/// Probability and class of each mixture component or cluster.
 #[derive(Serialize, Deserialize)]
 struct Shares {
     weights: Vec<f32>,
@@ -37,8 +40,8 @@ struct Shares {
 }
 
 impl Shares {
-    /// Whether they are probabilities of `count` parts, of classes that there are.
-    fn are_sound(&self, count: usize, names: usize) -> bool {
+    /// Whether there are `count` probabilities, and every class is below `names`.
+    fn are_valid(&self, count: usize, names: usize) -> bool {
         let fits = |classes: &Vec<u32>| {
             classes.len() == count && classes.iter().all(|class| (*class as usize) < names)
         };
@@ -49,7 +52,7 @@ impl Shares {
     }
 }
 
-/// Where the priors of a model lie: in its run folder, or beside its file.
+/// Path of the prior file of a model: in its run folder, or beside its file.
 pub fn path_of(model: &Path) -> PathBuf {
     if model.is_dir() {
         return model.join(NAME);
@@ -60,20 +63,21 @@ pub fn path_of(model: &Path) -> PathBuf {
     model.with_file_name(own)
 }
 
-/// Means and factors of a mixture's components, one after the other.
+/// Means of all components, and Cholesky factors of all components.
 fn parts(mixture: &Mixture) -> [Vec<f32>; 2] {
     let all =
         |of: fn(&Gaussian) -> &Vec<f32>| mixture.components.iter().flat_map(of).copied().collect();
     [all(|gaussian| &gaussian.mean), all(|gaussian| &gaussian.factor)]
 }
 
+/// The inverse of [`parts`].
 fn components(mean: &[f32], factor: &[f32], depth: usize) -> Vec<Gaussian> {
     let each = mean.chunks_exact(depth).zip(factor.chunks_exact(depth * depth));
     each.map(|(mean, factor)| Gaussian { mean: mean.to_vec(), factor: factor.to_vec() }).collect()
 }
 
 impl Prior {
-    /// Writes it.
+    /// Writes the prior file, atomically.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -103,7 +107,7 @@ impl Prior {
         let bytes = tensors.each_ref().map(|(.., values)| {
             values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>()
         });
-        let header = Header {
+        let header = PriorHeader {
             model: self.model.clone(),
             fitted_to: self.fitted_to,
             classes: self.classes.clone(),
@@ -133,39 +137,44 @@ impl Prior {
         )
     }
 
-    /// Reads the one of a model by its hash.
+    /// Reads the prior file of the model with this hash.
     ///
     /// # Errors
-    /// When there is none, it is broken, or it is another model's.
+    /// When there is no file, it is damaged, or it belongs to another model.
     pub fn load(path: &Path, model: &str) -> Result<Self> {
-        let fit = "fit one by `csae generate MODEL --fit DATA`, DATA the images that the model was trained on";
+        let fit = "fit one with the model's training images: `csae generate MODEL --fit DATA`";
         if !path.is_file() {
             return Err(Error::usage(format!(
-                "the model has no fitted prior ({} is not there): {fit}",
+                "the model has no fitted prior ({} does not exist); {fit}",
                 path.display()
             )));
         }
-        let bad = |what: String| Error::usage(format!("{}: {what}; {fit} --force", path.display()));
+        let bad = |what: String| {
+            Error::usage(format!("{}: {what}; {fit}, and add --force", path.display()))
+        };
         let bytes = files::read(path)?;
-        let broken = |error: &dyn std::fmt::Display| bad(format!("no prior ({error})"));
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| broken(&error))?;
+        let damaged = |error: &dyn std::fmt::Display| bad(format!("not a prior file ({error})"));
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(&error))?;
         let json = metadata
             .metadata()
             .as_ref()
             .and_then(|map| map.get(KEY))
-            .ok_or_else(|| broken(&"a file of something else"))?;
-        let header: Header = serde_json::from_str(json).map_err(|error| broken(&error))?;
+            .ok_or_else(|| damaged(&"its metadata has no csae_prior"))?;
+        let header: PriorHeader = serde_json::from_str(json).map_err(|error| damaged(&error))?;
         if header.model != model {
             return Err(bad(
-                "of another model than this one: it was trained on since, or is a different file"
-                    .to_owned(),
+                "the prior belongs to another model, or the model was trained further".to_owned(),
             ));
         }
-        let file = SafeTensors::deserialize(&bytes).map_err(|error| broken(&error))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(&error))?;
         let read = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
-            let view = file.tensor(name).map_err(|error| broken(&error))?;
+            let view = file.tensor(name).map_err(|error| damaged(&error))?;
             if view.dtype() != Dtype::F32 || view.shape() != shape {
-                return Err(broken(&format!("{name} is {:?} of {:?}", view.dtype(), view.shape())));
+                return Err(damaged(&format!(
+                    "tensor {name} has type {:?} and shape {:?}",
+                    view.dtype(),
+                    view.shape()
+                )));
             }
             let values: Vec<f32> = view
                 .data()
@@ -173,25 +182,25 @@ impl Prior {
                 .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
                 .collect();
             if values.iter().any(|value| !value.is_finite()) {
-                return Err(broken(&format!("{name} has values that are no numbers")));
+                return Err(damaged(&format!("tensor {name} has values that are not finite")));
             }
             Ok(values)
         };
         let depth = header.order.len();
-        let (count, groups) = (header.mixture.weights.len(), header.sparse.weights.len());
+        let (count, clusters) = (header.mixture.weights.len(), header.sparse.weights.len());
         let mut seen = vec![false; depth];
         for unit in &header.order {
             seen.get_mut(*unit as usize).into_iter().for_each(|seen| *seen = true);
         }
-        let sound = depth > 0
+        let valid = depth > 0
             && header.hidden > 0
             && seen.iter().all(|seen| *seen)
-            && header.mixture.are_sound(count, header.classes.len())
-            && header.sparse.are_sound(groups, header.classes.len());
-        if !sound {
-            return Err(broken(&"its parts do not fit each other"));
+            && header.mixture.are_valid(count, header.classes.len())
+            && header.sparse.are_valid(clusters, header.classes.len());
+        if !valid {
+            return Err(damaged(&"its header is inconsistent"));
         }
-        let sizes = Sizes { units: depth, told: groups, hidden: header.hidden };
+        let sizes = Sizes { units: depth, told: clusters, hidden: header.hidden };
         let (input, output) = (sizes.input(), sizes.output());
         let gaussian = components(
             &read("gaussian.mean", &[depth])?,
@@ -222,12 +231,12 @@ impl Prior {
                 components: mixture,
                 classes: header.mixture.classes,
             },
-            sparse: Sparse {
+            sparse: SparsePrior {
                 order: header.order,
                 units: read("sparse.units", &[depth, UNIT])?.as_chunks::<UNIT>().0.to_vec(),
                 weights: header.sparse.weights,
                 classes: header.sparse.classes,
-                centres: read("sparse.centres", &[groups, depth])?,
+                centres: read("sparse.centres", &[clusters, depth])?,
                 network,
             },
         })
@@ -243,7 +252,7 @@ mod tests {
     use crate::testing::Folder;
 
     #[test]
-    fn what_is_read_is_what_was_written() {
+    fn a_prior_is_read_as_it_was_written() {
         let mut stream = Stream::new(1, "codes");
         let of: Vec<u32> = (0..64).map(|i| i % 2).collect();
         let labels = Labels { classes: vec!["a".into(), "b".into()], of };
@@ -256,19 +265,19 @@ mod tests {
             prior.save(&path).unwrap();
             assert_eq!(Prior::load(&path, "abc").unwrap(), prior);
         }
-        let told = |error: Error| error.to_string();
-        assert!(told(Prior::load(&path, "other").unwrap_err()).contains("another model"));
+        let message = |model: &str| Prior::load(&path, model).unwrap_err().to_string();
+        assert!(message("other").contains("another model"));
         let bytes = std::fs::read(&path).unwrap();
         for cut in [0, 7, bytes.len() / 2, bytes.len() - 4] {
             std::fs::write(&path, &bytes[..cut]).unwrap();
-            assert!(told(Prior::load(&path, "abc").unwrap_err()).contains("--fit"), "{cut}");
+            assert!(message("abc").contains("--fit"), "{cut}");
         }
         std::fs::remove_file(&path).unwrap();
-        assert!(told(Prior::load(&path, "abc").unwrap_err()).contains("no fitted prior"));
+        assert!(message("abc").contains("no fitted prior"));
     }
 
     #[test]
-    fn priors_lie_beside_their_model() {
+    fn a_prior_file_is_beside_its_model() {
         assert_eq!(
             path_of(Path::new("runs/1/model.safetensors")),
             Path::new("runs/1/prior.safetensors")

@@ -1,38 +1,39 @@
-//! Gaussians and mixtures of them, with full covariances.
+//! Gaussians and mixtures of Gaussians with full covariances.
 
 use nalgebra::DMatrix;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::linalg::gemm::{Matrix, gemm};
-use crate::priors::codes::{Codes, groups};
+use crate::priors::codes::{Codes, k_means};
 use crate::rng::Stream;
 
-/// What is added to every variance, as a share of the mean variance of all codes: in a group, units
-/// may never fire.
+/// Regularisation added to every variance, as a share of the mean variance of all codes. Units that
+/// never fire in a component have variance 0 without it.
 const RIDGE: f64 = 1e-3;
-/// Rounds of expectation and maximisation at most.
-const ROUNDS: usize = 30;
-/// Gain of the mean log-likelihood of a round, in nats, below which there is no other one.
-const GAIN: f64 = 0.02;
-/// A code counts for a component from this share on.
-const SHARE: f64 = 1e-6;
-/// Rows that are brought to a component's coordinates at a time.
+/// Maximum number of iterations of expectation maximisation. More of them cost time.
+const MAX_ITERATIONS: usize = 30;
+/// Expectation maximisation stops when the mean log-likelihood gains less than this, in nats. A
+/// smaller value costs iterations for a small gain.
+const MIN_GAIN: f64 = 0.02;
+/// A component ignores rows with a smaller responsibility than this, which saves time.
+const MIN_RESPONSIBILITY: f64 = 1e-6;
+/// Rows in one matrix product, so that their copy stays in the cache.
 const BLOCK: usize = 256;
-/// Components of a mixture at most, unless a number is asked for.
-pub const MOST: usize = 64;
+/// Maximum number of components, unless the caller gives a number.
+pub const MAX_COMPONENTS: usize = 64;
 
-/// A Gaussian.
+/// A Gaussian with a full covariance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gaussian {
-    /// Its mean.
+    /// The mean.
     pub mean: Vec<f32>,
-    /// L in LLᵀ = covariance, lower triangular, row by row.
+    /// Cholesky factor L with LLᵀ = covariance: lower triangular, row by row.
     pub factor: Vec<f32>,
 }
 
 impl Gaussian {
-    /// Of rows, each with its weight; `ridge` is added to every variance.
+    /// Fits to weighted rows of `depth` values. `ridge` is added to every variance.
     fn fit(rows: &[f32], weights: &[f64], depth: usize, ridge: f64) -> Result<Self> {
         let total: f64 = weights.iter().sum();
         let mut mean = vec![0.0_f64; depth];
@@ -44,15 +45,16 @@ impl Gaussian {
         let mut covariance = DMatrix::<f64>::zeros(depth, depth);
         let mut product = vec![0.0_f32; depth * depth];
         for (rows, weights) in rows.chunks(BLOCK * depth).zip(weights.chunks(BLOCK)) {
-            let apart = rows.chunks_exact(depth).zip(weights).flat_map(|(row, weight)| {
+            let centred = rows.chunks_exact(depth).zip(weights).flat_map(|(row, weight)| {
                 let root = weight.sqrt();
                 row.iter()
                     .zip(&mean)
                     .map(move |(value, mean)| ((f64::from(*value) - mean) * root) as f32)
             });
-            let apart: Vec<f32> = apart.collect();
-            let apart = Matrix::rows(&apart, depth);
-            gemm([depth, depth, weights.len()], &mut product, [depth, 1], apart.t(), apart, false);
+            let centred: Vec<f32> = centred.collect();
+            let centred = Matrix::rows(&centred, depth);
+            let sizes = [depth, depth, weights.len()];
+            gemm(sizes, &mut product, [depth, 1], centred.t(), centred, false);
             covariance
                 .iter_mut()
                 .zip(&product)
@@ -61,28 +63,34 @@ impl Gaussian {
         (0..depth).for_each(|i| covariance[(i, i)] += ridge);
         let lower = covariance
             .cholesky()
-            .ok_or_else(|| Error::failed("codes have no covariance: they are not finite"))?
+            .ok_or_else(|| {
+                Error::failed(
+                    "the covariance of the codes is not positive definite: they are not finite, or \
+                     too large; train the model again with a lower optimizer.lr",
+                )
+            })?
             .l();
         Ok(Self {
             mean: mean.iter().map(|v| *v as f32).collect(),
-            // by columns, so the transpose is by rows
+            // nalgebra stores columns: the columns of the transpose are the rows.
             factor: lower.transpose().iter().map(|v| *v as f32).collect(),
         })
     }
 
-    /// The logarithm of its density at each row, natural.
+    /// Natural logarithm of the density at each row.
     pub fn log_density(&self, rows: &[f32]) -> Vec<f64> {
         let depth = self.mean.len();
         let lower = DMatrix::from_fn(depth, depth, |i, j| f64::from(self.factor[i * depth + j]));
         let whitening = lower
             .solve_lower_triangular(&DMatrix::identity(depth, depth))
             .expect("a factor has no zero diagonal");
-        // nalgebra keeps columns, so that in this order the whitening's transpose lies by rows
+        // nalgebra stores columns: this is the transpose of the whitening matrix, row by row.
         let whitening: Vec<f32> = whitening.iter().map(|v| *v as f32).collect();
-        let volume: f64 = (0..depth).map(|i| lower[(i, i)].ln()).sum::<f64>()
+        // The logarithm of the normalisation constant.
+        let log_norm: f64 = (0..depth).map(|i| lower[(i, i)].ln()).sum::<f64>()
             + 0.5 * depth as f64 * std::f64::consts::TAU.ln();
         let of_block = |rows: &[f32]| {
-            let apart: Vec<f32> = rows
+            let centred: Vec<f32> = rows
                 .chunks_exact(depth)
                 .flat_map(|row| row.iter().zip(&self.mean).map(|(x, m)| x - m))
                 .collect();
@@ -92,72 +100,75 @@ impl Gaussian {
                 [n, depth, depth],
                 &mut white,
                 [depth, 1],
-                Matrix::rows(&apart, depth),
+                Matrix::rows(&centred, depth),
                 Matrix::rows(&whitening, depth),
                 false,
             );
             let density = |white: &[f32]| {
-                -0.5 * white.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() - volume
+                -0.5 * white.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() - log_norm
             };
             white.chunks_exact(depth).map(density).collect::<Vec<f64>>()
         };
         rows.chunks(BLOCK * depth).flat_map(of_block).collect()
     }
 
-    /// A row: `around` it, with standard deviations times `spread`.
-    fn draw(&self, around: &[f32], spread: f32, stream: &mut Stream, out: &mut [f32]) {
+    /// Samples a row around `centre`, with this covariance and standard deviations times `scale`.
+    fn sample(&self, centre: &[f32], scale: f32, stream: &mut Stream, out: &mut [f32]) {
         let depth = self.mean.len();
-        let noise: Vec<f32> = (0..depth).map(|_| spread * stream.normal()).collect();
+        let noise: Vec<f32> = (0..depth).map(|_| scale * stream.normal()).collect();
         for (i, out) in out.iter_mut().enumerate() {
             let row = &self.factor[i * depth..=i * depth + i];
-            *out = around[i] + row.iter().zip(&noise).map(|(l, e)| l * e).sum::<f32>();
+            *out = centre[i] + row.iter().zip(&noise).map(|(l, e)| l * e).sum::<f32>();
         }
     }
 }
 
-/// A mixture of Gaussians; one of them is the Gaussian alone.
+/// A mixture of Gaussians. With one component it is a single Gaussian.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mixture {
-    /// How probable each component is.
+    /// Probability of each component.
     pub weights: Vec<f32>,
     /// The components.
     pub components: Vec<Gaussian>,
-    /// The class that each component is of; none where codes have no classes.
+    /// Class of each component; `None` for unlabelled codes.
     pub classes: Option<Vec<u32>>,
 }
 
-/// A number of components, and what speaks for it.
+/// How well a mixture fits.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Judged {
-    /// Components.
+pub struct MixtureScore {
+    /// Number of components.
     pub components: usize,
     /// Mean log-likelihood of a code, in nats.
     pub likelihood: f64,
-    /// Bayesian information criterion (Schwarz 1978), −2 ln L + p ln n: the lower, the better.
+    /// Bayesian information criterion (Schwarz 1978), −2 ln L + p ln n. Lower is better.
     pub bic: f64,
 }
 
 impl Mixture {
-    /// One Gaussian of all codes.
+    /// Fits a single Gaussian to all codes.
     ///
     /// # Errors
-    /// When the codes are no numbers.
-    pub fn one(codes: &Codes) -> Result<Self> {
-        let one = Gaussian::fit(&codes.values, &vec![1.0; codes.len()], codes.units, ridge(codes))?;
-        Ok(Self { weights: vec![1.0], components: vec![one], classes: None })
+    /// When the codes are not finite.
+    pub fn single(codes: &Codes) -> Result<Self> {
+        let weights = vec![1.0; codes.len()];
+        let gaussian = Gaussian::fit(&codes.values, &weights, codes.units, ridge(codes))?;
+        Ok(Self { weights: vec![1.0], components: vec![gaussian], classes: None })
     }
 
-    /// A mixture of the codes, of each class for itself where they have classes. So many components
-    /// where that is said, of each class its share; else as many as Bayes's information criterion
-    /// takes: twice as many as long as it falls. Tells each number that was tried.
+    /// Fits a mixture to the codes, for each class separately if they are labelled.
+    ///
+    /// With `count`, each class gets its share of that number of components. Without it, the number
+    /// is doubled while the Bayesian information criterion falls. `progress` is called with the
+    /// class and the score of each number tried.
     ///
     /// # Errors
-    /// When the codes are no numbers.
+    /// When the codes are not finite.
     pub fn fit(
         codes: &Codes,
-        wanted: Option<usize>,
+        count: Option<usize>,
         seed: u64,
-        mut told: impl FnMut(Option<u32>, Judged),
+        mut progress: impl FnMut(Option<u32>, MixtureScore),
     ) -> Result<Self> {
         let (ridge, n) = (ridge(codes), codes.len());
         let mut all = Self {
@@ -169,24 +180,24 @@ impl Mixture {
             let rows = codes.rows(&numbers);
             let share = numbers.len() as f64 / n as f64;
             let mut stream = Stream::new(seed, "mixture");
-            let mut try_out = |count: usize| -> Result<(Self, Judged)> {
-                let (mixture, judged) =
+            let mut try_count = |count: usize| -> Result<(Self, MixtureScore)> {
+                let (mixture, score) =
                     expectation_maximisation(&rows, codes.units, count, ridge, &mut stream)?;
-                told(class, judged);
-                Ok((mixture, judged))
+                progress(class, score);
+                Ok((mixture, score))
             };
-            let best = match wanted {
-                Some(wanted) => {
-                    try_out(((wanted as f64 * share).round() as usize).clamp(1, numbers.len()))?.0
+            let best = match count {
+                Some(count) => {
+                    try_count(((count as f64 * share).round() as usize).clamp(1, numbers.len()))?.0
                 }
                 None => {
-                    let mut best = try_out(1)?;
+                    let mut best = try_count(1)?;
                     for count in std::iter::successors(Some(2), |count| Some(2 * count)) {
-                        // a covariance of fewer codes than that says little
-                        if count > MOST || 8 * count > numbers.len() {
+                        // Fewer than 8 codes a component cannot determine its covariance.
+                        if count > MAX_COMPONENTS || 8 * count > numbers.len() {
                             break;
                         }
-                        let next = try_out(count)?;
+                        let next = try_count(count)?;
                         if next.1.bic >= best.1.bic {
                             break;
                         }
@@ -204,7 +215,7 @@ impl Mixture {
         Ok(all)
     }
 
-    /// The component that a code is most probably of.
+    /// Index of the most probable component of a code.
     fn component_of(&self, code: &[f32]) -> usize {
         let score =
             |i: usize| f64::from(self.weights[i]).ln() + self.components[i].log_density(code)[0];
@@ -212,16 +223,22 @@ impl Mixture {
         scores.max_by(|a, b| a.1.total_cmp(&b.1)).map_or(0, |(i, _)| i)
     }
 
-    /// A code, of `class` where one is wanted.
-    pub fn draw(&self, class: Option<u32>, temperature: f32, stream: &mut Stream, out: &mut [f32]) {
+    /// Samples a code, of one class if given. Standard deviations are multiplied by `temperature`.
+    pub fn sample(
+        &self,
+        class: Option<u32>,
+        temperature: f32,
+        stream: &mut Stream,
+        out: &mut [f32],
+    ) {
         let component =
-            &self.components[pick(&self.weights, self.classes.as_deref(), class, stream)];
-        component.draw(&component.mean, temperature, stream, out);
+            &self.components[sample_index(&self.weights, self.classes.as_deref(), class, stream)];
+        component.sample(&component.mean, temperature, stream, out);
     }
 
-    /// Codes like one: of its component, and so correlated with it that a share `vary` of the
-    /// variance is new. One way of drawing them, many times.
-    pub fn like(
+    /// A sampler of variations of a code. They come from its most probable component, and correlate
+    /// with the code so that a share `vary` of the variance is new.
+    pub fn variations(
         &self,
         code: &[f32],
         vary: f32,
@@ -229,18 +246,18 @@ impl Mixture {
     ) -> impl Fn(&mut Stream, &mut [f32]) {
         let component = &self.components[self.component_of(code)];
         let keep = (1.0 - vary).sqrt();
-        let around: Vec<f32> = component
+        let centre: Vec<f32> = component
             .mean
             .iter()
             .zip(code)
             .map(|(mean, value)| mean + keep * (value - mean))
             .collect();
-        move |stream, out| component.draw(&around, vary.sqrt() * temperature, stream, out)
+        move |stream, out| component.sample(&centre, vary.sqrt() * temperature, stream, out)
     }
 }
 
-/// One of several by their weights, of a class where that is wanted.
-pub fn pick(
+/// Samples an index by weights, among those of one class if given.
+pub fn sample_index(
     weights: &[f32],
     classes: Option<&[u32]>,
     class: Option<u32>,
@@ -261,7 +278,7 @@ pub fn pick(
     last
 }
 
-/// What is added to variances: a share of the codes' own.
+/// The regularisation added to variances: a share of the mean variance of the codes.
 fn ridge(codes: &Codes) -> f64 {
     let n = codes.len() as f64;
     let (mut sums, mut squares) = (vec![0.0_f64; codes.units], vec![0.0_f64; codes.units]);
@@ -273,31 +290,32 @@ fn ridge(codes: &Codes) -> f64 {
     }
     let variance: f64 =
         sums.iter().zip(&squares).map(|(sum, square)| square / n - (sum / n).powi(2)).sum();
-    // codes that are all the same have a covariance, too
+    // Equal codes have variance 0; the minimum keeps their covariance positive definite.
     (RIDGE * variance / codes.units as f64).max(1e-12)
 }
 
-/// A mixture of so many components (Dempster, Laird & Rubin 1977), from groups of like rows on. One
-/// whose codes are all of others is dropped.
+/// Fits a mixture by expectation maximisation (Dempster, Laird & Rubin 1977), initialised by
+/// k-means. Empty components are dropped, so that it can have fewer than `count`.
 fn expectation_maximisation(
     rows: &[f32],
     depth: usize,
     count: usize,
     ridge: f64,
     stream: &mut Stream,
-) -> Result<(Mixture, Judged)> {
+) -> Result<(Mixture, MixtureScore)> {
     let n = rows.len() / depth;
-    let of = groups(rows, depth, count, stream).of;
-    let mut count = of.iter().max().map_or(1, |most| *most as usize + 1);
-    // of each component, how much each row is of it
+    let of = k_means(rows, depth, count, stream).of;
+    let mut count = of.iter().max().map_or(1, |max| *max as usize + 1);
+    // Responsibility of each component for each row.
     let mut shares: Vec<Vec<f64>> = (0..count)
-        .map(|group| of.iter().map(|of| f64::from(u8::from(*of as usize == group))).collect())
+        .map(|cluster| of.iter().map(|of| f64::from(u8::from(*of as usize == cluster))).collect())
         .collect();
     let mut last = f64::NEG_INFINITY;
     loop {
-        for round in 0.. {
+        for iteration in 0.. {
             let fitted = shares.par_iter().map(|shares| {
-                let members: Vec<usize> = (0..n).filter(|row| shares[*row] > SHARE).collect();
+                let members: Vec<usize> =
+                    (0..n).filter(|row| shares[*row] > MIN_RESPONSIBILITY).collect();
                 let own: Vec<f32> = members
                     .iter()
                     .flat_map(|row| &rows[row * depth..(row + 1) * depth])
@@ -320,28 +338,27 @@ fn expectation_maximisation(
                 .collect();
             let mut sum = 0.0;
             for row in 0..n {
-                let most =
-                    scores.iter().map(|scores| scores[row]).fold(f64::NEG_INFINITY, f64::max);
+                let max = scores.iter().map(|scores| scores[row]).fold(f64::NEG_INFINITY, f64::max);
                 let total =
-                    most + scores.iter().map(|scores| (scores[row] - most).exp()).sum::<f64>().ln();
+                    max + scores.iter().map(|scores| (scores[row] - max).exp()).sum::<f64>().ln();
                 scores.iter_mut().for_each(|scores| scores[row] = (scores[row] - total).exp());
                 sum += total;
             }
             let likelihood = sum / n as f64;
             shares = scores;
-            // a component of less than one row is none
+            // Components with a total responsibility below one row are dropped.
             let alive = shares.iter().filter(|shares| shares.iter().sum::<f64>() >= 1.0).count();
             if alive < count {
                 shares.retain(|shares| shares.iter().sum::<f64>() >= 1.0);
                 count = alive;
                 break;
             }
-            if round + 1 >= ROUNDS || likelihood - last < GAIN {
+            if iteration + 1 >= MAX_ITERATIONS || likelihood - last < MIN_GAIN {
                 let parameters = (count * (depth + depth * (depth + 1) / 2) + count - 1) as f64;
                 let bic = parameters * (n as f64).ln() - 2.0 * sum;
                 let weights = weights.into_iter().map(|weight| weight as f32).collect();
                 let mixture = Mixture { weights, components, classes: None };
-                return Ok((mixture, Judged { components: count, likelihood, bic }));
+                return Ok((mixture, MixtureScore { components: count, likelihood, bic }));
             }
             last = likelihood;
         }
@@ -354,7 +371,7 @@ mod tests {
     use super::*;
     use crate::data::Labels;
 
-    /// Three clouds in a plane: about (0, 0), (8, 0), and a long one about (0, 9).
+    /// Three clouds in a plane: around (0, 0), (8, 0), and an elongated one around (0, 9).
     fn codes(n: usize) -> Codes {
         let mut stream = Stream::new(1, "clouds");
         let of: Vec<u32> = (0..n as u32).map(|i| [0, 0, 1, 2][i as usize % 4]).collect();
@@ -379,7 +396,7 @@ mod tests {
         let mut stream = Stream::new(4, "rows");
         let rows: Vec<f32> =
             (0..n).flat_map(|_| [stream.normal(), 3.0 + 2.0 * stream.normal()]).collect();
-        // the last row counts as much as all others
+        // The last row weighs as much as all others.
         let weights: Vec<f64> = (0..n).map(|i| if i + 1 == n { n as f64 } else { 1.0 }).collect();
         let fitted = Gaussian::fit(&rows, &weights, 2, ridge).unwrap();
         let mean_of = |of: &dyn Fn(&[f32]) -> f64| {
@@ -418,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn draws_have_the_moments_of_what_was_fitted() {
+    fn samples_have_the_moments_of_the_codes() {
         let all = codes(4000);
         let moments = |values: &[f32]| {
             let n = values.len() as f64 / 2.0;
@@ -434,29 +451,29 @@ mod tests {
             [mean[0], mean[1], of(0, 0), of(0, 1), of(1, 1)]
         };
         for mixture in
-            [Mixture::one(&all).unwrap(), Mixture::fit(&all, Some(8), 0, |_, _| {}).unwrap()]
+            [Mixture::single(&all).unwrap(), Mixture::fit(&all, Some(8), 0, |_, _| {}).unwrap()]
         {
             let mut stream = Stream::new(2, "draws");
             let mut values = vec![0.0; 2 * 20_000];
-            values.chunks_exact_mut(2).for_each(|out| mixture.draw(None, 1.0, &mut stream, out));
+            values.chunks_exact_mut(2).for_each(|out| mixture.sample(None, 1.0, &mut stream, out));
             for (found, expected) in moments(&values).iter().zip(moments(&all.values)) {
                 assert!((found - expected).abs() < 0.35, "{found} {expected}");
             }
-            // nothing is left of the spread at temperature 0
+            // Temperature 0 samples the means.
             let means: Vec<&[f32]> =
                 mixture.components.iter().map(|component| &component.mean[..]).collect();
             let mut out = [0.0; 2];
-            mixture.draw(None, 0.0, &mut stream, &mut out);
+            mixture.sample(None, 0.0, &mut stream, &mut out);
             assert!(means.contains(&&out[..]));
         }
     }
 
     #[test]
-    fn the_criterion_finds_the_clouds() {
+    fn the_information_criterion_chooses_the_number_of_components() {
         let all = Codes { labels: None, ..codes(4000) };
         let mut tried = Vec::new();
-        let mixture = Mixture::fit(&all, None, 0, |_, judged| tried.push(judged)).unwrap();
-        // 1, 2, 4 and then 8: likelihoods rise, the criterion falls to its best
+        let mixture = Mixture::fit(&all, None, 0, |_, score| tried.push(score)).unwrap();
+        // It tries 1, 2, 4 and 8 components: the likelihood rises, the criterion has a minimum.
         assert!(
             tried[..3].windows(2).all(|pair| pair[1].likelihood > pair[0].likelihood),
             "{tried:?}"
@@ -468,8 +485,8 @@ mod tests {
         let parameters = |count: f64| count * 5.0 + count - 1.0;
         let by_hand = parameters(4.0) * 4000.0_f64.ln() - 2.0 * 4000.0 * best.likelihood;
         assert!((best.bic - by_hand).abs() < 1e-6);
-        // the three clouds themselves are as good as four to within little
-        let three = Mixture::fit(&all, Some(3), 0, |_, judged| tried.push(judged)).unwrap();
+        // With three components it finds the three clouds.
+        let three = Mixture::fit(&all, Some(3), 0, |_, score| tried.push(score)).unwrap();
         let mut sizes = three.weights.clone();
         sizes.sort_by(f32::total_cmp);
         assert!((sizes[2] - 0.5).abs() < 0.03 && (sizes[0] - 0.25).abs() < 0.03, "{sizes:?}");
@@ -483,31 +500,32 @@ mod tests {
         let mut stream = Stream::new(5, "draws");
         let mut out = [0.0; 2];
         for _ in 0..200 {
-            mixture.draw(Some(1), 1.0, &mut stream, &mut out);
+            mixture.sample(Some(1), 1.0, &mut stream, &mut out);
             assert!((out[0] - 8.0).abs() < 3.0 && out[1].abs() < 3.0, "{out:?}");
         }
-        // what is like a code of a class stays there, and is the code where nothing varies
-        let like = mixture.like(&[8.0, 0.5], 0.0, 1.0);
-        like(&mut stream, &mut out);
+        // With vary = 0 a variation is the code itself.
+        let same = mixture.variations(&[8.0, 0.5], 0.0, 1.0);
+        same(&mut stream, &mut out);
         assert!((out[0] - 8.0).abs() < 1e-5 && (out[1] - 0.5).abs() < 1e-5);
-        // half of the variance is kept, so that what is like codes is spread as they are
-        let half = mixture.like(&[8.0, 1.5], 0.5, 0.0);
+        // With vary = 0.5 the distance to the mean shrinks by √0.5, and new variance replaces it.
+        let half = mixture.variations(&[8.0, 1.5], 0.5, 0.0);
         half(&mut stream, &mut out);
         let component = &mixture.components[mixture.component_of(&[8.0, 1.5])];
         assert!(
             (out[1] - component.mean[1] - 0.5_f32.sqrt() * (1.5 - component.mean[1])).abs() < 1e-5
         );
-        let like = mixture.like(&[8.0, 0.5], 1.0, 1.0);
-        like(&mut stream, &mut out);
+        // With vary = 1 a variation is a new code of the same component.
+        let new = mixture.variations(&[8.0, 0.5], 1.0, 1.0);
+        new(&mut stream, &mut out);
         assert!((out[0] - 8.0).abs() < 3.0 && (out[1] - 0.5).abs() > 1e-3);
     }
 
     #[test]
-    fn codes_that_are_all_the_same_are_drawn_as_they_are() {
+    fn equal_codes_can_be_fitted() {
         let codes = Codes { units: 2, values: [3.0, 0.0].repeat(20), labels: None };
         let mixture = Mixture::fit(&codes, None, 0, |_, _| {}).unwrap();
         let mut out = [0.0; 2];
-        mixture.draw(None, 1.0, &mut Stream::new(0, "x"), &mut out);
+        mixture.sample(None, 1.0, &mut Stream::new(0, "x"), &mut out);
         assert!((out[0] - 3.0).abs() < 1e-3 && out[1].abs() < 1e-3, "{out:?}");
     }
 }

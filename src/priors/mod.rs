@@ -1,5 +1,5 @@
-//! Probability models of codes, from which new codes are sampled: Gaussians, mixtures of Gaussians,
-//! and a sparse autoregressive prior.
+//! Priors: probability models of codes, from which new codes are sampled. There are Gaussians,
+//! mixtures of Gaussians, and a sparse autoregressive prior.
 
 pub mod codes;
 pub mod file;

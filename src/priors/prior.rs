@@ -1,38 +1,41 @@
-//! What is known of a model's codes: three priors, and how strongly units fire.
+//! The priors of a model: three probability models of its codes, and the firing statistics of its
+//! units.
 
 use rayon::prelude::*;
 
 use crate::error::{Error, Result, did_you_mean};
 use crate::priors::codes::Codes;
-use crate::priors::mixture::{Judged, Mixture};
-use crate::priors::sparse::{Held, Sparse};
+use crate::priors::mixture::{Mixture, MixtureScore};
+use crate::priors::sparse::{HeldOutLoss, SparsePrior};
 use crate::rng::Stream;
 
-/// Values of a code at most: covariances have the square of it.
-pub const LARGEST: usize = 1024;
-/// Codes that priors are fitted to at least.
-const LEAST: usize = 32;
-/// Components that a unit is shown in at most.
-pub const SHOWN_IN: usize = 4;
-/// Numbers of the stream that a code may take.
+/// Maximum number of values in a code. A covariance has the square of it.
+pub const MAX_UNITS: usize = 1024;
+/// Minimum number of codes to fit a prior to. Fewer say almost nothing about a covariance.
+const MIN_CODES: usize = 32;
+/// Maximum number of mixture components whose mean code [`Prior::unit_sweep`] uses.
+pub const SWEEP_COMPONENTS: usize = 4;
+/// Random numbers reserved for each code, far more than sampling one uses: codes can then be
+/// sampled in parallel and do not depend on how many are sampled.
 const WORDS: u64 = 1 << 16;
 
-/// A prior.
+/// The kind of a prior.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// One Gaussian with a full covariance: the baseline
+pub enum PriorKind {
+    /// One Gaussian with a full covariance: the baseline.
     Gaussian,
-    /// A mixture of Gaussians with full covariances, as many as Bayes's information criterion takes
+    /// A mixture of Gaussians with full covariances. The Bayesian information criterion chooses
+    /// their number.
     Mixture,
-    /// Which units fire, and how strongly, given that they fire: one unit after the other
+    /// An autoregressive prior over units: whether each fires, and how strongly if it does.
     Sparse,
 }
 
-impl Kind {
-    /// All of them.
+impl PriorKind {
+    /// Every kind.
     pub const ALL: [Self; 3] = [Self::Gaussian, Self::Mixture, Self::Sparse];
 
-    /// Its name.
+    /// Name of the prior.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Gaussian => "gaussian",
@@ -42,30 +45,29 @@ impl Kind {
     }
 }
 
-/// What is to be drawn.
+/// A request for samples of a prior.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Draw {
-    /// From which prior.
-    pub kind: Kind,
-    /// How many codes.
+pub struct SampleRequest {
+    /// Kind of the prior.
+    pub kind: PriorKind,
+    /// Number of codes.
     pub count: usize,
-    /// Seed of what is drawn.
+    /// Random seed.
     pub seed: u64,
-    /// What standard deviations are multiplied by, and odds of firing are taken to the inverse
-    /// power of; 1: as they were fitted, 0: the likeliest.
+    /// Temperature T: standard deviations are multiplied by T, and odds of firing are raised to the
+    /// power 1/T. 1 samples the fitted distribution, 0 gives the mode.
     pub temperature: f64,
-    /// The class that images are to be of.
+    /// Class to sample from; `None`: all.
     pub class: Option<u32>,
 }
 
-/// How far fitting is.
+/// Progress of fitting the priors.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Stage {
-    /// A mixture was tried, of a class where there are some.
-    Mixture(Option<u32>, Judged),
-    /// A step of the sparse prior's training, of so many; how well codes are told that are held
-    /// out.
-    Sparse(usize, usize, Held),
+pub enum FitProgress {
+    /// A mixture with some number of components was fitted, to one class if there are classes.
+    Mixture(Option<u32>, MixtureScore),
+    /// The sparse prior has trained for (steps, of all steps) and has this loss on held-out codes.
+    Sparse(usize, usize, HeldOutLoss),
 }
 
 /// The priors of a model.
@@ -73,45 +75,45 @@ pub enum Stage {
 pub struct Prior {
     /// Hash of the model.
     pub model: String,
-    /// How many codes they were fitted to.
+    /// Number of codes that they were fitted to.
     pub fitted_to: usize,
-    /// Names of the classes; none where codes have no classes.
+    /// Names of the classes; empty for unlabelled codes.
     pub classes: Vec<String>,
-    /// Of each unit: how often it fires, and how strongly then, on average.
+    /// Firing rate of each unit, and its mean value when it fires.
     pub units: Vec<[f32; 2]>,
-    /// One Gaussian.
+    /// The prior with one Gaussian.
     pub gaussian: Mixture,
-    /// A mixture.
+    /// The mixture of Gaussians.
     pub mixture: Mixture,
-    /// What respects sparsity.
-    pub sparse: Sparse,
+    /// The sparse autoregressive prior.
+    pub sparse: SparsePrior,
 }
 
-/// Bytes that fitting takes beside the codes, at so many components.
+/// Memory in bytes for fitting, besides the codes, with this number of mixture components.
 pub fn fitting_bytes(units: usize, codes: usize, components: usize) -> u64 {
     let (d, n, k) = (units as u64, codes as u64, components as u64);
-    // rows of a class and of components, what each row is of each component, factors; the sparse
-    // prior comes later
+    // Copies of the codes of a class and of a component, responsibilities, covariance factors. The
+    // sparse prior is fitted afterwards, when that memory is free.
     let mixture = 8 * n * d + 16 * n * k + 4 * k * d * d + 32 * d * d;
-    mixture.max(Sparse::bytes(units, codes))
+    mixture.max(SparsePrior::bytes(units, codes))
 }
 
 impl Prior {
-    /// Fits all three to the codes of the model of this hash. So many components of the mixture
-    /// where that is said.
+    /// Fits the three priors to the codes of the model with this hash. `components` is the number
+    /// of mixture components; `None` chooses it by the Bayesian information criterion.
     ///
     /// # Errors
-    /// When there are too few codes, or they say nothing.
+    /// When there are fewer than 32 codes, no unit fires, or the codes are not finite.
     pub fn fit(
         codes: &Codes,
         model: &str,
         components: Option<usize>,
         seed: u64,
-        mut told: impl FnMut(Stage),
+        mut progress: impl FnMut(FitProgress),
     ) -> Result<Self> {
-        if codes.len() < LEAST {
+        if codes.len() < MIN_CODES {
             return Err(Error::usage(format!(
-                "{} images are too few to fit a prior to; {LEAST} are the least",
+                "{} images are too few to fit a prior; use at least {MIN_CODES}",
                 codes.len()
             )));
         }
@@ -123,7 +125,8 @@ impl Prior {
         }
         if units.iter().all(|[fired, _]| *fired == 0.0) {
             return Err(Error::usage(
-                "no unit of the code fires for any of these images; train the model longer, or with a weaker penalty",
+                "no unit of the code fires on any of these images; train the model longer or with \
+                 a weaker penalty",
             ));
         }
         let n = codes.len() as f32;
@@ -134,96 +137,117 @@ impl Prior {
             fitted_to: codes.len(),
             classes: codes.labels.as_ref().map(|labels| labels.classes.clone()).unwrap_or_default(),
             units,
-            gaussian: Mixture::one(codes)?,
-            mixture: Mixture::fit(codes, components, seed, |class, judged| {
-                told(Stage::Mixture(class, judged))
+            gaussian: Mixture::single(codes)?,
+            mixture: Mixture::fit(codes, components, seed, |class, score| {
+                progress(FitProgress::Mixture(class, score))
             })?,
-            sparse: Sparse::fit(codes, seed, |step, of, held| told(Stage::Sparse(step, of, held))),
+            sparse: SparsePrior::fit(codes, seed, |step, steps, loss| {
+                progress(FitProgress::Sparse(step, steps, loss))
+            }),
         })
     }
 
-    /// The number of a class by its name.
+    /// Number of the class with this name.
     ///
     /// # Errors
-    /// When there are no classes, none of that name, or no image was of it.
+    /// When there are no classes, none has this name, or no image had this class.
     pub fn class(&self, name: &str) -> Result<u32> {
         if self.classes.is_empty() {
             return Err(Error::usage(format!(
-                "--class {name}: the prior was fitted to images without classes; fit it again by --fit DATA --force with labelled ones"
+                "--class {name}: the prior was fitted to unlabelled images; fit it again to \
+                 labelled ones by --fit DATA --force"
             )));
         }
         let found = self.classes.iter().position(|known| known == name).ok_or_else(|| {
             let hint = did_you_mean(name, self.classes.iter().map(String::as_str));
-            Error::usage(format!("--class {name}: there are {}{hint}", self.classes.join(", ")))
+            Error::usage(format!(
+                "--class {name}: unknown class; use one of {}{hint}",
+                self.classes.join(", ")
+            ))
         })? as u32;
         let known = self.mixture.classes.as_ref().is_some_and(|classes| classes.contains(&found));
         known.then_some(found).ok_or_else(|| {
-            Error::usage(format!("--class {name}: the prior was fitted to no image of it"))
+            Error::usage(format!(
+                "--class {name}: the prior was fitted without images of this class; fit it again \
+                 by --fit DATA --force with some"
+            ))
         })
     }
 
-    /// Codes drawn, one after the other; the same whatever comes after them.
+    /// Samples codes. The first codes do not depend on how many are requested.
     ///
     /// # Errors
-    /// When a class is wanted of one Gaussian.
-    pub fn draw(&self, draw: &Draw) -> Result<Vec<f32>> {
-        let (class, temperature) = (draw.class, draw.temperature as f32);
-        if class.is_some() && draw.kind == Kind::Gaussian {
+    /// When a class is requested from the single Gaussian.
+    pub fn sample(&self, request: &SampleRequest) -> Result<Vec<f32>> {
+        let (class, temperature) = (request.class, request.temperature as f32);
+        if class.is_some() && request.kind == PriorKind::Gaussian {
             return Err(Error::usage(
-                "--class: one Gaussian of all images knows no classes; take --prior mixture or sparse",
+                "--class: the single Gaussian has no classes; use --prior mixture or sparse",
             ));
         }
-        Ok(self.each(draw, |stream, out| match draw.kind {
-            Kind::Gaussian => self.gaussian.draw(None, temperature, stream, out),
-            Kind::Mixture => self.mixture.draw(class, temperature, stream, out),
-            Kind::Sparse => self.sparse.draw(class, temperature, stream, out),
+        Ok(self.sample_each(request, |stream, out| match request.kind {
+            PriorKind::Gaussian => self.gaussian.sample(None, temperature, stream, out),
+            PriorKind::Mixture => self.mixture.sample(class, temperature, stream, out),
+            PriorKind::Sparse => self.sparse.sample(class, temperature, stream, out),
         }))
     }
 
-    /// Codes like one, of which a share `vary` is new: of the variance, or, with the sparse prior,
-    /// of the units.
-    pub fn like(&self, draw: &Draw, code: &[f32], vary: f64) -> Vec<f32> {
-        let (vary, temperature) = (vary as f32, draw.temperature as f32);
-        match draw.kind {
-            Kind::Gaussian => self.each(draw, self.gaussian.like(code, vary, temperature)),
-            Kind::Mixture => self.each(draw, self.mixture.like(code, vary, temperature)),
-            Kind::Sparse => self.each(draw, self.sparse.like(code, vary, temperature)),
+    /// Samples variations of a code. `vary` (0 to 1) is the share of the variance that is new, or
+    /// the share of resampled units for the sparse prior.
+    pub fn variations(&self, request: &SampleRequest, code: &[f32], vary: f64) -> Vec<f32> {
+        let (vary, temperature) = (vary as f32, request.temperature as f32);
+        match request.kind {
+            PriorKind::Gaussian => {
+                self.sample_each(request, self.gaussian.variations(code, vary, temperature))
+            }
+            PriorKind::Mixture => {
+                self.sample_each(request, self.mixture.variations(code, vary, temperature))
+            }
+            PriorKind::Sparse => {
+                self.sample_each(request, self.sparse.variations(code, vary, temperature))
+            }
         }
     }
 
-    fn each(&self, draw: &Draw, of: impl Fn(&mut Stream, &mut [f32]) + Sync) -> Vec<f32> {
+    /// Calls `sampler` for each code with its own random stream.
+    fn sample_each(
+        &self,
+        request: &SampleRequest,
+        sampler: impl Fn(&mut Stream, &mut [f32]) + Sync,
+    ) -> Vec<f32> {
         let units = self.units.len();
-        let mut codes = vec![0.0; draw.count * units];
+        let mut codes = vec![0.0; request.count * units];
         codes.par_chunks_exact_mut(units).enumerate().for_each(|(i, out)| {
-            of(&mut Stream::new(draw.seed, "generate").skip(i as u64 * WORDS), out);
+            sampler(&mut Stream::new(request.seed, "generate").skip(i as u64 * WORDS), out);
         });
         codes
     }
 
-    /// What one unit draws: codes with it at these multiples of its usual strength, first alone,
-    /// then in the mean codes of the components of the mixture in which it is strongest,
-    /// [`SHOWN_IN`] at most.
+    /// Codes that show what a unit does: the unit at each of these multiples of its mean strength,
+    /// first alone, then in the mean codes of the mixture components in which it is strongest (at
+    /// most [`SWEEP_COMPONENTS`]).
     ///
     /// # Errors
     /// When there is no such unit, or it never fires.
-    pub fn of_unit(&self, unit: usize, multiples: &[f32]) -> Result<Vec<f32>> {
+    pub fn unit_sweep(&self, unit: usize, multiples: &[f32]) -> Result<Vec<f32>> {
         let units = self.units.len();
         let Some([rate, strength]) = self.units.get(unit) else {
             return Err(Error::usage(format!(
-                "--unit {unit}: the code has units 0 to {}",
+                "--unit {unit}: no such unit; the code has units 0 to {}",
                 units - 1
             )));
         };
         if *rate == 0.0 {
             return Err(Error::usage(format!(
-                "--unit {unit}: it fired for none of the images that the prior was fitted to"
+                "--unit {unit}: it fired on none of the images that the prior was fitted to; \
+                 choose another unit"
             )));
         }
         let mut means: Vec<&[f32]> =
             self.mixture.components.iter().map(|component| &component.mean[..]).collect();
         means.sort_by(|a, b| b[unit].abs().total_cmp(&a[unit].abs()));
         let alone = vec![0.0; units];
-        let bases = std::iter::once(&alone[..]).chain(means.into_iter().take(SHOWN_IN));
+        let bases = std::iter::once(&alone[..]).chain(means.into_iter().take(SWEEP_COMPONENTS));
         let mut codes = Vec::new();
         for base in bases {
             for multiple in multiples {
@@ -236,8 +260,8 @@ impl Prior {
     }
 }
 
-/// Codes on the straight line between two, both ends among them.
-pub fn between(a: &[f32], b: &[f32], frames: usize) -> Vec<f32> {
+/// `frames` codes on the straight line from `a` to `b`, both included.
+pub fn interpolate(a: &[f32], b: &[f32], frames: usize) -> Vec<f32> {
     let at = |frame: usize| frame as f32 / (frames.max(2) - 1) as f32;
     (0..frames)
         .flat_map(|frame| a.iter().zip(b).map(move |(a, b)| a + at(frame) * (b - a)))
@@ -266,51 +290,54 @@ mod tests {
     }
 
     #[test]
-    fn draws_obey_seed_class_and_temperature() {
+    fn samples_depend_on_seed_class_and_temperature() {
         let prior = prior(true);
-        let draw = Draw { kind: Kind::Sparse, count: 50, seed: 1, temperature: 1.0, class: None };
-        for kind in Kind::ALL {
-            let draw = Draw { kind, ..draw };
-            let all = prior.draw(&draw).unwrap();
-            assert_eq!(all[..30], prior.draw(&Draw { count: 10, ..draw }).unwrap()[..]);
-            assert_ne!(all, prior.draw(&Draw { seed: 2, ..draw }).unwrap());
+        let request = SampleRequest {
+            kind: PriorKind::Sparse,
+            count: 50,
+            seed: 1,
+            temperature: 1.0,
+            class: None,
+        };
+        for kind in PriorKind::ALL {
+            let request = SampleRequest { kind, ..request };
+            let all = prior.sample(&request).unwrap();
+            let first = prior.sample(&SampleRequest { count: 10, ..request }).unwrap();
+            assert_eq!(all[..30], first[..]);
+            assert_ne!(all, prior.sample(&SampleRequest { seed: 2, ..request }).unwrap());
             let spread = |temperature: f64| {
-                let all =
-                    prior.like(&Draw { temperature, count: 100, ..draw }, &[1.0, 0.0, 0.0], 0.7);
+                let request = SampleRequest { temperature, count: 100, ..request };
+                let all = prior.variations(&request, &[1.0, 0.0, 0.0], 0.7);
                 let mean = all.iter().step_by(3).sum::<f32>() / 100.0;
                 all.iter().step_by(3).map(|v| (v - mean).powi(2)).sum::<f32>()
             };
             assert!(spread(0.3) < spread(1.0), "{kind:?}");
         }
-        for kind in [Kind::Mixture, Kind::Sparse] {
+        for kind in [PriorKind::Mixture, PriorKind::Sparse] {
             let class = Some(prior.class("right").unwrap());
-            let codes = prior.draw(&Draw { kind, class, ..draw }).unwrap();
+            let codes = prior.sample(&SampleRequest { kind, class, ..request }).unwrap();
             assert!(
                 codes.chunks(3).filter(|code| code[1] > 1.0 && code[0] < 0.5).count() > 46,
                 "{kind:?}"
             );
         }
-        let told = |error: Error| error.to_string();
-        assert!(
-            told(prior.draw(&Draw { kind: Kind::Gaussian, class: Some(1), ..draw }).unwrap_err())
-                .contains("--prior mixture")
-        );
-        assert!(told(prior.class("rihgt").unwrap_err()).contains("did you mean"));
-        assert!(told(prior.class("none").unwrap_err()).contains("no image"));
-        assert!(
-            told(crate::priors::prior::tests::prior(false).class("left").unwrap_err())
-                .contains("--fit")
-        );
+        let gaussian = SampleRequest { kind: PriorKind::Gaussian, class: Some(1), ..request };
+        let message = |error: Error| error.to_string();
+        assert!(message(prior.sample(&gaussian).unwrap_err()).contains("--prior mixture"));
+        assert!(message(prior.class("rihgt").unwrap_err()).contains("did you mean"));
+        assert!(message(prior.class("none").unwrap_err()).contains("without images"));
+        let unlabelled = crate::priors::prior::tests::prior(false);
+        assert!(message(unlabelled.class("left").unwrap_err()).contains("--fit"));
     }
 
     #[test]
-    fn units_are_shown_at_their_strength() {
+    fn a_unit_sweep_sets_the_unit_in_every_base_code() {
         let prior = prior(false);
-        let codes = prior.of_unit(1, &[0.0, 1.0, 2.0]).unwrap();
-        assert_eq!(codes.len(), 9 * (1 + prior.mixture.components.len().min(SHOWN_IN)));
+        let codes = prior.unit_sweep(1, &[0.0, 1.0, 2.0]).unwrap();
+        assert_eq!(codes.len(), 9 * (1 + prior.mixture.components.len().min(SWEEP_COMPONENTS)));
         assert_eq!(codes[..3], [0.0; 3]);
         assert!((codes[4] - 2.0).abs() < 0.1 && (codes[7] - 4.0).abs() < 0.2 && codes[3] == 0.0);
-        // then in codes that it is strong in, whose other units stay
+        // Then the mean code in which the unit is strongest, its other units unchanged.
         let strongest = prior
             .mixture
             .components
@@ -319,18 +346,18 @@ mod tests {
             .max_by(|a, b| a[1].total_cmp(&b[1]))
             .unwrap();
         assert!(codes[9] == strongest[0] && codes[10] == 0.0 && (codes[13] - 2.0).abs() < 0.1);
-        let told = |unit: usize| prior.of_unit(unit, &[1.0]).unwrap_err().to_string();
-        assert!(told(3).contains("0 to 2") && told(2).contains("none of the images"));
+        let message = |unit: usize| prior.unit_sweep(unit, &[1.0]).unwrap_err().to_string();
+        assert!(message(3).contains("0 to 2") && message(2).contains("none of the images"));
     }
 
     #[test]
-    fn lines_have_both_ends() {
-        assert_eq!(between(&[0.0, 2.0], &[4.0, 2.0], 3), [0.0, 2.0, 2.0, 2.0, 4.0, 2.0]);
-        assert_eq!(between(&[1.0], &[2.0], 2), [1.0, 2.0]);
+    fn interpolation_includes_both_ends() {
+        assert_eq!(interpolate(&[0.0, 2.0], &[4.0, 2.0], 3), [0.0, 2.0, 2.0, 2.0, 4.0, 2.0]);
+        assert_eq!(interpolate(&[1.0], &[2.0], 2), [1.0, 2.0]);
     }
 
     #[test]
-    fn what_says_nothing_is_refused() {
+    fn too_few_codes_and_dead_codes_are_refused() {
         let codes = Codes { units: 2, values: vec![0.0; 80], labels: None };
         assert!(
             Prior::fit(&codes, "", None, 0, |_| {}).unwrap_err().to_string().contains("no unit")

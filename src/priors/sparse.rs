@@ -1,73 +1,76 @@
-//! A prior that respects sparsity: which units fire, and how strongly, given that they fire.
+//! A sparse autoregressive prior: it models which units fire, and how strongly if they fire.
 //!
-//! Units come one after the other, those that fire most often first. Of each a [masked
-//! network](crate::priors::masked) says, given the units before it and the group that the code is of, how
-//! probable it is that it fires, and mean and spread of how strongly: a hurdle model (Cragg 1971)
-//! for every unit. So a code's probability is exact, and codes are drawn with units that are just
-//! 0.
+//! Units are ordered by their firing rate, from the highest to the lowest. A [masked
+//! network](crate::priors::masked) predicts each unit from the units before it and from the
+//! cluster of the code: the probability that it fires, and mean and standard deviation of its
+//! strength. This is a hurdle model (Cragg 1971) for every unit. So the probability of a code is
+//! exact, and sampled codes have units that are exactly 0.
 
 use rayon::prelude::*;
 
-use crate::priors::codes::{Codes, groups, nearest};
+use crate::priors::codes::{Codes, k_means, nearest};
 use crate::priors::masked::{Adam, Masked, SAYS, Sizes, Walk};
-use crate::priors::mixture::pick;
+use crate::priors::mixture::sample_index;
 use crate::rng::Stream;
 
-/// Codes of a group on average at least.
-const OF_GROUP: usize = 256;
-/// Groups at most.
-const GROUPS: usize = 160;
-/// Hidden units of the network for each unit of the code, and at most.
+/// Minimum mean number of codes in a cluster. With fewer, clusters fit single codes.
+const CLUSTER_CODES: usize = 256;
+/// Maximum number of clusters, which bounds the inputs of the network.
+const MAX_CLUSTERS: usize = 160;
+/// Hidden units of the network: (per unit of the code, maximum).
 const HIDDEN: (usize, usize) = (4, 512);
-/// Codes of a step: a sixteenth of all, within these limits.
+/// (minimum, maximum) batch size. It is a sixteenth of the codes within these limits.
 const BATCH: (usize, usize) = (64, 512);
-/// Steps: few codes are seen as often as many, in smaller batches.
+/// Number of training steps. Batches grow with the number of codes, so that a fixed number of steps
+/// sees few codes about as often as many.
 const STEPS: usize = 2400;
-/// How often codes that are held out are looked at.
-const LOOKS: usize = 16;
-/// Share of the codes that are held out, and how many at most.
+/// Number of evaluations on held-out codes during training.
+const EVALUATIONS: usize = 16;
+/// Held-out codes: one in (first), at most (second).
 const HELD_OUT: (usize, usize) = (16, 4096);
-/// Peak learning rate, reached after so many steps.
+/// (peak learning rate, steps of linear warm-up to it).
 const RATE: (f32, usize) = (2e-3, 100);
-/// Limits of the logarithm of a strength's spread.
-const SPREADS: (f32, f32) = (-4.0, 2.0);
+/// (minimum, maximum) of the logarithm of a predicted standard deviation, on the scale of
+/// standardised roots. The minimum keeps densities finite when a strength is predicted exactly.
+const LOG_STD: (f32, f32) = (-4.0, 2.0);
 
-/// Numbers of a unit.
+/// Number of statistics of a unit.
 pub const UNIT: usize = 5;
 
-/// The prior.
+/// The sparse autoregressive prior.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sparse {
-    /// The units in the order in which they are drawn.
+pub struct SparsePrior {
+    /// The units in the order in which they are predicted.
     pub order: Vec<u32>,
-    /// Of each unit in this order: how often it fires, mean and spread of its strength's signed
-    /// root then, and the least and the largest one.
+    /// Statistics of each unit in this order: the firing rate, then mean, standard deviation,
+    /// minimum and maximum of the signed root of its value when it fires.
     pub units: Vec<[f32; UNIT]>,
-    /// How probable each group is.
+    /// Probability of each cluster.
     pub weights: Vec<f32>,
-    /// The class of each group; none where codes have no classes.
+    /// Class of each cluster; `None` for unlabelled codes.
     pub classes: Option<Vec<u32>>,
-    /// The groups' centres, of roots in the codes' own order.
+    /// Cluster centres of signed roots, with units in the order of the code.
     pub centres: Vec<f32>,
-    /// What says how units are distributed.
+    /// The network that predicts the distribution of each unit.
     pub network: Masked,
 }
 
-/// How well held-out codes are told, in nats.
+/// Mean loss on held-out codes, in nats.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Held {
-    /// Which units fire: −ln of the probability.
+pub struct HeldOutLoss {
+    /// Negative log-probability of which units fire.
     pub fires: f64,
-    /// How strongly: −ln of the density of standardised roots, but for the constant.
+    /// Negative log-density of the standardised roots of units that fire, without its constant.
     pub strength: f64,
 }
 
-/// What the network is given of a unit.
+/// The two network inputs of a unit: whether it fires, minus its firing rate, and its standardised
+/// root.
 fn given(value: f32, [rate, mean, spread, ..]: [f32; UNIT]) -> [f32; 2] {
     if value == 0.0 { [-rate, 0.0] } else { [1.0 - rate, (root(value) - mean) / spread] }
 }
 
-/// Strengths are skewed; their roots are less so.
+/// Signed root of a value. The distribution of strengths is skewed, that of their roots less.
 fn root(value: f32) -> f32 {
     value.abs().sqrt().copysign(value)
 }
@@ -76,15 +79,16 @@ fn roots(rows: &[f32]) -> Vec<f32> {
     rows.iter().map(|value| root(*value)).collect()
 }
 
-/// Rows for the network.
+/// Makes the inputs of the network.
 struct Rows<'a> {
     codes: &'a Codes,
-    prior: &'a Sparse,
+    prior: &'a SparsePrior,
+    /// Cluster of each code.
     group: &'a [u32],
 }
 
 impl Rows<'_> {
-    /// The inputs of some codes.
+    /// The inputs for the codes with these indices.
     fn inputs(&self, numbers: &[usize]) -> Vec<f32> {
         let Sizes { units, .. } = self.prior.network.sizes;
         let width = self.prior.network.sizes.input();
@@ -100,8 +104,9 @@ impl Rows<'_> {
     }
 }
 
-/// The loss of rows whose inputs and outputs these are, both parts, and its gradients.
-fn loss(sizes: Sizes, x: &[f32], outputs: &[f32]) -> (Held, Vec<f32>) {
+/// Both parts of the loss, summed over rows, from the inputs and outputs of the network; and the
+/// gradient by the outputs.
+fn loss(sizes: Sizes, x: &[f32], outputs: &[f32]) -> (HeldOutLoss, Vec<f32>) {
     let (units, width) = (sizes.units, sizes.input());
     let mut gradients = vec![0.0; outputs.len()];
     let (mut fires, mut strength) = (0.0_f64, 0.0_f64);
@@ -111,8 +116,8 @@ fn loss(sizes: Sizes, x: &[f32], outputs: &[f32]) -> (Held, Vec<f32>) {
         .zip(gradients.chunks_exact_mut(sizes.output()))
     {
         for i in 0..units {
-            // inputs of units that do not fire are below 0, those of others above, however often
-            // they fire
+            // The first input of a unit is above 0 if it fires and below 0 otherwise, since its
+            // rate is strictly between 0 and 1.
             let (on, y) = (x[i] > 0.0, x[units + i]);
             let logit = o[i];
             let probability = 1.0 / (1.0 + (-logit).exp());
@@ -121,32 +126,32 @@ fn loss(sizes: Sizes, x: &[f32], outputs: &[f32]) -> (Held, Vec<f32>) {
             d[i] = probability - f32::from(u8::from(on));
             if on {
                 let free = o[2 * units + i];
-                let spread = free.clamp(SPREADS.0, SPREADS.1);
-                let apart = (y - o[units + i]) * (-spread).exp();
-                strength += f64::from(spread + 0.5 * apart * apart);
-                d[units + i] = -apart * (-spread).exp();
-                // from beyond a limit it is drawn back, or it would stay there
+                let log_std = free.clamp(LOG_STD.0, LOG_STD.1);
+                let error = (y - o[units + i]) * (-log_std).exp();
+                strength += f64::from(log_std + 0.5 * error * error);
+                d[units + i] = -error * (-log_std).exp();
+                // The loss is constant beyond a limit; a weak gradient pulls the output back.
                 d[2 * units + i] =
-                    if spread == free { 1.0 - apart * apart } else { 0.1 * (free - spread) };
+                    if log_std == free { 1.0 - error * error } else { 0.1 * (free - log_std) };
             }
         }
     }
-    (Held { fires, strength }, gradients)
+    (HeldOutLoss { fires, strength }, gradients)
 }
 
-/// Groups of like codes, of each class for itself where they have classes: the group of each code,
-/// and of each group its share and class.
-type Grouped = (Vec<u32>, Vec<f32>, Option<Vec<u32>>, Vec<f32>);
+/// The cluster of each code; the probability and class of each cluster; the cluster centres.
+type Clustering = (Vec<u32>, Vec<f32>, Option<Vec<u32>>, Vec<f32>);
 
-fn grouped(codes: &Codes, stream: &mut Stream) -> Grouped {
+/// Clusters codes, for each class separately if they are labelled.
+fn cluster(codes: &Codes, stream: &mut Stream) -> Clustering {
     let n = codes.len();
-    let most = (n / OF_GROUP).clamp(1, GROUPS);
+    let max = (n / CLUSTER_CODES).clamp(1, MAX_CLUSTERS);
     let (mut of, mut weights, mut classes, mut centres) =
         (vec![0; n], Vec::new(), Vec::new(), Vec::new());
     for (class, numbers) in codes.by_class() {
         let rows = roots(&codes.rows(&numbers));
-        let count = (most * numbers.len()).div_ceil(n).max(1);
-        let found = groups(&rows, codes.units, count, stream);
+        let count = (max * numbers.len()).div_ceil(n).max(1);
+        let found = k_means(&rows, codes.units, count, stream);
         let first = weights.len() as u32;
         let count = found.centres.len() / codes.units;
         weights.extend(std::iter::repeat_n(0.0, count));
@@ -160,39 +165,40 @@ fn grouped(codes: &Codes, stream: &mut Stream) -> Grouped {
     (of, weights, classes.into_iter().collect(), centres)
 }
 
-impl Sparse {
-    /// Sizes of the network for so many units and groups.
-    fn sizes(units: usize, groups: usize) -> Sizes {
-        Sizes { units, told: groups, hidden: (HIDDEN.0 * units).min(HIDDEN.1) }
+impl SparsePrior {
+    /// Sizes of the network for this number of units and clusters.
+    fn sizes(units: usize, clusters: usize) -> Sizes {
+        Sizes { units, told: clusters, hidden: (HIDDEN.0 * units).min(HIDDEN.1) }
     }
 
-    /// Bytes that fitting takes beside the codes.
+    /// Memory in bytes for fitting, besides the codes.
     pub fn bytes(units: usize, codes: usize) -> u64 {
-        let sizes = Self::sizes(units, GROUPS);
-        // roots of a class, and the groups' sums
+        let sizes = Self::sizes(units, MAX_CLUSTERS);
+        // The network, the roots of the codes, and inputs and outputs of a batch.
         Masked::bytes(sizes, BATCH.1)
             + 4 * (codes * units) as u64
             + (4 * BATCH.1 * (sizes.input() + 2 * sizes.output())) as u64
     }
 
-    /// Fits it to codes; tells the step, and how well held-out codes are told.
-    pub fn fit(codes: &Codes, seed: u64, mut told: impl FnMut(usize, usize, Held)) -> Self {
+    /// Fits the prior to codes. `progress` is called with the step, the number of steps, and the
+    /// loss on held-out codes.
+    pub fn fit(
+        codes: &Codes,
+        seed: u64,
+        mut progress: impl FnMut(usize, usize, HeldOutLoss),
+    ) -> Self {
         let (n, units) = (codes.len(), codes.units);
         let mut stream = Stream::new(seed, "sparse prior");
-        let (group, weights, classes, centres) = grouped(codes, &mut stream);
+        let (group, weights, classes, centres) = cluster(codes, &mut stream);
+        // Firing count, then sum, sum of squares, minimum and maximum of the roots of each unit.
         let mut numbers = vec![[0.0, 0.0, 0.0, f64::INFINITY, f64::NEG_INFINITY]; units];
         for row in codes.values.chunks_exact(units) {
             for (numbers, value) in numbers.iter_mut().zip(row).filter(|(_, value)| **value != 0.0)
             {
                 let root = f64::from(root(*value));
-                let [fired, sum, squares, least, most] = *numbers;
-                *numbers = [
-                    fired + 1.0,
-                    sum + root,
-                    squares + root * root,
-                    least.min(root),
-                    most.max(root),
-                ];
+                let [fired, sum, squares, min, max] = *numbers;
+                *numbers =
+                    [fired + 1.0, sum + root, squares + root * root, min.min(root), max.max(root)];
             }
         }
         let mut order: Vec<u32> = (0..units as u32).collect();
@@ -200,13 +206,15 @@ impl Sparse {
             numbers[*b as usize][0].total_cmp(&numbers[*a as usize][0]).then(a.cmp(b))
         });
         let of_unit = |unit: &u32| {
-            let [fired, sum, squares, least, most] = numbers[*unit as usize];
+            let [fired, sum, squares, min, max] = numbers[*unit as usize];
             let mean = sum / fired.max(1.0);
-            let spread = (squares / fired.max(1.0) - mean * mean).max(0.0).sqrt();
-            // a unit that always fires is still told from one that never does
+            let std = (squares / fired.max(1.0) - mean * mean).max(0.0).sqrt();
+            // Strictly between 0 and 1, so that `given` distinguishes a unit that fires and the
+            // logit is finite.
             let rate = (fired / n as f64).clamp(1e-4, 1.0 - 1e-4);
-            let [least, most] = if fired > 0.0 { [least as f32, most as f32] } else { [0.0; 2] };
-            [rate as f32, mean as f32, if spread > 1e-6 { spread as f32 } else { 1.0 }, least, most]
+            let [min, max] = if fired > 0.0 { [min as f32, max as f32] } else { [0.0; 2] };
+            // A constant strength is not divided by its rounding error.
+            [rate as f32, mean as f32, if std > 1e-6 { std as f32 } else { 1.0 }, min, max]
         };
         let of_units: Vec<[f32; UNIT]> = order.iter().map(of_unit).collect();
         let sizes = Self::sizes(units, weights.len());
@@ -216,17 +224,17 @@ impl Sparse {
             .for_each(|(bias, [rate, ..])| *bias = (rate / (1.0 - rate)).ln());
         let network = Masked::new(sizes, bias, &mut stream);
         let mut prior = Self { order, units: of_units, weights, classes, centres, network };
-        prior.learn(codes, &group, &mut stream, &mut told);
+        prior.train(codes, &group, &mut stream, &mut progress);
         prior
     }
 
-    /// Trains the network, and keeps it as it was when held-out codes were told best.
-    fn learn(
+    /// Trains the network, and keeps the parameters with the lowest loss on held-out codes.
+    fn train(
         &mut self,
         codes: &Codes,
         group: &[u32],
         stream: &mut Stream,
-        told: &mut impl FnMut(usize, usize, Held),
+        progress: &mut impl FnMut(usize, usize, HeldOutLoss),
     ) {
         let n = codes.len();
         let order: Vec<usize> =
@@ -256,43 +264,49 @@ impl Sparse {
                 (held.fires + held.strength, gradients)
             };
             let learned = adam.step(&mut self.network, rate, &x, of_piece);
-            if step % (STEPS / LOOKS) == 0 {
-                let found = if held.is_empty() {
-                    Held { fires: learned, strength: 0.0 }
+            if step % (STEPS / EVALUATIONS) == 0 {
+                let loss = if held.is_empty() {
+                    HeldOutLoss { fires: learned, strength: 0.0 }
                 } else {
-                    self.judge(Rows { codes, prior: self, group }.inputs(held))
+                    self.evaluate(Rows { codes, prior: self, group }.inputs(held))
                 };
-                if found.fires + found.strength < best.0 {
-                    best = (found.fires + found.strength, self.network.clone());
+                if loss.fires + loss.strength < best.0 {
+                    best = (loss.fires + loss.strength, self.network.clone());
                 }
-                told(step, STEPS, found);
+                progress(step, STEPS, loss);
             }
         }
         self.network = best.1;
     }
 
-    /// How well rows are told, on average.
-    fn judge(&self, x: Vec<f32>) -> Held {
+    /// Mean loss of rows of network inputs.
+    fn evaluate(&self, x: Vec<f32>) -> HeldOutLoss {
         let sizes = self.network.sizes;
         let n = (x.len() / sizes.input()) as f64;
-        let each: Vec<Held> = x
+        let each: Vec<HeldOutLoss> = x
             .par_chunks(64 * sizes.input())
             .map(|x| loss(sizes, x, &self.network.says(x)).0)
             .collect();
-        let sum = |of: fn(&Held) -> f64| each.iter().map(of).sum::<f64>() / n;
-        Held { fires: sum(|held| held.fires), strength: sum(|held| held.strength) }
+        let sum = |of: fn(&HeldOutLoss) -> f64| each.iter().map(of).sum::<f64>() / n;
+        HeldOutLoss { fires: sum(|held| held.fires), strength: sum(|held| held.strength) }
     }
 
-    /// A code, of `class` where one is wanted; at a temperature below 1 likelier ones, nearer to
-    /// the mean.
-    pub fn draw(&self, class: Option<u32>, temperature: f32, stream: &mut Stream, out: &mut [f32]) {
-        let group = pick(&self.weights, self.classes.as_deref(), class, stream);
+    /// Samples a code, of one class if given. A temperature below 1 gives more probable codes,
+    /// nearer to the mean.
+    pub fn sample(
+        &self,
+        class: Option<u32>,
+        temperature: f32,
+        stream: &mut Stream,
+        out: &mut [f32],
+    ) {
+        let group = sample_index(&self.weights, self.classes.as_deref(), class, stream);
         self.walk(group, temperature, stream, out, |_, _| None);
     }
 
-    /// Codes like one: of its group, each unit with the chance `vary` drawn anew, given the units
-    /// before it. One way of drawing them, many times.
-    pub fn like(
+    /// A sampler of variations of a code. They belong to its cluster; each unit is resampled with
+    /// probability `vary`, given the units before it.
+    pub fn variations(
         &self,
         code: &[f32],
         vary: f32,
@@ -307,7 +321,7 @@ impl Sparse {
         }
     }
 
-    /// Draws a code of a group, unit by unit, but for those whose value is given.
+    /// Samples a code of a cluster, unit by unit. `given_value` can fix the value of a unit.
     fn walk(
         &self,
         group: usize,
@@ -321,8 +335,8 @@ impl Sparse {
         let mut walk = Walk::new(&self.network, &told);
         for (i, (unit, numbers)) in self.order.iter().zip(&self.units).enumerate() {
             let value = given_value(*unit as usize, stream).unwrap_or_else(|| {
-                let [logit, mean, spread] = walk.says(i);
-                draw_unit(logit, mean, spread, *numbers, temperature, stream)
+                let [logit, mean, log_std] = walk.says(i);
+                sample_unit(logit, mean, log_std, *numbers, temperature, stream)
             });
             out[*unit as usize] = value;
             walk.give(i, given(value, *numbers));
@@ -330,18 +344,19 @@ impl Sparse {
     }
 }
 
-/// A unit's value.
-fn draw_unit(
+/// Samples the value of a unit from the logit of firing and from mean and logarithmic standard
+/// deviation of its standardised root.
+fn sample_unit(
     logit: f32,
     mean: f32,
-    spread: f32,
+    log_std: f32,
     numbers: [f32; UNIT],
     temperature: f32,
     stream: &mut Stream,
 ) -> f32 {
-    let [_, centre, scale, least, most] = numbers;
-    // two numbers of the stream, whether it fires or not: a change of one unit leaves what is drawn
-    // for others
+    let [_, centre, scale, min, max] = numbers;
+    // Always uses two random numbers, so that the numbers of later units do not depend on whether
+    // this one fires.
     let (uniform, normal) = (stream.uniform(), stream.normal());
     let fires = if temperature > 0.0 {
         uniform < 1.0 / (1.0 + (-logit / temperature).exp())
@@ -351,10 +366,10 @@ fn draw_unit(
     if !fires {
         return 0.0;
     }
-    let root =
-        centre + scale * (mean + temperature * spread.clamp(SPREADS.0, SPREADS.1).exp() * normal);
-    // no stronger and no weaker than it ever was: units that come later never saw it otherwise
-    let root = root.clamp(least, most);
+    let std = log_std.clamp(LOG_STD.0, LOG_STD.1).exp();
+    let root = centre + scale * (mean + temperature * std * normal);
+    // Within the range of the training codes: the network has not seen other values.
+    let root = root.clamp(min, max);
     if root == 0.0 { f32::MIN_POSITIVE } else { root * root.abs() }
 }
 
@@ -363,8 +378,8 @@ mod tests {
     use super::*;
     use crate::data::Labels;
 
-    /// Units of which the second fires just when the first does not, the third as strongly as the
-    /// first, and the fourth by class; the fifth never.
+    /// Codes of five units. The second fires if and only if the first does not. The third has twice
+    /// the value of the first. The fourth fires for one of two classes. The fifth never fires.
     fn codes(n: usize) -> Codes {
         let mut stream = Stream::new(2, "units");
         let mut of = Vec::new();
@@ -385,22 +400,22 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_drawn_as_they_occur() {
+    fn samples_have_the_dependencies_of_the_codes() {
         let all = codes(2000);
-        let mut looks = 0;
-        let prior = Sparse::fit(&all, 0, |_, _, _| looks += 1);
-        assert_eq!(looks, LOOKS);
-        assert_eq!(prior, Sparse::fit(&all, 0, |_, _, _| {}));
+        let mut evaluations = 0;
+        let prior = SparsePrior::fit(&all, 0, |_, _, _| evaluations += 1);
+        assert_eq!(evaluations, EVALUATIONS);
+        assert_eq!(prior, SparsePrior::fit(&all, 0, |_, _, _| {}));
         let mut stream = Stream::new(1, "draws");
-        let drawn: Vec<[f32; 5]> = (0..1000)
+        let samples: Vec<[f32; 5]> = (0..1000)
             .map(|_| {
                 let mut code = [0.0; 5];
-                prior.draw(None, 1.0, &mut stream, &mut code);
+                prior.sample(None, 1.0, &mut stream, &mut code);
                 code
             })
             .collect();
         let share = |of: &dyn Fn(&[f32; 5]) -> bool| {
-            drawn.iter().filter(|code| of(code)).count() as f64 / 1000.0
+            samples.iter().filter(|code| of(code)).count() as f64 / 1000.0
         };
         assert!((share(&|z| z[0] != 0.0) - 0.7).abs() < 0.06);
         assert!(share(&|z| (z[0] != 0.0) != (z[1] != 0.0)) > 0.97, "one of two fires");
@@ -413,11 +428,11 @@ mod tests {
                 && share(&|z| z[3] > 0.0) == 0.0
         );
         assert_eq!(share(&|z| z[4] != 0.0), 0.0);
-        // of a class
+        // Samples of one class.
         for class in [0, 1] {
             let mut code = [0.0; 5];
             let right = (0..200).filter(|_| {
-                prior.draw(Some(class), 1.0, &mut stream, &mut code);
+                prior.sample(Some(class), 1.0, &mut stream, &mut code);
                 (code[3] != 0.0) == (class == 1)
             });
             assert!(right.count() > 190, "{class}");
@@ -425,49 +440,48 @@ mod tests {
     }
 
     #[test]
-    fn temperature_is_of_what_fires_and_of_how_strongly() {
+    fn temperature_scales_firing_odds_and_strengths() {
         let (logit, numbers) = (3.0_f32.ln(), [0.0, 2.0, 0.5, 0.0, 9.0]);
         let mut stream = Stream::new(6, "unit");
         for (temperature, fires) in [(1.0, 0.75), (0.5, 0.9), (2.0, 0.634), (0.0, 1.0)] {
             let values: Vec<f32> = (0..4000)
-                .map(|_| draw_unit(logit, 1.0, -0.5, numbers, temperature, &mut stream))
+                .map(|_| sample_unit(logit, 1.0, -0.5, numbers, temperature, &mut stream))
                 .collect();
             let roots: Vec<f64> =
                 values.iter().filter(|v| **v != 0.0).map(|v| f64::from(*v).sqrt()).collect();
             let n = roots.len() as f64;
             assert!((n / 4000.0 - fires).abs() < 0.03, "{temperature}: {n}");
             let mean = roots.iter().sum::<f64>() / n;
-            let deviation =
-                (roots.iter().map(|root| (root - mean).powi(2)).sum::<f64>() / n).sqrt();
+            let std = (roots.iter().map(|root| (root - mean).powi(2)).sum::<f64>() / n).sqrt();
             let expected = 0.5 * f64::from(temperature) * (-0.5_f64).exp();
             assert!(
-                (mean - 2.5).abs() < 0.05 && (deviation - expected).abs() < 0.03,
-                "{temperature}: {mean} ± {deviation}"
+                (mean - 2.5).abs() < 0.05 && (std - expected).abs() < 0.03,
+                "{temperature}: {mean} ± {std}"
             );
         }
-        // where it is unlikely it does not fire at all
-        assert_eq!(draw_unit(-0.1, 1.0, -0.5, numbers, 0.0, &mut stream), 0.0);
+        // At temperature 0 a unit with odds below 1 never fires.
+        assert_eq!(sample_unit(-0.1, 1.0, -0.5, numbers, 0.0, &mut stream), 0.0);
     }
 
     #[test]
-    fn what_is_like_a_code_keeps_units() {
+    fn variations_keep_units() {
         let all = codes(1000);
-        let prior = Sparse::fit(&all, 0, |_, _, _| {});
+        let prior = SparsePrior::fit(&all, 0, |_, _, _| {});
         let code = [1.3, 0.0, 2.6, -1.0, 0.0];
         let (mut stream, mut out) = (Stream::new(1, "like"), [0.0; 5]);
-        prior.like(&code, 0.0, 1.0)(&mut stream, &mut out);
+        prior.variations(&code, 0.0, 1.0)(&mut stream, &mut out);
         assert_eq!(out, code);
-        // all anew: of the same group, other strengths
-        let anew = prior.like(&code, 1.0, 1.0);
-        let alike = (0..100).filter(|_| {
-            anew(&mut stream, &mut out);
+        // With all units resampled: the same cluster, other strengths.
+        let resampled = prior.variations(&code, 1.0, 1.0);
+        let similar = (0..100).filter(|_| {
+            resampled(&mut stream, &mut out);
             out[0] > 0.5 && out[0] != 1.3 && out[1] == 0.0 && out[3] < -0.5
         });
-        assert!(alike.count() > 90);
+        assert!(similar.count() > 90);
     }
 
     #[test]
-    fn losses_fall_along_their_gradients() {
+    fn gradients_equal_differences_of_the_loss() {
         let sizes = Sizes { units: 3, told: 1, hidden: 4 };
         let x = [0.6, -0.4, 0.1, 1.2, 0.0, -0.7, 1.0];
         let outputs = [0.3, -1.2, 2.0, 0.4, 0.0, -0.5, 0.2, 0.1, -0.6];
@@ -489,7 +503,7 @@ mod tests {
                 gradients[at]
             );
         }
-        // by hand: the first unit fires
+        // By hand for one unit that fires.
         let one = loss(Sizes { units: 1, ..sizes }, &[0.5, 2.0, 1.0], &[0.0, 1.0, 0.0]).0;
         assert!((one.fires - 2.0_f64.ln()).abs() < 1e-6 && (one.strength - 0.5).abs() < 1e-6);
     }

@@ -6,92 +6,85 @@ mod cost;
 pub use cost::snake;
 
 use crate::gpu::{Product, Record, Recorder};
-use crate::ops::{
-    ActivationBwd, ActivationBwdOutput, ActivationFwd, Adam, AddAssign, AvgPool2dBwd, AvgPool2dFwd,
-    BatchTopKMask, BicubicDownUp, ChannelSum, ClipGrads, Combine, Conv2dBwdInput, Conv2dBwdWeight,
-    Conv2dFwd, Conv2dMaxPoolFwd, CopyChannels, CountNonzero, CrossEntropy, Dice, DropoutMask,
-    FillMissing, FiringUpdate, GatherBatch, GaussianNoise, GridDetection, IdleOnly, IdleUpdate,
-    KlPenalty, L1Penalty, L2Pool2dBwd, L2Pool2dFwd, LifetimeWtaMask, LocalContrast, Loss,
-    MaskApply, MaxNorm, MaxPool2dBwd, MaxPool2dFwd, MaxUnpool2dBwd, MaxUnpool2dFwd, MissingPixels,
-    PixelCrossEntropy, ProjectGrad, Revive, Sgd, SoftThresholdBwd, SoftThresholdFwd,
-    SpatialWtaMask, SumSquares, ThresholdMask, TopKMask, UpsampleNearest2dBwd,
-    UpsampleNearest2dFwd,
-};
+use crate::ops::{Alone, Views, Work, operations};
 use crate::profile::Operation;
 use crate::reference::{Memory, Reference};
 use crate::view::{Access, View};
 
-/// One line an operation: the enum over all of them and its dispatch to both interpreters.
+/// From the table of operations: the enum over all of them and its dispatch to both interpreters.
 macro_rules! calls {
-    ($($name:ident),* $(,)?) => {
+    ($($file:ident: $($name:ident),*;)*) => {
         /// Any operation, ready to run.
         #[derive(Clone, Debug)]
         #[allow(missing_docs)]
-        pub enum Call { $($name($name),)* }
+        pub enum Call { $($($name(crate::ops::$name),)*)* }
 
         impl Call {
             /// Every operation's name.
-            pub const NAMES: &[&str] = &[$(stringify!($name)),*];
+            pub const NAMES: &[&str] = &[$($(stringify!($name)),*),*];
 
             /// The operation's name.
             pub fn name(&self) -> &'static str {
-                match self { $(Self::$name(_) => stringify!($name),)* }
+                match self { $($(Self::$name(_) => stringify!($name),)*)* }
             }
 
             /// Visits every view with how it is used.
             pub fn visit(&mut self, f: &mut dyn FnMut(&mut View, Access)) {
-                match self { $(Self::$name(op) => op.visit(f),)* }
+                match self { $($(Self::$name(op) => op.visit(f),)*)* }
+            }
+
+            /// Every view with how it is used.
+            pub fn views(&self) -> Vec<(View, Access)> {
+                match self { $($(Self::$name(op) => op.views(),)*)* }
+            }
+
+            fn flops(&self) -> f64 {
+                match self { $($(Self::$name(op) => op.flops(),)*)* }
+            }
+
+            fn bytes(&self) -> f64 {
+                match self { $($(Self::$name(op) => op.bytes(),)*)* }
+            }
+
+            /// The operation's sizes in a few words, such as `3x32x32-32x32x32 k3x3 n128`: what
+            /// goes in, what comes out, kernel, batch.
+            pub fn sizes(&self) -> String {
+                match self { $($(Self::$name(op) => op.sizes(),)*)* }
+            }
+
+            /// The product of matrices by which the operation is computed, if it is one.
+            pub fn product(&self) -> Option<Product> {
+                match self { $($(Self::$name(op) => op.product(),)*)* }
+            }
+
+            /// Every operation that is timed alone, on buffers of its own for a batch of `n`.
+            pub fn alone(n: usize) -> Vec<Alone<Self>> {
+                let mut all = Vec::new();
+                $($(all.extend(<crate::ops::$name>::alone(n).into_iter().map(|one| Alone {
+                    operation: Self::$name(one.operation),
+                    buffers: one.buffers,
+                }));)*)*
+                all
             }
 
             /// Appends the operation's dispatches.
             pub fn record(&self, recorder: &mut Recorder) {
-                match self { $(Self::$name(op) => op.record(recorder),)* }
+                match self { $($(Self::$name(op) => op.record(recorder),)*)* }
             }
 
             /// Computes the operation on the CPU.
             pub fn run<T: crate::linalg::real::Real>(&self, memory: &mut Memory<T>) {
-                match self { $(Self::$name(op) => op.run(memory),)* }
+                match self { $($(Self::$name(op) => op.run(memory),)*)* }
             }
         }
 
-        $(impl From<$name> for Call { fn from(op: $name) -> Self { Self::$name(op) } })*
+        $($(impl From<crate::ops::$name> for Call {
+            fn from(op: crate::ops::$name) -> Self { Self::$name(op) }
+        })*)*
     };
 }
 
-calls! {
-    Conv2dFwd, Conv2dMaxPoolFwd, Conv2dBwdInput, Conv2dBwdWeight,
-    ActivationFwd, ActivationBwd, ActivationBwdOutput,
-    MaxPool2dFwd, MaxPool2dBwd, AvgPool2dFwd, AvgPool2dBwd, L2Pool2dFwd, L2Pool2dBwd,
-    MaxUnpool2dFwd, MaxUnpool2dBwd, UpsampleNearest2dFwd, UpsampleNearest2dBwd,
-    Combine, AddAssign, CopyChannels,
-    DropoutMask, TopKMask, BatchTopKMask, ThresholdMask, SpatialWtaMask, LifetimeWtaMask, MaskApply,
-    SoftThresholdFwd, SoftThresholdBwd,
-    Loss, CrossEntropy, PixelCrossEntropy, Dice, GridDetection, L1Penalty, KlPenalty,
-    ChannelSum, CountNonzero, SumSquares,
-    FiringUpdate, IdleUpdate, IdleOnly, Revive,
-    ClipGrads, Sgd, Adam, MaxNorm, ProjectGrad,
-    GatherBatch, GaussianNoise, MissingPixels, FillMissing, BicubicDownUp, LocalContrast,
-}
-
-impl Call {
-    /// The product of matrices that it is, if it is one.
-    pub fn product(&self) -> Option<Product> {
-        match self {
-            Self::Conv2dFwd(op) => op.product(),
-            Self::Conv2dMaxPoolFwd(op) => op.product(),
-            Self::Conv2dBwdInput(op) => op.product(),
-            Self::Conv2dBwdWeight(op) => op.product(),
-            _ => None,
-        }
-    }
-
-    /// Every view with how it is used.
-    pub fn views(&self) -> Vec<(View, Access)> {
-        let mut found = Vec::new();
-        self.clone().visit(&mut |view, access| found.push((*view, access)));
-        found
-    }
-}
+operations!(calls);
 
 impl Record for Call {
     fn record(&self, recorder: &mut Recorder) {

@@ -1,35 +1,37 @@
-//! RGB and YCbCr by ITU-R BT.601 with studio swing, as MATLAB's `rgb2ycbcr` and `ycbcr2rgb` on
-//! floats of the 0–1 scale: Y 16…235, Cb and Cr 16…240, each divided by 255.
+//! Conversion between RGB and YCbCr by ITU-R BT.601 with studio swing (limited range), like
+//! MATLAB's `rgb2ycbcr` and `ycbcr2rgb` on floats: RGB is 0…1, Y is 16/255…235/255, Cb and Cr are
+//! 16/255…240/255.
 //!
-//! The published figures of super-resolution are of this Y. It is not the full-swing luma that gray
-//! images are made with (`data::images`).
+//! Published super-resolution results are measured on this Y. It differs from the full-range luma
+//! of gray images (`data::images`).
 
 /// Weights of red, green and blue in luma (BT.601).
 const LUMA: [f64; 3] = [0.299, 0.587, 0.114];
-/// Black, and the swing from black to white, of Y.
+/// Y: the value of black, and the distance from black to white.
 const Y: [f64; 2] = [16.0 / 255.0, 219.0 / 255.0];
-/// Zero, and the swing from least to most, of Cb and Cr.
+/// Cb and Cr: the value of zero, and the distance from minimum to maximum.
 const C: [f64; 2] = [128.0 / 255.0, 224.0 / 255.0];
 
-fn full_luma(rgb: &[f32]) -> f64 {
+fn full_range_luma(rgb: &[f32]) -> f64 {
     LUMA.iter().zip(rgb).map(|(weight, &v)| weight * f64::from(v)).sum()
 }
 
-/// The Y plane (H,W) of RGB pixels (H,W,3) or of gray ones (H,W,1), which count as R = G = B would.
+/// Returns the Y plane (H,W) of RGB pixels (H,W,3) or gray pixels (H,W,1). Gray is treated as
+/// R = G = B.
 ///
 /// # Panics
-/// For any other number of channels.
+/// If `c` is neither 1 nor 3.
 pub fn luma(pixels: &[f32], c: usize) -> Vec<f32> {
     assert!(c == 1 || c == 3, "gray or RGB");
-    let luma = |pixel: &[f32]| if c == 1 { f64::from(pixel[0]) } else { full_luma(pixel) };
+    let luma = |pixel: &[f32]| if c == 1 { f64::from(pixel[0]) } else { full_range_luma(pixel) };
     pixels.chunks_exact(c).map(|pixel| (Y[0] + Y[1] * luma(pixel)) as f32).collect()
 }
 
-/// RGB (…,3) to YCbCr (…,3).
+/// Converts RGB (…,3) to YCbCr (…,3).
 pub fn rgb_to_ycbcr(rgb: &[f32]) -> Vec<f32> {
     let convert = |p: &[f32]| {
-        let luma = full_luma(p);
-        // Blue minus luma runs over ±(1 − 0.114), red minus luma over ±(1 − 0.299).
+        let luma = full_range_luma(p);
+        // Blue − luma has the range ±(1 − 0.114), red − luma the range ±(1 − 0.299).
         let chroma =
             |v: f32, weight: f64| C[0] + C[1] * 0.5 * (f64::from(v) - luma) / (1.0 - weight);
         [Y[0] + Y[1] * luma, chroma(p[2], LUMA[2]), chroma(p[0], LUMA[0])].map(|v| v as f32)
@@ -37,7 +39,7 @@ pub fn rgb_to_ycbcr(rgb: &[f32]) -> Vec<f32> {
     rgb.chunks_exact(3).flat_map(convert).collect()
 }
 
-/// YCbCr (…,3) to RGB (…,3), the inverse of [`rgb_to_ycbcr`]; nothing is clipped.
+/// Converts YCbCr (…,3) to RGB (…,3): the inverse of [`rgb_to_ycbcr`]. Values are not clipped.
 pub fn ycbcr_to_rgb(ycbcr: &[f32]) -> Vec<f32> {
     let convert = |p: &[f32]| {
         let luma = (f64::from(p[0]) - Y[0]) / Y[1];
@@ -53,7 +55,7 @@ pub fn ycbcr_to_rgb(ycbcr: &[f32]) -> Vec<f32> {
 mod tests {
     use super::*;
 
-    /// The matrix in MATLAB's `rgb2ycbcr`, on the scale of 255.
+    /// The matrix of MATLAB's `rgb2ycbcr`, on the scale 0–255: offset, red, green, blue.
     const MATLAB: [[f64; 4]; 3] = [
         [16.0, 65.481, 128.553, 24.966],
         [128.0, -37.797, -74.203, 112.0],
@@ -61,13 +63,13 @@ mod tests {
     ];
 
     #[test]
-    fn equals_matlabs_matrix_and_comes_back() {
+    fn ycbcr_equals_matlabs_matrix_and_is_invertible() {
         let rgb: Vec<f32> = (0..300).map(|i| ((i * 37) % 101) as f32 / 100.0).collect();
         let ycbcr = rgb_to_ycbcr(&rgb);
         for (p, q) in rgb.chunks(3).zip(ycbcr.chunks(3)) {
             for (row, got) in MATLAB.iter().zip(q) {
                 let expected = row[0] + (0..3).map(|i| row[1 + i] * f64::from(p[i])).sum::<f64>();
-                // MATLAB's coefficients have three digits behind the point.
+                // MATLAB's coefficients are rounded to three decimals.
                 assert!((f64::from(*got) * 255.0 - expected).abs() < 2e-3, "{got} {expected}");
             }
         }
@@ -76,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn gray_counts_as_equal_channels() {
+    fn gray_is_treated_as_equal_channels() {
         assert_eq!(
             luma(&[0.0, 0.25, 1.0], 1),
             luma(&[0.0, 0.0, 0.0, 0.25, 0.25, 0.25, 1.0, 1.0, 1.0], 3)

@@ -1,77 +1,73 @@
-//! What is done to clean images, to train restoration and to judge it: noise, and masks of missing
-//! pixels. Deterministic: the same stream gives the same corruption.
+//! Corruption of clean images for training and evaluating restoration: noise, and masks of missing
+//! pixels. It is deterministic: the same random stream gives the same corruption.
 
-use serde::{Deserialize, Serialize};
-
+use crate::names::names;
 use crate::raster::glyphs;
 use crate::rng::Stream;
 
-/// The most shapes drawn for one mask, whatever share was asked for.
+/// Maximum number of shapes in one mask. It bounds the time that a share near 1 takes, when most
+/// shapes cover pixels that are missing already.
 const MAX_SHAPES: usize = 10_000;
 
-/// The stream of one image's corruption: of a seed, what it is for, and the image's number.
+/// The random stream for the corruption of one image. `purpose` separates uses (noise, mask,
+/// validation), `image` is the number of the image.
 pub fn stream(seed: u64, purpose: &str, image: usize) -> Stream {
     Stream::new(seed, &format!("corrupt {purpose} {image}"))
 }
 
-/// Adds white Gaussian noise of standard deviation `sigma` on the 0–255 scale to samples of the 0–1
-/// scale. Neither clipped nor quantised, as the published denoising protocols have it.
+/// Adds white Gaussian noise to samples on the 0–1 scale. `sigma` is the standard deviation on the
+/// 0–255 scale. The result is neither clipped nor quantised, as in the published denoising
+/// protocols.
 pub fn add_noise(pixels: &mut [f32], sigma: f64, stream: &mut Stream) {
     let scale = (sigma / 255.0) as f32;
     pixels.iter_mut().for_each(|v| *v += scale * stream.normal());
 }
 
-/// Which pixels of an image are missing.
+/// A mask of the missing pixels of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask {
     /// Height in pixels.
     pub h: usize,
     /// Width in pixels.
     pub w: usize,
-    /// H,W; 1: missing, 0: known.
+    /// H,W; 1 for a missing pixel, 0 for a known one.
     pub missing: Vec<u8>,
 }
 
-/// How masks are drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MaskKind {
-    /// Single pixels.
-    Pixels,
-    /// Rectangles, their sides between a sixteenth and a quarter of the image's shorter side.
-    Blocks,
-    /// Thick crooked lines.
-    Strokes,
-    /// Lines of letters.
-    Text,
+names! {
+    /// The shape of the holes in a random mask. A kind's place in the table is its bit in
+    /// `ops::MissingPixels`.
+    pub enum MaskKind {
+        /// Single pixels.
+        Pixels = "pixels",
+        /// Rectangles whose sides are between 1/16 and 1/4 of the shorter side of the image.
+        Blocks = "blocks",
+        /// Thick polylines.
+        Strokes = "strokes",
+        /// Lines of letters.
+        Text = "text",
+    }
 }
 
 impl MaskKind {
-    /// Every kind with its name.
-    pub const ALL: [(&'static str, Self); 4] = [
-        ("pixels", Self::Pixels),
-        ("blocks", Self::Blocks),
-        ("strokes", Self::Strokes),
-        ("text", Self::Text),
-    ];
-
-    /// A mask that takes away a share (0…1) of the pixels. [`MaskKind::Pixels`] takes exactly
-    /// round(share·H·W), each set of so many being as likely as any other: "half of the pixels
-    /// missing" is half of them. The others draw shapes until at least so many are missing, so that
-    /// the last shape may take a little more; after 10,000 shapes no more are drawn.
+    /// Draws a random mask in which `share` (0…1) of the pixels are missing.
+    ///
+    /// [`MaskKind::Pixels`] removes exactly round(share·H·W) pixels, every subset of that size with
+    /// the same probability. The other kinds add shapes until at least that many pixels are
+    /// missing, so the last shape can exceed the share. They stop after 10,000 shapes.
     pub fn draw(self, h: usize, w: usize, share: f64, stream: &mut Stream) -> Mask {
         let mut mask = Mask { h, w, missing: vec![0; h * w] };
-        let wanted = (share.clamp(0.0, 1.0) * (h * w) as f64).round() as usize;
+        let target = (share.clamp(0.0, 1.0) * (h * w) as f64).round() as usize;
         if self == Self::Pixels {
-            mask.take_pixels(wanted, stream);
+            mask.remove_pixels(target, stream);
             return mask;
         }
-        let (mut taken, mut shapes) = (0, 0);
-        while taken < wanted && shapes < MAX_SHAPES {
-            taken += match self {
-                Self::Strokes => mask.take_stroke(stream),
-                Self::Text => mask.take_text(stream),
-                Self::Pixels | Self::Blocks => mask.take_block(stream),
+        let (mut removed, mut shapes) = (0, 0);
+        while removed < target && shapes < MAX_SHAPES {
+            removed += match self {
+                Self::Strokes => mask.remove_stroke(stream),
+                Self::Text => mask.remove_text(stream),
+                Self::Pixels | Self::Blocks => mask.remove_block(stream),
             };
             shapes += 1;
         }
@@ -85,7 +81,7 @@ impl Mask {
         self.missing.iter().map(|&m| usize::from(m)).sum()
     }
 
-    /// Sets the missing pixels of an image (H,W,C) to a value.
+    /// Sets every channel of the missing pixels of an image (H,W,C) to `value`.
     pub fn apply(&self, pixels: &mut [f32], c: usize, value: f32) {
         assert_eq!(pixels.len(), self.h * self.w * c, "a mask of the image's size");
         let missing =
@@ -93,9 +89,10 @@ impl Mask {
         missing.for_each(|(pixel, _)| pixel.fill(value));
     }
 
-    /// Knuth's selection sampling (TAOCP 2, 3.4.2, algorithm S): one pass, an exact count.
-    fn take_pixels(&mut self, wanted: usize, stream: &mut Stream) {
-        let (total, mut needed) = (self.missing.len(), wanted);
+    /// Removes exactly `count` random pixels in one pass, by selection sampling (Knuth, "The Art of
+    /// Computer Programming" vol. 2, section 3.4.2, algorithm S).
+    fn remove_pixels(&mut self, count: usize, stream: &mut Stream) {
+        let (total, mut needed) = (self.missing.len(), count);
         for (i, missing) in self.missing.iter_mut().enumerate() {
             if stream.below(total - i) < needed {
                 *missing = 1;
@@ -104,53 +101,57 @@ impl Mask {
         }
     }
 
-    /// Takes a rectangle, as far as it lies inside; returns how many pixels were not missing
-    /// before.
-    fn take(&mut self, top: i64, left: i64, h: usize, w: usize) -> usize {
-        let within = |at: i64, side: usize| at.clamp(0, side as i64) as usize;
-        let columns = within(left, self.w)..within(left + w as i64, self.w);
-        let mut taken = 0;
-        for y in within(top, self.h)..within(top + h as i64, self.h) {
+    /// Removes the part of a rectangle that is inside the image. This and the methods below return
+    /// the number of pixels that were not missing before.
+    fn remove_rectangle(&mut self, top: i64, left: i64, h: usize, w: usize) -> usize {
+        let clip = |at: i64, side: usize| at.clamp(0, side as i64) as usize;
+        let columns = clip(left, self.w)..clip(left + w as i64, self.w);
+        let mut removed = 0;
+        for y in clip(top, self.h)..clip(top + h as i64, self.h) {
             for missing in &mut self.missing[y * self.w..][columns.clone()] {
-                taken += usize::from(*missing == 0);
+                removed += usize::from(*missing == 0);
                 *missing = 1;
             }
         }
-        taken
+        removed
     }
 
-    fn take_block(&mut self, stream: &mut Stream) -> usize {
+    /// Removes a random rectangle; its sides are between 1/16 and 1/4 of the shorter side of the
+    /// image.
+    fn remove_block(&mut self, stream: &mut Stream) -> usize {
         let side = self.h.min(self.w);
-        let (least, most) = ((side / 16).max(1), (side / 4).max(1));
-        let [h, w] = [0; 2].map(|_| least + stream.below(most - least + 1));
-        // Anywhere, over the edges too: else the middle would be taken more often than the rim.
+        let (min, max) = ((side / 16).max(1), (side / 4).max(1));
+        let [h, w] = [0; 2].map(|_| min + stream.below(max - min + 1));
+        // The block can extend over the edges. Otherwise the middle of the image would be missing
+        // more often than its border.
         let top = stream.below(self.h + h - 1) as i64 - (h as i64 - 1);
         let left = stream.below(self.w + w - 1) as i64 - (w as i64 - 1);
-        self.take(top, left, h, w)
+        self.remove_rectangle(top, left, h, w)
     }
 
-    /// A polyline of 3 to 8 pieces that turns by up to a quarter at each joint, as thick as a round
-    /// brush.
-    fn take_stroke(&mut self, stream: &mut Stream) -> usize {
+    /// Removes a polyline of 3 to 8 segments with a round brush. It turns by up to 90° at each
+    /// joint. Its radius (0.5 % to 2.5 %) and its segments (5 % to 20 %) are fractions of the
+    /// shorter side of the image, so that masks look alike at every resolution.
+    fn remove_stroke(&mut self, stream: &mut Stream) -> usize {
         let side = self.h.min(self.w) as f32;
         let radius = (side * (0.005 + 0.02 * stream.uniform())).max(0.5);
         let (mut y, mut x) = (stream.uniform() * self.h as f32, stream.uniform() * self.w as f32);
         let mut angle = std::f32::consts::TAU * stream.uniform();
-        let mut taken = 0;
+        let mut removed = 0;
         for _ in 0..3 + stream.below(6) {
             let length = side * (0.05 + 0.15 * stream.uniform());
             for _ in 0..length.ceil() as usize {
-                taken += self.take_disc(y, x, radius);
+                removed += self.remove_disc(y, x, radius);
                 (y, x) = (y + angle.sin(), x + angle.cos());
             }
             angle += std::f32::consts::PI * (stream.uniform() - 0.5);
         }
-        taken
+        removed
     }
 
-    /// The pixels whose centres lie within a disc.
-    fn take_disc(&mut self, y: f32, x: f32, radius: f32) -> usize {
-        let mut taken = 0;
+    /// Removes the pixels whose centres are inside a disc.
+    fn remove_disc(&mut self, y: f32, x: f32, radius: f32) -> usize {
+        let mut removed = 0;
         for row in (y - radius).floor() as i64..=(y + radius).ceil() as i64 {
             let dy = row as f32 + 0.5 - y;
             let half = (radius * radius - dy * dy).max(-1.0);
@@ -159,28 +160,29 @@ impl Mask {
                     (x - half.sqrt() - 0.5).ceil() as i64,
                     (x + half.sqrt() - 0.5).floor() as i64 + 1,
                 );
-                taken += self.take(row, first, 1, (end - first).max(0) as usize);
+                removed += self.remove_rectangle(row, first, 1, (end - first).max(0) as usize);
             }
         }
-        taken
+        removed
     }
 
-    /// A line of letters, a letter's cell 6×8 dots large and a dot 1 to 4 pixels.
-    fn take_text(&mut self, stream: &mut Stream) -> usize {
-        let most = (self.h.min(self.w) / 64).clamp(1, 4);
-        let dot = 1 + stream.below(most);
+    /// Removes a line of 4 to 24 random letters. A dot of a letter is a square of 1 to 4 pixels;
+    /// larger images can have larger dots.
+    fn remove_text(&mut self, stream: &mut Stream) -> usize {
+        let max = (self.h.min(self.w) / 64).clamp(1, 4);
+        let dot = 1 + stream.below(max);
         let top = stream.below(self.h + glyphs::H * dot) as i64 - (glyphs::H * dot) as i64;
         let mut left = stream.below(self.w) as i64 - (self.w / 2) as i64;
-        let mut taken = 0;
+        let mut removed = 0;
         for _ in 0..4 + stream.below(21) {
-            // Every sixth letter or so is a space.
+            // One in six is a space, about as in English text.
             if stream.below(6) > 0 {
                 let glyph = glyphs::GLYPHS[stream.below(glyphs::GLYPHS.len())];
                 for (row, bits) in glyph.iter().enumerate() {
                     for column in
                         (0..glyphs::W).filter(|column| bits >> (glyphs::W - 1 - column) & 1 == 1)
                     {
-                        taken += self.take(
+                        removed += self.remove_rectangle(
                             top + (row * dot) as i64,
                             left + (column * dot) as i64,
                             dot,
@@ -191,7 +193,7 @@ impl Mask {
             }
             left += ((glyphs::W + 1) * dot) as i64;
         }
-        taken
+        removed
     }
 }
 
@@ -200,26 +202,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn noise_has_its_deviation_and_is_not_clipped() {
+    fn noise_has_its_standard_deviation_and_is_not_clipped() {
         let mut pixels = vec![0.5; 200_000];
         add_noise(&mut pixels, 50.0, &mut stream(3, "noise", 0));
-        let off: Vec<f64> = pixels.iter().map(|&v| (f64::from(v) - 0.5) * 255.0).collect();
-        let mean = off.iter().sum::<f64>() / off.len() as f64;
-        let sigma = (off.iter().map(|v| v * v).sum::<f64>() / off.len() as f64).sqrt();
+        let noise: Vec<f64> = pixels.iter().map(|&v| (f64::from(v) - 0.5) * 255.0).collect();
+        let mean = noise.iter().sum::<f64>() / noise.len() as f64;
+        let sigma = (noise.iter().map(|v| v * v).sum::<f64>() / noise.len() as f64).sqrt();
         assert!(mean.abs() < 0.5 && (sigma - 50.0).abs() < 0.4, "{mean} {sigma}");
         assert!(pixels.iter().any(|&v| v < 0.0) && pixels.iter().any(|&v| v > 1.0), "not clipped");
         assert!(pixels.iter().any(|&v| (v * 255.0).fract().abs() > 0.1), "not quantised");
-        let of = |seed, image| {
+    }
+
+    #[test]
+    fn noise_depends_on_the_seed_and_the_image() {
+        let noise = |seed, image| {
             let mut v = [0.0; 4];
             add_noise(&mut v, 1.0, &mut stream(seed, "noise", image));
             v
         };
-        assert_eq!(of(3, 0), of(3, 0));
-        assert!(of(3, 0) != of(3, 1) && of(3, 0) != of(4, 0));
+        assert_eq!(noise(3, 0), noise(3, 0));
+        assert!(noise(3, 0) != noise(3, 1) && noise(3, 0) != noise(4, 0));
     }
 
     #[test]
-    fn half_of_the_pixels_is_half() {
+    fn pixel_masks_have_an_exact_count() {
         for (h, w, share, expected) in [
             (16, 16, 0.5, 128),
             (3, 5, 0.5, 8),
@@ -230,8 +236,10 @@ mod tests {
             let mask = MaskKind::Pixels.draw(h, w, share, &mut stream(1, "mask", 0));
             assert_eq!(mask.count(), expected, "{h}x{w} {share}");
         }
-        // Every pixel is as likely as any other: each missing in half of many masks, which a
-        // selection that favours an end would not give.
+    }
+
+    #[test]
+    fn pixel_masks_remove_every_pixel_equally_often() {
         let mut counts = [0usize; 24];
         for image in 0..4000 {
             let mask = MaskKind::Pixels.draw(4, 6, 0.5, &mut stream(1, "mask", image));
@@ -241,8 +249,9 @@ mod tests {
     }
 
     #[test]
-    fn shapes_take_about_their_share_and_no_two_images_alike() {
-        for (name, kind) in MaskKind::ALL {
+    fn shape_masks_have_about_their_share_and_differ_between_images() {
+        for kind in MaskKind::ALL {
+            let name = kind.name();
             for (h, w) in [(120, 90), (64, 64), (33, 200)] {
                 let draw = |seed, image| kind.draw(h, w, 0.25, &mut stream(seed, "mask", image));
                 let mask = draw(1, 0);
@@ -252,17 +261,16 @@ mod tests {
                 assert_eq!(mask, draw(1, 0));
                 assert!(mask != draw(1, 1) && mask != draw(2, 0), "{name}");
             }
-            // The smallest images, and everything.
             assert_eq!(kind.draw(1, 1, 1.0, &mut stream(1, "mask", 0)).count(), 1, "{name}");
             assert_eq!(kind.draw(5, 3, 0.0, &mut stream(1, "mask", 0)).count(), 0, "{name}");
         }
     }
 
-    /// Shapes hang together, single pixels do not: the share of missing pixels whose right
-    /// neighbour is missing too.
+    /// Pixels of a shape are connected, single pixels are not: measured by the share of missing
+    /// pixels whose right neighbour is missing too.
     #[test]
-    fn shapes_hang_together() {
-        let together = |kind: MaskKind| {
+    fn shapes_are_connected() {
+        let connected = |kind: MaskKind| {
             let mask = kind.draw(128, 128, 0.2, &mut stream(5, "mask", 0));
             let pairs =
                 mask.missing.chunks(128).flat_map(|row| row.windows(2)).filter(|pair| pair[0] == 1);
@@ -270,11 +278,11 @@ mod tests {
                 pairs.fold((0, 0), |(both, all), pair| (both + usize::from(pair[1]), all + 1));
             both as f64 / f64::from(all)
         };
-        assert!(together(MaskKind::Pixels) < 0.3);
+        assert!(connected(MaskKind::Pixels) < 0.3);
         assert!(
-            together(MaskKind::Blocks) > 0.9
-                && together(MaskKind::Strokes) > 0.6
-                && together(MaskKind::Text) > 0.4
+            connected(MaskKind::Blocks) > 0.9
+                && connected(MaskKind::Strokes) > 0.6
+                && connected(MaskKind::Text) > 0.4
         );
     }
 

@@ -1,14 +1,15 @@
-//! What stands in the place of missing pixels at first: a smooth guess from the known ones, by
-//! pulling and pushing (Gortler et al., "The Lumigraph", SIGGRAPH 1996, section 3.3.2, with weights
-//! of 0 and 1). Pull: a pixel of the next coarser level is the mean of its known children, known if
-//! one of them is; sides are halved, rounded up. Push, from the coarsest level down: a pixel that
-//! is not known takes what bilinear interpolation of the coarser level gives there.
+//! Hole filling by the pull–push algorithm: a smooth initial guess for missing pixels (Gortler et
+//! al., "The Lumigraph", SIGGRAPH 1996, section 3.3.2, with weights 0 and 1).
+//!
+//! Pull: each pixel of the next coarser level is the mean of its known children. It is known if at
+//! least one child is. Sides are halved and rounded up. Push, from the coarsest level to the
+//! finest: an unknown pixel takes the bilinear interpolation of the coarser level.
 
 use crate::raster::corrupt::Mask;
 
-/// What values must do.
+/// The arithmetic that [`pull_push`] needs.
 pub trait Value: Copy + std::ops::Add<Output = Self> + std::ops::Mul<Output = Self> {
-    /// From a real.
+    /// Converts from f64, rounded.
     fn real(value: f64) -> Self;
 }
 
@@ -24,15 +25,18 @@ impl Value for f64 {
     }
 }
 
-/// A level: its sides, its values, and which of them are known.
+/// A level of the image pyramid.
 struct Level<T> {
     h: usize,
     w: usize,
+    /// H,W.
     values: Vec<T>,
+    /// H,W; whether each value is known.
     known: Vec<bool>,
 }
 
 impl<T: Value> Level<T> {
+    /// The next coarser level (pull).
     fn coarser(&self) -> Self {
         let (h, w) = (self.h.div_ceil(2), self.w.div_ceil(2));
         let (mut values, mut known) = (Vec::with_capacity(h * w), Vec::with_capacity(h * w));
@@ -52,9 +56,11 @@ impl<T: Value> Level<T> {
         Self { h, w, values, known }
     }
 
-    /// What lies at a pixel of the next finer level.
-    fn between(&self, y: usize, x: usize) -> T {
-        let near = |at: usize, side: usize| {
+    /// The bilinear interpolation of this level at pixel (y, x) of the next finer level (push).
+    fn interpolate(&self, y: usize, x: usize) -> T {
+        // The centre of a fine pixel lies a quarter of a coarse pixel from the centre of its
+        // parent, hence the weights 3/4 and 1/4 for the parent and its neighbour on that side.
+        let neighbours = |at: usize, side: usize| {
             let other = if at.is_multiple_of(2) {
                 (at / 2).saturating_sub(1)
             } else {
@@ -62,7 +68,7 @@ impl<T: Value> Level<T> {
             };
             [at / 2, other]
         };
-        let (rows, columns) = (near(y, self.h), near(x, self.w));
+        let (rows, columns) = (neighbours(y, self.h), neighbours(x, self.w));
         let row = |y: usize| {
             self.values[y * self.w + columns[0]] * T::real(0.75)
                 + self.values[y * self.w + columns[1]] * T::real(0.25)
@@ -71,7 +77,8 @@ impl<T: Value> Level<T> {
     }
 }
 
-/// Fills the values (H,W) that are not known; 0 where none is.
+/// Replaces the unknown values (H,W) by a smooth guess and returns all values. `known[i]` tells
+/// whether `values[i]` is known. If no value is known, the result is 0 everywhere.
 pub fn pull_push<T: Value>(h: usize, w: usize, values: Vec<T>, known: Vec<bool>) -> Vec<T> {
     assert!(values.len() == h * w && known.len() == h * w, "values and mask of {h}x{w}");
     let mut levels = vec![Level { h, w, values, known }];
@@ -85,7 +92,7 @@ pub fn pull_push<T: Value>(h: usize, w: usize, values: Vec<T>, known: Vec<bool>)
     while let Some(mut level) = levels.pop() {
         for at in 0..level.values.len() {
             if !level.known[at] {
-                level.values[at] = coarse.between(at / level.w, at % level.w);
+                level.values[at] = coarse.interpolate(at / level.w, at % level.w);
             }
         }
         coarse = level;
@@ -93,7 +100,7 @@ pub fn pull_push<T: Value>(h: usize, w: usize, values: Vec<T>, known: Vec<bool>)
     coarse.values
 }
 
-/// Fills the missing pixels of an image (H,W,C), channel by channel.
+/// Fills the missing pixels of an image (H,W,C) in place, each channel separately.
 pub fn fill(pixels: &mut [f32], c: usize, mask: &Mask) {
     assert_eq!(pixels.len(), mask.missing.len() * c, "a mask of the image's size");
     for channel in 0..c {
@@ -113,8 +120,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gaps_are_filled_smoothly_and_what_is_known_stays() {
-        // A ramp with a hole: the guess lies between the hole's ends, and grows along it.
+    fn gaps_are_filled_smoothly_and_known_pixels_stay() {
+        // A ramp with a hole: the guess lies between the ends of the hole and increases along it.
         let (h, w) = (9, 16);
         let ramp: Vec<f64> = (0..h * w).map(|i| (i % w) as f64).collect();
         let known: Vec<bool> = (0..h * w).map(|i| !(5..11).contains(&(i % w))).collect();
@@ -134,16 +141,23 @@ mod tests {
                 );
             }
         }
-        assert!(filled[9] > filled[6], "it grows");
-        // One known pixel is everywhere; none is 0.
-        let one = pull_push(3, 5, vec![7.0_f32; 15], (0..15).map(|i| i == 4).collect());
-        assert!(one.iter().all(|v| *v == 7.0), "{one:?}");
-        assert_eq!(pull_push(2, 3, vec![5.0_f32; 6], vec![false; 6]), [0.0; 6]);
+        assert!(filled[9] > filled[6], "the ramp increases");
+    }
+
+    #[test]
+    fn one_known_pixel_fills_the_image() {
+        let filled = pull_push(3, 5, vec![7.0_f32; 15], (0..15).map(|i| i == 4).collect());
+        assert!(filled.iter().all(|v| *v == 7.0), "{filled:?}");
         assert_eq!(pull_push(1, 1, vec![5.0_f32], vec![true]), [5.0]);
     }
 
     #[test]
-    fn channels_are_filled_by_themselves() {
+    fn an_image_without_known_pixels_is_0() {
+        assert_eq!(pull_push(2, 3, vec![5.0_f32; 6], vec![false; 6]), [0.0; 6]);
+    }
+
+    #[test]
+    fn channels_are_filled_separately() {
         let mask = Mask { h: 1, w: 2, missing: vec![0, 1] };
         let mut pixels = [0.25, 0.5, 9.0, 9.0];
         fill(&mut pixels, 2, &mask);

@@ -1,12 +1,12 @@
-//! Letters for text masks: capitals of five dots by seven, a row a byte, its lowest five bits from
-//! left to right.
+//! Letters for text masks: capitals of 5×7 dots. Each row is a byte; bit 4 is the leftmost dot, bit
+//! 0 the rightmost.
 
 /// Rows of a glyph.
 pub(crate) const H: usize = 7;
 /// Columns of a glyph.
 pub(crate) const W: usize = 5;
 
-/// A to Z.
+/// The letters A to Z.
 pub(crate) const GLYPHS: [[u8; H]; 26] = [
     [0b01110, 0b10001, 0b10001, 0b11111, 0b10001, 0b10001, 0b10001],
     [0b11110, 0b10001, 0b10001, 0b11110, 0b10001, 0b10001, 0b11110],

@@ -1,5 +1,5 @@
-//! Pure functions on arrays of pixels, interleaved as H,W,C: resampling, filling holes, noise and
-//! masks, colour spaces.
+//! Pure functions on pixel arrays with interleaved channels (H,W,C): resampling, hole filling,
+//! noise and masks, colour spaces.
 
 use std::ops::Range;
 
@@ -9,7 +9,8 @@ pub mod fill;
 pub(crate) mod glyphs;
 pub mod resample;
 
-/// A part of a picture (H,W,C) of width `w`.
+/// Cuts the given rows and columns out of an image (H,W,C) of width `w` with `c` channels. The
+/// result is H,W,C too.
 pub fn crop<T: Copy>(
     pixels: &[T],
     w: usize,

@@ -1,17 +1,17 @@
-//! Bicubic resizing as MATLAB's `imresize` does it, which the published protocols of
-//! super-resolution shrink with.
+//! Bicubic resizing that equals MATLAB's `imresize`, which the published super-resolution protocols
+//! use for downscaling.
 //!
 //! The kernel is Keys' cubic with a = −0.5 ("Cubic Convolution Interpolation for Digital Image
-//! Processing", 1981), stretched by 1/scale when shrinking (antialiasing). Output pixel i lies at
-//! (i + ½)/scale − ½ of the input (pixels have centres); what the kernel reaches beyond an edge is
-//! mirrored there, the edge pixel twice; weights sum to 1. One dimension after the other, the one
-//! that shrinks most first.
+//! Processing", 1981), stretched by 1/scale for downscaling (antialiasing). The centre of output
+//! pixel i is at (i + ½)/scale − ½ in input pixels. Beyond an edge the image is mirrored, including
+//! the edge pixel (symmetric padding). The weights of a pixel sum to 1. The two dimensions are
+//! resized one after the other, first the one with the smaller scale.
 
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 
-/// Half the kernel's width at scale 1.
+/// Half the width of the kernel at scale 1.
 const RADIUS: f64 = 2.0;
 
 /// Keys' cubic, a = −0.5.
@@ -26,51 +26,59 @@ fn cubic(x: f64) -> f64 {
     }
 }
 
-/// What an output sample is made of: inputs and their weights.
-type Taps = Vec<(usize, f64)>;
+/// The weighted inputs of one output sample: (index, weight).
+type WeightedInputs = Vec<(usize, f64)>;
 
-/// The taps of every sample of a side of `to` made from `from` at `scale`.
-fn taps(from: usize, to: usize, scale: f64) -> Vec<Taps> {
+/// The weights that resize a side of `from` samples to `to` samples at `scale`, one list per output
+/// sample.
+fn resize_weights(from: usize, to: usize, scale: f64) -> Vec<WeightedInputs> {
     let stretch = scale.min(1.0);
     let radius = RADIUS / stretch;
-    let fold = |i: i64| {
+    let mirror = |i: i64| {
         let i = i.rem_euclid(2 * from as i64) as usize;
         if i < from { i } else { 2 * from - 1 - i }
     };
-    let taps_of = |i: usize| {
+    let weights_of = |i: usize| {
         let centre = (i as f64 + 0.5) / scale - 0.5;
-        let reach = (centre - radius).floor() as i64..=(centre + radius).ceil() as i64;
-        let weigh = |j: i64| (fold(j), cubic(stretch * (centre - j as f64)));
-        let mut taps: Taps = reach.map(weigh).filter(|(_, weight)| *weight != 0.0).collect();
-        let sum: f64 = taps.iter().map(|(_, weight)| weight).sum();
-        taps.iter_mut().for_each(|(_, weight)| *weight /= sum);
-        taps
+        let support = (centre - radius).floor() as i64..=(centre + radius).ceil() as i64;
+        let weigh = |j: i64| (mirror(j), cubic(stretch * (centre - j as f64)));
+        let mut inputs: WeightedInputs =
+            support.map(weigh).filter(|(_, weight)| *weight != 0.0).collect();
+        let sum: f64 = inputs.iter().map(|(_, weight)| weight).sum();
+        inputs.iter_mut().for_each(|(_, weight)| *weight /= sum);
+        inputs
     };
-    (0..to).map(taps_of).collect()
+    (0..to).map(weights_of).collect()
 }
 
-/// What every sample of a side is made of after the side was shrunk by a whole scale, which divides
-/// it, and enlarged again: inputs and their weights.
+/// The weights that downscale a side of `side` samples by the factor `scale` and upscale it again:
+/// for each output sample the pairs (index of an input, weight).
+///
+/// # Panics
+/// If `scale` is 0 or does not divide `side`.
 pub fn down_up(side: usize, scale: usize) -> Vec<Vec<(usize, f64)>> {
-    assert!(scale > 0 && side.is_multiple_of(scale), "a side of {side} shrunk by {scale}");
-    let (down, up) =
-        (taps(side, side / scale, 1.0 / scale as f64), taps(side / scale, side, scale as f64));
-    let both = |row: &Taps| {
+    assert!(scale > 0 && side.is_multiple_of(scale), "{side} is not a multiple of scale {scale}");
+    let (down, up) = (
+        resize_weights(side, side / scale, 1.0 / scale as f64),
+        resize_weights(side / scale, side, scale as f64),
+    );
+    let compose = |row: &WeightedInputs| {
         let mut sum = vec![0.0; side];
         for &(middle, weight) in row {
             down[middle].iter().for_each(|(from, other)| sum[*from] += weight * other);
         }
         sum.into_iter().enumerate().filter(|(_, weight)| *weight != 0.0).collect()
     };
-    up.iter().map(both).collect()
+    up.iter().map(compose).collect()
 }
 
-/// Rows of `width` samples from other rows: output row i is the sum of its taps' rows.
-fn along_columns(pixels: &[f32], width: usize, taps: &[Taps]) -> Vec<f32> {
-    let mut out = vec![0.0; taps.len() * width];
-    out.par_chunks_exact_mut(width).zip(taps).for_each(|(row, taps)| {
+/// Resizes vertically. A row has `width` samples; output row i is the weighted sum of the input
+/// rows in `weights[i]`.
+fn resize_columns(pixels: &[f32], width: usize, weights: &[WeightedInputs]) -> Vec<f32> {
+    let mut out = vec![0.0; weights.len() * width];
+    out.par_chunks_exact_mut(width).zip(weights).for_each(|(row, inputs)| {
         let mut sum = vec![0.0_f64; width];
-        for &(from, weight) in taps {
+        for &(from, weight) in inputs {
             for (sum, &v) in sum.iter_mut().zip(&pixels[from * width..][..width]) {
                 *sum += weight * f64::from(v);
             }
@@ -80,14 +88,15 @@ fn along_columns(pixels: &[f32], width: usize, taps: &[Taps]) -> Vec<f32> {
     out
 }
 
-/// Every row of `width` pixels from itself.
-fn along_rows(pixels: &[f32], width: usize, c: usize, taps: &[Taps]) -> Vec<f32> {
-    let mut out = vec![0.0; pixels.len() / width * taps.len()];
-    out.par_chunks_exact_mut(taps.len() * c).zip(pixels.par_chunks_exact(width * c)).for_each(
+/// Resizes horizontally. A row has `width` pixels of `c` channels; output pixel i of each row is
+/// the weighted sum of the input pixels in `weights[i]`.
+fn resize_rows(pixels: &[f32], width: usize, c: usize, weights: &[WeightedInputs]) -> Vec<f32> {
+    let mut out = vec![0.0; pixels.len() / width * weights.len()];
+    out.par_chunks_exact_mut(weights.len() * c).zip(pixels.par_chunks_exact(width * c)).for_each(
         |(out, row)| {
-            for (pixel, taps) in out.chunks_exact_mut(c).zip(taps) {
+            for (pixel, inputs) in out.chunks_exact_mut(c).zip(weights) {
                 for (channel, out) in pixel.iter_mut().enumerate() {
-                    *out = taps
+                    *out = inputs
                         .iter()
                         .map(|&(from, weight)| weight * f64::from(row[from * c + channel]))
                         .sum::<f64>() as f32;
@@ -109,16 +118,16 @@ fn resize(
         pixels.len() == h * w * c && !pixels.is_empty() && to_h * to_w > 0,
         "a picture of {h}x{w}x{c} to {to_h}x{to_w}"
     );
-    let (rows, columns) = (taps(h, to_h, scales[0]), taps(w, to_w, scales[1]));
+    let (rows, columns) = (resize_weights(h, to_h, scales[0]), resize_weights(w, to_w, scales[1]));
     if scales[0] <= scales[1] {
-        along_rows(&along_columns(pixels, w * c, &rows), w, c, &columns)
+        resize_rows(&resize_columns(pixels, w * c, &rows), w, c, &columns)
     } else {
-        along_columns(&along_rows(pixels, w, c, &columns), to_w * c, &rows)
+        resize_columns(&resize_rows(pixels, w, c, &columns), to_w * c, &rows)
     }
 }
 
-/// A side of `imresize(A, scale)`: ⌈side·scale⌉, taking a product that is whole but for rounding as
-/// whole.
+/// The side that `imresize(A, scale)` gives: ⌈side·scale⌉. A product within 10⁻⁹ (relative) of a
+/// whole number counts as that number, so that 9·(1/3) gives 3 and 100·1.1 gives 110.
 pub fn scaled(side: usize, scale: f64) -> usize {
     let exact = side as f64 * scale;
     let side = if (exact - exact.round()).abs() < 1e-9 * exact.max(1.0) {
@@ -129,11 +138,12 @@ pub fn scaled(side: usize, scale: f64) -> usize {
     side as usize
 }
 
-/// `imresize(A, scale)`: H,W,C pixels enlarged or shrunk by one factor, [`scaled`] sides. Returns
-/// them with their height and width. Nothing is clipped or rounded, as MATLAB does with floats.
+/// Resizes an image (H,W,C) by a factor, like `imresize(A, scale)`. Returns the pixels, the height
+/// and the width; the sides are those of [`scaled`]. Values are neither clipped nor rounded, as
+/// with floats in MATLAB.
 ///
 /// # Errors
-/// When the scale is not a positive number.
+/// If the scale is not a finite number above 0.
 pub fn imresize(
     pixels: &[f32],
     (h, w): (usize, usize),
@@ -142,15 +152,15 @@ pub fn imresize(
 ) -> Result<(Vec<f32>, usize, usize)> {
     if !(scale > 0.0 && scale.is_finite()) {
         return Err(Error::usage(format!(
-            "a picture cannot be resized by {scale}; give a scale above 0"
+            "an image cannot be resized by {scale}; give a scale above 0"
         )));
     }
     let to = (scaled(h, scale), scaled(w, scale));
     Ok((resize(pixels, (h, w), c, to, [scale; 2]), to.0, to.1))
 }
 
-/// `imresize(A, [rows columns])`: H,W,C pixels to a size (height, width); each side has a scale of
-/// its own.
+/// Resizes an image (H,W,C) to the size `to` (height, width), like `imresize(A, [rows columns])`.
+/// Each side has its own scale.
 pub fn imresize_to(
     pixels: &[f32],
     (h, w): (usize, usize),
@@ -160,7 +170,7 @@ pub fn imresize_to(
     resize(pixels, (h, w), c, to, [to.0 as f64 / h as f64, to.1 as f64 / w as f64])
 }
 
-/// Rounds to what 8 bits can hold, on the 0–1 scale, as an image written to a file would be.
+/// Quantises samples on the 0–1 scale to 8 bits, with clipping, as saving to a file does.
 pub fn quantise(pixels: &mut [f32]) {
     pixels.iter_mut().for_each(|v| *v = (v.clamp(0.0, 1.0) * 255.0).round() / 255.0);
 }
@@ -173,15 +183,15 @@ mod tests {
         a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (f64::from(*a) - b).abs() <= tolerance)
     }
 
-    /// By hand from the kernel: at ×2 outputs lie at ∓¼ of the input, with weights k(¾), k(¼),
-    /// k(5/4), k(7/4) and the edge mirrored.
+    /// By hand: at ×2 the outputs are at ∓¼ of an input, so the weights are k(¾), k(¼), k(5/4),
+    /// k(7/4), with the edge mirrored.
     #[test]
-    fn enlarging_by_two_is_the_kernel() {
+    fn upscaling_by_two_samples_the_kernel() {
         let [a, b, c, d] = [-0.0234375, 0.2265625, 0.8671875, -0.0703125];
         assert_eq!([1.75, 0.75, 0.25, 1.25].map(cubic), [a, b, c, d]);
         let (out, h, w) = imresize(&[1.0, 0.0, 0.0, 0.0], (1, 4), 1, 2.0).unwrap();
         assert_eq!((h, w), (2, 8));
-        // The first pixel and its mirror image.
+        // The input is 1 at its first pixel and hence at the mirror image of that pixel.
         let expected = [c + b, c + d, b + a, d, a, 0.0, 0.0, 0.0];
         assert!(close(&out[..8], &expected, 1e-7) && close(&out[8..], &expected, 1e-7), "{out:?}");
         assert!(!close(&out[..8], &expected.map(|v| v + 1e-6), 1e-7), "the comparison can fail");
@@ -189,7 +199,7 @@ mod tests {
 
     /// At ½ the kernel is stretched to 8 pixels: k(±¼), k(±¾), k(±5/4), k(±7/4), halved.
     #[test]
-    fn shrinking_widens_the_kernel() {
+    fn downscaling_stretches_the_kernel() {
         let mut pixels = vec![0.0; 16];
         pixels[8] = 1.0;
         let (out, _, w) = imresize(&pixels, (1, 16), 1, 0.5).unwrap();
@@ -199,24 +209,31 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_constants() {
+    fn sides_are_rounded_up() {
         assert_eq!(
             (scaled(5, 0.5), scaled(9, 1.0 / 3.0), scaled(100, 1.1), scaled(1, 0.01)),
             (3, 3, 110, 1)
         );
+    }
+
+    #[test]
+    fn constant_images_stay_constant() {
         for (size, scale) in [((5, 7), 0.3), ((1, 1), 4.0), ((3, 2), 0.25), ((31, 17), 1.7)] {
             let (out, h, w) = imresize(&vec![0.4; size.0 * size.1 * 3], size, 3, scale).unwrap();
             assert_eq!(out.len(), h * w * 3);
             assert!(out.iter().all(|v| (v - 0.4).abs() < 1e-6), "{size:?} {scale}");
         }
-        assert!(
-            imresize(&[0.0], (1, 1), 1, f64::NAN).is_err()
-                && imresize(&[0.0], (1, 1), 1, -1.0).is_err()
-        );
     }
 
     #[test]
-    fn channels_and_directions_are_apart() {
+    fn invalid_scales_are_refused() {
+        for scale in [f64::NAN, f64::INFINITY, 0.0, -1.0] {
+            assert!(imresize(&[0.0], (1, 1), 1, scale).is_err(), "{scale}");
+        }
+    }
+
+    #[test]
+    fn channels_and_directions_are_independent() {
         let pixels: Vec<f32> = (0..6 * 9 * 2).map(|i| ((i * 29) % 31) as f32 / 31.0).collect();
         let one =
             |channel: usize| pixels.iter().skip(channel).step_by(2).copied().collect::<Vec<f32>>();
@@ -225,7 +242,7 @@ mod tests {
             let alone = imresize_to(&one(channel), (6, 9), 1, (4, 20));
             assert_eq!(both.iter().skip(channel).step_by(2).copied().collect::<Vec<_>>(), alone);
         }
-        // The transposed picture gives the transposed result, but for the rounding between passes.
+        // The transposed image gives the transposed result, except for rounding between the passes.
         let transposed = |p: &[f32], h: usize, w: usize| {
             (0..h * w).map(|i| p[i % h * w + i / h]).collect::<Vec<f32>>()
         };
@@ -238,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn quantised_is_what_a_file_holds() {
+    fn quantising_rounds_and_clips() {
         let mut v = [-0.1, 0.5, 1.2, 100.4 / 255.0];
         quantise(&mut v);
         assert_eq!(v, [0.0, 128.0 / 255.0, 1.0, 100.0 / 255.0]);

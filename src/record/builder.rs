@@ -1,4 +1,5 @@
-//! Forward order: walks a graph and records its calls on a tape; [`backward`] walks back.
+//! Walks a graph in forward order and records its calls on a tape. [`backward`] has the reverse
+//! order.
 
 mod auxiliary;
 mod backward;
@@ -8,71 +9,75 @@ pub use backward::{Penalty, PenaltyKind};
 
 use super::layers;
 use crate::error::{Error, Result};
-use crate::model::Role;
-use crate::model::Store;
-use crate::model::{Graph, Node};
+use crate::model::{Conv2dSpec, Graph, LayerKind, LayerOp, Node, ParamRole, Store};
 use crate::ops::{MaxNorm, ProjectGrad};
 use crate::record::tape::Tape;
 use crate::shape::Dims;
-use crate::spec::{Conv2dSpec, LayerOp};
 use crate::view::View;
 
-/// What the pass is for.
+/// Whether a pass is for training or for inference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Dropout and batch-wide selections are on.
+    /// Training: dropout and batch-wide selections are on.
     Train,
-    /// Neither dropout nor anything that depends on a neighbour in the batch.
+    /// Inference: no dropout, and no sample depends on the others in its batch.
     Infer,
 }
 
-/// Revival of dead units of the code.
+/// Resurrection of dead units of the code by a constant gradient.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Revival {
-    /// Steps without firing.
+pub struct Resurrection {
+    /// Steps without firing after which a unit is dead.
     pub patience: usize,
-    /// Gradient on the pre-activation.
+    /// Size of the gradient that raises its pre-activation.
     pub strength: f64,
 }
 
-/// Records a graph's passes.
+/// Records the passes of a graph.
 #[derive(Debug)]
 pub struct Builder<'a> {
     /// The graph.
     pub graph: &'a Graph,
-    /// Its values.
+    /// The values of its parameters and states.
     pub store: &'a Store,
-    /// Batch.
+    /// Batch size.
     pub n: usize,
     /// Training or inference.
     pub mode: Mode,
-    /// The calls.
+    /// The calls recorded so far.
     pub tape: Tape,
-    /// Whether the gradient by the input is wanted.
+    /// Whether the backward pass computes the gradient of the input.
     pub input_gradient: bool,
-    /// What all gradients are a multiple by: penalties and pushes on units are multiplied by it.
+    /// Factor of all gradients. Penalties and resurrection multiply theirs by it; seeds must
+    /// already have it.
     pub grad_scale: f64,
+    /// Output of each node, once computed.
     values: Vec<Option<View>>,
+    /// What each node keeps for its backward pass: switches, masks, pre-activations.
     saved: Vec<Vec<View>>,
+    /// Gradient of each node, once a contribution is recorded.
     grads: Vec<Option<View>>,
+    /// Whether the backward pass needs the gradient of each node.
     needs: Vec<bool>,
+    /// Whether the gradient of each parameter has a contribution.
     written: Vec<bool>,
-    /// Nodes whose gradient is written as that before their activation.
+    /// Whether the gradient of each node is already multiplied by the slope of its activation.
     gated: Vec<bool>,
-    /// Max poolings that are the epilogue of the convolution before them, which has no value then.
+    /// Whether each max pooling is fused into the convolution before it, which then has no value.
     pooled: Vec<bool>,
-    /// Levels of corruption, one a sample, once somebody has asked for them.
+    /// Corruption level of each sample, once a layer has asked for it.
     level: Option<View>,
-    /// Which pixels are known, once somebody has asked.
+    /// Mask of known pixels, once a layer has asked for it.
     known: Option<View>,
     penalty: Option<Penalty>,
-    revival: Option<(usize, Revival)>,
-    /// Whether biases are left out.
-    unbiased: bool,
+    /// The node whose pre-activation resurrection raises, and its settings.
+    resurrection: Option<(usize, Resurrection)>,
+    /// Whether layers leave out their biases.
+    without_biases: bool,
 }
 
 impl<'a> Builder<'a> {
-    /// Nothing recorded yet.
+    /// A builder with nothing recorded.
     pub fn new(graph: &'a Graph, store: &'a Store, n: usize, mode: Mode) -> Self {
         let count = graph.nodes.len();
         Self {
@@ -93,44 +98,49 @@ impl<'a> Builder<'a> {
             level: None,
             known: None,
             penalty: None,
-            revival: None,
-            unbiased: false,
+            resurrection: None,
+            without_biases: false,
         }
     }
 
-    /// Turns revival on: the push goes to the pre-activation of the last convolution or fully
-    /// connected layer at or before the code.
-    pub fn revive(&mut self, revival: Revival) -> Result<()> {
+    /// Turns on resurrection of dead units. The gradient goes to the pre-activation of the last
+    /// convolution or fully connected layer at or before the code.
+    ///
+    /// # Errors
+    /// When there is no such layer, or it has another number of channels than the code.
+    pub fn resurrect_dead_units(&mut self, resurrection: Resurrection) -> Result<()> {
         let Graph { nodes, code, .. } = self.graph;
-        let pushes = |op: &LayerOp| {
-            matches!(op, LayerOp::Conv2d(_) | LayerOp::ConvTranspose2d(_) | LayerOp::Linear(_))
-        };
+        let has_weights = |op: &LayerOp| matches!(op.kind(), LayerKind::Product { .. });
         let mut node = *code;
-        while !nodes[node].op.as_ref().is_some_and(pushes) {
+        while !nodes[node].op.as_ref().is_some_and(has_weights) {
             node = *nodes[node].inputs.first().ok_or_else(|| {
-                Error::usage("sparsity.revive_strength: no convolution or fully connected layer leads to the code; set it to 0")
+                Error::usage(
+                    "sparsity.revive_strength: no convolution or fully connected layer leads to \
+                     the code; set it to 0",
+                )
             })?;
         }
         if nodes[node].dims.c != nodes[*code].dims.c {
             return Err(Error::usage(format!(
-                "sparsity.revive_strength: layer {} has {} channels, the code {}: units do not correspond; set it to 0",
+                "sparsity.revive_strength: layer {} has {} channels but the code has {}, so that \
+                 units do not correspond; set it to 0",
                 nodes[node].name, nodes[node].dims.c, nodes[*code].dims.c
             )));
         }
-        self.revival = Some((node, revival));
+        self.resurrection = Some((node, resurrection));
         Ok(())
     }
 
-    /// A buffer for the batch's input, kept.
+    /// A kept buffer for the input of the batch.
     pub fn input(&mut self) -> View {
         let x = self.tape.map("input", self.n * self.graph.nodes[0].dims.len());
         self.tape.keep(x);
         x
     }
 
-    /// How strong the corruption of each sample is, for a graph that [`Graph::knows_level`] (σ on
-    /// the 0–1 scale, or what [`crate::spec::CorruptionSpec::level_of_scale`] gives): kept, and
-    /// written by whoever records the pass.
+    /// A kept buffer for the corruption level of each sample, for a graph that is conditioned on it
+    /// ([`Graph::is_conditioned_on_level`]): σ on the 0–1 scale, or
+    /// [`crate::spec::CorruptionSpec::level_of_scale`]. The caller writes it before each run.
     pub fn level(&mut self) -> View {
         if let Some(level) = self.level {
             return level;
@@ -141,8 +151,9 @@ impl<'a> Builder<'a> {
         level
     }
 
-    /// 1 where a pixel of the input is known and 0 where it is missing, in every channel, for a
-    /// graph that [`Graph::knows_missing`]: kept, and written by whoever records the pass.
+    /// A kept buffer for the mask of known pixels, for a graph that is conditioned on it
+    /// ([`Graph::is_conditioned_on_mask`]): 1 where a pixel is known and 0 where it is missing, for
+    /// every channel of the input. The caller writes it before each run.
     pub fn known(&mut self) -> View {
         if let Some(known) = self.known {
             return known;
@@ -153,8 +164,8 @@ impl<'a> Builder<'a> {
         known
     }
 
-    /// Records the forward pass up to the nodes wanted. They have a value afterwards, and so has
-    /// what is between, but for what is pooled as it is computed.
+    /// Records the forward pass that computes the `wanted` nodes. Afterwards they and all nodes
+    /// that they depend on have a value, except convolutions with a fused max pooling.
     pub fn forward(&mut self, x: View, wanted: &[usize]) {
         self.values[0] = Some(x);
         let mut live = vec![false; self.graph.nodes.len()];
@@ -167,7 +178,7 @@ impl<'a> Builder<'a> {
         }
         for pool in 1..live.len() {
             if let Some((below, _)) =
-                layers::poolable(self.graph, self.node(pool)).filter(|_| live[pool])
+                layers::fusable_pool(self.graph, self.node(pool)).filter(|_| live[pool])
             {
                 self.pooled[pool] = self.readers(below) == 1
                     && below != self.graph.code
@@ -181,14 +192,15 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Records the decoder alone: from the code to the output. None if something between reads what
-    /// lies before the code.
+    /// Records only the decoder: from the code to the output. Returns `None` if the decoder reads a
+    /// node before the code (a skip connection).
     pub fn decode(&mut self, code: View) -> Option<View> {
         self.values[self.graph.code] = Some(code);
         self.forward_after(self.graph.code)?;
         self.values[self.graph.output]
     }
 
+    /// Records the nodes between `start` and the output.
     fn forward_after(&mut self, start: usize) -> Option<()> {
         let mut live = vec![false; self.graph.nodes.len()];
         live[self.graph.output] = true;
@@ -210,12 +222,12 @@ impl<'a> Builder<'a> {
         Some(())
     }
 
-    /// Records what leaves the gradients of atoms of unit norm without their part along the atom,
-    /// before the optimiser.
+    /// Records, before the optimiser, the projection of gradients of unit-norm atoms: it removes
+    /// their component along the atom.
     pub fn project(&mut self) {
         for node in &self.graph.nodes {
             let Some(weight) =
-                node.weight.filter(|weight| self.graph.params[*weight].role == Role::Learned)
+                node.weight.filter(|weight| self.graph.params[*weight].role == ParamRole::Learned)
             else {
                 continue;
             };
@@ -228,17 +240,17 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// A node's value.
+    /// Output of a node.
     pub fn value(&self, node: usize) -> View {
         self.values[node].expect("the forward pass computes a value before it is read")
     }
 
-    /// Records the constraints on weights, after the optimiser; a shared weight may be bound by
-    /// each of its layers.
+    /// Records, after the optimiser, the norm constraints on weights. Each layer with a shared
+    /// weight applies its own constraint.
     pub fn constrain(&mut self) {
         for node in &self.graph.nodes {
             let learned =
-                node.weight.filter(|weight| self.graph.params[*weight].role == Role::Learned);
+                node.weight.filter(|weight| self.graph.params[*weight].role == ParamRole::Learned);
             let weight = learned.map(|weight| self.store.weight(weight));
             if let Some(call) = weight.and_then(|w| layers::constraint(self.graph, node, w)) {
                 self.tape.push(call);
@@ -246,18 +258,18 @@ impl<'a> Builder<'a> {
         }
     }
 
-    // What layers use.
+    // Used by `record/layers`.
 
-    /// The bias of a node, unless biases are left out.
+    /// Index of a node's bias parameter; `None` while biases are left out.
     pub(super) fn bias(&self, node: usize) -> Option<usize> {
-        self.graph.nodes[node].bias.filter(|_| !self.unbiased)
+        self.graph.nodes[node].bias.filter(|_| !self.without_biases)
     }
 
     pub(super) fn node(&self, node: usize) -> &'a Node {
         &self.graph.nodes[node]
     }
 
-    /// How many layers read a node.
+    /// Number of inputs of other nodes that read a node.
     fn readers(&self, node: usize) -> usize {
         self.graph
             .nodes
@@ -267,11 +279,12 @@ impl<'a> Builder<'a> {
             .count()
     }
 
-    /// The convolution that a max pooling is the epilogue of, if it is one.
+    /// The convolution that a max pooling is fused into, if it is.
     pub(super) fn pooled_by(&self, pool: usize) -> Option<(usize, &'a Conv2dSpec)> {
-        layers::poolable(self.graph, self.node(pool)).filter(|_| self.pooled[pool])
+        layers::fusable_pool(self.graph, self.node(pool)).filter(|_| self.pooled[pool])
     }
 
+    /// Index of input `i` of a node.
     pub(super) fn input_node(&self, node: usize, i: usize) -> usize {
         self.graph.nodes[node].inputs[i]
     }
@@ -284,15 +297,18 @@ impl<'a> Builder<'a> {
         self.value(self.input_node(node, i))
     }
 
+    /// A new buffer for the output of a node.
     pub(super) fn output(&mut self, node: usize) -> View {
         let node = self.node(node);
         self.tape.map(node.name.clone(), self.n * node.dims.len())
     }
 
+    /// Keeps a view for the backward pass of a node.
     pub(super) fn save(&mut self, node: usize, view: View) {
         self.saved[node].push(view);
     }
 
+    /// The `i`-th view that a node has kept.
     pub(super) fn saved(&self, node: usize, i: usize) -> View {
         self.saved[node][i]
     }

@@ -1,24 +1,21 @@
-//! The tape: calls in order on virtual buffers, which are then laid into as few real ones as their
+//! The tape: a list of calls on virtual buffers, which it then maps to as few real ones as their
 //! lifetimes allow.
 
 use std::collections::HashMap;
 
-use crate::device::Device;
+use crate::device::{Allocation, Device};
 use crate::error::Result;
 use crate::program::Call;
 use crate::view::{Access, Buffer, View};
 
-/// Virtual buffers are numbered from here.
-const VIRTUAL: u32 = 1 << 30;
-
-/// What a buffer holds.
+/// Element type of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Reals, f32 on a GPU.
+    /// Real numbers; f32 on a GPU.
     Real,
-    /// Reals of half precision.
+    /// Real numbers in half precision.
     Half,
-    /// Words.
+    /// Unsigned integers (u32).
     Words,
 }
 
@@ -27,7 +24,8 @@ struct Virtual {
     label: String,
     kind: Kind,
     len: usize,
-    /// Lives to the end: its value is read after the program has run.
+    /// Whether it is written before the program runs or read after it, so that it shares memory
+    /// with no other buffer.
     kept: bool,
 }
 
@@ -37,47 +35,48 @@ impl Virtual {
     }
 }
 
-/// Calls being collected.
+/// A tape being recorded.
 #[derive(Debug, Default)]
 pub struct Tape {
     /// The calls so far.
     pub calls: Vec<Call>,
-    /// Whether maps are in half precision.
+    /// Whether maps are stored in half precision.
     pub half: bool,
     buffers: Vec<Virtual>,
 }
 
-/// What a program's own buffers take.
-#[derive(Clone, Debug, Default)]
+/// A program's own buffers, and their sizes.
+#[derive(Debug, Default)]
 pub struct Memory {
     /// Real buffers.
-    pub buffers: Vec<Buffer>,
-    /// Their bytes.
+    pub buffers: Vec<Allocation>,
+    /// Their total size in bytes.
     pub bytes: u64,
-    /// Bytes if nothing were reused.
+    /// Total size in bytes if no buffer were reused.
     pub unshared_bytes: u64,
-    /// The largest buffer: its bytes and what it is.
+    /// Size in bytes and label of the largest buffer.
     pub largest: (u64, String),
 }
 
 impl Tape {
     fn buffer(&mut self, label: String, kind: Kind, len: usize) -> View {
-        let buffer = Buffer(VIRTUAL + self.buffers.len() as u32);
+        let buffer = Buffer::on_tape(self.buffers.len() as u32);
         self.buffers.push(Virtual { label, kind, len, kept: false });
         View { half: kind == Kind::Half, ..View::whole(buffer, len) }
     }
 
-    /// A virtual buffer of a map: what layers give each other, or the gradient by it.
+    /// A virtual buffer for a map: a layer's output, its gradient or a mask. It has the precision
+    /// of the tape's maps.
     pub fn map(&mut self, label: impl Into<String>, len: usize) -> View {
         self.buffer(label.into(), if self.half { Kind::Half } else { Kind::Real }, len)
     }
 
-    /// A virtual buffer of reals.
+    /// A virtual buffer of real numbers in full precision.
     pub fn real(&mut self, label: impl Into<String>, len: usize) -> View {
         self.buffer(label.into(), Kind::Real, len)
     }
 
-    /// A virtual buffer of words.
+    /// A virtual buffer of unsigned integers.
     pub fn words(&mut self, label: impl Into<String>, len: usize) -> View {
         self.buffer(label.into(), Kind::Words, len)
     }
@@ -87,16 +86,23 @@ impl Tape {
         self.calls.push(call.into());
     }
 
-    /// Keeps a view's value to the end of the program.
+    /// Reserves a buffer of its own for a view: the caller writes it before a run or reads it
+    /// after one.
     pub fn keep(&mut self, view: View) {
-        if view.buffer.0 >= VIRTUAL {
-            self.buffers[(view.buffer.0 - VIRTUAL) as usize].kept = true;
+        if let Some(id) = view.buffer.tape_index() {
+            self.buffers[id as usize].kept = true;
         }
     }
 
-    /// Lays the virtual buffers into real ones: a buffer is taken at its first use and given back
-    /// after its last. Returns the calls on real buffers, the views in `wanted` translated, and
-    /// what it took. Buffers without any use are made too, if kept.
+    /// Allocates real buffers and replaces the virtual ones by them. A virtual buffer occupies a
+    /// real one from its first use to its last; kept buffers have one of their own, even without
+    /// any use.
+    ///
+    /// Translates the views in `wanted`. Returns the calls on real buffers and the memory, which
+    /// must live until the calls are compiled.
+    ///
+    /// # Errors
+    /// When the device has no memory for a buffer. Those allocated before are returned.
     pub fn allocate(
         mut self,
         device: &mut Device,
@@ -105,12 +111,12 @@ impl Tape {
         let slots = self.assign();
         let mut memory = Memory::default();
         for slot in &slots.sizes {
-            let view = match slot.kind {
+            let buffer = match slot.kind {
                 Kind::Real => device.alloc_real(&slot.label, slot.len)?,
                 Kind::Half => device.alloc_half(&slot.label, slot.len)?,
                 Kind::Words => device.alloc_words(&slot.label, slot.len)?,
             };
-            memory.buffers.push(view.buffer);
+            memory.buffers.push(buffer);
             memory.bytes += slot.bytes();
             if slot.bytes() > memory.largest.0 {
                 memory.largest = (slot.bytes(), slot.label.clone());
@@ -118,8 +124,8 @@ impl Tape {
         }
         memory.unshared_bytes = self.buffers.iter().map(Virtual::bytes).sum();
         let translate = |view: &mut View| {
-            if view.buffer.0 >= VIRTUAL {
-                view.buffer = memory.buffers[slots.of[&(view.buffer.0 - VIRTUAL)]];
+            if let Some(id) = view.buffer.tape_index() {
+                view.buffer = memory.buffers[slots.of[&id]].buffer;
             }
         };
         for call in &mut self.calls {
@@ -131,12 +137,12 @@ impl Tape {
         Ok((self.calls, memory))
     }
 
-    /// Bytes that the program's own buffers will take, without making them.
+    /// Total size in bytes of the buffers that [`Tape::allocate`] would allocate.
     pub fn planned_bytes(&mut self) -> u64 {
         self.assign().sizes.iter().map(Virtual::bytes).sum()
     }
 
-    /// The largest buffer planned: bytes and label.
+    /// Size in bytes and label of the largest virtual buffer.
     pub fn largest(&self) -> (u64, &str) {
         self.buffers
             .iter()
@@ -145,13 +151,14 @@ impl Tape {
             .unwrap_or((0, ""))
     }
 
+    /// Assigns each virtual buffer to a slot, a real buffer to be allocated, by its first and last
+    /// use.
     fn assign(&mut self) -> Slots {
         let mut first: HashMap<u32, usize> = HashMap::new();
         let mut last: HashMap<u32, usize> = HashMap::new();
         for (i, call) in self.calls.iter_mut().enumerate() {
             call.visit(&mut |view, access| {
-                if view.buffer.0 >= VIRTUAL {
-                    let id = view.buffer.0 - VIRTUAL;
+                if let Some(id) = view.buffer.tape_index() {
                     debug_assert!(
                         access != Access::Read
                             || first.contains_key(&id)
@@ -164,7 +171,7 @@ impl Tape {
         }
         let mut slots = Slots::default();
         let mut free: Vec<usize> = Vec::new();
-        // Kept buffers are written from outside or read afterwards: they share with nobody.
+        // Kept buffers are written or read outside the program: their slots are not shared.
         for (id, buffer) in self.buffers.iter().enumerate() {
             if buffer.kept {
                 slots.make(id as u32, buffer);
@@ -204,8 +211,8 @@ impl Slots {
         self.sizes.push(buffer.clone());
     }
 
-    /// The smallest free one that is large enough, else the largest free one made larger, else a
-    /// new one.
+    /// Chooses a slot: the smallest free one that is large enough, else the largest free one, which
+    /// is enlarged, else a new one.
     fn place(&mut self, id: u32, buffer: &Virtual, free: &mut Vec<usize>) {
         let fitting = |slot: &&usize| self.sizes[**slot].kind == buffer.kind;
         let enough = free
@@ -235,7 +242,7 @@ mod tests {
     use crate::ops::AddAssign;
 
     #[test]
-    fn memory_is_reused_when_lifetimes_allow() {
+    fn buffers_with_disjoint_lifetimes_share_memory() {
         let mut device = Device::cpu();
         let mut tape = Tape::default();
         let mut x = tape.real("x", 100);
@@ -251,7 +258,7 @@ mod tests {
         tape.push(crate::ops::Combine { alpha: 1.0, beta: 0.0, a: before, b: None, y: end });
         tape.push(AddAssign { x, y: end });
         let (calls, memory) = tape.allocate(&mut device, &mut [&mut x, &mut end]).unwrap();
-        assert_eq!(memory.buffers.len(), 4, "x, end and two in turn");
+        assert_eq!(memory.buffers.len(), 4, "x, end, and two that alternate");
         assert_eq!(memory.unshared_bytes, 12 * 400);
         device.write(x, &[1.0; 100]);
         let program = device.compile(calls).unwrap();

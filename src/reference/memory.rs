@@ -53,34 +53,38 @@ impl<E> std::ops::DerefMut for Taken<E> {
 
 impl<T: Real> Memory<T> {
     fn slot(&mut self, buffer: Buffer) -> &mut Slot<T> {
-        let index = buffer.0 as usize;
+        let index = buffer.index as usize;
         while self.slots.len() <= index {
             self.slots.push(Slot::Empty);
         }
         &mut self.slots[index]
     }
 
-    /// Allocates a buffer of reals, filled with zeros.
-    pub fn alloc_real(&mut self, buffer: Buffer, len: usize) {
+    /// Makes a buffer of reals, all zero. Returns its bytes.
+    pub(crate) fn alloc_real(&mut self, buffer: Buffer, len: usize) -> u64 {
         *self.slot(buffer) = Slot::Real(vec![T::ZERO; len]);
+        self.slot(buffer).bytes()
     }
 
-    /// Allocates a buffer of u32, filled with zeros.
-    pub fn alloc_words(&mut self, buffer: Buffer, len: usize) {
+    /// Makes a buffer of words, all zero. Returns its bytes.
+    pub(crate) fn alloc_words(&mut self, buffer: Buffer, len: usize) -> u64 {
         *self.slot(buffer) = Slot::Words(vec![0; len]);
+        self.slot(buffer).bytes()
     }
 
-    /// Frees a buffer.
-    pub fn free(&mut self, buffer: Buffer) {
+    /// Drops a buffer.
+    pub(crate) fn free(&mut self, buffer: Buffer) {
         *self.slot(buffer) = Slot::Empty;
     }
 
-    /// The elements of a view of reals.
-    ///
-    /// # Panics
-    /// If the buffer holds something else, or is taken.
+    /// Bytes of all buffers.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.slots.iter().map(Slot::bytes).sum()
+    }
+
+    /// The reals of a view.
     pub fn real(&self, view: View) -> &[T] {
-        match &self.slots[view.buffer.0 as usize] {
+        match &self.slots[view.buffer.index as usize] {
             Slot::Real(data) => &data[view.start..view.start + view.len],
             other => panic!("{view:?} is not a buffer of reals: {}", other.content()),
         }
@@ -91,7 +95,7 @@ impl<T: Real> Memory<T> {
     /// # Panics
     /// If the buffer holds something else, or is taken.
     pub fn words(&self, view: View) -> &[u32] {
-        match &self.slots[view.buffer.0 as usize] {
+        match &self.slots[view.buffer.index as usize] {
             Slot::Words(data) => &data[view.start..view.start + view.len],
             other => panic!("{view:?} is not a buffer of words: {}", other.content()),
         }
@@ -149,7 +153,15 @@ impl<T: Real> Memory<T> {
 }
 
 impl<T> Slot<T> {
-    /// Describes the content, for panics.
+    fn bytes(&self) -> u64 {
+        let bytes = match self {
+            Self::Empty => 0,
+            Self::Real(data) => size_of_val(&data[..]),
+            Self::Words(data) => size_of_val(&data[..]),
+        };
+        bytes as u64
+    }
+
     fn content(&self) -> &'static str {
         match self {
             Self::Empty => "empty, or taken",

@@ -1,34 +1,12 @@
-//! The CPU path: every operation in plain code, generic over f32 and f64. It is the reference for
-//! the kernels, and runs programs on machines without a GPU. Convolutions are matrix products.
-//! rayon
-//! distributes work over samples or blocks whose bounds depend only on the problem, so that results
-//! do not depend on the number of threads.
+//! The CPU path's memory and threads. Every operation's plain code stands beside its dispatches in
+//! `ops`, generic over f32 and f64: the reference for the kernels, and the way to run programs on
+//! machines without a GPU. rayon distributes work over samples or blocks whose bounds depend only
+//! on the problem, so that results do not depend on the number of threads.
 
-mod activation;
-mod bicubic;
-mod constraint;
-mod conv2d;
-mod corrupt;
-mod data;
-mod depthwise;
-mod detection;
-mod elementwise;
-mod im2col;
-mod local_contrast;
-mod loss;
-mod mask;
 mod memory;
-mod missing;
-mod optimizer;
-mod parallel;
-mod pool2d;
-mod reduce;
-mod revive;
-mod segmentation;
-mod soft_threshold;
+pub(crate) mod parallel;
 #[cfg(test)]
-mod testing;
-mod unpool2d;
+pub(crate) mod testing;
 
 use crate::linalg::real::Real;
 

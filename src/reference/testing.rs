@@ -18,7 +18,7 @@ impl<T: Real> Setup<T> {
 
     fn buffer(&mut self) -> Buffer {
         self.next += 1;
-        Buffer(self.next - 1)
+        Buffer::planned(self.next - 1)
     }
 
     /// Allocates a buffer with these values.

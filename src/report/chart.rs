@@ -1,5 +1,5 @@
-//! Charts as pictures: lines, dots and bars over axes with labels, and tiles with a caption each.
-//! The font is bundled, so that every machine draws the same bytes.
+//! Charts as pictures: lines, dots and bars with labelled axes, and tiles with captions. The font
+//! is bundled, so that every machine draws the same bytes.
 
 use std::sync::Once;
 
@@ -9,21 +9,27 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
 
-use crate::report::picture::{Picture, Tiles};
+use crate::report::picture::{Picture, TileGrid};
 
-/// Size of a chart in pixels.
+/// Size of a chart in pixels (width, height). Two side by side fit on most screens.
 const SIZE: (u32, u32) = (640, 400);
 /// Height of text in pixels.
 pub(crate) const TEXT: u32 = 15;
 /// Height of a title in pixels.
 pub(crate) const TITLE: u32 = 18;
-/// Everything is drawn this many times larger and then averaged, so that lines are smooth.
+/// Supersampling factor (antialiasing): everything is drawn this many times larger and then
+/// averaged. 3 would smooth lines a little more and take more than twice the time.
 const FINE: u32 = 2;
+/// The name under which the font is registered with plotters.
 const FONT: &str = "bundled";
-pub(crate) const DRAWN: &str = "memory takes every drawing";
+/// The panic message of drawing calls, which cannot fail: the target is memory.
+pub(crate) const DRAWN: &str = "drawing into memory does not fail";
+/// Colour of text and axes.
 pub(crate) const INK: RGBColor = RGBColor(51, 51, 51);
+/// Colour of grid lines.
 const GRID: RGBColor = RGBColor(228, 228, 228);
-/// Colours of series: blue, orange and more (Okabe & Ito's, which colour-blind people tell apart).
+/// Colours of series: blue, orange, … of Okabe & Ito's palette, which people with colour vision
+/// deficiency can distinguish.
 const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -33,55 +39,56 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(230, 159, 0),
 ];
 
-/// How points are drawn.
+/// How the points of a series are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// Joined.
+    /// Joined by a thick line.
     Line,
-    /// A dot each, joined by a thin line.
+    /// As dots, joined by a thin line.
     Dots,
 }
 
-/// Points with a name.
+/// A named sequence of points.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
-    /// For the legend, where there is more than one.
+    /// The name in the legend, which is drawn if a chart has more than one series.
     pub name: String,
-    /// x and y.
+    /// The points (x, y).
     pub points: Vec<(f64, f64)>,
-    /// Half the length of an error bar at each point; empty: none.
+    /// Half the length of the error bar of each point. Empty: no error bars.
     pub spread: Vec<f64>,
-    /// How they are drawn.
+    /// How the points are drawn.
     pub look: Look,
 }
 
-/// An axis.
+/// An axis of a chart.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Axis {
-    /// What it shows, with its unit.
+    /// The quantity, with its unit.
     pub label: String,
-    /// Whether it is logarithmic; what is not above 0 is not shown then.
+    /// Whether the axis is logarithmic. Values that are not above 0 are then left out.
     pub log: bool,
-    /// A value that must be on it, such as 0.
-    pub with: Option<f64>,
+    /// A value that the range must include, such as 0.
+    pub include: Option<f64>,
 }
 
-/// A chart: series, or bars (from, to, height).
+/// A chart of series or bars.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Chart {
-    /// What it shows.
+    /// The title.
     pub title: String,
-    /// To the right.
+    /// The horizontal axis.
     pub x: Axis,
-    /// Upwards.
+    /// The vertical axis.
     pub y: Axis,
-    /// At most two series.
+    /// The series, at most six, which is the number of colours.
     pub series: Vec<Series>,
-    /// Bars; they begin at 0.
+    /// Bars (from, to, height), which start at height 0.
     pub bars: Vec<(f64, f64, f64)>,
 }
 
-/// The range of an axis and its ticks, as they are placed: logarithms on a logarithmic axis.
+/// The range and the ticks of an axis, in drawing coordinates: the values themselves, or their
+/// decimal logarithms on a logarithmic axis.
 #[derive(Clone, Debug, PartialEq)]
 struct Scale {
     range: (f64, f64),
@@ -90,28 +97,35 @@ struct Scale {
 }
 
 impl Scale {
+    /// A scale that includes all `values`. If it is not `tight`, it has a margin of 5 % on each
+    /// side.
     fn new(axis: &Axis, values: impl Iterator<Item = f64>, tight: bool) -> Self {
         let log = axis.log;
-        let usable = values.chain(axis.with).filter(|v| v.is_finite() && (!log || *v > 0.0));
-        let placed = usable.map(|v| if log { v.log10() } else { v });
+        let valid = values.chain(axis.include).filter(|v| v.is_finite() && (!log || *v > 0.0));
+        let coordinates = valid.map(|v| if log { v.log10() } else { v });
         let (mut low, mut high) =
-            placed.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
+            coordinates.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
+        // No valid value.
         if low > high {
             (low, high) = (0.0, 1.0);
         }
+        // A single value: the range must not be empty.
         if high - low <= 1e-9 * high.abs().max(1e-9) {
-            let room = if log { 0.5 } else { (0.1 * high.abs()).max(0.5) };
-            (low, high) = if low == 0.0 && !log { (0.0, 1.0) } else { (low - room, high + room) };
+            let margin = if log { 0.5 } else { (0.1 * high.abs()).max(0.5) };
+            (low, high) =
+                if low == 0.0 && !log { (0.0, 1.0) } else { (low - margin, high + margin) };
         }
         if !tight {
-            // a little room, but none beyond a value asked for
-            let (room, edge) = (0.05 * (high - low), axis.with.filter(|_| !log));
-            (low, high) = (if edge == Some(low) { low } else { low - room }, high + room);
+            // No margin below the included value: an axis that includes 0 starts there.
+            let (margin, edge) = (0.05 * (high - low), axis.include.filter(|_| !log));
+            (low, high) = (if edge == Some(low) { low } else { low - margin }, high + margin);
         }
         let ticks = if log { log_ticks(low, high) } else { ticks(low, high, 6) };
         Self { range: (low, high), ticks, log }
     }
 
+    /// The drawing coordinate of a value, clamped to the range. `None` if it has none, for example
+    /// 0 on a logarithmic axis.
     fn place(&self, value: f64) -> Option<f64> {
         let placed = if self.log { value.log10() } else { value };
         placed.is_finite().then(|| placed.clamp(self.range.0, self.range.1))
@@ -146,7 +160,8 @@ impl ValueFormatter<f64> for Scale {
     }
 }
 
-/// Round numbers (1, 2 or 5 times a power of ten apart) within a range, about `count` of them.
+/// About `count` round numbers in the range `low..=high`, whose distance is 1, 2 or 5 times a power
+/// of ten.
 fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
     let rough = (high - low) / count as f64;
     let power = 10.0_f64.powf(rough.log10().floor());
@@ -159,10 +174,11 @@ fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
     (first..).map(|i| i as f64 * step).take_while(|tick| *tick <= high + 1e-9 * step).collect()
 }
 
-/// Logarithms of powers of ten within a range, with their doubles and fivefolds if the powers alone
-/// are few.
+/// Ticks of a logarithmic axis from 10^`low` to 10^`high`: decimal logarithms of powers of ten, of
+/// 1, 2 and 5 times these if there are fewer than three, or of all multiples.
 fn log_ticks(low: f64, high: f64) -> Vec<f64> {
     let all = |factors: &[f64]| -> Vec<f64> {
+        // At most about 8 powers: over more decades, only every second, third, … power.
         let every = ((high - low) / 8.0).ceil().max(1.0) as i64;
         let powers = (low.floor() as i64..=high.ceil() as i64).filter(|power| power % every == 0);
         let ticks = powers
@@ -176,8 +192,8 @@ fn log_ticks(low: f64, high: f64) -> Vec<f64> {
         .unwrap_or_else(|| ticks(low, high, 4))
 }
 
-/// A number as short as it may be at four digits, or at as many as tell it from one that is
-/// `apart`.
+/// Formats a number with four significant digits, or with as many as distinguish it from a number
+/// at the distance `apart`. Trailing zeros are left out.
 fn number(value: f64, apart: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
@@ -193,6 +209,7 @@ fn number(value: f64, apart: f64) -> String {
     text.replace('-', "−")
 }
 
+/// A text style: size in pixels of the picture, and colour.
 pub(crate) fn text(size: u32, colour: RGBColor) -> TextStyle<'static> {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
@@ -202,13 +219,13 @@ pub(crate) fn text(size: u32, colour: RGBColor) -> TextStyle<'static> {
     (FONT, size * FINE).into_font().color(&colour)
 }
 
-/// Pixels of the picture as pixels of the drawing.
+/// Converts pixels of the picture to pixels of the supersampled drawing.
 pub(crate) const fn fine(pixels: usize) -> i32 {
     pixels as i32 * FINE as i32
 }
 
-/// Draws on a white page of this size. A drawing in memory cannot fail but by a mistake in this
-/// file.
+/// Draws a picture of `w`×`h` pixels on a white background. `draw` draws in supersampled
+/// coordinates, see [`fine`].
 pub(crate) fn page(
     (w, h): (u32, u32),
     draw: impl FnOnce(&DrawingArea<BitMapBackend, Shift>),
@@ -230,7 +247,7 @@ pub(crate) fn page(
     Picture { h, w, c: 3, pixels }
 }
 
-/// Charts side by side in `columns` columns.
+/// Draws charts row by row in `columns` columns.
 pub fn charts(charts: &[Chart], columns: usize) -> Picture {
     let columns = columns.clamp(1, charts.len().max(1));
     let rows = charts.len().div_ceil(columns).max(1);
@@ -241,6 +258,7 @@ pub fn charts(charts: &[Chart], columns: usize) -> Picture {
     })
 }
 
+/// Draws one chart into an area.
 fn draw(chart: &Chart, area: &DrawingArea<BitMapBackend, Shift>) {
     let points = || chart.series.iter().flat_map(|series| series.points.iter().copied());
     let x_values = points().map(|p| p.0).chain(chart.bars.iter().flat_map(|bar| [bar.0, bar.1]));
@@ -259,7 +277,7 @@ fn draw(chart: &Chart, area: &DrawingArea<BitMapBackend, Shift>) {
     let y_axis = if chart.bars.is_empty() {
         chart.y.clone()
     } else {
-        Axis { with: Some(0.0), ..chart.y.clone() }
+        Axis { include: Some(0.0), ..chart.y.clone() }
     };
     let (x, y) = (Scale::new(&chart.x, x_values, true), Scale::new(&y_axis, y_values, false));
     let mut built = ChartBuilder::on(area)
@@ -330,7 +348,8 @@ fn draw(chart: &Chart, area: &DrawingArea<BitMapBackend, Shift>) {
         }
     }
     if chart.series.len() > 1 {
-        // the legend keeps out of the way of what lies to the right, which most lines level out to
+        // The legend is at the right, above or below the points there: most curves flatten out
+        // towards the right and leave one of the two corners free.
         let right = points().filter_map(|(a, b)| Some((x.place(a)?, y.place(b)?)));
         let share = |value: f64, of: &Scale| (value - of.range.0) / (of.range.1 - of.range.0);
         let right: Vec<f64> =
@@ -353,23 +372,26 @@ fn draw(chart: &Chart, area: &DrawingArea<BitMapBackend, Shift>) {
     }
 }
 
-/// Width that tiles with captions fill.
+/// Maximum width of a picture of tiles with captions, in pixels. It fits on most screens.
 const WIDTH: usize = 1280;
-/// Least width of such a tile, so that its caption has room.
-const LEAST_TILE: usize = 64;
-/// Gap between tiles.
+/// Minimum width of a tile with a caption, in pixels; the caption needs it.
+const MIN_TILE: usize = 64;
+/// Gap between tiles in pixels.
 const GAP: usize = 10;
 
-/// Tiles with two short lines under each, below a title.
-pub fn captioned(title: &str, tiles: &Tiles, captions: &[[String; 2]]) -> Picture {
+/// Draws a title, and below it tiles with a caption of two short lines under each tile.
+///
+/// # Panics
+/// If the numbers of tiles and captions differ.
+pub fn captioned(title: &str, tiles: &TileGrid, captions: &[[String; 2]]) -> Picture {
     assert_eq!(tiles.tiles.len(), captions.len(), "a caption for each tile");
-    let scale = LEAST_TILE.div_ceil(tiles.w);
+    let scale = MIN_TILE.div_ceil(tiles.w);
     let (w, h) = (tiles.w * scale, tiles.h * scale);
     let columns = ((WIDTH - GAP) / (w + GAP)).clamp(1, captions.len().max(1));
     let rows = captions.len().div_ceil(columns);
     let (top, line) = (2 * GAP + TITLE as usize, TEXT as usize);
     let (step_x, step_y) = (w + GAP, h + 2 * line + GAP + 4);
-    // the title is never wider than this for what is written here
+    // An upper bound for the width of the title: a character is less than 0.6 of its height wide.
     let width =
         (columns * step_x + GAP).max(title.chars().count() * TITLE as usize * 6 / 10 + 2 * GAP);
     let mut picture = page((width as u32, (top + rows * step_y + GAP) as u32), |page| {
@@ -403,14 +425,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_are_round_and_inside() {
+    fn ticks_are_round_numbers_in_the_range() {
         assert_eq!(ticks(0.0, 10.0, 6), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
         assert_eq!(
             ticks(-0.3, 0.31, 6).iter().map(|t| number(*t, 0.2)).collect::<Vec<_>>(),
             ["−0.2", "0", "0.2"]
         );
-        assert_eq!(log_ticks(-2.1, 0.1), [-2.0, -1.0, 0.0]);
-        assert_eq!(log_ticks(0.0, 1.0).len(), 4);
         for (low, high) in [(3.0, 3.01), (1e-8, 2e-8), (-5.0, 1e6), (999.0, 1001.0)] {
             let found = ticks(low, high, 6);
             assert!(
@@ -418,10 +438,21 @@ mod tests {
                     && found.iter().all(|t| (low - 1e-9..=high + 1e-9).contains(t)),
                 "{low}–{high}: {found:?}"
             );
-            assert!(
-                (2..=10).contains(&log_ticks(low.clamp(-9.0, 8.0), high.clamp(-8.0, 9.0)).len())
-            );
         }
+    }
+
+    #[test]
+    fn log_ticks_are_powers_or_multiples_of_powers() {
+        assert_eq!(log_ticks(-2.1, 0.1), [-2.0, -1.0, 0.0]);
+        assert_eq!(log_ticks(0.0, 1.0).len(), 4);
+        for (low, high) in [(3.0, 3.01), (1e-8, 2e-8), (-5.0, 9.0), (8.0, 9.0)] {
+            let count = log_ticks(low, high).len();
+            assert!((2..=10).contains(&count), "{low}–{high}: {count}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_short() {
         assert_eq!(
             [12_345.0, 12_345.1, 12_345.25].map(|v| number(v, 0.05)),
             ["12345", "12345.1", "12345.25"]
@@ -442,7 +473,7 @@ mod tests {
         Chart {
             title: "λ‖z‖ of a test".to_owned(),
             x: Axis { label: "step".to_owned(), ..Axis::default() },
-            y: Axis { label: "loss".to_owned(), log: true, with: None },
+            y: Axis { label: "loss".to_owned(), log: true, include: None },
             series: vec![Series {
                 name: "one".to_owned(),
                 points: points.to_vec(),
@@ -453,19 +484,24 @@ mod tests {
         }
     }
 
-    fn coloured(picture: &Picture) -> usize {
+    /// The number of blue pixels, the colour of the first series and of bars.
+    fn blue_pixels(picture: &Picture) -> usize {
         let blue = |p: &&[f32]| p[2] > p[0] + 0.3;
         picture.pixels.chunks(3).filter(blue).count()
     }
 
     #[test]
-    fn charts_show_their_values_whatever_they_are() {
+    fn a_chart_depends_on_its_values_only() {
         let drawn = charts(&[chart(&[(0.0, 1.0), (10.0, 100.0)])], 1);
         assert_eq!((drawn.w, drawn.h, drawn.c), (640, 400, 3));
-        assert!(coloured(&drawn) > 500);
+        assert!(blue_pixels(&drawn) > 500);
         assert_eq!(drawn, charts(&[chart(&[(0.0, 1.0), (10.0, 100.0)])], 1), "the same bytes");
         assert_ne!(drawn, charts(&[chart(&[(0.0, 1.0), (10.0, 90.0)])], 1));
-        // nothing, one point, what a logarithm does not take
+    }
+
+    #[test]
+    fn charts_accept_any_values() {
+        // No point, one point, values without a logarithm, extreme ranges.
         for points in [
             &[][..],
             &[(0.0, 5.0)],
@@ -475,23 +511,27 @@ mod tests {
             let drawn = charts(&[chart(points), chart(points), chart(points)], 2);
             assert_eq!((drawn.w, drawn.h), (1280, 800));
         }
+    }
+
+    #[test]
+    fn bars_are_filled() {
         let bars = Chart {
             series: Vec::new(),
             bars: vec![(0.1, 1.0, 5.0), (1.0, 10.0, 9.0)],
             ..chart(&[])
         };
         let bars = Chart { y: Axis::default(), ..bars };
-        assert!(coloured(&charts(&[bars], 1)) > 20_000);
+        assert!(blue_pixels(&charts(&[bars], 1)) > 20_000);
     }
 
     #[test]
     fn captioned_tiles_keep_their_pixels() {
-        let tiles = Tiles { h: 2, w: 3, c: 1, columns: 1, tiles: vec![vec![0.0; 6]; 40] };
+        let tiles = TileGrid { h: 2, w: 3, c: 1, columns: 1, tiles: vec![vec![0.0; 6]; 40] };
         let captions: Vec<[String; 2]> =
             (0..40).map(|i| [format!("{i} %"), format!("#{i}")]).collect();
         let picture = captioned("forty", &tiles, &captions);
         assert!(picture.w <= WIDTH, "{}", picture.w);
-        // tiles are 66×44 pixels of pure black; ink is not
+        // Tiles are 66×44 pixels of pure black; text is dark gray.
         let black = picture.pixels.chunks(3).filter(|p| p.iter().all(|v| *v == 0.0)).count();
         assert_eq!(black, 40 * 66 * 44);
         let dark = picture.pixels.chunks(3).filter(|p| p[0] > 0.0 && p[0] < 0.5).count();

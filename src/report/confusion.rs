@@ -1,4 +1,4 @@
-//! How a classifier did: errors with their interval, and which classes it took for which.
+//! Results of a classifier: the error rate with its confidence interval, and the confusion matrix.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -7,46 +7,48 @@ use serde::Serialize;
 use crate::report::chart::{DRAWN, INK, TEXT, TITLE, fine, page, text};
 use crate::report::picture::Picture;
 
-/// Side of the matrix in pixels, about.
+/// Approximate side of the drawn matrix in pixels.
 const SIDE: usize = 520;
-/// Most characters of a class's name.
-const NAME: usize = 14;
-/// Most classes whose cells have numbers and whose lines have names.
-const NUMBERED: usize = 30;
+/// Maximum number of characters of a class name in the picture; the margins have room for as many.
+const MAX_NAME: usize = 14;
+/// Maximum number of classes for which cells have numbers and rows have names. With more, the cells
+/// are too small for text.
+const MAX_NUMBERED: usize = 30;
 
-/// How often which class was taken for which.
+/// A confusion matrix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confusion {
-    /// The classes' names.
+    /// The names of the classes.
     pub classes: Vec<String>,
-    /// Rows by the true class, columns by the class found.
+    /// Number of images, by true class (rows) and predicted class (columns).
     pub counts: Vec<Vec<u64>>,
 }
 
-/// A share of failures.
+/// An error rate with its confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Rate {
-    /// Failures.
+    /// Number of errors.
     pub wrong: u64,
-    /// Of so many.
+    /// Number of trials.
     pub of: u64,
-    /// Their share.
+    /// The error rate, `wrong` / `of`.
     pub error: f64,
-    /// The 95 % interval of the share.
+    /// The 95 % confidence interval of the error rate.
     pub interval: [f64; 2],
 }
 
 impl Rate {
-    /// The share of `wrong` in `of`, with Wilson's interval (Wilson, "Probable Inference, the Law
-    /// of Succession, and Statistical Inference", 1927).
+    /// The rate of `wrong` errors in `of` trials, with the Wilson score interval (Wilson, "Probable
+    /// Inference, the Law of Succession, and Statistical Inference", 1927).
     pub fn new(wrong: u64, of: u64) -> Self {
+        // The 97.5 % quantile of the standard normal distribution.
         const Z: f64 = 1.959_963_984_540_054;
         let n = of.max(1) as f64;
         let error = wrong as f64 / n;
-        let middle = (error + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
+        let centre = (error + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
         let half =
             Z / (1.0 + Z * Z / n) * (error * (1.0 - error) / n + Z * Z / (4.0 * n * n)).sqrt();
-        Self { wrong, of, error, interval: [(middle - half).max(0.0), (middle + half).min(1.0)] }
+        Self { wrong, of, error, interval: [(centre - half).max(0.0), (centre + half).min(1.0)] }
     }
 }
 
@@ -58,33 +60,36 @@ impl std::fmt::Display for Rate {
 }
 
 impl Confusion {
-    /// Counts what was found for what is true.
-    pub fn new(classes: &[String], truth: &[u32], found: &[u32]) -> Self {
-        assert_eq!(truth.len(), found.len(), "an answer for each image");
+    /// Counts the images by true class and predicted class.
+    ///
+    /// # Panics
+    /// If `truth` and `predicted` have different lengths, or a class is out of range.
+    pub fn new(classes: &[String], truth: &[u32], predicted: &[u32]) -> Self {
+        assert_eq!(truth.len(), predicted.len(), "a prediction for each image");
         let mut counts = vec![vec![0; classes.len()]; classes.len()];
         truth
             .iter()
-            .zip(found)
-            .for_each(|(truth, found)| counts[*truth as usize][*found as usize] += 1);
+            .zip(predicted)
+            .for_each(|(truth, predicted)| counts[*truth as usize][*predicted as usize] += 1);
         Self { classes: classes.to_vec(), counts }
     }
 
-    /// The share of errors.
+    /// The error rate over all images.
     pub fn rate(&self) -> Rate {
         let all: u64 = self.counts.iter().flatten().sum();
-        let right: u64 = self.counts.iter().enumerate().map(|(class, row)| row[class]).sum();
-        Rate::new(all - right, all)
+        let correct: u64 = self.counts.iter().enumerate().map(|(class, row)| row[class]).sum();
+        Rate::new(all - correct, all)
     }
 
-    /// The matrix as a picture: true classes from top to bottom, found ones from left to right; the
-    /// darker, the larger the share of the row.
+    /// Draws the matrix: true classes from top to bottom, predicted classes from left to right. A
+    /// darker cell is a larger fraction of its row.
     pub fn picture(&self, title: &str) -> Picture {
         const LEFT: usize = 150;
         const TOP: usize = 56;
         let count = self.classes.len().max(1);
         let cell = (SIDE / count).clamp(2, 64);
         let side = cell * count;
-        let names = count <= NUMBERED;
+        let names = count <= MAX_NUMBERED;
         let bottom = if names { 130 } else { 40 };
         let width = (LEFT + side + 24).max(title.chars().count() * TITLE as usize * 6 / 10 + 24);
         page((width as u32, (TOP + side + bottom) as u32), |area| {
@@ -93,7 +98,7 @@ impl Confusion {
                 let all = counts.iter().sum::<u64>().max(1);
                 for (column, number) in counts.iter().enumerate() {
                     let share = *number as f64 / all as f64;
-                    // errors are few: the square root makes them visible
+                    // The square root makes rare errors visible.
                     let base =
                         if row == column { RGBColor(0, 114, 178) } else { RGBColor(213, 94, 0) };
                     let depth = share.sqrt();
@@ -118,8 +123,8 @@ impl Confusion {
             }
             let size = TEXT.min(cell as u32).max(9);
             for (class, name) in self.classes.iter().enumerate().filter(|_| names) {
-                let short: String = if name.chars().count() > NAME {
-                    name.chars().take(NAME - 1).chain(['…']).collect()
+                let short: String = if name.chars().count() > MAX_NAME {
+                    name.chars().take(MAX_NAME - 1).chain(['…']).collect()
                 } else {
                     name.clone()
                 };
@@ -140,7 +145,7 @@ impl Confusion {
             area.draw_text("true class", &up, (fine(14), fine(TOP + side / 2))).expect(DRAWN);
             let below = axis.pos(Pos::new(HPos::Center, VPos::Bottom));
             area.draw_text(
-                "found class",
+                "predicted class",
                 &below,
                 (fine(LEFT + side / 2), fine(TOP + side + bottom - 8)),
             )
@@ -154,8 +159,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_have_wilsons_interval() {
-        // 10 of 100: 5.52 % to 17.44 %
+    fn rates_have_the_wilson_interval() {
+        // 10 of 100: 5.52 % to 17.44 %.
         let rate = Rate::new(10, 100);
         assert!(
             (rate.interval[0] - 0.0552).abs() < 1e-4 && (rate.interval[1] - 0.1744).abs() < 1e-4,
@@ -167,18 +172,25 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_counted_where_they_belong() {
+    fn images_are_counted_by_true_and_predicted_class() {
         let classes: Vec<String> =
             ["cat", "dog", "a very long name of a class"].map(String::from).to_vec();
         let confusion = Confusion::new(&classes, &[0, 0, 1, 2, 2, 2], &[0, 1, 1, 2, 2, 0]);
         assert_eq!(confusion.counts, [[1, 1, 0], [0, 1, 0], [1, 0, 2]]);
         assert_eq!((confusion.rate().wrong, confusion.rate().of), (2, 6));
-        let picture = confusion.picture("three classes");
-        assert!(
-            picture.w > 200
-                && picture.h > 200
-                && picture != Confusion::new(&classes, &[0], &[1]).picture("three classes")
-        );
+    }
+
+    #[test]
+    fn the_picture_depends_on_the_counts() {
+        let classes: Vec<String> =
+            ["cat", "a very long name of a class"].map(String::from).to_vec();
+        let picture = Confusion::new(&classes, &[0, 1], &[0, 1]).picture("two classes");
+        assert!(picture.w > 200 && picture.h > 200);
+        assert_ne!(picture, Confusion::new(&classes, &[0], &[1]).picture("two classes"));
+    }
+
+    #[test]
+    fn many_classes_are_drawn_without_names() {
         let many: Vec<String> = (0..300).map(|i| i.to_string()).collect();
         assert!(Confusion::new(&many, &[1], &[2]).picture("many").h > 600);
     }

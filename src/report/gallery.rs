@@ -1,4 +1,4 @@
-//! The pictures of a model: originals beside reconstructions, filters, atoms.
+//! The pictures of a model: originals with reconstructions, filters, atoms, codes.
 
 use std::path::Path;
 
@@ -6,35 +6,41 @@ use crate::data::{Images, Patch, patches};
 use crate::device::Device;
 use crate::error::Result;
 use crate::infer::batches::Inference;
-use crate::infer::evaluate::Report;
+use crate::infer::evaluate::EvaluationReport;
 use crate::infer::reconstruct;
 use crate::infer::restore::{Code, Restorer};
-use crate::infer::whole;
+use crate::infer::whole_images;
 use crate::model::Node;
 use crate::report::picture;
-use crate::report::picture::Tiles;
+use crate::report::picture::TileGrid;
 use crate::shape::Dims;
 use crate::spec::{CorruptionSpec, LayerOp};
 
-/// Every picture that may be made.
+/// The file names of all pictures that this module writes.
 pub const NAMES: [&str; 6] =
     ["restored.png", "codes.png", "reconstructions.png", "whole.png", "filters.png", "atoms.png"];
-/// Pairs shown.
-const SHOWN: usize = 48;
-/// Atoms shown.
+/// Maximum number of patches in `reconstructions.png`. More patches make each of them smaller.
+const PATCHES: usize = 48;
+/// Maximum number of atoms in `atoms.png`. More atoms make each of them smaller.
 const ATOMS: usize = 64;
 
-/// Writes `reconstructions.png` (patches above what is drawn from their codes), `whole.png` (a
-/// whole image beside its reconstruction, where images are larger than the model's input, and not
-/// restored), `filters.png` and `atoms.png` into a folder, as far as the model has them; returns
-/// their names.
+/// Writes the pictures that exist for the model into a folder and returns their file names:
+///
+/// - `reconstructions.png`: patches, each above its reconstruction;
+/// - `whole.png`: a whole image beside its reconstruction, if images are larger than the model's
+///   input and the model is not a restoration model;
+/// - `filters.png`: the filters of the first convolution;
+/// - `atoms.png`: the atoms of the most active units, see [`atoms`].
+///
+/// # Errors
+/// If the device fails or a file cannot be written.
 pub fn write(
     folder: &Path,
     device: &mut Device,
     inference: &mut Inference,
     images: &Images,
     chosen: &[Patch],
-    report: &Report,
+    report: &EvaluationReport,
 ) -> Result<Vec<&'static str>> {
     let mut written = Vec::new();
     let graph = inference.graph;
@@ -49,17 +55,20 @@ pub fn write(
     let mut order: Vec<usize> =
         (0..statistics.units()).filter(|unit| !statistics.is_dead(*unit)).collect();
     order.sort_by(|a, b| statistics.activity(*b).total_cmp(&statistics.activity(*a)));
-    let lit = |unit: &usize| (*unit, 4.0 * statistics.activity(*unit).max(1e-3));
-    let lit: Vec<(usize, f64)> = order.iter().take(ATOMS).map(lit).collect();
-    if let Some(atoms) = atoms(device, inference, &lit)? {
+    // A unit is set to four times its mean activity, a compromise: the mean includes zeros, so
+    // active units are stronger, but far stronger codes do not occur. The minimum keeps the atoms
+    // of rarely active units above rounding errors.
+    let strength = |unit: &usize| (*unit, 4.0 * statistics.activity(*unit).max(1e-3));
+    let units: Vec<(usize, f64)> = order.iter().take(ATOMS).map(strength).collect();
+    if let Some(atoms) = atoms(device, inference, &units)? {
         atoms.picture().save(&folder.join("atoms.png"))?;
         written.push("atoms.png");
     }
     Ok(written)
 }
 
-/// Patches above what is drawn from their codes, and a whole image beside its reconstruction where
-/// images are larger; the names of both.
+/// Writes `reconstructions.png` and, if it applies, `whole.png`; see [`write`]. Returns the file
+/// names.
 fn reconstructions(
     folder: &Path,
     device: &mut Device,
@@ -69,8 +78,8 @@ fn reconstructions(
 ) -> Result<Vec<&'static str>> {
     let mut written = vec!["reconstructions.png"];
     let dims = inference.graph.nodes[0].dims;
-    let step = (chosen.len() / SHOWN).max(1);
-    let shown: Vec<Patch> = chosen.iter().step_by(step).take(SHOWN).copied().collect();
+    let step = (chosen.len() / PATCHES).max(1);
+    let shown: Vec<Patch> = chosen.iter().step_by(step).take(PATCHES).copied().collect();
     let x = patches::cut(images, &shown, dims.h, dims.w);
     let y = inference.run(device, &x)?.y;
     let tiles = |data: &[f32]| data.chunks(dims.len()).map(<[f32]>::to_vec).collect::<Vec<_>>();
@@ -78,26 +87,27 @@ fn reconstructions(
     picture::pairs(&tiles(&x), &tiles(&y), dims.h, dims.w, dims.c, columns)
         .save(&folder.join("reconstructions.png"))?;
     let (h, w) = (images.table[0].h, images.table[0].w);
-    if (h, w) != (dims.h, dims.w) && inference.degrading.is_none() {
+    if (h, w) != (dims.h, dims.w) && inference.degradation.is_none() {
         let original = images.image_f32(0);
-        let mut drawn = reconstruct::image(device, inference, &original, h, w)?;
-        drawn.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
-        picture::grid(&[original, drawn], h, w, dims.c, 2, 4).save(&folder.join("whole.png"))?;
+        let mut whole = reconstruct::image(device, inference, &original, h, w)?;
+        whole.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
+        picture::grid(&[original, whole], h, w, dims.c, 2, 4).save(&folder.join("whole.png"))?;
         written.push("whole.png");
     }
     Ok(written)
 }
 
-/// Images shown in `restored.png`.
+/// Maximum number of images in `restored.png`.
 const RESTORED: usize = 4;
-/// Their largest side there.
+/// Maximum side of an image in `restored.png`, in pixels. Larger images are cropped and not
+/// downscaled, which would hide noise.
 const RESTORED_SIDE: usize = 320;
 
-/// Writes `restored.png` into a folder: images as given, restored and clean, their middles where
-/// they are large; returns its name.
+/// Writes `restored.png` into a folder: a row per image with the corrupted, the restored and the
+/// clean image. Of large images it shows the centre. Returns the file name.
 ///
 /// # Errors
-/// When the device fails, or the file cannot be written.
+/// If the device fails or the file cannot be written.
 pub fn restored(
     folder: &Path,
     device: &mut Device,
@@ -107,27 +117,31 @@ pub fn restored(
 ) -> Result<&'static str> {
     let count = images.len().min(RESTORED);
     let shown = (0..count)
-        .map(|i| whole::show(device, restorer, images, i, corruption))
+        .map(|i| whole_images::restore_example(device, restorer, images, i, corruption))
         .collect::<Result<Vec<_>>>()?;
-    let side =
-        |of: fn(&whole::Shown) -> usize| shown.iter().map(of).min().unwrap_or(1).min(RESTORED_SIDE);
+    let side = |of: fn(&whole_images::RestoredExample) -> usize| {
+        shown.iter().map(of).min().unwrap_or(1).min(RESTORED_SIDE)
+    };
     let (h, w, c) = (side(|shown| shown.size.0), side(|shown| shown.size.1), images.channels);
-    // Not too far from square.
+    // The aspect ratio is limited to 3:2, so that a panorama does not make the picture too wide.
     let (h, w) = (h.min(w * 3 / 2).max(1), w.min(h * 3 / 2).max(1));
-    let middle = |picture: &[f32], (from_h, from_w): (usize, usize)| -> Vec<f32> {
+    let centre = |picture: &[f32], (from_h, from_w): (usize, usize)| -> Vec<f32> {
         let (top, left) = ((from_h - h) / 2, (from_w - w) / 2);
         crate::raster::crop(picture, from_w, c, top..top + h, left..left + w)
     };
     let tiles: Vec<Vec<f32>> = shown
         .iter()
-        .flat_map(|shown| shown.pictures.iter().map(|picture| middle(picture, shown.size)))
+        .flat_map(|shown| shown.pictures.iter().map(|picture| centre(picture, shown.size)))
         .collect();
     picture::grid(&tiles, h, w, c, 3, 4).save(&folder.join("restored.png"))?;
     Ok("restored.png")
 }
 
-/// The filters of the first convolution, if the model has one.
-pub fn filters(device: &mut Device, inference: &Inference) -> Result<Option<Tiles>> {
+/// The filters of the first convolution. `None` if the model has no convolution.
+///
+/// # Errors
+/// If the device fails.
+pub fn filters(device: &mut Device, inference: &Inference) -> Result<Option<TileGrid>> {
     let graph = inference.graph;
     let first = graph
         .nodes
@@ -135,24 +149,24 @@ pub fn filters(device: &mut Device, inference: &Inference) -> Result<Option<Tile
         .find_map(|node| node.weight.filter(|w| graph.params[*w].shape.len() == 4));
     let Some(weight) = first else { return Ok(None) };
     let [k, c, r, s] = graph.params[weight].shape[..] else {
-        unreachable!("four axes were asked for")
+        unreachable!("the weight was selected by its four axes")
     };
     let values = inference.store.read_param(device, graph, weight)?;
     Ok(Some(picture::filters(&values, k, c, r, s)))
 }
 
-/// The atoms of some units of a decoder that is one transposed convolution of the code, whatever
-/// else is added to it.
+/// The dictionary atoms of `units`, read from the weight of the transposed convolution whose input
+/// is the code. `None` if the decoder has no such layer.
 fn dictionary(
     device: &mut Device,
     inference: &Inference,
     units: impl ExactSizeIterator<Item = usize>,
-) -> Result<Option<Tiles>> {
+) -> Result<Option<TileGrid>> {
     let graph = inference.graph;
-    let draws = |node: &&Node| {
+    let decodes = |node: &&Node| {
         node.inputs == [graph.code] && matches!(node.op, Some(LayerOp::ConvTranspose2d(_)))
     };
-    let Some(weight) = graph.nodes.iter().find(draws).and_then(|node| node.weight) else {
+    let Some(weight) = graph.nodes.iter().find(decodes).and_then(|node| node.weight) else {
         return Ok(None);
     };
     let [_, c, r, s] = graph.params[weight].shape[..] else {
@@ -164,15 +178,15 @@ fn dictionary(
     Ok(Some(picture::filters(&chosen, k, c, r, s)))
 }
 
-/// Maps shown in `codes.png`.
+/// Maximum number of tiles in `codes.png`: the image and 29 maps. More make each of them smaller.
 const MAPS: usize = 30;
 
-/// Writes `codes.png` into a folder: an image as given, then the maps of its code, those first
-/// whose magnitudes have the largest sum; 0 is middle gray, and all are on one scale. Returns its
-/// name, if the model has such a code.
+/// Writes `codes.png` into a folder: the corrupted image, then the maps of its code by decreasing
+/// L1 norm. All maps are on one scale, and 0 is middle gray. Returns the file name, or `None` if
+/// the model has no such code.
 ///
 /// # Errors
-/// When the device fails, or the file cannot be written.
+/// If the device fails or the file cannot be written.
 pub fn codes(
     folder: &Path,
     device: &mut Device,
@@ -180,10 +194,10 @@ pub fn codes(
     images: &Images,
     corruption: (&CorruptionSpec, u64),
 ) -> Result<Option<&'static str>> {
-    let posed = whole::pose(images, 0, corruption)?;
+    let posed = whole_images::degrade_image(images, 0, corruption)?;
     let ((h, w), c) = (posed.size, images.channels);
     let Some(Code { values, dims, of: (part_h, part_w) }) =
-        restorer.code(device, [h, w, c], &posed.told, &posed.given)?
+        restorer.code(device, [h, w, c], &posed.condition, &posed.given)?
     else {
         return Ok(None);
     };
@@ -192,7 +206,7 @@ pub fn codes(
     let sum = |unit: usize| map(unit).iter().map(|v| f64::from((v - 0.5).abs())).sum::<f64>();
     let mut units: Vec<usize> = (0..dims.c).collect();
     units.sort_by(|a, b| sum(*b).total_cmp(&sum(*a)));
-    // The image at the code's size, its first channel.
+    // The first channel of the image, subsampled to the size of the code.
     let [down, across] = [(part_h / dims.h).max(1), (part_w / dims.w).max(1)];
     let pixel = |at: usize| {
         posed.given[((at / dims.w * down).min(h - 1) * w + (at % dims.w * across).min(w - 1)) * c]
@@ -204,53 +218,61 @@ pub fn codes(
     Ok(Some("codes.png"))
 }
 
-/// What units draw: the decoder's answer to one unit at a given strength, less its answer to the
-/// empty code. A map's unit is lit at its centre, and what none of them reaches is cut off. A
-/// decoder that needs more than the code gives its dictionary instead, if it has one. None without
-/// units.
+/// The atoms of units, given as (unit, strength). An atom is the decoder's output for a code in
+/// which only that unit has its strength, minus its output for the zero code.
+///
+/// In a convolutional code the unit is active at the centre of its map, and the border that no atom
+/// reaches is cropped. If the decoder has inputs other than the code, the atoms are read from its
+/// dictionary. Returns `None` without units, if the decoder has no dictionary, or if the output is
+/// not an image.
+///
+/// # Errors
+/// If the device fails.
 pub fn atoms(
     device: &mut Device,
     inference: &Inference,
-    lit: &[(usize, f64)],
-) -> Result<Option<Tiles>> {
+    units: &[(usize, f64)],
+) -> Result<Option<TileGrid>> {
     let graph = inference.graph;
-    if lit.is_empty() || graph.code == 0 || !graph.code_reaches_output() {
+    if units.is_empty() || graph.code == 0 || !graph.code_reaches_output() {
         return Ok(None);
     }
-    let (code, drawn) = (graph.nodes[graph.code].dims, graph.nodes[graph.output].dims);
-    // Maps that are to be like a layer's are no pictures.
-    if graph.target > 0 && ![1, 3].contains(&drawn.c) {
+    let (code, output) = (graph.nodes[graph.code].dims, graph.nodes[graph.output].dims);
+    // A decoder that reconstructs a layer can have any number of channels.
+    if graph.target > 0 && ![1, 3].contains(&output.c) {
         return Ok(None);
     }
     let mut atoms: Vec<Vec<f32>> = Vec::new();
-    // one place of each batch is for the empty code
-    let all = lit;
-    for lit in lit.chunks((inference.batch(device) - 1).max(1)) {
-        let mut codes = vec![0.0; (lit.len() + 1) * code.len()];
-        for (i, (unit, strength)) in lit.iter().enumerate() {
+    // The first code of each batch is zero.
+    for part in units.chunks((inference.batch(device) - 1).max(1)) {
+        let mut codes = vec![0.0; (part.len() + 1) * code.len()];
+        for (i, (unit, strength)) in part.iter().enumerate() {
             codes[(i + 1) * code.len() + code.offset(*unit, code.h / 2, code.w / 2)] =
                 *strength as f32;
         }
         let Some(images) = inference.decode(device, &codes)? else {
-            return dictionary(device, inference, all.iter().map(|(unit, _)| *unit));
+            return dictionary(device, inference, units.iter().map(|(unit, _)| *unit));
         };
-        let (empty, lit) = images.split_at(drawn.len());
+        let (zero, images) = images.split_at(output.len());
         atoms.extend(
-            lit.chunks(drawn.len())
-                .map(|atom| atom.iter().zip(empty).map(|(a, e)| a - e).collect::<Vec<f32>>()),
+            images
+                .chunks(output.len())
+                .map(|image| image.iter().zip(zero).map(|(a, z)| a - z).collect::<Vec<f32>>()),
         );
     }
-    let (atoms, dims) = if code.area() > 1 { reached(&atoms, drawn) } else { (atoms, drawn) };
+    let (atoms, dims) =
+        if code.area() > 1 { crop_to_support(&atoms, output) } else { (atoms, output) };
     Ok(Some(picture::atoms(&atoms, dims.h, dims.w, dims.c)))
 }
 
-/// The part of pictures outside of which all of them are next to nothing, and its size.
-fn reached(pictures: &[Vec<f32>], dims: Dims) -> (Vec<Vec<f32>>, Dims) {
+/// Crops pictures (H,W,C) to the smallest common rectangle that contains every pixel above 0.1 % of
+/// the maximum of its picture. Returns the parts and their size.
+fn crop_to_support(pictures: &[Vec<f32>], dims: Dims) -> (Vec<Vec<f32>>, Dims) {
     let (mut top, mut bottom, mut left, mut right) = (dims.h, 0, dims.w, 0);
     for picture in pictures {
-        let most = picture.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
+        let max = picture.iter().fold(0.0_f32, |max, v| max.max(v.abs()));
         for (at, pixel) in picture.chunks(dims.c).enumerate() {
-            if pixel.iter().any(|v| v.abs() > 1e-3 * most) {
+            if pixel.iter().any(|v| v.abs() > 1e-3 * max) {
                 let (y, x) = (at / dims.w, at % dims.w);
                 (top, bottom, left, right) =
                     (top.min(y), bottom.max(y + 1), left.min(x), right.max(x + 1));
@@ -270,18 +292,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_no_atom_reaches_is_cut_off() {
+    fn the_border_that_no_atom_reaches_is_cropped() {
         let dims = Dims::new(2, 3, 4);
         let mut picture = vec![0.0; dims.len()];
         picture[dims.offset(1, 1, 2)] = -2.0;
-        picture[dims.offset(0, 2, 1)] = 1e-4; // next to nothing beside 2
-        assert_eq!(reached(&[picture.clone()], dims), (vec![vec![0.0, -2.0]], Dims::new(2, 1, 1)));
+        picture[dims.offset(0, 2, 1)] = 1e-4; // negligible beside 2
+        assert_eq!(
+            crop_to_support(&[picture.clone()], dims),
+            (vec![vec![0.0, -2.0]], Dims::new(2, 1, 1))
+        );
         picture[dims.offset(0, 2, 1)] = 0.5;
-        let (cut, size) = reached(&[picture, vec![0.0; dims.len()]], dims);
+        let (cut, size) = crop_to_support(&[picture, vec![0.0; dims.len()]], dims);
         assert_eq!(
             (size, &cut[0]),
             (Dims::new(2, 2, 2), &vec![0.0, 0.0, 0.0, -2.0, 0.5, 0.0, 0.0, 0.0])
         );
-        assert_eq!(reached(&[vec![0.0; 24]], dims).1, dims);
+        assert_eq!(crop_to_support(&[vec![0.0; 24]], dims).1, dims);
     }
 }

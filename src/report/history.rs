@@ -1,4 +1,4 @@
-//! The history of a training, as `metrics.jsonl` has it.
+//! The training history: what `metrics.jsonl` of a run contains.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::error::Result;
 use crate::files;
-use crate::infer::whole::Whole;
+use crate::infer::whole_images::WholeImageScores;
 use crate::report::chart;
 use crate::report::chart::{Axis, Chart, Look, Series};
 use crate::report::picture::Picture;
@@ -15,57 +15,57 @@ use crate::report::picture::Picture;
 /// Means over a logging interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
-    /// Steps done at its end.
+    /// Number of training steps at the end of the interval.
     pub step: u64,
-    /// Passes over the data at its end.
+    /// Number of epochs at the end of the interval.
     pub epoch: f64,
     /// Reconstruction loss.
     pub reconstruction: f64,
     /// Sparsity penalty.
     pub sparsity: f64,
-    /// L0.
+    /// Number of elements ≠ 0 of a code.
     pub l0: f64,
 }
 
-/// A validation.
+/// The result of a validation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Validation {
-    /// Steps done.
+    /// Number of training steps so far.
     pub step: u64,
-    /// Passes over the data.
+    /// Number of epochs so far.
     pub epoch: f64,
     /// Mean ‖x − x̂‖².
     pub sum_squares: f64,
-    /// Mean PSNR in dB; no number where what is reconstructed is no image.
+    /// Mean PSNR in dB. NaN if the reconstruction target is a layer and not an image.
     #[serde(deserialize_with = "number_or_null")]
     pub psnr: f64,
-    /// Mean L0.
+    /// Mean number of elements ≠ 0 of a code.
     pub l0: f64,
-    /// Of a restorer: whole images.
+    /// The result on whole images, for restoration models only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub whole: Option<Whole>,
+    pub whole: Option<WholeImageScores>,
 }
 
-/// A number; null, which is how JSON has what is no number, is that.
+/// Deserialises a number. `null`, which JSON has in place of NaN, becomes NaN.
 fn number_or_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// What was logged, in order.
+/// The training history.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
-    /// Logging intervals.
+    /// The logging intervals, in order.
     pub intervals: Vec<Interval>,
-    /// Validations.
+    /// The validations, in order.
     pub validations: Vec<Validation>,
 }
 
 impl History {
-    /// Reads a log; none if there is no file. What is not a line of it, such as a last one that a
-    /// kill cut, is passed over.
+    /// Reads `metrics.jsonl`. Returns `None` if the file does not exist. Invalid lines are skipped,
+    /// for example a last line that was cut off when the process was killed.
     ///
     /// # Errors
-    /// When the file is there but cannot be read.
+    /// If the file exists but cannot be read.
     pub fn read(path: &Path) -> Result<Option<Self>> {
         if !path.is_file() {
             return Ok(None);
@@ -85,34 +85,36 @@ impl History {
         history
     }
 
-    /// The best validation, the first of equals: the one whose model is kept as the best. That is
-    /// the one with the least error, or, of a restorer, with the highest PSNR of whole images.
+    /// The validation of the model that is kept as the best: the one with the smallest error, or,
+    /// for restoration models, the highest PSNR of whole images. Of equal ones it is the first.
     pub fn best(&self) -> Option<&Validation> {
-        let loss = |of: &Validation| of.whole.map_or(of.sum_squares, |whole| -whole.psnr);
+        let loss = |v: &Validation| v.whole.map_or(v.sum_squares, |whole| -whole.psnr);
         self.validations
             .iter()
             .reduce(|best, other| if loss(other) < loss(best) { other } else { best })
     }
 
-    /// Steps and epochs that were logged.
+    /// The number of steps and of epochs at the last entry; (0, 0) without entries.
     pub fn length(&self) -> (u64, f64) {
-        let of = self
+        let entries = self
             .intervals
             .iter()
             .map(|i| (i.step, i.epoch))
             .chain(self.validations.iter().map(|v| (v.step, v.epoch)));
-        of.fold((0, 0.0), |a, b| if b.0 > a.0 { b } else { a })
+        entries.fold((0, 0.0), |a, b| if b.0 > a.0 { b } else { a })
     }
 
-    /// Steps of an epoch, where anything is logged that tells.
+    /// The number of steps per epoch, from the last entry. `None` without entries.
     pub fn steps_per_epoch(&self) -> Option<usize> {
         let (steps, epochs) = self.length();
-        let each = (steps as f64 / epochs).round();
-        (1.0..1e15).contains(&each).then_some(each as usize)
+        let steps_per_epoch = (steps as f64 / epochs).round();
+        // The bounds refuse NaN, infinity and what f64 cannot represent exactly.
+        (1.0..1e15).contains(&steps_per_epoch).then_some(steps_per_epoch as usize)
     }
 
-    /// Reconstruction loss, sparsity penalty, L0 and, where what is drawn are images, PSNR over the
-    /// steps. `squares` tells that the loss is the sum of squares, so that validations go with it.
+    /// Charts of reconstruction loss, sparsity penalty, L0 and PSNR over the steps. The PSNR is
+    /// left out if the reconstruction target is not an image. `squares` tells whether the training
+    /// loss is the sum of squares; only then the validation error is comparable and drawn with it.
     pub fn picture(&self, squares: bool) -> Picture {
         let line = |y: fn(&Interval) -> f64| Series {
             name: "training".to_owned(),
@@ -126,10 +128,10 @@ impl History {
             spread: Vec::new(),
             look: Look::Dots,
         };
-        let steps = Axis { label: "step".to_owned(), with: Some(0.0), ..Axis::default() };
+        let steps = Axis { label: "step".to_owned(), include: Some(0.0), ..Axis::default() };
         let chart = |title: &str, label: &str, mut series: Vec<Series>| {
             series.retain(|series| !series.points.is_empty());
-            let y = Axis { label: label.to_owned(), log: wide(&series), with: None };
+            let y = Axis { label: label.to_owned(), log: needs_log_axis(&series), include: None };
             Chart { title: title.to_owned(), x: steps.clone(), y, series, bars: Vec::new() }
         };
         let mut losses = vec![line(|i| i.reconstruction)];
@@ -140,12 +142,11 @@ impl History {
             chart("Reconstruction loss", "loss", losses),
             chart("Sparsity penalty", "penalty", vec![line(|i| i.sparsity)]),
             chart(
-                "L0: elements of the code that are not 0",
+                "L0: number of elements of the code that are not 0",
                 "elements",
                 vec![line(|i| i.l0), dots(|v| v.l0)],
             ),
         ];
-        // What is no image has none.
         if self.validations.iter().all(|v| !v.psnr.is_nan()) {
             panels.push(chart("PSNR in validation", "dB", vec![dots(|v| v.psnr)]));
         }
@@ -153,8 +154,10 @@ impl History {
     }
 }
 
-/// Whether values are so far apart that a logarithmic axis shows more.
-fn wide(series: &[Series]) -> bool {
+/// Whether a logarithmic axis shows more than a linear one: the values are positive and the largest
+/// is more than 8 times the smallest. At that ratio a linear axis squeezes the end of a loss curve
+/// into the lowest eighth.
+fn needs_log_axis(series: &[Series]) -> bool {
     let values = || series.iter().flat_map(|series| series.points.iter().map(|p| p.1));
     let (low, high) =
         values().fold((f64::MAX, 0.0_f64), |(low, high), v| (low.min(v), high.max(v)));
@@ -165,7 +168,9 @@ fn wide(series: &[Series]) -> bool {
 mod tests {
     use super::*;
 
-    const LOG: &str = r#"{"kind":"train","step":5,"epoch":0.5,"reconstruction":90.0,"sparsity":0.1,"l0":7.0,"lr":0.1,"images_per_s":3.0}
+    /// A log with an invalid line and a last line that is cut off.
+    const LOG: &str = r#"
+{"kind":"train","step":5,"epoch":0.5,"reconstruction":90.0,"sparsity":0.1,"l0":7.0,"lr":0.1}
 {"kind":"validation","step":5,"epoch":0.5,"sum_squares":50.0,"psnr":11.0,"l0":6.0,"ssim":0.1}
 nonsense
 {"kind":"train","step":10,"epoch":1.0,"reconstruction":9.0,"sparsity":0.2,"l0":5.0}
@@ -174,26 +179,47 @@ nonsense
 {"kind":"train","step":15,"epoch":1."#;
 
     #[test]
-    fn a_log_is_read_as_far_as_it_is_whole() {
+    fn invalid_lines_are_skipped() {
         let history = History::parse(LOG);
         assert_eq!((history.intervals.len(), history.validations.len()), (2, 3));
         assert_eq!(history.intervals[1].sparsity, 0.2);
+    }
+
+    #[test]
+    fn best_and_length_are_those_of_the_entries() {
+        let history = History::parse(LOG);
         assert_eq!(history.best().map(|v| v.step), Some(10));
         assert_eq!((history.length(), history.steps_per_epoch()), ((12, 1.2), Some(10)));
+    }
+
+    #[test]
+    fn an_empty_history_has_no_best_and_no_length() {
         assert_eq!(History::default().steps_per_epoch(), None);
         assert_eq!(History::parse("").best(), None);
+    }
+
+    #[test]
+    fn a_missing_log_is_not_an_error() {
         assert_eq!(History::read(Path::new("no/such/log")).unwrap(), None);
     }
 
     #[test]
-    fn the_picture_has_four_panels_even_of_nothing() {
+    fn null_is_read_as_nan() {
+        let line =
+            r#"{"kind":"validation","step":1,"epoch":0.1,"sum_squares":5.0,"psnr":null,"l0":6.0}"#;
+        assert!(History::parse(line).validations[0].psnr.is_nan());
+    }
+
+    #[test]
+    fn the_picture_has_four_panels_even_for_an_empty_history() {
         let (full, empty) = (History::parse(LOG).picture(true), History::default().picture(true));
         assert_eq!((full.w, full.h), (empty.w, empty.h));
         assert_ne!(full, empty);
-        assert_ne!(
-            full,
-            History::parse(LOG).picture(false),
-            "validations go with the loss that they are"
-        );
+    }
+
+    #[test]
+    fn validation_errors_are_drawn_only_beside_the_same_loss() {
+        let history = History::parse(LOG);
+        assert_ne!(history.picture(true), history.picture(false));
     }
 }

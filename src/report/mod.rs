@@ -1,4 +1,4 @@
-//! What people look at: pictures, charts, pages, and the training history.
+//! Output for people: pictures, charts, HTML pages, and the training history.
 
 pub mod chart;
 pub mod confusion;

@@ -1,5 +1,5 @@
-//! One HTML page that works offline: pictures lie in it as data, many small ones as one sheet that
-//! style sheets cut.
+//! A single HTML file that works offline. Pictures are embedded as data URIs; many small tiles are
+//! combined into one picture (a CSS sprite sheet).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,10 +8,11 @@ use crate::error::Result;
 use crate::report::picture;
 use crate::report::picture::Picture;
 
-/// Tiles in a row of a sheet.
+/// Number of tiles in a row of a sheet. More columns make the picture wider, fewer make it taller;
+/// browsers limit both sides.
 const COLUMNS: usize = 48;
 
-/// Text as it must stand in HTML, between tags and in quoted attributes.
+/// Escapes text for HTML, between tags and in quoted attributes.
 pub fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -27,29 +28,29 @@ pub fn escaped(text: &str) -> String {
     safe
 }
 
-/// A picture as a data URI.
+/// The data URI of a PNG file.
 fn data_uri(png: &[u8]) -> String {
     format!("data:image/png;base64,{}", STANDARD.encode(png))
 }
 
-/// Many tiles of one size in one picture.
+/// A CSS sprite sheet: one picture that contains many tiles of one size.
 #[derive(Clone, Debug)]
 pub struct Sheet {
-    /// Its class.
+    /// The CSS class of its tiles.
     pub class: &'static str,
     h: usize,
     w: usize,
-    /// How much larger a tile is shown than it is.
+    /// CSS pixels per pixel of a tile.
     scale: f64,
     css: String,
 }
 
 impl Sheet {
-    /// Of tiles (H,W,C with C 1 or 3, on the 0–1 scale), shown `side` pixels wide or high,
-    /// whichever is longer; none without tiles.
+    /// Creates a sheet of tiles (H,W,C with C 1 or 3, on the 0–1 scale). The longer side of a tile
+    /// is shown `side` CSS pixels long. Returns `None` if there are no tiles.
     ///
     /// # Errors
-    /// When there are too many pixels for one picture.
+    /// If the picture has too many pixels for a PNG file.
     pub fn new(
         class: &'static str,
         tiles: &[Vec<f32>],
@@ -81,10 +82,10 @@ impl Sheet {
         Ok(Some(Self { class, h, w, scale, css }))
     }
 
-    /// The element that shows a tile.
+    /// The HTML element that shows tile `index`. `title` is its tooltip; it can be empty.
     pub fn tile(&self, index: usize, title: &str) -> String {
-        let at = |place: usize, size: usize| -((place * size) as f64 * self.scale);
-        let (x, y) = (at(index % COLUMNS, self.w), at(index / COLUMNS, self.h));
+        let offset = |place: usize, size: usize| -((place * size) as f64 * self.scale);
+        let (x, y) = (offset(index % COLUMNS, self.w), offset(index / COLUMNS, self.h));
         let title =
             if title.is_empty() { String::new() } else { format!(" title=\"{}\"", escaped(title)) };
         format!(
@@ -94,22 +95,22 @@ impl Sheet {
     }
 }
 
-/// A picture of its own.
+/// The HTML element that shows a picture. `alt` is its alternative text.
 ///
 /// # Errors
-/// When it has too many pixels.
-pub fn image(picture: &Picture, what: &str) -> Result<String> {
+/// If the picture has too many pixels for a PNG file.
+pub fn image(picture: &Picture, alt: &str) -> Result<String> {
     let png = picture::png(&picture.pixels, picture.h, picture.w, picture.c)?;
     Ok(format!(
         "<img src=\"{}\" width=\"{}\" height=\"{}\" alt=\"{}\">\n",
         data_uri(&png),
         picture.w,
         picture.h,
-        escaped(what)
+        escaped(alt)
     ))
 }
 
-/// The whole page of a title, sheets and a body; with `script` the units on it can be sorted.
+/// A whole HTML page. `body` is HTML; `script` adds the script that sorts the units on the page.
 pub fn page(title: &str, sheets: &[&Sheet], body: &str, script: bool) -> String {
     let style = include_str!("../../assets/page/page.css");
     let sheets: String = sheets.iter().map(|sheet| sheet.css.as_str()).collect();
@@ -119,8 +120,10 @@ pub fn page(title: &str, sheets: &[&Sheet], body: &str, script: bool) -> String 
         ""
     };
     format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{}</title>\n<style>\n{style}{sheets}</style>\n</head>\n<body>\n{body}{script}</body>\n</html>\n",
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{}</title>\n<style>\n{style}{sheets}</style>\n</head>\n\
+         <body>\n{body}{script}</body>\n</html>\n",
         escaped(title)
     )
 }
@@ -130,14 +133,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_cannot_break_out() {
+    fn text_is_escaped() {
         assert_eq!(escaped("<script>\"'&"), "&lt;script&gt;&quot;&#39;&amp;");
+    }
+
+    #[test]
+    fn the_title_of_a_page_is_escaped() {
         let page = page("<b>", &[], "", false);
         assert!(page.contains("<title>&lt;b&gt;</title>") && !page.contains("<script"));
     }
 
     #[test]
-    fn sheets_hold_every_tile_where_it_is_said_to_be() {
+    fn tiles_are_at_their_positions_in_the_sheet() {
         let tiles: Vec<Vec<f32>> = (0..60).map(|i| vec![i as f32 / 255.0; 6]).collect();
         let sheet = Sheet::new("a", &tiles, [2, 3, 1], 6.0).unwrap().unwrap();
         let (_, encoded) = sheet.css.split_once("base64,").unwrap();
@@ -160,6 +167,10 @@ mod tests {
             });
             assert_eq!(usize::from(decoded.pixels[y * 144 + x]), index);
         }
+    }
+
+    #[test]
+    fn there_is_no_sheet_without_tiles() {
         assert!(Sheet::new("a", &[], [2, 3, 1], 6.0).unwrap().is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! Pictures for people: PNG files, tiles side by side, filters and atoms made visible.
+//! Pictures for people: PNG files, grids of tiles, and tiles of filters and atoms.
 
 use std::path::Path;
 
@@ -8,91 +8,97 @@ use image::{ExtendedColorType, ImageEncoder};
 use crate::error::{Error, Result};
 use crate::files;
 
-/// The width that small tiles are enlarged towards, never past.
+/// Tiles are enlarged by the largest whole factor for which the picture is at most this wide, in
+/// pixels. It fits on most screens.
 const MAX_WIDTH: usize = 1000;
-/// The largest enlargement: a 1×1 filter need not fill the page.
+/// Maximum enlargement. Without it a single 1×1 filter would be 1000 pixels wide.
 const MAX_SCALE: usize = 32;
-/// What lies between tiles.
+/// The gray between tiles. It differs from white, the value of many images' background.
 const BACKGROUND: f32 = 0.92;
-/// Gap between the two rows of a pair and between columns, in pixels of the picture.
+/// Gap in pixels between the two rows of a pair, and between columns.
 const PAIR_GAP: usize = 2;
-/// Gap between one pair of rows and the next.
+/// Gap in pixels between pairs of rows. It is larger than [`PAIR_GAP`] to show what belongs
+/// together.
 const ROW_GAP: usize = 12;
-/// Channels shown of a filter that is neither gray nor colour.
+/// Maximum number of channels shown for a filter that is neither gray nor RGB. More make each of
+/// them smaller.
 const FILTER_CHANNELS: usize = 8;
 
-/// A picture of gray (1) or RGB (3) samples on the 0–1 scale, H,W,C.
+/// A gray (1 channel) or RGB (3 channels) picture on the 0–1 scale.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Picture {
     /// Height in pixels.
     pub h: usize,
     /// Width in pixels.
     pub w: usize,
-    /// Channels.
+    /// Channels, 1 or 3.
     pub c: usize,
-    /// The samples.
+    /// The samples, H,W,C.
     pub pixels: Vec<f32>,
 }
 
-/// Tiles of one size, H,W,C, with the number of columns that suits them.
+/// Tiles of one size (H,W,C, on the 0–1 scale) and the number of columns to arrange them in.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Tiles {
-    /// Height of a tile.
+pub struct TileGrid {
+    /// Height of a tile in pixels.
     pub h: usize,
-    /// Width of a tile.
+    /// Width of a tile in pixels.
     pub w: usize,
     /// Channels of a tile.
     pub c: usize,
-    /// Columns for [`grid`].
+    /// Number of columns.
     pub columns: usize,
-    /// The tiles.
+    /// The tiles, row by row.
     pub tiles: Vec<Vec<f32>>,
 }
 
-impl Tiles {
-    /// The tiles in a grid, a few pixels apart.
+impl TileGrid {
+    /// The picture of the grid, with gaps of four pixels.
     pub fn picture(&self) -> Picture {
         grid(&self.tiles, self.h, self.w, self.c, self.columns, 4)
     }
 
-    /// Moran's I of a tile: how alike neighbouring pixels are, those that share an edge (Moran,
-    /// "Notes on continuous stochastic phenomena", 1950). Near 1 where they are the same, 0 in
-    /// noise, negative where they alternate; summed over channels, and none for a tile that is
-    /// flat.
+    /// Moran's I of a tile: the spatial autocorrelation of pixels that share an edge (Moran, "Notes
+    /// on continuous stochastic phenomena", 1950). It is near 1 for smooth tiles, near 0 for noise
+    /// and negative for alternating pixels. Sums run over all channels. Returns `None` for a
+    /// constant tile, and if there is no tile of this index.
     pub fn moran(&self, tile: usize) -> Option<f64> {
         let (h, w, c, pixels) = (self.h, self.w, self.c, self.tiles.get(tile)?);
-        let (mut among, mut variance) = (0.0, 0.0);
+        let (mut covariance, mut variance) = (0.0, 0.0);
         for channel in 0..c {
-            let of = |at: usize| f64::from(pixels[at * c + channel]);
-            let mean = (0..h * w).map(of).sum::<f64>() / (h * w) as f64;
-            let apart = |at: usize| of(at) - mean;
-            variance += (0..h * w).map(|at| apart(at) * apart(at)).sum::<f64>();
-            among += (0..h * w)
+            let value = |at: usize| f64::from(pixels[at * c + channel]);
+            let mean = (0..h * w).map(value).sum::<f64>() / (h * w) as f64;
+            let centred = |at: usize| value(at) - mean;
+            variance += (0..h * w).map(|at| centred(at) * centred(at)).sum::<f64>();
+            covariance += (0..h * w)
                 .filter(|at| at % w + 1 < w)
-                .map(|at| apart(at) * apart(at + 1))
+                .map(|at| centred(at) * centred(at + 1))
                 .sum::<f64>();
-            among += (0..h * w - w).map(|at| apart(at) * apart(at + w)).sum::<f64>();
+            covariance += (0..h * w - w).map(|at| centred(at) * centred(at + w)).sum::<f64>();
         }
         let pairs = h * (w - 1) + (h - 1) * w;
-        // what rounding leaves of a flat tile is no variance
-        (pairs > 0 && variance > 1e-9).then(|| among / variance * (h * w) as f64 / pairs as f64)
+        // A constant tile has a variance of at most rounding errors.
+        (pairs > 0 && variance > 1e-9)
+            .then(|| covariance / variance * (h * w) as f64 / pairs as f64)
     }
 }
 
 impl Picture {
-    /// Writes the picture as a PNG file; see [`save_png`].
+    /// Writes the picture to a PNG file; see [`save_png`].
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         save_png(path, &self.pixels, self.h, self.w, self.c)
     }
 
+    /// A picture of the background colour.
     fn blank(h: usize, w: usize, c: usize) -> Self {
         Self { h, w, c, pixels: vec![BACKGROUND; h * w * c] }
     }
 
-    /// Paints a tile, each of its pixels as a square of `scale`.
+    /// Draws a tile of `h`×`w` pixels at (`top`, `left`), each of its pixels as a square of
+    /// `scale`×`scale`. The tile has the channels of the picture.
     pub(crate) fn paint(
         &mut self,
         tile: &[f32],
@@ -112,20 +118,20 @@ impl Picture {
     }
 }
 
-/// Writes H,W,C samples as an 8-bit PNG: 0–1 to 0–255, rounded, what lies outside is clipped and
-/// NaN is black. One channel is gray, three are RGB; of two the first is shown, of more than three
-/// the first three. The file is written beside under a temporary name and then renamed.
+/// Writes samples (H,W,C, on the 0–1 scale) to an 8-bit PNG file. Values are rounded and clipped;
+/// NaN becomes black. One channel is gray and three are RGB. Of two channels the first is written,
+/// of more than three the first three. The write is atomic ([`files::write_atomically`]).
 ///
 /// # Errors
-/// When the file cannot be written; nothing is left behind then.
+/// If the file cannot be written.
 pub fn save_png(path: &Path, pixels: &[f32], h: usize, w: usize, c: usize) -> Result<()> {
     files::write_atomically(path, &png(pixels, h, w, c).map_err(|error| error.at(path.display()))?)
 }
 
-/// The bytes of a PNG file of H,W,C samples; see [`save_png`].
+/// The bytes of a PNG file of samples (H,W,C); see [`save_png`].
 ///
 /// # Errors
-/// When there are too many pixels for one.
+/// If there are too many pixels for a PNG file.
 pub fn png(pixels: &[f32], h: usize, w: usize, c: usize) -> Result<Vec<u8>> {
     assert!(pixels.len() == h * w * c && !pixels.is_empty(), "a picture of {h}x{w}x{c}");
     let shown = visible(pixels, c);
@@ -135,28 +141,30 @@ pub fn png(pixels: &[f32], h: usize, w: usize, c: usize) -> Result<Vec<u8>> {
     let mut png = Vec::new();
     let encoded = PngEncoder::new(&mut png).write_image(&bytes, w as u32, h as u32, color);
     encoded
-        .map_err(|error| Error::failed(format!("no PNG can be made of {w}x{h} pixels: {error}")))?;
+        .map_err(|error| Error::failed(format!("cannot encode {w}x{h} pixels as PNG: {error}")))?;
     Ok(png)
 }
 
+/// Number of channels of the picture of `c` channels.
 fn shown_channels(c: usize) -> usize {
     if c >= 3 { 3 } else { 1 }
 }
 
-/// The channels that can be shown.
+/// The first one or three channels, see [`shown_channels`].
 fn visible(pixels: &[f32], c: usize) -> Vec<f32> {
     let shown = shown_channels(c);
     pixels.chunks_exact(c).flat_map(|p| p[..shown].iter().copied()).collect()
 }
 
-/// How much tiles are enlarged so that `columns` of them nearly fill the width.
+/// The whole factor by which tiles of width `w` are enlarged, so that `columns` of them nearly fill
+/// [`MAX_WIDTH`].
 fn scale(w: usize, columns: usize, gap: usize) -> usize {
-    let room = MAX_WIDTH.saturating_sub((columns + 1) * gap);
-    (room / (columns * w)).clamp(1, MAX_SCALE)
+    let available = MAX_WIDTH.saturating_sub((columns + 1) * gap);
+    (available / (columns * w)).clamp(1, MAX_SCALE)
 }
 
-/// Tiles (H,W,C each) row by row in `columns` columns, `gap` pixels of light background around
-/// them. Small tiles are enlarged by a whole factor, so that the picture is up to 1000 pixels wide.
+/// Arranges tiles (H,W,C each) row by row in `columns` columns, with gaps of `gap` pixels. Small
+/// tiles are enlarged by a whole factor until the picture is up to 1000 pixels wide.
 pub fn grid(
     tiles: &[Vec<f32>],
     h: usize,
@@ -183,8 +191,11 @@ pub fn grid(
     picture
 }
 
-/// Originals in a row, their reconstructions right below, then the next originals after a larger
-/// gap.
+/// Arranges originals and reconstructions (H,W,C each) in pairs of rows: `columns` originals, their
+/// reconstructions below them, and the next pair after a larger gap.
+///
+/// # Panics
+/// If the numbers of originals and reconstructions differ.
 pub fn pairs(
     originals: &[Vec<f32>],
     reconstructions: &[Vec<f32>],
@@ -209,33 +220,33 @@ pub fn pairs(
     picture
 }
 
-/// The columns of a grid of `count` tiles that is about half as wide again as it is high.
+/// The number of columns for which a grid of `count` tiles has an aspect ratio of about 3:2.
 pub fn columns_for(count: usize, h: usize, w: usize) -> usize {
     let columns = (1.5 * count as f64 * h as f64 / w as f64).sqrt().round() as usize;
     columns.clamp(1, count.max(1))
 }
 
-/// Scales values around zero: 0 becomes middle gray, the value of largest magnitude black or white.
-/// All zeros are middle gray throughout; what is not finite counts as zero.
+/// Maps values to gray: 0 becomes 0.5, the largest magnitude becomes 0 (negative) or 1 (positive).
+/// If all values are 0, the result is 0.5. Values that are not finite count as 0.
 pub fn centred(values: &[f32]) -> Vec<f32> {
     let finite = |v: f32| if v.is_finite() { v } else { 0.0 };
-    let most = values.iter().fold(0.0f32, |most, &v| most.max(finite(v).abs()));
-    // twice the magnitude may overflow where half of it may not
-    let scaled = |v: f32| if most > 0.0 { 0.5 + 0.5 * (finite(v) / most) } else { 0.5 };
+    let max = values.iter().fold(0.0f32, |max, &v| max.max(finite(v).abs()));
+    // Not v / (2·max): twice the magnitude can overflow.
+    let scaled = |v: f32| if max > 0.0 { 0.5 + 0.5 * (finite(v) / max) } else { 0.5 };
     values.iter().map(|&v| scaled(v)).collect()
 }
 
-/// Tiles of convolution weights [K, C, R, S], each filter centred by itself. Three channels make
-/// one colour tile a filter; one channel a gray tile; any other number up to eight gray tiles a
-/// filter (its first channels, on one scale), each filter beginning a row.
-pub fn filters(weights: &[f32], k: usize, c: usize, r: usize, s: usize) -> Tiles {
+/// Tiles of convolution weights [K, C, R, S], each filter scaled by [`centred`]. With three
+/// channels a filter is one RGB tile, with one channel a gray tile. Otherwise a filter is up to
+/// eight gray tiles (its first channels, on one scale), and no filter is divided between rows.
+pub fn filters(weights: &[f32], k: usize, c: usize, r: usize, s: usize) -> TileGrid {
     assert_eq!(weights.len(), k * c * r * s, "weights of {k}x{c}x{r}x{s}");
     let area = r * s;
     let scaled = weights.chunks_exact((c * area).max(1)).map(centred);
     if c == 3 {
         let colour =
             |filter: Vec<f32>| (0..area * 3).map(|i| filter[(i % 3) * area + i / 3]).collect();
-        return Tiles {
+        return TileGrid {
             h: r,
             w: s,
             c: 3,
@@ -249,15 +260,16 @@ pub fn filters(weights: &[f32], k: usize, c: usize, r: usize, s: usize) -> Tiles
             filter.chunks_exact(area).take(shown).map(<[f32]>::to_vec).collect::<Vec<_>>()
         })
         .collect();
-    // whole filters in a row, so that a filter's channels stay side by side
+    // A row has a whole number of filters, so that the channels of a filter stay side by side.
     let columns = if c == 1 { columns_for(k, r, s) } else { shown * columns_for(k, r, s * shown) };
-    Tiles { h: r, w: s, c: 1, columns, tiles }
+    TileGrid { h: r, w: s, c: 1, columns, tiles }
 }
 
-/// Tiles of decoder atoms (what one code unit adds to the image, H,W,C), each centred by itself.
-pub fn atoms(atoms: &[Vec<f32>], h: usize, w: usize, c: usize) -> Tiles {
+/// Tiles of decoder atoms (H,W,C: what one unit of the code adds to the image), each scaled by
+/// [`centred`].
+pub fn atoms(atoms: &[Vec<f32>], h: usize, w: usize, c: usize) -> TileGrid {
     let tiles = atoms.iter().map(|atom| centred(&visible(atom, c))).collect();
-    Tiles { h, w, c: shown_channels(c), columns: columns_for(atoms.len(), h, w), tiles }
+    TileGrid { h, w, c: shown_channels(c), columns: columns_for(atoms.len(), h, w), tiles }
 }
 
 #[cfg(test)]
@@ -267,29 +279,33 @@ mod tests {
     use crate::testing::Folder;
 
     #[test]
-    fn neighbours_are_alike_in_waves_and_not_in_noise() {
+    fn moran_distinguishes_waves_from_noise() {
         let (h, w) = (8, 8);
-        let tile = |of: &dyn Fn(usize, usize) -> f32| {
-            (0..h * w).map(|at| of(at / w, at % w)).collect::<Vec<f32>>()
+        let tile = |f: &dyn Fn(usize, usize) -> f32| {
+            (0..h * w).map(|at| f(at / w, at % w)).collect::<Vec<f32>>()
         };
         let wave = tile(&|y, _| (y as f32 / 4.0).sin());
         let board = tile(&|y, x| ((y + x) % 2) as f32);
         let noise =
             tile(&|y, x| crate::rng::word(y as u32, x as u32, 1, 2) as f32 / u32::MAX as f32);
-        let tiles =
-            Tiles { h, w, c: 1, columns: 4, tiles: vec![wave, board, noise, vec![0.3; h * w]] };
-        let found: Vec<Option<f64>> = (0..5).map(|i| tiles.moran(i)).collect();
+        let constant = vec![0.3; h * w];
+        let grid = TileGrid { h, w, c: 1, columns: 4, tiles: vec![wave, board, noise, constant] };
+        let found: Vec<Option<f64>> = (0..5).map(|i| grid.moran(i)).collect();
         assert!(found[0].unwrap() > 0.8, "{found:?}");
         assert!((found[1].unwrap() + 1.0).abs() < 1e-9, "{found:?}");
         assert!(found[2].unwrap().abs() < 0.3, "{found:?}");
         assert_eq!((found[3], found[4]), (None, None));
-        // by hand: 0 0 1, mean 1/3: pairs 1/9 - 2/9, variance 6/9, three pixels to two pairs
-        let row = Tiles { h: 1, w: 3, c: 1, columns: 1, tiles: vec![vec![0.0, 0.0, 1.0]] };
+    }
+
+    #[test]
+    fn moran_equals_a_hand_computation() {
+        // 0 0 1 has the mean 1/3: products of pairs 1/9 − 2/9, variance 6/9, 3 pixels, 2 pairs.
+        let row = TileGrid { h: 1, w: 3, c: 1, columns: 1, tiles: vec![vec![0.0, 0.0, 1.0]] };
         assert!((row.moran(0).unwrap() + 0.25).abs() < 1e-9);
     }
 
     #[test]
-    fn png_files_round_trip_and_replace_whole() {
+    fn saved_pictures_are_rounded_and_clipped() {
         let folder = Folder::new("png");
         let path = folder.path.join("a.png");
         for (c, expected) in [
@@ -298,7 +314,7 @@ mod tests {
             (2, vec![0, 255, 128, 0]),
             (5, vec![0, 255, 128, 0]),
         ] {
-            // values below, above and inside the scale, and NaN; the other channels differ
+            // Values below, above and inside the scale, and NaN; the other channels differ.
             let first = [-0.5, 1.5, 0.5, f32::NAN];
             let pixels: Vec<f32> = first
                 .iter()
@@ -313,18 +329,23 @@ mod tests {
             );
         }
         assert_eq!(std::fs::read_dir(&folder.path).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_picture_that_cannot_be_saved_leaves_no_file() {
+        let folder = Folder::new("png-failed");
         let message =
             save_png(&folder.path.join("none/a.png"), &[0.0], 1, 1, 1).unwrap_err().to_string();
         assert!(message.contains("a.png could not be written"), "{message}");
-        // a name that is taken by a folder: the temporary file goes away
+        // A folder has the name.
         std::fs::create_dir(folder.path.join("taken.png")).unwrap();
         assert!(save_png(&folder.path.join("taken.png"), &[0.0], 1, 1, 1).is_err());
-        assert_eq!(std::fs::read_dir(&folder.path).unwrap().count(), 2);
+        assert_eq!(std::fs::read_dir(&folder.path).unwrap().count(), 1);
         assert!(save_png(Path::new("/"), &[0.0], 1, 1, 1).is_err());
     }
 
     #[test]
-    fn grids_are_visible_and_in_order() {
+    fn tiles_are_enlarged_and_in_order() {
         let tiles: Vec<Vec<f32>> = (0..5).map(|i| vec![i as f32 / 10.0; 64]).collect();
         let picture = grid(&tiles, 8, 8, 1, 3, 4);
         assert!((600..=1000).contains(&picture.w), "{}", picture.w);
@@ -338,6 +359,10 @@ mod tests {
             assert_eq!((at(top - 1, left), at(top, left - 1)), (BACKGROUND, BACKGROUND));
         }
         assert_eq!(at(4 + step, 4 + 2 * step), BACKGROUND);
+    }
+
+    #[test]
+    fn enlargement_is_limited() {
         let (large, small) = (vec![vec![0.0; 300 * 700 * 3]], vec![vec![0.0]]);
         assert_eq!(grid(&large, 300, 700, 3, 9, 1).w, 702);
         assert_eq!(grid(&small, 1, 1, 1, 1, 0).w, MAX_SCALE);
@@ -349,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_stand_one_above_the_other() {
+    fn reconstructions_are_below_their_originals() {
         let originals = vec![vec![0.1; 4], vec![0.2; 4], vec![0.3; 4]];
         let reconstructions = vec![vec![0.4; 4], vec![0.5; 4], vec![0.6; 4]];
         let picture = pairs(&originals, &reconstructions, 2, 2, 1, 2);
@@ -366,16 +391,25 @@ mod tests {
     }
 
     #[test]
-    fn filters_are_centred_and_arranged() {
+    fn zero_becomes_middle_gray() {
         assert_eq!(centred(&[-2.0, 0.0, 1.0, f32::NAN, f32::INFINITY]), [0.0, 0.5, 0.75, 0.5, 0.5]);
         assert_eq!(centred(&[0.0; 3]), [0.5; 3]);
         assert_eq!(centred(&[f32::MAX, -f32::MAX]), [1.0, 0.0]);
-        // [2, 3, 1, 2]: colour, channels last
+    }
+
+    #[test]
+    fn filters_of_three_channels_are_in_colour() {
+        // [2, 3, 1, 2]
         let weights: Vec<f32> = vec![1.0, 2.0, 3.0, 4.0, 0.0, -4.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5];
         let colour = filters(&weights, 2, 3, 1, 2);
         assert_eq!((colour.tiles.len(), colour.c), (2, 3));
         assert_eq!(colour.tiles[0], [0.625, 0.875, 0.5, 0.75, 1.0, 0.0]);
         assert_eq!(colour.tiles[1], [0.5, 0.5, 0.5, 0.5, 0.5, 1.0]);
+    }
+
+    #[test]
+    fn other_filters_are_gray_tiles_side_by_side() {
+        let weights = [0.5; 12];
         let gray = filters(&weights, 12, 1, 1, 1);
         assert_eq!((gray.tiles.len(), gray.c), (12, 1));
         let two = filters(&weights, 3, 2, 1, 2);
@@ -383,6 +417,10 @@ mod tests {
         let many = filters(&vec![1.0; 4 * 20 * 9], 4, 20, 3, 3);
         assert_eq!((many.tiles.len(), many.columns % 8), (32, 0));
         assert!(many.picture().w > 500);
+    }
+
+    #[test]
+    fn atoms_of_two_channels_show_the_first() {
         let atoms = atoms(&[vec![1.0, 9.0, -2.0, 9.0]], 2, 1, 2);
         assert_eq!((atoms.c, atoms.tiles[0].clone()), (1, vec![0.75, 0.0]));
     }

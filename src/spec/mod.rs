@@ -1,61 +1,42 @@
-//! What a run is: the model, and how it is trained. Written in TOML, overridden by `--set
-//! key=value`, kept whole in the run folder, and the model part in the model file.
+//! The configuration of a run: the model, and how it is trained.
+//!
+//! A user writes it as TOML and overrides single keys by `--set key=value`. The run folder keeps
+//! the complete configuration. The model file keeps the `[model]` part.
 
-mod corruption;
-mod layer;
+mod labelled;
+mod optimizer;
 mod overrides;
 mod presets;
 mod rule;
-mod values;
 
 use serde::{Deserialize, Serialize};
 
-pub use corruption::{CorruptionSpec, NO_CORRUPTION, Task};
-pub use layer::{
-    ActivationSpec, AvgPool2dSpec, BatchTopKSpec, Conv2dSpec, ConvTranspose2dSpec, DropoutSpec,
-    LayerOp, LayerSpec, LifetimeWtaSpec, LinearSpec, ListaSpec, LocalContrastSpec, MaxUnpool2dSpec,
-    Nothing, Pool2dSpec, SoftThresholdSpec, TopKSpec, UpsampleSpec, WhitenSpec,
+pub use crate::model::{
+    ActivationSpec, AddSpec, AvgPool2dSpec, BatchTopKSpec, ConcatSpec, Conv2dSpec,
+    ConvTranspose2dSpec, CorruptionSpec, DropoutSpec, FilterCount, Init, KnownSpec, L2Pool2dSpec,
+    LayerOp, LayerSpec, LifetimeWtaSpec, LinearSpec, ListaSpec, MaxPool2dSpec, MaxUnpool2dSpec,
+    ModelSpec, NO_CORRUPTION, Pad, Pair, Pool2dSpec, SoftThresholdSpec, SpatialWtaSpec, SubSpec,
+    Task, TopKSpec, UpsampleSpec, WhitenSpec,
 };
+pub use labelled::{
+    ClassifySpec, DetectSpec, HeadStart, LabelledKind, Objectness, PoseAugment, SegmentAugment,
+    SegmentSpec,
+};
+pub use optimizer::{OptimizerName, OptimizerSpec, Update};
 pub use overrides::{apply as apply_override, from_toml};
 pub use presets::{DEFAULT as DEFAULT_PRESET, names as preset_names, text as preset_text};
-pub use rule::Rule;
-pub use values::{Filters, Init, Pad, Pair};
+pub use rule::SparsityRule;
 
-use crate::error::{Error, Result, did_you_mean};
-use crate::ops::{Activation, LossKind};
+use crate::error::{Error, Result};
+use crate::names::{UNKNOWN, names};
+use crate::ops::LossKind;
 pub use crate::view::Precision;
-
-/// A model: a graph of layers from an image to its reconstruction, through a code.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelSpec {
-    /// Channels, height and width of the input. Left out, the data decide.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub input: Option<[usize; 3]>,
-    /// Name of the layer whose output is the code.
-    pub code: String,
-    /// Name of the layer whose output is the reconstruction: the last one unless named.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output: Option<String>,
-    /// Name of the layer whose output the reconstruction is to be like: the input unless named.
-    /// Nothing that it depends on may be learned.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target: Option<String>,
-    /// The layers, each after those that it reads.
-    pub layers: Vec<LayerSpec>,
-    /// Of a classifier, the classes' names: the output are their logits, in this order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub classes: Vec<String>,
-    /// What it was trained to undo; a training notes it.
-    #[serde(default, skip_serializing_if = "CorruptionSpec::is_none")]
-    pub undoes: CorruptionSpec,
-}
 
 /// A run's whole configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Seed of everything that draws.
+    /// Seed of every random number of the run.
     #[serde(default)]
     pub seed: u64,
     /// The data.
@@ -63,60 +44,82 @@ pub struct Config {
     pub data: DataSpec,
     /// The model.
     pub model: ModelSpec,
-    /// What is done to a batch before the model sees it.
+    /// Corruption of the model's input. The target stays clean.
     #[serde(default, skip_serializing_if = "CorruptionSpec::is_none")]
     pub corruption: CorruptionSpec,
     /// The reconstruction loss.
     #[serde(default)]
     pub loss: LossSpec,
-    /// Sparsity penalty and revival of dead units.
+    /// Sparsity penalty and resurrection of dead units.
     #[serde(default)]
     pub sparsity: SparsitySpec,
     /// The optimiser.
     #[serde(default)]
     pub optimizer: OptimizerSpec,
-    /// The learning rate over time.
+    /// The learning-rate schedule.
     #[serde(default)]
     pub schedule: ScheduleSpec,
-    /// Length and rhythm of the training.
+    /// Length of the training, and intervals of logging, validation and checkpoints.
     #[serde(default)]
     pub train: TrainSpec,
+    /// The run trains a classifier (`csae finetune`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classify: Option<ClassifySpec>,
+    /// The run trains a segmenter (`csae segment train`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment: Option<SegmentSpec>,
+    /// The run trains a detector (`csae detect train`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detect: Option<DetectSpec>,
+}
+
+names! {
+    /// How images meet the input's size.
+    pub enum FitName {
+        /// Random crops.
+        Crop = "crop",
+        /// Every image to just that size, aspect not kept.
+        Resize = "resize",
+        /// All patches of a grid side by side.
+        Patches = "patches",
+    }
 }
 
 /// Where images come from and how a batch is cut from them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataSpec {
-    /// A bundled set's name, a folder, a file, or a list of image files: `@FILE`, or `-` for
-    /// standard input.
+    /// The name of a bundled data set, a folder, a file, or a list of image files (`@FILE`, or
+    /// `-` for standard input).
     pub source: String,
-    /// A source of the same kinds to validate on, instead of a share of the images.
+    /// A separate source of validation images. Without it a share of the images is held out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_source: Option<String>,
-    /// A file that does not decode is an error; else it is skipped, named and counted.
+    /// Whether a file that does not decode is an error. Otherwise it is reported and skipped.
     pub strict: bool,
     /// How images meet the input's size: `crop` (random crops), `resize` (every image to just that
     /// size, aspect not kept) or `patches` (all of a grid side by side). Smaller images are
     /// enlarged by the first and the last.
-    pub fit: String,
+    pub fit: FitName,
     /// Side of the square crops taken from images larger than that, when the model does not fix its
     /// input.
     pub crop: usize,
-    /// Crops taken from each image an epoch; 1 where images are as large as the input. 0: as many
-    /// as cover the image once.
+    /// Crops of each image in an epoch; 0: enough to cover the image once. Images of exactly the
+    /// input size give one.
     pub crops_per_image: usize,
-    /// Flip left to right at random.
+    /// Augmentation: flip samples left to right at random.
     pub flip_x: bool,
-    /// Flip top to bottom at random.
+    /// Augmentation: flip samples top to bottom at random.
     pub flip_y: bool,
-    /// Exchange rows and columns at random, where samples are square; with both flips, turns by
-    /// quarters.
+    /// Augmentation: transpose square samples at random. With both flips this gives all eight
+    /// dihedral transforms.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub turn: bool,
-    /// Share of the images held out for validation. A bundled set may bring its own.
+    /// Share of the images held out for validation, in [0, 1). A bundled data set may have
+    /// validation images of its own.
     pub validation: f64,
-    /// Largest number of patches that validation looks at; of a restorer, whole images are restored
-    /// besides, two megapixels of them.
+    /// Maximum number of patches in a validation. For a restoration model, validation also
+    /// restores up to two megapixels of whole images.
     pub validation_patches: usize,
 }
 
@@ -126,7 +129,7 @@ impl Default for DataSpec {
             source: "photos".to_owned(),
             validation_source: None,
             strict: false,
-            fit: "crop".to_owned(),
+            fit: FitName::Crop,
             crop: 32,
             crops_per_image: 0,
             flip_x: false,
@@ -138,84 +141,108 @@ impl Default for DataSpec {
     }
 }
 
+names! {
+    /// A reconstruction loss.
+    pub enum LossName {
+        /// The sum over an image of squared errors.
+        SumSquares = "sum_squares",
+        /// The mean squared error.
+        Mse = "mse",
+        /// The mean absolute error.
+        L1 = "l1",
+        /// The mean binary cross-entropy.
+        Bce = "bce",
+        /// The mean of √(error² + ε²).
+        Charbonnier = "charbonnier",
+    }
+}
+
 /// The reconstruction loss.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LossSpec {
     /// `sum_squares`, `mse`, `l1`, `bce` or `charbonnier`.
-    pub kind: String,
+    pub kind: LossName,
     /// ε of `charbonnier`.
     pub eps: f64,
 }
 
 impl Default for LossSpec {
     fn default() -> Self {
-        Self { kind: "sum_squares".to_owned(), eps: 1e-3 }
+        Self { kind: LossName::SumSquares, eps: 1e-3 }
     }
 }
 
 impl LossSpec {
     /// The loss meant.
-    pub fn resolve(&self) -> Result<LossKind> {
-        Ok(match self.kind.as_str() {
-            "sum_squares" => LossKind::SumSquares,
-            "mse" => LossKind::Mse,
-            "l1" => LossKind::L1,
-            "bce" => LossKind::Bce,
-            "charbonnier" => LossKind::Charbonnier { eps: self.eps },
-            other => {
-                return Err(Error::usage(format!(
-                    "loss.kind = {other:?}: known are sum_squares, mse, l1, bce, charbonnier"
-                )));
-            }
-        })
+    pub const fn resolve(&self) -> LossKind {
+        match self.kind {
+            LossName::SumSquares => LossKind::SumSquares,
+            LossName::Mse => LossKind::Mse,
+            LossName::L1 => LossKind::L1,
+            LossName::Bce => LossKind::Bce,
+            LossName::Charbonnier => LossKind::Charbonnier { eps: self.eps },
+        }
     }
 }
 
-/// Sparsity of the code.
+names! {
+    /// A penalty on the code.
+    pub enum PenaltyName {
+        /// None.
+        None = "none",
+        /// λ‖z‖₁.
+        L1 = "l1",
+        /// The divergence of mean activities from ρ, times β.
+        Kl = "kl",
+    }
+}
+
+/// Sparsity penalty on the code, and resurrection of its dead units.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SparsitySpec {
     /// `l1`, `kl` or `none` (selections such as TopK are layers).
-    pub penalty: String,
+    pub penalty: PenaltyName,
     /// λ of the L1 penalty λ‖z‖₁.
     pub lambda: f64,
-    /// β of the KL penalty.
+    /// Weight β of the KL penalty.
     pub beta: f64,
-    /// Target rate ρ of the KL penalty.
+    /// Target mean activity ρ of the KL penalty, in (0, 1).
     pub rho: f64,
-    /// Epochs over which the penalty grows from 0 to its full weight.
+    /// Epochs over which the penalty grows linearly from 0 to its full weight.
     pub warmup_epochs: f64,
-    /// The same in steps, where it is above 0.
+    /// Warm-up in steps. A value above 0 replaces `warmup_epochs`.
     pub warmup_steps: u64,
-    /// Gradient that pushes a dead unit's pre-activation up; 0 turns revival off.
+    /// Constant gradient that raises the pre-activation of dead units; 0 turns it off.
     pub revive_strength: f64,
     /// Steps without firing after which a unit counts as dead.
     pub revive_patience: usize,
-    /// α of the auxiliary loss by which dead units of a code by `top_k` or `batch_top_k` draw what
-    /// is missing; 0 turns it off. Near 1 suits `sum_squares`; 1/32 is usual where errors are
-    /// divided by their variance.
-    #[serde(skip_serializing_if = "is_off")]
+    /// Weight α of the auxiliary loss, by which dead units of a `top_k` or `batch_top_k` code
+    /// reconstruct the residual (Gao et al., "Scaling and evaluating sparse autoencoders", 2024);
+    /// 0 turns it off. That paper uses 1/32 with an error normalised by its variance. For
+    /// `sum_squares` a value near 1 works.
+    #[serde(skip_serializing_if = "is_zero_f64")]
     pub aux_alpha: f64,
-    /// Elements of each sample that draw it; 0: as many as the code has.
-    #[serde(skip_serializing_if = "is_none")]
+    /// Active elements of each sample in the auxiliary loss; 0: the k of the code.
+    #[serde(skip_serializing_if = "is_zero_usize")]
     pub aux_k: usize,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
-fn is_off(weight: &f64) -> bool {
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
+fn is_zero_f64(weight: &f64) -> bool {
     *weight == 0.0
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
-const fn is_none(count: &usize) -> bool {
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
+const fn is_zero_usize(count: &usize) -> bool {
     *count == 0
 }
 
 impl Default for SparsitySpec {
     fn default() -> Self {
         Self {
-            penalty: "none".to_owned(),
+            penalty: PenaltyName::None,
             lambda: 1e-3,
             beta: 0.1,
             rho: 0.05,
@@ -229,67 +256,47 @@ impl Default for SparsitySpec {
     }
 }
 
-/// The optimiser.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct OptimizerSpec {
-    /// `sgd`, `adam` or `adamw`.
-    pub kind: String,
-    /// Peak learning rate.
-    pub lr: f64,
-    /// SGD's momentum.
-    pub momentum: f64,
-    /// Nesterov's momentum.
-    pub nesterov: bool,
-    /// Adam's decay rates of the moments.
-    pub betas: [f64; 2],
-    /// Adam's ε.
-    pub eps: f64,
-    /// Weight decay (decoupled in `adamw`).
-    pub weight_decay: f64,
-    /// Largest global norm of the gradient; 0: no clipping.
-    pub clip_norm: f64,
-}
-
-impl Default for OptimizerSpec {
-    fn default() -> Self {
-        Self {
-            kind: "sgd".to_owned(),
-            lr: 1e-3,
-            momentum: 0.9,
-            nesterov: false,
-            betas: [0.9, 0.999],
-            eps: 1e-8,
-            weight_decay: 0.0,
-            clip_norm: 0.0,
-        }
+names! {
+    /// The course of the learning rate.
+    pub enum ScheduleName {
+        /// It stays at its peak.
+        Constant = "constant",
+        /// It drops by a factor every so many epochs.
+        Step = "step",
+        /// It falls along half of a cosine after the warm-up.
+        Cosine = "cosine",
+        /// It falls along half of a cosine from the first step.
+        HalfCosine = "half_cosine",
+        /// It rises, then falls (Smith 2018).
+        OneCycle = "one_cycle",
     }
 }
 
-/// The learning rate over time, as a factor on `optimizer.lr`.
+/// The learning-rate schedule: a factor on `optimizer.lr` over time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScheduleSpec {
-    /// `constant`, `step`, `cosine` or `one_cycle`.
-    pub kind: String,
+    /// `constant`, `step`, `cosine`, `half_cosine` or `one_cycle`. `cosine` begins to fall after
+    /// the warm-up; `half_cosine` falls from the first step, and the warm-up multiplies it.
+    pub kind: ScheduleName,
     /// Epochs of linear growth from 0 at the start.
     pub warmup_epochs: f64,
-    /// The same in steps, where it is above 0.
+    /// Warm-up in steps. A value above 0 replaces `warmup_epochs`.
     pub warmup_steps: u64,
-    /// `step`: epochs between drops.
+    /// `step`: epochs between two drops.
     pub every_epochs: f64,
     /// `step`: factor of each drop.
     pub gamma: f64,
-    /// `cosine` and `one_cycle`: factor at the end.
+    /// `cosine` and `one_cycle`: the factor at the end.
     pub floor: f64,
-    /// `one_cycle`: share of the training spent rising.
+    /// `one_cycle`: share of the training in which the rate rises, in (0, 1).
     pub rise: f64,
 }
 
 impl Default for ScheduleSpec {
     fn default() -> Self {
         Self {
-            kind: "constant".to_owned(),
+            kind: ScheduleName::Constant,
             warmup_epochs: 0.0,
             warmup_steps: 0,
             every_epochs: 10.0,
@@ -300,48 +307,52 @@ impl Default for ScheduleSpec {
     }
 }
 
-/// Length and rhythm of a training.
+/// Length of a training, and intervals of logging, validation and checkpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainSpec {
-    /// Images (or crops) of a step.
+    /// Samples (images or crops) in a step.
     pub batch: usize,
-    /// Equal parts that a batch is taken in, their gradients averaged before the update: less
-    /// memory, the same result within rounding.
+    /// Gradient accumulation: number of equal parts of a batch that run one after the other. Their
+    /// gradients are averaged before the update. More parts need less memory; the result is the
+    /// same within rounding.
     pub accumulate: usize,
-    /// What maps (what layers give each other, and the gradients by it) are kept in: `f32`, or
-    /// `f16`, which takes half the memory and traffic where the adapter has it. Sums, weights and
-    /// the optimiser are f32 all the same.
+    /// Number format of maps (layer outputs and their gradients): `f32` or `f16`. `f16` halves
+    /// their memory and traffic on adapters that support it. Sums, weights and optimiser state are
+    /// always f32.
     pub precision: Precision,
-    /// Factor of the gradients on their way through f16; 0: what takes the loss's gradient by a
-    /// pixel to the scale of the pixels.
+    /// Loss scale for f16: gradients are multiplied by it so that they stay in the range of f16.
+    /// 0 chooses the divisor of the loss, so that the gradient of a pixel has the scale of pixels.
     pub loss_scale: f64,
-    /// Passes over the data.
+    /// Number of epochs.
     pub epochs: f64,
-    /// Steps; 0: as many as the epochs make.
+    /// Number of steps. A value above 0 replaces `epochs`.
     pub steps: u64,
-    /// Steps between lines of the log.
+    /// Steps between log lines.
     pub log_every: u64,
-    /// Epochs between validations (there is always one at the end).
+    /// Epochs between validations. One always runs at the end.
     pub validate_every: f64,
-    /// Steps between checkpoints; 0: by time alone (there is always one at the end).
+    /// Steps between checkpoints; 0 turns this trigger off. One is always written at the end.
     pub checkpoint_every: u64,
-    /// Minutes between checkpoints; 0: by steps alone.
+    /// Minutes between checkpoints; 0 turns this trigger off.
     pub checkpoint_minutes: f64,
-    /// Checkpoints kept.
+    /// Number of checkpoints kept.
     pub keep: usize,
-    /// A model to begin with (a file, a run folder, or a bundled one's name): every parameter that
-    /// it has by name and shape is taken from it, others are drawn.
+    /// Early stopping: validations without improvement after which training stops; 0 turns it off.
+    #[serde(skip_serializing_if = "is_zero_usize")]
+    pub patience: usize,
+    /// Pretrained model to start from: a file, a run folder, or the name of a bundled model. Every
+    /// parameter with the same name and shape is copied from it; the others are initialised.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// How often a training that diverges goes back to its best validation, or its start, and on
-    /// with half the learning rate. It diverges when a loss is no number, or, of a restorer, when
-    /// whole images are 2 dB worse than they were at best. 0: it stops.
+    /// How often a training that diverges goes back to its best validation (or its start) and
+    /// continues with half the learning rate. It diverges when a loss is not finite, or when the
+    /// whole images of a restoration model are 2 dB below their best PSNR. 0: it stops at once.
     #[serde(skip_serializing_if = "is_zero")]
     pub retries: u32,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
 pub(crate) const fn is_zero(count: &u32) -> bool {
     *count == 0
 }
@@ -360,6 +371,7 @@ impl Default for TrainSpec {
             checkpoint_every: 0,
             checkpoint_minutes: 5.0,
             keep: 1,
+            patience: 0,
             from: None,
             retries: 0,
         }
@@ -367,7 +379,12 @@ impl Default for TrainSpec {
 }
 
 impl Config {
-    /// Reads a configuration and its overrides; errors name the key.
+    /// Parses TOML, applies `--set` overrides, and checks the result. `place` names the file or
+    /// preset in errors.
+    ///
+    /// # Errors
+    /// When the text is not TOML, a key is unknown, or a value has the wrong type or is out of
+    /// range. The message names the key.
     pub fn parse(text: &str, place: &str, overrides: &[String]) -> Result<Self> {
         let mut value = overrides::from_toml(text).map_err(|error| error.at(place))?;
         for one in overrides {
@@ -375,44 +392,71 @@ impl Config {
         }
         let config: Self = serde_path_to_error::deserialize(value).map_err(|error| {
             let key = error.path().to_string();
-            // What the tree of values cannot hold has become null there.
+            // JSON has neither NaN nor infinity: serde_json stores both as null.
             let message = error
                 .into_inner()
                 .to_string()
                 .replace("invalid type: null", "NaN or infinity is no value here");
-            let beside = if key == "data.validation" {
+            if message.starts_with(UNKNOWN) {
+                return Error::usage(format!("{key} {message}"));
+            }
+            let advice = if key == "data.validation" {
                 "; images to validate on are data.validation_source"
             } else {
                 ""
             };
-            Error::usage(format!("{place}: {key}: {message}{}{beside}", overrides::hint(&message)))
+            Error::usage(format!("{place}: {key}: {message}{}{advice}", overrides::hint(&message)))
         })?;
         config.check()?;
         Ok(config)
     }
 
-    /// As TOML, with every value spelled out.
+    /// Parses a configuration without a model (a preset of a labelled task) and inserts `model`. It
+    /// trains for `epochs` unless the text sets `train.epochs` or `train.steps`.
+    ///
+    /// # Errors
+    /// When the text has a `[model]`, or as [`Config::parse`].
+    pub fn with_model(
+        text: &str,
+        place: &str,
+        model: &ModelSpec,
+        epochs: usize,
+        overrides: &[String],
+    ) -> Result<Self> {
+        let mut table: toml::Table = toml::from_str(text)
+            .map_err(|error| Error::usage(format!("{place}: {}", error.message())))?;
+        if table.contains_key("model") {
+            return Err(Error::usage(format!(
+                "{place}: remove [model]; the model is the encoder with a new head"
+            )));
+        }
+        let model = toml::Table::try_from(model).expect("a model is a TOML table");
+        table.insert("model".to_owned(), toml::Value::Table(model));
+        let train = table.entry("train").or_insert_with(|| toml::Table::new().into());
+        if let toml::Value::Table(train) = train
+            && !["epochs", "steps"].iter().any(|key| train.contains_key(*key))
+        {
+            train.insert("epochs".to_owned(), toml::Value::Float(epochs as f64));
+        }
+        Self::parse(&table.to_string(), place, overrides)
+    }
+
+    /// The kind of labelled task that the run trains, if it does.
+    pub const fn labelled(&self) -> Option<LabelledKind> {
+        match (&self.classify, &self.segment, &self.detect) {
+            (Some(_), ..) => Some(LabelledKind::Classify),
+            (_, Some(_), _) => Some(LabelledKind::Segment),
+            (.., Some(_)) => Some(LabelledKind::Detect),
+            _ => None,
+        }
+    }
+
+    /// Formats the configuration as TOML, with every value spelled out.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a configuration is a TOML table")
     }
 
     fn check(&self) -> Result<()> {
-        self.loss.resolve()?;
-        let one_of = |key: &str, value: &str, known: &[&str]| -> Result<()> {
-            if known.contains(&value) {
-                Ok(())
-            } else {
-                let hint = did_you_mean(value, known.iter().copied());
-                Err(Error::usage(format!(
-                    "{key} = {value:?}: known are {}{hint}",
-                    known.join(", ")
-                )))
-            }
-        };
-        one_of("data.fit", &self.data.fit, &["crop", "resize", "patches"])?;
-        one_of("sparsity.penalty", &self.sparsity.penalty, &["none", "l1", "kl"])?;
-        one_of("optimizer.kind", &self.optimizer.kind, &["sgd", "adam", "adamw"])?;
-        one_of("schedule.kind", &self.schedule.kind, &["constant", "step", "cosine", "one_cycle"])?;
         let (o, s, t) = (&self.optimizer, &self.sparsity, &self.train);
         let not_negative: &[(&str, f64)] = &[
             ("optimizer.lr", o.lr),
@@ -428,6 +472,7 @@ impl Config {
             ("schedule.floor", self.schedule.floor),
             ("loss.eps", self.loss.eps),
             ("optimizer.eps", o.eps),
+            ("optimizer.encoder_lr", o.encoder_lr),
             ("train.epochs", t.epochs),
             ("train.loss_scale", t.loss_scale),
             ("train.validate_every", t.validate_every),
@@ -436,7 +481,7 @@ impl Config {
         for (key, value) in not_negative {
             if !value.is_finite() || *value < 0.0 {
                 return Err(Error::usage(format!(
-                    "{key} = {value}: it must be a number of at least 0"
+                    "{key} = {value}: it must be a finite number, at least 0"
                 )));
             }
         }
@@ -449,27 +494,31 @@ impl Config {
         ];
         for (key, value) in shares {
             if !(0.0..1.0).contains(value) {
-                return Err(Error::usage(format!("{key} = {value}: it must lie in 0 ≤ x < 1")));
+                return Err(Error::usage(format!(
+                    "{key} = {value}: it must be at least 0 and below 1"
+                )));
             }
         }
         if !(s.rho > 0.0 && s.rho < 1.0) {
             return Err(Error::usage(format!(
-                "sparsity.rho = {}: a rate lies between 0 and 1",
+                "sparsity.rho = {}: it must be above 0 and below 1",
                 s.rho
             )));
         }
         if !(self.schedule.rise > 0.0 && self.schedule.rise < 1.0) {
             return Err(Error::usage(format!(
-                "schedule.rise = {}: a share lies between 0 and 1",
+                "schedule.rise = {}: it must be above 0 and below 1",
                 self.schedule.rise
             )));
         }
-        if self.schedule.kind == "step" && self.schedule.every_epochs <= 0.0 {
+        if self.schedule.kind == ScheduleName::Step && self.schedule.every_epochs <= 0.0 {
             return Err(Error::usage("schedule.every_epochs: it must be above 0"));
         }
+        // The device keeps the losses of all steps between two log lines.
         if t.log_every > 10_000 {
             return Err(Error::usage(format!(
-                "train.log_every = {}: at most 10000, the losses between are kept",
+                "train.log_every = {}: it must be at most 10000, since the losses between two log \
+                 lines are kept in memory",
                 t.log_every
             )));
         }
@@ -484,39 +533,14 @@ impl Config {
             return Err(Error::usage(format!("{key} = 0: it must be at least 1")));
         }
         if t.steps == 0 && t.epochs == 0.0 {
-            return Err(Error::usage(
-                "train.epochs = 0: it must be above 0, unless train.steps says how many steps",
-            ));
+            return Err(Error::usage("train.epochs = 0: it must be above 0, or set train.steps"));
         }
+        labelled::check(self)?;
         if o.nesterov && o.momentum == 0.0 {
-            return Err(Error::usage("optimizer.nesterov needs a momentum above 0"));
+            return Err(Error::usage(
+                "optimizer.nesterov: it needs momentum; set optimizer.momentum above 0",
+            ));
         }
         Ok(())
     }
-}
-
-/// Names of the activations in descriptions.
-pub(crate) fn activation_named(kind: &str, slope: f64, alpha: f64) -> Result<Activation> {
-    Ok(match kind {
-        "identity" | "linear" => Activation::Identity,
-        "relu" => Activation::Relu,
-        "leaky_relu" if slope >= 0.0 => Activation::LeakyRelu { slope },
-        "leaky_relu" => {
-            return Err(Error::usage(format!("leaky_relu: slope {slope} must be at least 0")));
-        }
-        "elu" if alpha > 0.0 => Activation::Elu { alpha },
-        "elu" => return Err(Error::usage(format!("elu: alpha {alpha} must be above 0"))),
-        "softplus" => Activation::Softplus,
-        "sigmoid" => Activation::Sigmoid,
-        "tanh" => Activation::Tanh,
-        "gelu" => Activation::Gelu,
-        "silu" => Activation::Silu,
-        other => {
-            let known = "identity, relu, leaky_relu, elu, softplus, sigmoid, tanh, gelu, silu";
-            let hint = did_you_mean(other, known.split(", "));
-            return Err(Error::usage(format!(
-                "activation {other:?} is unknown: there are {known}{hint}"
-            )));
-        }
-    })
 }

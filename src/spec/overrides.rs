@@ -1,10 +1,13 @@
-//! `--set key=value` on a configuration that is still a tree of values.
+//! `--set key=value` overrides, applied to a configuration that is still a tree of JSON values.
 
 use serde_json::Value;
 
 use crate::error::{Error, Result, did_you_mean};
 
-/// Reads TOML into a tree.
+/// Parses TOML into a tree of JSON values.
+///
+/// # Errors
+/// When the text is not TOML; the message has the line number.
 pub fn from_toml(text: &str) -> Result<Value> {
     let table: toml::Table = toml::from_str(text).map_err(|error| {
         let message = error.message().trim_end().replace('\n', "; ");
@@ -16,8 +19,12 @@ pub fn from_toml(text: &str) -> Result<Value> {
     serde_json::to_value(table).map_err(|error| Error::usage(error.to_string()))
 }
 
-/// Sets `a.b.c=value`. The value is TOML where it parses as such, else text. A layer is named by
-/// its name: `model.layers.code.units=64`.
+/// Applies one override `a.b.c=value`. The value is parsed as TOML, or taken as a string if it is
+/// not TOML. Array elements are addressed by their `name`: `model.layers.code.units=64`.
+///
+/// # Errors
+/// When there is no `=`, a part of the key is empty or below a plain value, or no layer has the
+/// name.
 pub fn apply(tree: &mut Value, assignment: &str) -> Result<()> {
     let (path, text) = assignment.split_once('=').ok_or_else(|| {
         Error::usage(format!("--set {assignment}: write key=value, such as optimizer.lr=0.01"))
@@ -44,7 +51,7 @@ pub fn apply(tree: &mut Value, assignment: &str) -> Result<()> {
             let index = found.ok_or_else(|| {
                 let hint =
                     did_you_mean(rest.rsplit_once('.').map_or(rest, |(layer, _)| layer), names());
-                bad(format!("no layer and key like {rest:?}; the layers are {known}{hint}"))
+                bad(format!("{rest:?} is not LAYER.KEY of a layer; the layers are {known}{hint}"))
             })?;
             rest = &rest[items[index]["name"].as_str().unwrap_or_default().len() + 1..];
             at = &mut items[index];
@@ -59,7 +66,7 @@ pub fn apply(tree: &mut Value, assignment: &str) -> Result<()> {
             *at = Value::Object(serde_json::Map::new());
         }
         let table =
-            at.as_object_mut().ok_or_else(|| bad(format!("{key:?} lies below a plain value")))?;
+            at.as_object_mut().ok_or_else(|| bad(format!("{key:?} is below a plain value")))?;
         let slot = table.entry(key).or_insert(Value::Null);
         match tail {
             None => {
@@ -74,7 +81,8 @@ pub fn apply(tree: &mut Value, assignment: &str) -> Result<()> {
     }
 }
 
-/// The nearest of the names that serde expects where it found an unknown one.
+/// A "did you mean" hint from serde's message about an unknown field, which quotes the unknown
+/// name first and then the known ones in backticks. Empty for other messages.
 pub fn hint(message: &str) -> String {
     let mut names = message.split('`').skip(1).step_by(2);
     match names.next() {
@@ -88,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn overrides_reach_layers_and_tables() {
+    fn overrides_set_keys_of_layers_and_tables() {
         let mut tree =
             from_toml("seed = 1\n[[model.layers]]\nname = \"encoder.0\"\nfilters = 3\n").unwrap();
         apply(&mut tree, "seed=7").unwrap();

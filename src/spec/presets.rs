@@ -1,8 +1,8 @@
-//! Configurations by name, compiled into the binary.
+//! Presets: named configurations, compiled into the binary.
 
 use crate::error::{Error, Result, did_you_mean};
 
-/// The preset of `csae train` without a word.
+/// The default preset of `csae train`.
 pub const DEFAULT: &str = "article";
 
 const PRESETS: &[(&str, &str)] = &[
@@ -26,17 +26,20 @@ const PRESETS: &[(&str, &str)] = &[
     ("wta2", include_str!("../../assets/presets/wta2.toml")),
 ];
 
-/// Every preset's name.
+/// Name of every preset.
 pub fn names() -> impl Iterator<Item = &'static str> {
     PRESETS.iter().map(|(name, _)| *name)
 }
 
-/// A preset's TOML.
+/// TOML text of a preset.
+///
+/// # Errors
+/// When there is no preset of this name.
 pub fn text(name: &str) -> Result<&'static str> {
     PRESETS.iter().find(|(known, _)| *known == name).map(|(_, text)| *text).ok_or_else(|| {
         let hint = did_you_mean(name, names());
         Error::usage(format!(
-            "--preset {name}: there are {}{hint}",
+            "preset {name:?} is unknown: use one of {}{hint}",
             names().collect::<Vec<_>>().join(", ")
         ))
     })

@@ -1,27 +1,30 @@
 //! Sparsity rules by name, and how the code of a description gets another one.
 
 use super::{
-    ActivationSpec, BatchTopKSpec, Config, LayerOp, LayerSpec, LifetimeWtaSpec, ModelSpec, Nothing,
-    SparsitySpec, TopKSpec,
+    ActivationSpec, BatchTopKSpec, Config, LayerOp, LayerSpec, LifetimeWtaSpec, ModelSpec,
+    PenaltyName, SparsitySpec, SpatialWtaSpec, TopKSpec,
 };
 use crate::error::{Error, Result};
+use crate::model::LayerKind;
+use crate::names::names;
 use crate::ops::Activation;
 
-/// A rule that makes codes sparse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
-    /// A penalty λ‖z‖₁.
-    L1,
-    /// A penalty on mean activities that differ from `sparsity.rho`, weighted by β.
-    Kl,
-    /// The k largest of each image.
-    TopK,
-    /// The k·n largest of each batch.
-    BatchTopK,
-    /// The largest of each map of each image.
-    SpatialWta,
-    /// A share of each batch for each unit.
-    LifetimeWta,
+names! {
+    /// A rule that makes codes sparse. Its name is that of its layer or penalty.
+    pub enum SparsityRule {
+        /// A penalty λ‖z‖₁.
+        L1 = "l1",
+        /// A penalty on mean activities that differ from `sparsity.rho`, weighted by β.
+        Kl = "kl",
+        /// The k largest of each image.
+        TopK = "top_k",
+        /// The k·n largest of each batch.
+        BatchTopK = "batch_top_k",
+        /// The largest of each map of each image.
+        SpatialWta = "spatial_wta",
+        /// A share of each batch for each unit.
+        LifetimeWta = "lifetime_wta",
+    }
 }
 
 /// Strength of the push on dead units, where a description revives them in another way.
@@ -30,23 +33,7 @@ const PUSH: f64 = 0.3;
 /// Name of the layer that selects, where the code had none.
 const SELECTED: &str = "selected";
 
-impl Rule {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::L1, Self::Kl, Self::TopK, Self::BatchTopK, Self::SpatialWta, Self::LifetimeWta];
-
-    /// Its name, that of its layer or penalty.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::L1 => "l1",
-            Self::Kl => "kl",
-            Self::TopK => "top_k",
-            Self::BatchTopK => "batch_top_k",
-            Self::SpatialWta => "spatial_wta",
-            Self::LifetimeWta => "lifetime_wta",
-        }
-    }
-
+impl SparsityRule {
     /// The layer that selects at a strength; none: it is a penalty.
     fn op(self, strength: f64) -> Result<Option<LayerOp>> {
         let count = || -> Result<usize> {
@@ -63,9 +50,9 @@ impl Rule {
             Self::TopK => Some(LayerOp::TopK(TopKSpec { k: count()? })),
             Self::BatchTopK => Some(LayerOp::BatchTopK(BatchTopKSpec {
                 k: count()?,
-                rate: super::layer::threshold_rate(),
+                rate: crate::model::threshold_rate(),
             })),
-            Self::SpatialWta => Some(LayerOp::SpatialWta(Nothing {})),
+            Self::SpatialWta => Some(LayerOp::SpatialWta(SpatialWtaSpec {})),
             Self::LifetimeWta => Some(LayerOp::LifetimeWta(LifetimeWtaSpec { rate: strength })),
         })
     }
@@ -82,26 +69,24 @@ impl Rule {
         let mut config = config.clone();
         let SparsitySpec { lambda, beta, .. } = config.sparsity;
         let (penalty, lambda, beta) = match self {
-            Self::L1 => ("l1", strength, beta),
-            Self::Kl => ("kl", lambda, strength),
-            _ => ("none", lambda, beta),
+            Self::L1 => (PenaltyName::L1, strength, beta),
+            Self::Kl => (PenaltyName::Kl, lambda, strength),
+            Self::TopK | Self::BatchTopK | Self::SpatialWta | Self::LifetimeWta => {
+                (PenaltyName::None, lambda, beta)
+            }
         };
         let SparsitySpec { revive_strength, aux_alpha, .. } = config.sparsity;
         let (revive_strength, aux_alpha) = match self {
             // A push raises what is not selected for every image alike, until it is selected for
             // all.
             Self::TopK | Self::BatchTopK => (0.0, aux_alpha),
-            _ if revive_strength == 0.0 && aux_alpha > 0.0 => (PUSH, 0.0),
-            _ => (revive_strength, 0.0),
+            Self::L1 | Self::Kl | Self::SpatialWta | Self::LifetimeWta => {
+                let revived = revive_strength == 0.0 && aux_alpha > 0.0;
+                (if revived { PUSH } else { revive_strength }, 0.0)
+            }
         };
-        config.sparsity = SparsitySpec {
-            penalty: penalty.to_owned(),
-            lambda,
-            beta,
-            revive_strength,
-            aux_alpha,
-            ..config.sparsity
-        };
+        config.sparsity =
+            SparsitySpec { penalty, lambda, beta, revive_strength, aux_alpha, ..config.sparsity };
         if !strength.is_finite() || strength <= 0.0 {
             return Err(Error::usage(format!(
                 "{}: strength {strength} must be above 0",
@@ -109,47 +94,47 @@ impl Rule {
             )));
         }
         select(&mut config.model, self.op(strength)?)?;
-        let gate = gate(&mut config.model);
-        if self == Self::Kl && gate.as_deref() != Some(&Activation::Sigmoid) {
+        let gate = gate(&config.model);
+        let activation = gate.and_then(|at| config.model.layers[at].op.activation().copied());
+        if self == Self::Kl && activation != Some(Activation::Sigmoid) {
             return Err(Error::usage(
-                "kl: it takes a code between 0 and 1; give the code layer activation = \"sigmoid\", or leave the rule out",
+                "kl: it takes a code between 0 and 1; give the code layer activation = \
+                 \"sigmoid\", or leave the rule out",
             ));
         }
-        if let Some(gate) = gate.filter(|gate| {
-            **gate == Activation::Identity && !matches!(self, Self::TopK | Self::BatchTopK)
-        }) {
-            *gate = Activation::Relu;
+        let rectify = activation == Some(Activation::Identity)
+            && !matches!(self, Self::TopK | Self::BatchTopK);
+        if let Some(at) = gate.filter(|_| rectify) {
+            let op = &mut config.model.layers[at].op;
+            *op = op.with("activation", Activation::Relu)?;
         }
         Ok(config)
     }
 }
 
-impl std::str::FromStr for Rule {
+impl std::str::FromStr for SparsityRule {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|rule| rule.name() == name).ok_or_else(|| {
-            let names = || Self::ALL.into_iter().map(Self::name);
-            let hint = crate::error::did_you_mean(name, names());
+        Self::named(name).ok_or_else(|| {
+            let hint = crate::error::did_you_mean(name, Self::names());
             Error::usage(format!(
                 "rule {name:?}: there are {}{hint}",
-                names().collect::<Vec<_>>().join(", ")
+                Self::names().collect::<Vec<_>>().join(", ")
             ))
         })
     }
 }
 
-const fn selects(op: &LayerOp) -> bool {
-    matches!(
-        op,
-        LayerOp::TopK(_) | LayerOp::BatchTopK(_) | LayerOp::SpatialWta(_) | LayerOp::LifetimeWta(_)
-    )
+fn selects(op: &LayerOp) -> bool {
+    op.selection().is_some()
 }
 
 fn place(model: &ModelSpec, name: &str) -> Result<usize> {
     model.layers.iter().position(|layer| layer.name == name).ok_or_else(|| {
         Error::usage(format!(
-            "model.code = {name:?}: it is no layer of the description, so that its sparsity cannot be exchanged"
+            "model.code = {name:?}: it is no layer of the description, so that its sparsity cannot \
+             be exchanged"
         ))
     })
 }
@@ -206,19 +191,15 @@ fn select(model: &mut ModelSpec, op: Option<LayerOp>) -> Result<()> {
     Ok(())
 }
 
-/// The activation of the layer that makes the code, past selections and layers that do nothing.
-fn gate(model: &mut ModelSpec) -> Option<&mut Activation> {
+/// The layer whose activation the code comes from, past selections and layers that do nothing. None
+/// if that layer has no activation.
+fn gate(model: &ModelSpec) -> Option<usize> {
     let mut at = place(model, &model.code).ok()?;
-    let idle = |op: &LayerOp| matches!(op, LayerOp::Activation(spec) if spec.activation == Activation::Identity);
+    let idle = |op: &LayerOp| matches!(op.kind(), LayerKind::Activation(Activation::Identity));
     while selects(&model.layers[at].op) || idle(&model.layers[at].op) {
         at = before(model, at)?;
     }
-    match &mut model.layers[at].op {
-        LayerOp::Activation(spec) => Some(&mut spec.activation),
-        LayerOp::Linear(spec) => Some(&mut spec.activation),
-        LayerOp::Conv2d(spec) => Some(&mut spec.activation),
-        _ => None,
-    }
+    model.layers[at].op.activation().map(|_| at)
 }
 
 #[cfg(test)]
@@ -235,41 +216,53 @@ mod tests {
     #[test]
     fn a_code_gets_a_selection_behind_it() {
         let sparse = preset("sparse");
-        for (rule, strength) in
-            [(Rule::TopK, 16.0), (Rule::BatchTopK, 16.0), (Rule::LifetimeWta, 0.1)]
-        {
+        for (rule, strength) in [
+            (SparsityRule::TopK, 16.0),
+            (SparsityRule::BatchTopK, 16.0),
+            (SparsityRule::LifetimeWta, 0.1),
+        ] {
             let config = rule.apply(&sparse, strength).unwrap();
             assert_eq!(
-                (config.model.code.as_str(), config.sparsity.penalty.as_str()),
-                ("selected", "none")
+                (config.model.code.as_str(), config.sparsity.penalty),
+                ("selected", PenaltyName::None)
             );
-            assert_eq!(config.sparsity.revive_strength == 0.0, rule != Rule::LifetimeWta);
+            assert_eq!(config.sparsity.revive_strength == 0.0, rule != SparsityRule::LifetimeWta);
             let graph = Graph::new(&config.model, Dims::new(1, 28, 28)).unwrap();
             graph.check_autoencoder().unwrap();
             // exchanged again, it is the other rule's alone
-            let again = Rule::TopK.apply(&config, 7.0).unwrap();
-            assert_eq!(again.model, Rule::TopK.apply(&sparse, 7.0).unwrap().model);
+            let again = SparsityRule::TopK.apply(&config, 7.0).unwrap();
+            assert_eq!(again.model, SparsityRule::TopK.apply(&sparse, 7.0).unwrap().model);
         }
-        let l1 = Rule::L1.apply(&sparse, 0.3).unwrap();
+        let l1 = SparsityRule::L1.apply(&sparse, 0.3).unwrap();
         assert_eq!((l1.sparsity.lambda, &l1.model), (0.3, &sparse.model));
-        for (rule, strength) in
-            [(Rule::Kl, 0.1), (Rule::TopK, 0.5), (Rule::L1, 0.0), (Rule::L1, f64::NAN)]
-        {
+        for (rule, strength) in [
+            (SparsityRule::Kl, 0.1),
+            (SparsityRule::TopK, 0.5),
+            (SparsityRule::L1, 0.0),
+            (SparsityRule::L1, f64::NAN),
+        ] {
             assert!(rule.apply(&sparse, strength).unwrap_err().to_string().contains(rule.name()));
         }
         let linear = preset("top-k");
         for (rule, strength, activation, revival) in [
-            (Rule::TopK, 8.0, Activation::Identity, (0.0, 1.0)),
-            (Rule::BatchTopK, 8.0, Activation::Identity, (0.0, 1.0)),
-            (Rule::L1, 1.0, Activation::Relu, (PUSH, 0.0)),
-            (Rule::LifetimeWta, 0.1, Activation::Relu, (PUSH, 0.0)),
+            (SparsityRule::TopK, 8.0, Activation::Identity, (0.0, 1.0)),
+            (SparsityRule::BatchTopK, 8.0, Activation::Identity, (0.0, 1.0)),
+            (SparsityRule::L1, 1.0, Activation::Relu, (PUSH, 0.0)),
+            (SparsityRule::LifetimeWta, 0.1, Activation::Relu, (PUSH, 0.0)),
         ] {
-            let mut config = rule.apply(&linear, strength).unwrap();
+            let config = rule.apply(&linear, strength).unwrap();
             assert_eq!((config.sparsity.revive_strength, config.sparsity.aux_alpha), revival);
-            assert_eq!(gate(&mut config.model), Some(&mut { activation }), "{}", rule.name());
+            let gate = &config.model.layers[gate(&config.model).unwrap()].op;
+            assert_eq!(gate.activation(), Some(&activation), "{}", rule.name());
             Graph::new(&config.model, Dims::new(1, 28, 28)).unwrap().check_autoencoder().unwrap();
         }
-        assert!("top-k".parse::<Rule>().unwrap_err().to_string().contains("did you mean top_k?"));
+        assert!(
+            "top-k"
+                .parse::<SparsityRule>()
+                .unwrap_err()
+                .to_string()
+                .contains("did you mean top_k?")
+        );
     }
 
     #[test]
@@ -302,12 +295,14 @@ mod tests {
         let names = |config: &Config| {
             config.model.layers.iter().map(|layer| layer.name.clone()).collect::<Vec<_>>().join(" ")
         };
-        let top = Rule::TopK.apply(&wta, 5.0).unwrap();
+        let top = SparsityRule::TopK.apply(&wta, 5.0).unwrap();
         assert_eq!(names(&top), "maps code decoder");
         assert!(matches!(top.model.layers[1].op, LayerOp::TopK(TopKSpec { k: 5 })));
-        for config in
-            [&top, &Rule::Kl.apply(&wta, 0.2).unwrap(), &Rule::SpatialWta.apply(&wta, 1.0).unwrap()]
-        {
+        for config in [
+            &top,
+            &SparsityRule::Kl.apply(&wta, 0.2).unwrap(),
+            &SparsityRule::SpatialWta.apply(&wta, 1.0).unwrap(),
+        ] {
             Graph::new(&config.model, Dims::new(1, 8, 8)).unwrap().check_autoencoder().unwrap();
         }
     }

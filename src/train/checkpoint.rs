@@ -48,11 +48,25 @@ pub struct Header {
     /// Bits of the best validation's ‖x − x̂‖², or, of a restorer, of its PSNR on whole images
     /// below zero.
     pub best: Option<u64>,
+    /// Step of the best validation.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub best_step: u64,
+    /// Validations since the best one.
+    #[serde(default, skip_serializing_if = "crate::spec::is_zero")]
+    pub stale: u32,
+    /// Whether the training ended before its last step, because validations stopped improving.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended_early: bool,
     /// How often the training has gone back with a lower rate.
     #[serde(default, skip_serializing_if = "crate::spec::is_zero")]
     pub retried: u32,
     /// Hash of this header with 0 here, then of every tensor.
     pub hash: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+const fn is_zero(step: &u64) -> bool {
+    *step == 0
 }
 
 /// A checkpoint in memory.
@@ -130,7 +144,8 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
 pub fn load_bytes(bytes: &[u8], place: &str) -> Result<Checkpoint> {
     let damaged = |what: String| {
         Error::failed(format!(
-            "{place}: the checkpoint is damaged ({what}); delete it to go on from the one before it, or from the start"
+            "{place}: the checkpoint is damaged ({what}); delete it to go on from the one before \
+             it, or from the start"
         ))
     };
     let header = header_of(place, bytes, damaged)?;
@@ -169,7 +184,8 @@ fn header_of(place: &str, bytes: &[u8], damaged: impl Fn(String) -> Error) -> Re
         serde_json::from_str(json).map_err(|error| damaged(error.to_string()))?;
     if value["format"] != FORMAT {
         return Err(Error::failed(format!(
-            "{place}: checkpoint format {} is not known to this version, which reads {FORMAT}: resume with the version that wrote it",
+            "{place}: checkpoint format {} is not known to this version, which reads {FORMAT}: \
+             resume with the version that wrote it",
             value["format"]
         )));
     }

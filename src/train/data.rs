@@ -6,7 +6,7 @@ use crate::budget::Budget;
 use crate::data::{Catalogue, Images, Opened, Pixels, Wanted, bundled, open, patches};
 use crate::error::Result;
 use crate::shape::Dims;
-use crate::spec::{Config, DataSpec};
+use crate::spec::{Config, DataSpec, FitName};
 
 /// Training and validation images as a configuration wants them.
 #[derive(Debug)]
@@ -83,6 +83,24 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
     Ok(Prepared { train, validation, description, skipped, dims })
 }
 
+/// As [`prepare`], of images in memory instead of those that `data.source` names.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_images(config: &Config, images: Images) -> Result<Prepared> {
+    let (spec, limit) = (&config.data, Budget::default().data);
+    let dims = match (config.model.input, images.common_size()) {
+        (Some([c, h, w]), _) => Dims::new(c, h, w),
+        (None, Some((h, w))) if h <= WHOLE && w <= WHOLE => Dims::new(images.channels, h, w),
+        (None, _) => Dims::new(images.channels, spec.crop, spec.crop),
+    };
+    let description = images.describe();
+    let fit = Fit { spec, dims, seed: config.seed, limit };
+    let (train, validation) = fit.split(Pixels::Resident(images));
+    let (train, validation) = (fit.train(train)?, fit.validation(validation)?);
+    Ok(Prepared { train, validation, description, skipped: Vec::new(), dims })
+}
+
 /// Bytes of validation patches that are kept of a streamed set however little memory is allowed.
 const LEAST_VALIDATION: u64 = 16 << 20;
 
@@ -117,7 +135,7 @@ impl Fit<'_> {
     /// Sizes as `data.fit` wants them.
     fn sized(&self, pixels: Pixels) -> Result<Pixels> {
         let Dims { h, w, .. } = self.dims;
-        let resize = self.spec.fit == "resize";
+        let resize = self.spec.fit == FitName::Resize;
         Ok(match pixels {
             Pixels::Resident(mut images) => {
                 if resize {
@@ -141,7 +159,7 @@ impl Fit<'_> {
 
     fn train(&self, pixels: Pixels) -> Result<Pixels> {
         let Dims { h, w, .. } = self.dims;
-        let cut = self.spec.fit == "patches";
+        let cut = self.spec.fit == FitName::Patches;
         match self.sized(pixels)? {
             Pixels::Resident(images) if cut => {
                 Ok(Pixels::Resident(patches::images(&images, h, w)?))

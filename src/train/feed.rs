@@ -7,7 +7,7 @@ use super::order::Samples;
 use super::prefetch::{Ahead, Prefetch, Source};
 use super::step::Resident;
 use crate::data::{Images, Pixels};
-use crate::device::{Device, Program};
+use crate::device::{Allocation, Device, Program};
 use crate::error::{Error, Result};
 use crate::ops::{Augment, GatherBatch};
 use crate::shape::Dims;
@@ -32,7 +32,10 @@ pub fn samples(pixels: &Pixels, dims: Dims, spec: &DataSpec, batch: usize) -> Re
         (false, 0) => (h * w).div_ceil(dims.area()),
         (false, crops) => crops,
     };
-    let of = pixels.sizes().enumerate().map(|(image, size)| (count(size), pixels.follows(image)));
+    let of = pixels
+        .sizes()
+        .enumerate()
+        .map(|(image, size)| (count(size), pixels.shares_file_with_previous(image)));
     let samples = Samples::new(of, dims, batch)?;
     if samples.is_empty() {
         return Err(Error::usage("there are no images to train on"));
@@ -79,11 +82,44 @@ pub fn batch_bytes(dims: Dims, [batch, parts]: [usize; 2]) -> u64 {
 #[derive(Debug)]
 enum Placement {
     /// The bytes lie on the device.
-    Resident { bytes: View, table: View, order: View },
+    Resident { bytes: Allocation, table: Allocation, order: Allocation },
     /// They do not fit: the host gathers each batch.
-    Host { cpu: Box<Device>, program: Program, order: View, x: View },
+    Host { cpu: Box<Device>, program: Program, order: Allocation, x: Allocation },
     /// They stay in their files: threads read the coming batches. A byte's value is looked up.
     Stream { prefetch: Prefetch, values: Vec<f32>, batch: Vec<u8> },
+}
+
+/// Where a training's batches come from.
+pub trait Batches: std::fmt::Debug {
+    /// Steps of an epoch.
+    fn steps_per_epoch(&self) -> usize;
+
+    /// Makes a part of the batch of a step ready: sets the step's place in the data, and writes
+    /// what the host writes.
+    ///
+    /// # Errors
+    /// When an image cannot be read any more, or the device fails.
+    fn advance(
+        &mut self,
+        device: &mut Device,
+        params: &mut StepParams,
+        part: usize,
+        inputs: &Inputs,
+    ) -> Result<()>;
+
+    /// Time spent waiting for images that are read from files.
+    fn waited(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// What the host writes for a part of a batch.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// The samples.
+    pub x: View,
+    /// The labels, in the loss's order.
+    pub labels: Vec<View>,
 }
 
 impl Feed {
@@ -124,12 +160,12 @@ impl Feed {
             Pixels::Resident(images)
                 if words(images).max(samples.len()) as u64 <= device.max_elements() =>
             {
-                let (bytes, table, order) = Self::lay(device, images, samples.len())?;
+                let [bytes, table, order] = Self::lay(device, images, samples.len())?;
                 Placement::Resident { bytes, table, order }
             }
             Pixels::Resident(images) => {
                 let mut cpu = Device::cpu();
-                let (bytes, table, order) = Self::lay(&mut cpu, images, samples.len())?;
+                let [bytes, table, order] = Self::lay(&mut cpu, images, samples.len())?;
                 let n = batch / parts;
                 let x = cpu.alloc_real("batch", n * dims.len())?;
                 let gather = GatherBatch {
@@ -138,10 +174,10 @@ impl Feed {
                     augment,
                     scale: SCALE,
                     shift: 0.0,
-                    bytes,
-                    table,
-                    order,
-                    x,
+                    bytes: *bytes,
+                    table: *table,
+                    order: *order,
+                    x: *x,
                 };
                 let program = cpu.compile(vec![gather.into()])?;
                 Placement::Host { cpu: Box::new(cpu), program, order, x }
@@ -161,7 +197,7 @@ impl Feed {
     }
 
     /// In pieces, so that the images are not in memory once more.
-    fn lay(device: &mut Device, images: &Images, samples: usize) -> Result<(View, View, View)> {
+    fn lay(device: &mut Device, images: &Images, samples: usize) -> Result<[Allocation; 3]> {
         let bytes = device.alloc_words("training set", words(images))?;
         for (i, piece) in images.bytes.chunks(4 * PIECE).enumerate() {
             let piece = Images::words_of(piece);
@@ -169,29 +205,40 @@ impl Feed {
         }
         let table = images.table_words();
         let place = device.alloc_words("table of images", table.len())?;
-        device.write_words(place, &table);
-        Ok((bytes, place, device.alloc_words("order of the epoch", samples)?))
+        device.write_words(*place, &table);
+        Ok([bytes, place, device.alloc_words("order of the epoch", samples)?])
     }
 
     /// The views to gather from, if the data are resident.
     pub fn resident(&self) -> Option<Resident> {
-        match self.placement {
+        match &self.placement {
             Placement::Resident { bytes, table, order } => {
+                let (bytes, table, order) = (**bytes, **table, **order);
                 Some(Resident { bytes, table, order, augment: self.augment })
             }
             Placement::Host { .. } | Placement::Stream { .. } => None,
         }
     }
+}
 
-    /// Makes a part of the batch of a step ready: sets the step's cursor, writes a new epoch's
-    /// order, and fills `x` if the host gathers.
-    pub fn advance(
+impl Batches for Feed {
+    fn steps_per_epoch(&self) -> usize {
+        self.steps_per_epoch
+    }
+
+    fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// Sets the step's cursor, writes a new epoch's order, and fills `x` if the host gathers.
+    fn advance(
         &mut self,
         device: &mut Device,
         params: &mut StepParams,
         part: usize,
-        x: View,
+        inputs: &Inputs,
     ) -> Result<()> {
+        let x = inputs.x;
         let epoch = u64::from(params.step) / self.steps_per_epoch as u64;
         let n = self.batch / self.parts;
         params.cursor = ((u64::from(params.step) % self.steps_per_epoch as u64) as usize
@@ -213,15 +260,15 @@ impl Feed {
         if fresh {
             let order = self.samples.order(self.seed, epoch).images;
             match &mut self.placement {
-                Placement::Resident { order: view, .. } => device.write_words(*view, &order),
-                Placement::Host { cpu, order: view, .. } => cpu.write_words(*view, &order),
+                Placement::Resident { order: view, .. } => device.write_words(**view, &order),
+                Placement::Host { cpu, order: view, .. } => cpu.write_words(**view, &order),
                 Placement::Stream { .. } => {}
             }
             self.epoch = Some(epoch);
         }
         if let Placement::Host { cpu, program, x: gathered, .. } = &mut self.placement {
             cpu.run(program, params)?;
-            device.write(x, &cpu.read(*gathered)?);
+            device.write(x, &cpu.read(**gathered)?);
         }
         Ok(())
     }

@@ -90,7 +90,8 @@ impl RunFolder {
     pub fn lock(&self) -> Result<Lock> {
         Lock::take(&self.file(LOCK))?.ok_or_else(|| {
             Error::failed(format!(
-                "{}: another csae is training in this folder; wait until it ends or stop it; a new run goes elsewhere by train --out",
+                "{}: another csae is training in this folder; wait until it ends or stop it; a new \
+                 run goes elsewhere by train --out",
                 self.0.display()
             ))
         })
@@ -109,7 +110,8 @@ impl RunFolder {
         }
         self.create_new(config, origin)?.ok_or_else(|| {
             Error::usage(format!(
-                "{} is there already, made by another run since this one began: name another place, or add --force to write over it",
+                "{} is there already, made by another run since this one began: name another \
+                 place, or add --force to write over it",
                 self.0.display()
             ))
         })
@@ -212,7 +214,8 @@ impl RunFolder {
             let read = serde_json::from_str(&files::read_text(&file)?);
             Some(read.map_err(|error| {
                 Error::usage(format!(
-                    "{}: {error}; put back the one that the run began with, or remove it to go on with the data of {CONFIG}",
+                    "{}: {error}; put back the one that the run began with, or remove it to go on \
+                     with the data of {CONFIG}",
                     file.display()
                 ))
             })?)
@@ -244,8 +247,18 @@ impl RunFolder {
 
     /// Removes what belongs to another run.
     fn clear(&self) -> Result<()> {
-        let known = [ORIGIN, ROLLBACK, "metrics.jsonl", "model.safetensors", "best.safetensors"]
-            .map(str::to_owned);
+        let known = [
+            ORIGIN,
+            ROLLBACK,
+            "metrics.jsonl",
+            "model.safetensors",
+            "best.safetensors",
+            "finetune.json",
+            "segment.json",
+            "detect.json",
+            "confusion.png",
+        ]
+        .map(str::to_owned);
         self.remove(|name| {
             known.contains(&name.to_owned())
                 || gallery::NAMES.contains(&name)
@@ -305,6 +318,14 @@ impl RunFolder {
     /// Removes the checkpoints of later steps.
     pub fn remove_after(&self, step: u64) -> Result<()> {
         self.remove(|name| step_of(name).is_some_and(|at| at > step))
+    }
+
+    /// Removes the log.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn clear_log(&self) -> Result<()> {
+        self.remove(|name| name == "metrics.jsonl")
     }
 
     /// Cuts the log back to what was written up to a step by a training that had gone back so many

@@ -4,14 +4,15 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+use super::bar::Bar;
+use super::found::Found;
 use crate::error::Result;
 use crate::files;
 
 /// Progress over the last logging interval.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Progress {
     /// Steps done.
     pub step: u64,
@@ -19,12 +20,8 @@ pub struct Progress {
     pub total: u64,
     /// Passes over the data so far.
     pub epoch: f64,
-    /// Mean reconstruction loss.
-    pub reconstruction: f64,
-    /// Mean sparsity penalty.
-    pub sparsity: f64,
-    /// Mean L0.
-    pub l0: f64,
+    /// Means of the loss's terms and of what else is counted, by name.
+    pub terms: Vec<(&'static str, f64)>,
     /// Learning rate.
     pub lr: f64,
     /// Images a second.
@@ -38,10 +35,11 @@ pub struct Progress {
 pub struct Log {
     file: Option<std::io::BufWriter<std::fs::File>>,
     path: String,
-    bar: Option<ProgressBar>,
+    bar: Option<Bar>,
     json: bool,
     quiet: bool,
     last_line: Instant,
+    latest: Option<Progress>,
 }
 
 /// Whether a bar may be drawn: on a terminal, unless `NO_COLOR` or a dumb terminal asks for plain
@@ -64,15 +62,16 @@ impl Log {
                     .map_err(|error| files::not_written(path.display(), &error))
             })
             .transpose()?;
-        let bar = (!quiet && !json && draws()).then(|| {
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}")
-                .expect("the template is sound");
-            ProgressBar::new(total).with_style(style)
-        });
+        let bar = if !quiet && !json && draws() { Bar::new(total) } else { None };
         let long_ago =
             Instant::now().checked_sub(Duration::from_secs(3600)).unwrap_or_else(Instant::now);
         let path = path.map_or_else(String::new, |path| path.display().to_string());
-        Ok(Self { file, path, bar, json, quiet, last_line: long_ago })
+        Ok(Self { file, path, bar, json, quiet, last_line: long_ago, latest: None })
+    }
+
+    /// Takes the progress of the last logging interval, if there was one since the last call.
+    pub const fn take_progress(&mut self) -> Option<Progress> {
+        self.latest.take()
     }
 
     /// Goes on at the end of a file that was cut meanwhile, and says that a training goes back for
@@ -128,31 +127,40 @@ impl Log {
             return;
         }
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
+            Some(bar) => bar.say(line),
             None => eprintln!("{line}"),
         }
     }
 
     /// One logging interval.
     pub fn progress(&mut self, p: &Progress) -> Result<()> {
-        self.record(&json!({
-            "kind": "train", "step": p.step, "epoch": p.epoch, "reconstruction": p.reconstruction, "sparsity": p.sparsity,
-            "l0": p.l0, "lr": p.lr, "images_per_s": p.rate.round(),
-        }))?;
+        self.latest = Some(p.clone());
+        let mut value = json!({
+            "kind": "train", "step": p.step, "epoch": p.epoch, "lr": p.lr,
+            "images_per_s": p.rate.round(),
+        });
+        p.terms.iter().for_each(|(name, mean)| value[*name] = json!(mean));
+        self.record(&value)?;
         let seconds = p.eta.as_secs();
+        let terms: String = p
+            .terms
+            .iter()
+            .map(|(name, mean)| match *name {
+                "reconstruction" => format!("  ‖x − x̂‖² {mean:.3}"),
+                "sparsity" => format!("  sparsity {mean:.4}"),
+                "l0" => format!("  L0 {mean:.1}"),
+                other => format!("  {other} {mean:.4}"),
+            })
+            .collect();
         let line = format!(
-            "epoch {:.2}  ‖x − x̂‖² {:.3}  sparsity {:.4}  L0 {:.1}  {:.0} images/s  {}:{:02} left",
+            "epoch {:.2}{terms}  {:.0} images/s  {}:{:02} left",
             p.epoch,
-            p.reconstruction,
-            p.sparsity,
-            p.l0,
             p.rate,
             seconds / 60,
             seconds % 60
         );
         if let Some(bar) = &self.bar {
-            bar.set_position(p.step);
-            bar.set_message(line);
+            bar.set(p.step, line);
         } else if !self.json
             && (self.last_line.elapsed() > Duration::from_secs(5) || p.step == p.total)
         {
@@ -163,13 +171,8 @@ impl Log {
     }
 
     /// A validation.
-    pub fn validation(
-        &mut self,
-        step: u64,
-        epoch: f64,
-        report: &crate::infer::evaluate::Report,
-    ) -> Result<()> {
-        let mut value = serde_json::to_value(report).expect("a report is JSON");
+    pub fn validation(&mut self, step: u64, epoch: f64, found: &impl Found) -> Result<()> {
+        let mut value = found.numbers();
         if let Some(table) = value.as_object_mut() {
             table.extend([
                 ("kind".to_owned(), json!("validation")),
@@ -178,14 +181,14 @@ impl Log {
             ]);
         }
         self.record(&value)?;
-        self.say(&format!("validation after epoch {epoch:.2}: {report}"));
+        self.say(&format!("validation after epoch {epoch:.2}: {found}"));
         Ok(())
     }
 
     /// Takes the bar away.
     pub fn finish(&self) {
         if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
+            bar.finish();
         }
     }
 }

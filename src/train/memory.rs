@@ -10,7 +10,7 @@ use crate::data::{Patch, Pixels};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::infer::batches::Inference;
-use crate::infer::whole;
+use crate::infer::whole_images;
 use crate::model::{Graph, Purpose, Store};
 use crate::spec::Config;
 
@@ -35,7 +35,8 @@ impl std::fmt::Display for MemoryPlan {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         write!(
             f,
-            "{:.1} MiB: parameters, gradients and moments {:.1}, activations {:.1} ({:.1} without reuse), data {:.1}, validation {:.1}",
+            "{:.1} MiB: parameters, gradients and moments {:.1}, activations {:.1} ({:.1} without \
+             reuse), data {:.1}, validation {:.1}",
             mib(self.parameters + self.activations + self.data + self.validation),
             mib(self.parameters),
             mib(self.activations),
@@ -101,8 +102,11 @@ impl Fixed {
         let chosen = (patches.min(wanted) * size_of::<Patch>()) as u64;
         // A pass over as many samples as it may look at at once.
         let mut pass = Inference::new(graph, store).planned_bytes(device, usize::MAX);
-        if let Some(restorer) = whole::judges(config, graph, store, &prepared.validation) {
-            pass += whole::planned_bytes(device, &restorer, &prepared.validation).unwrap_or(0);
+        if let Some(restorer) =
+            whole_images::validation_restorer(config, graph, store, &prepared.validation)
+        {
+            pass +=
+                whole_images::planned_bytes(device, &restorer, &prepared.validation).unwrap_or(0);
         }
         Self {
             parameters: store.bytes(),
@@ -128,7 +132,8 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
     let all = 4 * store.weights.len as u64;
     if all > device.max_bytes() {
         return Err(Error::usage(format!(
-            "the model's {} parameters take {} MiB, {} allows {} MiB in one buffer: use fewer filters or units",
+            "the model's {} parameters take {} MiB, {} allows {} MiB in one buffer: use fewer \
+             filters or units",
             graph.parameter_count(),
             mib(all),
             device.label(),
@@ -215,7 +220,8 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
         )
     } else {
         format!(
-            "train.batch = {batch}: parameters, data and validation take {:.1} MiB and the step {:.1} MiB, of {:.1} MiB that it may take; {advice}",
+            "train.batch = {batch}: parameters, data and validation take {:.1} MiB and the step \
+             {:.1} MiB, of {:.1} MiB that it may take; {advice}",
             (fixed.all() + least) as f64 / f64::from(1 << 20),
             planned.total as f64 / f64::from(1 << 20),
             budget.unwrap_or(0) as f64 / f64::from(1 << 20)
@@ -252,4 +258,30 @@ fn advice(batch: usize, parts: usize, fitting: usize, in_parts: usize) -> String
     let accumulate =
         more.map_or(String::new(), |parts| format!(", or this one by --accumulate {parts}"));
     format!("a batch of {} would fit{accumulate}", fitting * parts)
+}
+
+/// Fails, with the numbers, if a training on labels takes more than is allowed: `parameters` and
+/// their gradients and moments, `data` of images, and a step.
+pub(super) fn check_labelled(
+    device: &Device,
+    config: &Config,
+    parameters: u64,
+    data: u64,
+    step: Planned,
+) -> Result<()> {
+    let needed = parameters + data + step.total;
+    let Some(budget) = device.budget_with(parameters + data).filter(|budget| needed > *budget)
+    else {
+        return Ok(());
+    };
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    Err(Error::usage(format!(
+        "train.batch = {}: parameters {:.2} MiB, data {:.2} and a step {:.2} are more than the \
+         {:.2} MiB that may be used; use a smaller batch or smaller images, or raise --max-memory",
+        config.train.batch,
+        mib(parameters),
+        mib(data),
+        mib(step.total),
+        mib(budget)
+    )))
 }

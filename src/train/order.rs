@@ -78,7 +78,8 @@ impl Samples {
             let end = u32::try_from(count).ok().and_then(|count| at.checked_add(count));
             at = end.ok_or_else(|| {
                 Error::usage(format!(
-                    "the images give more than {} samples an epoch: use fewer or smaller ones, or a lower data.crops_per_image",
+                    "the images give more than {} samples an epoch: use fewer or smaller ones, or \
+                     a lower data.crops_per_image",
                     u32::MAX
                 ))
             })?;

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use super::order::{ORDERS, Order, Samples};
 use crate::data::{Catalogue, Handles};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind as Kind, Result};
 use crate::ops::Augment;
 use crate::shape::Dims;
 
@@ -52,7 +52,7 @@ impl Source {
         let images: Vec<usize> =
             by_image.iter().map(|entry| order.images[*entry] as usize).collect();
         let mut out = vec![0; entries.len() * self.dims.len()];
-        self.catalogue.each(&images, handles, |at, pixels| {
+        self.catalogue.for_each(&images, handles, |at, pixels| {
             let (entry, image) = (by_image[at], images[at]);
             let (height, width) = self.catalogue.size(image);
             let step = epoch * self.steps() + (entry / self.batch) as u64;

@@ -4,37 +4,76 @@
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{self, Checkpoint, Header};
-use super::data::Prepared;
 use super::folder::RunFolder;
+pub use super::found::Found;
 use super::log::Log;
 use super::trainer::{Finished, Trainer};
-use crate::data::{Images, Patch, Pixels, patches};
 use crate::device::Device;
-use crate::error::{Error, Kind, Result};
-use crate::hash::Hash;
-use crate::infer::batches::Inference;
-use crate::infer::evaluate::{Report, evaluate};
-use crate::infer::restore::Restorer;
-use crate::infer::whole;
+use crate::error::{Error, ErrorKind as Kind, Result};
 use crate::model::{self, Graph};
-use crate::report::gallery;
 use crate::spec::Config;
+
+/// The model of the best validation.
+pub const BEST: &str = "best.safetensors";
+
+/// What a run does beside its steps.
+pub trait Task {
+    /// The result of a validation.
+    type Found: Found;
+
+    /// Validates the model as it is.
+    ///
+    /// # Errors
+    /// When an image cannot be read any more, or the device fails.
+    fn validate(&mut self, device: &mut Device) -> Result<Self::Found>;
+
+    /// Writes what the finished run has to show beside its model; returns the files' names.
+    ///
+    /// # Errors
+    /// When the device fails, or a file cannot be written.
+    fn conclude(
+        &mut self,
+        _device: &mut Device,
+        _folder: &RunFolder,
+        _last: &Self::Found,
+    ) -> Result<Vec<&'static str>> {
+        Ok(Vec::new())
+    }
+
+    /// Whether the finished model is the one of the best validation, not the last one. Of equal
+    /// ones the later is better then, since the learning rate has fallen.
+    fn keeps_best(&self) -> bool {
+        false
+    }
+
+    /// Whether the model is also validated before the first step.
+    fn validates_start(&self) -> bool {
+        false
+    }
+
+    /// Whether scores do not tell better from worse, so that the last validation counts as the
+    /// best.
+    fn last_is_best(&self) -> bool {
+        false
+    }
+}
 
 /// A run under way.
 #[derive(Debug)]
-pub struct Run<'a> {
+pub struct Run<'a, T> {
     folder: RunFolder,
     config: &'a Config,
-    prepared: &'a Prepared,
     graph: &'a Graph,
     /// Its training.
     pub trainer: Trainer<'a>,
-    inference: Inference<'a>,
-    /// The model on whole images, where it restores them.
-    restorer: Option<Restorer>,
-    /// What validation looks at.
-    chosen: Vec<Patch>,
-    best: Option<f64>,
+    /// Its validation.
+    pub task: T,
+    /// The score of the best validation, and its step.
+    best: Option<(f64, u64)>,
+    /// Validations since the best one.
+    stale: u32,
+    /// Whether it ended before its last step, because validations stopped improving.
+    ended_early: bool,
     data: u64,
     validate_every: u64,
     validated: bool,
@@ -43,25 +82,23 @@ pub struct Run<'a> {
 
 /// What a finished run has to show.
 #[derive(Debug)]
-pub struct Summary {
+pub struct Summary<F> {
     /// The last validation.
-    pub report: Report,
+    pub found: F,
+    /// Step of the best validation.
+    pub best_step: Option<u64>,
     /// How fast it went, in this process.
     pub finished: Finished,
-    /// Pictures written.
-    pub pictures: Vec<&'static str>,
+    /// Files written beside the model.
+    pub files: Vec<&'static str>,
 }
 
-/// Decibels by which whole images may become worse than they were at best before a restorer counts
-/// as diverged.
-const FALL: f64 = 2.0;
-
 /// What follows a step.
-enum Advance {
+enum Advance<F> {
     /// The next one.
     On,
     /// The end: it was the last one, and this is its validation.
-    Last(Box<Report>),
+    Last(Box<F>),
     /// Nothing: all steps are done, and every value is a number.
     End,
     /// A stop that was asked for.
@@ -70,83 +107,55 @@ enum Advance {
 
 /// How a run ended.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum Outcome<F> {
     /// With its last step.
-    Finished(Box<Summary>),
+    Finished(Box<Summary<F>>),
     /// It was asked to stop, and did after so many steps, with a checkpoint.
     Stopped(u64),
 }
 
-/// Hash of the images to train and to validate on; of a streamed set, of the images' sizes alone.
-fn data_hash(prepared: &Prepared) -> u64 {
-    let whole = |hash: Hash, images: &Images| {
-        hash.with(bytemuck::cast_slice(&images.table_words())).with(&images.bytes)
-    };
-    let hash = match &prepared.train {
-        Pixels::Resident(images) => whole(Hash::default(), images),
-        streamed @ Pixels::Streamed(_) => {
-            let sizes: Vec<u64> =
-                streamed.sizes().flat_map(|(h, w)| [h as u64, w as u64]).collect();
-            Hash::default().with(bytemuck::cast_slice(&sizes))
-        }
-    };
-    whole(hash, &prepared.validation).value()
-}
-
-impl<'a> Run<'a> {
-    /// Lays out the training; `from` is the checkpoint to go on from.
-    pub fn new(
+impl<'a, T: Task> Run<'a, T> {
+    /// Begins a run, or goes on from a checkpoint of it. `data` is the hash of its images.
+    ///
+    /// # Errors
+    /// When the checkpoint is of other images or of another model.
+    pub fn begin(
         device: &mut Device,
         folder: &RunFolder,
         config: &'a Config,
-        prepared: &'a Prepared,
-        graph: &'a Graph,
+        (mut trainer, task): (Trainer<'a>, T),
+        data: u64,
         from: Option<&Checkpoint>,
     ) -> Result<Self> {
-        let mut trainer = Trainer::new(device, config, graph, prepared)?;
         let validate_every =
             (config.train.validate_every * trainer.steps_per_epoch as f64).round() as u64;
-        let data = data_hash(prepared);
-        let (mut best, mut validated) = (None, false);
+        let (mut best, mut validated, mut stale, mut ended_early) = (None, false, 0, false);
         if let Some(checkpoint) = from {
             let header = &checkpoint.header;
             if header.data != data {
                 crate::bail_usage!(
-                    "{}: the images are not those that the run began with; put them back, or begin another run",
+                    "{}: the images are not those that the run began with; put them back, or begin \
+                     another run",
                     config.data.source
                 );
             }
             trainer.restore(device, checkpoint)?;
-            best = header.best.map(f64::from_bits);
+            let score = header.best.map(|loss| -f64::from_bits(loss));
+            best = score.map(|score| (score, header.best_step));
+            (stale, ended_early) = (header.stale, header.ended_early);
             // A checkpoint comes after the validation of its step.
             validated = header.step == header.total
                 || (validate_every > 0 && header.step.is_multiple_of(validate_every));
         }
-        let dims = prepared.dims;
-        let chosen = patches::grid(
-            &prepared.validation,
-            dims.h,
-            dims.w,
-            config.data.validation_patches,
-            config.seed,
-        );
-        let mut inference = Inference::new(graph, &trainer.store);
-        inference.degrading =
-            (!config.corruption.is_none()).then(|| (config.corruption.clone(), config.seed));
-        // A model that works on images of one size alone is judged on patches.
-        let restorer = whole::judges(config, graph, &trainer.store, &prepared.validation);
-        trainer.memory.validation =
-            prepared.validation.held_bytes() + inference.prepare(device, chosen.len())?;
         Ok(Self {
             folder: folder.clone(),
             config,
-            prepared,
-            graph,
+            graph: trainer.graph(),
             trainer,
-            inference,
-            restorer,
-            chosen,
+            task,
             best,
+            stale,
+            ended_early,
             data,
             validate_every,
             validated,
@@ -165,7 +174,7 @@ impl<'a> Run<'a> {
         device: &mut Device,
         log: &mut Log,
         stop: &dyn Fn() -> bool,
-    ) -> Result<Outcome> {
+    ) -> Result<Outcome<T::Found>> {
         self.work(device, log, stop).map_err(|error| match error.kind {
             Kind::Adapter => self.after_fault(error),
             Kind::Data => self.after_loss(error, device, log),
@@ -216,14 +225,17 @@ impl<'a> Run<'a> {
         device: &mut Device,
         log: &mut Log,
         stop: &dyn Fn() -> bool,
-    ) -> Result<Outcome> {
+    ) -> Result<Outcome<T::Found>> {
         let mut last = None;
         self.saved_at = Instant::now();
         if !self.folder.rollback().exists() {
             self.keep_rollback(device, log)?;
         }
+        if self.trainer.done == 0 && self.task.validates_start() {
+            self.validate(device, log)?;
+        }
         loop {
-            let step = if self.trainer.done < self.trainer.total {
+            let step = if self.trainer.done < self.trainer.total && !self.ended_early {
                 self.advance(device, log, stop)
             } else {
                 // What no checkpoint could hold is no result.
@@ -231,7 +243,7 @@ impl<'a> Run<'a> {
             };
             match step {
                 Ok(Advance::On) => {}
-                Ok(Advance::Last(report)) => last = Some(*report),
+                Ok(Advance::Last(found)) => last = Some(*found),
                 Ok(Advance::End) => break,
                 Ok(Advance::Stop) => {
                     log.finish();
@@ -242,32 +254,23 @@ impl<'a> Run<'a> {
         }
         let finished = self.trainer.finish(device)?;
         log.finish();
-        let report = match last {
-            Some(report) => report,
-            None if self.validated => self.evaluate(device)?,
+        let found = match last {
+            Some(found) => found,
+            None if self.validated => self.task.validate(device)?,
             None => self.validate(device, log)?,
         };
-        // The last checkpoint comes last: where it is, the rest is whole.
+        // It holds the last state, and is written last: where it is, the rest is complete.
         let checkpoint = self.capture(device, log)?;
-        let Self { folder, prepared, inference, chosen, config, .. } = self;
-        model::save(&folder.file("model.safetensors"), device, self.graph, &self.trainer.store)?;
-        let mut pictures = gallery::write(
-            folder.path(),
-            device,
-            inference,
-            &prepared.validation,
-            chosen,
-            &report,
-        )?;
-        if let Some(restorer) = &self.restorer {
-            let corruption = (&config.corruption, config.seed);
-            let images = &prepared.validation;
-            pictures
-                .insert(0, gallery::restored(folder.path(), device, restorer, images, corruption)?);
-            pictures.extend(gallery::codes(folder.path(), device, restorer, images, corruption)?);
+        if self.task.keeps_best() && self.best.is_some() {
+            let best = model::load(&self.folder.file(BEST))?;
+            best.copy_matching(device, self.graph, &self.trainer.store)?;
         }
+        let model = self.folder.file("model.safetensors");
+        model::save(&model, device, self.graph, &self.trainer.store)?;
+        let files = self.task.conclude(device, &self.folder, &found)?;
         self.save(checkpoint, log)?;
-        Ok(Outcome::Finished(Box::new(Summary { report, finished, pictures })))
+        let best_step = self.best.map(|(_, step)| step);
+        Ok(Outcome::Finished(Box::new(Summary { found, best_step, finished, files })))
     }
 
     /// A step, and the validation and the checkpoint that are due after it.
@@ -276,21 +279,23 @@ impl<'a> Run<'a> {
         device: &mut Device,
         log: &mut Log,
         stop: &dyn Fn() -> bool,
-    ) -> Result<Advance> {
+    ) -> Result<Advance<T::Found>> {
         self.trainer.step(device, log)?;
-        let (done, ended) = (self.trainer.done, self.trainer.done == self.trainer.total);
+        let (done, mut ended) = (self.trainer.done, self.trainer.done == self.trainer.total);
         self.validated =
             ended || (self.validate_every > 0 && done.is_multiple_of(self.validate_every));
         let mut found = None;
         if self.validated {
             let best = self.best;
             let report = self.untimed(device, |run, device| run.validate(device, log))?;
-            self.check_fall(best, &report)?;
+            self.check_fall(best.map(|(score, _)| score), &report)?;
             // A state that is worse than others, or than none, would be a bad one to go on from.
-            if self.best != best && report.whole.is_none_or(|whole| whole.psnr > whole.psnr_before)
-            {
+            if self.best != best && report.is_sound() {
                 self.untimed(device, |run, device| run.keep_rollback(device, log))?;
             }
+            let patience = self.config.train.patience;
+            self.ended_early = !ended && patience > 0 && self.stale as usize >= patience;
+            ended |= self.ended_early;
             found = Some(report);
         }
         let stopping = stop();
@@ -307,18 +312,15 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Fails if a restorer that may go back has become far worse than it was at best.
-    fn check_fall(&self, best: Option<f64>, report: &Report) -> Result<()> {
-        let psnr = report.whole.map(|whole| whole.psnr).filter(|_| self.config.train.retries > 0);
-        match psnr.zip(best) {
-            Some((psnr, best)) if psnr < -best - FALL => {
-                let what = format!(
-                    "after step {}: whole images have {psnr:.2} dB, {:.2} at best",
-                    self.trainer.done, -best
-                );
+    /// Fails if a model that may go back has become far worse than it was at best.
+    fn check_fall(&self, best: Option<f64>, found: &T::Found) -> Result<()> {
+        let best = best.filter(|_| self.config.train.retries > 0);
+        match best.and_then(|best| found.fallen(best)) {
+            Some(what) => {
+                let what = format!("after step {}: {what}", self.trainer.done);
                 Err(Error::failed(what).of(Kind::Diverged))
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
@@ -367,11 +369,11 @@ impl<'a> Run<'a> {
     }
 
     /// Does something that is not training, off the clock.
-    fn untimed<T>(
+    fn untimed<R>(
         &mut self,
         device: &mut Device,
-        work: impl FnOnce(&mut Self, &mut Device) -> Result<T>,
-    ) -> Result<T> {
+        work: impl FnOnce(&mut Self, &mut Device) -> Result<R>,
+    ) -> Result<R> {
         device.wait()?;
         let start = Instant::now();
         let made = work(self, device)?;
@@ -379,37 +381,23 @@ impl<'a> Run<'a> {
         Ok(made)
     }
 
-    fn evaluate(&mut self, device: &mut Device) -> Result<Report> {
-        let mut report =
-            evaluate(device, &mut self.inference, &self.prepared.validation, &self.chosen)?;
-        if let Some(restorer) = &self.restorer {
-            let corruption = (&self.config.corruption, self.config.seed);
-            report.whole =
-                Some(whole::judge(device, restorer, &self.prepared.validation, corruption)?);
-        }
-        Ok(report)
-    }
-
-    /// Judges the model, logs it, and keeps it if it is the best so far.
-    fn validate(&mut self, device: &mut Device, log: &mut Log) -> Result<Report> {
+    /// Validates the model, logs the result, and keeps the model if it is the best so far.
+    fn validate(&mut self, device: &mut Device, log: &mut Log) -> Result<T::Found> {
         // First what was logged before, so that the order of the lines is always the same.
         self.trainer.settle(device, log)?;
-        let report = self.evaluate(device)?;
-        log.validation(self.trainer.done, self.trainer.epoch(), &report)?;
-        // Of restorers the best is that of the highest PSNR.
-        let loss = report.whole.map_or(report.sum_squares, |whole| -whole.psnr);
-        // Where units compete in training alone, losses do not tell better from worse: the last is
-        // kept.
-        if loss.is_finite() && self.best.is_none_or(|best| loss < best || self.graph.competes()) {
-            self.best = Some(loss);
-            model::save(
-                &self.folder.file("best.safetensors"),
-                device,
-                self.graph,
-                &self.trainer.store,
-            )?;
+        let found = self.task.validate(device)?;
+        let score = found.score();
+        let better = |best: f64| {
+            score > best || (score == best && self.task.keeps_best()) || self.task.last_is_best()
+        };
+        let best = score.is_finite() && self.best.is_none_or(|(best, _)| better(best));
+        log.validation(self.trainer.done, self.trainer.epoch(), &found)?;
+        self.stale = if best { 0 } else { self.stale + 1 };
+        if best {
+            self.best = Some((score, self.trainer.done));
+            model::save(&self.folder.file(BEST), device, self.graph, &self.trainer.store)?;
         }
-        Ok(report)
+        Ok(found)
     }
 
     fn capture(&mut self, device: &mut Device, log: &mut Log) -> Result<Checkpoint> {
@@ -418,7 +406,10 @@ impl<'a> Run<'a> {
             config: checkpoint::config_hash(self.config),
             data: self.data,
             device: device.identity(),
-            best: self.best.map(f64::to_bits),
+            best: self.best.map(|(score, _)| (-score).to_bits()),
+            best_step: self.best.map_or(0, |(_, step)| step),
+            stale: self.stale,
+            ended_early: self.ended_early,
             retried: self.trainer.schedule.retried,
             ..checkpoint.header
         };

@@ -1,7 +1,7 @@
 //! The learning rate and the sparsity factor over time.
 
 use crate::error::Result;
-use crate::spec::{Config, OptimizerSpec, ScheduleSpec};
+use crate::spec::{Config, OptimizerSpec, ScheduleName, ScheduleSpec};
 use crate::view::StepParams;
 
 /// What varies from step to step, from a configuration and the length of an epoch.
@@ -45,18 +45,26 @@ impl Schedule {
         let cosine = |from: f64, to: f64, x: f64| {
             to + (from - to) * 0.5 * (1.0 + (std::f64::consts::PI * x).cos())
         };
-        let shape = match s.kind.as_str() {
-            "step" => s.gamma.powf((at / (s.every_epochs * self.steps_per_epoch)).floor()),
-            "cosine" => {
+        let shape = match s.kind {
+            ScheduleName::Constant => 1.0,
+            ScheduleName::Step => {
+                s.gamma.powf((at / (s.every_epochs * self.steps_per_epoch)).floor())
+            }
+            ScheduleName::Cosine => {
                 let span = (self.total as f64 - 1.0 - warmup).max(1.0);
                 cosine(1.0, s.floor, ((at - warmup).max(0.0) / span).min(1.0))
             }
+            ScheduleName::HalfCosine => cosine(1.0, s.floor, at / self.total.max(1) as f64),
             // Smith 2018: up from 1/25 to the peak, down to the floor.
-            "one_cycle" if progress < s.rise => cosine(0.04, 1.0, progress / s.rise),
-            "one_cycle" => cosine(1.0, s.floor, (progress - s.rise) / (1.0 - s.rise)),
-            _ => 1.0,
+            ScheduleName::OneCycle if progress < s.rise => cosine(0.04, 1.0, progress / s.rise),
+            ScheduleName::OneCycle => cosine(1.0, s.floor, (progress - s.rise) / (1.0 - s.rise)),
         };
         rising.min(1.0) * shape * 0.5_f64.powi(self.retried as i32)
+    }
+
+    /// The learning rate at a step (from 0).
+    pub fn lr(&self, step: u64) -> f64 {
+        self.optimizer.lr * self.factor(step)
     }
 
     /// The step's uniform, without its place in the data.
@@ -72,7 +80,7 @@ impl Schedule {
             step: step as u32,
             seed_lo: self.seed as u32,
             seed_hi: (self.seed >> 32) as u32,
-            lr: (self.optimizer.lr * self.factor(step)) as f32,
+            lr: self.lr(step) as f32,
             correction1: (1.0 - beta1.powi(t)) as f32,
             correction2: (1.0 - beta2.powi(t)) as f32,
             sparsity_scale: sparsity_scale as f32,
@@ -107,6 +115,8 @@ mod tests {
         assert!(near(s.factor(29), 1.0) && near(s.factor(30), 0.5) && near(s.factor(99), 0.125));
         let s = schedule(&["schedule.kind=cosine", "schedule.floor=0.1"]);
         assert!(near(s.factor(0), 1.0) && near(s.factor(99), 0.1) && s.factor(50) < 0.6);
+        let s = schedule(&["schedule.kind=half_cosine", "schedule.warmup_steps=10"]);
+        assert!(near(s.factor(0), 0.1) && near(s.factor(50), 0.5) && s.factor(99) < 1e-3);
         let s = schedule(&["schedule.kind=one_cycle"]);
         assert!(near(s.factor(0), 0.04) && s.factor(30) > 0.99 && s.factor(99) < 1e-6);
         let s = schedule(&["sparsity.warmup_epochs=2"]);

@@ -4,18 +4,20 @@ use crate::device::{Device, Program};
 use crate::error::Result;
 use crate::model::{Graph, Store};
 use crate::ops::{
-    Adam, AddAssign, Augment, BicubicDownUp, ClipGrads, Combine, CountNonzero, FillMissing,
-    FiringUpdate, GatherBatch, GaussianNoise, IdleUpdate, Loss, LossKind, MaxNorm, MissingPixels,
-    SCALAR_PARTIALS, Sgd, SumSquares, WINDOW,
+    AddAssign, Augment, BicubicDownUp, ClipGrads, Combine, CountNonzero, FillMissing, FiringUpdate,
+    GatherBatch, GaussianNoise, IdleUpdate, Loss, LossKind, MaxNorm, MissingPixels,
+    SCALAR_PARTIALS, SumSquares, WINDOW,
 };
 use crate::profile::Profile;
 use crate::program::Call;
 use crate::record::Auxiliary;
 use crate::record::Memory;
-use crate::record::{Builder, Mode, Revival};
+use crate::record::{Builder, Mode, Resurrection};
 use crate::record::{Penalty, PenaltyKind};
 use crate::shape::Dims;
-use crate::spec::{CorruptionSpec, NO_CORRUPTION, OptimizerSpec, SparsitySpec};
+use crate::spec::{
+    CorruptionSpec, NO_CORRUPTION, OptimizerSpec, PenaltyName, SparsitySpec, Update,
+};
 use crate::view::{StepParams, View};
 
 /// Scalars of one step.
@@ -44,6 +46,61 @@ pub struct Resident {
     pub augment: Augment,
 }
 
+/// What a step minimises.
+#[derive(Debug)]
+pub enum Objective<'a> {
+    /// The reconstruction loss of an autoencoder, and the sparsity of its code.
+    Reconstruction(Reconstruction<'a>),
+    /// The loss of a head against labels.
+    Labels(&'a dyn LabelLoss),
+}
+
+/// The objective of an autoencoder.
+#[derive(Clone, Debug)]
+pub struct Reconstruction<'a> {
+    /// Corruption of the samples before the model sees them.
+    pub corruption: &'a CorruptionSpec,
+    /// Reconstruction loss.
+    pub loss: LossKind,
+    /// Penalty and revival.
+    pub sparsity: &'a SparsitySpec,
+    /// Where batches come from; none: the host writes them into `x`.
+    pub resident: Option<Resident>,
+    /// Whether L0 is counted.
+    pub count_code: bool,
+}
+
+/// A loss against labels that the host writes for each batch.
+pub trait LabelLoss: std::fmt::Debug {
+    /// Records the loss of a part of `n` samples: it reads `output.y` and the labels, writes
+    /// `output.dy` and its terms into the first of `output.scalars`. Returns the labels' views, in
+    /// the order in which the host writes them.
+    fn record(&self, b: &mut Builder, output: Output, n: usize) -> Vec<View>;
+
+    /// Names of the loss's terms, which come first among a step's scalars.
+    fn terms(&self) -> &'static [&'static str];
+
+    /// What the loss divides the sum over a batch of `n` samples by, roughly: the default factor of
+    /// gradients in half precision.
+    fn divisor(&self, n: usize) -> f64;
+
+    /// Why a batch cannot be split into parts whose gradients are averaged, if it cannot.
+    fn needs_whole_batch(&self) -> Option<&'static str> {
+        None
+    }
+}
+
+/// What a loss against labels reads and writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    /// The model's output.
+    pub y: View,
+    /// The gradient with respect to it.
+    pub dy: View,
+    /// Scalars of steps, [`WIDTH`] each.
+    pub scalars: View,
+}
+
 /// What a step consists of.
 #[derive(Debug)]
 pub struct StepSpec<'a> {
@@ -55,20 +112,15 @@ pub struct StepSpec<'a> {
     pub n: usize,
     /// Parts of a batch, whose gradients are averaged; 1: the batch is taken whole.
     pub parts: usize,
-    /// What is done to the samples before the model sees them.
-    pub corruption: &'a CorruptionSpec,
-    /// Reconstruction loss.
-    pub loss: LossKind,
-    /// Penalty and revival.
-    pub sparsity: &'a SparsitySpec,
+    /// What is minimised.
+    pub objective: Objective<'a>,
     /// Optimiser.
     pub optimizer: &'a OptimizerSpec,
-    /// Where batches come from; none: they are written into `x` by the host.
-    pub resident: Option<Resident>,
+    /// Elements of the parameters before the head, which have a learning rate of their own
+    /// ([`OptimizerSpec::encoder_lr`]); 0: all have the same.
+    pub encoder: usize,
     /// The ring of scalars, rows of [`WIDTH`], one for each part.
     pub scalars: View,
-    /// Whether L0 is counted.
-    pub count_code: bool,
     /// Whether maps are in half precision, and what gradients are then multiplied by on their way;
     /// none: nothing, in single precision.
     pub half: Option<f64>,
@@ -87,23 +139,24 @@ impl<'a> StepSpec<'a> {
         optimizer: &'a OptimizerSpec,
         scalars: View,
     ) -> Self {
-        let (loss, resident, count_code, half, binding) =
-            (LossKind::SumSquares, None, false, None, u64::MAX);
-        let corruption = &NO_CORRUPTION;
+        let objective = Objective::Reconstruction(Reconstruction {
+            corruption: &NO_CORRUPTION,
+            loss: LossKind::SumSquares,
+            sparsity,
+            resident: None,
+            count_code: false,
+        });
         Self {
             graph,
             store,
             n,
             parts: 1,
-            corruption,
-            loss,
-            sparsity,
+            objective,
             optimizer,
-            resident,
+            encoder: 0,
             scalars,
-            count_code,
-            half,
-            binding,
+            half: None,
+            binding: u64::MAX,
         }
     }
 
@@ -134,8 +187,12 @@ pub struct Recorded {
     /// The calls of each part of the batch: the first, those between, the last, which ends with the
     /// update. One list where the batch is whole.
     pub passes: Vec<Vec<Call>>,
+    /// The update of the layers before the head, where they have a learning rate of their own.
+    pub encoder: Vec<Call>,
     /// The samples of a part.
     pub x: View,
+    /// The labels of a part, in the loss's order.
+    pub labels: Vec<View>,
     /// What its own buffers take.
     pub memory: Memory,
 }
@@ -145,7 +202,9 @@ impl Recorded {
     pub fn compile(self, device: &mut Device) -> Result<Step> {
         let passes =
             self.passes.into_iter().map(|calls| device.compile(calls)).collect::<Result<_>>()?;
-        Ok(Step { passes })
+        let encoder =
+            (!self.encoder.is_empty()).then(|| device.compile(self.encoder)).transpose()?;
+        Ok(Step { passes, encoder })
     }
 }
 
@@ -153,6 +212,7 @@ impl Recorded {
 #[derive(Debug)]
 pub struct Step {
     passes: Vec<Program>,
+    encoder: Option<Program>,
 }
 
 impl Step {
@@ -165,6 +225,15 @@ impl Step {
         params: &StepParams,
     ) -> Result<()> {
         device.run(self.pass(part, parts), params)
+    }
+
+    /// Updates the layers before the head by the gradients of the last step, where they have a
+    /// learning rate of their own, which `params` holds.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn update_encoder(&self, device: &mut Device, params: &StepParams) -> Result<()> {
+        self.encoder.as_ref().map_or(Ok(()), |program| device.run(program, params))
     }
 
     /// Runs a part of the batch as [`Step::run`] does, and tells when each of its dispatches ran.
@@ -185,7 +254,7 @@ impl Step {
 
     /// Dispatches of a whole step, 0 on the CPU path.
     pub fn dispatches(&self, parts: usize) -> usize {
-        let count = |pass: &Program| if let Program::Gpu(plan) = pass { plan.len() } else { 0 };
+        let count = Program::dispatches;
         let between = if self.passes.len() > 2 { (parts - 3) * count(&self.passes[1]) } else { 0 };
         self.passes.iter().map(count).sum::<usize>() + between
     }
@@ -193,13 +262,15 @@ impl Step {
 
 /// Records a training step on a device's buffers.
 pub fn record(device: &mut Device, spec: &StepSpec) -> Result<Recorded> {
-    let (mut b, mut x, update) = build(spec)?;
-    if spec.resident.is_none() {
+    let Built { mut b, mut x, mut labels, update } = build(spec)?;
+    if !matches!(&spec.objective, Objective::Reconstruction(of) if of.resident.is_some()) {
         b.tape.keep(x);
     }
-    let (mut calls, memory) = b.tape.allocate(device, &mut [&mut x])?;
+    let encoder = encoder_update(spec);
+    let mut kept: Vec<&mut View> = std::iter::once(&mut x).chain(&mut labels).collect();
+    let (mut calls, memory) = b.tape.allocate(device, &mut kept)?;
     if spec.parts == 1 {
-        return Ok(Recorded { passes: vec![calls], x, memory });
+        return Ok(Recorded { passes: vec![calls], encoder, x, labels, memory });
     }
     let update = calls.split_off(update);
     let mut passes: Vec<Vec<Call>> =
@@ -211,7 +282,7 @@ pub fn record(device: &mut Device, spec: &StepSpec) -> Result<Recorded> {
         last.push(Combine { alpha, beta: 0.0, a: sum, b: None, y: grads }.into());
     }
     last.extend(update);
-    Ok(Recorded { passes, x, memory })
+    Ok(Recorded { passes, encoder, x, labels, memory })
 }
 
 /// Brings atoms of unit norm to it, before the first step.
@@ -245,23 +316,70 @@ pub struct Planned {
 
 /// What a step would take, without making it.
 pub fn planned_bytes(spec: &StepSpec) -> Result<Planned> {
-    let (mut b, ..) = build(spec)?;
+    let mut b = build(spec)?.b;
     Ok(Planned { total: b.tape.planned_bytes(), largest: b.tape.largest().0 })
 }
 
 /// The calls of a step on buffers that do not exist, without making it.
 pub fn planned_calls(spec: &StepSpec) -> Result<Vec<Call>> {
-    Ok(build(spec)?.0.tape.calls)
+    Ok(build(spec)?.b.tape.calls)
 }
 
-/// The calls of a part and of the update, where the samples are, and the place of the update's
-/// first call.
-fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View, usize)> {
-    let StepSpec { graph, store, n, parts, .. } = *spec;
+/// The calls of a part and of the update.
+struct Built<'a> {
+    b: Builder<'a>,
+    x: View,
+    labels: Vec<View>,
+    /// Index of the update's first call.
+    update: usize,
+}
+
+fn build<'a>(spec: &StepSpec<'a>) -> Result<Built<'a>> {
+    let StepSpec { graph, store, n, .. } = *spec;
     let mut b = Builder::new(graph, store, n, Mode::Train);
     (b.tape.half, b.grad_scale) = (spec.half.is_some(), spec.half.unwrap_or(1.0));
     let x = b.input();
-    if let Some(Resident { bytes, table, order, augment }) = spec.resident {
+    let (labels, update) = match &spec.objective {
+        Objective::Reconstruction(objective) => {
+            (Vec::new(), reconstruct(&mut b, spec, objective, x)?)
+        }
+        Objective::Labels(loss) => (label(&mut b, spec, *loss, x), b.tape.calls.len()),
+    };
+    optimise(&mut b, spec);
+    b.constrain();
+    Ok(Built { b, x, labels, update })
+}
+
+/// Records the passes of a model with a head; returns the labels' views.
+fn label(b: &mut Builder, spec: &StepSpec, loss: &dyn LabelLoss, x: View) -> Vec<View> {
+    let output = spec.graph.output;
+    b.forward(x, &[output]);
+    let y = b.value(output);
+    let dy = b.tape.map("gradient of the output", y.len);
+    let scalars = spec.scalars;
+    let labels = if b.grad_scale == 1.0 {
+        loss.record(b, Output { y, dy, scalars }, spec.n)
+    } else {
+        let unscaled = b.tape.map("unscaled gradient of the output", y.len);
+        let labels = loss.record(b, Output { y, dy: unscaled, scalars }, spec.n);
+        b.tape.push(Combine { alpha: b.grad_scale, beta: 0.0, a: unscaled, b: None, y: dy });
+        labels
+    };
+    labels.iter().for_each(|view| b.tape.keep(*view));
+    b.seed(output, dy);
+    b.backward();
+    labels
+}
+
+/// Records the passes of an autoencoder; returns the index of the update's first call.
+fn reconstruct(
+    b: &mut Builder,
+    spec: &StepSpec,
+    objective: &Reconstruction,
+    x: View,
+) -> Result<usize> {
+    let StepSpec { graph, store, n, parts, .. } = *spec;
+    if let Some(Resident { bytes, table, order, augment }) = objective.resident {
         let dims: Dims = graph.nodes[0].dims;
         b.tape.push(GatherBatch {
             n,
@@ -275,20 +393,21 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View, usize)> {
             x,
         });
     }
-    let reviving = spec.sparsity.revive_strength > 0.0;
+    let sparsity = objective.sparsity;
+    let reviving = sparsity.revive_strength > 0.0;
     if reviving {
-        b.revive(Revival {
-            patience: spec.sparsity.revive_patience,
-            strength: spec.sparsity.revive_strength,
+        b.resurrect_dead_units(Resurrection {
+            patience: sparsity.revive_patience,
+            strength: sparsity.revive_strength,
         })?;
     }
-    let seen = corrupted(&mut b, spec, x);
+    let seen = corrupted(b, n, objective.corruption, x);
     b.forward(seen, &[graph.output, graph.code, graph.target]);
     let (y, z) = (b.value(graph.output), b.value(graph.code));
-    // Samples as they were, or a layer that is no one's to learn.
+    // The clean samples, or a layer without learned layers before it.
     let target = if graph.target == 0 { x } else { b.value(graph.target) };
     let scalars = spec.scalars;
-    if spec.count_code {
+    if objective.count_code {
         let partials = b.tape.real("partial counts", SCALAR_PARTIALS);
         b.tape.push(CountNonzero {
             scale: 1.0 / n as f64,
@@ -299,13 +418,13 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View, usize)> {
             partials,
         });
     }
-    if let Some(kind) = penalty(spec.sparsity) {
+    if let Some(kind) = penalty(sparsity) {
         b.penalise(Penalty { node: graph.code, kind, scalars, width: WIDTH, index: SPARSITY });
     }
     let dy = b.tape.map("gradient of the output", y.len);
     let partials = b.tape.real("partial losses", SCALAR_PARTIALS);
     let activation = b.seed_gate(graph.output);
-    let (kind, grad_scale, width, index) = (spec.loss, b.grad_scale, WIDTH, RECONSTRUCTION);
+    let (kind, grad_scale, width, index) = (objective.loss, b.grad_scale, WIDTH, RECONSTRUCTION);
     b.tape.push(Loss {
         kind,
         n,
@@ -320,7 +439,7 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View, usize)> {
         partials,
     });
     b.seed(graph.output, dy);
-    let SparsitySpec { aux_alpha: alpha, aux_k: k, revive_patience: patience, .. } = *spec.sparsity;
+    let SparsitySpec { aux_alpha: alpha, aux_k: k, revive_patience: patience, .. } = *sparsity;
     if alpha > 0.0 {
         b.auxiliary(
             Auxiliary { alpha, k, patience, scalars, width: WIDTH, index: AUXILIARY },
@@ -338,17 +457,15 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<(Builder<'a>, View, usize)> {
     if counting && parts > 1 {
         b.tape.push(IdleUpdate { parts, unseen: store.unseen, idle: store.idle });
     }
-    optimise(&mut b, spec);
-    b.constrain();
-    Ok((b, x, update))
+    Ok(update)
 }
 
-/// What the model sees of the samples; their levels, or which pixels are known, are noted where it
-/// is told them.
-fn corrupted(b: &mut Builder, spec: &StepSpec, x: View) -> View {
-    let (n, dims) = (spec.n, spec.graph.nodes[0].dims);
-    let CorruptionSpec { sigma, missing, masks, scales } = spec.corruption;
-    if spec.corruption.is_none() {
+/// The samples with their corruption. Writes the noise levels, or which pixels are known, for a
+/// model that is conditioned on them.
+fn corrupted(b: &mut Builder, n: usize, corruption: &CorruptionSpec, x: View) -> View {
+    let dims = b.graph.nodes[0].dims;
+    let CorruptionSpec { sigma, missing, masks, scales } = corruption;
+    if corruption.is_none() {
         return x;
     }
     let y = b.tape.map("corrupted samples", x.len);
@@ -372,18 +489,17 @@ fn corrupted(b: &mut Builder, spec: &StepSpec, x: View) -> View {
 /// The penalty on the code, if it weighs anything.
 fn penalty(sparsity: &SparsitySpec) -> Option<PenaltyKind> {
     let SparsitySpec { lambda, beta, rho, .. } = *sparsity;
-    match sparsity.penalty.as_str() {
-        "l1" if lambda > 0.0 => Some(PenaltyKind::L1 { lambda }),
-        "kl" if beta > 0.0 => Some(PenaltyKind::Kl { beta, rho }),
-        _ => None,
+    match sparsity.penalty {
+        PenaltyName::L1 => (lambda > 0.0).then_some(PenaltyKind::L1 { lambda }),
+        PenaltyName::Kl => (beta > 0.0).then_some(PenaltyKind::Kl { beta, rho }),
+        PenaltyName::None => None,
     }
 }
 
 fn optimise(b: &mut Builder, spec: &StepSpec) {
     b.project();
     let o = spec.optimizer;
-    let Store { grads, m, v, .. } = *spec.store;
-    let weights = spec.store.learned();
+    let (grads, weights) = (spec.store.grads, spec.store.learned());
     let (scalars, window) = (spec.scalars, spec.window());
     if o.clip_norm > 0.0 {
         let partials = b.tape.real("partial norms", grads.len.div_ceil(window) * SCALAR_PARTIALS);
@@ -406,36 +522,28 @@ fn optimise(b: &mut Builder, spec: &StepSpec) {
             });
         }
     }
-    let (weight_decay, grad_scale) = (o.weight_decay, b.grad_scale);
-    let sgd = o.kind == "sgd";
-    for ((weights, grads), m) in
-        weights.windows(window).zip(grads.windows(window)).zip(m.windows(window))
-    {
-        if sgd {
-            b.tape.push(Sgd {
-                grad_scale,
-                momentum: o.momentum,
-                nesterov: o.nesterov,
-                weight_decay,
-                grads,
-                weights,
-                m,
-            });
-        } else {
-            let [beta1, beta2] = o.betas;
-            let v = v.part(weights.start, weights.len);
-            b.tape.push(Adam {
-                grad_scale,
-                beta1,
-                beta2,
-                eps: o.eps,
-                weight_decay,
-                decoupled: o.kind == "adamw",
-                grads,
-                weights,
-                m,
-                v,
-            });
-        }
-    }
+    updates(spec, spec.encoder..weights.len).into_iter().for_each(|call| b.tape.push(call));
+}
+
+/// The update of the parameters before the head.
+fn encoder_update(spec: &StepSpec) -> Vec<Call> {
+    if spec.optimizer.encoder_lr > 0.0 { updates(spec, 0..spec.encoder) } else { Vec::new() }
+}
+
+/// The optimiser's update of a range of the parameters, in windows that can be bound.
+fn updates(spec: &StepSpec, range: std::ops::Range<usize>) -> Vec<Call> {
+    let o = spec.optimizer;
+    let Store { grads, m, v, .. } = *spec.store;
+    let part = |view: View| view.part(range.start, range.len());
+    let (weights, grads, m) = (part(spec.store.learned()), part(grads), part(m));
+    let (window, grad_scale) = (spec.window(), spec.half.unwrap_or(1.0));
+    let windows = weights.windows(window).zip(grads.windows(window)).zip(m.windows(window));
+    windows
+        .map(|((weights, grads), m)| {
+            let start = weights.start - spec.store.learned().start;
+            // Where one moment is kept, `v` is a buffer of one element.
+            let v = if o.kind.moments() > 1 { v.part(start, weights.len) } else { m };
+            o.update(Update { grad_scale, grads, weights, m, v })
+        })
+        .collect()
 }

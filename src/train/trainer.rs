@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint::{self, Checkpoint};
 use super::data::Prepared;
-use super::feed::{self, Feed};
+use super::feed::{self, Batches, Feed, Inputs};
 use super::log::{Log, Progress};
 use super::memory::{self, Intended, MemoryPlan};
 use super::schedule::Schedule;
-use super::step::{self, Resident, Step, StepSpec, WIDTH};
+use super::step::{self, LabelLoss, Objective, Reconstruction, Resident, Step, StepSpec, WIDTH};
 use super::whiten;
-use crate::device::{Device, Pending};
-use crate::error::{Error, Kind, Result};
-use crate::model::{self, Graph, Purpose, Role, Store};
-use crate::spec::{Config, LayerOp, Precision, TrainSpec};
+use crate::device::{Allocation, Device, Pending};
+use crate::error::{Error, ErrorKind as Kind, Result};
+use crate::model::{self, Graph, ParamRole, Purpose, Store};
+use crate::spec::{Config, LayerOp, PenaltyName, Precision, TrainSpec};
 use crate::view::View;
 
 /// A training under way.
@@ -33,12 +33,17 @@ pub struct Trainer<'a> {
     pub steps_per_epoch: usize,
     /// Steps done.
     pub done: u64,
-    feed: Feed,
+    batches: Box<dyn Batches + 'a>,
     /// The rates.
     pub schedule: Schedule,
     program: Step,
-    x: View,
-    scalars: View,
+    inputs: Inputs,
+    /// What is logged of a step: name and index among its scalars.
+    terms: Vec<(&'static str, usize)>,
+    /// How many of the terms must be finite: those of the loss.
+    losses: usize,
+    encoder_lr: f64,
+    scalars: Allocation,
     slots: u64,
     log_every: u64,
     batch: usize,
@@ -68,28 +73,71 @@ pub(super) fn spec<'s>(
     resident: Option<Resident>,
     scalars: View,
 ) -> Result<StepSpec<'s>> {
-    let (n, loss) = (config.train.batch / config.train.accumulate, config.loss.resolve()?);
+    let (n, loss) = (config.train.batch / config.train.accumulate, config.loss.resolve());
     let half = match config.train {
         TrainSpec { precision: Precision::F32, .. } => None,
         TrainSpec { loss_scale, .. } if loss_scale > 0.0 => Some(loss_scale),
         // The sum's gradient, not the mean's.
         _ => Some(loss.divisor(n, n * graph.nodes[graph.output].dims.len()) as f64),
     };
+    let objective = Objective::Reconstruction(Reconstruction {
+        corruption: &config.corruption,
+        loss,
+        sparsity: &config.sparsity,
+        resident,
+        count_code: true,
+    });
     Ok(StepSpec {
         graph,
         store,
         n,
         parts: config.train.accumulate,
-        corruption: &config.corruption,
-        loss,
+        objective,
         half,
-        sparsity: &config.sparsity,
         optimizer: &config.optimizer,
-        resident,
+        encoder: 0,
         scalars,
-        count_code: true,
         binding: device.max_elements(),
     })
+}
+
+/// The step of a model with a head that learns from labels.
+fn labelled_spec<'s>(
+    device: &Device,
+    config: &'s Config,
+    graph: &'s Graph,
+    store: &'s Store,
+    loss: &'s dyn LabelLoss,
+    scalars: View,
+) -> Result<StepSpec<'s>> {
+    let n = config.train.batch / config.train.accumulate;
+    let half = match config.train {
+        TrainSpec { precision: Precision::F32, .. } => None,
+        TrainSpec { loss_scale, .. } if loss_scale > 0.0 => Some(loss_scale),
+        _ => Some(loss.divisor(n)),
+    };
+    // The head's layers come last, and so do their parameters.
+    let head = graph.params.iter().position(|param| of_head(&param.name));
+    let head =
+        head.ok_or_else(|| Error::usage(format!("the model has no layer {}", model::HEAD)))?;
+    Ok(StepSpec {
+        graph,
+        store,
+        n,
+        parts: config.train.accumulate,
+        objective: Objective::Labels(loss),
+        half,
+        optimizer: &config.optimizer,
+        encoder: store.weight(head).start,
+        scalars,
+        binding: device.max_elements(),
+    })
+}
+
+/// Whether a parameter belongs to the head: to the layer of that name, or to one whose name begins
+/// with it and a dot.
+fn of_head(name: &str) -> bool {
+    name.strip_prefix(model::HEAD).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// Steps whose losses are kept, where so many lie between lines of the log.
@@ -111,10 +159,43 @@ fn check(config: &Config, graph: &Graph) -> Result<()> {
         config.corruption.scales.iter().find(|scale| dims.h % *scale + dims.w % *scale > 0)
     {
         return Err(Error::usage(format!(
-            "corruption.scales: samples of {}x{} cannot be shrunk by {scale}; set data.crop to a multiple of all scales",
+            "corruption.scales: samples of {}x{} cannot be shrunk by {scale}; set data.crop to a \
+             multiple of all scales",
             dims.w, dims.h
         )));
     }
+    check_batch(config, graph)?;
+    let parts = config.train.accumulate;
+    if graph.target > 0 && !config.corruption.is_none() {
+        return Err(Error::usage(
+            "model.target: a model that undoes a corruption is to be like the clean input; leave \
+             one of the two out",
+        ));
+    }
+    if config.optimizer.encoder_lr != 1.0 {
+        return Err(Error::usage(
+            "optimizer.encoder_lr: an autoencoder has no head; leave it at 1",
+        ));
+    }
+    let whole = |op: &LayerOp| op.selection().is_some_and(|selection| selection.over_batch);
+    let layer = graph
+        .nodes
+        .iter()
+        .find(|node| node.op.as_ref().is_some_and(whole))
+        .map(|node| format!("layer {}", node.name));
+    let penalty = (config.sparsity.penalty == PenaltyName::Kl && config.sparsity.beta > 0.0)
+        .then(|| "the KL penalty".to_owned());
+    match layer.or(penalty) {
+        Some(what) if parts > 1 => Err(Error::usage(format!(
+            "train.accumulate = {parts}: {what} looks at the whole batch, which then must be taken \
+             at once"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Fails unless a batch splits into its parts, and there is something to learn.
+fn check_batch(config: &Config, graph: &Graph) -> Result<()> {
     let (batch, parts) = (config.train.batch, config.train.accumulate);
     if u32::try_from(batch).is_err() {
         return Err(Error::usage(format!(
@@ -124,34 +205,59 @@ fn check(config: &Config, graph: &Graph) -> Result<()> {
     }
     if !batch.is_multiple_of(parts) {
         return Err(Error::usage(format!(
-            "train.accumulate = {parts}: a batch of {batch} cannot be taken in so many equal parts; {} would do for a batch",
+            "train.accumulate = {parts}: a batch of {batch} cannot be taken in so many equal \
+             parts; {} would do for a batch",
             batch.next_multiple_of(parts)
         )));
     }
-    if graph.params.iter().all(|param| param.role != Role::Learned) {
+    if graph.params.iter().all(|param| param.role != ParamRole::Learned) {
         return Err(Error::usage(
             "model: every layer is frozen or has no parameters: there is nothing to learn",
         ));
     }
-    if graph.target > 0 && !config.corruption.is_none() {
-        return Err(Error::usage(
-            "model.target: a model that undoes a corruption is to be like the clean input; leave one of the two out",
-        ));
-    }
-    let whole = |op: &LayerOp| matches!(op, LayerOp::BatchTopK(_) | LayerOp::LifetimeWta(_));
-    let layer = graph
-        .nodes
-        .iter()
-        .find(|node| node.op.as_ref().is_some_and(whole))
-        .map(|node| format!("layer {}", node.name));
-    let penalty = (config.sparsity.penalty == "kl" && config.sparsity.beta > 0.0)
-        .then(|| "the KL penalty".to_owned());
-    match layer.or(penalty) {
-        Some(what) if parts > 1 => Err(Error::usage(format!(
-            "train.accumulate = {parts}: {what} looks at the whole batch, which then must be taken at once"
-        ))),
-        _ => Ok(()),
-    }
+    Ok(())
+}
+
+/// What a trainer is assembled from.
+struct Layout {
+    store: Store,
+    lent: Option<[usize; 2]>,
+    scalars: Allocation,
+    half: Option<f64>,
+    terms: Vec<(&'static str, usize)>,
+    losses: usize,
+    data: u64,
+    total: u64,
+}
+
+fn purpose(config: &Config) -> Purpose {
+    Purpose::Train { moments: config.optimizer.kind.moments(), parts: config.train.accumulate > 1 }
+}
+
+/// The parameters of a new training: random ones, then those that the model `from` has. Returns how
+/// many it has, of how many.
+fn begin(
+    device: &mut Device,
+    config: &Config,
+    graph: &Graph,
+    purpose: Purpose,
+    from: Option<&str>,
+) -> Result<(Store, Option<[usize; 2]>)> {
+    let store = Store::new(device, graph, purpose)?;
+    store.initialise(device, graph, config.seed);
+    let lend = |from: &str| {
+        let lent = model::load(Path::new(from))
+            .and_then(|loaded| loaded.copy_matching(device, graph, &store));
+        lent.map_err(|error| error.at("train.from"))
+    };
+    let lent = from.map(lend).transpose()?;
+    Ok((store, lent))
+}
+
+/// The ring of scalars.
+fn scalars(device: &mut Device, config: &Config, total: u64) -> Result<Allocation> {
+    let slots = slots(config.train.log_every.min(total)) as usize;
+    device.alloc_real("scalars of steps", slots * config.train.accumulate * WIDTH)
 }
 
 /// How a training went.
@@ -174,13 +280,9 @@ impl<'a> Trainer<'a> {
         prepared: &Prepared,
     ) -> Result<Self> {
         let batch = config.train.batch;
-        let parts = config.train.accumulate;
         check(config, graph)?;
         device.takes(config.train.precision).map_err(|error| error.at("train.precision"))?;
-        let purpose = Purpose::Train {
-            moments: if config.optimizer.kind == "sgd" { 1 } else { 2 },
-            parts: parts > 1,
-        };
+        let purpose = purpose(config);
         let dims = graph.nodes[0].dims;
         let samples = feed::samples(&prepared.train, dims, &config.data, batch)?;
         let intended = Intended { config, graph, purpose, prepared, samples: &samples };
@@ -194,23 +296,77 @@ impl<'a> Trainer<'a> {
                 "train: {total} steps are more than a run can number"
             )));
         }
-        let store = Store::new(device, graph, purpose)?;
-        store.initialise(device, graph, config.seed);
-        let lend = |from: &String| {
-            let lent =
-                model::load(Path::new(from)).and_then(|loaded| loaded.lend(device, graph, &store));
-            lent.map_err(|error| error.at("train.from"))
-        };
-        let lent = config.train.from.as_ref().map(lend).transpose()?;
+        let from = config.train.from.as_deref();
+        let (store, lent) = begin(device, config, graph, purpose, from)?;
         whiten::fit(device, graph, &store, &prepared.train, config)?;
         step::begin(device, graph, &store)?;
-        let log_every = config.train.log_every.min(total);
-        let slots = slots(log_every);
-        let scalars = device.alloc_real("scalars of steps", slots as usize * parts * WIDTH)?;
-        let spec = spec(device, config, graph, &store, feed.resident(), scalars)?;
+        let scalars = scalars(device, config, total)?;
+        let spec = spec(device, config, graph, &store, feed.resident(), *scalars)?;
+        let terms = vec![
+            ("reconstruction", step::RECONSTRUCTION),
+            ("sparsity", step::SPARSITY),
+            ("l0", step::L0),
+        ];
         let half = spec.half;
         let recorded = step::record(device, &spec)?;
-        let x = recorded.x;
+        let layout = Layout { store, lent, scalars, half, terms, losses: 2, data, total };
+        Self::assemble(device, config, graph, Box::new(feed), recorded, layout)
+    }
+
+    /// A training on labels. `data` is what the images take in the host's memory, in bytes. With
+    /// `lend`, the parameters that `train.from` has are taken from it; a resumed run does not need
+    /// them.
+    ///
+    /// # Errors
+    /// When it takes more memory than is allowed, with the numbers, or the model has no head.
+    pub fn labelled(
+        device: &mut Device,
+        config: &Config,
+        graph: &'a Graph,
+        loss: &dyn LabelLoss,
+        batches: Box<dyn Batches + 'a>,
+        data: u64,
+        lend: bool,
+    ) -> Result<Self> {
+        check_batch(config, graph)?;
+        if let Some(why) = loss.needs_whole_batch().filter(|_| config.train.accumulate > 1) {
+            return Err(Error::usage(format!(
+                "train.accumulate = {}: {why} looks at the whole batch; set it to 1",
+                config.train.accumulate
+            )));
+        }
+        device.takes(config.train.precision).map_err(|error| error.at("train.precision"))?;
+        let purpose = purpose(config);
+        let total = Self::total_steps(config, batches.steps_per_epoch());
+        let planned = {
+            let store = Store::layout(graph, purpose);
+            let spec = labelled_spec(device, config, graph, &store, loss, store.weights)?;
+            memory::check_labelled(device, config, store.bytes(), data, step::planned_bytes(&spec)?)
+        };
+        planned?;
+        let from = config.train.from.as_deref().filter(|_| lend);
+        let (store, lent) = begin(device, config, graph, purpose, from)?;
+        step::begin(device, graph, &store)?;
+        let scalars = scalars(device, config, total)?;
+        let spec = labelled_spec(device, config, graph, &store, loss, *scalars)?;
+        let half = spec.half;
+        let terms: Vec<_> = loss.terms().iter().enumerate().map(|(i, name)| (*name, i)).collect();
+        let losses = terms.len();
+        let recorded = step::record(device, &spec)?;
+        let layout = Layout { store, lent, scalars, half, terms, losses, data, total };
+        Self::assemble(device, config, graph, batches, recorded, layout)
+    }
+
+    fn assemble(
+        device: &mut Device,
+        config: &Config,
+        graph: &'a Graph,
+        batches: Box<dyn Batches + 'a>,
+        recorded: step::Recorded,
+        layout: Layout,
+    ) -> Result<Self> {
+        let Layout { store, lent, scalars, half, terms, losses, data, total } = layout;
+        let inputs = Inputs { x: recorded.x, labels: recorded.labels.clone() };
         let memory = MemoryPlan {
             parameters: store.bytes(),
             activations: recorded.memory.bytes,
@@ -220,6 +376,8 @@ impl<'a> Trainer<'a> {
         };
         let program = recorded.compile(device)?;
         let now = Instant::now();
+        let steps_per_epoch = batches.steps_per_epoch();
+        let log_every = config.train.log_every.min(total);
         Ok(Self {
             graph,
             store,
@@ -229,14 +387,17 @@ impl<'a> Trainer<'a> {
             steps_per_epoch,
             done: 0,
             schedule: Schedule::new(config, steps_per_epoch, total)?,
-            feed,
+            batches,
             program,
-            x,
+            inputs,
+            terms,
+            losses,
+            encoder_lr: config.optimizer.encoder_lr,
             scalars,
-            slots,
+            slots: slots(log_every),
             log_every,
-            batch,
-            parts,
+            batch: config.train.batch,
+            parts: config.train.accumulate,
             half,
             pending: None,
             logged: 0,
@@ -282,13 +443,15 @@ impl<'a> Trainer<'a> {
         for part in 0..self.parts {
             params.slot = ((self.done % self.slots) as usize * self.parts + part) as u32;
             params.first_sample = (part * self.batch / self.parts) as u32;
-            self.feed.advance(device, &mut params, part, self.x)?;
+            self.batches.advance(device, &mut params, part, &self.inputs)?;
             self.program.run(device, part, self.parts, &params)?;
         }
+        params.lr = (self.schedule.lr(self.done) * self.encoder_lr) as f32;
+        self.program.update_encoder(device, &params)?;
         self.done += 1;
         if self.done.is_multiple_of(self.log_every) || self.done == self.total {
             self.settle(device, log)?;
-            self.pending = Some((self.logged, self.done, device.fetch(self.scalars)?));
+            self.pending = Some((self.logged, self.done, device.fetch(*self.scalars)?));
             self.logged = self.done;
         }
         if self.pending.as_ref().is_some_and(|(.., pending)| device.arrived(pending))
@@ -316,7 +479,7 @@ impl<'a> Trainer<'a> {
         Ok(Finished {
             seconds,
             images_per_s: images as f64 / seconds,
-            waited: self.feed.waited.as_secs_f64(),
+            waited: self.batches.waited().as_secs_f64(),
         })
     }
 
@@ -324,7 +487,7 @@ impl<'a> Trainer<'a> {
     /// error: such a state is never written.
     pub fn capture(&mut self, device: &mut Device, log: &mut Log) -> Result<Checkpoint> {
         self.settle(device, log)?;
-        let ring = if self.logged < self.done { device.read(self.scalars)? } else { Vec::new() };
+        let ring = if self.logged < self.done { device.read(*self.scalars)? } else { Vec::new() };
         let mut losses = Vec::new();
         for step in self.logged..self.done {
             self.check(step, &ring)?;
@@ -370,7 +533,7 @@ impl<'a> Trainer<'a> {
         for (step, rows) in (header.logged..header.step).zip(losses.chunks_exact(width)) {
             ring[(step % self.slots) as usize * width..][..width].copy_from_slice(rows);
         }
-        device.write(self.scalars, &ring);
+        device.write(*self.scalars, &ring);
         (self.done, self.first, self.logged, self.saved) =
             (header.step, header.step, header.logged, Some(header.step));
         self.schedule.retried = header.retried;
@@ -408,7 +571,8 @@ impl<'a> Trainer<'a> {
             format!(", or a smaller train.loss_scale (now {scale})")
         });
         let error = Error::failed(format!(
-            "step {step}: the {what}; lower optimizer.lr (now {lr:e}) or set optimizer.clip_norm{scale}{kept}"
+            "step {step}: the {what}; lower optimizer.lr (now {lr:e}) or set \
+             optimizer.clip_norm{scale}{kept}"
         ));
         error.of(Kind::Diverged)
     }
@@ -428,9 +592,13 @@ impl<'a> Trainer<'a> {
                 .zip(row)
                 .for_each(|(mean, value)| *mean += f64::from(*value) / self.parts as f64);
         }
-        for (what, index) in
-            [("reconstruction loss", step::RECONSTRUCTION), ("sparsity penalty", step::SPARSITY)]
-        {
+        for (name, index) in &self.terms[..self.losses] {
+            let what = match *name {
+                "reconstruction" => "reconstruction loss",
+                "sparsity" => "sparsity penalty",
+                other => other,
+            };
+            let index = *index;
             if !values[index].is_finite() {
                 return Err(self.diverged(step, &format!("{what} became {}", values[index])));
             }
@@ -451,6 +619,11 @@ impl<'a> Trainer<'a> {
                 .zip(values)
                 .for_each(|(mean, value)| *mean += value / (to - from) as f64);
         }
+        let mut terms: Vec<(&'static str, f64)> =
+            self.terms.iter().map(|(name, index)| (*name, means[*index])).collect();
+        if !self.inputs.labels.is_empty() && self.losses > 1 {
+            terms.insert(0, ("loss", means[..self.losses].iter().sum()));
+        }
         let seconds = self.interval.elapsed().as_secs_f64().max(1e-9);
         self.interval = Instant::now();
         // Only what this process did took its time.
@@ -459,9 +632,7 @@ impl<'a> Trainer<'a> {
             step: to,
             total: self.total,
             epoch: to as f64 / self.steps_per_epoch as f64,
-            reconstruction: means[step::RECONSTRUCTION],
-            sparsity: means[step::SPARSITY],
-            l0: means[step::L0],
+            terms,
             lr: f64::from(self.schedule.params(to - 1).lr),
             rate,
             eta: Duration::from_secs_f64((self.total - to) as f64 * self.batch as f64 / rate),

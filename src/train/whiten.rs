@@ -84,20 +84,18 @@ fn maps(
     let spec = model::encoder(graph, Some(&graph.nodes[node].name), None)?;
     let before = Graph::new(&spec, dims)?;
     let values = Store::new(device, &before, Purpose::Infer)?;
-    store.lend(device, graph, &values, &before)?;
+    store.copy_matching(device, graph, &values, &before)?;
     let mut inference = Inference::new(&before, &values);
     let size = inference.batch(device) * dims.len();
     let mut all = Vec::new();
     for x in x.chunks(size) {
         all.extend(inference.run_code(device, x, &[])?);
     }
-    inference.release(device);
-    values.views().into_iter().for_each(|view| device.free(view.buffer));
     Ok(all)
 }
 
 /// What a whitening layer computes with, in natural order.
-struct Filters {
+struct FilterCount {
     /// [C, C, R, S]
     weight: Vec<f32>,
     /// [C]: −mean · scale.
@@ -112,7 +110,7 @@ fn filters(
     [r, s]: [usize; 2],
     eps: f64,
     seed: u64,
-) -> Filters {
+) -> FilterCount {
     let c = dims.c;
     let count = (maps.len() / c) as f64;
     let mean: Vec<f64> = (0..c)
@@ -152,7 +150,7 @@ fn filters(
             weight.extend((0..r * s).map(|tap| entry(middle + k, tap * c + channel) as f32));
         }
     }
-    Filters {
+    FilterCount {
         weight,
         shift: mean.iter().map(|mean| (-mean * scale) as f32).collect(),
         scale: vec![scale as f32; c],

@@ -4,17 +4,18 @@ use serde_json::Value;
 
 use super::case::{Case, Tensor, Values};
 use super::prepare::{Prepared, Step, Unpack, batch_of, step_of};
-use crate::device::Device;
+use crate::device::{Allocation, Device};
 use crate::error::{Error, Result};
 use crate::ops::{
-    Activation, ActivationFwd, Adam, Augment, BicubicDownUp, CELL, ClipGrads, CountNonzero,
-    CrossEntropy, Dice, DropoutMask, FillMissing, FiringUpdate, GatherBatch, GaussianNoise,
-    GridDetection, IdleOnly, IdleUpdate, KlPenalty, L1Penalty, LocalContrast, Loss, LossKind,
-    MaskApply, MaxNorm, MaxUnpool2dBwd, MaxUnpool2dFwd, MissingPixels, PixelCrossEntropy,
-    ProjectGrad, Revive, SCALAR_PARTIALS, Sgd, SumSquares, WINDOW,
+    Activation, ActivationFwd, Augment, BicubicDownUp, CELL, ClipGrads, CountNonzero, CrossEntropy,
+    Dice, DropoutMask, FillMissing, FiringUpdate, GatherBatch, GaussianNoise, GridDetection,
+    IdleOnly, IdleUpdate, KlPenalty, L1Penalty, Loss, MaskApply, MaxNorm, MaxUnpool2dBwd,
+    MaxUnpool2dFwd, MissingPixels, PixelCrossEntropy, ProjectGrad, Revive, SCALAR_PARTIALS,
+    SumSquares, WINDOW,
 };
 use crate::program::Call;
 use crate::shape::{Dims, Pool2d, to_nhwc};
+use crate::spec::{LossName, LossSpec, OptimizerName, OptimizerSpec, Update};
 use crate::view::{StepParams, View};
 
 /// A case under preparation.
@@ -26,22 +27,27 @@ struct Direct<'a> {
 }
 
 impl Direct<'_> {
+    /// Keeps a buffer for the case and returns its view.
+    fn own(&mut self, buffer: Allocation) -> View {
+        let view = *buffer;
+        self.prepared.buffers.push(buffer);
+        view
+    }
+
     /// Allocates a buffer of reals.
     fn real(&mut self, len: usize) -> Result<View> {
-        let view = self.device.alloc_real("verify", len)?;
-        self.prepared.buffers.push(view.buffer);
-        Ok(view)
+        let buffer = self.device.alloc_real("verify", len)?;
+        Ok(self.own(buffer))
     }
 
     /// Allocates a map, in the case's precision.
     fn map(&mut self, len: usize) -> Result<View> {
-        let view = if self.half {
+        let buffer = if self.half {
             self.device.alloc_half("verify", len)?
         } else {
             self.device.alloc_real("verify", len)?
         };
-        self.prepared.buffers.push(view.buffer);
-        Ok(view)
+        Ok(self.own(buffer))
     }
 
     /// Factor of the gradients (loss scaling). In half precision the gradients of means over many
@@ -52,9 +58,8 @@ impl Direct<'_> {
 
     /// Allocates a buffer of u32.
     fn words(&mut self, len: usize) -> Result<View> {
-        let view = self.device.alloc_words("verify", len)?;
-        self.prepared.buffers.push(view.buffer);
-        Ok(view)
+        let buffer = self.device.alloc_words("verify", len)?;
+        Ok(self.own(buffer))
     }
 
     /// Allocates a buffer of reals with these values.
@@ -105,7 +110,7 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Option<Result<Prepare
         "optimizer" => optimizer,
         "dropout_mask" | "count_nonzero" | "firing_update" | "idle_update" | "revive"
         | "max_norm" | "project_grad" | "idle_only" | "gather_batch" | "gaussian_noise"
-        | "missing_pixels" | "fill_missing" | "bicubic_down_up" | "local_contrast" => internal,
+        | "missing_pixels" | "fill_missing" | "bicubic_down_up" => internal,
         _ => return None,
     };
     let prepared = Prepared {
@@ -285,36 +290,27 @@ fn loss(mut d: Direct, case: &Case) -> Result<Prepared> {
     }
     let dy = d.output(gradient, n * dims.len(), Unpack::Maps(dims))?;
     let scalars = d.output("loss", 1, Unpack::Plain)?;
-    let kind = match case.text("kind")? {
-        "cross_entropy" => {
-            let labels = d.indices(case.indices("target", n, dims.len())?)?;
-            let partials = d.real(n)?;
-            d.push(CrossEntropy {
-                n,
-                classes: dims.len(),
-                width: 1,
-                index: 0,
-                y,
-                labels,
-                scalars,
-                dy,
-                partials,
-            });
-            return Ok(d.prepared);
-        }
-        "sum_squares" => LossKind::SumSquares,
-        "mse" => LossKind::Mse,
-        "l1" => LossKind::L1,
-        "bce" => LossKind::Bce,
-        "charbonnier" => LossKind::Charbonnier { eps: case.number("eps")? },
-        other => {
-            return Err(Error::usage(format!(
-                "{}: kind {other:?} is unknown; use sum_squares, mse, l1, bce, charbonnier or \
-                 cross_entropy",
-                case.id()
-            )));
-        }
-    };
+    let name = case.text("kind")?;
+    if name == "cross_entropy" {
+        let labels = d.indices(case.indices("target", n, dims.len())?)?;
+        let partials = d.real(n)?;
+        d.push(CrossEntropy {
+            n,
+            classes: dims.len(),
+            width: 1,
+            index: 0,
+            y,
+            labels,
+            scalars,
+            dy,
+            partials,
+        });
+        return Ok(d.prepared);
+    }
+    let kind = LossName::named(name)
+        .ok_or_else(|| Error::usage(format!("{}: loss {name:?} is unknown", case.id())))?;
+    let eps = if kind == LossName::Charbonnier { case.number("eps")? } else { 0.0 };
+    let kind = LossSpec { kind, eps }.resolve();
     let target = d.maps(case.sized("target", n * dims.len())?, dims)?;
     let partials = d.real(SCALAR_PARTIALS)?;
     d.push(Loss {
@@ -334,8 +330,7 @@ fn loss(mut d: Direct, case: &Case) -> Result<Prepared> {
 }
 
 /// The losses of segmentation, cross-entropy and Dice: logits y (N,classes,H,W), a class and a
-/// weight
-/// for each pixel.
+/// weight for each pixel.
 fn segmentation(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(&["strength", "smooth"])?;
     let (n, dims) = batch_of(case, case.input("y")?)?;
@@ -470,44 +465,23 @@ fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
     let number = |key: &str, default: f64| case.attrs[key].as_f64().unwrap_or(default);
     let weights = d.input(start)?;
     let (m, v, grads) = (d.input(vec![0.0; len])?, d.input(vec![0.0; len])?, d.real(len)?);
-    let [weight_decay, grad_scale] = [number("weight_decay", 0.0), number("grad_scale", 1.0)];
-    let beta = |i: usize| case.attrs["betas"][i].as_f64().unwrap_or([0.9, 0.999][i]);
     let kind = case.text("kind")?;
-    match kind {
-        _ if kind.starts_with("sgd") => {
-            let nesterov = case.attrs["nesterov"].as_bool().unwrap_or(false);
-            d.push(Sgd {
-                grad_scale,
-                momentum: number("momentum", 0.0),
-                nesterov,
-                weight_decay,
-                grads,
-                weights,
-                m,
-            });
-        }
-        "adam" | "adamw" => {
-            let decoupled = kind == "adamw";
-            d.push(Adam {
-                grad_scale,
-                beta1: beta(0),
-                beta2: beta(1),
-                eps: number("eps", 1e-8),
-                weight_decay,
-                decoupled,
-                grads,
-                weights,
-                m,
-                v,
-            });
-        }
-        other => {
-            return Err(Error::usage(format!(
-                "{}: kind {other:?} is unknown; use sgd, adam or adamw",
-                case.id()
-            )));
-        }
-    }
+    // Stored cases have variants of SGD in the name.
+    let name = if kind.starts_with("sgd") { "sgd" } else { kind };
+    let kind = OptimizerName::named(name)
+        .ok_or_else(|| Error::usage(format!("{}: optimiser {name:?} is unknown", case.id())))?;
+    let beta = |i: usize| case.attrs["betas"][i].as_f64().unwrap_or([0.9, 0.999][i]);
+    let optimizer = OptimizerSpec {
+        kind,
+        momentum: number("momentum", 0.0),
+        nesterov: case.attrs["nesterov"].as_bool().unwrap_or(false),
+        betas: [beta(0), beta(1)],
+        eps: number("eps", 1e-8),
+        weight_decay: number("weight_decay", 0.0),
+        ..OptimizerSpec::default()
+    };
+    let grad_scale = number("grad_scale", 1.0);
+    d.push(optimizer.update(Update { grad_scale, grads, weights, m, v }));
     d.prepared.steps = all
         .chunks_exact(len)
         .enumerate()
@@ -531,8 +505,7 @@ fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
 fn internal(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(&[
         "p", "outer", "atoms", "inner", "max_norm", "patience", "strength", "seed", "step", "dims",
-        "crop", "flip_x", "flip_y", "turn", "low", "high", "kinds", "scales", "window", "eps",
-        "exact", "fill",
+        "crop", "flip_x", "flip_y", "turn", "low", "high", "kinds", "scales", "exact", "fill",
     ])?;
     if case.op == "gather_batch" {
         return gather(d, case);
@@ -610,19 +583,6 @@ fn internal(mut d: Direct, case: &Case) -> Result<Prepared> {
             let level = d.output("level", n, Unpack::Plain)?;
             let half = d.map(y.len)?;
             d.push(BicubicDownUp { n, dims, scales, x, y, level, half });
-        }
-        "local_contrast" => {
-            let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
-            let sums = d.real(LocalContrast::work(n, dims))?;
-            d.push(LocalContrast {
-                n,
-                dims,
-                window: case.count("window")?,
-                eps: case.number("eps")?,
-                x,
-                y,
-                sums,
-            });
         }
         "count_nonzero" => {
             let scalars = d.output("y", 1, Unpack::Plain)?;

@@ -6,21 +6,25 @@ use super::case::{Case, Tensor, Values};
 use super::prepare::{Prepared, Step, Unpack, batch_of, step_of};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::{Graph, Purpose, Store};
+use crate::model::{Graph, LayerKind, Purpose, Store};
 use crate::record::{Builder, Mode};
 use crate::shape::{Dims, to_nhwc};
 use crate::spec::ModelSpec;
+use crate::view::View;
 
-/// The shape of a layer's output.
-pub(super) fn output_shape(case: &Case) -> Result<Vec<usize>> {
+/// The shape of the gradient by a layer's output. None if the layer passes no gradient.
+pub(super) fn gradient_shape(case: &Case) -> Result<Option<Vec<usize>>> {
     let (n, dims) = batch_of(case, case.input("x")?)?;
     let graph = Graph::new(&layer_spec(case)?, dims).map_err(|error| error.at(case.id()))?;
+    if prepares(&graph) {
+        return Ok(None);
+    }
     let out = graph.nodes[graph.output].dims;
-    Ok(if case.input("x")?.shape.len() == 2 || out.area() == 1 {
+    Ok(Some(if case.input("x")?.shape.len() == 2 || out.area() == 1 {
         vec![n, out.len()]
     } else {
         vec![n, out.c, out.h, out.w]
-    })
+    }))
 }
 
 /// Prepares the case of a single layer, as a graph with one node.
@@ -79,6 +83,38 @@ pub(super) fn model(device: &mut Device, case: &Case) -> Result<Prepared> {
     graph_case(device, case, &spec, dims, |name| Some(name.to_owned()))
 }
 
+/// Whether a layer of a graph passes no gradient.
+pub(super) fn prepares(graph: &Graph) -> bool {
+    let mut ops = graph.nodes.iter().filter_map(|node| node.op.as_ref());
+    ops.any(|op| matches!(op.kind(), LayerKind::Preparation { .. }))
+}
+
+/// Prepares only the forward pass, of a graph without parameters.
+fn forward_case(
+    device: &mut Device,
+    b: Builder,
+    case: &Case,
+    mut x: View,
+    (mut y, out): (View, Dims),
+) -> Result<Prepared> {
+    let dims = b.graph.nodes[0].dims;
+    if !b.graph.params.is_empty() {
+        return Err(Error::usage(format!(
+            "{}: the model has parameters and a layer that passes no gradient",
+            case.id()
+        )));
+    }
+    let (calls, memory) = b.tape.allocate(device, &mut [&mut x, &mut y])?;
+    Ok(Prepared {
+        calls,
+        first: vec![(x, Values::Real(to_nhwc(&case.input("x")?.reals(), dims)))],
+        steps: vec![Step { writes: Vec::new(), params: step_of(case) }],
+        last: vec![("y".to_owned(), y, Unpack::Maps(out))],
+        buffers: memory.buffers,
+        ..Prepared::default()
+    })
+}
+
 /// Prepares the forward pass of a graph, and its backward pass from the output's gradient.
 fn graph_case(
     device: &mut Device,
@@ -99,6 +135,10 @@ fn graph_case(
     let out = graph.nodes[graph.output].dims;
     let mut y = b.value(graph.output);
     b.tape.keep(y);
+    if prepares(&graph) {
+        let prepared = forward_case(device, b, case, x, (y, out))?;
+        return Ok(Prepared { _store: Some(store), ..prepared });
+    }
     let given = case.input("grad_y")?;
     if given.reals().len() != y.len {
         return Err(Error::usage(format!(
@@ -115,8 +155,8 @@ fn graph_case(
         .gradient(0)
         .ok_or_else(|| Error::usage(format!("{}: no gradient reaches the input", case.id())))?;
     b.tape.keep(dx);
-    let mut level = if graph.knows_level() { Some(b.level()) } else { None };
-    let mut known = if graph.knows_missing() { Some(b.known()) } else { None };
+    let mut level = if graph.is_conditioned_on_level() { Some(b.level()) } else { None };
+    let mut known = if graph.is_conditioned_on_mask() { Some(b.known()) } else { None };
     let mut kept = vec![&mut x, &mut y, &mut dy, &mut dx];
     kept.extend(&mut level);
     kept.extend(&mut known);
@@ -156,15 +196,14 @@ fn graph_case(
         first.push((store.state(i), Values::Real(given)));
         last.push((format!("{} after", state.name), store.state(i), Unpack::Plain));
     }
-    let mut buffers = memory.buffers;
-    buffers.extend(store.views().map(|view| view.buffer));
     Ok(Prepared {
         calls,
         first,
         steps: vec![Step { writes: Vec::new(), params: step_of(case) }],
         each: Vec::new(),
         last,
-        buffers,
+        buffers: memory.buffers,
         gaps: store.gaps(),
+        _store: Some(store),
     })
 }

@@ -1,6 +1,5 @@
 //! Verifies that a device computes correctly, forward and backward: compares the built-in case
-//! table
-//! with the CPU path in f64, and stored cases with the answers of another program (PyTorch).
+//! table with the CPU path in f64, and stored cases with the answers of another program (PyTorch).
 
 mod case;
 mod compare;
@@ -109,8 +108,5 @@ pub fn execute(device: &mut Device, case: &Case) -> Result<Vec<(String, Vec<f64>
     guard(device, true);
     let prepared = prepare(device, case);
     guard(device, false);
-    let prepared = prepared?;
-    let found = prepared.execute(device);
-    prepared.free(device);
-    found
+    prepared?.execute(device)
 }

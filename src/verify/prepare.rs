@@ -2,12 +2,13 @@
 
 use super::case::{Case, Tensor, Values};
 use super::{direct_case, layer_case, train_case};
-use crate::device::Device;
+use crate::device::{Allocation, Device};
 use crate::error::{Error, Result};
 use crate::gpu::{Choice, Kernel, Recorder, Traits};
+use crate::model::Store;
 use crate::program::Call;
 use crate::shape::{Dims, to_nchw};
-use crate::view::{Buffer, StepParams, View};
+use crate::view::{StepParams, View};
 
 /// Conversion of an output from its layout in memory to NCHW order.
 #[derive(Clone, Debug)]
@@ -24,7 +25,7 @@ pub(super) struct Step {
     pub(super) params: StepParams,
 }
 
-/// A case prepared on a device.
+/// A case prepared on a device, with the buffers of its calls.
 #[derive(Debug, Default)]
 pub struct Prepared {
     /// Its calls.
@@ -36,7 +37,9 @@ pub struct Prepared {
     pub(super) each: Vec<(String, View, Unpack)>,
     /// Outputs to read at the end.
     pub(super) last: Vec<(String, View, Unpack)>,
-    pub(super) buffers: Vec<Buffer>,
+    pub(super) buffers: Vec<Allocation>,
+    /// The parameters of its model, if it has one. They are kept only to stay allocated.
+    pub(super) _store: Option<Store>,
     /// The gaps between the ranges of the gradients. No kernel must write there.
     pub(super) gaps: Vec<View>,
 }
@@ -86,11 +89,6 @@ impl Prepared {
             gpu.check_guards()?;
         }
         Ok(found)
-    }
-
-    /// Frees its buffers.
-    pub fn free(&self, device: &mut Device) {
-        self.buffers.iter().for_each(|buffer| device.free(*buffer));
     }
 }
 

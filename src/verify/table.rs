@@ -12,7 +12,7 @@ use crate::model::Graph;
 use crate::ops::CELL;
 use crate::rng::Stream;
 use crate::shape::Dims;
-use crate::spec::ModelSpec;
+use crate::spec::{LossName, ModelSpec, OptimizerName};
 
 /// A case: operation, name, attributes, shape of x, and names and shapes of the other inputs.
 struct Row {
@@ -33,65 +33,20 @@ fn row(
     Row { op, name, attrs, x, tensors }
 }
 
+/// The cases that layers state.
+fn layers() -> impl Iterator<Item = Row> {
+    crate::model::layers::cases().into_iter().map(|(op, case)| Row {
+        op,
+        name: case.name,
+        attrs: serde_json::from_str(case.keys).expect("the keys of a case are JSON"),
+        x: case.x,
+        tensors: case.tensors,
+    })
+}
+
 #[rustfmt::skip]
 fn rows() -> Vec<Row> {
     vec![
-        row("conv2d", "one_element", json!({}), &[1, 1, 1, 1], &[("weight", &[1, 1, 1, 1]), ("bias", &[1])]),
-        row("conv2d", "primes", json!({"padding": [1, 2]}), &[3, 5, 11, 7], &[("weight", &[13, 5, 3, 5]), ("bias", &[13])]),
-        row("conv2d", "even_kernel", json!({"padding": [1, 0]}), &[2, 3, 6, 9], &[("weight", &[4, 3, 4, 2])]),
-        row("conv2d", "stride_dilation", json!({"stride": [2, 3], "dilation": [2, 1], "padding": [3, 1]}), &[2, 4, 13, 17], &[("weight", &[8, 4, 3, 2]), ("bias", &[8])]),
-        row("conv2d", "groups", json!({"groups": 3, "padding": [1, 1]}), &[2, 6, 5, 8], &[("weight", &[9, 2, 3, 3]), ("bias", &[9])]),
-        row("conv2d", "depthwise", json!({"groups": 7, "padding": [1, 1], "stride": [2, 2]}), &[2, 7, 9, 9], &[("weight", &[7, 1, 3, 3])]),
-        row("conv2d", "wide", json!({"padding": [1, 1]}), &[3, 32, 8, 8], &[("weight", &[64, 32, 3, 3]), ("bias", &[64])]),
-        row("conv2d", "gray_in", json!({"padding": [1, 1]}), &[4, 1, 28, 28], &[("weight", &[16, 1, 3, 3]), ("bias", &[16])]),
-        row("conv2d", "colour_in", json!({"padding": [1, 1]}), &[2, 3, 32, 32], &[("weight", &[32, 3, 3, 3]), ("bias", &[32])]),
-        row("conv2d", "many_workgroups", json!({"padding": [0, 0]}), &[5, 3, 640, 400], &[("weight", &[4, 3, 1, 1]), ("bias", &[4])]),
-        row("conv_transpose2d", "one_element", json!({}), &[1, 1, 1, 1], &[("weight", &[1, 1, 1, 1])]),
-        row("conv_transpose2d", "primes", json!({"stride": [2, 3], "padding": [1, 0], "output_padding": [1, 2]}), &[3, 5, 4, 3], &[("weight", &[5, 7, 3, 5]), ("bias", &[7])]),
-        row("conv_transpose2d", "even_kernel", json!({"stride": [2, 2], "padding": [1, 1]}), &[2, 16, 8, 8], &[("weight", &[16, 3, 4, 4]), ("bias", &[3])]),
-        row("conv_transpose2d", "groups_dilation", json!({"groups": 2, "dilation": [2, 3], "padding": [2, 1]}), &[2, 4, 6, 5], &[("weight", &[4, 3, 3, 2]), ("bias", &[6])]),
-        row("conv_transpose2d", "wide", json!({"stride": [2, 2], "padding": [1, 1]}), &[2, 64, 8, 8], &[("weight", &[64, 32, 4, 4]), ("bias", &[32])]),
-        row("conv_transpose2d", "to_gray", json!({"stride": [2, 2]}), &[3, 16, 14, 14], &[("weight", &[16, 1, 2, 2]), ("bias", &[1])]),
-        row("linear", "one", json!({}), &[1, 1], &[("weight", &[1, 1]), ("bias", &[1])]),
-        row("linear", "primes", json!({}), &[7, 61], &[("weight", &[37, 61]), ("bias", &[37])]),
-        row("linear", "from_maps", json!({}), &[5, 3, 4, 7], &[("weight", &[29, 84]), ("bias", &[29])]),
-        row("linear", "wide", json!({}), &[16, 1568], &[("weight", &[128, 1568]), ("bias", &[128])]),
-        row("max_pool2d", "overlap_padded", json!({"kernel": [3, 2], "stride": [2, 1], "padding": [1, 1]}), &[2, 5, 9, 7], &[]),
-        row("max_pool2d", "vectors", json!({"kernel": [2, 2]}), &[3, 16, 8, 8], &[]),
-        row("max_pool2d", "vectors_odd_edge", json!({"kernel": [2, 3], "stride": [3, 3]}), &[2, 8, 11, 10], &[]),
-        row("max_pool2d", "vectors_overlap", json!({"kernel": [3, 3], "stride": [2, 2], "padding": [1, 1]}), &[2, 8, 9, 7], &[]),
-        row("avg_pool2d", "overlap_padded", json!({"kernel": [3, 2], "stride": [2, 1], "padding": [1, 1]}), &[2, 5, 9, 7], &[]),
-        row("avg_pool2d", "without_pad", json!({"kernel": [3, 3], "stride": [2, 2], "padding": [1, 1], "count_include_pad": false}), &[2, 8, 9, 7], &[]),
-        row("l2_pool2d", "overlap_padded", json!({"kernel": [3, 2], "stride": [2, 1], "padding": [1, 1]}), &[2, 5, 9, 7], &[]),
-        row("l2_pool2d", "vectors", json!({"kernel": [2, 2]}), &[3, 16, 8, 8], &[]),
-        row("l2_pool2d", "vectors_overlap", json!({"kernel": [3, 3], "stride": [2, 2], "padding": [1, 1]}), &[2, 8, 9, 7], &[]),
-        row("upsample_nearest2d", "uneven", json!({"scale": [2, 3]}), &[2, 5, 4, 3], &[]),
-        row("upsample_nearest2d", "vectors", json!({"scale": [2, 2]}), &[2, 8, 4, 4], &[]),
-        row("activation", "relu", json!({"kind": "relu"}), &[2, 5, 6, 7], &[]),
-        row("activation", "leaky_relu", json!({"kind": "leaky_relu", "slope": 0.2}), &[2, 5, 6, 7], &[]),
-        row("activation", "elu", json!({"kind": "elu", "alpha": 1.5}), &[2, 5, 6, 7], &[]),
-        row("activation", "softplus", json!({"kind": "softplus"}), &[2, 5, 6, 7], &[]),
-        row("activation", "sigmoid", json!({"kind": "sigmoid"}), &[2, 5, 6, 7], &[]),
-        row("activation", "tanh", json!({"kind": "tanh"}), &[2, 5, 6, 7], &[]),
-        row("activation", "gelu", json!({"kind": "gelu"}), &[2, 5, 6, 7], &[]),
-        row("activation", "silu", json!({"kind": "silu"}), &[2, 5, 6, 7], &[]),
-        row("activation", "identity", json!({"kind": "identity"}), &[2, 5, 6, 7], &[]),
-        row("soft_threshold", "maps", json!({}), &[3, 5, 6, 7], &[("threshold", &[5])]),
-        row("soft_threshold", "levels", json!({"slope": 0.0}), &[3, 5, 6, 7], &[("threshold", &[5]), ("slope", &[5]), ("level", &[3])]),
-        row("soft_threshold", "levels_long", json!({"slope": 0.0}), &[2, 8, 40, 31], &[("threshold", &[8]), ("slope", &[8]), ("level", &[2])]),
-        row("soft_threshold", "code", json!({}), &[9, 61], &[("threshold", &[61])]),
-        row("top_k", "code", json!({"k": 7}), &[5, 301], &[]),
-        row("top_k", "maps", json!({"k": 20}), &[3, 6, 5, 7], &[]),
-        row("batch_top_k", "code", json!({"k": 5}), &[7, 97], &[]),
-        row("batch_top_k", "maps", json!({"k": 11}), &[4, 3, 5, 7], &[]),
-        row("batch_top_k", "ties_at_zero", json!({"k": 60}), &[4, 3, 5, 7], &[]),
-        row("batch_top_k", "long", json!({"k": 100}), &[41, 811], &[]),
-        row("batch_top_k", "all", json!({"k": 811}), &[41, 811], &[]),
-        row("batch_top_k", "long_ties", json!({"k": 700}), &[5, 7, 31, 37], &[]),
-        row("batch_top_k", "many_workgroups", json!({"k": 60_000}), &[11, 13, 121, 123], &[]),
-        row("spatial_wta", "maps", json!({}), &[3, 5, 6, 7], &[]),
-        row("lifetime_wta", "code", json!({"rate": 0.1}), &[33, 17], &[]),
-        row("lifetime_wta", "maps", json!({"rate": 0.3}), &[7, 5, 3, 4], &[]),
         row("l1_penalty", "maps", json!({"lambda": 0.25}), &[3, 5, 4, 7], &[]),
         row("l1_penalty", "long", json!({"lambda": 0.25}), &[2, 300_007], &[]),
         row("kl_penalty", "code", json!({"beta": 2.0, "rho": 0.05}), &[9, 33], &[]),
@@ -109,10 +64,6 @@ fn rows() -> Vec<Row> {
         row("fill_missing", "long", json!({}), &[2, 1, 130, 61], &[("known", &[2, 1, 130, 61])]),
         row("bicubic_down_up", "gray", json!({"scales": [2, 3, 4], "seed": 3, "step": 4}), &[6, 1, 24, 36], &[]),
         row("bicubic_down_up", "colour", json!({"scales": [2, 8], "seed": 8, "step": 1}), &[3, 3, 16, 8], &[]),
-        row("local_contrast", "gray", json!({"window": 5, "eps": 1e-2}), &[3, 1, 9, 7], &[]),
-        row("local_contrast", "colour", json!({"window": 3, "eps": 0.1}), &[2, 3, 6, 11], &[]),
-        row("local_contrast", "wide_window", json!({"window": 31, "eps": 1.0}), &[2, 8, 5, 6], &[]),
-        row("known", "maps", json!({}), &[3, 5, 9, 11], &[("known", &[3, 5, 9, 11])]),
         row("count_nonzero", "maps", json!({}), &[3, 5, 6, 7], &[]),
         row("count_nonzero", "long", json!({}), &[2, 300_007], &[]),
         row("firing_update", "code", json!({}), &[6, 37], &[("idle", &[37])]),
@@ -135,7 +86,7 @@ fn rows() -> Vec<Row> {
 /// All built-in cases. Inputs are random numbers seeded by the case's name; answers are computed
 /// when a case runs.
 pub fn cases() -> Vec<Case> {
-    let mut cases: Vec<Case> = rows().into_iter().map(fill).collect();
+    let mut cases: Vec<Case> = layers().chain(rows()).map(fill).collect();
     cases.extend(losses());
     cases.extend(dense_losses());
     cases.extend(gates());
@@ -176,7 +127,7 @@ pub fn cases() -> Vec<Case> {
         unpool("scalars", &[2, 3, 4, 5]),
         unpool("vectors", &[3, 8, 3, 4]),
     ]);
-    for kind in ["sgd", "adam", "adamw"] {
+    for kind in OptimizerName::names() {
         cases.extend([optimizer(kind, "built_in", 1.0), optimizer(kind, "scaled", 64.0)]);
     }
     cases.extend([
@@ -278,7 +229,6 @@ impl Case {
             "missing_pixels",
             "fill_missing",
             "bicubic_down_up",
-            "local_contrast",
             "count_nonzero",
             "firing_update",
             "idle_update",
@@ -290,8 +240,11 @@ impl Case {
         if no_gradient.contains(&self.op.as_str()) {
             return;
         }
-        let shape = super::layer_case::output_shape(self).expect("a built-in case has a shape");
-        self.inputs.insert("grad_y".to_owned(), normal(&format!("{} grad_y", self.id()), &shape));
+        let shape = super::layer_case::gradient_shape(self).expect("a built-in case has a shape");
+        if let Some(shape) = shape {
+            let gradient = normal(&format!("{} grad_y", self.id()), &shape);
+            self.inputs.insert("grad_y".to_owned(), gradient);
+        }
     }
 }
 
@@ -330,9 +283,8 @@ fn losses() -> Vec<Case> {
             half: false,
         }
     };
-    let kinds = ["sum_squares", "mse", "l1", "bce", "charbonnier"];
     let mut cases: Vec<Case> =
-        kinds.iter().map(|kind| by_element(kind, kind, &[3, 2, 5, 7])).collect();
+        LossName::names().map(|kind| by_element(kind, kind, &[3, 2, 5, 7])).collect();
     cases.push(by_element("long", "mse", &[2, 3, 301, 299]));
     cases.extend([by_class("cross_entropy", 9, 13), by_class("many_workgroups", 70_001, 3)]);
     cases

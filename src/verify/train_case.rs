@@ -8,7 +8,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::{Graph, Purpose, Store};
 use crate::shape::{Dims, to_nhwc};
-use crate::spec::{ModelSpec, OptimizerSpec, SparsitySpec};
+use crate::spec::{ModelSpec, OptimizerSpec, PenaltyName, SparsitySpec};
 use crate::train::step::{self, StepSpec};
 use crate::view::StepParams;
 
@@ -102,11 +102,11 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
         ..OptimizerSpec::default()
     };
     let sparsity = SparsitySpec {
-        penalty: "l1".to_owned(),
+        penalty: PenaltyName::L1,
         lambda: case.number("lambda")?,
         ..SparsitySpec::default()
     };
-    let spec = StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, scalars);
+    let spec = StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, *scalars);
     let mut recorded = step::record(device, &spec)?;
     let calls = recorded.passes.remove(0);
     let lr = rule["lr"]
@@ -122,7 +122,7 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
         })
         .collect();
     // A penalty of weight 0 is not recorded, so its scalar keeps this value.
-    let mut first = vec![(scalars, Values::Real(vec![0.0; step::WIDTH]))];
+    let mut first = vec![(*scalars, Values::Real(vec![0.0; step::WIDTH]))];
     let mut last = Vec::new();
     for (i, param) in graph.params.iter().enumerate() {
         let tensor = case.input(&format!("init.{}", param.name))?;
@@ -140,9 +140,18 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
     }
     let each = [("reconstruction_loss", step::RECONSTRUCTION), ("sparsity_loss", step::SPARSITY)]
         .map(|(name, index)| {
-            (name.to_owned(), crate::view::View { len: 1, start: index, ..scalars }, Unpack::Plain)
+            (name.to_owned(), crate::view::View { len: 1, start: index, ..*scalars }, Unpack::Plain)
         });
     let mut buffers = recorded.memory.buffers;
-    buffers.extend(store.views().into_iter().chain([scalars]).map(|view| view.buffer));
-    Ok(Prepared { calls, first, steps, each: each.to_vec(), last, buffers, gaps: store.gaps() })
+    buffers.push(scalars);
+    Ok(Prepared {
+        calls,
+        first,
+        steps,
+        each: each.to_vec(),
+        last,
+        buffers,
+        gaps: store.gaps(),
+        _store: Some(store),
+    })
 }

@@ -201,7 +201,7 @@ fn what_makes_no_detector_is_refused() {
         &["another model", "csae anomaly fit"],
     );
     std::fs::write(Path::new(&other).join("detector.safetensors"), b"nothing").unwrap();
-    fail(&["anomaly", "score", &other, &normal, "--device", "cpu"], 2, &["no detector"]);
+    fail(&["anomaly", "score", &other, &normal, "--device", "cpu"], 2, &["not a detector"]);
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn what_judges_nothing_is_refused_or_told() {
     fail(
         &[&["anomaly", "eval", &detector, &test, "--masks", "nowhere"], &QUICK[..]].concat(),
         2,
-        &["--masks nowhere"],
+        &["masks nowhere: no such folder"],
     );
     // masks that are missing, of another size, or empty
     let masks = Path::new(&test).join("masks/blot");
@@ -241,7 +241,7 @@ fn what_judges_nothing_is_refused_or_told() {
     csae::report::picture::save_png(&files[0], &[1.0; 12], 4, 3, 1).unwrap();
     let output = eval(&test, &[]);
     assert!(
-        output.status.success() && told(&output).contains("a mask of 3x4"),
+        output.status.success() && told(&output).contains("the mask has 3x4 pixels"),
         "{}",
         told(&output)
     );

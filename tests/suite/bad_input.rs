@@ -144,12 +144,12 @@ fn arrays() {
     let bad = Bad::new("bad-arrays");
     let max = u32::MAX;
     let cases: &[(&str, Vec<u8>, &[&str])] = &[
-        ("more-idx3-ubyte", idx(&[60_000, 8, 8], 640), &["promises 60000x8x8", "cut off"]),
-        ("most-idx3-ubyte", idx(&[max, max, max], 640), &["promises", "holds fewer"]),
-        ("none-idx3-ubyte", idx(&[0, 8, 8], 0), &["holds nothing", "0x8x8"]),
-        ("flat-idx3-ubyte", idx(&[10, 0, 8], 0), &["holds nothing", "10x0x8"]),
+        ("more-idx3-ubyte", idx(&[60_000, 8, 8], 640), &["the shape 60000x8x8", "cut off"]),
+        ("most-idx3-ubyte", idx(&[max, max, max], 640), &["the shape", "has fewer bytes"]),
+        ("none-idx3-ubyte", idx(&[0, 8, 8], 0), &["the file is empty", "0x8x8"]),
+        ("flat-idx3-ubyte", idx(&[10, 0, 8], 0), &["the file is empty", "10x0x8"]),
         ("labels-idx1-ubyte", idx(&[10], 10), &["labels"]),
-        ("surplus-idx3-ubyte", idx(&[1, 8, 8], 65), &["holds more than"]),
+        ("surplus-idx3-ubyte", idx(&[1, 8, 8], 65), &["has more bytes of values than"]),
         ("more.npy", npy("|u1", "60000, 8, 8", &[0; 64]), &["60000"]),
         ("none.npy", npy("|u1", "0, 8, 8", &[]), &["0"]),
         ("negative.npy", npy("|u1", "-1, 8, 8", &[0; 64]), &["a size is negative"]),
@@ -196,7 +196,7 @@ fn configurations() {
         (&["--threads=0"], &["--threads", "0"]),
         (&["--epochs=-1"], &["train.epochs = -1"]),
         (&["--epochs=0"], &["train.epochs = 0"]),
-        (&["--epochs=nan"], &["train.epochs: NaN or infinity is no value here"]),
+        (&["--epochs=nan"], &["train.epochs: NaN and infinity are not allowed"]),
         (&["--max-memory=-1GiB"], &["--max-memory", "-1GiB"]),
         (&["--set=data.crop=0"], &["data.crop", "at least 1"]),
         (

@@ -1,7 +1,7 @@
 //! Profiles and `csae bench`: every dispatch is timed, times go forwards, what is written can be
 //! read, what changed is flagged.
 
-use csae::device::{Device, Program};
+use csae::device::Device;
 use csae::ops::AddAssign;
 use csae::profile::{Clock, Profile};
 use csae::program::Call;
@@ -34,9 +34,8 @@ fn every_dispatch_is_timed_by_every_clock() {
         let case = verify::built_in().into_iter().find(|case| case.name == name).unwrap();
         let prepared = verify::prepare(&mut device, &case).unwrap();
         let found = prepared.execute(&mut device).unwrap();
-        let Program::Gpu(plan) = device.compile(prepared.calls.clone()).unwrap() else {
-            panic!("not a GPU")
-        };
+        let program = device.compile(prepared.calls.clone()).unwrap();
+        let plan = program.plan().expect("it is compiled for a GPU");
         let gpu = device.as_gpu().unwrap();
         let clocks = match gpu.clock() {
             Clock::Inside => vec![Clock::Inside, Clock::Passes, Clock::Submissions],
@@ -44,7 +43,7 @@ fn every_dispatch_is_timed_by_every_clock() {
             _ => vec![Clock::Submissions],
         };
         for clock in clocks {
-            let profile = gpu.profile_by(&plan, &StepParams::default(), clock).unwrap();
+            let profile = gpu.profile_by(plan, &StepParams::default(), clock).unwrap();
             assert_eq!(profile.clock, clock);
             sound(&profile, plan.len(), prepared.calls.len());
             assert!(
@@ -57,7 +56,6 @@ fn every_dispatch_is_timed_by_every_clock() {
             prepared.execute(&mut device).unwrap(),
             "{name}: a profiled run leaves other values"
         );
-        prepared.free(&mut device);
     }
 }
 
@@ -65,11 +63,12 @@ fn every_dispatch_is_timed_by_every_clock() {
 fn a_plan_may_be_longer_than_a_query_set() {
     let Some(_turn) = turn("a_plan_may_be_longer_than_a_query_set") else { return };
     let mut device = open();
-    let (x, y) = (device.alloc_real("x", 4).unwrap(), device.alloc_real("y", 4).unwrap());
+    let buffers = ["x", "y"].map(|label| device.alloc_real(label, 4).unwrap());
+    let [x, y] = buffers.each_ref().map(|buffer| **buffer);
     device.write(x, &[1.0; 4]);
     let count = 5000;
     let program = device.compile(vec![Call::from(AddAssign { x, y }); count]).unwrap();
-    let Program::Gpu(plan) = &program else { panic!("not a GPU") };
+    let plan = program.plan().expect("it is compiled for a GPU");
     let gpu = device.as_gpu().unwrap();
     let clocks =
         if gpu.clock() == Clock::Submissions { vec![] } else { vec![gpu.clock(), Clock::Passes] };

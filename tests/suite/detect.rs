@@ -27,7 +27,7 @@ fn annotation(objects: &[(&str, [usize; 4])]) -> String {
 
 /// Images with a bright disc and a dark square, in Pascal VOC's layout, with the lists `train` and
 /// `test`, and the same for COCO.
-fn shapes(place: &Place, count: usize) -> String {
+pub fn shapes(place: &Place, count: usize) -> String {
     let root = place.path("voc");
     for part in ["JPEGImages", "Annotations", "ImageSets/Main"] {
         std::fs::create_dir_all(Path::new(&root).join(part)).unwrap();
@@ -80,10 +80,11 @@ fn shapes(place: &Place, count: usize) -> String {
 }
 
 const CPU: [&str; 3] = ["--device", "cpu", "-q"];
-const SHORT: [&str; 7] = ["--size", "64", "--batch", "4", "--split", "train", "--json"];
+const SHORT: [&str; 8] =
+    ["--size", "64", "--batch", "4", "--split", "train", "--json", "--set=train.log_every=2"];
 
 /// A model of convolutions that has hardly learned.
-fn model(place: &Place, root: &str) -> String {
+pub fn model(place: &Place, root: &str) -> String {
     let run = place.path("run");
     let images = format!("{root}/JPEGImages");
     let short = ["--steps", "2", "--batch", "2", "--set=data.crop=32", "--set=data.turn=false"];
@@ -118,7 +119,7 @@ fn shapes_are_found() {
     ];
     let told = lines(&succeed(&[&train[..], &SHORT, &CPU].concat()));
     let losses: Vec<f64> = told.iter().filter_map(|line| line["loss"].as_f64()).collect();
-    assert!(losses.len() == 40 && losses[39] < 0.5 * losses[0], "{losses:?}");
+    assert!(losses.len() > 10 && losses[losses.len() - 1] < 0.5 * losses[0], "{losses:?}");
     let coco = place.path("coco.json");
     let eval = |more: &[&str]| {
         lines(&succeed(&[&["detect", "eval", &out, "--json"], more, &CPU[..]].concat())).remove(0)
@@ -153,7 +154,7 @@ fn shapes_are_found() {
     let marked =
         csae::data::annotations::box_files::read_voc(&Path::new(&folder).join("03.xml")).unwrap();
     assert!(of > 0 && marked.len() == of, "{all}");
-    fail(&["eval", &out, &images, "--device", "cpu"], 2, &["draws no images"]);
+    fail(&["eval", &out, &images, "--device", "cpu"], 2, &["instead of reconstructing images"]);
     fail(&["segment", "eval", &out, &images, "--device", "cpu"], 2, &["csae segment train"]);
 }
 
@@ -184,12 +185,12 @@ fn both_paths_detect_alike() {
         let told = lines(&succeed(&[&train[..], &SHORT].concat()));
         told.iter().filter_map(|line| line["loss"].as_f64()).collect::<Vec<f64>>()
     });
-    assert_eq!([losses[0].len(), losses[1].len()], [2, 2]);
+    assert!(losses[0].len() > 1 && losses[0].len() == losses[1].len(), "{losses:?}");
     for (cpu, gpu) in losses[0].iter().zip(&losses[1]) {
         assert!((cpu - gpu).abs() < 5e-3 * cpu, "{losses:?}");
     }
     assert!(
-        (losses[0][0] - losses[1][1]).abs() > 5e-3 * losses[0][0],
+        (losses[0][0] - losses[1][losses[1].len() - 1]).abs() > 5e-3 * losses[0][0],
         "the comparison tells epochs apart: {losses:?}"
     );
 }
@@ -204,7 +205,7 @@ fn what_cannot_be_detected_is_refused_or_told() {
         assert!(!Path::new(&out).join("model.safetensors").exists(), "{more:?}");
     };
     bad(&["--split", "nothing"], &["split nothing", "nothing.txt"]);
-    bad(&["--classes", "cat,dog"], &["cat, dog", "there are disc, square"]);
+    bad(&["--classes", "cat,dog"], &["cat, dog", "the annotations have disc, square"]);
     bad(&["--classes", "disc", "--strict"], &["square"]);
     bad(&["--size", "60"], &["--size 60"]);
     bad(&["--stride", "16", "--size", "64"], &["16 times smaller"]);
@@ -245,11 +246,11 @@ fn what_cannot_be_detected_is_refused_or_told() {
     assert!(output.status.success(), "{told}");
     let expected = [
         "<bndbox> is missing",
-        "no annotations for 1 image, not used: 02.png",
+        "no annotations for 1 image; skipped: 02.png",
         "clipped 1 box",
         "dropped 2 boxes",
-        "of no area",
-        "outside of 64x48",
+        "has no area",
+        "is outside of the 64x48 pixels",
     ];
     for words in expected {
         assert!(told.contains(words), "{words:?} is not in {told}");

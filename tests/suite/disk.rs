@@ -71,18 +71,18 @@ fn a_folder_that_cannot_be_written_to_is_refused_with_its_name() {
     std::fs::write(place.path("file"), "").unwrap();
     // Below a file no folder can be, whoever asks.
     let below = place.path("file/run");
-    fail(&strings(&train(&below, &["--steps=1"])), 1, &[&below, "could not be made"]);
+    fail(&strings(&train(&below, &["--steps=1"])), 1, &[&below, "could not be created"]);
     fail(
         &["reconstruct", &model, photo(), "--device", "cpu", "-q", "-o", &below],
         1,
-        &[&below, "could not be made"],
+        &[&below, "could not be created"],
     );
-    fail(&["man", "-o", &below], 1, &[&below, "could not be made"]);
+    fail(&["man", "-o", &below], 1, &[&below, "could not be created"]);
     // The kernel's own folders take no files, not even the superuser's.
     if cfg!(target_os = "linux") {
         for folder in ["/proc", "/sys/kernel"] {
             let out = format!("{folder}/csae-run");
-            fail(&strings(&train(&out, &["--steps=1"])), 1, &[&out, "could not be made"]);
+            fail(&strings(&train(&out, &["--steps=1"])), 1, &[&out, "could not be created"]);
             fail(
                 &["reconstruct", &model, photo(), "--device", "cpu", "-q", "-o", folder],
                 1,
@@ -116,7 +116,7 @@ fn a_read_only_folder_is_refused_with_its_name() {
         return;
     }
     let run = place.path("locked/run");
-    fail(&strings(&train(&run, &["--steps=1"])), 1, &[&run, "could not be made"]);
+    fail(&strings(&train(&run, &["--steps=1"])), 1, &[&run, "could not be created"]);
     fail(
         &["reconstruct", &model, photo(), "--device", "cpu", "-q", "-o", &locked],
         1,

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use csae::device::Device;
-use csae::error::{Error, Kind};
+use csae::error::{Error, ErrorKind};
+use csae::infer::evaluate::EvaluationReport;
 use csae::model::Graph;
 use csae::spec::{Config, preset_text};
 use csae::train::checkpoint;
@@ -38,7 +39,7 @@ fn train(
     path: &str,
     patience: Duration,
     after: &dyn Fn(u64),
-) -> Result<Outcome, Error> {
+) -> Result<Outcome<EvaluationReport>, Error> {
     let mut config = config();
     let prepared = prepare(&config)?;
     let graph = Graph::new(&config.model, prepared.dims)?;
@@ -60,7 +61,7 @@ fn train(
 fn assert_told(device: &mut Device, error: &Error, words: &[&str]) {
     let (text, info) =
         (error.to_string(), device.as_gpu().expect("it runs on a GPU").adapter().info.clone());
-    assert_eq!(error.kind, Kind::Adapter, "{text}");
+    assert_eq!(error.kind, ErrorKind::Adapter, "{text}");
     for word in words.iter().copied().chain([
         info.name.as_str(),
         info.driver.as_str(),
@@ -188,13 +189,13 @@ fn what_one_buffer_cannot_hold_is_refused_with_the_figure() {
     let error = device.alloc_real("a buffer", most + 4).unwrap_err();
     let (text, figure) = (error.to_string(), format!("allows {} MiB", (4 * most) >> 20));
     assert!(
-        error.kind == Kind::Usage && text.contains("a buffer needs") && text.contains(&figure),
+        error.kind == ErrorKind::Usage && text.contains("a buffer needs") && text.contains(&figure),
         "{text}"
     );
     // The device works on.
-    let view = device.alloc_real("another", 3).unwrap();
-    device.write(view, &[1.0, 2.0, 3.0]);
-    assert_eq!(device.read(view).unwrap(), [1.0, 2.0, 3.0]);
+    let buffer = device.alloc_real("another", 3).unwrap();
+    device.write(*buffer, &[1.0, 2.0, 3.0]);
+    assert_eq!(device.read(*buffer).unwrap(), [1.0, 2.0, 3.0]);
 }
 
 /// Where the process may have 1 GB of addresses, a software adapter runs out of memory for real.

@@ -302,7 +302,7 @@ fn what_cannot_be_probed_is_answered_by_one_line() {
         "digits",
         "digits",
         &["--labels-per-class", "5000"],
-        &["--labels-per-class", "5000 labels a class", "has 1"],
+        &["--labels-per-class", "5000 labels per class", "has 1"],
     );
     bad(
         "digits",

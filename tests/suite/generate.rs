@@ -240,7 +240,7 @@ fn priors_are_compared() {
     let unit = ["generate", &run, "--unit", "0", "--device", "cpu", "-o", &out, "--force"];
     let output = csae(&unit);
     let alive = output.status.success()
-        || String::from_utf8_lossy(&output.stderr).contains("fired for none");
+        || String::from_utf8_lossy(&output.stderr).contains("fired on none");
     assert!(alive, "{output:?}");
 }
 
@@ -290,7 +290,7 @@ fn what_cannot_be_drawn_is_said() {
     refused(&["--interpolate", &format!("{images}/across/000.png")], &["--interpolate"]);
     refused(&["--fit", &images], &["prior.safetensors", "--force"]);
     refused(&["--fit", &place.path("none"), "--force"], &["does not exist"]);
-    refused(&["--judge", &run, "--test", &images], &["no classifier", "csae finetune"]);
+    refused(&["--judge", &run, "--test", &images], &["not an image classifier", "csae finetune"]);
     refused(&["--judge", &run], &["--test"]);
     let large = place.path("large.png");
     picture::save_png(Path::new(&large), &[0.5; 20 * 20 * 3], 20, 20, 3).unwrap();
@@ -304,12 +304,13 @@ fn what_cannot_be_drawn_is_said() {
     let output = csae(&["generate", &run, "--device", "cpu", "-o", &own, "--n", "4"]);
     assert!(
         output.status.success()
-            && String::from_utf8_lossy(&output.stderr).contains("own: 1 numbered image more"),
+            && String::from_utf8_lossy(&output.stderr)
+                .contains("own also holds 1 numbered image of an earlier run"),
         "{output:?}"
     );
     let output = csae(&["generate", &run, "--device", "cpu", "-o", &own, "--n", "5", "--force"]);
     assert!(
-        output.status.success() && !String::from_utf8_lossy(&output.stderr).contains("more"),
+        output.status.success() && !String::from_utf8_lossy(&output.stderr).contains("earlier run"),
         "{output:?}"
     );
     succeed(&[

@@ -219,7 +219,7 @@ fn a_trajectory_follows_the_cpu() {
 #[test]
 fn restorers_follow_the_cpu() {
     let Some(_turn) = turn("restorers_follow_the_cpu") else { return };
-    for task in csae::spec::Task::ALL {
+    for &task in csae::spec::Task::ALL {
         let set = [
             "model.input=[1,24,24]",
             "model.layers.code.filters=10",
@@ -353,7 +353,7 @@ fn a_kernel_that_writes_past_an_end_is_seen() {
         device.as_gpu().expect("it runs on a GPU").guarded = true;
         let x = device.alloc_real("x", 160).unwrap();
         let y = device.alloc_real("y", elements).unwrap();
-        device.write(x, &[1.5; 160]);
+        device.write(*x, &[1.5; 160]);
         let copy = csae::ops::CopyChannels {
             rows: 20,
             x_channels: 8,
@@ -361,8 +361,8 @@ fn a_kernel_that_writes_past_an_end_is_seen() {
             y_channels: 8,
             to: 0,
             count: 8,
-            x,
-            y,
+            x: *x,
+            y: *y,
         };
         let program = device.compile(vec![copy.into()]).unwrap();
         device.run(&program, &csae::view::StepParams::default()).unwrap();
@@ -422,7 +422,8 @@ fn activations_of_nan_are_nan() {
         ]
     };
     for activation in all {
-        let [x, y] = ["x", "y"].map(|label| device.alloc_real(label, 6).unwrap());
+        let buffers = ["x", "y"].map(|label| device.alloc_real(label, 6).unwrap());
+        let [x, y] = buffers.each_ref().map(|buffer| **buffer);
         device.write(x, &[1.0, f32::NAN, -f32::NAN, -1.0, f32::from_bits(0x7f80_0001), 0.5]);
         let program = device.compile(vec![ActivationFwd { activation, x, y }.into()]).unwrap();
         device.run(&program, &csae::view::StepParams::default()).unwrap();
@@ -451,11 +452,13 @@ fn many_workgroups_select_as_one_does() {
     let mut select = |choice: Choice, k: usize, old: f32| {
         let mut device = open();
         device.as_gpu().expect("it runs on a GPU").choice = choice;
-        let [x_, mask] = ["x", "mask"].map(|label| device.alloc_real(label, len).unwrap());
-        let (threshold, work) = (
+        let buffers = [
+            device.alloc_real("x", len).unwrap(),
+            device.alloc_real("mask", len).unwrap(),
             device.alloc_real("threshold", 1).unwrap(),
             device.alloc_words("work", BatchTopKMask::WORK).unwrap(),
-        );
+        ];
+        let [x_, mask, threshold, work] = buffers.each_ref().map(|buffer| **buffer);
         device.write(x_, &x);
         device.write(threshold, &[old]);
         // Records that another selection has left behind.

@@ -8,7 +8,7 @@ use csae::model::{Graph, Purpose, Store};
 use csae::program::Call;
 use csae::rng::Stream;
 use csae::shape::Dims;
-use csae::spec::{ModelSpec, OptimizerSpec, SparsitySpec};
+use csae::spec::{ModelSpec, OptimizerName, OptimizerSpec, PenaltyName, SparsitySpec};
 use csae::train::step::{self, StepSpec};
 use csae::verify::{self, Case, Tensor};
 use csae::view::StepParams;
@@ -163,10 +163,10 @@ fn step_error(layers: &serde_json::Value, sparsity: &SparsitySpec) -> (f64, Vec<
     let mut device = Device::oracle();
     let store = Store::new(&mut device, &graph, Purpose::train(1)).unwrap();
     let scalars = device.alloc_real("scalars", step::WIDTH).unwrap();
-    let optimizer = OptimizerSpec { kind: "sgd".to_owned(), ..OptimizerSpec::default() };
+    let optimizer = OptimizerSpec { kind: OptimizerName::Sgd, ..OptimizerSpec::default() };
     let mut recorded = step::record(
         &mut device,
-        &StepSpec::plain(&graph, &store, n, sparsity, &optimizer, scalars),
+        &StepSpec::plain(&graph, &store, n, sparsity, &optimizer, *scalars),
     )
     .unwrap();
     let calls = recorded.passes.remove(0);
@@ -182,7 +182,7 @@ fn step_error(layers: &serde_json::Value, sparsity: &SparsitySpec) -> (f64, Vec<
     // A rate of 0: the weights stay.
     let run = |device: &mut Device| {
         device.run(&program, &StepParams::default()).unwrap();
-        let scalars = device.read_f64(scalars).unwrap();
+        let scalars = device.read_f64(*scalars).unwrap();
         scalars[step::RECONSTRUCTION] + scalars[step::SPARSITY]
     };
     run(&mut device);
@@ -210,7 +210,7 @@ fn step_error(layers: &serde_json::Value, sparsity: &SparsitySpec) -> (f64, Vec<
 #[test]
 fn a_training_step_has_the_gradient_of_its_losses() {
     let sparsity = |penalty: &str| SparsitySpec {
-        penalty: penalty.to_owned(),
+        penalty: PenaltyName::named(penalty).unwrap(),
         lambda: 0.7,
         beta: 0.5,
         rho: 0.2,
@@ -267,7 +267,7 @@ fn the_auxiliary_loss_has_its_gradient() {
     let mut device = Device::oracle();
     let store = Store::new(&mut device, &graph, Purpose::train(1)).unwrap();
     let scalars = device.alloc_real("scalars", step::WIDTH).unwrap();
-    let optimizer = OptimizerSpec { kind: "sgd".to_owned(), ..OptimizerSpec::default() };
+    let optimizer = OptimizerSpec { kind: OptimizerName::Sgd, ..OptimizerSpec::default() };
     let sparsity = |aux_alpha: f64| SparsitySpec {
         aux_alpha,
         aux_k: 4,
@@ -291,7 +291,7 @@ fn the_auxiliary_loss_has_its_gradient() {
         let sparsity = sparsity(alpha);
         let mut recorded = step::record(
             &mut device,
-            &StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, scalars),
+            &StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, *scalars),
         )
         .unwrap();
         let program = device.compile(recorded.passes.remove(0)).unwrap();
@@ -331,7 +331,7 @@ fn the_auxiliary_loss_has_its_gradient() {
     let sparsity = sparsity(alpha);
     let mut recorded = step::record(
         &mut device,
-        &StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, scalars),
+        &StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, *scalars),
     )
     .unwrap();
     let program = device.compile(recorded.passes.remove(0)).unwrap();

@@ -233,7 +233,7 @@ fn streamed_images_give_the_same_statistics() {
     let (whole, few) = (Value::from(resident), Value::from(look(&["--max-memory", "230KB"])));
     assert!(close(&whole, &few) && !close(&whole, &Value::from(other)), "{whole} and {few}");
     let few = ["--images", "1000", "--device", "cpu", "-q", "--max-memory", "30KB"];
-    let told = ["parameters", "MiB", "one sample on its way through the model", "--max-memory"];
+    let told = ["parameters", "MiB", "one sample in the model", "--max-memory"];
     fail(&[&["inspect", &run, "--data", &data][..], &few].concat(), 2, &told);
     fail(&[&["eval", &run, &data][..], &few].concat(), 2, &told);
 }
@@ -265,7 +265,7 @@ fn an_evaluation_in_little_memory_finds_the_same() {
     for kib in (100..460).step_by(15) {
         let output = eval(&format!("{kib}KiB"));
         if found == 0 && !output.status.success() {
-            crate::commands::one_line(&output, 2, &["one sample on its way", "--max-memory"]);
+            crate::commands::one_line(&output, 2, &["one sample in the model", "--max-memory"]);
             refused += 1;
         } else {
             let [few, whole]: [Value; 2] =
@@ -394,7 +394,7 @@ fn what_cannot_be_inspected_is_answered_by_one_line() {
     let log = Path::new(&run).join("metrics.jsonl");
     std::fs::write(&log, "nonsense\n{\"kind\":\"train\",\"step\"").unwrap();
     let text = succeed(&["inspect", &run, "--device", "cpu", "-q"]);
-    assert!(text.contains("nothing is logged yet"), "{text}");
+    assert!(text.contains("no steps logged yet"), "{text}");
     let out = place.path("out");
     std::fs::write(&out, "a file").unwrap();
     fail(&["inspect", &run, "--out", &out, "--device", "cpu", "-q"], 1, &["out"]);

@@ -104,8 +104,8 @@ fn many_jpegs_train_with_the_processor_busy_and_memory_flat() {
         .for_each(|(at, mib, cores)| println!("{at:6.0} {mib:8.1} {cores:6.2}"));
     let chart = |title: &str, pick: fn(&Look3) -> f64| Chart {
         title: title.to_owned(),
-        x: Axis { label: "seconds".to_owned(), log: false, with: None },
-        y: Axis { label: String::new(), log: false, with: Some(0.0) },
+        x: Axis { label: "seconds".to_owned(), log: false, include: None },
+        y: Axis { label: String::new(), log: false, include: Some(0.0) },
         series: vec![Series {
             name: String::new(),
             points: seen.iter().map(|look| (look.0, pick(look))).collect(),

@@ -51,7 +51,7 @@ fn images_that_do_not_fit_are_reconstructed_from_their_files() {
         "-o",
         &little,
     ];
-    fail(&args, 2, &["data 1.", "one sample on its way", "raise --max-memory"]);
+    fail(&args, 2, &["data 1.", "one sample in the model", "raise --max-memory"]);
     assert!(!Path::new(&little).exists());
 }
 
@@ -86,7 +86,7 @@ fn every_image_has_a_place_of_its_own() {
         "-o",
         &place.path("twins"),
     ];
-    fail(&args, 2, &["00.png", "both", "another -o"]);
+    fail(&args, 2, &["00.png", "both", "different -o"]);
     assert!(!Path::new(&place.path("twins")).exists());
 }
 

@@ -111,7 +111,7 @@ fn what_cannot_be_denoised_is_refused_in_a_line() {
     with(&noisy, &["--sigma", "-1"], 2, &["--sigma", "0 to 255"]);
     with(&noisy, &["--sigma", "much"], 2, &["--sigma", "auto"]);
     with(&place.path("none.png"), &[], 2, &["none.png", "no such file"]);
-    with(&noisy, &["--compare", &place.path("none.png")], 2, &["--compare", "not there"]);
+    with(&noisy, &["--compare", &place.path("none.png")], 2, &["--compare", "does not exist"]);
     with(&noisy, &["--compare", BRICK, "--sigma", "5"], 2, &["--compare", "the clean image has"]);
     std::fs::write(place.path("broken.png"), b"no picture").unwrap();
     with(&place.path("broken.png"), &[], 2, &["broken.png"]);
@@ -123,14 +123,14 @@ fn what_cannot_be_denoised_is_refused_in_a_line() {
     fail(
         &["denoise", &clean, "-m", &other, "-o", &out, "--device", "cpu", "-q"],
         2,
-        &["not trained to restore", "--task denoise"],
+        &["not trained for restoration", "--task denoise"],
     );
     // The result would be the image itself.
     let own = Path::new(&noisy).parent().unwrap().to_str().unwrap();
     fail(
         &["denoise", &noisy, "-m", &run, "-o", own, "--device", "cpu", "-q", "--force"],
         2,
-        &["take its place", "-o"],
+        &["would overwrite the image", "-o"],
     );
     with(&place.path("*.tiff"), &[], 2, &["no file matches"]);
     with(&noisy, &["-m", &place.path("none.safetensors")], 2, &["cannot be used multiple times"]);
@@ -286,7 +286,7 @@ fn missing_pixels_are_filled_and_others_stay() {
     );
     let empty = place.path("empty");
     std::fs::create_dir(&empty).unwrap();
-    bad(&["--mask", &empty], &["marked.png", "is not there"]);
+    bad(&["--mask", &empty], &["neither", "marked.png", "exists"]);
     // A model for another task.
     fail(
         &["denoise", &clean, "-m", &run, "-o", &out, "--device", "cpu", "-q"],

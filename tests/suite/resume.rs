@@ -223,7 +223,7 @@ fn a_second_ctrl_c_stops_at_once() {
     send("-INT", &child);
     let mut line = String::new();
     said.read_line(&mut line).unwrap();
-    assert!(line.contains("Ctrl-C again stops at once"), "{line}");
+    assert!(line.contains("Ctrl-C again to stop at once"), "{line}");
     let begin = Instant::now();
     send("-INT", &child);
     let status = child.wait().unwrap();
@@ -260,7 +260,7 @@ fn features_that_are_interrupted_leave_no_file() {
     send("-INT", &child);
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(130) && said.contains("f.npy is not written"), "{said}");
+    assert!(output.status.code() == Some(130) && said.contains("f.npy was not written"), "{said}");
     assert!(!Path::new(&out).exists() && !Path::new(&partial).exists());
 }
 

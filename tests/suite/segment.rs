@@ -8,13 +8,13 @@ use csae::report::picture::save_png;
 use csae::rng::Stream;
 use serde_json::Value;
 
-use super::commands::{Place, csae, fail, program, succeed};
+use super::commands::{Place, csae, fail, succeed};
 use super::gpu;
 
 const SIDE: usize = 48;
 
 /// Images of bright discs on a dim, noisy ground, and labels that number the discs.
-fn discs(place: &Place, name: &str, count: usize) -> String {
+pub fn discs(place: &Place, name: &str, count: usize) -> String {
     let root = place.path(name);
     for part in ["images", "labels"] {
         std::fs::create_dir_all(Path::new(&root).join(part)).unwrap();
@@ -47,7 +47,7 @@ fn discs(place: &Place, name: &str, count: usize) -> String {
 const CPU: [&str; 3] = ["--device", "cpu", "-q"];
 
 /// A model of convolutions that has hardly learned.
-fn model(place: &Place, root: &str) -> String {
+pub fn model(place: &Place, root: &str) -> String {
     let run = place.path("run");
     let images = format!("{root}/images");
     succeed(
@@ -72,7 +72,8 @@ fn model(place: &Place, root: &str) -> String {
     run
 }
 
-const SHORT: [&str; 6] = ["--crop", "32", "--batch", "4", "--instances", "--json"];
+const SHORT: [&str; 7] =
+    ["--crop", "32", "--batch", "4", "--instances", "--json", "--set=train.log_every=4"];
 
 fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
@@ -107,7 +108,8 @@ fn discs_are_found() {
         ];
         let told = lines(&succeed(&[&train[..], &SHORT, &CPU].concat()));
         let losses: Vec<f64> = told.iter().filter_map(|line| line["loss"].as_f64()).collect();
-        assert!(losses.len() == epochs && losses[epochs - 1] < 0.6 * losses[0], "{losses:?}");
+        let last = losses.len() - 1;
+        assert!(last > 4 && losses[last] < 0.6 * losses[0], "{losses:?}");
         let eval = |root: &str| {
             lines(&succeed(
                 &[&["segment", "eval", &out, root, "--instances", "--json"], &CPU[..]].concat(),
@@ -171,42 +173,6 @@ fn discs_are_found() {
     fail(&["eval", &out, &format!("{test}/images"), "--device", "cpu"], 2, &["csae segment"]);
 }
 
-#[cfg(unix)]
-#[test]
-fn ctrl_c_keeps_the_best_so_far() {
-    use std::io::BufRead;
-    use std::process::{Command, Stdio};
-    let place = Place::new("segment-interrupt");
-    let root = discs(&place, "train", 6);
-    let (run, out) = (model(&place, &root), place.path("out"));
-    let train =
-        ["segment", "train", &run, &root, "-o", &out, "--epochs", "100000", "--patience", "100000"];
-    let mut child = program()
-        .args([&train[..], &SHORT, &CPU].concat())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut told = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
-    let two: Vec<String> = told.by_ref().take(2).map(Result::unwrap).collect();
-    assert!(two[1].contains("\"epoch\":2"), "{two:?}");
-    assert!(
-        Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success()
-    );
-    let rest: Vec<Value> = told.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
-    let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(130) && said.contains("the best so far"), "{said}");
-    let numbers = rest.last().unwrap();
-    assert_eq!(numbers["stopped"], true, "{numbers}");
-    // the model is that of the best epoch, and is judged as it was then
-    let best =
-        two.iter().map(|line| serde_json::from_str(line).unwrap()).chain(rest.iter().cloned());
-    let best: Vec<Value> = best.filter(|line| line["best"] == true).collect();
-    assert_eq!(best.last().unwrap()["epoch"], numbers["epoch"]);
-    succeed(&[&["segment", "eval", &out, &root, "--instances"], &CPU[..]].concat());
-}
-
 #[test]
 fn both_paths_segment_alike() {
     let Some(_turn) = gpu::turn("both_paths_segment_alike") else { return };
@@ -223,12 +189,12 @@ fn both_paths_segment_alike() {
         let told = lines(&succeed(&[&train[..], &SHORT].concat()));
         told.iter().filter_map(|line| line["loss"].as_f64()).collect::<Vec<f64>>()
     });
-    assert_eq!([losses[0].len(), losses[1].len()], [2, 2]);
+    assert!(losses[0].len() > 1 && losses[0].len() == losses[1].len(), "{losses:?}");
     for (cpu, gpu) in losses[0].iter().zip(&losses[1]) {
         assert!((cpu - gpu).abs() < 2e-3 * cpu, "{losses:?}");
     }
     assert!(
-        (losses[0][0] - losses[1][1]).abs() > 2e-3 * losses[0][0],
+        (losses[0][0] - losses[1][losses[1].len() - 1]).abs() > 2e-3 * losses[0][0],
         "the comparison tells epochs apart: {losses:?}"
     );
 }
@@ -255,7 +221,7 @@ fn what_cannot_be_segmented_is_refused() {
     bad(&["--instances", "--validation", "nowhere"], &["nowhere"]);
     bad(
         &["--instances", "--max-memory", "1MiB", "--crop", "128"],
-        &["more than the 1.00 MiB", "--batch"],
+        &["more than the 1.00 MiB", "train.batch"],
     );
     assert!(!Path::new(&out).exists());
     fail(
@@ -298,9 +264,9 @@ fn what_cannot_be_segmented_is_refused() {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{told}");
     for words in [
-        "labels of 4x3 for an image of 48x48",
+        "the label image has 4x3 pixels, but its image has 48x48",
         "in colour",
-        "no labels for 1 image, not used: 2.png",
+        "no labels for 1 image; skipped: 2.png",
         "1 with labels",
     ] {
         assert!(told.contains(words), "{words:?} is not in {told}");

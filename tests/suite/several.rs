@@ -106,8 +106,8 @@ fn options_that_would_say_nothing_are_refused() {
         );
     };
     features(&["--layer", "encoder.0", "--grid", "2"], &["--grid 2", "--pool"]);
-    features(&["--grid", "2", "--pool", "max"], &["--grid 2", "no maps"]);
-    features(&["--pool", "max"], &["--pool", "no maps"]);
+    features(&["--grid", "2", "--pool", "max"], &["--grid 2", "cannot be pooled"]);
+    features(&["--pool", "max"], &["--pool", "cannot be pooled"]);
     let sweep =
         ["sweep", "digits", "--rules", "top_k", "--steps", "1", "--device", "cpu", "-o", &out];
     fail(&[&sweep[..], &["--lambda", "3"]].concat(), 2, &["--lambda", "l1"]);
@@ -172,7 +172,7 @@ fn what_a_training_begins_with_and_ends_with_is_said() {
     let told = program(&probe);
     assert!(
         told.status.success()
-            && String::from_utf8_lossy(&told.stderr).contains("say nothing of others"),
+            && String::from_utf8_lossy(&told.stderr).contains("do not measure generalization"),
         "{told:?}"
     );
 }

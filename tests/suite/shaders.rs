@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use csae::gpu::{Kernel, Source, Storage};
+use csae::ops::kernels;
 use naga::back::{PipelineConstants, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy, Layouter};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -306,16 +307,11 @@ fn report(failures: &[String]) {
 #[test]
 fn no_shader_is_an_orphan() {
     let shaders = root().join("shaders");
-    same(
-        "shaders and the registry",
-        &stems(&shaders),
-        &set(Kernel::ALL.iter().map(|kernel| kernel.name())),
-    )
-    .unwrap();
+    same("shaders and the registry", &stems(&shaders), &set(kernels().map(Kernel::name))).unwrap();
     let common = stems(&shaders.join("common"));
     same("shaders/common and the registry", &common, &set(Source::common_names())).unwrap();
     let mut included: BTreeSet<String> =
-        Kernel::ALL.iter().flat_map(|kernel| includes(kernel.text())).collect();
+        kernels().flat_map(|kernel| includes(kernel.text())).collect();
     // Taken in place of another.
     included.extend(["fours_int64", "map_half", "matrix_emulated"].map(str::to_owned));
     same("shaders/common and what kernels include", &common, &included).unwrap();
@@ -325,8 +321,7 @@ fn no_shader_is_an_orphan() {
 
 #[test]
 fn every_shader_has_a_header() {
-    let failures: Vec<String> = Kernel::ALL
-        .iter()
+    let failures: Vec<String> = kernels()
         .filter_map(|kernel| {
             check_header(kernel.text())
                 .err()
@@ -351,7 +346,7 @@ fn check_grid(text: &str) -> Result<(), String> {
 
 #[test]
 fn every_shader_minds_folded_grids() {
-    for kernel in Kernel::ALL {
+    for kernel in kernels() {
         check_grid(kernel.text()).unwrap_or_else(|error| panic!("{}.wgsl: {error}", kernel.name()));
     }
     assert!(check_grid("let i = group.x * 64u + local;").is_err());

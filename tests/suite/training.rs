@@ -1,15 +1,16 @@
 //! Short trainings on data that is drawn on the spot, through the step that `csae train` records.
 
-use csae::device::{Device, Program};
+use csae::device::{Allocation, Device, Program};
 use csae::error::Result;
 use csae::model::{Graph, Purpose, Store};
 use csae::ops::Augment;
 use csae::program::Call;
+use csae::record::Memory;
 use csae::rng::Stream;
 use csae::shape::Dims;
 use csae::spec::{Config, Precision};
-use csae::train::step::{self, Resident, StepSpec};
-use csae::view::{StepParams, View};
+use csae::train::step::{self, Objective, Reconstruction, Resident, StepSpec};
+use csae::view::StepParams;
 
 /// Images in the resident set.
 const IMAGES: usize = 12;
@@ -85,8 +86,12 @@ pub struct Training {
     pub graph: Graph,
     /// Its values.
     pub store: Store,
+    /// The step's own buffers.
+    _memory: Memory,
     config: Config,
-    scalars: View,
+    scalars: Allocation,
+    /// The resident images, their table and the order.
+    _images: [Allocation; 3],
     n: usize,
     steps: u32,
     program: Option<Program>,
@@ -111,30 +116,36 @@ impl Training {
         store.initialise(&mut device, &graph, config.seed);
         let scalars = device.alloc_real("scalars", ROWS * step::WIDTH)?;
         let augment = Augment { crop: true, flip_x: true, flip_y: false, turn: false };
-        let resident = resident(&mut device, Dims::new(c, h + 3, w + 2), augment)?;
+        let images = resident(&mut device, Dims::new(c, h + 3, w + 2))?;
+        let [bytes, table, order] = images.each_ref().map(|images| **images);
         let spec = StepSpec {
             graph: &graph,
             store: &store,
             n,
             parts: 1,
-            corruption: &config.corruption,
-            loss: config.loss.resolve()?,
-            sparsity: &config.sparsity,
+            objective: Objective::Reconstruction(Reconstruction {
+                corruption: &config.corruption,
+                loss: config.loss.resolve(),
+                sparsity: &config.sparsity,
+                resident: Some(Resident { bytes, table, order, augment }),
+                count_code: true,
+            }),
             optimizer: &config.optimizer,
-            resident: Some(resident),
-            scalars,
-            count_code: true,
+            encoder: 0,
+            scalars: *scalars,
             half: (config.train.precision == Precision::F16).then_some(n as f64),
             binding,
         };
-        let calls = step::record(&mut device, &spec)?.passes.remove(0);
+        let mut recorded = step::record(&mut device, &spec)?;
         Ok(Self {
             device,
-            calls,
+            calls: recorded.passes.remove(0),
             graph,
             store,
+            _memory: recorded.memory,
             config: config.clone(),
             scalars,
+            _images: images,
             n,
             steps: 0,
             program: None,
@@ -176,7 +187,7 @@ impl Training {
     /// The last step's scalars.
     pub fn scalars(&mut self) -> Vec<f32> {
         let row = (self.steps as usize - 1) % ROWS;
-        let pending = self.device.fetch(self.scalars).expect("scalars can be fetched");
+        let pending = self.device.fetch(*self.scalars).expect("scalars can be fetched");
         self.device.collect(pending).expect("scalars arrive")[row * step::WIDTH..][..step::WIDTH]
             .to_vec()
     }
@@ -190,7 +201,7 @@ impl Training {
 }
 
 /// Smooth random images in bytes, their table, and an order.
-fn resident(device: &mut Device, dims: Dims, augment: Augment) -> Result<Resident> {
+fn resident(device: &mut Device, dims: Dims) -> Result<[Allocation; 3]> {
     let mut stream = Stream::new(21, "images");
     let mut bytes: Vec<u8> = Vec::new();
     let mut entries: Vec<u32> = Vec::new();
@@ -207,16 +218,11 @@ fn resident(device: &mut Device, dims: Dims, augment: Augment) -> Result<Residen
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     let packed: Vec<u32> =
         bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-    let mut words = |label: &str, data: &[u32]| -> Result<View> {
-        let view = device.alloc_words(label, data.len())?;
-        device.write_words(view, data);
-        Ok(view)
+    let mut words = |label: &str, data: &[u32]| -> Result<Allocation> {
+        let buffer = device.alloc_words(label, data.len())?;
+        device.write_words(*buffer, data);
+        Ok(buffer)
     };
     let order = stream.permutation(IMAGES);
-    Ok(Resident {
-        bytes: words("images", &packed)?,
-        table: words("table", &entries)?,
-        order: words("order", &order)?,
-        augment,
-    })
+    Ok([words("images", &packed)?, words("table", &entries)?, words("order", &order)?])
 }

@@ -4,8 +4,7 @@
 use std::process::Output;
 use std::rc::Rc;
 
-use csae::device::Program;
-use csae::gpu::{Choice, Kernel, Matrices, Recorder, Traits, Tuned};
+use csae::gpu::{Choice, Family, Kernel, Matrices, Recorder, Traits, Tuned};
 use csae::ops::{Activation, Conv2dBwdWeight, Conv2dFwd};
 use csae::program::Call;
 use csae::shape::Conv2d;
@@ -16,7 +15,7 @@ use crate::gpu::{name, open, turn};
 
 /// A fully connected layer's forward pass on no buffers.
 fn call(n: usize) -> Call {
-    let view = |len| csae::view::View::whole(csae::view::Buffer(0), len);
+    let view = |len| csae::view::View::whole(csae::view::Buffer::planned(0), len);
     let size = Conv2d::linear(n, 32, 16);
     Conv2dFwd {
         size,
@@ -97,11 +96,11 @@ fn matrices_are_for_halves_and_where_they_are() {
 
 #[test]
 fn products_are_rows_columns_and_steps() {
-    let view = csae::view::View::whole(csae::view::Buffer(0), 1);
+    let view = csae::view::View::whole(csae::view::Buffer::planned(0), 1);
     let product = call(7).product().unwrap();
     assert_eq!(
         (product.family, product.rows, product.columns, product.steps),
-        (Kernel::Conv2dFwd, 7, 16, 32)
+        (Family::Conv2dFwd, 7, 16, 32)
     );
     let weight = Call::from(Conv2dBwdWeight {
         size: Conv2d::linear(7, 32, 16),
@@ -113,7 +112,7 @@ fn products_are_rows_columns_and_steps() {
     let product = weight.product().unwrap();
     assert_eq!(
         (product.family, product.rows, product.columns, product.steps),
-        (Kernel::Conv2dBwdWeight, 32, 16, 7)
+        (Family::Conv2dBwdWeight, 32, 16, 7)
     );
 }
 
@@ -123,7 +122,8 @@ fn a_device_takes_the_users_table() {
     let mut device = open();
     let identity = device.identity();
     let size = Conv2d::linear(8, 32, 16);
-    let [x, w, y] = [8 * 32, 32 * 16, 8 * 16].map(|len| device.alloc_real("v", len).unwrap());
+    let buffers = [8 * 32, 32 * 16, 8 * 16].map(|len| device.alloc_real("v", len).unwrap());
+    let [x, w, y] = buffers.each_ref().map(|buffer| **buffer);
     let call = Call::from(Conv2dFwd {
         size,
         activation: Activation::Identity,
@@ -135,9 +135,8 @@ fn a_device_takes_the_users_table() {
     });
     let mut kernels = |tuned: Option<Rc<Tuned>>| {
         device.as_gpu().unwrap().tuned = tuned;
-        let Program::Gpu(plan) = device.compile(vec![call.clone()]).unwrap() else {
-            panic!("not a GPU")
-        };
+        let program = device.compile(vec![call.clone()]).unwrap();
+        let plan = program.plan().expect("it is compiled for a GPU");
         (plan.kernels().collect::<Vec<_>>(), device.identity())
     };
     assert_eq!(kernels(table(&call, Choice::Plain)).0, ["conv2d_fwd"]);
@@ -184,7 +183,10 @@ fn what_is_tuned_is_kept_and_what_is_broken_passed_over() {
         .map(|entry| entry.unwrap().path())
         .find(|path| path.extension().unwrap() == "toml");
     let path = path.expect("a table");
-    assert!(text.contains(&path.display().to_string()) && text.contains("delete it"), "{text}");
+    assert!(
+        text.contains(&path.display().to_string()) && text.contains("delete the file"),
+        "{text}"
+    );
     let told: Vec<Value> = String::from_utf8_lossy(&output.stdout)
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())

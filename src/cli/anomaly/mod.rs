@@ -1,4 +1,4 @@
-//! `csae anomaly`
+//! `csae anomaly`: anomaly detection.
 
 mod eval;
 mod fit;
@@ -7,68 +7,55 @@ mod score;
 
 use std::path::Path;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use csae::bail_usage;
 use csae::error::Result;
-use csae::model::{self, Graph, Loaded};
-use csae::tasks::anomaly::{Detector, Frames};
+use csae::model::{self, Graph, LoadedModel};
+use csae::tasks::anomaly::{Detector, TiledModel};
 
-use super::Common;
+use super::{CommandArgs, Common, commands};
 
-/// Find what is not normal in images, by a model that saw normal images only: heat maps, scores,
-/// thresholds at a stated false-alarm rate.
+/// Find anomalies in images with a model trained on normal images only: heat maps, scores, and
+/// thresholds at a chosen false-alarm rate.
 #[derive(Debug, Args)]
 pub struct AnomalyArgs {
     #[command(subcommand)]
     command: AnomalyCommand,
 }
 
-#[derive(Debug, Subcommand)]
-enum AnomalyCommand {
-    Fit(fit::FitArgs),
-    Score(score::ScoreArgs),
-    Eval(eval::EvalArgs),
-    Paint(paint::SynthesisArgs),
-}
-
-impl AnomalyArgs {
-    pub(super) const fn common(&self) -> Option<&Common> {
-        match &self.command {
-            AnomalyCommand::Fit(args) => Some(&args.common),
-            AnomalyCommand::Score(args) => Some(&args.common),
-            AnomalyCommand::Eval(args) => Some(&args.common),
-            AnomalyCommand::Paint(args) => Some(&args.common),
-        }
-    }
-
-    pub(super) const fn writes_files(&self) -> bool {
-        match &self.command {
-            AnomalyCommand::Fit(_) | AnomalyCommand::Paint(_) => true,
-            AnomalyCommand::Score(args) => args.out.is_some(),
-            AnomalyCommand::Eval(_) => false,
-        }
+commands! {
+    enum AnomalyCommand {
+        Fit(fit::FitArgs),
+        Score(score::ScoreArgs),
+        Eval(eval::EvalArgs),
+        Paint(paint::PaintArgs),
     }
 }
 
-pub fn run(args: AnomalyArgs) -> anyhow::Result<()> {
-    match args.command {
-        AnomalyCommand::Fit(args) => fit::run(args),
-        AnomalyCommand::Score(args) => score::run(args),
-        AnomalyCommand::Eval(args) => eval::run(args),
-        AnomalyCommand::Paint(args) => paint::run(args),
+impl CommandArgs for AnomalyArgs {
+    fn common(&self) -> Option<&Common> {
+        self.command.common()
+    }
+
+    fn writes_files(&self) -> bool {
+        self.command.writes_files()
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        self.command.run()
     }
 }
 
-/// A detector with the model that it is for.
+/// A detector with its model.
 struct Fitted {
-    loaded: Loaded,
+    loaded: LoadedModel,
     detector: Detector,
-    /// The model, and its layers up to the one that describes places, on tiles.
-    frames: Frames,
+    /// The model and its encoder, built for tiles.
+    tiled: TiledModel,
 }
 
 impl Fitted {
-    /// From the folder that `csae anomaly fit` made.
+    /// Loads the folder written by `csae anomaly fit`.
     fn load(folder: &Path) -> Result<Self> {
         let loaded = model::load(folder)?;
         let detector = Detector::load(folder, &loaded.hash)?;
@@ -77,11 +64,13 @@ impl Fitted {
         let (values, depth) = (detector.bank.mean.len(), encoder.nodes[encoder.output].dims.c);
         if values != depth {
             bail_usage!(
-                "{}: its bank has {values} values a descriptor, the layer {depth}; make a detector by `csae anomaly fit`",
-                folder.display()
+                "{}: the bank has {values} values per descriptor, but layer {} has {depth} \
+                 channels; make a detector with `csae anomaly fit`",
+                folder.display(),
+                detector.calibration.layer
             );
         }
-        let frames = Frames::new(&loaded, &spec, detector.calibration.tile)?;
-        Ok(Self { loaded, detector, frames })
+        let tiled = TiledModel::new(&loaded, &spec, detector.calibration.tile)?;
+        Ok(Self { loaded, detector, tiled })
     }
 }

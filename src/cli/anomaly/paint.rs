@@ -1,4 +1,4 @@
-//! `csae anomaly paint`
+//! `csae anomaly paint`: a test set with synthetic defects.
 
 use std::path::{Path, PathBuf};
 
@@ -9,44 +9,43 @@ use csae::error::{Error, Result};
 use csae::files;
 use csae::raster::corrupt;
 use csae::report::picture;
-use csae::tasks::anomaly::{Defect, Image, LEAST_SIDE, Painted, paint};
+use csae::tasks::anomaly::{Defect, Image, MIN_SIDE, PaintedDefect, paint};
 use serde_json::json;
 
-use crate::cli::{Common, budget};
+use crate::cli::{CommandArgs, Common, budget};
 
-/// Make a set to judge detectors by from normal images, such as textures: defects are painted into
-/// them, with masks of where.
+/// Make a test set for detectors from normal images, such as textures: paint defects into them,
+/// with masks.
 ///
-/// Three quarters of every image go to DIR/normal, which a detector is to see. The fourth goes to
-/// DIR/test: as it is to `good`, and with a blot, a scratch, a smear, a spot of noise and a patch
-/// of the next image to folders of these names; masks lie in `masks`. A defect that could not be
-/// seen in an image, such as a smear on an even surface, is left out.
+/// Three quarters of each image go to DIR/normal, for fitting a detector. The fourth goes to
+/// DIR/test: unchanged to `good`, and with a blot, a scratch, a smear, speckle noise or a patch of
+/// the next image to folders of these names. Masks go to `masks`. A defect that would be invisible,
+/// such as a smear on an even surface, is left out.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae anomaly paint textures -o painted\n  csae anomaly paint vistex27/ -o painted --each --seed 3"
-)]
-pub struct SynthesisArgs {
+#[command(after_help = "Examples:
+  csae anomaly paint textures -o painted
+  csae anomaly paint vistex27/ -o painted --each --seed 3")]
+pub struct PaintArgs {
     /// Normal images: a folder, a file, a list (@FILE, or -) or a bundled set
     data: String,
-    /// Folder for the set, which must not be there yet
+    /// Folder for the set, which must not exist yet
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
-    /// A set of its own for every image, in DIR/NAME: for images of surfaces that have nothing in
-    /// common
+    /// Make a separate set for each image, in DIR/NAME: for images of unrelated surfaces
     #[arg(long)]
     each: bool,
     /// Seed of the defects
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// A file that does not decode is an error, not skipped
+    /// Fail on files that do not decode, instead of skipping them
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
-/// Rows and columns of an image.
-fn part(image: &Image, rows: std::ops::Range<usize>, columns: std::ops::Range<usize>) -> Image {
+/// A rectangle of an image.
+fn crop(image: &Image, rows: std::ops::Range<usize>, columns: std::ops::Range<usize>) -> Image {
     let (h, w) = (rows.len(), columns.len());
     Image {
         pixels: csae::raster::crop(&image.pixels, image.w, image.c, rows, columns),
@@ -56,9 +55,9 @@ fn part(image: &Image, rows: std::ops::Range<usize>, columns: std::ops::Range<us
     }
 }
 
-/// The quarter below on the right.
-fn last(image: &Image) -> Image {
-    part(image, image.h - image.h / 2..image.h, image.w - image.w / 2..image.w)
+/// The bottom right quarter.
+fn bottom_right(image: &Image) -> Image {
+    crop(image, image.h - image.h / 2..image.h, image.w - image.w / 2..image.w)
 }
 
 fn save(folder: &Path, name: &str, image: &Image) -> Result<()> {
@@ -66,10 +65,24 @@ fn save(folder: &Path, name: &str, image: &Image) -> Result<()> {
     picture::save_png(&folder.join(format!("{name}.png")), &image.pixels, image.h, image.w, image.c)
 }
 
-pub fn run(args: SynthesisArgs) -> anyhow::Result<()> {
+impl CommandArgs for PaintArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: PaintArgs) -> anyhow::Result<()> {
     if args.out.exists() {
         return Err(Error::usage(format!(
-            "{} is there already: name another folder by -o",
+            "{} already exists; give another folder with -o",
             args.out.display()
         ))
         .into());
@@ -82,10 +95,10 @@ pub fn run(args: SynthesisArgs) -> anyhow::Result<()> {
     )?;
     args.common.say_skipped(&found.skipped);
     let images = found.pixels;
-    if let Some((h, w)) = images.sizes().find(|(h, w)| h / 2 < LEAST_SIDE || w / 2 < LEAST_SIDE) {
-        let least = 2 * LEAST_SIDE;
+    if let Some((h, w)) = images.sizes().find(|(h, w)| h / 2 < MIN_SIDE || w / 2 < MIN_SIDE) {
+        let min_side = 2 * MIN_SIDE;
         return Err(Error::usage(format!(
-            "{}: an image of {w}x{h} is too small to be cut up; both sides need {least} pixels",
+            "{}: an image of {w}x{h} is too small; both sides need at least {min_side} pixels",
             args.data
         ))
         .into());
@@ -106,15 +119,16 @@ pub fn run(args: SynthesisArgs) -> anyhow::Result<()> {
             save(
                 &set.join("normal"),
                 &format!("{name}-{quarter}"),
-                &part(&whole, y..y + h, x..x + w),
+                &crop(&whole, y..y + h, x..x + w),
             )?;
         }
-        let image = last(&whole);
+        let image = bottom_right(&whole);
         save(&set.join("test/good"), &name, &image)?;
-        let other = last(&Image::read(&images, (i + 1) % images.len(), &mut handles)?);
+        let other = bottom_right(&Image::read(&images, (i + 1) % images.len(), &mut handles)?);
         for ((kind, painted), (_, defect)) in painted.iter_mut().zip(Defect::ALL) {
             let mut stream = corrupt::stream(args.seed, kind, i);
-            let Some(Painted { pixels, mask }) = paint(defect, &image, &other, &mut stream) else {
+            let Some(PaintedDefect { pixels, mask }) = paint(defect, &image, &other, &mut stream)
+            else {
                 continue;
             };
             save(&set.join("test").join(*kind), &name, &Image { pixels, ..image })?;
@@ -132,7 +146,10 @@ pub fn run(args: SynthesisArgs) -> anyhow::Result<()> {
             painted.iter().map(|(name, painted)| ((*name).to_owned(), json!(painted))).collect();
         outln!(
             "{}",
-            json!({"kind": "paint", "normal": 3 * images.len(), "good": images.len(), "defects": counts, "folder": args.out.display().to_string()})
+            json!({
+                "kind": "paint", "normal": 3 * images.len(), "good": images.len(),
+                "defects": counts, "folder": args.out.display().to_string()
+            })
         );
     } else {
         let counts = painted

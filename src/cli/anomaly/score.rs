@@ -1,4 +1,4 @@
-//! `csae anomaly score`
+//! `csae anomaly score`: scores images with a detector.
 
 use std::path::{Path, PathBuf};
 
@@ -7,53 +7,52 @@ use csae::data::{Handles, Wanted};
 use csae::error::Result;
 use csae::files;
 use csae::report::picture;
-use csae::tasks::anomaly::{Detector, Eye, Image, Views};
+use csae::tasks::anomaly::{Detector, Image, ViewExtractor, Views};
 use serde_json::json;
 
 use super::Fitted;
 use crate::cli::targets::{Job, Targets};
-use crate::cli::{Common, budget, refuse_existing};
+use crate::cli::{CommandArgs, Common, budget, refuse_existing};
 
-/// Score images of any size: how far from normal each is, whether that is more than the threshold,
-/// and a picture of where.
+/// Score images of any size: how anomalous each is, whether it exceeds the threshold, and where.
 ///
-/// A score is the largest value of the heat map, in standard deviations of normal pixels.
+/// A score is the maximum of the heat map, in standard deviations of normal pixels.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae anomaly score detector new/ -o out/\n  csae anomaly score detector part.png --json"
-)]
+#[command(after_help = "Examples:
+  csae anomaly score detector new/ -o out/
+  csae anomaly score detector part.png --json")]
 pub struct ScoreArgs {
-    /// Folder that `csae anomaly fit` made
+    /// Folder written by `csae anomaly fit`
     detector: PathBuf,
     /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR or npy files,
     /// bundled sets
     #[arg(required = true)]
     images: Vec<String>,
-    /// Folder for pictures: NAME.png, the image beside its heat map, and NAME.mask.png, what lies
+    /// Folder for pictures: NAME.png, the image beside its heat map, and NAME.mask.png, the pixels
     /// above the threshold
     #[arg(short, long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
-    /// Write over existing files
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
-    /// A file that does not decode is an error, not skipped
+    /// Fail on files that do not decode, instead of skipping them
     #[arg(long)]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay
-    /// in their files [default: what is free]
+    /// Memory budget, such as 512MiB or 2GiB; images that need more than half of it are read from
+    /// their files as needed [default: the free memory]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 fn mask_file(picture: &Path) -> PathBuf {
     picture.with_extension("mask.png")
 }
 
-/// The image, and beside it the same in gray, yellow to red where the heat map rises from the
-/// threshold to twice of it.
-fn draw(image: &Image, views: &Views, threshold: f32) -> (Vec<f32>, usize) {
+/// The image, and beside it the same in gray with the heat map in yellow to red, from half the
+/// threshold to twice the threshold.
+fn overlay(image: &Image, views: &Views, threshold: f32) -> (Vec<f32>, usize) {
     const GAP: usize = 4;
     let wide = 2 * image.w + GAP;
     let mut out = vec![1.0_f32; image.h * wide * 3];
@@ -76,7 +75,7 @@ fn draw(image: &Image, views: &Views, threshold: f32) -> (Vec<f32>, usize) {
 
 fn write(target: &Path, image: &Image, views: &Views, detector: &Detector) -> Result<()> {
     let threshold = detector.calibration.pixel_threshold;
-    let (picture, wide) = draw(image, views, threshold);
+    let (picture, wide) = overlay(image, views, threshold);
     files::make_folder(target.parent().unwrap_or(Path::new("")))?;
     picture::save_png(target, &picture, image.h, wide, 3)?;
     let above: Vec<f32> =
@@ -84,7 +83,21 @@ fn write(target: &Path, image: &Image, views: &Views, detector: &Detector) -> Re
     picture::save_png(&mask_file(target), &above, image.h, image.w, 1)
 }
 
-pub fn run(args: ScoreArgs) -> anyhow::Result<()> {
+impl CommandArgs for ScoreArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        self.out.is_some()
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: ScoreArgs) -> anyhow::Result<()> {
     let fitted = Fitted::load(&args.detector)?;
     let detector = &fitted.detector;
     let dims = fitted.loaded.graph.nodes[0].dims;
@@ -106,15 +119,15 @@ pub fn run(args: ScoreArgs) -> anyhow::Result<()> {
     }
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
-    let dims = fitted.frames.dims();
-    let taken = targets.bytes(|h, w| Image::bytes(dims, h, w));
-    let mut eye = Eye::open(&mut device, &fitted.loaded, &fitted.frames, taken)?;
+    let dims = fitted.tiled.dims();
+    let reserved = targets.bytes(|h, w| Image::bytes(dims, h, w));
+    let mut extractor = ViewExtractor::open(&mut device, &fitted.loaded, &fitted.tiled, reserved)?;
     let mut handles = Handles::default();
     let threshold = detector.calibration.image_threshold;
     for Job { source, image, target } in &targets.jobs {
         let name = targets.sources[*source].name(*image);
         let image = Image::read(&targets.sources[*source], *image, &mut handles)?;
-        let views = detector.look(&mut device, &mut eye, &image)?;
+        let views = detector.views(&mut device, &mut extractor, &image)?;
         let score = views.score();
         let anomalous = score > threshold;
         if args.out.is_some() {
@@ -124,7 +137,10 @@ pub fn run(args: ScoreArgs) -> anyhow::Result<()> {
             let picture = args.out.as_ref().map(|_| target.display().to_string());
             outln!(
                 "{}",
-                json!({"kind": "score", "image": name, "score": score, "threshold": threshold, "anomalous": anomalous, "picture": picture})
+                json!({
+                    "kind": "score", "image": name, "score": score, "threshold": threshold,
+                    "anomalous": anomalous, "picture": picture
+                })
             );
         } else {
             outln!("{score:8.3}  {}  {name}", if anomalous { "anomalous" } else { "normal   " });

@@ -1,4 +1,4 @@
-//! `csae detect eval`
+//! `csae detect eval`: evaluates a detector.
 
 use std::path::PathBuf;
 
@@ -9,38 +9,52 @@ use csae::tasks::detect::{Detector, judge};
 use serde_json::json;
 
 use super::{Boxes, as_json, load, say, tell};
-use crate::cli::{Common, budget, features};
+use crate::cli::{CommandArgs, Common, budget, features};
 
-/// Judge a detector by images with boxes: average precision of each class, mAP@0.5 and
-/// mAP@[.5:.95], as COCO's evaluation computes them.
+/// Evaluate a detector on images with boxes: average precision of each class, mAP@0.5 and
+/// mAP@[.5:.95], as defined by COCO.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae detect eval runs/detector VOC/ --split test\n  csae detect eval runs/detector images/ --coco instances.json --json"
-)]
+#[command(after_help = "Examples:
+  csae detect eval runs/detector VOC/ --split test
+  csae detect eval runs/detector images/ --coco instances.json --json")]
 pub struct EvalArgs {
-    /// Detector: a file or folder that `csae detect train` made
+    /// Detector: a file or folder written by `csae detect train`
     model: PathBuf,
-    /// Images: a folder (perhaps with Pascal VOC's `JPEGImages` and `Annotations` in it), a file, a
-    /// list (@FILE, or -)
+    /// Images: a folder (optionally with Pascal VOC's `JPEGImages` and `Annotations` in it), a
+    /// file, or a list (@FILE, or -)
     data: String,
     #[command(flatten)]
     boxes: Boxes,
-    /// Only the images of this list in DATA/ImageSets/Main, such as test
+    /// Only the images listed in this file of DATA/ImageSets/Main, such as test
     #[arg(long, value_name = "NAME")]
     split: Option<String>,
-    /// A file that does not decode, annotations that lack something, and boxes that are dropped are
-    /// an error, not passed over
+    /// Fail on files that do not decode, incomplete annotations and dropped boxes, instead of
+    /// skipping them
     #[arg(long)]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay
-    /// in their files [default: what is free]
+    /// Memory budget, such as 512MiB or 2GiB; images that need more than half of it are read from
+    /// their files as needed [default: the free memory]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
-pub fn run(args: EvalArgs) -> anyhow::Result<()> {
+impl CommandArgs for EvalArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        false
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: EvalArgs) -> anyhow::Result<()> {
     let loaded = load(&args.model)?;
     let budget = budget(args.max_memory.as_deref())?;
     let wanted = Wanted {

@@ -1,12 +1,12 @@
-//! `csae detect predict`
+//! `csae detect predict`: detects objects.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use csae::bail_usage;
-use csae::data::annotations::box_files::voc;
+use csae::data::annotations::box_files::to_voc;
 use csae::data::annotations::boxes::{Bounds, Detection};
-use csae::data::annotations::label_image::colour;
+use csae::data::annotations::label_image::class_colour;
 use csae::data::{Handles, Wanted};
 use csae::error::Result;
 use csae::files;
@@ -17,22 +17,22 @@ use serde_json::{Value, json};
 
 use super::load;
 use crate::cli::targets::{Job, Targets};
-use crate::cli::{Common, budget, refuse_existing};
+use crate::cli::{CommandArgs, Common, budget, refuse_existing};
 
 /// The file of all detections.
 const ALL: &str = "detections.json";
 
-/// Find objects in images of any size: boxes drawn, and as JSON and Pascal VOC's XML.
+/// Detect objects in images of any size: boxes drawn, and as JSON and Pascal VOC XML.
 ///
-/// NAME.png is the image with a frame around each object, in the colour of its class; NAME.xml has
-/// the boxes as Pascal VOC writes them, and detections.json those of all images: file, class, score
-/// and [left, top, width, height], as COCO's results have it.
+/// NAME.png is the image with a frame around each object, in the colour of its class. NAME.xml
+/// holds the boxes in Pascal VOC format. detections.json holds the boxes of all images: file,
+/// class, score and [left, top, width, height], as in COCO results.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae detect predict runs/detector new/ -o out/\n  csae detect predict runs/detector photo.jpg -o out/ --score 0.5"
-)]
+#[command(after_help = "Examples:
+  csae detect predict runs/detector new/ -o out/
+  csae detect predict runs/detector photo.jpg -o out/ --score 0.5")]
 pub struct PredictArgs {
-    /// Detector: a file or folder that `csae detect train` made
+    /// Detector: a file or folder written by `csae detect train`
     model: PathBuf,
     /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR or npy files,
     /// bundled sets
@@ -41,25 +41,25 @@ pub struct PredictArgs {
     /// Folder for the results
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
-    /// Say detections of this score or more
+    /// Minimum score of a detection
     #[arg(long, value_name = "SCORE", default_value_t = 0.3)]
     score: f64,
-    /// Write over existing files
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
-    /// A file that does not decode is an error, not skipped
+    /// Fail on files that do not decode, instead of skipping them
     #[arg(long)]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay
-    /// in their files [default: what is free]
+    /// Memory budget, such as 512MiB or 2GiB; images that need more than half of it are read from
+    /// their files as needed [default: the free memory]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
-/// The image with a frame around each detection, the surest on top.
-fn draw(pixels: &[u8], [h, w, c]: [usize; 3], found: &[Detection]) -> Vec<f32> {
+/// The image with a frame around each detection, those with the highest scores on top.
+fn draw_boxes(pixels: &[u8], [h, w, c]: [usize; 3], found: &[Detection]) -> Vec<f32> {
     let value =
         |pixel: &[u8], channel: usize| f32::from(pixel[if c >= 3 { channel } else { 0 }]) / 255.0;
     let mut out: Vec<f32> = pixels
@@ -69,13 +69,13 @@ fn draw(pixels: &[u8], [h, w, c]: [usize; 3], found: &[Detection]) -> Vec<f32> {
     let thick = (h.min(w) / 200).max(1);
     for one in found.iter().rev() {
         let Bounds { left, top, right, bottom } = one.bounds;
-        let shade = colour(one.class + 1).map(|value| f32::from(value) / 255.0);
+        let shade = class_colour(one.class + 1).map(|value| f32::from(value) / 255.0);
         let [left, right] = [left, right].map(|x| (x.round().max(0.0) as usize).min(w));
         let [top, bottom] = [top, bottom].map(|y| (y.round().max(0.0) as usize).min(h));
         for y in top..bottom {
             for x in left..right {
-                let rim = (y - top).min(bottom - 1 - y).min(x - left).min(right - 1 - x) < thick;
-                if rim {
+                let frame = (y - top).min(bottom - 1 - y).min(x - left).min(right - 1 - x) < thick;
+                if frame {
                     out[(y * w + x) * 3..][..3].copy_from_slice(&shade);
                 }
             }
@@ -87,13 +87,31 @@ fn draw(pixels: &[u8], [h, w, c]: [usize; 3], found: &[Detection]) -> Vec<f32> {
 fn as_json(image: &str, classes: &[String], found: &[Detection]) -> Vec<Value> {
     let each = found.iter().map(|one| {
         let Bounds { left, top, right, bottom } = one.bounds;
-        let rounded = [left, top, right - left, bottom - top].map(|value| (value * 100.0).round() / 100.0);
-        json!({"image": image, "class": classes[one.class], "score": (one.score * 1e4).round() / 1e4, "bbox": rounded})
+        let rounded =
+            [left, top, right - left, bottom - top].map(|value| (value * 100.0).round() / 100.0);
+        json!({
+            "image": image, "class": classes[one.class],
+            "score": (one.score * 1e4).round() / 1e4, "bbox": rounded
+        })
     });
     each.collect()
 }
 
-pub fn run(args: PredictArgs) -> anyhow::Result<()> {
+impl CommandArgs for PredictArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: PredictArgs) -> anyhow::Result<()> {
     check(&args)?;
     let loaded = load(&args.model)?;
     let channels = loaded.graph.nodes[0].dims.c;
@@ -125,16 +143,19 @@ pub fn run(args: PredictArgs) -> anyhow::Result<()> {
         let pixels = set.read(*image, &mut handles)?;
         let found = detector.find(&mut device, &[(&pixels, size)], args.score)?.remove(0);
         files::make_folder(target.parent().unwrap_or(Path::new("")))?;
-        picture::save_png(target, &draw(&pixels, size, &found), h, w, 3)?;
+        picture::save_png(target, &draw_boxes(&pixels, size, &found), h, w, 3)?;
         files::write_atomically(
             &target.with_extension("xml"),
-            voc(&name, size, classes, &found).as_bytes(),
+            to_voc(&name, size, classes, &found).as_bytes(),
         )?;
         let objects = as_json(&name, classes, &found);
         if args.common.json {
             outln!(
                 "{}",
-                json!({"kind": "objects", "image": name, "file": target.display().to_string(), "objects": objects})
+                json!({
+                    "kind": "objects", "image": name, "file": target.display().to_string(),
+                    "objects": objects
+                })
             );
         } else {
             let count = |class: usize| found.iter().filter(|one| one.class == class).count();
@@ -159,7 +180,7 @@ pub fn run(args: PredictArgs) -> anyhow::Result<()> {
 
 fn check(args: &PredictArgs) -> Result<()> {
     if !(0.0..=1.0).contains(&args.score) {
-        bail_usage!("--score {}: between 0 and 1", args.score);
+        bail_usage!("--score {}: give a number between 0 and 1", args.score);
     }
     Ok(())
 }

@@ -4,20 +4,22 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use csae::budget::Budget;
 use csae::data::Wanted;
-use csae::data::annotations::box_set::Set;
+use csae::data::annotations::box_set::{Annotations, DetectionSet};
 use csae::error::Result;
-use csae::files;
-use csae::model::{self, Decoder};
+use csae::model::{self, Decoder, Graph};
 use csae::ops::CELL;
-use csae::tasks::detect::{Changes, Found, Options, Trainer, judge};
-use csae::tasks::inspect::Place;
-use csae::train::supervised::{Epoch, Watch};
+use csae::spec::{Config, DetectSpec, LabelledKind, Objectness as Loss, PoseAugment};
+use csae::tasks::detect::{Part, judge, run as training};
+use csae::tasks::inspect::ModelPaths;
 use serde_json::json;
 
 use super::{Boxes, as_json, say, tell};
-use crate::cli::learning::{Diary, FILES, Learning, asked, stopped};
-use crate::cli::{Common, budget};
+use crate::cli::learning::{
+    Begin, Encoding, Learning, absolute, best_validation, drive, split, write_results,
+};
+use crate::cli::{CommandArgs, Common, budget};
 
 /// The loss of objectness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -28,193 +30,293 @@ enum Objectness {
     Bce,
 }
 
-/// What is done to images.
+/// Augmentation of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Augment {
-    /// Nothing
+    /// None
     None,
-    /// Zoomed, moved, left and right exchanged
+    /// Zoom, translation, left-right flips
     Move,
-    /// Also turned to all sides, brightness and contrast changed a little: where images have no
-    /// above and below
+    /// Also all flips and quarter turns, small changes of brightness and contrast: for images
+    /// without a top and a bottom
     All,
 }
 
-/// Layers of 3×3 between the maps and the last layer, by their dilations.
+/// Dilations of the 3×3 layers between the maps and the last layer: together they see 19 cells.
 const CONTEXT: [usize; 4] = [1, 2, 4, 2];
 
-/// Train a detector: a model's encoder, and a head that says of each cell of a grid whether an
-/// object's middle is near, its box and its class.
+/// Train a detector: a model's encoder, and a head that predicts for each cell of a grid whether an
+/// object's centre is near, its box and its class.
 ///
-/// A part of the images is held out, or others are named to validate on; the weights that do best
-/// there (mAP@0.5) are kept. Writes model.safetensors (for `csae detect eval` and `predict`),
-/// metrics.jsonl and detect.json.
+/// A part of the images is held out for validation, or others are named. The weights with the best
+/// mAP@0.5 there become model.safetensors (for `csae detect eval` and `predict`). The run folder
+/// also gets config.toml, metrics.jsonl, checkpoints for `csae resume`, and detect.json with the
+/// results.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae train images/ --preset pyramid --out runs/pyramid\n  csae detect train runs/pyramid VOC/ --split train --validation VOC/ --validation-split val -o runs/detector\n  csae detect train runs/pyramid images/ --coco instances.json -o runs/detector"
-)]
+#[command(after_help = "Examples:
+  csae train images/ --preset pyramid --out runs/pyramid
+  csae detect train runs/pyramid VOC/ --split train --validation VOC/ --validation-split val -o runs/detector
+  csae detect train runs/pyramid images/ --coco instances.json -o runs/detector")]
 pub struct TrainArgs {
-    /// Model file, a run folder, or a bundled model, of convolutions: its encoder is taken
+    /// Model file, run folder or bundled model with a convolutional encoder
     model: PathBuf,
     /// Images: a folder (perhaps with Pascal VOC's `JPEGImages` and `Annotations` in it), a file, a
     /// list (@FILE, or -)
     data: String,
     #[command(flatten)]
     boxes: Boxes,
-    /// Only the images of this list in DATA/ImageSets/Main, such as train
+    /// Use only the images of this list in DATA/ImageSets/Main, such as train
     #[arg(long, value_name = "NAME")]
     split: Option<String>,
     /// Names of the classes, comma-separated; objects of others are left out [default: all that
     /// occur, in alphabetical order]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     classes: Vec<String>,
-    /// Images with boxes to validate on [default: a part of DATA]
+    /// Images with boxes for validation [default: a part of DATA]
     #[arg(long, value_name = "DATA")]
     validation: Option<String>,
-    /// The list of the images to validate on; without --validation, of DATA
+    /// List of the validation images; without --validation, of DATA
     #[arg(long, value_name = "NAME")]
     validation_split: Option<String>,
-    /// Images with boxes to judge by, once, at the end
+    /// Images with boxes to test on, once, at the end
     #[arg(long, value_name = "DATA")]
     test: Option<String>,
-    /// The list of the images to judge by; without --test, of DATA
+    /// List of the test images; without --test, of DATA
     #[arg(long, value_name = "NAME")]
     test_split: Option<String>,
-    /// Side of the square that images are laid in, in pixels
+    /// Side of the square that images are scaled into, in pixels
     #[arg(long, value_name = "PIXELS", default_value = "320")]
     size: NonZeroUsize,
-    /// Pixels of the square to a cell of the grid
+    /// Side of a cell of the grid, in pixels of the square
     #[arg(long, value_name = "PIXELS", default_value = "8")]
     stride: NonZeroUsize,
-    /// The loss of objectness
-    #[arg(long, value_enum, default_value_t = Objectness::Focal)]
-    objectness: Objectness,
-    /// What is done to images at random
-    #[arg(long, value_enum, default_value_t = Augment::Move)]
-    augment: Augment,
+    /// Loss of objectness [default: focal]
+    #[arg(long, value_enum)]
+    objectness: Option<Objectness>,
+    /// Augmentation of images [default: move]
+    #[arg(long, value_enum)]
+    augment: Option<Augment>,
+    #[command(flatten)]
+    encoding: Encoding,
     #[command(flatten)]
     learning: Learning,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
-const NUMBERS: &str = "detect.json";
+const RESULTS: &str = "detect.json";
 
-pub fn run(args: TrainArgs) -> anyhow::Result<()> {
+/// The images of a run.
+struct Data {
+    set: DetectionSet,
+    validation: Option<DetectionSet>,
+    test: Option<DetectionSet>,
+}
+
+impl Data {
+    fn open(
+        common: &Common,
+        config: &Config,
+        (channels, classes): (usize, &[String]),
+        budget: Budget,
+    ) -> Result<Self> {
+        let spec = config.detect.clone().unwrap_or_default();
+        let wanted =
+            Wanted { channels: Some(channels), strict: config.data.strict, memory: budget.all };
+        let annotations = match (&spec.annotations, &spec.coco) {
+            (Some(folder), _) => Annotations::Voc(folder.into()),
+            (None, Some(file)) => Annotations::Coco(file.into()),
+            (None, None) => Annotations::Beside,
+        };
+        let open =
+            |source: &str, split: Option<&str>, classes: &[String]| -> Result<DetectionSet> {
+                let set =
+                    DetectionSet::open(source, &annotations, split, classes, &wanted, budget.data)?;
+                say(common, &set);
+                Ok(set)
+            };
+        let source = &config.data.source;
+        let set = open(source, spec.split.as_deref(), classes)?;
+        // Of its own source, or another list of DATA.
+        let other = |own: &Option<String>, split: &Option<String>| {
+            let named = own.is_some() || split.is_some();
+            named
+                .then(|| open(own.as_ref().unwrap_or(source), split.as_deref(), &set.classes))
+                .transpose()
+        };
+        let validation = other(&config.data.validation_source, &spec.validation_split)?;
+        let test = other(&spec.test, &spec.test_split)?;
+        Ok(Self { set, validation, test })
+    }
+
+    /// The images to learn from and those to validate on.
+    fn parts(&self, config: &Config) -> Result<(Part<'_>, Part<'_>)> {
+        let images = config.detect.as_ref().map_or(0, |spec| spec.images);
+        let share = self.validation.is_none().then_some(config.data.validation);
+        let [fit, held] = split(self.set.len(), images, share, config.seed)?;
+        let held = match &self.validation {
+            Some(set) => Part { set, numbers: (0..set.len()).collect(), name: "validation" },
+            // Nothing is held out: the images themselves are looked at, and called so.
+            None if held.is_empty() => {
+                Part { set: &self.set, numbers: fit.clone(), name: "the training images" }
+            }
+            None => Part { set: &self.set, numbers: held, name: "held-out images" },
+        };
+        Ok((Part { set: &self.set, numbers: fit, name: "training images" }, held))
+    }
+}
+
+impl TrainArgs {
+    /// What the configuration gets from the flags about data.
+    fn note(&self, config: &mut Config) {
+        config.data.source.clone_from(&self.data);
+        if self.validation.is_some() {
+            config.data.validation_source.clone_from(&self.validation);
+        }
+        config.data.strict |= self.encoding.strict;
+        config.data.validation = self.encoding.held_out.unwrap_or(config.data.validation);
+        let path = |flag: &Option<PathBuf>, old: Option<String>| {
+            let flag = flag.as_ref().map(|path| path.display().to_string());
+            flag.or(old).map(|path| absolute(&path))
+        };
+        let old = config.detect.clone().unwrap_or_default();
+        config.detect = Some(DetectSpec {
+            annotations: path(&self.boxes.annotations, old.annotations),
+            coco: path(&self.boxes.coco, old.coco),
+            split: self.split.clone().or(old.split),
+            validation_split: self.validation_split.clone().or(old.validation_split),
+            images: self.encoding.images.map_or(old.images, NonZeroUsize::get),
+            augment: self.augment.map_or(old.augment, |augment| match augment {
+                Augment::None => PoseAugment::None,
+                Augment::Move => PoseAugment::Move,
+                Augment::All => PoseAugment::All,
+            }),
+            objectness: self.objectness.map_or(old.objectness, |loss| match loss {
+                Objectness::Focal => Loss::Focal,
+                Objectness::Bce => Loss::Bce,
+            }),
+            test: self.test.clone().or(old.test).map(|path| absolute(&path)),
+            test_split: self.test_split.clone().or(old.test_split),
+        });
+    }
+}
+
+impl CommandArgs for TrainArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: TrainArgs) -> anyhow::Result<()> {
     let (common, learning) = (&args.common, &args.learning);
-    learning.check(NUMBERS)?;
-    let loaded = model::load(&Place::of(&args.model).model)?;
+    let folder = learning.folder()?;
+    let loaded = model::load(&ModelPaths::of(&args.model).model)?;
     let budget = budget(learning.max_memory.as_deref())?;
-    let wanted = Wanted {
-        channels: Some(loaded.graph.nodes[0].dims.c),
-        strict: learning.strict,
-        memory: budget.all,
-    };
-    let open = |source: &str, split: Option<&str>, classes: &[String]| -> Result<Set> {
-        let set = args.boxes.open(source, split, classes, &wanted, budget.data)?;
-        say(common, &set);
-        Ok(set)
-    };
-    let set = open(&args.data, args.split.as_deref(), &args.classes)?;
-    let classes = &set.classes;
-    // of its own source, or another list of DATA
-    let other = |source: &Option<String>, split: &Option<String>| {
-        let named = source.is_some() || split.is_some();
-        named
-            .then(|| open(source.as_ref().unwrap_or(&args.data), split.as_deref(), classes))
-            .transpose()
-    };
-    let validation = other(&args.validation, &args.validation_split)?;
-    let test = other(&args.test, &args.test_split)?;
-    let [fit, held] = learning.split(set.len(), validation.is_none())?;
-    // where nothing is held out, the images themselves are looked at, and called so
-    let (held_set, held, what) = match &validation {
-        Some(other) => (other, (0..other.len()).collect(), "validation"),
-        None if held.is_empty() => (&set, fit.clone(), "the images that it learns from"),
-        None => (&set, held, "held-out images"),
-    };
+    let channels = loaded.graph.nodes[0].dims.c;
+    let kind = LabelledKind::Detect;
+    // Where the data is does not depend on the model with its head, which depends on the data.
+    let place = learning.place(kind, &loaded.graph.spec, |config| args.note(config))?;
+    let data = Data::open(common, &place, (channels, &args.classes), budget)?;
+    let classes = &data.set.classes;
     let grid = (Decoder::Deconv, args.stride.get(), CELL + classes.len());
-    let graph = learning.headed(&loaded, ("--size", args.size.get()), grid, &CONTEXT, classes)?;
+    let side = ("--size", args.size.get());
+    let graph = args.encoding.headed(&loaded, side, grid, &CONTEXT, classes)?;
+    // By default as many epochs as make about 2000 steps.
+    let epochs = |config: &Config| {
+        let count = data.parts(config)?.0.numbers.len();
+        Ok((2000 / count.div_ceil(config.train.batch).max(1)).clamp(10, 100))
+    };
+    let config = learning.config(kind, &graph.spec, epochs, |config| {
+        args.note(config);
+        config.train.from = learning.from(&args.model);
+    })?;
+    let begin = Begin::New { folder, force: learning.force };
+    train(common, (&config, &graph), &data, budget, begin)
+}
+
+/// Goes on with a run.
+pub fn resume(
+    common: &Common,
+    config: &Config,
+    place: &Config,
+    budget: Budget,
+    begin: Begin,
+) -> anyhow::Result<()> {
+    let dims = super::super::resume::input(config)?;
+    let graph = Graph::new(&config.model, dims)?;
+    let data = Data::open(common, place, (dims.c, &config.model.classes), budget)?;
+    train(common, (config, &graph), &data, budget, begin)
+}
+
+fn train(
+    common: &Common,
+    (config, graph): (&Config, &Graph),
+    data: &Data,
+    budget: Budget,
+    begin: Begin,
+) -> anyhow::Result<()> {
+    let start = std::time::Instant::now();
+    let classes = &graph.spec.classes;
+    let (fit, held) = data.parts(config)?;
     common.say(&format!(
-        "detector: {} parameters, {} images to learn from, {} {what}",
+        "detector: {} parameters, {} training images, {} {}",
         graph.parameter_count(),
-        fit.len(),
-        held.len()
+        fit.numbers.len(),
+        held.numbers.len(),
+        held.name
     ));
     let mut device = common.open()?;
     device.limit_memory(budget.all);
-    let focal = args.objectness == Objectness::Focal;
-    let sets = [Some(&set), validation.as_ref(), test.as_ref()].into_iter().flatten();
-    let data = sets.map(|set| set.images.held_bytes() + set.images.reading_bytes()).sum();
-    let mut trainer = Trainer::new(
-        &mut device,
-        &graph,
-        (learning.batch.get(), data),
-        learning.weight_decay,
-        focal,
-    )?;
-    let changes = Changes {
-        move_: args.augment != Augment::None,
-        turn: args.augment == Augment::All,
-        jitter: if args.augment == Augment::All { 0.1 } else { 0.0 },
+    let sets = [Some(&data.set), data.validation.as_ref(), data.test.as_ref()];
+    let bytes = sets
+        .into_iter()
+        .flatten()
+        .map(|set| set.images.held_bytes() + set.images.reading_bytes())
+        .sum();
+    let images = fit.numbers.len();
+    let folder = begin.folder().clone();
+    let mut run =
+        training(&mut device, &folder, config, graph, (&fit, held), bytes, begin.checkpoint())?;
+    let (folder, _lock, summary) = drive(common, &mut device, &mut run, begin, (config, budget))?;
+    let judged = match &data.test {
+        Some(test) => {
+            let all: Vec<usize> = (0..test.len()).collect();
+            let tally = judge(&mut device, &mut run.task.detector, test, &all, |_| {})?;
+            Some(tally.precision())
+        }
+        None => None,
     };
-    let options = Options { plan: learning.plan(fit.len()), changes };
-    files::make_folder(&learning.out)?;
-    let mut diary = Diary::new(common, &learning.out, options.plan.epochs);
-    let marks =
-        |Found(map50): &Found| (json!({"map50": map50}), format!("{what}: mAP@0.5 {map50:.4}"));
-    let mut tell_epoch = |epoch: Epoch<Found>| {
-        diary.epoch(&epoch, marks);
-        Ok(())
-    };
-    let pretrained = (!learning.from_scratch).then_some(&loaded);
-    let mut watch = Watch { tell: &mut tell_epoch, stop: &asked };
-    let trained = trainer.train(
-        &mut device,
-        pretrained,
-        (&set, &fit),
-        (held_set, &held),
-        &options,
-        &mut watch,
-    )?;
-    model::save(&learning.out.join(FILES[0]), &mut device, &graph, trainer.store())?;
-    let judged = match &test {
-        Some(test) if !trained.stopped => Some(
-            judge(
-                &mut device,
-                trainer.detector(),
-                test,
-                &(0..test.len()).collect::<Vec<_>>(),
-                |_| {},
-            )?
-            .precision(),
-        ),
-        _ => None,
-    };
-    let (epoch, found) =
-        (trained.best.map(|best| best.epoch), trained.best.and_then(|best| best.judged));
+    let best = best_validation(&folder, summary.best_step)?.unwrap_or_default();
     let line = json!({
-        "kind": "detect", "model": args.model.display().to_string(), "pretrained": !learning.from_scratch, "images": fit.len(),
-        "epoch": epoch, "map50": found.map(|found| found.0), "stopped": trained.stopped,
-        "test": judged.as_ref().map(|judged| as_json(judged, classes)), "seconds": diary.seconds(),
+        "kind": "detect", "pretrained": config.train.from.is_some(), "images": images,
+        "epoch": best["epoch"], "map50": best["map50"],
+        "test": judged.as_ref().map(|judged| as_json(judged, classes)),
+        "seconds": start.elapsed().as_secs_f64(),
     });
-    diary.write(NUMBERS, &line)?;
-    common.say_kernels(&mut device);
+    write_results(&folder, RESULTS, &line)?;
     if common.json {
         outln!("{line}");
-    } else if let Some(judged) = &judged {
-        outln!("test: {} images", test.as_ref().map_or(0, Set::len));
+        return Ok(());
+    }
+    if let Some(judged) = &judged {
+        outln!("test: {} images", data.test.as_ref().map_or(0, DetectionSet::len));
         tell(judged, classes);
     }
-    stopped(&trained, &learning.out)?;
-    if let (false, Some(epoch), Some(found)) = (common.json, epoch, found) {
-        let (text, out) = (marks(&found).1, learning.out.display());
-        outln!(
-            "{text} after epoch {epoch}, {:.0} s; {out}: {}, {}, {NUMBERS}",
-            diary.seconds(),
-            FILES[0],
-            FILES[1]
-        );
-    }
+    outln!(
+        "{}: mAP@0.5 {:.4} after epoch {}, {:.0} s; {}: model.safetensors, metrics.jsonl, {RESULTS}",
+        summary.found.on,
+        best["map50"].as_f64().unwrap_or(f64::NAN),
+        best["epoch"].as_f64().unwrap_or(0.0),
+        start.elapsed().as_secs_f64(),
+        folder.path().display()
+    );
     Ok(())
 }

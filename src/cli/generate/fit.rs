@@ -1,4 +1,4 @@
-//! `csae generate --fit`
+//! `csae generate --fit`: fits the priors to the codes of images.
 
 use std::path::Path;
 use std::time::Instant;
@@ -10,14 +10,17 @@ use csae::error::Result;
 use csae::infer::batches::Inference;
 use csae::model::Graph;
 use csae::priors::codes::Codes;
-use csae::priors::mixture::{Judged, MOST};
-use csae::priors::prior::{Prior, Stage, fitting_bytes};
+use csae::priors::mixture::{MAX_COMPONENTS, MixtureScore};
+use csae::priors::prior::{FitProgress, Prior, fitting_bytes};
 use serde_json::json;
 
 use super::GenerateArgs;
 use crate::cli::features;
 
-/// Fails where the codes of a sample and what is fitted to them are more than may be taken.
+/// Checks that the codes of a sample and fitting the priors fit into the memory budget.
+///
+/// # Errors
+/// If they do not.
 pub fn check_room(
     args: &GenerateArgs,
     graph: &Graph,
@@ -25,15 +28,17 @@ pub fn check_room(
     budget: Budget,
 ) -> Result<()> {
     let units = graph.nodes[graph.code].dims.len();
-    let most = args.components.map_or(MOST, std::num::NonZero::get).min(sample.len());
+    let most = args.components.map_or(MAX_COMPONENTS, std::num::NonZero::get).min(sample.len());
     let codes = 4 * (sample.len() * units) as u64;
     let wanted = sample.bytes() + codes + fitting_bytes(units, sample.len(), most);
-    let what =
-        format!("--fit: {} codes of {units} values and what is fitted to them", sample.len());
-    super::refuse_beyond(budget, wanted, &what, "take fewer images or fewer --components")
+    let what = format!("--fit: {} codes of {units} values and the priors", sample.len());
+    super::refuse_beyond(budget, wanted, &what, "use fewer images or fewer --components")
 }
 
 /// Fits the priors to the codes of images and stores them.
+///
+/// # Errors
+/// If an image can no longer be read, the device fails, or the file cannot be written.
 pub fn run(
     args: &GenerateArgs,
     device: &mut Device,
@@ -51,48 +56,62 @@ pub fn run(
         codes.labels = None;
     }
     let names = codes.labels.as_ref().map(|labels| labels.classes.clone()).unwrap_or_default();
-    let mut tried: Vec<(Option<u32>, Judged)> = Vec::new();
+    let mut tried: Vec<(Option<u32>, MixtureScore)> = Vec::new();
     let bar = features::bar(&args.common, "sparse prior", 1);
-    let told = |stage: Stage| match stage {
-        Stage::Mixture(class, judged) => {
+    let report = |stage: FitProgress| match stage {
+        FitProgress::Mixture(class, judged) => {
             let of =
                 class.map_or(String::new(), |class| format!("class {}, ", names[class as usize]));
-            let Judged { components, likelihood, bic } = judged;
+            let MixtureScore { components, likelihood, bic } = judged;
             args.common.say(&format!(
-                "mixture: {of}{components} components, ln L {likelihood:.2} a code, BIC {bic:.0}"
+                "mixture: {of}{components} components, log-likelihood {likelihood:.2} per code, \
+                 BIC {bic:.0}"
             ));
             tried.push((class, judged));
         }
-        Stage::Sparse(step, of, held) => {
+        FitProgress::Sparse(step, of, held) => {
             bar.set_length(of as u64);
             bar.set_position(step as u64);
             bar.set_message(format!(
-                "sparse prior, held out: {:.2} nats for which units fire",
+                "sparse prior, held-out codes: {:.2} nats for which units fire",
                 held.fires
             ));
         }
     };
-    let prior =
-        Prior::fit(&codes, model, args.components.map(std::num::NonZero::get), args.seed(), told)?;
+    let prior = Prior::fit(
+        &codes,
+        model,
+        args.components.map(std::num::NonZero::get),
+        args.seed(),
+        report,
+    )?;
     bar.finish_and_clear();
     prior.save(stored)?;
     let seconds = start.elapsed().as_secs_f64();
     let (components, groups) = (prior.mixture.components.len(), prior.sparse.weights.len());
     if args.common.json {
         let tried = tried.iter().map(|(class, judged)| {
-            json!({"class": class.map(|class| &names[class as usize]), "components": judged.components, "ln_likelihood": judged.likelihood, "bic": judged.bic})
+            json!({
+                "class": class.map(|class| &names[class as usize]),
+                "components": judged.components, "ln_likelihood": judged.likelihood,
+                "bic": judged.bic
+            })
         });
         let tried: Vec<_> = tried.collect();
         outln!(
             "{}",
-            json!({"kind": "fit", "images": codes.len(), "units": units, "classes": prior.classes, "components": components, "groups": groups,
-                "tried": tried, "seconds": seconds, "file": stored.display().to_string()})
+            json!({
+                "kind": "fit", "images": codes.len(), "units": units, "classes": prior.classes,
+                "components": components, "groups": groups, "tried": tried, "seconds": seconds,
+                "file": stored.display().to_string()
+            })
         );
     } else {
         let classes =
             if names.is_empty() { String::new() } else { format!(" of {} classes", names.len()) };
         outln!(
-            "priors fitted to {} codes{classes} in {seconds:.0} s: one Gaussian, a mixture of {components}, a sparse prior of {groups} groups; {}",
+            "fitted priors to {} codes{classes} in {seconds:.0} s: one Gaussian, a mixture of \
+             {components} Gaussians, a sparse prior with {groups} groups; written to {}",
             codes.len(),
             stored.display()
         );

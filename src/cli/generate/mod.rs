@@ -1,4 +1,4 @@
-//! `csae generate`
+//! `csae generate`: samples new images from priors on codes.
 
 mod fit;
 mod judge;
@@ -12,96 +12,120 @@ use csae::bail_usage;
 use csae::budget::{Budget, free};
 use csae::data::Sample;
 use csae::error::{Error, Result};
-use csae::infer::batches::{Beside, Inference};
+use csae::infer::batches::{Inference, MemoryInUse};
 use csae::model::{self, Graph, Purpose};
-use csae::priors::prior::{Draw, Kind, LARGEST, Prior, SHOWN_IN, between};
-use csae::tasks::inspect::Place;
+use csae::priors::prior::{
+    MAX_UNITS, Prior, PriorKind, SWEEP_COMPONENTS, SampleRequest, interpolate,
+};
+use csae::tasks::inspect::ModelPaths;
 
-use super::{Common, budget, refuse_existing};
-use show::{Shown, What};
+use super::{CommandArgs, Common, budget, refuse_existing};
+use show::{Heading, Samples};
 
-/// What codes are drawn from.
+/// A prior on codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum From {
-    /// One Gaussian with a full covariance: the baseline
+enum PriorChoice {
+    /// One Gaussian with full covariance: the baseline
     Gaussian,
-    /// A mixture of Gaussians with full covariances, as many as Bayes's information criterion takes
+    /// A mixture of Gaussians with full covariances; the Bayesian information criterion (BIC)
+    /// chooses their number
     Mixture,
-    /// Which units fire, and how strongly, given that they fire: one unit after the other
+    /// Which units fire, then how strongly, one unit after the other
     Sparse,
 }
 
-impl From {
-    const fn kind(self) -> Kind {
+impl PriorChoice {
+    const fn kind(self) -> PriorKind {
         match self {
-            Self::Gaussian => Kind::Gaussian,
-            Self::Mixture => Kind::Mixture,
-            Self::Sparse => Kind::Sparse,
+            Self::Gaussian => PriorKind::Gaussian,
+            Self::Mixture => PriorKind::Mixture,
+            Self::Sparse => PriorKind::Sparse,
         }
     }
 }
 
-/// Draw new images: codes from a prior that was fitted to the codes of the training images,
-/// decoded.
+/// Generate new images: sample codes from a prior that was fitted to the codes of the training
+/// images, and decode them.
 ///
-/// With --fit the priors are fitted first and stored with the model, as prior.safetensors; of
-/// labelled images they learn the classes, too. Then samples are drawn, or images like a given one
-/// (--like), those between two (--interpolate), what a unit draws (--unit), or the priors are
-/// compared (--judge). Writes each image, all of them on one picture, and gallery.html.
+/// --fit first fits the priors and stores them with the model, as prior.safetensors; if the images
+/// are labelled, also per class. Then the command generates samples, variations of an image
+/// (--like), images between two (--interpolate), or images of one unit of the code (--unit), or
+/// compares the priors (--judge). It writes each image, a picture of all, and gallery.html.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae train train-images-idx3-ubyte.gz --preset generate --out runs/clothes\n  csae generate runs/clothes --fit train-images-idx3-ubyte.gz\n  csae generate runs/clothes --class 9 --n 100 --seed 7 -o boots --train train-images-idx3-ubyte.gz\n  csae generate runs/clothes --like shirt.png --vary 0.3 -o shirts\n  csae generate runs/clothes --interpolate shirt.png boot.png --frames 12 -o between\n  csae generate runs/clothes --judge runs/classifier --test t10k-images-idx3-ubyte.gz --train train-images-idx3-ubyte.gz -o judged"
-)]
+#[command(after_help = "Examples:
+  csae train train-images-idx3-ubyte.gz --preset generate --out runs/clothes
+  csae generate runs/clothes --fit train-images-idx3-ubyte.gz
+  csae generate runs/clothes --class 9 --n 100 --seed 7 -o boots
+  csae generate runs/clothes --class 9 --train train-images-idx3-ubyte.gz -o nearest
+  csae generate runs/clothes --like shirt.png --vary 0.3 -o shirts
+  csae generate runs/clothes --interpolate shirt.png boot.png --frames 12 -o between
+  csae generate runs/clothes --judge runs/classifier --test t10k-images-idx3-ubyte.gz -o judged")]
 pub struct GenerateArgs {
-    /// Model file, or a run folder, of an autoencoder with a small code (--preset generate)
+    /// Model file or run folder of an autoencoder with a small code (--preset generate)
     model: PathBuf,
-    /// Fit the priors to the codes of these images, those that the model was trained on, and store
-    /// them with it
+    /// Fit the priors to the codes of these images, normally the training images, and store them
+    /// with the model
     #[arg(long, value_name = "DATA")]
     fit: Option<String>,
-    /// With --fit: components of the mixture, in all [default: by Bayes's information criterion]
+    /// With --fit: total number of components of the mixture [default: chosen by BIC]
     #[arg(long, value_name = "N", requires = "fit")]
     components: Option<NonZeroUsize>,
-    /// With --fit: do without the images' classes
+    /// With --fit: ignore the images' classes
     #[arg(long, requires = "fit")]
     ignore_labels: bool,
-    /// What codes are drawn from
-    #[arg(long, value_enum, default_value_t = From::Mixture, conflicts_with_all = ["interpolate", "unit", "judge"])]
-    prior: From,
-    /// Images to draw [default: 64; with --judge as many as test images, up to 10000]
+    /// Prior to sample codes from
+    #[arg(
+        long,
+        value_enum,
+        default_value_t = PriorChoice::Mixture,
+        conflicts_with_all = ["interpolate", "unit", "judge"]
+    )]
+    prior: PriorChoice,
+    /// Number of images to generate [default: 64; with --judge the number of test images, at most
+    /// 10000]
     #[arg(short, long, value_name = "N")]
     n: Option<usize>,
-    /// Seed of what is drawn, and with --fit of how fitting begins [default: 0]
+    /// Seed of the samples, and with --fit of the initialisation [default: 0]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Below 1 likelier and less different images, above 1 the contrary
-    #[arg(long, value_name = "T", default_value_t = 1.0, conflicts_with_all = ["interpolate", "unit"])]
+    /// Below 1: more typical, less diverse images; above 1: the opposite
+    #[arg(
+        long,
+        value_name = "T",
+        default_value_t = 1.0,
+        conflicts_with_all = ["interpolate", "unit"]
+    )]
     temperature: f64,
-    /// Draw images of this class
+    /// Generate images of this class
     #[arg(long, value_name = "NAME", conflicts_with_all = ["like", "interpolate", "unit", "judge"])]
     class: Option<String>,
-    /// Draw images like this one
+    /// Generate variations of this image
     #[arg(long, value_name = "IMAGE", conflicts_with_all = ["interpolate", "unit", "judge"])]
     like: Option<String>,
-    /// With --like: how much is new, from 0 to 1
+    /// With --like: how much changes, from 0 to 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.5, requires = "like")]
     vary: f64,
-    /// Draw what lies between two images
-    #[arg(long, value_names = ["A", "B"], num_args = 2, conflicts_with_all = ["unit", "judge", "n"])]
+    /// Generate images between two images
+    #[arg(
+        long,
+        value_names = ["A", "B"],
+        num_args = 2,
+        conflicts_with_all = ["unit", "judge", "n"]
+    )]
     interpolate: Option<Vec<String>>,
-    /// With --interpolate: images, both ends among them
+    /// With --interpolate: number of images, including both ends
     #[arg(long, value_name = "N", default_value_t = 9, requires = "interpolate")]
     frames: usize,
-    /// Draw what this unit of the code draws at growing strength, alone and in the mean codes that
-    /// it is strongest in
+    /// Show what this unit of the code contributes, at increasing strength: alone, and within the
+    /// mean codes in which it is strongest
     #[arg(long, value_name = "K", conflicts_with_all = ["judge", "n"])]
     unit: Option<usize>,
-    /// Show below each image the nearest of these, those that the model was trained on; with
-    /// --judge the floor is their distance
+    /// Show the nearest of these images below each image, normally the training images; with
+    /// --judge, also report their distance as the floor
     #[arg(long, value_name = "DATA")]
     train: Option<String>,
-    /// Compare what the three priors draw with test images, in the features of this classifier
-    /// (csae finetune)
+    /// Compare samples of the three priors with test images, in the features of this classifier
+    /// (from csae finetune)
     #[arg(long, value_name = "MODEL", requires = "test")]
     judge: Option<PathBuf>,
     /// With --judge: the test images
@@ -110,49 +134,54 @@ pub struct GenerateArgs {
     /// Folder for the results
     #[arg(short, long, value_name = "DIR", default_value = "samples")]
     out: PathBuf,
-    /// Write over existing files, and a prior that is there
+    /// Overwrite existing files and an existing prior
     #[arg(long)]
     force: bool,
-    /// Bring images of another size to the model's, and gray or colour to its channels; else priors
-    /// are fitted to patches of larger ones
+    /// Resize images to the model's input and convert their channels; otherwise priors are fitted
+    /// to patches of larger images
     #[arg(long)]
     resize: bool,
-    /// A file that does not decode is an error, not skipped
+    /// Fail on files that do not decode, instead of skipping them
     #[arg(long)]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB [default: what is free]
+    /// Memory budget, such as 512MiB or 2GiB [default: the free memory]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
-/// Images unless another number is asked for.
+/// Default number of images.
 const COUNT: usize = 64;
-/// Patches that priors are fitted to at most, spread evenly over the images.
+/// Maximum number of patches that priors are fitted to, spread evenly over the images: a limit on
+/// time and memory.
 const PATCHES: usize = 100_000;
-/// Multiples of a unit's usual strength that it is shown at.
+/// Multiples of a unit's mean strength at which it is shown.
 const STRENGTHS: [f32; 6] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0];
+/// Images in a row of an interpolation, so that rows fit a page.
+const MAX_COLUMNS: usize = 12;
 
 impl GenerateArgs {
     fn check(&self) -> Result<()> {
         if self.n == Some(0) {
-            bail_usage!("--n 0: at least one image is drawn");
+            bail_usage!("--n 0: give at least 1");
         }
         if self.seed.is_some()
             && self.fit.is_none()
             && (self.interpolate.is_some() || self.unit.is_some())
         {
-            bail_usage!("--seed: nothing is drawn at random between two images, nor of a unit");
+            bail_usage!(
+                "--seed has no effect with --interpolate or --unit: nothing is random; omit it"
+            );
         }
         if !(0.0..=10.0).contains(&self.temperature) {
-            bail_usage!("--temperature {}: between 0 and 10", self.temperature);
+            bail_usage!("--temperature {}: give a number between 0 and 10", self.temperature);
         }
         if !(0.0..=1.0).contains(&self.vary) {
-            bail_usage!("--vary {}: a share between 0 and 1", self.vary);
+            bail_usage!("--vary {}: give a share between 0 and 1", self.vary);
         }
         if !(2..=1000).contains(&self.frames) {
-            bail_usage!("--frames {}: from 2, the two images themselves, to 1000", self.frames);
+            bail_usage!("--frames {}: give 2 (both images themselves) to 1000", self.frames);
         }
         Ok(())
     }
@@ -161,18 +190,18 @@ impl GenerateArgs {
         self.seed.unwrap_or(0)
     }
 
-    /// Images that are wanted at most.
+    /// Upper bound on the number of images to generate.
     fn count(&self) -> usize {
         match (&self.interpolate, self.unit, &self.judge) {
             (Some(_), ..) => self.frames,
-            (_, Some(_), _) => (1 + SHOWN_IN) * STRENGTHS.len(),
-            // as many as there are test images, which is checked when those are known
+            (_, Some(_), _) => (1 + SWEEP_COMPONENTS) * STRENGTHS.len(),
+            // the number of test images, which is checked once it is known
             (.., Some(_)) => 1,
             _ => self.n.unwrap_or(COUNT),
         }
     }
 
-    /// What the names of files of images begin with.
+    /// Prefix of the image files' names.
     const fn start(&self) -> &'static str {
         match (&self.interpolate, self.unit) {
             (Some(_), _) => "frame-",
@@ -181,7 +210,7 @@ impl GenerateArgs {
         }
     }
 
-    /// Names of the files that are written, or more.
+    /// Names of the files that are written, or a superset.
     fn files(&self) -> Vec<String> {
         let mut files = vec![show::GALLERY.to_owned()];
         if self.judge.is_some() {
@@ -193,37 +222,43 @@ impl GenerateArgs {
         files
     }
 
-    /// Fails where the prior does not know what is asked of it.
+    /// Fails if the prior lacks what the flags ask for.
     fn check_prior(&self, prior: &Prior) -> Result<()> {
         let draw = self.draw(
             self.prior.kind(),
             0,
             self.class.as_deref().map(|class| prior.class(class)).transpose()?,
         );
-        prior.draw(&draw)?;
-        self.unit.map_or(Ok(()), |unit| prior.of_unit(unit, &[]).map(drop))
+        prior.sample(&draw)?;
+        self.unit.map_or(Ok(()), |unit| prior.unit_sweep(unit, &[]).map(drop))
     }
 
-    /// The codes of what is asked for, those of the given images among them, and what they are.
-    fn codes(&self, prior: Option<&Prior>, given: &[Vec<f32>]) -> Result<(What, Vec<f32>)> {
+    /// The codes to decode, and the heading of the page. `given` holds the codes of the given
+    /// images.
+    fn codes(&self, prior: Option<&Prior>, given: &[Vec<f32>]) -> Result<(Heading, Vec<f32>)> {
         let (name, kind, count) = (self.model.display(), self.prior.kind(), self.count());
         if let (Some(ends), [a, b]) = (&self.interpolate, given) {
             let note = format!(
-                "{count} images on the straight line between the codes of {} and {}, by {name}",
+                "{count} images on the straight line between the codes of {} and {}, model {name}",
                 ends[0], ends[1]
             );
-            return Ok((What::new("Between", note, Some(count.min(12))), between(a, b, count)));
+            return Ok((
+                Heading::new("Interpolation", note, Some(count.min(MAX_COLUMNS))),
+                interpolate(a, b, count),
+            ));
         }
-        let prior = prior.expect("what needs no prior is done");
+        let prior = prior.expect("only interpolation needs no prior");
         if let Some(unit) = self.unit {
-            let codes = prior.of_unit(unit, &STRENGTHS)?;
+            let codes = prior.unit_sweep(unit, &STRENGTHS)?;
             let [rate, strength] = prior.units[unit];
             let note = format!(
-                "unit {unit} of {name}, which fires for {:.1} % of the images, at {strength:.3} on average; from left to right at {} times that; first alone, then in the mean codes of the components that it is strongest in",
+                "unit {unit} of {name} fires for {:.1} % of the images, with mean strength \
+                 {strength:.3}; from left to right at {} times the mean; first row alone, other \
+                 rows within the mean codes of the components in which it is strongest",
                 100.0 * rate,
                 STRENGTHS.map(|strength| strength.to_string()).join(", ")
             );
-            return Ok((What::new(&format!("Unit {unit}"), note, Some(STRENGTHS.len())), codes));
+            return Ok((Heading::new(&format!("Unit {unit}"), note, Some(STRENGTHS.len())), codes));
         }
         let by = format!(
             "{} prior of {name}, temperature {}, seed {}",
@@ -232,36 +267,40 @@ impl GenerateArgs {
             self.seed()
         );
         if let (Some(image), [code]) = (&self.like, given) {
-            let codes = prior.like(&self.draw(kind, count, None), code, self.vary);
+            let codes = prior.variations(&self.draw(kind, count, None), code, self.vary);
             return Ok((
-                What::new("Alike", format!("like {image}, {} of it new; {by}", self.vary), None),
+                Heading::new(
+                    "Variations",
+                    format!("variations of {image}, --vary {}; {by}", self.vary),
+                    None,
+                ),
                 codes,
             ));
         }
         let class = self.class.as_deref().map(|class| prior.class(class)).transpose()?;
         let of = self.class.as_deref().map_or(String::new(), |class| format!(" of class {class}"));
-        let codes = prior.draw(&self.draw(kind, count, class))?;
-        Ok((What::new("Samples", format!("{count} samples{of}; {by}"), None), codes))
+        let codes = prior.sample(&self.draw(kind, count, class))?;
+        Ok((Heading::new("Samples", format!("{count} samples{of}; {by}"), None), codes))
     }
 
-    fn draw(&self, kind: Kind, count: usize, class: Option<u32>) -> Draw {
-        Draw { kind, count, seed: self.seed(), temperature: self.temperature, class }
+    fn draw(&self, kind: PriorKind, count: usize, class: Option<u32>) -> SampleRequest {
+        SampleRequest { kind, count, seed: self.seed(), temperature: self.temperature, class }
     }
 
-    /// Images as the model was trained on: patches where they are larger than its input, unless
-    /// they are to be resized.
+    /// Images as the model was trained on: patches if they are larger than its input, unless they
+    /// are to be resized.
     fn patches(&self, graph: &Graph, source: &str, budget: Budget) -> Result<Sample> {
         if self.resize {
             return self.whole(graph, source, budget);
         }
         let sample =
-            Sample::open_to_learn(source, graph.nodes[0].dims, PATCHES, self.strict, budget)?;
-        Ok(self.said(sample))
+            Sample::open_training(source, graph.nodes[0].dims, PATCHES, self.strict, budget)?;
+        Ok(self.report(sample))
     }
 
     /// Images of the model's size.
     fn whole(&self, graph: &Graph, source: &str, budget: Budget) -> Result<Sample> {
-        Ok(self.said(Sample::open_whole(
+        Ok(self.report(Sample::open_whole(
             source,
             graph.nodes[0].dims,
             self.resize,
@@ -270,43 +309,46 @@ impl GenerateArgs {
         )?))
     }
 
-    fn said(&self, sample: Sample) -> Sample {
+    fn report(&self, sample: Sample) -> Sample {
         self.common.say(&format!("data: {}", sample.description));
         self.common.say_skipped(&sample.skipped);
         sample
     }
 }
 
-/// Fails unless codes of the model can be drawn and decoded.
+/// Fails unless codes of the model can be sampled and decoded.
 fn check_model(graph: &Graph, name: &Path) -> Result<()> {
     let at = |error: Error| error.at(name.display());
     graph.check_autoencoder().map_err(at)?;
-    graph.check_draws_images().map_err(at)?;
+    graph.check_reconstructs_images().map_err(at)?;
     if !graph.spec.undoes.is_none() {
         bail_usage!(
-            "{}: the model restores images, it does not draw new ones; train one by --preset generate",
+            "{}: the model restores images and cannot generate new ones; train one with --preset \
+             generate",
             name.display()
         );
     }
     let units = graph.nodes[graph.code].dims.len();
-    if units > LARGEST {
+    if units > MAX_UNITS {
         bail_usage!(
-            "{}: its code has {units} values, more than the {LARGEST} that priors are fitted to; train a model with a smaller code, such as --preset generate",
+            "{}: its code has {units} values, but priors support at most {MAX_UNITS}; train a model \
+             with a smaller code, such as --preset generate",
             name.display()
         );
     }
     Ok(())
 }
 
-/// Fails where what is `wanted` is more than may be taken of the host's memory, where codes and
-/// images are; says what it is for, and what helps.
+/// Fails if `wanted` bytes exceed the memory budget or the host's free memory. `what` names what
+/// needs them, `instead` what helps.
 fn refuse_beyond(budget: Budget, wanted: u64, what: &str, instead: &str) -> Result<()> {
     let here = free().unwrap_or(u64::MAX);
     let allowed = budget.all.map_or(here, |all| all.min(here));
     if wanted > allowed {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         bail_usage!(
-            "{what} take {} MiB, more than the {} MiB that may be taken; {instead}, or raise --max-memory",
+            "{what} need {} MiB, more than the memory budget of {} MiB; {instead} or raise \
+             --max-memory",
             mib(wanted),
             mib(allowed)
         );
@@ -314,25 +356,39 @@ fn refuse_beyond(budget: Budget, wanted: u64, what: &str, instead: &str) -> Resu
     Ok(())
 }
 
-/// Fails where so many images and their codes are more than may be taken.
+/// Fails if `count` images and their codes exceed the memory budget.
 fn check_room(budget: Budget, graph: &Graph, count: usize) -> Result<()> {
     let (size, units) = (graph.nodes[0].dims, graph.nodes[graph.code].dims.len() as u64);
-    // codes, images, and the picture and the page of what is shown of them
+    // codes and images in f32, the picture, and the page
     let wanted = (count as u64)
         .saturating_mul(4 * (units + 2 * size.len() as u64))
         .saturating_add(show::bytes(size, count));
     let what = format!("{count} images of {size} and their codes");
-    refuse_beyond(budget, wanted, &what, "draw fewer at a time, with another --seed")
+    refuse_beyond(budget, wanted, &what, "generate fewer at a time, each with another --seed,")
 }
 
-pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
+impl CommandArgs for GenerateArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: GenerateArgs) -> anyhow::Result<()> {
     args.check()?;
-    let place = Place::of(&args.model);
+    let place = ModelPaths::of(&args.model);
     let loaded = model::load(&place.model)?;
     let graph = &loaded.graph;
     check_model(graph, &args.model)?;
     let stored = csae::priors::file::path_of(&place.model);
-    // everything that can be refused is refused before anything takes time
+    // check everything before anything takes time
     let known = if args.fit.is_some() {
         refuse_existing(&stored, args.force)?;
         None
@@ -343,35 +399,38 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
         args.check_prior(&prior)?;
         Some(prior)
     };
-    let judging = args.judge.as_deref().map(judge::Classifier::load).transpose()?;
+    let classifier = args.judge.as_deref().map(judge::Classifier::load).transpose()?;
     let budget = budget(args.max_memory.as_deref())?;
     check_room(budget, graph, args.count())?;
     args.files().iter().try_for_each(|name| refuse_existing(&args.out.join(name), args.force))?;
     let given = args.like.iter().chain(args.interpolate.iter().flatten());
     let given =
-        given.map(|source| one(&args, graph, source, budget)).collect::<Result<Vec<_>>>()?;
+        given.map(|source| read_one(&args, graph, source, budget)).collect::<Result<Vec<_>>>()?;
     let patches = |source: &Option<String>| {
         source.as_deref().map(|source| args.patches(graph, source, budget)).transpose()
     };
     let (fitting, train) = (patches(&args.fit)?, patches(&args.train)?);
     let test = args.test.as_deref().map(|source| args.whole(graph, source, budget)).transpose()?;
     fitting.iter().try_for_each(|sample| fit::check_room(&args, graph, sample, budget))?;
-    let against = match (&judging, &test) {
+    let comparison = match (&classifier, &test) {
         (Some(classifier), Some(test)) => {
-            Some(judge::Against { classifier, test, train: train.as_ref() })
+            Some(judge::Comparison { classifier, test, train: train.as_ref() })
         }
         _ => None,
     };
-    against.iter().try_for_each(|against| against.check(&args, graph.nodes[0].dims, budget))?;
+    comparison
+        .iter()
+        .try_for_each(|comparison| comparison.check(&args, graph.nodes[0].dims, budget))?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let mut inference = Inference::new(graph, &store);
     let held = [&fitting, &train, &test].into_iter().flatten().map(Sample::bytes).sum();
-    inference.fit(&device, Beside { parameters: 2 * store.bytes(), data: held })?;
+    inference.fit(&device, MemoryInUse { parameters: 2 * store.bytes(), data: held })?;
     if inference.decode(&mut device, &vec![0.0; graph.nodes[graph.code].dims.len()])?.is_none() {
         let message = format!(
-            "{}: its decoder also reads layers before the code, so that codes alone draw nothing",
+            "{}: its decoder also reads layers before the code, so codes alone cannot be decoded; \
+             train a model with --preset generate",
             args.model.display()
         );
         return Err(Error::usage(message).into());
@@ -385,30 +444,31 @@ pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
         }
         (None, known) => known,
     };
-    if let (Some(against), Some(prior)) = (&against, &prior) {
-        return judge::run(&args, &mut device, &mut inference, prior, against);
+    if let (Some(comparison), Some(prior)) = (&comparison, &prior) {
+        return judge::run(&args, &mut device, &mut inference, prior, comparison);
     }
     let codes = given
         .iter()
         .map(|image| inference.run_code(&mut device, image, &[]))
         .collect::<Result<Vec<_>>>()?;
-    let (what, codes) = args.codes(prior.as_ref(), &codes)?;
-    let drawn = inference.decode(&mut device, &codes)?.expect("the decoder reads the code alone");
-    Shown { what, drawn, originals: given, dims: graph.nodes[0].dims }
+    let (heading, codes) = args.codes(prior.as_ref(), &codes)?;
+    let generated =
+        inference.decode(&mut device, &codes)?.expect("the decoder reads the code alone");
+    Samples { heading, generated, originals: given, dims: graph.nodes[0].dims }
         .write(&args, train.as_ref())?;
     args.common.say_kernels(&mut device);
     Ok(())
 }
 
-/// One image of the model's size.
-fn one(args: &GenerateArgs, graph: &Graph, source: &str, budget: Budget) -> Result<Vec<f32>> {
+/// Reads one image of the model's size.
+fn read_one(args: &GenerateArgs, graph: &Graph, source: &str, budget: Budget) -> Result<Vec<f32>> {
     if !Path::new(source).is_file() {
         bail_usage!("{source}: no such file; name an image");
     }
     let size = graph.nodes[0].dims;
     let sample = Sample::open_whole(source, size, args.resize, true, budget)?;
     if sample.len() != 1 {
-        bail_usage!("{source}: {} images; name a file of one", sample.len());
+        bail_usage!("{source} holds {} images; name an image file", sample.len());
     }
     let mut pixels = Vec::new();
     sample.each_part(|images, chosen| {

@@ -1,4 +1,4 @@
-//! `csae denoise`
+//! `csae denoise`: denoising.
 
 use clap::Args;
 use csae::data::image_file::ImageFile;
@@ -8,57 +8,72 @@ use csae::spec::Task;
 use csae::tasks::restore::noise_level;
 use serde_json::json;
 
-use super::{Given, RestoreArgs};
+use super::{Input, RestoreArgs};
+use crate::cli::{CommandArgs, Common};
 
-/// Take noise out of images of any size: gray or colour, 8 or 16 bits, transparency kept.
+/// Remove noise from images of any size: gray or colour, 8 or 16 bits; transparency is kept.
 ///
-/// Results have the images' names, and their kind where that is PNG or JPEG; else they are PNG.
-/// Large images are restored in overlapping tiles.
+/// Results keep the images' names. PNG and JPEG files keep their format; others become PNG. Large
+/// images are processed in overlapping tiles.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae denoise noisy.png\n  csae denoise scans/ -o clean/ --sigma 25\n  csae denoise noisy/ -m runs/001 -o out/ --compare clean/ --side-by-side"
-)]
+#[command(after_help = "Examples:
+  csae denoise noisy.png
+  csae denoise scans/ -o clean/ --sigma 25
+  csae denoise noisy/ -m runs/001 -o out/ --compare clean/ --side-by-side")]
 pub struct DenoiseArgs {
     #[command(flatten)]
     pub(in crate::cli) restore: RestoreArgs,
-    /// Standard deviation of the noise on the 0-255 scale, or auto: estimated for each image
-    #[arg(long, value_name = "S|auto", default_value = "auto", value_parser = sigma)]
+    /// Standard deviation of the noise on the 0-255 scale; auto estimates it for each image
+    #[arg(long, value_name = "S|auto", default_value = "auto", value_parser = parse_sigma)]
     sigma: Sigma,
 }
 
-/// How much noise there is.
+/// The noise level of the images.
 #[derive(Clone, Copy, Debug)]
 enum Sigma {
     Auto,
     Known(f64),
 }
 
-fn sigma(text: &str) -> std::result::Result<Sigma, String> {
+fn parse_sigma(text: &str) -> std::result::Result<Sigma, String> {
     if text == "auto" {
         return Ok(Sigma::Auto);
     }
     let known = text.parse().ok().filter(|sigma| (0.0..=255.0).contains(sigma));
-    known.map(Sigma::Known).ok_or_else(|| "a standard deviation from 0 to 255, or auto".to_owned())
+    known
+        .map(Sigma::Known)
+        .ok_or_else(|| "give a standard deviation from 0 to 255, or auto".to_owned())
 }
 
-/// The noise of an image, by the middle of a large one.
+/// The estimated noise level of an image, from its centre if it is large.
 fn estimate(image: &ImageFile) -> Result<f64> {
-    const SIDE: usize = 2048;
-    let (h, w) = (image.h.min(SIDE), image.w.min(SIDE));
-    let (top, left) = ((image.h - h) / 2, (image.w - w) / 2);
-    let mut pixels = Vec::with_capacity(h * w * image.c);
-    (top..top + h).for_each(|y| image.read_row(y, left..left + w, &mut pixels));
-    noise_level::estimate(&pixels, h, w, image.c)
+    noise_level::estimate_middle(image.size(), image.c, |y, columns, row| {
+        image.read_row(y, columns, row);
+    })
 }
 
-pub fn run(args: DenoiseArgs) -> anyhow::Result<()> {
+impl CommandArgs for DenoiseArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.restore.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: DenoiseArgs) -> anyhow::Result<()> {
     let loaded = super::load(&args.restore, Task::Denoise)?;
-    if !loaded.graph.knows_level() {
+    if !loaded.graph.is_conditioned_on_level() {
         args.restore.common.say(
-            "note: this model was not trained to know the noise level; --sigma says nothing to it",
+            "note: this model is not conditioned on the noise level; --sigma has no effect on it",
         );
     }
-    let most = loaded.graph.spec.undoes.sigma.map_or(f64::INFINITY, |[_, most]| most);
+    let max_sigma = loaded.graph.spec.undoes.sigma.map_or(f64::INFINITY, |[_, max]| max);
     super::run(
         &args.restore,
         &loaded,
@@ -69,13 +84,14 @@ pub fn run(args: DenoiseArgs) -> anyhow::Result<()> {
                 Sigma::Known(sigma) => sigma,
                 Sigma::Auto => estimate(&image)?,
             };
-            if sigma > most {
+            if sigma > max_sigma {
                 args.restore.common.say(&format!(
-                    "note: {}: sigma {sigma:.1} is more than the {most} that the model was trained on",
+                    "note: {}: sigma {sigma:.1} is above {max_sigma}, the highest noise level that \
+                     the model was trained on",
                     job.image.display()
                 ));
             }
-            Ok(Given::whole(
+            Ok(Input::whole(
                 image,
                 Condition::noise(sigma),
                 format!("sigma {sigma:.1}"),

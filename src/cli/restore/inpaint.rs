@@ -1,4 +1,4 @@
-//! `csae inpaint`
+//! `csae inpaint`: inpainting.
 
 use std::path::{Path, PathBuf};
 
@@ -7,40 +7,42 @@ use csae::data::image_file::ImageFile;
 use csae::error::{Error, Result};
 use csae::infer::conditions::Condition;
 use csae::raster::corrupt::Mask;
-use csae::raster::fill::fill;
 use csae::spec::Task;
+use csae::tasks::restore::image::{guess, marked};
 use serde_json::json;
 
 use super::jobs::Job;
-use super::{Given, RestoreArgs};
+use super::{Input, RestoreArgs};
+use crate::cli::{CommandArgs, Common};
 
-/// Fill missing pixels of images: those that a mask marks, or that have a given colour. All others
-/// stay as they are (but JPEG encodes anew).
+/// Fill missing pixels of images, which a mask marks or which have a given colour. Other pixels
+/// stay unchanged, except in JPEG files, which are encoded again.
 ///
-/// Results have the images' names, and their kind where that is PNG or JPEG; else they are PNG.
-/// Large images are restored in overlapping tiles.
+/// Results keep the images' names. PNG and JPEG files keep their format; others become PNG. Large
+/// images are processed in overlapping tiles.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae inpaint scratched.png --mask scratches.png\n  csae inpaint photos/ --mask masks/ -o whole/\n  csae inpaint frame.png --mask-color '#ff00ff'"
-)]
+#[command(after_help = "Examples:
+  csae inpaint scratched.png --mask scratches.png
+  csae inpaint photos/ --mask masks/ -o whole/
+  csae inpaint frame.png --mask-color '#ff00ff'")]
 pub struct InpaintArgs {
     #[command(flatten)]
     pub(in crate::cli) restore: RestoreArgs,
-    /// An image of the same size, white where pixels are missing (a quarter of white will do, at
-    /// soft edges) and black or transparent elsewhere; or a folder with masks of the images' names
+    /// Mask of the image's size: white where pixels are missing, black or transparent elsewhere
+    /// (from a quarter of white on, pixels count as missing, for soft edges); or a folder of masks
+    /// with the images' names
     #[arg(long, value_name = "FILE", conflicts_with = "mask_color")]
     mask: Option<PathBuf>,
-    /// The colour of missing pixels: #rrggbb, or black, white, red, green, blue, cyan, magenta,
-    /// yellow
-    #[arg(long, value_name = "C", value_parser = color)]
+    /// Colour of missing pixels: #rrggbb, or black, white, red, green, blue, cyan, magenta, yellow
+    #[arg(long, value_name = "C", value_parser = parse_color)]
     mask_color: Option<Rgb>,
 }
 
-/// A colour of 8 bits a channel.
+/// A colour with 8 bits per channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rgb([u8; 3]);
 
-fn color(text: &str) -> std::result::Result<Rgb, String> {
+fn parse_color(text: &str) -> std::result::Result<Rgb, String> {
     let digits = match text.to_lowercase().as_str() {
         "black" => "000000".to_owned(),
         "white" => "ffffff".to_owned(),
@@ -53,15 +55,15 @@ fn color(text: &str) -> std::result::Result<Rgb, String> {
         other => other.strip_prefix('#').unwrap_or(other).to_owned(),
     };
     let value = u32::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 6);
-    let value = value.ok_or_else(|| "a colour such as #ff00ff or magenta".to_owned())?;
+    let value = value.ok_or_else(|| "give a colour such as #ff00ff or magenta".to_owned())?;
     Ok(Rgb([16, 8, 0].map(|shift| (value >> shift) as u8)))
 }
 
-/// The mask of an image: the file that was named, or the one of the image's name (or stem) in the
-/// folder that was.
+/// The mask file of an image: `mask` itself, or the file with the image's name in the folder
+/// `mask`.
 fn mask_file(job: &Job, mask: &Path) -> Result<PathBuf> {
     if !mask.exists() {
-        return Err(Error::usage(format!("--mask: {}: no such file or folder", mask.display())));
+        return Err(Error::usage(format!("--mask {}: no such file or folder", mask.display())));
     }
     if !mask.is_dir() {
         return Ok(mask.to_owned());
@@ -70,7 +72,10 @@ fn mask_file(job: &Job, mask: &Path) -> Result<PathBuf> {
     let found =
         [named.clone(), named.with_extension("png")].into_iter().find(|path| path.is_file());
     found.ok_or_else(|| {
-        Error::usage(format!("--mask: {} is not there, nor as .png", named.display()))
+        Error::usage(format!(
+            "--mask: neither {} nor the same name with .png exists",
+            named.display()
+        ))
     })
 }
 
@@ -78,7 +83,7 @@ fn read_mask(path: &Path, image: &ImageFile) -> Result<Mask> {
     let mask = ImageFile::read(path).map_err(|error| error.at("--mask"))?;
     if (mask.h, mask.w) != (image.h, image.w) {
         return Err(Error::usage(format!(
-            "--mask: {} has {}x{} pixels, the image {}x{}; give a mask of the image's size",
+            "--mask: {} has {}x{} pixels, but the image has {}x{}; give a mask of the image's size",
             path.display(),
             mask.w,
             mask.h,
@@ -86,21 +91,13 @@ fn read_mask(path: &Path, image: &ImageFile) -> Result<Mask> {
             image.h
         )));
     }
-    let white = |pixel: &[f32]| pixel.iter().sum::<f32>() >= 0.25 * pixel.len() as f32;
-    let alpha = mask.alpha().unwrap_or_else(|| vec![1.0; mask.h * mask.w]);
-    let pixels = mask.pixels();
-    let missing = pixels
-        .chunks_exact(mask.c)
-        .zip(alpha)
-        .map(|(pixel, alpha)| u8::from(alpha >= 0.5 && white(pixel)))
-        .collect();
-    Ok(Mask { h: image.h, w: image.w, missing })
+    Ok(marked(mask.size(), &mask.pixels(), mask.c, mask.alpha().as_deref()))
 }
 
 fn by_color(Rgb(color): Rgb, image: &ImageFile) -> Result<Mask> {
     if image.c == 1 && (color[0] != color[1] || color[1] != color[2]) {
         return Err(Error::usage(
-            "--mask-color: a gray image has no pixel of a colour; give a gray one, or a --mask",
+            "--mask-color: a gray image has no coloured pixels; give a gray colour or use --mask",
         ));
     }
     let is = |pixel: &[f32]| {
@@ -116,9 +113,23 @@ fn by_color(Rgb(color): Rgb, image: &ImageFile) -> Result<Mask> {
     Ok(Mask { h: image.h, w: image.w, missing })
 }
 
-pub fn run(args: InpaintArgs) -> anyhow::Result<()> {
+impl CommandArgs for InpaintArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.restore.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: InpaintArgs) -> anyhow::Result<()> {
     if args.mask.is_none() && args.mask_color.is_none() {
-        let message = "which pixels are missing: --mask FILE, white where they are, or --mask-color C, of which colour they are";
+        let message = "mark the missing pixels with --mask FILE (white) or --mask-color C";
         return Err(Error::usage(message).into());
     }
     let loaded = super::load(&args.restore, Task::Inpaint)?;
@@ -129,19 +140,19 @@ pub fn run(args: InpaintArgs) -> anyhow::Result<()> {
         let mask = match (&args.mask, args.mask_color) {
             (Some(mask), _) => read_mask(&mask_file(job, mask)?, &image)?,
             (None, Some(color)) => by_color(color, &image)?,
-            (None, None) => unreachable!("one of them is there"),
+            (None, None) => unreachable!("one of them was given"),
         };
+        let mut pixels = image.pixels();
+        guess(&mut pixels, image.c, &mask)?;
         let count = mask.count();
-        if count == image.h * image.w {
-            return Err(Error::usage("every pixel is missing: nothing is left to fill them from"));
-        }
         let lossy = job
             .image
             .extension()
             .is_some_and(|kind| ["jpg", "jpeg"].iter().any(|name| kind.eq_ignore_ascii_case(name)));
         if args.mask_color.is_some() && lossy {
             common.say(&format!(
-                "note: {}: JPEG changes colours by some levels, and pixels of exactly this colour are filled; mark them in a PNG, or give a --mask",
+                "note: {}: only pixels of exactly this colour are filled, and JPEG changes colours \
+                 slightly; mark pixels in a PNG or use --mask",
                 job.image.display()
             ));
         }
@@ -149,11 +160,9 @@ pub fn run(args: InpaintArgs) -> anyhow::Result<()> {
             common.say(&format!("note: {}: no pixel is missing", job.image.display()));
         }
         let share = count as f64 / (image.h * image.w) as f64;
-        let says = format!("{:.1} % missing", 100.0 * share);
-        // The guess is of the whole image: a gap may be larger than a tile.
-        let mut pixels = image.pixels();
-        fill(&mut pixels, image.c, &mask);
-        let given = Given::whole(image, Condition::missing(mask), says, json!({"missing": share}));
-        Ok(Given { pixels: Some(pixels), ..given })
+        let summary = format!("{:.1} % missing", 100.0 * share);
+        let input =
+            Input::whole(image, Condition::missing(mask), summary, json!({"missing": share}));
+        Ok(Input { pixels: Some(pixels), ..input })
     })
 }

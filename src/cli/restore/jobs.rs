@@ -1,4 +1,4 @@
-//! Which images are restored, and where the results go.
+//! Which images to restore, and where to write the results.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,28 +9,32 @@ use csae::error::{Error, Result};
 use super::RestoreArgs;
 use crate::cli::refuse_existing;
 
-/// An image to restore, where its result goes, and what it is compared with.
+/// An image to restore.
 pub struct Job {
+    /// The image's file.
     pub image: PathBuf,
-    /// Its name below the folder that was given, or the file's.
+    /// Its path relative to the folder that was given, or its file name.
     pub name: PathBuf,
+    /// File of the result.
     pub target: PathBuf,
+    /// The clean image to compare the result with.
     pub clean: Option<PathBuf>,
 }
 
 impl Job {
+    /// File of the side-by-side picture.
     pub fn side(&self) -> PathBuf {
         side_of(&self.target)
     }
 }
 
-/// Where before and after go, side by side.
+/// The file of the side-by-side picture for a result.
 fn side_of(target: &Path) -> PathBuf {
     target.with_extension("side.png")
 }
 
-/// The files that an argument means: itself, those of a folder and below, or those that a pattern
-/// matches.
+/// The files that an argument stands for: a file, all files in a folder, or the matches of a
+/// pattern.
 fn files(source: &Path) -> Result<Vec<PathBuf>> {
     if source.is_dir() {
         return folder::files(source);
@@ -42,8 +46,8 @@ fn files(source: &Path) -> Result<Vec<PathBuf>> {
         }
         return Ok(vec![source.to_owned()]);
     }
-    let paths =
-        glob::glob(&text).map_err(|error| Error::usage(format!("{text}: no pattern ({error})")))?;
+    let paths = glob::glob(&text)
+        .map_err(|error| Error::usage(format!("{text}: not a valid pattern ({error})")))?;
     let paths = paths.collect::<std::result::Result<Vec<_>, _>>();
     let paths = paths.map_err(|error| Error::io(error.path(), error.error()))?;
     let found: Vec<PathBuf> = paths.into_iter().filter(|path| path.is_file()).collect();
@@ -53,15 +57,19 @@ fn files(source: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Whether two paths lead to one file.
-fn same(a: &Path, b: &Path) -> bool {
+/// Whether two paths lead to the same file.
+fn is_same_file(a: &Path, b: &Path) -> bool {
     a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b)
 }
 
-/// All images, a folder's by their places below it.
+/// The jobs for all images. Results keep the images' paths relative to a folder that was given.
+///
+/// # Errors
+/// If an image or clean image does not exist, two results would have the same file, or a file
+/// exists and --force is not given.
 pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
     let mut jobs: Vec<Job> = Vec::new();
-    let mut taken: HashMap<String, PathBuf> = HashMap::new();
+    let mut targets: HashMap<String, PathBuf> = HashMap::new();
     for source in &args.images {
         for image in files(source)? {
             let name = if source.is_dir() {
@@ -69,19 +77,20 @@ pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
             } else {
                 Path::new(image.file_name().unwrap_or_default())
             };
-            let ending = name.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+            let extension = name.extension().unwrap_or_default().to_string_lossy().to_lowercase();
             let mut target = out.join(name);
-            if !["png", "jpg", "jpeg"].contains(&ending.as_str()) {
+            if !["png", "jpg", "jpeg"].contains(&extension.as_str()) {
                 target.set_extension("png");
             }
             let side = args.side_by_side.then(|| side_of(&target));
             for target in std::iter::once(&target).chain(&side) {
-                // Some file systems take no notice of case.
+                // Some file systems ignore case.
                 if let Some(other) =
-                    taken.insert(target.to_string_lossy().to_lowercase(), image.clone())
+                    targets.insert(target.to_string_lossy().to_lowercase(), image.clone())
                 {
                     return Err(Error::usage(format!(
-                        "both {} and {} would become {}: give one of them in another call, to another -o",
+                        "both {} and {} would be written to {}; process one of them in a separate \
+                         call with a different -o",
                         other.display(),
                         image.display(),
                         target.display()
@@ -98,13 +107,13 @@ pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
     }
     if jobs.len() > 1 && args.compare.as_ref().is_some_and(|clean| !clean.is_dir()) {
         return Err(Error::usage(
-            "--compare: several images are compared with a folder of images of the same names",
+            "--compare: for several images, give a folder of clean images with the same names",
         ));
     }
     for job in &jobs {
-        if same(&job.image, &job.target) {
+        if is_same_file(&job.image, &job.target) {
             return Err(Error::usage(format!(
-                "{}: the result would take its place; name another folder by -o",
+                "{}: the result would overwrite the image; choose another folder with -o",
                 job.image.display()
             )));
         }
@@ -114,7 +123,7 @@ pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
         }
         if let Some(clean) = job.clean.as_ref().filter(|clean| !clean.is_file()) {
             return Err(Error::usage(format!(
-                "--compare: {} is not there, which {} is compared with",
+                "--compare: {} does not exist; it is needed to compare {}",
                 clean.display(),
                 job.image.display()
             )));

@@ -1,4 +1,5 @@
-//! What `csae denoise`, `csae inpaint` and `csae upscale` share: images in, restored images out.
+//! What `csae denoise`, `csae inpaint` and `csae upscale` share: reading images, restoring them,
+//! and writing the results.
 
 pub mod denoise;
 pub mod inpaint;
@@ -11,14 +12,14 @@ use std::path::PathBuf;
 use clap::Args;
 use csae::data::image_file::ImageFile;
 use csae::device::Device;
-use csae::error::{Error, Kind, Result};
+use csae::error::{Error, ErrorKind, Result};
 use csae::files;
 use csae::infer::conditions::Condition;
 use csae::infer::restore::{Restorer, check_task};
 use csae::metrics::quality;
-use csae::model::{self, Loaded, Purpose};
-use csae::raster::color;
+use csae::model::{self, LoadedModel, Purpose};
 use csae::spec::Task;
+use csae::tasks::restore::image;
 use csae::train::draws;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
@@ -27,63 +28,64 @@ use self::jobs::Job;
 use super::Common;
 use super::targets::reason;
 
-/// What every command takes that restores images.
+/// Flags of the restoration commands.
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
-    /// Images: files, folders of them, or patterns such as 'scans/*.png'
+    /// Images: files, folders, or patterns such as 'scans/*.png'
     #[arg(required = true)]
     images: Vec<PathBuf>,
-    /// Model file, or a run folder, of a model trained for this task [default: the bundled one]
+    /// Model file or run folder of a model trained for this task [default: the bundled one]
     #[arg(short, long, value_name = "MODEL")]
     model: Option<PathBuf>,
     /// Folder for the results [default: denoised, inpainted or upscaled]
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// The clean image, or the folder with the clean images of the same names: prints PSNR and SSIM
+    /// Clean image, or folder of clean images with the same names; prints PSNR and SSIM
     #[arg(long, value_name = "CLEAN")]
     compare: Option<PathBuf>,
-    /// Restore each tile turned and flipped in all eight ways and average: some tenths of a decibel
-    /// better, eight times slower
+    /// Restore each tile in all eight flips and rotations and average the results: a few tenths of
+    /// a decibel better, eight times slower
     #[arg(long)]
     ensemble: bool,
     /// Also write NAME.side.png: before and after, side by side
     #[arg(long)]
     side_by_side: bool,
-    /// Write over existing files
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
-    /// A file that does not decode is an error, not skipped
+    /// Fail on files that do not decode, instead of skipping them
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
     pub(in crate::cli) common: Common,
 }
 
-/// An image as a model is given it.
-struct Given {
-    /// What the result is compared with, of its size.
+/// The input of the model for one image.
+struct Input {
+    /// The input image, of the result's size.
     before: ImageFile,
-    /// The samples (H,W,C) where they are finer than those of `before`.
+    /// Pixels (H,W,C), if they are more precise than those of `before`.
     pixels: Option<Vec<f32>>,
-    /// Whether only the brightness of a colour image is restored, by a gray model.
+    /// Whether a gray model restores only the brightness of a colour image.
     luma: bool,
-    /// What the model is told.
-    told: Condition,
-    /// What is said of it, for people and as JSON.
-    says: String,
+    /// What the model is conditioned on.
+    condition: Condition,
+    /// Description for people.
+    summary: String,
+    /// The same for JSON.
     fields: Map<String, Value>,
 }
 
-impl Given {
+impl Input {
     /// An image that is restored as it is.
-    fn whole(image: ImageFile, told: Condition, says: String, fields: Value) -> Self {
+    fn whole(image: ImageFile, condition: Condition, summary: String, fields: Value) -> Self {
         let fields = if let Value::Object(fields) = fields { fields } else { Map::new() };
-        Self { before: image, pixels: None, luma: false, told, says, fields }
+        Self { before: image, pixels: None, luma: false, condition, summary, fields }
     }
 }
 
-/// The model that is asked for, or the bundled one.
-fn load(args: &RestoreArgs, task: Task) -> Result<Loaded> {
+/// The model that `args` name, or the bundled one.
+fn load(args: &RestoreArgs, task: Task) -> Result<LoadedModel> {
     let loaded = match &args.model {
         Some(path) => model::load(path)?,
         None => model::restorer(task),
@@ -92,21 +94,21 @@ fn load(args: &RestoreArgs, task: Task) -> Result<Loaded> {
     Ok(loaded)
 }
 
-/// Restores each image as `give` prepares it for the model, once `check` has found nothing wrong
-/// with any of them.
+/// Restores all images. `prepare` makes the model's input from an image. `check` is called for
+/// every image before the first one is restored.
 fn run(
     args: &RestoreArgs,
-    loaded: &Loaded,
+    loaded: &LoadedModel,
     task: Task,
     check: impl Fn(&Job) -> Result<()>,
-    give: impl Fn(&Job, ImageFile) -> Result<Given>,
+    prepare: impl Fn(&Job, ImageFile) -> Result<Input>,
 ) -> anyhow::Result<()> {
-    let done = match task {
+    let default_folder = match task {
         Task::Denoise => "denoised",
         Task::Inpaint => "inpainted",
         Task::Upscale => "upscaled",
     };
-    let out = args.out.clone().unwrap_or_else(|| PathBuf::from(done));
+    let out = args.out.clone().unwrap_or_else(|| PathBuf::from(default_folder));
     let jobs = jobs::jobs(args, &out)?;
     jobs.iter().try_for_each(check)?;
     let mut device = args.common.open()?;
@@ -116,48 +118,54 @@ fn run(
     let mut skipped = Vec::new();
     for (number, job) in jobs.iter().enumerate() {
         let place = |error: Error| error.at(job.image.display());
-        let given = ImageFile::read(&job.image).and_then(|image| give(job, image).map_err(place));
-        let mut given = match given {
-            // the last one is an error if none was restored
+        let input =
+            ImageFile::read(&job.image).and_then(|image| prepare(job, image).map_err(place));
+        let mut input = match input {
+            // if no image could be restored, the last one's error is returned
             Err(error)
-                if error.kind == Kind::Usage && !args.strict && skipped.len() + 1 < jobs.len() =>
+                if error.kind == ErrorKind::Usage
+                    && !args.strict
+                    && skipped.len() + 1 < jobs.len() =>
             {
                 let name = job.image.display().to_string();
                 skipped.push((name.clone(), reason(&error, &name)));
                 continue;
             }
-            given => given?,
+            input => input?,
         };
-        let bar = progress(args, &given.before, number, jobs.len());
-        let result = restore(&restorer, &mut device, &mut given, &bar).map_err(place)?;
+        let bar = progress(args, &input.before, number, jobs.len());
+        let result = restore(&restorer, &mut device, &mut input, &bar).map_err(place)?;
         bar.finish_and_clear();
-        let before = &given.before;
-        let judged =
-            job.clean.as_ref().map(|clean| judge(job, clean, before, &result)).transpose()?;
+        let before = &input.before;
+        let quality =
+            job.clean.as_ref().map(|clean| measure(job, clean, before, &result)).transpose()?;
         files::make_folder(job.target.parent().unwrap_or(&out))?;
         result.save(&job.target)?;
         if args.side_by_side {
             side_by_side(before, &result).save(&job.side())?;
         }
         if args.common.json {
-            let mut line = json!({"kind": task.name(), "file": job.target.display().to_string(), "width": result.w, "height": result.h});
-            let table = line.as_object_mut().expect("it is an object");
-            table.extend(given.fields);
-            if let Some([p0, s0, p1, s1]) = judged {
+            let mut line = json!({
+                "kind": task.name(), "file": job.target.display().to_string(),
+                "width": result.w, "height": result.h
+            });
+            let table = line.as_object_mut().expect("`line` is an object");
+            table.extend(input.fields);
+            if let Some([p0, s0, p1, s1]) = quality {
                 let scores = [("psnr_before", p0), ("ssim_before", s0), ("psnr", p1), ("ssim", s1)];
                 table.extend(scores.map(|(name, value)| (name.to_owned(), value.into())));
             }
             outln!("{line}");
         } else {
-            let judged = judged.map_or(String::new(), |[p0, s0, p1, s1]| {
+            let quality = quality.map_or(String::new(), |[p0, s0, p1, s1]| {
                 format!("  PSNR {p0:.2} → {p1:.2} dB  SSIM {s0:.4} → {s1:.4}")
             });
             let (number, count, target) = (number + 1, jobs.len(), job.target.display());
             outln!(
-                "[{number}/{count}] {target}  {}x{}  {}{judged}",
+                "[{number}/{count}] {target}  {}x{}  {}{quality}",
                 result.w,
                 result.h,
-                given.says
+                input.summary
             );
         }
     }
@@ -166,13 +174,13 @@ fn run(
     Ok(())
 }
 
-/// A bar over the rows of an image, on a terminal.
+/// A progress bar over the rows of an image, on a terminal.
 fn progress(args: &RestoreArgs, image: &ImageFile, number: usize, count: usize) -> ProgressBar {
     if args.common.quiet || args.common.json || !draws() {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("{msg} {bar:30} {percent} %  {eta} left")
-        .expect("the template is sound");
+        .expect("the template is valid");
     let bar = ProgressBar::new(image.h as u64).with_style(style);
     bar.with_message(format!("[{}/{count}] {}x{}", number + 1, image.w, image.h))
 }
@@ -180,48 +188,30 @@ fn progress(args: &RestoreArgs, image: &ImageFile, number: usize, count: usize) 
 fn restore(
     restorer: &Restorer,
     device: &mut Device,
-    given: &mut Given,
+    input: &mut Input,
     bar: &ProgressBar,
 ) -> Result<ImageFile> {
-    let pixels = given.pixels.take();
-    let before = &given.before;
-    let [h, w, c] = [before.h, before.w, before.c];
-    let mut result = before.like(h, w);
+    let pixels = input.pixels.take();
+    let before = &input.before;
+    let (w, c) = (before.w, before.c);
+    let mut result = before.like(before.h, w);
     let read = |y: usize, columns: Range<usize>, row: &mut Vec<f32>| match &pixels {
         Some(pixels) => {
             row.extend_from_slice(&pixels[(y * w + columns.start) * c..(y * w + columns.end) * c])
         }
         None => before.read_row(y, columns, row),
     };
-    if given.luma && c == 3 && restorer.channels() == 1 {
-        let luma = |y: usize, columns: Range<usize>, row: &mut Vec<f32>| {
-            let mut rgb = Vec::with_capacity(3 * columns.len());
-            read(y, columns, &mut rgb);
-            row.extend(color::luma(&rgb, 3));
-        };
-        restorer.restore(device, [h, w, 1], &given.told, luma, |strip| {
-            for (y, luma) in (strip.top..).zip(strip.pixels.chunks_exact(w)) {
-                let mut rgb = Vec::with_capacity(3 * w);
-                read(y, 0..w, &mut rgb);
-                let mut ycbcr = color::rgb_to_ycbcr(&rgb);
-                ycbcr.iter_mut().step_by(3).zip(luma).for_each(|(to, from)| *to = *from);
-                result.write_rows(y, &color::ycbcr_to_rgb(&ycbcr));
-                bar.set_position(y as u64 + 1);
-            }
-            Ok(())
-        })?;
-        return Ok(result);
-    }
-    restorer.restore(device, [h, w, c], &given.told, read, |strip| {
-        result.write_rows(strip.top, &strip.pixels);
-        bar.set_position((strip.top + strip.pixels.len() / (w * c)) as u64);
+    let (image, how) = ((before.size(), c), (&input.condition, input.luma));
+    image::restore(restorer, device, image, how, read, |top, rows| {
+        result.write_rows(top, rows);
+        bar.set_position((top + rows.len() / (w * c)) as u64);
         Ok(())
     })?;
     Ok(result)
 }
 
 /// PSNR and SSIM before and after.
-fn judge(
+fn measure(
     job: &Job,
     clean: &std::path::Path,
     before: &ImageFile,
@@ -230,7 +220,8 @@ fn judge(
     let clean = ImageFile::read(clean)?;
     if (clean.h, clean.w, clean.c) != (after.h, after.w, after.c) {
         return Err(Error::usage(format!(
-            "--compare: the clean image has {}x{} pixels of {} channels, the result of {} has {}x{} of {}",
+            "--compare: the clean image has {}x{} pixels and {} channels, but the result of {} has \
+             {}x{} pixels and {} channels",
             clean.w,
             clean.h,
             clean.c,
@@ -248,7 +239,7 @@ fn judge(
     Ok([p0, s0, p1, s1])
 }
 
-/// Before and after with a gap between.
+/// Before and after with a gap between them.
 fn side_by_side(before: &ImageFile, after: &ImageFile) -> ImageFile {
     const GAP: usize = 8;
     let (h, w, c) = (before.h, before.w, before.c);

@@ -1,4 +1,4 @@
-//! `csae segment eval`
+//! `csae segment eval`: evaluates a segmenter.
 
 use std::path::PathBuf;
 
@@ -8,33 +8,48 @@ use csae::tasks::segment::judge;
 use serde_json::json;
 
 use super::{Labels, as_json, check_memory, load, placed, say, tell};
-use crate::cli::{Common, budget, features};
+use crate::cli::{CommandArgs, Common, budget, features};
 
-/// Judge a segmenter by images with label images: intersection over union and Dice of each class,
-/// pixels right.
+/// Evaluate a segmenter on images with label images: intersection over union and Dice of each
+/// class, pixel accuracy.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae segment eval runs/cells cells/ --instances\n  csae segment eval runs/streets @test.txt --labels labels/ --ignore 255 --json"
-)]
+#[command(after_help = "Examples:
+  csae segment eval runs/cells cells/ --instances
+  csae segment eval runs/streets @test.txt --labels labels/ --ignore 255 --json")]
 pub struct EvalArgs {
-    /// Segmenter: a file or folder that `csae segment train` made
+    /// Segmenter: a file or folder written by `csae segment train`
     model: PathBuf,
-    /// Images: a folder (perhaps with `images` and `labels` in it), a file, a list (@FILE, or -)
+    /// Images: a folder (optionally with `images` and `labels` in it), a file, or a list (@FILE, or
+    /// -)
     data: String,
     #[command(flatten)]
     labels: Labels,
-    /// A file that does not decode, and labels that do not fit, are an error, not skipped
+    /// Fail on files that do not decode and on invalid labels, instead of skipping them
     #[arg(long)]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay
-    /// in their files [default: what is free]
+    /// Memory budget, such as 512MiB or 2GiB; images that need more than half of it are read from
+    /// their files as needed [default: the free memory]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
-pub fn run(args: EvalArgs) -> anyhow::Result<()> {
+impl CommandArgs for EvalArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        false
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: EvalArgs) -> anyhow::Result<()> {
     let loaded = load(&args.model)?;
     let budget = budget(args.max_memory.as_deref())?;
     let wanted = Wanted {

@@ -1,106 +1,108 @@
-//! `csae segment`
+//! `csae segment`: semantic segmentation.
 
 mod eval;
 mod predict;
 mod train;
 
+pub use train::resume;
+
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use csae::budget::Budget;
 use csae::data::Wanted;
-use csae::data::annotations::label_set::{Meaning, Set};
+use csae::data::annotations::label_set::{LabelOptions, SegmentationSet};
 use csae::device::Device;
 use csae::error::Result;
-use csae::model::{self, Loaded, Purpose};
+use csae::model::{self, LoadedModel, Purpose};
 use csae::tasks::segment::{Judged, Segmenter};
 use serde_json::{Value, json};
 
-use super::{Common, counted};
+use super::{CommandArgs, Common, commands, counted};
 
-/// Tell what every pixel of an image is of, by an encoder that learned without labels and a decoder
-/// that learns from label images.
+/// Segment images: classify every pixel, with an encoder that was trained without labels and a
+/// decoder trained on label images.
 #[derive(Debug, Args)]
 pub struct SegmentArgs {
     #[command(subcommand)]
     command: SegmentCommand,
 }
 
-#[derive(Debug, Subcommand)]
-enum SegmentCommand {
-    Train(Box<train::TrainArgs>),
-    Eval(eval::EvalArgs),
-    Predict(predict::PredictArgs),
-}
-
-impl SegmentArgs {
-    pub(super) const fn common(&self) -> Option<&Common> {
-        match &self.command {
-            SegmentCommand::Train(args) => Some(&args.common),
-            SegmentCommand::Eval(args) => Some(&args.common),
-            SegmentCommand::Predict(args) => Some(&args.common),
-        }
-    }
-
-    pub(super) const fn writes_files(&self) -> bool {
-        !matches!(self.command, SegmentCommand::Eval(_))
+commands! {
+    enum SegmentCommand {
+        Train(Box<train::TrainArgs>),
+        Eval(eval::EvalArgs),
+        Predict(predict::PredictArgs),
     }
 }
 
-pub fn run(args: SegmentArgs) -> anyhow::Result<()> {
-    match args.command {
-        SegmentCommand::Train(args) => train::run(*args),
-        SegmentCommand::Eval(args) => eval::run(args),
-        SegmentCommand::Predict(args) => predict::run(args),
+impl CommandArgs for SegmentArgs {
+    fn common(&self) -> Option<&Common> {
+        self.command.common()
+    }
+
+    fn writes_files(&self) -> bool {
+        self.command.writes_files()
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        self.command.run()
     }
 }
 
-/// What the numbers in label images mean.
+/// Flags for label images.
 #[derive(Debug, Args)]
 struct Labels {
-    /// Folder of label images: PNG files, called as the images, with a class number a pixel (gray,
-    /// or a palette's) [default: `labels` or `masks` beside `images` in DATA]
+    /// Folder of label images: PNG files with the images' names and one class number per pixel
+    /// (gray or palette) [default: `labels` or `masks` beside `images` in DATA]
     #[arg(long, value_name = "DIR")]
     labels: Option<PathBuf>,
     /// Labels number objects: 0 is the background, every other number the foreground
     #[arg(long)]
     instances: bool,
-    /// Number of pixels that do not count
+    /// Label of pixels to ignore
     #[arg(long, value_name = "N")]
     ignore: Option<u16>,
 }
 
 impl Labels {
-    fn open(&self, source: &str, classes: Vec<String>, wanted: &Wanted, limit: u64) -> Result<Set> {
-        let meaning = Meaning { classes, instances: self.instances, ignore: self.ignore };
-        Set::open(source, self.labels.as_deref(), &meaning, wanted, limit)
+    fn open(
+        &self,
+        source: &str,
+        classes: Vec<String>,
+        wanted: &Wanted,
+        limit: u64,
+    ) -> Result<SegmentationSet> {
+        let meaning = LabelOptions { classes, instances: self.instances, ignore: self.ignore };
+        SegmentationSet::open(source, self.labels.as_deref(), &meaning, wanted, limit)
     }
 }
 
-/// Says what was opened, and what was passed over.
-fn say(common: &Common, set: &Set) {
+/// Reports the set, and what was skipped.
+fn say(common: &Common, set: &SegmentationSet) {
     common.say(&format!("data: {}", set.description));
     common.say_skipped(&set.skipped);
     common.say_names(
-        |n| format!("no labels for {}, not used", counted(n, "image", "images")),
+        |n| format!("no labels for {}; skipped", counted(n, "image", "images")),
         &set.unlabelled,
     );
 }
 
-/// A segmenter from a file or a folder, and its values on a device.
-fn placed(device: &mut Device, loaded: &Loaded) -> Result<Segmenter> {
+/// Loads a segmenter onto a device.
+fn placed(device: &mut Device, loaded: &LoadedModel) -> Result<Segmenter> {
     let store = loaded.place(device, &loaded.graph, Purpose::Infer)?;
     Segmenter::new(&loaded.graph, &store)
 }
 
-fn load(path: &Path) -> Result<Loaded> {
+/// Reads a segmenter's model.
+fn load(path: &Path) -> Result<LoadedModel> {
     let loaded = model::load(path)?;
-    // says so before anything is opened
+    // fail before anything else is opened
     Segmenter::check(&loaded.graph)?;
     Ok(loaded)
 }
 
-/// Refuses images too large for what may be taken.
+/// Fails if the largest image does not fit into the memory budget.
 fn check_memory(
     device: &Device,
     segmenter: &Segmenter,
@@ -112,7 +114,8 @@ fn check_memory(
     let needed = held + segmenter.planned_bytes(device, h, w)?;
     match budget.all {
         Some(all) if needed > all => Err(csae::error::Error::usage(format!(
-            "an image of {w}x{h} takes {} MiB in all, more than the {} MiB that may be taken; raise --max-memory",
+            "segmenting an image of {w}x{h} needs {} MiB, more than the memory budget of {} MiB; \
+             raise --max-memory",
             needed.div_ceil(1 << 20),
             all >> 20
         ))),
@@ -128,8 +131,8 @@ fn as_json(judged: &Judged, classes: &[String]) -> Value {
         .map(|(i, name)| json!({"class": name, "iou": scores.iou[i], "dice": scores.dice[i]}))
         .collect();
     json!({
-        "classes": each, "mean_iou": scores.mean_iou, "mean_dice": scores.mean_dice, "image_dice": judged.image_dice,
-        "pixel_accuracy": scores.pixel_accuracy,
+        "classes": each, "mean_iou": scores.mean_iou, "mean_dice": scores.mean_dice,
+        "image_dice": judged.image_dice, "pixel_accuracy": scores.pixel_accuracy,
     })
 }
 
@@ -140,10 +143,10 @@ fn tell(judged: &Judged, classes: &[String]) {
     for (i, name) in classes.iter().enumerate() {
         outln!("{name:<24} {:>8} {:>8}", cell(scores.iou[i]), cell(scores.dice[i]));
     }
-    let of = if classes.len() > 1 { "mean (Dice of classes 1…)" } else { "mean" };
-    outln!("{of:<24} {:>8.4} {:>8.4}", scores.mean_iou, scores.mean_dice);
+    let name = if classes.len() > 1 { "mean (Dice of classes 1…)" } else { "mean" };
+    outln!("{name:<24} {:>8.4} {:>8.4}", scores.mean_iou, scores.mean_dice);
     outln!(
-        "Dice, mean over images {:.4}; pixels right {:.2} %",
+        "mean Dice over images {:.4}; pixel accuracy {:.2} %",
         judged.image_dice,
         100.0 * scores.pixel_accuracy
     );

@@ -1,9 +1,9 @@
-//! `csae segment predict`
+//! `csae segment predict`: segments images.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::data::annotations::label_image::{colour, write_labels};
+use csae::data::annotations::label_image::{class_colour, write_labels};
 use csae::data::{Handles, Wanted};
 use csae::error::Result;
 use csae::files;
@@ -14,22 +14,21 @@ use serde_json::{Value, json};
 
 use super::{check_memory, load, placed};
 use crate::cli::targets::{Job, Targets};
-use crate::cli::{Common, budget, refuse_existing};
+use crate::cli::{CommandArgs, Common, budget, refuse_existing};
 
-/// How much of a class's colour lies over the image.
+/// Opacity of the class colours over the image.
 const OPACITY: f32 = 0.5;
 
-/// Tell what every pixel of images is of, of any size: label images, coloured overlays,
-/// probabilities.
+/// Segment images of any size: label images, coloured overlays, probabilities.
 ///
-/// NAME.png has a class number a pixel, and a palette that shows classes in colours;
-/// NAME.overlay.png is the image beneath these colours, the first class left clear.
+/// NAME.png holds a class number per pixel, with a palette that shows classes as colours.
+/// NAME.overlay.png is the image under these colours; the first class stays clear.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae segment predict runs/cells new/ -o out/\n  csae segment predict runs/cells photo.jpg -o out/ --probabilities"
-)]
+#[command(after_help = "Examples:
+  csae segment predict runs/cells new/ -o out/
+  csae segment predict runs/cells photo.jpg -o out/ --probabilities")]
 pub struct PredictArgs {
-    /// Segmenter: a file or folder that `csae segment train` made
+    /// Segmenter: a file or folder written by `csae segment train`
     model: PathBuf,
     /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR or npy files,
     /// bundled sets
@@ -41,24 +40,24 @@ pub struct PredictArgs {
     /// Also write NAME.npy: the probability of each class at each pixel (H,W,classes; float32)
     #[arg(long)]
     probabilities: bool,
-    /// Write over existing files
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
-    /// A file that does not decode is an error, not skipped
+    /// Fail on files that do not decode, instead of skipping them
     #[arg(long)]
     strict: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB: images that need more than half of it stay
-    /// in their files [default: what is free]
+    /// Memory budget, such as 512MiB or 2GiB; images that need more than half of it are read from
+    /// their files as needed [default: the free memory]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
-    pub(super) common: Common,
+    common: Common,
 }
 
 fn overlay(pixels: &[f32], c: usize, classes: &[u8]) -> Vec<f32> {
     let mut out = Vec::with_capacity(classes.len() * 3);
     for (pixel, class) in pixels.chunks_exact(c).zip(classes) {
-        let shade = colour(usize::from(*class));
+        let shade = class_colour(usize::from(*class));
         let opacity = if *class == 0 { 0.0 } else { OPACITY };
         out.extend((0..3).map(|ch| {
             let value = pixel[if c >= 3 { ch } else { 0 }];
@@ -68,11 +67,25 @@ fn overlay(pixels: &[f32], c: usize, classes: &[u8]) -> Vec<f32> {
     out
 }
 
-fn with(picture: &Path, ending: &str) -> PathBuf {
+fn beside(picture: &Path, ending: &str) -> PathBuf {
     picture.with_extension(ending)
 }
 
-pub fn run(args: PredictArgs) -> anyhow::Result<()> {
+impl CommandArgs for PredictArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: PredictArgs) -> anyhow::Result<()> {
     let loaded = load(&args.model)?;
     let channels = loaded.graph.nodes[0].dims.c;
     let budget = budget(args.max_memory.as_deref())?;
@@ -80,9 +93,9 @@ pub fn run(args: PredictArgs) -> anyhow::Result<()> {
     let targets =
         Targets::plan(&args.common, &args.images, Some(&args.out), &wanted, &budget, args.force)?;
     for job in &targets.jobs {
-        refuse_existing(&with(&job.target, "overlay.png"), args.force)?;
+        refuse_existing(&beside(&job.target, "overlay.png"), args.force)?;
         if args.probabilities {
-            refuse_existing(&with(&job.target, "npy"), args.force)?;
+            refuse_existing(&beside(&job.target, "npy"), args.force)?;
         }
     }
     let mut device = args.common.open()?;
@@ -92,9 +105,9 @@ pub fn run(args: PredictArgs) -> anyhow::Result<()> {
     check_memory(&device, &segmenter, sizes, targets.held, &budget)?;
     let names = segmenter.classes();
     let mut handles = Handles::default();
-    let of_one_size = |job: &Job| targets.sources[job.source].size(job.image);
-    for jobs in targets.jobs.chunk_by(|a, b| of_one_size(a) == of_one_size(b)) {
-        let (h, w) = of_one_size(&jobs[0]);
+    let size_of = |job: &Job| targets.sources[job.source].size(job.image);
+    for jobs in targets.jobs.chunk_by(|a, b| size_of(a) == size_of(b)) {
+        let (h, w) = size_of(&jobs[0]);
         let laid = segmenter.laid(&device, h, w)?;
         let mut pass = laid.pass();
         for Job { source, image, target } in jobs {
@@ -109,14 +122,14 @@ pub fn run(args: PredictArgs) -> anyhow::Result<()> {
             files::make_folder(target.parent().unwrap_or(Path::new("")))?;
             write_labels(target, &classes, h, w)?;
             picture::save_png(
-                &with(target, "overlay.png"),
+                &beside(target, "overlay.png"),
                 &overlay(&pixels, channels, &classes),
                 h,
                 w,
                 3,
             )?;
             if args.probabilities {
-                write_probabilities(&with(target, "npy"), &probabilities, [h, w, names.len()])?;
+                write_probabilities(&beside(target, "npy"), &probabilities, [h, w, names.len()])?;
             }
             let share = |class: usize| {
                 classes.iter().filter(|found| usize::from(**found) == class).count() as f64
@@ -130,7 +143,10 @@ pub fn run(args: PredictArgs) -> anyhow::Result<()> {
                     .collect();
                 outln!(
                     "{}",
-                    json!({"kind": "labels", "image": set.name(*image), "file": target.display().to_string(), "shares": shares})
+                    json!({
+                        "kind": "labels", "image": set.name(*image),
+                        "file": target.display().to_string(), "shares": shares
+                    })
                 );
             } else {
                 let shares = names.iter().enumerate().filter(|(i, _)| share(*i) > 0.0);
@@ -139,7 +155,6 @@ pub fn run(args: PredictArgs) -> anyhow::Result<()> {
                 outln!("{}  {}", target.display(), shares.join(", "));
             }
         }
-        pass.release(&mut device);
     }
     args.common.say_kernels(&mut device);
     Ok(())

@@ -1,4 +1,5 @@
-//! What `csae texture` and `csae stylize` share: pictures in, autoencoders, where results go.
+//! What `csae texture` and `csae stylize` share: reading pictures, loading autoencoders, showing
+//! progress, naming results.
 
 pub mod stylize;
 pub mod texture;
@@ -19,27 +20,28 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Common, budget, interrupt};
 
-/// The page of all results.
+/// The page that shows all results.
 const GALLERY: &str = "gallery.html";
 
-/// What both take.
+/// Flags of both commands.
 #[derive(Debug, Args)]
 pub struct SynthesisArgs {
-    /// Model file, or a run folder, of an autoencoder of colour images; several by repeating it
+    /// Model file or run folder of an autoencoder of colour images; repeat the flag for several
     /// [default: the bundled paint-3, paint-2 and paint-1]
     #[arg(short, long = "model", value_name = "MODEL")]
     models: Vec<PathBuf>,
-    /// Optimise the image itself, not pass it through autoencoders: slower, closer
+    /// Optimise the image instead of passing it through autoencoders: slower, but closer to the
+    /// target
     #[arg(long)]
     optimise: bool,
-    /// Steps of optimisation at each size, from the smallest on, and a third of that once more for
-    /// a texture that need not tile, when its surroundings are cut off
+    /// Number of optimisation steps at each size, from the smallest up; a texture that need not
+    /// tile takes a third more after its margin is cut off
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
-    /// Write over existing files
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
-    /// Memory that may be taken, such as 512MiB or 2GiB [default: what is free]
+    /// Memory budget, such as 512MiB or 2GiB [default: the free memory]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
@@ -47,7 +49,8 @@ pub struct SynthesisArgs {
 }
 
 impl SynthesisArgs {
-    /// Opens the device and puts the autoencoders on it, from the coarsest code to the finest.
+    /// Opens the device and loads the autoencoders onto it, sorted from the coarsest code to the
+    /// finest.
     fn open(&self) -> Result<(Device, Vec<(Synthesizer, Store)>)> {
         let budget = budget(self.max_memory.as_deref())?;
         let names = ["paint-3", "paint-2", "paint-1"].map(PathBuf::from);
@@ -67,18 +70,18 @@ impl SynthesisArgs {
         Ok((device, placed))
     }
 
-    /// Which method is asked for; `steps` unless others are.
+    /// The method that the flags choose. `steps` is the default number of steps.
     fn method(&self, steps: usize) -> Result<Method> {
         Ok(match (self.optimise, self.steps) {
-            (_, Some(0)) => bail_usage!("--steps 0: at least one step is taken"),
+            (_, Some(0)) => bail_usage!("--steps 0: give at least 1"),
             (true, asked) => Method::Optimise { steps: asked.unwrap_or(steps) },
-            (false, Some(_)) => bail_usage!("--steps: steps are of --optimise"),
+            (false, Some(_)) => bail_usage!("--steps needs --optimise"),
             (false, None) => Method::Quick,
         })
     }
 
-    /// Who tells how far it is: a bar on a terminal, lines in a log.
-    fn teller(&self, what: String) -> Teller {
+    /// A progress display named `what`: a bar on a terminal, lines in a log.
+    fn progress_display(&self, what: String) -> ProgressDisplay {
         let silent = self.common.quiet || self.common.json;
         let bar = if silent || !std::io::stderr().is_terminal() {
             ProgressBar::hidden()
@@ -86,43 +89,43 @@ impl SynthesisArgs {
             let style =
                 ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len}  {msg}  {eta} left");
             ProgressBar::new(0)
-                .with_style(style.expect("the template is sound"))
+                .with_style(style.expect("the template is valid"))
                 .with_prefix(what.clone())
         };
         let lines = !silent && bar.is_hidden();
-        Teller { bar, lines, what }
+        ProgressDisplay { bar, lines, what }
     }
 }
 
-/// Tells how far a picture is.
-struct Teller {
+/// Shows the progress of one picture.
+struct ProgressDisplay {
     bar: ProgressBar,
     lines: bool,
     what: String,
 }
 
-impl Teller {
-    /// Tells it; whether to go on.
-    fn tell(&self, progress: Progress) -> bool {
-        let Progress { done, of, loss } = progress;
-        self.bar.set_length(of as u64);
+impl ProgressDisplay {
+    /// Shows the progress. Returns whether to continue.
+    fn update(&self, progress: Progress) -> bool {
+        let Progress { done, total, loss } = progress;
+        self.bar.set_length(total as u64);
         self.bar.set_position(done as u64);
         if loss.is_finite() {
             self.bar.set_message(format!("loss {loss:.5}"));
-            // ten lines in all
-            if self.lines && (10 * done / of > 10 * (done - 1) / of) {
-                eprintln!("{}  step {done}/{of}  loss {loss:.5}", self.what);
+            // at most ten lines per picture
+            if self.lines && (10 * done / total > 10 * (done - 1) / total) {
+                eprintln!("{}  step {done}/{total}  loss {loss:.5}", self.what);
             }
         }
         !interrupt::asked()
     }
 }
 
-/// Fails where a file is not there, before anything takes time.
-fn check_there(paths: &[PathBuf]) -> Result<()> {
+/// Fails if a file does not exist, before anything takes time.
+fn check_files_exist(paths: &[PathBuf]) -> Result<()> {
     match paths.iter().find(|path| !path.is_file()) {
         Some(path) if path.is_dir() => Err(Error::usage(format!(
-            "{0}: a folder; name images, such as {0}/*.png",
+            "{0} is a folder; name images, such as {0}/*.png",
             path.display()
         ))),
         Some(path) => Err(Error::usage(format!("{}: no such file; name an image", path.display()))),
@@ -130,8 +133,9 @@ fn check_there(paths: &[PathBuf]) -> Result<()> {
     }
 }
 
-/// A picture from a file in RGB, what is transparent over white; and the file.
-fn read(path: &Path) -> Result<(Picture, ImageFile)> {
+/// Reads a picture as RGB, with transparent parts over white. Also returns the file, which holds
+/// the transparency.
+fn read_rgb(path: &Path) -> Result<(Picture, ImageFile)> {
     let file = ImageFile::read(path)?;
     let (mut pixels, c) = (file.pixels(), file.c);
     if c == 1 {
@@ -146,31 +150,32 @@ fn read(path: &Path) -> Result<(Picture, ImageFile)> {
     Ok((Picture { h: file.h, w: file.w, c: 3, pixels }, file))
 }
 
-/// A file's name without folder and ending.
+/// A file's name without folder and extension.
 fn stem(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Width and height as they are written: 256, or 320x200.
-fn size(text: &str) -> Result<[usize; 2]> {
+/// Parses a size, such as 256 or 320x200, to [height, width].
+fn parse_size(text: &str) -> Result<[usize; 2]> {
     const LARGEST: usize = 1 << 14;
     let side = |text: &str| text.parse::<usize>().ok().filter(|side| (16..=LARGEST).contains(side));
     let (w, h) = text.split_once(['x', '×']).unwrap_or((text, text));
     match (side(w), side(h)) {
         (Some(w), Some(h)) => Ok([h, w]),
         _ => Err(Error::usage(format!(
-            "--size {text}: one side, or WIDTHxHEIGHT, each from 16 to {LARGEST} pixels"
+            "--size {text}: give one side or WIDTHxHEIGHT, each from 16 to {LARGEST} pixels"
         ))),
     }
 }
 
-/// Fails where two results would have one name.
+/// Fails if two results would have the same name.
 fn check_distinct(names: &[String]) -> Result<()> {
     let mut seen = std::collections::HashSet::new();
     for name in names {
         if !seen.insert(name.to_lowercase()) {
             bail_usage!(
-                "two results would be called {name}: give one of them in another call, to another -o"
+                "two results would be called {name}; make one of them in a separate call with a \
+                 different -o"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! `csae stylize`
+//! `csae stylize`: style transfer.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -10,39 +10,41 @@ use csae::files;
 use csae::report::picture::Picture;
 use csae::tasks::synthesis::Method;
 use csae::tasks::synthesis::gallery;
-use csae::tasks::synthesis::gallery::Painted;
-use csae::tasks::synthesis::{Styled, Styling, brightness, stylize};
+use csae::tasks::synthesis::gallery::StyleEntry;
+use csae::tasks::synthesis::{StyleOptions, StyledPicture, brightness, stylize};
 use serde_json::json;
 
-use super::{GALLERY, SynthesisArgs, check_distinct, check_there, read, stem};
+use super::{GALLERY, SynthesisArgs, check_distinct, check_files_exist, read_rgb, stem};
 use crate::cli::interrupt::{self, Interrupted};
-use crate::cli::refuse_existing;
+use crate::cli::{CommandArgs, Common, refuse_existing};
 
 /// Give pictures the style of others: the content of one, the colours and strokes of another.
 ///
-/// Every content is made in every style, as CONTENT.in.STYLE.png; with --mix or --mask, in all of
-/// them at once. gallery.html shows what was made. Quick: an autoencoder's codes are whitened and
-/// coloured. With --optimise, the picture is optimised until an autoencoder's maps say of it what
-/// they say of the style.
+/// Each content is combined with each style, as CONTENT.in.STYLE.png; with --mix or --mask, with
+/// all of them at once. gallery.html shows all results. By default an autoencoder's codes are
+/// whitened and coloured, which is fast. With --optimise, the picture is optimised until its
+/// feature statistics match those of the style.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae stylize --content photo.jpg --style wave.jpg\n  csae stylize --content a.jpg b.jpg --style wave.jpg night.jpg -o gallery/ --optimise\n  csae stylize --content photo.jpg --style wave.jpg night.jpg --mix 0.7,0.3 --keep-color\n  csae stylize --content photo.jpg --style wave.jpg night.jpg --mask sky.png ground.png"
-)]
+#[command(after_help = "Examples:
+  csae stylize --content photo.jpg --style wave.jpg
+  csae stylize --content a.jpg b.jpg --style wave.jpg night.jpg -o gallery/ --optimise
+  csae stylize --content photo.jpg --style wave.jpg night.jpg --mix 0.7,0.3 --keep-color
+  csae stylize --content photo.jpg --style wave.jpg night.jpg --mask sky.png ground.png")]
 pub struct StylizeArgs {
-    /// Pictures whose content it is
+    /// Pictures that give the content
     #[arg(long, value_name = "IMAGE", required = true, num_args = 1..)]
     content: Vec<PathBuf>,
-    /// Pictures whose style it is
+    /// Pictures that give the style
     #[arg(long, value_name = "IMAGE", required = true, num_args = 1..)]
     style: Vec<PathBuf>,
-    /// Mix the styles, by these weights
+    /// Mix all styles in each result, with these weights
     #[arg(long, value_name = "W,W,…", value_delimiter = ',', conflicts_with = "mask")]
     mix: Vec<f64>,
-    /// Where each style goes: as many gray images as styles, white there, black where not,
-    /// stretched to the content's size; elsewhere the content stays
+    /// One gray image per style: white where the style applies, black where it does not, stretched
+    /// to the content's size; elsewhere the content stays
     #[arg(long, value_name = "IMAGE", num_args = 1..)]
     mask: Vec<PathBuf>,
-    /// How much of the style, from 0 to 1
+    /// Amount of style, from 0 to 1
     #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
     strength: f64,
     /// Keep the colours of the content
@@ -51,23 +53,24 @@ pub struct StylizeArgs {
     /// Longer side of the result in pixels [default: the content's]
     #[arg(long, value_name = "SIDE")]
     size: Option<usize>,
-    /// Size of the style beside the content: the larger, the larger its strokes
+    /// Size of the style relative to the content; larger values give larger strokes
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     style_scale: f64,
     /// Folder for the results
     #[arg(short, long, value_name = "DIR", default_value = "styled")]
     out: PathBuf,
     #[command(flatten)]
-    pub(in crate::cli) paint: SynthesisArgs,
+    pub(in crate::cli) synthesis: SynthesisArgs,
 }
 
-/// Steps of optimisation, unless others are asked for.
+/// Default number of optimisation steps at each size.
 const STEPS: usize = 100;
 
-/// Which styles a result is of.
+/// One result: a content, and the styles of its regions.
 struct Job {
     content: usize,
-    /// Weights of styles, for each region, and the region.
+    /// For each region, the weights and indices of its styles. One region without masks, else one
+    /// per mask.
     parts: Vec<Vec<(f64, usize)>>,
     target: PathBuf,
 }
@@ -75,18 +78,18 @@ struct Job {
 impl StylizeArgs {
     fn method(&self) -> csae::error::Result<Method> {
         if !(0.0..=1.0).contains(&self.strength) {
-            bail_usage!("--strength {}: a share from 0 to 1", self.strength);
+            bail_usage!("--strength {}: give a number from 0 to 1", self.strength);
         }
         if !(0.1..=10.0).contains(&self.style_scale) {
-            bail_usage!("--style-scale {}: from 0.1 to 10", self.style_scale);
+            bail_usage!("--style-scale {}: give a number from 0.1 to 10", self.style_scale);
         }
-        if self.size.is_some_and(|size| !(32..=1 << 14).contains(&size)) {
-            bail_usage!("--size: a side of 32 to {} pixels", 1 << 14);
+        if let Some(size) = self.size.filter(|size| !(32..=1 << 14).contains(size)) {
+            bail_usage!("--size {size}: give a side from 32 to {} pixels", 1 << 14);
         }
-        self.paint.method(STEPS)
+        self.synthesis.method(STEPS)
     }
 
-    /// Every content in every style, or in all at once.
+    /// Every content with every style, or with all of them at once.
     fn jobs(&self) -> csae::error::Result<Vec<Job>> {
         let name =
             |content: usize, style: &str| format!("{}.in.{style}", stem(&self.content[content]));
@@ -98,7 +101,8 @@ impl StylizeArgs {
                 || sum <= 0.0
             {
                 bail_usage!(
-                    "--mix: a weight for each of the {} styles, none below 0 and one above",
+                    "--mix needs one weight for each of the {} styles: none negative, at least one \
+                     positive",
                     self.style.len()
                 );
             }
@@ -112,7 +116,7 @@ impl StylizeArgs {
         } else if !self.mask.is_empty() {
             if self.mask.len() != self.style.len() {
                 bail_usage!(
-                    "--mask: {} masks for {} styles; one for each",
+                    "--mask: {} masks for {} styles; give one mask per style",
                     self.mask.len(),
                     self.style.len()
                 );
@@ -139,9 +143,9 @@ impl StylizeArgs {
         Ok(named.into_iter().map(job).collect())
     }
 
-    /// A content at the size wanted, and its file for transparency.
+    /// A content at the requested size, and its transparency.
     fn read_content(&self, content: usize) -> csae::error::Result<(Picture, Option<Vec<f32>>)> {
-        let (picture, file) = read(&self.content[content])?;
+        let (picture, file) = read_rgb(&self.content[content])?;
         let alpha = file.alpha();
         let Some(size) = self.size else { return Ok((picture, alpha)) };
         let by = size as f64 / picture.h.max(picture.w) as f64;
@@ -163,57 +167,74 @@ impl StylizeArgs {
     }
 }
 
-/// A mask's share of each pixel, at a size.
+/// A mask resized to a picture: the share of the style at each pixel.
 fn read_mask(path: &std::path::Path, [h, w]: [usize; 2]) -> csae::error::Result<Vec<f32>> {
-    let (mask, _) = read(path)?;
+    let (mask, _) = read_rgb(path)?;
     let values = brightness(&mask.pixels);
     let mut values = csae::raster::resample::imresize_to(&values, (mask.h, mask.w), 1, (h, w));
     values.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
     Ok(values)
 }
 
-pub fn run(args: StylizeArgs) -> anyhow::Result<()> {
+impl CommandArgs for StylizeArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.synthesis.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        run(self)
+    }
+}
+
+fn run(args: StylizeArgs) -> anyhow::Result<()> {
     let method = args.method()?;
     let jobs = args.jobs()?;
     [&args.content, &args.style, &args.mask]
         .into_iter()
-        .try_for_each(|paths| check_there(paths))?;
+        .try_for_each(|paths| check_files_exist(paths))?;
     for target in jobs.iter().map(|job| &job.target).chain(&[args.out.join(GALLERY)]) {
-        refuse_existing(target, args.paint.force)?;
+        refuse_existing(target, args.synthesis.force)?;
     }
-    let styles =
-        args.style.iter().map(|path| Ok(read(path)?.0)).collect::<csae::error::Result<Vec<_>>>()?;
-    let styling = Styling { method, strength: args.strength, keep_color: args.keep_color };
-    let (mut device, synthesizers) = args.paint.open()?;
+    let styles = args
+        .style
+        .iter()
+        .map(|path| Ok(read_rgb(path)?.0))
+        .collect::<csae::error::Result<Vec<_>>>()?;
+    let options = StyleOptions { method, strength: args.strength, keep_color: args.keep_color };
+    let (mut device, synthesizers) = args.synthesis.open()?;
     interrupt::watch();
-    let named: Vec<(String, Picture)> =
+    let named_styles: Vec<(String, Picture)> =
         args.style.iter().map(|path| stem(path)).zip(styles.iter().cloned()).collect();
-    let (mut contents, mut shown): (Vec<(String, Picture)>, Vec<Painted>) =
+    let (mut contents, mut shown): (Vec<(String, Picture)>, Vec<StyleEntry>) =
         (Vec::new(), Vec::new());
     for job in &jobs {
         let (content, alpha) = args.read_content(job.content)?;
         let (h, w) = (content.h, content.w);
         let start = Instant::now();
-        let mut made: Vec<Styled> = Vec::new();
+        let mut made: Vec<StyledPicture> = Vec::new();
         for part in &job.parts {
             let mix: Vec<(f64, Picture)> =
                 part.iter().map(|(weight, style)| (*weight, styles[*style].clone())).collect();
-            let teller = args.paint.teller(stem(&job.target));
-            let tell = |progress| teller.tell(progress);
+            let display = args.synthesis.progress_display(stem(&job.target));
+            let report = |progress| display.update(progress);
             let styled = stylize(
                 &mut device,
                 &synthesizers,
                 &content,
                 &mix,
                 args.style_scale,
-                &styling,
-                tell,
+                &options,
+                report,
             );
-            teller.bar.finish_and_clear();
+            display.bar.finish_and_clear();
             made.push(match styled {
                 Err(_) if interrupt::asked() => {
                     return Err(Interrupted(format!(
-                        "stopped; {} is not written",
+                        "stopped; {} was not written",
                         job.target.display()
                     ))
                     .into());
@@ -237,42 +258,47 @@ pub fn run(args: StylizeArgs) -> anyhow::Result<()> {
         file.set_alpha(alpha.as_deref());
         files::make_folder(&args.out)?;
         file.save(&job.target)?;
-        let mean = |of: fn(&Styled) -> f64| made.iter().map(of).sum::<f64>() / made.len() as f64;
+        let mean =
+            |of: fn(&StyledPicture) -> f64| made.iter().map(of).sum::<f64>() / made.len() as f64;
         let (distance, before, ssim) =
             (mean(|made| made.distance), mean(|made| made.before), mean(|made| made.ssim));
-        let says = format!(
-            "distance to the style {before:.3} → {distance:.3} ({:.0} %), SSIM to the content {ssim:.3}",
+        let caption = format!(
+            "distance to the style {before:.3} → {distance:.3} ({:.0} %), SSIM to the content \
+             {ssim:.3}",
             100.0 * distance / before
         );
-        if args.paint.common.json {
+        if args.synthesis.common.json {
             outln!(
                 "{}",
-                json!({"kind": "stylize", "file": job.target.display().to_string(), "width": w, "height": h, "distance": distance, "before": before,
-                    "ssim": ssim, "seconds": seconds})
+                json!({
+                    "kind": "stylize", "file": job.target.display().to_string(),
+                    "width": w, "height": h, "distance": distance, "before": before,
+                    "ssim": ssim, "seconds": seconds
+                })
             );
         } else {
-            outln!("{}  {w}x{h}  {says}  {seconds:.1} s", job.target.display());
+            outln!("{}  {w}x{h}  {caption}  {seconds:.1} s", job.target.display());
         }
         let name = stem(&args.content[job.content]);
         let style = stem(&job.target)
             .split_once(".in.")
             .map_or_else(String::new, |(_, style)| style.to_owned());
-        shown.push(Painted {
+        shown.push(StyleEntry {
             names: [name.clone(), style],
             picture: Picture { h, w, c: 3, pixels },
-            says,
+            caption,
         });
         if contents.iter().all(|(known, _)| *known != name) {
             contents.push((name, content));
         }
         files::write_atomically(
             &args.out.join(GALLERY),
-            gallery::styles(&contents, &named, &shown)?.as_bytes(),
+            gallery::styles(&contents, &named_styles, &shown)?.as_bytes(),
         )?;
         if interrupt::asked() {
             return Err(Interrupted(format!("stopped after {}", job.target.display())).into());
         }
     }
-    args.paint.common.say_kernels(&mut device);
+    args.synthesis.common.say_kernels(&mut device);
     Ok(())
 }

@@ -1,66 +1,68 @@
-//! Images with boxes.
+//! Image sets with bounding boxes, for object detection.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::data::annotations::box_files::{Marked, Object, coco, read_voc};
+use crate::data::annotations::box_files::{NamedObject, Object, read_coco, read_voc};
 use crate::data::{self, Handles, Opened, Pixels, Wanted};
 use crate::error::{Error, Result};
 use crate::files;
 
-/// Folders of Pascal VOC's layout.
+/// The image folder of a Pascal VOC data set.
 const IMAGES: &str = "JPEGImages";
+/// The annotation folder of a Pascal VOC data set.
 const BOXES: &str = "Annotations";
+/// The folder of a Pascal VOC data set with the lists of its splits.
 const SPLITS: &str = "ImageSets/Main";
-/// Boxes narrower or lower than this are of no area.
-const LEAST: f64 = 1e-6;
+/// Boxes with a side below this, in pixels, are empty: it allows for rounding in their files.
+const MIN_SIDE: f64 = 1e-6;
 
-/// Where boxes are written.
+/// The location and format of the annotations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Annotations {
-    /// In the folder `Annotations` beside `JPEGImages`.
+    /// Pascal VOC's XML files in the folder `Annotations` beside `JPEGImages`.
     #[default]
     Beside,
-    /// Pascal VOC's XML files, in this folder.
+    /// Pascal VOC's XML files in this folder.
     Voc(PathBuf),
-    /// COCO's JSON.
+    /// This COCO JSON file.
     Coco(PathBuf),
 }
 
-/// Images and what is in them.
+/// A set of images with bounding boxes.
 #[derive(Debug)]
-pub struct Set {
-    /// All images that decode.
+pub struct DetectionSet {
+    /// All images that can be decoded.
     pub images: Pixels,
-    /// Those that have annotations, each with its objects.
-    pub answered: Vec<(usize, Vec<Object>)>,
-    /// Names of the classes.
+    /// The images with annotations: the index of the image, and its objects.
+    pub annotated: Vec<(usize, Vec<Object>)>,
+    /// The names of the classes.
     pub classes: Vec<String>,
-    /// Files passed over: path and reason.
+    /// Skipped files: path and reason.
     pub skipped: Vec<(String, String)>,
-    /// Images without annotations.
-    pub unmarked: Vec<String>,
-    /// Boxes that reached beyond their image, and were clipped.
+    /// The names of images without annotations.
+    pub unannotated: Vec<String>,
+    /// Number of boxes that exceeded their image by more than a pixel and were clipped.
     pub clipped: usize,
-    /// Boxes of no area, or wholly outside, and were dropped: image and reason.
+    /// Boxes that were dropped because they are empty or outside of their image: image and reason.
     pub dropped: Vec<String>,
-    /// Objects of classes that are not among those named, which are left out: the class, and how
-    /// many.
+    /// The number of objects of each class that was not requested. They are left out.
     pub other: BTreeMap<String, usize>,
-    /// What was found, for people.
+    /// One line: the source, the number and size of the images, the classes.
     pub description: String,
 }
 
-impl Set {
-    /// Opens images and their boxes. `split` names a list in `ImageSets/Main` of Pascal VOC's
-    /// layout; `classes` are their names, empty where all that occur are meant, in alphabetical
-    /// order.
+impl DetectionSet {
+    /// Opens images and their boxes. `split` is the name of a list in `ImageSets/Main` of a Pascal
+    /// VOC data set. `classes` are the names of the classes to use; if it is empty, all that occur
+    /// are used, in alphabetical order.
     ///
     /// # Errors
-    /// When no image has annotations, no object is of the classes that are named, or `strict` is
-    /// wanted and a file or a box is not sound or of another class.
+    /// If the images cannot be loaded, no image has annotations, or no object belongs to the
+    /// classes. With `wanted.strict` also if an annotation or box is invalid or of another class.
     pub fn open(
         source: &str,
         annotations: &Annotations,
@@ -70,17 +72,16 @@ impl Set {
         limit: u64,
     ) -> Result<Self> {
         let root = Path::new(source);
-        let inside = root.join(IMAGES).is_dir();
-        let images = if inside {
+        let images = if root.join(IMAGES).is_dir() {
             root.join(IMAGES).to_string_lossy().into_owned()
         } else {
             source.to_owned()
         };
-        let found = match split {
+        let opened = match split {
             None => data::open(&images, wanted, limit)?,
-            Some(split) => listed(root, Path::new(&images), split, wanted, limit)?,
+            Some(split) => open_split(root, Path::new(&images), split, wanted, limit)?,
         };
-        let (pixels, mut skipped) = (found.pixels, found.skipped);
+        let (pixels, mut skipped) = (opened.pixels, opened.skipped);
         let stem = |image: usize| {
             Path::new(&pixels.name(image))
                 .file_stem()
@@ -88,22 +89,23 @@ impl Set {
                 .to_string_lossy()
                 .into_owned()
         };
-        let chosen: Vec<usize> = (0..pixels.len()).collect();
-        let mut unmarked = Vec::new();
-        let mut marked: Vec<(usize, Vec<Marked>)> = Vec::new();
+        let all: Vec<usize> = (0..pixels.len()).collect();
+        let mut unannotated = Vec::new();
+        let mut annotated: Vec<(usize, Vec<NamedObject>)> = Vec::new();
         match annotations {
             Annotations::Coco(file) => {
-                let mut of = coco(file)?;
-                for image in chosen {
+                let mut by_name = read_coco(file)?;
+                for image in all {
                     let name = pixels.name(image);
+                    // A file name in COCO can lack the folders.
                     let last = Path::new(&name)
                         .file_name()
                         .unwrap_or_default()
                         .to_string_lossy()
                         .into_owned();
-                    match of.remove(&name).or_else(|| of.remove(&last)) {
-                        Some(objects) => marked.push((image, objects)),
-                        None => unmarked.push(name),
+                    match by_name.remove(&name).or_else(|| by_name.remove(&last)) {
+                        Some(objects) => annotated.push((image, objects)),
+                        None => unannotated.push(name),
                     }
                 }
             }
@@ -114,21 +116,22 @@ impl Set {
                 };
                 if !folder.is_dir() {
                     return Err(Error::usage(format!(
-                        "{source}: where are its boxes? No folder {}; name Pascal VOC's by --annotations, or COCO's file by --coco",
+                        "{source}: no annotations found, the folder {} does not exist; name a \
+                         folder of Pascal VOC files with --annotations, or a COCO file with --coco",
                         folder.display()
                     )));
                 }
                 let file = |image: usize| folder.join(format!("{}.xml", stem(image)));
-                let read: Vec<Option<Result<Vec<Marked>>>> = chosen
+                let read: Vec<Option<Result<Vec<NamedObject>>>> = all
                     .par_iter()
                     .map(|image| {
                         Some(file(*image)).filter(|file| file.is_file()).map(|file| read_voc(&file))
                     })
                     .collect();
-                for (image, read) in chosen.into_iter().zip(read) {
+                for (image, read) in all.into_iter().zip(read) {
                     match read {
-                        None => unmarked.push(pixels.name(image)),
-                        Some(Ok(objects)) => marked.push((image, objects)),
+                        None => unannotated.push(pixels.name(image)),
+                        Some(Ok(objects)) => annotated.push((image, objects)),
                         Some(Err(error)) if wanted.strict => {
                             return Err(error.at(file(image).display()));
                         }
@@ -139,82 +142,82 @@ impl Set {
                 }
             }
         }
-        if marked.is_empty() {
-            let why = skipped
+        if annotated.is_empty() {
+            let reason = skipped
                 .first()
                 .map_or_else(String::new, |(file, reason)| format!(" ({file}: {reason})"));
-            return Err(Error::usage(format!(
-                "{source}: no image has annotations that can be used{why}"
-            )));
+            return Err(Error::usage(format!("{source}: no image has valid annotations{reason}")));
         }
-        let classes = if classes.is_empty() { occurring(&marked) } else { classes.to_vec() };
+        let classes = if classes.is_empty() { class_names(&annotated) } else { classes.to_vec() };
         if classes.is_empty() {
             return Err(Error::usage(format!(
-                "{source}: there is no box in any annotation; there is nothing to learn or to find"
+                "{source}: the annotations contain no box; at least one is needed"
             )));
         }
         let mut set = Self {
             description: format!(
                 "{}; {} with annotations, classes {}",
-                found.description,
-                marked.len(),
+                opened.description,
+                annotated.len(),
                 classes.join(", ")
             ),
             images: pixels,
-            answered: Vec::new(),
+            annotated: Vec::new(),
             classes,
             skipped,
-            unmarked,
+            unannotated,
             clipped: 0,
             dropped: Vec::new(),
             other: BTreeMap::new(),
         };
-        for (image, objects) in marked {
-            let objects = set.sound(image, objects);
-            set.answered.push((image, objects));
+        for (image, objects) in annotated {
+            let objects = set.validate(image, objects);
+            set.annotated.push((image, objects));
         }
         if set.objects() == 0 {
             let other: Vec<&str> = set.other.keys().map(String::as_str).collect();
-            let there = if other.is_empty() {
+            let found = if other.is_empty() {
                 String::new()
             } else {
-                format!("; there are {}", other.join(", "))
+                format!("; the annotations have {}", other.join(", "))
             };
             return Err(Error::usage(format!(
-                "{source}: no object is of the classes {}{there}",
+                "{source}: no object belongs to the classes {}{found}",
                 set.classes.join(", ")
             )));
         }
         match (set.dropped.first(), set.other.keys().next()) {
             (Some(dropped), _) if wanted.strict => Err(Error::usage(dropped.clone())),
             (None, Some(other)) if wanted.strict => Err(Error::usage(format!(
-                "{source}: objects of class {other}, which is not among {}",
+                "{source}: there are objects of class {other}, which is not among {}",
                 set.classes.join(", ")
             ))),
             _ => Ok(set),
         }
     }
 
-    /// An image's objects whose boxes are sound.
-    fn sound(&mut self, image: usize, objects: Vec<Marked>) -> Vec<Object> {
+    /// Returns the objects of an image with a known class and a valid box, clipped to the image.
+    /// Records the others in `clipped`, `dropped` and `other`.
+    fn validate(&mut self, image: usize, objects: Vec<NamedObject>) -> Vec<Object> {
         let (h, w) = self.images.size(image);
         let mut kept = Vec::new();
-        for Marked { name, bounds, difficult, crowd } in objects {
+        for NamedObject { name, bounds, difficult, crowd } in objects {
             let Some(class) = self.classes.iter().position(|class| *class == name) else {
                 *self.other.entry(name).or_default() += 1;
                 continue;
             };
             let inside = bounds.clipped(h, w);
-            if inside.right - inside.left < LEAST || inside.bottom - inside.top < LEAST {
-                let why = if bounds.area() > 0.0 {
-                    format!("outside of {w}x{h} pixels")
+            if inside.right - inside.left < MIN_SIDE || inside.bottom - inside.top < MIN_SIDE {
+                let reason = if bounds.area() > 0.0 {
+                    format!("is outside of the {w}x{h} pixels")
                 } else {
-                    "of no area".to_owned()
+                    "has no area".to_owned()
                 };
-                self.dropped.push(format!("{}: a box of {name} {why}", self.images.name(image)));
+                self.dropped.push(format!("{}: a box of {name} {reason}", self.images.name(image)));
                 continue;
             }
-            // VOC counts pixels from 1, some programs from 0: a pixel beyond is no fault
+            // Pascal VOC counts pixels from 1, but some programs write them from 0, so a box can
+            // exceed the image by one pixel.
             let beyond = (bounds.left - inside.left).abs().max((bounds.top - inside.top).abs());
             let beyond = beyond
                 .max((bounds.right - inside.right).abs())
@@ -225,43 +228,39 @@ impl Set {
         kept
     }
 
-    /// The number of images with annotations.
+    /// Number of images with annotations. Methods that take `index` mean an index among these.
     pub fn len(&self) -> usize {
-        self.answered.len()
+        self.annotated.len()
     }
 
-    /// Whether there is none.
+    /// Whether no image has annotations.
     pub fn is_empty(&self) -> bool {
-        self.answered.is_empty()
+        self.annotated.is_empty()
     }
 
-    /// Objects in all.
+    /// Number of objects in all images.
     pub fn objects(&self) -> usize {
-        self.answered.iter().map(|(_, objects)| objects.len()).sum()
+        self.annotated.iter().map(|(_, objects)| objects.len()).sum()
     }
 
-    /// Height, width and channels of the one of this number that has annotations.
-    pub fn size(&self, number: usize) -> [usize; 3] {
-        let (h, w) = self.images.size(self.answered[number].0);
+    /// Height, width and channels of an annotated image.
+    pub fn size(&self, index: usize) -> [usize; 3] {
+        let (h, w) = self.images.size(self.annotated[index].0);
         [h, w, self.images.channels()]
     }
 
-    /// The image itself, as bytes (H,W,C).
+    /// The pixels (H,W,C) of an annotated image.
     ///
     /// # Errors
-    /// When it cannot be read any more.
-    pub fn bytes(
-        &self,
-        number: usize,
-        handles: &mut Handles,
-    ) -> Result<std::borrow::Cow<'_, [u8]>> {
-        self.images.read(self.answered[number].0, handles)
+    /// If its file cannot be read any more.
+    pub fn bytes(&self, index: usize, handles: &mut Handles) -> Result<Cow<'_, [u8]>> {
+        self.images.read(self.annotated[index].0, handles)
     }
 }
 
-/// Names of the classes that occur, in alphabetical order.
-fn occurring(marked: &[(usize, Vec<Marked>)]) -> Vec<String> {
-    let mut names: Vec<String> = marked
+/// The names of the classes that occur, in alphabetical order.
+fn class_names(annotated: &[(usize, Vec<NamedObject>)]) -> Vec<String> {
+    let mut names: Vec<String> = annotated
         .iter()
         .flat_map(|(_, objects)| objects.iter().map(|object| object.name.clone()))
         .collect();
@@ -270,35 +269,45 @@ fn occurring(marked: &[(usize, Vec<Marked>)]) -> Vec<String> {
     names
 }
 
-/// The images of a folder that a split names, without their endings.
-fn listed(root: &Path, images: &Path, split: &str, wanted: &Wanted, limit: u64) -> Result<Opened> {
+/// Opens the images of the folder `images` that belong to a split. Its list names them without
+/// extensions.
+fn open_split(
+    root: &Path,
+    images: &Path,
+    split: &str,
+    wanted: &Wanted,
+    limit: u64,
+) -> Result<Opened> {
     let file = root.join(SPLITS).join(format!("{split}.txt"));
     if !file.is_file() {
-        return Err(Error::usage(format!("split {split}: no file {}", file.display())));
+        return Err(Error::usage(format!(
+            "split {split}: the file {} does not exist; check the name of the split",
+            file.display()
+        )));
     }
     let text = String::from_utf8_lossy(&files::read(&file)?).into_owned();
-    // a class's list has 1, 0 or −1 behind each name
+    // The list of a class has 1, 0 or −1 after each name.
     let mut names: HashSet<&str> =
         text.lines().filter_map(|line| line.split_whitespace().next()).collect();
     if names.is_empty() {
         return Err(Error::usage(format!("split {split}: {} is empty", file.display())));
     }
     let stem = |image: &Path| image.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let found =
-        data::open_some(images, |image| names.contains(stem(image).as_str()), wanted, limit)?;
-    let mut found = found.ok_or_else(|| {
+    let opened =
+        data::open_filtered(images, |image| names.contains(stem(image).as_str()), wanted, limit)?;
+    let mut opened = opened.ok_or_else(|| {
         Error::usage(format!("split {split}: none of its images is in {}", images.display()))
     })?;
-    for image in 0..found.pixels.len() {
-        names.remove(stem(Path::new(&found.pixels.name(image))).as_str());
+    for image in 0..opened.pixels.len() {
+        names.remove(stem(Path::new(&opened.pixels.name(image))).as_str());
     }
     let skipped: HashSet<String> =
-        found.skipped.iter().map(|(file, _)| stem(Path::new(file))).collect();
+        opened.skipped.iter().map(|(file, _)| stem(Path::new(file))).collect();
     let mut missing: Vec<&str> =
         names.into_iter().filter(|name| !skipped.contains(*name)).collect();
     missing.sort_unstable();
-    found.skipped.extend(missing.into_iter().map(|name| {
-        (name.to_owned(), format!("named by {}, but there is no such image", file.display()))
+    opened.skipped.extend(missing.into_iter().map(|name| {
+        (name.to_owned(), format!("listed in {}, but there is no such image", file.display()))
     }));
-    Ok(found)
+    Ok(opened)
 }

@@ -1,8 +1,9 @@
-//! Boxes, and which of overlapping ones remain.
+//! Bounding boxes, detections and non-maximum suppression.
 
 use serde::Serialize;
 
-/// A box in pixels of an image: edges, not pixels, so that its width is `right - left`.
+/// A bounding box in pixels. The coordinates are those of edges: pixel x extends from x to x + 1,
+/// and the width of the box is `right - left`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Bounds {
     /// Left edge.
@@ -15,25 +16,25 @@ pub struct Bounds {
     pub bottom: f64,
 }
 
-/// What was found somewhere.
+/// A detected object.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Detection {
-    /// Which class.
+    /// The index of its class.
     pub class: usize,
-    /// How sure, 0…1.
+    /// The confidence, 0…1.
     pub score: f64,
-    /// Where.
+    /// The bounding box.
     pub bounds: Bounds,
 }
 
 impl Bounds {
-    /// Its area; 0 where an edge lies beyond the other.
+    /// The area in pixels; 0 if an edge is beyond the opposite one.
     pub const fn area(&self) -> f64 {
         (self.right - self.left).max(0.0) * (self.bottom - self.top).max(0.0)
     }
 
-    /// The part that both have.
-    pub const fn common(&self, other: &Self) -> Self {
+    /// The intersection of two boxes. It has the area 0 if they are disjoint.
+    pub const fn intersection(&self, other: &Self) -> Self {
         Self {
             left: self.left.max(other.left),
             top: self.top.max(other.top),
@@ -42,31 +43,35 @@ impl Bounds {
         }
     }
 
-    /// Intersection over union.
+    /// Intersection over union, 0…1; 0 for two empty boxes.
     pub fn iou(&self, other: &Self) -> f64 {
-        let both = self.common(other).area();
-        let all = self.area() + other.area() - both;
-        if all > 0.0 { both / all } else { 0.0 }
+        let intersection = self.intersection(other).area();
+        let union = self.area() + other.area() - intersection;
+        if union > 0.0 { intersection / union } else { 0.0 }
     }
 
-    /// The part inside an image of h×w.
+    /// The part of the box inside an image of `h`×`w` pixels.
     pub const fn clipped(&self, h: usize, w: usize) -> Self {
-        self.common(&Self { left: 0.0, top: 0.0, right: w as f64, bottom: h as f64 })
+        self.intersection(&Self { left: 0.0, top: 0.0, right: w as f64, bottom: h as f64 })
     }
 }
 
-/// Non-maximum suppression, each class by itself: of detections that overlap by more than `most`
-/// (intersection over union) the surest one remains; `limit` of all at most, the surest first.
-pub fn suppressed(mut found: Vec<Detection>, most: f64, limit: usize) -> Vec<Detection> {
-    found.sort_by(|a, b| b.score.total_cmp(&a.score));
+/// Non-maximum suppression: a detection is removed if its IoU with a detection of the same class
+/// and a higher score exceeds `max_iou`. Returns at most `limit` detections, by decreasing score.
+pub fn non_max_suppression(
+    mut detections: Vec<Detection>,
+    max_iou: f64,
+    limit: usize,
+) -> Vec<Detection> {
+    detections.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut kept: Vec<Detection> = Vec::new();
-    for one in found {
+    for one in detections {
         if kept.len() == limit {
             break;
         }
         if kept
             .iter()
-            .all(|other| other.class != one.class || other.bounds.iou(&one.bounds) <= most)
+            .all(|other| other.class != one.class || other.bounds.iou(&one.bounds) <= max_iou)
         {
             kept.push(one);
         }
@@ -83,18 +88,22 @@ mod tests {
     }
 
     #[test]
-    fn overlaps_by_hand() {
+    fn iou_equals_hand_computations() {
         let a = bounds(0.0, 0.0, 2.0, 2.0);
         assert!((a.iou(&bounds(1.0, 0.0, 3.0, 2.0)) - 1.0 / 3.0).abs() < 1e-12);
         assert_eq!(
             [a.iou(&a), a.iou(&bounds(2.0, 0.0, 4.0, 2.0)), bounds(1.0, 1.0, 1.0, 5.0).iou(&a)],
             [1.0, 0.0, 0.0]
         );
+    }
+
+    #[test]
+    fn boxes_are_clipped_to_the_image() {
         assert_eq!(bounds(-1.0, -2.0, 9.0, 3.0).clipped(2, 5), bounds(0.0, 0.0, 5.0, 2.0));
     }
 
     #[test]
-    fn the_surest_of_a_class_remains() {
+    fn suppression_keeps_the_highest_score_of_each_class() {
         let one = |class, score, left| Detection {
             class,
             score,
@@ -102,8 +111,8 @@ mod tests {
         };
         let found = vec![one(0, 0.5, 0.0), one(0, 0.9, 1.0), one(1, 0.4, 0.0), one(0, 0.3, 9.0)];
         let scores = |kept: Vec<Detection>| kept.iter().map(|one| one.score).collect::<Vec<f64>>();
-        assert_eq!(scores(suppressed(found.clone(), 0.5, 100)), [0.9, 0.4, 0.3]);
-        assert_eq!(scores(suppressed(found.clone(), 0.9, 100)), [0.9, 0.5, 0.4, 0.3]);
-        assert_eq!(scores(suppressed(found, 0.5, 1)), [0.9]);
+        assert_eq!(scores(non_max_suppression(found.clone(), 0.5, 100)), [0.9, 0.4, 0.3]);
+        assert_eq!(scores(non_max_suppression(found.clone(), 0.9, 100)), [0.9, 0.5, 0.4, 0.3]);
+        assert_eq!(scores(non_max_suppression(found, 0.5, 1)), [0.9]);
     }
 }

@@ -1,4 +1,4 @@
-//! Label images: PNG files with one number a pixel, gray or with a palette.
+//! Label images: gray or palette PNG files with one number per pixel.
 
 use std::io::{BufReader, Cursor};
 use std::path::Path;
@@ -8,43 +8,45 @@ use png::{BitDepth, ColorType, Decoder, Encoder, Transformations};
 use crate::error::{Error, Result};
 use crate::files;
 
-/// The most pixels of a label image.
-const MOST: u64 = 1 << 28;
+/// Maximum number of pixels of a label image. It bounds the memory that a forged header can ask
+/// for: 512 MiB of 16-bit numbers.
+const MAX_PIXELS: u64 = 1 << 28;
 
-/// A number for each pixel, row by row.
+/// A decoded label image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelImage {
-    /// Rows.
+    /// Height in pixels.
     pub h: usize,
-    /// Columns.
+    /// Width in pixels.
     pub w: usize,
-    /// The numbers.
+    /// The number of each pixel (H,W).
     pub values: Vec<u16>,
 }
 
-/// What the numbers of label images mean.
+/// How the numbers of label images map to classes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labelling {
-    /// Names of the classes.
+    /// The names of the classes.
     pub classes: Vec<String>,
-    /// Whether numbers are those of instances: 0 is the background, every other one the foreground.
+    /// Whether the numbers identify instances: 0 is the background (class 0), every other number is
+    /// the foreground (class 1).
     pub instances: bool,
-    /// The number of pixels that do not count.
+    /// The number of pixels that are ignored.
     pub ignore: Option<u16>,
 }
 
-/// A class number that is none: of pixels that do not count.
-pub const NONE: u8 = u8::MAX;
+/// The class of ignored pixels.
+pub const IGNORED: u8 = u8::MAX;
 
 impl Labelling {
-    /// The class of each pixel, [`NONE`] of those that do not count.
+    /// Maps the numbers of a label image to classes; ignored pixels become [`IGNORED`].
     ///
     /// # Errors
-    /// When a number is no class.
+    /// If a number is not a class.
     pub fn classes_of(&self, image: &LabelImage) -> Result<Vec<u8>> {
         let class = |value: &u16| {
             if self.ignore == Some(*value) {
-                Ok(NONE)
+                Ok(IGNORED)
             } else if self.instances {
                 Ok(u8::from(*value > 0))
             } else if usize::from(*value) < self.classes.len() {
@@ -54,9 +56,11 @@ impl Labelling {
             }
         };
         image.values.iter().map(class).collect::<Result<_, _>>().map_err(|value| {
-            let (last, named) = (self.classes.len() - 1, self.classes.join(", "));
+            let (last, names) = (self.classes.len() - 1, self.classes.join(", "));
             Error::usage(format!(
-                "a label {value}, where classes are 0 to {last} ({named}); name more by --classes, --ignore {value}, or --instances if labels number objects"
+                "the label {value} is not a class; classes are 0 to {last} ({names}). Name more \
+                 with --classes, use --ignore {value}, or use --instances if labels are numbers of \
+                 objects"
             ))
         })
     }
@@ -65,18 +69,20 @@ impl Labelling {
 /// Reads a label image.
 ///
 /// # Errors
-/// When it is no PNG of gray values or palette entries: a line without the file's name.
+/// If the file is not a gray or palette PNG, or has too many pixels. The message does not name the
+/// file.
 pub fn read_labels(path: &Path) -> Result<LabelImage> {
     decode(&files::read(path)?)
 }
 
 fn decode(bytes: &[u8]) -> Result<LabelImage> {
-    let broken = |error: png::DecodingError| {
-        Error::usage(format!("no label image ({error}); labels are PNG files"))
+    let invalid = |error: png::DecodingError| {
+        Error::usage(format!("not a label image ({error}); label images are PNG files"))
     };
     let mut decoder = Decoder::new(BufReader::new(Cursor::new(bytes)));
+    // The numbers are the stored values: no palette lookup, no scaling of low bit depths.
     decoder.set_transformations(Transformations::IDENTITY);
-    let mut reader = decoder.read_info().map_err(broken)?;
+    let mut reader = decoder.read_info().map_err(invalid)?;
     let info = reader.info();
     let (w, h, colour, depth) =
         (info.width as usize, info.height as usize, info.color_type, info.bit_depth);
@@ -85,16 +91,19 @@ fn decode(bytes: &[u8]) -> Result<LabelImage> {
         ColorType::GrayscaleAlpha => 2,
         ColorType::Rgb | ColorType::Rgba => {
             return Err(Error::usage(
-                "a label image in colour; labels have one number a pixel: gray values, or a palette's entries",
+                "the label image is in colour; label images have one number per pixel: save it as \
+                 gray or with a palette",
             ));
         }
     };
-    if (w * h) as u64 > MOST {
-        return Err(Error::usage(format!("a label image of {w}x{h} pixels is too large")));
+    if (w * h) as u64 > MAX_PIXELS {
+        return Err(Error::usage(format!(
+            "the label image has {w}x{h} pixels; at most {MAX_PIXELS} pixels are supported"
+        )));
     }
     let row = reader.output_line_size(w as u32).unwrap_or(0);
     let mut raw = vec![0_u8; reader.output_buffer_size().unwrap_or(row * h)];
-    reader.next_frame(&mut raw).map_err(broken)?;
+    reader.next_frame(&mut raw).map_err(invalid)?;
     let mut values = Vec::with_capacity(w * h);
     for line in raw.chunks_exact(row).take(h) {
         match depth {
@@ -113,9 +122,9 @@ fn decode(bytes: &[u8]) -> Result<LabelImage> {
     Ok(LabelImage { h, w, values })
 }
 
-/// The colour of a class, as PASCAL VOC's palette has it: bits of the number, spread over red,
-/// green and blue.
-pub fn colour(class: usize) -> [u8; 3] {
+/// The colour of a class in the palette of PASCAL VOC: the bits of the class number are distributed
+/// over red, green and blue, from the highest bit of each down.
+pub fn class_colour(class: usize) -> [u8; 3] {
     let mut rgb = [0_u8; 3];
     for bit in 0..8 {
         for (channel, value) in rgb.iter_mut().enumerate() {
@@ -125,18 +134,18 @@ pub fn colour(class: usize) -> [u8; 3] {
     rgb
 }
 
-/// Writes classes as a PNG whose palette has the colours of [`colour`]: programs read numbers,
-/// people see colours.
+/// Writes the class of each pixel to a PNG with a palette of [`class_colour`]: programs read the
+/// numbers, people see the colours.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// If the file cannot be written.
 pub fn write_labels(path: &Path, classes: &[u8], h: usize, w: usize) -> Result<()> {
     let mut bytes = Vec::new();
     let failed = |error: png::EncodingError| Error::failed(format!("{}: {error}", path.display()));
     let mut encoder = Encoder::new(&mut bytes, w as u32, h as u32);
     encoder.set_color(ColorType::Indexed);
     encoder.set_depth(BitDepth::Eight);
-    encoder.set_palette((0..256).flat_map(colour).collect::<Vec<u8>>());
+    encoder.set_palette((0..256).flat_map(class_colour).collect::<Vec<u8>>());
     let mut writer = encoder.write_header().map_err(failed)?;
     writer.write_image_data(classes).map_err(failed)?;
     writer.finish().map_err(failed)?;
@@ -160,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_read_at_every_depth() {
+    fn every_bit_depth_is_decoded() {
         let read = |colour, depth, w, data: &[u8]| {
             decode(&encoded(colour, depth, w, 2, data)).unwrap().values
         };
@@ -175,22 +184,40 @@ mod tests {
             read(ColorType::Grayscale, BitDepth::One, 3, &[0b1010_0000, 0b0110_0000]),
             [1, 0, 1, 0, 1, 1]
         );
-        let colour = encoded(ColorType::Rgb, BitDepth::Eight, 1, 1, &[1, 2, 3]);
-        assert!(decode(&colour).unwrap_err().to_string().contains("in colour"));
-        assert!(decode(b"nothing").is_err());
     }
 
     #[test]
-    fn numbers_mean_classes() {
+    fn colour_images_and_other_files_are_refused() {
+        let colour = encoded(ColorType::Rgb, BitDepth::Eight, 1, 1, &[1, 2, 3]);
+        let message = decode(&colour).unwrap_err().to_string();
+        assert!(message.contains("is in colour"), "{message}");
+        let message = decode(b"nothing").unwrap_err().to_string();
+        assert!(message.contains("not a label image"), "{message}");
+    }
+
+    fn labelling(classes: usize, instances: bool, ignore: Option<u16>) -> Labelling {
+        let classes = (0..classes).map(|i| i.to_string()).collect();
+        Labelling { classes, instances, ignore }
+    }
+
+    #[test]
+    fn instances_are_background_and_foreground() {
         let image = LabelImage { h: 1, w: 4, values: vec![0, 2, 300, 1] };
-        let named = |n: usize| (0..n).map(|i| i.to_string()).collect::<Vec<String>>();
-        let instances = Labelling { classes: named(2), instances: true, ignore: Some(2) };
-        assert_eq!(instances.classes_of(&image).unwrap(), [0, NONE, 1, 1]);
-        let classes = Labelling { classes: named(3), instances: false, ignore: None };
-        let refused = classes.classes_of(&image).unwrap_err().to_string();
-        assert!(refused.contains("label 300") && refused.contains("--instances"), "{refused}");
+        let classes = labelling(2, true, Some(2)).classes_of(&image).unwrap();
+        assert_eq!(classes, [0, IGNORED, 1, 1]);
+    }
+
+    #[test]
+    fn numbers_beyond_the_classes_are_refused() {
+        let image = LabelImage { h: 1, w: 4, values: vec![0, 2, 300, 1] };
+        let message = labelling(3, false, None).classes_of(&image).unwrap_err().to_string();
+        assert!(message.contains("label 300") && message.contains("--instances"), "{message}");
+    }
+
+    #[test]
+    fn colours_are_those_of_pascal_voc() {
         assert_eq!(
-            [0, 1, 2, 15].map(colour),
+            [0, 1, 2, 15].map(class_colour),
             [[0, 0, 0], [128, 0, 0], [0, 128, 0], [192, 128, 128]]
         );
     }

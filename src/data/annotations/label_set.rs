@@ -1,71 +1,75 @@
-//! Images with label images.
+//! Image sets with label images, for segmentation.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::data::annotations::label_image::{LabelImage, Labelling, read_labels};
+use crate::data::annotations::label_image::{IGNORED, LabelImage, Labelling, read_labels};
 use crate::data::{self, Handles, Pixels, Wanted};
 use crate::error::{Error, Result};
 
-/// Folders of images and of labels, where none is named.
+/// The image folder inside a source, if the label folder is not given.
 const IMAGES: &str = "images";
+/// The label folder inside a source, if it is not given.
 const LABELS: [&str; 2] = ["labels", "masks"];
-/// What may stand behind an image's name in that of its labels.
-const TAILS: [&str; 3] = ["", "_labels", "_mask"];
+/// Suffixes of the name of a label image after the name of its image.
+const SUFFIXES: [&str; 3] = ["", "_labels", "_mask"];
 
-/// Images, and which of them have labels that can be used.
+/// A set of images with label images.
 #[derive(Debug)]
-pub struct Set {
-    /// All images that decode.
+pub struct SegmentationSet {
+    /// All images that can be decoded.
     pub images: Pixels,
-    /// Those that have labels, and where these lie.
-    pub answered: Vec<Answered>,
-    /// What is known of the numbers in them.
+    /// The images with valid label images.
+    pub labelled: Vec<LabelledImage>,
+    /// How the numbers of the label images map to classes.
     pub labelling: Labelling,
-    /// Files passed over: path and reason.
+    /// Skipped files: path and reason.
     pub skipped: Vec<(String, String)>,
-    /// Images without a label file.
+    /// The names of images without a label image.
     pub unlabelled: Vec<String>,
-    /// What was found, for people.
+    /// One line: the source, the number and size of the images, the classes.
     pub description: String,
 }
 
-/// An image with labels.
+/// An image with a label image.
 #[derive(Clone, Debug)]
-pub struct Answered {
-    /// Which of the images.
+pub struct LabelledImage {
+    /// Index of the image.
     pub image: usize,
-    /// The file of its labels.
+    /// The label image.
     pub file: PathBuf,
-    /// The class of each pixel, where there was room to keep them.
-    held: Option<Vec<u8>>,
+    /// The class of each pixel, if it fits into memory.
+    classes: Option<Vec<u8>>,
 }
 
-/// What is known of the numbers before they are read.
+/// How label images are interpreted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Meaning {
-    /// Names of the classes; empty: as many as there are numbers.
+pub struct LabelOptions {
+    /// The names of the classes. Empty: every number up to the largest is a class.
     pub classes: Vec<String>,
-    /// Whether numbers are those of instances.
+    /// Whether the numbers identify instances; see [`Labelling::instances`].
     pub instances: bool,
-    /// The number of pixels that do not count.
+    /// The number of pixels that are ignored.
     pub ignore: Option<u16>,
 }
 
-impl Set {
-    /// Opens images (a folder, a file, a list) and their labels: files of the same names in the
-    /// folder `labels`, or, of a folder that has `images` and `labels` (or `masks`) in it, those.
-    /// Every label image is read once: those of another size than their image, or with numbers that
-    /// are no class, are passed over.
+impl SegmentationSet {
+    /// Opens images (a folder, a file or a list) and their label images: PNG files with the names
+    /// of the images in the folder `labels`. Without `labels`, the source is a folder that contains
+    /// `images` and `labels` (or `masks`).
+    ///
+    /// Every label image is read once. Label images with another size than their image, or with
+    /// numbers that are not classes, are skipped.
     ///
     /// # Errors
-    /// When no image has labels, `strict` is wanted and one is passed over, or there are too many
-    /// classes.
+    /// If the images cannot be loaded, no image has a valid label image, or there are too many
+    /// classes. With `wanted.strict` also if a label image is invalid.
     pub fn open(
         source: &str,
         labels: Option<&Path>,
-        meaning: &Meaning,
+        options: &LabelOptions,
         wanted: &Wanted,
         limit: u64,
     ) -> Result<Self> {
@@ -80,16 +84,20 @@ impl Set {
             (None, Some(folder)) => (root.join(IMAGES), folder),
             (None, None) => {
                 return Err(Error::usage(format!(
-                    "{source}: where are its labels? Name their folder by --labels, or lay out {IMAGES}/ and {}/",
+                    "{source}: no label images found; name their folder with --labels, or use a \
+                     folder with {IMAGES}/ and {}/",
                     LABELS[0]
                 )));
             }
         };
         if !folder.is_dir() {
-            return Err(Error::usage(format!("--labels {}: no such folder", folder.display())));
+            return Err(Error::usage(format!(
+                "--labels {}: this folder does not exist",
+                folder.display()
+            )));
         }
-        let found = data::open(&images.to_string_lossy(), wanted, limit)?;
-        let (pixels, mut skipped) = (found.pixels, found.skipped);
+        let opened = data::open(&images.to_string_lossy(), wanted, limit)?;
+        let (pixels, mut skipped) = (opened.pixels, opened.skipped);
         let files: Vec<Option<PathBuf>> =
             (0..pixels.len()).map(|image| label_file(&folder, &pixels.name(image))).collect();
         let without = (0..pixels.len()).filter(|image| files[*image].is_none());
@@ -99,8 +107,8 @@ impl Set {
             .enumerate()
             .filter_map(|(image, file)| Some((image, file?)))
             .collect();
-        let labelling = meaning.settle(&pairs)?;
-        let room = limit.saturating_sub(pixels.held_bytes());
+        let labelling = options.labelling(&pairs)?;
+        let available = limit.saturating_sub(pixels.held_bytes());
         let read: Vec<Result<Vec<u8>>> = pairs
             .par_iter()
             .map(|(image, file)| {
@@ -108,81 +116,82 @@ impl Set {
                 let (h, w) = pixels.size(*image);
                 if (labels.h, labels.w) != (h, w) {
                     return Err(Error::usage(format!(
-                        "labels of {}x{} for an image of {w}x{h}",
+                        "the label image has {}x{} pixels, but its image has {w}x{h}",
                         labels.w, labels.h
                     )));
                 }
                 labelling.classes_of(&labels)
             })
             .collect();
-        let (mut answered, mut held) = (Vec::new(), 0_u64);
+        let (mut labelled, mut bytes) = (Vec::new(), 0_u64);
         for ((image, file), classes) in pairs.into_iter().zip(read) {
             match classes {
                 Ok(classes) => {
-                    held += classes.len() as u64;
-                    answered.push(Answered {
+                    bytes += classes.len() as u64;
+                    labelled.push(LabelledImage {
                         image,
                         file,
-                        held: (held <= room).then_some(classes),
+                        classes: (bytes <= available).then_some(classes),
                     });
                 }
                 Err(error) if wanted.strict => return Err(error.at(file.display())),
                 Err(error) => skipped.push((file.display().to_string(), error.to_string())),
             }
         }
-        if answered.is_empty() {
-            let why = skipped
+        if labelled.is_empty() {
+            let reason = skipped
                 .first()
                 .map_or_else(String::new, |(file, reason)| format!(" ({file}: {reason})"));
             return Err(Error::usage(format!(
-                "{source}: none of {} images has labels in {} that can be used{why}; label files are called as their images, with the ending png",
+                "{source}: none of the {} images has a valid label image in {}{reason}; a label \
+                 image has the name of its image and the extension png",
                 pixels.len(),
                 folder.display()
             )));
         }
         let description = format!(
             "{}; {} with labels, classes {}",
-            found.description,
-            answered.len(),
+            opened.description,
+            labelled.len(),
             labelling.classes.join(", ")
         );
-        Ok(Self { images: pixels, answered, labelling, skipped, unlabelled, description })
+        Ok(Self { images: pixels, labelled, labelling, skipped, unlabelled, description })
     }
 
-    /// The number of images with labels.
+    /// Number of images with labels. Methods that take `index` mean an index among these.
     pub fn len(&self) -> usize {
-        self.answered.len()
+        self.labelled.len()
     }
 
-    /// Whether there is none.
+    /// Whether no image has labels.
     pub fn is_empty(&self) -> bool {
-        self.answered.is_empty()
+        self.labelled.is_empty()
     }
 
-    /// Bytes of labels in memory.
+    /// The memory of images and labels, in bytes.
     pub fn held_bytes(&self) -> u64 {
         self.images.held_bytes()
             + self
-                .answered
+                .labelled
                 .iter()
-                .filter_map(|answered| answered.held.as_ref())
-                .map(|held| held.len() as u64)
+                .filter_map(|labelled| labelled.classes.as_ref())
+                .map(|classes| classes.len() as u64)
                 .sum::<u64>()
     }
 
-    /// Height and width of the one of this number that has labels.
-    pub fn size(&self, number: usize) -> (usize, usize) {
-        self.images.size(self.answered[number].image)
+    /// Height and width of a labelled image.
+    pub fn size(&self, index: usize) -> (usize, usize) {
+        self.images.size(self.labelled[index].image)
     }
 
-    /// The class of each of its pixels.
+    /// The class of each pixel of a labelled image (H,W); see [`Labelling::classes_of`].
     ///
     /// # Errors
-    /// When the file cannot be read any more.
-    pub fn classes(&self, number: usize) -> Result<std::borrow::Cow<'_, [u8]>> {
-        let Answered { file, held, .. } = &self.answered[number];
-        match held {
-            Some(held) => Ok(held.into()),
+    /// If the label image cannot be read any more. The message names it.
+    pub fn classes(&self, index: usize) -> Result<Cow<'_, [u8]>> {
+        let LabelledImage { file, classes, .. } = &self.labelled[index];
+        match classes {
+            Some(classes) => Ok(classes.into()),
             None => {
                 let classes =
                     read_labels(file).and_then(|labels| self.labelling.classes_of(&labels));
@@ -191,34 +200,33 @@ impl Set {
         }
     }
 
-    /// The image itself, as bytes (H,W,C).
+    /// The pixels (H,W,C) of a labelled image.
     ///
     /// # Errors
-    /// When it cannot be read any more.
-    pub fn bytes(
-        &self,
-        number: usize,
-        handles: &mut Handles,
-    ) -> Result<std::borrow::Cow<'_, [u8]>> {
-        self.images.read(self.answered[number].image, handles)
+    /// If its file cannot be read any more.
+    pub fn bytes(&self, index: usize, handles: &mut Handles) -> Result<Cow<'_, [u8]>> {
+        self.images.read(self.labelled[index].image, handles)
     }
 }
 
-impl Meaning {
-    /// The classes that label images have, if they are not named: numbers up to the largest one
-    /// that counts.
-    fn settle(&self, pairs: &[(usize, PathBuf)]) -> Result<Labelling> {
+impl LabelOptions {
+    /// The mapping of numbers to classes. Without names of classes, the label images are read to
+    /// find the largest number; it and all smaller numbers are classes.
+    ///
+    /// # Errors
+    /// If there are too many classes, or instances have other than two.
+    fn labelling(&self, pairs: &[(usize, PathBuf)]) -> Result<Labelling> {
         let Self { classes, instances, ignore } = self.clone();
-        let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let classes = if !classes.is_empty() {
             if instances && classes.len() != 2 {
                 return Err(Error::usage(
-                    "--classes with --instances: two names, of the background and of what the instances are",
+                    "--classes with --instances: give two names, of the background and of the \
+                     objects",
                 ));
             }
             classes
         } else if instances {
-            named(&["background", "foreground"])
+            vec!["background".to_owned(), "foreground".to_owned()]
         } else {
             let largest = |image: &LabelImage| {
                 image
@@ -229,37 +237,67 @@ impl Meaning {
                     .max()
                     .unwrap_or(0)
             };
-            // files that cannot be read are told of later
-            let most = pairs
+            // `open` reports the files that cannot be read.
+            let max = pairs
                 .par_iter()
                 .filter_map(|(_, file)| read_labels(file).ok())
                 .map(|image| largest(&image))
                 .max()
                 .unwrap_or(0);
-            (0..=most.max(1)).map(|class| class.to_string()).collect()
+            (0..=max.max(1)).map(|class| class.to_string()).collect()
         };
-        if classes.len() > usize::from(crate::data::annotations::label_image::NONE) {
+        if classes.len() > usize::from(IGNORED) {
             return Err(Error::usage(format!(
-                "labels go up to {}: more than {} classes; --instances takes numbers of objects, --ignore leaves one number out",
-                classes.len() - 1,
-                crate::data::annotations::label_image::NONE
+                "labels go up to {}, but at most {IGNORED} classes are supported; use --instances \
+                 if labels are numbers of objects, or --ignore to leave one number out",
+                classes.len() - 1
             )));
         }
         Ok(Labelling { classes, instances, ignore })
     }
 }
 
-/// The labels of an image.
+/// The label image of an image: at its relative path below `folder`, or directly in `folder`.
 fn label_file(folder: &Path, image: &str) -> Option<PathBuf> {
-    let whole = Path::new(image).with_extension("");
-    let last = whole.file_name().map(PathBuf::from).unwrap_or_default();
-    // of a list, images may have whole paths
-    let whole = if whole.is_absolute() { last.clone() } else { whole };
-    let place = |stem: &Path| {
-        TAILS
+    let stem = Path::new(image).with_extension("");
+    let last = stem.file_name().map(PathBuf::from).unwrap_or_default();
+    // The images of a list can have absolute paths.
+    let stem = if stem.is_absolute() { last.clone() } else { stem };
+    let find = |stem: &Path| {
+        SUFFIXES
             .iter()
-            .map(|tail| folder.join(format!("{}{tail}.png", stem.display())))
+            .map(|suffix| folder.join(format!("{}{suffix}.png", stem.display())))
             .find(|file| file.is_file())
     };
-    place(&whole).or_else(|| place(&last))
+    find(&stem).or_else(|| find(&last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Folder;
+
+    #[test]
+    fn label_images_are_found_by_path_name_and_suffix() {
+        let folder = Folder::new("label-file");
+        let nested = folder.write("a/1.png", b"");
+        let flat = folder.write("2_mask.png", b"");
+        assert_eq!(label_file(&folder.path, "a/1.jpg"), Some(nested));
+        assert_eq!(label_file(&folder.path, "b/2.jpg"), Some(flat.clone()));
+        assert_eq!(label_file(&folder.path, "/elsewhere/2.jpg"), Some(flat));
+        assert_eq!(label_file(&folder.path, "3.jpg"), None);
+    }
+
+    #[test]
+    fn instances_need_two_class_names() {
+        let options = |classes: &[&str]| LabelOptions {
+            classes: classes.iter().map(|name| (*name).to_owned()).collect(),
+            instances: true,
+            ignore: None,
+        };
+        assert_eq!(options(&[]).labelling(&[]).unwrap().classes, ["background", "foreground"]);
+        assert_eq!(options(&["sky", "bird"]).labelling(&[]).unwrap().classes, ["sky", "bird"]);
+        let message = options(&["a"]).labelling(&[]).unwrap_err().to_string();
+        assert!(message.contains("give two names"), "{message}");
+    }
 }

@@ -1,5 +1,5 @@
-//! Annotations of images: boxes and label images, their file formats, and sets of images that have
-//! them.
+//! Annotations of images: bounding boxes and label images, their file formats, and annotated image
+//! sets.
 
 pub mod box_files;
 pub mod box_set;

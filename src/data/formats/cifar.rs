@@ -1,26 +1,32 @@
-//! CIFAR's binary files: <https://www.cs.toronto.edu/~kriz/cifar.html>. A record of CIFAR-10 is a
-//! label and 32×32 pixels, red, green, then blue; CIFAR-100 puts a coarse label (which is left out)
-//! in front of the fine one.
+//! The binary files of CIFAR: <https://www.cs.toronto.edu/~kriz/cifar.html>. A record of CIFAR-10
+//! is a label and 32×32 pixels, as a red, a green and a blue plane. A record of CIFAR-100 has a
+//! coarse label before the fine one; only the fine one is used.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use super::Format;
 use crate::data::array::{Array, MAX_COUNT, Sample};
+use crate::data::images::Labels;
+use crate::data::records::{self, Arrays, reader};
+use crate::data::{Opened, Wanted};
 use crate::error::{Error, Result};
 
+/// Height and width of an image.
 const SIDE: usize = 32;
+/// Size of the pixels of an image in bytes.
 const PIXELS: u64 = 3 * (SIDE * SIDE) as u64;
 
-/// Which of the two sets it is.
+/// The two CIFAR data sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// One label of ten.
+pub enum CifarSet {
+    /// CIFAR-10: one label of ten.
     Cifar10,
-    /// A coarse label of twenty, a fine one of a hundred.
+    /// CIFAR-100: a coarse label of twenty, and a fine label of a hundred.
     Cifar100,
 }
 
-impl Kind {
+impl CifarSet {
     /// Number of classes.
     pub const fn classes(self) -> u32 {
         match self {
@@ -29,6 +35,7 @@ impl Kind {
         }
     }
 
+    /// Number of label bytes of a record.
     const fn labels(self) -> u64 {
         match self {
             Self::Cifar10 => 1,
@@ -36,7 +43,7 @@ impl Kind {
         }
     }
 
-    /// The text file beside the data that names the classes.
+    /// The text file beside the data that has the names of the classes.
     const fn names(self) -> &'static str {
         match self {
             Self::Cifar10 => "batches.meta.txt",
@@ -45,85 +52,130 @@ impl Kind {
     }
 }
 
-/// Whether a file is called as CIFAR's are.
-pub(crate) fn named_cifar(path: &Path) -> bool {
+/// CIFAR's row in the table of formats.
+pub(super) const FORMAT: Format = Format {
+    sniffs: |_, path| named_cifar(path),
+    open: |path, want, limit| open(path, &[path.to_owned()], want, limit),
+    open_folder: |path, want, limit| {
+        let batches = training_files(path);
+        (!batches.is_empty()).then(|| open(path, &batches, want, limit))
+    },
+};
+
+/// Whether a file has the extension of CIFAR's files.
+fn named_cifar(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("bin"))
 }
 
-/// The training files of a folder: `data_batch_*.bin` in the order of their numbers, or CIFAR-100's
-/// `train.bin`.
-pub(crate) fn training_files(folder: &Path) -> Vec<PathBuf> {
+/// The training files of a folder: `data_batch_*.bin` in the order of their numbers, or `train.bin`
+/// of CIFAR-100. Empty if there are none.
+fn training_files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut names: Vec<String> =
         entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
     if names.iter().any(|name| name == "train.bin")
-        && names.iter().any(|name| name == Kind::Cifar100.names())
+        && names.iter().any(|name| name == CifarSet::Cifar100.names())
     {
         return vec![folder.join("train.bin")];
     }
     names.retain(|name| name.starts_with("data_batch_") && name.ends_with(".bin"));
-    // 10 comes after 9
+    // Shorter names first, so that 10 comes after 9.
     names.sort_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
     names.into_iter().map(|name| folder.join(name)).collect()
 }
 
-/// The classes' names, from the file beside the data, else numbers.
-pub(crate) fn classes(folder: &Path, kind: Kind) -> Vec<String> {
-    let text = std::fs::read_to_string(folder.join(kind.names())).unwrap_or_default();
+/// The names of the classes, from the file beside the data. If it is missing or has the wrong
+/// number of lines, the names are numbers.
+fn classes(folder: &Path, set: CifarSet) -> Vec<String> {
+    let text = std::fs::read_to_string(folder.join(set.names())).unwrap_or_default();
     let names: Vec<String> =
         text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
-    if names.len() == kind.classes() as usize {
+    if names.len() == set.classes() as usize {
         names
     } else {
-        (0..kind.classes()).map(|class| class.to_string()).collect()
+        (0..set.classes()).map(|class| class.to_string()).collect()
     }
 }
 
-/// Finds out which set a file of `size` bytes is, and reads its labels.
+/// Reads one or several files as one set.
+fn open(source: &Path, files: &[PathBuf], want: &Wanted, limit: u64) -> Result<Opened> {
+    let mut arrays = Arrays::new();
+    let mut of = Vec::new();
+    let mut found = None;
+    for path in files {
+        let (mut file, size) = reader(path)?;
+        let (array, kind, labels) = array(&mut file, size).map_err(|e| e.at(path.display()))?;
+        if found.is_some_and(|other| other != kind) {
+            return Err(Error::usage(format!(
+                "{}: this is {kind:?}, but another file here is not; use separate folders",
+                path.display()
+            )));
+        }
+        found = Some(kind);
+        of.extend(labels);
+        arrays.push((path.clone(), array));
+    }
+    let kind = found.unwrap_or(CifarSet::Cifar10);
+    let folder = if source.is_dir() { source } else { source.parent().unwrap_or(Path::new("")) };
+    let labels = Labels { classes: classes(folder, kind), of };
+    records::open(&source.display().to_string(), arrays, Some(labels), want, limit, "")
+}
+
+/// Detects which data set a file of `size` bytes belongs to. Returns the layout of its records, the
+/// data set and the labels.
 ///
 /// # Errors
-/// When the size is no multiple of a record, or a label is none.
-pub fn array(file: &mut (impl Read + Seek), size: u64) -> Result<(Array, Kind, Vec<u32>)> {
-    let fits = |kind: &Kind| size > 0 && size.is_multiple_of(PIXELS + kind.labels());
-    let kinds: Vec<Kind> = [Kind::Cifar10, Kind::Cifar100].into_iter().filter(fits).collect();
-    let Some((last, others)) = kinds.split_last() else {
+/// If the size is not a multiple of a record, there are too many records, or a label is out of
+/// range.
+pub fn array(file: &mut (impl Read + Seek), size: u64) -> Result<(Array, CifarSet, Vec<u32>)> {
+    let fits = |set: &CifarSet| size > 0 && size.is_multiple_of(PIXELS + set.labels());
+    let sets: Vec<CifarSet> =
+        [CifarSet::Cifar10, CifarSet::Cifar100].into_iter().filter(fits).collect();
+    let Some((last, others)) = sets.split_last() else {
         return Err(Error::usage(format!(
-            "{size} bytes are no multiple of 3073 (CIFAR-10) or 3074 (CIFAR-100); the file is cut off or something else: get it again"
+            "{size} bytes are not a multiple of 3073 (CIFAR-10) or 3074 (CIFAR-100); the file is \
+             cut off or not CIFAR data: get it again"
         )));
     };
-    // Where the size allows both, the labels decide.
-    for kind in others {
-        if let Ok(found) = labels(file, size, *kind) {
+    // If the size fits both, the labels decide.
+    for set in others {
+        if let Ok(found) = labels(file, size, *set) {
             return Ok(found);
         }
     }
     labels(file, size, *last)
 }
 
-fn labels(file: &mut (impl Read + Seek), size: u64, kind: Kind) -> Result<(Array, Kind, Vec<u32>)> {
-    let record = PIXELS + kind.labels();
+/// Reads the labels of a file as those of `set`; see [`array()`].
+fn labels(
+    file: &mut (impl Read + Seek),
+    size: u64,
+    set: CifarSet,
+) -> Result<(Array, CifarSet, Vec<u32>)> {
+    let record = PIXELS + set.labels();
     let count = size / record;
     if count > MAX_COUNT {
         return Err(Error::usage(format!(
-            "{count} images; at most {MAX_COUNT} are read: split the file"
+            "{count} images; at most {MAX_COUNT} are supported: split the file"
         )));
     }
-    let mut of = Vec::new();
+    let mut classes = Vec::new();
     for index in 0..count {
         let mut label = [0; 2];
-        let label = &mut label[..kind.labels() as usize];
+        let label = &mut label[..set.labels() as usize];
         let read = file.seek(SeekFrom::Start(index * record)).and_then(|_| file.read_exact(label));
         read.map_err(|e| Error::failed(format!("image {index} cannot be read: {e}")))?;
         let fine = u32::from(label[label.len() - 1]);
-        if fine >= kind.classes() || (kind == Kind::Cifar100 && label[0] >= 20) {
-            let classes = kind.classes();
+        if fine >= set.classes() || (set == CifarSet::Cifar100 && label[0] >= 20) {
+            let count = set.classes();
             return Err(Error::usage(format!(
-                "image {index} has label {fine}, but there are {classes} classes; the file is damaged or no CIFAR data"
+                "image {index} has label {fine}, but there are {count} classes; the file is \
+                 damaged or not CIFAR data"
             )));
         }
-        of.push(fine);
+        classes.push(fine);
     }
-    let skip = kind.labels() as usize;
+    let skip = set.labels() as usize;
     let array = Array {
         start: 0,
         count: count as usize,
@@ -134,7 +186,7 @@ fn labels(file: &mut (impl Read + Seek), size: u64, kind: Kind) -> Result<(Array
         planar: true,
         sample: Sample::U8,
     };
-    Ok((array, kind, of))
+    Ok((array, set, classes))
 }
 
 #[cfg(test)]
@@ -144,6 +196,7 @@ mod tests {
     use crate::testing::Folder;
     use std::io::Cursor;
 
+    /// The bytes of a file with one record per entry of `labels`.
     fn records(labels: &[&[u8]]) -> Vec<u8> {
         let pixels =
             |i: usize| (0..PIXELS as usize).map(move |p| (p / 1024 * 100 + p % 1024 % 7 + i) as u8);
@@ -155,12 +208,12 @@ mod tests {
     }
 
     #[test]
-    fn folders_take_all_batches_in_order_and_class_names() {
+    fn a_folder_is_read_in_the_order_of_its_batches_with_class_names() {
         let folder = Folder::new("cifar");
         folder.write("data_batch_2.bin", &records(&[&[3]]));
         folder.write("data_batch_10.bin", &records(&[&[9]]));
         folder.write("data_batch_1.bin", &records(&[&[7], &[0]]));
-        let test = folder.write("test_batch.bin", &records(&[&[1]]));
+        folder.write("test_batch.bin", &records(&[&[1]]));
         folder.write(
             "batches.meta.txt",
             b"airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n\n",
@@ -171,6 +224,12 @@ mod tests {
         assert_eq!((loaded.images.channels, loaded.images.common_size()), (3, Some((32, 32))));
         assert_eq!(loaded.images.image(1)[..6], [1, 101, 201, 2, 102, 202]);
         assert_eq!(loaded.images.names[3], "data_batch_10.bin/0");
+    }
+
+    #[test]
+    fn a_single_batch_can_be_converted_to_gray() {
+        let folder = Folder::new("cifar-gray");
+        let test = folder.write("test_batch.bin", &records(&[&[1]]));
         let gray = load(
             test.to_str().unwrap(),
             &Wanted { channels: Some(1), strict: false, memory: None },
@@ -180,13 +239,18 @@ mod tests {
     }
 
     #[test]
-    fn the_two_sets_are_told_apart() {
+    fn the_size_and_the_labels_show_the_data_set() {
+        let bytes = records(&[&[19, 99], &[0, 5]]);
+        let (array, set, labels) = array(&mut Cursor::new(&bytes), bytes.len() as u64).unwrap();
+        assert_eq!((array.count, array.skip, set, labels), (2, 2, CifarSet::Cifar100, vec![99, 5]));
+    }
+
+    #[test]
+    fn damaged_files_are_refused() {
         let read = |bytes: &[u8]| array(&mut Cursor::new(bytes), bytes.len() as u64);
-        let (array, kind, of) = read(&records(&[&[19, 99], &[0, 5]])).unwrap();
-        assert_eq!((array.count, array.skip, kind, of), (2, 2, Kind::Cifar100, vec![99, 5]));
         for (bytes, expected) in [
-            (vec![], "0 bytes are no multiple"),
-            (records(&[&[1]])[1..].to_vec(), "3072 bytes are no multiple"),
+            (vec![], "0 bytes are not a multiple"),
+            (records(&[&[1]])[1..].to_vec(), "3072 bytes are not a multiple"),
             (records(&[&[1], &[10]]), "image 1 has label 10"),
             (records(&[&[20, 1]]), "image 0"),
         ] {

@@ -1,4 +1,4 @@
-//! Image files, decoded to gray or RGB with 8 bits a sample.
+//! Decoding of image files to gray or RGB with 8 bits per sample.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Read, Seek};
@@ -7,30 +7,37 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
+use super::{Format, no_folder};
+use crate::data::folder;
 use crate::data::images::{gray_to_rgb, rgb_to_gray};
 use crate::error::{Error, Result};
 
-/// The most bytes one image may take, decoded and while it is decoded.
+/// Maximum memory for one decoded image, and for decoding it, in bytes. A forged header must not
+/// exhaust the memory; 512 MiB are 178 megapixels of RGB.
 const MAX_IMAGE_BYTES: u64 = 512 << 20;
 
-/// The largest image file that is read.
+/// Maximum size of an image file in bytes. A file is read into memory as a whole.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
-/// A decoded image: gray (1) or RGB (3), H,W,C.
+/// The row of image files in the table of formats. They come last: any file may be an image.
+pub(super) const FORMAT: Format =
+    Format { sniffs: |_, _| true, open: folder::load_file, open_folder: no_folder };
+
+/// A decoded image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decoded {
     /// Height in pixels.
     pub h: usize,
     /// Width in pixels.
     pub w: usize,
-    /// 1 where red, green and blue are equal everywhere, else 3.
+    /// Number of channels: 1 (gray) if red, green and blue are equal in every pixel, otherwise 3.
     pub channels: usize,
-    /// The samples.
+    /// The samples, H,W,C.
     pub pixels: Vec<u8>,
 }
 
 impl Decoded {
-    /// The samples as gray (1) or RGB (3).
+    /// Converts the samples to gray (1 channel) or RGB (3 channels).
     pub(crate) fn into_channels(self, channels: usize) -> Vec<u8> {
         match (self.channels, channels) {
             (1, 3) => gray_to_rgb(&self.pixels),
@@ -40,25 +47,29 @@ impl Decoded {
     }
 }
 
-/// Decodes one image file: PNG, JPEG, BMP, GIF (its first frame), TIFF, WebP or PNM, recognised by
-/// its content. The EXIF orientation is applied, 16-bit and float samples are reduced to 8 bits,
-/// and what is transparent is laid over white.
+/// Decodes a PNG, JPEG, BMP, GIF (first frame), TIFF, WebP or PNM file. The format is detected from
+/// the content. The EXIF orientation is applied, 16-bit and float samples are reduced to 8 bits,
+/// and transparent pixels are composed over white.
 ///
 /// # Errors
-/// A line without the file's name: what is wrong and what to do.
+/// If the file cannot be read or decoded, or takes more than 512 MiB. The message does not name the
+/// file.
 pub fn decode_file(path: &Path) -> Result<Decoded> {
-    decode(&bytes_of(path)?)
+    decode(&read_file(path)?)
 }
 
-/// A file as its samples are saved, alpha and 16 bits kept, and its colour profile, where it takes
-/// no more than `most` bytes when decoded; else as [`decode_file`].
+/// Decodes a file without reducing alpha and bit depth. Returns the image and its ICC profile.
+/// Decoding can take up to `max_bytes`.
 ///
 /// # Errors
-/// As [`decode_file`].
-pub(crate) fn picture_of_file(path: &Path, most: u64) -> Result<(DynamicImage, Option<Vec<u8>>)> {
-    let bytes = bytes_of(path)?;
-    let (image, profile) = guarded(&bytes, |bytes| picture(bytes, most))?;
-    // GIF's decoder gives alpha to every image; those without any are no longer told apart.
+/// Those of [`decode_file`], with another limit.
+pub(crate) fn decode_lossless(
+    path: &Path,
+    max_bytes: u64,
+) -> Result<(DynamicImage, Option<Vec<u8>>)> {
+    let bytes = read_file(path)?;
+    let (image, profile) = catch_panic(&bytes, |bytes| decode_image(bytes, max_bytes))?;
+    // The GIF decoder adds alpha to every image. It is removed if all pixels are opaque.
     let opaque = || image.as_bytes().iter().skip(3).step_by(4).all(|alpha| *alpha == 255);
     let is_gif = image::guess_format(&bytes).ok() == Some(ImageFormat::Gif);
     if is_gif && matches!(image, DynamicImage::ImageRgba8(_)) && opaque() {
@@ -67,21 +78,22 @@ pub(crate) fn picture_of_file(path: &Path, most: u64) -> Result<(DynamicImage, O
     Ok((image, profile))
 }
 
-fn bytes_of(path: &Path) -> Result<Vec<u8>> {
+fn read_file(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(|e| unreadable_file(&e))?;
     Ok(bytes)
 }
 
+/// Opens a regular file of at most [`MAX_FILE_BYTES`].
 fn open(path: &Path) -> Result<BufReader<File>> {
-    // Before it is opened: a pipe would be waited for.
+    // Checked before opening, because opening a named pipe waits for a writer.
     let metadata = std::fs::metadata(path).map_err(|e| unreadable_file(&e))?;
     if !metadata.is_file() {
         return Err(Error::usage("is not a regular file"));
     }
     let file = File::open(path).map_err(|e| unreadable_file(&e))?;
     if metadata.len() > MAX_FILE_BYTES {
-        return Err(Error::usage("is larger than 1 GiB; cut it into smaller images"));
+        return Err(Error::usage("is larger than 1 GiB; divide it into smaller images"));
     }
     Ok(BufReader::new(file))
 }
@@ -90,50 +102,51 @@ fn unreadable_file(error: &std::io::Error) -> Error {
     Error::failed(format!("cannot be read ({error}); check the file and its permissions"))
 }
 
-/// Bytes that decoding a file takes at most, by its head: the file, what is decoded and what its
-/// decoder keeps beside (a progressive JPEG as much again; so does turning), and the copy with 8
-/// bits. 0 where [`decode_file`] will refuse it.
+/// An upper bound for the memory in bytes that [`decode_file`] takes, from the header of the file.
+/// Returns 0 if `decode_file` will refuse the file.
 pub(crate) fn bytes_to_decode(path: &Path) -> u64 {
-    let look = || -> Result<u64> {
+    let estimate = || -> Result<u64> {
         let file = open(path)?;
         let size = file.get_ref().metadata().map_err(|e| unreadable_file(&e))?.len();
-        let decoder = begin(file, size, MAX_IMAGE_BYTES)?;
+        let decoder = decoder(file, size, MAX_IMAGE_BYTES)?;
         let (w, h) = decoder.dimensions();
+        // The file; the decoded image, twice because the decoder of progressive JPEG and a rotation
+        // need as much again; and the copy with 8 bits.
         Ok(size + 2 * decoder.total_bytes() + 4 * u64::from(w) * u64::from(h))
     };
-    catch_unwind(AssertUnwindSafe(look)).map_or(0, |found| found.unwrap_or(0))
+    catch_unwind(AssertUnwindSafe(estimate)).map_or(0, |bytes| bytes.unwrap_or(0))
 }
 
-/// Decodes an image in memory, as [`decode_file`].
+/// Decodes the bytes of an image file; see [`decode_file`].
 ///
 /// # Errors
-/// As [`decode_file`].
+/// Those of [`decode_file`].
 pub fn decode(bytes: &[u8]) -> Result<Decoded> {
-    guarded(bytes, |bytes| picture(bytes, MAX_IMAGE_BYTES).map(|(image, _)| reduce(image)))
+    catch_panic(bytes, |bytes| decode_image(bytes, MAX_IMAGE_BYTES).map(|(image, _)| reduce(image)))
 }
 
-/// Runs a decoder: one that panics on a hostile file must not take the program along.
-fn guarded<T>(bytes: &[u8], decode: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
+/// Runs a decoder and turns its panics into errors: a hostile file must not end the program.
+fn catch_panic<T>(bytes: &[u8], decode: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
     if bytes.is_empty() {
         return Err(Error::usage("the file is empty; remove it"));
     }
     let decoded = catch_unwind(AssertUnwindSafe(|| decode(bytes)));
     decoded.unwrap_or_else(|_| {
-        Err(Error::usage("its decoder failed; the file is damaged: save it again or remove it"))
+        Err(Error::usage("the decoder failed; the file is damaged: save it again or remove it"))
     })
 }
 
-/// The image, upright, and its colour profile.
-fn picture(bytes: &[u8], most: u64) -> Result<(DynamicImage, Option<Vec<u8>>)> {
-    // Its decoder would fill up what is missing.
+/// Decodes an image, applies its orientation, and returns it with its ICC profile.
+fn decode_image(bytes: &[u8], max_bytes: u64) -> Result<(DynamicImage, Option<Vec<u8>>)> {
+    // The JPEG decoder fills in missing data without an error.
     if image::guess_format(bytes).ok() == Some(ImageFormat::Jpeg) && !jpeg_ends(bytes) {
         return Err(Error::usage("is cut off: its end is missing; get it again or remove it"));
     }
-    let mut decoder = begin(Cursor::new(bytes), bytes.len() as u64, most)?;
-    // a broken tag or profile is no reason to refuse the picture
+    let mut decoder = decoder(Cursor::new(bytes), bytes.len() as u64, max_bytes)?;
+    // A damaged orientation tag or profile does not make the image unusable.
     let orientation = decoder.orientation().ok();
     let profile = decoder.icc_profile().ok().flatten();
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|e| unreadable(&e, most))?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(|e| undecodable(&e, max_bytes))?;
     if let Some(orientation) = orientation {
         image.apply_orientation(orientation);
     }
@@ -144,8 +157,8 @@ fn picture(bytes: &[u8], most: u64) -> Result<(DynamicImage, Option<Vec<u8>>)> {
 fn jpeg_ends(bytes: &[u8]) -> bool {
     let mut at = 2;
     loop {
-        // To the next marker: 0xff, perhaps repeated, and what is neither a stuffed zero of a scan
-        // nor a restart within one.
+        // Find the next marker: 0xff, possibly repeated, and its code. In the data of a scan, 0xff
+        // is followed by a stuffed zero or the code of a restart.
         let Some(found) =
             bytes.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == 0xff))
         else {
@@ -165,64 +178,70 @@ fn jpeg_ends(bytes: &[u8]) -> bool {
     }
 }
 
-/// The decoder of a file of `size` bytes, where its head promises what may be decoded: no more than
-/// `most` bytes.
-fn begin<'a>(
+/// Creates the decoder of a file of `size` bytes. It refuses images that take more than `max_bytes`
+/// according to their header.
+fn decoder<'a>(
     file: impl BufRead + Seek + 'a,
     size: u64,
-    most: u64,
+    max_bytes: u64,
 ) -> Result<impl ImageDecoder + 'a> {
     let mut reader =
         ImageReader::new(file).with_guessed_format().map_err(|e| Error::failed(e.to_string()))?;
     let Some(format) = reader.format() else {
         return Err(Error::usage(
-            "is not an image of a known kind (PNG, JPEG, BMP, GIF, TIFF, WebP, PNM); convert or remove it",
+            "is not an image of a known format (PNG, JPEG, BMP, GIF, TIFF, WebP, PNM); convert or \
+             remove it",
         ));
     };
     let mut limits = Limits::default();
-    limits.max_alloc = Some(most);
+    limits.max_alloc = Some(max_bytes);
     reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(|e| unreadable(&e, most))?;
+    let decoder = reader.into_decoder().map_err(|e| undecodable(&e, max_bytes))?;
     let (w, h) = decoder.dimensions();
     if w == 0 || h == 0 {
         return Err(Error::usage(format!("has no pixels ({w}x{h}); remove it")));
     }
-    // the RGB copy made of it counts too
-    if decoder.total_bytes().max(u64::from(w) * u64::from(h) * 3) > most {
+    // The RGB copy of a gray or palette image can be larger than the decoded image.
+    if decoder.total_bytes().max(u64::from(w) * u64::from(h) * 3) > max_bytes {
         return Err(Error::usage(format!(
-            "{w}x{h} pixels need more than the {} MiB that one image may take; shrink it or cut it into pieces",
-            most >> 20
+            "{w}x{h} pixels need more than {} MiB, the limit for one image; shrink it or divide \
+             it into smaller images",
+            max_bytes >> 20
         )));
     }
-    // These decoders fill in what is missing, however much it is. A JPEG block of 64 pixels takes a
-    // bit at least, a GIF code stands for 4096 pixels at most; twice that is allowed.
-    let most_per_byte = match format {
+    // These two decoders fill in missing data, so that a few bytes can claim to be a huge image. A
+    // JPEG block of 64 pixels takes at least one bit, and a GIF code at most 4096 pixels; both
+    // limits are doubled for safety.
+    let max_pixels_per_byte = match format {
         ImageFormat::Jpeg => 2 * 64 * 8,
         ImageFormat::Gif => 2 * 4096,
         _ => u64::MAX,
     };
-    if u64::from(w) * u64::from(h) > most_per_byte.saturating_mul(size) {
+    if u64::from(w) * u64::from(h) > max_pixels_per_byte.saturating_mul(size) {
         return Err(Error::usage(format!(
-            "{size} bytes cannot hold its {w}x{h} pixels; it is cut off: get it again or remove it"
+            "{size} bytes cannot contain {w}x{h} pixels; the file is cut off: get it again or \
+             remove it"
         )));
     }
     Ok(decoder)
 }
 
-fn unreadable(error: &ImageError, most: u64) -> Error {
-    // some decoders' messages run over several lines
+fn undecodable(error: &ImageError, max_bytes: u64) -> Error {
+    // The messages of some decoders have several lines.
     let detail = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
     match error {
         ImageError::Limits(_) => Error::usage(format!(
-            "needs more than the {} MiB that one image may take ({detail}); shrink it or cut it into pieces",
-            most >> 20
+            "needs more than {} MiB, the limit for one image ({detail}); shrink it or divide it \
+             into smaller images",
+            max_bytes >> 20
         )),
         ImageError::Unsupported(_) => Error::usage(format!("{detail}; convert it to PNG")),
         _ => Error::usage(format!("cannot be decoded ({detail}); save it again or remove it")),
     }
 }
 
-/// 8 bits, alpha over white, gray where it is gray.
+/// Reduces an image to 8 bits, composes alpha over white, and makes it gray if red, green and blue
+/// are equal in every pixel.
 fn reduce(image: DynamicImage) -> Decoded {
     let (h, w) = (image.height() as usize, image.width() as usize);
     let over_white = |value: u8, alpha: u8| {
@@ -268,7 +287,7 @@ mod tests {
         let image = GrayImage::from_fn(90, 70, |x, y| image::Luma([(x * 7 + y * y) as u8]));
         let whole = encoded(&image.into(), ImageFormat::Jpeg);
         assert_eq!(decode(&whole).unwrap().h, 70);
-        // Cameras write more behind the end.
+        // Some cameras write data after the end marker.
         assert!(decode(&[&whole[..], b"\xff\xe1 more"].concat()).is_ok());
         for end in (2..whole.len()).step_by(37).chain([whole.len() - 1]) {
             assert!(decode(&whole[..end]).is_err(), "{end} of {}", whole.len());
@@ -276,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_decoding_takes_is_known_from_the_head() {
+    fn the_memory_for_decoding_is_known_from_the_header() {
         let folder = Folder::new("decode");
         let deep: ImageBuffer<Rgba<u16>, Vec<u16>> = ImageBuffer::new(200, 100);
         let shallow = GrayImage::new(200, 100);
@@ -284,7 +303,7 @@ mod tests {
             let file = encoded(&image, ImageFormat::Png);
             bytes_to_decode(&folder.write(name, &file)) - file.len() as u64
         };
-        // Decoded, 8 bytes a pixel, and the two copies with 8 bits, 4 and 3.
+        // 8 bytes per pixel decoded, and two copies with 8 bits, of 4 and 3 bytes per pixel.
         assert!(bytes("deep.png", deep.into()) >= 200 * 100 * 15);
         assert_eq!(bytes("shallow.png", shallow.into()), 200 * 100 * 6);
         assert_eq!(bytes_to_decode(&folder.write("cut.png", b"\x89PNG")), 0);

@@ -1,5 +1,5 @@
-//! IDX files, the format of MNIST: two zero bytes, a type, the number of dimensions, the dimensions
-//! (big end first), the values. Also gzipped.
+//! IDX files, the format of MNIST (<http://yann.lecun.com/exdb/mnist/>): two zero bytes, the type,
+//! the number of dimensions, the dimensions (32-bit, big-endian), the values. They can be gzipped.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -8,16 +8,35 @@ use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::{Format, no_folder};
 use crate::data::array::{Array, MAX_COUNT, Sample};
 use crate::data::images::{Entry, Images, Labels, MAX_BYTES, too_large};
+use crate::data::pixels::Pixels;
+use crate::data::records;
+use crate::data::{Opened, Wanted};
 use crate::error::{Error, Result};
 
-/// What deflate can shrink at most; a header that promises more than this allows is refused before
-/// anything is unpacked.
+/// Maximum compression ratio of deflate (<https://zlib.net/zlib_tech.html>). A header with more
+/// values than this allows for the size of the file is refused before anything is unpacked.
 const MAX_DEFLATE_RATIO: u64 = 1032;
 
-/// Whether a file that begins with these bytes is IDX or gzip.
-pub(crate) fn looks_like(start: &[u8], path: &Path) -> bool {
+/// IDX's row in the table of formats.
+pub(super) const FORMAT: Format = Format { sniffs: looks_like, open, open_folder: no_folder };
+
+fn open(path: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
+    let source = path.display().to_string();
+    if let Some((array, labels)) = to_stream(path, limit)? {
+        return records::open(&source, vec![(path.to_owned(), array)], labels, want, limit, "");
+    }
+    let mut images = load(path)?;
+    if let Some(channels) = want.channels {
+        images.convert_channels(channels).map_err(|e| e.at(&source))?;
+    }
+    Ok(Opened::new(&source, Pixels::Resident(images), ""))
+}
+
+/// Whether a file starts like IDX or gzip, or has the name of an IDX file.
+fn looks_like(start: &[u8], path: &Path) -> bool {
     let magic = start.len() >= 4
         && start[..2] == [0, 0]
         && (0x08..=0x0e).contains(&start[2])
@@ -25,7 +44,7 @@ pub(crate) fn looks_like(start: &[u8], path: &Path) -> bool {
     magic || start.starts_with(&[0x1f, 0x8b]) || named_idx(path)
 }
 
-/// Whether a file is called like IDX data.
+/// Whether a file has the name of an IDX file.
 pub(crate) fn named_idx(path: &Path) -> bool {
     let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
     ["idx1", "idx3", "idx4"].iter().any(|part| name.contains(part))
@@ -33,13 +52,15 @@ pub(crate) fn named_idx(path: &Path) -> bool {
         || name.ends_with(".idx.gz")
 }
 
-/// Reads images (three dimensions N,H,W or four N,H,W,C, unsigned bytes) and, if a labels file lies
-/// beside them, their labels. The images are named by their number. Labels are found by name:
-/// `images` becomes `labels` and `idx3` (or `idx4`) `idx1`, with or without `.gz`.
+/// Loads images of unsigned bytes (N,H,W or N,H,W,C) and the labels beside them, if there are any.
+/// The names of the images are their numbers.
+///
+/// The labels are in the file whose name has `labels` for `images` and `idx1` for `idx3` or `idx4`,
+/// with or without `.gz`.
 ///
 /// # Errors
-/// Anything that is not such a file, holds less or more than it promises, or has labels that do not
-/// match.
+/// If the file is not a valid IDX file of images, it is larger or smaller than its header says, or
+/// the labels do not match. The message names the file.
 pub fn load(path: &Path) -> Result<Images> {
     let read = || -> Result<Images> {
         let size = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?.len();
@@ -51,12 +72,14 @@ pub fn load(path: &Path) -> Result<Images> {
     Ok(images)
 }
 
-/// The array to stream from, with its labels, if its images take more than `limit` bytes.
+/// Returns the layout of the records and the labels, for streaming, if the images take more than
+/// `limit` bytes. Returns `None` if they take less, or if the header is invalid; [`load`] then
+/// reports the error.
 ///
 /// # Errors
-/// As [`load`]; and what is gzipped cannot be read by seeking.
-pub(crate) fn to_stream(path: &Path, limit: u64) -> Result<Option<(Array, Option<Labels>)>> {
-    let place = |e: Error| e.at(path.display());
+/// If the file is gzipped, because it cannot be read by seeking; and those of [`load`].
+fn to_stream(path: &Path, limit: u64) -> Result<Option<(Array, Option<Labels>)>> {
+    let with_path = |e: Error| e.at(path.display());
     let size = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?.len();
     let mut reader = BufReader::new(File::open(path).map_err(|e| Error::io(path, &e))?);
     let packed = reader.fill_buf().is_ok_and(|start| start.starts_with(&[0x1f, 0x8b]));
@@ -65,26 +88,26 @@ pub(crate) fn to_stream(path: &Path, limit: u64) -> Result<Option<(Array, Option
     } else {
         header(&mut reader, size)
     };
-    // what is wrong with the file is said when it is read
-    let Some((dims, promised)) = head.ok().filter(|(_, promised)| *promised > limit) else {
+    let Some((dims, bytes)) = head.ok().filter(|(_, bytes)| *bytes > limit) else {
         return Ok(None);
     };
     if packed {
-        return Err(place(Error::usage(format!(
-            "its {promised} bytes are more than fit into memory, and gzip cannot be read in parts: unpack it (gunzip), or raise --max-memory"
+        return Err(with_path(Error::usage(format!(
+            "{bytes} bytes of images do not fit into memory, and gzip cannot be streamed; unpack \
+             the file (gunzip), or raise --max-memory"
         ))));
     }
     let start = 4 + 4 * dims.len() as u64;
-    if size > start + promised {
-        return Err(place(surplus(&shape_of(&dims))));
+    if size > start + bytes {
+        return Err(with_path(too_long(&shape_text(&dims))));
     }
     let (n, h, w, c) =
-        sizes(&dims.iter().map(|&dim| dim as usize).collect::<Vec<_>>()).map_err(place)?;
+        sizes(&dims.iter().map(|&dim| dim as usize).collect::<Vec<_>>()).map_err(with_path)?;
     let array = Array { start, count: n, skip: 0, h, w, c, planar: false, sample: Sample::U8 };
     Ok(Some((array, labels_for(path, n)?)))
 }
 
-/// The labels beside a file of `count` images.
+/// Reads the labels beside a file of `count` images, if there are any.
 fn labels_for(path: &Path, count: usize) -> Result<Option<Labels>> {
     if let Some(beside) = labels_beside(path) {
         let size = std::fs::metadata(&beside).map_err(|e| Error::io(&beside, &e))?.len();
@@ -92,7 +115,8 @@ fn labels_for(path: &Path, count: usize) -> Result<Option<Labels>> {
         let of = labels(BufReader::new(file), size).map_err(|e| e.at(beside.display()))?;
         if of.len() != count {
             return Err(Error::usage(format!(
-                "{}: {} labels for the {} images of {}; rename it if it does not belong to them",
+                "{}: {} labels for the {} images of {}; rename this file if it does not belong to \
+                 them",
                 beside.display(),
                 of.len(),
                 count,
@@ -104,24 +128,24 @@ fn labels_for(path: &Path, count: usize) -> Result<Option<Labels>> {
     Ok(None)
 }
 
-/// Reads images from bytes in memory.
+/// Reads images from the bytes of a file.
 ///
 /// # Errors
-/// As [`load`].
+/// Those of [`load`]; the message names no file.
 pub fn images_from(bytes: &[u8]) -> Result<Images> {
     images(bytes, bytes.len() as u64)
 }
 
-/// Reads labels from bytes in memory; the classes are called by their numbers.
+/// Reads labels from the bytes of a file. The names of the classes are their numbers.
 ///
 /// # Errors
-/// As [`load`].
+/// If the bytes are not a valid IDX file of labels.
 pub fn labels_from(bytes: &[u8]) -> Result<Labels> {
     labels(bytes, bytes.len() as u64).map(with_classes)
 }
 
 fn with_classes(of: Vec<u8>) -> Labels {
-    let count = of.iter().max().map_or(0, |&most| u32::from(most) + 1);
+    let count = of.iter().max().map_or(0, |&max| u32::from(max) + 1);
     Labels {
         classes: (0..count).map(|class| class.to_string()).collect(),
         of: of.into_iter().map(u32::from).collect(),
@@ -138,30 +162,28 @@ fn images(reader: impl BufRead, size: u64) -> Result<Images> {
     Ok(Images { bytes, table, channels, names, labels: None })
 }
 
-/// Number, height, width and channels of images.
+/// Number, height, width and channels of images with these dimensions.
 fn sizes(dims: &[usize]) -> Result<(usize, usize, usize, usize)> {
     let &[n, h, w, ref rest @ ..] = dims else {
-        let what = if dims.len() == 1 {
-            "looks like labels; name the images' file instead"
+        return Err(Error::usage(if dims.len() == 1 {
+            "the file has 1 dimension, so it looks like labels; name the file of the images \
+             instead"
+                .to_owned()
         } else {
-            "is not a set of images"
-        };
-        return Err(Error::usage(format!(
-            "{} dimension(s) where images have 3 (N,H,W) or 4 (N,H,W,C): this {what}",
-            dims.len()
-        )));
+            format!("{} dimensions; images have 3 (N,H,W) or 4 (N,H,W,C)", dims.len())
+        }));
     };
     let channels = match *rest {
         [] => 1,
         [c] if (1..=4).contains(&c) => c,
         [c] => {
             return Err(Error::usage(format!(
-                "{c} channels; 1 to 4 are possible (the order of dimensions is N,H,W,C)"
+                "{c} channels; 1 to 4 are supported (the order of dimensions is N,H,W,C)"
             )));
         }
         _ => {
             return Err(Error::usage(format!(
-                "{} dimensions where images have 3 (N,H,W) or 4 (N,H,W,C)",
+                "{} dimensions; images have 3 (N,H,W) or 4 (N,H,W,C)",
                 dims.len()
             )));
         }
@@ -174,11 +196,11 @@ fn labels(reader: impl BufRead, size: u64) -> Result<Vec<u8>> {
     if dims.len() == 1 {
         Ok(bytes)
     } else {
-        Err(Error::usage(format!("{} dimensions where labels have 1", dims.len())))
+        Err(Error::usage(format!("{} dimensions; labels have 1", dims.len())))
     }
 }
 
-/// Reads dimensions and values, gzipped or not. `size` is that of the file.
+/// Reads dimensions and values, gzipped or not. `size` is the size of the file in bytes.
 fn read(mut reader: impl BufRead, size: u64) -> Result<(Vec<usize>, Vec<u8>)> {
     let start = reader.fill_buf().map_err(|e| Error::failed(e.to_string()))?;
     if start.is_empty() {
@@ -191,68 +213,76 @@ fn read(mut reader: impl BufRead, size: u64) -> Result<(Vec<usize>, Vec<u8>)> {
     }
 }
 
-/// Reads dimensions and values; `most` is what the file can hold at most, header included.
-fn read_plain(mut reader: impl Read, most: u64) -> Result<(Vec<usize>, Vec<u8>)> {
-    let (dims, promised) = header(&mut reader, most)?;
-    if promised > MAX_BYTES as u64 {
+/// Reads dimensions and values that are not gzipped. `max` is the maximum size of the file
+/// including the header, in bytes.
+fn read_plain(mut reader: impl Read, max: u64) -> Result<(Vec<usize>, Vec<u8>)> {
+    let (dims, expected) = header(&mut reader, max)?;
+    if expected > MAX_BYTES as u64 {
         return Err(too_large());
     }
-    let shape = shape_of(&dims);
-    // gzip may still hold less: memory grows with what is really there
-    let mut bytes = Vec::with_capacity(promised.min(1 << 24) as usize);
-    if let Err(error) = reader.by_ref().take(promised).read_to_end(&mut bytes) {
+    let shape = shape_text(&dims);
+    // At most 16 MiB are reserved in advance: a gzipped file can contain less than its header says.
+    let mut bytes = Vec::with_capacity(expected.min(1 << 24) as usize);
+    if let Err(error) = reader.by_ref().take(expected).read_to_end(&mut bytes) {
         return Err(match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => short(&shape, &bytes.len().to_string()),
+            std::io::ErrorKind::UnexpectedEof => too_short(&shape, &bytes.len().to_string()),
             _ => Error::usage(format!(
-                "cannot be read after {} of {promised} bytes: {error}; get it again",
+                "cannot be read after {} of {expected} bytes: {error}; get it again",
                 bytes.len()
             )),
         });
     }
-    if (bytes.len() as u64) < promised {
-        return Err(short(&shape, &bytes.len().to_string()));
+    if (bytes.len() as u64) < expected {
+        return Err(too_short(&shape, &bytes.len().to_string()));
     }
     if reader.read(&mut [0]).is_ok_and(|more| more > 0) {
-        return Err(surplus(&shape));
+        return Err(too_long(&shape));
     }
     Ok((dims.into_iter().map(|dim| dim as usize).collect(), bytes))
 }
 
-fn shape_of(dims: &[u64]) -> String {
+fn shape_text(dims: &[u64]) -> String {
     dims.iter().map(u64::to_string).collect::<Vec<_>>().join("x")
 }
 
-fn short(shape: &str, held: &str) -> Error {
+/// The error for a file with fewer values than its header says. `actual` is their number, or
+/// "fewer".
+fn too_short(shape: &str, actual: &str) -> Error {
     Error::usage(format!(
-        "promises {shape} bytes but holds {held}; the file is cut off or damaged: get it again"
+        "the header has the shape {shape}, but the file has {actual} bytes of values; the file is \
+         cut off or damaged: get it again"
     ))
 }
 
-fn surplus(shape: &str) -> Error {
+/// The error for a file with more values than its header says.
+fn too_long(shape: &str) -> Error {
     Error::usage(format!(
-        "holds more than the {shape} bytes that it promises; the header or the file is damaged: get it again"
+        "the file has more bytes of values than the shape {shape} of its header; the file is \
+         damaged: get it again"
     ))
 }
 
-/// Reads the dimensions, and how many bytes of values they promise; `most` is what the file can
-/// hold at most, header included.
-fn header(mut reader: &mut impl Read, most: u64) -> Result<(Vec<u64>, u64)> {
+/// Reads the header. Returns the dimensions and the number of bytes of values. `max` is the maximum
+/// size of the file including the header, in bytes.
+fn header(mut reader: &mut impl Read, max: u64) -> Result<(Vec<u64>, u64)> {
     let mut magic = [0; 4];
-    exact(&mut reader, &mut magic)?;
-    let [0, 0, kind, rank] = magic else {
-        return Err(Error::usage("not an IDX file (it does not begin with two zero bytes)"));
+    read_exact(&mut reader, &mut magic)?;
+    let [0, 0, value_type, rank] = magic else {
+        return Err(Error::usage("not an IDX file (it does not start with two zero bytes)"));
     };
-    if kind != 0x08 {
-        let name = match kind {
+    if value_type != 0x08 {
+        let name = match value_type {
             0x09 => "signed bytes",
             0x0b => "16-bit integers",
             0x0c => "32-bit integers",
             0x0d => "32-bit floats",
             0x0e => "64-bit floats",
-            _ => return Err(Error::usage(format!("not an IDX file (unknown type 0x{kind:02x})"))),
+            other => {
+                return Err(Error::usage(format!("not an IDX file (unknown type 0x{other:02x})")));
+            }
         };
         return Err(Error::usage(format!(
-            "holds {name}; only unsigned bytes are read: convert it"
+            "the file has {name}, but only unsigned bytes are supported: convert it"
         )));
     }
     if !(1..=4).contains(&rank) {
@@ -261,38 +291,39 @@ fn header(mut reader: &mut impl Read, most: u64) -> Result<(Vec<u64>, u64)> {
     let mut dims = Vec::new();
     for _ in 0..rank {
         let mut dim = [0; 4];
-        exact(&mut reader, &mut dim)?;
+        read_exact(&mut reader, &mut dim)?;
         dims.push(u64::from(u32::from_be_bytes(dim)));
     }
-    let shape = shape_of(&dims);
+    let shape = shape_text(&dims);
     if dims.contains(&0) {
-        return Err(Error::usage(format!("holds nothing: its dimensions are {shape}")));
+        return Err(Error::usage(format!("the file is empty: its dimensions are {shape}")));
     }
-    let promised = dims.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim));
+    let product = dims.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim));
     let header = 4 + 4 * u64::from(rank);
-    let promised = match promised {
-        Some(bytes) if bytes <= most.saturating_sub(header) => bytes,
-        _ => return Err(short(&shape, "fewer")),
+    let bytes = match product {
+        Some(bytes) if bytes <= max.saturating_sub(header) => bytes,
+        _ => return Err(too_short(&shape, "fewer")),
     };
     if dims[0] > MAX_COUNT {
         return Err(Error::usage(format!(
-            "{} entries; at most {MAX_COUNT} are read: split the file",
+            "{} entries; at most {MAX_COUNT} are supported: split the file",
             dims[0]
         )));
     }
-    Ok((dims, promised))
+    Ok((dims, bytes))
 }
 
-fn exact(reader: &mut impl Read, into: &mut [u8]) -> Result<()> {
-    reader.read_exact(into).map_err(|error| match error.kind() {
+/// Fills `bytes` with the next bytes of the header.
+fn read_exact(reader: &mut impl Read, bytes: &mut [u8]) -> Result<()> {
+    reader.read_exact(bytes).map_err(|error| match error.kind() {
         std::io::ErrorKind::UnexpectedEof => {
-            Error::usage("ends inside the IDX header; the file is cut off: get it again")
+            Error::usage("the file ends inside the IDX header; it is cut off: get it again")
         }
         _ => Error::usage(format!("cannot be read: {error}; get it again")),
     })
 }
 
-/// The labels' file that belongs to an images' file, if there is one.
+/// The file of labels that belongs to a file of images, if it exists; see [`load`].
 fn labels_beside(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     if !name.contains("images") {
@@ -300,7 +331,7 @@ fn labels_beside(path: &Path) -> Option<PathBuf> {
     }
     let labels = name.replace("images", "labels").replace("idx3", "idx1").replace("idx4", "idx1");
     let stem = labels.strip_suffix(".gz").unwrap_or(&labels);
-    // what is packed like the images comes first
+    // The file with the same compression as the images comes first.
     let other = if stem.len() == labels.len() { format!("{stem}.gz") } else { stem.to_owned() };
     [labels.clone(), other]
         .into_iter()
@@ -314,8 +345,8 @@ mod tests {
     use crate::testing::Folder;
     use std::io::Write;
 
-    fn idx(kind: u8, dims: &[u32], values: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![0, 0, kind, dims.len() as u8];
+    fn idx(value_type: u8, dims: &[u32], values: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0, 0, value_type, dims.len() as u8];
         dims.iter().for_each(|d| bytes.extend(d.to_be_bytes()));
         bytes.extend(values);
         bytes
@@ -328,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_and_gzipped_read_the_same() {
+    fn images_can_be_gzipped() {
         let values: Vec<u8> = (0..30).collect();
         let plain = idx(8, &[5, 2, 3], &values);
         let images = images_from(&plain).unwrap();
@@ -336,8 +367,17 @@ mod tests {
         assert_eq!(images.image(4), &values[24..]);
         assert_eq!(images.names[4], "4");
         assert_eq!(images_from(&gzip(&plain)).unwrap(), images);
+    }
+
+    #[test]
+    fn four_dimensions_have_channels() {
+        let values: Vec<u8> = (0..30).collect();
         let colour = images_from(&idx(8, &[2, 1, 5, 3], &values)).unwrap();
         assert_eq!((colour.len(), colour.channels, colour.common_size()), (2, 3, Some((1, 5))));
+    }
+
+    #[test]
+    fn classes_are_the_numbers_up_to_the_largest() {
         assert_eq!(
             labels_from(&idx(8, &[4], &[0, 3, 1, 3])).unwrap().classes,
             ["0", "1", "2", "3"]
@@ -345,10 +385,10 @@ mod tests {
     }
 
     #[test]
-    fn hostile_files_are_refused_in_words() {
+    fn invalid_files_are_refused_with_a_reason() {
         let values = vec![7; 12];
         let good = idx(8, &[3, 2, 2], &values);
-        let most = u32::MAX;
+        let max = u32::MAX;
         let uneven: Vec<u8> = (0..5_000_000u32).map(|i| (i.wrapping_mul(i) >> 9) as u8).collect();
         let cases: Vec<(Vec<u8>, &str)> = vec![
             (vec![], "empty"),
@@ -356,13 +396,19 @@ mod tests {
             (vec![0x1f, 0x8b], "cut off"),
             (vec![0x1f, 0x8b, 8, 0, 0, 0], "cut off"),
             (good[..10].to_vec(), "header"),
-            (good[..good.len() - 1].to_vec(), "promises 3x2x2 bytes but holds fewer"),
-            ([&good[..], &[1]].concat(), "more than the 3x2x2"),
-            (idx(8, &[most, most, most], &values), "holds fewer"),
-            (idx(8, &[most, most, most, most], &values), "holds fewer"),
-            (idx(8, &[60_000, 28, 28], &values), "promises 60000x28x28 bytes but holds fewer"),
-            (idx(8, &[0, 28, 28], &[]), "holds nothing"),
-            (idx(8, &[12, 0, 1], &[]), "holds nothing"),
+            (
+                good[..good.len() - 1].to_vec(),
+                "the header has the shape 3x2x2, but the file has fewer bytes",
+            ),
+            ([&good[..], &[1]].concat(), "more bytes of values than the shape 3x2x2"),
+            (idx(8, &[max, max, max], &values), "the file has fewer bytes"),
+            (idx(8, &[max, max, max, max], &values), "the file has fewer bytes"),
+            (
+                idx(8, &[60_000, 28, 28], &values),
+                "the header has the shape 60000x28x28, but the file has fewer bytes",
+            ),
+            (idx(8, &[0, 28, 28], &[]), "the file is empty: its dimensions are 0x28x28"),
+            (idx(8, &[12, 0, 1], &[]), "the file is empty: its dimensions are 12x0x1"),
             (idx(8, &[12], &values), "labels"),
             (idx(8, &[3, 4], &values), "2 dimension"),
             (idx(8, &[1, 1, 1, 12], &values), "12 channels"),
@@ -371,10 +417,13 @@ mod tests {
             (idx(13, &[3, 2, 2], &[0; 48]), "32-bit floats"),
             (idx(7, &[3, 2, 2], &values), "unknown type 0x07"),
             (vec![0x89, b'P', b'N', b'G'], "not an IDX"),
-            (gzip(&idx(8, &[30, 2, 2], &values)), "promises 30x2x2 bytes but holds 12"),
-            (gzip(&idx(8, &[most, most, 1], &values)), "holds fewer"),
+            (
+                gzip(&idx(8, &[30, 2, 2], &values)),
+                "the header has the shape 30x2x2, but the file has 12 bytes",
+            ),
+            (gzip(&idx(8, &[max, max, 1], &values)), "the file has fewer bytes"),
             (gzip(&idx(8, &[11_000_000, 1, 1], &vec![0; 11_000_000])), "11000000 entries"),
-            (gzip(&idx(8, &[1000, 100, 100], &uneven)), "holds 5000000"),
+            (gzip(&idx(8, &[1000, 100, 100], &uneven)), "the file has 5000000 bytes"),
             (gzip(b"hello, this is text"), "not an IDX"),
         ];
         for (bytes, expected) in cases {
@@ -384,6 +433,11 @@ mod tests {
                 "{message} (expected {expected})"
             );
         }
+    }
+
+    #[test]
+    fn damaged_gzip_files_are_refused_or_read_without_panic() {
+        let good = idx(8, &[3, 2, 2], &[7; 12]);
         let cut = gzip(&good);
         for end in 2..cut.len() - 9 {
             let _ = images_from(&cut[..end]).unwrap_err();
@@ -406,7 +460,7 @@ mod tests {
             loaded.labels.unwrap(),
             Labels { classes: vec!["0".into(), "1".into(), "2".into()], of: vec![2, 0, 1] }
         );
-        // the one packed like the images wins, and must match
+        // The file with the same compression as the images takes precedence, and must match.
         folder.write("t10k-labels-idx1-ubyte.gz", &gzip(&idx(8, &[2], &[2, 0])));
         let message = load(&images).unwrap_err().to_string();
         assert!(message.contains("labels-idx1-ubyte.gz: 2 labels for the 3 images"), "{message}");

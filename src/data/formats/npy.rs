@@ -1,41 +1,92 @@
-//! NumPy's `.npy` files, by
-//! <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>, read strictly.
+//! NumPy's `.npy` files (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>).
+//! The parser is strict.
 //!
-//! Images are `|u1`, `<f4`, `>f4`, `<f8` or `>f8` in C order: N×H×W, N×C×H×W, or N×H×W×C where that
-//! cannot be meant otherwise, with 1 or 3 channels. Floats lie in 0…1 or in 0…255, which the
-//! largest one decides; the engine keeps bytes, so they are rounded to 8 bits.
+//! Images have the type `|u1`, `<f4`, `>f4`, `<f8` or `>f8`, C order and 1 or 3 channels. The shape
+//! is N×H×W, N×C×H×W or N×H×W×C; if both of the latter are possible, it is N×C×H×W. Floats are in
+//! 0…1 or in 0…255, which the largest value decides. They are rounded to 8 bits, because images are
+//! stored as bytes.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use super::{Format, no_folder};
 use crate::data::array::{Array, MAX_COUNT, Sample};
 use crate::data::images::Labels;
+use crate::data::records::{self, reader};
+use crate::data::{Opened, Wanted};
 use crate::error::{Error, Result};
 
-/// The longest header that is read; NumPy itself stops at 10,000 bytes.
+/// Maximum length of a header in bytes. NumPy itself refuses headers above 10,000 bytes.
 const MAX_HEADER: usize = 1 << 16;
 
-/// The most classes that labels may number.
+/// Maximum number of classes. A class takes a name and a row of the classifier, so that a single
+/// wrong label must not create billions of classes.
 const MAX_CLASSES: i64 = 1 << 20;
 
+/// NumPy's row in the table of formats.
+pub(super) const FORMAT: Format = Format { sniffs: looks_like, open, open_folder: no_folder };
+
+/// Reads a file, with labels beside it where there are some.
+fn open(path: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
+    let (mut file, size) = reader(path)?;
+    let array = array(&mut file, size).map_err(|e| e.at(path.display()))?;
+    let labels = labels_beside(path).map(|beside| -> Result<Labels> {
+        let (mut file, size) = reader(&beside)?;
+        let labels = labels(&mut file, size).map_err(|e| e.at(beside.display()))?;
+        if labels.of.len() != array.count {
+            return Err(Error::usage(format!(
+                "{}: {} labels for the {} images of {}; rename this file if it does not belong to \
+                 them",
+                beside.display(),
+                labels.of.len(),
+                array.count,
+                path.display()
+            )));
+        }
+        Ok(labels)
+    });
+    let note = if array.sample == Sample::U8 { "" } else { ", floats rounded to 8 bits" };
+    records::open(
+        &path.display().to_string(),
+        vec![(path.to_owned(), array)],
+        labels.transpose()?,
+        want,
+        limit,
+        note,
+    )
+}
+
 /// Whether a file that begins with these bytes is `.npy`, or is called so.
-pub(crate) fn looks_like(start: &[u8], path: &Path) -> bool {
+fn looks_like(start: &[u8], path: &Path) -> bool {
     start.starts_with(b"\x93NUM") || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy"))
+}
+
+/// Header of NumPy's format, version 1.0, of an array in C order.
+pub fn encode_header(dtype: &str, shape: &[usize]) -> Vec<u8> {
+    let sizes: String = shape.iter().map(|size| format!("{size},")).collect();
+    let mut text = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({sizes}), }}");
+    // The values begin at a multiple of 64.
+    let length = (10 + text.len() + 1).next_multiple_of(64) - 10;
+    text.extend(std::iter::repeat_n(' ', length - 1 - text.len()));
+    text.push('\n');
+    [b"\x93NUMPY\x01\x00", &(length as u16).to_le_bytes()[..], text.as_bytes()].concat()
 }
 
 /// What a header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Header {
+    /// The type of the values, such as `<f4`.
     descr: String,
     shape: Vec<u64>,
-    /// Where the values begin.
+    /// Offset of the first value in bytes.
     start: u64,
 }
 
-/// Reads header and range of an array of images; `size` is that of the file.
+/// Reads the header of an array of images and, for floats, the range of the values. `size` is the
+/// size of the file in bytes.
 ///
 /// # Errors
-/// One line that says what is wrong with the file and what to do.
+/// If the file is not a valid `.npy` file, or not an array of images as described above.
 pub fn array(file: &mut (impl Read + Seek), size: u64) -> Result<Array> {
     let header = header(file)?;
     let sample = match header.descr.as_str() {
@@ -46,12 +97,13 @@ pub fn array(file: &mut (impl Read + Seek), size: u64) -> Result<Array> {
         ">f8" => Sample::F64 { big: true, scale: 1.0 },
         other => {
             return Err(Error::usage(format!(
-                "dtype {other:?}; images are |u1, <f4, >f4, <f8 or >f8: convert with astype"
+                "dtype {other:?} is not supported; images are |u1, <f4, >f4, <f8 or >f8: convert \
+                 with astype"
             )));
         }
     };
-    fits(&header, sample.size() as u64, size)?;
-    let shape = named(&header.shape);
+    check_size(&header, sample.size() as u64, size)?;
+    let shape = shape_text(&header.shape);
     let dims: Vec<usize> = header.shape.iter().map(|&dim| dim as usize).collect();
     let channels = |c: usize| c == 1 || c == 3;
     let (count, h, w, c, planar) = match dims[..] {
@@ -65,7 +117,7 @@ pub fn array(file: &mut (impl Read + Seek), size: u64) -> Result<Array> {
         }
         [_] => {
             return Err(Error::usage(format!(
-                "shape {shape} looks like labels; name the images' file instead"
+                "shape {shape} looks like labels; name the file of the images instead"
             )));
         }
         _ => {
@@ -76,21 +128,23 @@ pub fn array(file: &mut (impl Read + Seek), size: u64) -> Result<Array> {
     };
     if count as u64 > MAX_COUNT {
         return Err(Error::usage(format!(
-            "{count} images; at most {MAX_COUNT} are read: split the file"
+            "{count} images; at most {MAX_COUNT} are supported: split the file"
         )));
     }
-    let sample = scaled(file, &header, sample)?;
+    let sample = with_scale(file, &header, sample)?;
     Ok(Array { start: header.start, count, skip: 0, h, w, c, planar, sample })
 }
 
-/// Reads a vector of integers as classes, called by their numbers.
+/// Reads labels: a vector of integers (N or N×1) of any type. The names of the classes are their
+/// numbers.
 ///
 /// # Errors
-/// As [`array()`].
+/// If the file is not a valid `.npy` file or not such a vector, or a label is negative or too
+/// large.
 pub fn labels(file: &mut (impl Read + Seek), size: u64) -> Result<Labels> {
     let header = header(file)?;
-    let (order, kind) = header.descr.split_at_checked(1).unwrap_or_default();
-    let (width, signed) = match kind {
+    let (order, integer) = header.descr.split_at_checked(1).unwrap_or_default();
+    let (width, signed) = match integer {
         "u1" | "b1" => (1, false),
         "i1" => (1, true),
         "u2" => (2, false),
@@ -101,31 +155,32 @@ pub fn labels(file: &mut (impl Read + Seek), size: u64) -> Result<Labels> {
         "i8" => (8, true),
         _ => {
             return Err(Error::usage(format!(
-                "dtype {:?}; labels are integers: convert with astype(int)",
+                "dtype {:?} is not supported; labels are integers: convert with astype(int)",
                 header.descr
             )));
         }
     };
-    fits(&header, width as u64, size)?;
+    check_size(&header, width as u64, size)?;
     let (&[n] | &[n, 1]) = header.shape.as_slice() else {
         return Err(Error::usage(format!(
-            "shape {}; labels are one integer an image",
-            named(&header.shape)
+            "shape {}: labels are one integer per image, N or N×1",
+            shape_text(&header.shape)
         )));
     };
     if n > MAX_COUNT {
         return Err(Error::usage(format!(
-            "{n} labels; at most {MAX_COUNT} are read: split the file"
+            "{n} labels; at most {MAX_COUNT} are supported: split the file"
         )));
     }
     let mut of = Vec::new();
-    let mut most = 0;
-    each(file, header.start, n, width, |index, bytes| {
+    let mut max = 0;
+    for_each_value(file, header.start, n, width, |index, bytes| {
         let byte = |i: usize| if order == ">" { bytes[i] } else { bytes[width - 1 - i] };
         let bits = (0..width).fold(0u64, |bits, i| bits << 8 | u64::from(byte(i)));
-        let spare = 64 - 8 * width as u32;
+        let unused = 64 - 8 * width as u32;
         let value = if signed {
-            ((bits << spare) as i64) >> spare
+            // Sign extension.
+            ((bits << unused) as i64) >> unused
         } else {
             i64::try_from(bits).unwrap_or(i64::MAX)
         };
@@ -135,15 +190,15 @@ pub fn labels(file: &mut (impl Read + Seek), size: u64) -> Result<Labels> {
                 MAX_CLASSES - 1
             )));
         }
-        most = most.max(value);
+        max = max.max(value);
         of.push(value as u32);
         Ok(())
     })?;
-    Ok(Labels { classes: (0..=most).map(|class| class.to_string()).collect(), of })
+    Ok(Labels { classes: (0..=max).map(|class| class.to_string()).collect(), of })
 }
 
 /// The labels that lie beside images: `NAME.labels.npy`, else `labels.npy`, else `y.npy`.
-pub(crate) fn labels_beside(path: &Path) -> Option<PathBuf> {
+fn labels_beside(path: &Path) -> Option<PathBuf> {
     let stem = path.file_stem()?.to_string_lossy().into_owned();
     let names = [format!("{stem}.labels.npy"), "labels.npy".to_owned(), "y.npy".to_owned()];
     names
@@ -152,60 +207,68 @@ pub(crate) fn labels_beside(path: &Path) -> Option<PathBuf> {
         .find(|beside| beside != path && beside.is_file())
 }
 
-fn named(shape: &[u64]) -> String {
+fn shape_text(shape: &[u64]) -> String {
     shape.iter().map(u64::to_string).collect::<Vec<_>>().join("x")
 }
 
-/// The file holds just what its header promises.
-fn fits(header: &Header, width: u64, size: u64) -> Result<()> {
-    let shape = named(&header.shape);
+/// Checks that the file contains exactly the values of its header. `width` is the size of a value
+/// and `size` that of the file, in bytes.
+fn check_size(header: &Header, width: u64, size: u64) -> Result<()> {
+    let shape = shape_text(&header.shape);
     if header.shape.contains(&0) {
-        return Err(Error::usage(format!("holds nothing: its shape is {shape}")));
+        return Err(Error::usage(format!("the array is empty: its shape is {shape}")));
     }
-    let promised = header.shape.iter().try_fold(width, |bytes, &dim| bytes.checked_mul(dim));
-    let held = size.saturating_sub(header.start);
-    match promised {
-        Some(promised) if promised == held => Ok(()),
-        Some(promised) if promised < held => Err(Error::usage(format!(
-            "holds {held} bytes of values, more than the {shape} of {} that it promises",
+    let expected = header.shape.iter().try_fold(width, |bytes, &dim| bytes.checked_mul(dim));
+    let actual = size.saturating_sub(header.start);
+    match expected {
+        Some(expected) if expected == actual => Ok(()),
+        Some(expected) if expected < actual => Err(Error::usage(format!(
+            "the file has {actual} bytes of values, more than the shape {shape} of {} needs; save \
+             it again",
             header.descr
         ))),
         _ => Err(Error::usage(format!(
-            "promises {shape} of {} but holds {held} bytes; the file is cut off or damaged: save it again",
+            "the header has the shape {shape} of {}, but the file has {actual} bytes of values; \
+             the file is cut off or damaged: save it again",
             header.descr
         ))),
     }
 }
 
-/// Looks at every float: the largest decides between 0…1 and 0…255.
-fn scaled(file: &mut (impl Read + Seek), header: &Header, sample: Sample) -> Result<Sample> {
+/// Reads all floats and sets the scale of the sample type: the largest value decides between 0…1
+/// and 0…255.
+///
+/// # Errors
+/// If a value is not finite, negative or above 255.
+fn with_scale(file: &mut (impl Read + Seek), header: &Header, sample: Sample) -> Result<Sample> {
     if sample == Sample::U8 {
         return Ok(sample);
     }
-    let (mut least, mut most) = (f64::INFINITY, f64::NEG_INFINITY);
-    each(file, header.start, header.shape.iter().product(), sample.size(), |index, bytes| {
+    let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
+    let count = header.shape.iter().product();
+    for_each_value(file, header.start, count, sample.size(), |index, bytes| {
         let value = sample.value(bytes);
         if !value.is_finite() {
             let mut rest = index;
-            let mut place: Vec<String> = Vec::new();
+            let mut position: Vec<String> = Vec::new();
             for dim in header.shape.iter().rev() {
-                place.insert(0, (rest % dim).to_string());
+                position.insert(0, (rest % dim).to_string());
                 rest /= dim;
             }
             return Err(Error::usage(format!(
                 "the value at [{}] is {value}; remove or replace it",
-                place.join(", ")
+                position.join(", ")
             )));
         }
-        (least, most) = (least.min(value), most.max(value));
+        (min, max) = (min.min(value), max.max(value));
         Ok(())
     })?;
-    if least < 0.0 || most > 255.0 {
+    if min < 0.0 || max > 255.0 {
         return Err(Error::usage(format!(
-            "its values lie in {least}…{most}; images lie in 0…1 or 0…255: rescale them"
+            "the values are in {min}…{max}, but images are in 0…1 or 0…255: rescale them"
         )));
     }
-    let scale = if most <= 1.0 { 255.0 } else { 1.0 };
+    let scale = if max <= 1.0 { 255.0 } else { 1.0 };
     Ok(match sample {
         Sample::U8 => Sample::U8,
         Sample::F32 { big, .. } => Sample::F32 { big, scale },
@@ -213,42 +276,45 @@ fn scaled(file: &mut (impl Read + Seek), header: &Header, sample: Sample) -> Res
     })
 }
 
-/// Calls `look` with every value's index and bytes.
-fn each(
+/// Calls `f` with the index and the bytes of each of `count` values of `width` bytes.
+fn for_each_value(
     file: &mut (impl Read + Seek),
     start: u64,
     count: u64,
     width: usize,
-    mut look: impl FnMut(u64, &[u8]) -> Result<()>,
+    mut f: impl FnMut(u64, &[u8]) -> Result<()>,
 ) -> Result<()> {
-    const AT_ONCE: u64 = 1 << 13;
+    /// Number of values that are read at a time: at most 64 KiB.
+    const PART: u64 = 1 << 13;
     let failed = |e: std::io::Error| Error::failed(format!("cannot be read: {e}"));
     file.seek(SeekFrom::Start(start)).map_err(failed)?;
-    let mut bytes = vec![0; AT_ONCE.min(count) as usize * width];
+    let mut bytes = vec![0; PART.min(count) as usize * width];
     let mut done = 0;
     while done < count {
-        let part = AT_ONCE.min(count - done);
+        let part = PART.min(count - done);
         let bytes = &mut bytes[..part as usize * width];
         file.read_exact(bytes).map_err(failed)?;
         for (i, value) in bytes.chunks_exact(width).enumerate() {
-            look(done + i as u64, value)?;
+            f(done + i as u64, value)?;
         }
         done += part;
     }
     Ok(())
 }
 
+/// Reads the header: the magic bytes, the version, the length, and the literal of a Python
+/// dictionary.
 fn header(file: &mut (impl Read + Seek)) -> Result<Header> {
-    let cut = |error: std::io::Error| match error.kind() {
+    let read_error = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::UnexpectedEof => {
-            Error::usage("ends inside the npy header; the file is cut off: save it again")
+            Error::usage("the file ends inside the npy header; it is cut off: save it again")
         }
         _ => Error::failed(format!("cannot be read: {error}")),
     };
     let mut magic = [0; 8];
-    file.seek(SeekFrom::Start(0)).and_then(|_| file.read_exact(&mut magic)).map_err(cut)?;
+    file.seek(SeekFrom::Start(0)).and_then(|_| file.read_exact(&mut magic)).map_err(read_error)?;
     if !magic.starts_with(b"\x93NUMPY") {
-        return Err(Error::usage("not an npy file (it does not begin with \\x93NUMPY)"));
+        return Err(Error::usage("not an npy file (it does not start with \\x93NUMPY)"));
     }
     let version = magic[6];
     let mut four = [0; 4];
@@ -257,50 +323,54 @@ fn header(file: &mut (impl Read + Seek)) -> Result<Header> {
         2 | 3 => 4,
         _ => {
             return Err(Error::usage(format!(
-                "npy version {version}.{} is unknown; save it with a version up to 3.0",
+                "npy version {version}.{} is not supported; save it with a version up to 3.0",
                 magic[7]
             )));
         }
     };
-    file.read_exact(&mut four[..width]).map_err(cut)?;
+    file.read_exact(&mut four[..width]).map_err(read_error)?;
     let len = u32::from_le_bytes(four) as usize;
     if len > MAX_HEADER {
         return Err(Error::usage(format!(
-            "its header claims {len} bytes, at most {MAX_HEADER} are read; the file is damaged"
+            "the header has {len} bytes, but at most {MAX_HEADER} are supported; the file is \
+             damaged: save it again"
         )));
     }
     let mut text = vec![0; len];
-    file.read_exact(&mut text).map_err(cut)?;
+    file.read_exact(&mut text).map_err(read_error)?;
     let damaged =
-        |what: String| Error::usage(format!("its npy header is damaged: {what}; save it again"));
+        |what: String| Error::usage(format!("the npy header is damaged: {what}; save it again"));
     let text = String::from_utf8(text).map_err(|_| damaged("it is not text".to_owned()))?;
-    let (descr, fortran, shape) = Words { rest: &text }.description().map_err(damaged)?;
+    let (descr, fortran, shape) = Parser { rest: &text }.dictionary().map_err(damaged)?;
     if fortran {
         return Err(Error::usage(
-            "is in Fortran order; save it with numpy.save(name, numpy.ascontiguousarray(x))",
+            "the array is in Fortran order; save it with numpy.save(name, \
+             numpy.ascontiguousarray(x))",
         ));
     }
     Ok(Header { descr, shape, start: 8 + (width + len) as u64 })
 }
 
-/// What is left of a header's text: the literal of a Python dictionary.
-struct Words<'a> {
+/// A parser for the dictionary of a header. Its errors are clauses without a subject.
+struct Parser<'a> {
+    /// The text that is not parsed yet.
     rest: &'a str,
 }
 
-impl Words<'_> {
-    fn description(mut self) -> Result<(String, bool, Vec<u64>), String> {
+impl Parser<'_> {
+    /// Parses the dictionary. Returns `descr`, `fortran_order` and `shape`.
+    fn dictionary(mut self) -> Result<(String, bool, Vec<u64>), String> {
         let (mut descr, mut fortran, mut shape) = (None, None, None);
-        self.need('{')?;
+        self.expect('{')?;
         while !self.take('}') {
-            let key = self.quoted()?;
-            self.need(':')?;
-            let again = match key.as_str() {
+            let key = self.string()?;
+            self.expect(':')?;
+            let duplicate = match key.as_str() {
                 "descr" if self.peek() == Some('[') => {
-                    return Err("structured values are no images".to_owned());
+                    return Err("structured types are not supported".to_owned());
                 }
-                "descr" => descr.replace(self.quoted()?).is_some(),
-                "fortran_order" => fortran.replace(self.truth()?).is_some(),
+                "descr" => descr.replace(self.string()?).is_some(),
+                "fortran_order" => fortran.replace(self.boolean()?).is_some(),
                 "shape" => shape.replace(self.tuple()?).is_some(),
                 _ => {
                     return Err(format!(
@@ -309,15 +379,15 @@ impl Words<'_> {
                     ));
                 }
             };
-            if again {
-                return Err(format!("{key} stands there twice"));
+            if duplicate {
+                return Err(format!("it has {key} twice"));
             }
             if !self.take(',') && self.peek() != Some('}') {
                 return Err("a comma or } is missing".to_owned());
             }
         }
         if self.peek().is_some() {
-            return Err("there is more behind the }".to_owned());
+            return Err("there is text after the }".to_owned());
         }
         match (descr, fortran, shape) {
             (Some(descr), Some(fortran), Some(shape)) => Ok((descr, fortran, shape)),
@@ -325,31 +395,33 @@ impl Words<'_> {
         }
     }
 
+    /// The next character that is not white space.
     fn peek(&mut self) -> Option<char> {
         self.rest = self.rest.trim_start_matches([' ', '\n', '\t', '\r']);
         self.rest.chars().next()
     }
 
-    fn take(&mut self, wanted: char) -> bool {
-        let there = self.peek() == Some(wanted);
-        if there {
-            self.rest = &self.rest[wanted.len_utf8()..];
+    /// Consumes the next character if it is `expected`. Returns whether it was.
+    fn take(&mut self, expected: char) -> bool {
+        let found = self.peek() == Some(expected);
+        if found {
+            self.rest = &self.rest[expected.len_utf8()..];
         }
-        there
+        found
     }
 
-    fn need(&mut self, wanted: char) -> Result<(), String> {
-        if self.take(wanted) { Ok(()) } else { Err(format!("{wanted} is missing")) }
+    fn expect(&mut self, expected: char) -> Result<(), String> {
+        if self.take(expected) { Ok(()) } else { Err(format!("{expected} is missing")) }
     }
 
-    fn quoted(&mut self) -> Result<String, String> {
-        let quote = self.peek().filter(|c| "'\"".contains(*c)).ok_or("a quoted word is missing")?;
-        let (word, rest) = self.rest[1..].split_once(quote).ok_or("a quote is not closed")?;
+    fn string(&mut self) -> Result<String, String> {
+        let quote = self.peek().filter(|c| "'\"".contains(*c)).ok_or("a string is missing")?;
+        let (string, rest) = self.rest[1..].split_once(quote).ok_or("a quote is not closed")?;
         self.rest = rest;
-        Ok(word.to_owned())
+        Ok(string.to_owned())
     }
 
-    fn truth(&mut self) -> Result<bool, String> {
+    fn boolean(&mut self) -> Result<bool, String> {
         self.peek();
         for (word, value) in [("True", true), ("False", false)] {
             if let Some(rest) = self.rest.strip_prefix(word) {
@@ -360,8 +432,9 @@ impl Words<'_> {
         Err("fortran_order is neither True nor False".to_owned())
     }
 
+    /// A tuple of non-negative integers.
     fn tuple(&mut self) -> Result<Vec<u64>, String> {
-        self.need('(')?;
+        self.expect('(')?;
         let mut dims = Vec::new();
         while !self.take(')') {
             if self.peek() == Some('-') {
@@ -369,8 +442,9 @@ impl Words<'_> {
             }
             let end = self.rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(self.rest.len());
             let (digits, rest) = self.rest.split_at(end);
-            dims.push(digits.parse().map_err(|_| "a size is no number".to_owned())?);
+            dims.push(digits.parse().map_err(|_| "a size is not a 64-bit number".to_owned())?);
             self.rest = rest;
+            // The limit of NumPy before version 2.
             if dims.len() > 32 {
                 return Err("it has more than 32 dimensions".to_owned());
             }

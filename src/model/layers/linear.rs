@@ -1,11 +1,48 @@
-//! Fully connected: every input element to every output element, between vectors and maps alike.
+//! Fully connected layer. Its input and output can be vectors or maps.
+
+use serde::{Deserialize, Serialize};
 
 use super::conv2d::rectified;
-use super::{Graph, Layer, Node, check_norm, input_dims};
+use super::{Graph, Layer, LayerCase, LayerKind, Node, Places, check_norm, input_dims, yes};
 use crate::error::{Error, Result};
-use crate::model::params::{Packing, Start};
+use crate::model::params::{InitialValues, Packing};
+use crate::model::values::Init;
+use crate::ops::Activation;
 use crate::shape::{Dims, Window};
-use crate::spec::{Init, LinearSpec};
+
+/// Fully connected, `op = "linear"`; exactly one of `units`, `shape` and `like` says how large its
+/// output is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct LinearSpec {
+    /// A vector of so many units.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub units: Option<usize>,
+    /// Maps of [channels, height, width].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<[usize; 3]>,
+    /// Maps as large as the named layer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub like: Option<String>,
+    #[serde(default = "yes")]
+    pub bias: bool,
+    #[serde(default)]
+    pub activation: Activation,
+    #[serde(default)]
+    pub init: Init,
+    /// Name of the weight, to share it with another layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<String>,
+    /// Largest norm of the weights that lead out of one input channel (its atom); they are scaled
+    /// back after each update.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_norm: Option<f64>,
+    /// Every atom has norm 1: it is scaled to that after each update, which leaves out the gradient
+    /// along the atom.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unit_norm: bool,
+}
 
 impl Layer for LinearSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
@@ -16,18 +53,24 @@ impl Layer for LinearSpec {
                 let like = graph.find(name).ok_or_else(|| graph.unknown("like", name))?;
                 graph.nodes[like].dims
             }
-            _ => return Err(Error::usage("linear: give exactly one of units, shape and like")),
+            _ => return Err(Error::usage("linear: set exactly one of units, shape and like")),
         };
+        // Far above any useful output; a bound keeps products of sizes from overflowing.
         if output.is_empty() || output.len() > 1 << 26 {
-            return Err(Error::usage(format!("linear: an output of {output} is not possible")));
+            return Err(Error::usage(format!(
+                "linear: an output of {output} is not possible; use 1 to {} elements",
+                1 << 26
+            )));
         }
         check_norm(self.max_norm, self.unit_norm)?;
         if self.init == Init::Dictionary {
-            return Err(Error::usage("linear: init = \"dictionary\" is for convolutions"));
+            return Err(Error::usage(
+                "linear: init = \"dictionary\" is for convolutions; use another init",
+            ));
         }
         let input = input_dims(graph, node);
         node.dims = output;
-        let start = Start::weight(
+        let start = InitialValues::weight(
             self.init,
             rectified(self.activation),
             input.len() as f64,
@@ -41,7 +84,7 @@ impl Layer for LinearSpec {
             start,
         )?);
         if self.bias {
-            let start = Start::bias(self.init, input.len() as f64);
+            let start = InitialValues::bias(self.init, input.len() as f64);
             node.bias = Some(graph.param(
                 format!("{}.bias", node.name),
                 vec![output.len()],
@@ -55,4 +98,16 @@ impl Layer for LinearSpec {
     fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
         Window::All
     }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Product { activation: &self.activation, places: Places::Once }
+    }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "one", keys: r#"{}"#, x: &[1, 1], tensors: &[("weight", &[1, 1]), ("bias", &[1])] },
+        LayerCase { name: "primes", keys: r#"{}"#, x: &[7, 61], tensors: &[("weight", &[37, 61]), ("bias", &[37])] },
+        LayerCase { name: "from_maps", keys: r#"{}"#, x: &[5, 3, 4, 7], tensors: &[("weight", &[29, 84]), ("bias", &[29])] },
+        LayerCase { name: "wide", keys: r#"{}"#, x: &[16, 1568], tensors: &[("weight", &[128, 1568]), ("bias", &[128])] },
+    ];
 }

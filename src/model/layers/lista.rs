@@ -1,12 +1,45 @@
 //! Unrolled iterative soft thresholding as the layers that it is of.
 
+use serde::{Deserialize, Serialize};
+
+use super::{
+    AvgPool2dSpec, Conv2dSpec, ConvTranspose2dSpec, KnownSpec, LayerOp, SoftThresholdSpec, SubSpec,
+    UpsampleSpec, first_threshold, one,
+};
 use crate::error::{Error, Result};
+use crate::model::description::LayerSpec;
+use crate::model::values::{FilterCount, Init, Pad, Pair};
 use crate::ops::Activation;
 use crate::shape::Dims;
-use crate::spec::{
-    AvgPool2dSpec, Conv2dSpec, ConvTranspose2dSpec, Filters, Init, LayerOp, LayerSpec, ListaSpec,
-    Nothing, Pad, Pair, SoftThresholdSpec, UpsampleSpec,
-};
+
+/// A convolutional sparse code by unrolled iterative soft thresholding, `op = "lista"`: z ← soft(z
+/// − A_i(B_i z − y), τ_i), with A_i, B_i and τ_i learned for each iteration (Gregor & LeCun,
+/// "Learning Fast Approximations of Sparse Coding", 2010; Simon & Elad, "Rethinking the CSC Model
+/// for Natural Images", 2019; Janjušević et al., "CDLNet", 2022). y is what it reads less its mean;
+/// `{name}.mean` is that mean as a map, for a later `add`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct ListaSpec {
+    pub filters: usize,
+    /// Odd.
+    pub kernel: Pair,
+    /// What it reads must be a multiple of it.
+    #[serde(default = "one")]
+    pub stride: Pair,
+    pub iterations: usize,
+    /// First value of every threshold.
+    #[serde(default = "first_threshold")]
+    pub value: f64,
+    /// First value of every slope, as in `soft_threshold`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slope: Option<f64>,
+    /// Whether what it reads may have missing pixels, with a guess in their place, which is what z
+    /// begins with: z ← soft(z − A_i(M·(B_i z − y)), τ_i), M being 1 where a pixel is known and 0
+    /// elsewhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masked: bool,
+}
 
 /// The layers of `name`, which reads `from`, a map of size `x`. The last is called `name`, those
 /// before `name.…`.
@@ -41,7 +74,7 @@ pub(super) fn layers(spec: &ListaSpec, name: &str, from: &str, x: Dims) -> Resul
     let of = |part: &str| format!("{name}.{part}");
     push(of("pooled"), &[from], LayerOp::AvgPool2d(whole));
     push(of("mean"), &[&of("pooled")], LayerOp::UpsampleNearest2d(UpsampleSpec { scale: size }));
-    push(of("y"), &[from, &of("mean")], LayerOp::Sub(Nothing {}));
+    push(of("y"), &[from, &of("mean")], LayerOp::Sub(SubSpec {}));
     let mut z = String::new();
     for i in 0..spec.iterations {
         let at = |part: &str| format!("{name}.{i}.{part}");
@@ -49,9 +82,9 @@ pub(super) fn layers(spec: &ListaSpec, name: &str, from: &str, x: Dims) -> Resul
             of("y")
         } else {
             push(at("synthesis"), &[&z], LayerOp::ConvTranspose2d(synthesis(spec, x)));
-            push(at("residual"), &[&at("synthesis"), &of("y")], LayerOp::Sub(Nothing {}));
+            push(at("residual"), &[&at("synthesis"), &of("y")], LayerOp::Sub(SubSpec {}));
             if spec.masked {
-                push(at("known"), &[&at("residual")], LayerOp::Known(Nothing {}));
+                push(at("known"), &[&at("residual")], LayerOp::Known(KnownSpec {}));
                 at("known")
             } else {
                 at("residual")
@@ -61,7 +94,7 @@ pub(super) fn layers(spec: &ListaSpec, name: &str, from: &str, x: Dims) -> Resul
         let before = if i == 0 {
             at("analysis")
         } else {
-            push(at("step"), &[&z, &at("analysis")], LayerOp::Sub(Nothing {}));
+            push(at("step"), &[&z, &at("analysis")], LayerOp::Sub(SubSpec {}));
             at("step")
         };
         z = if i + 1 == spec.iterations { name.to_owned() } else { at("z") };
@@ -75,14 +108,10 @@ pub(super) fn layers(spec: &ListaSpec, name: &str, from: &str, x: Dims) -> Resul
     Ok(layers)
 }
 
-const fn one() -> Pair {
-    Pair([1, 1])
-}
-
 /// A: from the image's side to the code's.
 const fn analysis(spec: &ListaSpec) -> Conv2dSpec {
     Conv2dSpec {
-        filters: Filters::Count(spec.filters),
+        filters: FilterCount::Count(spec.filters),
         kernel: spec.kernel,
         stride: spec.stride,
         padding: Pad::Same,
@@ -99,7 +128,7 @@ const fn analysis(spec: &ListaSpec) -> Conv2dSpec {
 const fn synthesis(spec: &ListaSpec, x: Dims) -> ConvTranspose2dSpec {
     let [down, along] = spec.stride.0;
     ConvTranspose2dSpec {
-        filters: Filters::Count(x.c),
+        filters: FilterCount::Count(x.c),
         kernel: spec.kernel,
         stride: spec.stride,
         padding: Pad::Same,

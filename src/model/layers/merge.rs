@@ -1,43 +1,80 @@
-//! Layers that read more than one: sums, differences, concatenation.
+//! Layers with several inputs: sum, difference and concatenation.
 
-use super::{Graph, Layer, Node};
+use serde::{Deserialize, Serialize};
+
+use super::{Graph, Layer, LayerCase, LayerKind, Node};
 use crate::error::{Error, Result};
 use crate::shape::{Dims, Window};
 
-/// First + second · the second.
-pub(crate) struct Sum {
-    /// Factor of the second input.
-    pub second: f64,
+/// Sum of two layers, `op = "add"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddSpec {}
+
+/// The first layer less the second, `op = "sub"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubSpec {}
+
+/// Channels of several layers side by side, `op = "concat"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConcatSpec {}
+
+/// Infers a sum or a difference.
+fn infer(graph: &Graph, node: &mut Node) -> Result<()> {
+    let (a, b) = (graph.nodes[node.inputs[0]].dims, graph.nodes[node.inputs[1]].dims);
+    if a != b {
+        return Err(Error::usage(format!("adds {a} and {b}: both must have the same size")));
+    }
+    node.dims = a;
+    Ok(())
 }
 
-/// Channels side by side.
-pub(crate) struct Concat;
-
-impl Layer for Sum {
+impl Layer for AddSpec {
     const INPUTS: Option<usize> = Some(2);
 
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
-        let (a, b) = (graph.nodes[node.inputs[0]].dims, graph.nodes[node.inputs[1]].dims);
-        if a != b {
-            return Err(Error::usage(format!("adds {a} and {b}: both must have the same size")));
-        }
-        node.dims = a;
-        Ok(())
+        infer(graph, node)
     }
 
     fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
         Window::Same
     }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Other
+    }
+
+    const CASES: &[LayerCase] = &[];
 }
 
-impl Layer for Concat {
+impl Layer for SubSpec {
+    const INPUTS: Option<usize> = Some(2);
+
+    fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
+        infer(graph, node)
+    }
+
+    fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
+        Window::Same
+    }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Other
+    }
+
+    const CASES: &[LayerCase] = &[];
+}
+
+impl Layer for ConcatSpec {
     const INPUTS: Option<usize> = None;
 
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         let all: Vec<Dims> = node.inputs.iter().map(|input| graph.nodes[*input].dims).collect();
         if let Some(other) = all.iter().find(|dims| (dims.h, dims.w) != (all[0].h, all[0].w)) {
             return Err(Error::usage(format!(
-                "sets {} and {other} side by side: maps must be of one size",
+                "it concatenates {} and {other}; all inputs must have the same height and width",
                 all[0]
             )));
         }
@@ -48,4 +85,10 @@ impl Layer for Concat {
     fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
         Window::Same
     }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Other
+    }
+
+    const CASES: &[LayerCase] = &[];
 }

@@ -1,98 +1,358 @@
-//! The geometry of each layer: its output's size, its parameters, and which part of its input an
-//! output depends on. The calls of its passes are in `record/layers`.
+//! The geometry of each layer: its output size, its parameters, and its window (the part of the
+//! input that an output depends on). `record/layers` has its forward and backward passes.
 
 pub(crate) mod conv2d;
 mod linear;
 mod lista;
-pub(crate) mod merge;
+mod local_contrast;
+mod merge;
 pub(crate) mod pool2d;
 pub(crate) mod prepare;
-pub(crate) mod select;
+mod select;
 mod unpool2d;
 
-use super::graph::{Graph, Node};
-use super::params::{Param, Role};
-use crate::error::{Error, Result};
-use crate::shape::{Dims, Window};
-use crate::spec::{ActivationSpec, LayerOp, LayerSpec};
+use serde::de::Error as _;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-/// A layer's geometry.
+pub use conv2d::{Conv2dSpec, ConvTranspose2dSpec};
+pub use linear::LinearSpec;
+pub use lista::ListaSpec;
+pub use merge::{AddSpec, ConcatSpec, SubSpec};
+pub use pool2d::{AvgPool2dSpec, L2Pool2dSpec, MaxPool2dSpec, Pool2dSpec};
+pub use prepare::WhitenSpec;
+pub(crate) use select::threshold_rate;
+pub use select::{
+    BatchTopKSpec, DropoutSpec, KnownSpec, LifetimeWtaSpec, SoftThresholdSpec, SpatialWtaSpec,
+    TopKSpec,
+};
+pub use unpool2d::{MaxUnpool2dSpec, UpsampleSpec};
+
+use super::description::LayerSpec;
+use super::graph::{Graph, Node};
+use super::params::{Param, ParamRole};
+use super::values::{Pad, Pair};
+use crate::error::{Error, Result};
+use crate::ops::{Activation, ActivationBwd, ActivationFwd};
+use crate::program::Call;
+use crate::shape::{Dims, Window};
+use crate::view::View;
+
+/// The geometry of a layer.
 pub(crate) trait Layer {
-    /// Number of inputs; `None` for any number from two.
+    /// Number of inputs; `None` for two or more.
     const INPUTS: Option<usize> = Some(1);
 
-    /// Infers the output's size and registers parameters. `node` has its name and inputs.
+    /// Checks the options, sets the size of `node` and registers its parameters. `node` already
+    /// has its name and inputs.
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()>;
 
     /// How an output depends on the inputs along one side (0: rows, 1: columns).
     fn window(&self, graph: &Graph, node: &Node, side: usize) -> Window;
+
+    /// What sort of layer it is.
+    fn kind(&self) -> LayerKind<'_>;
+
+    /// The cases that verify it, on its own. A layer without such cases is part of a model that
+    /// `verify/table.rs` lists.
+    const CASES: &[LayerCase];
 }
 
-/// Applies `$do` to the layer in an operation, whichever it is.
-macro_rules! with_layer {
-    ($op:expr, $layer:ident => $do:expr) => {
-        match $op {
-            $crate::spec::LayerOp::Conv2d($layer) => $do,
-            $crate::spec::LayerOp::ConvTranspose2d($layer) => $do,
-            $crate::spec::LayerOp::Linear($layer) => $do,
-            $crate::spec::LayerOp::MaxPool2d(spec) => {
-                let $layer = &$crate::model::layers::pool2d::MaxPool(*spec);
-                $do
-            }
-            $crate::spec::LayerOp::AvgPool2d($layer) => $do,
-            $crate::spec::LayerOp::L2Pool2d(spec) => {
-                let $layer = &$crate::model::layers::pool2d::L2Pool(*spec);
-                $do
-            }
-            $crate::spec::LayerOp::MaxUnpool2d($layer) => $do,
-            $crate::spec::LayerOp::UpsampleNearest2d($layer) => $do,
-            $crate::spec::LayerOp::Activation($layer) => $do,
-            $crate::spec::LayerOp::Dropout($layer) => $do,
-            $crate::spec::LayerOp::SoftThreshold($layer) => $do,
-            $crate::spec::LayerOp::Lista(_) => {
-                unreachable!("a graph holds the layers that lista stands for")
-            }
-            $crate::spec::LayerOp::TopK($layer) => $do,
-            $crate::spec::LayerOp::BatchTopK($layer) => $do,
-            $crate::spec::LayerOp::SpatialWta(_) => {
-                let $layer = &$crate::model::layers::select::SpatialWta;
-                $do
-            }
-            $crate::spec::LayerOp::LifetimeWta($layer) => $do,
-            $crate::spec::LayerOp::LocalContrast($layer) => $do,
-            $crate::spec::LayerOp::Whiten($layer) => $do,
-            $crate::spec::LayerOp::Known(_) => {
-                let $layer = &$crate::model::layers::select::Known;
-                $do
-            }
-            $crate::spec::LayerOp::Add(_) => {
-                let $layer = &$crate::model::layers::merge::Sum { second: 1.0 };
-                $do
-            }
-            $crate::spec::LayerOp::Sub(_) => {
-                let $layer = &$crate::model::layers::merge::Sum { second: -1.0 };
-                $do
-            }
-            $crate::spec::LayerOp::Concat(_) => {
-                let $layer = &$crate::model::layers::merge::Concat;
-                $do
-            }
-        }
+/// A layer that is one operation forward and one backward, without parameters and states. Its
+/// passes follow from the two.
+pub(crate) trait OneOperation: Layer {
+    /// The operation that writes y. `scratch` makes a buffer of so many reals, with a name for
+    /// people.
+    fn operation(&self, ends: &Ends, scratch: &mut dyn FnMut(&str, usize) -> View) -> Call;
+
+    /// The operation that writes dx, the gradient by x, from `dy`, that by y.
+    fn gradient(&self, ends: &Ends, dy: View, dx: View) -> Call;
+}
+
+/// What a layer of one operation reads and writes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    /// Batch.
+    pub n: usize,
+    /// Size of one sample of x.
+    pub x_dims: Dims,
+    /// Size of one sample of y.
+    pub y_dims: Dims,
+    /// What it reads.
+    pub x: View,
+    /// What it writes.
+    pub y: View,
+}
+
+/// A case that a layer is verified on: its keys, and the shapes of what it reads. Values are drawn
+/// from the case's name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LayerCase {
+    /// The name, `primes` in `conv2d/primes`.
+    pub name: &'static str,
+    /// The keys, as JSON. Those that follow from the shapes of parameters are left out.
+    pub keys: &'static str,
+    /// Shape of x.
+    pub x: &'static [usize],
+    /// Names and shapes of parameters, and of what else it reads.
+    pub tensors: &'static [(&'static str, &'static [usize])],
+}
+
+/// What sort of layer a layer is, for code that treats the sorts differently.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum LayerKind<'a> {
+    /// It multiplies by its weight and applies an activation to the product.
+    Product {
+        /// The activation.
+        activation: &'a Activation,
+        /// Where the weight is applied.
+        places: Places,
+    },
+    /// It prepares the input: nothing before it is learned, and no gradient passes through it.
+    Preparation {
+        /// Where it applies its weight, if it has one.
+        places: Option<Places>,
+    },
+    /// It applies an activation and does nothing else.
+    Activation(&'a Activation),
+    /// It keeps some units and sets the others to 0.
+    Selection(Selection),
+    /// None of these.
+    Other,
+}
+
+/// Where a layer applies its weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Places {
+    /// At every pixel of its output.
+    Output,
+    /// At every pixel of its input.
+    Input,
+    /// Once for the whole image.
+    Once,
+}
+
+/// How a layer selects units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// Units kept of each sample, or on average of a batch's samples. `None` for winner-take-all
+    /// rules, which keep a share.
+    pub k: Option<usize>,
+    /// Whether the samples of a batch compete with each other in training.
+    pub over_batch: bool,
+    /// Whether units are selected at inference too.
+    pub at_inference: bool,
+}
+
+const fn one() -> Pair {
+    Pair::both(1)
+}
+
+const fn none() -> Pair {
+    Pair::both(0)
+}
+
+const fn unpadded() -> Pad {
+    Pad::Fixed(Pair::both(0))
+}
+
+const fn yes() -> bool {
+    true
+}
+
+const fn one_group() -> usize {
+    1
+}
+
+const fn first_threshold() -> f64 {
+    0.01
+}
+
+/// An activation on its own, `op = "activation"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct ActivationSpec {
+    pub activation: Activation,
+}
+
+/// One thing for a layer, another for a composite one.
+macro_rules! arm {
+    ([] $one:expr, $composite:expr) => {
+        $one
+    };
+    ([composite] $one:expr, $composite:expr) => {
+        $composite
     };
 }
-pub(crate) use with_layer;
+pub(crate) use arm;
 
-/// Whether an operation is a winner-take-all selection.
-pub(super) const fn is_winners(op: &LayerOp) -> bool {
-    matches!(op, LayerOp::SpatialWta(_) | LayerOp::LifetimeWta(_))
+/// The table of layers: the enum over all of them, its names, and the dispatch to each.
+///
+/// A layer marked `composite` never is in a graph: it is written out as other layers.
+macro_rules! layers {
+    ($d:tt $(
+        $(#[$meta:meta])* $variant:ident $name:literal $spec:ty $(: $composite:ident)?
+    ),* $(,)?) => {
+        /// What a layer does.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum LayerOp { $($(#[$meta])* $variant($spec),)* }
+
+        impl LayerOp {
+            /// Every operation's name.
+            pub const NAMES: &[&str] = &[$($name),*];
+
+            /// Its name in descriptions.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $name,)* }
+            }
+
+            /// What sort of layer it is. A composite one is of no sort: its parts are.
+            pub(crate) fn kind(&self) -> LayerKind<'_> {
+                match self {
+                    $(Self::$variant(_layer) => {
+                        arm!([$($composite)?] _layer.kind(), LayerKind::Other)
+                    })*
+                }
+            }
+
+            pub(super) fn keys(&self) -> Result<Value, serde_json::Error> {
+                match self { $(Self::$variant(spec) => serde_json::to_value(spec),)* }
+            }
+
+            pub(super) fn from_keys(name: &str, keys: Value) -> Result<Self, serde_json::Error> {
+                match name {
+                    $($name => serde_json::from_value(keys).map(Self::$variant),)*
+                    other => {
+                        let hint = crate::error::did_you_mean(other, Self::NAMES.iter().copied());
+                        Err(serde_json::Error::custom(format!(
+                            "op {other:?} is unknown: there are {}{hint}",
+                            Self::NAMES.join(", ")
+                        )))
+                    }
+                }
+            }
+        }
+
+        /// Every layer's cases, with its name.
+        pub(crate) fn cases() -> Vec<(&'static str, LayerCase)> {
+            let mut all = Vec::new();
+            $(all.extend(
+                arm!([$($composite)?] <$spec>::CASES, &[]).iter().map(|case| ($name, *case)),
+            );)*
+            all
+        }
+
+        /// Applies `do` to the layer in an operation, whichever it is.
+        macro_rules! with_layer {
+            ($d op:expr, $d layer:ident => $d do:expr) => {
+                match $d op {
+                    $($crate::model::LayerOp::$variant($d layer) => {
+                        let _ = $d layer;
+                        $crate::model::layers::arm!(
+                            [$($composite)?] $d do,
+                            unreachable!("a graph holds the layers that a composite one stands for")
+                        )
+                    })*
+                }
+            };
+        }
+        pub(crate) use with_layer;
+    };
 }
 
-/// Adds a layer to a graph, or the layers that it is of.
+layers! { $
+    /// Convolution.
+    Conv2d "conv2d" Conv2dSpec,
+    /// Transposed convolution.
+    ConvTranspose2d "conv_transpose2d" ConvTranspose2dSpec,
+    /// Fully connected.
+    Linear "linear" LinearSpec,
+    /// Max pooling.
+    MaxPool2d "max_pool2d" MaxPool2dSpec,
+    /// Average pooling.
+    AvgPool2d "avg_pool2d" AvgPool2dSpec,
+    /// L2 pooling.
+    L2Pool2d "l2_pool2d" L2Pool2dSpec,
+    /// Max-unpooling by switches.
+    MaxUnpool2d "max_unpool2d" MaxUnpool2dSpec,
+    /// Nearest upsampling.
+    UpsampleNearest2d "upsample_nearest2d" UpsampleSpec,
+    /// An activation.
+    Activation "activation" ActivationSpec,
+    /// Dropout.
+    Dropout "dropout" DropoutSpec,
+    /// Soft threshold.
+    SoftThreshold "soft_threshold" SoftThresholdSpec,
+    /// A sparse code by unrolled iterations.
+    Lista "lista" ListaSpec: composite,
+    /// TopK.
+    TopK "top_k" TopKSpec,
+    /// BatchTopK.
+    BatchTopK "batch_top_k" BatchTopKSpec,
+    /// Spatial winner-take-all.
+    SpatialWta "spatial_wta" SpatialWtaSpec,
+    /// Lifetime winner-take-all.
+    LifetimeWta "lifetime_wta" LifetimeWtaSpec,
+    /// Local contrast normalisation.
+    LocalContrast "local_contrast" local_contrast::LocalContrastSpec,
+    /// Whitening.
+    Whiten "whiten" WhitenSpec,
+    /// What it reads where a pixel is known, 0 where one is missing.
+    Known "known" KnownSpec,
+    /// Sum of two layers.
+    Add "add" AddSpec,
+    /// The first layer less the second.
+    Sub "sub" SubSpec,
+    /// Channels of several layers side by side.
+    Concat "concat" ConcatSpec,
+}
+
+impl LayerOp {
+    /// How it selects units, if it does.
+    pub fn selection(&self) -> Option<Selection> {
+        match self.kind() {
+            LayerKind::Selection(selection) => Some(selection),
+            LayerKind::Product { .. }
+            | LayerKind::Preparation { .. }
+            | LayerKind::Activation(_)
+            | LayerKind::Other => None,
+        }
+    }
+
+    /// The activation that it applies, if it has one.
+    pub(crate) fn activation(&self) -> Option<&Activation> {
+        match self.kind() {
+            LayerKind::Product { activation, .. } | LayerKind::Activation(activation) => {
+                Some(activation)
+            }
+            LayerKind::Preparation { .. } | LayerKind::Selection(_) | LayerKind::Other => None,
+        }
+    }
+
+    /// The same with another value of one of its keys.
+    ///
+    /// # Errors
+    /// When it has no such key, or the key takes no such value.
+    pub(crate) fn with(&self, key: &str, value: impl Serialize) -> Result<Self> {
+        let set = || -> Result<Self, serde_json::Error> {
+            let mut keys = self.keys()?;
+            keys[key] = serde_json::to_value(value)?;
+            Self::from_keys(self.name(), keys)
+        };
+        set().map_err(|error| Error::usage(format!("{}: {key}: {error}", self.name())))
+    }
+}
+
+/// Adds a layer to a graph. `lista` becomes several nodes, every other layer one.
 pub(super) fn add(graph: &mut Graph, layer: &LayerSpec) -> Result<()> {
-    let LayerOp::Lista(spec) = &layer.op else { return add_one(graph, layer) };
+    let LayerOp::Lista(spec) = &layer.op else { return add_node(graph, layer) };
     let inputs = graph.resolve(&layer.from)?;
     let [input] = inputs[..] else {
-        return Err(Error::usage(format!("lista reads 1, `from` names {}", inputs.len())));
+        return Err(Error::usage(format!(
+            "lista reads 1 layer, but `from` names {}",
+            inputs.len()
+        )));
     };
     let input = &graph.nodes[input];
     for mut part in lista::layers(spec, &layer.name, &input.name.clone(), input.dims)? {
@@ -101,24 +361,27 @@ pub(super) fn add(graph: &mut Graph, layer: &LayerSpec) -> Result<()> {
                 part.op,
                 LayerOp::Conv2d(_) | LayerOp::ConvTranspose2d(_) | LayerOp::SoftThreshold(_)
             );
-        let layer = part;
-        add_one(graph, &layer).map_err(|error| error.at(&layer.name))?;
+        add_node(graph, &part).map_err(|error| error.at(&part.name))?;
     }
     Ok(())
 }
 
-fn add_one(graph: &mut Graph, layer: &LayerSpec) -> Result<()> {
+/// Adds a layer that is one node.
+fn add_node(graph: &mut Graph, layer: &LayerSpec) -> Result<()> {
     let inputs = graph.resolve(&layer.from)?;
     let wanted = with_layer!(&layer.op, l => inputs_of(l));
     if wanted.map_or(inputs.len() < 2, |wanted| wanted != inputs.len()) {
-        let wanted = wanted.map_or("two or more layers".to_owned(), |count| format!("{count}"));
+        let wanted = wanted.map_or("two or more layers".to_owned(), |count| match count {
+            1 => "1 layer".to_owned(),
+            _ => format!("{count} layers"),
+        });
         return Err(Error::usage(format!(
-            "{} reads {wanted}, `from` names {}",
+            "{} reads {wanted}, but `from` names {}",
             layer.op.name(),
             inputs.len()
         )));
     }
-    let op = settle(graph, &layer.op);
+    let op = settle(graph, &layer.op)?;
     let mut node = Node {
         name: layer.name.clone(),
         op: Some(op.clone()),
@@ -138,15 +401,15 @@ fn add_one(graph: &mut Graph, layer: &LayerSpec) -> Result<()> {
     Ok(())
 }
 
-/// Lets the parameters of a node be as they are; a shared one is frozen by any of its layers.
+/// Freezes the parameters of a node. A shared parameter is frozen if any of its layers is.
 fn freeze(graph: &mut Graph, node: &Node) -> Result<()> {
     let params: Vec<usize> = [node.weight, node.bias, node.slope].into_iter().flatten().collect();
     if params.is_empty() {
-        return Err(Error::usage("frozen = true: the layer has no parameters"));
+        return Err(Error::usage("frozen = true: the layer has no parameters; remove this key"));
     }
     for param in params {
         let role = &mut graph.params[param].role;
-        *role = if *role == Role::Fixed { Role::Fixed } else { Role::Frozen };
+        *role = if *role == ParamRole::Fixed { ParamRole::Fixed } else { ParamRole::Frozen };
     }
     Ok(())
 }
@@ -156,24 +419,21 @@ const fn inputs_of<L: Layer>(_: &L) -> Option<usize> {
 }
 
 /// Replaces `filters = "input"` by the number.
-fn settle(graph: &Graph, op: &LayerOp) -> LayerOp {
-    use crate::spec::Filters;
-    let channels = Filters::Count(graph.nodes[0].dims.c);
-    let mut op = op.clone();
-    match &mut op {
-        LayerOp::Conv2d(spec) if spec.filters == Filters::Input => spec.filters = channels,
-        LayerOp::ConvTranspose2d(spec) if spec.filters == Filters::Input => spec.filters = channels,
-        _ => {}
+fn settle(graph: &Graph, op: &LayerOp) -> Result<LayerOp> {
+    let written = |keys: Value| keys["filters"] == "input";
+    if op.keys().is_ok_and(written) {
+        op.with("filters", graph.nodes[0].dims.c)
+    } else {
+        Ok(op.clone())
     }
-    op
 }
 
-/// Fails unless a norm can bound anything.
+/// Checks the norm constraint of a layer's atoms.
 pub(crate) fn check_norm(max_norm: Option<f64>, unit_norm: bool) -> Result<()> {
     match max_norm {
-        Some(_) if unit_norm => Err(Error::usage(
-            "max_norm and unit_norm: atoms are bound by one of them; leave the other out",
-        )),
+        Some(_) if unit_norm => {
+            Err(Error::usage("max_norm and unit_norm exclude each other; remove one of them"))
+        }
         Some(norm) if !(norm > 0.0 && norm.is_finite()) => {
             Err(Error::usage(format!("max_norm = {norm} must be above 0")))
         }
@@ -181,15 +441,26 @@ pub(crate) fn check_norm(max_norm: Option<f64>, unit_norm: bool) -> Result<()> {
     }
 }
 
-/// Input size of a node being inferred.
+/// Size of a node's first input.
 pub(crate) fn input_dims(graph: &Graph, node: &Node) -> Dims {
     graph.nodes[node.inputs[0]].dims
 }
 
-/// A state of a node.
+/// Registers a state and returns its index.
 fn add_state(graph: &mut Graph, state: Param) -> usize {
     graph.states.push(state);
     graph.states.len() - 1
+}
+
+impl OneOperation for ActivationSpec {
+    fn operation(&self, ends: &Ends, _: &mut dyn FnMut(&str, usize) -> View) -> Call {
+        ActivationFwd { activation: self.activation, x: ends.x, y: ends.y }.into()
+    }
+
+    fn gradient(&self, ends: &Ends, dy: View, dx: View) -> Call {
+        // By the input, which is at hand: that is exact for every activation.
+        ActivationBwd { activation: self.activation, x: ends.x, dy, dx }.into()
+    }
 }
 
 impl Layer for ActivationSpec {
@@ -201,9 +472,26 @@ impl Layer for ActivationSpec {
     fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
         Window::Same
     }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Activation(&self.activation)
+    }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "relu", keys: r#"{"kind": "relu"}"#, x: &[2, 5, 6, 7], tensors: &[] },
+        LayerCase { name: "leaky_relu", keys: r#"{"kind": "leaky_relu", "slope": 0.2}"#, x: &[2, 5, 6, 7], tensors: &[] },
+        LayerCase { name: "elu", keys: r#"{"kind": "elu", "alpha": 1.5}"#, x: &[2, 5, 6, 7], tensors: &[] },
+        LayerCase { name: "softplus", keys: r#"{"kind": "softplus"}"#, x: &[2, 5, 6, 7], tensors: &[] },
+        LayerCase { name: "sigmoid", keys: r#"{"kind": "sigmoid"}"#, x: &[2, 5, 6, 7], tensors: &[] },
+        LayerCase { name: "tanh", keys: r#"{"kind": "tanh"}"#, x: &[2, 5, 6, 7], tensors: &[] },
+        LayerCase { name: "gelu", keys: r#"{"kind": "gelu"}"#, x: &[2, 5, 6, 7], tensors: &[] },
+        LayerCase { name: "silu", keys: r#"{"kind": "silu"}"#, x: &[2, 5, 6, 7], tensors: &[] },
+        LayerCase { name: "identity", keys: r#"{"kind": "identity"}"#, x: &[2, 5, 6, 7], tensors: &[] },
+    ];
 }
 
-/// How a node's output depends on its inputs along one side (0: rows, 1: columns).
+/// The window of a node along one side (0: rows, 1: columns).
 pub(super) fn window(graph: &Graph, node: &Node, side: usize) -> Window {
     let Some(op) = &node.op else { return Window::Same };
     with_layer!(op, layer => layer.window(graph, node, side))

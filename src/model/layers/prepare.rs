@@ -1,52 +1,52 @@
-//! Layers that prepare the input, which nothing learns: local contrast normalisation and whitening.
+//! Whitening.
 
-use super::{Graph, Layer, Node, Role, input_dims};
+use serde::{Deserialize, Serialize};
+
+use super::{Graph, Layer, LayerCase, LayerKind, Node, ParamRole, Places, input_dims};
 use crate::error::{Error, Result};
-use crate::model::params::{Packing, Start};
+use crate::model::params::{InitialValues, Packing};
+use crate::model::values::Pair;
 use crate::shape::Window;
-use crate::spec::{LocalContrastSpec, WhitenSpec};
 
-/// Fails if a gradient would have to pass.
-fn check_fixed(graph: &Graph, node: &Node) -> Result<()> {
+/// Fails if a gradient would have to pass through a layer that prepares the input.
+pub(super) fn check_fixed(graph: &Graph, node: &Node) -> Result<()> {
     match graph.learned_before(node.inputs[0]) {
         Some(layer) => Err(Error::usage(format!(
-            "it prepares what is learned from, but layer {layer} before it is learned: freeze that, or put it first"
+            "it is a preprocessing layer without a gradient, but layer {layer} before it is \
+             learned; move it before that layer, or set frozen = true there"
         ))),
         None => Ok(()),
-    }
-}
-
-impl Layer for LocalContrastSpec {
-    fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
-        check_fixed(graph, node)?;
-        if self.window < 3 || self.window.is_multiple_of(2) || self.window > 255 {
-            return Err(Error::usage(format!(
-                "window = {}: it must be odd, from 3 to 255",
-                self.window
-            )));
-        }
-        if self.eps <= 0.0 || !self.eps.is_finite() {
-            return Err(Error::usage(format!("eps = {} must be above 0", self.eps)));
-        }
-        node.dims = input_dims(graph, node);
-        Ok(())
-    }
-
-    fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
-        Window::Forward { kernel: self.window, stride: 1, padding: self.window / 2, dilation: 1 }
     }
 }
 
 /// Part of the name of the parameter that scales the channels.
 pub(crate) const SCALE: &str = "scale";
 
+const fn whitening_eps() -> f64 {
+    0.1
+}
+
+/// Whitening, `op = "whiten"`: ZCA by a convolution whose filters are computed from the images
+/// before training.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhitenSpec {
+    /// The filters' sides, odd.
+    pub kernel: Pair,
+    /// What is added to the variances, those of the pixels being 1 on average.
+    #[serde(default = "whitening_eps")]
+    pub eps: f64,
+}
+
 impl Layer for WhitenSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         check_fixed(graph, node)?;
         let [r, s] = self.kernel.0;
+        // The filters come from the eigenvectors of a C·R·S × C·R·S covariance, whose cost grows
+        // with the sixth power of the side.
         if r % 2 == 0 || s % 2 == 0 || r > 31 || s > 31 {
             return Err(Error::usage(format!(
-                "kernel = [{r}, {s}]: its sides must be odd, 31 at most"
+                "kernel = [{r}, {s}]: both sides must be odd and at most 31"
             )));
         }
         if self.eps <= 0.0 || !self.eps.is_finite() {
@@ -59,9 +59,9 @@ impl Layer for WhitenSpec {
                 format!("{}.{part}", node.name),
                 shape,
                 packing,
-                Start::Constant(0.0),
+                InitialValues::Constant(0.0),
             )?;
-            graph.params[param].role = Role::Fixed;
+            graph.params[param].role = ParamRole::Fixed;
             Ok(param)
         };
         node.weight = Some(fixed("weight", vec![c, c, r, s], Packing::Conv)?);
@@ -74,4 +74,10 @@ impl Layer for WhitenSpec {
         let kernel = self.kernel.0[side];
         Window::Forward { kernel, stride: 1, padding: kernel / 2, dilation: 1 }
     }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Preparation { places: Some(Places::Output) }
+    }
+
+    const CASES: &[LayerCase] = &[];
 }

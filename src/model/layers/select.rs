@@ -1,28 +1,94 @@
-//! Selections and thresholds: the sparsity rules that are layers.
+//! Selection and threshold layers: the sparsity rules that are not penalties.
 
-use super::{Graph, Layer, Node, add_state, input_dims};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Graph, Layer, LayerCase, LayerKind, Node, Selection, add_state, first_threshold, input_dims,
+};
 use crate::error::{Error, Result};
-use crate::model::params::{Packing, Param, Role, Start};
+use crate::model::params::{InitialValues, Packing, Param, ParamRole};
 use crate::shape::Window;
-use crate::spec::{BatchTopKSpec, DropoutSpec, LifetimeWtaSpec, SoftThresholdSpec, TopKSpec};
 
-/// Spatial winner-take-all.
-pub(crate) struct SpatialWta;
+/// Dropout, `op = "dropout"`: nothing at inference.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct DropoutSpec {
+    pub p: f64,
+}
 
-/// What is known of a map as large as the input.
-pub(crate) struct Known;
+/// Soft threshold with learned thresholds, `op = "soft_threshold"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct SoftThresholdSpec {
+    /// First value of every threshold.
+    #[serde(default = "first_threshold")]
+    pub value: f64,
+    /// First value of every slope, by which a threshold grows with the level of the sample's
+    /// corruption (σ on the 0–1 scale, or a tenth of how much larger an image was made, less one);
+    /// left out: the level is not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slope: Option<f64>,
+    /// Name of the thresholds, to share them with another layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<String>,
+}
+
+/// TopK, `op = "top_k"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct TopKSpec {
+    pub k: usize,
+}
+
+pub(crate) const fn threshold_rate() -> f64 {
+    0.01
+}
+
+/// BatchTopK, `op = "batch_top_k"`: at inference a stored threshold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct BatchTopKSpec {
+    pub k: usize,
+    /// Weight of each batch in the running threshold.
+    #[serde(default = "threshold_rate")]
+    pub rate: f64,
+}
+
+/// Spatial winner-take-all, `op = "spatial_wta"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpatialWtaSpec {}
+
+/// Lifetime winner-take-all, `op = "lifetime_wta"`: nothing at inference.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct LifetimeWtaSpec {
+    /// Share of the batch that each unit keeps.
+    pub rate: f64,
+}
+
+/// What it reads where a pixel is known, 0 where one is missing, `op = "known"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownSpec {}
 
 fn keep_size(graph: &Graph, node: &mut Node) {
     node.dims = input_dims(graph, node);
 }
 
-impl Layer for Known {
+impl Layer for KnownSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         keep_size(graph, node);
         let input = graph.nodes[0].dims;
         if node.dims != input {
             return Err(Error::usage(format!(
-                "it reads {}, but the pixels that may be missing are those of the input, {input}",
+                "it reads {}, but the mask has the size of the model's input, {input}; use it on \
+                 maps of that size",
                 node.dims
             )));
         }
@@ -32,12 +98,24 @@ impl Layer for Known {
     fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
         Window::Same
     }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Other
+    }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "maps", keys: r#"{}"#, x: &[3, 5, 9, 11], tensors: &[("known", &[3, 5, 9, 11])] },
+    ];
 }
 
 impl Layer for DropoutSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         if !(0.0..1.0).contains(&self.p) {
-            return Err(Error::usage(format!("dropout: p = {} must lie in 0 ≤ p < 1", self.p)));
+            return Err(Error::usage(format!(
+                "dropout: p = {} must be at least 0 and below 1",
+                self.p
+            )));
         }
         keep_size(graph, node);
         Ok(())
@@ -46,11 +124,17 @@ impl Layer for DropoutSpec {
     fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
         Window::Same
     }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Other
+    }
+
+    const CASES: &[LayerCase] = &[];
 }
 
 fn check_k(k: usize, units: usize) -> Result<()> {
     if k == 0 || k > units {
-        Err(Error::usage(format!("k = {k} must lie in 1…{units}, the size of a sample")))
+        Err(Error::usage(format!("k = {k} must be from 1 to {units}, the size of a sample")))
     } else {
         Ok(())
     }
@@ -65,21 +149,34 @@ impl Layer for TopKSpec {
     fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
         Window::Same
     }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Selection(Selection { k: Some(self.k), over_batch: false, at_inference: true })
+    }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "code", keys: r#"{"k": 7}"#, x: &[5, 301], tensors: &[] },
+        LayerCase { name: "maps", keys: r#"{"k": 20}"#, x: &[3, 6, 5, 7], tensors: &[] },
+    ];
 }
 
 impl Layer for BatchTopKSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         keep_size(graph, node);
         if !(self.rate > 0.0 && self.rate <= 1.0) {
-            return Err(Error::usage(format!("rate = {} must lie in 0 < rate ≤ 1", self.rate)));
+            return Err(Error::usage(format!(
+                "rate = {} must be above 0 and at most 1",
+                self.rate
+            )));
         }
         let name = format!("{}.threshold", node.name);
         let state = Param {
             name,
             shape: vec![1],
             packing: Packing::Flat,
-            start: Start::Constant(0.0),
-            role: Role::Learned,
+            initial: InitialValues::Constant(0.0),
+            role: ParamRole::Learned,
         };
         node.state = Some(add_state(graph, state));
         check_k(self.k, node.dims.len())
@@ -88,9 +185,24 @@ impl Layer for BatchTopKSpec {
     fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
         Window::Same
     }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Selection(Selection { k: Some(self.k), over_batch: true, at_inference: true })
+    }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "code", keys: r#"{"k": 5}"#, x: &[7, 97], tensors: &[] },
+        LayerCase { name: "maps", keys: r#"{"k": 11}"#, x: &[4, 3, 5, 7], tensors: &[] },
+        LayerCase { name: "ties_at_zero", keys: r#"{"k": 60}"#, x: &[4, 3, 5, 7], tensors: &[] },
+        LayerCase { name: "long", keys: r#"{"k": 100}"#, x: &[41, 811], tensors: &[] },
+        LayerCase { name: "all", keys: r#"{"k": 811}"#, x: &[41, 811], tensors: &[] },
+        LayerCase { name: "long_ties", keys: r#"{"k": 700}"#, x: &[5, 7, 31, 37], tensors: &[] },
+        LayerCase { name: "many_workgroups", keys: r#"{"k": 60_000}"#, x: &[11, 13, 121, 123], tensors: &[] },
+    ];
 }
 
-impl Layer for SpatialWta {
+impl Layer for SpatialWtaSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         keep_size(graph, node);
         Ok(())
@@ -99,13 +211,25 @@ impl Layer for SpatialWta {
     fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
         Window::Same
     }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Selection(Selection { k: None, over_batch: false, at_inference: true })
+    }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "maps", keys: r#"{}"#, x: &[3, 5, 6, 7], tensors: &[] },
+    ];
 }
 
 impl Layer for LifetimeWtaSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         keep_size(graph, node);
         if !(self.rate > 0.0 && self.rate <= 1.0) {
-            return Err(Error::usage(format!("rate = {} must lie in 0 < rate ≤ 1", self.rate)));
+            return Err(Error::usage(format!(
+                "rate = {} must be above 0 and at most 1",
+                self.rate
+            )));
         }
         Ok(())
     }
@@ -113,6 +237,16 @@ impl Layer for LifetimeWtaSpec {
     fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
         Window::Same
     }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Selection(Selection { k: None, over_batch: true, at_inference: false })
+    }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "code", keys: r#"{"rate": 0.1}"#, x: &[33, 17], tensors: &[] },
+        LayerCase { name: "maps", keys: r#"{"rate": 0.3}"#, x: &[7, 5, 3, 4], tensors: &[] },
+    ];
 }
 
 impl Layer for SoftThresholdSpec {
@@ -129,14 +263,14 @@ impl Layer for SoftThresholdSpec {
             name,
             vec![node.dims.c],
             Packing::Flat,
-            Start::Constant(self.value),
+            InitialValues::Constant(self.value),
         )?);
         if let Some(slope) = self.slope {
             node.slope = Some(graph.param(
                 slopes,
                 vec![node.dims.c],
                 Packing::Flat,
-                Start::Constant(slope),
+                InitialValues::Constant(slope),
             )?);
         }
         Ok(())
@@ -145,4 +279,16 @@ impl Layer for SoftThresholdSpec {
     fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
         Window::Same
     }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Other
+    }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "maps", keys: r#"{}"#, x: &[3, 5, 6, 7], tensors: &[("threshold", &[5])] },
+        LayerCase { name: "levels", keys: r#"{"slope": 0.0}"#, x: &[3, 5, 6, 7], tensors: &[("threshold", &[5]), ("slope", &[5]), ("level", &[3])] },
+        LayerCase { name: "levels_long", keys: r#"{"slope": 0.0}"#, x: &[2, 8, 40, 31], tensors: &[("threshold", &[8]), ("slope", &[8]), ("level", &[2])] },
+        LayerCase { name: "code", keys: r#"{}"#, x: &[9, 61], tensors: &[("threshold", &[61])] },
+    ];
 }

@@ -1,9 +1,31 @@
 //! Unpooling layers.
 
-use super::{Graph, Layer, Node, input_dims};
+use serde::{Deserialize, Serialize};
+
+use super::{Ends, Graph, Layer, LayerCase, LayerKind, LayerOp, Node, OneOperation, input_dims};
 use crate::error::{Error, Result};
+use crate::model::values::Pair;
+use crate::ops::{UpsampleNearest2dBwd, UpsampleNearest2dFwd};
+use crate::program::Call;
 use crate::shape::{Dims, Window};
-use crate::spec::{LayerOp, MaxUnpool2dSpec, UpsampleSpec};
+use crate::view::View;
+
+/// Max-unpooling, `op = "max_unpool2d"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct MaxUnpool2dSpec {
+    /// Name of the max-pooling layer whose switches and sizes it takes.
+    pub switches: String,
+}
+
+/// Nearest-neighbour upsampling, `op = "upsample_nearest2d"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct UpsampleSpec {
+    pub scale: Pair,
+}
 
 impl Layer for MaxUnpool2dSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
@@ -11,14 +33,14 @@ impl Layer for MaxUnpool2dSpec {
             graph.find(&self.switches).ok_or_else(|| graph.unknown("switches", &self.switches))?;
         if !matches!(graph.nodes[pool].op, Some(LayerOp::MaxPool2d(_))) {
             return Err(Error::usage(format!(
-                "switches = {:?}: that layer is no max_pool2d",
+                "switches = {:?}: this layer is not a max_pool2d; name one that is",
                 self.switches
             )));
         }
         let (here, there) = (input_dims(graph, node), graph.nodes[pool].dims);
         if here != there {
             return Err(Error::usage(format!(
-                "unpools {here}, but {} made switches for {there}",
+                "it unpools {here}, but the switches of {} have size {there}; make them equal",
                 self.switches
             )));
         }
@@ -28,7 +50,7 @@ impl Layer for MaxUnpool2dSpec {
     }
 
     fn window(&self, graph: &Graph, node: &Node, side: usize) -> Window {
-        // The adjoint of its pooling's windows.
+        // Unpooling is the adjoint of its pooling layer.
         let pool = node.switches.map(|pool| super::window(graph, &graph.nodes[pool], side));
         match pool {
             Some(Window::Forward { kernel, stride, padding, dilation }) => {
@@ -37,6 +59,12 @@ impl Layer for MaxUnpool2dSpec {
             _ => unreachable!("inference accepts switches of a max_pool2d only"),
         }
     }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Other
+    }
+
+    const CASES: &[LayerCase] = &[];
 }
 
 impl Layer for UpsampleSpec {
@@ -53,5 +81,27 @@ impl Layer for UpsampleSpec {
     fn window(&self, _: &Graph, _: &Node, side: usize) -> Window {
         let scale = self.scale.0[side];
         Window::Adjoint { kernel: scale, stride: scale, padding: 0, dilation: 1 }
+    }
+
+    fn kind(&self) -> LayerKind<'_> {
+        LayerKind::Other
+    }
+
+    #[rustfmt::skip] // a table
+    const CASES: &[LayerCase] = &[
+        LayerCase { name: "uneven", keys: r#"{"scale": [2, 3]}"#, x: &[2, 5, 4, 3], tensors: &[] },
+        LayerCase { name: "vectors", keys: r#"{"scale": [2, 2]}"#, x: &[2, 8, 4, 4], tensors: &[] },
+    ];
+}
+
+impl OneOperation for UpsampleSpec {
+    fn operation(&self, ends: &Ends, _: &mut dyn FnMut(&str, usize) -> View) -> Call {
+        let Ends { n, x_dims, x, y, .. } = *ends;
+        UpsampleNearest2dFwd { n, x_dims, scale: self.scale.0, x, y }.into()
+    }
+
+    fn gradient(&self, ends: &Ends, dy: View, dx: View) -> Call {
+        let Ends { n, x_dims, .. } = *ends;
+        UpsampleNearest2dBwd { n, x_dims, scale: self.scale.0, dy, dx }.into()
     }
 }

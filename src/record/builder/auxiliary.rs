@@ -1,66 +1,68 @@
-//! The auxiliary loss of a code by TopK or BatchTopK: what the model fails to draw is to be drawn
-//! by units that are dead (Gao et al., "Scaling and evaluating sparse autoencoders", 2024). With e
-//! = t − y held constant and ê what the decoder draws, without its biases, from the k largest
-//! pre-activations of dead units, it is α·‖e − ê‖²/n. Where no unit is dead ê is 0, and nothing has
-//! a gradient.
+//! The auxiliary loss of a TopK or BatchTopK code: dead units reconstruct the residual of the model
+//! (Gao et al., "Scaling and evaluating sparse autoencoders", 2024).
+//!
+//! The residual e = t − y is held constant. ê is the output of the decoder, without biases, for the
+//! k largest pre-activations of dead units. The loss is α·‖e − ê‖²/n. Without dead units ê is 0 and
+//! the loss has no gradient.
 
 use crate::error::{Error, Result};
+use crate::model::LayerOp;
 use crate::ops::{Activation, Combine, IdleOnly, Loss, LossKind, MaskApply, TopKMask};
 use crate::record::builder::{Builder, layers};
-use crate::spec::LayerOp;
 use crate::view::View;
 
-/// Below every pre-activation that means anything, in half precision too.
-const NEVER: f64 = -6e4;
+/// Value that excludes a living unit from TopK: below any real pre-activation, and still finite in
+/// half precision, whose range ends at 65504.
+const EXCLUDED: f64 = -6e4;
 
-/// How dead units are given something to draw.
+/// Settings of the auxiliary loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Auxiliary {
-    /// α.
+    /// Weight α of the loss.
     pub alpha: f64,
-    /// Elements of each sample that draw; 0: as many as the code has.
+    /// Active elements of each sample; 0: the k of the code.
     pub k: usize,
     /// Steps without firing after which a unit is dead.
     pub patience: usize,
-    /// The ring of scalars, rows of `width`.
+    /// Ring buffer of scalars, with rows of `width`.
     pub scalars: View,
-    /// Scalars of a step.
+    /// Number of scalars of a step.
     pub width: usize,
-    /// The place of ‖e − ê‖²/n, without α, among them.
+    /// Index in a row of the scalar ‖e − ê‖²/n, without α.
     pub index: usize,
 }
 
 impl Builder<'_> {
-    /// Records the loss and its gradients, between the forward and the backward pass; `target` is
-    /// what the output is to be like.
+    /// Records the loss and its gradients, between the forward and the backward pass. `target` is
+    /// the reconstruction target.
     ///
     /// # Errors
-    /// When the code is none by TopK, or the decoder is no function of it alone that ends without
-    /// an activation.
+    /// When the code is not from TopK or BatchTopK, the decoder reads nodes before the code, the
+    /// output has an activation, or a decoder layer has one that is not 0 at 0.
     pub fn auxiliary(&mut self, auxiliary: Auxiliary, target: View) -> Result<()> {
         let Auxiliary { alpha, k, patience, scalars, width, index } = auxiliary;
         let (code, output, n) = (self.graph.code, self.graph.output, self.n);
         let refuse =
             |what: &str| Err(Error::usage(format!("sparsity.aux_alpha: {what}; set it to 0")));
-        let own = match &self.node(code).op {
-            Some(LayerOp::TopK(spec)) => spec.k,
-            Some(LayerOp::BatchTopK(spec)) => spec.k,
-            _ => return refuse("it is for codes by top_k and batch_top_k"),
+        let selection = self.node(code).op.as_ref().and_then(LayerOp::selection);
+        let Some(own) = selection.and_then(|selection| selection.k) else {
+            return refuse("it is for codes by top_k and batch_top_k");
         };
         if layers::epilogue_of(self.node(output)).is_some() || output == code {
             return refuse(
-                "the output has an activation, which cannot draw what is missing of an image",
+                "the output has an activation, so that it cannot represent a signed residual",
             );
         }
-        let lifts = |node: &usize| {
+        let is_positive_at_zero = |node: &usize| {
             matches!(
                 layers::epilogue_of(self.node(*node)),
                 Some(Activation::Sigmoid | Activation::Softplus)
             )
         };
-        if let Some(node) = (code + 1..=output).find(lifts) {
+        if let Some(node) = (code + 1..=output).find(is_positive_at_zero) {
             return refuse(&format!(
-                "layer {} of the decoder draws something of nothing, by its activation",
+                "the activation of decoder layer {} is not 0 at 0, so that an empty code has an \
+                 output",
                 self.node(node).name
             ));
         }
@@ -76,24 +78,25 @@ impl Builder<'_> {
             map("mask of dead units"),
             map("code of dead units"),
         );
-        self.tape.push(IdleOnly { n, dims, patience, fill: NEVER, x, idle, y: candidates });
+        self.tape.push(IdleOnly { n, dims, patience, fill: EXCLUDED, x, idle, y: candidates });
         self.tape.push(TopKMask { n, dims, k, x: candidates, mask: largest });
+        // With fewer than k dead elements, TopK selects living ones too: mask those out.
         self.tape.push(IdleOnly { n, dims, patience, fill: 0.0, x: largest, idle, y: mask });
         self.tape.push(MaskApply { scale: 1.0, x, mask, y: z });
 
-        // The decoder a second time; what the first pass left is put back afterwards.
+        // Records the decoder a second time. The state of the first pass is restored afterwards.
         let (values, saved, gated) = (self.values.clone(), self.saved.clone(), self.gated.clone());
         let grads = std::mem::replace(&mut self.grads, vec![None; values.len()]);
         self.saved.iter_mut().skip(code + 1).for_each(Vec::clear);
         self.gated.iter_mut().skip(code).for_each(|gated| *gated = false);
-        self.unbiased = true;
-        let Some(drawn) = self.decode(z) else {
-            return refuse("the decoder reads more than the code");
+        self.without_biases = true;
+        let Some(reconstruction) = self.decode(z) else {
+            return refuse("the decoder reads layers before the code");
         };
-        let y = values[output].expect("the forward pass drew it");
-        let error = self.tape.map("what is missing", y.len);
-        self.tape.push(Combine { alpha: 1.0, beta: -1.0, a: target, b: Some(y), y: error });
-        let dy = self.tape.map("gradient of what dead units draw", y.len);
+        let y = values[output].expect("the forward pass computed it");
+        let residual = self.tape.map("residual", y.len);
+        self.tape.push(Combine { alpha: 1.0, beta: -1.0, a: target, b: Some(y), y: residual });
+        let dy = self.tape.map("gradient of the dead units' reconstruction", y.len);
         let partials = self.tape.real("partial losses", crate::ops::SCALAR_PARTIALS);
         let (kind, grad_scale, activation) =
             (LossKind::SumSquares, self.grad_scale * alpha, self.seed_gate(output));
@@ -104,22 +107,22 @@ impl Builder<'_> {
             width,
             index,
             activation,
-            y: drawn,
-            target: error,
+            y: reconstruction,
+            target: residual,
             scalars,
             dy,
             partials,
         });
-        self.give(output, dy);
+        self.add_gradient(output, dy);
         self.find_needs();
         self.walk_back(code + 1);
         let dz = self.grads[code].take();
-        self.unbiased = false;
+        self.without_biases = false;
         (self.values, self.saved, self.gated, self.grads) = (values, saved, gated, grads);
         if let Some(dz) = dz.filter(|_| self.needs[before]) {
             let dx = self.tape.map("gradient of dead units", dz.len);
             self.tape.push(MaskApply { scale: 1.0, x: dz, mask, y: dx });
-            self.give(before, dx);
+            self.add_gradient(before, dx);
         }
         Ok(())
     }

@@ -1,18 +1,18 @@
-//! Backward order, and who multiplies by the slope of an activation.
+//! The backward pass, and where gradients are multiplied by the slopes of activations.
 //!
-//! A layer whose activation is an epilogue needs the gradient before that activation. Where one
-//! operation writes all of the gradient behind it, that operation multiplies by the slope as it
-//! writes (a gate: [`Builder::gate`], [`Builder::seed_gate`]), and the penalty on a code does so in
-//! its own pass; else the layer takes a pass for it ([`Builder::before_activation`]): where several
-//! gradients are summed, where the writer has no gate, and where the gradient behind the activation
-//! is asked for.
+//! A layer with a fused activation needs the gradient before that activation: the gradient of its
+//! output times the slope. If one operation writes the whole gradient of the output, it multiplies
+//! by the slope while it writes (a gate: [`Builder::gate`], [`Builder::seed_gate`]). The L1 penalty
+//! on a code also multiplies in its own pass. In all other cases the layer records a pass for it
+//! ([`Builder::before_activation`]): when several gradients are summed, when the writing operation
+//! has no gate, and when the caller asks for the gradient of the output.
 
-use crate::model::Role;
+use crate::model::ParamRole;
 use crate::ops::{
     Activation, ActivationBwd, ActivationBwdOutput, AddAssign, ChannelSum, KlPenalty, L1Penalty,
     Revive, SCALAR_PARTIALS,
 };
-use crate::record::builder::{Builder, Revival, layers};
+use crate::record::builder::{Builder, Resurrection, layers};
 use crate::view::View;
 
 /// A penalty on a node's values, added to the node's complete gradient.
@@ -20,47 +20,50 @@ use crate::view::View;
 pub struct Penalty {
     /// The node.
     pub node: usize,
-    /// Which penalty.
+    /// Kind and weight of the penalty.
     pub kind: PenaltyKind,
-    /// The ring of scalars, rows of `width`.
+    /// Ring buffer of scalars, with rows of `width`.
     pub scalars: View,
-    /// Scalars of a step.
+    /// Number of scalars of a step.
     pub width: usize,
-    /// The penalty's place among them.
+    /// Index of the penalty's value in a row.
     pub index: usize,
 }
 
-/// Which penalty.
+/// Kind and weight of a penalty.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PenaltyKind {
-    /// λ·Σ|z|/n.
+    /// L1: λ·Σ|z|/n.
     L1 {
-        /// λ
+        /// Weight λ.
         lambda: f64,
     },
-    /// The divergence of mean activities from ρ.
+    /// Kullback–Leibler divergence of mean activities from ρ, times β.
     Kl {
-        /// β
+        /// Weight β.
         beta: f64,
-        /// ρ
+        /// Target mean activity ρ.
         rho: f64,
     },
 }
 
 impl Builder<'_> {
-    /// Puts a penalty on a node, before any gradient is given.
+    /// Sets the penalty on a node.
+    ///
+    /// # Panics
+    /// When a gradient is already recorded: the penalty decides about gates.
     pub fn penalise(&mut self, penalty: Penalty) {
-        assert!(self.grads.iter().all(Option::is_none), "a penalty comes before gradients");
+        assert!(self.grads.iter().all(Option::is_none), "penalise must come before gradients");
         self.penalty = Some(penalty);
     }
 
-    /// Adds a gradient to a node's, before [`Builder::backward`].
+    /// Adds a gradient to a node, before [`Builder::backward`].
     pub fn seed(&mut self, node: usize, dy: View) {
-        self.give(node, dy);
+        self.add_gradient(node, dy);
     }
 
-    /// Asks for the activation whose slope the seed of a node is to be multiplied by, for a seed
-    /// that is all of the node's gradient. Identity: the seed is the gradient by the node's value.
+    /// The activation by whose slope the caller must multiply the seed of a node, for a seed that
+    /// is the node's whole gradient. Identity: the seed is the plain gradient of the node's output.
     pub fn seed_gate(&mut self, node: usize) -> Activation {
         self.gated_by(node, 0).unwrap_or_default()
     }
@@ -71,7 +74,8 @@ impl Builder<'_> {
         self.walk_back(1);
     }
 
-    /// Finds out which nodes something learned depends on.
+    /// Marks the nodes whose gradient is needed: those with learned parameters, and those that
+    /// read such a node.
     pub(super) fn find_needs(&mut self) {
         self.needs[0] = self.input_gradient;
         for (i, node) in self.graph.nodes.iter().enumerate().skip(1) {
@@ -80,7 +84,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Walks from the last node to the first that is wanted.
+    /// Records the backward pass of the nodes from the last one to `first`.
     pub(super) fn walk_back(&mut self, first: usize) {
         for node in (first..self.graph.nodes.len()).rev() {
             if let Some(dy) = self.grads[node]
@@ -94,14 +98,14 @@ impl Builder<'_> {
         }
     }
 
-    /// A node's gradient, after [`Builder::backward`]: of the input, or of a node without an
-    /// activation.
+    /// The gradient of a node after [`Builder::backward`], for the input or a node without a fused
+    /// activation. `None` if nothing contributed to it.
     pub fn gradient(&self, node: usize) -> Option<View> {
         self.grads[node]
     }
 
-    /// Adds a penalty to its node's gradient. L1 takes the activation's slope and the revival with
-    /// it.
+    /// Records the penalty on its node's gradient. The L1 kernel also applies the slope of the
+    /// activation and resurrection, which saves two passes.
     fn add_penalty(&mut self, penalty: Penalty, dz: View) {
         let Penalty { node, kind, scalars, width, index } = penalty;
         let (n, z, dims) = (self.n, self.value(node), self.node(node).dims);
@@ -111,14 +115,14 @@ impl Builder<'_> {
                 let activation = layers::epilogue_of(self.node(node)).filter(|_| !self.gated[node]);
                 self.gated[node] |= activation.is_some();
                 let activation = activation.unwrap_or_default();
-                // A push goes to the gradient before the activation.
-                let revival = self
-                    .revival
+                // Resurrection applies to the gradient before the activation.
+                let resurrection = self
+                    .resurrection
                     .take_if(|(at, _)| *at == node && self.gated[node])
-                    .map(|(_, revival)| revival);
-                let Revival { patience, strength } =
-                    revival.unwrap_or(Revival { patience: 0, strength: 0.0 });
-                let idle = revival.map(|_| self.store.idle);
+                    .map(|(_, resurrection)| resurrection);
+                let Resurrection { patience, strength } =
+                    resurrection.unwrap_or(Resurrection { patience: 0, strength: 0.0 });
+                let idle = resurrection.map(|_| self.store.idle);
                 let channels = dims.c;
                 self.tape.push(L1Penalty {
                     lambda,
@@ -157,9 +161,9 @@ impl Builder<'_> {
         }
     }
 
-    /// The activation of a node, if whoever writes its gradient is to multiply by that activation's
-    /// slope: it has an epilogue, `readers` layers read it, and neither is a gradient there already
-    /// nor does a penalty want the one by its value.
+    /// The activation of a node, if the operation that writes its gradient must multiply by the
+    /// slope. That is so if the node has a fused activation and exactly `readers` readers, has no
+    /// gradient yet, and has no penalty, which needs the gradient of the output.
     fn gated_by(&mut self, node: usize, readers: usize) -> Option<Activation> {
         let activation = layers::epilogue_of(self.node(node))?;
         let penalised = self.penalty.is_some_and(|penalty| penalty.node == node);
@@ -170,21 +174,22 @@ impl Builder<'_> {
         Some(activation)
     }
 
-    // What layers use.
+    // Used by `record/layers`.
 
+    /// Whether the gradient of input `i` is needed.
     pub(in crate::record) fn needs_input(&self, node: usize, i: usize) -> bool {
         self.needs[self.input_node(node, i)]
     }
 
-    /// A buffer for the gradient by input `i`.
+    /// A new buffer for the gradient of input `i`.
     pub(in crate::record) fn input_grad(&mut self, node: usize, i: usize) -> View {
         let input = self.node(self.input_node(node, i));
         self.tape.map(format!("gradient of {}", input.name), self.n * input.dims.len())
     }
 
-    /// Asks for the activation of input `i` and its output there, for an operation that writes the
-    /// gradient by that input and multiplies by that activation's slope as it does. Identity and
-    /// none: the gradient is by the input's value.
+    /// The gate for an operation that writes the gradient of input `i`: the activation by whose
+    /// slope it must multiply, and the output of that activation. Identity and `None`: it writes
+    /// the plain gradient of the input.
     pub(in crate::record) fn gate(&mut self, node: usize, i: usize) -> (Activation, Option<View>) {
         let input = self.input_node(node, i);
         self.gated_by(input, 1).map_or((Activation::Identity, None), |activation| {
@@ -192,23 +197,25 @@ impl Builder<'_> {
         })
     }
 
-    /// As [`Builder::gate`], for a max pooling: what it pools is the activation's output where its
-    /// switches point, so its own output serves, which is smaller, and there if the pooled map is
-    /// not.
+    /// The gate for a max pooling. Its output equals the activation's output at the switches, so
+    /// that it replaces it: it is smaller, and it exists even if the pooling is fused.
     pub(in crate::record) fn pool_gate(&mut self, pool: usize) -> (Activation, Option<View>) {
         self.gated_by(self.input_node(pool, 0), 1)
             .map_or((Activation::Identity, None), |activation| (activation, Some(self.value(pool))))
     }
 
-    /// Contributes to a node's gradient. The first contribution becomes it, so a view is given once
-    /// only.
-    pub(in crate::record) fn give(&mut self, node: usize, dy: View) {
+    /// Adds a contribution to a node's gradient. The first contribution becomes the gradient
+    /// buffer, so that each view must be passed only once.
+    ///
+    /// # Panics
+    /// When a second contribution comes to a gated gradient.
+    pub(in crate::record) fn add_gradient(&mut self, node: usize, dy: View) {
         match self.grads[node] {
             None => self.grads[node] = Some(dy),
             Some(sum) => {
                 assert!(
                     !self.gated[node],
-                    "{}: a gate is for all of a gradient",
+                    "{}: a gated gradient has one contribution",
                     self.node(node).name
                 );
                 self.tape.push(AddAssign { x: dy, y: sum });
@@ -216,28 +223,29 @@ impl Builder<'_> {
         }
     }
 
-    /// Contributes to a parameter's gradient what `compute` writes into the view that it is given.
+    /// Adds a contribution to a parameter's gradient: `compute` records the calls that write it
+    /// into the given view. Parameters that are not learned get none.
     pub(in crate::record) fn param_grad(
         &mut self,
         param: usize,
         compute: impl FnOnce(&mut Self, View),
     ) {
-        if self.graph.params[param].role != Role::Learned {
+        if self.graph.params[param].role != ParamRole::Learned {
             return;
         }
         let grad = self.store.grad(param);
         if std::mem::replace(&mut self.written[param], true) {
-            let more =
+            let contribution =
                 self.tape.real(format!("gradient of {}", self.graph.params[param].name), grad.len);
-            compute(self, more);
-            self.tape.push(AddAssign { x: more, y: grad });
+            compute(self, contribution);
+            self.tape.push(AddAssign { x: contribution, y: grad });
         } else {
             compute(self, grad);
         }
     }
 
-    /// The gradient before a layer's activation, from the one behind it; pushes dead units up where
-    /// that is wanted.
+    /// The gradient before a layer's activation, from the gradient of its output, with the
+    /// resurrection of dead units.
     pub(in crate::record) fn before_activation(
         &mut self,
         node: usize,
@@ -245,8 +253,9 @@ impl Builder<'_> {
         dy: View,
     ) -> View {
         let dims = self.node(node).dims;
-        let reviving = self.revival.filter(|(at, _)| *at == node);
-        let dx = if self.gated[node] || activation == Activation::Identity && reviving.is_none() {
+        let resurrection = self.resurrection.filter(|(at, _)| *at == node);
+        let has_slope = activation != Activation::Identity;
+        let dx = if self.gated[node] || !has_slope && resurrection.is_none() {
             dy
         } else {
             let dx = self.tape.map(format!("gradient before {}", self.node(node).name), dy.len);
@@ -257,8 +266,7 @@ impl Builder<'_> {
             }
             dx
         };
-        if let Some((_, revival)) = reviving {
-            let Revival { patience, strength } = revival;
+        if let Some((_, Resurrection { patience, strength })) = resurrection {
             let strength = strength * self.grad_scale;
             self.tape.push(Revive {
                 n: self.n,
@@ -272,7 +280,7 @@ impl Builder<'_> {
         dx
     }
 
-    /// The bias gradient: sums of `dy` over all rows of `channels`.
+    /// Records the bias gradient: the sum of `dy` over its rows of `channels` values.
     pub(in crate::record) fn bias_grad(&mut self, bias: usize, dy: View, channels: usize) {
         let rows = dy.len / channels;
         self.param_grad(bias, |b, y| {

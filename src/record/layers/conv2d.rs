@@ -1,15 +1,16 @@
-//! Convolution and transposed convolution: each is the other's adjoint, on the same three
-//! operations.
+//! Convolution and transposed convolution: each is the adjoint of the other, so that both use the
+//! same three operations.
 
 use super::{Builder, Graph, Node, Passes, View, input_dims, norm};
+use crate::model::{Conv2dSpec, ConvTranspose2dSpec};
 use crate::ops::{
     Activation, ActivationFwd, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd,
     MaxNorm,
 };
 use crate::shape::{Conv2d, Dims};
-use crate::spec::{Conv2dSpec, ConvTranspose2dSpec};
 
-/// Records the activation that could not be an epilogue.
+/// Records an activation that cannot be fused, since its slope needs the pre-activation. It keeps
+/// `before`, the pre-activation, for the backward pass.
 pub(super) fn separate_activation(
     b: &mut Builder,
     node: usize,
@@ -22,14 +23,14 @@ pub(super) fn separate_activation(
     y
 }
 
-/// The activation that goes into the epilogue.
+/// The activation to fuse: only one whose slope follows from its output, else identity.
 pub(super) const fn epilogue(activation: Activation) -> Activation {
     if activation.from_output() { activation } else { Activation::Identity }
 }
 
 impl Passes for Conv2dSpec {
     fn forward(&self, b: &mut Builder, node: usize) -> View {
-        let size = self.size(b.n, b.input_dims(node, 0)).expect("inferred before");
+        let size = self.size(b.n, b.input_dims(node, 0)).expect("inference checked the size");
         let (w, bias) = weights(b, node);
         let (x, y) = (b.input_value(node, 0), b.output(node));
         b.tape.push(Conv2dFwd {
@@ -49,7 +50,7 @@ impl Passes for Conv2dSpec {
     }
 
     fn backward(&self, b: &mut Builder, node: usize, dy: View) {
-        let size = self.size(b.n, b.input_dims(node, 0)).expect("inferred before");
+        let size = self.size(b.n, b.input_dims(node, 0)).expect("inference checked the size");
         let dy = b.before_activation(node, self.activation, dy);
         let x = b.input_value(node, 0);
         if let Some(bias) = b.bias(node) {
@@ -61,19 +62,20 @@ impl Passes for Conv2dSpec {
             let (w, _) = weights(b, node);
             let (activation, gate) = b.gate(node, 0);
             b.tape.push(Conv2dBwdInput { size, activation, y: dy, w, b: None, gate, x: dx });
-            b.give(b.input_node(node, 0), dx);
+            b.add_gradient(b.input_node(node, 0), dx);
         }
     }
 }
 
-/// The pooling behind a convolution as its epilogue. Returns the pooled map and its switches.
+/// Records a convolution with the max pooling that follows it. Returns the pooled map and its
+/// switches.
 pub(super) fn max_pooled(
     b: &mut Builder,
     spec: &Conv2dSpec,
     node: usize,
     pool: usize,
 ) -> (View, View) {
-    let size = spec.size(b.n, b.input_dims(node, 0)).expect("inferred before");
+    let size = spec.size(b.n, b.input_dims(node, 0)).expect("inference checked the size");
     let (w, bias) = weights(b, node);
     let (x, y) = (b.input_value(node, 0), b.output(pool));
     let switches = b.tape.words(format!("switches of {}", b.node(pool).name), y.len);
@@ -89,14 +91,14 @@ pub(super) fn max_pooled(
     (y, switches)
 }
 
-/// Whether a max pooling of windows of 2×2 side by side can be the epilogue of a convolution.
+/// Whether the fused kernel supports a 2×2 max pooling after this convolution.
 pub(super) fn takes_max_pool(spec: &Conv2dSpec, x: Dims) -> bool {
     spec.size(1, x).is_ok_and(|size| Conv2dMaxPoolFwd::pool_of(&size).is_some())
 }
 
 impl Passes for ConvTranspose2dSpec {
     fn constraint(&self, graph: &Graph, node: &Node, w: View) -> Option<MaxNorm> {
-        // (R, S, C/groups, K): an atom is a column.
+        // The weight is (R, S, C/groups, K) in memory: an atom is a column.
         let atoms = input_dims(graph, node).c;
         norm(self.max_norm, self.unit_norm).map(|(max_norm, exact)| MaxNorm {
             outer: w.len / atoms,
@@ -109,7 +111,7 @@ impl Passes for ConvTranspose2dSpec {
     }
 
     fn forward(&self, b: &mut Builder, node: usize) -> View {
-        let size = self.size(b.n, b.input_dims(node, 0)).expect("inferred before");
+        let size = self.size(b.n, b.input_dims(node, 0)).expect("inference checked the size");
         let (w, bias) = weights(b, node);
         let (x, y) = (b.input_value(node, 0), b.output(node));
         b.tape.push(Conv2dBwdInput {
@@ -129,34 +131,34 @@ impl Passes for ConvTranspose2dSpec {
     }
 
     fn backward(&self, b: &mut Builder, node: usize, dy: View) {
-        let size = self.size(b.n, b.input_dims(node, 0)).expect("inferred before");
+        let size = self.size(b.n, b.input_dims(node, 0)).expect("inference checked the size");
         let dy = b.before_activation(node, self.activation, dy);
         let x = b.input_value(node, 0);
         if let Some(bias) = b.bias(node) {
             b.bias_grad(bias, dy, size.x.c);
         }
-        // The adjoint's roles: this layer's output gradient is the convolution's x, its input the
-        // convolution's dy.
+        // The roles of the transposed convolution: the gradient of this layer's output is the x of
+        // the convolution, and this layer's input is its dy.
         weight_grad(b, node, size, dy, x);
         if b.needs_input(node, 0) {
             let dx = b.input_grad(node, 0);
             let (w, _) = weights(b, node);
             let (activation, gate) = b.gate(node, 0);
             b.tape.push(Conv2dFwd { size, activation, x: dy, w, b: None, gate, y: dx });
-            b.give(b.input_node(node, 0), dx);
+            b.add_gradient(b.input_node(node, 0), dx);
         }
     }
 }
 
-/// Weight and bias of a node.
+/// Values of a node's weight and bias.
 pub(super) fn weights(b: &Builder, node: usize) -> (View, Option<View>) {
     let bias = b.bias(node).map(|bias| b.store.weight(bias));
-    (b.store.weight(b.node(node).weight.expect("it has a weight")), bias)
+    (b.store.weight(b.node(node).weight.expect("a layer with a product has a weight")), bias)
 }
 
 /// Records a weight gradient.
 pub(super) fn weight_grad(b: &mut Builder, node: usize, size: Conv2d, x: View, dy: View) {
-    let weight = b.node(node).weight.expect("it has a weight");
+    let weight = b.node(node).weight.expect("a layer with a product has a weight");
     b.param_grad(weight, |b, dw| {
         let partials =
             b.tape.real("partial weight gradients", Conv2dBwdWeight::partials_len(&size));

@@ -1,14 +1,14 @@
-//! Fully connected: every input element to every output element, between vectors and maps alike.
+//! Fully connected layer, computed as a convolution with one pixel.
 
 use super::conv2d::{epilogue, separate_activation, weight_grad, weights};
 use super::{Builder, Graph, Node, Passes, View, input_dims, norm};
+use crate::model::LinearSpec;
 use crate::ops::{Conv2dBwdInput, Conv2dFwd, MaxNorm};
 use crate::shape::Conv2d;
-use crate::spec::LinearSpec;
 
 impl Passes for LinearSpec {
     fn constraint(&self, graph: &Graph, node: &Node, w: View) -> Option<MaxNorm> {
-        // (in, out): an atom is a row.
+        // The weight is (in, out) in memory: an atom is a row.
         let (atoms, inner) = (input_dims(graph, node).len(), node.dims.len());
         norm(self.max_norm, self.unit_norm).map(|(max_norm, exact)| MaxNorm {
             outer: 1,
@@ -53,7 +53,7 @@ impl Passes for LinearSpec {
             let (w, _) = weights(b, node);
             let (activation, gate) = b.gate(node, 0);
             b.tape.push(Conv2dBwdInput { size, activation, y: dy, w, b: None, gate, x: dx });
-            b.give(b.input_node(node, 0), dx);
+            b.add_gradient(b.input_node(node, 0), dx);
         }
     }
 }

@@ -1,29 +1,48 @@
-//! Layers that read more than one: sums, differences, concatenation.
+//! Layers with several inputs: sum, difference and concatenation.
 
 use super::{Builder, Passes, View};
-use crate::model::layers::merge::{Concat, Sum};
+use crate::model::{AddSpec, ConcatSpec, SubSpec};
 use crate::ops::{Combine, CopyChannels};
 
-impl Passes for Sum {
+impl Passes for AddSpec {
     fn forward(&self, b: &mut Builder, node: usize) -> View {
-        let y = b.output(node);
-        let (first, second) = (b.input_value(node, 0), b.input_value(node, 1));
-        b.tape.push(Combine { alpha: 1.0, beta: self.second, a: first, b: Some(second), y });
-        y
+        sum(b, node, 1.0)
     }
 
     fn backward(&self, b: &mut Builder, node: usize, dy: View) {
-        for (i, factor) in [1.0, self.second].into_iter().enumerate() {
-            if b.needs_input(node, i) {
-                let dx = b.input_grad(node, i);
-                b.tape.push(Combine { alpha: factor, beta: 0.0, a: dy, b: None, y: dx });
-                b.give(b.input_node(node, i), dx);
-            }
+        sum_backward(b, node, 1.0, dy);
+    }
+}
+
+impl Passes for SubSpec {
+    fn forward(&self, b: &mut Builder, node: usize) -> View {
+        sum(b, node, -1.0)
+    }
+
+    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
+        sum_backward(b, node, -1.0, dy);
+    }
+}
+
+/// First + `second` · the second.
+fn sum(b: &mut Builder, node: usize, second: f64) -> View {
+    let y = b.output(node);
+    let (first, other) = (b.input_value(node, 0), b.input_value(node, 1));
+    b.tape.push(Combine { alpha: 1.0, beta: second, a: first, b: Some(other), y });
+    y
+}
+
+fn sum_backward(b: &mut Builder, node: usize, second: f64, dy: View) {
+    for (i, factor) in [1.0, second].into_iter().enumerate() {
+        if b.needs_input(node, i) {
+            let dx = b.input_grad(node, i);
+            b.tape.push(Combine { alpha: factor, beta: 0.0, a: dy, b: None, y: dx });
+            b.add_gradient(b.input_node(node, i), dx);
         }
     }
 }
 
-impl Passes for Concat {
+impl Passes for ConcatSpec {
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         let y = b.output(node);
         let dims = b.node(node).dims;
@@ -63,7 +82,7 @@ impl Passes for Concat {
                     x: dy,
                     y: dx,
                 });
-                b.give(b.input_node(node, i), dx);
+                b.add_gradient(b.input_node(node, i), dx);
             }
             from += count;
         }

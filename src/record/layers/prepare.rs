@@ -1,27 +1,13 @@
-//! Layers that prepare the input, which nothing learns: local contrast normalisation and whitening.
+//! Preprocessing layers without learned parameters: local contrast normalisation and whitening.
 
 use super::{Builder, Node, Passes, View};
 use crate::error::Result;
+use crate::model::WhitenSpec;
 use crate::model::layers::prepare::SCALE;
-use crate::ops::{Activation, Conv2dFwd, LocalContrast};
+use crate::ops::{Activation, Conv2dFwd};
 use crate::shape::{Conv2d, Dims, Taps};
-use crate::spec::{LocalContrastSpec, WhitenSpec};
 
-impl Passes for LocalContrastSpec {
-    fn forward(&self, b: &mut Builder, node: usize) -> View {
-        let (n, dims) = (b.n, b.node(node).dims);
-        let (x, y) = (b.input_value(node, 0), b.output(node));
-        let sums = b.tape.real("sums of windows", LocalContrast::work(n, dims));
-        b.tape.push(LocalContrast { n, dims, window: self.window, eps: self.eps, x, y, sums });
-        y
-    }
-
-    fn backward(&self, _: &mut Builder, _: usize, _: View) {
-        unreachable!("nothing before it is learned")
-    }
-}
-
-/// The sizes of whitening's two convolutions: the channels' scale, and the filters.
+/// Problem sizes of the two convolutions of whitening: scaling each channel, then filtering.
 fn sizes(spec: &WhitenSpec, n: usize, dims: Dims) -> Result<[Conv2d; 2]> {
     let [r, s] = spec.kernel.0;
     let taps = |kernel: [usize; 2]| Taps {
@@ -38,7 +24,8 @@ fn sizes(spec: &WhitenSpec, n: usize, dims: Dims) -> Result<[Conv2d; 2]> {
 
 impl Passes for WhitenSpec {
     fn forward(&self, b: &mut Builder, node: usize) -> View {
-        let [scaling, filtering] = sizes(self, b.n, b.node(node).dims).expect("inferred before");
+        let [scaling, filtering] =
+            sizes(self, b.n, b.node(node).dims).expect("inference checked the size");
         let (x, y) = (b.input_value(node, 0), b.output(node));
         let Node { weight, bias, .. } = *b.node(node);
         let scale = b
@@ -47,8 +34,8 @@ impl Passes for WhitenSpec {
             .iter()
             .position(|param| param.name == format!("{}.{SCALE}", b.node(node).name));
         let [w, shift, scale] =
-            [weight, bias, scale].map(|param| b.store.weight(param.expect("inferred before")));
-        // Mean 0 first, so that what lies outside, which counts as 0, is the mean.
+            [weight, bias, scale].map(|param| b.store.weight(param.expect("inference added it")));
+        // The mean is subtracted before filtering, so that the zero padding equals the mean.
         let scaled = b.tape.map(format!("scaled input of {}", b.node(node).name), x.len);
         let activation = Activation::Identity;
         b.tape.push(Conv2dFwd {
@@ -73,6 +60,6 @@ impl Passes for WhitenSpec {
     }
 
     fn backward(&self, _: &mut Builder, _: usize, _: View) {
-        unreachable!("nothing before it is learned")
+        unreachable!("inference refuses learned layers before it")
     }
 }

@@ -1,16 +1,18 @@
-//! Selections and thresholds: the sparsity rules that are layers.
+//! Selection and threshold layers: the sparsity rules that are not penalties.
 
 use super::{Builder, Passes, View};
-use crate::model::layers::select::{Known, SpatialWta};
+use crate::model::{
+    BatchTopKSpec, DropoutSpec, KnownSpec, LifetimeWtaSpec, SoftThresholdSpec, SpatialWtaSpec,
+    TopKSpec,
+};
 use crate::ops::{
     BatchTopKMask, ChannelSum, DropoutMask, LifetimeWtaMask, MaskApply, SoftThresholdBwd,
     SoftThresholdFwd, SpatialWtaMask, ThresholdMask, TopKMask,
 };
 use crate::program::Call;
 use crate::record::builder::Mode;
-use crate::spec::{BatchTopKSpec, DropoutSpec, LifetimeWtaSpec, SoftThresholdSpec, TopKSpec};
 
-/// Records a mask and its application; the mask is saved for the backward pass.
+/// Records a mask and its application: y = scale·mask·x. The mask is kept for the backward pass.
 fn select(
     b: &mut Builder,
     node: usize,
@@ -18,37 +20,40 @@ fn select(
     mask: impl FnOnce(&mut Builder, View, View) -> Call,
 ) -> View {
     let (x, y) = (b.input_value(node, 0), b.output(node));
-    let chosen = b.tape.map(format!("mask of {}", b.node(node).name), y.len);
-    b.save(node, chosen);
-    let call = mask(b, x, chosen);
+    let selected = b.tape.map(format!("mask of {}", b.node(node).name), y.len);
+    b.save(node, selected);
+    let call = mask(b, x, selected);
     b.tape.push(call);
-    b.tape.push(MaskApply { scale, x, mask: chosen, y });
+    b.tape.push(MaskApply { scale, x, mask: selected, y });
     y
 }
 
-/// The gradient of [`select`]: the same mask.
+/// The backward pass of [`select`], which applies the same mask.
 fn select_backward(b: &mut Builder, node: usize, scale: f64, dy: View) {
     if b.needs_input(node, 0) {
         let dx = b.input_grad(node, 0);
         b.tape.push(MaskApply { scale, x: dy, mask: b.saved(node, 0), y: dx });
-        b.give(b.input_node(node, 0), dx);
+        b.add_gradient(b.input_node(node, 0), dx);
     }
 }
 
-/// A layer that does nothing in this mode passes its input on, uncopied.
-fn pass(b: &mut Builder, node: usize) -> View {
+/// The forward pass of a layer that is the identity in this mode: its output is its input, without
+/// a copy.
+fn identity(b: &mut Builder, node: usize) -> View {
     b.input_value(node, 0)
 }
 
-fn pass_backward(b: &mut Builder, node: usize, dy: View) {
+/// The backward pass of [`identity`]. It copies: a node's first contribution becomes its gradient
+/// buffer, and later ones are added in place.
+fn identity_backward(b: &mut Builder, node: usize, dy: View) {
     if b.needs_input(node, 0) {
         let dx = b.input_grad(node, 0);
         b.tape.push(crate::ops::Combine { alpha: 1.0, beta: 0.0, a: dy, b: None, y: dx });
-        b.give(b.input_node(node, 0), dx);
+        b.add_gradient(b.input_node(node, 0), dx);
     }
 }
 
-impl Passes for Known {
+impl Passes for KnownSpec {
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         let (x, y, mask) = (b.input_value(node, 0), b.output(node), b.known());
         b.tape.push(MaskApply { scale: 1.0, x, mask, y });
@@ -59,7 +64,7 @@ impl Passes for Known {
         if b.needs_input(node, 0) {
             let (dx, mask) = (b.input_grad(node, 0), b.known());
             b.tape.push(MaskApply { scale: 1.0, x: dy, mask, y: dx });
-            b.give(b.input_node(node, 0), dx);
+            b.add_gradient(b.input_node(node, 0), dx);
         }
     }
 }
@@ -67,7 +72,7 @@ impl Passes for Known {
 impl Passes for DropoutSpec {
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         if b.mode == Mode::Infer || self.p == 0.0 {
-            return pass(b, node);
+            return identity(b, node);
         }
         let (n, dims, p) = (b.n, b.node(node).dims, self.p);
         select(b, node, 1.0 / (1.0 - p), |_, _, mask| {
@@ -77,7 +82,7 @@ impl Passes for DropoutSpec {
 
     fn backward(&self, b: &mut Builder, node: usize, dy: View) {
         if b.mode == Mode::Infer || self.p == 0.0 {
-            pass_backward(b, node, dy)
+            identity_backward(b, node, dy)
         } else {
             select_backward(b, node, 1.0 / (1.0 - self.p), dy)
         }
@@ -98,10 +103,10 @@ impl Passes for TopKSpec {
 impl Passes for BatchTopKSpec {
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         let (n, dims, k, rate) = (b.n, b.node(node).dims, self.k, self.rate);
-        let threshold = b.store.state(b.node(node).state.expect("inferred before"));
+        let threshold = b.store.state(b.node(node).state.expect("inference added it"));
         select(b, node, 1.0, |b, x, mask| match b.mode {
             Mode::Train => {
-                let work = b.tape.words("records of a selection", BatchTopKMask::WORK);
+                let work = b.tape.words("scratch of a selection", BatchTopKMask::WORK);
                 BatchTopKMask { n, dims, k, rate, x, threshold, mask, work }.into()
             }
             Mode::Infer => ThresholdMask { x, threshold, mask }.into(),
@@ -113,7 +118,7 @@ impl Passes for BatchTopKSpec {
     }
 }
 
-impl Passes for SpatialWta {
+impl Passes for SpatialWtaSpec {
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         let (n, dims) = (b.n, b.node(node).dims);
         select(b, node, 1.0, |_, x, mask| SpatialWtaMask { n, dims, x, mask }.into())
@@ -125,7 +130,8 @@ impl Passes for SpatialWta {
 }
 
 impl LifetimeWtaSpec {
-    /// max(1, ⌈rate·n − 10⁻⁹⌉)
+    /// Maps that each channel keeps in a batch of `n`: max(1, ⌈rate·n − 10⁻⁹⌉). The 10⁻⁹ keeps
+    /// rounding from adding one when rate·n is an integer.
     fn winners(&self, n: usize) -> usize {
         ((self.rate * n as f64 - 1e-9).ceil() as usize).clamp(1, n)
     }
@@ -134,7 +140,7 @@ impl LifetimeWtaSpec {
 impl Passes for LifetimeWtaSpec {
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         if b.mode == Mode::Infer {
-            return pass(b, node);
+            return identity(b, node);
         }
         let (n, dims, winners) = (b.n, b.node(node).dims, self.winners(b.n));
         let sums = b.tape.real("sums of maps", n * dims.c);
@@ -145,7 +151,7 @@ impl Passes for LifetimeWtaSpec {
 
     fn backward(&self, b: &mut Builder, node: usize, dy: View) {
         if b.mode == Mode::Infer {
-            pass_backward(b, node, dy)
+            identity_backward(b, node, dy)
         } else {
             select_backward(b, node, 1.0, dy)
         }
@@ -179,14 +185,15 @@ impl Passes for SoftThresholdSpec {
             });
         }
         if b.needs_input(node, 0) {
-            b.give(b.input_node(node, 0), dx);
+            b.add_gradient(b.input_node(node, 0), dx);
         }
     }
 }
 
-/// The thresholds of a node, and where they depend on the noise level, their slopes and it.
+/// The thresholds of a node and, if they depend on the corruption level, their slopes and the
+/// level.
 fn thresholds(b: &mut Builder, node: usize) -> (View, Option<View>, Option<View>) {
-    let threshold = b.store.weight(b.node(node).weight.expect("inferred before"));
+    let threshold = b.store.weight(b.node(node).weight.expect("inference added it"));
     let slope = b.node(node).slope.map(|slope| b.store.weight(slope));
     let level = slope.map(|_| b.level());
     (threshold, slope, level)

@@ -1,10 +1,10 @@
-//! Unpooling layers.
+//! Max-unpooling.
 
 use super::{Builder, Passes, View};
 use crate::model::layers::pool2d;
-use crate::ops::{MaxUnpool2dBwd, MaxUnpool2dFwd, UpsampleNearest2dBwd, UpsampleNearest2dFwd};
+use crate::model::{LayerOp, MaxUnpool2dSpec};
+use crate::ops::{MaxUnpool2dBwd, MaxUnpool2dFwd};
 use crate::shape::Pool2d;
-use crate::spec::{LayerOp, MaxUnpool2dSpec, UpsampleSpec};
 
 impl Passes for MaxUnpool2dSpec {
     fn forward(&self, b: &mut Builder, node: usize) -> View {
@@ -19,30 +19,14 @@ impl Passes for MaxUnpool2dSpec {
             let (size, switches) = pooling(b, node);
             let dx = b.input_grad(node, 0);
             b.tape.push(MaxUnpool2dBwd { size, dy, switches, dx });
-            b.give(b.input_node(node, 0), dx);
+            b.add_gradient(b.input_node(node, 0), dx);
         }
     }
 }
 
-/// The pooling that a node undoes, and its switches.
+/// The problem size and the switches of the pooling that a node undoes.
 fn pooling(b: &Builder, node: usize) -> (Pool2d, View) {
     let pool = b.node(node).switches.expect("inferred before");
     let Some(LayerOp::MaxPool2d(spec)) = &b.node(pool).op else { unreachable!("inferred before") };
-    (pool2d::size_of(spec, b.n, b.input_dims(pool, 0)), b.saved(pool, 0))
-}
-
-impl Passes for UpsampleSpec {
-    fn forward(&self, b: &mut Builder, node: usize) -> View {
-        let (x, y, x_dims) = (b.input_value(node, 0), b.output(node), b.input_dims(node, 0));
-        b.tape.push(UpsampleNearest2dFwd { n: b.n, x_dims, scale: self.scale.0, x, y });
-        y
-    }
-
-    fn backward(&self, b: &mut Builder, node: usize, dy: View) {
-        if b.needs_input(node, 0) {
-            let (dx, x_dims) = (b.input_grad(node, 0), b.input_dims(node, 0));
-            b.tape.push(UpsampleNearest2dBwd { n: b.n, x_dims, scale: self.scale.0, dy, dx });
-            b.give(b.input_node(node, 0), dx);
-        }
-    }
+    (pool2d::size_of(&spec.0, b.n, b.input_dims(pool, 0)), b.saved(pool, 0))
 }

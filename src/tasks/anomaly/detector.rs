@@ -1,158 +1,166 @@
-//! Three views of an image, what is usual in each, and the heat map that they make together.
+//! The three views of an image, their statistics over normal images, and the heat map they form.
 
 use serde::{Deserialize, Serialize};
 
-use super::bank::{Bank, Gatherer};
+use super::bank::{Bank, BankBuilder};
 use super::field::Describer;
 use super::residual::{blur, squared_error, structure};
 use crate::data::{Handles, Pixels};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::infer::batches::{Beside, Inference};
+use crate::infer::batches::{Inference, MemoryInUse};
 use crate::infer::reconstruct;
-use crate::metrics::ranks::Ranks;
-use crate::model::{Graph, Loaded, Purpose, tiling};
+use crate::metrics::ranks::ScoreHistogram;
+use crate::model::{Graph, LoadedModel, Purpose, tile_geometry};
 use crate::shape::Dims;
 use crate::spec::ModelSpec;
 
-/// The views, in the order in which they are kept.
+/// Names of the views, in storage order.
 pub const VIEWS: [&str; 3] = ["error", "structure", "code"];
-/// Of so many normal images one is held out: what is usual is read from it, not from images that
-/// the bank knows.
+/// One in `FOLDS` normal images is held out. Statistics and thresholds come from held-out images,
+/// because images in the bank are closer to it than new ones. A larger share held out gives more
+/// reliable thresholds, a smaller one a fuller bank.
 const FOLDS: usize = 5;
-/// Less than this is no spread: differences that rounding makes.
-const LEAST: f64 = 1e-6;
+/// Lower limit of a standard deviation. Smaller spreads are only rounding errors.
+const MIN_STD: f64 = 1e-6;
 
-/// How a detector is made.
+/// Options of [`Detector::fit`].
 #[derive(Clone, Debug, PartialEq)]
-pub struct Options {
-    /// Normal descriptors that are kept.
+pub struct DetectorOptions {
+    /// Number of normal descriptors to keep.
     pub bank: usize,
-    /// What each view weighs, in the order of [`VIEWS`]; not negative, not all 0.
+    /// Weight of each view, in the order of [`VIEWS`]: not negative, not all 0.
     pub weights: [f64; 3],
-    /// Standard deviation of the smoothing of every view, in pixels.
+    /// Standard deviation of the Gaussian that smooths every view, in pixels.
     pub smoothing: f64,
-    /// The share of normal images, and of normal pixels, that may lie above the thresholds.
+    /// False-alarm rate: the share of normal images, and of normal pixels, above the thresholds.
     pub rate: f64,
-    /// Seed of what is kept.
+    /// Seed of the sample of descriptors.
     pub seed: u64,
 }
 
-/// What is usual in a view, over pixels of normal images.
+/// Statistics of a view over the pixels of normal images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Usual {
+pub struct ViewStatistics {
     /// Mean.
     pub mean: f64,
     /// Standard deviation.
-    pub deviation: f64,
+    #[serde(rename = "deviation")]
+    pub std: f64,
 }
 
-/// What a detector knows beside its bank.
+/// What a detector stores besides its bank.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// Hash of the model that it is for.
+    /// Hash of the model that the detector belongs to.
     pub model: String,
-    /// The layer whose output describes places.
+    /// The layer whose output gives the descriptors.
     pub layer: String,
-    /// Height and width of tiles, where the model's input does not say: the same for every image,
-    /// so that none depends on what others there are.
+    /// Height and width of tiles; `None` if the model fixes its input size. Stored, so that an
+    /// image's result does not depend on the other images of a run.
     pub tile: Option<[usize; 2]>,
-    /// What each view weighs.
+    /// Weight of each view.
     pub weights: [f64; 3],
     /// Standard deviation of the smoothing, in pixels.
     pub smoothing: f64,
-    /// What is usual in each view.
-    pub usual: [Usual; 3],
-    /// The share of normal images and pixels that may lie above the thresholds.
+    /// Statistics of each view.
+    #[serde(rename = "usual")]
+    pub statistics: [ViewStatistics; 3],
+    /// False-alarm rate of images and of pixels for which the thresholds are set.
     pub rate: f64,
-    /// An image whose score lies above this is called anomalous.
+    /// An image with a higher score is called anomalous.
     pub image_threshold: f32,
-    /// A pixel likewise.
+    /// A pixel with a higher value is called anomalous.
     pub pixel_threshold: f32,
-    /// Images that filled the bank.
+    /// Number of images that filled the bank.
     pub gathered: usize,
-    /// Images that were held out, by which the thresholds are set.
+    /// Number of images held out to set the thresholds.
     pub held_out: usize,
 }
 
 impl Calibration {
-    /// The least false-alarm rate of images that so few held-out ones can state; above the rate
-    /// that was asked for, the threshold is their largest score.
-    pub fn stated_rate(&self) -> f64 {
+    /// The lowest false-alarm rate of images that the held-out images can guarantee. If it is above
+    /// the requested rate, the threshold is the largest held-out score.
+    pub fn guaranteed_rate(&self) -> f64 {
         self.rate.max(1.0 / (self.held_out as f64 + 1.0))
     }
 }
 
-/// A detector of what is not normal.
+/// An anomaly detector.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Detector {
     /// Descriptors of normal images.
     pub bank: Bank,
-    /// The rest.
+    /// Statistics, thresholds and settings.
     pub calibration: Calibration,
 }
 
-/// An image as a detector sees it.
+/// The views and the heat map of one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Views {
-    /// How far each view strays from its mean, in standard deviations of normal pixels, in the
-    /// order of [`VIEWS`]; the code only upwards.
+    /// Deviation of each view from its mean, in standard deviations, in the order of [`VIEWS`].
+    /// Absolute for error and structure, signed for the code.
     pub maps: [Vec<f32>; 3],
-    /// Their weighted mean: the heat map.
+    /// The heat map: the weighted mean of `maps`.
     pub heat: Vec<f32>,
 }
 
 impl Views {
-    /// The image's score: the largest value of its heat map.
+    /// The image's score: the maximum of its heat map.
     pub fn score(&self) -> f32 {
-        largest(&self.heat)
+        max_value(&self.heat)
     }
 }
 
-/// The largest of some values.
-pub fn largest(values: &[f32]) -> f32 {
+/// The largest of some values; −∞ if there are none.
+pub fn max_value(values: &[f32]) -> f32 {
     values.iter().copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// A model and its layers up to the one that describes places, on tiles. Where no layer fixes the
-/// size of its input, tiles are as large as images, up to 256 pixels, and overlap by a quarter;
-/// else they are the model's input, and overlap by three.
+/// A model and its encoder (the layers up to the one that gives descriptors), built for tiles. If
+/// no layer fixes the input size, tiles are as large as the images, at most 256 pixels, and overlap
+/// by a quarter. Otherwise tiles have the model's input size and overlap by three quarters.
 #[derive(Clone, Debug)]
-pub struct Frames {
-    whole: Graph,
+pub struct TiledModel {
+    full: Graph,
     part: Graph,
     quarters: usize,
 }
 
-/// The side of a tile at most, but for models whose input is larger.
-const TILE: usize = 256;
+/// Maximum side of a tile, unless the model's input is larger. Larger tiles need more memory;
+/// smaller ones compute more overlap.
+const MAX_TILE: usize = 256;
 
-impl Frames {
-    /// Height and width of the tiles that suit images of these sizes: none where the model's input
-    /// is of one size.
+impl TiledModel {
+    /// Height and width of the tiles that suit images of these sizes. `None` if the model fixes its
+    /// input size.
     pub fn tile(
-        loaded: &Loaded,
+        loaded: &LoadedModel,
         sizes: impl Iterator<Item = (usize, usize)>,
     ) -> Option<[usize; 2]> {
-        let align = tiling(&loaded.graph).ok()?.align;
-        let most = sizes.fold([1, 1], |most, (h, w)| [most[0].max(h), most[1].max(w)]);
-        let tile = most.map(|side| side.min(TILE).next_multiple_of(align.max(1)));
-        // some layers take one size for other reasons
+        let align = tile_geometry(&loaded.graph).ok()?.align;
+        let max = sizes.fold([1, 1], |max, (h, w)| [max[0].max(h), max[1].max(w)]);
+        let tile = max.map(|side| side.min(MAX_TILE).next_multiple_of(align.max(1)));
+        // other layers can also fix the input size
         Graph::new(&loaded.graph.spec, Dims::new(loaded.graph.nodes[0].dims.c, tile[0], tile[1]))
             .ok()
             .map(|_| tile)
     }
 
-    /// For tiles of this height and width, or of the model's input.
+    /// Builds the graphs for tiles of this height and width, or of the model's input size.
     ///
     /// # Errors
-    /// When the layers make no model of that size.
-    pub fn new(loaded: &Loaded, encoder: &ModelSpec, tile: Option<[usize; 2]>) -> Result<Self> {
+    /// If the layers do not fit that size.
+    pub fn new(
+        loaded: &LoadedModel,
+        encoder: &ModelSpec,
+        tile: Option<[usize; 2]>,
+    ) -> Result<Self> {
         let own = loaded.graph.nodes[0].dims;
         let dims = tile.map_or(own, |[h, w]| Dims::new(own.c, h, w));
         let quarters = if tile.is_some() { 3 } else { 1 };
         Ok(Self {
-            whole: Graph::new(&loaded.graph.spec, dims)?,
+            full: Graph::new(&loaded.graph.spec, dims)?,
             part: Graph::new(encoder, dims)?,
             quarters,
         })
@@ -160,52 +168,59 @@ impl Frames {
 
     /// Height, width and channels of a tile.
     pub fn dims(&self) -> Dims {
-        self.whole.nodes[0].dims
+        self.full.nodes[0].dims
     }
 }
 
-/// Looks at images through a model: at what it draws of them, and at what its code says.
+/// Computes the views of images: their reconstructions and their codes.
 #[derive(Debug)]
-pub struct Eye<'a> {
-    drawing: Inference<'a>,
+pub struct ViewExtractor<'a> {
+    reconstruction: Inference<'a>,
     describer: Describer<'a>,
     quarters: usize,
 }
 
-impl<'a> Eye<'a> {
-    /// Of a model on tiles; `data` are bytes that images take.
+impl<'a> ViewExtractor<'a> {
+    /// Loads a model for tiles. `data` is the number of bytes that images occupy.
     ///
     /// # Errors
-    /// When memory is short or the device fails.
+    /// If memory is too small or the device fails.
     pub fn open(
         device: &mut Device,
-        loaded: &Loaded,
-        frames: &'a Frames,
+        loaded: &LoadedModel,
+        tiled: &'a TiledModel,
         data: u64,
     ) -> Result<Self> {
-        let Frames { whole: graph, part: encoder, quarters } = frames;
-        let whole = loaded.place(device, graph, Purpose::Infer)?;
+        let TiledModel { full: graph, part: encoder, quarters } = tiled;
+        let full = loaded.place(device, graph, Purpose::Infer)?;
         let part = loaded.place(device, encoder, Purpose::Infer)?;
-        let parameters = 2 * (whole.bytes() + part.bytes());
-        let (mut drawing, mut telling) =
-            (Inference::new(graph, &whole), Inference::new(encoder, &part));
-        drawing.fit(
+        let parameters = 2 * (full.bytes() + part.bytes());
+        let (mut reconstruction, mut encoding) =
+            (Inference::new(graph, &full), Inference::new(encoder, &part));
+        reconstruction.fit(
             device,
-            Beside { parameters: parameters + telling.planned_bytes(device, 1), data },
+            MemoryInUse { parameters: parameters + encoding.planned_bytes(device, 1), data },
         )?;
-        telling.fit(
+        encoding.fit(
             device,
-            Beside { parameters: parameters + drawing.planned_bytes(device, usize::MAX), data },
+            MemoryInUse {
+                parameters: parameters + reconstruction.planned_bytes(device, usize::MAX),
+                data,
+            },
         )?;
-        Ok(Self { drawing, describer: Describer::new(telling, *quarters), quarters: *quarters })
+        Ok(Self {
+            reconstruction,
+            describer: Describer::new(encoding, *quarters),
+            quarters: *quarters,
+        })
     }
 
-    /// Values of a descriptor.
+    /// Number of values of a descriptor.
     pub fn depth(&self) -> usize {
         self.describer.depth()
     }
 
-    /// The views as they are, smoothed, the third without a bank to compare with.
+    /// The error and structure views, smoothed. They need no bank.
     fn residuals(
         &mut self,
         device: &mut Device,
@@ -213,16 +228,21 @@ impl<'a> Eye<'a> {
         smoothing: f64,
     ) -> Result<[Vec<f32>; 2]> {
         let Image { pixels, h, w, c } = image;
-        let mut drawn =
-            reconstruct::by_tiles(device, &mut self.drawing, pixels, [*h, *w], self.quarters)?;
-        drawn.iter_mut().for_each(|value| *value = value.clamp(0.0, 1.0));
-        let error = blur(&squared_error(pixels, &drawn, *c), *h, *w, smoothing);
-        let structure = blur(&structure(pixels, &drawn, *h, *w, *c), *h, *w, smoothing);
-        // errors, not their squares: those of a defect would drown the other views
+        let mut reconstructed = reconstruct::by_tiles(
+            device,
+            &mut self.reconstruction,
+            pixels,
+            [*h, *w],
+            self.quarters,
+        )?;
+        reconstructed.iter_mut().for_each(|value| *value = value.clamp(0.0, 1.0));
+        let error = blur(&squared_error(pixels, &reconstructed, *c), *h, *w, smoothing);
+        let structure = blur(&structure(pixels, &reconstructed, *h, *w, *c), *h, *w, smoothing);
+        // The root, because squared errors of a defect would outweigh the other views.
         Ok([error.into_iter().map(|value| value.max(0.0).sqrt()).collect(), structure])
     }
 
-    fn views(
+    fn raw_views(
         &mut self,
         device: &mut Device,
         image: &Image,
@@ -230,30 +250,30 @@ impl<'a> Eye<'a> {
         smoothing: f64,
     ) -> Result<[Vec<f32>; 3]> {
         let [error, structure] = self.residuals(device, image, smoothing)?;
-        let field = self.describer.describe(device, &image.pixels, image.h, image.w)?;
-        let far = field.spread(&bank.distances(&field.values), image.h, image.w);
+        let grid = self.describer.describe(device, &image.pixels, image.h, image.w)?;
+        let far = grid.interpolate(&bank.distances(&grid.values), image.h, image.w);
         Ok([error, structure, blur(&far, image.h, image.w, smoothing)])
     }
 }
 
-/// An image as reals, H, W, C.
+/// An image as floating-point pixels, H,W,C.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Image {
-    /// 0…1.
+    /// Values in 0–1.
     pub pixels: Vec<f32>,
-    /// Rows.
+    /// Height.
     pub h: usize,
-    /// Columns.
+    /// Width.
     pub w: usize,
-    /// Channels.
+    /// Number of channels.
     pub c: usize,
 }
 
 impl Image {
-    /// One of a set.
+    /// Reads an image of a set.
     ///
     /// # Errors
-    /// When its file cannot be read any more.
+    /// If its file can no longer be read.
     pub fn read(images: &Pixels, image: usize, handles: &mut Handles) -> Result<Self> {
         let (h, w) = images.size(image);
         let pixels =
@@ -261,22 +281,23 @@ impl Image {
         Ok(Self { pixels, h, w, c: images.channels() })
     }
 
-    /// Bytes that looking at one of h×w takes beside a model's batches.
+    /// Bytes needed for an image of h×w, besides the model's batches.
     pub fn bytes(dims: Dims, h: usize, w: usize) -> u64 {
-        // the pictures' channels and their moments, and the maps
+        // a copy of the channels, eight maps for SSIM's moments and eight for views, 4 bytes a
+        // value
         reconstruct::bytes(dims, h, w) + (h * w) as u64 * (4 * dims.c as u64 + 8 * 4 + 8 * 4)
     }
 }
 
-/// Sums of a view's values.
+/// Running count, mean and sum of squared deviations of a view.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sums {
+struct RunningStatistics {
     count: f64,
     mean: f64,
     spread: f64,
 }
 
-impl Sums {
+impl RunningStatistics {
     fn add(&mut self, values: &[f32]) {
         let n = values.len() as f64;
         let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
@@ -287,30 +308,34 @@ impl Sums {
         self.count = all;
     }
 
-    fn usual(&self) -> Usual {
-        Usual { mean: self.mean, deviation: (self.spread / self.count.max(1.0)).sqrt().max(LEAST) }
+    fn statistics(&self) -> ViewStatistics {
+        ViewStatistics {
+            mean: self.mean,
+            std: (self.spread / self.count.max(1.0)).sqrt().max(MIN_STD),
+        }
     }
 }
 
 impl Detector {
-    /// Learns what is normal, in three passes over a set: descriptors of four images in five fill
-    /// the bank, and by the fifth it is told what is usual in each view, then where the thresholds
-    /// lie. `look` is called after every image with how many are done and how many there are to do.
+    /// Fits a detector to normal images in three passes. First, descriptors of four images in five
+    /// fill the bank. Then the held-out fifth gives the statistics of each view, and then the
+    /// thresholds. `progress` is called after every image with the number done and the total.
     ///
     /// # Errors
-    /// When there is one image only, the layer says nothing, or the device fails.
+    /// If there is only one image, the layer's features are constant, or the device fails.
     pub fn fit(
         device: &mut Device,
-        eye: &mut Eye<'_>,
+        extractor: &mut ViewExtractor<'_>,
         (model, layer, tile): (&str, &str, Option<[usize; 2]>),
         images: &Pixels,
-        options: &Options,
-        mut look: impl FnMut(usize, usize),
+        options: &DetectorOptions,
+        mut progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
         let n = images.len();
         if n < 2 {
             return Err(Error::usage(
-                "one normal image is too few: thresholds are set by images that the detector does not know",
+                "one normal image is too few: thresholds need at least one image outside the bank; \
+                 give at least 2 images",
             ));
         }
         let (held, known): (Vec<usize>, Vec<usize>) =
@@ -319,18 +344,20 @@ impl Detector {
         let mut handles = Handles::default();
         let mut step = || {
             done += 1;
-            look(done, all);
+            progress(done, all);
         };
-        let mut gatherer = Gatherer::new(eye.depth(), options.bank, options.seed)?;
+        let mut builder = BankBuilder::new(extractor.depth(), options.bank, options.seed)?;
         for image in &known {
             let image = Image::read(images, *image, &mut handles)?;
-            gatherer.add(&eye.describer.describe(device, &image.pixels, image.h, image.w)?.values);
+            builder.add(
+                &extractor.describer.describe(device, &image.pixels, image.h, image.w)?.values,
+            );
             step();
         }
-        let bank = gatherer.finish().map_err(|error| error.at(format!("layer {layer}")))?;
-        let mut sums = [Sums::default(); 3];
+        let bank = builder.finish().map_err(|error| error.at(format!("layer {layer}")))?;
+        let mut sums = [RunningStatistics::default(); 3];
         for image in &held {
-            let views = eye.views(
+            let views = extractor.raw_views(
                 device,
                 &Image::read(images, *image, &mut handles)?,
                 &bank,
@@ -345,7 +372,7 @@ impl Detector {
             tile,
             weights: options.weights,
             smoothing: options.smoothing,
-            usual: std::array::from_fn(|view| sums[view].usual()),
+            statistics: std::array::from_fn(|view| sums[view].statistics()),
             rate: options.rate,
             image_threshold: f32::INFINITY,
             pixel_threshold: f32::INFINITY,
@@ -353,10 +380,11 @@ impl Detector {
             held_out: held.len(),
         };
         let mut detector = Self { bank, calibration };
-        let (mut scores, mut pixels) = (Vec::with_capacity(held.len()), Ranks::default());
+        let (mut scores, mut pixels) = (Vec::with_capacity(held.len()), ScoreHistogram::default());
         for image in &held {
-            let views = detector.look(device, eye, &Image::read(images, *image, &mut handles)?)?;
-            views.heat.iter().for_each(|heat| pixels.normal(*heat));
+            let views =
+                detector.views(device, extractor, &Image::read(images, *image, &mut handles)?)?;
+            views.heat.iter().for_each(|heat| pixels.add_normal(*heat));
             scores.push(views.score());
             step();
         }
@@ -366,18 +394,25 @@ impl Detector {
         Ok(detector)
     }
 
-    /// Looks at an image.
+    /// Computes the views and the heat map of an image.
     ///
     /// # Errors
-    /// When the device fails.
-    pub fn look(&self, device: &mut Device, eye: &mut Eye<'_>, image: &Image) -> Result<Views> {
-        let Calibration { weights, smoothing, usual, .. } = &self.calibration;
-        let mut maps = eye.views(device, image, &self.bank, *smoothing)?;
-        for ((map, usual), sided) in maps.iter_mut().zip(usual).zip([2, 2, 1]) {
+    /// If the device fails.
+    pub fn views(
+        &self,
+        device: &mut Device,
+        extractor: &mut ViewExtractor<'_>,
+        image: &Image,
+    ) -> Result<Views> {
+        let Calibration { weights, smoothing, statistics, .. } = &self.calibration;
+        let mut maps = extractor.raw_views(device, image, &self.bank, *smoothing)?;
+        for ((map, statistics), two_sided) in
+            maps.iter_mut().zip(statistics).zip([true, true, false])
+        {
             for value in map {
-                let strayed = ((f64::from(*value) - usual.mean) / usual.deviation) as f32;
-                // a place that is drawn too well is as strange as one that is drawn badly
-                *value = if sided == 2 { strayed.abs() } else { strayed };
+                let deviation = ((f64::from(*value) - statistics.mean) / statistics.std) as f32;
+                // an unusually good reconstruction is as suspicious as a bad one
+                *value = if two_sided { deviation.abs() } else { deviation };
             }
         }
         let all = weights.iter().sum::<f64>();
@@ -389,9 +424,9 @@ impl Detector {
     }
 }
 
-/// The score that a new normal image exceeds with a chance of at most `rate` (split conformal: Vovk
-/// et al., "Algorithmic Learning in a Random World", 2005); the largest where there are too few for
-/// that.
+/// The score that a new normal image exceeds with probability at most `rate` (split conformal
+/// prediction: Vovk et al., "Algorithmic Learning in a Random World", 2005). If there are too few
+/// scores for that, the largest one.
 fn quantile(mut scores: Vec<f32>, rate: f64) -> f32 {
     scores.sort_by(f32::total_cmp);
     let n = scores.len();
@@ -404,31 +439,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sums_do_not_depend_on_the_parts() {
+    fn statistics_do_not_depend_on_batches() {
         let values: Vec<f32> = (0..60_u16).map(|i| f32::from(i * i % 17) + 100.0).collect();
-        let (mut one, mut many) = (Sums::default(), Sums::default());
+        let (mut one, mut many) = (RunningStatistics::default(), RunningStatistics::default());
         one.add(&values);
         values.chunks(7).for_each(|part| many.add(part));
         let mean = values.iter().sum::<f32>() / 60.0;
-        let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / 60.0).sqrt();
+        let std = (values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / 60.0).sqrt();
         assert!(
-            (one.usual().mean - many.usual().mean).abs() < 1e-9
-                && (one.usual().deviation - many.usual().deviation).abs() < 1e-9
+            (one.statistics().mean - many.statistics().mean).abs() < 1e-9
+                && (one.statistics().std - many.statistics().std).abs() < 1e-9
         );
         assert!(
-            (one.usual().mean - f64::from(mean)).abs() < 1e-4
-                && (one.usual().deviation - f64::from(deviation)).abs() < 1e-4
+            (one.statistics().mean - f64::from(mean)).abs() < 1e-4
+                && (one.statistics().std - f64::from(std)).abs() < 1e-4
         );
     }
 
     #[test]
-    fn a_new_normal_image_is_rarely_above() {
+    fn quantile_bounds_the_false_alarm_rate() {
         let scores: Vec<f32> = (1..=99_u8).rev().map(f32::from).collect();
         assert_eq!(
             [0.01, 0.05, 0.5].map(|rate| quantile(scores.clone(), rate)),
             [99.0, 95.0, 50.0]
         );
-        // nine images state no rate below a tenth
+        // nine images cannot guarantee a rate below one tenth
         assert_eq!(quantile(scores[..9].to_vec(), 0.01), 99.0);
     }
 }

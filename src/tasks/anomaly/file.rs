@@ -1,5 +1,5 @@
-//! The folder of a detector: `model.safetensors`, and `detector.safetensors` with the bank and,
-//! under a metadata key, the rest as JSON.
+//! The detector's folder holds `model.safetensors` and `detector.safetensors`. The latter stores
+//! the bank as tensors, and the calibration as JSON under a metadata key.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,28 +12,33 @@ use super::detector::{Calibration, Detector};
 use crate::error::{Error, Result};
 use crate::files;
 
-/// The file's name in its folder.
-pub const NAME: &str = "detector.safetensors";
+/// Name of the detector's file in its folder.
+pub const FILE_NAME: &str = "detector.safetensors";
 const KEY: &str = "csae_detector";
 
 impl Detector {
-    /// Writes it into a folder.
+    /// Writes the detector into a folder.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        let path = folder.join(NAME);
+        let path = folder.join(FILE_NAME);
         let depth = self.bank.mean.len();
         let bytes = |values: &[f32]| {
             values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>()
         };
         let tensors = [
-            ("apart", vec![self.bank.apart.len()], bytes(&self.bank.apart)),
+            (
+                "apart",
+                vec![self.bank.neighbour_distances.len()],
+                bytes(&self.bank.neighbour_distances),
+            ),
             ("mean", vec![depth], bytes(&self.bank.mean)),
             ("members", vec![self.bank.members.len() / depth, depth], bytes(&self.bank.members)),
             ("whitening", vec![depth, depth], bytes(&self.bank.whitening)),
         ];
-        let json = serde_json::to_string(&self.calibration).expect("a calibration is JSON");
+        let json =
+            serde_json::to_string(&self.calibration).expect("a calibration serializes to JSON");
         let views = tensors.iter().map(|(name, shape, data)| {
             Ok((*name, TensorView::new(Dtype::F32, shape.clone(), data)?))
         });
@@ -47,39 +52,39 @@ impl Detector {
         )
     }
 
-    /// Reads the one in a folder, for the model whose hash this is.
+    /// Reads the detector in a folder, for the model with the hash `model`.
     ///
     /// # Errors
-    /// When there is none, it is broken, or it is another model's.
+    /// If there is no detector, its file is damaged, or it belongs to another model.
     pub fn load(folder: &Path, model: &str) -> Result<Self> {
-        let path = folder.join(NAME);
+        let path = folder.join(FILE_NAME);
         let bad = |what: String| {
             Error::usage(format!(
-                "{}: {what}; make a detector by `csae anomaly fit`",
+                "{}: {what}; make a detector with `csae anomaly fit`",
                 path.display()
             ))
         };
         if !path.is_file() {
-            return Err(bad("not there".to_owned()));
+            return Err(bad("no such file".to_owned()));
         }
         let bytes = files::read(&path)?;
-        let broken = |error: &dyn std::fmt::Display| bad(format!("no detector ({error})"));
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| broken(&error))?;
+        let damaged = |error: &dyn std::fmt::Display| bad(format!("not a detector ({error})"));
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(&error))?;
         let json = metadata
             .metadata()
             .as_ref()
             .and_then(|map| map.get(KEY))
-            .ok_or_else(|| broken(&"a file of something else"))?;
+            .ok_or_else(|| damaged(&"it lacks the metadata of one"))?;
         let calibration: Calibration =
-            serde_json::from_str(json).map_err(|error| broken(&error))?;
+            serde_json::from_str(json).map_err(|error| damaged(&error))?;
         if calibration.model != model {
-            return Err(bad("of another model than the one beside it".to_owned()));
+            return Err(bad("it belongs to another model than the one in this folder".to_owned()));
         }
-        let file = SafeTensors::deserialize(&bytes).map_err(|error| broken(&error))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(&error))?;
         let read = |name: &str| -> Result<Vec<f32>> {
-            let view = file.tensor(name).map_err(|error| broken(&error))?;
+            let view = file.tensor(name).map_err(|error| damaged(&error))?;
             if view.dtype() != Dtype::F32 {
-                return Err(broken(&format!("{name} is no F32")));
+                return Err(damaged(&format!("{name} is not of type F32")));
             }
             Ok(view
                 .data()
@@ -91,15 +96,15 @@ impl Detector {
             mean: read("mean")?,
             whitening: read("whitening")?,
             members: read("members")?,
-            apart: read("apart")?,
+            neighbour_distances: read("apart")?,
         };
         let depth = bank.mean.len();
-        let sound = depth > 0
+        let consistent = depth > 0
             && bank.whitening.len() == depth * depth
             && !bank.members.is_empty()
-            && bank.members.len() == depth * bank.apart.len();
-        if !sound {
-            return Err(broken(&"its tensors do not fit each other"));
+            && bank.members.len() == depth * bank.neighbour_distances.len();
+        if !consistent {
+            return Err(damaged(&"the shapes of its tensors do not match"));
         }
         Ok(Self { bank, calibration })
     }

@@ -1,72 +1,75 @@
-//! Folders of images that are known to be normal or not, and masks of what is not.
+//! Test sets for anomaly detection: folders of normal and defective images, and masks of the
+//! defects. Evaluation of a detector on them.
 
 use std::path::{Path, PathBuf};
 
-use super::detector::{Detector, Eye, Image, VIEWS};
+use super::detector::{Detector, Image, VIEWS, ViewExtractor};
 use crate::data;
 use crate::data::formats::decode::decode_file;
 use crate::data::{Handles, Opened, Pixels, Wanted, folder};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::metrics::ranks::{Ranks, regions};
+use crate::metrics::ranks::{ScoreHistogram, regions};
 
-/// The folder of normal images.
+/// Name of the folder of normal images, as in the MVTec AD data set.
 pub const GOOD: &str = "good";
-/// Folders that hold masks, where none is named.
+/// Folders searched for masks by default.
 const MASKS: [&str; 2] = ["masks", "ground_truth"];
 
 /// Images with one kind of defect.
 #[derive(Debug)]
-pub struct Kind {
-    /// The folder's name.
+pub struct DefectClass {
+    /// Name of the folder.
     pub name: String,
     /// The images.
     pub images: Pixels,
-    /// The mask of each, where there is one.
+    /// The mask of each image, if there is one.
     pub masks: Vec<Option<PathBuf>>,
 }
 
-/// A set of which it is known what is normal.
+/// A test set.
 #[derive(Debug)]
-pub struct Labelled {
+pub struct LabelledSet {
     /// Normal images.
     pub good: Pixels,
-    /// Others, by what is wrong with them.
-    pub kinds: Vec<Kind>,
-    /// Files passed over: path and reason.
+    /// Defective images, by kind of defect.
+    pub kinds: Vec<DefectClass>,
+    /// Skipped files: path and reason.
     pub skipped: Vec<(String, String)>,
 }
 
-impl Labelled {
-    /// Opens a folder: `good` holds normal images, every other one a kind of defect. Masks lie in
-    /// `masks` or `ground_truth`, inside or beside the folder, or in the one that is named, as
-    /// `KIND/NAME.png` or `KIND/NAME_mask.png`, without `KIND/` where there is one kind only.
+impl LabelledSet {
+    /// Opens a folder. Its subfolder `good` holds normal images; every other one holds a kind of
+    /// defect. Masks are searched in `masks` and `ground_truth`, inside or beside the folder, or in
+    /// the folder `masks` if it is given. A mask is called `KIND/NAME.png` or `KIND/NAME_mask.png`;
+    /// if there is only one kind, `KIND/` may be missing.
     ///
     /// # Errors
-    /// When there are no normal images, or no others.
+    /// If there are no normal images, no defective images, or no folder `masks`.
     pub fn open(root: &Path, masks: Option<&Path>, wanted: &Wanted, limit: u64) -> Result<Self> {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(root).map_err(|error| Error::io(root, &error))? {
             let entry = entry.map_err(|error| Error::io(root, &error))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let is_masks = MASKS.contains(&name.as_str())
-                || masks.is_some_and(|masks| same(masks, &entry.path()));
+                || masks.is_some_and(|masks| same_folder(masks, &entry.path()));
             if entry.path().is_dir() && !name.starts_with('.') && !is_masks {
                 names.push(name);
             }
         }
         names.sort();
-        let layout = "normal images lie in `good`, others in folders by what is wrong with them";
+        let layout =
+            "put normal images into `good`, and each kind of defect into a folder of its own";
         if !names.iter().any(|name| name == GOOD) {
             return Err(Error::usage(format!(
-                "{}: has no folder `{GOOD}`: {layout}",
+                "{} has no folder `{GOOD}`: {layout}",
                 root.display()
             )));
         }
         names.retain(|name| name != GOOD);
         if names.is_empty() {
             return Err(Error::usage(format!(
-                "{}: has no folder beside `{GOOD}`: {layout}",
+                "{} has no folder besides `{GOOD}`: {layout}",
                 root.display()
             )));
         }
@@ -75,7 +78,7 @@ impl Labelled {
         let masks = match masks {
             Some(masks) if masks.is_dir() => Some(masks.to_owned()),
             Some(masks) => {
-                return Err(Error::usage(format!("--masks {}: no such folder", masks.display())));
+                return Err(Error::usage(format!("masks {}: no such folder", masks.display())));
             }
             None => MASKS.iter().flat_map(beside).find(|folder| folder.is_dir()),
         };
@@ -96,14 +99,14 @@ impl Labelled {
                 masks.as_ref().and_then(|masks| mask_of(masks, name, &opened.pixels.name(i), only))
             };
             let masks = (0..opened.pixels.len()).map(mask).collect();
-            kinds.push(Kind { name: name.clone(), images: opened.pixels, masks });
+            kinds.push(DefectClass { name: name.clone(), images: opened.pixels, masks });
         }
         Ok(Self { good, kinds, skipped })
     }
 
-    /// Images without a mask.
+    /// Names of defective images without a mask.
     pub fn unmasked(&self) -> Vec<String> {
-        let missing = |kind: &Kind| -> Vec<String> {
+        let missing = |kind: &DefectClass| -> Vec<String> {
             let without = kind.masks.iter().enumerate().filter(|(_, mask)| mask.is_none());
             without.map(|(i, _)| format!("{}/{}", kind.name, kind.images.name(i))).collect()
         };
@@ -116,69 +119,69 @@ impl Labelled {
     }
 }
 
-fn same(a: &Path, b: &Path) -> bool {
+fn same_folder(a: &Path, b: &Path) -> bool {
     a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b)
 }
 
-/// The mask of an image.
+/// The mask file of an image, if there is one.
 fn mask_of(masks: &Path, kind: &str, image: &str, only: bool) -> Option<PathBuf> {
     let stem = Path::new(image).with_extension("");
-    let places = [Some(masks.join(kind)), only.then(|| masks.to_owned())];
-    let names = |place: PathBuf| {
+    let folders = [Some(masks.join(kind)), only.then(|| masks.to_owned())];
+    let names = |folder: PathBuf| {
         let stem = stem.clone();
         folder::EXTENSIONS.iter().flat_map(move |ending| {
-            let file = |tail: &str| place.join(format!("{}{tail}.{ending}", stem.display()));
+            let file = |tail: &str| folder.join(format!("{}{tail}.{ending}", stem.display()));
             [file(""), file("_mask")]
         })
     };
-    places.into_iter().flatten().flat_map(names).find(|path| path.is_file())
+    folders.into_iter().flatten().flat_map(names).find(|path| path.is_file())
 }
 
-/// Reads a mask for an image of h×w: what is brighter than half of its brightest pixel is of the
-/// defect.
+/// Reads a mask for an image of h×w. Pixels brighter than half of the mask's brightest pixel belong
+/// to the defect.
 ///
 /// # Errors
-/// When it does not decode, is of another size, or marks nothing.
+/// If it does not decode, has another size, or marks no pixel.
 pub fn read_mask(path: &Path, h: usize, w: usize) -> Result<Vec<bool>> {
     let mask = decode_file(path).map_err(|error| error.at(path.display()))?;
     let bad = |what: String| Error::usage(format!("{}: {what}", path.display()));
     if (mask.h, mask.w) != (h, w) {
-        return Err(bad(format!("a mask of {}x{} for an image of {w}x{h}", mask.w, mask.h)));
+        return Err(bad(format!("the mask has {}x{} pixels, its image {w}x{h}", mask.w, mask.h)));
     }
     let bright: Vec<u8> = mask
         .pixels
         .chunks_exact(mask.channels)
         .map(|pixel| pixel.iter().copied().max().unwrap_or(0))
         .collect();
-    let most = bright.iter().copied().max().unwrap_or(0);
-    if most == 0 {
+    let brightest = bright.iter().copied().max().unwrap_or(0);
+    if brightest == 0 {
         return Err(bad(
-            "a mask that marks nothing; an image without a defect belongs in `good`".to_owned()
+            "the mask marks nothing; move images without a defect to `good`".to_owned()
         ));
     }
-    Ok(bright.into_iter().map(|value| 2 * u16::from(value) > u16::from(most)).collect())
+    Ok(bright.into_iter().map(|value| 2 * u16::from(value) > u16::from(brightest)).collect())
 }
 
-/// How well a score tells defects from what is normal.
+/// How well a score separates defects from normal images and pixels.
 #[derive(Clone, Debug, Default)]
-pub struct Judged {
-    /// Whole images, by their largest value.
-    pub images: Ranks,
-    /// Pixels of normal images and of those that have masks.
-    pub pixels: Ranks,
+pub struct Evaluation {
+    /// Scores of whole images.
+    pub images: ScoreHistogram,
+    /// Scores of pixels: those of normal images, and of defective images with masks.
+    pub pixels: ScoreHistogram,
 }
 
-impl Judged {
+impl Evaluation {
     fn add(&mut self, map: &[f32], truth: Truth<'_>) {
         match truth {
             Truth::Good => {
-                self.images.normal(super::largest(map));
-                map.iter().for_each(|value| self.pixels.normal(*value));
+                self.images.add_normal(super::max_value(map));
+                map.iter().for_each(|value| self.pixels.add_normal(*value));
             }
             Truth::Defect(regions) => {
-                self.images.defect(super::largest(map));
+                self.images.add_defect(super::max_value(map));
                 if let Some(regions) = regions {
-                    self.pixels.pixels(map, regions);
+                    self.pixels.add_pixels(map, regions);
                 }
             }
         }
@@ -192,57 +195,60 @@ enum Truth<'a> {
     Defect(Option<&'a [u32]>),
 }
 
-/// A detector's marks.
+/// Evaluation of a detector.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Of the heat map.
-    pub all: Judged,
-    /// Of each view alone, in the order of [`VIEWS`].
-    pub views: [Judged; 3],
-    /// Of the heat map for each kind of defect against all normal images: its name, how many
-    /// images, and marks.
-    pub kinds: Vec<(String, usize, Judged)>,
-    /// Normal images, and how many of them are called anomalous.
+    /// By the heat map.
+    pub all: Evaluation,
+    /// By each view alone, in the order of [`VIEWS`].
+    pub views: [Evaluation; 3],
+    /// For each kind of defect against all normal images: its name, the number of its images, and
+    /// the evaluation of the heat map.
+    pub kinds: Vec<(String, usize, Evaluation)>,
+    /// Number of normal images, and of those called anomalous.
     pub false_alarms: [usize; 2],
-    /// Images with defects, and how many of them are called anomalous.
+    /// Number of defective images, and of those called anomalous.
     pub found: [usize; 2],
-    /// Masks that were passed over, and why.
+    /// Skipped masks: path and reason.
     pub skipped: Vec<(String, String)>,
 }
 
-/// Judges a detector by a set. `look` is called after every image with how many are done.
+/// Evaluates a detector on a test set. `progress` is called after every image with the number done.
 ///
 /// # Errors
-/// When an image cannot be read any more, a mask is broken and `strict` is set, or the device
-/// fails.
-pub fn judge(
+/// If an image can no longer be read, a mask is invalid and `strict` is set, or the device fails.
+pub fn evaluate(
     device: &mut Device,
-    eye: &mut Eye<'_>,
+    extractor: &mut ViewExtractor<'_>,
     detector: &Detector,
-    set: &Labelled,
+    set: &LabelledSet,
     strict: bool,
-    mut look: impl FnMut(usize),
+    mut progress: impl FnMut(usize),
 ) -> Result<Report> {
-    let mut all = Judged::default();
-    let mut views: [Judged; VIEWS.len()] = std::array::from_fn(|_| Judged::default());
-    // normal pixels are those of normal images and, of a kind's, those outside of its defects
-    let (mut good, mut kinds, mut skipped) = (Judged::default(), Vec::new(), Vec::new());
+    let mut all = Evaluation::default();
+    let mut views: [Evaluation; VIEWS.len()] = std::array::from_fn(|_| Evaluation::default());
+    // Normal pixels are those of normal images and those of defective images outside their masks.
+    let (mut good, mut kinds, mut skipped) = (Evaluation::default(), Vec::new(), Vec::new());
     let (mut false_alarms, mut found, mut done) = ([set.good.len(), 0], [0, 0], 0);
     let mut handles = Handles::default();
     let mut step = || {
         done += 1;
-        look(done);
+        progress(done);
     };
     for i in 0..set.good.len() {
-        let seen = detector.look(device, eye, &Image::read(&set.good, i, &mut handles)?)?;
-        false_alarms[1] += usize::from(seen.score() > detector.calibration.image_threshold);
-        good.add(&seen.heat, Truth::Good);
-        all.add(&seen.heat, Truth::Good);
-        views.iter_mut().zip(&seen.maps).for_each(|(judged, map)| judged.add(map, Truth::Good));
+        let image = Image::read(&set.good, i, &mut handles)?;
+        let image_views = detector.views(device, extractor, &image)?;
+        false_alarms[1] += usize::from(image_views.score() > detector.calibration.image_threshold);
+        good.add(&image_views.heat, Truth::Good);
+        all.add(&image_views.heat, Truth::Good);
+        views
+            .iter_mut()
+            .zip(&image_views.maps)
+            .for_each(|(evaluation, map)| evaluation.add(map, Truth::Good));
         step();
     }
     for kind in &set.kinds {
-        let mut judged = good.clone();
+        let mut evaluation = good.clone();
         for i in 0..kind.images.len() {
             let image = Image::read(&kind.images, i, &mut handles)?;
             let mask = kind.masks[i].as_ref().map(|path| (path, read_mask(path, image.h, image.w)));
@@ -255,16 +261,19 @@ pub fn judge(
                 }
                 None => None,
             };
-            let seen = detector.look(device, eye, &image)?;
+            let image_views = detector.views(device, extractor, &image)?;
             let truth = Truth::Defect(marked.as_deref());
             found[0] += 1;
-            found[1] += usize::from(seen.score() > detector.calibration.image_threshold);
-            judged.add(&seen.heat, truth);
-            all.add(&seen.heat, truth);
-            views.iter_mut().zip(&seen.maps).for_each(|(judged, map)| judged.add(map, truth));
+            found[1] += usize::from(image_views.score() > detector.calibration.image_threshold);
+            evaluation.add(&image_views.heat, truth);
+            all.add(&image_views.heat, truth);
+            views
+                .iter_mut()
+                .zip(&image_views.maps)
+                .for_each(|(evaluation, map)| evaluation.add(map, truth));
             step();
         }
-        kinds.push((kind.name.clone(), kind.images.len(), judged));
+        kinds.push((kind.name.clone(), kind.images.len(), evaluation));
     }
     Ok(Report { all, views, kinds, false_alarms, found, skipped })
 }

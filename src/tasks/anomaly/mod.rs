@@ -1,12 +1,16 @@
-//! Anomaly maps: where an image differs from normal ones, told by a model that saw normal images
-//! only.
+//! Anomaly detection: heat maps of where an image differs from normal images, from a model that was
+//! trained on normal images only.
 //!
-//! Three views of each pixel, each in standard deviations of normal pixels: how badly the model
-//! draws it (root of the mean squared error), how little the structure of what it draws is alike (1
-//! − SSIM), and how far the model's code there lies from codes of normal images (distance to
-//! nearest neighbours in whitened coordinates, as in Roth et al., "Towards Total Recall in
-//! Industrial Anomaly Detection", 2022, with a bank that is a uniform sample, relative to how far
-//! those are apart). Their weighted mean is the heat map; its largest value is the image's score.
+//! Each pixel is seen in three views, each in standard deviations of normal pixels:
+//!
+//! - the reconstruction error (root of the mean squared error),
+//! - the loss of structure (1 − SSIM of image and reconstruction),
+//! - the distance of the model's code from codes of normal images: the mean distance to the nearest
+//! neighbours in whitened coordinates, relative to the neighbours' own distances. This follows Roth
+//! et al., "Towards Total Recall in Industrial Anomaly Detection", 2022, with a uniform sample as
+//! bank.
+//!
+//! The weighted mean of the views is the heat map. The heat map's maximum is the image's score.
 //! Memory does not depend on the number of images.
 
 mod bank;
@@ -19,10 +23,11 @@ mod residual;
 
 pub use bank::Bank;
 pub use detector::{
-    Calibration, Detector, Eye, Frames, Image, Options, Usual, VIEWS, Views, largest,
+    Calibration, Detector, DetectorOptions, Image, TiledModel, VIEWS, ViewExtractor,
+    ViewStatistics, Views, max_value,
 };
-pub use field::{Describer, Field};
-pub use file::NAME;
-pub use labelled::{Judged, Kind, Labelled, Report, judge, read_mask};
-pub use paint::{Defect, LEAST_SIDE, Painted, paint};
+pub use field::{Describer, DescriptorGrid};
+pub use file::FILE_NAME;
+pub use labelled::{DefectClass, Evaluation, LabelledSet, Report, evaluate, read_mask};
+pub use paint::{Defect, MIN_SIDE, PaintedDefect, paint};
 pub use residual::{blur, squared_error, structure};

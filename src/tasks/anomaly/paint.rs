@@ -1,31 +1,31 @@
-//! Defects painted into normal images, with masks of where: for judging a detector where there are
-//! no defects yet.
+//! Synthetic defects painted into normal images, with masks: test sets for a detector where no real
+//! defects are available.
 //!
-//! A defect's place and size are drawn anew until what it changes can be seen: inside its mask,
-//! pixels change by 0.08 of the range on average or more. Lengths are shares of the image's shorter
-//! side s.
+//! A defect's position and size are drawn again until it is visible: inside its mask, pixels change
+//! by at least 0.08 of the range on average. Lengths are shares of the image's shorter side s.
 
 use super::Image;
 use super::residual::blur;
 use crate::rng::Stream;
 
-/// Mean change inside a mask, at least.
-const SEEN: f32 = 0.08;
-/// Draws before a defect is given up.
-const DRAWS: usize = 40;
-/// The least side of an image that is painted on, in pixels.
-pub const LEAST_SIDE: usize = 24;
+/// Minimum mean change inside a mask for a defect to count as visible.
+const MIN_CHANGE: f32 = 0.08;
+/// Number of attempts before a defect is skipped.
+const ATTEMPTS: usize = 40;
+/// Minimum side of an image to paint on, in pixels: the smallest defect then has a radius of about
+/// 2 pixels.
+pub const MIN_SIDE: usize = 24;
 
-/// What is painted.
+/// Kinds of defects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Defect {
-    /// A spot of another colour, 0.7 opaque.
+    /// A spot of another colour, with opacity 0.7.
     Blot,
-    /// A crooked line, light or dark, of 1 to 3 pixels.
+    /// A crooked line, light or dark, 1 to 3 pixels wide.
     Scratch,
-    /// A spot in which all is blurred, by a Gaussian of 0.08·s.
+    /// A spot that is blurred by a Gaussian with standard deviation 0.08·s.
     Smear,
-    /// A spot of noise, of standard deviation 0.25.
+    /// A spot of noise with standard deviation 0.25.
     Speckle,
     /// A spot that shows another image.
     Patch,
@@ -44,24 +44,31 @@ impl Defect {
 
 /// An image with a defect.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Painted {
-    /// H, W, C; 0…1.
+pub struct PaintedDefect {
+    /// Pixels, H,W,C, in 0–1.
     pub pixels: Vec<f32>,
-    /// What is of the defect.
+    /// Whether each pixel belongs to the defect.
     pub mask: Vec<bool>,
 }
 
-/// Paints a defect into an image; `other` is what a patch shows. None where nothing that was drawn
-/// could be seen, as a smear on an even surface cannot.
+/// Paints a defect into an image. `other` is the image that a patch shows. Returns `None` if no
+/// attempt was visible: for example, a smear on an even surface never is.
 ///
 /// # Panics
-/// If the images have different channels.
-pub fn paint(defect: Defect, image: &Image, other: &Image, stream: &mut Stream) -> Option<Painted> {
+/// If the images differ in their number of channels.
+pub fn paint(
+    defect: Defect,
+    image: &Image,
+    other: &Image,
+    stream: &mut Stream,
+) -> Option<PaintedDefect> {
     assert_eq!(image.c, other.c, "both images have the same channels");
-    (0..DRAWS).map(|_| draw(defect, image, other, stream)).find(|painted| seen(image, painted))
+    (0..ATTEMPTS)
+        .map(|_| attempt(defect, image, other, stream))
+        .find(|painted| is_visible(image, painted))
 }
 
-fn seen(image: &Image, painted: &Painted) -> bool {
+fn is_visible(image: &Image, painted: &PaintedDefect) -> bool {
     let of = painted.mask.iter().filter(|on| **on).count() * image.c;
     let pairs = image
         .pixels
@@ -73,10 +80,10 @@ fn seen(image: &Image, painted: &Painted) -> bool {
         .flat_map(|((a, b), _)| a.iter().zip(b))
         .map(|(a, b)| (a - b).abs())
         .sum();
-    of > 0 && changed >= SEEN * of as f32
+    of > 0 && changed >= MIN_CHANGE * of as f32
 }
 
-fn draw(defect: Defect, image: &Image, other: &Image, stream: &mut Stream) -> Painted {
+fn attempt(defect: Defect, image: &Image, other: &Image, stream: &mut Stream) -> PaintedDefect {
     let Image { h, w, c, .. } = *image;
     let side = h.min(w) as f32;
     let shape = if defect == Defect::Scratch { line(h, w, stream) } else { spot(h, w, stream) };
@@ -115,7 +122,7 @@ fn draw(defect: Defect, image: &Image, other: &Image, stream: &mut Stream) -> Pa
             }
         }
     }
-    // an edge of about a pixel
+    // soften the edge over about one pixel
     let soft =
         blur(&shape.iter().map(|on| f32::from(u8::from(*on))).collect::<Vec<f32>>(), h, w, 0.5);
     let mut pixels = image.pixels.clone();
@@ -123,12 +130,12 @@ fn draw(defect: Defect, image: &Image, other: &Image, stream: &mut Stream) -> Pa
         let share = opacity * soft;
         pixel.iter_mut().zip(over).for_each(|(value, over)| *value += share * (over - *value));
     }
-    // as bytes, so that what is seen is what is written
+    // Round to 8 bits, so that visibility is checked on what will be written.
     pixels.iter_mut().for_each(|value| *value = (value.clamp(0.0, 1.0) * 255.0).round() / 255.0);
-    Painted { pixels, mask: soft.into_iter().map(|soft| soft >= 0.1).collect() }
+    PaintedDefect { pixels, mask: soft.into_iter().map(|soft| soft >= 0.1).collect() }
 }
 
-/// A spot with a wavy edge; its mean radius is 0.08·s to 0.2·s.
+/// A spot with a wavy edge and a mean radius of 0.08·s to 0.2·s.
 fn spot(h: usize, w: usize, stream: &mut Stream) -> Vec<bool> {
     let side = h.min(w) as f32;
     let radius = side * (0.08 + 0.12 * stream.uniform());
@@ -158,7 +165,7 @@ fn spot(h: usize, w: usize, stream: &mut Stream) -> Vec<bool> {
     (0..h * w).map(inside).collect()
 }
 
-/// A line of 0.3·s to 0.8·s whose direction drifts.
+/// A line of length 0.3·s to 0.8·s whose direction drifts.
 fn line(h: usize, w: usize, stream: &mut Stream) -> Vec<bool> {
     let side = h.min(w) as f32;
     let (length, half) = (side * (0.3 + 0.5 * stream.uniform()), 0.5 + stream.uniform());
@@ -195,12 +202,12 @@ mod tests {
     }
 
     #[test]
-    fn defects_are_seen_where_their_masks_are() {
+    fn defects_change_pixels_inside_their_masks() {
         let (image, other) = (texture(0), texture(5));
         for (name, defect) in Defect::ALL {
             let mut stream = Stream::new(3, name);
             let painted = paint(defect, &image, &other, &mut stream)
-                .unwrap_or_else(|| panic!("{name} is seen"));
+                .unwrap_or_else(|| panic!("{name} is visible"));
             let (mut inside, mut outside) = (0.0, 0.0);
             for (at, on) in painted.mask.iter().enumerate() {
                 let change = (0..3)
@@ -217,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_seen_is_not_painted() {
+    fn invisible_defects_are_skipped() {
         let even = Image { pixels: vec![0.5; 32 * 32], h: 32, w: 32, c: 1 };
         assert_eq!(paint(Defect::Smear, &even, &even, &mut Stream::new(1, "a")), None);
         assert_eq!(paint(Defect::Patch, &even, &even, &mut Stream::new(1, "a")), None);

@@ -1,12 +1,12 @@
-//! How an image and what a model draws of it differ, pixel by pixel.
+//! Per-pixel differences between an image and its reconstruction.
 
-/// Standard deviation of SSIM's window, as in [`crate::metrics::quality`].
+/// Standard deviation of SSIM's Gaussian window, as in [`crate::metrics::quality`].
 const SIGMA: f64 = 1.5;
-/// (K₁·range)² and (K₂·range)².
+/// SSIM's constants (K₁·range)² and (K₂·range)², with K₁ = 0.01, K₂ = 0.03 and range 1.
 const C: [f64; 2] = [0.01 * 0.01, 0.03 * 0.03];
 
-/// Gaussian smoothing of a picture of one channel; the window is cut off at three standard
-/// deviations and, at the edges, weighed anew.
+/// Gaussian smoothing of a single-channel picture. The window ends at three standard deviations. At
+/// the edges it is renormalised.
 pub fn blur(picture: &[f32], h: usize, w: usize, sigma: f64) -> Vec<f32> {
     if sigma <= 0.0 {
         return picture.to_vec();
@@ -15,13 +15,13 @@ pub fn blur(picture: &[f32], h: usize, w: usize, sigma: f64) -> Vec<f32> {
     let taps: Vec<f64> = (0..=radius).map(|i| (-0.5 * (i as f64 / sigma).powi(2)).exp()).collect();
     let line = |read: &dyn Fn(usize) -> f64, n: usize, write: &mut dyn FnMut(usize, f64)| {
         for at in 0..n {
-            let (mut sum, mut all) = (0.0, 0.0);
+            let (mut sum, mut weights) = (0.0, 0.0);
             for from in at.saturating_sub(radius)..(at + radius + 1).min(n) {
                 let tap = taps[from.abs_diff(at)];
                 sum += tap * read(from);
-                all += tap;
+                weights += tap;
             }
-            write(at, sum / all);
+            write(at, sum / weights);
         }
     };
     let mut across = vec![0.0_f64; h * w];
@@ -36,7 +36,7 @@ pub fn blur(picture: &[f32], h: usize, w: usize, sigma: f64) -> Vec<f32> {
     out
 }
 
-/// Squared error of each pixel, the mean over channels.
+/// Squared error of each pixel, averaged over channels.
 pub fn squared_error(a: &[f32], b: &[f32], c: usize) -> Vec<f32> {
     let pixel = |(a, b): (&[f32], &[f32])| {
         a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f32>() / c as f32
@@ -44,8 +44,9 @@ pub fn squared_error(a: &[f32], b: &[f32], c: usize) -> Vec<f32> {
     a.chunks_exact(c).zip(b.chunks_exact(c)).map(pixel).collect()
 }
 
-/// 1 − SSIM around each pixel (Wang et al. 2004, Gaussian window of σ 1.5), the mean over channels;
-/// 0 where the pictures are the same.
+/// 1 − SSIM around each pixel, averaged over channels (Wang et al., "Image Quality Assessment: From
+/// Error Visibility to Structural Similarity", 2004; Gaussian window with σ = 1.5). 0 where the
+/// pictures are equal.
 pub fn structure(a: &[f32], b: &[f32], h: usize, w: usize, c: usize) -> Vec<f32> {
     let mut out = vec![0.0_f32; h * w];
     for channel in 0..c {
@@ -65,9 +66,9 @@ pub fn structure(a: &[f32], b: &[f32], h: usize, w: usize, c: usize) -> Vec<f32>
         ];
         for (at, out) in out.iter_mut().enumerate() {
             let [a, b, aa, bb, ab] = std::array::from_fn(|i| f64::from(moments[i][at]));
-            let alike = ((2.0 * a * b + C[0]) * (2.0 * (ab - a * b) + C[1]))
+            let ssim = ((2.0 * a * b + C[0]) * (2.0 * (ab - a * b) + C[1]))
                 / ((a * a + b * b + C[0]) * (aa - a * a + bb - b * b + C[1]));
-            *out += ((1.0 - alike) / c as f64) as f32;
+            *out += ((1.0 - ssim) / c as f64) as f32;
         }
     }
     out
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn smoothing_keeps_flat_pictures_and_spreads_points() {
+    fn blur_keeps_flat_pictures_and_spreads_points() {
         assert!(blur(&[0.5; 35], 5, 7, 1.3).iter().all(|v| (v - 0.5).abs() < 1e-6));
         let mut point = vec![0.0; 21 * 21];
         point[10 * 21 + 10] = 1.0;

@@ -3,10 +3,10 @@
 use rayon::prelude::*;
 
 use super::frame::{Frame, letterbox};
-use crate::data::annotations::boxes::{Bounds, Detection, suppressed};
+use crate::data::annotations::boxes::{Bounds, Detection, non_max_suppression};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::infer::batches::{Beside, Inference};
+use crate::infer::batches::{Inference, MemoryInUse};
 use crate::model::{Graph, HEAD, Store};
 use crate::ops::{CELL, SIZES};
 
@@ -65,7 +65,7 @@ impl<'a> Detector<'a> {
     /// # Errors
     /// When there is none for one.
     pub fn fit(&mut self, device: &Device, parameters: u64, data: u64) -> Result<()> {
-        self.inference.fit(device, Beside { parameters, data })
+        self.inference.fit(device, MemoryInUse { parameters, data })
     }
 
     /// Images at once.
@@ -105,7 +105,7 @@ impl<'a> Detector<'a> {
                     (one.score >= least && bounds.area() > 0.0)
                         .then_some(Detection { bounds, ..one })
                 });
-                out.push(suppressed(found.collect(), OVERLAP, MOST));
+                out.push(non_max_suppression(found.collect(), OVERLAP, MOST));
             }
         }
         Ok(out)

@@ -7,4 +7,4 @@ mod trainer;
 
 pub use detector::Detector;
 pub use frame::{Frame, letterbox};
-pub use trainer::{Changes, Found, Options, Trainer, judge};
+pub use trainer::{Detecting, Found, Part, judge, run};

@@ -1,75 +1,244 @@
-//! A detector's training: images laid in squares, objects given to cells, and the loss of a grid of
-//! cells.
+//! A detector's training: images scaled into squares, objects assigned to cells, and the loss of a
+//! grid of cells.
 
 use std::borrow::Cow;
 
 use rayon::prelude::*;
+use serde_json::json;
 
 use super::detector::Detector;
 use super::frame::letterbox;
 use crate::data::Handles;
 use crate::data::annotations::box_files::Object;
-use crate::data::annotations::box_set::Set;
+use crate::data::annotations::box_set::DetectionSet;
 use crate::data::annotations::boxes::{Bounds, Detection};
+use crate::data::augment::{Flips, Jitter};
 use crate::device::Device;
 use crate::error::Result;
+use crate::hash::Hash;
 use crate::metrics::precision::Tally;
-use crate::model::{Graph, HEAD, Loaded, Store};
+use crate::model::{Graph, HEAD, Store};
 use crate::ops::{GridDetection, SCALAR_PARTIALS};
+use crate::record::Builder;
 use crate::rng::Stream;
-use crate::train::supervised::{Ends, Lesson, Mark, Plan, Supervised, Trained, WIDTH, Watch};
+use crate::spec::{Config, Objectness, PoseAugment};
+use crate::train::feed::{Batches, Inputs};
+use crate::train::labelled::Epochs;
+use crate::train::run::{Found as IsFound, Task};
+use crate::train::step::{LabelLoss, Output, WIDTH};
+use crate::train::{Run, RunFolder, Trainer, checkpoint::Checkpoint};
+use crate::view::{StepParams, View};
 
-/// Cells whose middles lie as near to that of an object, in cells, and inside of it, are to find it
+/// An object is assigned to the cells inside it whose centres lie within this many cells of its own
 /// (centre sampling: Tian et al., "FCOS", 2019).
 const NEAR: f64 = 1.5;
-/// Focal loss: γ, and the weight of cells where something is; those where nothing is have the rest.
+/// Focal loss: γ and α (weight of positive cells; negatives get 1 − α), as in Lin et al. 2017.
 const FOCAL: [f64; 2] = [2.0, 0.25];
-/// What boxes and classes count beside objectness.
+/// Weights of the box loss and the class loss beside objectness.
 const STRENGTHS: [f64; 2] = [2.0, 1.0];
-/// How likely it is at first that something is in a cell.
+/// Initial probability that a cell has an object, as in Lin et al. 2017: most have none, and a
+/// higher one makes the first steps unstable.
 const RARE: f64 = 0.01;
-/// Zoom at random: from, to.
+/// Range of random zoom.
 const ZOOM: [f64; 2] = [0.75, 1.3];
-/// Detections with at least this score are judged.
+/// Largest change of brightness and contrast, as a share of the range.
+const JITTER: f64 = 0.1;
+/// Smallest score of the detections that are evaluated: average precision needs the low ones too.
 const JUDGED: f64 = 0.01;
-/// Images that are judged at a time.
+/// Images that are evaluated at once.
 const AT_ONCE: usize = 16;
 
-/// What is done to images at random.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Changes {
-    /// Zoomed from 0.75 to 1.3 times, and moved; left and right exchanged every other time.
-    pub move_: bool,
-    /// Above and below exchanged, and rows and columns: all eight ways.
-    pub turn: bool,
-    /// Brightness moves by up to so much of the range, contrast by up to that share.
-    pub jitter: f64,
+/// A validation of a detector.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Found {
+    /// mAP at an IoU of 0.5.
+    pub map50: f64,
+    /// What it was validated on.
+    pub on: &'static str,
 }
 
-/// How it is trained.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Options {
-    /// How the training goes.
-    pub plan: Plan,
-    /// What is done to images.
-    pub changes: Changes,
-}
-
-/// mAP@0.5 of images to validate on.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Found(pub f64);
-
-impl Mark for Found {
-    fn mark(&self) -> f64 {
-        self.0
+impl std::fmt::Display for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: mAP@0.5 {:.4}", self.on, self.map50)
     }
 }
 
-/// A detector on a device, and a step of its training.
+impl IsFound for Found {
+    fn score(&self) -> f64 {
+        self.map50
+    }
+
+    fn numbers(&self) -> serde_json::Value {
+        json!({"map50": self.map50})
+    }
+}
+
+/// Images with boxes, and which of them are used.
+#[derive(Clone, Debug)]
+pub struct Part<'a> {
+    /// The images.
+    pub set: &'a DetectionSet,
+    /// Numbers of those that are used.
+    pub numbers: Vec<usize>,
+    /// What they are, for people.
+    pub name: &'static str,
+}
+
+/// Validation of a detector that is being trained.
 #[derive(Debug)]
-pub struct Trainer<'a> {
-    learner: Supervised<'a>,
-    detector: Detector<'a>,
+pub struct Detecting<'a> {
+    /// The model as it is.
+    pub detector: Detector<'a>,
+    held: Part<'a>,
+}
+
+impl Task for Detecting<'_> {
+    type Found = Found;
+
+    fn validate(&mut self, device: &mut Device) -> Result<Found> {
+        let Part { set, numbers, name } = &self.held;
+        let tally = judge(device, &mut self.detector, set, numbers, |_| {})?;
+        Ok(Found { map50: tally.precision().map50, on: name })
+    }
+
+    fn keeps_best(&self) -> bool {
+        true
+    }
+}
+
+/// Lays out the training of a detector on some images, validated on others. `data` is what all
+/// images take in the host's memory, in bytes.
+///
+/// # Errors
+/// When it takes more memory than is allowed, or the model has no grid head.
+pub fn run<'a>(
+    device: &mut Device,
+    folder: &RunFolder,
+    config: &'a Config,
+    graph: &'a Graph,
+    (fit, held): (&Part<'a>, Part<'a>),
+    data: u64,
+    from: Option<&Checkpoint>,
+) -> Result<Run<'a, Detecting<'a>>> {
+    Detector::check(graph)?;
+    let spec = config.detect.clone().unwrap_or_default();
+    let grid = graph.nodes[graph.output].dims;
+    let loss = GridLoss {
+        cells: grid.area(),
+        classes: graph.spec.classes.len(),
+        objectness: spec.objectness,
+    };
+    let squares = Squares {
+        sides: [graph.nodes[0].dims.h, grid.w],
+        set: fit.set,
+        augment: spec.augment,
+        seed: config.seed,
+        batch: config.train.batch,
+        parts: config.train.accumulate,
+        epochs: Epochs::new(fit.numbers.clone(), config.train.batch, config.seed),
+        handles: Handles::default(),
+        posed: Vec::new(),
+        positives: 1,
+    };
+    let hash = data_hash(fit).with(&data_hash(&held).value().to_le_bytes()).value();
+    let trainer =
+        Trainer::labelled(device, config, graph, &loss, Box::new(squares), data, from.is_none())?;
+    if from.is_none() {
+        expect(device, graph, &trainer.store, fit);
+    }
+    let task = Detecting { detector: Detector::new(graph, &trainer.store)?, held };
+    Run::begin(device, folder, config, (trainer, task), hash, from)
+}
+
+/// Hash of the images' numbers and sizes and of their objects' boxes.
+fn data_hash(part: &Part) -> Hash {
+    part.numbers.iter().fold(Hash::default(), |hash, number| {
+        let [h, w, _] = part.set.size(*number);
+        let mut words = vec![*number as u64, h as u64, w as u64];
+        for object in &part.set.annotated[*number].1 {
+            let Bounds { left, top, right, bottom } = object.bounds;
+            words.push(object.class as u64);
+            words.extend([left, top, right, bottom].map(f64::to_bits));
+        }
+        hash.with(bytemuck::cast_slice(&words))
+    })
+}
+
+/// Initialises the biases of the last layer: objects are rare, and boxes have the mean size of
+/// those to learn from.
+fn expect(device: &mut Device, graph: &Graph, store: &Store, part: &Part) {
+    let grid = graph.nodes[graph.output].dims;
+    let mut sizes = [0.0_f64; 2];
+    let mut count = 0.0_f64;
+    for number in &part.numbers {
+        let [h, w, _] = part.set.size(*number);
+        let cells = grid.w as f64 / h.max(w) as f64;
+        for object in &part.set.annotated[*number].1 {
+            let Bounds { left, top, right, bottom } = object.bounds;
+            sizes[0] += ((right - left) * cells).ln();
+            sizes[1] += ((bottom - top) * cells).ln();
+            count += 1.0;
+        }
+    }
+    let mut bias = vec![0.0_f32; grid.c];
+    bias[0] = (RARE / (1.0 - RARE)).ln() as f32;
+    (0..2).for_each(|k| bias[3 + k] = (sizes[k] / count.max(1.0)) as f32);
+    let name = format!("{HEAD}.bias");
+    let at = graph.params.iter().position(|param| param.name == name).expect("the head has a bias");
+    device.write(store.weight(at), &graph.params[at].pack(&bias));
+}
+
+/// The loss of a grid of cells.
+#[derive(Debug)]
+struct GridLoss {
+    /// Cells of a sample.
+    cells: usize,
+    classes: usize,
+    objectness: Objectness,
+}
+
+impl LabelLoss for GridLoss {
+    fn record(&self, b: &mut Builder, output: Output, n: usize) -> Vec<View> {
+        let Output { y, dy, scalars } = output;
+        let (cells, classes) = (n * self.cells, self.classes);
+        let labels = b.tape.words("labels", cells);
+        let boxes = b.tape.real("boxes", 4 * cells);
+        let weights = b.tape.real("weights of cells", cells);
+        let partials = b.tape.real("sums of cells", SCALAR_PARTIALS);
+        let [gamma, positive, negative] = match self.objectness {
+            Objectness::Focal => [FOCAL[0], FOCAL[1], 1.0 - FOCAL[1]],
+            Objectness::Bce => [0.0, 1.0, 1.0],
+        };
+        let [box_strength, class_strength] = STRENGTHS;
+        b.tape.push(GridDetection {
+            cells,
+            classes,
+            gamma,
+            positive,
+            negative,
+            box_strength,
+            class_strength,
+            width: WIDTH,
+            index: 0,
+            y,
+            labels,
+            boxes,
+            weights,
+            scalars,
+            dy,
+            partials,
+        });
+        vec![labels, boxes, weights]
+    }
+
+    fn terms(&self) -> &'static [&'static str] {
+        &["loss"]
+    }
+
+    /// The loss is divided by the number of positive cells, of which a sample has a few.
+    fn divisor(&self, n: usize) -> f64 {
+        n as f64
+    }
 }
 
 /// An image as it is read.
@@ -79,7 +248,8 @@ struct Given<'a> {
     objects: &'a [Object],
 }
 
-/// An image in its square, with what each cell is to say.
+/// An image in its square, with the target of each cell.
+#[derive(Debug)]
 struct Posed {
     pixels: Vec<f32>,
     labels: Vec<u32>,
@@ -87,245 +257,128 @@ struct Posed {
     weights: Vec<f32>,
 }
 
-impl<'a> Trainer<'a> {
-    /// Lays out steps of so many images, beside so many bytes of all. `focal`: focal loss of
-    /// objectness, else binary cross-entropy.
-    ///
-    /// # Errors
-    /// When the device cannot hold it, or the model has no grid head.
-    pub fn new(
-        device: &mut Device,
-        graph: &'a Graph,
-        (batch, data): (usize, u64),
-        weight_decay: f64,
-        focal: bool,
-    ) -> Result<Self> {
-        Detector::check(graph)?;
-        let classes = graph.spec.classes.len();
-        let cells = batch * graph.nodes[graph.output].dims.area();
-        let learner = Supervised::new(
-            device,
-            graph,
-            batch,
-            weight_decay,
-            data,
-            |b, Ends { y, dy, scalars }| {
-                let labels = b.tape.words("labels", cells);
-                let (boxes, weights) =
-                    (b.tape.real("boxes", 4 * cells), b.tape.real("weights of cells", cells));
-                [labels, boxes, weights].into_iter().for_each(|view| b.tape.keep(view));
-                let partials = b.tape.real("sums of cells", SCALAR_PARTIALS);
-                let [gamma, positive, negative] =
-                    if focal { [FOCAL[0], FOCAL[1], 1.0 - FOCAL[1]] } else { [0.0, 1.0, 1.0] };
-                let [box_strength, class_strength] = STRENGTHS;
-                let (width, index) = (WIDTH, 0);
-                b.tape.push(GridDetection {
-                    cells,
-                    classes,
-                    gamma,
-                    positive,
-                    negative,
-                    box_strength,
-                    class_strength,
-                    width,
-                    index,
-                    y,
-                    labels,
-                    boxes,
-                    weights,
-                    scalars,
-                    dy,
-                    partials,
-                });
-                vec![labels, boxes, weights]
-            },
-        )?;
-        let detector = Detector::new(graph, &learner.store)?;
-        Ok(Self { learner, detector })
-    }
-
-    /// Its values.
-    pub const fn store(&self) -> &Store {
-        &self.learner.store
-    }
-
-    /// What it has learned so far.
-    pub const fn detector(&mut self) -> &mut Detector<'a> {
-        &mut self.detector
-    }
-
-    /// Trains on some images of a set, and keeps the weights that do best on those of `held`.
-    /// `pretrained` lends the encoder its values; without it they are drawn.
-    ///
-    /// # Errors
-    /// When the device fails, a file cannot be read any more, or a loss is no number.
-    pub fn train(
-        &mut self,
-        device: &mut Device,
-        pretrained: Option<&Loaded>,
-        (set, fit): (&Set, &[usize]),
-        held: (&Set, &[usize]),
-        options: &Options,
-        watch: &mut Watch<'_, Found>,
-    ) -> Result<Trained<Found>> {
-        self.learner.begin(device, pretrained, options.plan.seed)?;
-        self.expect(device, set, fit);
-        let Self { learner, detector } = self;
-        let graph = learner.graph;
-        let sides = [graph.nodes[0].dims.h, graph.nodes[graph.output].dims.w];
-        let (changes, seed) = (options.changes, options.plan.seed);
-        let mut lesson =
-            Squares { detector, sides, set, held, changes, seed, handles: Handles::default() };
-        learner.train(device, fit, &options.plan, false, &mut lesson, watch)
-    }
-
-    /// Lets the last layer begin with what is usual: rarely something in a cell, and boxes of the
-    /// mean size.
-    fn expect(&self, device: &mut Device, set: &Set, fit: &[usize]) {
-        let graph = self.learner.graph;
-        let grid = graph.nodes[graph.output].dims;
-        let mut sizes = [0.0_f64; 2];
-        let mut count = 0.0_f64;
-        for number in fit {
-            let [h, w, _] = set.size(*number);
-            let cells = grid.w as f64 / h.max(w) as f64;
-            for object in &set.answered[*number].1 {
-                let Bounds { left, top, right, bottom } = object.bounds;
-                sizes[0] += ((right - left) * cells).ln();
-                sizes[1] += ((bottom - top) * cells).ln();
-                count += 1.0;
-            }
-        }
-        let mut bias = vec![0.0_f32; grid.c];
-        bias[0] = (RARE / (1.0 - RARE)).ln() as f32;
-        (0..2).for_each(|k| bias[3 + k] = (sizes[k] / count.max(1.0)) as f32);
-        let name = format!("{HEAD}.bias");
-        let at =
-            graph.params.iter().position(|param| param.name == name).expect("the head has a bias");
-        device.write(self.learner.store.weight(at), &graph.params[at].pack(&bias));
-    }
-}
-
-/// Images with boxes, laid in squares, and others to validate on.
-struct Squares<'t, 'a> {
-    detector: &'t mut Detector<'a>,
-    /// Of the square, in pixels, and of the grid, in cells.
+/// Images with boxes in squares, at random zooms and positions.
+#[derive(Debug)]
+struct Squares<'a> {
+    /// Side of the square in pixels, and of the grid in cells.
     sides: [usize; 2],
-    set: &'t Set,
-    held: (&'t Set, &'t [usize]),
-    changes: Changes,
+    set: &'a DetectionSet,
+    augment: PoseAugment,
     seed: u64,
+    batch: usize,
+    parts: usize,
+    epochs: Epochs,
     handles: Handles,
+    /// The images of the step under way, and the number of their positive cells, at least 1.
+    posed: Vec<Posed>,
+    positives: usize,
 }
 
-impl Lesson for Squares<'_, '_> {
-    type Judged = Found;
-    const PARTS: usize = 1;
+impl Batches for Squares<'_> {
+    fn steps_per_epoch(&self) -> usize {
+        self.epochs.steps()
+    }
 
-    /// What happens to an image depends on the seed, the step and its place in the batch.
-    fn feed(
+    /// An image's augmentation depends on the seed, the step and its place in the batch.
+    fn advance(
         &mut self,
         device: &mut Device,
-        learner: &Supervised<'_>,
-        samples: &[usize],
-        step: u64,
+        params: &mut StepParams,
+        part: usize,
+        inputs: &Inputs,
     ) -> Result<()> {
-        let Self { sides, set, changes, seed, .. } = *self;
+        if part == 0 {
+            self.pose_all(u64::from(params.step))?;
+        }
+        let n = self.batch / self.parts;
+        let posed = &self.posed[part * n..][..n];
+        let all = |of: fn(&Posed) -> &[f32]| {
+            posed.iter().flat_map(|posed| of(posed).iter().copied()).collect::<Vec<f32>>()
+        };
+        device.write(inputs.x, &all(|posed| &posed.pixels));
+        let labels: Vec<u32> =
+            posed.iter().flat_map(|posed| posed.labels.iter().copied()).collect();
+        device.write_words(inputs.labels[0], &labels);
+        device.write(inputs.labels[1], &all(|posed| &posed.boxes));
+        let mut weights = all(|posed| &posed.weights);
+        weights.iter_mut().for_each(|weight| *weight /= self.positives as f32);
+        if self.parts > 1 {
+            // The gradients of the parts are averaged.
+            weights.iter_mut().for_each(|weight| *weight *= self.parts as f32);
+        }
+        device.write(inputs.labels[2], &weights);
+        Ok(())
+    }
+}
+
+impl Squares<'_> {
+    /// Reads the images of a step and lays them into their squares.
+    fn pose_all(&mut self, step: u64) -> Result<()> {
+        let Self { sides, set, augment, seed, .. } = *self;
+        let samples = self.epochs.batch(step);
         let mut read = Vec::with_capacity(samples.len());
-        for number in samples {
+        for number in &samples {
             read.push(Given {
                 pixels: set.bytes(*number, &mut self.handles)?,
                 size: set.size(*number),
-                objects: &set.answered[*number].1,
+                objects: &set.annotated[*number].1,
             });
         }
         let first = step * samples.len() as u64;
         let lay = |(i, given): (usize, &Given<'_>)| {
+            // An image draws eight words at most.
             let mut stream = Stream::new(seed, "poses").skip((first + i as u64) * 8);
-            pose(given, sides, changes, &mut stream)
+            pose(given, sides, augment, JITTER, &mut stream)
         };
-        let posed: Vec<Posed> = read.par_iter().enumerate().map(lay).collect();
-        let all = |of: fn(&Posed) -> &[f32]| {
-            posed.iter().flat_map(|posed| of(posed).iter().copied()).collect::<Vec<f32>>()
-        };
-        device.write(learner.x, &all(|posed| &posed.pixels));
-        let labels: Vec<u32> =
-            posed.iter().flat_map(|posed| posed.labels.iter().copied()).collect();
-        let here = labels.iter().filter(|label| **label != u32::MAX).count().max(1);
-        device.write_words(learner.answers[0], &labels);
-        device.write(learner.answers[1], &all(|posed| &posed.boxes));
-        let weights: Vec<f32> =
-            all(|posed| &posed.weights).into_iter().map(|weight| weight / here as f32).collect();
-        device.write(learner.answers[2], &weights);
+        self.posed = read.par_iter().enumerate().map(lay).collect();
+        let labels = self.posed.iter().flat_map(|posed| &posed.labels);
+        self.positives = labels.filter(|label| **label != u32::MAX).count().max(1);
         Ok(())
-    }
-
-    fn judge(&mut self, device: &mut Device) -> Result<Found> {
-        Ok(Found(judge(device, self.detector, self.held.0, self.held.1, |_| {})?.precision().map50))
     }
 }
 
 fn pose(
     given: &Given<'_>,
     [side, cells]: [usize; 2],
-    changes: Changes,
+    augment: PoseAugment,
+    jitter: f64,
     stream: &mut Stream,
 ) -> Posed {
     let Given { pixels, size, objects } = given;
     let size = *size;
+    let (moves, all) = (augment != PoseAugment::None, augment == PoseAugment::All);
+    let range = if all { jitter } else { 0.0 };
     let mut real = |from: f64, to: f64| from + (to - from) * f64::from(stream.uniform());
-    let (zoom, at) = if changes.move_ {
+    let (zoom, at) = if moves {
         ((real(ZOOM[0].ln(), ZOOM[1].ln())).exp(), [real(0.0, 1.0), real(0.0, 1.0)])
     } else {
         (1.0, [0.5, 0.5])
     };
-    let brightness = real(-changes.jitter, changes.jitter) as f32;
-    let contrast = 1.0 + real(-changes.jitter, changes.jitter) as f32;
-    let mut coin = |wanted: bool| wanted && stream.below(2) == 1;
-    let (right, below, across) =
-        (coin(changes.move_ || changes.turn), coin(changes.turn), coin(changes.turn));
+    let brightness = real(-range, range) as f32;
+    let jitter = Jitter { brightness, contrast: 1.0 + real(-range, range) as f32 };
+    let flips = Flips::draw(Flips { flip_x: moves, flip_y: all, transpose: all }, stream);
     let (square, frame) = letterbox(pixels, size, side, zoom, at);
     let c = size[2];
     let mut laid = Vec::with_capacity(square.len());
     for y in 0..side {
         for x in 0..side {
-            let (y, x) = if across { (x, y) } else { (y, x) };
-            let from = (if below { side - 1 - y } else { y } * side
-                + if right { side - 1 - x } else { x })
-                * c;
-            laid.extend(
-                square[from..from + c]
-                    .iter()
-                    .map(|value| ((value - 0.5) * contrast + 0.5 + brightness).clamp(0.0, 1.0)),
-            );
+            let (y, x) = flips.source(y, x, side, side);
+            let from = (y * side + x) * c;
+            laid.extend(square[from..from + c].iter().map(|value| jitter.apply(*value)));
         }
     }
-    let whole = side as f64;
-    let turned = |bounds: Bounds| {
-        let Bounds { mut left, mut top, right: mut right_edge, mut bottom } = bounds;
-        if right {
-            (left, right_edge) = (whole - right_edge, whole - left);
-        }
-        if below {
-            (top, bottom) = (whole - bottom, whole - top);
-        }
-        if across {
-            Bounds { left: top, top: left, right: bottom, bottom: right_edge }
-        } else {
-            Bounds { left, top, right: right_edge, bottom }
-        }
+    let turned = |object: &Object| {
+        let bounds = flips.bounds(frame.laid(&object.bounds), side as f64);
+        Object { bounds, ..*object }
     };
-    let objects: Vec<Object> = objects
-        .iter()
-        .map(|object| Object { bounds: turned(frame.laid(&object.bounds)), ..*object })
-        .collect();
+    let objects: Vec<Object> = objects.iter().map(turned).collect();
     let Posed { labels, boxes, weights, .. } = assigned(&objects, side, cells);
     Posed { pixels: laid, labels, boxes, weights }
 }
 
-/// What each cell is to say. Of objects that want the same cell, the smaller one has it. An object
-/// of which less than a quarter is inside is left out, and cells that it covers do not count, nor
-/// do those covered by what need not be found.
+/// The targets of each cell. A cell that two objects claim belongs to the smaller one. An object
+/// with less than a quarter of its area inside the square is left out. The cells that it covers do
+/// not count, and neither do those covered by difficult or crowd objects.
 fn assigned(objects: &[Object], side: usize, cells: usize) -> Posed {
     let stride = side as f64 / cells as f64;
     let n = cells * cells;
@@ -381,15 +434,15 @@ fn assigned(objects: &[Object], side: usize, cells: usize) -> Posed {
     posed
 }
 
-/// Judges a detector by some images of a set, told apart by their numbers. `look` is called after
-/// each part with how many are done.
+/// Evaluates a detector on the images of a set with these numbers. `look` is called with the number
+/// of images done so far.
 ///
 /// # Errors
 /// When a file cannot be read any more, or the device fails.
 pub fn judge(
     device: &mut Device,
     detector: &mut Detector<'_>,
-    set: &Set,
+    set: &DetectionSet,
     numbers: &[usize],
     mut look: impl FnMut(usize),
 ) -> Result<Tally> {
@@ -405,7 +458,7 @@ pub fn judge(
         let found: Vec<Vec<Detection>> = detector.find(device, &images, JUDGED)?;
         part.iter()
             .zip(&found)
-            .for_each(|(number, found)| tally.add(found, &set.answered[*number].1));
+            .for_each(|(number, found)| tally.add(found, &set.annotated[*number].1));
         done += part.len();
         look(done);
     }
@@ -468,11 +521,11 @@ mod tests {
         let mut pixels = vec![0_u8; 24 * 32];
         (4..10).for_each(|y| pixels[y * 32 + 6..y * 32 + 22].fill(255));
         let objects = [object(0, [6.0, 4.0, 22.0, 10.0])];
-        let changes = Changes { move_: true, turn: true, jitter: 0.0 };
         for seed in 0..24 {
             let given =
                 Given { pixels: Cow::Borrowed(&pixels), size: [24, 32, 1], objects: &objects };
-            let posed = pose(&given, [32, 32], changes, &mut Stream::new(seed, "test"));
+            let posed =
+                pose(&given, [32, 32], PoseAugment::All, 0.0, &mut Stream::new(seed, "test"));
             let here: Vec<usize> = (0..1024).filter(|at| posed.labels[*at] == 0).collect();
             assert!(!here.is_empty(), "{seed}");
             for at in here {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
+pub use crate::data::formats::npy::encode_header as npy_header;
 use crate::data::{Labels, Sample};
 use crate::error::{Error, Result};
 use crate::files::{self, Partial};
@@ -18,14 +19,14 @@ const KEY: &str = "csae_features";
 
 /// How features are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum FeatureFormat {
     /// One array; labels and names lie beside it as `NAME.labels.npy` and `NAME.names.txt`.
     Npy,
     /// Tensors `features` and `labels`, the rest in the metadata.
     Safetensors,
 }
 
-impl Format {
+impl FeatureFormat {
     /// By a file's ending.
     ///
     /// # Errors
@@ -58,7 +59,7 @@ impl Format {
 /// What features are of. Those of a stored file are taken for these only where all of it is the
 /// same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Described {
+pub struct FeatureSource {
     /// Hash of the model's values.
     pub model: String,
     /// The layer that they are read from.
@@ -71,7 +72,7 @@ pub struct Described {
     pub images: usize,
 }
 
-impl Described {
+impl FeatureSource {
     fn shape(&self) -> Vec<usize> {
         let Dims { c, h, w } = self.dims;
         if h * w == 1 { vec![self.images, c] } else { vec![self.images, c, h, w] }
@@ -85,7 +86,7 @@ impl Described {
 /// A feature file that is being written.
 #[derive(Debug)]
 pub struct Writer {
-    format: Format,
+    format: FeatureFormat,
     path: PathBuf,
     partial: Partial,
     /// Values to come.
@@ -99,16 +100,16 @@ impl Writer {
     ///
     /// # Errors
     /// When the file cannot be written, or a name cannot be kept.
-    pub fn create(path: &Path, described: &Described, sample: &Sample) -> Result<Self> {
-        let format = Format::of(path)?;
+    pub fn create(path: &Path, described: &FeatureSource, sample: &Sample) -> Result<Self> {
+        let format = FeatureFormat::of(path)?;
         let names: Vec<String> = (0..sample.len()).map(|image| sample.name(image)).collect();
         let labels = sample.labels();
         let shape = described.shape();
         let left = shape.iter().product();
         let mut partial = Partial::create(path)?;
         match format {
-            Format::Npy => partial.write(&npy_header("<f4", &shape))?,
-            Format::Safetensors => {
+            FeatureFormat::Npy => partial.write(&npy_header("<f4", &shape))?,
+            FeatureFormat::Safetensors => {
                 let values = 4 * left;
                 let mut metadata =
                     json!({ KEY: described.json().to_string(), "names": json!(names).to_string() });
@@ -122,7 +123,8 @@ impl Writer {
                 head.resize(head.len().next_multiple_of(8), b' ');
                 if head.len() > HEADER_LIMIT {
                     return Err(Error::usage(format!(
-                        "{}: the names of {} images are more than a safetensors file may hold; write .npy",
+                        "{}: the names of {} images are more than a safetensors file may hold; \
+                         write .npy",
                         path.display(),
                         names.len()
                     )));
@@ -163,8 +165,10 @@ impl Writer {
             .labels
             .map(|of| of.iter().flat_map(|class| i64::from(*class).to_le_bytes()).collect());
         match (self.format, labels) {
-            (Format::Safetensors, labels) => self.partial.write(&labels.unwrap_or_default())?,
-            (Format::Npy, labels) => {
+            (FeatureFormat::Safetensors, labels) => {
+                self.partial.write(&labels.unwrap_or_default())?
+            }
+            (FeatureFormat::Npy, labels) => {
                 files::write_atomically(
                     &self.path.with_extension("names.txt"),
                     self.names.as_bytes(),
@@ -179,24 +183,13 @@ impl Writer {
     }
 }
 
-/// Header of NumPy's format, version 1.0, of an array in C order.
-pub fn npy_header(dtype: &str, shape: &[usize]) -> Vec<u8> {
-    let sizes: String = shape.iter().map(|size| format!("{size},")).collect();
-    let mut text = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({sizes}), }}");
-    // The values begin at a multiple of 64.
-    let length = (10 + text.len() + 1).next_multiple_of(64) - 10;
-    text.extend(std::iter::repeat_n(' ', length - 1 - text.len()));
-    text.push('\n');
-    [b"\x93NUMPY\x01\x00", &(length as u16).to_le_bytes()[..], text.as_bytes()].concat()
-}
-
 /// Reads the features of `described` from a safetensors file, as [`Writer`] wrote them: C,H,W of
 /// one image after the other.
 ///
 /// # Errors
 /// When the file is none of features, or of other ones: of another model, layer, pooling or number
 /// of images, which is named.
-pub fn read(path: &Path, described: &Described) -> Result<Vec<f32>> {
+pub fn read(path: &Path, described: &FeatureSource) -> Result<Vec<f32>> {
     let bytes = files::read(path)?;
     let bad = |what: &str| {
         Error::usage(format!(
@@ -216,7 +209,8 @@ pub fn read(path: &Path, described: &Described) -> Result<Vec<f32>> {
     for key in ["model", "layer", "pooling"] {
         if of[key] != wanted[key] {
             return Err(Error::usage(format!(
-                "{}: its features are of another {key} ({}, not {}); write them again with `csae features`",
+                "{}: its features are of another {key} ({}, not {}); write them again with `csae \
+                 features`",
                 path.display(),
                 of[key],
                 wanted[key]
@@ -227,7 +221,8 @@ pub fn read(path: &Path, described: &Described) -> Result<Vec<f32>> {
     let features = file.tensor("features").map_err(|_| bad("holds no features"))?;
     if features.dtype() != Dtype::F32 || features.shape() != described.shape() {
         return Err(Error::usage(format!(
-            "{}: its features are {:?}, those of the data {:?}: they are of other images; write them again with `csae features`",
+            "{}: its features are {:?}, those of the data {:?}: they are of other images; write \
+             them again with `csae features`",
             path.display(),
             features.shape(),
             described.shape()
@@ -238,25 +233,4 @@ pub fn read(path: &Path, described: &Described) -> Result<Vec<f32>> {
         .chunks_exact(4)
         .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
         .collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn headers_are_aligned_and_say_all() {
-        for (dtype, shape) in
-            [("<f4", vec![3, 4]), ("<f4", vec![60_000, 128, 7, 7]), ("<i8", vec![5])]
-        {
-            let header = npy_header(dtype, &shape);
-            assert!(header.len().is_multiple_of(64) && header.ends_with(b"\n"), "{}", header.len());
-            let text = String::from_utf8_lossy(&header[10..]);
-            let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
-            assert!(
-                text.contains(dtype) && text.contains(&format!("({},)", sizes.join(","))),
-                "{text}"
-            );
-        }
-    }
 }

@@ -1,35 +1,36 @@
-//! Features: what a trained encoder gives for each image, image by image, in order.
+//! Feature extraction: the output of a trained encoder for each image, in order.
 
 mod file;
 
-pub use file::{Described, Format, Writer, npy_header, read};
+pub use file::{FeatureFormat, FeatureSource, Writer, npy_header, read};
 
 use crate::data::{Sample, patches};
 use crate::device::Device;
 use crate::error::Result;
-use crate::infer::batches::{Beside, Inference};
-use crate::model::{Graph, Pool, Pooling, Store};
+use crate::infer::batches::{Inference, MemoryInUse};
+use crate::model::{Graph, GridPooling, PoolKind, Store};
 use crate::shape::{Dims, to_nchw};
 
-/// Runs images through an encoder ([`crate::model::encoder`]).
+/// Extracts features by an encoder ([`crate::model::encoder`]).
 #[derive(Debug)]
 pub struct Extractor<'a> {
     inference: Inference<'a>,
-    /// What means are multiplied by, to be sums.
+    /// Factor that turns average pooling into sum pooling; otherwise 1.
     scale: f32,
-    /// Size of an image's features.
+    /// Size of the features of an image.
     pub dims: Dims,
 }
 
 impl<'a> Extractor<'a> {
-    /// For an encoder whose values are on the device; `pooling` is that which it was made with.
+    /// An extractor for an encoder whose values are on the device. `pooling` is the pooling that
+    /// the encoder was made with.
     ///
     /// # Errors
-    /// When the pooling is none that the encoder's maps can have.
-    pub fn new(graph: &'a Graph, store: &Store, pooling: Option<Pooling>) -> Result<Self> {
+    /// When the pooling grid does not fit the encoder's maps.
+    pub fn new(graph: &'a Graph, store: &Store, pooling: Option<GridPooling>) -> Result<Self> {
         let node = &graph.nodes[graph.output];
         let scale = match pooling {
-            Some(pooling @ Pooling { how: Pool::Sum, .. }) => {
+            Some(pooling @ GridPooling { how: PoolKind::Sum, .. }) => {
                 pooling.cell(graph.nodes[node.inputs[0]].dims)? as f32
             }
             _ => 1.0,
@@ -37,19 +38,19 @@ impl<'a> Extractor<'a> {
         Ok(Self { inference: Inference::new(graph, store), scale, dims: node.dims })
     }
 
-    /// Takes as many images at once as fit beside what else is taken, in bytes.
+    /// Chooses the batch size that fits into memory; see [`Inference::fit`].
     ///
     /// # Errors
-    /// When not one fits.
-    pub fn fit(&mut self, device: &Device, beside: Beside) -> Result<()> {
-        self.inference.fit(device, beside)
+    /// When not even one image fits.
+    pub fn fit(&mut self, device: &Device, in_use: MemoryInUse) -> Result<()> {
+        self.inference.fit(device, in_use)
     }
 
-    /// Gives the features of the images in order to `take`: the number of the first, and their
-    /// values, C,H,W of each.
+    /// Extracts the features of all images in order. Calls `take` for each batch with the number of
+    /// its first image and the features (N,C,H,W).
     ///
     /// # Errors
-    /// When an image cannot be read, the device fails, or `take` does.
+    /// When an image cannot be read, the device fails, or `take` fails.
     pub fn each(
         &mut self,
         device: &mut Device,

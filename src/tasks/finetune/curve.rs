@@ -87,8 +87,8 @@ impl Curve {
         };
         Chart {
             title: title.to_owned(),
-            x: Axis { label: "labelled images".to_owned(), log: true, with: None },
-            y: Axis { label: "test error, %".to_owned(), log: false, with: Some(0.0) },
+            x: Axis { label: "labelled images".to_owned(), log: true, include: None },
+            y: Axis { label: "test error, %".to_owned(), log: false, include: Some(0.0) },
             series: vec![
                 series("pretrained", &|point| &point.pretrained),
                 series("from scratch", &|point| &point.scratch),

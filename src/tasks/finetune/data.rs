@@ -1,4 +1,4 @@
-//! Labelled images in memory, and batches of them with small changes.
+//! Labelled images in memory, and augmented batches of them.
 
 use rayon::prelude::*;
 
@@ -20,13 +20,13 @@ pub struct Labelled {
     pub classes: Vec<String>,
 }
 
-/// What is done to images at random while they are learned from.
+/// Augmentation of images for classification.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// Moves by up to so many pixels along each side; black comes in.
+pub struct Augment {
+    /// Largest random shift along each side, in pixels; black comes in.
     pub shift: usize,
-    /// Left and right exchanged, every other time.
-    pub flip: bool,
+    /// Random left-right flips.
+    pub flip_x: bool,
 }
 
 impl Labelled {
@@ -39,7 +39,8 @@ impl Labelled {
         if let Some(allowed) = allowed.filter(|allowed| bytes > *allowed) {
             let mib = |bytes: u64| bytes.div_ceil(1 << 20);
             return Err(Error::usage(format!(
-                "{} labelled images take {} MiB, more than the {} MiB that may be taken; name fewer, or raise --max-memory",
+                "{} labelled images take {} MiB, more than the {} MiB that may be taken; name \
+                 fewer, or raise --max-memory",
                 sample.len(),
                 mib(bytes),
                 mib(allowed)
@@ -56,6 +57,11 @@ impl Labelled {
     /// Number of images.
     pub fn len(&self) -> usize {
         self.of.len()
+    }
+
+    /// The pixels of all images.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.pixels
     }
 
     /// Bytes of all.
@@ -79,12 +85,12 @@ impl Labelled {
             .collect()
     }
 
-    /// Some images, changed at random: what happens to an image depends on the seed, the step and
-    /// its place in the batch.
-    pub fn changed(&self, images: &[usize], changes: Changes, seed: u64, step: u64) -> Vec<f32> {
-        let Changes { shift, flip } = changes;
+    /// Some images with random augmentation, which depends on the seed, the step and an image's
+    /// place in the batch. H,W,C; 0–1 scale.
+    pub fn augmented(&self, images: &[usize], augment: Augment, seed: u64, step: u64) -> Vec<f32> {
+        let Augment { shift, flip_x } = augment;
         let mut x = self.batch(images);
-        if changes == Changes::default() {
+        if augment == Augment::default() {
             return x;
         }
         let Dims { c, h, w } = self.dims;
@@ -93,7 +99,7 @@ impl Labelled {
                 Stream::new(seed, "changes").skip((step * images.len() as u64 + i as u64) * 3);
             let mut by = || stream.below(2 * shift + 1) as isize - shift as isize;
             let (down, right) = (by(), by());
-            let flipped = flip && stream.below(2) == 1;
+            let flipped = flip_x && stream.below(2) == 1;
             let old = x.to_vec();
             for y in 0..h {
                 for column in 0..w {
@@ -129,14 +135,14 @@ mod tests {
             of: vec![0],
             classes: vec!["a".to_owned()],
         };
-        let same = data.changed(&[0, 0], Changes::default(), 1, 2);
+        let same = data.augmented(&[0, 0], Augment::default(), 1, 2);
         assert_eq!(same, data.batch(&[0, 0]));
         let row = |x: &[f32], y: usize| {
             x[y * 4..][..4].iter().map(|v| (v * 255.0 / 20.0).round() as u8).collect::<Vec<_>>()
         };
         let (mut moved, mut flipped) = (0, 0);
         for step in 0..40 {
-            let x = data.changed(&[0], Changes { shift: 1, flip: false }, 1, step);
+            let x = data.augmented(&[0], Augment { shift: 1, flip_x: false }, 1, step);
             // what is inside keeps its neighbours
             let middle = row(&x, 1);
             moved += usize::from(middle != [5, 6, 7, 8]);
@@ -144,13 +150,13 @@ mod tests {
                 middle.windows(2).all(|two| two[0] == 0 || two[1] == 0 || two[1] == two[0] + 1),
                 "{middle:?}"
             );
-            let x = data.changed(&[0], Changes { shift: 0, flip: true }, 1, step);
+            let x = data.augmented(&[0], Augment { shift: 0, flip_x: true }, 1, step);
             let first = row(&x, 0);
             assert!(first == [1, 2, 3, 4] || first == [4, 3, 2, 1], "{first:?}");
             flipped += usize::from(first[0] == 4);
         }
         assert!(moved > 20 && (8..32).contains(&flipped), "{moved} {flipped}");
-        let again = |seed| data.changed(&[0], Changes { shift: 1, flip: true }, seed, 3);
+        let again = |seed| data.augmented(&[0], Augment { shift: 1, flip_x: true }, seed, 3);
         assert_eq!(again(5), again(5));
     }
 }

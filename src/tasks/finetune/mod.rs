@@ -6,8 +6,8 @@ mod data;
 mod tuner;
 
 pub use curve::{Arm, Curve, Point, paired_t};
-pub use data::{Changes, Labelled};
-pub use tuner::{Errors, Head, Options, Tuner, best};
+pub use data::{Augment, Labelled};
+pub use tuner::{Classification, Errors, Part, best, run};
 
 use crate::data::split::by_class;
 use crate::error::{Error, Result};

@@ -1,175 +1,69 @@
 //! A classifier's training: encoder and head on labelled images, by cross-entropy.
 
-use super::data::{Changes, Labelled};
+use serde_json::json;
+
+use super::data::{Augment, Labelled};
 use crate::device::Device;
 use crate::error::Result;
+use crate::hash::Hash;
 use crate::infer::batches::Inference;
-use crate::model::{Graph, HEAD, Loaded, Purpose, Store};
+use crate::model::{Graph, HEAD, Purpose, Store};
 use crate::ops::CrossEntropy;
-use crate::tasks::probe::{Design, Kind, learn};
-use crate::train::supervised::{Ends, Lesson, Mark, Plan, Supervised, Trained, WIDTH, Watch};
+use crate::record::Builder;
+use crate::spec::{Config, HeadStart};
+use crate::tasks::probe::{ClassifierKind, Design, fit_choosing_penalty};
+use crate::train::feed::{Batches, Inputs};
+use crate::train::labelled::Epochs;
+use crate::train::run::{Found, Task};
+use crate::train::step::{LabelLoss, Output, WIDTH};
+use crate::train::{Run, RunFolder, Trainer, checkpoint::Checkpoint};
+use crate::view::{StepParams, View};
 
-/// How the head begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Head {
-    /// As the linear classifier of the encoder's features that fits the labelled images (Kumar et
-    /// al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution",
-    /// 2022).
-    Probe,
-    /// Drawn.
-    Fresh,
+/// A validation of a classifier.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Errors {
+    /// Share of images with a wrong class.
+    pub share: f64,
+    /// What it was validated on.
+    pub on: &'static str,
 }
 
-/// How it is trained.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Options {
-    /// How the training goes.
-    pub plan: Plan,
-    /// What is done to images.
-    pub changes: Changes,
-    /// How the head begins.
-    pub head: Head,
-}
-
-/// The share of errors on images held out.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Errors(pub f64);
-
-impl Mark for Errors {
-    fn mark(&self) -> f64 {
-        -self.0
+impl std::fmt::Display for Errors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "error on {} {:.2} %", self.on, 100.0 * self.share)
     }
 }
 
-/// A classifier on a device.
+impl Found for Errors {
+    fn score(&self) -> f64 {
+        -self.share
+    }
+
+    fn numbers(&self) -> serde_json::Value {
+        json!({"error": self.share})
+    }
+}
+
+/// Labelled images, and which of them are used.
+#[derive(Clone, Debug)]
+pub struct Part<'a> {
+    /// The images.
+    pub data: &'a Labelled,
+    /// Numbers of those that are used.
+    pub numbers: Vec<usize>,
+    /// What they are, for people.
+    pub name: &'static str,
+}
+
+/// Validation of a classifier that is being trained.
 #[derive(Debug)]
-pub struct Tuner<'a> {
-    learner: Supervised<'a>,
+pub struct Classification<'a> {
     inference: Inference<'a>,
+    held: Part<'a>,
 }
 
-impl<'a> Tuner<'a> {
-    /// Lays out a classifier for batches of so many images, beside `data` bytes of them.
-    ///
-    /// # Errors
-    /// When the device cannot hold it.
-    pub fn new(
-        device: &mut Device,
-        graph: &'a Graph,
-        batch: usize,
-        weight_decay: f64,
-        data: u64,
-    ) -> Result<Self> {
-        let classes = graph.nodes[graph.output].dims.len();
-        let learner = Supervised::new(
-            device,
-            graph,
-            batch,
-            weight_decay,
-            data,
-            |b, Ends { y, dy, scalars }| {
-                let labels = b.tape.words("labels", batch);
-                b.tape.keep(labels);
-                let partials = b.tape.real("losses of samples", batch);
-                b.tape.push(CrossEntropy {
-                    n: batch,
-                    classes,
-                    width: WIDTH,
-                    index: 0,
-                    y,
-                    labels,
-                    scalars,
-                    dy,
-                    partials,
-                });
-                vec![labels]
-            },
-        )?;
-        let inference = Inference::new(graph, &learner.store);
-        Ok(Self { learner, inference })
-    }
-
-    /// Its values.
-    pub const fn store(&self) -> &Store {
-        &self.learner.store
-    }
-
-    /// Trains on the images `fit`, and keeps the weights that do best on those held out, those that
-    /// it begins with among them. `pretrained` lends the encoder its values; without it they are
-    /// drawn.
-    ///
-    /// # Errors
-    /// When the device fails, or a loss is no number.
-    pub fn train(
-        &mut self,
-        device: &mut Device,
-        pretrained: Option<&Loaded>,
-        data: &Labelled,
-        [fit, held]: [&[usize]; 2],
-        options: &Options,
-        watch: &mut Watch<'_, Errors>,
-    ) -> Result<Trained<Errors>> {
-        self.begin(device, pretrained, data, fit, options)?;
-        let Self { learner, inference } = self;
-        let changes = options.changes;
-        let mut lesson = Classes { inference, data, held, changes, seed: options.plan.seed };
-        learner.train(device, fit, &options.plan, true, &mut lesson, watch)
-    }
-
-    /// First values: drawn, lent, and the head fitted to the features where that is wanted.
-    fn begin(
-        &self,
-        device: &mut Device,
-        pretrained: Option<&Loaded>,
-        data: &Labelled,
-        fit: &[usize],
-        options: &Options,
-    ) -> Result<()> {
-        let Supervised { graph, store, .. } = &self.learner;
-        self.learner.begin(device, pretrained, options.plan.seed)?;
-        if options.head == Head::Fresh {
-            return Ok(());
-        }
-        // the layer before the head and its dropout
-        let mut node = graph.nodes[graph.output].inputs[0];
-        if graph.nodes[node].name.starts_with("head.") {
-            node = graph.nodes[node].inputs[0];
-        }
-        let spec = crate::model::encoder(graph, Some(&graph.nodes[node].name), None)?;
-        let encoder = Graph::new(&spec, graph.nodes[0].dims)?;
-        let values = Store::new(device, &encoder, Purpose::Infer)?;
-        store.lend(device, graph, &values, &encoder)?;
-        let mut inference = Inference::new(&encoder, &values);
-        let dims = encoder.nodes[encoder.output].dims;
-        let mut design = Design::new(dims.len(), fit.iter().map(|image| data.of[*image]).collect());
-        let batch = inference.batch(device);
-        for (part, images) in fit.chunks(batch).enumerate() {
-            let z =
-                crate::shape::to_nchw(&inference.run_code(device, &data.batch(images), &[])?, dims);
-            z.chunks_exact(dims.len())
-                .enumerate()
-                .for_each(|(i, z)| design.row_mut(part * batch + i).copy_from_slice(z));
-        }
-        inference.release(device);
-        values.views().into_iter().for_each(|view| device.free(view.buffer));
-        let scaling = design.scaling();
-        design.scale(&scaling);
-        let (weights, biases) =
-            learn(Kind::Logistic, &design, data.classes.len(), options.plan.seed)
-                .unscaled(&scaling);
-        for (name, all) in [("weight", weights), ("bias", biases)] {
-            let name = format!("{HEAD}.{name}");
-            let at = graph
-                .params
-                .iter()
-                .position(|param| param.name == name)
-                .expect("the head has a weight and a bias");
-            device.write(store.weight(at), &graph.params[at].pack(&all));
-        }
-        Ok(())
-    }
-
-    /// The class found for each of some images.
+impl Classification<'_> {
+    /// The class that the model gives to each of some images.
     ///
     /// # Errors
     /// When the device fails.
@@ -180,6 +74,189 @@ impl<'a> Tuner<'a> {
         images: &[usize],
     ) -> Result<Vec<u32>> {
         classify(&mut self.inference, device, data, images)
+    }
+}
+
+impl Task for Classification<'_> {
+    type Found = Errors;
+
+    fn validate(&mut self, device: &mut Device) -> Result<Errors> {
+        let Part { data, numbers, name } = &self.held;
+        let found = classify(&mut self.inference, device, data, numbers)?;
+        let wrong =
+            found.iter().zip(numbers).filter(|(found, image)| **found != data.of[**image]).count();
+        Ok(Errors { share: wrong as f64 / numbers.len().max(1) as f64, on: name })
+    }
+
+    fn keeps_best(&self) -> bool {
+        true
+    }
+
+    /// A head that starts as a linear probe may already be the best.
+    fn validates_start(&self) -> bool {
+        true
+    }
+}
+
+/// Lays out the training of a classifier on some images, validated on others. `data` is what all
+/// images take in the host's memory, in bytes.
+///
+/// # Errors
+/// When it takes more memory than is allowed, or the device fails.
+pub fn run<'a>(
+    device: &mut Device,
+    folder: &RunFolder,
+    config: &'a Config,
+    graph: &'a Graph,
+    (fit, held): (&Part<'a>, Part<'a>),
+    data: u64,
+    from: Option<&Checkpoint>,
+) -> Result<Run<'a, Classification<'a>>> {
+    let spec = config.classify.clone().unwrap_or_default();
+    let loss = ClassLoss { classes: graph.nodes[graph.output].dims.len() };
+    let images = Classes {
+        data: fit.data,
+        augment: Augment { shift: spec.shift, flip_x: config.data.flip_x },
+        seed: config.seed,
+        batch: config.train.batch,
+        parts: config.train.accumulate,
+        epochs: Epochs::new(fit.numbers.clone(), config.train.batch, config.seed),
+        samples: Vec::new(),
+        pixels: Vec::new(),
+    };
+    let hash = [fit, &held].iter().fold(Hash::default(), |hash, part| {
+        let words: Vec<u64> = part
+            .numbers
+            .iter()
+            .flat_map(|number| [*number as u64, u64::from(part.data.of[*number])])
+            .collect();
+        hash.with(bytemuck::cast_slice(&words)).with(part.data.bytes())
+    });
+    let trainer =
+        Trainer::labelled(device, config, graph, &loss, Box::new(images), data, from.is_none())?;
+    if from.is_none() && spec.head == HeadStart::Probe {
+        fit_head(device, config, (graph, &trainer.store), fit)?;
+    }
+    let task = Classification { inference: Inference::new(graph, &trainer.store), held };
+    Run::begin(device, folder, config, (trainer, task), hash.value(), from)
+}
+
+/// Gives the head the weights of the linear classifier of the encoder's features that fits the
+/// labelled images.
+fn fit_head(
+    device: &mut Device,
+    config: &Config,
+    (graph, store): (&Graph, &Store),
+    part: &Part,
+) -> Result<()> {
+    let (data, fit) = (part.data, &part.numbers);
+    // the layer before the head and its dropout
+    let mut node = graph.nodes[graph.output].inputs[0];
+    if graph.nodes[node].name.starts_with("head.") {
+        node = graph.nodes[node].inputs[0];
+    }
+    let spec = crate::model::encoder(graph, Some(&graph.nodes[node].name), None)?;
+    let encoder = Graph::new(&spec, graph.nodes[0].dims)?;
+    let values = Store::new(device, &encoder, Purpose::Infer)?;
+    store.copy_matching(device, graph, &values, &encoder)?;
+    let mut inference = Inference::new(&encoder, &values);
+    let dims = encoder.nodes[encoder.output].dims;
+    let mut design = Design::new(dims.len(), fit.iter().map(|image| data.of[*image]).collect());
+    let batch = inference.batch(device);
+    for (part, images) in fit.chunks(batch).enumerate() {
+        let z = crate::shape::to_nchw(&inference.run_code(device, &data.batch(images), &[])?, dims);
+        z.chunks_exact(dims.len())
+            .enumerate()
+            .for_each(|(i, z)| design.row_mut(part * batch + i).copy_from_slice(z));
+    }
+    let scaling = design.scaling();
+    design.scale(&scaling);
+    let (weights, biases) =
+        fit_choosing_penalty(ClassifierKind::Logistic, &design, data.classes.len(), config.seed)
+            .unscaled(&scaling);
+    for (name, all) in [("weight", weights), ("bias", biases)] {
+        let name = format!("{HEAD}.{name}");
+        let at = graph
+            .params
+            .iter()
+            .position(|param| param.name == name)
+            .expect("the head has a weight and a bias");
+        device.write(store.weight(at), &graph.params[at].pack(&all));
+    }
+    Ok(())
+}
+
+/// Cross-entropy of images' classes.
+#[derive(Debug)]
+struct ClassLoss {
+    classes: usize,
+}
+
+impl LabelLoss for ClassLoss {
+    fn record(&self, b: &mut Builder, output: Output, n: usize) -> Vec<View> {
+        let Output { y, dy, scalars } = output;
+        let labels = b.tape.words("labels", n);
+        let partials = b.tape.real("losses of samples", n);
+        b.tape.push(CrossEntropy {
+            n,
+            classes: self.classes,
+            width: WIDTH,
+            index: 0,
+            y,
+            labels,
+            scalars,
+            dy,
+            partials,
+        });
+        vec![labels]
+    }
+
+    fn terms(&self) -> &'static [&'static str] {
+        &["loss"]
+    }
+
+    fn divisor(&self, n: usize) -> f64 {
+        n as f64
+    }
+}
+
+/// Augmented batches of labelled images.
+#[derive(Debug)]
+struct Classes<'a> {
+    data: &'a Labelled,
+    augment: Augment,
+    seed: u64,
+    batch: usize,
+    parts: usize,
+    epochs: Epochs,
+    /// The images of the step under way, and their pixels.
+    samples: Vec<usize>,
+    pixels: Vec<f32>,
+}
+
+impl Batches for Classes<'_> {
+    fn steps_per_epoch(&self) -> usize {
+        self.epochs.steps()
+    }
+
+    fn advance(
+        &mut self,
+        device: &mut Device,
+        params: &mut StepParams,
+        part: usize,
+        inputs: &Inputs,
+    ) -> Result<()> {
+        if part == 0 {
+            let step = u64::from(params.step);
+            self.samples = self.epochs.batch(step);
+            self.pixels = self.data.augmented(&self.samples, self.augment, self.seed, step);
+        }
+        let (n, size) = (self.batch / self.parts, self.data.dims.len());
+        let samples = &self.samples[part * n..][..n];
+        let labels: Vec<u32> = samples.iter().map(|image| self.data.of[*image]).collect();
+        device.write(inputs.x, &self.pixels[part * n * size..][..n * size]);
+        device.write_words(inputs.labels[0], &labels);
+        Ok(())
     }
 }
 
@@ -196,43 +273,6 @@ fn classify(
         found.extend(logits.chunks_exact(classes).map(best));
     }
     Ok(found)
-}
-
-/// Labelled images, and others to validate on.
-struct Classes<'t, 'a> {
-    inference: &'t mut Inference<'a>,
-    data: &'t Labelled,
-    held: &'t [usize],
-    changes: Changes,
-    seed: u64,
-}
-
-impl Lesson for Classes<'_, '_> {
-    type Judged = Errors;
-    const PARTS: usize = 1;
-
-    fn feed(
-        &mut self,
-        device: &mut Device,
-        learner: &Supervised<'_>,
-        samples: &[usize],
-        step: u64,
-    ) -> Result<()> {
-        device.write(learner.x, &self.data.changed(samples, self.changes, self.seed, step));
-        let labels: Vec<u32> = samples.iter().map(|image| self.data.of[*image]).collect();
-        device.write_words(learner.answers[0], &labels);
-        Ok(())
-    }
-
-    fn judge(&mut self, device: &mut Device) -> Result<Errors> {
-        let found = classify(self.inference, device, self.data, self.held)?;
-        let wrong = found
-            .iter()
-            .zip(self.held)
-            .filter(|(found, image)| **found != self.data.of[**image])
-            .count();
-        Ok(Errors(wrong as f64 / self.held.len().max(1) as f64))
-    }
 }
 
 /// The first of the largest logits.

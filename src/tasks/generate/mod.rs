@@ -1,4 +1,3 @@
-//! New images: priors on the codes of the training images, codes drawn from them, and how like real
-//! images those become.
+//! Image generation from priors on codes: the page that shows sampled images.
 
 pub mod gallery;

@@ -1,5 +1,5 @@
-//! A look at a model: what its layers are, how its training went, what its units draw and how often
-//! they fire. Numbers as JSON lines, the rest as pictures.
+//! Inspection of a model: its layers, its training history, what its units reconstruct and how
+//! often they fire. Numbers are written as JSON lines, the rest as pictures.
 
 mod page;
 
@@ -13,48 +13,48 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::files;
 use crate::infer::batches::Inference;
-use crate::infer::evaluate::{Evaluation, Report};
+use crate::infer::evaluate::{Evaluation, EvaluationReport};
 use crate::infer::top_patches::TopPatches;
 use crate::metrics::statistics::{Statistics, quantiles};
-use crate::model::{Graph, Summary, summary};
+use crate::model::{Graph, ModelSummary, summary};
 use crate::report::chart;
 use crate::report::chart::{Axis, Chart};
 use crate::report::gallery;
 use crate::report::history::History;
-use crate::report::picture::Tiles;
-use crate::spec::Config;
+use crate::report::picture::TileGrid;
+use crate::spec::{Config, LossName};
 use crate::train::{RunFolder, Trainer};
 
-/// Every file that may be made, the list of numbers first.
-pub const NAMES: [&str; 8] =
+/// Name of every file that an inspection can write.
+pub const FILE_NAMES: [&str; 8] =
     [NUMBERS, PAGE, "history.png", "filters.png", "atoms.png", "rates.png", "l0.png", "units.png"];
-/// All of it on one page.
+/// Name of the HTML page with everything.
 pub const PAGE: &str = "inspect.html";
-/// The numbers as JSON lines.
+/// Name of the file of numbers, as JSON lines.
 pub const NUMBERS: &str = "inspect.jsonl";
-/// Atoms shown at most.
-const SHOWN: usize = 256;
+/// Maximum number of atoms in a picture, so that each one can be seen.
+const MAX_ATOMS: usize = 256;
 
-/// Where the parts of a model lie.
+/// Paths that belong to a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ModelPaths {
     /// The model file.
     pub model: PathBuf,
-    /// The folder of its run, if that is where it lies.
+    /// The run folder that contains it, if there is one.
     pub run: Option<PathBuf>,
-    /// Where pictures go unless they are to go elsewhere.
+    /// The default output folder.
     pub out: PathBuf,
 }
 
-impl Place {
-    /// Of a model file, or of a run folder: its last model, else the best one so far. Pictures go
-    /// to `inspect`.
+impl ModelPaths {
+    /// Paths of a model file, or of the model in a run folder: the final model, or the best one of
+    /// an unfinished run. The output folder is named after `inspect`.
     pub fn of(path: &Path) -> Self {
         Self::with(path, "inspect")
     }
 
-    /// As [`Place::of`], but pictures go to the folder `out` in the run, or beside the model file
-    /// under its name and that.
+    /// As [`ModelPaths::of`], but with an output folder called `name` in the run folder, or
+    /// `MODEL-name` beside a model file.
     pub fn with(path: &Path, name: &str) -> Self {
         if path.is_dir() {
             let (last, best) = (path.join("model.safetensors"), path.join("best.safetensors"));
@@ -68,21 +68,21 @@ impl Place {
     }
 }
 
-/// What a run folder tells about its model.
+/// The configuration and training history in a run folder.
 #[derive(Clone, Debug, Default)]
-pub struct Run {
+pub struct RunRecord {
     /// The configuration.
     pub config: Option<Config>,
-    /// The log.
+    /// The training history.
     pub history: Option<History>,
 }
 
-impl Run {
-    /// Reads a run folder, as far as it has anything. A configuration of another model than `graph`
-    /// is not this one's, nor is the log.
+impl RunRecord {
+    /// Reads a run folder, as far as its files exist. The result is empty if the configuration is
+    /// for another model than `graph`: the model file was then only copied there.
     ///
     /// # Errors
-    /// When a file is there and cannot be read.
+    /// When a file exists but cannot be read.
     pub fn read(folder: &Path, graph: &Graph) -> Result<Self> {
         let config =
             if RunFolder::is_one(folder) { Some(RunFolder::open(folder)?.1) } else { None };
@@ -92,11 +92,11 @@ impl Run {
         Ok(Self { config, history: History::read(&folder.join("metrics.jsonl"))? })
     }
 
-    /// Steps that the run is to have in all, where it says so, or its log tells how many an epoch
-    /// has.
+    /// Total number of steps of the run. `None` if neither the configuration nor the history
+    /// determines it.
     pub fn steps(&self) -> Option<u64> {
         let config = self.config.as_ref()?;
-        // What an epoch has does not matter where steps are given.
+        // With a number of steps the length of an epoch does not matter.
         let given = (config.train.steps > 0).then_some(1);
         Some(Trainer::total_steps(
             config,
@@ -105,33 +105,33 @@ impl Run {
     }
 
     fn sums_squares(&self) -> bool {
-        self.config.as_ref().is_none_or(|config| config.loss.kind == "sum_squares")
+        self.config.as_ref().is_none_or(|config| config.loss.kind == LossName::SumSquares)
     }
 }
 
-/// All that was found.
+/// The results of an inspection.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct Inspection {
     /// The layers.
-    pub summary: Summary,
+    pub summary: ModelSummary,
     /// The run.
-    pub run: Run,
-    /// The code on images, where there were any.
-    pub report: Option<Report>,
-    /// What excites its units, likewise.
+    pub run: RunRecord,
+    /// The evaluation on images, if there were any.
+    pub report: Option<EvaluationReport>,
+    /// The top-activating patches of the units, if there were images.
     pub top_patches: Option<TopPatches>,
     /// What all units draw, each at its mean where it is active; likewise, and none of a model that
     /// draws no pictures.
-    pub atoms: Option<Tiles>,
+    pub atoms: Option<TileGrid>,
 }
 
-impl Found {
-    /// What needs no device.
-    pub fn new(graph: &Graph, run: Run) -> Self {
+impl Inspection {
+    /// The part of an inspection that needs neither device nor images.
+    pub fn new(graph: &Graph, run: RunRecord) -> Self {
         Self { summary: summary(graph), run, report: None, top_patches: None, atoms: None }
     }
 
-    /// The numbers, a JSON object a line.
+    /// The numbers: one JSON object for each line of [`NUMBERS`].
     pub fn lines(&self) -> Vec<Value> {
         let kind = |kind: &str, mut value: Value| {
             value["kind"] = kind.into();
@@ -150,8 +150,13 @@ impl Found {
             let validation =
                 |v: Option<&crate::report::history::Validation>| v.map_or(Value::Null, json_of);
             lines.push(json!({
-                "kind": "history", "steps": steps, "of_steps": self.run.steps(), "epochs": epochs, "validations": history.validations.len(),
-                "first": validation(history.validations.first()), "best": validation(history.best()),
+                "kind": "history",
+                "steps": steps,
+                "of_steps": self.run.steps(),
+                "epochs": epochs,
+                "validations": history.validations.len(),
+                "first": validation(history.validations.first()),
+                "best": validation(history.best()),
                 "last": validation(history.validations.last()),
             }));
         }
@@ -164,7 +169,9 @@ impl Found {
             code["rate_quantiles"] = json!(quantiles(s.rates(), QUANTILES));
             lines.push(code);
             let unit = |unit| {
-                let mut line = json!({"kind": "unit", "unit": unit, "rate": s.rate(unit), "strength": s.strength(unit)});
+                let (rate, strength) = (s.rate(unit), s.strength(unit));
+                let mut line =
+                    json!({"kind": "unit", "unit": unit, "rate": rate, "strength": strength});
                 if let Some(atoms) = &self.atoms {
                     line["moran"] = atoms.moran(unit).into();
                 }
@@ -175,11 +182,12 @@ impl Found {
         lines
     }
 
-    /// Looks at a sample of images, with what is to keep the parts that excite units.
+    /// Evaluates the model on a sample of images. `top_patches` is an empty collection for the
+    /// top-activating patches.
     ///
     /// # Errors
-    /// When an image cannot be read any more, or the model's answer is not finite.
-    pub fn look(
+    /// When an image cannot be read, the device fails, or the model's output is not finite.
+    pub fn add_images(
         &mut self,
         device: &mut Device,
         inference: &mut Inference,
@@ -197,7 +205,7 @@ impl Found {
         Ok(())
     }
 
-    /// The mean of a unit where it is active; 1 of one that never is, or where nobody looked.
+    /// Mean value of a unit when it is active; 1 if it is never active or there were no images.
     fn strength(&self, unit: usize) -> f64 {
         self.report
             .as_ref()
@@ -206,8 +214,8 @@ impl Found {
             .unwrap_or(1.0)
     }
 
-    /// Quantiles of how alike neighbouring pixels of an atom are, [`Tiles::moran`], over the units
-    /// that are not dead.
+    /// Quantiles over the living units of Moran's I of their atoms ([`Tiles::moran`]), which
+    /// measures how similar neighbouring pixels are.
     pub fn moran(&self) -> Option<[f64; QUANTILES.len()]> {
         let (atoms, s) = (self.atoms.as_ref()?, &self.report.as_ref()?.statistics);
         quantiles(
@@ -220,11 +228,12 @@ impl Found {
         self.run.sums_squares()
     }
 
-    /// Writes the numbers and every picture that there is matter for, and removes older ones that
-    /// this look does not have; returns the names. `name` is what the page calls the model.
+    /// Writes the numbers and pictures into a folder, and returns the names of the files. Files of
+    /// an earlier inspection that this one does not have are removed. `name` is the title of the
+    /// page.
     ///
     /// # Errors
-    /// When a file cannot be written.
+    /// When the device fails, or a file cannot be written.
     pub fn write(
         &self,
         folder: &Path,
@@ -247,7 +256,7 @@ impl Found {
             save("filters.png", filters.picture())?;
         }
         let statistics = self.report.as_ref().map(|report| &report.statistics);
-        let units = self.summary.code_shape[0].min(SHOWN);
+        let units = self.summary.code_shape[0].min(MAX_ATOMS);
         let lit: Vec<(usize, f64)> = (0..units).map(|unit| (unit, self.strength(unit))).collect();
         if let Some(atoms) = gallery::atoms(device, inference, &lit)? {
             save("atoms.png", atoms.picture())?;
@@ -255,18 +264,18 @@ impl Found {
         if let Some(s) = statistics {
             save("rates.png", chart::charts(&[rates(s)], 1))?;
             save("l0.png", chart::charts(&[l0(s)], 1))?;
-            let order: Vec<usize> = s.by_rate().into_iter().take(SHOWN).collect();
+            let order: Vec<usize> = s.by_rate().into_iter().take(MAX_ATOMS).collect();
             let lit: Vec<(usize, f64)> =
                 order.iter().map(|unit| (*unit, self.strength(*unit))).collect();
             if let Some(atoms) = gallery::atoms(device, inference, &lit)? {
                 let captions: Vec<[String; 2]> =
                     order.iter().map(|unit| [percent(s.rate(*unit)), format!("#{unit}")]).collect();
-                let most = if order.len() < s.units() {
+                let shown = if order.len() < s.units() {
                     format!("the first {} of ", order.len())
                 } else {
                     String::new()
                 };
-                let title = format!("What units draw, by firing rate: {most}{} units", s.units());
+                let title = format!("Atoms of units, by firing rate: {shown}{} units", s.units());
                 save("units.png", chart::captioned(&title, &atoms, &captions))?;
             }
         }
@@ -275,7 +284,7 @@ impl Found {
             files::write_atomically(&folder.join(PAGE), page.as_bytes())?;
             written.push(PAGE);
         }
-        for name in NAMES.iter().filter(|name| !written.contains(*name)) {
+        for name in FILE_NAMES.iter().filter(|name| !written.contains(*name)) {
             let path = folder.join(name);
             if path.is_file() {
                 std::fs::remove_file(&path)
@@ -286,19 +295,19 @@ impl Found {
     }
 }
 
-/// The file that is in the way of writing into a folder: one of the names, in a folder that no look
-/// has written.
-pub fn in_the_way(folder: &Path) -> Option<PathBuf> {
+/// A file in a folder that an inspection would overwrite although no inspection wrote it, if there
+/// is one.
+pub fn conflicting_file(folder: &Path) -> Option<PathBuf> {
     if folder.join(NUMBERS).is_file() {
         return None;
     }
-    NAMES.iter().map(|name| folder.join(name)).find(|path| path.exists())
+    FILE_NAMES.iter().map(|name| folder.join(name)).find(|path| path.exists())
 }
 
-/// Shares at which quantiles are told.
+/// The quantiles that an inspection reports.
 pub const QUANTILES: [f64; 5] = [0.0, 0.05, 0.5, 0.95, 1.0];
 
-/// A share for people.
+/// Formats a share as a percentage.
 pub fn percent(share: f64) -> String {
     match 100.0 * share {
         0.0 => "0 %".to_owned(),
@@ -309,33 +318,38 @@ pub fn percent(share: f64) -> String {
 }
 
 fn json_of(value: &impl Serialize) -> Value {
-    serde_json::to_value(value).expect("what is reported is JSON")
+    serde_json::to_value(value).expect("reports are JSON")
 }
 
-/// How many units fire how often, by bins that are equally wide on a logarithmic scale.
+/// Histogram of the units' firing rates, with bins of equal width on a logarithmic scale.
 pub(crate) fn rates(s: &Statistics) -> Chart {
     let logs: Vec<f64> =
         s.rates().iter().filter(|rate| **rate > 0.0).map(|rate| rate.log10()).collect();
-    let least = logs.iter().copied().fold(0.0, f64::min);
-    let each = if least < -2.5 { 5.0 } else { 10.0 };
-    let mut counts = vec![0_usize; (-least * each).ceil().max(1.0) as usize];
+    let min = logs.iter().copied().fold(0.0, f64::min);
+    // Fewer bins a decade over a wide range keep the number of bars readable.
+    let bins_per_decade = if min < -2.5 { 5.0 } else { 10.0 };
+    let mut counts = vec![0_usize; (-min * bins_per_decade).ceil().max(1.0) as usize];
     for log in logs {
-        // a rate of 1 belongs to the last bin, which ends there
-        let bin = ((-log * each).ceil() as usize).clamp(1, counts.len());
+        // A rate of 1 is the upper edge of the last bin and belongs to it.
+        let bin = ((-log * bins_per_decade).ceil() as usize).clamp(1, counts.len());
         counts[bin - 1] += 1;
     }
-    let edge = |i: usize| 10.0_f64.powf(-(i as f64) / each);
+    let edge = |i: usize| 10.0_f64.powf(-(i as f64) / bins_per_decade);
     let dead = match s.dead() {
         0 => String::new(),
-        dead => format!("; {dead} that never fire are left out"),
+        dead => format!("; without {dead} that never fire"),
     };
     Chart {
         title: format!("Firing rates of {} units{dead}", s.units()),
         x: Axis {
-            label: if s.code.area() > 1 { "share of images and places" } else { "share of images" }
-                .to_owned(),
+            label: if s.code.area() > 1 {
+                "share of images and positions"
+            } else {
+                "share of images"
+            }
+            .to_owned(),
             log: true,
-            with: Some(1.0),
+            include: Some(1.0),
         },
         y: Axis { label: "units".to_owned(), ..Axis::default() },
         bars: counts
@@ -347,21 +361,22 @@ pub(crate) fn rates(s: &Statistics) -> Chart {
     }
 }
 
-/// How many images have how many elements of their code ≠ 0.
+/// Histogram of the L0 (number of non-zero elements) of the images' codes.
 pub(crate) fn l0(s: &Statistics) -> Chart {
-    const BARS: u32 = 50;
-    let (least, most) =
+    /// About as many bars as a chart can show side by side.
+    const MAX_BARS: u32 = 50;
+    let (min, max) =
         (s.l0.iter().copied().min().unwrap_or(0), s.l0.iter().copied().max().unwrap_or(0));
-    let wide = ((most - least) / BARS + 1) as usize;
-    let mut counts = vec![0_usize; (most - least) as usize / wide + 1];
+    let width = ((max - min) / MAX_BARS + 1) as usize;
+    let mut counts = vec![0_usize; (max - min) as usize / width + 1];
     for l0 in &s.l0 {
-        counts[(l0 - least) as usize / wide] += 1;
+        counts[(l0 - min) as usize / width] += 1;
     }
-    // a whole number stands in the middle of its bar
-    let edge = |i: usize| f64::from(least) - 0.5 + (i * wide) as f64;
+    // An integer is at the centre of its bar.
+    let edge = |i: usize| f64::from(min) - 0.5 + (i * width) as f64;
     Chart {
         title: format!("L0 of {} images: mean {:.1} of {}", s.images(), s.mean_l0(), s.code.len()),
-        x: Axis { label: "elements of the code that are not 0".to_owned(), ..Axis::default() },
+        x: Axis { label: "non-zero elements of the code".to_owned(), ..Axis::default() },
         y: Axis { label: "images".to_owned(), ..Axis::default() },
         bars: counts
             .iter()
@@ -407,7 +422,7 @@ mod tests {
         }
         assert_eq!(rates.bars.iter().map(|bar| bar.2).sum::<f64>(), 3.0);
         assert!(rates.bars.iter().all(|bar| bar.1 <= 1.0));
-        // 90 images have 1, nine 2 and one 3
+        // 90 images have an L0 of 1, nine of 2, and one of 3.
         assert_eq!(l0.bars, [(0.5, 1.5, 90.0), (1.5, 2.5, 9.0), (2.5, 3.5, 1.0)]);
         let mut wide = Statistics::new(Dims::flat(1000));
         wide.add(&[0.0; 1000]);
@@ -427,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_short() {
+    fn percentages_are_short() {
         let all = [
             (0.0, "0 %"),
             (0.00001, "<0.01 %"),
@@ -441,8 +456,8 @@ mod tests {
     }
 
     #[test]
-    fn models_lie_where_runs_put_them() {
-        let place = Place::of(Path::new("some/model.safetensors"));
+    fn output_of_a_model_file_is_beside_it() {
+        let place = ModelPaths::of(Path::new("some/model.safetensors"));
         assert_eq!((place.out, place.run), (PathBuf::from("some/model-inspect"), None));
     }
 }

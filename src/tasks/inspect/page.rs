@@ -1,4 +1,5 @@
-//! A look at a model as a page: what each unit draws, how often it fires and what excites it.
+//! The HTML page of an inspection: for each unit its atom, how often it fires, and its
+//! top-activating patches.
 
 use std::fmt::Write;
 
@@ -7,26 +8,28 @@ use crate::infer::top_patches::TopPatches;
 use crate::report::chart;
 use crate::report::page;
 use crate::report::page::{Sheet, escaped};
-use crate::tasks::inspect::{Found, l0, percent, rates};
+use crate::tasks::inspect::{Inspection, l0, percent, rates};
 
-/// Sides in pixels at which an atom and a part of an image are shown.
+/// Side in CSS pixels at which an atom is shown.
 const ATOM: f64 = 96.0;
-const PART: f64 = 36.0;
+/// Side in CSS pixels at which a top-activating patch is shown.
+const PATCH: f64 = 36.0;
 
-/// Numbers with what they are.
-fn facts(facts: &[(&str, String)]) -> String {
-    let each: String = facts
+/// A description list of named values.
+fn description_list(values: &[(&str, String)]) -> String {
+    let each: String = values
         .iter()
-        .map(|(what, value)| format!("<div><dt>{what}</dt><dd>{}</dd></div>", escaped(value)))
+        .map(|(name, value)| format!("<div><dt>{name}</dt><dd>{}</dd></div>", escaped(value)))
         .collect();
     format!("<dl>{each}</dl>\n")
 }
 
 /// The table of the layers.
-fn layers(found: &Found) -> String {
+fn layers(found: &Inspection) -> String {
     let shape = |[c, h, w]: [usize; 3]| format!("{c}×{h}×{w}");
     let mut rows = String::from(
-        "<tr><th>layer<th>operation<th class=n>output<th class=n>parameters<th class=n>multiply-adds</tr>\n",
+        "<tr><th>layer<th>operation<th class=n>output<th class=n>parameters\
+         <th class=n>multiply-adds</tr>\n",
     );
     for row in &found.summary.rows {
         let mark = match (row.is_code, row.is_output) {
@@ -51,25 +54,24 @@ fn layers(found: &Found) -> String {
     format!("<h2>Layers</h2>\n<div class=wide><table>\n{rows}</table></div>\n")
 }
 
-/// The page of a look at images.
+/// Makes the page of an inspection with images.
 ///
 /// # Errors
 /// When there are too many units for a picture.
-pub fn write(found: &Found, name: &str, top_patches: &TopPatches) -> Result<String> {
-    let Some(report) = &found.report else { unreachable!("a page is of a look at images") };
+pub fn write(found: &Inspection, name: &str, top_patches: &TopPatches) -> Result<String> {
+    let Some(report) = &found.report else { unreachable!("a page needs an evaluation") };
     let s = &report.statistics;
     let order = s.by_rate();
-    let drawn = match &found.atoms {
+    let atoms = match &found.atoms {
         Some(tiles) => Sheet::new("atom", &tiles.tiles, [tiles.h, tiles.w, tiles.c], ATOM)?,
         None => None,
     };
-    // in the order of the cards, so that a card's parts follow one another
-    let channels = top_patches
-        .units
-        .iter()
-        .flatten()
-        .next()
-        .map_or(1, |part| part.pixels.len() / (top_patches.size.0 * top_patches.size.1).max(1));
+    // Patches are on the sheet in the order of the cards.
+    let channels =
+        top_patches.units.iter().flatten().next().map_or(1, |patch| {
+            patch.pixels.len() / (top_patches.size.0 * top_patches.size.1).max(1)
+        });
+    // Images with other channel counts are shown by their first channel or first three.
     let c = if channels >= 3 { 3 } else { 1 };
     let visible = |pixels: &[u8]| -> Vec<f32> {
         pixels
@@ -77,24 +79,25 @@ pub fn write(found: &Found, name: &str, top_patches: &TopPatches) -> Result<Stri
             .flat_map(|pixel| pixel[..c].iter().map(|byte| f32::from(*byte) / 255.0))
             .collect()
     };
-    let parts: Vec<Vec<f32>> = order
+    let patches: Vec<Vec<f32>> = order
         .iter()
         .flat_map(|unit| &top_patches.units[*unit])
-        .map(|part| visible(&part.pixels))
+        .map(|patch| visible(&patch.pixels))
         .collect();
-    let sheet = Sheet::new("part", &parts, [top_patches.size.0, top_patches.size.1, c], PART)?;
+    let sheet = Sheet::new("part", &patches, [top_patches.size.0, top_patches.size.1, c], PATCH)?;
 
     let mut body = format!("<h1>{}</h1>\n", escaped(name));
     let _ = writeln!(
         body,
-        "<p class=note>The code of {} images: {} units of layer {}. A unit's picture is what it draws alone{}.</p>",
+        "<p class=note>The code of {} images: {} units of layer {}. The picture of a unit is its \
+         atom, the reconstruction from this unit alone{}.</p>",
         report.images,
         s.units(),
         escaped(&found.summary.code),
         if top_patches.kept == 0 {
-            "; for parts of images there was no memory"
+            "; there was no memory for top-activating patches"
         } else {
-            "; beside it what excites it most, from different images"
+            ", with its top-activating patches, each from another image"
         }
     );
     let mut numbers = vec![("images", report.images.to_string())];
@@ -106,7 +109,7 @@ pub fn write(found: &Found, name: &str, top_patches: &TopPatches) -> Result<Stri
     }
     numbers.extend([
         ("‖x − x̂‖²", format!("{:.3}", report.sum_squares)),
-        ("explained variance", report.told_variance()),
+        ("explained variance", report.explained_variance_text()),
         ("L0", format!("{:.1} of {}", report.l0, report.code)),
         (
             "dead units",
@@ -118,34 +121,39 @@ pub fn write(found: &Found, name: &str, top_patches: &TopPatches) -> Result<Stri
         ),
         ("parameters", found.summary.parameters.to_string()),
     ]);
-    body += &facts(&numbers);
+    body += &description_list(&numbers);
     body += "<div class=charts>\n";
-    body += &page::image(&chart::charts(&[rates(s)], 1), "histogram of the units' firing rates")?;
-    body += &page::image(&chart::charts(&[l0(s)], 1), "histogram of the images' L0")?;
+    body += &page::image(&chart::charts(&[rates(s)], 1), "histogram of the firing rates of units")?;
+    body += &page::image(&chart::charts(&[l0(s)], 1), "histogram of the L0 of images")?;
     body += "</div>\n";
     body += &layers(found);
     if let Some(history) = found.run.history.as_ref().filter(|history| history.length().0 > 0) {
         body += "<h2>Training</h2>\n<div class=charts>\n";
-        body += &page::image(&history.picture(found.sums_squares()), "losses over the training")?;
+        body += &page::image(&history.picture(found.sums_squares()), "losses during training")?;
         body += "</div>\n";
     }
     body += "<h2>Units</h2>\n<div class=controls hidden>\
-             <label>sorted by <select id=order><option value=rate>firing rate<option value=strength>mean where active<option value=unit>number</select></label>\
+             <label>sorted by <select id=order><option value=rate>firing rate\
+             <option value=strength>mean when active<option value=unit>number</select></label>\
              <label><input type=checkbox id=dead checked> dead units</label>\
-             <label>unit <input id=find size=6 inputmode=numeric></label></div>\n<div class=units>\n";
-    let mut part = 0;
+             <label>unit <input id=find size=6 inputmode=numeric></label></div>\n\
+             <div class=units>\n";
+    // Number of the next patch on the sheet.
+    let mut next_patch = 0;
     for unit in &order {
         let (rate, strength, dead) = (s.rate(*unit), s.strength(*unit), s.is_dead(*unit));
         let class = if dead { "unit dead" } else { "unit" };
         let _ = write!(
             body,
-            "<div class=\"{class}\" id=u{unit} data-unit={unit} data-rate={rate:e} data-strength={strength:e}>"
+            "<div class=\"{class}\" id=u{unit} data-unit={unit} data-rate={rate:e} \
+             data-strength={strength:e}>"
         );
-        if let Some(sheet) = &drawn {
-            body += &sheet.tile(*unit, &format!("what unit {unit} draws"));
+        if let Some(sheet) = &atoms {
+            body += &sheet.tile(*unit, &format!("atom of unit {unit}"));
         }
-        let told = if dead { "never fires".to_owned() } else { format!("fires {}", percent(rate)) };
-        let _ = write!(body, "<div><b>#{unit}</b><small>{told}</small>");
+        let firing =
+            if dead { "never fires".to_owned() } else { format!("fires {}", percent(rate)) };
+        let _ = write!(body, "<div><b>#{unit}</b><small>{firing}</small>");
         if !dead {
             let _ = write!(body, "<small>mean {strength:.3}</small>");
         }
@@ -154,16 +162,16 @@ pub fn write(found: &Found, name: &str, top_patches: &TopPatches) -> Result<Stri
             && !top_patches.units[*unit].is_empty()
         {
             body += "<div class=strip>";
-            for exciter in &top_patches.units[*unit] {
+            for patch in &top_patches.units[*unit] {
                 body +=
-                    &sheet.tile(part, &format!("image {}: {:.3}", exciter.image, exciter.value));
-                part += 1;
+                    &sheet.tile(next_patch, &format!("image {}: {:.3}", patch.image, patch.value));
+                next_patch += 1;
             }
             body += "</div>";
         }
         body += "</div>\n";
     }
     body += "</div>\n";
-    let sheets: Vec<&Sheet> = drawn.iter().chain(&sheet).collect();
+    let sheets: Vec<&Sheet> = atoms.iter().chain(&sheet).collect();
     Ok(page::page(&format!("{name}: {} units", s.units()), &sheets, &body, true))
 }

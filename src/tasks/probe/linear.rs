@@ -1,6 +1,6 @@
-//! Linear classifiers on features: multinomial logistic regression, and one-against-the-rest
-//! support vector machines with squared hinge loss (L2-SVM), both with a penalty λ/2·‖W‖² (biases
-//! are free), on features brought to mean 0 and variance 1.
+//! Linear classifiers on standardised features: multinomial logistic regression, and one-vs-rest
+//! support vector machines with squared hinge loss (L2-SVM). Both have a penalty λ/2·‖W‖² on the
+//! weights, not on the biases.
 
 use std::ops::Range;
 
@@ -9,29 +9,29 @@ use rayon::prelude::*;
 use crate::linalg::gemm::{Matrix, gemm};
 use crate::linalg::lbfgs::{Stop, minimise};
 
-/// Rows that are multiplied at once.
+/// Rows in one matrix product: large enough for its speed, small enough for the cache.
 const BLOCK: usize = 128;
-/// Parts of the rows whose sums are taken side by side; as many whatever the threads, so that sums
-/// are the same.
+/// Number of parts whose sums are computed in parallel. It does not depend on the number of
+/// threads, so that rounding does not either.
 const PARTS: usize = 16;
-/// What is added to each feature's variance, as a share of their mean: features that hardly vary
-/// are not blown up.
-const FLOOR: f64 = 0.01;
+/// Share of the mean variance that is added to the variance of each feature. It keeps features that
+/// are almost constant from being amplified.
+const VARIANCE_FLOOR: f64 = 0.01;
 
-/// A kind of classifier.
+/// Kind of a classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Multinomial logistic regression: mean of −ln softmax.
+pub enum ClassifierKind {
+    /// Multinomial logistic regression: the loss is the mean of −ln softmax.
     Logistic,
-    /// L2-SVM, one against the rest: mean of Σₖ max(0, 1 − tₖ·sₖ)², tₖ = ±1.
+    /// One-vs-rest L2-SVM: the loss is the mean of Σₖ max(0, 1 − tₖ·sₖ)², tₖ = ±1.
     Svm,
 }
 
-impl Kind {
-    /// Both.
+impl ClassifierKind {
+    /// Both kinds.
     pub const ALL: [Self; 2] = [Self::Logistic, Self::Svm];
 
-    /// Its name for people.
+    /// Display name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Logistic => "logistic regression",
@@ -39,13 +39,13 @@ impl Kind {
         }
     }
 
-    /// Loss of a row of scores, whose gradient takes their place.
+    /// Loss of a row of scores. Replaces the scores by the gradient.
     fn loss(self, scores: &mut [f32], class: usize) -> f64 {
         match self {
             Self::Logistic => {
-                let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let own = scores[class] - most;
-                scores.iter_mut().for_each(|score| *score = (*score - most).exp());
+                let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let own = scores[class] - max;
+                scores.iter_mut().for_each(|score| *score = (*score - max).exp());
                 let sum: f32 = scores.iter().sum();
                 scores.iter_mut().for_each(|score| *score /= sum);
                 scores[class] -= 1.0;
@@ -55,9 +55,9 @@ impl Kind {
                 let mut loss = 0.0;
                 for (k, score) in scores.iter_mut().enumerate() {
                     let sign = if k == class { 1.0 } else { -1.0 };
-                    let lack = (1.0 - sign * *score).max(0.0);
-                    loss += f64::from(lack) * f64::from(lack);
-                    *score = -2.0 * sign * lack;
+                    let hinge = (1.0 - sign * *score).max(0.0);
+                    loss += f64::from(hinge) * f64::from(hinge);
+                    *score = -2.0 * sign * hinge;
                 }
                 loss
             }
@@ -65,18 +65,18 @@ impl Kind {
     }
 }
 
-/// Features with their classes, row by row.
+/// A design matrix: a row of features for each image, with its class.
 #[derive(Clone, Debug)]
 pub struct Design {
-    /// Features of a row.
+    /// Number of features in a row.
     pub width: usize,
-    /// Rows one after the other.
+    /// The features, row by row.
     pub values: Vec<f32>,
     /// The class of each row.
     pub of: Vec<u32>,
 }
 
-/// Mean and the inverse of the deviation of each feature.
+/// Standardisation: mean and inverse standard deviation of each feature.
 #[derive(Clone, Debug)]
 pub struct Scaling {
     mean: Vec<f32>,
@@ -84,7 +84,7 @@ pub struct Scaling {
 }
 
 impl Design {
-    /// Rows that are to be filled.
+    /// A design matrix of zeros.
     pub fn new(width: usize, of: Vec<u32>) -> Self {
         Self { width, values: vec![0.0; width * of.len()], of }
     }
@@ -94,12 +94,12 @@ impl Design {
         self.of.len()
     }
 
-    /// A row's features.
+    /// The features of a row.
     pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
         &mut self.values[row * self.width..][..self.width]
     }
 
-    /// Some rows, in this order.
+    /// The rows with these indices, in this order.
     #[must_use]
     pub fn subset(&self, rows: &[usize]) -> Self {
         let values = rows
@@ -110,7 +110,7 @@ impl Design {
         Self { width: self.width, values, of: rows.iter().map(|row| self.of[*row]).collect() }
     }
 
-    /// Mean and deviation of each feature over all rows.
+    /// Computes the standardisation of these rows.
     pub fn scaling(&self) -> Scaling {
         let rows = self.rows().max(1) as f64;
         let part = self.rows().div_ceil(PARTS).max(1) * self.width;
@@ -133,7 +133,7 @@ impl Design {
         };
         let mean = sums(&|_, value| f64::from(value));
         let variance = sums(&|i, value| (f64::from(value) - mean[i]).powi(2));
-        let floor = FLOOR * variance.iter().sum::<f64>() / self.width.max(1) as f64;
+        let floor = VARIANCE_FLOOR * variance.iter().sum::<f64>() / self.width.max(1) as f64;
         let factor = |variance: &f64| {
             if variance + floor > 0.0 { (variance + floor).sqrt().recip() as f32 } else { 0.0 }
         };
@@ -143,8 +143,7 @@ impl Design {
         }
     }
 
-    /// Brings features to mean 0 and variance 1, by the means and deviations of these or other
-    /// rows.
+    /// Standardises the features by the scaling of these or other rows.
     pub fn scale(&mut self, by: &Scaling) {
         self.values.par_chunks_mut(self.width).for_each(|row| {
             row.iter_mut()
@@ -154,38 +153,39 @@ impl Design {
     }
 }
 
-/// A fitted classifier: scores are Wᵀx + b.
+/// A linear classifier with scores Wᵀx + b.
 #[derive(Clone, Debug)]
-pub struct Linear {
+pub struct LinearClassifier {
     classes: usize,
-    /// The weights of one class after the other, then the biases.
+    /// The weights, class by class, then the biases.
     w: Vec<f64>,
 }
 
-impl Linear {
-    /// All zero.
+impl LinearClassifier {
+    /// A classifier with weights and biases 0.
     pub fn new(width: usize, classes: usize) -> Self {
         Self { classes, w: vec![0.0; (width + 1) * classes] }
     }
 
-    /// Fits to some rows, beginning with what it is. Returns the steps that it took.
+    /// Fits to a range of rows, starting from the current weights. Returns the number of L-BFGS
+    /// steps.
     pub fn fit(
         &mut self,
         design: &Design,
         rows: Range<usize>,
-        kind: Kind,
+        kind: ClassifierKind,
         lambda: f64,
         stop: Stop,
     ) -> usize {
-        let objective = Objective { design, rows, kind, classes: self.classes, lambda };
+        let objective = PenalisedLoss { design, rows, kind, classes: self.classes, lambda };
         let mut gradient = vec![0.0; self.w.len()];
-        // so that it is the same however near it begins
+        // The gradient at 0 scales the stopping rule, so that it does not depend on the start.
         objective.at(&vec![0.0; self.w.len()], &mut gradient);
         let scale = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
         minimise(&mut self.w, scale, stop, |w, gradient| objective.at(w, gradient), |_, _| true)
     }
 
-    /// The class with the highest score, of each of some rows.
+    /// The class with the highest score for each row of a range.
     pub fn classify(&self, design: &Design, rows: Range<usize>) -> Vec<u32> {
         let (w, biases) = single(&self.w, design.width, self.classes);
         let blocks: Vec<Range<usize>> = blocks(rows).collect();
@@ -193,7 +193,7 @@ impl Linear {
             let count = rows.len();
             let scores = scores(design, rows, &w, &biases, &mut Vec::new());
             let best = |row: usize| {
-                // the first of equal ones
+                // Of equal scores the first class wins.
                 (1..self.classes).fold(0, |best, k| {
                     if scores[k * count + row] > scores[best * count + row] { k } else { best }
                 })
@@ -203,8 +203,8 @@ impl Linear {
         classes.collect::<Vec<_>>().concat()
     }
 
-    /// Weights [classes, features] and biases of the same classifier of features that are not
-    /// brought to any scale.
+    /// Weights [classes, features] and biases of the equivalent classifier for features that are
+    /// not standardised.
     pub fn unscaled(&self, scaling: &Scaling) -> (Vec<f32>, Vec<f32>) {
         let width = scaling.mean.len();
         let mut weights = Vec::with_capacity(width * self.classes);
@@ -224,18 +224,20 @@ impl Linear {
     }
 }
 
+/// Splits a range of rows into blocks.
 fn blocks(rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     let end = rows.end;
     rows.step_by(BLOCK).map(move |start| start..end.min(start + BLOCK))
 }
 
+/// Weights and biases in single precision.
 fn single(w: &[f64], width: usize, classes: usize) -> (Vec<f32>, Vec<f32>) {
     let mut w: Vec<f32> = w.iter().map(|w| *w as f32).collect();
     let biases = w.split_off(width * classes);
     (w, biases)
 }
 
-/// Scores of some rows, those of one class after the other.
+/// Scores of a range of rows: [classes, rows]. `reuse` provides the memory.
 fn scores(
     design: &Design,
     rows: Range<usize>,
@@ -259,17 +261,17 @@ fn scores(
     scores
 }
 
-/// Mean loss of some rows, and the penalty.
-struct Objective<'a> {
+/// The objective of a fit: mean loss of a range of rows, plus the penalty.
+struct PenalisedLoss<'a> {
     design: &'a Design,
     rows: Range<usize>,
-    kind: Kind,
+    kind: ClassifierKind,
     classes: usize,
     lambda: f64,
 }
 
-impl Objective<'_> {
-    /// The value at `parameters`, and its gradient.
+impl PenalisedLoss<'_> {
+    /// The value at `parameters`; writes the gradient.
     fn at(&self, parameters: &[f64], gradient: &mut [f64]) -> f64 {
         let (width, classes, count) = (self.design.width, self.classes, self.rows.len());
         let (w, biases) = single(parameters, width, classes);
@@ -300,7 +302,7 @@ impl Objective<'_> {
         value
     }
 
-    /// Sums of the losses of some rows and of their gradients.
+    /// Sum of the losses of a range of rows, and sum of their gradients.
     fn part(&self, rows: Range<usize>, w: &[f32], biases: &[f32]) -> (f64, Vec<f32>) {
         let (width, classes) = (self.design.width, self.classes);
         let mut sum = vec![0.0_f32; (width + 1) * classes];
@@ -336,7 +338,8 @@ mod tests {
     use super::*;
     use crate::rng::Stream;
 
-    /// Three clouds around the corners of a triangle, in `width` dimensions, the rest noise.
+    /// Three clouds around the corners of a triangle in `width` dimensions. The other dimensions
+    /// are noise.
     fn clouds(rows: usize, width: usize, spread: f32, seed: u64) -> Design {
         let mut stream = Stream::new(seed, "clouds");
         let mut design = Design::new(width, (0..rows).map(|row| (row % 3) as u32).collect());
@@ -352,11 +355,11 @@ mod tests {
     const STOP: Stop = Stop { steps: 300, gradient: 1e-5 };
 
     #[test]
-    fn gradients_are_those_of_the_values() {
+    fn gradients_equal_differences_of_the_objective() {
         let design = clouds(150, 4, 2.0, 1);
-        for kind in Kind::ALL {
+        for kind in ClassifierKind::ALL {
             let objective =
-                Objective { design: &design, rows: 3..150, kind, classes: 3, lambda: 0.3 };
+                PenalisedLoss { design: &design, rows: 3..150, kind, classes: 3, lambda: 0.3 };
             let mut stream = Stream::new(2, "w");
             let w: Vec<f64> = (0..15).map(|_| f64::from(stream.normal()) * 0.1).collect();
             let mut gradient = vec![0.0; 15];
@@ -378,20 +381,20 @@ mod tests {
     }
 
     #[test]
-    fn classes_that_can_be_told_apart_are() {
+    fn separable_classes_are_separated() {
         let (mut train, mut test) = (clouds(600, 6, 0.5, 3), clouds(300, 6, 0.5, 4));
         let scaling = train.scaling();
         let unscaled = test.clone();
         train.scale(&scaling);
         test.scale(&scaling);
-        for kind in Kind::ALL {
-            let mut linear = Linear::new(6, 3);
+        for kind in ClassifierKind::ALL {
+            let mut linear = LinearClassifier::new(6, 3);
             linear.fit(&train, 0..600, kind, 1e-3, STOP);
             let found = linear.classify(&test, 0..300);
             let wrong = found.iter().zip(&test.of).filter(|(a, b)| a != b).count();
             assert!(wrong < 5, "{kind:?}: {wrong}");
             assert_eq!(linear.classify(&test, 7..9), found[7..9]);
-            // the same on features as they were
+            // The unscaled classifier gives the same classes on unscaled features.
             let (weights, biases) = linear.unscaled(&scaling);
             for (row, found) in found.iter().enumerate() {
                 let x = &unscaled.values[row * 6..][..6];
@@ -401,11 +404,11 @@ mod tests {
                 let best = (0..3).max_by(|a, b| score(*a).total_cmp(&score(*b))).unwrap();
                 assert_eq!(best as u32, *found);
             }
-            // a control: labels that mean nothing cannot be learned
+            // Control: random labels cannot be learned.
             let mut shuffled = train.clone();
             let order = Stream::new(5, "shuffle").permutation(600);
             shuffled.of = order.iter().map(|row| train.of[*row as usize]).collect();
-            let mut linear = Linear::new(6, 3);
+            let mut linear = LinearClassifier::new(6, 3);
             linear.fit(&shuffled, 0..600, kind, 1e-3, STOP);
             let wrong =
                 linear.classify(&test, 0..300).iter().zip(&test.of).filter(|(a, b)| a != b).count();
@@ -414,15 +417,15 @@ mod tests {
     }
 
     #[test]
-    fn the_optimum_is_where_the_gradient_vanishes() {
+    fn the_gradient_vanishes_at_the_optimum() {
         let mut design = clouds(90, 3, 1.5, 6);
         let scaling = design.scaling();
         design.scale(&scaling);
-        for kind in Kind::ALL {
-            let mut linear = Linear::new(3, 3);
+        for kind in ClassifierKind::ALL {
+            let mut linear = LinearClassifier::new(3, 3);
             let steps = linear.fit(&design, 0..90, kind, 0.1, STOP);
             let mut gradient = vec![0.0; 12];
-            Objective { design: &design, rows: 0..90, kind, classes: 3, lambda: 0.1 }
+            PenalisedLoss { design: &design, rows: 0..90, kind, classes: 3, lambda: 0.1 }
                 .at(&linear.w, &mut gradient);
             let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
             assert!(steps < 300 && norm < 1e-4, "{kind:?}: {steps} steps, {norm}");

@@ -1,47 +1,48 @@
-//! The images of a probe, and their features in the order that fitting wants.
+//! The images of a probe, and their features in the order that fits need.
 
 use super::linear::{Design, Scaling};
-use super::{HELD_OUT, matched};
+use super::{HELD_OUT, match_labels};
 use crate::data::split::held_out;
 use crate::data::{Labels, Sample};
 use crate::error::{Error, Result};
 
-/// Labelled images to fit to, and others to judge by.
+/// Labelled training and test images of a probe.
 #[derive(Debug)]
-pub struct Task<'a> {
+pub struct ProbeTask<'a> {
     /// The training images.
     pub train: &'a Sample,
     /// The test images.
     pub test: &'a Sample,
-    /// The classes' names.
+    /// Names of the classes.
     pub classes: Vec<String>,
+    /// Labels of the training and the test images.
     labels: [Labels; 2],
-    /// The row of each training image.
+    /// The design row of each training image.
     row: Vec<usize>,
-    /// Rows that classifiers are fitted to while the penalty is chosen by the others.
+    /// Number of rows to fit to while the others choose the penalty weight.
     fit: usize,
 }
 
-/// Features of a task's images, brought to mean 0 and variance 1 by those of the training images.
+/// Features of the images, standardised by mean and variance of the training images.
 #[derive(Debug)]
-pub struct Rows {
-    /// Of the training images, those to fit to first.
+pub struct ProbeFeatures {
+    /// Features of the training images. Held-out images are the last rows.
     pub train: Design,
-    /// How many those are.
+    /// Number of training images that are not held out.
     pub fit: usize,
-    /// Of the test images.
+    /// Features of the test images.
     pub test: Design,
-    /// What they were scaled by.
+    /// The standardisation.
     pub scaling: Scaling,
 }
 
-impl<'a> Task<'a> {
-    /// The task of two sets; which training labels are held out is drawn from the seed.
+impl<'a> ProbeTask<'a> {
+    /// A task from two data sets. The seed chooses the held-out training images.
     ///
     /// # Errors
-    /// When labels are missing or do not match.
+    /// As [`match_labels`].
     pub fn new(train: &'a Sample, test: &'a Sample, seed: u64) -> Result<Self> {
-        let (of_train, of_test) = matched(train.labels(), test.labels())?;
+        let (of_train, of_test) = match_labels(train.labels(), test.labels())?;
         let (order, fit) = held_out(&of_train.of, of_train.classes.len(), HELD_OUT, seed);
         let mut row = vec![0; order.len()];
         order.iter().enumerate().for_each(|(place, image)| row[*image] = place);
@@ -55,26 +56,27 @@ impl<'a> Task<'a> {
         })
     }
 
-    /// How many training images classifiers are fitted to while the penalty is chosen.
+    /// Number of training images that are not held out.
     pub const fn held_from(&self) -> usize {
         self.fit
     }
 
-    /// Bytes of so many features of every image.
+    /// Memory in bytes for `width` features of every image.
     pub fn bytes(&self, width: usize) -> u64 {
         4 * (width as u64) * (self.train.len() + self.test.len()) as u64
     }
 
-    /// Fails if so many features of every image are more than may be taken.
+    /// Checks that `width` features of every image fit into the allowed memory in bytes.
     ///
     /// # Errors
-    /// With the figures.
+    /// When they do not; the message has both sizes.
     pub fn check(&self, width: usize, allowed: Option<u64>) -> Result<()> {
         match allowed {
             Some(allowed) if self.bytes(width) > allowed => {
                 let mib = |bytes: u64| bytes.div_ceil(1 << 20);
                 Err(Error::usage(format!(
-                    "{width} features of {} images take {} MiB, more than the {} MiB that may be taken; pool them on a coarser --grid, or raise --max-memory",
+                    "{width} features of {} images need {} MiB, more than the {} MiB allowed; pool \
+                     them on a coarser --grid, or raise --max-memory",
                     self.train.len() + self.test.len(),
                     mib(self.bytes(width)),
                     mib(allowed)
@@ -84,16 +86,17 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// Takes the features of all images, which `each` gives for a set in order, the number of the
-    /// first and the values of some.
+    /// Collects `width` features of all images and standardises them. `each` extracts the features
+    /// of a data set in order: it calls its callback with the number of an image and the features
+    /// from that image on.
     ///
     /// # Errors
-    /// What `each` fails with.
+    /// The error of `each`.
     pub fn gather(
         &self,
         width: usize,
         mut each: impl FnMut(&Sample, &mut dyn FnMut(usize, &[f32]) -> Result<()>) -> Result<()>,
-    ) -> Result<Rows> {
+    ) -> Result<ProbeFeatures> {
         let mut of = vec![0; self.row.len()];
         self.row.iter().zip(&self.labels[0].of).for_each(|(row, class)| of[*row] = *class);
         let mut train = Design::new(width, of);
@@ -115,14 +118,14 @@ impl<'a> Task<'a> {
         let scaling = train.scaling();
         train.scale(&scaling);
         test.scale(&scaling);
-        Ok(Rows { train, fit: self.fit, test, scaling })
+        Ok(ProbeFeatures { train, fit: self.fit, test, scaling })
     }
 
-    /// The pixels themselves as features, on the 0–1 scale.
+    /// The pixels as features: the baseline of a probe.
     ///
     /// # Errors
     /// When an image cannot be read.
-    pub fn pixels(&self, width: usize) -> Result<Rows> {
+    pub fn pixels(&self, width: usize) -> Result<ProbeFeatures> {
         self.gather(width, |sample, take| {
             let mut done = 0;
             sample.each_part(|images, _| {

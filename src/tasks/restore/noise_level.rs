@@ -16,15 +16,21 @@
 //! What it takes for granted: noise that is white, additive and not clipped. Images saved with
 //! clipped noise in dark or bright areas are judged somewhat less noisy than they are.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::shape::Size;
 
 /// The side of a patch.
 const PATCH: usize = 8;
 /// The most samples of patches that are looked at; larger images have patches further apart. 65,536
 /// gray patches, 21,845 colour ones.
 const MAX_SAMPLES: usize = 1 << 22;
+/// The largest side of the part that [`estimate_middle`] looks at. Four megapixels are far more
+/// patches than [`MAX_SAMPLES`] allows, so that a larger part would not change much.
+const MIDDLE: usize = 2048;
 /// How often patches of weak texture are chosen anew.
 const ROUNDS: usize = 3;
 /// Rows of patches whose products are summed together; fixed, so that the result does not depend on
@@ -70,6 +76,23 @@ pub fn estimate(pixels: &[f32], h: usize, w: usize, c: usize) -> Result<f64> {
     Ok(255.0 * found.sqrt())
 }
 
+/// [`estimate`] of the middle of a large image, at most 2048×2048 pixels. `read` appends the given
+/// columns of a row to a vector (W,C; 0…1).
+///
+/// # Errors
+/// As [`estimate`].
+pub fn estimate_middle(
+    size: Size,
+    c: usize,
+    read: impl Fn(usize, Range<usize>, &mut Vec<f32>),
+) -> Result<f64> {
+    let (h, w) = (size.h.min(MIDDLE), size.w.min(MIDDLE));
+    let (top, left) = ((size.h - h) / 2, (size.w - w) / 2);
+    let mut pixels = Vec::with_capacity(h * w * c);
+    (top..top + h).for_each(|y| read(y, left..left + w, &mut pixels));
+    estimate(&pixels, h, w, c)
+}
+
 /// The sum of squared gradients that a patch of noise with variance 1 stays below with a
 /// probability of 1 − 10⁻⁶: the quantile of a gamma distribution (Liu et al., equation 15) by
 /// Wilson and Hilferty's cube.
@@ -107,11 +130,11 @@ struct Grid {
     step: usize,
 }
 
-/// Sums over patches: how many, each sample, products of two samples (the lower triangle).
-type Sums = (usize, Vec<f64>, Vec<f64>);
+/// PatchSums over patches: how many, each sample, products of two samples (the lower triangle).
+type PatchSums = (usize, Vec<f64>, Vec<f64>);
 
 impl Grid {
-    fn sums(&self, pixels: &[f32], rows: std::ops::Range<usize>, below: f64) -> Sums {
+    fn sums(&self, pixels: &[f32], rows: std::ops::Range<usize>, below: f64) -> PatchSums {
         let Self { w, c, columns, step, .. } = *self;
         let d = PATCH * PATCH * c;
         let (mut n, mut sum, mut square, mut patch) =
@@ -150,7 +173,8 @@ impl Grid {
             let part = |start: &usize| {
                 self.sums(pixels, *start..self.rows.min(start + ROWS_AT_ONCE), below)
             };
-            for (part_n, part_sum, part_square) in some.par_iter().map(part).collect::<Vec<Sums>>()
+            for (part_n, part_sum, part_square) in
+                some.par_iter().map(part).collect::<Vec<PatchSums>>()
             {
                 n += part_n;
                 sum.iter_mut().zip(part_sum).for_each(|(a, b)| *a += b);

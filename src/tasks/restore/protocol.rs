@@ -20,6 +20,7 @@ use crate::data::folder::EXTENSIONS;
 use crate::data::formats::decode::decode_file;
 use crate::error::{Error, Result, did_you_mean};
 use crate::metrics::quality;
+use crate::names::names;
 use crate::raster::color;
 use crate::raster::corrupt;
 use crate::raster::corrupt::{Mask, MaskKind};
@@ -28,21 +29,22 @@ use crate::report::picture::Picture;
 use crate::spec::Task;
 use crate::tasks::restore::published::{Published, published};
 
-/// A published protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// Gray denoising on the 68 test images of the Berkeley segmentation data (Roth & Black 2009).
-    Bsd68,
-    /// Gray denoising on twelve classical images (Zhang et al. 2017).
-    Set12,
-    /// Super-resolution on five images (Bevilacqua et al. 2012).
-    Set5,
-    /// Super-resolution on fourteen images (Zeyde et al. 2010).
-    Set14,
-    /// Inpainting of half of the pixels on eight images of Set12 (Heide et al. 2015, Papyan et al.
-    /// 2017).
-    Inpaint50,
+names! {
+    /// A published protocol.
+    pub enum Protocol {
+        /// Gray denoising on the 68 test images of the Berkeley segmentation data (Roth & Black
+        /// 2009).
+        Bsd68 = "bsd68",
+        /// Gray denoising on twelve classical images (Zhang et al. 2017).
+        Set12 = "set12",
+        /// Super-resolution on five images (Bevilacqua et al. 2012).
+        Set5 = "set5",
+        /// Super-resolution on fourteen images (Zeyde et al. 2010).
+        Set14 = "set14",
+        /// Inpainting of half of the pixels on eight images of Set12 (Heide et al. 2015, Papyan et
+        /// al. 2017).
+        Inpaint50 = "inpaint50",
+    }
 }
 
 /// What is done to the clean images.
@@ -58,20 +60,6 @@ pub enum Degradation {
 }
 
 impl Protocol {
-    /// Every protocol with its name.
-    pub const ALL: [(&'static str, Self); 5] = [
-        ("bsd68", Self::Bsd68),
-        ("set12", Self::Set12),
-        ("set5", Self::Set5),
-        ("set14", Self::Set14),
-        ("inpaint50", Self::Inpaint50),
-    ];
-
-    /// The name on the command line.
-    pub fn name(self) -> &'static str {
-        Self::ALL[self as usize].0
-    }
-
     /// What a model does that is judged by it.
     pub const fn task(self) -> Task {
         match self {
@@ -130,7 +118,8 @@ impl Protocol {
         }
         if files.len() != self.count() {
             return Err(Error::usage(format!(
-                "{}: {} of the images that {} is about, not {}; name the folder that holds just this set",
+                "{}: {} of the images that {} is about, not {}; name the folder that holds just \
+                 this set",
                 folder.display(),
                 files.len(),
                 self.name(),
@@ -145,18 +134,13 @@ impl FromStr for Protocol {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let names = Self::ALL.map(|(name, _)| name);
-        Self::ALL
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, protocol)| *protocol)
-            .ok_or_else(|| {
-                Error::usage(format!(
-                    "no protocol is called {name}; known are {}{}",
-                    names.join(", "),
-                    did_you_mean(name, names)
-                ))
-            })
+        Self::named(name).ok_or_else(|| {
+            Error::usage(format!(
+                "no protocol is called {name}; known are {}{}",
+                Self::names().collect::<Vec<_>>().join(", "),
+                did_you_mean(name, Self::names())
+            ))
+        })
     }
 }
 
@@ -269,7 +253,8 @@ pub fn score(
     let Picture { h, w, c, .. } = *reference;
     if (restored.h, restored.w, restored.c) != (h, w, c) {
         return Err(Error::failed(format!(
-            "a result of {}x{} with {} channels instead of {w}x{h} with {c}; use a model for this task and this scale",
+            "a result of {}x{} with {} channels instead of {w}x{h} with {c}; use a model for this \
+             task and this scale",
             restored.w, restored.h, restored.c
         )));
     }
@@ -313,7 +298,7 @@ pub struct Score {
 
 /// The scores at one degradation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Outcome {
+pub struct DegradationResult {
     /// What was done to the images.
     pub degradation: Degradation,
     /// Each image.
@@ -332,13 +317,13 @@ pub struct Outcome {
 
 /// A protocol's scores.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
+pub struct ProtocolReport {
     /// The protocol.
     pub protocol: Protocol,
     /// The seed of noise and masks.
     pub seed: u64,
     /// A part for each degradation.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Vec<DegradationResult>,
 }
 
 /// Reads a protocol's clean image: gray, or for super-resolution the BT.601 luma rounded to 8 bits.
@@ -375,7 +360,7 @@ pub fn run(
     degradations: &[Degradation],
     seed: u64,
     mut restore: impl FnMut(&Degraded) -> Result<Restored>,
-) -> Result<Report> {
+) -> Result<ProtocolReport> {
     let files = protocol.images(folder)?;
     let mut outcomes = Vec::new();
     for &degradation in degradations {
@@ -402,7 +387,7 @@ pub fn run(
         let mean = |of: fn(&Score) -> f64| images.iter().map(of).sum::<f64>() / images.len() as f64;
         let (psnr, ssim) = (mean(|score| score.psnr), mean(|score| score.ssim));
         let [psnr_before, ssim_before] = given;
-        outcomes.push(Outcome {
+        outcomes.push(DegradationResult {
             degradation,
             images,
             psnr_before,
@@ -412,10 +397,10 @@ pub fn run(
             published: published(protocol, degradation),
         });
     }
-    Ok(Report { protocol, seed, outcomes })
+    Ok(ProtocolReport { protocol, seed, outcomes })
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for ProtocolReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.outcomes.iter().flat_map(|o| {
             let images = o.images.iter().map(|score| score.image.chars().count());

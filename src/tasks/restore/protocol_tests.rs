@@ -145,7 +145,8 @@ fn the_eight_images_are_chosen_and_other_folders_refused() {
     assert!(message.contains("12 of the images that set5 is about, not 5"), "{message}");
     assert!(Protocol::Set5.images(&folder.path.join("none")).is_err());
     assert!("set13".parse::<Protocol>().unwrap_err().to_string().contains("did you mean set1"));
-    for (name, protocol) in Protocol::ALL {
+    for &protocol in Protocol::ALL {
+        let name = protocol.name();
         assert_eq!((name.parse::<Protocol>().unwrap(), protocol.name()), (protocol, name));
     }
 }

@@ -17,7 +17,7 @@ pub struct Published {
 
 /// A method, its source, and its means at the protocol's degradations, in their order; NaN where
 /// none is listed.
-type Row = (&'static str, &'static str, [f64; 3]);
+type PublishedRow = (&'static str, &'static str, [f64; 3]);
 
 const DNCNN: &str = "Zhang et al., Beyond a Gaussian Denoiser, TIP 2017";
 const SRCNN: &str =
@@ -26,19 +26,19 @@ const CSCNET: &str = "Simon & Elad, Rethinking the CSC Model for Natural Images,
 const CDLNET: &str = "Janjušević et al., CDLNet: Noise-Adaptive Convolutional Dictionary Learning Network, 2022; 66 thousand parameters";
 const NONE: f64 = f64::NAN;
 
-const BSD68: &[Row] = &[
+const BSD68: &[PublishedRow] = &[
     ("BM3D", DNCNN, [31.07, 28.57, 25.62]),
     ("CSCNet", CSCNET, [NONE, 28.93, NONE]),
     ("FCDLNet", CDLNET, [31.45, 28.99, 26.11]),
     ("DnCNN-S", DNCNN, [31.73, 29.23, 26.23]),
 ];
-const SET12: &[Row] =
+const SET12: &[PublishedRow] =
     &[("BM3D", DNCNN, [32.37, 29.97, 26.72]), ("DnCNN-S", DNCNN, [32.86, 30.44, 27.18])];
-const SET5: &[Row] =
+const SET5: &[PublishedRow] =
     &[("bicubic", SRCNN, [33.66, 30.39, 28.42]), ("SRCNN", SRCNN, [36.66, 32.75, 30.49])];
-const SET14: &[Row] =
+const SET14: &[PublishedRow] =
     &[("bicubic", SRCNN, [30.23, 27.54, 26.00]), ("SRCNN", SRCNN, [32.45, 29.30, 27.50])];
-const INPAINT50: &[Row] = &[
+const INPAINT50: &[PublishedRow] = &[
     (
         "slice-based CSC",
         "Papyan et al., Convolutional Dictionary Learning via Local Processing, ICCV 2017",
@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn every_protocol_has_rows_in_order() {
-        for (name, protocol) in Protocol::ALL {
+        for &protocol in Protocol::ALL {
+            let name = protocol.name();
             for degradation in protocol.degradations() {
                 let rows = published(protocol, degradation);
                 assert!(

@@ -7,4 +7,4 @@ mod trainer;
 
 pub use judge::{Judged, judge};
 pub use segmenter::{Laid, Pass, Segmenter, most_likely};
-pub use trainer::{Balance, Changes, Found, Options, Trainer};
+pub use trainer::{Found, Part, Segmentation, check_class_weights, run, samples};

@@ -3,8 +3,8 @@
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::infer::batches::Inference;
-use crate::infer::tiles::{Blend, Tiles};
-use crate::model::{Graph, HEAD, Store, Tiling, tiling};
+use crate::infer::tiles::{Blend, TileGrid};
+use crate::model::{Graph, HEAD, Store, TileGeometry, tile_geometry};
 use crate::shape::Dims;
 use crate::spec::ModelSpec;
 
@@ -31,7 +31,7 @@ impl Segmenter {
     pub fn new(graph: &Graph, store: &Store) -> Result<Self> {
         Self::check(graph)?;
         let input = graph.nodes[0].dims;
-        let Tiling { align, halo } = tiling(graph)?;
+        let TileGeometry { align, halo } = tile_geometry(graph)?;
         Ok(Self { spec: graph.spec.clone(), store: store.clone(), channels: input.c, align, halo })
     }
 
@@ -58,7 +58,7 @@ impl Segmenter {
     /// # Errors
     /// When it has a fully connected layer, which fixes them.
     pub fn align(graph: &Graph) -> Result<usize> {
-        Ok(tiling(graph)?.align)
+        Ok(tile_geometry(graph)?.align)
     }
 
     /// Names of the classes.
@@ -102,7 +102,7 @@ impl Segmenter {
     /// # Errors
     /// When the model cannot have such a size.
     pub fn laid(&self, device: &Device, h: usize, w: usize) -> Result<Laid> {
-        let tiles = Tiles::new(h, w, self.tile(device)?, self.halo, self.align)?;
+        let tiles = TileGrid::new(h, w, self.tile(device)?, self.halo, self.align)?;
         let (tile_h, tile_w) = tiles.size();
         let graph = Graph::new(&self.spec, Dims::new(self.channels, tile_h, tile_w))?;
         Ok(Laid { graph, tiles, size: (h, w), store: self.store.clone() })
@@ -113,7 +113,7 @@ impl Segmenter {
 #[derive(Debug)]
 pub struct Laid {
     graph: Graph,
-    tiles: Tiles,
+    tiles: TileGrid,
     size: (usize, usize),
     store: Store,
 }
@@ -151,11 +151,6 @@ impl Pass<'_> {
             }
         }
         Ok(whole)
-    }
-
-    /// Gives its buffers back.
-    pub fn release(mut self, device: &mut Device) {
-        self.inference.release(device);
     }
 }
 

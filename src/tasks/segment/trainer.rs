@@ -3,238 +3,205 @@
 use std::borrow::Cow;
 
 use rayon::prelude::*;
+use serde_json::json;
 
 use super::judge::judge;
 use super::segmenter::Segmenter;
 use crate::data::Handles;
-use crate::data::annotations::label_image::NONE;
-use crate::data::annotations::label_set::Set;
+use crate::data::annotations::label_image::IGNORED;
+use crate::data::annotations::label_set::SegmentationSet;
+use crate::data::augment::{Flips, Jitter};
 use crate::device::Device;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::hash::Hash;
 use crate::infer::tiles::mirrored;
-use crate::model::{Graph, Loaded, Store};
+use crate::model::Graph;
 use crate::ops::{Dice, PixelCrossEntropy, SCALAR_PARTIALS};
+use crate::record::Builder;
 use crate::rng::Stream;
 use crate::shape::Dims;
-use crate::train::supervised::{Ends, Lesson, Mark, Plan, Supervised, Trained, WIDTH, Watch};
+use crate::spec::{Config, SegmentAugment, SegmentSpec};
+use crate::train::feed::{Batches, Inputs};
+use crate::train::labelled::Epochs;
+use crate::train::run::{Found as IsFound, Task};
+use crate::train::step::{LabelLoss, Output, WIDTH};
+use crate::train::{Run, RunFolder, Trainer, checkpoint::Checkpoint};
+use crate::view::{StepParams, View};
 
-/// What a class is spared by in Dice that has few pixels.
+/// Added to both sides of Dice's fraction, so that a class with few pixels does not dominate.
 const SMOOTH: f64 = 1.0;
-/// Crops of an image in an epoch at most, where it is larger than one.
-const CROPS: usize = 16;
+/// Largest number of crops of an image in an epoch: one large image does not crowd out the others.
+const MAX_CROPS: usize = 16;
+/// Largest change of brightness and contrast, as a share of the range.
+const JITTER: f64 = 0.1;
 
-/// What is done to crops at random.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Changes {
-    /// Left and right exchanged, every other time.
-    pub flip: bool,
-    /// Above and below exchanged, and rows and columns: all eight ways.
-    pub turn: bool,
-    /// Brightness moves by up to so much of the range, contrast by up to that share.
-    pub jitter: f64,
-}
-
-/// What classes weigh.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Balance {
-    /// All the same.
-    Even,
-    /// The rarer, the more: the median of the classes' shares of pixels over its own (Eigen &
-    /// Fergus 2015).
-    Median,
-    /// As given.
-    Given(Vec<f64>),
-}
-
-/// How it is trained.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Options {
-    /// How the training goes.
-    pub plan: Plan,
-    /// What is done to crops.
-    pub changes: Changes,
-    /// What classes weigh in the cross-entropy.
-    pub balance: Balance,
-}
-
-/// What is found on images to validate on.
+/// A validation of a segmenter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Found {
     /// Mean over images of each one's Dice.
     pub dice: f64,
-    /// Mean intersection over union of the classes, of all pixels: what the best weights are chosen
-    /// by, since a class that an image hardly has says little there.
+    /// Mean intersection over union of the classes, over all pixels. The best weights are chosen by
+    /// it, since it does not swing with classes that an image hardly has.
     pub iou: f64,
+    /// What it was validated on.
+    pub on: &'static str,
 }
 
-impl Mark for Found {
-    fn mark(&self) -> f64 {
+impl std::fmt::Display for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: Dice {:.4}, IoU {:.4}", self.on, self.dice, self.iou)
+    }
+}
+
+impl IsFound for Found {
+    fn score(&self) -> f64 {
         self.iou
     }
+
+    fn numbers(&self) -> serde_json::Value {
+        json!({"dice": self.dice, "mean_iou": self.iou})
+    }
 }
 
-/// A segmenter on a device, and a step of its training.
+/// Images with label images, and which of them are used.
+#[derive(Clone, Debug)]
+pub struct Part<'a> {
+    /// The images.
+    pub set: &'a SegmentationSet,
+    /// Numbers of those that are used.
+    pub numbers: Vec<usize>,
+    /// What they are, for people.
+    pub name: &'static str,
+}
+
+/// Validation of a segmenter that is being trained.
 #[derive(Debug)]
-pub struct Trainer<'a> {
-    learner: Supervised<'a>,
-    segmenter: Segmenter,
-    input: Dims,
+pub struct Segmentation<'a> {
+    /// The model as it is.
+    pub segmenter: Segmenter,
+    held: Part<'a>,
 }
 
-/// An image with the class of each of its pixels.
-struct Read<'a> {
-    size: (usize, usize),
-    pixels: Cow<'a, [u8]>,
-    classes: Cow<'a, [u8]>,
+impl Task for Segmentation<'_> {
+    type Found = Found;
+
+    fn validate(&mut self, device: &mut Device) -> Result<Found> {
+        let Part { set, numbers, name } = &self.held;
+        let judged = judge(device, &self.segmenter, set, numbers, |_| {})?;
+        let iou = judged.marks.scores().mean_iou;
+        Ok(Found { dice: judged.image_dice, iou, on: name })
+    }
+
+    fn keeps_best(&self) -> bool {
+        true
+    }
 }
 
-/// A crop, and the class of each of its pixels.
-struct Crop {
-    pixels: Vec<f32>,
-    classes: Vec<u8>,
+/// Lays out the training of a segmenter on some images, validated on others. `data` is what all
+/// images take in the host's memory, in bytes.
+///
+/// # Errors
+/// When it takes more memory than is allowed, or the model gives no class to each pixel.
+pub fn run<'a>(
+    device: &mut Device,
+    folder: &RunFolder,
+    config: &'a Config,
+    graph: &'a Graph,
+    (fit, held): (&Part<'a>, Part<'a>),
+    data: u64,
+    from: Option<&Checkpoint>,
+) -> Result<Run<'a, Segmentation<'a>>> {
+    Segmenter::check(graph)?;
+    let spec = config.segment.clone().unwrap_or_default();
+    let input = graph.nodes[0].dims;
+    let loss = PixelLoss { area: input.area(), classes: graph.spec.classes.len(), dice: spec.dice };
+    let samples: Vec<usize> = fit
+        .numbers
+        .iter()
+        .flat_map(|number| std::iter::repeat_n(*number, crops_of(fit.set, *number, input)))
+        .collect();
+    let crops = Crops {
+        input,
+        set: fit.set,
+        class_weights: class_weights(fit, &spec)?,
+        augment: spec.augment,
+        seed: config.seed,
+        batch: config.train.batch,
+        parts: config.train.accumulate,
+        epochs: Epochs::new(samples, config.train.batch, config.seed),
+        handles: Handles::default(),
+        crops: Vec::new(),
+        weights: Vec::new(),
+    };
+    let hash = data_hash(fit).with(&data_hash(&held).value().to_le_bytes()).value();
+    let trainer =
+        Trainer::labelled(device, config, graph, &loss, Box::new(crops), data, from.is_none())?;
+    let task = Segmentation { segmenter: Segmenter::new(graph, &trainer.store)?, held };
+    Run::begin(device, folder, config, (trainer, task), hash, from)
 }
 
-impl<'a> Trainer<'a> {
-    /// Lays out steps of so many crops of the model's input, beside so many bytes of images; Dice
-    /// counts `dice` times what cross-entropy does.
-    ///
-    /// # Errors
-    /// When the device cannot hold it, or the model gives no class to each pixel.
-    pub fn new(
-        device: &mut Device,
-        graph: &'a Graph,
-        (batch, data): (usize, u64),
-        weight_decay: f64,
-        dice: f64,
-    ) -> Result<Self> {
-        let input = graph.nodes[0].dims;
-        let (pixels, classes) = (batch * input.area(), graph.spec.classes.len());
-        let learner = Supervised::new(
-            device,
-            graph,
-            batch,
-            weight_decay,
-            data,
-            |b, Ends { y, dy, scalars }| {
-                let (labels, weights) =
-                    (b.tape.words("labels", pixels), b.tape.real("weights of pixels", pixels));
-                b.tape.keep(labels);
-                b.tape.keep(weights);
-                let q = b.tape.map("probabilities", pixels * classes);
-                let partials = b
-                    .tape
-                    .real("sums of pixels", Dice::partials(pixels, classes).max(SCALAR_PARTIALS));
-                b.tape.push(PixelCrossEntropy {
-                    pixels,
-                    classes,
-                    width: WIDTH,
-                    index: 0,
-                    y,
-                    labels,
-                    weights,
-                    scalars,
-                    q,
-                    dy,
-                    partials,
-                });
-                let (strength, smooth) = (dice, SMOOTH);
-                if strength > 0.0 {
-                    b.tape.push(Dice {
-                        pixels,
-                        classes,
-                        strength,
-                        smooth,
-                        width: WIDTH,
-                        index: 1,
-                        q,
-                        labels,
-                        weights,
-                        dy,
-                        scalars,
-                        partials,
-                    });
-                }
-                vec![labels, weights]
-            },
-        )?;
-        let segmenter = Segmenter::new(graph, &learner.store)?;
-        Ok(Self { learner, segmenter, input })
-    }
+/// Hash of the images' numbers and sizes.
+fn data_hash(part: &Part) -> Hash {
+    let sizes: Vec<u64> = part
+        .numbers
+        .iter()
+        .flat_map(|number| {
+            let (h, w) = part.set.size(*number);
+            [*number as u64, h as u64, w as u64]
+        })
+        .collect();
+    Hash::default().with(bytemuck::cast_slice(&sizes))
+}
 
-    /// Its values.
-    pub const fn store(&self) -> &Store {
-        &self.learner.store
-    }
+/// Crops of an image in an epoch: as many as cover it, at most 16.
+fn crops_of(set: &SegmentationSet, number: usize, input: Dims) -> usize {
+    let (h, w) = set.size(number);
+    (h * w).div_ceil(input.area()).clamp(1, MAX_CROPS)
+}
 
-    /// What it has learned so far.
-    pub const fn segmenter(&self) -> &Segmenter {
-        &self.segmenter
-    }
+/// Number of samples of an epoch over some images, for a model's input.
+pub fn samples(part: &Part, input: Dims) -> usize {
+    part.numbers.iter().map(|number| crops_of(part.set, *number, input)).sum()
+}
 
-    /// Crops of an image in an epoch: as many as cover it, at most 16.
-    fn crops(&self, set: &Set, number: usize) -> usize {
-        let (h, w) = set.size(number);
-        (h * w).div_ceil(self.input.area()).clamp(1, CROPS)
+/// Reads the weights of classes as `segment.class_weights` has them.
+///
+/// # Errors
+/// When they are neither `even` nor `median` nor a number for each class.
+pub fn check_class_weights(text: &str, classes: usize) -> Result<Option<Vec<f64>>> {
+    if ["even", "median"].contains(&text) {
+        return Ok(None);
     }
-
-    /// Crops of some images in an epoch.
-    pub fn samples(&self, set: &Set, fit: &[usize]) -> usize {
-        fit.iter().map(|number| self.crops(set, *number)).sum()
+    let weights: Vec<f64> = text.split(',').map_while(|part| part.trim().parse().ok()).collect();
+    let complete = weights.len() == classes && text.split(',').count() == classes;
+    let valid = weights.iter().all(|weight| weight.is_finite() && *weight >= 0.0);
+    if !complete || !valid || weights.iter().sum::<f64>() == 0.0 {
+        return Err(Error::usage(format!(
+            "class weights {text}: give even, median, or {classes} numbers of at least 0, \
+             comma-separated, one for each class"
+        )));
     }
+    Ok(Some(weights))
+}
 
-    /// Trains on some images of a set, and keeps the weights that do best on those of `held`.
-    /// `pretrained` lends the encoder its values; without it they are drawn.
-    ///
-    /// # Errors
-    /// When the device fails, a file cannot be read any more, or a loss is no number.
-    pub fn train(
-        &self,
-        device: &mut Device,
-        pretrained: Option<&Loaded>,
-        (set, fit): (&Set, &[usize]),
-        held: (&Set, &[usize]),
-        options: &Options,
-        watch: &mut Watch<'_, Found>,
-    ) -> Result<Trained<Found>> {
-        self.learner.begin(device, pretrained, options.plan.seed)?;
-        let Self { learner, segmenter, input, .. } = self;
-        let class_weights = class_weights(set, fit, &options.balance)?;
-        let all: Vec<usize> = fit
+/// The weight of each class.
+fn class_weights(part: &Part, spec: &SegmentSpec) -> Result<Vec<f64>> {
+    let classes = part.set.labelling.classes.len();
+    if let Some(weights) = check_class_weights(&spec.class_weights, classes)? {
+        return Ok(weights);
+    }
+    if spec.class_weights == "even" {
+        return Ok(vec![1.0; classes]);
+    }
+    let mut counts = vec![0_u64; classes];
+    for number in &part.numbers {
+        part.set
+            .classes(*number)?
             .iter()
-            .flat_map(|number| std::iter::repeat_n(*number, self.crops(set, *number)))
-            .collect();
-        let (changes, seed) = (options.changes, options.plan.seed);
-        let mut lesson = Crops {
-            segmenter,
-            input: *input,
-            set,
-            held,
-            class_weights,
-            changes,
-            seed,
-            handles: Handles::default(),
-        };
-        learner.train(device, &all, &options.plan, false, &mut lesson, watch)
+            .filter(|class| **class != IGNORED)
+            .for_each(|class| counts[usize::from(*class)] += 1);
     }
-}
-
-/// What each class weighs.
-fn class_weights(set: &Set, fit: &[usize], balance: &Balance) -> Result<Vec<f64>> {
-    let classes = set.labelling.classes.len();
-    match balance {
-        Balance::Even => Ok(vec![1.0; classes]),
-        Balance::Given(weights) => Ok(weights.clone()),
-        Balance::Median => {
-            let mut counts = vec![0_u64; classes];
-            for number in fit {
-                set.classes(*number)?
-                    .iter()
-                    .filter(|class| **class != NONE)
-                    .for_each(|class| counts[usize::from(*class)] += 1);
-            }
-            Ok(median_weights(&counts))
-        }
-    }
+    Ok(median_weights(&counts))
 }
 
 /// The median of the counts that are not 0 over each count; 1 where it is 0.
@@ -245,34 +212,139 @@ fn median_weights(counts: &[u64]) -> Vec<f64> {
     counts.iter().map(|count| if *count > 0 { median / *count as f64 } else { 1.0 }).collect()
 }
 
-/// Crops of labelled images, and whole ones to validate on.
-struct Crops<'t> {
-    segmenter: &'t Segmenter,
-    input: Dims,
-    set: &'t Set,
-    held: (&'t Set, &'t [usize]),
-    class_weights: Vec<f64>,
-    changes: Changes,
-    seed: u64,
-    handles: Handles,
+/// Cross-entropy of pixels, and Dice.
+#[derive(Debug)]
+struct PixelLoss {
+    /// Pixels of a sample.
+    area: usize,
+    classes: usize,
+    /// Weight of Dice.
+    dice: f64,
 }
 
-impl Lesson for Crops<'_> {
-    type Judged = Found;
-    // without Dice its part stays 0
-    const PARTS: usize = 2;
+impl LabelLoss for PixelLoss {
+    fn record(&self, b: &mut Builder, output: Output, n: usize) -> Vec<View> {
+        let Output { y, dy, scalars } = output;
+        let (pixels, classes, width) = (n * self.area, self.classes, WIDTH);
+        let labels = b.tape.words("labels", pixels);
+        let weights = b.tape.real("weights of pixels", pixels);
+        let q = b.tape.map("probabilities", pixels * classes);
+        let partials = Dice::partials(pixels, classes).max(SCALAR_PARTIALS);
+        let partials = b.tape.real("sums of pixels", partials);
+        b.tape.push(PixelCrossEntropy {
+            pixels,
+            classes,
+            width,
+            index: 0,
+            y,
+            labels,
+            weights,
+            scalars,
+            q,
+            dy,
+            partials,
+        });
+        if self.dice > 0.0 {
+            b.tape.push(Dice {
+                pixels,
+                classes,
+                strength: self.dice,
+                smooth: SMOOTH,
+                width,
+                index: 1,
+                q,
+                labels,
+                weights,
+                dy,
+                scalars,
+                partials,
+            });
+        }
+        vec![labels, weights]
+    }
 
-    /// What happens to a crop depends on the seed, the step and its place in the batch.
-    fn feed(
+    /// Without Dice the second term stays 0.
+    fn terms(&self) -> &'static [&'static str] {
+        &["cross_entropy", "dice_loss"]
+    }
+
+    fn divisor(&self, n: usize) -> f64 {
+        (n * self.area) as f64
+    }
+
+    fn needs_whole_batch(&self) -> Option<&'static str> {
+        (self.dice > 0.0).then_some("the Dice loss (segment.dice)")
+    }
+}
+
+/// An image with the class of each of its pixels.
+struct Read<'a> {
+    size: (usize, usize),
+    pixels: Cow<'a, [u8]>,
+    classes: Cow<'a, [u8]>,
+}
+
+/// A crop, and the class of each of its pixels.
+#[derive(Debug)]
+struct Crop {
+    pixels: Vec<f32>,
+    classes: Vec<u8>,
+}
+
+/// Random crops of images with label images.
+#[derive(Debug)]
+struct Crops<'a> {
+    input: Dims,
+    set: &'a SegmentationSet,
+    class_weights: Vec<f64>,
+    augment: SegmentAugment,
+    seed: u64,
+    batch: usize,
+    parts: usize,
+    epochs: Epochs,
+    handles: Handles,
+    /// The crops of the step under way, and the weights of their pixels.
+    crops: Vec<Crop>,
+    weights: Vec<f32>,
+}
+
+impl Batches for Crops<'_> {
+    fn steps_per_epoch(&self) -> usize {
+        self.epochs.steps()
+    }
+
+    /// A crop's augmentation depends on the seed, the step and its place in the batch.
+    fn advance(
         &mut self,
         device: &mut Device,
-        learner: &Supervised<'_>,
-        samples: &[usize],
-        step: u64,
+        params: &mut StepParams,
+        part: usize,
+        inputs: &Inputs,
     ) -> Result<()> {
-        let Self { input, set, changes, seed, .. } = *self;
+        if part == 0 {
+            self.cut(u64::from(params.step))?;
+        }
+        let n = self.batch / self.parts;
+        let crops = &self.crops[part * n..][..n];
+        let pixels: Vec<f32> = crops.iter().flat_map(|crop| crop.pixels.iter().copied()).collect();
+        let labels: Vec<u32> = crops
+            .iter()
+            .flat_map(|crop| crop.classes.iter().map(|class| (*class).into()))
+            .collect();
+        device.write(inputs.x, &pixels);
+        device.write_words(inputs.labels[0], &labels);
+        device.write(inputs.labels[1], &self.weights[part * labels.len()..][..labels.len()]);
+        Ok(())
+    }
+}
+
+impl Crops<'_> {
+    /// Reads the images of a step and cuts its crops.
+    fn cut(&mut self, step: u64) -> Result<()> {
+        let Self { input, set, augment, seed, .. } = *self;
+        let samples = self.epochs.batch(step);
         let mut read = Vec::with_capacity(samples.len());
-        for number in samples {
+        for number in &samples {
             read.push(Read {
                 size: set.size(*number),
                 pixels: set.bytes(*number, &mut self.handles)?,
@@ -281,62 +353,65 @@ impl Lesson for Crops<'_> {
         }
         let first = step * samples.len() as u64;
         let cut = |(i, image): (usize, &Read<'_>)| {
+            // A crop draws eight words at most.
             let mut stream = Stream::new(seed, "crops").skip((first + i as u64) * 8);
-            crop(input, image, changes, &mut stream)
+            crop(input, image, augment, JITTER, &mut stream)
         };
-        let crops: Vec<Crop> = read.par_iter().enumerate().map(cut).collect();
-        let pixels: Vec<f32> = crops.iter().flat_map(|crop| crop.pixels.iter().copied()).collect();
-        device.write(learner.x, &pixels);
-        let classes = || crops.iter().flat_map(|crop| crop.classes.iter().copied());
-        device.write_words(learner.answers[0], &classes().map(u32::from).collect::<Vec<u32>>());
-        device.write(learner.answers[1], &pixel_weights(classes(), &self.class_weights));
+        self.crops = read.par_iter().enumerate().map(cut).collect();
+        let classes = self.crops.iter().flat_map(|crop| crop.classes.iter().copied());
+        self.weights = pixel_weights(classes, &self.class_weights);
+        if self.parts > 1 {
+            // The gradients of the parts are averaged; the weights are to add up to 1 over all.
+            self.weights.iter_mut().for_each(|weight| *weight *= self.parts as f32);
+        }
         Ok(())
-    }
-
-    fn judge(&mut self, device: &mut Device) -> Result<Found> {
-        let judged = judge(device, self.segmenter, self.held.0, self.held.1, |_| {})?;
-        Ok(Found { dice: judged.image_dice, iou: judged.marks.scores().mean_iou })
     }
 }
 
-/// What each pixel weighs: as its class, all together 1; 0 where it does not count.
+/// The weight of each pixel: that of its class, divided by the sum of all; 0 for pixels that do not
+/// count.
 fn pixel_weights(classes: impl Iterator<Item = u8>, class_weights: &[f64]) -> Vec<f32> {
-    let weight = |class: u8| if class == NONE { 0.0 } else { class_weights[usize::from(class)] };
+    let weight = |class: u8| if class == IGNORED { 0.0 } else { class_weights[usize::from(class)] };
     let weights: Vec<f64> = classes.map(weight).collect();
     let all = weights.iter().sum::<f64>().max(f64::MIN_POSITIVE);
     weights.into_iter().map(|weight| (weight / all) as f32).collect()
 }
 
-/// A crop of the model's input, changed at random.
-fn crop(input: Dims, image: &Read<'_>, changes: Changes, stream: &mut Stream) -> Crop {
+/// A crop of the model's input with random augmentation.
+fn crop(
+    input: Dims,
+    image: &Read<'_>,
+    augment: SegmentAugment,
+    jitter: f64,
+    stream: &mut Stream,
+) -> Crop {
     let Dims { c, h: side_h, w: side_w } = input;
     let Read { size: (h, w), pixels, classes } = image;
     let (h, w) = (*h, *w);
-    let mut part = |length: usize, side: usize| {
+    let mut start = |length: usize, side: usize| {
         if length > side { stream.below(length - side + 1) } else { 0 }
     };
-    let (top, left) = (part(h, side_h), part(w, side_w));
-    let mut coin = |wanted: bool| wanted && stream.below(2) == 1;
-    let (right, below, across) = (
-        coin(changes.flip || changes.turn),
-        coin(changes.turn),
-        coin(changes.turn && side_h == side_w),
-    );
-    let mut by = |range: f64| (range * f64::from(2.0 * stream.uniform() - 1.0)) as f32;
-    let (brightness, contrast) = (by(changes.jitter), 1.0 + by(changes.jitter));
+    let (top, left) = (start(h, side_h), start(w, side_w));
+    let all = augment == SegmentAugment::All;
+    let allowed = Flips {
+        flip_x: augment != SegmentAugment::None,
+        flip_y: all,
+        transpose: all && side_h == side_w,
+    };
+    let flips = Flips::draw(allowed, stream);
+    let range = if all { jitter } else { 0.0 };
+    let mut by = || (range * f64::from(2.0 * stream.uniform() - 1.0)) as f32;
+    let jitter = Jitter { brightness: by(), contrast: 1.0 + by() };
     let mut out =
         Crop { pixels: Vec::with_capacity(input.len()), classes: Vec::with_capacity(input.area()) };
     for y in 0..side_h {
         for x in 0..side_w {
-            let (y, x) = if across { (x, y) } else { (y, x) };
-            let y = top + if below { side_h - 1 - y } else { y };
-            let x = left + if right { side_w - 1 - x } else { x };
-            // beyond the image: its mirror, which does not count
+            let (y, x) = flips.source(y, x, side_h, side_w);
+            let (y, x) = (top + y, left + x);
+            // Beyond the image lies its mirror, whose labels do not count.
             let at = mirrored(y, h) * w + mirrored(x, w);
-            out.classes.push(if y < h && x < w { classes[at] } else { NONE });
-            let value = |byte: &u8| {
-                ((f32::from(*byte) / 255.0 - 0.5) * contrast + 0.5 + brightness).clamp(0.0, 1.0)
-            };
+            out.classes.push(if y < h && x < w { classes[at] } else { IGNORED });
+            let value = |byte: &u8| jitter.apply(f32::from(*byte) / 255.0);
             out.pixels.extend(pixels[at * c..(at + 1) * c].iter().map(value));
         }
     }
@@ -350,7 +425,7 @@ mod tests {
     #[test]
     fn rare_classes_weigh_more() {
         assert_eq!(median_weights(&[80, 20, 0, 5]), [0.25, 1.0, 1.0, 4.0]);
-        let weights = pixel_weights([0, 1, NONE, 1].into_iter(), &[2.0, 1.0]);
+        let weights = pixel_weights([0, 1, IGNORED, 1].into_iter(), &[2.0, 1.0]);
         assert_eq!(weights, [0.5, 0.25, 0.0, 0.25]);
     }
 
@@ -360,18 +435,18 @@ mod tests {
         let pixels: Vec<u8> = (0..35).collect();
         let image =
             Read { size: (5, 7), pixels: Cow::Borrowed(&pixels), classes: Cow::Borrowed(&pixels) };
-        let changes = Changes { flip: true, turn: true, jitter: 0.0 };
         let mut corners = std::collections::HashSet::new();
         for seed in 0..40 {
-            let crop = crop(Dims::new(1, 6, 6), &image, changes, &mut Stream::new(seed, "test"));
+            let mut stream = Stream::new(seed, "test");
+            let crop = crop(Dims::new(1, 6, 6), &image, SegmentAugment::All, 0.0, &mut stream);
             let values: Vec<u8> =
                 crop.pixels.iter().map(|value| (value * 255.0).round() as u8).collect();
-            assert_eq!(crop.classes.iter().filter(|class| **class == NONE).count(), 6);
+            assert_eq!(crop.classes.iter().filter(|class| **class == IGNORED).count(), 6);
             assert!(
                 crop.classes
                     .iter()
                     .zip(&values)
-                    .all(|(class, value)| *class == NONE || class == value),
+                    .all(|(class, value)| *class == IGNORED || class == value),
                 "{seed}"
             );
             corners.insert(values[0]);

@@ -61,9 +61,9 @@ impl Sweep {
         Chart {
             title: "Reconstruction against sparsity, validation images".to_owned(),
             x: Axis {
-                label: "L0: elements of the code that are not 0".to_owned(),
+                label: "L0: non-zero elements of the code".to_owned(),
                 log: true,
-                with: None,
+                include: None,
             },
             y: Axis { label: "explained variance".to_owned(), ..Axis::default() },
             series: self.rules().iter().map(series).collect(),

@@ -1,9 +1,11 @@
-//! A model on the whole of an image: what its maps say on average, and from there either back to
-//! the image as a gradient, or on through the decoder with the maps changed. Matrices of a map's
-//! channels are small and go through the host; maps stay on the device.
+//! A model compiled for whole images of one size. It computes the feature statistics of an image,
+//! and then either their gradient with respect to the image, or the decoder's output for changed
+//! feature maps. Matrices over a layer's channels are small and pass through the host. Maps stay on
+//! the device.
 //!
-//! All of it is convolutions: the products of maps are the weight gradient of a 1×1 convolution of
-//! the maps with themselves, and a matrix applied at every place is such a convolution.
+//! Everything is expressed as convolutions. The Gram matrix of a map is the weight gradient of a
+//! 1×1 convolution of the map with itself, and applying a matrix at every position is such a
+//! convolution.
 
 use crate::device::{Device, Program};
 use crate::error::{Error, Result};
@@ -19,22 +21,25 @@ use crate::tasks::synthesis::frame::Frame;
 use crate::tasks::synthesis::moments::Moments;
 use crate::view::{StepParams, View};
 
-/// How far places of the last layer lie apart whose products count too, along each side.
-pub const APART: usize = 3;
+/// Distance, in positions of the last layer and along each axis, between the two positions whose
+/// products enter the cross-correlations. Without them, stones become blobs and a weave becomes
+/// noise (`benches/results/2026-11-28-textures-and-styles.md`).
+pub const SHIFT: usize = 3;
 
-/// A convolution that sees a place and, where `apart`, the eight around it that far away.
-const fn window(apart: bool) -> Taps {
-    let (kernel, away) = if apart { ([3, 3], APART) } else { ([1, 1], 0) };
+/// The window of a layer's correlations: 1×1 (the Gram matrix), or with `shifted` 3×3 with dilation
+/// [`SHIFT`], which adds the correlations with the eight positions at that distance.
+const fn correlation_window(shifted: bool) -> Taps {
+    let (kernel, away) = if shifted { ([3, 3], SHIFT) } else { ([1, 1], 0) };
     Taps {
         kernel,
         stride: [1, 1],
         padding: [away, away],
-        dilation: [if apart { APART } else { 1 }; 2],
+        dilation: [if shifted { SHIFT } else { 1 }; 2],
     }
 }
 
-/// Pairs of places of a map for each offset of a window.
-fn pairs(dims: Dims, taps: Taps) -> Vec<usize> {
+/// The number of pairs of positions inside the map, for each offset of the window.
+fn pair_counts(dims: Dims, taps: Taps) -> Vec<usize> {
     let along =
         |side: usize, offset: usize| side - offset.abs_diff(taps.kernel[0] / 2) * taps.dilation[0];
     (0..taps.kernel[0] * taps.kernel[1])
@@ -42,59 +47,59 @@ fn pairs(dims: Dims, taps: Taps) -> Vec<usize> {
         .collect()
 }
 
-/// What maps are to be like, place by place: the content of an image.
+/// The content that an image should show: target values for every position of a layer.
 #[derive(Clone, Debug)]
 pub struct Content {
-    /// The maps of the last layer looked at.
+    /// Target values of the last observed layer.
     pub maps: Vec<f32>,
-    /// What their relative squared distance weighs.
+    /// Weight of the relative squared distance to the target in the objective.
     pub weight: f64,
 }
 
-/// What comes after the moments.
+/// What the extractor computes besides the statistics.
 #[derive(Clone, Debug)]
-pub enum Then {
-    /// The gradient by the image.
+pub enum Output {
+    /// The gradient with respect to the image, with an optional content term.
     Gradient(Option<Content>),
-    /// The decoder's picture of the maps of the code, changed.
-    Decode,
-    /// Nothing.
-    Stop {
-        /// Whether products of places apart count, as they do for the gradient.
-        apart: bool,
+    /// The decoder's output for an affine map of the code.
+    Decoded,
+    /// Nothing else.
+    Statistics {
+        /// Whether to include correlations at a distance, as [`Output::Gradient`] does.
+        shifted: bool,
     },
 }
 
-/// A layer that is looked at.
+/// A layer whose statistics are computed.
 #[derive(Clone, Debug)]
 struct Tap {
     maps: View,
     size: Conv2d,
-    pairs: Vec<usize>,
+    pair_counts: Vec<usize>,
     sums: View,
     products: View,
     matrix: View,
     offset: View,
 }
 
-/// A model compiled for one size of image.
+/// A model compiled for one image size.
 #[derive(Debug)]
 pub struct MapExtractor {
     frame: Frame,
     taps: Vec<Tap>,
     input: View,
-    /// The gradient by the input, or the picture.
+    /// The gradient with respect to the input, or the decoded picture.
     result: Option<View>,
-    drawn: Dims,
+    decoded: Dims,
     content: Option<(View, View)>,
-    /// Weight of the content, over the squared norm of its maps.
+    /// Weight of the content, divided by the squared norm of its maps.
     content_scale: f64,
-    look: Program,
-    then: Option<Program>,
+    statistics_program: Program,
+    output: Option<Program>,
     memory: Memory,
 }
 
-/// What is recorded for a extractor before it has buffers.
+/// The calls and views of an extractor before buffers are allocated.
 struct Recorded<'a> {
     b: Builder<'a>,
     input: View,
@@ -102,15 +107,15 @@ struct Recorded<'a> {
     result: Option<View>,
     content: Option<(View, View)>,
     content_scale: f64,
-    /// Calls up to the moments.
-    looking: usize,
+    /// Number of calls up to and including the statistics.
+    statistics_calls: usize,
 }
 
 fn record<'a>(
     graph: &'a Graph,
     store: &'a Store,
     layers: &[usize],
-    then: &Then,
+    output: &Output,
 ) -> Result<Recorded<'a>> {
     let mut b = Builder::new(graph, store, 1, Mode::Infer);
     let input = b.input();
@@ -119,10 +124,9 @@ fn record<'a>(
     for (i, &layer) in layers.iter().enumerate() {
         let (maps, dims, name) =
             (b.value(layer), graph.nodes[layer].dims, &graph.nodes[layer].name);
-        let taps_of = window(
-            matches!(then, Then::Gradient(_) | Then::Stop { apart: true }) && i + 1 == layers.len(),
-        );
-        let size = Conv2d::forward(1, dims, dims.c, taps_of, 1)?;
+        let shifted = matches!(output, Output::Gradient(_) | Output::Statistics { shifted: true });
+        let window = correlation_window(shifted && i + 1 == layers.len());
+        let size = Conv2d::forward(1, dims, dims.c, window, 1)?;
         let (channels, weights) = (dims.c, size.weight_len());
         let mut kept = |what: &str, len: usize| {
             let view = b.tape.real(format!("{what} of {name}"), len);
@@ -143,11 +147,19 @@ fn record<'a>(
             partials,
         });
         b.tape.keep(maps);
-        taps.push(Tap { maps, size, pairs: pairs(dims, taps_of), sums, products, matrix, offset });
+        taps.push(Tap {
+            maps,
+            size,
+            pair_counts: pair_counts(dims, window),
+            sums,
+            products,
+            matrix,
+            offset,
+        });
     }
-    let (mut content_scale, mut content, mut apart) = (0.0, None, None);
-    if let Then::Gradient(Some(Content { maps: wanted, weight })) = then {
-        let tap = taps.last().expect("a layer is looked at");
+    let (mut content_scale, mut content, mut content_difference) = (0.0, None, None);
+    if let Output::Gradient(Some(Content { maps: wanted, weight })) = output {
+        let tap = taps.last().expect("at least one layer is observed");
         content_scale =
             weight / wanted.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().max(1e-9);
         let (goal, norm) =
@@ -166,30 +178,33 @@ fn record<'a>(
             scalars: norm,
             partials,
         });
-        (content, apart) = (Some((goal, norm)), Some(difference));
+        (content, content_difference) = (Some((goal, norm)), Some(difference));
     }
-    let looking = b.tape.calls.len();
-    let result = match then {
-        Then::Stop { .. } => None,
-        Then::Decode => {
-            let tap = taps.last().expect("the code is looked at");
+    let statistics_calls = b.tape.calls.len();
+    let result = match output {
+        Output::Statistics { .. } => None,
+        Output::Decoded => {
+            let tap = taps.last().expect("the code is observed");
             let changed = b.tape.map("changed maps", tap.maps.len);
-            b.tape.push(applied(tap, changed));
+            b.tape.push(affine(tap, changed));
             Some(b.decode(changed).ok_or_else(|| {
-                Error::usage("the decoder reads layers before the code, not the code alone")
+                Error::usage(
+    "the decoder also reads layers before the code, so a changed code cannot be decoded; \
+     use a model whose decoder reads only the code",
+)
             })?)
         }
-        Then::Gradient(_) => {
+        Output::Gradient(_) => {
             b.input_gradient = true;
             for (i, (layer, tap)) in layers.iter().zip(&taps).enumerate() {
-                let seed = b.tape.map("gradient of moments", tap.maps.len);
-                b.tape.push(applied(tap, seed));
-                if let Some(apart) = apart.filter(|_| i + 1 == taps.len()) {
-                    let pull = b.tape.map("gradient of content", tap.maps.len);
+                let seed = b.tape.map("gradient of the statistics", tap.maps.len);
+                b.tape.push(affine(tap, seed));
+                if let Some(difference) = content_difference.filter(|_| i + 1 == taps.len()) {
+                    let pull = b.tape.map("gradient of the content", tap.maps.len);
                     b.tape.push(Combine {
                         alpha: 2.0 * content_scale,
                         beta: 0.0,
-                        a: apart,
+                        a: difference,
                         b: None,
                         y: pull,
                     });
@@ -198,15 +213,15 @@ fn record<'a>(
                 b.seed(*layer, seed);
             }
             b.backward();
-            Some(b.gradient(0).expect("the first layer's gradient by the image"))
+            Some(b.gradient(0).expect("the gradient with respect to the input was requested"))
         }
     };
     result.into_iter().for_each(|view| b.tape.keep(view));
-    Ok(Recorded { b, input, taps, result, content, content_scale, looking })
+    Ok(Recorded { b, input, taps, result, content, content_scale, statistics_calls })
 }
 
-/// y = matrix·maps + offset, at every place.
-const fn applied(tap: &Tap, y: View) -> Conv2dFwd {
+/// y = matrix·maps + offset, at every position.
+const fn affine(tap: &Tap, y: View) -> Conv2dFwd {
     Conv2dFwd {
         size: tap.size,
         activation: Activation::Identity,
@@ -219,41 +234,53 @@ const fn applied(tap: &Tap, y: View) -> Conv2dFwd {
 }
 
 impl MapExtractor {
-    /// For images of the frame's size; `graph` is the model at the frame's padded size, its
-    /// parameters frozen, `layers` those that are looked at, in order. `taken` bytes are taken
-    /// beside it, or will be.
+    /// Compiles a model for images of the frame's size.
+    ///
+    /// `graph` is the model at the frame's padded size, with frozen parameters. `layers` are the
+    /// observed layers, in order. `reserved` is the number of bytes that other extractors and the
+    /// caller use or will use; it counts toward the memory budget.
     ///
     /// # Errors
-    /// When it needs more memory than the device allows, with the figures.
+    /// If a buffer would be larger than the device can bind, if the memory budget is too small, or
+    /// if the decoder needs more than the code.
     pub fn new(
         device: &mut Device,
         (graph, store): (&Graph, &Store),
         layers: &[usize],
         frame: Frame,
-        then: &Then,
-        taken: u64,
+        output: &Output,
+        reserved: u64,
     ) -> Result<Self> {
-        let mut recorded = record(graph, store, layers, then)?;
+        let mut recorded = record(graph, store, layers, output)?;
         let [h, w] = frame.size();
         let (bytes, (largest, what)) = (recorded.b.tape.planned_bytes(), recorded.b.tape.largest());
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         if largest / 4 > device.max_elements() {
             return Err(Error::usage(format!(
-                "{w}x{h} pixels: {what} would take {:.0} MiB in one buffer, the device binds {:.0}; make the picture smaller",
+                "{w}x{h} pixels: {what} needs {:.0} MiB in one buffer, but the device binds \
+                 at most {:.0} MiB; make the picture smaller",
                 mib(largest),
                 mib(4 * device.max_elements())
             )));
         }
-        if let Some(budget) = device.budget().filter(|budget| taken + bytes > *budget) {
+        if let Some(budget) = device.budget().filter(|budget| reserved + bytes > *budget) {
             return Err(Error::usage(format!(
-                "{w}x{h} pixels: {:.0} MiB would be taken, more than the {:.0} MiB that may be; make the picture smaller, or raise --max-memory",
-                mib(taken + bytes),
+                "{w}x{h} pixels need {:.0} MiB, more than the memory budget of {:.0} MiB; make the \
+                 picture smaller or raise the budget (--max-memory)",
+                mib(reserved + bytes),
                 mib(budget)
             )));
         }
-        let Recorded { b, mut input, mut taps, mut result, mut content, content_scale, looking } =
-            recorded;
-        let drawn = if matches!(then, Then::Decode) {
+        let Recorded {
+            b,
+            mut input,
+            mut taps,
+            mut result,
+            mut content,
+            content_scale,
+            statistics_calls,
+        } = recorded;
+        let decoded = if matches!(output, Output::Decoded) {
             graph.nodes[graph.output].dims
         } else {
             graph.nodes[0].dims
@@ -267,10 +294,10 @@ impl MapExtractor {
             views.extend([goal, norm]);
         }
         let (mut calls, memory) = b.tape.allocate(device, &mut views)?;
-        let rest = calls.split_off(looking);
-        let look = device.compile(calls)?;
+        let rest = calls.split_off(statistics_calls);
+        let statistics_program = device.compile(calls)?;
         let after = if rest.is_empty() { None } else { Some(device.compile(rest)?) };
-        if let (Some((goal, _)), Then::Gradient(Some(wanted))) = (content, then) {
+        if let (Some((goal, _)), Output::Gradient(Some(wanted))) = (content, output) {
             device.write(goal, &wanted.maps);
         }
         Ok(Self {
@@ -278,34 +305,32 @@ impl MapExtractor {
             taps,
             input,
             result,
-            drawn,
+            decoded,
             content,
             content_scale,
-            look,
-            then: after,
+            statistics_program,
+            output: after,
             memory,
         })
     }
 
-    /// Bytes that it has taken on the device.
+    /// Bytes allocated on the device.
     pub const fn bytes(&self) -> u64 {
         self.memory.bytes
     }
 
-    /// Gives its buffers back.
-    pub fn release(self, device: &mut Device) {
-        self.memory.buffers.into_iter().for_each(|buffer| device.free(buffer));
-    }
-
-    /// Looks at an image (H,W,C): the moments of each layer, and the weighted relative squared
-    /// distance to the content.
-    pub fn look(&self, device: &mut Device, image: &[f32]) -> Result<(Vec<Moments>, f64)> {
+    /// Computes the moments of each observed layer for an image (H,W,C), and the weighted relative
+    /// squared distance to the content (0 without one).
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn statistics(&self, device: &mut Device, image: &[f32]) -> Result<(Vec<Moments>, f64)> {
         let c = self.input.len / (self.frame.padded()[0] * self.frame.padded()[1]);
-        device.write(self.input, &self.frame.fill(image, c));
-        device.run(&self.look, &StepParams::default())?;
+        device.write(self.input, &self.frame.pad(image, c));
+        device.run(&self.statistics_program, &StepParams::default())?;
         let moments = self.taps.iter().map(|tap| {
             let (sums, products) = (device.read(tap.sums)?, device.read(tap.products)?);
-            Ok(Moments::of_sums(tap.size.x.area(), &sums, &tap.pairs, &products))
+            Ok(Moments::of_sums(tap.size.x.area(), &sums, &tap.pair_counts, &products))
         });
         let moments = moments.collect::<Result<Vec<_>>>()?;
         let content = match self.content {
@@ -315,41 +340,51 @@ impl MapExtractor {
         Ok((moments, content))
     }
 
-    /// The maps of the last layer, of the image looked at last.
-    pub fn code(&self, device: &mut Device) -> Result<Vec<f32>> {
+    /// The maps of the last observed layer, for the image passed to [`Self::statistics`] last.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn last_maps(&self, device: &mut Device) -> Result<Vec<f32>> {
         device.read(self.taps[self.taps.len() - 1].maps)
     }
 
-    /// The gradient by the image looked at last, where the gradient by each layer's maps is a
-    /// matrix times these and an offset (and what the content asks for).
+    /// The gradient with respect to the image passed to [`Self::statistics`] last. For each layer,
+    /// `changes` holds a matrix and an offset: the gradient with respect to the layer's maps is
+    /// matrix·maps + offset. The content's gradient is added.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn gradient(&self, device: &mut Device, changes: &[(&[f32], &[f32])]) -> Result<Vec<f32>> {
-        let gradient = self.go_on(device, changes)?;
+        let gradient = self.run_output(device, changes)?;
         let c = gradient.len() / (self.frame.padded()[0] * self.frame.padded()[1]);
-        Ok(self.frame.fold(&gradient, c))
+        Ok(self.frame.pad_adjoint(&gradient, c))
     }
 
-    /// The picture that the decoder makes of the code's maps times a matrix plus an offset, at the
-    /// size of the image.
+    /// Decodes matrix·code + offset, for the image passed to [`Self::statistics`] last, cropped to
+    /// the size of the image.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn decode(&self, device: &mut Device, matrix: &[f32], offset: &[f32]) -> Result<Vec<f32>> {
-        let picture = self.go_on(device, &[(matrix, offset)])?;
-        let (Dims { c, h, w }, [to_h, to_w]) = (self.drawn, self.frame.size());
-        let align = |padded: usize, drawn: usize| (padded - drawn) / 2;
+        let picture = self.run_output(device, &[(matrix, offset)])?;
+        let (Dims { c, h, w }, [to_h, to_w]) = (self.decoded, self.frame.size());
+        let align = |padded: usize, decoded: usize| (padded - decoded) / 2;
         let [padded_h, padded_w] = self.frame.padded();
         let (top, left) =
-            (self.frame.around() - align(padded_h, h), self.frame.around() - align(padded_w, w));
+            (self.frame.padding() - align(padded_h, h), self.frame.padding() - align(padded_w, w));
         Ok(crate::raster::crop(&picture, w, c, top..top + to_h, left..left + to_w))
     }
 
-    fn go_on(&self, device: &mut Device, changes: &[(&[f32], &[f32])]) -> Result<Vec<f32>> {
-        assert_eq!(changes.len(), self.taps.len(), "a matrix for each layer");
+    fn run_output(&self, device: &mut Device, changes: &[(&[f32], &[f32])]) -> Result<Vec<f32>> {
+        assert_eq!(changes.len(), self.taps.len(), "one matrix per layer");
         for (tap, (matrix, offset)) in self.taps.iter().zip(changes) {
             device.write(tap.matrix, matrix);
             device.write(tap.offset, offset);
         }
         device.run(
-            self.then.as_ref().expect("the extractor was made for more than moments"),
+            self.output.as_ref().expect("the extractor computes more than statistics"),
             &StepParams::default(),
         )?;
-        device.read(self.result.expect("likewise"))
+        device.read(self.result.expect("an output program has a result"))
     }
 }

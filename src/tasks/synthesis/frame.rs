@@ -1,25 +1,25 @@
-//! An image with its surroundings, so that a model of windows sees every place of it; and gradients
-//! back through them.
+//! Padding an image so that a model without padding of its own sees every position, and the adjoint
+//! of that padding for gradients. Halving an image, and the adjoint of halving.
 
-/// What lies around an image.
+/// How an image continues beyond its edges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Border {
-    /// The image again: its opposite sides meet.
+    /// The image repeats; opposite sides meet.
     Wrap,
-    /// The image mirrored at its edge, the edge itself once.
+    /// The image is mirrored at its edge; edge pixels are not repeated.
     Mirror,
 }
 
-/// Where each row and column of a padded image comes from.
+/// The source row and column of each row and column of a padded image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     size: [usize; 2],
-    around: usize,
+    padding: usize,
     rows: Vec<usize>,
     columns: Vec<usize>,
 }
 
-/// The place in `0..size` that lies at `at`.
+/// The index in `0..size` that position `at` of the continued image shows.
 fn source(at: isize, size: usize, border: Border) -> usize {
     let size = size as isize;
     match border {
@@ -33,22 +33,23 @@ fn source(at: isize, size: usize, border: Border) -> usize {
 }
 
 impl Frame {
-    /// The image alone.
-    pub fn bare(size: [usize; 2]) -> Self {
-        Self { size, around: 0, rows: (0..size[0]).collect(), columns: (0..size[1]).collect() }
+    /// The image without padding.
+    pub fn unpadded(size: [usize; 2]) -> Self {
+        Self { size, padding: 0, rows: (0..size[0]).collect(), columns: (0..size[1]).collect() }
     }
 
-    /// An image of a size [height, width] with `around` pixels on every side, and more below and to
-    /// the right until its own size is a multiple of `align`.
-    pub fn new(size: [usize; 2], border: Border, around: usize, align: usize) -> Self {
+    /// Pads an image of `size` [height, width] by `padding` pixels on every side, and by more at
+    /// the bottom and on the right until the image itself has a multiple of `align` pixels along
+    /// each side.
+    pub fn new(size: [usize; 2], border: Border, padding: usize, align: usize) -> Self {
         let along = |size: usize| {
-            let end = size.next_multiple_of(align) + around;
-            (-(around as isize)..end as isize).map(|at| source(at, size, border)).collect()
+            let end = size.next_multiple_of(align) + padding;
+            (-(padding as isize)..end as isize).map(|at| source(at, size, border)).collect()
         };
-        Self { size, around, rows: along(size[0]), columns: along(size[1]) }
+        Self { size, padding, rows: along(size[0]), columns: along(size[1]) }
     }
 
-    /// Height and width with what is around.
+    /// Height and width of the padded image.
     pub fn padded(&self) -> [usize; 2] {
         [self.rows.len(), self.columns.len()]
     }
@@ -58,13 +59,13 @@ impl Frame {
         self.size
     }
 
-    /// Pixels above the image, and to its left.
-    pub const fn around(&self) -> usize {
-        self.around
+    /// Number of pixels above the image and to its left.
+    pub const fn padding(&self) -> usize {
+        self.padding
     }
 
-    /// The padded image, of an image of H,W,C.
-    pub fn fill(&self, image: &[f32], c: usize) -> Vec<f32> {
+    /// Pads an image (H,W,C).
+    pub fn pad(&self, image: &[f32], c: usize) -> Vec<f32> {
         let mut out = Vec::with_capacity(self.rows.len() * self.columns.len() * c);
         for &row in &self.rows {
             let row = &image[row * self.size[1] * c..][..self.size[1] * c];
@@ -73,8 +74,9 @@ impl Frame {
         out
     }
 
-    /// The adjoint of [`Frame::fill`]: the gradient by the image from that by the padded one.
-    pub fn fold(&self, padded: &[f32], c: usize) -> Vec<f32> {
+    /// The adjoint of [`Frame::pad`]: turns the gradient with respect to the padded image into the
+    /// gradient with respect to the image.
+    pub fn pad_adjoint(&self, padded: &[f32], c: usize) -> Vec<f32> {
         let mut out = vec![0.0; self.size[0] * self.size[1] * c];
         for (&row, values) in self.rows.iter().zip(padded.chunks_exact(self.columns.len() * c)) {
             let out = &mut out[row * self.size[1] * c..][..self.size[1] * c];
@@ -86,14 +88,14 @@ impl Frame {
     }
 }
 
-/// Half of an image's size along each side (rounded up): means of 2×2 pixels, at an odd edge of
-/// those there are. Returns the new size too.
-pub fn halved(image: &[f32], [h, w]: [usize; 2], c: usize) -> (Vec<f32>, [usize; 2]) {
+/// Halves an image along each side, rounding up, by the mean of 2×2 pixels; at an odd edge the last
+/// row or column counts twice. Also returns the new size.
+pub fn halve(image: &[f32], [h, w]: [usize; 2], c: usize) -> (Vec<f32>, [usize; 2]) {
     let to = [h.div_ceil(2), w.div_ceil(2)];
     let mut out = vec![0.0; to[0] * to[1] * c];
     for y in 0..to[0] {
         for x in 0..to[1] {
-            for (from_y, from_x) in quad(y, x, [h, w]) {
+            for (from_y, from_x) in source_pixels(y, x, [h, w]) {
                 for k in 0..c {
                     out[(y * to[1] + x) * c + k] += 0.25 * image[(from_y * w + from_x) * c + k];
                 }
@@ -103,23 +105,24 @@ pub fn halved(image: &[f32], [h, w]: [usize; 2], c: usize) -> (Vec<f32>, [usize;
     (out, to)
 }
 
-/// Adds to a gradient by an image what follows from the gradient by the halved one.
-pub fn add_halved(gradient: &mut [f32], [h, w]: [usize; 2], c: usize, of_halved: &[f32]) {
+/// The adjoint of [`halve`]: adds the contribution of the half-size image's gradient to
+/// `gradient`.
+pub fn halve_adjoint(gradient: &mut [f32], [h, w]: [usize; 2], c: usize, half_gradient: &[f32]) {
     let width = w.div_ceil(2);
     for y in 0..h.div_ceil(2) {
         for x in 0..width {
-            for (to_y, to_x) in quad(y, x, [h, w]) {
+            for (to_y, to_x) in source_pixels(y, x, [h, w]) {
                 for k in 0..c {
                     gradient[(to_y * w + to_x) * c + k] +=
-                        0.25 * of_halved[(y * width + x) * c + k];
+                        0.25 * half_gradient[(y * width + x) * c + k];
                 }
             }
         }
     }
 }
 
-/// The four pixels that become one; at an odd edge some twice.
-fn quad(y: usize, x: usize, [h, w]: [usize; 2]) -> [(usize, usize); 4] {
+/// The four pixels that are averaged into one. At an odd edge some appear twice.
+fn source_pixels(y: usize, x: usize, [h, w]: [usize; 2]) -> [(usize, usize); 4] {
     let (top, bottom, left, right) = (2 * y, (2 * y + 1).min(h - 1), 2 * x, (2 * x + 1).min(w - 1));
     [(top, left), (top, right), (bottom, left), (bottom, right)]
 }
@@ -139,33 +142,33 @@ mod tests {
     }
 
     #[test]
-    fn borders_are_what_they_say() {
+    fn borders_wrap_and_mirror() {
         let image = [1.0, 2.0, 3.0];
-        let of = |border| Frame::new([1, 3], border, 4, 1).fill(&image, 1)[..11].to_vec();
+        let of = |border| Frame::new([1, 3], border, 4, 1).pad(&image, 1)[..11].to_vec();
         assert_eq!(of(Border::Wrap), [3.0, 1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 1.0]);
         assert_eq!(of(Border::Mirror), [1.0, 2.0, 3.0, 2.0, 1.0, 2.0, 3.0, 2.0, 1.0, 2.0, 3.0]);
         assert_eq!(Frame::new([5, 6], Border::Mirror, 2, 4).padded(), [12, 12]);
-        assert_eq!(Frame::bare([2, 3]).fill(&[1.0; 12], 2), [1.0; 12]);
-        // one pixel has no other to be mirrored to
-        assert_eq!(Frame::new([1, 1], Border::Mirror, 1, 1).fill(&[7.0], 1), [7.0; 9]);
+        assert_eq!(Frame::unpadded([2, 3]).pad(&[1.0; 12], 2), [1.0; 12]);
+        // a single pixel has no neighbour to mirror
+        assert_eq!(Frame::new([1, 1], Border::Mirror, 1, 1).pad(&[7.0], 1), [7.0; 9]);
     }
 
     #[test]
-    fn gradients_go_back_as_images_went() {
+    fn adjoints_satisfy_the_inner_product_identity() {
         for (size, border) in [([5, 7], Border::Wrap), ([6, 3], Border::Mirror)] {
             let frame = Frame::new(size, border, 4, 4);
             let [h, w] = frame.padded();
             let (image, out) = (noise(size[0] * size[1] * 3, "a"), noise(h * w * 3, "b"));
             let (there, back) =
-                (dot(&frame.fill(&image, 3), &out), dot(&image, &frame.fold(&out, 3)));
+                (dot(&frame.pad(&image, 3), &out), dot(&image, &frame.pad_adjoint(&out, 3)));
             assert!((there - back).abs() < 1e-4 * there.abs().max(1.0), "{there} {back}");
-            let (half, to) = halved(&image, size, 3);
+            let (half, to) = halve(&image, size, 3);
             let out = noise(to[0] * to[1] * 3, "c");
             let mut gradient = vec![0.0; image.len()];
-            add_halved(&mut gradient, size, 3, &out);
+            halve_adjoint(&mut gradient, size, 3, &out);
             let (there, back) = (dot(&half, &out), dot(&image, &gradient));
             assert!((there - back).abs() < 1e-4 * there.abs().max(1.0), "{there} {back}");
         }
-        assert_eq!(halved(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [2, 3], 1), (vec![2.0, 3.5], [1, 2]));
+        assert_eq!(halve(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [2, 3], 1), (vec![2.0, 3.5], [1, 2]));
     }
 }

@@ -1,4 +1,4 @@
-//! Textures and styles on one page that works offline.
+//! A self-contained HTML page that shows textures or styled pictures.
 
 use std::fmt::Write;
 
@@ -7,38 +7,40 @@ use crate::raster::crop;
 use crate::report::page::{escaped, image, page};
 use crate::report::picture::Picture;
 
-/// Sides of pictures that are only to be recognised.
-const SMALL: usize = 192;
+/// Maximum side of thumbnails, in pixels: enough to recognise a picture, and it keeps the page
+/// small.
+const THUMBNAIL: usize = 192;
 
 /// A texture beside its exemplar.
 #[derive(Clone, Debug)]
-pub struct Woven {
+pub struct TextureEntry {
     /// The exemplar's name.
     pub name: String,
     /// The exemplar.
     pub exemplar: Picture,
-    /// The texture.
+    /// The synthesized texture.
     pub texture: Picture,
-    /// Whether it can be laid side by side: it is shown so, too.
+    /// Whether the texture tiles. If so, the page also shows it repeated twice along each side.
     pub tiles: bool,
-    /// What is to be said of it.
-    pub says: String,
+    /// Caption of the texture.
+    pub caption: String,
 }
 
-/// A content in a style.
+/// A content picture in a style.
 #[derive(Clone, Debug)]
-pub struct Painted {
+pub struct StyleEntry {
     /// Names of the content and the style.
     pub names: [String; 2],
     /// The result.
     pub picture: Picture,
-    /// What is to be said of it.
-    pub says: String,
+    /// Caption of the result.
+    pub caption: String,
 }
 
-/// A picture with its longer side no longer than what is wanted: every so many pixels.
-fn small(picture: &Picture) -> Picture {
-    let by = picture.h.max(picture.w).div_ceil(SMALL);
+/// Shrinks a picture by an integer factor (box filter) until its longer side is at most
+/// [`THUMBNAIL`].
+fn thumbnail(picture: &Picture) -> Picture {
+    let by = picture.h.max(picture.w).div_ceil(THUMBNAIL);
     let (h, w) = (picture.h / by, picture.w / by);
     if by == 1 || h == 0 || w == 0 {
         return picture.clone();
@@ -55,8 +57,8 @@ fn small(picture: &Picture) -> Picture {
     Picture { h, w, c: picture.c, pixels: pixels.collect() }
 }
 
-/// A picture twice along each side, about one of its corners.
-fn laid(picture: &Picture) -> Picture {
+/// Repeats a picture twice along each side.
+fn tiled(picture: &Picture) -> Picture {
     let Picture { h, w, c, pixels } = picture;
     let mut out = Vec::with_capacity(4 * pixels.len());
     for y in 0..2 * h {
@@ -67,61 +69,62 @@ fn laid(picture: &Picture) -> Picture {
     Picture { h: 2 * h, w: 2 * w, c: *c, pixels: out }
 }
 
-fn figure(picture: &Picture, name: &str, says: &str) -> Result<String> {
+fn figure(picture: &Picture, name: &str, caption: &str) -> Result<String> {
     Ok(format!(
         "<figure>{}<figcaption>{}<br><span class=soft>{}</span></figcaption></figure>\n",
         image(picture, name)?,
         escaped(name),
-        escaped(says)
+        escaped(caption)
     ))
 }
 
 /// The page of textures.
 ///
 /// # Errors
-/// When a picture has too many pixels.
-pub fn textures(all: &[Woven]) -> Result<String> {
+/// If a picture is too large to encode.
+pub fn textures(all: &[TextureEntry]) -> Result<String> {
     let mut body = String::from(
-        "<h1>Textures</h1>\n<p class=note>Left the exemplar, right what was made of it.</p>\n",
+        "<h1>Textures</h1>\n<p class=note>Left: the exemplar. Right: the texture synthesized \
+         from it.</p>\n",
     );
-    for Woven { name, exemplar, texture, tiles, says } in all {
+    for TextureEntry { name, exemplar, texture, tiles, caption } in all {
         body.push_str("<div class=row>\n");
         body.push_str(&figure(
             exemplar,
             name,
             &format!("exemplar, {}×{}", exemplar.w, exemplar.h),
         )?);
-        body.push_str(&figure(texture, name, says)?);
+        body.push_str(&figure(texture, name, caption)?);
         if *tiles {
-            body.push_str(&figure(&laid(texture), name, "laid side by side")?);
+            body.push_str(&figure(&tiled(texture), name, "repeated twice along each side")?);
         }
         body.push_str("</div>\n");
     }
     Ok(page("Textures", &[], &body, false))
 }
 
-/// The page of styles: contents and styles by name, and what was made of them.
+/// The page of styled pictures: the styles, then each content with its results.
 ///
 /// # Errors
-/// When a picture has too many pixels.
+/// If a picture is too large to encode.
 pub fn styles(
     contents: &[(String, Picture)],
     styles: &[(String, Picture)],
-    all: &[Painted],
+    all: &[StyleEntry],
 ) -> Result<String> {
     let mut body = String::from("<h1>Styles</h1>\n<h2>Styles</h2>\n<div class=row>\n");
     for (name, picture) in styles {
-        body.push_str(&figure(&small(picture), name, "")?);
+        body.push_str(&figure(&thumbnail(picture), name, "")?);
     }
     body.push_str("</div>\n");
     for (name, picture) in contents {
         let _ = write!(body, "<h2>{}</h2>\n<div class=row>\n", escaped(name));
-        body.push_str(&figure(&small(picture), name, "content")?);
-        for painted in all.iter().filter(|painted| painted.names[0] == *name) {
+        body.push_str(&figure(&thumbnail(picture), name, "content")?);
+        for entry in all.iter().filter(|entry| entry.names[0] == *name) {
             body.push_str(&figure(
-                &painted.picture,
-                &format!("in the style of {}", painted.names[1]),
-                &painted.says,
+                &entry.picture,
+                &format!("in the style of {}", entry.names[1]),
+                &entry.caption,
             )?);
         }
         body.push_str("</div>\n");
@@ -138,15 +141,15 @@ mod tests {
     }
 
     #[test]
-    fn pages_show_what_was_made() {
-        let woven = Woven {
+    fn pages_show_every_picture_and_escape_text() {
+        let entry = TextureEntry {
             name: "<bark>".into(),
             exemplar: picture(8, 8),
             texture: picture(16, 16),
             tiles: true,
-            says: "good & quick".into(),
+            caption: "good & quick".into(),
         };
-        let page = textures(&[woven.clone(), Woven { tiles: false, ..woven }]).unwrap();
+        let page = textures(&[entry.clone(), TextureEntry { tiles: false, ..entry }]).unwrap();
         assert_eq!(page.matches("<img ").count(), 5);
         assert!(
             page.contains("&lt;bark&gt;")
@@ -154,15 +157,15 @@ mod tests {
                 && !page.contains("<bark>")
                 && !page.contains("http")
         );
-        let painted = Painted {
+        let entry = StyleEntry {
             names: ["a".into(), "b".into()],
             picture: picture(9, 4),
-            says: String::new(),
+            caption: String::new(),
         };
         let page = styles(
             &[("a".into(), picture(400, 300)), ("c".into(), picture(5, 5))],
             &[("b".into(), picture(3, 3))],
-            &[painted],
+            &[entry],
         )
         .unwrap();
         assert_eq!(page.matches("<img ").count(), 4);
@@ -170,9 +173,9 @@ mod tests {
     }
 
     #[test]
-    fn tiles_lie_side_by_side() {
+    fn tiled_repeats_the_picture() {
         let one = picture(2, 3);
-        let four = laid(&one);
+        let four = tiled(&one);
         assert_eq!((four.h, four.w), (4, 6));
         let at = |p: &Picture, y: usize, x: usize| p.pixels[(y * p.w + x) * 3];
         assert!((0..4).all(|y| (0..6).all(|x| at(&four, y, x) == at(&one, y % 2, x % 3))));

@@ -1,4 +1,4 @@
-//! Images made so that a model's maps say of them what they say of others: textures and styles.
+//! Texture synthesis and style transfer by matching feature statistics.
 
 mod extractor;
 mod frame;
@@ -12,9 +12,9 @@ mod synthesizer;
 mod texture;
 mod transform;
 
-pub use style::{Styled, Styling, brightness, stylize};
+pub use style::{StyleOptions, StyledPicture, brightness, stylize};
 pub use synthesizer::Synthesizer;
-pub use texture::{Method, Options, Progress, Texture, texture};
+pub use texture::{Method, Progress, Texture, TextureOptions, texture};
 
 /// Channels of the images.
 const RGB: usize = 3;

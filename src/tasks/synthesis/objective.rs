@@ -1,52 +1,60 @@
-//! What an image is optimised for: that its moments, at its own size and at halves of it, are those
-//! of an exemplar, and that it shows a content. The device does what takes time, the maps and their
-//! gradients; the image is the host's, which takes steps by [`crate::linalg::lbfgs`].
+//! The objective of the optimisation methods: the image's moments, at several scales, match those
+//! of exemplars, and optionally the image shows a content. The device computes what is expensive,
+//! the maps and their gradients. The image stays on the host, which optimises it by
+//! [`crate::linalg::lbfgs`].
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::linalg::lbfgs::{Stop, memory, minimise};
+use crate::linalg::lbfgs::{Stop, minimise, workspace_bytes};
 use crate::model::Store;
 use crate::report::picture::Picture;
 use crate::tasks::synthesis::RGB;
-use crate::tasks::synthesis::extractor::{Content, MapExtractor, Then};
-use crate::tasks::synthesis::frame::{Border, add_halved, halved};
-use crate::tasks::synthesis::moments::Wanted;
+use crate::tasks::synthesis::extractor::{Content, MapExtractor, Output};
+use crate::tasks::synthesis::frame::{Border, halve, halve_adjoint};
+use crate::tasks::synthesis::moments::TargetMoments;
 use crate::tasks::synthesis::spectrum::Spectrum;
 use crate::tasks::synthesis::synthesizer::Synthesizer;
 
-/// Halvings of an image at most: structures eight times larger than what the encoder sees at once.
-const SCALES: usize = 4;
-/// What a pixel outside of 0…1 costs, by the square of how far.
-const OUTSIDE: f64 = 10.0;
-/// What the distance of power spectra weighs.
-const SPECTRUM: f64 = 0.1;
+/// Maximum number of scales. Each halves the image, so four reach structures eight times larger
+/// than the encoder's receptive field.
+const MAX_SCALES: usize = 4;
+/// Weight of the mean squared distance of pixels from the range 0–1. It only has to keep pixels
+/// close to the range; results are clamped.
+const RANGE_WEIGHT: f64 = 10.0;
+/// Weight of the spectrum's distance, relative to the moments. It removes speckles of colour; at
+/// weight 1, textures become noise with the right spectrum
+/// (`benches/results/2026-11-28-textures-and-styles.md`).
+const SPECTRUM_WEIGHT: f64 = 0.1;
 
-/// An exemplar's moments: of each scale, from the whole image on, those of each layer.
-pub type Scales = Vec<Vec<Wanted>>;
+/// Target moments of an exemplar: for each scale, from the full size down, those of each layer.
+pub type Scales = Vec<Vec<TargetMoments>>;
 
-/// At how many sizes, each half of the one before, images of some sizes are all large enough for
-/// moments.
-pub fn depth(synthesizer: &Synthesizer, sizes: &[[usize; 2]]) -> usize {
-    let [h, w] = synthesizer.least();
+/// The number of scales, each half the size of the one before, at which images of all these sizes
+/// are large enough for the encoder.
+pub fn scale_count(synthesizer: &Synthesizer, sizes: &[[usize; 2]]) -> usize {
+    let [h, w] = synthesizer.min_size();
     let large = |scale: &usize| {
         sizes.iter().all(|size| {
             size[0].div_ceil(1 << scale) >= h + synthesizer.stride
                 && size[1].div_ceil(1 << scale) >= w + synthesizer.stride
         })
     };
-    (1..SCALES).take_while(large).count() + 1
+    (1..MAX_SCALES).take_while(large).count() + 1
 }
 
-/// An image at its own size and at halves, so many in all.
-pub fn halvings(image: &Picture, count: usize) -> Vec<(Vec<f32>, [usize; 2])> {
+/// An image pyramid of `count` scales, each half the size of the one before.
+pub fn pyramid(image: &Picture, count: usize) -> Vec<(Vec<f32>, [usize; 2])> {
     let first = (image.pixels.clone(), [image.h, image.w]);
-    std::iter::successors(Some(first), |(pixels, size)| Some(halved(pixels, *size, RGB)))
+    std::iter::successors(Some(first), |(pixels, size)| Some(halve(pixels, *size, RGB)))
         .take(count)
         .collect()
 }
 
-/// The moments of an exemplar at its scales, by each synthesizer.
-pub fn moments(
+/// The moments of an exemplar's pyramid, by each synthesizer.
+///
+/// # Errors
+/// If the device fails or its memory is too small.
+pub fn target_moments(
     device: &mut Device,
     synthesizers: &[(Synthesizer, Store)],
     scales: &[(Vec<f32>, [usize; 2])],
@@ -54,41 +62,43 @@ pub fn moments(
     let of = |(pixels, size): &(Vec<f32>, [usize; 2])| {
         let mut found = Vec::new();
         for (synthesizer, store) in synthesizers {
-            let extractor = synthesizer.measuring(
+            let extractor = synthesizer.statistics_extractor(
                 device,
                 store,
                 *size,
                 None,
-                &Then::Stop { apart: true },
+                &Output::Statistics { shifted: true },
                 0,
             )?;
-            found.extend(extractor.look(device, pixels)?.0.iter().map(Wanted::new));
-            extractor.release(device);
+            found.extend(extractor.statistics(device, pixels)?.0.iter().map(TargetMoments::new));
         }
         Ok(found)
     };
     scales.iter().map(of).collect()
 }
 
-/// What an image is optimised for, at one size.
+/// The objective for images of one size.
 #[derive(Debug)]
 pub struct Objective<'a> {
     device: &'a mut Device,
-    /// A extractor for each scale and synthesizer.
+    /// For each scale, one extractor per synthesizer.
     extractors: Vec<Vec<MapExtractor>>,
-    /// Exemplars and what they weigh; of each the moments of these scales.
+    /// The weight of each exemplar, and its target moments at each scale.
     exemplars: Vec<(f64, Scales)>,
     spectrum: Option<Spectrum>,
     size: [usize; 2],
 }
 
 impl<'a> Objective<'a> {
-    /// For images of a size, whose scales are to have the moments of exemplars. With `contents`,
-    /// the contents of these scales if there are any, images can be made better by it; without, it
-    /// can only tell how far they are.
+    /// Builds the objective for images of `size`, whose scales should match the moments of
+    /// `exemplars`.
+    ///
+    /// `contents` holds the content of each scale, and may be empty. With `Some`,
+    /// [`Self::minimise`] can optimise an image. With `None`, the objective can only measure the
+    /// distance, and needs less memory.
     ///
     /// # Errors
-    /// When it would take more memory than may be taken, with the figures.
+    /// If the memory budget is too small, or the device fails.
     pub fn new(
         device: &'a mut Device,
         synthesizers: &[(Synthesizer, Store)],
@@ -99,19 +109,21 @@ impl<'a> Objective<'a> {
     ) -> Result<Self> {
         let count = exemplars.iter().map(|(_, scales)| scales.len()).min().unwrap_or(0);
         let (mut extractors, mut at) = (Vec::with_capacity(count), size);
-        let mut taken = contents.map_or(0, |_| memory(size[0] * size[1] * RGB));
+        let mut reserved = contents.map_or(0, |_| workspace_bytes(size[0] * size[1] * RGB));
         for scale in 0..count {
             let mut of_scale = Vec::with_capacity(synthesizers.len());
             for (i, (synthesizer, store)) in synthesizers.iter().enumerate() {
-                let then = match contents {
-                    // the content is what the coarsest code says
+                let output = match contents {
+                    // The content is compared at the coarsest code only, which leaves fine
+                    // structure to the style.
                     Some(contents) => {
-                        Then::Gradient(contents.get(scale).filter(|_| i == 0).cloned())
+                        Output::Gradient(contents.get(scale).filter(|_| i == 0).cloned())
                     }
-                    None => Then::Stop { apart: true },
+                    None => Output::Statistics { shifted: true },
                 };
-                let extractor = synthesizer.measuring(device, store, at, border, &then, taken)?;
-                taken += extractor.bytes();
+                let extractor = synthesizer
+                    .statistics_extractor(device, store, at, border, &output, reserved)?;
+                reserved += extractor.bytes();
                 of_scale.push(extractor);
             }
             extractors.push(of_scale);
@@ -120,23 +132,24 @@ impl<'a> Objective<'a> {
         Ok(Self { device, extractors, exemplars, spectrum: None, size })
     }
 
-    /// Also wants the power spectrum of an exemplar.
-    pub fn want_spectrum(&mut self, exemplar: &[f32], size: [usize; 2]) {
+    /// Adds a term: the image's power spectrum matches that of an exemplar.
+    pub fn match_spectrum(&mut self, exemplar: &[f32], size: [usize; 2]) {
         self.spectrum = Some(Spectrum::new(exemplar, size, self.size));
     }
 
-    /// The mean squared distance of the moments, over scales and layers, weighted over exemplars;
-    /// the gradient by the image, if it is wanted, with what content and range cost.
+    /// Returns the mean squared distance of the moments over scales and layers, weighted over
+    /// exemplars, and the cost of all other terms (content, spectrum, pixel range). Writes the
+    /// gradient of their sum to `gradient` if there is one.
     fn evaluate(&mut self, image: &[f32], mut gradient: Option<&mut [f32]>) -> Result<(f64, f64)> {
         let mut pyramid = vec![(image.to_vec(), self.size)];
         while pyramid.len() < self.extractors.len() {
             let (pixels, size) = pyramid.last().expect("there is one");
-            pyramid.push(halved(pixels, *size, RGB));
+            pyramid.push(halve(pixels, *size, RGB));
         }
-        let (mut apart, mut cost) = (0.0, 0.0);
+        let (mut distance, mut cost) = (0.0, 0.0);
         let mut below: Option<Vec<f32>> = None;
         for (scale, extractors) in self.extractors.iter().enumerate().rev() {
-            let goals: Vec<(f64, &[Wanted])> = self
+            let goals: Vec<(f64, &[TargetMoments])> = self
                 .exemplars
                 .iter()
                 .map(|(weight, scales)| (*weight, &scales[scale][..]))
@@ -144,7 +157,7 @@ impl<'a> Objective<'a> {
             let share = 1.0 / (self.extractors.len() * goals[0].1.len()) as f64;
             let (mut own, mut layer) = (vec![0.0_f32; pyramid[scale].0.len()], 0);
             for extractor in extractors {
-                let (moments, content) = extractor.look(self.device, &pyramid[scale].0)?;
+                let (moments, content) = extractor.statistics(self.device, &pyramid[scale].0)?;
                 cost += content;
                 let mut changes = Vec::with_capacity(moments.len());
                 for moments in &moments {
@@ -152,16 +165,16 @@ impl<'a> Objective<'a> {
                     let (mut matrix, mut offset) =
                         (vec![0.0; moments.products.len() * c * c], vec![0.0; c]);
                     for (weight, goals) in &goals {
-                        let distance = goals[layer].distance(moments);
-                        apart += share * weight * distance.squared;
+                        let of_layer = goals[layer].distance(moments);
+                        distance += share * weight * of_layer.squared;
                         let weight = (share * weight) as f32;
                         matrix
                             .iter_mut()
-                            .zip(&distance.by_product)
+                            .zip(&of_layer.by_product)
                             .for_each(|(m, v)| *m += weight * v);
                         offset
                             .iter_mut()
-                            .zip(&distance.by_mean)
+                            .zip(&of_layer.by_mean)
                             .for_each(|(o, v)| *o += weight * v);
                     }
                     changes.push((matrix, offset));
@@ -175,7 +188,7 @@ impl<'a> Objective<'a> {
                 }
             }
             if let Some(below) = below.take() {
-                add_halved(&mut own, pyramid[scale].1, RGB, &below);
+                halve_adjoint(&mut own, pyramid[scale].1, RGB, &below);
             }
             below = Some(own);
         }
@@ -183,9 +196,9 @@ impl<'a> Objective<'a> {
             out.copy_from_slice(&own);
         }
         if let Some(spectrum) = &self.spectrum {
-            cost += spectrum.add(image, SPECTRUM, gradient.as_deref_mut());
+            cost += spectrum.add_cost(image, SPECTRUM_WEIGHT, gradient.as_deref_mut());
         }
-        let share = OUTSIDE / image.len() as f64;
+        let share = RANGE_WEIGHT / image.len() as f64;
         for (i, v) in image.iter().enumerate() {
             let outside = f64::from(v - v.clamp(0.0, 1.0));
             if outside != 0.0 {
@@ -195,17 +208,23 @@ impl<'a> Objective<'a> {
                 }
             }
         }
-        Ok((apart, cost))
+        Ok((distance, cost))
     }
 
-    /// Root of the mean squared distance of an image's moments from the exemplars'.
+    /// The root of the mean squared distance of an image's moments from the exemplars'.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn distance(&mut self, image: &[f32]) -> Result<f64> {
         Ok(self.evaluate(image, None)?.0.sqrt())
     }
 
-    /// Takes steps downhill from an image. `go_on` is told how many there were and the objective,
-    /// and says whether there are to be more.
-    pub fn descend(
+    /// Optimises an image by at most `steps` steps. `go_on` receives the number of steps done and
+    /// the objective's value, and returns whether to continue.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn minimise(
         &mut self,
         image: &mut [f32],
         steps: usize,
@@ -217,9 +236,9 @@ impl<'a> Objective<'a> {
         let f = |x: &[f64], out: &mut [f64]| {
             at.iter_mut().zip(x).for_each(|(at, x)| *at = *x as f32);
             match self.evaluate(&at, Some(&mut gradient)) {
-                Ok((apart, cost)) => {
+                Ok((distance, cost)) => {
                     out.iter_mut().zip(&gradient).for_each(|(out, v)| *out = f64::from(*v));
-                    apart + cost
+                    distance + cost
                 }
                 Err(error) => {
                     failed = Some(error);
@@ -233,13 +252,6 @@ impl<'a> Objective<'a> {
         }
         image.iter_mut().zip(&x).for_each(|(image, x)| *image = *x as f32);
         Ok(())
-    }
-
-    /// Gives its buffers back.
-    pub fn release(self) {
-        for extractor in self.extractors.into_iter().flatten() {
-            extractor.release(self.device);
-        }
     }
 }
 
@@ -261,8 +273,9 @@ mod tests {
         }
     }
 
-    /// Untrained, and smooth: differences across a rectifier's kinks say little.
-    fn smooth(preset: &str) -> model::Loaded {
+    /// An untrained model with smooth activations. Finite differences across a rectifier's kinks
+    /// are inaccurate.
+    fn smooth(preset: &str) -> model::LoadedModel {
         let text = preset_text(preset).unwrap().replace("\"relu\"", "\"tanh\"");
         let config = Config::parse(&text, preset, &[]).unwrap();
         let (graph, mut device) =
@@ -277,8 +290,11 @@ mod tests {
         loaded
     }
 
-    fn synthesizers(device: &mut Device, models: Vec<model::Loaded>) -> Vec<(Synthesizer, Store)> {
-        let of = |loaded: model::Loaded| {
+    fn synthesizers(
+        device: &mut Device,
+        models: Vec<model::LoadedModel>,
+    ) -> Vec<(Synthesizer, Store)> {
+        let of = |loaded: model::LoadedModel| {
             let synthesizer = Synthesizer::new(loaded).unwrap();
             let store = synthesizer.place(device).unwrap();
             (synthesizer, store)
@@ -286,8 +302,8 @@ mod tests {
         models.into_iter().map(of).collect()
     }
 
-    /// Of everything there is: two scales, two synthesizers, two exemplars, contents, a spectrum, a
-    /// border.
+    /// Checks the gradient of the full objective: two scales, two exemplars, a content, a spectrum
+    /// and a border.
     fn check(border: Border, presets: &[&str]) {
         let mut device = Device::oracle();
         let synthesizers =
@@ -296,17 +312,24 @@ mod tests {
         let (image, content) = (noise(size, "image"), noise(size, "content"));
         let mut exemplars = Vec::new();
         for (weight, name) in [(0.7, "one"), (0.3, "other")] {
-            let scales = halvings(&noise([72, 80], name), 2);
-            exemplars.push((weight, moments(&mut device, &synthesizers, &scales).unwrap()));
+            let scales = pyramid(&noise([72, 80], name), 2);
+            exemplars.push((weight, target_moments(&mut device, &synthesizers, &scales).unwrap()));
         }
         let (synthesizer, store) = &synthesizers[0];
         let mut contents = Vec::new();
-        for (pixels, size) in halvings(&content, 2) {
+        for (pixels, size) in pyramid(&content, 2) {
             let extractor = synthesizer
-                .measuring(&mut device, store, size, Some(border), &Then::Stop { apart: false }, 0)
+                .statistics_extractor(
+                    &mut device,
+                    store,
+                    size,
+                    Some(border),
+                    &Output::Statistics { shifted: false },
+                    0,
+                )
                 .unwrap();
-            extractor.look(&mut device, &pixels).unwrap();
-            contents.push(Content { maps: extractor.code(&mut device).unwrap(), weight: 0.4 });
+            extractor.statistics(&mut device, &pixels).unwrap();
+            contents.push(Content { maps: extractor.last_maps(&mut device).unwrap(), weight: 0.4 });
         }
         let mut objective = Objective::new(
             &mut device,
@@ -317,40 +340,41 @@ mod tests {
             Some(&contents),
         )
         .unwrap();
-        objective.want_spectrum(&content.pixels, size);
+        objective.match_spectrum(&content.pixels, size);
         let mut gradient = vec![0.0; image.pixels.len()];
         objective.evaluate(&image.pixels, Some(&mut gradient)).unwrap();
-        // along directions: a single pixel's slope drowns in the rounding of the host's f32
+        // along directions: the slope of a single pixel is lost in the rounding of the host's f32
         for direction in ["a", "b", "c"] {
             let along = noise(size, direction).pixels;
             let mut moved = |by: f32| {
                 let image: Vec<f32> =
                     image.pixels.iter().zip(&along).map(|(v, d)| v + by * (d - 0.5)).collect();
-                let (apart, cost) = objective.evaluate(&image, None).unwrap();
-                apart + cost
+                let (distance, cost) = objective.evaluate(&image, None).unwrap();
+                distance + cost
             };
             let slope = (moved(2e-3) - moved(-2e-3)) / 4e-3;
-            let told: f64 =
+            let analytic: f64 =
                 gradient.iter().zip(&along).map(|(g, d)| f64::from(*g) * f64::from(d - 0.5)).sum();
             assert!(
-                (slope - told).abs() < 1e-3 * slope.abs(),
-                "{border:?} {direction}: {slope} by differences, {told} told"
+                (slope - analytic).abs() < 1e-3 * slope.abs(),
+                "{border:?} {direction}: {slope} by differences, {analytic} analytic"
             );
         }
     }
 
     #[test]
-    fn its_gradient_is_the_slope() {
+    fn gradient_matches_finite_differences() {
         check(Border::Wrap, &["paint-2", "paint-1"]);
         check(Border::Mirror, &["paint-3"]);
     }
 
     #[test]
-    fn steps_go_downhill() {
+    fn minimising_reduces_objective_and_distance() {
         let mut device = Device::cpu();
         let synthesizers = synthesizers(&mut device, vec![model::bundled("paint-1").unwrap()]);
-        let scales = halvings(&noise([32, 32], "exemplar"), 1);
-        let wanted = moments(&mut device, &synthesizers, &scales).unwrap();
+        let scales = pyramid(&noise([32, 32], "exemplar"), 1);
+        let wanted = target_moments(&mut device, &synthesizers, &scales).unwrap();
+        let held = device.allocated();
         let mut objective = Objective::new(
             &mut device,
             &synthesizers,
@@ -364,7 +388,7 @@ mod tests {
         let before = objective.distance(&image).unwrap();
         let mut losses = Vec::new();
         objective
-            .descend(&mut image, 8, |_, loss| {
+            .minimise(&mut image, 8, |_, loss| {
                 losses.push(loss);
                 true
             })
@@ -374,17 +398,19 @@ mod tests {
                 && objective.distance(&image).unwrap() < 0.5 * before,
             "{before} {losses:?}"
         );
+        drop(objective);
+        assert_eq!(device.allocated(), held, "bytes after the extractors are gone");
     }
 
     #[test]
-    fn sizes_are_halved_while_moments_are_of_something() {
+    fn scales_are_added_while_the_encoder_fits() {
         let synthesizer = Synthesizer::new(model::bundled("paint-3").unwrap()).unwrap();
         assert_eq!(
-            (synthesizer.stride, synthesizer.field, synthesizer.least()),
+            (synthesizer.stride, synthesizer.field, synthesizer.min_size()),
             (4, [20, 20], [32, 32])
         );
         for (side, levels) in [(32, 1), (70, 1), (72, 2), (144, 3), (288, 4), (4000, 4)] {
-            assert_eq!(depth(&synthesizer, &[[side, side], [999, 999]]), levels, "{side}");
+            assert_eq!(scale_count(&synthesizer, &[[side, side], [999, 999]]), levels, "{side}");
         }
         assert!(synthesizer.check_size([31, 99]).unwrap_err().to_string().contains("32x32"));
     }

@@ -1,35 +1,39 @@
-//! A patchwork of an exemplar on a torus, which whitening and colouring then make one texture of.
-//! Efros & Freeman, "Image Quilting for Texture Synthesis and Transfer", 2001: each patch is one of
-//! many that agrees with its neighbours, cut along the line where they differ least.
+//! Image quilting: covers a torus with overlapping patches of an exemplar. Whitening and colouring
+//! then turn the patchwork into one texture. Efros & Freeman, "Image Quilting for Texture Synthesis
+//! and Transfer", 2001: each patch is the best of many random candidates, cut along the path
+//! through the overlap where it differs least from its neighbours.
 
 use rayon::prelude::*;
 
 use crate::rng::Stream;
 use crate::tasks::synthesis::RGB;
 
-/// Patches that are tried for each place, and for those that have neighbours on opposite sides.
-const TRIED: [usize; 2] = [1000, 16000];
-/// Sides of a patch.
-const SIDES: (usize, usize) = (8, 64);
+/// Number of candidates for a patch, and for a closing patch, which must agree with neighbours on
+/// opposite sides and so needs more choice. More candidates give better seams and take longer.
+const CANDIDATES: [usize; 2] = [1000, 16000];
+/// Minimum and maximum side of a patch in pixels.
+const PATCH_SIDES: (usize, usize) = (8, 64);
 
-/// Where patches lie along one side: their first pixels.
-fn places(side: usize, step: usize) -> Vec<usize> {
+/// The first pixel of each patch along one side.
+fn patch_starts(side: usize, step: usize) -> Vec<usize> {
     let count = side.div_ceil(step);
     (0..count).map(|i| i * side / count).collect()
 }
 
-/// The line through a band of errors, `across` by `along`, from its first to its last step along,
-/// on which they sum up to least and which moves by one at most.
-fn cut(error: impl Fn(usize, usize) -> f32, across: usize, along: usize) -> Vec<usize> {
+/// The minimum-error path through a band of `across` by `along` errors, from its first to its last
+/// step along. Neighbouring steps differ by at most one. Dynamic programming, as in the paper.
+fn min_error_path(error: impl Fn(usize, usize) -> f32, across: usize, along: usize) -> Vec<usize> {
     let mut sums: Vec<Vec<f32>> = vec![(0..across).map(|x| error(x, 0)).collect()];
     let near = |x: usize| x.saturating_sub(1)..(x + 2).min(across);
     for y in 1..along {
         let before = &sums[y - 1];
-        let least = |x: usize| before[near(x)].iter().copied().fold(f32::INFINITY, f32::min);
-        sums.push((0..across).map(|x| error(x, y) + least(x)).collect());
+        let min = |x: usize| before[near(x)].iter().copied().fold(f32::INFINITY, f32::min);
+        sums.push((0..across).map(|x| error(x, y) + min(x)).collect());
     }
     let best = |y: usize, range: std::ops::Range<usize>| {
-        range.min_by(|a, b| sums[y][*a].total_cmp(&sums[y][*b])).expect("no band is empty")
+        range
+            .min_by(|a, b| sums[y][*a].total_cmp(&sums[y][*b]))
+            .expect("a band has at least one position")
     };
     let mut line = vec![best(along - 1, 0..across)];
     for y in (0..along - 1).rev() {
@@ -39,10 +43,10 @@ fn cut(error: impl Fn(usize, usize) -> f32, across: usize, along: usize) -> Vec<
     line
 }
 
-/// What has been laid so far.
+/// The image so far, and which of its pixels are covered.
 struct Torus {
     image: Vec<f32>,
-    laid: Vec<bool>,
+    covered: Vec<bool>,
     size: [usize; 2],
 }
 
@@ -51,56 +55,56 @@ impl Torus {
         y % self.size[0] * self.size[1] + x % self.size[1]
     }
 
-    fn error(&self, exemplar: &[f32], from: usize, to: usize) -> f32 {
+    fn squared_error(&self, exemplar: &[f32], from: usize, to: usize) -> f32 {
         (0..RGB).map(|c| (exemplar[from * RGB + c] - self.image[to * RGB + c]).powi(2)).sum()
     }
 }
 
-/// A patchwork of an exemplar (H,W,3) of a size, on a torus of another.
+/// Covers a torus of `size` [height, width] with patches of an exemplar (H,W,3) of size `[h, w]`.
 pub fn quilt(exemplar: &[f32], [h, w]: [usize; 2], size: [usize; 2], seed: u64) -> Vec<f32> {
     let smallest = h.min(w).min(size[0]).min(size[1]);
-    let side = (smallest / 3).clamp(SIDES.0.min(smallest), SIDES.1);
+    let side = (smallest / 3).clamp(PATCH_SIDES.0.min(smallest), PATCH_SIDES.1);
     let step = (side - side / 3).max(1);
     let mut stream = Stream::new(seed, "quilt");
     let mut torus = Torus {
         image: vec![0.0; size[0] * size[1] * RGB],
-        laid: vec![false; size[0] * size[1]],
+        covered: vec![false; size[0] * size[1]],
         size,
     };
-    let (rows, columns) = (places(size[0], step), places(size[1], step));
+    let (rows, columns) = (patch_starts(size[0], step), patch_starts(size[1], step));
     for (i, &top) in rows.iter().enumerate() {
         for (j, &left) in columns.iter().enumerate() {
             let closing = (j > 0 && j + 1 == columns.len()) || (i > 0 && i + 1 == rows.len());
-            let tried: Vec<[usize; 2]> = (0..TRIED[usize::from(closing)])
+            let candidates: Vec<[usize; 2]> = (0..CANDIDATES[usize::from(closing)])
                 .map(|_| [stream.below(h - side + 1), stream.below(w - side + 1)])
                 .collect();
             let cost = |[y0, x0]: &[usize; 2]| {
                 let mut sum = 0.0;
-                // every other pixel says enough, as on a chessboard
+                // a chessboard of pixels is enough to compare candidates, at half the cost
                 for y in 0..side {
                     for x in (y % 2..side).step_by(2) {
                         let to = torus.at(top + y, left + x);
-                        if torus.laid[to] {
-                            sum += torus.error(exemplar, (y0 + y) * w + x0 + x, to);
+                        if torus.covered[to] {
+                            sum += torus.squared_error(exemplar, (y0 + y) * w + x0 + x, to);
                         }
                     }
                 }
                 sum
             };
-            let costs: Vec<f32> = tried.par_iter().map(cost).collect();
-            let best = (0..tried.len())
+            let costs: Vec<f32> = candidates.par_iter().map(cost).collect();
+            let best = (0..candidates.len())
                 .min_by(|a, b| costs[*a].total_cmp(&costs[*b]))
-                .expect("some were tried");
-            let [y0, x0] = tried[best];
+                .expect("there is at least one candidate");
+            let [y0, x0] = candidates[best];
             let error = |y: usize, x: usize| {
-                torus.error(exemplar, (y0 + y) * w + x0 + x, torus.at(top + y, left + x))
+                torus.squared_error(exemplar, (y0 + y) * w + x0 + x, torus.at(top + y, left + x))
             };
             let mut keep = vec![false; side * side];
             let mut band =
-                |laid: bool, width: usize, place: &dyn Fn(usize, usize) -> (usize, usize)| {
-                    // across from the side of what is laid already
-                    if laid && width > 0 {
-                        let line = cut(
+                |overlaps: bool, width: usize, place: &dyn Fn(usize, usize) -> (usize, usize)| {
+                    // `across` counts from the side that is already covered
+                    if overlaps && width > 0 {
+                        let line = min_error_path(
                             |across, along| {
                                 let (y, x) = place(across, along);
                                 error(y, x)
@@ -119,19 +123,19 @@ pub fn quilt(exemplar: &[f32], [h, w]: [usize; 2], size: [usize; 2], seed: u64) 
             let width = |before: usize, here: usize| (before + side).saturating_sub(here).min(side);
             band(j > 0, width(columns[j.max(1) - 1], left), &|across, along| (along, across));
             band(i > 0, width(rows[i.max(1) - 1], top), &|across, along| (across, along));
-            let last = |places: &[usize], at: usize, of: usize| {
-                if at > 0 && at + 1 == places.len() { width(places[at], of) } else { 0 }
+            let last = |starts: &[usize], at: usize, of: usize| {
+                if at > 0 && at + 1 == starts.len() { width(starts[at], of) } else { 0 }
             };
             band(true, last(&columns, j, size[1]), &|across, along| (along, side - 1 - across));
             band(true, last(&rows, i, size[0]), &|across, along| (side - 1 - across, along));
             for y in 0..side {
                 for x in 0..side {
                     let to = torus.at(top + y, left + x);
-                    if !torus.laid[to] || !keep[y * side + x] {
+                    if !torus.covered[to] || !keep[y * side + x] {
                         let from = (y0 + y) * w + x0 + x;
                         torus.image[to * RGB..][..RGB]
                             .copy_from_slice(&exemplar[from * RGB..][..RGB]);
-                        torus.laid[to] = true;
+                        torus.covered[to] = true;
                     }
                 }
             }
@@ -145,18 +149,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_go_where_errors_are_least() {
+    fn path_follows_the_smallest_errors() {
         let errors = [
             [1.0, 0.0, 1.0, 1.0],
             [1.0, 1.0, 0.0, 1.0],
             [1.0, 1.0, 1.0, 0.0],
             [1.0, 1.0, 0.0, 1.0],
         ];
-        assert_eq!(cut(|across, along| errors[along][across], 4, 4), [1, 2, 3, 2]);
-        assert_eq!(cut(|_, _| 1.0, 1, 3), [0, 0, 0]);
-        // a cheap end is not worth a dear way
+        assert_eq!(min_error_path(|across, along| errors[along][across], 4, 4), [1, 2, 3, 2]);
+        assert_eq!(min_error_path(|_, _| 1.0, 1, 3), [0, 0, 0]);
+        // a cheap end does not make up for an expensive path
         let errors = [[9.0, 9.0, 0.0], [9.0, 9.0, 0.0], [0.0, 5.0, 1.0]];
-        assert_eq!(cut(|across, along| errors[along][across], 3, 3), [2, 2, 2]);
+        assert_eq!(min_error_path(|across, along| errors[along][across], 3, 3), [2, 2, 2]);
     }
 
     #[test]
@@ -174,7 +178,7 @@ mod tests {
                 .map(|y| (image[(y * 72 + x) * 3] - image[(y * 72 + x - 1) * 3]).abs())
                 .sum::<f32>()
         };
-        let edges: Vec<usize> = places(72, 20 - 20 / 3).into_iter().skip(1).collect();
+        let edges: Vec<usize> = patch_starts(72, 20 - 20 / 3).into_iter().skip(1).collect();
         let at_edges = edges.iter().map(|x| jump(*x)).sum::<f32>() / edges.len() as f32;
         let others: Vec<f32> = (1..72).filter(|x| !edges.contains(x)).map(jump).collect();
         let elsewhere = others.iter().sum::<f32>() / others.len() as f32;
@@ -182,8 +186,8 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_goes_on_across_the_edges() {
-        // stripes of period 6 down and 4 across: patches that agree continue them
+    fn a_pattern_continues_across_the_edges() {
+        // a pattern of period 6 down and 4 across: patches that agree continue it
         let value = |y: usize, x: usize| if (y / 3 + x / 2).is_multiple_of(2) { 1.0 } else { 0.0 };
         let exemplar: Vec<f32> = (0..36 * 36).flat_map(|at| [value(at / 36, at % 36); 3]).collect();
         let size = [48, 60];

@@ -1,8 +1,8 @@
-//! What an image's power spectrum is to be: how strong each wave of it is, whatever its phase. It
-//! holds what moments of small windows cannot see, such as rows of bricks. Liu, Gousseau & Xia,
-//! "Texture synthesis through convolutional neural networks and spectrum constraints", 2016; for a
-//! larger image than the exemplar, the exemplar fades into its mean at the edges (Galerne, Gousseau
-//! & Morel, "Random phase textures", 2011).
+//! A target power spectrum: the amplitude of each frequency, with free phase. It preserves
+//! structure that moments of small windows cannot see, such as rows of bricks. Liu, Gousseau & Xia,
+//! "Texture synthesis through convolutional neural networks and spectrum constraints", 2016. If the
+//! image is larger than the exemplar, the exemplar fades to its mean at the edges (Galerne,
+//! Gousseau & Morel, "Random phase textures", 2011).
 
 use std::sync::Arc;
 
@@ -12,20 +12,21 @@ use rustfft::{Fft, FftDirection, FftPlanner};
 
 use crate::tasks::synthesis::RGB;
 
-/// The share of a side over which an exemplar fades at each of its edges.
+/// The share of a side over which an exemplar fades at each edge. At 0.5 the two fades meet in the
+/// middle.
 const FADE: f64 = 0.5;
 
-type Wave = Complex<f32>;
+type Complex32 = Complex<f32>;
 
-/// The discrete Fourier transform of images of one size.
-struct Transform {
-    /// Along rows and along columns, there and back.
+/// The two-dimensional discrete Fourier transform of images of one size.
+struct Fft2d {
+    /// Forward and inverse transforms along rows and along columns.
     rows: [Arc<dyn Fft<f32>>; 2],
     columns: [Arc<dyn Fft<f32>>; 2],
     size: [usize; 2],
 }
 
-impl Transform {
+impl Fft2d {
     fn new(size: [usize; 2]) -> Self {
         let mut planner = FftPlanner::new();
         let mut both = |n: usize| {
@@ -35,41 +36,46 @@ impl Transform {
         Self { rows: both(size[1]), columns: both(size[0]), size }
     }
 
-    /// In place, up to the factor 1/(H·W) on the way back.
-    fn apply(&self, waves: &mut [Wave], back: bool) {
+    /// Transforms in place. The inverse lacks the factor 1/(H·W).
+    fn apply(&self, spectrum: &mut [Complex32], inverse: bool) {
         let [h, w] = self.size;
-        self.rows[usize::from(back)].process(waves);
-        let mut turned: Vec<Wave> = (0..h * w).map(|at| waves[at % h * w + at / h]).collect();
-        self.columns[usize::from(back)].process(&mut turned);
-        waves.iter_mut().enumerate().for_each(|(at, wave)| *wave = turned[at % w * h + at / w]);
+        self.rows[usize::from(inverse)].process(spectrum);
+        let mut turned: Vec<Complex32> =
+            (0..h * w).map(|at| spectrum[at % h * w + at / h]).collect();
+        self.columns[usize::from(inverse)].process(&mut turned);
+        spectrum
+            .iter_mut()
+            .enumerate()
+            .for_each(|(at, value)| *value = turned[at % w * h + at / w]);
     }
 
-    /// Of one channel of an image.
-    fn of_channel(&self, image: &[f32], channel: usize) -> Vec<Wave> {
-        let mut waves: Vec<Wave> =
+    /// The transform of one channel of an image.
+    fn channel_spectrum(&self, image: &[f32], channel: usize) -> Vec<Complex32> {
+        let mut spectrum: Vec<Complex32> =
             image.iter().skip(channel).step_by(RGB).map(|v| Complex::new(*v, 0.0)).collect();
-        self.apply(&mut waves, false);
-        waves
+        self.apply(&mut spectrum, false);
+        spectrum
     }
 }
 
-/// How strong the waves of an image are to be.
+/// Target spectrum for images of one size.
 pub struct Spectrum {
-    transform: Transform,
-    /// Of each channel.
-    goal: [Vec<Wave>; RGB],
-    /// What the squared distance is relative to: the variance of the exemplar over all pixels.
+    fft: Fft2d,
+    /// The target's transform, for each channel.
+    target: [Vec<Complex32>; RGB],
+    /// What squared distances are relative to: the variance of the exemplar, summed over all
+    /// pixels.
     norm: f64,
 }
 
 impl std::fmt::Debug for Spectrum {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Spectrum of {:?}", self.transform.size)
+        write!(f, "Spectrum of {:?}", self.fft.size)
     }
 }
 
 impl Spectrum {
-    /// Of an exemplar of a size, for images of another.
+    /// The spectrum of an exemplar of size `from`, for images of `size`.
     pub fn new(exemplar: &[f32], from: [usize; 2], size: [usize; 2]) -> Self {
         let ([h, w], pixels) = (size, (from[0] * from[1]) as f64);
         let channel = |c: usize| exemplar.iter().skip(c).step_by(RGB).map(|v| f64::from(*v));
@@ -85,59 +91,61 @@ impl Spectrum {
             let inside = ((at as f64 + 0.5).min(side as f64 - at as f64 - 0.5) / width).min(1.0);
             (0.5 * std::f64::consts::PI * inside).sin()
         };
-        let mut laid = vec![0.0_f32; h * w * RGB];
+        let mut placed = vec![0.0_f32; h * w * RGB];
         for y in 0..from[0] {
             for x in 0..from[1] {
                 let share = fade(y, from[0], h) * fade(x, from[1], w);
                 for c in 0..RGB {
-                    // a larger exemplar is laid over itself
-                    laid[(y % h * w + x % w) * RGB + c] += (share
+                    // a larger exemplar wraps around and overlaps itself
+                    placed[(y % h * w + x % w) * RGB + c] += (share
                         * (f64::from(exemplar[(y * from[1] + x) * RGB + c]) - means[c]))
                         as f32;
                 }
             }
         }
         let norm = variance.max(1e-6) * (h * w) as f64;
-        let energy: f64 = laid.iter().map(|v| f64::from(*v).powi(2)).sum();
+        let energy: f64 = placed.iter().map(|v| f64::from(*v).powi(2)).sum();
         let scale = (variance * (h * w) as f64 / energy.max(1e-12)).sqrt();
-        laid.iter_mut()
+        placed
+            .iter_mut()
             .enumerate()
             .for_each(|(at, v)| *v = (scale * f64::from(*v) + means[at % RGB]) as f32);
-        let transform = Transform::new(size);
-        let mut goal = [0, 1, 2].map(|c| transform.of_channel(&laid, c));
-        // fading shifts the mean
-        goal.iter_mut()
-            .zip(means)
-            .for_each(|(goal, mean)| goal[0] = Complex::new((mean * (h * w) as f64) as f32, 0.0));
-        Self { transform, goal, norm }
+        let fft = Fft2d::new(size);
+        let mut target = [0, 1, 2].map(|c| fft.channel_spectrum(&placed, c));
+        // fading shifts the mean, so it is restored
+        target.iter_mut().zip(means).for_each(|(target, mean)| {
+            target[0] = Complex::new((mean * (h * w) as f64) as f32, 0.0)
+        });
+        Self { fft, target, norm }
     }
 
-    /// Squared distance of an image from the nearest one whose waves are as strong as wanted, all
-    /// channels of a wave in one phase, relative to the exemplar's variance; adds `weight` times
-    /// its gradient. Returns `weight` times the distance.
-    pub fn add(&self, image: &[f32], weight: f64, gradient: Option<&mut [f32]>) -> f64 {
-        let mut waves: Vec<Vec<Wave>> =
-            (0..RGB).into_par_iter().map(|c| self.transform.of_channel(image, c)).collect();
+    /// Returns `weight` times the squared distance of an image from the nearest image with the
+    /// target spectrum, relative to the exemplar's variance. All channels of a frequency share one
+    /// phase shift. Adds `weight` times the distance's gradient to `gradient`.
+    pub fn add_cost(&self, image: &[f32], weight: f64, gradient: Option<&mut [f32]>) -> f64 {
+        let mut spectra: Vec<Vec<Complex32>> =
+            (0..RGB).into_par_iter().map(|c| self.fft.channel_spectrum(image, c)).collect();
         let count = image.len() / RGB;
-        let mut apart = 0.0;
+        let mut distance = 0.0;
         for at in 0..count {
-            let alike: Wave = (0..RGB).map(|c| waves[c][at] * self.goal[c][at].conj()).sum();
-            let size = alike.norm();
-            let phase = if size > 0.0 { alike / size } else { Complex::new(1.0, 0.0) };
-            for (waves, goal) in waves.iter_mut().zip(&self.goal) {
-                waves[at] -= phase * goal[at];
-                apart += f64::from(waves[at].norm_sqr());
+            let correlation: Complex32 =
+                (0..RGB).map(|c| spectra[c][at] * self.target[c][at].conj()).sum();
+            let size = correlation.norm();
+            let phase = if size > 0.0 { correlation / size } else { Complex::new(1.0, 0.0) };
+            for (spectrum, target) in spectra.iter_mut().zip(&self.target) {
+                spectrum[at] -= phase * target[at];
+                distance += f64::from(spectrum[at].norm_sqr());
             }
         }
         if let Some(gradient) = gradient {
-            waves.par_iter_mut().for_each(|waves| self.transform.apply(waves, true));
+            spectra.par_iter_mut().for_each(|spectrum| self.fft.apply(spectrum, true));
             let scale = (2.0 * weight / self.norm / count as f64) as f32;
             gradient
                 .iter_mut()
                 .enumerate()
-                .for_each(|(at, out)| *out += scale * waves[at % RGB][at / RGB].re);
+                .for_each(|(at, out)| *out += scale * spectra[at % RGB][at / RGB].re);
         }
-        weight * apart / count as f64 / self.norm
+        weight * distance / count as f64 / self.norm
     }
 }
 
@@ -152,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn shifts_are_no_matter_and_other_waves_are() {
+    fn distance_ignores_shifts_only() {
         let [h, w] = [6, 10];
         let image = noise(h * w * RGB, "a");
         let spectrum = Spectrum::new(&image, [h, w], [h, w]);
@@ -160,30 +168,31 @@ mod tests {
             .flat_map(|at| image[((at / w + 2) % h * w + (at % w + 3) % w) * RGB..][..RGB].to_vec())
             .collect();
         assert!(
-            spectrum.add(&image, 1.0, None) < 1e-10 && spectrum.add(&shifted, 1.0, None) < 1e-10
+            spectrum.add_cost(&image, 1.0, None) < 1e-10
+                && spectrum.add_cost(&shifted, 1.0, None) < 1e-10
         );
-        // channels of a wave belong together
+        // the channels of a frequency must keep their relative phase
         let torn: Vec<f32> = (0..image.len())
             .map(|at| if at % RGB == 0 { shifted[at] } else { image[at] })
             .collect();
         assert!(
-            spectrum.add(&torn, 1.0, None) > 1e-2
-                && spectrum.add(&noise(h * w * RGB, "b"), 1.0, None) > 1e-2
+            spectrum.add_cost(&torn, 1.0, None) > 1e-2
+                && spectrum.add_cost(&noise(h * w * RGB, "b"), 1.0, None) > 1e-2
         );
     }
 
     #[test]
-    fn its_gradient_is_the_slope() {
+    fn gradient_matches_finite_differences() {
         let [h, w] = [8, 7];
         let spectrum = Spectrum::new(&noise(5 * 4 * RGB, "exemplar"), [5, 4], [h, w]);
         let image = noise(h * w * RGB, "image");
         let mut gradient = vec![0.0; image.len()];
-        spectrum.add(&image, 2.0, Some(&mut gradient));
+        spectrum.add_cost(&image, 2.0, Some(&mut gradient));
         for at in [0, 20, 100, 167] {
             let moved = |by: f32| {
                 let mut image = image.clone();
                 image[at] += by;
-                spectrum.add(&image, 2.0, None)
+                spectrum.add_cost(&image, 2.0, None)
             };
             let slope = (moved(1e-2) - moved(-1e-2)) / 2e-2;
             assert!(

@@ -1,8 +1,8 @@
-//! A picture's content in the style of others. Quick: its codes are whitened and coloured as theirs
-//! are, from the coarsest level to the finest (Li et al., "Universal Style Transfer via Feature
-//! Transforms", 2017). Slow: the picture is optimised until its moments are theirs, while its
-//! coarsest code stays near its own (Gatys, Ecker & Bethge, "Image Style Transfer Using
-//! Convolutional Neural Networks", 2016).
+//! Style transfer. Two methods give a picture's content the style of others. The quick one whitens
+//! and colours its codes as theirs are, from the coarsest level to the finest (Li et al.,
+//! "Universal Style Transfer via Feature Transforms", 2017). The slow one optimises the picture
+//! until its moments match theirs while its coarsest code stays close to the original (Gatys, Ecker
+//! & Bethge, "Image Style Transfer Using Convolutional Neural Networks", 2016).
 
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -11,48 +11,50 @@ use crate::model::Store;
 use crate::raster::resample::imresize_to;
 use crate::report::picture::Picture;
 use crate::tasks::synthesis::RGB;
-use crate::tasks::synthesis::extractor::{Content, Then};
+use crate::tasks::synthesis::extractor::{Content, Output};
 use crate::tasks::synthesis::frame::Border;
-use crate::tasks::synthesis::objective::{Objective, Scales, depth, halvings, moments};
+use crate::tasks::synthesis::objective::{Objective, Scales, pyramid, scale_count, target_moments};
 use crate::tasks::synthesis::synthesizer::Synthesizer;
 use crate::tasks::synthesis::texture::{Method, Progress};
 use crate::tasks::synthesis::transform::Affine;
 
-/// Sizes at which moments are compared, each half of the one before.
-const LEVELS: usize = 3;
-/// What the content weighs beside the moments where the strength is 1.
-const CONTENT: f64 = 0.2;
+/// Maximum number of scales at which moments are compared, each half of the one before.
+const MAX_SCALES: usize = 3;
+/// Weight of the content, relative to the moments, at strength 1. More keeps more of the content's
+/// structure.
+const CONTENT_WEIGHT: f64 = 0.2;
 
-/// What is to be made of a picture.
+/// Options of [`stylize`].
 #[derive(Clone, Copy, Debug)]
-pub struct Styling {
-    /// How.
+pub struct StyleOptions {
+    /// The method.
     pub method: Method,
-    /// 0: the picture as it is, 1: as much of the style as there can be.
+    /// 0 returns the picture unchanged, 1 gives it as much of the style as possible.
     pub strength: f64,
-    /// Whether it keeps its colours.
+    /// Whether the picture keeps its colours and only its brightness is styled.
     pub keep_color: bool,
 }
 
-/// A picture in a style.
+/// The result of [`stylize`].
 #[derive(Clone, Debug)]
-pub struct Styled {
-    /// The picture.
+pub struct StyledPicture {
+    /// The styled picture.
     pub picture: Picture,
-    /// How far its moments are from the style's, on average over styles by their weights.
+    /// Distance of its moments from the styles', averaged over the styles by their weights.
     pub distance: f64,
-    /// The same of the picture as it was.
+    /// The same distance for the original picture.
     pub before: f64,
-    /// How alike its structure is to that of the picture as it was: SSIM of the brightness.
+    /// Structural similarity (SSIM) of its brightness and the original's.
     pub ssim: f64,
 }
 
-/// How bright pixels are, from black at 0 to white at 1 (the weights of BT.601, full range).
+/// The brightness of pixels, from 0 (black) to 1 (white): luma with the weights of ITU-R BT.601,
+/// full range.
 pub fn brightness(pixels: &[f32]) -> Vec<f32> {
     pixels.chunks_exact(RGB).map(|p| 0.299 * p[0] + 0.587 * p[1] + 0.114 * p[2]).collect()
 }
 
-/// A picture at another size.
+/// Resamples a picture to another size.
 fn resized(picture: &Picture, [h, w]: [usize; 2]) -> Picture {
     if [picture.h, picture.w] == [h, w] {
         return picture.clone();
@@ -65,8 +67,8 @@ fn resized(picture: &Picture, [h, w]: [usize; 2]) -> Picture {
     }
 }
 
-/// A style at the size at which it is looked at: its shorter side is the content's, so that its
-/// strokes have their size in the picture, times `scale`.
+/// Resizes a style to the size at which its moments are taken: its shorter side becomes the
+/// content's, times `scale`. Its strokes then appear at that size in the result.
 fn fitted(style: &Picture, content: &Picture, scale: f64) -> Picture {
     let by = scale * content.h.min(content.w) as f64 / style.h.min(style.w) as f64;
     let side = |side: usize| ((by * side as f64).round() as usize).max(1);
@@ -75,21 +77,18 @@ fn fitted(style: &Picture, content: &Picture, scale: f64) -> Picture {
     fitted
 }
 
-/// Its brightness in all three channels, moved and stretched by `to` (mean and deviation) where
-/// that is wanted.
-fn gray(picture: &Picture, to: Option<(f64, f64)>) -> (Picture, (f64, f64)) {
+/// The brightness of a picture in all three channels, and its mean and standard deviation. With
+/// `target`, the brightness is shifted and scaled to that mean and standard deviation.
+fn gray(picture: &Picture, target: Option<(f64, f64)>) -> (Picture, (f64, f64)) {
     let mut values = brightness(&picture.pixels);
     let n = values.len() as f64;
     let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
-    let deviation = (values.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n).sqrt();
-    if let Some((to_mean, to_deviation)) = to {
-        let by = to_deviation / deviation.max(1e-6);
-        values.iter_mut().for_each(|v| *v = (to_mean + by * (f64::from(*v) - mean)) as f32);
+    let std = (values.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n).sqrt();
+    if let Some((target_mean, target_std)) = target {
+        let by = target_std / std.max(1e-6);
+        values.iter_mut().for_each(|v| *v = (target_mean + by * (f64::from(*v) - mean)) as f32);
     }
-    (
-        Picture { pixels: values.iter().flat_map(|v| [*v; 3]).collect(), ..*picture },
-        (mean, deviation),
-    )
+    (Picture { pixels: values.iter().flat_map(|v| [*v; 3]).collect(), ..*picture }, (mean, std))
 }
 
 /// The colours of one picture with the brightness of another, both on the 0–1 scale.
@@ -98,29 +97,29 @@ fn recoloured(colours: &Picture, shades: &[f32]) -> Vec<f32> {
     colours.pixels.iter().enumerate().map(|(at, v)| v + new[at / RGB] - own[at / RGB]).collect()
 }
 
-/// Puts a picture into the style of others, each with its weight; weights add up to 1. A style is
-/// looked at with its shorter side as long as the picture's, times `scale`: the larger, the larger
-/// are its strokes. `synthesizers` are autoencoders from the coarsest code to the finest. `go_on` says
-/// whether to: if not, what there is so far is the result of an optimisation; of the quick way
-/// there is none.
+/// Gives a picture the style of others, each with a weight. Weights must add up to 1. A style is
+/// resized until its shorter side is the picture's times `scale`: larger values give larger
+/// strokes. `synthesizers` are autoencoders, sorted from the coarsest code to the finest. `go_on`
+/// returns whether to continue. If it returns false, an optimisation returns its current picture,
+/// and the quick method fails.
 ///
 /// # Errors
-/// When a picture is smaller than what the encoder looks at, the quick way was stopped, or the
-/// device fails.
+/// If the picture or a style is smaller than the encoder's minimum, the memory budget is too small,
+/// the quick method was stopped, or the device fails.
 pub fn stylize(
     device: &mut Device,
     synthesizers: &[(Synthesizer, Store)],
     content: &Picture,
     styles: &[(f64, Picture)],
     scale: f64,
-    styling: &Styling,
+    options: &StyleOptions,
     mut go_on: impl FnMut(Progress) -> bool,
-) -> Result<Styled> {
+) -> Result<StyledPicture> {
     synthesizers[0].0.check_size([content.h, content.w])?;
     let mut styles: Vec<(f64, Picture)> =
         styles.iter().map(|(weight, style)| (*weight, fitted(style, content, scale))).collect();
     let mut base = content.clone();
-    if styling.keep_color {
+    if options.keep_color {
         let spread;
         (base, spread) = gray(content, None);
         styles.iter_mut().for_each(|(_, style)| *style = gray(style, Some(spread)).0);
@@ -129,32 +128,33 @@ pub fn stylize(
         synthesizers[0]
             .0
             .check_size([style.h, style.w])
-            .map_err(|error| error.at("the style, at the size at which it is looked at"))?;
+            .map_err(|error| error.at("the style, resized to the content"))?;
     }
     let sizes = styles.iter().map(|(_, style)| [style.h, style.w]).chain([[content.h, content.w]]);
-    let levels = depth(&synthesizers[0].0, &sizes.collect::<Vec<_>>()).min(LEVELS);
+    let levels = scale_count(&synthesizers[0].0, &sizes.collect::<Vec<_>>()).min(MAX_SCALES);
     let mut exemplars = Vec::with_capacity(styles.len());
     for (weight, style) in &styles {
-        exemplars.push((*weight, moments(device, synthesizers, &halvings(style, levels))?));
+        exemplars.push((*weight, target_moments(device, synthesizers, &pyramid(style, levels))?));
     }
-    let pixels = match styling.method {
-        Method::Quick => quick(device, synthesizers, &base, &styles, styling.strength, &mut go_on)?,
+    let pixels = match options.method {
+        Method::Quick => quick(device, synthesizers, &base, &styles, options.strength, &mut go_on)?,
         Method::Optimise { steps } => optimised(
             device,
             synthesizers,
             &base,
             exemplars.clone(),
-            (styling.strength, steps),
+            (options.strength, steps),
             &mut go_on,
         )?,
     };
     let finish = |pixels: &[f32]| -> Vec<f32> {
-        let pixels = if styling.keep_color { recoloured(content, pixels) } else { pixels.to_vec() };
+        let pixels = if options.keep_color { recoloured(content, pixels) } else { pixels.to_vec() };
         pixels.iter().map(|v| (v.clamp(0.0, 1.0) * 255.0).round() / 255.0).collect()
     };
     let picture = Picture { pixels: finish(&pixels), ..*content };
-    // judged as it is seen, but where colours are kept by its brightness
-    let seen = if styling.keep_color { gray(&picture, None).0 } else { picture.clone() };
+    // Measure the rounded result that is saved. If colours are kept, only its brightness was
+    // styled, so only that is measured.
+    let measured = if options.keep_color { gray(&picture, None).0 } else { picture.clone() };
     let mut objective = Objective::new(
         device,
         synthesizers,
@@ -163,8 +163,8 @@ pub fn stylize(
         exemplars,
         None,
     )?;
-    let (distance, before) = (objective.distance(&seen.pixels)?, objective.distance(&base.pixels)?);
-    objective.release();
+    let (distance, before) =
+        (objective.distance(&measured.pixels)?, objective.distance(&base.pixels)?);
     let ssim = quality::ssim(
         &brightness(&content.pixels),
         &brightness(&picture.pixels),
@@ -172,18 +172,19 @@ pub fn stylize(
         content.w,
         1,
     );
-    Ok(Styled { picture, distance, before, ssim })
+    Ok(StyledPicture { picture, distance, before, ssim })
 }
 
-/// The order in which a picture goes through autoencoders, the coarsest first: through all, then
-/// again without the coarsest, and so on, so that finer ones mend what coarser ones leave. One
-/// alone is gone through twice: after once, hardly a stroke is there.
-fn path(levels: usize) -> Vec<usize> {
+/// The order of autoencoders that a picture passes through, coarsest first: through all of them,
+/// then through all but the coarsest, and so on. Finer ones repair what coarser ones lose. A single
+/// autoencoder is applied twice, because one pass transfers few strokes. Other orders were measured
+/// in `benches/results/2026-11-28-textures-and-styles.md`.
+fn pass_order(levels: usize) -> Vec<usize> {
     if levels == 1 { vec![0, 0] } else { (0..levels).flat_map(|first| first..levels).collect() }
 }
 
-/// By whitening and colouring. (At halves of the size as well, strokes are larger, and so are
-/// blotches of colour.)
+/// Styles a picture by whitening and colouring. It works at full size only. At half sizes as well,
+/// strokes would become larger, but so would colour blotches.
 fn quick(
     device: &mut Device,
     synthesizers: &[(Synthesizer, Store)],
@@ -192,29 +193,35 @@ fn quick(
     strength: f64,
     go_on: &mut impl FnMut(Progress) -> bool,
 ) -> Result<Vec<f32>> {
-    let (mut levels, mut taken) = (Vec::with_capacity(synthesizers.len()), 0);
+    let (mut levels, mut reserved) = (Vec::with_capacity(synthesizers.len()), 0);
     for (synthesizer, store) in synthesizers {
         let mut goals = Vec::with_capacity(styles.len());
         for (weight, style) in styles {
-            goals.push((*weight, synthesizer.code(device, store, style)?));
+            goals.push((*weight, synthesizer.code_moments(device, store, style)?));
         }
-        let extractor =
-            synthesizer.changing(device, store, [content.h, content.w], Border::Mirror, taken)?;
-        taken += extractor.bytes();
+        let extractor = synthesizer.decoding_extractor(
+            device,
+            store,
+            [content.h, content.w],
+            Border::Mirror,
+            reserved,
+        )?;
+        reserved += extractor.bytes();
         levels.push((extractor, goals));
     }
-    let (mut image, path, mut stopped) = (content.pixels.clone(), path(levels.len()), false);
-    for (done, level) in path.iter().enumerate() {
+    let (mut image, pass_order, mut stopped) =
+        (content.pixels.clone(), pass_order(levels.len()), false);
+    for (done, level) in pass_order.iter().enumerate() {
         let (extractor, goals) = &levels[*level];
-        let own = extractor.look(device, &image)?.0.remove(0);
+        let own = extractor.statistics(device, &image)?.0.remove(0);
         let affines: Vec<(f64, Affine)> =
             goals.iter().map(|(weight, goal)| (*weight, Affine::between(&own, goal))).collect();
-        let (matrix, offset) = Affine::mixed(&affines).softened(strength).values();
+        let (matrix, offset) = Affine::weighted_mean(&affines).with_strength(strength).to_f32();
         let mut styled = extractor.decode(device, &matrix, &offset)?;
         if strength < 1.0 {
-            // what the autoencoder loses is the content's, so that none of the style leaves all of
-            // it
-            let (matrix, offset) = Affine::identity(own.mean.len()).values();
+            // Adds back what the autoencoder loses of the content, so that strength 0 is the
+            // identity.
+            let (matrix, offset) = Affine::identity(own.mean.len()).to_f32();
             let plain = extractor.decode(device, &matrix, &offset)?;
             let share = (1.0 - strength) as f32;
             styled
@@ -223,21 +230,21 @@ fn quick(
                 .for_each(|(styled, (own, plain))| *styled += share * (own - plain));
         }
         image = styled;
-        // what is too bright for a picture is not to be made up for by the rest of it
+        // Clamp now. Otherwise the next transform would compensate for out-of-range pixels
+        // elsewhere.
         image.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
-        if !go_on(Progress { done: done + 1, of: path.len(), loss: f64::NAN })
-            && done + 1 < path.len()
+        if !go_on(Progress { done: done + 1, total: pass_order.len(), loss: f64::NAN })
+            && done + 1 < pass_order.len()
         {
             stopped = true;
             break;
         }
     }
-    levels.into_iter().for_each(|(extractor, _)| extractor.release(device));
-    // half of the way is no picture
-    if stopped { Err(Error::failed("stopped before the picture was done")) } else { Ok(image) }
+    // A partial pass is not a usable picture.
+    if stopped { Err(Error::failed("stopped before the picture was finished")) } else { Ok(image) }
 }
 
-/// By optimisation from the content on.
+/// Styles a picture by optimisation, starting from the content.
 fn optimised(
     device: &mut Device,
     synthesizers: &[(Synthesizer, Store)],
@@ -251,20 +258,19 @@ fn optimised(
     }
     let levels = exemplars[0].1.len();
     let (synthesizer, store) = &synthesizers[0];
-    let weight = CONTENT / strength.powi(2) / levels as f64;
+    let weight = CONTENT_WEIGHT / strength.powi(2) / levels as f64;
     let mut wanted = Vec::with_capacity(levels);
-    for (pixels, size) in &halvings(content, levels) {
-        let extractor = synthesizer.measuring(
+    for (pixels, size) in &pyramid(content, levels) {
+        let extractor = synthesizer.statistics_extractor(
             device,
             store,
             *size,
             Some(Border::Mirror),
-            &Then::Stop { apart: false },
+            &Output::Statistics { shifted: false },
             0,
         )?;
-        extractor.look(device, pixels)?;
-        wanted.push(Content { maps: extractor.code(device)?, weight });
-        extractor.release(device);
+        extractor.statistics(device, pixels)?;
+        wanted.push(Content { maps: extractor.last_maps(device)?, weight });
     }
     let mut image = content.pixels.clone();
     let mut objective = Objective::new(
@@ -275,19 +281,19 @@ fn optimised(
         exemplars,
         Some(&wanted),
     )?;
-    objective.descend(&mut image, steps, |done, loss| go_on(Progress { done, of: steps, loss }))?;
-    objective.release();
+    objective
+        .minimise(&mut image, steps, |done, loss| go_on(Progress { done, total: steps, loss }))?;
     Ok(image)
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::tasks::synthesis::style::path;
+    use crate::tasks::synthesis::style::pass_order;
 
     #[test]
-    fn finer_levels_come_again() {
-        assert_eq!(path(1), [0, 0]);
-        assert_eq!(path(2), [0, 1, 1]);
-        assert_eq!(path(3), [0, 1, 2, 1, 2, 2]);
+    fn finer_autoencoders_are_applied_again() {
+        assert_eq!(pass_order(1), [0, 0]);
+        assert_eq!(pass_order(2), [0, 1, 1]);
+        assert_eq!(pass_order(3), [0, 1, 2, 1, 2, 2]);
     }
 }

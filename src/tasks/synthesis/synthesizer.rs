@@ -1,37 +1,40 @@
-//! An autoencoder of colour images that works on images of any size, as textures and styles need
-//! it.
+//! An autoencoder of colour images, prepared for texture synthesis and style transfer: it accepts
+//! images of any size.
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::{self, Graph, Loaded, Purpose, Store, Tiling};
+use crate::model::{self, Graph, LoadedModel, Purpose, Store, TileGeometry};
 use crate::report::picture::Picture;
 use crate::shape::Dims;
 use crate::spec::{LayerOp, ModelSpec, Pad, Pair};
-use crate::tasks::synthesis::extractor::{APART, MapExtractor, Then};
+use crate::tasks::synthesis::extractor::{MapExtractor, Output, SHIFT};
 use crate::tasks::synthesis::frame::{Border, Frame};
 use crate::tasks::synthesis::moments::Moments;
 
-/// An autoencoder whose encoder pads nothing: every place of its maps is of the image alone.
+/// An autoencoder whose encoder has no padding, so that every position of its maps depends on image
+/// pixels only.
 #[derive(Debug)]
 pub struct Synthesizer {
-    loaded: Loaded,
+    loaded: LoadedModel,
     /// Encoder and decoder.
-    whole: ModelSpec,
+    autoencoder: ModelSpec,
     encoder: ModelSpec,
-    /// By how much the code is smaller than the image.
+    /// Downsampling factor of the code.
     pub stride: usize,
-    /// Pixels on each side of an image that the encoder needs for what lies between them.
+    /// Pixels that the encoder needs beyond each edge of an image, so that the decoded code covers
+    /// it.
     reach: usize,
-    /// Pixels on each side of a picture that the decoder's padding spoils, at most.
+    /// Upper bound on the pixels at each edge of a decoded picture that depend on the decoder's
+    /// padding.
     margin: usize,
-    /// Height and width of what a place of the code sees.
+    /// Height and width of the code's receptive field.
     pub field: [usize; 2],
 }
 
-/// The layers up to the code without padding, their parameters frozen; those behind it frozen too.
+/// The model with frozen parameters and without padding in the layers up to the code.
 fn without_padding(spec: &ModelSpec) -> Result<ModelSpec> {
     let mut spec = spec.clone();
-    let code = spec.layers.iter().position(|layer| layer.gives(&spec.code)).unwrap_or(0);
+    let code = spec.layers.iter().position(|layer| layer.defines(&spec.code)).unwrap_or(0);
     for (i, layer) in spec.layers.iter_mut().enumerate() {
         let name = layer.name.clone();
         match &mut layer.op {
@@ -42,15 +45,15 @@ fn without_padding(spec: &ModelSpec) -> Result<ModelSpec> {
                 }
             }
             LayerOp::ConvTranspose2d(_) if i > code => layer.frozen = true,
-            LayerOp::MaxPool2d(op) | LayerOp::L2Pool2d(op) if i <= code => {
-                op.padding = Pair::both(0)
-            }
+            LayerOp::MaxPool2d(op) if i <= code => op.0.padding = Pair::both(0),
+            LayerOp::L2Pool2d(op) if i <= code => op.0.padding = Pair::both(0),
             LayerOp::AvgPool2d(op) if i <= code => op.padding = Pair::both(0),
             LayerOp::UpsampleNearest2d(_) if i > code => {}
             LayerOp::Activation(_) | LayerOp::Dropout(_) => {}
             _ => {
                 return Err(Error::usage(format!(
-                    "layer {name}: textures and styles take convolutions, pooling, activations and upsampling; train such a model by --preset paint-3"
+                    "layer {name}: textures and styles need a model of convolutions, pooling, \
+                     activations and upsampling only, such as one trained with the preset paint-3"
                 )));
             }
         }
@@ -59,23 +62,25 @@ fn without_padding(spec: &ModelSpec) -> Result<ModelSpec> {
 }
 
 impl Synthesizer {
-    /// Of a model.
+    /// Prepares a model.
     ///
     /// # Errors
-    /// When it is no autoencoder of RGB images, or has layers that do not work at any size.
-    pub fn new(loaded: Loaded) -> Result<Self> {
+    /// If it is not an autoencoder of RGB images, or has layers that do not work at every size.
+    pub fn new(loaded: LoadedModel) -> Result<Self> {
         let graph = &loaded.graph;
         graph.check_autoencoder()?;
-        graph.check_draws_images()?;
+        graph.check_reconstructs_images()?;
         if graph.nodes[0].dims.c != 3 {
             return Err(Error::usage(
-                "the model is of gray images; train one of colour images, as by csae train photos --preset paint-3 --set model.input=[3,64,64]",
+                "the model takes gray images; use one of colour images, for example from \
+                 `csae train photos --preset paint-3 --set model.input=[3,64,64]`",
             ));
         }
-        let whole = without_padding(&graph.spec)?;
-        let at = |side: usize| Graph::new(&whole, Dims::new(3, side, side));
-        let Tiling { align, halo: margin } = model::tiling(graph)?;
-        // large enough for whatever the layers are
+        let autoencoder = without_padding(&graph.spec)?;
+        let at = |side: usize| Graph::new(&autoencoder, Dims::new(3, side, side));
+        let TileGeometry { align, halo: margin } = model::tile_geometry(graph)?;
+        // Test sizes that are large enough for any layers: several times the halo, and a multiple
+        // of the alignment.
         let side = 4 * (margin + 8) * align.max(8);
         let (small, large) = (at(side)?, at(side + align)?);
         let field = model::receptive_field(&small, small.code, 0, 0).size();
@@ -94,7 +99,8 @@ impl Synthesizer {
                 && stride[1].h == stride[0].h + 1,
         ) else {
             return Err(Error::usage(
-                "the model does not give back the middle of an image when its encoder is not padded; let its kernels be odd and its poolings side by side, as in --preset paint-3",
+                "without padding in its encoder, the model does not reconstruct the centre of an \
+                 image; use odd kernel sizes and pooling without overlap, as in the preset paint-3",
             ));
         };
         let encoder = model::encoder(&small, Some(&small.nodes[small.code].name), None)?;
@@ -103,85 +109,105 @@ impl Synthesizer {
             reach: lost_pixels / 2,
             margin: margin.next_multiple_of(align),
             field: field.into(),
-            whole,
+            autoencoder,
             encoder,
             loaded,
         })
     }
 
-    /// The model's values on a device.
+    /// Copies the model's parameters to a device.
+    ///
+    /// # Errors
+    /// If the device fails or its memory is too small.
     pub fn place(&self, device: &mut Device) -> Result<Store> {
-        let graph = Graph::new(&self.whole, self.loaded.graph.nodes[0].dims)?;
+        let graph = Graph::new(&self.autoencoder, self.loaded.graph.nodes[0].dims)?;
         self.loaded.place(device, &graph, Purpose::Infer)
     }
 
-    /// Height and width of the smallest image that moments are of: places that lie apart are in it.
-    pub fn least(&self) -> [usize; 2] {
-        self.field.map(|side| side + APART * self.stride)
+    /// Height and width of the smallest image whose moments can be computed. It contains the two
+    /// positions of a correlation at a distance.
+    pub fn min_size(&self) -> [usize; 2] {
+        self.field.map(|side| side + SHIFT * self.stride)
     }
 
-    /// Fails for an image that is smaller than that.
+    /// Checks that an image of height `h` and width `w` is large enough.
+    ///
+    /// # Errors
+    /// If it is smaller than [`Self::min_size`].
     pub fn check_size(&self, [h, w]: [usize; 2]) -> Result<()> {
-        let [least_h, least_w] = self.least();
-        if h < least_h || w < least_w {
+        let [min_h, min_w] = self.min_size();
+        if h < min_h || w < min_w {
             return Err(Error::usage(format!(
-                "{w}x{h} pixels are less than the {least_w}x{least_h} that the encoder looks at; take a larger image"
+                "{w}x{h} pixels are too small for the encoder, which needs at least \
+                 {min_w}x{min_h}; use a larger image"
             )));
         }
         Ok(())
     }
 
-    /// A extractor on each convolution of the encoder: the moments of an image, and its gradient.
-    /// Without a border, the image alone.
-    pub fn measuring(
+    /// An extractor for the moments of every convolution of the encoder and, depending on `output`,
+    /// their gradient. Without `border`, the image is not padded.
+    ///
+    /// # Errors
+    /// As [`MapExtractor::new`].
+    pub fn statistics_extractor(
         &self,
         device: &mut Device,
         store: &Store,
         size: [usize; 2],
         border: Option<Border>,
-        then: &Then,
-        taken: u64,
+        output: &Output,
+        reserved: u64,
     ) -> Result<MapExtractor> {
         let frame = border.map_or_else(
-            || Frame::bare(size),
+            || Frame::unpadded(size),
             |border| Frame::new(size, border, self.reach, self.stride),
         );
         let [h, w] = frame.padded();
         let graph = Graph::new(&self.encoder, Dims::new(3, h, w))?;
         let convolutions = |node: &usize| matches!(graph.nodes[*node].op, Some(LayerOp::Conv2d(_)));
         let layers: Vec<usize> = (1..graph.nodes.len()).filter(convolutions).collect();
-        MapExtractor::new(device, (&graph, store), &layers, frame, then, taken)
+        MapExtractor::new(device, (&graph, store), &layers, frame, output, reserved)
     }
 
-    /// A extractor on the code: its moments, and pictures of it changed.
-    pub fn changing(
+    /// An extractor for the moments of the code and the decoder's output for a changed code.
+    ///
+    /// # Errors
+    /// As [`MapExtractor::new`].
+    pub fn decoding_extractor(
         &self,
         device: &mut Device,
         store: &Store,
         size: [usize; 2],
         border: Border,
-        taken: u64,
+        reserved: u64,
     ) -> Result<MapExtractor> {
         let frame = Frame::new(size, border, self.reach + self.margin, self.stride);
         let [h, w] = frame.padded();
-        let graph = Graph::new(&self.whole, Dims::new(3, h, w))?;
-        MapExtractor::new(device, (&graph, store), &[graph.code], frame, &Then::Decode, taken)
+        let graph = Graph::new(&self.autoencoder, Dims::new(3, h, w))?;
+        MapExtractor::new(device, (&graph, store), &[graph.code], frame, &Output::Decoded, reserved)
     }
 
-    /// The moments of the code of a picture alone, without anything around it.
-    pub fn code(&self, device: &mut Device, store: &Store, picture: &Picture) -> Result<Moments> {
+    /// The moments of a picture's code, without padding.
+    ///
+    /// # Errors
+    /// As [`MapExtractor::new`].
+    pub fn code_moments(
+        &self,
+        device: &mut Device,
+        store: &Store,
+        picture: &Picture,
+    ) -> Result<Moments> {
         let graph = Graph::new(&self.encoder, Dims::new(3, picture.h, picture.w))?;
-        let frame = Frame::bare([picture.h, picture.w]);
+        let frame = Frame::unpadded([picture.h, picture.w]);
         let extractor = MapExtractor::new(
             device,
             (&graph, store),
             &[graph.code],
             frame,
-            &Then::Stop { apart: false },
+            &Output::Statistics { shifted: false },
             0,
         )?;
-        let moments = extractor.look(device, &picture.pixels)?.0.remove(0);
-        extractor.release(device);
-        Ok(moments)
+        Ok(extractor.statistics(device, &picture.pixels)?.0.remove(0))
     }
 }

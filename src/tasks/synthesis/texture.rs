@@ -1,4 +1,4 @@
-//! More of a texture than there is: an image of any size with the moments of a small exemplar.
+//! Texture synthesis: an image of any size whose moments match those of a small exemplar.
 
 use crate::device::Device;
 use crate::error::Result;
@@ -9,101 +9,100 @@ use crate::rng::Stream;
 use crate::tasks::synthesis::RGB;
 use crate::tasks::synthesis::extractor::Content;
 use crate::tasks::synthesis::frame::Border;
-use crate::tasks::synthesis::objective::{Objective, Scales, depth, halvings, moments};
+use crate::tasks::synthesis::objective::{Objective, Scales, pyramid, scale_count, target_moments};
 use crate::tasks::synthesis::quilt::quilt;
 use crate::tasks::synthesis::synthesizer::Synthesizer;
 use crate::tasks::synthesis::transform::Affine;
 
-/// Pixels around a texture that need not tile, which are cut off: what opposite sides have to do
-/// with each other ends there.
+/// Pixels around a texture that need not tile. They are cut off, and with them the constraint that
+/// opposite sides meet.
 const MARGIN: usize = 16;
-/// Deviation of the noise that is added where a smaller texture was enlarged, so that there is
-/// something that finer moments can be made of.
+/// Standard deviation of the noise added after enlarging a smaller texture. Without it, the
+/// enlarged image has no fine detail that the optimisation could shape.
 const GRAIN: f32 = 0.02;
 
-/// Of the steps at each size, the share that is taken again on what is not cut off: one in so many.
+/// After the margin is cut off, one step for every `POLISH` steps per size is taken on the rest.
 const POLISH: usize = 3;
 
 /// How a picture is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// By optimising an image until its moments are those wanted.
+    /// Optimise an image until its moments match the target.
     Optimise {
-        /// Steps at each size, from the smallest on.
+        /// Steps at each size, from the smallest to the largest.
         steps: usize,
     },
-    /// By whitening and colouring the codes of autoencoders.
+    /// Whiten and colour the codes of autoencoders.
     Quick,
 }
 
-/// What is to be made.
+/// Options of [`texture`].
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Height and width.
+pub struct TextureOptions {
+    /// Height and width of the texture.
     pub size: [usize; 2],
-    /// Whether opposite sides are to meet.
+    /// Whether opposite sides should meet, so that the texture tiles.
     pub tile: bool,
-    /// How.
+    /// The method.
     pub method: Method,
-    /// Seed of the noise it begins with.
+    /// Seed of the initial noise.
     pub seed: u64,
 }
 
-/// Where a texture is in the making.
+/// Progress of a synthesis.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
-    /// Steps done of all.
+    /// Number of steps done.
     pub done: usize,
-    /// Steps in all.
-    pub of: usize,
-    /// What is made smaller.
+    /// Total number of steps.
+    pub total: usize,
+    /// Value of the objective; NaN for the quick method.
     pub loss: f64,
 }
 
-/// A texture.
+/// The result of [`texture`].
 #[derive(Clone, Debug)]
 pub struct Texture {
-    /// The image.
+    /// The texture.
     pub picture: Picture,
-    /// How far its moments are from the exemplar's.
+    /// Distance of its moments from the exemplar's.
     pub distance: f64,
-    /// The same of pixels of the exemplar in any order.
+    /// The same distance for randomly drawn pixels of the exemplar, as a baseline.
     pub shuffled: f64,
 }
 
-/// Pixels drawn from an image.
-fn drawn(image: &[f32], count: usize, seed: u64) -> Vec<f32> {
+/// Pixels drawn at random from an image, with replacement.
+fn sampled_pixels(image: &[f32], count: usize, seed: u64) -> Vec<f32> {
     let (mut stream, pixels) = (Stream::new(seed, "texture"), image.len() / RGB);
     (0..count).flat_map(|_| image[stream.below(pixels) * RGB..][..RGB].to_vec()).collect()
 }
 
-/// Noise on a torus, optimised at the smallest size first.
+/// Optimises noise on a torus, from the smallest scale to the largest.
 fn optimised(
     device: &mut Device,
     synthesizers: &[(Synthesizer, Store)],
     scales: &[(Vec<f32>, [usize; 2])],
-    wanted: &Scales,
+    target: &Scales,
     (canvas, steps, seed): ([usize; 2], usize, u64),
     go_on: &mut impl FnMut(usize, f64) -> bool,
 ) -> Result<Vec<f32>> {
     let halves =
         std::iter::successors(Some(canvas), |size| Some(size.map(|side| side.div_ceil(2))));
     let sizes: Vec<[usize; 2]> = halves.take(scales.len()).collect();
-    // the last one needs the most memory: whether it is there must not come out after all the
-    // others
-    Objective::new(
+    // Build the largest objective first, because it needs the most memory: fail before the smaller
+    // sizes take their time.
+    drop(Objective::new(
         device,
         synthesizers,
         canvas,
         Some(Border::Wrap),
-        vec![(1.0, wanted.clone())],
+        vec![(1.0, target.clone())],
         Some(&[]),
-    )?
-    .release();
+    )?);
     let (mut image, mut stopped) = (Vec::new(), false);
     for (level, &size) in sizes.iter().enumerate().rev() {
         image = match sizes.get(level + 1) {
-            None => drawn(&scales[level].0, size[0] * size[1], seed),
+            None => sampled_pixels(&scales[level].0, size[0] * size[1], seed),
             Some(&[h, w]) => {
                 let mut stream = Stream::new(seed, &format!("grain {level}"));
                 let mut larger = imresize_to(&image, (h, w), RGB, (size[0], size[1]));
@@ -114,21 +113,20 @@ fn optimised(
         if stopped {
             continue;
         }
-        let exemplars = vec![(1.0, wanted[level..].to_vec())];
+        let exemplars = vec![(1.0, target[level..].to_vec())];
         let mut objective =
             Objective::new(device, synthesizers, size, Some(Border::Wrap), exemplars, Some(&[]))?;
-        objective.want_spectrum(&scales[level].0, scales[level].1);
+        objective.match_spectrum(&scales[level].0, scales[level].1);
         let before = (sizes.len() - 1 - level) * steps;
-        objective.descend(&mut image, steps, |done, loss| {
+        objective.minimise(&mut image, steps, |done, loss| {
             stopped = !go_on(before + done, loss);
             !stopped
         })?;
-        objective.release();
     }
     Ok(image)
 }
 
-/// A patchwork of the exemplar, whose finest code is whitened and coloured as the exemplar's.
+/// Quilts the exemplar, then whitens and colours the finest code to match the exemplar's.
 fn quick(
     device: &mut Device,
     synthesizers: &[(Synthesizer, Store)],
@@ -137,39 +135,39 @@ fn quick(
     seed: u64,
 ) -> Result<Vec<f32>> {
     let (synthesizer, store) = &synthesizers[synthesizers.len() - 1];
-    let goal = synthesizer.code(device, store, exemplar)?;
-    // first, since it may need more memory than there is
-    let extractor = synthesizer.changing(device, store, canvas, Border::Wrap, 0)?;
+    let goal = synthesizer.code_moments(device, store, exemplar)?;
+    // Built first, because it may fail for lack of memory.
+    let extractor = synthesizer.decoding_extractor(device, store, canvas, Border::Wrap, 0)?;
     let image = quilt(&exemplar.pixels, [exemplar.h, exemplar.w], canvas, seed);
-    let own = extractor.look(device, &image)?.0.remove(0);
-    let (matrix, offset) = Affine::between(&own, &goal).values();
-    let image = extractor.decode(device, &matrix, &offset)?;
-    extractor.release(device);
-    Ok(image)
+    let own = extractor.statistics(device, &image)?.0.remove(0);
+    let (matrix, offset) = Affine::between(&own, &goal).to_f32();
+    extractor.decode(device, &matrix, &offset)
 }
 
-/// Makes a texture. `synthesizers` are autoencoders from the coarsest code to the finest. `go_on` says
-/// whether to: if not, what there is so far is the result.
+/// Synthesizes a texture. `synthesizers` are autoencoders, sorted from the coarsest code to the
+/// finest. `go_on` returns whether to continue. If it returns false, the current picture is the
+/// result.
 ///
 /// # Errors
-/// When the exemplar or the texture is smaller than what the encoder looks at, or takes more memory
-/// than may be taken, or the device fails.
+/// If the exemplar or the texture is smaller than the encoder's minimum, the memory budget is too
+/// small, or the device fails.
 pub fn texture(
     device: &mut Device,
     synthesizers: &[(Synthesizer, Store)],
     exemplar: &Picture,
-    options: &Options,
+    options: &TextureOptions,
     mut go_on: impl FnMut(Progress) -> bool,
 ) -> Result<Texture> {
     let (synthesizer, _) = &synthesizers[0];
     synthesizer.check_size([exemplar.h, exemplar.w])?;
     synthesizer.check_size(options.size)?;
-    let scales = halvings(exemplar, depth(synthesizer, &[[exemplar.h, exemplar.w], options.size]));
+    let scales =
+        pyramid(exemplar, scale_count(synthesizer, &[[exemplar.h, exemplar.w], options.size]));
     let around = if options.tile { 0 } else { MARGIN };
     let canvas = options.size.map(|side| side + 2 * around);
-    let wanted = moments(device, synthesizers, &scales)?;
+    let target = target_moments(device, synthesizers, &scales)?;
     let mut stopped = false;
-    let of = match options.method {
+    let total = match options.method {
         Method::Optimise { steps } => {
             scales.len() * steps + if options.tile { 0 } else { steps / POLISH }
         }
@@ -177,17 +175,17 @@ pub fn texture(
     };
     let mut image = match options.method {
         Method::Optimise { steps } => {
-            let mut told = |done: usize, loss: f64| {
-                stopped = !go_on(Progress { done, of, loss });
+            let mut report = |done: usize, loss: f64| {
+                stopped = !go_on(Progress { done, total, loss });
                 !stopped
             };
             optimised(
                 device,
                 synthesizers,
                 &scales,
-                &wanted,
+                &target,
                 (canvas, steps, options.seed),
-                &mut told,
+                &mut report,
             )?
         }
         Method::Quick => quick(device, synthesizers, exemplar, canvas, options.seed)?,
@@ -201,17 +199,16 @@ pub fn texture(
     };
     let contents: Option<&[Content]> = (polish > 0).then_some(&[]);
     let mut objective =
-        Objective::new(device, synthesizers, options.size, border, vec![(1.0, wanted)], contents)?;
+        Objective::new(device, synthesizers, options.size, border, vec![(1.0, target)], contents)?;
     if polish > 0 {
-        // what is left has other moments than all of it had
-        objective.descend(&mut image, polish, |done, loss| {
-            go_on(Progress { done: of - polish + done, of, loss })
+        // Cutting the margin changes the moments.
+        objective.minimise(&mut image, polish, |done, loss| {
+            go_on(Progress { done: total - polish + done, total, loss })
         })?;
     }
-    // to the levels of a file
+    // Round to the 8-bit levels of an image file.
     image.iter_mut().for_each(|v| *v = (v.clamp(0.0, 1.0) * 255.0).round() / 255.0);
     let distance = objective.distance(&image)?;
-    let shuffled = objective.distance(&drawn(&exemplar.pixels, h * w, options.seed))?;
-    objective.release();
+    let shuffled = objective.distance(&sampled_pixels(&exemplar.pixels, h * w, options.seed))?;
     Ok(Texture { picture: Picture { h, w, c: RGB, pixels: image }, distance, shuffled })
 }

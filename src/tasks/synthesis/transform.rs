@@ -1,27 +1,27 @@
-//! Whitening and colouring: the affine map of a layer's values that gives them wanted mean and
-//! covariance. Li et al., "Universal Style Transfer via Feature Transforms", 2017; of all such maps
-//! the one that moves values least, as in Lu et al., "A Closed-form Solution to Universal Style
-//! Transfer", 2019.
+//! Whitening and colouring: the affine map that gives a layer's values a target mean and
+//! covariance. Li et al., "Universal Style Transfer via Feature Transforms", 2017. Of all such maps
+//! this is the one that moves the values least, as in Lu et al., "A Closed-form Solution to
+//! Universal Style Transfer", 2019.
 
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
 use crate::tasks::synthesis::moments::Moments;
 
-/// Variance below this share of the mean variance counts as this: directions in which an image
-/// hardly varies are not blown up.
-const LEAST: f64 = 1e-2;
+/// Lower limit of a variance, as a share of the mean variance. It keeps the whitening from
+/// amplifying directions in which an image hardly varies.
+const MIN_VARIANCE: f64 = 1e-2;
 
 /// x ↦ matrix·x + offset.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Affine {
-    /// Symmetric.
+    /// A symmetric matrix.
     pub matrix: DMatrix<f64>,
-    /// What is added.
+    /// The offset that is added.
     pub offset: DVector<f64>,
 }
 
-/// f of a symmetric matrix, by its eigenvalues.
-fn of_eigenvalues(matrix: DMatrix<f64>, f: impl Fn(f64) -> f64) -> DMatrix<f64> {
+/// Applies `f` to the eigenvalues of a symmetric matrix.
+fn matrix_function(matrix: DMatrix<f64>, f: impl Fn(f64) -> f64) -> DMatrix<f64> {
     let SymmetricEigen { eigenvectors, eigenvalues } = SymmetricEigen::new(matrix);
     let scaled = DMatrix::from_fn(eigenvectors.nrows(), eigenvectors.ncols(), |i, j| {
         eigenvectors[(i, j)] * f(eigenvalues[j])
@@ -30,36 +30,36 @@ fn of_eigenvalues(matrix: DMatrix<f64>, f: impl Fn(f64) -> f64) -> DMatrix<f64> 
 }
 
 impl Affine {
-    /// What changes nothing, of so many channels.
+    /// The identity map for a number of channels.
     pub fn identity(channels: usize) -> Self {
         Self { matrix: DMatrix::identity(channels, channels), offset: DVector::zeros(channels) }
     }
 
-    /// From values of some moments to values of others: A = C^(−½) (C^½ S C^½)^½ C^(−½), C and S
-    /// their covariances.
+    /// The map from values with moments `from` to values with moments `to`: A = C^(−½) (C^½ S
+    /// C^½)^½ C^(−½), where C and S are their covariances.
     pub fn between(from: &Moments, to: &Moments) -> Self {
         let (own, wanted) = (from.covariance(), to.covariance());
-        let least = (LEAST * own.trace() / own.nrows() as f64).max(f64::EPSILON);
-        let root = of_eigenvalues(own.clone(), |v| v.max(least).sqrt());
-        let inverse = of_eigenvalues(own, |v| 1.0 / v.max(least).sqrt());
-        let middle = of_eigenvalues(&root * wanted * &root, |v| v.max(0.0).sqrt());
+        let min_variance = (MIN_VARIANCE * own.trace() / own.nrows() as f64).max(f64::EPSILON);
+        let root = matrix_function(own.clone(), |v| v.max(min_variance).sqrt());
+        let inverse = matrix_function(own, |v| 1.0 / v.max(min_variance).sqrt());
+        let middle = matrix_function(&root * wanted * &root, |v| v.max(0.0).sqrt());
         let matrix = &inverse * middle * &inverse;
         let offset = &to.mean - &matrix * &from.mean;
         Self { matrix, offset }
     }
 
-    /// `share` of this and the rest of nothing changed.
+    /// Interpolates between the identity (`strength` = 0) and this map (`strength` = 1).
     #[must_use]
-    pub fn softened(&self, share: f64) -> Self {
+    pub fn with_strength(&self, strength: f64) -> Self {
         let identity = Self::identity(self.offset.len());
         Self {
-            matrix: &self.matrix * share + identity.matrix * (1.0 - share),
-            offset: &self.offset * share,
+            matrix: &self.matrix * strength + identity.matrix * (1.0 - strength),
+            offset: &self.offset * strength,
         }
     }
 
-    /// Weighted by shares that add up to 1.
-    pub fn mixed(all: &[(f64, Self)]) -> Self {
+    /// The weighted mean of maps. The weights must add up to 1.
+    pub fn weighted_mean(all: &[(f64, Self)]) -> Self {
         let channels = all[0].1.offset.len();
         let mut sum =
             Self { matrix: DMatrix::zeros(channels, channels), offset: DVector::zeros(channels) };
@@ -70,9 +70,9 @@ impl Affine {
         sum
     }
 
-    /// As a device takes it: the matrix row by row, the offset.
-    pub fn values(&self) -> (Vec<f32>, Vec<f32>) {
-        // it is symmetric, so rows are columns
+    /// The matrix, row-major, and the offset, in single precision for the device.
+    pub fn to_f32(&self) -> (Vec<f32>, Vec<f32>) {
+        // nalgebra iterates by columns, which equals rows for a symmetric matrix
         (
             self.matrix.iter().map(|v| *v as f32).collect(),
             self.offset.iter().map(|v| *v as f32).collect(),
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
     use crate::rng::Stream;
 
-    fn drawn(name: &str, skew: f64) -> (DMatrix<f64>, Moments) {
+    fn sampled(name: &str, skew: f64) -> (DMatrix<f64>, Moments) {
         let mut stream = Stream::new(5, name);
         let x = DMatrix::from_fn(4, 300, |_, _| f64::from(stream.normal()));
         let mixing =
@@ -102,15 +102,15 @@ mod tests {
     fn of(x: &DMatrix<f64>) -> Moments {
         let n = x.ncols() as f64;
         Moments {
-            places: x.ncols(),
+            positions: x.ncols(),
             mean: x.column_sum() / n,
             products: vec![(x.ncols(), x * x.transpose() / n)],
         }
     }
 
     #[test]
-    fn values_become_what_is_wanted() {
-        let ((x, from), (_, to)) = (drawn("content", 0.4), drawn("style", -0.7));
+    fn mapped_values_have_the_target_moments() {
+        let ((x, from), (_, to)) = (sampled("content", 0.4), sampled("style", -0.7));
         let affine = Affine::between(&from, &to);
         let mut changed = &affine.matrix * &x;
         changed.column_iter_mut().for_each(|mut column| column += &affine.offset);
@@ -121,23 +121,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_alike_stays() {
-        let (_, moments) = drawn("content", 0.4);
+    fn equal_moments_give_the_identity() {
+        let (_, moments) = sampled("content", 0.4);
         let affine = Affine::between(&moments, &moments);
         assert!(
             (affine.matrix - DMatrix::identity(4, 4)).norm() < 1e-8 && affine.offset.norm() < 1e-8
         );
-        let (_, other) = drawn("style", 0.1);
+        let (_, other) = sampled("style", 0.1);
         let whole = Affine::between(&moments, &other);
-        assert_eq!(whole.softened(0.0), Affine::identity(4));
-        let half = Affine::mixed(&[(0.5, whole.clone()), (0.5, Affine::identity(4))]);
-        assert!((half.matrix - whole.softened(0.5).matrix).norm() < 1e-12);
+        assert_eq!(whole.with_strength(0.0), Affine::identity(4));
+        let half = Affine::weighted_mean(&[(0.5, whole.clone()), (0.5, Affine::identity(4))]);
+        assert!((half.matrix - whole.with_strength(0.5).matrix).norm() < 1e-12);
     }
 
     #[test]
-    fn directions_without_variance_are_not_blown_up() {
+    fn directions_without_variance_are_not_amplified() {
         let of =
-            |second| Moments { places: 9, mean: DVector::zeros(2), products: vec![(9, second)] };
+            |second| Moments { positions: 9, mean: DVector::zeros(2), products: vec![(9, second)] };
         let flat = of(DMatrix::from_diagonal(&DVector::from_vec(vec![1.0, 0.0])));
         let round = of(DMatrix::identity(2, 2));
         let affine = Affine::between(&flat, &round);

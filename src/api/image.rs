@@ -1,0 +1,168 @@
+use std::path::Path;
+
+use super::array::Array;
+use crate::data::image_file::ImageFile;
+use crate::error::{Error, Result};
+use crate::raster::corrupt::Mask;
+use crate::shape::{Dims, Size, to_nhwc};
+use crate::tasks::restore::{image, noise_level};
+
+/// Bits of a sample in an image file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// 8 bits.
+    Eight,
+    /// 16 bits.
+    Sixteen,
+}
+
+/// One image: gray or RGB pixels as an [`Array`] of shape 1×C×H×W on the scale 0 to 1, and how
+/// they are saved.
+///
+/// Transparency and colour profile of a file are kept. Pixels keep the precision of `f32`; they
+/// are rounded to 8 or 16 bits only when they are saved.
+///
+/// # Examples
+///
+/// ```
+/// use csae::{Array, Depth, Image};
+///
+/// let gray = Array::new([1, 1, 2, 2], vec![0.0, 0.25, 0.5, 1.0])?;
+/// let image = Image::new(gray)?.with_depth(Depth::Sixteen);
+/// assert_eq!((image.size().h, image.size().w, image.channels()), (2, 2, 1));
+/// # Ok::<(), csae::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Image {
+    pixels: Array,
+    /// H,W; 1: opaque.
+    alpha: Option<Vec<f32>>,
+    /// Channels, depth and colour profile of the file, without pixels.
+    kind: ImageFile,
+}
+
+impl Image {
+    /// An image of the pixels 1×C×H×W with C = 1 (gray) or 3 (RGB), opaque, saved with 8 bits.
+    ///
+    /// # Errors
+    /// For another number of samples or channels.
+    pub fn new(pixels: Array) -> Result<Self> {
+        let [n, c, h, w] = pixels.shape();
+        if n != 1 || (c != 1 && c != 3) {
+            return Err(Error::usage(format!(
+                "an image has the shape 1×1×H×W or 1×3×H×W, not {n}×{c}×{h}×{w}"
+            )));
+        }
+        let kind = ImageFile::from_pixels(&[], 0, 0, c, false);
+        Ok(Self { pixels, alpha: None, kind })
+    }
+
+    /// Reads PNG, JPEG, BMP, GIF (its first frame), TIFF, WebP or PNM, recognised by its content.
+    /// The EXIF orientation is applied. Palettes become the colours that they stand for, CMYK and
+    /// YCbCr RGB.
+    ///
+    /// # Errors
+    /// When the file cannot be read or decoded, or takes more than 1 GiB decoded.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let file = ImageFile::read(path.as_ref())?;
+        let dims = Dims::new(file.c, file.h, file.w);
+        Ok(Self {
+            pixels: Array::of_samples(dims, &file.pixels()),
+            alpha: file.alpha(),
+            kind: file.kind(file.is_deep()),
+        })
+    }
+
+    /// Writes a PNG, or a JPEG where the name ends in `.jpg` or `.jpeg` (8 bits, quality 95,
+    /// transparent parts over white). Values outside 0 to 1 are clipped.
+    ///
+    /// # Errors
+    /// When the name ends otherwise, the format cannot hold the size, or the file cannot be
+    /// written; an existing file then stays as it was.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let Size { h, w } = self.size();
+        let mut file = self.kind.like(h, w);
+        file.write_rows(0, &self.interleaved());
+        file.set_alpha(self.alpha.as_deref());
+        file.save(path.as_ref())
+    }
+
+    /// The pixels, of shape 1×C×H×W.
+    pub const fn pixels(&self) -> &Array {
+        &self.pixels
+    }
+
+    /// The pixels, of shape 1×C×H×W, without a copy.
+    pub fn into_pixels(self) -> Array {
+        self.pixels
+    }
+
+    /// Height and width in pixels.
+    pub const fn size(&self) -> Size {
+        self.pixels.size()
+    }
+
+    /// 1 (gray) or 3 (RGB). Transparency does not count.
+    pub const fn channels(&self) -> usize {
+        self.pixels.channels()
+    }
+
+    /// Bits of a sample when it is saved: those of the file that it was read from.
+    pub fn depth(&self) -> Depth {
+        if self.kind.is_deep() { Depth::Sixteen } else { Depth::Eight }
+    }
+
+    /// The same image, saved with another number of bits.
+    #[must_use]
+    pub fn with_depth(self, depth: Depth) -> Self {
+        Self { kind: self.kind.kind(depth == Depth::Sixteen), ..self }
+    }
+
+    /// Estimates the standard deviation of white Gaussian noise in the image, on the scale 0 to
+    /// 255. [`Noise::Auto`](crate::Noise::Auto) uses this estimate.
+    ///
+    /// The estimate follows Chen, Zhu & Heng (ICCV 2015) on patches of weak texture (Liu, Tanaka &
+    /// Okutomi, TIP 2013).
+    ///
+    /// # Errors
+    /// When the image has too few 8×8 patches, which is the case below about 15×15 pixels for gray
+    /// and 21×21 for RGB.
+    pub fn noise_level(&self) -> Result<f64> {
+        let (pixels, c, w) = (self.interleaved(), self.channels(), self.size().w);
+        noise_level::estimate_middle(self.size(), c, |y, columns, row| {
+            row.extend_from_slice(&pixels[(y * w + columns.start) * c..(y * w + columns.end) * c]);
+        })
+    }
+
+    /// The pixels with the channels innermost (H,W,C).
+    pub(super) fn interleaved(&self) -> Vec<f32> {
+        to_nhwc(self.pixels.values(), self.pixels.dims())
+    }
+
+    /// An image of the same kind with other pixels (H,W,C) of the same size.
+    pub(super) fn with_interleaved(&self, pixels: &[f32]) -> Self {
+        Self {
+            pixels: Array::of_samples(self.pixels.dims(), pixels),
+            alpha: self.alpha.clone(),
+            kind: self.kind.clone(),
+        }
+    }
+
+    /// The pixels that are white, if it is the mask of an image.
+    pub(super) fn marked(&self) -> Mask {
+        let c = self.channels();
+        image::marked(self.size(), &self.interleaved(), c, self.alpha.as_deref())
+    }
+
+    /// The image enlarged by bicubic interpolation, its transparency too.
+    pub(super) fn enlarged(&self, scale: usize) -> Result<Self> {
+        let (size, c) = (self.size(), self.channels());
+        let (pixels, large) = image::enlarge(&self.interleaved(), size, c, scale)?;
+        let alpha = self.alpha.as_ref().map(|alpha| image::enlarge(alpha, size, 1, scale));
+        Ok(Self {
+            pixels: Array::of_samples(Dims::new(c, large.h, large.w), &pixels),
+            alpha: alpha.transpose()?.map(|(alpha, _)| alpha),
+            kind: self.kind.clone(),
+        })
+    }
+}

@@ -1,0 +1,143 @@
+use super::image::Image;
+use super::model::Model;
+use crate::error::{Error, Result};
+use crate::infer::conditions::Condition;
+use crate::infer::restore::{Restorer, check_task};
+use crate::raster::corrupt::Mask;
+use crate::spec::Task;
+use crate::tasks::restore::image;
+
+/// How noisy an image is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Noise {
+    /// Estimated from the image ([`Image::noise_level`]).
+    #[default]
+    Auto,
+    /// The standard deviation of white Gaussian noise, on the scale 0 to 255.
+    Sigma(f64),
+}
+
+/// Restoration of images of any size by a model that was trained for it. Large images are restored
+/// in overlapping tiles that leave no seam.
+///
+/// A gray model restores the channels of a colour image one by one. The results have the depth, the
+/// transparency and the colour profile of the image, and are not clipped to the scale 0 to 1.
+impl Model {
+    /// Removes noise from an image.
+    ///
+    /// # Errors
+    /// When the model was not trained to denoise, `Noise::Sigma` is not within 0 to 255, the noise
+    /// cannot be estimated ([`Image::noise_level`]), the channels do not suit the model, or the
+    /// device fails.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use csae::{Image, Model, Noise};
+    ///
+    /// let noisy = Image::open("noisy.png")?;
+    /// let clean = Model::bundled("denoise")?.denoise(&noisy, Noise::Auto)?;
+    /// clean.save("clean.png")?;
+    /// # Ok::<(), csae::Error>(())
+    /// ```
+    pub fn denoise(&mut self, image: &Image, noise: Noise) -> Result<Image> {
+        check_task(&self.graph.spec, Task::Denoise)?;
+        let sigma = match noise {
+            // The model does not look at the level: an image too small for an estimate will do.
+            Noise::Auto if !self.graph.is_conditioned_on_level() => 0.0,
+            Noise::Auto => image.noise_level()?,
+            Noise::Sigma(sigma) if (0.0..=255.0).contains(&sigma) => sigma,
+            Noise::Sigma(sigma) => {
+                return Err(Error::usage(format!(
+                    "Noise::Sigma({sigma}): the standard deviation must lie within 0 to 255"
+                )));
+            }
+        };
+        self.restore(image, &image.interleaved(), (&Condition::noise(sigma), false))
+    }
+
+    /// Fills missing pixels of an image. All others stay as they are.
+    ///
+    /// `mask` has the image's size. Pixels are missing where it is white: where the mean of its
+    /// channels is 0.25 or more, and it is not transparent.
+    ///
+    /// # Errors
+    /// When the model was not trained to inpaint, the mask has another size than the image, every
+    /// pixel is missing, the channels do not suit the model, or the device fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use csae::{Array, Image, Model};
+    ///
+    /// let mut mask = Array::new([1, 1, 16, 16], vec![0.0; 256])?;
+    /// mask[[0, 0, 8, 8]] = 1.0;
+    /// let image = Image::new(Array::new([1, 1, 16, 16], vec![0.5; 256])?)?;
+    /// let mut model = Model::builder().device("cpu").bundled("inpaint")?;
+    /// let whole = model.inpaint(&image, &Image::new(mask)?)?;
+    /// assert!((whole.pixels()[[0, 0, 8, 8]] - 0.5).abs() < 0.05);
+    /// # Ok::<(), csae::Error>(())
+    /// ```
+    pub fn inpaint(&mut self, image: &Image, mask: &Image) -> Result<Image> {
+        check_task(&self.graph.spec, Task::Inpaint)?;
+        if mask.size() != image.size() {
+            return Err(Error::usage(format!(
+                "the mask has {} pixels, the image {}; give a mask of the image's size",
+                mask.size(),
+                image.size()
+            )));
+        }
+        let mask: Mask = mask.marked();
+        let mut pixels = image.interleaved();
+        image::guess(&mut pixels, image.channels(), &mask)?;
+        self.restore(image, &pixels, (&Condition::missing(mask), false))
+    }
+
+    /// Enlarges both sides of an image `scale` times and adds the detail that plain interpolation
+    /// lacks. A gray model adds it to the brightness of a colour image.
+    ///
+    /// # Errors
+    /// When the model was not trained for the scale (the bundled one knows 2, 3 and 4), the result
+    /// would have a side of more than 65,535 pixels or not fit into memory, the channels do not
+    /// suit the model, or the device fails.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use csae::{Image, Model};
+    ///
+    /// let large = Model::bundled("upscale")?.upscale(&Image::open("small.png")?, 3)?;
+    /// large.save("large.png")?;
+    /// # Ok::<(), csae::Error>(())
+    /// ```
+    pub fn upscale(&mut self, image: &Image, scale: usize) -> Result<Image> {
+        check_task(&self.graph.spec, Task::Upscale)?;
+        image::check_scale(&self.graph.spec, scale)
+            .map_err(|error| error.at(format!("scale {scale}")))?;
+        let large = image.enlarged(scale)?;
+        self.restore(&large, &large.interleaved(), (&Condition::enlarged(scale), true))
+    }
+
+    /// Whether restoration averages the results for all eight flips and quarter turns of the image.
+    /// This gains some tenths of a decibel and takes eight times as long. The default is `false`.
+    pub const fn set_ensemble(&mut self, ensemble: bool) {
+        self.ensemble = ensemble;
+    }
+
+    /// Restores pixels (H,W,C) that stand for an image.
+    fn restore(&mut self, image: &Image, pixels: &[f32], how: (&Condition, bool)) -> Result<Image> {
+        let mut restorer = Restorer::new(&self.graph, &self.store)?;
+        restorer.ensemble = self.ensemble;
+        let (size, c) = (image.size(), image.channels());
+        let mut restored = Vec::with_capacity(pixels.len());
+        let read = |y: usize, columns: std::ops::Range<usize>, row: &mut Vec<f32>| {
+            let at = |column: usize| (y * size.w + column) * c;
+            row.extend_from_slice(&pixels[at(columns.start)..at(columns.end)]);
+        };
+        image::restore(&restorer, &mut self.device, (size, c), how, read, |_, rows| {
+            restored.extend_from_slice(rows);
+            Ok(())
+        })?;
+        Ok(image.with_interleaved(&restored))
+    }
+}

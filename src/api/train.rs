@@ -1,0 +1,316 @@
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::ops::ControlFlow;
+
+use super::array::Array;
+use super::model::Model;
+use crate::data::{Images, patches};
+use crate::error::{Error, Result};
+use crate::infer::batches::Inference;
+use crate::infer::evaluate::evaluate;
+use crate::model::{Graph, ParamRole, Store};
+use crate::spec::Config;
+use crate::train::data::{Prepared, prepare_images};
+use crate::train::{Log, Trainer, step};
+
+/// How far a training has come: means over the last interval ([`TrainOptions::report_every`]).
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Steps done.
+    pub step: u64,
+    /// Steps in all.
+    pub total: u64,
+    /// Epochs done.
+    pub epoch: f64,
+    /// Reconstruction loss of an image, as `loss.kind` defines it.
+    pub loss: f64,
+    /// Sparsity penalty of an image.
+    pub sparsity: f64,
+    /// Active units (not 0) of an image's code.
+    pub active: f64,
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Images a second.
+    pub images_per_second: f64,
+}
+
+/// How a training ended. Quality is measured on images held out
+/// ([`TrainOptions::validation`]), or on the training images where none are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct TrainReport {
+    /// Steps done.
+    pub steps: u64,
+    /// Whether the callback ended the training early.
+    pub stopped: bool,
+    /// Wall time of the steps in seconds.
+    pub seconds: f64,
+    /// Images a second.
+    pub images_per_second: f64,
+    /// Mean peak signal-to-noise ratio of reconstructions, in decibels. NaN for a model that
+    /// reconstructs a layer's output instead of images.
+    pub psnr: f64,
+    /// Mean structural similarity (SSIM) of reconstructions, at most 1. NaN as for `psnr`.
+    pub ssim: f64,
+    /// Mean number of active units (not 0) of a code.
+    pub active: f64,
+    /// Share of the units that are 0 on every image, from 0 to 1.
+    pub dead: f64,
+}
+
+type Callback<'a> = Box<dyn FnMut(&Progress) -> ControlFlow<()> + 'a>;
+
+/// How [`Model::train`] trains. What is not set here is as the model's description says.
+///
+/// # Examples
+///
+/// ```
+/// use csae::TrainOptions;
+///
+/// let options = TrainOptions::new()
+///     .steps(2000)
+///     .batch(32)
+///     .set("optimizer.kind", "adam")
+///     .set("optimizer.lr", 1e-3);
+/// ```
+#[derive(Default)]
+pub struct TrainOptions<'a> {
+    set: Vec<String>,
+    callback: Option<Callback<'a>>,
+}
+
+impl<'a> TrainOptions<'a> {
+    /// Everything as the model's description says.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Number of passes over the training images. It replaces [`TrainOptions::steps`].
+    #[must_use]
+    pub fn epochs(self, epochs: f64) -> Self {
+        self.set("train.epochs", epochs).set("train.steps", 0)
+    }
+
+    /// Number of steps, each on one batch. It replaces [`TrainOptions::epochs`].
+    #[must_use]
+    pub fn steps(self, steps: u64) -> Self {
+        self.set("train.steps", steps)
+    }
+
+    /// Images of a step.
+    #[must_use]
+    pub fn batch(self, images: usize) -> Self {
+        self.set("train.batch", images)
+    }
+
+    /// Peak learning rate.
+    #[must_use]
+    pub fn learning_rate(self, rate: f64) -> Self {
+        self.set("optimizer.lr", rate)
+    }
+
+    /// Seed of the order of the images, their augmentation and the dropout.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        self.set("seed", seed)
+    }
+
+    /// Share of the images that are held out, to measure quality on, from 0 to below 1.
+    #[must_use]
+    pub fn validation(self, share: f64) -> Self {
+        self.set("data.validation", share)
+    }
+
+    /// Steps between calls of [`TrainOptions::on_progress`].
+    #[must_use]
+    pub fn report_every(self, steps: u64) -> Self {
+        self.set("train.log_every", steps)
+    }
+
+    /// Any key of a description beside `[model]` and its value in TOML, such as `schedule.kind` and
+    /// `cosine`. The keys of data sources, checkpoints and validation intervals have no effect.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: impl Display) -> Self {
+        self.set.push(format!("{key}={value}"));
+        self
+    }
+
+    /// A function that is called after every [`TrainOptions::report_every`] steps. Training ends
+    /// when it returns [`ControlFlow::Break`].
+    #[must_use]
+    pub fn on_progress(self, callback: impl FnMut(&Progress) -> ControlFlow<()> + 'a) -> Self {
+        Self { callback: Some(Box::new(callback)), ..self }
+    }
+}
+
+impl std::fmt::Debug for TrainOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TrainOptions").field("set", &self.set).finish_non_exhaustive()
+    }
+}
+
+/// Training.
+impl Model {
+    /// Trains the model on images (N×C×H×W, values from 0 to 1), from its current parameters on.
+    ///
+    /// Images larger than the model's input are cropped at random, smaller ones are enlarged, as
+    /// `data.fit` of the description says. They are kept with 8 bits a sample, as those of image
+    /// files are. A new model that is trained on the same images, with the same description and
+    /// seed, on the same device, gets the same parameters as by `csae train`.
+    ///
+    /// # Errors
+    /// When an option or the description is not valid, a value lies outside 0 to 1, the channels do
+    /// not suit the model, the training does not fit into memory or diverges
+    /// ([`ErrorKind::Diverged`](crate::ErrorKind::Diverged)), or the device fails. The model then
+    /// keeps its parameters.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::ops::ControlFlow;
+    ///
+    /// use csae::{Array, Model, Size, TrainOptions};
+    ///
+    /// let values = (0..32 * 64).map(|i| (i * i % 97) as f32 / 96.0).collect();
+    /// let images = Array::new([32, 1, 8, 8], values)?;
+    /// let text = csae::preset("top-k")?;
+    /// let mut model = Model::builder().device("cpu").input(1, Size::new(8, 8)).from_toml(text)?;
+    /// let options = TrainOptions::new().steps(4).batch(8).report_every(2).on_progress(|progress| {
+    ///     println!("step {}/{}: loss {:.3}", progress.step, progress.total, progress.loss);
+    ///     ControlFlow::Continue(())
+    /// });
+    /// let report = model.train(&images, options)?;
+    /// assert_eq!((report.steps, report.active), (4, 16.0));
+    /// # Ok::<(), csae::Error>(())
+    /// ```
+    pub fn train(&mut self, images: &Array, options: TrainOptions) -> Result<TrainReport> {
+        let TrainOptions { set, mut callback } = options;
+        let config = Config::parse(&self.config.to_toml(), "training options", &set)?;
+        if config.model != self.config.model || config.corruption != self.config.corruption {
+            return Err(Error::usage(
+                "training options cannot change the model or what it undoes; describe another \
+                 model",
+            ));
+        }
+        let input = self.graph.nodes[0].dims;
+        if images.channels() != input.c {
+            return Err(Error::usage(format!(
+                "the model takes {} channels, the images have {}",
+                input.c,
+                images.channels()
+            )));
+        }
+        let prepared = prepare_images(&config, bytes_of(images)?)?;
+        // The trainer draws parameters of its own; those of the model take their place.
+        let graph = self.graph.clone();
+        let mut trainer = Trainer::new(&mut self.device, &config, &graph, &prepared)?;
+        self.lend(&trainer.store)?;
+        step::begin(&mut self.device, &graph, &trainer.store)?;
+        let mut log = Log::new(None, trainer.total, true, false)?;
+        let mut stopped = false;
+        while trainer.done < trainer.total && !stopped {
+            trainer.step(&mut self.device, &mut log)?;
+            if let (Some(progress), Some(callback)) = (log.take_progress(), &mut callback) {
+                stopped = callback(&public(&progress)).is_break();
+            }
+        }
+        // Fails if a parameter is not finite.
+        trainer.capture(&mut self.device, &mut log)?;
+        let finished = trainer.finish(&mut self.device)?;
+        let report = self.judge(&config, &prepared, &graph, &trainer.store)?;
+        trainer.store.copy_matching(&mut self.device, &graph, &self.store, &graph)?;
+        Ok(TrainReport {
+            steps: trainer.done,
+            stopped: stopped && trainer.done < trainer.total,
+            seconds: finished.seconds,
+            images_per_second: finished.images_per_s,
+            ..report
+        })
+    }
+
+    /// Gives a trainer's store the model's values. Whitening filters of a new model are all 0:
+    /// those that the trainer computed from the images stay.
+    fn lend(&mut self, to: &Store) -> Result<()> {
+        let Self { device, graph, store, .. } = self;
+        let layer = |i: usize| graph.params[i].name.rsplit_once('.').map(|(layer, _)| layer);
+        let mut all = Vec::with_capacity(graph.params.len());
+        for i in 0..graph.params.len() {
+            all.push(device.read(store.weight(i))?);
+        }
+        let known: BTreeSet<_> =
+            (0..all.len()).filter(|i| all[*i].iter().any(|x| *x != 0.0)).map(layer).collect();
+        for (i, param) in graph.params.iter().enumerate() {
+            if param.role != ParamRole::Fixed || known.contains(&layer(i)) {
+                device.write(to.weight(i), &all[i]);
+            }
+        }
+        for i in 0..graph.states.len() {
+            let values = device.read(store.state(i))?;
+            device.write(to.state(i), &values);
+        }
+        Ok(())
+    }
+
+    /// Quality on the images held out.
+    fn judge(
+        &mut self,
+        config: &Config,
+        prepared: &Prepared,
+        graph: &Graph,
+        store: &Store,
+    ) -> Result<TrainReport> {
+        let (dims, images) = (prepared.dims, &prepared.validation);
+        let chosen =
+            patches::grid(images, dims.h, dims.w, config.data.validation_patches, config.seed);
+        let mut inference = Inference::new(graph, store);
+        inference.degrade_as_trained(config.seed);
+        let found = evaluate(&mut self.device, &mut inference, images, &chosen)?;
+        Ok(TrainReport {
+            steps: 0,
+            stopped: false,
+            seconds: 0.0,
+            images_per_second: 0.0,
+            psnr: found.psnr,
+            ssim: found.ssim,
+            active: found.l0,
+            dead: found.dead_share,
+        })
+    }
+}
+
+fn public(progress: &crate::train::Progress) -> Progress {
+    let term = |name: &str| {
+        let found = progress.terms.iter().find(|(known, _)| *known == name);
+        found.map_or(0.0, |(_, mean)| *mean)
+    };
+    Progress {
+        step: progress.step,
+        total: progress.total,
+        epoch: progress.epoch,
+        loss: term("reconstruction"),
+        sparsity: term("sparsity"),
+        active: term("l0"),
+        learning_rate: progress.lr,
+        images_per_second: progress.rate,
+    }
+}
+
+/// Images as training keeps them: 8 bits a sample, channels innermost.
+fn bytes_of(images: &Array) -> Result<Images> {
+    let size = images.dims().len();
+    if let Some(at) = images.values().iter().position(|value| !(0.0..=1.0).contains(value)) {
+        return Err(Error::usage(format!(
+            "image {} holds the value {}; training images lie within 0 to 1",
+            at / size,
+            images.values()[at]
+        )));
+    }
+    let mut set = Images::new(images.channels());
+    let dims = images.dims();
+    for (number, pixels) in images.to_nhwc().chunks_exact(size).enumerate() {
+        let bytes: Vec<u8> = pixels.iter().map(|value| (value * 255.0).round() as u8).collect();
+        set.push(number.to_string(), dims.h, dims.w, &bytes)?;
+    }
+    Ok(set)
+}

@@ -1,0 +1,207 @@
+//! Tasks learned from labels: the tables `[classify]`, `[segment]` and `[detect]`.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Config, PenaltyName};
+use crate::error::{Error, Result};
+
+/// A task learned from labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LabelledKind {
+    /// A class for each image.
+    Classify,
+    /// A class for each pixel.
+    Segment,
+    /// Boxes and classes of objects.
+    Detect,
+}
+
+impl LabelledKind {
+    /// The default configuration of its runs, without model and data.
+    pub const fn preset(self) -> &'static str {
+        match self {
+            Self::Classify => include_str!("../../assets/presets/labelled/classify.toml"),
+            Self::Segment => include_str!("../../assets/presets/labelled/segment.toml"),
+            Self::Detect => include_str!("../../assets/presets/labelled/detect.toml"),
+        }
+    }
+
+    /// Name of its table in a configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Classify => "classify",
+            Self::Segment => "segment",
+            Self::Detect => "detect",
+        }
+    }
+}
+
+/// Initialisation of a classifier's head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadStart {
+    /// A linear classifier fitted to the encoder's features of the labelled images (Kumar et al.,
+    /// "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", 2022).
+    #[default]
+    Probe,
+    /// Random weights.
+    Fresh,
+}
+
+/// Options of training a classifier.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClassifySpec {
+    /// Number of labelled training images, sampled by the seed evenly over the classes; 0: all.
+    pub labels: usize,
+    /// Initialisation of the head.
+    pub head: HeadStart,
+    /// Augmentation: maximum random shift along each side, in pixels, filled with black.
+    pub shift: usize,
+    /// Whether to resize images to the model's input and convert them to its channels.
+    pub resize: bool,
+    /// Source of labelled test images, evaluated once at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test: Option<String>,
+}
+
+/// Augmentation of crops for segmentation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SegmentAugment {
+    /// None.
+    None,
+    /// Left-right flips.
+    #[default]
+    Flip,
+    /// All eight dihedral transforms, and small changes of brightness and contrast: for images
+    /// without a top and a bottom.
+    All,
+}
+
+/// Options of training a segmenter. Crops have the size of the model's input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SegmentSpec {
+    /// Folder of label images. The default is `labels` or `masks` beside the images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<String>,
+    /// Whether labels are instance numbers: 0 is background, every other number is foreground.
+    pub instances: bool,
+    /// Label of pixels to ignore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ignore: Option<u16>,
+    /// Number of training images, sampled by the seed; 0: all.
+    pub images: usize,
+    /// Augmentation.
+    pub augment: SegmentAugment,
+    /// Weights of classes in the cross-entropy: `even`, `median` (the median of the classes' pixel
+    /// counts over each class's count: Eigen & Fergus 2015), or numbers, comma-separated.
+    pub class_weights: String,
+    /// Weight of the Dice loss, which is added to the cross-entropy.
+    pub dice: f64,
+    /// Source of test images with labels, evaluated once at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test: Option<String>,
+}
+
+impl Default for SegmentSpec {
+    fn default() -> Self {
+        Self {
+            labels: None,
+            instances: false,
+            ignore: None,
+            images: 0,
+            augment: SegmentAugment::Flip,
+            class_weights: "even".to_owned(),
+            dice: 1.0,
+            test: None,
+        }
+    }
+}
+
+/// Augmentation of images for detection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoseAugment {
+    /// None.
+    None,
+    /// Zoom, translation, left-right flips.
+    #[default]
+    Move,
+    /// Also all dihedral transforms, and small changes of brightness and contrast: for images
+    /// without a top and a bottom.
+    All,
+}
+
+/// Loss of the objectness of a detector.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Objectness {
+    /// Focal loss with γ 2 and α 0.25 (Lin et al. 2017).
+    #[default]
+    Focal,
+    /// Binary cross-entropy.
+    Bce,
+}
+
+/// Options of training a detector. Images are scaled into the square input of the model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DetectSpec {
+    /// Folder of Pascal VOC XML files. The default is `Annotations` beside the images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<String>,
+    /// COCO JSON file, instead of Pascal VOC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coco: Option<String>,
+    /// Name of the list of training images in Pascal VOC's `ImageSets/Main`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
+    /// Name of the list of validation images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_split: Option<String>,
+    /// Number of training images, sampled by the seed; 0: all.
+    pub images: usize,
+    /// Augmentation.
+    pub augment: PoseAugment,
+    /// Loss of the objectness.
+    pub objectness: Objectness,
+    /// Source of test images with boxes, evaluated once at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test: Option<String>,
+    /// Name of the list of test images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_split: Option<String>,
+}
+
+/// Checks the tables of labelled tasks.
+pub(super) fn check(config: &Config) -> Result<()> {
+    let tables = [config.classify.is_some(), config.segment.is_some(), config.detect.is_some()];
+    if tables.iter().filter(|there| **there).count() > 1 {
+        return Err(Error::usage(
+            "classify, segment, detect: a run trains one of them; remove the other tables",
+        ));
+    }
+    if let Some(segment) = &config.segment
+        && !(segment.dice.is_finite() && segment.dice >= 0.0)
+    {
+        return Err(Error::usage(format!(
+            "segment.dice = {}: it must be a finite number, at least 0",
+            segment.dice
+        )));
+    }
+    if config.labelled().is_some() {
+        if config.sparsity.penalty != PenaltyName::None || config.sparsity.revive_strength > 0.0 {
+            return Err(Error::usage(
+                "sparsity: a labelled run has no sparsity penalty; remove the table",
+            ));
+        }
+        if !config.corruption.is_none() {
+            return Err(Error::usage(
+                "corruption: a labelled run does not corrupt its images; remove the table",
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! The progress bar of a training, on a terminal. Without the feature `cli` there is none.
+
+#[cfg(feature = "cli")]
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A bar over the steps of a training.
+#[cfg(feature = "cli")]
+#[derive(Debug)]
+pub(super) struct Bar(ProgressBar);
+
+#[cfg(feature = "cli")]
+impl Bar {
+    /// A bar over this number of steps.
+    pub(super) fn new(total: u64) -> Option<Self> {
+        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}")
+            .expect("the template is sound");
+        Some(Self(ProgressBar::new(total).with_style(style)))
+    }
+
+    /// Moves the bar to a step and shows a message beside it.
+    pub(super) fn set(&self, step: u64, message: String) {
+        self.0.set_position(step);
+        self.0.set_message(message);
+    }
+
+    /// Writes a line to standard error above the bar.
+    pub(super) fn say(&self, line: &str) {
+        self.0.suspend(|| eprintln!("{line}"));
+    }
+
+    /// Removes the bar from the terminal.
+    pub(super) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// There is no bar.
+#[cfg(not(feature = "cli"))]
+#[derive(Debug)]
+pub(super) enum Bar {}
+
+#[cfg(not(feature = "cli"))]
+impl Bar {
+    pub(super) const fn new(_total: u64) -> Option<Self> {
+        None
+    }
+
+    pub(super) const fn set(&self, _step: u64, _message: String) {
+        match *self {}
+    }
+
+    pub(super) const fn say(&self, _line: &str) {
+        match *self {}
+    }
+
+    pub(super) const fn finish(&self) {
+        match *self {}
+    }
+}

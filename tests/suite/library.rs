@@ -1,0 +1,487 @@
+//! The library's documented interface: the same bytes as the commands give, the examples, and how
+//! much of it there is.
+
+use std::path::{Path, PathBuf};
+
+use csae::{Array, DeviceChoice, Image, Model, Noise, Size, TrainOptions};
+
+use crate::commands::{Place, succeed};
+use crate::gpu;
+
+#[allow(dead_code)] // its `main`
+#[path = "../examples/denoise_image.rs"]
+mod denoise_image;
+#[allow(dead_code)] // its `main`
+#[path = "../examples/features_to_file.rs"]
+mod features_to_file;
+#[allow(dead_code)] // its `main`
+#[path = "../examples/own_model.rs"]
+mod own_model;
+#[allow(dead_code)] // its `main`
+#[path = "../examples/train_on_arrays.rs"]
+mod train_on_arrays;
+
+/// Documented items at most: what a newcomer can look through in one sitting.
+const MOST_ITEMS: usize = 150;
+
+fn bundled(name: &str) -> Model {
+    Model::builder().device(DeviceChoice::Cpu).bundled(name).unwrap()
+}
+
+fn bytes(path: impl AsRef<Path>) -> Vec<u8> {
+    std::fs::read(path.as_ref()).unwrap_or_else(|e| panic!("{}: {e}", path.as_ref().display()))
+}
+
+/// A value between 0 and 1 that varies over an image: waves and a little noise.
+fn wave(x: u32, y: u32, c: u32) -> f64 {
+    let smooth = 0.4 * (f64::from(x) / 5.0 + f64::from(c)).sin() * (f64::from(y) / 4.0).cos();
+    let noise = f64::from((x * 7919 + y * 104_729 + c * 13) % 97) / 97.0 - 0.5;
+    (0.5 + smooth + 0.1 * noise).clamp(0.0, 1.0)
+}
+
+/// A gray image of 8 bits.
+fn gray(path: &str, w: u32, h: u32) {
+    let pixel = |x, y| image::Luma([(255.0 * wave(x, y, 0)) as u8]);
+    image::ImageBuffer::from_fn(w, h, pixel).save(path).unwrap();
+}
+
+/// A colour image of 16 bits with transparency.
+fn deep_color(path: &str, w: u32, h: u32) {
+    let pixel = |x, y| {
+        let [r, g, b] = [0, 1, 2].map(|c| (65535.0 * wave(x, y, c)) as u16);
+        image::Rgba([r, g, b, (x * 1000) as u16])
+    };
+    image::ImageBuffer::from_fn(w, h, pixel).save(path).unwrap();
+}
+
+#[test]
+fn denoising_gives_the_bytes_of_the_command() {
+    let place = Place::new("library-denoise");
+    let (small, deep, out) = (place.path("a.png"), place.path("b.png"), place.path("out"));
+    gray(&small, 37, 29);
+    deep_color(&deep, 24, 23);
+    for (sigma, noise) in [("25", Noise::Sigma(25.0)), ("auto", Noise::Auto)] {
+        let command = ["denoise", &small, &deep, "-o", &out, "--device", "cpu", "--force", "-q"];
+        succeed(&[&command[..], &["--sigma", sigma]].concat());
+        for file in ["a.png", "b.png"] {
+            let image = Image::open(place.path(file)).unwrap();
+            let own = place.path("own.png");
+            bundled("denoise").denoise(&image, noise).unwrap().save(&own).unwrap();
+            let theirs = bytes(Path::new(&out).join(file));
+            assert!(bytes(&own) == theirs, "{file} with sigma {sigma}");
+        }
+    }
+}
+
+#[test]
+fn a_gpu_denoises_encodes_and_trains() {
+    let Some(_turn) = gpu::turn("a_gpu_denoises_encodes_and_trains") else { return };
+    let place = Place::new("library-gpu");
+    let (noisy, out, own) = (place.path("a.png"), place.path("out"), place.path("own.png"));
+    gray(&noisy, 21, 18);
+    let device = gpu::name();
+    succeed(&["denoise", &noisy, "-o", &out, "--device", &device, "-q", "--sigma", "20"]);
+    let builder = || Model::builder().device(device.as_str());
+    let image = Image::open(&noisy).unwrap();
+    let clean = builder().bundled("denoise").unwrap().denoise(&image, Noise::Sigma(20.0)).unwrap();
+    clean.save(&own).unwrap();
+    assert!(bytes(&own) == bytes(Path::new(&out).join("a.png")));
+    let images = Array::new([8, 1, 24, 24], vec![0.5; 8 * 576]).unwrap();
+    let [gpu, cpu] = [device.as_str(), "cpu"].map(|device| {
+        let builder = Model::builder().device(device);
+        let mut model = builder.from_toml(own_model::DESCRIPTION).unwrap();
+        let report = model.train(&images, TrainOptions::new().steps(3)).unwrap();
+        (report.psnr, model.reconstruct(&images).unwrap())
+    });
+    assert!((gpu.0 - cpu.0).abs() < 0.01, "{} {}", gpu.0, cpu.0);
+    let differences = gpu.1.values().iter().zip(cpu.1.values());
+    let largest = differences.fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+    assert!(largest < 1e-4, "{largest}");
+}
+
+#[test]
+fn inpainting_gives_the_bytes_of_the_command() {
+    let place = Place::new("library-inpaint");
+    let (image, mask, out) = (place.path("a.png"), place.path("mask.png"), place.path("out"));
+    deep_color(&image, 26, 21);
+    // A gray edge beside the white, and white that is transparent.
+    let pixel = |x, y| match (x, y) {
+        (5..9, 3..17) => image::LumaA([255_u8, 255]),
+        (9, 3..17) => image::LumaA([70, 255]),
+        (12..20, 5) => image::LumaA([255, 10]),
+        _ => image::LumaA([20, 255]),
+    };
+    image::ImageBuffer::from_fn(26, 21, pixel).save(&mask).unwrap();
+    let command = ["inpaint", &image, "--mask", &mask, "-o", &out, "--device", "cpu", "-q"];
+    succeed(&command);
+    let [image, mask] = [&image, &mask].map(|path| Image::open(path).unwrap());
+    let own = place.path("own.png");
+    bundled("inpaint").inpaint(&image, &mask).unwrap().save(&own).unwrap();
+    assert!(bytes(&own) == bytes(Path::new(&out).join("a.png")));
+}
+
+#[test]
+fn upscaling_gives_the_bytes_of_the_command() {
+    let place = Place::new("library-upscale");
+    let (image, out, own) = (place.path("a.png"), place.path("out"), place.path("own.png"));
+    deep_color(&image, 13, 11);
+    let command = ["upscale", &image, "--scale", "3", "-o", &out, "--device", "cpu", "-q"];
+    succeed(&command);
+    let large = bundled("upscale").upscale(&Image::open(&image).unwrap(), 3).unwrap();
+    assert_eq!(large.size(), Size::new(33, 39));
+    large.save(&own).unwrap();
+    assert!(bytes(&own) == bytes(Path::new(&out).join("a.png")));
+}
+
+#[test]
+fn reconstructions_of_any_size_are_those_of_the_command() {
+    let place = Place::new("library-reconstruct");
+    let (image, out, own) = (place.path("a.png"), place.path("out"), place.path("own.png"));
+    let pixel = |x, y| image::Rgb([0, 1, 2].map(|c| (255.0 * wave(x, y, c)) as u8));
+    image::ImageBuffer::from_fn(50, 33, pixel).save(&image).unwrap();
+    succeed(&["reconstruct", "paint-1", &image, "-o", &out, "--device", "cpu", "-q"]);
+    let pixels = Image::open(&image).unwrap().into_pixels();
+    let result = bundled("paint-1").reconstruct(&pixels).unwrap();
+    Image::new(result).unwrap().save(&own).unwrap();
+    let file = std::fs::read_dir(&out).unwrap().next().unwrap().unwrap().path();
+    assert!(bytes(&own) == bytes(file));
+}
+
+#[test]
+fn features_are_the_file_of_the_command() {
+    let place = Place::new("library-features");
+    std::fs::create_dir_all(place.path("images")).unwrap();
+    let files: Vec<String> =
+        ["a", "b", "c"].iter().map(|name| place.path(&format!("images/{name}.png"))).collect();
+    let [_, h, w] = bundled("paint-1").input_shape();
+    for (number, file) in (0..).zip(&files) {
+        let pixel = |x, y| image::Rgb([0, 1, 2].map(|c| (255.0 * wave(x + number, y, c)) as u8));
+        image::ImageBuffer::from_fn(w as u32, h as u32, pixel).save(file).unwrap();
+    }
+    let (theirs, own) = (place.path("theirs.npy"), place.path("own.npy"));
+    let folder = place.path("images");
+    succeed(&["features", "paint-1", &folder, "-o", &theirs, "--device", "cpu", "-q"]);
+    features_to_file::write(DeviceChoice::Cpu, "paint-1", &own, &files).unwrap();
+    assert!(bytes(&own) == bytes(&theirs));
+}
+
+/// A whitening layer, whose filters come from the images, before a learned layer.
+const WHITENED: &str = r#"
+[model]
+code = "code"
+target = "whiten"
+
+[[model.layers]]
+name = "whiten"
+op = "whiten"
+kernel = 3
+eps = 0.1
+
+[[model.layers]]
+name = "code"
+op = "conv2d"
+filters = 6
+kernel = 3
+padding = "same"
+activation = "relu"
+
+[[model.layers]]
+name = "decoder"
+op = "conv_transpose2d"
+filters = "input"
+kernel = 3
+padding = 1
+"#;
+
+#[test]
+fn whitening_filters_are_computed_once() {
+    let place = Place::new("library-whiten");
+    let (run, file) = (place.path("run"), place.path("own.toml"));
+    std::fs::write(&file, WHITENED).unwrap();
+    let command = ["train", "digits", "--config", &file, "--device", "cpu", "-q", "-o", &run];
+    succeed(&[&command[..], &["--steps", "3", "--batch", "16"]].concat());
+    let builder = || Model::builder().device("cpu").input(1, Size::new(8, 8));
+    let mut model = builder().from_toml(WHITENED).unwrap();
+    let images = digits();
+    model.train(&images, TrainOptions::new().steps(3).batch(16)).unwrap();
+    let own = place.path("own.safetensors");
+    model.save(&own).unwrap();
+    assert!(bytes(&own) == bytes(Path::new(&run).join("model.safetensors")));
+    // Other images do not change the filters of a trained model, nor does a reload.
+    let before = model.features(&images, "whiten").unwrap();
+    let dark = images.values().iter().map(|value| value * value).collect();
+    let dark = Array::new(images.shape(), dark).unwrap();
+    let from = format!("{WHITENED}\n[train]\nfrom = {own:?}");
+    for mut model in [model, builder().load(&own).unwrap(), builder().from_toml(&from).unwrap()] {
+        model.train(&dark, TrainOptions::new().steps(3).batch(16)).unwrap();
+        assert!(model.features(&images, "whiten").unwrap() == before);
+    }
+}
+
+/// The bundled digits.
+fn digits() -> Array {
+    let digits = csae::data::bundled::load("digits").unwrap();
+    let values = digits.bytes.iter().map(|byte| f32::from(*byte) / 255.0).collect();
+    Array::new([digits.len(), 1, 8, 8], values).unwrap()
+}
+
+#[test]
+fn training_on_arrays_gives_the_model_of_the_command() {
+    let place = Place::new("library-train");
+    let run = place.path("run");
+    let set = ["--set", "train.log_every=3", "--set", "optimizer.lr=0.002"];
+    let command = ["train", "digits", "--preset", "sparse", "--device", "cpu", "-q", "-o", &run];
+    succeed(&[&command[..], &["--steps", "7", "--batch", "16", "--seed", "5"], &set].concat());
+    let images = digits();
+    let builder = Model::builder().device("cpu").input(1, Size::new(8, 8)).seed(5);
+    let mut model = builder.from_toml(csae::preset("sparse").unwrap()).unwrap();
+    let mut seen = Vec::new();
+    let options = TrainOptions::new().steps(7).batch(16).learning_rate(0.002).report_every(3);
+    let report = model.train(
+        &images,
+        options.on_progress(|progress| {
+            seen.push(progress.step);
+            std::ops::ControlFlow::Continue(())
+        }),
+    );
+    assert_eq!((report.unwrap().steps, seen), (7, vec![3, 6, 7]));
+    let own = place.path("own.safetensors");
+    model.save(&own).unwrap();
+    assert!(bytes(&own) == bytes(Path::new(&run).join("model.safetensors")));
+    // A model that was saved, loaded and trained on is as one that was just trained on.
+    let mut again = Model::builder().device("cpu").load(&own).unwrap();
+    assert_eq!(again.encode(&images).unwrap(), model.encode(&images).unwrap());
+}
+
+#[test]
+fn a_callback_ends_training() {
+    let images = train_on_arrays::bars().unwrap();
+    let text = csae::preset("plain").unwrap();
+    let builder = Model::builder().device("cpu").input(1, Size::new(16, 16));
+    let mut model = builder.from_toml(text).unwrap();
+    let options = TrainOptions::new().steps(100).batch(8).report_every(5);
+    let report =
+        model.train(&images, options.on_progress(|_| std::ops::ControlFlow::Break(()))).unwrap();
+    assert!(report.stopped && report.steps < 20, "{report:?}");
+}
+
+#[test]
+fn convolutions_encode_and_decode_images_of_other_sizes() {
+    let mut model = Model::builder().device("cpu").from_toml(own_model::DESCRIPTION).unwrap();
+    let images = Array::new([2, 1, 30, 36], vec![0.25; 2 * 30 * 36]).unwrap();
+    let codes = model.encode(&images).unwrap();
+    assert_eq!(codes.shape(), [2, 16, 11, 13]);
+    let error = model.decode(&Array::new([1, 3, 9, 9], vec![0.0; 243]).unwrap()).unwrap_err();
+    assert!(error.to_string().contains("16x9x9"), "{error}");
+    let flat = csae::preset("sparse").unwrap();
+    let mut flat =
+        Model::builder().device("cpu").input(1, Size::new(28, 28)).from_toml(flat).unwrap();
+    let error = flat.encode(&images).unwrap_err().to_string();
+    assert!(error.contains("36x30") && error.contains("28x28"), "{error}");
+}
+
+#[test]
+fn wrong_calls_are_refused_in_words() {
+    let image = Image::new(Array::new([1, 1, 16, 16], vec![0.5; 256]).unwrap()).unwrap();
+    let small = Image::new(Array::new([1, 1, 8, 8], vec![0.5; 64]).unwrap()).unwrap();
+    let white = Image::new(Array::new([1, 1, 16, 16], vec![1.0; 256]).unwrap()).unwrap();
+    let (mut denoise, mut inpaint, mut upscale) =
+        (bundled("denoise"), bundled("inpaint"), bundled("upscale"));
+    let said = |result: csae::Result<Image>, words: &[&str]| {
+        let message = result.unwrap_err().to_string();
+        assert!(words.iter().all(|word| message.contains(word)), "{message}");
+    };
+    said(inpaint.denoise(&image, Noise::Auto), &["inpaint", "denoise"]);
+    said(denoise.denoise(&image, Noise::Sigma(-1.0)), &["0 to 255"]);
+    said(denoise.denoise(&small, Noise::Auto), &["8x8", "too small"]);
+    said(inpaint.inpaint(&image, &small), &["8x8", "16x16"]);
+    said(inpaint.inpaint(&image, &white), &["every pixel"]);
+    said(upscale.upscale(&image, 7), &["scale 7", "2, 3, 4"]);
+    let error = Model::bundled("denoize").unwrap_err().to_string();
+    assert!(error.contains("did you mean denoise"), "{error}");
+    let text = csae::preset("sparse").unwrap();
+    let error = Model::builder().device("cpu").from_toml(text).unwrap_err().to_string();
+    assert!(error.contains("input"), "{error}");
+    let mut model = Model::builder().device("cpu").from_toml(own_model::DESCRIPTION).unwrap();
+    let bright = Array::new([8, 1, 24, 24], vec![2.0; 8 * 576]).unwrap();
+    let error = model.train(&bright, TrainOptions::new()).unwrap_err().to_string();
+    assert!(error.contains("0 to 1") && error.contains('2'), "{error}");
+    let dark = Array::new([8, 1, 24, 24], vec![0.0; 8 * 576]).unwrap();
+    for (key, value) in [("model.layers.filters.filters", "3"), ("optimizer.kind", "lion")] {
+        let error = model.train(&dark, TrainOptions::new().set(key, value)).unwrap_err();
+        assert_eq!(error.kind, csae::ErrorKind::Usage, "{error}");
+    }
+}
+
+#[test]
+fn the_examples_do_what_they_say() {
+    let place = Place::new("library-examples");
+    let [noisy, clean] = ["noisy.png", "clean.png"].map(|name| place.path(name));
+    gray(&noisy, 20, 18);
+    denoise_image::denoise(&noisy, &clean).unwrap();
+    assert_eq!(Image::open(&clean).unwrap().size(), Size::new(18, 20));
+    let model = place.path("model.safetensors");
+    let report = train_on_arrays::train(DeviceChoice::Cpu, 60, &model).unwrap();
+    assert!(report.psnr > 10.0 && report.active == 16.0, "{report:?}");
+    assert_eq!(Model::builder().device("cpu").load(&model).unwrap().code_shape(), [128, 1, 1]);
+    let (model, active) = own_model::train(DeviceChoice::Cpu).unwrap();
+    assert_eq!((model.code_shape(), model.layers().len()), ([16, 9, 9], 3));
+    assert!(active > 0.0 && active <= 96.0 / 1296.0, "{active}");
+}
+
+/// A documented item of the interface.
+#[derive(Debug)]
+struct Item {
+    /// Where it stands: `model.rs: pub fn load(…`.
+    place: String,
+    /// The lines above it that begin with `///`.
+    docs: String,
+    /// Everything up to its body.
+    head: String,
+}
+
+/// The documented items of a source: what is `pub`, and the variants of public enums.
+fn items(file: &str, source: &str) -> Vec<Item> {
+    let source = source.split("#[cfg(test)]").next().unwrap();
+    let (mut found, mut docs, mut hidden, mut in_enum) = (Vec::new(), String::new(), false, false);
+    let lines: Vec<&str> = source.lines().collect();
+    for (number, line) in lines.iter().enumerate() {
+        let text = line.trim();
+        if let Some(doc) = text.strip_prefix("///") {
+            docs.push_str(doc);
+            docs.push('\n');
+            continue;
+        }
+        if text.starts_with("#[") {
+            hidden |= text == "#[doc(hidden)]";
+            continue;
+        }
+        let variant = in_enum && line.starts_with("    ") && !text.is_empty() && text != "}";
+        if (text.starts_with("pub ") || variant) && !text.starts_with("pub use") && !hidden {
+            let rest = lines[number..].iter().take_while(|line| !line.trim().is_empty());
+            let rest: String = rest.map(|line| format!("{} ", line.trim())).collect();
+            let head = rest.split('{').next().unwrap().to_owned();
+            found.push(Item { place: format!("{file}: {text}"), docs: docs.clone(), head });
+        }
+        in_enum |= text.starts_with("pub enum");
+        in_enum &= *line != "}";
+        if !text.is_empty() {
+            (docs, hidden) = (String::new(), false);
+        }
+    }
+    found
+}
+
+/// All documented items: those of `src/api`, of the error type, and `Size`.
+fn interface() -> Vec<Item> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(root.join("api")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files.push(root.join("error.rs"));
+    for file in files {
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        found.extend(items(&name, &std::fs::read_to_string(&file).unwrap()));
+    }
+    let shape = std::fs::read_to_string(root.join("shape.rs")).unwrap();
+    let start = shape.find("/// Height and width of an image or a map").unwrap();
+    let end = shape[start..].find("impl std::fmt::Display").unwrap();
+    found.extend(items("shape.rs", &shape[start..start + end]));
+    found
+}
+
+#[test]
+fn the_interface_is_small_and_documented() {
+    let items = interface();
+    let names: Vec<&str> = items.iter().map(|item| item.place.as_str()).collect();
+    assert!((60..=MOST_ITEMS).contains(&items.len()), "{}: {names:#?}", items.len());
+    for item in &items {
+        assert!(!item.docs.is_empty(), "{}", item.place);
+        let fails = item.head.contains("fn ") && item.head.contains("-> Result<");
+        assert_eq!(fails, item.docs.contains("# Errors"), "{}", item.place);
+    }
+}
+
+/// Every module of the library is hidden, or private.
+#[test]
+fn only_the_interface_is_public() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let lib = std::fs::read_to_string(root.join("lib.rs")).unwrap();
+    let lines: Vec<&str> = lib.lines().collect();
+    for (number, line) in lines.iter().enumerate().filter(|(_, line)| line.starts_with("pub mod")) {
+        assert_eq!(lines[number - 1], "#[doc(hidden)]", "{line}");
+    }
+}
+
+/// What a user of the library alone would not want to compile is optional.
+#[test]
+fn the_library_alone_brings_no_program() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let table = csae::spec::from_toml(&text).unwrap();
+    let names = [
+        "anyhow",
+        "base64",
+        "clap",
+        "ctrlc",
+        "etcetera",
+        "glob",
+        "indicatif",
+        "plotters",
+        "roxmltree",
+        "rustfft",
+        "statrs",
+    ];
+    for name in names {
+        assert_eq!(table["dependencies"][name]["optional"], true, "{name}");
+    }
+    assert_eq!(table["features"]["default"], serde_json::json!(["cli"]));
+}
+
+/// The check above must be able to fail.
+#[test]
+fn an_item_without_its_errors_is_found() {
+    let source = "\
+/// Reads.
+pub fn read(
+    path: &str,
+) -> Result<()> {
+}
+
+/// A kind.
+pub enum Kind {
+    /// One.
+    One,
+    Two(u8),
+}
+
+impl Kind {
+    fn own() {}
+
+    /// # Errors
+    /// Yes.
+    #[must_use]
+    pub fn other() -> Result<Self> {
+        Self(1)
+    }
+
+    #[doc(hidden)]
+    pub fn hidden() {}
+}
+";
+    let found = items("a.rs", source);
+    let places: Vec<&str> = found.iter().map(|item| item.place.as_str()).collect();
+    assert_eq!(
+        places,
+        [
+            "a.rs: pub fn read(",
+            "a.rs: pub enum Kind {",
+            "a.rs: One,",
+            "a.rs: Two(u8),",
+            "a.rs: pub fn other() -> Result<Self> {"
+        ]
+    );
+    assert!(found[0].head.contains("-> Result<") && !found[0].docs.contains("# Errors"));
+    assert!(found[3].docs.is_empty() && found[4].docs.contains("# Errors"));
+}
