@@ -4,7 +4,7 @@
 // Invocation: one vec4. Lanes past the end fall in the buffer's padding.
 // Grid: ceil(len / 4) invocations.
 // Precondition: ACTIVATION is one of 0 to 6, whose slope follows from the output.
-// Twin: ActivationBwdOutput in src/reference/activation.rs.
+// Twin: ActivationBwdOutput in src/ops/activation/cpu.rs.
 
 // The function f: a code of common/activation.wgsl.
 override ACTIVATION: u32 = 0u;

@@ -3,7 +3,7 @@
 // Layouts: x and y have the same length.
 // Invocation: one vec4. Lanes past the end fall in the buffer's padding.
 // Grid: ceil(len / 4) invocations.
-// Twin: ActivationFwd in src/reference/activation.rs.
+// Twin: ActivationFwd in src/ops/activation/cpu.rs.
 
 // The function f: a code of common/activation.wgsl.
 override ACTIVATION: u32 = 0u;

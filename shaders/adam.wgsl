@@ -10,7 +10,7 @@
 // Layouts: grads, weights, m and v have the same length.
 // Invocation: one vec4. Gaps between parameters have zero gradients and do not change.
 // Grid: ceil(len / 4) invocations.
-// Twin: Adam in src/reference/optimizer.rs.
+// Twin: Adam in src/ops/optimizer.rs.
 struct Params {
     vectors: u32,
     factor: f32,

@@ -3,7 +3,7 @@
 // Layouts: x and y have the same length.
 // Invocation: one vec4. Lanes past the end fall in the buffer's padding.
 // Grid: ceil(len / 4) invocations.
-// Twin: AddAssign in src/reference/elementwise.rs.
+// Twin: AddAssign in src/ops/elementwise/cpu.rs.
 struct Params {
     vectors: u32,
 }

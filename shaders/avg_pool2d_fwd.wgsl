@@ -7,7 +7,7 @@
 //   VEC each is computed on its own, with the same value in every lane. Elements past the end fall
 //   in the buffer's padding.
 // Grid: ceil(len / 4) invocations, len the number of elements of y.
-// Twin: AvgPool2dFwd in src/reference/pool2d.rs.
+// Twin: AvgPool2dFwd in src/ops/pool2d/cpu.rs.
 
 override COUNT_INCLUDE_PAD: bool = false;
 

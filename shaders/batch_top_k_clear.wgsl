@@ -4,7 +4,7 @@
 // Layouts: work (passes, RECORD), see common/batch_top_k.wgsl.
 // Invocation: one word.
 // Grid: `words` invocations.
-// Twin: none, the CPU path needs no records (BatchTopKMask in src/reference/mask.rs).
+// Twin: none, the CPU path needs no records (BatchTopKMask in src/ops/mask/cpu.rs).
 struct Params {
     words: u32,
     wanted: u32,

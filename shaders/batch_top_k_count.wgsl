@@ -8,7 +8,7 @@
 // Invocation: vec4s first, first + stride, ... Counts are integers, so their order does not matter.
 // Grid: stride / 256 workgroups of 256.
 // Precondition: k <= N * C * H * W.
-// Twin: BatchTopKMask in src/reference/mask.rs.
+// Twin: BatchTopKMask in src/ops/mask/cpu.rs.
 struct Params {
     len: u32,
     number: u32,

@@ -8,7 +8,7 @@
 // Invocation: vec4s first, first + stride, ... Counts are integers, so their order does not matter.
 // Grid: stride / 256 workgroups of 256.
 // Precondition: all passes over keys have run.
-// Twin: BatchTopKMask in src/reference/mask.rs.
+// Twin: BatchTopKMask in src/ops/mask/cpu.rs.
 struct Params {
     len: u32,
     c: u32,

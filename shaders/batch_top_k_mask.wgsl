@@ -9,7 +9,7 @@
 // Workgroup: one workgroup does everything.
 // Grid: 1 workgroup of 256.
 // Precondition: k <= N * C * H * W.
-// Twin: BatchTopKMask in src/reference/mask.rs.
+// Twin: BatchTopKMask in src/ops/mask/cpu.rs.
 struct Params {
     len: u32,
     c: u32,

@@ -7,7 +7,7 @@
 // Invocation: vec4s first, first + stride, ...
 // Grid: stride / 256 workgroups of 256.
 // Precondition: all `passes` counting passes have run.
-// Twin: BatchTopKMask in src/reference/mask.rs.
+// Twin: BatchTopKMask in src/ops/mask/cpu.rs.
 struct Params {
     len: u32,
     c: u32,

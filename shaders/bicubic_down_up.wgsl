@@ -10,7 +10,7 @@
 // Invocation: one element of y.
 // Grid: ceil(len / 64) workgroups of 64.
 // Precondition: every scale divides `side`.
-// Twin: BicubicDownUp in src/reference/bicubic.rs.
+// Twin: BicubicDownUp in src/ops/bicubic/cpu.rs.
 struct Params {
     len: u32,
     side: u32,

@@ -9,7 +9,7 @@
 // Grid: blocks * slices workgroups of 256.
 // Preconditions: `lanes` is a power of two, at least 4 if a column is one channel. Without WEIGHTED
 //   `weight` is not read, and any f32 buffer may be bound.
-// Twin: ChannelSum in src/reference/reduce.rs.
+// Twin: ChannelSum in src/ops/reduce/cpu.rs.
 struct Params {
     rows: u32,
     channels: u32,

@@ -4,7 +4,7 @@
 // Layouts: grads (len), scalars (slots, width).
 // Invocation: one vec4. If the norm is small enough, nothing is written.
 // Grid: ceil(len / 4) invocations.
-// Twin: ClipGrads in src/reference/optimizer.rs.
+// Twin: ClipGrads in src/ops/optimizer.rs.
 struct Params {
     vectors: u32,
     max_norm: f32,

@@ -4,7 +4,7 @@
 // Invocation: one vec4. Lanes past the end fall in the buffer's padding.
 // Grid: ceil(len / 4) invocations.
 // Precondition: with has_b = 0 `b` is not read, and any buffer of the type may be bound.
-// Twin: Combine in src/reference/elementwise.rs.
+// Twin: Combine in src/ops/elementwise/cpu.rs.
 struct Params {
     vectors: u32,
     has_b: u32,

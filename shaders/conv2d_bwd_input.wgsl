@@ -8,7 +8,7 @@
 // Grid: N*H*W*C invocations.
 // Precondition: `b` is read only if has_bias = 1, `gate` only with GATED. Otherwise any buffer of
 //   the type may be bound.
-// Twin: Conv2dBwdInput in src/reference/conv2d.rs.
+// Twin: Conv2dBwdInput in src/ops/conv2d/cpu.rs.
 
 override ACTIVATION: u32 = 0u;
 override GATED: bool = false;

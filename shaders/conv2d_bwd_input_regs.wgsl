@@ -15,7 +15,7 @@
 // Preconditions: `b` is read only if has_bias = 1, `gate` only with GATED; otherwise any buffer of
 //   the type may be bound. Channels past C are computed but not stored: their loads may run past
 //   the end of `w`, so bounds checks must stay on.
-// Twin: Conv2dBwdInput in src/reference/conv2d.rs.
+// Twin: Conv2dBwdInput in src/ops/conv2d/cpu.rs.
 
 override ACTIVATION: u32 = 0u;
 override GATED: bool = false;

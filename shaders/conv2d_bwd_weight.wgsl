@@ -5,7 +5,7 @@
 //   from slice to slice: partial sums that sum_slices adds, or dw itself if there is one slice.
 // Invocation: one element of one slice. This is the plain kernel, for any shape.
 // Grid: slices*R*S*(C/groups)*K invocations.
-// Twin: Conv2dBwdWeight in src/reference/conv2d.rs.
+// Twin: Conv2dBwdWeight in src/ops/conv2d/cpu.rs.
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Map>;

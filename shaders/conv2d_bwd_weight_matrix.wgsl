@@ -12,4 +12,4 @@
 // Preconditions: maps in half precision; cooperative matrices of 16 by 16 f16 with f32 sums;
 //   subgroups of 32. Filters past K are computed but not stored: their loads may run past the end
 //   of a buffer, so bounds checks must stay on.
-// Twin: Conv2dBwdWeight in src/reference/conv2d.rs.
+// Twin: Conv2dBwdWeight in src/ops/conv2d/cpu.rs.

@@ -10,7 +10,7 @@
 // Grid: slices*R*S*ceil(C / 8)*ceil(K / 8) invocations, filters fastest.
 // Precondition: channels past C and filters past K are computed but not stored. Their loads may run
 //   past the end of a buffer, so bounds checks must stay on.
-// Twin: Conv2dBwdWeight in src/reference/conv2d.rs.
+// Twin: Conv2dBwdWeight in src/ops/conv2d/cpu.rs.
 
 override VEC_C: bool = false;
 override VEC_K: bool = false;

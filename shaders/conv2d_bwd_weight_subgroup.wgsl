@@ -10,4 +10,4 @@
 // Grid: slices * ceil(R*S*C / 32) * ceil(K / (4*COLUMNS)) workgroups, filters fastest.
 // Preconditions: subgroups of 8 invocations or more. Filters past K are computed but not stored:
 //   their loads may run past the end of a buffer, so bounds checks must stay on.
-// Twin: Conv2dBwdWeight in src/reference/conv2d.rs.
+// Twin: Conv2dBwdWeight in src/ops/conv2d/cpu.rs.

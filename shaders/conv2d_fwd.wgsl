@@ -7,7 +7,7 @@
 // Grid: N*P*Q*K invocations.
 // Precondition: `b` is read only if has_bias = 1, `gate` only with GATED. Otherwise any buffer of
 //   the type may be bound.
-// Twin: Conv2dFwd in src/reference/conv2d.rs.
+// Twin: Conv2dFwd in src/ops/conv2d/cpu.rs.
 
 override GATED: bool = false;
 

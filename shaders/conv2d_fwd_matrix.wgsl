@@ -13,4 +13,4 @@
 //   subgroups of 32. `b` is read only if has_bias = 1, `gate` only with GATED; otherwise any buffer
 //   of the type may be bound. Filters past K are computed but not stored: their loads may run past
 //   the end of `w`, so bounds checks must stay on.
-// Twin: Conv2dFwd in src/reference/conv2d.rs.
+// Twin: Conv2dFwd in src/ops/conv2d/cpu.rs.

@@ -7,7 +7,7 @@
 // Grid: one invocation for each element of y.
 // Preconditions: K is a multiple of 4. `b` is read only if has_bias = 1; otherwise any f32 buffer
 //   may be bound.
-// Twin: Conv2dMaxPoolFwd in src/reference/conv2d.rs.
+// Twin: Conv2dMaxPoolFwd in src/ops/conv2d/cpu.rs.
 
 @group(0) @binding(4) var<storage, read_write> y: array<Map>;
 @group(0) @binding(5) var<storage, read_write> switches: array<u32>;

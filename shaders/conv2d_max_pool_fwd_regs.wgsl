@@ -9,4 +9,4 @@
 // Grid: ceil(windows / 2) * ceil(K / 8) invocations, filters fastest.
 // Preconditions: those of conv2d_fwd_regs; K is a multiple of 4. `b` is read only if has_bias = 1;
 //   otherwise any f32 buffer may be bound.
-// Twin: Conv2dMaxPoolFwd in src/reference/conv2d.rs.
+// Twin: Conv2dMaxPoolFwd in src/ops/conv2d/cpu.rs.

@@ -11,4 +11,4 @@
 // Grid: ceil(windows / 16) * ceil(K / (4*COLUMNS)) workgroups, filters fastest.
 // Preconditions: those of conv2d_fwd_tiled; K is a multiple of 4. `b` is read only if has_bias = 1;
 //   otherwise any f32 buffer may be bound.
-// Twin: Conv2dMaxPoolFwd in src/reference/conv2d.rs.
+// Twin: Conv2dMaxPoolFwd in src/ops/conv2d/cpu.rs.

@@ -5,7 +5,7 @@
 // Invocation: LANES consecutive channels of one row.
 // Grid: rows * count / LANES invocations.
 // Precondition: LANES divides count.
-// Twin: CopyChannels in src/reference/elementwise.rs.
+// Twin: CopyChannels in src/ops/elementwise/cpu.rs.
 override LANES: u32 = 1u;
 
 struct Params {

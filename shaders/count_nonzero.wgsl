@@ -4,7 +4,7 @@
 // Layouts: x (len), partials (workgroups). sum_scalar adds the partial counts.
 // Invocation: vec4s i, i + stride, ...
 // Grid: at most 256 workgroups of 256.
-// Twin: CountNonzero in src/reference/reduce.rs.
+// Twin: CountNonzero in src/ops/reduce/cpu.rs.
 struct Params {
     len: u32,
     vectors: u32,

@@ -7,7 +7,7 @@
 // Workgroup: one sample.
 // Grid: n workgroups of 64.
 // Precondition: every label is below `classes`.
-// Twin: CrossEntropy in src/reference/loss.rs.
+// Twin: CrossEntropy in src/ops/loss/cpu.rs.
 struct Params {
     n: u32,
     classes: u32,

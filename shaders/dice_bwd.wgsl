@@ -6,7 +6,7 @@
 //   dice_slopes.
 // Invocation: one pixel.
 // Grid: `pixels` invocations, workgroups of 64.
-// Twin: Dice in src/reference/segmentation.rs.
+// Twin: Dice in src/ops/segmentation/cpu.rs.
 struct Params {
     pixels: u32,
     classes: u32,

@@ -7,7 +7,7 @@
 // Layouts: partials (3 classes, then at `start` (classes, slices, 2)).
 // Invocation: one class.
 // Grid: `classes` invocations, workgroups of 64.
-// Twin: Dice in src/reference/segmentation.rs.
+// Twin: Dice in src/ops/segmentation/cpu.rs.
 struct Params {
     classes: u32,
     slices: u32,

@@ -6,7 +6,7 @@
 // Layouts: q (pixels, classes), labels and weights (pixels).
 // Workgroup: one slice of one class. A slice takes every `slices`th block of 256 pixels.
 // Grid: classes * slices workgroups of 256.
-// Twin: Dice in src/reference/segmentation.rs.
+// Twin: Dice in src/ops/segmentation/cpu.rs.
 struct Params {
     pixels: u32,
     classes: u32,

@@ -5,7 +5,7 @@
 // Layouts: mask (N,H,W,C).
 // Invocation: four consecutive elements. Elements past the end fall in the buffer's padding.
 // Grid: ceil(len / 4) invocations.
-// Twin: DropoutMask in src/reference/mask.rs.
+// Twin: DropoutMask in src/ops/mask/cpu.rs.
 struct Params {
     vectors: u32,
     c: u32,

@@ -7,7 +7,7 @@
 //   finest, as pairs of a value and 1 if it is known, else 0.
 // Workgroup: one map (n, c), channels fastest.
 // Grid: N * C workgroups of 64.
-// Twin: FillMissing in src/reference/missing.rs.
+// Twin: FillMissing in src/ops/missing/cpu.rs.
 struct Params {
     n: u32,
     c: u32,

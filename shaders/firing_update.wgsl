@@ -10,7 +10,7 @@
 //   in turn, so that neighbouring invocations read neighbouring addresses.
 // Grid: blocks * slices workgroups of 256.
 // Precondition: `lanes` is a power of two.
-// Twin: FiringUpdate in src/reference/revive.rs.
+// Twin: FiringUpdate in src/ops/revive/cpu.rs.
 struct Params {
     rows: u32,
     channels: u32,

@@ -8,7 +8,7 @@
 // Invocation: one vec4 of x.
 // Grid: ceil(len / 4) invocations.
 // Precondition: every image is at least as large as the crop.
-// Twin: GatherBatch in src/reference/data.rs.
+// Twin: GatherBatch in src/ops/data/cpu.rs.
 struct Params {
     len: u32,
     height: u32,

@@ -6,7 +6,7 @@
 // Invocation: four consecutive elements. Elements past the end fall in the buffer's padding. The
 //   invocation that holds a sample's first element stores its level.
 // Grid: ceil(len / 4) invocations.
-// Twin: GaussianNoise in src/reference/corrupt.rs.
+// Twin: GaussianNoise in src/ops/corrupt/cpu.rs.
 struct Params {
     vectors: u32,
     len: u32,

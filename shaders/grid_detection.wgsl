@@ -14,7 +14,7 @@
 // Invocation: cells i, i + stride, ... The workgroup's sum goes to partials[workgroup], and
 //   sum_scalar adds those.
 // Grid: at most 256 workgroups of 256.
-// Twin: GridDetection in src/reference/detection.rs.
+// Twin: GridDetection in src/ops/detection/cpu.rs.
 struct Params {
     cells: u32,
     classes: u32,

@@ -4,7 +4,7 @@
 // Invocation: one vec4 of y, whose lanes k are channels (4i + k) mod C. Lanes past the end fall in
 //   the buffer's padding.
 // Grid: ceil(len / 4) invocations.
-// Twin: IdleOnly in src/reference/revive.rs.
+// Twin: IdleOnly in src/ops/revive/cpu.rs.
 struct Params {
     vectors: u32,
     channels: u32,

@@ -6,7 +6,7 @@
 // Layouts: idle and unseen (C).
 // Invocation: one vec4 of units. Lanes past the end fall in the buffers' padding.
 // Grid: ceil(C / 4) invocations.
-// Twin: IdleUpdate in src/reference/revive.rs.
+// Twin: IdleUpdate in src/ops/revive/cpu.rs.
 struct Params {
     vectors: u32,
     parts: f32,

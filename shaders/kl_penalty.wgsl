@@ -4,7 +4,7 @@
 // Layouts: dz (n, units), partials (units slopes, then units terms).
 // Invocation: one vec4 of dz, whose lanes k are units (4i + k) mod units.
 // Grid: ceil(n * units / 4) invocations.
-// Twin: KlPenalty in src/reference/loss.rs.
+// Twin: KlPenalty in src/ops/loss/cpu.rs.
 struct Params {
     vectors: u32,
     units: u32,

@@ -7,7 +7,7 @@
 // A column is a vec4 of units if their number is a multiple of 4, else one unit.
 // Workgroup: 64 columns. Four invocations share a column, each of them sums every fourth sample.
 // Grid: ceil(columns / 64) workgroups of 256.
-// Twin: KlPenalty in src/reference/loss.rs.
+// Twin: KlPenalty in src/ops/loss/cpu.rs.
 struct Params {
     n: u32,
     units: u32,

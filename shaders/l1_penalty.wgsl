@@ -8,7 +8,7 @@
 //   sum_scalar adds those.
 // Grid: at most 256 workgroups of 256.
 // Precondition: without REVIVE `idle` is not read, and any f32 buffer may be bound.
-// Twin: L1Penalty in src/reference/loss.rs.
+// Twin: L1Penalty in src/ops/loss/cpu.rs.
 
 // f: a code of common/activation.wgsl from 0 to 6, whose slope follows from the output.
 override ACTIVATION: u32 = 0u;

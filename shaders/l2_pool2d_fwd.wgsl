@@ -5,7 +5,7 @@
 //   VEC each is computed on its own, with the same value in every lane. Elements past the end fall
 //   in the buffer's padding.
 // Grid: ceil(len / 4) invocations, len the number of elements of y.
-// Twin: L2Pool2dFwd in src/reference/pool2d.rs.
+// Twin: L2Pool2dFwd in src/ops/pool2d/cpu.rs.
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Map4>;

@@ -8,7 +8,7 @@
 //   adapters pay for each invocation at a barrier.
 // Grid: C workgroups of 64.
 // Precondition: 1 <= winners <= N.
-// Twin: LifetimeWtaMask in src/reference/mask.rs.
+// Twin: LifetimeWtaMask in src/ops/mask/cpu.rs.
 struct Params {
     n: u32,
     c: u32,

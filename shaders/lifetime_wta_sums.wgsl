@@ -3,7 +3,7 @@
 // Layouts: x (N,H,W,C), sums (N,C).
 // Invocation: one map, channels fastest.
 // Grid: N * C invocations.
-// Twin: LifetimeWtaMask in src/reference/mask.rs.
+// Twin: LifetimeWtaMask in src/ops/mask/cpu.rs.
 struct Params {
     maps: u32,
     c: u32,

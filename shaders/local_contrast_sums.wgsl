@@ -4,7 +4,7 @@
 // Layouts: x (N,H,W,C), sums (N,H,W,2).
 // Invocation: one pixel.
 // Grid: N * H * W invocations of 64.
-// Twin: LocalContrast in src/reference/local_contrast.rs.
+// Twin: LocalContrast in src/ops/local_contrast.rs.
 struct Params {
     len: u32,
     h: u32,

@@ -13,7 +13,7 @@
 // Invocation: vec4s i, i + stride, ... The workgroup's unscaled sum goes to partials[workgroup],
 //   and sum_scalar adds those.
 // Grid: at most 256 workgroups of 256.
-// Twin: Loss in src/reference/loss.rs.
+// Twin: Loss in src/ops/loss/cpu.rs.
 
 override KIND: u32 = 0u;
 // f: a code of common/activation.wgsl from 0 to 6, whose slope follows from the output.

@@ -4,7 +4,7 @@
 // Invocation: one vec4. Views start and end on 16 bytes, so lanes past the end fall in the buffer's
 //   padding.
 // Grid: ceil(len / 4) invocations.
-// Twin: MaskApply in src/reference/mask.rs.
+// Twin: MaskApply in src/ops/mask/cpu.rs.
 struct Params {
     vectors: u32,
     scale: f32,

@@ -4,7 +4,7 @@
 // Layouts: w (outer, atoms, inner).
 // Workgroup: one atom. An invocation takes its elements local, local + 64, ...
 // Grid: `atoms` workgroups of 64.
-// Twin: MaxNorm in src/reference/constraint.rs.
+// Twin: MaxNorm in src/ops/constraint/cpu.rs.
 struct Params {
     outer: u32,
     atoms: u32,

@@ -10,7 +10,7 @@
 // Grid: N * ceil(H / stride_h) * ceil(W / stride_w) * C/4 invocations, channels fastest.
 // Preconditions: strides are at least as large as the kernel; no padding; C is a multiple of 4.
 //   With ACTIVATION = 0 `y` is not read, and any map may be bound.
-// Twin: MaxPool2dBwd in src/reference/pool2d.rs.
+// Twin: MaxPool2dBwd in src/ops/pool2d/cpu.rs.
 
 // f: a code of common/activation.wgsl from 0 to 6, whose slope follows from the output.
 override ACTIVATION: u32 = 0u;

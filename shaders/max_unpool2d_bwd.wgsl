@@ -3,7 +3,7 @@
 // Layouts: dx and switches (N,P,Q,C), dy (N,H,W,C).
 // Invocation: four consecutive elements of dx. Elements past the end fall in the buffer's padding.
 // Grid: ceil(len / 4) invocations, len the number of elements of dx.
-// Twin: MaxUnpool2dBwd in src/reference/unpool2d.rs.
+// Twin: MaxUnpool2dBwd in src/ops/unpool2d/cpu.rs.
 struct Params {
     vectors: u32,
     c: u32,

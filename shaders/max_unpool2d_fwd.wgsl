@@ -8,7 +8,7 @@
 //   in the buffer's padding.
 // Grid: ceil(len / 4) invocations, len the number of elements of y.
 // Precondition: every switch lies in its own window.
-// Twin: MaxUnpool2dFwd in src/reference/unpool2d.rs.
+// Twin: MaxUnpool2dFwd in src/ops/unpool2d/cpu.rs.
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<Map4>;

@@ -4,7 +4,7 @@
 // Layouts: known (N,H,W,C), shapes (N, 64, 8).
 // Invocation: four consecutive elements. Elements past the end fall in the buffer's padding.
 // Grid: ceil(len / 4) invocations.
-// Twin: MissingPixels in src/reference/missing.rs.
+// Twin: MissingPixels in src/ops/missing/cpu.rs.
 struct Params {
     vectors: u32,
     n: u32,

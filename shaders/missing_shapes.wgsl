@@ -13,7 +13,7 @@
 // Layouts: shapes (N, 64, 8).
 // Invocation: one record.
 // Grid: 64 N invocations.
-// Twin: MissingPixels in src/reference/missing.rs.
+// Twin: MissingPixels in src/ops/missing/cpu.rs.
 struct Params {
     shapes: u32,
     h: u32,

@@ -9,7 +9,7 @@
 // Invocation: pixels i, i + stride, ... The workgroup's sum goes to partials[workgroup], and
 //   sum_scalar adds those.
 // Grid: at most 256 workgroups of 256.
-// Twin: PixelCrossEntropy in src/reference/segmentation.rs.
+// Twin: PixelCrossEntropy in src/ops/segmentation/cpu.rs.
 struct Params {
     pixels: u32,
     classes: u32,

@@ -4,7 +4,7 @@
 // Layouts: w and dw (outer, atoms, inner).
 // Workgroup: one atom. An invocation takes its elements local, local + 64, ...
 // Grid: `atoms` workgroups of 64.
-// Twin: ProjectGrad in src/reference/constraint.rs.
+// Twin: ProjectGrad in src/ops/constraint/cpu.rs.
 struct Params {
     outer: u32,
     atoms: u32,

@@ -4,7 +4,7 @@
 // Invocation: one vec4 of dx, whose lanes k are channels (4i + k) mod C. If none of them is dead,
 //   dx is not written.
 // Grid: ceil(len / 4) invocations.
-// Twin: Revive in src/reference/revive.rs.
+// Twin: Revive in src/ops/revive/cpu.rs.
 struct Params {
     vectors: u32,
     channels: u32,

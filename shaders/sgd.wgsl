@@ -6,7 +6,7 @@
 // Layouts: grads, weights and m have the same length.
 // Invocation: one vec4. Gaps between parameters have zero gradients and do not change.
 // Grid: ceil(len / 4) invocations.
-// Twin: Sgd in src/reference/optimizer.rs.
+// Twin: Sgd in src/ops/optimizer.rs.
 struct Params {
     vectors: u32,
     factor: f32,

@@ -5,7 +5,7 @@
 // Invocation: one vec4 of dx and of dt.
 // Grid: ceil(len / 4) invocations.
 // Precondition: without LEVELS `slope` and `level` are not read, and any f32 buffer may be bound.
-// Twin: SoftThresholdBwd in src/reference/soft_threshold.rs.
+// Twin: SoftThresholdBwd in src/ops/soft_threshold/cpu.rs.
 
 @group(0) @binding(5) var<storage, read> dy: array<Map4>;
 @group(0) @binding(6) var<storage, read_write> dx: array<Map4>;

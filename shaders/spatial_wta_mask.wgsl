@@ -3,7 +3,7 @@
 // Layouts: x and mask (N,H,W,C).
 // Invocation: one map, channels fastest.
 // Grid: N * C invocations.
-// Twin: SpatialWtaMask in src/reference/mask.rs.
+// Twin: SpatialWtaMask in src/ops/mask/cpu.rs.
 struct Params {
     maps: u32,
     c: u32,

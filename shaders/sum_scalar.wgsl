@@ -6,7 +6,7 @@
 // Layouts: partials (at least offset + count), scalars (slots, width).
 // Invocation: partials local, local + 256, ...
 // Grid: one workgroup of 256.
-// Twin: the sums in src/reference/loss.rs and src/reference/reduce.rs.
+// Twin: the sums in src/ops/loss/cpu.rs and src/ops/reduce/cpu.rs.
 struct Params {
     offset: u32,
     count: u32,

@@ -5,7 +5,7 @@
 // Invocation: one vec4. Lanes past `len` become 0: they lie between the ranges of the gradient
 //   buffer, whose norm is taken over the whole buffer.
 // Grid: `vectors` invocations.
-// Twin: the sums in src/reference/conv2d.rs and src/reference/reduce.rs.
+// Twin: the sums in src/ops/conv2d/cpu.rs and src/ops/reduce/cpu.rs.
 struct Params {
     vectors: u32,
     slices: u32,

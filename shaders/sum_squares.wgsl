@@ -3,7 +3,7 @@
 // Layouts: x (len), partials (workgroups). sum_scalar adds the partial sums.
 // Invocation: vec4s i, i + stride, ...
 // Grid: at most 256 workgroups of 256.
-// Twin: SumSquares in src/reference/reduce.rs.
+// Twin: SumSquares in src/ops/reduce/cpu.rs.
 struct Params {
     len: u32,
     vectors: u32,

@@ -3,7 +3,7 @@
 // Layouts: x and mask have the same length, threshold (1).
 // Invocation: one vec4. Lanes past the end fall in the buffer's padding.
 // Grid: ceil(len / 4) invocations.
-// Twin: ThresholdMask in src/reference/mask.rs.
+// Twin: ThresholdMask in src/ops/mask/cpu.rs.
 struct Params {
     vectors: u32,
 }

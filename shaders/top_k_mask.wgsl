@@ -7,7 +7,7 @@
 // Workgroup: one sample.
 // Grid: N workgroups of 256.
 // Precondition: k <= C * H * W.
-// Twin: TopKMask in src/reference/mask.rs.
+// Twin: TopKMask in src/ops/mask/cpu.rs.
 struct Params {
     n: u32,
     c: u32,

@@ -5,7 +5,7 @@
 //   Without VEC each is computed on its own, with the same value in every lane. Elements past the
 //   end fall in the buffer's padding.
 // Grid: ceil(len / 4) invocations, len the number of elements of dx.
-// Twin: UpsampleNearest2dBwd in src/reference/unpool2d.rs.
+// Twin: UpsampleNearest2dBwd in src/ops/unpool2d/cpu.rs.
 
 struct Params {
     vectors: u32,

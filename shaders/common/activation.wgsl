@@ -1,5 +1,5 @@
 // Activation functions and their slopes. `code` is Activation::code of src/ops/activation.rs,
-// `parameter` is its slope or alpha. Twin: src/reference/activation.rs.
+// `parameter` is its slope or alpha. Twin: src/ops/activation/cpu.rs.
 // Pass `code` as an override constant, so that the switch folds away. Adapters that execute every
 // branch would otherwise pay for all functions.
 // Everything is built on exp of arguments <= 0 and on polynomials, because the built-in tanh and

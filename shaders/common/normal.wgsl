@@ -1,7 +1,7 @@
 // A standard normal number from a uniform random word: the quantile at u = (word + 1/2) / 2^32,
 // which is sqrt(2) erfinv(2u - 1). erfinv is the single-precision approximation by Giles,
 // "Approximating the erfinv function", GPU Computing Gems 2011. Twin: normal in
-// src/reference/corrupt.rs.
+// src/ops/corrupt/cpu.rs.
 fn normal_of(word: u32) -> f32 {
     let x = (f32(bitcast<i32>(word ^ 0x80000000u)) + 0.5) / 2147483648.0;
     // `tail` is the distance of u from the nearer of 0 and 1, so that (1 - x)(1 + x) = 4 tail (1 -

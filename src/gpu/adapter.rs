@@ -125,8 +125,7 @@ fn enumerate(backends: wgpu::Backends) -> Vec<Adapter> {
 }
 
 /// The adapter that `auto` and `gpu` select: a hardware GPU, discrete before integrated, then
-/// Vulkan
-/// before Metal, DX12 and GL.
+/// Vulkan before Metal, DX12 and GL.
 pub fn choose_automatically(adapters: &[Adapter]) -> Option<&Adapter> {
     adapters
         .iter()

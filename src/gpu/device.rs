@@ -533,8 +533,7 @@ impl Gpu {
     }
 
     /// Leaks the device. Dropping it would wait for the work that hangs, and wgpu panics when a
-    /// lost
-    /// device with unfinished work is dropped.
+    /// lost device with unfinished work is dropped.
     fn abandon(&self) {
         std::mem::forget((self.device.clone(), self.queue.clone()));
     }

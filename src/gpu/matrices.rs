@@ -1,11 +1,9 @@
 //! Cooperative matrices, which a subgroup holds and multiplies together, on some GPUs with
-//! dedicated
-//! units (tensor cores). They are an experimental feature of wgpu, so a device has them only on
-//! request.
+//! dedicated units (tensor cores). They are an experimental feature of wgpu, so a device has them
+//! only on request.
 //!
 //! Known risk: naga declares the Vulkan memory model for such kernels, but does not mark accesses
-//! to
-//! workgroup memory as shared between invocations, as that model requires
+//! to workgroup memory as shared between invocations, as that model requires
 //! (<https://github.com/gfx-rs/wgpu/issues/8805>). A strict driver may move them across a barrier.
 //! Run `csae verify --kernels matrix` on every new driver.
 

@@ -1,6 +1,5 @@
 //! The GPU path: kernel sources and their reflection by naga, adapters, and a device that compiles
-//! a
-//! program once and replays it.
+//! a program once and replays it.
 
 mod adapter;
 mod choice;

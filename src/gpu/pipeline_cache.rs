@@ -1,6 +1,5 @@
 //! A pipeline cache on disk: keeps what the driver has compiled between runs, where wgpu supports
-//! it
-//! (only Vulkan so far). Many drivers have a cache of their own as well.
+//! it (only Vulkan so far). Many drivers have a cache of their own as well.
 
 use std::path::{Path, PathBuf};
 

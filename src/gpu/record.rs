@@ -1,6 +1,5 @@
 //! A recording of dispatches and their arguments. It does not use wgpu, so that a test without a
-//! GPU
-//! can compare every dispatch with the shader as naga reflects it.
+//! GPU can compare every dispatch with the shader as naga reflects it.
 
 use std::rc::Rc;
 
@@ -79,8 +78,7 @@ pub const FLAT: u32 = 64;
 
 impl Recorder {
     /// The kernel variant for a matrix product: the one asked for, else the one in the user's
-    /// table,
-    /// else the one in the built-in table for this kind of adapter.
+    /// table, else the one in the built-in table for this kind of adapter.
     pub fn products(&self, product: &Product) -> Choice {
         let measured = || {
             self.tuned

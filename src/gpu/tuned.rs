@@ -1,13 +1,12 @@
 //! Tables of the fastest kernel variant for each shape of matrix product. Each is a short TOML
-//! file.
-//! One for each kind of adapter is built in; `csae bench --tune` measures one for the user's
+//! file. One for each kind of adapter is built in; `csae bench --tune` measures one for the user's
 //! adapter.
 //!
 //! A product has `rows` × `columns` values, each a sum of `steps` terms. A class is the three sizes
 //! rounded up to powers of two. A product whose class is not in the table uses the nearest class of
 //! the same operation, if the factors between their sizes multiply to 8 at most. Products of maps
-//! in
-//! half precision have their own classes; without a near one they use a class of single precision.
+//! in half precision have their own classes; without a near one they use a class of single
+//! precision.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -303,8 +302,7 @@ impl Tuned {
     ///
     /// # Errors
     /// If it cannot be read or belongs to another adapter or version. The caller should then use
-    /// the
-    /// built-in table.
+    /// the built-in table.
     pub fn read(path: &Path, identity: &str) -> Result<Option<Self>> {
         if !path.exists() {
             return Ok(None);

@@ -1,6 +1,6 @@
-//! Activations. `y = f(x)`; as an epilogue of a convolution they are differentiated by their output
-//! instead, which saves the input: possible where f is invertible on its derivative (not GELU and
-//! SiLU).
+//! Activation functions y = f(x). As the epilogue of a convolution they are differentiated from
+//! their output, so that the input need not be stored. GELU and SiLU do not allow this: their
+//! slopes do not follow from the output alone.
 
 pub(super) mod cpu;
 
@@ -18,15 +18,15 @@ shaders! {
 }
 
 names! {
-    /// An activation function without its constant.
+    /// An activation function, without its constant.
     pub enum ActivationName {
         /// x
         Identity = "identity",
         /// max(x, 0)
         Relu = "relu",
-        /// x > 0 ? x : slope·x
+        /// x if x > 0, else slope·x
         LeakyRelu = "leaky_relu",
-        /// x > 0 ? x : α(eˣ − 1)
+        /// x if x > 0, else α(eˣ − 1)
         Elu = "elu",
         /// ln(1 + eˣ)
         Softplus = "softplus",
@@ -49,14 +49,14 @@ pub enum Activation {
     Identity,
     /// max(x, 0); derivative 0 at 0
     Relu,
-    /// x > 0 ? x : slope·x
+    /// x if x > 0, else slope·x
     LeakyRelu {
         /// Slope for x ≤ 0, at least 0.
         slope: f64,
     },
-    /// x > 0 ? x : α(eˣ − 1)
+    /// x if x > 0, else α(eˣ − 1)
     Elu {
-        /// Saturation, above 0.
+        /// The limit for x → −∞ is −α; above 0.
         alpha: f64,
     },
     /// ln(1 + eˣ)
@@ -72,7 +72,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Which function it is, without its constant.
+    /// The function without its constant.
     pub const fn function(self) -> ActivationName {
         match self {
             Self::Identity => ActivationName::Identity,
@@ -87,12 +87,12 @@ impl Activation {
         }
     }
 
-    /// The activation of a name, with its constant where it has one.
+    /// The activation of a name, with its constant if it has one.
     ///
     /// # Errors
-    /// When no activation has the name, or its constant is out of range.
+    /// If no activation has the name, or its constant is out of range.
     pub fn named(name: &str, slope: f64, alpha: f64) -> Result<Self> {
-        // The name of the identity in other programs.
+        // Other programs call the identity `linear`.
         let function = if name == "linear" { "identity" } else { name };
         let Some(function) = ActivationName::named(function) else {
             let known: Vec<&str> = ActivationName::names().collect();
@@ -121,7 +121,7 @@ impl Activation {
         })
     }
 
-    /// Number of the function in `common/activation.wgsl`.
+    /// Code of the function in `common/activation.wgsl`.
     pub const fn code(self) -> u32 {
         match self {
             Self::Identity => 0,
@@ -151,7 +151,7 @@ impl Activation {
         }
     }
 
-    /// Whether the derivative follows from the output alone.
+    /// Whether the slope can be computed from the output alone.
     pub const fn from_output(self) -> bool {
         match self {
             Self::Identity
@@ -165,7 +165,7 @@ impl Activation {
         }
     }
 
-    /// Floating-point operations of one value.
+    /// Floating-point operations for one value.
     const fn flops(self) -> usize {
         match self {
             Self::Identity => 0,
@@ -177,14 +177,14 @@ impl Activation {
         }
     }
 
-    /// Floating-point operations of multiplying by the slope as it follows from the output: no
-    /// exponential, but a comparison or two and the product.
+    /// Floating-point operations for multiplying by the slope computed from the output: a
+    /// comparison or two and the product, but no exponential.
     pub(super) const fn slope_flops(self) -> usize {
         if matches!(self, Self::Identity) { 0 } else { 2 }
     }
 }
 
-/// The name of an epilogue in an operation's sizes, a space before it. Empty for the identity.
+/// The name of an epilogue in an operation's sizes, after a space. Empty for the identity.
 pub(super) fn epilogue(activation: Activation) -> String {
     match activation {
         Activation::Identity => String::new(),
@@ -192,7 +192,7 @@ pub(super) fn epilogue(activation: Activation) -> String {
     }
 }
 
-/// As [`epilogue`]. An activation that is a gate has its slope taken, which a prime marks.
+/// As [`epilogue`]. A prime marks a gate, which multiplies by the slope of the activation.
 pub(super) fn gated(activation: Activation, gate: Option<View>) -> String {
     match epilogue(activation) {
         name if gate.is_some() && !name.is_empty() => name + "'",
@@ -247,7 +247,8 @@ impl Work for ActivationBwd {
 }
 
 operation! {
-    /// dx = dy·f′(f⁻¹(y)): from the output, for activations with [`Activation::from_output`].
+    /// dx = dy·f′(x), with the slope computed from y = f(x). Only for activations with
+    /// [`Activation::from_output`].
     ActivationBwdOutput { activation: Activation } reads { y, dy } writes { dx }
 }
 
@@ -273,8 +274,8 @@ params! {
     struct ActivationParams { vectors: u32, parameter: f32 }
 }
 
-/// All three kernels: one vec4 an invocation, the function as a constant so that its switch folds
-/// away.
+/// Records one of the three kernels, with one vec4 for each invocation. The function is an override
+/// constant, so that the shader's switch folds away.
 fn dispatch(
     r: &mut Recorder,
     kernel: Kernel,

@@ -12,10 +12,12 @@ shaders! {
 }
 
 operation! {
-    /// Keeps every atom within the ball of radius `max_norm`: w[o,a,i] ·= min(1,
-    /// max_norm/‖w[·,a,·]‖₂). In memory `w` is (outer, atoms, inner). Without it an L1 penalty is
-    /// paid by shrinking the code and growing the atoms (Olshausen & Field 1996; Mairal et al.
-    /// 2010). With `exact` every atom but 0 gets just that norm: w[o,a,i] ·= max_norm/‖w[·,a,·]‖₂.
+    /// Projects every atom into the ball of radius `max_norm`: w[o,a,i] ·= min(1,
+    /// max_norm/‖w[·,a,·]‖₂). With `exact` every atom other than 0 gets exactly that norm: w[o,a,i]
+    /// ·= max_norm/‖w[·,a,·]‖₂. In memory `w` is (outer, atoms, inner).
+    ///
+    /// Without this constraint a model can evade an L1 penalty by shrinking the code and growing
+    /// the atoms (Olshausen & Field 1996; Mairal et al. 2010).
     MaxNorm { outer: usize, atoms: usize, inner: usize, max_norm: f64, exact: bool } updates { w }
 }
 
@@ -30,7 +32,7 @@ impl Work for MaxNorm {
 
     fn alone(n: usize) -> Vec<Alone<Self>> {
         let one = Alone::new(|m| {
-            // As many parameters as the maps of a batch have values.
+            // As many parameters as the maps of a batch have elements.
             let len = n * MAPS.len();
             let w = m.real(len);
             Self { outer: 1, atoms: len / 1024, inner: 1024, max_norm: 1.0, exact: false, w }
@@ -40,8 +42,8 @@ impl Work for MaxNorm {
 }
 
 operation! {
-    /// Takes away what would change an atom's length: dw ·−= (⟨dw, w⟩/‖w‖²)·w, for each atom of w,
-    /// laid out as [`MaxNorm`]'s. Before an update of atoms whose norm is kept at 1 (Bricken et
+    /// Removes the component of the gradient along each atom: dw −= (⟨dw, w⟩/‖w‖²)·w, with the
+    /// layout of [`MaxNorm`]. It precedes the update of atoms whose norm is kept at 1 (Bricken et
     /// al., "Towards Monosemanticity", 2023; Gao et al., "Scaling and evaluating sparse
     /// autoencoders", 2024).
     ProjectGrad { outer: usize, atoms: usize, inner: usize } reads { w } updates { dw }
@@ -58,7 +60,7 @@ impl Work for ProjectGrad {
 
     fn alone(n: usize) -> Vec<Alone<Self>> {
         let one = Alone::new(|m| {
-            // As many parameters as the maps of a batch have values.
+            // As many parameters as the maps of a batch have elements.
             let len = n * MAPS.len();
             let (w, dw) = (m.real(len), m.real(len));
             Self { outer: 1, atoms: len / 1024, inner: 1024, w, dw }

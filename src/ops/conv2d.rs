@@ -1,6 +1,6 @@
-//! Convolution and its two gradients. The three of them are also the transposed convolution (its
-//! forward is [`Conv2dBwdInput`], its gradient by input [`Conv2dFwd`]) and the fully connected
-//! layer ([`Conv2d::linear`]).
+//! Convolution and its two gradients. The same operations compute the transposed convolution (its
+//! forward pass is [`Conv2dBwdInput`], its gradient by the input [`Conv2dFwd`]) and the fully
+//! connected layer ([`Conv2d::linear`]).
 //!
 //! Memory: x (N,H,W,C), y (N,P,Q,K), w (R,S,C/groups,K), all dense.
 
@@ -41,19 +41,20 @@ shaders! {
 
 operation! {
     /// y[n,p,q,k] = f(b[k] + Σ_{r,s,c} x[n, p·stride − pad + r·dil, q·stride − pad + s·dil,
-    /// c]·w[r,s,c,k]), c over the group of k; with a gate, f′(f⁻¹(gate[n,p,q,k]))·Σ.
+    /// c]·w[r,s,c,k]), c over the group of k. With a gate, y = f′·Σ, the slope f′ computed from
+    /// gate[n,p,q,k].
     Conv2dFwd {
         /// Problem size.
         size: Conv2d,
-        /// Epilogue f, or the f that `gate` is the output of.
+        /// The epilogue f. With a gate, the function whose output `gate` is.
         activation: Activation,
     }
     reads { x, w }
     maybe {
-        /// One value a channel of y.
+        /// Bias: one value for each channel of y.
         b,
-        /// f's output in the layer whose gradient y is, as large as y; then f is one with
-        /// [`Activation::from_output`] and b is absent.
+        /// The output of f in the layer whose gradient y is, as large as y. Requires
+        /// [`Activation::from_output`] and no bias.
         gate
     }
     writes { y }
@@ -74,19 +75,19 @@ impl Work for Conv2dFwd {
 }
 
 operation! {
-    /// [`Conv2dFwd`] and the max pooling of its output by windows of 2×2 side by side, in one:
-    /// y[n,i,j,k] is the largest of the four outputs (2i,2j)…(2i+1,2j+1), `switches` its position
-    /// p·Q + q among those of the sample, u32. Ties go to the first; a NaN wins over numbers. What
-    /// is pooled is never stored. Without groups, K a multiple of 4.
+    /// [`Conv2dFwd`] fused with max pooling by disjoint windows of 2×2: y[n,i,j,k] is the maximum
+    /// of the four outputs (2i,2j)…(2i+1,2j+1) and `switches` (u32) its position p·Q + q in the
+    /// sample. Ties go to the first element; NaN wins over numbers. The output of the convolution
+    /// is never stored. Requires no groups, and K a multiple of 4.
     Conv2dMaxPoolFwd {
         /// Problem size of the convolution.
         size: Conv2d,
-        /// Epilogue f.
+        /// The epilogue f.
         activation: Activation,
     }
     reads { x, w }
     maybe {
-        /// One value a channel of y.
+        /// Bias: one value for each channel of y.
         b
     }
     writes { y, switches }
@@ -108,20 +109,21 @@ impl Work for Conv2dMaxPoolFwd {
 
 operation! {
     /// x[n,h,w,c] = f(b[c] + Σ_{r,s,k} y[n,p,q,k]·w[r,s,c,k]) over the (p,q) with p·stride − pad +
-    /// r·dil = h: the gradient by the input (b absent, f identity), and the transposed
-    /// convolution's forward. With a gate, f′(f⁻¹(gate[n,h,w,c]))·Σ.
+    /// r·dil = h, and the same for columns. This is the gradient by the input (no bias, f the
+    /// identity), and the forward pass of a transposed convolution. With a gate, x = f′·Σ, the
+    /// slope f′ computed from gate[n,h,w,c].
     Conv2dBwdInput {
         /// Problem size of the convolution whose adjoint this is.
         size: Conv2d,
-        /// Epilogue f, or the f that `gate` is the output of.
+        /// The epilogue f. With a gate, the function whose output `gate` is.
         activation: Activation,
     }
     reads { y, w }
     maybe {
-        /// One value a channel of x.
+        /// Bias: one value for each channel of x.
         b,
-        /// f's output in the layer whose gradient x is, as large as x; then f is one with
-        /// [`Activation::from_output`] and b is absent.
+        /// The output of f in the layer whose gradient x is, as large as x. Requires
+        /// [`Activation::from_output`] and no bias.
         gate
     }
     writes { x }
@@ -143,8 +145,8 @@ impl Work for Conv2dBwdInput {
 
 operation! {
     /// dw[r,s,c,k] = Σ_{n,p,q} x[n, p·stride − pad + r·dil, …, c]·dy[n,p,q,k]. For a transposed
-    /// convolution, `x` is its output's gradient and `dy` its input. `partials` holds
-    /// [`Conv2dBwdWeight::partials_len`] elements: one dw for each slice of the batch.
+    /// convolution, `x` is the gradient of its output and `dy` its input. `partials` has
+    /// [`Conv2dBwdWeight::partials_len`] elements: one dw for each slice of the pixels.
     Conv2dBwdWeight { size: Conv2d }
     reads { x, dy }
     writes { dw }
@@ -166,17 +168,19 @@ impl Work for Conv2dBwdWeight {
 }
 
 params! {
-    /// Shared by all kernels: bias and activation in the two directions, slices in the weight
-    /// gradient.
+    /// The parameter block of all convolution kernels. Bias and activation are used in the two
+    /// directions, slices in the weight gradient.
     struct Conv2dParams {
         n: u32, h: u32, w: u32, c: u32, p: u32, q: u32, k: u32, r: u32, s: u32,
-        stride_h: u32, stride_w: u32, pad_h: u32, pad_w: u32, dilation_h: u32, dilation_w: u32, groups: u32,
+        stride_h: u32, stride_w: u32, pad_h: u32, pad_w: u32, dilation_h: u32, dilation_w: u32,
+        groups: u32,
         has_bias: u32, parameter: f32,
         slices: u32, slice_pixels: u32, slice_stride: u32,
     }
 }
 
-/// Pixels, channels and filters of an invocation's block in the `_regs` kernels.
+/// Side of the block of outputs that an invocation of the `_regs` kernels sums. Larger blocks need
+/// fewer loads for each product, but 16 by 16 takes seconds to compile.
 const BLOCK: usize = 8;
 
 /// A tile of the `_subgroup`, `_tiled` and `_matrix` kernels.
@@ -190,7 +194,8 @@ struct Tile {
 }
 
 impl Tile {
-    /// The tile for products with so many columns, for the kinds that have one.
+    /// The tile of a kernel variant for products with `columns` columns. None for variants without
+    /// tiles.
     fn of(choice: Choice, columns: usize) -> Option<Self> {
         let vectors = columns.div_ceil(4).next_power_of_two();
         match choice {
@@ -201,13 +206,13 @@ impl Tile {
         }
     }
 
-    /// Workgroups for a product of so many rows and columns.
+    /// Number of workgroups for a product of `rows` by `columns`.
     const fn groups(&self, rows: usize, columns: usize) -> u64 {
         (rows.div_ceil(self.rows) * columns.div_ceil(4 * self.columns)) as u64
     }
 }
 
-/// The product of matrices by which a convolution over a map is computed. None with groups.
+/// The matrix product of a convolution that reads `map`. None with groups.
 fn product_of(family: Family, g: &Conv2d, map: View) -> Option<Product> {
     (g.groups == 1).then(|| product(family, g, map))
 }
@@ -216,7 +221,7 @@ fn product(family: Family, g: &Conv2d, map: View) -> Product {
     let (taps, pixels) = (g.taps.kernel[0] * g.taps.kernel[1], g.n * g.y.area());
     let (rows, columns, steps) = match family {
         Family::Conv2dFwd => (pixels, g.y.c, taps * g.x.c),
-        // Each pixel meets one phase of the taps.
+        // Each pixel is reached only by the taps of its phase.
         Family::Conv2dBwdInput => {
             (g.n * g.x.area(), g.x.c, taps.div_ceil(g.taps.stride[0] * g.taps.stride[1]) * g.y.c)
         }
@@ -225,17 +230,17 @@ fn product(family: Family, g: &Conv2d, map: View) -> Product {
     Product { family, half: map.half, rows, columns, steps }
 }
 
-/// The kind that a convolution takes: products of matrices have no groups.
+/// The kernel variant for a convolution: the plain one with groups, which is not a matrix product.
 fn choice(r: &Recorder, family: Family, g: &Conv2d, map: View) -> Choice {
     if g.groups == 1 { r.products(&product(family, g, map)) } else { Choice::Plain }
 }
 
-/// Whether four channels lie together in one aligned vec4.
+/// Whether channels can be accessed as aligned vec4s.
 const fn vec4(channels: usize) -> bool {
     channels.is_multiple_of(4)
 }
 
-/// Sizes in words. `from` is what the operation reads and `to` what it writes.
+/// Describes the sizes of a convolution that reads maps of size `from` and writes `to`.
 fn convolution(size: &Conv2d, from: Dims, to: Dims) -> String {
     let [r, s] = size.taps.kernel;
     let mut text = format!("{from}-{to}");
@@ -281,7 +286,7 @@ impl Conv2dParams {
     }
 }
 
-/// What is bound as `gate`: it, or, since none is read, the map that the product is of.
+/// The view to bind as `gate`. Without a gate the kernel does not read it, so `map` is bound.
 fn gate_or(
     map: View,
     activation: Activation,
@@ -340,12 +345,12 @@ impl Conv2dFwd {
 }
 
 impl Conv2dMaxPoolFwd {
-    /// The pooling.
+    /// The size of the pooling.
     pub fn pool(&self) -> Pool2d {
         Self::pool_of(&self.size).expect("checked before")
     }
 
-    /// The pooling behind a convolution, if the two can be one.
+    /// The size of the pooling that can be fused with a convolution. None if it cannot be fused.
     pub fn pool_of(size: &Conv2d) -> Option<Pool2d> {
         let pool = Pool2d::new(size.n, size.y, [2, 2], [2, 2], [0, 0]).ok()?;
         (size.groups == 1 && vec4(size.y.c)).then_some(pool)
@@ -425,9 +430,10 @@ impl Conv2dBwdInput {
     }
 }
 
-/// Pixels of a slice of the weight gradient and the number of slices: enough to fill a device,
-/// short enough for sums of single precision, within 128 MiB. They depend on the problem alone, not
-/// on the device, so that sums keep their order.
+/// Pixels in a slice of the weight gradient, and the number of slices. There are enough slices to
+/// fill a device (`INVOCATIONS` of the `_regs` kernel), sums are short enough for single precision
+/// (`PIXELS`), and the partial sums fit in 128 MiB (`ELEMENTS`). The numbers depend only on the
+/// problem, not on the device, so that sums keep their order.
 fn slices(g: &Conv2d) -> (usize, usize) {
     const INVOCATIONS: usize = 16384;
     const PIXELS: std::ops::RangeInclusive<usize> = 64..=65536;
@@ -450,7 +456,7 @@ fn weight_blocks(g: &Conv2d) -> usize {
 }
 
 impl Conv2dBwdWeight {
-    /// Elements of `partials`, at least 1: none is used if the batch is one slice.
+    /// Number of elements of `partials`. It is 1 if there is one slice, which does not use it.
     pub fn partials_len(size: &Conv2d) -> usize {
         match slices(size) {
             (_, 1) => 1,

@@ -1,4 +1,4 @@
-//! Corruption of a batch on the device: what a restorer learns to take away.
+//! Corruption of a batch on the device, which a restoration model learns to remove.
 
 mod cpu;
 
@@ -13,19 +13,21 @@ shaders! {
 }
 
 operation! {
-    /// y = x + σ_n·ε with ε from N(0,1): white Gaussian noise, neither clipped nor rounded; `level`
-    /// is σ_n, one value a sample, drawn uniformly from low…high (0–1 scale, as x). Element i of
-    /// the batch, counted as NCHW, has the word w = `rng::word([i, step, 0x6e6f_6973, …])` and ε =
-    /// √2·erf⁻¹(2u − 1), u = (w + ½)/2³², by Giles, "Approximating the erfinv function", GPU
-    /// Computing Gems 2011 (single precision); sample n has `rng::word([n, step, 0x6c65_7665, …])`.
+    /// y = x + σ_n·ε with ε from N(0,1): white Gaussian noise, neither clipped nor rounded. `level`
+    /// receives σ_n for each sample, uniform in low…high (on the scale of x, 0…1).
+    ///
+    /// The element with NCHW index i in the batch uses the word w = `rng::word([i, step,
+    /// 0x6e6f_6973, …])` ("nois" in ASCII): ε = √2·erf⁻¹(2u − 1) with u = (w + ½)/2³², erf⁻¹ by
+    /// Giles, "Approximating the erfinv function", GPU Computing Gems 2011 (single precision). The
+    /// level of sample n uses `rng::word([n, step, 0x6c65_7665, …])` ("leve").
     GaussianNoise {
-        /// Batch.
+        /// Batch size.
         n: usize,
-        /// One sample.
+        /// Size of a sample.
         dims: Dims,
-        /// Smallest σ.
+        /// Minimum σ.
         low: f64,
-        /// Largest σ.
+        /// Maximum σ.
         high: f64,
     }
     reads { x } writes { y, level }
@@ -55,7 +57,7 @@ params! {
 }
 
 impl GaussianNoise {
-    /// The stream of the noise and that of the levels.
+    /// The random streams of the noise and of the levels.
     const STREAMS: [u32; 2] = [0x6e6f_6973, 0x6c65_7665];
 
     /// σ of sample `n` of the batch at a step.
@@ -64,7 +66,7 @@ impl GaussianNoise {
         self.low + (self.high - self.low) * share
     }
 
-    /// The word of element `i` of the batch at a step.
+    /// The random word of element `i` of the batch at a step.
     pub fn word_of(i: u32, step: u32, seed: u64) -> u32 {
         rng::word(i, step, Self::STREAMS[0], seed)
     }

@@ -1,4 +1,4 @@
-//! Batches made on the device from the resident bytes.
+//! Gathers batches on the device from image bytes in its memory.
 
 mod cpu;
 
@@ -12,7 +12,7 @@ shaders! {
     GatherBatch "gather_batch",
 }
 
-/// What may be done at random to each sample of a batch.
+/// Random augmentation of each sample of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Augment {
     /// Crop at a random place instead of the centre.
@@ -21,16 +21,15 @@ pub struct Augment {
     pub flip_x: bool,
     /// Flip top to bottom with probability ½.
     pub flip_y: bool,
-    /// Exchange rows and columns with probability ½, before flips; samples are square then. With
-    /// both flips: turns by quarters, each of the eight ways to lay a square being as likely as any
-    /// other.
+    /// Transpose with probability ½, before the flips. Samples must be square. Together with both
+    /// flips, all eight dihedral transforms are equally likely.
     pub turn: bool,
 }
 
-/// First of the five random streams of a sample.
+/// First of the five random streams of a sample: a fixed number that other operations do not use.
 const STREAM: u32 = 0x006a_7468;
 
-/// What was drawn for one sample.
+/// The augmentation of one sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draw {
     /// First row of the crop.
@@ -41,12 +40,12 @@ pub struct Draw {
     pub flip_x: bool,
     /// Whether it is flipped top to bottom.
     pub flip_y: bool,
-    /// Whether rows and columns are exchanged.
+    /// Whether it is transposed.
     pub turn: bool,
 }
 
 impl Draw {
-    /// Where element (h, w) of a sample of this size comes from, within the crop.
+    /// The position within the crop from which element (h, w) of a sample of this size comes.
     pub const fn from(self, [h, w]: [usize; 2], [height, width]: [usize; 2]) -> [usize; 2] {
         let [h, w] = if self.turn { [w, h] } else { [h, w] };
         [if self.flip_y { height - 1 - h } else { h }, if self.flip_x { width - 1 - w } else { w }]
@@ -54,8 +53,8 @@ impl Draw {
 }
 
 impl Augment {
-    /// Draws for the sample at place `entry` of the epoch's order; the image has `spare_h` rows and
-    /// `spare_w` columns more than the sample.
+    /// The augmentation of the sample at position `entry` of the epoch's order. The image has
+    /// `spare_h` rows and `spare_w` columns more than the sample.
     pub fn draw(self, entry: u32, step: u32, seed: u64, spare_h: usize, spare_w: usize) -> Draw {
         let random = |j: u32| rng::word(entry, step, STREAM + j, seed);
         let place = |spare: usize, j: u32| {
@@ -75,20 +74,22 @@ operation! {
     /// x[i] = a crop of image order[cursor + i], converted from bytes: x = byte·scale + shift,
     /// channels innermost.
     ///
-    /// `bytes` holds images (H,W,C) one after the other, four bytes a word, little end first.
-    /// `table` holds three words an image: byte offset, height, width; every image is at least as
-    /// large as `dims`. Sample i draws w_j = `rng::word([cursor + i, step, 0x6a7468 + j, …])`: the
-    /// crop's top is w₀ mod (height − h + 1), its left w₁ mod (width − w + 1) (else centred,
-    /// rounded down); flips are the top bits of w₂ and w₃, and rows and columns are exchanged by
-    /// that of w₄.
+    /// `bytes` holds images (H,W,C) one after the other, four bytes in each word, little-endian.
+    /// `table` holds three words for each image: byte offset, height, width. Every image must be at
+    /// least as large as `dims`.
+    ///
+    /// Sample i uses the words w_j = `rng::word([cursor + i, step, 0x6a7468 + j, …])`. A random
+    /// crop begins at row w₀ mod (height − h + 1) and column w₁ mod (width − w + 1); otherwise the
+    /// crop is centred, rounded down. The top bits of w₂ and w₃ decide the flips, that of w₄ the
+    /// transposition.
     GatherBatch {
-        /// Batch.
+        /// Batch size.
         n: usize,
-        /// One sample of the batch.
+        /// Size of a sample.
         dims: Dims,
         /// Augmentation.
         augment: Augment,
-        /// Factor on bytes.
+        /// Factor of the bytes.
         scale: f64,
         /// Added after scaling.
         shift: f64,
@@ -101,7 +102,8 @@ impl Work for GatherBatch {
         each(self.x.len, 2)
     }
 
-    /// The chosen images alone, at a byte a value, with their places in the table and the order.
+    /// Counts only the selected images, with one byte for each value, and their entries in `table`
+    /// and `order`.
     fn bytes(&self) -> f64 {
         let read = 4 * (self.x.len.div_ceil(4) + 4 * self.n) as u64;
         (read + self.x.len as u64 * self.x.element()) as f64
@@ -113,7 +115,7 @@ impl Work for GatherBatch {
 
     fn alone(n: usize) -> Vec<Alone<Self>> {
         let one = Alone::new(|m| {
-            // Four times as many images of 64×64 pixels as a batch has.
+            // Four times the batch, in images of 64×64 pixels.
             let images = 4 * n;
             let bytes =
                 m.words(images * 64 * 64 * 3 / 4, |i| (i as u32).wrapping_mul(2_654_435_761));

@@ -1,5 +1,5 @@
-//! The loss of a one-stage detector without anchors: a grid of cells, each of which says whether
-//! something is there, its box, and its class.
+//! The loss of a one-stage, anchor-free detector: a grid of cells, each of which predicts whether
+//! it has an object, its box, and its class.
 
 mod cpu;
 
@@ -12,21 +12,22 @@ shaders! {
     GridDetection "grid_detection",
 }
 
-/// Values of a cell before those of its classes: a logit of objectness, dx, dy, ln width, ln height
-/// of the box, in cells from the cell's middle.
+/// Number of values of a cell before its class logits: the objectness logit, and dx, dy, ln width,
+/// ln height of the box, in units of cells from the cell's centre.
 pub const CELL: usize = 5;
-/// Logarithms of sizes are cut off at this and its negative.
+/// Logarithms of sizes are clamped to ±8, which keeps exp within a factor of 3000.
 pub const SIZES: f64 = 8.0;
 
 operation! {
-    /// Σ w·(objectness + here: `box_strength`·box + `class_strength`·class) over cells; y (cells,
-    /// [`CELL`] + classes).
+    /// Σ w·(objectness + [has object]·(`box_strength`·box + `class_strength`·class)) over cells. y
+    /// (cells, [`CELL`] + classes).
     ///
-    /// Objectness is −`positive`·(1 − q)^γ ln q where something is here, else −`negative`·q^γ ln(1
-    /// − q), q the sigmoid of the logit (focal loss: Lin et al., "Focal Loss for Dense Object
-    /// Detection", 2017; binary cross-entropy with γ 0 and both factors 1). The box loses 1 − IoU +
-    /// d²/c², d the distance of the middles, c the diagonal of what encloses both (DIoU: Zheng et
-    /// al., "Distance-IoU Loss", 2020). The class loses −ln softmax.
+    /// The objectness loss is −`positive`·(1 − q)^γ ln q for a cell with an object, else
+    /// −`negative`·q^γ ln(1 − q), with q the sigmoid of the logit (focal loss: Lin et al., "Focal
+    /// Loss for Dense Object Detection", 2017). With γ = 0 and both factors 1 it is binary
+    /// cross-entropy. The box loss is 1 − IoU + d²/c², with d the distance of the centres and c the
+    /// diagonal of the smallest box that encloses both (DIoU: Zheng et al., "Distance-IoU Loss",
+    /// 2020). The class loss is −ln softmax.
     GridDetection {
         cells: usize,
         classes: usize,
@@ -40,12 +41,12 @@ operation! {
     }
     reads {
         y,
-        /// A class (u32) of each cell, or `classes` and more where nothing is.
+        /// The class (u32) of each cell; `classes` or more for a cell without an object.
         labels,
-        /// dx, dy, width, height of each cell's box, in cells from its middle; not looked at where
-        /// nothing is.
+        /// dx, dy, width, height of each cell's box, in units of cells from the cell's centre. Not
+        /// read for cells without an object.
         boxes,
-        /// w of each cell: 0 leaves it out.
+        /// The weight w of each cell; 0 excludes it.
         weights
     }
     updates { scalars } writes { dy } scratch {
@@ -95,7 +96,8 @@ impl Work for GridDetection {
 
 params! {
     struct GridDetectionParams {
-        cells: u32, classes: u32, stride: u32, gamma: f32, positive: f32, negative: f32, box_strength: f32, class_strength: f32,
+        cells: u32, classes: u32, stride: u32, gamma: f32, positive: f32, negative: f32,
+        box_strength: f32, class_strength: f32,
     }
 }
 

@@ -1,5 +1,5 @@
 //! Local contrast normalisation (Jarrett et al., "What is the Best Multi-Stage Architecture for
-//! Object Recognition?", 2009; here with a box for a window).
+//! Object Recognition?", 2009), here with a box window.
 
 use rayon::prelude::*;
 
@@ -16,23 +16,25 @@ shaders! {
 }
 
 operation! {
-    /// y = (x − μ)/√(σ² + eps): μ and σ² are mean and variance over a square window around the
-    /// pixel and over all channels; what lies outside the map is left out. σ² is the mean of x²
-    /// less μ², so that it is rounded on the scale of x²: eps should be above 10⁻⁶ of that. x, y
+    /// y = (x − μ)/√(σ² + eps), with μ and σ² the mean and variance over a square window around the
+    /// pixel and over all channels. Only the part of the window inside the map counts. x, y
     /// (N,H,W,C).
+    ///
+    /// σ² is computed as the mean of x² minus μ², so its rounding error is relative to x². `eps`
+    /// should be above 10⁻⁶ of x².
     LocalContrast {
-        /// Batch.
+        /// Batch size.
         n: usize,
-        /// One sample.
+        /// Size of a sample.
         dims: Dims,
         /// Side of the window, odd.
         window: usize,
-        /// What is added to the variance.
+        /// Added to the variance.
         eps: f64,
     }
     reads { x } writes { y }
     scratch {
-        /// Σx and Σx² of each pixel over its channels and over the window's rows: 2·n·H·W reals.
+        /// For each pixel Σx and Σx² over its channels and the window's rows: 2·n·H·W reals.
         sums
     }
 }
@@ -61,7 +63,7 @@ params! {
 }
 
 impl LocalContrast {
-    /// Elements of `sums`.
+    /// Number of elements of `sums`.
     pub const fn work(n: usize, dims: Dims) -> usize {
         2 * n * dims.area()
     }
@@ -90,7 +92,7 @@ impl LocalContrast {
     }
 }
 
-// Sums are in f64.
+// The CPU path sums in f64.
 impl Reference for LocalContrast {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let mut y = memory.take(self.y);
@@ -143,7 +145,7 @@ mod tests {
         let mut device = Device::oracle();
         let (x, y) = (device.alloc_real("x", 25).unwrap(), device.alloc_real("y", 25).unwrap());
         let sums = device.alloc_real("sums", LocalContrast::work(1, dims)).unwrap();
-        // the last column is brighter
+        // The last column is brighter.
         let values: Vec<f64> = (0..25).map(|i| if i % 5 == 4 { 1.0 } else { 0.5 }).collect();
         device.write_f64(*x, &values);
         let call = LocalContrast { n: 1, dims, window: 3, eps: 1e-4, x: *x, y: *y, sums: *sums };
@@ -151,8 +153,8 @@ mod tests {
         device.run(&program, &StepParams::default()).unwrap();
         let found = device.read_f64(*y).unwrap();
         assert!(found[..3].iter().all(|y| y.abs() < 1e-9), "{found:?}");
-        // at the right edge: half of the window's six pixels is 1, the mean 0.75, the deviation
-        // 0.25
+        // At the right edge half of the window's six pixels are 1: the mean is 0.75, the standard
+        // deviation 0.25.
         let wanted = 0.25 / (0.0625_f64 + 1e-4).sqrt();
         assert!((found[14] - wanted).abs() < 1e-9 && found[13] < 0.0, "{found:?}");
     }

@@ -1,5 +1,5 @@
-//! Missing pixels: which they are, drawn anew for each sample, and what stands in their place. What
-//! a restorer learns to fill.
+//! Missing pixels: a random mask for each sample, and a first fill for the masked pixels. A
+//! restoration model learns to inpaint them.
 
 mod cpu;
 
@@ -15,29 +15,31 @@ shaders! {
 }
 
 operation! {
-    /// known = 0 where a pixel is missing, 1 elsewhere, in every channel. Each sample has one kind
-    /// of mask, and a share s of its pixels is missing, about (shapes may overlap), both drawn from
-    /// `rng::words([n, step, 0x6d61_736b, …])`. Everything is by whole numbers, so that devices
-    /// agree to the bit.
+    /// known = 0 where a pixel is missing, else 1, in all channels. Each sample has one kind of
+    /// mask and a share s of missing pixels, both from `rng::words([n, step, 0x6d61_736b, …])`
+    /// ("mask" in ASCII). The share is approximate, since shapes can overlap. All arithmetic is on
+    /// integers, so that devices agree to the bit.
     ///
-    /// Pixels: each by itself, where the upper half of `rng::word([n·H·W + h·W + w, step,
-    /// 0x7069_7873, …])` is below s·2¹⁶. Others draw up to [`MissingPixels::SHAPES`] shapes, the
-    /// words of shape i being `rng::words([64·n + i, step, 0x7368_6170, …])`
-    /// (shaders/missing_shapes.wgsl says how): as many as take the share away, if so many are
-    /// allowed (strokes end at about a third). With the shorter side l, 2048 at most, blocks are
-    /// rectangles of 2 pixels to l/4; strokes chains of four lines, each up to l/6 far in either
-    /// direction and up to l/9 thick; text lines of eight letters whose dots are up to l/16 large,
-    /// 1 pixel at least.
+    /// - Pixels: each is missing independently, if the upper half of `rng::word([n·H·W + h·W + w,
+    ///   step, 0x7069_7873, …])` ("pixs") is below s·2¹⁶.
+    /// - Other kinds consist of up to [`MissingPixels::SHAPES`] shapes, as many as cover the share
+    ///   (strokes cover at most about a third). Shape i uses the words `rng::words([64·n + i, step,
+    ///   0x7368_6170, …])` ("shap"), see `shaders/missing_shapes.wgsl`. Sizes are relative to the
+    ///   shorter side l, at most 2048:
+    ///   - Blocks are rectangles with sides from 2 to l/4 pixels.
+    ///   - Strokes are chains of four lines, each up to l/6 long in either direction and up to l/9
+    ///     thick.
+    ///   - Text has lines of eight letters, with dots of 1 to l/16 pixels.
     MissingPixels {
-        /// Batch.
+        /// Batch size.
         n: usize,
-        /// One sample.
+        /// Size of a sample.
         dims: Dims,
-        /// The kinds, by the bits of their places in `MaskKind::ALL`; one at least.
+        /// The allowed kinds, a bit for each index in `MaskKind::ALL`. At least one is set.
         kinds: u32,
-        /// Smallest share.
+        /// Minimum share.
         low: f64,
-        /// Largest share.
+        /// Maximum share.
         high: f64,
     }
     writes { known }
@@ -67,8 +69,8 @@ impl Work for MissingPixels {
 }
 
 operation! {
-    /// y = x where known is 1; elsewhere a smooth guess from the known x of the sample and channel,
-    /// 0 where none is ([`crate::raster::fill`]). x, known, y (N,H,W,C).
+    /// y = x where known is 1, else a smooth interpolation of the known x of the same sample and
+    /// channel ([`crate::raster::fill`]), or 0 if none is known. x, known, y (N,H,W,C).
     FillMissing { n: usize, dims: Dims } reads { x, known } writes { y }
     scratch {
         /// [`FillMissing::work`] reals.
@@ -98,7 +100,8 @@ impl Work for FillMissing {
 
 params! {
     struct MissingShapesParams {
-        shapes: u32, h: u32, w: u32, kinds: u32, low: u32, span: u32, blocks: u32, strokes: u32, text: u32,
+        shapes: u32, h: u32, w: u32, kinds: u32, low: u32, span: u32, blocks: u32, strokes: u32,
+        text: u32,
     }
 }
 
@@ -111,23 +114,23 @@ params! {
 }
 
 impl MissingPixels {
-    /// Shapes of a sample at most.
+    /// Maximum number of shapes in a sample.
     pub const SHAPES: usize = 64;
-    /// Words of a shape.
+    /// Words of a shape's record.
     pub const RECORD: usize = 8;
     /// Words of the scratch view for each sample.
     pub const WORDS: usize = Self::SHAPES * Self::RECORD;
-    /// The streams of a sample's choices, of shapes and of single pixels.
+    /// The random streams of a sample's choices, of shapes and of single pixels.
     pub const STREAMS: [u32; 3] = [0x6d61_736b, 0x7368_6170, 0x7069_7873];
 
-    /// The smallest share, and how many shares above it there are, in units of 2⁻¹⁶.
+    /// The minimum share and the number of possible shares, in units of 2⁻¹⁶.
     pub fn shares(&self) -> [u32; 2] {
         let [low, high] = [self.low, self.high].map(|share| (share * 65536.0).round() as u32);
         [low, (high - low + 1).min(65536)]
     }
 
-    /// Shapes that a mask of each kind (none of single pixels) would have if nothing were left:
-    /// half of them take about half of the pixels away.
+    /// For each kind of mask the number of shapes that stands for a share of 1 (0 for single
+    /// pixels). The numbers are such that half of the shapes cover about half of the pixels.
     pub const fn densities() -> [u32; 4] {
         [0, 84, 153, 104]
     }
@@ -165,7 +168,7 @@ impl MissingPixels {
 }
 
 impl FillMissing {
-    /// Pixels of the levels above a map.
+    /// Number of pixels in all levels of the pyramid but the finest.
     fn cells(dims: Dims) -> usize {
         let (mut h, mut w, mut cells) = (dims.h, dims.w, 0);
         while h * w > 1 {
@@ -175,7 +178,7 @@ impl FillMissing {
         cells
     }
 
-    /// Reals of the scratch view.
+    /// Number of elements of the scratch view `pyramid`.
     pub fn work(n: usize, dims: Dims) -> usize {
         (2 * n * dims.c * Self::cells(dims)).max(1)
     }

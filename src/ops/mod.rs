@@ -1,9 +1,9 @@
-//! The operations, one file each. An operation is a plain struct: its sizes and the views of memory
-//! that it reads and writes. Its least work stands beside it ([`Work`]). Two interpreters run it:
-//! `record` turns it into dispatches of WGSL kernels, and `Reference::run` computes it on the CPU.
-//! The table `operations!` lists them.
+//! The operations, one file each. An operation is a plain struct: its sizes, and the views of
+//! memory that it reads and writes. It also states its minimum work ([`Work`]). Two interpreters
+//! run it: `record` turns it into dispatches of WGSL kernels, and `Reference::run` computes it on
+//! the CPU. The table `operations!` lists them.
 
-// Formulas index with brackets: y[n,p,q,k] is no link.
+// Formulas use brackets for indices: y[n,p,q,k] is not a link.
 #![allow(rustdoc::broken_intra_doc_links)]
 
 mod activation;
@@ -38,7 +38,7 @@ pub use detection::{CELL, SIZES};
 pub use loss::LossKind;
 pub use reduce::{SCALAR_PARTIALS, WINDOW};
 
-/// The table of operations: passes its rows to a macro. A row is a file and the operations in it.
+/// The table of operations. Passes its rows to a macro; a row is a file and the operations in it.
 macro_rules! operations {
     ($macro:ident) => {
         $macro! {
@@ -80,10 +80,10 @@ macro_rules! exports {
 }
 operations!(exports);
 
-/// Declares the kernels that a file of operations dispatches, by their shaders' names.
+/// Declares the kernels that a file of operations dispatches, by the names of their shaders.
 macro_rules! shaders {
     ($($kernel:ident $name:literal),* $(,)?) => {
-        #[allow(missing_docs, non_upper_case_globals)] // named as the operations are
+        #[allow(missing_docs, non_upper_case_globals)] // kernels have the names of operations
         impl crate::gpu::Kernel {
             $(pub const $kernel: Self = Self::new(
                 $name,
@@ -97,12 +97,12 @@ macro_rules! shaders {
 }
 use shaders;
 
-/// An operation's views. [`operation!`] writes it.
+/// The views of an operation. [`operation!`] implements it.
 pub trait Views: Clone {
-    /// Visits every view with how it is used.
+    /// Calls `f` with every view and its kind of access.
     fn visit(&mut self, f: &mut dyn FnMut(&mut View, Access));
 
-    /// Every view with how it is used.
+    /// All views with their kinds of access.
     fn views(&self) -> Vec<(View, Access)> {
         let mut found = Vec::new();
         self.clone().visit(&mut |view, access| found.push((*view, access)));
@@ -110,18 +110,18 @@ pub trait Views: Clone {
     }
 }
 
-/// How much an operation computes and moves at least: the floor that its time is held against.
+/// The minimum work of an operation, from which profiles compute its roofline efficiency.
 ///
-/// `program/mod.rs` asks every operation for it, so that a new one does not compile without.
+/// `program/mod.rs` calls it for every operation, so a new operation does not compile without it.
 pub trait Work: Views {
-    /// Floating-point operations. An addition, a multiplication, a comparison, a square root and an
-    /// exponential count 1 each. A product of matrices or a convolution counts
-    /// 2·N·P·Q·K·R·S·C/groups, with taps on padding but without bias and activation. Integer work
-    /// (indices, random bits, ranks) counts 0.
+    /// Number of floating-point operations. An addition, a multiplication, a comparison, a square
+    /// root and an exponential count as 1 each. A matrix product or a convolution counts as
+    /// 2·N·P·Q·K·R·S·C/groups, including taps on padding, but not bias and activation. Integer work
+    /// (indices, random bits, ranks) counts as 0.
     fn flops(&self) -> f64;
 
-    /// Bytes moved: those of every view that is read or written, twice those that are updated in
-    /// place. Scratch memory counts 0, as do values that stay in caches or registers.
+    /// Number of bytes moved: those of every view that is read or written, and twice those of views
+    /// that are updated in place. Scratch memory counts as 0.
     fn bytes(&self) -> f64 {
         let bytes = |(view, access): (View, Access)| {
             let times = match access {
@@ -134,35 +134,35 @@ pub trait Work: Views {
         self.views().into_iter().map(bytes).sum::<u64>() as f64
     }
 
-    /// The sizes in a few words, such as `3x32x32-32x32x32 k3x3 n128`: what goes in, what comes
-    /// out, kernel, batch.
+    /// A short description of the sizes, such as `3x32x32-32x32x32 k3x3 n128`: input, output,
+    /// kernel, batch.
     fn sizes(&self) -> String;
 
-    /// The product of matrices by which the operation is computed, if it is one.
+    /// The matrix product that computes the operation. None if it is not a matrix product.
     fn product(&self) -> Option<Product> {
         None
     }
 
-    /// The operation on buffers of its own for a batch of `n`, to be timed alone. Operations that
-    /// the training steps of the workloads have need none; a test names any other that lacks one.
+    /// The operation on its own buffers for a batch of `n`, for benchmarks. Operations in the
+    /// training steps of the workloads do not need one. A test checks that all others have one.
     fn alone(_n: usize) -> Vec<Alone<Self>> {
         Vec::new()
     }
 }
 
-/// Floating-point operations of `elements` that take `flops` each.
+/// Floating-point operations for `elements` elements with `flops` each.
 fn each(elements: usize, flops: usize) -> f64 {
     elements as f64 * flops as f64
 }
 
-/// The sizes of an operation on a batch of maps.
+/// Describes the sizes of an operation on a batch of maps.
 fn maps_of(n: usize, dims: Dims) -> String {
     format!("{dims} n{n}")
 }
 
-/// Declares an operation's struct. `reads`, `maybe` (may be absent), `updates` (read and written in
-/// place), `writes` and `scratch` (GPU workspace, of no meaning to the CPU path) are [`View`]s; the
-/// rest are its sizes and constants.
+/// Declares the struct of an operation. `reads`, `maybe` (optional), `updates` (read and written in
+/// place), `writes` and `scratch` (GPU workspace that the CPU path does not use) are [`View`]s. The
+/// other fields are its sizes and constants.
 macro_rules! operation {
     (
         $(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident: $ty:ty),* $(,)? }
@@ -174,7 +174,7 @@ macro_rules! operation {
     ) => {
         $(#[$meta])*
         #[derive(Clone, Debug)]
-        #[allow(missing_docs)] // the operation's formula says what each is
+        #[allow(missing_docs)] // the operation's formula explains the fields
         pub struct $name {
             $($(#[$fmeta])* pub $field: $ty,)*
             $($($(#[$rmeta])* pub $read: crate::view::View,)*)?

@@ -1,5 +1,5 @@
-//! Parameter updates over the whole contiguous buffers (PyTorch's rules). The learning rate and
-//! Adam's corrections come from the step.
+//! Parameter updates over whole contiguous buffers, by the same formulas as PyTorch. The learning
+//! rate and Adam's bias corrections come from the step.
 
 use rayon::prelude::*;
 
@@ -17,8 +17,8 @@ shaders! {
 }
 
 operation! {
-    /// grads ·= min(1, max_norm/(norm + 10⁻⁶)), norm = scalars[slot·width + index] as written by
-    /// [`super::SumSquares`]; gradients that are a `grad_scale`-fold stay so.
+    /// grads ·= min(1, max_norm/(norm + 10⁻⁶)), with norm = scalars[slot·width + index] from
+    /// [`super::SumSquares`]. Gradients scaled by `grad_scale` stay scaled.
     ClipGrads { max_norm: f64, width: usize, index: usize } reads { scalars } updates { grads }
 }
 
@@ -33,10 +33,10 @@ impl Work for ClipGrads {
 
     fn alone(n: usize) -> Vec<Alone<Self>> {
         let one = Alone::new(|m| {
-            // As many parameters as the maps of a batch have values.
+            // As many parameters as the maps of a batch have elements.
             let len = n * MAPS.len();
-            // The norm is below the largest allowed, so that gradients do not shrink from run to
-            // run.
+            // The norm (0.7 at most) is below the limit, so that gradients do not shrink from run
+            // to run.
             let (grads, scalars) = (m.real(len), m.real(1));
             Self { max_norm: 1.0, width: 1, index: 0, scalars, grads }
         });
@@ -45,10 +45,14 @@ impl Work for ClipGrads {
 }
 
 operation! {
-    /// g ← grad/grad_scale + decay·w; m ← momentum·m + g, or m ← g at step 0 (momentum > 0 only); w
-    /// ← w − lr·(nesterov ? g + momentum·m : momentum > 0 ? m : g). `m` is always bound; it keeps
-    /// its values if momentum is 0.
-    Sgd { grad_scale: f64, momentum: f64, nesterov: bool, weight_decay: f64 } reads { grads } updates { weights, m }
+    /// Stochastic gradient descent, with d the direction of the update:
+    /// - g ← grad/grad_scale + decay·w
+    /// - m ← momentum·m + g, or m ← g at step 0
+    /// - w ← w − lr·d, d = m, or g + momentum·m with `nesterov`
+    ///
+    /// Without momentum d = g, and `m` keeps its values.
+    Sgd { grad_scale: f64, momentum: f64, nesterov: bool, weight_decay: f64 }
+    reads { grads } updates { weights, m }
 }
 
 impl Work for Sgd {
@@ -65,10 +69,15 @@ impl Work for Sgd {
 }
 
 operation! {
-    /// Adam (Kingma & Ba 2015) and AdamW (Loshchilov & Hutter 2019, `decoupled`). Not decoupled: g
-    /// ← grad/grad_scale + decay·w. Decoupled: w ← w·(1 − lr·decay) first. m ← β₁m + (1 − β₁)g; v ←
-    /// β₂v + (1 − β₂)g²; w ← w − lr·(m/c₁)/(√(v/c₂) + ε), c₁ and c₂ the step's corrections.
-    Adam { grad_scale: f64, beta1: f64, beta2: f64, eps: f64, weight_decay: f64, decoupled: bool } reads { grads } updates { weights, m, v }
+    /// Adam (Kingma & Ba 2015), or with `decoupled` AdamW (Loshchilov & Hutter 2019). c₁ and c₂ are
+    /// the step's bias corrections.
+    /// - Adam: g ← grad/grad_scale + decay·w
+    /// - AdamW: w ← w·(1 − lr·decay), g ← grad/grad_scale
+    /// - m ← β₁m + (1 − β₁)g
+    /// - v ← β₂v + (1 − β₂)g²
+    /// - w ← w − lr·(m/c₁)/(√(v/c₂) + ε)
+    Adam { grad_scale: f64, beta1: f64, beta2: f64, eps: f64, weight_decay: f64, decoupled: bool }
+    reads { grads } updates { weights, m, v }
 }
 
 impl Work for Adam {
@@ -82,7 +91,7 @@ impl Work for Adam {
 
     fn alone(n: usize) -> Vec<Alone<Self>> {
         let one = Alone::new(|m| {
-            // As many parameters as the maps of a batch have values.
+            // As many parameters as the maps of a batch have elements.
             let len = n * MAPS.len();
             let ([grads, weights], [first, v]) = (m.two(len), m.two(len));
             Self {
@@ -112,7 +121,8 @@ params! {
 
 params! {
     struct AdamParams {
-        vectors: u32, factor: f32, beta1: f32, rest1: f32, beta2: f32, rest2: f32, eps: f32, weight_decay: f32, decoupled: u32,
+        vectors: u32, factor: f32, beta1: f32, rest1: f32, beta2: f32, rest2: f32, eps: f32,
+        weight_decay: f32, decoupled: u32,
     }
 }
 

@@ -20,8 +20,8 @@ shaders! {
 }
 
 operation! {
-    /// y = the largest of each window (padding is −∞), `switches` its position h·W + w in the input
-    /// map (u32). Ties go to the first in row-major order; a NaN wins over numbers.
+    /// y = the maximum of each window (padding is −∞), `switches` (u32) its position h·W + w in the
+    /// input map. Ties go to the first element in row-major order; NaN wins over numbers.
     MaxPool2dFwd { size: Pool2d } reads { x } writes { y, switches }
 }
 
@@ -45,9 +45,9 @@ impl Work for MaxPool2dFwd {
 }
 
 operation! {
-    /// dx[n,h,w,c] = Σ dy over the windows whose switch is (h,w); with a gate, Σ dy·f′(f⁻¹(gate)):
-    /// the gradient before the activation f that the pooled layer ends in. The gate is as large as
-    /// dy: the pooled output, which is f's output where the switch points.
+    /// dx[n,h,w,c] = Σ dy over the windows whose switch is (h,w). With a gate, dx is the gradient
+    /// before the activation f at the end of the pooled layer: Σ dy·f′, the slope f′ computed from
+    /// the gate. The gate is the pooled output, which is the output of f at the switch.
     MaxPool2dBwd {
         /// Problem size.
         size: Pool2d,
@@ -70,8 +70,8 @@ impl Work for MaxPool2dBwd {
 }
 
 operation! {
-    /// y = the mean of each window; with `count_include_pad` the divisor is the window's part
-    /// inside the padded input, else inside the input.
+    /// y = the mean of each window. The divisor is the number of pixels inside the padded input
+    /// with `count_include_pad`, else inside the input.
     AvgPool2dFwd { size: Pool2d, count_include_pad: bool } reads { x } writes { y }
 }
 
@@ -95,7 +95,7 @@ impl Work for AvgPool2dFwd {
 }
 
 operation! {
-    /// dx = Σ dy / divisor over the windows that hold the element.
+    /// dx = Σ dy / divisor over the windows that contain the element.
     AvgPool2dBwd { size: Pool2d, count_include_pad: bool } reads { dy } writes { dx }
 }
 
@@ -143,7 +143,7 @@ impl Work for L2Pool2dFwd {
 }
 
 operation! {
-    /// dx = x·Σ dy/y over the windows that hold the element; a window with y = 0 gives 0.
+    /// dx = x·Σ dy/y over the windows that contain the element. A window with y = 0 contributes 0.
     L2Pool2dBwd { size: Pool2d } reads { x, y, dy } writes { dx }
 }
 
@@ -166,23 +166,23 @@ impl Work for L2Pool2dBwd {
     }
 }
 
-/// Pixels of a window.
+/// Number of pixels in a window.
 pub(super) const fn window(size: &Pool2d) -> usize {
     size.kernel[0] * size.kernel[1]
 }
 
-/// The sizes of an operation that reads what is pooled and writes one value a window.
+/// Describes the sizes of an operation that writes one value for each window.
 pub(super) fn pooled(size: &Pool2d) -> String {
     format!("{}-{} k{}x{} n{}", size.x, size.y, size.kernel[0], size.kernel[1], size.n)
 }
 
-/// The sizes of an operation in the other direction.
+/// Describes the sizes of an operation that reads one value for each window.
 pub(super) fn unpooled(size: &Pool2d) -> String {
     format!("{}-{} k{}x{} n{}", size.y, size.x, size.kernel[0], size.kernel[1], size.n)
 }
 
-/// Maps pooled by windows of 2×2 side by side, for benchmarks: the size, and the elements before
-/// and behind.
+/// Pooling by disjoint windows of 2×2, for benchmarks: its size, and the numbers of elements of its
+/// input and output.
 pub(super) fn halved(n: usize) -> (Pool2d, usize, usize) {
     let size = Pool2d::new(n, MAPS, [2, 2], [2, 2], [0, 0]).expect("an even size can be halved");
     (size, n * MAPS.len(), n * size.y.len())
@@ -196,7 +196,7 @@ params! {
 }
 
 impl PoolParams {
-    /// The sizes, and how many vec4s the invocations are.
+    /// The parameters for a pooling with `vectors` invocations.
     fn new(size: &Pool2d, vectors: usize) -> Self {
         Self {
             vectors: vectors as u32,
@@ -215,10 +215,10 @@ impl PoolParams {
     }
 }
 
-/// A constant of a kernel, a view by the shader's name for it.
+/// A constant or view of a kernel with its name in the shader.
 type Named<T> = (&'static str, T);
 
-/// A pooling kernel that writes `len` elements, four an invocation, with constants of its own.
+/// Records a pooling kernel that writes `len` elements, four for each invocation.
 fn dispatch(
     r: &mut Recorder,
     kernel: Kernel,
@@ -240,7 +240,7 @@ fn dispatch(
     building.threads(vectors);
 }
 
-/// A kernel of this family without a constant of its own.
+/// Records a pooling kernel without further constants.
 pub(super) fn record(
     r: &mut Recorder,
     kernel: Kernel,
@@ -259,7 +259,7 @@ impl MaxPool2dFwd {
 }
 
 impl MaxPool2dBwd {
-    /// Whether no two windows overlap, so that each can write its own part of dx.
+    /// Whether windows do not overlap, so that each can write its own part of dx.
     fn disjoint(&self) -> bool {
         let Pool2d { kernel, stride, padding, x, .. } = &self.size;
         *padding == [0, 0]
@@ -275,7 +275,7 @@ impl MaxPool2dBwd {
             self.activation
         );
         assert_eq!(self.gate.is_some(), self.activation != Activation::Identity, "{self:?}");
-        // An absent gate is never read: the gradient keeps its binding occupied.
+        // The kernel does not read an absent gate, so any map can be bound.
         let y = self.gate.unwrap_or(self.dy);
         let constants = [
             ("ACTIVATION", self.activation.code().into()),

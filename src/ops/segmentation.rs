@@ -1,5 +1,5 @@
-//! Losses of segmentation: every pixel is of one of some classes. What a pixel weighs is given, so
-//! that classes can be balanced and pixels left out.
+//! Losses of segmentation, where every pixel belongs to one class. Each pixel has a weight, so that
+//! classes can be balanced and pixels excluded.
 
 mod cpu;
 
@@ -16,8 +16,8 @@ shaders! {
 }
 
 operation! {
-    /// Σ w·(−ln softmax(y)[label]) over pixels: y (pixels, classes) logits, `labels` a class (u32)
-    /// of each pixel, not looked at where its weight is 0.
+    /// Σ w·(−ln softmax(y)[label]) over pixels, for logits y (pixels, classes) and a class (u32)
+    /// for each pixel in `labels`, which is not read where the weight is 0.
     PixelCrossEntropy { pixels: usize, classes: usize, width: usize, index: usize }
     reads { y, labels, weights } updates { scalars } writes {
         /// softmax(y), which [`Dice`] reads.
@@ -51,15 +51,15 @@ impl Work for PixelCrossEntropy {
 }
 
 operation! {
-    /// `strength` times the mean over classes of 1 − (2Σqt + s)/(Σq + Σt + s), with t 1 where the
-    /// class is the label and else 0, over the pixels of the batch whose weight is not 0 (soft Dice
-    /// loss: Milletari et al., "V-Net", 2016, without the squares). Adds its gradient by the
-    /// logits, of which q is the softmax, to dy.
+    /// `strength` times the mean over classes of 1 − (2Σqt + s)/(Σq + Σt + s). t is 1 where the
+    /// class is the label, else 0. The sums run over all pixels of the batch with a nonzero weight.
+    /// This is the soft Dice loss (Milletari et al., "V-Net", 2016) without squares. q is the
+    /// softmax of the logits; the gradient by the logits is added to dy.
     Dice {
         pixels: usize,
         classes: usize,
         strength: f64,
-        /// s: what a class is spared by that has few pixels.
+        /// s, which reduces the loss of classes with few pixels.
         smooth: f64,
         width: usize,
         index: usize,
@@ -143,13 +143,13 @@ impl PixelCrossEntropy {
 }
 
 impl Dice {
-    /// Parts that the sum over pixels is taken in.
+    /// Number of slices of the sum over pixels.
     const fn slices(pixels: usize) -> usize {
         let parts = pixels.div_ceil(4 * WORKGROUP as usize);
         if parts > SCALAR_PARTIALS { SCALAR_PARTIALS } else { parts }
     }
 
-    /// Elements of scratch: a term and two slopes of each class, then the sums.
+    /// Number of elements of the scratch view: a term and two slopes for each class, then the sums.
     pub const fn partials(pixels: usize, classes: usize) -> usize {
         classes * (3 + 2 * Self::slices(pixels))
     }

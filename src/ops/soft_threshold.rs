@@ -1,6 +1,6 @@
-//! Soft threshold with learned thresholds a channel: y = sign(x)·max(|x| − τ, 0). With a noise
-//! level σ_n for each sample the threshold is τ_nc = τ_c + slope_c·σ_n, so that one model serves a
-//! range of levels (Janjušević, Khalilian-Gourtani & Wang, "CDLNet", 2022).
+//! Soft thresholding with a learned threshold for each channel: y = sign(x)·max(|x| − τ, 0). With a
+//! noise level σ_n for each sample the threshold is τ_nc = τ_c + slope_c·σ_n, so that one model
+//! handles a range of levels (Janjušević, Khalilian-Gourtani & Wang, "CDLNet", 2022).
 
 mod cpu;
 
@@ -15,8 +15,9 @@ shaders! {
 }
 
 operation! {
-    /// y = sign(x)·max(|x| − τ_nc, 0). `slope` and `level`, σ_n, are there together or not at all.
-    SoftThresholdFwd { n: usize, dims: Dims } reads { x, threshold } maybe { slope, level } writes { y }
+    /// y = sign(x)·max(|x| − τ_nc, 0). `slope` and `level` (σ_n) must both be given or both absent.
+    SoftThresholdFwd { n: usize, dims: Dims }
+    reads { x, threshold } maybe { slope, level } writes { y }
 }
 
 impl Work for SoftThresholdFwd {
@@ -39,10 +40,11 @@ impl Work for SoftThresholdFwd {
 }
 
 operation! {
-    /// dx = dy where |x| > τ_nc, else 0; `dt` = −sign(x)·dy there, else 0, element by element: its
-    /// channel sums are the thresholds' gradient, and those weighted by σ_n ([`super::ChannelSum`])
-    /// that of `slope`.
-    SoftThresholdBwd { n: usize, dims: Dims } reads { x, threshold, dy } maybe { slope, level } writes { dx, dt }
+    /// dx = dy and dt = −sign(x)·dy where |x| > τ_nc, else 0. The channel sums of dt
+    /// ([`super::ChannelSum`]) are the gradient of the thresholds; weighted by σ_n they are the
+    /// gradient of `slope`.
+    SoftThresholdBwd { n: usize, dims: Dims }
+    reads { x, threshold, dy } maybe { slope, level } writes { dx, dt }
 }
 
 impl Work for SoftThresholdBwd {

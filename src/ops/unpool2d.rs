@@ -1,7 +1,7 @@
-//! Unpooling: by the switches of a max-pooling (what-where autoencoders, Zhao et al. 2015) and by
-//! repetition.
+//! Unpooling: by the switches of a max pooling (what-where autoencoders, Zhao et al. 2015) and by
+//! repeating pixels.
 //!
-//! Memory: maps with channels innermost; `switches` as written by [`super::MaxPool2dFwd`].
+//! In memory channels are innermost. `switches` are those of [`super::MaxPool2dFwd`].
 
 mod cpu;
 
@@ -19,10 +19,10 @@ shaders! {
 }
 
 operation! {
-    /// y[n, switch, c] = x[n,p,q,c], zero elsewhere. `size` is the pooling undone: `size.y` is this
-    /// operation's input, `size.x` its output. Every switch lies in its own window. Where windows
-    /// overlap and share a switch, the last in row-major order wins (PyTorch on a CPU does the
-    /// same, and documents it as undefined).
+    /// y[n, switch, c] = x[n,p,q,c], else 0. `size` is the pooling that is undone: `size.y` is the
+    /// input of this operation, `size.x` its output. Every switch must lie in its own window. If
+    /// windows overlap and share a switch, the last in row-major order wins. PyTorch on a CPU does
+    /// the same, but documents it as undefined.
     MaxUnpool2dFwd { size: Pool2d } reads { x, switches } writes { y }
 }
 
@@ -46,8 +46,8 @@ impl Work for MaxUnpool2dFwd {
 }
 
 operation! {
-    /// dx[n,p,q,c] = dy[n, switch, c] (PyTorch's: windows that share a switch all take its
-    /// gradient).
+    /// dx[n,p,q,c] = dy[n, switch, c]. As in PyTorch, all windows that share a switch receive its
+    /// gradient.
     MaxUnpool2dBwd { size: Pool2d } reads { dy, switches } writes { dx }
 }
 
@@ -73,9 +73,9 @@ impl Work for MaxUnpool2dBwd {
 operation! {
     /// y[n,h,w,c] = x[n, h/scale, w/scale, c].
     UpsampleNearest2dFwd {
-        /// Batch.
+        /// Batch size.
         n: usize,
-        /// The input.
+        /// Size of the input.
         x_dims: Dims,
         /// Factors [height, width].
         scale: [usize; 2],
@@ -162,7 +162,8 @@ impl MaxUnpool2dBwd {
     }
 }
 
-/// Both upsampling kernels: `written` is filled, four elements an invocation.
+/// Records one of the upsampling kernels, which writes four elements of `written` in each
+/// invocation.
 fn upsample(
     r: &mut Recorder,
     kernel: Kernel,

@@ -1,5 +1,5 @@
-//! A program is a list of calls. A [`Call`] is any operation, and both interpreters run it: the GPU
-//! records it as dispatches, the CPU path computes it.
+//! Programs. A program is a list of calls, and a [`Call`] is any operation. Two interpreters run
+//! it: the GPU records it as dispatches, the CPU path computes it.
 
 mod cost;
 
@@ -11,7 +11,7 @@ use crate::profile::Operation;
 use crate::reference::{Memory, Reference};
 use crate::view::{Access, View};
 
-/// From the table of operations: the enum over all of them and its dispatch to both interpreters.
+/// Declares the enum over the table of operations and its dispatch to both interpreters.
 macro_rules! calls {
     ($($file:ident: $($name:ident),*;)*) => {
         /// Any operation, ready to run.
@@ -28,12 +28,12 @@ macro_rules! calls {
                 match self { $($(Self::$name(_) => stringify!($name),)*)* }
             }
 
-            /// Visits every view with how it is used.
+            /// Calls `f` with every view and its kind of access.
             pub fn visit(&mut self, f: &mut dyn FnMut(&mut View, Access)) {
                 match self { $($(Self::$name(op) => op.visit(f),)*)* }
             }
 
-            /// Every view with how it is used.
+            /// All views with their kinds of access.
             pub fn views(&self) -> Vec<(View, Access)> {
                 match self { $($(Self::$name(op) => op.views(),)*)* }
             }
@@ -46,18 +46,18 @@ macro_rules! calls {
                 match self { $($(Self::$name(op) => op.bytes(),)*)* }
             }
 
-            /// The operation's sizes in a few words, such as `3x32x32-32x32x32 k3x3 n128`: what
-            /// goes in, what comes out, kernel, batch.
+            /// A short description of the sizes, such as `3x32x32-32x32x32 k3x3 n128`: input,
+            /// output, kernel, batch.
             pub fn sizes(&self) -> String {
                 match self { $($(Self::$name(op) => op.sizes(),)*)* }
             }
 
-            /// The product of matrices by which the operation is computed, if it is one.
+            /// The matrix product that computes the operation. None if it is not a matrix product.
             pub fn product(&self) -> Option<Product> {
                 match self { $($(Self::$name(op) => op.product(),)*)* }
             }
 
-            /// Every operation that is timed alone, on buffers of its own for a batch of `n`.
+            /// All operations that are benchmarked on their own buffers, for a batch of `n`.
             pub fn alone(n: usize) -> Vec<Alone<Self>> {
                 let mut all = Vec::new();
                 $($(all.extend(<crate::ops::$name>::alone(n).into_iter().map(|one| Alone {

@@ -16,8 +16,7 @@ enum Slot<T> {
 }
 
 /// Buffers of reals and of u32. An operation takes the views that it writes out of the memory,
-/// reads
-/// the others in place, and puts the written views back.
+/// reads the others in place, and puts the written views back.
 #[derive(Debug)]
 pub struct Memory<T> {
     slots: Vec<Slot<T>>,
@@ -102,8 +101,7 @@ impl<T: Real> Memory<T> {
     }
 
     /// Takes a view of reals out for writing, until [`Memory::put`]. Meanwhile no view of its
-    /// buffer
-    /// can be accessed.
+    /// buffer can be accessed.
     ///
     /// # Panics
     /// If the buffer holds something else, or is taken already.

@@ -26,8 +26,8 @@ use crate::view::View;
 /// Elements of a block of columns: 512 KiB of f32, which fits a second-level cache.
 const COLUMNS: usize = 131_072;
 
-/// Products with fewer columns are computed transposed, to fill the vector registers (16 f32 in
-/// 512 bits).
+/// Products with fewer columns are computed transposed, to fill the vector registers (16 f32 in 512
+/// bits).
 const NARROW: usize = 16;
 
 /// Side of the squares in which a matrix is transposed: one cache line of f32, two of f64.
@@ -103,8 +103,7 @@ fn rotated(size: &Conv2d) -> Option<Conv2d> {
     Some(Conv2d { x: size.y, y: size.x, taps: crate::shape::Taps { padding, ..*taps }, ..*size })
 }
 
-/// Rotates the weight w (R,S,C/groups,K) of `size` into the weight (R,S,K/groups,C) of
-/// [`rotated`].
+/// Rotates the weight w (R,S,C/groups,K) of `size` into the weight (R,S,K/groups,C) of [`rotated`].
 fn rotate_weight<T: Real>(size: &Conv2d, w: &[T], to: &mut [T]) {
     let (c, k) = (size.x.c / size.groups, size.y.c / size.groups);
     let tap = c * size.y.c;
@@ -167,8 +166,8 @@ fn backward_input<T: Real>(
 }
 
 /// y (rows, n) = a (rows, k) · b (k, n). Many rows are split into blocks of rows. Few rows with
-/// many
-/// columns are split into blocks of columns, so that each element of a large weight is read once.
+/// many columns are split into blocks of columns, so that each element of a large weight is read
+/// once.
 fn product<T: Real>(
     n: usize,
     a: &[T],
@@ -182,10 +181,8 @@ fn product<T: Real>(
     /// Rows of b that are copied into a dense block, which fits a second-level cache.
     const DEPTH: usize = 512;
     /// Numbers of rows for which b is copied: with so few rows the gemm crate does not pack b,
-    /// whose
-    /// rows may be memory pages apart. With even fewer, b is read only once or twice, so a copy
-    /// does
-    /// not pay.
+    /// whose rows may be memory pages apart. With even fewer, b is read only once or twice, so a
+    /// copy does not pay.
     const UNPACKED: std::ops::RangeInclusive<usize> = 5..=64;
     let rows = a.len() / k;
     if rows >= 512 || n < 2 * WIDTH {

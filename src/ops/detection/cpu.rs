@@ -13,8 +13,7 @@ fn softplus(x: f64) -> f64 {
 }
 
 /// The DIoU loss 1 − IoU + d²/c² of a predicted box (centre, ln of the size) and its target
-/// (centre,
-/// size), and its gradient by the predicted box.
+/// (centre, size), and its gradient by the predicted box.
 fn distance_iou(predicted: [f64; 4], target: [f64; 4]) -> (f64, [f64; 4]) {
     let size = [2, 3].map(|k| predicted[k].clamp(-SIZES, SIZES).exp());
     // Along each axis the ends of both boxes, then their overlap and the interval enclosing both.

@@ -103,8 +103,7 @@ impl Reference for TopKMask {
 /// to one bin.
 fn kth_largest_of_many<T: Real>(x: &[T], k: usize) -> (u64, usize) {
     /// Bits of a bin's number: 64 KiB of counts for each block, which fit a second-level cache.
-    /// More
-    /// bits would leave fewer keys to sort.
+    /// More bits would leave fewer keys to sort.
     const BITS: u32 = 14;
     let bin = |x: T| (x.key() >> (64 - BITS)) as usize;
     let block = x.len().div_ceil(16).max(CHUNK);

@@ -109,8 +109,7 @@ fn max_window<T: Real, const L: usize>(
 }
 
 /// Computes the maxima of all whole groups of `L` channels from channel `from` on. Returns the
-/// first
-/// channel that is left.
+/// first channel that is left.
 #[inline(always)]
 fn max_groups<T: Real, const L: usize>(
     size: &Pool2d,
