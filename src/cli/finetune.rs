@@ -225,7 +225,7 @@ fn run(args: FinetuneArgs) -> anyhow::Result<()> {
     };
     let loaded = model::load(&ModelPaths::of(&args.model).model)?;
     let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;
-    let budget = super::budget(learning.max_memory.as_deref())?;
+    let budget = super::budget(args.reading.max_memory.as_deref())?;
     let size = encoder.graph.nodes[0].dims;
     let kind = LabelledKind::Classify;
     let place = learning.place(kind, &loaded.graph.spec, |config| args.note(config))?;

@@ -76,10 +76,6 @@ pub struct Learning {
     /// Overwrite a run that is already in the folder
     #[arg(long)]
     pub force: bool,
-    /// Memory limit, such as 512MiB or 2GiB; images that need more than half of it stay in their
-    /// files [default: what is free]
-    #[arg(long, value_name = "SIZE")]
-    pub max_memory: Option<String>,
 }
 
 /// The encoder behind which a decoder is put, and the images that it learns from.
@@ -97,6 +93,10 @@ pub struct Encoding {
     /// Treat what would be skipped or dropped as an error
     #[arg(long)]
     pub strict: bool,
+    /// Memory limit, such as 512MiB or 2GiB; images that need more than half of it stay in their
+    /// files [default: what is free]
+    #[arg(long, value_name = "SIZE")]
+    pub max_memory: Option<String>,
 }
 
 impl Learning {
@@ -119,6 +119,7 @@ impl Learning {
     /// # Errors
     /// When it holds a run or other files, and `--force` is not given.
     pub fn folder(&self) -> Result<RunFolder> {
+        self.check()?;
         super::train::run_folder(Some(&self.out), self.force)
     }
 
@@ -134,7 +135,6 @@ impl Learning {
         epochs: impl FnOnce(&Config) -> Result<usize>,
         data: impl Fn(&mut Config),
     ) -> Result<Config> {
-        self.check()?;
         let (text, place) = self.text(kind)?;
         let mut flags: Vec<String> = Vec::new();
         let mut flag = |key: &str, value: Option<String>| {

@@ -478,3 +478,22 @@ pub fn refuse_existing(path: &Path, force: bool) -> csae::error::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// clap checks this in debug builds only; in a release build the later flag gets no value.
+    #[test]
+    fn no_command_has_a_flag_twice() {
+        fn check(command: &clap::Command) {
+            let mut known = std::collections::BTreeSet::new();
+            for argument in command.get_arguments() {
+                let id = argument.get_id().as_str();
+                assert!(known.insert(id.to_owned()), "{}: {id}", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}

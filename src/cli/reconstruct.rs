@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use csae::data::{Handles, Wanted};
+use csae::data::{Handles, LoadOptions};
 use csae::files;
 use csae::infer::batches::{Inference, MemoryInUse};
 use csae::infer::reconstruct;
@@ -69,7 +69,7 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     graph.check_reconstructs_images()?;
     let dims = graph.nodes[0].dims;
     let budget = super::budget(args.max_memory.as_deref())?;
-    let wanted = Wanted { channels: Some(dims.c), strict: args.strict, memory: budget.all };
+    let wanted = LoadOptions { channels: Some(dims.c), strict: args.strict, memory: budget.all };
     let targets =
         Targets::plan(&args.common, &args.images, Some(&args.out), &wanted, &budget, args.force)?;
     let mut device = args.common.open()?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use csae::budget::Budget;
-use csae::data::{self, Pixels, Wanted};
+use csae::data::{self, LoadOptions, Pixels};
 use csae::error::{Error, Result};
 
 use super::Common;
@@ -77,7 +77,7 @@ impl Targets {
         common: &Common,
         images: &[String],
         out: Option<&Path>,
-        wanted: &Wanted,
+        wanted: &LoadOptions,
         budget: &Budget,
         force: bool,
     ) -> Result<Self> {

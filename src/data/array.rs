@@ -12,7 +12,7 @@ pub(super) const MAX_COUNT: u64 = 10_000_000;
 
 /// The storage type of a sample (one channel of a pixel).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Sample {
+pub enum SampleType {
     /// An unsigned byte.
     U8,
     /// A 32-bit float. Multiplied by `scale` and rounded it becomes a byte.
@@ -31,7 +31,7 @@ pub enum Sample {
     },
 }
 
-impl Sample {
+impl SampleType {
     /// Size in bytes.
     pub const fn size(self) -> usize {
         match self {
@@ -85,7 +85,7 @@ pub struct Array {
     /// Whether the channels are separate planes (C,H,W). Otherwise they are interleaved (H,W,C).
     pub planar: bool,
     /// The type of a sample.
-    pub sample: Sample,
+    pub sample: SampleType,
 }
 
 impl Array {
@@ -158,7 +158,7 @@ impl Array {
                 .flat_map(|p| (0..self.c).map(move |c| (p, c)))
                 .map(|(p, c)| self.sample.byte(&pixels[at(p, c)..]))
                 .collect()
-        } else if self.sample == Sample::U8 {
+        } else if self.sample == SampleType::U8 {
             pixels.to_vec()
         } else {
             pixels.chunks_exact(size).map(|bytes| self.sample.byte(bytes)).collect()
@@ -181,8 +181,16 @@ mod tests {
     use std::io::Cursor;
 
     /// Two RGB images of 1×2 pixels, each after one byte, in bytes 3 to 16 of a file.
-    const BYTES: Array =
-        Array { start: 3, count: 2, skip: 1, h: 1, w: 2, c: 3, planar: true, sample: Sample::U8 };
+    const BYTES: Array = Array {
+        start: 3,
+        count: 2,
+        skip: 1,
+        h: 1,
+        w: 2,
+        c: 3,
+        planar: true,
+        sample: SampleType::U8,
+    };
 
     fn file() -> Cursor<Vec<u8>> {
         Cursor::new((0..17).collect())
@@ -207,7 +215,7 @@ mod tests {
 
     #[test]
     fn floats_are_scaled_and_rounded() {
-        let sample = Sample::F32 { big: true, scale: 255.0 };
+        let sample = SampleType::F32 { big: true, scale: 255.0 };
         let array = Array { start: 0, skip: 0, c: 1, sample, ..BYTES };
         let bytes: Vec<u8> =
             [0.0_f32, 0.5, 1.0, 0.2].iter().flat_map(|x| x.to_be_bytes()).collect();

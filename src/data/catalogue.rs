@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 
 /// Where the images are stored.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Places {
+pub enum Storage {
     /// Files of one image each.
     Files {
         /// The folder that the paths are relative to.
@@ -68,8 +68,8 @@ enum Crop {
 #[derive(Clone, Debug)]
 pub struct Catalogue {
     /// Where the images are stored. Catalogues derived from one set share it.
-    places: Arc<Places>,
-    /// The places of the originals, in order. `None`: all.
+    storage: Arc<Storage>,
+    /// The indices of the originals in `storage`, in order. `None`: all.
     chosen: Option<Vec<u32>>,
     resize: Resize,
     crop: Crop,
@@ -89,10 +89,10 @@ pub struct Handles {
 }
 
 impl Catalogue {
-    /// A catalogue of all images in `places`.
-    pub fn new(places: Places, channels: usize, labels: Option<Labels>) -> Self {
+    /// A catalogue of all images in `storage`.
+    pub fn new(storage: Storage, channels: usize, labels: Option<Labels>) -> Self {
         Self {
-            places: Arc::new(places),
+            storage: Arc::new(storage),
             chosen: None,
             resize: Resize::No,
             crop: Crop::Whole,
@@ -117,26 +117,26 @@ impl Catalogue {
 
     /// Number of originals.
     fn originals(&self) -> usize {
-        match (&self.chosen, &*self.places) {
+        match (&self.chosen, &*self.storage) {
             (Some(chosen), _) => chosen.len(),
-            (None, Places::Files { files, .. }) => files.len(),
-            (None, Places::Records(arrays)) => arrays.iter().map(|(_, array)| array.count).sum(),
+            (None, Storage::Files { files, .. }) => files.len(),
+            (None, Storage::Records(arrays)) => arrays.iter().map(|(_, array)| array.count).sum(),
         }
     }
 
-    /// The index of an original in [`Places`].
+    /// The index of an original in [`Storage`].
     fn place(&self, original: usize) -> usize {
         self.chosen.as_ref().map_or(original, |chosen| chosen[original] as usize)
     }
 
     /// Height and width of an original as decoded.
     fn decoded_size(&self, original: usize) -> (usize, usize) {
-        match &*self.places {
-            Places::Files { sizes, .. } => {
+        match &*self.storage {
+            Storage::Files { sizes, .. } => {
                 let [h, w] = sizes[self.place(original)];
                 (h as usize, w as usize)
             }
-            Places::Records(arrays) => {
+            Storage::Records(arrays) => {
                 let (_, array) = &arrays[record(arrays, self.place(original)).0];
                 (array.h, array.w)
             }
@@ -155,9 +155,9 @@ impl Catalogue {
     /// The name of an original: its path inside the folder, or its number inside a file.
     fn original_name(&self, original: usize) -> String {
         let place = self.place(original);
-        match &*self.places {
-            Places::Files { files, .. } => slashed(&files[place]),
-            Places::Records(arrays) => {
+        match &*self.storage {
+            Storage::Files { files, .. } => slashed(&files[place]),
+            Storage::Records(arrays) => {
                 let (array, index) = record(arrays, place);
                 name_of_record(arrays, array, index)
             }
@@ -205,7 +205,8 @@ impl Catalogue {
             return false;
         };
         let same = |files: &[PathBuf]| files[self.place(previous)] == files[self.place(original)];
-        previous == original || matches!(&*self.places, Places::Files { files, .. } if same(files))
+        previous == original
+            || matches!(&*self.storage, Storage::Files { files, .. } if same(files))
     }
 
     /// Height and width of an image.
@@ -234,12 +235,12 @@ impl Catalogue {
 
     /// The memory of the catalogue itself, in bytes.
     pub fn held_bytes(&self) -> u64 {
-        let places = match &*self.places {
-            Places::Files { files, .. } => files
+        let storage = match &*self.storage {
+            Storage::Files { files, .. } => files
                 .iter()
                 .map(|file| file.as_os_str().len() + size_of::<PathBuf>() + size_of::<[u32; 2]>())
                 .sum(),
-            Places::Records(arrays) => size_of_val(&arrays[..]),
+            Storage::Records(arrays) => size_of_val(&arrays[..]),
         };
         let crop = match &self.crop {
             Crop::Whole => 0,
@@ -248,7 +249,7 @@ impl Catalogue {
         };
         let chosen = self.chosen.as_ref().map_or(0, |chosen| size_of_val(&chosen[..]));
         let labels = self.labels.as_ref().map_or(0, |labels| size_of_val(&labels.of[..]));
-        (places + crop + chosen + labels) as u64
+        (storage + crop + chosen + labels) as u64
     }
 
     /// Maximum memory for reading one image, in bytes: decoding, converting and resizing.
@@ -256,9 +257,9 @@ impl Catalogue {
         let bytes_of = |original: usize| {
             let (size, to) = (self.decoded_size(original), self.resized_size(original));
             let area = size.0 * size.1;
-            let decoding = match &*self.places {
-                Places::Files { decoding, .. } => *decoding,
-                Places::Records(arrays) => {
+            let decoding = match &*self.storage {
+                Storage::Files { decoding, .. } => *decoding,
+                Storage::Records(arrays) => {
                     let (_, array) = &arrays[record(arrays, self.place(original)).0];
                     (array.record() + array.samples() + self.channels * area) as u64
                 }
@@ -270,9 +271,9 @@ impl Catalogue {
             };
             decoding + resizing as u64
         };
-        match &*self.places {
+        match &*self.storage {
             // All records of a file have the same size.
-            Places::Records(arrays) if arrays.len() == 1 && self.originals() > 0 => bytes_of(0),
+            Storage::Records(arrays) if arrays.len() == 1 && self.originals() > 0 => bytes_of(0),
             _ => (0..self.originals()).map(bytes_of).max().unwrap_or(0),
         }
     }
@@ -293,7 +294,7 @@ impl Catalogue {
             of: indices.iter().map(|&i| l.of[i]).collect(),
         };
         Self {
-            places: Arc::clone(&self.places),
+            storage: Arc::clone(&self.storage),
             chosen: Some(indices.iter().map(|&i| self.place(i) as u32).collect()),
             labels: self.labels.as_ref().map(labels),
             crop: Crop::Whole,
@@ -344,7 +345,7 @@ impl Catalogue {
             of: originals.map(|original| l.of[original]).collect(),
         };
         Self {
-            places: Arc::clone(&self.places),
+            storage: Arc::clone(&self.storage),
             chosen: self.chosen.clone(),
             labels: self.labels.as_ref().map(labels),
             crop,
@@ -428,8 +429,8 @@ impl Catalogue {
     /// Reads an original, converts its channels and resizes it.
     fn read_original(&self, original: usize, handles: &mut Handles) -> Result<Vec<u8>> {
         let (size, place) = (self.decoded_size(original), self.place(original));
-        let pixels = match &*self.places {
-            Places::Files { root, files, .. } => {
+        let pixels = match &*self.storage {
+            Storage::Files { root, files, .. } => {
                 let path = root.join(&files[place]);
                 let decoded = decode_file(&path).map_err(|e| e.at(path.display()))?;
                 if (decoded.h, decoded.w) != size {
@@ -440,7 +441,7 @@ impl Catalogue {
                 }
                 decoded.into_channels(self.channels)
             }
-            Places::Records(arrays) => {
+            Storage::Records(arrays) => {
                 let (number, index) = record(arrays, place);
                 let (path, array) = &arrays[number];
                 let file = match handles.files.entry(number) {

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
-use super::catalogue::{Catalogue, Places};
+use super::catalogue::{Catalogue, Storage};
 use super::images::{Images, Labels};
-use super::{Opened, Pixels, Wanted};
+use super::{LoadOptions, Opened, Pixels};
 use crate::data::formats::decode::{Decoded, bytes_to_decode, decode_file};
 use crate::data::formats::idx;
 use crate::error::{Error, Result};
@@ -26,10 +26,10 @@ const FILES_PER_THREAD: usize = 4;
 ///
 /// # Errors
 /// If the file cannot be decoded.
-pub(super) fn load_file(path: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
+pub(super) fn load_file(path: &Path, want: &LoadOptions, limit: u64) -> Result<Opened> {
     let root = path.parent().unwrap_or(Path::new(""));
     let file = [PathBuf::from(path.file_name().unwrap_or_default())];
-    let want = Wanted { strict: true, ..*want };
+    let want = LoadOptions { strict: true, ..*want };
     load_files(
         &Files { source: &path.display().to_string(), root, files: &file, labelled: false },
         &want,
@@ -42,7 +42,7 @@ pub(super) fn load_file(path: &Path, want: &Wanted, limit: u64) -> Result<Opened
 ///
 /// # Errors
 /// If there is no image, a folder cannot be read, or [`load_files`] fails.
-pub(super) fn load(root: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
+pub(super) fn load(root: &Path, want: &LoadOptions, limit: u64) -> Result<Opened> {
     let found = find(root)?;
     if found.images.is_empty() {
         return Err(no_images(root, &found.idx));
@@ -62,7 +62,7 @@ pub(super) fn load(root: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
 pub(super) fn load_filtered(
     root: &Path,
     keep: impl Fn(&Path) -> bool,
-    want: &Wanted,
+    want: &LoadOptions,
     limit: u64,
 ) -> Result<Option<Opened>> {
     let mut found = find(root)?;
@@ -97,7 +97,7 @@ pub(super) struct Files<'a> {
 /// # Errors
 /// If no file can be decoded; if one cannot and `want.strict` is set; if one takes more memory than
 /// `want.memory`; or if `want.channels` is neither 1 nor 3.
-pub(super) fn load_files(files: &Files, want: &Wanted, limit: u64) -> Result<Opened> {
+pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Result<Opened> {
     let Files { source, root, files, labelled } = *files;
     if let Some(channels) = want.channels.filter(|c| ![1, 3].contains(c)) {
         return Err(Error::usage(format!(
@@ -185,7 +185,7 @@ pub(super) fn load_files(files: &Files, want: &Wanted, limit: u64) -> Result<Ope
                 indices.iter().map(|index| files[*index].clone()).collect();
             files.iter_mut().for_each(PathBuf::shrink_to_fit);
             Pixels::Streamed(Arc::new(Catalogue::new(
-                Places::Files { root: root.to_owned(), files, sizes, decoding },
+                Storage::Files { root: root.to_owned(), files, sizes, decoding },
                 channels,
                 labels,
             )))

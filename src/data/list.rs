@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::folder::{Files, load_files};
-use super::{Opened, Wanted};
+use super::{LoadOptions, Opened};
 use crate::error::{Error, Result};
 
 /// Maximum size of a list in bytes. It refuses a large binary file that was given by mistake before
@@ -15,7 +15,7 @@ const MAX_LIST: u64 = 1 << 30;
 ///
 /// # Errors
 /// If the list is invalid or [`load_files`] fails.
-pub(super) fn standard_input(want: &Wanted, limit: u64) -> Result<Opened> {
+pub(super) fn standard_input(want: &LoadOptions, limit: u64) -> Result<Opened> {
     read(std::io::stdin().lock(), "standard input", Path::new(""), want, limit)
 }
 
@@ -23,12 +23,18 @@ pub(super) fn standard_input(want: &Wanted, limit: u64) -> Result<Opened> {
 ///
 /// # Errors
 /// If the list cannot be read or is invalid, or [`load_files`] fails.
-pub(super) fn file(path: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
+pub(super) fn file(path: &Path, want: &LoadOptions, limit: u64) -> Result<Opened> {
     let list = std::fs::File::open(path).map_err(|e| Error::io(path, &e))?;
     read(list, &path.display().to_string(), path.parent().unwrap_or(Path::new("")), want, limit)
 }
 
-fn read(list: impl Read, source: &str, root: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
+fn read(
+    list: impl Read,
+    source: &str,
+    root: &Path,
+    want: &LoadOptions,
+    limit: u64,
+) -> Result<Opened> {
     let files = parse(list, MAX_LIST).map_err(|e| e.at(source))?;
     load_files(&Files { source, root, files: &files, labelled: false }, want, limit)
 }

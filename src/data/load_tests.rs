@@ -2,7 +2,7 @@
 
 use image::{DynamicImage, GrayImage, ImageFormat, RgbImage, RgbaImage};
 
-use super::{Loaded, Wanted, load};
+use super::{LoadOptions, LoadedImages, load};
 use crate::data::formats::decode::decode;
 use crate::testing::{Folder, encoded};
 
@@ -18,7 +18,7 @@ fn png(image: &DynamicImage) -> Vec<u8> {
     encoded(image, ImageFormat::Png)
 }
 
-fn read(folder: &Folder, want: &Wanted) -> Result<Loaded, String> {
+fn read(folder: &Folder, want: &LoadOptions) -> Result<LoadedImages, String> {
     load(folder.path.to_str().unwrap(), want).map_err(|e| e.to_string())
 }
 
@@ -30,7 +30,7 @@ fn a_folder_is_read_in_the_order_of_paths() {
     folder.write("a/deep/x.BMP", &encoded(&gray(3, 2, 3), ImageFormat::Bmp));
     folder.write("a/note.txt", b"not an image");
     folder.write(".hidden/y.png", b"never looked at");
-    let loaded = read(&folder, &Wanted::default()).unwrap();
+    let loaded = read(&folder, &LoadOptions::default()).unwrap();
     assert_eq!(loaded.images.names, ["a/deep/x.BMP", "b/z.png", "b.png"]);
     assert_eq!(loaded.images.channels, 1);
     assert_eq!(loaded.images.image(1), gray(4, 6, 1).as_bytes());
@@ -48,7 +48,7 @@ fn a_named_pipe_is_skipped_without_waiting() {
         eprintln!("skipped a_named_pipe_is_skipped_without_waiting: there is no `mkfifo` here");
         return;
     }
-    let loaded = read(&folder, &Wanted::default()).unwrap();
+    let loaded = read(&folder, &LoadOptions::default()).unwrap();
     assert_eq!((loaded.images.len(), loaded.skipped.len()), (1, 1));
     assert!(loaded.skipped[0].1.contains("not a regular file"), "{:?}", loaded.skipped);
 }
@@ -60,7 +60,7 @@ fn one_colour_image_makes_the_set_rgb() {
         folder.write(format!("{i:03}.png"), &png(&gray(2, 3, i as u8)));
     }
     folder.write("zz.png", &png(&colour(2, 2, 9)));
-    let images = read(&folder, &Wanted::default()).unwrap().images;
+    let images = read(&folder, &LoadOptions::default()).unwrap().images;
     assert_eq!((images.channels, images.len()), (3, 201));
     assert_eq!(images.image(150)[..6], [150, 150, 150, 151, 151, 151]);
     assert_eq!(images.image(200), colour(2, 2, 9).as_bytes());
@@ -71,11 +71,12 @@ fn images_are_converted_to_the_given_channels() {
     let folder = Folder::new("given-channels");
     folder.write("a.png", &png(&gray(2, 3, 7)));
     folder.write("b.png", &png(&colour(2, 2, 9)));
-    let images =
-        read(&folder, &Wanted { channels: Some(1), strict: false, memory: None }).unwrap().images;
+    let images = read(&folder, &LoadOptions { channels: Some(1), strict: false, memory: None })
+        .unwrap()
+        .images;
     assert_eq!((images.channels, images.image(0).len(), images.image(1).len()), (1, 6, 4));
     let message =
-        read(&folder, &Wanted { channels: Some(2), strict: false, memory: None }).unwrap_err();
+        read(&folder, &LoadOptions { channels: Some(2), strict: false, memory: None }).unwrap_err();
     assert!(message.contains("not 2"), "{message}");
 }
 
@@ -87,7 +88,7 @@ fn sub_folders_are_labels() {
     folder.write("ant/1.png", b"broken");
     folder.write("ant/2.png", &png(&gray(2, 2, 0)));
     folder.write("bee/1.png", &png(&gray(2, 2, 0)));
-    let loaded = read(&folder, &Wanted::default()).unwrap();
+    let loaded = read(&folder, &LoadOptions::default()).unwrap();
     let labels = loaded.images.labels.unwrap();
     assert_eq!(labels.classes, ["ant", "bee", "cat"]);
     assert_eq!(labels.of, [0, 1, 2, 2]);
@@ -99,19 +100,19 @@ fn there_are_no_labels_if_an_image_is_outside_the_sub_folders() {
     let folder = Folder::new("no-labels");
     folder.write("ant/1.png", &png(&gray(2, 2, 0)));
     folder.write("bee/1.png", &png(&gray(2, 2, 0)));
-    assert!(read(&folder, &Wanted::default()).unwrap().images.labels.is_some());
+    assert!(read(&folder, &LoadOptions::default()).unwrap().images.labels.is_some());
     folder.write("top.png", &png(&gray(2, 2, 0)));
-    assert!(read(&folder, &Wanted::default()).unwrap().images.labels.is_none());
+    assert!(read(&folder, &LoadOptions::default()).unwrap().images.labels.is_none());
 }
 
 #[test]
 fn files_that_cannot_be_decoded_are_skipped_with_a_reason() {
     let folder = broken("broken");
-    let loaded = read(&folder, &Wanted::default()).unwrap();
+    let loaded = read(&folder, &LoadOptions::default()).unwrap();
     assert_eq!(loaded.images.names, ["whole.png"]);
-    let places: Vec<_> =
+    let names: Vec<_> =
         loaded.skipped.iter().map(|(path, _)| path.rsplit(['/', '\\']).next().unwrap()).collect();
-    assert_eq!(places, ["cut.png", "empty.png", "text.jpg"]);
+    assert_eq!(names, ["cut.png", "empty.png", "text.jpg"]);
     for ((_, reason), expected) in
         loaded.skipped.iter().zip(["cannot be decoded", "empty", "known format"])
     {
@@ -123,7 +124,7 @@ fn files_that_cannot_be_decoded_are_skipped_with_a_reason() {
 fn strict_refuses_files_that_cannot_be_decoded() {
     let folder = broken("broken-strict");
     let message =
-        read(&folder, &Wanted { channels: None, strict: true, memory: None }).unwrap_err();
+        read(&folder, &LoadOptions { channels: None, strict: true, memory: None }).unwrap_err();
     assert!(message.contains("cut.png: cannot be decoded"), "{message}");
 }
 
@@ -131,7 +132,7 @@ fn strict_refuses_files_that_cannot_be_decoded() {
 fn a_folder_without_valid_images_is_refused() {
     let folder = broken("broken-all");
     std::fs::remove_file(folder.path.join("whole.png")).unwrap();
-    let message = read(&folder, &Wanted::default()).unwrap_err();
+    let message = read(&folder, &LoadOptions::default()).unwrap_err();
     assert!(
         message.contains("no image can be used")
             && message.contains("cut.png")
@@ -153,7 +154,7 @@ fn broken(name: &str) -> Folder {
 
 #[test]
 fn an_empty_folder_is_refused() {
-    let message = read(&Folder::new("empty"), &Wanted::default()).unwrap_err();
+    let message = read(&Folder::new("empty"), &LoadOptions::default()).unwrap_err();
     assert!(message.contains("no image found"), "{message}");
 }
 
@@ -163,19 +164,19 @@ fn a_folder_of_idx_files_suggests_the_training_images() {
     folder.write("t10k-images-idx3-ubyte.gz", b"");
     folder.write("train-labels-idx1-ubyte.gz", b"");
     folder.write("train-images-idx3-ubyte.gz", b"");
-    let message = read(&folder, &Wanted::default()).unwrap_err();
+    let message = read(&folder, &LoadOptions::default()).unwrap_err();
     assert!(
         message.contains("name the file") && message.ends_with("train-images-idx3-ubyte.gz"),
         "{message}"
     );
     let empty = folder.path.join("train-images-idx3-ubyte.gz");
-    let message = load(empty.to_str().unwrap(), &Wanted::default()).unwrap_err().to_string();
+    let message = load(empty.to_str().unwrap(), &LoadOptions::default()).unwrap_err().to_string();
     assert!(message.contains("empty"), "{message}");
 }
 
 #[test]
 fn a_missing_source_is_refused_with_the_names_of_the_bundled_sets() {
-    let message = load("no/such/place", &Wanted::default()).unwrap_err().to_string();
+    let message = load("no/such/place", &LoadOptions::default()).unwrap_err().to_string();
     assert!(
         message.contains("does not exist") && message.contains("photos, textures, digits"),
         "{message}"
@@ -186,10 +187,10 @@ fn a_missing_source_is_refused_with_the_names_of_the_bundled_sets() {
 fn the_format_of_an_image_file_is_detected_from_its_content() {
     let folder = Folder::new("misnamed");
     let path = folder.write("misnamed.jpg", &png(&colour(3, 4, 5)));
-    let loaded = load(path.to_str().unwrap(), &Wanted::default()).unwrap();
+    let loaded = load(path.to_str().unwrap(), &LoadOptions::default()).unwrap();
     assert_eq!((loaded.images.names[0].as_str(), loaded.images.channels), ("misnamed.jpg", 3));
     let path = folder.write("notes.txt", b"hello");
-    let message = load(path.to_str().unwrap(), &Wanted::default()).unwrap_err().to_string();
+    let message = load(path.to_str().unwrap(), &LoadOptions::default()).unwrap_err().to_string();
     assert!(message.contains("notes.txt: is not an image"), "{message}");
 }
 
@@ -198,20 +199,22 @@ fn idx_files_are_detected_by_content_or_name() {
     let folder = Folder::new("single-idx");
     let idx = [&[0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2][..], &[5, 6]].concat();
     let path = folder.write("digits", &idx);
-    let loaded =
-        load(path.to_str().unwrap(), &Wanted { channels: Some(3), strict: true, memory: None })
-            .unwrap();
+    let loaded = load(
+        path.to_str().unwrap(),
+        &LoadOptions { channels: Some(3), strict: true, memory: None },
+    )
+    .unwrap();
     assert_eq!(loaded.images.bytes, [5, 5, 5, 6, 6, 6]);
     let path = folder.write("cut-idx3", &idx[..17]);
-    let message = load(path.to_str().unwrap(), &Wanted::default()).unwrap_err().to_string();
+    let message = load(path.to_str().unwrap(), &LoadOptions::default()).unwrap_err().to_string();
     assert!(message.contains("cut-idx3: the header has the shape 1x1x2"), "{message}");
 }
 
 #[test]
 fn bundled_sets_are_loaded_by_name() {
-    assert_eq!(load("digits", &Wanted::default()).unwrap().images.len(), 1797);
+    assert_eq!(load("digits", &LoadOptions::default()).unwrap().images.len(), 1797);
     assert_eq!(
-        load("textures", &Wanted { channels: Some(3), strict: true, memory: None })
+        load("textures", &LoadOptions { channels: Some(3), strict: true, memory: None })
             .unwrap()
             .images
             .channels,

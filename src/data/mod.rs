@@ -4,6 +4,7 @@
 #[cfg(feature = "cli")]
 pub mod annotations;
 pub mod array;
+#[cfg(feature = "cli")]
 pub mod augment;
 pub mod bundled;
 pub mod catalogue;
@@ -25,7 +26,7 @@ mod stream_tests;
 
 use std::path::Path;
 
-pub use catalogue::{Catalogue, Handles, Places};
+pub use catalogue::{Catalogue, Handles, Storage};
 pub use formats::decode::{Decoded, decode, decode_file};
 pub use images::{Entry, Images, Labels, MAX_BYTES};
 pub use patches::Patch;
@@ -36,7 +37,7 @@ use crate::error::{Error, Result, did_you_mean};
 
 /// How images are loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct LoadOptions {
     /// Number of channels to convert to. `None`: gray if every image is gray, otherwise RGB.
     pub channels: Option<usize>,
     /// Whether an image that cannot be decoded is an error. Otherwise it is skipped.
@@ -48,7 +49,7 @@ pub struct Wanted {
 
 /// Images in memory.
 #[derive(Clone, Debug)]
-pub struct Loaded {
+pub struct LoadedImages {
     /// The images, at least one.
     pub images: Images,
     /// Skipped files: path and reason.
@@ -86,10 +87,10 @@ impl Opened {
 ///
 /// # Errors
 /// If the source does not exist, cannot be read, contains no valid image, or exceeds [`MAX_BYTES`].
-pub fn load(source: &str, want: &Wanted) -> Result<Loaded> {
+pub fn load(source: &str, want: &LoadOptions) -> Result<LoadedImages> {
     let Opened { pixels, skipped, description } = open(source, want, MAX_BYTES as u64)?;
     match pixels {
-        Pixels::Resident(images) => Ok(Loaded { images, skipped, description }),
+        Pixels::Resident(images) => Ok(LoadedImages { images, skipped, description }),
         Pixels::Streamed(_) => Err(images::too_large().at(source)),
     }
 }
@@ -100,7 +101,7 @@ pub fn load(source: &str, want: &Wanted) -> Result<Loaded> {
 ///
 /// # Errors
 /// Those of [`load`], except for the size.
-pub fn open(source: &str, want: &Wanted, limit: u64) -> Result<Opened> {
+pub fn open(source: &str, want: &LoadOptions, limit: u64) -> Result<Opened> {
     let limit = limit.min(MAX_BYTES as u64);
     if let Some(mut images) = bundled::load(source) {
         if let Some(channels) = want.channels {
@@ -117,7 +118,7 @@ pub fn open(source: &str, want: &Wanted, limit: u64) -> Result<Opened> {
     let path = Path::new(source);
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Error::usage(format!(
-            "{source}: this path does not exist, nor is it a bundled set (those are {}){}",
+            "{source}: this path does not exist, and no bundled set has this name (there are {}){}",
             bundled::names().join(", "),
             did_you_mean(source, bundled::names().iter().copied())
         )),
@@ -141,7 +142,7 @@ pub fn open(source: &str, want: &Wanted, limit: u64) -> Result<Opened> {
 pub fn open_filtered(
     root: &Path,
     keep: impl Fn(&Path) -> bool,
-    want: &Wanted,
+    want: &LoadOptions,
     limit: u64,
 ) -> Result<Option<Opened>> {
     folder::load_filtered(root, keep, want, limit.min(MAX_BYTES as u64))

@@ -6,15 +6,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::array::Array;
-use super::catalogue::{Catalogue, Places, name_of_record};
+use super::catalogue::{Catalogue, Storage, name_of_record};
 use super::images::{Images, Labels};
-use super::{Opened, Pixels, Wanted};
+use super::{LoadOptions, Opened, Pixels};
 use crate::error::{Error, Result};
 
 /// Files and the layout of their records.
 pub(super) type Arrays = Vec<(PathBuf, Array)>;
 
 /// Opens a file. Returns a reader and the size of the file in bytes.
+///
+/// # Errors
+/// If the file cannot be opened.
 pub(super) fn reader(path: &Path) -> Result<(BufReader<File>, u64)> {
     let file = File::open(path).map_err(|e| Error::io(path, &e))?;
     let size = file.metadata().map_err(|e| Error::io(path, &e))?.len();
@@ -30,7 +33,7 @@ pub(super) fn open(
     source: &str,
     arrays: Arrays,
     labels: Option<Labels>,
-    want: &Wanted,
+    want: &LoadOptions,
     limit: u64,
     note: &str,
 ) -> Result<Opened> {
@@ -40,7 +43,7 @@ pub(super) fn open(
     Images::new(from).convert_channels(channels).map_err(|e| e.at(source))?;
     let total: u64 = arrays.iter().map(|(_, array)| array.total()).sum();
     if total.max(total / from as u64 * channels as u64) > limit {
-        let catalogue = Catalogue::new(Places::Records(arrays), channels, labels);
+        let catalogue = Catalogue::new(Storage::Records(arrays), channels, labels);
         return Ok(Opened::new(source, Pixels::Streamed(Arc::new(catalogue)), note));
     }
     let mut images = Images::new(from);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::patches::{Patch, grid_of};
-use super::{Images, Labels, Opened, Pixels, Wanted, bundled, open};
+use super::{Images, Labels, LoadOptions, Opened, Pixels, bundled, open};
 use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::shape::Dims;
@@ -72,7 +72,7 @@ impl Sample {
         strict: bool,
         budget: Budget,
     ) -> Result<Self> {
-        let want = Wanted { channels: Some(dims.c), strict, memory: budget.all };
+        let want = LoadOptions { channels: Some(dims.c), strict, memory: budget.all };
         let Opened { pixels, skipped, description } = open(source, &want, budget.data)?;
         Self::with_patches(source, pixels, (description, skipped), dims, count, budget)
     }
@@ -115,7 +115,7 @@ impl Sample {
     ) -> Result<Self> {
         let channels = resize.then_some(dims.c);
         let Opened { mut pixels, skipped, description } =
-            open(source, &Wanted { channels, strict, memory: budget.all }, budget.data)?;
+            open(source, &LoadOptions { channels, strict, memory: budget.all }, budget.data)?;
         if resize {
             match &mut pixels {
                 Pixels::Resident(images) => images.resize_all(dims.h, dims.w)?,

@@ -2,9 +2,11 @@
 
 use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
 
-use super::array::{Array, Sample};
+use super::array::{Array, SampleType};
 use super::patches::grid;
-use super::{Catalogue, Handles, Images, Pixels, Places, Wanted, describe_skipped, open, patches};
+use super::{
+    Catalogue, Handles, Images, LoadOptions, Pixels, Storage, describe_skipped, open, patches,
+};
 use crate::testing::{Folder, encoded};
 
 /// A limit that every set of this file fits into.
@@ -24,7 +26,7 @@ fn picture(i: u32, colour: bool) -> Vec<u8> {
 }
 
 /// A source, in memory and streamed.
-fn both(source: &str, want: &Wanted) -> (Images, Catalogue) {
+fn both(source: &str, want: &LoadOptions) -> (Images, Catalogue) {
     let Pixels::Resident(images) = open(source, want, RESIDENT).unwrap().pixels else {
         panic!("{source}: not resident")
     };
@@ -35,7 +37,7 @@ fn both(source: &str, want: &Wanted) -> (Images, Catalogue) {
 }
 
 /// The error of opening a source.
-fn refusal(source: &str, want: &Wanted, limit: u64) -> String {
+fn refusal(source: &str, want: &LoadOptions, limit: u64) -> String {
     open(source, want, limit).unwrap_err().to_string()
 }
 
@@ -58,7 +60,7 @@ fn assert_equal(images: &Images, catalogue: &Catalogue) {
 
 /// Compares a source in memory with the streamed source: unchanged, split, enlarged, as patches,
 /// and resized.
-fn assert_streams(source: &str, want: &Wanted) {
+fn assert_streams(source: &str, want: &LoadOptions) {
     let (images, catalogue) = both(source, want);
     assert_equal(&images, &catalogue);
     let ((train, validation), (train_of, validation_of)) =
@@ -101,7 +103,7 @@ fn folders_are_streamed() {
     let (folder, _) = folder_of_images("stream_folder");
     let source = folder.path.to_str().unwrap();
     for channels in [None, Some(1), Some(3)] {
-        assert_streams(source, &Wanted { channels, strict: false, memory: None });
+        assert_streams(source, &LoadOptions { channels, strict: false, memory: None });
     }
 }
 
@@ -109,9 +111,10 @@ fn folders_are_streamed() {
 fn broken_files_are_found_when_a_stream_is_opened() {
     let (folder, _) = folder_of_images("stream_broken");
     let source = folder.path.to_str().unwrap();
-    let opened = open(source, &Wanted::default(), STREAMED).unwrap();
+    let opened = open(source, &LoadOptions::default(), STREAMED).unwrap();
     assert_eq!((opened.skipped.len(), opened.pixels.channels()), (1, 3));
-    let message = refusal(source, &Wanted { channels: None, strict: true, memory: None }, STREAMED);
+    let message =
+        refusal(source, &LoadOptions { channels: None, strict: true, memory: None }, STREAMED);
     assert!(message.contains("broken.png"), "{message}");
 }
 
@@ -119,8 +122,8 @@ fn broken_files_are_found_when_a_stream_is_opened() {
 fn lists_are_streamed_in_their_order() {
     let (folder, list) = folder_of_images("stream_list");
     let source = format!("@{}", folder.write("list.txt", list.as_bytes()).display());
-    assert_streams(&source, &Wanted::default());
-    let (images, _) = both(&source, &Wanted::default());
+    assert_streams(&source, &LoadOptions::default());
+    let (images, _) = both(&source, &LoadOptions::default());
     assert!(images.names[0] == "odd/19.png" && images.labels.is_none());
 }
 
@@ -131,7 +134,7 @@ fn invalid_lists_are_refused() {
         [(&b"\n \n"[..], "the list is empty"), (b"\xff\xfe", "byte 0 is not UTF-8")]
     {
         let source = format!("@{}", folder.write("list.txt", list).display());
-        let message = refusal(&source, &Wanted::default(), RESIDENT);
+        let message = refusal(&source, &LoadOptions::default(), RESIDENT);
         assert!(message.contains("list.txt") && message.contains(expected), "{message}");
     }
 }
@@ -141,7 +144,7 @@ fn missing_files_of_a_list_are_skipped() {
     let (folder, _) = folder_of_images("stream_missing");
     let list = folder.write("list.txt", b"nowhere.png\neven/00.png\n");
     let source = format!("@{}", list.display());
-    assert_eq!(open(&source, &Wanted::default(), RESIDENT).unwrap().skipped.len(), 1);
+    assert_eq!(open(&source, &LoadOptions::default(), RESIDENT).unwrap().skipped.len(), 1);
 }
 
 /// An IDX file of 12 gray images of 10×10 pixels.
@@ -153,10 +156,10 @@ fn idx() -> Vec<u8> {
 /// Checks that a file of records is streamed with every number of channels, and refuses two.
 fn assert_records_stream(source: &str) {
     for channels in [None, Some(1), Some(3)] {
-        assert_streams(source, &Wanted { channels, strict: false, memory: None });
+        assert_streams(source, &LoadOptions { channels, strict: false, memory: None });
     }
     let message =
-        refusal(source, &Wanted { channels: Some(2), strict: false, memory: None }, STREAMED);
+        refusal(source, &LoadOptions { channels: Some(2), strict: false, memory: None }, STREAMED);
     assert!(message.contains("cannot be converted to 2"), "{message}");
 }
 
@@ -170,7 +173,7 @@ fn idx_files_are_streamed_with_their_labels() {
     );
     let source = images.to_str().unwrap();
     assert_records_stream(source);
-    assert_eq!(both(source, &Wanted::default()).1.labels.unwrap().of.len(), 12);
+    assert_eq!(both(source, &LoadOptions::default()).1.labels.unwrap().of.len(), 12);
 }
 
 #[test]
@@ -183,7 +186,7 @@ fn npy_files_are_streamed() {
     let npy = folder.write("x.npy", &npy);
     let source = npy.to_str().unwrap();
     assert_records_stream(source);
-    let description = open(source, &Wanted::default(), RESIDENT).unwrap().description;
+    let description = open(source, &LoadOptions::default(), RESIDENT).unwrap().description;
     assert!(description.contains("rounded to 8 bits"), "{description}");
 }
 
@@ -207,7 +210,7 @@ fn idx_files_of_the_wrong_size_are_not_streamed() {
         (idx()[..900].to_vec(), "has fewer bytes"),
     ] {
         let file = folder.write("images-idx3-ubyte", &bytes);
-        let message = refusal(file.to_str().unwrap(), &Wanted::default(), STREAMED);
+        let message = refusal(file.to_str().unwrap(), &LoadOptions::default(), STREAMED);
         assert!(message.contains(expected), "{message}");
     }
 }
@@ -218,19 +221,19 @@ fn gzipped_files_are_not_streamed() {
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     std::io::Write::write_all(&mut packed, &idx()).unwrap();
     let packed = folder.write("packed-idx3.gz", &packed.finish().unwrap());
-    let message = refusal(packed.to_str().unwrap(), &Wanted::default(), STREAMED);
+    let message = refusal(packed.to_str().unwrap(), &LoadOptions::default(), STREAMED);
     assert!(message.contains("gunzip"), "{message}");
 }
 
 #[test]
 fn a_million_patches_take_no_memory() {
-    let places = Places::Files {
+    let storage = Storage::Files {
         root: "photos".into(),
         files: vec!["a/one.png".into()],
         sizes: vec![[4000, 4002]],
         decoding: 0,
     };
-    let file = Catalogue::new(places, 1, None);
+    let file = Catalogue::new(storage, 1, None);
     let patches = file.patches(4, 4).unwrap();
     assert_eq!((patches.len(), patches.held_bytes() - file.held_bytes()), (1_000_000, 8));
     assert_eq!(
@@ -257,9 +260,9 @@ fn ten_million_records_take_no_memory() {
         w: 9,
         c: 1,
         planar: false,
-        sample: Sample::U8,
+        sample: SampleType::U8,
     };
-    let records = Catalogue::new(Places::Records(vec![("x.npy".into(), array)]), 1, None);
+    let records = Catalogue::new(Storage::Records(vec![("x.npy".into(), array)]), 1, None);
     assert!(records.held_bytes() < 200, "{}", records.held_bytes());
     assert_eq!(
         (records.name(42).as_str(), records.len(), records.size(7)),
@@ -275,7 +278,7 @@ fn ten_million_records_take_no_memory() {
 
 #[test]
 fn more_patches_than_32_bit_indices_are_refused() {
-    let many = Places::Files {
+    let many = Storage::Files {
         root: "".into(),
         files: vec!["a.png".into(); 300],
         sizes: vec![[4000, 4000]; 300],

@@ -396,7 +396,7 @@ impl Config {
             let message = error
                 .into_inner()
                 .to_string()
-                .replace("invalid type: null", "NaN or infinity is no value here");
+                .replace("invalid type: null", "NaN and infinity are not allowed");
             if message.starts_with(UNKNOWN) {
                 return Error::usage(format!("{key} {message}"));
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::budget::Budget;
-use crate::data::{Catalogue, Images, Opened, Pixels, Wanted, bundled, open, patches};
+use crate::data::{Catalogue, Images, LoadOptions, Opened, Pixels, bundled, open, patches};
 use crate::error::Result;
 use crate::shape::Dims;
 use crate::spec::{Config, DataSpec, FitName};
@@ -41,7 +41,7 @@ pub fn prepare(config: &Config) -> Result<Prepared> {
 /// As [`prepare`].
 pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
     let (spec, limit) = (&config.data, budget.data);
-    let want = Wanted {
+    let want = LoadOptions {
         channels: config.model.input.map(|[c, ..]| c),
         strict: spec.strict,
         memory: budget.all,
@@ -58,7 +58,7 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
     let mut whole = "";
     let fit = Fit { spec, dims, seed: config.seed, limit };
     let (train, validation) = if let Some(source) = &spec.validation_source {
-        let want = Wanted { channels: Some(channels), ..want };
+        let want = LoadOptions { channels: Some(channels), ..want };
         let beside = open(source, &want, limit).map_err(|e| e.at("data.validation_source"))?;
         skipped.extend(beside.skipped);
         description = format!("{description}; validation: {}", beside.description);

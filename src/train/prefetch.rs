@@ -310,7 +310,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Pixels, Wanted, open};
+    use crate::data::{LoadOptions, Pixels, open};
     use crate::testing::Folder;
 
     /// An IDX file of 200 images of 8×8, streamed.
@@ -320,7 +320,7 @@ mod tests {
         let file =
             folder.write("x-idx3-ubyte", &head.into_iter().chain(values).collect::<Vec<u8>>());
         let Pixels::Streamed(catalogue) =
-            open(file.to_str().unwrap(), &Wanted::default(), 100).unwrap().pixels
+            open(file.to_str().unwrap(), &LoadOptions::default(), 100).unwrap().pixels
         else {
             panic!("not streamed")
         };

@@ -76,7 +76,8 @@ fn driver_bytes(device: &mut Device) -> Option<u64> {
 }
 
 fn assert_trained_models_return_their_memory(mut device: Device) {
-    let place = Place::new("memory-twenty");
+    let kind = if device.as_gpu().is_some() { "gpu" } else { "cpu" };
+    let place = Place::new(&format!("memory-twenty-{kind}"));
     let base = config(&[]);
     let prepared = prepare(&base).unwrap();
     let (mut used, mut warm) = (Vec::new(), None);

@@ -492,7 +492,7 @@ fn a_training_begins_with_a_model() {
             parts,
         );
     };
-    with(&first, &["train.from", "no parameter"]);
+    with(&first, &["train.from", "none of its parameters"]);
     with(&place.path("nothing"), &["train.from", "nothing"]);
 }
 

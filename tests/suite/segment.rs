@@ -312,6 +312,6 @@ fn what_cannot_be_segmented_is_refused() {
         ]
         .concat(),
         2,
-        &["none of 4 images"],
+        &["none of the 4 images"],
     );
 }

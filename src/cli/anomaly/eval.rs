@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use csae::data::Wanted;
+use csae::data::LoadOptions;
 use csae::tasks::anomaly::{
     Evaluation, Image, LabelledSet, Report, VIEWS, ViewExtractor, evaluate,
 };
@@ -94,7 +94,7 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     let fitted = Fitted::load(&args.detector)?;
     let dims = fitted.loaded.graph.nodes[0].dims;
     let budget = budget(args.max_memory.as_deref())?;
-    let wanted = Wanted { channels: Some(dims.c), strict: args.strict, memory: budget.all };
+    let wanted = LoadOptions { channels: Some(dims.c), strict: args.strict, memory: budget.all };
     let set = LabelledSet::open(&args.data, args.masks.as_deref(), &wanted, budget.data)?;
     args.common.say_skipped(&set.skipped);
     let unmasked = set.unmasked();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use csae::bail_usage;
-use csae::data::{self, Wanted};
+use csae::data::{self, LoadOptions};
 use csae::error::Error;
 use csae::files;
 use csae::model::{self, Purpose};
@@ -131,7 +131,7 @@ fn run(args: FitArgs) -> anyhow::Result<()> {
         refuse_existing(file, args.force)?;
     }
     let budget = budget(args.max_memory.as_deref())?;
-    let wanted = Wanted { channels: Some(dims.c), strict: args.strict, memory: budget.all };
+    let wanted = LoadOptions { channels: Some(dims.c), strict: args.strict, memory: budget.all };
     let found = data::open(&args.data, &wanted, budget.data)?;
     args.common.say(&format!("data: {}", found.description));
     args.common.say_skipped(&found.skipped);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use csae::data;
-use csae::data::{Handles, Wanted};
+use csae::data::{Handles, LoadOptions};
 use csae::error::{Error, Result};
 use csae::files;
 use csae::raster::corrupt;
@@ -90,7 +90,7 @@ fn run(args: PaintArgs) -> anyhow::Result<()> {
     let budget = budget(None)?;
     let found = data::open(
         &args.data,
-        &Wanted { channels: None, strict: args.strict, memory: budget.all },
+        &LoadOptions { channels: None, strict: args.strict, memory: budget.all },
         budget.data,
     )?;
     args.common.say_skipped(&found.skipped);

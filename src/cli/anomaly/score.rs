@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::data::{Handles, Wanted};
+use csae::data::{Handles, LoadOptions};
 use csae::error::Result;
 use csae::files;
 use csae::report::picture;
@@ -102,7 +102,7 @@ fn run(args: ScoreArgs) -> anyhow::Result<()> {
     let detector = &fitted.detector;
     let dims = fitted.loaded.graph.nodes[0].dims;
     let budget = budget(args.max_memory.as_deref())?;
-    let wanted = Wanted { channels: Some(dims.c), strict: args.strict, memory: budget.all };
+    let wanted = LoadOptions { channels: Some(dims.c), strict: args.strict, memory: budget.all };
     let targets = Targets::plan(
         &args.common,
         &args.images,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use csae::data::Wanted;
+use csae::data::LoadOptions;
 use csae::model::Purpose;
 use csae::tasks::detect::{Detector, judge};
 use serde_json::json;
@@ -57,7 +57,7 @@ impl CommandArgs for EvalArgs {
 fn run(args: EvalArgs) -> anyhow::Result<()> {
     let loaded = load(&args.model)?;
     let budget = budget(args.max_memory.as_deref())?;
-    let wanted = Wanted {
+    let wanted = LoadOptions {
         channels: Some(loaded.graph.nodes[0].dims.c),
         strict: args.strict,
         memory: budget.all,

@@ -9,7 +9,7 @@ pub use train::resume;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::data::Wanted;
+use csae::data::LoadOptions;
 use csae::data::annotations::box_set::{Annotations, DetectionSet};
 use csae::error::Result;
 use csae::metrics::precision::AveragePrecision;
@@ -67,7 +67,7 @@ impl Boxes {
         source: &str,
         split: Option<&str>,
         classes: &[String],
-        wanted: &Wanted,
+        wanted: &LoadOptions,
         limit: u64,
     ) -> Result<DetectionSet> {
         let annotations = match (&self.annotations, &self.coco) {

@@ -7,7 +7,7 @@ use csae::bail_usage;
 use csae::data::annotations::box_files::to_voc;
 use csae::data::annotations::boxes::{Bounds, Detection};
 use csae::data::annotations::label_image::class_colour;
-use csae::data::{Handles, Wanted};
+use csae::data::{Handles, LoadOptions};
 use csae::error::Result;
 use csae::files;
 use csae::model::Purpose;
@@ -116,7 +116,7 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
     let loaded = load(&args.model)?;
     let channels = loaded.graph.nodes[0].dims.c;
     let budget = budget(args.max_memory.as_deref())?;
-    let wanted = Wanted { channels: Some(channels), strict: args.strict, memory: budget.all };
+    let wanted = LoadOptions { channels: Some(channels), strict: args.strict, memory: budget.all };
     let targets =
         Targets::plan(&args.common, &args.images, Some(&args.out), &wanted, &budget, args.force)?;
     let all = args.out.join(ALL);

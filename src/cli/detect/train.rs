@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use csae::budget::Budget;
-use csae::data::Wanted;
+use csae::data::LoadOptions;
 use csae::data::annotations::box_set::{Annotations, DetectionSet};
 use csae::error::Result;
 use csae::model::{self, Decoder, Graph};
@@ -121,8 +121,11 @@ impl Data {
         budget: Budget,
     ) -> Result<Self> {
         let spec = config.detect.clone().unwrap_or_default();
-        let wanted =
-            Wanted { channels: Some(channels), strict: config.data.strict, memory: budget.all };
+        let wanted = LoadOptions {
+            channels: Some(channels),
+            strict: config.data.strict,
+            memory: budget.all,
+        };
         let annotations = match (&spec.annotations, &spec.coco) {
             (Some(folder), _) => Annotations::Voc(folder.into()),
             (None, Some(file)) => Annotations::Coco(file.into()),
@@ -219,7 +222,7 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     let (common, learning) = (&args.common, &args.learning);
     let folder = learning.folder()?;
     let loaded = model::load(&ModelPaths::of(&args.model).model)?;
-    let budget = budget(learning.max_memory.as_deref())?;
+    let budget = budget(args.encoding.max_memory.as_deref())?;
     let channels = loaded.graph.nodes[0].dims.c;
     let kind = LabelledKind::Detect;
     // Where the data is does not depend on the model with its head, which depends on the data.

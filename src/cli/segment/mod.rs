@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use csae::budget::Budget;
-use csae::data::Wanted;
+use csae::data::LoadOptions;
 use csae::data::annotations::label_set::{LabelOptions, SegmentationSet};
 use csae::device::Device;
 use csae::error::Result;
@@ -70,7 +70,7 @@ impl Labels {
         &self,
         source: &str,
         classes: Vec<String>,
-        wanted: &Wanted,
+        wanted: &LoadOptions,
         limit: u64,
     ) -> Result<SegmentationSet> {
         let meaning = LabelOptions { classes, instances: self.instances, ignore: self.ignore };

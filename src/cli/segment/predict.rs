@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use csae::data::annotations::label_image::{class_colour, write_labels};
-use csae::data::{Handles, Wanted};
+use csae::data::{Handles, LoadOptions};
 use csae::error::Result;
 use csae::files;
 use csae::report::picture;
@@ -89,7 +89,7 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
     let loaded = load(&args.model)?;
     let channels = loaded.graph.nodes[0].dims.c;
     let budget = budget(args.max_memory.as_deref())?;
-    let wanted = Wanted { channels: Some(channels), strict: args.strict, memory: budget.all };
+    let wanted = LoadOptions { channels: Some(channels), strict: args.strict, memory: budget.all };
     let targets =
         Targets::plan(&args.common, &args.images, Some(&args.out), &wanted, &budget, args.force)?;
     for job in &targets.jobs {

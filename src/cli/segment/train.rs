@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use csae::budget::Budget;
-use csae::data::Wanted;
+use csae::data::LoadOptions;
 use csae::data::annotations::label_set::{LabelOptions, SegmentationSet};
 use csae::error::{Error, Result};
 use csae::model::{self, Decoder, Graph};
@@ -113,8 +113,11 @@ impl Data {
         budget: Budget,
     ) -> Result<Self> {
         let spec = config.segment.clone().unwrap_or_default();
-        let wanted =
-            Wanted { channels: Some(channels), strict: config.data.strict, memory: budget.all };
+        let wanted = LoadOptions {
+            channels: Some(channels),
+            strict: config.data.strict,
+            memory: budget.all,
+        };
         let open = |source: &str, classes: &[String]| -> Result<SegmentationSet> {
             let meaning = LabelOptions {
                 classes: classes.to_vec(),
@@ -213,7 +216,7 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
         return Err(Error::usage(format!("--dice {dice}: it must not be below 0")).into());
     }
     let loaded = model::load(&ModelPaths::of(&args.model).model)?;
-    let budget = budget(learning.max_memory.as_deref())?;
+    let budget = budget(args.encoding.max_memory.as_deref())?;
     let channels = loaded.graph.nodes[0].dims.c;
     let kind = LabelledKind::Segment;
     // Where the data is does not depend on the model with its head, which depends on the data.

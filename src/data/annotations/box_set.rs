@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::data::annotations::box_files::{NamedObject, Object, read_coco, read_voc};
-use crate::data::{self, Handles, Opened, Pixels, Wanted};
+use crate::data::{self, Handles, LoadOptions, Opened, Pixels};
 use crate::error::{Error, Result};
 use crate::files;
 
@@ -68,7 +68,7 @@ impl DetectionSet {
         annotations: &Annotations,
         split: Option<&str>,
         classes: &[String],
-        wanted: &Wanted,
+        wanted: &LoadOptions,
         limit: u64,
     ) -> Result<Self> {
         let root = Path::new(source);
@@ -275,7 +275,7 @@ fn open_split(
     root: &Path,
     images: &Path,
     split: &str,
-    wanted: &Wanted,
+    wanted: &LoadOptions,
     limit: u64,
 ) -> Result<Opened> {
     let file = root.join(SPLITS).join(format!("{split}.txt"));

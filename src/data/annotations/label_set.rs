@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::data::annotations::label_image::{IGNORED, LabelImage, Labelling, read_labels};
-use crate::data::{self, Handles, Pixels, Wanted};
+use crate::data::{self, Handles, LoadOptions, Pixels};
 use crate::error::{Error, Result};
 
 /// The image folder inside a source, if the label folder is not given.
@@ -70,7 +70,7 @@ impl SegmentationSet {
         source: &str,
         labels: Option<&Path>,
         options: &LabelOptions,
-        wanted: &Wanted,
+        wanted: &LoadOptions,
         limit: u64,
     ) -> Result<Self> {
         let root = Path::new(source);

@@ -6,10 +6,10 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::Format;
-use crate::data::array::{Array, MAX_COUNT, Sample};
+use crate::data::array::{Array, MAX_COUNT, SampleType};
 use crate::data::images::Labels;
 use crate::data::records::{self, Arrays, reader};
-use crate::data::{Opened, Wanted};
+use crate::data::{LoadOptions, Opened};
 use crate::error::{Error, Result};
 
 /// Height and width of an image.
@@ -52,7 +52,7 @@ impl CifarSet {
     }
 }
 
-/// CIFAR's row in the table of formats.
+/// The entry in the table of formats.
 pub(super) const FORMAT: Format = Format {
     sniffs: |_, path| named_cifar(path),
     open: |path, want, limit| open(path, &[path.to_owned()], want, limit),
@@ -98,7 +98,7 @@ fn classes(folder: &Path, set: CifarSet) -> Vec<String> {
 }
 
 /// Reads one or several files as one set.
-fn open(source: &Path, files: &[PathBuf], want: &Wanted, limit: u64) -> Result<Opened> {
+fn open(source: &Path, files: &[PathBuf], want: &LoadOptions, limit: u64) -> Result<Opened> {
     let mut arrays = Arrays::new();
     let mut of = Vec::new();
     let mut found = None;
@@ -184,7 +184,7 @@ fn labels(
         w: SIDE,
         c: 3,
         planar: true,
-        sample: Sample::U8,
+        sample: SampleType::U8,
     };
     Ok((array, set, classes))
 }
@@ -192,7 +192,7 @@ fn labels(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Wanted, load};
+    use crate::data::{LoadOptions, load};
     use crate::testing::Folder;
     use std::io::Cursor;
 
@@ -218,7 +218,7 @@ mod tests {
             "batches.meta.txt",
             b"airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n\n",
         );
-        let loaded = load(folder.path.to_str().unwrap(), &Wanted::default()).unwrap();
+        let loaded = load(folder.path.to_str().unwrap(), &LoadOptions::default()).unwrap();
         let labels = loaded.images.labels.clone().unwrap();
         assert_eq!((labels.of, labels.classes[7].as_str()), (vec![7, 0, 3, 9], "horse"));
         assert_eq!((loaded.images.channels, loaded.images.common_size()), (3, Some((32, 32))));
@@ -232,7 +232,7 @@ mod tests {
         let test = folder.write("test_batch.bin", &records(&[&[1]]));
         let gray = load(
             test.to_str().unwrap(),
-            &Wanted { channels: Some(1), strict: false, memory: None },
+            &LoadOptions { channels: Some(1), strict: false, memory: None },
         )
         .unwrap();
         assert_eq!((gray.images.len(), gray.images.channels), (1, 1));

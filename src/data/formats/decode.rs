@@ -19,7 +19,7 @@ const MAX_IMAGE_BYTES: u64 = 512 << 20;
 /// Maximum size of an image file in bytes. A file is read into memory as a whole.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
-/// The row of image files in the table of formats. They come last: any file may be an image.
+/// The entry in the table of formats. It is the last one, because it accepts every file.
 pub(super) const FORMAT: Format =
     Format { sniffs: |_, _| true, open: folder::load_file, open_folder: no_folder };
 

@@ -9,21 +9,22 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 
 use super::{Format, no_folder};
-use crate::data::array::{Array, MAX_COUNT, Sample};
+use crate::data::array::{Array, MAX_COUNT, SampleType};
 use crate::data::images::{Entry, Images, Labels, MAX_BYTES, too_large};
 use crate::data::pixels::Pixels;
 use crate::data::records;
-use crate::data::{Opened, Wanted};
+use crate::data::{LoadOptions, Opened};
 use crate::error::{Error, Result};
 
 /// Maximum compression ratio of deflate (<https://zlib.net/zlib_tech.html>). A header with more
 /// values than this allows for the size of the file is refused before anything is unpacked.
 const MAX_DEFLATE_RATIO: u64 = 1032;
 
-/// IDX's row in the table of formats.
+/// The entry in the table of formats.
 pub(super) const FORMAT: Format = Format { sniffs: looks_like, open, open_folder: no_folder };
 
-fn open(path: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
+/// Opens a file: streams it if it exceeds `limit` bytes, otherwise loads it.
+fn open(path: &Path, want: &LoadOptions, limit: u64) -> Result<Opened> {
     let source = path.display().to_string();
     if let Some((array, labels)) = to_stream(path, limit)? {
         return records::open(&source, vec![(path.to_owned(), array)], labels, want, limit, "");
@@ -103,7 +104,7 @@ fn to_stream(path: &Path, limit: u64) -> Result<Option<(Array, Option<Labels>)>>
     }
     let (n, h, w, c) =
         sizes(&dims.iter().map(|&dim| dim as usize).collect::<Vec<_>>()).map_err(with_path)?;
-    let array = Array { start, count: n, skip: 0, h, w, c, planar: false, sample: Sample::U8 };
+    let array = Array { start, count: n, skip: 0, h, w, c, planar: false, sample: SampleType::U8 };
     Ok(Some((array, labels_for(path, n)?)))
 }
 

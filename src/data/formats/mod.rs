@@ -1,5 +1,5 @@
-//! File formats, one file each: images, IDX, CIFAR and NumPy arrays. A table says how each is
-//! recognised and read.
+//! File formats of image sets: image files, IDX, CIFAR and NumPy arrays. A table lists how each
+//! format is detected and read.
 
 pub mod cifar;
 pub mod decode;
@@ -9,37 +9,38 @@ pub mod npy;
 use std::io::Read;
 use std::path::Path;
 
-use super::{Opened, Wanted};
+use super::{LoadOptions, Opened};
 use crate::error::{Error, Result};
 
-/// A format of files that hold images.
+/// A file format.
 pub(super) struct Format {
-    /// Whether a file is in this format, by its first bytes ([`START`] at most) and its path.
+    /// Whether a file is in this format, by its first bytes (at most [`START`]) and its path.
     pub sniffs: fn(start: &[u8], path: &Path) -> bool,
-    /// Reads a file. What takes more than `limit` bytes when decoded stays in its file.
-    pub open: fn(path: &Path, want: &Wanted, limit: u64) -> Result<Opened>,
-    /// Reads a folder that is in this format as a whole; `None` if it is not, or if the format has
-    /// no such folders.
-    pub open_folder: fn(path: &Path, want: &Wanted, limit: u64) -> Option<Result<Opened>>,
+    /// Opens a file. Images that take more than `limit` bytes when decoded are streamed.
+    pub open: fn(path: &Path, want: &LoadOptions, limit: u64) -> Result<Opened>,
+    /// Opens a folder whose files form one data set in this format. Returns `None` for any other
+    /// folder, or if the format has no such folders.
+    pub open_folder: fn(path: &Path, want: &LoadOptions, limit: u64) -> Option<Result<Opened>>,
 }
 
-/// The formats. The first that recognises a file reads it, so the order matters: a CIFAR file has
-/// no mark of its own and is known by its name alone, and [`decode`] takes whatever is left.
+/// The formats. The first one that detects a file opens it, so the order matters: CIFAR files have
+/// no magic bytes and are detected by name only, and [`decode`] accepts every file.
 const FORMATS: &[Format] = &[npy::FORMAT, cifar::FORMAT, idx::FORMAT, decode::FORMAT];
 
-/// Bytes of the start of a file that a format may look at.
+/// Number of bytes at the start of a file that are passed to [`Format::sniffs`]. It must cover the
+/// magic bytes of every format.
 const START: u64 = 16;
 
-/// For formats that have no folders.
-fn no_folder(_: &Path, _: &Wanted, _: u64) -> Option<Result<Opened>> {
+/// [`Format::open_folder`] of formats without folders.
+fn no_folder(_: &Path, _: &LoadOptions, _: u64) -> Option<Result<Opened>> {
     None
 }
 
-/// Reads a file in whichever format it is.
+/// Detects the format of a file and opens it.
 ///
 /// # Errors
-/// When it is empty, or cannot be read in the format that it seems to be in.
-pub(super) fn open(path: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
+/// If the file is empty, or cannot be read in its format.
+pub(super) fn open(path: &Path, want: &LoadOptions, limit: u64) -> Result<Opened> {
     let mut start = Vec::new();
     let file = std::fs::File::open(path).map_err(|e| Error::io(path, &e))?;
     file.take(START).read_to_end(&mut start).map_err(|e| Error::io(path, &e))?;
@@ -47,11 +48,11 @@ pub(super) fn open(path: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
         return Err(Error::usage(format!("{}: the file is empty", path.display())));
     }
     let format = FORMATS.iter().find(|format| (format.sniffs)(&start, path));
-    (format.expect("the last format takes any file").open)(path, want, limit)
+    (format.expect("the last format accepts every file").open)(path, want, limit)
 }
 
-/// Reads a folder whose files belong together in one of the formats; `None` if it is no such
+/// Opens a folder whose files form one data set in one of the formats. Returns `None` for any other
 /// folder.
-pub(super) fn open_folder(path: &Path, want: &Wanted, limit: u64) -> Option<Result<Opened>> {
+pub(super) fn open_folder(path: &Path, want: &LoadOptions, limit: u64) -> Option<Result<Opened>> {
     FORMATS.iter().find_map(|format| (format.open_folder)(path, want, limit))
 }

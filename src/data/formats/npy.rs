@@ -10,10 +10,10 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::{Format, no_folder};
-use crate::data::array::{Array, MAX_COUNT, Sample};
+use crate::data::array::{Array, MAX_COUNT, SampleType};
 use crate::data::images::Labels;
 use crate::data::records::{self, reader};
-use crate::data::{Opened, Wanted};
+use crate::data::{LoadOptions, Opened};
 use crate::error::{Error, Result};
 
 /// Maximum length of a header in bytes. NumPy itself refuses headers above 10,000 bytes.
@@ -23,11 +23,11 @@ const MAX_HEADER: usize = 1 << 16;
 /// wrong label must not create billions of classes.
 const MAX_CLASSES: i64 = 1 << 20;
 
-/// NumPy's row in the table of formats.
+/// The entry in the table of formats.
 pub(super) const FORMAT: Format = Format { sniffs: looks_like, open, open_folder: no_folder };
 
-/// Reads a file, with labels beside it where there are some.
-fn open(path: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
+/// Opens a file, with the labels of a file beside it if there is one.
+fn open(path: &Path, want: &LoadOptions, limit: u64) -> Result<Opened> {
     let (mut file, size) = reader(path)?;
     let array = array(&mut file, size).map_err(|e| e.at(path.display()))?;
     let labels = labels_beside(path).map(|beside| -> Result<Labels> {
@@ -45,7 +45,7 @@ fn open(path: &Path, want: &Wanted, limit: u64) -> Result<Opened> {
         }
         Ok(labels)
     });
-    let note = if array.sample == Sample::U8 { "" } else { ", floats rounded to 8 bits" };
+    let note = if array.sample == SampleType::U8 { "" } else { ", floats rounded to 8 bits" };
     records::open(
         &path.display().to_string(),
         vec![(path.to_owned(), array)],
@@ -90,11 +90,11 @@ struct Header {
 pub fn array(file: &mut (impl Read + Seek), size: u64) -> Result<Array> {
     let header = header(file)?;
     let sample = match header.descr.as_str() {
-        "|u1" => Sample::U8,
-        "<f4" => Sample::F32 { big: false, scale: 1.0 },
-        ">f4" => Sample::F32 { big: true, scale: 1.0 },
-        "<f8" => Sample::F64 { big: false, scale: 1.0 },
-        ">f8" => Sample::F64 { big: true, scale: 1.0 },
+        "|u1" => SampleType::U8,
+        "<f4" => SampleType::F32 { big: false, scale: 1.0 },
+        ">f4" => SampleType::F32 { big: true, scale: 1.0 },
+        "<f8" => SampleType::F64 { big: false, scale: 1.0 },
+        ">f8" => SampleType::F64 { big: true, scale: 1.0 },
         other => {
             return Err(Error::usage(format!(
                 "dtype {other:?} is not supported; images are |u1, <f4, >f4, <f8 or >f8: convert \
@@ -240,8 +240,12 @@ fn check_size(header: &Header, width: u64, size: u64) -> Result<()> {
 ///
 /// # Errors
 /// If a value is not finite, negative or above 255.
-fn with_scale(file: &mut (impl Read + Seek), header: &Header, sample: Sample) -> Result<Sample> {
-    if sample == Sample::U8 {
+fn with_scale(
+    file: &mut (impl Read + Seek),
+    header: &Header,
+    sample: SampleType,
+) -> Result<SampleType> {
+    if sample == SampleType::U8 {
         return Ok(sample);
     }
     let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
@@ -270,9 +274,9 @@ fn with_scale(file: &mut (impl Read + Seek), header: &Header, sample: Sample) ->
     }
     let scale = if max <= 1.0 { 255.0 } else { 1.0 };
     Ok(match sample {
-        Sample::U8 => Sample::U8,
-        Sample::F32 { big, .. } => Sample::F32 { big, scale },
-        Sample::F64 { big, .. } => Sample::F64 { big, scale },
+        SampleType::U8 => SampleType::U8,
+        SampleType::F32 { big, .. } => SampleType::F32 { big, scale },
+        SampleType::F64 { big, .. } => SampleType::F64 { big, scale },
     })
 }
 

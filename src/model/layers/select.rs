@@ -198,7 +198,7 @@ impl Layer for BatchTopKSpec {
         LayerCase { name: "long", keys: r#"{"k": 100}"#, x: &[41, 811], tensors: &[] },
         LayerCase { name: "all", keys: r#"{"k": 811}"#, x: &[41, 811], tensors: &[] },
         LayerCase { name: "long_ties", keys: r#"{"k": 700}"#, x: &[5, 7, 31, 37], tensors: &[] },
-        LayerCase { name: "many_workgroups", keys: r#"{"k": 60_000}"#, x: &[11, 13, 121, 123], tensors: &[] },
+        LayerCase { name: "many_workgroups", keys: r#"{"k": 60000}"#, x: &[11, 13, 121, 123], tensors: &[] },
     ];
 }
 

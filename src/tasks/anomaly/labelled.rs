@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::detector::{Detector, Image, VIEWS, ViewExtractor};
 use crate::data;
 use crate::data::formats::decode::decode_file;
-use crate::data::{Handles, Opened, Pixels, Wanted, folder};
+use crate::data::{Handles, LoadOptions, Opened, Pixels, folder};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::metrics::ranks::{ScoreHistogram, regions};
@@ -46,7 +46,12 @@ impl LabelledSet {
     ///
     /// # Errors
     /// If there are no normal images, no defective images, or no folder `masks`.
-    pub fn open(root: &Path, masks: Option<&Path>, wanted: &Wanted, limit: u64) -> Result<Self> {
+    pub fn open(
+        root: &Path,
+        masks: Option<&Path>,
+        wanted: &LoadOptions,
+        limit: u64,
+    ) -> Result<Self> {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(root).map_err(|error| Error::io(root, &error))? {
             let entry = entry.map_err(|error| Error::io(root, &error))?;
