@@ -18,7 +18,10 @@ impl Trace {
     pub fn add(&mut self, name: &str, device: &str, profile: &Profile) {
         self.processes += 1;
         let pid = self.processes;
-        let named = |what: &str, name: &str| json!({"ph": "M", "name": what, "pid": pid, "tid": 1, "args": {"name": name}});
+        let named = |what: &str, name: &str| {
+            let args = json!({"name": name});
+            json!({"ph": "M", "name": what, "pid": pid, "tid": 1, "args": args})
+        };
         self.events.push(named("process_name", name));
         self.events.push(named("thread_name", device));
         for (timed, cost) in profile.timed.iter().zip(profile.costs()) {

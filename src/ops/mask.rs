@@ -312,8 +312,8 @@ impl TopKMask {
 }
 
 impl BatchTopKMask {
-    /// Words of the scratch view `work`: a record for each pass, of which four go over the bytes of
-    /// the keys and up to four over those of the index.
+    /// Words of the scratch view `work`: a record for each pass. Four passes go over the bytes of
+    /// the keys, and up to four over those of the index.
     pub const WORK: usize = 8 * Self::RECORD;
     /// Words of a record: 256 counts and four words of state (`shaders/common/batch_top_k.wgsl`).
     const RECORD: usize = 260;
