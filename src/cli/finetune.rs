@@ -357,6 +357,9 @@ fn train(
     Ok((folder, results))
 }
 
+/// Makes a run's configuration with a last change.
+type ConfigOf<'a> = &'a dyn Fn(&dyn Fn(&mut Config)) -> Result<Config>;
+
 /// Trains classifiers on more and more labels, pretrained and from scratch, each in a folder of its
 /// own. Those that are finished are not trained again.
 fn curve(
@@ -364,7 +367,7 @@ fn curve(
     device: &mut Device,
     (graph, data): (&Graph, &Data),
     budget: Budget,
-    config_of: &dyn Fn(&dyn Fn(&mut Config)) -> Result<Config>,
+    config_of: ConfigOf,
 ) -> anyhow::Result<()> {
     let (common, out) = (&args.common, &args.learning.out);
     let start = Instant::now();

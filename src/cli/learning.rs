@@ -146,9 +146,9 @@ impl Learning {
         flag("train.precision", self.precision.clone());
         flag("train.validate_every", text_of(self.validate_every));
         flag("train.patience", text_of(self.patience));
-        flag("optimizer.lr", self.lr.map(|lr| lr.to_string()));
-        flag("optimizer.encoder_lr", self.encoder_lr.map(|lr| lr.to_string()));
-        flag("optimizer.weight_decay", self.weight_decay.map(|decay| decay.to_string()));
+        flag("optimizer.lr", self.lr.map(|lr| format!("{lr:e}")));
+        flag("optimizer.encoder_lr", self.encoder_lr.map(|lr| format!("{lr:e}")));
+        flag("optimizer.weight_decay", self.weight_decay.map(|decay| format!("{decay:e}")));
         let set: Vec<String> = self.set.iter().cloned().chain(flags).collect();
         // The default number of epochs depends on the batch and on the split.
         let mut base = Config::with_model(&text, &place, model, 1, &set)?;

@@ -97,7 +97,7 @@ macro_rules! shaders {
 }
 use shaders;
 
-/// The views of an operation. [`operation!`] implements it.
+/// The views of an operation. `operation!` implements it.
 pub trait Views: Clone {
     /// Calls `f` with every view and its kind of access.
     fn visit(&mut self, f: &mut dyn FnMut(&mut View, Access));

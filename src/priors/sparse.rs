@@ -1,7 +1,7 @@
 //! A sparse autoregressive prior: it models which units fire, and how strongly if they fire.
 //!
-//! Units are ordered by their firing rate, from the highest to the lowest. A [masked
-//! network](crate::priors::masked) predicts each unit from the units before it and from the
+//! Units are ordered by their firing rate, from the highest to the lowest. A masked
+//! network predicts each unit from the units before it and from the
 //! cluster of the code: the probability that it fires, and mean and standard deviation of its
 //! strength. This is a hurdle model (Cragg 1971) for every unit. So the probability of a code is
 //! exact, and sampled codes have units that are exactly 0.

@@ -55,6 +55,7 @@ pub(crate) trait Layer {
 
     /// The cases that verify it, on its own. A layer without such cases is part of a model that
     /// `verify/table.rs` lists.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))] // `verify` reads it
     const CASES: &[LayerCase];
 }
 
@@ -87,6 +88,7 @@ pub(crate) struct Ends {
 /// A case that a layer is verified on: its keys, and the shapes of what it reads. Values are drawn
 /// from the case's name.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "cli"), allow(dead_code))] // `verify` reads it
 pub(crate) struct LayerCase {
     /// The name, `primes` in `conv2d/primes`.
     pub name: &'static str,
@@ -235,6 +237,7 @@ macro_rules! layers {
         }
 
         /// Every layer's cases, with its name.
+        #[cfg_attr(not(feature = "cli"), allow(dead_code))] // `verify` reads it
         pub(crate) fn cases() -> Vec<(&'static str, LayerCase)> {
             let mut all = Vec::new();
             $(all.extend(

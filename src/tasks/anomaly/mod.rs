@@ -6,9 +6,9 @@
 //! - the reconstruction error (root of the mean squared error),
 //! - the loss of structure (1 − SSIM of image and reconstruction),
 //! - the distance of the model's code from codes of normal images: the mean distance to the nearest
-//! neighbours in whitened coordinates, relative to the neighbours' own distances. This follows Roth
-//! et al., "Towards Total Recall in Industrial Anomaly Detection", 2022, with a uniform sample as
-//! bank.
+//!   neighbours in whitened coordinates, relative to the neighbours' own distances. This follows
+//!   Roth et al., "Towards Total Recall in Industrial Anomaly Detection", 2022, with a uniform
+//!   sample as bank.
 //!
 //! The weighted mean of the views is the heat map. The heat map's maximum is the image's score.
 //! Memory does not depend on the number of images.
