@@ -24,7 +24,7 @@ use crate::view::{Precision, StepParams, View};
 pub struct Device {
     kind: Kind,
     buffers: Buffers,
-    /// Bytes that it may take, where the user said so.
+    /// The user's limit on its memory, in bytes.
     limit: Option<u64>,
 }
 
@@ -35,8 +35,8 @@ enum Kind {
     Gpu(Box<Gpu>),
 }
 
-/// A program made ready for a device. It keeps the buffers that it uses: dropping it returns those
-/// whose owners are gone.
+/// A program compiled for a device. It keeps the buffers that it uses alive; dropping it returns
+/// those whose owners have been dropped.
 #[derive(Debug)]
 pub struct Program {
     device: u32,
@@ -53,18 +53,18 @@ enum Code {
 }
 
 impl Program {
-    /// The recorded plan of a GPU; none on the CPU path.
+    /// The recorded plan of a GPU. None on the CPU path.
     pub const fn plan(&self) -> Option<&gpu::Plan> {
         if let Code::Plan(plan) = &self.code { Some(plan) } else { None }
     }
 
-    /// Number of dispatches, 0 on the CPU path.
+    /// Number of dispatches; 0 on the CPU path.
     pub fn dispatches(&self) -> usize {
         self.plan().map_or(0, gpu::Plan::len)
     }
 }
 
-/// What the elements of a buffer are.
+/// The type of a buffer's elements.
 #[derive(Clone, Copy)]
 enum Element {
     Real,
@@ -235,7 +235,7 @@ impl Device {
         made - self.buffers.returned_bytes()
     }
 
-    /// Allows so many bytes and no more.
+    /// Sets the user's limit on the memory budget, in bytes.
     pub const fn limit_memory(&mut self, bytes: Option<u64>) {
         self.limit = bytes;
     }
@@ -244,7 +244,7 @@ impl Device {
         if let Kind::Gpu(gpu) = &self.kind { Some(gpu) } else { None }
     }
 
-    /// Frees the buffers that were returned.
+    /// Frees the buffers whose owners have been dropped.
     fn reap(&mut self) {
         while let Some(buffer) = self.buffers.take_returned() {
             match &mut self.kind {
@@ -273,10 +273,10 @@ impl Device {
         Ok(self.buffers.own(view, bytes))
     }
 
-    /// Makes a buffer of reals, all zero.
+    /// Allocates a buffer of f32 (f64 on the oracle), filled with zeros.
     ///
     /// # Errors
-    /// When an adapter has no memory for it, or allows no buffer of that size.
+    /// If the buffer exceeds the adapter's limit or memory.
     pub fn alloc_real(&mut self, label: &str, len: usize) -> Result<Allocation> {
         self.allocate(label, len, Element::Real)
     }
@@ -285,8 +285,7 @@ impl Device {
     /// caller must check [`Device::has_half`] before running kernels on it.
     ///
     /// # Errors
-    /// When an adapter has no memory for it. Whether its kernels have half precision is for the
-    /// caller to know: [`Device::has_half`].
+    /// If the buffer exceeds the adapter's limit or memory.
     pub fn alloc_half(&mut self, label: &str, len: usize) -> Result<Allocation> {
         self.allocate(label, len, Element::Half)
     }
@@ -311,7 +310,7 @@ impl Device {
         Ok(())
     }
 
-    /// Makes a buffer of words, all zero.
+    /// Allocates a buffer of u32, filled with zeros.
     ///
     /// # Errors
     /// As [`Device::alloc_real`].
@@ -319,8 +318,8 @@ impl Device {
         self.allocate(label, len, Element::Word)
     }
 
-    /// Panics unless a view is of a buffer of this device that has an owner. To write anywhere else
-    /// is a mistake in the program, never one of its user.
+    /// Panics unless the buffer of a view belongs to this device and has an owner. Writing anywhere
+    /// else is a bug of the program, not a mistake of its user.
     #[track_caller]
     fn expect_owned(&self, view: View) {
         if let Err(error) = self.buffers.check(view.buffer) {
@@ -328,10 +327,10 @@ impl Device {
         }
     }
 
-    /// Writes reals into a view.
+    /// Writes f32 values into a view, rounded to its precision.
     ///
     /// # Panics
-    /// When the view is of another device, or the owner of its buffer is gone.
+    /// If the view belongs to another device, or the owner of its buffer has been dropped.
     pub fn write(&mut self, view: View, data: &[f32]) {
         self.expect_owned(view);
         match &mut self.kind {
@@ -349,7 +348,7 @@ impl Device {
         }
     }
 
-    /// Writes f64 values into a view; the oracle keeps them whole.
+    /// Writes f64 values into a view. The oracle stores them exactly, other devices round them.
     ///
     /// # Panics
     /// As [`Device::write`].
@@ -364,7 +363,7 @@ impl Device {
         }
     }
 
-    /// Writes words into a view.
+    /// Writes u32 values into a view.
     ///
     /// # Panics
     /// As [`Device::write`].
@@ -377,10 +376,11 @@ impl Device {
         }
     }
 
-    /// Reads reals, waiting for what computes them.
+    /// Reads a view as f32, after all work submitted so far.
     ///
     /// # Errors
-    /// When the view is of another device, the owner of its buffer is gone, or the device fails.
+    /// If the view belongs to another device, the owner of its buffer has been dropped, or the
+    /// device fails.
     pub fn read(&mut self, view: View) -> Result<Vec<f32>> {
         self.reap();
         self.buffers.check(view.buffer)?;
@@ -420,11 +420,11 @@ impl Device {
         }
     }
 
-    /// Makes a program ready. It keeps the buffers that its calls use.
+    /// Compiles a program, which keeps the buffers of its calls alive.
     ///
     /// # Errors
-    /// When a call uses a buffer of another device, of a plan, or one whose owner is gone; or when
-    /// the device fails.
+    /// If a call uses a buffer of another device, one that is only planned, or one whose owner has
+    /// been dropped, or if the device fails.
     pub fn compile(&mut self, calls: Vec<Call>) -> Result<Program> {
         self.reap();
         let mut used = HashSet::new();
@@ -440,7 +440,7 @@ impl Device {
         Ok(Program { device: self.buffers.device, code, _buffers: leases })
     }
 
-    /// Frees what was returned, and fails for a program of another device.
+    /// Frees returned buffers, and fails for a program of another device.
     fn prepare(&mut self, program: &Program) -> Result<()> {
         self.reap();
         if program.device == self.buffers.device { Ok(()) } else { Err(elsewhere("a program")) }

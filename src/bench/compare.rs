@@ -1,4 +1,4 @@
-//! Times of now beside times of then: two runs of `csae bench --json`.
+//! Compares benchmark times with those of an earlier run of `csae bench --json`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::spec::Precision;
 
-/// A change beyond this share is flagged.
+/// Relative change above which a benchmark is reported as slower or faster. Below it, differences
+/// between runs on one machine are mostly noise.
 pub const NOTABLE: f64 = 0.10;
 
 /// An earlier run.
@@ -21,25 +22,24 @@ pub struct Earlier {
     devices: BTreeSet<String>,
 }
 
-/// One benchmark, then and now.
+/// The change of one benchmark.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Change {
     /// `compare`
     pub kind: &'static str,
     /// The benchmark.
     pub name: String,
-    /// Milliseconds then.
+    /// Milliseconds in the earlier run.
     pub then_ms: f64,
-    /// Milliseconds now.
+    /// Milliseconds in this run.
     pub now_ms: f64,
-    /// Now over then: below 1 is faster.
+    /// `now_ms / then_ms`: below 1 is faster.
     pub ratio: f64,
     /// `slower` or `faster` beyond [`NOTABLE`], else `same`.
     pub change: &'static str,
 }
 
-/// Name and milliseconds of a line of `csae bench --json`; none for a line that tells something
-/// else.
+/// Name and milliseconds of a line of `csae bench --json`. None for a line without a time.
 pub fn timed(line: &Value) -> Option<(String, f64)> {
     let ms = line["ms"].as_f64().filter(|ms| *ms > 0.0)?;
     let name = match line["name"].as_str() {
@@ -53,33 +53,37 @@ pub fn timed(line: &Value) -> Option<(String, f64)> {
     Some((name, ms))
 }
 
-/// What maps were kept in, single precision unless it is said.
+/// The precision of maps; single precision if the line has none.
 fn precision_of(line: &Value) -> Precision {
     serde_json::from_value(line["precision"].clone()).unwrap_or_default()
 }
 
-/// Name of a training step's benchmark.
+/// Name of the benchmark of a training step.
 pub fn step_name(workload: &str, batch: usize, precision: Precision) -> String {
     format!("train_step/{workload}.n{batch}{}", suffix(precision))
 }
 
-/// What the names of benchmarks in half precision end in.
+/// Suffix of the names of benchmarks in half precision.
 pub(super) const fn suffix(precision: Precision) -> &'static str {
     if matches!(precision, Precision::F16) { ".f16" } else { "" }
 }
 
 impl Earlier {
-    /// Reads what `csae bench --json > FILE` wrote.
+    /// Reads the output of `csae bench --json > FILE`.
+    ///
+    /// # Errors
+    /// If the file cannot be read or contains no benchmarks.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = files::read_text(path)
-            .map_err(|error| error.and("--compare takes what `csae bench --json > FILE` wrote"))?;
+        let text = files::read_text(path).map_err(|error| {
+            error.and("--compare expects the output of `csae bench --json > FILE`")
+        })?;
         let mut found =
             Self { path: path.to_owned(), times: BTreeMap::new(), devices: BTreeSet::new() };
         for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let value: Value = serde_json::from_str(line).map_err(|error| {
                 Error::usage(format!(
-                    "{}:{}: no JSON line ({error}); --compare takes what `csae bench --json > \
-                     FILE` wrote",
+                    "{}:{}: not a line of JSON ({error}); --compare expects the output of `csae \
+                     bench --json > FILE`",
                     path.display(),
                     i + 1
                 ))
@@ -91,36 +95,43 @@ impl Earlier {
         }
         if found.times.is_empty() {
             return Err(Error::usage(format!(
-                "{}: holds no benchmark; --compare takes what `csae bench --json > FILE` wrote",
+                "{}: contains no benchmarks; --compare expects the output of `csae bench --json \
+                 > FILE`",
                 path.display()
             )));
         }
         Ok(found)
     }
 
-    /// Fails if none of these benchmarks is in the file.
+    /// Checks that the file has at least one of these benchmarks.
+    ///
+    /// # Errors
+    /// If it has none of them.
     pub fn must_know<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<()> {
         if names.into_iter().any(|name| self.times.contains_key(name)) {
             return Ok(());
         }
         let some: Vec<&str> = self.times.keys().take(3).map(String::as_str).collect();
         Err(Error::usage(format!(
-            "{}: has none of these benchmarks but others ({}, …): run the same ones as then",
+            "{}: contains none of these benchmarks, only others ({}, …); run the same benchmarks",
             self.path.display(),
             some.join(", ")
         )))
     }
 
-    /// That the file was measured on another device, if it was.
+    /// A note if the file was measured on another device.
     pub fn note(&self, device: &str) -> Option<String> {
         let others: Vec<&str> =
             self.devices.iter().map(String::as_str).filter(|other| *other != device).collect();
         let (path, others_text) = (self.path.display(), others.join(", "));
         (!others.is_empty())
-            .then(|| format!("note: {path} was measured on {others_text}, this on {device}"))
+            .then(|| format!("note: {path} was measured on {others_text}, this run on {device}"))
     }
 
-    /// What is in both, in the order of now.
+    /// The changes of the benchmarks in both runs, in the order of this run.
+    ///
+    /// # Errors
+    /// If no benchmark is in both.
     pub fn compare(&self, now: &[Value]) -> Result<Vec<Change>> {
         let timed: Vec<(String, f64)> = now.iter().filter_map(timed).collect();
         self.must_know(timed.iter().map(|(name, _)| name.as_str()))?;
@@ -147,7 +158,7 @@ impl Earlier {
     }
 }
 
-/// A table for people.
+/// Formats the changes as the lines of a table.
 pub fn table(changes: &[Change]) -> Vec<String> {
     let width = changes.iter().map(|change| change.name.len()).max().unwrap_or(0).max(9);
     let mut lines = vec![format!(
@@ -174,7 +185,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn changes_beyond_a_tenth_are_flagged() {
+    fn changes_above_ten_percent_are_reported() {
         let then = ["a", "b", "c"].map(|name| (name.to_owned(), 10.0)).into();
         let earlier =
             Earlier { path: "then.json".into(), times: then, devices: ["x".to_owned()].into() };

@@ -1,4 +1,5 @@
-//! How cost grows: the rate of training W1 as its batch, its images and its code grow, each alone.
+//! Measures how training speed scales: trains W1 with growing batch, image size and code size, one
+//! at a time.
 
 use std::time::Instant;
 
@@ -14,20 +15,23 @@ use crate::report::picture::Picture;
 use crate::spec::Precision;
 use crate::spec::{Config, preset_text};
 
-/// Batch where the code grows.
+/// Batch while the code grows.
 const BATCH: usize = 128;
-/// Batch where images grow: the largest of them still fit an adapter's binding.
+/// Batch while images grow: small enough that the largest images still fit a binding.
 const FEW: usize = 16;
-/// Side of W1's images, and its code.
+/// Side of W1's images.
 const SIDE: usize = 28;
+/// Units of W1's code.
 const CODE: usize = 128;
-/// Timed windows at least, and the seconds of one that holds several steps.
+/// Minimum number of timed windows.
 const STEPS: usize = 2;
+/// Seconds of a window if steps are short: long enough that the clock's resolution does not matter.
 const WINDOW: f64 = 0.05;
-/// The next point of an axis is not tried if it is expected to take so many times the window.
+/// A point is skipped if it is expected to take this many times the requested seconds (and more
+/// than this many seconds).
 const TOO_LONG: f64 = 20.0;
 
-/// One thing that grows, the rest stays.
+/// The quantity that grows while the others are fixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grows {
     /// The batch: 1…1024.
@@ -38,19 +42,19 @@ pub enum Grows {
     Code,
 }
 
-/// The three.
+/// All quantities.
 pub const AXES: [Grows; 3] = [Grows::Batch, Grows::Side, Grows::Code];
 
-/// One size.
+/// The result for one size.
 #[derive(Clone, Debug, Serialize)]
 pub struct GrowResult {
     /// `grow`
     pub kind: &'static str,
     /// `grow/AXIS.VALUE`
     pub name: String,
-    /// What grows.
+    /// The quantity that grows.
     pub axis: &'static str,
-    /// How far.
+    /// Its value.
     pub value: usize,
     /// Batch.
     pub batch: usize,
@@ -58,24 +62,24 @@ pub struct GrowResult {
     pub side: usize,
     /// Units of the code.
     pub code: usize,
-    /// Where.
+    /// Name of the device.
     pub device: String,
-    /// Images a second.
+    /// Images per second.
     pub images_per_s: f64,
-    /// Milliseconds a step, in the fastest window.
+    /// Milliseconds per step, in the fastest window.
     pub ms: f64,
-    /// 10⁹ floating-point operations a second.
+    /// 10⁹ floating-point operations per second.
     pub gflops: f64,
-    /// 10⁹ bytes a second of the least that must move.
+    /// 10⁹ bytes per second, counting the minimum number of bytes to move.
     pub gbps: f64,
-    /// Learned values.
+    /// Number of learned parameters.
     pub params: usize,
-    /// MiB of the step's own buffers.
+    /// MiB of the step's buffers.
     pub mib: f64,
 }
 
 impl Grows {
-    /// Its name.
+    /// Name of the quantity.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Batch => "batch",
@@ -84,7 +88,7 @@ impl Grows {
         }
     }
 
-    /// Its sizes.
+    /// The values that are measured.
     pub fn values(self) -> Vec<usize> {
         match self {
             Self::Batch => (0..=10).map(|power| 1 << power).collect(),
@@ -93,7 +97,7 @@ impl Grows {
         }
     }
 
-    /// Batch, side and code.
+    /// Batch, image side and code units for a value of the quantity.
     const fn sizes(self, value: usize) -> [usize; 3] {
         match self {
             Self::Batch => [value, SIDE, CODE],
@@ -102,6 +106,7 @@ impl Grows {
         }
     }
 
+    /// Describes the fixed quantities, for the title of a chart.
     const fn fixed(self) -> &'static str {
         match self {
             Self::Batch => "28x28 gray, code 128",
@@ -111,13 +116,16 @@ impl Grows {
     }
 }
 
-/// Trains W1 at each size of an axis for `seconds` and tells of each. Returns why it stopped early,
-/// if it did.
+/// Trains W1 at each value of a quantity for `seconds` and reports each result. Returns the reason
+/// if it stopped early.
+///
+/// # Errors
+/// If the device fails.
 pub fn grow(
     device: &mut Device,
     grows: Grows,
     seconds: f64,
-    tell: &mut dyn FnMut(GrowResult),
+    report: &mut dyn FnMut(GrowResult),
 ) -> Result<Option<String>> {
     let mut rate: Option<f64> = None;
     for value in grows.values() {
@@ -139,15 +147,16 @@ pub fn grow(
             .filter(|expected| (STEPS + 1) as f64 * expected > (TOO_LONG * seconds).max(TOO_LONG))
         {
             return Ok(Some(format!(
-                "{} {value}: a step would take {expected:.0} s; more --seconds allow more",
+                "{} {value}: a step would take about {expected:.0} s; increase --seconds to \
+                 allow it",
                 grows.name()
             )));
         }
         let mut running = Running::new(device, &graph, batch, Precision::F32)?;
         running.run(device, 1)?;
         let began = Instant::now();
-        // The fastest counts: what else the machine does only adds, and the first ones decide how
-        // many make a window.
+        // The fastest window counts, because other load on the machine only adds time. The first
+        // step determines the number of steps in a window.
         let mut best = running.run(device, 1)?;
         let steps = (WINDOW / best).clamp(1.0, 1000.0) as u32;
         let mut done = 1;
@@ -157,7 +166,7 @@ pub fn grow(
         }
         rate = Some(cost.flops / best);
         let round = |x: f64| (x * 1e3).round() / 1e3;
-        tell(GrowResult {
+        report(GrowResult {
             kind: "grow",
             name: format!("grow/{}.{value}", grows.name()),
             axis: grows.name(),
@@ -178,17 +187,17 @@ pub fn grow(
 }
 
 impl GrowResult {
-    /// A line for people.
+    /// The result as a line of text.
     pub fn line(&self) -> String {
         let Self { axis, value, images_per_s, ms, gflops, gbps, params, mib, .. } = self;
         format!(
-            "{axis:<6} {value:>5}  {images_per_s:>10.1} images/s  {ms:>10.3} ms  {gflops:>8.2} \
-             GFLOP/s  {gbps:>7.2} GB/s  {params:>9} parameters  {mib:>7.1} MiB"
+            "{axis:<6} {value:>5}  {images_per_s:>10.1} images/s  {ms:>10.3} ms  \
+             {gflops:>8.2} GFLOP/s  {gbps:>7.2} GB/s  {params:>9} parameters  {mib:>7.1} MiB"
         )
     }
 }
 
-/// Rates over each axis, side by side.
+/// Charts of images per second over each quantity, side by side.
 pub fn picture(results: &[GrowResult]) -> Picture {
     let device = results.first().map_or(String::new(), |result| result.device.clone());
     let charts: Vec<Chart> = AXES

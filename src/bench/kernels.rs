@@ -1,6 +1,6 @@
-//! Single operations: every call of the training steps of W1–W3, timed where it stands in the step,
-//! and the operations that they do not have on buffers of their own ([`super::singles`]), all at
-//! growing batches.
+//! Benchmarks of single operations at several batch sizes: every call of the training steps of
+//! W1–W3, timed within the step, and all other operations on their own buffers
+//! ([`super::singles`]).
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -18,18 +18,20 @@ use crate::program::Call;
 use crate::spec::Precision;
 use crate::view::StepParams;
 
-/// Seconds that one step of a growing batch may take; a slower one is left out.
+/// Maximum expected seconds of a step. Larger batches are skipped, to bound the total time.
 const LONGEST: f64 = 4.0;
-/// Calls in one program of an operation that stands alone, and the seconds that it may take.
+/// Maximum number of calls in one program of a single operation: enough to hide the cost of a
+/// submission.
 const CALLS: usize = 64;
+/// Target duration of such a program in seconds, for slow operations.
 const PROGRAM: f64 = 0.05;
 
 /// An operation to time.
 #[derive(Clone, Debug)]
 pub struct KernelBench {
-    /// `operation/workload.sizes`; no workload where it stands alone.
+    /// `operation/workload.sizes`, or `operation/sizes` on its own buffers.
     pub name: String,
-    /// Sizes, for people.
+    /// Sizes, for reports.
     pub shape: String,
     /// The operation's name among [`Call::NAMES`].
     pub operation: &'static str,
@@ -37,10 +39,12 @@ pub struct KernelBench {
     place: Place,
 }
 
+/// Where an operation is timed.
 #[derive(Clone, Debug)]
 enum Place {
-    /// A call of a workload's step at a batch.
+    /// Within a workload's step, at a batch size.
     Step(Workload, usize),
+    /// On its own buffers.
     Alone(Box<Single>),
 }
 
@@ -53,39 +57,42 @@ pub struct KernelResult {
     pub name: String,
     /// Sizes.
     pub shape: String,
-    /// Where.
+    /// Name of the device.
     pub device: String,
-    /// Milliseconds, median.
+    /// Median time in milliseconds.
     pub ms: f64,
-    /// The fastest.
+    /// Minimum time in milliseconds.
     pub min: f64,
-    /// The slowest.
+    /// Maximum time in milliseconds.
     pub max: f64,
-    /// 10⁹ floating-point operations a second.
+    /// 10⁹ floating-point operations per second.
     pub gflops: f64,
-    /// 10⁹ bytes a second of the least that must move.
+    /// 10⁹ bytes per second, counting the minimum number of bytes to move.
     pub gbps: f64,
-    /// Time at the device's peak over the time that it took, 1 at best.
+    /// Roofline efficiency: the minimum time at the device's peak rates over the median time.
     pub of_floor: f64,
-    /// What told the time.
+    /// The clock that measured it.
     pub clock: &'static str,
 }
 
-/// Batches of a workload: its own, then the others.
+/// The batch sizes of a workload: its own first, then the others.
 fn batches(workload: Workload) -> impl Iterator<Item = usize> {
     [workload.batch]
         .into_iter()
         .chain(BATCHES.into_iter().filter(move |batch| *batch != workload.batch))
 }
 
-/// Every operation that is timed; those of one step stand together.
+/// All benchmarks. Those of one step are adjacent.
+///
+/// # Errors
+/// If a workload is invalid.
 pub fn kernels() -> Result<Vec<KernelBench>> {
     let mut all = Vec::new();
     let mut seen = BTreeSet::new();
     let mut push = |call: &Call, place: Place, whose: &str| {
         let shape = call.sizes();
         let name = format!("{}/{whose}{}", call.label(), shape.replace(' ', "."));
-        // Two layers of one size are one bench.
+        // Layers of the same size share a benchmark.
         if seen.insert(name.clone()) {
             all.push(KernelBench { name, shape, operation: call.name(), cost: call.cost(), place });
         }
@@ -104,34 +111,37 @@ pub fn kernels() -> Result<Vec<KernelBench>> {
     Ok(all)
 }
 
-/// What happens while operations are timed.
+/// Progress of [`run_kernels`].
 #[derive(Debug)]
-pub enum Condition<'a> {
-    /// One is done.
+pub enum KernelEvent<'a> {
+    /// A benchmark has finished.
     Result(&'a KernelResult),
-    /// Some are left out, and why.
-    LeftOut(String),
+    /// Benchmarks were skipped, for this reason.
+    Skipped(String),
 }
 
-/// Times operations, about `seconds` each, and tells of each as it is done.
+/// Times operations for about `seconds` each and reports each result.
+///
+/// # Errors
+/// If the device or `report` fails.
 pub fn run_kernels(
     device: &mut Device,
     benches: &[KernelBench],
     seconds: f64,
     peak: &Peak,
-    tell: &mut dyn FnMut(Condition) -> Result<()>,
+    report: &mut dyn FnMut(KernelEvent) -> Result<()>,
 ) -> Result<()> {
     let same = |a: &KernelBench, b: &KernelBench| match (&a.place, &b.place) {
         (Place::Step(a, n), Place::Step(b, m)) => a.name == b.name && n == m,
         _ => false,
     };
-    // Seconds an image of a workload's step, as last seen.
+    // Name of the last workload, and its seconds per image.
     let mut last: Option<(&str, f64)> = None;
     for group in benches.chunk_by(same) {
         match &group[0].place {
             Place::Alone(single) => {
                 let (times, clock) = alone(device, single, seconds)?;
-                tell(Condition::Result(&result(device, &group[0], times, clock, peak)))?;
+                report(KernelEvent::Result(&result(device, &group[0], times, clock, peak)))?;
             }
             Place::Step(workload, batch) => {
                 let graph = workload.graph()?;
@@ -139,37 +149,37 @@ pub fn run_kernels(
                     .filter(|(name, _)| *name == workload.name)
                     .map(|(_, each)| each * *batch as f64);
                 let reason = match expected.filter(|expected| *expected > LONGEST) {
-                    Some(expected) => Some(format!("a step would take {expected:.0} s")),
+                    Some(expected) => Some(format!("a step would take about {expected:.0} s")),
                     None => fits(device, &graph, *batch)?,
                 };
                 if let Some(reason) = reason {
-                    tell(Condition::LeftOut(format!(
+                    report(KernelEvent::Skipped(format!(
                         "{} at batch {batch}: {reason}",
                         workload.name
                     )))?;
                     continue;
                 }
                 let mut running = Running::new(device, &graph, *batch, Precision::F32)?;
-                // All calls of the step are timed at once.
+                // All calls of the step are timed together, so their times add up, within limits.
                 let seconds = seconds * group.len().min(8) as f64;
                 let profiles = profile::repeat(device, &mut running, seconds)?;
                 let clock = profiles[0].clock;
                 last = Some((workload.name, profiles[0].total() / 1e9 / *batch as f64));
                 let times: Vec<Vec<f64>> = profiles.iter().map(by_call).collect();
                 for bench in group {
-                    // A device of small bindings may take parameters in windows: its calls are
-                    // others than planned.
+                    // With small bindings the parameters are updated in windows, so the calls can
+                    // differ from the planned ones.
                     let Some(call) =
                         profiles[0].operations.iter().position(|operation| bench.is(operation))
                     else {
-                        tell(Condition::LeftOut(format!(
+                        report(KernelEvent::Skipped(format!(
                             "{}: the step has no such call on this device",
                             bench.name
                         )))?;
                         continue;
                     };
                     let times = times.iter().map(|times| times[call]).collect();
-                    tell(Condition::Result(&result(device, bench, times, clock, peak)))?;
+                    report(KernelEvent::Result(&result(device, bench, times, clock, peak)))?;
                 }
             }
         }
@@ -177,14 +187,14 @@ pub fn run_kernels(
     Ok(())
 }
 
-/// Nanoseconds of each call.
+/// Time of each call in nanoseconds.
 fn by_call(profile: &Profile) -> Vec<f64> {
     let mut times = vec![0.0; profile.operations.len()];
     profile.timed.iter().for_each(|timed| times[timed.call] += timed.duration());
     times
 }
 
-/// Nanoseconds of an operation on its own buffers, many in one program.
+/// Times an operation on its own buffers, in nanoseconds.
 fn alone(device: &mut Device, single: &Single, seconds: f64) -> Result<(Vec<f64>, Clock)> {
     let (call, _buffers) = single.place(device)?;
     let one = device.compile(vec![call.clone()])?;
@@ -193,7 +203,7 @@ fn alone(device: &mut Device, single: &Single, seconds: f64) -> Result<(Vec<f64>
     Ok((again(device, &call, &first, seconds)?, first.clock))
 }
 
-/// Nanoseconds of a call that has run before.
+/// Times a call repeatedly for `seconds`, in nanoseconds. `first` is the profile of a first run.
 pub(super) fn again(
     device: &mut Device,
     call: &Call,
@@ -214,8 +224,8 @@ pub(super) fn again(
     Ok(times)
 }
 
-/// Without timestamps: many in one submission, so that what is timed is the kernel and not the
-/// submission.
+/// Nanoseconds per call by the host's clock, for adapters without timestamps. Many calls share a
+/// submission, so that its cost is small.
 fn by_the_wall(device: &mut Device, many: &Program, each: usize) -> Result<f64> {
     let start = Instant::now();
     device.run(many, &StepParams::default())?;
@@ -248,13 +258,14 @@ fn result(
 }
 
 impl KernelBench {
+    /// Whether the benchmark is that of an operation.
     fn is(&self, operation: &Operation) -> bool {
         operation.sizes == self.shape && self.name.split('/').next() == Some(&operation.label)
     }
 }
 
 impl KernelResult {
-    /// The heading of the lines; names are padded to `width`.
+    /// The heading for the lines. Names are padded to `width`.
     pub fn heading(width: usize) -> String {
         let span = "fastest–slowest";
         format!(
@@ -263,13 +274,13 @@ impl KernelResult {
         )
     }
 
-    /// A line for people; names are padded to `width`.
+    /// The result as a line of text. Names are padded to `width`.
     pub fn line(&self, width: usize) -> String {
         let Self { name, ms, min, max, gflops, gbps, of_floor, .. } = self;
-        let share = 100.0 * of_floor;
+        let percent = 100.0 * of_floor;
         format!(
             "{name:<width$}  {ms:>9.3}  {min:>9.3}–{max:<9.3}  {gflops:>8.2}  {gbps:>7.2}  \
-             {share:>6.1} %"
+             {percent:>6.1} %"
         )
     }
 }
@@ -295,7 +306,11 @@ mod tests {
                 bench.name,
                 bench.cost
             );
-            assert!(bench.name.split_whitespace().count() == 1, "{:?} has a space", bench.name);
+            assert!(
+                bench.name.split_whitespace().count() == 1,
+                "{:?} contains a space",
+                bench.name
+            );
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What the device can do at most, measured in the run that compares with it: a copy and a matrix
-//! product.
+//! Measures the device's peak rates, with a copy and a matrix product, in the run that compares
+//! with them.
 
 use std::time::Instant;
 
@@ -15,35 +15,40 @@ use crate::rng::Stream;
 use crate::shape::Conv2d;
 use crate::view::StepParams;
 
-/// Side of the matrices.
+/// Side of the matrices: large enough for a device's peak rate.
 const SIDE: usize = 1024;
-/// Elements copied: 128 MiB, more than a cache holds and no more than every adapter binds.
+/// Elements copied: 128 MiB, more than a cache holds, and not more than the portable limit of a
+/// binding.
 const COPIED: usize = 32 << 20;
-/// How often each is tried at most, and for how many seconds; the fastest counts.
+/// Maximum number of runs; the fastest counts.
 const TRIES: usize = 12;
+/// Maximum seconds of all runs.
 const SECONDS: f64 = 0.7;
 
-/// The device's rates.
+/// The device's peak rates.
 #[derive(Clone, Debug, Serialize)]
 pub struct Peak {
     /// `peak`
     pub kind: &'static str,
-    /// Where.
+    /// Name of the device.
     pub device: String,
-    /// 10⁹ bytes a second, read and written, of the fastest copy.
+    /// 10⁹ bytes per second, read and written, of the fastest copy.
     pub gbps: f64,
-    /// What copied.
+    /// The method of the fastest copy.
     pub copy: &'static str,
     /// MiB copied.
     pub copied_mib: usize,
-    /// 10⁹ floating-point operations a second of the fastest product of two 1024×1024 matrices.
+    /// 10⁹ floating-point operations per second of the fastest product of two 1024×1024 matrices.
     pub gflops: f64,
-    /// What multiplied.
+    /// The operation of the fastest product.
     pub product: String,
 }
 
 impl Peak {
     /// Measures a device.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn measure(device: &mut Device) -> Result<Self> {
         let (gflops, product) = product(device)?;
         let len = COPIED.min(usize::try_from(device.max_elements()).unwrap_or(COPIED));
@@ -61,12 +66,12 @@ impl Peak {
         })
     }
 
-    /// The seconds that work takes at least.
+    /// Minimum time of some work in seconds, at the peak rates (the roofline).
     pub fn floor(&self, cost: Cost) -> f64 {
         (cost.flops / self.gflops).max(cost.bytes / self.gbps) / 1e9
     }
 
-    /// Two lines for people.
+    /// The rates as two lines of text.
     pub fn lines(&self) -> [String; 2] {
         [
             format!(
@@ -81,7 +86,7 @@ impl Peak {
     }
 }
 
-/// The shortest of some runs, in seconds.
+/// The time of the fastest of several runs, in seconds, after one run to warm up.
 fn best(mut run: impl FnMut() -> Result<f64>) -> Result<f64> {
     let began = Instant::now();
     run()?;
@@ -95,12 +100,14 @@ fn best(mut run: impl FnMut() -> Result<f64>) -> Result<f64> {
     Ok(best)
 }
 
+/// The time of a call in seconds.
 fn time(device: &mut Device, call: Call) -> Result<f64> {
     let program = device.compile(vec![call])?;
     best(|| Ok(device.profile(&program, &StepParams::default())?.total() / 1e9))
 }
 
-/// Every fully connected product of the project, as large as the others.
+/// The rate of the fastest of the three products of a fully connected layer, in GFLOP/s, and its
+/// name.
 fn product(device: &mut Device) -> Result<(f64, String)> {
     let size = Conv2d::linear(SIDE, SIDE, SIDE);
     let mut stream = Stream::new(0, "peak");
@@ -126,7 +133,7 @@ fn product(device: &mut Device) -> Result<(f64, String)> {
     Ok(rates.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).expect("three were measured"))
 }
 
-/// The fastest way to copy on this device.
+/// The rate of the fastest way to copy, in GB/s, and its name.
 fn copy(device: &mut Device, len: usize) -> Result<(f64, &'static str)> {
     let moved = 8.0 * len as f64;
     if device.as_gpu().is_none() {
@@ -138,7 +145,7 @@ fn copy(device: &mut Device, len: usize) -> Result<(f64, &'static str)> {
                 .for_each(|(to, from)| to.copy_from_slice(from));
             Ok(start.elapsed().as_secs_f64())
         })?;
-        return Ok((moved / seconds / 1e9, "memcpy by every thread"));
+        return Ok((moved / seconds / 1e9, "memcpy on all threads"));
     }
     let (from, to) = (device.alloc_real("copied", len)?, device.alloc_real("copy", len)?);
     let (a, y) = (*from, *to);

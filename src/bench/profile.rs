@@ -1,4 +1,5 @@
-//! Where a training step's time goes: by kernel, beside what each kernel's work takes at least.
+//! Profiles a training step: the time of each kernel, compared with its minimum time at the
+//! device's peak rates.
 
 use std::time::Instant;
 
@@ -13,7 +14,7 @@ use crate::profile::Cost;
 use crate::profile::{Profile, Timed};
 use crate::spec::Precision;
 
-/// Profiled steps at least, and at most.
+/// Minimum and maximum number of profiled steps.
 const STEPS: std::ops::RangeInclusive<usize> = 3..=200;
 
 /// A kernel's part of a step, or the whole step.
@@ -25,25 +26,25 @@ pub struct ProfileRow {
     pub workload: String,
     /// Batch.
     pub batch: usize,
-    /// Where.
+    /// Name of the device.
     pub device: String,
-    /// `WORKLOAD.nBATCH/kernel`; the kernel is called `step` where this is the sum of all.
+    /// `WORKLOAD.nBATCH/kernel`. The kernel is `step` in the row with the sum of all kernels.
     pub name: String,
-    /// Dispatches a step; calls on the CPU path.
+    /// Dispatches per step; calls on the CPU path.
     pub calls: usize,
-    /// Milliseconds a step.
+    /// Milliseconds per step.
     pub ms: f64,
-    /// Share of the step.
+    /// Share of the step's time.
     pub share: f64,
-    /// 10⁹ floating-point operations a second.
+    /// 10⁹ floating-point operations per second.
     pub gflops: f64,
-    /// 10⁹ bytes a second of the least that must move.
+    /// 10⁹ bytes per second, counting the minimum number of bytes to move.
     pub gbps: f64,
-    /// Time at the device's peak over the time that it took, 1 at best.
+    /// Roofline efficiency: the minimum time at the device's peak rates over the measured time.
     pub of_floor: f64,
-    /// MiB that must move at least.
+    /// Minimum number of MiB to move.
     pub mib: f64,
-    /// Of the whole step: milliseconds by the wall of one that is not profiled.
+    /// Wall time of a step without profiling, in milliseconds. Only for the whole step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wall_ms: Option<f64>,
 }
@@ -51,19 +52,19 @@ pub struct ProfileRow {
 /// A profiled training step.
 #[derive(Clone, Debug)]
 pub struct StepProfile {
-    /// The kernels, the longest first.
+    /// The kernels, longest time first.
     pub rows: Vec<ProfileRow>,
     /// Their sum.
     pub sum: ProfileRow,
-    /// Steps that were profiled.
+    /// Number of profiled steps.
     pub steps: usize,
-    /// One step with the median of each dispatch's time.
+    /// A step with the median time of each dispatch.
     pub median: Profile,
-    /// The last step as it ran.
+    /// The last profiled step.
     pub last: Profile,
 }
 
-/// One run with the median of each dispatch's durations, one after the other.
+/// A profile with the median duration of each dispatch, without gaps between them.
 pub(super) fn median(profiles: &[Profile]) -> Profile {
     let first = &profiles[0];
     let mut end = 0.0;
@@ -77,7 +78,7 @@ pub(super) fn median(profiles: &[Profile]) -> Profile {
     Profile { timed: timed.collect(), ..first.clone() }
 }
 
-/// Runs a step again and again for `seconds`, profiled.
+/// Profiles a step repeatedly for `seconds`.
 pub(super) fn repeat(
     device: &mut Device,
     running: &mut Running,
@@ -95,7 +96,10 @@ pub(super) fn repeat(
     Ok(profiles)
 }
 
-/// Profiles a model's training step for `seconds`.
+/// Profiles the training step of a workload for `seconds`.
+///
+/// # Errors
+/// If the workload does not fit the device, or the device fails.
 pub fn profile_step(
     device: &mut Device,
     workload: Workload,
@@ -132,10 +136,10 @@ pub fn profile_step(
         wall_ms: None,
     };
     let mut kernels: Vec<(&str, usize, f64, Cost)> = Vec::new();
-    let (mut all, mut least) = (Cost::default(), 0.0);
+    let (mut all, mut floor) = (Cost::default(), 0.0);
     for (timed, cost) in median.timed.iter().zip(median.costs()) {
         all += cost;
-        least += peak.floor(cost);
+        floor += peak.floor(cost);
         let known = kernels.iter().position(|(kernel, ..)| *kernel == timed.kernel);
         let at = known.unwrap_or_else(|| {
             kernels.push((&timed.kernel, 0, 0.0, Cost::default()));
@@ -148,8 +152,8 @@ pub fn profile_step(
     kernels.sort_by(|a, b| b.2.total_cmp(&a.2));
     let rows =
         kernels.into_iter().map(|(kernel, calls, ns, cost)| row(kernel, calls, ns, cost)).collect();
-    // The floor of a sum is the sum of the floors: kernels run one after the other.
-    let (of_floor, wall_ms) = (round(least * 1e9 / total), Some(round(wall * 1e3)));
+    // Kernels run one after the other, so the minimum time of the step is the sum of theirs.
+    let (of_floor, wall_ms) = (round(floor * 1e9 / total), Some(round(wall * 1e3)));
     let sum = ProfileRow { of_floor, wall_ms, ..row("step", median.timed.len(), total, all) };
     let last = profiles[profiles.len() - 1].clone();
     Ok(StepProfile { rows, sum, steps: profiles.len(), median, last })
@@ -160,7 +164,7 @@ fn round(x: f64) -> f64 {
 }
 
 impl StepProfile {
-    /// A table for people.
+    /// The profile as the lines of a table.
     pub fn table(&self) -> Vec<String> {
         let width = self.rows.iter().map(|row| kernel(row).len()).max().unwrap_or(0).max(12);
         let mut lines = vec![format!(
@@ -168,26 +172,27 @@ impl StepProfile {
             "kernel", "calls", "ms/step", "share", "GFLOP/s", "GB/s", "of floor", "MiB"
         )];
         for row in self.rows.iter().chain([&self.sum]) {
-            let helper = row.gbps == 0.0;
-            let figure = |text: String| if helper { "-".to_owned() } else { text };
+            // Second stages of a reduction have no cost of their own.
+            let no_cost = row.gbps == 0.0;
+            let number = |text: String| if no_cost { "-".to_owned() } else { text };
             let name = if kernel(row) == "step" { "sum" } else { kernel(row) };
             lines.push(format!(
                 "{name:<width$}  {:>5}  {:>9.3}  {:>4.1} %  {:>9}  {:>8}  {:>8}  {:>8}",
                 row.calls,
                 row.ms,
                 100.0 * row.share,
-                figure(format!("{:.2}", row.gflops)),
-                figure(format!("{:.2}", row.gbps)),
-                figure(format!("{:.1} %", 100.0 * row.of_floor)),
-                figure(format!("{:.2}", row.mib)),
+                number(format!("{:.2}", row.gflops)),
+                number(format!("{:.2}", row.gbps)),
+                number(format!("{:.1} %", 100.0 * row.of_floor)),
+                number(format!("{:.2}", row.mib)),
             ));
         }
         let wall = self.sum.wall_ms.unwrap_or_default();
-        lines.push(format!("wall time of a step not profiled: {wall:.3} ms"));
+        lines.push(format!("wall time of a step without profiling: {wall:.3} ms"));
         lines
     }
 
-    /// Every dispatch in order, for people.
+    /// All dispatches in order, as lines of text.
     pub fn timeline(&self, peak: &Peak) -> Vec<String> {
         let timed = &self.median.timed;
         let width = timed.iter().map(|timed| timed.kernel.len()).max().unwrap_or(0);
@@ -214,6 +219,7 @@ impl StepProfile {
     }
 }
 
+/// Name of the kernel of a row.
 fn kernel(row: &ProfileRow) -> &str {
     row.name.rsplit('/').next().unwrap_or(&row.name)
 }

@@ -1,12 +1,12 @@
-//! A step's timeline in the Trace Event Format (a JSON array), which Perfetto (ui.perfetto.dev) and
-//! Chrome (chrome://tracing) show.
+//! Writes the timeline of a step in the Trace Event Format (a JSON array), for Perfetto
+//! (ui.perfetto.dev) and Chrome (chrome://tracing).
 //! <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>
 
 use serde_json::{Value, json};
 
 use crate::profile::Profile;
 
-/// Collects the steps of several models, each as a process of its own.
+/// Collects the steps of several models, each as a separate process.
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
     events: Vec<Value>,
@@ -14,11 +14,14 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Adds a step: complete events, times in microseconds.
+    /// Adds a step as complete events, with times in microseconds.
     pub fn add(&mut self, name: &str, device: &str, profile: &Profile) {
         self.processes += 1;
         let pid = self.processes;
-        let named = |what: &str, name: &str| json!({"ph": "M", "name": what, "pid": pid, "tid": 1, "args": {"name": name}});
+        let named = |what: &str, name: &str| {
+            let args = json!({"name": name});
+            json!({"ph": "M", "name": what, "pid": pid, "tid": 1, "args": args})
+        };
         self.events.push(named("process_name", name));
         self.events.push(named("thread_name", device));
         for (timed, cost) in profile.timed.iter().zip(profile.costs()) {
@@ -31,12 +34,17 @@ impl Trace {
                 "tid": 1,
                 "ts": timed.start / 1e3,
                 "dur": timed.duration() / 1e3,
-                "args": {"operation": operation.label, "shape": operation.sizes, "flops": cost.flops, "bytes": cost.bytes},
+                "args": {
+                    "operation": operation.label,
+                    "shape": operation.sizes,
+                    "flops": cost.flops,
+                    "bytes": cost.bytes,
+                },
             }));
         }
     }
 
-    /// The file's text: an event a line.
+    /// Text of the file, with one event on each line.
     pub fn text(&self) -> String {
         let lines: Vec<String> = self.events.iter().map(Value::to_string).collect();
         format!("[\n{}\n]\n", lines.join(",\n"))

@@ -1,4 +1,4 @@
-//! Every kind of kernel that an adapter takes for the products of matrices of W1–W3, timed, and the
+//! Times all kernel variants that an adapter supports for the matrix products of W1–W3, and makes a
 //! table of the fastest.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,56 +15,61 @@ use crate::rng::Stream;
 use crate::spec::Precision;
 use crate::view::{Access, StepParams};
 
-/// The kinds, those first that are likely to be fast: a slow one is given up early.
-const KINDS: [Choice; 5] =
+/// The variants, likely fast ones first, so that slow ones can be abandoned early.
+const VARIANTS: [Choice; 5] =
     [Choice::Matrix, Choice::Subgroup, Choice::Tiled, Choice::Registers, Choice::Plain];
-/// A kind that takes this much longer than another is timed once.
+/// A variant that takes this many times as long as the best so far is timed only once.
 const HOPELESS: f64 = 3.0;
-/// Seconds of a first run after which a hopeless kind is not run again.
+/// A hopeless variant whose first run takes more than this many seconds is not run again. A first
+/// run may include compilation, which is shorter.
 const LONGEST: f64 = 1.0;
-/// What another kind must gain over the one that suits the adapter, lest noise decide.
+/// A variant replaces the default only if it takes less than this share of its time. Smaller gains
+/// are within the noise of measurements.
 const GAIN: f64 = 0.97;
 
-/// A product and the times of the kinds.
+/// A matrix product and the times of its variants.
 #[derive(Clone, Debug, Serialize)]
 pub struct TuneResult {
     /// `tune`
     pub kind: &'static str,
     /// `operation/workload.sizes`
     pub name: String,
-    /// Where.
+    /// Name of the device.
     pub device: String,
-    /// Of its maps.
+    /// Precision of its maps.
     pub precision: Precision,
     /// Rows of the product.
     pub rows: usize,
-    /// Columns.
+    /// Columns of the product.
     pub columns: usize,
     /// Terms of each sum.
     pub steps: usize,
-    /// Milliseconds, median, by kind.
+    /// Median milliseconds by variant.
     pub ms: BTreeMap<&'static str, f64>,
-    /// The kind that is taken.
+    /// The variant selected.
     pub kernels: &'static str,
 }
 
-/// Times the products of workloads at batches, with maps of a precision, about `seconds` a kind,
-/// and tells of each as it is done.
+/// Times the matrix products of workloads at batch sizes, about `seconds` for each variant. Reports
+/// each result, and as `Err` the reason why a workload was skipped.
+///
+/// # Errors
+/// If the device is the CPU path or fails, or no workload fits it.
 pub fn tune(
     device: &mut Device,
     jobs: &[(Workload, usize)],
     precision: Precision,
     seconds: f64,
-    tell: &mut dyn FnMut(Result<&TuneResult, String>),
+    report: &mut dyn FnMut(Result<&TuneResult, String>),
 ) -> Result<Tuned> {
     let gpu = gpu(device)?;
-    let (usual, before) = (BuiltIn::of(&gpu.traits()).default, (gpu.choice, gpu.tuned.take()));
+    let (default, before) = (BuiltIn::of(&gpu.traits()).default, (gpu.choice, gpu.tuned.take()));
     let mut sums: BTreeMap<Class, BTreeMap<&'static str, f64>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for (workload, batch) in jobs {
         let graph = workload.graph()?;
         if let Some(reason) = fits(device, &graph, *batch)? {
-            tell(Err(format!("{} at batch {batch}: {reason}", workload.name)));
+            report(Err(format!("{} at batch {batch}: {reason}", workload.name)));
             continue;
         }
         for call in planned(&graph, *batch, precision)?.1 {
@@ -76,9 +81,9 @@ pub fn tune(
             }
             let ms = times(device, &call, seconds)?;
             let sums = sums.entry(product.class()).or_default();
-            ms.iter().for_each(|(kind, ms)| *sums.entry(kind).or_default() += ms);
+            ms.iter().for_each(|(variant, ms)| *sums.entry(variant).or_default() += ms);
             let round = |ms: f64| (ms * 1e4).round() / 1e4;
-            tell(Ok(&TuneResult {
+            report(Ok(&TuneResult {
                 kind: "tune",
                 name,
                 device: device.label(),
@@ -86,44 +91,44 @@ pub fn tune(
                 rows: product.rows,
                 columns: product.columns,
                 steps: product.steps,
-                kernels: fastest(&ms, usual).name(),
-                ms: ms.into_iter().map(|(kind, ms)| (kind, round(ms))).collect(),
+                kernels: fastest(&ms, default).name(),
+                ms: ms.into_iter().map(|(variant, ms)| (variant, round(ms))).collect(),
             }));
         }
     }
     let gpu = self::gpu(device)?;
     (gpu.choice, gpu.tuned) = before;
     if sums.is_empty() {
-        return Err(Error::failed("there is nothing to tune: no workload fits the device"));
+        return Err(Error::failed("nothing was tuned: no workload fits the device"));
     }
-    // Products of one class decide together.
-    Ok(Tuned::new(sums.into_iter().map(|(class, ms)| (class, fastest(&ms, usual)))))
+    // The total time of all products of a class decides.
+    Ok(Tuned::new(sums.into_iter().map(|(class, ms)| (class, fastest(&ms, default)))))
 }
 
 fn gpu(device: &mut Device) -> Result<&mut Gpu> {
     device.as_gpu().ok_or_else(|| {
-        Error::usage("--tune: there is nothing to tune on the CPU path; name a GPU by --device")
+        Error::usage("--tune has no effect on the CPU path; select a GPU with --device")
     })
 }
 
-/// The fastest kind, or the usual one if no other gains by more than noise.
-fn fastest(ms: &BTreeMap<&'static str, f64>, usual: Choice) -> Choice {
+/// The fastest variant, or the default one if no other is faster by more than noise.
+fn fastest(ms: &BTreeMap<&'static str, f64>, default: Choice) -> Choice {
     let of = |choice: Choice| ms.get(choice.name()).copied().unwrap_or(f64::INFINITY);
-    let best = KINDS.into_iter().min_by(|a, b| of(*a).total_cmp(&of(*b))).unwrap_or(usual);
-    if of(best) < GAIN * of(usual) { best } else { usual }
+    let best = VARIANTS.into_iter().min_by(|a, b| of(*a).total_cmp(&of(*b))).unwrap_or(default);
+    if of(best) < GAIN * of(default) { best } else { default }
 }
 
-/// Milliseconds of a call by each kind that runs here.
+/// Milliseconds of a call with each variant that the adapter supports.
 fn times(device: &mut Device, call: &Call, seconds: f64) -> Result<BTreeMap<&'static str, f64>> {
     let (call, _buffers) = place(device, call)?;
     let mut found = BTreeMap::new();
     let mut ran: Vec<Vec<Kernel>> = Vec::new();
-    for kind in KINDS {
+    for variant in VARIANTS {
         let gpu = gpu(device)?;
-        if !call.product().is_some_and(|product| gpu.traits().takes_for(kind, &product)) {
+        if !call.product().is_some_and(|product| gpu.traits().takes_for(variant, &product)) {
             continue;
         }
-        gpu.choice = kind;
+        gpu.choice = variant;
         let mut recorder = gpu.recorder();
         call.record(&mut recorder);
         let kernels = recorder.dispatches.iter().map(|dispatch| dispatch.kernel).collect();
@@ -132,14 +137,15 @@ fn times(device: &mut Device, call: &Call, seconds: f64) -> Result<BTreeMap<&'st
         }
         ran.push(kernels);
         let best = found.values().copied().fold(f64::INFINITY, f64::min);
-        found.insert(kind.name(), time(device, &call, seconds, best)?);
+        found.insert(variant.name(), time(device, &call, seconds, best)?);
     }
     Ok(found)
 }
 
+/// Milliseconds of a call. `best` is the time of the fastest variant so far.
 fn time(device: &mut Device, call: &Call, seconds: f64, best: f64) -> Result<f64> {
     let one = device.compile(vec![call.clone()])?;
-    // A driver may compile when a kernel runs first, but not for as long as that.
+    // Some drivers compile a kernel when it first runs, but not for longer than LONGEST.
     let cold = device.profile(&one, &StepParams::default())?.total();
     if cold / 1e9 > LONGEST && cold / 1e6 > HOPELESS * best {
         return Ok(cold / 1e6);
@@ -151,11 +157,13 @@ fn time(device: &mut Device, call: &Call, seconds: f64, best: f64) -> Result<f64
     Ok(spread(kernels::again(device, call, &first, seconds)?).0 / 1e6)
 }
 
-/// The call on buffers of its own, inputs filled.
+/// Copies a call to its own buffers, with random inputs.
 fn place(device: &mut Device, call: &Call) -> Result<(Call, Vec<Allocation>)> {
-    const DRAWN: usize = 1 << 16;
+    /// Random numbers, which are repeated in larger inputs: generating all would take longer than
+    /// the measurement.
+    const RANDOM: usize = 1 << 16;
     let mut stream = Stream::new(1, "tune");
-    let drawn: Vec<f32> = (0..DRAWN).map(|_| stream.uniform() - 0.3).collect();
+    let random: Vec<f32> = (0..RANDOM).map(|_| stream.uniform() - 0.3).collect();
     let mut call = call.clone();
     let mut buffers = Vec::new();
     for (view, access) in call.views() {
@@ -165,49 +173,56 @@ fn place(device: &mut Device, call: &Call) -> Result<(Call, Vec<Allocation>)> {
             device.alloc_real("tune", view.len)?
         };
         if access == Access::Read {
-            let values: Vec<f32> = drawn.iter().copied().cycle().take(view.len).collect();
+            let values: Vec<f32> = random.iter().copied().cycle().take(view.len).collect();
             device.write(*made, &values);
         }
         buffers.push(made);
     }
     let mut next = buffers.iter();
-    call.visit(&mut |view, _| *view = **next.next().expect("as many views as before"));
+    call.visit(&mut |view, _| *view = **next.next().expect("every view has a buffer"));
     Ok((call, buffers))
 }
 
-/// The kinds that there are for maps of a precision.
-fn kinds(precision: Precision) -> impl Iterator<Item = Choice> {
-    KINDS.into_iter().filter(move |kind| *kind != Choice::Matrix || precision == Precision::F16)
+/// The variants for maps of a precision.
+fn variants(precision: Precision) -> impl Iterator<Item = Choice> {
+    VARIANTS
+        .into_iter()
+        .filter(move |variant| *variant != Choice::Matrix || precision == Precision::F16)
 }
 
-/// The heading of the lines; names are padded to `width`.
+/// The heading for the lines of results. Names are padded to `width`.
 pub fn heading(width: usize, precision: Precision) -> String {
-    let kinds: Vec<String> = kinds(precision).map(|kind| format!("{:>10}", kind.name())).collect();
-    format!("{:<width$}  {}  taken (ms)", "product", kinds.join(""))
+    let variants: Vec<String> =
+        variants(precision).map(|variant| format!("{:>10}", variant.name())).collect();
+    format!("{:<width$}  {}  selected (ms)", "product", variants.join(""))
 }
 
-/// The longest name of the products of workloads.
+/// Length of the longest name of a product of the workloads.
+///
+/// # Errors
+/// If a workload is invalid.
 pub fn width(jobs: &[(Workload, usize)]) -> Result<usize> {
     let mut width = 0;
     for (workload, batch) in jobs {
         let calls = planned(&workload.graph()?, *batch, Precision::F32)?.1;
         let products = calls.iter().filter(|call| call.product().is_some());
-        let extractor = products.map(|call| {
+        let lengths = products.map(|call| {
             call.label().len() + workload.name.len() + call.sizes().chars().count() + 2
         });
-        width = extractor.fold(width, usize::max);
+        width = lengths.fold(width, usize::max);
     }
     Ok(width)
 }
 
 impl TuneResult {
-    /// A line for people; names are padded to `width`.
+    /// The result as a line of text. Names are padded to `width`.
     pub fn line(&self, width: usize) -> String {
-        let ms =
-            |kind: Choice| self.ms.get(kind.name()).map_or("-".to_owned(), |ms| format!("{ms:.3}"));
-        let kinds: Vec<String> =
-            kinds(self.precision).map(|kind| format!("{:>10}", ms(kind))).collect();
-        format!("{:<width$}  {}  {}", self.name, kinds.join(""), self.kernels)
+        let ms = |variant: Choice| {
+            self.ms.get(variant.name()).map_or("-".to_owned(), |ms| format!("{ms:.3}"))
+        };
+        let times: Vec<String> =
+            variants(self.precision).map(|variant| format!("{:>10}", ms(variant))).collect();
+        format!("{:<width$}  {}  {}", self.name, times.join(""), self.kernels)
     }
 }
 
@@ -216,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn noise_does_not_decide() {
+    fn small_gains_do_not_replace_the_default() {
         let ms = |subgroup: f64, registers: f64| {
             BTreeMap::from([("subgroup", subgroup), ("registers", registers)])
         };

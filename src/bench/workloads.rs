@@ -1,6 +1,6 @@
-//! The three models that are timed: W1 28×28 gray, W2 32×32 colour, W3 64×64 colour. SGD with
-//! momentum 0.9 and rate 10⁻⁵ on the article's loss with λ = 10⁻³; one fixed batch of uniform
-//! random images that lies on the device.
+//! The three benchmark models: W1 for 28×28 gray images, W2 for 32×32 and W3 for 64×64 colour
+//! images. They train by SGD with momentum 0.9 and learning rate 10⁻⁵ on the sum of squares plus an
+//! L1 penalty with λ = 10⁻³, on one fixed batch of uniform random images on the device.
 
 use std::time::Instant;
 
@@ -18,23 +18,23 @@ use crate::spec::{Config, OptimizerSpec, PenaltyName, Precision, SparsitySpec, p
 use crate::train::step::{self, Step, StepSpec, WIDTH};
 use crate::view::StepParams;
 
-/// A model to time.
+/// A benchmark model.
 #[derive(Clone, Copy, Debug)]
 pub struct Workload {
-    /// Name, of the preset too.
+    /// Name of the model and its preset.
     pub name: &'static str,
-    /// Its own batch.
+    /// Default batch size.
     pub batch: usize,
 }
 
-/// The three.
+/// All benchmark models.
 pub const WORKLOADS: [Workload; 3] = [
     Workload { name: "w1", batch: 128 },
     Workload { name: "w2", batch: 128 },
     Workload { name: "w3", batch: 32 },
 ];
 
-/// A timed training step.
+/// The times of a training step.
 #[derive(Clone, Debug, Serialize)]
 pub struct StepResult {
     /// `train_step`
@@ -43,38 +43,41 @@ pub struct StepResult {
     pub workload: String,
     /// Batch.
     pub batch: usize,
-    /// Where.
+    /// Name of the device.
     pub device: String,
-    /// What maps are kept in.
+    /// Precision of maps.
     pub precision: Precision,
-    /// Median over the windows.
+    /// Images per second, median over the windows.
     pub images_per_s: f64,
-    /// Slowest window.
+    /// Images per second in the slowest window.
     pub min: f64,
-    /// Fastest window.
+    /// Images per second in the fastest window.
     pub max: f64,
-    /// Milliseconds a step, median.
+    /// Median milliseconds per step.
     pub ms: f64,
-    /// From the start of building the model to the end of the first step.
+    /// Seconds from the start of building the model to the end of the first step.
     pub first_step_s: f64,
-    /// The second step.
+    /// Seconds of the second step.
     pub second_step_s: f64,
-    /// Peak memory of the process.
+    /// Peak memory of the process in MiB, if known.
     pub peak_mib: Option<u64>,
-    /// Learned values.
+    /// Number of learned parameters.
     pub params: usize,
-    /// Dispatches a step, 0 on the CPU path.
+    /// Dispatches per step; 0 on the CPU path.
     pub dispatches: usize,
     /// Loss of the last step.
     pub loss: f64,
 }
 
 impl Workload {
-    /// The one of this name.
+    /// The workload of a name.
+    ///
+    /// # Errors
+    /// If there is none.
     pub fn named(name: &str) -> Result<Self> {
         WORKLOADS.into_iter().find(|workload| workload.name == name).ok_or_else(|| {
             let known: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
-            Error::usage(format!("--workload {name}: there are {}", known.join(", ")))
+            Error::usage(format!("--workload {name}: unknown workload; use {}", known.join(", ")))
         })
     }
 
@@ -88,15 +91,14 @@ pub(super) fn graph(config: &Config) -> Result<Graph> {
     Graph::new(&config.model, Dims::new(c, h, w))
 }
 
-/// What every workload trains with.
+/// The sparsity penalty and optimiser of all workloads.
 fn rules() -> (SparsitySpec, OptimizerSpec) {
     let sparsity =
         SparsitySpec { penalty: PenaltyName::L1, lambda: 1e-3, ..SparsitySpec::default() };
     (sparsity, OptimizerSpec { lr: 1e-5, momentum: 0.9, ..OptimizerSpec::default() })
 }
 
-/// What a step with maps of a precision would take beside the model's values, and its calls on
-/// buffers that do not exist.
+/// Plans a training step without allocating it: its memory beside the parameters, and its calls.
 pub(super) fn planned(
     graph: &Graph,
     batch: usize,
@@ -111,7 +113,7 @@ pub(super) fn planned(
     Ok((step::planned_bytes(&spec)?, step::planned_calls(&spec)?))
 }
 
-/// By what a loss is scaled where maps are in half precision.
+/// The loss scale for maps in half precision: the batch size, since gradients are divided by it.
 fn scale(batch: usize, precision: Precision) -> Option<f64> {
     (precision == Precision::F16).then_some(batch as f64)
 }
@@ -125,7 +127,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Makes the model, its step and one batch.
+    /// Allocates the model, its step and a random batch.
     pub(super) fn new(
         device: &mut Device,
         graph: &Graph,
@@ -150,13 +152,14 @@ impl Running {
         Ok(Self { step: recorded.compile(device)?, scalars, done: 0 })
     }
 
+    /// Parameters of the next step.
     fn params(&mut self) -> StepParams {
         let params = StepParams { step: self.done, lr: 1e-5, ..StepParams::default() };
         self.done += 1;
         params
     }
 
-    /// Seconds of so many steps.
+    /// Runs `steps` steps and returns their time in seconds.
     pub(super) fn run(&mut self, device: &mut Device, steps: u32) -> Result<f64> {
         let start = Instant::now();
         for _ in 0..steps {
@@ -167,7 +170,7 @@ impl Running {
         Ok(start.elapsed().as_secs_f64())
     }
 
-    /// Runs a step and tells when each of its dispatches ran.
+    /// Profiles a step.
     pub(super) fn profile(&mut self, device: &mut Device) -> Result<Profile> {
         let params = self.params();
         self.step.profile(device, 0, 1, &params)
@@ -178,13 +181,16 @@ impl Running {
         Ok(f64::from(device.read(*self.scalars)?[step::RECONSTRUCTION]))
     }
 
-    /// Dispatches a step, 0 on the CPU path.
+    /// Number of dispatches in a step; 0 on the CPU path.
     pub(super) fn dispatches(&self) -> usize {
         self.step.dispatches(1)
     }
 }
 
-/// Times one model's training step in `windows` windows of `seconds`.
+/// Times the training step of a workload in `windows` windows of `seconds`.
+///
+/// # Errors
+/// If the workload does not fit the device, or the device fails.
 pub fn train_step(
     device: &mut Device,
     workload: Workload,

@@ -7,7 +7,7 @@ use clap::Args;
 use csae::bench::compare::{self, Earlier};
 use csae::bench::grow::{self, GrowResult};
 use csae::bench::{
-    self, Condition, KernelBench, KernelResult, Peak, Trace, WORKLOADS, Workload, tune,
+    self, KernelBench, KernelEvent, KernelResult, Peak, Trace, WORKLOADS, Workload, tune,
 };
 use csae::cache;
 use csae::device::Device;
@@ -289,8 +289,8 @@ fn time_kernels(args: &BenchArgs, device: &mut Device, kernels: &[KernelBench]) 
     let seconds = args.seconds * f64::from(args.windows) / 12.0;
     bench::run_kernels(device, kernels, seconds, &peak, &mut |reported| {
         match reported {
-            Condition::Result(result) => args.report(result, &result.line(width)),
-            Condition::LeftOut(why) => args.common.say(&format!("skipped: {why}")),
+            KernelEvent::Result(result) => args.report(result, &result.line(width)),
+            KernelEvent::Skipped(why) => args.common.say(&format!("skipped: {why}")),
         }
         Ok(())
     })

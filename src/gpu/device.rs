@@ -242,12 +242,12 @@ impl Gpu {
         }
     }
 
-    /// Bytes of all buffers, those included that were returned and not yet freed.
+    /// Bytes of all buffers, including returned ones that are not freed yet.
     pub const fn allocated(&self) -> u64 {
         self.allocated
     }
 
-    /// How many objects have been made so far.
+    /// Number of objects created so far.
     pub fn counters(&self) -> Counters {
         self.counters
     }
@@ -288,11 +288,11 @@ impl Gpu {
         }
     }
 
-    /// Makes the buffer of a view that is all of it, zero. Its size is rounded up to 16 bytes.
-    /// Returns its bytes.
+    /// Allocates the buffer of `view`, which must cover it completely, filled with zeros. Its size
+    /// is rounded up to 16 bytes. Returns its size in bytes.
     ///
     /// # Errors
-    /// When the adapter allows no buffer of that size, or has no memory for it.
+    /// If the buffer exceeds the adapter's limit, or the device is out of memory.
     pub(crate) fn alloc(&mut self, view: View, label: &str) -> Result<u64> {
         let View { buffer, len, .. } = view;
         let content = content(len, view.element());
@@ -312,7 +312,7 @@ impl Gpu {
                 | wgpu::BufferUsages::COPY_SRC,
             mapped_at_creation: false,
         });
-        // Without memory for it, the buffer is an invalid one, which is not kept.
+        // Out of memory wgpu returns an invalid buffer, which must not be kept.
         self.check()?;
         let index = buffer.index as usize;
         if self.buffers.len() <= index {
@@ -353,7 +353,7 @@ impl Gpu {
         Ok(())
     }
 
-    /// Drops a buffer.
+    /// Frees a buffer.
     pub(crate) fn free(&mut self, buffer: Buffer) {
         if let Some(old) = self.buffers.get_mut(buffer.index as usize).and_then(Option::take) {
             self.allocated -= old.handle.size();

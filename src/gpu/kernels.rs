@@ -1,4 +1,4 @@
-//! Kernels and their texts. The shader's file name is the kernel's name.
+//! Kernels and their texts. A kernel has the name of its shader file.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -12,23 +12,23 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// A kernel of a file's name and text.
+    /// A kernel with the name and text of its file.
     pub(crate) const fn new(name: &'static str, text: &'static str) -> Self {
         Self { name, text }
     }
 
-    /// Its name: file, label, test and bench id.
+    /// Name: that of the file, the label, and the id in tests and benches.
     pub const fn name(self) -> &'static str {
         self.name
     }
 
-    /// Its file's text, before includes are joined.
+    /// Text of the file, without its includes.
     pub const fn text(self) -> &'static str {
         self.text
     }
 }
 
-// A kernel is its name. Comparing texts would cost more and tell nothing else.
+// Names are unique, so comparing them is enough and cheaper than comparing texts.
 
 impl PartialEq for Kernel {
     fn eq(&self, other: &Self) -> bool {

@@ -31,8 +31,7 @@ const VERSION: u32 = 1;
 const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 
 names! {
-    /// The kernels that compute products of matrices in different ways, by the name of the plain
-    /// one.
+    /// A family of kernel variants for the same matrix product, with the name of the plain kernel.
     pub enum Family {
         /// A convolution.
         Conv2dFwd = "conv2d_fwd",
@@ -43,12 +42,12 @@ names! {
     }
 }
 
-/// A product of matrices.
+/// The size of a matrix product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Product {
-    /// Which kernels compute it.
+    /// The family of kernels that compute it.
     pub family: Family,
-    /// Whether it is of maps in half precision.
+    /// Whether its maps are in half precision.
     pub half: bool,
     /// Rows: pixels, or in a weight gradient taps × channels.
     pub rows: usize,
@@ -69,7 +68,7 @@ pub struct Class {
 }
 
 impl Product {
-    /// Its class.
+    /// The class of the product.
     pub fn class(&self) -> Class {
         let log = |size: usize| size.next_power_of_two().trailing_zeros();
         Class {

@@ -1,5 +1,4 @@
-//! The loss of detail that super-resolution is to undo: samples shrunk and enlarged again, on the
-//! device.
+//! Degradation for super-resolution: shrinks samples and enlarges them again, on the device.
 
 mod cpu;
 
@@ -14,24 +13,25 @@ shaders! {
 }
 
 operation! {
-    /// y = x shrunk by a scale s and enlarged again to its size, both by Keys' cubic (a = −½;
-    /// stretched by s when shrinking; mirrored at the edges, the edge pixel twice) as MATLAB's
-    /// `imresize` has it ([`crate::raster::resample`]), nothing rounded between. s is one of
-    /// `scales`, drawn for each sample by `rng::word([n, step, 0x7363_616c, …])`; `level` is
-    /// [`BicubicDownUp::level_of`], one value a sample. The sides are multiples of every
-    /// scale. x, y (N,H,W,C).
+    /// y = x shrunk by a scale s and enlarged again to its size, without rounding in between. Both
+    /// use Keys' cubic kernel with a = −½, as MATLAB's `imresize` ([`crate::raster::resample`]):
+    /// stretched by s for shrinking, mirrored at the edges with the edge pixel twice.
+    ///
+    /// s is one of `scales`, selected for sample n by `rng::word([n, step, 0x7363_616c, …])`
+    /// ("scal" in ASCII). `level` receives [`BicubicDownUp::level_of`] for each sample. Every scale
+    /// must divide the sides. x, y (N,H,W,C).
     BicubicDownUp {
-        /// Batch.
+        /// Batch size.
         n: usize,
-        /// One sample.
+        /// Size of a sample.
         dims: Dims,
-        /// One at least, [`BicubicDownUp::MAX_SCALES`] at most, each up to
+        /// From 1 to [`BicubicDownUp::MAX_SCALES`] scales, each at most
         /// [`BicubicDownUp::MAX_SCALE`].
         scales: Vec<usize>,
     }
     reads { x } writes { y, level }
     scratch {
-        /// The samples changed along the columns alone.
+        /// The samples after resampling along columns only.
         half
     }
 }
@@ -56,13 +56,15 @@ impl Work for BicubicDownUp {
 }
 
 params! {
-    struct BicubicDownUpParams { len: u32, side: u32, inner: u32, sample: u32, scales: u32, count: u32 }
+    struct BicubicDownUpParams {
+        len: u32, side: u32, inner: u32, sample: u32, scales: u32, count: u32,
+    }
 }
 
 impl BicubicDownUp {
-    /// Largest scale: it is packed into four bits, and 8 is the largest that anyone publishes.
+    /// Maximum scale. A scale is packed into four bits, and published results go up to 8.
     pub const MAX_SCALE: usize = 8;
-    /// Maximum number of scales: so many fit into a word of 32 bits beside a spare nibble.
+    /// Maximum number of scales. They are packed into a word of 32 bits, and one nibble stays free.
     pub const MAX_SCALES: usize = 7;
 
     const STREAM: u32 = 0x7363_616c;
@@ -73,7 +75,7 @@ impl BicubicDownUp {
             [rng::below(rng::word(n, step, Self::STREAM, seed), self.scales.len() as u32) as usize]
     }
 
-    /// The condition that a model gets for a scale: by how much the side has grown, in tens.
+    /// The condition (noise level) that a model receives for a scale: (scale − 1)/10.
     pub fn level_of(scale: usize) -> f64 {
         0.1 * (scale as f64 - 1.0)
     }

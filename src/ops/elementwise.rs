@@ -13,7 +13,7 @@ shaders! {
 }
 
 operation! {
-    /// y = α·a + β·b, element by element (β·b left out if `b` is absent).
+    /// y = α·a + β·b, element by element; y = α·a if `b` is absent.
     Combine { alpha: f64, beta: f64 } reads { a } maybe { b } writes { y }
 }
 
@@ -36,7 +36,7 @@ impl Work for Combine {
 }
 
 operation! {
-    /// y += x, element by element: the second and later contributions to a gradient.
+    /// y += x, element by element. It adds the second and later contributions to a gradient.
     AddAssign {} reads { x } updates { y }
 }
 
@@ -59,8 +59,8 @@ impl Work for AddAssign {
 }
 
 operation! {
-    /// y[row, to + j] = x[row, from + j] for j < count: channel ranges, as concatenation and its
-    /// gradient need them. Other channels of y keep their values.
+    /// y[row, to + j] = x[row, from + j] for j < count: copies a range of channels, for
+    /// concatenation and its gradient. Other channels of y keep their values.
     CopyChannels {
         /// Rows: N·H·W.
         rows: usize,
@@ -72,7 +72,7 @@ operation! {
         y_channels: usize,
         /// First channel written.
         to: usize,
-        /// Channels copied.
+        /// Number of channels copied.
         count: usize,
     }
     reads { x } updates { y }
@@ -83,7 +83,7 @@ impl Work for CopyChannels {
         0.0
     }
 
-    /// The copied channels alone, read and written.
+    /// Counts only the copied channels, read and written.
     fn bytes(&self) -> f64 {
         (2 * (self.rows * self.count) as u64 * self.x.element()) as f64
     }
@@ -111,7 +111,10 @@ params! {
 }
 
 params! {
-    struct CopyChannelsParams { invocations: u32, per_row: u32, x_channels: u32, x_first: u32, y_channels: u32, y_first: u32 }
+    struct CopyChannelsParams {
+        invocations: u32, per_row: u32, x_channels: u32, x_first: u32, y_channels: u32,
+        y_first: u32,
+    }
 }
 
 impl Combine {

@@ -1,5 +1,5 @@
-//! Losses and penalties: each writes (or adds to) a gradient and one scalar of the step,
-//! `scalars[slot·width + index]`. `partials` holds [`super::reduce::SCALAR_PARTIALS`] elements.
+//! Losses and penalties. Each writes a gradient, or adds to it, and writes one scalar of the step,
+//! `scalars[slot·width + index]`. `partials` has [`super::reduce::SCALAR_PARTIALS`] elements.
 
 mod cpu;
 
@@ -21,14 +21,14 @@ shaders! {
 /// An element-wise reconstruction loss between y and its target t.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum LossKind {
-    /// Σ(y − t)²/n: the article's, a sum over the image, a mean over the batch.
+    /// Σ(y − t)²/n: a sum over the image and a mean over the batch.
     SumSquares,
     /// Mean of (y − t)² over all elements.
     Mse,
     /// Mean of |y − t|; gradient 0 at 0.
     L1,
-    /// Mean binary cross-entropy −t·ln y − (1 − t)·ln(1 − y) of probabilities; logs clamped at
-    /// −100, and the gradient (y − t)/max(y(1 − y), 10⁻¹²), as PyTorch's.
+    /// Mean binary cross-entropy −t·ln y − (1 − t)·ln(1 − y) of probabilities. As in PyTorch,
+    /// logarithms are clamped at −100, and the gradient is (y − t)/max(y(1 − y), 10⁻¹²).
     Bce,
     /// Mean of √((y − t)² + ε²).
     Charbonnier {
@@ -38,7 +38,7 @@ pub enum LossKind {
 }
 
 impl LossKind {
-    /// Number of the loss in `loss.wgsl`.
+    /// Code of the loss in `loss.wgsl`.
     pub const fn code(self) -> u32 {
         match self {
             Self::SumSquares => 0,
@@ -49,12 +49,12 @@ impl LossKind {
         }
     }
 
-    /// ε, or 0.
+    /// ε, or 0 if the loss has none.
     pub const fn parameter(self) -> f64 {
         if let Self::Charbonnier { eps } = self { eps } else { 0.0 }
     }
 
-    /// Floating-point operations of the value and the gradient of one element.
+    /// Floating-point operations for the value and the gradient of one element.
     const fn flops(self) -> usize {
         match self {
             Self::SumSquares | Self::Mse | Self::L1 => 4,
@@ -63,7 +63,7 @@ impl LossKind {
         }
     }
 
-    /// What the sum over elements is divided by: the batch, or the number of elements.
+    /// The divisor of the sum over elements: the batch size `n`, or the number of elements.
     pub const fn divisor(self, n: usize, elements: usize) -> usize {
         match self {
             Self::SumSquares => n,
@@ -73,16 +73,16 @@ impl LossKind {
 }
 
 operation! {
-    /// The loss and its gradient by y, or by x where y = f(x), times `grad_scale`.
+    /// The loss, and `grad_scale` times its gradient by y, or by x if y = f(x).
     Loss {
         kind: LossKind,
         n: usize,
-        /// Factor of the gradient: 1, or what keeps it within half precision.
+        /// Factor of the gradient (loss scaling): 1 for maps in single precision.
         grad_scale: f64,
         width: usize,
         index: usize,
-        /// f, one with [`Activation::from_output`]: dy is multiplied by its slope. Identity: dy is
-        /// the gradient by y.
+        /// f, which requires [`Activation::from_output`]: dy is multiplied by its slope. With the
+        /// identity dy is the gradient by y.
         activation: Activation,
     }
     reads { y, target } updates { scalars } writes { dy } scratch { partials }
@@ -99,11 +99,11 @@ impl Work for Loss {
 }
 
 operation! {
-    /// Mean over the batch of −ln softmax(y)[label]: y (n, classes) logits, `labels` n class
-    /// indices (u32).
+    /// Mean over the batch of −ln softmax(y)[label], for logits y (n, classes) and n class indices
+    /// `labels` (u32).
     CrossEntropy { n: usize, classes: usize, width: usize, index: usize }
     reads { y, labels } updates { scalars } writes { dy } scratch {
-        /// n elements: each sample's loss.
+        /// The loss of each sample: n elements.
         partials
     }
 }
@@ -129,9 +129,9 @@ impl Work for CrossEntropy {
 }
 
 operation! {
-    /// λ·Σ|z|/n, times the step's `sparsity_scale`; adds its gradient λ·sign(z)/n (0 at 0) to dz.
-    /// Where z = f(x), dz becomes the gradient by x: it is multiplied by f′(f⁻¹(z)), and with
-    /// `idle` it is pushed as [`super::Revive`] does it. What is added is times `grad_scale`.
+    /// λ·Σ|z|/n, times the step's `sparsity_scale`. Adds `grad_scale` times its gradient
+    /// λ·sign(z)/n (0 at 0) to dz. If z = f(x), dz becomes the gradient by x: the sum is multiplied
+    /// by the slope of f. With `idle`, dead units are pushed as by [`super::Revive`].
     L1Penalty {
         lambda: f64,
         n: usize,
@@ -139,19 +139,19 @@ operation! {
         grad_scale: f64,
         width: usize,
         index: usize,
-        /// f, one with [`Activation::from_output`]; identity: dz stays the gradient by z, but for
-        /// the push.
+        /// f, which requires [`Activation::from_output`]. With the identity dz stays the gradient
+        /// by z, apart from the push.
         activation: Activation,
-        /// Units: channels of z.
+        /// Number of units: the channels of z.
         channels: usize,
-        /// Steps without firing after which a unit is pushed.
+        /// Number of steps without firing after which a unit is dead.
         patience: usize,
-        /// Σ of the pushes on a unit.
+        /// Sum of the pushes on a unit over the batch.
         strength: f64,
     }
     reads { z }
     maybe {
-        /// Steps that each unit has not fired for; absent: nothing is pushed.
+        /// Number of steps since each unit last fired. Without it no unit is pushed.
         idle
     }
     updates { dz, scalars } scratch { partials }
@@ -170,12 +170,13 @@ impl Work for L1Penalty {
 
 operation! {
     /// β·Σ_units [ρ ln(ρ/ρ̂) + (1 − ρ) ln((1 − ρ)/(1 − ρ̂))], ρ̂ the mean over the batch clamped to
-    /// [10⁻⁶, 1 − 10⁻⁶], times the step's `sparsity_scale`; adds its gradient, times `grad_scale`,
-    /// to dz (0 where the clamp bit). A unit is one of the `units` elements of a sample.
-    KlPenalty { beta: f64, rho: f64, n: usize, grad_scale: f64, units: usize, width: usize, index: usize }
+    /// [10⁻⁶, 1 − 10⁻⁶], times the step's `sparsity_scale`. Adds `grad_scale` times its gradient to
+    /// dz (0 where the clamp is active). A unit is one of the `units` elements of a sample.
+    KlPenalty {
+        beta: f64, rho: f64, n: usize, grad_scale: f64, units: usize, width: usize, index: usize,
+    }
     reads { z } updates { dz, scalars } scratch {
-        /// `units` slopes of the terms at their means, then the `units` terms of the loss: 2·units
-        /// elements.
+        /// 2·units elements: the slope of each unit's term at its mean, then the terms.
         partials
     }
 }
@@ -201,7 +202,9 @@ impl Work for KlPenalty {
 }
 
 params! {
-    struct LossParams { len: u32, vectors: u32, stride: u32, scale: f32, eps_squared: f32, parameter: f32 }
+    struct LossParams {
+        len: u32, vectors: u32, stride: u32, scale: f32, eps_squared: f32, parameter: f32,
+    }
 }
 
 params! {
@@ -210,7 +213,8 @@ params! {
 
 params! {
     struct L1PenaltyParams {
-        len: u32, vectors: u32, stride: u32, scale: f32, parameter: f32, channels: u32, patience: f32, push: f32,
+        len: u32, vectors: u32, stride: u32, scale: f32, parameter: f32, channels: u32,
+        patience: f32, push: f32,
     }
 }
 
@@ -222,7 +226,7 @@ params! {
     struct KlPenaltyParams { vectors: u32, units: u32, scale: f32 }
 }
 
-/// The code of a function whose slope follows from its output.
+/// The code of an activation whose slope follows from its output.
 fn slope(activation: Activation) -> u32 {
     assert!(activation.from_output(), "{activation:?} has no derivative by its output");
     activation.code()
@@ -289,7 +293,7 @@ impl L1Penalty {
             push: (self.strength * self.grad_scale * self.channels as f64 / self.z.len as f64)
                 as f32,
         };
-        // Absent counters are never read: the code keeps their binding occupied.
+        // The kernel does not read absent counters, so any buffer of f32 can be bound.
         let idle: View = self.idle.unwrap_or(self.scalars);
         r.kernel(Kernel::L1Penalty, &params)
             .constant("ACTIVATION", slope(self.activation))

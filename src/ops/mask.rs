@@ -1,8 +1,7 @@
 //! Selections: an operation writes a mask of 0 and 1, and [`MaskApply`] multiplies by it, forward
-//! and backward alike. Dropout, TopK, BatchTopK, the winner-take-all rules and thresholds are all
-//! of this kind.
+//! and backward. Dropout, TopK, BatchTopK, winner-take-all and thresholds all work this way.
 //!
-//! "Index" in a tie always means the NCHW index within the row, whatever the layout in memory.
+//! Ties are broken by the NCHW index, which does not depend on the layout in memory.
 
 mod cpu;
 
@@ -28,8 +27,8 @@ shaders! {
 }
 
 operation! {
-    /// y = scale·x·mask: for a selection (scale 1) and for dropout (scale 1/(1 − p)); the gradient
-    /// is the same operation on dy.
+    /// y = scale·x·mask, with scale 1 for a selection and 1/(1 − p) for dropout. The gradient is
+    /// the same operation on dy.
     MaskApply { scale: f64 } reads { x, mask } writes { y }
 }
 
@@ -44,17 +43,17 @@ impl Work for MaskApply {
 }
 
 operation! {
-    /// mask = 1 with probability 1 − p: element i (NCHW index in the batch) survives if
-    /// `crate::rng::word([i, step, layer, …])` is at least p·2³². The same bits for the same seed,
-    /// step, layer and element on every device.
+    /// mask = 1 with probability 1 − p. The element with NCHW index i in the batch is kept if
+    /// `crate::rng::word([i, step, layer, …])` is at least p·2³². For the same seed, step, layer
+    /// and element every device computes the same bit.
     DropoutMask {
-        /// Share dropped, 0 ≤ p < 1.
+        /// Share of elements dropped, 0 ≤ p < 1.
         p: f64,
-        /// Batch.
+        /// Batch size.
         n: usize,
-        /// One sample.
+        /// Size of a sample.
         dims: Dims,
-        /// Tells the layers of a model apart.
+        /// Random stream: different for each layer of a model.
         layer: u32,
     }
     writes { mask }
@@ -71,8 +70,8 @@ impl Work for DropoutMask {
 }
 
 operation! {
-    /// mask = 1 for the `k` largest of each sample by signed value over C·H·W (Makhzani & Frey
-    /// 2013), ties to the lowest index.
+    /// mask = 1 for the `k` largest elements of each sample by signed value (Makhzani & Frey 2013).
+    /// Ties go to the lowest index.
     TopKMask { n: usize, dims: Dims, k: usize } reads { x } writes { mask }
 }
 
@@ -95,12 +94,13 @@ impl Work for TopKMask {
 }
 
 operation! {
-    /// mask = 1 for the k·n largest of the whole batch (Bussmann et al. 2024), ties to the lowest
-    /// index (sample-major). `threshold`, one element, follows the smallest selected value that is
-    /// above 0: θ ← θ + rate·(min − θ), or θ ← min while θ is 0 (unset); unchanged if nothing above
-    /// 0 was selected.
+    /// mask = 1 for the k·n largest elements of the whole batch (Bussmann et al. 2024). Ties go to
+    /// the lowest index, samples first.
+    ///
+    /// `threshold`, one element, tracks the smallest selected value above 0: θ ← θ + rate·(min −
+    /// θ), or θ ← min while θ is 0 (unset). It does not change if no value above 0 was selected.
     BatchTopKMask { n: usize, dims: Dims, k: usize,
-        /// Weight of the new value in the running threshold.
+        /// Weight of the new value in the moving average of the threshold.
         rate: f64,
     }
     reads { x } updates { threshold } writes { mask }
@@ -132,8 +132,8 @@ impl Work for BatchTopKMask {
 }
 
 operation! {
-    /// mask = 1 where x ≥ threshold[0] and x > 0: BatchTopK at inference, which does not depend on
-    /// an image's neighbours.
+    /// mask = 1 where x ≥ threshold[0] and x > 0. This is BatchTopK at inference, so that a result
+    /// does not depend on the other images of the batch.
     ThresholdMask {} reads { x, threshold } writes { mask }
 }
 
@@ -156,8 +156,8 @@ impl Work for ThresholdMask {
 }
 
 operation! {
-    /// mask = 1 for the largest element of each map of each sample, ties to the lowest index: one
-    /// winner a map (Makhzani & Frey 2015).
+    /// mask = 1 for the largest element of each map of each sample (Makhzani & Frey 2015). Ties go
+    /// to the lowest index.
     SpatialWtaMask { n: usize, dims: Dims } reads { x } writes { mask }
 }
 
@@ -180,11 +180,12 @@ impl Work for SpatialWtaMask {
 }
 
 operation! {
-    /// mask = 1 for all elements of the max(1, ⌈rate·n − 10⁻⁹⌉) maps of each channel with the
-    /// largest sums over the batch, ties to the lowest sample. After spatial winner-take-all a
-    /// map's sum is its winner; for a flat code it is the value itself.
+    /// mask = 1 for all elements of the `winners` maps of each channel with the largest sums in the
+    /// batch; `winners` is max(1, ⌈rate·n − 10⁻⁹⌉) for a rate. Ties go to the lowest sample. After
+    /// spatial winner-take-all the sum of a map is its winner; for a flat code it is the value
+    /// itself.
     LifetimeWtaMask { n: usize, dims: Dims,
-        /// Winners of each channel over the batch.
+        /// Number of winners of each channel in the batch.
         winners: usize,
     }
     reads { x } writes { mask }
@@ -212,7 +213,7 @@ impl Work for LifetimeWtaMask {
     }
 }
 
-/// The least work of a selection: one comparison a value, however the largest are found.
+/// Minimum work of a selection by any algorithm: one comparison for each value.
 fn one_comparison(x: View) -> f64 {
     each(x.len, 1)
 }
@@ -260,7 +261,9 @@ params! {
 }
 
 params! {
-    struct BatchTopKSelectParams { len: u32, c: u32, area: u32, passes: u32, stride: u32, rate: f32 }
+    struct BatchTopKSelectParams {
+        len: u32, c: u32, area: u32, passes: u32, stride: u32, rate: f32,
+    }
 }
 
 params! {
@@ -275,7 +278,8 @@ params! {
     struct LifetimeWtaMaskParams { n: u32, c: u32, area: u32, winners: u32 }
 }
 
-/// Invocations of a workgroup that selects among a sample's or a batch's elements.
+/// Workgroup size of the kernels that select among the elements of a sample or a batch: one
+/// invocation for each of the 256 values of a digit.
 const SELECTION: u32 = 256;
 
 impl DropoutMask {
@@ -308,21 +312,21 @@ impl TopKMask {
 }
 
 impl BatchTopKMask {
-    /// Words of the scratch view `work`: a record for each pass, four over the bytes of the keys
-    /// and up to four over those of the index.
+    /// Words of the scratch view `work`: a record for each pass. Four passes go over the bytes of
+    /// the keys, and up to four over those of the index.
     pub const WORK: usize = 8 * Self::RECORD;
-    /// Words of a record: 256 counts and four words of what is known
-    /// (`shaders/common/batch_top_k.wgsl`).
+    /// Words of a record: 256 counts and four words of state (`shaders/common/batch_top_k.wgsl`).
     const RECORD: usize = 260;
     /// Passes over the bytes of the keys.
     const KEY_PASSES: u32 = 4;
-    /// From so many elements on many workgroups select. On one core of a software adapter, where
-    /// they gain least, they are as fast as one workgroup at 65,536 elements and twice as fast at
-    /// two million.
+    /// Minimum number of elements for a selection by many workgroups. On one core of a software
+    /// adapter, where they gain least, they are as fast as one workgroup at 65,536 elements and
+    /// twice as fast at two million.
     const MANY: usize = 1 << 15;
-    /// Vec4s of an invocation, until there are [`Self::GROUPS`].
+    /// Vec4s for each invocation, as long as there are fewer than [`Self::GROUPS`] workgroups.
     const VECTORS: usize = 8;
-    /// Workgroups at most: each adds its counts to those of all.
+    /// Maximum number of workgroups. Each adds up to 256 counts atomically; the limit bounds that
+    /// cost.
     const GROUPS: usize = 1024;
 
     pub(crate) fn record(&self, r: &mut Recorder) {
@@ -346,9 +350,9 @@ impl BatchTopKMask {
             .groups(1, SELECTION);
     }
 
-    /// A dispatch a pass over the elements, by many workgroups each.
+    /// Records one dispatch for each pass over the elements, each with many workgroups.
     fn record_many(&self, r: &mut Recorder, len: usize, k: u32) {
-        // Whole bytes that hold an index.
+        // One pass for each byte of the largest index.
         let passes = Self::KEY_PASSES + (usize::BITS - (len - 1).leading_zeros()).div_ceil(8);
         let words = passes as usize * Self::RECORD;
         r.kernel(Kernel::BatchTopKClear, &BatchTopKClearParams { words: words as u32, wanted: k })

@@ -22,7 +22,7 @@ operation! {
     ///
     /// - Pixels: each is missing independently, if the upper half of `rng::word([n·H·W + h·W + w,
     ///   step, 0x7069_7873, …])` ("pixs") is below s·2¹⁶.
-    /// - Other kinds consist of up to [`MissingPixels::SHAPES`] shapes, as many as cover the share
+    /// - Other kinds consist of up to [`MissingPixels::SHAPES`] shapes, enough to cover the share
     ///   (strokes cover at most about a third). Shape i uses the words `rng::words([64·n + i, step,
     ///   0x7368_6170, …])` ("shap"), see `shaders/missing_shapes.wgsl`. Sizes are relative to the
     ///   shorter side l, at most 2048:

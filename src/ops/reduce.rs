@@ -1,5 +1,5 @@
-//! Sums in a fixed order. On the GPU each is two dispatches: partial sums by fixed slices, then
-//! their sum in index order.
+//! Reductions in a fixed order. On the GPU each takes two dispatches: partial sums of fixed slices,
+//! then their sum in index order (split-K).
 
 pub(super) mod cpu;
 
@@ -17,9 +17,11 @@ shaders! {
 }
 
 operation! {
-    /// y[c] = Σ_rows x[row, c]: the bias gradient, with rows = N·H·W; with `weight`, one value a
-    /// sample, Σ x[row, c]·weight[n]. `partials` holds [`ChannelSum::partials_len`] elements.
-    ChannelSum { rows: usize, channels: usize } reads { x } maybe { weight } writes { y } scratch { partials }
+    /// y[c] = Σ_rows x[row, c], with rows = N·H·W: the gradient of a bias. With `weight`, one value
+    /// for each sample, y[c] = Σ x[row, c]·weight[n]. `partials` has [`ChannelSum::partials_len`]
+    /// elements.
+    ChannelSum { rows: usize, channels: usize }
+    reads { x } maybe { weight } writes { y } scratch { partials }
 }
 
 impl Work for ChannelSum {
@@ -33,14 +35,14 @@ impl Work for ChannelSum {
 }
 
 operation! {
-    /// scalars[slot·width + index] = scale·(number of elements ≠ 0): L0 with scale 1/n. `partials`
-    /// holds [`super::reduce::SCALAR_PARTIALS`] elements.
+    /// scalars[slot·width + index] = scale·(number of elements ≠ 0): with scale 1/n the mean L0
+    /// norm. `partials` has [`super::reduce::SCALAR_PARTIALS`] elements.
     CountNonzero {
         /// Factor.
         scale: f64,
-        /// Scalars of one step.
+        /// Number of scalars of one step.
         width: usize,
-        /// Which of them.
+        /// Index of this scalar.
         index: usize,
     }
     reads { x } updates { scalars } scratch { partials }
@@ -65,16 +67,17 @@ impl Work for CountNonzero {
 }
 
 operation! {
-    /// scalars[slot·width + index] = scale·√Σx² : the global norm of the gradients. On the GPU `x`
-    /// is bound in windows; `partials` holds [`super::reduce::SCALAR_PARTIALS`] elements for each.
+    /// scalars[slot·width + index] = scale·√Σx²: the global norm of the gradients. On the GPU `x`
+    /// is bound in windows, and `partials` has [`super::reduce::SCALAR_PARTIALS`] elements for
+    /// each.
     SumSquares {
         /// Factor.
         scale: f64,
-        /// Scalars of one step.
+        /// Number of scalars of one step.
         width: usize,
-        /// Which of them.
+        /// Index of this scalar.
         index: usize,
-        /// Elements of a window, a multiple of [`super::WINDOW`].
+        /// Number of elements in a window, a multiple of [`super::WINDOW`].
         window: usize,
     }
     reads { x } updates { scalars } scratch { partials }
@@ -91,7 +94,7 @@ impl Work for SumSquares {
 
     fn alone(n: usize) -> Vec<Alone<Self>> {
         let one = Alone::new(|m| {
-            // As many parameters as the maps of a batch have values.
+            // As many parameters as the maps of a batch have elements.
             let len = n * MAPS.len();
             let (x, scalars) = (m.real(len), m.real(1));
             let partials = m.real(len.div_ceil(WINDOW) * SCALAR_PARTIALS);
@@ -102,42 +105,44 @@ impl Work for SumSquares {
     }
 }
 
-/// Partial sums of every reduction to a scalar: a constant, so that the order of summation is the
-/// same everywhere.
+/// Maximum number of partial sums in a reduction to a scalar: one for each invocation of the
+/// workgroup that adds them. It is a constant, so that sums have the same order on every device.
 pub const SCALAR_PARTIALS: usize = 256;
 
-/// Windows of long buffers are multiples of this, so that every window but the last has all of its
-/// partial sums.
+/// Windows of long buffers are multiples of this number of elements, so that every window but the
+/// last has [`SCALAR_PARTIALS`] partial sums.
 pub const WINDOW: usize = SCALAR_PARTIALS * 4 * WORKGROUP as usize;
 
-/// Invocations of a workgroup in reductions.
+/// Workgroup size of reductions: the portable maximum.
 pub(super) const WORKGROUP: u32 = 256;
 
-/// How the sum over `rows` of a (rows, channels) matrix is cut into workgroups. It depends on the
-/// problem only, and so does the order of summation. A column is a vec4 of channels if their number
+/// The split of a sum over the rows of a (rows, channels) matrix into workgroups. It depends only
+/// on the problem, and so does the order of the sum. A column is a vec4 of channels if their number
 /// is a multiple of 4, else one channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Split {
-    /// Columns of a workgroup, a power of two; `WORKGROUP / lanes` invocations share each.
+    /// Number of columns in a workgroup, a power of two. `WORKGROUP / lanes` invocations share a
+    /// column.
     pub lanes: usize,
-    /// Workgroups side by side that cover all columns.
+    /// Number of workgroups that cover all columns.
     pub blocks: usize,
-    /// Rows of a slice.
+    /// Number of rows in a slice.
     pub rows_per_slice: usize,
-    /// Slices, none of them empty.
+    /// Number of slices, none of them empty.
     pub slices: usize,
 }
 
 impl Split {
-    /// Rows that are worth an invocation of their own.
+    /// Minimum number of rows for each invocation. Fewer would make the second stage too expensive.
     const ROWS: usize = 32;
-    /// More slices would make their sum, one invocation each four channels, the longer part.
+    /// Maximum number of slices. With more, the second stage, which has one invocation for four
+    /// channels, would take longer than the first.
     const SLICES: usize = 128;
 
     pub(super) fn new(rows: usize, channels: usize) -> Self {
         let wide = channels.is_multiple_of(4);
         let columns = if wide { channels / 4 } else { channels };
-        // Four single columns make one vec4 of the result.
+        // Four columns of one channel make a vec4 of the result.
         let lanes = columns.next_power_of_two().clamp(if wide { 1 } else { 4 }, 64);
         let slices = (rows * lanes / (WORKGROUP as usize * Self::ROWS)).clamp(1, Self::SLICES);
         let rows_per_slice = rows.div_ceil(slices);
@@ -151,7 +156,8 @@ impl Split {
 }
 
 impl ChannelSum {
-    /// Elements of the scratch view `partials`: one row of sums a slice, padded to whole vec4s.
+    /// Number of elements of the scratch view `partials`: a row of sums for each slice, padded to
+    /// whole vec4s.
     pub fn partials_len(rows: usize, channels: usize) -> usize {
         Split::new(rows, channels).slices * channels.next_multiple_of(4)
     }
@@ -159,7 +165,8 @@ impl ChannelSum {
 
 params! {
     struct ChannelSumParams {
-        rows: u32, channels: u32, lanes: u32, blocks: u32, rows_per_slice: u32, slices: u32, stride_vectors: u32, sample_rows: u32,
+        rows: u32, channels: u32, lanes: u32, blocks: u32, rows_per_slice: u32, slices: u32,
+        stride_vectors: u32, sample_rows: u32,
     }
 }
 
@@ -172,11 +179,13 @@ params! {
 }
 
 params! {
-    struct SumScalarParams { offset: u32, count: u32, width: u32, index: u32, scale: f32, root: u32, sparsity: u32 }
+    struct SumScalarParams {
+        offset: u32, count: u32, width: u32, index: u32, scale: f32, root: u32, sparsity: u32,
+    }
 }
 
-/// y = the sum of `slices` rows of partial sums, in order; a row is as long as y, padded to whole
-/// vec4s.
+/// y = the sum of `slices` rows of partial sums, in index order. A row is as long as y, padded to
+/// whole vec4s.
 pub(super) fn sum_slices(r: &mut Recorder, partials: View, slices: usize, y: View) {
     let vectors = y.len.div_ceil(4);
     r.kernel(
@@ -188,13 +197,13 @@ pub(super) fn sum_slices(r: &mut Recorder, partials: View, slices: usize, y: Vie
     .threads(vectors);
 }
 
-/// Workgroups, and so partial sums, of a reduction over `len` elements to a scalar.
+/// Number of workgroups, and thus of partial sums, in a reduction of `len` elements to a scalar.
 pub(super) fn partial_groups(len: usize) -> usize {
     len.div_ceil(4).div_ceil(WORKGROUP as usize).min(SCALAR_PARTIALS)
 }
 
-/// The second stage of a reduction to a scalar: scalars[slot·width + index] from a range of partial
-/// sums.
+/// The second stage of a reduction to a scalar: computes scalars[slot·width + index] from a range
+/// of partial sums.
 pub(super) struct SumScalar {
     pub partials: View,
     /// First partial sum.
@@ -204,7 +213,7 @@ pub(super) struct SumScalar {
     pub scalars: View,
     pub width: usize,
     pub index: usize,
-    /// Factor of the sum, or of its root.
+    /// Factor of the sum, or of its square root.
     pub scale: f64,
     /// Take the square root.
     pub root: bool,
@@ -213,7 +222,7 @@ pub(super) struct SumScalar {
 }
 
 impl SumScalar {
-    /// `scale` times the sum of the first `count` partial sums, to scalar `index` of `width`.
+    /// Writes `scale` times the sum of the first `count` partial sums to scalar `index` of `width`.
     pub(super) const fn plain(
         partials: View,
         count: usize,
@@ -319,7 +328,7 @@ impl SumSquares {
     }
 }
 
-/// The first stage of a reduction of `x` alone; returns the number of partial sums.
+/// Records the first stage of a reduction of `x`. Returns the number of partial sums.
 fn partials(r: &mut Recorder, kernel: Kernel, x: View, partials: View) -> usize {
     let groups = partial_groups(x.len);
     let stride = groups as u32 * WORKGROUP;

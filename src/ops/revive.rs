@@ -1,6 +1,6 @@
-//! Revival of dead units, on the device, without randomness: a unit that has not fired for
-//! `patience` steps is pushed up by a constant gradient on its pre-activation until it fires (the
-//! pre-activation loss of Conerly et al. 2025, restricted to dead units).
+//! Resurrecting dead units, on the device and without randomness. A constant gradient on the
+//! pre-activation pushes a unit up that has not fired for `patience` steps, until it fires. This is
+//! the pre-activation loss of Conerly et al. 2025, restricted to dead units.
 
 pub(super) mod cpu;
 
@@ -18,7 +18,8 @@ shaders! {
 }
 
 operation! {
-    /// idle[c] = 0 if any z[·,c] ≠ 0 in this batch, else idle[c] + 1 (in steps, kept as a real).
+    /// idle[c] = 0 if any z[·,c] ≠ 0 in this batch, else idle[c] + 1: the number of steps since the
+    /// unit last fired, stored as a real.
     FiringUpdate { n: usize, dims: Dims } reads { z } updates { idle }
 }
 
@@ -41,9 +42,9 @@ impl Work for FiringUpdate {
 }
 
 operation! {
-    /// The idle counters after a batch that was taken in `parts`: idle[c] = idle[c] + 1 if
-    /// unseen[c] = parts, else 0; unseen ← 0. `unseen` is what [`FiringUpdate`] made of 0 over the
-    /// parts: it reaches their number only where no part saw the unit fire.
+    /// Updates the idle counters after a batch that was processed in `parts`: idle[c] = idle[c] + 1
+    /// if unseen[c] = parts, else 0; then unseen = 0. [`FiringUpdate`] has updated `unseen`,
+    /// starting from 0, for each part, so it equals `parts` only if the unit fired in none.
     IdleUpdate { parts: usize } updates { unseen, idle }
 }
 
@@ -58,7 +59,7 @@ impl Work for IdleUpdate {
 
     fn alone(n: usize) -> Vec<Alone<Self>> {
         let one = Alone::new(|m| {
-            // As many units as a code has for a batch of 32.
+            // The number of units grows with the batch; at a batch of 32 it is that of the code.
             let [unseen, idle] = m.two(CODE.c * n / 32);
             Self { parts: 2, unseen, idle }
         });
@@ -67,7 +68,7 @@ impl Work for IdleUpdate {
 }
 
 operation! {
-    /// dx[n,·,c] −= strength/(n·H·W) where idle[c] ≥ patience: descent raises x there.
+    /// dx[n,·,c] −= strength/(n·H·W) where idle[c] ≥ patience. Gradient descent then raises x.
     Revive { n: usize, dims: Dims, patience: usize, strength: f64 } reads { idle } updates { dx }
 }
 
@@ -90,7 +91,7 @@ impl Work for Revive {
 }
 
 operation! {
-    /// y[n,·,c] = x[n,·,c] where idle[c] ≥ patience, `fill` elsewhere.
+    /// y[n,·,c] = x[n,·,c] where idle[c] ≥ patience, else `fill`.
     IdleOnly { n: usize, dims: Dims, patience: usize, fill: f64 } reads { x, idle } writes { y }
 }
 
@@ -134,7 +135,10 @@ impl IdleOnly {
 }
 
 params! {
-    struct FiringUpdateParams { rows: u32, channels: u32, lanes: u32, blocks: u32, rows_per_slice: u32, slices: u32, increment: u32 }
+    struct FiringUpdateParams {
+        rows: u32, channels: u32, lanes: u32, blocks: u32, rows_per_slice: u32, slices: u32,
+        increment: u32,
+    }
 }
 
 params! {
@@ -167,8 +171,8 @@ impl FiringUpdate {
         if slices == 1 {
             dispatch(rows, 1, true);
         } else {
-            // No workgroup sees all rows: everything grows older, then each clears what it saw
-            // fire.
+            // No workgroup sees all rows. So a first dispatch increments all counters, and in a
+            // second each workgroup clears those of the units that fired in its rows.
             dispatch(0, 1, true);
             dispatch(rows, slices, false);
         }

@@ -1,5 +1,5 @@
-//! What profiles report of an operation: its name, its sizes, and the floor that its time is held
-//! against. Each operation states its own ([`crate::ops::Work`]).
+//! The description of an operation in profiles: its name, its sizes and its minimum work, from
+//! which its roofline efficiency follows. Each operation states them itself ([`crate::ops::Work`]).
 
 use crate::profile::{Cost, Operation};
 use crate::program::Call;
@@ -10,18 +10,18 @@ impl Call {
         Operation { label: self.label(), sizes: self.sizes(), cost: self.cost() }
     }
 
-    /// The least work of the operation.
+    /// The minimum work of the operation.
     pub fn cost(&self) -> Cost {
         Cost { flops: self.flops(), bytes: self.bytes() }
     }
 
-    /// The operation's name as its files are called: `conv2d_fwd`, `top_k_mask`.
+    /// The operation's name in the form of file names, such as `conv2d_fwd` or `top_k_mask`.
     pub fn label(&self) -> String {
         snake(self.name())
     }
 }
 
-/// `Conv2dFwd` → `conv2d_fwd`: the name of an operation's files.
+/// Converts the name of an operation to that of its files: `Conv2dFwd` to `conv2d_fwd`.
 pub fn snake(name: &str) -> String {
     let mut label = String::new();
     for (i, letter) in name.char_indices() {
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn a_convolution_costs_what_a_hand_counts() {
+    fn the_cost_of_a_convolution_matches_a_count_by_hand() {
         let taps = Taps { kernel: [3, 5], stride: [2, 1], padding: [1, 2], dilation: [1, 1] };
         let size = Conv2d::forward(7, Dims::new(6, 9, 11), 4, taps, 2).unwrap();
         assert_eq!((size.y.h, size.y.w), (5, 11));
@@ -74,14 +74,14 @@ mod tests {
             Cost { flops: flops as f64, bytes: 4.0 * (elements - 4 + x.len) as f64 }
         );
         assert_eq!(gated.sizes(), "4x5x11-6x9x11 k3x5 s2x1 g2 n7 relu'");
-        // Scratch memory is not part of the floor.
+        // Scratch memory does not count.
         let weight: Call =
             Conv2dBwdWeight { size, x, dy: y, dw: w, partials: view(4, 1 << 20) }.into();
         assert_eq!(weight.cost(), input.cost());
     }
 
     #[test]
-    fn what_is_updated_counts_twice_and_a_part_counts_as_a_part() {
+    fn updated_views_count_twice_and_partial_accesses_in_part() {
         let sgd = Sgd {
             grad_scale: 1.0,
             momentum: 0.9,

@@ -59,19 +59,19 @@ impl<T: Real> Memory<T> {
         &mut self.slots[index]
     }
 
-    /// Makes a buffer of reals, all zero. Returns its bytes.
+    /// Allocates a buffer of reals, filled with zeros. Returns its size in bytes.
     pub(crate) fn alloc_real(&mut self, buffer: Buffer, len: usize) -> u64 {
         *self.slot(buffer) = Slot::Real(vec![T::ZERO; len]);
         self.slot(buffer).bytes()
     }
 
-    /// Makes a buffer of words, all zero. Returns its bytes.
+    /// Allocates a buffer of u32, filled with zeros. Returns its size in bytes.
     pub(crate) fn alloc_words(&mut self, buffer: Buffer, len: usize) -> u64 {
         *self.slot(buffer) = Slot::Words(vec![0; len]);
         self.slot(buffer).bytes()
     }
 
-    /// Drops a buffer.
+    /// Frees a buffer.
     pub(crate) fn free(&mut self, buffer: Buffer) {
         *self.slot(buffer) = Slot::Empty;
     }
@@ -81,7 +81,10 @@ impl<T: Real> Memory<T> {
         self.slots.iter().map(Slot::bytes).sum()
     }
 
-    /// The reals of a view.
+    /// The elements of a view of reals.
+    ///
+    /// # Panics
+    /// If the buffer holds something else, or is taken.
     pub fn real(&self, view: View) -> &[T] {
         match &self.slots[view.buffer.index as usize] {
             Slot::Real(data) => &data[view.start..view.start + view.len],

@@ -1,5 +1,5 @@
-//! The CPU path's memory and threads. Every operation's plain code stands beside its dispatches in
-//! `ops`, generic over f32 and f64: the reference for the kernels, and the way to run programs on
+//! The memory and threads of the CPU path. The code of each operation is in `ops`, next to its
+//! dispatches, generic over f32 and f64. It is the reference for the kernels, and runs programs on
 //! machines without a GPU. rayon distributes work over samples or blocks whose bounds depend only
 //! on the problem, so that results do not depend on the number of threads.
 

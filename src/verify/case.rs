@@ -1,6 +1,8 @@
-//! A case: an operation, its attributes, its inputs and, where stored, its answers. The format of
-//! stored cases is one safetensors file `OP__NAME.safetensors` with `op` and `attrs` (JSON) in the
-//! metadata; tensors are NCHW, float32 or int32.
+//! Verification cases: an operation with attributes, inputs and optional expected outputs
+//! (answers).
+//!
+//! A stored case is a safetensors file `OP__NAME.safetensors` with `op` and `attrs` (JSON) in the
+//! metadata. Tensors are NCHW, float32 or int32.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,7 +24,7 @@ pub enum Values {
     Int(Vec<i32>),
 }
 
-/// A tensor in natural order.
+/// A tensor in NCHW order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
     /// Shape.
@@ -37,7 +39,7 @@ impl Tensor {
         Self { shape: shape.to_vec(), values: Values::Real(values) }
     }
 
-    /// As reals.
+    /// The values as f64.
     pub fn reals(&self) -> Vec<f64> {
         match &self.values {
             Values::Real(values) => values.clone(),
@@ -45,7 +47,7 @@ impl Tensor {
         }
     }
 
-    /// As words.
+    /// The values as u32.
     pub fn words(&self) -> Vec<u32> {
         match &self.values {
             Values::Real(values) => values.iter().map(|x| *x as u32).collect(),
@@ -54,7 +56,7 @@ impl Tensor {
     }
 }
 
-/// An operation with inputs and perhaps answers.
+/// An operation with inputs and optional answers.
 #[derive(Clone, Debug)]
 pub struct Case {
     /// The operation.
@@ -65,20 +67,23 @@ pub struct Case {
     pub attrs: Value,
     /// Inputs.
     pub inputs: BTreeMap<String, Tensor>,
-    /// Answers by name.
+    /// Expected outputs by name.
     pub answers: BTreeMap<String, Tensor>,
     /// Whether maps are in half precision.
     pub half: bool,
 }
 
 impl Case {
-    /// `op/name`, and `in halves` behind it where maps are in half precision.
+    /// `op/name`, followed by ` in half precision` if its maps are.
     pub fn id(&self) -> String {
-        format!("{}/{}{}", self.op, self.name, if self.half { " in halves" } else { "" })
+        format!("{}/{}{}", self.op, self.name, if self.half { " in half precision" } else { "" })
     }
 
-    /// The case with maps in half precision, and every real that it is given one: so the answers,
-    /// which the CPU path gives, are of the same numbers.
+    /// The case with maps in half precision. All real inputs are rounded to f16, so that the CPU
+    /// path computes the answers from the same numbers.
+    ///
+    /// # Errors
+    /// If the case is invalid.
     pub fn halved(&self) -> Result<Self> {
         let mut case = Self { half: true, ..self.clone() };
         for tensor in case.inputs.values_mut() {
@@ -95,6 +100,9 @@ impl Case {
     }
 
     /// The case with the answers of the CPU path in f64.
+    ///
+    /// # Errors
+    /// If the case is invalid.
     pub fn answered(&self) -> Result<Self> {
         let found = super::execute(&mut Device::oracle(), self)?;
         let answers = found
@@ -104,7 +112,10 @@ impl Case {
         Ok(Self { answers, ..self.clone() })
     }
 
-    /// An input, or an error that names it.
+    /// An input tensor.
+    ///
+    /// # Errors
+    /// If there is none of this name.
     pub fn input(&self, name: &str) -> Result<&Tensor> {
         self.inputs
             .get(name)
@@ -112,22 +123,31 @@ impl Case {
     }
 
     /// A number among the attributes.
+    ///
+    /// # Errors
+    /// If it is missing or not a number.
     pub fn number(&self, key: &str) -> Result<f64> {
-        self.attrs[key].as_f64().ok_or_else(|| {
-            Error::usage(format!("{}: the attributes have no number {key}", self.id()))
-        })
+        self.attrs[key]
+            .as_f64()
+            .ok_or_else(|| Error::usage(format!("{}: attribute {key} must be a number", self.id())))
     }
 
-    /// A whole number among the attributes.
+    /// A non-negative integer among the attributes.
+    ///
+    /// # Errors
+    /// If it is missing or not a non-negative integer.
     pub fn count(&self, key: &str) -> Result<usize> {
         let count = self.attrs[key].as_u64().and_then(|count| usize::try_from(count).ok());
         count.ok_or_else(|| {
-            Error::usage(format!("{}: the attributes have no whole number {key}", self.id()))
+            Error::usage(format!("{}: attribute {key} must be a non-negative integer", self.id()))
         })
     }
 
-    /// Fails if there is an attribute that is not among `known`: ignoring it might mean computing
-    /// something else.
+    /// Checks that all attributes are among `known`. An ignored attribute could change the meaning
+    /// of the case.
+    ///
+    /// # Errors
+    /// If there is another attribute.
     pub fn know(&self, known: &[&str]) -> Result<()> {
         let unknown = self
             .attrs
@@ -138,41 +158,50 @@ impl Case {
         })
     }
 
-    /// An input of `len` elements, or an error that names it.
+    /// An input tensor of `len` elements.
+    ///
+    /// # Errors
+    /// If there is none of this name, or it has another size.
     pub fn sized(&self, name: &str, len: usize) -> Result<&Tensor> {
         let tensor = self.input(name)?;
         if tensor.shape.iter().product::<usize>() == len {
             return Ok(tensor);
         }
         Err(Error::usage(format!(
-            "{}: {name} has shape {:?}, which is not {len} elements",
+            "{}: {name} has shape {:?}, but must have {len} elements",
             self.id(),
             tensor.shape
         )))
     }
 
-    /// An input of words below `bound`, `len` of them.
+    /// An input tensor of `len` indices below `bound`.
+    ///
+    /// # Errors
+    /// If there is none of this name, it has another size, or an index is out of range.
     pub fn indices(&self, name: &str, len: usize, bound: usize) -> Result<Vec<u32>> {
         let words = self.sized(name, len)?.words();
         match words.iter().find(|word| **word as usize >= bound) {
             None => Ok(words),
             Some(word) => Err(Error::usage(format!(
-                "{}: {name} holds {word}, the largest index is {}",
+                "{}: {name} contains index {word}, the maximum is {}",
                 self.id(),
                 bound - 1
             ))),
         }
     }
 
-    /// A text among the attributes.
+    /// A string among the attributes.
+    ///
+    /// # Errors
+    /// If it is missing or not a string.
     pub fn text(&self, key: &str) -> Result<&str> {
-        self.attrs[key].as_str().ok_or_else(|| {
-            Error::usage(format!("{}: the attributes have no text {key}", self.id()))
-        })
+        self.attrs[key]
+            .as_str()
+            .ok_or_else(|| Error::usage(format!("{}: attribute {key} must be a string", self.id())))
     }
 }
 
-/// Which tensors of a stored case are answers; the rest are inputs.
+/// Whether a tensor of a stored case is an answer. All others are inputs.
 fn is_answer(op: &str, name: &str) -> bool {
     let by_op: &[&str] = match op {
         "loss" | "segmentation_loss" | "detection_loss" => &["loss", "grad_y"],
@@ -184,17 +213,20 @@ fn is_answer(op: &str, name: &str) -> bool {
     by_op.contains(&name) || (op == "train" && name.starts_with("final."))
 }
 
-/// Reads one stored case.
+/// Reads a stored case.
+///
+/// # Errors
+/// If the file cannot be read or is not a case.
 pub fn load(path: &Path) -> Result<Case> {
     let bad = |what: String| Error::usage(format!("{}: {what}", path.display()));
     let bytes = files::read(path)?;
     let (_, metadata) = SafeTensors::read_metadata(&bytes)
         .map_err(|error| bad(format!("not a safetensors file ({error})")))?;
     let keys = metadata.metadata().clone().unwrap_or_default();
-    let op = keys.get("op").ok_or_else(|| bad("its metadata names no op".to_owned()))?.clone();
+    let op = keys.get("op").ok_or_else(|| bad("the metadata has no `op`".to_owned()))?.clone();
     let attrs = keys.get("attrs").map_or("{}", String::as_str);
     let attrs: Value = serde_json::from_str(attrs)
-        .map_err(|error| bad(format!("its attrs are not JSON: {error}")))?;
+        .map_err(|error| bad(format!("`attrs` of the metadata is not JSON: {error}")))?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let name = stem.split_once("__").map_or(stem.clone(), |(_, name)| name.to_owned());
     let file = SafeTensors::deserialize(&bytes).map_err(|error| bad(error.to_string()))?;
@@ -206,7 +238,7 @@ pub fn load(path: &Path) -> Result<Case> {
             Dtype::I32 => Values::Int(words.map(i32::from_le_bytes).collect()),
             other => {
                 return Err(bad(format!(
-                    "tensor {tensor} holds {other:?}; cases hold F32 and I32"
+                    "tensor {tensor} has type {other:?}, but must be F32 or I32"
                 )));
             }
         };
@@ -214,19 +246,25 @@ pub fn load(path: &Path) -> Result<Case> {
         to.insert(tensor.clone(), Tensor { shape: view.shape().to_vec(), values });
     }
     if answers.is_empty() {
-        return Err(bad("it holds no answer".to_owned()));
+        return Err(bad("the case has no expected outputs".to_owned()));
     }
     Ok(Case { op, name, attrs, inputs, answers, half: false })
 }
 
-/// Reads every `.safetensors` file of a folder, in order of name.
+/// Reads all `.safetensors` files of a folder, sorted by name.
+///
+/// # Errors
+/// If there is none, or one cannot be read or is not a case.
 pub fn load_folder(folder: &Path) -> Result<Vec<Case>> {
     let entries = std::fs::read_dir(folder).map_err(|error| Error::io(folder, &error))?;
     let mut paths: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
     paths.sort();
     if paths.is_empty() {
-        return Err(Error::usage(format!("{}: holds no .safetensors case", folder.display())));
+        return Err(Error::usage(format!(
+            "{}: the folder contains no .safetensors files",
+            folder.display()
+        )));
     }
     paths.iter().map(|path| load(path)).collect()
 }

@@ -1,50 +1,53 @@
-//! Comparison by relative L2 error. NaN never passes.
+//! Compares results with answers by their relative L2 error. NaN never passes.
 
 use super::case::Case;
 
-/// Largest relative L2 error of an f32 result.
+/// Maximum relative L2 error in single precision: some 100 times the rounding error of f32, which
+/// leaves room for long sums in another order.
 pub const TOLERANCE: f64 = 1e-5;
-/// The same where maps are in half precision.
+/// Maximum relative L2 error if maps are in half precision: four times the rounding error of f16.
 pub const HALF_TOLERANCE: f64 = 2e-3;
 
-/// One output beside its answer.
+/// The comparison of one output with its answer.
 #[derive(Clone, Debug)]
 pub struct Comparison {
     /// Name of the output.
     pub output: String,
-    /// ‖out − answer‖₂ / ‖answer‖₂ (the numerator itself where the answer is 0).
+    /// ‖out − answer‖₂ / ‖answer‖₂, or the numerator if the answer is 0.
     pub error: f64,
-    /// Largest error allowed.
+    /// Maximum error.
     pub tolerance: f64,
-    /// Whether it is within.
+    /// Whether the error is within the tolerance.
     pub passed: bool,
 }
 
-/// Compares what a case gave with its answers, each answer once; an answer without a result fails,
-/// as does a result of another length.
+/// Compares the results of a case with its answers. An answer without a result, or with a result of
+/// another length, fails.
 pub fn compare(case: &Case, found: &[(String, Vec<f64>)]) -> Vec<Comparison> {
     let mut comparisons = Vec::new();
     let tolerance = if case.half { HALF_TOLERANCE } else { TOLERANCE };
-    let judge = |output, result: &[f64], answer: &[f64]| judge(output, result, answer, tolerance);
+    let compare =
+        |output, result: &[f64], answer: &[f64]| compare_output(output, result, answer, tolerance);
     for (name, answer) in &case.answers {
         let answer = answer.reals();
         let result = found.iter().find(|(output, _)| output == name).map(|(_, values)| values);
         match result {
             Some(result) if result.len() == answer.len() => {
-                // The first four inputs of an activation are extreme: they would drown the rest.
+                // The first four inputs of an activation may be extreme. Compared together with the
+                // others, they would dominate the error.
                 let split = if case.op == "activation" && case.has_extremes() {
                     4.min(answer.len())
                 } else {
                     0
                 };
                 if split > 0 {
-                    comparisons.push(judge(
+                    comparisons.push(compare(
                         format!("{name} (extremes)"),
                         &result[..split],
                         &answer[..split],
                     ));
                 }
-                comparisons.push(judge(name.clone(), &result[split..], &answer[split..]));
+                comparisons.push(compare(name.clone(), &result[split..], &answer[split..]));
             }
             _ => comparisons.push(Comparison {
                 output: name.clone(),
@@ -57,9 +60,9 @@ pub fn compare(case: &Case, found: &[(String, Vec<f64>)]) -> Vec<Comparison> {
     comparisons
 }
 
-fn judge(output: String, result: &[f64], answer: &[f64], tolerance: f64) -> Comparison {
+fn compare_output(output: String, result: &[f64], answer: &[f64], tolerance: f64) -> Comparison {
     let error = relative_error(result, answer);
-    // Written so that NaN fails.
+    // Written this way round, so that NaN fails.
     let passed = error <= tolerance;
     Comparison { output, error, tolerance, passed }
 }
@@ -72,6 +75,7 @@ pub fn relative_error(result: &[f64], answer: &[f64]) -> f64 {
 }
 
 impl Case {
+    /// Whether `x` begins with the extreme inputs of a stored activation case.
     fn has_extremes(&self) -> bool {
         self.inputs
             .get("x")

@@ -1,4 +1,4 @@
-//! Operations that are no layers as cases: their calls directly.
+//! Cases of operations that are not layers: prepares their calls directly.
 
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ use crate::shape::{Dims, Pool2d, to_nhwc};
 use crate::spec::{LossName, LossSpec, OptimizerName, OptimizerSpec, Update};
 use crate::view::{StepParams, View};
 
-/// Collects a directly prepared case.
+/// A case under preparation.
 struct Direct<'a> {
     device: &'a mut Device,
     /// Whether maps are in half precision.
@@ -27,18 +27,20 @@ struct Direct<'a> {
 }
 
 impl Direct<'_> {
+    /// Keeps a buffer for the case and returns its view.
     fn own(&mut self, buffer: Allocation) -> View {
         let view = *buffer;
         self.prepared.buffers.push(buffer);
         view
     }
 
+    /// Allocates a buffer of reals.
     fn real(&mut self, len: usize) -> Result<View> {
         let buffer = self.device.alloc_real("verify", len)?;
         Ok(self.own(buffer))
     }
 
-    /// A map.
+    /// Allocates a map, in the case's precision.
     fn map(&mut self, len: usize) -> Result<View> {
         let buffer = if self.half {
             self.device.alloc_half("verify", len)?
@@ -48,22 +50,26 @@ impl Direct<'_> {
         Ok(self.own(buffer))
     }
 
-    /// What gradients are multiplied by: in half precision those of long sums would be lost.
+    /// Factor of the gradients (loss scaling). In half precision the gradients of means over many
+    /// elements would be lost to underflow; 4096 keeps them in range and is exact.
     const fn grad_scale(&self) -> f64 {
         if self.half { 4096.0 } else { 1.0 }
     }
 
+    /// Allocates a buffer of u32.
     fn words(&mut self, len: usize) -> Result<View> {
         let buffer = self.device.alloc_words("verify", len)?;
         Ok(self.own(buffer))
     }
 
+    /// Allocates a buffer of reals with these values.
     fn input(&mut self, values: Vec<f64>) -> Result<View> {
         let view = self.real(values.len())?;
         self.prepared.first.push((view, Values::Real(values)));
         Ok(view)
     }
 
+    /// Allocates a map with the values of an NCHW tensor.
     fn maps(&mut self, tensor: &Tensor, dims: Dims) -> Result<View> {
         let values = to_nhwc(&tensor.reals(), dims);
         let view = self.map(values.len())?;
@@ -71,12 +77,14 @@ impl Direct<'_> {
         Ok(view)
     }
 
+    /// Allocates a buffer of u32 with these values.
     fn indices(&mut self, values: Vec<u32>) -> Result<View> {
         let view = self.words(values.len())?;
         self.prepared.first.push((view, Values::Int(values.iter().map(|x| *x as i32).collect())));
         Ok(view)
     }
 
+    /// Allocates an output, which is read at the end.
     fn output(&mut self, name: &str, len: usize, unpack: Unpack) -> Result<View> {
         let view = if matches!(unpack, Unpack::Maps(_)) { self.map(len)? } else { self.real(len)? };
         self.prepared.last.push((name.to_owned(), view, unpack));
@@ -88,9 +96,9 @@ impl Direct<'_> {
     }
 }
 
-/// Prepares an operation that is no layer; none if it is not known here.
+/// Prepares the case of an operation that is not a layer. None if the operation is not known here.
 pub(super) fn prepare(device: &mut Device, case: &Case) -> Option<Result<Prepared>> {
-    let way: fn(Direct, &Case) -> Result<Prepared> = match case.op.as_str() {
+    let prepare_op: fn(Direct, &Case) -> Result<Prepared> = match case.op.as_str() {
         "max_unpool2d" => unpool,
         "l1_penalty" | "kl_penalty" => penalty,
         "gated_l1_penalty" => gated_penalty,
@@ -102,16 +110,17 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Option<Result<Prepare
         "optimizer" => optimizer,
         "dropout_mask" | "count_nonzero" | "firing_update" | "idle_update" | "revive"
         | "max_norm" | "project_grad" | "idle_only" | "gather_batch" | "gaussian_noise"
-        | "missing_pixels" | "fill_missing" | "bicubic_down_up" => own,
+        | "missing_pixels" | "fill_missing" | "bicubic_down_up" => internal,
         _ => return None,
     };
     let prepared = Prepared {
         steps: vec![Step { writes: Vec::new(), params: step_of(case) }],
         ..Prepared::default()
     };
-    Some(way(Direct { device, half: case.half, prepared }, case))
+    Some(prepare_op(Direct { device, half: case.half, prepared }, case))
 }
 
+/// Max unpooling, forward and backward.
 fn unpool(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(&["kernel", "stride", "padding", "output_size"])?;
     let pair = |key: &str| -> Result<Option<[usize; 2]>> {
@@ -124,7 +133,7 @@ fn unpool(mut d: Direct, case: &Case) -> Result<Prepared> {
     };
     let (n, input) = batch_of(case, case.input("x")?)?;
     let kernel = pair("kernel")?
-        .ok_or_else(|| Error::usage(format!("{}: the attributes have no kernel", case.id())))?;
+        .ok_or_else(|| Error::usage(format!("{}: attribute kernel is missing", case.id())))?;
     let [stride, padding] = [pair("stride")?.unwrap_or(kernel), pair("padding")?.unwrap_or([0, 0])];
     let [h, w] = pair("output_size")?.unwrap_or_else(|| {
         [0, 1].map(|i| ([input.h, input.w][i] - 1) * stride[i] + kernel[i] - 2 * padding[i])
@@ -133,7 +142,7 @@ fn unpool(mut d: Direct, case: &Case) -> Result<Prepared> {
     let size = Pool2d::new(n, output, kernel, stride, padding)?;
     if size.y != input {
         return Err(Error::usage(format!(
-            "{}: pooling {output} gives {}, the case unpools {input}",
+            "{}: pooling {output} gives {}, but x has size {input}",
             case.id(),
             size.y
         )));
@@ -149,6 +158,7 @@ fn unpool(mut d: Direct, case: &Case) -> Result<Prepared> {
     Ok(d.prepared)
 }
 
+/// The sparsity penalties, with their gradients.
 fn penalty(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(if case.op == "l1_penalty" {
         &["lambda", "reduction"]
@@ -199,14 +209,14 @@ fn penalty(mut d: Direct, case: &Case) -> Result<Prepared> {
     Ok(d.prepared)
 }
 
-/// The activation among a case's attributes; identity if there is none.
+/// The attribute `activation`; identity if it is missing.
 fn activation_of(case: &Case) -> Result<Activation> {
     serde_json::from_value(case.attrs["activation"].clone())
         .map_err(|error| Error::usage(format!("{}: activation: {error}", case.id())))
 }
 
-/// The penalty on z = f(x): its gradient, and `grad_z` where it is given, by x, pushed where `idle`
-/// is given.
+/// The penalty on z = f(x) with its gradient by x: the gradient of the penalty plus `grad_z` (if
+/// given), with the push of dead units if `idle` is given.
 fn gated_penalty(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(&["lambda", "activation", "patience", "strength"])?;
     let (n, dims) = batch_of(case, case.input("x")?)?;
@@ -249,6 +259,7 @@ fn gated_penalty(mut d: Direct, case: &Case) -> Result<Prepared> {
     Ok(d.prepared)
 }
 
+/// The application of a dropout mask, forward and backward.
 fn dropout_apply(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(&["p"])?;
     let (n, dims) = batch_of(case, case.input("x")?)?;
@@ -263,6 +274,7 @@ fn dropout_apply(mut d: Direct, case: &Case) -> Result<Prepared> {
     Ok(d.prepared)
 }
 
+/// The losses, with their gradients; `gated_loss` has its gradient before the activation.
 fn loss(mut d: Direct, case: &Case) -> Result<Prepared> {
     let gated = case.op == "gated_loss";
     case.know(if gated { &["kind", "eps", "activation"] } else { &["kind", "eps", "reduction"] })?;
@@ -271,7 +283,7 @@ fn loss(mut d: Direct, case: &Case) -> Result<Prepared> {
     let mut y = d.maps(case.input(input)?, dims)?;
     let mut activation = Activation::Identity;
     if gated {
-        // y = f(x), and the gradient is by x.
+        // y = f(x); the gradient is by x.
         activation = activation_of(case)?;
         let x = std::mem::replace(&mut y, d.map(n * dims.len())?);
         d.push(ActivationFwd { activation, x, y });
@@ -317,14 +329,14 @@ fn loss(mut d: Direct, case: &Case) -> Result<Prepared> {
     Ok(d.prepared)
 }
 
-/// y (N,classes,H,W), a class and a weight of each pixel; cross-entropy, and Dice where it has a
-/// strength.
+/// The losses of segmentation, cross-entropy and Dice: logits y (N,classes,H,W), a class and a
+/// weight for each pixel.
 fn segmentation(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(&["strength", "smooth"])?;
     let (n, dims) = batch_of(case, case.input("y")?)?;
     let (pixels, classes, width) = (n * dims.area(), dims.c, 2);
     let y = d.maps(case.input("y")?, dims)?;
-    // whatever stands where the weight is 0
+    // Labels may be out of range where the weight is 0.
     let labels = d.indices(case.indices("target", pixels, usize::MAX)?)?;
     let weights = d.input(case.sized("weights", pixels)?.reals())?;
     let dy = d.output("grad_y", pixels * classes, Unpack::Maps(dims))?;
@@ -362,15 +374,15 @@ fn segmentation(mut d: Direct, case: &Case) -> Result<Prepared> {
     Ok(d.prepared)
 }
 
-/// y (N,5 + classes,H,W), a class (or `classes`), a box (dx, dy, width, height) and a weight of
-/// each cell.
+/// The loss of detection: y (N,5 + classes,H,W), and for each cell a class (`classes` without an
+/// object), a box (dx, dy, width, height) and a weight.
 fn detection(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(&["gamma", "positive", "negative", "box", "class"])?;
     let (n, dims) = batch_of(case, case.input("y")?)?;
     let (cells, classes) = (n * dims.area(), dims.c.saturating_sub(CELL));
     if classes == 0 {
         return Err(Error::usage(format!(
-            "{}: cells of {} values have no class",
+            "{}: y has {} channels, but needs 5 and one for each class",
             case.id(),
             dims.c
         )));
@@ -406,6 +418,7 @@ fn detection(mut d: Direct, case: &Case) -> Result<Prepared> {
     Ok(d.prepared)
 }
 
+/// Clipping of gradients by their norm.
 fn clip(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(&["max_norm"])?;
     let given = case.input("grads")?.reals();
@@ -427,6 +440,7 @@ fn clip(mut d: Direct, case: &Case) -> Result<Prepared> {
     Ok(d.prepared)
 }
 
+/// Several steps of an optimiser.
 fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(&[
         "kind",
@@ -443,7 +457,7 @@ fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
     let all = case.input("grads")?.reals();
     if len == 0 || all.is_empty() || !all.len().is_multiple_of(len) {
         return Err(Error::usage(format!(
-            "{}: {} gradients are no whole steps of {len} weights",
+            "{}: {} gradients are not a multiple of {len} weights",
             case.id(),
             all.len()
         )));
@@ -452,7 +466,7 @@ fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
     let weights = d.input(start)?;
     let (m, v, grads) = (d.input(vec![0.0; len])?, d.input(vec![0.0; len])?, d.real(len)?);
     let kind = case.text("kind")?;
-    // Stored cases have SGD's variants in its name.
+    // Stored cases have variants of SGD in the name.
     let name = if kind.starts_with("sgd") { "sgd" } else { kind };
     let kind = OptimizerName::named(name)
         .ok_or_else(|| Error::usage(format!("{}: optimiser {name:?} is unknown", case.id())))?;
@@ -483,12 +497,12 @@ fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
         })
         .collect();
     d.prepared.each.push(("trajectory".to_owned(), weights, Unpack::Plain));
-    // `each` is filled with NaN beforehand; the first weights are written after that.
+    // Outputs are filled with NaN first; the initial weights are written after that.
     Ok(d.prepared)
 }
 
-/// Operations that no other program has: answered by the CPU path in f64.
-fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
+/// Operations specific to this program, whose answers come from the CPU path in f64.
+fn internal(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.know(&[
         "p", "outer", "atoms", "inner", "max_norm", "patience", "strength", "seed", "step", "dims",
         "crop", "flip_x", "flip_y", "turn", "low", "high", "kinds", "scales", "exact", "fill",
@@ -588,7 +602,7 @@ fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
             if case.op == "idle_update" {
                 let unseen = d.output("unseen", dims.c, Unpack::Plain)?;
                 d.prepared.first.push((unseen, Values::Real(vec![0.0; dims.c])));
-                // Two parts that are alike: what fires in one fires in both.
+                // Two equal parts: a unit that fires in one fires in both.
                 for _ in 0..2 {
                     d.push(FiringUpdate { n, dims, z: x, idle: unseen });
                 }
@@ -616,6 +630,7 @@ fn own(mut d: Direct, case: &Case) -> Result<Prepared> {
     Ok(d.prepared)
 }
 
+/// Gathering a batch from image bytes.
 fn gather(mut d: Direct, case: &Case) -> Result<Prepared> {
     let flag = |key: &str| case.attrs[key].as_bool().unwrap_or(false);
     let side = |i: usize| case.attrs["dims"][i].as_u64().unwrap_or(1) as usize;

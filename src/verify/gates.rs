@@ -1,5 +1,5 @@
-//! Built-in cases of gates: operations that multiply a gradient by the slope of the activation
-//! below as they write it.
+//! Built-in cases of gates: operations that write a gradient multiplied by the slope of the
+//! activation below.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::case::{Case, Tensor};
 use super::table::{model, normal, uniforms};
 
-/// Every activation whose slope follows from its output, by name, with its constant, and a loss
-/// that takes its outputs.
+/// Every activation whose slope follows from its output: its name, its description, and a loss that
+/// accepts its outputs.
 fn activations() -> [(&'static str, Value, &'static str); 6] {
     [
         ("relu", json!("relu"), "mse"),
@@ -21,23 +21,23 @@ fn activations() -> [(&'static str, Value, &'static str); 6] {
     ]
 }
 
-/// All of them.
+/// All cases of gates.
 pub(super) fn gates() -> Vec<Case> {
     let mut cases = Vec::new();
     for (name, activation, kind) in activations() {
-        cases.push(odd(name, &activation));
+        cases.push(odd_channels(name, &activation));
         cases.push(loss(name, &activation, kind, &[3, 2, 5, 7]));
         cases.push(penalty(name, &activation, &[3, 5, 4, 7], None));
         cases.push(penalty(&format!("{name}_revived"), &activation, &[3, 5, 4, 7], Some(2)));
     }
     let relu = json!("relu");
     cases.extend([
-        vectors("relu", &relu),
-        vectors("tanh", &json!("tanh")),
-        summed(),
+        vec4_channels("relu", &relu),
+        vec4_channels("tanh", &json!("tanh")),
+        without_gates(),
         loss("long", &relu, "mse", &[2, 3, 301, 299]),
     ]);
-    // Units in whole vec4s, and sums over several blocks.
+    // Numbers of units that are a multiple of 4, and sums over several workgroups.
     cases.extend([
         penalty("units", &relu, &[6, 68], Some(1)),
         penalty("long", &relu, &[2, 300_007], Some(1)),
@@ -45,10 +45,10 @@ pub(super) fn gates() -> Vec<Case> {
     cases
 }
 
-/// Every operation with a gate, channels that no vec4 holds: the gradients of `a`, `b`, `d` and `e`
-/// are written before their activations, by a convolution, a pooling, a transposed convolution and
-/// a fully connected layer.
-fn odd(name: &str, activation: &Value) -> Case {
+/// Every operation with a gate, with numbers of channels that are not multiples of 4. The gradients
+/// before the activations of `a`, `b`, `d` and `e` are written by a convolution, a pooling, a
+/// transposed convolution and a fully connected layer.
+fn odd_channels(name: &str, activation: &Value) -> Case {
     let description = json!({"code": "e", "layers": [
         {"name": "a", "op": "conv2d", "filters": 5, "kernel": 3, "padding": 1, "activation": activation},
         {"name": "b", "op": "conv2d", "filters": 6, "kernel": [2, 3], "stride": [2, 1], "activation": activation},
@@ -59,8 +59,9 @@ fn odd(name: &str, activation: &Value) -> Case {
     model(&format!("gates_{name}"), &description.to_string(), &[2, 3, 8, 7])
 }
 
-/// As [`odd`] with channels in whole vec4s, groups, and one channel a group.
-fn vectors(name: &str, activation: &Value) -> Case {
+/// As [`odd_channels`], with numbers of channels that are multiples of 4, with groups, and
+/// depthwise.
+fn vec4_channels(name: &str, activation: &Value) -> Case {
     let description = json!({"code": "e", "layers": [
         {"name": "a", "op": "conv2d", "filters": 8, "kernel": 3, "padding": 1, "activation": activation},
         {"name": "b", "op": "max_pool2d", "kernel": 2},
@@ -72,9 +73,9 @@ fn vectors(name: &str, activation: &Value) -> Case {
     model(&format!("gates_vectors_{name}"), &description.to_string(), &[3, 2, 10, 12])
 }
 
-/// Where no gate may be: a layer that two read, one that two read by way of one layer, one whose
-/// gradient is given and read.
-fn summed() -> Case {
+/// Layers whose gradients must not be gated: one read by two layers, one read twice by one layer,
+/// and one whose gradient is an input of the program.
+fn without_gates() -> Case {
     let description = json!({"code": "b", "layers": [
         {"name": "a", "op": "conv2d", "filters": 4, "kernel": 1, "activation": "tanh"},
         {"name": "b", "op": "conv2d", "filters": 4, "kernel": 3, "padding": 1, "activation": "sigmoid"},
@@ -88,7 +89,7 @@ fn summed() -> Case {
     model("gates_not_taken", &description.to_string(), &[2, 3, 8, 4])
 }
 
-/// A loss of y = f(x) with its gradient by x.
+/// A case of a loss of y = f(x) with its gradient by x.
 fn loss(name: &str, activation: &Value, kind: &str, shape: &[usize]) -> Case {
     let target =
         Tensor::real(shape, uniforms(&format!("gated {name} target"), shape.iter().product()));
@@ -107,8 +108,8 @@ fn loss(name: &str, activation: &Value, kind: &str, shape: &[usize]) -> Case {
     }
 }
 
-/// A penalty on z = f(x) with its gradient by x; with a patience also what was there before, and
-/// the push of dead units.
+/// A case of a penalty on z = f(x) with its gradient by x. With a patience it adds to an earlier
+/// gradient and pushes dead units.
 fn penalty(name: &str, activation: &Value, shape: &[usize], patience: Option<usize>) -> Case {
     let mut inputs =
         BTreeMap::from([("x".to_owned(), normal(&format!("gated penalty {name} x"), shape))]);

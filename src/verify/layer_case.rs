@@ -1,4 +1,4 @@
-//! Layers and models as cases: through the graph that training uses.
+//! Cases of layers and models, which run through the same graph as training.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::shape::{Dims, to_nhwc};
 use crate::spec::ModelSpec;
 use crate::view::View;
 
-/// Shape of the gradient by a layer's output; `None` if the layer passes no gradient.
+/// The shape of the gradient by a layer's output. None if the layer passes no gradient.
 pub(super) fn gradient_shape(case: &Case) -> Result<Option<Vec<usize>>> {
     let (n, dims) = batch_of(case, case.input("x")?)?;
     let graph = Graph::new(&layer_spec(case)?, dims).map_err(|error| error.at(case.id()))?;
@@ -27,7 +27,7 @@ pub(super) fn gradient_shape(case: &Case) -> Result<Option<Vec<usize>>> {
     }))
 }
 
-/// A layer on its own: a graph of one.
+/// Prepares the case of a single layer, as a graph with one node.
 pub(super) fn layer(device: &mut Device, case: &Case) -> Result<Prepared> {
     let (_, dims) = batch_of(case, case.input("x")?)?;
     graph_case(device, case, &layer_spec(case)?, dims, |name| match name {
@@ -39,6 +39,7 @@ pub(super) fn layer(device: &mut Device, case: &Case) -> Result<Prepared> {
     })
 }
 
+/// The model description of a single layer, from the case's attributes and shapes.
 fn layer_spec(case: &Case) -> Result<ModelSpec> {
     let mut keys = case.attrs.as_object().cloned().unwrap_or_default();
     let bias = case.inputs.contains_key("bias");
@@ -72,8 +73,8 @@ fn layer_spec(case: &Case) -> Result<ModelSpec> {
         .map_err(|error| Error::usage(format!("{}: {error}", case.id())))
 }
 
-/// A whole model given in the attributes, its parameters (and states, 0 unless given) as tensors of
-/// the same names. `mode` may be `infer`.
+/// Prepares the case of a whole model, given by the attribute `model`. Parameters and states are
+/// tensors of the same names; missing states are 0. The attribute `mode` can be `infer`.
 pub(super) fn model(device: &mut Device, case: &Case) -> Result<Prepared> {
     case.know(&["model", "mode", "seed", "step"])?;
     let (_, dims) = batch_of(case, case.input("x")?)?;
@@ -88,7 +89,7 @@ pub(super) fn prepares(graph: &Graph) -> bool {
     ops.any(|op| matches!(op.kind(), LayerKind::Preparation { .. }))
 }
 
-/// The forward pass alone, of a graph without parameters.
+/// Prepares only the forward pass, of a graph without parameters.
 fn forward_case(
     device: &mut Device,
     b: Builder,
@@ -99,7 +100,7 @@ fn forward_case(
     let dims = b.graph.nodes[0].dims;
     if !b.graph.params.is_empty() {
         return Err(Error::usage(format!(
-            "{}: it has parameters and a layer that passes no gradient",
+            "{}: the model has parameters and a layer that passes no gradient",
             case.id()
         )));
     }
@@ -114,7 +115,7 @@ fn forward_case(
     })
 }
 
-/// Forward and backward of a graph from the output's gradient.
+/// Prepares the forward pass of a graph, and its backward pass from the output's gradient.
 fn graph_case(
     device: &mut Device,
     case: &Case,
@@ -141,7 +142,7 @@ fn graph_case(
     let given = case.input("grad_y")?;
     if given.reals().len() != y.len {
         return Err(Error::usage(format!(
-            "{}: grad_y has shape {:?}, the output is {n} of {out}",
+            "{}: grad_y has shape {:?}, but the output has {n} samples of {out}",
             case.id(),
             given.shape
         )));
@@ -180,7 +181,7 @@ fn graph_case(
         let tensor = case.input(&name)?;
         if tensor.shape != param.shape {
             return Err(Error::usage(format!(
-                "{}: {name} has shape {:?}, the layer needs {:?}",
+                "{}: {name} has shape {:?}, but the layer needs {:?}",
                 case.id(),
                 tensor.shape,
                 param.shape

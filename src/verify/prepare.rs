@@ -1,4 +1,4 @@
-//! From a case to calls on a device.
+//! Turns a case into calls on a device.
 
 use super::case::{Case, Tensor, Values};
 use super::{direct_case, layer_case, train_case};
@@ -10,7 +10,7 @@ use crate::program::Call;
 use crate::shape::{Dims, to_nchw};
 use crate::view::{StepParams, View};
 
-/// How an output in memory becomes natural.
+/// Conversion of an output from its layout in memory to NCHW order.
 #[derive(Clone, Debug)]
 pub(super) enum Unpack {
     Plain,
@@ -18,33 +18,38 @@ pub(super) enum Unpack {
     Param(crate::model::Param),
 }
 
-/// What to write before a step, the step's values.
+/// One step of a case: the values to write before it, and its parameters.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Step {
     pub(super) writes: Vec<(View, Values)>,
     pub(super) params: StepParams,
 }
 
-/// A case on a device, with the buffers of its calls.
+/// A case prepared on a device, with the buffers of its calls.
 #[derive(Debug, Default)]
 pub struct Prepared {
     /// Its calls.
     pub calls: Vec<Call>,
+    /// Values to write before the first step.
     pub(super) first: Vec<(View, Values)>,
     pub(super) steps: Vec<Step>,
-    /// Read after every step, one after the other.
+    /// Outputs to read after every step; the values are concatenated.
     pub(super) each: Vec<(String, View, Unpack)>,
-    /// Read at the end.
+    /// Outputs to read at the end.
     pub(super) last: Vec<(String, View, Unpack)>,
     pub(super) buffers: Vec<Allocation>,
-    /// Its model's values, where it has a model.
+    /// The parameters of its model, if it has one. They are kept only to stay allocated.
     pub(super) _store: Option<Store>,
-    /// What lies between the ranges of the gradients. Nothing may be written there.
+    /// The gaps between the ranges of the gradients. No kernel must write there.
     pub(super) gaps: Vec<View>,
 }
 
 impl Prepared {
-    /// Runs the steps and reads the outputs in natural order. Outputs hold NaN beforehand.
+    /// Runs the steps and reads the outputs in NCHW order. Outputs are filled with NaN first, so
+    /// that unwritten elements are detected.
+    ///
+    /// # Errors
+    /// If the device fails, or a kernel has written outside of its outputs.
     pub fn execute(&self, device: &mut Device) -> Result<Vec<(String, Vec<f64>)>> {
         let write = |device: &mut Device, writes: &[(View, Values)]| {
             for (view, values) in writes {
@@ -65,17 +70,19 @@ impl Prepared {
             write(device, &step.writes);
             device.run(&program, &step.params)?;
             for (to, (_, view, unpack)) in each.iter_mut().zip(&self.each) {
-                to.extend(natural(device.read_f64(*view)?, unpack));
+                to.extend(unpack_values(device.read_f64(*view)?, unpack));
             }
         }
         let mut found: Vec<(String, Vec<f64>)> =
             self.each.iter().map(|(name, ..)| name.clone()).zip(each).collect();
         for (name, view, unpack) in &self.last {
-            found.push((name.clone(), natural(device.read_f64(*view)?, unpack)));
+            found.push((name.clone(), unpack_values(device.read_f64(*view)?, unpack)));
         }
         for gap in &self.gaps {
             if let Some(bad) = device.read(*gap)?.into_iter().find(|x| *x != 0.0) {
-                return Err(Error::failed(format!("{bad} was written past the end of a gradient")));
+                return Err(Error::failed(format!(
+                    "a kernel wrote {bad} past the end of a gradient"
+                )));
             }
         }
         if let Some(gpu) = device.as_gpu() {
@@ -85,7 +92,8 @@ impl Prepared {
     }
 }
 
-fn natural(values: Vec<f64>, unpack: &Unpack) -> Vec<f64> {
+/// Converts the values of an output to NCHW order.
+fn unpack_values(values: Vec<f64>, unpack: &Unpack) -> Vec<f64> {
     match unpack {
         Unpack::Plain => values,
         Unpack::Maps(dims) => to_nchw(&values, *dims),
@@ -93,8 +101,8 @@ fn natural(values: Vec<f64>, unpack: &Unpack) -> Vec<f64> {
     }
 }
 
-/// The choices that an adapter takes, without those by which the case would run the same kernels as
-/// by an earlier one.
+/// The kernel variants that an adapter supports, without those that run the same kernels for this
+/// case as an earlier one.
 pub fn choices(case: &Case, traits: Traits) -> Vec<Choice> {
     let mut seen = Vec::new();
     let mut differs = |choice: &Choice| {
@@ -115,7 +123,7 @@ pub fn choices(case: &Case, traits: Traits) -> Vec<Choice> {
         .collect()
 }
 
-/// Whether a case is of maps: of nothing else is there a half precision.
+/// Whether a case has maps. Only maps can be in half precision.
 pub fn has_maps(case: &Case) -> bool {
     let case = Case { half: true, ..case.clone() };
     let views =
@@ -123,7 +131,7 @@ pub fn has_maps(case: &Case) -> bool {
     prepare(&mut Device::cpu(), &case).is_ok_and(views)
 }
 
-/// Batch and size of a sample: [n, d] or [n, c, h, w].
+/// Batch size and sample size of a tensor of shape [n, d] or [n, c, h, w].
 pub(super) fn batch_of(case: &Case, tensor: &Tensor) -> Result<(usize, Dims)> {
     match tensor.shape[..] {
         [n, d] if n * d > 0 => Ok((n, Dims::flat(d))),
@@ -137,6 +145,9 @@ pub(super) fn batch_of(case: &Case, tensor: &Tensor) -> Result<(usize, Dims)> {
 }
 
 /// Prepares a case on a device.
+///
+/// # Errors
+/// If the case is invalid, or the device is out of memory.
 pub fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
     match case.op.as_str() {
         "train" => train_case::prepare(device, case),
@@ -145,7 +156,7 @@ pub fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
     }
 }
 
-/// The step that a case's attributes fix.
+/// The step parameters given by the attributes `step` and `seed`.
 pub(super) fn step_of(case: &Case) -> StepParams {
     let word = |key: &str| case.attrs[key].as_u64().unwrap_or(0);
     let seed = word("seed");

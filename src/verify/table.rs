@@ -1,5 +1,6 @@
-//! The built-in case table: every operation at shapes that bite. Tests, `csae verify` and the
-//! benches walk it.
+//! The built-in case table: every operation at shapes that tend to reveal bugs (single elements,
+//! primes, sizes that are not multiples of a vec4, many workgroups). Tests, `csae verify` and the
+//! benches use it.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use crate::rng::Stream;
 use crate::shape::Dims;
 use crate::spec::{LossName, ModelSpec, OptimizerName};
 
-/// A layer's case: name, attributes, shape of x, and shapes of weight and bias where it has them.
+/// A case: operation, name, attributes, shape of x, and names and shapes of the other inputs.
 struct Row {
     op: &'static str,
     name: &'static str,
@@ -82,11 +83,12 @@ fn rows() -> Vec<Row> {
     ]
 }
 
-/// Every built-in case; inputs are drawn from the case's name, answers are computed when it runs.
+/// All built-in cases. Inputs are random numbers seeded by the case's name; answers are computed
+/// when a case runs.
 pub fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = layers().chain(rows()).map(fill).collect();
     cases.extend(losses());
-    cases.extend(pictures());
+    cases.extend(dense_losses());
     cases.extend(gates());
     cases.extend([
         model("skips_and_shared", SKIPS, &[2, 3, 8, 8]),
@@ -97,8 +99,7 @@ pub fn cases() -> Vec<Case> {
         model("pooled_wide", POOLED_WIDE, &[2, 5, 10, 9]),
         model("pooled_not", NOT_POOLED, &[2, 4, 8, 8]),
     ]);
-    // Few values, so that the largest of a window is there more than once: the first of them takes
-    // the gradient.
+    // Few distinct values, so that maxima of windows tie: the first of them receives the gradient.
     let mut ties = model("pooled_ties", POOLED_TIES, &[2, 1, 8, 10]);
     let few = ties.inputs["x"].reals().iter().map(|x| if *x > 0.0 { 1.0 } else { -0.5 }).collect();
     ties.inputs.insert("x".to_owned(), Tensor::real(&[2, 1, 8, 10], few));
@@ -109,7 +110,7 @@ pub fn cases() -> Vec<Case> {
     let mut masked = model("unrolled_masked", UNROLLED_MASKED, &[3, 2, 8, 6]);
     masked.inputs.insert(
         "known".to_owned(),
-        Tensor::real(&[3, 2, 8, 6], halves("unrolled_masked known", &[3, 2, 8, 6])),
+        Tensor::real(&[3, 2, 8, 6], binary_mask("unrolled_masked known", &[3, 2, 8, 6])),
     );
     cases.push(masked);
     cases.extend([
@@ -137,22 +138,25 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
+/// Standard normal numbers, seeded by `id`.
 pub(super) fn normals(id: &str, len: usize) -> Vec<f64> {
     let mut stream = Stream::new(11, id);
     (0..len).map(|_| f64::from(stream.normal())).collect()
 }
 
+/// Uniform numbers in [0, 1), seeded by `id`.
 pub(super) fn uniforms(id: &str, len: usize) -> Vec<f64> {
     let mut stream = Stream::new(12, id);
     (0..len).map(|_| f64::from(stream.uniform())).collect()
 }
 
+/// A tensor of standard normal numbers, seeded by `id`.
 pub(super) fn normal(id: &str, shape: &[usize]) -> Tensor {
     Tensor::real(shape, normals(id, shape.iter().product()))
 }
 
-/// Maps of 0 and 1, about as many of each, the last sample's first map without a 1.
-fn halves(id: &str, shape: &[usize]) -> Vec<f64> {
+/// A mask of 0 and 1 with equal probability. The first map of the last sample is all 0.
+fn binary_mask(id: &str, shape: &[usize]) -> Vec<f64> {
     let mut values: Vec<f64> =
         uniforms(id, shape.iter().product()).iter().map(|u| u.round()).collect();
     let sample = values.len() / shape[0];
@@ -161,12 +165,13 @@ fn halves(id: &str, shape: &[usize]) -> Vec<f64> {
     values
 }
 
+/// The case of a row, with random inputs.
 fn fill(row: Row) -> Case {
     let id = format!("{}/{}", row.op, row.name);
     let mut inputs = BTreeMap::new();
     let mut x = normals(&format!("{id} x"), row.x.iter().product());
     match row.op {
-        // A code as a rectifier leaves it: many zeros, which are ties too.
+        // A sparse code as after a ReLU. Its many zeros also test ties.
         "count_nonzero" | "firing_update" | "idle_update" | "batch_top_k" => {
             x.iter_mut().for_each(|x| *x = (*x - 0.8).max(0.0))
         }
@@ -176,17 +181,17 @@ fn fill(row: Row) -> Case {
         _ => {}
     }
     if ["firing_update", "idle_update"].contains(&row.op) {
-        // Of four units one is dead, and one fires in the first sample only.
+        // Of every four units one is dead, and one fires only in the first sample.
         let (channels, area) = (row.x[1], row.x[2..].iter().product::<usize>());
         let silent =
             |i: usize| matches!((i / area % channels % 4, i / area / channels), (1, _) | (2, 1..));
         x.iter_mut().enumerate().filter(|(i, _)| silent(*i)).for_each(|(_, x)| *x = 0.0);
     }
     if row.op == "batch_top_k" {
-        // Exactly representable in f32 on every path.
+        // Exact in f32, so that all devices compare equal values.
         x.iter_mut().for_each(|x| *x = f64::from(*x as f32));
         if row.name == "long_ties" {
-            // Few values, so that a tie above 0 is cut.
+            // Few distinct values, so that a tie above 0 has to be broken.
             x.iter_mut().for_each(|x| *x = (*x * 4.0).round() / 4.0);
         }
     }
@@ -196,7 +201,7 @@ fn fill(row: Row) -> Case {
         let values = match *name {
             "threshold" => uniforms(&id, len),
             "idle" => (0..len).map(|i| (i % 3) as f64).collect(),
-            "known" => halves(&id, shape),
+            "known" => binary_mask(&id, shape),
             _ => normals(&format!("{id} {name}"), len),
         };
         inputs.insert((*name).to_owned(), Tensor::real(shape, values));
@@ -214,7 +219,7 @@ fn fill(row: Row) -> Case {
 }
 
 impl Case {
-    /// Draws `grad_y` for a layer's case, as large as its output.
+    /// Adds a random `grad_y` to the case of a layer.
     fn add_output_gradient(&mut self) {
         let no_gradient = [
             "l1_penalty",
@@ -243,6 +248,7 @@ impl Case {
     }
 }
 
+/// Cases of the losses.
 fn losses() -> Vec<Case> {
     let by_element = |name: &str, kind: &str, shape: &[usize]| {
         let len = shape.iter().product();
@@ -284,8 +290,9 @@ fn losses() -> Vec<Case> {
     cases
 }
 
-/// Losses of segmentation and detection: of each place a class, a weight, and of cells a box.
-fn pictures() -> Vec<Case> {
+/// Cases of the losses of segmentation and detection: a class and a weight for each pixel or cell,
+/// and a box for each cell.
+fn dense_losses() -> Vec<Case> {
     let case = |op: &str, name: &str, attrs: Value, [n, c, h, w]: [usize; 4], spread: f64| {
         let places = n * h * w;
         let mut stream = Stream::new(8, name);
@@ -297,13 +304,13 @@ fn pictures() -> Vec<Case> {
         let classes = if op == "detection_loss" { c - CELL } else { c };
         let (mut labels, mut weights) = (Vec::new(), Vec::new());
         for _ in 0..places {
-            // of the cells of a grid most have nothing; some places do not count, whatever their
-            // label
-            let something = op != "detection_loss" || stream.below(3) == 0;
+            // Two of three cells have no object. One of five places has weight 0 and an invalid
+            // label.
+            let has_object = op != "detection_loss" || stream.below(3) == 0;
             let counts = stream.below(5) > 0;
             labels.push(if !counts {
                 255
-            } else if something {
+            } else if has_object {
                 stream.below(classes) as i32
             } else {
                 classes as i32
@@ -336,7 +343,15 @@ fn pictures() -> Vec<Case> {
         }
     };
     let dice = |strength: f64, smooth: f64| json!({"strength": strength, "smooth": smooth});
-    let grid = |gamma: f64, positive: f64, negative: f64| json!({"gamma": gamma, "positive": positive, "negative": negative, "box": 2.0, "class": 0.5});
+    let grid = |gamma: f64, positive: f64, negative: f64| {
+        json!({
+            "gamma": gamma,
+            "positive": positive,
+            "negative": negative,
+            "box": 2.0,
+            "class": 0.5,
+        })
+    };
     vec![
         case("segmentation_loss", "two_classes", dice(1.0, 1.0), [2, 2, 5, 7], 1.0),
         case("segmentation_loss", "entropy_alone", dice(0.0, 1.0), [1, 5, 3, 4], 1.0),
@@ -355,7 +370,7 @@ fn pictures() -> Vec<Case> {
     ]
 }
 
-/// Unpooling by switches drawn within each 2×2 window.
+/// A case of max unpooling, with random switches within each 2×2 window.
 fn unpool(name: &str, x: &[usize]) -> Case {
     let mut stream = Stream::new(6, name);
     let (h, w) = (x[2], x[3]);
@@ -384,9 +399,17 @@ fn unpool(name: &str, x: &[usize]) -> Case {
     }
 }
 
-/// Four steps of an optimiser, whose gradients are a `grad_scale`-fold.
+/// A case of four steps of an optimiser, with gradients scaled by `grad_scale`.
 fn optimizer(kind: &str, name: &str, grad_scale: f64) -> Case {
-    let attrs = json!({"kind": kind, "grad_scale": grad_scale, "lr": 0.05, "momentum": 0.8, "nesterov": true, "betas": [0.9, 0.99], "weight_decay": 0.02});
+    let attrs = json!({
+        "kind": kind,
+        "grad_scale": grad_scale,
+        "lr": 0.05,
+        "momentum": 0.8,
+        "nesterov": true,
+        "betas": [0.9, 0.99],
+        "weight_decay": 0.02,
+    });
     let inputs = BTreeMap::from([
         ("weight".to_owned(), normal(kind, &[131])),
         ("grads".to_owned(), normal(&format!("{kind} g"), &[4, 131])),
@@ -401,6 +424,7 @@ fn optimizer(kind: &str, name: &str, grad_scale: f64) -> Case {
     }
 }
 
+/// A case of gradient clipping.
 fn clip(name: &str, len: usize, scale: f64, max_norm: f64) -> Case {
     let grads = normals(&format!("clip {name}"), len).iter().map(|g| scale * g).collect();
     let inputs = BTreeMap::from([("grads".to_owned(), Tensor::real(&[len], grads))]);
@@ -414,8 +438,9 @@ fn clip(name: &str, len: usize, scale: f64, max_norm: f64) -> Case {
     }
 }
 
+/// A case of gathering a batch from image bytes.
 fn gather(name: &str, random: bool, dims: [usize; 3]) -> Case {
-    // Three images of 2 channels: 5x6, 4x4, 7x5, packed little end first.
+    // Three images of 2 channels, 5x6, 4x4 and 7x5, packed little-endian.
     let sides = [(5, 6), (4, 4), (7, 5)];
     let mut bytes: Vec<u8> = Vec::new();
     let mut table = Vec::new();
@@ -434,7 +459,15 @@ fn gather(name: &str, random: bool, dims: [usize; 3]) -> Case {
         ("order".to_owned(), ints(vec![2, 0, 1, 1, 2])),
     ]);
     let turn = random && dims[1] == dims[2];
-    let attrs = json!({"dims": dims, "crop": random, "flip_x": random, "flip_y": random, "turn": turn, "seed": 9, "step": 4});
+    let attrs = json!({
+        "dims": dims,
+        "crop": random,
+        "flip_x": random,
+        "flip_y": random,
+        "turn": turn,
+        "seed": 9,
+        "step": 4,
+    });
     Case {
         op: "gather_batch".to_owned(),
         name: name.to_owned(),
@@ -445,7 +478,8 @@ fn gather(name: &str, random: bool, dims: [usize; 3]) -> Case {
     }
 }
 
-/// Sums, differences, concatenation, one weight in two layers, and a value read three times.
+/// Sums, differences, concatenation, a weight shared by two layers, and a value that three layers
+/// read.
 const SKIPS: &str = r#"{"code": "mix", "layers": [
     {"name": "a", "op": "conv2d", "filters": 4, "kernel": 3, "padding": "same", "activation": "tanh"},
     {"name": "b", "op": "conv2d", "filters": 4, "kernel": 1, "activation": "gelu"},
@@ -455,27 +489,27 @@ const SKIPS: &str = r#"{"code": "mix", "layers": [
     {"name": "mix", "op": "concat", "from": ["difference", "a", "input"]},
     {"name": "out", "op": "conv_transpose2d", "filters": 3, "kernel": 3, "padding": 1, "activation": "silu"}]}"#;
 
-/// A what-where autoencoder: unpooling by the pooling's own switches.
+/// A what-where autoencoder: unpooling by the switches of the pooling.
 const WHAT_WHERE: &str = r#"{"code": "pool", "layers": [
     {"name": "conv", "op": "conv2d", "filters": 3, "kernel": 3, "padding": "same", "activation": "softplus"},
     {"name": "pool", "op": "max_pool2d", "kernel": [2, 3]},
     {"name": "unpool", "op": "max_unpool2d", "switches": "pool"},
     {"name": "out", "op": "conv_transpose2d", "filters": 2, "kernel": 3, "padding": 1}]}"#;
 
-/// A sparse code by unrolled iterations, its thresholds by the noise level.
+/// A sparse code by unrolled iterations, with thresholds that depend on the noise level.
 const UNROLLED: &str = r#"{"code": "code", "layers": [
     {"name": "code", "op": "lista", "filters": 5, "kernel": [3, 5], "stride": 2, "iterations": 3, "value": 0.02, "slope": 0.3},
     {"name": "atoms", "op": "conv_transpose2d", "filters": "input", "kernel": 3, "stride": 2, "padding": 1, "output_padding": 1},
     {"name": "image", "op": "add", "from": ["atoms", "code.mean"]}]}"#;
 
-/// The same where pixels are missing.
+/// A sparse code by unrolled iterations with missing pixels.
 const UNROLLED_MASKED: &str = r#"{"code": "code", "layers": [
     {"name": "code", "op": "lista", "filters": 5, "kernel": 3, "stride": 2, "iterations": 3, "value": 0.05, "masked": true},
     {"name": "atoms", "op": "conv_transpose2d", "filters": "input", "kernel": 3, "stride": 2, "padding": 1, "output_padding": 1},
     {"name": "image", "op": "add", "from": ["atoms", "code.mean"]}]}"#;
 
-/// Max poolings that are epilogues of convolutions: odd sides, no bias, a stride, a dilation,
-/// switches that an unpooling takes.
+/// Max poolings fused into the convolutions before them: odd sides, no bias, a stride, a dilation,
+/// switches that an unpooling reads.
 const POOLED: &str = r#"{"code": "p3", "layers": [
     {"name": "a", "op": "conv2d", "filters": 8, "kernel": 3, "padding": "same", "activation": "relu"},
     {"name": "p1", "op": "max_pool2d", "kernel": 2},
@@ -486,7 +520,7 @@ const POOLED: &str = r#"{"code": "p3", "layers": [
     {"name": "u", "op": "max_unpool2d", "switches": "p3"},
     {"name": "out", "op": "conv_transpose2d", "filters": 2, "kernel": 3, "stride": 2}]}"#;
 
-/// More filters than a tile has columns, and the other activations.
+/// Fused max poolings with more filters than a tile has columns, and other activations.
 const POOLED_WIDE: &str = r#"{"code": "pb", "layers": [
     {"name": "a", "op": "conv2d", "filters": 76, "kernel": 3, "padding": 1, "activation": {"kind": "elu", "alpha": 0.7}},
     {"name": "pa", "op": "max_pool2d", "kernel": 2},
@@ -494,14 +528,15 @@ const POOLED_WIDE: &str = r#"{"code": "pb", "layers": [
     {"name": "pb", "op": "max_pool2d", "kernel": 2},
     {"name": "out", "op": "linear", "units": 7}]}"#;
 
-/// A pooled convolution that gives equal pixels equal values.
+/// A fused max pooling with ties: equal pixels have equal values.
 const POOLED_TIES: &str = r#"{"code": "p", "layers": [
     {"name": "a", "op": "conv2d", "filters": 8, "kernel": 1, "activation": {"kind": "leaky_relu", "slope": 0.3}},
     {"name": "p", "op": "max_pool2d", "kernel": 2},
     {"name": "out", "op": "linear", "units": 6}]}"#;
 
-/// Max poolings that are none: of a map that is read twice, of other windows, of groups, of
-/// channels that no vec4 holds, behind no activation.
+/// Max poolings that cannot be fused: of a map that two layers read, with other windows, of a
+/// convolution with groups, with numbers of channels that are not multiples of 4, without an
+/// activation before them.
 const NOT_POOLED: &str = r#"{"code": "d", "layers": [
     {"name": "a", "op": "conv2d", "filters": 4, "kernel": 3, "padding": 1, "activation": "relu"},
     {"name": "pa", "op": "max_pool2d", "kernel": 2},
@@ -514,7 +549,7 @@ const NOT_POOLED: &str = r#"{"code": "d", "layers": [
     {"name": "pd", "op": "max_pool2d", "kernel": 2},
     {"name": "out", "op": "linear", "units": 5}]}"#;
 
-/// Every activation that is an epilogue, behind each of the operations that have one.
+/// Every activation that can be an epilogue, after each of the operations that have one.
 const EPILOGUES: &str = r#"{"code": "d", "layers": [
     {"name": "a", "op": "conv2d", "filters": 5, "kernel": 3, "padding": 1, "activation": {"kind": "leaky_relu", "slope": 0.1}},
     {"name": "b", "op": "conv_transpose2d", "filters": 4, "kernel": 2, "stride": 2, "activation": {"kind": "elu", "alpha": 0.7}},
@@ -523,13 +558,14 @@ const EPILOGUES: &str = r#"{"code": "d", "layers": [
     {"name": "e", "op": "linear", "shape": [3, 4, 2], "activation": "sigmoid"},
     {"name": "f", "op": "conv_transpose2d", "filters": 3, "kernel": 3, "groups": 3, "activation": "relu"}]}"#;
 
-/// Dropout with its own mask, forward and backward.
+/// Dropout, forward and backward.
 const DROPPED: &str = r#"{"code": "conv", "layers": [
     {"name": "conv", "op": "conv2d", "filters": 4, "kernel": 1, "activation": "relu"},
     {"name": "drop", "op": "dropout", "p": 0.4},
     {"name": "out", "op": "conv2d", "filters": 2, "kernel": 1}]}"#;
 
-/// What differs at inference: a stored threshold, neither dropout nor a rule over the batch.
+/// Layers that behave differently at inference: BatchTopK uses its stored threshold; dropout and
+/// lifetime winner-take-all do nothing.
 const AT_INFERENCE: &str = r#"{"code": "chosen", "layers": [
     {"name": "conv", "op": "conv2d", "filters": 5, "kernel": 3, "padding": 1, "activation": "relu"},
     {"name": "chosen", "op": "batch_top_k", "k": 9},
@@ -537,6 +573,7 @@ const AT_INFERENCE: &str = r#"{"code": "chosen", "layers": [
     {"name": "drop", "op": "dropout", "p": 0.4},
     {"name": "out", "op": "conv2d", "filters": 2, "kernel": 1}]}"#;
 
+/// The case of [`AT_INFERENCE`].
 fn at_inference() -> Case {
     let mut case = model("at_inference", AT_INFERENCE, &[3, 2, 5, 7]);
     case.attrs["mode"] = json!("infer");
@@ -544,11 +581,12 @@ fn at_inference() -> Case {
     case
 }
 
+/// The case of a whole model, with random inputs and parameters.
 pub(super) fn model(name: &str, description: &str, x: &[usize]) -> Case {
     let description: Value = serde_json::from_str(description).expect("a built-in model is JSON");
     let spec: ModelSpec =
-        serde_json::from_value(description.clone()).expect("a built-in model is a description");
-    let graph = Graph::new(&spec, Dims::new(x[1], x[2], x[3])).expect("a built-in model is sound");
+        serde_json::from_value(description.clone()).expect("a built-in model is well-formed");
+    let graph = Graph::new(&spec, Dims::new(x[1], x[2], x[3])).expect("a built-in model is valid");
     let mut inputs = BTreeMap::from([("x".to_owned(), normal(&format!("{name} x"), x))]);
     for param in &graph.params {
         let values = normals(&format!("{name} {}", param.name), param.len())

@@ -1,4 +1,4 @@
-//! Stored training trajectories: a whole model trained by SGD on the article's loss.
+//! Cases of training: a whole model trained by SGD on the sum of squares with an L1 penalty.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::spec::{ModelSpec, OptimizerSpec, PenaltyName, SparsitySpec};
 use crate::train::step::{self, StepSpec};
 use crate::view::StepParams;
 
-/// The model that a case's attributes describe.
+/// The model described by the attributes.
 fn spec(case: &Case) -> Result<ModelSpec> {
     let known = [
         "encoder",
@@ -49,8 +49,18 @@ fn spec(case: &Case) -> Result<ModelSpec> {
     }
     let last = layers.last().map(|layer| layer["name"].clone()).unwrap_or_default();
     let code = &attrs["code"];
-    layers.push(json!({"name": "code", "op": "linear", "units": code["units"], "activation": code["activation"]}));
-    layers.push(json!({"name": "expand", "op": "linear", "like": last, "activation": attrs["expand_activation"]}));
+    layers.push(json!({
+        "name": "code",
+        "op": "linear",
+        "units": code["units"],
+        "activation": code["activation"],
+    }));
+    layers.push(json!({
+        "name": "expand",
+        "op": "linear",
+        "like": last,
+        "activation": attrs["expand_activation"],
+    }));
     for (i, block) in list("decoder").iter().enumerate() {
         let mut keys = block.as_object().cloned().unwrap_or_default();
         keys.extend([
@@ -63,11 +73,12 @@ fn spec(case: &Case) -> Result<ModelSpec> {
         .map_err(|error| Error::usage(format!("{}: {error}", case.id())))
 }
 
+/// Prepares a training case: one step for each batch of the tensor `images`.
 pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
     let images = case.input("images")?;
     let [steps, n, c, h, w] = images.shape[..] else {
         return Err(Error::usage(format!(
-            "{}: images have shape {:?}, not [steps, n, c, h, w]",
+            "{}: images has shape {:?}, but must be [steps, n, c, h, w]",
             case.id(),
             images.shape
         )));
@@ -79,7 +90,10 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
     let rule = &case.attrs["optimizer"];
     let kind = rule["kind"].as_str().unwrap_or("sgd");
     if kind != "sgd" || case.attrs["loss"].as_str().is_some_and(|loss| loss != "sum_squares") {
-        return Err(Error::usage(format!("{}: a trajectory is by sgd on sum_squares", case.id())));
+        return Err(Error::usage(format!(
+            "{}: training cases support only optimizer sgd and loss sum_squares",
+            case.id()
+        )));
     }
     let optimizer = OptimizerSpec {
         momentum: rule["momentum"].as_f64().unwrap_or(0.0),
@@ -107,14 +121,14 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
             params: StepParams { step: i as u32, lr: lr as f32, ..StepParams::default() },
         })
         .collect();
-    // A penalty of weight 0 is not recorded: its scalar keeps this.
+    // A penalty of weight 0 is not recorded, so its scalar keeps this value.
     let mut first = vec![(*scalars, Values::Real(vec![0.0; step::WIDTH]))];
     let mut last = Vec::new();
     for (i, param) in graph.params.iter().enumerate() {
         let tensor = case.input(&format!("init.{}", param.name))?;
         if tensor.shape != param.shape {
             return Err(Error::usage(format!(
-                "{}: init.{} has shape {:?}, not {:?}",
+                "{}: init.{} has shape {:?}, but must be {:?}",
                 case.id(),
                 param.name,
                 tensor.shape,

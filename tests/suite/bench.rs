@@ -227,7 +227,7 @@ fn wrong_benchmarks_are_refused_in_a_line() {
     bench(&["--workload", "w1", "--compare", &text], &["text.json:1", "--json"]);
     bench(&["--workload", "w1", "--compare", &other], &["other.json", "none of these", "sgd/w9"]);
     std::fs::write(&text, "{\"kind\":\"peak\"}\n").unwrap();
-    bench(&["--workload", "w1", "--compare", &text], &["text.json", "no benchmark"]);
+    bench(&["--workload", "w1", "--compare", &text], &["text.json", "contains no benchmarks"]);
     bench(&["--trace", "t.json"], &["--profile"]);
     bench(&["--out", "d"], &["--grow"]);
     bench(&["--grow", "--profile"], &["--profile"]);

@@ -68,7 +68,7 @@ fn pass_everywhere(cases: &[Case]) {
         assert!(!outcomes.is_empty(), "{}: nothing ran", case.id());
         let matrix = outcomes.iter().filter(|outcome| outcome.kernels == "matrix");
         by_matrices += matrix
-            .inspect(|outcome| assert!(outcome.id.ends_with("in halves"), "{}", outcome.id))
+            .inspect(|outcome| assert!(outcome.id.ends_with("in half precision"), "{}", outcome.id))
             .count();
         failed.extend(failures(&outcomes));
     }
@@ -106,8 +106,9 @@ fn a_wrong_answer_fails() {
     values[0] += 0.1;
     *weight = verify::Tensor::real(&weight.shape.clone(), values);
     // In half precision the answers are always of the weight that is there.
-    for outcome in
-        verify::run(&mut open(), &case).iter().filter(|outcome| !outcome.id.ends_with("in halves"))
+    for outcome in verify::run(&mut open(), &case)
+        .iter()
+        .filter(|outcome| !outcome.id.ends_with("in half precision"))
     {
         assert!(
             !outcome.passed(),

@@ -52,7 +52,7 @@ impl<'a, T: Real> Epilogue<'a, T> {
         Self { bias, activation, gate }
     }
 
-    /// Applies the epilogue to whole pixels of the output, of which `block` begins at element `at`.
+    /// Applies the epilogue to `block`, whole pixels of the output from element `at` on.
     fn apply(&self, at: usize, block: &mut [T]) {
         if let Some(gate) = self.gate {
             return activation::cpu::scale_by_slope_of_output(
@@ -499,8 +499,8 @@ impl Reference for Conv2dFwd {
     }
 }
 
-/// Elements of the samples that are convolved before they are pooled: 4 MiB of f32, most of which
-/// are still in a cache.
+/// Elements of the samples that are convolved before they are pooled: 4 MiB of f32, which mostly
+/// stay in a cache.
 const POOLED: usize = 1_048_576;
 
 impl Reference for Conv2dMaxPoolFwd {

@@ -19,7 +19,7 @@ fn position(size: &Conv2d, axis: usize, p: usize, r: usize) -> Option<usize> {
     (h < [size.x.h, size.x.w][axis]).then_some(h)
 }
 
-/// The output whose tap `r` is at position `h` of x along one axis. None if there is none.
+/// The output whose tap `r` is at position `h` of x along one axis, if it exists.
 fn source(size: &Conv2d, axis: usize, h: usize, r: usize) -> Option<usize> {
     let p = (h + size.taps.padding[axis]).checked_sub(r * size.taps.dilation[axis])?;
     (p.is_multiple_of(size.taps.stride[axis])
