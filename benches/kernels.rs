@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use criterion::Criterion;
-use csae::device::Device;
-use csae::error::Result;
-use csae::verify::{self, Case};
-use csae::view::StepParams;
+use csae::internals::device::Device;
+use csae::internals::error::Result;
+use csae::internals::verify::{self, Case};
+use csae::internals::view::StepParams;
 
 fn bench(criterion: &mut Criterion, device: &mut Device, case: &Case) -> Result<()> {
     let prepared = verify::prepare(device, case)?;

@@ -143,7 +143,7 @@ fn edit_distance(a: &str, b: &str) -> usize {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! bail_usage {
-    ($($arg:tt)*) => { return Err($crate::error::Error::usage(format!($($arg)*))) };
+    ($($arg:tt)*) => { return Err($crate::Error::usage(format!($($arg)*))) };
 }
 
 #[cfg(test)]

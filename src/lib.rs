@@ -115,65 +115,132 @@ pub use api::{
 };
 
 #[cfg(feature = "cli")]
-#[doc(hidden)]
-pub mod bench;
-#[doc(hidden)]
-pub mod budget;
-#[doc(hidden)]
-pub mod cache;
-#[doc(hidden)]
-pub mod data;
-#[doc(hidden)]
-pub mod device;
-#[doc(hidden)]
-pub mod error;
-#[doc(hidden)]
-pub mod files;
-#[doc(hidden)]
-pub mod gpu;
-#[doc(hidden)]
-pub mod hash;
-#[doc(hidden)]
-pub mod infer;
-#[doc(hidden)]
-pub mod linalg;
-#[doc(hidden)]
-pub mod metrics;
-#[doc(hidden)]
-pub mod model;
+mod bench;
+mod budget;
+mod cache;
+mod data;
+mod device;
+mod error;
+mod files;
+mod gpu;
+mod hash;
+mod infer;
+mod linalg;
+mod metrics;
+mod model;
 mod names;
-#[doc(hidden)]
-pub mod ops;
+mod ops;
 #[cfg(feature = "cli")]
-#[doc(hidden)]
-pub mod priors;
-#[doc(hidden)]
-pub mod profile;
-#[doc(hidden)]
-pub mod program;
-#[doc(hidden)]
-pub mod raster;
-#[doc(hidden)]
-pub mod record;
-#[doc(hidden)]
-pub mod reference;
+mod priors;
+mod profile;
+mod program;
+mod raster;
+mod record;
+mod reference;
 #[cfg(feature = "cli")]
-#[doc(hidden)]
-pub mod report;
-#[doc(hidden)]
-pub mod rng;
-#[doc(hidden)]
-pub mod shape;
-#[doc(hidden)]
-pub mod spec;
-#[doc(hidden)]
-pub mod tasks;
+mod report;
+mod rng;
+mod shape;
+mod spec;
+mod tasks;
 #[cfg(test)]
 mod testing;
-#[doc(hidden)]
-pub mod train;
+mod train;
 #[cfg(feature = "cli")]
+mod verify;
+mod view;
+
+/// What the program, the tests and the benchmarks use beside the documented interface. It changes
+/// without notice.
 #[doc(hidden)]
-pub mod verify;
-#[doc(hidden)]
-pub mod view;
+#[allow(missing_docs)]
+pub mod internals {
+    #[cfg(feature = "cli")]
+    pub mod bench {
+        pub use crate::bench::*;
+    }
+    pub mod budget {
+        pub use crate::budget::*;
+    }
+    pub mod cache {
+        pub use crate::cache::*;
+    }
+    pub mod data {
+        pub use crate::data::*;
+    }
+    pub mod device {
+        pub use crate::device::*;
+    }
+    pub mod error {
+        pub use crate::error::*;
+    }
+    pub mod files {
+        pub use crate::files::*;
+    }
+    pub mod gpu {
+        pub use crate::gpu::*;
+    }
+    pub mod hash {
+        pub use crate::hash::*;
+    }
+    pub mod infer {
+        pub use crate::infer::*;
+    }
+    pub mod linalg {
+        pub use crate::linalg::*;
+    }
+    pub mod metrics {
+        pub use crate::metrics::*;
+    }
+    pub mod model {
+        pub use crate::model::*;
+    }
+    pub mod ops {
+        pub use crate::ops::*;
+    }
+    #[cfg(feature = "cli")]
+    pub mod priors {
+        pub use crate::priors::*;
+    }
+    pub mod profile {
+        pub use crate::profile::*;
+    }
+    pub mod program {
+        pub use crate::program::*;
+    }
+    pub mod raster {
+        pub use crate::raster::*;
+    }
+    pub mod record {
+        pub use crate::record::*;
+    }
+    pub mod reference {
+        pub use crate::reference::*;
+    }
+    #[cfg(feature = "cli")]
+    pub mod report {
+        pub use crate::report::*;
+    }
+    pub mod rng {
+        pub use crate::rng::*;
+    }
+    pub mod shape {
+        pub use crate::shape::*;
+    }
+    pub mod spec {
+        pub use crate::spec::*;
+    }
+    pub mod tasks {
+        pub use crate::tasks::*;
+    }
+    pub mod train {
+        pub use crate::train::*;
+    }
+    #[cfg(feature = "cli")]
+    pub mod verify {
+        pub use crate::verify::*;
+    }
+    pub mod view {
+        pub use crate::view::*;
+    }
+}

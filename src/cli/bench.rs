@@ -4,17 +4,17 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 
 use clap::Args;
-use csae::bench::compare::{self, Earlier};
-use csae::bench::grow::{self, GrowResult};
-use csae::bench::{
+use csae::internals::bench::compare::{self, Earlier};
+use csae::internals::bench::grow::{self, GrowResult};
+use csae::internals::bench::{
     self, KernelBench, KernelEvent, KernelResult, Peak, Trace, WORKLOADS, Workload, tune,
 };
-use csae::cache;
-use csae::device::Device;
-use csae::error::{Error, Result};
-use csae::files;
-use csae::gpu::{Matrices, Tuned};
-use csae::spec::Precision;
+use csae::internals::cache;
+use csae::internals::device::Device;
+use csae::internals::error::{Error, Result};
+use csae::internals::files;
+use csae::internals::gpu::{Matrices, Tuned};
+use csae::internals::spec::Precision;
 use serde::Serialize;
 use serde_json::{Value, json};
 

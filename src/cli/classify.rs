@@ -4,14 +4,14 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use csae::data::{Sample, patches};
-use csae::error::Error;
-use csae::infer::batches::{Inference, MemoryInUse};
-use csae::model::{self, Purpose};
-use csae::report::confusion::Confusion;
-use csae::tasks::finetune::best;
-use csae::tasks::inspect::ModelPaths;
-use csae::tasks::probe::match_labels;
+use csae::internals::data::{Sample, patches};
+use csae::internals::error::Error;
+use csae::internals::infer::batches::{Inference, MemoryInUse};
+use csae::internals::model::{self, Purpose};
+use csae::internals::report::confusion::Confusion;
+use csae::internals::tasks::finetune::best;
+use csae::internals::tasks::inspect::ModelPaths;
+use csae::internals::tasks::probe::match_labels;
 use serde_json::json;
 
 use super::targets::open_each;
@@ -114,12 +114,14 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
         Sample::open_whole(source, size, args.resize, args.strict, budget)
     })?;
     let samples: Vec<Sample> = samples.into_iter().map(|(_, sample)| sample).collect();
-    let trained =
-        csae::data::Labels { classes: classes.clone(), of: (0..classes.len() as u32).collect() };
+    let trained = csae::internals::data::Labels {
+        classes: classes.clone(),
+        of: (0..classes.len() as u32).collect(),
+    };
     let truth = samples.iter().map(|sample| {
         sample.labels().map(|_| match_labels(Some(&trained), sample.labels())).transpose()
     });
-    let truth = truth.collect::<csae::error::Result<Vec<_>>>()?;
+    let truth = truth.collect::<csae::internals::error::Result<Vec<_>>>()?;
     if args.confusion.is_some() && truth.iter().all(Option::is_none) {
         return Err(Error::usage(
             "--confusion: the images have no labels; give IDX or CIFAR files, or folders of \

@@ -1,7 +1,7 @@
 //! `csae devices`: lists adapters.
 
 use clap::Args;
-use csae::gpu::{self, Adapter};
+use csae::internals::gpu::{self, Adapter};
 use serde_json::json;
 
 use super::{CommandArgs, Common};

@@ -3,18 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::data::Sample;
-use csae::error::Error;
-use csae::infer::batches::{Inference, MemoryInUse};
-use csae::infer::conditions::Condition;
-use csae::infer::evaluate::evaluate_sample;
-use csae::infer::restore::{Restorer, check_task};
-use csae::model::{self, Purpose};
-use csae::raster::fill::fill;
-use csae::raster::resample::imresize;
-use csae::report::picture::Picture;
-use csae::tasks::restore::protocol;
-use csae::tasks::restore::protocol::{Degradation, Protocol, Restored};
+use csae::internals::data::Sample;
+use csae::internals::error::Error;
+use csae::internals::infer::batches::{Inference, MemoryInUse};
+use csae::internals::infer::conditions::Condition;
+use csae::internals::infer::evaluate::evaluate_sample;
+use csae::internals::infer::restore::{Restorer, check_task};
+use csae::internals::model::{self, Purpose};
+use csae::internals::raster::fill::fill;
+use csae::internals::raster::resample::imresize;
+use csae::internals::report::picture::Picture;
+use csae::internals::tasks::restore::protocol;
+use csae::internals::tasks::restore::protocol::{Degradation, Protocol, Restored};
 
 use super::{CommandArgs, Common};
 

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use csae::bail_usage;
-use csae::data::Sample;
-use csae::error::{Error, Result};
-use csae::infer::batches::MemoryInUse;
-use csae::model::{self, Graph, GridPooling, LoadedModel, PoolKind, Purpose};
-use csae::shape::Dims;
-use csae::spec::ModelSpec;
-use csae::tasks::features::{Extractor, FeatureFormat, FeatureSource, Writer};
+use csae::internals::data::Sample;
+use csae::internals::error::{Error, Result};
+use csae::internals::infer::batches::MemoryInUse;
+use csae::internals::model::{self, Graph, GridPooling, LoadedModel, PoolKind, Purpose};
+use csae::internals::shape::Dims;
+use csae::internals::spec::ModelSpec;
+use csae::internals::tasks::features::{Extractor, FeatureFormat, FeatureSource, Writer};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 

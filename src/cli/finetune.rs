@@ -5,20 +5,22 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use csae::budget::Budget;
-use csae::data::Sample;
-use csae::device::Device;
-use csae::error::{Error, Result};
-use csae::files;
-use csae::model::{self, Graph};
-use csae::report::chart;
-use csae::report::confusion::Confusion;
-use csae::shape::Dims;
-use csae::spec::{ClassifySpec, Config, HeadStart, LabelledKind};
-use csae::tasks::finetune::{Curve, Labelled, Part, Point, draw, run as training, split};
-use csae::tasks::inspect::ModelPaths;
-use csae::tasks::probe::match_labels;
-use csae::train::RunFolder;
+use csae::internals::budget::Budget;
+use csae::internals::data::Sample;
+use csae::internals::device::Device;
+use csae::internals::error::{Error, Result};
+use csae::internals::files;
+use csae::internals::model::{self, Graph};
+use csae::internals::report::chart;
+use csae::internals::report::confusion::Confusion;
+use csae::internals::shape::Dims;
+use csae::internals::spec::{ClassifySpec, Config, HeadStart, LabelledKind};
+use csae::internals::tasks::finetune::{
+    Curve, Labelled, Part, Point, draw, run as training, split,
+};
+use csae::internals::tasks::inspect::ModelPaths;
+use csae::internals::tasks::probe::match_labels;
+use csae::internals::train::RunFolder;
 use serde_json::{Value, json};
 
 use super::features::{Encoder, How, Reading};
@@ -446,7 +448,7 @@ fn member(
         return Ok(serde_json::from_str(&text)?);
     }
     let newest = if there { folder.newest()? } else { None };
-    let from = newest.as_deref().map(csae::train::checkpoint::load).transpose()?;
+    let from = newest.as_deref().map(csae::internals::train::checkpoint::load).transpose()?;
     let begin = if there {
         let lock = folder.lock()?;
         Begin::Resume { folder, lock, from: from.as_ref(), rewrite: false }
@@ -486,7 +488,7 @@ fn occurring(data: &Labelled) -> NonZeroUsize {
 
 /// A point of a curve for people.
 fn describe(point: &Point) -> String {
-    let arm = |arm: &csae::tasks::finetune::Arm| {
+    let arm = |arm: &csae::internals::tasks::finetune::Arm| {
         format!("{:.2} ± {:.2} %", 100.0 * arm.mean, 100.0 * arm.deviation)
     };
     let p = point.p.map_or(String::new(), |p| format!("  p {p:.4}"));

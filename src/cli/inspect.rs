@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::data::Sample;
-use csae::infer::batches::{Inference, MemoryInUse};
-use csae::infer::evaluate::EvaluationReport;
-use csae::infer::top_patches::TopPatches;
-use csae::metrics::statistics::quantiles;
-use csae::model::{self, LayerRow, Purpose};
-use csae::report::history::{History, Validation};
-use csae::spec::PenaltyName;
-use csae::tasks::inspect::{
+use csae::internals::data::Sample;
+use csae::internals::infer::batches::{Inference, MemoryInUse};
+use csae::internals::infer::evaluate::EvaluationReport;
+use csae::internals::infer::top_patches::TopPatches;
+use csae::internals::metrics::statistics::quantiles;
+use csae::internals::model::{self, LayerRow, Purpose};
+use csae::internals::report::history::{History, Validation};
+use csae::internals::spec::PenaltyName;
+use csae::internals::tasks::inspect::{
     Inspection, ModelPaths, QUANTILES, RunRecord, conflicting_file, percent,
 };
 use serde_json::json;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory};
 use clap_mangen::Man;
-use csae::error::{Error, Result};
-use csae::files;
+use csae::internals::error::{Error, Result};
+use csae::internals::files;
 
 use super::{CommandArgs, Common};
 

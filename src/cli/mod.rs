@@ -35,13 +35,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
-use csae::budget;
-use csae::budget::Budget;
-use csae::cache;
-use csae::device::Device;
-use csae::gpu::{Adapter, BuiltIn, Choice, Gpu, Matrices, Tuned};
+use csae::internals::budget;
+use csae::internals::budget::Budget;
+use csae::internals::cache;
+use csae::internals::device::Device;
+use csae::internals::gpu::{Adapter, BuiltIn, Choice, Gpu, Matrices, Tuned};
 
-use csae::error::{Error, ErrorKind};
+use csae::internals::error::{Error, ErrorKind};
 use serde_json::json;
 
 /// Convolutional sparse autoencoders on any GPU.
@@ -188,7 +188,7 @@ impl Common {
     ///
     /// # Errors
     /// If there is no such device, or it does not support the kernel variant.
-    pub fn open(&self) -> csae::error::Result<Device> {
+    pub fn open(&self) -> csae::internals::error::Result<Device> {
         let mut read = Ok(None);
         // Cooperative matrices are experimental, so they are enabled only if a flag or the table
         // asks for them.
@@ -222,7 +222,7 @@ impl Common {
     pub fn open_untuned(
         &self,
         matrices: impl FnOnce(&Adapter) -> Matrices,
-    ) -> csae::error::Result<Device> {
+    ) -> csae::internals::error::Result<Device> {
         let mut device = Device::open_with(self.device(), matrices)?;
         if let Some(gpu) = device.as_gpu() {
             gpu.choose(self.kernels.into())?;
@@ -235,7 +235,7 @@ impl Common {
     }
 
     /// The user's kernel table for an adapter, if it may be used.
-    fn table(&self, adapter: &Adapter) -> csae::error::Result<Option<Tuned>> {
+    fn table(&self, adapter: &Adapter) -> csae::internals::error::Result<Option<Tuned>> {
         let identity = adapter.identity();
         let path = Tuned::path(&identity).filter(|_| self.kernels == Kernels::Auto);
         path.map_or(Ok(None), |path| Tuned::read(&path, &identity))
@@ -246,7 +246,7 @@ impl Common {
     fn take_table(
         &self,
         gpu: &mut Gpu,
-        read: csae::error::Result<Option<Tuned>>,
+        read: csae::internals::error::Result<Option<Tuned>>,
         path: Option<std::path::PathBuf>,
     ) {
         let (table, ignored) = match read {
@@ -304,7 +304,9 @@ impl Common {
             (false, true) => usize::MAX,
             (false, false) => 5,
         };
-        csae::data::describe_skipped(skipped, named).iter().for_each(|line| eprintln!("{line}"));
+        csae::internals::data::describe_skipped(skipped, named)
+            .iter()
+            .for_each(|line| eprintln!("{line}"));
     }
 
     /// With `-v`, prints the GPU kernels that were compiled and how long each took, or the CPU
@@ -321,7 +323,10 @@ impl Common {
                 }
             }
             None => {
-                eprintln!("{label}: matrix products with {}", csae::linalg::gemm::instructions());
+                eprintln!(
+                    "{label}: matrix products with {}",
+                    csae::internals::linalg::gemm::instructions()
+                );
             }
         }
     }
@@ -419,7 +424,7 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
 }
 
 /// Sets the number of threads of the CPU path. Must be called before anything runs on them.
-fn use_threads(threads: std::num::NonZeroUsize) -> csae::error::Result<()> {
+fn use_threads(threads: std::num::NonZeroUsize) -> csae::internals::error::Result<()> {
     // More threads than this only compete for the cores.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     let max_threads = (4 * cores).max(64);
@@ -433,7 +438,7 @@ fn use_threads(threads: std::num::NonZeroUsize) -> csae::error::Result<()> {
 }
 
 /// The memory budget of `--max-memory`.
-fn budget(given: Option<&str>) -> csae::error::Result<Budget> {
+fn budget(given: Option<&str>) -> csae::internals::error::Result<Budget> {
     let all =
         given.map(budget::parse_bytes).transpose().map_err(|error| error.at("--max-memory"))?;
     Ok(Budget::new(all))
@@ -469,7 +474,7 @@ fn out_raw(bytes: &[u8]) {
 ///
 /// # Errors
 /// If it exists and `force` is not set.
-pub fn refuse_existing(path: &Path, force: bool) -> csae::error::Result<()> {
+pub fn refuse_existing(path: &Path, force: bool) -> csae::internals::error::Result<()> {
     if path.exists() && !force {
         return Err(Error::usage(format!(
             "{} already exists; choose another path, or overwrite it with --force",

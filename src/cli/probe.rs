@@ -5,14 +5,16 @@ use std::time::Instant;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use csae::data::Sample;
-use csae::device::Device;
-use csae::files;
-use csae::infer::batches::MemoryInUse;
-use csae::model::{self, LoadedModel, Purpose, Store};
-use csae::tasks::features::{self, Extractor};
-use csae::tasks::inspect::ModelPaths;
-use csae::tasks::probe::{self, ClassifierKind, FittedProbe, ProbeFeatures, ProbeRow, ProbeTask};
+use csae::internals::data::Sample;
+use csae::internals::device::Device;
+use csae::internals::files;
+use csae::internals::infer::batches::MemoryInUse;
+use csae::internals::model::{self, LoadedModel, Purpose, Store};
+use csae::internals::tasks::features::{self, Extractor};
+use csae::internals::tasks::inspect::ModelPaths;
+use csae::internals::tasks::probe::{
+    self, ClassifierKind, FittedProbe, ProbeFeatures, ProbeRow, ProbeTask,
+};
 use serde_json::json;
 
 use super::features::{Encoder, How, Reading, bar};
@@ -134,7 +136,7 @@ fn run(args: ProbeArgs) -> anyhow::Result<()> {
     let task = ProbeTask::new(&train, &test, args.seed)?;
     let most = args.labels_per_class.iter().max();
     if let (Some(most), Some(labels)) = (most, train.labels()) {
-        csae::data::split::per_class(&labels.of, &labels.classes, most.get(), args.seed)
+        csae::internals::data::split::per_class(&labels.of, &labels.classes, most.get(), args.seed)
             .map_err(|error| error.at("--labels-per-class"))?;
     }
     let width = encoder.dims().len();
@@ -175,7 +177,7 @@ fn extract(
     encoder: &Encoder,
     store: &Store,
     what: &str,
-) -> csae::error::Result<ProbeFeatures> {
+) -> csae::internals::error::Result<ProbeFeatures> {
     let mut extractor = Extractor::new(&encoder.graph, store, encoder.pooling)?;
     let width = encoder.dims().len();
     extractor.fit(
@@ -202,7 +204,7 @@ fn stored(
     paths: [&PathBuf; 2],
     encoder: &Encoder,
     loaded: &LoadedModel,
-) -> csae::error::Result<ProbeFeatures> {
+) -> csae::internals::error::Result<ProbeFeatures> {
     let mut paths = paths.into_iter();
     task.gather(encoder.dims().len(), |sample, take| {
         let path = paths.next().expect("one file for each set");
@@ -220,7 +222,7 @@ struct Probes<'a> {
 }
 
 impl Probes<'_> {
-    fn judge(&mut self, name: &str, rows: &ProbeFeatures) -> csae::error::Result<()> {
+    fn judge(&mut self, name: &str, rows: &ProbeFeatures) -> csae::internals::error::Result<()> {
         let classes = &self.task.classes;
         for kind in self.args.classifier.kinds() {
             let start = Instant::now();
@@ -344,7 +346,7 @@ mod tests {
             classifier: ClassifierKind::Svm.name(),
             lambda: Some(0.01),
             held_out: Some(0.08),
-            test: Some(csae::report::confusion::Rate::new(746, 10_000)),
+            test: Some(csae::internals::report::confusion::Rate::new(746, 10_000)),
             draws: None,
             seconds: 3.2,
         };

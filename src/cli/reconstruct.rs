@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use csae::data::{Handles, LoadOptions};
-use csae::files;
-use csae::infer::batches::{Inference, MemoryInUse};
-use csae::infer::reconstruct;
-use csae::metrics::quality;
-use csae::model::{self, Purpose};
-use csae::report::picture;
+use csae::internals::data::{Handles, LoadOptions};
+use csae::internals::files;
+use csae::internals::infer::batches::{Inference, MemoryInUse};
+use csae::internals::infer::reconstruct;
+use csae::internals::metrics::quality;
+use csae::internals::model::{self, Purpose};
+use csae::internals::report::picture;
 use serde_json::json;
 
 use super::targets::{Job, Targets};

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use csae::error::Error;
-use csae::shape::Dims;
-use csae::spec::{Config, LabelledKind};
-use csae::train::checkpoint::{self, Checkpoint};
-use csae::train::{RunFolder, Trainer};
+use csae::internals::error::Error;
+use csae::internals::shape::Dims;
+use csae::internals::spec::{Config, LabelledKind};
+use csae::internals::train::checkpoint::{self, Checkpoint};
+use csae::internals::train::{RunFolder, Trainer};
 use serde_json::json;
 
 use super::learning::Begin;
@@ -41,7 +41,7 @@ pub struct ResumeArgs {
 
 impl ResumeArgs {
     /// The configuration with its new length.
-    fn lengthen(&self, mut config: Config) -> csae::error::Result<Config> {
+    fn lengthen(&self, mut config: Config) -> csae::internals::error::Result<Config> {
         if let Some(epochs) = self.epochs {
             (config.train.epochs, config.train.steps) = (epochs, 0);
         }
@@ -154,7 +154,7 @@ fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
 }
 
 /// The size of a run's input, which its configuration holds.
-pub fn input(config: &Config) -> csae::error::Result<Dims> {
+pub fn input(config: &Config) -> csae::internals::error::Result<Dims> {
     let [c, h, w] = config.model.input.ok_or_else(|| {
         Error::usage("model.input: it is missing; put back the config.toml that the run began with")
     })?;
@@ -167,7 +167,7 @@ fn finished(
     folder: &RunFolder,
     config: &Config,
     checkpoint: &Checkpoint,
-) -> csae::error::Result<bool> {
+) -> csae::internals::error::Result<bool> {
     let header = &checkpoint.header;
     let total =
         Trainer::total_steps(config, usize::try_from(header.steps_per_epoch).unwrap_or(usize::MAX));

@@ -4,17 +4,17 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use csae::budget::Budget;
-use csae::device::Device;
-use csae::error::Error;
-use csae::files;
-use csae::model::Graph;
-use csae::report::chart;
-use csae::spec::{self, Config, SparsityRule};
-use csae::tasks::sweep::{Member, Sweep};
-use csae::train::checkpoint;
-use csae::train::data::{self, Prepared};
-use csae::train::{Log, Origin, Outcome, Run, RunFolder};
+use csae::internals::budget::Budget;
+use csae::internals::device::Device;
+use csae::internals::error::Error;
+use csae::internals::files;
+use csae::internals::model::Graph;
+use csae::internals::report::chart;
+use csae::internals::spec::{self, Config, SparsityRule};
+use csae::internals::tasks::sweep::{Member, Sweep};
+use csae::internals::train::checkpoint;
+use csae::internals::train::data::{self, Prepared};
+use csae::internals::train::{Log, Origin, Outcome, Run, RunFolder};
 use serde_json::{Value, json};
 
 use super::interrupt::{self, Interrupted};
@@ -97,7 +97,7 @@ struct Planned {
 }
 
 impl SweepArgs {
-    fn base(&self) -> csae::error::Result<Config> {
+    fn base(&self) -> csae::internals::error::Result<Config> {
         let (text, place) = match &self.config {
             Some(path) => (files::read_text(path)?, path.display().to_string()),
             None => {
@@ -115,7 +115,11 @@ impl SweepArgs {
     }
 
     /// The models to train, on the prepared data.
-    fn planned(&self, base: &Config, prepared: &Prepared) -> csae::error::Result<Vec<Planned>> {
+    fn planned(
+        &self,
+        base: &Config,
+        prepared: &Prepared,
+    ) -> csae::internals::error::Result<Vec<Planned>> {
         let of = [
             ("lambda", &self.lambda, "l1"),
             ("k", &self.k, "top_k"),
@@ -295,7 +299,7 @@ fn validated(folder: &Path) -> anyhow::Result<Value> {
     })?)
 }
 
-fn found(member: &Planned, report: &Value, seconds: f64) -> csae::error::Result<Member> {
+fn found(member: &Planned, report: &Value, seconds: f64) -> csae::internals::error::Result<Member> {
     let number = |key: &str| {
         let folder = member.folder.path().display();
         report[key].as_f64().ok_or_else(|| {

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use csae::budget::Budget;
-use csae::data::{self, LoadOptions, Pixels};
-use csae::error::{Error, Result};
+use csae::internals::budget::Budget;
+use csae::internals::data::{self, LoadOptions, Pixels};
+use csae::internals::error::{Error, Result};
 
 use super::Common;
 

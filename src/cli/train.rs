@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::error::Error;
-use csae::files;
-use csae::spec::{self, Config, CorruptionSpec, Task};
-use csae::train::{Origin, RunFolder};
+use csae::internals::error::Error;
+use csae::internals::files;
+use csae::internals::spec::{self, Config, CorruptionSpec, Task};
+use csae::internals::train::{Origin, RunFolder};
 
 use super::training::Job;
 use super::{CommandArgs, Common};
@@ -84,7 +84,7 @@ pub struct TrainArgs {
 
 impl TrainArgs {
     /// The configuration that preset, file, --set and the other flags make.
-    fn config(&self) -> csae::error::Result<Config> {
+    fn config(&self) -> csae::internals::error::Result<Config> {
         let (text, place) = match (&self.config, &self.preset) {
             (Some(path), _) => (files::read_text(path)?, path.display().to_string()),
             (None, preset) => {
@@ -165,7 +165,7 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
 }
 
 /// The folder asked for, if it is free; else the next free `runs/NNN`.
-pub fn run_folder(wanted: Option<&Path>, force: bool) -> csae::error::Result<RunFolder> {
+pub fn run_folder(wanted: Option<&Path>, force: bool) -> csae::internals::error::Result<RunFolder> {
     if let Some(wanted) = wanted {
         if !force && RunFolder::is_one(wanted) {
             let folder = wanted.display();

@@ -3,16 +3,16 @@
 
 use std::path::Path;
 
-use csae::budget::Budget;
-use csae::device::Device;
-use csae::error::{ErrorKind, Result};
-use csae::files::Lock;
-use csae::infer::evaluate::EvaluationReport;
-use csae::model::{Graph, ParamRole};
-use csae::spec::Config;
-use csae::train::checkpoint::Checkpoint;
-use csae::train::data::{self, Prepared};
-use csae::train::{Log, Outcome, Run, RunFolder, Summary, Trainer};
+use csae::internals::budget::Budget;
+use csae::internals::device::Device;
+use csae::internals::error::{ErrorKind, Result};
+use csae::internals::files::Lock;
+use csae::internals::infer::evaluate::EvaluationReport;
+use csae::internals::model::{Graph, ParamRole};
+use csae::internals::spec::Config;
+use csae::internals::train::checkpoint::Checkpoint;
+use csae::internals::train::data::{self, Prepared};
+use csae::internals::train::{Log, Outcome, Run, RunFolder, Summary, Trainer};
 
 use super::Common;
 use super::interrupt::{self, Interrupted};

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use csae::error::Error;
-use csae::gpu::Matrices;
-use csae::verify::{self, Outcome};
+use csae::internals::error::Error;
+use csae::internals::gpu::Matrices;
+use csae::internals::verify::{self, Outcome};
 use serde_json::json;
 
 use super::{CommandArgs, Common, Kernels};

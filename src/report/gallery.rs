@@ -67,7 +67,7 @@ pub fn write(
     Ok(written)
 }
 
-/// Writes `reconstructions.png` and, if it applies, `whole.png`; see [`write`]. Returns the file
+/// Writes `reconstructions.png` and, if it applies, `whole.png`; see [`write()`]. Returns the file
 /// names.
 fn reconstructions(
     folder: &Path,

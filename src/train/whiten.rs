@@ -98,7 +98,7 @@ fn maps(
 struct Filters {
     /// [C, C, R, S]
     weight: Vec<f32>,
-    /// [C]: −mean · scale.
+    /// \[C\]: −mean · scale.
     shift: Vec<f32>,
     /// [C, 1, 1, 1]: the same for all channels, so that the variance is 1 on average.
     scale: Vec<f32>,

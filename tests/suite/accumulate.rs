@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use csae::device::Device;
-use csae::model::Graph;
-use csae::spec::{Config, preset_text};
-use csae::train::{Log, Trainer};
+use csae::internals::device::Device;
+use csae::internals::model::Graph;
+use csae::internals::spec::{Config, preset_text};
+use csae::internals::train::{Log, Trainer};
 
 use crate::commands::{Place, csae, fail, succeed};
 use crate::gpu;
@@ -41,7 +41,7 @@ fn config(parts: usize, more: &[&str]) -> Config {
 /// First and last weights, and the last line of the log, of a training.
 fn trained(mut device: Device, config: &Config) -> (Vec<f32>, Vec<f32>, serde_json::Value) {
     let place = Place::new(&format!("parts-{}-{:p}", config.train.accumulate, config));
-    let prepared = csae::train::data::prepare(config).unwrap();
+    let prepared = csae::internals::train::data::prepare(config).unwrap();
     let graph = Graph::new(&config.model, prepared.dims).unwrap();
     let mut trainer = Trainer::new(&mut device, config, &graph, &prepared).unwrap();
     let path = place.path("log");

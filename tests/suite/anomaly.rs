@@ -89,9 +89,11 @@ fn painted_defects_are_found() {
     assert!(good.len() == speckle.len() && higher == good.len(), "{higher} of {}", good.len());
     for line in good.iter().chain(&speckle) {
         let picture = Path::new(line["picture"].as_str().unwrap());
-        let mask =
-            csae::data::formats::decode::decode_file(&picture.with_extension("mask.png")).unwrap();
-        let both = csae::data::formats::decode::decode_file(picture).unwrap();
+        let mask = csae::internals::data::formats::decode::decode_file(
+            &picture.with_extension("mask.png"),
+        )
+        .unwrap();
+        let both = csae::internals::data::formats::decode::decode_file(picture).unwrap();
         assert_eq!([both.h, both.w], [mask.h, 2 * mask.w + 4]);
     }
     // an image's score does not depend on what others there are
@@ -228,9 +230,15 @@ fn what_judges_nothing_is_refused_or_told() {
     let mut files: Vec<_> =
         std::fs::read_dir(&masks).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    let good = csae::data::formats::decode::decode_file(&files[0]).unwrap();
-    csae::report::picture::save_png(&files[0], &vec![0.0; good.h * good.w], good.h, good.w, 1)
-        .unwrap();
+    let good = csae::internals::data::formats::decode::decode_file(&files[0]).unwrap();
+    csae::internals::report::picture::save_png(
+        &files[0],
+        &vec![0.0; good.h * good.w],
+        good.h,
+        good.w,
+        1,
+    )
+    .unwrap();
     let output = eval(&test, &[]);
     assert!(
         output.status.success() && told(&output).contains("marks nothing"),
@@ -238,7 +246,7 @@ fn what_judges_nothing_is_refused_or_told() {
         told(&output)
     );
     assert!(!eval(&test, &["--strict"]).status.success());
-    csae::report::picture::save_png(&files[0], &[1.0; 12], 4, 3, 1).unwrap();
+    csae::internals::report::picture::save_png(&files[0], &[1.0; 12], 4, 3, 1).unwrap();
     let output = eval(&test, &[]);
     assert!(
         output.status.success() && told(&output).contains("the mask has 3x4 pixels"),

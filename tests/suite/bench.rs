@@ -1,12 +1,12 @@
 //! Profiles and `csae bench`: every dispatch is timed, times go forwards, what is written can be
 //! read, what changed is flagged.
 
-use csae::device::Device;
-use csae::ops::AddAssign;
-use csae::profile::{Clock, Profile};
-use csae::program::Call;
-use csae::verify;
-use csae::view::StepParams;
+use csae::internals::device::Device;
+use csae::internals::ops::AddAssign;
+use csae::internals::profile::{Clock, Profile};
+use csae::internals::program::Call;
+use csae::internals::verify;
+use csae::internals::view::StepParams;
 use serde_json::{Value, json};
 
 use crate::commands::{Place, csae, fail, one_line, succeed};

@@ -1,7 +1,7 @@
 //! The stored cases on the CPU path, and that a wrong or unknown case fails.
 
-use csae::device::Device;
-use csae::verify::{self, Case, Outcome, Tensor};
+use csae::internals::device::Device;
+use csae::internals::verify::{self, Case, Outcome, Tensor};
 use serde_json::json;
 
 use crate::recorded::stored_cases;

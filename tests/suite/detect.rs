@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use csae::data::formats::decode::decode_file;
-use csae::report::picture::save_png;
-use csae::rng::Stream;
+use csae::internals::data::formats::decode::decode_file;
+use csae::internals::report::picture::save_png;
+use csae::internals::rng::Stream;
 use serde_json::{Value, json};
 
 use super::commands::{Place, csae, fail, succeed};
@@ -152,7 +152,8 @@ fn shapes_are_found() {
     .unwrap();
     let of = all.as_array().unwrap().iter().filter(|one| one["image"] == "03.png").count();
     let marked =
-        csae::data::annotations::box_files::read_voc(&Path::new(&folder).join("03.xml")).unwrap();
+        csae::internals::data::annotations::box_files::read_voc(&Path::new(&folder).join("03.xml"))
+            .unwrap();
     assert!(of > 0 && marked.len() == of, "{all}");
     fail(&["eval", &out, &images, "--device", "cpu"], 2, &["instead of reconstructing images"]);
     fail(&["segment", "eval", &out, &images, "--device", "cpu"], 2, &["csae segment train"]);

@@ -1,9 +1,9 @@
 //! The same bytes from the same seed on the CPU path, whatever the number of threads, and the same
 //! bytes from saving, loading and saving again.
 
-use csae::device::Device;
-use csae::model::{self, Purpose};
-use csae::spec::Config;
+use csae::internals::device::Device;
+use csae::internals::model::{self, Purpose};
+use csae::internals::spec::Config;
 
 use crate::training::{Training, small};
 

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use csae::files::Lock;
+use csae::internals::files::Lock;
 
 use crate::commands::{Place, csae, fail, one_line, program, succeed};
 

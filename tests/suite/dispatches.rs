@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use csae::gpu::{Dispatch, Kernel, Reflection, Role, Source, Storage};
-use csae::ops::kernels;
-use csae::program::Call;
-use csae::view::{Buffer, StepParams, View};
+use csae::internals::gpu::{Dispatch, Kernel, Reflection, Role, Source, Storage};
+use csae::internals::ops::kernels;
+use csae::internals::program::Call;
+use csae::internals::view::{Buffer, StepParams, View};
 
 use crate::recorded;
 
@@ -197,12 +197,12 @@ const WITHOUT_A_CASE: [(&str, &str); 1] =
 #[test]
 fn every_layer_has_a_case() {
     let mut seen = BTreeSet::new();
-    for case in csae::verify::built_in() {
+    for case in csae::internals::verify::built_in() {
         let layers = case.attrs["model"]["layers"].as_array().cloned().unwrap_or_default();
         seen.extend(layers.iter().filter_map(|layer| layer["op"].as_str().map(str::to_owned)));
         seen.insert(case.op);
     }
-    let without: Vec<&&str> = csae::spec::LayerOp::NAMES
+    let without: Vec<&&str> = csae::internals::spec::LayerOp::NAMES
         .iter()
         .filter(|name| !seen.contains(**name))
         .filter(|name| WITHOUT_A_CASE.iter().all(|(known, _)| known != *name))

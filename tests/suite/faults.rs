@@ -5,14 +5,14 @@ use std::cell::Cell;
 use std::path::Path;
 use std::time::Duration;
 
-use csae::device::Device;
-use csae::error::{Error, ErrorKind};
-use csae::infer::evaluate::EvaluationReport;
-use csae::model::Graph;
-use csae::spec::{Config, preset_text};
-use csae::train::checkpoint;
-use csae::train::data::prepare;
-use csae::train::{Log, Origin, Outcome, Run, RunFolder};
+use csae::internals::device::Device;
+use csae::internals::error::{Error, ErrorKind};
+use csae::internals::infer::evaluate::EvaluationReport;
+use csae::internals::model::Graph;
+use csae::internals::spec::{Config, preset_text};
+use csae::internals::train::checkpoint;
+use csae::internals::train::data::prepare;
+use csae::internals::train::{Log, Origin, Outcome, Run, RunFolder};
 
 use crate::commands::{Place, csae, one_line, program, succeed};
 use crate::gpu::{name, open, turn};

@@ -3,11 +3,11 @@
 
 use std::path::Path;
 
-use csae::data::{bundled, patches};
-use csae::device::Device;
-use csae::infer::batches::Inference;
-use csae::model::{self, Graph, Purpose};
-use csae::shape::to_nchw;
+use csae::internals::data::{bundled, patches};
+use csae::internals::device::Device;
+use csae::internals::infer::batches::Inference;
+use csae::internals::model::{self, Graph, Purpose};
+use csae::internals::shape::to_nchw;
 use safetensors::SafeTensors;
 use serde_json::Value;
 

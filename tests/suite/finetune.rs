@@ -3,14 +3,14 @@
 
 use std::path::Path;
 
-use csae::budget::Budget;
-use csae::data::Sample;
-use csae::device::Device;
-use csae::model::{self, Graph};
-use csae::spec::{Config, LabelledKind};
-use csae::tasks::finetune::{Labelled, Part, draw, run as run_of, split};
-use csae::tasks::probe::match_labels;
-use csae::train::{Log, Origin, RunFolder};
+use csae::internals::budget::Budget;
+use csae::internals::data::Sample;
+use csae::internals::device::Device;
+use csae::internals::model::{self, Graph};
+use csae::internals::spec::{Config, LabelledKind};
+use csae::internals::tasks::finetune::{Labelled, Part, draw, run as run_of, split};
+use csae::internals::tasks::probe::match_labels;
+use csae::internals::train::{Log, Origin, RunFolder};
 use serde_json::Value;
 
 use super::commands::{Place, csae, fail, succeed};

@@ -17,11 +17,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use csae::data::formats::decode::decode;
-use csae::data::formats::{cifar, idx, npy};
-use csae::rng::Stream;
-use csae::spec::{Config, preset_names, preset_text};
-use csae::train::checkpoint::{self, Checkpoint};
+use csae::internals::data::formats::decode::decode;
+use csae::internals::data::formats::{cifar, idx, npy};
+use csae::internals::rng::Stream;
+use csae::internals::spec::{Config, preset_names, preset_text};
+use csae::internals::train::checkpoint::{self, Checkpoint};
 
 type Reader = fn(&[u8]) -> Result<(), String>;
 
@@ -43,7 +43,9 @@ const READERS: [(&str, Reader); 8] = [
             .map_err(|e| e.to_string())
             .or(idx)
     }),
-    ("model", |bytes| csae::model::load_bytes(bytes, "fuzz").map(drop).map_err(|e| e.to_string())),
+    ("model", |bytes| {
+        csae::internals::model::load_bytes(bytes, "fuzz").map(drop).map_err(|e| e.to_string())
+    }),
     ("npy", |bytes| {
         let mut file = Cursor::new(bytes);
         let array = npy::array(&mut file, bytes.len() as u64).map_err(|e| e.to_string())?;

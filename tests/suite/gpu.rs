@@ -4,14 +4,14 @@
 
 use std::sync::{Mutex, MutexGuard};
 
-use csae::device::{Device, Selected, select};
-use csae::gpu::{Adapter, Choice, Counters, Kernel, Matrices, Recorder};
-use csae::ops::{Activation, ActivationFwd, BatchTopKMask};
-use csae::program::Call;
-use csae::rng::Stream;
-use csae::shape::Dims;
-use csae::spec::{Config, Precision, TrainSpec};
-use csae::verify::{self, Case};
+use csae::internals::device::{Device, Selected, select};
+use csae::internals::gpu::{Adapter, Choice, Counters, Kernel, Matrices, Recorder};
+use csae::internals::ops::{Activation, ActivationFwd, BatchTopKMask};
+use csae::internals::program::Call;
+use csae::internals::rng::Stream;
+use csae::internals::shape::Dims;
+use csae::internals::spec::{Config, Precision, TrainSpec};
+use csae::internals::verify::{self, Case};
 
 use crate::conformance::failures;
 use crate::recorded::stored_cases;
@@ -176,7 +176,7 @@ fn matrices_are_there_only_where_they_are_wanted() {
 fn the_same_seed_gives_the_same_bytes() {
     let Some(_turn) = turn("the_same_seed_gives_the_same_bytes") else { return };
     let weights = |seed: u64| {
-        let config = csae::spec::Config { seed, ..small() };
+        let config = csae::internals::spec::Config { seed, ..small() };
         let mut training = Training::new(open(), &config, 6).unwrap();
         training.run(12);
         training.weights().into_iter().map(f32::to_bits).collect::<Vec<_>>()
@@ -219,14 +219,14 @@ fn a_trajectory_follows_the_cpu() {
 #[test]
 fn restorers_follow_the_cpu() {
     let Some(_turn) = turn("restorers_follow_the_cpu") else { return };
-    for &task in csae::spec::Task::ALL {
+    for &task in csae::internals::spec::Task::ALL {
         let set = [
             "model.input=[1,24,24]",
             "model.layers.code.filters=10",
             "model.layers.code.iterations=3",
             "optimizer.lr=5e-3",
         ];
-        let text = csae::spec::preset_text(task.name()).unwrap();
+        let text = csae::internals::spec::preset_text(task.name()).unwrap();
         let config = Config::parse(text, task.name(), &set.map(str::to_owned)).unwrap();
         follow_each_other(&config, 12);
     }
@@ -271,7 +271,7 @@ fn a_run_makes_nothing_between_its_first_step_and_its_last() {
     let Some(_turn) = turn("a_run_makes_nothing_between_its_first_step_and_its_last") else {
         return;
     };
-    use csae::train::{Log, Outcome, Run, RunFolder};
+    use csae::internals::train::{Log, Outcome, Run, RunFolder};
     let place = std::env::temp_dir().join(format!("csae-counters-{}", std::process::id()));
     std::fs::create_dir_all(&place).unwrap();
     let set = [
@@ -281,10 +281,11 @@ fn a_run_makes_nothing_between_its_first_step_and_its_last() {
         "train.validate_every=0.1",
         "train.log_every=7",
     ];
-    let text = csae::spec::preset_text("sparse").unwrap();
-    let config = csae::spec::Config::parse(text, "sparse", &set.map(str::to_owned)).unwrap();
-    let prepared = csae::train::data::prepare(&config).unwrap();
-    let graph = csae::model::Graph::new(&config.model, prepared.dims).unwrap();
+    let text = csae::internals::spec::preset_text("sparse").unwrap();
+    let config =
+        csae::internals::spec::Config::parse(text, "sparse", &set.map(str::to_owned)).unwrap();
+    let prepared = csae::internals::train::data::prepare(&config).unwrap();
+    let graph = csae::internals::model::Graph::new(&config.model, prepared.dims).unwrap();
     let folder = RunFolder::at(&place);
     let mut device = open();
     let mut run = Run::new(&mut device, &folder, &config, &prepared, &graph, None).unwrap();
@@ -319,7 +320,8 @@ fn long_buffers_are_bound_in_windows() {
     let config = |clip: f64| {
         let set =
             ["model.layers.code.units=1200".to_owned(), format!("optimizer.clip_norm={clip}")];
-        csae::spec::Config::parse(crate::training::SMALL, "the small model", &set).unwrap()
+        csae::internals::spec::Config::parse(crate::training::SMALL, "the small model", &set)
+            .unwrap()
     };
     let train = |device: Device, clip: f64, binding: u64| {
         let mut training = Training::with_binding(device, &config(clip), 6, binding).unwrap();
@@ -327,7 +329,7 @@ fn long_buffers_are_bound_in_windows() {
         training.run(5);
         (updates, training.weights())
     };
-    let narrow = csae::ops::WINDOW as u64 + 5;
+    let narrow = csae::internals::ops::WINDOW as u64 + 5;
     for clip in [0.0, 0.5] {
         let (whole, cut) = (train(open(), clip, u64::MAX), train(open(), clip, narrow));
         assert_eq!((whole.0, cut.0), (1, 3));
@@ -354,7 +356,7 @@ fn a_kernel_that_writes_past_an_end_is_seen() {
         let x = device.alloc_real("x", 160).unwrap();
         let y = device.alloc_real("y", elements).unwrap();
         device.write(*x, &[1.5; 160]);
-        let copy = csae::ops::CopyChannels {
+        let copy = csae::internals::ops::CopyChannels {
             rows: 20,
             x_channels: 8,
             from: 0,
@@ -365,7 +367,7 @@ fn a_kernel_that_writes_past_an_end_is_seen() {
             y: *y,
         };
         let program = device.compile(vec![copy.into()]).unwrap();
-        device.run(&program, &csae::view::StepParams::default()).unwrap();
+        device.run(&program, &csae::internals::view::StepParams::default()).unwrap();
         device.as_gpu().expect("it runs on a GPU").check_guards()
     };
     run(160).unwrap();
@@ -426,7 +428,7 @@ fn activations_of_nan_are_nan() {
         let [x, y] = buffers.each_ref().map(|buffer| **buffer);
         device.write(x, &[1.0, f32::NAN, -f32::NAN, -1.0, f32::from_bits(0x7f80_0001), 0.5]);
         let program = device.compile(vec![ActivationFwd { activation, x, y }.into()]).unwrap();
-        device.run(&program, &csae::view::StepParams::default()).unwrap();
+        device.run(&program, &csae::internals::view::StepParams::default()).unwrap();
         let found = device.read(y).unwrap();
         assert_eq!(
             found.iter().map(|v| v.is_nan()).collect::<Vec<_>>(),
@@ -471,7 +473,7 @@ fn many_workgroups_select_as_one_does() {
         let program = device.compile(vec![call]).unwrap();
         let mut found = Vec::new();
         for _ in 0..2 {
-            device.run(&program, &csae::view::StepParams::default()).unwrap();
+            device.run(&program, &csae::internals::view::StepParams::default()).unwrap();
             found.extend(
                 [mask, threshold]
                     .map(|view| device.read(view).unwrap())
@@ -501,9 +503,9 @@ fn many_workgroups_select_as_one_does() {
 #[test]
 fn atoms_are_drawn_one_at_a_time_where_two_do_not_fit() {
     let Some(_turn) = turn("atoms_are_drawn_one_at_a_time_where_two_do_not_fit") else { return };
-    use csae::infer::batches::Inference;
-    use csae::model::{Graph, Purpose, Store};
-    use csae::report::gallery;
+    use csae::internals::infer::batches::Inference;
+    use csae::internals::model::{Graph, Purpose, Store};
+    use csae::internals::report::gallery;
     let mut device = open();
     // One sample of so many pixels fits a binding, two do not.
     let side = (device.max_elements() as f64 * 0.55).sqrt() as usize;
@@ -518,7 +520,7 @@ fn atoms_are_drawn_one_at_a_time_where_two_do_not_fit() {
         "[model]\ncode = \"code\"\ninput = [1, {side}, {side}]\n[[model.layers]]\nname = \"code\"\nop = \"conv2d\"\nfilters = 1\n\
          kernel = 1\n[[model.layers]]\nname = \"decoder\"\nop = \"conv_transpose2d\"\nfilters = \"input\"\nkernel = 1\n"
     );
-    let config = csae::spec::Config::parse(&text, "a large model", &[]).unwrap();
+    let config = csae::internals::spec::Config::parse(&text, "a large model", &[]).unwrap();
     let graph = Graph::new(&config.model, Dims::new(1, side, side)).unwrap();
     let store = Store::new(&mut device, &graph, Purpose::Infer).unwrap();
     store.initialise(&mut device, &graph, 1);

@@ -3,15 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use csae::device::Device;
-use csae::model::{Graph, Purpose, Store};
-use csae::program::Call;
-use csae::rng::Stream;
-use csae::shape::Dims;
-use csae::spec::{ModelSpec, OptimizerName, OptimizerSpec, PenaltyName, SparsitySpec};
-use csae::train::step::{self, StepSpec};
-use csae::verify::{self, Case, Tensor};
-use csae::view::StepParams;
+use csae::internals::device::Device;
+use csae::internals::model::{Graph, Purpose, Store};
+use csae::internals::program::Call;
+use csae::internals::rng::Stream;
+use csae::internals::shape::Dims;
+use csae::internals::spec::{ModelSpec, OptimizerName, OptimizerSpec, PenaltyName, SparsitySpec};
+use csae::internals::train::step::{self, StepSpec};
+use csae::internals::verify::{self, Case, Tensor};
+use csae::internals::view::StepParams;
 use serde_json::json;
 
 const STEP: f64 = 1e-5;

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use csae::data::{bundled, patches};
-use csae::device::Device;
-use csae::infer::batches::Inference;
-use csae::model::{self, Purpose};
+use csae::internals::data::{bundled, patches};
+use csae::internals::device::Device;
+use csae::internals::infer::batches::Inference;
+use csae::internals::model::{self, Purpose};
 use serde_json::Value;
 
 use super::commands::{Place, csae, fail, succeed};

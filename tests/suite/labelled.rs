@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use csae::rng::Stream;
+use csae::internals::rng::Stream;
 use serde_json::Value;
 
 use crate::commands::{Place, fail, program, succeed};

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use csae::model;
+use csae::internals::model;
 use serde_json::Value;
 
 use super::commands::{Place, csae, fail, succeed};

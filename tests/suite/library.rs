@@ -220,7 +220,7 @@ fn whitening_filters_are_computed_once() {
 
 /// The bundled digits.
 fn digits() -> Array {
-    let digits = csae::data::bundled::load("digits").unwrap();
+    let digits = csae::internals::data::bundled::load("digits").unwrap();
     let values = digits.bytes.iter().map(|byte| f32::from(*byte) / 255.0).collect();
     Array::new([digits.len(), 1, 8, 8], values).unwrap()
 }
@@ -419,7 +419,7 @@ fn only_the_interface_is_public() {
 fn the_library_alone_brings_no_program() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
-    let table = csae::spec::from_toml(&text).unwrap();
+    let table = csae::internals::spec::from_toml(&text).unwrap();
     let names = [
         "anyhow",
         "base64",

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use csae::report::chart::{Axis, Chart, Look, Series, charts};
-use csae::rng::Stream;
+use csae::internals::report::chart::{Axis, Chart, Look, Series, charts};
+use csae::internals::rng::Stream;
 use image::RgbImage;
 use rayon::prelude::*;
 

@@ -3,21 +3,21 @@
 
 use std::path::Path;
 
-use csae::device::{Allocation, Device};
-use csae::error::{Error, ErrorKind, Result};
-use csae::infer::batches::Inference;
-use csae::infer::conditions::Condition;
-use csae::infer::restore::Restorer;
-use csae::model::{Graph, Purpose, Store};
-use csae::ops::AddAssign;
-use csae::program::Call;
-use csae::record::Tape;
-use csae::shape::Dims;
-use csae::spec::{Config, SparsityRule, preset_text};
-use csae::train::data::{Prepared, prepare};
-use csae::train::{Log, Origin, Outcome, Run, RunFolder};
-use csae::verify;
-use csae::view::{Buffer, StepParams, View};
+use csae::internals::device::{Allocation, Device};
+use csae::internals::error::{Error, ErrorKind, Result};
+use csae::internals::infer::batches::Inference;
+use csae::internals::infer::conditions::Condition;
+use csae::internals::infer::restore::Restorer;
+use csae::internals::model::{Graph, Purpose, Store};
+use csae::internals::ops::AddAssign;
+use csae::internals::program::Call;
+use csae::internals::record::Tape;
+use csae::internals::shape::Dims;
+use csae::internals::spec::{Config, SparsityRule, preset_text};
+use csae::internals::train::data::{Prepared, prepare};
+use csae::internals::train::{Log, Origin, Outcome, Run, RunFolder};
+use csae::internals::verify;
+use csae::internals::view::{Buffer, StepParams, View};
 
 use crate::commands::Place;
 use crate::gpu::{open, turn};

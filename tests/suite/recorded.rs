@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use csae::device::Device;
-use csae::gpu::{Choice, Dispatch, Kernel, Matrices, Recorder, Traits};
-use csae::program::Call;
-use csae::spec::{Config, preset_names, preset_text};
-use csae::verify::{self, Case};
+use csae::internals::device::Device;
+use csae::internals::gpu::{Choice, Dispatch, Kernel, Matrices, Recorder, Traits};
+use csae::internals::program::Call;
+use csae::internals::spec::{Config, preset_names, preset_text};
+use csae::internals::verify::{self, Case};
 
 use crate::training::Training;
 

@@ -36,7 +36,7 @@ fn noisy(place: &Place) -> (String, String) {
     let clean: Vec<u8> = (0..h * w)
         .map(|i| (128.0 + 90.0 * ((i % w) as f64 / 9.0).sin() * ((i / w) as f64 / 7.0).cos()) as u8)
         .collect();
-    let mut stream = csae::rng::Stream::new(1, "noise");
+    let mut stream = csae::internals::rng::Stream::new(1, "noise");
     let noisy = clean
         .iter()
         .map(|&v| (f64::from(v) + 25.0 * f64::from(stream.normal())).clamp(0.0, 255.0) as u8)
@@ -552,7 +552,7 @@ fn bundled_models_restore_a_photograph_that_they_have_not_seen() {
         let of = |key: &str| found[key].as_f64().unwrap();
         (of("psnr") - of("psnr_before"), of("psnr"))
     };
-    let mut stream = csae::rng::Stream::new(2, "noise");
+    let mut stream = csae::internals::rng::Stream::new(2, "noise");
     let mut noisy = cat.clone();
     noisy.iter_mut().for_each(|v| {
         *v = (f64::from(*v) + 25.0 * f64::from(stream.normal())).round().clamp(0.0, 255.0) as u8
@@ -568,7 +568,8 @@ fn bundled_models_restore_a_photograph_that_they_have_not_seen() {
     assert!(psnr > 30.0, "inpaint {psnr}");
     let reals: Vec<f32> = cat.iter().map(|v| f32::from(*v) / 255.0).collect();
     let (small, sh, sw) =
-        csae::raster::resample::imresize(&reals, (h as usize, w as usize), 3, 0.5).unwrap();
+        csae::internals::raster::resample::imresize(&reals, (h as usize, w as usize), 3, 0.5)
+            .unwrap();
     let bytes = small.iter().map(|v| (v * 255.0).round().clamp(0.0, 255.0) as u8).collect();
     let (gain, psnr) = run(
         "upscale",

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use csae::rng::Stream;
+use csae::internals::rng::Stream;
 
 use crate::commands::{Place, csae, fail, one_line, program, succeed};
 
@@ -237,7 +237,7 @@ fn a_second_ctrl_c_stops_at_once() {
         .iter()
         .filter(|path| path.extension().is_some_and(|end| end == "safetensors"))
     {
-        csae::train::checkpoint::load(path).unwrap_or_else(|error| panic!("{error}"));
+        csae::internals::train::checkpoint::load(path).unwrap_or_else(|error| panic!("{error}"));
     }
 }
 
@@ -436,7 +436,7 @@ fn a_run_whose_files_vanish_keeps_its_steps_and_goes_on_when_they_are_back() {
         }
         let output = child.wait_with_output().unwrap();
         let kept = newest().unwrap();
-        let step = csae::train::checkpoint::load(&kept).unwrap().header.step;
+        let step = csae::internals::train::checkpoint::load(&kept).unwrap().header.step;
         let (after, how, kept) = (
             format!("after step {step} of 500"),
             format!("csae resume {run}"),

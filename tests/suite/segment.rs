@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use csae::data::annotations::label_image::{read_labels, write_labels};
-use csae::data::formats::decode::decode_file;
-use csae::report::picture::save_png;
-use csae::rng::Stream;
+use csae::internals::data::annotations::label_image::{read_labels, write_labels};
+use csae::internals::data::formats::decode::decode_file;
+use csae::internals::report::picture::save_png;
+use csae::internals::rng::Stream;
 use serde_json::Value;
 
 use super::commands::{Place, csae, fail, succeed};

@@ -62,7 +62,7 @@ fn a_broken_file_among_others_is_skipped_and_named() {
     }
     // one that is too small for what is asked
     let tiny = place.path("tiny.png");
-    csae::report::picture::save_png(Path::new(&tiny), &[0.5; 3], 1, 1, 3).unwrap();
+    csae::internals::report::picture::save_png(Path::new(&tiny), &[0.5; 3], 1, 1, 3).unwrap();
     let told = given(&["denoise"], &[&tiny, &good], &out("tiny"), &[]);
     assert!(
         told.status.success()

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use csae::data::image_file::ImageFile;
-use csae::report::picture;
+use csae::internals::data::image_file::ImageFile;
+use csae::internals::report::picture;
 use serde_json::Value;
 
 use super::commands::{Place, csae, fail, succeed};

@@ -1,16 +1,16 @@
 //! Short trainings on data that is drawn on the spot, through the step that `csae train` records.
 
-use csae::device::{Allocation, Device, Program};
-use csae::error::Result;
-use csae::model::{Graph, Purpose, Store};
-use csae::ops::Augment;
-use csae::program::Call;
-use csae::record::Memory;
-use csae::rng::Stream;
-use csae::shape::Dims;
-use csae::spec::{Config, Precision};
-use csae::train::step::{self, Objective, Reconstruction, Resident, StepSpec};
-use csae::view::StepParams;
+use csae::internals::device::{Allocation, Device, Program};
+use csae::internals::error::Result;
+use csae::internals::model::{Graph, Purpose, Store};
+use csae::internals::ops::Augment;
+use csae::internals::program::Call;
+use csae::internals::record::Memory;
+use csae::internals::rng::Stream;
+use csae::internals::shape::Dims;
+use csae::internals::spec::{Config, Precision};
+use csae::internals::train::step::{self, Objective, Reconstruction, Resident, StepSpec};
+use csae::internals::view::StepParams;
 
 /// Images in the resident set.
 const IMAGES: usize = 12;

@@ -4,10 +4,10 @@
 use std::process::Output;
 use std::rc::Rc;
 
-use csae::gpu::{Choice, Family, Kernel, Matrices, Recorder, Traits, Tuned};
-use csae::ops::{Activation, Conv2dBwdWeight, Conv2dFwd};
-use csae::program::Call;
-use csae::shape::Conv2d;
+use csae::internals::gpu::{Choice, Family, Kernel, Matrices, Recorder, Traits, Tuned};
+use csae::internals::ops::{Activation, Conv2dBwdWeight, Conv2dFwd};
+use csae::internals::program::Call;
+use csae::internals::shape::Conv2d;
 use serde_json::Value;
 
 use crate::commands::{Place, fail, one_line, program};
@@ -15,7 +15,8 @@ use crate::gpu::{name, open, turn};
 
 /// A fully connected layer's forward pass on no buffers.
 fn call(n: usize) -> Call {
-    let view = |len| csae::view::View::whole(csae::view::Buffer::planned(0), len);
+    let view =
+        |len| csae::internals::view::View::whole(csae::internals::view::Buffer::planned(0), len);
     let size = Conv2d::linear(n, 32, 16);
     Conv2dFwd {
         size,
@@ -96,7 +97,7 @@ fn matrices_are_for_halves_and_where_they_are() {
 
 #[test]
 fn products_are_rows_columns_and_steps() {
-    let view = csae::view::View::whole(csae::view::Buffer::planned(0), 1);
+    let view = csae::internals::view::View::whole(csae::internals::view::Buffer::planned(0), 1);
     let product = call(7).product().unwrap();
     assert_eq!(
         (product.family, product.rows, product.columns, product.steps),

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use csae::data::LoadOptions;
-use csae::tasks::anomaly::{
+use csae::internals::data::LoadOptions;
+use csae::internals::tasks::anomaly::{
     Evaluation, Image, LabelledSet, Report, VIEWS, ViewExtractor, evaluate,
 };
 use serde_json::{Value, json};
@@ -105,13 +105,17 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let dims = fitted.tiled.dims();
-    let held = set.sets().map(csae::data::Pixels::held_bytes).sum::<u64>();
+    let held = set.sets().map(csae::internals::data::Pixels::held_bytes).sum::<u64>();
     let peak = set.sets().map(|set| {
         set.sizes().map(|(h, w)| Image::bytes(dims, h, w)).max().unwrap_or(0) + set.reading_bytes()
     });
     let reserved = held + peak.max().unwrap_or(0);
     let mut extractor = ViewExtractor::open(&mut device, &fitted.loaded, &fitted.tiled, reserved)?;
-    let bar = features::bar(&args.common, "images", set.sets().map(csae::data::Pixels::len).sum());
+    let bar = features::bar(
+        &args.common,
+        "images",
+        set.sets().map(csae::internals::data::Pixels::len).sum(),
+    );
     let report =
         evaluate(&mut device, &mut extractor, &fitted.detector, &set, args.strict, |done| {
             bar.set_position(done as u64)

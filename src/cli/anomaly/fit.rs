@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use csae::bail_usage;
-use csae::data::{self, LoadOptions};
-use csae::error::Error;
-use csae::files;
-use csae::model::{self, Purpose};
-use csae::tasks::anomaly::{
+use csae::internals::data::{self, LoadOptions};
+use csae::internals::error::Error;
+use csae::internals::files;
+use csae::internals::model::{self, Purpose};
+use csae::internals::tasks::anomaly::{
     Detector, DetectorOptions, FILE_NAME, Image, TiledModel, VIEWS, ViewExtractor,
 };
 use serde_json::json;
@@ -69,7 +69,7 @@ pub struct FitArgs {
 }
 
 impl FitArgs {
-    fn options(&self) -> csae::error::Result<DetectorOptions> {
+    fn options(&self) -> csae::internals::error::Result<DetectorOptions> {
         if !(2..=1 << 20).contains(&self.bank) {
             bail_usage!("--bank {}: give a number from 2 to {}", self.bank, 1 << 20);
         }

@@ -9,9 +9,9 @@ use std::path::Path;
 
 use clap::Args;
 use csae::bail_usage;
-use csae::error::Result;
-use csae::model::{self, Graph, LoadedModel};
-use csae::tasks::anomaly::{Detector, TiledModel};
+use csae::internals::error::Result;
+use csae::internals::model::{self, Graph, LoadedModel};
+use csae::internals::tasks::anomaly::{Detector, TiledModel};
 
 use super::{CommandArgs, Common, commands};
 

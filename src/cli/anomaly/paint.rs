@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::data;
-use csae::data::{Handles, LoadOptions};
-use csae::error::{Error, Result};
-use csae::files;
-use csae::raster::corrupt;
-use csae::report::picture;
-use csae::tasks::anomaly::{Defect, Image, MIN_SIDE, PaintedDefect, paint};
+use csae::internals::data;
+use csae::internals::data::{Handles, LoadOptions};
+use csae::internals::error::{Error, Result};
+use csae::internals::files;
+use csae::internals::raster::corrupt;
+use csae::internals::report::picture;
+use csae::internals::tasks::anomaly::{Defect, Image, MIN_SIDE, PaintedDefect, paint};
 use serde_json::json;
 
 use crate::cli::{CommandArgs, Common, budget};
@@ -48,7 +48,7 @@ pub struct PaintArgs {
 fn crop(image: &Image, rows: std::ops::Range<usize>, columns: std::ops::Range<usize>) -> Image {
     let (h, w) = (rows.len(), columns.len());
     Image {
-        pixels: csae::raster::crop(&image.pixels, image.w, image.c, rows, columns),
+        pixels: csae::internals::raster::crop(&image.pixels, image.w, image.c, rows, columns),
         h,
         w,
         c: image.c,

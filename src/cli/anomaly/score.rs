@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::data::{Handles, LoadOptions};
-use csae::error::Result;
-use csae::files;
-use csae::report::picture;
-use csae::tasks::anomaly::{Detector, Image, ViewExtractor, Views};
+use csae::internals::data::{Handles, LoadOptions};
+use csae::internals::error::Result;
+use csae::internals::files;
+use csae::internals::report::picture;
+use csae::internals::tasks::anomaly::{Detector, Image, ViewExtractor, Views};
 use serde_json::json;
 
 use super::Fitted;

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use csae::data::LoadOptions;
-use csae::model::Purpose;
-use csae::tasks::detect::{Detector, judge};
+use csae::internals::data::LoadOptions;
+use csae::internals::model::Purpose;
+use csae::internals::tasks::detect::{Detector, judge};
 use serde_json::json;
 
 use super::{Boxes, as_json, load, say, tell};

@@ -9,12 +9,12 @@ pub use train::resume;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::data::LoadOptions;
-use csae::data::annotations::box_set::{Annotations, DetectionSet};
-use csae::error::Result;
-use csae::metrics::precision::AveragePrecision;
-use csae::model::{self, LoadedModel};
-use csae::tasks::detect::Detector;
+use csae::internals::data::LoadOptions;
+use csae::internals::data::annotations::box_set::{Annotations, DetectionSet};
+use csae::internals::error::Result;
+use csae::internals::metrics::precision::AveragePrecision;
+use csae::internals::model::{self, LoadedModel};
+use csae::internals::tasks::detect::Detector;
 use serde_json::{Value, json};
 
 use super::{CommandArgs, Common, commands, counted};

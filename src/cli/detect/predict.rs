@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use csae::bail_usage;
-use csae::data::annotations::box_files::to_voc;
-use csae::data::annotations::boxes::{Bounds, Detection};
-use csae::data::annotations::label_image::class_colour;
-use csae::data::{Handles, LoadOptions};
-use csae::error::Result;
-use csae::files;
-use csae::model::Purpose;
-use csae::report::picture;
-use csae::tasks::detect::Detector;
+use csae::internals::data::annotations::box_files::to_voc;
+use csae::internals::data::annotations::boxes::{Bounds, Detection};
+use csae::internals::data::annotations::label_image::class_colour;
+use csae::internals::data::{Handles, LoadOptions};
+use csae::internals::error::Result;
+use csae::internals::files;
+use csae::internals::model::Purpose;
+use csae::internals::report::picture;
+use csae::internals::tasks::detect::Detector;
 use serde_json::{Value, json};
 
 use super::load;

@@ -4,15 +4,15 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use csae::budget::Budget;
-use csae::data::LoadOptions;
-use csae::data::annotations::box_set::{Annotations, DetectionSet};
-use csae::error::Result;
-use csae::model::{self, Decoder, Graph};
-use csae::ops::CELL;
-use csae::spec::{Config, DetectSpec, LabelledKind, Objectness as Loss, PoseAugment};
-use csae::tasks::detect::{Part, judge, run as training};
-use csae::tasks::inspect::ModelPaths;
+use csae::internals::budget::Budget;
+use csae::internals::data::LoadOptions;
+use csae::internals::data::annotations::box_set::{Annotations, DetectionSet};
+use csae::internals::error::Result;
+use csae::internals::model::{self, Decoder, Graph};
+use csae::internals::ops::CELL;
+use csae::internals::spec::{Config, DetectSpec, LabelledKind, Objectness as Loss, PoseAugment};
+use csae::internals::tasks::detect::{Part, judge, run as training};
+use csae::internals::tasks::inspect::ModelPaths;
 use serde_json::json;
 
 use super::{Boxes, as_json, say, tell};

@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::time::Instant;
 
-use csae::budget::Budget;
-use csae::data::Sample;
-use csae::device::Device;
-use csae::error::Result;
-use csae::infer::batches::Inference;
-use csae::model::Graph;
-use csae::priors::codes::Codes;
-use csae::priors::mixture::{MAX_COMPONENTS, MixtureScore};
-use csae::priors::prior::{FitProgress, Prior, fitting_bytes};
+use csae::internals::budget::Budget;
+use csae::internals::data::Sample;
+use csae::internals::device::Device;
+use csae::internals::error::Result;
+use csae::internals::infer::batches::Inference;
+use csae::internals::model::Graph;
+use csae::internals::priors::codes::Codes;
+use csae::internals::priors::mixture::{MAX_COMPONENTS, MixtureScore};
+use csae::internals::priors::prior::{FitProgress, Prior, fitting_bytes};
 use serde_json::json;
 
 use super::GenerateArgs;

@@ -3,20 +3,20 @@
 use std::path::Path;
 
 use csae::bail_usage;
-use csae::budget::Budget;
-use csae::data::{Patch, Sample, patches};
-use csae::device::Device;
-use csae::error::{Error, Result};
-use csae::files;
-use csae::infer::batches::{Inference, MemoryInUse};
-use csae::metrics::frechet as measure;
-use csae::metrics::frechet::{Features, Likeness};
-use csae::model::{self, Graph, LoadedModel, Purpose, Store};
-use csae::priors::prior::{Prior, PriorKind};
-use csae::rng::Stream;
-use csae::shape::Dims;
-use csae::tasks::generate::gallery::{self, Row, Section};
-use csae::tasks::inspect::ModelPaths;
+use csae::internals::budget::Budget;
+use csae::internals::data::{Patch, Sample, patches};
+use csae::internals::device::Device;
+use csae::internals::error::{Error, Result};
+use csae::internals::files;
+use csae::internals::infer::batches::{Inference, MemoryInUse};
+use csae::internals::metrics::frechet as measure;
+use csae::internals::metrics::frechet::{Features, Likeness};
+use csae::internals::model::{self, Graph, LoadedModel, Purpose, Store};
+use csae::internals::priors::prior::{Prior, PriorKind};
+use csae::internals::rng::Stream;
+use csae::internals::shape::Dims;
+use csae::internals::tasks::generate::gallery::{self, Row, Section};
+use csae::internals::tasks::inspect::ModelPaths;
 use serde_json::json;
 
 use super::{GenerateArgs, show};

@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use csae::bail_usage;
-use csae::budget::{Budget, free};
-use csae::data::Sample;
-use csae::error::{Error, Result};
-use csae::infer::batches::{Inference, MemoryInUse};
-use csae::model::{self, Graph, Purpose};
-use csae::priors::prior::{
+use csae::internals::budget::{Budget, free};
+use csae::internals::data::Sample;
+use csae::internals::error::{Error, Result};
+use csae::internals::infer::batches::{Inference, MemoryInUse};
+use csae::internals::model::{self, Graph, Purpose};
+use csae::internals::priors::prior::{
     MAX_UNITS, Prior, PriorKind, SWEEP_COMPONENTS, SampleRequest, interpolate,
 };
-use csae::tasks::inspect::ModelPaths;
+use csae::internals::tasks::inspect::ModelPaths;
 
 use super::{CommandArgs, Common, budget, refuse_existing};
 use show::{Heading, Samples};
@@ -387,7 +387,7 @@ fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let loaded = model::load(&place.model)?;
     let graph = &loaded.graph;
     check_model(graph, &args.model)?;
-    let stored = csae::priors::file::path_of(&place.model);
+    let stored = csae::internals::priors::file::path_of(&place.model);
     // check everything before anything takes time
     let known = if args.fit.is_some() {
         refuse_existing(&stored, args.force)?;
@@ -472,7 +472,7 @@ fn read_one(args: &GenerateArgs, graph: &Graph, source: &str, budget: Budget) ->
     }
     let mut pixels = Vec::new();
     sample.each_part(|images, chosen| {
-        pixels = csae::data::patches::cut(images, chosen, size.h, size.w);
+        pixels = csae::internals::data::patches::cut(images, chosen, size.h, size.w);
         Ok(())
     })?;
     Ok(pixels)

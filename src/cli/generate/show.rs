@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use csae::data::{Sample, patches};
-use csae::error::{Error, Result};
-use csae::files;
-use csae::metrics::frechet::Nearest;
-use csae::report::picture;
-use csae::shape::Dims;
-use csae::tasks::generate::gallery::{self, Section};
+use csae::internals::data::{Sample, patches};
+use csae::internals::error::{Error, Result};
+use csae::internals::files;
+use csae::internals::metrics::frechet::Nearest;
+use csae::internals::report::picture;
+use csae::internals::shape::Dims;
+use csae::internals::tasks::generate::gallery::{self, Section};
 use serde_json::json;
 
 use super::GenerateArgs;

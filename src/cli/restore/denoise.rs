@@ -1,11 +1,11 @@
 //! `csae denoise`: denoising.
 
 use clap::Args;
-use csae::data::image_file::ImageFile;
-use csae::error::Result;
-use csae::infer::conditions::Condition;
-use csae::spec::Task;
-use csae::tasks::restore::noise_level;
+use csae::internals::data::image_file::ImageFile;
+use csae::internals::error::Result;
+use csae::internals::infer::conditions::Condition;
+use csae::internals::spec::Task;
+use csae::internals::tasks::restore::noise_level;
 use serde_json::json;
 
 use super::{Input, RestoreArgs};

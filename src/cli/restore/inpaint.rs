@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::data::image_file::ImageFile;
-use csae::error::{Error, Result};
-use csae::infer::conditions::Condition;
-use csae::raster::corrupt::Mask;
-use csae::spec::Task;
-use csae::tasks::restore::image::{guess, marked};
+use csae::internals::data::image_file::ImageFile;
+use csae::internals::error::{Error, Result};
+use csae::internals::infer::conditions::Condition;
+use csae::internals::raster::corrupt::Mask;
+use csae::internals::spec::Task;
+use csae::internals::tasks::restore::image::{guess, marked};
 use serde_json::json;
 
 use super::jobs::Job;

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use csae::data::folder;
-use csae::error::{Error, Result};
+use csae::internals::data::folder;
+use csae::internals::error::{Error, Result};
 
 use super::RestoreArgs;
 use crate::cli::refuse_existing;

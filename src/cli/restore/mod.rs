@@ -10,17 +10,17 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use clap::Args;
-use csae::data::image_file::ImageFile;
-use csae::device::Device;
-use csae::error::{Error, ErrorKind, Result};
-use csae::files;
-use csae::infer::conditions::Condition;
-use csae::infer::restore::{Restorer, check_task};
-use csae::metrics::quality;
-use csae::model::{self, LoadedModel, Purpose};
-use csae::spec::Task;
-use csae::tasks::restore::image;
-use csae::train::draws;
+use csae::internals::data::image_file::ImageFile;
+use csae::internals::device::Device;
+use csae::internals::error::{Error, ErrorKind, Result};
+use csae::internals::files;
+use csae::internals::infer::conditions::Condition;
+use csae::internals::infer::restore::{Restorer, check_task};
+use csae::internals::metrics::quality;
+use csae::internals::model::{self, LoadedModel, Purpose};
+use csae::internals::spec::Task;
+use csae::internals::tasks::restore::image;
+use csae::internals::train::draws;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 

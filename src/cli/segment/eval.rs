@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use csae::data::LoadOptions;
-use csae::tasks::segment::judge;
+use csae::internals::data::LoadOptions;
+use csae::internals::tasks::segment::judge;
 use serde_json::json;
 
 use super::{Labels, as_json, check_memory, load, placed, say, tell};

@@ -9,13 +9,13 @@ pub use train::resume;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::budget::Budget;
-use csae::data::LoadOptions;
-use csae::data::annotations::label_set::{LabelOptions, SegmentationSet};
-use csae::device::Device;
-use csae::error::Result;
-use csae::model::{self, LoadedModel, Purpose};
-use csae::tasks::segment::{Judged, Segmenter};
+use csae::internals::budget::Budget;
+use csae::internals::data::LoadOptions;
+use csae::internals::data::annotations::label_set::{LabelOptions, SegmentationSet};
+use csae::internals::device::Device;
+use csae::internals::error::Result;
+use csae::internals::model::{self, LoadedModel, Purpose};
+use csae::internals::tasks::segment::{Judged, Segmenter};
 use serde_json::{Value, json};
 
 use super::{CommandArgs, Common, commands, counted};
@@ -113,7 +113,7 @@ fn check_memory(
     let Some((h, w)) = sizes.max_by_key(|(h, w)| h * w) else { return Ok(()) };
     let needed = held + segmenter.planned_bytes(device, h, w)?;
     match budget.all {
-        Some(all) if needed > all => Err(csae::error::Error::usage(format!(
+        Some(all) if needed > all => Err(csae::internals::error::Error::usage(format!(
             "segmenting an image of {w}x{h} needs {} MiB, more than the memory budget of {} MiB; \
              raise --max-memory",
             needed.div_ceil(1 << 20),

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::data::annotations::label_image::{class_colour, write_labels};
-use csae::data::{Handles, LoadOptions};
-use csae::error::Result;
-use csae::files;
-use csae::report::picture;
-use csae::tasks::features::npy_header;
-use csae::tasks::segment::most_likely;
+use csae::internals::data::annotations::label_image::{class_colour, write_labels};
+use csae::internals::data::{Handles, LoadOptions};
+use csae::internals::error::Result;
+use csae::internals::files;
+use csae::internals::report::picture;
+use csae::internals::tasks::features::npy_header;
+use csae::internals::tasks::segment::most_likely;
 use serde_json::{Value, json};
 
 use super::{check_memory, load, placed};

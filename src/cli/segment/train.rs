@@ -4,14 +4,14 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use csae::budget::Budget;
-use csae::data::LoadOptions;
-use csae::data::annotations::label_set::{LabelOptions, SegmentationSet};
-use csae::error::{Error, Result};
-use csae::model::{self, Decoder, Graph};
-use csae::spec::{Config, LabelledKind, SegmentAugment, SegmentSpec};
-use csae::tasks::inspect::ModelPaths;
-use csae::tasks::segment::{Part, check_class_weights, judge, run as training, samples};
+use csae::internals::budget::Budget;
+use csae::internals::data::LoadOptions;
+use csae::internals::data::annotations::label_set::{LabelOptions, SegmentationSet};
+use csae::internals::error::{Error, Result};
+use csae::internals::model::{self, Decoder, Graph};
+use csae::internals::spec::{Config, LabelledKind, SegmentAugment, SegmentSpec};
+use csae::internals::tasks::inspect::ModelPaths;
+use csae::internals::tasks::segment::{Part, check_class_weights, judge, run as training, samples};
 use serde_json::json;
 
 use super::{Labels, as_json, say, tell};

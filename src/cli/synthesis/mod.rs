@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use csae::bail_usage;
-use csae::data::image_file::ImageFile;
-use csae::device::Device;
-use csae::error::{Error, Result};
-use csae::model::{self, Store};
-use csae::report::picture::Picture;
-use csae::tasks::synthesis::Synthesizer;
-use csae::tasks::synthesis::{Method, Progress};
+use csae::internals::data::image_file::ImageFile;
+use csae::internals::device::Device;
+use csae::internals::error::{Error, Result};
+use csae::internals::model::{self, Store};
+use csae::internals::report::picture::Picture;
+use csae::internals::tasks::synthesis::Synthesizer;
+use csae::internals::tasks::synthesis::{Method, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Common, budget, interrupt};

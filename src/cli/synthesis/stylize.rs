@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use clap::Args;
 use csae::bail_usage;
-use csae::data::image_file::ImageFile;
-use csae::files;
-use csae::report::picture::Picture;
-use csae::tasks::synthesis::Method;
-use csae::tasks::synthesis::gallery;
-use csae::tasks::synthesis::gallery::StyleEntry;
-use csae::tasks::synthesis::{StyleOptions, StyledPicture, brightness, stylize};
+use csae::internals::data::image_file::ImageFile;
+use csae::internals::files;
+use csae::internals::report::picture::Picture;
+use csae::internals::tasks::synthesis::Method;
+use csae::internals::tasks::synthesis::gallery;
+use csae::internals::tasks::synthesis::gallery::StyleEntry;
+use csae::internals::tasks::synthesis::{StyleOptions, StyledPicture, brightness, stylize};
 use serde_json::json;
 
 use super::{GALLERY, SynthesisArgs, check_distinct, check_files_exist, read_rgb, stem};
@@ -76,7 +76,7 @@ struct Job {
 }
 
 impl StylizeArgs {
-    fn method(&self) -> csae::error::Result<Method> {
+    fn method(&self) -> csae::internals::error::Result<Method> {
         if !(0.0..=1.0).contains(&self.strength) {
             bail_usage!("--strength {}: give a number from 0 to 1", self.strength);
         }
@@ -90,7 +90,7 @@ impl StylizeArgs {
     }
 
     /// Every content with every style, or with all of them at once.
-    fn jobs(&self) -> csae::error::Result<Vec<Job>> {
+    fn jobs(&self) -> csae::internals::error::Result<Vec<Job>> {
         let name =
             |content: usize, style: &str| format!("{}.in.{style}", stem(&self.content[content]));
         let mut named = Vec::new();
@@ -144,14 +144,17 @@ impl StylizeArgs {
     }
 
     /// A content at the requested size, and its transparency.
-    fn read_content(&self, content: usize) -> csae::error::Result<(Picture, Option<Vec<f32>>)> {
+    fn read_content(
+        &self,
+        content: usize,
+    ) -> csae::internals::error::Result<(Picture, Option<Vec<f32>>)> {
         let (picture, file) = read_rgb(&self.content[content])?;
         let alpha = file.alpha();
         let Some(size) = self.size else { return Ok((picture, alpha)) };
         let by = size as f64 / picture.h.max(picture.w) as f64;
         let to = [picture.h, picture.w].map(|side| ((by * side as f64).round() as usize).max(1));
         let resize = |values: &[f32], c: usize| {
-            let mut values = csae::raster::resample::imresize_to(
+            let mut values = csae::internals::raster::resample::imresize_to(
                 values,
                 (picture.h, picture.w),
                 c,
@@ -168,10 +171,14 @@ impl StylizeArgs {
 }
 
 /// A mask resized to a picture: the share of the style at each pixel.
-fn read_mask(path: &std::path::Path, [h, w]: [usize; 2]) -> csae::error::Result<Vec<f32>> {
+fn read_mask(
+    path: &std::path::Path,
+    [h, w]: [usize; 2],
+) -> csae::internals::error::Result<Vec<f32>> {
     let (mask, _) = read_rgb(path)?;
     let values = brightness(&mask.pixels);
-    let mut values = csae::raster::resample::imresize_to(&values, (mask.h, mask.w), 1, (h, w));
+    let mut values =
+        csae::internals::raster::resample::imresize_to(&values, (mask.h, mask.w), 1, (h, w));
     values.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
     Ok(values)
 }
@@ -203,7 +210,7 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
         .style
         .iter()
         .map(|path| Ok(read_rgb(path)?.0))
-        .collect::<csae::error::Result<Vec<_>>>()?;
+        .collect::<csae::internals::error::Result<Vec<_>>>()?;
     let options = StyleOptions { method, strength: args.strength, keep_color: args.keep_color };
     let (mut device, synthesizers) = args.synthesis.open()?;
     interrupt::watch();

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use csae::error::Result;
-use csae::files;
-use csae::report::picture;
-use csae::report::picture::Picture;
-use csae::tasks::synthesis::gallery;
-use csae::tasks::synthesis::gallery::TextureEntry;
-use csae::tasks::synthesis::{TextureOptions, texture};
+use csae::internals::error::Result;
+use csae::internals::files;
+use csae::internals::report::picture;
+use csae::internals::report::picture::Picture;
+use csae::internals::tasks::synthesis::gallery;
+use csae::internals::tasks::synthesis::gallery::TextureEntry;
+use csae::internals::tasks::synthesis::{TextureOptions, texture};
 use serde_json::json;
 
 use super::{
