@@ -3,7 +3,8 @@
 //! One engine trains every model. A [`Trainer`] runs steps; [`feed::Batches`] supplies their data;
 //! [`step::Objective`] is what they minimise. A [`Run`] adds what a [`run::Task`] brings:
 //! validation, the best model, and what a finished run shows. Autoencoders
-//! ([`reconstruction`]), classifiers, segmenters and detectors are tasks.
+//! ([`reconstruction`]), classifiers, segmenters and detectors are tasks. The masked network of the
+//! sparse prior uses a [`Trainer`] alone: its training has no run folder.
 
 mod bar;
 pub mod checkpoint;

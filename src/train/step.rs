@@ -70,15 +70,18 @@ pub struct Reconstruction<'a> {
     pub count_code: bool,
 }
 
-/// A loss against labels that the host writes for each batch.
+/// A loss against labels that the host writes for each batch, or against the input.
 pub trait LabelLoss: std::fmt::Debug {
     /// Records the loss of a part of `n` samples: it reads `output.y` and the labels, writes
     /// `output.dy` and its terms into the first of `output.scalars`. Returns the labels' views, in
-    /// the order in which the host writes them.
+    /// the order in which the host writes them; none if the target is the input.
     fn record(&self, b: &mut Builder, output: Output, n: usize) -> Vec<View>;
 
     /// Names of the loss's terms, which come first among a step's scalars.
     fn terms(&self) -> &'static [&'static str];
+
+    /// Records constraints on the parameters after the update, besides those of the layers.
+    fn constrain(&self, _: &mut Builder) {}
 
     /// What the loss divides the sum over a batch of `n` samples by, roughly: the default factor of
     /// gradients in half precision.
@@ -347,6 +350,9 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<Built<'a>> {
     };
     optimise(&mut b, spec);
     b.constrain();
+    if let Objective::Labels(loss) = &spec.objective {
+        loss.constrain(&mut b);
+    }
     Ok(Built { b, x, labels, update })
 }
 
