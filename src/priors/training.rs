@@ -234,7 +234,10 @@ pub fn train(
     let mask = device.alloc_real("mask of closed weights", factors.len())?;
     device.write(*mask, &factors);
     let head = HurdleHead { sizes, mask: Mask { factors: *mask } };
-    let batches = CodeBatches { rows: *rows, epochs: Epochs::new(fit.to_vec(), batch, seed) };
+    // Repeated codes would be fitted more closely than others: with filled-up batches, the loss on
+    // held-out codes was 0.9 nats higher (1797 codes, mean of 10 seeds).
+    let epochs = Epochs::of_whole_batches(fit.to_vec(), batch, seed);
+    let batches = CodeBatches { rows: *rows, epochs };
     // Bytes of the codes and of the mask.
     let data = 4 * (rows.codes.values.len() + factors.len()) as u64;
     let mut trainer =
