@@ -30,27 +30,22 @@ pub(super) fn fit(
     config: &Config,
 ) -> Result<()> {
     for node in graph.nodes.iter().filter(|node| matches!(node.op, Some(LayerOp::Whiten(_)))) {
-        let weight = node.weight.expect("a whitening layer has filters");
+        let [weight, shift, scale] =
+            [node.weight, node.bias, node.scale].map(|param| param.expect("inference added it"));
         if store.read_param(device, graph, weight)?.iter().any(|w| *w != 0.0) {
             continue;
         }
         let maps = maps(device, graph, store, node.inputs[0], train, config.seed)?;
         let Some(LayerOp::Whiten(spec)) = node.op else { unreachable!("it was asked for") };
         let found = filters(&maps, node.dims, spec.kernel.0, spec.eps, config.seed);
-        let all = [("weight", found.weight), ("shift", found.shift), ("scale", found.scale)];
-        for (part, values) in all {
+        let all = [(weight, found.weight), (shift, found.shift), (scale, found.scale)];
+        for (param, values) in all {
             if values.iter().any(|value| !value.is_finite()) {
                 return Err(Error::usage(format!(
                     "layer {}: the images do not vary, so that they cannot be whitened",
                     node.name
                 )));
             }
-            let name = format!("{}.{part}", node.name);
-            let param = graph
-                .params
-                .iter()
-                .position(|param| param.name == name)
-                .expect("the layer registered it");
             device.write(store.weight(param), &graph.params[param].pack(&values));
         }
     }
