@@ -152,8 +152,8 @@ mod view;
 
 /// What the program, the tests and the benchmarks use beside the documented interface. It changes
 /// without notice.
-#[doc(hidden)]
 #[allow(missing_docs)]
+#[doc(hidden)]
 pub mod internals {
     #[cfg(feature = "cli")]
     pub mod bench {

@@ -31,7 +31,10 @@ fn kinds(place: &Place) -> [Kind; 3] {
     let digits = finetune::train(place);
     let discs = segment::discs(place, "discs", 6);
     let shapes = detect::shapes(place, 8);
-    let encoder = segment::model(place, &discs);
+    // Both encoders are trained into a folder called `run`.
+    let encoders = Place::new("labelled-encoders");
+    let encoder = place.path("encoder");
+    copy(&segment::model(&encoders, &discs), &encoder);
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     [
         Kind {
@@ -91,6 +94,14 @@ fn kinds(place: &Place) -> [Kind; 3] {
             ]),
         },
     ]
+}
+
+fn copy(from: &str, to: &str) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, Path::new(to).join(path.file_name().unwrap())).unwrap();
+    }
 }
 
 impl Kind {
