@@ -23,6 +23,8 @@ pub mod reconstruction;
 pub mod run;
 mod schedule;
 pub mod step;
+#[cfg(test)]
+mod toy;
 mod trainer;
 mod whiten;
 

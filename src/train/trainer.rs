@@ -639,3 +639,7 @@ impl<'a> Trainer<'a> {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "trainer_tests.rs"]
+mod tests;
