@@ -53,6 +53,8 @@ impl Task for Script {
 struct Ended {
     outcome: Result<Outcome<Scripted>>,
     steps: u64,
+    /// How often the learning rate was halved.
+    halvings: u32,
     weights: [f32; 2],
     folder: Folder,
 }
@@ -82,7 +84,8 @@ fn run(
     };
     let outcome = run.train(&mut device, &mut quiet(), &stop);
     let weights = weights(&mut device, &run.trainer);
-    Ended { outcome, steps: run.trainer.done, weights, folder: place }
+    let halvings = run.trainer.schedule.retried;
+    Ended { outcome, steps: run.trainer.done, halvings, weights, folder: place }
 }
 
 const NEVER: usize = usize::MAX;
@@ -141,6 +144,7 @@ fn a_run_that_diverges_fails_without_retries() {
 fn a_run_that_diverges_goes_back_until_its_retries_are_used_up() {
     let overrides = ["train.log_every=1", "train.retries=2"];
     let result = run("run-retry", &overrides, (&[1.0, 2.0], false), NEVER, 3);
+    assert_eq!(result.halvings, 2);
     let error = result.outcome.unwrap_err();
     assert!(error.to_string().contains("halved 2 times"), "{error}");
 }
