@@ -56,7 +56,7 @@ macro_rules! operations {
             detection: GridDetection;
             reduce: ChannelSum, CountNonzero, SumSquares;
             revive: FiringUpdate, IdleUpdate, IdleOnly, Revive;
-            optimizer: ClipGrads, Sgd, Adam;
+            optimizer: ClipGrads, Sgd, Adam, Lion;
             constraint: MaxNorm, ProjectGrad;
             data: GatherBatch;
             corrupt: GaussianNoise;
