@@ -20,6 +20,7 @@ mod inspect;
 mod interrupt;
 mod learning;
 mod man;
+mod presets;
 mod probe;
 mod reconstruct;
 mod restore;
@@ -96,6 +97,7 @@ use commands;
 commands! {
     enum Command {
         Train(train::TrainArgs),
+        Presets(presets::PresetsArgs),
         Resume(resume::ResumeArgs),
         Eval(eval::EvalArgs),
         Inspect(inspect::InspectArgs),
