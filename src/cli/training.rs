@@ -91,7 +91,7 @@ impl Job {
         })?;
         self.tell(common, device, &run.trainer);
         let (folder, _lock) = begin(device)?;
-        run.settle_in(&folder);
+        run.set_folder(&folder);
         let mut log = Log::new(
             Some(&folder.file("metrics.jsonl")),
             run.trainer.total,

@@ -1,9 +1,10 @@
-//! The order of every epoch's samples.
+//! The order of the samples in each epoch.
 //!
-//! Reading an image costs more than cutting a sample from it, so samples of one image are taken
-//! several at a time: a visit. An epoch is a shuffled list of visits, taken in groups; within a
-//! group samples are shuffled. A group is what a streaming thread reads at once; images in memory
-//! come in the same order.
+//! Reading an image costs more than cutting a sample from it, so several samples of an image are
+//! used together. Such a batch of samples is called a visit.
+//!
+//! An epoch is a shuffled list of visits, divided into groups; the samples of a group are shuffled.
+//! A streaming thread reads one group at a time. Images in memory use the same order.
 
 use std::ops::Range;
 
@@ -11,36 +12,37 @@ use crate::error::{Error, Result};
 use crate::rng::Stream;
 use crate::shape::Dims;
 
-/// Samples of a visit, where they are small.
+/// Maximum number of samples of a visit.
 const VISIT: usize = 32;
-/// Visits of a group, where they are small.
+/// Maximum number of visits of a group.
 const GROUP: usize = 64;
-/// Epochs whose orders are kept at once: threads work at the end of one and the start of the next.
+/// Number of epochs whose orders are cached: threads work at the end of one epoch and at the start
+/// of the next.
 pub(super) const ORDERS: usize = 2;
 
-/// Samples of a visit: no more than 1 MiB.
+/// Number of samples of a visit: at most 1 MiB.
 fn visit(dims: Dims) -> usize {
     ((1 << 20) / dims.len()).clamp(1, VISIT)
 }
 
-/// Visits of a group: about 32 MiB at most.
+/// Number of visits of a group: about 32 MiB at most.
 fn group(visit: usize, dims: Dims) -> usize {
     ((32 << 20) / (visit * dims.len())).clamp(GROUP / 2, GROUP)
 }
 
-/// The samples of an epoch before they are shuffled, and how they are taken. What it keeps grows
-/// with the images and visits alone.
+/// The samples of an epoch before shuffling, and their division into visits. Memory grows only with
+/// the number of images and visits.
 #[derive(Clone, Debug)]
 pub struct Samples {
-    /// The first sample of each image, and the end; none where every image gives one.
+    /// The first sample of each image, and the end; `None` if every image has one sample.
     starts: Option<Vec<u32>>,
     /// The first sample of each visit, and the end.
     visits: Vec<u32>,
-    /// Samples of all images.
+    /// Number of samples of all images.
     once: usize,
-    /// How often all of them come in an epoch.
+    /// Number of times that each sample occurs in an epoch.
     rounds: usize,
-    /// Visits of a group.
+    /// Number of visits of a group.
     group: usize,
 }
 
@@ -49,16 +51,17 @@ pub struct Samples {
 pub struct Order {
     /// The image of each sample.
     pub images: Vec<u32>,
-    /// Where each group begins, and the end.
+    /// Index of the first sample of each group, and the end.
     pub(super) groups: Vec<usize>,
 }
 
 impl Samples {
-    /// Samples of the size `dims` of images in order, each with its number of samples and whether
-    /// it comes from the same file as the one before; the whole list again until there are `least`.
+    /// Lists samples of size `dims`. For each image, `images` yields its number of samples and
+    /// whether it is in the same file as the previous image. The list is repeated until it has
+    /// `least` samples.
     ///
     /// # Errors
-    /// When there are more samples than can be numbered.
+    /// If the number of samples exceeds `u32::MAX`.
     pub fn new(
         images: impl Iterator<Item = (usize, bool)>,
         dims: Dims,
@@ -78,8 +81,8 @@ impl Samples {
             let end = u32::try_from(count).ok().and_then(|count| at.checked_add(count));
             at = end.ok_or_else(|| {
                 Error::usage(format!(
-                    "the images give more than {} samples an epoch: use fewer or smaller ones, or \
-                     a lower data.crops_per_image",
+                    "the images give more than {} samples per epoch: use fewer or smaller images, \
+                     or a lower data.crops_per_image",
                     u32::MAX
                 ))
             })?;
@@ -97,12 +100,12 @@ impl Samples {
         self.once * self.rounds
     }
 
-    /// Whether there is none.
+    /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The image of a sample.
+    /// Returns the image of a sample.
     fn image(&self, sample: usize) -> u32 {
         let sample = sample % self.once;
         self.starts
@@ -116,18 +119,18 @@ impl Samples {
         (self.visits.len() - 1) * self.rounds
     }
 
-    /// The samples of a visit.
+    /// Range of samples of a visit.
     fn visit(&self, visit: usize) -> Range<usize> {
         let each = self.visits.len() - 1;
         let (first, at) = (visit / each * self.once, visit % each);
         first + self.visits[at] as usize..first + self.visits[at + 1] as usize
     }
 
-    /// The order of an epoch.
+    /// Returns the order of an epoch.
     pub fn order(&self, seed: u64, epoch: u64) -> Order {
         let mut stream = Stream::new(seed, &format!("order of epoch {epoch}"));
         let visits = stream.permutation(self.visits());
-        // Alone in their visits, samples are shuffled already.
+        // If each visit has one sample, shuffling the visits is enough.
         let mixed = self.visits() < self.len();
         let mut order = Order {
             images: Vec::with_capacity(self.len()),
@@ -158,7 +161,7 @@ impl Samples {
         self.visits().div_ceil(self.group) as u64
     }
 
-    /// Samples of a group at most: those of the largest visits.
+    /// Maximum number of samples of a group: that of the largest visits.
     pub(super) fn most_of_a_group(&self) -> usize {
         let mut lengths: Vec<u32> = self.visits.windows(2).map(|pair| pair[1] - pair[0]).collect();
         lengths.sort_unstable_by(|a, b| b.cmp(a));
@@ -167,13 +170,13 @@ impl Samples {
         all.take(self.group).sum()
     }
 
-    /// Bytes of the lists that are kept.
+    /// Bytes of the stored lists.
     pub(super) fn bytes(&self) -> u64 {
         4 * (self.starts.as_ref().map_or(0, Vec::len) + self.visits.len()) as u64
     }
 
-    /// Bytes of [`ORDERS`] epochs' orders, and of the draw that one is made from, were there
-    /// `least` samples at least.
+    /// Bytes of [`ORDERS`] epochs' orders and of the permutation that an order is made from, for an
+    /// epoch of at least `least` samples.
     pub(super) fn order_bytes(&self, least: usize) -> u64 {
         let rounds = least.max(1).div_ceil(self.once.max(1)) as u64;
         let visits = (self.visits.len() as u64 - 1).saturating_mul(rounds);
@@ -218,7 +221,7 @@ mod tests {
             samples.order(1, 0).images,
             Stream::new(1, "order of epoch 0").permutation(1000)
         );
-        // 40 patches a file.
+        // 40 patches per file.
         let patches = (0..1000).map(|i| (1, i % 40 > 0));
         let samples = Samples::new(patches, Dims::new(1, 8, 8), 2500).unwrap();
         assert_eq!((samples.visits(), samples.len()), (3 * 50, 3000));
@@ -230,7 +233,7 @@ mod tests {
     #[test]
     fn lists_grow_with_visits_and_an_absurd_number_of_samples_is_refused() {
         let dims = Dims::new(1, 8, 8);
-        // A million patches of a thousand files, then as many images of their own.
+        // A million patches from a thousand files, then a thousand images with 1000 crops each.
         let patches = Samples::new((0..1_000_000).map(|i| (1, i % 1000 > 0)), dims, 1).unwrap();
         assert_eq!(patches.bytes(), 4 * (32 * 1000 + 1));
         let crops = Samples::new((0..1000).map(|_| (1000, false)), dims, 1).unwrap();
@@ -238,7 +241,7 @@ mod tests {
         let order = crops.order(1, 0);
         let held = 4 * order.images.capacity() + 8 * order.groups.capacity();
         assert_eq!(crops.order_bytes(1), (ORDERS * held + 4 * crops.visits()) as u64);
-        // A batch that no memory holds makes no list.
+        // Planning a batch that exceeds any memory must not allocate a list.
         assert!(
             Samples::new((0..1000).map(|_| (1, false)), dims, 4_000_000_000)
                 .unwrap()

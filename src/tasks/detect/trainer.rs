@@ -24,7 +24,7 @@ use crate::rng::Stream;
 use crate::spec::{Config, Objectness, PoseAugment};
 use crate::train::feed::{Batches, Inputs};
 use crate::train::labelled::Epochs;
-use crate::train::run::{Found as IsFound, Task};
+use crate::train::run::{Task, ValidationResult};
 use crate::train::step::{LabelLoss, Output, WIDTH};
 use crate::train::{Run, RunFolder, Trainer, checkpoint::Checkpoint};
 use crate::view::{StepParams, View};
@@ -63,7 +63,7 @@ impl std::fmt::Display for Found {
     }
 }
 
-impl IsFound for Found {
+impl ValidationResult for Found {
     fn score(&self) -> f64 {
         self.map50
     }
@@ -93,7 +93,7 @@ pub struct Detecting<'a> {
 }
 
 impl Task for Detecting<'_> {
-    type Found = Found;
+    type Validation = Found;
 
     fn validate(&mut self, device: &mut Device) -> Result<Found> {
         let Part { set, numbers, name } = &self.held;
