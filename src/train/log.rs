@@ -185,6 +185,7 @@ impl Log {
                 ("kind".to_owned(), json!("validation")),
                 ("step".to_owned(), json!(step)),
                 ("epoch".to_owned(), json!(epoch)),
+                ("score".to_owned(), json!(found.score())),
             ]);
         }
         self.record(&value)?;
