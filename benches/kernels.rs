@@ -15,7 +15,7 @@ use csae::internals::view::StepParams;
 
 fn bench(criterion: &mut Criterion, device: &mut Device, case: &Case) -> Result<()> {
     let prepared = verify::prepare(device, case)?;
-    // Writes the inputs and runs once, so that pipelines are there.
+    // The first run creates the pipelines, which must not be timed.
     prepared.execute(device)?;
     let program = device.compile(prepared.calls.clone())?;
     criterion.bench_function(&case.id(), |bencher| {

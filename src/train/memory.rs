@@ -61,7 +61,7 @@ impl Allowed {
     }
 }
 
-/// Description of a training run of which nothing is allocated yet.
+/// A planned training run; nothing is allocated yet.
 #[derive(Debug)]
 pub(super) struct Intended<'a> {
     pub config: &'a Config,

@@ -134,8 +134,8 @@ impl<'a, T: Task> Run<'a, T> {
             let header = &checkpoint.header;
             if header.data != data {
                 crate::bail_usage!(
-                    "{}: the images differ from those the run started with; restore them, or start a \
-                     new run",
+                    "{}: the images differ from those the run started with; restore them, or \
+                     start a new run",
                     config.data.source
                 );
             }
