@@ -103,7 +103,7 @@ pub fn prepare_images(config: &Config, images: Images) -> Result<Prepared> {
 }
 
 /// Memory for validation patches of a streamed set (16 MiB), granted even if the budget is smaller.
-const LEAST_VALIDATION: u64 = 16 << 20;
+const MIN_VALIDATION: u64 = 16 << 20;
 
 /// How images are fitted to the model's input.
 struct Fit<'a> {
@@ -168,13 +168,13 @@ impl Fit<'_> {
             Pixels::Resident(images) => Ok(Pixels::Resident(images)),
             Pixels::Streamed(catalogue) => {
                 let catalogue = if cut { Arc::new(catalogue.patches(h, w)?) } else { catalogue };
-                self.settle(catalogue)
+                self.load_if_fits(catalogue)
             }
         }
     }
 
     /// Reads the images into memory if they fit after resizing.
-    fn settle(&self, catalogue: Arc<Catalogue>) -> Result<Pixels> {
+    fn load_if_fits(&self, catalogue: Arc<Catalogue>) -> Result<Pixels> {
         if catalogue.total() <= self.limit {
             Ok(Pixels::Resident(catalogue.collect()?))
         } else {
@@ -189,7 +189,7 @@ impl Fit<'_> {
             // Chooses the same patches that validation would choose from images in memory.
             Pixels::Streamed(catalogue) => {
                 let fitting =
-                    (self.limit.max(LEAST_VALIDATION) / self.dims.len() as u64).max(1) as usize;
+                    (self.limit.max(MIN_VALIDATION) / self.dims.len() as u64).max(1) as usize;
                 let wanted = match self.spec.validation_patches {
                     0 => fitting,
                     patches => patches.min(fitting),

@@ -77,7 +77,7 @@ const SUFFIX: &str = ".safetensors";
 
 impl RunFolder {
     /// Whether `path` is a run's folder, as `csae resume` needs.
-    pub fn is_one(path: &Path) -> bool {
+    pub fn is_run(path: &Path) -> bool {
         path.join(CONFIG).is_file()
     }
 

@@ -156,11 +156,11 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
     let (dims, threads) = (graph.nodes[0].dims, rayon::current_num_threads());
     let streamed =
         if let Pixels::Streamed(catalogue) = &prepared.train { Some(catalogue) } else { None };
-    let least = streamed.map_or(0, |catalogue| Ahead::LEAST.bytes(samples, catalogue, dims));
+    let min_ahead = streamed.map_or(0, |catalogue| Ahead::MIN.bytes(samples, catalogue, dims));
     let fixed = Fixed::of(device, of, &store);
     // The budget must not count images that are already in memory.
     let budget = device.budget_with(prepared.train.held_bytes() + prepared.validation.held_bytes());
-    if let Some(budget) = budget.filter(|budget| *budget <= fixed.all().saturating_add(least)) {
+    if let Some(budget) = budget.filter(|budget| *budget <= fixed.all().saturating_add(min_ahead)) {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         return Err(Error::usage(format!(
             "parameters {:.1} MiB, data {:.1}, images read ahead {:.1}, validation {:.1}, \
@@ -168,13 +168,13 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
              model, a lower data.validation_patches or a larger --max-memory",
             mib(fixed.parameters),
             mib(fixed.data),
-            mib(least),
+            mib(min_ahead),
             mib(fixed.validation),
             mib(fixed.losses),
             mib(budget)
         )));
     }
-    let allowed = Allowed { one, own: budget.map(|budget| budget - fixed.all() - least) };
+    let allowed = Allowed { one, own: budget.map(|budget| budget - fixed.all() - min_ahead) };
     let (batch, parts) = (config.train.batch, config.train.accumulate);
     let needs = |n: usize| {
         let spec = trainer::spec(device, config, graph, &store, None, store.weights)?;
@@ -190,7 +190,7 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
     let planned = needs(batch / parts)?;
     if allowed.holds(planned) {
         let room = budget.map_or(u64::MAX, |budget| budget - fixed.all() - planned.total);
-        return Ok(streamed.map_or(Ahead::LEAST, |catalogue| {
+        return Ok(streamed.map_or(Ahead::MIN, |catalogue| {
             Ahead::within(room, threads, samples, catalogue, dims)
         }));
     }
@@ -226,7 +226,7 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
         format!(
             "train.batch = {batch}: parameters, data and validation take {:.1} MiB and a step \
              {:.1} MiB, but the limit is {:.1} MiB; {advice}",
-            (fixed.all() + least) as f64 / f64::from(1 << 20),
+            (fixed.all() + min_ahead) as f64 / f64::from(1 << 20),
             planned.total as f64 / f64::from(1 << 20),
             budget.unwrap_or(0) as f64 / f64::from(1 << 20)
         )
@@ -255,8 +255,8 @@ fn advice(batch: usize, parts: usize, fitting: usize, in_parts: usize) -> String
     }
     // The smallest number of equal parts that fit. The search is bounded, because `batch` can be
     // absurdly large.
-    let least = batch.div_ceil(in_parts.max(1)).max(parts + 1);
-    let more = (least..=batch)
+    let min_parts = batch.div_ceil(in_parts.max(1)).max(parts + 1);
+    let more = (min_parts..=batch)
         .take(if in_parts == 0 { 0 } else { 1 << 20 })
         .find(|parts| batch.is_multiple_of(*parts));
     let accumulate =

@@ -95,10 +95,10 @@ pub struct Ahead {
 
 impl Ahead {
     /// The minimum: one thread reads the next group while batches use the current one.
-    pub const LEAST: Self = Self { threads: 1, groups: 1 };
+    pub const MIN: Self = Self { threads: 1, groups: 1 };
 
     /// Keeps `threads` threads busy: each reads a group, and one group is finished.
-    pub const fn most(threads: usize) -> Self {
+    pub const fn for_threads(threads: usize) -> Self {
         Self { threads, groups: threads + 1 }
     }
 
@@ -110,30 +110,30 @@ impl Ahead {
         catalogue: &Catalogue,
         dims: Dims,
     ) -> Self {
-        let each = Each::of(samples, catalogue, dims);
+        let memory = ReadingMemory::of(samples, catalogue, dims);
         let all =
             (1..=threads + 1).rev().map(|groups| Self { threads: threads.min(groups), groups });
-        all.into_iter().find(|ahead| each.bytes(*ahead) <= room).unwrap_or(Self::LEAST)
+        all.into_iter().find(|ahead| memory.bytes(*ahead) <= room).unwrap_or(Self::MIN)
     }
 
     /// Bytes that reading takes: finished groups, groups being read, the group in use, and decoding
     /// buffers.
     pub fn bytes(self, samples: &Samples, catalogue: &Catalogue, dims: Dims) -> u64 {
-        Each::of(samples, catalogue, dims).bytes(self)
+        ReadingMemory::of(samples, catalogue, dims).bytes(self)
     }
 }
 
 /// Upper bounds on the memory of reading.
-struct Each {
+struct ReadingMemory {
     /// Bytes per group.
     group: u64,
     /// Bytes per thread.
     thread: u64,
 }
 
-impl Each {
+impl ReadingMemory {
     fn of(samples: &Samples, catalogue: &Catalogue, dims: Dims) -> Self {
-        let most = samples.most_of_a_group();
+        let most = samples.max_group_len();
         // Each thread sorts the samples of a group by image.
         let sorting = most * (2 * size_of::<usize>());
         Self {
@@ -224,7 +224,7 @@ impl Prefetch {
                 self.held = None;
                 self.held = Some((number, self.shared.wait_for(number)?));
             }
-            let (_, read) = self.held.as_ref().expect("it was read just now");
+            let (_, read) = self.held.as_ref().expect("the group was just read");
             batch.extend_from_slice(&read[(at - begin) * len..(end - begin) * len]);
             (at, group) = (end, group + 1);
         }
@@ -251,7 +251,7 @@ impl Shared {
                 let furthest = *orders
                     .keys()
                     .max_by_key(|other| other.abs_diff(epoch))
-                    .expect("there are some");
+                    .expect("the map is not empty");
                 orders.remove(&furthest);
             }
             orders.insert(epoch, Arc::new(self.source.samples.order(self.source.seed, epoch)));
@@ -364,8 +364,8 @@ mod tests {
                 assert!(lock(&prefetch.shared.state).ready.len() <= ahead.groups);
             }
         };
-        ahead(Ahead::LEAST);
-        ahead(Ahead::most(3));
+        ahead(Ahead::MIN);
+        ahead(Ahead::for_threads(3));
     }
 
     #[test]
@@ -374,15 +374,15 @@ mod tests {
         let (catalogue, dims) = (streamed(&folder), Dims::new(1, 8, 8));
         let samples = Samples::new((0..200).map(|_| (1, false)), dims, 1).unwrap();
         let within = |room| Ahead::within(room, 16, &samples, &catalogue, dims);
-        assert_eq!((within(u64::MAX), within(0)), (Ahead::most(16), Ahead::LEAST));
+        assert_eq!((within(u64::MAX), within(0)), (Ahead::for_threads(16), Ahead::MIN));
         let bytes = |ahead: Ahead| ahead.bytes(&samples, &catalogue, dims);
         // Groups of single samples are smaller than groups of crops.
         assert!(
-            bytes(Ahead::most(16)) < (16 + 2) * 64 * 64 + 16 * 2048,
+            bytes(Ahead::for_threads(16)) < (16 + 2) * 64 * 64 + 16 * 2048,
             "{}",
-            bytes(Ahead::most(16))
+            bytes(Ahead::for_threads(16))
         );
-        for room in (bytes(Ahead::LEAST)..bytes(Ahead::most(16))).step_by(500) {
+        for room in (bytes(Ahead::MIN)..bytes(Ahead::for_threads(16))).step_by(500) {
             let found = within(room);
             let more = Ahead { threads: 16.min(found.groups + 1), groups: found.groups + 1 };
             assert!(bytes(found) <= room && bytes(more) > room, "{room}: {found:?}");

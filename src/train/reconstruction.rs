@@ -19,7 +19,7 @@ use crate::spec::Config;
 
 /// Decibels that whole images may lose against the best validation before a restorer counts as
 /// diverged. Ordinary fluctuations between validations stay below 1 dB.
-const FALL: f64 = 2.0;
+const MAX_PSNR_DROP: f64 = 2.0;
 
 /// Validation of an autoencoder.
 #[derive(Debug)]
@@ -136,7 +136,7 @@ impl ValidationResult for EvaluationReport {
 
     fn regression(&self, best: f64) -> Option<String> {
         let psnr = self.whole?.psnr;
-        (psnr < best - FALL)
+        (psnr < best - MAX_PSNR_DROP)
             .then(|| format!("PSNR on whole images fell to {psnr:.2} dB from {best:.2} dB"))
     }
 

@@ -96,13 +96,13 @@ pub struct Summary<F> {
 /// Result of [`Run::advance`].
 enum Advance<F> {
     /// Continue with the next step.
-    On,
+    Continue,
     /// That was the last step; holds its validation.
-    Last(Box<F>),
+    Finished(Box<F>),
     /// All steps are done already, and every value is finite.
-    End,
+    AlreadyFinished,
     /// Stop, because the caller asked for it.
-    Stop,
+    Stopped,
 }
 
 /// Outcome of [`Run::train`].
@@ -239,13 +239,13 @@ impl<'a, T: Task> Run<'a, T> {
                 self.advance(device, log, stop)
             } else {
                 // Training on non-finite values must not finish: `capture` fails on them.
-                self.capture(device, log).map(|_| Advance::End)
+                self.capture(device, log).map(|_| Advance::AlreadyFinished)
             };
             match step {
-                Ok(Advance::On) => {}
-                Ok(Advance::Last(found)) => last = Some(*found),
-                Ok(Advance::End) => break,
-                Ok(Advance::Stop) => {
+                Ok(Advance::Continue) => {}
+                Ok(Advance::Finished(found)) => last = Some(*found),
+                Ok(Advance::AlreadyFinished) => break,
+                Ok(Advance::Stopped) => {
                     log.finish();
                     return Ok(Outcome::Stopped(self.trainer.done));
                 }
@@ -289,7 +289,7 @@ impl<'a, T: Task> Run<'a, T> {
         if self.validated {
             let best = self.best;
             let report = self.untimed(device, |run, device| run.validate(device, log))?;
-            self.check_fall(best.map(|(score, _)| score), &report)?;
+            self.check_regression(best.map(|(score, _)| score), &report)?;
             // Do not roll back to a state that is worse than an earlier one or than no model at
             // all.
             if self.best != best && report.is_sound() {
@@ -308,14 +308,14 @@ impl<'a, T: Task> Run<'a, T> {
             })?;
         }
         Ok(match found {
-            Some(report) if ended => Advance::Last(Box::new(report)),
-            _ if stopping && !ended => Advance::Stop,
-            _ => Advance::On,
+            Some(report) if ended => Advance::Finished(Box::new(report)),
+            _ if stopping && !ended => Advance::Stopped,
+            _ => Advance::Continue,
         })
     }
 
     /// Fails if the validation is far worse than the best one, and rollbacks are enabled.
-    fn check_fall(&self, best: Option<f64>, found: &T::Validation) -> Result<()> {
+    fn check_regression(&self, best: Option<f64>, found: &T::Validation) -> Result<()> {
         let best = best.filter(|_| self.config.train.retries > 0);
         match best.and_then(|best| found.regression(best)) {
             Some(what) => {
@@ -387,7 +387,7 @@ impl<'a, T: Task> Run<'a, T> {
     /// Validates the model, logs the result, and keeps the model if it is the best so far.
     fn validate(&mut self, device: &mut Device, log: &mut Log) -> Result<T::Validation> {
         // First log the pending losses, so that the order of the lines is deterministic.
-        self.trainer.settle(device, log)?;
+        self.trainer.flush_losses(device, log)?;
         let found = self.task.validate(device)?;
         let score = found.score();
         let better = |best: f64| {

@@ -276,7 +276,7 @@ pub fn record(device: &mut Device, spec: &StepSpec) -> Result<Recorded> {
     let update = calls.split_off(update);
     let mut passes: Vec<Vec<Call>> =
         (0..spec.parts.min(3)).map(|part| [calls.clone(), spec.gathered(part)].concat()).collect();
-    let last = passes.last_mut().expect("there are two parts at least");
+    let last = passes.last_mut().expect("there are at least two parts");
     let Store { grads, sum, .. } = *spec.store;
     let alpha = 1.0 / spec.parts as f64;
     for (grads, sum) in grads.windows(spec.window()).zip(sum.windows(spec.window())) {

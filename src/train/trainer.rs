@@ -24,7 +24,7 @@ pub struct Trainer<'a> {
     /// Parameters and optimizer state of the model.
     pub store: Store,
     /// Number of parameters and states copied from `train.from`, and their number in the model.
-    pub lent: Option<[usize; 2]>,
+    pub copied: Option<[usize; 2]>,
     /// Memory that training takes.
     pub memory: MemoryPlan,
     /// Total number of steps.
@@ -219,7 +219,7 @@ fn check_batch(config: &Config, graph: &Graph) -> Result<()> {
 /// Parts that a [`Trainer`] is assembled from.
 struct Layout {
     store: Store,
-    lent: Option<[usize; 2]>,
+    copied: Option<[usize; 2]>,
     scalars: Allocation,
     half: Option<f64>,
     terms: Vec<(&'static str, usize)>,
@@ -243,13 +243,13 @@ fn begin(
 ) -> Result<(Store, Option<[usize; 2]>)> {
     let store = Store::new(device, graph, purpose)?;
     store.initialise(device, graph, config.seed);
-    let lend = |from: &str| {
-        let lent = model::load(Path::new(from))
+    let copy = |from: &str| {
+        let copied = model::load(Path::new(from))
             .and_then(|loaded| loaded.copy_matching(device, graph, &store));
-        lent.map_err(|error| error.at("train.from"))
+        copied.map_err(|error| error.at("train.from"))
     };
-    let lent = from.map(lend).transpose()?;
-    Ok((store, lent))
+    let copied = from.map(copy).transpose()?;
+    Ok((store, copied))
 }
 
 /// Allocates the ring of scalars.
@@ -295,7 +295,7 @@ impl<'a> Trainer<'a> {
             )));
         }
         let from = config.train.from.as_deref();
-        let (store, lent) = begin(device, config, graph, purpose, from)?;
+        let (store, copied) = begin(device, config, graph, purpose, from)?;
         whiten::fit(device, graph, &store, &prepared.train, config)?;
         step::begin(device, graph, &store)?;
         let scalars = scalars(device, config, total)?;
@@ -307,12 +307,12 @@ impl<'a> Trainer<'a> {
         ];
         let half = spec.half;
         let recorded = step::record(device, &spec)?;
-        let layout = Layout { store, lent, scalars, half, terms, losses: 2, data, total };
+        let layout = Layout { store, copied, scalars, half, terms, losses: 2, data, total };
         Self::assemble(device, config, graph, Box::new(feed), recorded, layout)
     }
 
     /// Creates a trainer for labelled images. `data` is the size of the images in host memory, in
-    /// bytes. With `lend`, parameters are initialized from `train.from`; a resumed run does not
+    /// bytes. With `initialize`, parameters are initialized from `train.from`; a resumed run does not
     /// need that.
     ///
     /// # Errors
@@ -324,7 +324,7 @@ impl<'a> Trainer<'a> {
         loss: &dyn LabelLoss,
         batches: Box<dyn Batches + 'a>,
         data: u64,
-        lend: bool,
+        initialize: bool,
     ) -> Result<Self> {
         check_batch(config, graph)?;
         if let Some(why) = loss.needs_whole_batch().filter(|_| config.train.accumulate > 1) {
@@ -342,8 +342,8 @@ impl<'a> Trainer<'a> {
             memory::check_labelled(device, config, store.bytes(), data, step::planned_bytes(&spec)?)
         };
         planned?;
-        let from = config.train.from.as_deref().filter(|_| lend);
-        let (store, lent) = begin(device, config, graph, purpose, from)?;
+        let from = config.train.from.as_deref().filter(|_| initialize);
+        let (store, copied) = begin(device, config, graph, purpose, from)?;
         step::begin(device, graph, &store)?;
         let scalars = scalars(device, config, total)?;
         let spec = labelled_spec(device, config, graph, &store, loss, *scalars)?;
@@ -351,7 +351,7 @@ impl<'a> Trainer<'a> {
         let terms: Vec<_> = loss.terms().iter().enumerate().map(|(i, name)| (*name, i)).collect();
         let losses = terms.len();
         let recorded = step::record(device, &spec)?;
-        let layout = Layout { store, lent, scalars, half, terms, losses, data, total };
+        let layout = Layout { store, copied, scalars, half, terms, losses, data, total };
         Self::assemble(device, config, graph, batches, recorded, layout)
     }
 
@@ -363,7 +363,7 @@ impl<'a> Trainer<'a> {
         recorded: step::Recorded,
         layout: Layout,
     ) -> Result<Self> {
-        let Layout { store, lent, scalars, half, terms, losses, data, total } = layout;
+        let Layout { store, copied, scalars, half, terms, losses, data, total } = layout;
         let inputs = Inputs { x: recorded.x, labels: recorded.labels.clone() };
         let memory = MemoryPlan {
             parameters: store.bytes(),
@@ -379,7 +379,7 @@ impl<'a> Trainer<'a> {
         Ok(Self {
             graph,
             store,
-            lent,
+            copied,
             memory,
             total,
             steps_per_epoch,
@@ -448,14 +448,14 @@ impl<'a> Trainer<'a> {
         self.program.update_encoder(device, &params)?;
         self.done += 1;
         if self.done.is_multiple_of(self.log_every) || self.done == self.total {
-            self.settle(device, log)?;
+            self.flush_losses(device, log)?;
             self.pending = Some((self.logged, self.done, device.fetch(*self.scalars)?));
             self.logged = self.done;
         }
         if self.pending.as_ref().is_some_and(|(.., pending)| device.arrived(pending))
             || self.done == self.total
         {
-            self.settle(device, log)?;
+            self.flush_losses(device, log)?;
         }
         Ok(())
     }
@@ -484,7 +484,7 @@ impl<'a> Trainer<'a> {
     /// Returns a checkpoint of the current state; the caller completes its header. Fails if a value
     /// is not finite, so that such a state is never written.
     pub fn capture(&mut self, device: &mut Device, log: &mut Log) -> Result<Checkpoint> {
-        self.settle(device, log)?;
+        self.flush_losses(device, log)?;
         let ring = if self.logged < self.done { device.read(*self.scalars)? } else { Vec::new() };
         let mut losses = Vec::new();
         for step in self.logged..self.done {
@@ -605,7 +605,7 @@ impl<'a> Trainer<'a> {
 
     /// Waits for the losses of the last interval and logs them. Fails if a loss is not finite.
     /// Afterwards the log holds all complete intervals.
-    pub fn settle(&mut self, device: &mut Device, log: &mut Log) -> Result<()> {
+    pub fn flush_losses(&mut self, device: &mut Device, log: &mut Log) -> Result<()> {
         let Some((from, to, pending)) = self.pending.take() else { return Ok(()) };
         let scalars = device.collect(pending)?;
         let mut means = [0.0_f64; WIDTH];
