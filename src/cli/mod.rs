@@ -5,6 +5,7 @@ macro_rules! outln {
     ($($arg:tt)*) => { crate::cli::out(format_args!($($arg)*)) };
 }
 
+mod annotated;
 mod anomaly;
 mod bench;
 mod classify;

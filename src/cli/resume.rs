@@ -10,6 +10,7 @@ use csae::internals::train::checkpoint::{self, Checkpoint};
 use csae::internals::train::{RunFolder, Trainer};
 use serde_json::json;
 
+use super::annotated;
 use super::learning::Begin;
 use super::training::Job;
 use super::{CommandArgs, Common};
@@ -114,8 +115,8 @@ fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
         });
         let go_on = match kind {
             LabelledKind::Classify => super::finetune::resume,
-            LabelledKind::Segment => super::segment::resume,
-            LabelledKind::Detect => super::detect::resume,
+            LabelledKind::Segment => annotated::resume::<super::segment::Segment>,
+            LabelledKind::Detect => annotated::resume::<super::detect::Detect>,
         };
         return go_on(&args.common, &config, &to_load, budget, begin);
     }

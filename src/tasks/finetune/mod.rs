@@ -7,7 +7,7 @@ mod tuner;
 
 pub use curve::{Arm, Curve, Point, paired_t};
 pub use data::{Augment, Labelled};
-pub use tuner::{Classification, Errors, Part, best, run};
+pub use tuner::{Classification, Errors, begin_training, best};
 
 use crate::data::split::by_class;
 use crate::error::{Error, Result};
