@@ -22,8 +22,8 @@ pub struct Subset<'a, S: ?Sized> {
 
 impl<'a, S: ?Sized> Subset<'a, S> {
     /// Returns the training images and the validation images of a run. `training` and `held_out`
-    /// are indices into `set`. Validation uses the held-out images, or the set `validation` if no
-    /// image is held out, or the training images if there is no such set either.
+    /// are indices into `set`. Validation uses the set `validation` if it is given, otherwise the
+    /// held-out images, or the training images if no images are held out.
     pub fn for_training(
         set: &'a S,
         [training, held_out]: [Vec<usize>; 2],
