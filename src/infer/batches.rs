@@ -354,3 +354,7 @@ impl<'a> Inference<'a> {
         Ok(Some(images))
     }
 }
+
+#[cfg(test)]
+#[path = "batches_tests.rs"]
+mod tests;

@@ -22,6 +22,8 @@ pub mod reconstruction;
 pub mod run;
 mod schedule;
 pub mod step;
+#[cfg(test)]
+mod toy;
 mod trainer;
 mod validation_result;
 mod whiten;

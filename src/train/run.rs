@@ -430,3 +430,7 @@ impl<'a, T: Task> Run<'a, T> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

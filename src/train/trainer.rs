@@ -636,3 +636,7 @@ impl<'a> Trainer<'a> {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "trainer_tests.rs"]
+mod tests;
