@@ -195,7 +195,7 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
         }));
     }
     // Binary search; a larger batch never needs less memory.
-    let most = |allowed: &Allowed| -> Result<usize> {
+    let max_samples = |allowed: &Allowed| -> Result<usize> {
         let (mut fitting, mut beyond) = (0, batch / parts);
         while beyond - fitting > 1 {
             let between = fitting.midpoint(beyond);
@@ -203,7 +203,7 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
         }
         Ok(fitting)
     };
-    let fitting = most(&allowed)?;
+    let fitting = max_samples(&allowed)?;
     // With accumulation, the sum of the gradients is stored too.
     let summed = match purpose {
         Purpose::Train { moments, parts: false } => {
@@ -213,7 +213,8 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
         }
         _ => 0,
     };
-    let in_parts = most(&Allowed { one, own: allowed.own.map(|own| own.saturating_sub(summed)) })?;
+    let in_parts =
+        max_samples(&Allowed { one, own: allowed.own.map(|own| own.saturating_sub(summed)) })?;
     let advice = advice(batch, parts, fitting, in_parts);
     Err(Error::usage(if planned.largest > one {
         format!(

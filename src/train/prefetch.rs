@@ -133,11 +133,11 @@ struct ReadingMemory {
 
 impl ReadingMemory {
     fn of(samples: &Samples, catalogue: &Catalogue, dims: Dims) -> Self {
-        let most = samples.max_group_len();
+        let group_len = samples.max_group_len();
         // Each thread sorts the samples of a group by image.
-        let sorting = most * (2 * size_of::<usize>());
+        let sorting = group_len * (2 * size_of::<usize>());
         Self {
-            group: (most * dims.len()) as u64,
+            group: (group_len * dims.len()) as u64,
             thread: catalogue.reading_bytes() + sorting as u64,
         }
     }

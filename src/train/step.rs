@@ -164,10 +164,10 @@ impl<'a> StepSpec<'a> {
     /// Number of elements of a window.
     fn window(&self) -> usize {
         // Every device can bind at least the smallest window.
-        let most = usize::try_from(self.binding)
+        let max = usize::try_from(self.binding)
             .unwrap_or(usize::MAX)
             .min(self.store.weights.len.next_multiple_of(WINDOW));
-        (most / WINDOW * WINDOW).max(WINDOW)
+        (max / WINDOW * WINDOW).max(WINDOW)
     }
 
     /// Calls that accumulate the gradients of a part.

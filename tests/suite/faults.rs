@@ -176,7 +176,7 @@ fn a_refused_shader_is_told_and_not_kept() {
     assert_told(
         &mut device,
         &error,
-        &["after step 7 of 40", "checkpoint-000005.safetensors is kept"],
+        &["after step 7 of 40", "checkpoint-000005.safetensors is the last checkpoint"],
     );
     assert_goes_on(&run, 5);
 }
