@@ -1,7 +1,7 @@
 //! Training: a step is recorded once, then replayed with schedule, log, validation and checkpoints.
 //!
 //! One engine trains every model. A [`Trainer`] runs steps, [`feed::Batches`] supplies their data,
-//! and [`step::Objective`] is the function that they minimize. A [`Run`] adds validation, the best
+//! and [`step::Objective`] is the function that they minimise. A [`Run`] adds validation, the best
 //! model and the results of a [`run::Task`]. Tasks exist for autoencoders ([`reconstruction`]),
 //! classifiers, segmenters and detectors.
 

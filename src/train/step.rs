@@ -1,4 +1,4 @@
-//! One training step as calls: batch, forward, loss, backward, optimizer.
+//! One training step as calls: batch, forward, loss, backward, optimiser.
 
 use crate::device::{Device, Program};
 use crate::error::Result;
@@ -46,7 +46,7 @@ pub struct Resident {
     pub augment: Augment,
 }
 
-/// What a step minimizes.
+/// What a step minimises.
 #[derive(Debug)]
 pub enum Objective<'a> {
     /// Reconstruction loss of an autoencoder, plus the sparsity penalty on its code.
@@ -106,15 +106,15 @@ pub struct Output {
 pub struct StepSpec<'a> {
     /// The model.
     pub graph: &'a Graph,
-    /// Parameters and optimizer state of the model.
+    /// Parameters and optimiser state of the model.
     pub store: &'a Store,
     /// Samples of a part.
     pub n: usize,
     /// Number of parts that a batch is split into; their gradients are averaged.
     pub parts: usize,
-    /// What the step minimizes.
+    /// What the step minimises.
     pub objective: Objective<'a>,
-    /// Optimizer settings.
+    /// Optimiser settings.
     pub optimizer: &'a OptimizerSpec,
     /// Number of parameter elements before the head, which have their own learning rate
     /// ([`OptimizerSpec::encoder_lr`]); 0 if all parameters have the same rate.
@@ -124,7 +124,7 @@ pub struct StepSpec<'a> {
     /// With maps in half precision, the factor on gradients during the backward pass; `None` in
     /// single precision.
     pub half: Option<f64>,
-    /// Maximum number of elements of one binding. The optimizer updates larger parameter buffers in
+    /// Maximum number of elements of one binding. The optimiser updates larger parameter buffers in
     /// windows.
     pub binding: u64,
 }

@@ -21,7 +21,7 @@ use crate::view::View;
 #[derive(Debug)]
 pub struct Trainer<'a> {
     graph: &'a Graph,
-    /// Parameters and optimizer state of the model.
+    /// Parameters and optimiser state of the model.
     pub store: Store,
     /// Number of parameters and states copied from `train.from`, and their number in the model.
     pub copied: Option<[usize; 2]>,
@@ -232,7 +232,7 @@ fn purpose(config: &Config) -> Purpose {
     Purpose::Train { moments: config.optimizer.kind.moments(), parts: config.train.accumulate > 1 }
 }
 
-/// Initializes the parameters of a new run: at random, then with those of the model `from` that
+/// Initialises the parameters of a new run: at random, then with those of the model `from` that
 /// match. Returns the number of matching parameters and the total.
 fn begin(
     device: &mut Device,
@@ -270,7 +270,7 @@ pub struct Finished {
 }
 
 impl<'a> Trainer<'a> {
-    /// Uploads the data, initializes the parameters and records the step.
+    /// Uploads the data, initialises the parameters and records the step.
     pub fn new(
         device: &mut Device,
         config: &Config,
@@ -312,7 +312,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Creates a trainer for labelled images. `data` is the size of the images in host memory, in
-    /// bytes. With `initialize`, parameters are initialized from `train.from`; a resumed run does not
+    /// bytes. With `initialise`, parameters are initialised from `train.from`; a resumed run does not
     /// need that.
     ///
     /// # Errors
@@ -324,7 +324,7 @@ impl<'a> Trainer<'a> {
         loss: &dyn LabelLoss,
         batches: Box<dyn Batches + 'a>,
         data: u64,
-        initialize: bool,
+        initialise: bool,
     ) -> Result<Self> {
         check_batch(config, graph)?;
         if let Some(why) = loss.needs_whole_batch().filter(|_| config.train.accumulate > 1) {
@@ -342,7 +342,7 @@ impl<'a> Trainer<'a> {
             memory::check_labelled(device, config, store.bytes(), data, step::planned_bytes(&spec)?)
         };
         planned?;
-        let from = config.train.from.as_deref().filter(|_| initialize);
+        let from = config.train.from.as_deref().filter(|_| initialise);
         let (store, copied) = begin(device, config, graph, purpose, from)?;
         step::begin(device, graph, &store)?;
         let scalars = scalars(device, config, total)?;

@@ -364,7 +364,7 @@ fn a_run_on_other_data_is_refused() {
         "{config}"
     );
     copy("gravel.png", "a.png");
-    fail(&["resume", &run, "-q", "--steps", "6"], 2, &["images", "images are not those"]);
+    fail(&["resume", &run, "-q", "--steps", "6"], 2, &["images", "the images differ"]);
     // The refusal changed nothing.
     assert!(resume(&run, &[]).contains("all 4 steps"));
 }
