@@ -1,8 +1,9 @@
 //!include grid fours nan map step activation idle
 // dz += scale * sparsity_scale * sign(z), with sign(0) = 0 and scale = lambda / n;
 //   partials[workgroup] = sum of |z|.
-// With ACTIVATION, z = f(x) and dz becomes the gradient by x: it is multiplied by f', computed from
-//   z. With REVIVE, `push` is then subtracted where idle[c] >= patience, as in revive.wgsl.
+// With ACTIVATION, z = f(x) and dz becomes the gradient with respect to x: it is multiplied by f',
+//   computed from z. With REVIVE, `push` is then subtracted where idle[c] >= patience, as in
+//   revive.wgsl.
 // Layouts: z and dz (N,H,W,C), idle (C).
 // Invocation: vec4s i, i + stride, ... The workgroup's sum goes to partials[workgroup], and
 //   sum_scalar adds those.

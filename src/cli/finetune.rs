@@ -440,7 +440,7 @@ fn member(
     budget: Budget,
     path: &Path,
 ) -> anyhow::Result<Value> {
-    let there = RunFolder::is_one(path) && RunFolder::open(path)?.1 == *config;
+    let there = RunFolder::is_run(path) && RunFolder::open(path)?.1 == *config;
     let folder = RunFolder::at(path);
     if there && folder.file(RESULTS).is_file() {
         let text = files::read_text(&folder.file(RESULTS))?;

@@ -167,7 +167,7 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
 /// The folder asked for, if it is free; else the next free `runs/NNN`.
 pub fn run_folder(wanted: Option<&Path>, force: bool) -> csae::internals::error::Result<RunFolder> {
     if let Some(wanted) = wanted {
-        if !force && RunFolder::is_one(wanted) {
+        if !force && RunFolder::is_run(wanted) {
             let folder = wanted.display();
             return Err(Error::usage(format!(
                 "{folder} holds a run already: go on with it by `csae resume {folder}`, name \

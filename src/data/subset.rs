@@ -1,30 +1,29 @@
-//! Some images of an annotated set, for example its training images.
+//! Subsets of annotated image sets, for example the training images.
 
 /// Images with annotations.
 pub trait AnnotatedImages {
     /// Number of images.
     fn count(&self) -> usize;
 
-    /// Memory of the images and annotations on the host, in bytes, with the buffers for reading
-    /// what stays in files.
+    /// Host memory of the images and annotations in bytes, including buffers for streaming.
     fn memory(&self) -> u64;
 }
 
-/// Some images of a set.
+/// A subset of an annotated image set.
 #[derive(Clone, Debug)]
 pub struct Subset<'a, S: ?Sized> {
     /// The set.
     pub set: &'a S,
     /// Indices of the images in the set.
     pub indices: Vec<usize>,
-    /// What these images are, for messages: `held-out images`, for example.
+    /// Description for messages, for example `held-out images`.
     pub name: &'static str,
 }
 
 impl<'a, S: ?Sized> Subset<'a, S> {
-    /// The training images and the validation images of a run. `training` and `held_out` are
-    /// indices into `set`. Images that are held out validate; without any, `validation` does;
-    /// without both, the training images validate themselves, and the name says so.
+    /// Returns the training images and the validation images of a run. `training` and `held_out`
+    /// are indices into `set`. Validation uses the set `validation` if it is given, otherwise the
+    /// held-out images, or the training images if no images are held out.
     pub fn for_training(
         set: &'a S,
         [training, held_out]: [Vec<usize>; 2],

@@ -1,30 +1,30 @@
-//! What trainings on labelled images share: the order of an epoch, and a loss for a head.
+//! The order of the samples in an epoch, for training on labelled images.
 
 use crate::rng::Stream;
 
-/// The samples of each epoch in random order, cut into batches. The last batch of an epoch is
-/// filled up from the epoch's beginning.
+/// Splits each epoch's samples, in random order, into batches. The last batch of an epoch is filled
+/// up with the first samples of the same epoch.
 #[derive(Clone, Debug)]
 pub struct Epochs {
     samples: Vec<usize>,
     batch: usize,
     seed: u64,
-    /// The epoch whose order is at hand, and the order.
+    /// The epoch whose order is cached, and the order.
     order: Option<(u64, Vec<u32>)>,
 }
 
 impl Epochs {
-    /// Batches of `batch` of these samples; a sample may occur more than once.
+    /// Creates batches of size `batch` from `samples`; a sample may occur more than once.
     pub const fn new(samples: Vec<usize>, batch: usize, seed: u64) -> Self {
         Self { samples, batch, seed, order: None }
     }
 
-    /// Steps of an epoch.
+    /// Number of steps per epoch.
     pub const fn steps(&self) -> usize {
         self.samples.len().div_ceil(self.batch)
     }
 
-    /// The samples of a step, from 0 on.
+    /// Returns the samples of a step, counted from 0.
     pub fn batch(&mut self, step: u64) -> Vec<usize> {
         let steps = self.steps();
         let (epoch, at) = (step / steps as u64, (step % steps as u64) as usize);
@@ -59,7 +59,7 @@ mod tests {
             assert_eq!(order[5], order[0]);
         }
         assert_ne!(one, two);
-        // A resumed run begins in the middle.
+        // A resumed run starts in the middle of an epoch.
         assert_eq!(Epochs::new(vec![10, 11, 12, 13, 14], 2, 3).batch(4), epochs.batch(4));
     }
 }

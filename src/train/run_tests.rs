@@ -1,4 +1,4 @@
-//! A run's validations, checkpoints and end, with scripted scores.
+//! Tests of a run's validations, checkpoints and end, with scripted scores.
 
 use std::cell::Cell;
 
@@ -19,7 +19,7 @@ impl std::fmt::Display for Scripted {
     }
 }
 
-impl Found for Scripted {
+impl ValidationResult for Scripted {
     fn score(&self) -> f64 {
         self.0
     }
@@ -29,7 +29,7 @@ impl Found for Scripted {
     }
 }
 
-/// A task whose validations have these scores, one after the other.
+/// A task whose validations return these scores, one after the other.
 struct Script {
     scores: Vec<f64>,
     next: usize,
@@ -37,7 +37,7 @@ struct Script {
 }
 
 impl Task for Script {
-    type Found = Scripted;
+    type Validation = Scripted;
 
     fn validate(&mut self, _: &mut Device) -> Result<Scripted> {
         self.next += 1;
@@ -49,18 +49,18 @@ impl Task for Script {
     }
 }
 
-/// What a run left.
+/// The outcome of a run and the files that it left.
 struct Ended {
     outcome: Result<Outcome<Scripted>>,
     steps: u64,
-    /// How often the learning rate was halved.
+    /// Number of times that the learning rate was halved.
     halvings: u32,
     weights: [f32; 2],
     folder: Folder,
 }
 
-/// Runs the toy model, validated after every epoch of two steps. `stop_after` steps it is asked to
-/// stop; from step `broken_from` on its batches are NaN.
+/// Runs the toy model, with a validation after every epoch of two steps. The run is asked to stop
+/// after `stop_after` steps. From step `broken_from` on its batches are NaN.
 fn run(
     name: &str,
     overrides: &[&str],

@@ -1,4 +1,4 @@
-//! A model so small that its training can be computed by hand, for unit tests.
+//! A model that is small enough to compute its training by hand, for unit tests.
 
 use super::feed::{Batches, Inputs};
 use super::step::{LabelLoss, Output, WIDTH};
@@ -83,19 +83,19 @@ impl LabelLoss for SquaredError {
     }
 }
 
-/// The same samples in every step: (x, target).
+/// Batches with the same samples, pairs (x, target), in every step.
 #[derive(Debug)]
 pub struct Same {
     /// The samples of a batch.
     pub samples: Vec<(f32, f32)>,
     /// Number of parts of a batch.
     pub parts: usize,
-    /// From this step on every sample is NaN.
+    /// From this step on, every sample is NaN.
     pub broken_from: u32,
 }
 
 impl Batches for Same {
-    /// An epoch of two batches.
+    /// Returns 2, the number of batches of an epoch.
     fn steps_per_epoch(&self) -> usize {
         2
     }
@@ -117,7 +117,7 @@ impl Batches for Same {
     }
 }
 
-/// Samples of t = 2·x.
+/// Samples of the function t = 2·x.
 pub const SAMPLES: [(f32, f32); 4] = [(1.0, 2.0), (-1.0, -2.0), (0.5, 1.0), (2.0, 4.0)];
 
 /// A trainer of the model on [`SAMPLES`], with weights u and v.
@@ -144,7 +144,7 @@ pub fn weights(device: &mut Device, trainer: &Trainer) -> [f32; 2] {
     [0, 1].map(|param| trainer.store.read_param(device, trainer.graph(), param).unwrap()[0])
 }
 
-/// A log that is written nowhere.
+/// A log without a file and without output.
 pub fn quiet() -> Log {
     Log::new(None, 8, true, false).unwrap()
 }

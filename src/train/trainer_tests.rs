@@ -1,4 +1,4 @@
-//! Steps of a model of two weights, against formulas.
+//! Tests of training steps of a model with two weights, against formulas.
 
 use super::super::toy::{SAMPLES, config, graph, quiet, trainer, weights};
 use super::*;
@@ -6,7 +6,7 @@ use super::*;
 const NEVER: u32 = u32::MAX;
 const START: [f32; 2] = [0.5, 1.5];
 
-/// The gradient of the mean squared error by u and v, in f64.
+/// The gradient of the mean squared error with respect to u and v, in f64.
 fn gradient([u, v]: [f32; 2]) -> [f64; 2] {
     let (u, v) = (f64::from(u), f64::from(v));
     let mut sums = [0.0; 2];
@@ -114,7 +114,7 @@ fn going_back_halves_the_rate() {
     let mut trainer = trainer(&mut device, &config, &graph, START, NEVER);
     let start = trainer.capture(&mut device, &mut quiet()).unwrap();
     trainer.step(&mut device, &mut quiet()).unwrap();
-    trainer.go_back(&mut device, &start).unwrap();
+    trainer.roll_back(&mut device, &start).unwrap();
     assert_eq!(weights(&mut device, &trainer), START);
     trainer.step(&mut device, &mut quiet()).unwrap();
     assert_close(weights(&mut device, &trainer), moved([0.0625; 2]));

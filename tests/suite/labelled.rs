@@ -236,7 +236,7 @@ fn options_of_every_run_are_taken_or_refused() {
         fail(&kind.words(&out, kind.epochs, more), 2, words);
     };
     refuse(&segment, &["--accumulate", "2"], &["train.accumulate = 2", "Dice"]);
-    refuse(&segment, &["--accumulate", "3"], &["train.accumulate = 3", "equal parts"]);
+    refuse(&segment, &["--accumulate", "3"], &["must be a multiple of train.accumulate (3)"]);
     refuse(&segment, &["--precision", "f16"], &["train.precision", "half precision"]);
     refuse(&segment, &["--set", "segment.dyce=1"], &["dyce"]);
     refuse(&finetune, &["--set", "sparsity.penalty=l1"], &["sparsity"]);

@@ -19,7 +19,7 @@ use crate::rng::Stream;
 use crate::spec::{Config, Objectness, PoseAugment};
 use crate::train::feed::{Batches, Inputs};
 use crate::train::labelled::Epochs;
-use crate::train::run::{Found as IsFound, Task};
+use crate::train::run::{Task, ValidationResult};
 use crate::train::step::{LabelLoss, Output, WIDTH};
 use crate::train::{Run, RunFolder, Trainer, checkpoint::Checkpoint};
 use crate::view::{StepParams, View};
@@ -51,7 +51,7 @@ impl std::fmt::Display for Found {
     }
 }
 
-impl IsFound for Found {
+impl ValidationResult for Found {
     fn score(&self) -> f64 {
         self.map50
     }
@@ -70,7 +70,7 @@ pub struct Detecting<'a> {
 }
 
 impl Task for Detecting<'_> {
-    type Found = Found;
+    type Validation = Found;
 
     fn validate(&mut self, device: &mut Device) -> Result<Found> {
         let Subset { set, indices, name } = &self.held;

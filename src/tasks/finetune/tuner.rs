@@ -15,7 +15,7 @@ use crate::spec::{Config, HeadStart};
 use crate::tasks::probe::{ClassifierKind, Design, fit_choosing_penalty};
 use crate::train::feed::{Batches, Inputs};
 use crate::train::labelled::Epochs;
-use crate::train::run::{Found, Task};
+use crate::train::run::{Task, ValidationResult};
 use crate::train::step::{LabelLoss, Output, WIDTH};
 use crate::train::{Run, RunFolder, Trainer, checkpoint::Checkpoint};
 use crate::view::{StepParams, View};
@@ -35,7 +35,7 @@ impl std::fmt::Display for Errors {
     }
 }
 
-impl Found for Errors {
+impl ValidationResult for Errors {
     fn score(&self) -> f64 {
         -self.share
     }
@@ -68,7 +68,7 @@ impl Classification<'_> {
 }
 
 impl Task for Classification<'_> {
-    type Found = Errors;
+    type Validation = Errors;
 
     fn validate(&mut self, device: &mut Device) -> Result<Errors> {
         let Subset { set, indices, name } = &self.held;

@@ -63,7 +63,7 @@ impl ModelPaths {
         }
         let mut out = path.file_stem().unwrap_or_default().to_os_string();
         out.push(format!("-{name}"));
-        let run = path.parent().filter(|folder| RunFolder::is_one(folder)).map(Path::to_owned);
+        let run = path.parent().filter(|folder| RunFolder::is_run(folder)).map(Path::to_owned);
         Self { model: path.to_owned(), run, out: path.with_file_name(out) }
     }
 }
@@ -85,7 +85,7 @@ impl RunRecord {
     /// When a file exists but cannot be read.
     pub fn read(folder: &Path, graph: &Graph) -> Result<Self> {
         let config =
-            if RunFolder::is_one(folder) { Some(RunFolder::open(folder)?.1) } else { None };
+            if RunFolder::is_run(folder) { Some(RunFolder::open(folder)?.1) } else { None };
         if config.as_ref().is_some_and(|config| config.model != graph.spec) {
             return Ok(Self::default());
         }

@@ -23,7 +23,7 @@ use crate::shape::Dims;
 use crate::spec::{Config, SegmentAugment, SegmentSpec};
 use crate::train::feed::{Batches, Inputs};
 use crate::train::labelled::Epochs;
-use crate::train::run::{Found as IsFound, Task};
+use crate::train::run::{Task, ValidationResult};
 use crate::train::step::{LabelLoss, Output, WIDTH};
 use crate::train::{Run, RunFolder, Trainer, checkpoint::Checkpoint};
 use crate::view::{StepParams, View};
@@ -53,7 +53,7 @@ impl std::fmt::Display for Found {
     }
 }
 
-impl IsFound for Found {
+impl ValidationResult for Found {
     fn score(&self) -> f64 {
         self.iou
     }
@@ -72,7 +72,7 @@ pub struct Segmentation<'a> {
 }
 
 impl Task for Segmentation<'_> {
-    type Found = Found;
+    type Validation = Found;
 
     fn validate(&mut self, device: &mut Device) -> Result<Found> {
         let Subset { set, indices, name } = &self.held;
