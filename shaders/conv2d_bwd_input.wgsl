@@ -8,7 +8,7 @@
 // Invocation: one element of x. This is the plain kernel, for any shape.
 // Grid: N*H*W*C invocations.
 // Precondition: `b` is read only if has_bias = 1, `gate` only with GATED. Otherwise any buffer of
-//   the type may be bound.
+//   the type can be bound.
 // Twin: Conv2dBwdInput in src/ops/conv2d/cpu.rs.
 
 override ACTIVATION: u32 = 0u;

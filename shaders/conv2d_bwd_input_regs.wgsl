@@ -13,7 +13,7 @@
 // Grid: stride_h*stride_w * ceil(C / 8) * ceil(N*ceil(H/stride_h)*ceil(W/stride_w) / 8)
 //   invocations, channels fastest, then pixels.
 // Preconditions: `b` is read only if has_bias = 1, `gate` only with GATED; otherwise any buffer of
-//   the type may be bound. Channels past C are computed but not stored: their loads may run past
+//   the type can be bound. Channels past C are computed but not stored: their loads may run past
 //   the end of `w`, so bounds checks must stay on.
 // Twin: Conv2dBwdInput in src/ops/conv2d/cpu.rs.
 

@@ -14,6 +14,6 @@
 // Grid: stride_h*stride_w * ceil(N*ceil(H/stride_h)*ceil(W/stride_w) / 64) * ceil(C / (4*COLUMNS))
 //   workgroups, channels fastest.
 // Preconditions: `b` is read only if has_bias = 1, `gate` only with GATED; otherwise any buffer of
-//   the type may be bound. Channels past C are computed but not stored: their loads may run past
+//   the type can be bound. Channels past C are computed but not stored: their loads may run past
 //   the end of `w`, so bounds checks must stay on.
 // Twin: Conv2dBwdInput in src/ops/conv2d/cpu.rs.

@@ -8,7 +8,7 @@
 // Invocation: vec4s i, i + stride, ... The workgroup's sum goes to partials[workgroup], and
 //   sum_scalar adds those.
 // Grid: at most 256 workgroups of 256.
-// Precondition: without REVIVE `idle` is not read, and any f32 buffer may be bound.
+// Precondition: without REVIVE `idle` is not read, and any f32 buffer can be bound.
 // Twin: L1Penalty in src/ops/loss/cpu.rs.
 
 // f: a code of common/activation.wgsl from 0 to 6, whose slope follows from the output.

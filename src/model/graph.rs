@@ -197,7 +197,8 @@ impl Graph {
         self.nodes[node].params().any(|param| self.params[param].role == ParamRole::Learned)
     }
 
-    /// Name of a learned layer that a node depends on, the node itself included, if there is one.
+    /// Name of a learned layer that a node depends on, the node itself included. `None` if it
+    /// depends on none.
     pub fn learned_before(&self, node: usize) -> Option<&str> {
         let mut reached = vec![false; node + 1];
         reached[node] = true;

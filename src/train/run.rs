@@ -327,7 +327,7 @@ impl<'a, T: Task> Run<'a, T> {
     }
 
     /// Saves the state for a rollback, at the start and after each validation that is the best so
-    /// far. Checkpoints cannot serve for that: they may be written after training has begun to
+    /// far. Checkpoints cannot serve for that: they can be written after training has begun to
     /// diverge.
     fn keep_rollback(&mut self, device: &mut Device, log: &mut Log) -> Result<()> {
         if self.config.train.retries == 0 {

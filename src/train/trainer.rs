@@ -312,8 +312,8 @@ impl<'a> Trainer<'a> {
     }
 
     /// Creates a trainer for labelled images. `data` is the size of the images in host memory, in
-    /// bytes. With `initialise`, parameters are initialised from `train.from`; a resumed run does not
-    /// need that.
+    /// bytes. With `initialise`, parameters are initialised from `train.from`, which a resumed run
+    /// does not need.
     ///
     /// # Errors
     /// If training takes more memory than allowed, or the model has no head.

@@ -336,7 +336,7 @@ fn segmentation(mut d: Direct, case: &Case) -> Result<Prepared> {
     let (n, dims) = batch_of(case, case.input("y")?)?;
     let (pixels, classes, width) = (n * dims.area(), dims.c, 2);
     let y = d.maps(case.input("y")?, dims)?;
-    // Labels may be out of range where the weight is 0.
+    // Labels can be out of range where the weight is 0.
     let labels = d.indices(case.indices("target", pixels, usize::MAX)?)?;
     let weights = d.input(case.sized("weights", pixels)?.reals())?;
     let dy = d.output("grad_y", pixels * classes, Unpack::Maps(dims))?;

@@ -181,7 +181,7 @@ fn product<T: Real>(
     /// Rows of b that are copied into a dense block, which fits a second-level cache.
     const DEPTH: usize = 512;
     /// Numbers of rows for which b is copied: with so few rows the gemm crate does not pack b,
-    /// whose rows may be memory pages apart. With even fewer, b is read only once or twice, so a
+    /// whose rows can be memory pages apart. With even fewer, b is read only once or twice, so a
     /// copy does not pay.
     const UNPACKED: std::ops::RangeInclusive<usize> = 5..=64;
     let rows = a.len() / k;

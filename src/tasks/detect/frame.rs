@@ -42,9 +42,9 @@ impl Frame {
 }
 
 /// Puts an image (H,W,C bytes) into a square, whose values are on the 0–1 scale. The longer side of
-/// the image becomes `zoom` times the side of the square. `at`, down and across, is the share of the
-/// free space above and left of the image: 0 aligns it with the top or left edge, 0.5 centres it, 1
-/// aligns it with the bottom or right edge.
+/// the image becomes `zoom` times the side of the square. `at`, down and across, is the share of
+/// the free space above and left of the image: 0 aligns it with the top or left edge, 0.5 centres
+/// it, 1 aligns it with the bottom or right edge.
 pub fn letterbox(
     pixels: &[u8],
     [h, w, c]: [usize; 3],
