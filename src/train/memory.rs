@@ -3,9 +3,9 @@
 use super::data::Prepared;
 use super::feed;
 use super::order::Samples;
+use super::plan;
 use super::prefetch::Ahead;
 use super::step::{self, Planned};
-use super::trainer;
 use crate::data::{Patch, Pixels};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -111,7 +111,7 @@ impl Fixed {
             parameters: store.bytes(),
             data: prepared.train.held_bytes() + on_the_device + samples.bytes(),
             validation: prepared.validation.held_bytes() + chosen + pass,
-            losses: (4 * step::WIDTH as u64 * trainer::slots(config.train.log_every))
+            losses: (4 * step::WIDTH as u64 * plan::slots(config.train.log_every))
                 .saturating_mul(config.train.accumulate as u64),
         }
     }
@@ -177,7 +177,7 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
     let allowed = Allowed { one, own: budget.map(|budget| budget - fixed.all() - min_ahead) };
     let (batch, parts) = (config.train.batch, config.train.accumulate);
     let needs = |n: usize| {
-        let spec = trainer::spec(device, config, graph, &store, None, store.weights)?;
+        let spec = plan::reconstruction_step(device, config, graph, &store, None, store.weights)?;
         let mut planned = step::planned_bytes(&step::StepSpec { n, ..spec })?;
         let host =
             streamed.map_or(0, |_| feed::batch_bytes(dims, [n.saturating_mul(parts), parts]));

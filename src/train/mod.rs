@@ -15,6 +15,7 @@ pub mod labelled;
 mod log;
 mod memory;
 pub mod order;
+mod plan;
 pub mod prefetch;
 #[cfg(feature = "cli")]
 pub mod reconstruction;

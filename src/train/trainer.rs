@@ -8,14 +8,14 @@ use super::data::Prepared;
 use super::feed::{self, Batches, Feed, Inputs};
 use super::log::{Log, Progress};
 use super::memory::{self, Intended, MemoryPlan};
+use super::plan;
 use super::schedule::Schedule;
-use super::step::{self, LabelLoss, Objective, Reconstruction, Resident, Step, StepSpec, WIDTH};
+use super::step::{self, LabelLoss, Step, WIDTH};
 use super::whiten;
 use crate::device::{Allocation, Device, Pending};
 use crate::error::{Error, ErrorKind as Kind, Result};
-use crate::model::{self, Graph, ParamRole, Purpose, Store};
-use crate::spec::{Config, LayerOp, PenaltyName, Precision, TrainSpec};
-use crate::view::View;
+use crate::model::{self, Graph, Purpose, Store};
+use crate::spec::Config;
 
 /// A training run in progress.
 #[derive(Debug)]
@@ -64,158 +64,6 @@ pub struct Trainer<'a> {
     paused: Duration,
 }
 
-/// Builds the step of an autoencoder from a configuration.
-pub(super) fn spec<'s>(
-    device: &Device,
-    config: &'s Config,
-    graph: &'s Graph,
-    store: &'s Store,
-    resident: Option<Resident>,
-    scalars: View,
-) -> Result<StepSpec<'s>> {
-    let (n, loss) = (config.train.batch / config.train.accumulate, config.loss.resolve());
-    let half = match config.train {
-        TrainSpec { precision: Precision::F32, .. } => None,
-        TrainSpec { loss_scale, .. } if loss_scale > 0.0 => Some(loss_scale),
-        // Gradients have the scale of the summed loss, not of its mean.
-        _ => Some(loss.divisor(n, n * graph.nodes[graph.output].dims.len()) as f64),
-    };
-    let objective = Objective::Reconstruction(Reconstruction {
-        corruption: &config.corruption,
-        loss,
-        sparsity: &config.sparsity,
-        resident,
-        count_code: true,
-    });
-    Ok(StepSpec {
-        graph,
-        store,
-        n,
-        parts: config.train.accumulate,
-        objective,
-        half,
-        optimizer: &config.optimizer,
-        encoder: 0,
-        scalars,
-        binding: device.max_elements(),
-    })
-}
-
-/// Builds the step of a model with a head that learns from labels.
-fn labelled_spec<'s>(
-    device: &Device,
-    config: &'s Config,
-    graph: &'s Graph,
-    store: &'s Store,
-    loss: &'s dyn LabelLoss,
-    scalars: View,
-) -> Result<StepSpec<'s>> {
-    let n = config.train.batch / config.train.accumulate;
-    let half = match config.train {
-        TrainSpec { precision: Precision::F32, .. } => None,
-        TrainSpec { loss_scale, .. } if loss_scale > 0.0 => Some(loss_scale),
-        _ => Some(loss.divisor(n)),
-    };
-    // The layers of the head come last, and so do their parameters.
-    let head = graph.params.iter().position(|param| of_head(&param.name));
-    let head =
-        head.ok_or_else(|| Error::usage(format!("the model has no layer {}", model::HEAD)))?;
-    Ok(StepSpec {
-        graph,
-        store,
-        n,
-        parts: config.train.accumulate,
-        objective: Objective::Labels(loss),
-        half,
-        optimizer: &config.optimizer,
-        encoder: store.weight(head).start,
-        scalars,
-        binding: device.max_elements(),
-    })
-}
-
-/// Whether a parameter belongs to a layer of the head.
-fn of_head(name: &str) -> bool {
-    name.strip_prefix(model::HEAD).is_some_and(|rest| rest.starts_with('.'))
-}
-
-/// Number of steps whose losses are kept: two logging intervals, so that one is filled while the
-/// Number of steps whose losses are kept: at least two logging intervals.
-pub(super) fn slots(log_every: u64) -> u64 {
-    (2 * log_every).next_power_of_two().max(64)
-}
-
-/// Fails if the configuration, the samples and the model cannot be combined.
-fn check(config: &Config, graph: &Graph) -> Result<()> {
-    let dims = graph.nodes[0].dims;
-    if config.data.turn && dims.h != dims.w {
-        return Err(Error::usage(format!(
-            "data.turn: samples of {}x{} are not square; turn it off, or set a square model.input",
-            dims.w, dims.h
-        )));
-    }
-    if let Some(scale) =
-        config.corruption.scales.iter().find(|scale| dims.h % *scale + dims.w % *scale > 0)
-    {
-        return Err(Error::usage(format!(
-            "corruption.scales: samples of {}x{} are not divisible by {scale}; set data.crop to a \
-             multiple of all scales",
-            dims.w, dims.h
-        )));
-    }
-    check_batch(config, graph)?;
-    let parts = config.train.accumulate;
-    if graph.target > 0 && !config.corruption.is_none() {
-        return Err(Error::usage(
-            "model.target: a model trained to undo a corruption must reconstruct the clean input; \
-             remove model.target or the corruption",
-        ));
-    }
-    if config.optimizer.encoder_lr != 1.0 {
-        return Err(Error::usage(
-            "optimizer.encoder_lr: an autoencoder has no head; remove this setting",
-        ));
-    }
-    let whole = |op: &LayerOp| op.selection().is_some_and(|selection| selection.over_batch);
-    let layer = graph
-        .nodes
-        .iter()
-        .find(|node| node.op.as_ref().is_some_and(whole))
-        .map(|node| format!("layer {}", node.name));
-    let penalty = (config.sparsity.penalty == PenaltyName::Kl && config.sparsity.beta > 0.0)
-        .then(|| "the KL penalty".to_owned());
-    match layer.or(penalty) {
-        Some(what) if parts > 1 => Err(Error::usage(format!(
-            "train.accumulate = {parts}: {what} needs the whole batch at once; set \
-             train.accumulate to 1"
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// Fails unless the batch splits into equal parts and some parameter is learned.
-fn check_batch(config: &Config, graph: &Graph) -> Result<()> {
-    let (batch, parts) = (config.train.batch, config.train.accumulate);
-    if u32::try_from(batch).is_err() {
-        return Err(Error::usage(format!(
-            "train.batch = {batch}: a step has at most {} samples",
-            u32::MAX
-        )));
-    }
-    if !batch.is_multiple_of(parts) {
-        return Err(Error::usage(format!(
-            "train.batch = {batch} must be a multiple of train.accumulate ({parts}); use {}",
-            batch.next_multiple_of(parts)
-        )));
-    }
-    if graph.params.iter().all(|param| param.role != ParamRole::Learned) {
-        return Err(Error::usage(
-            "model: every layer is frozen or has no parameters; unfreeze a layer",
-        ));
-    }
-    Ok(())
-}
-
 /// Parts that a [`Trainer`] is assembled from.
 struct Layout {
     store: Store,
@@ -254,7 +102,7 @@ fn begin(
 
 /// Allocates the ring of scalars.
 fn scalars(device: &mut Device, config: &Config, total: u64) -> Result<Allocation> {
-    let slots = slots(config.train.log_every.min(total)) as usize;
+    let slots = plan::slots(config.train.log_every.min(total)) as usize;
     device.alloc_real("scalars of steps", slots * config.train.accumulate * WIDTH)
 }
 
@@ -278,7 +126,7 @@ impl<'a> Trainer<'a> {
         prepared: &Prepared,
     ) -> Result<Self> {
         let batch = config.train.batch;
-        check(config, graph)?;
+        plan::check(config, graph)?;
         device.takes(config.train.precision).map_err(|error| error.at("train.precision"))?;
         let purpose = purpose(config);
         let dims = graph.nodes[0].dims;
@@ -299,7 +147,8 @@ impl<'a> Trainer<'a> {
         whiten::fit(device, graph, &store, &prepared.train, config)?;
         step::begin(device, graph, &store)?;
         let scalars = scalars(device, config, total)?;
-        let spec = spec(device, config, graph, &store, feed.resident(), *scalars)?;
+        let spec =
+            plan::reconstruction_step(device, config, graph, &store, feed.resident(), *scalars)?;
         let terms = vec![
             ("reconstruction", step::RECONSTRUCTION),
             ("sparsity", step::SPARSITY),
@@ -326,7 +175,7 @@ impl<'a> Trainer<'a> {
         data: u64,
         initialise: bool,
     ) -> Result<Self> {
-        check_batch(config, graph)?;
+        plan::check_batch(config, graph)?;
         if let Some(why) = loss.needs_whole_batch().filter(|_| config.train.accumulate > 1) {
             return Err(Error::usage(format!(
                 "train.accumulate = {}: {why} needs the whole batch at once; set it to 1",
@@ -338,7 +187,7 @@ impl<'a> Trainer<'a> {
         let total = Self::total_steps(config, batches.steps_per_epoch());
         let planned = {
             let store = Store::layout(graph, purpose);
-            let spec = labelled_spec(device, config, graph, &store, loss, store.weights)?;
+            let spec = plan::labelled_step(device, config, graph, &store, loss, store.weights)?;
             memory::check_labelled(device, config, store.bytes(), data, step::planned_bytes(&spec)?)
         };
         planned?;
@@ -346,7 +195,7 @@ impl<'a> Trainer<'a> {
         let (store, copied) = begin(device, config, graph, purpose, from)?;
         step::begin(device, graph, &store)?;
         let scalars = scalars(device, config, total)?;
-        let spec = labelled_spec(device, config, graph, &store, loss, *scalars)?;
+        let spec = plan::labelled_step(device, config, graph, &store, loss, *scalars)?;
         let half = spec.half;
         let terms: Vec<_> = loss.terms().iter().enumerate().map(|(i, name)| (*name, i)).collect();
         let losses = terms.len();
@@ -392,7 +241,7 @@ impl<'a> Trainer<'a> {
             losses,
             encoder_lr: config.optimizer.encoder_lr,
             scalars,
-            slots: slots(log_every),
+            slots: plan::slots(log_every),
             log_every,
             batch: config.train.batch,
             parts: config.train.accumulate,
