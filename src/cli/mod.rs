@@ -237,7 +237,7 @@ impl Common {
         Ok(device)
     }
 
-    /// The user's kernel table for an adapter, if it may be used.
+    /// The user's kernel table for an adapter, if it is enabled.
     fn table(&self, adapter: &Adapter) -> csae::internals::error::Result<Option<Tuned>> {
         let identity = adapter.identity();
         let path = Tuned::path(&identity).filter(|_| self.kernels == Kernels::Auto);
@@ -473,7 +473,7 @@ fn out_raw(bytes: &[u8]) {
     }
 }
 
-/// Checks that a file may be written.
+/// Checks that a file can be written.
 ///
 /// # Errors
 /// If it exists and `force` is not set.

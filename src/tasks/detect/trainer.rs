@@ -83,8 +83,8 @@ impl Task for Detecting<'_> {
     }
 }
 
-/// Lays out the training of a detector on some images, validated on others. `data` is what all
-/// images take in the host's memory, in bytes.
+/// Sets up the training of a detector on `fit`, validated on `held`. `data` is the size of all
+/// images in host memory, in bytes.
 ///
 /// # Errors
 /// When it takes more memory than is allowed, or the model has no grid head.

@@ -86,8 +86,8 @@ impl Task for Segmentation<'_> {
     }
 }
 
-/// Lays out the training of a segmenter on some images, validated on others. `data` is what all
-/// images take in the host's memory, in bytes.
+/// Sets up the training of a segmenter on `fit`, validated on `held`. `data` is the size of all
+/// images in host memory, in bytes.
 ///
 /// # Errors
 /// When it takes more memory than is allowed, or the model gives no class to each pixel.
@@ -142,7 +142,7 @@ fn data_hash(part: &Subset<SegmentationSet>) -> Hash {
     Hash::default().with(bytemuck::cast_slice(&sizes))
 }
 
-/// Crops of an image in an epoch: as many as cover it, at most 16.
+/// Number of crops of an image in an epoch: enough to cover it, at most 16.
 fn crops_of(set: &SegmentationSet, number: usize, input: Dims) -> usize {
     let (h, w) = set.size(number);
     (h * w).div_ceil(input.area()).clamp(1, MAX_CROPS)
