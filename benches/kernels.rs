@@ -1,7 +1,9 @@
-//! `cargo bench`: every case of the built-in table (`src/verify/table.rs`), forward and backward,
-//! compiled once and run again and again. The device is the one that `CSAE_DEVICE` names as for
-//! `--device`, `auto` unless set: `CSAE_DEVICE=cpu cargo bench -- conv2d`. Cases are small and odd,
-//! so that times are mostly those of starting a kernel; `csae bench` has the shapes of real models.
+//! `cargo bench`: times every case of the built-in table (`src/verify/table.rs`), forward and
+//! backward.
+//!
+//! Each case is compiled once and run repeatedly. `CSAE_DEVICE` selects the device like `--device`
+//! (default `auto`): `CSAE_DEVICE=cpu cargo bench -- conv2d`. The cases are small and have odd
+//! sizes, so the times are mostly launch overhead. `csae bench` measures the shapes of real models.
 
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use csae::internals::view::StepParams;
 
 fn bench(criterion: &mut Criterion, device: &mut Device, case: &Case) -> Result<()> {
     let prepared = verify::prepare(device, case)?;
-    // Writes the inputs and runs once, so that pipelines are there.
+    // The first run creates the pipelines, which must not be timed.
     prepared.execute(device)?;
     let program = device.compile(prepared.calls.clone())?;
     criterion.bench_function(&case.id(), |bencher| {

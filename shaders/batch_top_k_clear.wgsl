@@ -1,6 +1,6 @@
 //!include grid key batch_top_k
 // Initialises the records of a batch-wide top-k selection: every digit count is 0, `wanted`
-//   elements are still to be found, and the smallest key above 0 is NONE.
+//   elements are still to be found, and NONE is the smallest key above 0.
 // Layouts: work (passes, RECORD), see common/batch_top_k.wgsl.
 // Invocation: one word.
 // Grid: `words` invocations.

@@ -8,7 +8,7 @@
 //   in turn, so that neighbouring invocations read neighbouring addresses.
 // Grid: blocks * slices workgroups of 256.
 // Preconditions: `lanes` is a power of two, at least 4 if a column is one channel. Without WEIGHTED
-//   `weight` is not read, and any f32 buffer may be bound.
+//   `weight` is not read, and any f32 buffer can be bound.
 // Twin: ChannelSum in src/ops/reduce/cpu.rs.
 struct Params {
     rows: u32,

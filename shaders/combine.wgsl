@@ -3,7 +3,7 @@
 // Layouts: a, b and y have the same length.
 // Invocation: one vec4. Lanes past the end fall in the buffer's padding.
 // Grid: ceil(len / 4) invocations.
-// Precondition: with has_b = 0 `b` is not read, and any buffer of the type may be bound.
+// Precondition: with has_b = 0 `b` is not read, and any buffer of the type can be bound.
 // Twin: Combine in src/ops/elementwise/cpu.rs.
 struct Params {
     vectors: u32,

@@ -1,13 +1,14 @@
 //!include conv2d fours nan map gate activation grid
 // x[n,h,w,c] = f(b[c] + sum over r,s,k of y[n,p,q,k] * w[r,s,c,k]) over the (p,q) with p*stride -
 //   pad + r*dilation = h, and the same for columns. k runs over the group of c. This is the
-//   gradient of a convolution by its input, and the forward pass of a transposed convolution.
+//   gradient of a convolution with respect to its input, and the forward pass of a transposed
+//   convolution.
 // GATED: x = f'(from gate) * sum, where `gate` (as large as x) is the output of f.
 // Layouts: y (N,P,Q,K), w (R,S,C/groups,K), b (C), x and gate (N,H,W,C).
 // Invocation: one element of x. This is the plain kernel, for any shape.
 // Grid: N*H*W*C invocations.
 // Precondition: `b` is read only if has_bias = 1, `gate` only with GATED. Otherwise any buffer of
-//   the type may be bound.
+//   the type can be bound.
 // Twin: Conv2dBwdInput in src/ops/conv2d/cpu.rs.
 
 override ACTIVATION: u32 = 0u;

@@ -2,7 +2,7 @@
 //!include matrix matrix_tile rows conv2d_bwd_input_product
 // x[n,h,w,c] = f(b[c] + sum over r,s,k of y[n,p,q,k] * w[r,s,c,k]) over the (p,q) with p*stride -
 //   pad + r*dilation = h, and the same for columns, without groups. This is the gradient of a
-//   convolution by its input, and the forward pass of a transposed convolution.
+//   convolution with respect to its input, and the forward pass of a transposed convolution.
 // GATED: x = f'(from gate) * sum, where `gate` (as large as x) is the output of f.
 // Layouts: y (N,P,Q,K), w (R,S,C,K), b (C), x and gate (N,H,W,C). `y4`, `w4` and `x4` are `y`, `w`
 //   and `x` bound as vec4s. VEC_C: C is a multiple of 4. VEC_K: K is a multiple of 4.
@@ -16,6 +16,6 @@
 //   workgroups, channels fastest.
 // Preconditions: maps in half precision; cooperative matrices of 16 by 16 f16 with f32 sums;
 //   subgroups of 32. `b` is read only if has_bias = 1, `gate` only with GATED; otherwise any buffer
-//   of the type may be bound. Channels past C are computed but not stored: their loads may run past
+//   of the type can be bound. Channels past C are computed but not stored: their loads may run past
 //   the end of `w`, so bounds checks must stay on.
 // Twin: Conv2dBwdInput in src/ops/conv2d/cpu.rs.

@@ -1,7 +1,7 @@
 //!include conv2d fours nan map gate activation grid
 // x[n,h,w,c] = f(b[c] + sum over r,s,k of y[n,p,q,k] * w[r,s,c,k]) over the (p,q) with p*stride -
 //   pad + r*dilation = h, and the same for columns, without groups. This is the gradient of a
-//   convolution by its input, and the forward pass of a transposed convolution.
+//   convolution with respect to its input, and the forward pass of a transposed convolution.
 // GATED: x = f'(from gate) * sum, where `gate` (as large as x) is the output of f.
 // Layouts: y (N,P,Q,K), w (R,S,C,K), b (C), x and gate (N,H,W,C). `y4` and `w4` are `y` and `w`
 //   bound as vec4s. VEC_K: K is a multiple of 4. NARROW: C <= 4.
@@ -13,7 +13,7 @@
 // Grid: stride_h*stride_w * ceil(C / 8) * ceil(N*ceil(H/stride_h)*ceil(W/stride_w) / 8)
 //   invocations, channels fastest, then pixels.
 // Preconditions: `b` is read only if has_bias = 1, `gate` only with GATED; otherwise any buffer of
-//   the type may be bound. Channels past C are computed but not stored: their loads may run past
+//   the type can be bound. Channels past C are computed but not stored: their loads may run past
 //   the end of `w`, so bounds checks must stay on.
 // Twin: Conv2dBwdInput in src/ops/conv2d/cpu.rs.
 

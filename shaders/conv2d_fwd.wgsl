@@ -6,7 +6,7 @@
 // Invocation: one element of y. This is the plain kernel, for any shape.
 // Grid: N*P*Q*K invocations.
 // Precondition: `b` is read only if has_bias = 1, `gate` only with GATED. Otherwise any buffer of
-//   the type may be bound.
+//   the type can be bound.
 // Twin: Conv2dFwd in src/ops/conv2d/cpu.rs.
 
 override GATED: bool = false;

@@ -11,6 +11,6 @@
 // Grid: ceil(N*P*Q / 64) * ceil(K / (4*COLUMNS)) workgroups, filters fastest.
 // Preconditions: maps in half precision; cooperative matrices of 16 by 16 f16 with f32 sums;
 //   subgroups of 32. `b` is read only if has_bias = 1, `gate` only with GATED; otherwise any buffer
-//   of the type may be bound. Filters past K are computed but not stored: their loads may run past
+//   of the type can be bound. Filters past K are computed but not stored: their loads may run past
 //   the end of `w`, so bounds checks must stay on.
 // Twin: Conv2dFwd in src/ops/conv2d/cpu.rs.

@@ -9,6 +9,6 @@
 // Invocation: 8 consecutive pixels (n,p,q) by 8 filters.
 // Grid: ceil(N*P*Q / 8) * ceil(K / 8) invocations, filters fastest.
 // Preconditions: `b` is read only if has_bias = 1, `gate` only with GATED; otherwise any buffer of
-//   the type may be bound. Filters past K are computed but not stored: their loads may run past the
+//   the type can be bound. Filters past K are computed but not stored: their loads may run past the
 //   end of `w`, so bounds checks must stay on.
 // Twin: Conv2dFwd in src/ops/conv2d/cpu.rs.

@@ -10,6 +10,6 @@
 // Invocation: 4 consecutive pixels by 4*COLUMNS filters.
 // Grid: ceil(N*P*Q / 32) * ceil(K / (4*COLUMNS)) workgroups, filters fastest.
 // Preconditions: subgroups of 8 invocations or more. `b` is read only if has_bias = 1, `gate` only
-//   with GATED; otherwise any buffer of the type may be bound. Filters past K are computed but not
+//   with GATED; otherwise any buffer of the type can be bound. Filters past K are computed but not
 //   stored: their loads may run past the end of `w`, so bounds checks must stay on.
 // Twin: Conv2dFwd in src/ops/conv2d/cpu.rs.

@@ -6,7 +6,7 @@
 // Invocation: one element of y. This is the plain kernel.
 // Grid: one invocation for each element of y.
 // Preconditions: K is a multiple of 4. `b` is read only if has_bias = 1; otherwise any f32 buffer
-//   may be bound.
+//   can be bound.
 // Twin: Conv2dMaxPoolFwd in src/ops/conv2d/cpu.rs.
 
 @group(0) @binding(4) var<storage, read_write> y: array<Map>;

@@ -9,5 +9,5 @@
 // Workgroup: 16 windows by 4*COLUMNS filters.
 // Grid: ceil(windows / 16) * ceil(K / (4*COLUMNS)) workgroups, filters fastest.
 // Preconditions: those of conv2d_fwd_matrix; K is a multiple of 4. `b` is read only if has_bias =
-//   1; otherwise any f32 buffer may be bound.
+//   1; otherwise any f32 buffer can be bound.
 // Twin: Conv2dMaxPoolFwd in src/ops/conv2d/cpu.rs.

@@ -8,5 +8,5 @@
 // Invocation: two windows by 8 filters.
 // Grid: ceil(windows / 2) * ceil(K / 8) invocations, filters fastest.
 // Preconditions: those of conv2d_fwd_regs; K is a multiple of 4. `b` is read only if has_bias = 1;
-//   otherwise any f32 buffer may be bound.
+//   otherwise any f32 buffer can be bound.
 // Twin: Conv2dMaxPoolFwd in src/ops/conv2d/cpu.rs.

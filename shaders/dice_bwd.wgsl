@@ -1,7 +1,7 @@
 //!include grid fours map
 // dy += scale * q * (g - sum over classes of q * g) for each pixel with a nonzero weight: the
-//   gradient of the soft Dice loss by the logits, where q = softmax(logits) and g is the slope by q
-//   from dice_slopes.
+//   gradient of the soft Dice loss with respect to the logits. q = softmax(logits), and g is the
+//   derivative of the loss with respect to q, from dice_slopes.
 // Layouts: q and dy (pixels, classes), labels and weights (pixels), partials as written by
 //   dice_slopes.
 // Invocation: one pixel.

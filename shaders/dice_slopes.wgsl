@@ -2,8 +2,10 @@
 // Finishes the soft Dice loss of each class c. I and U are the sums that dice_sums wrote, added
 //   over the slices, and s = smoothing:
 //   partials[c] = 1 - (2 I + s) / (U + s), the loss
-//   partials[classes + c] = (2 I + s) / (U + s)^2, its slope by q[c] where c is not the label
-//   partials[2 classes + c] = 2 / (U + s), by which the slope is lower where c is the label
+//   partials[classes + c] = (2 I + s) / (U + s)^2, its derivative with respect to q[c] where c is
+//     not the label
+//   partials[2 classes + c] = 2 / (U + s), which is subtracted from the derivative where c is the
+//     label
 // Layouts: partials (3 classes, then at `start` (classes, slices, 2)).
 // Invocation: one class.
 // Grid: `classes` invocations, workgroups of 64.

@@ -1,6 +1,7 @@
 //!include grid fours map log
-// Loss of an anchor-free detector on a grid of cells, and its gradient by y. Cell i has weight
-//   w[i]. Objects are assigned to cells; a cell has an object if its label is below `classes`.
+// Loss of an anchor-free detector on a grid of cells, and its gradient with respect to y. Cell i
+//   has weight w[i]. Objects are assigned to cells; a cell has an object if its label is below
+//   `classes`.
 //   objectness, with q = sigmoid(logit): -positive (1 - q)^gamma ln q if the cell has an object,
 //     else -negative q^gamma ln(1 - q) (focal loss)
 //   box, cells with an object: 1 - IoU + d^2 / c^2, d the distance of the centres, c the diagonal
@@ -42,7 +43,7 @@ fn softplus(x: f32) -> f32 {
     return max(x, 0.0) + log_ratio(1.0 + small, 1.0, small);
 }
 
-// (loss, gradient by the logit) of objectness.
+// (loss, derivative with respect to the logit) of objectness.
 fn objectness(logit: f32, has_object: bool) -> vec2<f32> {
     // x is the logit of the right answer, q its probability, r = 1 - q without cancellation.
     let x = select(-logit, logit, has_object);
@@ -60,7 +61,7 @@ fn objectness(logit: f32, has_object: bool) -> vec2<f32> {
 }
 
 // One axis of a predicted interval [a, b] and the target [s, t]: the length of their overlap and of
-// the interval that encloses both, each with its slopes by a and b.
+// the interval that encloses both, each with its derivatives with respect to a and b.
 struct Side {
     overlap: f32,
     overlap_a: f32,
@@ -122,12 +123,12 @@ fn main(
         let diagonal2 = across.hull * across.hull + down.hull * down.hull;
         let offset = centre - target_centre;
         let distance2 = dot(offset, offset);
-        // Slopes of the box loss by the intersection, the predicted area and c^2.
+        // Derivatives of the box loss with respect to intersection, predicted area and c^2.
         let by_intersection =
             select(0.0, -(union_area + intersection) / (union_area * union_area), intersects);
         let by_area = intersection / (union_area * union_area);
         let by_diagonal2 = -distance2 / (diagonal2 * diagonal2);
-        // Slopes by the edges of the predicted box.
+        // Derivatives with respect to the edges of the predicted box.
         let low_x = by_intersection * down.overlap * across.overlap_a
             + by_diagonal2 * 2.0 * across.hull * across.hull_a;
         let high_x = by_intersection * down.overlap * across.overlap_b

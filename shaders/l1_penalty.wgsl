@@ -1,13 +1,14 @@
 //!include grid fours nan map step activation idle
 // dz += scale * sparsity_scale * sign(z), with sign(0) = 0 and scale = lambda / n;
 //   partials[workgroup] = sum of |z|.
-// With ACTIVATION, z = f(x) and dz becomes the gradient by x: it is multiplied by f', computed from
-//   z. With REVIVE, `push` is then subtracted where idle[c] >= patience, as in revive.wgsl.
+// With ACTIVATION, z = f(x) and dz becomes the gradient with respect to x: it is multiplied by f',
+//   computed from z. With REVIVE, `push` is then subtracted where idle[c] >= patience, as in
+//   revive.wgsl.
 // Layouts: z and dz (N,H,W,C), idle (C).
 // Invocation: vec4s i, i + stride, ... The workgroup's sum goes to partials[workgroup], and
 //   sum_scalar adds those.
 // Grid: at most 256 workgroups of 256.
-// Precondition: without REVIVE `idle` is not read, and any f32 buffer may be bound.
+// Precondition: without REVIVE `idle` is not read, and any f32 buffer can be bound.
 // Twin: L1Penalty in src/ops/loss/cpu.rs.
 
 // f: a code of common/activation.wgsl from 0 to 6, whose slope follows from the output.

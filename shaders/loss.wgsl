@@ -7,8 +7,8 @@
 //   3     -t ln y - (1 - t) ln(1 - y), logs >= -100     scale * (y - t) / max(y (1 - y), 1e-12)
 //   4     r = sqrt((y - t)^2 + eps^2)                   scale * (y - t) / r
 // The constants -100 and 1e-12 of KIND 3 are PyTorch's.
-// With ACTIVATION, y = f(x) and dy becomes the gradient by x: it is multiplied by f', computed from
-//   y.
+// With ACTIVATION, y = f(x) and dy becomes the gradient with respect to x: it is multiplied by f',
+//   computed from y.
 // Layouts: y, t and dy have the same length.
 // Invocation: vec4s i, i + stride, ... The workgroup's unscaled sum goes to partials[workgroup],
 //   and sum_scalar adds those.

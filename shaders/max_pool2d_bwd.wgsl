@@ -7,7 +7,7 @@
 //   Without VEC each is computed on its own, with the same value in every lane. Elements past the
 //   end fall in the buffer's padding.
 // Grid: ceil(len / 4) invocations, len the number of elements of dx.
-// Precondition: with ACTIVATION = 0 `y` is not read, and any map may be bound.
+// Precondition: with ACTIVATION = 0 `y` is not read, and any map can be bound.
 // Twin: MaxPool2dBwd in src/ops/pool2d/cpu.rs.
 
 // f: a code of common/activation.wgsl from 0 to 6, whose slope follows from the output.

@@ -9,7 +9,7 @@
 //   window, or none at the lower and right edges.
 // Grid: N * ceil(H / stride_h) * ceil(W / stride_w) * C/4 invocations, channels fastest.
 // Preconditions: strides are at least as large as the kernel; no padding; C is a multiple of 4.
-//   With ACTIVATION = 0 `y` is not read, and any map may be bound.
+//   With ACTIVATION = 0 `y` is not read, and any map can be bound.
 // Twin: MaxPool2dBwd in src/ops/pool2d/cpu.rs.
 
 // f: a code of common/activation.wgsl from 0 to 6, whose slope follows from the output.

@@ -4,7 +4,7 @@
 // Layouts: x and y (N,H,W,C); threshold and slope (C); level (N).
 // Invocation: one vec4 of y.
 // Grid: ceil(len / 4) invocations.
-// Precondition: without LEVELS `slope` and `level` are not read, and any f32 buffer may be bound.
+// Precondition: without LEVELS `slope` and `level` are not read, and any f32 buffer can be bound.
 // Twin: SoftThresholdFwd in src/ops/soft_threshold/cpu.rs.
 
 @group(0) @binding(5) var<storage, read_write> y: array<Map4>;

@@ -220,7 +220,7 @@ impl Device {
     pub fn budget_with(&self, taken: u64) -> Option<u64> {
         let shares = self.kind_of_gpu().is_none_or(|gpu| gpu.adapter().shares_memory());
         let free = if shares { budget::free() } else { None };
-        // What was returned is freed before the next buffer is made.
+        // Returned buffers are freed before the next one is made.
         let taken = taken.saturating_add(self.buffers.returned_bytes());
         [self.limit, free.map(|free| free.saturating_add(taken))].into_iter().flatten().min()
     }

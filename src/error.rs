@@ -20,9 +20,9 @@ pub enum ErrorKind {
     Data,
 }
 
-/// Why the library could not do something.
+/// An error of the library.
 ///
-/// The message is one line: what is wrong, where, and what to do next.
+/// The message is one line: where (file, flag, layer), what is wrong, and what to do next.
 ///
 /// # Examples
 ///
@@ -33,7 +33,7 @@ pub enum ErrorKind {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Error {
-    /// What kind of failure it is.
+    /// The category of the failure.
     pub kind: ErrorKind,
     message: String,
 }

@@ -167,8 +167,8 @@ impl Lock {
     /// Takes the lock on the file `path`, which is created if it does not exist. Returns `None` if
     /// another process holds the lock.
     ///
-    /// Where the file cannot be written, or the file system has no locks, the lock succeeds without
-    /// locking anything: nothing there can be written by two processes, or nothing can prevent it.
+    /// If the file is not writable or the file system has no locks, this succeeds without locking:
+    /// then either no process can write to the folder, or locking is impossible.
     ///
     /// # Errors
     /// If the file cannot be created for any other reason.

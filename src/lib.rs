@@ -1,4 +1,4 @@
-//! Convolutional sparse autoencoders on any GPU, with a CPU path that computes the same.
+//! Convolutional sparse autoencoders on any GPU, and a CPU path with the same results.
 //!
 //! [`Model`] holds the layers, the parameters and the device. It restores images ([`Image`]), and
 //! encodes, decodes and trains on arrays ([`Array`]: N×C×H×W, `f32`, pixels from 0 to 1).
@@ -12,7 +12,7 @@
 //! # Ok::<(), csae::Error>(())
 //! ```
 //!
-//! | to | call |
+//! | Task | Items |
 //! |---|---|
 //! | restore images | [`Model::denoise`], [`Model::inpaint`], [`Model::upscale`] |
 //! | encode and decode | [`Model::encode`], [`Model::decode`], [`Model::reconstruct`] |
@@ -26,51 +26,52 @@
 //!
 //! # Cargo features
 //!
-//! `cli` (default) builds the program `csae` and what only the program needs: a command line,
-//! charts, XML. A library does without it: `csae = { version = "0.1", default-features = false }`.
+//! `cli` (default) builds the program `csae` and everything that only the program needs: the
+//! command line, charts, XML. A library can do without: `csae = { version = "0.1", default-features
+//! = false }`.
 //!
-//! # The architecture, on one page
+//! # Architecture
 //!
 //! This section and those below are for work on csae itself. The modules that they name are not
 //! part of the documented interface and change without notice.
 //!
 //! Each name is a room: a module, or a folder of modules. A room imports only from rooms below it.
-//! `tests/suite/rooms.rs` reads this picture and checks it against every import.
+//! `tests/suite/rooms.rs` reads this table and checks every import.
 //!
 //! ```text
 //! api        the documented interface of the library: Model, Array, Image
-//! bench      training steps and kernels, timed; a step's time by kernel against the floor
-//! verify     the case table, stored PyTorch cases and central differences: does this device compute right?
-//! tasks      what users do with a model, one folder a task
-//! priors     probability models of codes, from which new codes are sampled
-//! train      data on the device, one recorded step, its replay; log, validation, checkpoints, run folders
+//! bench      times of training steps and kernels; profiles by kernel
+//! verify     tests of a device: the case table, stored PyTorch cases, central differences
+//! tasks      the tasks of users, one folder per task
+//! priors     probability models of codes, to sample new codes
+//! train      batches, the recorded training step, log, validation, checkpoints, run folders
 //! report     pictures, charts, pages, the training history
-//! infer      a trained model on batches and on images of any size; evaluation
+//! infer      running a trained model on batches and on images of any size; evaluation
 //! metrics    image quality, ranking, detection, segmentation, distances between sets
 //! spec       TOML → Config: model, data, loss, sparsity, optimiser, schedule; presets; --set
-//! record     a graph's forward and backward pass as calls, and the memory that they share
+//! record     the forward and backward pass of a graph as calls, and their shared memory
 //! model      ModelSpec → Graph: layers, shapes, parameters, receptive fields; the model file
-//! device     the CPU path or a GPU behind one interface: buffers, write, read, compile, run, profile
+//! device     the CPU path or a GPU behind one interface: buffers, compile, run, profile
 //! program    a call is any operation; a program is a list of calls that both interpreters run
-//! ops        one file an operation: sizes, least work, dispatches on a GPU, computation on the CPU
+//! ops        one file per operation: sizes, minimum work, GPU dispatches, CPU computation
 //! reference  the CPU path's memory, generic over f32 (work) and f64 (oracle), and its threads
-//! gpu        shaders → naga reflection → pipelines; a plan, recorded once and replayed in one submission
+//! gpu        shaders → naga reflection → pipelines; plans, replayed in one submission
 //! data       files and bundled sets → images in memory or streamed; annotations; patches
 //! raster     functions on pixel arrays: resampling, filling holes, noise and masks, colours
 //! linalg     matrix products, distances, minimisation
-//! profile    when each dispatch ran, and the least work it stands for
-//! budget     how much memory may be used
+//! profile    the time of each dispatch, and its minimum work
+//! budget     memory limits
 //! view       ranges of buffers, and the parameters of a step
 //! shape      every size formula
 //! cache      measurements of this machine's adapters, kept between runs
-//! files      files that are written completely or not at all
-//! rng        random numbers by counter: the same on every device
-//! names      closed sets of names: what may be written for a key
+//! files      atomic file writes, locks
+//! rng        counter-based random numbers, the same on every device
+//! names      enums with names: the values that a key or flag accepts
 //! hash       fingerprints of checkpoints, model files and cache entries
 //! error      the error type
 //! ```
 //!
-//! The binary (`main.rs` and `cli/`, one file a command) uses the library and nothing else.
+//! The binary (`main.rs` and `cli/`, one file per command) uses only the library.
 //!
 //! # Conventions
 //!
@@ -81,17 +82,18 @@
 //! fully connected layer is a convolution with one pixel. A transposed convolution is the adjoint
 //! of a convolution.
 //!
-//! A selection (TopK, winner-take-all, dropout) writes a mask. `MaskApply` multiplies by it,
-//! forward and backward alike.
+//! A selection (TopK, winner-take-all, dropout) writes a mask. `MaskApply` multiplies by the mask
+//! in the forward and in the backward pass.
 //!
-//! Memory-bound work is fused into the operation before it. Bias and activation end a product. A
-//! loss writes its gradient. An operation that writes a whole gradient multiplies it by the slope
-//! of the activation below (a *gate*, see [`record::Builder`]). A 2×2 max pooling ends a
-//! convolution, whose own output is never stored (`Conv2dMaxPoolFwd`).
+//! Memory-bound work is fused into the operation before it: products apply bias and activation, and
+//! losses write their gradient. An operation that writes a whole gradient multiplies it by the
+//! slope of the activation below (a *gate*, see [`record::Builder`]). A convolution followed by 2×2
+//! max pooling is one operation, which does not store the convolution's output
+//! (`Conv2dMaxPoolFwd`).
 //!
-//! Maps (layer values, their gradients, masks) may be in half precision, nothing else may. The CPU
-//! path rounds them where it stores them ([`view::View::half`]). Kernels with cooperative matrices
-//! also round weights as they load them.
+//! Only maps (layer values, their gradients, masks) can be in half precision. The CPU path rounds
+//! them where it stores them ([`view::View::half`]). Kernels with cooperative matrices also round
+//! weights as they load them.
 //!
 //! Parameters are learned, frozen, or fixed (computed from the images before training, see
 //! `train/whiten.rs`). Learned ones come first in memory, so that gradients, moments and updates
@@ -102,7 +104,7 @@
 //! whose thresholds depend on the noise level takes that level for each sample
 //! ([`record::Builder::level`]).
 //!
-//! # Adding to it
+//! # Contributing
 //!
 //! `.github/CONTRIBUTING.md` says which files a new operation, optimiser, data format or command
 //! touches, and what goes where.
@@ -150,10 +152,10 @@ mod train;
 mod verify;
 mod view;
 
-/// What the program, the tests and the benchmarks use beside the documented interface. It changes
-/// without notice.
-#[doc(hidden)]
+/// Everything that the program, the tests and the benchmarks use in addition to the documented
+/// interface. It changes without notice.
 #[allow(missing_docs)]
+#[doc(hidden)]
 pub mod internals {
     #[cfg(feature = "cli")]
     pub mod bench {

@@ -1,4 +1,5 @@
-//! The `csae` program: parse, run, print the error and leave with its status.
+//! The `csae` program: parses the command line, runs the command, prints its error, and exits with
+//! its status.
 
 mod cli;
 

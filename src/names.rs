@@ -1,13 +1,13 @@
-//! Closed sets of names: what a user may write for a key or a flag. One table gives the enum, its
-//! names, how it is written and read, and the error for a word that is none of them.
+//! Enums with a closed set of names, which users write for keys and flags. One table defines the
+//! enum, its names, parsing and display, and the error for an unknown word.
 
 use crate::error::did_you_mean;
 
-/// Declares an enum by a table of its variants and their names:
-/// `names! { pub enum Side { Left = "left", Right = "right" } }`.
+/// Declares an enum by a table of its variants and their names: `names! { pub enum Side { Left =
+/// "left", Right = "right" } }`.
 ///
-/// Code that treats the variants differently matches on the enum without `_`, so that a new row
-/// does not compile until it is dealt with everywhere.
+/// Code that handles variants differently must match on the enum without `_`. Then a new variant
+/// does not compile until all such code handles it.
 macro_rules! names {
     (
         $(#[$meta:meta])*
@@ -17,22 +17,22 @@ macro_rules! names {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         $vis enum $set { $($(#[$about])* $variant),* }
 
-        #[allow(dead_code)] // not every set is asked for everything
+        #[allow(dead_code)] // no enum uses all of these
         impl $set {
-            /// All of them.
+            /// All variants, in the order of the table.
             $vis const ALL: &[Self] = &[$(Self::$variant),*];
 
-            /// Its name.
+            /// The variant's name.
             $vis const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name),* }
             }
 
-            /// Every name.
+            /// The names of all variants.
             $vis fn names() -> impl Iterator<Item = &'static str> + Clone {
                 Self::ALL.iter().map(|one| one.name())
             }
 
-            /// The one of a name, if there is one.
+            /// Returns the variant with this name, if there is one.
             $vis fn named(name: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|one| one.name() == name)
             }
@@ -62,10 +62,10 @@ macro_rules! names {
 }
 pub(crate) use names;
 
-/// How the error of [`unknown`] begins, so that whoever reads a table can put the key in front.
+/// Prefix of the message of [`unknown`]. Code that parses a table replaces it to insert the key.
 pub(crate) const UNKNOWN: &str = "= ";
 
-/// `= "adm": use one of sgd, adam; did you mean adam?`
+/// Returns an error message, for example `= "adm": use one of sgd, adam; did you mean adam?`
 pub(crate) fn unknown(word: &str, names: impl Iterator<Item = &'static str> + Clone) -> String {
     let known: Vec<&str> = names.clone().collect();
     format!("{UNKNOWN}{word:?}: use one of {}{}", known.join(", "), did_you_mean(word, names))

@@ -3,24 +3,24 @@
 use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
 
-/// The name of a buffer of f32, of u32 (indices and packed bytes), or of f16. It does not keep the
-/// buffer alive: [`crate::device::Allocation`] does.
+/// Handle of a buffer of f32, of u32 (indices and packed bytes), or of f16. It does not keep the
+/// buffer alive; [`crate::device::Allocation`] does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Buffer {
-    /// The device that made it, or [`Buffer::PLANNED`] or [`Buffer::VIRTUAL`].
+    /// Number of the device that created it, [`Buffer::PLANNED`] or [`Buffer::VIRTUAL`].
     pub device: u32,
-    /// Its place among the buffers of the device.
+    /// Index among the buffers of the device.
     pub index: u32,
-    /// How many buffers had this place before it.
+    /// Number of earlier buffers with the same index.
     pub generation: u32,
 }
 
 impl Buffer {
     /// The `device` of buffers that exist only in a plan. No device compiles, reads or writes them.
     pub const PLANNED: u32 = 0;
-    /// The `device` of buffers on a [`crate::record::Tape`], before it is given memory.
+    /// The `device` of buffers on a [`crate::record::Tape`] that have no memory yet.
     pub const VIRTUAL: u32 = 1;
-    /// The number of the first device. Later ones count up.
+    /// The number of the first device. Later devices count up.
     pub const FIRST_DEVICE: u32 = 2;
 
     /// A buffer that exists only in a plan.
@@ -33,7 +33,7 @@ impl Buffer {
         Self { device: Self::VIRTUAL, index, generation: 0 }
     }
 
-    /// Its index on a tape; none if it is not on one.
+    /// The index on a tape, or `None` for any other buffer.
     pub const fn tape_index(self) -> Option<u32> {
         if self.device == Self::VIRTUAL { Some(self.index) } else { None }
     }

@@ -4,7 +4,7 @@ fn gate_at(i: u32) -> f32 {
     return map4(gate[i / 4u])[i % 4u];
 }
 
-// Elements i to i + 3. `aligned` says that i is a multiple of 4, which needs one load, not four.
+// Elements i to i + 3. `aligned`: i is a multiple of 4, so that one load suffices instead of four.
 fn gate4_at(i: u32, aligned: bool) -> vec4<f32> {
     if aligned {
         return map4(gate[i / 4u]);

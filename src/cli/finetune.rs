@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use csae::internals::budget::Budget;
-use csae::internals::data::Sample;
+use csae::internals::data::{Sample, Subset};
 use csae::internals::device::Device;
 use csae::internals::error::{Error, Result};
 use csae::internals::files;
@@ -15,9 +15,7 @@ use csae::internals::report::chart;
 use csae::internals::report::confusion::Confusion;
 use csae::internals::shape::Dims;
 use csae::internals::spec::{ClassifySpec, Config, HeadStart, LabelledKind};
-use csae::internals::tasks::finetune::{
-    Curve, Labelled, Part, Point, draw, run as training, split,
-};
+use csae::internals::tasks::finetune::{Curve, Labelled, Point, begin_training, draw, split};
 use csae::internals::tasks::inspect::ModelPaths;
 use csae::internals::tasks::probe::match_labels;
 use csae::internals::train::RunFolder;
@@ -139,20 +137,14 @@ impl Data {
     }
 
     /// The images to learn from and those to validate on.
-    fn parts(&self, config: &Config) -> Result<(Part<'_>, Part<'_>)> {
+    fn parts(&self, config: &Config) -> Result<(Subset<'_, Labelled>, Subset<'_, Labelled>)> {
         let data = &self.train;
         let images = match config.classify.as_ref().map_or(0, |spec| spec.labels) {
             0 => (0..data.len()).collect(),
             labels => draw(data, labels, config.seed)?,
         };
         let (fit, held) = split(data, &images, config.data.validation, config.seed);
-        // Where nothing is held out, the images themselves are looked at, and called so.
-        let held = if held.is_empty() {
-            Part { data, numbers: fit.clone(), name: "the training images" }
-        } else {
-            Part { data, numbers: held, name: "held-out images" }
-        };
-        Ok((Part { data, numbers: fit, name: "training images" }, held))
+        Ok(Subset::for_training(data, [fit, held], None))
     }
 
     fn bytes(&self) -> u64 {
@@ -196,7 +188,7 @@ impl FinetuneArgs {
 
 /// The number of epochs that make about 1500 steps.
 fn default_epochs(data: &Data, config: &Config) -> Result<usize> {
-    let count = data.parts(config)?.0.numbers.len();
+    let count = data.parts(config)?.0.indices.len();
     Ok((1500 / count.div_ceil(config.train.batch).max(1)).clamp(5, 40))
 }
 
@@ -324,10 +316,17 @@ fn train(
     let start = Instant::now();
     let (fit, held) = data.parts(config)?;
     let on = held.name;
-    let labels = fit.numbers.len() + if on == "held-out images" { held.numbers.len() } else { 0 };
+    let labels = fit.indices.len() + if on == "held-out images" { held.indices.len() } else { 0 };
     let place = begin.folder().clone();
-    let mut run =
-        training(device, &place, config, graph, (&fit, held), data.bytes(), begin.checkpoint())?;
+    let mut run = begin_training(
+        device,
+        &place,
+        config,
+        graph,
+        (&fit, held),
+        data.bytes(),
+        begin.checkpoint(),
+    )?;
     let (folder, _lock, summary) = drive(common, device, &mut run, begin, (config, budget))?;
     let confusion = match &data.test {
         Some(test) => {
@@ -441,7 +440,7 @@ fn member(
     budget: Budget,
     path: &Path,
 ) -> anyhow::Result<Value> {
-    let there = RunFolder::is_one(path) && RunFolder::open(path)?.1 == *config;
+    let there = RunFolder::is_run(path) && RunFolder::open(path)?.1 == *config;
     let folder = RunFolder::at(path);
     if there && folder.file(RESULTS).is_file() {
         let text = files::read_text(&folder.file(RESULTS))?;
@@ -458,7 +457,7 @@ fn member(
     Ok(train(common, device, (config, graph), data, budget, begin)?.1)
 }
 
-/// What is left of a curve whose training was stopped.
+/// The message for a curve whose training was interrupted.
 fn stopped(error: anyhow::Error, out: &Path, curve: &Curve, args: &FinetuneArgs) -> anyhow::Error {
     if error.downcast_ref::<Interrupted>().is_none() {
         return error;

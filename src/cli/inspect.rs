@@ -9,7 +9,7 @@ use csae::internals::infer::evaluate::EvaluationReport;
 use csae::internals::infer::top_patches::TopPatches;
 use csae::internals::metrics::statistics::quantiles;
 use csae::internals::model::{self, LayerRow, Purpose};
-use csae::internals::report::history::{History, Validation};
+use csae::internals::report::history::{Entry, History};
 use csae::internals::spec::PenaltyName;
 use csae::internals::tasks::inspect::{
     Inspection, ModelPaths, QUANTILES, RunRecord, conflicting_file, percent,
@@ -168,7 +168,9 @@ fn print_model(found: &Inspection, file: &Path) {
         shape(summary.code_shape),
         summary.output
     );
-    if let Some(config) = &found.run.config {
+    if let Some(task) = found.run.task() {
+        outln!("task: {task}");
+    } else if let Some(config) = &found.run.config {
         let (loss, s) = (&config.loss.kind, &config.sparsity);
         let penalty = match s.penalty {
             PenaltyName::L1 => format!("l1 penalty, lambda {}", s.lambda),
@@ -240,15 +242,35 @@ fn print_history(history: &History, wanted: Option<u64>) {
         ("best", history.best()),
         ("last", history.validations.last()),
     ];
-    for (name, validation) in all {
-        if let Some(Validation { step, epoch, sum_squares, psnr, l0, .. }) = validation {
-            let psnr = if psnr.is_nan() { String::new() } else { format!(", PSNR {psnr:.2} dB") };
+    for (name, entry) in all {
+        if let Some(entry) = entry {
             outln!(
-                "  {name:5}  step {step}, epoch {epoch:.2}: ‖x − x̂‖² {sum_squares:.3}{psnr}, \
-                 L0 {l0:.1}"
+                "  {name:5}  step {}, epoch {:.2}: {}",
+                entry.step,
+                entry.epoch,
+                numbers(entry, history.is_reconstruction())
             );
         }
     }
+}
+
+/// The numbers of a validation.
+fn numbers(entry: &Entry, is_reconstruction: bool) -> String {
+    let all: Vec<String> = if is_reconstruction {
+        let shown = |name: &str| entry.number(name).filter(|value| !value.is_nan());
+        [
+            shown("sum_squares").map(|value| format!("‖x − x̂‖² {value:.3}")),
+            shown("psnr").map(|value| format!("PSNR {value:.2} dB")),
+            shown("l0").map(|value| format!("L0 {value:.1}")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    } else {
+        let shown = |name: &str| Some(format!("{name} {:.4}", entry.number(name)?));
+        entry.names().filter_map(shown).collect()
+    };
+    all.join(", ")
 }
 
 fn counted(validations: usize) -> String {

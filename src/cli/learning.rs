@@ -375,7 +375,7 @@ pub fn drive<T: Task>(
     run: &mut Run<'_, T>,
     begin: Begin,
     (config, budget): (&Config, Budget),
-) -> anyhow::Result<(RunFolder, Lock, Summary<T::Found>)> {
+) -> anyhow::Result<(RunFolder, Lock, Summary<T::Validation>)> {
     common.say(&format!("memory: {}", run.trainer.memory));
     if common.verbose && device.as_gpu().is_some() {
         eprintln!("step: {} dispatches", run.trainer.dispatches());

@@ -5,6 +5,7 @@ macro_rules! outln {
     ($($arg:tt)*) => { crate::cli::out(format_args!($($arg)*)) };
 }
 
+mod annotated;
 mod anomaly;
 mod bench;
 mod classify;
@@ -19,6 +20,7 @@ mod inspect;
 mod interrupt;
 mod learning;
 mod man;
+mod presets;
 mod probe;
 mod reconstruct;
 mod restore;
@@ -95,6 +97,7 @@ use commands;
 commands! {
     enum Command {
         Train(train::TrainArgs),
+        Presets(presets::PresetsArgs),
         Resume(resume::ResumeArgs),
         Eval(eval::EvalArgs),
         Inspect(inspect::InspectArgs),
@@ -234,7 +237,7 @@ impl Common {
         Ok(device)
     }
 
-    /// The user's kernel table for an adapter, if it may be used.
+    /// The user's kernel table for an adapter, if it is enabled.
     fn table(&self, adapter: &Adapter) -> csae::internals::error::Result<Option<Tuned>> {
         let identity = adapter.identity();
         let path = Tuned::path(&identity).filter(|_| self.kernels == Kernels::Auto);
@@ -470,7 +473,7 @@ fn out_raw(bytes: &[u8]) {
     }
 }
 
-/// Checks that a file may be written.
+/// Checks that a file can be written.
 ///
 /// # Errors
 /// If it exists and `force` is not set.

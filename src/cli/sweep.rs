@@ -188,7 +188,7 @@ fn run(args: SweepArgs) -> anyhow::Result<()> {
     let planned = args.planned(&base, &prepared)?;
     for member in &planned {
         let folder = member.folder.path();
-        if RunFolder::is_one(folder) && !args.force && RunFolder::open(folder)?.1 != member.config {
+        if RunFolder::is_run(folder) && !args.force && RunFolder::open(folder)?.1 != member.config {
             let message = format!(
                 "{} holds a run of another configuration; choose another --out, or overwrite it \
                  with --force",
@@ -248,7 +248,7 @@ fn train(
     member: &Planned,
 ) -> anyhow::Result<Value> {
     let Planned { config, folder, .. } = member;
-    let there = RunFolder::is_one(folder.path()) && RunFolder::open(folder.path())?.1 == *config;
+    let there = RunFolder::is_run(folder.path()) && RunFolder::open(folder.path())?.1 == *config;
     if there && folder.file("model.safetensors").is_file() {
         return validated(folder.path());
     }

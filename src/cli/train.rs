@@ -44,15 +44,15 @@ pub struct TrainArgs {
     /// Model to begin with: its parameters are taken where they fit by name and shape
     #[arg(long, value_name = "MODEL")]
     from: Option<String>,
-    /// Images of a step
+    /// Number of samples in a step
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
-    /// Take each batch in so many equal parts and average their gradients: less memory, the same
-    /// result within rounding
+    /// Split each batch into this many equal parts and average their gradients: less memory, the
+    /// same result within rounding
     #[arg(long, value_name = "N")]
     accumulate: Option<usize>,
-    /// f16: what layers give each other in half precision, where the adapter has it; half the
-    /// memory, weights and sums stay f32
+    /// Number format of layer outputs and their gradients; f16 halves their memory on adapters that
+    /// support it. Weights and sums stay f32
     #[arg(long, value_name = "f32|f16")]
     precision: Option<String>,
     /// Passes over the data
@@ -167,7 +167,7 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
 /// The folder asked for, if it is free; else the next free `runs/NNN`.
 pub fn run_folder(wanted: Option<&Path>, force: bool) -> csae::internals::error::Result<RunFolder> {
     if let Some(wanted) = wanted {
-        if !force && RunFolder::is_one(wanted) {
+        if !force && RunFolder::is_run(wanted) {
             let folder = wanted.display();
             return Err(Error::usage(format!(
                 "{folder} holds a run already: go on with it by `csae resume {folder}`, name \

@@ -49,7 +49,7 @@ impl Job {
             self.config.train.batch,
             trainer.steps_per_epoch
         ));
-        if let (Some(from), Some([taken, of])) = (&self.config.train.from, trainer.lent) {
+        if let (Some(from), Some([taken, of])) = (&self.config.train.from, trainer.copied) {
             common.say(&format!(
                 "from {from}: {taken} of {of} parameters and states, which fit by name and shape"
             ));
@@ -91,7 +91,7 @@ impl Job {
         })?;
         self.tell(common, device, &run.trainer);
         let (folder, _lock) = begin(device)?;
-        run.settle_in(&folder);
+        run.set_folder(&folder);
         let mut log = Log::new(
             Some(&folder.file("metrics.jsonl")),
             run.trainer.total,

@@ -1,6 +1,6 @@
 //! The catalogue of streamed images: the location of each image in its file, and how it is resized
-//! and cropped when it is read. In memory a file costs its path; a record or a patch costs next to
-//! nothing, because its location is computed and not stored.
+//! and cropped when it is read. A file takes the memory of its path. A record or a patch takes
+//! almost none, because its location is computed and not stored.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

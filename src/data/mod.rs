@@ -18,6 +18,7 @@ pub mod pixels;
 mod records;
 mod sample;
 pub mod split;
+mod subset;
 
 #[cfg(test)]
 mod load_tests;
@@ -32,6 +33,7 @@ pub use images::{Entry, Images, Labels, MAX_BYTES};
 pub use patches::Patch;
 pub use pixels::Pixels;
 pub use sample::Sample;
+pub use subset::{AnnotatedImages, Subset};
 
 use crate::error::{Error, Result, did_you_mean};
 

@@ -1,4 +1,4 @@
-//! Buffers with an owner, and a device's record of those that it has made.
+//! Buffers with an owner, and the buffers of a device.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,10 +9,11 @@ use crate::view::{Buffer, View};
 
 /// A buffer with an owner. It dereferences to the [`View`] of the whole buffer.
 ///
-/// When it is dropped, and with it every [`super::Program`] compiled for the buffer, the memory
-/// goes back to the device: the device frees it the next time that it allocates, compiles, runs or
-/// reads. A [`View`] does not keep a buffer alive, and a device refuses the views of a buffer whose
-/// owner is gone. To share a buffer, put its owner into an [`Arc`].
+/// A buffer is in use until its owner and every [`super::Program`] compiled for it are dropped. The
+/// device then frees the memory the next time that it allocates, compiles, runs or reads.
+///
+/// A [`View`] does not keep a buffer alive. A device refuses views of a buffer whose owner has been
+/// dropped. To share a buffer, put its owner into an [`Arc`].
 #[derive(Debug)]
 #[must_use = "the buffer is freed when its owner is dropped"]
 pub struct Allocation {
@@ -29,13 +30,14 @@ impl Deref for Allocation {
 }
 
 impl Allocation {
-    /// Bytes that it takes on its device.
+    /// Size of the buffer on its device, in bytes.
     pub fn bytes(&self) -> u64 {
         self.lease.bytes
     }
 }
 
-/// What an owner and the programs that use a buffer share. The last of them returns the buffer.
+/// Shared by the owner of a buffer and the programs that use it. When the last of them is dropped,
+/// the buffer is returned.
 #[derive(Debug)]
 pub(super) struct Lease {
     buffer: Buffer,
@@ -49,13 +51,13 @@ impl Drop for Lease {
     }
 }
 
-/// Buffers without an owner that the device has not freed yet, and their bytes.
+/// Returned buffers that the device has not freed yet, with their sizes in bytes.
 #[derive(Debug, Default)]
 struct Returned(Mutex<Vec<(Buffer, u64)>>);
 
 impl Returned {
     fn lock(&self) -> MutexGuard<'_, Vec<(Buffer, u64)>> {
-        // A push or a take leaves the list whole, even if its thread panics.
+        // A panic cannot leave the list half changed: every access is a single push or pop.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -63,10 +65,10 @@ impl Returned {
 /// The buffers of one device.
 #[derive(Debug)]
 pub(super) struct Buffers {
-    /// Which device it is.
+    /// Number of the device.
     pub(super) device: u32,
     entries: Vec<Entry>,
-    /// Entries whose buffer was freed.
+    /// Indices of entries whose buffer was freed.
     vacant: Vec<u32>,
     returned: Arc<Returned>,
 }
@@ -78,7 +80,7 @@ struct Entry {
 }
 
 impl Buffers {
-    /// Those of a new device: none.
+    /// Assigns a number to a new device, which has no buffers yet.
     pub(super) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(Buffer::FIRST_DEVICE);
         Self {
@@ -89,14 +91,14 @@ impl Buffers {
         }
     }
 
-    /// The name of the next buffer. It counts as made with [`Buffers::own`].
+    /// The handle of the next buffer. The handle is taken only when [`Buffers::own`] is called.
     pub(super) fn next(&self) -> Buffer {
         let index = self.vacant.last().map_or(self.entries.len(), |index| *index as usize);
         let generation = self.entries.get(index).map_or(0, |entry| entry.generation);
         Buffer { device: self.device, index: index as u32, generation }
     }
 
-    /// Gives the buffer that [`Buffers::next`] named an owner.
+    /// Creates the owner of the buffer whose handle [`Buffers::next`] returned.
     pub(super) fn own(&mut self, view: View, bytes: u64) -> Allocation {
         let Buffer { index, generation, .. } = view.buffer;
         let lease =
@@ -110,15 +112,15 @@ impl Buffers {
         Allocation { view, lease }
     }
 
-    /// The lease of a buffer.
+    /// Returns the lease of a buffer.
     ///
     /// # Errors
-    /// When the buffer is not one of this device, or its owner is gone.
+    /// If the buffer belongs to another device, or its owner has been dropped.
     pub(super) fn lease(&self, buffer: Buffer) -> Result<Arc<Lease>> {
         self.entry(buffer)?.lease.upgrade().ok_or_else(ownerless)
     }
 
-    /// Fails where [`Buffers::lease`] does.
+    /// Fails if [`Buffers::lease`] fails.
     pub(super) fn check(&self, buffer: Buffer) -> Result<()> {
         match self.entry(buffer)?.lease.strong_count() {
             0 => Err(ownerless()),
@@ -134,17 +136,17 @@ impl Buffers {
         entry.filter(|entry| entry.generation == buffer.generation).ok_or_else(ownerless)
     }
 
-    /// Takes a buffer that was returned, whose memory is then to be freed.
+    /// Removes a buffer from the list of returned buffers; the caller frees its memory.
     pub(super) fn take_returned(&mut self) -> Option<Buffer> {
         let (buffer, _) = self.returned.lock().pop()?;
-        // Views of the old buffer do not name the next one here.
+        // The new generation makes views of the old buffer invalid.
         let entry = &mut self.entries[buffer.index as usize];
         entry.generation = entry.generation.wrapping_add(1);
         self.vacant.push(buffer.index);
         Some(buffer)
     }
 
-    /// Bytes of buffers that were returned and not yet freed.
+    /// Bytes of buffers that are returned but not freed yet.
     pub(super) fn returned_bytes(&self) -> u64 {
         self.returned.lock().iter().map(|(_, bytes)| bytes).sum()
     }
@@ -152,16 +154,14 @@ impl Buffers {
 
 fn ownerless() -> Error {
     Error::failed(
-        "a buffer is used after its owner was dropped; keep the `Allocation`, or the `Store`, as \
+        "a buffer is used after its owner was dropped; keep the `Allocation` or the `Store` as \
          long as its views are used",
     )
 }
 
-/// The error of a program, or of results, that another device made.
+/// The error for a program, buffer or result of another device.
 pub(super) fn elsewhere(what: &str) -> Error {
-    Error::usage(format!(
-        "{what} of another device cannot be used here; make it again on this device"
-    ))
+    Error::usage(format!("{what} belongs to another device; create it on this device"))
 }
 
 fn foreign(buffer: Buffer) -> Error {
@@ -215,10 +215,10 @@ mod tests {
     fn buffers_of_other_devices_and_of_plans_are_refused() {
         let (mut here, mut there) = (Buffers::new(), Buffers::new());
         let (_own, other) = (own(&mut here, 4), own(&mut there, 4));
-        let told = |buffer| here.check(buffer).unwrap_err().to_string();
-        assert!(told(other.buffer).contains("another device"));
-        assert!(told(Buffer::planned(0)).contains("only in a plan"));
-        assert!(told(Buffer::on_tape(0)).contains("only in a plan"));
+        let message = |buffer| here.check(buffer).unwrap_err().to_string();
+        assert!(message(other.buffer).contains("another device"));
+        assert!(message(Buffer::planned(0)).contains("only in a plan"));
+        assert!(message(Buffer::on_tape(0)).contains("only in a plan"));
     }
 
     #[test]

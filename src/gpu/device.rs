@@ -584,7 +584,7 @@ impl Gpu {
 
 impl Drop for Gpu {
     fn drop(&mut self) {
-        // After an error the compiled data may be invalid, so it is not stored.
+        // After an error the compiled data can be invalid, so it is not stored.
         let sound = self.trouble.lock().is_ok_and(|trouble| trouble.is_none());
         if let Some(cache) = self.compiled.cache.as_mut().filter(|_| sound) {
             cache.store();

@@ -43,7 +43,7 @@ impl Matrices {
         if self != Self::Cooperative {
             return wgpu::ExperimentalFeatures::disabled();
         }
-        // SAFETY: the caller accepts that unfinished parts of wgpu may be unsound. The kernels only
+        // SAFETY: the caller accepts that unfinished parts of wgpu can be unsound. The kernels only
         // load, multiply and store matrices within workgroup arrays of fixed size, and only on the
         // user's request.
         #[allow(unsafe_code, reason = "wgpu offers cooperative matrices in no other way")]

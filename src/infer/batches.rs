@@ -67,7 +67,7 @@ pub struct BatchOutput {
 }
 
 impl<'a> Inference<'a> {
-    /// Inference with a model whose values are on the device. Compiles nothing yet.
+    /// Inference with a model whose values are on the device. Programs are compiled on first use.
     pub fn new(graph: &'a Graph, store: &Store) -> Self {
         Self { graph, store: store.clone(), degradation: None, compiled: None, max_batch: None }
     }
@@ -354,3 +354,7 @@ impl<'a> Inference<'a> {
         Ok(Some(images))
     }
 }
+
+#[cfg(test)]
+#[path = "batches_tests.rs"]
+mod tests;

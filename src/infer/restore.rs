@@ -15,8 +15,8 @@ use crate::spec::{ModelSpec, Task};
 
 /// Maximum side of a tile in pixels. Larger tiles waste less on halos, but need more memory.
 const MAX_TILE: usize = 512;
-/// Minimum side of a tile that is tried if a device cannot hold a larger one. Smaller tiles would
-/// be nothing but halo.
+/// Minimum side of a tile that is tried if a device cannot hold a larger one. A halo would take
+/// up all of a smaller tile.
 const MIN_TILE: usize = 64;
 
 /// A trained restoration model.

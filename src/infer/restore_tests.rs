@@ -7,7 +7,7 @@ use crate::spec::Config;
 
 /// Side of the test image.
 const SIDE: usize = 96;
-/// Maximum side of a tile in the tiled run. [`Tiles`] enlarges tiles that are nothing but halo.
+/// Maximum side of a tile in the tiled run. [`Tiles`] enlarges tiles that the halo would fill.
 const SMALL: usize = 16;
 /// Number of random models.
 const MODELS: u64 = 40;

@@ -92,7 +92,7 @@ impl Tiles {
     ///
     /// `halo` is the number of pixels to discard at the border of a tile: the radius of the model's
     /// receptive field. `align` is the total stride of the model: sides and positions of tiles are
-    /// multiples of it. A tile that would be nothing but halo is enlarged. An image smaller than a
+    /// multiples of it. A tile that its halo would fill is enlarged. An image smaller than a
     /// tile has one tile, of its size rounded up to the alignment.
     ///
     /// # Errors

@@ -96,8 +96,8 @@ pub fn restore_example(
     Ok(RestoredExample { size: (h, w), pictures: [given, restored, clean] })
 }
 
-/// The restorer for validating a training on whole images. `None` if the model does not restore
-/// images of any size, or if no image differs in size from its input.
+/// The restorer for validation on whole images during training. `None` if the model does not
+/// restore images of any size, or if no image differs in size from its input.
 pub fn validation_restorer(
     config: &Config,
     graph: &Graph,

@@ -51,7 +51,7 @@ pub struct CorruptionSpec {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub masks: Vec<MaskKind>,
     /// Integer scales, one chosen for each sample. The sample is shrunk by it and enlarged again
-    /// by bicubic interpolation, which is the usual input of super-resolution.
+    /// by bicubic interpolation, which is the common input of super-resolution.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scales: Vec<usize>,
 }

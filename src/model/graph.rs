@@ -25,10 +25,19 @@ pub struct Node {
     pub bias: Option<usize>,
     /// Index into [`Graph::params`] of the slopes of its thresholds over the corruption level.
     pub slope: Option<usize>,
+    /// Index into [`Graph::params`] of the factors that whitening multiplies channels by.
+    pub scale: Option<usize>,
     /// Index into [`Graph::states`] of its state (a running threshold).
     pub state: Option<usize>,
     /// The max-pooling node whose switches it uses.
     pub switches: Option<usize>,
+}
+
+impl Node {
+    /// Indices of its parameters into [`Graph::params`].
+    pub fn params(&self) -> impl Iterator<Item = usize> + use<> {
+        [self.weight, self.bias, self.slope, self.scale].into_iter().flatten()
+    }
 }
 
 /// A model with inferred shapes.
@@ -70,6 +79,7 @@ impl Graph {
                 weight: None,
                 bias: None,
                 slope: None,
+                scale: None,
                 state: None,
                 switches: None,
             }],
@@ -184,14 +194,11 @@ impl Graph {
 
     /// Whether training changes any parameter of a node.
     pub fn learns(&self, node: usize) -> bool {
-        let Node { weight, bias, slope, .. } = self.nodes[node];
-        [weight, bias, slope]
-            .into_iter()
-            .flatten()
-            .any(|param| self.params[param].role == ParamRole::Learned)
+        self.nodes[node].params().any(|param| self.params[param].role == ParamRole::Learned)
     }
 
-    /// Name of a learned layer that a node depends on, the node itself included, if there is one.
+    /// Name of a learned layer that a node depends on, the node itself included. `None` if it
+    /// depends on none.
     pub fn learned_before(&self, node: usize) -> Option<&str> {
         let mut reached = vec![false; node + 1];
         reached[node] = true;

@@ -80,7 +80,7 @@ fn row(graph: &Graph, index: usize, seen: &mut [bool]) -> LayerRow {
     let node = &graph.nodes[index];
     let op = node.op.as_ref().expect("only the input has no operation");
     let (mut parameters, mut shared) = (0, Vec::new());
-    for param in node.weight.into_iter().chain(node.bias) {
+    for param in node.params() {
         if std::mem::replace(&mut seen[param], true) {
             shared.push(graph.params[param].name.clone());
         } else {
@@ -200,6 +200,36 @@ mod tests {
             [&table.code]
         );
         assert!(table.rows.last().unwrap().is_output);
+    }
+
+    #[test]
+    fn rows_sum_to_the_total_for_every_preset() {
+        for name in crate::spec::preset_names() {
+            let config = Config::parse(preset_text(name).unwrap(), name, &[]).unwrap();
+            let channels = if name.starts_with("wta-color") { 3 } else { 1 };
+            let table = summary(&Graph::new(&config.model, Dims::new(channels, 64, 64)).unwrap());
+            let sum = table.rows.iter().map(|row| row.parameters).sum::<usize>();
+            assert_eq!(sum, table.parameters, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_row_counts_threshold_slopes_and_the_scale_of_whitening() {
+        let layers = r#"
+[[model.layers]]
+name = "white"
+op = "whiten"
+kernel = 3
+[[model.layers]]
+name = "a"
+op = "soft_threshold"
+value = 0.1
+slope = 0.0
+"#;
+        let table = summary(&graph(layers, Dims::new(2, 8, 8)));
+        // whitening: 2·2·3·3 filters, 2 shifts, 2 factors; thresholds and slopes of 2 channels
+        assert_eq!(table.rows.iter().map(|row| row.parameters).collect::<Vec<_>>(), [40, 4]);
+        assert_eq!(table.parameters, 44);
     }
 
     #[test]

@@ -59,7 +59,7 @@ macro_rules! operations {
             hurdle: HurdleLoss;
             reduce: ChannelSum, CountNonzero, SumSquares;
             revive: FiringUpdate, IdleUpdate, IdleOnly, Revive;
-            optimizer: ClipGrads, Sgd, Adam;
+            optimizer: ClipGrads, Sgd, Adam, Lion;
             constraint: MaxNorm, ProjectGrad;
             data: GatherBatch;
             corrupt: GaussianNoise;

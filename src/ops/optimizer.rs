@@ -14,6 +14,7 @@ shaders! {
     ClipGrads "clip_grads",
     Sgd "sgd",
     Adam "adam",
+    Lion "lion",
 }
 
 operation! {
@@ -33,7 +34,7 @@ impl Work for ClipGrads {
 
     fn alone(n: usize) -> Vec<Alone<Self>> {
         let one = Alone::new(|m| {
-            // As many parameters as the maps of a batch have elements.
+            // One parameter for each element of the maps of a batch.
             let len = n * MAPS.len();
             // The norm (0.7 at most) is below the limit, so that gradients do not shrink from run
             // to run.
@@ -91,7 +92,7 @@ impl Work for Adam {
 
     fn alone(n: usize) -> Vec<Alone<Self>> {
         let one = Alone::new(|m| {
-            // As many parameters as the maps of a batch have elements.
+            // One parameter for each element of the maps of a batch.
             let len = n * MAPS.len();
             let ([grads, weights], [first, v]) = (m.two(len), m.two(len));
             Self {
@@ -111,6 +112,44 @@ impl Work for Adam {
     }
 }
 
+operation! {
+    /// Lion (Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms"), with decoupled
+    /// weight decay:
+    /// - g ← grad/grad_scale
+    /// - w ← w·(1 − lr·decay) − lr·sign(β₁m + (1 − β₁)g), with sign(0) = 0
+    /// - m ← β₂m + (1 − β₂)g
+    Lion { grad_scale: f64, beta1: f64, beta2: f64, weight_decay: f64 }
+    reads { grads } updates { weights, m }
+}
+
+impl Work for Lion {
+    fn flops(&self) -> f64 {
+        each(self.weights.len, 9 + if self.weight_decay > 0.0 { 2 } else { 0 })
+    }
+
+    fn sizes(&self) -> String {
+        self.weights.len.to_string()
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            // One parameter for each element of the maps of a batch.
+            let len = n * MAPS.len();
+            let ([grads, weights], moment) = (m.two(len), m.real(len));
+            Self {
+                grad_scale: 1.0,
+                beta1: 0.9,
+                beta2: 0.99,
+                weight_decay: 0.0,
+                grads,
+                weights,
+                m: moment,
+            }
+        });
+        vec![one]
+    }
+}
+
 params! {
     struct ClipGradsParams { vectors: u32, max_norm: f32, width: u32, index: u32 }
 }
@@ -123,6 +162,13 @@ params! {
     struct AdamParams {
         vectors: u32, factor: f32, beta1: f32, rest1: f32, beta2: f32, rest2: f32, eps: f32,
         weight_decay: f32, decoupled: u32,
+    }
+}
+
+params! {
+    struct LionParams {
+        vectors: u32, factor: f32, beta1: f32, rest1: f32, beta2: f32, rest2: f32,
+        weight_decay: f32,
     }
 }
 
@@ -179,6 +225,26 @@ impl Adam {
             .bind("weights", self.weights)
             .bind("m", self.m)
             .bind("v", self.v)
+            .threads(vectors);
+    }
+}
+
+impl Lion {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let vectors = self.weights.len.div_ceil(4);
+        let params = LionParams {
+            vectors: vectors as u32,
+            factor: (1.0 / self.grad_scale) as f32,
+            beta1: self.beta1 as f32,
+            rest1: (1.0 - self.beta1) as f32,
+            beta2: self.beta2 as f32,
+            rest2: (1.0 - self.beta2) as f32,
+            weight_decay: self.weight_decay as f32,
+        };
+        r.kernel(Kernel::Lion, &params)
+            .bind("grads", self.grads)
+            .bind("weights", self.weights)
+            .bind("m", self.m)
             .threads(vectors);
     }
 }
@@ -255,6 +321,35 @@ impl Reference for Adam {
         memory.put(weights);
         memory.put(m);
         memory.put(v);
+    }
+}
+
+impl Reference for Lion {
+    fn run<T: Real>(&self, memory: &mut Memory<T>) {
+        let (mut weights, mut m) = (memory.take(self.weights), memory.take(self.m));
+        let grads = memory.real(self.grads);
+        let lr = f64::from(memory.step.lr);
+        let [factor, beta1, rest1, beta2, rest2] =
+            [1.0 / self.grad_scale, self.beta1, 1.0 - self.beta1, self.beta2, 1.0 - self.beta2]
+                .map(T::of);
+        let [keep, up, down] = [1.0 - lr * self.weight_decay, lr, -lr].map(T::of);
+        (weights.par_chunks_mut(CHUNK), m.par_chunks_mut(CHUNK), grads.par_chunks(CHUNK))
+            .into_par_iter()
+            .for_each(|(weights, m, grads)| {
+                for ((w, m), &g) in weights.iter_mut().zip(m).zip(grads) {
+                    let g = factor * g;
+                    let direction = beta1 * *m + rest1 * g;
+                    *w *= keep;
+                    if direction > T::ZERO {
+                        *w += down;
+                    } else if direction < T::ZERO {
+                        *w += up;
+                    }
+                    *m = beta2 * *m + rest2 * g;
+                }
+            });
+        memory.put(weights);
+        memory.put(m);
     }
 }
 
@@ -354,6 +449,22 @@ mod tests {
                 assert_close(&s.run(&op, weights), &expected.map(|e| e.0), 1e-14);
             }
         }
+    }
+
+    #[test]
+    fn lion_by_hand() {
+        let mut s = Setup::<f64>::new();
+        // A positive and a negative gradient, and one that the moment outweighs; a parameter
+        // without gradient and moment only decays.
+        let (weights, grads) = (s.real(&[1.0, 1.0, 1.0, 1.0]), s.real(&[2.0, -2.0, 4.0, 0.0]));
+        let m = s.real(&[0.0, 0.0, -1.0, 0.0]);
+        s.memory.step.lr = 0.125;
+        let op =
+            Lion { grad_scale: 2.0, beta1: 0.75, beta2: 0.5, weight_decay: 0.5, grads, weights, m };
+        let kept = 1.0 - 0.125 * 0.5;
+        let expected = [kept - 0.125, kept + 0.125, kept + 0.125, kept];
+        assert_close(&s.run(&op, weights), &expected, 1e-15);
+        assert_close(s.memory.real(m), &[0.5, -0.5, 0.5, 0.0], 1e-15);
     }
 
     #[test]

@@ -31,8 +31,9 @@ const STEPS: usize = 2400;
 pub const EVALUATIONS: usize = 16;
 /// (peak learning rate, steps of linear warm-up to it).
 const RATE: (f64, u64) = (2e-3, 100);
-/// The optimiser has two moments and takes each batch whole.
-const PURPOSE: Purpose = Purpose::train(2);
+const OPTIMIZER: OptimizerName = OptimizerName::AdamW;
+/// Batches are not split into parts.
+const PURPOSE: Purpose = Purpose::train(OPTIMIZER.moments());
 
 /// Makes inputs of the network from codes.
 #[derive(Clone, Copy, Debug)]
@@ -159,7 +160,7 @@ fn config(graph: &Graph, batch: usize, seed: u64) -> Config {
         loss: LossSpec::default(),
         sparsity: SparsitySpec::default(),
         optimizer: OptimizerSpec {
-            kind: OptimizerName::AdamW,
+            kind: OPTIMIZER,
             lr: RATE.0,
             // The second moment averages over 100 steps, a small part of the training.
             betas: [0.9, 0.99],

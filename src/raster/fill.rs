@@ -77,7 +77,7 @@ impl<T: Value> Level<T> {
     }
 }
 
-/// Replaces the unknown values (H,W) by a smooth guess and returns all values. `known[i]` tells
+/// Replaces the unknown values (H,W) by a smooth guess and returns all values. `known[i]` is
 /// whether `values[i]` is known. If no value is known, the result is 0 everywhere.
 pub fn pull_push<T: Value>(h: usize, w: usize, values: Vec<T>, known: Vec<bool>) -> Vec<T> {
     assert!(values.len() == h * w && known.len() == h * w, "values and mask of {h}x{w}");

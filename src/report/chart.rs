@@ -192,8 +192,8 @@ fn log_ticks(low: f64, high: f64) -> Vec<f64> {
         .unwrap_or_else(|| ticks(low, high, 4))
 }
 
-/// Formats a number with four significant digits, or with as many as distinguish it from a number
-/// at the distance `apart`. Trailing zeros are left out.
+/// Formats a number with four significant digits, or with more if they are needed to distinguish it
+/// from a number at the distance `apart`. Trailing zeros are left out.
 fn number(value: f64, apart: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();

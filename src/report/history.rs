@@ -3,61 +3,68 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::Result;
 use crate::files;
-use crate::infer::whole_images::WholeImageScores;
 use crate::report::chart;
 use crate::report::chart::{Axis, Chart, Look, Series};
 use crate::report::picture::Picture;
 
-/// Means over a logging interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Interval {
-    /// Number of training steps at the end of the interval.
-    pub step: u64,
-    /// Number of epochs at the end of the interval.
-    pub epoch: f64,
-    /// Reconstruction loss.
-    pub reconstruction: f64,
-    /// Sparsity penalty.
-    pub sparsity: f64,
-    /// Number of elements ≠ 0 of a code.
-    pub l0: f64,
-}
-
-/// The result of a validation.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Validation {
+/// An entry of the log: the means over a logging interval, or the result of a validation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
     /// Number of training steps so far.
     pub step: u64,
     /// Number of epochs so far.
     pub epoch: f64,
-    /// Mean ‖x − x̂‖².
-    pub sum_squares: f64,
-    /// Mean PSNR in dB. NaN if the reconstruction target is a layer and not an image.
-    #[serde(deserialize_with = "number_or_null")]
-    pub psnr: f64,
-    /// Mean number of elements ≠ 0 of a code.
-    pub l0: f64,
-    /// The result on whole images, for restoration models only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub whole: Option<WholeImageScores>,
+    /// The other numbers by name, as the log has them.
+    #[serde(flatten)]
+    pub numbers: Map<String, Value>,
 }
 
-/// Deserialises a number. `null`, which JSON has in place of NaN, becomes NaN.
-fn number_or_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+impl Entry {
+    /// The number with this name. `null`, which JSON has in place of NaN, is NaN.
+    pub fn number(&self, name: &str) -> Option<f64> {
+        number(self.numbers.get(name)?)
+    }
+
+    /// PSNR of whole images in dB, for restoration models only.
+    pub fn whole_psnr(&self) -> Option<f64> {
+        self.numbers.get("whole")?["psnr"].as_f64()
+    }
+
+    /// Names of its numbers that describe the model, in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        // These describe the run, not the model.
+        const OF_THE_RUN: [&str; 4] = ["images_per_s", "lr", "grad_norm", "score"];
+        self.numbers
+            .iter()
+            .filter(|(name, value)| number(value).is_some() && !OF_THE_RUN.contains(&name.as_str()))
+            .map(|(name, _)| name.as_str())
+    }
+
+    /// The score of a validation. The higher it is, the better. Logs of older versions have no
+    /// score; for them it follows from the numbers that decided then.
+    fn score(&self) -> f64 {
+        self.number("score")
+            .or_else(|| self.whole_psnr())
+            .or_else(|| Some(-self.number("sum_squares").or_else(|| self.number("error"))?))
+            .unwrap_or(f64::NEG_INFINITY)
+    }
+}
+
+fn number(value: &Value) -> Option<f64> {
+    if value.is_null() { Some(f64::NAN) } else { value.as_f64() }
 }
 
 /// The training history.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
     /// The logging intervals, in order.
-    pub intervals: Vec<Interval>,
+    pub intervals: Vec<Entry>,
     /// The validations, in order.
-    pub validations: Vec<Validation>,
+    pub validations: Vec<Entry>,
 }
 
 impl History {
@@ -75,23 +82,36 @@ impl History {
 
     fn parse(text: &str) -> Self {
         let mut history = Self::default();
-        for value in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-            match value["kind"].as_str() {
-                Some("train") => history.intervals.extend(Interval::deserialize(&value)),
-                Some("validation") => history.validations.extend(Validation::deserialize(&value)),
+        for line in text.lines() {
+            let Ok(mut line) = serde_json::from_str::<Map<String, Value>>(line) else { continue };
+            let kind = line.remove("kind");
+            let entry = Entry::deserialize(Value::Object(line));
+            match kind.as_ref().and_then(Value::as_str) {
+                Some("train") => history.intervals.extend(entry),
+                Some("validation") => history.validations.extend(entry),
                 _ => {}
             }
         }
         history
     }
 
-    /// The validation of the model that is kept as the best: the one with the smallest error, or,
-    /// for restoration models, the highest PSNR of whole images. Of equal ones it is the first.
-    pub fn best(&self) -> Option<&Validation> {
-        let loss = |v: &Validation| v.whole.map_or(v.sum_squares, |whole| -whole.psnr);
+    /// The validation of the model that is kept as the best: the one with the highest score. Of
+    /// equal ones it is the first.
+    pub fn best(&self) -> Option<&Entry> {
         self.validations
             .iter()
-            .reduce(|best, other| if loss(other) < loss(best) { other } else { best })
+            .reduce(|best, other| if other.score() > best.score() { other } else { best })
+    }
+
+    /// Whether it is the history of an autoencoder, and not of a model that learns from labels.
+    pub fn is_reconstruction(&self) -> bool {
+        let mut entries = self.intervals.iter().chain(&self.validations).peekable();
+        entries.peek().is_none()
+            || entries.any(|entry| {
+                ["reconstruction", "sum_squares"]
+                    .iter()
+                    .any(|name| entry.numbers.contains_key(*name))
+            })
     }
 
     /// The number of steps and of epochs at the last entry; (0, 0) without entries.
@@ -112,46 +132,75 @@ impl History {
         (1.0..1e15).contains(&steps_per_epoch).then_some(steps_per_epoch as usize)
     }
 
-    /// Charts of reconstruction loss, sparsity penalty, L0 and PSNR over the steps. The PSNR is
-    /// left out if the reconstruction target is not an image. `squares` tells whether the training
+    /// Charts over the steps. For an autoencoder they show reconstruction loss, sparsity penalty,
+    /// L0 and PSNR; the PSNR is left out if the reconstruction target is not an image. For other
+    /// models there is a chart for each number in the log. `squares` tells whether the training
     /// loss is the sum of squares; only then the validation error is comparable and drawn with it.
     pub fn picture(&self, squares: bool) -> Picture {
-        let line = |y: fn(&Interval) -> f64| Series {
-            name: "training".to_owned(),
-            points: self.intervals.iter().map(|i| (i.step as f64, y(i))).collect(),
-            spread: Vec::new(),
-            look: Look::Line,
+        let panels = if self.is_reconstruction() {
+            self.reconstruction_charts(squares)
+        } else {
+            self.names()
+                .map(|name| chart(name, name, vec![self.line(name), self.dots(name)]))
+                .collect()
         };
-        let dots = |y: fn(&Validation) -> f64| Series {
-            name: "validation".to_owned(),
-            points: self.validations.iter().map(|v| (v.step as f64, y(v))).collect(),
-            spread: Vec::new(),
-            look: Look::Dots,
-        };
-        let steps = Axis { label: "step".to_owned(), include: Some(0.0), ..Axis::default() };
-        let chart = |title: &str, label: &str, mut series: Vec<Series>| {
-            series.retain(|series| !series.points.is_empty());
-            let y = Axis { label: label.to_owned(), log: needs_log_axis(&series), include: None };
-            Chart { title: title.to_owned(), x: steps.clone(), y, series, bars: Vec::new() }
-        };
-        let mut losses = vec![line(|i| i.reconstruction)];
+        chart::charts(&panels, 2)
+    }
+
+    fn reconstruction_charts(&self, squares: bool) -> Vec<Chart> {
+        let mut losses = vec![self.line("reconstruction")];
         if squares {
-            losses.push(dots(|v| v.sum_squares));
+            losses.push(self.dots("sum_squares"));
         }
         let mut panels = vec![
             chart("Reconstruction loss", "loss", losses),
-            chart("Sparsity penalty", "penalty", vec![line(|i| i.sparsity)]),
+            chart("Sparsity penalty", "penalty", vec![self.line("sparsity")]),
             chart(
                 "L0: number of elements of the code that are not 0",
                 "elements",
-                vec![line(|i| i.l0), dots(|v| v.l0)],
+                vec![self.line("l0"), self.dots("l0")],
             ),
         ];
-        if self.validations.iter().all(|v| !v.psnr.is_nan()) {
-            panels.push(chart("PSNR in validation", "dB", vec![dots(|v| v.psnr)]));
+        let psnr = |entry: &Entry| entry.number("psnr").is_some_and(|psnr| !psnr.is_nan());
+        if self.validations.iter().all(psnr) {
+            panels.push(chart("PSNR in validation", "dB", vec![self.dots("psnr")]));
         }
-        chart::charts(&panels, 2)
+        panels
     }
+
+    /// Every name in the log, those of the training loss first.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let mut names: Vec<&str> = Vec::new();
+        for name in self.intervals.iter().chain(&self.validations).flat_map(Entry::names) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names.into_iter()
+    }
+
+    fn line(&self, name: &str) -> Series {
+        series("training", Look::Line, &self.intervals, name)
+    }
+
+    fn dots(&self, name: &str) -> Series {
+        series("validation", Look::Dots, &self.validations, name)
+    }
+}
+
+/// The finite values of a number over the steps.
+fn series(title: &str, look: Look, entries: &[Entry], name: &str) -> Series {
+    let point = |entry: &Entry| Some((entry.step as f64, entry.number(name)?));
+    let points = entries.iter().filter_map(point).filter(|(_, y)| y.is_finite()).collect();
+    Series { name: title.to_owned(), points, spread: Vec::new(), look }
+}
+
+/// A chart of the series that have points.
+fn chart(title: &str, label: &str, mut series: Vec<Series>) -> Chart {
+    series.retain(|series| !series.points.is_empty());
+    let x = Axis { label: "step".to_owned(), include: Some(0.0), ..Axis::default() };
+    let y = Axis { label: label.to_owned(), log: needs_log_axis(&series), include: None };
+    Chart { title: title.to_owned(), x, y, series, bars: Vec::new() }
 }
 
 /// Whether a logarithmic axis shows more than a linear one: the values are positive and the largest
@@ -182,7 +231,7 @@ nonsense
     fn invalid_lines_are_skipped() {
         let history = History::parse(LOG);
         assert_eq!((history.intervals.len(), history.validations.len()), (2, 3));
-        assert_eq!(history.intervals[1].sparsity, 0.2);
+        assert_eq!(history.intervals[1].number("sparsity"), Some(0.2));
     }
 
     #[test]
@@ -207,7 +256,31 @@ nonsense
     fn null_is_read_as_nan() {
         let line =
             r#"{"kind":"validation","step":1,"epoch":0.1,"sum_squares":5.0,"psnr":null,"l0":6.0}"#;
-        assert!(History::parse(line).validations[0].psnr.is_nan());
+        assert!(History::parse(line).validations[0].number("psnr").unwrap().is_nan());
+    }
+
+    /// The log of a classifier.
+    const LABELLED: &str = r#"
+{"kind":"validation","step":0,"epoch":0.0,"error":0.2,"score":-0.2}
+{"kind":"train","step":10,"epoch":1.0,"loss":1.5,"lr":0.1,"images_per_s":100.0}
+{"kind":"validation","step":10,"epoch":1.0,"error":0.1,"score":-0.1}
+{"kind":"train","step":20,"epoch":2.0,"loss":0.5,"lr":0.1,"images_per_s":100.0}
+{"kind":"validation","step":20,"epoch":2.0,"error":0.15,"score":-0.15}"#;
+
+    #[test]
+    fn a_log_of_a_classifier_has_its_loss_and_its_error() {
+        let history = History::parse(LABELLED);
+        assert!(!history.is_reconstruction() && History::parse(LOG).is_reconstruction());
+        assert_eq!(history.names().collect::<Vec<_>>(), ["loss", "error"]);
+        assert_eq!((history.best().map(|v| v.step), history.length()), (Some(10), (20, 2.0)));
+        assert_eq!(history.line("loss").points, [(10.0, 1.5), (20.0, 0.5)]);
+        assert_eq!(history.dots("error").points.len(), 3);
+    }
+
+    #[test]
+    fn the_best_without_a_score_has_the_lowest_error() {
+        let history = History::parse(&LABELLED.replace("\"score\"", "\"other\""));
+        assert_eq!(history.best().map(|v| v.step), Some(10));
     }
 
     #[test]

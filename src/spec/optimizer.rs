@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::names::names;
-use crate::ops::{Adam, Sgd};
+use crate::ops::{Adam, Lion, Sgd};
 use crate::program::Call;
 use crate::view::View;
 
@@ -16,6 +16,8 @@ names! {
         Adam = "adam",
         /// Adam with decoupled weight decay (Loshchilov & Hutter 2019).
         AdamW = "adamw",
+        /// Lion: the sign of an averaged gradient (Chen et al. 2023).
+        Lion = "lion",
     }
 }
 
@@ -23,7 +25,7 @@ names! {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerSpec {
-    /// `sgd`, `adam` or `adamw`.
+    /// `sgd`, `adam`, `adamw` or `lion`.
     pub kind: OptimizerName,
     /// Peak learning rate.
     pub lr: f64,
@@ -31,11 +33,13 @@ pub struct OptimizerSpec {
     pub momentum: f64,
     /// Whether `sgd` uses Nesterov momentum.
     pub nesterov: bool,
-    /// Decay rates of the two moments of `adam` and `adamw`, each in [0, 1).
+    /// Decay rates of the two moments of `adam` and `adamw`, each in [0, 1). `lion` has one moment:
+    /// the first rate is that of the direction of the update, the second that of the moment.
     pub betas: [f64; 2],
     /// ε of `adam` and `adamw`.
     pub eps: f64,
-    /// Weight decay. `adamw` decouples it from the gradient; the others add it as an L2 penalty.
+    /// Weight decay. `adamw` and `lion` decouple it from the gradient; the others add it as an L2
+    /// penalty.
     pub weight_decay: f64,
     /// Maximum global gradient norm; 0 turns clipping off.
     pub clip_norm: f64,
@@ -85,7 +89,7 @@ impl OptimizerName {
     /// Number of moments of each learned value: 1 or 2.
     pub const fn moments(self) -> usize {
         match self {
-            Self::Sgd => 1,
+            Self::Sgd | Self::Lion => 1,
             Self::Adam | Self::AdamW => 2,
         }
     }
@@ -118,6 +122,10 @@ impl OptimizerSpec {
                 }
                 .into()
             }
+            OptimizerName::Lion => {
+                let [beta1, beta2] = self.betas;
+                Lion { grad_scale, beta1, beta2, weight_decay, grads, weights, m }.into()
+            }
         }
     }
 }
@@ -145,9 +153,9 @@ mod tests {
     fn unknown_optimisers_are_refused() {
         assert_eq!(
             parse("adm").unwrap_err(),
-            "optimizer.kind = \"adm\": use one of sgd, adam, adamw; did you mean adam?"
+            "optimizer.kind = \"adm\": use one of sgd, adam, adamw, lion; did you mean adam?"
         );
-        assert!(parse("lion").is_err());
+        assert!(parse("adagrad").is_err());
         assert!(parse("3").unwrap_err().contains("optimizer.kind: invalid type"));
     }
 }

@@ -1,16 +1,16 @@
-//! The progress bar of a training, on a terminal. Without the feature `cli` there is none.
+//! The progress bar of a training run, on a terminal. Without the feature `cli` there is no bar.
 
 #[cfg(feature = "cli")]
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar over the steps of a training.
+/// Progress bar over the steps of a training run.
 #[cfg(feature = "cli")]
 #[derive(Debug)]
 pub(super) struct Bar(ProgressBar);
 
 #[cfg(feature = "cli")]
 impl Bar {
-    /// A bar over this number of steps.
+    /// Creates a bar over `total` steps.
     pub(super) fn new(total: u64) -> Option<Self> {
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}")
             .expect("the template is sound");
@@ -34,7 +34,7 @@ impl Bar {
     }
 }
 
-/// There is no bar.
+/// Stand-in without the feature `cli`: no value of this type exists.
 #[cfg(not(feature = "cli"))]
 #[derive(Debug)]
 pub(super) enum Bar {}

@@ -1,7 +1,8 @@
-//! What a training needs to go on where it stopped, in one safetensors file: parameters, both
-//! moments, kept states and idle counters as they lie in memory, the losses not yet logged, and a
-//! header. Every draw and the order of the data follow from seed and step, so there is nothing
-//! else.
+//! Checkpoints: everything needed to resume training, in one safetensors file.
+//!
+//! A checkpoint holds the parameters, both moments, persistent states and idle counters in memory
+//! order, the losses not yet logged, and a header. Random numbers and the order of the data follow
+//! from seed and step, so they are not stored.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,10 +23,10 @@ const FORMAT: u32 = 1;
 pub const TENSORS: [&str; 6] =
     ["parameters", "first moment", "second moment", "states", "idle counters", "losses"];
 
-/// Place of the losses not yet logged in [`TENSORS`].
+/// Index in [`TENSORS`] of the losses not yet logged.
 pub const LOSSES: usize = 5;
 
-/// What a checkpoint says of itself.
+/// Header of a checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
@@ -33,34 +34,34 @@ pub struct Header {
     pub format: u32,
     /// Steps done.
     pub step: u64,
-    /// Steps of the run, as it was then.
+    /// Number of steps of the run when the checkpoint was written.
     pub total: u64,
     /// Steps of an epoch.
     pub steps_per_epoch: u64,
-    /// The last step in the log; `losses` has a row for each step since.
+    /// The last step in the log; `losses` has a row for each later step.
     pub logged: u64,
-    /// Hash of the configuration, its length left out ([`config_hash`]).
+    /// Hash of the configuration without its length ([`config_hash`]).
     pub config: u64,
-    /// Hash of the images to train and to validate on.
+    /// Hash of the training and validation images.
     pub data: u64,
-    /// The device that it ran on.
+    /// Identity of the device that wrote the checkpoint.
     pub device: String,
-    /// Bits of the best validation's ‖x − x̂‖², or, of a restorer, of its PSNR on whole images
-    /// below zero.
+    /// Bits of the negated score of the best validation: ‖x − x̂‖², or −PSNR on whole images for
+    /// restoration models.
     pub best: Option<u64>,
     /// Step of the best validation.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub best_step: u64,
-    /// Validations since the best one.
+    /// Number of validations since the best one.
     #[serde(default, skip_serializing_if = "crate::spec::is_zero")]
     pub stale: u32,
-    /// Whether the training ended before its last step, because validations stopped improving.
+    /// Whether training stopped before its last step because validations stopped improving.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ended_early: bool,
-    /// How often the training has gone back with a lower rate.
+    /// Number of times that training was rolled back with a lower learning rate.
     #[serde(default, skip_serializing_if = "crate::spec::is_zero")]
     pub retried: u32,
-    /// Hash of this header with 0 here, then of every tensor.
+    /// Hash of this header with 0 in this field, then of every tensor.
     pub hash: u64,
 }
 
@@ -72,24 +73,24 @@ const fn is_zero(step: &u64) -> bool {
 /// A checkpoint in memory.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Checkpoint {
-    /// What it says of itself.
+    /// The header.
     pub header: Header,
     /// The values, in the order of [`TENSORS`].
     pub tensors: [Vec<f32>; 6],
 }
 
-/// Keys that a configuration has had since later, at what they were before: with them left out,
-/// runs begun by earlier builds go on.
+/// Configuration lines that earlier builds did not write, with the values those builds used. The
+/// hash leaves them out, so that runs started by an earlier build can be resumed.
 const LATER: [&str; 2] = ["precision = \"f32\"", "loss_scale = 0.0"];
 
-/// Hash of what must not change within a run: its configuration without its length and the rhythm
-/// of its checkpoints.
+/// Hash of everything that must not change within a run: the configuration without its length and
+/// checkpoint intervals.
 pub fn config_hash(config: &crate::spec::Config) -> u64 {
     let mut config = config.clone();
     let train = &mut config.train;
     (train.epochs, train.steps, train.checkpoint_every, train.checkpoint_minutes, train.keep) =
         (0.0, 0, 0, 0.0, 1);
-    // A training notes there what `corruption` says.
+    // Training sets `undoes` to a copy of `corruption`, so hashing both would be redundant.
     config.model.undoes = crate::spec::CorruptionSpec::default();
     let text = config.to_toml();
     let kept: String =
@@ -114,7 +115,7 @@ fn bytes_of(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
-/// Writes a checkpoint beside its place and renames it there.
+/// Writes a checkpoint to a temporary file and renames that into place.
 pub fn save(path: &Path, checkpoint: &Checkpoint) -> Result<()> {
     let bytes: Vec<Vec<u8>> = checkpoint.tensors.iter().map(|values| bytes_of(values)).collect();
     let mut header = Header { format: FORMAT, ..checkpoint.header.clone() };
@@ -132,20 +133,20 @@ pub fn save(path: &Path, checkpoint: &Checkpoint) -> Result<()> {
     )
 }
 
-/// Reads a checkpoint whole, or refuses it.
+/// Reads a checkpoint and verifies its hash.
 pub fn load(path: &Path) -> Result<Checkpoint> {
     load_bytes(&files::read(path)?, &path.display().to_string())
 }
 
-/// Reads a checkpoint from a file's bytes; `place` names it in errors.
+/// Reads a checkpoint from a file's bytes; `place` names the file in errors.
 ///
 /// # Errors
-/// One line, where anything in it is not as it was written.
+/// If the checkpoint is damaged or has an unknown format.
 pub fn load_bytes(bytes: &[u8], place: &str) -> Result<Checkpoint> {
     let damaged = |what: String| {
         Error::failed(format!(
-            "{place}: the checkpoint is damaged ({what}); delete it to go on from the one before \
-             it, or from the start"
+            "{place}: the checkpoint is damaged ({what}); delete it to resume from the previous \
+             checkpoint, or from the start"
         ))
     };
     let header = header_of(place, bytes, damaged)?;
@@ -171,7 +172,7 @@ pub fn load_bytes(bytes: &[u8], place: &str) -> Result<Checkpoint> {
     Ok(Checkpoint { header, tensors: std::array::from_fn(values) })
 }
 
-/// The header in a file's metadata.
+/// Reads the header from a file's metadata.
 fn header_of(place: &str, bytes: &[u8], damaged: impl Fn(String) -> Error) -> Result<Header> {
     let (_, metadata) =
         SafeTensors::read_metadata(bytes).map_err(|error| damaged(error.to_string()))?;
@@ -179,13 +180,13 @@ fn header_of(place: &str, bytes: &[u8], damaged: impl Fn(String) -> Error) -> Re
         .metadata()
         .as_ref()
         .and_then(|map| map.get(KEY))
-        .ok_or_else(|| damaged("it has no header".to_owned()))?;
+        .ok_or_else(|| damaged("the header is missing".to_owned()))?;
     let value: serde_json::Value =
         serde_json::from_str(json).map_err(|error| damaged(error.to_string()))?;
     if value["format"] != FORMAT {
         return Err(Error::failed(format!(
-            "{place}: checkpoint format {} is not known to this version, which reads {FORMAT}: \
-             resume with the version that wrote it",
+            "{place}: checkpoint format {} is unknown, this version reads format {FORMAT}; \
+             resume with the version that wrote the checkpoint",
             value["format"]
         )));
     }
@@ -207,7 +208,7 @@ mod tests {
         assert!(LATER.iter().all(|line| text.lines().any(|other| other == *line)), "{text}");
         assert!(!text.contains("corruption"), "{text}");
         let hash = config_hash(&config(&[]));
-        // What a build without these keys took the hash of.
+        // The text that a build without these keys hashed.
         let mut before = config(&[]);
         let train = &mut before.train;
         (train.epochs, train.checkpoint_minutes, train.keep) = (0.0, 0.0, 1);
@@ -254,7 +255,7 @@ mod tests {
             let mut other = bytes.clone();
             other[i] ^= 1 << (i % 8);
             std::fs::write(&path, &other).unwrap();
-            // White space may turn into other white space without a change of meaning.
+            // JSON parsing ignores which white space separates values.
             assert!(load(&path).is_err() || bytes[i] == b' ', "byte {i}");
             if i % 16 == 0 {
                 std::fs::write(&path, &bytes[..i]).unwrap();
@@ -285,7 +286,8 @@ mod tests {
         for (i, a) in all.iter().enumerate() {
             assert!(all[..i].iter().all(|b| a != b), "{i}");
         }
-        // The highest bit of two words in a row, which a plain product would cancel.
+        // Flips the highest bit of two adjacent words; a hash by plain multiplication misses that
+        // change.
         let (mut one, mut two) = ([0_u8; 16], [0_u8; 16]);
         (one[7], two[15]) = (0x80, 0x80);
         assert!(of(&[&one]) != of(&[&two]) && of(&[&one]) != of(&[&[0; 16]]));

@@ -1,4 +1,4 @@
-//! Training and validation images, read, split and fitted to the model.
+//! Training and validation images: reading, splitting, and fitting to the model's input.
 
 use std::sync::Arc;
 
@@ -8,34 +8,35 @@ use crate::error::Result;
 use crate::shape::Dims;
 use crate::spec::{Config, DataSpec, FitName};
 
-/// Training and validation images as a configuration wants them.
+/// Training and validation images, ready to use.
 #[derive(Debug)]
 pub struct Prepared {
-    /// To train on.
+    /// Training images.
     pub train: Pixels,
-    /// To validate on. Of a streamed set, just the patches that validation looks at, and no more
-    /// than fit into memory.
+    /// Validation images. For a streamed set these are only the patches that validation uses,
+    /// limited to what fits into memory.
     pub validation: Images,
-    /// One line about both.
+    /// One-line description of both sets.
     pub description: String,
-    /// Files passed over, with reasons.
+    /// Skipped files, with reasons.
     pub skipped: Vec<(String, String)>,
-    /// Size of a sample.
+    /// Dimensions of a sample.
     pub dims: Dims,
 }
 
-/// Largest side of images of one size that are taken whole when the model leaves its input open.
+/// Images of one common size up to this side are used uncropped if the model leaves its input size
+/// open.
 const WHOLE: usize = 64;
 
-/// Loads, splits and fits the data to the model, or the model's open input to the data.
+/// Loads and splits the data and fits it to the model's input, or an open input to the data.
 ///
 /// # Errors
-/// One line about what is wrong with the data.
+/// If the data cannot be read or do not fit the model.
 pub fn prepare(config: &Config) -> Result<Prepared> {
     prepare_within(config, Budget::default())
 }
 
-/// As [`prepare`]; a set of more than the budget's share for data, decoded, is streamed.
+/// As [`prepare`]; a data set whose decoded size exceeds `budget.data` is streamed.
 ///
 /// # Errors
 /// As [`prepare`].
@@ -68,7 +69,7 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
         (fit.train(pixels)?, fit.validation(Pixels::Resident(validation))?)
     } else {
         if pixels.len() < 2 || spec.validation <= 0.0 {
-            whole = "; validated on what it is trained on";
+            whole = "; validation uses the training images";
         }
         let (train, validation) = fit.split(pixels);
         (fit.train(train)?, fit.validation(validation)?)
@@ -83,7 +84,7 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
     Ok(Prepared { train, validation, description, skipped, dims })
 }
 
-/// As [`prepare`], of images in memory instead of those that `data.source` names.
+/// As [`prepare`], with images in memory instead of `data.source`.
 ///
 /// # Errors
 /// As [`prepare`].
@@ -101,10 +102,10 @@ pub fn prepare_images(config: &Config, images: Images) -> Result<Prepared> {
     Ok(Prepared { train, validation, description, skipped: Vec::new(), dims })
 }
 
-/// Bytes of validation patches that are kept of a streamed set however little memory is allowed.
-const LEAST_VALIDATION: u64 = 16 << 20;
+/// Memory for validation patches of a streamed set (16 MiB), granted even if the budget is smaller.
+const MIN_VALIDATION: u64 = 16 << 20;
 
-/// How images meet the input.
+/// How images are fitted to the model's input.
 struct Fit<'a> {
     spec: &'a DataSpec,
     dims: Dims,
@@ -113,10 +114,10 @@ struct Fit<'a> {
 }
 
 impl Fit<'_> {
-    /// Training and validation images of one source.
+    /// Splits one source into training and validation images.
     fn split(&self, pixels: Pixels) -> (Pixels, Pixels) {
-        // One image alone, or no split wanted: validated on what it is trained on, which the log
-        // says.
+        // With a single image or without a split, validation uses the training images; the log
+        // reports that.
         if pixels.len() < 2 || self.spec.validation <= 0.0 {
             return (pixels.clone(), pixels);
         }
@@ -132,7 +133,7 @@ impl Fit<'_> {
         }
     }
 
-    /// Sizes as `data.fit` wants them.
+    /// Resizes images, or enlarges those that are too small, according to `data.fit`.
     fn sized(&self, pixels: Pixels) -> Result<Pixels> {
         let Dims { h, w, .. } = self.dims;
         let resize = self.spec.fit == FitName::Resize;
@@ -167,13 +168,13 @@ impl Fit<'_> {
             Pixels::Resident(images) => Ok(Pixels::Resident(images)),
             Pixels::Streamed(catalogue) => {
                 let catalogue = if cut { Arc::new(catalogue.patches(h, w)?) } else { catalogue };
-                self.settle(catalogue)
+                self.load_if_fits(catalogue)
             }
         }
     }
 
-    /// Images that fit into memory after all, once resized, are read into it.
-    fn settle(&self, catalogue: Arc<Catalogue>) -> Result<Pixels> {
+    /// Reads the images into memory if they fit after resizing.
+    fn load_if_fits(&self, catalogue: Arc<Catalogue>) -> Result<Pixels> {
         if catalogue.total() <= self.limit {
             Ok(Pixels::Resident(catalogue.collect()?))
         } else {
@@ -185,10 +186,10 @@ impl Fit<'_> {
         let Dims { h, w, .. } = self.dims;
         match self.sized(pixels)? {
             Pixels::Resident(images) => Ok(images),
-            // the very patches that validation draws from images in memory
+            // Chooses the same patches that validation would choose from images in memory.
             Pixels::Streamed(catalogue) => {
                 let fitting =
-                    (self.limit.max(LEAST_VALIDATION) / self.dims.len() as u64).max(1) as usize;
+                    (self.limit.max(MIN_VALIDATION) / self.dims.len() as u64).max(1) as usize;
                 let wanted = match self.spec.validation_patches {
                     0 => fitting,
                     patches => patches.min(fitting),

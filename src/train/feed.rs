@@ -1,4 +1,4 @@
-//! Where batches come from: the training set on the device, in the host's memory, or in its files.
+//! Sources of batches: the training set on the device, in the host's memory, or in its files.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,17 +14,17 @@ use crate::shape::Dims;
 use crate::spec::{Config, DataSpec};
 use crate::view::{StepParams, View};
 
-/// From a byte to the 0–1 scale.
+/// Factor that maps a byte to [0, 1].
 const SCALE: f64 = 1.0 / 255.0;
 
-/// Words of the images that are laid onto the device at once.
+/// Words of the images that are uploaded to the device at a time (16 MiB).
 const PIECE: usize = 4 << 20;
 
-/// The samples of an epoch, of the size `dims`: crops of larger images. Where they are fewer than a
-/// batch holds, each comes more than once.
+/// Lists the samples of an epoch, of size `dims`: whole images, or crops of larger images. Samples
+/// are repeated until there are at least `batch` of them.
 ///
 /// # Errors
-/// When there are none, or too many.
+/// If there are no images, or too many samples.
 pub fn samples(pixels: &Pixels, dims: Dims, spec: &DataSpec, batch: usize) -> Result<Samples> {
     let exact = pixels.common_size() == Some((dims.h, dims.w));
     let count = |(h, w): (usize, usize)| match (exact, spec.crops_per_image) {
@@ -43,36 +43,35 @@ pub fn samples(pixels: &Pixels, dims: Dims, spec: &DataSpec, batch: usize) -> Re
     Ok(samples)
 }
 
-/// Where batches come from.
+/// Supplies the batches of an autoencoder.
 #[derive(Debug)]
 pub struct Feed {
     samples: Arc<Samples>,
     batch: usize,
-    /// Parts that a batch is taken in.
+    /// Number of parts that a batch is split into.
     parts: usize,
     seed: u64,
-    /// Steps of an epoch; what does not fill a batch is left out, another part each epoch.
+    /// Steps per epoch. Samples that do not fill a batch are left out, different ones each epoch.
     pub steps_per_epoch: usize,
     /// Random crops and flips.
     pub augment: Augment,
     placement: Placement,
     epoch: Option<u64>,
-    /// Time spent waiting for images that are read.
+    /// Time spent waiting for images that are read from files.
     pub waited: Duration,
 }
 
-/// Words that images take on the device.
+/// Number of words that images take on the device.
 fn words(images: &Images) -> usize {
     images.bytes.len().div_ceil(4)
 }
 
-/// Bytes that images take where batches are gathered from them, with the table as it is written.
+/// Bytes that resident images take, including the table of images.
 pub fn gathered_bytes(images: &Images) -> u64 {
     4 * (words(images) + 2 * 3 * images.len()) as u64
 }
 
-/// Bytes of the host's memory that a batch of streamed samples takes, and a part of it on its way
-/// to the device.
+/// Host bytes of a batch of streamed samples and of one part converted for upload.
 pub fn batch_bytes(dims: Dims, [batch, parts]: [usize; 2]) -> u64 {
     let [batch, part] =
         [batch, batch / parts].map(|samples| (samples as u64).saturating_mul(dims.len() as u64));
@@ -83,22 +82,23 @@ pub fn batch_bytes(dims: Dims, [batch, parts]: [usize; 2]) -> u64 {
 enum Placement {
     /// The bytes lie on the device.
     Resident { bytes: Allocation, table: Allocation, order: Allocation },
-    /// They do not fit: the host gathers each batch.
+    /// The bytes do not fit on the device: the host gathers each batch.
     Host { cpu: Box<Device>, program: Program, order: Allocation, x: Allocation },
-    /// They stay in their files: threads read the coming batches. A byte's value is looked up.
+    /// The images stay in their files: threads read upcoming batches. `values` maps bytes to
+    /// floats.
     Stream { prefetch: Prefetch, values: Vec<f32>, batch: Vec<u8> },
 }
 
-/// Where a training's batches come from.
+/// Supplies the batches of a training run.
 pub trait Batches: std::fmt::Debug {
-    /// Steps of an epoch.
+    /// Number of steps of an epoch.
     fn steps_per_epoch(&self) -> usize;
 
-    /// Makes a part of the batch of a step ready: sets the step's place in the data, and writes
-    /// what the host writes.
+    /// Prepares part `part` of the step's batch: sets the cursor in `params` and writes the inputs
+    /// that the host supplies.
     ///
     /// # Errors
-    /// When an image cannot be read any more, or the device fails.
+    /// If an image can no longer be read, or the device fails.
     fn advance(
         &mut self,
         device: &mut Device,
@@ -113,7 +113,7 @@ pub trait Batches: std::fmt::Debug {
     }
 }
 
-/// What the host writes for a part of a batch.
+/// Buffers that the host fills for each part of a batch.
 #[derive(Clone, Debug)]
 pub struct Inputs {
     /// The samples.
@@ -123,7 +123,8 @@ pub struct Inputs {
 }
 
 impl Feed {
-    /// Lays the images onto the device if they fit, or begins to read them.
+    /// Uploads the images to the device if they fit, otherwise gathers on the host or starts
+    /// reading.
     pub fn new(
         device: &mut Device,
         pixels: &Pixels,
@@ -160,12 +161,12 @@ impl Feed {
             Pixels::Resident(images)
                 if words(images).max(samples.len()) as u64 <= device.max_elements() =>
             {
-                let [bytes, table, order] = Self::lay(device, images, samples.len())?;
+                let [bytes, table, order] = Self::upload(device, images, samples.len())?;
                 Placement::Resident { bytes, table, order }
             }
             Pixels::Resident(images) => {
                 let mut cpu = Device::cpu();
-                let [bytes, table, order] = Self::lay(&mut cpu, images, samples.len())?;
+                let [bytes, table, order] = Self::upload(&mut cpu, images, samples.len())?;
                 let n = batch / parts;
                 let x = cpu.alloc_real("batch", n * dims.len())?;
                 let gather = GatherBatch {
@@ -196,8 +197,8 @@ impl Feed {
         })
     }
 
-    /// In pieces, so that the images are not in memory once more.
-    fn lay(device: &mut Device, images: &Images, samples: usize) -> Result<[Allocation; 3]> {
+    /// Uploads images in pieces, to avoid a second copy of all images in host memory.
+    fn upload(device: &mut Device, images: &Images, samples: usize) -> Result<[Allocation; 3]> {
         let bytes = device.alloc_words("training set", words(images))?;
         for (i, piece) in images.bytes.chunks(4 * PIECE).enumerate() {
             let piece = Images::words_of(piece);
@@ -209,7 +210,7 @@ impl Feed {
         Ok([bytes, place, device.alloc_words("order of the epoch", samples)?])
     }
 
-    /// The views to gather from, if the data are resident.
+    /// Returns the views to gather from, if the images are on the device.
     pub fn resident(&self) -> Option<Resident> {
         match &self.placement {
             Placement::Resident { bytes, table, order } => {

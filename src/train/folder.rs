@@ -1,5 +1,5 @@
-//! A run's folder: `config.toml` and `run.json` from its creation on, checkpoints by number of
-//! steps, the log, the models.
+//! A run's folder. It holds `config.toml` and `run.json` from its creation on, then checkpoints
+//! named by their step, the log and the models.
 
 use std::path::{Path, PathBuf};
 
@@ -12,41 +12,41 @@ use crate::files::{self, Lock};
 use crate::report::gallery;
 use crate::spec::Config;
 
-/// What a run needs beside its configuration, and what has no place in a model file.
+/// Facts about a run that neither its configuration nor a model file stores.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
-    /// Version of the program that began the run.
+    /// Version of the program that started the run.
     pub csae: String,
-    /// The device, as `--device` takes it.
+    /// The device, in the form that `--device` accepts.
     pub device: String,
-    /// The data: a bundled set's name, or a path that holds from anywhere.
+    /// The data: the name of a bundled set, or an absolute path.
     pub source: String,
-    /// Where the validation images come from, if the configuration says so; as `source`.
+    /// The validation data in the same form, if the configuration has a separate source.
     #[serde(default)]
     pub validation_source: Option<String>,
-    /// Threads of the CPU path, if they were given.
+    /// Number of threads of the CPU path, if given.
     pub threads: Option<usize>,
-    /// The memory that it may take.
+    /// Memory limits of the run.
     #[serde(default)]
     pub budget: Option<Budget>,
 }
 
 impl Origin {
-    /// Of a run begun now.
+    /// Describes a run that starts now.
     pub fn new(config: &Config, device: String, threads: Option<usize>) -> Result<Self> {
         let absolute = |path: &str| -> Result<String> {
             let path =
                 std::path::absolute(path).map_err(|error| Error::io(Path::new(path), &error))?;
             path.into_os_string().into_string().map_err(|path| {
                 Error::usage(format!(
-                    "{}: a path that is not Unicode cannot be recorded",
+                    "{}: the path is not valid Unicode; rename it",
                     Path::new(&path).display()
                 ))
             })
         };
         let anywhere = |source: &String| -> Result<String> {
             Ok(match source.strip_prefix('@') {
-                // The list on standard input has to be given again.
+                // A list on standard input cannot be stored; resuming needs it again.
                 _ if source == "-" || bundled::names().contains(&source.as_str()) => source.clone(),
                 Some(list) => format!("@{}", absolute(list)?),
                 None => absolute(source)?,
@@ -70,36 +70,36 @@ pub struct RunFolder(PathBuf);
 const CONFIG: &str = "config.toml";
 const ORIGIN: &str = "run.json";
 const LOCK: &str = "run.lock";
-/// The state that a training goes back to if it diverges.
+/// State to roll back to if training diverges.
 const ROLLBACK: &str = "rollback.safetensors";
 const PREFIX: &str = "checkpoint-";
 const SUFFIX: &str = ".safetensors";
 
 impl RunFolder {
-    /// Whether a folder is a run's, which `csae resume` takes.
-    pub fn is_one(path: &Path) -> bool {
+    /// Whether `path` is a run's folder, as `csae resume` needs.
+    pub fn is_run(path: &Path) -> bool {
         path.join(CONFIG).is_file()
     }
 
-    /// The folder of a run, made or not.
+    /// Refers to the folder of a run, which need not exist.
     pub fn at(path: &Path) -> Self {
         Self(path.to_owned())
     }
 
-    /// Makes sure that no other process trains in this folder as long as the lock is kept.
+    /// Takes the lock that keeps other processes from training in this folder.
     pub fn lock(&self) -> Result<Lock> {
         Lock::take(&self.file(LOCK))?.ok_or_else(|| {
             Error::failed(format!(
-                "{}: another csae is training in this folder; wait until it ends or stop it; a new \
-                 run goes elsewhere by train --out",
+                "{}: another csae is training in this folder; wait until it ends, stop it, or \
+                 choose another folder with train --out",
                 self.0.display()
             ))
         })
     }
 
-    /// Makes a run's folder, locked. It appears under its name with all that a resume needs. In a
-    /// folder that is there already, what another run left is removed if `over` says so; else it is
-    /// refused, though it may have come since the name was chosen.
+    /// Creates a run's folder and takes its lock. The folder is renamed into place once it has all
+    /// that a resume needs. An existing folder is cleared of another run's files with `over`;
+    /// without `over` it is an error, even if another process created it after the name was chosen.
     pub fn create(&self, config: &Config, origin: &Origin, over: bool) -> Result<Lock> {
         if over && self.0.exists() {
             let lock = self.lock()?;
@@ -110,33 +110,37 @@ impl RunFolder {
         }
         self.create_new(config, origin)?.ok_or_else(|| {
             Error::usage(format!(
-                "{} is there already, made by another run since this one began: name another \
-                 place, or add --force to write over it",
+                "{} exists already, another run created it meanwhile: choose another folder, \
+                 or add --force to overwrite it",
                 self.0.display()
             ))
         })
     }
 
-    /// The first free `NNN` of a folder of runs.
+    /// Returns the first free number `NNN` in a folder of runs.
     ///
     /// # Errors
-    /// When there is none.
+    /// If all numbers are taken.
     pub fn next(runs: &Path) -> Result<Self> {
         let free = (1..10_000).map(|i| runs.join(format!("{i:03}"))).find(|path| !path.exists());
         free.map(Self).ok_or_else(|| {
-            Error::usage(format!("{}/ is full: name a folder with --out", runs.display()))
+            Error::usage(format!(
+                "{}/ has no free number: choose a folder with --out",
+                runs.display()
+            ))
         })
     }
 
-    /// Makes this folder as [`RunFolder::create`] does or, where another run has taken it
-    /// meanwhile, the next free one beside it.
+    /// Creates this folder as [`RunFolder::create`] does, or the next free one if another run has
+    /// taken this number meanwhile.
     pub fn create_next(&self, config: &Config, origin: &Origin) -> Result<(Self, Lock)> {
         let mut folder = self.clone();
         for _ in 0..10_000 {
             if let Some(lock) = folder.create_new(config, origin)? {
                 return Ok((folder, lock));
             }
-            // One that another run is about to make is not there yet.
+            // Counts up one by one: a folder that another run is about to create does not exist
+            // yet.
             let number = folder
                 .0
                 .file_name()
@@ -145,22 +149,19 @@ impl RunFolder {
             folder = Self(folder.0.with_file_name(format!("{:03}", number + 1)));
         }
         Err(Error::usage(format!(
-            "{}: no folder beside it is free: name one with --out",
+            "{}: no following number is free: choose a folder with --out",
             self.0.display()
         )))
     }
 
-    /// Makes the folder unless it is there, or another run is about to make it.
+    /// Creates the folder, or returns `None` if it exists or another run is about to create it.
     fn create_new(&self, config: &Config, origin: &Origin) -> Result<Option<Lock>> {
         let path = &self.0;
         let Some(name) = path.file_name().filter(|_| !path.exists()) else {
             return if path.exists() {
                 Ok(None)
             } else {
-                Err(Error::usage(format!(
-                    "{:?}: not the name of a folder",
-                    path.display().to_string()
-                )))
+                Err(Error::usage(format!("{:?} is not a folder name", path.display().to_string())))
             };
         };
         let mut name = name.to_os_string();
@@ -168,7 +169,7 @@ impl RunFolder {
         let beside = Self(path.with_file_name(name));
         let make = || -> Result<Option<Lock>> {
             files::make_folder(&beside.0)?;
-            // The lock moves with its folder.
+            // The lock file moves with its folder.
             let Some(lock) = Lock::take(&beside.file(LOCK))? else { return Ok(None) };
             if path.exists() {
                 beside.remove_whole();
@@ -179,12 +180,12 @@ impl RunFolder {
             renamed.inspect_err(|_| beside.remove_whole())?;
             Ok(Some(lock))
         };
-        // What went wrong because another run was there first is no error.
+        // Failures caused by another run that created the folder first are not errors.
         make().or_else(|error| if path.exists() { Ok(None) } else { Err(error) })
     }
 
-    /// Removes a folder that did not become a run's. What stays of it is taken by the next run of
-    /// that name.
+    /// Removes a folder whose creation failed. If removal fails too, the next run with that name
+    /// reuses what is left.
     fn remove_whole(&self) {
         for name in [CONFIG, ORIGIN, LOCK] {
             let _ = std::fs::remove_file(self.file(name));
@@ -192,11 +193,11 @@ impl RunFolder {
         let _ = std::fs::remove_dir(&self.0);
     }
 
-    /// Opens the folder of a run that was begun.
+    /// Opens the folder of a started run.
     pub fn open(path: &Path) -> Result<(Self, Config, Option<Origin>)> {
         if !path.is_dir() {
             return Err(Error::usage(format!(
-                "{}: there is no such folder; name the folder of a run",
+                "{}: no such folder; give the folder of a run",
                 path.display()
             )));
         }
@@ -204,7 +205,7 @@ impl RunFolder {
         let file = run.file(CONFIG);
         if !file.is_file() {
             return Err(Error::usage(format!(
-                "{}: not the folder of a run, it has no {CONFIG}",
+                "{}: not the folder of a run: {CONFIG} is missing",
                 path.display()
             )));
         }
@@ -214,8 +215,8 @@ impl RunFolder {
             let read = serde_json::from_str(&files::read_text(&file)?);
             Some(read.map_err(|error| {
                 Error::usage(format!(
-                    "{}: {error}; put back the one that the run began with, or remove it to go on \
-                     with the data of {CONFIG}",
+                    "{}: {error}; restore the original file, or remove it to use the data \
+                     source in {CONFIG}",
                     file.display()
                 ))
             })?)
@@ -225,17 +226,17 @@ impl RunFolder {
         Ok((run, config, origin))
     }
 
-    /// The folder.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// A file in it.
+    /// Path of a file in the folder.
     pub fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    /// Writes the configuration anew.
+    /// Writes the configuration file.
     pub fn write_config(&self, config: &Config) -> Result<()> {
         files::write_atomically(&self.file(CONFIG), config.to_toml().as_bytes())
     }
@@ -245,7 +246,7 @@ impl RunFolder {
         files::write_atomically(&self.file(ORIGIN), format!("{text}\n").as_bytes())
     }
 
-    /// Removes what belongs to another run.
+    /// Removes the files of another run.
     fn clear(&self) -> Result<()> {
         let known = [
             ORIGIN,
@@ -278,17 +279,17 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Where the checkpoint of a step belongs.
+    /// Path of the checkpoint of a step.
     pub fn checkpoint(&self, step: u64) -> PathBuf {
         self.file(&format!("{PREFIX}{step:06}{SUFFIX}"))
     }
 
-    /// The checkpoint with the most steps, if there is one.
+    /// Path of the checkpoint with the highest step, if there is a checkpoint.
     pub fn newest(&self) -> Result<Option<PathBuf>> {
         Ok(self.steps()?.last().map(|step| self.checkpoint(*step)))
     }
 
-    /// Steps of the checkpoints, in order.
+    /// Steps of the checkpoints, in ascending order.
     fn steps(&self) -> Result<Vec<u64>> {
         let failed = |error: &std::io::Error| Error::io(&self.0, error);
         let mut steps = Vec::new();
@@ -300,7 +301,7 @@ impl RunFolder {
         Ok(steps)
     }
 
-    /// Removes all checkpoints but the last `keep`, and what a kill left half written.
+    /// Removes all checkpoints but the last `keep`, and partial files of an interrupted write.
     pub fn prune(&self, keep: usize) -> Result<()> {
         let steps = self.steps()?;
         let first = steps[steps.len().saturating_sub(keep)..].first().copied().unwrap_or(0);
@@ -310,12 +311,12 @@ impl RunFolder {
         })
     }
 
-    /// Where the state is that a training goes back to.
+    /// Path of the state to roll back to.
     pub fn rollback(&self) -> PathBuf {
         self.file(ROLLBACK)
     }
 
-    /// Removes the checkpoints of later steps.
+    /// Removes the checkpoints of steps after `step`.
     pub fn remove_after(&self, step: u64) -> Result<()> {
         self.remove(|name| step_of(name).is_some_and(|at| at > step))
     }
@@ -328,8 +329,7 @@ impl RunFolder {
         self.remove(|name| name == "metrics.jsonl")
     }
 
-    /// Cuts the log back to what was written up to a step by a training that had gone back so many
-    /// times.
+    /// Truncates the log to the lines up to `step` and to the first `retried` rollbacks.
     pub fn cut_log(&self, step: u64, retried: u32) -> Result<()> {
         let path = self.file("metrics.jsonl");
         let text = match std::fs::read(&path) {
@@ -341,12 +341,12 @@ impl RunFolder {
     }
 }
 
-/// The step in a checkpoint's name.
+/// Parses the step from a checkpoint's file name.
 fn step_of(name: &str) -> Option<u64> {
     name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse().ok()
 }
 
-/// The whole lines up to a step.
+/// Returns the complete lines up to a step.
 fn cut(text: &str, step: u64, retried: u32) -> String {
     let keeps = |line: &&str| {
         let value: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
@@ -363,18 +363,20 @@ mod tests {
 
     #[test]
     fn the_log_is_cut_at_a_step() {
-        let text = "{\"step\":5}\n{\"step\":10,\"a\":1}\n{\"step\":10,\"b\":1}\nnonsense\n{\"step\":15}\n{\"step\":2";
+        let text = "{\"step\":5}\n{\"step\":10,\"a\":1}\n{\"step\":10,\"b\":1}\n\
+                    nonsense\n{\"step\":15}\n{\"step\":2";
         assert_eq!(
             cut(text, 10, 0),
             "{\"step\":5}\n{\"step\":10,\"a\":1}\n{\"step\":10,\"b\":1}\n"
         );
         assert_eq!(cut(text, 0, 0), "");
-        assert_eq!(cut("{\"step\":5}", 10, 0), "", "a line without its end is not whole");
-        let retries = "{\"kind\":\"retry\",\"step\":3,\"number\":1}\n{\"kind\":\"retry\",\"step\":3,\"number\":2}\n";
+        assert_eq!(cut("{\"step\":5}", 10, 0), "", "an unterminated line is dropped");
+        let retries = "{\"kind\":\"retry\",\"step\":3,\"number\":1}\n\
+                       {\"kind\":\"retry\",\"step\":3,\"number\":2}\n";
         assert_eq!(
             cut(retries, 5, 1),
             retries.lines().next().unwrap().to_owned() + "\n",
-            "a retry that is done again"
+            "a later rollback is dropped"
         );
     }
 
@@ -385,7 +387,7 @@ mod tests {
         let _ = std::fs::remove_dir_all(&place);
         let config = Config::parse(crate::spec::preset_text("w1").unwrap(), "w1", &[]).unwrap();
         let origin = Origin::new(&config, "cpu".to_owned(), None).unwrap();
-        // All have seen that 001 is free before any of them makes it.
+        // All threads see that 001 is free before any of them creates it.
         let meant = RunFolder::next(&place).unwrap();
         let make = || meant.create_next(&config, &origin).unwrap();
         let made: Vec<(RunFolder, Lock)> = std::thread::scope(|scope| {
@@ -399,7 +401,7 @@ mod tests {
         assert_eq!(names.len(), RUNS, "{names:?}");
         for (folder, _lock) in &made {
             assert_eq!(RunFolder::open(folder.path()).unwrap().2.as_ref(), Some(&origin));
-            assert!(folder.lock().is_err(), "its lock came along");
+            assert!(folder.lock().is_err(), "the lock moved with the folder");
         }
         let left: Vec<String> = std::fs::read_dir(&place)
             .unwrap()
@@ -417,7 +419,7 @@ mod tests {
         let origin = Origin::new(&config, "cpu".to_owned(), None).unwrap();
         let run = RunFolder::at(&path);
         let lock = run.create(&config, &origin, false).unwrap();
-        // A lock is of the file that was opened, so this process is refused like any other.
+        // Locks belong to open files, so a second lock in the same process fails, too.
         assert!(
             run.create(&config, &origin, true)
                 .unwrap_err()
@@ -434,12 +436,9 @@ mod tests {
         run.prune(2).unwrap();
         assert_eq!(run.steps().unwrap(), [999_999, 1_000_000]);
         assert!(!run.file("checkpoint-000060.safetensors.partial").exists());
-        // Another run over it leaves nothing of the first.
+        // Overwriting leaves no file of the first run.
         assert!(
-            run.create(&config, &origin, false)
-                .unwrap_err()
-                .to_string()
-                .contains("is there already")
+            run.create(&config, &origin, false).unwrap_err().to_string().contains("exists already")
         );
         drop(run.create(&config, &origin, true).unwrap());
         let (run, again, read) = RunFolder::open(&path).unwrap();

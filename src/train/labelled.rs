@@ -1,40 +1,40 @@
-//! What trainings on labelled images share: the order of an epoch, and a loss for a head.
+//! The order of the samples in an epoch, for training on labelled images.
 
 use crate::rng::Stream;
 
-/// The samples of each epoch in random order, cut into batches.
+/// Splits each epoch's samples, in random order, into batches.
 #[derive(Clone, Debug)]
 pub struct Epochs {
     samples: Vec<usize>,
     batch: usize,
     seed: u64,
-    /// Steps of an epoch.
+    /// Steps per epoch.
     steps: usize,
-    /// The epoch whose order is at hand, and the order.
+    /// The epoch whose order is cached, and the order.
     order: Option<(u64, Vec<u32>)>,
 }
 
 impl Epochs {
-    /// Batches of `batch` of these samples; a sample may occur more than once. The last batch of an
-    /// epoch is filled up from the epoch's beginning.
+    /// Creates batches of size `batch` from `samples`; a sample may occur more than once. The last
+    /// batch of an epoch is filled up with the first samples of the same epoch.
     pub const fn new(samples: Vec<usize>, batch: usize, seed: u64) -> Self {
         let steps = samples.len().div_ceil(batch);
         Self { samples, batch, seed, steps, order: None }
     }
 
-    /// As [`Epochs::new`], but an epoch leaves out the samples that do not fill a batch, others each
-    /// time, so that no sample comes twice in an epoch. There must be at least one batch.
+    /// Creates batches of which none repeats a sample of the same epoch. Each epoch leaves out the
+    /// samples that do not fill a batch. There must be at least `batch` samples.
     pub const fn of_whole_batches(samples: Vec<usize>, batch: usize, seed: u64) -> Self {
         let steps = samples.len() / batch;
         Self { samples, batch, seed, steps, order: None }
     }
 
-    /// Steps of an epoch.
+    /// Number of steps per epoch.
     pub const fn steps(&self) -> usize {
         self.steps
     }
 
-    /// The samples of a step, from 0 on.
+    /// Returns the samples of a step, counted from 0.
     pub fn batch(&mut self, step: u64) -> Vec<usize> {
         let (epoch, at) = (step / self.steps as u64, (step % self.steps as u64) as usize);
         if self.order.as_ref().is_none_or(|(known, _)| *known != epoch) {
@@ -68,7 +68,7 @@ mod tests {
             assert_eq!(order[5], order[0]);
         }
         assert_ne!(one, two);
-        // A resumed run begins in the middle.
+        // A resumed run starts in the middle of an epoch.
         assert_eq!(Epochs::new(vec![10, 11, 12, 13, 14], 2, 3).batch(4), epochs.batch(4));
     }
 

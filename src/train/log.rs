@@ -1,4 +1,4 @@
-//! What a training says: one JSON object a line in `metrics.jsonl`, and progress for people.
+//! The training log: one JSON object per line in `metrics.jsonl`, and progress output for people.
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::bar::Bar;
-use super::found::Found;
+use super::validation_result::ValidationResult;
 use crate::error::Result;
 use crate::files;
 
@@ -16,17 +16,17 @@ use crate::files;
 pub struct Progress {
     /// Steps done.
     pub step: u64,
-    /// Of so many.
+    /// Total number of steps.
     pub total: u64,
-    /// Passes over the data so far.
+    /// Epochs done.
     pub epoch: f64,
-    /// Means of the loss's terms and of what else is counted, by name.
+    /// Means of the loss terms and of the other logged values, by name.
     pub terms: Vec<(&'static str, f64)>,
     /// Learning rate.
     pub lr: f64,
-    /// Images a second.
+    /// Images per second.
     pub rate: f64,
-    /// Time left.
+    /// Estimated remaining time.
     pub eta: Duration,
 }
 
@@ -42,9 +42,8 @@ pub struct Log {
     latest: Option<Progress>,
 }
 
-/// Whether a bar may be drawn: on a terminal, unless `NO_COLOR` or a dumb terminal asks for plain
-/// text.
-pub fn draws() -> bool {
+/// Whether to show a progress bar: only on a terminal, and not with `NO_COLOR` or a dumb terminal.
+pub fn shows_bar() -> bool {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     std::io::stderr().is_terminal()
         && !plain
@@ -52,8 +51,8 @@ pub fn draws() -> bool {
 }
 
 impl Log {
-    /// Adds metrics to `path`, and shows progress as a bar on a terminal, as plain lines elsewhere,
-    /// or as JSON on standard output.
+    /// Opens a log that appends to `path`. Progress is shown as a bar on a terminal, as plain lines
+    /// elsewhere, or as JSON on standard output.
     pub fn new(path: Option<&Path>, total: u64, quiet: bool, json: bool) -> Result<Self> {
         let file = path
             .map(|path| {
@@ -62,24 +61,24 @@ impl Log {
                     .map_err(|error| files::not_written(path.display(), &error))
             })
             .transpose()?;
-        let bar = if !quiet && !json && draws() { Bar::new(total) } else { None };
+        let bar = if !quiet && !json && shows_bar() { Bar::new(total) } else { None };
         let long_ago =
             Instant::now().checked_sub(Duration::from_secs(3600)).unwrap_or_else(Instant::now);
         let path = path.map_or_else(String::new, |path| path.display().to_string());
         Ok(Self { file, path, bar, json, quiet, last_line: long_ago, latest: None })
     }
 
-    /// Takes the progress of the last logging interval, if there was one since the last call.
+    /// Returns the progress of the last logging interval once, if there is new progress.
     pub const fn take_progress(&mut self) -> Option<Progress> {
         self.latest.take()
     }
 
-    /// Goes on at the end of a file that was cut meanwhile, and says that a training goes back for
-    /// the `number`th time.
+    /// Reopens the log file, which was truncated meanwhile, and records the `number`th rollback.
     ///
     /// # Errors
+    /// If the file cannot be opened or written.
     /// When the file cannot be written.
-    pub fn went_back(
+    pub fn rolled_back(
         &mut self,
         from: u64,
         to: u64,
@@ -94,9 +93,12 @@ impl Log {
             );
         }
         let factor = 0.5_f64.powi(number as i32);
-        self.record(&json!({"kind": "retry", "step": to, "from": from, "number": number, "lr_factor": factor}))?;
+        self.record(&json!({
+            "kind": "retry", "step": to, "from": from, "number": number, "lr_factor": factor
+        }))?;
         self.say(&format!(
-            "{why}; going back from step {from} to {to}, on with {factor} of the learning rate"
+            "{why}; rolling back from step {from} to {to}, continuing with {factor} × the \
+             learning rate"
         ));
         Ok(())
     }
@@ -107,13 +109,13 @@ impl Log {
             written.map_err(|error| files::not_written(&self.path, &error))?;
         }
         if self.json {
-            // A reader that has left does not stop a training.
+            // Training continues if the reader of standard output closes the pipe.
             let _ = writeln!(std::io::stdout(), "{value}");
         }
         Ok(())
     }
 
-    /// Makes sure that what was recorded is on the disk.
+    /// Flushes the recorded lines to the disk.
     pub fn sync(&mut self) -> Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
         file.flush()
@@ -121,7 +123,7 @@ impl Log {
             .map_err(|error| files::not_written(&self.path, &error))
     }
 
-    /// A line for people, above the bar if there is one.
+    /// Prints a line to standard error, above the bar if a bar is shown.
     pub fn say(&self, line: &str) {
         if self.quiet {
             return;
@@ -132,7 +134,7 @@ impl Log {
         }
     }
 
-    /// One logging interval.
+    /// Records the progress of a logging interval.
     pub fn progress(&mut self, p: &Progress) -> Result<()> {
         self.latest = Some(p.clone());
         let mut value = json!({
@@ -170,14 +172,20 @@ impl Log {
         Ok(())
     }
 
-    /// A validation.
-    pub fn validation(&mut self, step: u64, epoch: f64, found: &impl Found) -> Result<()> {
+    /// Records the result of a validation.
+    pub fn validation(
+        &mut self,
+        step: u64,
+        epoch: f64,
+        found: &impl ValidationResult,
+    ) -> Result<()> {
         let mut value = found.numbers();
         if let Some(table) = value.as_object_mut() {
             table.extend([
                 ("kind".to_owned(), json!("validation")),
                 ("step".to_owned(), json!(step)),
                 ("epoch".to_owned(), json!(epoch)),
+                ("score".to_owned(), json!(found.score())),
             ]);
         }
         self.record(&value)?;
@@ -185,7 +193,7 @@ impl Log {
         Ok(())
     }
 
-    /// Takes the bar away.
+    /// Removes the progress bar.
     pub fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish();

@@ -1,11 +1,11 @@
-//! What a training takes, and whether it may.
+//! Memory that training needs, and the check against the memory that it may use.
 
 use super::data::Prepared;
 use super::feed;
 use super::order::Samples;
+use super::plan;
 use super::prefetch::Ahead;
 use super::step::{self, Planned};
-use super::trainer;
 use crate::data::{Patch, Pixels};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -14,19 +14,18 @@ use crate::infer::whole_images;
 use crate::model::{Graph, Purpose, Store};
 use crate::spec::Config;
 
-/// What a training takes, on its device and in the host's memory, in bytes.
+/// Memory that training takes on the device and the host, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryPlan {
     /// Parameters, gradients and optimiser state.
     pub parameters: u64,
-    /// Activations and scratch, laid over one another where lifetimes allow.
+    /// Activations and scratch buffers, with buffers reused where lifetimes allow.
     pub activations: u64,
-    /// The same without reuse.
+    /// As `activations`, without reuse.
     pub unshared: u64,
-    /// The training set where it is in memory, lists of its images and samples, and what is read
-    /// ahead.
+    /// The training set if it is in memory, the lists of images and samples, and images read ahead.
     pub data: u64,
-    /// Images to validate on, and the activations of a forward pass.
+    /// Validation images, and the activations of a forward pass.
     pub validation: u64,
 }
 
@@ -47,12 +46,12 @@ impl std::fmt::Display for MemoryPlan {
     }
 }
 
-/// What is allowed.
+/// Memory limits.
 #[derive(Clone, Copy, Debug)]
 struct Allowed {
-    /// Bytes of one binding.
+    /// Maximum number of bytes of one binding.
     one: u64,
-    /// Bytes of everything that a step needs of its own, where that is known.
+    /// Maximum number of bytes of a step's own buffers, if a limit is known.
     own: Option<u64>,
 }
 
@@ -62,7 +61,7 @@ impl Allowed {
     }
 }
 
-/// A training before anything of it has been made.
+/// A planned training run; nothing is allocated yet.
 #[derive(Debug)]
 pub(super) struct Intended<'a> {
     pub config: &'a Config,
@@ -72,15 +71,15 @@ pub(super) struct Intended<'a> {
     pub samples: &'a Samples,
 }
 
-/// Bytes that do not depend on the batch.
+/// Bytes that do not depend on the batch size.
 #[derive(Clone, Copy, Debug)]
 struct Fixed {
     parameters: u64,
     /// Images, and lists that grow with their number.
     data: u64,
-    /// Images to validate on, and the pass over a batch of them.
+    /// Validation images, and a forward pass over a batch of them.
     validation: u64,
-    /// The losses that are not logged yet.
+    /// Losses that are not logged yet.
     losses: u64,
 }
 
@@ -100,7 +99,7 @@ impl Fixed {
             config.data.validation_patches
         };
         let chosen = (patches.min(wanted) * size_of::<Patch>()) as u64;
-        // A pass over as many samples as it may look at at once.
+        // Plans for the largest batch that inference would use.
         let mut pass = Inference::new(graph, store).planned_bytes(device, usize::MAX);
         if let Some(restorer) =
             whole_images::validation_restorer(config, graph, store, &prepared.validation)
@@ -112,7 +111,7 @@ impl Fixed {
             parameters: store.bytes(),
             data: prepared.train.held_bytes() + on_the_device + samples.bytes(),
             validation: prepared.validation.held_bytes() + chosen + pass,
-            losses: (4 * step::WIDTH as u64 * trainer::slots(config.train.log_every))
+            losses: (4 * step::WIDTH as u64 * plan::slots(config.train.log_every))
                 .saturating_mul(config.train.accumulate as u64),
         }
     }
@@ -122,8 +121,11 @@ impl Fixed {
     }
 }
 
-/// How far ahead images may be read, where they are streamed, so that the training fits. Fails,
-/// with the figures and what would fit, if it cannot. Nothing has been made yet.
+/// Returns how far ahead images are read if they are streamed, so that training fits into memory.
+/// Nothing is allocated yet.
+///
+/// # Errors
+/// If training cannot fit; the message has the numbers and a batch that would fit.
 pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
     let Intended { config, graph, purpose, prepared, samples } = *of;
     let store = Store::layout(graph, purpose);
@@ -132,8 +134,8 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
     let all = 4 * store.weights.len as u64;
     if all > device.max_bytes() {
         return Err(Error::usage(format!(
-            "the model's {} parameters take {} MiB, {} allows {} MiB in one buffer: use fewer \
-             filters or units",
+            "the model's {} parameters take {} MiB, but one buffer on {} is limited to {} MiB; \
+             use fewer filters or units",
             graph.parameter_count(),
             mib(all),
             device.label(),
@@ -142,7 +144,8 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
     }
     if let Some(param) = graph.params.iter().find(|param| 4 * param.len() as u64 > one) {
         return Err(Error::usage(format!(
-            "{} of {:?} takes {} MiB, {} binds no more than {} MiB: use fewer filters or units",
+            "{} of {:?} takes {} MiB, but one binding on {} is limited to {} MiB; use fewer \
+             filters or units",
             param.name,
             param.shape,
             mib(4 * param.len() as u64),
@@ -153,27 +156,28 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
     let (dims, threads) = (graph.nodes[0].dims, rayon::current_num_threads());
     let streamed =
         if let Pixels::Streamed(catalogue) = &prepared.train { Some(catalogue) } else { None };
-    let least = streamed.map_or(0, |catalogue| Ahead::LEAST.bytes(samples, catalogue, dims));
+    let min_ahead = streamed.map_or(0, |catalogue| Ahead::MIN.bytes(samples, catalogue, dims));
     let fixed = Fixed::of(device, of, &store);
-    // The images that are in memory are no longer free.
+    // The budget must not count images that are already in memory.
     let budget = device.budget_with(prepared.train.held_bytes() + prepared.validation.held_bytes());
-    if let Some(budget) = budget.filter(|budget| *budget <= fixed.all().saturating_add(least)) {
+    if let Some(budget) = budget.filter(|budget| *budget <= fixed.all().saturating_add(min_ahead)) {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         return Err(Error::usage(format!(
-            "parameters {:.1} MiB, data {:.1}, images read ahead {:.1}, validation {:.1}, losses to be logged {:.1}: that leaves nothing of {:.1} MiB for a step; \
-             use a smaller model, a lower data.validation_patches or a larger --max-memory",
+            "parameters {:.1} MiB, data {:.1}, images read ahead {:.1}, validation {:.1}, \
+             losses to be logged {:.1}: nothing of {:.1} MiB is left for a step; use a smaller \
+             model, a lower data.validation_patches or a larger --max-memory",
             mib(fixed.parameters),
             mib(fixed.data),
-            mib(least),
+            mib(min_ahead),
             mib(fixed.validation),
             mib(fixed.losses),
             mib(budget)
         )));
     }
-    let allowed = Allowed { one, own: budget.map(|budget| budget - fixed.all() - least) };
+    let allowed = Allowed { one, own: budget.map(|budget| budget - fixed.all() - min_ahead) };
     let (batch, parts) = (config.train.batch, config.train.accumulate);
     let needs = |n: usize| {
-        let spec = trainer::spec(device, config, graph, &store, None, store.weights)?;
+        let spec = plan::reconstruction_step(device, config, graph, &store, None, store.weights)?;
         let mut planned = step::planned_bytes(&step::StepSpec { n, ..spec })?;
         let host =
             streamed.map_or(0, |_| feed::batch_bytes(dims, [n.saturating_mul(parts), parts]));
@@ -186,12 +190,12 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
     let planned = needs(batch / parts)?;
     if allowed.holds(planned) {
         let room = budget.map_or(u64::MAX, |budget| budget - fixed.all() - planned.total);
-        return Ok(streamed.map_or(Ahead::LEAST, |catalogue| {
+        return Ok(streamed.map_or(Ahead::MIN, |catalogue| {
             Ahead::within(room, threads, samples, catalogue, dims)
         }));
     }
-    // By halves, which assumes that a larger batch never needs less.
-    let most = |allowed: &Allowed| -> Result<usize> {
+    // Binary search; a larger batch never needs less memory.
+    let max_samples = |allowed: &Allowed| -> Result<usize> {
         let (mut fitting, mut beyond) = (0, batch / parts);
         while beyond - fitting > 1 {
             let between = fitting.midpoint(beyond);
@@ -199,8 +203,8 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
         }
         Ok(fitting)
     };
-    let fitting = most(&allowed)?;
-    // In parts the gradients' sum is kept as well.
+    let fitting = max_samples(&allowed)?;
+    // With accumulation, the sum of the gradients is stored too.
     let summed = match purpose {
         Purpose::Train { moments, parts: false } => {
             Store::layout(graph, Purpose::Train { moments, parts: true })
@@ -209,28 +213,28 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
         }
         _ => 0,
     };
-    let in_parts = most(&Allowed { one, own: allowed.own.map(|own| own.saturating_sub(summed)) })?;
+    let in_parts =
+        max_samples(&Allowed { one, own: allowed.own.map(|own| own.saturating_sub(summed)) })?;
     let advice = advice(batch, parts, fitting, in_parts);
     Err(Error::usage(if planned.largest > one {
         format!(
-            "train.batch = {batch}: one buffer would take {} MiB, {} allows {} MiB; {advice}",
+            "train.batch = {batch}: one buffer would take {} MiB, but {} allows {} MiB; {advice}",
             mib(planned.largest),
             device.label(),
             mib(one)
         )
     } else {
         format!(
-            "train.batch = {batch}: parameters, data and validation take {:.1} MiB and the step \
-             {:.1} MiB, of {:.1} MiB that it may take; {advice}",
-            (fixed.all() + least) as f64 / f64::from(1 << 20),
+            "train.batch = {batch}: parameters, data and validation take {:.1} MiB and a step \
+             {:.1} MiB, but the limit is {:.1} MiB; {advice}",
+            (fixed.all() + min_ahead) as f64 / f64::from(1 << 20),
             planned.total as f64 / f64::from(1 << 20),
             budget.unwrap_or(0) as f64 / f64::from(1 << 20)
         )
     }))
 }
 
-/// What a training takes beside its parameters and activations: images and lists, what is read
-/// ahead, and a batch on its way.
+/// Bytes of the data: images and lists, images read ahead, and the batch being transferred.
 pub(super) fn data_bytes(of: &Intended, ahead: Ahead) -> u64 {
     let Intended { config, graph, prepared, samples, .. } = *of;
     let (dims, batch) = (graph.nodes[0].dims, [config.train.batch, config.train.accumulate]);
@@ -244,15 +248,16 @@ pub(super) fn data_bytes(of: &Intended, ahead: Ahead) -> u64 {
         }
 }
 
-/// What would fit, where so many samples at once do.
+/// Suggests a batch size or number of parts: `fitting` samples fit at once, `in_parts` with
+/// accumulation.
 fn advice(batch: usize, parts: usize, fitting: usize, in_parts: usize) -> String {
     if fitting == 0 {
         return "not even one sample would fit: use a smaller model".to_owned();
     }
-    // The least number of equal parts that fit; a batch that no memory holds is not searched to its
-    // end.
-    let least = batch.div_ceil(in_parts.max(1)).max(parts + 1);
-    let more = (least..=batch)
+    // The smallest number of equal parts that fit. The search is bounded, because `batch` can be
+    // absurdly large.
+    let min_parts = batch.div_ceil(in_parts.max(1)).max(parts + 1);
+    let more = (min_parts..=batch)
         .take(if in_parts == 0 { 0 } else { 1 << 20 })
         .find(|parts| batch.is_multiple_of(*parts));
     let accumulate =
@@ -260,8 +265,8 @@ fn advice(batch: usize, parts: usize, fitting: usize, in_parts: usize) -> String
     format!("a batch of {} would fit{accumulate}", fitting * parts)
 }
 
-/// Fails, with the numbers, if a training on labels takes more than is allowed: `parameters` and
-/// their gradients and moments, `data` of images, and a step.
+/// Fails if training on labels takes more memory than allowed: parameters with gradients and
+/// moments, `data` bytes of images, and a step.
 pub(super) fn check_labelled(
     device: &Device,
     config: &Config,
@@ -276,8 +281,8 @@ pub(super) fn check_labelled(
     };
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     Err(Error::usage(format!(
-        "train.batch = {}: parameters {:.2} MiB, data {:.2} and a step {:.2} are more than the \
-         {:.2} MiB that may be used; use a smaller batch or smaller images, or raise --max-memory",
+        "train.batch = {}: parameters {:.2} MiB, data {:.2} and a step {:.2} exceed the limit \
+         of {:.2} MiB; use a smaller batch or smaller images, or raise --max-memory",
         config.train.batch,
         mib(parameters),
         mib(data),

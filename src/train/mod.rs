@@ -1,10 +1,10 @@
-//! Training: a step is recorded once and replayed with schedule, log, validation and checkpoints.
+//! Training: a step is recorded once, then replayed with schedule, log, validation and checkpoints.
 //!
-//! One engine trains every model. A [`Trainer`] runs steps; [`feed::Batches`] supplies their data;
-//! [`step::Objective`] is what they minimise. A [`Run`] adds what a [`run::Task`] brings:
-//! validation, the best model, and what a finished run shows. Autoencoders
-//! ([`reconstruction`]), classifiers, segmenters and detectors are tasks. The masked network of the
-//! sparse prior uses a [`Trainer`] alone: its training has no run folder.
+//! One engine trains every model. A [`Trainer`] runs steps, [`feed::Batches`] supplies their data,
+//! and [`step::Objective`] is the function that they minimise. A [`Run`] adds validation, the best
+//! model and the results of a [`run::Task`]. Tasks exist for autoencoders ([`reconstruction`]),
+//! classifiers, segmenters and detectors. The masked network of the sparse prior (`priors/`) uses a
+//! [`Trainer`] alone, without a run folder.
 
 mod bar;
 pub mod checkpoint;
@@ -12,11 +12,11 @@ pub mod data;
 pub mod feed;
 #[cfg(feature = "cli")]
 mod folder;
-mod found;
 pub mod labelled;
 mod log;
 mod memory;
 pub mod order;
+mod plan;
 pub mod prefetch;
 #[cfg(feature = "cli")]
 pub mod reconstruction;
@@ -24,12 +24,15 @@ pub mod reconstruction;
 pub mod run;
 mod schedule;
 pub mod step;
+#[cfg(test)]
+mod toy;
 mod trainer;
+mod validation_result;
 mod whiten;
 
 #[cfg(feature = "cli")]
 pub use folder::{Origin, RunFolder};
-pub use log::{Log, Progress, draws};
+pub use log::{Log, Progress, shows_bar};
 pub use memory::MemoryPlan;
 #[cfg(feature = "cli")]
 pub use run::{Outcome, Run, Summary};

@@ -1,9 +1,10 @@
-//! The order of every epoch's samples.
+//! The order of the samples in each epoch.
 //!
-//! Reading an image costs more than cutting a sample from it, so samples of one image are taken
-//! several at a time: a visit. An epoch is a shuffled list of visits, taken in groups; within a
-//! group samples are shuffled. A group is what a streaming thread reads at once; images in memory
-//! come in the same order.
+//! Reading an image costs more than cutting a sample from it, so several samples of an image are
+//! used together. These samples are a chunk.
+//!
+//! An epoch is a shuffled list of chunks, divided into groups; the samples of a group are shuffled.
+//! A streaming thread reads one group at a time. Images in memory use the same order.
 
 use std::ops::Range;
 
@@ -11,36 +12,37 @@ use crate::error::{Error, Result};
 use crate::rng::Stream;
 use crate::shape::Dims;
 
-/// Samples of a visit, where they are small.
-const VISIT: usize = 32;
-/// Visits of a group, where they are small.
+/// Maximum number of samples of a chunk.
+const CHUNK: usize = 32;
+/// Maximum number of chunks of a group.
 const GROUP: usize = 64;
-/// Epochs whose orders are kept at once: threads work at the end of one and the start of the next.
+/// Number of epochs whose orders are cached: threads work at the end of one epoch and at the start
+/// of the next.
 pub(super) const ORDERS: usize = 2;
 
-/// Samples of a visit: no more than 1 MiB.
-fn visit(dims: Dims) -> usize {
-    ((1 << 20) / dims.len()).clamp(1, VISIT)
+/// Number of samples of a chunk: at most 1 MiB.
+fn chunk(dims: Dims) -> usize {
+    ((1 << 20) / dims.len()).clamp(1, CHUNK)
 }
 
-/// Visits of a group: about 32 MiB at most.
-fn group(visit: usize, dims: Dims) -> usize {
-    ((32 << 20) / (visit * dims.len())).clamp(GROUP / 2, GROUP)
+/// Number of chunks of a group: about 32 MiB at most.
+fn group(chunk: usize, dims: Dims) -> usize {
+    ((32 << 20) / (chunk * dims.len())).clamp(GROUP / 2, GROUP)
 }
 
-/// The samples of an epoch before they are shuffled, and how they are taken. What it keeps grows
-/// with the images and visits alone.
+/// The samples of an epoch before shuffling, and their division into chunks. Memory grows only with
+/// the number of images and chunks.
 #[derive(Clone, Debug)]
 pub struct Samples {
-    /// The first sample of each image, and the end; none where every image gives one.
+    /// The first sample of each image, and the end; `None` if every image has one sample.
     starts: Option<Vec<u32>>,
-    /// The first sample of each visit, and the end.
-    visits: Vec<u32>,
-    /// Samples of all images.
-    once: usize,
-    /// How often all of them come in an epoch.
+    /// The first sample of each chunk, and the end.
+    chunks: Vec<u32>,
+    /// Number of samples of all images.
+    per_round: usize,
+    /// Number of times that each sample occurs in an epoch.
     rounds: usize,
-    /// Visits of a group.
+    /// Number of chunks of a group.
     group: usize,
 }
 
@@ -49,27 +51,28 @@ pub struct Samples {
 pub struct Order {
     /// The image of each sample.
     pub images: Vec<u32>,
-    /// Where each group begins, and the end.
+    /// Index of the first sample of each group, and the end.
     pub(super) groups: Vec<usize>,
 }
 
 impl Samples {
-    /// Samples of the size `dims` of images in order, each with its number of samples and whether
-    /// it comes from the same file as the one before; the whole list again until there are `least`.
+    /// Lists samples of size `dims`. For each image, `images` yields its number of samples and
+    /// whether it is in the same file as the previous image. The list is repeated until it has
+    /// `min` samples.
     ///
     /// # Errors
-    /// When there are more samples than can be numbered.
+    /// If the number of samples exceeds `u32::MAX`.
     pub fn new(
         images: impl Iterator<Item = (usize, bool)>,
         dims: Dims,
-        least: usize,
+        min: usize,
     ) -> Result<Self> {
-        let visit = visit(dims);
-        let (mut starts, mut visits, mut file, mut at) =
+        let chunk = chunk(dims);
+        let (mut starts, mut chunks, mut file, mut at) =
             (None::<Vec<u32>>, Vec::new(), 0_u32, 0_u32);
         for (image, (count, same_file)) in images.enumerate() {
             if !same_file {
-                visits.extend((file..at).step_by(visit));
+                chunks.extend((file..at).step_by(chunk));
                 file = at;
             }
             if count != 1 && starts.is_none() {
@@ -78,67 +81,67 @@ impl Samples {
             let end = u32::try_from(count).ok().and_then(|count| at.checked_add(count));
             at = end.ok_or_else(|| {
                 Error::usage(format!(
-                    "the images give more than {} samples an epoch: use fewer or smaller ones, or \
-                     a lower data.crops_per_image",
+                    "the images give more than {} samples per epoch: use fewer or smaller images, \
+                     or a lower data.crops_per_image",
                     u32::MAX
                 ))
             })?;
             starts.iter_mut().for_each(|starts| starts.push(at));
         }
-        visits.extend((file..at).step_by(visit));
-        visits.push(at);
-        let once = at as usize;
-        let rounds = if once == 0 { 0 } else { least.max(1).div_ceil(once) };
-        Ok(Self { starts, visits, once, rounds, group: group(visit, dims) })
+        chunks.extend((file..at).step_by(chunk));
+        chunks.push(at);
+        let per_round = at as usize;
+        let rounds = if per_round == 0 { 0 } else { min.max(1).div_ceil(per_round) };
+        Ok(Self { starts, chunks, per_round, rounds, group: group(chunk, dims) })
     }
 
     /// Number of samples.
     pub fn len(&self) -> usize {
-        self.once * self.rounds
+        self.per_round * self.rounds
     }
 
-    /// Whether there is none.
+    /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The image of a sample.
+    /// Returns the image of a sample.
     fn image(&self, sample: usize) -> u32 {
-        let sample = sample % self.once;
+        let sample = sample % self.per_round;
         self.starts
             .as_ref()
             .map_or(sample, |starts| starts.partition_point(|start| *start as usize <= sample) - 1)
             as u32
     }
 
-    /// Number of visits.
-    fn visits(&self) -> usize {
-        (self.visits.len() - 1) * self.rounds
+    /// Number of chunks.
+    fn chunks(&self) -> usize {
+        (self.chunks.len() - 1) * self.rounds
     }
 
-    /// The samples of a visit.
-    fn visit(&self, visit: usize) -> Range<usize> {
-        let each = self.visits.len() - 1;
-        let (first, at) = (visit / each * self.once, visit % each);
-        first + self.visits[at] as usize..first + self.visits[at + 1] as usize
+    /// Range of samples of a chunk.
+    fn chunk(&self, chunk: usize) -> Range<usize> {
+        let each = self.chunks.len() - 1;
+        let (first, at) = (chunk / each * self.per_round, chunk % each);
+        first + self.chunks[at] as usize..first + self.chunks[at + 1] as usize
     }
 
-    /// The order of an epoch.
+    /// Returns the order of an epoch.
     pub fn order(&self, seed: u64, epoch: u64) -> Order {
         let mut stream = Stream::new(seed, &format!("order of epoch {epoch}"));
-        let visits = stream.permutation(self.visits());
-        // Alone in their visits, samples are shuffled already.
-        let mixed = self.visits() < self.len();
+        let chunks = stream.permutation(self.chunks());
+        // If each chunk has one sample, shuffling the chunks is enough.
+        let mixed = self.chunks() < self.len();
         let mut order = Order {
             images: Vec::with_capacity(self.len()),
             groups: Vec::with_capacity(self.groups() as usize + 1),
         };
-        for group in visits.chunks(self.group) {
+        for group in chunks.chunks(self.group) {
             let start = order.images.len();
             order.groups.push(start);
             let samples: Vec<u32> = group
                 .iter()
-                .flat_map(|visit| self.visit(*visit as usize))
+                .flat_map(|chunk| self.chunk(*chunk as usize))
                 .map(|sample| self.image(sample))
                 .collect();
             if mixed {
@@ -155,32 +158,34 @@ impl Samples {
 
     /// Number of groups.
     pub(super) fn groups(&self) -> u64 {
-        self.visits().div_ceil(self.group) as u64
+        self.chunks().div_ceil(self.group) as u64
     }
 
-    /// Samples of a group at most: those of the largest visits.
-    pub(super) fn most_of_a_group(&self) -> usize {
-        let mut lengths: Vec<u32> = self.visits.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    /// Maximum number of samples of a group: that of the largest chunks.
+    pub(super) fn max_group_len(&self) -> usize {
+        let mut lengths: Vec<u32> = self.chunks.windows(2).map(|pair| pair[1] - pair[0]).collect();
         lengths.sort_unstable_by(|a, b| b.cmp(a));
         let all =
             lengths.iter().flat_map(|length| std::iter::repeat_n(*length as usize, self.rounds));
         all.take(self.group).sum()
     }
 
-    /// Bytes of the lists that are kept.
+    /// Bytes of the stored lists.
     pub(super) fn bytes(&self) -> u64 {
-        4 * (self.starts.as_ref().map_or(0, Vec::len) + self.visits.len()) as u64
+        4 * (self.starts.as_ref().map_or(0, Vec::len) + self.chunks.len()) as u64
     }
 
-    /// Bytes of [`ORDERS`] epochs' orders, and of the draw that one is made from, were there
-    /// `least` samples at least.
-    pub(super) fn order_bytes(&self, least: usize) -> u64 {
-        let rounds = least.max(1).div_ceil(self.once.max(1)) as u64;
-        let visits = (self.visits.len() as u64 - 1).saturating_mul(rounds);
-        let groups = visits.div_ceil(self.group as u64) + 1;
-        let order =
-            (self.once as u64).saturating_mul(rounds).saturating_mul(4).saturating_add(8 * groups);
-        order.saturating_mul(ORDERS as u64).saturating_add(visits.saturating_mul(4))
+    /// Bytes of [`ORDERS`] epochs' orders and of the permutation that an order is made from, for an
+    /// epoch of at least `min` samples.
+    pub(super) fn order_bytes(&self, min: usize) -> u64 {
+        let rounds = min.max(1).div_ceil(self.per_round.max(1)) as u64;
+        let chunks = (self.chunks.len() as u64 - 1).saturating_mul(rounds);
+        let groups = chunks.div_ceil(self.group as u64) + 1;
+        let order = (self.per_round as u64)
+            .saturating_mul(rounds)
+            .saturating_mul(4)
+            .saturating_add(8 * groups);
+        order.saturating_mul(ORDERS as u64).saturating_add(chunks.saturating_mul(4))
     }
 }
 
@@ -204,7 +209,7 @@ mod tests {
             inside.sort_unstable();
             inside.dedup();
             assert!((2..=GROUP).contains(&inside.len()));
-            assert!(group[1] - group[0] <= samples.most_of_a_group());
+            assert!(group[1] - group[0] <= samples.max_group_len());
         }
         assert!(order != samples.order(3, 6) && order == samples.order(3, 5));
     }
@@ -213,32 +218,32 @@ mod tests {
     fn single_samples_are_shuffled_as_a_whole_and_patches_by_their_file() {
         let alone = (0..1000).map(|_| (1, false));
         let samples = Samples::new(alone, Dims::new(1, 8, 8), 1).unwrap();
-        assert_eq!((samples.visits(), samples.most_of_a_group()), (1000, GROUP));
+        assert_eq!((samples.chunks(), samples.max_group_len()), (1000, GROUP));
         assert_eq!(
             samples.order(1, 0).images,
             Stream::new(1, "order of epoch 0").permutation(1000)
         );
-        // 40 patches a file.
+        // 40 patches per file.
         let patches = (0..1000).map(|i| (1, i % 40 > 0));
         let samples = Samples::new(patches, Dims::new(1, 8, 8), 2500).unwrap();
-        assert_eq!((samples.visits(), samples.len()), (3 * 50, 3000));
+        assert_eq!((samples.chunks(), samples.len()), (3 * 50, 3000));
         let mut counts = [0; 1000];
         samples.order(1, 0).images.iter().for_each(|image| counts[*image as usize] += 1);
         assert_eq!(counts, [3; 1000]);
     }
 
     #[test]
-    fn lists_grow_with_visits_and_an_absurd_number_of_samples_is_refused() {
+    fn list_sizes_grow_with_chunks_and_too_many_samples_are_refused() {
         let dims = Dims::new(1, 8, 8);
-        // A million patches of a thousand files, then as many images of their own.
+        // A million patches from a thousand files, then a thousand images with 1000 crops each.
         let patches = Samples::new((0..1_000_000).map(|i| (1, i % 1000 > 0)), dims, 1).unwrap();
         assert_eq!(patches.bytes(), 4 * (32 * 1000 + 1));
         let crops = Samples::new((0..1000).map(|_| (1000, false)), dims, 1).unwrap();
         assert_eq!(crops.bytes(), 4 * (1001 + 32 * 1000 + 1));
         let order = crops.order(1, 0);
         let held = 4 * order.images.capacity() + 8 * order.groups.capacity();
-        assert_eq!(crops.order_bytes(1), (ORDERS * held + 4 * crops.visits()) as u64);
-        // A batch that no memory holds makes no list.
+        assert_eq!(crops.order_bytes(1), (ORDERS * held + 4 * crops.chunks()) as u64);
+        // Planning a batch that exceeds any memory must not allocate a list.
         assert!(
             Samples::new((0..1000).map(|_| (1, false)), dims, 4_000_000_000)
                 .unwrap()

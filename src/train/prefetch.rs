@@ -1,5 +1,5 @@
-//! Images that stay in their files: threads read and decode those to come, a group of the epoch's
-//! order at a time, while the device works on those before.
+//! Streaming of images from files: while the device trains, threads read and decode upcoming groups
+//! of the epoch's order.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,31 +12,31 @@ use crate::error::{Error, ErrorKind as Kind, Result};
 use crate::ops::Augment;
 use crate::shape::Dims;
 
-/// What samples are made of.
+/// Everything that samples are made from.
 #[derive(Debug)]
 pub struct Source {
     /// The images.
     pub catalogue: Arc<Catalogue>,
     /// The samples of an epoch.
     pub samples: Arc<Samples>,
-    /// Samples of a batch.
+    /// Number of samples of a batch.
     pub batch: usize,
     /// Seed of order, crops and flips.
     pub seed: u64,
-    /// One sample.
+    /// Dimensions of a sample.
     pub dims: Dims,
-    /// What is drawn for each.
+    /// Random crops and flips.
     pub augment: Augment,
 }
 
 impl Source {
-    /// Steps of an epoch.
+    /// Number of steps per epoch.
     fn steps(&self) -> u64 {
         (self.samples.len() / self.batch) as u64
     }
 
-    /// Samples (N,H,W,C bytes) of a group of an epoch: what [`crate::ops::GatherBatch`] takes from
-    /// images in memory.
+    /// Reads the samples of a group as N,H,W,C bytes. They equal those that
+    /// [`crate::ops::GatherBatch`] gathers from images in memory.
     fn read(
         &self,
         order: &Order,
@@ -84,25 +84,25 @@ impl Source {
     }
 }
 
-/// How far reading goes ahead.
+/// How far ahead images are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ahead {
-    /// Threads that read.
+    /// Number of reading threads.
     pub threads: usize,
-    /// Groups that are ready or under way at most.
+    /// Maximum number of groups that are finished or being read.
     pub groups: usize,
 }
 
 impl Ahead {
-    /// The least that works: one thread reads the next group while samples are taken from the last.
-    pub const LEAST: Self = Self { threads: 1, groups: 1 };
+    /// The minimum: one thread reads the next group while batches use the current one.
+    pub const MIN: Self = Self { threads: 1, groups: 1 };
 
-    /// What keeps so many threads busy: each has a group under way, and one is ready.
-    pub const fn most(threads: usize) -> Self {
+    /// Keeps `threads` threads busy: each reads a group, and one group is finished.
+    pub const fn for_threads(threads: usize) -> Self {
         Self { threads, groups: threads + 1 }
     }
 
-    /// The most that takes no more than `room` bytes, and the least in any case.
+    /// Returns the largest setting that takes at most `room` bytes, but not less than the minimum.
     pub fn within(
         room: u64,
         threads: usize,
@@ -110,34 +110,34 @@ impl Ahead {
         catalogue: &Catalogue,
         dims: Dims,
     ) -> Self {
-        let each = Each::of(samples, catalogue, dims);
+        let memory = ReadingMemory::of(samples, catalogue, dims);
         let all =
             (1..=threads + 1).rev().map(|groups| Self { threads: threads.min(groups), groups });
-        all.into_iter().find(|ahead| each.bytes(*ahead) <= room).unwrap_or(Self::LEAST)
+        all.into_iter().find(|ahead| memory.bytes(*ahead) <= room).unwrap_or(Self::MIN)
     }
 
-    /// Bytes that reading takes: groups that are ready and under way, the one that samples are
-    /// taken from, and what is decoded on the way.
+    /// Bytes that reading takes: finished groups, groups being read, the group in use, and decoding
+    /// buffers.
     pub fn bytes(self, samples: &Samples, catalogue: &Catalogue, dims: Dims) -> u64 {
-        Each::of(samples, catalogue, dims).bytes(self)
+        ReadingMemory::of(samples, catalogue, dims).bytes(self)
     }
 }
 
-/// What reading takes at most.
-struct Each {
-    /// Bytes of a group.
+/// Upper bounds on the memory of reading.
+struct ReadingMemory {
+    /// Bytes per group.
     group: u64,
-    /// Bytes of a thread.
+    /// Bytes per thread.
     thread: u64,
 }
 
-impl Each {
+impl ReadingMemory {
     fn of(samples: &Samples, catalogue: &Catalogue, dims: Dims) -> Self {
-        let most = samples.most_of_a_group();
-        // A thread sorts a group's samples by their images.
-        let sorting = most * (2 * size_of::<usize>());
+        let group_len = samples.max_group_len();
+        // Each thread sorts the samples of a group by image.
+        let sorting = group_len * (2 * size_of::<usize>());
         Self {
-            group: (most * dims.len()) as u64,
+            group: (group_len * dims.len()) as u64,
             thread: catalogue.reading_bytes() + sorting as u64,
         }
     }
@@ -147,14 +147,15 @@ impl Each {
     }
 }
 
-/// What threads and their reader share. Groups are numbered through all epochs.
+/// State shared between the threads and their reader. Group numbers continue across epochs.
 #[derive(Debug, Default)]
 struct State {
-    /// The next group to begin.
+    /// The next group to read.
     next: u64,
-    /// The group that is waited for; no thread goes further ahead of it than it may.
+    /// The group that the reader waits for. Threads read at most [`Ahead::groups`] groups from here
+    /// on.
     wanted: u64,
-    /// Goes up when the reader jumps, which makes what is under way worthless.
+    /// Number of jumps of the reader. Results that were started before a jump are discarded.
     jumps: u64,
     ready: BTreeMap<u64, Result<Vec<u8>>>,
     stop: bool,
@@ -169,12 +170,12 @@ struct Shared {
     ahead: Ahead,
 }
 
-/// Threads that make the coming groups ready.
+/// Threads that read the upcoming groups.
 #[derive(Debug)]
 pub struct Prefetch {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
-    /// The group that the last batch ended in, and its number.
+    /// Number and samples of the group that the last batch ended in.
     held: Option<(u64, Vec<u8>)>,
 }
 
@@ -200,11 +201,11 @@ impl Prefetch {
         Self { shared, threads, held: None }
     }
 
-    /// Appends the batch of a step, N,H,W,C. Steps that follow one another are ready soonest; any
-    /// other may be asked for.
+    /// Appends the batch of a step to `batch`, as N,H,W,C bytes. Consecutive steps are fastest; any
+    /// other step is allowed.
     ///
     /// # Errors
-    /// When an image cannot be read any more; the line names its file.
+    /// If an image can no longer be read; the message names its file.
     pub fn take(&mut self, step: u64, batch: &mut Vec<u8>) -> Result<()> {
         let source = &self.shared.source;
         let (epoch, len) = (step / source.steps(), source.dims.len());
@@ -218,12 +219,12 @@ impl Prefetch {
             let (begin, end) =
                 (order.groups[group], order.groups[group + 1].min(start + source.batch));
             let number = first + group as u64;
-            // One group at a time: a large batch does not hold all that it is made of.
+            // Drop the old group before the next arrives, so that only one is in memory.
             if self.held.as_ref().is_none_or(|(held, _)| *held != number) {
                 self.held = None;
                 self.held = Some((number, self.shared.wait_for(number)?));
             }
-            let (_, read) = self.held.as_ref().expect("it was read just now");
+            let (_, read) = self.held.as_ref().expect("the group was just read");
             batch.extend_from_slice(&read[(at - begin) * len..(end - begin) * len]);
             (at, group) = (end, group + 1);
         }
@@ -236,7 +237,7 @@ impl Drop for Prefetch {
         lock(&self.shared.state).stop = true;
         self.shared.changed.notify_all();
         for thread in self.threads.drain(..) {
-            // a thread catches its own panics
+            // Threads catch their own panics, so `join` cannot fail.
             let _ = thread.join();
         }
     }
@@ -250,7 +251,7 @@ impl Shared {
                 let furthest = *orders
                     .keys()
                     .max_by_key(|other| other.abs_diff(epoch))
-                    .expect("there are some");
+                    .expect("the map is not empty");
                 orders.remove(&furthest);
             }
             orders.insert(epoch, Arc::new(self.source.samples.order(self.source.seed, epoch)));
@@ -263,7 +264,7 @@ impl Shared {
         if group < state.wanted || group >= state.next {
             *state = State { next: group, jumps: state.jumps + 1, ..State::default() };
         }
-        // What an epoch leaves over is not waited for.
+        // Drop groups at the end of an epoch that no batch used.
         state.ready.retain(|number, _| *number >= group);
         state.wanted = group;
         self.changed.notify_all();
@@ -349,7 +350,8 @@ mod tests {
                 ..source
             };
             let mut prefetch = Prefetch::new(source, ahead);
-            // A batch is of three groups; steps are epochs here. Then back, and far ahead.
+            // A batch spans three groups, and an epoch has one step. The steps also jump back and
+            // far ahead.
             for step in [0, 1, 2, 3, 4, 1, 90, 91] {
                 let mut batch = Vec::new();
                 prefetch.take(step, &mut batch).unwrap();
@@ -362,8 +364,8 @@ mod tests {
                 assert!(lock(&prefetch.shared.state).ready.len() <= ahead.groups);
             }
         };
-        ahead(Ahead::LEAST);
-        ahead(Ahead::most(3));
+        ahead(Ahead::MIN);
+        ahead(Ahead::for_threads(3));
     }
 
     #[test]
@@ -372,15 +374,15 @@ mod tests {
         let (catalogue, dims) = (streamed(&folder), Dims::new(1, 8, 8));
         let samples = Samples::new((0..200).map(|_| (1, false)), dims, 1).unwrap();
         let within = |room| Ahead::within(room, 16, &samples, &catalogue, dims);
-        assert_eq!((within(u64::MAX), within(0)), (Ahead::most(16), Ahead::LEAST));
+        assert_eq!((within(u64::MAX), within(0)), (Ahead::for_threads(16), Ahead::MIN));
         let bytes = |ahead: Ahead| ahead.bytes(&samples, &catalogue, dims);
-        // Groups of single samples are small, whatever groups of crops would be.
+        // Groups of single samples are smaller than groups of crops.
         assert!(
-            bytes(Ahead::most(16)) < (16 + 2) * 64 * 64 + 16 * 2048,
+            bytes(Ahead::for_threads(16)) < (16 + 2) * 64 * 64 + 16 * 2048,
             "{}",
-            bytes(Ahead::most(16))
+            bytes(Ahead::for_threads(16))
         );
-        for room in (bytes(Ahead::LEAST)..bytes(Ahead::most(16))).step_by(500) {
+        for room in (bytes(Ahead::MIN)..bytes(Ahead::for_threads(16))).step_by(500) {
             let found = within(room);
             let more = Ahead { threads: 16.min(found.groups + 1), groups: found.groups + 1 };
             assert!(bytes(found) <= room && bytes(more) > room, "{room}: {found:?}");

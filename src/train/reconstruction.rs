@@ -1,9 +1,9 @@
-//! The run of an autoencoder: validation of its reconstructions, pictures at its end.
+//! Training of an autoencoder: validation of its reconstructions, and pictures at the end.
 
 use super::checkpoint::Checkpoint;
 use super::data::Prepared;
 use super::folder::RunFolder;
-use super::run::{Found, Run, Task};
+use super::run::{Run, Task, ValidationResult};
 use super::trainer::Trainer;
 use crate::data::{Images, Patch, Pixels, patches};
 use crate::device::Device;
@@ -19,22 +19,22 @@ use crate::spec::Config;
 
 /// Decibels that whole images may lose against the best validation before a restorer counts as
 /// diverged. Ordinary fluctuations between validations stay below 1 dB.
-const FALL: f64 = 2.0;
+const MAX_PSNR_DROP: f64 = 2.0;
 
-/// An autoencoder's validation.
+/// Validation of an autoencoder.
 #[derive(Debug)]
 pub struct Reconstruction<'a> {
     config: &'a Config,
     prepared: &'a Prepared,
     graph: &'a Graph,
     inference: Inference<'a>,
-    /// The model on whole images, if it restores them.
+    /// Restores whole images, for a restoration model.
     restorer: Option<Restorer>,
-    /// The patches that validation looks at.
+    /// Patches used for validation.
     chosen: Vec<Patch>,
 }
 
-/// Hash of the images to train and to validate on; of a streamed set, of the images' sizes alone.
+/// Hash of the training and validation images; for streamed training images, of their sizes only.
 fn data_hash(prepared: &Prepared) -> u64 {
     let whole = |hash: Hash, images: &Images| {
         hash.with(bytemuck::cast_slice(&images.table_words())).with(&images.bytes)
@@ -51,11 +51,11 @@ fn data_hash(prepared: &Prepared) -> u64 {
 }
 
 impl<'a> Run<'a, Reconstruction<'a>> {
-    /// Lays out the training of an autoencoder; `from` is the checkpoint to go on from.
+    /// Sets up the training of an autoencoder; `from` is the checkpoint to resume from.
     ///
     /// # Errors
-    /// When the configuration, the model and the data do not suit each other, or it takes more
-    /// memory than is allowed.
+    /// If configuration, model and data do not fit together, or training takes more memory than
+    /// allowed.
     pub fn new(
         device: &mut Device,
         folder: &RunFolder,
@@ -76,7 +76,7 @@ impl<'a> Run<'a, Reconstruction<'a>> {
         let mut inference = Inference::new(graph, &trainer.store);
         inference.degradation =
             (!config.corruption.is_none()).then(|| (config.corruption.clone(), config.seed));
-        // A model for images of one size only is validated on patches.
+        // A model with a fixed input size is validated on patches.
         let restorer =
             whole_images::validation_restorer(config, graph, &trainer.store, &prepared.validation);
         trainer.memory.validation =
@@ -87,7 +87,7 @@ impl<'a> Run<'a, Reconstruction<'a>> {
 }
 
 impl Task for Reconstruction<'_> {
-    type Found = EvaluationReport;
+    type Validation = EvaluationReport;
 
     fn validate(&mut self, device: &mut Device) -> Result<EvaluationReport> {
         let mut report =
@@ -124,8 +124,8 @@ impl Task for Reconstruction<'_> {
     }
 }
 
-impl Found for EvaluationReport {
-    /// Of restorers, the PSNR of whole images; of others, the negative loss.
+impl ValidationResult for EvaluationReport {
+    /// PSNR on whole images for restoration models, otherwise the negative loss.
     fn score(&self) -> f64 {
         self.whole.map_or(-self.sum_squares, |whole| whole.psnr)
     }
@@ -134,9 +134,10 @@ impl Found for EvaluationReport {
         serde_json::to_value(self).expect("a report is JSON")
     }
 
-    fn fallen(&self, best: f64) -> Option<String> {
+    fn regression(&self, best: f64) -> Option<String> {
         let psnr = self.whole?.psnr;
-        (psnr < best - FALL).then(|| format!("whole images have {psnr:.2} dB, {best:.2} at best"))
+        (psnr < best - MAX_PSNR_DROP)
+            .then(|| format!("PSNR on whole images fell to {psnr:.2} dB from {best:.2} dB"))
     }
 
     fn is_sound(&self) -> bool {

@@ -1,78 +1,78 @@
-//! The training of a run folder from its first step or its last checkpoint to its end: steps,
-//! validations, checkpoints, models, pictures.
+//! A run in its folder, started or resumed: training steps, validations, checkpoints, models,
+//! pictures.
 
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{self, Checkpoint, Header};
 use super::folder::RunFolder;
-pub use super::found::Found;
 use super::log::Log;
 use super::trainer::{Finished, Trainer};
+pub use super::validation_result::ValidationResult;
 use crate::device::Device;
 use crate::error::{Error, ErrorKind as Kind, Result};
 use crate::model::{self, Graph};
 use crate::spec::Config;
 
-/// The model of the best validation.
+/// File name of the model with the best validation.
 pub const BEST: &str = "best.safetensors";
 
-/// What a run does beside its steps.
+/// Task-specific part of a run.
 pub trait Task {
     /// The result of a validation.
-    type Found: Found;
+    type Validation: ValidationResult;
 
-    /// Validates the model as it is.
+    /// Validates the current model.
     ///
     /// # Errors
-    /// When an image cannot be read any more, or the device fails.
-    fn validate(&mut self, device: &mut Device) -> Result<Self::Found>;
+    /// If an image can no longer be read, or the device fails.
+    fn validate(&mut self, device: &mut Device) -> Result<Self::Validation>;
 
-    /// Writes what the finished run has to show beside its model; returns the files' names.
+    /// Writes the task's result files at the end of a run and returns their names.
     ///
     /// # Errors
-    /// When the device fails, or a file cannot be written.
+    /// If the device fails, or a file cannot be written.
     fn conclude(
         &mut self,
         _device: &mut Device,
         _folder: &RunFolder,
-        _last: &Self::Found,
+        _last: &Self::Validation,
     ) -> Result<Vec<&'static str>> {
         Ok(Vec::new())
     }
 
-    /// Whether the finished model is the one of the best validation, not the last one. Of equal
-    /// ones the later is better then, since the learning rate has fallen.
+    /// Whether the final model is the one with the best validation instead of the last one. Among
+    /// equal scores the later model is kept, because its learning rate is lower.
     fn keeps_best(&self) -> bool {
         false
     }
 
-    /// Whether the model is also validated before the first step.
+    /// Whether to validate the model before the first step, too.
     fn validates_start(&self) -> bool {
         false
     }
 
-    /// Whether scores do not tell better from worse, so that the last validation counts as the
-    /// best.
+    /// Whether scores of different validations are not comparable. The last validation then counts
+    /// as the best.
     fn last_is_best(&self) -> bool {
         false
     }
 }
 
-/// A run under way.
+/// A run in progress.
 #[derive(Debug)]
 pub struct Run<'a, T> {
     folder: RunFolder,
     config: &'a Config,
     graph: &'a Graph,
-    /// Its training.
+    /// Runs the training steps.
     pub trainer: Trainer<'a>,
-    /// Its validation.
+    /// Validates the model and writes the results.
     pub task: T,
-    /// The score of the best validation, and its step.
+    /// Score and step of the best validation.
     best: Option<(f64, u64)>,
-    /// Validations since the best one.
+    /// Number of validations since the best one.
     stale: u32,
-    /// Whether it ended before its last step, because validations stopped improving.
+    /// Whether the run stopped before its last step because validations stopped improving.
     ended_early: bool,
     data: u64,
     validate_every: u64,
@@ -80,45 +80,45 @@ pub struct Run<'a, T> {
     saved_at: Instant,
 }
 
-/// What a finished run has to show.
+/// Results of a finished run.
 #[derive(Debug)]
 pub struct Summary<F> {
-    /// The last validation.
+    /// Result of the last validation.
     pub found: F,
     /// Step of the best validation.
     pub best_step: Option<u64>,
-    /// How fast it went, in this process.
+    /// Timing of the steps in this process.
     pub finished: Finished,
-    /// Files written beside the model.
+    /// Names of files written beside the model.
     pub files: Vec<&'static str>,
 }
 
-/// What follows a step.
+/// Result of [`Run::advance`].
 enum Advance<F> {
-    /// The next one.
-    On,
-    /// The end: it was the last one, and this is its validation.
-    Last(Box<F>),
-    /// Nothing: all steps are done, and every value is a number.
-    End,
-    /// A stop that was asked for.
-    Stop,
+    /// Continue with the next step.
+    Continue,
+    /// That was the last step; holds its validation.
+    Finished(Box<F>),
+    /// All steps are done already, and every value is finite.
+    AlreadyFinished,
+    /// Stop, because the caller asked for it.
+    Stopped,
 }
 
-/// How a run ended.
+/// Outcome of [`Run::train`].
 #[derive(Debug)]
 pub enum Outcome<F> {
-    /// With its last step.
+    /// The run is finished.
     Finished(Box<Summary<F>>),
-    /// It was asked to stop, and did after so many steps, with a checkpoint.
+    /// The run was stopped after this number of steps, and a checkpoint was written.
     Stopped(u64),
 }
 
 impl<'a, T: Task> Run<'a, T> {
-    /// Begins a run, or goes on from a checkpoint of it. `data` is the hash of its images.
+    /// Starts a run, or resumes it from a checkpoint. `data` is the hash of its images.
     ///
     /// # Errors
-    /// When the checkpoint is of other images or of another model.
+    /// If the checkpoint belongs to other images or another model.
     pub fn begin(
         device: &mut Device,
         folder: &RunFolder,
@@ -134,8 +134,8 @@ impl<'a, T: Task> Run<'a, T> {
             let header = &checkpoint.header;
             if header.data != data {
                 crate::bail_usage!(
-                    "{}: the images are not those that the run began with; put them back, or begin \
-                     another run",
+                    "{}: the images differ from those the run started with; restore them, or \
+                     start a new run",
                     config.data.source
                 );
             }
@@ -143,7 +143,7 @@ impl<'a, T: Task> Run<'a, T> {
             let score = header.best.map(|loss| -f64::from_bits(loss));
             best = score.map(|score| (score, header.best_step));
             (stale, ended_early) = (header.stale, header.ended_early);
-            // A checkpoint comes after the validation of its step.
+            // A checkpoint is written after the validation of its step.
             validated = header.step == header.total
                 || (validate_every > 0 && header.step.is_multiple_of(validate_every));
         }
@@ -163,27 +163,27 @@ impl<'a, T: Task> Run<'a, T> {
         })
     }
 
-    /// The folder that was made after all, where another run has taken the one that was meant.
-    pub fn settle_in(&mut self, folder: &RunFolder) {
+    /// Changes the folder, if another run took the chosen one before this run created it.
+    pub fn set_folder(&mut self, folder: &RunFolder) {
         self.folder = folder.clone();
     }
 
-    /// Trains to the end, or until `stop` says so, which is asked after each step.
+    /// Trains to the end, or until `stop` returns true; `stop` is called after each step.
     pub fn train(
         &mut self,
         device: &mut Device,
         log: &mut Log,
         stop: &dyn Fn() -> bool,
-    ) -> Result<Outcome<T::Found>> {
+    ) -> Result<Outcome<T::Validation>> {
         self.work(device, log, stop).map_err(|error| match error.kind {
-            Kind::Adapter => self.after_fault(error),
-            Kind::Data => self.after_loss(error, device, log),
+            Kind::Adapter => self.after_adapter_error(error),
+            Kind::Data => self.after_read_error(error, device, log),
             _ => error,
         })
     }
 
-    /// Keeps the steps done when an image could not be read any more, and says how to go on.
-    fn after_loss(&mut self, error: Error, device: &mut Device, log: &mut Log) -> Error {
+    /// Writes a checkpoint after an image could not be read, and adds to the error how to resume.
+    fn after_read_error(&mut self, error: Error, device: &mut Device, log: &mut Log) -> Error {
         log.finish();
         let Trainer { done, total, .. } = self.trainer;
         let error = error.at(format!("after step {done} of {total}"));
@@ -193,30 +193,30 @@ impl<'a, T: Task> Run<'a, T> {
             self.capture(device, log).and_then(|checkpoint| self.save(checkpoint, log))
         };
         if let Err(other) = kept {
-            return error.and(format!("nor could the steps be kept: {other}"));
+            return error.and(format!("the checkpoint could not be written either: {other}"));
         }
         let kept = if done == 0 {
             String::new()
         } else {
-            format!("{} holds the steps done; ", self.folder.checkpoint(done).display())
+            format!("progress is saved in {}; ", self.folder.checkpoint(done).display())
         };
         error.and(format!(
-            "{kept}put the file back, then go on with: csae resume {}",
+            "{kept}restore the file, then run: csae resume {}",
             self.folder.path().display()
         ))
     }
 
-    /// At which step an adapter failed, and what is left.
-    fn after_fault(&self, error: Error) -> Error {
+    /// Adds to an adapter's error the step at which it failed and how to resume.
+    fn after_adapter_error(&self, error: Error) -> Error {
         let Trainer { done, total, .. } = self.trainer;
         let error = error.at(format!("after step {done} of {total}"));
         match self.folder.newest() {
             Ok(Some(last)) => error.and(format!(
-                "{} is kept, go on with: csae resume {}",
+                "{} is the last checkpoint; resume with: csae resume {}",
                 last.display(),
                 self.folder.path().display()
             )),
-            _ => error.and("there was no checkpoint yet"),
+            _ => error.and("no checkpoint was written yet"),
         }
     }
 
@@ -225,7 +225,7 @@ impl<'a, T: Task> Run<'a, T> {
         device: &mut Device,
         log: &mut Log,
         stop: &dyn Fn() -> bool,
-    ) -> Result<Outcome<T::Found>> {
+    ) -> Result<Outcome<T::Validation>> {
         let mut last = None;
         self.saved_at = Instant::now();
         if !self.folder.rollback().exists() {
@@ -238,18 +238,18 @@ impl<'a, T: Task> Run<'a, T> {
             let step = if self.trainer.done < self.trainer.total && !self.ended_early {
                 self.advance(device, log, stop)
             } else {
-                // What no checkpoint could hold is no result.
-                self.capture(device, log).map(|_| Advance::End)
+                // Training on non-finite values must not finish: `capture` fails on them.
+                self.capture(device, log).map(|_| Advance::AlreadyFinished)
             };
             match step {
-                Ok(Advance::On) => {}
-                Ok(Advance::Last(found)) => last = Some(*found),
-                Ok(Advance::End) => break,
-                Ok(Advance::Stop) => {
+                Ok(Advance::Continue) => {}
+                Ok(Advance::Finished(found)) => last = Some(*found),
+                Ok(Advance::AlreadyFinished) => break,
+                Ok(Advance::Stopped) => {
                     log.finish();
                     return Ok(Outcome::Stopped(self.trainer.done));
                 }
-                Err(error) => self.go_back(device, log, error)?,
+                Err(error) => self.roll_back(device, log, error)?,
             }
         }
         let finished = self.trainer.finish(device)?;
@@ -259,7 +259,8 @@ impl<'a, T: Task> Run<'a, T> {
             None if self.validated => self.task.validate(device)?,
             None => self.validate(device, log)?,
         };
-        // It holds the last state, and is written last: where it is, the rest is complete.
+        // This checkpoint holds the last state and is written last. If it exists, the run's other
+        // files are complete.
         let checkpoint = self.capture(device, log)?;
         if self.task.keeps_best() && self.best.is_some() {
             let best = model::load(&self.folder.file(BEST))?;
@@ -273,13 +274,13 @@ impl<'a, T: Task> Run<'a, T> {
         Ok(Outcome::Finished(Box::new(Summary { found, best_step, finished, files })))
     }
 
-    /// A step, and the validation and the checkpoint that are due after it.
+    /// Runs a step, then the validation and the checkpoint that are due after it.
     fn advance(
         &mut self,
         device: &mut Device,
         log: &mut Log,
         stop: &dyn Fn() -> bool,
-    ) -> Result<Advance<T::Found>> {
+    ) -> Result<Advance<T::Validation>> {
         self.trainer.step(device, log)?;
         let (done, mut ended) = (self.trainer.done, self.trainer.done == self.trainer.total);
         self.validated =
@@ -288,8 +289,9 @@ impl<'a, T: Task> Run<'a, T> {
         if self.validated {
             let best = self.best;
             let report = self.untimed(device, |run, device| run.validate(device, log))?;
-            self.check_fall(best.map(|(score, _)| score), &report)?;
-            // A state that is worse than others, or than none, would be a bad one to go on from.
+            self.check_regression(best.map(|(score, _)| score), &report)?;
+            // Do not roll back to a state that is worse than an earlier one or than no model at
+            // all.
             if self.best != best && report.is_sound() {
                 self.untimed(device, |run, device| run.keep_rollback(device, log))?;
             }
@@ -306,16 +308,16 @@ impl<'a, T: Task> Run<'a, T> {
             })?;
         }
         Ok(match found {
-            Some(report) if ended => Advance::Last(Box::new(report)),
-            _ if stopping && !ended => Advance::Stop,
-            _ => Advance::On,
+            Some(report) if ended => Advance::Finished(Box::new(report)),
+            _ if stopping && !ended => Advance::Stopped,
+            _ => Advance::Continue,
         })
     }
 
-    /// Fails if a model that may go back has become far worse than it was at best.
-    fn check_fall(&self, best: Option<f64>, found: &T::Found) -> Result<()> {
+    /// Fails if the validation is far worse than the best one, and rollbacks are enabled.
+    fn check_regression(&self, best: Option<f64>, found: &T::Validation) -> Result<()> {
         let best = best.filter(|_| self.config.train.retries > 0);
-        match best.and_then(|best| found.fallen(best)) {
+        match best.and_then(|best| found.regression(best)) {
             Some(what) => {
                 let what = format!("after step {}: {what}", self.trainer.done);
                 Err(Error::failed(what).of(Kind::Diverged))
@@ -324,9 +326,9 @@ impl<'a, T: Task> Run<'a, T> {
         }
     }
 
-    /// Keeps the state of a training that may go back: at its start, and after each validation that
-    /// is the best so far. A checkpoint would not do, which may come at any moment, also after the
-    /// numbers have begun to run away.
+    /// Saves the state for a rollback, at the start and after each validation that is the best so
+    /// far. Checkpoints cannot serve for that: they can be written after training has begun to
+    /// diverge.
     fn keep_rollback(&mut self, device: &mut Device, log: &mut Log) -> Result<()> {
         if self.config.train.retries == 0 {
             return Ok(());
@@ -335,8 +337,9 @@ impl<'a, T: Task> Run<'a, T> {
         checkpoint::save(&self.folder.rollback(), &state)
     }
 
-    /// Goes back to the best validation, or the start, where the training diverged and may.
-    fn go_back(&mut self, device: &mut Device, log: &mut Log, error: Error) -> Result<()> {
+    /// Rolls back to the best validation, or to the start, if training diverged and retries are
+    /// left.
+    fn roll_back(&mut self, device: &mut Device, log: &mut Log, error: Error) -> Result<()> {
         let retries = self.config.train.retries;
         if error.kind != Kind::Diverged || retries == 0 {
             return Err(error);
@@ -346,12 +349,12 @@ impl<'a, T: Task> Run<'a, T> {
         }
         let from = self.trainer.done;
         let state = checkpoint::load(&self.folder.rollback())?;
-        self.trainer.go_back(device, &state)?;
+        self.trainer.roll_back(device, &state)?;
         log.sync()?;
         let (done, retried) = (self.trainer.done, self.trainer.schedule.retried);
         self.folder.cut_log(done, retried)?;
-        log.went_back(from, done, retried, &error)?;
-        // Checkpoints of the way that led nowhere.
+        log.rolled_back(from, done, retried, &error)?;
+        // Later checkpoints belong to the discarded steps.
         self.folder.remove_after(done)?;
         let checkpoint = self.capture(device, log)?;
         self.save(checkpoint, log)
@@ -368,7 +371,7 @@ impl<'a, T: Task> Run<'a, T> {
                 && self.saved_at.elapsed() >= Duration::from_secs_f64((minutes * 60.0).min(1e9)))
     }
 
-    /// Does something that is not training, off the clock.
+    /// Runs work other than training and excludes its time from the timing.
     fn untimed<R>(
         &mut self,
         device: &mut Device,
@@ -382,9 +385,9 @@ impl<'a, T: Task> Run<'a, T> {
     }
 
     /// Validates the model, logs the result, and keeps the model if it is the best so far.
-    fn validate(&mut self, device: &mut Device, log: &mut Log) -> Result<T::Found> {
-        // First what was logged before, so that the order of the lines is always the same.
-        self.trainer.settle(device, log)?;
+    fn validate(&mut self, device: &mut Device, log: &mut Log) -> Result<T::Validation> {
+        // First log the pending losses, so that the order of the lines is deterministic.
+        self.trainer.flush_losses(device, log)?;
         let found = self.task.validate(device)?;
         let score = found.score();
         let better = |best: f64| {
@@ -416,7 +419,7 @@ impl<'a, T: Task> Run<'a, T> {
         Ok(checkpoint)
     }
 
-    /// Writes a checkpoint, after the log of its steps, and removes those too many.
+    /// Writes the log of the steps done, then a checkpoint, and removes old checkpoints.
     fn save(&mut self, checkpoint: Checkpoint, log: &mut Log) -> Result<()> {
         log.sync()?;
         let step = checkpoint.header.step;
@@ -427,3 +430,7 @@ impl<'a, T: Task> Run<'a, T> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

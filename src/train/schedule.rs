@@ -1,10 +1,10 @@
-//! The learning rate and the sparsity factor over time.
+//! Schedules of the learning rate and of the sparsity factor.
 
 use crate::error::Result;
 use crate::spec::{Config, OptimizerSpec, ScheduleName, ScheduleSpec};
 use crate::view::StepParams;
 
-/// What varies from step to step, from a configuration and the length of an epoch.
+/// Computes the parameters that vary from step to step.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     schedule: ScheduleSpec,
@@ -13,12 +13,12 @@ pub struct Schedule {
     steps_per_epoch: f64,
     total: u64,
     sparsity_warmup: f64,
-    /// How often the rate was halved because the training diverged.
+    /// Number of times that the rate was halved because training diverged.
     pub retried: u32,
 }
 
 impl Schedule {
-    /// For a training of `total` steps.
+    /// Creates the schedule of a run of `total` steps.
     pub fn new(config: &Config, steps_per_epoch: usize, total: u64) -> Result<Self> {
         Ok(Self {
             schedule: config.schedule.clone(),
@@ -35,7 +35,7 @@ impl Schedule {
         })
     }
 
-    /// Factor on the peak learning rate at a step (from 0).
+    /// Factor on the peak learning rate at a step, counted from 0.
     pub fn factor(&self, step: u64) -> f64 {
         let s = &self.schedule;
         let warmup = in_steps(s.warmup_steps, s.warmup_epochs, self.steps_per_epoch);
@@ -55,19 +55,20 @@ impl Schedule {
                 cosine(1.0, s.floor, ((at - warmup).max(0.0) / span).min(1.0))
             }
             ScheduleName::HalfCosine => cosine(1.0, s.floor, at / self.total.max(1) as f64),
-            // Smith 2018: up from 1/25 to the peak, down to the floor.
+            // Smith, "A disciplined approach to neural network hyper-parameters", 2018: from 1/25
+            // of the peak up to the peak, then down to the floor.
             ScheduleName::OneCycle if progress < s.rise => cosine(0.04, 1.0, progress / s.rise),
             ScheduleName::OneCycle => cosine(1.0, s.floor, (progress - s.rise) / (1.0 - s.rise)),
         };
         rising.min(1.0) * shape * 0.5_f64.powi(self.retried as i32)
     }
 
-    /// The learning rate at a step (from 0).
+    /// The learning rate at a step, counted from 0.
     pub fn lr(&self, step: u64) -> f64 {
         self.optimizer.lr * self.factor(step)
     }
 
-    /// The step's uniform, without its place in the data.
+    /// The step's uniforms, without its position in the data.
     pub fn params(&self, step: u64) -> StepParams {
         let [beta1, beta2] = self.optimizer.betas;
         let t = (step + 1).min(1 << 24) as i32;
@@ -89,7 +90,7 @@ impl Schedule {
     }
 }
 
-/// A span given in steps, or else in epochs.
+/// Length of a span given in steps or, if `steps` is 0, in epochs.
 fn in_steps(steps: u64, epochs: f64, steps_per_epoch: f64) -> f64 {
     if steps > 0 { steps as f64 } else { epochs * steps_per_epoch }
 }

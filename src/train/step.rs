@@ -20,38 +20,38 @@ use crate::spec::{
 };
 use crate::view::{StepParams, View};
 
-/// Scalars of one step.
+/// Number of scalars that one step reserves in the ring of scalars.
 pub const WIDTH: usize = 8;
-/// Reconstruction loss.
+/// Index of the reconstruction loss.
 pub const RECONSTRUCTION: usize = 0;
-/// Sparsity penalty, λ and its warm-up included.
+/// Index of the sparsity penalty, including λ and its warm-up.
 pub const SPARSITY: usize = 1;
-/// Mean number of code units ≠ 0.
+/// Index of the mean number of code units ≠ 0 per sample.
 pub const L0: usize = 2;
-/// Global norm of the gradient before clipping.
+/// Index of the global gradient norm before clipping.
 pub const GRAD_NORM: usize = 3;
-/// The auxiliary loss of dead units, without its weight.
+/// Index of the auxiliary loss of dead units, without its weight.
 pub const AUXILIARY: usize = 4;
 
-/// The resident data that batches are gathered from.
+/// Data on the device that batches are gathered from.
 #[derive(Clone, Copy, Debug)]
 pub struct Resident {
     /// Packed bytes of all images.
     pub bytes: View,
-    /// Offset, height and width of each.
+    /// Offset, height and width of each image.
     pub table: View,
-    /// The epoch's order.
+    /// Order of the samples in the epoch.
     pub order: View,
-    /// What is done at random.
+    /// Random crops and flips.
     pub augment: Augment,
 }
 
 /// What a step minimises.
 #[derive(Debug)]
 pub enum Objective<'a> {
-    /// The reconstruction loss of an autoencoder, and the sparsity of its code.
+    /// Reconstruction loss of an autoencoder, plus the sparsity penalty on its code.
     Reconstruction(Reconstruction<'a>),
-    /// The loss of a head against labels.
+    /// Loss of a head against labels.
     Labels(&'a dyn LabelLoss),
 }
 
@@ -62,78 +62,79 @@ pub struct Reconstruction<'a> {
     pub corruption: &'a CorruptionSpec,
     /// Reconstruction loss.
     pub loss: LossKind,
-    /// Penalty and revival.
+    /// Sparsity penalty, and resurrection of dead units.
     pub sparsity: &'a SparsitySpec,
-    /// Where batches come from; none: the host writes them into `x`.
+    /// Data that batches are gathered from; without it the host writes batches into `x`.
     pub resident: Option<Resident>,
     /// Whether L0 is counted.
     pub count_code: bool,
 }
 
-/// A loss against labels that the host writes for each batch, or against the input.
+/// A loss against labels, which the host writes for each batch, or against the input.
 pub trait LabelLoss: std::fmt::Debug {
-    /// Records the loss of a part of `n` samples: it reads `output.y` and the labels, writes
-    /// `output.dy` and its terms into the first of `output.scalars`. Returns the labels' views, in
-    /// the order in which the host writes them; none if the target is the input.
+    /// Records the loss of a part of `n` samples. It reads `output.y` and the labels, and writes
+    /// `output.dy` and its terms, from index 0 of `output.scalars` on. Returns the views of the
+    /// labels in the order in which the host writes them; none if the target is the input.
     fn record(&self, b: &mut Builder, output: Output, n: usize) -> Vec<View>;
 
-    /// Names of the loss's terms, which come first among a step's scalars.
+    /// Names of the loss terms, which come first among a step's scalars.
     fn terms(&self) -> &'static [&'static str];
 
     /// Records constraints on the parameters after the update, besides those of the layers.
     fn constrain(&self, _: &mut Builder) {}
 
-    /// What the loss divides the sum over a batch of `n` samples by, roughly: the default factor of
-    /// gradients in half precision.
+    /// Approximate divisor of the loss over a batch of `n` samples. It is the default scale of
+    /// half-precision gradients.
     fn divisor(&self, n: usize) -> f64;
 
-    /// Why a batch cannot be split into parts whose gradients are averaged, if it cannot.
+    /// Returns the reason why the gradients of parts of a batch cannot be averaged, if they cannot.
     fn needs_whole_batch(&self) -> Option<&'static str> {
         None
     }
 }
 
-/// What a loss against labels reads and writes.
+/// Buffers that a loss against labels reads and writes.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
     /// The model's output.
     pub y: View,
-    /// The gradient with respect to it.
+    /// Gradient of the loss with respect to `y`.
     pub dy: View,
-    /// Scalars of steps, [`WIDTH`] each.
+    /// Ring of scalars, [`WIDTH`] per step.
     pub scalars: View,
 }
 
-/// What a step consists of.
+/// Everything a step is recorded from.
 #[derive(Debug)]
 pub struct StepSpec<'a> {
     /// The model.
     pub graph: &'a Graph,
-    /// Its values.
+    /// Parameters and optimiser state of the model.
     pub store: &'a Store,
     /// Samples of a part.
     pub n: usize,
-    /// Parts of a batch, whose gradients are averaged; 1: the batch is taken whole.
+    /// Number of parts that a batch is split into; their gradients are averaged.
     pub parts: usize,
-    /// What is minimised.
+    /// What the step minimises.
     pub objective: Objective<'a>,
-    /// Optimiser.
+    /// Optimiser settings.
     pub optimizer: &'a OptimizerSpec,
-    /// Elements of the parameters before the head, which have a learning rate of their own
-    /// ([`OptimizerSpec::encoder_lr`]); 0: all have the same.
+    /// Number of parameter elements before the head, which have their own learning rate
+    /// ([`OptimizerSpec::encoder_lr`]); 0 if all parameters have the same rate.
     pub encoder: usize,
-    /// The ring of scalars, rows of [`WIDTH`], one for each part.
+    /// Ring of scalars: a row of [`WIDTH`] for each part of each step.
     pub scalars: View,
-    /// Whether maps are in half precision, and what gradients are then multiplied by on their way;
-    /// none: nothing, in single precision.
+    /// With maps in half precision, the factor on gradients during the backward pass; `None` in
+    /// single precision.
     pub half: Option<f64>,
-    /// Elements that one binding may have: the optimiser takes the parameters in windows of no
-    /// more.
+    /// Maximum number of elements of one binding. The optimiser updates larger parameter buffers in
+    /// windows.
     pub binding: u64,
 }
 
 impl<'a> StepSpec<'a> {
-    /// The article's loss on whole batches that the host writes, nothing counted.
+    /// A step with the loss of the article on whole batches that the host writes; L0 is not
+    /// counted.
     pub const fn plain(
         graph: &'a Graph,
         store: &'a Store,
@@ -163,16 +164,16 @@ impl<'a> StepSpec<'a> {
         }
     }
 
-    /// Elements of a window.
+    /// Number of elements of a window.
     fn window(&self) -> usize {
-        // A binding of fewer elements than the smallest window is no device's.
-        let most = usize::try_from(self.binding)
+        // Every device can bind at least the smallest window.
+        let max = usize::try_from(self.binding)
             .unwrap_or(usize::MAX)
             .min(self.store.weights.len.next_multiple_of(WINDOW));
-        (most / WINDOW * WINDOW).max(WINDOW)
+        (max / WINDOW * WINDOW).max(WINDOW)
     }
 
-    /// What is done with a part's gradients.
+    /// Calls that accumulate the gradients of a part.
     fn gathered(&self, part: usize) -> Vec<Call> {
         let Store { grads, sum, .. } = *self.store;
         let both = grads.windows(self.window()).zip(sum.windows(self.window()));
@@ -187,16 +188,16 @@ impl<'a> StepSpec<'a> {
 /// A recorded step.
 #[derive(Debug)]
 pub struct Recorded {
-    /// The calls of each part of the batch: the first, those between, the last, which ends with the
-    /// update. One list where the batch is whole.
+    /// Calls for the parts of a batch: the first, the middle ones (one shared list) and the last,
+    /// which includes the update. One list if the batch has one part.
     pub passes: Vec<Vec<Call>>,
-    /// The update of the layers before the head, where they have a learning rate of their own.
+    /// Update of the layers before the head, if these have their own learning rate.
     pub encoder: Vec<Call>,
-    /// The samples of a part.
+    /// Samples of a part.
     pub x: View,
-    /// The labels of a part, in the loss's order.
+    /// Labels of a part, in the order of the loss.
     pub labels: Vec<View>,
-    /// What its own buffers take.
+    /// Memory of the step's own buffers.
     pub memory: Memory,
 }
 
@@ -219,7 +220,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// Runs a part of the batch; with the last one the parameters are updated.
+    /// Runs a part of the batch; the last part also updates the parameters.
     pub fn run(
         &self,
         device: &mut Device,
@@ -230,8 +231,8 @@ impl Step {
         device.run(self.pass(part, parts), params)
     }
 
-    /// Updates the layers before the head by the gradients of the last step, where they have a
-    /// learning rate of their own, which `params` holds.
+    /// Updates the layers before the head with the gradients of the last step, if these layers have
+    /// their own learning rate. `params` must hold that rate.
     ///
     /// # Errors
     /// When the device fails.
@@ -239,7 +240,7 @@ impl Step {
         self.encoder.as_ref().map_or(Ok(()), |program| device.run(program, params))
     }
 
-    /// Runs a part of the batch as [`Step::run`] does, and tells when each of its dispatches ran.
+    /// Runs a part of the batch as [`Step::run`] does and measures the time of each dispatch.
     pub fn profile(
         &self,
         device: &mut Device,
@@ -255,7 +256,7 @@ impl Step {
         &self.passes[if part + 1 == parts { last } else { part.min(last - 1) }]
     }
 
-    /// Dispatches of a whole step, 0 on the CPU path.
+    /// Number of dispatches of a whole step, 0 on the CPU path.
     pub fn dispatches(&self, parts: usize) -> usize {
         let count = Program::dispatches;
         let between = if self.passes.len() > 2 { (parts - 3) * count(&self.passes[1]) } else { 0 };
@@ -278,7 +279,7 @@ pub fn record(device: &mut Device, spec: &StepSpec) -> Result<Recorded> {
     let update = calls.split_off(update);
     let mut passes: Vec<Vec<Call>> =
         (0..spec.parts.min(3)).map(|part| [calls.clone(), spec.gathered(part)].concat()).collect();
-    let last = passes.last_mut().expect("there are two parts at least");
+    let last = passes.last_mut().expect("there are at least two parts");
     let Store { grads, sum, .. } = *spec.store;
     let alpha = 1.0 / spec.parts as f64;
     for (grads, sum) in grads.windows(spec.window()).zip(sum.windows(spec.window())) {
@@ -288,7 +289,7 @@ pub fn record(device: &mut Device, spec: &StepSpec) -> Result<Recorded> {
     Ok(Recorded { passes, encoder, x, labels, memory })
 }
 
-/// Brings atoms of unit norm to it, before the first step.
+/// Scales atoms that must have unit norm to unit norm, before the first step.
 ///
 /// # Errors
 /// When the device fails.
@@ -311,24 +312,24 @@ pub fn begin(device: &mut Device, graph: &Graph, store: &Store) -> Result<()> {
 /// Bytes that a step's own buffers would take.
 #[derive(Clone, Copy, Debug)]
 pub struct Planned {
-    /// All of them.
+    /// Sum over all buffers.
     pub total: u64,
-    /// The largest.
+    /// Size of the largest buffer.
     pub largest: u64,
 }
 
-/// What a step would take, without making it.
+/// Computes the memory of a step without allocating anything.
 pub fn planned_bytes(spec: &StepSpec) -> Result<Planned> {
     let mut b = build(spec)?.b;
     Ok(Planned { total: b.tape.planned_bytes(), largest: b.tape.largest().0 })
 }
 
-/// The calls of a step on buffers that do not exist, without making it.
+/// Returns the calls of a step without allocating anything; their buffers do not exist.
 pub fn planned_calls(spec: &StepSpec) -> Result<Vec<Call>> {
     Ok(build(spec)?.b.tape.calls)
 }
 
-/// The calls of a part and of the update.
+/// Calls of one part and of the update, recorded on a tape.
 struct Built<'a> {
     b: Builder<'a>,
     x: View,
@@ -356,7 +357,7 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<Built<'a>> {
     Ok(Built { b, x, labels, update })
 }
 
-/// Records the passes of a model with a head; returns the labels' views.
+/// Records the passes of a model with a head and returns the views of the labels.
 fn label(b: &mut Builder, spec: &StepSpec, loss: &dyn LabelLoss, x: View) -> Vec<View> {
     let output = spec.graph.output;
     b.forward(x, &[output]);
@@ -377,7 +378,7 @@ fn label(b: &mut Builder, spec: &StepSpec, loss: &dyn LabelLoss, x: View) -> Vec
     labels
 }
 
-/// Records the passes of an autoencoder; returns the index of the update's first call.
+/// Records the passes of an autoencoder and returns the index of the update's first call.
 fn reconstruct(
     b: &mut Builder,
     spec: &StepSpec,
@@ -410,7 +411,7 @@ fn reconstruct(
     let seen = corrupted(b, n, objective.corruption, x);
     b.forward(seen, &[graph.output, graph.code, graph.target]);
     let (y, z) = (b.value(graph.output), b.value(graph.code));
-    // The clean samples, or a layer without learned layers before it.
+    // The target is the clean samples, or a layer that has no learned layers before it.
     let target = if graph.target == 0 { x } else { b.value(graph.target) };
     let scalars = spec.scalars;
     if objective.count_code {
@@ -454,7 +455,8 @@ fn reconstruct(
     }
     let counting = reviving || alpha > 0.0;
     b.backward();
-    // After the backward pass: every part of the batch sees the counters of the steps before.
+    // The counters are updated after the backward pass, so that all parts of a batch see the
+    // counters of earlier steps.
     if counting {
         let idle = if parts == 1 { store.idle } else { store.unseen };
         b.tape.push(FiringUpdate { n, dims: graph.nodes[graph.code].dims, z, idle });
@@ -466,8 +468,8 @@ fn reconstruct(
     Ok(update)
 }
 
-/// The samples with their corruption. Writes the noise levels, or which pixels are known, for a
-/// model that is conditioned on them.
+/// Records the corruption of the samples. Writes the noise levels or the masks of known pixels for
+/// a model that is conditioned on them.
 fn corrupted(b: &mut Builder, n: usize, corruption: &CorruptionSpec, x: View) -> View {
     let dims = b.graph.nodes[0].dims;
     let CorruptionSpec { sigma, missing, masks, scales } = corruption;
@@ -492,7 +494,7 @@ fn corrupted(b: &mut Builder, n: usize, corruption: &CorruptionSpec, x: View) ->
     y
 }
 
-/// The penalty on the code, if it weighs anything.
+/// Returns the penalty on the code, if its weight is positive.
 fn penalty(sparsity: &SparsitySpec) -> Option<PenaltyKind> {
     let SparsitySpec { lambda, beta, rho, .. } = *sparsity;
     match sparsity.penalty {
@@ -531,12 +533,12 @@ fn optimise(b: &mut Builder, spec: &StepSpec) {
     updates(spec, spec.encoder..weights.len).into_iter().for_each(|call| b.tape.push(call));
 }
 
-/// The update of the parameters before the head.
+/// Calls that update the parameters before the head.
 fn encoder_update(spec: &StepSpec) -> Vec<Call> {
     if spec.optimizer.encoder_lr > 0.0 { updates(spec, 0..spec.encoder) } else { Vec::new() }
 }
 
-/// The optimiser's update of a range of the parameters, in windows that can be bound.
+/// Calls that update a range of the parameters, in windows that can be bound.
 fn updates(spec: &StepSpec, range: std::ops::Range<usize>) -> Vec<Call> {
     let o = spec.optimizer;
     let Store { grads, m, v, .. } = *spec.store;
@@ -547,7 +549,7 @@ fn updates(spec: &StepSpec, range: std::ops::Range<usize>) -> Vec<Call> {
     windows
         .map(|((weights, grads), m)| {
             let start = weights.start - spec.store.learned().start;
-            // Where one moment is kept, `v` is a buffer of one element.
+            // With a single moment, `v` has one element and is not read; bind `m` in its place.
             let v = if o.kind.moments() > 1 { v.part(start, weights.len) } else { m };
             o.update(Update { grad_scale, grads, weights, m, v })
         })

@@ -1,4 +1,4 @@
-//! A training: everything made before the first step, then steps.
+//! Training: sets up everything needed before the first step, then runs steps.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,220 +8,66 @@ use super::data::Prepared;
 use super::feed::{self, Batches, Feed, Inputs};
 use super::log::{Log, Progress};
 use super::memory::{self, Intended, MemoryPlan};
+use super::plan;
 use super::schedule::Schedule;
-use super::step::{self, LabelLoss, Objective, Reconstruction, Resident, Step, StepSpec, WIDTH};
+use super::step::{self, LabelLoss, Step, WIDTH};
 use super::whiten;
 use crate::device::{Allocation, Device, Pending};
 use crate::error::{Error, ErrorKind as Kind, Result};
-use crate::model::{self, Graph, ParamRole, Purpose, Store};
-use crate::spec::{Config, LayerOp, PenaltyName, Precision, TrainSpec};
-use crate::view::View;
+use crate::model::{self, Graph, Purpose, Store};
+use crate::spec::Config;
 
-/// A training under way.
+/// A training run in progress.
 #[derive(Debug)]
 pub struct Trainer<'a> {
     graph: &'a Graph,
-    /// The model's values.
+    /// Parameters and optimiser state of the model.
     pub store: Store,
-    /// Parameters and states that another model lent, of how many.
-    pub lent: Option<[usize; 2]>,
-    /// What it takes.
+    /// Number of parameters and states copied from `train.from`, and their number in the model.
+    pub copied: Option<[usize; 2]>,
+    /// Memory that training takes.
     pub memory: MemoryPlan,
-    /// Steps in all.
+    /// Total number of steps.
     pub total: u64,
-    /// Steps of an epoch.
+    /// Steps per epoch.
     pub steps_per_epoch: usize,
     /// Steps done.
     pub done: u64,
     batches: Box<dyn Batches + 'a>,
-    /// The rates.
+    /// Learning rate schedule.
     pub schedule: Schedule,
     program: Step,
     inputs: Inputs,
-    /// What is logged of a step: name and index among its scalars.
+    /// Logged terms of a step: name and index among its scalars.
     terms: Vec<(&'static str, usize)>,
-    /// How many of the terms must be finite: those of the loss.
+    /// Number of leading terms that belong to the loss and must be finite.
     losses: usize,
     encoder_lr: f64,
     scalars: Allocation,
     slots: u64,
     log_every: u64,
     batch: usize,
-    /// Parts that a batch is taken in.
+    /// Number of parts that a batch is split into.
     parts: usize,
-    /// What gradients are multiplied by, where maps are in half precision.
+    /// Factor on gradients, with maps in half precision.
     half: Option<f64>,
     pending: Option<(u64, u64, Pending)>,
     logged: u64,
-    /// Steps done when this process took over.
+    /// Number of steps done before this process started or resumed the run.
     first: u64,
     /// Step of the last checkpoint.
     saved: Option<u64>,
-    /// Whether a step was done by this process.
+    /// Whether this process has run a step.
     begun: bool,
     started: Instant,
     interval: Instant,
     paused: Duration,
 }
 
-/// The step that a configuration means.
-pub(super) fn spec<'s>(
-    device: &Device,
-    config: &'s Config,
-    graph: &'s Graph,
-    store: &'s Store,
-    resident: Option<Resident>,
-    scalars: View,
-) -> Result<StepSpec<'s>> {
-    let (n, loss) = (config.train.batch / config.train.accumulate, config.loss.resolve());
-    let half = match config.train {
-        TrainSpec { precision: Precision::F32, .. } => None,
-        TrainSpec { loss_scale, .. } if loss_scale > 0.0 => Some(loss_scale),
-        // The sum's gradient, not the mean's.
-        _ => Some(loss.divisor(n, n * graph.nodes[graph.output].dims.len()) as f64),
-    };
-    let objective = Objective::Reconstruction(Reconstruction {
-        corruption: &config.corruption,
-        loss,
-        sparsity: &config.sparsity,
-        resident,
-        count_code: true,
-    });
-    Ok(StepSpec {
-        graph,
-        store,
-        n,
-        parts: config.train.accumulate,
-        objective,
-        half,
-        optimizer: &config.optimizer,
-        encoder: 0,
-        scalars,
-        binding: device.max_elements(),
-    })
-}
-
-/// The step of a model with a head that learns from labels.
-fn labelled_spec<'s>(
-    device: &Device,
-    config: &'s Config,
-    graph: &'s Graph,
-    store: &'s Store,
-    loss: &'s dyn LabelLoss,
-    scalars: View,
-) -> Result<StepSpec<'s>> {
-    let n = config.train.batch / config.train.accumulate;
-    let half = match config.train {
-        TrainSpec { precision: Precision::F32, .. } => None,
-        TrainSpec { loss_scale, .. } if loss_scale > 0.0 => Some(loss_scale),
-        _ => Some(loss.divisor(n)),
-    };
-    // The head's layers come last, and so do their parameters.
-    let head = graph.params.iter().position(|param| of_head(&param.name));
-    let head =
-        head.ok_or_else(|| Error::usage(format!("the model has no layer {}", model::HEAD)))?;
-    Ok(StepSpec {
-        graph,
-        store,
-        n,
-        parts: config.train.accumulate,
-        objective: Objective::Labels(loss),
-        half,
-        optimizer: &config.optimizer,
-        encoder: store.weight(head).start,
-        scalars,
-        binding: device.max_elements(),
-    })
-}
-
-/// Whether a parameter belongs to the head: to the layer of that name, or to one whose name begins
-/// with it and a dot.
-fn of_head(name: &str) -> bool {
-    name.strip_prefix(model::HEAD).is_some_and(|rest| rest.starts_with('.'))
-}
-
-/// Steps whose losses are kept, where so many lie between lines of the log.
-pub(super) fn slots(log_every: u64) -> u64 {
-    (2 * log_every).next_power_of_two().max(64)
-}
-
-/// Fails if samples cannot be turned or shrunk by the scales, or if the batch is to be taken in
-/// parts, and something looks at the whole of it.
-fn check(config: &Config, graph: &Graph) -> Result<()> {
-    let dims = graph.nodes[0].dims;
-    if config.data.turn && dims.h != dims.w {
-        return Err(Error::usage(format!(
-            "data.turn: samples of {}x{} are no squares; turn it off, or fix model.input",
-            dims.w, dims.h
-        )));
-    }
-    if let Some(scale) =
-        config.corruption.scales.iter().find(|scale| dims.h % *scale + dims.w % *scale > 0)
-    {
-        return Err(Error::usage(format!(
-            "corruption.scales: samples of {}x{} cannot be shrunk by {scale}; set data.crop to a \
-             multiple of all scales",
-            dims.w, dims.h
-        )));
-    }
-    check_batch(config, graph)?;
-    let parts = config.train.accumulate;
-    if graph.target > 0 && !config.corruption.is_none() {
-        return Err(Error::usage(
-            "model.target: a model that undoes a corruption is to be like the clean input; leave \
-             one of the two out",
-        ));
-    }
-    if config.optimizer.encoder_lr != 1.0 {
-        return Err(Error::usage(
-            "optimizer.encoder_lr: an autoencoder has no head; leave it at 1",
-        ));
-    }
-    let whole = |op: &LayerOp| op.selection().is_some_and(|selection| selection.over_batch);
-    let layer = graph
-        .nodes
-        .iter()
-        .find(|node| node.op.as_ref().is_some_and(whole))
-        .map(|node| format!("layer {}", node.name));
-    let penalty = (config.sparsity.penalty == PenaltyName::Kl && config.sparsity.beta > 0.0)
-        .then(|| "the KL penalty".to_owned());
-    match layer.or(penalty) {
-        Some(what) if parts > 1 => Err(Error::usage(format!(
-            "train.accumulate = {parts}: {what} looks at the whole batch, which then must be taken \
-             at once"
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// Fails unless a batch splits into its parts, and there is something to learn.
-fn check_batch(config: &Config, graph: &Graph) -> Result<()> {
-    let (batch, parts) = (config.train.batch, config.train.accumulate);
-    if u32::try_from(batch).is_err() {
-        return Err(Error::usage(format!(
-            "train.batch = {batch}: a step cannot number more than {} samples",
-            u32::MAX
-        )));
-    }
-    if !batch.is_multiple_of(parts) {
-        return Err(Error::usage(format!(
-            "train.accumulate = {parts}: a batch of {batch} cannot be taken in so many equal \
-             parts; {} would do for a batch",
-            batch.next_multiple_of(parts)
-        )));
-    }
-    if graph.params.iter().all(|param| param.role != ParamRole::Learned) {
-        return Err(Error::usage(
-            "model: every layer is frozen or has no parameters: there is nothing to learn",
-        ));
-    }
-    Ok(())
-}
-
-/// What a trainer is assembled from.
+/// Parts that a [`Trainer`] is assembled from.
 struct Layout {
     store: Store,
-    lent: Option<[usize; 2]>,
+    copied: Option<[usize; 2]>,
     scalars: Allocation,
     half: Option<f64>,
     terms: Vec<(&'static str, usize)>,
@@ -234,8 +80,8 @@ fn purpose(config: &Config) -> Purpose {
     Purpose::Train { moments: config.optimizer.kind.moments(), parts: config.train.accumulate > 1 }
 }
 
-/// The parameters of a new training: random ones, then those that the model `from` has. Returns how
-/// many it has, of how many.
+/// Initialises the parameters of a new run: at random, then with those of the model `from` that
+/// match. Returns the number of matching parameters and the total.
 fn begin(
     device: &mut Device,
     config: &Config,
@@ -245,34 +91,34 @@ fn begin(
 ) -> Result<(Store, Option<[usize; 2]>)> {
     let store = Store::new(device, graph, purpose)?;
     store.initialise(device, graph, config.seed);
-    let lend = |from: &str| {
-        let lent = model::load(Path::new(from))
+    let copy = |from: &str| {
+        let copied = model::load(Path::new(from))
             .and_then(|loaded| loaded.copy_matching(device, graph, &store));
-        lent.map_err(|error| error.at("train.from"))
+        copied.map_err(|error| error.at("train.from"))
     };
-    let lent = from.map(lend).transpose()?;
-    Ok((store, lent))
+    let copied = from.map(copy).transpose()?;
+    Ok((store, copied))
 }
 
-/// The ring of scalars.
+/// Allocates the ring of scalars.
 fn scalars(device: &mut Device, config: &Config, total: u64) -> Result<Allocation> {
-    let slots = slots(config.train.log_every.min(total)) as usize;
+    let slots = plan::slots(config.train.log_every.min(total)) as usize;
     device.alloc_real("scalars of steps", slots * config.train.accumulate * WIDTH)
 }
 
-/// How a training went.
+/// Timing of a training run.
 #[derive(Clone, Copy, Debug)]
 pub struct Finished {
-    /// Wall time of the steps, validations left out.
+    /// Wall time of the steps without validations.
     pub seconds: f64,
-    /// Images a second over all steps.
+    /// Images per second over all steps.
     pub images_per_s: f64,
-    /// The part of the wall time that was spent waiting for images that are read from files.
+    /// Seconds spent waiting for images that are read from files.
     pub waited: f64,
 }
 
 impl<'a> Trainer<'a> {
-    /// Lays out data and model, draws the first weights, records the step.
+    /// Uploads the data, initialises the parameters and records the step.
     pub fn new(
         device: &mut Device,
         config: &Config,
@@ -280,7 +126,7 @@ impl<'a> Trainer<'a> {
         prepared: &Prepared,
     ) -> Result<Self> {
         let batch = config.train.batch;
-        check(config, graph)?;
+        plan::check(config, graph)?;
         device.takes(config.train.precision).map_err(|error| error.at("train.precision"))?;
         let purpose = purpose(config);
         let dims = graph.nodes[0].dims;
@@ -293,15 +139,16 @@ impl<'a> Trainer<'a> {
         let total = Self::total_steps(config, steps_per_epoch);
         if total > u64::from(u32::MAX) {
             return Err(Error::usage(format!(
-                "train: {total} steps are more than a run can number"
+                "train: {total} steps are too many; set a smaller train.epochs or train.steps"
             )));
         }
         let from = config.train.from.as_deref();
-        let (store, lent) = begin(device, config, graph, purpose, from)?;
+        let (store, copied) = begin(device, config, graph, purpose, from)?;
         whiten::fit(device, graph, &store, &prepared.train, config)?;
         step::begin(device, graph, &store)?;
         let scalars = scalars(device, config, total)?;
-        let spec = spec(device, config, graph, &store, feed.resident(), *scalars)?;
+        let spec =
+            plan::reconstruction_step(device, config, graph, &store, feed.resident(), *scalars)?;
         let terms = vec![
             ("reconstruction", step::RECONSTRUCTION),
             ("sparsity", step::SPARSITY),
@@ -309,16 +156,16 @@ impl<'a> Trainer<'a> {
         ];
         let half = spec.half;
         let recorded = step::record(device, &spec)?;
-        let layout = Layout { store, lent, scalars, half, terms, losses: 2, data, total };
+        let layout = Layout { store, copied, scalars, half, terms, losses: 2, data, total };
         Self::assemble(device, config, graph, Box::new(feed), recorded, layout)
     }
 
-    /// A training on labels. `data` is what the images take in the host's memory, in bytes. With
-    /// `lend`, the parameters that `train.from` has are taken from it; a resumed run does not need
-    /// them.
+    /// Creates a trainer for labelled images. `data` is the size of the images in host memory, in
+    /// bytes. With `initialise`, parameters are initialised from `train.from`, which a resumed run
+    /// does not need.
     ///
     /// # Errors
-    /// When it takes more memory than is allowed, with the numbers, or the model has no head.
+    /// If training takes more memory than allowed, or the model has no head.
     pub fn labelled(
         device: &mut Device,
         config: &Config,
@@ -326,12 +173,12 @@ impl<'a> Trainer<'a> {
         loss: &dyn LabelLoss,
         batches: Box<dyn Batches + 'a>,
         data: u64,
-        lend: bool,
+        initialise: bool,
     ) -> Result<Self> {
-        check_batch(config, graph)?;
+        plan::check_batch(config, graph)?;
         if let Some(why) = loss.needs_whole_batch().filter(|_| config.train.accumulate > 1) {
             return Err(Error::usage(format!(
-                "train.accumulate = {}: {why} looks at the whole batch; set it to 1",
+                "train.accumulate = {}: {why} needs the whole batch at once; set it to 1",
                 config.train.accumulate
             )));
         }
@@ -340,20 +187,20 @@ impl<'a> Trainer<'a> {
         let total = Self::total_steps(config, batches.steps_per_epoch());
         let planned = {
             let store = Store::layout(graph, purpose);
-            let spec = labelled_spec(device, config, graph, &store, loss, store.weights)?;
+            let spec = plan::labelled_step(device, config, graph, &store, loss, store.weights)?;
             memory::check_labelled(device, config, store.bytes(), data, step::planned_bytes(&spec)?)
         };
         planned?;
-        let from = config.train.from.as_deref().filter(|_| lend);
-        let (store, lent) = begin(device, config, graph, purpose, from)?;
+        let from = config.train.from.as_deref().filter(|_| initialise);
+        let (store, copied) = begin(device, config, graph, purpose, from)?;
         step::begin(device, graph, &store)?;
         let scalars = scalars(device, config, total)?;
-        let spec = labelled_spec(device, config, graph, &store, loss, *scalars)?;
+        let spec = plan::labelled_step(device, config, graph, &store, loss, *scalars)?;
         let half = spec.half;
         let terms: Vec<_> = loss.terms().iter().enumerate().map(|(i, name)| (*name, i)).collect();
         let losses = terms.len();
         let recorded = step::record(device, &spec)?;
-        let layout = Layout { store, lent, scalars, half, terms, losses, data, total };
+        let layout = Layout { store, copied, scalars, half, terms, losses, data, total };
         Self::assemble(device, config, graph, batches, recorded, layout)
     }
 
@@ -365,7 +212,7 @@ impl<'a> Trainer<'a> {
         recorded: step::Recorded,
         layout: Layout,
     ) -> Result<Self> {
-        let Layout { store, lent, scalars, half, terms, losses, data, total } = layout;
+        let Layout { store, copied, scalars, half, terms, losses, data, total } = layout;
         let inputs = Inputs { x: recorded.x, labels: recorded.labels.clone() };
         let memory = MemoryPlan {
             parameters: store.bytes(),
@@ -381,7 +228,7 @@ impl<'a> Trainer<'a> {
         Ok(Self {
             graph,
             store,
-            lent,
+            copied,
             memory,
             total,
             steps_per_epoch,
@@ -394,7 +241,7 @@ impl<'a> Trainer<'a> {
             losses,
             encoder_lr: config.optimizer.encoder_lr,
             scalars,
-            slots: slots(log_every),
+            slots: plan::slots(log_every),
             log_every,
             batch: config.train.batch,
             parts: config.train.accumulate,
@@ -410,7 +257,7 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// Steps that a configuration asks for.
+    /// Returns the number of steps that a configuration asks for.
     pub fn total_steps(config: &Config, steps_per_epoch: usize) -> u64 {
         match config.train.steps {
             0 => (config.train.epochs * steps_per_epoch as f64).round().max(1.0) as u64,
@@ -423,7 +270,7 @@ impl<'a> Trainer<'a> {
         self.graph
     }
 
-    /// Passes over the data so far.
+    /// Number of epochs done.
     pub fn epoch(&self) -> f64 {
         self.done as f64 / self.steps_per_epoch as f64
     }
@@ -433,7 +280,7 @@ impl<'a> Trainer<'a> {
         self.program.dispatches(self.parts)
     }
 
-    /// One step. Losses are looked at when they have arrived, every logging interval.
+    /// Runs one step. Losses are checked once per logging interval, when they have arrived.
     pub fn step(&mut self, device: &mut Device, log: &mut Log) -> Result<()> {
         if !self.begun {
             self.begun = true;
@@ -450,25 +297,25 @@ impl<'a> Trainer<'a> {
         self.program.update_encoder(device, &params)?;
         self.done += 1;
         if self.done.is_multiple_of(self.log_every) || self.done == self.total {
-            self.settle(device, log)?;
+            self.flush_losses(device, log)?;
             self.pending = Some((self.logged, self.done, device.fetch(*self.scalars)?));
             self.logged = self.done;
         }
         if self.pending.as_ref().is_some_and(|(.., pending)| device.arrived(pending))
             || self.done == self.total
         {
-            self.settle(device, log)?;
+            self.flush_losses(device, log)?;
         }
         Ok(())
     }
 
-    /// Time spent on something else than training (validation) does not count.
+    /// Excludes time spent on other work, such as validation, from the timing.
     pub fn pause(&mut self, spent: Duration) {
         self.paused += spent;
         self.interval += spent;
     }
 
-    /// Ends the timing.
+    /// Waits for the device and returns the timing.
     pub fn finish(&self, device: &mut Device) -> Result<Finished> {
         device.wait()?;
         let images = (self.done - self.first) * self.batch as u64;
@@ -483,10 +330,10 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// Everything that goes into a checkpoint but its header's constants. What is not finite is an
-    /// error: such a state is never written.
+    /// Returns a checkpoint of the current state; the caller completes its header. Fails if a value
+    /// is not finite, so that such a state is never written.
     pub fn capture(&mut self, device: &mut Device, log: &mut Log) -> Result<Checkpoint> {
-        self.settle(device, log)?;
+        self.flush_losses(device, log)?;
         let ring = if self.logged < self.done { device.read(*self.scalars)? } else { Vec::new() };
         let mut losses = Vec::new();
         for step in self.logged..self.done {
@@ -512,7 +359,7 @@ impl<'a> Trainer<'a> {
         Ok(checkpoint)
     }
 
-    /// Goes on from a checkpoint of this run.
+    /// Resumes from a checkpoint of this run.
     pub fn restore(&mut self, device: &mut Device, checkpoint: &Checkpoint) -> Result<()> {
         let header = &checkpoint.header;
         let Store { weights, m, v, state, idle, .. } = self.store;
@@ -523,7 +370,7 @@ impl<'a> Trainer<'a> {
             || unlogged.is_none_or(|steps| steps as usize * self.parts * WIDTH != losses.len())
             || header.step > self.total
         {
-            return Err(Error::usage("the checkpoint is of another model"));
+            return Err(Error::usage("the checkpoint belongs to another model"));
         }
         for (view, values) in views.into_iter().zip(&checkpoint.tensors) {
             device.write(view, values);
@@ -540,15 +387,14 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// Goes back to a checkpoint of this process or an earlier one, and from there on with half the
-    /// rate that there was.
+    /// Rolls back to a checkpoint of this run and halves the learning rate that was in effect.
     ///
     /// # Errors
     /// As [`Trainer::restore`].
-    pub fn go_back(&mut self, device: &mut Device, checkpoint: &Checkpoint) -> Result<()> {
+    pub fn roll_back(&mut self, device: &mut Device, checkpoint: &Checkpoint) -> Result<()> {
         let (first, retried, saved) =
             (self.first.min(checkpoint.header.step), self.schedule.retried, self.saved);
-        // Losses that were on their way are those of steps that are done again.
+        // The pending losses belong to steps that will be run again.
         if let Some((.., pending)) = self.pending.take() {
             device.collect(pending)?;
         }
@@ -557,7 +403,7 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// Notes that the state after so many steps lies in a checkpoint.
+    /// Records that a checkpoint holds the state after `step` steps.
     pub const fn saved(&mut self, step: u64) {
         self.saved = Some(step);
     }
@@ -577,13 +423,13 @@ impl<'a> Trainer<'a> {
         error.of(Kind::Diverged)
     }
 
-    /// A step's rows in the ring, one for each part.
+    /// Returns a step's rows in the ring, one for each part.
     fn rows<'r>(&self, step: u64, ring: &'r [f32]) -> &'r [f32] {
         let width = self.parts * WIDTH;
         &ring[(step % self.slots) as usize * width..][..width]
     }
 
-    /// A step's losses, the means over the parts of its batch, if they are numbers.
+    /// Returns a step's losses averaged over the parts of its batch. Fails if a loss is not finite.
     fn check(&self, step: u64, ring: &[f32]) -> Result<[f64; WIDTH]> {
         let mut values = [0.0; WIDTH];
         for row in self.rows(step, ring).chunks_exact(WIDTH) {
@@ -606,9 +452,9 @@ impl<'a> Trainer<'a> {
         Ok(values)
     }
 
-    /// Takes the losses of the last interval, logs them, and stops at NaN or infinity. After it the
-    /// log holds all whole intervals.
-    pub fn settle(&mut self, device: &mut Device, log: &mut Log) -> Result<()> {
+    /// Waits for the losses of the last interval and logs them. Fails if a loss is not finite.
+    /// Afterwards the log holds all complete intervals.
+    pub fn flush_losses(&mut self, device: &mut Device, log: &mut Log) -> Result<()> {
         let Some((from, to, pending)) = self.pending.take() else { return Ok(()) };
         let scalars = device.collect(pending)?;
         let mut means = [0.0_f64; WIDTH];
@@ -626,7 +472,7 @@ impl<'a> Trainer<'a> {
         }
         let seconds = self.interval.elapsed().as_secs_f64().max(1e-9);
         self.interval = Instant::now();
-        // Only what this process did took its time.
+        // Steps of an earlier process did not take time in this interval.
         let rate = ((to - from.max(self.first)) * self.batch as u64) as f64 / seconds;
         log.progress(&Progress {
             step: to,
@@ -639,3 +485,7 @@ impl<'a> Trainer<'a> {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "trainer_tests.rs"]
+mod tests;

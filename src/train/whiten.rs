@@ -1,7 +1,8 @@
-//! The filters of whitening layers, computed from images before the first step: W = E·(D +
-//! ε)^(−½)·Eᵀ of the covariance E·D·Eᵀ of patches (zero-phase component analysis; Bell & Sejnowski,
-//! "The Independent Components of Natural Scenes are Edge Filters", 1997), of which the rows of the
-//! patch's middle are the filters of a convolution.
+//! Filters of whitening layers, computed from images before the first step.
+//!
+//! W = E·(D + ε)^(−½)·Eᵀ for the covariance E·D·Eᵀ of patches (zero-phase component analysis; Bell
+//! & Sejnowski, "The Independent Components of Natural Scenes are Edge Filters", 1997). The rows of
+//! W for the central pixel of a patch are the filters of a convolution.
 
 use nalgebra::{DMatrix, SymmetricEigen};
 use rayon::prelude::*;
@@ -15,13 +16,13 @@ use crate::model::{self, Graph, Purpose, Store};
 use crate::rng::Stream;
 use crate::spec::{Config, LayerOp};
 
-/// Images that are looked at, at most.
+/// Maximum number of images used.
 const IMAGES: usize = 512;
-/// Patches of each.
+/// Number of patches per image.
 const PATCHES: usize = 100;
 
-/// Computes the filters of every whitening layer that has got none from another model: one whose
-/// filters are all 0.
+/// Computes the filters of every whitening layer whose filters are all 0, which means that no other
+/// model supplied them.
 pub(super) fn fit(
     device: &mut Device,
     graph: &Graph,
@@ -30,34 +31,29 @@ pub(super) fn fit(
     config: &Config,
 ) -> Result<()> {
     for node in graph.nodes.iter().filter(|node| matches!(node.op, Some(LayerOp::Whiten(_)))) {
-        let weight = node.weight.expect("a whitening layer has filters");
+        let [weight, shift, scale] =
+            [node.weight, node.bias, node.scale].map(|param| param.expect("inference added it"));
         if store.read_param(device, graph, weight)?.iter().any(|w| *w != 0.0) {
             continue;
         }
         let maps = maps(device, graph, store, node.inputs[0], train, config.seed)?;
         let Some(LayerOp::Whiten(spec)) = node.op else { unreachable!("it was asked for") };
         let found = filters(&maps, node.dims, spec.kernel.0, spec.eps, config.seed);
-        let all = [("weight", found.weight), ("shift", found.shift), ("scale", found.scale)];
-        for (part, values) in all {
+        let all = [(weight, found.weight), (shift, found.shift), (scale, found.scale)];
+        for (param, values) in all {
             if values.iter().any(|value| !value.is_finite()) {
                 return Err(Error::usage(format!(
-                    "layer {}: the images do not vary, so that they cannot be whitened",
+                    "layer {}: the images are constant and cannot be whitened; check the data",
                     node.name
                 )));
             }
-            let name = format!("{}.{part}", node.name);
-            let param = graph
-                .params
-                .iter()
-                .position(|param| param.name == name)
-                .expect("the layer registered it");
             device.write(store.weight(param), &graph.params[param].pack(&values));
         }
     }
     Ok(())
 }
 
-/// The values of a node on some of the images, samples in memory order.
+/// Evaluates a node on some of the images; samples are in memory order.
 fn maps(
     device: &mut Device,
     graph: &Graph,
@@ -94,13 +90,13 @@ fn maps(
     Ok(all)
 }
 
-/// What a whitening layer computes with, in natural order.
+/// Parameters of a whitening layer, in natural order.
 struct Filters {
     /// [C, C, R, S]
     weight: Vec<f32>,
     /// \[C\]: −mean · scale.
     shift: Vec<f32>,
-    /// [C, 1, 1, 1]: the same for all channels, so that the variance is 1 on average.
+    /// [C, 1, 1, 1]: the same value for all channels, which makes the mean variance 1.
     scale: Vec<f32>,
 }
 
@@ -121,11 +117,12 @@ fn filters(
         .flat_map(|x| x.iter().zip(&mean).map(|(x, mean)| (f64::from(*x) - mean).powi(2)))
         .sum();
     let scale = (squares / maps.len() as f64).sqrt().recip();
-    // patches in the order (R, S, C), of which an image has no more than it has places
+    // Patches have the order (R, S, C).
     let (rows, columns) = ((dims.h + 1).saturating_sub(r), (dims.w + 1).saturating_sub(s));
     let len = r * s * c;
     let covariance = if rows * columns == 0 {
-        // A window larger than the map: what is outside is the mean, which is 0.
+        // The window is larger than the map. Values outside count as the mean, which is 0 after
+        // centering.
         covariance(maps, dims, [r, s], &mean, scale, |_| {
             (0..dims.area()).map(|at| (at / dims.w, at % dims.w)).collect()
         })
@@ -157,7 +154,8 @@ fn filters(
     }
 }
 
-/// Second moments of scaled patches around the places chosen in each image.
+/// Computes the covariance of scaled patches around the positions that `places` returns for each
+/// image.
 fn covariance(
     maps: &[f32],
     dims: crate::shape::Dims,
@@ -168,7 +166,7 @@ fn covariance(
 ) -> Vec<f64> {
     let (c, len) = (dims.c, r * s * dims.c);
     let images: Vec<&[f32]> = maps.chunks_exact(dims.len()).collect();
-    // as many parts whatever the threads, so that sums are the same
+    // The number of parts does not depend on the number of threads, so sums are reproducible.
     let parts: Vec<(Vec<f64>, usize)> = images
         .par_chunks(32)
         .enumerate()
@@ -211,7 +209,7 @@ mod tests {
 
     #[test]
     fn whitened_noise_is_white() {
-        // noise smoothed along rows: neighbours are alike
+        // Noise smoothed along rows, so that neighbours are correlated.
         let dims = Dims::new(2, 16, 16);
         let mut stream = Stream::new(1, "noise");
         let mut maps = Vec::new();

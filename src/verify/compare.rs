@@ -33,7 +33,7 @@ pub fn compare(case: &Case, found: &[(String, Vec<f64>)]) -> Vec<Comparison> {
         let result = found.iter().find(|(output, _)| output == name).map(|(_, values)| values);
         match result {
             Some(result) if result.len() == answer.len() => {
-                // The first four inputs of an activation may be extreme. Compared together with the
+                // The first four inputs of an activation can be extreme. Compared together with the
                 // others, they would dominate the error.
                 let split = if case.op == "activation" && case.has_extremes() {
                     4.min(answer.len())

@@ -50,11 +50,15 @@ pub(super) fn gates() -> Vec<Case> {
 /// transposed convolution and a fully connected layer.
 fn odd_channels(name: &str, activation: &Value) -> Case {
     let description = json!({"code": "e", "layers": [
-        {"name": "a", "op": "conv2d", "filters": 5, "kernel": 3, "padding": 1, "activation": activation},
-        {"name": "b", "op": "conv2d", "filters": 6, "kernel": [2, 3], "stride": [2, 1], "activation": activation},
+        {"name": "a", "op": "conv2d", "filters": 5, "kernel": 3, "padding": 1,
+         "activation": activation},
+        {"name": "b", "op": "conv2d", "filters": 6, "kernel": [2, 3], "stride": [2, 1],
+         "activation": activation},
         {"name": "c", "op": "max_pool2d", "kernel": [3, 2], "stride": [2, 1], "padding": [1, 1]},
-        {"name": "d", "op": "conv_transpose2d", "filters": 7, "kernel": 3, "stride": [1, 2], "activation": activation},
-        {"name": "e", "op": "conv_transpose2d", "filters": 3, "kernel": 2, "activation": activation},
+        {"name": "d", "op": "conv_transpose2d", "filters": 7, "kernel": 3, "stride": [1, 2],
+         "activation": activation},
+        {"name": "e", "op": "conv_transpose2d", "filters": 3, "kernel": 2,
+         "activation": activation},
         {"name": "f", "op": "linear", "units": 13}]});
     model(&format!("gates_{name}"), &description.to_string(), &[2, 3, 8, 7])
 }
@@ -63,12 +67,16 @@ fn odd_channels(name: &str, activation: &Value) -> Case {
 /// depthwise.
 fn vec4_channels(name: &str, activation: &Value) -> Case {
     let description = json!({"code": "e", "layers": [
-        {"name": "a", "op": "conv2d", "filters": 8, "kernel": 3, "padding": 1, "activation": activation},
+        {"name": "a", "op": "conv2d", "filters": 8, "kernel": 3, "padding": 1,
+         "activation": activation},
         {"name": "b", "op": "max_pool2d", "kernel": 2},
         {"name": "c", "op": "conv2d", "filters": 36, "kernel": 2, "activation": activation},
-        {"name": "d", "op": "conv2d", "filters": 36, "kernel": 3, "padding": 1, "groups": 36, "activation": activation},
-        {"name": "e", "op": "conv2d", "filters": 12, "kernel": 1, "groups": 3, "activation": activation},
-        {"name": "f", "op": "conv_transpose2d", "filters": 4, "kernel": 2, "stride": 2, "activation": activation},
+        {"name": "d", "op": "conv2d", "filters": 36, "kernel": 3, "padding": 1, "groups": 36,
+         "activation": activation},
+        {"name": "e", "op": "conv2d", "filters": 12, "kernel": 1, "groups": 3,
+         "activation": activation},
+        {"name": "f", "op": "conv_transpose2d", "filters": 4, "kernel": 2, "stride": 2,
+         "activation": activation},
         {"name": "g", "op": "conv_transpose2d", "filters": 4, "kernel": 3}]});
     model(&format!("gates_vectors_{name}"), &description.to_string(), &[3, 2, 10, 12])
 }
@@ -78,8 +86,10 @@ fn vec4_channels(name: &str, activation: &Value) -> Case {
 fn without_gates() -> Case {
     let description = json!({"code": "b", "layers": [
         {"name": "a", "op": "conv2d", "filters": 4, "kernel": 1, "activation": "tanh"},
-        {"name": "b", "op": "conv2d", "filters": 4, "kernel": 3, "padding": 1, "activation": "sigmoid"},
-        {"name": "c", "op": "conv2d", "filters": 4, "kernel": 1, "from": "a", "activation": "softplus"},
+        {"name": "b", "op": "conv2d", "filters": 4, "kernel": 3, "padding": 1,
+         "activation": "sigmoid"},
+        {"name": "c", "op": "conv2d", "filters": 4, "kernel": 1, "from": "a",
+         "activation": "softplus"},
         {"name": "twice", "op": "add", "from": ["c", "c"]},
         {"name": "sum", "op": "add", "from": ["b", "twice"]},
         {"name": "pool", "op": "avg_pool2d", "kernel": 2, "from": "sum"},

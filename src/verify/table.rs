@@ -520,56 +520,69 @@ fn gather(name: &str, random: bool, dims: [usize; 3]) -> Case {
 /// Sums, differences, concatenation, a weight shared by two layers, and a value that three layers
 /// read.
 const SKIPS: &str = r#"{"code": "mix", "layers": [
-    {"name": "a", "op": "conv2d", "filters": 4, "kernel": 3, "padding": "same", "activation": "tanh"},
+    {"name": "a", "op": "conv2d", "filters": 4, "kernel": 3, "padding": "same",
+     "activation": "tanh"},
     {"name": "b", "op": "conv2d", "filters": 4, "kernel": 1, "activation": "gelu"},
     {"name": "c", "op": "conv2d", "filters": 4, "kernel": 1, "weight": "b.weight", "from": "a"},
     {"name": "sum", "op": "add", "from": ["b", "c"]},
     {"name": "difference", "op": "sub", "from": ["sum", "a"]},
     {"name": "mix", "op": "concat", "from": ["difference", "a", "input"]},
-    {"name": "out", "op": "conv_transpose2d", "filters": 3, "kernel": 3, "padding": 1, "activation": "silu"}]}"#;
+    {"name": "out", "op": "conv_transpose2d", "filters": 3, "kernel": 3, "padding": 1,
+     "activation": "silu"}]}"#;
 
 /// A what-where autoencoder: unpooling by the switches of the pooling.
 const WHAT_WHERE: &str = r#"{"code": "pool", "layers": [
-    {"name": "conv", "op": "conv2d", "filters": 3, "kernel": 3, "padding": "same", "activation": "softplus"},
+    {"name": "conv", "op": "conv2d", "filters": 3, "kernel": 3, "padding": "same",
+     "activation": "softplus"},
     {"name": "pool", "op": "max_pool2d", "kernel": [2, 3]},
     {"name": "unpool", "op": "max_unpool2d", "switches": "pool"},
     {"name": "out", "op": "conv_transpose2d", "filters": 2, "kernel": 3, "padding": 1}]}"#;
 
 /// A sparse code by unrolled iterations, with thresholds that depend on the noise level.
 const UNROLLED: &str = r#"{"code": "code", "layers": [
-    {"name": "code", "op": "lista", "filters": 5, "kernel": [3, 5], "stride": 2, "iterations": 3, "value": 0.02, "slope": 0.3},
-    {"name": "atoms", "op": "conv_transpose2d", "filters": "input", "kernel": 3, "stride": 2, "padding": 1, "output_padding": 1},
+    {"name": "code", "op": "lista", "filters": 5, "kernel": [3, 5], "stride": 2, "iterations": 3,
+     "value": 0.02, "slope": 0.3},
+    {"name": "atoms", "op": "conv_transpose2d", "filters": "input", "kernel": 3, "stride": 2,
+     "padding": 1, "output_padding": 1},
     {"name": "image", "op": "add", "from": ["atoms", "code.mean"]}]}"#;
 
 /// A sparse code by unrolled iterations with missing pixels.
 const UNROLLED_MASKED: &str = r#"{"code": "code", "layers": [
-    {"name": "code", "op": "lista", "filters": 5, "kernel": 3, "stride": 2, "iterations": 3, "value": 0.05, "masked": true},
-    {"name": "atoms", "op": "conv_transpose2d", "filters": "input", "kernel": 3, "stride": 2, "padding": 1, "output_padding": 1},
+    {"name": "code", "op": "lista", "filters": 5, "kernel": 3, "stride": 2, "iterations": 3,
+     "value": 0.05, "masked": true},
+    {"name": "atoms", "op": "conv_transpose2d", "filters": "input", "kernel": 3, "stride": 2,
+     "padding": 1, "output_padding": 1},
     {"name": "image", "op": "add", "from": ["atoms", "code.mean"]}]}"#;
 
 /// Max poolings fused into the convolutions before them: odd sides, no bias, a stride, a dilation,
 /// switches that an unpooling reads.
 const POOLED: &str = r#"{"code": "p3", "layers": [
-    {"name": "a", "op": "conv2d", "filters": 8, "kernel": 3, "padding": "same", "activation": "relu"},
+    {"name": "a", "op": "conv2d", "filters": 8, "kernel": 3, "padding": "same",
+     "activation": "relu"},
     {"name": "p1", "op": "max_pool2d", "kernel": 2},
-    {"name": "b", "op": "conv2d", "filters": 4, "kernel": [2, 3], "padding": [1, 1], "bias": false, "activation": "tanh"},
+    {"name": "b", "op": "conv2d", "filters": 4, "kernel": [2, 3], "padding": [1, 1], "bias": false,
+     "activation": "tanh"},
     {"name": "p2", "op": "max_pool2d", "kernel": 2, "stride": 2},
-    {"name": "c", "op": "conv2d", "filters": 12, "kernel": 3, "stride": [1, 2], "dilation": [2, 1], "padding": [2, 2], "activation": "softplus"},
+    {"name": "c", "op": "conv2d", "filters": 12, "kernel": 3, "stride": [1, 2], "dilation": [2, 1],
+     "padding": [2, 2], "activation": "softplus"},
     {"name": "p3", "op": "max_pool2d", "kernel": 2},
     {"name": "u", "op": "max_unpool2d", "switches": "p3"},
     {"name": "out", "op": "conv_transpose2d", "filters": 2, "kernel": 3, "stride": 2}]}"#;
 
 /// Fused max poolings with more filters than a tile has columns, and other activations.
 const POOLED_WIDE: &str = r#"{"code": "pb", "layers": [
-    {"name": "a", "op": "conv2d", "filters": 76, "kernel": 3, "padding": 1, "activation": {"kind": "elu", "alpha": 0.7}},
+    {"name": "a", "op": "conv2d", "filters": 76, "kernel": 3, "padding": 1,
+     "activation": {"kind": "elu", "alpha": 0.7}},
     {"name": "pa", "op": "max_pool2d", "kernel": 2},
-    {"name": "b", "op": "conv2d", "filters": 36, "kernel": 1, "activation": {"kind": "leaky_relu", "slope": 0.1}},
+    {"name": "b", "op": "conv2d", "filters": 36, "kernel": 1,
+     "activation": {"kind": "leaky_relu", "slope": 0.1}},
     {"name": "pb", "op": "max_pool2d", "kernel": 2},
     {"name": "out", "op": "linear", "units": 7}]}"#;
 
 /// A fused max pooling with ties: equal pixels have equal values.
 const POOLED_TIES: &str = r#"{"code": "p", "layers": [
-    {"name": "a", "op": "conv2d", "filters": 8, "kernel": 1, "activation": {"kind": "leaky_relu", "slope": 0.3}},
+    {"name": "a", "op": "conv2d", "filters": 8, "kernel": 1,
+     "activation": {"kind": "leaky_relu", "slope": 0.3}},
     {"name": "p", "op": "max_pool2d", "kernel": 2},
     {"name": "out", "op": "linear", "units": 6}]}"#;
 
@@ -579,7 +592,8 @@ const POOLED_TIES: &str = r#"{"code": "p", "layers": [
 const NOT_POOLED: &str = r#"{"code": "d", "layers": [
     {"name": "a", "op": "conv2d", "filters": 4, "kernel": 3, "padding": 1, "activation": "relu"},
     {"name": "pa", "op": "max_pool2d", "kernel": 2},
-    {"name": "b", "op": "conv2d", "from": "a", "filters": 4, "kernel": 2, "stride": 2, "groups": 2, "activation": "relu"},
+    {"name": "b", "op": "conv2d", "from": "a", "filters": 4, "kernel": 2, "stride": 2, "groups": 2,
+     "activation": "relu"},
     {"name": "sum", "op": "add", "from": ["pa", "b"]},
     {"name": "pb", "op": "max_pool2d", "kernel": [2, 2], "stride": [1, 2]},
     {"name": "c", "op": "conv2d", "filters": 6, "kernel": 1, "activation": "relu"},
@@ -590,12 +604,16 @@ const NOT_POOLED: &str = r#"{"code": "d", "layers": [
 
 /// Every activation that can be an epilogue, after each of the operations that have one.
 const EPILOGUES: &str = r#"{"code": "d", "layers": [
-    {"name": "a", "op": "conv2d", "filters": 5, "kernel": 3, "padding": 1, "activation": {"kind": "leaky_relu", "slope": 0.1}},
-    {"name": "b", "op": "conv_transpose2d", "filters": 4, "kernel": 2, "stride": 2, "activation": {"kind": "elu", "alpha": 0.7}},
-    {"name": "c", "op": "conv2d", "filters": 6, "kernel": 2, "stride": 2, "groups": 2, "activation": "softplus"},
+    {"name": "a", "op": "conv2d", "filters": 5, "kernel": 3, "padding": 1,
+     "activation": {"kind": "leaky_relu", "slope": 0.1}},
+    {"name": "b", "op": "conv_transpose2d", "filters": 4, "kernel": 2, "stride": 2,
+     "activation": {"kind": "elu", "alpha": 0.7}},
+    {"name": "c", "op": "conv2d", "filters": 6, "kernel": 2, "stride": 2, "groups": 2,
+     "activation": "softplus"},
     {"name": "d", "op": "linear", "units": 20, "activation": "tanh"},
     {"name": "e", "op": "linear", "shape": [3, 4, 2], "activation": "sigmoid"},
-    {"name": "f", "op": "conv_transpose2d", "filters": 3, "kernel": 3, "groups": 3, "activation": "relu"}]}"#;
+    {"name": "f", "op": "conv_transpose2d", "filters": 3, "kernel": 3, "groups": 3,
+     "activation": "relu"}]}"#;
 
 /// Dropout, forward and backward.
 const DROPPED: &str = r#"{"code": "conv", "layers": [

@@ -282,7 +282,7 @@ fn names_of_folders() {
     // Nothing is left where the program runs either.
     let here = bad.place.path("here");
     std::fs::create_dir_all(&here).unwrap();
-    for (out, words) in [("--out=", "--out"), ("--out=new/..", "not the name of a folder")] {
+    for (out, words) in [("--out=", "--out"), ("--out=new/..", "is not a folder name")] {
         let mut command = program();
         command.current_dir(&here).args([
             "train",

@@ -17,11 +17,11 @@ const WALKS: [Walk; 4] = [
         names: &["local_contrast", "LocalContrast"],
         most: 6,
     },
-    // The lower-case name is also a text of stored cases and of an example in the help.
-    Walk { heading: "An optimiser", names: &["Sgd", "shaders/sgd"], most: 4 },
-    Walk { heading: "A data format", names: &["cifar"], most: 2 },
+    Walk { heading: "An optimiser", names: &["Lion", "shaders/lion"], most: 4 },
+    // Other commands write CSV files.
+    Walk { heading: "A data format", names: &["csv::FORMAT", "formats/csv"], most: 2 },
     // A command's name is an ordinary word.
-    Walk { heading: "A command", names: &["ReconstructArgs"], most: 2 },
+    Walk { heading: "A command", names: &["PresetsArgs"], most: 2 },
 ];
 
 fn root() -> &'static Path {

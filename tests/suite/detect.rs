@@ -211,7 +211,7 @@ fn what_cannot_be_detected_is_refused_or_told() {
     bad(&["--size", "60"], &["--size 60"]);
     bad(&["--stride", "16", "--size", "64"], &["16 times smaller"]);
     bad(&["--lr", "0"], &["--lr 0"]);
-    bad(&["--max-memory", "1MiB"], &["more than the 1.00 MiB", "train.batch"]);
+    bad(&["--max-memory", "1MiB"], &["the limit of 1.00 MiB", "train.batch"]);
     bad(&["--annotations", "nowhere"], &["nowhere"]);
     bad(&["--coco", "nowhere.json"], &["nowhere.json"]);
     fail(

@@ -103,7 +103,9 @@ fn a_lost_device_is_told_with_its_step() {
     })
     .unwrap_err();
     // The loss is noticed with the next answer that is waited for, a few steps later.
-    let kept = format!("checkpoint-000010.safetensors is kept, go on with: csae resume {run}");
+    let kept = format!(
+        "checkpoint-000010.safetensors is the last checkpoint; resume with: csae resume {run}"
+    );
     assert_told(&mut device, &error, &["after step 1", "of 40", "the device was lost", &kept]);
     // It stays lost.
     assert!(device.wait().unwrap_err().to_string().contains("lost"));
@@ -174,7 +176,7 @@ fn a_refused_shader_is_told_and_not_kept() {
     assert_told(
         &mut device,
         &error,
-        &["after step 7 of 40", "checkpoint-000005.safetensors is kept"],
+        &["after step 7 of 40", "checkpoint-000005.safetensors is the last checkpoint"],
     );
     assert_goes_on(&run, 5);
 }

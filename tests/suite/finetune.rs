@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use csae::internals::budget::Budget;
-use csae::internals::data::Sample;
+use csae::internals::data::{Sample, Subset};
 use csae::internals::device::Device;
 use csae::internals::model::{self, Graph};
 use csae::internals::spec::{Config, LabelledKind};
-use csae::internals::tasks::finetune::{Labelled, Part, draw, run as run_of, split};
+use csae::internals::tasks::finetune::{Labelled, begin_training, draw, split};
 use csae::internals::tasks::probe::match_labels;
 use csae::internals::train::{Log, Origin, RunFolder};
 use serde_json::Value;
@@ -278,9 +278,9 @@ fn both_paths_learn_alike() {
         let folder = RunFolder::at(Path::new(&place.path(name)));
         let origin = Origin::new(config, "cpu".to_owned(), None).unwrap();
         let _lock = folder.create(config, &origin, false).unwrap();
-        let part = |numbers: &[usize], name| Part { data: &data, numbers: numbers.to_vec(), name };
+        let part = |numbers: &[usize], name| Subset { set: &data, indices: numbers.to_vec(), name };
         let parts = (&part(&fit, "training images"), part(&held, "held-out images"));
-        let mut training = run_of(device, &folder, config, &graph, parts, 0, None).unwrap();
+        let mut training = begin_training(device, &folder, config, &graph, parts, 0, None).unwrap();
         let metrics = folder.file("metrics.jsonl");
         let mut log = Log::new(Some(&metrics), training.trainer.total, true, false).unwrap();
         training.train(device, &mut log, &|| false).unwrap();

@@ -371,7 +371,7 @@ fn stages_that_make_no_sense_are_refused() {
             "-q",
         ],
         2,
-        &["nothing to learn"],
+        &["every layer is frozen"],
     );
     let path = config(&place, "one.toml", STAGE_1);
     let black = place.path("black.png");
@@ -391,7 +391,7 @@ fn stages_that_make_no_sense_are_refused() {
     ]);
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        String::from_utf8_lossy(&output.stderr).contains("do not vary"),
+        String::from_utf8_lossy(&output.stderr).contains("the images are constant"),
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );

@@ -13,6 +13,7 @@ mod detect;
 mod determinism;
 mod disk;
 mod dispatches;
+mod english;
 mod faults;
 mod features;
 mod finetune;

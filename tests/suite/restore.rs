@@ -160,7 +160,7 @@ fn what_cannot_be_denoised_is_refused_in_a_line() {
     fail(
         &[&sigma[..5], &["model.input=[1,25,24]", "--device", "cpu", "-q", "-o", &out]].concat(),
         2,
-        &["multiple"],
+        &["layer code", "divide", "1x25x24"],
     );
 }
 
@@ -373,7 +373,7 @@ fn protocols_judge_every_task() {
     fail(
         &["eval", &run, "--protocol", "set14", "--data", &folder, "--device", "cpu", "-q"],
         2,
-        &["set14", "not 14"],
+        &["set14", "5 images", "instead of 14"],
     );
     let two = place.path("two");
     let train = [

@@ -364,7 +364,7 @@ fn a_run_on_other_data_is_refused() {
         "{config}"
     );
     copy("gravel.png", "a.png");
-    fail(&["resume", &run, "-q", "--steps", "6"], 2, &["images", "images are not those"]);
+    fail(&["resume", &run, "-q", "--steps", "6"], 2, &["images", "the images differ"]);
     // The refusal changed nothing.
     assert!(resume(&run, &[]).contains("all 4 steps"));
 }
@@ -442,7 +442,7 @@ fn a_run_whose_files_vanish_keeps_its_steps_and_goes_on_when_they_are_back() {
             format!("csae resume {run}"),
             kept.display().to_string(),
         );
-        one_line(&output, 1, &[&after, ".png", "put the file back", &how, &kept]);
+        one_line(&output, 1, &[&after, ".png", "restore the file", &how, &kept]);
         // Without them it does not go on.
         fail(&["resume", &run, "-q"], 2, &[&images]);
         pictures

@@ -221,7 +221,7 @@ fn what_cannot_be_segmented_is_refused() {
     bad(&["--instances", "--validation", "nowhere"], &["nowhere"]);
     bad(
         &["--instances", "--max-memory", "1MiB", "--crop", "128"],
-        &["more than the 1.00 MiB", "train.batch"],
+        &["the limit of 1.00 MiB", "train.batch"],
     );
     assert!(!Path::new(&out).exists());
     fail(

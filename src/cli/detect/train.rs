@@ -5,20 +5,23 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use csae::internals::budget::Budget;
-use csae::internals::data::LoadOptions;
 use csae::internals::data::annotations::box_set::{Annotations, DetectionSet};
+use csae::internals::data::{LoadOptions, Subset};
+use csae::internals::device::Device;
 use csae::internals::error::Result;
+use csae::internals::metrics::precision::AveragePrecision;
 use csae::internals::model::{self, Decoder, Graph};
 use csae::internals::ops::CELL;
 use csae::internals::spec::{Config, DetectSpec, LabelledKind, Objectness as Loss, PoseAugment};
-use csae::internals::tasks::detect::{Part, judge, run as training};
+use csae::internals::tasks::detect::{Detecting, begin_training, judge};
 use csae::internals::tasks::inspect::ModelPaths;
-use serde_json::json;
+use csae::internals::train::checkpoint::Checkpoint;
+use csae::internals::train::{Run, RunFolder};
+use serde_json::Value;
 
 use super::{Boxes, as_json, say, tell};
-use crate::cli::learning::{
-    Begin, Encoding, Learning, absolute, best_validation, drive, split, write_results,
-};
+use crate::cli::annotated::{AnnotatedTask, RunImages, default_epochs, train};
+use crate::cli::learning::{Begin, Encoding, Learning, absolute};
 use crate::cli::{CommandArgs, Common, budget};
 
 /// The loss of objectness.
@@ -104,22 +107,25 @@ pub struct TrainArgs {
     common: Common,
 }
 
-const RESULTS: &str = "detect.json";
+/// `csae detect train`, for what it shares with other commands.
+pub struct Detect;
 
-/// The images of a run.
-struct Data {
-    set: DetectionSet,
-    validation: Option<DetectionSet>,
-    test: Option<DetectionSet>,
-}
+impl AnnotatedTask for Detect {
+    type Set = DetectionSet;
+    type Validation<'a> = Detecting<'a>;
+    type Scores = AveragePrecision;
 
-impl Data {
+    const MODEL: &'static str = "detector";
+    const KIND: &'static str = "detect";
+    const RESULTS: &'static str = "detect.json";
+    const REPORTED: &'static [(&'static str, &'static str)] = &[("map50", "mAP@0.5")];
+
     fn open(
         common: &Common,
         config: &Config,
         (channels, classes): (usize, &[String]),
         budget: Budget,
-    ) -> Result<Self> {
+    ) -> Result<RunImages<DetectionSet>> {
         let spec = config.detect.clone().unwrap_or_default();
         let wanted = LoadOptions {
             channels: Some(channels),
@@ -140,7 +146,10 @@ impl Data {
             };
         let source = &config.data.source;
         let set = open(source, spec.split.as_deref(), classes)?;
-        // Of its own source, or another list of DATA.
+        if spec.test_split == spec.split {
+            common.say_same(source, spec.test.as_ref());
+        }
+        // Another source, or another list of the same source.
         let other = |own: &Option<String>, split: &Option<String>| {
             let named = own.is_some() || split.is_some();
             named
@@ -149,23 +158,40 @@ impl Data {
         };
         let validation = other(&config.data.validation_source, &spec.validation_split)?;
         let test = other(&spec.test, &spec.test_split)?;
-        Ok(Self { set, validation, test })
+        Ok(RunImages { set, validation, test })
     }
 
-    /// The images to learn from and those to validate on.
-    fn parts(&self, config: &Config) -> Result<(Part<'_>, Part<'_>)> {
-        let images = config.detect.as_ref().map_or(0, |spec| spec.images);
-        let share = self.validation.is_none().then_some(config.data.validation);
-        let [fit, held] = split(self.set.len(), images, share, config.seed)?;
-        let held = match &self.validation {
-            Some(set) => Part { set, numbers: (0..set.len()).collect(), name: "validation" },
-            // Nothing is held out: the images themselves are looked at, and called so.
-            None if held.is_empty() => {
-                Part { set: &self.set, numbers: fit.clone(), name: "the training images" }
-            }
-            None => Part { set: &self.set, numbers: held, name: "held-out images" },
-        };
-        Ok((Part { set: &self.set, numbers: fit, name: "training images" }, held))
+    fn count(config: &Config) -> usize {
+        config.detect.as_ref().map_or(0, |spec| spec.images)
+    }
+
+    fn begin<'a>(
+        device: &mut Device,
+        folder: &RunFolder,
+        config: &'a Config,
+        graph: &'a Graph,
+        subsets: (&Subset<'a, DetectionSet>, Subset<'a, DetectionSet>),
+        memory: u64,
+        from: Option<&Checkpoint>,
+    ) -> Result<Run<'a, Detecting<'a>>> {
+        begin_training(device, folder, config, graph, subsets, memory, from)
+    }
+
+    fn evaluate(
+        device: &mut Device,
+        validation: &mut Detecting<'_>,
+        test: &DetectionSet,
+    ) -> Result<AveragePrecision> {
+        let all: Vec<usize> = (0..test.len()).collect();
+        Ok(judge(device, &mut validation.detector, test, &all, |_| {})?.precision())
+    }
+
+    fn as_json(scores: &AveragePrecision, classes: &[String]) -> Value {
+        as_json(scores, classes)
+    }
+
+    fn print(scores: &AveragePrecision, classes: &[String]) {
+        tell(scores, classes);
     }
 }
 
@@ -227,99 +253,19 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     let kind = LabelledKind::Detect;
     // Where the data is does not depend on the model with its head, which depends on the data.
     let place = learning.place(kind, &loaded.graph.spec, |config| args.note(config))?;
-    let data = Data::open(common, &place, (channels, &args.classes), budget)?;
-    let classes = &data.set.classes;
+    let images = Detect::open(common, &place, (channels, &args.classes), budget)?;
+    let classes = &images.set.classes;
     let grid = (Decoder::Deconv, args.stride.get(), CELL + classes.len());
     let side = ("--size", args.size.get());
     let graph = args.encoding.headed(&loaded, side, grid, &CONTEXT, classes)?;
-    // By default as many epochs as make about 2000 steps.
     let epochs = |config: &Config| {
-        let count = data.parts(config)?.0.numbers.len();
-        Ok((2000 / count.div_ceil(config.train.batch).max(1)).clamp(10, 100))
+        let count = images.subsets(Detect::count(config), config)?.0.indices.len();
+        Ok(default_epochs(count, config.train.batch))
     };
     let config = learning.config(kind, &graph.spec, epochs, |config| {
         args.note(config);
         config.train.from = learning.from(&args.model);
     })?;
     let begin = Begin::New { folder, force: learning.force };
-    train(common, (&config, &graph), &data, budget, begin)
-}
-
-/// Goes on with a run.
-pub fn resume(
-    common: &Common,
-    config: &Config,
-    place: &Config,
-    budget: Budget,
-    begin: Begin,
-) -> anyhow::Result<()> {
-    let dims = super::super::resume::input(config)?;
-    let graph = Graph::new(&config.model, dims)?;
-    let data = Data::open(common, place, (dims.c, &config.model.classes), budget)?;
-    train(common, (config, &graph), &data, budget, begin)
-}
-
-fn train(
-    common: &Common,
-    (config, graph): (&Config, &Graph),
-    data: &Data,
-    budget: Budget,
-    begin: Begin,
-) -> anyhow::Result<()> {
-    let start = std::time::Instant::now();
-    let classes = &graph.spec.classes;
-    let (fit, held) = data.parts(config)?;
-    common.say(&format!(
-        "detector: {} parameters, {} training images, {} {}",
-        graph.parameter_count(),
-        fit.numbers.len(),
-        held.numbers.len(),
-        held.name
-    ));
-    let mut device = common.open()?;
-    device.limit_memory(budget.all);
-    let sets = [Some(&data.set), data.validation.as_ref(), data.test.as_ref()];
-    let bytes = sets
-        .into_iter()
-        .flatten()
-        .map(|set| set.images.held_bytes() + set.images.reading_bytes())
-        .sum();
-    let images = fit.numbers.len();
-    let folder = begin.folder().clone();
-    let mut run =
-        training(&mut device, &folder, config, graph, (&fit, held), bytes, begin.checkpoint())?;
-    let (folder, _lock, summary) = drive(common, &mut device, &mut run, begin, (config, budget))?;
-    let judged = match &data.test {
-        Some(test) => {
-            let all: Vec<usize> = (0..test.len()).collect();
-            let tally = judge(&mut device, &mut run.task.detector, test, &all, |_| {})?;
-            Some(tally.precision())
-        }
-        None => None,
-    };
-    let best = best_validation(&folder, summary.best_step)?.unwrap_or_default();
-    let line = json!({
-        "kind": "detect", "pretrained": config.train.from.is_some(), "images": images,
-        "epoch": best["epoch"], "map50": best["map50"],
-        "test": judged.as_ref().map(|judged| as_json(judged, classes)),
-        "seconds": start.elapsed().as_secs_f64(),
-    });
-    write_results(&folder, RESULTS, &line)?;
-    if common.json {
-        outln!("{line}");
-        return Ok(());
-    }
-    if let Some(judged) = &judged {
-        outln!("test: {} images", data.test.as_ref().map_or(0, DetectionSet::len));
-        tell(judged, classes);
-    }
-    outln!(
-        "{}: mAP@0.5 {:.4} after epoch {}, {:.0} s; {}: model.safetensors, metrics.jsonl, {RESULTS}",
-        summary.found.on,
-        best["map50"].as_f64().unwrap_or(f64::NAN),
-        best["epoch"].as_f64().unwrap_or(0.0),
-        start.elapsed().as_secs_f64(),
-        folder.path().display()
-    );
-    Ok(())
+    train::<Detect>(common, (&config, &graph), &images, budget, begin)
 }

@@ -20,7 +20,7 @@ use csae::internals::metrics::quality;
 use csae::internals::model::{self, LoadedModel, Purpose};
 use csae::internals::spec::Task;
 use csae::internals::tasks::restore::image;
-use csae::internals::train::draws;
+use csae::internals::train::shows_bar;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
@@ -176,7 +176,7 @@ fn run(
 
 /// A progress bar over the rows of an image, on a terminal.
 fn progress(args: &RestoreArgs, image: &ImageFile, number: usize, count: usize) -> ProgressBar {
-    if args.common.quiet || args.common.json || !draws() {
+    if args.common.quiet || args.common.json || !shows_bar() {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("{msg} {bar:30} {percent} %  {eta} left")

@@ -4,7 +4,7 @@ mod eval;
 mod predict;
 mod train;
 
-pub use train::resume;
+pub use train::Segment;
 
 use std::path::{Path, PathBuf};
 

@@ -5,19 +5,23 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use csae::internals::budget::Budget;
-use csae::internals::data::LoadOptions;
 use csae::internals::data::annotations::label_set::{LabelOptions, SegmentationSet};
+use csae::internals::data::{LoadOptions, Subset};
+use csae::internals::device::Device;
 use csae::internals::error::{Error, Result};
 use csae::internals::model::{self, Decoder, Graph};
 use csae::internals::spec::{Config, LabelledKind, SegmentAugment, SegmentSpec};
 use csae::internals::tasks::inspect::ModelPaths;
-use csae::internals::tasks::segment::{Part, check_class_weights, judge, run as training, samples};
-use serde_json::json;
+use csae::internals::tasks::segment::{
+    Judged, Segmentation, begin_training, check_class_weights, judge, samples,
+};
+use csae::internals::train::checkpoint::Checkpoint;
+use csae::internals::train::{Run, RunFolder};
+use serde_json::Value;
 
 use super::{Labels, as_json, say, tell};
-use crate::cli::learning::{
-    Begin, Encoding, Learning, absolute, best_validation, drive, split, write_results,
-};
+use crate::cli::annotated::{AnnotatedTask, RunImages, default_epochs, train};
+use crate::cli::learning::{Begin, Encoding, Learning, absolute};
 use crate::cli::{CommandArgs, Common, budget};
 
 /// How maps are enlarged.
@@ -93,25 +97,30 @@ pub struct TrainArgs {
     common: Common,
 }
 
-const RESULTS: &str = "segment.json";
 /// More classes than this without names are probably numbers of objects: label sets of photographs
 /// have 20 classes and more, but then with names.
 const MANY: usize = 20;
 
-/// The images of a run.
-struct Data {
-    set: SegmentationSet,
-    validation: Option<SegmentationSet>,
-    test: Option<SegmentationSet>,
-}
+/// `csae segment train`, for what it shares with other commands.
+pub struct Segment;
 
-impl Data {
+impl AnnotatedTask for Segment {
+    type Set = SegmentationSet;
+    type Validation<'a> = Segmentation<'a>;
+    type Scores = Judged;
+
+    const MODEL: &'static str = "segmenter";
+    const KIND: &'static str = "segment";
+    const RESULTS: &'static str = "segment.json";
+    const REPORTED: &'static [(&'static str, &'static str)] =
+        &[("dice", "Dice"), ("mean_iou", "IoU")];
+
     fn open(
         common: &Common,
         config: &Config,
         (channels, classes): (usize, &[String]),
         budget: Budget,
-    ) -> Result<Self> {
+    ) -> Result<RunImages<SegmentationSet>> {
         let spec = config.segment.clone().unwrap_or_default();
         let wanted = LoadOptions {
             channels: Some(channels),
@@ -143,23 +152,40 @@ impl Data {
             source.as_ref().map(|source| open(source, &classes)).transpose()
         };
         let (validation, test) = (other(&config.data.validation_source)?, other(&spec.test)?);
-        Ok(Self { set, validation, test })
+        Ok(RunImages { set, validation, test })
     }
 
-    /// The images to learn from and those to validate on.
-    fn parts(&self, config: &Config) -> Result<(Part<'_>, Part<'_>)> {
-        let images = config.segment.as_ref().map_or(0, |spec| spec.images);
-        let share = self.validation.is_none().then_some(config.data.validation);
-        let [fit, held] = split(self.set.len(), images, share, config.seed)?;
-        let held = match &self.validation {
-            Some(set) => Part { set, numbers: (0..set.len()).collect(), name: "validation" },
-            // Nothing is held out: the images themselves are looked at, and called so.
-            None if held.is_empty() => {
-                Part { set: &self.set, numbers: fit.clone(), name: "the training images" }
-            }
-            None => Part { set: &self.set, numbers: held, name: "held-out images" },
-        };
-        Ok((Part { set: &self.set, numbers: fit, name: "training images" }, held))
+    fn count(config: &Config) -> usize {
+        config.segment.as_ref().map_or(0, |spec| spec.images)
+    }
+
+    fn begin<'a>(
+        device: &mut Device,
+        folder: &RunFolder,
+        config: &'a Config,
+        graph: &'a Graph,
+        subsets: (&Subset<'a, SegmentationSet>, Subset<'a, SegmentationSet>),
+        memory: u64,
+        from: Option<&Checkpoint>,
+    ) -> Result<Run<'a, Segmentation<'a>>> {
+        begin_training(device, folder, config, graph, subsets, memory, from)
+    }
+
+    fn evaluate(
+        device: &mut Device,
+        validation: &mut Segmentation<'_>,
+        test: &SegmentationSet,
+    ) -> Result<Judged> {
+        let all: Vec<usize> = (0..test.len()).collect();
+        judge(device, &validation.segmenter, test, &all, |_| {})
+    }
+
+    fn as_json(scores: &Judged, classes: &[String]) -> Value {
+        as_json(scores, classes)
+    }
+
+    fn print(scores: &Judged, classes: &[String]) {
+        tell(scores, classes);
     }
 }
 
@@ -221,8 +247,8 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     let kind = LabelledKind::Segment;
     // Where the data is does not depend on the model with its head, which depends on the data.
     let place = learning.place(kind, &loaded.graph.spec, |config| args.note(config))?;
-    let data = Data::open(common, &place, (channels, &args.classes), budget)?;
-    let classes = &data.set.labelling.classes;
+    let images = Segment::open(common, &place, (channels, &args.classes), budget)?;
+    let classes = &images.set.labelling.classes;
     if let Some(weights) = &args.class_weights {
         check_class_weights(weights, classes.len()).map_err(|error| error.at("--class-weights"))?;
     }
@@ -230,91 +256,15 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     let decoder = (how, 1, classes.len());
     let graph =
         args.encoding.headed(&loaded, ("--crop", args.crop.get()), decoder, &[], classes)?;
-    // By default as many epochs as make about 2000 steps.
     let epochs = |config: &Config| {
-        let count = samples(&data.parts(config)?.0, graph.nodes[0].dims);
-        Ok((2000 / count.div_ceil(config.train.batch).max(1)).clamp(10, 100))
+        let count =
+            samples(&images.subsets(Segment::count(config), config)?.0, graph.nodes[0].dims);
+        Ok(default_epochs(count, config.train.batch))
     };
     let config = learning.config(kind, &graph.spec, epochs, |config| {
         args.note(config);
         config.train.from = learning.from(&args.model);
     })?;
     let begin = Begin::New { folder, force: learning.force };
-    train(common, (&config, &graph), &data, budget, begin)
-}
-
-/// Goes on with a run.
-pub fn resume(
-    common: &Common,
-    config: &Config,
-    place: &Config,
-    budget: Budget,
-    begin: Begin,
-) -> anyhow::Result<()> {
-    let dims = super::super::resume::input(config)?;
-    let graph = Graph::new(&config.model, dims)?;
-    let data = Data::open(common, place, (dims.c, &config.model.classes), budget)?;
-    train(common, (config, &graph), &data, budget, begin)
-}
-
-fn train(
-    common: &Common,
-    (config, graph): (&Config, &Graph),
-    data: &Data,
-    budget: Budget,
-    begin: Begin,
-) -> anyhow::Result<()> {
-    let start = std::time::Instant::now();
-    let classes = &graph.spec.classes;
-    let (fit, held) = data.parts(config)?;
-    common.say(&format!(
-        "segmenter: {} parameters, {} training images, {} {}",
-        graph.parameter_count(),
-        fit.numbers.len(),
-        held.numbers.len(),
-        held.name
-    ));
-    let mut device = common.open()?;
-    device.limit_memory(budget.all);
-    let sets = [Some(&data.set), data.validation.as_ref(), data.test.as_ref()];
-    let bytes = sets.into_iter().flatten().map(SegmentationSet::held_bytes).sum();
-    let images = fit.numbers.len();
-    let folder = begin.folder().clone();
-    let mut run =
-        training(&mut device, &folder, config, graph, (&fit, held), bytes, begin.checkpoint())?;
-    let (folder, _lock, summary) = drive(common, &mut device, &mut run, begin, (config, budget))?;
-    let judged = match &data.test {
-        Some(test) => {
-            let all: Vec<usize> = (0..test.len()).collect();
-            Some(judge(&mut device, &run.task.segmenter, test, &all, |_| {})?)
-        }
-        None => None,
-    };
-    let best = best_validation(&folder, summary.best_step)?.unwrap_or_default();
-    let line = json!({
-        "kind": "segment", "pretrained": config.train.from.is_some(), "images": images,
-        "epoch": best["epoch"], "dice": best["dice"], "mean_iou": best["mean_iou"],
-        "test": judged.as_ref().map(|judged| as_json(judged, classes)),
-        "seconds": start.elapsed().as_secs_f64(),
-    });
-    write_results(&folder, RESULTS, &line)?;
-    if common.json {
-        outln!("{line}");
-        return Ok(());
-    }
-    if let Some(judged) = &judged {
-        outln!("test: {} images", data.test.as_ref().map_or(0, SegmentationSet::len));
-        tell(judged, classes);
-    }
-    outln!(
-        "{}: Dice {:.4}, IoU {:.4} after epoch {}, {:.0} s; {}: model.safetensors, metrics.jsonl, \
-         {RESULTS}",
-        summary.found.on,
-        best["dice"].as_f64().unwrap_or(f64::NAN),
-        best["mean_iou"].as_f64().unwrap_or(f64::NAN),
-        best["epoch"].as_f64().unwrap_or(0.0),
-        start.elapsed().as_secs_f64(),
-        folder.path().display()
-    );
-    Ok(())
+    train::<Segment>(common, (&config, &graph), &images, budget, begin)
 }

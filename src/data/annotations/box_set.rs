@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use crate::data::AnnotatedImages;
 use crate::data::annotations::box_files::{NamedObject, Object, read_coco, read_voc};
 use crate::data::{self, Handles, LoadOptions, Opened, Pixels};
 use crate::error::{Error, Result};
@@ -53,6 +54,16 @@ pub struct DetectionSet {
     pub other: BTreeMap<String, usize>,
     /// One line: the source, the number and size of the images, the classes.
     pub description: String,
+}
+
+impl AnnotatedImages for DetectionSet {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn memory(&self) -> u64 {
+        self.images.held_bytes() + self.images.reading_bytes()
+    }
 }
 
 impl DetectionSet {

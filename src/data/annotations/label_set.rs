@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use crate::data::AnnotatedImages;
 use crate::data::annotations::label_image::{IGNORED, LabelImage, Labelling, read_labels};
 use crate::data::{self, Handles, LoadOptions, Pixels};
 use crate::error::{Error, Result};
@@ -53,6 +54,16 @@ pub struct LabelOptions {
     pub instances: bool,
     /// The number of pixels that are ignored.
     pub ignore: Option<u16>,
+}
+
+impl AnnotatedImages for SegmentationSet {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn memory(&self) -> u64 {
+        self.held_bytes()
+    }
 }
 
 impl SegmentationSet {

@@ -2,6 +2,7 @@
 //! format is detected and read.
 
 pub mod cifar;
+pub mod csv;
 pub mod decode;
 pub mod idx;
 pub mod npy;
@@ -25,7 +26,7 @@ pub(super) struct Format {
 
 /// The formats. The first one that detects a file opens it, so the order matters: CIFAR files have
 /// no magic bytes and are detected by name only, and [`decode`] accepts every file.
-const FORMATS: &[Format] = &[npy::FORMAT, cifar::FORMAT, idx::FORMAT, decode::FORMAT];
+const FORMATS: &[Format] = &[npy::FORMAT, cifar::FORMAT, csv::FORMAT, idx::FORMAT, decode::FORMAT];
 
 /// Number of bytes at the start of a file that are passed to [`Format::sniffs`]. It must cover the
 /// magic bytes of every format.

@@ -72,7 +72,7 @@ pub fn encode_header(dtype: &str, shape: &[usize]) -> Vec<u8> {
     [b"\x93NUMPY\x01\x00", &(length as u16).to_le_bytes()[..], text.as_bytes()].concat()
 }
 
-/// What a header says.
+/// The contents of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Header {
     /// The type of the values, such as `<f4`.

@@ -397,6 +397,7 @@ fn add_node(graph: &mut Graph, layer: &LayerSpec) -> Result<()> {
         weight: None,
         bias: None,
         slope: None,
+        scale: None,
         state: None,
         switches: None,
     };
@@ -410,7 +411,7 @@ fn add_node(graph: &mut Graph, layer: &LayerSpec) -> Result<()> {
 
 /// Freezes the parameters of a node. A shared parameter is frozen if any of its layers is.
 fn freeze(graph: &mut Graph, node: &Node) -> Result<()> {
-    let params: Vec<usize> = [node.weight, node.bias, node.slope].into_iter().flatten().collect();
+    let params: Vec<usize> = node.params().collect();
     if params.is_empty() {
         return Err(Error::usage("frozen = true: the layer has no parameters; remove this key"));
     }

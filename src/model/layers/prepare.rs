@@ -19,9 +19,6 @@ pub(super) fn check_fixed(graph: &Graph, node: &Node) -> Result<()> {
     }
 }
 
-/// Suffix of the name of the parameter that scales the channels.
-pub(crate) const SCALE: &str = "scale";
-
 /// Default ε, a tenth of the mean variance: it keeps directions that are mostly noise from being
 /// amplified.
 const fn whitening_eps() -> f64 {
@@ -68,7 +65,7 @@ impl Layer for WhitenSpec {
         };
         node.weight = Some(fixed("weight", vec![c, c, r, s], Packing::Conv)?);
         node.bias = Some(fixed("shift", vec![c], Packing::Flat)?);
-        fixed(SCALE, vec![c, 1, 1, 1], Packing::Conv)?;
+        node.scale = Some(fixed("scale", vec![c, 1, 1, 1], Packing::Conv)?);
         Ok(())
     }
 

@@ -83,8 +83,8 @@ fn is_product(size: &Conv2d) -> bool {
 }
 
 /// Whether col2im is cheaper than im2col for a convolution of stride one from `from` to `to`
-/// channels. Costs were measured on one core, in units of a multiply-add: 14 for each element that im2col
-/// copies, 27 for each that col2im adds. Products round up to whole vectors of 16.
+/// channels. Costs were measured on one core, in units of a multiply-add: 14 for each element that
+/// im2col copies, 27 for each that col2im adds. Products round up to whole vectors of 16.
 fn col2im_is_cheaper(taps: usize, from: usize, to: usize) -> bool {
     let im2col = taps * from * (to.next_multiple_of(16) + 14);
     let col2im = from * (taps * to).next_multiple_of(16) + 27 * taps * to;
@@ -181,7 +181,7 @@ fn product<T: Real>(
     /// Rows of b that are copied into a dense block, which fits a second-level cache.
     const DEPTH: usize = 512;
     /// Numbers of rows for which b is copied: with so few rows the gemm crate does not pack b,
-    /// whose rows may be memory pages apart. With even fewer, b is read only once or twice, so a
+    /// whose rows can be memory pages apart. With even fewer, b is read only once or twice, so a
     /// copy does not pay.
     const UNPACKED: std::ops::RangeInclusive<usize> = 5..=64;
     let rows = a.len() / k;

@@ -289,3 +289,7 @@ impl Builder<'_> {
         });
     }
 }
+
+#[cfg(test)]
+#[path = "backward_tests.rs"]
+mod tests;

@@ -3,7 +3,6 @@
 use super::{Builder, Node, Passes, View};
 use crate::error::Result;
 use crate::model::WhitenSpec;
-use crate::model::layers::prepare::SCALE;
 use crate::ops::{Activation, Conv2dFwd};
 use crate::shape::{Conv2d, Dims, Taps};
 
@@ -27,12 +26,7 @@ impl Passes for WhitenSpec {
         let [scaling, filtering] =
             sizes(self, b.n, b.node(node).dims).expect("inference checked the size");
         let (x, y) = (b.input_value(node, 0), b.output(node));
-        let Node { weight, bias, .. } = *b.node(node);
-        let scale = b
-            .graph
-            .params
-            .iter()
-            .position(|param| param.name == format!("{}.{SCALE}", b.node(node).name));
+        let Node { weight, bias, scale, .. } = *b.node(node);
         let [w, shift, scale] =
             [weight, bias, scale].map(|param| b.store.weight(param.expect("inference added it")));
         // The mean is subtracted before filtering, so that the zero padding equals the mean.

@@ -101,7 +101,7 @@ impl<'a> Detector<'a> {
                 let stride = side as f64 / grid.w as f64;
                 let found = cells.filter_map(|(at, cell)| {
                     let one = read(cell, [at / grid.w, at % grid.w], stride)?;
-                    let bounds = frame.back(&one.bounds).clipped(*h, *w);
+                    let bounds = frame.to_image(&one.bounds).clipped(*h, *w);
                     (one.score >= least && bounds.area() > 0.0)
                         .then_some(Detection { bounds, ..one })
                 });

@@ -1,25 +1,25 @@
-//! Images of any size in a square of one size.
+//! Letterboxing: images of any size in a square of fixed size.
 
 use crate::data::annotations::boxes::Bounds;
 use crate::raster::resample::imresize_to;
 
-/// What fills the rest of a square.
+/// Value of the pixels of a square that the image does not cover.
 const GRAY: f32 = 0.5;
 
-/// Where an image lies in a square, which it may reach beyond.
+/// The place of an image in a square. Parts of the image can be outside the square.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Frame {
-    /// Pixels of the square to one of the image.
+    /// Pixels of the square for one pixel of the image, down and across.
     pub scale: [f64; 2],
-    /// The image's left edge in the square.
+    /// Left edge of the image in the square, in pixels.
     pub left: f64,
-    /// The image's upper edge in the square.
+    /// Upper edge of the image in the square, in pixels.
     pub top: f64,
 }
 
 impl Frame {
-    /// A box of the image, in the square.
-    pub fn laid(&self, bounds: &Bounds) -> Bounds {
+    /// Converts a box from pixels of the image to pixels of the square.
+    pub fn to_square(&self, bounds: &Bounds) -> Bounds {
         let [down, across] = self.scale;
         Bounds {
             left: bounds.left * across + self.left,
@@ -29,8 +29,8 @@ impl Frame {
         }
     }
 
-    /// A box of the square, in the image.
-    pub fn back(&self, bounds: &Bounds) -> Bounds {
+    /// Converts a box from pixels of the square to pixels of the image.
+    pub fn to_image(&self, bounds: &Bounds) -> Bounds {
         let [down, across] = self.scale;
         Bounds {
             left: (bounds.left - self.left) / across,
@@ -41,8 +41,10 @@ impl Frame {
     }
 }
 
-/// An image (H,W,C; bytes) in a square: its longer side is `zoom` times the square's, and it lies
-/// so that `at` (0…1 down and across) of what remains, or lies beyond, is before it.
+/// Puts an image (H,W,C bytes) into a square, whose values are on the 0–1 scale. The longer side of
+/// the image becomes `zoom` times the side of the square. `at`, down and across, is the share of
+/// the free space above and left of the image: 0 aligns it with the top or left edge, 0.5 centres
+/// it, 1 aligns it with the bottom or right edge.
 pub fn letterbox(
     pixels: &[u8],
     [h, w, c]: [usize; 3],
@@ -89,9 +91,9 @@ mod tests {
         (10..20).for_each(|y| pixels[y * 80 + 40..y * 80 + 60].fill(255));
         let (square, frame) = letterbox(&pixels, [40, 80, 1], 40, 1.0, [0.5, 0.5]);
         let bounds = Bounds { left: 40.0, top: 10.0, right: 60.0, bottom: 20.0 };
-        let inside = frame.laid(&bounds);
+        let inside = frame.to_square(&bounds);
         assert_eq!(inside, Bounds { left: 20.0, top: 15.0, right: 30.0, bottom: 20.0 });
-        assert_eq!(frame.back(&inside), bounds);
+        assert_eq!(frame.to_image(&inside), bounds);
         assert!(square[17 * 40 + 25] > 0.9 && square[17 * 40 + 10] < 0.1 && square[0] == GRAY);
         // larger than the square: its right lower part is seen
         let (_, near) = letterbox(&pixels, [40, 80, 1], 40, 2.0, [1.0, 1.0]);

@@ -3,8 +3,9 @@
 
 mod detector;
 mod frame;
+mod targets;
 mod trainer;
 
 pub use detector::Detector;
 pub use frame::{Frame, letterbox};
-pub use trainer::{Detecting, Found, Part, judge, run};
+pub use trainer::{Detecting, Found, begin_training, judge};

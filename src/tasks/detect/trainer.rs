@@ -1,18 +1,13 @@
-//! A detector's training: images scaled into squares, objects assigned to cells, and the loss of a
-//! grid of cells.
-
-use std::borrow::Cow;
+//! Training of a detector: its batches, its loss and its validation.
 
 use rayon::prelude::*;
 use serde_json::json;
 
 use super::detector::Detector;
-use super::frame::letterbox;
-use crate::data::Handles;
-use crate::data::annotations::box_files::Object;
+use super::targets::{AnnotatedImage, JITTER, Square, WORDS, augmented_square};
 use crate::data::annotations::box_set::DetectionSet;
 use crate::data::annotations::boxes::{Bounds, Detection};
-use crate::data::augment::{Flips, Jitter};
+use crate::data::{Handles, Subset};
 use crate::device::Device;
 use crate::error::Result;
 use crate::hash::Hash;
@@ -24,14 +19,11 @@ use crate::rng::Stream;
 use crate::spec::{Config, Objectness, PoseAugment};
 use crate::train::feed::{Batches, Inputs};
 use crate::train::labelled::Epochs;
-use crate::train::run::{Found as IsFound, Task};
+use crate::train::run::{Task, ValidationResult};
 use crate::train::step::{LabelLoss, Output, WIDTH};
 use crate::train::{Run, RunFolder, Trainer, checkpoint::Checkpoint};
 use crate::view::{StepParams, View};
 
-/// An object is assigned to the cells inside it whose centres lie within this many cells of its own
-/// (centre sampling: Tian et al., "FCOS", 2019).
-const NEAR: f64 = 1.5;
 /// Focal loss: γ and α (weight of positive cells; negatives get 1 − α), as in Lin et al. 2017.
 const FOCAL: [f64; 2] = [2.0, 0.25];
 /// Weights of the box loss and the class loss beside objectness.
@@ -39,10 +31,6 @@ const STRENGTHS: [f64; 2] = [2.0, 1.0];
 /// Initial probability that a cell has an object, as in Lin et al. 2017: most have none, and a
 /// higher one makes the first steps unstable.
 const RARE: f64 = 0.01;
-/// Range of random zoom.
-const ZOOM: [f64; 2] = [0.75, 1.3];
-/// Largest change of brightness and contrast, as a share of the range.
-const JITTER: f64 = 0.1;
 /// Smallest score of the detections that are evaluated: average precision needs the low ones too.
 const JUDGED: f64 = 0.01;
 /// Images that are evaluated at once.
@@ -63,7 +51,7 @@ impl std::fmt::Display for Found {
     }
 }
 
-impl IsFound for Found {
+impl ValidationResult for Found {
     fn score(&self) -> f64 {
         self.map50
     }
@@ -73,31 +61,20 @@ impl IsFound for Found {
     }
 }
 
-/// Images with boxes, and which of them are used.
-#[derive(Clone, Debug)]
-pub struct Part<'a> {
-    /// The images.
-    pub set: &'a DetectionSet,
-    /// Numbers of those that are used.
-    pub numbers: Vec<usize>,
-    /// What they are, for people.
-    pub name: &'static str,
-}
-
 /// Validation of a detector that is being trained.
 #[derive(Debug)]
 pub struct Detecting<'a> {
     /// The model as it is.
     pub detector: Detector<'a>,
-    held: Part<'a>,
+    held: Subset<'a, DetectionSet>,
 }
 
 impl Task for Detecting<'_> {
-    type Found = Found;
+    type Validation = Found;
 
     fn validate(&mut self, device: &mut Device) -> Result<Found> {
-        let Part { set, numbers, name } = &self.held;
-        let tally = judge(device, &mut self.detector, set, numbers, |_| {})?;
+        let Subset { set, indices, name } = &self.held;
+        let tally = judge(device, &mut self.detector, set, indices, |_| {})?;
         Ok(Found { map50: tally.precision().map50, on: name })
     }
 
@@ -106,17 +83,17 @@ impl Task for Detecting<'_> {
     }
 }
 
-/// Lays out the training of a detector on some images, validated on others. `data` is what all
-/// images take in the host's memory, in bytes.
+/// Sets up the training of a detector on `fit`, validated on `held`. `data` is the size of all
+/// images in host memory, in bytes.
 ///
 /// # Errors
 /// When it takes more memory than is allowed, or the model has no grid head.
-pub fn run<'a>(
+pub fn begin_training<'a>(
     device: &mut Device,
     folder: &RunFolder,
     config: &'a Config,
     graph: &'a Graph,
-    (fit, held): (&Part<'a>, Part<'a>),
+    (fit, held): (&Subset<'a, DetectionSet>, Subset<'a, DetectionSet>),
     data: u64,
     from: Option<&Checkpoint>,
 ) -> Result<Run<'a, Detecting<'a>>> {
@@ -135,9 +112,9 @@ pub fn run<'a>(
         seed: config.seed,
         batch: config.train.batch,
         parts: config.train.accumulate,
-        epochs: Epochs::new(fit.numbers.clone(), config.train.batch, config.seed),
+        epochs: Epochs::new(fit.indices.clone(), config.train.batch, config.seed),
         handles: Handles::default(),
-        posed: Vec::new(),
+        squares: Vec::new(),
         positives: 1,
     };
     let hash = data_hash(fit).with(&data_hash(&held).value().to_le_bytes()).value();
@@ -151,8 +128,8 @@ pub fn run<'a>(
 }
 
 /// Hash of the images' numbers and sizes and of their objects' boxes.
-fn data_hash(part: &Part) -> Hash {
-    part.numbers.iter().fold(Hash::default(), |hash, number| {
+fn data_hash(part: &Subset<DetectionSet>) -> Hash {
+    part.indices.iter().fold(Hash::default(), |hash, number| {
         let [h, w, _] = part.set.size(*number);
         let mut words = vec![*number as u64, h as u64, w as u64];
         for object in &part.set.annotated[*number].1 {
@@ -166,11 +143,11 @@ fn data_hash(part: &Part) -> Hash {
 
 /// Initialises the biases of the last layer: objects are rare, and boxes have the mean size of
 /// those to learn from.
-fn expect(device: &mut Device, graph: &Graph, store: &Store, part: &Part) {
+fn expect(device: &mut Device, graph: &Graph, store: &Store, part: &Subset<DetectionSet>) {
     let grid = graph.nodes[graph.output].dims;
     let mut sizes = [0.0_f64; 2];
     let mut count = 0.0_f64;
-    for number in &part.numbers {
+    for number in &part.indices {
         let [h, w, _] = part.set.size(*number);
         let cells = grid.w as f64 / h.max(w) as f64;
         for object in &part.set.annotated[*number].1 {
@@ -241,22 +218,6 @@ impl LabelLoss for GridLoss {
     }
 }
 
-/// An image as it is read.
-struct Given<'a> {
-    pixels: Cow<'a, [u8]>,
-    size: [usize; 3],
-    objects: &'a [Object],
-}
-
-/// An image in its square, with the target of each cell.
-#[derive(Debug)]
-struct Posed {
-    pixels: Vec<f32>,
-    labels: Vec<u32>,
-    boxes: Vec<f32>,
-    weights: Vec<f32>,
-}
-
 /// Images with boxes in squares, at random zooms and positions.
 #[derive(Debug)]
 struct Squares<'a> {
@@ -269,8 +230,9 @@ struct Squares<'a> {
     parts: usize,
     epochs: Epochs,
     handles: Handles,
-    /// The images of the step under way, and the number of their positive cells, at least 1.
-    posed: Vec<Posed>,
+    /// The samples of the current step.
+    squares: Vec<Square>,
+    /// Number of cells of the current step that have an object; at least 1.
     positives: usize,
 }
 
@@ -288,19 +250,19 @@ impl Batches for Squares<'_> {
         inputs: &Inputs,
     ) -> Result<()> {
         if part == 0 {
-            self.pose_all(u64::from(params.step))?;
+            self.read_squares(u64::from(params.step))?;
         }
         let n = self.batch / self.parts;
-        let posed = &self.posed[part * n..][..n];
-        let all = |of: fn(&Posed) -> &[f32]| {
-            posed.iter().flat_map(|posed| of(posed).iter().copied()).collect::<Vec<f32>>()
+        let squares = &self.squares[part * n..][..n];
+        let all = |of: fn(&Square) -> &[f32]| {
+            squares.iter().flat_map(|square| of(square).iter().copied()).collect::<Vec<f32>>()
         };
-        device.write(inputs.x, &all(|posed| &posed.pixels));
+        device.write(inputs.x, &all(|square| &square.pixels));
         let labels: Vec<u32> =
-            posed.iter().flat_map(|posed| posed.labels.iter().copied()).collect();
+            squares.iter().flat_map(|square| square.targets.labels.iter().copied()).collect();
         device.write_words(inputs.labels[0], &labels);
-        device.write(inputs.labels[1], &all(|posed| &posed.boxes));
-        let mut weights = all(|posed| &posed.weights);
+        device.write(inputs.labels[1], &all(|square| &square.targets.boxes));
+        let mut weights = all(|square| &square.targets.weights);
         weights.iter_mut().for_each(|weight| *weight /= self.positives as f32);
         if self.parts > 1 {
             // The gradients of the parts are averaged.
@@ -312,126 +274,28 @@ impl Batches for Squares<'_> {
 }
 
 impl Squares<'_> {
-    /// Reads the images of a step and lays them into their squares.
-    fn pose_all(&mut self, step: u64) -> Result<()> {
+    /// Reads the images of a step and puts them into squares.
+    fn read_squares(&mut self, step: u64) -> Result<()> {
         let Self { sides, set, augment, seed, .. } = *self;
         let samples = self.epochs.batch(step);
         let mut read = Vec::with_capacity(samples.len());
         for number in &samples {
-            read.push(Given {
+            read.push(AnnotatedImage {
                 pixels: set.bytes(*number, &mut self.handles)?,
                 size: set.size(*number),
                 objects: &set.annotated[*number].1,
             });
         }
         let first = step * samples.len() as u64;
-        let lay = |(i, given): (usize, &Given<'_>)| {
-            // An image draws eight words at most.
-            let mut stream = Stream::new(seed, "poses").skip((first + i as u64) * 8);
-            pose(given, sides, augment, JITTER, &mut stream)
+        let augmented = |(i, image): (usize, &AnnotatedImage<'_>)| {
+            let mut stream = Stream::new(seed, "poses").skip((first + i as u64) * WORDS);
+            augmented_square(image, sides, augment, JITTER, &mut stream)
         };
-        self.posed = read.par_iter().enumerate().map(lay).collect();
-        let labels = self.posed.iter().flat_map(|posed| &posed.labels);
+        self.squares = read.par_iter().enumerate().map(augmented).collect();
+        let labels = self.squares.iter().flat_map(|square| &square.targets.labels);
         self.positives = labels.filter(|label| **label != u32::MAX).count().max(1);
         Ok(())
     }
-}
-
-fn pose(
-    given: &Given<'_>,
-    [side, cells]: [usize; 2],
-    augment: PoseAugment,
-    jitter: f64,
-    stream: &mut Stream,
-) -> Posed {
-    let Given { pixels, size, objects } = given;
-    let size = *size;
-    let (moves, all) = (augment != PoseAugment::None, augment == PoseAugment::All);
-    let range = if all { jitter } else { 0.0 };
-    let mut real = |from: f64, to: f64| from + (to - from) * f64::from(stream.uniform());
-    let (zoom, at) = if moves {
-        ((real(ZOOM[0].ln(), ZOOM[1].ln())).exp(), [real(0.0, 1.0), real(0.0, 1.0)])
-    } else {
-        (1.0, [0.5, 0.5])
-    };
-    let brightness = real(-range, range) as f32;
-    let jitter = Jitter { brightness, contrast: 1.0 + real(-range, range) as f32 };
-    let flips = Flips::draw(Flips { flip_x: moves, flip_y: all, transpose: all }, stream);
-    let (square, frame) = letterbox(pixels, size, side, zoom, at);
-    let c = size[2];
-    let mut laid = Vec::with_capacity(square.len());
-    for y in 0..side {
-        for x in 0..side {
-            let (y, x) = flips.source(y, x, side, side);
-            let from = (y * side + x) * c;
-            laid.extend(square[from..from + c].iter().map(|value| jitter.apply(*value)));
-        }
-    }
-    let turned = |object: &Object| {
-        let bounds = flips.bounds(frame.laid(&object.bounds), side as f64);
-        Object { bounds, ..*object }
-    };
-    let objects: Vec<Object> = objects.iter().map(turned).collect();
-    let Posed { labels, boxes, weights, .. } = assigned(&objects, side, cells);
-    Posed { pixels: laid, labels, boxes, weights }
-}
-
-/// The targets of each cell. A cell that two objects claim belongs to the smaller one. An object
-/// with less than a quarter of its area inside the square is left out. The cells that it covers do
-/// not count, and neither do those covered by difficult or crowd objects.
-fn assigned(objects: &[Object], side: usize, cells: usize) -> Posed {
-    let stride = side as f64 / cells as f64;
-    let n = cells * cells;
-    let mut posed = Posed {
-        pixels: Vec::new(),
-        labels: vec![u32::MAX; n],
-        boxes: vec![0.0; 4 * n],
-        weights: vec![1.0; n],
-    };
-    let mut owner = vec![f64::INFINITY; n];
-    for object in objects {
-        let inside = object.bounds.clipped(side, side);
-        let whole = object.bounds.area();
-        if inside.area() <= 0.0 {
-            continue;
-        }
-        let found = !object.ignored() && inside.area() >= 0.25 * whole;
-        let Bounds { left, top, right, bottom } = inside;
-        let middle = [(left + right) / 2.0 / stride, (top + bottom) / 2.0 / stride];
-        let own = [middle[0] as usize, middle[1] as usize].map(|at| at.min(cells - 1));
-        for row in (top / stride) as usize..((bottom / stride).ceil() as usize).min(cells) {
-            for column in (left / stride) as usize..((right / stride).ceil() as usize).min(cells) {
-                let at = row * cells + column;
-                let from = [column as f64 + 0.5, row as f64 + 0.5];
-                let covered = (left..right).contains(&(from[0] * stride))
-                    && (top..bottom).contains(&(from[1] * stride));
-                if !found {
-                    if covered && owner[at].is_infinite() {
-                        posed.weights[at] = 0.0;
-                    }
-                    continue;
-                }
-                let near = (0..2).all(|k| (middle[k] - from[k]).abs() <= NEAR);
-                if [column, row] != own && !(near && covered) || inside.area() >= owner[at] {
-                    continue;
-                }
-                owner[at] = inside.area();
-                posed.weights[at] = 1.0;
-                posed.labels[at] = object.class as u32;
-                let values = [
-                    middle[0] - from[0],
-                    middle[1] - from[1],
-                    (right - left) / stride,
-                    (bottom - top) / stride,
-                ];
-                posed.boxes[4 * at..4 * at + 4]
-                    .iter_mut()
-                    .zip(values)
-                    .for_each(|(to, value)| *to = value as f32);
-            }
-        }
-    }
-    posed
 }
 
 /// Evaluates a detector on the images of a set with these numbers. `look` is called with the number
@@ -463,85 +327,4 @@ pub fn judge(
         look(done);
     }
     Ok(tally)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn object(class: usize, [left, top, right, bottom]: [f64; 4]) -> Object {
-        Object {
-            class,
-            bounds: Bounds { left, top, right, bottom },
-            difficult: false,
-            crowd: false,
-        }
-    }
-
-    #[test]
-    fn cells_are_given_to_objects() {
-        // 4×4 cells of 8 pixels: one over all, a small one in the second cell, one that is only
-        // just inside
-        let objects = [
-            object(0, [0.0, 0.0, 32.0, 32.0]),
-            object(1, [9.0, 1.0, 13.0, 3.0]),
-            object(2, [-30.0, 24.0, 2.0, 32.0]),
-        ];
-        let posed = assigned(&objects, 32, 4);
-        let at = |row: usize, column: usize| posed.labels[4 * row + column];
-        assert_eq!([at(1, 1), at(2, 2), at(0, 1), at(3, 0)], [0, 0, 1, 0]);
-        assert!(!posed.labels.contains(&2));
-        // the small one's middle lies half a cell left and a quarter above that of its cell
-        let expected = [11.0 / 8.0 - 1.5, 2.0 / 8.0 - 0.5, 0.5, 0.25];
-        assert!(
-            posed.boxes[4..8].iter().zip(expected).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-6),
-            "{:?}",
-            &posed.boxes[4..8]
-        );
-        let crowd = Object { crowd: true, ..object(0, [0.0, 0.0, 16.0, 8.0]) };
-        let none = assigned(&[crowd], 32, 4);
-        assert_eq!(none.weights[..4], [0.0, 0.0, 1.0, 1.0]);
-        assert!(none.labels.iter().all(|label| *label == u32::MAX));
-    }
-
-    #[test]
-    fn the_smaller_object_has_the_cell_that_two_want() {
-        let (large, small) =
-            (object(0, [8.0, 8.0, 24.0, 24.0]), object(1, [17.0, 17.0, 21.0, 21.0]));
-        for objects in [[large, small], [small, large]] {
-            let posed = assigned(&objects, 32, 4);
-            assert_eq!([posed.labels[4 + 1], posed.labels[4 * 2 + 2]], [0, 1], "{objects:?}");
-            assert_eq!(posed.boxes[4 * (4 * 2 + 2) + 2], 0.5, "{objects:?}");
-        }
-    }
-
-    #[test]
-    fn boxes_turn_with_their_pixels() {
-        // one bright block: after any change its box still holds it
-        let mut pixels = vec![0_u8; 24 * 32];
-        (4..10).for_each(|y| pixels[y * 32 + 6..y * 32 + 22].fill(255));
-        let objects = [object(0, [6.0, 4.0, 22.0, 10.0])];
-        for seed in 0..24 {
-            let given =
-                Given { pixels: Cow::Borrowed(&pixels), size: [24, 32, 1], objects: &objects };
-            let posed =
-                pose(&given, [32, 32], PoseAugment::All, 0.0, &mut Stream::new(seed, "test"));
-            let here: Vec<usize> = (0..1024).filter(|at| posed.labels[*at] == 0).collect();
-            assert!(!here.is_empty(), "{seed}");
-            for at in here {
-                let of = &posed.boxes[4 * at..4 * at + 4];
-                let middle = [(at % 32) as f32 + 0.5 + of[0], (at / 32) as f32 + 0.5 + of[1]];
-                let value = |dx: f32, dy: f32| {
-                    let [x, y] = [middle[0] + dx * of[2], middle[1] + dy * of[3]]
-                        .map(|v| (v as usize).min(31));
-                    posed.pixels[y * 32 + x]
-                };
-                assert!(
-                    value(0.0, 0.0) > 0.8 && value(0.3, 0.25) > 0.5 && value(-0.3, -0.25) > 0.5,
-                    "{seed}: {of:?}"
-                );
-                assert!(of[2] * of[3] > 30.0, "{seed}: {of:?}");
-            }
-        }
-    }
 }

@@ -7,14 +7,14 @@ mod tuner;
 
 pub use curve::{Arm, Curve, Point, paired_t};
 pub use data::{Augment, Labelled};
-pub use tuner::{Classification, Errors, Part, best, run};
+pub use tuner::{Classification, Errors, begin_training, best};
 
 use crate::data::split::by_class;
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 
-/// So many labelled images in all, drawn by the seed evenly over the classes that occur; where they
-/// do not divide, the first classes have one more.
+/// Chooses `wanted` labelled images at random, evenly over the classes that occur. If they do not
+/// divide evenly, the first classes have one more.
 ///
 /// # Errors
 /// When there are fewer than classes, or a class has too few images.

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::data::{Augment, Labelled};
+use crate::data::Subset;
 use crate::device::Device;
 use crate::error::Result;
 use crate::hash::Hash;
@@ -14,7 +15,7 @@ use crate::spec::{Config, HeadStart};
 use crate::tasks::probe::{ClassifierKind, Design, fit_choosing_penalty};
 use crate::train::feed::{Batches, Inputs};
 use crate::train::labelled::Epochs;
-use crate::train::run::{Found, Task};
+use crate::train::run::{Task, ValidationResult};
 use crate::train::step::{LabelLoss, Output, WIDTH};
 use crate::train::{Run, RunFolder, Trainer, checkpoint::Checkpoint};
 use crate::view::{StepParams, View};
@@ -34,7 +35,7 @@ impl std::fmt::Display for Errors {
     }
 }
 
-impl Found for Errors {
+impl ValidationResult for Errors {
     fn score(&self) -> f64 {
         -self.share
     }
@@ -44,22 +45,11 @@ impl Found for Errors {
     }
 }
 
-/// Labelled images, and which of them are used.
-#[derive(Clone, Debug)]
-pub struct Part<'a> {
-    /// The images.
-    pub data: &'a Labelled,
-    /// Numbers of those that are used.
-    pub numbers: Vec<usize>,
-    /// What they are, for people.
-    pub name: &'static str,
-}
-
 /// Validation of a classifier that is being trained.
 #[derive(Debug)]
 pub struct Classification<'a> {
     inference: Inference<'a>,
-    held: Part<'a>,
+    held: Subset<'a, Labelled>,
 }
 
 impl Classification<'_> {
@@ -78,14 +68,14 @@ impl Classification<'_> {
 }
 
 impl Task for Classification<'_> {
-    type Found = Errors;
+    type Validation = Errors;
 
     fn validate(&mut self, device: &mut Device) -> Result<Errors> {
-        let Part { data, numbers, name } = &self.held;
-        let found = classify(&mut self.inference, device, data, numbers)?;
+        let Subset { set, indices, name } = &self.held;
+        let found = classify(&mut self.inference, device, set, indices)?;
         let wrong =
-            found.iter().zip(numbers).filter(|(found, image)| **found != data.of[**image]).count();
-        Ok(Errors { share: wrong as f64 / numbers.len().max(1) as f64, on: name })
+            found.iter().zip(indices).filter(|(found, image)| **found != set.of[**image]).count();
+        Ok(Errors { share: wrong as f64 / indices.len().max(1) as f64, on: name })
     }
 
     fn keeps_best(&self) -> bool {
@@ -98,39 +88,39 @@ impl Task for Classification<'_> {
     }
 }
 
-/// Lays out the training of a classifier on some images, validated on others. `data` is what all
-/// images take in the host's memory, in bytes.
+/// Sets up the training of a classifier on `fit`, validated on `held`. `data` is the size of all
+/// images in host memory, in bytes.
 ///
 /// # Errors
 /// When it takes more memory than is allowed, or the device fails.
-pub fn run<'a>(
+pub fn begin_training<'a>(
     device: &mut Device,
     folder: &RunFolder,
     config: &'a Config,
     graph: &'a Graph,
-    (fit, held): (&Part<'a>, Part<'a>),
+    (fit, held): (&Subset<'a, Labelled>, Subset<'a, Labelled>),
     data: u64,
     from: Option<&Checkpoint>,
 ) -> Result<Run<'a, Classification<'a>>> {
     let spec = config.classify.clone().unwrap_or_default();
     let loss = ClassLoss { classes: graph.nodes[graph.output].dims.len() };
     let images = Classes {
-        data: fit.data,
+        data: fit.set,
         augment: Augment { shift: spec.shift, flip_x: config.data.flip_x },
         seed: config.seed,
         batch: config.train.batch,
         parts: config.train.accumulate,
-        epochs: Epochs::new(fit.numbers.clone(), config.train.batch, config.seed),
+        epochs: Epochs::new(fit.indices.clone(), config.train.batch, config.seed),
         samples: Vec::new(),
         pixels: Vec::new(),
     };
     let hash = [fit, &held].iter().fold(Hash::default(), |hash, part| {
         let words: Vec<u64> = part
-            .numbers
+            .indices
             .iter()
-            .flat_map(|number| [*number as u64, u64::from(part.data.of[*number])])
+            .flat_map(|number| [*number as u64, u64::from(part.set.of[*number])])
             .collect();
-        hash.with(bytemuck::cast_slice(&words)).with(part.data.bytes())
+        hash.with(bytemuck::cast_slice(&words)).with(part.set.bytes())
     });
     let trainer =
         Trainer::labelled(device, config, graph, &loss, Box::new(images), data, from.is_none())?;
@@ -147,9 +137,9 @@ fn fit_head(
     device: &mut Device,
     config: &Config,
     (graph, store): (&Graph, &Store),
-    part: &Part,
+    part: &Subset<Labelled>,
 ) -> Result<()> {
-    let (data, fit) = (part.data, &part.numbers);
+    let (data, fit) = (part.set, &part.indices);
     // the layer before the head and its dropout
     let mut node = graph.nodes[graph.output].inputs[0];
     if graph.nodes[node].name.starts_with("head.") {

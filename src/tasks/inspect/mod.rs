@@ -20,7 +20,7 @@ use crate::model::{Graph, ModelSummary, summary};
 use crate::report::chart;
 use crate::report::chart::{Axis, Chart};
 use crate::report::gallery;
-use crate::report::history::History;
+use crate::report::history::{Entry, History};
 use crate::report::picture::TileGrid;
 use crate::spec::{Config, LossName};
 use crate::train::{RunFolder, Trainer};
@@ -63,7 +63,7 @@ impl ModelPaths {
         }
         let mut out = path.file_stem().unwrap_or_default().to_os_string();
         out.push(format!("-{name}"));
-        let run = path.parent().filter(|folder| RunFolder::is_one(folder)).map(Path::to_owned);
+        let run = path.parent().filter(|folder| RunFolder::is_run(folder)).map(Path::to_owned);
         Self { model: path.to_owned(), run, out: path.with_file_name(out) }
     }
 }
@@ -85,7 +85,7 @@ impl RunRecord {
     /// When a file exists but cannot be read.
     pub fn read(folder: &Path, graph: &Graph) -> Result<Self> {
         let config =
-            if RunFolder::is_one(folder) { Some(RunFolder::open(folder)?.1) } else { None };
+            if RunFolder::is_run(folder) { Some(RunFolder::open(folder)?.1) } else { None };
         if config.as_ref().is_some_and(|config| config.model != graph.spec) {
             return Ok(Self::default());
         }
@@ -102,6 +102,18 @@ impl RunRecord {
             config,
             given.or_else(|| self.history.as_ref()?.steps_per_epoch())?,
         ))
+    }
+
+    /// Name of the task that the run learned from labels. `None` for an autoencoder.
+    pub fn task(&self) -> Option<&'static str> {
+        let config = self.config.as_ref()?;
+        [
+            ("classification", config.classify.is_some()),
+            ("segmentation", config.segment.is_some()),
+            ("detection", config.detect.is_some()),
+        ]
+        .into_iter()
+        .find_map(|(task, is_it)| is_it.then_some(task))
     }
 
     fn sums_squares(&self) -> bool {
@@ -140,15 +152,16 @@ impl Inspection {
         let mut lines: Vec<Value> =
             self.summary.rows.iter().map(|row| kind("layer", json_of(row))).collect();
         let mut model = kind("model", json_of(&self.summary));
-        if let Some(config) = &self.run.config {
+        if let Some(task) = self.run.task() {
+            model["task"] = task.into();
+        } else if let Some(config) = &self.run.config {
             model["loss"] = json_of(&config.loss);
             model["sparsity"] = json_of(&config.sparsity);
         }
         lines.push(model);
         if let Some(history) = &self.run.history {
             let (steps, epochs) = history.length();
-            let validation =
-                |v: Option<&crate::report::history::Validation>| v.map_or(Value::Null, json_of);
+            let validation = |entry: Option<&Entry>| entry.map_or(Value::Null, json_of);
             lines.push(json!({
                 "kind": "history",
                 "steps": steps,

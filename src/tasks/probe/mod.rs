@@ -20,8 +20,9 @@ use crate::report::confusion::{Confusion, Rate};
 const LAMBDAS: [f64; 11] = [3.0, 1.0, 0.3, 0.1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5];
 /// Penalty weight if there are too few labels for choosing one: a strong one, against overfitting.
 const DEFAULT_LAMBDA: f64 = 0.1;
-/// The search ends after more than this many weights in a row without improvement.
-const PATIENCE: usize = 2;
+/// The search ends after this many weights in a row without improvement: fewer could end it on a
+/// plateau of the error rate.
+const PATIENCE: usize = 3;
 /// Number of folds in cross-validation.
 const FOLDS: usize = 5;
 /// Share of the labels that is held out if there are many.
@@ -125,7 +126,7 @@ fn choose(
             worse = 0;
         } else {
             worse += 1;
-            if worse > PATIENCE {
+            if worse >= PATIENCE {
                 break;
             }
         }

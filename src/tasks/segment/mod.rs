@@ -7,4 +7,4 @@ mod trainer;
 
 pub use judge::{Judged, judge};
 pub use segmenter::{Laid, Pass, Segmenter, most_likely};
-pub use trainer::{Found, Part, Segmentation, check_class_weights, run, samples};
+pub use trainer::{Found, Segmentation, begin_training, check_class_weights, samples};

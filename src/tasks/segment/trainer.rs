@@ -7,10 +7,10 @@ use serde_json::json;
 
 use super::judge::judge;
 use super::segmenter::Segmenter;
-use crate::data::Handles;
 use crate::data::annotations::label_image::IGNORED;
 use crate::data::annotations::label_set::SegmentationSet;
 use crate::data::augment::{Flips, Jitter};
+use crate::data::{Handles, Subset};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::hash::Hash;
@@ -23,7 +23,7 @@ use crate::shape::Dims;
 use crate::spec::{Config, SegmentAugment, SegmentSpec};
 use crate::train::feed::{Batches, Inputs};
 use crate::train::labelled::Epochs;
-use crate::train::run::{Found as IsFound, Task};
+use crate::train::run::{Task, ValidationResult};
 use crate::train::step::{LabelLoss, Output, WIDTH};
 use crate::train::{Run, RunFolder, Trainer, checkpoint::Checkpoint};
 use crate::view::{StepParams, View};
@@ -53,7 +53,7 @@ impl std::fmt::Display for Found {
     }
 }
 
-impl IsFound for Found {
+impl ValidationResult for Found {
     fn score(&self) -> f64 {
         self.iou
     }
@@ -63,31 +63,20 @@ impl IsFound for Found {
     }
 }
 
-/// Images with label images, and which of them are used.
-#[derive(Clone, Debug)]
-pub struct Part<'a> {
-    /// The images.
-    pub set: &'a SegmentationSet,
-    /// Numbers of those that are used.
-    pub numbers: Vec<usize>,
-    /// What they are, for people.
-    pub name: &'static str,
-}
-
 /// Validation of a segmenter that is being trained.
 #[derive(Debug)]
 pub struct Segmentation<'a> {
     /// The model as it is.
     pub segmenter: Segmenter,
-    held: Part<'a>,
+    held: Subset<'a, SegmentationSet>,
 }
 
 impl Task for Segmentation<'_> {
-    type Found = Found;
+    type Validation = Found;
 
     fn validate(&mut self, device: &mut Device) -> Result<Found> {
-        let Part { set, numbers, name } = &self.held;
-        let judged = judge(device, &self.segmenter, set, numbers, |_| {})?;
+        let Subset { set, indices, name } = &self.held;
+        let judged = judge(device, &self.segmenter, set, indices, |_| {})?;
         let iou = judged.marks.scores().mean_iou;
         Ok(Found { dice: judged.image_dice, iou, on: name })
     }
@@ -97,17 +86,17 @@ impl Task for Segmentation<'_> {
     }
 }
 
-/// Lays out the training of a segmenter on some images, validated on others. `data` is what all
-/// images take in the host's memory, in bytes.
+/// Sets up the training of a segmenter on `fit`, validated on `held`. `data` is the size of all
+/// images in host memory, in bytes.
 ///
 /// # Errors
 /// When it takes more memory than is allowed, or the model gives no class to each pixel.
-pub fn run<'a>(
+pub fn begin_training<'a>(
     device: &mut Device,
     folder: &RunFolder,
     config: &'a Config,
     graph: &'a Graph,
-    (fit, held): (&Part<'a>, Part<'a>),
+    (fit, held): (&Subset<'a, SegmentationSet>, Subset<'a, SegmentationSet>),
     data: u64,
     from: Option<&Checkpoint>,
 ) -> Result<Run<'a, Segmentation<'a>>> {
@@ -116,7 +105,7 @@ pub fn run<'a>(
     let input = graph.nodes[0].dims;
     let loss = PixelLoss { area: input.area(), classes: graph.spec.classes.len(), dice: spec.dice };
     let samples: Vec<usize> = fit
-        .numbers
+        .indices
         .iter()
         .flat_map(|number| std::iter::repeat_n(*number, crops_of(fit.set, *number, input)))
         .collect();
@@ -141,9 +130,9 @@ pub fn run<'a>(
 }
 
 /// Hash of the images' numbers and sizes.
-fn data_hash(part: &Part) -> Hash {
+fn data_hash(part: &Subset<SegmentationSet>) -> Hash {
     let sizes: Vec<u64> = part
-        .numbers
+        .indices
         .iter()
         .flat_map(|number| {
             let (h, w) = part.set.size(*number);
@@ -153,15 +142,15 @@ fn data_hash(part: &Part) -> Hash {
     Hash::default().with(bytemuck::cast_slice(&sizes))
 }
 
-/// Crops of an image in an epoch: as many as cover it, at most 16.
+/// Number of crops of an image in an epoch: enough to cover it, at most 16.
 fn crops_of(set: &SegmentationSet, number: usize, input: Dims) -> usize {
     let (h, w) = set.size(number);
     (h * w).div_ceil(input.area()).clamp(1, MAX_CROPS)
 }
 
 /// Number of samples of an epoch over some images, for a model's input.
-pub fn samples(part: &Part, input: Dims) -> usize {
-    part.numbers.iter().map(|number| crops_of(part.set, *number, input)).sum()
+pub fn samples(part: &Subset<SegmentationSet>, input: Dims) -> usize {
+    part.indices.iter().map(|number| crops_of(part.set, *number, input)).sum()
 }
 
 /// Reads the weights of classes as `segment.class_weights` has them.
@@ -185,7 +174,7 @@ pub fn check_class_weights(text: &str, classes: usize) -> Result<Option<Vec<f64>
 }
 
 /// The weight of each class.
-fn class_weights(part: &Part, spec: &SegmentSpec) -> Result<Vec<f64>> {
+fn class_weights(part: &Subset<SegmentationSet>, spec: &SegmentSpec) -> Result<Vec<f64>> {
     let classes = part.set.labelling.classes.len();
     if let Some(weights) = check_class_weights(&spec.class_weights, classes)? {
         return Ok(weights);
@@ -194,7 +183,7 @@ fn class_weights(part: &Part, spec: &SegmentSpec) -> Result<Vec<f64>> {
         return Ok(vec![1.0; classes]);
     }
     let mut counts = vec![0_u64; classes];
-    for number in &part.numbers {
+    for number in &part.indices {
         part.set
             .classes(*number)?
             .iter()

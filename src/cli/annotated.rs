@@ -1,0 +1,194 @@
+//! What `csae detect train` and `csae segment train` share: the images of a run, and the run from
+//! its first step to its results.
+
+use std::time::Instant;
+
+use csae::internals::budget::Budget;
+use csae::internals::data::{AnnotatedImages, Subset};
+use csae::internals::device::Device;
+use csae::internals::error::Result;
+use csae::internals::model::Graph;
+use csae::internals::spec::Config;
+use csae::internals::train::checkpoint::Checkpoint;
+use csae::internals::train::run::Task;
+use csae::internals::train::{Run, RunFolder};
+use serde_json::{Value, json};
+
+use super::Common;
+use super::learning::{Begin, best_validation, drive, split, write_results};
+
+/// The images of a run.
+pub struct RunImages<S> {
+    /// The images to learn from, and those held out of them.
+    pub set: S,
+    /// Other images for validation.
+    pub validation: Option<S>,
+    /// Images to test on at the end.
+    pub test: Option<S>,
+}
+
+impl<S: AnnotatedImages> RunImages<S> {
+    /// The images to learn from and those to validate on. `count` limits their number (0: all).
+    pub fn subsets(&self, count: usize, config: &Config) -> Result<(Subset<'_, S>, Subset<'_, S>)> {
+        let share = self.validation.is_none().then_some(config.data.validation);
+        let indices = split(self.set.count(), count, share, config.seed)?;
+        let validation = self.validation.as_ref().map(|set| (set, set.count()));
+        Ok(Subset::for_training(&self.set, indices, validation))
+    }
+
+    fn memory(&self) -> u64 {
+        let sets = [Some(&self.set), self.validation.as_ref(), self.test.as_ref()];
+        sets.into_iter().flatten().map(AnnotatedImages::memory).sum()
+    }
+}
+
+/// A command that trains a decoder or a head behind an encoder on annotated images.
+pub trait AnnotatedTask {
+    /// Annotated images.
+    type Set: AnnotatedImages;
+    /// Validation during training.
+    type Validation<'a>: Task;
+    /// Results on test images.
+    type Scores;
+
+    /// What the model is, for messages.
+    const MODEL: &'static str;
+    /// Name of the command, and kind of the results.
+    const KIND: &'static str;
+    /// Name of the file of results.
+    const RESULTS: &'static str;
+    /// Numbers of the best validation that are reported: (name in the log, name for people).
+    const REPORTED: &'static [(&'static str, &'static str)];
+
+    /// Opens the images that a configuration names, for a model with this number of channels and
+    /// these classes. Without classes, the annotations name them.
+    ///
+    /// # Errors
+    /// When images or annotations cannot be read.
+    fn open(
+        common: &Common,
+        config: &Config,
+        model: (usize, &[String]),
+        budget: Budget,
+    ) -> Result<RunImages<Self::Set>>;
+
+    /// Limit of the number of images to learn from; 0: all.
+    fn count(config: &Config) -> usize;
+
+    /// Records the training. `memory` is that of all images, in bytes.
+    ///
+    /// # Errors
+    /// When it does not fit into memory, or the model does not suit the task.
+    fn begin<'a>(
+        device: &mut Device,
+        folder: &RunFolder,
+        config: &'a Config,
+        graph: &'a Graph,
+        subsets: (&Subset<'a, Self::Set>, Subset<'a, Self::Set>),
+        memory: u64,
+        from: Option<&Checkpoint>,
+    ) -> Result<Run<'a, Self::Validation<'a>>>;
+
+    /// Evaluates the trained model on test images.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or the device fails.
+    fn evaluate(
+        device: &mut Device,
+        validation: &mut Self::Validation<'_>,
+        test: &Self::Set,
+    ) -> Result<Self::Scores>;
+
+    /// The scores as JSON.
+    fn as_json(scores: &Self::Scores, classes: &[String]) -> Value;
+
+    /// Prints the scores.
+    fn print(scores: &Self::Scores, classes: &[String]);
+}
+
+/// The default number of epochs: it makes about 2000 steps, within 10 to 100 epochs.
+pub fn default_epochs(samples: usize, batch: usize) -> usize {
+    (2000 / samples.div_ceil(batch).max(1)).clamp(10, 100)
+}
+
+/// Continues a run. `place` is the configuration with the paths of the data as the run had them.
+///
+/// # Errors
+/// When the data cannot be read, or the training fails or is interrupted.
+pub fn resume<T: AnnotatedTask>(
+    common: &Common,
+    config: &Config,
+    place: &Config,
+    budget: Budget,
+    begin: Begin,
+) -> anyhow::Result<()> {
+    let dims = super::resume::input(config)?;
+    let graph = Graph::new(&config.model, dims)?;
+    let images = T::open(common, place, (dims.c, &config.model.classes), budget)?;
+    train::<T>(common, (config, &graph), &images, budget, begin)
+}
+
+/// Trains a model, tests it, and writes and prints the results.
+///
+/// # Errors
+/// When the training fails or is interrupted, or a file cannot be written.
+pub fn train<T: AnnotatedTask>(
+    common: &Common,
+    (config, graph): (&Config, &Graph),
+    images: &RunImages<T::Set>,
+    budget: Budget,
+    begin: Begin,
+) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let classes = &graph.spec.classes;
+    let (training, validation) = images.subsets(T::count(config), config)?;
+    let (count, validated_on) = (training.indices.len(), validation.name);
+    common.say(&format!(
+        "{}: {} parameters, {count} training images, {} {validated_on}",
+        T::MODEL,
+        graph.parameter_count(),
+        validation.indices.len(),
+    ));
+    let mut device = common.open()?;
+    device.limit_memory(budget.all);
+    let folder = begin.folder().clone();
+    let subsets = (&training, validation);
+    let memory = images.memory();
+    let mut run =
+        T::begin(&mut device, &folder, config, graph, subsets, memory, begin.checkpoint())?;
+    let (folder, _lock, summary) = drive(common, &mut device, &mut run, begin, (config, budget))?;
+    let test = images.test.as_ref();
+    let scores = test.map(|test| T::evaluate(&mut device, &mut run.task, test)).transpose()?;
+    let best = best_validation(&folder, summary.best_step)?.unwrap_or_default();
+    let seconds = start.elapsed().as_secs_f64();
+    let mut results = json!({
+        "kind": T::KIND, "pretrained": config.train.from.is_some(), "images": count,
+        "epoch": best["epoch"], "test": scores.as_ref().map(|scores| T::as_json(scores, classes)),
+        "seconds": seconds,
+    });
+    for (name, _) in T::REPORTED {
+        results[*name] = best[*name].clone();
+    }
+    write_results(&folder, T::RESULTS, &results)?;
+    if common.json {
+        outln!("{results}");
+        return Ok(());
+    }
+    if let (Some(scores), Some(test)) = (&scores, test) {
+        outln!("test: {} images", test.count());
+        T::print(scores, classes);
+    }
+    let reported: Vec<String> = T::REPORTED
+        .iter()
+        .map(|(key, name)| format!("{name} {:.4}", best[*key].as_f64().unwrap_or(f64::NAN)))
+        .collect();
+    outln!(
+        "{validated_on}: {} after epoch {}, {seconds:.0} s; {}: model.safetensors, metrics.jsonl, \
+         {}",
+        reported.join(", "),
+        best["epoch"].as_f64().unwrap_or(0.0),
+        folder.path().display(),
+        T::RESULTS,
+    );
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! `csae presets`: lists and prints configurations.
+
+use clap::Args;
+use csae::bail_usage;
+use csae::internals::error::{Result, did_you_mean};
+use csae::internals::spec::{LabelledKind, preset_names, preset_text};
+use serde_json::json;
+
+use super::{CommandArgs, Common};
+
+/// List the presets, or print one: a configuration to start from.
+///
+/// Presets of models are for `csae train --preset`. The presets `classify`, `segment` and `detect`
+/// have the training settings of `csae finetune`, `segment train` and `detect train`, without a
+/// model. Write one to a file, change it,
+/// and train with --config FILE.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  csae presets
+  csae presets sparse > my.toml && csae train --config my.toml
+  csae presets segment")]
+pub struct PresetsArgs {
+    /// Preset to print [default: list all]
+    name: Option<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl CommandArgs for PresetsArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        false
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        Ok(run(&self)?)
+    }
+}
+
+/// A preset: its name, the command that takes it, and its text.
+struct Preset {
+    name: &'static str,
+    command: String,
+    text: &'static str,
+}
+
+fn presets() -> Result<Vec<Preset>> {
+    const TASKS: [(LabelledKind, &str); 3] = [
+        (LabelledKind::Classify, "csae finetune"),
+        (LabelledKind::Segment, "csae segment train"),
+        (LabelledKind::Detect, "csae detect train"),
+    ];
+    let of_models = preset_names().map(|name| {
+        Ok(Preset {
+            name,
+            command: format!("csae train --preset {name}"),
+            text: preset_text(name)?,
+        })
+    });
+    let of_tasks = TASKS.iter().map(|(kind, command)| {
+        Ok(Preset { name: kind.name(), command: (*command).to_owned(), text: kind.preset() })
+    });
+    of_models.chain(of_tasks).collect()
+}
+
+/// The first sentence of a preset's comment.
+fn summary(text: &str) -> String {
+    let comment: Vec<&str> = text.lines().map_while(|line| line.strip_prefix("# ")).collect();
+    let comment = comment.join(" ");
+    let end = comment.find(". ").map_or(comment.len(), |end| end + 1);
+    comment[..end].trim_end_matches('.').to_owned()
+}
+
+fn run(args: &PresetsArgs) -> Result<()> {
+    let presets = presets()?;
+    if let Some(name) = &args.name {
+        let Some(preset) = presets.iter().find(|preset| preset.name == name) else {
+            let names: Vec<&str> = presets.iter().map(|preset| preset.name).collect();
+            bail_usage!(
+                "preset {name:?} is unknown: use one of {}{}",
+                names.join(", "),
+                did_you_mean(name, names.iter().copied())
+            );
+        };
+        if args.common.json {
+            outln!("{}", json!({"kind": "preset", "name": preset.name, "toml": preset.text}));
+        } else {
+            super::out_raw(preset.text.as_bytes());
+        }
+        return Ok(());
+    }
+    let width = presets.iter().map(|preset| preset.name.len()).max().unwrap_or(0);
+    for Preset { name, command, text } in &presets {
+        let summary = summary(text);
+        if args.common.json {
+            outln!(
+                "{}",
+                json!({"kind": "preset", "name": name, "command": command, "summary": summary})
+            );
+        } else {
+            outln!("{name:width$}  {summary}");
+        }
+    }
+    Ok(())
+}

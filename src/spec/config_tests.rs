@@ -1,0 +1,120 @@
+//! Parsing of configurations: defaults, overrides, and errors that name the key.
+
+use super::*;
+
+const MODEL: &str = r#"
+[model]
+code = "a"
+[[model.layers]]
+name = "a"
+op = "linear"
+units = 3
+[[model.layers]]
+name = "b"
+op = "linear"
+like = "input"
+"#;
+
+fn parse(more: &str, overrides: &[&str]) -> Result<Config> {
+    let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
+    Config::parse(&format!("{MODEL}{more}"), "run.toml", &overrides)
+}
+
+/// The message of a configuration that is refused.
+fn refused(more: &str, overrides: &[&str]) -> String {
+    parse(more, overrides).expect_err("it must be refused").to_string()
+}
+
+#[test]
+fn a_model_alone_is_a_configuration() {
+    let config = parse("", &[]).unwrap();
+    assert_eq!((config.seed, config.train.batch, config.train.epochs), (0, 128, 10.0));
+    assert_eq!(config.model.layers.len(), 2);
+    assert_eq!(config.labelled(), None);
+}
+
+#[test]
+fn overrides_win_over_the_text() {
+    let config = parse("[train]\nbatch = 8\n", &["train.batch=9", "seed=3"]).unwrap();
+    assert_eq!((config.train.batch, config.seed), (9, 3));
+    let config = parse("", &["model.layers.a.units=5"]).unwrap();
+    assert!(config.to_toml().contains("units = 5"), "{}", config.to_toml());
+}
+
+#[test]
+fn the_text_of_a_configuration_parses_to_the_same_configuration() {
+    let config = parse("[optimizer]\nlr = 1e-7\n[corruption]\nsigma = [0, 50]\n", &[]).unwrap();
+    assert_eq!(Config::parse(&config.to_toml(), "again", &[]).unwrap(), config);
+}
+
+#[test]
+fn text_that_is_not_toml_is_refused_with_the_file() {
+    assert!(refused("[train\n", &[]).contains("run.toml"));
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_a_suggestion() {
+    let message = refused("[train]\nbach = 8\n", &[]);
+    assert!(message.contains("bach") && message.contains("batch"), "{message}");
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_refused_with_its_key() {
+    let message = refused("[train]\nbatch = \"many\"\n", &[]);
+    assert!(message.contains("train.batch"), "{message}");
+}
+
+#[test]
+fn values_out_of_range_are_refused_with_their_key() {
+    for (key, value) in [
+        ("optimizer.lr", "-1"),
+        ("optimizer.lr", "nan"),
+        ("optimizer.momentum", "1"),
+        ("sparsity.rho", "0"),
+        ("schedule.rise", "1"),
+        ("train.batch", "0"),
+        ("train.log_every", "0"),
+        ("train.log_every", "10001"),
+        ("train.keep", "0"),
+        ("data.crop", "0"),
+        ("train.epochs", "0"),
+    ] {
+        let message = refused("", &[&format!("{key}={value}")]);
+        assert!(message.contains(key), "{key}={value}: {message}");
+    }
+}
+
+#[test]
+fn nesterov_without_momentum_is_refused() {
+    let set = ["optimizer.nesterov=true", "optimizer.momentum=0"];
+    assert!(refused("", &set).contains("optimizer.nesterov"));
+}
+
+#[test]
+fn no_epochs_are_allowed_with_a_number_of_steps() {
+    let config = parse("", &["train.epochs=0", "train.steps=5"]).unwrap();
+    assert_eq!(config.train.steps, 5);
+}
+
+#[test]
+fn a_model_is_inserted_into_a_preset_of_a_labelled_task() {
+    let model = parse("", &[]).unwrap().model;
+    let text = LabelledKind::Segment.preset();
+    let config = Config::with_model(text, "preset", &model, 17, &[]).unwrap();
+    assert_eq!((config.labelled(), config.train.epochs), (Some(LabelledKind::Segment), 17.0));
+    let longer = Config::with_model(
+        &text.replace("[train]", "[train]\nepochs = 3"),
+        "preset",
+        &model,
+        17,
+        &[],
+    );
+    assert_eq!(longer.unwrap().train.epochs, 3.0);
+}
+
+#[test]
+fn a_preset_of_a_labelled_task_with_a_model_is_refused() {
+    let model = parse("", &[]).unwrap().model;
+    let error = Config::with_model(MODEL, "run.toml", &model, 1, &[]).unwrap_err();
+    assert!(error.to_string().contains("remove [model]"), "{error}");
+}
