@@ -45,7 +45,7 @@ impl ValidationResult for Errors {
     }
 }
 
-/// Validation of a classifier that is being trained.
+/// Validation of a classifier during its training.
 #[derive(Debug)]
 pub struct Classification<'a> {
     inference: Inference<'a>,
