@@ -10,8 +10,9 @@ use super::prepare::{Prepared, Step, Unpack, batch_of, step_of};
 use crate::device::{Allocation, Device};
 use crate::error::{Error, Result};
 use crate::ops::{
-    Activation, ActivationFwd, CELL, CrossEntropy, Dice, GridDetection, KlPenalty, L1Penalty, Loss,
-    MaskApply, MaxUnpool2dBwd, MaxUnpool2dFwd, PixelCrossEntropy, SCALAR_PARTIALS,
+    Activation, ActivationFwd, CELL, CrossEntropy, Dice, GridDetection, HURDLE_OUTPUTS,
+    HURDLE_VALUES, Hurdle, HurdleLoss, KlPenalty, L1Penalty, Loss, MaskApply, MaxUnpool2dBwd,
+    MaxUnpool2dFwd, PixelCrossEntropy, SCALAR_PARTIALS,
 };
 use crate::program::Call;
 use crate::shape::{Dims, Pool2d, to_nhwc};
@@ -106,6 +107,7 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Option<Result<Prepare
         "loss" | "gated_loss" => loss,
         "segmentation_loss" => segmentation,
         "detection_loss" => detection,
+        "hurdle_loss" => hurdle,
         "clip_grad_norm" => update::clip,
         "optimizer" => update::optimizer,
         "dropout_mask" | "count_nonzero" | "firing_update" | "idle_update" | "revive"
@@ -411,6 +413,43 @@ fn detection(mut d: Direct, case: &Case) -> Result<Prepared> {
         labels,
         boxes,
         weights,
+        scalars,
+        dy,
+        partials,
+    });
+    Ok(d.prepared)
+}
+
+/// The loss of a hurdle model: outputs y (N,3·units), and rows of `target` that begin with 2·units
+/// values.
+fn hurdle(mut d: Direct, case: &Case) -> Result<Prepared> {
+    case.know(&["min_log_std", "max_log_std", "pull"])?;
+    let ((n, outputs), (rows, values)) =
+        (batch_of(case, case.input("y")?)?, batch_of(case, case.input("target")?)?);
+    let units = outputs.len() / HURDLE_OUTPUTS;
+    if rows != n || outputs.len() != HURDLE_OUTPUTS * units || values.len() < HURDLE_VALUES * units
+    {
+        return Err(Error::usage(format!(
+            "{}: {rows} rows of {} values do not describe the units of {n} rows of {} outputs",
+            case.id(),
+            values.len(),
+            outputs.len()
+        )));
+    }
+    let y = d.maps(case.input("y")?, outputs)?;
+    let target = d.maps(case.input("target")?, values)?;
+    let dy = d.output("grad_y", n * outputs.len(), Unpack::Maps(outputs))?;
+    let scalars = d.output("loss", 1, Unpack::Plain)?;
+    let partials = d.real(SCALAR_PARTIALS)?;
+    let log_std = (case.number("min_log_std")?, case.number("max_log_std")?);
+    d.push(HurdleLoss {
+        hurdle: Hurdle { log_std, pull: case.number("pull")? },
+        n,
+        units,
+        width: 1,
+        index: 0,
+        y,
+        target,
         scalars,
         dy,
         partials,
