@@ -1,31 +1,10 @@
-//! The stored cases on the CPU path, and that a wrong or unknown case fails.
+//! The stored and built-in cases on the CPU path. Wrong and unknown cases fail.
 
 use csae::internals::device::Device;
 use csae::internals::verify::{self, Case, Outcome, Tensor};
 use serde_json::json;
 
-use crate::recorded::stored_cases;
-
-fn stored() -> Vec<Case> {
-    verify::load_folder(&stored_cases()).expect("the stored cases can be read")
-}
-
-/// What went wrong, one line an output.
-pub fn failures(outcomes: &[Outcome]) -> Vec<String> {
-    let mut lines = Vec::new();
-    for outcome in outcomes.iter().filter(|outcome| !outcome.passed()) {
-        let at = format!("{} ({})", outcome.id, outcome.kernels);
-        lines.extend(outcome.failure.iter().map(|failure| format!("{at}: {failure}")));
-        let bad = outcome.comparisons.iter().filter(|comparison| !comparison.passed);
-        lines.extend(bad.map(|c| {
-            format!("{at}: {} is off by {:.2e}, allowed are {:.0e}", c.output, c.error, c.tolerance)
-        }));
-        if outcome.failure.is_none() && outcome.comparisons.is_empty() {
-            lines.push(format!("{at}: nothing was compared"));
-        }
-    }
-    lines
-}
+use crate::support::cases::{failures, stored};
 
 #[test]
 fn every_stored_case_passes_on_the_cpu() {

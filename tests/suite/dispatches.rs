@@ -1,4 +1,4 @@
-//! Holds every recorded dispatch against what naga reads in its shader, without a GPU: parameter
+//! Compares every recorded dispatch with what naga reads in its shader, without a GPU: parameter
 //! blocks, bindings, constants, workgroups.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,9 +8,9 @@ use csae::internals::ops::kernels;
 use csae::internals::program::Call;
 use csae::internals::view::{Buffer, StepParams, View};
 
-use crate::recorded;
+use crate::support::recorded;
 
-/// Views begin on so many bytes.
+/// Views begin at multiples of this number of bytes.
 const ALIGNMENT: u64 = 256;
 
 fn reflection(kernel: Kernel, half: bool) -> Reflection {
@@ -43,7 +43,7 @@ fn same_fields(found: &[(String, &'static str)], wanted: &[(&str, &str)]) -> Res
     }
 }
 
-/// Holds one dispatch against its shader.
+/// Compares one dispatch with its shader.
 fn check(dispatch: &Dispatch, shader: &Reflection) -> Result<(), String> {
     let mut writable = BTreeMap::new();
     for binding in &shader.bindings {

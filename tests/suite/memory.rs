@@ -19,9 +19,9 @@ use csae::internals::train::{Log, Origin, Outcome, Run, RunFolder};
 use csae::internals::verify;
 use csae::internals::view::{Buffer, StepParams, View};
 
-use crate::commands::Place;
-use crate::gpu::{open, turn};
-use crate::training::{Training, small};
+use crate::support::TempFolder;
+use crate::support::gpu::{open, turn};
+use crate::support::training::{Training, small};
 
 /// Models that one device trains in turn.
 const MODELS: usize = 20;
@@ -77,13 +77,13 @@ fn driver_bytes(device: &mut Device) -> Option<u64> {
 
 fn assert_trained_models_return_their_memory(mut device: Device) {
     let kind = if device.as_gpu().is_some() { "gpu" } else { "cpu" };
-    let place = Place::new(&format!("memory-twenty-{kind}"));
+    let folder = TempFolder::new(&format!("memory-twenty-{kind}"));
     let base = config(&[]);
     let prepared = prepare(&base).unwrap();
     let (mut used, mut warm) = (Vec::new(), None);
     for i in 0..MODELS {
-        let folder = place.path(&i.to_string());
-        let held = train(&mut device, &folder, &prepared, &member(&base, i)).unwrap();
+        let run = folder.path(&i.to_string());
+        let held = train(&mut device, &run, &prepared, &member(&base, i)).unwrap();
         assert_eq!(device.allocated(), 0, "bytes that model {i} of {held} leaves behind");
         used.push(held);
         if i == 3 {
@@ -109,7 +109,7 @@ fn twenty_models_end_where_they_began() {
 
 #[test]
 fn twenty_models_end_where_they_began_on_a_gpu() {
-    if let Some(_turn) = turn("twenty_models_end_where_they_began_on_a_gpu") {
+    if let Some(_turn) = turn() {
         assert_trained_models_return_their_memory(open());
     }
 }
@@ -184,14 +184,14 @@ fn an_error_in_the_middle_leaks_nothing() {
 
 #[test]
 fn an_error_in_the_middle_leaks_nothing_on_a_gpu() {
-    if let Some(_turn) = turn("an_error_in_the_middle_leaks_nothing_on_a_gpu") {
+    if let Some(_turn) = turn() {
         assert_errors_leak_nothing(open());
     }
 }
 
 #[test]
 fn a_buffer_too_large_returns_those_before_it() {
-    let Some(_turn) = turn("a_buffer_too_large_returns_those_before_it") else { return };
+    let Some(_turn) = turn() else { return };
     let mut device = open();
     let most = device.max_bytes() as usize / 4;
     let mut tape = Tape::default();
@@ -252,7 +252,7 @@ fn another_devices_values_and_programs_are_refused() {
 
 #[test]
 fn another_devices_values_and_programs_are_refused_on_a_gpu() {
-    if let Some(_turn) = turn("another_devices_values_and_programs_are_refused_on_a_gpu") {
+    if let Some(_turn) = turn() {
         assert_other_devices_are_refused(open(), Device::cpu());
         assert_other_devices_are_refused(Device::cpu(), open());
         assert_other_devices_are_refused(open(), open());
@@ -318,7 +318,7 @@ fn a_program_keeps_its_buffers() {
 
 #[test]
 fn a_program_keeps_its_buffers_on_a_gpu() {
-    if let Some(_turn) = turn("a_program_keeps_its_buffers_on_a_gpu") {
+    if let Some(_turn) = turn() {
         assert_programs_keep_their_buffers(open());
     }
 }
@@ -350,7 +350,7 @@ fn a_forgotten_owner_is_seen() {
 
 #[test]
 fn a_forgotten_owner_is_seen_on_a_gpu() {
-    if let Some(_turn) = turn("a_forgotten_owner_is_seen_on_a_gpu") {
+    if let Some(_turn) = turn() {
         assert_a_forgotten_owner_is_seen(open());
     }
 }

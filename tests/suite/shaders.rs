@@ -1,6 +1,6 @@
 //! Reads every shader without a GPU: the registry and the folder agree, headers are there, every
 //! variant that is dispatched validates with the portable capabilities, keeps to the portable
-//! budget and translates for Vulkan, Metal and DX12. `tint` judges as well where it is installed.
+//! budget and translates for Vulkan, Metal and DX12. `tint` checks them too if it is installed.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,13 +14,14 @@ use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy, Layouter};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage};
 
-use crate::recorded;
+use crate::support::recorded;
+use crate::support::{TempFolder, skip};
 
 /// The portable budget.
 const INVOCATIONS: u32 = 256;
 const WORKGROUP_BYTES: u32 = 16 << 10;
 const STORAGE_BINDINGS: usize = 8;
-/// What a kernel says that multiplies cooperative matrices.
+/// The directive of kernels that multiply cooperative matrices.
 const MATRICES: &str = "enable wgpu_cooperative_matrix";
 
 fn root() -> PathBuf {
@@ -80,7 +81,7 @@ fn resolve(text: &str, constants: &[(&str, f64)]) -> Result<Resolved, String> {
     Ok(Resolved { module, info, special: !capabilities.is_empty(), matrices })
 }
 
-/// Holds a module against the portable budget.
+/// Checks a module against the portable budget.
 fn check_budget(resolved: &Resolved) -> Result<(), String> {
     let module = &resolved.module;
     let mut layouter = Layouter::default();
@@ -231,8 +232,8 @@ fn named<E: std::fmt::Display>(
     }
 }
 
-/// What a kernel's header must say: a comment above the parameters with the CPU twin, which must
-/// exist.
+/// Checks a kernel's header: a comment above the parameters that names the grid and the CPU twin,
+/// which must exist.
 fn check_header(text: &str) -> Result<(), String> {
     let header: Vec<&str> = text
         .lines()
@@ -271,7 +272,7 @@ fn stems(folder: &Path) -> BTreeSet<String> {
         .map(|path| {
             assert!(
                 path.extension().is_some_and(|extension| extension == "wgsl"),
-                "{} is no shader",
+                "{} is not a shader",
                 path.display()
             );
             path.file_stem().expect("a file has a name").to_string_lossy().into_owned()
@@ -345,7 +346,7 @@ fn check_grid(text: &str) -> Result<(), String> {
 }
 
 #[test]
-fn every_shader_minds_folded_grids() {
+fn every_shader_supports_folded_grids() {
     for kernel in kernels() {
         check_grid(kernel.text()).unwrap_or_else(|error| panic!("{}.wgsl: {error}", kernel.name()));
     }
@@ -409,12 +410,11 @@ fn the_checks_can_fail() {
 }
 
 #[test]
-fn tint_agrees_where_it_is_installed() {
-    let folder = std::env::temp_dir().join(format!("csae-tint-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
+fn tint_accepts_every_variant() {
+    let folder = TempFolder::new("tint");
     let mut failures = Vec::new();
     let texts = |(kernel, constants): (Kernel, Vec<_>)| {
-        // Cooperative matrices are wgpu's own and unknown to tint: it judges what is around them.
+        // Cooperative matrices are wgpu's own and unknown to tint: it checks the code around them.
         let emulated = Storage { emulated: true, ..Storage::default() };
         let storages = [emulated, Storage { half: true, ..emulated }];
         storages.map(|storage| (kernel, Source::with(kernel, storage).text, constants.clone()))
@@ -422,7 +422,7 @@ fn tint_agrees_where_it_is_installed() {
     for (i, (kernel, text, constants)) in
         recorded::variants().into_iter().flat_map(texts).enumerate()
     {
-        let path = folder.join(format!("{}_{i}.wgsl", kernel.name()));
+        let path = folder.path(&format!("{}_{i}.wgsl", kernel.name()));
         // naga takes subgroups without being asked to.
         let enabled = if text.contains("subgroupBroadcast") { "enable subgroups;\n" } else { "" };
         std::fs::write(&path, format!("{enabled}{text}")).unwrap();
@@ -436,7 +436,7 @@ fn tint_agrees_where_it_is_installed() {
         let output = match command.arg(&path).output() {
             Ok(output) => output,
             Err(error) => {
-                eprintln!("skipped: tint cannot be run ({error})");
+                skip(&format!("tint cannot be run ({error})"));
                 break;
             }
         };
@@ -448,6 +448,5 @@ fn tint_agrees_where_it_is_installed() {
             ));
         }
     }
-    std::fs::remove_dir_all(&folder).unwrap();
     report(&failures);
 }

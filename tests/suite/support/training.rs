@@ -1,4 +1,4 @@
-//! Short trainings on data that is drawn on the spot, through the step that `csae train` records.
+//! Short trainings on generated data, through the step that `csae train` records.
 
 use csae::internals::device::{Allocation, Device, Program};
 use csae::internals::error::Result;
@@ -18,7 +18,7 @@ const IMAGES: usize = 12;
 const ROWS: usize = 4;
 
 /// A model with everything in it that could make runs differ, at odd sizes: overlapping pooling,
-/// dropout, L1, revival, clipping, Adam.
+/// dropout, L1, resurrected units, clipping, Adam.
 pub const SMALL: &str = r#"
 seed = 5
 [model]
