@@ -177,7 +177,7 @@ fn broken_npy_and_cifar_files() {
 fn flags_refused(name: &str, cases: &[(&str, &[&str])]) {
     let folder = TempFolder::new(name);
     for (flags, words) in cases {
-        // Each flag may be given once.
+        // A flag can be given only once.
         let mut train = Command::train("digits").flags(flags).quiet();
         if !flags.contains("--device") {
             train = train.on_cpu();

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::support::images::{SHAPES, Shapes, shapes, voc_annotation};
 use crate::support::json::{number, numbers};
+use crate::support::models::pyramid;
 use crate::support::{Command, TempFolder, gpu, is_file, text};
 
 /// Trains a detector on images of shapes.
@@ -173,13 +174,17 @@ fn wrong_options_of_a_training_are_refused() {
 }
 
 #[test]
-fn evaluation_and_prediction_refuse_a_model_without_a_detector() {
-    let folder = TempFolder::new("detect-encoder");
-    let shapes = shapes(&folder, "voc", 8);
-    let encoder = encoder(&folder, &shapes);
-    let eval = Command::new("detect eval").arg(&encoder).arg(&shapes.root).on_cpu().quiet();
+fn evaluation_refuses_a_model_without_a_detector() {
+    let Shapes { root, .. } = &trained().shapes;
+    let eval = Command::new("detect eval").arg(pyramid()).arg(root).on_cpu().quiet();
     eval.fails(2, &["csae detect train"]);
-    let predict = Command::new("detect predict").arg(&encoder).arg(&shapes.root);
+}
+
+#[test]
+fn a_threshold_of_scores_above_1_is_refused() {
+    let folder = TempFolder::new("detect-score");
+    let Trained { shapes, run, .. } = trained();
+    let predict = Command::new("detect predict").arg(run).arg(&shapes.root);
     predict.out(folder.path("out")).flags("--score 2").on_cpu().quiet().fails(2, &["--score 2"]);
 }
 

@@ -33,7 +33,8 @@ fn config() -> Config {
     Config::parse(preset_text("article").unwrap(), "article", &set).unwrap()
 }
 
-/// Trains in a folder. The adapter must answer within `patience`; `after` is called after each step.
+/// Trains in a folder. The adapter must answer within `patience`. `after` is called after each
+/// step.
 fn train(
     device: &mut Device,
     path: &str,

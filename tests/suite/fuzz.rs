@@ -1,16 +1,17 @@
-//! Mutated files for every reader of bytes that come from elsewhere: IDX, CIFAR, npy, pictures,
-//! model files, checkpoints, TOML. None may panic, take a second, or more than a gigabyte at once.
+//! Mutated files for every reader of foreign bytes: IDX, CIFAR, npy, pictures, model files,
+//! checkpoints, TOML. A reader must not panic, take a second, or allocate a gigabyte at once.
 //!
-//! Each run draws `CSAE_FUZZ` inputs (default 4,000) from `CSAE_FUZZ_SEED` (default 1). A long run,
+//! Each run makes `CSAE_FUZZ` inputs (default 4,000) from `CSAE_FUZZ_SEED` (default 1). A long run,
 //! with memory bounded to 1.3 GB for the whole process, so that no allocation can be larger than 1
 //! GB:
 //!
 //! ```text
-//! (ulimit -v 1300000; CSAE_GPU=off CSAE_FUZZ=10000000 CSAE_FUZZ_SEED=2 cargo test --release --test suite fuzz -- --nocapture)
+//! export CSAE_GPU=off CSAE_FUZZ=10000000 CSAE_FUZZ_SEED=2
+//! (ulimit -v 1300000; cargo test --release --test suite fuzz -- --nocapture)
 //! ```
 //!
-//! What fails is written to `tests/fuzz_corpus/`, whose files are seeds of every run: a case that
-//! was found once stays a test. Their names begin with the reader's name.
+//! Inputs that fail are written to `tests/fuzz_corpus/`. Its files are seeds of every run, so a case
+//! that was found once stays a test. Their names begin with the reader's name.
 
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};

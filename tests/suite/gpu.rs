@@ -459,6 +459,23 @@ fn many_workgroups_make_the_same_selection_as_one() {
     );
 }
 
+/// A model of one filter, for images of one side.
+const LARGE: &str = r#"
+[model]
+code = "code"
+input = [1, SIDE, SIDE]
+[[model.layers]]
+name = "code"
+op = "conv2d"
+filters = 1
+kernel = 1
+[[model.layers]]
+name = "decoder"
+op = "conv_transpose2d"
+filters = "input"
+kernel = 1
+"#;
+
 #[test]
 fn atoms_are_decoded_one_at_a_time_if_two_do_not_fit_a_binding() {
     let Some(_turn) = turn() else { return };
@@ -468,10 +485,7 @@ fn atoms_are_decoded_one_at_a_time_if_two_do_not_fit_a_binding() {
     if side > 8192 {
         return skip(&format!("a binding of {} elements", device.max_elements()));
     }
-    let text = format!(
-        "[model]\ncode = \"code\"\ninput = [1, {side}, {side}]\n[[model.layers]]\nname = \"code\"\nop = \"conv2d\"\nfilters = 1\n\
-         kernel = 1\n[[model.layers]]\nname = \"decoder\"\nop = \"conv_transpose2d\"\nfilters = \"input\"\nkernel = 1\n"
-    );
+    let text = LARGE.replace("SIDE", &side.to_string());
     let config = Config::parse(&text, "a large model", &[]).unwrap();
     let graph = Graph::new(&config.model, Dims::new(1, side, side)).unwrap();
     let store = Store::new(&mut device, &graph, Purpose::Infer).unwrap();

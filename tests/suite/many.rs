@@ -1,5 +1,5 @@
-//! A long training on a folder of many JPEGs of mixed sizes, observed from outside. It takes minutes
-//! and needs 1 GB of disk, so it is run by hand:
+//! A long training on a folder of many JPEGs of mixed sizes, observed from outside. It takes
+//! minutes and needs 1 GB of disk, so it is run by hand:
 //!
 //!     cargo test --release --test suite many -- --ignored --nocapture
 //!

@@ -1,5 +1,5 @@
-//! `csae denoise`, `csae inpaint` and `csae upscale`, their training (`--task`) and their evaluation
-//! (`csae eval --protocol`).
+//! `csae denoise`, `csae inpaint` and `csae upscale`, their training (`--task`) and their
+//! evaluation (`csae eval --protocol`).
 
 use std::path::Path;
 use std::sync::OnceLock;

@@ -28,17 +28,17 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A module whose overrides have values.
+/// A module with values for its overrides.
 struct Resolved {
     module: Module,
     info: ModuleInfo,
-    /// It needs more than what is portable.
+    /// Whether it needs capabilities that are not portable.
     special: bool,
-    /// It multiplies cooperative matrices.
+    /// Whether it multiplies cooperative matrices.
     matrices: bool,
 }
 
-/// A kernel's text in every form that an adapter may be given.
+/// A kernel's text in every form that an adapter can need.
 fn forms(kernel: Kernel) -> Vec<String> {
     let half = Storage { half: true, ..Storage::default() };
     let storages = [
@@ -58,8 +58,7 @@ fn forms(kernel: Kernel) -> Vec<String> {
 /// Parses and validates WGSL and gives its overrides their values.
 fn resolve(text: &str, constants: &[(&str, f64)]) -> Result<Resolved, String> {
     let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
-    // What an adapter must offer beyond the portable: subgroups where they are named, integers of
-    // 64 bits where they stand.
+    // Capabilities beyond the portable ones: subgroups and 64-bit integers, if the text uses them.
     let mut capabilities = Capabilities::empty();
     capabilities.set(Capabilities::SUBGROUP, text.contains("subgroupBroadcast"));
     capabilities.set(Capabilities::SHADER_INT64, text.contains("u64"));
@@ -151,8 +150,7 @@ fn translate(Resolved { module, info, special, matrices }: &Resolved) -> Result<
         }
     }
     if *matrices {
-        // Metal's are of 8 by 8 and naga's HLSL has none, so that wgpu offers such matrices through
-        // Vulkan alone.
+        // wgpu offers these matrices only with Vulkan: Metal has 8x8 matrices, and naga's HLSL has none.
         return Ok(());
     }
     let (mut options, pipeline) = metal(module, entry);
@@ -180,16 +178,21 @@ fn translate(Resolved { module, info, special, matrices }: &Resolved) -> Result<
     Ok(())
 }
 
-/// Metal's slots, one a binding in order of declaration and one for the sizes of runtime arrays.
+/// Slots for Metal: one for each binding in order of declaration, and one for the sizes of runtime
+/// arrays.
 fn metal(module: &Module, entry: &str) -> (msl::Options, msl::PipelineOptions) {
     let bound: Vec<_> = module
         .global_variables
         .iter()
         .filter_map(|(_, variable)| variable.binding.map(|at| (at, variable.space)))
         .collect();
+    let written = |space: AddressSpace| {
+        let store = naga::StorageAccess::STORE;
+        matches!(space, AddressSpace::Storage { access } if access.contains(store))
+    };
     let target = |slot: usize, space: AddressSpace| msl::BindTarget {
         buffer: Some(slot as u8),
-        mutable: matches!(space, AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE)),
+        mutable: written(space),
         ..msl::BindTarget::default()
     };
     let resources =
@@ -219,7 +222,7 @@ fn metal(module: &Module, entry: &str) -> (msl::Options, msl::PipelineOptions) {
     (options, pipeline)
 }
 
-/// Fails unless the one entry point was written under a name that the text holds.
+/// Fails unless the only entry point has a name that is in the text.
 fn named<E: std::fmt::Display>(
     text: &str,
     names: &[Result<String, E>],
@@ -261,7 +264,7 @@ fn check_header(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Stems of the `.wgsl` files right in a folder; anything else there is an error.
+/// Stems of the `.wgsl` files directly in a folder. Other files are an error.
 fn stems(folder: &Path) -> BTreeSet<String> {
     let entries =
         std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
@@ -291,7 +294,7 @@ fn includes(text: &str) -> BTreeSet<String> {
         .flat_map(str::split_whitespace))
 }
 
-/// Two sets of names that must be one.
+/// Fails unless two sets of names are equal.
 fn same(what: &str, found: &BTreeSet<String>, wanted: &BTreeSet<String>) -> Result<(), String> {
     let differing: Vec<&String> = found.symmetric_difference(wanted).collect();
     if differing.is_empty() {
@@ -313,9 +316,13 @@ fn no_shader_is_an_orphan() {
     same("shaders/common and the registry", &common, &set(Source::common_names())).unwrap();
     let mut included: BTreeSet<String> =
         kernels().flat_map(|kernel| includes(kernel.text())).collect();
-    // Taken in place of another.
+    // These replace others.
     included.extend(["fours_int64", "map_half", "matrix_emulated"].map(str::to_owned));
     same("shaders/common and what kernels include", &common, &included).unwrap();
+}
+
+#[test]
+fn an_orphan_is_found() {
     let error = same("both", &set(["a", "orphan"]), &set(["a"])).unwrap_err();
     assert!(error.contains("orphan"), "{error}");
 }
@@ -330,13 +337,17 @@ fn every_shader_has_a_header() {
         })
         .collect();
     report(&failures);
+}
+
+#[test]
+fn a_missing_header_and_a_missing_twin_are_found() {
     assert!(check_header("//!include grid\n@compute fn main() {}").is_err());
     assert!(
         check_header("// y = x\n// Grid: one.\n// Twin: X in src/reference/nothing.rs.\n").is_err()
     );
 }
 
-/// A grid may be folded into two dimensions: only `common/grid.wgsl` knows how.
+/// A grid can be folded into two dimensions: only `common/grid.wgsl` knows how.
 fn check_grid(text: &str) -> Result<(), String> {
     let direct = ["global_invocation_id", "group.x", "group.y", "group.z", "groups.x"];
     direct
@@ -350,6 +361,10 @@ fn every_shader_supports_folded_grids() {
     for kernel in kernels() {
         check_grid(kernel.text()).unwrap_or_else(|error| panic!("{}.wgsl: {error}", kernel.name()));
     }
+}
+
+#[test]
+fn an_index_from_an_unfolded_grid_is_found() {
     assert!(check_grid("let i = group.x * 64u + local;").is_err());
 }
 
@@ -372,10 +387,11 @@ fn every_variant_validates_and_translates() {
 }
 
 #[test]
-fn the_checks_can_fail() {
+fn invalid_and_unportable_shaders_are_found() {
     let kernel = |declarations: &str, size: u32, body: &str| {
         format!(
-            "override SIZE: u32 = 1u;\n{declarations}\n@compute @workgroup_size({size}) fn main() {{ {body} }}"
+            "override SIZE: u32 = 1u;\n{declarations}\n\
+             @compute @workgroup_size({size}) fn main() {{ {body} }}"
         )
     };
     let fails = |text: &str, constants: &[(&str, f64)], what: &str| {
@@ -423,7 +439,7 @@ fn tint_accepts_every_variant() {
         recorded::variants().into_iter().flat_map(texts).enumerate()
     {
         let path = folder.path(&format!("{}_{i}.wgsl", kernel.name()));
-        // naga takes subgroups without being asked to.
+        // naga accepts subgroups without this directive.
         let enabled = if text.contains("subgroupBroadcast") { "enable subgroups;\n" } else { "" };
         std::fs::write(&path, format!("{enabled}{text}")).unwrap();
         let values: Vec<String> =

@@ -68,7 +68,7 @@ pub fn newest_checkpoint(run: &str) -> Option<PathBuf> {
     checkpoints(run).into_iter().rfind(complete)
 }
 
-/// What is in a folder, in order of names; nothing if there is no folder.
+/// The entries of a folder, in order of names; none if there is no folder.
 pub fn list(folder: impl AsRef<Path>) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     let mut found: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
