@@ -297,7 +297,7 @@ mod tests {
             Call::NAMES.iter().filter(|name| !timed.contains(*name)).collect();
         assert!(
             without.is_empty(),
-            "operations without a bench in src/bench/singles.rs: {without:?}"
+            "operations without a bench; add `alone` to their `impl Work`: {without:?}"
         );
         for bench in &benches {
             assert!(

@@ -60,8 +60,8 @@ pub trait AnnotatedTask {
     /// Numbers of the best validation that are reported: (name in the log, name for people).
     const REPORTED: &'static [(&'static str, &'static str)];
 
-    /// Opens the images that a configuration names. The model has so many channels, and these
-    /// classes; without classes they come from the annotations.
+    /// Opens the images that a configuration names, for a model with this number of channels and
+    /// these classes. Without classes, the annotations name them.
     ///
     /// # Errors
     /// When images or annotations cannot be read.

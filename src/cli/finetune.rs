@@ -457,7 +457,7 @@ fn member(
     Ok(train(common, device, (config, graph), data, budget, begin)?.1)
 }
 
-/// What is left of a curve whose training was stopped.
+/// The message for a curve whose training was interrupted.
 fn stopped(error: anyhow::Error, out: &Path, curve: &Curve, args: &FinetuneArgs) -> anyhow::Error {
     if error.downcast_ref::<Interrupted>().is_none() {
         return error;

@@ -237,7 +237,7 @@ impl Common {
         Ok(device)
     }
 
-    /// The user's kernel table for an adapter, if it may be used.
+    /// The user's kernel table for an adapter, if it is enabled.
     fn table(&self, adapter: &Adapter) -> csae::internals::error::Result<Option<Tuned>> {
         let identity = adapter.identity();
         let path = Tuned::path(&identity).filter(|_| self.kernels == Kernels::Auto);
@@ -281,10 +281,10 @@ impl Common {
     }
 
     /// Warns if the test images are the training images.
-    pub fn say_same(&self, learned: &str, judged: Option<&String>) {
+    pub fn say_same(&self, learned: &str, tested: Option<&String>) {
         let whole =
             |source: &str| Path::new(source).canonicalize().unwrap_or_else(|_| source.into());
-        if judged.is_some_and(|judged| whole(judged) == whole(learned)) {
+        if tested.is_some_and(|tested| whole(tested) == whole(learned)) {
             self.say(
                 "note: testing on the training images; these numbers do not measure generalization",
             );
@@ -473,7 +473,7 @@ fn out_raw(bytes: &[u8]) {
     }
 }
 
-/// Checks that a file may be written.
+/// Checks that a file can be written.
 ///
 /// # Errors
 /// If it exists and `force` is not set.

@@ -15,13 +15,13 @@ use super::learning::Begin;
 use super::training::Job;
 use super::{CommandArgs, Common};
 
-/// Go on with a run where it stopped.
+/// Continue a run where it stopped.
 ///
-/// Continues from the last checkpoint in the run's folder, or from the start if there is none yet,
-/// on the device that the run began on. What comes out has the same bytes as a run that was never
-/// stopped; on another device, named by --device, bytes may differ. A finished run is left as it
-/// is, unless --epochs or --steps extend it: the learning rate's schedule then is that of the new
-/// total from where it goes on.
+/// Continues from the last checkpoint in the run's folder, or from the start if the run has none,
+/// on the device that the run began on. The model has the same bytes as that of a run that was
+/// never stopped; on another device, named by --device, the bytes can differ. A finished run does
+/// not change, unless --epochs or --steps extend it: from there on, the learning rate follows the
+/// schedule of the new length.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae resume runs/001
@@ -30,10 +30,10 @@ use super::{CommandArgs, Common};
 pub struct ResumeArgs {
     /// The run's folder
     run: PathBuf,
-    /// Passes over the data in all, instead of those that the run began with
+    /// Total number of epochs [default: that of the run]
     #[arg(long, value_name = "N")]
     epochs: Option<f64>,
-    /// Steps in all, whatever the epochs
+    /// Total number of steps; replaces the number of epochs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
     #[command(flatten)]
@@ -120,7 +120,7 @@ fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
         };
         return go_on(&args.common, &config, &to_load, budget, begin);
     }
-    // What was streamed still is: that decides which images validation looks at.
+    // Images that were streamed are streamed again: that decides which images validate.
     let mut job = Job::new(to_load, budget.unwrap_or_default())?;
     job.config.data.source.clone_from(&config.data.source);
     job.config.data.validation_source.clone_from(&config.data.validation_source);

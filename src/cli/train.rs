@@ -44,15 +44,15 @@ pub struct TrainArgs {
     /// Model to begin with: its parameters are taken where they fit by name and shape
     #[arg(long, value_name = "MODEL")]
     from: Option<String>,
-    /// Images of a step
+    /// Number of samples in a step
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
-    /// Take each batch in so many equal parts and average their gradients: less memory, the same
-    /// result within rounding
+    /// Split each batch into this many equal parts and average their gradients: less memory, the
+    /// same result within rounding
     #[arg(long, value_name = "N")]
     accumulate: Option<usize>,
-    /// f16: what layers give each other in half precision, where the adapter has it; half the
-    /// memory, weights and sums stay f32
+    /// Number format of layer outputs and their gradients; f16 halves their memory on adapters that
+    /// support it. Weights and sums stay f32
     #[arg(long, value_name = "f32|f16")]
     precision: Option<String>,
     /// Passes over the data

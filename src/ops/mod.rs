@@ -15,6 +15,7 @@ mod corrupt;
 mod data;
 mod detection;
 mod elementwise;
+mod hurdle;
 mod local_contrast;
 mod loss;
 mod mask;
@@ -35,6 +36,7 @@ pub use activation::{Activation, ActivationName};
 pub use alone::{Alone, Buffers, Fill};
 pub use data::{Augment, Draw};
 pub use detection::{CELL, SIZES};
+pub use hurdle::{HURDLE_OUTPUTS, HURDLE_VALUES, Hurdle, UnitLoss};
 pub use loss::LossKind;
 pub use reduce::{SCALAR_PARTIALS, WINDOW};
 
@@ -54,6 +56,7 @@ macro_rules! operations {
             loss: Loss, CrossEntropy, L1Penalty, KlPenalty;
             segmentation: PixelCrossEntropy, Dice;
             detection: GridDetection;
+            hurdle: HurdleLoss;
             reduce: ChannelSum, CountNonzero, SumSquares;
             revive: FiringUpdate, IdleUpdate, IdleOnly, Revive;
             optimizer: ClipGrads, Sgd, Adam, Lion;

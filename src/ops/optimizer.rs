@@ -34,7 +34,7 @@ impl Work for ClipGrads {
 
     fn alone(n: usize) -> Vec<Alone<Self>> {
         let one = Alone::new(|m| {
-            // As many parameters as the maps of a batch have elements.
+            // One parameter for each element of the maps of a batch.
             let len = n * MAPS.len();
             // The norm (0.7 at most) is below the limit, so that gradients do not shrink from run
             // to run.
@@ -92,7 +92,7 @@ impl Work for Adam {
 
     fn alone(n: usize) -> Vec<Alone<Self>> {
         let one = Alone::new(|m| {
-            // As many parameters as the maps of a batch have elements.
+            // One parameter for each element of the maps of a batch.
             let len = n * MAPS.len();
             let ([grads, weights], [first, v]) = (m.two(len), m.two(len));
             Self {
@@ -129,6 +129,24 @@ impl Work for Lion {
 
     fn sizes(&self) -> String {
         self.weights.len.to_string()
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            // One parameter for each element of the maps of a batch.
+            let len = n * MAPS.len();
+            let ([grads, weights], moment) = (m.two(len), m.real(len));
+            Self {
+                grad_scale: 1.0,
+                beta1: 0.9,
+                beta2: 0.99,
+                weight_decay: 0.0,
+                grads,
+                weights,
+                m: moment,
+            }
+        });
+        vec![one]
     }
 }
 

@@ -200,7 +200,7 @@ impl Prior {
         if !valid {
             return Err(damaged(&"its header is inconsistent"));
         }
-        let sizes = Sizes { units: depth, told: clusters, hidden: header.hidden };
+        let sizes = Sizes { units: depth, conditions: clusters, hidden: header.hidden };
         let (input, output) = (sizes.input(), sizes.output());
         let gaussian = components(
             &read("gaussian.mean", &[depth])?,
@@ -247,6 +247,7 @@ impl Prior {
 mod tests {
     use super::*;
     use crate::data::Labels;
+    use crate::device::Device;
     use crate::priors::codes::Codes;
     use crate::rng::Stream;
     use crate::testing::Folder;
@@ -261,7 +262,7 @@ mod tests {
         let folder = Folder::new("prior");
         let path = path_of(&folder.path);
         for codes in [codes.clone(), Codes { labels: None, ..codes }] {
-            let prior = Prior::fit(&codes, "abc", None, 0, |_| {}).unwrap();
+            let prior = Prior::fit(&mut Device::cpu(), &codes, "abc", None, 0, |_| {}).unwrap();
             prior.save(&path).unwrap();
             assert_eq!(Prior::load(&path, "abc").unwrap(), prior);
         }

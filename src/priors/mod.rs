@@ -7,3 +7,4 @@ mod masked;
 pub mod mixture;
 pub mod prior;
 pub mod sparse;
+mod training;

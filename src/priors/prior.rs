@@ -3,6 +3,7 @@
 
 use rayon::prelude::*;
 
+use crate::device::Device;
 use crate::error::{Error, Result, did_you_mean};
 use crate::priors::codes::Codes;
 use crate::priors::mixture::{Mixture, MixtureScore};
@@ -100,11 +101,14 @@ pub fn fitting_bytes(units: usize, codes: usize, components: usize) -> u64 {
 
 impl Prior {
     /// Fits the three priors to the codes of the model with this hash. `components` is the number
-    /// of mixture components; `None` chooses it by the Bayesian information criterion.
+    /// of mixture components; `None` chooses it by the Bayesian information criterion. The device
+    /// trains the sparse prior.
     ///
     /// # Errors
-    /// When there are fewer than 32 codes, no unit fires, or the codes are not finite.
+    /// When there are fewer than 32 codes, no unit fires, the codes are not finite, or the device
+    /// fails or has no memory for the training.
     pub fn fit(
+        device: &mut Device,
         codes: &Codes,
         model: &str,
         components: Option<usize>,
@@ -141,9 +145,9 @@ impl Prior {
             mixture: Mixture::fit(codes, components, seed, |class, score| {
                 progress(FitProgress::Mixture(class, score))
             })?,
-            sparse: SparsePrior::fit(codes, seed, |step, steps, loss| {
+            sparse: SparsePrior::fit(device, codes, seed, |step, steps, loss| {
                 progress(FitProgress::Sparse(step, steps, loss))
-            }),
+            })?,
         })
     }
 
@@ -286,7 +290,7 @@ mod tests {
         };
         let codes =
             Codes { units: 3, values: values.collect(), labels: labelled.then_some(labels) };
-        Prior::fit(&codes, "hash", None, 0, |_| {}).unwrap()
+        Prior::fit(&mut Device::cpu(), &codes, "hash", None, 0, |_| {}).unwrap()
     }
 
     #[test]
@@ -360,11 +364,17 @@ mod tests {
     fn too_few_codes_and_dead_codes_are_refused() {
         let codes = Codes { units: 2, values: vec![0.0; 80], labels: None };
         assert!(
-            Prior::fit(&codes, "", None, 0, |_| {}).unwrap_err().to_string().contains("no unit")
+            Prior::fit(&mut Device::cpu(), &codes, "", None, 0, |_| {})
+                .unwrap_err()
+                .to_string()
+                .contains("no unit")
         );
         let few = Codes { units: 2, values: vec![1.0; 8], labels: None };
         assert!(
-            Prior::fit(&few, "", None, 0, |_| {}).unwrap_err().to_string().contains("4 images")
+            Prior::fit(&mut Device::cpu(), &few, "", None, 0, |_| {})
+                .unwrap_err()
+                .to_string()
+                .contains("4 images")
         );
     }
 }

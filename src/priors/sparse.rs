@@ -6,11 +6,13 @@
 //! strength. This is a hurdle model (Cragg 1971) for every unit. So the probability of a code is
 //! exact, and sampled codes have units that are exactly 0.
 
-use rayon::prelude::*;
-
+use crate::device::Device;
+use crate::error::Result;
+use crate::ops::{HURDLE_OUTPUTS, HURDLE_VALUES, Hurdle};
 use crate::priors::codes::{Codes, k_means, nearest};
-use crate::priors::masked::{Adam, Masked, SAYS, Sizes, Walk};
+use crate::priors::masked::{Masked, Sampler, Sizes};
 use crate::priors::mixture::sample_index;
+use crate::priors::training::{self, Rows};
 use crate::rng::Stream;
 
 /// Minimum mean number of codes in a cluster. With fewer, clusters fit single codes.
@@ -19,20 +21,13 @@ const CLUSTER_CODES: usize = 256;
 const MAX_CLUSTERS: usize = 160;
 /// Hidden units of the network: (per unit of the code, maximum).
 const HIDDEN: (usize, usize) = (4, 512);
-/// (minimum, maximum) batch size. It is a sixteenth of the codes within these limits.
-const BATCH: (usize, usize) = (64, 512);
-/// Number of training steps. Batches grow with the number of codes, so that a fixed number of steps
-/// sees few codes about as often as many.
-const STEPS: usize = 2400;
-/// Number of evaluations on held-out codes during training.
-const EVALUATIONS: usize = 16;
 /// Held-out codes: one in (first), at most (second).
 const HELD_OUT: (usize, usize) = (16, 4096);
-/// (peak learning rate, steps of linear warm-up to it).
-const RATE: (f32, usize) = (2e-3, 100);
-/// (minimum, maximum) of the logarithm of a predicted standard deviation, on the scale of
-/// standardised roots. The minimum keeps densities finite when a strength is predicted exactly.
-const LOG_STD: (f32, f32) = (-4.0, 2.0);
+/// The distribution of the standardised root of a unit. Logarithms of standard deviations are at
+/// least −4, which keeps densities finite when a strength is predicted exactly, and at most 2, far
+/// above the 0 of a prediction that knows nothing. The pull is weak against gradients of the
+/// likelihood, which are of order 1.
+pub(super) const HURDLE: Hurdle = Hurdle { log_std: (-4.0, 2.0), pull: 0.1 };
 
 /// Number of statistics of a unit.
 pub const UNIT: usize = 5;
@@ -66,8 +61,8 @@ pub struct HeldOutLoss {
 
 /// The two network inputs of a unit: whether it fires, minus its firing rate, and its standardised
 /// root.
-fn given(value: f32, [rate, mean, spread, ..]: [f32; UNIT]) -> [f32; 2] {
-    if value == 0.0 { [-rate, 0.0] } else { [1.0 - rate, (root(value) - mean) / spread] }
+pub(super) fn unit_values(value: f32, [rate, mean, std, ..]: [f32; UNIT]) -> [f32; HURDLE_VALUES] {
+    if value == 0.0 { [-rate, 0.0] } else { [1.0 - rate, (root(value) - mean) / std] }
 }
 
 /// Signed root of a value. The distribution of strengths is skewed, that of their roots less.
@@ -77,66 +72,6 @@ fn root(value: f32) -> f32 {
 
 fn roots(rows: &[f32]) -> Vec<f32> {
     rows.iter().map(|value| root(*value)).collect()
-}
-
-/// Makes the inputs of the network.
-struct Rows<'a> {
-    codes: &'a Codes,
-    prior: &'a SparsePrior,
-    /// Cluster of each code.
-    group: &'a [u32],
-}
-
-impl Rows<'_> {
-    /// The inputs for the codes with these indices.
-    fn inputs(&self, numbers: &[usize]) -> Vec<f32> {
-        let Sizes { units, .. } = self.prior.network.sizes;
-        let width = self.prior.network.sizes.input();
-        let mut x = vec![0.0; numbers.len() * width];
-        for (x, number) in x.chunks_exact_mut(width).zip(numbers) {
-            let code = &self.codes.values[number * units..(number + 1) * units];
-            for (i, (unit, numbers)) in self.prior.order.iter().zip(&self.prior.units).enumerate() {
-                [x[i], x[units + i]] = given(code[*unit as usize], *numbers);
-            }
-            x[2 * units + self.group[*number] as usize] = 1.0;
-        }
-        x
-    }
-}
-
-/// Both parts of the loss, summed over rows, from the inputs and outputs of the network; and the
-/// gradient by the outputs.
-fn loss(sizes: Sizes, x: &[f32], outputs: &[f32]) -> (HeldOutLoss, Vec<f32>) {
-    let (units, width) = (sizes.units, sizes.input());
-    let mut gradients = vec![0.0; outputs.len()];
-    let (mut fires, mut strength) = (0.0_f64, 0.0_f64);
-    for ((x, o), d) in x
-        .chunks_exact(width)
-        .zip(outputs.chunks_exact(sizes.output()))
-        .zip(gradients.chunks_exact_mut(sizes.output()))
-    {
-        for i in 0..units {
-            // The first input of a unit is above 0 if it fires and below 0 otherwise, since its
-            // rate is strictly between 0 and 1.
-            let (on, y) = (x[i] > 0.0, x[units + i]);
-            let logit = o[i];
-            let probability = 1.0 / (1.0 + (-logit).exp());
-            let wrong = if on { -logit } else { logit };
-            fires += f64::from(wrong.max(0.0) + (-wrong.abs()).exp().ln_1p());
-            d[i] = probability - f32::from(u8::from(on));
-            if on {
-                let free = o[2 * units + i];
-                let log_std = free.clamp(LOG_STD.0, LOG_STD.1);
-                let error = (y - o[units + i]) * (-log_std).exp();
-                strength += f64::from(log_std + 0.5 * error * error);
-                d[units + i] = -error * (-log_std).exp();
-                // The loss is constant beyond a limit; a weak gradient pulls the output back.
-                d[2 * units + i] =
-                    if log_std == free { 1.0 - error * error } else { 0.1 * (free - log_std) };
-            }
-        }
-    }
-    (HeldOutLoss { fires, strength }, gradients)
 }
 
 /// The cluster of each code; the probability and class of each cluster; the cluster centres.
@@ -168,28 +103,30 @@ fn cluster(codes: &Codes, stream: &mut Stream) -> Clustering {
 impl SparsePrior {
     /// Sizes of the network for this number of units and clusters.
     fn sizes(units: usize, clusters: usize) -> Sizes {
-        Sizes { units, told: clusters, hidden: (HIDDEN.0 * units).min(HIDDEN.1) }
+        Sizes { units, conditions: clusters, hidden: (HIDDEN.0 * units).min(HIDDEN.1) }
     }
 
     /// Memory in bytes for fitting, besides the codes.
     pub fn bytes(units: usize, codes: usize) -> u64 {
         let sizes = Self::sizes(units, MAX_CLUSTERS);
-        // The network, the roots of the codes, and inputs and outputs of a batch.
-        Masked::bytes(sizes, BATCH.1)
-            + 4 * (codes * units) as u64
-            + (4 * BATCH.1 * (sizes.input() + 2 * sizes.output())) as u64
+        // The roots of the codes, for clustering, and training.
+        4 * (codes * units) as u64 + training::bytes(sizes, codes)
     }
 
     /// Fits the prior to codes. `progress` is called with the step, the number of steps, and the
-    /// loss on held-out codes.
+    /// loss on held-out codes. The device trains the network.
+    ///
+    /// # Errors
+    /// When the device fails or has no memory for the training.
     pub fn fit(
+        device: &mut Device,
         codes: &Codes,
         seed: u64,
-        mut progress: impl FnMut(usize, usize, HeldOutLoss),
-    ) -> Self {
+        progress: impl FnMut(usize, usize, HeldOutLoss),
+    ) -> Result<Self> {
         let (n, units) = (codes.len(), codes.units);
         let mut stream = Stream::new(seed, "sparse prior");
-        let (group, weights, classes, centres) = cluster(codes, &mut stream);
+        let (clusters, weights, classes, centres) = cluster(codes, &mut stream);
         // Firing count, then sum, sum of squares, minimum and maximum of the roots of each unit.
         let mut numbers = vec![[0.0, 0.0, 0.0, f64::INFINITY, f64::NEG_INFINITY]; units];
         for row in codes.values.chunks_exact(units) {
@@ -209,7 +146,7 @@ impl SparsePrior {
             let [fired, sum, squares, min, max] = numbers[*unit as usize];
             let mean = sum / fired.max(1.0);
             let std = (squares / fired.max(1.0) - mean * mean).max(0.0).sqrt();
-            // Strictly between 0 and 1, so that `given` distinguishes a unit that fires and the
+            // Strictly between 0 and 1, so that `unit_values` distinguishes a unit that fires and the
             // logit is finite.
             let rate = (fired / n as f64).clamp(1e-4, 1.0 - 1e-4);
             let [min, max] = if fired > 0.0 { [min as f32, max as f32] } else { [0.0; 2] };
@@ -218,77 +155,19 @@ impl SparsePrior {
         };
         let of_units: Vec<[f32; UNIT]> = order.iter().map(of_unit).collect();
         let sizes = Self::sizes(units, weights.len());
-        let mut bias = vec![0.0; SAYS * units];
+        let mut bias = vec![0.0; HURDLE_OUTPUTS * units];
         bias.iter_mut()
             .zip(&of_units)
             .for_each(|(bias, [rate, ..])| *bias = (rate / (1.0 - rate)).ln());
         let network = Masked::new(sizes, bias, &mut stream);
-        let mut prior = Self { order, units: of_units, weights, classes, centres, network };
-        prior.train(codes, &group, &mut stream, &mut progress);
-        prior
-    }
-
-    /// Trains the network, and keeps the parameters with the lowest loss on held-out codes.
-    fn train(
-        &mut self,
-        codes: &Codes,
-        group: &[u32],
-        stream: &mut Stream,
-        progress: &mut impl FnMut(usize, usize, HeldOutLoss),
-    ) {
-        let n = codes.len();
-        let order: Vec<usize> =
+        let shuffled: Vec<usize> =
             stream.permutation(n).into_iter().map(|code| code as usize).collect();
-        let (held, fit) = order.split_at((n / HELD_OUT.0).min(HELD_OUT.1));
-        let sizes = self.network.sizes;
-        let mut adam = Adam::new(&self.network);
-        let mut best = (f64::INFINITY, self.network.clone());
-        let mut queue: Vec<usize> = Vec::new();
-        let batch = (n / 16).clamp(BATCH.0, BATCH.1).min(fit.len());
-        for step in 1..=STEPS {
-            while queue.len() < batch {
-                queue.extend(stream.permutation(fit.len()).into_iter().map(|at| fit[at as usize]));
-            }
-            let chosen: Vec<usize> = queue.drain(..batch).collect();
-            let x = Rows { codes, prior: self, group }.inputs(&chosen);
-            let warm = (step as f32 / RATE.1 as f32).min(1.0);
-            let rate = RATE.0
-                * warm
-                * 0.5
-                * (1.0 + (std::f32::consts::PI * step as f32 / STEPS as f32).cos());
-            let width = sizes.input();
-            let of_piece = |first: usize, outputs: &[f32]| {
-                let rows = outputs.len() / sizes.output();
-                let (held, gradients) =
-                    loss(sizes, &x[first * width..(first + rows) * width], outputs);
-                (held.fires + held.strength, gradients)
-            };
-            let learned = adam.step(&mut self.network, rate, &x, of_piece);
-            if step % (STEPS / EVALUATIONS) == 0 {
-                let loss = if held.is_empty() {
-                    HeldOutLoss { fires: learned, strength: 0.0 }
-                } else {
-                    self.evaluate(Rows { codes, prior: self, group }.inputs(held))
-                };
-                if loss.fires + loss.strength < best.0 {
-                    best = (loss.fires + loss.strength, self.network.clone());
-                }
-                progress(step, STEPS, loss);
-            }
-        }
-        self.network = best.1;
-    }
-
-    /// Mean loss of rows of network inputs.
-    fn evaluate(&self, x: Vec<f32>) -> HeldOutLoss {
-        let sizes = self.network.sizes;
-        let n = (x.len() / sizes.input()) as f64;
-        let each: Vec<HeldOutLoss> = x
-            .par_chunks(64 * sizes.input())
-            .map(|x| loss(sizes, x, &self.network.says(x)).0)
-            .collect();
-        let sum = |of: fn(&HeldOutLoss) -> f64| each.iter().map(of).sum::<f64>() / n;
-        HeldOutLoss { fires: sum(|held| held.fires), strength: sum(|held| held.strength) }
+        let (held_out, fit) = shuffled.split_at((n / HELD_OUT.0).min(HELD_OUT.1));
+        // Fewer than 16 codes are too few to hold one out.
+        let held_out = if held_out.is_empty() { fit } else { held_out };
+        let rows = Rows { codes, order: &order, units: &of_units, clusters: &clusters, sizes };
+        let network = training::train(device, &network, &rows, [fit, held_out], seed, progress)?;
+        Ok(Self { order, units: of_units, weights, classes, centres, network })
     }
 
     /// Samples a code, of one class if given. A temperature below 1 gives more probable codes,
@@ -301,7 +180,7 @@ impl SparsePrior {
         out: &mut [f32],
     ) {
         let group = sample_index(&self.weights, self.classes.as_deref(), class, stream);
-        self.walk(group, temperature, stream, out, |_, _| None);
+        self.sample_units(group, temperature, stream, out, |_, _| None);
     }
 
     /// A sampler of variations of a code. They belong to its cluster; each unit is resampled with
@@ -315,31 +194,31 @@ impl SparsePrior {
         let group = nearest(&roots(code), &self.centres, code.len())[0] as usize;
         let code = code.to_vec();
         move |stream, out| {
-            self.walk(group, temperature, stream, out, |unit, stream| {
+            self.sample_units(group, temperature, stream, out, |unit, stream| {
                 (stream.uniform() >= vary).then(|| code[unit])
             });
         }
     }
 
     /// Samples a code of a cluster, unit by unit. `given_value` can fix the value of a unit.
-    fn walk(
+    fn sample_units(
         &self,
-        group: usize,
+        cluster: usize,
         temperature: f32,
         stream: &mut Stream,
         out: &mut [f32],
         given_value: impl Fn(usize, &mut Stream) -> Option<f32>,
     ) {
-        let mut told = vec![0.0; self.network.sizes.told];
-        told[group] = 1.0;
-        let mut walk = Walk::new(&self.network, &told);
+        let mut conditions = vec![0.0; self.network.sizes.conditions];
+        conditions[cluster] = 1.0;
+        let mut sampler = Sampler::new(&self.network, &conditions);
         for (i, (unit, numbers)) in self.order.iter().zip(&self.units).enumerate() {
             let value = given_value(*unit as usize, stream).unwrap_or_else(|| {
-                let [logit, mean, log_std] = walk.says(i);
+                let [logit, mean, log_std] = sampler.predict(i);
                 sample_unit(logit, mean, log_std, *numbers, temperature, stream)
             });
             out[*unit as usize] = value;
-            walk.give(i, given(value, *numbers));
+            sampler.set_unit(i, unit_values(value, *numbers));
         }
     }
 }
@@ -366,7 +245,7 @@ fn sample_unit(
     if !fires {
         return 0.0;
     }
-    let std = log_std.clamp(LOG_STD.0, LOG_STD.1).exp();
+    let std = log_std.clamp(HURDLE.log_std.0 as f32, HURDLE.log_std.1 as f32).exp();
     let root = centre + scale * (mean + temperature * std * normal);
     // Within the range of the training codes: the network has not seen other values.
     let root = root.clamp(min, max);
@@ -403,9 +282,12 @@ mod tests {
     fn samples_have_the_dependencies_of_the_codes() {
         let all = codes(2000);
         let mut evaluations = 0;
-        let prior = SparsePrior::fit(&all, 0, |_, _, _| evaluations += 1);
-        assert_eq!(evaluations, EVALUATIONS);
-        assert_eq!(prior, SparsePrior::fit(&all, 0, |_, _, _| {}));
+        let fit = |progress: &mut dyn FnMut()| {
+            SparsePrior::fit(&mut Device::cpu(), &all, 0, |_, _, _| progress()).unwrap()
+        };
+        let prior = fit(&mut || evaluations += 1);
+        assert_eq!(evaluations, training::EVALUATIONS);
+        assert_eq!(prior, fit(&mut || {}));
         let mut stream = Stream::new(1, "draws");
         let samples: Vec<[f32; 5]> = (0..1000)
             .map(|_| {
@@ -466,7 +348,7 @@ mod tests {
     #[test]
     fn variations_keep_units() {
         let all = codes(1000);
-        let prior = SparsePrior::fit(&all, 0, |_, _, _| {});
+        let prior = SparsePrior::fit(&mut Device::cpu(), &all, 0, |_, _, _| {}).unwrap();
         let code = [1.3, 0.0, 2.6, -1.0, 0.0];
         let (mut stream, mut out) = (Stream::new(1, "like"), [0.0; 5]);
         prior.variations(&code, 0.0, 1.0)(&mut stream, &mut out);
@@ -478,33 +360,5 @@ mod tests {
             out[0] > 0.5 && out[0] != 1.3 && out[1] == 0.0 && out[3] < -0.5
         });
         assert!(similar.count() > 90);
-    }
-
-    #[test]
-    fn gradients_equal_differences_of_the_loss() {
-        let sizes = Sizes { units: 3, told: 1, hidden: 4 };
-        let x = [0.6, -0.4, 0.1, 1.2, 0.0, -0.7, 1.0];
-        let outputs = [0.3, -1.2, 2.0, 0.4, 0.0, -0.5, 0.2, 0.1, -0.6];
-        let of = |o: &[f32]| {
-            let held = loss(sizes, &x, o).0;
-            held.fires + held.strength
-        };
-        let gradients = loss(sizes, &x, &outputs).1;
-        for at in 0..9 {
-            let moved = |by: f32| {
-                let mut moved = outputs;
-                moved[at] += by;
-                of(&moved)
-            };
-            let by_differences = (moved(1e-2) - moved(-1e-2)) / 2e-2;
-            assert!(
-                (f64::from(gradients[at]) - by_differences).abs() < 2e-3,
-                "{at}: {} {by_differences}",
-                gradients[at]
-            );
-        }
-        // By hand for one unit that fires.
-        let one = loss(Sizes { units: 1, ..sizes }, &[0.5, 2.0, 1.0], &[0.0, 1.0, 0.0]).0;
-        assert!((one.fires - 2.0_f64.ln()).abs() < 1e-6 && (one.strength - 0.5).abs() < 1e-6);
     }
 }

@@ -2,32 +2,41 @@
 
 use crate::rng::Stream;
 
-/// Splits each epoch's samples, in random order, into batches. The last batch of an epoch is filled
-/// up with the first samples of the same epoch.
+/// Splits each epoch's samples, in random order, into batches.
 #[derive(Clone, Debug)]
 pub struct Epochs {
     samples: Vec<usize>,
     batch: usize,
     seed: u64,
+    /// Steps per epoch.
+    steps: usize,
     /// The epoch whose order is cached, and the order.
     order: Option<(u64, Vec<u32>)>,
 }
 
 impl Epochs {
-    /// Creates batches of size `batch` from `samples`; a sample may occur more than once.
+    /// Creates batches of size `batch` from `samples`; a sample may occur more than once. The last
+    /// batch of an epoch is filled up with the first samples of the same epoch.
     pub const fn new(samples: Vec<usize>, batch: usize, seed: u64) -> Self {
-        Self { samples, batch, seed, order: None }
+        let steps = samples.len().div_ceil(batch);
+        Self { samples, batch, seed, steps, order: None }
+    }
+
+    /// Creates batches of which none repeats a sample of the same epoch. Each epoch leaves out the
+    /// samples that do not fill a batch. There must be at least `batch` samples.
+    pub const fn of_whole_batches(samples: Vec<usize>, batch: usize, seed: u64) -> Self {
+        let steps = samples.len() / batch;
+        Self { samples, batch, seed, steps, order: None }
     }
 
     /// Number of steps per epoch.
     pub const fn steps(&self) -> usize {
-        self.samples.len().div_ceil(self.batch)
+        self.steps
     }
 
     /// Returns the samples of a step, counted from 0.
     pub fn batch(&mut self, step: u64) -> Vec<usize> {
-        let steps = self.steps();
-        let (epoch, at) = (step / steps as u64, (step % steps as u64) as usize);
+        let (epoch, at) = (step / self.steps as u64, (step % self.steps as u64) as usize);
         if self.order.as_ref().is_none_or(|(known, _)| *known != epoch) {
             let order = Stream::new(self.seed, "order")
                 .skip((epoch + 1) * self.samples.len() as u64)
@@ -61,5 +70,21 @@ mod tests {
         assert_ne!(one, two);
         // A resumed run starts in the middle of an epoch.
         assert_eq!(Epochs::new(vec![10, 11, 12, 13, 14], 2, 3).batch(4), epochs.batch(4));
+    }
+
+    #[test]
+    fn an_epoch_of_whole_batches_has_no_sample_twice() {
+        let mut epochs = Epochs::of_whole_batches(vec![10, 11, 12, 13, 14], 2, 3);
+        assert_eq!(epochs.steps(), 2);
+        let mut seen = std::collections::BTreeSet::new();
+        for epoch in 0..20 {
+            let mut order: Vec<usize> =
+                (2 * epoch..2 * epoch + 2).flat_map(|step| epochs.batch(step)).collect();
+            seen.extend(order.iter().copied());
+            order.sort_unstable();
+            order.dedup();
+            assert_eq!(order.len(), 4);
+        }
+        assert_eq!(seen.len(), 5);
     }
 }

@@ -3,7 +3,8 @@
 //! One engine trains every model. A [`Trainer`] runs steps, [`feed::Batches`] supplies their data,
 //! and [`step::Objective`] is the function that they minimise. A [`Run`] adds validation, the best
 //! model and the results of a [`run::Task`]. Tasks exist for autoencoders ([`reconstruction`]),
-//! classifiers, segmenters and detectors.
+//! classifiers, segmenters and detectors. The masked network of the sparse prior (`priors/`) uses a
+//! [`Trainer`] alone, without a run folder.
 
 mod bar;
 pub mod checkpoint;

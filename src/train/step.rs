@@ -70,15 +70,18 @@ pub struct Reconstruction<'a> {
     pub count_code: bool,
 }
 
-/// A loss against labels, which the host writes for each batch.
+/// A loss against labels, which the host writes for each batch, or against the input.
 pub trait LabelLoss: std::fmt::Debug {
     /// Records the loss of a part of `n` samples. It reads `output.y` and the labels, and writes
     /// `output.dy` and its terms, from index 0 of `output.scalars` on. Returns the views of the
-    /// labels in the order in which the host writes them.
+    /// labels in the order in which the host writes them; none if the target is the input.
     fn record(&self, b: &mut Builder, output: Output, n: usize) -> Vec<View>;
 
     /// Names of the loss terms, which come first among a step's scalars.
     fn terms(&self) -> &'static [&'static str];
+
+    /// Records constraints on the parameters after the update, besides those of the layers.
+    fn constrain(&self, _: &mut Builder) {}
 
     /// Approximate divisor of the loss over a batch of `n` samples. It is the default scale of
     /// half-precision gradients.
@@ -348,6 +351,9 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<Built<'a>> {
     };
     optimise(&mut b, spec);
     b.constrain();
+    if let Objective::Labels(loss) = &spec.objective {
+        loss.constrain(&mut b);
+    }
     Ok(Built { b, x, labels, update })
 }
 

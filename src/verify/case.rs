@@ -204,7 +204,7 @@ impl Case {
 /// Whether a tensor of a stored case is an answer. All others are inputs.
 fn is_answer(op: &str, name: &str) -> bool {
     let by_op: &[&str] = match op {
-        "loss" | "segmentation_loss" | "detection_loss" => &["loss", "grad_y"],
+        "loss" | "segmentation_loss" | "detection_loss" | "hurdle_loss" => &["loss", "grad_y"],
         "clip_grad_norm" => &["norm", "clipped"],
         "optimizer" => &["trajectory"],
         "train" => &["reconstruction_loss", "sparsity_loss"],

@@ -1,5 +1,8 @@
 //! Cases of operations that are not layers: prepares their calls directly.
 
+mod internal;
+mod update;
+
 use serde_json::Value;
 
 use super::case::{Case, Tensor, Values};
@@ -7,16 +10,14 @@ use super::prepare::{Prepared, Step, Unpack, batch_of, step_of};
 use crate::device::{Allocation, Device};
 use crate::error::{Error, Result};
 use crate::ops::{
-    Activation, ActivationFwd, Augment, BicubicDownUp, CELL, ClipGrads, CountNonzero, CrossEntropy,
-    Dice, DropoutMask, FillMissing, FiringUpdate, GatherBatch, GaussianNoise, GridDetection,
-    IdleOnly, IdleUpdate, KlPenalty, L1Penalty, Loss, MaskApply, MaxNorm, MaxUnpool2dBwd,
-    MaxUnpool2dFwd, MissingPixels, PixelCrossEntropy, ProjectGrad, Revive, SCALAR_PARTIALS,
-    SumSquares, WINDOW,
+    Activation, ActivationFwd, CELL, CrossEntropy, Dice, GridDetection, HURDLE_OUTPUTS,
+    HURDLE_VALUES, Hurdle, HurdleLoss, KlPenalty, L1Penalty, Loss, MaskApply, MaxUnpool2dBwd,
+    MaxUnpool2dFwd, PixelCrossEntropy, SCALAR_PARTIALS,
 };
 use crate::program::Call;
 use crate::shape::{Dims, Pool2d, to_nhwc};
-use crate::spec::{LossName, LossSpec, OptimizerName, OptimizerSpec, Update};
-use crate::view::{StepParams, View};
+use crate::spec::{LossName, LossSpec};
+use crate::view::View;
 
 /// A case under preparation.
 struct Direct<'a> {
@@ -106,11 +107,12 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Option<Result<Prepare
         "loss" | "gated_loss" => loss,
         "segmentation_loss" => segmentation,
         "detection_loss" => detection,
-        "clip_grad_norm" => clip,
-        "optimizer" => optimizer,
+        "hurdle_loss" => hurdle,
+        "clip_grad_norm" => update::clip,
+        "optimizer" => update::optimizer,
         "dropout_mask" | "count_nonzero" | "firing_update" | "idle_update" | "revive"
         | "max_norm" | "project_grad" | "idle_only" | "gather_batch" | "gaussian_noise"
-        | "missing_pixels" | "fill_missing" | "bicubic_down_up" => internal,
+        | "missing_pixels" | "fill_missing" | "bicubic_down_up" => internal::internal,
         _ => return None,
     };
     let prepared = Prepared {
@@ -418,245 +420,39 @@ fn detection(mut d: Direct, case: &Case) -> Result<Prepared> {
     Ok(d.prepared)
 }
 
-/// Clipping of gradients by their norm.
-fn clip(mut d: Direct, case: &Case) -> Result<Prepared> {
-    case.know(&["max_norm"])?;
-    let given = case.input("grads")?.reals();
-    let windows = given.len().div_ceil(WINDOW);
-    let grads = d.output("clipped", given.len(), Unpack::Plain)?;
-    d.prepared.first.push((grads, Values::Real(given)));
-    let scalars = d.output("norm", 1, Unpack::Plain)?;
-    let partials = d.real(windows * SCALAR_PARTIALS)?;
-    d.push(SumSquares {
-        scale: 1.0,
-        width: 1,
-        index: 0,
-        window: WINDOW,
-        x: grads,
-        scalars,
-        partials,
-    });
-    d.push(ClipGrads { max_norm: case.number("max_norm")?, width: 1, index: 0, scalars, grads });
-    Ok(d.prepared)
-}
-
-/// Several steps of an optimiser.
-fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
-    case.know(&[
-        "kind",
-        "lr",
-        "momentum",
-        "nesterov",
-        "betas",
-        "eps",
-        "weight_decay",
-        "grad_scale",
-    ])?;
-    let start = case.input("weight")?.reals();
-    let len = start.len();
-    let all = case.input("grads")?.reals();
-    if len == 0 || all.is_empty() || !all.len().is_multiple_of(len) {
+/// The loss of a hurdle model: outputs y (N,3·units), and rows of `target` that begin with 2·units
+/// values.
+fn hurdle(mut d: Direct, case: &Case) -> Result<Prepared> {
+    case.know(&["min_log_std", "max_log_std", "pull"])?;
+    let ((n, outputs), (rows, values)) =
+        (batch_of(case, case.input("y")?)?, batch_of(case, case.input("target")?)?);
+    let units = outputs.len() / HURDLE_OUTPUTS;
+    if rows != n || outputs.len() != HURDLE_OUTPUTS * units || values.len() < HURDLE_VALUES * units
+    {
         return Err(Error::usage(format!(
-            "{}: {} gradients are not a multiple of {len} weights",
+            "{}: {rows} rows of {} values do not describe the units of {n} rows of {} outputs",
             case.id(),
-            all.len()
+            values.len(),
+            outputs.len()
         )));
     }
-    let number = |key: &str, default: f64| case.attrs[key].as_f64().unwrap_or(default);
-    let weights = d.input(start)?;
-    let (m, v, grads) = (d.input(vec![0.0; len])?, d.input(vec![0.0; len])?, d.real(len)?);
-    let kind = case.text("kind")?;
-    // Stored cases have variants of SGD in the name.
-    let name = if kind.starts_with("sgd") { "sgd" } else { kind };
-    let kind = OptimizerName::named(name)
-        .ok_or_else(|| Error::usage(format!("{}: optimiser {name:?} is unknown", case.id())))?;
-    let beta = |i: usize| case.attrs["betas"][i].as_f64().unwrap_or([0.9, 0.999][i]);
-    let optimizer = OptimizerSpec {
-        kind,
-        momentum: number("momentum", 0.0),
-        nesterov: case.attrs["nesterov"].as_bool().unwrap_or(false),
-        betas: [beta(0), beta(1)],
-        eps: number("eps", 1e-8),
-        weight_decay: number("weight_decay", 0.0),
-        ..OptimizerSpec::default()
-    };
-    let grad_scale = number("grad_scale", 1.0);
-    d.push(optimizer.update(Update { grad_scale, grads, weights, m, v }));
-    d.prepared.steps = all
-        .chunks_exact(len)
-        .enumerate()
-        .map(|(i, grad)| Step {
-            writes: vec![(grads, Values::Real(grad.to_vec()))],
-            params: StepParams {
-                step: i as u32,
-                lr: number("lr", 1e-3) as f32,
-                correction1: (1.0 - beta(0).powi(i as i32 + 1)) as f32,
-                correction2: (1.0 - beta(1).powi(i as i32 + 1)) as f32,
-                ..StepParams::default()
-            },
-        })
-        .collect();
-    d.prepared.each.push(("trajectory".to_owned(), weights, Unpack::Plain));
-    // Outputs are filled with NaN first; the initial weights are written after that.
-    Ok(d.prepared)
-}
-
-/// Operations specific to this program, whose answers come from the CPU path in f64.
-fn internal(mut d: Direct, case: &Case) -> Result<Prepared> {
-    case.know(&[
-        "p", "outer", "atoms", "inner", "max_norm", "patience", "strength", "seed", "step", "dims",
-        "crop", "flip_x", "flip_y", "turn", "low", "high", "kinds", "scales", "exact", "fill",
-    ])?;
-    if case.op == "gather_batch" {
-        return gather(d, case);
-    }
-    if case.op == "max_norm" {
-        let x = case.input("x")?.reals();
-        let w = d.output("y", x.len(), Unpack::Plain)?;
-        d.prepared.first.push((w, Values::Real(x)));
-        let (outer, atoms, inner) =
-            (case.count("outer")?, case.count("atoms")?, case.count("inner")?);
-        let exact = case.attrs["exact"].as_bool().unwrap_or(false);
-        d.push(MaxNorm { outer, atoms, inner, max_norm: case.number("max_norm")?, exact, w });
-        return Ok(d.prepared);
-    }
-    if case.op == "project_grad" {
-        let (x, w) = (case.input("x")?.reals(), case.input("w")?.reals());
-        let dw = d.output("y", x.len(), Unpack::Plain)?;
-        d.prepared.first.push((dw, Values::Real(x)));
-        let len = w.len();
-        let w = {
-            let view = d.real(len)?;
-            d.prepared.first.push((view, Values::Real(w)));
-            view
-        };
-        let (outer, atoms, inner) =
-            (case.count("outer")?, case.count("atoms")?, case.count("inner")?);
-        d.push(ProjectGrad { outer, atoms, inner, w, dw });
-        return Ok(d.prepared);
-    }
-    let (n, dims) = batch_of(case, case.input("x")?)?;
-    let x = d.maps(case.input("x")?, dims)?;
-    match case.op.as_str() {
-        "dropout_mask" => {
-            let mask = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
-            d.push(DropoutMask { p: case.number("p")?, n, dims, layer: 5, mask });
-        }
-        "gaussian_noise" => {
-            let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
-            let level = d.output("level", n, Unpack::Plain)?;
-            d.push(GaussianNoise {
-                n,
-                dims,
-                low: case.number("low")?,
-                high: case.number("high")?,
-                x,
-                y,
-                level,
-            });
-        }
-        "missing_pixels" => {
-            let known = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
-            let shapes = d.words(n * MissingPixels::WORDS)?;
-            let kinds = case.count("kinds")? as u32;
-            d.push(MissingPixels {
-                n,
-                dims,
-                kinds,
-                low: case.number("low")?,
-                high: case.number("high")?,
-                known,
-                shapes,
-            });
-        }
-        "fill_missing" => {
-            let known = d.maps(case.input("known")?, dims)?;
-            let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
-            let pyramid = d.real(FillMissing::work(n, dims))?;
-            d.push(FillMissing { n, dims, x, known, y, pyramid });
-        }
-        "bicubic_down_up" => {
-            let scales = serde_json::from_value(case.attrs["scales"].clone());
-            let scales =
-                scales.map_err(|error| Error::usage(format!("{}: scales: {error}", case.id())))?;
-            let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
-            let level = d.output("level", n, Unpack::Plain)?;
-            let half = d.map(y.len)?;
-            d.push(BicubicDownUp { n, dims, scales, x, y, level, half });
-        }
-        "count_nonzero" => {
-            let scalars = d.output("y", 1, Unpack::Plain)?;
-            let partials = d.real(SCALAR_PARTIALS)?;
-            d.push(CountNonzero {
-                scale: 1.0 / n as f64,
-                width: 1,
-                index: 0,
-                x,
-                scalars,
-                partials,
-            });
-        }
-        _ => {
-            let idle = d.output("idle", dims.c, Unpack::Plain)?;
-            d.prepared.first.push((idle, Values::Real(case.sized("idle", dims.c)?.reals())));
-            if case.op == "idle_update" {
-                let unseen = d.output("unseen", dims.c, Unpack::Plain)?;
-                d.prepared.first.push((unseen, Values::Real(vec![0.0; dims.c])));
-                // Two equal parts: a unit that fires in one fires in both.
-                for _ in 0..2 {
-                    d.push(FiringUpdate { n, dims, z: x, idle: unseen });
-                }
-                d.push(IdleUpdate { parts: 2, unseen, idle });
-            } else if case.op == "idle_only" {
-                let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
-                d.push(IdleOnly {
-                    n,
-                    dims,
-                    patience: case.count("patience")?,
-                    fill: case.number("fill")?,
-                    x,
-                    idle,
-                    y,
-                });
-            } else if case.op == "firing_update" {
-                d.push(FiringUpdate { n, dims, z: x, idle });
-            } else {
-                d.prepared.last.push(("grad_x".to_owned(), x, Unpack::Maps(dims)));
-                let (patience, strength) = (case.count("patience")?, case.number("strength")?);
-                d.push(Revive { n, dims, patience, strength, idle, dx: x });
-            }
-        }
-    }
-    Ok(d.prepared)
-}
-
-/// Gathering a batch from image bytes.
-fn gather(mut d: Direct, case: &Case) -> Result<Prepared> {
-    let flag = |key: &str| case.attrs[key].as_bool().unwrap_or(false);
-    let side = |i: usize| case.attrs["dims"][i].as_u64().unwrap_or(1) as usize;
-    let dims = Dims::new(side(0), side(1), side(2));
-    let bytes = d.indices(case.input("bytes")?.words())?;
-    let table = d.indices(case.input("table")?.words())?;
-    let order = case.input("order")?.words();
-    let n = order.len();
-    let order = d.indices(order)?;
-    let x = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
-    let augment = Augment {
-        crop: flag("crop"),
-        flip_x: flag("flip_x"),
-        flip_y: flag("flip_y"),
-        turn: flag("turn"),
-    };
-    d.push(GatherBatch {
+    let y = d.maps(case.input("y")?, outputs)?;
+    let target = d.maps(case.input("target")?, values)?;
+    let dy = d.output("grad_y", n * outputs.len(), Unpack::Maps(outputs))?;
+    let scalars = d.output("loss", 1, Unpack::Plain)?;
+    let partials = d.real(SCALAR_PARTIALS)?;
+    let log_std = (case.number("min_log_std")?, case.number("max_log_std")?);
+    d.push(HurdleLoss {
+        hurdle: Hurdle { log_std, pull: case.number("pull")? },
         n,
-        dims,
-        augment,
-        scale: 1.0 / 255.0,
-        shift: -0.25,
-        bytes,
-        table,
-        order,
-        x,
+        units,
+        width: 1,
+        index: 0,
+        y,
+        target,
+        scalars,
+        dy,
+        partials,
     });
     Ok(d.prepared)
 }

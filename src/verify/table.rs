@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::case::{Case, Tensor, Values};
 use super::gates::gates;
 use crate::model::Graph;
-use crate::ops::CELL;
+use crate::ops::{CELL, HURDLE_OUTPUTS, HURDLE_VALUES};
 use crate::rng::Stream;
 use crate::shape::Dims;
 use crate::spec::{LossName, ModelSpec, OptimizerName};
@@ -89,6 +89,7 @@ pub fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = layers().chain(rows()).map(fill).collect();
     cases.extend(losses());
     cases.extend(dense_losses());
+    cases.extend(hurdle_losses());
     cases.extend(gates());
     cases.extend([
         model("skips_and_shared", SKIPS, &[2, 3, 8, 8]),
@@ -367,6 +368,44 @@ fn dense_losses() -> Vec<Case> {
             [5, CELL + 4, 161, 163],
             1.0,
         ),
+    ]
+}
+
+/// Cases of the loss of hurdle models. A third of the units fire. Outputs of a wide spread lie beyond
+/// both limits of the standard deviation.
+fn hurdle_losses() -> Vec<Case> {
+    let case = |name: &str, n: usize, units: usize, more: usize, spread: f64| {
+        let outputs = normal(&format!("hurdle {name}"), &[n, HURDLE_OUTPUTS * units]).reals();
+        let row = HURDLE_VALUES * units + more;
+        let mut target = normal(&format!("hurdle {name} target"), &[n, row]).reals();
+        let mut stream = Stream::new(9, name);
+        for row in target.chunks_exact_mut(row) {
+            row[..units].fill_with(|| if stream.below(3) == 0 { 0.75 } else { -0.25 });
+        }
+        let inputs = BTreeMap::from([
+            (
+                "y".to_owned(),
+                Tensor::real(
+                    &[n, HURDLE_OUTPUTS * units],
+                    outputs.iter().map(|y| spread * y).collect(),
+                ),
+            ),
+            ("target".to_owned(), Tensor::real(&[n, row], target)),
+        ]);
+        Case {
+            op: "hurdle_loss".to_owned(),
+            name: name.to_owned(),
+            attrs: json!({"min_log_std": -4.0, "max_log_std": 2.0, "pull": 0.1}),
+            inputs,
+            answers: BTreeMap::new(),
+            half: false,
+        }
+    };
+    vec![
+        case("one", 1, 1, 0, 1.0),
+        case("conditioned", 5, 13, 7, 1.0),
+        case("beyond_the_limits", 7, 11, 1, 3.0),
+        case("many_workgroups", 3, 30_011, 2, 1.0),
     ]
 }
 

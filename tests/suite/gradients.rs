@@ -101,7 +101,7 @@ fn scalar_error(case: &Case, input: &str, factor: f64) -> f64 {
 /// Losses and penalties that are small enough for a step to exceed rounding.
 fn scalar_cases() -> Vec<(Case, &'static str)> {
     let input = |case: &Case| match case.op.as_str() {
-        "loss" | "segmentation_loss" | "detection_loss" => Some("y"),
+        "loss" | "segmentation_loss" | "detection_loss" | "hurdle_loss" => Some("y"),
         "l1_penalty" | "kl_penalty" | "gated_loss" => Some("x"),
         // An earlier gradient, and the push on dead units, are not part of the loss.
         "gated_l1_penalty" if !case.inputs.contains_key("idle") => Some("x"),

@@ -81,7 +81,7 @@ impl FitArgs {
             || weights.iter().all(|weight| *weight == 0.0)
         {
             bail_usage!(
-                "--weights {}: none may be negative, and at least one must be above 0",
+                "--weights {}: no weight can be negative, and at least one must be above 0",
                 weights.map(|w| w.to_string()).join(",")
             );
         }

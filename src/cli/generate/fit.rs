@@ -79,6 +79,7 @@ pub fn run(
         }
     };
     let prior = Prior::fit(
+        device,
         &codes,
         model,
         args.components.map(std::num::NonZero::get),

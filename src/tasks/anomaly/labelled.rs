@@ -42,7 +42,7 @@ impl LabelledSet {
     /// Opens a folder. Its subfolder `good` holds normal images; every other one holds a kind of
     /// defect. Masks are searched in `masks` and `ground_truth`, inside or beside the folder, or in
     /// the folder `masks` if it is given. A mask is called `KIND/NAME.png` or `KIND/NAME_mask.png`;
-    /// if there is only one kind, `KIND/` may be missing.
+    /// if there is only one kind, `KIND/` can be missing.
     ///
     /// # Errors
     /// If there are no normal images, no defective images, or no folder `masks`.
@@ -193,7 +193,7 @@ impl Evaluation {
     }
 }
 
-/// What is known of an image.
+/// An image with its labels.
 #[derive(Clone, Copy)]
 enum Truth<'a> {
     Good,

@@ -39,7 +39,7 @@ impl Labelled {
         if let Some(allowed) = allowed.filter(|allowed| bytes > *allowed) {
             let mib = |bytes: u64| bytes.div_ceil(1 << 20);
             return Err(Error::usage(format!(
-                "{} labelled images take {} MiB, more than the {} MiB that may be taken; name \
+                "{} labelled images take {} MiB, more than the {} MiB that are allowed; name \
                  fewer, or raise --max-memory",
                 sample.len(),
                 mib(bytes),

@@ -13,8 +13,8 @@ use crate::data::split::by_class;
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 
-/// So many labelled images in all, drawn by the seed evenly over the classes that occur; where they
-/// do not divide, the first classes have one more.
+/// Chooses `wanted` labelled images at random, evenly over the classes that occur. If they do not
+/// divide evenly, the first classes have one more.
 ///
 /// # Errors
 /// When there are fewer than classes, or a class has too few images.

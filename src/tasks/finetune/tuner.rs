@@ -45,7 +45,7 @@ impl ValidationResult for Errors {
     }
 }
 
-/// Validation of a classifier that is being trained.
+/// Validation of a classifier during its training.
 #[derive(Debug)]
 pub struct Classification<'a> {
     inference: Inference<'a>,
@@ -88,8 +88,8 @@ impl Task for Classification<'_> {
     }
 }
 
-/// Lays out the training of a classifier on some images, validated on others. `data` is what all
-/// images take in the host's memory, in bytes.
+/// Sets up the training of a classifier on `fit`, validated on `held`. `data` is the size of all
+/// images in host memory, in bytes.
 ///
 /// # Errors
 /// When it takes more memory than is allowed, or the device fails.

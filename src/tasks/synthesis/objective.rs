@@ -93,7 +93,7 @@ impl<'a> Objective<'a> {
     /// Builds the objective for images of `size`, whose scales should match the moments of
     /// `exemplars`.
     ///
-    /// `contents` holds the content of each scale, and may be empty. With `Some`,
+    /// `contents` holds the content of each scale, and can be empty. With `Some`,
     /// [`Self::minimise`] can optimise an image. With `None`, the objective can only measure the
     /// distance, and needs less memory.
     ///

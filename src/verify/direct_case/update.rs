@@ -1,0 +1,92 @@
+//! Cases of the optimisers and of clipping.
+
+use super::Direct;
+use crate::error::{Error, Result};
+use crate::ops::{ClipGrads, SCALAR_PARTIALS, SumSquares, WINDOW};
+use crate::spec::{OptimizerName, OptimizerSpec, Update};
+use crate::verify::case::{Case, Values};
+use crate::verify::prepare::{Prepared, Step, Unpack};
+use crate::view::StepParams;
+
+/// Clipping of gradients by their norm.
+pub(super) fn clip(mut d: Direct, case: &Case) -> Result<Prepared> {
+    case.know(&["max_norm"])?;
+    let given = case.input("grads")?.reals();
+    let windows = given.len().div_ceil(WINDOW);
+    let grads = d.output("clipped", given.len(), Unpack::Plain)?;
+    d.prepared.first.push((grads, Values::Real(given)));
+    let scalars = d.output("norm", 1, Unpack::Plain)?;
+    let partials = d.real(windows * SCALAR_PARTIALS)?;
+    d.push(SumSquares {
+        scale: 1.0,
+        width: 1,
+        index: 0,
+        window: WINDOW,
+        x: grads,
+        scalars,
+        partials,
+    });
+    d.push(ClipGrads { max_norm: case.number("max_norm")?, width: 1, index: 0, scalars, grads });
+    Ok(d.prepared)
+}
+
+/// Several steps of an optimiser.
+pub(super) fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
+    case.know(&[
+        "kind",
+        "lr",
+        "momentum",
+        "nesterov",
+        "betas",
+        "eps",
+        "weight_decay",
+        "grad_scale",
+    ])?;
+    let start = case.input("weight")?.reals();
+    let len = start.len();
+    let all = case.input("grads")?.reals();
+    if len == 0 || all.is_empty() || !all.len().is_multiple_of(len) {
+        return Err(Error::usage(format!(
+            "{}: {} gradients are not a multiple of {len} weights",
+            case.id(),
+            all.len()
+        )));
+    }
+    let number = |key: &str, default: f64| case.attrs[key].as_f64().unwrap_or(default);
+    let weights = d.input(start)?;
+    let (m, v, grads) = (d.input(vec![0.0; len])?, d.input(vec![0.0; len])?, d.real(len)?);
+    let kind = case.text("kind")?;
+    // Stored cases have variants of SGD in the name.
+    let name = if kind.starts_with("sgd") { "sgd" } else { kind };
+    let kind = OptimizerName::named(name)
+        .ok_or_else(|| Error::usage(format!("{}: optimiser {name:?} is unknown", case.id())))?;
+    let beta = |i: usize| case.attrs["betas"][i].as_f64().unwrap_or([0.9, 0.999][i]);
+    let optimizer = OptimizerSpec {
+        kind,
+        momentum: number("momentum", 0.0),
+        nesterov: case.attrs["nesterov"].as_bool().unwrap_or(false),
+        betas: [beta(0), beta(1)],
+        eps: number("eps", 1e-8),
+        weight_decay: number("weight_decay", 0.0),
+        ..OptimizerSpec::default()
+    };
+    let grad_scale = number("grad_scale", 1.0);
+    d.push(optimizer.update(Update { grad_scale, grads, weights, m, v }));
+    d.prepared.steps = all
+        .chunks_exact(len)
+        .enumerate()
+        .map(|(i, grad)| Step {
+            writes: vec![(grads, Values::Real(grad.to_vec()))],
+            params: StepParams {
+                step: i as u32,
+                lr: number("lr", 1e-3) as f32,
+                correction1: (1.0 - beta(0).powi(i as i32 + 1)) as f32,
+                correction2: (1.0 - beta(1).powi(i as i32 + 1)) as f32,
+                ..StepParams::default()
+            },
+        })
+        .collect();
+    d.prepared.each.push(("trajectory".to_owned(), weights, Unpack::Plain));
+    // Outputs are filled with NaN first; the initial weights are written after that.
+    Ok(d.prepared)
+}
