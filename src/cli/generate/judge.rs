@@ -89,7 +89,7 @@ impl<'a> FeatureExtractor<'a> {
 /// even every sixth image of MNIST is not representative of all.
 fn random_subset(sample: &Sample, count: usize, size: Dims, seed: u64) -> Result<Vec<f32>> {
     let mut selected = vec![false; sample.len()];
-    let order = Stream::new(seed, "judged").permutation(sample.len());
+    let order = Stream::new(seed, EVALUATED).permutation(sample.len());
     order[..count].iter().for_each(|image| selected[*image as usize] = true);
     let (mut pixels, mut before) = (Vec::with_capacity(count * size.len()), 0);
     sample.each_part(|images, chosen| {

@@ -74,7 +74,7 @@ impl<'a> Detector<'a> {
         self.inference.batch(device)
     }
 
-    /// Finds the objects with a score of at min_score `min_score` in images (H,W,C; bytes). Those with the
+    /// Finds the objects in images (H,W,C; bytes) whose score is at least `min_score`. Those with the
     /// highest score come first.
     ///
     /// # Errors
